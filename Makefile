@@ -1,0 +1,54 @@
+# Everything a contributor or a user runs. `make` prints this list.
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+OPA := .tools/opa
+UPSTREAM ?=
+export PATH := $(CURDIR)/.tools:$(PATH)
+
+.PHONY: help setup demo serve test lint types policy unit bench clean
+
+help: ## Print this list
+	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+$(VENV)/.ready: pyproject.toml
+	@echo "== Python environment (.venv)"
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/pip install --quiet --disable-pip-version-check 'uv>=0.9,<1'
+	@VIRTUAL_ENV=$(CURDIR)/$(VENV) $(BIN)/uv pip install --quiet --editable . --group dev
+	@touch $@
+
+$(OPA): $(VENV)/.ready
+	@echo "== Open Policy Agent (.tools/opa)"
+	@$(BIN)/python -m regate_adapters.opa.install --into .tools
+
+setup: $(VENV)/.ready $(OPA) ## Make the virtual environment and obtain OPA
+
+demo: setup ## Two tenants ask the same question of one shared store
+	@$(BIN)/regate demo
+
+serve: setup ## Run the gateway before a real backend: make serve UPSTREAM=http://host:port/v1
+	@test -n "$(UPSTREAM)" || { echo "say which backend: make serve UPSTREAM=http://127.0.0.1:11434/v1"; exit 2; }
+	@$(BIN)/regate serve --upstream $(UPSTREAM)
+
+test: lint types policy unit ## Everything that CI runs
+
+lint: setup ## ruff and the import contracts
+	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/lint-imports --no-cache
+
+types: setup ## mypy, strict
+	@$(BIN)/mypy
+
+policy: setup ## opa fmt, check and test with full coverage
+	@$(BIN)/python policy-tests/run.py
+
+unit: setup ## pytest
+	@$(BIN)/pytest -q
+
+bench: setup ## Retrieval quality and gateway overhead, measured side by side
+	@$(BIN)/python -m bench
+
+clean: ## Remove what the commands above made
+	rm -rf $(VENV) .tools .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -1,0 +1,161 @@
+"""The error tree of the core, split by who can act. `regate_gateway.errors` maps it to HTTP; nothing between translates.
+
+    RegateError
+    ├── CallerError                 the caller can mend the request
+    │   ├── InvalidRequest          400, with the parameter at fault
+    │   ├── Unauthenticated         401
+    │   ├── NotPermitted            403, for what the caller may see but not do
+    │   ├── NotFound                404, absent and invisible alike
+    │   ├── TooLarge                413
+    │   └── LimitExceeded           429
+    ├── Unavailable                 the operator can mend a dependency; nothing was done
+    │   ├── PolicyUnavailable       OPA gave no usable answer
+    │   ├── StateUnavailable        the state store failed
+    │   ├── VectorStoreUnavailable  the vector store failed
+    │   ├── EmbeddingsUnavailable   the embedder failed
+    │   ├── AuditUnavailable        the record could not be written, so the effect did not happen
+    │   └── FilterNotExpressible    the policy's residual has no exact form in this store
+    ├── UpstreamError               the backend failed; carries a status, never its words
+    └── ConfigurationError          refused at start
+
+A refusal by policy is a value (`decisions.Deny`); it becomes one of these only at the point where an operation ends because of it.
+Messages are written for the caller and never carry a secret, a foreign id, document text, or a backend's own words.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class RegateError(Exception):
+    """The root; never raised itself. `code` is stable and machine-readable, `message` is safe to show to the caller."""
+
+    code: str | None = None
+
+    def __init__(self, message: str, *, code: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        if code is not None:
+            self.code = code
+
+
+class CallerError(RegateError):
+    """The caller can mend it. `param` names the field at fault, in the request's own spelling."""
+
+    def __init__(self, message: str, *, param: str | None = None, code: str | None = None) -> None:
+        super().__init__(message, code=code)
+        self.param = param
+
+
+class InvalidRequest(CallerError):
+    """The request is malformed, or asks for what cannot be honoured; the message says what to change."""
+
+
+class Unauthenticated(CallerError):
+    """No token, or one that does not verify. The message never says which check failed beyond what the caller already knows."""
+
+    code = "invalid_api_key"
+
+
+class NotPermitted(CallerError):
+    """The caller may see the thing but not do this with it."""
+
+    code = "policy_denied"
+
+
+class NotFound(CallerError):
+    """Absent or invisible: the two must be indistinguishable, so they are one class with one wording per kind of object."""
+
+    @classmethod
+    def of(cls, kind: str, identifier: str, *, param: str | None = None) -> NotFound:
+        """Return the one wording used for every absent or invisible object of this kind (`'vector store'`, `'file'`, …)."""
+        return cls(f"No such {kind}: {identifier}", param=param, code="not_found")
+
+
+class TooLarge(CallerError):
+    """The request exceeds a size limit, which the message states."""
+
+    code = "request_too_large"
+
+
+class LimitExceeded(CallerError):
+    """A quota is used up; `retry_after` is in seconds."""
+
+    code = "rate_limit_exceeded"
+
+    def __init__(self, message: str, *, retry_after: float) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
+class Unavailable(RegateError):
+    """A dependency gave no usable answer. Always a refusal: nothing was read, written or sent because of the missing answer."""
+
+    default_message: ClassVar[str] = "A dependency is unavailable. Try again later."
+
+    def __init__(self, detail: str = "") -> None:
+        super().__init__(self.default_message)
+        self.detail = detail
+        """For the log, never for the caller."""
+
+
+class PolicyUnavailable(Unavailable):
+    """OPA was unreachable, late, or answered with anything but the exact shape asked for."""
+
+    code = "policy_unavailable"
+    default_message = "The policy engine gave no decision, so the request was refused. Try again later."
+
+
+class StateUnavailable(Unavailable):
+    """The state store could not read or write."""
+
+    code = "state_unavailable"
+    default_message = "The state store is unavailable. Nothing was stored. Try again later."
+
+
+class VectorStoreUnavailable(Unavailable):
+    """The vector store could not answer. It is never reported as an empty result."""
+
+    code = "vector_store_unavailable"
+    default_message = "The vector store is unavailable. Try again later."
+
+
+class EmbeddingsUnavailable(Unavailable):
+    """The embedder could not answer."""
+
+    code = "embeddings_unavailable"
+    default_message = "The embedding model is unavailable. Try again later."
+
+
+class AuditUnavailable(Unavailable):
+    """The audit record could not be written; the effect it describes must not happen."""
+
+    code = "audit_unavailable"
+    default_message = "The audit log cannot be written, so the request was refused. Try again later."
+
+
+class FilterNotExpressible(Unavailable):
+    """The filter has no exact form in this store. Raised before any IO; `detail` says which part and why, for operators."""
+
+    code = "filter_not_expressible"
+    default_message = "The access policy cannot be applied by this vector store, so nothing was searched. Tell the operator."
+
+
+class UpstreamError(RegateError):
+    """The backend failed. `status` is what the caller is told (429 keeps `retry_after`); `detail` is for the log only."""
+
+    code = "upstream_error"
+
+    def __init__(
+        self, message: str, *, status: int = 502, code: str | None = None, retry_after: str | None = None, detail: str = ""
+    ) -> None:
+        super().__init__(message, code=code)
+        self.status = status
+        self.retry_after = retry_after
+        self.detail = detail
+
+
+class ConfigurationError(RegateError):
+    """The configuration is unsafe or inconsistent; the message says which setting to change. Raised at start only."""
+
+    code = "configuration_error"

@@ -1,0 +1,365 @@
+"""The ports: what the core needs from the world, with the obligations each implementation must meet.
+
+Implementations live in `regate_adapters`, one folder per outside thing, and raise the errors of `errors.py` and no others. Every network
+wait in an implementation must have a deadline, and must honour cancellation without leaving anything half-written.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Generic, Protocol, TypeAlias, TypeVar
+
+from regate_orchestrator.filters import FilterPlan, Scalar
+from regate_orchestrator.principal import Principal
+from regate_orchestrator.responses.events import ModelEvent
+from regate_orchestrator.rows import Attachment, FileRow, Page, ResponseRow, StoreRow, Totals
+from regate_orchestrator.values import FileId, Json, JsonObject, ResponseId, StoreId
+
+Vector: TypeAlias = Sequence[float]
+
+
+# ---------------------------------------------------------------- policy
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What OPA said. `defined` is False for an undefined rule, in which case `value` is None and means nothing."""
+
+    defined: bool
+    value: Json
+    revision: str
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """A filter plan and the policy revision that it was made under."""
+
+    plan: FilterPlan
+    revision: str
+
+
+class PolicyEngine(Protocol):
+    """OPA. Knows nothing of decisions: the enforcer alone reads an answer as an allow."""
+
+    async def ask(self, rule: str, document: JsonObject) -> Answer:
+        """Return the value of the rule at this path below `data` for this input, evaluated with strict builtin errors.
+
+        Must raise `PolicyUnavailable` for everything but HTTP 200 with a well-formed body, and when the deadline passes. Must not retry.
+        """
+        ...
+
+    async def plan(self, rule: str, document: JsonObject, *, unknown: str) -> Planned:
+        """Return for which rows `data.<rule>` is true, with `input.<unknown>` being the row.
+
+        Must raise `FilterNotExpressible` when the residual is not understood exactly (with rule, line and reason in its detail), and
+        `PolicyUnavailable` as `ask` does. Must never widen.
+        """
+        ...
+
+    async def revision(self) -> str:
+        """Return the revision of the active policy. Must raise `PolicyUnavailable` when no policy is active."""
+        ...
+
+
+# ---------------------------------------------------------------- retrieval
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """A chunk to store. The id is minted by us and holds the tenant; `stamp` conforms to the chunk schema; vectors are of unit length."""
+
+    id: str
+    file_id: FileId
+    index: int
+    text: str
+    vector: Vector
+    stamp: JsonObject
+    attributes: Mapping[str, Scalar]
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A chunk that a store returned. Nothing but the post-check may look at it before it is admitted.
+
+    `stamp` is the canonical view as stored; `score` is the cosine similarity, negative values cut to 0.
+    """
+
+    id: str
+    file_id: FileId
+    index: int
+    text: str
+    score: float
+    stamp: JsonObject
+    attributes: Mapping[str, Scalar]
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A search's answer, best first. `total` counts the chunks in the store and `permitted` those matching the plan: audit only (never shown).
+
+    `permitted` is None where the store cannot count them cheaply. `exhausted` says that no further candidate matches the plan.
+    """
+
+    candidates: tuple[Candidate, ...]
+    total: int
+    permitted: int | None
+    exhausted: bool
+
+
+class VectorStore(Protocol):
+    """A vector engine. Proven by `regate_adapters.testing.vector_store_conformance`."""
+
+    async def create(self, store: StoreId, *, dimensions: int) -> None:
+        """Make the store's place. Must be idempotent."""
+        ...
+
+    async def add(self, store: StoreId, chunks: Sequence[Chunk]) -> None:
+        """Store the chunks whole: all policy fields with their types. A chunk with an existing id is replaced, never merged."""
+        ...
+
+    async def search(self, store: StoreId, vector: Vector, *, plan: FilterPlan, limit: int) -> Found:
+        """Return the chunks most similar to the vector among those the plan permits.
+
+        The plan must be applied inside the search. `Nothing` must do no IO. What cannot be rendered exactly must raise
+        `FilterNotExpressible` before any IO; a failing engine must raise `VectorStoreUnavailable`, never answer empty. Hits, order and
+        scores must not depend on chunks that the plan does not permit. Ties are broken by chunk id.
+        """
+        ...
+
+    async def texts(self, store: StoreId, file: FileId) -> list[str]:
+        """Return the texts of a file's chunks in their order. The caller has decided that they may be read."""
+        ...
+
+    async def remove(self, store: StoreId, file: FileId) -> None:
+        """Remove all chunks of the file. Must be idempotent."""
+        ...
+
+    async def drop(self, store: StoreId) -> None:
+        """Remove the store and all its chunks. Must be idempotent."""
+        ...
+
+    async def check(self) -> None:
+        """Raise `VectorStoreUnavailable` when the engine would not answer. Must be cheap: readiness calls it."""
+        ...
+
+
+class Embedder(Protocol):
+    """An embedding model."""
+
+    @property
+    def name(self) -> str:
+        """Return what identifies the vector space, e.g. `wordllama-256`; vectors of different names are never compared."""
+        ...
+
+    async def dimensions(self) -> int:
+        """Return the vectors' length; may load the model or ask the upstream the first time."""
+        ...
+
+    async def embed(self, texts: Sequence[str], *, tenant: str) -> list[Vector]:
+        """Return one unit-length vector a text. Caches, if any, must be keyed by tenant. Raises `EmbeddingsUnavailable`."""
+        ...
+
+
+# ---------------------------------------------------------------- files
+
+
+class UnreadableFile(Exception):
+    """The file's text could not be taken out. `code` is `unsupported_file` or `invalid_file`; `message` is for the file's owner."""
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message
+
+
+class BlobStore(Protocol):
+    """Where the bytes of files are."""
+
+    async def write(self, file: FileId, parts: AsyncIterator[bytes], *, limit: int) -> int:
+        """Store the bytes and return their number. Must raise `TooLarge` past the limit, and must leave nothing behind when it raises."""
+        ...
+
+    def read(self, file: FileId) -> AsyncIterator[bytes]:
+        """Yield the bytes in pieces of bounded size."""
+        ...
+
+    def path(self, file: FileId) -> Path:
+        """Return a local path at which the extraction worker can read the file."""
+        ...
+
+    async def delete(self, file: FileId) -> None:
+        """Remove the bytes. Must be idempotent."""
+        ...
+
+
+class Extractor(Protocol):
+    """Takes the text out of a file and splits it, outside the event loop, in a process with limits on memory, time and output."""
+
+    async def chunks(self, path: Path, *, filename: str, max_tokens: int, overlap_tokens: int) -> list[str]:
+        """Return the file's text in chunks of at most `max_tokens` tokens, in order. Raises `UnreadableFile`."""
+        ...
+
+
+# ---------------------------------------------------------------- state
+
+
+Row = TypeVar("Row")
+
+
+@dataclass(frozen=True, slots=True)
+class Rows(Generic[Row]):
+    """A page of rows, and whether more follow."""
+
+    rows: tuple[Row, ...]
+    has_more: bool
+
+
+class StateStore(Protocol):
+    """The one repository. Every call takes the principal: a row of another tenant must be invisible in SQL already (I7, I8).
+
+    A vector store stamped `shared` is visible to all tenants; everything else only within `stamp.tenant`. Reads by id return None for
+    absent and invisible alike. Lists apply the plan in SQL. Deletes return False when there was nothing visible to delete.
+    All methods must raise `StateUnavailable` when the database fails, and each write is one transaction.
+    """
+
+    async def add_file(self, row: FileRow) -> None:
+        """Store a new file row."""
+        ...
+
+    async def file(self, principal: Principal, file: FileId) -> FileRow | None:
+        """Return the file's row."""
+        ...
+
+    async def files(self, principal: Principal, plan: FilterPlan, page: Page, *, purpose: str | None) -> Rows[FileRow]:
+        """Return a page of the file rows that the plan permits."""
+        ...
+
+    async def delete_file(self, principal: Principal, file: FileId) -> list[StoreId] | None:
+        """Delete the file's row and all its attachments; return the stores it was attached to, or None when it was absent or invisible."""
+        ...
+
+    async def add_store(self, row: StoreRow) -> None:
+        """Store a new vector store row."""
+        ...
+
+    async def store(self, principal: Principal, store: StoreId) -> StoreRow | None:
+        """Return the vector store's row."""
+        ...
+
+    async def stores(self, principal: Principal, plan: FilterPlan, page: Page) -> Rows[StoreRow]:
+        """Return a page of the vector store rows that the plan permits."""
+        ...
+
+    async def touch_store(self, principal: Principal, store: StoreId, *, at: int) -> None:
+        """Record that this tenant used the store: `last_active_at` is kept per tenant, so that no tenant sees another's activity."""
+        ...
+
+    async def delete_store(self, principal: Principal, store: StoreId) -> bool:
+        """Delete the store's row and all its attachments."""
+        ...
+
+    async def put_attachment(self, row: Attachment) -> None:
+        """Store the attachment, replacing an earlier one of the same file in the same store whole."""
+        ...
+
+    async def finish_attachment(
+        self,
+        store: StoreId,
+        file: FileId,
+        *,
+        status: str,
+        usage_bytes: int = 0,
+        chunks: int = 0,
+        error_code: str | None = None,
+        error_message: str | None = None,
+    ) -> bool:
+        """Set the outcome of an `in_progress` attachment; return False when it is gone or no longer in progress, and change nothing."""
+        ...
+
+    async def attachment(self, principal: Principal, store: StoreId, file: FileId) -> Attachment | None:
+        """Return the attachment, looked up by the pair and within the principal's tenant."""
+        ...
+
+    async def attachments(
+        self, principal: Principal, store: StoreId, plan: FilterPlan, page: Page, *, status: str | None
+    ) -> Rows[Attachment]:
+        """Return a page of the store's attachments of the principal's tenant that the plan permits (the chunk rule decides on their stamp)."""
+        ...
+
+    async def delete_attachment(self, principal: Principal, store: StoreId, file: FileId) -> bool:
+        """Delete the attachment. From the moment this returns, no search may return its chunks."""
+        ...
+
+    async def totals(self, principal: Principal, stores: Sequence[StoreId]) -> Mapping[StoreId, Totals]:
+        """Return, for each store, what the principal's tenant has in it."""
+        ...
+
+    async def live(self, principal: Principal, pairs: Sequence[tuple[StoreId, FileId]]) -> Mapping[tuple[StoreId, FileId], LiveFile]:
+        """Return the completed attachments among these pairs, with their present stamp and the file's name. Retrieval joins on it."""
+        ...
+
+    async def unfinished_attachments(self) -> list[Attachment]:
+        """Return all attachments in progress, of all tenants: for resuming ingestion at start, and nothing else."""
+        ...
+
+    async def save_response(self, row: ResponseRow) -> None:
+        """Store the response and its items, replacing an earlier state of the same response. Must be durable when it returns."""
+        ...
+
+    async def response(self, principal: Principal, response: ResponseId) -> ResponseRow | None:
+        """Return the response with its items."""
+        ...
+
+    async def chain(self, principal: Principal, response: ResponseId) -> list[ResponseRow] | None:
+        """Return the response and all it continues from, oldest first; None when any link is absent or invisible."""
+        ...
+
+    async def delete_response(self, principal: Principal, response: ResponseId) -> bool:
+        """Delete the response and its items."""
+        ...
+
+    async def responses(self, principal: Principal, plan: FilterPlan, page: Page) -> Rows[ResponseRow]:
+        """Return a page of the response rows (without items) that the plan permits."""
+        ...
+
+    async def check(self) -> None:
+        """Raise `StateUnavailable` when the database would not answer. Must be cheap: readiness calls it."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class LiveFile:
+    """What is true of an attached file now: the stamp its chunks carry, and the name it is cited by."""
+
+    filename: str
+    stamp: JsonObject
+    attributes: Mapping[str, Scalar]
+
+
+# ---------------------------------------------------------------- backend
+
+
+class Backend(Protocol):
+    """The upstreams, seen by the loop: one chat completion at a time, as normalised events."""
+
+    def chat(self, upstream: str, payload: JsonObject) -> AbstractAsyncContextManager[AsyncIterator[ModelEvent]]:
+        """Open a streamed chat completion at the named upstream and yield its events, ending with `ModelEnded`.
+
+        Must not enter (raise `UpstreamError` instead) unless the upstream answered 2xx. Must yield `ModelFailed` when the stream breaks
+        off, ends without a finish reason, or is not understood. Leaving the context must close the upstream connection at once.
+        """
+        ...
+
+
+# ---------------------------------------------------------------- audit
+
+
+class AuditLog(Protocol):
+    """The append-only record of decisions and data accesses."""
+
+    async def record(self, record: JsonObject) -> None:
+        """Append one record. When this returns, the record survives the end of this process. Raises `AuditUnavailable` (I12)."""
+        ...

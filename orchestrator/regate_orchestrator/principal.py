@@ -1,0 +1,71 @@
+"""The principal: who asks. Made from verified claims by `regate.authn.principal`, and handed on as an argument everywhere."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Final
+
+from regate_orchestrator.values import Json, JsonObject
+
+_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:@|/+-]{0,127}")
+_MOST_NAMES: Final = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class Principal:
+    """Who asks. `(tenant, id)` together name a person; neither is ever normalised, so `acme` and `ACME` are two tenants."""
+
+    id: str
+    tenant: str
+    teams: tuple[str, ...] = ()
+    roles: tuple[str, ...] = ()
+    projects: tuple[str, ...] = ()
+    namespaces: tuple[str, ...] = ()
+    scopes: tuple[str, ...] = ()
+    clearance: int = 0
+    attrs: Mapping[str, Json] = field(default_factory=dict)
+
+    def as_input(self) -> JsonObject:
+        """Return the principal as every policy input carries it: all keys present, lists possibly empty."""
+        return {
+            "id": self.id,
+            "tenant": self.tenant,
+            "teams": list(self.teams),
+            "roles": list(self.roles),
+            "projects": list(self.projects),
+            "namespaces": list(self.namespaces),
+            "scopes": list(self.scopes),
+            "clearance": self.clearance,
+            "attrs": dict(self.attrs),
+        }
+
+    @property
+    def digest(self) -> str:
+        """Return a short stable digest for audit records, which name principals only so."""
+        text = json.dumps(self.as_input(), sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def is_name(value: object) -> bool:
+    """Return whether a value may serve as a tenant, subject, team, … : 1 to 128 plain ASCII characters, no blanks, no wildcards."""
+    return isinstance(value, str) and _NAME.fullmatch(value) is not None
+
+
+def read_principal(value: object) -> Principal | None:
+    """Return the principal that a policy (or a stored job) describes, or `None` when any part of it has not exactly the right shape."""
+    if not isinstance(value, Mapping):
+        return None
+    lists = [value.get(key, ()) for key in ("teams", "roles", "projects", "namespaces", "scopes")]
+    if not (is_name(value.get("id")) and is_name(value.get("tenant"))):
+        return None
+    if not all(isinstance(names, list | tuple) and len(names) <= _MOST_NAMES and all(map(is_name, names)) for names in lists):
+        return None
+    clearance, attrs = value.get("clearance", 0), value.get("attrs", {})
+    if isinstance(clearance, bool) or not isinstance(clearance, int) or not isinstance(attrs, Mapping):
+        return None
+    teams, roles, projects, namespaces, scopes = (tuple(names) for names in lists)
+    return Principal(value["id"], value["tenant"], teams, roles, projects, namespaces, scopes, clearance, dict(attrs))

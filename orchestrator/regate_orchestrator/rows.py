@@ -1,0 +1,136 @@
+"""What is stored: files, vector stores, attachments, responses and their items. Each row carries its stamp: owner, tenant and attributes (I8).
+
+A *stamp* is a mapping that conforms to the row's schema in `rego/schemas/`; it always holds `tenant` and `owner`, which are write-once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal, TypeAlias
+
+from regate_orchestrator.filters import Scalar
+from regate_orchestrator.values import FileId, Json, JsonObject, ResponseId, StoreId
+
+AttachmentStatus: TypeAlias = Literal["in_progress", "completed", "failed", "cancelled"]
+
+
+@dataclass(frozen=True, slots=True)
+class FileRow:
+    """An uploaded file. Its bytes are in the blob store under the same id."""
+
+    id: FileId
+    filename: str
+    bytes: int
+    purpose: str
+    created_at: int
+    stamp: JsonObject
+
+
+@dataclass(frozen=True, slots=True)
+class StoreRow:
+    """A vector store. `embedder` names the model its vectors were made with; a store is never searched with another's."""
+
+    id: StoreId
+    name: str
+    created_at: int
+    last_active_at: int
+    metadata: Mapping[str, str]
+    stamp: JsonObject
+    embedder: str
+    dimensions: int
+
+
+@dataclass(frozen=True, slots=True)
+class Attachment:
+    """A file in a vector store. All its chunks carry `stamp` (policy fields) and `attributes` (the client's, without `regate.` keys).
+
+    `requested` is what the client sent, echoed as sent. Only a `completed` attachment is live: its chunks may be found.
+    """
+
+    store_id: StoreId
+    file_id: FileId
+    created_at: int
+    status: AttachmentStatus
+    stamp: JsonObject
+    requested: Mapping[str, Scalar]
+    attributes: Mapping[str, Scalar]
+    max_chunk_tokens: int
+    overlap_tokens: int
+    policy_revision: str
+    principal: JsonObject
+    usage_bytes: int = 0
+    chunks: int = 0
+    error_code: str | None = None
+    error_message: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Totals:
+    """What a principal's tenant has in a store, by attachment status, and the bytes its completed chunks use."""
+
+    in_progress: int = 0
+    completed: int = 0
+    failed: int = 0
+    cancelled: int = 0
+    usage_bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class ChunkRef:
+    """One chunk that was in a model's context: lineage. The stamp is the one it was admitted with."""
+
+    store_id: StoreId
+    file_id: FileId
+    chunk_id: str
+    stamp: JsonObject
+
+
+@dataclass(frozen=True, slots=True)
+class StoredItem:
+    """One item of a response, with the lineage of everything the model had read when it was made (empty for what the client sent)."""
+
+    id: str
+    body: JsonObject
+    direction: Literal["input", "output"]
+    lineage: tuple[ChunkRef, ...] = ()
+    results: tuple[JsonObject, ...] = ()
+    """Of a `file_search_call`: what it found, text included, one mapping a chunk with `chunk_id`; leaves again only through the gate (I9)."""
+
+
+@dataclass(frozen=True, slots=True)
+class ResponseRow:
+    """A response: `body` is the Response object without its `output`, which is rebuilt from the output items."""
+
+    id: ResponseId
+    tenant: str
+    owner: str
+    created_at: int
+    status: str
+    previous_response_id: ResponseId | None
+    model: str
+    policy_revision: str
+    body: JsonObject
+    items: tuple[StoredItem, ...] = field(default=())
+
+    def view(self) -> dict[str, Json]:
+        """Return the row as `regate.history` sees it (`rego/schemas/item.json`)."""
+        return {
+            "id": self.id,
+            "kind": "response",
+            "tenant": self.tenant,
+            "owner": self.owner,
+            "labels": [],
+            "created": self.created_at,
+            "policy_revision": self.policy_revision,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Which part of a list is wanted. `after` and `before` are ids; order is by creation time, then id."""
+
+    limit: int = 20
+    order: Literal["asc", "desc"] = "desc"
+    after: str | None = None
+    before: str | None = None
