@@ -354,6 +354,14 @@ class Backend(Protocol):
         ...
 
 
+class Catalogue(Protocol):
+    """Which models there are, and which upstream serves each."""
+
+    async def upstream_for(self, model: str) -> str | None:
+        """Return the name of the upstream that serves the model, or None when no upstream does. Raises `UpstreamError` when none can say."""
+        ...
+
+
 # ---------------------------------------------------------------- audit
 
 

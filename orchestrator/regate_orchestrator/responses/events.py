@@ -5,7 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
-from regate_orchestrator.errors import UpstreamError
+from regate_orchestrator.errors import RegateError, UpstreamError
+from regate_orchestrator.responses.prompt import Passage, PromptItem
+from regate_orchestrator.responses.request import ResponseRequest
+from regate_orchestrator.rows import ChunkRef, ResponseRow
+from regate_orchestrator.values import ResponseId
 
 FinishReason: TypeAlias = Literal["stop", "length", "tool_calls", "content_filter"]
 
@@ -83,3 +87,75 @@ class ModelFailed:
 
 ModelEvent: TypeAlias = TextWritten | ReasoningWritten | RefusalWritten | CallOpened | ArgumentsWritten | ModelEnded | ModelFailed
 """What a backend yields."""
+
+
+# ---------------------------------------------------------------- what the driver reports
+
+
+@dataclass(frozen=True, slots=True)
+class Requested:
+    """A client asked for a response. The first event of every run."""
+
+    request: ResponseRequest
+    response_id: ResponseId
+    tenant: str
+    owner: str
+
+
+@dataclass(frozen=True, slots=True)
+class Recalled:
+    """The chain was found (answers `Recall`), oldest turn first."""
+
+    turns: tuple[ResponseRow, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class TurnAuthorized:
+    """Route, model, stores and history were decided (answers `AuthorizeTurn`). `history` is what may be used again, ready for a prompt."""
+
+    upstream: str
+    revision: str
+    history: tuple[PromptItem, ...]
+    lineage: tuple[ChunkRef, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ModelOpened:
+    """The upstream accepted the call (answers `CallModel`): from here on a failure is told in the stream."""
+
+
+@dataclass(frozen=True, slots=True)
+class ToolDecided:
+    """The tool call was decided (answers `DecideTool`)."""
+
+    call_id: str
+    allowed: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Searched:
+    """The search ended (answers `RunSearch`); the passages are admitted. `admitted` is False when the result as a whole was denied."""
+
+    call_id: str
+    passages: tuple[Passage, ...]
+    admitted: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Saved:
+    """The row is durable (answers `Save`)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """A command failed, for a reason that is the caller's, a dependency's or the backend's. Ends the run."""
+
+    error: RegateError
+
+
+@dataclass(frozen=True, slots=True)
+class ClientLeft:
+    """The client went away, or the gateway is shutting down. Ends the run."""
+
+
+Event: TypeAlias = ModelEvent | Requested | Recalled | TurnAuthorized | ModelOpened | ToolDecided | Searched | Saved | Failed | ClientLeft

@@ -1,0 +1,268 @@
+"""The enforcer: the one place where a decision is asked for. Fails closed, and records every decision before its effect (I1, I12).
+
+An allow is exactly the value `true` from OPA; undefined, any other type and every error are not (I1). What OPA cannot answer raises
+`PolicyUnavailable`, which ends the operation. Inputs carry metadata only: no text, prompt, token or secret (I11).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final, TypeVar, cast
+
+from regate_orchestrator.decisions import Allow, Context, Decision, Deny, Point, Question
+from regate_orchestrator.errors import CallerError, PolicyUnavailable, Unauthenticated
+from regate_orchestrator.filters import Everything, FilterPlan, Matching, Nothing, size
+from regate_orchestrator.ports import AuditLog, PolicyEngine
+from regate_orchestrator.principal import Principal, read_principal
+from regate_orchestrator.schema import RowSchema
+from regate_orchestrator.values import Clock, Json, JsonObject, RequestId, wall_clock
+
+Member = TypeVar("Member", str, int)
+
+_REASONS_RULE: Final = {Point.INGEST: "reject_reasons"}
+_BATCH_RULE: Final = "regate/lib/batch/admitted"
+_STAMPED: Final = {Point.STORE: "store", Point.FILE: "file", Point.INGEST: "chunk"}
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Many decisions in one query (`regate.lib.batch`), each by the same rule as when asked for singly."""
+
+    stores: Mapping[str, JsonObject] = field(default_factory=dict)
+    """Store rows by id, each decided for `store.search` and known to the chunks below."""
+    chunks: Sequence[tuple[str, JsonObject]] = ()
+    """Pairs of store id and canonical stamp, decided for `chunk.read`."""
+    items: Sequence[JsonObject] = ()
+    """Stored items, decided for `history.reuse`."""
+    tool_results: Sequence[JsonObject] = ()
+    """Mappings of `tool` and `result` metadata, decided for `tool.result`."""
+    models: Sequence[str] = ()
+    """Model names, decided for `model.list`."""
+
+    def as_input(self) -> JsonObject:
+        """Return the batch's part of the policy input."""
+        return {
+            "stores": dict(self.stores),
+            "chunks": [{"store": store, "chunk": stamp} for store, stamp in self.chunks],
+            "items": list(self.items),
+            "tool_results": list(self.tool_results),
+            "models": list(self.models),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Admitted:
+    """What a batch admitted: store ids and model names, and positions in the batch's sequences. Whatever is not named is denied."""
+
+    revision: str
+    stores: frozenset[str]
+    chunks: frozenset[int]
+    items: frozenset[int]
+    tool_results: frozenset[int]
+    models: frozenset[str]
+
+
+_EMPTY_BATCH: Final = Batch()
+_NONE_ADMITTED: Final = Admitted("", frozenset(), frozenset(), frozenset(), frozenset(), frozenset())
+
+
+class Enforcer:
+    """Asks the policy engine and records what it said. Holds no state of its own and caches no decision (I10)."""
+
+    def __init__(self, engine: PolicyEngine, audit: AuditLog, schemas: Mapping[str, RowSchema], clock: Clock = wall_clock) -> None:
+        self._engine = engine
+        self._audit = audit
+        self._schemas = schemas
+        self._clock = clock
+
+    async def principal(self, claims: JsonObject, *, method: str, request_id: RequestId) -> Principal:
+        """Return the principal that `regate.authn.principal` makes of verified claims; raises `Unauthenticated` when it makes none."""
+        document: JsonObject = {
+            "v": 1,
+            "now": int(self._clock()),
+            "request_id": request_id,
+            "action": "authn.principal",
+            "claims": claims,
+            "method": method,
+        }
+        answer = await self._engine.ask("regate/authn/principal", document)
+        principal = read_principal(answer.value) if answer.defined else None
+        if principal is None:
+            await self._audit.record({"kind": "identity", "request_id": request_id, "revision": answer.revision, "allowed": False})
+            raise Unauthenticated("The token does not name a principal that may use this service.")
+        return principal
+
+    async def settle(
+        self, context: Context, phase: str, questions: Sequence[Question], *, batch: Batch = _EMPTY_BATCH, notes: JsonObject | None = None
+    ) -> tuple[list[Decision], Admitted]:
+        """Return the decisions of one phase of a request, after writing them all, with the notes, as one audit record."""
+        began = time.perf_counter()
+        decisions, admitted = await asyncio.gather(
+            asyncio.gather(*(self._decide(context, question) for question in questions)), self._admit(context, batch)
+        )
+        record = self._record(context, phase) | {
+            "revision": admitted.revision or (decisions[0].revision if decisions else ""),
+            "ms": round((time.perf_counter() - began) * 1000, 3),
+            "decisions": [_decision_entry(question, decision) for question, decision in zip(questions, decisions, strict=True)],
+        }
+        if batch != _EMPTY_BATCH:
+            record["batch"] = _batch_entry(batch, admitted)
+        await self._audit.record(record | dict(notes or {}))
+        return list(decisions), admitted
+
+    async def decide(self, context: Context, question: Question) -> Decision:
+        """Return one decision, recorded."""
+        decisions, _ = await self.settle(context, question.action, [question])
+        return decisions[0]
+
+    async def require(self, context: Context, question: Question, *, otherwise: CallerError) -> Allow:
+        """Return the allow, recorded; raises `otherwise` on a deny."""
+        decision = await self.decide(context, question)
+        if isinstance(decision, Deny):
+            raise otherwise
+        return decision
+
+    async def admit(self, context: Context, phase: str, batch: Batch, *, notes: JsonObject | None = None) -> Admitted:
+        """Return what the batch admits, recorded."""
+        _, admitted = await self.settle(context, phase, [], batch=batch, notes=notes)
+        return admitted
+
+    async def stamp(self, context: Context, question: Question) -> tuple[Decision, dict[str, Json]]:
+        """Return the decision on a new file, store or document and, when allowed, the stamp it must carry (I5).
+
+        Raises `PolicyUnavailable` when the policy allows but its stamp does not conform to the row schema: a policy bug writes nothing.
+        """
+        decision = await self.decide(context, question)
+        if isinstance(decision, Deny):
+            return decision, {}
+        answer = await self._engine.ask(f"{question.point.package}/stamp", self._input(context, question.action, question.resource))
+        schema = self._schemas[_STAMPED[question.point]]
+        if not isinstance(answer.value, Mapping):
+            raise PolicyUnavailable(f"{question.point.package}/stamp is not an object")
+        stamp = dict(answer.value)
+        described = {name: value for name, value in question.resource.items() if name in schema.fields}
+        faults = schema.faults({**described, **stamp})
+        if faults or stamp.get("tenant") != context.principal.tenant:
+            raise PolicyUnavailable(f"{question.point.package}/stamp: {'; '.join(faults) or 'tenant is not the principal’s'}")
+        return decision, stamp
+
+    async def plan(self, context: Context, point: Point, action: str, *, unknown: str, resource: JsonObject) -> FilterPlan:
+        """Return for which rows the point's rule allows the action. The plan is recorded with the access that uses it."""
+        planned = await self._engine.plan(point.value, self._input(context, action, resource), unknown=unknown)
+        return planned.plan
+
+    async def plan_listing(self, context: Context, point: Point, action: str, *, unknown: str) -> FilterPlan:
+        """Return which rows a listing may show, after recording that it was asked."""
+        planned = await self._engine.plan(point.value, self._input(context, action, {}), unknown=unknown)
+        record = self._record(context, action) | {"revision": planned.revision, "plan": describe(planned.plan)}
+        await self._audit.record(record)
+        return planned.plan
+
+    async def value(self, context: Context, rule: str, action: str, resource: JsonObject) -> Json:
+        """Return the value of a rule that qualifies a decision already made (`on_deny`, `obligations`); None when undefined."""
+        answer = await self._engine.ask(rule, self._input(context, action, resource))
+        return answer.value if answer.defined else None
+
+    async def explain_chunks(self, context: Context, batch: Batch) -> dict[int, tuple[str, ...]]:
+        """Return for each position in `batch.chunks` why it is denied. For operators only: reasons tell of a chunk's existence."""
+        answer = await self._engine.ask("regate/lib/batch/chunk_reasons", self._input(context, "chunk.read", batch.as_input()))
+        reasons = answer.value if isinstance(answer.value, Mapping) else {}
+        return {int(position): _texts(texts) for position, texts in reasons.items()}
+
+    async def revision(self) -> str:
+        """Return the active policy revision; raises `PolicyUnavailable` when there is none."""
+        return await self._engine.revision()
+
+    async def record(self, context: Context, phase: str, notes: JsonObject) -> None:
+        """Write an audit record of something done under decisions recorded before."""
+        await self._audit.record(self._record(context, phase) | dict(notes))
+
+    async def _decide(self, context: Context, question: Question) -> Decision:
+        document = self._input(context, question.action, question.resource)
+        answer = await self._engine.ask(question.point.value, document)
+        if answer.defined and answer.value is True:
+            return Allow(answer.revision)
+        reasons = await self._engine.ask(f"{question.point.package}/{_REASONS_RULE.get(question.point, 'deny_reasons')}", document)
+        return Deny(answer.revision, _texts(reasons.value) if reasons.defined else ())
+
+    async def _admit(self, context: Context, batch: Batch) -> Admitted:
+        if batch == _EMPTY_BATCH:
+            return _NONE_ADMITTED
+        answer = await self._engine.ask(_BATCH_RULE, self._input(context, "batch", batch.as_input()))
+        value = answer.value
+        if not answer.defined or not isinstance(value, Mapping):
+            raise PolicyUnavailable(f"{_BATCH_RULE} is not an object")
+        return Admitted(
+            revision=answer.revision,
+            stores=_members(value, "stores", set(batch.stores)),
+            chunks=_members(value, "chunks", set(range(len(batch.chunks)))),
+            items=_members(value, "items", set(range(len(batch.items)))),
+            tool_results=_members(value, "tool_results", set(range(len(batch.tool_results)))),
+            models=_members(value, "models", set(batch.models)),
+        )
+
+    def _input(self, context: Context, action: str, resource: JsonObject) -> JsonObject:
+        return {
+            "v": 1,
+            "now": int(self._clock()),
+            "request_id": context.request_id,
+            "action": action,
+            "principal": context.principal.as_input(),
+            **resource,
+        }
+
+    def _record(self, context: Context, phase: str) -> dict[str, Json]:
+        return {
+            "kind": "decisions",
+            "phase": phase,
+            "request_id": context.request_id,
+            "response_id": context.response_id,
+            "tenant": context.principal.tenant,
+            "subject": context.principal.id,
+            "principal": context.principal.digest,
+        }
+
+
+def describe(plan: FilterPlan) -> JsonObject:
+    """Return a plan as audit records show it: its kind and size, never its values."""
+    match plan:
+        case Everything():
+            return {"kind": "everything"}
+        case Nothing():
+            return {"kind": "nothing"}
+        case Matching(expression):
+            return {"kind": "matching", "size": size(expression)}
+
+
+def _members(value: Mapping[str, Json], name: str, known: set[Member]) -> frozenset[Member]:
+    listed = value.get(name)
+    if not isinstance(listed, list | tuple) or any(isinstance(member, bool) or member not in known for member in listed):
+        raise PolicyUnavailable(f"{_BATCH_RULE}.{name} is not a set of what was asked")
+    return frozenset(cast("list[Member]", listed))
+
+
+def _texts(value: Json) -> tuple[str, ...]:
+    return tuple(text for text in value if isinstance(text, str)) if isinstance(value, list | tuple) else ()
+
+
+def _decision_entry(question: Question, decision: Decision) -> JsonObject:
+    entry: dict[str, Json] = {"point": question.point.short, "action": question.action, "about": question.about}
+    match decision:
+        case Allow():
+            return entry | {"allowed": True}
+        case Deny(_, reasons):
+            return entry | {"allowed": False, "reasons": list(reasons)}
+
+
+def _batch_entry(batch: Batch, admitted: Admitted) -> JsonObject:
+    asked = {
+        "stores": (batch.stores, admitted.stores),
+        "chunks": (batch.chunks, admitted.chunks),
+        "items": (batch.items, admitted.items),
+        "tool_results": (batch.tool_results, admitted.tool_results),
+        "models": (batch.models, admitted.models),
+    }
+    return {name: {"asked": len(some), "admitted": len(allowed)} for name, (some, allowed) in asked.items() if some}

@@ -1,0 +1,48 @@
+"""Citations: the markers (`【3】`) by which the model refers to a passage, taken out of its text as it streams and turned into annotations."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Final
+
+_MARKER: Final = re.compile(r"[ \t]?【(\d{1,4})[^【】\n]{0,24}】")
+_MAYBE_MARKER: Final = re.compile(r"[ \t]?(?:【(?:\d{1,4}[^【】\n]{0,24})?)?\Z")
+
+
+def marker(number: int) -> str:
+    """Return the marker that a passage carries in the prompt."""
+    return f"【{number}】"
+
+
+def without_markers(text: str) -> str:
+    """Return a passage's text in which nothing reads as a marker, so that a document cannot make itself cited as another."""
+    return text.replace("【", "[").replace("】", "]")
+
+
+@dataclass(frozen=True, slots=True)
+class Cleaned:
+    """A piece of text without markers, the numbers cited with their positions in it, and the tail held back as it may begin a marker."""
+
+    text: str
+    cited: tuple[tuple[int, int], ...]
+    held: str
+
+
+def clean(held: str, piece: str, *, last: bool = False) -> Cleaned:
+    """Return the piece without markers. Text is held back for at most a marker's length, and not at all when it is the last."""
+    text = held + piece
+    cut = len(text)
+    if not last and (maybe := _MAYBE_MARKER.search(text)) is not None:
+        cut = maybe.start()
+    kept: list[str] = []
+    cited: list[tuple[int, int]] = []
+    position = length = 0
+    for match in _MARKER.finditer(text, 0, cut):
+        before = text[position : match.start()]
+        kept.append(before)
+        length += len(before)
+        cited.append((int(match.group(1)), length))
+        position = match.end()
+    kept.append(text[position:cut])
+    return Cleaned("".join(kept), tuple(cited), text[cut:])

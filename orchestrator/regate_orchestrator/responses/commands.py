@@ -1,0 +1,86 @@
+"""Commands: what the driver must do next. Their counterpart is `events.py`: each command names the event that answers it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from regate_orchestrator.errors import RegateError
+from regate_orchestrator.responses.request import FileSearchTool, ResponseRequest
+from regate_orchestrator.rows import ResponseRow
+from regate_orchestrator.values import JsonObject, ResponseId
+
+
+@dataclass(frozen=True, slots=True)
+class Recall:
+    """Fetch the chain of turns that ends with this response. Answered by `Recalled` or `Failed`."""
+
+    response: ResponseId
+
+
+@dataclass(frozen=True, slots=True)
+class AuthorizeTurn:
+    """Decide the route and model, the stores, and every stored item to be reused. Answered by `TurnAuthorized` or `Failed`."""
+
+    request: ResponseRequest
+    turns: tuple[ResponseRow, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class CallModel:
+    """Open a model turn. Answered by `ModelOpened` and the model's events, the last being `ModelEnded`, `ModelFailed` or `Failed`."""
+
+    upstream: str
+    payload: JsonObject
+
+
+@dataclass(frozen=True, slots=True)
+class DecideTool:
+    """Decide whether this call may run with these arguments. Answered by `ToolDecided` or `Failed`."""
+
+    call_id: str
+    name: str
+    arguments: JsonObject
+    calls_so_far: int
+    round: int
+
+
+@dataclass(frozen=True, slots=True)
+class RunSearch:
+    """Search for the query in the tool's stores, which the turn's authorization opened. Answered by `Searched` or `Failed`."""
+
+    call_id: str
+    query: str
+    tool: FileSearchTool
+
+
+@dataclass(frozen=True, slots=True)
+class Save:
+    """Store this state of the response, durably, before anything that follows. Answered by `Saved` or `Failed`."""
+
+    row: ResponseRow
+
+
+@dataclass(frozen=True, slots=True)
+class Emit:
+    """Send this event to the client. Not answered."""
+
+    event: JsonObject
+
+
+@dataclass(frozen=True, slots=True)
+class Finish:
+    """The response has ended so; `error` is set when it failed. Not answered; always the last command."""
+
+    response: JsonObject
+    error: RegateError | None
+
+
+@dataclass(frozen=True, slots=True)
+class Refuse:
+    """Nothing was begun: answer the request with this error. Not answered; always the last command."""
+
+    error: RegateError
+
+
+Command: TypeAlias = Recall | AuthorizeTurn | CallModel | DecideTool | RunSearch | Save | Emit | Finish | Refuse

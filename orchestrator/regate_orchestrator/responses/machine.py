@@ -1,0 +1,379 @@
+"""The machine: what comes next in a response. Pure: `advance(state, event, now) -> (state, commands)`; only the driver performs commands.
+
+Rules that hold in every state:
+
+- Nothing is sent to a backend before the turn was authorized, and nothing is announced to the client before the backend accepted the call.
+- After `response.created` every run ends with exactly one of completed, incomplete or failed (none where the client has left), and where
+  the response is stored, only after that very state was saved.
+- A call runs only if its tool was offered in this request and was decided; its arguments are reduced to the query.
+
+`TRANSITIONS` lists which events each phase expects; any other is a programming error and raises. `writing.py` is the other half.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Final, cast
+
+from regate_orchestrator.errors import InvalidRequest, LimitExceeded, RegateError, UpstreamError
+from regate_orchestrator.responses.commands import (
+    AuthorizeTurn,
+    CallModel,
+    Command,
+    DecideTool,
+    Emit,
+    Finish,
+    Recall,
+    Refuse,
+    RunSearch,
+    Save,
+)
+from regate_orchestrator.responses.events import (
+    ArgumentsWritten,
+    CallOpened,
+    ClientLeft,
+    Event,
+    Failed,
+    ModelEnded,
+    ModelFailed,
+    ModelOpened,
+    ReasoningWritten,
+    Recalled,
+    RefusalWritten,
+    Requested,
+    Saved,
+    Searched,
+    TextWritten,
+    ToolDecided,
+    TurnAuthorized,
+)
+from regate_orchestrator.responses.history import stored_result
+from regate_orchestrator.responses.output import Heading, Status, search_item
+from regate_orchestrator.responses.prompt import FILE_SEARCH, Passage, PromptItem, build_prompt
+from regate_orchestrator.responses.state import Ending, Output, Phase, State
+from regate_orchestrator.responses.writing import abandon_turn, cite, close_turn, finish_item, search_limit, write
+from regate_orchestrator.rows import ChunkRef, ResponseRow, StoredItem
+from regate_orchestrator.values import Json, JsonObject
+
+_WRITING: Final = (TextWritten, RefusalWritten, ReasoningWritten, CallOpened, ArgumentsWritten)
+_ENDINGS: Final = (Failed, ClientLeft)
+TRANSITIONS: Final[Mapping[Phase, tuple[type, ...]]] = {
+    Phase.IDLE: (Requested,),
+    Phase.RECALLING: (Recalled, *_ENDINGS),
+    Phase.AUTHORIZING: (TurnAuthorized, *_ENDINGS),
+    Phase.CALLING: (ModelOpened, *_ENDINGS),
+    Phase.OPENING: (Saved, *_ENDINGS),
+    Phase.WRITING: (*_WRITING, ModelEnded, ModelFailed, *_ENDINGS),
+    Phase.DECIDING: (ToolDecided, *_ENDINGS),
+    Phase.SEARCHING: (Searched, *_ENDINGS),
+    Phase.SAVING: (Saved, *_ENDINGS),
+    Phase.ENDED: (ClientLeft,),
+}
+
+_SEARCH_FUNCTION: Final[JsonObject] = {
+    "type": "function",
+    "function": {
+        "name": FILE_SEARCH,
+        "description": "Search the attached documents. Returns passages, each under a marker such as 【1】.",
+        "parameters": {
+            "type": "object",
+            "properties": {"query": {"type": "string", "description": "What to look for, as a full question or a few key words."}},
+            "required": ["query"],
+            "additionalProperties": False,
+        },
+    },
+}
+_BAD_ARGUMENTS: Final = 'The search did not run: its arguments must be a JSON object with a string "query".'
+_TOOL_DENIED: Final = "The search did not run: it is not permitted."
+_RESULT_DENIED: Final = "The search ran, but its result may not be used."
+
+Step = tuple[State, list[Command]]
+
+
+def advance(state: State, event: Event, now: int) -> Step:
+    """Return the next state and what must be done, in order. `now` is in epoch seconds."""
+    assert isinstance(event, TRANSITIONS[state.phase]), f"{type(event).__name__} in {state.phase.name}"  # noqa: S101 — see the docstring
+    match event:
+        case Requested():
+            return _requested(state, event, now)
+        case Recalled(turns):
+            return _recalled(state, turns)
+        case TurnAuthorized():
+            return _authorized(state, event)
+        case ModelOpened():
+            return _model_opened(state)
+        case Saved():
+            return _saved(state)
+        case TextWritten() | RefusalWritten() | ReasoningWritten() | CallOpened() | ArgumentsWritten():
+            return _emit(write(state, event))
+        case ModelEnded():
+            return _model_ended(state, event, now)
+        case ToolDecided(_, allowed):
+            return _tool_decided(state, now, allowed=allowed)
+        case Searched(_, passages, admitted):
+            return _searched(state, passages, now, admitted=admitted)
+        case ModelFailed(error) | Failed(error):
+            return _failed(state, error, now)
+        case ClientLeft():
+            return _client_left(state, now)
+
+
+def _requested(state: State, event: Requested, now: int) -> Step:
+    request = event.request
+    state = replace(
+        state,
+        heading=Heading(event.response_id, now, request),
+        tenant=event.tenant,
+        owner=event.owner,
+        prompted=tuple(PromptItem(item) for item in request.items),
+    )
+    if request.previous_response_id is not None:
+        return replace(state, phase=Phase.RECALLING), [Recall(request.previous_response_id)]
+    return replace(state, phase=Phase.AUTHORIZING), [AuthorizeTurn(request, ())]
+
+
+def _recalled(state: State, turns: tuple[ResponseRow, ...]) -> Step:
+    if turns[-1].status not in ("completed", "incomplete"):
+        message = f"The previous response is {turns[-1].status}; continue from one that has ended."
+        return _failed(state, InvalidRequest(message, param="previous_response_id"), 0)
+    return replace(state, phase=Phase.AUTHORIZING), [AuthorizeTurn(state.must_heading.request, turns)]
+
+
+def _authorized(state: State, event: TurnAuthorized) -> Step:
+    state = replace(state, upstream=event.upstream, revision=event.revision, history=event.history, lineage=event.lineage)
+    return _call_model(state)
+
+
+def _call_model(state: State) -> Step:
+    """Return the command that opens the next model turn, or the refusal of a request whose items do not pair up."""
+    request = state.must_heading.request
+    try:
+        prompt = build_prompt(request.instructions, [*state.history, *state.prompted])
+    except InvalidRequest as error:
+        return _failed(state, error, 0)
+    last_round = state.round + 1 >= state.limits.max_rounds
+    offered = request.file_search is not None and not last_round and state.searches_opened < search_limit(state)
+    payload: dict[str, Json] = {"model": request.model, "messages": prompt.messages, **request.sampling}
+    tools: list[Json] = [
+        {"type": "function", "function": {name: value for name, value in _function(tool).items() if value is not None}}
+        for tool in request.functions
+    ]
+    if offered:
+        tools.append(_SEARCH_FUNCTION)
+    if tools and request.tool_choice != "none":
+        payload["tools"] = tools
+        choice = _tool_choice(request.tool_choice) if state.round == 0 else "auto"
+        payload |= {} if choice == "auto" else {"tool_choice": choice}
+        payload |= {} if request.parallel_tool_calls else {"parallel_tool_calls": False}
+    if request.max_output_tokens is not None:
+        payload["max_tokens"] = request.max_output_tokens - state.usage.output_tokens
+    state = replace(
+        state, phase=Phase.CALLING, sources=prompt.sources, round=state.round + 1, searching_offered=offered and "tools" in payload
+    )
+    return state, [CallModel(state.upstream, payload)]
+
+
+def _function(tool: object) -> Mapping[str, Json]:
+    return {name: getattr(tool, name) for name in ("name", "description", "parameters", "strict")}
+
+
+def _tool_choice(choice: Json) -> Json:
+    """Return the Responses API's tool choice in the chat API's shape."""
+    if not isinstance(choice, Mapping):
+        return choice
+    name = choice["name"] if choice["type"] == "function" else choice["type"]
+    return {"type": "function", "function": {"name": name}}
+
+
+def _model_opened(state: State) -> Step:
+    if state.opened:
+        return replace(state, phase=Phase.WRITING), []
+    if state.must_heading.request.store:
+        return replace(state, phase=Phase.OPENING), [Save(_row(state, "in_progress", state.must_heading.response("in_progress", ())))]
+    return _announce(state)
+
+
+def _announce(state: State) -> Step:
+    response = state.must_heading.response("in_progress", ())
+    pen = state.pen.write("response.created", response=response).write("response.in_progress", response=response)
+    return _emit(replace(state, phase=Phase.WRITING, opened=True, pen=pen))
+
+
+def _saved(state: State) -> Step:
+    return _announce(state) if state.phase is Phase.OPENING else _ended(state)
+
+
+def _model_ended(state: State, event: ModelEnded, now: int) -> Step:
+    cut = event.reason in ("length", "content_filter")
+    called = any(call.index is not None and call.name != FILE_SEARCH for call in state.calls.values())
+    unseen = any(call.index is None for call in state.calls.values())
+    if not cut and state.message is not None and not state.calls:
+        state = _cite_unmarked(state)
+    state = close_turn(replace(state, usage=state.usage + event.usage), cut=cut)
+    if cut:
+        return _end(state, "incomplete", now, incomplete="max_output_tokens" if event.reason == "length" else "content_filter")
+    if state.searches:
+        return _next_search(state, now)
+    if unseen and not called and state.round < state.limits.max_rounds:
+        return _continue(state, now)
+    return _end(state, "completed", now)
+
+
+def _cite_unmarked(state: State) -> State:
+    """Return the state in which an answer without any marker cites each file whose passages this response found (pitfall 41)."""
+    message = state.message
+    if message is None or message.annotations or "【" in message.held:
+        return state
+    position = len(message.text) + len(message.held)
+    found = {passage.ref.file_id for output in state.outputs for passage in output.passages}
+    for number, (file_id, _) in sorted(state.sources.items()):
+        if file_id in found:
+            found.discard(file_id)
+            state = cite(state, number, position)
+    return state
+
+
+def _continue(state: State, now: int) -> Step:
+    """Return the next model turn, or the end when the client's token budget is used up."""
+    limit = state.must_heading.request.max_output_tokens
+    if limit is not None and state.usage.output_tokens >= limit:
+        return _end(state, "incomplete", now, incomplete="max_output_tokens")
+    emitted, commands = _emit(state)
+    after, more = _call_model(emitted)
+    return after, [*commands, *more]
+
+
+def _next_search(state: State, now: int) -> Step:
+    """Return the decision on the next pending search; when none is left, the next model turn or the end."""
+    while state.searches:
+        search = state.searches[0]
+        if search.query is not None:
+            emitted, commands = _emit(replace(state, phase=Phase.DECIDING))
+            tool = state.must_heading.request.file_search
+            stores = [] if tool is None else list(tool.store_ids)
+            arguments: JsonObject = {"query_length": len(search.query), "vector_store_ids": stores}
+            done = state.searches_opened - len(state.searches)
+            return emitted, [*commands, DecideTool(search.call_id, FILE_SEARCH, arguments, calls_so_far=done, round=state.round)]
+        state = _close_search(state, "failed", (), note=_BAD_ARGUMENTS)
+    waiting = any(output.body["type"] == "function_call" for output in state.outputs)
+    return _end(state, "completed", now) if waiting else _continue(state, now)
+
+
+def _tool_decided(state: State, now: int, *, allowed: bool) -> Step:
+    search = state.searches[0]
+    if not allowed:
+        return _next_search(_close_search(state, "failed", (), note=_TOOL_DENIED), now)
+    pen = state.pen.write("response.file_search_call.searching", item_id=search.item_id, output_index=search.index)
+    emitted, commands = _emit(replace(state, phase=Phase.SEARCHING, pen=pen))
+    tool = state.must_heading.request.file_search
+    assert tool is not None  # noqa: S101 — INVARIANT: a search is pending only where the tool was offered
+    assert search.query is not None  # noqa: S101 — INVARIANT: a search without a query is never decided
+    return emitted, [*commands, RunSearch(search.call_id, search.query, tool)]
+
+
+def _searched(state: State, passages: tuple[Passage, ...], now: int, *, admitted: bool) -> Step:
+    search = state.searches[0]
+    if not admitted:
+        return _next_search(_close_search(state, "failed", (), note=_RESULT_DENIED), now)
+    pen = state.pen.write("response.file_search_call.completed", item_id=search.item_id, output_index=search.index)
+    return _next_search(_close_search(replace(state, pen=pen), "completed", passages, note=""), now)
+
+
+def _close_search(state: State, status: str, passages: tuple[Passage, ...], *, note: str) -> State:
+    """Return the state with the current search done: its item closed, and what it found in the prompt and in the lineage from now on."""
+    search, *rest = state.searches
+    results = [passage.as_result() for passage in passages] if state.must_heading.request.include_results else None
+    queries = [] if search.query is None else [search.query]
+    item = search_item(search.item_id, "completed" if status == "completed" else "failed", queries, results)
+    state = finish_item(replace(state, searches=tuple(rest)), search.index, item)
+    outputs = list(state.outputs)
+    outputs[search.index] = replace(outputs[search.index], passages=passages)
+    known = {(ref.store_id, ref.chunk_id) for ref in state.lineage}
+    fresh = [passage.ref for passage in passages if (passage.ref.store_id, passage.ref.chunk_id) not in known]
+    prompted = PromptItem({**item, "call_id": search.call_id}, passages=passages, note=note)
+    return replace(state, outputs=tuple(outputs), lineage=(*state.lineage, *fresh), prompted=(*state.prompted, prompted))
+
+
+def _end(state: State, status: Status, now: int, *, incomplete: str | None = None, error: RegateError | None = None) -> Step:
+    """Return the commands that end the response in this status: what is unsent, the final row, and after it the terminal event."""
+    reported: JsonObject | None = None if error is None else {"code": _error_code(error), "message": error.message}
+    completed_at = now if status == "completed" else None
+    response = state.must_heading.response(
+        status, state.bodies, usage=state.usage, completed_at=completed_at, incomplete=incomplete, error=reported
+    )
+    event = None if status == "cancelled" else f"response.{status}"
+    state, commands = _emit(replace(state, phase=Phase.SAVING, ending=Ending(response, event, error)))
+    if not state.must_heading.request.store:
+        state, last = _ended(state)
+        return state, [*commands, *last]
+    return state, [*commands, Save(_row(state, status, response))]
+
+
+def _ended(state: State) -> Step:
+    ending = state.ending
+    assert ending is not None  # noqa: S101 — INVARIANT: set before saving begins
+    pen = state.pen if ending.event is None else state.pen.write(ending.event, response=ending.response)
+    state, commands = _emit(replace(state, phase=Phase.ENDED, pen=pen))
+    return state, [*commands, Finish(ending.response, ending.error)]
+
+
+def _failed(state: State, error: RegateError, now: int) -> Step:
+    if not state.opened:
+        return replace(state, phase=Phase.ENDED), [Refuse(error)]
+    if state.phase is Phase.SAVING:  # the final state could not be stored, so it is not claimed (DESIGN §7)
+        reported: JsonObject = {"code": _error_code(error), "message": error.message}
+        response = state.must_heading.response("failed", state.bodies, usage=state.usage, error=reported)
+        told = state.ending is not None and state.ending.event is not None
+        return _ended(replace(state, ending=Ending(response, "response.failed" if told else None, error)))
+    return _end(abandon_turn(state), "failed", now, error=error)
+
+
+def _client_left(state: State, now: int) -> Step:
+    if not state.opened:
+        return replace(state, phase=Phase.ENDED), []
+    if state.phase in (Phase.SAVING, Phase.ENDED):  # the end was reached; leaving before the last bytes cancels nothing (pitfall 16)
+        return state, []
+    return _end(abandon_turn(state), "cancelled", now)
+
+
+def _error_code(error: RegateError) -> str:
+    if isinstance(error, LimitExceeded) or (isinstance(error, UpstreamError) and error.status == 429):
+        return "rate_limit_exceeded"
+    return "server_error" if isinstance(error, UpstreamError) else error.code or "server_error"
+
+
+def _emit(state: State) -> Step:
+    commands: list[Command] = [Emit(event) for event in state.pen.written]
+    return replace(state, pen=state.pen.handed_over()), commands
+
+
+def _row(state: State, status: Status, response: JsonObject) -> ResponseRow:
+    heading = state.must_heading
+    sent = [StoredItem(cast("str", item["id"]), item, "input") for item in heading.request.items]
+    return ResponseRow(
+        id=heading.id,
+        tenant=state.tenant,
+        owner=state.owner,
+        created_at=heading.created_at,
+        status=status,
+        previous_response_id=heading.request.previous_response_id,
+        model=heading.request.model,
+        policy_revision=state.revision,
+        body={name: value for name, value in response.items() if name != "output"},
+        items=(*sent, *_output_items(state.outputs, state.lineage)),
+    )
+
+
+def _output_items(outputs: Sequence[Output], lineage: Sequence[ChunkRef]) -> list[StoredItem]:
+    # Results are kept beside the item, never in it: what leaves again passes the gate first (I9).
+    return [
+        StoredItem(
+            id=cast("str", output.body["id"]),
+            body={**output.body, "results": None} if output.body["type"] == "file_search_call" else output.body,
+            direction="output",
+            lineage=tuple(lineage[: output.read]),
+            results=tuple(stored_result(passage) for passage in output.passages),
+        )
+        for output in outputs
+    ]

@@ -1,0 +1,110 @@
+"""The state of one response between two events. A value: `machine.advance` and `writing.py` return new ones and change none."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import Enum, auto
+
+from regate_orchestrator.errors import RegateError
+from regate_orchestrator.responses.events import Usage
+from regate_orchestrator.responses.output import Heading, OpenCall, OpenMessage, OpenReasoning, Pen
+from regate_orchestrator.responses.prompt import Passage, PromptItem
+from regate_orchestrator.rows import ChunkRef
+from regate_orchestrator.values import FileId, JsonObject
+
+
+class Phase(Enum):
+    """Where a response is. The diagram in docs/responses.md is made from `machine.TRANSITIONS`."""
+
+    IDLE = auto()
+    RECALLING = auto()
+    AUTHORIZING = auto()
+    CALLING = auto()
+    OPENING = auto()
+    WRITING = auto()
+    DECIDING = auto()
+    SEARCHING = auto()
+    SAVING = auto()
+    ENDED = auto()
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What bounds a loop that a model drives."""
+
+    max_rounds: int = 10
+    max_tool_calls: int = 32
+
+
+@dataclass(frozen=True, slots=True)
+class PendingSearch:
+    """A `file_search` call to run: where its item is, and what the model asked (None when its arguments were not understood)."""
+
+    index: int
+    item_id: str
+    call_id: str
+    query: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """One output item as it stands, with what it rests on: the first `read` chunks of the state's lineage, and what it found itself."""
+
+    body: JsonObject
+    read: int
+    passages: tuple[Passage, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """How the response is about to end, while its final row is being saved. `event` is None when nobody is left to be told."""
+
+    response: JsonObject
+    event: str | None
+    error: RegateError | None
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """One response, from the request to its end."""
+
+    phase: Phase = Phase.IDLE
+    limits: Limits = field(default_factory=Limits)
+    heading: Heading | None = None
+    tenant: str = ""
+    owner: str = ""
+    upstream: str = ""
+    revision: str = ""
+    pen: Pen = field(default_factory=Pen)
+    opened: bool = False
+    """Whether `response.created` was sent: before it a failure refuses the request, after it a failure is told in the stream."""
+    history: tuple[PromptItem, ...] = ()
+    prompted: tuple[PromptItem, ...] = ()
+    """The request's items, and what this response has added to the prompt so far."""
+    lineage: tuple[ChunkRef, ...] = ()
+    """Every chunk in the prompt, in the order in which it came in. It only grows."""
+    sources: Mapping[int, tuple[FileId, str]] = field(default_factory=dict)
+    """Which passage each marker of the current prompt stands for."""
+    outputs: tuple[Output, ...] = ()
+    message: OpenMessage | None = None
+    reasoning: OpenReasoning | None = None
+    calls: Mapping[int, OpenCall] = field(default_factory=dict)
+    searches: tuple[PendingSearch, ...] = ()
+    """Still to be run, the current one first."""
+    searches_opened: int = 0
+    searching_offered: bool = False
+    round: int = 0
+    usage: Usage = field(default_factory=Usage)
+    ending: Ending | None = None
+
+    @property
+    def must_heading(self) -> Heading:
+        """Return the heading, which is there from the first event on."""
+        assert self.heading is not None  # noqa: S101 — INVARIANT: set by Requested, which is the first event of every run
+        return self.heading
+
+    @property
+    def bodies(self) -> tuple[JsonObject, ...]:
+        """Return the output items as they stand."""
+        return tuple(output.body for output in self.outputs)

@@ -1,0 +1,201 @@
+"""Retrieval: the store decision, the filter plan, the search with the filter inside, and the admission of every chunk found (DESIGN §6).
+
+`open` comes first and makes the only values that `search` accepts, so no store is searched before it was decided (I2). Counts of what was
+filtered go to the audit record and never into an answer. Used by the search route and by the driver alike.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from regate_orchestrator.decisions import Context, Point
+from regate_orchestrator.enforcer import Batch, Enforcer, describe
+from regate_orchestrator.errors import FilterNotExpressible, NotFound, VectorStoreUnavailable
+from regate_orchestrator.filters import Compare, Everything, Expression, FilterPlan, Nothing, Scalar, narrow
+from regate_orchestrator.ports import Candidate, Embedder, Found, LiveFile, StateStore, Vector, VectorStore
+from regate_orchestrator.rows import ChunkRef, StoreRow
+from regate_orchestrator.schema import RowSchema
+from regate_orchestrator.values import Clock, JsonObject, StoreId, wall_clock
+
+_MOST_CANDIDATES: Final = 1_000
+_ABSENT_STORE: Final = StoreId("")
+
+
+@dataclass(frozen=True, slots=True)
+class OpenStore:
+    """A vector store that this principal may search in this request. Made by `Retrieval.open` alone."""
+
+    row: StoreRow
+    view: JsonObject
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """An admitted chunk, with the name its file is cited by and the store it came from."""
+
+    store_id: StoreId
+    filename: str
+    candidate: Candidate
+
+    @property
+    def ref(self) -> ChunkRef:
+        """Return the lineage entry for whatever is made from this chunk."""
+        return ChunkRef(self.store_id, self.candidate.file_id, self.candidate.id, self.candidate.stamp)
+
+
+@dataclass(frozen=True, slots=True)
+class Search:
+    """What to look for. `limit` is the number of hits wanted; hits below `threshold` are left out."""
+
+    queries: tuple[str, ...]
+    narrowing: Expression
+    limit: int
+    threshold: float = 0.0
+
+
+class Retrieval:
+    """Searches vector stores on behalf of a principal."""
+
+    def __init__(
+        self,
+        *,
+        enforcer: Enforcer,
+        state: StateStore,
+        vectors: VectorStore,
+        embedder: Embedder,
+        store_schema: RowSchema,
+        gate_inexpressible: bool,
+        clock: Clock = wall_clock,
+    ) -> None:
+        self._enforcer = enforcer
+        self._state = state
+        self._vectors = vectors
+        self._embedder = embedder
+        self._store_schema = store_schema
+        self._gate_inexpressible = gate_inexpressible
+        self._clock = clock
+        self.mismatches = 0
+        """Chunks that the filter admitted and the post-check denied (I4): must stay 0 unless policy changes in mid-search."""
+
+    def view(self, row: StoreRow) -> JsonObject:
+        """Return the store as policies see it (`rego/schemas/store.json`)."""
+        return self._store_schema.canonical({**row.stamp, "id": row.id, "name": row.name})
+
+    async def candidates_to_open(self, context: Context, ids: Sequence[StoreId]) -> dict[StoreId, OpenStore]:
+        """Return the stores among these that exist for the principal's tenant. None of them is decided yet: only `opened` may use them."""
+        found: dict[StoreId, OpenStore] = {}
+        for store in ids:
+            row = await self._state.store(context.principal, store)
+            if row is not None:
+                found[store] = OpenStore(row, self.view(row))
+        return found
+
+    async def open(self, context: Context, ids: Sequence[StoreId], *, param: str) -> tuple[OpenStore, ...]:
+        """Return the stores, decided for `store.search`; raises `NotFound` for the first that is absent or denied, as if it did not exist."""
+        present = await self.candidates_to_open(context, ids)
+        # An absent store is asked about as well, so that it takes the same work as one that is denied (I7).
+        asked: dict[str, JsonObject] = {store: present[store].view if store in present else {"id": _ABSENT_STORE} for store in ids}
+        admitted = await self._enforcer.admit(context, "store.search", Batch(stores=asked))
+        return opened(ids, present, admitted.stores, param=param)
+
+    async def search(self, context: Context, stores: Sequence[OpenStore], search: Search) -> tuple[Hit, ...]:
+        """Return the admitted hits of all stores, best first; ties are broken by store and chunk id.
+
+        Raises `FilterNotExpressible` where the policy cannot be pushed down exactly and the operator chose `deny`, and the `Unavailable`
+        of whichever dependency fails; a failure is never an empty result.
+        """
+        vectors = await self._embedder.embed(search.queries, tenant=context.principal.tenant)
+        best: dict[tuple[StoreId, str], Hit] = {}
+        for store in stores:
+            if store.row.embedder != self._embedder.name:
+                raise VectorStoreUnavailable(f"store {store.row.id} holds vectors of {store.row.embedder}, not {self._embedder.name}")
+            plan, gated = await self._plan(context, store)
+            for vector in vectors:
+                for hit in await self._search_one(context, store, vector, search, plan=plan, gated=gated):
+                    known = best.get((hit.store_id, hit.candidate.id))
+                    if known is None or hit.candidate.score > known.candidate.score:
+                        best[hit.store_id, hit.candidate.id] = hit
+            await self._state.touch_store(context.principal, store.row.id, at=int(self._clock()))
+        kept = (hit for hit in best.values() if hit.candidate.score >= search.threshold)
+        ranked = sorted(kept, key=lambda hit: (-hit.candidate.score, hit.store_id, hit.candidate.id))
+        return tuple(ranked[: search.limit])
+
+    async def _plan(self, context: Context, store: OpenStore) -> tuple[FilterPlan, bool]:
+        """Return the plan with the guard conjoined, and whether the policy's part had to be left to the post-check."""
+        guard = Compare("eq", ("tenant",), context.principal.tenant)  # INVARIANT I3: outside the policy's reach
+        try:
+            plan = await self._enforcer.plan(context, Point.CHUNK, "chunk.read", unknown="chunk", resource={"store": store.view})
+        except FilterNotExpressible:
+            if not self._gate_inexpressible:
+                raise
+            return narrow(Everything(), guard), True
+        return narrow(plan, guard), False
+
+    async def _search_one(
+        self, context: Context, store: OpenStore, vector: Vector, search: Search, *, plan: FilterPlan, gated: bool
+    ) -> list[Hit]:
+        guard = Compare("eq", ("tenant",), context.principal.tenant)
+        want = search.limit
+        while True:
+            try:
+                found = await self._vectors.search(store.row.id, vector, plan=narrow(plan, search.narrowing), limit=want)
+            except FilterNotExpressible:
+                if gated or not self._gate_inexpressible:
+                    raise
+                plan, gated = narrow(Everything(), guard), True
+                continue
+            hits = await self._admit(context, store, found, plan=plan, gated=gated)
+            if len(hits) >= search.limit or found.exhausted or want >= _MOST_CANDIDATES or isinstance(plan, Nothing):
+                return hits[: search.limit]
+            want = min(want * 4, _MOST_CANDIDATES)
+
+    async def _admit(self, context: Context, store: OpenStore, found: Found, *, plan: FilterPlan, gated: bool) -> list[Hit]:
+        """Return the candidates that are live and admitted. One batch decides all; nothing looks at a candidate before (I9).
+
+        A chunk is live while its file is attached and carries the very stamp of record: a chunk of a detached file, of an old backup, or
+        of a stamp since replaced is gone.
+        """
+        live = await self._state.live(context.principal, [(store.row.id, candidate.file_id) for candidate in found.candidates])
+        present = [candidate for candidate in found.candidates if _is_live(candidate, live.get((store.row.id, candidate.file_id)))]
+        batch = Batch(stores={store.row.id: store.view}, chunks=[(store.row.id, candidate.stamp) for candidate in present])
+        notes: JsonObject = {
+            "retrieval": {
+                "store": store.row.id,
+                "plan": describe(plan),
+                "gated": gated,
+                "total": found.total,
+                "permitted": found.permitted,
+                "returned": len(found.candidates),
+                "gone": len(found.candidates) - len(present),
+                "chunks": [candidate.id for candidate in present],
+            }
+        }
+        admitted = await self._enforcer.admit(context, "chunk.read", batch, notes=notes)
+        denied = [candidate.id for position, candidate in enumerate(present) if position not in admitted.chunks]
+        if denied:
+            self.mismatches += 0 if gated else len(denied)
+            await self._enforcer.record(context, "chunk.denied", {"kind": "denied", "alert": not gated, "chunks": denied})
+        return [
+            Hit(store.row.id, live[store.row.id, candidate.file_id].filename, candidate)
+            for position, candidate in enumerate(present)
+            if position in admitted.chunks and candidate.stamp.get("tenant") == context.principal.tenant
+        ]
+
+
+def opened(ids: Sequence[StoreId], present: Mapping[StoreId, OpenStore], admitted: frozenset[str], *, param: str) -> tuple[OpenStore, ...]:
+    """Return the stores in order; raises `NotFound` for the first that is absent or was not admitted, with one wording for both."""
+    for store in ids:
+        if store not in present or store not in admitted:
+            raise NotFound.of("vector store", store, param=param)
+    return tuple(present[store] for store in dict.fromkeys(ids))
+
+
+def _is_live(candidate: Candidate, file: LiveFile | None) -> bool:
+    return file is not None and dict(candidate.stamp) == dict(file.stamp)
+
+
+def hit_attributes(hit: Hit) -> dict[str, Scalar]:
+    """Return the attributes to show with a hit: the client's own, never the stamp."""
+    return dict(hit.candidate.attributes)

@@ -1,0 +1,94 @@
+"""A playbook: a scripted conversation with the machine, events in and commands out, and checks that every event stream must pass."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from regate_orchestrator.filters import ALWAYS
+from regate_orchestrator.responses.commands import AuthorizeTurn, Command, Emit
+from regate_orchestrator.responses.events import Event, ModelOpened, Requested, Saved, TurnAuthorized
+from regate_orchestrator.responses.machine import advance
+from regate_orchestrator.responses.prompt import Passage
+from regate_orchestrator.responses.request import FileSearchTool, FunctionTool, ResponseRequest
+from regate_orchestrator.responses.state import Limits, State
+from regate_orchestrator.rows import ChunkRef
+from regate_orchestrator.values import FileId, ResponseId, StoreId
+
+NOW = 1_800_000_000
+SEARCH = FileSearchTool((StoreId("vs_1"),), 5, 0.0, ALWAYS, {"type": "file_search", "vector_store_ids": ["vs_1"]})
+WEATHER = FunctionTool("weather", "Tells the weather.", {"type": "object"}, strict=True)
+
+
+def request(**changes: Any) -> ResponseRequest:
+    message = {"id": "msg_in", "type": "message", "role": "user", "content": [{"type": "input_text", "text": "How many days of leave?"}]}
+    return ResponseRequest(**({"model": "m", "items": (message,)} | changes))
+
+
+def passage(number: int = 1, *, text: str = "Everyone has 28 days of leave.") -> Passage:
+    ref = ChunkRef(StoreId("vs_1"), FileId(f"file-{number}"), f"acme/file-{number}/000000", {"tenant": "acme", "labels": []})
+    return Passage(ref, f"leave-{number}.md", text, 0.9, {})
+
+
+class Playbook:
+    """Feeds events to one machine, keeps every command, and answers saves so that a test says only what matters to it."""
+
+    def __init__(self, asked: ResponseRequest | None = None, *, limits: Limits | None = None) -> None:
+        self.state = State(limits=limits or Limits())
+        self.commands: list[Command] = []
+        self.request = asked or request()
+
+    def begin(self) -> Playbook:
+        """Go as far as the first model event."""
+        self.tell(Requested(self.request, ResponseId("resp_1"), "acme", "alice"))
+        assert isinstance(self.commands[-1], AuthorizeTurn)
+        self.tell(TurnAuthorized("upstream", "rev", (), ()))
+        return self.tell(ModelOpened())
+
+    def tell(self, *events: Event) -> Playbook:
+        for event in events:
+            self.state, commands = advance(self.state, event, NOW)
+            self.commands.extend(commands)
+            if commands and type(commands[-1]).__name__ == "Save":
+                self.tell(Saved())
+        return self
+
+    def of(self, kind: type[Any]) -> list[Any]:
+        return [command for command in self.commands if isinstance(command, kind)]
+
+    @property
+    def events(self) -> list[Any]:
+        return [command.event for command in self.commands if isinstance(command, Emit)]
+
+    @property
+    def kinds(self) -> list[str]:
+        return [event["type"] for event in self.events]
+
+
+def check_stream(events: Iterable[Any]) -> None:
+    """Assert what holds for every complete stream: one lifecycle, gapless numbers, stable ids, closed items, output as streamed."""
+    events = list(events)
+    assert [event["sequence_number"] for event in events] == list(range(len(events)))
+    kinds = [event["type"] for event in events]
+    assert kinds[:2] == ["response.created", "response.in_progress"]
+    assert kinds[-1] in ("response.completed", "response.incomplete", "response.failed")
+    assert sum(kind in ("response.created", "response.completed", "response.incomplete", "response.failed") for kind in kinds) == 2
+    assert len({event["response"]["id"] for event in events if "response" in event}) == 1
+    added = {event["output_index"]: event["item"] for event in events if event["type"] == "response.output_item.added"}
+    done = {event["output_index"]: event["item"] for event in events if event["type"] == "response.output_item.done"}
+    assert list(added) == list(range(len(added)))
+    assert {index: item["id"] for index, item in added.items()} == {index: item["id"] for index, item in done.items()}
+    assert [done[index] for index in range(len(done))] == list(events[-1]["response"]["output"])
+    texts: dict[str, str] = {}
+    for event in events:
+        if event["type"] == "response.output_text.delta":
+            texts[event["item_id"]] = texts.get(event["item_id"], "") + event["delta"]
+        if event["type"] == "response.output_text.done":
+            assert texts.get(event["item_id"], "") == event["text"]
+    opened = False
+    for index in added:
+        span = [event for event in events if event.get("output_index") == index]
+        assert span[0]["type"] == "response.output_item.added"
+        assert span[-1]["type"] == "response.output_item.done"
+        opened = True
+    assert opened == bool(added)

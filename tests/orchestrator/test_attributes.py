@@ -1,0 +1,57 @@
+"""Attributes: the client's own, requests to the policy, and names that nobody may believe to do something."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from regate_orchestrator.attributes import RESERVED, split_attributes
+from regate_orchestrator.errors import InvalidRequest
+
+
+def test_requests_go_to_the_policy_and_the_rest_stays_the_clients() -> None:
+    split = split_attributes(
+        {"colour": "red", "regate.teams": "hr, rnd", "regate.level": "2", "regate.visibility": "private"}, param="attributes"
+    )
+
+    assert split.own == {"colour": "red"}
+    assert split.requested == {"teams": ["hr", "rnd"], "level": 2, "visibility": "private"}
+
+
+@pytest.mark.parametrize("name", [*sorted(RESERVED), "Tenant", "OWNER", "_gw_schema", "_x"])
+def test_reserved_names_are_refused_in_any_case(name: str) -> None:
+    with pytest.raises(InvalidRequest, match="reserved"):
+        split_attributes({name: "globex"}, param="attributes")
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"regate.tenant": "globex"},
+        {"regate.owner": "bob"},
+        {"REGATE.teams": 7},
+        {"regate.share": "all_tenants"},
+        {"regate.level": -1},
+        {"regate.level": True},
+        {"regate.visibility": "public"},
+        {"a b": 1},
+        {"": 1},
+        {"k" * 65: 1},
+        {"k": "x" * 513},
+        {"k": "a\x00b"},
+        {"k": [1]},
+        {"k": None},
+        {"k": 2**54},
+        {f"k{number}": 1 for number in range(17)},
+    ],
+)
+def test_everything_else_is_refused(values: dict[str, Any]) -> None:
+    with pytest.raises(InvalidRequest) as raised:
+        split_attributes(values, param="attributes")
+
+    assert str(raised.value.param).startswith("attributes")
+
+
+def test_sharing_with_all_tenants_can_be_asked_of_a_store_only() -> None:
+    assert split_attributes({"regate.share": "all_tenants"}, param="metadata", for_store=True).requested == {"share": "all_tenants"}
