@@ -1,0 +1,128 @@
+package regate.file_test
+
+import data.regate.file
+import data.regate_fixtures as given
+
+decided(action, principal, changes) := given.asked(action, principal, {"file": object.union(given.file, changes)})
+
+reading := ["file.list", "file.read"]
+
+deleting := ["file.delete"]
+
+admin := object.union(given.eve, {"roles": ["store_admin"]})
+
+unshared := {"not_shared_with_principal"}
+
+undeletable := {"neither_owner_nor_store_admin"}
+
+cases := {
+	"reading what her team shares": [reading, given.ann, {}, set()],
+	"reading without a match": [reading, given.eve, {}, unshared],
+	"reading above her clearance": [reading, given.ann, {"level": 3}, unshared],
+	"reading what the tenant sees": [reading, given.eve, {"visibility": "tenant"}, set()],
+	"reading a private file of her team": [reading, given.ann, {"visibility": "private"}, unshared],
+	"reading her own": [reading, given.ann, {"owner": "ann", "visibility": "private", "level": 9}, set()],
+	"reading another tenant's": [reading, given.mallory, {"visibility": "tenant"}, unshared],
+	"reading a namesake's": [reading, object.union(given.eve, {"id": "bob", "tenant": "globex"}), {"visibility": "private"}, unshared],
+	"reading under a restricting label": [reading, given.ann, {"labels": ["hr-only"]}, {"label_restricted: hr-only"}],
+	"reading her own under a restricting label": [reading, given.ann, {"owner": "ann", "labels": ["hr-only"]}, {"label_restricted: hr-only"}],
+	"reading under a label that restricts nobody": [reading, given.ann, {"labels": ["x"]}, set()],
+	"deleting her own under a restricting label": [deleting, given.ann, {"owner": "ann", "labels": ["hr-only"]}, set()],
+	"deleting her own": [deleting, given.ann, {"owner": "ann"}, set()],
+	"deleting what she matches": [deleting, given.ann, {}, undeletable],
+	"deleting as the tenant's store admin": [deleting, admin, {"visibility": "private"}, set()],
+	"deleting as another tenant's store admin": [deleting, given.mallory, {}, undeletable],
+	"deleting a namesake's": [deleting, object.union(given.ann, {"tenant": "globex"}), {"owner": "ann"}, undeletable],
+}
+
+test_there_are_cases if {
+	count(cases) == 17
+	count(creations) == 4
+	count(given.matches) == 4
+	count(needed) == 5
+}
+
+test_case[sprintf("%s (%s)", [name, action])] if {
+	some name, [actions, principal, changes, reasons] in cases
+	some action in actions
+	question := decided(action, principal, changes)
+	allowed := file.allow with input as question with data.regate.deny_labels as given.deny_labels
+	found := file.deny_reasons with input as question with data.regate.deny_labels as given.deny_labels
+	found == reasons
+	given.agrees(allowed, reasons)
+}
+
+test_one_match_of_any_kind_is_enough[name] if {
+	some name, [carried, held] in given.matches
+	file.allow with input as decided("file.read", object.union(given.eve, held), object.union(given.unshared, carried))
+	not file.allow with input as decided("file.read", given.eve, object.union(given.unshared, carried))
+}
+
+needed := {"action", "principal", "principal/tenant", "file", "file/tenant"}
+
+test_nothing_is_allowed_without[sprintf("%s (%s)", [path, action])] if {
+	some action in array.concat(reading, deleting)
+	some path in needed
+	question := json.remove(decided(action, given.ann, {"owner": "ann"}), [path])
+	file.allow == false with input as question
+	count(file.deny_reasons) > 0 with input as question
+}
+
+creation(principal, requested) := given.asked("file.create", principal, {
+	"id": "file_2", "filename": "a.md", "purpose": "assistants",
+	"requested": requested,
+})
+
+defaults := {
+	"tenant": "acme", "owner": "ann", "visibility": "attributes",
+	"teams": ["eng"], "roles": [], "projects": ["apollo"], "namespaces": ["prod"], "level": 0, "labels": [],
+}
+
+creations := {
+	"nothing requested": [given.ann, {}, set(), {}],
+	"level and labels": [given.ann, {"level": 1, "labels": ["b", "a"]}, set(), {"level": 1, "labels": ["a", "b"]}],
+	"a team that she is not in": [given.ann, {"teams": ["ops"]}, {"teams: may name only teams that you hold"}, null],
+	"what only stores can be": [given.ann, {"share": "all_tenants"}, {"share: cannot be requested"}, null],
+}
+
+test_creation[name] if {
+	some name, [principal, requested, reasons, changes] in creations
+	question := creation(principal, requested)
+	allowed := file.allow with input as question
+	found := file.deny_reasons with input as question
+	found == reasons
+	given.agrees(allowed, reasons)
+	stamped := [stamp | stamp := file.stamp with input as question]
+	stamped == [object.union(defaults, changes) | changes != null]
+}
+
+test_nobody_creates if {
+	question := json.remove(creation(given.ann, {}), ["principal/id"])
+	not file.allow with input as question
+	not file.stamp with input as question
+	"caller_not_identified" in file.deny_reasons with input as question
+}
+
+test_nothing_need_be_requested if {
+	question := json.remove(creation(given.ann, {}), ["requested"])
+	file.stamp == defaults with input as question
+}
+
+test_only_a_creation_is_stamped if {
+	question := decided("file.read", given.ann, {"owner": "ann"})
+	file.allow with input as question
+	not file.stamp with input as question
+}
+
+# Whatever belongs to another action gives no reason.
+test_what_is_requested_matters_to_a_creation_only if {
+	question := object.union(decided("file.read", object.union(given.ann, {"id": ""}), {}), {"requested": {"teams": ["ops"]}})
+	file.allow with input as question
+	file.deny_reasons == set() with input as question
+}
+
+test_an_unknown_action_is_denied if {
+	question := decided("file.own", given.ann, {"owner": "ann"})
+	file.allow == false with input as question
+	file.deny_reasons == {"unknown_action"} with input as question
+}

@@ -1,0 +1,49 @@
+package regate.history_test
+
+import data.regate.history
+import data.regate_fixtures as given
+
+actions := ["history.reuse", "response.read", "response.delete", "response.list"]
+
+decided(action, principal, changes) := given.asked(action, principal, {"item": object.union(given.item, changes)})
+
+cases := {
+	"her own": [given.ann, {}, set()],
+	"a colleague's": [given.ann, {"owner": "bob"}, {"other_owner"}],
+	"a namesake's in another tenant": [given.mallory, {}, {"other_owner"}],
+	"made from what is now restricted for her": [given.ann, {"labels": ["x", "hr-only"]}, {"label_restricted: hr-only"}],
+	"made from what her role lifts": [object.union(given.ann, {"roles": ["hr"]}), {"labels": ["hr-only"]}, set()],
+}
+
+test_there_are_cases if {
+	count(cases) == 5
+	count(needed) == 7
+}
+
+test_case[sprintf("%s (%s)", [name, action])] if {
+	some action in actions
+	some name, [principal, changes, reasons] in cases
+	question := decided(action, principal, changes)
+	allowed := history.allow with input as question with data.regate.deny_labels as given.deny_labels
+	found := history.deny_reasons with input as question with data.regate.deny_labels as given.deny_labels
+	found == reasons
+	given.agrees(allowed, reasons)
+}
+
+needed := {"action", "principal", "principal/id", "principal/tenant", "item", "item/tenant", "item/owner"}
+
+test_nothing_is_allowed_without[sprintf("%s (%s)", [path, action])] if {
+	some action in actions
+	some path in needed
+	question := json.remove(decided(action, given.ann, {}), [path])
+	history.allow == false with input as question
+	count(history.deny_reasons) > 0 with input as question
+}
+
+test_an_unknown_action_is_denied if {
+	question := decided("response.publish", given.ann, {})
+	history.allow == false with input as question
+	history.deny_reasons == {"unknown_action"} with input as question
+}
+
+test_what_is_denied_is_withheld if history.on_deny == "redact" with input as decided("history.reuse", given.ann, {"owner": "bob"})

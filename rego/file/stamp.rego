@@ -1,0 +1,32 @@
+package regate.file
+
+import data.regate.lib.sharing
+
+# METADATA
+# title: The stamp of a new file
+# description: Defined only where creating is allowed. Tenant and owner are the caller's, whatever was requested.
+# entrypoint: true
+# custom:
+#   code: file_stamp
+stamp := object.union(
+	sharing.sharing(requested, input.principal),
+	{
+		"tenant": input.principal.tenant,
+		"owner": input.principal.id,
+		"level": sharing.level(requested),
+		"labels": sharing.labels(requested),
+	},
+) if {
+	input.action == "file.create"
+	allow
+}
+
+# METADATA
+# title: What was requested
+# description: Nothing, when the key is absent.
+requested := object.get(input, "requested", {})
+
+# METADATA
+# title: What is wrong with the request
+# description: One may request only what one holds.
+request_faults := sharing.faults(requested, input.principal, sharing.requestable)

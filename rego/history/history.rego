@@ -1,0 +1,70 @@
+# METADATA
+# title: History
+# description: |
+#   Whether a stored response, or an item of one, may be used, read or deleted again, by the caller and the policy of now. With the row
+#   unknown the same rule is the filter of listings, so what is said about `input.item` stays within the filter fragment.
+# scope: package
+# compile:
+#   unknowns: [input.item]
+# schemas:
+#   - input: schema.input.history
+#   - input.principal: schema.input.principal
+#   - input.item: schema.item
+package regate.history
+
+import data.regate.lib.labels
+
+# METADATA
+# title: May this be done with the item?
+# description: It belongs to a person, subject and tenant; even they may not, once something it was made from is restricted for them.
+# entrypoint: true
+# custom:
+#   code: history_allow
+default allow := false
+
+allow if {
+	input.action in {"history.reuse", "response.read", "response.delete", "response.list"}
+	owned
+	not restricted
+}
+
+# METADATA
+# title: What becomes of an item that is denied
+# description: Its content is withheld and the turn goes on. `refuse` ends the request instead, and so does anything else.
+# entrypoint: true
+# custom:
+#   code: history_on_deny
+on_deny := "redact"
+
+# METADATA
+# title: Why not
+# description: For the audit record. Empty exactly when the rule allows.
+# entrypoint: true
+# custom:
+#   code: history_deny_reasons
+deny_reasons contains "unknown_action" if not _action_known
+
+deny_reasons contains "other_owner" if not owned
+
+deny_reasons contains sprintf("label_restricted: %s", [label]) if {
+	some label in input.item.labels
+	label in labels.restricted
+}
+
+# METADATA
+# title: Owned
+# description: The item is the caller's own. A subject is somebody only together with the tenant.
+owned if {
+	input.item.tenant == input.principal.tenant
+	input.item.owner == input.principal.id
+}
+
+# METADATA
+# title: Restricted
+# description: The item was made from something with a label that restricts this caller.
+restricted if {
+	some label in input.item.labels
+	label in labels.restricted
+}
+
+_action_known if input.action in {"history.reuse", "response.read", "response.delete", "response.list"}
