@@ -130,10 +130,11 @@ class Enforcer:
         _, admitted = await self.settle(context, phase, [], batch=batch, notes=notes)
         return admitted
 
-    async def stamp(self, context: Context, question: Question) -> tuple[Decision, dict[str, Json]]:
+    async def stamp(self, context: Context, question: Question, *, described: JsonObject | None = None) -> tuple[Decision, dict[str, Json]]:
         """Return the decision on a new file, store or document and, when allowed, the stamp it must carry (I5).
 
-        Raises `PolicyUnavailable` when the policy allows but its stamp does not conform to the row schema: a policy bug writes nothing.
+        `described` are the row's fields that are not the policy's to say: its id, name and purpose. Raises `PolicyUnavailable` when the
+        policy allows but its stamp does not conform to the row schema: a policy bug writes nothing.
         """
         decision = await self.decide(context, question)
         if isinstance(decision, Deny):
@@ -143,8 +144,7 @@ class Enforcer:
         if not isinstance(answer.value, Mapping):
             raise PolicyUnavailable(f"{question.point.package}/stamp is not an object")
         stamp = dict(answer.value)
-        described = {name: value for name, value in question.resource.items() if name in schema.fields}
-        faults = schema.faults({**described, **stamp})
+        faults = schema.faults({**stamp, **(described or {})})
         if faults or stamp.get("tenant") != context.principal.tenant:
             raise PolicyUnavailable(f"{question.point.package}/stamp: {'; '.join(faults) or 'tenant is not the principal’s'}")
         return decision, stamp

@@ -1,0 +1,62 @@
+"""One record, one line: how audit records are spelt. Whatever a record holds, its line is one line on every terminal and in every tool."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any, Final, cast
+
+import orjson
+
+from regate_orchestrator.values import JsonObject
+
+# JSON escapes the characters below U+0020 itself. These are the others that end a line, move a cursor or turn the direction of text, in
+# UTF-8: DEL, the C1 controls (U+009B begins an ANSI sequence), zero-width and bidirectional marks, U+2028, U+2029 and the byte order mark.
+_UNPRINTABLE: Final = re.compile(rb"\x7f|\xc2[\x80-\x9f]|\xe2\x80[\x8b-\x8f\xa8-\xae]|\xe2\x81[\xa0-\xaf]|\xef\xbb\xbf")
+_OURS: Final = ("seq", "at")
+
+
+def body_of(record: JsonObject) -> bytes:
+    """Return the record as the inside of a JSON object, without `seq` and `at`, which are the log's own. Raises `TypeError` or `ValueError`."""
+    content = {name: value for name, value in record.items() if name not in _OURS}
+    try:
+        text = orjson.dumps(content, default=_plain)
+    except TypeError:
+        # A lone surrogate or an integer past 64 bits, both of which a request can carry: the slower spelling has both, in ASCII.
+        text = json.dumps(content, default=_plain, allow_nan=False, separators=(",", ":")).encode()
+    return _UNPRINTABLE.sub(_escaped, text)[1:-1]
+
+
+def line_of(sequence: int, at: float, body: bytes) -> bytes:
+    """Return the line of a record: its number and time first, then what `body_of` made of it."""
+    time = datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return b'{"seq":%d,"at":"%s"%s%s}\n' % (sequence, time.encode(), b"," if body else b"", body)
+
+
+def read_line(line: bytes) -> dict[str, Any] | None:
+    """Return the record in a line, or None when it is not a whole, well-formed one."""
+    if not line.endswith(b"\n"):
+        return None
+    try:
+        record = json.loads(line)  # not orjson, which refuses the lone surrogates that `body_of` may have escaped
+    except ValueError:
+        return None
+    if not isinstance(record, dict) or not isinstance(record.get("seq"), int):
+        return None
+    return cast("dict[str, Any]", record)
+
+
+def _escaped(match: re.Match[bytes]) -> bytes:
+    return b"\\u%04x" % ord(match[0].decode())
+
+
+def _plain(value: object) -> object:
+    match value:
+        case Mapping():
+            return dict(value)
+        case Sequence() | set() | frozenset() if not isinstance(value, bytes | bytearray | memoryview):
+            return list(value)
+        case _:
+            raise TypeError(f"{type(value).__name__} is not JSON")

@@ -1,0 +1,188 @@
+"""The spool's files: numbered segments of whole lines, appended to by one process. Blocking; `spool.py` calls it from its own thread.
+
+A segment is named for the number of its first record. A write that fails is taken back to the last whole record, so a number is used once
+or not at all; until that has succeeded nothing more is written.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import logging
+import os
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+from regate_adapters.audit.lines import body_of, line_of, read_line
+from regate_orchestrator.errors import ConfigurationError
+
+_log = logging.getLogger("regate.audit")
+
+_NAME: Final = re.compile(r"audit-([0-9]{16})\.jsonl")
+_CLOSED: Final = -1
+
+Entry = tuple[float, bytes]
+"""When something was recorded, and the body of its line."""
+
+
+def segments_in(directory: Path) -> list[Path]:
+    """Return the segments in the order of their records."""
+    return sorted(path for path in directory.iterdir() if _NAME.fullmatch(path.name))
+
+
+class Segments:
+    """The open end of the log. `next_sequence` is the number that the next record will have."""
+
+    def __init__(self, directory: Path, *, durable: bool, rotate_bytes: int) -> None:
+        self._directory = directory
+        self._durable = durable
+        self._rotate_bytes = rotate_bytes
+        self._descriptor = _CLOSED
+        self._lock = _CLOSED
+        self._size = 0
+        self._dirty = False
+        self.next_sequence = 1
+
+    def open(self, at: float) -> None:
+        """Take the directory for this process and find the end of the log.
+
+        What a crash left half-written is set aside in a file of its own, logged, and recorded as the first new record. Raises
+        `ConfigurationError` when the directory cannot be used, or is in use by another process.
+        """
+        try:
+            self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._take()
+            torn = self._recover()
+            if torn:
+                self.append([(at, body_of({"kind": "audit.torn", "bytes": torn}))])
+        except OSError as error:
+            self.close()
+            raise ConfigurationError(f"audit.directory: {self._directory} cannot be used: {error.strerror}") from error
+
+    def append(self, entries: Sequence[Entry]) -> None:
+        """Write the entries as one run of records; when this returns they are written, and on the disk if durable.
+
+        Raises `OSError` when they are not, in which case no number was used.
+        """
+        if not entries:
+            return
+        self._repair()
+        self._follow()
+        lines = b"".join(line_of(self.next_sequence + offset, at, body) for offset, (at, body) in enumerate(entries))
+        self._dirty = True
+        try:
+            _write_all(self._descriptor, lines)
+            if self._durable:
+                os.fdatasync(self._descriptor)
+        except OSError:
+            self._take_back()
+            raise
+        self._dirty = False
+        self._size += len(lines)
+        self.next_sequence += len(entries)
+
+    def close(self) -> None:
+        """Close the files and leave the directory to others."""
+        for descriptor in (self._descriptor, self._lock):
+            if descriptor != _CLOSED:
+                os.close(descriptor)
+        self._descriptor = self._lock = _CLOSED
+
+    def _take(self) -> None:
+        self._lock = os.open(self._directory / ".lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            self.close()
+            raise ConfigurationError(f"audit.directory: {self._directory} is in use by another process; each needs its own") from error
+
+    def _recover(self) -> int:
+        """Open the last segment at its end; return how many bytes after its last whole record were set aside."""
+        present = segments_in(self._directory)
+        if not present:
+            self._begin_segment()
+            return 0
+        last = present[-1]
+        # A segment without a whole record still says in its name which number comes next.
+        self.next_sequence = int(last.name.removeprefix("audit-").removesuffix(".jsonl"))
+        content = last.read_bytes()
+        whole, sequence = _end_of_last_record(content)
+        if sequence is not None:
+            self.next_sequence = sequence + 1
+        torn = content[whole:]
+        if torn:
+            _log.warning("audit_torn", extra={"segment": last.name, "bytes": len(torn)})
+            self._set_aside(last, torn)
+        self._open_segment(last, new=False)
+        os.ftruncate(self._descriptor, whole)
+        self._size = whole
+        return len(torn)
+
+    def _set_aside(self, segment: Path, torn: bytes) -> None:
+        descriptor = os.open(segment.with_suffix(".torn"), os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        try:
+            _write_all(descriptor, torn)
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+    def _follow(self) -> None:
+        """Go on to a new segment when this one is full, or was taken away from under us."""
+        gone = self._descriptor == _CLOSED or os.fstat(self._descriptor).st_nlink == 0
+        if gone or self._size >= self._rotate_bytes:
+            self._begin_segment()
+
+    def _begin_segment(self) -> None:
+        self._open_segment(self._directory / f"audit-{self.next_sequence:016d}.jsonl", new=True)
+        self._size = 0
+
+    def _open_segment(self, path: Path, *, new: bool) -> None:
+        flags = os.O_WRONLY | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC | (os.O_CREAT | os.O_EXCL if new else 0)
+        descriptor = os.open(path, flags, 0o600)
+        if self._descriptor != _CLOSED:
+            os.close(self._descriptor)
+        self._descriptor = descriptor
+        if new and self._durable:
+            _sync_directory(self._directory)
+
+    def _repair(self) -> None:
+        if self._dirty:
+            os.ftruncate(self._descriptor, self._size)
+            self._dirty = False
+
+    def _take_back(self) -> None:
+        try:
+            self._repair()
+        except OSError as error:
+            _log.error("audit_not_taken_back", extra={"cause": error.strerror})
+
+
+def _end_of_last_record(content: bytes) -> tuple[int, int | None]:
+    """Return where the last whole record ends, and its number; 0 and None when there is none."""
+    end = content.rfind(b"\n") + 1
+    while end:
+        start = content.rfind(b"\n", 0, end - 1) + 1
+        record = read_line(content[start:end])
+        if record is not None:
+            return end, record["seq"]
+        end = start
+    return 0, None
+
+
+def _write_all(descriptor: int, content: bytes) -> None:
+    rest = memoryview(content)
+    while rest:
+        written = os.write(descriptor, rest)
+        if not written:
+            raise OSError(errno.EIO, "nothing was written")
+        rest = rest[written:]
+
+
+def _sync_directory(directory: Path) -> None:
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

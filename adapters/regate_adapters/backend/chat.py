@@ -1,0 +1,121 @@
+"""The backend as the loop sees it: one chat completion at a time, streamed. Implements `ports.Backend` over `Upstreams`.
+
+Opens, reads and closes; `sse_reader.py` finds the events in the bytes and `chat_events.py` says what they tell.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing, asynccontextmanager
+from typing import Final
+
+import orjson
+
+from regate_adapters.backend.chat_events import ChatTranslator
+from regate_adapters.backend.failures import misunderstood
+from regate_adapters.backend.sse_reader import EventTooLarge, ServerEvent, SseReader
+from regate_adapters.backend.tool_slots import NotUnderstood
+from regate_adapters.backend.upstreams import UpstreamResponse, Upstreams
+from regate_orchestrator.errors import UpstreamError
+from regate_orchestrator.responses.events import ModelEvent, ModelFailed
+from regate_orchestrator.values import JsonObject
+
+MOST_EVENT_BYTES: Final = 4 * 1024 * 1024
+MOST_STREAM_BYTES: Final = 64 * 1024 * 1024
+MOST_COMPLETION_BYTES: Final = 16 * 1024 * 1024
+_SETTLE_S: Final = 0.05
+_DONE: Final = b"[DONE]"
+
+
+class ChatBackend:
+    """Chat completions by the configured upstreams."""
+
+    def __init__(self, upstreams: Upstreams) -> None:
+        self._upstreams = upstreams
+
+    @asynccontextmanager
+    async def chat(self, upstream: str, payload: JsonObject) -> AsyncIterator[AsyncIterator[ModelEvent]]:
+        """Open a streamed chat completion and enter with its events, the last being `ModelEnded` or `ModelFailed`.
+
+        Raises `UpstreamError` unless the upstream answers 2xx. Leaving before the end closes the connection at once.
+        """
+        body = encode({**payload, "stream": True, "stream_options": {"include_usage": True}})
+        async with self._upstreams.open(upstream, "/chat/completions", body, accept_stream=True) as response:
+            translator = ChatTranslator()
+            async with aclosing(_events(upstream, response, translator)) as events:
+                yield events
+            if translator.finished:  # the end of the body follows the last event; seeing it is what keeps the connection
+                await response.settle(within_s=_SETTLE_S)
+
+
+def encode(payload: JsonObject) -> bytes:
+    """Return the JSON text. Never NaN; numbers beyond 64 bits, which a client's schema may hold, stay exact."""
+    try:
+        return orjson.dumps(payload)
+    except TypeError:
+        return json.dumps(payload, allow_nan=False).encode()
+
+
+async def _events(upstream: str, response: UpstreamResponse, translator: ChatTranslator) -> AsyncGenerator[ModelEvent, None]:
+    failure: UpstreamError | None = None
+    try:
+        stream = _Payloads()
+        if response.media_type == "application/json":  # not streamed, though asked to be
+            for event in translator.read(await response.read(limit=MOST_COMPLETION_BYTES)):
+                yield event
+        else:
+            async for chunk in response.chunks():
+                for data in stream.feed(chunk):
+                    for event in translator.read(data):
+                        yield event
+                if stream.done:
+                    break
+            for data in stream.finish():
+                for event in translator.read(data):
+                    yield event
+    except UpstreamError as error:
+        # Once the upstream has said how its turn ended, a connection that then breaks or idles loses at most the usage.
+        failure = None if translator.finished else error
+    except NotUnderstood as error:
+        failure = misunderstood(upstream, str(error))
+    except EventTooLarge:
+        failure = misunderstood(upstream, f"more than {MOST_EVENT_BYTES} bytes in an event, or {MOST_STREAM_BYTES} in all")
+    for event in _last_events(upstream, translator) if failure is None else [ModelFailed(failure)]:
+        yield event
+
+
+def _last_events(upstream: str, translator: ChatTranslator) -> list[ModelEvent]:
+    try:
+        return translator.end()
+    except NotUnderstood as error:
+        return [ModelFailed(misunderstood(upstream, str(error)))]
+
+
+class _Payloads:
+    """The payloads of a chat stream, up to its end mark."""
+
+    def __init__(self) -> None:
+        self._reader = SseReader(limit=MOST_EVENT_BYTES)
+        self._size = 0
+        self.done = False
+
+    def feed(self, chunk: bytes) -> list[bytes]:
+        """Return the payloads that these bytes complete. Raises `EventTooLarge`, for the stream as a whole too."""
+        self._size += len(chunk)
+        if self._size > MOST_STREAM_BYTES:
+            raise EventTooLarge
+        return self._until_done(self._reader.feed(chunk))
+
+    def finish(self) -> list[bytes]:
+        """Return what is left when the body has ended; nothing once the end mark was seen."""
+        return [] if self.done else self._until_done(self._reader.finish())
+
+    def _until_done(self, events: list[ServerEvent]) -> list[bytes]:
+        payloads: list[bytes] = []
+        for event in events:
+            if event.data == _DONE:
+                self.done = True
+                break
+            payloads.append(event.data)
+        return payloads

@@ -1,0 +1,146 @@
+"""The chat protocol's chunks as the machine's events: text, reasoning, refusals, calls, usage, and how the turn ended. Pure; reads no network.
+
+A whole completion is read like one large chunk, its `message` being the delta. Which piece of a call belongs where is `tool_slots.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+import orjson
+
+from regate_adapters.backend.failures import MOST_DETAIL
+from regate_adapters.backend.tool_slots import NotUnderstood, ToolSlots
+from regate_orchestrator.errors import UpstreamError
+from regate_orchestrator.responses.events import (
+    FinishReason,
+    ModelEnded,
+    ModelEvent,
+    ReasoningWritten,
+    RefusalWritten,
+    TextWritten,
+    Usage,
+)
+
+_FINISH_REASONS: Final[Mapping[str, FinishReason]] = {
+    "stop": "stop",
+    "length": "length",
+    "max_tokens": "length",
+    "model_length": "length",
+    "tool_calls": "tool_calls",
+    "function_call": "tool_calls",
+    "content_filter": "content_filter",
+    "safety": "content_filter",
+}
+"""Any other reason counts as `stop`: the upstream says that the turn is over, in a word that we do not know."""
+_BROKEN: Final = frozenset({"error", "abort", "aborted", "cancelled"})
+
+
+class ChatTranslator:
+    """Reads the chunks of one completion, in order."""
+
+    def __init__(self) -> None:
+        self._slots = ToolSlots()
+        self._usage = Usage()
+        self._reason: str | None = None
+
+    @property
+    def finished(self) -> bool:
+        """Whether the upstream has said how the turn ended. What may still come then is the usage."""
+        return self._reason is not None
+
+    def read(self, data: bytes) -> list[ModelEvent]:
+        """Return what a chunk tells. Raises `NotUnderstood`, and `UpstreamError` where the upstream reports an error in its stream."""
+        try:
+            chunk = orjson.loads(data)
+        except orjson.JSONDecodeError as error:
+            raise NotUnderstood("a chunk is not JSON") from error
+        if not isinstance(chunk, dict):
+            raise NotUnderstood("a chunk is not an object")
+        if chunk.get("error") or chunk.get("object") == "error":
+            self._reason = None  # whatever was said before, the turn did not end well
+            raise _reported(chunk)
+        if isinstance(usage := chunk.get("usage"), dict):
+            self._usage = read_usage(usage)
+        choices = chunk.get("choices")
+        if not choices:  # the usage comes alone; some upstreams begin with a chunk about filters
+            return []
+        if not isinstance(choices, list):
+            raise NotUnderstood("choices is not a list")
+        choice = next((choice for choice in choices if isinstance(choice, dict) and choice.get("index", 0) in (0, None)), None)
+        return [] if choice is None else self._read_choice(choice)
+
+    def end(self) -> list[ModelEvent]:
+        """Return the turn's last events. Raises `NotUnderstood` when the upstream never said how it ended."""
+        if self._reason is None:
+            raise NotUnderstood("the stream ended without a finish reason")
+        events = self._slots.close()
+        reason = _FINISH_REASONS.get(self._reason, "stop")
+        if reason in ("stop", "tool_calls"):
+            reason = "tool_calls" if len(self._slots) else "stop"
+        events.append(ModelEnded(reason, self._usage))
+        return events
+
+    def _read_choice(self, choice: Mapping[str, object]) -> list[ModelEvent]:
+        delta = choice.get("delta") or choice.get("message")
+        events = self._read_delta(delta) if isinstance(delta, dict) else []
+        reason = choice.get("finish_reason")
+        if isinstance(reason, str) and reason:
+            if reason.lower() in _BROKEN:
+                raise NotUnderstood(f"the backend broke its turn off: {reason[:32]}")
+            self._reason = reason.lower()
+        return events
+
+    def _read_delta(self, delta: Mapping[str, object]) -> list[ModelEvent]:
+        events: list[ModelEvent] = []
+        # One and the same piece under two names is one piece.
+        if reasoning := _text(delta.get("reasoning_content") or delta.get("reasoning")):
+            events.append(ReasoningWritten(reasoning))
+        if text := _text(delta.get("content")):
+            events.append(TextWritten(text))
+        if refusal := _text(delta.get("refusal")):
+            events.append(RefusalWritten(refusal))
+        if calls := delta.get("tool_calls"):
+            events += self._slots.read(calls)
+        elif call := delta.get("function_call"):
+            events += self._slots.read([{"function": call}])
+        return events
+
+
+def read_usage(usage: Mapping[str, object]) -> Usage:
+    """Return the usage; what is missing, or no count, is zero."""
+    return Usage(
+        input_tokens=_count(usage.get("prompt_tokens")),
+        cached_tokens=_count(_member(usage.get("prompt_tokens_details"), "cached_tokens")),
+        output_tokens=_count(usage.get("completion_tokens")),
+        reasoning_tokens=_count(_member(usage.get("completion_tokens_details"), "reasoning_tokens")),
+    )
+
+
+def _text(value: object) -> str:
+    if isinstance(value, str):
+        return value
+    if isinstance(value, list):
+        parts = (part.get("text") for part in value if isinstance(part, dict))
+        return "".join(part for part in parts if isinstance(part, str))
+    return ""
+
+
+def _member(value: object, name: str) -> object:
+    return value.get(name) if isinstance(value, dict) else None
+
+
+def _count(value: object) -> int:
+    return value if isinstance(value, int) and not isinstance(value, bool) and value > 0 else 0
+
+
+def _reported(chunk: Mapping[str, object]) -> UpstreamError:
+    error = chunk.get("error")
+    about: Mapping[str, object] = error if isinstance(error, dict) else chunk
+    limited = any(value in (429, "429", "rate_limit_exceeded") for value in (about.get("code"), about.get("status")))
+    detail = f"error in the stream: {orjson.dumps(chunk).decode()}"[:MOST_DETAIL]
+    if limited:
+        message = "The backend takes no more requests at present. Try again later."
+        return UpstreamError(message, status=429, code="rate_limit_exceeded", detail=detail)
+    return UpstreamError("The backend failed in the middle of its answer.", detail=detail)

@@ -1,0 +1,50 @@
+"""Failures of an upstream, as the one error the core knows. Not the events of a broken stream: those are `chat.py`'s.
+
+The messages are ours, word for word. What the upstream said goes into `detail`, for the log, cut short and without the key we sent.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+import aiohttp
+
+from regate_orchestrator.errors import UpstreamError
+
+MOST_DETAIL: Final = 2_048
+_RETRY_AFTER: Final = re.compile(r"[0-9]{1,6}|[A-Za-z]{3}, [0-9]{2} [A-Za-z]{3} [0-9]{4} [0-9:]{8} GMT")
+_REFUSED: Final = frozenset({400, 404, 405, 406, 409, 410, 411, 413, 414, 415, 422, 431})
+"""Statuses by which an upstream says that the request itself, as we sent it, is at fault."""
+
+TRANSPORT_ERRORS: Final = (aiohttp.ClientError, TimeoutError, OSError)
+"""All that a network call by aiohttp raises, cancellation aside."""
+
+
+def refused(upstream: str, status: int, *, retry_after: str | None, text: str) -> UpstreamError:
+    """Return the error for an answer that is not 2xx. The gateway's own credentials being refused is the operator's matter, hence 502."""
+    detail = f"{upstream} answered {status}: {text}"[:MOST_DETAIL]
+    if status == 429:
+        given = retry_after if retry_after is not None and _RETRY_AFTER.fullmatch(retry_after) else None
+        message = "The backend takes no more requests at present. Try again later."
+        return UpstreamError(message, status=429, code="rate_limit_exceeded", retry_after=given, detail=detail)
+    if status in _REFUSED:
+        return UpstreamError("The backend refused the request.", status=400, detail=detail)
+    if status == 408:
+        return UpstreamError("The backend did not answer in time.", status=504, detail=detail)
+    return UpstreamError("The backend failed to answer.", detail=detail)
+
+
+def unreached(upstream: str, error: BaseException) -> UpstreamError:
+    """Return the error for a connection that failed, broke or fell silent."""
+    detail = f"{upstream}: {type(error).__name__}: {error}"[:MOST_DETAIL]
+    if isinstance(error, TimeoutError):
+        return UpstreamError("The backend did not answer in time.", status=504, detail=detail)
+    if isinstance(error, aiohttp.ClientConnectorError):
+        return UpstreamError("The backend cannot be reached.", detail=detail)
+    return UpstreamError("The connection to the backend broke off.", detail=detail)
+
+
+def misunderstood(upstream: str, reason: str) -> UpstreamError:
+    """Return the error for an answer that does not follow the protocol."""
+    return UpstreamError("The backend's answer was not understood.", detail=f"{upstream}: {reason}"[:MOST_DETAIL])

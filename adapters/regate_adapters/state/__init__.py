@@ -1,0 +1,1 @@
+"""State: files, vector stores, attachments and responses in a SQL database. `store.py` implements the port."""

@@ -1,0 +1,211 @@
+"""Rows to columns and back. What may be stored at all is decided here, once: only values that a filter can compare exactly later.
+
+Not the tables (`tables.py`), and not the views that policies see (`row_filter.py` names those fields).
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, cast
+
+import orjson
+from sqlalchemy import Row
+
+from regate_orchestrator.errors import InvalidRequest, StateUnavailable
+from regate_orchestrator.rows import Attachment, ChunkRef, FileRow, ResponseRow, StoredItem, StoreRow
+from regate_orchestrator.values import Json, JsonObject
+
+_LARGEST_INTEGER: Final = 2**63 - 1
+_IDENTIFIER: Final = re.compile(r"[!-~]{1,256}")
+
+Columns = dict[str, object]
+AnyRow = Row[Any]  # the columns' types are the tables' business; each `*_row` function below names what it takes out
+
+
+def is_identifier(value: str) -> bool:
+    """Return whether a text can be the identifier of any row. What cannot is absent, and never reaches the database."""
+    return _IDENTIFIER.fullmatch(value) is not None
+
+
+def encode(value: object) -> str:
+    """Return the JSON text of a value, in the one spelling that all stored documents have."""
+    return orjson.dumps(value, default=_plain).decode()
+
+
+def decode(text: str | bytes) -> Json:
+    """Return the value of a JSON text."""
+    return cast("Json", orjson.loads(text))
+
+
+def file_columns(row: FileRow) -> Columns:
+    """Return the columns of a file; raises `InvalidRequest` for a name that cannot be stored."""
+    return {
+        **_owned(row.stamp),
+        "id": row.id,
+        "filename": _text(row.filename, param="file"),
+        "bytes": row.bytes,
+        "purpose": _text(row.purpose, param="purpose"),
+        "created_at": row.created_at,
+    }
+
+
+def file_row(row: AnyRow) -> FileRow:
+    """Return the file that the columns describe."""
+    return FileRow(row.id, row.filename, row.bytes, row.purpose, row.created_at, row.stamp)
+
+
+def store_columns(row: StoreRow) -> Columns:
+    """Return the columns of a vector store; raises `InvalidRequest` for a name that cannot be stored."""
+    return {
+        **_owned(row.stamp),
+        "id": row.id,
+        "shared": row.stamp.get("shared") is True,
+        "name": _text(row.name, param="name"),
+        "created_at": row.created_at,
+        "client_metadata": dict(row.metadata),
+        "embedder": row.embedder,
+        "dimensions": row.dimensions,
+    }
+
+
+def store_row(row: AnyRow) -> StoreRow:
+    """Return the vector store that the columns describe; `last_active_at` must have been selected for one tenant."""
+    return StoreRow(row.id, row.name, row.created_at, row.last_active_at, row.client_metadata, row.stamp, row.embedder, row.dimensions)
+
+
+def attachment_columns(row: Attachment) -> Columns:
+    """Return the columns of an attachment."""
+    return {
+        **_owned(row.stamp),
+        "store_id": row.store_id,
+        "file_id": row.file_id,
+        "created_at": row.created_at,
+        "status": row.status,
+        "requested": dict(row.requested),
+        "attributes": dict(row.attributes),
+        "max_chunk_tokens": row.max_chunk_tokens,
+        "overlap_tokens": row.overlap_tokens,
+        "policy_revision": row.policy_revision,
+        "principal": row.principal,
+        "usage_bytes": row.usage_bytes,
+        "chunks": row.chunks,
+        "error_code": row.error_code,
+        "error_message": row.error_message,
+    }
+
+
+def attachment_row(row: AnyRow) -> Attachment:
+    """Return the attachment that the columns describe."""
+    return Attachment(
+        store_id=row.store_id,
+        file_id=row.file_id,
+        created_at=row.created_at,
+        status=row.status,
+        stamp=row.stamp,
+        requested=row.requested,
+        attributes=row.attributes,
+        max_chunk_tokens=row.max_chunk_tokens,
+        overlap_tokens=row.overlap_tokens,
+        policy_revision=row.policy_revision,
+        principal=row.principal,
+        usage_bytes=row.usage_bytes,
+        chunks=row.chunks,
+        error_code=row.error_code,
+        error_message=row.error_message,
+    )
+
+
+def response_columns(row: ResponseRow) -> Columns:
+    """Return the columns of a response that a later state of it may change: all but its id, tenant and owner."""
+    return {
+        "created_at": row.created_at,
+        "status": row.status,
+        "previous_response_id": row.previous_response_id,
+        "model": row.model,
+        "policy_revision": row.policy_revision,
+        "body": row.body,
+    }
+
+
+def response_row(row: AnyRow, items: Sequence[StoredItem] = ()) -> ResponseRow:
+    """Return the response that the columns describe, with these items."""
+    return ResponseRow(
+        id=row.id,
+        tenant=row.tenant,
+        owner=row.owner,
+        created_at=row.created_at,
+        status=row.status,
+        previous_response_id=row.previous_response_id,
+        model=row.model,
+        policy_revision=row.policy_revision,
+        body=row.body,
+        items=tuple(items),
+    )
+
+
+def item_columns(response_id: str, position: int, item: StoredItem) -> Columns:
+    """Return the columns of a response's item at this position."""
+    return {
+        "response_id": response_id,
+        "position": position,
+        "id": item.id,
+        "direction": item.direction,
+        "body": item.body,
+        "lineage": [[ref.store_id, ref.file_id, ref.chunk_id, ref.stamp] for ref in item.lineage],
+        "results": list(item.results),
+    }
+
+
+def item_row(row: AnyRow) -> StoredItem:
+    """Return the item that the columns describe."""
+    return StoredItem(row.id, row.body, row.direction, tuple(ChunkRef(*ref) for ref in row.lineage), tuple(row.results))
+
+
+def _owned(stamp: JsonObject) -> Columns:
+    """Return the policy columns and the stamp. Raises `StateUnavailable` for a stamp that no filter could judge exactly (a policy's fault)."""
+    tenant, owner = stamp.get("tenant"), stamp.get("owner")
+    if not (isinstance(tenant, str) and tenant and isinstance(owner, str) and owner):
+        raise StateUnavailable("the stamp names no tenant or no owner")
+    for name, value in stamp.items():
+        if not (_comparable(name) and _comparable(value)):
+            raise StateUnavailable(f"the stamp's field {name!r} has a value that cannot be compared exactly")
+    return {"tenant": tenant, "owner": owner, "stamp": stamp}
+
+
+def _comparable(value: Json) -> bool:
+    """Return whether every database compares the value as Rego does: no NUL, no lone surrogate, no NaN, no integer past 64 bits."""
+    match value:
+        case None | bool():
+            return True
+        case str():
+            return _is_text(value)
+        case int():
+            return abs(value) <= _LARGEST_INTEGER
+        case float():
+            return math.isfinite(value)
+        case Mapping():
+            return all(_comparable(name) and _comparable(one) for name, one in value.items())
+        case _:
+            return all(_comparable(one) for one in value)
+
+
+def _text(value: str, *, param: str) -> str:
+    if not _is_text(value):
+        raise InvalidRequest(f"'{param}' must not hold NUL characters or broken Unicode.", param=param)
+    return value
+
+
+def _is_text(value: str) -> bool:
+    return "\x00" not in value and not any("\ud800" <= character <= "\udfff" for character in value)
+
+
+def _plain(value: object) -> object:
+    match value:
+        case Mapping():
+            return dict(value)
+        case Sequence() if not isinstance(value, bytes | bytearray | memoryview):
+            return list(value)
+        case _:
+            raise TypeError(f"{type(value).__name__} is not JSON")

@@ -1,0 +1,120 @@
+"""Responses and their items in the state store. What of them may be used or shown again is decided elsewhere, each time (I9)."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from typing import Final
+
+from sqlalchemy import CTE, delete, insert, literal, select, update
+
+from regate_adapters.state.database import Database
+from regate_adapters.state.encoding import AnyRow, encode, item_columns, item_row, response_columns, response_row
+from regate_adapters.state.listing import Listing, page_of
+from regate_adapters.state.row_filter import RowShape
+from regate_adapters.state.tables import response_items, responses
+from regate_adapters.state.visibility import named
+from regate_orchestrator.errors import InvalidRequest
+from regate_orchestrator.filters import FilterPlan
+from regate_orchestrator.ports import Rows
+from regate_orchestrator.principal import Principal
+from regate_orchestrator.rows import Page, ResponseRow
+from regate_orchestrator.values import ResponseId
+
+LONGEST_CHAIN: Final = 10_000
+
+_SHAPE = RowShape(
+    texts={
+        "id": responses.c.id,
+        "tenant": responses.c.tenant,
+        "owner": responses.c.owner,
+        "policy_revision": responses.c.policy_revision,
+    },
+    numbers={"created": responses.c.created_at},
+    document=literal(encode({"kind": "response", "labels": []})),
+)
+"""A response as `regate.history` sees it (`ResponseRow.view`): two of its fields are the same for all."""
+
+
+class ResponseState:
+    """The part of the state store that keeps responses."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def save_response(self, row: ResponseRow) -> None:
+        """Store the response and its items, replacing an earlier state of it. On the disk when it returns.
+
+        Tenant and owner are written once: an id that is another's is refused by the primary key.
+        """
+        columns = response_columns(row)
+        items = [item_columns(row.id, position, item) for position, item in enumerate(row.items)]
+        same = (responses.c.id == row.id, responses.c.tenant == row.tenant, responses.c.owner == row.owner)
+        async with self._database.writing() as connection:
+            replaced = await connection.execute(update(responses).where(*same).values(columns))
+            if replaced.rowcount:
+                await connection.execute(delete(response_items).where(response_items.c.response_id == row.id))
+            else:
+                owned = {"id": row.id, "tenant": row.tenant, "owner": row.owner}
+                await connection.execute(insert(responses).values(columns | owned))
+            if items:
+                await connection.execute(insert(response_items), items)
+
+    async def response(self, principal: Principal, response: ResponseId) -> ResponseRow | None:
+        """Return the response with its items."""
+        own = (named(responses.c.id, response), responses.c.tenant == principal.tenant)
+        of_it = select(response_items).join(responses, responses.c.id == response_items.c.response_id).where(*own)
+        async with self._database.reading() as connection:
+            row = (await connection.execute(select(responses).where(*own))).one_or_none()
+            if row is None:
+                return None
+            items = (await connection.execute(of_it.order_by(response_items.c.position))).all()
+        return response_row(row, [item_row(item) for item in items])
+
+    async def chain(self, principal: Principal, response: ResponseId) -> list[ResponseRow] | None:
+        """Return the response and all it continues from, oldest first; None when any link is absent or invisible.
+
+        Raises `InvalidRequest` for a chain longer than `LONGEST_CHAIN`.
+        """
+        links = _links(principal, response)
+        oldest_first = (select(responses).join(links, links.c.id == responses.c.id)).order_by(links.c.back.desc())
+        of_them = select(response_items).join(links, links.c.id == response_items.c.response_id)
+        async with self._database.reading() as connection:
+            rows = (await connection.execute(oldest_first)).all()
+            if len(rows) > LONGEST_CHAIN:
+                raise InvalidRequest(f"A conversation can be at most {LONGEST_CHAIN} responses long.", param="previous_response_id")
+            if not rows or rows[0].previous_response_id is not None:
+                return None
+            in_order = of_them.order_by(response_items.c.response_id, response_items.c.position)
+            items = (await connection.execute(in_order)).all()
+        return _with_items(rows, items)
+
+    async def delete_response(self, principal: Principal, response: ResponseId) -> bool:
+        """Delete the response and, by their foreign keys, its items."""
+        own = (named(responses.c.id, response), responses.c.tenant == principal.tenant)
+        async with self._database.writing() as connection:
+            deleted = await connection.execute(delete(responses).where(*own))
+        return deleted.rowcount > 0
+
+    async def responses(self, principal: Principal, plan: FilterPlan, page: Page) -> Rows[ResponseRow]:
+        """Return a page of the response rows (without items) that the plan permits."""
+        listing = Listing(responses.c.id, responses.c.created_at, floor=responses.c.tenant == principal.tenant, shape=_SHAPE)
+        return await page_of(self._database, listing, select(responses), plan=plan, page=page, read=response_row)
+
+
+def _links(principal: Principal, response: ResponseId) -> CTE:
+    """Return the ids of a chain, `back` counting from the newest; one more than the longest chain, so that too long is noticed."""
+    own = responses.c.tenant == principal.tenant
+    newest = select(responses.c.id, responses.c.previous_response_id, literal(0).label("back")).where(named(responses.c.id, response), own)
+    links = newest.cte("links", recursive=True)
+    earlier = (
+        select(responses.c.id, responses.c.previous_response_id, links.c.back + 1)
+        .join(links, links.c.previous_response_id == responses.c.id)
+        .where(own, links.c.back < LONGEST_CHAIN)
+    )
+    return links.union_all(earlier)
+
+
+def _with_items(rows: Sequence[AnyRow], items: Sequence[AnyRow]) -> list[ResponseRow]:
+    grouped = {response: list(some) for response, some in itertools.groupby(items, key=lambda item: item.response_id)}
+    return [response_row(row, [item_row(item) for item in grouped.get(row.id, ())]) for row in rows]

@@ -1,0 +1,37 @@
+"""`SqlStateStore`: the state port over a SQL database, put together from its parts. Proven by the conformance tests of the port."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Final, Self
+
+from sqlalchemy import select
+
+from regate_adapters.state.attachments import AttachmentState
+from regate_adapters.state.database import Database
+from regate_adapters.state.files import FileState
+from regate_adapters.state.responses import ResponseState
+from regate_adapters.state.tables import schema_version
+from regate_adapters.state.vector_stores import VectorStoreState
+
+_DEADLINE_SECONDS: Final = 5.0
+
+
+class SqlStateStore(FileState, VectorStoreState, AttachmentState, ResponseState):
+    """The one repository (`ports.StateStore`). Every statement carries the tenant floor; every call ends within the deadline."""
+
+    @classmethod
+    @asynccontextmanager
+    async def open(cls, url: str, *, deadline_s: float = _DEADLINE_SECONDS) -> AsyncIterator[Self]:
+        """Yield the store over the database at the URL (`sqlite:///path`), its tables made if it is new.
+
+        Raises `ConfigurationError` when the database cannot be used, is something else's, or has another schema version.
+        """
+        async with Database.open(url, deadline_s=deadline_s) as database:
+            yield cls(database)
+
+    async def check(self) -> None:
+        """Raise `StateUnavailable` when the database would not answer."""
+        async with self._database.reading() as connection:
+            await connection.execute(select(schema_version.c.version))

@@ -1,0 +1,85 @@
+"""Vector stores in the state store. Their vectors are elsewhere (`regate_adapters.vector`); what is in them, in `attachments.py`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import Select, and_, delete, func, insert, select, update
+
+from regate_adapters.state.database import Database
+from regate_adapters.state.encoding import store_columns, store_row
+from regate_adapters.state.listing import Listing, page_of
+from regate_adapters.state.row_filter import RowShape
+from regate_adapters.state.tables import store_activity, vector_stores
+from regate_adapters.state.visibility import deletable_store, named, visible_store
+from regate_orchestrator.filters import FilterPlan
+from regate_orchestrator.ports import Rows
+from regate_orchestrator.principal import Principal
+from regate_orchestrator.rows import Page, StoreRow
+from regate_orchestrator.values import StoreId
+
+_SHAPE = RowShape(
+    texts={
+        "id": vector_stores.c.id,
+        "name": vector_stores.c.name,
+        "tenant": vector_stores.c.tenant,
+        "owner": vector_stores.c.owner,
+    },
+    numbers={},
+    document=vector_stores.c.stamp,
+)
+"""A vector store as `regate.store` sees it: its id and name, and its stamp."""
+
+
+class VectorStoreState:
+    """The part of the state store that keeps vector stores."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def add_store(self, row: StoreRow) -> None:
+        """Store a new vector store row; raises `InvalidRequest` for a name that no database can hold."""
+        columns = store_columns(row)
+        active = {"store_id": row.id, "tenant": columns["tenant"], "last_active_at": row.last_active_at}
+        async with self._database.writing() as connection:
+            await connection.execute(insert(vector_stores).values(columns))
+            await connection.execute(insert(store_activity).values(active))
+
+    async def store(self, principal: Principal, store: StoreId) -> StoreRow | None:
+        """Return the vector store's row, with the activity of the principal's tenant."""
+        async with self._database.reading() as connection:
+            found = await connection.execute(
+                _stores_for(principal).where(named(vector_stores.c.id, store), visible_store(principal.tenant))
+            )
+            row = found.one_or_none()
+        return None if row is None else store_row(row)
+
+    async def stores(self, principal: Principal, plan: FilterPlan, page: Page) -> Rows[StoreRow]:
+        """Return a page of the vector store rows that the plan permits."""
+        listing = Listing(vector_stores.c.id, vector_stores.c.created_at, floor=visible_store(principal.tenant), shape=_SHAPE)
+        return await page_of(self._database, listing, _stores_for(principal), plan=plan, page=page, read=store_row)
+
+    async def touch_store(self, principal: Principal, store: StoreId, *, at: int) -> None:
+        """Record that this tenant used the store. Time never goes back, and a second in which it was used already costs no write."""
+        known = await self.store(principal, store)
+        if known is None or known.last_active_at >= at:
+            return
+        own = (store_activity.c.store_id == store, store_activity.c.tenant == principal.tenant)
+        async with self._database.writing() as connection:
+            if await connection.scalar(select(store_activity.c.last_active_at).where(*own)) is not None:
+                await connection.execute(update(store_activity).where(*own, store_activity.c.last_active_at < at).values(last_active_at=at))
+            elif await connection.scalar(select(vector_stores.c.id).where(vector_stores.c.id == store)) is not None:
+                await connection.execute(insert(store_activity).values(store_id=store, tenant=principal.tenant, last_active_at=at))
+
+    async def delete_store(self, principal: Principal, store: StoreId) -> bool:
+        """Delete the store's row and, by their foreign keys, all its attachments, of whatever tenant."""
+        async with self._database.writing() as connection:
+            deleted = await connection.execute(delete(vector_stores).where(named(vector_stores.c.id, store), deletable_store(principal)))
+        return deleted.rowcount > 0
+
+
+def _stores_for(principal: Principal) -> Select[Any]:
+    """Return the stores' columns, `last_active_at` being this tenant's own: a tenant that never used a store sees when it was made."""
+    own = and_(store_activity.c.store_id == vector_stores.c.id, store_activity.c.tenant == principal.tenant)
+    active = func.coalesce(store_activity.c.last_active_at, vector_stores.c.created_at).label("last_active_at")
+    return select(vector_stores, active).select_from(vector_stores.outerjoin(store_activity, own))

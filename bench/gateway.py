@@ -1,0 +1,109 @@
+"""A gateway in a process of its own, as users run it, and clients for its principals."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import sys
+import tempfile
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import aiohttp
+import yaml
+
+from regate_adapters.identity.jwt import mint_development_token
+
+SECRET = "bench-only-secret-0123456789-0123456789"
+ISSUER, AUDIENCE = "regate-bench", "regate"
+
+
+@dataclass(frozen=True, slots=True)
+class RunningGateway:
+    """A gateway that answers at `url`, and what it took to start it."""
+
+    url: str
+    process: asyncio.subprocess.Process
+    data_dir: Path
+    start_seconds: float
+
+    def resident_mib(self) -> float:
+        """Return the resident memory of the gateway's own process (without OPA), in MiB."""
+        status = Path(f"/proc/{self.process.pid}/status").read_text(encoding="ascii")
+        line = next(line for line in status.splitlines() if line.startswith("VmRSS"))
+        return int(line.split()[1]) / 1024
+
+
+def token(subject: str, tenant: str, *, teams: tuple[str, ...] = (), roles: tuple[str, ...] = ()) -> str:
+    """Return a token that the benchmark's gateway accepts."""
+    return mint_development_token(
+        SECRET.encode(),
+        issuer=ISSUER,
+        audience=AUDIENCE,
+        subject=subject,
+        tenant=tenant,
+        teams=teams,
+        roles=roles,
+        projects=(),
+        namespaces=(),
+        scopes=(),
+        clearance=0,
+        ttl_s=86_400,
+    )
+
+
+def free_port() -> int:
+    """Return a port that is free now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@asynccontextmanager
+async def running_gateway(upstream: str | None = None) -> AsyncIterator[RunningGateway]:
+    """Enter with a fresh gateway; its data goes with it."""
+    with tempfile.TemporaryDirectory(prefix="regate-bench-") as folder:
+        data_dir = Path(folder)
+        port = free_port()
+        settings = {
+            "data_dir": str(data_dir),
+            "listen": {"port": port},
+            "upstreams": [{"name": "bench", "base_url": upstream}] if upstream else [],
+            "auth": {"jwt": {"issuer": ISSUER, "audience": AUDIENCE, "algorithms": ["HS256"], "secret_env": "BENCH_TOKEN_SECRET"}},
+            "telemetry": {"access_log": False, "log_level": "warning"},
+        }
+        config = data_dir / "regate.yaml"
+        config.write_text(yaml.safe_dump(settings), encoding="utf-8")
+        began = time.perf_counter()
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "regate_gateway", "serve", "--config", str(config)), env={**os.environ, "BENCH_TOKEN_SECRET": SECRET}
+        )
+        url = f"http://127.0.0.1:{port}"
+        try:
+            await _until_answering(url, process)
+            yield RunningGateway(url, process, data_dir, time.perf_counter() - began)
+        finally:
+            process.terminate()
+            await process.wait()
+
+
+async def _until_answering(url: str, process: asyncio.subprocess.Process) -> None:
+    async with asyncio.timeout(60), aiohttp.ClientSession() as session:
+        while process.returncode is None:
+            try:
+                async with session.get(f"{url}/healthz") as answer:
+                    if answer.status == 200:
+                        return
+            except aiohttp.ClientError:
+                await asyncio.sleep(0.02)
+    raise RuntimeError("the gateway ended before it answered")
+
+
+def percentile(values: list[float], share: float) -> float:
+    """Return a percentile by the nearest rank."""
+    ordered = sorted(values)
+    return ordered[min(len(ordered) - 1, int(share * len(ordered)))]

@@ -1,0 +1,97 @@
+"""The application: the closed table of routes, and nothing else is served. What is not in the table is a 404 in the envelope.
+
+Routing goes by `scope["path"]`; nothing reads `request.url`, which is rebuilt from the Host header. Every route below `/v1` is
+authenticated before its handler runs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route, Router
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from regate_gateway.errors import MethodNotAllowed
+from regate_gateway.routes import files, health, proxy, responses, vector_stores
+from regate_gateway.routes.call import Call
+from regate_gateway.services import Services
+from regate_orchestrator.errors import NotFound
+
+Handler = Callable[[Call], Awaitable[Response]]
+
+ROUTES: Final[tuple[tuple[str, str, Handler], ...]] = (
+    ("GET", "/v1/models", proxy.list_models),
+    ("GET", "/v1/models/{model:path}", proxy.retrieve_model),
+    ("POST", "/v1/chat/completions", proxy.chat_completions),
+    ("POST", "/v1/completions", proxy.completions),
+    ("POST", "/v1/embeddings", proxy.embeddings),
+    ("POST", "/v1/responses", responses.create),
+    ("GET", "/v1/responses", responses.listing),
+    ("GET", "/v1/responses/{response_id}", responses.retrieve),
+    ("DELETE", "/v1/responses/{response_id}", responses.delete),
+    ("GET", "/v1/responses/{response_id}/input_items", responses.input_items),
+    ("POST", "/v1/files", files.upload),
+    ("GET", "/v1/files", files.listing),
+    ("GET", "/v1/files/{file_id}", files.retrieve),
+    ("GET", "/v1/files/{file_id}/content", files.content),
+    ("DELETE", "/v1/files/{file_id}", files.delete),
+    ("POST", "/v1/vector_stores", vector_stores.create),
+    ("GET", "/v1/vector_stores", vector_stores.listing),
+    ("GET", "/v1/vector_stores/{store_id}", vector_stores.retrieve),
+    ("DELETE", "/v1/vector_stores/{store_id}", vector_stores.delete),
+    ("POST", "/v1/vector_stores/{store_id}/search", vector_stores.search),
+    ("POST", "/v1/vector_stores/{store_id}/files", vector_stores.attach),
+    ("GET", "/v1/vector_stores/{store_id}/files", vector_stores.list_files),
+    ("GET", "/v1/vector_stores/{store_id}/files/{file_id}", vector_stores.retrieve_file),
+    ("DELETE", "/v1/vector_stores/{store_id}/files/{file_id}", vector_stores.detach),
+    ("GET", "/v1/vector_stores/{store_id}/files/{file_id}/content", vector_stores.file_content),
+)
+
+
+def build_app(services: Services) -> ASGIApp:
+    """Return the application, without the middleware that stands before it."""
+    routes = [Route(path, _Endpoint(services, handler), methods=[method]) for method, path, handler in ROUTES]
+    open_routes = [
+        Route("/healthz", health.alive),
+        Route("/readyz", health.Readiness(services)),
+        Route("/metrics", health.metrics),
+    ]
+    return _Table(Router([*routes, *open_routes], redirect_slashes=False, default=_not_listed))
+
+
+class _Table:
+    """The router, with its own refusals turned into ours. Not Starlette's application, whose error middleware would answer before the edge."""
+
+    def __init__(self, router: Router) -> None:
+        self._router = router
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        scope["app"] = self  # so that the router raises for a wrong method, rather than answer in plain text
+        try:
+            await self._router(scope, receive, send)
+        except HTTPException as error:
+            method, path = scope["method"], scope["path"]
+            allowed = (error.headers or {}).get("Allow", "").split(", ")
+            raise MethodNotAllowed(f"Invalid method for this URL ({method} {path}).", allowed=allowed) from error
+
+
+async def _not_listed(scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG001 — the ASGI signature
+    raise NotFound(f"Invalid URL ({scope['method']} {scope['path']}).", code="unknown_url")
+
+
+class _Endpoint:
+    """One route: authenticates, then runs the handler and sends its answer."""
+
+    def __init__(self, services: Services, handler: Handler) -> None:
+        self._services = services
+        self._handler = handler
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        request = Request(scope, receive, send)
+        context = await self._services.authenticator.context(scope)
+        response = await self._handler(Call(self._services, request, context))
+        await response(scope, receive, send)

@@ -1,0 +1,234 @@
+"""The `regate` command. Each subcommand imports what it needs when it runs, so that `regate --help` is quick.
+
+Exit codes: 0 done, 1 refused or failed (the reason is on standard error), 2 wrong usage. `python -m regate_gateway` is the same command.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from regate_orchestrator.errors import ConfigurationError
+
+config_option = click.option(
+    "--config",
+    "config",
+    type=click.Path(dir_okay=False, path_type=Path),
+    envvar="REGATE_CONFIG",
+    help="Configuration file.  [default: regate.yaml in this directory, if there is one]",
+)
+"""Every command that reads settings takes it."""
+
+
+class Commands(click.Group):
+    """A group whose commands report a refused configuration in one place: its message on standard error, exit code 1."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command."""
+        try:
+            return super().invoke(ctx)
+        except ConfigurationError as error:
+            click.echo(f"regate: {error.message}", err=True)
+            ctx.exit(1)
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(package_name="regate", prog_name="regate")
+def main() -> None:
+    """A policy-as-code gateway for agentic RAG: an OpenAI-compatible reverse proxy in which OPA makes every decision.
+
+    Settings come from regate.yaml, then from REGATE_... variables (nested as REGATE_LISTEN__PORT), then from options.
+    """
+
+
+@main.command()
+@click.option("--sub", "subject", required=True, metavar="NAME", help="Who asks: the token's subject.")
+@click.option("--tenant", required=True, metavar="NAME", help="The tenant the person belongs to.")
+@click.option("--team", "teams", multiple=True, metavar="NAME", help="A team of the person (repeatable).")
+@click.option("--role", "roles", multiple=True, metavar="NAME", help="A role, e.g. store_admin (repeatable).")
+@click.option("--project", "projects", multiple=True, metavar="NAME", help="A project (repeatable).")
+@click.option("--namespace", "namespaces", multiple=True, metavar="NAME", help="A namespace (repeatable).")
+@click.option("--scope", "scopes", multiple=True, metavar="NAME", help="A scope (repeatable).")
+@click.option("--clearance", type=click.IntRange(min=0), default=0, show_default=True, help="Highest level the person may read.")
+@click.option("--ttl", "ttl_s", type=click.IntRange(60, 30 * 86_400), default=43_200, show_default=True, help="Seconds until it expires.")
+@click.option("--json", "as_json", is_flag=True, help="Print the token with its claims as JSON.")
+@config_option
+def token(config: Path | None, *, as_json: bool, **claims: Any) -> None:
+    """Mint a token for development, signed with the gateway's shared secret.
+
+    Works in development mode (no auth configured: the secret is made and kept in data_dir) and with an HS256 secret. Where an identity
+    provider signs tokens with its own key, it alone can issue them.
+
+    \b
+    Example: export OPENAI_API_KEY=$(regate token --sub alice --tenant acme --team hr)
+    """
+    import orjson
+
+    from regate_adapters.identity.jwt import mint_development_token
+    from regate_gateway.authentication import shared_secret, token_rules
+    from regate_gateway.configuration import load_settings
+
+    settings = load_settings(config)
+    rules = token_rules(settings)
+    secret = shared_secret(settings)
+    if "HS256" not in rules.algorithms:
+        raise ConfigurationError("auth.jwt.algorithms: development tokens are signed with HS256, which is not among them")
+    minted = mint_development_token(secret.reveal().encode(), issuer=rules.issuer, audience=rules.audience, **claims)
+    if as_json:
+        shown = {"token": minted, "issuer": rules.issuer, "audience": rules.audience, **claims}
+        click.echo(orjson.dumps(shown, option=orjson.OPT_INDENT_2).decode())
+    else:
+        click.echo(minted)
+
+
+@main.group()
+def config() -> None:
+    """Check, show and explain the configuration."""
+
+
+@config.command()
+@config_option
+@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+def check(config: Path | None, *, as_json: bool) -> None:
+    """Check the configuration, with the keys and secrets it names, without starting anything.
+
+    Exit code 0 when the gateway would accept it, else 1 with one line per fault.
+    """
+    import orjson
+
+    from regate_gateway.authentication import check_authentication
+    from regate_gateway.configuration import load_settings
+    from regate_gateway.secret import secret_from_environment
+
+    try:
+        settings = load_settings(config)
+        check_authentication(settings)
+        named = {f"upstreams.{upstream.name}.api_key_env": upstream.api_key_env for upstream in settings.upstreams}
+        for setting, variable in {**named, "opa.token_env": settings.opa.token_env}.items():
+            if variable is not None:
+                secret_from_environment(variable, setting=setting)
+    except ConfigurationError as error:
+        if not as_json:
+            raise
+        click.echo(orjson.dumps({"ok": False, "faults": error.message.splitlines()}).decode())
+        sys.exit(1)
+    if as_json:
+        click.echo(orjson.dumps({"ok": True, "faults": []}).decode())
+        return
+    click.echo("The configuration is accepted.")
+    if not settings.upstreams:
+        click.echo("It names no upstream yet: add one under upstreams, or use regate serve --upstream URL.")
+    if settings.is_development:
+        click.echo("Authentication: development mode (own secret, loopback only). Mint tokens with regate token.")
+
+
+@config.command()
+@config_option
+@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of YAML.")
+def show(config: Path | None, *, as_json: bool) -> None:
+    """Show the effective configuration: file, environment and defaults together. It holds the places of secrets, never secrets."""
+    import orjson
+    import yaml
+
+    from regate_gateway.configuration import load_settings
+    from regate_gateway.configuration import show as plain
+
+    values = plain(load_settings(config))
+    if as_json:
+        click.echo(orjson.dumps(values, option=orjson.OPT_INDENT_2).decode())
+    else:
+        click.echo(yaml.safe_dump(values, sort_keys=False, allow_unicode=True), nl=False)
+
+
+@config.command()
+def reference() -> None:
+    """Print every setting with its values, default and meaning, as the table in docs/configuration.md."""
+    from regate_gateway.configuration import reference_table
+
+    click.echo(reference_table())
+
+
+@main.command()
+@config_option
+@click.option("--upstream", metavar="URL", help="A backend's base URL, up to and including /v1; replaces those of the configuration.")
+@click.option("--host", metavar="ADDRESS", help="Address to bind.")
+@click.option("--port", type=click.IntRange(0, 65_535), help="Port to bind.")
+@click.option("--data-dir", type=click.Path(file_okay=False, path_type=Path), help="Directory for everything that is stored.")
+def serve(config: Path | None, upstream: str | None, host: str | None, port: int | None, data_dir: Path | None) -> None:
+    """Run the gateway until it is told to stop.
+
+    \b
+    Example: regate serve --upstream http://127.0.0.1:11434/v1
+    """
+    from regate_gateway.configuration import load_settings
+    from regate_gateway.logs import configure_logging
+    from regate_gateway.server import serve as serve_app
+    from regate_gateway.wiring import gateway_app
+
+    listen = {name: value for name, value in (("host", host), ("port", port)) if value is not None}
+    overrides: dict[str, Any] = {"listen": listen} if listen else {}
+    if upstream is not None:
+        overrides["upstreams"] = [{"name": "default", "base_url": upstream}]
+    if data_dir is not None:
+        overrides["data_dir"] = str(data_dir)
+    settings = load_settings(config, overrides=overrides)
+    configure_logging(settings.telemetry.log_level)
+    app, _ = gateway_app(settings)
+    where = f"http://{settings.listen.host}:{settings.listen.port}/v1"
+    click.echo(f"Regate serves {where}" + ("" if settings.upstreams else ", without an upstream: files, stores and search only"), err=True)
+    if settings.is_development and not settings.auth.anonymous:
+        click.echo("Development tokens: export OPENAI_API_KEY=$(regate token --sub alice --tenant acme --team hr)", err=True)
+    serve_app(app, settings.listen)
+
+
+@main.command()
+@click.option("--keep", type=click.Path(file_okay=False, path_type=Path), help="Keep the demonstration's data in this directory.")
+def demo(keep: Path | None) -> None:
+    """Show two tenants asking the same question of one shared store, and every decision behind the answers.
+
+    Starts OPA, the gateway and a small bundled backend on free ports of this machine, and stops them at the end.
+    """
+    from regate_gateway.demo.script import main as run_demo
+
+    sys.exit(run_demo(keep))
+
+
+@main.command()
+@click.option("--response", "response_id", metavar="ID", help="Only what was decided for this response.")
+@click.option("--request", "request_id", metavar="ID", help="Only what was decided for this request (header x-request-id).")
+@click.option("--json", "as_json", is_flag=True, help="Print the records as JSON lines.")
+@config_option
+def audit(config: Path | None, response_id: str | None, request_id: str | None, *, as_json: bool) -> None:
+    """Show the audit records: every decision, by whom, under which policy revision, and what a retrieval filtered.
+
+    Exit code 1 when there is no such record.
+    """
+    import orjson
+
+    from regate_gateway.configuration import load_settings
+    from regate_gateway.wiring import read_audit
+
+    settings = load_settings(config)
+    records = list(read_audit(settings, request_id=request_id, response_id=response_id))
+    for record in records:
+        click.echo(orjson.dumps(record).decode() if as_json else _audit_line(record))
+    if not records:
+        click.echo("regate: no such record", err=True)
+        sys.exit(1)
+
+
+def _audit_line(record: dict[str, Any]) -> str:
+    """Return one record as a person reads it."""
+    parts = [f"{record.get('seq', '?'):>6}  {record.get('at', '')}  {record.get('subject', '-')}@{record.get('tenant', '-')}"]
+    parts.append(str(record.get("phase") or record.get("kind")))
+    for decision in record.get("decisions", ()):
+        verdict = "allow" if decision["allowed"] else "DENY " + ", ".join(decision.get("reasons", ()))
+        parts.append(f"{decision['action']} {decision['about']}: {verdict}")
+    for name, counts in record.get("batch", {}).items():
+        parts.append(f"{name} {counts['admitted']} of {counts['asked']}")
+    if found := record.get("retrieval"):
+        parts.append(f"{found['store']}: {found['total']} chunks, {found['permitted']} permitted, {found['returned']} returned")
+    return "  ".join(parts)

@@ -1,0 +1,38 @@
+"""Logging: one JSON object per line on standard error. Only listed extra fields are written, so that no call can log a token by accident."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+from datetime import UTC, datetime
+from typing import Final
+
+_FIELDS: Final = (
+    "request_id", "method", "path", "status", "ms", "complete", "store", "file", "response_id", "upstream", "detail", "count",
+)  # fmt: skip
+"""The extra fields that a log call may carry."""
+
+_LONGEST: Final = 16_384
+
+
+class JsonLines(logging.Formatter):
+    """Formats a record as one line: line ends and control characters are escaped by JSON."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the line."""
+        at = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
+        line: dict[str, object] = {"at": at, "level": record.levelname.lower(), "logger": record.name, "message": record.getMessage()}
+        line |= {name: getattr(record, name) for name in _FIELDS if hasattr(record, name)}
+        if record.exc_info:
+            line["trace"] = self.formatException(record.exc_info)[-_LONGEST:]
+        return json.dumps(line, default=str, separators=(",", ":"))  # ASCII only: no text can move a terminal's cursor
+
+
+def configure_logging(level: str) -> None:
+    """Send all logging of this process to standard error as JSON lines, from this level on. Replaces what was configured before."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(JsonLines())
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(level.upper())

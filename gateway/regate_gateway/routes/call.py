@@ -1,0 +1,56 @@
+"""One authenticated call: what every route handler is given."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Coroutine
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from starlette.requests import Request
+
+from regate_gateway.bodies import read_json
+from regate_gateway.connection import while_connected
+from regate_gateway.fields import Query
+from regate_gateway.services import Services
+from regate_orchestrator.decisions import Context
+from regate_orchestrator.rows import Page
+from regate_orchestrator.values import Json
+
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A request whose caller is known. Handlers take one and return a Starlette response."""
+
+    services: Services
+    request: Request
+    context: Context
+
+    def path(self, name: str) -> str:
+        """Return a path parameter."""
+        return str(self.request.path_params[name])
+
+    async def json(self) -> dict[str, Json]:
+        """Return the JSON body, read once under the limits."""
+        return await read_json(self.request.scope, self.request.receive, limit=self.services.settings.listen.max_body_bytes)
+
+    async def while_connected(self, work: Coroutine[Any, Any, Result]) -> Result:
+        """Return what the work returns, ending it when the client leaves. The body must have been read."""
+        return await while_connected(self.request.receive, work)
+
+    def page(self, *, default: int = 20, most: int = 100, known: Collection[str] = ()) -> Page:
+        """Return which part of a list is asked for. `known` are the list's own query parameters."""
+        query = self.query()
+        query.refuse_unknown({"limit", "order", "after", "before", *known})
+        order = query.choice("order", ("asc", "desc"), default="desc")
+        return Page(
+            limit=query.integer("limit", least=1, most=most, default=default),
+            order="asc" if order == "asc" else "desc",
+            after=query.maybe_string("after", most=256),
+            before=query.maybe_string("before", most=256),
+        )
+
+    def query(self) -> Query:
+        """Return the query string's parameters."""
+        return Query(self.request.scope)

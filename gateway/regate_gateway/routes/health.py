@@ -1,0 +1,68 @@
+"""`/healthz`, `/readyz` and `/metrics`: the only routes without a caller. They tell of the process, never of anybody's data."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable
+from typing import Final
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from regate_gateway.connection import reply
+from regate_gateway.services import Services
+from regate_orchestrator.errors import RegateError
+
+_DEADLINE_SECONDS: Final = 3.0
+
+
+async def alive(request: Request) -> Response:  # noqa: ARG001 — Starlette's signature
+    """Answer `GET /healthz`: the process serves requests."""
+    return reply({"status": "ok"})
+
+
+class Readiness:
+    """`GET /readyz`: 200 when policy, state, vector store and an upstream would answer; else 503, naming what would not."""
+
+    def __init__(self, services: Services) -> None:
+        self._services = services
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer the request."""
+        services = self._services
+        policy, state, vectors, upstreams = await asyncio.gather(
+            _probe(services.enforcer.revision()),
+            _probe(services.state.check()),
+            _probe(services.vectors.check()),
+            _probe(services.upstreams.model_entries()),
+        )
+        parts = {"policy": policy, "state": state, "vector_store": vectors, "upstreams": upstreams}
+        ready = all(part is None for part in parts.values())
+        problem = services.policy_problem()
+        body: dict[str, object] = {"status": "ready" if ready and not problem else "degraded" if ready else "not ready"}
+        body["checks"] = {name: "ok" if part is None else part for name, part in parts.items()}
+        if ready:
+            body["policy_revision"] = await services.enforcer.revision()
+        if problem:
+            body["policy_problem"] = problem
+        await reply(body, 200 if ready else 503)(scope, receive, send)
+
+
+async def _probe(check: Awaitable[object]) -> str | None:
+    """Return None when the check passes in time, else a code: never a dependency's own words."""
+    try:
+        async with asyncio.timeout(_DEADLINE_SECONDS):
+            await check
+    except RegateError as error:
+        return error.code or "unavailable"
+    except TimeoutError:
+        return "timeout"
+    return None
+
+
+async def metrics(request: Request) -> Response:  # noqa: ARG001 — Starlette's signature
+    """Answer `GET /metrics` in Prometheus' text format. Labels hold names from code and configuration only, never of tenants or people."""
+    from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+
+    return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)

@@ -1,0 +1,62 @@
+"""Reaching an object by id: look it up as the caller, decide the action on it, and answer foreign exactly as absent (I7).
+
+An absent object is decided about as well, as a row without fields, so that it costs what a denied one costs. A denied action is 403 only
+where the caller may see the object; otherwise it is the same 404.
+"""
+
+from __future__ import annotations
+
+from regate_gateway.services import Services
+from regate_orchestrator.decisions import Allow, Context, Point, Question
+from regate_orchestrator.errors import NotFound, NotPermitted
+from regate_orchestrator.rows import FileRow, ResponseRow, StoreRow
+from regate_orchestrator.values import FileId, JsonObject, ResponseId, StoreId
+
+_ABSENT: JsonObject = {"id": ""}
+
+
+async def reach_store(services: Services, context: Context, store: str, action: str, *, param: str | None = None) -> StoreRow:
+    """Return the vector store's row, decided for the action."""
+    row = await services.state.store(context.principal, StoreId(store))
+    view = _ABSENT if row is None else services.retrieval.view(row)
+    allowed = await _decide(services, context, Point.STORE, action, {"store": view}, about=store, read="store.read")
+    if row is None or not allowed:
+        raise NotFound.of("vector store", store, param=param)
+    return row
+
+
+async def reach_file(services: Services, context: Context, file: str, action: str, *, param: str | None = None) -> FileRow:
+    """Return the file's row, decided for the action."""
+    row = await services.state.file(context.principal, FileId(file))
+    view = _ABSENT if row is None else file_view(services, row)
+    allowed = await _decide(services, context, Point.FILE, action, {"file": view}, about=file, read="file.read")
+    if row is None or not allowed:
+        raise NotFound.of("file", file, param=param)
+    return row
+
+
+async def reach_response(services: Services, context: Context, response: str, action: str) -> ResponseRow:
+    """Return the response's row with its items, decided for the action."""
+    row = await services.state.response(context.principal, ResponseId(response))
+    view = _ABSENT if row is None else row.view()
+    allowed = await _decide(services, context, Point.HISTORY, action, {"item": view}, about=response, read="response.read")
+    if row is None or not allowed:
+        raise NotFound(f"Response with id '{response}' not found.", code="not_found")
+    return row
+
+
+def file_view(services: Services, row: FileRow) -> JsonObject:
+    """Return the file as policies see it (`rego/schemas/file.json`)."""
+    return services.schemas["file"].canonical({**row.stamp, "id": row.id, "filename": row.filename, "purpose": row.purpose})
+
+
+async def _decide(services: Services, context: Context, point: Point, action: str, resource: JsonObject, *, about: str, read: str) -> bool:
+    """Return whether the action is allowed; raises `NotPermitted` when it is not but reading is."""
+    decision = await services.enforcer.decide(context, Question(point, action, resource, about=about))
+    if isinstance(decision, Allow):
+        return True
+    if action != read:
+        seen = await services.enforcer.decide(context, Question(point, read, resource, about=about))
+        if isinstance(seen, Allow):
+            raise NotPermitted("The policy does not permit this: " + ("; ".join(decision.reasons) or action) + ".")
+    return False

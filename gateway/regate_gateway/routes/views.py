@@ -1,0 +1,85 @@
+"""Rows in the API's shapes. Stamps are never shown; attributes and metadata are echoed as the client sent them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from regate_orchestrator.retrieval import Hit, hit_attributes
+from regate_orchestrator.rows import Attachment, FileRow, StoreRow, Totals
+from regate_orchestrator.values import Json, JsonObject
+
+
+def file_object(row: FileRow) -> JsonObject:
+    """Return a File object."""
+    return {
+        "id": row.id,
+        "object": "file",
+        "bytes": row.bytes,
+        "created_at": row.created_at,
+        "expires_at": None,
+        "filename": row.filename,
+        "purpose": row.purpose,
+        "status": "processed",
+        "status_details": None,
+    }
+
+
+def store_object(row: StoreRow, totals: Totals) -> JsonObject:
+    """Return a vector store object as the caller's tenant sees it."""
+    count = totals.in_progress + totals.completed + totals.failed + totals.cancelled
+    return {
+        "id": row.id,
+        "object": "vector_store",
+        "created_at": row.created_at,
+        "name": row.name,
+        "usage_bytes": totals.usage_bytes,
+        "file_counts": {
+            "in_progress": totals.in_progress,
+            "completed": totals.completed,
+            "failed": totals.failed,
+            "cancelled": totals.cancelled,
+            "total": count,
+        },
+        "status": "in_progress" if totals.in_progress else "completed",
+        "expires_after": None,
+        "expires_at": None,
+        "last_active_at": row.last_active_at,
+        "metadata": dict(row.metadata),
+    }
+
+
+def attachment_object(row: Attachment) -> JsonObject:
+    """Return a vector store file object."""
+    error = None if row.error_code is None else {"code": row.error_code, "message": row.error_message}
+    return {
+        "id": row.file_id,
+        "object": "vector_store.file",
+        "created_at": row.created_at,
+        "vector_store_id": row.store_id,
+        "usage_bytes": row.usage_bytes,
+        "status": row.status,
+        "last_error": error,
+        "attributes": dict(row.requested),
+        "chunking_strategy": {
+            "type": "static",
+            "static": {"max_chunk_size_tokens": row.max_chunk_tokens, "chunk_overlap_tokens": row.overlap_tokens},
+        },
+    }
+
+
+def search_result(hit: Hit) -> JsonObject:
+    """Return one hit of a vector store search."""
+    return {
+        "file_id": hit.candidate.file_id,
+        "filename": hit.filename,
+        "score": hit.candidate.score,
+        "attributes": hit_attributes(hit),
+        "content": [{"type": "text", "text": hit.candidate.text}],
+    }
+
+
+def list_object(data: Sequence[JsonObject], *, has_more: bool) -> JsonObject:
+    """Return a page of a list."""
+    first: Json = data[0]["id"] if data else None
+    last: Json = data[-1]["id"] if data else None
+    return {"object": "list", "data": list(data), "first_id": first, "last_id": last, "has_more": has_more}

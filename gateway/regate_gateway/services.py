@@ -1,0 +1,87 @@
+"""What routes work with: the core's services and the ports, all as the types of the core. Made by `wiring.py`."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from typing import Protocol
+
+from starlette.types import Scope
+
+from regate_gateway.settings import Settings
+from regate_orchestrator.decisions import Context
+from regate_orchestrator.enforcer import Enforcer
+from regate_orchestrator.errors import VectorStoreUnavailable
+from regate_orchestrator.ingestion import Ingestion
+from regate_orchestrator.ports import BlobStore, Embedder, StateStore, VectorStore
+from regate_orchestrator.responses.driver import LoopPorts
+from regate_orchestrator.retrieval import Retrieval
+from regate_orchestrator.schema import RowSchema
+from regate_orchestrator.values import Clock, FileId, JsonObject, StoreId
+
+_log = logging.getLogger("regate.services")
+
+
+class Answering(Protocol):
+    """An upstream's successful answer: its bytes as they come."""
+
+    status: int
+    content_type: str
+
+    def chunks(self) -> AsyncIterator[bytes]:
+        """Yield the body's bytes."""
+        ...
+
+
+class Upstreams(Protocol):
+    """The configured upstreams, for the proxied routes."""
+
+    async def upstream_for(self, model: str) -> str | None:
+        """Return the name of the upstream that serves the model."""
+        ...
+
+    async def model_entries(self) -> list[JsonObject]:
+        """Return all models in the API's shape."""
+        ...
+
+    def open(self, upstream: str, path: str, body: bytes, *, accept_stream: bool) -> AbstractAsyncContextManager[Answering]:
+        """Send a request of our own making; raises `UpstreamError` unless the upstream answers 2xx."""
+        ...
+
+
+class Authenticator(Protocol):
+    """Whoever turns a request's one `Authorization` header into a principal."""
+
+    async def context(self, scope: Scope) -> Context:
+        """Return on whose behalf this request is; raises `Unauthenticated`."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """Everything a route may use."""
+
+    settings: Settings
+    authenticator: Authenticator
+    enforcer: Enforcer
+    state: StateStore
+    blobs: BlobStore
+    vectors: VectorStore
+    embedder: Embedder
+    retrieval: Retrieval
+    ingestion: Ingestion
+    upstreams: Upstreams
+    loop: LoopPorts
+    schemas: Mapping[str, RowSchema]
+    policy_problem: Callable[[], str | None]
+    """Returns why the newest policy is not in force, in words that hold no policy text; None when it is."""
+    clock: Clock
+
+    async def forget_chunks(self, store: StoreId, file: FileId) -> None:
+        """Remove the chunks of a file that is no longer attached. A failure is logged only: without its row no search reaches them."""
+        try:
+            await self.vectors.remove(store, file)
+        except VectorStoreUnavailable as error:
+            _log.warning("chunks_left_behind", extra={"store": store, "file": file, "detail": error.detail})

@@ -1,0 +1,319 @@
+"""Settings: everything an operator may set, with its type, default and meaning. Unknown keys are refused; unsafe combinations do not start.
+
+Not where they are read from (`configuration.py`, the counterpart: file, environment, command line), and not what is built from them
+(`wiring.py`). Secrets are never settings: a setting names the environment variable or the file that holds one.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal, Self
+from urllib.parse import urlsplit
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator, model_validator
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$")]
+EnvironmentName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,127}$")]
+Algorithm = Literal[
+    "HS256", "HS384", "HS512", "RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"
+]  # fmt: skip
+Seconds = Annotated[float, Field(gt=0, le=86_400)]
+
+_MIB: Final = 1024 * 1024
+DEFAULT_DATA_DIR: Final = Path("./data")
+
+
+def _below_data_dir(name: str) -> dict[str, Any]:
+    """Mark a setting whose default is a path below `data_dir`, for the reference in the documentation."""
+    return {"default_text": f"<data_dir>/{name}"}
+
+
+class Section(BaseModel):
+    """A group of settings: immutable, and closed to keys it does not know."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Listen(Section):
+    """Where the gateway listens, and what one client may cost it."""
+
+    host: str = Field(
+        default="127.0.0.1", min_length=1, description="Address to bind. Only a loopback address is accepted without `auth.jwt`."
+    )
+    port: int = Field(default=8080, ge=0, le=65_535, description="Port to bind; 0 chooses a free one.")
+    max_connections: int = Field(default=1_000, ge=1, le=100_000, description="Connections at once; one more is answered 503 and closed.")
+    head_timeout_s: Seconds = Field(default=10, description="Time within which a request's whole head must arrive.")
+    receive_timeout_s: Seconds = Field(default=30, description="Period in which at least 4 KiB of a request body (or its end) must arrive.")
+    write_timeout_s: Seconds = Field(default=60, description="Time that a client may leave its answer unread before it is disconnected.")
+    keep_alive_s: Seconds = Field(default=30, description="Time that an idle connection is kept open.")
+    shutdown_grace_s: Seconds = Field(default=20, description="Time that running requests have to finish at shutdown.")
+    max_head_bytes: int = Field(default=32 * 1024, ge=8 * 1024, le=_MIB, description="Largest request head (request line and headers).")
+    max_headers: int = Field(default=100, ge=10, le=1_000, description="Most header lines of one request.")
+    max_body_bytes: int = Field(default=10 * _MIB, ge=1_024, description="Largest JSON body.")
+    max_file_bytes: int = Field(default=512 * _MIB, ge=1, description="Largest uploaded file.")
+
+    @property
+    def is_loopback(self) -> bool:
+        """Whether only this machine can connect."""
+        try:
+            return ipaddress.ip_address(self.host).is_loopback
+        except ValueError:
+            return self.host == "localhost"
+
+
+class Upstream(Section):
+    """A backend that speaks the OpenAI API."""
+
+    name: Name = Field(description="Name of the upstream, unique; used in records and metrics.")
+    base_url: str = Field(description="Address of its API, up to and including `/v1`; http or https, without user name or password.")
+    api_key_env: EnvironmentName | None = Field(
+        default=None, description="Environment variable that holds the key sent to it; none is sent without."
+    )
+    models: tuple[str, ...] | None = Field(default=None, description="Models it serves. Absent: those it lists itself are discovered.")
+    extra_fields: tuple[str, ...] = Field(default=(), description="Request fields beyond the known ones that are passed on to it.")
+    timeout_s: Seconds = Field(default=300, description="Longest wait for its next bytes.")
+
+    @field_validator("base_url")
+    @classmethod
+    def _plain_address(cls, value: str) -> str:
+        parts = urlsplit(value)
+        if parts.scheme not in {"http", "https"} or not parts.hostname or parts.query or parts.fragment:
+            raise ValueError("must be an http or https address with a host, without query or fragment")
+        if "@" in parts.netloc:
+            raise ValueError("must not hold a user name or password; use api_key_env")
+        return value.rstrip("/")
+
+
+class Jwt(Section):
+    """How bearer tokens are verified. Exactly one source of keys must be named."""
+
+    issuer: str = Field(min_length=1, description="The `iss` that every token must have.")
+    audience: str = Field(min_length=1, description="The `aud` that every token must have.")
+    algorithms: tuple[Algorithm, ...] = Field(min_length=1, description="Signature algorithms accepted. HS is never mixed with the others.")
+    jwks_url: str | None = Field(default=None, description="Address of the issuer's JWKS; https, or http on loopback.")
+    jwks_file: Path | None = Field(default=None, description="File with the issuer's JWKS, read again when it changes.")
+    secret_env: EnvironmentName | None = Field(
+        default=None, description="Environment variable with the shared HS secret, 32 bytes or more."
+    )
+    secret_file: Path | None = Field(
+        default=None, description="File with the shared HS secret, 32 bytes or more, not readable by everybody."
+    )
+    leeway_s: float = Field(default=30, ge=0, le=300, description="Difference of clocks forgiven in `exp`, `nbf` and `iat`.")
+    cache_s: float = Field(
+        default=0, ge=0, le=300, description="Time for which a good verdict on a token is remembered; 0 verifies every time."
+    )
+
+    @model_validator(mode="after")
+    def _one_key_source(self) -> Self:
+        named = [name for name in ("jwks_url", "jwks_file", "secret_env", "secret_file") if getattr(self, name) is not None]
+        if len(named) != 1:
+            raise ValueError(f"exactly one of jwks_url, jwks_file, secret_env, secret_file must be set (found {len(named)})")
+        symmetric = [name for name in self.algorithms if name.startswith("HS")]
+        if symmetric and len(symmetric) != len(self.algorithms):
+            raise ValueError("algorithms must not mix HS with RS, PS, ES or EdDSA: a public key would serve as a secret")
+        if bool(symmetric) != named[0].startswith("secret"):
+            raise ValueError(f"{named[0]} does not fit the algorithms: HS needs a shared secret, the others a JWKS")
+        return self
+
+
+class Auth(Section):
+    """Who may call. Without `jwt` and without `anonymous` the gateway runs in development mode, with a secret of its own."""
+
+    jwt: Jwt | None = Field(default=None, description="Verification of bearer tokens. Absent: development mode, on loopback only.")
+    anonymous: bool = Field(default=False, description="Accept requests without a token, as the anonymous principal; on loopback only.")
+
+
+class Opa(Section):
+    """The policy engine."""
+
+    mode: Literal["managed", "remote"] = Field(default="managed", description="Run OPA as a child process, or use a given one.")
+    url: str | None = Field(default=None, description="Address of the OPA to use; required with `mode: remote`.")
+    bundle: Path | None = Field(
+        default=None, description="Policy directory of the managed OPA, watched for changes. Absent: the shipped policies."
+    )
+    binary: Path | None = Field(default=None, description="The `opa` to run. Absent: the first on the PATH that is recent enough.")
+    token_env: EnvironmentName | None = Field(default=None, description="Environment variable with the token for a remote OPA.")
+    timeout_ms: int = Field(default=1_500, ge=10, le=60_000, description="Deadline of one decision; later is a refusal.")
+
+    @model_validator(mode="after")
+    def _address_when_remote(self) -> Self:
+        if (self.mode == "remote") != (self.url is not None):
+            raise ValueError("url must be set with mode remote, and only then")
+        if self.url is not None:
+            parts = urlsplit(self.url)
+            if parts.scheme not in {"http", "https"} or not parts.hostname or "@" in parts.netloc:
+                raise ValueError("url must be an http or https address without user name or password")
+        if self.mode == "remote" and (self.bundle is not None or self.binary is not None):
+            raise ValueError("bundle and binary belong to mode managed; a remote OPA loads its own policies")
+        return self
+
+
+class State(Section):
+    """Where responses, files and stores are recorded."""
+
+    url: str = Field(
+        pattern=r"^sqlite(\+aiosqlite)?:///[^?#]+$",
+        description="The SQLite database, as `sqlite:///path`.",
+        json_schema_extra={"default_text": "sqlite:///<data_dir>/regate.db"},
+    )
+
+
+class Store(Section):
+    """One vector engine."""
+
+    kind: Literal["chroma", "memory"] = Field(default="chroma", description="The engine: embedded Chroma, or memory (lost at exit).")
+    path: Path = Field(description="Directory of an embedded engine.", json_schema_extra=_below_data_dir("vector/<name>"))
+    on_inexpressible: Literal["deny", "gate"] = Field(
+        default="deny",
+        description="When the engine cannot express a policy filter: `deny` the search, or `gate`: search within the tenant and check each hit.",
+    )
+
+
+class Vector(Section):
+    """The vector engines and which of them new vector stores use."""
+
+    default: Name = Field(default="main", description="The engine that new vector stores use.")
+    stores: dict[Name, Store] = Field(
+        description="The engines, by name.", json_schema_extra={"default_text": "one, `main`, of kind chroma"}
+    )
+    allow_shared_stores: bool = Field(default=True, description="Let a `store_admin` make stores that all tenants may add to and search.")
+
+    @model_validator(mode="after")
+    def _default_exists(self) -> Self:
+        if self.default not in self.stores:
+            raise ValueError(f"default names {self.default!r}, which is not among stores")
+        return self
+
+
+class Files(Section):
+    """Where uploaded bytes are kept."""
+
+    kind: Literal["disk"] = Field(default="disk", description="The kind of storage.")
+    path: Path = Field(description="Directory of the files.", json_schema_extra=_below_data_dir("files"))
+
+
+class Embeddings(Section):
+    """The model that makes vectors. Changing it makes stores of the old model unsearchable until they are filled again."""
+
+    kind: Literal["local", "upstream"] = Field(
+        default="local", description="The small model that ships with Regate, or one of an upstream."
+    )
+    upstream: Name | None = Field(default=None, description="The upstream to ask; required with `kind: upstream`.")
+    model: str | None = Field(default=None, min_length=1, description="The upstream's embedding model; required with `kind: upstream`.")
+
+    @model_validator(mode="after")
+    def _named_when_upstream(self) -> Self:
+        if (self.kind == "upstream") != (self.upstream is not None and self.model is not None):
+            raise ValueError("upstream and model must both be set with kind upstream, and only then")
+        return self
+
+
+class Quota(Section):
+    """Accepts no key in this version, so that a limit which would not be enforced is refused at start."""
+
+
+class Tools(Section):
+    """What bounds the loop in which a model calls tools."""
+
+    max_rounds: int = Field(default=10, ge=1, le=100, description="Calls of the model within one response.")
+    max_tool_calls: int = Field(default=32, ge=1, le=1_000, description="Tool calls within one response; a request may ask for fewer.")
+
+
+class Telemetry(Section):
+    """What the process says about itself. Never prompts, document text, tokens or query strings."""
+
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        default="info", description="Least severity that is logged, to standard error."
+    )
+    access_log: bool = Field(default=True, description="Write one line per request.")
+
+
+class Audit(Section):
+    """The append-only record of decisions."""
+
+    path: Path = Field(description="Directory of the record.", json_schema_extra=_below_data_dir("audit"))
+    on_failure: Literal["block", "count"] = Field(
+        default="block", description="When a record cannot be written: `block` the request, or let it happen and `count` the loss."
+    )
+
+
+class Settings(BaseSettings):
+    """All settings. Build it with `configuration.load_settings`, which names the setting at fault when something is wrong."""
+
+    model_config = SettingsConfigDict(env_prefix="REGATE_", env_nested_delimiter="__", extra="forbid", frozen=True)
+
+    data_dir: Path = Field(default=DEFAULT_DATA_DIR, description="Directory below which every other path lies unless it is set.")
+    listen: Listen = Field(default_factory=Listen)
+    upstreams: tuple[Upstream, ...] = Field(default=(), description="The backends; each entry has the keys below.")
+    auth: Auth = Field(default_factory=Auth)
+    opa: Opa = Field(default_factory=Opa)
+    state: State
+    vector: Vector
+    files: Files
+    embeddings: Embeddings = Field(default_factory=Embeddings)
+    quota: Quota = Field(default_factory=Quota)
+    tools: Tools = Field(default_factory=Tools)
+    telemetry: Telemetry = Field(default_factory=Telemetry)
+    audit: Audit
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],  # noqa: ARG003
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Read nothing but the constructor's arguments: `configuration.py` alone says which source overrides which."""
+        return (init_settings,)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _paths_below_data_dir(cls, values: Any) -> Any:
+        if not isinstance(values, dict):
+            return values
+        root = Path(str(values.get("data_dir", DEFAULT_DATA_DIR)))
+        filled = dict(values)
+        _fill(filled, "state", {"url": f"sqlite:///{root / 'regate.db'}"})
+        _fill(filled, "files", {"path": root / "files"})
+        _fill(filled, "audit", {"path": root / "audit"})
+        _fill(filled, "vector", {"stores": {"main": {}}})
+        if isinstance(filled["vector"], dict) and isinstance(filled["vector"]["stores"], dict):
+            stores = dict(filled["vector"]["stores"])
+            for name in stores:
+                _fill(stores, name, {"path": root / "vector" / str(name)})
+            filled["vector"] = {**filled["vector"], "stores": stores}
+        return filled
+
+    @model_validator(mode="after")
+    def _safe_together(self) -> Self:
+        names = [upstream.name for upstream in self.upstreams]
+        models = [model for upstream in self.upstreams for model in upstream.models or ()]
+        for kind, found in (("name", names), ("model", models)):
+            twice = sorted({value for value in found if found.count(value) > 1})
+            if twice:
+                raise ValueError(f"upstreams: the {kind} {twice[0]!r} is used twice")
+        if self.embeddings.upstream is not None and self.embeddings.upstream not in names:
+            raise ValueError(f"embeddings.upstream names {self.embeddings.upstream!r}, which is not among upstreams")
+        if not self.listen.is_loopback and self.auth.anonymous:
+            raise ValueError("auth.anonymous is accepted on a loopback address only; listen.host is not one")
+        if not self.listen.is_loopback and self.auth.jwt is None:
+            raise ValueError("auth.jwt must be set: without it only a loopback address may be bound, and listen.host is not one")
+        return self
+
+    @property
+    def is_development(self) -> bool:
+        """Whether tokens are verified with a secret that this gateway made for itself."""
+        return self.auth.jwt is None
+
+
+def _fill(values: dict[str, Any], key: str, defaults: dict[str, Any]) -> None:
+    """Put defaults below a key where nothing was said; what is not a mapping is left for validation to refuse."""
+    given = values.get(key)
+    if given is None:
+        given = {}
+    if isinstance(given, dict):
+        values[key] = {**defaults, **given}

@@ -1,0 +1,32 @@
+"""Server-sent events as bytes. Not which events there are (`regate_orchestrator.responses`), and not when they are sent (the routes)."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import orjson
+
+from regate_orchestrator.values import JsonObject
+
+HEADERS: Final[tuple[tuple[bytes, bytes], ...]] = (
+    (b"content-type", b"text/event-stream; charset=utf-8"),
+    (b"cache-control", b"no-store"),
+    (b"x-accel-buffering", b"no"),
+)
+"""Headers of every event stream; the last one asks proxies in between not to collect it."""
+
+DONE: Final = b"data: [DONE]\n\n"
+"""The last bytes of a stream that ended in order."""
+
+COMMENT: Final = b": keep-alive\n\n"
+"""Bytes that every client ignores; sent in long silences, so that a lost connection is noticed."""
+
+
+def encode(name: str, body: JsonObject) -> bytes:
+    """Return one named event, whole, so that one write sends it. JSON has no raw line end, so no text can end the event early."""
+    return b"event: " + name.encode("ascii") + b"\ndata: " + orjson.dumps(body) + b"\n\n"
+
+
+def encode_data(body: JsonObject) -> bytes:
+    """Return one event without a name, as the chat completions of the OpenAI API have them."""
+    return b"data: " + orjson.dumps(body) + b"\n\n"

@@ -1,0 +1,236 @@
+"""Wiring: settings become adapters, adapters become services, services an application. The only module that names concrete adapters."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+from collections.abc import Callable, Coroutine, Iterator, Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from regate_adapters.embeddings.cached import CachedEmbedder
+from regate_adapters.files.disk import DiskBlobStore
+from regate_adapters.files.extract import WorkerExtractor
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from regate_adapters.audit.spool import SpoolAuditLog
+from regate_adapters.backend.chat import ChatBackend
+from regate_adapters.backend.upstreams import UpstreamConfig, Upstreams
+from regate_adapters.opa.client import OpaAddress
+from regate_adapters.opa.engine import OpaEngine
+from regate_adapters.state.store import SqlStateStore
+from regate_gateway.app import build_app
+from regate_gateway.authentication import open_verifier, shared_secret, token_rules
+from regate_gateway.authenticator import Authenticator
+from regate_gateway.middleware import Edge
+from regate_gateway.services import Services
+from regate_gateway.settings import Settings, Store
+from regate_orchestrator.enforcer import Enforcer
+from regate_orchestrator.errors import ConfigurationError
+from regate_orchestrator.ingestion import Ingestion
+from regate_orchestrator.ports import Embedder, VectorStore
+from regate_orchestrator.responses.driver import LoopPorts
+from regate_orchestrator.responses.state import Limits
+from regate_orchestrator.retrieval import Retrieval
+from regate_orchestrator.schema import RowSchema, load_schema
+from regate_orchestrator.values import wall_clock
+
+_log = logging.getLogger("regate.gateway")
+
+Worker = Callable[[], Coroutine[Any, Any, object]]
+
+_INGEST_WORKERS: Final = 2
+_ROW_KINDS: Final = ("chunk", "store", "file", "item")
+
+
+def shipped_policies() -> Path:
+    """Return the policy directory that comes with this installation: beside the sources, or inside the wheel."""
+    inside, beside = Path(__file__).parent / "rego", Path(__file__).parents[2] / "rego"
+    return inside if inside.is_dir() else beside
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """Services that are ready, and what must run in the background for as long as they are used."""
+
+    services: Services
+    workers: tuple[Worker, ...]
+
+
+class Gateway:
+    """The whole gateway as one ASGI application: it opens at the server's startup and closes at its shutdown.
+
+    `services` is there between the two, for the demonstration and for operators' tools in the same process.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._app: ASGIApp | None = None
+        self.services: Services | None = None
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve a request, or the lifespan."""
+        if scope["type"] == "lifespan":
+            await self._live(receive, send)
+        else:
+            assert self._app is not None  # noqa: S101 — INVARIANT: the server serves nothing before startup is complete
+            await self._app(scope, receive, send)
+
+    async def _live(self, receive: Receive, send: Send) -> None:
+        await receive()
+        try:
+            async with AsyncExitStack() as stack:
+                opened = await open_services(stack, self._settings)
+                self.services = opened.services
+                self._app = build_app(opened.services)
+                async with asyncio.TaskGroup() as group:
+                    running = [group.create_task(worker()) for worker in opened.workers]
+                    await send({"type": "lifespan.startup.complete"})
+                    await receive()
+                    for task in running:
+                        task.cancel()
+        except ConfigurationError as error:
+            _log.error("not_started", extra={"cause": error.message})
+            await send({"type": "lifespan.startup.failed", "message": error.message})
+            return
+        await send({"type": "lifespan.shutdown.complete"})
+
+
+def gateway_app(settings: Settings) -> tuple[ASGIApp, Gateway]:
+    """Return the application with its edge, and the gateway inside it."""
+    gateway = Gateway(settings)
+    return Edge(gateway, access_log=settings.telemetry.access_log), gateway
+
+
+async def open_services(stack: AsyncExitStack, settings: Settings) -> Opened:
+    """Return the services, opened on the stack. Raises `ConfigurationError` when anything cannot be used as configured."""
+    policies = settings.opa.bundle or shipped_policies()
+    schemas = {kind: load_schema(policies / "schemas" / f"{kind}.json") for kind in _ROW_KINDS}
+    address, problem, watch = await _opa(stack, settings, policies)
+    engine = await stack.enter_async_context(OpaEngine(address, schemas=schemas, deadline_s=settings.opa.timeout_ms / 1000))
+    audit = await stack.enter_async_context(SpoolAuditLog.open(settings.audit.path, on_failure=settings.audit.on_failure))
+    state = await stack.enter_async_context(SqlStateStore.open(settings.state.url))
+    upstreams = await stack.enter_async_context(Upstreams(_upstream_configs(settings)))
+    vectors = await _vectors(stack, settings.vector.stores[settings.vector.default], schemas["chunk"])
+    embedder = CachedEmbedder(await _embedder(stack, settings))
+    blobs = DiskBlobStore(settings.files.path)
+    extractor = await stack.enter_async_context(WorkerExtractor())
+    verifier = await stack.enter_async_context(open_verifier(settings))
+    enforcer = Enforcer(engine, audit, schemas)
+    retrieval = Retrieval(
+        enforcer=enforcer,
+        state=state,
+        vectors=vectors,
+        embedder=embedder,
+        store_schema=schemas["store"],
+        gate_inexpressible=settings.vector.stores[settings.vector.default].on_inexpressible == "gate",
+    )
+    ingestion = Ingestion(enforcer=enforcer, state=state, blobs=blobs, extractor=extractor, embedder=embedder, vectors=vectors)
+    loop = LoopPorts(
+        enforcer=enforcer,
+        state=state,
+        retrieval=retrieval,
+        backend=ChatBackend(upstreams),
+        catalogue=upstreams,
+        limits=Limits(settings.tools.max_rounds, settings.tools.max_tool_calls),
+    )
+    services = Services(
+        settings=settings,
+        authenticator=Authenticator(verifier, enforcer, anonymous=settings.auth.anonymous),
+        enforcer=enforcer,
+        state=state,
+        blobs=blobs,
+        vectors=vectors,
+        embedder=embedder,
+        retrieval=retrieval,
+        ingestion=ingestion,
+        upstreams=upstreams,
+        loop=loop,
+        schemas=schemas,
+        policy_problem=problem,
+        clock=wall_clock,
+    )
+    resumed = await ingestion.resume()
+    if resumed:
+        _log.info("ingest_resumed", extra={"attachments": resumed})
+    return Opened(services, (*watch, *[ingestion.work] * _INGEST_WORKERS))
+
+
+async def _opa(
+    stack: AsyncExitStack, settings: Settings, policies: Path
+) -> tuple[OpaAddress, Callable[[], str | None], tuple[Worker, ...]]:
+    """Return where OPA answers, what is wrong with its newest policy, and what keeps it running."""
+    if settings.opa.mode == "remote":
+        token = None if settings.opa.token_env is None else os.environ.get(settings.opa.token_env)
+        assert settings.opa.url is not None  # noqa: S101 — INVARIANT: settings demand it in remote mode
+        return OpaAddress(settings.opa.url, token=token), lambda: None, ()
+    from regate_adapters.opa.install import require_opa
+    from regate_adapters.opa.process import ManagedOpa
+
+    managed = await stack.enter_async_context(ManagedOpa(policies, opa=settings.opa.binary or require_opa()))
+    return managed.address, lambda: managed.problem, (managed.watch,)
+
+
+def _upstream_configs(settings: Settings) -> list[UpstreamConfig]:
+    return [
+        UpstreamConfig(
+            name=upstream.name,
+            base_url=upstream.base_url,
+            api_key=_api_key(upstream.api_key_env),
+            models=upstream.models,
+            timeout_s=upstream.timeout_s,
+        )
+        for upstream in settings.upstreams
+    ]
+
+
+def _api_key(variable: str | None) -> str | None:
+    if variable is None:
+        return None
+    key = os.environ.get(variable)
+    if not key:
+        raise ConfigurationError(f"upstreams: the environment variable {variable}, named by api_key_env, is not set")
+    return key
+
+
+async def _vectors(stack: AsyncExitStack, store: Store, schema: RowSchema) -> VectorStore:
+    if store.kind == "memory":
+        from regate_adapters.vector.memory import MemoryVectorStore
+
+        return MemoryVectorStore(schema)
+    from regate_adapters.vector.chroma import ChromaVectorStore
+
+    return await stack.enter_async_context(ChromaVectorStore(store.path, schema))
+
+
+async def _embedder(stack: AsyncExitStack, settings: Settings) -> Embedder:
+    if settings.embeddings.kind == "upstream":
+        from regate_adapters.embeddings.upstream import UpstreamEmbedder
+
+        (config,) = (one for one in _upstream_configs(settings) if one.name == settings.embeddings.upstream)
+        assert settings.embeddings.model is not None  # noqa: S101 — INVARIANT: settings demand it with kind upstream
+        return await stack.enter_async_context(UpstreamEmbedder(config.base_url, settings.embeddings.model, api_key=config.api_key))
+    from regate_adapters.embeddings.wordllama import WordLlamaEmbedder
+
+    return WordLlamaEmbedder()
+
+
+def read_audit(settings: Settings, *, request_id: str | None, response_id: str | None) -> Iterator[dict[str, Any]]:
+    """Yield the audit records of a request or a response, or all, oldest first."""
+    from regate_adapters.audit.reading import read
+
+    return read(settings.audit.path, request_id=request_id, response_id=response_id)
+
+
+def mint_token(settings: Settings, *, subject: str, tenant: str, teams: Sequence[str] = (), roles: Sequence[str] = ()) -> str:
+    """Return a development token that a gateway with these settings accepts. Raises `ConfigurationError` where it holds no secret."""
+    from regate_adapters.identity.jwt import mint_development_token
+
+    rules = token_rules(settings)
+    secret = shared_secret(settings).reveal().encode()
+    return mint_development_token(
+        secret, issuer=rules.issuer, audience=rules.audience, subject=subject, tenant=tenant, ttl_s=3600, teams=teams, roles=roles
+    )

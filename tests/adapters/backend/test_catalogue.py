@@ -1,0 +1,218 @@
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from regate_adapters.backend.upstreams import Upstreams
+from regate_orchestrator.errors import UpstreamError
+
+if TYPE_CHECKING:
+    from tests.adapters.backend.conftest import Exchange, ScriptedUpstream
+
+
+class Hand:
+    """A clock moved by hand."""
+
+    def __init__(self) -> None:
+        self.now = 1_000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def listing(*models: str) -> dict[str, Any]:
+    return {"object": "list", "data": [{"id": model, "object": "model", "created": 5, "owned_by": "them"} for model in models]}
+
+
+@asynccontextmanager
+async def asked(upstream: ScriptedUpstream, *configs: Any) -> AsyncIterator[tuple[Upstreams, Hand]]:
+    clock = Hand()
+    async with Upstreams(configs or [upstream.config()], clock=clock) as pool:
+        yield pool, clock
+
+
+async def test_models_are_discovered(upstream: ScriptedUpstream) -> None:
+    upstream.script = lambda exchange: exchange.answer_json(listing("a", "b"))
+    async with asked(upstream) as (pool, _):
+        assert await pool.catalogue() == {"a": "scripted", "b": "scripted"}
+        assert await pool.model_entries() == [
+            {"id": "a", "object": "model", "created": 5, "owned_by": "them"},
+            {"id": "b", "object": "model", "created": 5, "owned_by": "them"},
+        ]
+    sent = upstream.requests[0]
+    assert (sent.method, sent.path, dict(sent.headers)["authorization"]) == ("GET", "/v1/models", "Bearer sk-upstream")
+
+
+async def test_configured_models_are_taken_as_they_are(upstream: ScriptedUpstream) -> None:
+    async with asked(upstream, upstream.config(models=("a",))) as (pool, _):
+        assert await pool.upstream_for("a") == "scripted"
+        assert await pool.upstream_for("b") is None
+        assert await pool.model_entries() == [{"id": "a", "object": "model", "created": 0, "owned_by": "scripted"}]
+    assert upstream.requests == []
+
+
+async def test_first_configured_upstream_serves_a_model_that_two_have(upstream: ScriptedUpstream) -> None:
+    configs = [upstream.config("first", models=("a",)), upstream.config("second", models=("a", "b"))]
+    async with asked(upstream, *configs) as (pool, _):
+        assert await pool.catalogue() == {"a": "first", "b": "second"}
+        assert await pool.upstream_for("a") == "first"
+
+
+async def test_listing_is_good_for_thirty_seconds(upstream: ScriptedUpstream) -> None:
+    upstream.script = lambda exchange: exchange.answer_json(listing("a"))
+    async with asked(upstream) as (pool, clock):
+        await pool.catalogue()
+        clock.now += 29
+        await pool.catalogue()
+        assert len(upstream.requests) == 1
+        clock.now += 2
+        upstream.script = lambda exchange: exchange.answer_json(listing("b"))
+        assert await pool.catalogue() == {"b": "scripted"}
+
+
+async def test_concurrent_callers_share_one_fetch(upstream: ScriptedUpstream) -> None:
+    upstream.script = lambda exchange: exchange.answer_json(listing("a"))
+    async with asked(upstream) as (pool, _):
+        found = await asyncio.gather(*(pool.upstream_for("a") for _ in range(20)), *(pool.upstream_for("b") for _ in range(20)))
+    assert (set(found[:20]), set(found[20:]), len(upstream.requests)) == ({"scripted"}, {None}, 1)
+
+
+async def test_fetch_under_way_is_shared_however_long_it_takes(upstream: ScriptedUpstream) -> None:
+    begun, go = asyncio.Event(), asyncio.Event()
+
+    async def script(exchange: Exchange) -> None:
+        begun.set()
+        await go.wait()
+        await exchange.answer_json(listing("a"))
+
+    upstream.script = script
+    async with asked(upstream) as (pool, clock), asyncio.TaskGroup() as group:
+        first = group.create_task(pool.upstream_for("a"))
+        await begun.wait()
+        clock.now += 60
+        second = group.create_task(pool.catalogue())
+        asyncio.get_running_loop().call_soon(go.set)
+        await asyncio.wait([first, second])
+    assert len(upstream.requests) == 1
+
+
+async def test_caller_that_goes_away_does_not_end_the_fetch_of_the_others(upstream: ScriptedUpstream) -> None:
+    begun, go = asyncio.Event(), asyncio.Event()
+
+    async def script(exchange: Exchange) -> None:
+        begun.set()
+        await go.wait()
+        await exchange.answer_json(listing("a"))
+
+    upstream.script = script
+    async with asked(upstream) as (pool, _), asyncio.TaskGroup() as group:
+        first = group.create_task(pool.upstream_for("a"))
+        second = group.create_task(pool.upstream_for("a"))
+        await begun.wait()
+        first.cancel()
+        go.set()
+        assert await second == "scripted"
+
+
+async def test_unknown_model_asks_at_most_once_in_five_seconds(upstream: ScriptedUpstream) -> None:
+    upstream.script = lambda exchange: exchange.answer_json(listing("a"))
+    async with asked(upstream) as (pool, clock):
+        await pool.catalogue()
+        for _ in range(3):
+            assert await pool.upstream_for("new") is None
+        assert len(upstream.requests) == 1
+        clock.now += 6
+        upstream.script = lambda exchange: exchange.answer_json(listing("a", "new"))
+        assert await pool.upstream_for("new") == "scripted"
+        assert await pool.upstream_for("newer") is None
+    assert len(upstream.requests) == 2
+
+
+@pytest.mark.parametrize("answer", [(500, b"oops"), (200, b"oops"), (200, b"[]"), (200, b'{"data": 5}'), (429, b"")])
+async def test_failing_discovery_keeps_what_was_known(upstream: ScriptedUpstream, answer: tuple[int, bytes]) -> None:
+    upstream.script = lambda exchange: exchange.answer_json(listing("a"))
+    async with asked(upstream) as (pool, clock):
+        await pool.catalogue()
+        clock.now += 60
+        upstream.script = lambda exchange: exchange.answer(*answer)
+        assert await pool.catalogue() == {"a": "scripted"}
+        assert await pool.upstream_for("a") == "scripted"
+        assert len(upstream.requests) == 2
+
+
+async def test_known_model_does_not_wait_for_a_renewal(upstream: ScriptedUpstream) -> None:
+    upstream.script = lambda exchange: exchange.answer_json(listing("a"))
+    async with asked(upstream) as (pool, clock):
+        await pool.catalogue()
+        clock.now += 60
+        upstream.script = lambda exchange: exchange.gone()
+        async with asyncio.timeout(1):
+            assert await pool.upstream_for("a") == "scripted"
+
+
+async def test_found_model_does_not_wait_for_an_upstream_that_hangs(
+    upstream: ScriptedUpstream, new_upstream: type[ScriptedUpstream]
+) -> None:
+    upstream.script = lambda exchange: exchange.gone()
+    other = new_upstream()
+    other.script = lambda exchange: exchange.answer_json(listing("a"))
+    async with other.serving(), asked(upstream, upstream.config("hangs"), other.config("answers")) as (pool, _):
+        async with asyncio.timeout(1):
+            assert await pool.upstream_for("a") == "answers"
+
+
+async def test_unknown_model_is_no_absence_while_an_upstream_has_never_answered(upstream: ScriptedUpstream) -> None:
+    upstream.script = lambda exchange: exchange.answer(500, b"oops")
+    async with asked(upstream, upstream.config("down"), upstream.config("fixed", models=("a",))) as (pool, _):
+        assert await pool.upstream_for("a") == "fixed"
+        with pytest.raises(UpstreamError):
+            await pool.upstream_for("b")
+
+
+async def test_no_listing_at_all_is_an_error(upstream: ScriptedUpstream) -> None:
+    upstream.script = lambda exchange: exchange.answer(500, b"oops")
+    async with asked(upstream) as (pool, _):
+        with pytest.raises(UpstreamError):
+            await pool.model_entries()
+
+
+async def test_entries_of_a_listing_are_taken_with_care(upstream: ScriptedUpstream) -> None:
+    odd = [
+        {"id": 5},
+        {"id": ""},
+        {"id": "a\nb"},
+        "text",
+        {},
+        {"id": "x" * 300},
+        {"id": "good", "created": "yesterday", "owned_by": "two words"},
+    ]
+    upstream.script = lambda exchange: exchange.answer_json({"data": odd})
+    async with asked(upstream) as (pool, _):
+        assert await pool.model_entries() == [{"id": "good", "object": "model", "created": 0, "owned_by": "scripted"}]
+
+
+async def test_null_listing_is_an_empty_one(upstream: ScriptedUpstream) -> None:
+    upstream.script = lambda exchange: exchange.answer_json({"data": None})
+    async with asked(upstream) as (pool, _):
+        assert await pool.model_entries() == []
+
+
+async def test_leaving_ends_a_fetch_under_way(upstream: ScriptedUpstream) -> None:
+    begun, gone = asyncio.Event(), asyncio.Event()
+
+    async def script(exchange: Exchange) -> None:
+        begun.set()
+        await exchange.gone()
+        gone.set()
+
+    upstream.script = script
+    async with asyncio.timeout(2):
+        async with Upstreams([upstream.config()]) as pool, asyncio.TaskGroup() as group:
+            waiting = group.create_task(pool.upstream_for("a"))
+            await begun.wait()
+            waiting.cancel()
+        await gone.wait()

@@ -1,0 +1,270 @@
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from regate_adapters.backend.chat import MOST_EVENT_BYTES, ChatBackend, encode
+from regate_adapters.backend.upstreams import Upstreams
+from regate_orchestrator.errors import UpstreamError
+from regate_orchestrator.responses.events import CallOpened, ModelEnded, ModelEvent, ModelFailed, TextWritten, Usage
+
+if TYPE_CHECKING:
+    from tests.adapters.backend.conftest import Exchange, ScriptedUpstream
+
+PAYLOAD = {"model": "m", "messages": [{"role": "user", "content": "Hi"}]}
+
+
+def delta(finish: str | None = None, **members: Any) -> dict[str, Any]:
+    return {"choices": [{"index": 0, "delta": members, "finish_reason": finish}]}
+
+
+async def chat(upstreams: Upstreams) -> list[ModelEvent]:
+    async with ChatBackend(upstreams).chat("scripted", PAYLOAD) as events:
+        return [event async for event in events]
+
+
+def failure(events: list[ModelEvent]) -> UpstreamError:
+    assert isinstance(events[-1], ModelFailed)
+    return events[-1].error
+
+
+async def test_stream_comes_out_as_events(upstream: ScriptedUpstream, upstreams: Upstreams) -> None:
+    async def script(exchange: Exchange) -> None:
+        usage = {"choices": [], "usage": {"prompt_tokens": 3, "completion_tokens": 2}}
+        await exchange.stream(delta(role="assistant"), delta(content="Hel"), delta(content="lo"), delta("stop"), usage, b"[DONE]")
+
+    upstream.script = script
+    assert await chat(upstreams) == [TextWritten("Hel"), TextWritten("lo"), ModelEnded("stop", Usage(3, 0, 2, 0))]
+
+
+async def test_request_is_streamed_and_asks_for_usage(upstream: ScriptedUpstream, upstreams: Upstreams) -> None:
+    upstream.script = lambda exchange: exchange.stream(delta("stop"), b"[DONE]")
+    await chat(upstreams)
+    sent = upstream.requests[0]
+    assert (sent.method, sent.path) == ("POST", "/v1/chat/completions")
+    assert json.loads(sent.body) == {**PAYLOAD, "stream": True, "stream_options": {"include_usage": True}}
+
+
+async def test_events_come_while_the_upstream_is_still_writing(upstream: ScriptedUpstream, upstreams: Upstreams) -> None:
+    seen = asyncio.Event()
+
+    async def script(exchange: Exchange) -> None:
+        await exchange.open_stream()
+        await exchange.piece(b"data: " + json.dumps(delta(content="first")).encode() + b"\n\n")
+        await seen.wait()
+        await exchange.piece(b"data: " + json.dumps(delta("stop")).encode() + b"\n\ndata: [DONE]\n\n")
+        await exchange.end()
+
+    upstream.script = script
+    received: list[ModelEvent] = []
+    async with asyncio.timeout(5), ChatBackend(upstreams).chat("scripted", PAYLOAD) as events:
+        async for event in events:
+            received.append(event)
+            seen.set()
+    assert received == [TextWritten("first"), ModelEnded("stop", Usage())]
+
+
+async def test_completion_that_was_not_streamed_is_read_whole(upstream: ScriptedUpstream, upstreams: Upstreams) -> None:
+    call = {"id": "a", "type": "function", "function": {"name": "f", "arguments": "{}"}}
+    message = {"role": "assistant", "content": None, "tool_calls": [call]}
+    usage = {"prompt_tokens": 3, "completion_tokens": 2}
+    upstream.script = lambda exchange: exchange.answer_json({"choices": [{"message": message, "finish_reason": "stop"}], "usage": usage})
+    events = await chat(upstreams)
+    assert (events[0], events[-1]) == (CallOpened(0, "a", "f"), ModelEnded("tool_calls", Usage(3, 0, 2, 0)))
+
+
+async def test_stream_without_an_end_mark_is_complete_after_its_finish_reason(upstream: ScriptedUpstream, upstreams: Upstreams) -> None:
+    upstream.script = lambda exchange: exchange.stream(delta(content="a"), delta("stop"))
+    assert await chat(upstreams) == [TextWritten("a"), ModelEnded("stop", Usage())]
+
+
+async def test_connection_reset_after_the_finish_reason_loses_nothing(upstream: ScriptedUpstream, upstreams: Upstreams) -> None:
+    async def script(exchange: Exchange) -> None:
+        await exchange.open_stream()
+        await exchange.piece(b"data: " + json.dumps(delta("stop", content="a")).encode() + b"\n\n")
+        exchange.writer.close()
+
+    upstream.script = script
+    assert await chat(upstreams) == [TextWritten("a"), ModelEnded("stop", Usage())]
+
+
+async def test_stream_that_ends_without_a_finish_reason_has_failed(upstream: ScriptedUpstream, upstreams: Upstreams) -> None:
+    upstream.script = lambda exchange: exchange.stream(delta(content="a"), b"[DONE]")
+    events = await chat(upstreams)
+    assert (events[0], failure(events).status) == (TextWritten("a"), 502)
+
+
+async def test_stream_that_is_cut_has_failed(upstream: ScriptedUpstream, upstreams: Upstreams) -> None:
+    async def script(exchange: Exchange) -> None:
+        await exchange.open_stream()
+        await exchange.piece(b"data: " + json.dumps(delta(content="a")).encode() + b"\n\n")
+        exchange.writer.close()
+
+    upstream.script = script
+    events = await chat(upstreams)
+    assert (events[0], failure(events).status) == (TextWritten("a"), 502)
+
+
+async def test_stream_that_is_reset_has_failed(upstream: ScriptedUpstream, upstreams: Upstreams) -> None:
+    async def script(exchange: Exchange) -> None:
+        await exchange.open_stream()
+        exchange.reset()
+
+    upstream.script = script
+    assert failure(await chat(upstreams)).status == 502
+
+
+async def test_stream_that_falls_silent_has_failed_at_the_deadline(upstream: ScriptedUpstream, impatient: Upstreams) -> None:
+    async def script(exchange: Exchange) -> None:
+        await exchange.open_stream()
+        await exchange.piece(b"data: " + json.dumps(delta(content="a")).encode() + b"\n\n")
+        await exchange.gone()
+
+    upstream.script = script
+    async with asyncio.timeout(5):
+        events = await chat(impatient)
+    assert (events[0], failure(events).status) == (TextWritten("a"), 504)
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [b"nonsense", b"[]", b"<html></html>", b'{"choices": [', b'{"error": {"message": "secret words"}}'],
+)
+async def test_stream_that_is_not_understood_has_failed_in_our_words(
+    upstream: ScriptedUpstream, upstreams: Upstreams, payload: bytes
+) -> None:
+    upstream.script = lambda exchange: exchange.stream(delta(content="a"), payload, delta("stop"), b"[DONE]")
+    events = await chat(upstreams)
+    assert events[0] == TextWritten("a")
+    assert len(events) == 2
+    assert "secret" not in failure(events).message
+
+
+async def test_page_instead_of_a_stream_has_failed(upstream: ScriptedUpstream, upstreams: Upstreams) -> None:
+    upstream.script = lambda exchange: exchange.answer(200, b"<html>\n\n<p>Hello</p>\n\n</html>", "Content-Type: text/html")
+    assert len(await chat(upstreams)) == 1
+
+
+async def test_garbage_instead_of_json_has_failed(upstream: ScriptedUpstream, upstreams: Upstreams) -> None:
+    upstream.script = lambda exchange: exchange.answer(200, b"{oops", "Content-Type: application/json; charset=utf-8")
+    assert failure(await chat(upstreams)).status == 502
+
+
+async def test_huge_event_has_failed_before_it_ends(upstream: ScriptedUpstream, upstreams: Upstreams) -> None:
+    sent = 0
+
+    async def script(exchange: Exchange) -> None:
+        nonlocal sent
+        await exchange.open_stream()
+        await exchange.piece(b"data: ")
+        while True:
+            await exchange.piece(b"x" * 65_536)
+            sent += 65_536
+
+    upstream.script = script
+    assert failure(await chat(upstreams)).status == 502
+    assert sent < 4 * MOST_EVENT_BYTES
+
+
+async def test_refusal_of_the_request_raises_before_anything_is_yielded(upstream: ScriptedUpstream, upstreams: Upstreams) -> None:
+    upstream.script = lambda exchange: exchange.answer(500, b"no")
+    with pytest.raises(UpstreamError):
+        await chat(upstreams)
+
+
+async def test_leaving_in_mid_stream_is_seen_by_the_upstream_within_a_second(upstream: ScriptedUpstream, upstreams: Upstreams) -> None:
+    gone = asyncio.Event()
+
+    async def script(exchange: Exchange) -> None:
+        await exchange.open_stream()
+        await exchange.piece(b"data: " + json.dumps(delta(content="a")).encode() + b"\n\n")
+        await exchange.gone()
+        gone.set()
+
+    upstream.script = script
+    async with ChatBackend(upstreams).chat("scripted", PAYLOAD) as events:
+        async for _ in events:
+            break
+    async with asyncio.timeout(1):
+        await gone.wait()
+
+
+async def test_cancelling_the_reader_is_seen_by_the_upstream_within_a_second(upstream: ScriptedUpstream, upstreams: Upstreams) -> None:
+    reading, gone = asyncio.Event(), asyncio.Event()
+
+    async def script(exchange: Exchange) -> None:
+        await exchange.open_stream()
+        reading.set()
+        await exchange.gone()
+        gone.set()
+
+    upstream.script = script
+    async with asyncio.TaskGroup() as group:
+        task = group.create_task(chat(upstreams))
+        await reading.wait()
+        task.cancel()
+    async with asyncio.timeout(1):
+        await gone.wait()
+
+
+async def test_connection_is_used_again_after_a_stream_was_read_to_its_end(upstream: ScriptedUpstream, upstreams: Upstreams) -> None:
+    async def script(exchange: Exchange) -> None:
+        await exchange.stream(delta("stop", content="a"), b"[DONE]")
+
+    upstream.script = script
+    for _ in range(3):
+        async with ChatBackend(upstreams).chat("scripted", PAYLOAD) as events:
+            async for event in events:
+                if isinstance(event, ModelEnded):
+                    break
+    assert [exchange.connection for exchange in upstream.requests] == [1, 1, 1]
+
+
+async def test_end_of_the_body_may_come_a_moment_after_the_end_mark(upstream: ScriptedUpstream, upstreams: Upstreams) -> None:
+    async def script(exchange: Exchange) -> None:
+        ended.clear()
+        await exchange.open_stream()
+        await exchange.piece(b"data: " + json.dumps(delta("stop")).encode() + b"\n\ndata: [DONE]\n\n")
+        await ended.wait()
+        await exchange.end()
+
+    ended = asyncio.Event()
+    upstream.script = script
+    for _ in range(2):
+        async with ChatBackend(upstreams).chat("scripted", PAYLOAD) as events:
+            assert [event async for event in events] == [ModelEnded("stop", Usage())]
+            ended.set()
+    assert [exchange.connection for exchange in upstream.requests] == [1, 1]
+
+
+async def test_stream_that_never_ends_has_failed_at_its_limit(upstream: ScriptedUpstream, upstreams: Upstreams) -> None:
+    async def script(exchange: Exchange) -> None:
+        await exchange.open_stream()
+        while True:
+            await exchange.piece((b": " + b"x" * 65_000 + b"\n") * 8)
+
+    upstream.script = script
+    async with asyncio.timeout(20):
+        assert "in all" in failure(await chat(upstreams)).detail
+
+
+async def test_upstream_that_keeps_the_stream_open_after_its_end_mark_is_let_go(upstream: ScriptedUpstream, upstreams: Upstreams) -> None:
+    gone = asyncio.Event()
+
+    async def script(exchange: Exchange) -> None:
+        await exchange.open_stream()
+        await exchange.piece(b"data: " + json.dumps(delta("stop")).encode() + b"\n\ndata: [DONE]\n\n")
+        await exchange.gone()
+        gone.set()
+
+    upstream.script = script
+    async with asyncio.timeout(1):
+        assert await chat(upstreams) == [ModelEnded("stop", Usage())]
+        await gone.wait()
+
+
+def test_numbers_beyond_64_bits_stay_exact() -> None:
+    assert json.loads(encode({"maximum": 2**70})) == {"maximum": 2**70}

@@ -1,0 +1,71 @@
+"""Rows for the tests of the state store: plausible ones, of which a test changes what it is about."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from regate_orchestrator.principal import Principal
+from regate_orchestrator.rows import Attachment, ChunkRef, FileRow, ResponseRow, StoredItem, StoreRow
+from regate_orchestrator.values import FileId, ResponseId, StoreId
+
+ANN = Principal("ann", "acme", teams=("sales",))
+BOB = Principal("bob", "acme")
+EVE = Principal("eve", "globex")
+
+
+def stamp_of(who: Principal, **fields: Any) -> dict[str, Any]:
+    return {"tenant": who.tenant, "owner": who.id, "visibility": "tenant", "teams": list(who.teams), "level": 0, **fields}
+
+
+def file_of(
+    who: Principal, name: str = "file-1", *, created: int = 100, filename: str = "a.txt", purpose: str = "assistants", **fields: Any
+) -> FileRow:
+    return FileRow(FileId(name), filename, 3, purpose, created, stamp_of(who, **fields))
+
+
+def store_of(who: Principal, name: str = "vs_1", *, created: int = 100, shared: bool = False, **fields: Any) -> StoreRow:
+    stamp = stamp_of(who, shared=shared, **fields)
+    return StoreRow(StoreId(name), "Handbook", created, created, {"colour": "blue"}, stamp, "model-256", 256)
+
+
+def attachment_of(who: Principal, store: str = "vs_1", file: str = "file-1", **changes: Any) -> Attachment:
+    values: dict[str, Any] = {
+        "created_at": 100,
+        "status": "in_progress",
+        "stamp": stamp_of(who),
+        "requested": {"regate.teams": "sales", "colour": "blue"},
+        "attributes": {"colour": "blue", "size": 1.5, "new": True},
+        "max_chunk_tokens": 800,
+        "overlap_tokens": 400,
+        "policy_revision": "r1",
+        "principal": who.as_input(),
+    }
+    return Attachment(StoreId(store), FileId(file), **(values | changes))
+
+
+def response_of(
+    who: Principal, name: str = "resp_1", *, previous: str | None = None, created: int = 100, items: int = 2, text: str = "x"
+) -> ResponseRow:
+    refs = (ChunkRef(StoreId("vs_1"), FileId("file-1"), "acme/file-1/000000", stamp_of(who)),)
+    results = ({"chunk_id": "acme/file-1/000000", "text": "found", "score": 0.25},)
+    return ResponseRow(
+        id=ResponseId(name),
+        tenant=who.tenant,
+        owner=who.id,
+        created_at=created,
+        status="completed",
+        previous_response_id=None if previous is None else ResponseId(previous),
+        model="small",
+        policy_revision="r1",
+        body={"id": name, "object": "response", "error": None, "temperature": 1.0, "text": text},
+        items=tuple(
+            StoredItem(
+                f"msg_{name}_{position}",
+                {"type": "message", "text": text},
+                "output" if position else "input",
+                refs if position else (),
+                results,
+            )
+            for position in range(items)
+        ),
+    )

@@ -1,0 +1,166 @@
+"""The whole gateway over sockets: real OPA with the shipped policies, real stores, real uvicorn, and an upstream that obeys a script."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx
+import openai
+import pytest
+from aiohttp import web
+
+from regate_adapters.identity.jwt import mint_development_token
+from regate_gateway.authentication import DEVELOPMENT_AUDIENCE, DEVELOPMENT_ISSUER, shared_secret
+from regate_gateway.server import Running
+from regate_gateway.settings import Settings
+from regate_gateway.wiring import Gateway, gateway_app, shipped_policies
+
+
+def text(*pieces: str) -> list[dict[str, Any]]:
+    """Chat chunks of an answer in pieces."""
+    return [{"choices": [{"index": 0, "delta": {"content": piece}}]} for piece in pieces] + [ended("stop")]
+
+
+def tool_call(name: str, arguments: dict[str, Any] | str, *, call_id: str = "call_1") -> list[dict[str, Any]]:
+    """Chat chunks of one tool call."""
+    written = arguments if isinstance(arguments, str) else json.dumps(arguments)
+    call = {"index": 0, "id": call_id, "type": "function", "function": {"name": name, "arguments": written}}
+    return [{"choices": [{"index": 0, "delta": {"tool_calls": [call]}}]}, ended("tool_calls")]
+
+
+def ended(reason: str) -> dict[str, Any]:
+    return {"choices": [{"index": 0, "delta": {}, "finish_reason": reason}]}
+
+
+USAGE = {"choices": [], "usage": {"prompt_tokens": 7, "completion_tokens": 3, "total_tokens": 10}}
+
+
+@dataclass
+class ScriptedUpstream:
+    """Answers each chat completion with the next turn of its script, and remembers what it was sent. Stands for what is outside of us."""
+
+    turns: list[Any] = field(default_factory=list)
+    requests: list[dict[str, Any]] = field(default_factory=list)
+    headers: list[dict[str, str]] = field(default_factory=list)
+    closed_early: int = 0
+    url: str = ""
+
+    @property
+    def prompt(self) -> str:
+        """The messages of the last request, as text."""
+        return json.dumps(self.requests[-1]["messages"], ensure_ascii=False)
+
+    async def models(self, request: web.Request) -> web.Response:
+        return web.json_response({"object": "list", "data": [{"id": name, "object": "model"} for name in ("small", "large")]})
+
+    async def embeddings(self, request: web.Request) -> web.Response:
+        self.requests.append(await request.json())
+        return web.json_response(
+            {"object": "list", "data": [{"object": "embedding", "index": 0, "embedding": [0.5, 0.5]}], "model": "small"}
+        )
+
+    async def chat(self, request: web.Request) -> web.StreamResponse:
+        body = await request.json()
+        self.requests.append(body)
+        self.headers.append(dict(request.headers))
+        turn = self.turns.pop(0) if self.turns else text("Nothing more to say.")
+        if callable(turn):
+            return await turn(self, request)
+        if not body.get("stream"):
+            content = "".join(chunk["choices"][0]["delta"].get("content", "") for chunk in turn if chunk["choices"])
+            message = {"role": "assistant", "content": content}
+            return web.json_response(
+                {"id": "c", "object": "chat.completion", "choices": [{"index": 0, "message": message, "finish_reason": "stop"}]}
+            )
+        response = web.StreamResponse(headers={"content-type": "text/event-stream"})
+        await response.prepare(request)
+        for chunk in [*turn, USAGE]:
+            await response.write(b"data: " + json.dumps({"id": "c", "object": "chat.completion.chunk", **chunk}).encode() + b"\n\n")
+        await response.write(b"data: [DONE]\n\n")
+        return response
+
+
+@dataclass
+class World:
+    """A running gateway with everything around it."""
+
+    url: str
+    settings: Settings
+    gateway: Gateway
+    upstream: ScriptedUpstream
+    policies: Path
+    clients: list[openai.AsyncOpenAI] = field(default_factory=list)
+
+    def token(self, subject: str, tenant: str, **claims: Any) -> str:
+        secret = shared_secret(self.settings).reveal().encode()
+        return mint_development_token(
+            secret, issuer=DEVELOPMENT_ISSUER, audience=DEVELOPMENT_AUDIENCE, subject=subject, tenant=tenant, ttl_s=3600, **claims
+        )
+
+    def client(self, subject: str = "alice", tenant: str = "acme", **claims: Any) -> openai.AsyncOpenAI:
+        client = openai.AsyncOpenAI(base_url=f"{self.url}/v1", api_key=self.token(subject, tenant, **claims), max_retries=0)
+        self.clients.append(client)
+        return client
+
+    def http(self, subject: str = "alice", tenant: str = "acme", **claims: Any) -> httpx.AsyncClient:
+        headers = {"Authorization": f"Bearer {self.token(subject, tenant, **claims)}"}
+        return httpx.AsyncClient(base_url=f"{self.url}/v1", headers=headers, timeout=30)
+
+    def audit(self, **wanted: Any) -> list[dict[str, Any]]:
+        records = [json.loads(line) for path in sorted(self.settings.audit.path.glob("*.jsonl")) for line in path.read_text().splitlines()]
+        return [record for record in records if all(record.get(key) == value for key, value in wanted.items())]
+
+
+@pytest.fixture
+async def upstream() -> AsyncIterator[ScriptedUpstream]:
+    scripted = ScriptedUpstream()
+    app = web.Application()
+    app.router.add_get("/v1/models", scripted.models)
+    app.router.add_post("/v1/chat/completions", scripted.chat)
+    app.router.add_post("/v1/embeddings", scripted.embeddings)
+    runner = web.AppRunner(app, shutdown_timeout=0.1)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0)
+    await site.start()
+    scripted.url = f"http://127.0.0.1:{runner.addresses[0][1]}/v1"
+    yield scripted
+    await runner.cleanup()
+
+
+@pytest.fixture
+def policies(tmp_path: Path) -> Path:
+    """A copy of the shipped policies that a test may change."""
+    return Path(shutil.copytree(shipped_policies(), tmp_path / "rego"))
+
+
+@pytest.fixture
+def configure(tmp_path: Path, upstream: ScriptedUpstream, policies: Path) -> Callable[..., Settings]:
+    """Settings for a gateway of this test's own."""
+
+    def settings(**changes: Any) -> Settings:
+        values: dict[str, Any] = {
+            "data_dir": tmp_path / "data",
+            "listen": {"port": 0},
+            "upstreams": [{"name": "scripted", "base_url": upstream.url}],
+            "opa": {"bundle": policies},
+            "telemetry": {"access_log": False},
+        }
+        return Settings.model_validate(values | changes)
+
+    return settings
+
+
+@pytest.fixture
+async def world(configure: Callable[..., Settings], upstream: ScriptedUpstream, policies: Path) -> AsyncIterator[World]:
+    settings = configure()
+    app, gateway = gateway_app(settings)
+    async with Running(app, settings.listen) as server:
+        running = World(server.url, settings, gateway, upstream, policies)
+        yield running
+        for client in running.clients:
+            await client.close()

@@ -1,0 +1,191 @@
+"""Settings: where they come from, what is refused and by which name, and that the documentation mentions every one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from regate_gateway.configuration import load_settings, reference, reference_table, show
+from regate_gateway.settings import Settings
+from regate_orchestrator.errors import ConfigurationError
+
+ROOT = Path(__file__).parents[2]
+JWT = "auth: {jwt: {issuer: i, audience: a, algorithms: [RS256], jwks_url: 'https://idp.example/jwks'}}\n"
+
+
+@pytest.fixture(autouse=True)
+def _clean(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in [name for name in __import__("os").environ if name.startswith("REGATE_")]:
+        monkeypatch.delenv(name)
+
+
+def load(text: str) -> Settings:
+    path = Path("given.yaml")
+    path.write_text(text, encoding="utf-8")
+    return load_settings(path)
+
+
+def refusal(text: str) -> str:
+    with pytest.raises(ConfigurationError) as refused:
+        load(text)
+    return refused.value.message
+
+
+def test_nothing_configured_is_development_mode_on_loopback_with_all_paths_below_data_dir() -> None:
+    settings = load_settings()
+    paths = [settings.files.path, settings.audit.path, settings.vector.stores["main"].path]
+    found = (settings.is_development, settings.listen.host, settings.listen.port, settings.state.url, [str(path) for path in paths])
+    assert found == (True, "127.0.0.1", 8080, "sqlite:///data/regate.db", ["data/files", "data/audit", "data/vector/main"])
+
+
+def test_data_dir_moves_every_path_that_is_not_set() -> None:
+    settings = load("data_dir: /var/lib/regate\nfiles: {path: /mnt/files}\nvector: {default: b, stores: {b: {on_inexpressible: gate}}}\n")
+    found = (str(settings.files.path), str(settings.audit.path), str(settings.vector.stores["b"].path), settings.state.url)
+    assert found == ("/mnt/files", "/var/lib/regate/audit", "/var/lib/regate/vector/b", "sqlite:////var/lib/regate/regate.db")
+
+
+def test_file_in_the_working_directory_is_read() -> None:
+    Path("regate.yaml").write_text("listen: {port: 1234}\n", encoding="utf-8")
+    assert load_settings().listen.port == 1234
+
+
+def test_environment_overrides_the_file_and_the_command_line_overrides_both(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("REGATE_LISTEN__PORT", "2")
+    monkeypatch.setenv("REGATE_TOOLS__MAX_ROUNDS", "3")
+    Path("regate.yaml").write_text("listen: {port: 1, max_connections: 7}\ntools: {max_rounds: 1}\n", encoding="utf-8")
+    settings = load_settings(overrides={"tools": {"max_rounds": 4}})
+    assert (settings.listen.port, settings.listen.max_connections, settings.tools.max_rounds) == (2, 7, 4)
+
+
+def test_lists_in_the_environment_are_json(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("REGATE_UPSTREAMS", '[{"name": "local", "base_url": "http://127.0.0.1:1/v1/", "models": ["m"]}]')
+    (upstream,) = load_settings().upstreams
+    assert (upstream.base_url, upstream.models) == ("http://127.0.0.1:1/v1", ("m",))
+
+
+REFUSED: dict[str, tuple[str, str]] = {
+    "unknown section": ("lisen: {}", "lisen: there is no such setting; did you mean 'listen'?"),
+    "unknown key": ("listen: {prot: 1}", "listen.prot: there is no such setting; did you mean 'port'?"),
+    "unknown key in a list": (
+        "upstreams: [{name: a, base_url: 'http://h', modles: []}]",
+        "upstreams.0.modles: there is no such setting; did you mean 'models'?",
+    ),
+    "unknown key in a store": (
+        "vector: {stores: {main: {knd: chroma}}}",
+        "vector.stores.main.knd: there is no such setting; did you mean 'kind'?",
+    ),
+    "quota, which is not built": ("quota: {url: x}", "quota.url: there is no such setting"),
+    "key written twice": ("listen:\n  port: 1\n  port: 2\n", "port: written twice (line 2 and below)"),
+    "not YAML": ("listen: [", "given.yaml, line 1: not valid YAML"),
+    "a list": ("- a", "given.yaml: must hold settings by name, not a list"),
+    "a section that is text": ("listen: x", "listen: Input should be"),
+    "wrong type": ("listen: {port: http}", "listen.port: Input should be a valid integer"),
+    "out of range": ("listen: {port: 70000}", "listen.port: Input should be less than or equal to 65535"),
+    "missing": ("upstreams: [{name: a}]", "upstreams.0.base_url: must be set"),
+    "open to the network without authentication": ("listen: {host: 0.0.0.0}", "auth.jwt must be set"),
+    "anonymous on the network": ("listen: {host: '::'}\nauth: {anonymous: true}", "auth.anonymous is accepted on a loopback address only"),
+    "anonymous on the network beside tokens": (
+        "listen: {host: 10.0.0.1}\n" + JWT.replace("{jwt", "{anonymous: true, jwt"),
+        "auth.anonymous is accepted",
+    ),
+    "no issuer": (JWT.replace("issuer: i, ", ""), "auth.jwt.issuer: must be set"),
+    "empty issuer": (JWT.replace("issuer: i", "issuer: ''"), "auth.jwt.issuer: String should have at least 1 character"),
+    "no audience": (JWT.replace("audience: a, ", ""), "auth.jwt.audience: must be set"),
+    "no algorithms": (JWT.replace("[RS256]", "[]"), "auth.jwt.algorithms"),
+    "algorithm none": (JWT.replace("RS256", "none"), "auth.jwt.algorithms.0: Input should be"),
+    "HS with a JWKS": (JWT.replace("RS256", "HS256"), "auth.jwt: jwks_url does not fit the algorithms"),
+    "HS beside RS": (JWT.replace("RS256", "RS256, HS256"), "auth.jwt: algorithms must not mix"),
+    "RS with a secret": (JWT.replace("jwks_url: 'https://idp.example/jwks'", "secret_env: S"), "auth.jwt: secret_env does not fit"),
+    "no key source": (JWT.replace(", jwks_url: 'https://idp.example/jwks'", ""), "auth.jwt: exactly one of"),
+    "two key sources": (JWT.replace("jwks_url", "jwks_file: f, jwks_url"), "auth.jwt: exactly one of"),
+    "upstream of another scheme": (
+        "upstreams: [{name: a, base_url: 'file:///etc'}]",
+        "upstreams.0.base_url: must be an http or https address",
+    ),
+    "upstream with a password": (
+        "upstreams: [{name: a, base_url: 'http://u:secret@h/v1'}]",
+        "upstreams.0.base_url: must not hold a user name or password",
+    ),
+    "upstream named twice": (
+        "upstreams: [{name: a, base_url: 'http://h'}, {name: a, base_url: 'http://i'}]",
+        "upstreams: the name 'a' is used twice",
+    ),
+    "model served twice": (
+        "upstreams: [{name: a, base_url: 'http://h', models: [m]}, {name: b, base_url: 'http://i', models: [m]}]",
+        "upstreams: the model 'm' is used twice",
+    ),
+    "remote OPA without an address": ("opa: {mode: remote}", "opa: url must be set with mode remote"),
+    "address of a managed OPA": ("opa: {url: 'http://h'}", "opa: url must be set with mode remote, and only then"),
+    "policies for a remote OPA": ("opa: {mode: remote, url: 'http://h', bundle: p}", "opa: bundle and binary belong to mode managed"),
+    "default store that is not there": ("vector: {default: other}", "vector: default names 'other'"),
+    "embeddings without a model": ("embeddings: {kind: upstream}", "embeddings: upstream and model must both be set"),
+    "embeddings of an unknown upstream": ("embeddings: {kind: upstream, upstream: x, model: m}", "embeddings.upstream names 'x'"),
+    "another database": ("state: {url: 'mysql://h/d'}", "state.url: String should match pattern"),
+}
+
+
+@pytest.mark.parametrize(("text", "message"), REFUSED.values(), ids=REFUSED.keys())
+def test_bad_configuration_is_refused_and_the_setting_named(text: str, message: str) -> None:
+    assert message in refusal(text)
+
+
+def test_table_of_refusals_is_not_empty() -> None:
+    assert len(REFUSED) == 36
+
+
+def test_refusal_does_not_repeat_the_value() -> None:
+    assert "secret" not in refusal("upstreams: [{name: a, base_url: 'http://u:secret@h/v1', api_key_env: 'secret value'}]")
+
+
+def test_all_faults_are_told_at_once() -> None:
+    assert len(refusal("lisen: {}\nlisten: {prot: 1, port: x}\n").splitlines()) == 3
+
+
+def test_file_that_is_named_must_exist() -> None:
+    with pytest.raises(ConfigurationError, match=r"absent\.yaml cannot be read"):
+        load_settings(Path("absent.yaml"))
+
+
+@pytest.mark.parametrize("variable", ["REGATE_LISTN__PORT", "REGATE_LISTEN__PROT", "REGATE_UPSTREAM"])
+def test_misspelt_variable_is_refused(monkeypatch: pytest.MonkeyPatch, variable: str) -> None:
+    monkeypatch.setenv(variable, "1")
+    with pytest.raises(ConfigurationError, match="there is no"):
+        load_settings()
+
+
+def test_variable_that_is_not_json_is_refused_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("REGATE_UPSTREAMS", "http://127.0.0.1")
+    with pytest.raises(ConfigurationError, match="REGATE_UPSTREAMS"):
+        load_settings()
+
+
+def test_variables_of_kubernetes_and_of_named_secrets_are_not_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("REGATE_SERVICE_HOST", "REGATE_PORT", "REGATE_PORT_8080_TCP_ADDR", "REGATE_CONFIG", "REGATE_BACKEND_KEY"):
+        monkeypatch.setenv(name, "tcp://10.0.0.1:8080")
+    settings = load("upstreams: [{name: a, base_url: 'http://h', api_key_env: REGATE_BACKEND_KEY}]\n")
+    assert settings.upstreams[0].api_key_env == "REGATE_BACKEND_KEY"
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.1.2.3", "::1", "localhost"])
+def test_loopback_addresses_need_no_authentication(host: str) -> None:
+    assert load(f"listen: {{host: '{host}'}}").listen.is_loopback
+
+
+def test_network_address_is_accepted_with_tokens() -> None:
+    assert load("listen: {host: 0.0.0.0}\n" + JWT).listen.host == "0.0.0.0"
+
+
+def test_shown_settings_load_again_as_the_same() -> None:
+    settings = load("listen: {port: 9}\nupstreams: [{name: a, base_url: 'http://h/v1'}]\n" + JWT)
+    assert load_settings(overrides=show(settings)) == settings
+
+
+def test_every_setting_says_what_it_means() -> None:
+    entries = reference()
+    assert (len(entries) > 50, [entry.path for entry in entries if not entry.meaning.endswith((".", ")"))]) == (True, [])
+
+
+def test_documentation_holds_the_reference_as_it_is() -> None:
+    assert reference_table() in (ROOT / "docs" / "configuration.md").read_text(encoding="utf-8")

@@ -1,0 +1,38 @@
+"""Log lines: one JSON object each, with listed fields only."""
+
+from __future__ import annotations
+
+import json
+import logging
+
+from regate_gateway.logs import JsonLines
+
+
+def line(message: str, **extra: object) -> str:
+    record = logging.LogRecord("regate.test", logging.INFO, "f", 1, message, None, None)
+    vars(record).update(extra)
+    return JsonLines().format(record)
+
+
+def test_line_is_one_json_object() -> None:
+    found = json.loads(line("request", status=200, request_id="req_1"))
+    assert {name: found[name] for name in ("level", "logger", "message", "status", "request_id")} == {
+        "level": "info",
+        "logger": "regate.test",
+        "message": "request",
+        "status": 200,
+        "request_id": "req_1",
+    }
+
+
+def test_field_that_is_not_listed_is_not_written() -> None:
+    assert "secret" not in line("request", token="secret", authorization="secret")
+
+
+def test_text_cannot_forge_a_line_or_move_the_cursor() -> None:
+    written = line("a\r\nb\x1b[2J\x9b\u2028", path="/v1\n{}")
+    assert (written.isascii(), written.isprintable()) == (True, True)
+
+
+def test_odd_text_does_not_cost_the_line() -> None:
+    assert json.loads(line("odd \ud800"))["message"] == "odd \ud800"

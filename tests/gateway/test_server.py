@@ -1,0 +1,303 @@
+"""The server's own limits, seen from raw sockets: every phase of a connection has an end."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import signal
+import socket
+import sys
+import time
+
+import pytest
+from starlette.types import Message, Receive, Scope, Send
+from tests.gateway.conftest import Connect, answer, application, listen
+
+from regate_gateway.server import Running
+from regate_orchestrator.errors import ConfigurationError
+
+GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
+
+
+async def empty(scope: Scope, receive: Receive, send: Send) -> None:
+    await answer(send)
+
+
+async def echo_size(scope: Scope, receive: Receive, send: Send) -> None:
+    size, message = 0, await receive()
+    while message["type"] == "http.request":
+        size += len(message["body"])
+        if not message["more_body"]:
+            await answer(send, str(size).encode())
+            return
+        message = await receive()
+
+
+def error_of(received: bytes) -> tuple[int, str]:
+    head, _, body = received.partition(b"\r\n\r\n")
+    return int(head.split()[1]), json.loads(body)["error"]["type"]
+
+
+async def test_head_that_drips_is_cut_at_the_deadline(connect: Connect) -> None:
+    async with Running(application(empty), listen(head_timeout_s=0.4)) as server, connect(server) as raw:
+        began = time.monotonic()
+        await raw.send(b"GET / HTTP/1.1\r\n")
+
+        async def drip() -> None:
+            while True:
+                await raw.send(b"x")
+                await asyncio.sleep(0.05)
+
+        async with asyncio.TaskGroup() as group:
+            dripping = group.create_task(drip())
+            received = await raw.rest(within=5)
+            dripping.cancel()
+    assert (error_of(received)[0], 0.3 < time.monotonic() - began < 3) == (408, True)
+
+
+async def test_connection_that_sends_nothing_is_cut_at_the_deadline(connect: Connect) -> None:
+    async with Running(application(empty), listen(head_timeout_s=0.2)) as server, connect(server) as raw:
+        assert error_of(await raw.rest(within=5)) == (408, "invalid_request_error")
+
+
+async def test_body_without_progress_is_cut_and_the_application_learns_of_it(connect: Connect) -> None:
+    seen: list[Message] = []
+
+    async def reads(scope: Scope, receive: Receive, send: Send) -> None:
+        while not seen or seen[-1]["type"] == "http.request":
+            seen.append(await receive())
+
+    async with Running(application(reads), listen(receive_timeout_s=0.3)) as server, connect(server) as raw:
+        await raw.send(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 100\r\n\r\nabc")
+        received = await raw.rest(within=5)
+    assert (error_of(received)[0], seen[-1]["type"]) == (408, "http.disconnect")
+
+
+async def test_body_that_keeps_coming_is_not_cut(connect: Connect) -> None:
+    async with Running(application(echo_size), listen(receive_timeout_s=0.3)) as server, connect(server) as raw:
+        await raw.send(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 61440\r\n\r\n")
+        for _ in range(6):
+            await raw.send(b"x" * 10_240)
+            await asyncio.sleep(0.1)
+        assert await raw.answer() == (200, {"content-type": "application/json", "content-length": "5"}, b"61440")
+
+
+async def test_time_in_which_the_application_does_not_read_is_not_the_clients(connect: Connect) -> None:
+    async def reads_late(scope: Scope, receive: Receive, send: Send) -> None:
+        await asyncio.sleep(0.6)
+        await echo_size(scope, receive, send)
+
+    size = 4_000_000
+    async with Running(application(reads_late), listen(receive_timeout_s=0.2)) as server, connect(server) as raw:
+        await raw.send(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n" % size + b"x" * size)
+        assert (await raw.answer())[2] == str(size).encode()
+
+
+OVERSIZED = {
+    "one header": b"GET / HTTP/1.1\r\nHost: a\r\nX: " + b"x" * 40_000 + b"\r\n\r\n",
+    "one header without an end": b"GET / HTTP/1.1\r\nHost: a\r\nX: " + b"x" * 400_000,
+    "request line": b"GET /" + b"x" * 40_000 + b" HTTP/1.1\r\nHost: a\r\n\r\n",
+    "many headers": b"GET / HTTP/1.1\r\nHost: a\r\n" + b"X: y\r\n" * 101 + b"\r\n",
+}
+
+
+@pytest.mark.parametrize("request_bytes", OVERSIZED.values(), ids=OVERSIZED.keys())
+async def test_oversized_head_is_refused(connect: Connect, request_bytes: bytes) -> None:
+    async with Running(application(empty), listen()) as server, connect(server) as raw:
+        raw.writer.write(request_bytes)
+        assert error_of(await raw.rest(within=5))[0] == 431
+
+
+async def test_head_within_the_limits_is_served(connect: Connect) -> None:
+    async with Running(application(empty), listen()) as server, connect(server) as raw:
+        await raw.send(b"GET / HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer " + b"x" * 16_384 + b"\r\n\r\n")
+        assert (await raw.answer())[0] == 200
+
+
+async def test_one_connection_too_many_is_refused_and_room_comes_back(connect: Connect) -> None:
+    async with Running(application(empty), listen(max_connections=2)) as server, connect(server) as first:
+        async with connect(server) as second:
+            for raw in (first, second):
+                await raw.send(GET)
+                assert (await raw.answer())[0] == 200
+            async with connect(server) as third:
+                assert error_of(await third.rest(within=5)) == (503, "server_error")
+        async with asyncio.timeout(5):
+            status = 503
+            while status == 503:
+                async with connect(server) as again:
+                    await again.send(GET)
+                    status = int((await again.reader.readline()).split()[1])
+    assert status == 200
+
+
+MALFORMED = {
+    "not HTTP": b"\x16\x03\x01\x02\x00\x01\x00\r\n\r\n",
+    "both length and chunks": b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+    "two lengths": b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\nContent-Length: 4\r\n\r\nabcd",
+    "negative length": b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: -1\r\n\r\n",
+    "folded header": b"GET / HTTP/1.1\r\nHost: a\r\nX: y\r\n z\r\n\r\n",
+    "bare line feeds": b"GET / HTTP/1.1\nHost: a\n\n",
+    "blank before the colon": b"GET / HTTP/1.1\r\nHost : a\r\n\r\n",
+    "bad chunk": b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
+}
+
+
+@pytest.mark.parametrize("request_bytes", MALFORMED.values(), ids=MALFORMED.keys())
+async def test_malformed_request_is_answered_400_and_the_connection_ends(connect: Connect, request_bytes: bytes) -> None:
+    async with Running(application(echo_size), listen()) as server, connect(server) as raw:
+        await raw.send(request_bytes)
+        assert error_of(await raw.rest(within=5)) == (400, "invalid_request_error")
+
+
+async def test_idle_connection_is_closed_even_when_blank_lines_arrive(connect: Connect) -> None:
+    async with Running(application(empty), listen(keep_alive_s=0.4)) as server, connect(server) as raw:
+        await raw.send(GET)
+        assert (await raw.answer())[0] == 200
+        await raw.send(b"\r\n")
+        assert await raw.rest(within=3) == b""
+
+
+async def test_body_that_was_answered_unread_may_end_and_the_connection_serves_on(connect: Connect) -> None:
+    async with Running(application(empty), listen()) as server, connect(server) as raw:
+        await raw.send(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 200000\r\n\r\n")
+        first = (await raw.answer())[0]
+        await raw.send(b"x" * 200_000 + GET)
+        assert (first, (await raw.answer())[0]) == (200, 200)
+
+
+async def test_pipelined_requests_are_all_answered(connect: Connect) -> None:
+    async with Running(application(empty), listen()) as server, connect(server) as raw:
+        await raw.send(GET * 3)
+        assert [(await raw.answer())[0] for _ in range(3)] == [200, 200, 200]
+
+
+async def test_client_that_does_not_read_its_answer_is_cut(connect: Connect) -> None:
+    ended = asyncio.Event()
+
+    async def endless(scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        while True:
+            await send({"type": "http.response.body", "body": b"x" * 65_536, "more_body": True})
+            if ended.is_set():
+                return
+
+    async def watched(scope: Scope, receive: Receive, send: Send) -> None:
+        await receive()
+        async with asyncio.TaskGroup() as group:
+            sending = group.create_task(endless(scope, receive, send))
+            await receive()
+            ended.set()
+            sending.cancel()
+
+    async with Running(application(watched), listen(write_timeout_s=0.3)) as server, connect(server) as raw:
+        raw.reader._transport.pause_reading()  # type: ignore[attr-defined]
+        await raw.send(GET)
+        async with asyncio.timeout(10):
+            await ended.wait()
+    assert ended.is_set()
+
+
+async def test_large_answer_to_a_client_that_reads_slowly_arrives_whole(connect: Connect) -> None:
+    size = 3_000_000
+
+    async def large(scope: Scope, receive: Receive, send: Send) -> None:
+        await answer(send, b"x" * size)
+
+    async with Running(application(large), listen(write_timeout_s=0.5)) as server, connect(server) as raw:
+        await raw.send(GET)
+        await raw.reader.readuntil(b"\r\n\r\n")
+        received = 0
+        async with asyncio.timeout(20):
+            while received < size:
+                received += len(await raw.reader.read(200_000))
+                await asyncio.sleep(0.02)
+    assert received == size
+
+
+async def test_answers_name_neither_server_nor_date(connect: Connect) -> None:
+    async with Running(application(empty), listen()) as server, connect(server) as raw:
+        await raw.send(GET)
+        assert set((await raw.answer())[1]) == {"content-type", "content-length"}
+
+
+async def test_upgrade_is_not_followed(connect: Connect) -> None:
+    async with Running(application(empty), listen()) as server, connect(server) as raw:
+        await raw.send(b"GET / HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Key: x\r\n\r\n")
+        received = await raw.rest(within=5)
+    assert (received.split()[1], b"connection: close" in received) == (b"200", True)
+
+
+async def test_running_request_is_finished_at_shutdown(connect: Connect) -> None:
+    begun, release = asyncio.Event(), asyncio.Event()
+
+    async def waits(scope: Scope, receive: Receive, send: Send) -> None:
+        begun.set()
+        await release.wait()
+        await answer(send)
+
+    async with asyncio.TaskGroup() as group:
+        server = await Running(application(waits), listen()).__aenter__()
+        async with connect(server) as raw:
+            await raw.send(GET)
+            await begun.wait()
+            stopping = group.create_task(_stop(server))
+            release.set()
+            received = await raw.rest(within=5)
+            await stopping
+    assert received.startswith(b"HTTP/1.1 200")
+
+
+async def _stop(server: Running) -> None:
+    await server._end()
+
+
+async def test_address_in_use_is_a_configuration_error() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken, pytest.raises(ConfigurationError, match="cannot be bound"):
+        Running(application(empty), listen().model_copy(update={"port": taken.getsockname()[1]}))
+
+
+async def test_application_that_fails_to_start_is_an_error_and_not_an_exit() -> None:
+    async def fails(scope: Scope, receive: Receive, send: Send) -> None:
+        await receive()
+        await send({"type": "lifespan.startup.failed", "message": "no policy"})
+
+    with pytest.raises(ConfigurationError, match="did not start"):
+        async with Running(fails, listen()):
+            pass
+
+
+PROGRAM = """
+from regate_gateway.server import bind, serve
+from regate_gateway.settings import Listen
+
+async def app(scope, receive, send):
+    if scope["type"] == "lifespan":
+        await receive()
+        await send({"type": "lifespan.startup.complete"})
+        await receive()
+        print("closed", flush=True)
+        await send({"type": "lifespan.shutdown.complete"})
+        return
+    await send({"type": "http.response.start", "status": 204, "headers": []})
+    await send({"type": "http.response.body", "body": b""})
+
+listen = Listen(port=0)
+listener = bind(listen)
+print(listener.getsockname()[1], flush=True)
+serve(app, listen, listener=listener)
+print("returned", flush=True)
+"""
+
+
+async def test_served_process_ends_in_order_on_interrupt() -> None:
+    process = await asyncio.create_subprocess_exec(sys.executable, "-c", PROGRAM, stdout=asyncio.subprocess.PIPE)
+    assert process.stdout is not None
+    async with asyncio.timeout(30):
+        reader, writer = await asyncio.open_connection("127.0.0.1", int(await process.stdout.readline()))
+        writer.write(GET)
+        status = await reader.readline()
+        writer.close()
+        process.send_signal(signal.SIGINT)
+        printed = await process.stdout.read()
+        assert (status, printed, await process.wait()) == (b"HTTP/1.1 204 No Content\r\n", b"closed\nreturned\n", 0)
