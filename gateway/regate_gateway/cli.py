@@ -228,7 +228,7 @@ def _audit_line(record: dict[str, Any]) -> str:
         verdict = "allow" if decision["allowed"] else "DENY " + ", ".join(decision.get("reasons", ()))
         parts.append(f"{decision['action']} {decision['about']}: {verdict}")
     for name, counts in record.get("batch", {}).items():
-        parts.append(f"{name} {counts['admitted']} of {counts['asked']}")
+        parts.append(f"{name} {len(counts['admitted'])} of {len(counts['asked'])}")
     if found := record.get("retrieval"):
         parts.append(f"{found['store']}: {found['total']} chunks, {found['permitted']} permitted, {found['returned']} returned")
     return "  ".join(parts)

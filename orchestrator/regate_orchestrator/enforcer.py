@@ -18,7 +18,7 @@ from regate_orchestrator.filters import Everything, FilterPlan, Matching, Nothin
 from regate_orchestrator.ports import AuditLog, PolicyEngine
 from regate_orchestrator.principal import Principal, read_principal
 from regate_orchestrator.schema import RowSchema
-from regate_orchestrator.values import Clock, Json, JsonObject, RequestId, wall_clock
+from regate_orchestrator.values import Clock, Json, JsonObject, RequestId, mint, wall_clock
 
 Member = TypeVar("Member", str, int)
 
@@ -65,6 +65,14 @@ class Admitted:
     models: frozenset[str]
 
 
+@dataclass(frozen=True, slots=True)
+class Compiled:
+    """A filter plan, and what an audit record says of how it was made: enough to make it again, never its values."""
+
+    plan: FilterPlan
+    note: JsonObject
+
+
 _EMPTY_BATCH: Final = Batch()
 _NONE_ADMITTED: Final = Admitted("", frozenset(), frozenset(), frozenset(), frozenset(), frozenset())
 
@@ -105,7 +113,7 @@ class Enforcer:
         )
         record = self._record(context, phase) | {
             "revision": admitted.revision or (decisions[0].revision if decisions else ""),
-            "ms": round((time.perf_counter() - began) * 1000, 3),
+            "ms": _milliseconds_since(began),
             "decisions": [_decision_entry(question, decision) for question, decision in zip(questions, decisions, strict=True)],
         }
         if batch != _EMPTY_BATCH:
@@ -149,17 +157,29 @@ class Enforcer:
             raise PolicyUnavailable(f"{question.point.package}/stamp: {'; '.join(faults) or 'tenant is not the principal’s'}")
         return decision, stamp
 
-    async def plan(self, context: Context, point: Point, action: str, *, unknown: str, resource: JsonObject) -> FilterPlan:
-        """Return for which rows the point's rule allows the action. The plan is recorded with the access that uses it."""
+    async def plan(self, context: Context, point: Point, action: str, *, unknown: str, resource: JsonObject) -> Compiled:
+        """Return for which rows the point's rule allows the action. The caller must record the note with the access that uses the plan."""
+        began = time.perf_counter()
         planned = await self._engine.plan(point.value, self._input(context, action, resource), unknown=unknown)
-        return planned.plan
+        note: JsonObject = {
+            "rule": point.value,
+            "unknown": unknown,
+            "action": action,
+            "resource": resource,
+            "revision": planned.revision,
+            "plan": describe(planned.plan),
+            "ms": _milliseconds_since(began),
+        }
+        return Compiled(planned.plan, note)
 
-    async def plan_listing(self, context: Context, point: Point, action: str, *, unknown: str) -> FilterPlan:
+    async def plan_listing(
+        self, context: Context, point: Point, action: str, *, unknown: str, resource: JsonObject | None = None
+    ) -> FilterPlan:
         """Return which rows a listing may show, after recording that it was asked."""
-        planned = await self._engine.plan(point.value, self._input(context, action, {}), unknown=unknown)
-        record = self._record(context, action) | {"revision": planned.revision, "plan": describe(planned.plan)}
+        compiled = await self.plan(context, point, action, unknown=unknown, resource=resource or {})
+        record = self._record(context, action) | {"revision": compiled.note["revision"], "compiled": compiled.note}
         await self._audit.record(record)
-        return planned.plan
+        return compiled.plan
 
     async def value(self, context: Context, rule: str, action: str, resource: JsonObject) -> Json:
         """Return the value of a rule that qualifies a decision already made (`on_deny`, `obligations`); None when undefined."""
@@ -223,6 +243,8 @@ class Enforcer:
             "tenant": context.principal.tenant,
             "subject": context.principal.id,
             "principal": context.principal.digest,
+            "asked_as": context.principal.as_input(),
+            "now": int(self._clock()),
         }
 
 
@@ -248,8 +270,20 @@ def _texts(value: Json) -> tuple[str, ...]:
     return tuple(text for text in value if isinstance(text, str)) if isinstance(value, list | tuple) else ()
 
 
+def _milliseconds_since(began: float) -> float:
+    return round((time.perf_counter() - began) * 1000, 3)
+
+
 def _decision_entry(question: Question, decision: Decision) -> JsonObject:
-    entry: dict[str, Json] = {"point": question.point.short, "action": question.action, "about": question.about}
+    """Return a decision as records hold it: with the resource it was asked about, so that it can be asked again of another policy."""
+    entry: dict[str, Json] = {
+        "id": mint("dec_"),
+        "point": question.point.short,
+        "rule": question.point.value,
+        "action": question.action,
+        "about": question.about,
+        "resource": question.resource,
+    }
     match decision:
         case Allow():
             return entry | {"allowed": True}
@@ -258,11 +292,13 @@ def _decision_entry(question: Question, decision: Decision) -> JsonObject:
 
 
 def _batch_entry(batch: Batch, admitted: Admitted) -> JsonObject:
-    asked = {
-        "stores": (batch.stores, admitted.stores),
-        "chunks": (batch.chunks, admitted.chunks),
-        "items": (batch.items, admitted.items),
-        "tool_results": (batch.tool_results, admitted.tool_results),
-        "models": (batch.models, admitted.models),
+    """Return a batch as records hold it: what was asked, and what of it was admitted."""
+    asked = batch.as_input()
+    allowed: dict[str, list[Json]] = {
+        "stores": [*sorted(admitted.stores)],
+        "chunks": [*sorted(admitted.chunks)],
+        "items": [*sorted(admitted.items)],
+        "tool_results": [*sorted(admitted.tool_results)],
+        "models": [*sorted(admitted.models)],
     }
-    return {name: {"asked": len(some), "admitted": len(allowed)} for name, (some, allowed) in asked.items() if some}
+    return {name: {"asked": asked[name], "admitted": admitted_members} for name, admitted_members in allowed.items() if asked[name]}

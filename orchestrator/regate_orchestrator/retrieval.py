@@ -55,6 +55,15 @@ class Search:
     threshold: float = 0.0
 
 
+@dataclass(frozen=True, slots=True)
+class _Way:
+    """How one store is searched: the plan with the guard inside, and whether the policy's part of it is left to the post-check alone."""
+
+    plan: FilterPlan
+    gated: bool
+    note: JsonObject
+
+
 class Retrieval:
     """Searches vector stores on behalf of a principal."""
 
@@ -111,9 +120,9 @@ class Retrieval:
         for store in stores:
             if store.row.embedder != self._embedder.name:
                 raise VectorStoreUnavailable(f"store {store.row.id} holds vectors of {store.row.embedder}, not {self._embedder.name}")
-            plan, gated = await self._plan(context, store)
+            way = await self._way(context, store)
             for vector in vectors:
-                for hit in await self._search_one(context, store, vector, search, plan=plan, gated=gated):
+                for hit in await self._search_one(context, store, vector, search, way):
                     known = best.get((hit.store_id, hit.candidate.id))
                     if known is None or hit.candidate.score > known.candidate.score:
                         best[hit.store_id, hit.candidate.id] = hit
@@ -122,36 +131,34 @@ class Retrieval:
         ranked = sorted(kept, key=lambda hit: (-hit.candidate.score, hit.store_id, hit.candidate.id))
         return tuple(ranked[: search.limit])
 
-    async def _plan(self, context: Context, store: OpenStore) -> tuple[FilterPlan, bool]:
-        """Return the plan with the guard conjoined, and whether the policy's part had to be left to the post-check."""
+    async def _way(self, context: Context, store: OpenStore) -> _Way:
+        """Return how to search: the plan with the guard conjoined, or the guard alone where the policy is left to the post-check."""
         guard = Compare("eq", ("tenant",), context.principal.tenant)  # INVARIANT I3: outside the policy's reach
         try:
-            plan = await self._enforcer.plan(context, Point.CHUNK, "chunk.read", unknown="chunk", resource={"store": store.view})
-        except FilterNotExpressible:
+            compiled = await self._enforcer.plan(context, Point.CHUNK, "chunk.read", unknown="chunk", resource={"store": store.view})
+        except FilterNotExpressible as error:
             if not self._gate_inexpressible:
                 raise
-            return narrow(Everything(), guard), True
-        return narrow(plan, guard), False
+            return _Way(narrow(Everything(), guard), gated=True, note={"refused": error.detail})
+        return _Way(narrow(compiled.plan, guard), gated=False, note=compiled.note)
 
-    async def _search_one(
-        self, context: Context, store: OpenStore, vector: Vector, search: Search, *, plan: FilterPlan, gated: bool
-    ) -> list[Hit]:
-        guard = Compare("eq", ("tenant",), context.principal.tenant)
+    async def _search_one(self, context: Context, store: OpenStore, vector: Vector, search: Search, way: _Way) -> list[Hit]:
         want = search.limit
         while True:
             try:
-                found = await self._vectors.search(store.row.id, vector, plan=narrow(plan, search.narrowing), limit=want)
-            except FilterNotExpressible:
-                if gated or not self._gate_inexpressible:
+                found = await self._vectors.search(store.row.id, vector, plan=narrow(way.plan, search.narrowing), limit=want)
+            except FilterNotExpressible as error:
+                if way.gated or not self._gate_inexpressible:
                     raise
-                plan, gated = narrow(Everything(), guard), True
+                guard = Compare("eq", ("tenant",), context.principal.tenant)
+                way = _Way(narrow(Everything(), guard), gated=True, note={"refused": error.detail})
                 continue
-            hits = await self._admit(context, store, found, plan=plan, gated=gated)
-            if len(hits) >= search.limit or found.exhausted or want >= _MOST_CANDIDATES or isinstance(plan, Nothing):
+            hits = await self._admit(context, store, found, way)
+            if len(hits) >= search.limit or found.exhausted or want >= _MOST_CANDIDATES or isinstance(way.plan, Nothing):
                 return hits[: search.limit]
             want = min(want * 4, _MOST_CANDIDATES)
 
-    async def _admit(self, context: Context, store: OpenStore, found: Found, *, plan: FilterPlan, gated: bool) -> list[Hit]:
+    async def _admit(self, context: Context, store: OpenStore, found: Found, way: _Way) -> list[Hit]:
         """Return the candidates that are live and admitted. One batch decides all; nothing looks at a candidate before (I9).
 
         A chunk is live while its file is attached and carries the very stamp of record: a chunk of a detached file, of an old backup, or
@@ -163,8 +170,9 @@ class Retrieval:
         notes: JsonObject = {
             "retrieval": {
                 "store": store.row.id,
-                "plan": describe(plan),
-                "gated": gated,
+                "plan": describe(way.plan),
+                "compiled": way.note,
+                "gated": way.gated,
                 "total": found.total,
                 "permitted": found.permitted,
                 "returned": len(found.candidates),
@@ -175,8 +183,8 @@ class Retrieval:
         admitted = await self._enforcer.admit(context, "chunk.read", batch, notes=notes)
         denied = [candidate.id for position, candidate in enumerate(present) if position not in admitted.chunks]
         if denied:
-            self.mismatches += 0 if gated else len(denied)
-            await self._enforcer.record(context, "chunk.denied", {"kind": "denied", "alert": not gated, "chunks": denied})
+            self.mismatches += 0 if way.gated else len(denied)
+            await self._enforcer.record(context, "chunk.denied", {"kind": "denied", "alert": not way.gated, "chunks": denied})
         return [
             Hit(store.row.id, live[store.row.id, candidate.file_id].filename, candidate)
             for position, candidate in enumerate(present)

@@ -152,7 +152,7 @@ async def list_files(call: Call) -> Response:
     status = asked or None
     store = await reach_store(services, context, call.path("store_id"), "store.read")
     resource = {"store": services.retrieval.view(store)}
-    plan = await services.enforcer.plan(context, Point.CHUNK, "chunk.read", unknown="chunk", resource=resource)
+    plan = await services.enforcer.plan_listing(context, Point.CHUNK, "chunk.read", unknown="chunk", resource=resource)
     page = await services.state.attachments(context.principal, store.id, plan, call.page(known=("filter",)), status=status)
     return reply(list_object([attachment_object(row) for row in page.rows], has_more=page.has_more))
 
