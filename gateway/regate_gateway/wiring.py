@@ -43,6 +43,7 @@ _log = logging.getLogger("regate.gateway")
 Worker = Callable[[], Coroutine[Any, Any, object]]
 
 _INGEST_WORKERS: Final = 2
+_INTERRUPTED: Final = {"code": "server_error", "message": "The gateway stopped before the response was complete."}
 _ROW_KINDS: Final = ("chunk", "store", "file", "item")
 
 
@@ -153,9 +154,9 @@ async def open_services(stack: AsyncExitStack, settings: Settings) -> Opened:
         policy_problem=problem,
         clock=wall_clock,
     )
-    resumed = await ingestion.resume()
-    if resumed:
-        _log.info("ingest_resumed", extra={"attachments": resumed})
+    resumed, interrupted = await ingestion.resume(), await state.fail_unfinished_responses(error=_INTERRUPTED)
+    if resumed or interrupted:
+        _log.warning("resumed", extra={"detail": f"{resumed} attachments to finish, {interrupted} responses were interrupted"})
     return Opened(services, (*watch, *[ingestion.work] * _INGEST_WORKERS))
 
 

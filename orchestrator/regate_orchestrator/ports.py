@@ -325,6 +325,13 @@ class StateStore(Protocol):
         """Return a page of the response rows (without items) that the plan permits."""
         ...
 
+    async def fail_unfinished_responses(self, *, error: JsonObject) -> int:
+        """Mark all responses in progress, of all tenants, as failed with this error; return how many. At start, and never later.
+
+        What was in progress then died with the process that wrote it: it must neither stay in progress nor be reused as history.
+        """
+        ...
+
     async def check(self) -> None:
         """Raise `StateUnavailable` when the database would not answer. Must be cheap: readiness calls it."""
         ...

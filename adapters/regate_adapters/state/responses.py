@@ -19,7 +19,7 @@ from regate_orchestrator.filters import FilterPlan
 from regate_orchestrator.ports import Rows
 from regate_orchestrator.principal import Principal
 from regate_orchestrator.rows import Page, ResponseRow
-from regate_orchestrator.values import ResponseId
+from regate_orchestrator.values import JsonObject, ResponseId
 
 LONGEST_CHAIN: Final = 10_000
 
@@ -88,6 +88,16 @@ class ResponseState:
             in_order = of_them.order_by(response_items.c.response_id, response_items.c.position)
             items = (await connection.execute(in_order)).all()
         return _with_items(rows, items)
+
+    async def fail_unfinished_responses(self, *, error: JsonObject) -> int:
+        """Mark the responses that an earlier process left in progress as failed, in the row and in the stored Response alike."""
+        unfinished = select(responses.c.id, responses.c.body).where(responses.c.status == "in_progress")
+        async with self._database.writing() as connection:
+            rows = (await connection.execute(unfinished)).all()
+            for row in rows:
+                body = {**row.body, "status": "failed", "error": error}
+                await connection.execute(update(responses).where(responses.c.id == row.id).values(status="failed", body=body))
+        return len(rows)
 
     async def delete_response(self, principal: Principal, response: ResponseId) -> bool:
         """Delete the response and, by their foreign keys, its items."""

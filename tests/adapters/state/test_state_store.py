@@ -343,6 +343,20 @@ async def test_totals_count_by_status_and_the_bytes_of_completed_files(store: Sq
     assert await store.totals(BOB, [STORE, StoreId("vs_9")]) == {STORE: expected, "vs_9": Totals()}
 
 
+async def test_responses_that_a_process_left_in_progress_are_failed_at_the_next_start(store: SqlStateStore) -> None:
+    left = replace(response_of(ANN, items=2), status="in_progress", body={"status": "in_progress", "error": None})
+    done = response_of(ANN, "resp_2", items=1)
+    await store.save_response(left)
+    await store.save_response(done)
+
+    assert await store.fail_unfinished_responses(error={"code": "server_error"}) == 1
+    found = await store.response(ANN, left.id)
+    assert found is not None
+    assert (found.status, found.body, len(found.items)) == ("failed", {"status": "failed", "error": {"code": "server_error"}}, 2)
+    assert await store.response(ANN, done.id) == done
+    assert await store.fail_unfinished_responses(error={"code": "server_error"}) == 0
+
+
 async def test_unfinished_attachments_of_all_tenants_are_found_again(store: SqlStateStore) -> None:
     await share(store)
     await store.put_attachment(attachment_of(EVE, file="file-2", created_at=50))
