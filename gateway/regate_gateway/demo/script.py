@@ -36,9 +36,9 @@ _DOCUMENTS: Final = Path(__file__).parent / "documents"
 _WIDTH: Final = 100
 _POLL_SECONDS: Final = 0.05
 _RULES: Final[Mapping[str, str]] = {
-    "other_tenant": "it belongs to another tenant",
-    "not_shared_with_principal": "it is shared with teams that the caller is not in",
-    "level_above_clearance": "it is above the caller's clearance",
+    "other_tenant": "of another tenant",
+    "not_shared_with_principal": "of teams that the caller is not in",
+    "level_above_clearance": "above the caller's clearance",
 }
 
 
@@ -135,7 +135,7 @@ async def _same_question(stage: Stage, index: Mapping[str, Any]) -> bool:
 
 async def _team_sees_part(stage: Stage) -> bool:
     _title("2. The same tenant, another team")
-    question = "How much severance pay do employees get?"
+    question = "How much severance is paid for each year of service?"
     asked = [await _ask(stage, stage.people[name], question) for name in ("alice", "bob")]
     cited = [{annotation.filename for annotation in _annotations(response)} for response in asked]
     return "severance.md" in cited[0] and "severance.md" not in cited[1]
@@ -179,7 +179,7 @@ async def _ask(stage: Stage, person: Person, question: str, *, previous: str | N
     )
     _wrapped("  answer   ", response.output_text)
     cited = Counter(f"{annotation.filename} ({annotation.file_id[:13]}…)" for annotation in _annotations(response))
-    click.echo(f"  cites    {', '.join(cited) or 'nothing'}")
+    _wrapped("  cites    ", ", ".join(cited) or "nothing")
     await _tell_filtered(stage, person, response.id)
     return response
 
@@ -195,8 +195,8 @@ async def _tell_filtered(stage: Stage, person: Person, response_id: str) -> None
         f"  audit    the store holds {total} chunks; the filter let {permitted} through, {found['returned']} were found and decided again"
     )
     reasons = await _reasons(stage, person)
-    told = ", ".join(f"{count} because {_RULES.get(reason, reason)}" for reason, count in reasons.most_common())
-    click.echo(f"  withheld {told or 'nothing'}   [regate.chunk.deny_reasons]")
+    told = ", ".join(f"{count} {_RULES.get(reason, 'for a reason')} (regate.chunk: {reason})" for reason, count in reasons.most_common())
+    _wrapped("  withheld ", told or "nothing")
 
 
 async def _reasons(stage: Stage, person: Person) -> Counter[str]:

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from typing import Final
 
 _MARKER: Final = re.compile(r"[ \t]?【(\d{1,4})[^【】\n]{0,24}】")
+_WORD: Final = re.compile(r"\w+")
+_RUN: Final = 4
 _MAYBE_MARKER: Final = re.compile(r"[ \t]?(?:【(?:\d{1,4}[^【】\n]{0,24})?)?\Z")
 
 
@@ -46,3 +48,16 @@ def clean(held: str, piece: str, *, last: bool = False) -> Cleaned:
         position = match.end()
     kept.append(text[position:cut])
     return Cleaned("".join(kept), tuple(cited), text[cut:])
+
+
+def quotes(answer: str, passage: str) -> bool:
+    """Return whether the answer takes words over from the passage: four in a row, or all of them when it is shorter.
+
+    For models that write no markers. An answer that only paraphrases is not recognised, which is better than citing what it never used.
+    """
+    said, read = _WORD.findall(answer.lower()), _WORD.findall(passage.lower())
+    length = min(_RUN, len(said))
+    if length == 0:
+        return False
+    runs = {tuple(read[start : start + length]) for start in range(len(read) - length + 1)}
+    return any(tuple(said[start : start + length]) in runs for start in range(len(said) - length + 1))

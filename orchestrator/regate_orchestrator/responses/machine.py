@@ -17,6 +17,7 @@ from dataclasses import replace
 from typing import Final, cast
 
 from regate_orchestrator.errors import InvalidRequest, LimitExceeded, RegateError, UpstreamError
+from regate_orchestrator.responses.citations import quotes
 from regate_orchestrator.responses.commands import (
     AuthorizeTurn,
     CallModel,
@@ -221,16 +222,16 @@ def _model_ended(state: State, event: ModelEnded, now: int) -> Step:
 
 
 def _cite_unmarked(state: State) -> State:
-    """Return the state in which an answer without any marker cites each file whose passages this response found (pitfall 41)."""
+    """Return the state in which an answer without any marker cites each file of this response's passages that it quotes (pitfall 41)."""
     message = state.message
     if message is None or message.annotations or "【" in message.held:
         return state
-    position = len(message.text) + len(message.held)
-    found = {passage.ref.file_id for output in state.outputs for passage in output.passages}
+    answer = str(message.text) + message.held
+    quoted = {passage.ref.file_id for output in state.outputs for passage in output.passages if quotes(answer, passage.text)}
     for number, (file_id, _) in sorted(state.sources.items()):
-        if file_id in found:
-            found.discard(file_id)
-            state = cite(state, number, position)
+        if file_id in quoted:
+            quoted.discard(file_id)
+            state = cite(state, number, len(answer))
     return state
 
 

@@ -108,6 +108,24 @@ def test_annotation_is_announced_before_the_content_part_is_done() -> None:
     assert book.kinds.index("response.output_text.annotation.added") < book.kinds.index("response.content_part.done")
 
 
+def test_unmarked_answer_cites_only_what_it_quotes() -> None:
+    book = Playbook(request(file_search=SEARCH)).begin().tell(*searching(), ModelEnded("tool_calls", Usage()))
+    found = (passage(1), passage(2, text="Lunch is served at noon in the canteen."))
+    book.tell(ToolDecided("call_0", allowed=True), Searched("call_0", found, admitted=True), ModelOpened())
+    book.tell(TextWritten("Staff are told that lunch is served at noon."), ModelEnded("stop", Usage()))
+
+    (part,) = book.of(Finish)[0].response["output"][1]["content"]
+    assert [annotation["file_id"] for annotation in part["annotations"]] == ["file-2"]
+
+
+def test_unmarked_answer_that_quotes_nothing_cites_nothing() -> None:
+    book = Playbook(request(file_search=SEARCH)).begin().tell(*searching(), ModelEnded("tool_calls", Usage()))
+    book.tell(ToolDecided("call_0", allowed=True), Searched("call_0", (passage(),), admitted=True), ModelOpened())
+    book.tell(TextWritten("The documents do not say."), ModelEnded("stop", Usage()))
+
+    assert book.of(Finish)[0].response["output"][1]["content"][0]["annotations"] == []
+
+
 def test_marker_of_no_passage_is_removed_and_cites_nothing() -> None:
     book = Playbook().begin().tell(TextWritten("Yes【7】"), ModelEnded("stop", Usage()))
 
