@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 
-PARTS = ("overhead", "retrieval")
+PARTS = ("policy", "overhead", "retrieval")
 
 
 def main() -> int:
