@@ -67,6 +67,19 @@ async def test_stream_ends_with_done_and_every_event_in_one_piece(world: World) 
     assert all(block.startswith("event: response.") for block in blocks[:-2])
 
 
+async def test_stream_helper_of_the_sdk_accumulates_the_whole_response(world: World) -> None:
+    alice, store, _ = await leave_store(world)
+    thinking = [{"choices": [{"index": 0, "delta": {"reasoning": "Let me think."}}]}]
+    world.upstream.turns = [tool_call("file_search", {"query": "leave"}), thinking + text("It is 28 days【1】.")]
+    async with alice.responses.stream(model="small", input="Leave?", tools=[search_tool(store)]) as stream:
+        kinds = [event.type async for event in stream]
+        response = await stream.get_final_response()
+
+    assert [item.type for item in response.output] == ["file_search_call", "reasoning", "message"]
+    assert response.output_text == "It is 28 days."
+    assert kinds.count("response.completed") == 1
+
+
 async def test_file_search_answers_with_citations_and_results_on_request(world: World) -> None:
     alice, store, file = await leave_store(world)
     world.upstream.turns = [tool_call("file_search", {"query": "annual leave"}), text("It is 28 days", "【1】", ".")]
