@@ -1,0 +1,101 @@
+"""The reference vector store: every row in memory, the filter read by `meaning.holds` itself. Not for data that must survive a restart.
+
+What the other stores do differently is their bug (its proof and theirs is `regate_adapters.testing.vector`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from regate_adapters.vector.ranking import best, cosines
+from regate_orchestrator.errors import VectorStoreUnavailable
+from regate_orchestrator.filters import Expression, FilterPlan, Nothing, expression_of
+from regate_orchestrator.meaning import holds
+from regate_orchestrator.ports import Candidate, Chunk, Found, Vector
+from regate_orchestrator.schema import RowSchema
+from regate_orchestrator.values import FileId, StoreId
+
+
+@dataclass(slots=True)
+class _Store:
+    dimensions: int
+    chunks: dict[str, Chunk] = field(default_factory=dict)
+
+
+class MemoryVectorStore:
+    """Holds chunks of one row schema in memory, and finds them exactly."""
+
+    def __init__(self, schema: RowSchema) -> None:
+        self._schema = schema
+        self._stores: dict[StoreId, _Store] = {}
+
+    async def create(self, store: StoreId, *, dimensions: int) -> None:
+        """Make the store's place. Raises `VectorStoreUnavailable` when it is there with other dimensions."""
+        if self._stores.setdefault(store, _Store(dimensions)).dimensions != dimensions:
+            raise VectorStoreUnavailable(f"store {store} has vectors of another length than {dimensions}")
+
+    async def add(self, store: StoreId, chunks: Sequence[Chunk]) -> None:
+        """Store the chunks whole, all or none of them."""
+        place = self._place(store)
+        for chunk in chunks:
+            if faults := self._schema.faults(chunk.stamp):
+                raise VectorStoreUnavailable(f"chunk {chunk.id} is not stamped as declared: {'; '.join(faults)}")
+            if len(chunk.vector) != place.dimensions:
+                raise VectorStoreUnavailable(f"chunk {chunk.id} has a vector of another length than {place.dimensions}")
+        place.chunks.update({chunk.id: chunk for chunk in chunks})
+
+    async def search(self, store: StoreId, vector: Vector, *, plan: FilterPlan, limit: int) -> Found:
+        """Return the most similar chunks among those for which the plan holds."""
+        if isinstance(plan, Nothing):
+            return Found((), total=0, permitted=0, exhausted=True)
+        place = self._place(store)
+        if len(vector) != place.dimensions:
+            raise VectorStoreUnavailable(f"the query has a vector of another length than {place.dimensions}")
+        expression = expression_of(plan)
+        permitted = {chunk.id: chunk for chunk in place.chunks.values() if self._holds(expression, chunk)}
+        rows = np.array([chunk.vector for chunk in permitted.values()], dtype=np.float32).reshape(-1, place.dimensions)
+        ranked = best(list(permitted), cosines(rows, np.array(vector, dtype=np.float32)), limit)
+        return Found(
+            tuple(self._candidate(permitted[identifier], score) for identifier, score in ranked),
+            total=len(place.chunks),
+            permitted=len(permitted),
+            exhausted=len(permitted) <= limit,
+        )
+
+    async def texts(self, store: StoreId, file: FileId) -> list[str]:
+        """Return the texts of a file's chunks in their order."""
+        chunks = [chunk for chunk in self._place(store).chunks.values() if chunk.file_id == file]
+        return [chunk.text for chunk in sorted(chunks, key=lambda chunk: chunk.index)]
+
+    async def remove(self, store: StoreId, file: FileId) -> None:
+        """Remove all chunks of the file."""
+        if place := self._stores.get(store):
+            place.chunks = {identifier: chunk for identifier, chunk in place.chunks.items() if chunk.file_id != file}
+
+    async def drop(self, store: StoreId) -> None:
+        """Remove the store and all its chunks."""
+        self._stores.pop(store, None)
+
+    async def check(self) -> None:
+        """Never raise: memory always answers."""
+
+    def _place(self, store: StoreId) -> _Store:
+        try:
+            return self._stores[store]
+        except KeyError as error:
+            raise VectorStoreUnavailable(f"store {store} has no place here") from error
+
+    def _holds(self, expression: Expression, chunk: Chunk) -> bool:
+        return holds(expression, row_of(self._schema, chunk))
+
+    def _candidate(self, chunk: Chunk, score: float) -> Candidate:
+        stamp = self._schema.canonical(chunk.stamp)
+        return Candidate(chunk.id, chunk.file_id, chunk.index, chunk.text, score, stamp, dict(chunk.attributes))
+
+
+def row_of(schema: RowSchema, chunk: Chunk) -> Mapping[str, object]:
+    """Return the chunk as filters see it: the stamp in the canonical view, the client's attributes below `attributes`."""
+    return {**schema.canonical(chunk.stamp), "attributes": dict(chunk.attributes)}
