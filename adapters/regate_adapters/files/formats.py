@@ -1,0 +1,213 @@
+"""The text of a file, by the ending of its name. Runs in the worker alone, under its limits; each library is imported by what needs it.
+
+Whatever a library raises on a broken file is for `worker.py`, the counterpart, to report; `Unreadable` is for what is known here.
+"""
+
+from __future__ import annotations
+
+import codecs
+import re
+import zipfile
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from docx.document import Document
+    from docx.table import Table
+
+MOST_CHARACTERS: Final = 10_000_000
+_MOST_UNPACKED: Final = 200 * 1024 * 1024
+_MOST_MEMBERS: Final = 10_000
+_MOST_RATIO: Final = 200
+_SMALL: Final = 1024 * 1024
+_DEEPEST: Final = 20
+
+_BOMS: Final = (
+    (codecs.BOM_UTF8, "utf-8-sig"),
+    (codecs.BOM_UTF32_LE, "utf-32"),
+    (codecs.BOM_UTF32_BE, "utf-32"),
+    (codecs.BOM_UTF16_LE, "utf-16"),
+    (codecs.BOM_UTF16_BE, "utf-16"),
+)
+_CONTROLS: Final = re.compile("[\x00-\x08\x0e-\x1a\x1c-\x1f]")
+_BLOCKS: Final = (
+    *("address", "article", "aside", "blockquote", "br", "caption", "dd", "div", "dl", "dt", "figcaption", "footer", "form", "h1", "h2"),
+    *("h3", "h4", "h5", "h6", "header", "hr", "li", "main", "nav", "ol", "option", "p", "pre", "section", "table", "title", "tr", "ul"),
+)
+_UNSEEN: Final = ("script", "style", "noscript", "template", "svg", "iframe", "object")
+
+
+class Unreadable(Exception):
+    """The file has no text that can be had. `code` is `unsupported_file` or `invalid_file`; the message is for the file's owner."""
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message
+
+
+def read_text(path: Path, *, filename: str) -> str:
+    """Return the file's text: valid Unicode with plain line ends, not empty, of bounded length. Raises `Unreadable`."""
+    ending = Path(filename).suffix.lower()
+    reader = _READERS.get(ending)
+    if reader is None:
+        raise Unreadable("unsupported_file", f"Files of this kind are not supported. Supported are {' '.join(sorted(_READERS))}.")
+    text = _clean(reader(path))
+    if not text:
+        raise Unreadable("invalid_file", "The file holds no text.")
+    if len(text) > MOST_CHARACTERS:
+        raise Unreadable("invalid_file", f"The file's text is longer than {MOST_CHARACTERS:,} characters.")
+    return text
+
+
+def _clean(text: str) -> str:
+    valid = text.replace("\x00", "").encode(errors="replace").decode()
+    return re.sub(r"\r\n?", "\n", valid).strip()
+
+
+# ---------------------------------------------------------------- text
+
+
+def _plain(path: Path) -> str:
+    return decode(path.read_bytes())
+
+
+def decode(data: bytes) -> str:
+    """Return the text of the bytes: as their mark says, else UTF-8, else Windows-1252 unless they are binary. Raises `Unreadable`."""
+    try:
+        for mark, encoding in _BOMS:
+            if data.startswith(mark):
+                return data.decode(encoding)
+        text = data.decode()
+    except UnicodeDecodeError:
+        text = data.decode("cp1252", errors="replace")
+        if _CONTROLS.search(text) or data.startswith(tuple(mark for mark, _ in _BOMS)):
+            raise Unreadable("invalid_file", "The file is not text in UTF-8, UTF-16 or Windows-1252.") from None
+    if "\x00" in text:
+        raise Unreadable("invalid_file", "The file is not text: it holds zero bytes.")
+    return text
+
+
+def _html(path: Path) -> str:
+    from bs4 import BeautifulSoup
+    from bs4.element import NavigableString
+
+    soup = BeautifulSoup(path.read_bytes(), "html.parser")
+    for unseen in soup.find_all(_UNSEEN):
+        unseen.decompose()
+    for text in soup.find_all(string=True):
+        if type(text) is NavigableString and text.find_parent("pre") is None:  # its subclasses are comments, which nobody sees
+            text.replace_with(re.sub(r"\s+", " ", text))
+    for cell in soup.find_all(["td", "th"]):
+        cell.append("\t")
+    for block in soup.find_all(_BLOCKS):
+        block.insert_before("\n")
+        block.append("\n")
+    lines = (re.sub(r"[ \t]*\t[ \t]*", "\t", line).strip() for line in soup.get_text().split("\n"))
+    return re.sub(r"\n{3,}", "\n\n", "\n".join(lines))
+
+
+# ---------------------------------------------------------------- PDF
+
+
+def _pdf(path: Path) -> str:
+    from pypdf import PdfReader
+    from pypdf.errors import DependencyError
+
+    with path.open("rb") as file:
+        reader = PdfReader(file)
+        if reader.is_encrypted:
+            try:
+                opened = bool(reader.decrypt(""))
+            except (DependencyError, NotImplementedError):
+                opened = False
+            if not opened:
+                raise Unreadable("invalid_file", "The file is encrypted.")
+        return _bounded(page.extract_text() for page in reader.pages)
+
+
+# ---------------------------------------------------------------- Office
+
+
+def _docx(path: Path) -> str:
+    import docx
+
+    _refuse_bombs(path)
+    return _bounded(_body(docx.Document(str(path))))
+
+
+def _body(container: Document | Any, *, depth: int = 0) -> Iterator[str]:
+    for block in container.iter_inner_content():
+        if hasattr(block, "rows"):
+            yield from _table(block, depth=depth)
+        elif block.text.strip():
+            yield block.text
+
+
+def _table(table: Table, *, depth: int) -> Iterator[str]:
+    if depth > _DEEPEST:
+        return
+    for row in table.rows:
+        yield "\t".join(" ".join(_body(cell, depth=depth + 1)) for cell in row.cells)
+
+
+def _pptx(path: Path) -> str:
+    import pptx
+
+    _refuse_bombs(path)
+    return _bounded(text for slide in pptx.Presentation(str(path)).slides for text in _slide(slide))
+
+
+def _slide(slide: Any) -> Iterator[str]:
+    for shape in slide.shapes:
+        yield from _shape(shape, depth=0)
+    if slide.has_notes_slide and (notes := slide.notes_slide.notes_text_frame) is not None:
+        yield notes.text
+
+
+def _shape(shape: Any, *, depth: int) -> Iterator[str]:
+    if shape.has_text_frame:
+        yield shape.text_frame.text
+    if getattr(shape, "has_table", False):
+        for row in shape.table.rows:
+            yield "\t".join(cell.text for cell in row.cells)
+    if depth < _DEEPEST:
+        for inner in getattr(shape, "shapes", ()):
+            yield from _shape(inner, depth=depth + 1)
+
+
+def _refuse_bombs(path: Path) -> None:
+    """Raise `Unreadable` for an archive that would unpack to too much. Python never unpacks a member beyond the size declared here."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            members = archive.infolist()
+    except zipfile.BadZipFile:
+        raise Unreadable("invalid_file", "The file is not what its name says, or it is damaged.") from None
+    if any(member.flag_bits & 1 for member in members):
+        raise Unreadable("invalid_file", "The file is encrypted.")
+    swollen = any(member.file_size > _SMALL and member.file_size > _MOST_RATIO * max(member.compress_size, 1) for member in members)
+    if swollen or len(members) > _MOST_MEMBERS or sum(member.file_size for member in members) > _MOST_UNPACKED:
+        raise Unreadable("invalid_file", "The file unpacks to more than is allowed.")
+
+
+def _bounded(parts: Iterator[str]) -> str:
+    """Return the parts as paragraphs; stops reading soon after there is more text than is allowed."""
+    kept: list[str] = []
+    length = 0
+    for part in parts:
+        if part.strip():
+            kept.append(part.strip())
+            length += len(part)
+        if length > MOST_CHARACTERS:
+            break
+    return "\n\n".join(kept)
+
+
+_READERS: Final[Mapping[str, Callable[[Path], str]]] = {
+    **dict.fromkeys((".txt", ".md", ".markdown", ".csv", ".json"), _plain),
+    **dict.fromkeys((".html", ".htm"), _html),
+    ".pdf": _pdf,
+    ".docx": _docx,
+    ".pptx": _pptx,
+}
