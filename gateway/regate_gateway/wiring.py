@@ -11,20 +11,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from regate_adapters.embeddings.cached import CachedEmbedder
-from regate_adapters.files.disk import DiskBlobStore
-from regate_adapters.files.extract import WorkerExtractor
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from regate_adapters.audit.spool import SpoolAuditLog
 from regate_adapters.backend.chat import ChatBackend
 from regate_adapters.backend.upstreams import UpstreamConfig, Upstreams
+from regate_adapters.embeddings.cached import CachedEmbedder
+from regate_adapters.files.disk import DiskBlobStore
+from regate_adapters.files.extract import WorkerExtractor
+from regate_adapters.opa.caching import CachingEngine
 from regate_adapters.opa.client import OpaAddress
 from regate_adapters.opa.engine import OpaEngine
 from regate_adapters.state.store import SqlStateStore
 from regate_gateway.app import build_app
 from regate_gateway.authentication import open_verifier, shared_secret, token_rules
 from regate_gateway.authenticator import Authenticator
+from regate_gateway.metrics import Metrics, Watched
 from regate_gateway.middleware import Edge
 from regate_gateway.services import Services
 from regate_gateway.settings import Settings, Store
@@ -43,6 +45,7 @@ _log = logging.getLogger("regate.gateway")
 Worker = Callable[[], Coroutine[Any, Any, object]]
 
 _INGEST_WORKERS: Final = 2
+_PLANS_REMEMBERED: Final = 4_096
 _INTERRUPTED: Final = {"code": "server_error", "message": "The gateway stopped before the response was complete."}
 _ROW_KINDS: Final = ("chunk", "store", "file", "item")
 
@@ -67,8 +70,9 @@ class Gateway:
     `services` is there between the two, for the demonstration and for operators' tools in the same process.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, metrics: Metrics) -> None:
         self._settings = settings
+        self._metrics = metrics
         self._app: ASGIApp | None = None
         self.services: Services | None = None
 
@@ -84,7 +88,7 @@ class Gateway:
         await receive()
         try:
             async with AsyncExitStack() as stack:
-                opened = await open_services(stack, self._settings)
+                opened = await open_services(stack, self._settings, self._metrics)
                 self.services = opened.services
                 self._app = build_app(opened.services)
                 async with asyncio.TaskGroup() as group:
@@ -102,16 +106,18 @@ class Gateway:
 
 def gateway_app(settings: Settings) -> tuple[ASGIApp, Gateway]:
     """Return the application with its edge, and the gateway inside it."""
-    gateway = Gateway(settings)
-    return Edge(gateway, access_log=settings.telemetry.access_log), gateway
+    metrics = Metrics()
+    gateway = Gateway(settings, metrics)
+    return Edge(gateway, access_log=settings.telemetry.access_log, metrics=metrics), gateway
 
 
-async def open_services(stack: AsyncExitStack, settings: Settings) -> Opened:
-    """Return the services, opened on the stack. Raises `ConfigurationError` when anything cannot be used as configured."""
+async def open_services(stack: AsyncExitStack, settings: Settings, metrics: Metrics) -> Opened:
+    """Return the services, opened on the stack and counting in `metrics`. Raises `ConfigurationError` when anything cannot be used as configured."""
     policies = settings.opa.bundle or shipped_policies()
     schemas = {kind: load_schema(policies / "schemas" / f"{kind}.json") for kind in _ROW_KINDS}
     address, problem, watch = await _opa(stack, settings, policies)
-    engine = await stack.enter_async_context(OpaEngine(address, schemas=schemas, deadline_s=settings.opa.timeout_ms / 1000))
+    opa = await stack.enter_async_context(OpaEngine(address, schemas=schemas, deadline_s=settings.opa.timeout_ms / 1000))
+    engine = CachingEngine(opa, seconds=settings.opa.cache_s, entries=_PLANS_REMEMBERED)
     audit = await stack.enter_async_context(SpoolAuditLog.open(settings.audit.path, on_failure=settings.audit.on_failure))
     state = await stack.enter_async_context(SqlStateStore.open(settings.state.url))
     upstreams = await stack.enter_async_context(Upstreams(_upstream_configs(settings)))
@@ -120,7 +126,7 @@ async def open_services(stack: AsyncExitStack, settings: Settings) -> Opened:
     blobs = DiskBlobStore(settings.files.path)
     extractor = await stack.enter_async_context(WorkerExtractor())
     verifier = await stack.enter_async_context(open_verifier(settings))
-    enforcer = Enforcer(engine, audit, schemas)
+    enforcer = Enforcer(engine, audit, schemas, meter=metrics)
     retrieval = Retrieval(
         enforcer=enforcer,
         state=state,
@@ -128,7 +134,9 @@ async def open_services(stack: AsyncExitStack, settings: Settings) -> Opened:
         embedder=embedder,
         store_schema=schemas["store"],
         gate_inexpressible=settings.vector.stores[settings.vector.default].on_inexpressible == "gate",
+        meter=metrics,
     )
+    metrics.watch(Watched(engine, retrieval, audit))
     ingestion = Ingestion(enforcer=enforcer, state=state, blobs=blobs, extractor=extractor, embedder=embedder, vectors=vectors)
     loop = LoopPorts(
         enforcer=enforcer,
@@ -152,6 +160,7 @@ async def open_services(stack: AsyncExitStack, settings: Settings) -> Opened:
         loop=loop,
         schemas=schemas,
         policy_problem=problem,
+        metrics=metrics,
         clock=wall_clock,
     )
     resumed, interrupted = await ingestion.resume(), await state.fail_unfinished_responses(error=_INTERRUPTED)
