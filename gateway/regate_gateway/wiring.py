@@ -19,14 +19,12 @@ from regate_adapters.backend.upstreams import UpstreamConfig, Upstreams
 from regate_adapters.embeddings.cached import CachedEmbedder
 from regate_adapters.files.disk import DiskBlobStore
 from regate_adapters.files.extract import WorkerExtractor
-from regate_adapters.opa.caching import CachingEngine
 from regate_adapters.opa.client import OpaAddress
 from regate_adapters.opa.engine import OpaEngine
 from regate_adapters.state.store import SqlStateStore
 from regate_gateway.app import build_app
 from regate_gateway.authentication import open_verifier, shared_secret, token_rules
 from regate_gateway.authenticator import Authenticator
-from regate_gateway.metrics import Metrics, Watched
 from regate_gateway.middleware import Edge
 from regate_gateway.services import Services
 from regate_gateway.settings import Settings, Store
@@ -45,7 +43,6 @@ _log = logging.getLogger("regate.gateway")
 Worker = Callable[[], Coroutine[Any, Any, object]]
 
 _INGEST_WORKERS: Final = 2
-_PLANS_REMEMBERED: Final = 4_096
 _INTERRUPTED: Final = {"code": "server_error", "message": "The gateway stopped before the response was complete."}
 _ROW_KINDS: Final = ("chunk", "store", "file", "item")
 
@@ -70,9 +67,8 @@ class Gateway:
     `services` is there between the two, for the demonstration and for operators' tools in the same process.
     """
 
-    def __init__(self, settings: Settings, metrics: Metrics) -> None:
+    def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._metrics = metrics
         self._app: ASGIApp | None = None
         self.services: Services | None = None
 
@@ -88,7 +84,7 @@ class Gateway:
         await receive()
         try:
             async with AsyncExitStack() as stack:
-                opened = await open_services(stack, self._settings, self._metrics)
+                opened = await open_services(stack, self._settings)
                 self.services = opened.services
                 self._app = build_app(opened.services)
                 async with asyncio.TaskGroup() as group:
@@ -106,18 +102,16 @@ class Gateway:
 
 def gateway_app(settings: Settings) -> tuple[ASGIApp, Gateway]:
     """Return the application with its edge, and the gateway inside it."""
-    metrics = Metrics()
-    gateway = Gateway(settings, metrics)
-    return Edge(gateway, access_log=settings.telemetry.access_log, metrics=metrics), gateway
+    gateway = Gateway(settings)
+    return Edge(gateway, access_log=settings.telemetry.access_log), gateway
 
 
-async def open_services(stack: AsyncExitStack, settings: Settings, metrics: Metrics) -> Opened:
-    """Return the services, opened on the stack and counting in `metrics`. Raises `ConfigurationError` when anything cannot be used as configured."""
+async def open_services(stack: AsyncExitStack, settings: Settings) -> Opened:
+    """Return the services, opened on the stack. Raises `ConfigurationError` when anything cannot be used as configured."""
     policies = settings.opa.bundle or shipped_policies()
     schemas = {kind: load_schema(policies / "schemas" / f"{kind}.json") for kind in _ROW_KINDS}
     address, problem, watch = await _opa(stack, settings, policies)
-    opa = await stack.enter_async_context(OpaEngine(address, schemas=schemas, deadline_s=settings.opa.timeout_ms / 1000))
-    engine = CachingEngine(opa, seconds=settings.opa.cache_s, entries=_PLANS_REMEMBERED)
+    engine = await stack.enter_async_context(OpaEngine(address, schemas=schemas, deadline_s=settings.opa.timeout_ms / 1000))
     audit = await stack.enter_async_context(SpoolAuditLog.open(settings.audit.path, on_failure=settings.audit.on_failure))
     state = await stack.enter_async_context(SqlStateStore.open(settings.state.url))
     upstreams = await stack.enter_async_context(Upstreams(_upstream_configs(settings)))
@@ -126,7 +120,7 @@ async def open_services(stack: AsyncExitStack, settings: Settings, metrics: Metr
     blobs = DiskBlobStore(settings.files.path)
     extractor = await stack.enter_async_context(WorkerExtractor())
     verifier = await stack.enter_async_context(open_verifier(settings))
-    enforcer = Enforcer(engine, audit, schemas, meter=metrics)
+    enforcer = Enforcer(engine, audit, schemas)
     retrieval = Retrieval(
         enforcer=enforcer,
         state=state,
@@ -134,9 +128,7 @@ async def open_services(stack: AsyncExitStack, settings: Settings, metrics: Metr
         embedder=embedder,
         store_schema=schemas["store"],
         gate_inexpressible=settings.vector.stores[settings.vector.default].on_inexpressible == "gate",
-        meter=metrics,
     )
-    metrics.watch(Watched(engine, retrieval, audit))
     ingestion = Ingestion(enforcer=enforcer, state=state, blobs=blobs, extractor=extractor, embedder=embedder, vectors=vectors)
     loop = LoopPorts(
         enforcer=enforcer,
@@ -160,7 +152,6 @@ async def open_services(stack: AsyncExitStack, settings: Settings, metrics: Metr
         loop=loop,
         schemas=schemas,
         policy_problem=problem,
-        metrics=metrics,
         clock=wall_clock,
     )
     resumed, interrupted = await ingestion.resume(), await state.fail_unfinished_responses(error=_INTERRUPTED)
