@@ -9,8 +9,10 @@ from datetime import UTC, datetime
 from typing import Final
 
 _FIELDS: Final = (
-    "request_id", "method", "path", "status", "ms", "complete", "store", "file", "response_id", "upstream", "detail", "count",
-)  # fmt: skip
+    *("request_id", "method", "path", "status", "ms", "complete", "store", "file", "response_id", "upstream", "detail", "count"),
+    *("cause", "code", "command", "rule", "revision", "problem", "in_force", "words", "after_s", "segment", "line"),
+    *("bytes", "lost", "outcome", "body"),
+)
 """The extra fields that a log call may carry."""
 
 _LONGEST: Final = 16_384

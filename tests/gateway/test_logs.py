@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import logging
+import re
+from pathlib import Path
 
-from regate_gateway.logs import JsonLines
+from regate_gateway.logs import _FIELDS, JsonLines
 
 
 def line(message: str, **extra: object) -> str:
@@ -36,3 +38,12 @@ def test_text_cannot_forge_a_line_or_move_the_cursor() -> None:
 
 def test_odd_text_does_not_cost_the_line() -> None:
     assert json.loads(line("odd \ud800"))["message"] == "odd \ud800"
+
+
+def test_every_field_that_a_call_adds_is_written() -> None:
+    root = Path(__file__).parents[2]
+    sources = [path.read_text() for folder in ("orchestrator", "adapters", "gateway") for path in (root / folder).rglob("*.py")]
+    added = {name for text in sources for extra in re.findall(r"[(, ]extra=\{([^}]*)\}", text) for name in re.findall(r'"([a-z_]+)":', extra)}
+
+    assert {"request_id", "detail"} < added
+    assert added - set(_FIELDS) == set()
