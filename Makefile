@@ -50,5 +50,11 @@ unit: setup ## pytest
 bench: setup ## Retrieval quality and gateway overhead, measured side by side
 	@$(BIN)/python -m bench
 
+.PHONY: prove
+N ?= 100000
+SEED ?=
+prove: setup ## Random policies: every store against OPA, N decisions on each: make prove N=100000 SEED=1
+	@$(BIN)/python -m regate_adapters.testing.proof --decisions $(N) $(if $(SEED),--seed $(SEED))
+
 clean: ## Remove what the commands above made
 	rm -rf $(VENV) .tools .mypy_cache .ruff_cache .pytest_cache .hypothesis

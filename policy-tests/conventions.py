@@ -19,17 +19,30 @@ ENTRYPOINTS: Final = {
     "authn/principal",
     "authn/deny_reasons",
     "route/allow",
+    "route/backend",
+    "route/obligations",
     "route/deny_reasons",
+    "quota/limits",
+    "quota/deny_reasons",
+    "guard/action",
+    "guard/deny_reasons",
+    "admin/allow",
+    "admin/deny_reasons",
     "store/allow",
     "store/deny_reasons",
     "store/stamp",
     "file/allow",
     "file/deny_reasons",
     "file/stamp",
+    "prompt/allow",
+    "prompt/deny_reasons",
+    "prompt/stamp",
     "chunk/allow",
     "chunk/deny_reasons",
     "tool/allow",
+    "tool/visible",
     "tool/needs_approval",
+    "tool/obligations",
     "tool/admit_result",
     "tool/deny_reasons",
     "history/allow",
@@ -41,8 +54,18 @@ ENTRYPOINTS: Final = {
     "lib/batch/admitted",
     "lib/batch/chunk_reasons",
 }
-ROWS: Final = {"chunk", "store", "file", "item"}
-FILTERS: Final = {"chunk", "store", "file", "history"}
+ROWS: Final = {"chunk", "store", "file", "prompt", "item"}
+FILTERS: Final = {"chunk", "store", "file", "prompt", "history"}
+
+# The rules of `regate.custom` that the shipped rules consult; docs/policies.md promises them to whoever extends.
+CONSULTED: Final = {
+    *(f"{point}/{rule}" for point in FILTERS for rule in ("deny", "grant")),
+    *(f"{point}/stamp" for point in ("store", "file", "prompt", "ingest")),
+    *(f"{point}/deny" for point in ("ingest", "route", "tool", "admin", "authn")),
+    "tool/approve",
+    "guard/block",
+    "authn/attrs",
+}
 
 # The first key of an input, and a key of a thing in it; claims are open, so theirs are not checked.
 _INPUT_KEYS: Final = (
@@ -58,6 +81,7 @@ def faults() -> Iterator[str]:
     yield from _annotations(modules)
     yield from _negations(modules)
     yield from _data_names(modules)
+    yield from _consulted(modules)
     yield from _filter_rules(modules)
     yield from _row_schemas()
     yield from _misspelt_keys(modules)
@@ -132,8 +156,26 @@ def _data_names(modules: dict[Path, Node]) -> Iterator[str]:
             if node.get("type") != "ref" or not isinstance(parts, list) or parts[0].get("value") != "data":
                 continue
             names = tuple(str(part["value"]) for part in parts[1:])
-            if names[:1] == ("regate",) and not any(names[: len(one)] == one for one in known):
+            if names[:1] == ("regate",) and names[:2] != ("regate", "custom") and not any(names[: len(one)] == one for one in known):
                 yield f"{_place(path)}: data.{'.'.join(names)} is neither a package nor in rego/data.json"
+
+
+def _consulted(modules: dict[Path, Node]) -> Iterator[str]:
+    """Yield where the rules that are consulted differ from those that are promised. A package of custom rules must never be shipped."""
+    found: set[str] = set()
+    for path, module in modules.items():
+        if _name(module).startswith("regate.custom"):
+            yield f"{_place(path)}: custom rules are an operator's, so none are shipped"
+        for node in _nodes(module):
+            parts = node.get("value")
+            if (
+                node.get("type") == "ref"
+                and isinstance(parts, list)
+                and [part["value"] for part in parts[:3]] == ["data", "regate", "custom"]
+            ):
+                found.add("/".join(str(part["value"]) for part in parts[3:]))
+    for rule in sorted(found ^ CONSULTED):
+        yield f"regate.custom/{rule}: is {'consulted but not promised' if rule in found else 'promised but not consulted'}"
 
 
 def _filter_rules(modules: dict[Path, Node]) -> Iterator[str]:

@@ -22,6 +22,8 @@ FILTERS: Final = (
     ("store", "store", "store.delete"),
     ("file", "file", "file.list"),
     ("file", "file", "file.delete"),
+    ("prompt", "prompt", "prompt.list"),
+    ("prompt", "prompt", "prompt.delete"),
     ("history", "item", "response.list"),
 )
 

@@ -48,11 +48,20 @@ _BASES: Final[dict[str, tuple[tuple[str, dict[str, Any]], ...]]] = {
     "authn": (
         ("authn.principal", {"method": "jwt", "claims": {"sub": "", "tenant": "acme", "teams": ["hr"], "scope": "a b", "clearance": 1}}),
     ),
+    "quota": (("quota.limits", {"request": {"method": "GET", "path": "/", "model": "m", "stream": False, "tool_types": []}}),),
+    "guard": (("guard.check", {"step": "input", "scores": {"injection": 0.5}, "labels": ["pii"]}),),
+    "admin": (("audit.read", {"operation": {"tenant": "acme"}}),),
+    "prompt": (("prompt.read", {"prompt": _ROW}), ("prompt.create", {"requested": _REQUESTED})),
     "route": (("route.buy", {"request": {"method": "GET", "path": "/", "model": "m", "stream": False, "tool_types": []}}),),
     "store": (("store.search", {"store": _ROW | {"shared": False}}), ("store.create", {"requested": _REQUESTED | {"share": "x"}})),
     "file": (("file.read", {"file": _ROW}), ("file.create", {"requested": _REQUESTED})),
     "chunk": (("chunk.read", {"store": _ROW, "chunk": _ROW | {"legal_hold": True, "embargo_until": 1}}),),
-    "tool": (("tool.call", {"tool": _TOOL}), ("tool.result", {"tool": _TOOL, "result": _RESULT})),
+    "tool": (
+        ("tool.call", {"tool": _TOOL}),
+        ("tool.call", {"tool": _TOOL | {"server_label": "s"}}),
+        ("tool.list", {"tools": [_TOOL, _TOOL]}),
+        ("tool.result", {"tool": _TOOL, "result": _RESULT}),
+    ),
     "history": (("history.reuse", {"item": _ROW}),),
     "ingest": (("ingest.document", {"store": _ROW, "document": {"requested": _REQUESTED, "file": _ROW}}),),
     "lib.batch": (

@@ -1,8 +1,8 @@
 """All checks of the policies: format, types against the schemas, tests with full coverage, the filter fragment, conventions,
-odd inputs, the bundle.
+odd inputs, operators' documents, the bundle.
 
 `python policy-tests/run.py` prints one line a check and exits with 1 when any fails. `--mutants` adds a slow one: with each condition of
-each rule left out in turn, some test must fail.
+each rule left out in turn, some test must fail. `--bench` measures each entrypoint instead.
 """
 
 from __future__ import annotations
@@ -14,7 +14,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
+import bench
 import conventions
+import documents
 import fragment
 import hostile
 import mutants
@@ -73,6 +75,12 @@ def check_hostile() -> str:
     return f"{hostile.check(opa.POLICIES)} odd inputs"
 
 
+def check_documents() -> str:
+    """Return how many operators' documents match their schemas; raises `Fault` for those that do not."""
+    _refuse(list(documents.faults(opa.POLICIES)))
+    return f"{documents.count(opa.POLICIES)} documents"
+
+
 def check_bundle() -> str:
     """Return the size of a bundle built from the policies; raises `Fault` when none can be built."""
     with tempfile.TemporaryDirectory() as folder:
@@ -96,12 +104,15 @@ CHECKS: Final[dict[str, Callable[[], str]]] = {
     "fragment": check_fragment,
     "conventions": check_conventions,
     "hostile": check_hostile,
+    "documents": check_documents,
     "bundle": check_bundle,
 }
 
 
 def main(arguments: list[str]) -> int:
     """Return the exit status after running every check, whichever fail."""
+    if "--bench" in arguments:
+        return _measure_all()
     checks = CHECKS | ({"mutants": check_mutants} if "--mutants" in arguments else {})
     failed = 0
     for name, check in checks.items():
@@ -112,6 +123,18 @@ def main(arguments: list[str]) -> int:
             sys.stdout.write(f"policy {name:<12} FAILED\n{fault}\n")
         sys.stdout.flush()
     return 1 if failed else 0
+
+
+def _measure_all() -> int:
+    try:
+        for rule, given in bench.cases():
+            nanoseconds, allocations = bench.measure(rule, given)
+            sys.stdout.write(f"{rule:<24} {given.parent.name:<22} {nanoseconds:>10} ns/op {allocations:>8} allocs/op\n")
+            sys.stdout.flush()
+    except opa.Fault as fault:
+        sys.stdout.write(f"{fault}\n")
+        return 1
+    return 0
 
 
 def _refuse(faults: list[str]) -> None:

@@ -12,11 +12,11 @@ from typing import Final
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Route, Router
+from starlette.routing import Route, Router, request_response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from regate_gateway.errors import MethodNotAllowed
-from regate_gateway.routes import files, health, proxy, responses, vector_stores
+from regate_gateway.routes import explain, files, health, proxy, responses, vector_stores
 from regate_gateway.routes.call import Call
 from regate_gateway.services import Services
 from regate_orchestrator.errors import NotFound
@@ -49,16 +49,20 @@ ROUTES: Final[tuple[tuple[str, str, Handler], ...]] = (
     ("GET", "/v1/vector_stores/{store_id}/files/{file_id}", vector_stores.retrieve_file),
     ("DELETE", "/v1/vector_stores/{store_id}/files/{file_id}", vector_stores.detach),
     ("GET", "/v1/vector_stores/{store_id}/files/{file_id}/content", vector_stores.file_content),
+    ("GET", "/v1/regate/explain", explain.explain),
 )
 
 
 def build_app(services: Services) -> ASGIApp:
     """Return the application, without the middleware that stands before it."""
-    routes = [Route(path, _Endpoint(services, handler), methods=[method]) for method, path, handler in ROUTES]
+    routes = [Route(path, _Named(path, _Endpoint(services, handler)), methods=[method]) for method, path, handler in ROUTES]
     open_routes = [
-        Route("/healthz", health.alive),
-        Route("/readyz", health.Readiness(services)),
-        Route("/metrics", health.metrics),
+        Route(path, _Named(path, endpoint), methods=["GET"])
+        for path, endpoint in (
+            ("/healthz", request_response(health.alive)),
+            ("/readyz", health.Readiness(services)),
+            ("/metrics", health.Exposition(services)),
+        )
     ]
     return _Table(Router([*routes, *open_routes], redirect_slashes=False, default=_not_listed))
 
@@ -81,6 +85,18 @@ class _Table:
 
 async def _not_listed(scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG001 — the ASGI signature
     raise NotFound(f"Invalid URL ({scope['method']} {scope['path']}).", code="unknown_url")
+
+
+class _Named:
+    """A route that says its template to the edge: logs and metrics show that, and never the path that a client chose."""
+
+    def __init__(self, template: str, app: ASGIApp) -> None:
+        self._template = template
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        scope["state"]["path_template"] = self._template
+        await self._app(scope, receive, send)
 
 
 class _Endpoint:

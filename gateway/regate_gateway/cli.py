@@ -11,6 +11,7 @@ from typing import Any
 
 import click
 
+from regate_gateway.policy.commands import policy
 from regate_orchestrator.errors import ConfigurationError
 
 config_option = click.option(
@@ -84,6 +85,9 @@ def token(config: Path | None, *, as_json: bool, **claims: Any) -> None:
         click.echo(minted)
 
 
+main.add_command(policy)
+
+
 @main.group()
 def config() -> None:
     """Check, show and explain the configuration."""
@@ -107,7 +111,8 @@ def check(config: Path | None, *, as_json: bool) -> None:
         settings = load_settings(config)
         check_authentication(settings)
         named = {f"upstreams.{upstream.name}.api_key_env": upstream.api_key_env for upstream in settings.upstreams}
-        for setting, variable in {**named, "opa.token_env": settings.opa.token_env}.items():
+        named |= {f"vector.stores.{name}.url_env": store.url_env for name, store in settings.vector.stores.items()}
+        for setting, variable in {**named, "opa.token_env": settings.opa.token_env, "state.url_env": settings.state.url_env}.items():
             if variable is not None:
                 secret_from_environment(variable, setting=setting)
     except ConfigurationError as error:

@@ -17,6 +17,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from regate_gateway.bodies import header_values
 from regate_gateway.connection import ClientGone
 from regate_gateway.errors import envelope, log_error
+from regate_gateway.metrics import Metrics
 from regate_orchestrator.errors import InvalidRequest, Unauthenticated
 from regate_orchestrator.values import RequestId, mint
 
@@ -59,9 +60,10 @@ def bearer_token(scope: Scope) -> str:
 class Edge:
     """Wraps the application. A route may set `scope["state"]["path_template"]`, which the access log then shows instead of the path."""
 
-    def __init__(self, app: ASGIApp, *, access_log: bool) -> None:
+    def __init__(self, app: ASGIApp, *, access_log: bool, metrics: Metrics | None = None) -> None:
         self._app = app
         self._access_log = access_log
+        self._metrics = metrics
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request. Raises nothing but cancellation."""
@@ -85,6 +87,8 @@ class Edge:
         finally:
             if self._access_log:
                 exchange.log()
+            if self._metrics is not None:
+                exchange.count(self._metrics)
 
 
 class _Exchange:
@@ -132,6 +136,11 @@ class _Exchange:
                 "complete": self.complete,
             },
         )
+
+    def count(self, metrics: Metrics) -> None:
+        """Count the request under its route's template, never under the path that the client chose."""
+        seconds = time.perf_counter() - self._began
+        metrics.served(self._scope["state"].get("path_template"), self._scope["method"], self.status, seconds=seconds)
 
     def _own_headers(self) -> list[tuple[bytes, bytes]]:
         return [

@@ -276,9 +276,12 @@ def bind(listen: Listen) -> socket.socket:
     """Return the listening socket. Raises `ConfigurationError` when the address cannot be had."""
     family = socket.AF_INET6 if ":" in listen.host else socket.AF_INET
     try:
-        return socket.create_server((listen.host, listen.port), family=family, backlog=_BACKLOG)
+        listener = socket.create_server((listen.host, listen.port), family=family, backlog=_BACKLOG)
     except OSError as error:
         raise ConfigurationError(f"listen: {listen.host}:{listen.port} cannot be bound: {error.strerror}") from error
+    # Accepted connections inherit it; asyncio sets it only on sockets made with an explicit protocol, and an answer would wait for an ACK.
+    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return listener
 
 
 def serve(app: ASGIApp, listen: Listen, *, listener: socket.socket | None = None) -> None:

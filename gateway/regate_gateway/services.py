@@ -6,10 +6,11 @@ import logging
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 from starlette.types import Scope
 
+from regate_gateway.metrics import Metrics
 from regate_gateway.settings import Settings
 from regate_orchestrator.decisions import Context
 from regate_orchestrator.enforcer import Enforcer
@@ -59,6 +60,18 @@ class Authenticator(Protocol):
         ...
 
 
+class Explaining(Protocol):
+    """Whoever explains recorded decisions. Whoever asks must have been permitted to."""
+
+    async def decision(self, tenant: str, decision: str) -> dict[str, Any] | None:
+        """Return the decision of this tenant explained, or None when there is none."""
+        ...
+
+    async def response(self, tenant: str, response: str) -> dict[str, Any] | None:
+        """Return everything decided for this tenant's response explained, or None when there is nothing."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Services:
     """Everything a route may use."""
@@ -77,6 +90,8 @@ class Services:
     schemas: Mapping[str, RowSchema]
     policy_problem: Callable[[], str | None]
     """Returns why the newest policy is not in force, in words that hold no policy text; None when it is."""
+    explaining: Explaining
+    metrics: Metrics
     clock: Clock
 
     async def forget_chunks(self, store: StoreId, file: FileId) -> None:

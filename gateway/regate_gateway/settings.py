@@ -136,6 +136,19 @@ class Opa(Section):
     binary: Path | None = Field(default=None, description="The `opa` to run. Absent: the first on the PATH that is recent enough.")
     token_env: EnvironmentName | None = Field(default=None, description="Environment variable with the token for a remote OPA.")
     timeout_ms: int = Field(default=1_500, ge=10, le=60_000, description="Deadline of one decision; later is a refusal.")
+    cache_s: float = Field(
+        default=5,
+        ge=0,
+        le=60,
+        description="Time for which a compiled filter is used again under the same policy and input; 0 compiles every time. "
+        "Decisions are never kept.",
+    )
+
+    shadow: Path | None = Field(
+        default=None,
+        description="Directory of a candidate policy that is asked everything too, off the hot path. It changes no answer; "
+        "`regate policy shadow` shows what it would change.",
+    )
 
     @model_validator(mode="after")
     def _address_when_remote(self) -> Self:
@@ -153,22 +166,62 @@ class Opa(Section):
 class State(Section):
     """Where responses, files and stores are recorded."""
 
-    url: str = Field(
-        pattern=r"^sqlite(\+aiosqlite)?:///[^?#]+$",
-        description="The SQLite database, as `sqlite:///path`.",
+    url: str | None = Field(
+        default=None,
+        pattern=r"^(sqlite(\+aiosqlite)?:///[^?#]+|postgresql(\+psycopg)?://[^#]+)$",
+        description="The database: `sqlite:///path`, or `postgresql+psycopg://user@host/database` without a password.",
         json_schema_extra={"default_text": "sqlite:///<data_dir>/regate.db"},
     )
+    url_env: EnvironmentName | None = Field(
+        default=None, description="Environment variable that holds the URL instead, for a PostgreSQL that asks for a password."
+    )
+
+    @field_validator("url")
+    @classmethod
+    def _without_password(cls, value: str | None) -> str | None:
+        if value is not None and value.startswith("postgresql"):
+            parts = urlsplit(value)
+            if parts.password is not None or "password" in parts.query:
+                raise ValueError("must not hold a password; put the whole URL into an environment variable and name that in url_env")
+        return value
+
+    @model_validator(mode="after")
+    def _one_place(self) -> Self:
+        if (self.url is None) == (self.url_env is None):
+            raise ValueError("exactly one of url and url_env must be set")
+        return self
 
 
 class Store(Section):
     """One vector engine."""
 
-    kind: Literal["chroma", "memory"] = Field(default="chroma", description="The engine: embedded Chroma, or memory (lost at exit).")
-    path: Path = Field(description="Directory of an embedded engine.", json_schema_extra=_below_data_dir("vector/<name>"))
+    kind: Literal["chroma", "chroma_server", "pgvector", "memory"] = Field(
+        default="chroma",
+        description="The engine: Chroma embedded or as a server, PostgreSQL with pgvector, or memory (lost at exit).",
+    )
+    path: Path | None = Field(default=None, description="Directory of embedded Chroma.", json_schema_extra=_below_data_dir("vector/<name>"))
+    url: str | None = Field(
+        default=None, description="Address of a Chroma server, as `http://host:port`; required with `kind: chroma_server`."
+    )
+    url_env: EnvironmentName | None = Field(
+        default=None,
+        description="Environment variable with the database's URL, as `postgresql://user:password@host/database`; required with `kind: pgvector`.",
+    )
     on_inexpressible: Literal["deny", "gate"] = Field(
         default="deny",
         description="When the engine cannot express a policy filter: `deny` the search, or `gate`: search within the tenant and check each hit.",
     )
+
+    @model_validator(mode="after")
+    def _place_of_its_kind(self) -> Self:
+        needed = {"chroma": "path", "chroma_server": "url", "pgvector": "url_env", "memory": None}[self.kind]
+        for name in ("path", "url", "url_env"):
+            is_set = getattr(self, name) is not None
+            if name == needed and not is_set:
+                raise ValueError(f"{name} must be set with kind {self.kind}")
+            if name != needed and is_set:
+                raise ValueError(f"{name} does not belong to kind {self.kind}")
+        return self
 
 
 class Vector(Section):
@@ -277,14 +330,16 @@ class Settings(BaseSettings):
             return values
         root = Path(str(values.get("data_dir", DEFAULT_DATA_DIR)))
         filled = dict(values)
-        _fill(filled, "state", {"url": f"sqlite:///{root / 'regate.db'}"})
+        if not _names(filled.get("state"), "url_env"):
+            _fill(filled, "state", {"url": f"sqlite:///{root / 'regate.db'}"})
         _fill(filled, "files", {"path": root / "files"})
         _fill(filled, "audit", {"path": root / "audit"})
         _fill(filled, "vector", {"stores": {"main": {}}})
         if isinstance(filled["vector"], dict) and isinstance(filled["vector"]["stores"], dict):
             stores = dict(filled["vector"]["stores"])
             for name in stores:
-                _fill(stores, name, {"path": root / "vector" / str(name)})
+                is_embedded = not _names(stores[name], "kind") or stores[name]["kind"] == "chroma"
+                _fill(stores, name, {"path": root / "vector" / str(name)} if is_embedded else {})
             filled["vector"] = {**filled["vector"], "stores": stores}
         return filled
 
@@ -308,6 +363,11 @@ class Settings(BaseSettings):
     def is_development(self) -> bool:
         """Whether tokens are verified with a secret that this gateway made for itself."""
         return self.auth.jwt is None
+
+
+def _names(section: Any, key: str) -> bool:
+    """Return whether a section, as it was given, says something for a key."""
+    return isinstance(section, dict) and section.get(key) is not None
 
 
 def _fill(values: dict[str, Any], key: str, defaults: dict[str, Any]) -> None:

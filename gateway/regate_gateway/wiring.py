@@ -19,19 +19,22 @@ from regate_adapters.backend.upstreams import UpstreamConfig, Upstreams
 from regate_adapters.embeddings.cached import CachedEmbedder
 from regate_adapters.files.disk import DiskBlobStore
 from regate_adapters.files.extract import WorkerExtractor
+from regate_adapters.opa.caching import CachingEngine
 from regate_adapters.opa.client import OpaAddress
 from regate_adapters.opa.engine import OpaEngine
 from regate_adapters.state.store import SqlStateStore
 from regate_gateway.app import build_app
 from regate_gateway.authentication import open_verifier, shared_secret, token_rules
 from regate_gateway.authenticator import Authenticator
+from regate_gateway.metrics import Metrics, Watched
 from regate_gateway.middleware import Edge
-from regate_gateway.services import Services
+from regate_gateway.secret import secret_from_environment
+from regate_gateway.services import Explaining, Services
 from regate_gateway.settings import Settings, Store
 from regate_orchestrator.enforcer import Enforcer
 from regate_orchestrator.errors import ConfigurationError
 from regate_orchestrator.ingestion import Ingestion
-from regate_orchestrator.ports import Embedder, VectorStore
+from regate_orchestrator.ports import Embedder, PolicyEngine, VectorStore
 from regate_orchestrator.responses.driver import LoopPorts
 from regate_orchestrator.responses.state import Limits
 from regate_orchestrator.retrieval import Retrieval
@@ -43,6 +46,7 @@ _log = logging.getLogger("regate.gateway")
 Worker = Callable[[], Coroutine[Any, Any, object]]
 
 _INGEST_WORKERS: Final = 2
+_PLANS_REMEMBERED: Final = 4_096
 _INTERRUPTED: Final = {"code": "server_error", "message": "The gateway stopped before the response was complete."}
 _ROW_KINDS: Final = ("chunk", "store", "file", "item")
 
@@ -67,8 +71,9 @@ class Gateway:
     `services` is there between the two, for the demonstration and for operators' tools in the same process.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, metrics: Metrics) -> None:
         self._settings = settings
+        self._metrics = metrics
         self._app: ASGIApp | None = None
         self.services: Services | None = None
 
@@ -84,7 +89,7 @@ class Gateway:
         await receive()
         try:
             async with AsyncExitStack() as stack:
-                opened = await open_services(stack, self._settings)
+                opened = await open_services(stack, self._settings, self._metrics)
                 self.services = opened.services
                 self._app = build_app(opened.services)
                 async with asyncio.TaskGroup() as group:
@@ -102,25 +107,28 @@ class Gateway:
 
 def gateway_app(settings: Settings) -> tuple[ASGIApp, Gateway]:
     """Return the application with its edge, and the gateway inside it."""
-    gateway = Gateway(settings)
-    return Edge(gateway, access_log=settings.telemetry.access_log), gateway
+    metrics = Metrics()
+    gateway = Gateway(settings, metrics)
+    return Edge(gateway, access_log=settings.telemetry.access_log, metrics=metrics), gateway
 
 
-async def open_services(stack: AsyncExitStack, settings: Settings) -> Opened:
-    """Return the services, opened on the stack. Raises `ConfigurationError` when anything cannot be used as configured."""
+async def open_services(stack: AsyncExitStack, settings: Settings, metrics: Metrics) -> Opened:
+    """Return the services, opened on the stack and counting in `metrics`. Raises `ConfigurationError` when anything cannot be used as configured."""
     policies = settings.opa.bundle or shipped_policies()
     schemas = {kind: load_schema(policies / "schemas" / f"{kind}.json") for kind in _ROW_KINDS}
     address, problem, watch = await _opa(stack, settings, policies)
-    engine = await stack.enter_async_context(OpaEngine(address, schemas=schemas, deadline_s=settings.opa.timeout_ms / 1000))
+    opa = await stack.enter_async_context(OpaEngine(address, schemas=schemas, deadline_s=settings.opa.timeout_ms / 1000))
+    asked, shadowing = await _shadowed(stack, settings, opa)
+    engine = CachingEngine(asked, seconds=settings.opa.cache_s, entries=_PLANS_REMEMBERED)
     audit = await stack.enter_async_context(SpoolAuditLog.open(settings.audit.path, on_failure=settings.audit.on_failure))
-    state = await stack.enter_async_context(SqlStateStore.open(settings.state.url))
+    state = await stack.enter_async_context(SqlStateStore.open(_state_url(settings)))
     upstreams = await stack.enter_async_context(Upstreams(_upstream_configs(settings)))
     vectors = await _vectors(stack, settings.vector.stores[settings.vector.default], schemas["chunk"])
     embedder = CachedEmbedder(await _embedder(stack, settings))
     blobs = DiskBlobStore(settings.files.path)
     extractor = await stack.enter_async_context(WorkerExtractor())
     verifier = await stack.enter_async_context(open_verifier(settings))
-    enforcer = Enforcer(engine, audit, schemas)
+    enforcer = Enforcer(engine, audit, schemas, meter=metrics)
     retrieval = Retrieval(
         enforcer=enforcer,
         state=state,
@@ -128,7 +136,9 @@ async def open_services(stack: AsyncExitStack, settings: Settings) -> Opened:
         embedder=embedder,
         store_schema=schemas["store"],
         gate_inexpressible=settings.vector.stores[settings.vector.default].on_inexpressible == "gate",
+        meter=metrics,
     )
+    metrics.watch(Watched(engine, retrieval, audit))
     ingestion = Ingestion(enforcer=enforcer, state=state, blobs=blobs, extractor=extractor, embedder=embedder, vectors=vectors)
     loop = LoopPorts(
         enforcer=enforcer,
@@ -152,12 +162,14 @@ async def open_services(stack: AsyncExitStack, settings: Settings) -> Opened:
         loop=loop,
         schemas=schemas,
         policy_problem=problem,
+        explaining=_explaining(settings, opa, policies),
+        metrics=metrics,
         clock=wall_clock,
     )
     resumed, interrupted = await ingestion.resume(), await state.fail_unfinished_responses(error=_INTERRUPTED)
     if resumed or interrupted:
         _log.warning("resumed", extra={"detail": f"{resumed} attachments to finish, {interrupted} responses were interrupted"})
-    return Opened(services, (*watch, *[ingestion.work] * _INGEST_WORKERS))
+    return Opened(services, (*watch, *shadowing, *[ingestion.work] * _INGEST_WORKERS))
 
 
 async def _opa(
@@ -173,6 +185,42 @@ async def _opa(
 
     managed = await stack.enter_async_context(ManagedOpa(policies, opa=settings.opa.binary or require_opa()))
     return managed.address, lambda: managed.problem, (managed.watch,)
+
+
+async def _shadowed(stack: AsyncExitStack, settings: Settings, live: OpaEngine) -> tuple[PolicyEngine, tuple[Worker, ...]]:
+    """Return the engine to ask, with the candidate in its shadow if there is one, and what keeps the candidate running.
+
+    A candidate that does not run is logged and left out: it must never keep the gateway from serving.
+    """
+    directory = settings.opa.shadow
+    if directory is None:
+        return live, ()
+    from regate_adapters.opa.install import require_opa
+    from regate_adapters.opa.process import ManagedOpa
+    from regate_adapters.opa.shadowing import ShadowingEngine, unharming
+    from regate_gateway.policy.replay_engine import row_schemas
+
+    try:
+        schemas = row_schemas(directory)  # its own: it may know other fields
+        managed = await stack.enter_async_context(ManagedOpa(directory, opa=settings.opa.binary or require_opa()))
+    except (ConfigurationError, OSError) as error:
+        _log.error("shadow_not_started", extra={"cause": str(error)})
+        return live, ()
+    candidate = await stack.enter_async_context(OpaEngine(managed.address, schemas=schemas))
+    shadowing = ShadowingEngine(live, candidate, report=settings.data_dir / "shadow" / "flips.jsonl")
+    return shadowing, (unharming(managed.watch), unharming(shadowing.work))
+
+
+def _explaining(settings: Settings, opa: OpaEngine, policies: Path) -> Explaining:
+    """Return what explains recorded decisions: with rules and lines where OPA is ours, as a remote OPA's policies are not at hand."""
+    from regate_gateway.policy.explain_recorded import AuditExplainer
+    from regate_gateway.policy.explain_trace import Tracer
+
+    if settings.opa.mode == "remote":
+        return AuditExplainer(settings.audit.path, opa, None)
+    from regate_adapters.opa.install import require_opa
+
+    return AuditExplainer(settings.audit.path, opa, Tracer(settings.opa.binary or require_opa(), policies))
 
 
 def _upstream_configs(settings: Settings) -> list[UpstreamConfig]:
@@ -197,14 +245,37 @@ def _api_key(variable: str | None) -> str | None:
     return key
 
 
+def _state_url(settings: Settings) -> str:
+    if settings.state.url_env is not None:
+        return secret_from_environment(settings.state.url_env, setting="state.url_env").reveal()
+    assert settings.state.url is not None  # noqa: S101 — INVARIANT: settings demand one of the two
+    return settings.state.url
+
+
 async def _vectors(stack: AsyncExitStack, store: Store, schema: RowSchema) -> VectorStore:
-    if store.kind == "memory":
-        from regate_adapters.vector.memory import MemoryVectorStore
+    match store:
+        case Store(kind="memory"):
+            from regate_adapters.vector.memory import MemoryVectorStore
 
-        return MemoryVectorStore(schema)
-    from regate_adapters.vector.chroma import ChromaVectorStore
+            return MemoryVectorStore(schema)
+        case Store(kind="pgvector", url_env=str() as variable):
+            url = secret_from_environment(variable, setting="vector.stores: url_env").reveal()
+            try:
+                from regate_adapters.vector.pgvector import PgVectorStore
+            except ModuleNotFoundError as error:
+                raise ConfigurationError("vector.stores: pgvector needs PostgreSQL's driver: install regate[postgres]") from error
+            return await stack.enter_async_context(PgVectorStore(url, schema))
+        case Store(kind="chroma_server", url=str() as url):
+            from regate_adapters.vector.chroma import ChromaVectorStore
+            from regate_adapters.vector.chroma_server import ChromaServer
 
-    return await stack.enter_async_context(ChromaVectorStore(store.path, schema))
+            return await stack.enter_async_context(ChromaVectorStore(ChromaServer(url), schema))
+        case Store(kind="chroma", path=Path() as path):
+            from regate_adapters.vector.chroma import ChromaVectorStore
+
+            return await stack.enter_async_context(ChromaVectorStore(path, schema))
+        case _:
+            raise ConfigurationError(f"vector.stores: kind {store.kind} has no place")
 
 
 async def _embedder(stack: AsyncExitStack, settings: Settings) -> Embedder:

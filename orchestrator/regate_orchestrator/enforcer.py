@@ -7,15 +7,30 @@ An allow is exactly the value `true` from OPA; undefined, any other type and eve
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Final, TypeVar, cast
+from typing import Final, Literal, TypeVar, cast
 
 from regate_orchestrator.decisions import Allow, Context, Decision, Deny, Point, Question
 from regate_orchestrator.errors import CallerError, PolicyUnavailable, Unauthenticated
-from regate_orchestrator.filters import Everything, FilterPlan, Matching, Nothing, size
-from regate_orchestrator.ports import AuditLog, PolicyEngine
+from regate_orchestrator.filters import (
+    And,
+    Everything,
+    Expression,
+    FilterPlan,
+    In,
+    Matching,
+    Not,
+    Nothing,
+    Or,
+    Overlaps,
+    expression_of,
+    size,
+)
+from regate_orchestrator.ports import AuditLog, Meter, PolicyEngine, Unmetered
 from regate_orchestrator.principal import Principal, read_principal
 from regate_orchestrator.schema import RowSchema
 from regate_orchestrator.values import Clock, Json, JsonObject, RequestId, mint, wall_clock
@@ -23,7 +38,8 @@ from regate_orchestrator.values import Clock, Json, JsonObject, RequestId, mint,
 Member = TypeVar("Member", str, int)
 
 _REASONS_RULE: Final = {Point.INGEST: "reject_reasons"}
-_BATCH_RULE: Final = "regate/lib/batch/admitted"
+BATCH_RULE: Final = "regate/lib/batch/admitted"
+BATCH_ACTION: Final = "batch"
 _STAMPED: Final = {Point.STORE: "store", Point.FILE: "file", Point.INGEST: "chunk"}
 
 
@@ -71,20 +87,33 @@ class Compiled:
 
     plan: FilterPlan
     note: JsonObject
+    revision: str
+    now: int
+    """The time that the plan was made for: it may have been made for an earlier request."""
 
 
 _EMPTY_BATCH: Final = Batch()
+_UNMETERED: Final = Unmetered()
 _NONE_ADMITTED: Final = Admitted("", frozenset(), frozenset(), frozenset(), frozenset(), frozenset())
 
 
 class Enforcer:
     """Asks the policy engine and records what it said. Holds no state of its own and caches no decision (I10)."""
 
-    def __init__(self, engine: PolicyEngine, audit: AuditLog, schemas: Mapping[str, RowSchema], clock: Clock = wall_clock) -> None:
+    def __init__(
+        self,
+        engine: PolicyEngine,
+        audit: AuditLog,
+        schemas: Mapping[str, RowSchema],
+        clock: Clock = wall_clock,
+        *,
+        meter: Meter = _UNMETERED,
+    ) -> None:
         self._engine = engine
         self._audit = audit
         self._schemas = schemas
         self._clock = clock
+        self._meter = meter
 
     async def principal(self, claims: JsonObject, *, method: str, request_id: RequestId) -> Principal:
         """Return the principal that `regate.authn.principal` makes of verified claims; raises `Unauthenticated` when it makes none."""
@@ -96,8 +125,10 @@ class Enforcer:
             "claims": claims,
             "method": method,
         }
-        answer = await self._engine.ask("regate/authn/principal", document)
+        with self._waiting("ask"):
+            answer = await self._engine.ask("regate/authn/principal", document)
         principal = read_principal(answer.value) if answer.defined else None
+        self._meter.decided("authn", allowed=principal is not None)
         if principal is None:
             await self._audit.record({"kind": "identity", "request_id": request_id, "revision": answer.revision, "allowed": False})
             raise Unauthenticated("The token does not name a principal that may use this service.")
@@ -108,14 +139,16 @@ class Enforcer:
     ) -> tuple[list[Decision], Admitted]:
         """Return the decisions of one phase of a request, after writing them all, with the notes, as one audit record."""
         began = time.perf_counter()
+        now = int(self._clock())
         decisions, admitted = await asyncio.gather(
-            asyncio.gather(*(self._decide(context, question) for question in questions)), self._admit(context, batch)
+            asyncio.gather(*(self._decide(context, question, now) for question in questions)), self._admit(context, batch, now)
         )
-        record = self._record(context, phase) | {
+        record = self._record(context, phase, now) | {
             "revision": admitted.revision or (decisions[0].revision if decisions else ""),
             "ms": _milliseconds_since(began),
             "decisions": [_decision_entry(question, decision) for question, decision in zip(questions, decisions, strict=True)],
         }
+        self._count(questions, decisions, batch, admitted)
         if batch != _EMPTY_BATCH:
             record["batch"] = _batch_entry(batch, admitted)
         await self._audit.record(record | dict(notes or {}))
@@ -147,48 +180,62 @@ class Enforcer:
         decision = await self.decide(context, question)
         if isinstance(decision, Deny):
             return decision, {}
-        answer = await self._engine.ask(f"{question.point.package}/stamp", self._input(context, question.action, question.resource))
-        schema = self._schemas[_STAMPED[question.point]]
-        if not isinstance(answer.value, Mapping):
-            raise PolicyUnavailable(f"{question.point.package}/stamp is not an object")
-        stamp = dict(answer.value)
-        faults = schema.faults({**stamp, **(described or {})})
-        if faults or stamp.get("tenant") != context.principal.tenant:
-            raise PolicyUnavailable(f"{question.point.package}/stamp: {'; '.join(faults) or 'tenant is not the principal’s'}")
+        document = self._input(context, question.action, question.resource, int(self._clock()))
+        with self._waiting("ask"):
+            answer = await self._engine.ask(f"{question.point.package}/stamp", document)
+            schema = self._schemas[_STAMPED[question.point]]
+            if not isinstance(answer.value, Mapping):
+                raise PolicyUnavailable(f"{question.point.package}/stamp is not an object")
+            stamp = dict(answer.value)
+            faults = schema.faults({**stamp, **(described or {})})
+            if faults or stamp.get("tenant") != context.principal.tenant:
+                raise PolicyUnavailable(f"{question.point.package}/stamp: {'; '.join(faults) or 'tenant is not the principal’s'}")
         return decision, stamp
 
     async def plan(self, context: Context, point: Point, action: str, *, unknown: str, resource: JsonObject) -> Compiled:
         """Return for which rows the point's rule allows the action. The caller must record the note with the access that uses the plan."""
         began = time.perf_counter()
-        planned = await self._engine.plan(point.value, self._input(context, action, resource), unknown=unknown)
+        now = int(self._clock())
+        with self._waiting("plan"):
+            planned = await self._engine.plan(point.value, self._input(context, action, resource, now), unknown=unknown)
+        made_for = now if planned.made_for is None else planned.made_for
         note: JsonObject = {
             "rule": point.value,
             "unknown": unknown,
             "action": action,
             "resource": resource,
+            "now": made_for,
             "revision": planned.revision,
             "plan": describe(planned.plan),
+            "digest": plan_digest(planned.plan),
             "ms": _milliseconds_since(began),
         }
-        return Compiled(planned.plan, note)
+        return Compiled(planned.plan, note, planned.revision, made_for)
 
     async def plan_listing(
         self, context: Context, point: Point, action: str, *, unknown: str, resource: JsonObject | None = None
     ) -> FilterPlan:
         """Return which rows a listing may show, after recording that it was asked."""
         compiled = await self.plan(context, point, action, unknown=unknown, resource=resource or {})
-        record = self._record(context, action) | {"revision": compiled.note["revision"], "compiled": compiled.note}
+        record = self._record(context, action, int(self._clock())) | {"revision": compiled.note["revision"], "compiled": compiled.note}
         await self._audit.record(record)
         return compiled.plan
 
     async def value(self, context: Context, rule: str, action: str, resource: JsonObject) -> Json:
         """Return the value of a rule that qualifies a decision already made (`on_deny`, `obligations`); None when undefined."""
-        answer = await self._engine.ask(rule, self._input(context, action, resource))
+        with self._waiting("ask"):
+            answer = await self._engine.ask(rule, self._input(context, action, resource, int(self._clock())))
         return answer.value if answer.defined else None
+
+    async def admitted_at(self, context: Context, batch: Batch, *, now: int) -> Admitted:
+        """Return what the batch would admit at another time. A diagnosis: nothing may be done on the strength of it, so it is not recorded."""
+        return await self._admit(context, batch, now)
 
     async def explain_chunks(self, context: Context, batch: Batch) -> dict[int, tuple[str, ...]]:
         """Return for each position in `batch.chunks` why it is denied. For operators only: reasons tell of a chunk's existence."""
-        answer = await self._engine.ask("regate/lib/batch/chunk_reasons", self._input(context, "chunk.read", batch.as_input()))
+        document = self._input(context, "chunk.read", batch.as_input(), int(self._clock()))
+        with self._waiting("ask"):
+            answer = await self._engine.ask("regate/lib/batch/chunk_reasons", document)
         reasons = answer.value if isinstance(answer.value, Mapping) else {}
         return {int(position): _texts(texts) for position, texts in reasons.items()}
 
@@ -198,43 +245,65 @@ class Enforcer:
 
     async def record(self, context: Context, phase: str, notes: JsonObject) -> None:
         """Write an audit record of something done under decisions recorded before."""
-        await self._audit.record(self._record(context, phase) | dict(notes))
+        await self._audit.record(self._record(context, phase, int(self._clock())) | dict(notes))
 
-    async def _decide(self, context: Context, question: Question) -> Decision:
-        document = self._input(context, question.action, question.resource)
-        answer = await self._engine.ask(question.point.value, document)
+    async def _decide(self, context: Context, question: Question, now: int) -> Decision:
+        document = self._input(context, question.action, question.resource, now)
+        with self._waiting("ask"):
+            answer = await self._engine.ask(question.point.value, document)
         if answer.defined and answer.value is True:
             return Allow(answer.revision)
-        reasons = await self._engine.ask(f"{question.point.package}/{_REASONS_RULE.get(question.point, 'deny_reasons')}", document)
+        with self._waiting("ask"):
+            reasons = await self._engine.ask(reasons_rule(question.point), document)
         return Deny(answer.revision, _texts(reasons.value) if reasons.defined else ())
 
-    async def _admit(self, context: Context, batch: Batch) -> Admitted:
+    async def _admit(self, context: Context, batch: Batch, now: int) -> Admitted:
         if batch == _EMPTY_BATCH:
             return _NONE_ADMITTED
-        answer = await self._engine.ask(_BATCH_RULE, self._input(context, "batch", batch.as_input()))
-        value = answer.value
-        if not answer.defined or not isinstance(value, Mapping):
-            raise PolicyUnavailable(f"{_BATCH_RULE} is not an object")
-        return Admitted(
-            revision=answer.revision,
-            stores=_members(value, "stores", set(batch.stores)),
-            chunks=_members(value, "chunks", set(range(len(batch.chunks)))),
-            items=_members(value, "items", set(range(len(batch.items)))),
-            tool_results=_members(value, "tool_results", set(range(len(batch.tool_results)))),
-            models=_members(value, "models", set(batch.models)),
-        )
+        with self._waiting("batch"):
+            answer = await self._engine.ask(BATCH_RULE, self._input(context, BATCH_ACTION, batch.as_input(), now))
+            value = answer.value
+            if not answer.defined or not isinstance(value, Mapping):
+                raise PolicyUnavailable(f"{BATCH_RULE} is not an object")
+            return Admitted(
+                revision=answer.revision,
+                stores=_members(value, "stores", set(batch.stores)),
+                chunks=_members(value, "chunks", set(range(len(batch.chunks)))),
+                items=_members(value, "items", set(range(len(batch.items)))),
+                tool_results=_members(value, "tool_results", set(range(len(batch.tool_results)))),
+                models=_members(value, "models", set(batch.models)),
+            )
 
-    def _input(self, context: Context, action: str, resource: JsonObject) -> JsonObject:
-        return {
-            "v": 1,
-            "now": int(self._clock()),
-            "request_id": context.request_id,
-            "action": action,
-            "principal": context.principal.as_input(),
-            **resource,
-        }
+    @contextmanager
+    def _waiting(self, kind: Literal["ask", "plan", "batch"]) -> Iterator[None]:
+        """Measure an exchange with the policy engine, the reading of its answer included, and count it when the answer was of no use."""
+        began = time.perf_counter()
+        try:
+            yield
+        except PolicyUnavailable as error:
+            self._meter.unanswered(error)
+            raise
+        finally:
+            self._meter.asked(kind, seconds=time.perf_counter() - began)
 
-    def _record(self, context: Context, phase: str) -> dict[str, Json]:
+    def _count(self, questions: Sequence[Question], decisions: Sequence[Decision], batch: Batch, admitted: Admitted) -> None:
+        for question, decision in zip(questions, decisions, strict=True):
+            self._meter.decided(question.point.short, allowed=isinstance(decision, Allow))
+        for point, asked, allowed in (
+            (Point.STORE, batch.stores, admitted.stores),
+            (Point.CHUNK, batch.chunks, admitted.chunks),
+            (Point.HISTORY, batch.items, admitted.items),
+            (Point.TOOL_RESULT, batch.tool_results, admitted.tool_results),
+            (Point.ROUTE, batch.models, admitted.models),
+        ):
+            if asked:
+                self._meter.decided(point.short, allowed=True, count=len(allowed))
+                self._meter.decided(point.short, allowed=False, count=len(asked) - len(allowed))
+
+    def _input(self, context: Context, action: str, resource: JsonObject, now: int) -> JsonObject:
+        return policy_input(context.principal.as_input(), action, resource, request_id=context.request_id, now=now)
+
+    def _record(self, context: Context, phase: str, now: int) -> dict[str, Json]:
         return {
             "kind": "decisions",
             "phase": phase,
@@ -244,8 +313,18 @@ class Enforcer:
             "subject": context.principal.id,
             "principal": context.principal.digest,
             "asked_as": context.principal.as_input(),
-            "now": int(self._clock()),
+            "now": now,
         }
+
+
+def policy_input(principal: JsonObject, action: str, resource: JsonObject, *, request_id: str, now: int) -> JsonObject:
+    """Return the input of one question: what every point is told, and the point's own keys. Recorded questions are asked again with it."""
+    return {"v": 1, "now": now, "request_id": request_id, "action": action, "principal": principal, **resource}
+
+
+def reasons_rule(point: Point) -> str:
+    """Return the rule that says why the point denies."""
+    return f"{point.package}/{_REASONS_RULE.get(point, 'deny_reasons')}"
 
 
 def describe(plan: FilterPlan) -> JsonObject:
@@ -259,10 +338,27 @@ def describe(plan: FilterPlan) -> JsonObject:
             return {"kind": "matching", "size": size(expression)}
 
 
+def plan_digest(plan: FilterPlan) -> str:
+    """Return a digest that two plans share when they are the same tree, in whatever order its parts and values are written."""
+    return hashlib.sha256(_spelt(expression_of(plan)).encode()).hexdigest()[:16]
+
+
+def _spelt(expression: Expression) -> str:
+    match expression:
+        case And(parts) | Or(parts):
+            return f"{type(expression).__name__}({', '.join(sorted(map(_spelt, parts)))})"
+        case Not(part):
+            return f"Not({_spelt(part)})"
+        case In(path, values) | Overlaps(path, values):
+            return f"{type(expression).__name__}({path!r}, {sorted(map(repr, values))})"
+        case _:
+            return repr(expression)
+
+
 def _members(value: Mapping[str, Json], name: str, known: set[Member]) -> frozenset[Member]:
     listed = value.get(name)
-    if not isinstance(listed, list | tuple) or any(isinstance(member, bool) or member not in known for member in listed):
-        raise PolicyUnavailable(f"{_BATCH_RULE}.{name} is not a set of what was asked")
+    if not isinstance(listed, list | tuple) or any(type(member) not in (int, str) or member not in known for member in listed):
+        raise PolicyUnavailable(f"{BATCH_RULE}.{name} is not a set of what was asked")
     return frozenset(cast("list[Member]", listed))
 
 

@@ -10,8 +10,9 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Generic, Protocol, TypeAlias, TypeVar
+from typing import Generic, Literal, Protocol, TypeAlias, TypeVar
 
+from regate_orchestrator.errors import PolicyUnavailable
 from regate_orchestrator.filters import FilterPlan, Scalar
 from regate_orchestrator.principal import Principal
 from regate_orchestrator.responses.events import ModelEvent
@@ -35,10 +36,14 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Planned:
-    """A filter plan and the policy revision that it was made under."""
+    """A filter plan and the policy revision that it was made under.
+
+    `made_for` is the input's `now` that it was made with, where that is not the one it was asked for: the plan was made for an earlier request.
+    """
 
     plan: FilterPlan
     revision: str
+    made_for: int | None = None
 
 
 class PolicyEngine(Protocol):
@@ -378,3 +383,42 @@ class AuditLog(Protocol):
     async def record(self, record: JsonObject) -> None:
         """Append one record. When this returns, the record survives the end of this process. Raises `AuditUnavailable` (I12)."""
         ...
+
+
+# ---------------------------------------------------------------- figures
+
+
+class Meter(Protocol):
+    """Counts what happened, for operators. Must be cheap, must never raise, and is told nothing of tenants, people or content (I11)."""
+
+    def asked(self, kind: Literal["ask", "plan", "batch"], *, seconds: float) -> None:
+        """Note how long the policy engine was waited for, whether it answered or not."""
+        ...
+
+    def unanswered(self, error: PolicyUnavailable) -> None:
+        """Note that the policy engine gave no usable answer, so that something was refused."""
+        ...
+
+    def decided(self, point: str, *, allowed: bool, count: int = 1) -> None:
+        """Note decisions of a decision point, by its short name."""
+        ...
+
+    def examined(self, *, admitted: int, denied: int, gone: int) -> None:
+        """Note what became of the candidates that a vector store returned."""
+        ...
+
+
+class Unmetered:
+    """A meter that counts nothing: for tools that nobody watches."""
+
+    def asked(self, kind: Literal["ask", "plan", "batch"], *, seconds: float) -> None:
+        """Do nothing."""
+
+    def unanswered(self, error: PolicyUnavailable) -> None:
+        """Do nothing."""
+
+    def decided(self, point: str, *, allowed: bool, count: int = 1) -> None:
+        """Do nothing."""
+
+    def examined(self, *, admitted: int, denied: int, gone: int) -> None:
+        """Do nothing."""

@@ -7,20 +7,22 @@ filtered go to the audit record and never into an answer. Used by the search rou
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from regate_orchestrator.decisions import Context, Point
 from regate_orchestrator.enforcer import Batch, Enforcer, describe
 from regate_orchestrator.errors import FilterNotExpressible, NotFound, VectorStoreUnavailable
 from regate_orchestrator.filters import Compare, Everything, Expression, FilterPlan, Nothing, Scalar, narrow
-from regate_orchestrator.ports import Candidate, Embedder, Found, LiveFile, StateStore, Vector, VectorStore
+from regate_orchestrator.ports import Candidate, Embedder, Found, LiveFile, Meter, StateStore, Unmetered, Vector, VectorStore
 from regate_orchestrator.rows import ChunkRef, StoreRow
 from regate_orchestrator.schema import RowSchema
 from regate_orchestrator.values import Clock, JsonObject, StoreId, wall_clock
 
-_MOST_CANDIDATES: Final = 1_000
+_MOST_AT_ONCE: Final = 1_000
+_MOST_EXAMINED: Final = 100_000
 _ABSENT_STORE: Final = StoreId("")
+_UNMETERED: Final = Unmetered()
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +64,10 @@ class _Way:
     plan: FilterPlan
     gated: bool
     note: JsonObject
+    revision: str = ""
+    """Of the policy that the plan was made by; unknown where it is gated."""
+    now: int = 0
+    """The time that the plan was made for."""
 
 
 class Retrieval:
@@ -77,6 +83,7 @@ class Retrieval:
         store_schema: RowSchema,
         gate_inexpressible: bool,
         clock: Clock = wall_clock,
+        meter: Meter = _UNMETERED,
     ) -> None:
         self._enforcer = enforcer
         self._state = state
@@ -85,8 +92,9 @@ class Retrieval:
         self._store_schema = store_schema
         self._gate_inexpressible = gate_inexpressible
         self._clock = clock
+        self._meter = meter
         self.mismatches = 0
-        """Chunks that the filter admitted and the post-check denied (I4): must stay 0 unless policy changes in mid-search."""
+        """Chunks that the filter admitted and the post-check denied, by one policy at one time (I4): must stay 0."""
 
     def view(self, row: StoreRow) -> JsonObject:
         """Return the store as policies see it (`rego/schemas/store.json`)."""
@@ -140,10 +148,16 @@ class Retrieval:
             if not self._gate_inexpressible:
                 raise
             return _Way(narrow(Everything(), guard), gated=True, note={"refused": error.detail})
-        return _Way(narrow(compiled.plan, guard), gated=False, note=compiled.note)
+        return _Way(narrow(compiled.plan, guard), False, compiled.note, compiled.revision, compiled.now)
 
     async def _search_one(self, context: Context, store: OpenStore, vector: Vector, search: Search, way: _Way) -> list[Hit]:
+        """Return the best admitted hits, looking further until there are enough or no candidate is left. Each candidate is decided once.
+
+        Raises `FilterNotExpressible` when too many were examined in vain: an answer that may lack hits must not pass for a whole one.
+        """
         want = search.limit
+        hits: dict[str, Hit] = {}
+        examined: set[str] = set()
         while True:
             try:
                 found = await self._vectors.search(store.row.id, vector, plan=narrow(way.plan, search.narrowing), limit=want)
@@ -153,13 +167,19 @@ class Retrieval:
                 guard = Compare("eq", ("tenant",), context.principal.tenant)
                 way = _Way(narrow(Everything(), guard), gated=True, note={"refused": error.detail})
                 continue
-            hits = await self._admit(context, store, found, way)
-            if len(hits) >= search.limit or found.exhausted or want >= _MOST_CANDIDATES or isinstance(way.plan, Nothing):
-                return hits[: search.limit]
-            want = min(want * 4, _MOST_CANDIDATES)
+            unseen = [candidate for candidate in found.candidates if candidate.id not in examined]
+            for start in range(0, len(unseen) or 1, _MOST_AT_ONCE):
+                part = unseen[start : start + _MOST_AT_ONCE]
+                hits |= {hit.candidate.id: hit for hit in await self._admit(context, store, replace(found, candidates=tuple(part)), way)}
+            examined.update(candidate.id for candidate in unseen)
+            if len(hits) >= search.limit or found.exhausted or isinstance(way.plan, Nothing):
+                return sorted(hits.values(), key=lambda hit: (-hit.candidate.score, hit.candidate.id))[: search.limit]
+            if want >= _MOST_EXAMINED:
+                raise FilterNotExpressible(f"{len(examined)} chunks of store {store.row.id} were examined for {search.limit} admitted ones")
+            want = min(want * 4, _MOST_EXAMINED)
 
     async def _admit(self, context: Context, store: OpenStore, found: Found, way: _Way) -> list[Hit]:
-        """Return the candidates that are live and admitted. One batch decides all; nothing looks at a candidate before (I9).
+        """Return the candidates that are live and admitted. One batch decides them; nothing looks at a candidate before (I9).
 
         A chunk is live while its file is attached and carries the very stamp of record: a chunk of a detached file, of an old backup, or
         of a stamp since replaced is gone.
@@ -181,15 +201,34 @@ class Retrieval:
             }
         }
         admitted = await self._enforcer.admit(context, "chunk.read", batch, notes=notes)
-        denied = [candidate.id for position, candidate in enumerate(present) if position not in admitted.chunks]
-        if denied:
-            self.mismatches += 0 if way.gated else len(denied)
-            await self._enforcer.record(context, "chunk.denied", {"kind": "denied", "alert": not way.gated, "chunks": denied})
-        return [
-            Hit(store.row.id, live[store.row.id, candidate.file_id].filename, candidate)
+        passed = [
+            candidate
             for position, candidate in enumerate(present)
             if position in admitted.chunks and candidate.stamp.get("tenant") == context.principal.tenant
         ]
+        kept = {candidate.id for candidate in passed}
+        denied = [candidate for candidate in present if candidate.id not in kept]
+        self._meter.examined(admitted=len(passed), denied=len(denied), gone=len(found.candidates) - len(present))
+        if denied:
+            mismatched = await self._mismatched(context, store, denied, way, admitted.revision)
+            self.mismatches += mismatched
+            chunks = [candidate.id for candidate in denied]
+            await self._enforcer.record(context, "chunk.denied", {"kind": "denied", "alert": mismatched > 0, "chunks": chunks})
+        return [Hit(store.row.id, live[store.row.id, candidate.file_id].filename, candidate) for candidate in passed]
+
+    async def _mismatched(self, context: Context, store: OpenStore, denied: Sequence[Candidate], way: _Way, revision: str) -> int:
+        """Return how many of these the filter should have left out (I4).
+
+        Those are another tenant's, and what the policy that made the plan denies at the very time the plan was made for. The others are no
+        fault: the policy changed in mid-search, or a time that a rule compares with has come since.
+        """
+        own = [candidate for candidate in denied if candidate.stamp.get("tenant") == context.principal.tenant]
+        foreign = len(denied) - len(own)
+        if way.gated or way.revision != revision or not own:
+            return foreign
+        batch = Batch(stores={store.row.id: store.view}, chunks=[(store.row.id, candidate.stamp) for candidate in own])
+        then = await self._enforcer.admitted_at(context, batch, now=way.now)
+        return foreign if then.revision != revision else foreign + len(own) - len(then.chunks)
 
 
 def opened(ids: Sequence[StoreId], present: Mapping[StoreId, OpenStore], admitted: frozenset[str], *, param: str) -> tuple[OpenStore, ...]:

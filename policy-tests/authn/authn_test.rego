@@ -117,3 +117,23 @@ test_no_principal_by_an_unknown_method if {
 	not authn.principal with input as json.remove(verified(named), ["method"])
 	authn.deny_reasons == {"method: is none that is known"} with input as json.remove(verified(named), ["method"])
 }
+
+tenants := {"acme": {"suspended": false, "admins": []}, "globex": {"suspended": true, "admins": []}}
+
+test_a_suspended_tenant_has_no_principals if {
+	question := verified(object.union(named, {"tenant": "globex"}))
+	not authn.principal with input as question with data.regate.tenants as tenants
+	authn.deny_reasons == {"tenant is suspended"} with input as question with data.regate.tenants as tenants
+	authn.principal == bare with input as verified(named) with data.regate.tenants as tenants
+}
+
+test_a_custom_rule_may_deny if {
+	not authn.principal with input as verified(named) with data.regate.custom.authn.deny as true
+	authn.deny_reasons == {"denied by a custom rule"} with input as verified(named) with data.regate.custom.authn.deny as true
+}
+
+test_a_custom_rule_may_make_attributes if {
+	attributed := object.union(bare, {"attrs": {"region": "eu"}})
+	authn.principal == attributed with input as verified(named) with data.regate.custom.authn.attrs as {"region": "eu"}
+	authn.principal == bare with input as verified(named) with data.regate.custom.authn.attrs as ["eu"]
+}

@@ -89,3 +89,33 @@ test_the_shipped_label_restricts if {
 	not chunk.allow with input as decided(given.ann, {"labels": ["hr-only"]})
 	chunk.allow with input as decided(holding({"roles": ["hr"]}), {"labels": ["hr-only"]})
 }
+
+custom_cases := {
+	"a grant that is a set": [given.eve, {}, false, set(), {"not_shared_with_principal"}],
+	"a denial that is a set": [given.ann, {}, set(), false, {"denied_by_custom_rule"}],
+	"a denial of what her team shares": [given.ann, {}, true, false, {"denied_by_custom_rule"}],
+	"a denial of her own": [given.ann, {"owner": "ann"}, true, false, {"denied_by_custom_rule"}],
+	"a grant of a private chunk": [given.eve, {"visibility": "private"}, false, true, set()],
+	"a grant up to her clearance": [given.eve, {"level": 2}, false, true, set()],
+	"a grant above her clearance": [given.eve, {"level": 3}, false, true, {"level_above_clearance"}],
+	"a grant of another tenant's": [given.mallory, {}, false, true, {"other_tenant"}],
+	"a grant under a label": [given.eve, {"labels": ["hr-only"]}, false, true, {"label_restricted: hr-only"}],
+	"a grant on legal hold": [given.eve, {"legal_hold": true}, false, true, {"legal_hold"}],
+	"a grant under embargo": [given.eve, {"embargo_until": 1001}, false, true, {"embargo"}],
+	"a grant and a denial": [given.eve, {}, true, true, {"denied_by_custom_rule"}],
+}
+
+test_there_are_custom_cases if count(custom_cases) == 12
+
+test_custom_rules[name] if {
+	some name, [principal, changes, deny, grant, reasons] in custom_cases
+	question := decided(principal, changes)
+	allowed := chunk.allow with input as question
+		with data.regate.custom.chunk.deny as deny
+		with data.regate.custom.chunk.grant as grant
+	found := chunk.deny_reasons with input as question
+		with data.regate.custom.chunk.deny as deny
+		with data.regate.custom.chunk.grant as grant
+	found == reasons
+	given.agrees(allowed, reasons)
+}

@@ -126,3 +126,45 @@ test_an_unknown_action_is_denied if {
 	file.allow == false with input as question
 	file.deny_reasons == {"unknown_action"} with input as question
 }
+
+custom_cases := {
+	"a grant that is a set": [reading, given.eve, {}, false, set(), unshared],
+	"a denial that is a set": [reading, given.ann, {}, set(), false, {"denied_by_custom_rule"}],
+	"a denial of reading her own": [reading, given.ann, {"owner": "ann"}, true, false, {"denied_by_custom_rule"}],
+	"a denial of deleting her own": [deleting, given.ann, {"owner": "ann"}, true, false, {"denied_by_custom_rule"}],
+	"a grant of reading a private file": [reading, given.eve, {"visibility": "private"}, false, true, set()],
+	"a grant of reading above her clearance": [reading, given.eve, {"level": 3}, false, true, unshared],
+	"a grant of reading another tenant's": [reading, given.mallory, {}, false, true, unshared],
+	"a grant of reading under a label": [reading, given.eve, {"labels": ["hr-only"]}, false, true, {"label_restricted: hr-only"}],
+	"a grant of reading, which is none of deleting": [deleting, given.eve, {}, false, true, undeletable],
+}
+
+test_there_are_custom_cases if count(custom_cases) == 9
+
+test_custom_rules[sprintf("%s (%s)", [name, action])] if {
+	some name, [actions, principal, changes, deny, grant, reasons] in custom_cases
+	some action in actions
+	question := decided(action, principal, changes)
+	allowed := file.allow with input as question
+		with data.regate.custom.file.deny as deny
+		with data.regate.custom.file.grant as grant
+	found := file.deny_reasons with input as question
+		with data.regate.custom.file.deny as deny
+		with data.regate.custom.file.grant as grant
+	found == reasons
+	given.agrees(allowed, reasons)
+}
+
+test_a_custom_rule_may_deny_creating if {
+	question := creation(given.ann, {})
+	not file.allow with input as question with data.regate.custom.file.deny as true
+	not file.stamp with input as question with data.regate.custom.file.deny as true
+	file.deny_reasons == {"denied_by_custom_rule"} with input as question with data.regate.custom.file.deny as true
+}
+
+test_custom_fields_are_added_and_change_none if {
+	question := creation(given.ann, {})
+	further := {"region": "eu", "tenant": "globex", "owner": "bob", "level": 9, "teams": ["x"]}
+	file.stamp == object.union(defaults, {"region": "eu"}) with input as question with data.regate.custom.file.stamp as further
+	file.stamp == defaults with input as question with data.regate.custom.file.stamp as "eu"
+}

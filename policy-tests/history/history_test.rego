@@ -47,3 +47,29 @@ test_an_unknown_action_is_denied if {
 }
 
 test_what_is_denied_is_withheld if history.on_deny == "redact" with input as decided("history.reuse", given.ann, {"owner": "bob"})
+
+custom_cases := {
+	"a grant that is a set": [actions, given.eve, {}, false, set(), {"other_owner"}],
+	"a denial that is a set": [actions, given.ann, {}, set(), false, {"denied_by_custom_rule"}],
+	"a denial of her own": [actions, given.ann, {}, true, false, {"denied_by_custom_rule"}],
+	"a grant of a colleague's": [["history.reuse", "response.read", "response.list"], given.eve, {}, false, true, set()],
+	"a grant that is none of deleting": [["response.delete"], given.eve, {}, false, true, {"other_owner"}],
+	"a grant of another tenant's": [actions, given.mallory, {}, false, true, {"other_owner"}],
+	"a grant under a label": [["response.read"], given.eve, {"labels": ["hr-only"]}, false, true, {"label_restricted: hr-only"}],
+}
+
+test_there_are_custom_cases if count(custom_cases) == 7
+
+test_custom_rules[sprintf("%s (%s)", [name, action])] if {
+	some name, [asked, principal, changes, deny, grant, reasons] in custom_cases
+	some action in asked
+	question := decided(action, principal, changes)
+	allowed := history.allow with input as question
+		with data.regate.custom.history.deny as deny
+		with data.regate.custom.history.grant as grant
+	found := history.deny_reasons with input as question
+		with data.regate.custom.history.deny as deny
+		with data.regate.custom.history.grant as grant
+	found == reasons
+	given.agrees(allowed, reasons)
+}

@@ -125,3 +125,17 @@ test_the_stamp_has_exactly_the_fields_of_a_chunk if {
 	object.keys(ingest.stamp) == object.keys(given.chunk) with input as ingested(given.ann, {}, {})
 	object.keys(ingest.stamp) == object.keys(given.chunk) with input as ingested(given.ann, own, {})
 }
+
+test_a_custom_rule_may_deny if {
+	question := ingested(given.ann, own, {})
+	ingest.allow == false with input as question with data.regate.custom.ingest.deny as true
+	not ingest.stamp with input as question with data.regate.custom.ingest.deny as true
+	ingest.reject_reasons == {"denied_by_custom_rule"} with input as question with data.regate.custom.ingest.deny as true
+}
+
+test_custom_fields_are_added_and_change_none if {
+	question := ingested(given.ann, own, {})
+	further := {"region": "eu", "tenant": "globex", "teams": ["x"], "level": 0, "legal_hold": true}
+	ingest.stamp == object.union(defaults, {"region": "eu"}) with input as question with data.regate.custom.ingest.stamp as further
+	ingest.stamp == defaults with input as question with data.regate.custom.ingest.stamp as "eu"
+}

@@ -53,3 +53,38 @@ test_an_unknown_action_is_denied if {
 }
 
 test_as_shipped_every_model_is_for_everyone if route.allow with input as asked_for("route.call", given.ann, "big")
+
+test_a_custom_rule_may_deny if {
+	question := asked_for("route.call", given.ann, "small")
+	route.allow == false with input as question with data.regate.custom.route.deny as true
+	not route.backend with input as question
+		with data.regate.custom.route.deny as true
+		with data.regate.backends as backends
+	route.deny_reasons == {"denied_by_custom_rule"} with input as question with data.regate.custom.route.deny as true
+}
+
+backends := {
+	"small": {"backend": "vllm", "tenants": {"globex": "vllm-globex"}, "obligations": {"no_store": true}},
+	"big": {"backend": "vllm", "tenants": {}, "obligations": {}},
+}
+
+# model, caller, and what is said of it
+served := {
+	"a model that is named": ["small", given.ann, ["vllm"], {"no_store": true}],
+	"a tenant's own upstream": ["small", given.mallory, ["vllm-globex"], {"no_store": true}],
+	"a model that is not named": ["other", given.ann, [], {}],
+	"a model that is not granted": ["big", given.ann, [], {}],
+	"no model": ["", given.ann, [], {}],
+}
+
+test_there_are_served_cases if count(served) == 5
+
+test_served[name] if {
+	some name, [model, principal, upstreams, obligations] in served
+	question := asked_for("route.call", principal, model)
+	found := [upstream |
+		upstream := route.backend with input as question with data.regate.models as models with data.regate.backends as backends
+	]
+	found == upstreams
+	route.obligations == obligations with input as question with data.regate.backends as backends
+}

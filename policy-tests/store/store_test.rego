@@ -188,3 +188,54 @@ test_an_unknown_action_is_denied if {
 	store.allow == false with input as question
 	store.deny_reasons == {"unknown_action"} with input as question
 }
+
+denied := {"denied_by_custom_rule"}
+
+label := {"label_restricted: hr-only"}
+
+custom_cases := {
+	"a grant that is a set": [reading, given.eve, {}, false, set(), unshared],
+	"a denial that is a set": [reading, given.ann, {}, set(), false, denied],
+	"a denial of reading her own": [reading, given.ann, {"owner": "ann"}, true, false, denied],
+	"a denial of adding to her own": [adding, given.ann, {"owner": "ann"}, true, false, denied],
+	"a denial of changing her own": [changing, given.ann, {"owner": "ann"}, true, false, denied],
+	"a grant of reading a private store": [reading, given.eve, {"visibility": "private"}, false, true, set()],
+	"a grant of reading above her clearance": [reading, given.eve, {"level": 3}, false, true, unshared],
+	"a grant of reading another tenant's": [reading, given.mallory, {}, false, true, unshared],
+	"a grant of reading under a label": [reading, given.eve, {"labels": ["hr-only"]}, false, true, label],
+	"a grant of reading, which is none of adding": [adding, given.eve, {}, false, true, unaddable],
+	"a grant of reading, which is none of changing": [changing, given.eve, {}, false, true, unchangeable],
+}
+
+test_there_are_custom_cases if count(custom_cases) == 11
+
+test_custom_rules[sprintf("%s (%s)", [name, action])] if {
+	some name, [actions, principal, changes, deny, grant, reasons] in custom_cases
+	some action in actions
+	question := decided(action, principal, changes)
+	allowed := store.allow with input as question
+		with data.regate.custom.store.deny as deny
+		with data.regate.custom.store.grant as grant
+	found := store.deny_reasons with input as question
+		with data.regate.custom.store.deny as deny
+		with data.regate.custom.store.grant as grant
+	found == reasons
+	given.agrees(allowed, reasons)
+}
+
+test_a_custom_rule_may_deny_creating_and_detaching if {
+	question := creation(given.ann, {})
+	not store.allow with input as question with data.regate.custom.store.deny as true
+	not store.stamp with input as question with data.regate.custom.store.deny as true
+	store.deny_reasons == denied with input as question with data.regate.custom.store.deny as true
+	taken := detaching(given.ann, {}, {"owner": "ann"})
+	not store.allow with input as taken with data.regate.custom.store.deny as true
+	store.deny_reasons == denied with input as taken with data.regate.custom.store.deny as true
+}
+
+test_custom_fields_are_added_and_change_none if {
+	question := creation(given.ann, {})
+	further := {"region": "eu", "tenant": "globex", "owner": "bob", "level": 9, "teams": ["x"], "shared": true}
+	store.stamp == object.union(defaults, {"region": "eu"}) with input as question with data.regate.custom.store.stamp as further
+	store.stamp == defaults with input as question with data.regate.custom.store.stamp as "eu"
+}

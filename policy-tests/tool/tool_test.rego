@@ -46,7 +46,7 @@ results := {
 test_there_are_cases if {
 	count(calls) == 7
 	count(results) == 10
-	count(needed_for_calls) == 7
+	count(needed_for_calls) == 8
 	count(needed_for_results) == 7
 }
 
@@ -70,7 +70,10 @@ test_result[name] if {
 	not tool.allow with input as question with data.regate.deny_labels as given.deny_labels
 }
 
-needed_for_calls := {"action", "principal", "principal/id", "principal/tenant", "tool", "tool/type", "tool/name"}
+needed_for_calls := {
+	"action", "principal", "principal/id", "principal/tenant",
+	"tool", "tool/type", "tool/name", "tool/server_label",
+}
 
 test_no_call_without[path] if {
 	some path in needed_for_calls
@@ -106,9 +109,136 @@ test_a_result_is_decided_without_its_call if {
 	tool.deny_reasons == set() with input as question with data.regate.denied_tools as denied_tools
 }
 
+test_a_result_is_decided_without_the_catalogue_of_calls if {
+	question := object.union(returned(given.mallory, {"size": 5}), {"tool": web})
+	tool.admit_result with input as question with data.regate.tools as tools
+	tool.deny_reasons == set() with input as question with data.regate.tools as tools
+}
+
 test_an_unknown_action_is_denied if {
 	question := object.union(returned(given.ann, {}), {"action": "tool.install"})
 	tool.allow == false with input as question
 	tool.admit_result == false with input as question
 	tool.deny_reasons == {"unknown_action"} with input as question
 }
+
+# The catalogue.
+
+tools := {
+	"calendar/book": {"type": "mcp", "tenants": {"acme": ["clerk"], "globex": ["everyone"]}, "needs_approval": true},
+	"web": {"type": "web_search", "tenants": {"acme": ["everyone"]}, "needs_approval": false, "max_result_bytes": 5, "deadline_s": 20},
+	"huge": {"type": "web_search", "tenants": {}, "needs_approval": false, "max_result_bytes": 9999999},
+}
+
+calendar := {"type": "mcp", "server_label": "calendar", "name": "book", "arguments": {}, "side_effect": false}
+
+web := {"type": "web_search", "server_label": "", "name": "web", "arguments": {}, "side_effect": false}
+
+catalogued := {
+	"for the role it names": [clerk, calendar, set()],
+	"for another role": [given.ann, calendar, {"tool_not_granted"}],
+	"for everyone of a tenant": [given.mallory, calendar, set()],
+	"for everyone of another tenant": [given.mallory, web, {"tool_not_granted"}],
+	"without a server": [given.ann, web, set()],
+	"by its name alone": [clerk, object.union(calendar, {"server_label": ""}), {"unknown_tool_type"}],
+	"of another server": [clerk, object.union(calendar, {"server_label": "x"}), {"unknown_tool_type"}],
+	"of another type": [clerk, object.union(calendar, {"type": "code"}), {"unknown_tool_type", "tool_not_granted"}],
+	"a function of the same name": [given.ann, object.union(web, {"type": "function"}), {"tool_not_granted"}],
+	"of a server whose label is no text": [clerk, object.union(calendar, {"server_label": 1}), {"unknown_tool_type", "tool_denied"}],
+	"of a server, with a name that is no text": [clerk, object.union(calendar, {"name": 1}), {"unknown_tool_type", "tool_denied"}],
+}
+
+test_there_are_catalogued_cases if {
+	count(catalogued) == 11
+	count(denials) == 4
+	count(approvals) == 6
+}
+
+test_catalogued[sprintf("%s (%s)", [name, action])] if {
+	some action in ["tool.call", "tool.list"]
+	some name, [principal, called_tool, reasons] in catalogued
+	question := object.union(called(principal, called_tool), {"action": action})
+	allowed := tool.allow with input as question with data.regate.tools as tools
+	found := tool.deny_reasons with input as question with data.regate.tools as tools
+	found == reasons
+	given.agrees(allowed, reasons)
+}
+
+# A denial by name or by server and name holds until each denial is lifted.
+denials := {
+	"by name": [{"book": "boss"}, {"tool_denied"}],
+	"by server and name": [{"calendar/book": "boss"}, {"tool_denied"}],
+	"by both, one of them lifted": [{"book": "clerk", "calendar/book": "boss"}, {"tool_denied"}],
+	"by both, both lifted": [{"book": "clerk", "calendar/book": "clerk"}, set()],
+}
+
+test_denials[name] if {
+	some name, [listed, reasons] in denials
+	question := called(clerk, calendar)
+	allowed := tool.allow with input as question with data.regate.tools as tools with data.regate.denied_tools as listed
+	found := tool.deny_reasons with input as question with data.regate.tools as tools with data.regate.denied_tools as listed
+	found == reasons
+	given.agrees(allowed, reasons)
+}
+
+approvals := {
+	"a tool that changes nothing": [search, false, false],
+	"a tool that changes something": [function, false, true],
+	"a tool that does not say": [object.remove(search, {"side_effect"}), false, true],
+	"a tool that says something else": [object.union(search, {"side_effect": "no"}), false, true],
+	"a tool that the catalogue wants approved": [calendar, false, true],
+	"a tool that a custom rule wants approved": [search, true, true],
+}
+
+test_approvals[name] if {
+	some name, [called_tool, approve, needed] in approvals
+	found := tool.needs_approval with input as called(given.ann, called_tool)
+		with data.regate.tools as tools
+		with data.regate.custom.tool.approve as approve
+	found == needed
+}
+
+test_obligations if {
+	tool.obligations == {"max_result_bytes": 4194304} with input as called(given.ann, search) with data.regate.tools as tools
+	tool.obligations == {"max_result_bytes": 5, "deadline_s": 20} with input as called(given.ann, web) with data.regate.tools as tools
+	huge := object.union(web, {"name": "huge"})
+	tool.obligations == {"max_result_bytes": 4194304} with input as called(given.ann, huge) with data.regate.tools as tools
+}
+
+test_a_result_is_no_larger_than_the_catalogue_says if {
+	largest := object.union(returned(given.ann, {"size": 5}), {"tool": web})
+	tool.admit_result with input as largest with data.regate.tools as tools
+	larger := object.union(returned(given.ann, {"size": 6}), {"tool": web})
+	not tool.admit_result with input as larger with data.regate.tools as tools
+	tool.deny_reasons == {"result_too_large"} with input as larger with data.regate.tools as tools
+}
+
+test_a_custom_rule_may_deny_calls_and_results if {
+	not tool.allow with input as called(given.ann, search) with data.regate.custom.tool.deny as true
+	tool.deny_reasons == {"denied_by_custom_rule"} with input as called(given.ann, search) with data.regate.custom.tool.deny as true
+	not tool.admit_result with input as returned(given.ann, {}) with data.regate.custom.tool.deny as true
+	tool.deny_reasons == {"denied_by_custom_rule"} with input as returned(given.ann, {}) with data.regate.custom.tool.deny as true
+}
+
+offered(principal, tools_offered) := given.asked("tool.list", principal, {"tools": tools_offered})
+
+shown(principal, tools_offered) := names if {
+	names := tool.visible with input as offered(principal, tools_offered)
+		with data.regate.tools as tools
+		with data.regate.denied_tools as denied_tools
+}
+
+test_the_model_sees_what_could_be_called if {
+	shown(given.ann, [search, function, calendar, web]) == {"file_search", "web"}
+	shown(clerk, [search, function, calendar, web]) == {"file_search", "book", "web"}
+	shown(given.ann, []) == set()
+	shown(nobody, [search]) == set()
+}
+
+test_a_name_that_two_tools_share_is_shown_only_if_both_may_be_seen if {
+	twin := object.union(search, {"name": "book"})
+	tool.visible == {"book"} with input as offered(given.ann, [twin])
+	tool.visible == set() with input as offered(given.ann, [twin, calendar]) with data.regate.tools as tools
+}
+
+test_no_tools_no_names if tool.visible == set() with input as json.remove(offered(given.ann, []), ["tools"])

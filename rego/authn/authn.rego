@@ -6,6 +6,7 @@
 # scope: package
 # schemas:
 #   - input: schema.input.authn
+#   - data.regate.tenants: schema.operators.tenants
 package regate.authn
 
 _methods := {"jwt", "anonymous"}
@@ -16,7 +17,9 @@ _greatest := 9007199254740992 # 2^53: larger whole numbers are not exact in ever
 
 # METADATA
 # title: The principal
-# description: Undefined, and so unauthenticated, when any claim it is made of is missing or has not the right type.
+# description: |
+#   Undefined, and so unauthenticated, when any claim it is made of is missing or has not the right type, or its tenant is suspended. Custom
+#   rules may make attributes of further claims.
 # entrypoint: true
 # custom:
 #   code: authn_principal
@@ -29,7 +32,7 @@ principal := {
 	"namespaces": _claim("namespaces", []),
 	"scopes": _scopes,
 	"clearance": _claim("clearance", 0),
-	"attrs": {},
+	"attrs": _attrs,
 } if {
 	count(deny_reasons) == 0
 }
@@ -41,6 +44,10 @@ principal := {
 # custom:
 #   code: authn_deny_reasons
 deny_reasons contains "method: is none that is known" if not _method_known
+
+deny_reasons contains "tenant is suspended" if data.regate.tenants[_claim("tenant", null)].suspended == true
+
+deny_reasons contains "denied by a custom rule" if data.regate.custom.authn.deny
 
 deny_reasons contains sprintf("claim %s: must be a name", [claim]) if {
 	some claim in {"sub", "tenant"}
@@ -55,6 +62,10 @@ deny_reasons contains sprintf("claim %s: must be a list of names", [claim]) if {
 deny_reasons contains "claim scope: must be a list of names, or names separated by blanks" if not _scopes_valid
 
 deny_reasons contains "claim clearance: must be a whole number" if not _is_clearance(_claim("clearance", 0))
+
+default _attrs := {}
+
+_attrs := data.regate.custom.authn.attrs if is_object(data.regate.custom.authn.attrs)
 
 _method_known if input.method in _methods
 

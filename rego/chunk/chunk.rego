@@ -19,8 +19,8 @@ import data.regate.lib.labels
 # METADATA
 # title: May the chunk enter the caller's prompt?
 # description: |
-#   Its owner may read it, and whoever of the tenant it is shared with, once its embargo is over and as far as no legal hold and no label
-#   restricts it.
+#   Its owner may read it, and whoever of the tenant it is shared with, once its embargo is over and as far as no legal hold, no label and no
+#   custom rule restricts it.
 # entrypoint: true
 # custom:
 #   code: chunk_allow
@@ -33,6 +33,7 @@ allow if {
 	unheld
 	granted
 	not restricted
+	not data.regate.custom.chunk.deny
 }
 
 # METADATA
@@ -47,13 +48,17 @@ granted if {
 
 # METADATA
 # title: Shared
-# description: With the whole tenant, or with holders of a matching attribute. A private chunk is shared with nobody, whatever else it says.
+# description: |
+#   With the whole tenant, with holders of a matching attribute, or by a custom rule. A private chunk is shared with nobody, whatever else it
+#   says, unless a custom rule says so.
 shared if input.chunk.visibility == "tenant"
 
 shared if {
 	input.chunk.visibility == "attributes"
 	matched
 }
+
+shared if data.regate.custom.chunk.grant == true
 
 # METADATA
 # title: Matched

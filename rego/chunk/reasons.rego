@@ -28,6 +28,8 @@ deny_reasons contains sprintf("label_restricted: %s", [label]) if {
 	label in labels.restricted
 }
 
+deny_reasons contains "denied_by_custom_rule" if data.regate.custom.chunk.deny
+
 deny_reasons contains "embargo" if not _released
 
 deny_reasons contains "legal_hold" if not unheld

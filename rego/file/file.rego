@@ -20,7 +20,7 @@ import data.regate.lib.labels
 # title: May this be done with the file?
 # description: |
 #   Reading: the owner, a match, or the whole tenant. Deleting: the owner or the tenant's store_admin. Creating: whoever holds all that they
-#   request.
+#   request. A custom rule may deny any of it.
 # entrypoint: true
 # custom:
 #   code: file_allow
@@ -30,17 +30,20 @@ allow if {
 	input.action in {"file.list", "file.read"}
 	readable
 	not restricted
+	not data.regate.custom.file.deny
 }
 
 allow if {
 	input.action == "file.delete"
 	deletable
+	not data.regate.custom.file.deny
 }
 
 allow if {
 	input.action == "file.create"
 	caller.identified
 	count(request_faults) == 0
+	not data.regate.custom.file.deny
 }
 
 # METADATA
@@ -74,13 +77,17 @@ owned if {
 
 # METADATA
 # title: Shared
-# description: With the whole tenant, or with holders of a matching attribute. A private file is shared with nobody, whatever else it says.
+# description: |
+#   With the whole tenant, with holders of a matching attribute, or by a custom rule. A private file is shared with nobody, whatever else it
+#   says, unless a custom rule says so.
 shared if input.file.visibility == "tenant"
 
 shared if {
 	input.file.visibility == "attributes"
 	matched
 }
+
+shared if data.regate.custom.file.grant == true
 
 # METADATA
 # title: Matched

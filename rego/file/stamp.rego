@@ -4,11 +4,14 @@ import data.regate.lib.sharing
 
 # METADATA
 # title: The stamp of a new file
-# description: Defined only where creating is allowed. Tenant and owner are the caller's, whatever was requested.
+# description: |
+#   Defined only where creating is allowed. Tenant and owner are the caller's, whatever was requested. Custom rules may add fields and change
+#   none.
 # entrypoint: true
 # custom:
 #   code: file_stamp
-stamp := object.union(
+stamp := object.union_n([
+	_further,
 	sharing.sharing(requested, input.principal),
 	{
 		"tenant": input.principal.tenant,
@@ -16,7 +19,7 @@ stamp := object.union(
 		"level": sharing.level(requested),
 		"labels": sharing.labels(requested),
 	},
-) if {
+]) if {
 	input.action == "file.create"
 	allow
 }
@@ -30,3 +33,7 @@ requested := object.get(input, "requested", {})
 # title: What is wrong with the request
 # description: One may request only what one holds.
 request_faults := sharing.faults(requested, input.principal, sharing.requestable)
+
+default _further := {}
+
+_further := data.regate.custom.file.stamp if is_object(data.regate.custom.file.stamp)

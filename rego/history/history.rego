@@ -16,7 +16,9 @@ import data.regate.lib.labels
 
 # METADATA
 # title: May this be done with the item?
-# description: It belongs to a person, subject and tenant; even they may not, once something it was made from is restricted for them.
+# description: |
+#   It belongs to a person, subject and tenant; even they may not, once something it was made from is restricted for them. A custom rule may
+#   let others of the tenant use and read it, and may deny anybody.
 # entrypoint: true
 # custom:
 #   code: history_allow
@@ -24,8 +26,9 @@ default allow := false
 
 allow if {
 	input.action in {"history.reuse", "response.read", "response.delete", "response.list"}
-	owned
+	readable
 	not restricted
+	not data.regate.custom.history.deny
 }
 
 # METADATA
@@ -44,11 +47,24 @@ on_deny := "redact"
 #   code: history_deny_reasons
 deny_reasons contains "unknown_action" if not _action_known
 
-deny_reasons contains "other_owner" if not owned
+deny_reasons contains "denied_by_custom_rule" if data.regate.custom.history.deny
+
+deny_reasons contains "other_owner" if not readable
 
 deny_reasons contains sprintf("label_restricted: %s", [label]) if {
 	some label in input.item.labels
 	label in labels.restricted
+}
+
+# METADATA
+# title: Readable
+# description: The item is the caller's own; or a custom rule grants more than deleting it, within the tenant.
+readable if owned
+
+readable if {
+	input.action in {"history.reuse", "response.read", "response.list"}
+	input.item.tenant == input.principal.tenant
+	data.regate.custom.history.grant == true
 }
 
 # METADATA

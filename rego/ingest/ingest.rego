@@ -16,7 +16,7 @@ import data.regate.lib.sharing
 
 # METADATA
 # title: May the document be ingested as requested?
-# description: A stamped file of the caller's tenant may, when everything requested is the caller's to grant.
+# description: A stamped file of the caller's tenant may, when everything requested is the caller's to grant and no custom rule denies it.
 # entrypoint: true
 # custom:
 #   code: ingest_allow
@@ -27,24 +27,25 @@ allow if {
 	caller.identified
 	_file_stamped
 	count(_faults) == 0
+	not data.regate.custom.ingest.deny
 }
 
 # METADATA
 # title: The stamp of every chunk of the document
 # description: |
 #   Defined only where ingesting is allowed. Tenant and owner are the caller's; level and labels are never weaker than the file's. Sharing is
-#   the owner's to choose, and inherited from the file when somebody else ingests it.
+#   the owner's to choose, and inherited from the file when somebody else ingests it. Custom rules may add fields and change none.
 # entrypoint: true
 # custom:
 #   code: ingest_stamp
-stamp := object.union(_sharing, {
+stamp := object.union_n([_further, _sharing, {
 	"tenant": input.principal.tenant,
 	"owner": input.principal.id,
 	"level": max({sharing.level(_requested), input.document.file.level}),
 	"labels": sort({label | some label in array.concat(sharing.labels(_requested), input.document.file.labels)}),
 	"legal_hold": false,
 	"embargo_until": 0,
-}) if {
+}]) if {
 	allow
 }
 
@@ -61,6 +62,12 @@ reject_reasons contains "caller_not_identified" if not caller.identified
 reject_reasons contains "file_not_stamped_for_this_tenant" if not _file_stamped
 
 reject_reasons contains fault if some fault in _faults
+
+reject_reasons contains "denied_by_custom_rule" if data.regate.custom.ingest.deny
+
+default _further := {}
+
+_further := data.regate.custom.ingest.stamp if is_object(data.regate.custom.ingest.stamp)
 
 _action_known if input.action == "ingest.document"
 

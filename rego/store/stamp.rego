@@ -4,11 +4,14 @@ import data.regate.lib.sharing
 
 # METADATA
 # title: The stamp of a new store
-# description: Defined only where creating is allowed. Tenant and owner are the caller's, whatever was requested.
+# description: |
+#   Defined only where creating is allowed. Tenant and owner are the caller's, whatever was requested. Custom rules may add fields and change
+#   none.
 # entrypoint: true
 # custom:
 #   code: store_stamp
-stamp := object.union(
+stamp := object.union_n([
+	_further,
 	sharing.sharing(requested, input.principal),
 	{
 		"tenant": input.principal.tenant,
@@ -17,7 +20,7 @@ stamp := object.union(
 		"level": sharing.level(requested),
 		"labels": sharing.labels(requested),
 	},
-) if {
+]) if {
 	input.action == "store.create"
 	allow
 }
@@ -31,3 +34,7 @@ requested := object.get(input, "requested", {})
 # title: What is wrong with the request
 # description: Of stores alone it may be requested that all tenants use them.
 request_faults := sharing.faults(requested, input.principal, sharing.requestable | {"share"})
+
+default _further := {}
+
+_further := data.regate.custom.store.stamp if is_object(data.regate.custom.store.stamp)

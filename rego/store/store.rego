@@ -22,6 +22,7 @@ import data.regate.lib.labels
 # description: |
 #   Reading and searching: the owner, a match, the whole tenant, or anybody where the store is shared. Adding: the owner, a match, or anybody
 #   where it is shared. Changing: the owner or the tenant's store_admin. Creating: whoever holds all that they request.
+#   A custom rule may deny any of it.
 # entrypoint: true
 # custom:
 #   code: store_allow
@@ -31,28 +32,33 @@ allow if {
 	input.action in {"store.list", "store.read", "store.search"}
 	readable
 	not restricted
+	not data.regate.custom.store.deny
 }
 
 allow if {
 	input.action == "store.add"
 	addable
 	not restricted
+	not data.regate.custom.store.deny
 }
 
 allow if {
 	input.action in {"store.update", "store.delete"}
 	changeable
+	not data.regate.custom.store.deny
 }
 
 allow if {
 	input.action == "store.detach"
 	detachable
+	not data.regate.custom.store.deny
 }
 
 allow if {
 	input.action == "store.create"
 	caller.identified
 	count(request_faults) == 0
+	not data.regate.custom.store.deny
 }
 
 # METADATA
@@ -63,6 +69,11 @@ readable if addable
 readable if {
 	within_reach
 	input.store.visibility == "tenant"
+}
+
+readable if {
+	within_reach
+	data.regate.custom.store.grant == true
 }
 
 # METADATA

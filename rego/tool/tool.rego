@@ -1,11 +1,14 @@
 # METADATA
 # title: Tools
-# description: Whether a tool may run with these arguments under the caller's authority, and whether its result may enter the prompt.
+# description: |
+#   Which tools the model may see, whether one may run with these arguments under the caller's authority, and whether its result may enter the
+#   prompt.
 # scope: package
 # schemas:
 #   - input: schema.input.tool
 #   - input.principal: schema.input.principal
 #   - input.tool: schema.input.tool_call
+#   - data.regate.tools: schema.operators.tools
 #   - data.regate.denied_tools: schema.operators.denied_tools
 #   - data.regate.max_tool_result_bytes: schema.operators.max_tool_result_bytes
 package regate.tool
@@ -13,36 +16,68 @@ package regate.tool
 import data.regate.lib.caller
 import data.regate.lib.labels
 
-_types := {"file_search", "function"}
+_calls := {"tool.call", "tool.list"}
+
+# These need no entry in the catalogue; every other type does.
+_open_types := {"file_search", "function"}
 
 # METADATA
 # title: May the tool run with these arguments?
-# description: Retrieval and the client's own functions may, unless operators deny the name and the caller does not hold the lifting role.
+# description: |
+#   Retrieval and the client's own functions may, and what the catalogue grants to the caller, unless operators deny the name and the caller
+#   does not hold the lifting role, or a custom rule denies. `tool.list` asks the same without arguments: may the model see it at all?
 # entrypoint: true
 # custom:
 #   code: tool_allow
 default allow := false
 
 allow if {
-	input.action == "tool.call"
+	input.action in _calls
 	caller.identified
 	_type_known
 	_name_granted
+	_catalogue_granted
+	not data.regate.custom.tool.deny
+}
+
+# METADATA
+# title: Which tools may the model see?
+# description: The names of those in `input.tools` that could be called. A name that two tools share is shown only if both may be seen.
+# entrypoint: true
+# custom:
+#   code: tool_visible
+visible contains offered.name if {
+	some offered in input.tools
+	not offered.name in _hidden
 }
 
 # METADATA
 # title: Must a person approve the call first?
-# description: Whatever declares that it changes something is approved first.
+# description: Always, unless the tool says that it changes nothing, and neither the catalogue nor a custom rule asks for approval.
 # entrypoint: true
 # custom:
 #   code: tool_needs_approval
-default needs_approval := false
+default needs_approval := true
 
-needs_approval if input.tool.side_effect == true
+needs_approval := false if {
+	input.tool.side_effect == false
+	not _approval_wanted
+}
+
+# METADATA
+# title: What must be done with a call
+# description: |
+#   `max_result_bytes`, and `deadline_s` where the catalogue has one. The gateway cuts calls off at these; one that it cannot do is a refusal.
+# entrypoint: true
+# custom:
+#   code: tool_obligations
+obligations := object.union(_deadline, {"max_result_bytes": _most_bytes})
 
 # METADATA
 # title: May the result enter the prompt?
-# description: Only when nothing in it is restricted for the caller and it is not too large. A result of unknown labels or size may not.
+# description: |
+#   Only when nothing in it is restricted for the caller, it is not too large, and no custom rule denies. A result of unknown labels or size
+#   may not.
 # entrypoint: true
 # custom:
 #   code: tool_admit_result
@@ -53,59 +88,69 @@ admit_result if {
 	caller.identified
 	_unrestricted
 	_small_enough
+	not data.regate.custom.tool.deny
 }
 
-# METADATA
-# title: Why not
-# description: For the audit record. Empty exactly when the rule asked for allows.
-# entrypoint: true
-# custom:
-#   code: tool_deny_reasons
-deny_reasons contains "unknown_action" if not _action_known
-
-deny_reasons contains "caller_not_identified" if not caller.identified
-
-deny_reasons contains "unknown_tool_type" if {
-	input.action == "tool.call"
-	not _type_known
+_hidden contains offered.name if {
+	some offered in input.tools
+	not _listable(offered)
 }
 
-deny_reasons contains "tool_denied" if {
-	input.action == "tool.call"
-	not _name_granted
+_listable(offered) if {
+	data.regate.tool.allow == true with input as {
+		"v": input.v, "now": input.now, "request_id": input.request_id, "action": "tool.list",
+		"principal": input.principal, "tool": offered,
+	}
 }
 
-deny_reasons contains "labels_unknown" if {
-	input.action == "tool.result"
-	not _labelled
+# The name in the catalogue.
+_key := input.tool.name if input.tool.server_label == ""
+
+_key := concat("/", [input.tool.server_label, input.tool.name]) if {
+	is_string(input.tool.name)
+	is_string(input.tool.server_label)
+	input.tool.server_label != ""
 }
 
-deny_reasons contains sprintf("label_restricted: %s", [label]) if {
-	input.action == "tool.result"
-	some label in input.result.labels
-	label in labels.restricted
-}
+_entry := data.regate.tools[_key]
 
-deny_reasons contains "result_too_large" if {
-	input.action == "tool.result"
-	not _small_enough
-}
+_type_known if input.tool.type in _open_types
 
-_action_known if input.action in {"tool.call", "tool.result"}
-
-_type_known if input.tool.type in _types
+_type_known if input.tool.type == _entry.type
 
 _name_granted if {
-	is_string(input.tool.name)
+	is_string(_key)
 	not _name_denied
 }
 
-_name_granted if data.regate.denied_tools[input.tool.name] in input.principal.roles
-
 _name_denied if {
-	some name, _ in data.regate.denied_tools
-	name == input.tool.name
+	some name, role in data.regate.denied_tools
+	name in {_key, input.tool.name}
+	not _held(role)
 }
+
+_catalogue_granted if not _entry
+
+# Whatever bears the name of a tool in the catalogue must be that tool.
+_catalogue_granted if {
+	input.tool.type == _entry.type
+	some role in _entry.tenants[input.principal.tenant]
+	_held_or_open(role)
+}
+
+_held(role) if role in input.principal.roles
+
+_held_or_open("everyone")
+
+_held_or_open(role) if _held(role)
+
+_approval_wanted if _entry.needs_approval == true
+
+_approval_wanted if data.regate.custom.tool.approve
+
+_deadline := {"deadline_s": seconds | seconds := _entry.deadline_s}
+
+_most_bytes := min({data.regate.max_tool_result_bytes} | {bytes | bytes := _entry.max_result_bytes})
 
 _labelled if is_array(input.result.labels)
 
@@ -118,5 +163,5 @@ _unrestricted if {
 
 _small_enough if {
 	is_number(input.result.size)
-	input.result.size <= data.regate.max_tool_result_bytes
+	input.result.size <= _most_bytes
 }

@@ -46,6 +46,16 @@ def test_data_dir_moves_every_path_that_is_not_set() -> None:
     assert found == ("/mnt/files", "/var/lib/regate/audit", "/var/lib/regate/vector/b", "sqlite:////var/lib/regate/regate.db")
 
 
+def test_databases_are_named_by_the_variables_that_hold_their_urls() -> None:
+    settings = load(
+        "state: {url_env: STATE_URL}\n"
+        "vector: {stores: {main: {kind: pgvector, url_env: VECTOR_URL}, other: {kind: chroma_server, url: 'http://chroma:8000'}}}\n"
+    )
+    main, other = settings.vector.stores["main"], settings.vector.stores["other"]
+    found = (settings.state.url, settings.state.url_env, main.path, main.url_env, other.path, other.url)
+    assert found == (None, "STATE_URL", None, "VECTOR_URL", None, "http://chroma:8000")
+
+
 def test_file_in_the_working_directory_is_read() -> None:
     Path("regate.yaml").write_text("listen: {port: 1234}\n", encoding="utf-8")
     assert load_settings().listen.port == 1234
@@ -123,6 +133,25 @@ REFUSED: dict[str, tuple[str, str]] = {
     "embeddings without a model": ("embeddings: {kind: upstream}", "embeddings: upstream and model must both be set"),
     "embeddings of an unknown upstream": ("embeddings: {kind: upstream, upstream: x, model: m}", "embeddings.upstream names 'x'"),
     "another database": ("state: {url: 'mysql://h/d'}", "state.url: String should match pattern"),
+    "database with a password": ("state: {url: 'postgresql://u:secret@h/d'}", "state.url: must not hold a password"),
+    "database with a password behind": ("state: {url: 'postgresql://h/d?password=secret'}", "state.url: must not hold a password"),
+    "two databases": ("state: {url: 'postgresql://h/d', url_env: DATABASE_URL}", "state: exactly one of url and url_env"),
+    "pgvector without a database": (
+        "vector: {stores: {main: {kind: pgvector}}}",
+        "vector.stores.main: url_env must be set with kind pgvector",
+    ),
+    "pgvector in a directory": (
+        "vector: {stores: {main: {kind: pgvector, url_env: V, path: p}}}",
+        "vector.stores.main: path does not belong to kind pgvector",
+    ),
+    "Chroma server without an address": (
+        "vector: {stores: {main: {kind: chroma_server}}}",
+        "vector.stores.main: url must be set with kind chroma_server",
+    ),
+    "embedded Chroma with an address": (
+        "vector: {stores: {main: {url: 'http://h'}}}",
+        "vector.stores.main: url does not belong to kind chroma",
+    ),
 }
 
 
@@ -132,7 +161,7 @@ def test_bad_configuration_is_refused_and_the_setting_named(text: str, message: 
 
 
 def test_table_of_refusals_is_not_empty() -> None:
-    assert len(REFUSED) == 36
+    assert len(REFUSED) == 43
 
 
 def test_refusal_does_not_repeat_the_value() -> None:

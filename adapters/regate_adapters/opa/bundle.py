@@ -11,11 +11,14 @@ from __future__ import annotations
 import hashlib
 import json
 import subprocess
+import tarfile
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
+
+import yaml
 
 from regate_orchestrator.errors import ConfigurationError
 from regate_orchestrator.values import JsonObject
@@ -27,6 +30,18 @@ _AUTHZ: Final = ("data", "system", "authz")
 _ENTRYPOINTS: Final = ("allow", "admit_result")
 _MOST_BYTES: Final = 64 * 1024 * 1024
 _DEADLINE_S: Final = 30
+_CUSTOM: Final = "data.regate.custom."
+_OPERATORS: Final = ("schemas", "operators")
+
+# Of the schemas of operators' documents, given as input: which have no document, and what is wrong with the others.
+_DOCUMENT_FAULTS: Final = """{
+    "missing": [name | some name, _ in input; count([document | document := data.regate[name]]) == 0],
+    "wrong": [[name, fault.field, fault.desc] |
+        some name, schema in input
+        [_, faults] := json.match_schema(json.marshal(data.regate[name]), schema)
+        some fault in faults
+    ],
+}"""
 
 
 class BrokenPolicy(ConfigurationError):
@@ -75,12 +90,27 @@ def fingerprint(directory: Path) -> frozenset[tuple[str, int, int]]:
     return frozenset((name, stat.st_mtime_ns, stat.st_size) for name, stat in stats)
 
 
-def build_bundle(source: PolicySource, target: Path, *, opa: Path, gateway_token: str | None = None) -> None:
+def build_bundle(
+    source: PolicySource,
+    target: Path,
+    *,
+    opa: Path,
+    gateway_token: str | None = None,
+    revision: str | None = None,
+    signing_key: Path | None = None,
+) -> None:
     """Write the bundle of these policies to `target`, at once or not at all, after `opa check --strict` found nothing wrong.
+
+    The revision is the content's own digest unless another is given. With a signing key (a private key in PEM, for RS256) the bundle carries
+    a signature of every file in it, `data.regate.meta` included.
+
+    Nor may an operators' document that has a schema be missing or wrong, since what it restricts would then be free, nor a rule of
+    `regate.custom` be one that nothing consults: a misspelt `deny` would deny nothing.
 
     A gateway token is put where `system.authz` reads it, so a bundle with a token must stay where only OPA can read it; policies without
     `system.authz` are then refused, as OPA would answer nothing. Raises `BrokenPolicy` with OPA's message.
     """
+    named = revision or source.revision
     with tempfile.TemporaryDirectory(prefix="build-", dir=target.parent) as folder:
         staged = Path(folder) / "policy"
         for name, content in source.files.items():
@@ -88,14 +118,16 @@ def build_bundle(source: PolicySource, target: Path, *, opa: Path, gateway_token
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(content)
         _check(opa, staged)  # first: its messages are written for people
+        _require_documents(opa, staged)
         modules = {name: _parse(opa, staged / name) for name in sorted(source.files) if name.endswith(".rego")}
+        _require_consulted(modules)
         if gateway_token is not None:
             if _AUTHZ not in {_package(module) for module in modules.values()}:
                 raise BrokenPolicy("the policies have no package system.authz, without which OPA would refuse every question")
             _write_data(staged / "system" / "gateway_token", gateway_token)
-        _write_data(staged / "regate" / "meta", describe_modules(modules, revision=source.revision))
+        _write_data(staged / "regate" / "meta", describe_modules(modules, revision=named))
         built = Path(folder) / "bundle.tar.gz"
-        _run(opa, ["build", "--bundle", staged.name, "--revision", source.revision, "--output", str(built)], at=staged.parent)
+        _pack(staged, built, opa=opa, revision=named, signing_key=signing_key)
         built.chmod(0o600)
         built.replace(target)
 
@@ -140,9 +172,90 @@ def _write_data(folder: Path, value: object) -> None:
     (folder / "data.json").write_text(json.dumps(value), encoding="utf-8")
 
 
+def _pack(staged: Path, target: Path, *, opa: Path, revision: str, signing_key: Path | None) -> None:
+    """Write the bundle: the modules as they were written, all data in one document, the manifest, and signatures of these.
+
+    Not by `opa build`, which writes modules anew from its formatter: OPA 1.22.2 drops parentheses there, and `input.a` followed by
+    `(-1) == input.b` on the next line comes to mean `input.a - 1 == input.b`. What was checked and tested must be what runs.
+    """
+    packed = staged.parent / "packed"
+    for path in sorted(staged.rglob("*.rego")):
+        copy = packed / path.relative_to(staged)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        copy.write_bytes(path.read_bytes())
+    (packed / "data.json").write_text(json.dumps(_merged_data(staged)), encoding="utf-8")
+    manifest = json.loads((staged / _MANIFEST).read_bytes()) if (staged / _MANIFEST).is_file() else {"rego_version": 1}
+    (packed / _MANIFEST).write_text(json.dumps(manifest | {"revision": revision}), encoding="utf-8")
+    _check(opa, packed)  # packages outside of the manifest's roots, and data that collides with rules, show only in a whole bundle
+    if signing_key is not None:
+        key = ["--signing-alg", "RS256", "--signing-key", str(signing_key.resolve())]
+        _run(opa, ["sign", *key, "--bundle", ".", "--output-file-path", "."], at=packed)
+    with tarfile.open(target, "w:gz") as bundle:
+        for path in sorted(path for path in packed.rglob("*") if path.is_file()):
+            entry = bundle.gettarinfo(path)
+            entry.name = f"/{path.relative_to(packed).as_posix()}"  # as OPA's own bundles name their files
+            with path.open("rb") as content:
+                bundle.addfile(entry, content)
+
+
+def _merged_data(staged: Path) -> dict[str, Any]:
+    """Return all `data.json` and `data.yaml` files as one document, each below its folder's path, as OPA places them."""
+    merged: dict[str, Any] = {}
+    for path in sorted(path for name in ("data.json", "data.yaml", "data.yml") for path in staged.rglob(name)):
+        place = path.relative_to(staged)
+        try:
+            document = json.loads(path.read_bytes()) if path.suffix == ".json" else yaml.safe_load(path.read_bytes())
+        except (ValueError, yaml.YAMLError) as error:
+            raise BrokenPolicy(f"{place} cannot be read: {error}") from error
+        for folder in reversed(place.parent.parts):
+            document = {folder: document}
+        if not isinstance(document, dict):
+            raise BrokenPolicy(f"{place} must hold an object")
+        _merge(merged, document)
+    return merged
+
+
+def _merge(into: dict[str, Any], document: Mapping[str, Any]) -> None:
+    for name, value in document.items():
+        if isinstance(value, dict) and isinstance(into.get(name), dict):
+            _merge(into[name], value)
+        else:  # OPA's check has refused what two documents give
+            into[name] = value
+
+
 def _check(opa: Path, staged: Path) -> None:
     schemas = ["--schema", "schemas"] if (staged / "schemas").is_dir() else []
     _run(opa, ["check", "--strict", *schemas, "--bundle", "."], at=staged)
+
+
+def _require_documents(opa: Path, staged: Path) -> None:
+    schemas = {path.stem: json.loads(path.read_bytes()) for path in sorted(staged.joinpath(*_OPERATORS).glob("*.json"))}
+    if not schemas:
+        return
+    given = staged.parent / "operators.json"
+    given.write_text(json.dumps(schemas), encoding="utf-8")
+    arguments = ["eval", "--bundle", staged.name, "--input", given.name, "--strict-builtin-errors", "--format", "raw", _DOCUMENT_FAULTS]
+    found = json.loads(_run(opa, arguments, at=staged.parent))
+    faults = [f"data.regate.{name} is missing" for name in found["missing"]]
+    faults += [f"data.regate.{name}: {field}: {fault}" for name, field, fault in found["wrong"]]
+    if faults:
+        raise BrokenPolicy("operators' data: " + "; ".join(faults))
+
+
+def _require_consulted(modules: Mapping[str, Any]) -> None:
+    mentions = {name: set(_references(module)) for name, module in modules.items()}
+    for name, module in sorted(modules.items()):
+        package = ".".join(_package(module))
+        if not f"{package}.".startswith(_CUSTOM):
+            continue
+        elsewhere = set().union(*(paths for other, paths in mentions.items() if other != name))
+        for rule in module.get("rules", ()):
+            path = f"{package}.{_rule_name(rule)}"
+            # From elsewhere a rule is named whole, or its package is imported.
+            consulted = package in elsewhere or any(f"{other}.".startswith(f"{path}.") for other in elsewhere)
+            if not consulted and not _rule_name(rule).startswith("_"):
+                place = f"{name}:{rule['location']['row']}"
+                raise BrokenPolicy(f"{place}: nothing consults {path[5:]}: correct its name, or let it begin with an underscore")
 
 
 def _parse(opa: Path, file: Path) -> Any:
@@ -201,12 +314,12 @@ def _references(node: Any) -> Iterable[str]:
 
 
 def _reach(package: str, mentioned: Mapping[str, set[str]]) -> set[str]:
-    """Return the package and all packages that it refers to, directly or through others."""
+    """Return the package and all packages that it refers to, directly, through others, or by a name above theirs."""
     reached, waiting = {package}, [package]
     while waiting:
         for path in mentioned[waiting.pop()]:
             for other in mentioned:
-                if other not in reached and (path == other or path.startswith(f"{other}.")):
+                if other not in reached and (path == other or path.startswith(f"{other}.") or other.startswith(f"{path}.")):
                     reached.add(other)
                     waiting.append(other)
     return reached

@@ -115,8 +115,8 @@ class ManagedOpa:
             *("--authentication=token", "--authorization=basic", "--skip-version-check", "--shutdown-grace-period", "1"),
             *("--log-level", "error", "--log-format", "json", "--watch", "--bundle", str(self._bundle)),
             stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.DEVNULL,
-            stderr=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,  # OPA tells why it did not start on the one, and all else on the other
             env={},  # policies can read OPA's environment, and ours holds secrets
             cwd=self._private,
         )

@@ -16,7 +16,7 @@ from regate_adapters.state.encoding import attachment_columns, attachment_row, i
 from regate_adapters.state.listing import Listing, page_of
 from regate_adapters.state.row_filter import RowShape
 from regate_adapters.state.tables import attachments, files, vector_stores
-from regate_adapters.state.visibility import named, visible_store
+from regate_adapters.state.visibility import named, visible_store, within
 from regate_orchestrator.errors import NotFound
 from regate_orchestrator.filters import FilterPlan
 from regate_orchestrator.ports import LiveFile, Rows
@@ -75,7 +75,7 @@ class AttachmentState:
 
     async def attachment(self, principal: Principal, store: StoreId, file: FileId) -> Attachment | None:
         """Return the attachment, looked up by the pair and within the principal's tenant."""
-        own = (named(attachments.c.store_id, store), named(attachments.c.file_id, file), attachments.c.tenant == principal.tenant)
+        own = (named(attachments.c.store_id, store), named(attachments.c.file_id, file), within(attachments.c.tenant, principal.tenant))
         async with self._database.reading() as connection:
             row = (await connection.execute(select(attachments).where(*own))).one_or_none()
         return None if row is None else attachment_row(row)
@@ -84,7 +84,7 @@ class AttachmentState:
         self, principal: Principal, store: StoreId, plan: FilterPlan, page: Page, *, status: str | None
     ) -> Rows[Attachment]:
         """Return a page of the store's attachments of the principal's tenant that the plan permits; cursors are file ids."""
-        floor = named(attachments.c.store_id, store) & (attachments.c.tenant == principal.tenant)
+        floor = named(attachments.c.store_id, store) & within(attachments.c.tenant, principal.tenant)
         listing = Listing(attachments.c.file_id, attachments.c.created_at, floor=floor, shape=_SHAPE)
         statement = select(attachments)
         if status is not None:
@@ -93,7 +93,7 @@ class AttachmentState:
 
     async def delete_attachment(self, principal: Principal, store: StoreId, file: FileId) -> bool:
         """Delete the attachment. From the moment this returns, `live` has nothing of it."""
-        own = (named(attachments.c.store_id, store), named(attachments.c.file_id, file), attachments.c.tenant == principal.tenant)
+        own = (named(attachments.c.store_id, store), named(attachments.c.file_id, file), within(attachments.c.tenant, principal.tenant))
         async with self._database.writing() as connection:
             deleted = await connection.execute(delete(attachments).where(*own))
         return deleted.rowcount > 0
@@ -104,7 +104,7 @@ class AttachmentState:
         used = func.sum(case((attachments.c.status == "completed", attachments.c.usage_bytes), else_=0))
         statement = (
             select(attachments.c.store_id, attachments.c.status, func.count().label("files"), used.label("used"))
-            .where(attachments.c.tenant == principal.tenant)
+            .where(within(attachments.c.tenant, principal.tenant))
             .group_by(attachments.c.store_id, attachments.c.status)
         )
         counted: dict[StoreId, dict[str, int]] = {store: {} for store in stores}
@@ -125,7 +125,7 @@ class AttachmentState:
             select(attachments.c.store_id, attachments.c.file_id, files.c.filename, attachments.c.stamp, attachments.c.attributes)
             .join(files, (files.c.id == attachments.c.file_id) & (files.c.tenant == attachments.c.tenant))
             .join(vector_stores, vector_stores.c.id == attachments.c.store_id)
-            .where(attachments.c.tenant == principal.tenant, attachments.c.status == "completed", visible_store(principal.tenant))
+            .where(within(attachments.c.tenant, principal.tenant), attachments.c.status == "completed", visible_store(principal.tenant))
         )
         pair = tuple_(attachments.c.store_id, attachments.c.file_id)
         found: dict[Pair, LiveFile] = {}
@@ -144,11 +144,12 @@ class AttachmentState:
 
 
 async def _require_parents(connection: AsyncConnection, row: Attachment, *, tenant: str) -> None:
+    """Raise `NotFound` unless file and store are there, and keep both until the transaction ends. Attaching one file is done one at a time."""
     file = select(files.c.id).where(named(files.c.id, row.file_id), files.c.tenant == tenant)
-    if await connection.scalar(file) is None:
+    if await connection.scalar(file.with_for_update(key_share=True)) is None:
         raise NotFound.of("file", row.file_id)
     store = select(vector_stores.c.id).where(named(vector_stores.c.id, row.store_id), visible_store(tenant))
-    if await connection.scalar(store) is None:
+    if await connection.scalar(store.with_for_update(read=True, key_share=True)) is None:
         raise NotFound.of("vector store", row.store_id)
 
 

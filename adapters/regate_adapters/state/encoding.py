@@ -30,8 +30,11 @@ def is_identifier(value: str) -> bool:
 
 
 def encode(value: object) -> str:
-    """Return the JSON text of a value, in the one spelling that all stored documents have."""
-    return orjson.dumps(value, default=_plain).decode()
+    """Return the JSON text of a value, in the one spelling that all stored documents have; raises `StateUnavailable` for what is not JSON."""
+    try:
+        return orjson.dumps(value, default=_plain).decode()
+    except orjson.JSONEncodeError as error:
+        raise StateUnavailable("a value to be stored is not JSON") from error
 
 
 def decode(text: str | bytes) -> Json:
@@ -180,7 +183,7 @@ def _comparable(value: Json) -> bool:
         case None | bool():
             return True
         case str():
-            return _is_text(value)
+            return is_text(value)
         case int():
             return abs(value) <= _LARGEST_INTEGER
         case float():
@@ -192,12 +195,13 @@ def _comparable(value: Json) -> bool:
 
 
 def _text(value: str, *, param: str) -> str:
-    if not _is_text(value):
+    if not is_text(value):
         raise InvalidRequest(f"'{param}' must not hold NUL characters or broken Unicode.", param=param)
     return value
 
 
-def _is_text(value: str) -> bool:
+def is_text(value: str) -> bool:
+    """Return whether every database can hold the text, and compare with it: no NUL, no lone surrogate."""
     return "\x00" not in value and not any("\ud800" <= character <= "\udfff" for character in value)
 
 

@@ -7,13 +7,14 @@ from collections.abc import Sequence
 from typing import Final
 
 from sqlalchemy import CTE, delete, insert, literal, select, update
+from sqlalchemy.exc import IntegrityError
 
 from regate_adapters.state.database import Database
 from regate_adapters.state.encoding import AnyRow, encode, item_columns, item_row, response_columns, response_row
 from regate_adapters.state.listing import Listing, page_of
 from regate_adapters.state.row_filter import RowShape
 from regate_adapters.state.tables import response_items, responses
-from regate_adapters.state.visibility import named
+from regate_adapters.state.visibility import named, within
 from regate_orchestrator.errors import InvalidRequest
 from regate_orchestrator.filters import FilterPlan
 from regate_orchestrator.ports import Rows
@@ -50,19 +51,25 @@ class ResponseState:
         columns = response_columns(row)
         items = [item_columns(row.id, position, item) for position, item in enumerate(row.items)]
         same = (responses.c.id == row.id, responses.c.tenant == row.tenant, responses.c.owner == row.owner)
+        replace = update(responses).where(*same).values(columns)
         async with self._database.writing() as connection:
-            replaced = await connection.execute(update(responses).where(*same).values(columns))
-            if replaced.rowcount:
-                await connection.execute(delete(response_items).where(response_items.c.response_id == row.id))
-            else:
-                owned = {"id": row.id, "tenant": row.tenant, "owner": row.owner}
-                await connection.execute(insert(responses).values(columns | owned))
+            if not (await connection.execute(replace)).rowcount:
+                try:
+                    async with connection.begin_nested():
+                        await connection.execute(
+                            insert(responses).values({**columns, "id": row.id, "tenant": row.tenant, "owner": row.owner})
+                        )
+                except IntegrityError:
+                    # Either another state of it was saved at this moment, or the id is another's: then there is nothing to replace.
+                    if not (await connection.execute(replace)).rowcount:
+                        raise
+            await connection.execute(delete(response_items).where(response_items.c.response_id == row.id))
             if items:
                 await connection.execute(insert(response_items), items)
 
     async def response(self, principal: Principal, response: ResponseId) -> ResponseRow | None:
         """Return the response with its items."""
-        own = (named(responses.c.id, response), responses.c.tenant == principal.tenant)
+        own = (named(responses.c.id, response), within(responses.c.tenant, principal.tenant))
         of_it = select(response_items).join(responses, responses.c.id == response_items.c.response_id).where(*own)
         async with self._database.reading() as connection:
             row = (await connection.execute(select(responses).where(*own))).one_or_none()
@@ -101,20 +108,20 @@ class ResponseState:
 
     async def delete_response(self, principal: Principal, response: ResponseId) -> bool:
         """Delete the response and, by their foreign keys, its items."""
-        own = (named(responses.c.id, response), responses.c.tenant == principal.tenant)
+        own = (named(responses.c.id, response), within(responses.c.tenant, principal.tenant))
         async with self._database.writing() as connection:
             deleted = await connection.execute(delete(responses).where(*own))
         return deleted.rowcount > 0
 
     async def responses(self, principal: Principal, plan: FilterPlan, page: Page) -> Rows[ResponseRow]:
         """Return a page of the response rows (without items) that the plan permits."""
-        listing = Listing(responses.c.id, responses.c.created_at, floor=responses.c.tenant == principal.tenant, shape=_SHAPE)
+        listing = Listing(responses.c.id, responses.c.created_at, floor=within(responses.c.tenant, principal.tenant), shape=_SHAPE)
         return await page_of(self._database, listing, select(responses), plan=plan, page=page, read=response_row)
 
 
 def _links(principal: Principal, response: ResponseId) -> CTE:
     """Return the ids of a chain, `back` counting from the newest; one more than the longest chain, so that too long is noticed."""
-    own = responses.c.tenant == principal.tenant
+    own = within(responses.c.tenant, principal.tenant)
     newest = select(responses.c.id, responses.c.previous_response_id, literal(0).label("back")).where(named(responses.c.id, response), own)
     links = newest.cte("links", recursive=True)
     earlier = (

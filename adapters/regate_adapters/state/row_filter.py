@@ -11,9 +11,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, assert_never
 
-from sqlalchemy import BigInteger, ColumnElement, FromClause, String, and_, exists, false, func, literal, not_, or_, true
+from sqlalchemy import BigInteger, ColumnElement, String, and_, exists, false, func, literal, not_, or_, true
 
-from regate_adapters.state.sqlite_json import JsonSql, Kind, Value
+from regate_adapters.state.json_sql import Elements, JsonSql, Kind, Value
 from regate_orchestrator.errors import FilterNotExpressible
 from regate_orchestrator.filters import (
     And,
@@ -37,6 +37,7 @@ from regate_orchestrator.filters import (
 )
 
 Condition = ColumnElement[bool]
+_IsAmong = Callable[[Sequence[int]], Condition]
 
 _NULL, _FALSE, _TRUE, _NUMBER, _TEXT, _ARRAY, _OBJECT = range(7)
 _KINDS: Final = (("null",), ("false",), ("true",), ("integer", "real"), ("text",), ("array",), ("object",))
@@ -76,8 +77,13 @@ class _Source:
 
     rank: int | None
     kind: Kind
-    value: Value
-    elements: tuple[FromClause, Kind, Value] | None
+    text: Value
+    number: Value
+    elements: Elements | None
+
+    def of_rank(self, rank: int) -> Value:
+        """Return the field as a value of this rank, which it must be known to have where the value counts."""
+        return self.text if rank == _TEXT else self.number
 
     def is_among(self, ranks: Sequence[int]) -> Condition:
         """Return whether the value is present and of one of these types."""
@@ -134,18 +140,18 @@ class _Renderer:
                 rank, value = self._known(known)
                 return _compare(operator, source, rank, value)
             case In(_, values):
-                return self._equals_one(source.is_among, source.value, values)
+                return self._equals_one(source.is_among, source.text, source.number, values)
             case Overlaps(_, values):
-                return self._has_element(source, lambda ranks_of, value: self._equals_one(ranks_of, value, values))
+                return self._has_element(source, lambda each, is_among: self._equals_one(is_among, each.text, each.number, values))
             case Text(operator, _, known):
-                matched = self._json.text(operator, source.value, _exact_text(known)) if known else true()
+                matched = self._json.matches(operator, source.text, _exact_text(known)) if known else true()
                 return and_(source.is_among([_TEXT]), matched)
             case Truthy():
                 return source.is_among([rank for rank in range(len(_KINDS)) if rank != _FALSE])
             case Defined():
                 return source.is_among(range(len(_KINDS)))
             case NonEmpty():
-                return self._has_element(source, lambda _ranks_of, _value: true())
+                return self._has_element(source, lambda _each, _is_among: true())
             case _:
                 assert_never(atom)
 
@@ -154,9 +160,9 @@ class _Renderer:
         if left is None or right is None:
             return false()
         if right.rank is not None:
-            return _compare(atom.operator, left, right.rank, right.value)
+            return _compare(atom.operator, left, right.rank, right.of_rank(right.rank))
         if left.rank is not None:
-            return _compare(_MIRRORED[atom.operator], right, left.rank, left.value)
+            return _compare(_MIRRORED[atom.operator], right, left.rank, left.of_rank(left.rank))
         raise FilterNotExpressible(
             f"{'.'.join(atom.left)} {atom.operator} {'.'.join(atom.right)}: both may be lists, which SQL cannot order as Rego does"
         )
@@ -168,26 +174,28 @@ class _Renderer:
         for rank, columns in ((_TEXT, self._shape.texts), (_NUMBER, self._shape.numbers)):
             if field[0] in columns:
                 inside = len(field) > 1
-                return None if inside else _Source(rank, literal(_KINDS[rank][0], String), columns[field[0]], None)
-        document = self._shape.document
-        return _Source(None, self._json.kind(document, field), self._json.value(document, field), self._json.elements(document, field))
+                column = columns[field[0]]
+                return None if inside else _Source(rank, literal(_KINDS[rank][0], String), column, column, None)
+        document, json = self._shape.document, self._json
+        kind, text, number = json.kind(document, field), json.text(document, field), json.number(document, field)
+        return _Source(None, kind, text, number, json.elements(document, field))
 
-    def _has_element(self, source: _Source, matches: Callable[[Callable[[Sequence[int]], Condition], Value], Condition]) -> Condition:
+    def _has_element(self, source: _Source, matches: Callable[[Elements, _IsAmong], Condition]) -> Condition:
         if source.elements is None:
             return false()
-        rows, kind, value = source.elements
-        found = exists().select_from(rows).where(matches(lambda ranks: _is_kind(kind, ranks), value))
+        each = source.elements
+        found = exists().select_from(each.rows).where(matches(each, lambda ranks: _is_kind(each.kind, ranks)))
         return and_(source.is_among([_ARRAY, _OBJECT]), found)
 
-    def _equals_one(self, is_among: Callable[[Sequence[int]], Condition], value: Value, known: Sequence[Scalar]) -> Condition:
+    def _equals_one(self, is_among: _IsAmong, text: Value, number: Value, known: Sequence[Scalar]) -> Condition:
         texts = [_exact_text(one) for one in known if isinstance(one, str)]
         numbers = [_exact_number(one) for one in known if isinstance(one, int | float) and not isinstance(one, bool)]
         singles = [rank for rank, one in ((_NULL, None), (_FALSE, False), (_TRUE, True)) if any(each is one for each in known)]
         options = [is_among(singles)] if singles else []
         if texts:
-            options.append(and_(is_among([_TEXT]), value.in_(self._json.listed(texts))))
+            options.append(and_(is_among([_TEXT]), text.in_(self._json.listed(texts))))
         if numbers:
-            options.append(and_(is_among([_NUMBER]), value.in_(self._json.listed(numbers))))
+            options.append(and_(is_among([_NUMBER]), number.in_(self._json.listed(numbers))))
         return or_(false(), *options)
 
     def _known(self, value: Scalar) -> tuple[int, Value | None]:
@@ -202,7 +210,7 @@ class _Renderer:
             case int():
                 return _NUMBER, literal(_exact_number(value), BigInteger)
             case float():
-                return _NUMBER, self._json.number(_exact_number(value))
+                return _NUMBER, self._json.fraction(_exact_number(value))
             case _:
                 assert_never(value)
 
@@ -210,20 +218,20 @@ class _Renderer:
 def _compare(operator: Operator, source: _Source, rank: int, value: Value | None) -> Condition:
     """Return whether the source compares so with a value of this rank (or with the rank's one value)."""
     below, above = source.is_among(range(rank)), source.is_among(range(rank + 1, len(_KINDS)))
-    same = source.is_among([rank])
+    same, own = source.is_among([rank]), source.of_rank(rank)
     match operator:
         case "eq":
-            return same if value is None else and_(same, source.value == value)
+            return same if value is None else and_(same, own == value)
         case "ne":
-            return or_(below, above) if value is None else or_(below, above, and_(same, source.value != value))
+            return or_(below, above) if value is None else or_(below, above, and_(same, own != value))
         case "lt":
-            return below if value is None else or_(below, and_(same, source.value < value))
+            return below if value is None else or_(below, and_(same, own < value))
         case "le":
-            return or_(below, same) if value is None else or_(below, and_(same, source.value <= value))
+            return or_(below, same) if value is None else or_(below, and_(same, own <= value))
         case "gt":
-            return above if value is None else or_(above, and_(same, source.value > value))
+            return above if value is None else or_(above, and_(same, own > value))
         case "ge":
-            return or_(above, same) if value is None else or_(above, and_(same, source.value >= value))
+            return or_(above, same) if value is None else or_(above, and_(same, own >= value))
         case _:
             assert_never(operator)
 

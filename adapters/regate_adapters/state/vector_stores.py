@@ -11,7 +11,7 @@ from regate_adapters.state.encoding import store_columns, store_row
 from regate_adapters.state.listing import Listing, page_of
 from regate_adapters.state.row_filter import RowShape
 from regate_adapters.state.tables import store_activity, vector_stores
-from regate_adapters.state.visibility import deletable_store, named, visible_store
+from regate_adapters.state.visibility import deletable_store, named, visible_store, within
 from regate_orchestrator.filters import FilterPlan
 from regate_orchestrator.ports import Rows
 from regate_orchestrator.principal import Principal
@@ -64,12 +64,17 @@ class VectorStoreState:
         known = await self.store(principal, store)
         if known is None or known.last_active_at >= at:
             return
-        own = (store_activity.c.store_id == store, store_activity.c.tenant == principal.tenant)
+        own = (store_activity.c.store_id == store, within(store_activity.c.tenant, principal.tenant))
+        later = update(store_activity).where(*own, store_activity.c.last_active_at < at).values(last_active_at=at)
         async with self._database.writing() as connection:
-            if await connection.scalar(select(store_activity.c.last_active_at).where(*own)) is not None:
-                await connection.execute(update(store_activity).where(*own, store_activity.c.last_active_at < at).values(last_active_at=at))
-            elif await connection.scalar(select(vector_stores.c.id).where(vector_stores.c.id == store)) is not None:
+            # The store is locked first, by every use: so that of two first uses the second sees the first one's row, and neither waits in turn.
+            locked = select(vector_stores.c.id).where(vector_stores.c.id == store).with_for_update(key_share=True)
+            if await connection.scalar(locked) is None:
+                return
+            if await connection.scalar(select(store_activity.c.last_active_at).where(*own)) is None:
                 await connection.execute(insert(store_activity).values(store_id=store, tenant=principal.tenant, last_active_at=at))
+            else:
+                await connection.execute(later)
 
     async def delete_store(self, principal: Principal, store: StoreId) -> bool:
         """Delete the store's row and, by their foreign keys, all its attachments, of whatever tenant."""
@@ -80,6 +85,6 @@ class VectorStoreState:
 
 def _stores_for(principal: Principal) -> Select[Any]:
     """Return the stores' columns, `last_active_at` being this tenant's own: a tenant that never used a store sees when it was made."""
-    own = and_(store_activity.c.store_id == vector_stores.c.id, store_activity.c.tenant == principal.tenant)
+    own = and_(store_activity.c.store_id == vector_stores.c.id, within(store_activity.c.tenant, principal.tenant))
     active = func.coalesce(store_activity.c.last_active_at, vector_stores.c.created_at).label("last_active_at")
     return select(vector_stores, active).select_from(vector_stores.outerjoin(store_activity, own))

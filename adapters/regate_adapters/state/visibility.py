@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sqlalchemy import Column, ColumnElement, false, or_
 
-from regate_adapters.state.encoding import is_identifier
+from regate_adapters.state.encoding import is_identifier, is_text
 from regate_adapters.state.tables import vector_stores
 from regate_orchestrator.principal import Principal
 
@@ -14,11 +14,16 @@ def named(column: Column[str], name: str) -> ColumnElement[bool]:
     return column == name if is_identifier(name) else false()
 
 
+def within(column: Column[str], tenant: str) -> ColumnElement[bool]:
+    """Return the condition that a row is this tenant's. A text that no database can hold is no row's tenant, and is never sent."""
+    return column == tenant if is_text(tenant) else false()
+
+
 def visible_store(tenant: str) -> ColumnElement[bool]:
     """Return the condition that a tenant may know of a vector store: its own, and those shared by all tenants."""
-    return or_(vector_stores.c.tenant == tenant, vector_stores.c.shared.is_(True))
+    return or_(within(vector_stores.c.tenant, tenant), vector_stores.c.shared.is_(True))
 
 
 def deletable_store(principal: Principal) -> ColumnElement[bool]:
     """Return the condition that a principal's tenant made the vector store, shared or not."""
-    return vector_stores.c.tenant == principal.tenant
+    return within(vector_stores.c.tenant, principal.tenant)

@@ -1,1 +1,1 @@
-"""Vector engines: Chroma embedded (`chroma.py`), and the reference implementation in memory. Both pass `regate_adapters.testing.vector`."""
+"""Vector engines: Chroma (`chroma.py`, `chroma_server.py`), PostgreSQL (`pgvector.py`), and the reference in memory. All pass `testing.vector`."""

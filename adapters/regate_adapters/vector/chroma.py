@@ -1,4 +1,6 @@
-"""The `VectorStore` on embedded Chroma: one collection per store, all calls in threads, one process per directory.
+"""The `VectorStore` on Chroma: one collection per store, all calls in threads. Embedded: one process per directory.
+
+Where the engine is, its place says: a `Directory` here, or a server (`chroma_server.py`). Nothing else knows the difference.
 
 It never embeds: every call that could name an embedding function names none, since Chroma's own would download a model. It never decides
 what is permitted either: `chroma_filter.py`, the counterpart, renders the plan, and the guard on the schema version is part of that.
@@ -17,7 +19,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Final, Self, TypeVar
+from typing import TYPE_CHECKING, Final, Protocol, Self, TypeVar
 
 import numpy as np
 
@@ -34,6 +36,7 @@ from regate_orchestrator.values import FileId, StoreId
 if TYPE_CHECKING:
     from chromadb.api import ClientAPI
     from chromadb.api.models.Collection import Collection
+    from chromadb.config import Settings
 
 Result = TypeVar("Result")
 
@@ -55,31 +58,87 @@ _WRITE_S: Final = 120.0
 _CHECK_S: Final = 2.0
 
 
-class ChromaVectorStore:
-    """Chunks of one row schema in the directory, which no other process may use. Must be entered, and left to release the directory.
+class ChromaPlace(Protocol):
+    """Where Chroma runs, and how to reach it."""
 
-    Raises `ConfigurationError` on entering when another process holds the directory. Chroma itself is loaded by the first call.
+    def hold(self) -> None:
+        """Make the place ready. Raises `ConfigurationError` when it cannot be used."""
+        ...
+
+    def release(self) -> None:
+        """Give up what `hold` took."""
+        ...
+
+    def client(self) -> ClientAPI:
+        """Return a new client. Called in a thread, once; it may load Chroma, and may fail with anything."""
+        ...
+
+    def probe(self, client: ClientAPI | None) -> None:
+        """Fail with anything when the engine does not answer. The client is None as long as none was needed; none must be made for this."""
+        ...
+
+
+class Directory:
+    """Chroma embedded in this process, which alone may use the directory."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._held: int | None = None
+
+    def hold(self) -> None:
+        """Lock the directory for this process. Raises `ConfigurationError` when another holds it."""
+        self._held = _hold(self._path)
+
+    def release(self) -> None:
+        """Unlock the directory."""
+        held, self._held = self._held, None
+        if held is not None:
+            os.close(held)
+
+    def client(self) -> ClientAPI:
+        """Return a client on the directory, which loads Chroma."""
+        import chromadb
+
+        return chromadb.PersistentClient(path=str(self._path), settings=quiet_settings())
+
+    def probe(self, client: ClientAPI | None) -> None:
+        """Ask an engine that is loaded for its collections."""
+        if client is not None:
+            client.list_collections(limit=1)
+
+
+def quiet_settings() -> Settings:
+    """Return Chroma's settings: no `.env` of the working directory and no telemetry may reach the engine."""
+    from chromadb.config import Settings
+
+    return Settings(_env_file=None, anonymized_telemetry=False, allow_reset=False)
+
+
+class ChromaVectorStore:
+    """Chunks of one row schema in a directory of this process alone, or at another place. Must be entered, and left to release it.
+
+    Raises `ConfigurationError` on entering when the place cannot be used. Chroma itself is loaded by the first call.
     """
 
-    def __init__(self, path: Path, schema: RowSchema, *, exact_up_to: int = EXACT_UP_TO) -> None:
-        self._path = path
+    def __init__(self, place: Path | ChromaPlace, schema: RowSchema, *, exact_up_to: int = EXACT_UP_TO) -> None:
+        self._place = Directory(place) if isinstance(place, Path) else place
         self._layout = ChromaLayout.of(schema)
         self._exact_up_to = exact_up_to
         self._client: ClientAPI | None = None
         self._loading = threading.Lock()
-        self._held: int | None = None
+        self._is_open = False
         self._readers = ThreadPoolExecutor(_READERS, thread_name_prefix="chroma-read")
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="chroma-write")  # INVARIANT: one thread, so writes never overlap
 
     async def __aenter__(self) -> Self:
-        self._held = _hold(self._path)
+        self._place.hold()
+        self._is_open = True
         return self
 
     async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        held, self._held = self._held, None
+        self._is_open = False
         await asyncio.to_thread(self._close)
-        if held is not None:
-            os.close(held)
+        self._place.release()
 
     async def create(self, store: StoreId, *, dimensions: int) -> None:
         """Make the store's collection. Raises `VectorStoreUnavailable` when it is there with other dimensions."""
@@ -111,8 +170,8 @@ class ChromaVectorStore:
         await self._write("drop", lambda: self._drop(store))
 
     async def check(self) -> None:
-        """Raise `VectorStoreUnavailable` when the directory is not held, or an engine that is loaded does not answer. Never loads it."""
-        await self._run(self._readers, "check", self._probe, within_s=_CHECK_S)
+        """Raise `VectorStoreUnavailable` when the place is not held, or the engine there does not answer. Never loads Chroma."""
+        await self._run(self._readers, "check", lambda: self._place.probe(self._client), within_s=_CHECK_S)
 
     # ------------------------------------------------------------ threads
 
@@ -123,8 +182,8 @@ class ChromaVectorStore:
         return await self._run(self._writer, what, work, within_s=_WRITE_S)
 
     async def _run(self, pool: ThreadPoolExecutor, what: str, work: Callable[[], Result], *, within_s: float) -> Result:
-        if self._held is None:
-            raise VectorStoreUnavailable("the store's directory is not open")
+        if not self._is_open:
+            raise VectorStoreUnavailable("the store is not open")
         try:
             async with asyncio.timeout(within_s):
                 return await asyncio.get_running_loop().run_in_executor(pool, _translated, what, work)
@@ -134,12 +193,7 @@ class ChromaVectorStore:
     def _engine(self) -> ClientAPI:
         with self._loading:
             if self._client is None:
-                import chromadb
-                from chromadb.config import Settings
-
-                # No `.env` of the working directory and no telemetry may reach the engine.
-                settings = Settings(_env_file=None, anonymized_telemetry=False, allow_reset=False)
-                self._client = chromadb.PersistentClient(path=str(self._path), settings=settings)
+                self._client = self._place.client()
             return self._client
 
     def _collection(self, store: StoreId) -> Collection:
@@ -224,10 +278,6 @@ class ChromaVectorStore:
             self._engine().delete_collection(store)
         except NotFoundError:
             return
-
-    def _probe(self) -> None:
-        if self._client is not None:
-            self._client.list_collections(limit=1)
 
 
 def _nearest(collection: Collection, query: Rows, where: Where, limit: int) -> list[str]:

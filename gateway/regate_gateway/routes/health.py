@@ -61,8 +61,13 @@ async def _probe(check: Awaitable[object]) -> str | None:
     return None
 
 
-async def metrics(request: Request) -> Response:  # noqa: ARG001 — Starlette's signature
-    """Answer `GET /metrics` in Prometheus' text format. Labels hold names from code and configuration only, never of tenants or people."""
-    from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+class Exposition:
+    """`GET /metrics` in Prometheus' text format. Labels hold names from code and configuration only, never of tenants or people."""
 
-    return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)
+    def __init__(self, services: Services) -> None:
+        self._services = services
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer the request."""
+        text, content_type = await self._services.metrics.exposition()
+        await Response(text, media_type=content_type)(scope, receive, send)

@@ -20,3 +20,21 @@ test_case[name] if {
 	found := [true | caller.identified with input as {"principal": principal}]
 	count(found) == count([true | identified])
 }
+
+tenants := {"acme": {"suspended": false, "admins": ["ann"]}}
+
+administrators := {
+	"whom operators name": [{"id": "ann", "tenant": "acme", "roles": []}, true],
+	"who holds the role": [{"id": "bob", "tenant": "acme", "roles": ["policy_admin"]}, true],
+	"another of the tenant": [{"id": "bob", "tenant": "acme", "roles": ["store_admin"]}, false],
+	"a namesake in another tenant": [{"id": "ann", "tenant": "globex", "roles": []}, false],
+	"no object": [null, false],
+}
+
+test_there_are_administrators if count(administrators) == 5
+
+test_administrators[name] if {
+	some name, [principal, administers] in administrators
+	found := [true | caller.administers with input as {"principal": principal} with data.regate.tenants as tenants]
+	count(found) == count([true | administers])
+}

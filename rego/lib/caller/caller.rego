@@ -5,6 +5,7 @@
 # schemas:
 #   - input: schema.input.common
 #   - input.principal: schema.input.principal
+#   - data.regate.tenants: schema.operators.tenants
 package regate.lib.caller
 
 # METADATA
@@ -16,3 +17,10 @@ identified if {
 	input.principal.id != ""
 	input.principal.tenant != ""
 }
+
+# METADATA
+# title: Administers the tenant
+# description: The caller holds the role policy_admin, or operators name them. Never more than their own tenant; whoever rests on this says so.
+administers if "policy_admin" in input.principal.roles
+
+administers if input.principal.id in data.regate.tenants[input.principal.tenant].admins

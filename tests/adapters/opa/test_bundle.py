@@ -176,3 +176,24 @@ def test_bundle_can_be_read_by_its_owner_only(policies: Path, tmp_path: Path, op
     built(policies, tmp_path, opa)
 
     assert (tmp_path / "bundle.tar.gz").stat().st_mode & 0o777 == 0o600
+
+
+def test_modules_run_as_they_were_written(tmp_path: Path, opa: Path) -> None:
+    written = "package regate.odd\n\nallow if {\n\tinput.a\n\t(-1) == input.b\n}\n"
+    directory = write_policies(tmp_path / "rego", {"odd/odd.rego": written})
+    build_bundle(read_source(directory), tmp_path / "bundle.tar.gz", opa=opa)
+    with tarfile.open(tmp_path / "bundle.tar.gz") as bundle:
+        module = bundle.extractfile("/odd/odd.rego")
+        assert module is not None
+
+        assert module.read().decode() == written
+
+
+def test_data_given_twice_is_refused(tmp_path: Path, opa: Path) -> None:
+    directory = write_policies(tmp_path / "rego", {"chunk/chunk.rego": CHUNK})
+    (directory / "data.json").write_text('{"regate": {"limit": 1}}')
+    (directory / "regate").mkdir()
+    (directory / "regate" / "data.json").write_text('{"limit": 2}')
+
+    with pytest.raises(BrokenPolicy, match=r"data\.json"):
+        build_bundle(read_source(directory), tmp_path / "bundle.tar.gz", opa=opa)

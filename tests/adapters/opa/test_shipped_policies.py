@@ -35,7 +35,7 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def engine() -> AsyncIterator[OpaEngine]:
-    schemas = {kind: load_schema(REGO / "schemas" / f"{kind}.json") for kind in ("chunk", "store", "file", "item")}
+    schemas = {kind: load_schema(REGO / "schemas" / f"{kind}.json") for kind in ("chunk", "store", "file", "prompt", "item")}
     async with running_opa(REGO, schemas=schemas) as engine:
         yield engine
 
@@ -97,6 +97,7 @@ async def test_chunk_filter_finds_exactly_what_the_batch_decision_admits(engine:
         ("regate/chunk/allow", "chunk.read", "chunk"),
         ("regate/store/allow", "store.list", "store"),
         ("regate/file/allow", "file.list", "file"),
+        ("regate/prompt/allow", "prompt.list", "prompt"),
         ("regate/history/allow", "response.list", "item"),
     ],
 )

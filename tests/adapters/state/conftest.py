@@ -1,19 +1,35 @@
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
+from tests.postgres import Postgres, running_postgres
 
 from regate_adapters.state.store import SqlStateStore
 
 
-@pytest.fixture(params=["sqlite"])
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Postgres]:
+    with running_postgres(18) as server:
+        yield server
+
+
+@pytest.fixture
+def postgres_url(postgres: Postgres) -> Iterator[str]:
+    with postgres.database() as name:
+        yield postgres.url(name).replace("postgresql://", "postgresql+psycopg://")
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
 def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """An empty database of each kind that the store can use. Another kind joins the conformance tests by one more branch here."""
     match request.param:
         case "sqlite":
             return f"sqlite:///{tmp_path / 'state.db'}"
+        case "postgres":
+            found: str = request.getfixturevalue("postgres_url")
+            return found
         case other:
             raise AssertionError(other)
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any, Final
 
 import pytest
@@ -12,8 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sqlalchemy import Connection, create_engine, insert, select
 from tests.adapters.state.samples import ANN, file_of
+from tests.postgres import Postgres
 
 from regate_adapters.state.encoding import decode, encode, file_columns
+from regate_adapters.state.json_sql import JsonSql
+from regate_adapters.state.postgres_json import PostgresJson
 from regate_adapters.state.row_filter import RowShape, render
 from regate_adapters.state.sqlite_json import SqliteJson
 from regate_adapters.state.tables import files, metadata
@@ -71,17 +74,25 @@ def view_of(row: FileRow) -> dict[str, Any]:
     return {**row.stamp, "id": row.id, "filename": row.filename, "purpose": row.purpose, "bytes": row.bytes}
 
 
-@pytest.fixture(scope="module")
-def connection(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Connection]:
-    path: Path = tmp_path_factory.mktemp("rows") / "rows.db"
-    engine = create_engine(f"sqlite:///{path}", json_serializer=encode, json_deserializer=decode)
-    metadata.create_all(engine)
-    with engine.begin() as opened:
-        opened.execute(insert(files), [file_columns(row) for row in ROWS])
-        yield opened
-    engine.dispose()
+@pytest.fixture(scope="module", params=["sqlite", "postgres"])
+def connection(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Connection]:
+    """The rows on a database of each kind; its JSON functions are in the connection's `info`."""
+    with contextlib.ExitStack() as stack:
+        if request.param == "sqlite":
+            url = f"sqlite:///{tmp_path_factory.mktemp('rows') / 'rows.db'}"
+        else:
+            server: Postgres = request.getfixturevalue("postgres")
+            url = server.url(stack.enter_context(server.database())).replace("postgresql://", "postgresql+psycopg://")
+        engine = create_engine(url, json_serializer=encode, json_deserializer=decode)
+        stack.callback(engine.dispose)
+        metadata.create_all(engine)
+        with engine.begin() as opened:
+            opened.execute(insert(files), [file_columns(row) for row in ROWS])
+            opened.info["json"] = JSONS[request.param]
+            yield opened
 
 
+JSONS: Final[dict[str, JsonSql]] = {"sqlite": SqliteJson(), "postgres": PostgresJson()}
 SHAPE: Final = RowShape(
     texts={name: files.c[name] for name in ("id", "filename", "purpose", "owner", "tenant")},
     numbers={"bytes": files.c["bytes"]},
@@ -90,7 +101,7 @@ SHAPE: Final = RowShape(
 
 
 def found_in_sql(connection: Connection, expression: Expression) -> set[str]:
-    return set(connection.scalars(select(files.c.id).where(render(expression, SHAPE, SqliteJson()))))
+    return set(connection.scalars(select(files.c.id).where(render(expression, SHAPE, connection.info["json"]))))
 
 
 def found_by_meaning(expression: Expression) -> set[str]:
@@ -193,44 +204,47 @@ def test_wide_and_deep_expressions_are_rendered_within_the_databases_bounds(conn
     assert [found_in_sql(connection, one) for one in (wide, deep)] == [found_by_meaning(one) for one in (wide, deep)]
 
 
+NOT_EXACT: Final[list[Expression]] = [
+    CompareFields("eq", ("a",), ("b",)),
+    Defined(()),
+    Compare("eq", ("a\x00",), 1),
+    Compare("eq", ("a",), "\x00"),
+    Compare("eq", ("a",), "\ud800"),
+    In(("a",), ("a", "b\x00")),
+    Text("contains", ("a",), "\x00"),
+    Compare("lt", ("a",), 2**63),
+    Overlaps(("a",), (2**70,)),
+    Compare("lt", ("a",), float("nan")),
+    In(("a",), (float("inf"),)),
+    Or(tuple(Compare("eq", ("a",), number) for number in range(1_001))),
+]
+NOT_A_PATH_OF_SQLITE: Final[list[Expression]] = [Compare("eq", (name,), 1) for name in ('a"b', "a\\", "a\n", "")]
+
+
 @pytest.mark.parametrize(
-    "expression",
-    [
-        CompareFields("eq", ("a",), ("b",)),
-        Compare("eq", ('a"b',), 1),
-        Compare("eq", ("a\\",), 1),
-        Compare("eq", ("a\n",), 1),
-        Compare("eq", ("",), 1),
-        Defined(()),
-        Compare("eq", ("a",), "\x00"),
-        Compare("eq", ("a",), "\ud800"),
-        In(("a",), ("a", "b\x00")),
-        Text("contains", ("a",), "\x00"),
-        Compare("lt", ("a",), 2**63),
-        Overlaps(("a",), (2**70,)),
-        Compare("lt", ("a",), float("nan")),
-        In(("a",), (float("inf"),)),
-        Or(tuple(Compare("eq", ("a",), number) for number in range(1_001))),
-    ],
-    ids=lambda expression: repr(expression)[:60],
+    ("json", "expression"),
+    [*itertools.product(JSONS.values(), NOT_EXACT), *((JSONS["sqlite"], expression) for expression in NOT_A_PATH_OF_SQLITE)],
+    ids=lambda value: repr(value)[:60] if not isinstance(value, SqliteJson | PostgresJson) else type(value).__name__,
 )
-def test_what_has_no_exact_form_is_refused_with_a_reason(expression: Expression) -> None:
+def test_what_has_no_exact_form_is_refused_with_a_reason(json: JsonSql, expression: Expression) -> None:
     with pytest.raises(FilterNotExpressible) as refusal:
-        render(expression, SHAPE, SqliteJson())
+        render(expression, SHAPE, json)
     assert refusal.value.detail
 
 
-def test_expression_that_is_too_deep_is_refused() -> None:
+@pytest.mark.parametrize("json", JSONS.values(), ids=JSONS)
+def test_expression_that_is_too_deep_is_refused(json: JsonSql) -> None:
     deep: Expression = Defined(("a",))
     for number in range(13):
         deep = And((Compare("eq", ("b",), number), Or((deep, Compare("eq", ("a",), number)))))
     with pytest.raises(FilterNotExpressible):
-        render(deep, SHAPE, SqliteJson())
+        render(deep, SHAPE, json)
 
 
-def test_no_value_and_no_name_stands_in_the_text_of_the_statement() -> None:
+@pytest.mark.parametrize("json", JSONS.values(), ids=JSONS)
+def test_no_value_and_no_name_stands_in_the_text_of_the_statement(json: JsonSql) -> None:
     expression = And(
         (Compare("eq", ("fieldname",), "secretvalue"), Overlaps(("listname",), ("secretvalue",)), In(("fieldname",), ("secretvalue",)))
     )
-    statement = str(select(files.c.id).where(render(expression, SHAPE, SqliteJson())))
+    statement = str(select(files.c.id).where(render(expression, SHAPE, json)))
     assert [word in statement for word in ("fieldname", "listname", "secretvalue")] == [False] * 3

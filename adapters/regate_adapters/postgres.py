@@ -1,0 +1,60 @@
+"""Connections to PostgreSQL, as the adapters on it need them. What is asked of it is theirs: `vector/pgvector.py` and `state/postgres.py`."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any, Final
+
+from psycopg import AsyncConnection, conninfo, waiting
+from psycopg import Error as PostgresError
+from psycopg.abc import RV, PQGen
+
+from regate_orchestrator.errors import ConfigurationError
+
+_SQLALCHEMY_SCHEME: Final = "postgresql+psycopg://"
+_CONNECT_S: Final = "5"
+_WAIT_INTERVAL_S: Final = 0.1
+_DEFAULTS: Final = {
+    "application_name": "regate",
+    "connect_timeout": _CONNECT_S,
+    "client_encoding": "UTF8",
+    # A server that vanished is noticed on connections that lie idle, too.
+    "keepalives_idle": "30",
+    "keepalives_interval": "5",
+    "keepalives_count": "3",
+}
+
+
+class PromptConnection(AsyncConnection[Any]):
+    """A connection that gives up at once when its task is cancelled.
+
+    psycopg's own would first ask the server to cancel the query, over a new connection, and wait for both: up to 10 seconds when the network
+    swallows packets, which is when deadlines matter most. This one is closed instead; `statement_timeout` ends the query at the server.
+    """
+
+    async def wait(self, gen: PQGen[RV], interval: float = _WAIT_INTERVAL_S, timeout: float | None = None) -> RV:  # noqa: ASYNC109
+        """Return what the exchange returns. On cancellation the connection is closed before the error goes on."""
+        limit = {} if timeout is None else {"timeout": timeout}
+        try:
+            return await waiting.wait_async(gen, self.pgconn.socket, interval=interval, **limit)
+        except (asyncio.CancelledError, KeyboardInterrupt):
+            self.pgconn.finish()
+            raise
+
+
+def connection_parameters(url: str, *, setting: str) -> dict[str, Any]:
+    """Return the parameters of a `postgresql://` URL, with our defaults where it is silent. Raises `ConfigurationError`, never with the URL."""
+    plain = "postgresql://" + url.removeprefix(_SQLALCHEMY_SCHEME) if url.startswith(_SQLALCHEMY_SCHEME) else url
+    if not plain.startswith(("postgresql://", "postgres://")):
+        raise ConfigurationError(f"{setting} is not a URL of PostgreSQL, such as postgresql://user@host/database")
+    try:
+        given = conninfo.conninfo_to_dict(plain)
+    except PostgresError:
+        raise ConfigurationError(f"{setting} is not a URL that PostgreSQL's library can read") from None
+    return {**_DEFAULTS, **given}
+
+
+def cause(error: BaseException) -> str:
+    """Return the kind of a failure and PostgreSQL's code for it: its words would quote values, so they are left out."""
+    code = getattr(error, "sqlstate", None)
+    return f"{type(error).__name__} ({code})" if code else type(error).__name__

@@ -1,0 +1,87 @@
+"""PostgreSQL behind the state store, for any number of gateways. The counterpart is `sqlite.py`; `database.py` chooses by the URL.
+
+Writers run side by side here, where SQLite lets one at a time: what must not overlap takes row locks (`with_for_update`, which SQLite
+leaves out). Reads are REPEATABLE READ and read-only, so that each sees one consistent state, as in SQLite.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Any, Final
+
+import psycopg
+from psycopg import sql
+from psycopg.abc import AdaptContext
+from sqlalchemy import func, select
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+
+from regate_adapters.postgres import PromptConnection, connection_parameters
+from regate_adapters.state.encoding import decode, encode
+from regate_adapters.state.engines import Engines, cause, make_tables
+from regate_adapters.state.postgres_json import PostgresJson
+from regate_orchestrator.errors import ConfigurationError
+
+_CONNECTIONS: Final = 10
+_PREPARING: Final = 7164783610293
+"""The advisory lock under which tables are made: two gateways that start at once do so one after the other."""
+_PLACE: Final = "the PostgreSQL database"
+
+
+@asynccontextmanager
+async def open_postgres(url: str, *, deadline_s: float) -> AsyncIterator[Engines]:
+    """Yield the engines, the tables made if there are none. Raises `ConfigurationError` when it cannot serve or is of another version."""
+    engine = _engine(connection_parameters(url, setting="state.url"), deadline_s)
+    try:
+        await _prepare(engine, deadline_s)
+        reader = engine.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
+        yield Engines(PostgresJson(), reader, engine)
+    finally:
+        await engine.dispose()
+
+
+async def _prepare(engine: AsyncEngine, deadline_s: float) -> None:
+    try:
+        async with asyncio.timeout(deadline_s), engine.begin() as connection:
+            await connection.execute(select(func.pg_advisory_xact_lock(_PREPARING)))
+            await connection.run_sync(make_tables, _PLACE)
+    except (OSError, TimeoutError, SQLAlchemyError, psycopg.Error) as error:
+        raise ConfigurationError(f"state.url: {_PLACE} cannot be used: {cause(error)}") from error
+
+
+def _engine(parameters: dict[str, Any], deadline_s: float) -> AsyncEngine:
+    return create_async_engine(
+        "postgresql+psycopg://",
+        connect_args={"async_creator_fn": _creator(parameters, deadline_s)},
+        use_native_hstore=False,
+        pool_size=_CONNECTIONS,
+        max_overflow=0,
+        pool_timeout=deadline_s,
+        pool_pre_ping=True,  # a connection that lay idle may be dead without knowing it
+        json_serializer=encode,
+        json_deserializer=decode,
+        hide_parameters=True,  # an error's text would otherwise carry ids and document text
+    )
+
+
+def _creator(parameters: dict[str, Any], deadline_s: float) -> Callable[..., Awaitable[PromptConnection]]:
+    """Return what SQLAlchemy connects with. It hands over its own adapters, among them those for JSON."""
+    limit = f"{round(deadline_s * 1000)}ms"
+    # Who gives up here closes the connection; these are what makes the server give up as well, and let go of its locks.
+    settings = {"statement_timeout": limit, "lock_timeout": limit, "idle_in_transaction_session_timeout": limit, "jit": "off"}
+    calls = sql.SQL(", ").join(sql.SQL("pg_catalog.set_config({}, {}, false)").format(*[sql.Placeholder()] * 2) for _ in settings)
+    values = [part for pair in settings.items() for part in pair]
+
+    async def connect(_conninfo: str, *, context: AdaptContext) -> PromptConnection:
+        connection = await PromptConnection.connect(**parameters, context=context, autocommit=True, prepare_threshold=None)
+        try:
+            await connection.execute(sql.SQL("SELECT {}").format(calls), values)
+            await connection.set_autocommit(False)
+        except BaseException:
+            connection.pgconn.finish()
+            raise
+        return connection
+
+    return connect

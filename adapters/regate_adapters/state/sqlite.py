@@ -1,0 +1,109 @@
+"""SQLite behind the state store: one connection writes and a few read, so that no reader waits for a writer (WAL).
+
+The counterpart is `postgres.py`; `database.py` chooses between them by the URL.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Final
+
+from sqlalchemy import URL, Connection, create_engine, event
+from sqlalchemy.engine.interfaces import DBAPIConnection
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+from sqlalchemy.pool import ConnectionPoolEntry
+
+from regate_adapters.state.encoding import decode, encode
+from regate_adapters.state.engines import Engines, cause, make_tables
+from regate_adapters.state.sqlite_json import SqliteJson
+from regate_orchestrator.errors import ConfigurationError
+
+_READERS: Final = 4
+_BUSY_SHARE: Final = 0.8
+
+_PRAGMAS: Final = (
+    "PRAGMA foreign_keys=ON",
+    "PRAGMA journal_mode=WAL",
+    # Each commit is on the disk when it returns: FULL survives a loss of power, where WAL with NORMAL may lose the last commits.
+    "PRAGMA synchronous=FULL",
+    "PRAGMA trusted_schema=OFF",
+)
+
+
+@asynccontextmanager
+async def open_sqlite(url: URL, *, deadline_s: float) -> AsyncIterator[Engines]:
+    """Yield the engines, the tables made if the file is new. Raises `ConfigurationError` when it cannot serve or is of another version."""
+    parsed = _file_url(url)
+    await asyncio.to_thread(_prepare_file, parsed, deadline_s)
+    reader = _engine(parsed, begin="BEGIN", connections=_READERS, deadline_s=deadline_s)
+    writer = _engine(parsed, begin="BEGIN IMMEDIATE", connections=1, deadline_s=deadline_s)
+    try:
+        yield Engines(SqliteJson(), reader, writer)
+    finally:
+        await reader.dispose()
+        await writer.dispose()
+
+
+def _file_url(url: URL) -> URL:
+    """Return the URL of the database file. Its file must be a plain path: what several connections cannot share is refused."""
+    if not url.database or url.database.startswith((":", "file:")) or url.query:
+        raise ConfigurationError("state.url must name a file, such as sqlite:///regate.db, without options")
+    return URL.create("sqlite+aiosqlite", database=str(Path(url.database).absolute()))
+
+
+def _prepare_file(url: URL, deadline_s: float) -> None:
+    """Make the file and its tables if they are not there, readable by this user alone, and check that they are of this version."""
+    path = Path(url.database or "")
+    engine = create_engine(url.set(drivername="sqlite"), connect_args=_connect_args(deadline_s), hide_parameters=True)
+    event.listen(engine, "connect", _on_connect)
+    event.listen(engine, "begin", _begin_with("BEGIN IMMEDIATE"))
+    try:
+        # The file first, then the database: the write-ahead log and its index take their mode from it.
+        path.touch(mode=0o600)
+        path.chmod(0o600)
+        with engine.begin() as connection:
+            make_tables(connection, str(path))
+    except (OSError, SQLAlchemyError, sqlite3.Error) as error:
+        raise ConfigurationError(f"state.url: {path} cannot be used: {cause(error)}") from error
+    finally:
+        engine.dispose()
+
+
+def _engine(url: URL, *, begin: str, connections: int, deadline_s: float) -> AsyncEngine:
+    engine = create_async_engine(
+        url,
+        connect_args=_connect_args(deadline_s),
+        pool_size=connections,
+        max_overflow=0,
+        pool_timeout=deadline_s,
+        json_serializer=encode,
+        json_deserializer=decode,
+        hide_parameters=True,  # an error's text would otherwise carry ids and document text
+    )
+    event.listen(engine.sync_engine, "connect", _on_connect)
+    event.listen(engine.sync_engine, "begin", _begin_with(begin))
+    return engine
+
+
+def _connect_args(deadline_s: float) -> dict[str, object]:
+    # Waiting for another process's lock ends before our own deadline does. Transactions begin where `_begin_with` says, not implicitly.
+    return {"timeout": deadline_s * _BUSY_SHARE, "isolation_level": None}
+
+
+def _on_connect(connection: DBAPIConnection, _entry: ConnectionPoolEntry) -> None:
+    cursor = connection.cursor()
+    for pragma in _PRAGMAS:
+        cursor.execute(pragma)
+    cursor.close()
+
+
+def _begin_with(statement: str) -> Callable[[Connection], None]:
+    def begin(connection: Connection) -> None:
+        connection.exec_driver_sql(statement)
+
+    return begin

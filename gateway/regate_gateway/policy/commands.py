@@ -1,0 +1,238 @@
+"""The `regate policy` group: where each of its commands is registered. The work is in the modules beside, imported when a command runs.
+
+A command that lives in a module of its own is registered in `REGISTERED`, with one line below the group: its name, and where it is. The module is
+imported when the command is run or its help is asked for, never before.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from pathlib import Path
+from typing import Final
+
+import click
+
+REGISTERED: Final[dict[str, str]] = {}
+"""Command name to `module:attribute`, e.g. `"explain": "regate_gateway.policy.explain:explain"`. Loaded when used."""
+
+
+class LazyCommands(click.Group):
+    """A group that knows its commands by name and imports each one's module on use."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return all command names in order."""
+        return sorted({*super().list_commands(ctx), *REGISTERED})
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Return the command of this name, or None when there is none."""
+        place = REGISTERED.get(cmd_name)
+        if place is None:
+            return super().get_command(ctx, cmd_name)
+        module, _, attribute = place.partition(":")
+        command = getattr(importlib.import_module(module), attribute)
+        if not isinstance(command, click.Command):
+            raise TypeError(f"{place} is no command")
+        return command
+
+
+@click.group(cls=LazyCommands)
+def policy() -> None:
+    """Write, check and ship policies: everything short of serving with them."""
+
+
+REGISTERED["replay"] = "regate_gateway.policy.replay_command:replay"
+REGISTERED["shadow"] = "regate_gateway.policy.shadow:shadow"
+REGISTERED["explain"] = "regate_gateway.policy.explain_command:explain"
+
+
+_config_option = click.option(
+    "--config",
+    "config",
+    type=click.Path(dir_okay=False, path_type=Path),
+    envvar="REGATE_CONFIG",
+    help="Configuration file, which names the policy directory and the vector store.  [default: regate.yaml, if there is one]",
+)
+_overlay_option = click.option(
+    "--overlay",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="A team's own directory, to lay over the policies.",
+)
+_policy_option = click.option(
+    "--policy",
+    "directory",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="Policy directory.  [default: the configured one, else the shipped one]",
+)
+
+
+@policy.command()
+@_policy_option
+@_overlay_option
+@click.option(
+    "--tests",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="Folder with the policies' tests.  [default: found beside them]",
+)
+@click.option(
+    "--samples",
+    "samples_file",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="JSON list of further principals to compile for.",
+)
+@click.option(
+    "--store",
+    "stores",
+    multiple=True,
+    metavar="KIND",
+    help="A kind of store that must apply every filter exactly (repeatable).  [default: the configured ones]",
+)
+@click.option("--quick/--full", "quick", default=True, show_default=True, help="How many rows to compare filter and decision on.")
+@click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
+@_config_option
+def check(
+    directory: Path | None,
+    overlay: Path | None,
+    tests: Path | None,
+    samples_file: Path | None,
+    stores: tuple[str, ...],
+    config: Path | None,
+    *,
+    quick: bool,
+    as_json: bool,
+) -> None:
+    """Check policies before they serve: form, types, tests, the contract with the gateway, and that filters and decisions agree.
+
+    The rules that become filters are compiled for sample principals, tried in each kind of store, and compared with OPA's full evaluation
+    on rows made from their own constants.
+
+    \b
+    Exit code 0 when nothing was found, 1 with findings, 2 for wrong usage.
+    Example: regate policy check --policy rego --tests policy-tests
+    """
+    import orjson
+
+    from regate_adapters.opa.install import require_opa
+    from regate_gateway.policy.check import FULL, QUICK, Task, as_document, as_text, check_policies, deployed_kinds
+    from regate_gateway.policy.directory import choose, with_overlay
+    from regate_gateway.policy.renderers import KINDS
+    from regate_gateway.policy.samples import read_samples
+    from regate_gateway.policy.tools import find_tests
+
+    if unknown := set(stores) - KINDS:
+        raise click.UsageError(f"--store {min(unknown)}: is none of {', '.join(sorted(KINDS))}")
+    samples = [] if samples_file is None else read_samples(samples_file)
+    chosen = choose(directory, config)
+    with with_overlay(chosen.directory, overlay) as merged:
+        found_tests = tests or find_tests(overlay or chosen.directory)
+        task = Task(
+            directory=merged.resolve(),
+            shown=str(overlay or chosen.directory),
+            opa=(chosen.opa or require_opa()).resolve(),
+            tests=None if found_tests is None else found_tests.resolve(),
+            samples=samples,
+            effort=QUICK if quick else FULL,
+            deployed=frozenset(stores) or deployed_kinds(chosen.store_kind),
+        )
+        report = check_policies(task, lambda name: click.echo(f"regate: checking {name} …", err=True))
+    click.echo(orjson.dumps(as_document(report), option=orjson.OPT_INDENT_2).decode() if as_json else as_text(report))
+    if not report.ok:
+        sys.exit(1)
+
+
+@policy.command()
+@click.argument("directory", type=click.Path(path_type=Path))
+def init(directory: Path) -> None:
+    """Make a repository for a security team's own policies in DIRECTORY: an overlay, its data, its tests and its CI.
+
+    DIRECTORY must be new or empty. What is made passes `regate policy check`; its README leads on from there.
+    """
+    from regate_gateway.policy.skeleton import write_skeleton
+
+    for name in write_skeleton(directory):
+        click.echo(directory / name)
+    click.echo(f"Next: cd {directory} && make, and its README.md", err=True)
+
+
+@policy.command()
+@_policy_option
+@click.option(
+    "--overlay",
+    required=True,
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="A team's own directory, to lay over the policies.",
+)
+@click.option("--output", required=True, type=click.Path(path_type=Path), help="New or empty directory to write.")
+@_config_option
+def assemble(directory: Path | None, overlay: Path, output: Path, config: Path | None) -> None:
+    """Write the policies with an overlay laid over them into a directory, for opa.bundle to name. Tests are left out."""
+    from regate_gateway.policy.directory import assemble as write
+    from regate_gateway.policy.directory import choose
+
+    write(choose(directory, config).directory, overlay, output)
+    click.echo(output)
+
+
+@policy.command()
+@_policy_option
+@_overlay_option
+@click.option("--output", required=True, type=click.Path(dir_okay=False, path_type=Path), help="The bundle to write, e.g. bundle.tar.gz.")
+@click.option(
+    "--revision",
+    default="",
+    metavar="REV",
+    help="What decisions are recorded under.  [default: the git commit, else a digest of the content]",
+)
+@click.option(
+    "--signing-key",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="Private key (PEM, RSA) to sign the bundle with, by RS256.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print what was built as JSON.")
+@_config_option
+def build(
+    directory: Path | None,
+    overlay: Path | None,
+    output: Path,
+    revision: str,
+    signing_key: Path | None,
+    config: Path | None,
+    *,
+    as_json: bool,
+) -> None:
+    """Build a bundle for an OPA that Regate does not run, signed if a key is given.
+
+    \b
+    Example: regate policy build --overlay overlay --output bundle.tar.gz --signing-key key.pem
+             opa run --server --bundle bundle.tar.gz --verification-key public.pem
+    """
+    from dataclasses import asdict
+
+    import orjson
+
+    from regate_adapters.opa.install import require_opa
+    from regate_gateway.policy.build import build as build_bundle
+    from regate_gateway.policy.build import commit_revision
+    from regate_gateway.policy.directory import choose, with_overlay
+
+    if not output.absolute().parent.is_dir():
+        raise click.UsageError(f"--output {output}: its directory does not exist")
+    chosen = choose(directory, config)
+    named = revision or commit_revision(overlay or chosen.directory, overlaid=overlay is not None) or ""
+    opa = (chosen.opa or require_opa()).resolve()
+    with with_overlay(chosen.directory, overlay) as merged:
+        built = build_bundle(merged.resolve(), output.absolute(), opa=opa, revision=named, signing_key=signing_key)
+    if as_json:
+        click.echo(orjson.dumps({"bundle": str(output), **asdict(built)}, option=orjson.OPT_INDENT_2).decode())
+        return
+    signed = "by RS256; give OPA the public key as --verification-key" if built.signed else "no"
+    shown = {
+        "bundle": output,
+        "revision": built.revision,
+        "files": built.files,
+        "bytes": built.size,
+        "sha256": built.digest,
+        "signed": signed,
+    }
+    for name, value in shown.items():
+        click.echo(f"{name:<9} {value}")

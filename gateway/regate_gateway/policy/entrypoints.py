@@ -1,0 +1,46 @@
+"""Which rules the gateway asks for. A rule that is missing answers exactly as one that denies, so its absence is an error here."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Final
+
+from regate_gateway.policy.findings import Finding
+from regate_gateway.policy.syntax import Policies
+from regate_orchestrator.decisions import Point
+
+_REASONS: Final = {Point.INGEST: "reject_reasons"}
+_STAMPED: Final = (Point.STORE, Point.FILE, Point.INGEST)
+_FURTHER: Final = (
+    "regate/authn/principal",
+    "regate/history/on_deny",
+    "regate/lib/batch/admitted",
+    "regate/lib/batch/chunk_reasons",
+    "system/authz/allow",
+)
+
+
+def required_rules() -> list[str]:
+    """Return the paths below `data` of all rules that the gateway, or its OPA, asks for."""
+    reasons = {f"{point.package}/{_REASONS.get(point, 'deny_reasons')}" for point in Point}
+    return sorted({*(point.value for point in Point), *reasons, *(f"{point.package}/stamp" for point in _STAMPED), *_FURTHER})
+
+
+def entrypoint_findings(policies: Policies) -> list[Finding]:
+    """Return a finding for each required rule that is missing, or is a function."""
+    return list(_findings(policies))
+
+
+def _findings(policies: Policies) -> Iterator[Finding]:
+    for rule in required_rules():
+        path = ("data", *rule.split("/"))
+        definitions = policies.rules.get(path, [])
+        homes = sorted(module.file for module in policies.modules if module.package == path[:-1])
+        file = homes[0] if homes else "/".join(path[2:-1] if path[1] == "regate" else path[1:-1])
+        if not definitions:
+            message = (
+                f"{'.'.join(path)} is missing, and OPA answers a missing rule as it answers a denial; define it, or keep the shipped one"
+            )
+            yield Finding("missing-entrypoint", message, file)
+        elif any(definition.is_function for definition in definitions):
+            yield Finding("missing-entrypoint", f"{'.'.join(path)} takes arguments, so it cannot be asked for; leave them out", file)

@@ -1,0 +1,254 @@
+"""The command `regate policy explain`: options, and explanations as people read them. What is explained is in `explain.py`."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import click
+
+from regate_gateway.policy.directory import choose
+from regate_gateway.policy.explain import Explanation, as_document, relevant, shown_rule
+from regate_gateway.policy.explain import explain as explain_one
+from regate_gateway.policy.explain_filter import ShownFilter, show_filter
+from regate_gateway.policy.explain_recorded import ExplainedRecords, explain_all, find_decision, find_response
+from regate_gateway.policy.explain_trace import Attempt, Condition, Tracer
+from regate_gateway.policy.recorded import Origin, RecordedDecision
+from regate_gateway.policy.replay_engine import RunningPolicies, running_policies
+from regate_orchestrator.decisions import Point
+from regate_orchestrator.enforcer import policy_input
+from regate_orchestrator.errors import ConfigurationError, FilterNotExpressible, PolicyUnavailable
+from regate_orchestrator.principal import Principal, read_principal
+from regate_orchestrator.values import JsonObject
+
+_MOST_BYTES: Final = 1024 * 1024
+_STORE: Final[JsonObject] = {"id": ""}
+_REQUEST: Final = "req_explain"
+
+
+def _json_or_file(ctx: click.Context, param: click.Parameter, value: str | None) -> JsonObject | None:
+    """Return the JSON object that an option holds, or that is in the file it names with `@`; anything else is wrong usage."""
+    if value is None:
+        return None
+    try:
+        document = json.loads(_read(Path(value[1:])) if value.startswith("@") else value)
+    except (OSError, ValueError) as error:
+        raise click.BadParameter(f"neither JSON nor a file of it: {error}", ctx, param) from None
+    if not isinstance(document, dict):
+        raise click.BadParameter("is not a JSON object", ctx, param)
+    return document
+
+
+def _read(path: Path) -> str:
+    with path.open("rb") as file:
+        return file.read(_MOST_BYTES).decode("utf-8")
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What the command line asks about: a principal and perhaps a chunk, or something recorded."""
+
+    principal: Principal | None
+    chunk: JsonObject | None
+    store: JsonObject
+    decision: str | None
+    response: str | None
+    audit: Path
+
+
+@click.command()
+@click.option("--principal", callback=_json_or_file, metavar="JSON|@FILE", help="Who asks: an object with id, tenant, teams, roles, …")
+@click.option("--chunk", callback=_json_or_file, metavar="JSON|@FILE", help="The chunk's policy fields. Absent: only the filter is shown.")
+@click.option("--store", callback=_json_or_file, metavar="JSON|@FILE", help="The vector store's policy fields.")
+@click.option("--decision", metavar="ID", help="A recorded decision (dec_…).")
+@click.option("--response", metavar="ID", help="Everything decided for a response (resp_…).")
+@click.option(
+    "--audit", type=click.Path(exists=True, path_type=Path), help="Audit directory, or a file of its JSON lines.  [default: audit.path]"
+)
+@click.option(
+    "--policy",
+    type=click.Path(exists=True, path_type=Path),
+    help="Policy directory or bundle.  [default: opa.bundle, else the shipped policies]",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+@click.option("--config", type=click.Path(dir_okay=False, path_type=Path), envvar="REGATE_CONFIG", help="Configuration file.")
+def explain(policy: Path | None, config: Path | None, *, as_json: bool, **options: Any) -> None:
+    """Show why a chunk is, or would be, admitted or denied: rules, lines, reasons, and the filter that the principal gets.
+
+    Asks the policy as it is now, in an OPA of its own. A recorded decision is asked again exactly as it was asked then. Prints metadata
+    only: never document text, and of a tool's arguments only their lengths. Exit code 0 when explained, 1 when there is nothing to explain
+    or the policy does not run, 2 for wrong usage.
+
+    \b
+    Example: regate policy explain --principal '{"id": "bob", "tenant": "acme", "teams": ["eng"]}' --chunk @chunk.json
+             regate policy explain --response resp_…
+    """
+    try:
+        chosen = choose(policy, config)
+        asked = _asked(options, config)
+        result = asyncio.run(_explain(asked, chosen.directory, chosen.opa))
+    except (ConfigurationError, PolicyUnavailable) as error:
+        click.echo(f"regate: {error.message if isinstance(error, ConfigurationError) else error.detail}", err=True)
+        sys.exit(1)
+    if as_json:
+        import orjson
+
+        click.echo(orjson.dumps(result.as_document(), option=orjson.OPT_INDENT_2).decode())
+    else:
+        click.echo("\n".join(result.lines()).rstrip())
+
+
+def _asked(options: Mapping[str, Any], config: Path | None) -> Asked:
+    kinds = [name for name in ("principal", "decision", "response") if options[name] is not None]
+    if len(kinds) != 1:
+        raise click.UsageError("give exactly one of --principal, --decision and --response")
+    if kinds != ["principal"] and (options["chunk"] is not None or options["store"] is not None):
+        raise click.UsageError("--chunk and --store belong to --principal")
+    principal = read_principal(options["principal"])
+    if kinds == ["principal"] and principal is None:
+        raise click.UsageError("--principal: must have an id and a tenant, and lists of plain names")
+    audit = options["audit"]
+    if audit is None and principal is None:
+        from regate_gateway.configuration import load_settings
+
+        audit = load_settings(config).audit.path
+    return Asked(principal, options["chunk"], options["store"] or _STORE, options["decision"], options["response"], audit or Path())
+
+
+@dataclass(frozen=True, slots=True)
+class Supposed:
+    """A question that nobody asked yet: the chunk's explanation, if there is a chunk, and the principal's filter."""
+
+    explanation: Explanation | None
+    shown: ShownFilter | None
+    refused: str
+    faults: tuple[str, ...]
+
+    def as_document(self) -> dict[str, Any]:
+        """Return it as JSON."""
+        return {
+            "decision": None if self.explanation is None else as_document(self.explanation),
+            "filter": {"refused": self.refused} if self.shown is None else asdict(self.shown),
+            "chunk_faults": list(self.faults),
+        }
+
+    def lines(self) -> Iterator[str]:
+        """Yield it as people read it."""
+        for fault in self.faults:
+            yield f"Note: the chunk is not stamped as declared: {fault}"
+        if self.explanation is not None:
+            yield from _explanation_lines(self.explanation)
+            yield ""
+        if self.shown is None:
+            yield f"Filter: refused, {self.refused}"
+            return
+        yield f"Filter of the principal ({self.shown.plan['kind']}): {self.shown.formula}"
+        yield f"Always joined to it: {self.shown.guard}"
+        for kind, rendered in self.shown.stores.items():
+            yield f"  {kind}:"
+            for name, value in rendered.items():
+                yield f"    {name}: {value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)}"
+
+
+@dataclass(frozen=True, slots=True)
+class FromRecords:
+    """Recorded decisions, explained."""
+
+    found: ExplainedRecords
+
+    def as_document(self) -> dict[str, Any]:
+        """Return it as JSON."""
+        return self.found.as_document()
+
+    def lines(self) -> Iterator[str]:
+        """Yield it as people read it."""
+        for explanation in self.found.explanations:
+            yield from _explanation_lines(explanation)
+            yield ""
+        for plan in self.found.plans:
+            yield f"Filter in record {plan['record']}: {plan['rule']} {plan['action']}, {json.dumps(plan['plan'])}"
+        if self.found.left_out:
+            yield f"{self.found.left_out} further decisions are not shown."
+
+
+async def _explain(asked: Asked, directory: Path, opa: Path | None) -> Supposed | FromRecords:
+    async with running_policies(directory, opa=opa) as policies:
+        tracer = Tracer(policies.opa, policies.directory)
+        if asked.principal is not None:
+            return await _suppose(asked, asked.principal, policies, tracer)
+        if asked.decision is not None:
+            found = await asyncio.to_thread(find_decision, asked.audit, asked.decision, tenant=None)
+        else:
+            found = await asyncio.to_thread(find_response, asked.audit, str(asked.response), tenant=None)
+        if not found:
+            raise ConfigurationError(f"no record of {asked.decision or asked.response}")
+        return FromRecords(await explain_all(found, policies.engine, tracer, directory=str(directory)))
+
+
+async def _suppose(asked: Asked, principal: Principal, policies: RunningPolicies, tracer: Tracer) -> Supposed:
+    now = int(time.time())
+    schema = policies.schemas["chunk"]
+    try:
+        resource: JsonObject = {"store": asked.store}
+        document = policy_input(principal.as_input(), "chunk.read", resource, request_id=_REQUEST, now=now)
+        planned = await policies.engine.plan(Point.CHUNK.value, document, unknown="chunk")
+        shown, refused = show_filter(planned.plan, tenant=principal.tenant, schema=schema), ""
+    except FilterNotExpressible as error:
+        shown, refused = None, error.detail
+    if asked.chunk is None:
+        return Supposed(None, shown, refused, ())
+    question = RecordedDecision(
+        origin=Origin("", "", _REQUEST, None, principal.tenant, principal.digest, ""),
+        id="",
+        point=Point.CHUNK,
+        action="chunk.read",
+        about=str(asked.chunk.get("id", "the chunk")),
+        document={**document, "chunk": asked.chunk},
+        allowed=False,
+        reasons=(),
+    )
+    explanation = await explain_one(question, policies.engine, tracer, was_asked=False, directory=str(policies.directory))
+    return Supposed(explanation, shown, refused, tuple(schema.faults(asked.chunk)))
+
+
+def _explanation_lines(explanation: Explanation) -> Iterator[str]:
+    verdict = "allowed" if explanation.allowed else "DENIED"
+    yield f"{verdict}: {explanation.action} {explanation.about} by {explanation.rule.replace('/', '.')} (policy {explanation.revision})"
+    if explanation.recorded is not None:
+        then = "allowed" if explanation.recorded else "denied"
+        changed = "" if explanation.recorded == explanation.allowed else ", which is not what it says now"
+        origin = explanation.origin
+        yield f"  recorded: {then}{changed} (record {origin.record} of {origin.at}, {explanation.id}, policy {explanation.recorded_revision})"
+    for reason in explanation.reasons or explanation.recorded_reasons:
+        yield f"  reason: {reason}"
+    for attempt in relevant(explanation.attempts):
+        yield from _attempt_lines(attempt, 1)
+    if explanation.trace_problem:
+        yield f"  no trace: {explanation.trace_problem}"
+    yield f"  ask again: {explanation.command}"
+
+
+def _attempt_lines(attempt: Attempt, depth: int) -> Iterator[str]:
+    indent = "  " * depth
+    if attempt.held:
+        yield f"{indent}{attempt.at}  {shown_rule(attempt.rule)} held{_values(attempt.values)}"
+    elif attempt.condition is None:
+        yield f"{indent}{attempt.at}  {shown_rule(attempt.rule)} did not hold"
+    else:
+        condition: Condition = attempt.condition
+        yield f"{indent}{attempt.at}  {shown_rule(attempt.rule)} did not hold: {condition.at}  {condition.text}{_values(condition.values)}"
+        for one in condition.because:
+            yield from _attempt_lines(one, depth + 1)
+    for one in attempt.because:
+        yield from _attempt_lines(one, depth + 1)
+
+
+def _values(values: Mapping[str, Any]) -> str:
+    shown = ", ".join(f"{name} = {json.dumps(value, ensure_ascii=False)}" for name, value in values.items())
+    return f"   [{shown}]" if shown else ""

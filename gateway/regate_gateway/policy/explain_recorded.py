@@ -1,0 +1,102 @@
+"""Recorded decisions, found in the audit records and explained: what `regate policy explain --decision` and its HTTP twin share.
+
+Whoever calls this has decided that the asker may know; `tenant` bounds what is found all the same.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from regate_gateway.policy.explain import HERE, Explanation, Tracing, as_document, explain, plan_document
+from regate_gateway.policy.recorded import Recorded, RecordedDecision, questions_in, read_records
+from regate_orchestrator.errors import ConfigurationError
+from regate_orchestrator.ports import PolicyEngine
+
+_MOST_EXPLAINED: Final = 200
+_MOST_TRACED: Final = 40
+_AT_ONCE: Final = 2
+"""Each trace is a process of its own."""
+
+
+@dataclass(frozen=True, slots=True)
+class ExplainedRecords:
+    """What the records hold about one identifier, explained. `left_out` counts decisions beyond the first two hundred."""
+
+    explanations: tuple[Explanation, ...]
+    plans: tuple[Mapping[str, Any], ...]
+    left_out: int
+
+    def as_document(self) -> dict[str, Any]:
+        """Return it all as JSON."""
+        return {
+            "decisions": [as_document(one) for one in self.explanations],
+            "filters": [dict(plan) for plan in self.plans],
+            "left_out": self.left_out,
+        }
+
+
+def find_decision(audit: Path, decision: str, *, tenant: str | None) -> list[Recorded]:
+    """Return the one decision with this id, within the tenant if one is given; empty when there is none. Blocks while it reads."""
+    for record in _records(audit, decision, tenant):
+        chosen = tuple(one for one in questions_in(record).decisions if one.id == decision)
+        if chosen:
+            return [Recorded(decisions=chosen)]
+    return []
+
+
+def find_response(audit: Path, response: str, *, tenant: str | None) -> list[Recorded]:
+    """Return all that was asked for this response, within the tenant if one is given. Blocks while it reads."""
+    records = (record for record in _records(audit, response, tenant) if record.get("response_id") == response)
+    found = (questions_in(record) for record in records)
+    return [asked for asked in found if asked.decisions or asked.batches or asked.plans]
+
+
+def _records(audit: Path, identifier: str, tenant: str | None) -> list[Mapping[str, Any]]:
+    try:
+        return [record for record in read_records(audit, mentioning=identifier) if tenant is None or record.get("tenant") == tenant]
+    except OSError as error:
+        raise ConfigurationError(f"{audit}: the audit records cannot be read: {error.strerror}") from error
+
+
+async def explain_all(found: list[Recorded], engine: PolicyEngine, tracing: Tracing | None, *, directory: str = HERE) -> ExplainedRecords:
+    """Return every decision explained; rules and lines for a single one, and else for those that are denied, as far as is bearable."""
+    asked = [decision for one in found for decision in one.every_decision]
+    traced = {id(one) for one in asked if len(asked) == 1}
+    traced |= {id(one) for one in [one for one in asked if not one.allowed][:_MOST_TRACED]}
+    room = asyncio.Semaphore(_AT_ONCE)
+
+    async def explained(one: RecordedDecision) -> Explanation:
+        async with room:
+            return await explain(one, engine, tracing if id(one) in traced else None, was_asked=True, directory=directory)
+
+    async with asyncio.TaskGroup() as group:
+        running = [group.create_task(explained(one)) for one in asked[:_MOST_EXPLAINED]]
+    plans = tuple(plan_document(plan) for one in found for plan in one.plans)
+    return ExplainedRecords(tuple(task.result() for task in running), plans, max(len(asked) - _MOST_EXPLAINED, 0))
+
+
+class AuditExplainer:
+    """Explains recorded decisions of a running gateway (`services.Explaining`). One at a time: it is for people, not for programs."""
+
+    def __init__(self, audit: Path, engine: PolicyEngine, tracing: Tracing | None) -> None:
+        self._audit = audit
+        self._engine = engine
+        self._tracing = tracing
+        self._turn = asyncio.Lock()
+
+    async def decision(self, tenant: str, decision: str) -> dict[str, Any] | None:
+        """Return the decision of this tenant explained, or None when there is none."""
+        async with self._turn:
+            return await self._explained(await asyncio.to_thread(find_decision, self._audit, decision, tenant=tenant))
+
+    async def response(self, tenant: str, response: str) -> dict[str, Any] | None:
+        """Return everything decided for this tenant's response explained, or None when there is nothing."""
+        async with self._turn:
+            return await self._explained(await asyncio.to_thread(find_response, self._audit, response, tenant=tenant))
+
+    async def _explained(self, found: list[Recorded]) -> dict[str, Any] | None:
+        return (await explain_all(found, self._engine, self._tracing)).as_document() if found else None

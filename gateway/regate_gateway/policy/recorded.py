@@ -1,0 +1,230 @@
+"""Audit records as questions: each recorded decision, batch member and filter plan, with the very input that OPA was asked.
+
+Not how a question is asked again (`replay.py`) or explained (`explain.py`). The counterpart is `regate_orchestrator.enforcer`, which writes
+the records; the inputs are built by its own `policy_input`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, TypeAlias, cast
+
+from regate_adapters.audit.lines import read_line
+from regate_adapters.audit.segments import segments_in
+from regate_orchestrator.decisions import Point
+from regate_orchestrator.enforcer import BATCH_ACTION, policy_input
+from regate_orchestrator.values import JsonObject
+
+Record: TypeAlias = Mapping[str, Any]
+
+_KINDS: Final = {
+    "stores": (Point.STORE, "store.search"),
+    "chunks": (Point.CHUNK, "chunk.read"),
+    "items": (Point.HISTORY, "history.reuse"),
+    "tool_results": (Point.TOOL_RESULT, "tool.result"),
+    "models": (Point.ROUTE, "model.list"),
+}
+"""What a batch decides, and by which rule and action each of its members is decided (`rego/lib/batch/batch.rego`)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Which record a question comes from. Enough to find it again; the principal is its digest."""
+
+    record: str
+    at: str
+    request_id: str
+    response_id: str | None
+    tenant: str
+    principal: str
+    revision: str
+
+
+@dataclass(frozen=True, slots=True)
+class RecordedDecision:
+    """One yes-or-no question and its recorded answer: a decision, or one member of a batch."""
+
+    origin: Origin
+    id: str
+    point: Point
+    action: str
+    about: str
+    document: JsonObject
+    allowed: bool
+    reasons: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class RecordedBatch:
+    """One batch query: its input, and its members as questions of their own, keyed as `admitted` names them."""
+
+    origin: Origin
+    document: JsonObject
+    members: Mapping[tuple[str, str | int], RecordedDecision]
+
+
+@dataclass(frozen=True, slots=True)
+class RecordedPlan:
+    """One compiled filter. `digest` is empty in records that were written before there was one."""
+
+    origin: Origin
+    rule: str
+    action: str
+    unknown: str
+    document: JsonObject
+    plan: JsonObject
+    digest: str
+
+
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """All that one record asked. What is not well-formed is left out and counted, never guessed."""
+
+    decisions: tuple[RecordedDecision, ...] = ()
+    batches: tuple[RecordedBatch, ...] = ()
+    plans: tuple[RecordedPlan, ...] = ()
+    unreadable: int = 0
+
+    @property
+    def every_decision(self) -> Iterator[RecordedDecision]:
+        """Yield the decisions, those inside batches included."""
+        yield from self.decisions
+        for batch in self.batches:
+            yield from batch.members.values()
+
+
+def read_records(place: Path, *, mentioning: str | None = None) -> Iterator[Record]:
+    """Yield the audit records in a spool's directory, or in one file of JSON lines, oldest first. Raises `OSError`.
+
+    With `mentioning` only records that hold this text are read at all, which is what makes looking for one identifier quick.
+    """
+    needle = None if mentioning is None else mentioning.encode()
+    for path in segments_in(place) if place.is_dir() else [place]:
+        with path.open("rb") as file:
+            for line in file:
+                if needle is not None and needle not in line:
+                    continue
+                record = read_line(line if line.endswith(b"\n") else line + b"\n")
+                if record is not None:
+                    yield record
+
+
+def questions_in(record: Record) -> Recorded:
+    """Return what the record asked; empty for a record of something else than decisions."""
+    asked_as, now = record.get("asked_as"), record.get("now")
+    if record.get("kind") != "decisions" or not isinstance(asked_as, Mapping) or not isinstance(now, int):
+        return Recorded()
+    origin = _origin(record)
+    decisions: list[RecordedDecision] = []
+    batches: list[RecordedBatch] = []
+    plans: list[RecordedPlan] = []
+    unreadable = 0
+    for entry in record.get("decisions", ()):
+        try:
+            decisions.append(_decision(origin, entry, asked_as, now))
+        except (KeyError, TypeError, ValueError):
+            unreadable += 1
+    if "batch" in record:
+        try:
+            batches.append(_batch(origin, record, asked_as, now))
+        except (KeyError, TypeError, ValueError, IndexError):
+            unreadable += 1
+    for note in (record.get("compiled"), (record.get("retrieval") or {}).get("compiled")):
+        if isinstance(note, Mapping) and "rule" in note:
+            try:
+                plans.append(_plan(origin, note, asked_as, now))
+            except (KeyError, TypeError):
+                unreadable += 1
+    return Recorded(tuple(decisions), tuple(batches), tuple(plans), unreadable)
+
+
+def _origin(record: Record) -> Origin:
+    response = record.get("response_id")
+    return Origin(
+        record=str(record.get("seq", "")),
+        at=str(record.get("at", "")),
+        request_id=str(record.get("request_id", "")),
+        response_id=response if isinstance(response, str) else None,
+        tenant=str(record.get("tenant", "")),
+        principal=str(record.get("principal", "")),
+        revision=str(record.get("revision", "")),
+    )
+
+
+def _decision(origin: Origin, entry: Record, asked_as: JsonObject, now: int) -> RecordedDecision:
+    action, allowed = str(entry["action"]), entry["allowed"]
+    if not isinstance(allowed, bool):
+        raise TypeError("allowed is not a boolean")
+    return RecordedDecision(
+        origin=origin,
+        id=str(entry["id"]),
+        point=Point(entry["rule"]),
+        action=action,
+        about=str(entry.get("about", "")),
+        document=policy_input(asked_as, action, dict(entry["resource"]), request_id=origin.request_id, now=now),
+        allowed=allowed,
+        reasons=tuple(map(str, entry.get("reasons", ()))),
+    )
+
+
+def _batch(origin: Origin, record: Record, asked_as: JsonObject, now: int) -> RecordedBatch:
+    batch = record["batch"]
+    parts: dict[str, Any] = {name: batch[name]["asked"] if name in batch else ({} if name == "stores" else []) for name in _KINDS}
+    members: dict[tuple[str, str | int], RecordedDecision] = {}
+    for name, (point, action) in _KINDS.items():
+        admitted = set(batch[name]["admitted"]) if name in batch else set()
+        for key, about, resource in _members(name, parts, _chunk_ids(record)):
+            members[name, key] = RecordedDecision(
+                origin=origin,
+                id=f"{origin.record}/{name}/{key}",
+                point=point,
+                action=action,
+                about=about,
+                document=policy_input(asked_as, action, resource, request_id=origin.request_id, now=now),
+                allowed=key in admitted,
+                reasons=(),
+            )
+    document = policy_input(asked_as, BATCH_ACTION, parts, request_id=origin.request_id, now=now)
+    return RecordedBatch(origin, document, members)
+
+
+def _members(name: str, parts: Mapping[str, Any], chunks: Sequence[str]) -> Iterator[tuple[str | int, str, JsonObject]]:
+    """Yield each member's key, what it is about, and its own input keys, exactly as `regate.lib.batch` builds them."""
+    asked = parts[name]
+    match name:
+        case "stores":
+            yield from ((store, store, {"store": row}) for store, row in asked.items())
+        case "chunks":
+            for position, entry in enumerate(asked):
+                about = chunks[position] if position < len(chunks) else f"chunk {position} of {entry['store']}"
+                yield position, about, {"store": parts["stores"].get(entry["store"]), "chunk": entry["chunk"]}
+        case "items":
+            yield from ((position, str(item.get("id", position)), {"item": item}) for position, item in enumerate(asked))
+        case "tool_results":
+            for position, entry in enumerate(asked):
+                yield position, str(entry["tool"].get("name", position)), {"tool": entry["tool"], "result": entry["result"]}
+        case _:
+            for model in asked:
+                request = {"method": "GET", "path": "/v1/models", "model": model, "stream": False, "tool_types": []}
+                yield model, model, cast("JsonObject", {"request": request})
+
+
+def _chunk_ids(record: Record) -> Sequence[str]:
+    """Return the ids of the batch's chunks, which a record names beside the batch."""
+    named = (record.get("retrieval") or {}).get("chunks", record.get("chunks", ()))
+    return [str(one) for one in named] if isinstance(named, list) else ()
+
+
+def _plan(origin: Origin, note: Record, asked_as: JsonObject, now: int) -> RecordedPlan:
+    action, asked_at = str(note["action"]), note.get("now", now)
+    return RecordedPlan(
+        origin=origin,
+        rule=str(note["rule"]),
+        action=action,
+        unknown=str(note["unknown"]),
+        document=policy_input(asked_as, action, dict(note["resource"]), request_id=origin.request_id, now=asked_at),
+        plan=dict(note["plan"]),
+        digest=str(note.get("digest", "")),
+    )

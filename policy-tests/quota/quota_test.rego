@@ -1,0 +1,75 @@
+package regate.quota_test
+
+import data.regate.quota
+import data.regate_fixtures as given
+
+asked_for(principal) := given.asked("quota.limits", principal, {"request": {
+	"method": "POST", "path": "/v1/responses", "model": "small", "stream": false, "tool_types": [],
+}})
+
+default_limits := {"rpm": 10, "tpm": 1000, "max_turns": 4, "max_tool_calls": 8, "max_chunks": 20, "max_output_tokens": 100}
+
+quotas := {
+	"default": default_limits,
+	"tenants": {"acme": {"rpm": 20, "max_turns": 0}},
+	"roles": {"batch": {"rpm": 5, "tpm": 9000}, "boss": {"rpm": 50}},
+}
+
+holding(principal, roles) := object.union(principal, {"roles": roles})
+
+cases := {
+	"nothing of their own": [holding(given.mallory, []), {}],
+	"a tenant": [holding(given.ann, []), {"rpm": 20, "max_turns": 0}],
+	"a role besides the tenant": [holding(given.ann, ["batch"]), {"rpm": 5, "tpm": 9000, "max_turns": 0}],
+	"two roles of which the most counts": [holding(given.ann, ["batch", "boss"]), {"rpm": 50, "tpm": 9000, "max_turns": 0}],
+	"a role that is not named": [holding(given.mallory, ["editor"]), {}],
+	"roles that are no list": [holding(given.mallory, "batch"), {}],
+}
+
+test_there_are_cases if {
+	count(cases) == 6
+	count(bad) == 4
+	count(needed) == 4
+}
+
+test_case[name] if {
+	some name, [principal, changes] in cases
+	quota.limits == object.union(default_limits, changes) with input as asked_for(principal) with data.regate.quotas as quotas
+	quota.deny_reasons == set() with input as asked_for(principal) with data.regate.quotas as quotas
+}
+
+needed := {"action", "principal", "principal/id", "principal/tenant"}
+
+test_no_limits_without[path] if {
+	some path in needed
+	question := json.remove(asked_for(given.ann), [path])
+	not quota.limits with input as question with data.regate.quotas as quotas
+	count(quota.deny_reasons) > 0 with input as question with data.regate.quotas as quotas
+}
+
+bad := {"a negative limit": -1, "half a limit": 0.5, "a limit as text": "9", "a limit that is null": null}
+
+test_no_limits_with[name] if {
+	some name, limit in bad
+	wrong := object.union(quotas, {"tenants": {"acme": {"rpm": limit}}})
+	not quota.limits with input as asked_for(given.ann) with data.regate.quotas as wrong
+	quota.deny_reasons == {"no_limit: rpm"} with input as asked_for(given.ann) with data.regate.quotas as wrong
+}
+
+test_a_limit_that_is_not_said_is_none_at_all if {
+	lacking := json.remove(quotas, ["default/tpm"])
+	not quota.limits with input as asked_for(given.ann) with data.regate.quotas as lacking
+	quota.deny_reasons == {"no_limit: tpm"} with input as asked_for(given.ann) with data.regate.quotas as lacking
+	not quota.limits with input as asked_for(given.ann) with data.regate.quotas as {}
+	count(quota.deny_reasons) == 6 with input as asked_for(given.ann) with data.regate.quotas as {}
+}
+
+test_an_unknown_action_has_no_limits if {
+	question := object.union(asked_for(given.ann), {"action": "quota.reset"})
+	not quota.limits with input as question
+	quota.deny_reasons == {"unknown_action"} with input as question
+}
+
+test_as_shipped_all_limits_are_said if {
+	object.keys(quota.limits) == object.keys(default_limits) with input as asked_for(given.ann)
+}

@@ -1,0 +1,56 @@
+# METADATA
+# title: Quotas
+# description: What the caller may spend. The policy gives numbers only; counting is the gateway's.
+# scope: package
+# schemas:
+#   - input: schema.input.quota
+#   - input.principal: schema.input.principal
+#   - data.regate.quotas: schema.operators.quotas
+package regate.quota
+
+import data.regate.lib.caller
+
+_names := {"rpm", "tpm", "max_turns", "max_tool_calls", "max_chunks", "max_output_tokens"}
+
+# METADATA
+# title: The limits
+# description: |
+#   All six, whole numbers; 0 is nothing at all. Undefined, and so a refusal, when one of them is not said. What is said for a role of the
+#   caller comes before what is said for the tenant, and that before the default; of several roles the most counts.
+# entrypoint: true
+# custom:
+#   code: quota_limits
+limits := {name: _limit(name) | some name in _names} if {
+	count(deny_reasons) == 0
+}
+
+# METADATA
+# title: Why there are none
+# description: For the audit record. Empty exactly when there are limits.
+# entrypoint: true
+# custom:
+#   code: quota_deny_reasons
+deny_reasons contains "unknown_action" if not _action_known
+
+deny_reasons contains "caller_not_identified" if not caller.identified
+
+deny_reasons contains sprintf("no_limit: %s", [name]) if {
+	some name in _names
+	not _said(name)
+}
+
+_action_known if input.action == "quota.limits"
+
+_limit(name) := max(_of_roles(name)) if count(_of_roles(name)) > 0
+
+_limit(name) := _of_tenant(name) if count(_of_roles(name)) == 0
+
+_of_roles(name) := {limit |
+	some role in input.principal.roles
+	limit := data.regate.quotas.roles[role][name]
+}
+
+_of_tenant(name) := object.get(data.regate.quotas.tenants, [input.principal.tenant, name], data.regate.quotas["default"][name])
+
+# A whole number as JSON writes it; total, whatever is given.
+_said(name) if regex.match(`^[0-9]+$`, json.marshal(_limit(name)))

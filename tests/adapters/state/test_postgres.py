@@ -1,0 +1,269 @@
+"""What is particular to PostgreSQL behind the state store: many gateways at once, which databases are refused, and what holds when it breaks."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import subprocess
+import sys
+import time
+
+import psycopg
+import pytest
+from psycopg import sql
+from sqlalchemy import func, insert, select
+from tests.adapters.state.samples import ANN, BOB, EVE, attachment_of, file_of, response_of, store_of
+from tests.postgres import Link, Postgres
+
+from regate_adapters.state.store import SqlStateStore
+from regate_adapters.state.tables import VERSION, files, schema_version
+from regate_orchestrator.errors import ConfigurationError, NotFound, StateUnavailable
+from regate_orchestrator.filters import Everything
+from regate_orchestrator.rows import Page
+from regate_orchestrator.values import FileId, ResponseId, StoreId
+
+FILE, STORE, RESPONSE = FileId("file-1"), StoreId("vs_1"), ResponseId("resp_1")
+_SAVE_UNTIL_KILLED = """
+import asyncio, itertools, sys
+from regate_adapters.state.store import SqlStateStore
+from tests.adapters.state.samples import ANN, response_of
+
+async def main():
+    async with SqlStateStore.open(sys.argv[1]) as store:
+        for number in itertools.count():
+            await store.save_response(response_of(ANN, f"resp_{number}", items=20))
+            print(number, flush=True)
+
+asyncio.run(main())
+"""
+
+
+def change(url: str, statement: str) -> None:
+    with psycopg.connect(url.replace("+psycopg", ""), autocommit=True) as connection:
+        connection.execute(sql.SQL(statement))  # type: ignore[arg-type]  # a test's own words
+
+
+# ---------------------------------------------------------------- opening
+
+
+async def test_gateways_that_start_at_once_make_the_tables_once(postgres_url: str) -> None:
+    async def start(number: int) -> None:
+        async with SqlStateStore.open(postgres_url) as store:
+            await store.save_response(response_of(ANN, f"resp_{number}"))
+
+    async with asyncio.TaskGroup() as starting:
+        for number in range(5):
+            starting.create_task(start(number))
+    async with SqlStateStore.open(postgres_url) as store:
+        assert len((await store.responses(ANN, Everything(), Page())).rows) == 5
+
+
+@pytest.mark.parametrize(
+    "statement", [f"UPDATE schema_version SET version = {VERSION + 1}", "DELETE FROM schema_version", "DROP TABLE schema_version"]
+)
+async def test_database_of_another_version_is_refused(postgres_url: str, statement: str) -> None:
+    async with SqlStateStore.open(postgres_url):
+        pass
+    change(postgres_url, statement)
+    with pytest.raises(ConfigurationError, match=r"state\.url"):
+        async with SqlStateStore.open(postgres_url):
+            pass
+
+
+async def test_database_of_something_else_is_refused_and_left_alone(postgres_url: str) -> None:
+    change(postgres_url, "CREATE TABLE theirs (id integer)")
+    with pytest.raises(ConfigurationError, match="something else"):
+        async with SqlStateStore.open(postgres_url):
+            pass
+
+
+async def test_database_that_is_not_there_is_refused_without_the_password(postgres: Postgres) -> None:
+    with pytest.raises(ConfigurationError) as refusal:
+        async with SqlStateStore.open(f"postgresql+psycopg://postgres:swordfish@127.0.0.1:{postgres.port}/nowhere"):
+            pass
+    assert ("cannot be used" in refusal.value.message, "swordfish" in refusal.value.message) == (True, False)
+
+
+async def test_server_that_swallows_everything_is_refused_in_time(postgres: Postgres) -> None:
+    began = time.monotonic()
+    async with Link(postgres.port) as link:
+        link.become("swallow")
+        with pytest.raises(ConfigurationError, match="cannot be used"):
+            async with SqlStateStore.open(postgres.url(port=link.port), deadline_s=0.3):
+                pass
+    assert time.monotonic() - began < 3
+
+
+# ---------------------------------------------------------------- at once
+
+
+async def test_first_uses_by_a_tenant_at_once_are_recorded_once(postgres_url: str) -> None:
+    async with SqlStateStore.open(postgres_url) as one, SqlStateStore.open(postgres_url) as other:
+        for round_number in range(5):
+            name = f"vs_{round_number}"
+            await one.add_store(store_of(ANN, name, shared=True))
+            await asyncio.gather(*((one, other)[number % 2].touch_store(EVE, StoreId(name), at=200 + number) for number in range(10)))
+        seen = [await one.store(EVE, StoreId(f"vs_{number}")) for number in range(5)]
+    assert [row.last_active_at for row in seen if row is not None] == [209] * 5
+
+
+async def test_one_file_attached_many_times_at_once_is_attached_once(postgres_url: str) -> None:
+    async with SqlStateStore.open(postgres_url) as one, SqlStateStore.open(postgres_url) as other:
+        await one.add_file(file_of(ANN))
+        await one.add_store(store_of(ANN))
+        await asyncio.gather(*((one, other)[number % 2].put_attachment(attachment_of(ANN)) for number in range(20)))
+        totals = await one.totals(ANN, [STORE])
+    assert totals[STORE].in_progress == 1
+
+
+async def test_file_deleted_while_it_is_attached_leaves_no_attachment_that_was_not_named(postgres_url: str) -> None:
+    async def attach(store: SqlStateStore, name: str) -> str | None:
+        try:
+            await store.put_attachment(attachment_of(ANN, name))
+        except NotFound:
+            return None
+        return name
+
+    async with SqlStateStore.open(postgres_url) as one, SqlStateStore.open(postgres_url) as other:
+        names = [f"vs_{number}" for number in range(8)]
+        for name in names:
+            await one.add_store(store_of(ANN, name))
+        outcomes = []
+        for _ in range(5):
+            await one.add_file(file_of(ANN))
+            *attached, deleted = await asyncio.gather(*(attach(other, name) for name in names), one.delete_file(ANN, FILE))
+            outcomes.append(set(deleted or []) == {name for name in attached if name is not None})
+        left = await one.unfinished_attachments()
+    assert (outcomes, left) == ([True] * 5, [])
+
+
+async def test_new_responses_saved_at_once_under_one_id_are_each_whole(postgres_url: str) -> None:
+    async with SqlStateStore.open(postgres_url) as one, SqlStateStore.open(postgres_url) as other:
+        await asyncio.gather(*(store.responses(ANN, Everything(), Page()) for store in (one, other) for _ in range(8)))
+        rows = [response_of(ANN, items=3 + number % 3, text=f"version {number}") for number in range(16)]
+        await asyncio.gather(*((one, other)[number % 2].save_response(row) for number, row in enumerate(rows)))
+        assert await one.response(ANN, RESPONSE) in rows
+
+
+async def test_response_id_of_another_tenant_is_refused_and_nothing_of_it_changed(postgres_url: str) -> None:
+    async with SqlStateStore.open(postgres_url) as store:
+        await store.save_response(response_of(ANN))
+        with pytest.raises(StateUnavailable):
+            await store.save_response(response_of(EVE))
+        assert (await store.response(ANN, RESPONSE), await store.response(EVE, RESPONSE)) == (response_of(ANN), None)
+
+
+async def test_a_read_cannot_write(postgres_url: str) -> None:
+    async with SqlStateStore.open(postgres_url) as store:
+        with pytest.raises(StateUnavailable, match="Try again later") as refusal:
+            async with store._database.reading() as connection:
+                await connection.execute(insert(schema_version).values(version=7))
+    assert refusal.value.detail == "ReadOnlySqlTransaction (25006)"
+
+
+async def test_a_read_sees_one_state_though_another_writes_meanwhile(postgres_url: str) -> None:
+    async with SqlStateStore.open(postgres_url) as store:
+        counted = select(func.count()).select_from(files)
+        async with store._database.reading() as connection:
+            before = await connection.scalar(counted)
+            await store.add_file(file_of(ANN))
+            after = await connection.scalar(counted)
+        async with store._database.reading() as connection:
+            assert (before, after, await connection.scalar(counted)) == (0, 0, 1)
+
+
+# ---------------------------------------------------------------- failures
+
+
+async def test_server_that_ended_all_connections_is_not_noticed(postgres_url: str, postgres: Postgres) -> None:
+    async with SqlStateStore.open(postgres_url) as store:
+        await asyncio.gather(*(store.save_response(response_of(ANN, f"resp_{number}")) for number in range(8)))
+        name = sql.Literal(postgres_url.rpartition("/")[2])
+        others = sql.SQL("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = {} AND pid <> pg_backend_pid()")
+        ended = postgres.execute(others.format(name))
+        read = await asyncio.gather(*(store.response(ANN, ResponseId(f"resp_{number}")) for number in range(8)))
+    assert (len(ended) > 1, read) == (True, [response_of(ANN, f"resp_{number}") for number in range(8)])
+
+
+@pytest.mark.parametrize("fault", ["swallow", "cut"])
+async def test_broken_network_is_unavailable_in_time_and_mended_without_a_restart(
+    fault: str, postgres_url: str, postgres: Postgres
+) -> None:
+    through = postgres_url.replace(f":{postgres.port}/", ":{}/")
+    async with Link(postgres.port) as link, SqlStateStore.open(through.format(link.port), deadline_s=0.4) as store:
+        await store.save_response(response_of(ANN))
+        link.become("swallow" if fault == "swallow" else "cut")
+        began = time.monotonic()
+        refused = 0
+        for attempt in (
+            lambda: store.response(ANN, RESPONSE),
+            lambda: store.save_response(response_of(ANN, "resp_2")),
+            lambda: store.responses(ANN, Everything(), Page()),
+            lambda: store.delete_response(ANN, RESPONSE),
+            store.check,
+        ):
+            try:
+                await attempt()
+            except StateUnavailable:
+                refused += 1
+        took = time.monotonic() - began
+        link.become("pass")
+        rows = await store.responses(BOB, Everything(), Page())
+    assert (refused, took < 5, [row.id for row in rows.rows]) == (5, True, [RESPONSE])
+
+
+async def test_write_that_waits_for_a_lock_ends_in_time_and_reads_go_on(postgres_url: str) -> None:
+    async with SqlStateStore.open(postgres_url, deadline_s=0.5) as store:
+        await store.save_response(response_of(ANN))
+        with psycopg.connect(postgres_url.replace("+psycopg", "")) as other:
+            other.execute("SELECT * FROM responses FOR UPDATE")
+            began = time.monotonic()
+            with pytest.raises(StateUnavailable):
+                await store.save_response(response_of(ANN, text="later"))
+            took = time.monotonic() - began
+            read = await store.response(ANN, RESPONSE)
+        await store.save_response(response_of(ANN, text="later"))
+        assert (took < 2, read, await store.response(ANN, RESPONSE)) == (True, response_of(ANN), response_of(ANN, text="later"))
+
+
+async def test_cancelled_save_is_all_or_nothing_and_every_connection_is_given_back(postgres_url: str) -> None:
+    async with SqlStateStore.open(postgres_url) as store:
+        for number in range(30):
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(0.0005 * number):
+                    await store.save_response(response_of(ANN, f"resp_{number}", items=200, text="x" * 2_000))
+        listed = (await store.responses(ANN, Everything(), Page(limit=100))).rows
+        whole = [await store.response(ANN, row.id) == response_of(ANN, row.id, items=200, text="x" * 2_000) for row in listed]
+        at_once = await asyncio.gather(*(store.responses(BOB, Everything(), Page()) for _ in range(20)))
+    assert (all(whole), len(at_once)) == (True, 20)
+
+
+async def test_failure_says_nothing_of_the_rows(postgres_url: str) -> None:
+    async with SqlStateStore.open(postgres_url) as store:
+        await store.add_file(file_of(ANN))
+        with pytest.raises(StateUnavailable) as refusal:
+            await store.add_file(file_of(ANN))
+    assert refusal.value.detail == "UniqueViolation (23505)"
+
+
+async def test_database_without_its_tables_fails_the_check(postgres_url: str) -> None:
+    async with SqlStateStore.open(postgres_url) as store:
+        await store.check()
+        change(postgres_url, "DROP TABLE schema_version")
+        with pytest.raises(StateUnavailable):
+            await store.check()
+
+
+async def test_response_is_there_whole_after_the_process_was_killed(postgres_url: str) -> None:
+    with subprocess.Popen([sys.executable, "-c", _SAVE_UNTIL_KILLED, postgres_url], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        for _ in range(25):
+            process.stdout.readline()
+        process.kill()
+        acknowledged = 25 + len(process.stdout.read().split())
+    async with SqlStateStore.open(postgres_url) as store:
+        listed = (await store.responses(ANN, Everything(), Page(limit=10_000))).rows
+        rows = [await store.response(ANN, row.id) for row in listed]
+    whole = [row for row in rows if row is not None and row == response_of(ANN, row.id, items=20)]
+    kept = {f"resp_{number}" for number in range(acknowledged)} <= {row.id for row in whole}
+    assert (kept, len(whole)) == (True, len(listed))

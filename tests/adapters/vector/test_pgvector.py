@@ -1,0 +1,402 @@
+"""PostgreSQL as an engine of vectors: its walls, its indexes, its connections and its failures."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+
+import psycopg
+import pytest
+from psycopg import sql
+from tests.postgres import Link, Postgres
+
+from regate_adapters.testing.vector import DIMENSIONS, SCHEMA, hostile_chunks
+from regate_adapters.vector.pgvector import PgVectorStore
+from regate_adapters.vector.pgvector_filter import Parameters, render
+from regate_orchestrator.errors import ConfigurationError, VectorStoreUnavailable
+from regate_orchestrator.filters import Compare, Everything, Matching, all_of
+from regate_orchestrator.ports import Chunk, Found
+from regate_orchestrator.schema import FieldSpec, RowSchema
+from regate_orchestrator.values import FileId, StoreId
+
+STORE = StoreId("vs_0123456789abcdef")
+OTHER = StoreId("vs_other")
+QUERY = hostile_chunks(count=1)[0].vector
+ACME = Matching(Compare("eq", ("tenant",), "acme"))
+
+
+def of_tenant(tenant: str, *, count: int = 60, seed: int = 7) -> list[Chunk]:
+    chunks = hostile_chunks(tenant=tenant, count=count, seed=seed)
+    return [replace(chunk, stamp={**chunk.stamp, "tenant": tenant}) for chunk in chunks]
+
+
+async def filled(store: PgVectorStore, chunks: Sequence[Chunk]) -> None:
+    await store.create(STORE, dimensions=DIMENSIONS)
+    await store.add(STORE, chunks)
+
+
+async def everything(store: PgVectorStore, name: StoreId = STORE) -> Found:
+    return await store.search(name, QUERY, plan=Everything(), limit=1_000)
+
+
+# ---------------------------------------------------------------- the second wall
+
+
+@pytest.mark.parametrize(
+    ("settings", "seen"),
+    [
+        ({}, 0),
+        ({"regate.store": STORE}, 0),
+        ({"regate.reach": "store"}, 0),
+        ({"regate.reach": "everything", "regate.store": STORE}, 0),
+        ({"regate.reach": "tenant", "regate.store": STORE}, 0),
+        ({"regate.reach": "tenant", "regate.store": STORE, "regate.tenant": "globex"}, 5),
+        ({"regate.reach": "tenant", "regate.store": STORE, "regate.tenant": "acme"}, 60),
+        ({"regate.reach": "store", "regate.store": STORE}, 65),
+        ({"regate.reach": "store", "regate.store": "vs_none"}, 0),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("user", ["postgres", "plain"])
+async def test_a_statement_without_any_filter_sees_only_what_its_transaction_names(
+    settings: dict[str, str], seen: int, user: str, postgres: Postgres, plain_database: str
+) -> None:
+    async with PgVectorStore(postgres.url(plain_database, user=user), SCHEMA) as store:
+        await filled(store, [*of_tenant("acme"), *of_tenant("globex", count=5)])
+        await store.create(OTHER, dimensions=DIMENSIONS)
+        await store.add(OTHER, of_tenant("acme", count=7))
+
+    with psycopg.connect(postgres.url(plain_database, user=user)) as connection:
+        if user == "postgres":
+            connection.execute("SET ROLE regate_vectors")
+        for name, value in settings.items():
+            connection.execute("SELECT set_config(%s, %s, true)", [name, value])
+        found = connection.execute("SELECT count(*) FROM regate_vectors.chunks_8").fetchone()
+
+    assert found == (seen,)
+
+
+async def test_a_row_of_another_tenant_cannot_be_written_past_the_wall(postgres: Postgres, plain_database: str) -> None:
+    async with PgVectorStore(postgres.url(plain_database, user="plain"), SCHEMA) as store:
+        await filled(store, of_tenant("acme", count=1))
+
+    with psycopg.connect(postgres.url(plain_database, user="plain")) as connection:
+        for name, value in (("regate.store", STORE), ("regate.reach", "tenant"), ("regate.tenant", "acme")):
+            connection.execute("SELECT set_config(%s, %s, true)", [name, value])
+        with pytest.raises(psycopg.errors.InsufficientPrivilege):
+            connection.execute("""UPDATE regate_vectors.chunks_8 SET stamp = '{"tenant": "globex"}'""")
+
+
+async def test_a_user_who_passes_walls_without_being_superuser_is_refused(postgres: Postgres, plain_database: str) -> None:
+    if not postgres.execute(sql.SQL("SELECT 1 FROM pg_roles WHERE rolname = 'passing'")):
+        postgres.execute(sql.SQL("CREATE ROLE passing LOGIN BYPASSRLS"))
+
+    with pytest.raises(ConfigurationError, match="bypasses row-level security"):
+        async with PgVectorStore(postgres.url(plain_database, user="passing"), SCHEMA):
+            pass
+
+
+# ---------------------------------------------------------------- indexes
+
+
+async def test_the_tenant_predicate_uses_its_index(postgres: Postgres, plain_database: str) -> None:
+    async with PgVectorStore(postgres.url(plain_database, user="plain"), SCHEMA) as store:
+        await filled(store, [*of_tenant("globex", count=1_500), *of_tenant("acme", count=15)])
+    postgres.execute(sql.SQL("ANALYZE regate_vectors.chunks_8"), database=plain_database)
+    parameters = Parameters()
+    condition = render(all_of([ACME.expression, Compare("le", ("level",), 3)]), SCHEMA, parameters)
+    explain = sql.SQL("EXPLAIN SELECT id FROM regate_vectors.chunks_8 WHERE store = {} AND {}")
+
+    with psycopg.connect(postgres.url(plain_database, user="plain")) as connection:
+        for name, value in (("regate.store", STORE), ("regate.reach", "tenant"), ("regate.tenant", "acme")):
+            connection.execute("SELECT set_config(%s, %s, true)", [name, value])
+        statement = explain.format(parameters.add(STORE), condition)
+        plan = "\n".join(line for (line,) in connection.execute(statement, parameters.values))
+
+    assert "chunks_8_store_tenant_idx" in plan
+
+
+async def test_the_index_fills_the_limit_with_permitted_chunks_however_rare_they_are(postgres: Postgres, database: str) -> None:
+    async with PgVectorStore(postgres.url(database), SCHEMA, exact_below=0) as store:
+        await filled(store, [*of_tenant("globex", count=1_500), *of_tenant("acme", count=15)])
+
+        found = await store.search(STORE, QUERY, plan=ACME, limit=10)
+
+    assert [candidate.stamp["tenant"] for candidate in found.candidates] == ["acme"] * 10
+
+
+async def test_where_the_index_has_no_more_the_ranking_is_exact_after_all(postgres: Postgres, database: str) -> None:
+    async with PgVectorStore(postgres.url(database), SCHEMA) as store:
+        await filled(store, [*of_tenant("globex", count=300), *of_tenant("acme", count=15)])
+        exact = await store.search(STORE, QUERY, plan=ACME, limit=20)
+
+    async with PgVectorStore(postgres.url(database), SCHEMA, exact_below=1) as store:
+        found = await store.search(STORE, QUERY, plan=ACME, limit=20)
+
+    assert (found, len(found.candidates), found.exhausted) == (exact, 15, True)
+
+
+async def test_vectors_too_long_for_the_index_are_searched_exactly(postgres: Postgres, database: str) -> None:
+    vector = [0.0] * 2_999 + [1.0]
+    (chunk,) = hostile_chunks(count=1)
+    async with PgVectorStore(postgres.url(database), SCHEMA, exact_below=0) as store:
+        await store.create(STORE, dimensions=3_000)
+        await store.add(STORE, [replace(chunk, vector=vector)])
+
+        found = await store.search(STORE, vector, plan=Everything(), limit=1)
+
+    assert [(one.id, one.score) for one in found.candidates] == [(chunk.id, 1.0)]
+
+
+async def test_a_vector_of_zeros_is_similar_to_nothing(pgvector: PgVectorStore) -> None:
+    one, other = hostile_chunks(count=2)
+    await filled(pgvector, [one, replace(other, vector=[0.0] * DIMENSIONS)])
+
+    found = await everything(pgvector)
+
+    assert [(candidate.id, round(candidate.score, 6)) for candidate in found.candidates] == [(one.id, 1.0), (other.id, 0.0)]
+
+
+# ---------------------------------------------------------------- the schema
+
+
+async def test_chunks_survive_the_store_being_closed_and_opened(postgres: Postgres, database: str) -> None:
+    async with PgVectorStore(postgres.url(database), SCHEMA) as store:
+        await filled(store, hostile_chunks())
+        before = await everything(store)
+
+    async with PgVectorStore(postgres.url(database), SCHEMA) as store:
+        assert await everything(store) == before
+
+
+async def test_gateways_that_start_at_once_prepare_the_database_together(postgres: Postgres, database: str) -> None:
+    async def start() -> int:
+        async with PgVectorStore(postgres.url(database), SCHEMA) as store:
+            await store.create(STORE, dimensions=DIMENSIONS)
+            return len((await everything(store)).candidates)
+
+    async with asyncio.TaskGroup() as starting:
+        tasks = [starting.create_task(start()) for _ in range(4)]
+
+    assert [task.result() for task in tasks] == [0] * 4
+
+
+async def test_tables_of_a_later_version_are_refused(postgres: Postgres, database: str) -> None:
+    async with PgVectorStore(postgres.url(database), SCHEMA):
+        pass
+    postgres.execute(sql.SQL("INSERT INTO regate_vectors.schema_version VALUES (1000)"), database=database)
+
+    with pytest.raises(ConfigurationError, match="version 1000"):
+        async with PgVectorStore(postgres.url(database), SCHEMA):
+            pass
+
+
+async def test_a_user_who_may_prepare_nothing_is_told_what_is_missing(postgres: Postgres, plain_database: str) -> None:
+    postgres.execute(sql.SQL("DROP EXTENSION vector"), database=plain_database)
+
+    with pytest.raises(ConfigurationError, match="CREATE EXTENSION vector"):
+        async with PgVectorStore(postgres.url(plain_database, user="plain"), SCHEMA):
+            pass
+
+
+@pytest.mark.parametrize("url", ["", "sqlite:///x", "postgresql://[", "mysql://host/x"])
+def test_a_url_that_is_not_postgresqls_is_refused_and_not_shown(url: str) -> None:
+    with pytest.raises(ConfigurationError) as refusal:
+        PgVectorStore(url, SCHEMA)
+    assert not url or url not in refusal.value.message
+
+
+async def test_a_database_that_is_not_there_is_refused_without_the_password(postgres: Postgres) -> None:
+    url = f"postgresql+psycopg://postgres:swordfish@127.0.0.1:{postgres.port}/nowhere"
+
+    with pytest.raises(ConfigurationError) as refusal:
+        async with PgVectorStore(url, SCHEMA):
+            pass
+
+    assert ("cannot be used" in refusal.value.message, "swordfish" in refusal.value.message) == (True, False)
+
+
+async def test_a_server_that_swallows_everything_is_refused_in_time(postgres: Postgres) -> None:
+    began = time.monotonic()
+    async with Link(postgres.port) as link:
+        link.become("swallow")
+        with pytest.raises(ConfigurationError, match="cannot be used"):
+            async with PgVectorStore(postgres.url(port=link.port), SCHEMA, deadline_s=0.2):
+                pass
+    assert time.monotonic() - began < 3
+
+
+async def test_chunks_stamped_under_other_required_fields_are_not_seen_but_removed(postgres: Postgres, database: str) -> None:
+    wider = RowSchema("conformance", {**SCHEMA.fields, "embargo": FieldSpec("embargo", "number", required=True)})
+    async with PgVectorStore(postgres.url(database), SCHEMA) as store:
+        await filled(store, hostile_chunks())
+
+    async with PgVectorStore(postgres.url(database), wider) as store:
+        found = await everything(store)
+        texts = await store.texts(STORE, FileId("file-00000001"))
+        await store.remove(STORE, FileId("file-00000001"))
+        after = await everything(store)
+
+    assert (found.candidates, found.total, texts, after.total) == ((), 60, [], 55)
+
+
+# ---------------------------------------------------------------- at once
+
+
+async def test_writing_the_same_chunks_at_once_leaves_each_once(pgvector: PgVectorStore) -> None:
+    chunks = hostile_chunks()
+    await pgvector.create(STORE, dimensions=DIMENSIONS)
+    async with asyncio.TaskGroup() as writing:
+        for _ in range(4):
+            writing.create_task(pgvector.add(STORE, chunks))
+
+    found = await everything(pgvector)
+
+    assert (found.total, sorted(one.id for one in found.candidates)) == (len(chunks), sorted(chunk.id for chunk in chunks))
+
+
+async def test_reading_and_writing_at_once_never_shows_a_chunk_that_the_plan_forbids(pgvector: PgVectorStore) -> None:
+    chunks = hostile_chunks()
+    held = [replace(one, stamp={**one.stamp, "legal_hold": True}) for one in chunks]
+    free = [replace(one, stamp={**one.stamp, "legal_hold": False}) for one in chunks]
+    await filled(pgvector, free)
+    counts: list[int] = []
+    seen: list[bool] = []
+
+    async def search() -> None:
+        for _ in range(15):
+            found = await pgvector.search(STORE, QUERY, plan=Matching(Compare("eq", ("legal_hold",), value=False)), limit=100)
+            counts.append(len(found.candidates))
+            seen.extend(candidate.stamp["legal_hold"] is False for candidate in found.candidates)
+
+    async def write() -> None:
+        for _ in range(4):
+            await pgvector.add(STORE, held)
+            await pgvector.add(STORE, free)
+
+    async with asyncio.TaskGroup() as tasks:
+        for work in (search, search, write, write):
+            tasks.create_task(work())
+
+    assert (all(seen), set(counts) <= {0, len(chunks)}) == (True, True)
+
+
+async def test_a_cancelled_write_leaves_nothing_and_the_store_goes_on(pgvector: PgVectorStore) -> None:
+    await pgvector.create(STORE, dimensions=DIMENSIONS)
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.02):
+            await pgvector.add(STORE, hostile_chunks(count=3_000))
+
+    found = await everything(pgvector)
+
+    assert (found.candidates, found.total) == ((), 0)
+
+
+async def test_more_searches_than_connections_are_all_answered(pgvector: PgVectorStore) -> None:
+    await filled(pgvector, hostile_chunks())
+    async with asyncio.TaskGroup() as searching:
+        tasks = [searching.create_task(everything(pgvector)) for _ in range(40)]
+
+    assert {len(task.result().candidates) for task in tasks} == {60}
+
+
+# ---------------------------------------------------------------- failures
+
+
+async def test_a_server_that_ended_all_connections_is_not_noticed(postgres: Postgres, pgvector: PgVectorStore, database: str) -> None:
+    await filled(pgvector, hostile_chunks())
+    async with asyncio.TaskGroup() as searching:
+        for _ in range(8):
+            searching.create_task(everything(pgvector))
+    ended = postgres.execute(
+        sql.SQL("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = {} AND pid <> pg_backend_pid()").format(
+            sql.Literal(database)
+        )
+    )
+
+    assert (len(ended) > 1, [len((await everything(pgvector)).candidates) for _ in range(8)]) == (True, [60] * 8)
+
+
+@pytest.mark.parametrize("fault", ["swallow", "cut"])
+async def test_a_broken_network_is_unavailable_in_time_and_mended_without_a_restart(fault: str, postgres: Postgres, database: str) -> None:
+    async with Link(postgres.port) as link, PgVectorStore(postgres.url(database, port=link.port), SCHEMA, deadline_s=0.4) as store:
+        await filled(store, hostile_chunks())
+        link.become("swallow" if fault == "swallow" else "cut")
+        began = time.monotonic()
+        refused = 0
+        for attempt in (
+            lambda: everything(store),
+            lambda: store.create(OTHER, dimensions=DIMENSIONS),
+            lambda: store.texts(STORE, FileId("file-00000001")),
+            lambda: store.remove(STORE, FileId("file-00000001")),
+            lambda: store.drop(STORE),
+            store.check,
+            lambda: store.add(STORE, hostile_chunks()),
+        ):
+            try:
+                await attempt()
+            except VectorStoreUnavailable:
+                refused += 1
+        took = time.monotonic() - began
+        link.become("pass")
+
+        assert (refused, took < 12, len((await everything(store)).candidates)) == (7, True, 60)
+
+
+async def test_an_acknowledged_write_alone_is_there_when_the_network_breaks_in_the_middle(postgres: Postgres, database: str) -> None:
+    batches = [[replace(one, id=f"acme/{number}/{one.id}") for one in hostile_chunks(count=5)] for number in range(30)]
+    acknowledged: set[str] = set()
+    async with Link(postgres.port) as link, PgVectorStore(postgres.url(database, port=link.port), SCHEMA, deadline_s=2) as store:
+        await store.create(STORE, dimensions=DIMENSIONS)
+
+        async def write() -> None:
+            for batch in batches:
+                try:
+                    await store.add(STORE, batch)
+                except VectorStoreUnavailable:
+                    continue
+                acknowledged.update(chunk.id for chunk in batch)
+                if len(acknowledged) % 20 == 0:
+                    link.become("cut")
+                    link.become("pass")
+
+        async with asyncio.TaskGroup() as writing:
+            writing.create_task(write())
+            writing.create_task(write())
+        found = await everything(store)
+
+    ids = {candidate.id for candidate in found.candidates}
+    whole = {chunk.id for batch in batches if any(chunk.id in ids for chunk in batch) for chunk in batch}
+    assert (acknowledged <= ids, ids, found.total) == (True, whole, len(ids))
+
+
+async def test_a_store_that_is_gone_is_a_failure_and_not_an_empty_answer(
+    postgres: Postgres, pgvector: PgVectorStore, database: str
+) -> None:
+    await filled(pgvector, hostile_chunks())
+    postgres.execute(sql.SQL("DROP SCHEMA regate_vectors CASCADE"), database=database)
+
+    for attempt in (lambda: everything(pgvector), pgvector.check):
+        with pytest.raises(VectorStoreUnavailable):
+            await attempt()
+
+
+async def test_what_cannot_be_stored_is_refused_without_being_quoted(pgvector: PgVectorStore) -> None:
+    (chunk,) = hostile_chunks(count=1)
+    await pgvector.create(STORE, dimensions=DIMENSIONS)
+    details = []
+    for bad in (
+        replace(chunk, text="a secret \ud800"),
+        replace(chunk, attributes={"a secret": "\udfff"}),
+        replace(chunk, attributes={"size": float("inf")}),
+        replace(chunk, vector=[float("nan")] * DIMENSIONS),
+        replace(chunk, vector=[3e38 * 10] * DIMENSIONS),
+        replace(chunk, index=2**64),
+    ):
+        with pytest.raises(VectorStoreUnavailable) as refusal:
+            await pgvector.add(STORE, [bad])
+        details.append(refusal.value.detail)
+
+    assert (any("secret" in detail for detail in details), (await everything(pgvector)).total) == (False, 0)

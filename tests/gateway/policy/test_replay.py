@@ -1,0 +1,146 @@
+"""Replay: recorded questions asked again of a candidate policy, in a second real OPA."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytest_asyncio
+from click.testing import CliRunner, Result
+from tests.gateway.policy.recordings import copied_policies, edit, record, usual
+
+from regate_adapters.opa.install import require_opa
+from regate_gateway.policy.recorded import questions_in, read_records
+from regate_gateway.policy.replay_command import replay
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def audit(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("recorded")
+    await record(copied_policies(folder / "rego"), folder / "audit", usual)
+    return folder / "audit"
+
+
+def run(candidate: Path, audit: Path, *options: str) -> Result:
+    return CliRunner().invoke(replay, ["--bundle", str(candidate), "--audit", str(audit), *options])
+
+
+def changed(result: Result) -> list[dict[str, Any]]:
+    rules = json.loads(result.stdout)["rules"]
+    return [
+        {"point": rule["point"], "action": rule["action"], **{name: rule[name] for name in ("would_deny", "would_allow", "filter_differs")}}
+        for rule in rules
+        if rule["same"] != rule["asked"]
+    ]
+
+
+def test_recording_holds_every_kind_of_question(audit: Path) -> None:
+    asked = [questions_in(one) for one in read_records(audit)]
+    actions = {decision.action for one in asked for decision in one.every_decision} | {plan.rule for one in asked for plan in one.plans}
+
+    assert {
+        "store.delete", "tool.call", "ingest.document", "store.search", "chunk.read", "history.reuse", "tool.result", "model.list",
+        "regate/chunk/allow", "regate/store/allow",
+    } == actions  # fmt: skip
+
+
+def test_unchanged_policy_changes_nothing(audit: Path, tmp_path: Path) -> None:
+    result = run(copied_policies(tmp_path / "rego"), audit)
+
+    assert (result.exit_code, "Nothing would change." in result.stdout) == (0, True)
+
+
+def test_new_deny_label_flips_exactly_what_carries_it(audit: Path, tmp_path: Path) -> None:
+    candidate = copied_policies(tmp_path / "rego")
+    edit(candidate, "data.json", {'"hr-only": "hr"': '"hr-only": "hr", "draft": "editor"'})
+
+    result = run(candidate, audit, "--json")
+
+    flips = [
+        {"point": "chunk", "action": "chunk.read", "would_deny": 1, "would_allow": 0, "filter_differs": 0},
+        {"point": "chunk filter", "action": "chunk.read", "would_deny": 0, "would_allow": 0, "filter_differs": 2},
+        {"point": "store filter", "action": "store.list", "would_deny": 0, "would_allow": 0, "filter_differs": 2},
+        {"point": "tool.result", "action": "tool.result", "would_deny": 4, "would_allow": 0, "filter_differs": 0},
+    ]
+    assert (result.exit_code, changed(result)) == (1, flips)
+
+
+def test_example_names_the_chunk_the_principal_by_digest_and_the_new_reason(audit: Path, tmp_path: Path) -> None:
+    candidate = copied_policies(tmp_path / "rego")
+    edit(candidate, "data.json", {'"hr-only": "hr"': '"hr-only": "hr", "draft": "editor"'})
+
+    result = run(candidate, audit, "--json")
+
+    (rule,) = [rule for rule in json.loads(result.stdout)["rules"] if rule["point"] == "chunk"]
+    (example,) = rule["examples"]
+    assert (example["about"], example["reasons"], len(example["principal"])) == ("c1", ["label_restricted: draft"], 16)
+
+
+def test_loosened_policy_shows_what_would_be_allowed(audit: Path, tmp_path: Path) -> None:
+    candidate = copied_policies(tmp_path / "rego")
+    edit(candidate, "data.json", {'"hr-only": "hr"': ""})
+
+    result = run(candidate, audit, "--json")
+
+    (rule,) = [rule for rule in json.loads(result.stdout)["rules"] if rule["point"] == "chunk"]
+    assert (rule["would_allow"], rule["would_deny"]) == (1, 0)
+
+
+def test_filter_of_the_same_size_with_other_values_is_a_change(audit: Path, tmp_path: Path) -> None:
+    candidate = copied_policies(tmp_path / "rego")
+    edit(candidate, "store/store.rego", {'input.store.visibility == "tenant"': 'input.store.visibility == "tenants"'})
+
+    result = run(candidate, audit, "--json")
+
+    (rule,) = [rule for rule in json.loads(result.stdout)["rules"] if rule["point"] == "store filter"]
+    assert rule["filter_differs"] == 2
+
+
+def test_rule_that_is_gone_denies_everything_it_allowed(audit: Path, tmp_path: Path) -> None:
+    candidate = copied_policies(tmp_path / "rego")
+    edit(candidate, "ingest/ingest.rego", {"package regate.ingest": "package regate.other"})
+
+    result = run(candidate, audit, "--json")
+
+    assert {change["action"] for change in changed(result)} == {"ingest.document"}
+
+
+def test_bundle_serves_as_well_as_a_directory(audit: Path, tmp_path: Path) -> None:
+    copied_policies(tmp_path / "rego")
+    command = [require_opa(), "build", "--bundle", "rego", "--revision", "r9", "--output", "policies.tar.gz"]
+    subprocess.run(command, cwd=tmp_path, check=True, timeout=60)
+
+    result = run(tmp_path / "policies.tar.gz", audit)
+
+    assert (result.exit_code, "Nothing would change." in result.stdout) == (0, True)
+
+
+def test_limit_bounds_the_records_asked(audit: Path, tmp_path: Path) -> None:
+    result = run(copied_policies(tmp_path / "rego"), audit, "--json", "--limit", "1")
+
+    assert json.loads(result.stdout)["records"] == 1
+
+
+def test_candidate_that_does_not_compile_exits_2(audit: Path, tmp_path: Path) -> None:
+    candidate = copied_policies(tmp_path / "rego")
+    (candidate / "broken.rego").write_text("package regate.broken\n\nallow if {\n", encoding="utf-8")
+
+    result = run(candidate, audit)
+
+    assert (result.exit_code, "broken.rego" in result.stderr) == (2, True)
+
+
+def test_no_identity_and_no_argument_of_a_tool_is_printed(audit: Path, tmp_path: Path) -> None:
+    candidate = copied_policies(tmp_path / "rego")
+    edit(
+        candidate,
+        "data.json",
+        {'"hr-only": "hr"': '"hr-only": "hr", "draft": "editor"', '"denied_tools": {}': '"denied_tools": {"mail": "x"}'},
+    )
+
+    printed = [run(candidate, audit, *options).stdout for options in ([], ["--json"])]
+
+    assert [("alice" in text, "SECRET-ARGUMENT" in text) for text in printed] == [(False, False)] * 2

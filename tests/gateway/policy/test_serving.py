@@ -1,0 +1,135 @@
+"""The running gateway: explanations over HTTP, and a candidate policy in the live one's shadow. Real OPA, real stores, real sockets."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from tests.gateway.policy.recordings import copied_policies, edit
+
+from regate_adapters.identity.jwt import mint_development_token
+from regate_gateway.authentication import DEVELOPMENT_AUDIENCE, DEVELOPMENT_ISSUER, shared_secret
+from regate_gateway.policy.shadow import as_document, read_report
+from regate_gateway.server import Running
+from regate_gateway.settings import Settings
+from regate_gateway.wiring import gateway_app
+
+
+@dataclass
+class Serving:
+    url: str
+    settings: Settings
+
+    def as_(self, subject: str, tenant: str = "acme", **claims: Any) -> httpx.AsyncClient:
+        secret = shared_secret(self.settings).reveal().encode()
+        names = {"issuer": DEVELOPMENT_ISSUER, "audience": DEVELOPMENT_AUDIENCE, "subject": subject, "tenant": tenant}
+        token = mint_development_token(secret, ttl_s=3600, **names, **claims)
+        return httpx.AsyncClient(base_url=f"{self.url}/v1", headers={"Authorization": f"Bearer {token}"}, timeout=30)
+
+    def decisions(self, action: str) -> list[dict[str, Any]]:
+        lines = [line for path in sorted(self.settings.audit.path.glob("*.jsonl")) for line in path.read_text().splitlines()]
+        return [one for line in lines for one in json.loads(line).get("decisions", ()) if one["action"] == action]
+
+
+Serve = Callable[..., AbstractAsyncContextManager[Serving]]
+
+
+@pytest.fixture
+def serve(tmp_path: Path) -> Serve:
+    @asynccontextmanager
+    async def serving(**opa: Any) -> AsyncIterator[Serving]:
+        values = {
+            "data_dir": tmp_path / "data",
+            "listen": {"port": 0},
+            "opa": {"bundle": copied_policies(tmp_path / "rego"), **opa},
+            "vector": {"stores": {"main": {"kind": "memory"}}},
+            "telemetry": {"access_log": False},
+        }
+        settings = Settings.model_validate(values)
+        app, _ = gateway_app(settings)
+        async with Running(app, settings.listen) as server:
+            yield Serving(server.url, settings)
+
+    return serving
+
+
+async def denied_decision(serving: Serving) -> str:
+    """Have bob refused alice's private store, and return the decision's id."""
+    async with serving.as_("alice") as alice, serving.as_("bob") as bob:
+        made = (await alice.post("/vector_stores", json={"name": "hers", "metadata": {"regate.visibility": "private"}})).json()
+        assert (await bob.get(f"/vector_stores/{made['id']}")).status_code == 404
+    return str(next(one["id"] for one in serving.decisions("store.read") if not one["allowed"]))
+
+
+async def test_administrator_is_told_why_over_http(serve: Serve) -> None:
+    async with serve() as serving:
+        decision = await denied_decision(serving)
+        async with serving.as_("carol", roles=["policy_admin"]) as admin:
+            answer = await admin.get("/regate/explain", params={"decision": decision})
+
+    (explained,) = answer.json()["decisions"]
+    assert (answer.status_code, explained["allowed"], explained["reasons"]) == (200, False, ["not_shared_with_principal"])
+    assert explained["attempts"][0]["condition"]["text"] == "readable"
+    assert str(serving.settings.opa.bundle) not in answer.text
+
+
+async def test_explanation_does_not_exist_for_others(serve: Serve) -> None:
+    async with serve() as serving:
+        decision = await denied_decision(serving)
+        async with serving.as_("bob") as bob:
+            refused = await bob.get("/regate/explain", params={"decision": decision, "nonsense": "1"})
+            unknown = await bob.get("/regate/unknown", params={"decision": decision})
+
+    same = unknown.text.replace("/v1/regate/unknown", "/v1/regate/explain")
+    assert (refused.status_code, refused.text) == (unknown.status_code, same)
+
+
+async def test_decision_of_another_tenant_answers_as_one_that_does_not_exist(serve: Serve) -> None:
+    async with serve() as serving:
+        decision = await denied_decision(serving)
+        async with serving.as_("eve", tenant="globex", roles=["policy_admin"]) as foreign:
+            hidden = await foreign.get("/regate/explain", params={"decision": decision})
+            absent = await foreign.get("/regate/explain", params={"decision": "dec_none"})
+            response = await foreign.get("/regate/explain", params={"response": "resp_none"})
+
+    assert (hidden.status_code, hidden.text) == (404, absent.text.replace("dec_none", decision))
+    assert response.status_code == 404
+
+
+async def test_explanation_needs_exactly_one_identifier(serve: Serve) -> None:
+    async with serve() as serving, serving.as_("carol", roles=["policy_admin"]) as admin:
+        answers = [await admin.get("/regate/explain", params=params) for params in ({}, {"decision": "d", "response": "r"})]
+
+    assert [answer.status_code for answer in answers] == [400, 400]
+
+
+async def test_shadowed_candidate_changes_no_answer_and_its_flips_are_told(serve: Serve, tmp_path: Path) -> None:
+    candidate = copied_policies(tmp_path / "candidate")
+    edit(candidate, "store/store.rego", {'input.action in {"store.list", "store.read", "store.search"}': 'input.action == "store.list"'})
+    flipped = 'regate_shadow_decisions_total{outcome="would_deny",rule="regate/store/allow"}'
+    async with serve(shadow=candidate) as serving, serving.as_("alice") as alice:
+        made = (await alice.post("/vector_stores", json={"name": "hers"})).json()
+        answer = await alice.get(f"/vector_stores/{made['id']}")
+        async with asyncio.timeout(20):
+            while flipped not in (await alice.get(f"{serving.url}/metrics")).text:
+                pass
+
+    report = as_document(read_report((serving.settings.data_dir / "shadow" / "flips.jsonl").read_bytes().splitlines()))
+    (rule,) = [rule for rule in report["rules"] if rule["rule"] == "regate/store/allow"]
+    assert (answer.status_code, rule["would_deny"] >= 1, rule["would_allow"]) == (200, True, 0)
+
+
+async def test_candidate_that_does_not_compile_keeps_nobody_from_serving(serve: Serve, tmp_path: Path) -> None:
+    candidate = copied_policies(tmp_path / "candidate")
+    (candidate / "broken.rego").write_text("package regate.broken\n\nallow if {\n", encoding="utf-8")
+    async with serve(shadow=candidate) as serving, serving.as_("alice") as alice:
+        answer = await alice.get("/vector_stores")
+
+    assert answer.status_code == 200

@@ -1,0 +1,96 @@
+"""What `regate policy shadow` makes of a report, which is written here by a real shadowing engine before two real OPAs."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+from tests.gateway.policy.recordings import ALICE, BOB, STORE, chunk, context, copied_policies, edit
+
+from regate_adapters.audit.spool import SpoolAuditLog
+from regate_adapters.opa.shadowing import ShadowingEngine
+from regate_adapters.testing.opa import running_opa
+from regate_gateway.policy.replay_engine import row_schemas
+from regate_gateway.policy.shadow import as_document, read_report, shadow
+from regate_orchestrator.decisions import Point
+from regate_orchestrator.enforcer import Batch, Enforcer
+
+
+async def shadowed(tmp_path: Path, changes: dict[str, str]) -> Path:
+    """Let an enforcer work under the shipped policies, in whose shadow others stand; return the report."""
+    live, candidate = copied_policies(tmp_path / "live"), copied_policies(tmp_path / "candidate")
+    edit(candidate, "data.json", changes)
+    schemas, report = row_schemas(live), tmp_path / "flips.jsonl"
+    async with (
+        running_opa(live, schemas=schemas, deadline_s=10) as engine,
+        running_opa(candidate, schemas=schemas, deadline_s=10) as other,
+        SpoolAuditLog.open(tmp_path / "audit", durable=False) as log,
+        asyncio.TaskGroup() as group,
+    ):
+        shadowing = ShadowingEngine(engine, other, report=report)
+        working = group.create_task(shadowing.work())
+        enforcer = Enforcer(shadowing, log, schemas)
+        for principal in (ALICE, BOB):
+            chunks = [("vs_1", stamp) for stamp in (chunk(), chunk(visibility="tenant", labels=["draft"]))]
+            await enforcer.admit(context(principal), "chunk.read", Batch(stores={"vs_1": STORE}, chunks=chunks))
+            await enforcer.plan(context(principal), Point.CHUNK, "chunk.read", unknown="chunk", resource={"store": STORE})
+        await shadowing.idle()
+        working.cancel()
+    return report
+
+
+async def test_report_counts_flips_by_rule_direction_and_principal(tmp_path: Path) -> None:
+    report = await shadowed(tmp_path, {'"hr-only": "hr"': '"hr-only": "hr", "draft": "editor"'})
+
+    document = as_document(read_report(report.read_bytes().splitlines()))
+
+    (rule,) = [rule for rule in document["rules"] if rule["rule"] == "regate/chunk/allow"]
+    assert rule == {"rule": "regate/chunk/allow", "same": 2, "would_deny": 2, "would_allow": 0, "differs": 2, "error": 0, "dropped": 0}
+    assert {(one["principal"], one["outcome"], one["count"]) for one in document["principals"]} == {
+        (principal.digest, outcome, 1) for principal in (ALICE, BOB) for outcome in ("would_deny", "differs")
+    }
+
+
+async def test_report_says_why_and_holds_no_name_and_no_attribute(tmp_path: Path) -> None:
+    report = await shadowed(tmp_path, {'"hr-only": "hr"': '"hr-only": "hr", "draft": "editor"'})
+
+    text = report.read_text(encoding="utf-8")
+
+    assert ["label_restricted: draft" in text, "alice" in text, "handbook" in text, "carol" in text] == [True, False, False, False]
+
+
+async def test_command_prints_the_table_and_exits_1_when_something_would_change(tmp_path: Path) -> None:
+    report = await shadowed(tmp_path, {'"hr-only": "hr"': '"hr-only": "hr", "draft": "editor"'})
+
+    done = CliRunner().invoke(shadow, ["--report", str(report)])
+
+    assert (done.exit_code, "4 answers would have been different." in done.stdout) == (1, True)
+
+
+async def test_command_exits_0_when_nothing_would_change(tmp_path: Path) -> None:
+    report = await shadowed(tmp_path, {'"models": {}': '"models": {"other": ["globex"]}'})
+
+    done = CliRunner().invoke(shadow, ["--report", str(report), "--json"])
+
+    assert (done.exit_code, json.loads(done.stdout)["flips"]) == (0, 0)
+
+
+def test_no_report_is_told_and_exits_2(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+    done = CliRunner().invoke(shadow, [])
+
+    assert (done.exit_code, "opa.shadow" in done.stderr) == (2, True)
+
+
+def test_flips_after_the_last_summary_and_summaries_of_several_runs_are_added_up() -> None:
+    counts = [{"rule": "r", "outcome": "same", "count": 3}, {"rule": "r", "outcome": "would_deny", "count": 1}]
+    flip = {"kind": "flip", "rule": "r", "outcome": "would_deny", "principal": "p"}
+    summaries = [{"kind": "summary", "since": since, "counts": counts} for since in ("monday", "monday", "tuesday")]
+
+    report = read_report([*(json.dumps(one).encode() for one in (flip, *summaries, flip, flip)), b"torn"])
+
+    assert (dict(report.counts), report.unreadable) == ({("r", "same"): 6, ("r", "would_deny"): 3}, 1)

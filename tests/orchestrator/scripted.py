@@ -1,0 +1,118 @@
+"""Ports with a script: a policy whose rules the test says, and places that keep what they are told. They stand for what is outside of the core."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+from regate_orchestrator.decisions import Context
+from regate_orchestrator.errors import PolicyUnavailable, RegateError
+from regate_orchestrator.filters import ALWAYS, Expression, plan_of
+from regate_orchestrator.meaning import holds
+from regate_orchestrator.ports import Answer, Planned, Vector
+from regate_orchestrator.principal import Principal
+from regate_orchestrator.values import Json, JsonObject, RequestId
+
+ANN = Principal("ann", "acme", teams=("hr",))
+CONTEXT = Context(ANN, RequestId("req_1"))
+NOW = 1_800_000_000
+
+
+@dataclass
+class Policy:
+    """A policy engine that answers as the test says, and remembers what it was asked.
+
+    `chunks` is the chunk rule, used for the plan and the decision alike; a test that tears the two apart sets `plan` as well.
+    """
+
+    answers: dict[str, Json] = field(default_factory=dict)
+    chunks: Expression = ALWAYS
+    planned: Expression | RegateError | None = None
+    decides: Callable[[Mapping[str, Json], int], bool] | None = None
+    rev: str = "r1"
+    failing: RegateError | None = None
+    asked: list[tuple[str, JsonObject]] = field(default_factory=list)
+    compiled: int = 0
+
+    async def ask(self, rule: str, document: JsonObject) -> Answer:
+        self.asked.append((rule, document))
+        if self.failing is not None:
+            raise self.failing
+        if rule in self.answers:
+            return Answer(defined=True, value=self.answers[rule], revision=self.rev)
+        if rule == "regate/lib/batch/admitted":
+            return Answer(defined=True, value=self._batch(document), revision=self.rev)
+        return Answer(defined=False, value=None, revision=self.rev)
+
+    async def plan(self, rule: str, document: JsonObject, *, unknown: str) -> Planned:
+        self.compiled += 1
+        if isinstance(self.planned, RegateError):
+            raise self.planned
+        return Planned(plan_of(self.chunks if self.planned is None else self.planned), self.rev)
+
+    async def revision(self) -> str:
+        return self.rev
+
+    def _batch(self, document: JsonObject) -> Json:
+        chunks, stores, now = document["chunks"], document["stores"], document["now"]
+        assert isinstance(chunks, list)
+        assert isinstance(stores, dict)
+        assert isinstance(now, int)
+        decide = self.decides or (lambda row, _: holds(self.chunks, row))
+        admitted: list[Json] = [position for position, entry in enumerate(chunks) if decide(entry["chunk"], now)]
+        known: list[Json] = [name for name, row in stores.items() if row.get("tenant")]
+        return {"stores": known, "chunks": admitted, "items": [], "tool_results": [], "models": []}
+
+
+@dataclass
+class Records:
+    """An audit log in memory; `failing` is what it raises instead of writing."""
+
+    written: list[JsonObject] = field(default_factory=list)
+    failing: RegateError | None = None
+
+    async def record(self, record: JsonObject) -> None:
+        if self.failing is not None:
+            raise self.failing
+        self.written.append(record)
+
+
+@dataclass
+class Counts:
+    """A meter that keeps all it is told."""
+
+    kinds: list[str] = field(default_factory=list)
+    failures: list[PolicyUnavailable] = field(default_factory=list)
+    decisions: list[tuple[str, bool, int]] = field(default_factory=list)
+    candidates: list[tuple[int, int, int]] = field(default_factory=list)
+
+    def asked(self, kind: Literal["ask", "plan", "batch"], *, seconds: float) -> None:
+        assert seconds >= 0
+        self.kinds.append(kind)
+
+    def unanswered(self, error: PolicyUnavailable) -> None:
+        self.failures.append(error)
+
+    def decided(self, point: str, *, allowed: bool, count: int = 1) -> None:
+        self.decisions.append((point, allowed, count))
+
+    def examined(self, *, admitted: int, denied: int, gone: int) -> None:
+        self.candidates.append((admitted, denied, gone))
+
+
+class Compass:
+    """An embedder for texts that are angles in degrees: what is close on the circle is similar."""
+
+    name = "compass-2"
+
+    async def dimensions(self) -> int:
+        return 2
+
+    async def embed(self, texts: Sequence[str], *, tenant: str) -> list[Vector]:
+        return [direction(float(text)) for text in texts]
+
+
+def direction(degrees: float) -> tuple[float, float]:
+    return math.cos(math.radians(degrees)), math.sin(math.radians(degrees))

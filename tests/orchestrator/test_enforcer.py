@@ -1,0 +1,265 @@
+"""The enforcer fails closed, and writes down what was decided before anybody can act on it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from tests.orchestrator.scripted import ANN, CONTEXT, NOW, Counts, Policy, Records
+
+from regate_orchestrator.decisions import Allow, Deny, Point, Question
+from regate_orchestrator.enforcer import Admitted, Batch, Enforcer
+from regate_orchestrator.errors import AuditUnavailable, NotFound, PolicyUnavailable, Unauthenticated
+from regate_orchestrator.filters import Compare, Matching
+from regate_orchestrator.ports import Planned
+from regate_orchestrator.schema import FieldSpec, RowSchema
+from regate_orchestrator.values import Json, JsonObject, RequestId
+
+FIELDS = {name: FieldSpec(name, "string", required=True) for name in ("tenant", "owner")}
+SCHEMAS = {kind: RowSchema(kind, FIELDS | {"id": FieldSpec("id", "string", required=False)}) for kind in ("store", "file", "chunk")}
+ROUTE = Question(Point.ROUTE, "route.call", {"request": {"model": "small"}}, about="small")
+STORE = Question(Point.STORE, "store.create", {"name": "x"}, about="vs_1")
+
+
+class Place:
+    """An enforcer with all that it talks to."""
+
+    def __init__(self, **policy: Any) -> None:
+        self.policy, self.audit, self.counts = Policy(**policy), Records(), Counts()
+        self.enforcer = Enforcer(self.policy, self.audit, SCHEMAS, lambda: NOW + 0.9, meter=self.counts)
+
+
+@pytest.mark.parametrize("value", [False, None, 1, 1.0, "true", [True], {"allow": True}, {}])
+async def test_only_true_is_an_allow(value: Json) -> None:
+    decision = await Place(answers={"regate/route/allow": value}).enforcer.decide(CONTEXT, ROUTE)
+
+    assert decision == Deny("r1")
+
+
+async def test_true_is_an_allow_under_the_revision_that_said_so() -> None:
+    assert await Place(answers={"regate/route/allow": True}).enforcer.decide(CONTEXT, ROUTE) == Allow("r1")
+
+
+async def test_undefined_rule_is_a_deny() -> None:
+    assert await Place().enforcer.decide(CONTEXT, ROUTE) == Deny("r1")
+
+
+@pytest.mark.parametrize(("point", "rule"), [(Point.ROUTE, "regate/route/deny_reasons"), (Point.INGEST, "regate/ingest/reject_reasons")])
+async def test_deny_says_why_in_the_words_of_the_policy(point: Point, rule: str) -> None:
+    decision = await Place(answers={rule: ["too_large", 7, "too_late"]}).enforcer.decide(CONTEXT, Question(point, "x", {}))
+
+    assert decision == Deny("r1", ("too_large", "too_late"))
+
+
+async def test_no_answer_is_neither_an_allow_nor_a_deny() -> None:
+    place = Place(failing=PolicyUnavailable("gone"))
+    with pytest.raises(PolicyUnavailable):
+        await place.enforcer.decide(CONTEXT, ROUTE)
+
+    assert place.audit.written == []
+
+
+async def test_decision_whose_record_cannot_be_written_is_never_returned() -> None:
+    place = Place(answers={"regate/route/allow": True})
+    place.audit.failing = AuditUnavailable("full")
+
+    with pytest.raises(AuditUnavailable):
+        await place.enforcer.decide(CONTEXT, ROUTE)
+
+
+async def test_deny_ends_in_the_error_that_the_caller_of_require_chose() -> None:
+    with pytest.raises(NotFound, match="No such store: x"):
+        await Place().enforcer.require(CONTEXT, ROUTE, otherwise=NotFound.of("store", "x"))
+
+
+async def test_one_record_holds_all_decisions_of_a_phase_with_what_was_asked() -> None:
+    place = Place(answers={"regate/route/allow": True})
+    await place.enforcer.settle(CONTEXT, "turn", [ROUTE, STORE], batch=Batch(stores={"vs_1": {"tenant": "acme"}}), notes={"more": 1})
+    (record,) = place.audit.written
+    decisions: Any = record["decisions"]
+
+    assert [record[key] for key in ("kind", "phase", "request_id", "tenant", "now")] == ["decisions", "turn", "req_1", "acme", NOW]
+    assert [(entry["rule"], entry["allowed"], entry["resource"]) for entry in decisions] == [
+        ("regate/route/allow", True, ROUTE.resource),
+        ("regate/store/allow", False, STORE.resource),
+    ]
+    assert record["asked_as"] == ANN.as_input()
+    assert record["more"] == 1
+
+
+async def test_every_question_carries_the_version_the_time_and_the_principal() -> None:
+    place = Place()
+    await place.enforcer.decide(CONTEXT, ROUTE)
+
+    assert place.policy.asked[0] == (
+        "regate/route/allow",
+        {"v": 1, "now": NOW, "request_id": "req_1", "action": "route.call", "principal": ANN.as_input(), "request": {"model": "small"}},
+    )
+
+
+# ---------------------------------------------------------------- batches
+
+WHOLE: JsonObject = {"stores": ["vs_1"], "chunks": [0, 2], "items": [], "tool_results": [], "models": ["small"]}
+ASKED = Batch(stores={"vs_1": {}, "vs_2": {}}, chunks=[("vs_1", {}), ("vs_1", {}), ("vs_2", {})], models=["small", "large"])
+BATCH = "regate/lib/batch/admitted"
+
+
+async def test_batch_admits_exactly_what_is_named() -> None:
+    admitted = await Place(answers={BATCH: WHOLE}).enforcer.admit(CONTEXT, "turn", ASKED)
+
+    assert admitted == Admitted("r1", frozenset({"vs_1"}), frozenset({0, 2}), frozenset(), frozenset(), frozenset({"small"}))
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        *(None, True, [], "all", {}),
+        {name: value for name, value in WHOLE.items() if name != "items"},
+        *(WHOLE | {"chunks": wrong} for wrong in (None, True, {"0": True}, [True], [False], ["0"], [3], [-1], [0.5], [0.0], [[0]], [{}])),
+        *(WHOLE | {"stores": wrong} for wrong in (["vs_3"], [0], {"vs_1": True}, "vs_1")),
+        WHOLE | {"models": ["other"]},
+    ],
+)
+async def test_batch_answer_of_any_other_shape_admits_nothing(value: Json) -> None:
+    place = Place(answers={BATCH: value})
+    with pytest.raises(PolicyUnavailable):
+        await place.enforcer.admit(CONTEXT, "turn", ASKED)
+
+    assert place.audit.written == []
+
+
+async def test_undefined_batch_is_unavailable_and_not_an_empty_one() -> None:
+    place = Place(answers={BATCH: None})
+    with pytest.raises(PolicyUnavailable):
+        await place.enforcer.admit(CONTEXT, "turn", ASKED)
+
+
+async def test_empty_batch_asks_nothing() -> None:
+    place = Place()
+    admitted = await place.enforcer.admit(CONTEXT, "turn", Batch())
+
+    assert (place.policy.asked, admitted.chunks) == ([], frozenset())
+
+
+async def test_batch_at_another_time_is_a_diagnosis_and_leaves_no_record() -> None:
+    place = Place(answers={BATCH: WHOLE})
+    await place.enforcer.admitted_at(CONTEXT, ASKED, now=NOW - 7)
+
+    assert (place.policy.asked[0][1]["now"], place.audit.written, place.counts.decisions) == (NOW - 7, [], [])
+
+
+# ---------------------------------------------------------------- stamps and principals
+
+
+async def test_stamp_is_what_the_policy_says() -> None:
+    stamp: JsonObject = {"tenant": "acme", "owner": "ann"}
+    place = Place(answers={"regate/store/allow": True, "regate/store/stamp": stamp})
+
+    assert await place.enforcer.stamp(CONTEXT, STORE, described={"id": "vs_1"}) == (Allow("r1"), stamp)
+
+
+async def test_denied_document_gets_no_stamp() -> None:
+    place = Place(answers={"regate/store/stamp": {"tenant": "acme", "owner": "ann"}})
+
+    assert await place.enforcer.stamp(CONTEXT, STORE) == (Deny("r1"), {})
+    assert "regate/store/stamp" not in [rule for rule, _ in place.policy.asked]
+
+
+@pytest.mark.parametrize(
+    "stamp",
+    [
+        *(None, True, [], {}),
+        {"tenant": "acme"},
+        {"tenant": "globex", "owner": "ann"},
+        {"tenant": "acme", "owner": 7},
+        {"tenant": "acme", "owner": "ann", "colour": "blue"},
+    ],
+)
+async def test_stamp_that_does_not_conform_or_names_another_tenant_writes_nothing(stamp: Json) -> None:
+    place = Place(answers={"regate/store/allow": True, "regate/store/stamp": stamp})
+
+    with pytest.raises(PolicyUnavailable):
+        await place.enforcer.stamp(CONTEXT, STORE)
+
+
+@pytest.mark.parametrize(
+    "value", [None, True, "ann", {"id": "ann"}, {"id": "ann", "tenant": "*"}, {"id": "ann", "tenant": "a", "teams": "hr"}]
+)
+async def test_claims_that_name_no_principal_are_refused_and_recorded(value: Json) -> None:
+    place = Place(answers={"regate/authn/principal": value})
+    with pytest.raises(Unauthenticated):
+        await place.enforcer.principal({"sub": "ann"}, method="jwt", request_id=RequestId("req_1"))
+
+    assert [(record["kind"], record["allowed"]) for record in place.audit.written] == [("identity", False)]
+    assert place.counts.decisions == [("authn", False, 1)]
+
+
+# ---------------------------------------------------------------- plans
+
+
+class Remembering(Policy):
+    """An engine whose plan was made for an earlier request."""
+
+    async def plan(self, rule: str, document: JsonObject, *, unknown: str) -> Planned:
+        return Planned(Matching(Compare("eq", ("owner",), "ann")), "r1", made_for=NOW - 3)
+
+
+async def test_record_of_a_plan_says_the_time_it_was_made_for() -> None:
+    audit = Records()
+    enforcer = Enforcer(Remembering(), audit, SCHEMAS, lambda: NOW)
+    compiled = await enforcer.plan(CONTEXT, Point.STORE, "store.list", unknown="store", resource={})
+    await enforcer.plan_listing(CONTEXT, Point.STORE, "store.list", unknown="store")
+    (record,) = audit.written
+    note: Any = record["compiled"]
+
+    assert (compiled.now, compiled.note["now"], note["now"], record["now"]) == (NOW - 3, NOW - 3, NOW - 3, NOW)
+
+
+async def test_plan_of_this_request_is_made_for_its_time() -> None:
+    compiled = await Place().enforcer.plan(CONTEXT, Point.STORE, "store.list", unknown="store", resource={})
+
+    assert (compiled.now, compiled.revision) == (NOW, "r1")
+
+
+async def test_records_tell_a_plans_size_and_none_of_its_values() -> None:
+    place = Place(planned=Compare("eq", ("owner",), "secret-name"))
+    await place.enforcer.plan_listing(CONTEXT, Point.STORE, "store.list", unknown="store")
+
+    assert "secret-name" not in repr(place.audit.written)
+
+
+# ---------------------------------------------------------------- figures
+
+
+async def test_decisions_are_counted_by_point_and_outcome() -> None:
+    place = Place(answers={"regate/route/allow": True, BATCH: WHOLE})
+    await place.enforcer.settle(CONTEXT, "turn", [ROUTE, STORE], batch=ASKED)
+
+    assert [count for count in place.counts.decisions if count[2]] == [
+        ("route", True, 1),
+        ("store", False, 1),
+        ("store", True, 1),
+        ("store", False, 1),
+        ("chunk", True, 2),
+        ("chunk", False, 1),
+        ("route", True, 1),
+        ("route", False, 1),
+    ]
+
+
+async def test_each_wait_for_the_engine_is_measured_by_its_kind() -> None:
+    place = Place(answers={"regate/route/allow": True, BATCH: WHOLE})
+    await place.enforcer.decide(CONTEXT, ROUTE)
+    await place.enforcer.admit(CONTEXT, "turn", ASKED)
+    await place.enforcer.plan(CONTEXT, Point.STORE, "store.list", unknown="store", resource={})
+
+    assert (place.counts.kinds, place.counts.failures) == (["ask", "batch", "plan"], [])
+
+
+async def test_answers_without_use_are_counted_wherever_that_is_noticed() -> None:
+    silent, misshapen = Place(failing=PolicyUnavailable("gone")), Place(answers={BATCH: True})
+    for place in (silent, misshapen):
+        with pytest.raises(PolicyUnavailable):
+            await place.enforcer.admit(CONTEXT, "turn", ASKED)
+
+    assert [len(place.counts.failures) for place in (silent, misshapen)] == [1, 1]

