@@ -10,10 +10,12 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import subprocess
 import tarfile
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -119,7 +121,9 @@ def build_bundle(
             path.write_bytes(content)
         _check(opa, staged)  # first: its messages are written for people
         _require_documents(opa, staged)
-        modules = {name: _parse(opa, staged / name) for name in sorted(source.files) if name.endswith(".rego")}
+        names = sorted(name for name in source.files if name.endswith(".rego"))
+        with ThreadPoolExecutor(os.cpu_count()) as pool:  # OPA parses one file a process, and start-up waits for all of them
+            modules = dict(zip(names, pool.map(lambda name: _parse(opa, staged / name), names), strict=True))
         _require_consulted(modules)
         if gateway_token is not None:
             if _AUTHZ not in {_package(module) for module in modules.values()}:
