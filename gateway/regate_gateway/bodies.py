@@ -10,6 +10,7 @@ import orjson
 from starlette.types import Receive, Scope
 
 from regate_gateway.connection import ClientGone
+from regate_gateway.fields import json_kind
 from regate_orchestrator.errors import InvalidRequest, TooLarge
 from regate_orchestrator.values import Json
 
@@ -109,25 +110,6 @@ def _inside(value: Json) -> list[Json]:
     if isinstance(value, dict):
         return list(value.values())
     return value if isinstance(value, list) else []
-
-
-def json_kind(value: object) -> str:
-    """Return what a JSON value is, in the words of an error message: `an integer`, `an object`, `null`, …"""
-    match value:
-        case None:
-            return "null"
-        case bool():
-            return "a boolean"
-        case int():
-            return "an integer"
-        case float():
-            return "a number"
-        case str():
-            return "a string"
-        case list():
-            return "an array"
-        case _:
-            return "an object"
 
 
 def _too_large(limit: int) -> TooLarge:

@@ -45,7 +45,7 @@ class Readiness:
         if ready:
             body["policy_revision"] = await services.enforcer.revision()
         if problem:
-            body["policy_problem"] = problem
+            body["policy_problem"] = problem.splitlines()[0]  # what follows quotes the policy, and anybody may ask here
         await reply(body, 200 if ready else 503)(scope, receive, send)
 
 
