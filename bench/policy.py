@@ -19,7 +19,7 @@ from regate_adapters.opa.client import OpaAddress
 from regate_adapters.opa.engine import OpaEngine
 from regate_adapters.opa.install import require_opa
 from regate_adapters.opa.process import ManagedOpa
-from regate_gateway.wiring import shipped_policies
+from regate_gateway.policy.directory import shipped_policies
 from regate_orchestrator.schema import load_schema
 
 Call = Callable[[], Awaitable[object]]

@@ -20,7 +20,7 @@ import numpy as np
 
 from bench.gateway import percentile
 from regate_adapters.vector.chroma import ChromaVectorStore
-from regate_gateway.wiring import shipped_policies
+from regate_gateway.policy.directory import shipped_policies
 from regate_orchestrator.filters import Compare, Everything, FilterPlan, In, Matching, all_of
 from regate_orchestrator.ports import Chunk, VectorStore
 from regate_orchestrator.schema import RowSchema, load_schema

@@ -28,6 +28,7 @@ from regate_gateway.authentication import open_verifier, shared_secret, token_ru
 from regate_gateway.authenticator import Authenticator
 from regate_gateway.metrics import Metrics, Watched
 from regate_gateway.middleware import Edge
+from regate_gateway.policy.directory import shipped_policies
 from regate_gateway.secret import secret_from_environment
 from regate_gateway.services import Explaining, Services
 from regate_gateway.settings import Settings, Store
@@ -49,12 +50,6 @@ _INGEST_WORKERS: Final = 2
 _PLANS_REMEMBERED: Final = 4_096
 _INTERRUPTED: Final = {"code": "server_error", "message": "The gateway stopped before the response was complete."}
 _ROW_KINDS: Final = ("chunk", "store", "file", "item")
-
-
-def shipped_policies() -> Path:
-    """Return the policy directory that comes with this installation: beside the sources, or inside the wheel."""
-    inside, beside = Path(__file__).parent / "rego", Path(__file__).parents[2] / "rego"
-    return inside if inside.is_dir() else beside
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,9 +16,10 @@ from aiohttp import web
 
 from regate_adapters.identity.jwt import mint_development_token
 from regate_gateway.authentication import DEVELOPMENT_AUDIENCE, DEVELOPMENT_ISSUER, shared_secret
+from regate_gateway.policy.directory import shipped_policies
 from regate_gateway.server import Running
 from regate_gateway.settings import Settings
-from regate_gateway.wiring import Gateway, gateway_app, shipped_policies
+from regate_gateway.wiring import Gateway, gateway_app
 
 
 def text(*pieces: str) -> list[dict[str, Any]]:

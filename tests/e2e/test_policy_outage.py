@@ -24,9 +24,10 @@ from tests.e2e.conftest import ScriptedUpstream, World, text, tool_call
 
 from regate_adapters.opa.install import require_opa
 from regate_adapters.testing.opa import running_opa
+from regate_gateway.policy.directory import shipped_policies
 from regate_gateway.server import Running
 from regate_gateway.settings import Settings
-from regate_gateway.wiring import gateway_app, shipped_policies
+from regate_gateway.wiring import gateway_app
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
