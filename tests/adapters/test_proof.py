@@ -67,7 +67,7 @@ async def test_every_target_finds_exactly_what_full_evaluation_admits(targets: T
     outcome = await prove(targets.opened, decisions=DECISIONS, seed=SEED, folder=tmp_path)
     print(table(outcome.tallies.values()))
 
-    assert {name for _, name in outcome.tallies} == {"interpreter", "sqlite", "memory", "chroma", "pgvector"}, targets.absent
+    assert {name for _, name in outcome.tallies} == {"interpreter", "sqlite", "postgres", "memory", "chroma", "pgvector"}, targets.absent
     assert outcome.decisions >= DECISIONS
     assert outcome.faults() == []
 

@@ -1,7 +1,7 @@
 """What is proven: everything that is given a filter plan and must find exactly the rows that the policy admits.
 
 A target loads rows once and then answers many plans. Each one of these is the product's own code on a real engine: the interpreter, the
-state store's SQL on a SQLite file, and the vector stores. The counterpart, which knows what they should find, is `proof_oracle.py`.
+state store's SQL on a SQLite file and on PostgreSQL, and the vector stores. The counterpart, which knows what they should find, is `proof_oracle.py`.
 """
 
 from __future__ import annotations
@@ -12,13 +12,14 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import Final, Protocol
 
-from sqlalchemy import Engine, create_engine, delete, event, insert, select
+from sqlalchemy import Engine, create_engine, delete, event, insert, make_url, select
 from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.pool import ConnectionPoolEntry
 
 from regate_adapters.state.encoding import encode, file_columns
+from regate_adapters.state.json_sql import JsonSql
 from regate_adapters.state.row_filter import RowShape, render
 from regate_adapters.state.sqlite_json import SqliteJson
 from regate_adapters.state.tables import files
@@ -32,11 +33,9 @@ from regate_orchestrator.ports import Chunk, VectorStore
 from regate_orchestrator.rows import FileRow
 from regate_orchestrator.values import FileId, StoreId
 
-if TYPE_CHECKING:
-    from regate_adapters.vector.pgvector import PgVectorStore
-
 _VECTOR: Final = (1.0, 0.0)
 _PGVECTOR: Final = "pgvector"
+_POSTGRES: Final = "postgres"
 _POSTGRES_URL: Final = "REGATE_PROOF_POSTGRES"
 _POSTGRES_VERSION: Final = 18
 
@@ -75,18 +74,17 @@ class InterpreterTarget:
         return frozenset(identifier for identifier, row in self._rows.items() if holds(expression, row))
 
 
-class SqliteTarget:
+class RowsTarget:
     """The state store's row filter on its own table of files; a row is a stamp. Tenant and owner are columns where rows are typed."""
 
-    name = "sqlite"
-
-    def __init__(self, universe: UniverseName, engine: Engine) -> None:
+    def __init__(self, name: str, universe: UniverseName, engine: Engine, json: JsonSql) -> None:
+        self.name = name
         self.universe = universe
         self._engine = engine
+        self._json = json
         columns = {"tenant": files.c.tenant, "owner": files.c.owner} if universe == "typed" else {}
         self._shape = RowShape(texts=columns, numbers={}, document=files.c.stamp)
-        event.listen(engine, "connect", _in_no_hurry)
-        files.create(engine)
+        files.create(engine, checkfirst=False)
 
     async def load(self, rows: Rows) -> None:
         """Replace the table's rows. A dirty row may have no tenant, so its columns say nothing of it."""
@@ -100,7 +98,7 @@ class SqliteTarget:
 
     async def matching(self, plan: FilterPlan) -> frozenset[str]:
         """Return the rows that the rendered condition selects."""
-        condition = render(expression_of(plan), self._shape, SqliteJson())
+        condition = render(expression_of(plan), self._shape, self._json)
         with self._engine.connect() as connection:
             return frozenset(connection.scalars(select(files.c.id).where(condition)))
 
@@ -147,29 +145,34 @@ class Targets:
 async def open_targets(folder: Path) -> AsyncIterator[Targets]:
     """Yield every target that can be had on this machine, with its files below the folder."""
     async with AsyncExitStack() as stack:
-        targets: list[Target] = []
-        for universe in UNIVERSES:
-            engine = create_engine(f"sqlite:///{folder / universe}.db", json_serializer=encode)
-            stack.callback(engine.dispose)
-            targets += [InterpreterTarget(universe), SqliteTarget(universe, engine)]
         chroma = await stack.enter_async_context(ChromaVectorStore(folder / "chroma", SCHEMA))
+        targets: list[Target] = [InterpreterTarget(universe) for universe in UNIVERSES]
+        targets += [_sqlite(universe, folder, stack) for universe in UNIVERSES]
         targets += [StoreTarget("memory", MemoryVectorStore(SCHEMA)), StoreTarget("chroma", chroma)]
         absent: dict[str, str] = {}
         try:
-            targets.append(StoreTarget(_PGVECTOR, await stack.enter_async_context(_pgvector_store(stack))))
+            targets += await _on_postgres(stack)
         except _NoPostgres as reason:
-            absent[_PGVECTOR] = str(reason)
+            absent = dict.fromkeys((_POSTGRES, _PGVECTOR), str(reason))
         yield Targets(targets, absent)
+
+
+def _sqlite(universe: UniverseName, folder: Path, stack: AsyncExitStack) -> Target:
+    engine = create_engine(f"sqlite:///{folder / universe}.db", json_serializer=encode)
+    stack.callback(engine.dispose)
+    event.listen(engine, "connect", _in_no_hurry)
+    return RowsTarget("sqlite", universe, engine, SqliteJson())
 
 
 class _NoPostgres(Exception):
     """Neither is a PostgreSQL named, nor can one be started here; the message says what is missing."""
 
 
-def _pgvector_store(stack: AsyncExitStack) -> PgVectorStore:
-    """Return a store on an empty database: of the server that `REGATE_PROOF_POSTGRES` names, or of one that is started for this run."""
+async def _on_postgres(stack: AsyncExitStack) -> list[Target]:
+    """Return the targets on an empty database: of the server that `REGATE_PROOF_POSTGRES` names, or of one that is started for this run."""
     url = os.environ.get(_POSTGRES_URL)
     try:
+        from regate_adapters.state.postgres_json import PostgresJson
         from regate_adapters.vector.pgvector import PgVectorStore
 
         if url is None:
@@ -178,7 +181,24 @@ def _pgvector_store(stack: AsyncExitStack) -> PgVectorStore:
             url = server.url(stack.enter_context(server.database()))
     except ImportError as error:
         raise _NoPostgres(f"{error}; name a server in {_POSTGRES_URL}") from error
-    return PgVectorStore(url, SCHEMA)
+    engines = {universe: _temporary_tables(url, stack) for universe in UNIVERSES}
+    return [
+        *(RowsTarget(_POSTGRES, universe, engine, PostgresJson()) for universe, engine in engines.items()),
+        StoreTarget(_PGVECTOR, await stack.enter_async_context(PgVectorStore(url, SCHEMA))),
+    ]
+
+
+def _temporary_tables(url: str, stack: AsyncExitStack) -> Engine:
+    """Return an engine of one connection whose tables are gone with it, so that a server that was given is left as it was."""
+    engine = create_engine(
+        make_url(url).set(drivername="postgresql+psycopg"),
+        connect_args={"options": "-c search_path=pg_temp -c jit=off"},
+        json_serializer=encode,
+        pool_size=1,
+        max_overflow=0,
+    )
+    stack.callback(engine.dispose)
+    return engine
 
 
 def _in_no_hurry(connection: DBAPIConnection, _entry: ConnectionPoolEntry) -> None:
