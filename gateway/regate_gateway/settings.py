@@ -74,6 +74,17 @@ class Upstream(Section):
     models: tuple[str, ...] | None = Field(default=None, description="Models it serves. Absent: those it lists itself are discovered.")
     extra_fields: tuple[str, ...] = Field(default=(), description="Request fields beyond the known ones that are passed on to it.")
     timeout_s: Seconds = Field(default=300, description="Longest wait for its next bytes.")
+    reasoning_field: Literal["none", "reasoning", "reasoning_content"] = Field(
+        default="none",
+        description="Field of assistant messages in which reasoning of earlier turns is sent back to it; `none` sends it nothing of them.",
+    )
+    image_urls: bool = Field(
+        default=False,
+        description="Pass http and https addresses of images on to it. It then fetches whatever callers name, from where it stands in your network.",
+    )
+    context_window: int | None = Field(
+        default=None, ge=1, description="Tokens that a request and its answer may have together. Absent: only the upstream knows."
+    )
 
     @field_validator("base_url")
     @classmethod

@@ -35,7 +35,7 @@ from regate_gateway.settings import Settings, Store
 from regate_orchestrator.enforcer import Enforcer
 from regate_orchestrator.errors import ConfigurationError
 from regate_orchestrator.ingestion import Ingestion
-from regate_orchestrator.ports import Embedder, PolicyEngine, VectorStore
+from regate_orchestrator.ports import Embedder, PolicyEngine, UpstreamTraits, VectorStore
 from regate_orchestrator.responses.driver import LoopPorts
 from regate_orchestrator.responses.state import Limits
 from regate_orchestrator.retrieval import Retrieval
@@ -226,6 +226,7 @@ def _upstream_configs(settings: Settings) -> list[UpstreamConfig]:
             api_key=_api_key(upstream.api_key_env),
             models=upstream.models,
             timeout_s=upstream.timeout_s,
+            traits=UpstreamTraits(upstream.reasoning_field, upstream.image_urls, upstream.context_window),
         )
         for upstream in settings.upstreams
     ]

@@ -366,11 +366,27 @@ class Backend(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class UpstreamTraits:
+    """What the operator says an upstream can take. The defaults are what every server of the chat protocol takes."""
+
+    reasoning_field: Literal["none", "reasoning", "reasoning_content"] = "none"
+    """The field of an assistant message in which reasoning of earlier turns may be sent back to it; `none`: it must not be sent."""
+    image_urls: bool = False
+    """Whether http(s) addresses of images may be passed on, which the upstream then fetches itself, from where it stands."""
+    context_window: int | None = None
+    """Tokens that a request and its answer may have together; None: nobody said."""
+
+
 class Catalogue(Protocol):
     """Which models there are, and which upstream serves each."""
 
     async def upstream_for(self, model: str) -> str | None:
         """Return the name of the upstream that serves the model, or None when no upstream does. Raises `UpstreamError` when none can say."""
+        ...
+
+    def traits(self, upstream: str) -> UpstreamTraits:
+        """Return what the upstream, which `upstream_for` has named, can take."""
         ...
 
 

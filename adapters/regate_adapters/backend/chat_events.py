@@ -10,7 +10,8 @@ from typing import Final
 
 import orjson
 
-from regate_adapters.backend.failures import MOST_DETAIL
+from regate_adapters.backend.failures import MOST_DETAIL, too_long
+from regate_adapters.backend.overflow import says_too_long
 from regate_adapters.backend.tool_slots import NotUnderstood, ToolSlots
 from regate_orchestrator.errors import UpstreamError
 from regate_orchestrator.responses.events import (
@@ -143,4 +144,6 @@ def _reported(chunk: Mapping[str, object]) -> UpstreamError:
     if limited:
         message = "The backend takes no more requests at present. Try again later."
         return UpstreamError(message, status=429, code="rate_limit_exceeded", detail=detail)
+    if says_too_long(chunk, prose=True):
+        return too_long(detail)
     return UpstreamError("The backend failed in the middle of its answer.", detail=detail)

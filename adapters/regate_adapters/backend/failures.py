@@ -10,6 +10,7 @@ from typing import Final
 
 import aiohttp
 
+from regate_adapters.backend.overflow import says_too_long
 from regate_orchestrator.errors import UpstreamError
 
 MOST_DETAIL: Final = 2_048
@@ -28,11 +29,19 @@ def refused(upstream: str, status: int, *, retry_after: str | None, text: str) -
         given = retry_after if retry_after is not None and _RETRY_AFTER.fullmatch(retry_after) else None
         message = "The backend takes no more requests at present. Try again later."
         return UpstreamError(message, status=429, code="rate_limit_exceeded", retry_after=given, detail=detail)
+    if says_too_long(text, prose=status in _REFUSED):
+        return too_long(detail)
     if status in _REFUSED:
         return UpstreamError("The backend refused the request.", status=400, detail=detail)
     if status == 408:
         return UpstreamError("The backend did not answer in time.", status=504, detail=detail)
     return UpstreamError("The backend failed to answer.", detail=detail)
+
+
+def too_long(detail: str) -> UpstreamError:
+    """Return the error for a request that is longer than the model's context: the caller's to mend, whatever status the upstream gave it."""
+    message = "The request is longer than the model's context window. Shorten the input, or ask for fewer output tokens."
+    return UpstreamError(message, status=400, code="context_length_exceeded", detail=detail)
 
 
 def unreached(upstream: str, error: BaseException) -> UpstreamError:

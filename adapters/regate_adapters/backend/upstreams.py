@@ -26,6 +26,7 @@ from yarl import URL
 from regate_adapters.backend.catalogue import ModelCatalogue, ModelEntry
 from regate_adapters.backend.failures import MOST_DETAIL, TRANSPORT_ERRORS, misunderstood, refused, unreached
 from regate_orchestrator.errors import ConfigurationError, UpstreamError
+from regate_orchestrator.ports import UpstreamTraits
 from regate_orchestrator.values import Clock, JsonObject
 
 _CONNECT_S: Final = 5.0
@@ -53,6 +54,7 @@ class UpstreamConfig:
     api_key: str | None = field(repr=False)
     models: tuple[str, ...] | None
     timeout_s: float
+    traits: UpstreamTraits = field(default_factory=UpstreamTraits)
 
 
 class UpstreamResponse:
@@ -101,6 +103,7 @@ class Upstreams:
     def __init__(self, configs: Sequence[UpstreamConfig], *, clock: Clock = time.monotonic, pause: Pause = asyncio.sleep) -> None:
         check_configs(configs)
         self._links = {config.name: _Link(config, pause) for config in configs}
+        self._traits = {config.name: config.traits for config in configs}
         listed = {config.name: _configured_entries(config) for config in configs}
         self._catalogue = ModelCatalogue(listed, lambda name: self._links[name].models(), clock=clock)
 
@@ -120,6 +123,10 @@ class Upstreams:
     async def upstream_for(self, model: str) -> str | None:
         """Return the name of the upstream that serves the model, or None when none does. Raises `UpstreamError` when that is not known."""
         return await self._catalogue.upstream_for(model)
+
+    def traits(self, upstream: str) -> UpstreamTraits:
+        """Return what the operator says the upstream can take."""
+        return self._traits[upstream]
 
     async def catalogue(self) -> Mapping[str, str]:
         """Return the name of the upstream of every model. Raises `UpstreamError` when no upstream has ever said what it serves."""

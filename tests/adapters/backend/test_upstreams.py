@@ -10,6 +10,7 @@ import pytest
 
 from regate_adapters.backend.upstreams import UpstreamConfig, Upstreams
 from regate_orchestrator.errors import ConfigurationError, UpstreamError
+from regate_orchestrator.ports import UpstreamTraits
 
 if TYPE_CHECKING:
     from tests.adapters.backend.conftest import Exchange, ScriptedUpstream
@@ -308,6 +309,12 @@ def test_two_upstreams_of_one_name_are_refused(new_upstream: type[ScriptedUpstre
     config = new_upstream().config()
     with pytest.raises(ConfigurationError):
         Upstreams([config, config])
+
+
+def test_traits_are_those_of_the_configuration(new_upstream: type[ScriptedUpstream]) -> None:
+    traits = UpstreamTraits("reasoning_content", image_urls=True, context_window=8_192)
+    pool = Upstreams([new_upstream().config("plain"), new_upstream().config("able", traits=traits)])
+    assert (pool.traits("plain"), pool.traits("able")) == (UpstreamTraits("none", image_urls=False, context_window=None), traits)
 
 
 def test_key_is_not_shown() -> None:
