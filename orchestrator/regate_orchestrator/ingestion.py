@@ -140,12 +140,13 @@ class Ingestion:
         row = None if principal is None else await self._state.file(principal, attachment.file_id)
         if principal is None or row is None:
             raise UnreadableFile("invalid_file", "The file was deleted.")
-        texts = await self._extractor.chunks(
-            self._blobs.path(row.id),
-            filename=row.filename,
-            max_tokens=attachment.max_chunk_tokens,
-            overlap_tokens=attachment.overlap_tokens,
-        )
+        async with self._blobs.local(row.id) as path:
+            texts = await self._extractor.chunks(
+                path,
+                filename=row.filename,
+                max_tokens=attachment.max_chunk_tokens,
+                overlap_tokens=attachment.overlap_tokens,
+            )
         if not texts:
             raise UnreadableFile("invalid_file", "The file holds no text.")
         await self._vectors.remove(attachment.store_id, row.id)

@@ -191,8 +191,11 @@ class BlobStore(Protocol):
         """Yield the bytes in pieces of bounded size."""
         ...
 
-    def path(self, file: FileId) -> Path:
-        """Return a local path at which the extraction worker can read the file."""
+    def local(self, file: FileId) -> AbstractAsyncContextManager[Path]:
+        """Yield a local path at which the file can be read until the context is left. Raises `NotFound` when there is no such file.
+
+        A copy made for it must be removed on leaving and readable by nobody else, and no more than a few may exist at a time.
+        """
         ...
 
     async def delete(self, file: FileId) -> None:
@@ -205,6 +208,10 @@ class Extractor(Protocol):
 
     async def chunks(self, path: Path, *, filename: str, max_tokens: int, overlap_tokens: int) -> list[str]:
         """Return the file's text in chunks of at most `max_tokens` tokens, in order. Raises `UnreadableFile`."""
+        ...
+
+    async def text(self, source: Path | bytes, *, filename: str) -> str:
+        """Return the whole text of a file, or of bytes that are no file of ours, which must not be many. Raises `UnreadableFile`."""
         ...
 
 

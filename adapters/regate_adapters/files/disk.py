@@ -9,6 +9,7 @@ import re
 import secrets
 import time
 from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import BinaryIO, Final, TypeVar
 
@@ -38,7 +39,7 @@ class DiskBlobStore:
 
     async def write(self, file: FileId, parts: AsyncIterator[bytes], *, limit: int) -> int:
         """Store the bytes and return their number; whatever is raised, nothing is left behind."""
-        target = self.path(file)
+        target = self._path(file)
         unfinished = self._root / f"{file}.{secrets.token_hex(8)}{_UNFINISHED}"
         written = 0
         opened = await _in_thread(lambda: _create(unfinished))
@@ -58,7 +59,7 @@ class DiskBlobStore:
 
     async def read(self, file: FileId) -> AsyncIterator[bytes]:
         """Yield the bytes in pieces of 256 KiB. Raises `NotFound` when there is no such file."""
-        path = self.path(file)
+        path = self._path(file)
         opened = await _in_thread(lambda: path.open("rb") if path.exists() else None)
         if opened is None:
             raise NotFound.of("file", file)
@@ -68,16 +69,24 @@ class DiskBlobStore:
         finally:
             opened.close()
 
-    def path(self, file: FileId) -> Path:
+    @asynccontextmanager
+    async def local(self, file: FileId) -> AsyncIterator[Path]:
+        """Yield the place of the file itself. Raises `NotFound` when there is no such file."""
+        path = self._path(file)
+        if not await _in_thread(path.is_file):
+            raise NotFound.of("file", file)
+        yield path
+
+    async def delete(self, file: FileId) -> None:
+        """Remove the bytes."""
+        path = self._path(file)
+        await _in_thread(lambda: path.unlink(missing_ok=True))
+
+    def _path(self, file: FileId) -> Path:
         """Return where the file lies. Raises `NotFound` for what is no file id, so that no other path is ever made."""
         if not _ID.fullmatch(file):
             raise NotFound.of("file", file)
         return self._root / file
-
-    async def delete(self, file: FileId) -> None:
-        """Remove the bytes."""
-        path = self.path(file)
-        await _in_thread(lambda: path.unlink(missing_ok=True))
 
 
 async def _in_thread(work: Callable[[], Result]) -> Result:

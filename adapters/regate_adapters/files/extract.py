@@ -13,10 +13,11 @@ import os
 import signal
 import sys
 from asyncio.subprocess import DEVNULL, PIPE, Process
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Final, Self
+from typing import Any, Final, Self
 
 from regate_orchestrator.errors import StateUnavailable
 from regate_orchestrator.ports import UnreadableFile
@@ -55,24 +56,26 @@ class WorkerExtractor:
 
     async def chunks(self, path: Path, *, filename: str, max_tokens: int, overlap_tokens: int) -> list[str]:
         """Return the file's text in chunks. Raises `UnreadableFile`, also for a file whose reading was ended by a limit."""
-        request = {
-            "path": str(path),
-            "filename": filename,
-            "max_tokens": max_tokens,
-            "overlap_tokens": overlap_tokens,
-            "cpu_s": self._limits.cpu_s,
-            "memory_bytes": self._limits.memory_bytes,
-        }
+        split = {"max_tokens": max_tokens, "overlap_tokens": overlap_tokens}
+        return await self._ask({"path": str(path), "filename": filename, "split": split}, b"")
+
+    async def text(self, source: Path | bytes, *, filename: str) -> str:
+        """Return the whole text. Raises `UnreadableFile`, also for a file whose reading was ended by a limit."""
+        place, inline = (None, source) if isinstance(source, bytes) else (str(source), b"")
+        return "".join(await self._ask({"path": place, "filename": filename, "split": None}, inline))
+
+    async def _ask(self, request: dict[str, Any], inline: bytes) -> list[str]:
+        head = json.dumps({**request, "cpu_s": self._limits.cpu_s, "memory_bytes": self._limits.memory_bytes}).encode()
         async with self._places:
-            output = await self._ask(json.dumps(request).encode())
+            output = await self._answer(head + b"\n", inline)
         return _read(output)
 
-    async def _ask(self, request: bytes) -> bytes:
+    async def _answer(self, head: bytes, inline: bytes) -> bytes:
         process = await _start()
         self._running.add(process)
         try:
             async with asyncio.timeout(self._limits.wall_s):
-                return await _talk(process, request, most=self._limits.output_bytes)
+                return await _talk(process, (head, inline), most=self._limits.output_bytes)
         except TimeoutError as error:
             raise UnreadableFile("invalid_file", "The file takes longer to read than is allowed.") from error
         finally:
@@ -92,11 +95,11 @@ async def _start() -> Process:
         raise StateUnavailable(f"files: the extraction worker does not start: {error}") from error
 
 
-async def _talk(process: Process, request: bytes, *, most: int) -> bytes:
+async def _talk(process: Process, request: Iterable[bytes], *, most: int) -> bytes:
     assert process.stdin is not None  # noqa: S101 — INVARIANT: both are pipes
     assert process.stdout is not None  # noqa: S101
     with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # it ended early; its output says why
-        process.stdin.write(request)
+        process.stdin.writelines(request)
         await process.stdin.drain()
         process.stdin.close()
     output = bytearray()

@@ -10,7 +10,7 @@ import re
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, BinaryIO, Final
 
 if TYPE_CHECKING:
     from docx.document import Document
@@ -47,13 +47,13 @@ class Unreadable(Exception):
         self.message = message
 
 
-def read_text(path: Path, *, filename: str) -> str:
+def read_text(file: BinaryIO, *, filename: str) -> str:
     """Return the file's text: valid Unicode with plain line ends, not empty, of bounded length. Raises `Unreadable`."""
     ending = Path(filename).suffix.lower()
     reader = _READERS.get(ending)
     if reader is None:
         raise Unreadable("unsupported_file", f"Files of this kind are not supported. Supported are {' '.join(sorted(_READERS))}.")
-    text = _clean(reader(path))
+    text = _clean(reader(file))
     if not text:
         raise Unreadable("invalid_file", "The file holds no text.")
     if len(text) > MOST_CHARACTERS:
@@ -69,8 +69,8 @@ def _clean(text: str) -> str:
 # ---------------------------------------------------------------- text
 
 
-def _plain(path: Path) -> str:
-    return decode(path.read_bytes())
+def _plain(file: BinaryIO) -> str:
+    return decode(file.read())
 
 
 def decode(data: bytes) -> str:
@@ -89,11 +89,11 @@ def decode(data: bytes) -> str:
     return text
 
 
-def _html(path: Path) -> str:
+def _html(file: BinaryIO) -> str:
     from bs4 import BeautifulSoup
     from bs4.element import NavigableString
 
-    soup = BeautifulSoup(path.read_bytes(), "html.parser")
+    soup = BeautifulSoup(file.read(), "html.parser")
     for unseen in soup.find_all(_UNSEEN):
         unseen.decompose()
     for text in soup.find_all(string=True):
@@ -111,30 +111,29 @@ def _html(path: Path) -> str:
 # ---------------------------------------------------------------- PDF
 
 
-def _pdf(path: Path) -> str:
+def _pdf(file: BinaryIO) -> str:
     from pypdf import PdfReader
     from pypdf.errors import DependencyError
 
-    with path.open("rb") as file:
-        reader = PdfReader(file)
-        if reader.is_encrypted:
-            try:
-                opened = bool(reader.decrypt(""))
-            except (DependencyError, NotImplementedError):
-                opened = False
-            if not opened:
-                raise Unreadable("invalid_file", "The file is encrypted.")
-        return _bounded(page.extract_text() for page in reader.pages)
+    reader = PdfReader(file)
+    if reader.is_encrypted:
+        try:
+            opened = bool(reader.decrypt(""))
+        except (DependencyError, NotImplementedError):
+            opened = False
+        if not opened:
+            raise Unreadable("invalid_file", "The file is encrypted.")
+    return _bounded(page.extract_text() for page in reader.pages)
 
 
 # ---------------------------------------------------------------- Office
 
 
-def _docx(path: Path) -> str:
+def _docx(file: BinaryIO) -> str:
     import docx
 
-    _refuse_bombs(path)
-    return _bounded(_body(docx.Document(str(path))))
+    _refuse_bombs(file)
+    return _bounded(_body(docx.Document(file)))
 
 
 def _body(container: Document | Any, *, depth: int = 0) -> Iterator[str]:
@@ -152,11 +151,11 @@ def _table(table: Table, *, depth: int) -> Iterator[str]:
         yield "\t".join(" ".join(_body(cell, depth=depth + 1)) for cell in row.cells)
 
 
-def _pptx(path: Path) -> str:
+def _pptx(file: BinaryIO) -> str:
     import pptx
 
-    _refuse_bombs(path)
-    return _bounded(text for slide in pptx.Presentation(str(path)).slides for text in _slide(slide))
+    _refuse_bombs(file)
+    return _bounded(text for slide in pptx.Presentation(file).slides for text in _slide(slide))
 
 
 def _slide(slide: Any) -> Iterator[str]:
@@ -177,10 +176,10 @@ def _shape(shape: Any, *, depth: int) -> Iterator[str]:
             yield from _shape(inner, depth=depth + 1)
 
 
-def _refuse_bombs(path: Path) -> None:
+def _refuse_bombs(file: BinaryIO) -> None:
     """Raise `Unreadable` for an archive that would unpack to too much. Python never unpacks a member beyond the size declared here."""
     try:
-        with zipfile.ZipFile(path) as archive:
+        with zipfile.ZipFile(file) as archive:
             members = archive.infolist()
     except zipfile.BadZipFile:
         raise Unreadable("invalid_file", "The file is not what its name says, or it is damaged.") from None
@@ -204,7 +203,7 @@ def _bounded(parts: Iterator[str]) -> str:
     return "\n\n".join(kept)
 
 
-_READERS: Final[Mapping[str, Callable[[Path], str]]] = {
+_READERS: Final[Mapping[str, Callable[[BinaryIO], str]]] = {
     **dict.fromkeys((".txt", ".md", ".markdown", ".csv", ".json"), _plain),
     **dict.fromkeys((".html", ".htm"), _html),
     ".pdf": _pdf,

@@ -39,7 +39,8 @@ async def test_bytes_are_read_as_they_were_written_in_pieces_of_bounded_size(tmp
 
     assert (written, b"".join(got)) == (len(data), data)
     assert [len(piece) for piece in got] == [262_144, 262_144, 175_712]
-    assert store.path(FILE).read_bytes() == data
+    async with store.local(FILE) as path:
+        assert path.read_bytes() == data
 
 
 async def test_a_minted_identifier_is_one(tmp_path: Path) -> None:
@@ -117,6 +118,9 @@ async def test_a_failed_upload_leaves_the_earlier_bytes(tmp_path: Path) -> None:
 async def test_a_file_that_is_absent_is_not_found(tmp_path: Path) -> None:
     with pytest.raises(NotFound):
         await read(DiskBlobStore(tmp_path), FILE)
+    with pytest.raises(NotFound):
+        async with DiskBlobStore(tmp_path).local(FILE):
+            pass
 
 
 async def test_deleting_is_idempotent(tmp_path: Path) -> None:
@@ -135,7 +139,8 @@ async def test_deleting_is_idempotent(tmp_path: Path) -> None:
 async def test_what_is_no_identifier_never_becomes_a_path(tmp_path: Path, name: str) -> None:
     store = DiskBlobStore(tmp_path)
     with pytest.raises(NotFound):
-        store.path(FileId(name))
+        async with store.local(FileId(name)):
+            pass
     with pytest.raises(NotFound):
         await store.write(FileId(name), pieces(b"x"), limit=1)
     with pytest.raises(NotFound):
@@ -179,4 +184,4 @@ async def test_nobody_else_may_read_the_files(tmp_path: Path) -> None:
     store = DiskBlobStore(tmp_path / "files")
     await store.write(FILE, pieces(b"x"), limit=1)
 
-    assert [oct(path.stat().st_mode & 0o777) for path in (tmp_path / "files", store.path(FILE))] == ["0o700", "0o600"]
+    assert [oct(path.stat().st_mode & 0o777) for path in (tmp_path / "files", tmp_path / "files" / FILE)] == ["0o700", "0o600"]

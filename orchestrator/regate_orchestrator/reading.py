@@ -1,0 +1,112 @@
+"""Reading files into a prompt: the text of documents and the bytes of images, stored here or sent inline (`input_file`, `input_image`).
+
+Nothing is decided here: the caller has decided that the row may be read. Not ingestion (`ingestion.py`), which splits and stamps.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from regate_orchestrator.errors import InvalidRequest, TooLarge
+from regate_orchestrator.ports import BlobStore, Extractor, UnreadableFile
+from regate_orchestrator.rows import FileRow
+
+_DATA_URL: Final = re.compile(r"data:(?P<type>[a-zA-Z0-9.+/-]*)(?:;[a-zA-Z0-9._=+-]*?)*;base64,")
+_LONGEST_HEAD: Final = 256
+_NAMES: Final[Mapping[str, str]] = {
+    "application/json": "file.json",
+    "application/pdf": "file.pdf",
+    "application/vnd.openxmlformats-officedocument.presentationml.presentation": "file.pptx",
+    "application/vnd.openxmlformats-officedocument.wordprocessingml.document": "file.docx",
+    "text/csv": "file.csv",
+    "text/html": "file.html",
+    "text/markdown": "file.md",
+    "text/plain": "file.txt",
+}
+"""The name, for its ending, of inline data that came with a media type and without a name."""
+
+
+@dataclass(frozen=True, slots=True)
+class Inline:
+    """Bytes that came with the request, and the media type that the client says they have, if any."""
+
+    data: bytes
+    media_type: str
+
+
+class FileReader:
+    """Reads whole files, each under a limit that the caller gives. Raises `UnreadableFile` for what cannot be read as what is wanted."""
+
+    def __init__(self, blobs: BlobStore, extractor: Extractor) -> None:
+        self._blobs = blobs
+        self._extractor = extractor
+
+    async def text(self, row: FileRow, *, limit_bytes: int) -> str:
+        """Return the text of a stored document. Raises `TooLarge` when the text, in UTF-8, is longer than the limit."""
+        async with self._blobs.local(row.id) as path:
+            text = await self._extractor.text(path, filename=row.filename)
+        return _bounded(text, limit_bytes)
+
+    async def text_of_inline(self, inline: Inline, *, filename: str | None, limit_bytes: int) -> str:
+        """Return the text of an inline document. Without a name, the media type says what it is. Raises `TooLarge` as `text` does."""
+        name = filename or _NAMES.get(inline.media_type)
+        if name is None:
+            raise UnreadableFile("unsupported_file", "The inline file needs a filename whose ending says what it is.")
+        return _bounded(await self._extractor.text(inline.data, filename=name), limit_bytes)
+
+    async def content(self, row: FileRow, *, limit_bytes: int) -> bytes:
+        """Return the bytes of a stored file. Raises `TooLarge`, before anything is read, when they are more than the limit."""
+        if row.bytes > limit_bytes:
+            raise TooLarge(f"The file {row.id} has {row.bytes} bytes; {limit_bytes} can be read here.")
+        return b"".join([piece async for piece in self._blobs.read(row.id)])
+
+    async def data_url(self, row: FileRow, *, limit_bytes: int) -> str:
+        """Return a stored image (PNG, JPEG, WebP or GIF, by its first bytes and never by its name) as a data URL. Raises `TooLarge`."""
+        return image_url(await self.content(row, limit_bytes=limit_bytes))
+
+
+def read_inline(value: str, *, param: str, limit_bytes: int) -> Inline:
+    """Return what a `data:` URL in base64, or bare base64, holds. Raises `InvalidRequest`, or `TooLarge` before anything is decoded."""
+    head = _DATA_URL.match(value[:_LONGEST_HEAD])
+    encoded = value if head is None else value[head.end() :]
+    if len(encoded) // 4 * 3 - 2 > limit_bytes:
+        raise TooLarge(f"'{param}' holds more than the {limit_bytes} bytes that are accepted.", param=param)
+    try:
+        data = base64.b64decode(encoded, validate=True)
+    except (binascii.Error, ValueError):
+        raise InvalidRequest(f"'{param}' must be base64, or a data URL in base64.", param=param, code="invalid_value") from None
+    if len(data) > limit_bytes:
+        raise TooLarge(f"'{param}' holds more than the {limit_bytes} bytes that are accepted.", param=param)
+    return Inline(data, "" if head is None else head["type"].lower())
+
+
+def image_url(data: bytes) -> str:
+    """Return the image as a data URL with the type that its first bytes show. Raises `UnreadableFile` for anything else."""
+    media_type = image_type(data)
+    if media_type is None:
+        raise UnreadableFile("unsupported_file", "The file is not an image. Supported are PNG, JPEG, WebP and GIF.")
+    return f"data:{media_type};base64,{base64.b64encode(data).decode('ascii')}"
+
+
+def image_type(data: bytes) -> str | None:
+    """Return the media type that the first bytes show, or None for what is no image that models take."""
+    if data.startswith(b"\x89PNG\r\n\x1a\n"):
+        return "image/png"
+    if data.startswith(b"\xff\xd8\xff"):
+        return "image/jpeg"
+    if data.startswith((b"GIF87a", b"GIF89a")):
+        return "image/gif"
+    if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
+        return "image/webp"
+    return None
+
+
+def _bounded(text: str, limit_bytes: int) -> str:
+    if len(text.encode()) > limit_bytes:
+        raise TooLarge(f"The file holds more text than the {limit_bytes} bytes that can be read here.")
+    return text
