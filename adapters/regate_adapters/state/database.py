@@ -30,7 +30,7 @@ class Database:
     @classmethod
     @asynccontextmanager
     async def open(cls, url: str, *, deadline_s: float) -> AsyncIterator[Database]:
-        """Yield the database, its tables made if it is new. Raises `ConfigurationError` when it cannot serve or is of another version."""
+        """Yield the database, its tables made or upgraded as needed. Raises `ConfigurationError` when it cannot serve or is a later program's."""
         async with _opened(url, deadline_s=deadline_s) as engines:
             yield cls(engines, deadline_s)
 

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
 
-from sqlalchemy import Connection, insert, inspect, select
+from sqlalchemy import Connection, column, insert, inspect, select, table
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from regate_adapters.state.json_sql import JsonSql
-from regate_adapters.state.tables import VERSION, metadata, schema_version
+from regate_adapters.state.tables import REVISION, metadata, schema_revision
 from regate_orchestrator.errors import ConfigurationError
+
+_FIRST: Final = table("schema_version", column("version"))
+"""What said the version before there were migrations; the first migration after it drops it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,21 +26,49 @@ class Engines:
     writer: AsyncEngine
 
 
-def make_tables(connection: Connection, place: str) -> None:
-    """Make the tables if there are none, within the connection's transaction, which must exclude every other writer.
+UPGRADE_SECONDS: Final = 600.0
+"""How long opening waits for an upgrade, its own or another program's: large tables take longer than any call may."""
 
-    Raises `ConfigurationError`, naming the place, when they are something else's or of another version: they are never altered in passing.
+
+def is_ready(connection: Connection, place: str) -> bool:
+    """Return whether the tables are there and of this program's revision; raises `ConfigurationError` when they are something else's."""
+    return _revision(connection, place) == REVISION
+
+
+def prepare(connection: Connection, place: str) -> bool:
+    """Make the tables if there are none and upgrade old ones; return whether any were altered.
+
+    All happens in the connection's transaction, which must exclude every other writer.
+
+    Raises `ConfigurationError`, naming the place, when they are something else's or were upgraded by a later program.
     """
+    present = _revision(connection, place)
+    if present == REVISION:
+        return False
+    if present is None:
+        metadata.create_all(connection)
+        connection.execute(insert(schema_revision).values(revision=REVISION))
+        return False
+    from regate_adapters.state.migrations import upgrade  # loads Alembic, which no other start needs
+
+    upgrade(connection, present, place=place)
+    return True
+
+
+def _revision(connection: Connection, place: str) -> str | None:
+    """Return the revision of the tables, or None when there are none."""
     present = set(inspect(connection).get_table_names())
     if not present:
-        metadata.create_all(connection)
-        connection.execute(insert(schema_version).values(version=VERSION))
-        return
-    if schema_version.name not in present:
+        return None
+    if schema_revision.name in present:
+        revisions: list[str] = list(connection.scalars(select(schema_revision.c.revision)))
+    elif _FIRST.name in present:
+        revisions = [f"version_{version}" for version in connection.scalars(select(_FIRST.c.version))]
+    else:
         raise ConfigurationError(f"state.url: {place} is a database of something else")
-    versions = list(connection.scalars(select(schema_version.c.version)))
-    if versions != [VERSION]:
-        raise ConfigurationError(f"state.url: {place} has schema version {versions}, and this program needs {VERSION}")
+    if len(revisions) != 1:
+        raise ConfigurationError(f"state.url: {place} does not say which revision its tables are of")
+    return revisions[0]
 
 
 def cause(error: BaseException) -> str:

@@ -20,19 +20,21 @@ from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from regate_adapters.postgres import PromptConnection, connection_parameters
 from regate_adapters.state.encoding import decode, encode
-from regate_adapters.state.engines import Engines, cause, make_tables
+from regate_adapters.state.engines import UPGRADE_SECONDS, Engines, cause, is_ready, prepare
 from regate_adapters.state.postgres_json import PostgresJson
 from regate_orchestrator.errors import ConfigurationError
 
 _CONNECTIONS: Final = 10
 _PREPARING: Final = 7164783610293
-"""The advisory lock under which tables are made: two gateways that start at once do so one after the other."""
+"""The advisory lock under which tables are made and upgraded: two gateways that start at once do so one after the other."""
+_LIMITS: Final = ("statement_timeout", "lock_timeout", "idle_in_transaction_session_timeout")
+_UPGRADE_LIMIT: Final = f"{round(UPGRADE_SECONDS)}s"
 _PLACE: Final = "the PostgreSQL database"
 
 
 @asynccontextmanager
 async def open_postgres(url: str, *, deadline_s: float) -> AsyncIterator[Engines]:
-    """Yield the engines, the tables made if there are none. Raises `ConfigurationError` when it cannot serve or is of another version."""
+    """Yield the engines, the tables made or upgraded as needed. Raises `ConfigurationError` when it cannot serve or is a later program's."""
     engine = _engine(connection_parameters(url, setting="state.url"), deadline_s)
     try:
         await _prepare(engine, deadline_s)
@@ -45,8 +47,12 @@ async def open_postgres(url: str, *, deadline_s: float) -> AsyncIterator[Engines
 async def _prepare(engine: AsyncEngine, deadline_s: float) -> None:
     try:
         async with asyncio.timeout(deadline_s), engine.begin() as connection:
+            if await connection.run_sync(is_ready, _PLACE):
+                return
+        async with asyncio.timeout(UPGRADE_SECONDS), engine.begin() as connection:
+            await connection.execute(select(*(func.set_config(name, _UPGRADE_LIMIT, True) for name in _LIMITS)))
             await connection.execute(select(func.pg_advisory_xact_lock(_PREPARING)))
-            await connection.run_sync(make_tables, _PLACE)
+            await connection.run_sync(prepare, _PLACE)
     except (OSError, TimeoutError, SQLAlchemyError, psycopg.Error) as error:
         raise ConfigurationError(f"state.url: {_PLACE} cannot be used: {cause(error)}") from error
 
@@ -70,7 +76,7 @@ def _creator(parameters: dict[str, Any], deadline_s: float) -> Callable[..., Awa
     """Return what SQLAlchemy connects with. It hands over its own adapters, among them those for JSON."""
     limit = f"{round(deadline_s * 1000)}ms"
     # Who gives up here closes the connection; these are what makes the server give up as well, and let go of its locks.
-    settings = {"statement_timeout": limit, "lock_timeout": limit, "idle_in_transaction_session_timeout": limit, "jit": "off"}
+    settings = {**dict.fromkeys(_LIMITS, limit), "jit": "off"}
     calls = sql.SQL(", ").join(sql.SQL("pg_catalog.set_config({}, {}, false)").format(*[sql.Placeholder()] * 2) for _ in settings)
     values = [part for pair in settings.items() for part in pair]
 

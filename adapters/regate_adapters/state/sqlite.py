@@ -19,12 +19,14 @@ from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.pool import ConnectionPoolEntry
 
 from regate_adapters.state.encoding import decode, encode
-from regate_adapters.state.engines import Engines, cause, make_tables
+from regate_adapters.state.engines import Engines, cause, prepare
 from regate_adapters.state.sqlite_json import SqliteJson
 from regate_orchestrator.errors import ConfigurationError
 
 _READERS: Final = 4
 _BUSY_SHARE: Final = 0.8
+_PATIENCE_SECONDS: Final = 60.0
+"""How long opening waits for another program that is making or upgrading the tables."""
 
 _PRAGMAS: Final = (
     "PRAGMA foreign_keys=ON",
@@ -37,7 +39,7 @@ _PRAGMAS: Final = (
 
 @asynccontextmanager
 async def open_sqlite(url: URL, *, deadline_s: float) -> AsyncIterator[Engines]:
-    """Yield the engines, the tables made if the file is new. Raises `ConfigurationError` when it cannot serve or is of another version."""
+    """Yield the engines, the tables made or upgraded as needed. Raises `ConfigurationError` when it cannot serve or is a later program's."""
     parsed = _file_url(url)
     await asyncio.to_thread(_prepare_file, parsed, deadline_s)
     reader = _engine(parsed, begin="BEGIN", connections=_READERS, deadline_s=deadline_s)
@@ -57,17 +59,20 @@ def _file_url(url: URL) -> URL:
 
 
 def _prepare_file(url: URL, deadline_s: float) -> None:
-    """Make the file and its tables if they are not there, readable by this user alone, and check that they are of this version."""
+    """Make the file and its tables if they are not there, readable by this user alone, and upgrade what an earlier program made."""
     path = Path(url.database or "")
-    engine = create_engine(url.set(drivername="sqlite"), connect_args=_connect_args(deadline_s), hide_parameters=True)
-    event.listen(engine, "connect", _on_connect)
+    patience = max(deadline_s, _PATIENCE_SECONDS)
+    engine = create_engine(url.set(drivername="sqlite"), connect_args=_connect_args(patience), hide_parameters=True)
+    event.listen(engine, "connect", _without_foreign_keys)
     event.listen(engine, "begin", _begin_with("BEGIN IMMEDIATE"))
     try:
         # The file first, then the database: the write-ahead log and its index take their mode from it.
         path.touch(mode=0o600)
         path.chmod(0o600)
         with engine.begin() as connection:
-            make_tables(connection, str(path))
+            altered = prepare(connection, str(path))
+            if altered and connection.exec_driver_sql("PRAGMA foreign_key_check").first() is not None:
+                raise ConfigurationError(f"state.url: {path} holds rows that refer to rows which are not there")
     except (OSError, SQLAlchemyError, sqlite3.Error) as error:
         raise ConfigurationError(f"state.url: {path} cannot be used: {cause(error)}") from error
     finally:
@@ -99,6 +104,14 @@ def _on_connect(connection: DBAPIConnection, _entry: ConnectionPoolEntry) -> Non
     cursor = connection.cursor()
     for pragma in _PRAGMAS:
         cursor.execute(pragma)
+    cursor.close()
+
+
+def _without_foreign_keys(connection: DBAPIConnection, entry: ConnectionPoolEntry) -> None:
+    """Set a connection up for changing tables: a table that is rebuilt must not take the rows with it that refer to it."""
+    _on_connect(connection, entry)
+    cursor = connection.cursor()
+    cursor.execute("PRAGMA foreign_keys=OFF")
     cursor.close()
 
 

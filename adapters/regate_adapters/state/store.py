@@ -12,7 +12,7 @@ from regate_adapters.state.attachments import AttachmentState
 from regate_adapters.state.database import Database
 from regate_adapters.state.files import FileState
 from regate_adapters.state.responses import ResponseState
-from regate_adapters.state.tables import schema_version
+from regate_adapters.state.tables import schema_revision
 from regate_adapters.state.vector_stores import VectorStoreState
 
 _DEADLINE_SECONDS: Final = 5.0
@@ -24,9 +24,9 @@ class SqlStateStore(FileState, VectorStoreState, AttachmentState, ResponseState)
     @classmethod
     @asynccontextmanager
     async def open(cls, url: str, *, deadline_s: float = _DEADLINE_SECONDS) -> AsyncIterator[Self]:
-        """Yield the store over the database at the URL (`sqlite:///path`), its tables made if it is new.
+        """Yield the store over the database at the URL (`sqlite:///path`), its tables made if it is new and upgraded if they are old.
 
-        Raises `ConfigurationError` when the database cannot be used, is something else's, or has another schema version.
+        Raises `ConfigurationError` when the database cannot be used, is something else's, or was upgraded by a later program.
         """
         async with Database.open(url, deadline_s=deadline_s) as database:
             yield cls(database)
@@ -34,4 +34,4 @@ class SqlStateStore(FileState, VectorStoreState, AttachmentState, ResponseState)
     async def check(self) -> None:
         """Raise `StateUnavailable` when the database would not answer."""
         async with self._database.reading() as connection:
-            await connection.execute(select(schema_version.c.version))
+            await connection.execute(select(schema_revision.c.revision))

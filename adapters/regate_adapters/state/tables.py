@@ -1,7 +1,7 @@
 """The tables of the state store. What a row means is said in `regate_orchestrator.rows`; how rows become those values, in `encoding.py`.
 
 Policy columns (`tenant`, `owner`) stand beside the stamp they were taken from, so that the tenant floor and the list order are served by
-an index. They are write-once: no UPDATE in this package names them. Identifiers and tenants compare by code point, never by a locale.
+an index. They are write-once: no UPDATE in this package names them. Whoever changes a table adds a migration (`migrations/`).
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ from sqlalchemy import (
     Integer,
     MetaData,
     PrimaryKeyConstraint,
-    String,
     Table,
     Text,
     UniqueConstraint,
 )
-from sqlalchemy.dialects.postgresql import JSONB
 
-VERSION: Final = 1
-"""Of the schema. A database of another version is refused at start, never altered in passing."""
+from regate_adapters.state.column_types import EXACT, QUERIED
+
+REVISION: Final = "item_ids"
+"""The newest migration (`migrations/`), which made the schema what it is here. A database of an older one is upgraded when it is opened."""
 
 metadata: Final = MetaData(
     naming_convention={
@@ -37,22 +37,19 @@ metadata: Final = MetaData(
     }
 )
 
-_exact = String().with_variant(String(collation="C"), "postgresql")
-_queried = JSON().with_variant(JSONB(), "postgresql")
-
-schema_version: Final = Table("schema_version", metadata, Column("version", Integer, primary_key=True, autoincrement=False))
+schema_revision: Final = Table("schema_revision", metadata, Column("revision", EXACT, primary_key=True))
 
 files: Final = Table(
     "files",
     metadata,
-    Column("id", _exact, primary_key=True),
-    Column("tenant", _exact, nullable=False),
-    Column("owner", _exact, nullable=False),
-    Column("filename", _exact, nullable=False),
+    Column("id", EXACT, primary_key=True),
+    Column("tenant", EXACT, nullable=False),
+    Column("owner", EXACT, nullable=False),
+    Column("filename", EXACT, nullable=False),
     Column("bytes", BigInteger, nullable=False),
-    Column("purpose", _exact, nullable=False),
+    Column("purpose", EXACT, nullable=False),
     Column("created_at", BigInteger, nullable=False),
-    Column("stamp", _queried, nullable=False),
+    Column("stamp", QUERIED, nullable=False),
     UniqueConstraint("id", "tenant"),
     Index(None, "tenant", "created_at", "id"),
 )
@@ -60,16 +57,16 @@ files: Final = Table(
 vector_stores: Final = Table(
     "vector_stores",
     metadata,
-    Column("id", _exact, primary_key=True),
-    Column("tenant", _exact, nullable=False),
-    Column("owner", _exact, nullable=False),
+    Column("id", EXACT, primary_key=True),
+    Column("tenant", EXACT, nullable=False),
+    Column("owner", EXACT, nullable=False),
     Column("shared", Boolean, nullable=False),
-    Column("name", _exact, nullable=False),
+    Column("name", EXACT, nullable=False),
     Column("created_at", BigInteger, nullable=False),
     Column("metadata", JSON, nullable=False, key="client_metadata"),
-    Column("embedder", _exact, nullable=False),
+    Column("embedder", EXACT, nullable=False),
     Column("dimensions", Integer, nullable=False),
-    Column("stamp", _queried, nullable=False),
+    Column("stamp", QUERIED, nullable=False),
     Index(None, "tenant", "created_at", "id"),
     Index(None, "shared", "created_at", "id"),
 )
@@ -77,8 +74,8 @@ vector_stores: Final = Table(
 store_activity: Final = Table(
     "store_activity",
     metadata,
-    Column("store_id", _exact, ForeignKey("vector_stores.id", ondelete="CASCADE"), nullable=False),
-    Column("tenant", _exact, nullable=False),
+    Column("store_id", EXACT, ForeignKey("vector_stores.id", ondelete="CASCADE"), nullable=False),
+    Column("tenant", EXACT, nullable=False),
     Column("last_active_at", BigInteger, nullable=False),
     PrimaryKeyConstraint("store_id", "tenant"),
 )
@@ -86,13 +83,13 @@ store_activity: Final = Table(
 attachments: Final = Table(
     "attachments",
     metadata,
-    Column("store_id", _exact, ForeignKey("vector_stores.id", ondelete="CASCADE"), nullable=False),
-    Column("file_id", _exact, nullable=False),
-    Column("tenant", _exact, nullable=False),
-    Column("owner", _exact, nullable=False),
+    Column("store_id", EXACT, ForeignKey("vector_stores.id", ondelete="CASCADE"), nullable=False),
+    Column("file_id", EXACT, nullable=False),
+    Column("tenant", EXACT, nullable=False),
+    Column("owner", EXACT, nullable=False),
     Column("created_at", BigInteger, nullable=False),
-    Column("status", _exact, nullable=False),
-    Column("stamp", _queried, nullable=False),
+    Column("status", EXACT, nullable=False),
+    Column("stamp", QUERIED, nullable=False),
     Column("requested", JSON, nullable=False),
     Column("attributes", JSON, nullable=False),
     Column("max_chunk_tokens", Integer, nullable=False),
@@ -114,14 +111,14 @@ attachments: Final = Table(
 responses: Final = Table(
     "responses",
     metadata,
-    Column("id", _exact, primary_key=True),
-    Column("tenant", _exact, nullable=False),
-    Column("owner", _exact, nullable=False),
+    Column("id", EXACT, primary_key=True),
+    Column("tenant", EXACT, nullable=False),
+    Column("owner", EXACT, nullable=False),
     Column("created_at", BigInteger, nullable=False),
-    Column("status", _exact, nullable=False),
-    Column("previous_response_id", _exact),
+    Column("status", EXACT, nullable=False),
+    Column("previous_response_id", EXACT),
     Column("model", Text, nullable=False),
-    Column("policy_revision", _exact, nullable=False),
+    Column("policy_revision", EXACT, nullable=False),
     Column("body", JSON, nullable=False),
     Index(None, "tenant", "created_at", "id"),
 )
@@ -129,12 +126,13 @@ responses: Final = Table(
 response_items: Final = Table(
     "response_items",
     metadata,
-    Column("response_id", _exact, ForeignKey("responses.id", ondelete="CASCADE"), nullable=False),
+    Column("response_id", EXACT, ForeignKey("responses.id", ondelete="CASCADE"), nullable=False),
     Column("position", Integer, nullable=False),
-    Column("id", _exact, nullable=False),
-    Column("direction", _exact, nullable=False),
+    Column("id", EXACT, nullable=False),
+    Column("direction", EXACT, nullable=False),
     Column("body", JSON, nullable=False),
     Column("lineage", JSON, nullable=False),
     Column("results", JSON, nullable=False),
     PrimaryKeyConstraint("response_id", "position"),
+    Index(None, "id"),
 )

@@ -16,7 +16,7 @@ from tests.adapters.state.samples import ANN, BOB, EVE, attachment_of, file_of, 
 from tests.postgres import Link, Postgres
 
 from regate_adapters.state.store import SqlStateStore
-from regate_adapters.state.tables import VERSION, files, schema_version
+from regate_adapters.state.tables import files, schema_revision
 from regate_orchestrator.errors import ConfigurationError, NotFound, StateUnavailable
 from regate_orchestrator.filters import Everything
 from regate_orchestrator.rows import Page
@@ -59,9 +59,9 @@ async def test_gateways_that_start_at_once_make_the_tables_once(postgres_url: st
 
 
 @pytest.mark.parametrize(
-    "statement", [f"UPDATE schema_version SET version = {VERSION + 1}", "DELETE FROM schema_version", "DROP TABLE schema_version"]
+    "statement", ["UPDATE schema_revision SET revision = 'of_tomorrow'", "DELETE FROM schema_revision", "DROP TABLE schema_revision"]
 )
-async def test_database_of_another_version_is_refused(postgres_url: str, statement: str) -> None:
+async def test_database_of_a_later_program_is_refused(postgres_url: str, statement: str) -> None:
     async with SqlStateStore.open(postgres_url):
         pass
     change(postgres_url, statement)
@@ -157,7 +157,7 @@ async def test_a_read_cannot_write(postgres_url: str) -> None:
     async with SqlStateStore.open(postgres_url) as store:
         with pytest.raises(StateUnavailable, match="Try again later") as refusal:
             async with store._database.reading() as connection:
-                await connection.execute(insert(schema_version).values(version=7))
+                await connection.execute(insert(schema_revision).values(revision="x"))
     assert refusal.value.detail == "ReadOnlySqlTransaction (25006)"
 
 
@@ -249,7 +249,7 @@ async def test_failure_says_nothing_of_the_rows(postgres_url: str) -> None:
 async def test_database_without_its_tables_fails_the_check(postgres_url: str) -> None:
     async with SqlStateStore.open(postgres_url) as store:
         await store.check()
-        change(postgres_url, "DROP TABLE schema_version")
+        change(postgres_url, "DROP TABLE schema_revision")
         with pytest.raises(StateUnavailable):
             await store.check()
 

@@ -16,7 +16,6 @@ import pytest
 from tests.adapters.state.samples import ANN, response_of
 
 from regate_adapters.state.store import SqlStateStore
-from regate_adapters.state.tables import VERSION
 from regate_orchestrator.errors import ConfigurationError, StateUnavailable
 from regate_orchestrator.filters import Everything
 from regate_orchestrator.rows import Page
@@ -88,9 +87,9 @@ def change(path: Path, statement: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "statement", [f"UPDATE schema_version SET version = {VERSION + 1}", "DELETE FROM schema_version", "DROP TABLE schema_version"]
+    "statement", ["UPDATE schema_revision SET revision = 'of_tomorrow'", "DELETE FROM schema_revision", "DROP TABLE schema_revision"]
 )
-async def test_database_of_another_version_is_refused(tmp_path: Path, statement: str) -> None:
+async def test_database_of_a_later_program_is_refused(tmp_path: Path, statement: str) -> None:
     path = tmp_path / "state.db"
     async with SqlStateStore.open(url_of(path)):
         pass
@@ -179,7 +178,7 @@ async def test_database_without_its_tables_fails_the_check(tmp_path: Path) -> No
     path = tmp_path / "state.db"
     async with SqlStateStore.open(url_of(path), deadline_s=0.5) as store:
         await store.check()
-        change(path, "DROP TABLE schema_version")
+        change(path, "DROP TABLE schema_revision")
         with pytest.raises(StateUnavailable):
             await store.check()
 

@@ -1,0 +1,174 @@
+"""A database of an earlier program becomes one of this program: the very same tables, every row kept, all or nothing, by one gateway only."""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import Connection, Engine, create_engine, inspect, make_url
+from tests.adapters.state import version_1
+from tests.adapters.state.samples import ANN, EVE, attachment_of, file_of, response_of, store_of
+
+from regate_adapters.state.migrations import SCRIPTS
+from regate_adapters.state.store import SqlStateStore
+from regate_adapters.state.tables import REVISION, metadata
+from regate_orchestrator.errors import ConfigurationError
+from regate_orchestrator.values import FileId, ResponseId, StoreId
+
+FILE, STORE, RESPONSE = FileId("file-1"), StoreId("vs_1"), ResponseId("resp_1")
+
+
+def engine_of(url: str) -> Engine:
+    return create_engine(make_url(url))
+
+
+def run(url: str, *statements: str) -> None:
+    engine = engine_of(url)
+    with engine.begin() as connection:
+        for statement in statements:
+            connection.exec_driver_sql(statement)
+    engine.dispose()
+
+
+@pytest.fixture
+def old(url: str) -> str:
+    """A database as the program of version 1 left it."""
+    run(url, *version_1.statements("sqlite" if url.startswith("sqlite") else "postgresql"))
+    return url
+
+
+def schema_of(connection: Connection) -> dict[str, Any]:
+    """Everything the database says of its tables, in one order."""
+    found = inspect(connection)
+    return {
+        table: {
+            "columns": {
+                column["name"]: (repr(column["type"]), column["nullable"], column["default"]) for column in found.get_columns(table)
+            },
+            "order": [column["name"] for column in found.get_columns(table)],
+            "primary key": found.get_pk_constraint(table),
+            "unique": sorted(found.get_unique_constraints(table), key=repr),
+            "foreign keys": sorted(found.get_foreign_keys(table), key=repr),
+            "checks": sorted(found.get_check_constraints(table), key=repr),
+            "indexes": sorted(found.get_indexes(table), key=repr),
+        }
+        for table in sorted(found.get_table_names())
+    }
+
+
+def read_schema(url: str) -> dict[str, Any]:
+    engine = engine_of(url)
+    with engine.connect() as connection:
+        schema = schema_of(connection)
+        schema["revision"] = [tuple(row) for row in connection.exec_driver_sql("SELECT * FROM schema_revision")]
+    engine.dispose()
+    return schema
+
+
+def new_schema(url: str) -> dict[str, Any]:
+    """What a new database of this kind has: made in place of the one at the URL."""
+    engine = engine_of(url)
+    with engine.begin() as connection:
+        connection.exec_driver_sql("DROP TABLE IF EXISTS schema_version")
+        metadata.drop_all(connection)
+        metadata.create_all(connection)
+        schema = schema_of(connection)
+    engine.dispose()
+    assert set(schema) == set(metadata.tables)
+    return schema | {"revision": [(REVISION,)]}
+
+
+async def test_upgraded_database_has_the_very_same_tables_as_a_new_one(old: str) -> None:
+    async with SqlStateStore.open(old):
+        pass
+    upgraded = read_schema(old)
+    assert upgraded == new_schema(old)
+
+
+async def test_upgraded_database_kept_every_row(old: str) -> None:
+    async with SqlStateStore.open(old) as store:
+        found = [
+            await store.file(ANN, FILE),
+            await store.store(EVE, STORE),
+            await store.attachment(ANN, STORE, FILE),
+            await store.response(ANN, RESPONSE),
+        ]
+        activity = await store.store(ANN, STORE)
+    attached = attachment_of(ANN, status="completed", usage_bytes=10, chunks=2, principal={"id": "ann", "tenant": "acme"})
+    kept = [file_of(ANN), None, attached, response_of(ANN)]
+    stamp = {name: value for name, value in store_of(ANN).stamp.items() if name != "shared"}
+    assert (found, activity and (activity.last_active_at, activity.stamp)) == (kept, (170, stamp))
+
+
+async def test_gateways_that_start_at_once_upgrade_once(old: str) -> None:
+    async def start(number: int) -> None:
+        async with SqlStateStore.open(old) as store:
+            await store.save_response(response_of(ANN, f"resp_at_once_{number}"))
+
+    async with asyncio.TaskGroup() as starting:
+        for number in range(4):
+            starting.create_task(start(number))
+    async with SqlStateStore.open(old) as store:
+        rows = [await store.response(ANN, ResponseId(f"resp_at_once_{number}")) for number in range(4)]
+    assert (None not in rows, read_schema(old)["revision"]) == (True, [(REVISION,)])
+
+
+async def test_upgrade_that_fails_leaves_the_database_as_it_was(old: str) -> None:
+    run(old, "CREATE INDEX ix_response_items_id ON response_items (id)")  # in the way of the migration that makes it
+    engine = engine_of(old)
+    with engine.connect() as connection:
+        before = schema_of(connection)
+    with pytest.raises(ConfigurationError, match="cannot be used"):
+        async with SqlStateStore.open(old):
+            pass
+    with engine.connect() as connection:
+        after = schema_of(connection)
+    engine.dispose()
+    assert after == before
+
+
+@pytest.mark.parametrize("version", [0, 2])
+async def test_other_version_than_the_first_is_refused(old: str, version: int) -> None:
+    run(old, f"UPDATE schema_version SET version = {version}")
+    with pytest.raises(ConfigurationError, match="later version"):
+        async with SqlStateStore.open(old):
+            pass
+
+
+async def test_database_of_a_later_program_is_refused_and_left_alone(url: str) -> None:
+    async with SqlStateStore.open(url):
+        pass
+    run(url, "UPDATE schema_revision SET revision = 'of_tomorrow'")
+    before = read_schema(url)
+    with pytest.raises(ConfigurationError, match="later version"):
+        async with SqlStateStore.open(url):
+            pass
+    assert read_schema(url) == before
+
+
+def test_migrations_are_one_line_that_ends_at_the_tables_revision() -> None:
+    assert (SCRIPTS.get_heads(), SCRIPTS.get_bases()) == ([REVISION], ["version_1"])
+
+
+_ALEMBIC_AFTER_OPENING = """
+import asyncio, sys
+from regate_adapters.state.store import SqlStateStore
+
+async def main():
+    async with SqlStateStore.open(sys.argv[1]):
+        print("alembic" in sys.modules)
+
+asyncio.run(main())
+"""
+
+
+def test_opening_loads_alembic_for_an_upgrade_and_for_nothing_else(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'state.db'}"
+    run(url, *version_1.statements("sqlite"))
+    commands = [[sys.executable, "-c", _ALEMBIC_AFTER_OPENING, at] for at in (url, url, f"sqlite:///{tmp_path / 'new.db'}")]
+    said = [subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout.strip() for command in commands]
+    assert said == ["True", "False", "False"]
