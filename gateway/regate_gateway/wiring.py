@@ -29,6 +29,7 @@ from regate_gateway.authenticator import Authenticator
 from regate_gateway.metrics import Metrics, Watched
 from regate_gateway.middleware import Edge
 from regate_gateway.policy.directory import shipped_policies
+from regate_gateway.policy.entrypoints import asked_rules, required_rules
 from regate_gateway.secret import secret_from_environment
 from regate_gateway.services import Explaining, Services
 from regate_gateway.settings import Settings, Store
@@ -112,7 +113,9 @@ async def open_services(stack: AsyncExitStack, settings: Settings, metrics: Metr
     policies = settings.opa.bundle or shipped_policies()
     schemas = {kind: load_schema(policies / "schemas" / f"{kind}.json") for kind in _ROW_KINDS}
     address, problem, watch = await _opa(stack, settings, policies)
-    opa = await stack.enter_async_context(OpaEngine(address, schemas=schemas, deadline_s=settings.opa.timeout_ms / 1000))
+    opa = await stack.enter_async_context(
+        OpaEngine(address, schemas=schemas, deadline_s=settings.opa.timeout_ms / 1000, rules=asked_rules())
+    )
     asked, shadowing = await _shadowed(stack, settings, opa)
     engine = CachingEngine(asked, seconds=settings.opa.cache_s, entries=_PLANS_REMEMBERED)
     audit = await stack.enter_async_context(SpoolAuditLog.open(settings.audit.path, on_failure=settings.audit.on_failure))
@@ -156,7 +159,7 @@ async def open_services(stack: AsyncExitStack, settings: Settings, metrics: Metr
         upstreams=upstreams,
         loop=loop,
         schemas=schemas,
-        policy_problem=problem,
+        policy_problem=lambda: problem() or opa.problem,
         explaining=_explaining(settings, opa, policies),
         metrics=metrics,
         clock=wall_clock,
@@ -178,7 +181,7 @@ async def _opa(
     from regate_adapters.opa.install import require_opa
     from regate_adapters.opa.process import ManagedOpa
 
-    managed = await stack.enter_async_context(ManagedOpa(policies, opa=settings.opa.binary or require_opa()))
+    managed = await stack.enter_async_context(ManagedOpa(policies, opa=settings.opa.binary or require_opa(), required=required_rules()))
     return managed.address, lambda: managed.problem, (managed.watch,)
 
 

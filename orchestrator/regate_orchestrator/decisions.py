@@ -21,6 +21,7 @@ class Point(StrEnum):
     TOOL = "regate/tool/allow"
     TOOL_RESULT = "regate/tool/admit_result"
     HISTORY = "regate/history/allow"
+    PROMPT = "regate/prompt/allow"
     ADMIN = "regate/admin/allow"
 
     @property

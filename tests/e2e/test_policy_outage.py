@@ -388,6 +388,26 @@ async def test_opa_that_is_gone_makes_the_gateway_unready_until_it_is_back(scene
         assert (await anyone.get("/readyz")).status_code == 200
 
 
+async def lacking_a_rule(opa: BreakableOpa, request: web.Request, body: bytes) -> web.StreamResponse:
+    """The policy's description of itself, as it is when a rule that the gateway asks for is not among its rules."""
+    whole = await opa.forward(opa.session, request.path_qs, body)
+    assert isinstance(whole.body, bytes)
+    answer = json.loads(whole.body)
+    assert answer["result"]["places"].pop("data.regate.quota.limits")
+    return web.json_response(answer)
+
+
+async def test_policy_that_lacks_a_rule_makes_the_gateway_unready_and_is_told(scene: Scene) -> None:
+    async with httpx.AsyncClient(base_url=scene.world.url) as anyone:
+        with scene.opa.breaking(lacking_a_rule, lambda path, _: path == "/v1/data/regate/meta"):
+            during = await anyone.get("/readyz")
+        after = await anyone.get("/readyz")
+
+    assert (during.status_code, during.json()["status"]) == (503, "not ready")
+    assert "regate/quota/limits" in during.json()["policy_problem"]
+    assert (after.status_code, "policy_problem" in after.json()) == (200, False)
+
+
 async def test_hundred_requests_at_once_are_all_refused_in_time_while_opa_hangs(scene: Scene) -> None:
     began = asyncio.get_running_loop().time()
     with scene.opa.breaking(hanging, everything):

@@ -14,7 +14,7 @@ import os
 import subprocess
 import tarfile
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -100,6 +100,7 @@ def build_bundle(
     gateway_token: str | None = None,
     revision: str | None = None,
     signing_key: Path | None = None,
+    required: Collection[str] = (),
 ) -> None:
     """Write the bundle of these policies to `target`, at once or not at all, after `opa check --strict` found nothing wrong.
 
@@ -107,7 +108,8 @@ def build_bundle(
     a signature of every file in it, `data.regate.meta` included.
 
     Nor may an operators' document that has a schema be missing or wrong, since what it restricts would then be free, nor a rule of
-    `regate.custom` be one that nothing consults: a misspelt `deny` would deny nothing.
+    `regate.custom` be one that nothing consults: a misspelt `deny` would deny nothing. `required` are the paths, below `data`, of rules that
+    must be there: OPA answers for one that is not as it answers for one that denies.
 
     A gateway token is put where `system.authz` reads it, so a bundle with a token must stay where only OPA can read it; policies without
     `system.authz` are then refused, as OPA would answer nothing. Raises `BrokenPolicy` with OPA's message.
@@ -125,6 +127,7 @@ def build_bundle(
         with ThreadPoolExecutor(os.cpu_count()) as pool:  # OPA parses one file a process, and start-up waits for all of them
             modules = dict(zip(names, pool.map(lambda name: _parse(opa, staged / name), names), strict=True))
         _require_consulted(modules)
+        _require_rules(modules, required)
         if gateway_token is not None:
             if _AUTHZ not in {_package(module) for module in modules.values()}:
                 raise BrokenPolicy("the policies have no package system.authz, without which OPA would refuse every question")
@@ -145,20 +148,21 @@ def describe_modules(modules: Mapping[str, Any], *, revision: str) -> JsonObject
     own: dict[str, set[str]] = {}
     mentioned: dict[str, set[str]] = {}
     places: dict[str, str] = {}
+    defaults: dict[str, str] = {}
     for name, module in sorted(modules.items()):
         package = ".".join(_package(module))
         own.setdefault(package, set())
         mentioned.setdefault(package, set()).update(_references(module))
         for rule in module.get("rules", ()):
-            if not rule.get("default"):
-                places.setdefault(f"{package}.{_rule_name(rule)}", f"{name}:{rule['location']['row']}")
+            named = f"{package}.{_rule_name(rule)}"
+            (defaults if rule.get("default") else places).setdefault(named, f"{name}:{rule['location']['row']}")
     for package, rules in _rules_by_package(modules).items():
         own[package] = {f"{package}.{name}" for name, group in rules.items() if name not in _ENTRYPOINTS and all(map(_is_helper, group))}
     helpers = {
         package.removeprefix("data.").replace(".", "/"): sorted(set().union(*(own[reached] for reached in _reach(package, mentioned))))
         for package in own
     }
-    return {"revision": revision, "helpers": helpers, "places": places}
+    return {"revision": revision, "helpers": helpers, "places": defaults | places}
 
 
 def _policy_files(directory: Path) -> Iterator[Path]:
@@ -260,6 +264,15 @@ def _require_consulted(modules: Mapping[str, Any]) -> None:
             if not consulted and not _rule_name(rule).startswith("_"):
                 place = f"{name}:{rule['location']['row']}"
                 raise BrokenPolicy(f"{place}: nothing consults {path[5:]}: correct its name, or let it begin with an underscore")
+
+
+def _require_rules(modules: Mapping[str, Any], required: Collection[str]) -> None:
+    rules = {f"{package}.{name}": group for package, named in _rules_by_package(modules).items() for name, group in named.items()}
+    for path in sorted("data." + rule.replace("/", ".") for rule in required):
+        if path not in rules:
+            raise BrokenPolicy(f"{path} is missing, and OPA answers a missing rule as a denial: define it, or keep the shipped one")
+        if any(rule["head"].get("args") for rule in rules[path]):
+            raise BrokenPolicy(f"{path} takes arguments, so it cannot be asked for: leave them out")
 
 
 def _parse(opa: Path, file: Path) -> Any:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Final, Self
@@ -47,13 +47,19 @@ class OpaEngine:
     """One OPA as `ports.PolicyEngine`. Must be entered before use; many tasks may use it at once.
 
     `schemas` are the row schemas by the name of the unknown; a plan may then name declared fields only. OPA must run a bundle made by
-    `bundle.build_bundle`, which carries `data.regate.meta`.
+    `bundle.build_bundle`, which carries `data.regate.meta`. `rules`, where they are given, are all that may be asked for: while the policy
+    lacks one there is no `revision`, and `problem` says so.
     """
 
-    def __init__(self, address: OpaAddress, *, schemas: Mapping[str, RowSchema], deadline_s: float = 1.5) -> None:
+    def __init__(
+        self, address: OpaAddress, *, schemas: Mapping[str, RowSchema], deadline_s: float = 1.5, rules: Collection[str] | None = None
+    ) -> None:
         self._client = OpaClient(address, deadline_s=deadline_s)
         self._schemas = schemas
+        self._rules = None if rules is None else frozenset(rules)
         self._known_meta: _Meta | None = None
+        self.problem: str | None = None
+        """Which rules the active policy lacks; None while it lacks none, as far as is known."""
 
     async def __aenter__(self) -> Self:
         """Open the connection pool."""
@@ -66,7 +72,10 @@ class OpaEngine:
 
     async def ask(self, rule: str, document: JsonObject) -> Answer:
         """Return the rule's value for this input, and the revision of the bundle that gave it. See `ports.PolicyEngine.ask`."""
-        _require_rule(rule)
+        self._require_rule(rule)
+        return await self._ask(rule, document)
+
+    async def _ask(self, rule: str, document: JsonObject) -> Answer:
         reply = await self._client.post(f"/v1/data/{rule}{_QUESTION}", {"input": document})
         body = _read(reply, rule)
         if not body:
@@ -81,7 +90,7 @@ class OpaEngine:
         The revision is part of the compiled query, so it is that of the very policy which made the plan; a policy change between
         learning the helper rules and compiling is noticed, and the plan made once more.
         """
-        _require_rule(rule)
+        self._require_rule(rule)
         meta = self._known_meta or await self._meta()
         for _ in range(2):
             result = await self._compile(rule, document, unknown, meta)
@@ -95,11 +104,16 @@ class OpaEngine:
         raise PolicyUnavailable(f"the policy changed twice while {rule} was compiled")
 
     async def revision(self) -> str:
-        """Return the active policy's revision; raises `PolicyUnavailable` unless a bundle is active that says so itself."""
-        return (await self._meta()).revision
+        """Return the active policy's revision; raises `PolicyUnavailable` unless a bundle is active that says so itself, and has all rules."""
+        meta = await self._meta()
+        lacking = sorted(rule for rule in self._rules or () if f"data.{rule.replace('/', '.')}" not in meta.places)
+        self.problem = f"the policy lacks {', '.join(lacking)}, for which OPA answers as for a denial" if lacking else None
+        if self.problem is not None:
+            raise PolicyUnavailable(self.problem)
+        return meta.revision
 
     async def _meta(self) -> _Meta:
-        answer = await self.ask(_META, {})
+        answer = await self._ask(_META, {})
         if not answer.defined:
             self._known_meta = None
             raise PolicyUnavailable("OPA has no data.regate.meta: no policy is active, or its bundle was not built by regate")
@@ -108,6 +122,12 @@ class OpaEngine:
             raise PolicyUnavailable(f"the bundle’s revision is {answer.revision!r}, its content says {meta.revision!r}")
         self._known_meta = meta
         return meta
+
+    def _require_rule(self, rule: str) -> None:
+        if _RULE.fullmatch(rule) is None:
+            raise ValueError(f"{rule!r} is no path of a rule")
+        if self._rules is not None and rule not in self._rules:
+            raise ValueError(f"{rule!r} is none of the rules that policies are checked for")
 
     async def _compile(self, rule: str, document: JsonObject, unknown: str, meta: _Meta) -> Any:
         request: JsonObject = {
@@ -130,11 +150,6 @@ class OpaEngine:
         except NotUnderstood as refusal:
             place = meta.places.get(refusal.within)
             raise NotUnderstood(refusal.rule, refusal.reason, within=refusal.within, place=place) from None
-
-
-def _require_rule(rule: str) -> None:
-    if _RULE.fullmatch(rule) is None:
-        raise ValueError(f"{rule!r} is no path of a rule")
 
 
 def _read(reply: Reply, rule: str, *, exact_numbers: bool = False) -> Mapping[str, Any]:

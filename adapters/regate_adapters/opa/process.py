@@ -15,6 +15,7 @@ import shutil
 import sys
 import tempfile
 import time
+from collections.abc import Collection
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
@@ -41,12 +42,13 @@ class ManagedOpa:
     """An OPA process for one policy directory. Enter it, then run `watch` in a task group for as long as it is used.
 
     Entering raises `ConfigurationError` (`BrokenPolicy` for the policies) when OPA cannot be started with what the directory holds now.
-    Leaving ends the process. Should we die without leaving, the kernel ends it (on Linux).
+    `required` are the rules that the policies must have. Leaving ends the process. Should we die without leaving, the kernel ends it (on Linux).
     """
 
-    def __init__(self, policy_directory: Path, *, opa: Path) -> None:
+    def __init__(self, policy_directory: Path, *, opa: Path, required: Collection[str] = ()) -> None:
         self._directory = policy_directory
         self._opa = opa
+        self._required = frozenset(required)
         self._private = _private_path()
         self._token = secrets.token_urlsafe(32)
         self._process: asyncio.subprocess.Process | None = None
@@ -204,7 +206,7 @@ class ManagedOpa:
         if source.revision == self.revision:
             return False
         built = self._private / "built.tar.gz"
-        await asyncio.to_thread(build_bundle, source, built, opa=self._opa, gateway_token=self._token)
+        await asyncio.to_thread(build_bundle, source, built, opa=self._opa, gateway_token=self._token, required=self._required)
         built.replace(self._bundle)
         self.revision = source.revision
         return True

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from contextlib import AsyncExitStack
 from pathlib import Path
 from types import TracebackType
@@ -14,16 +14,18 @@ from regate_adapters.opa.process import ManagedOpa
 from regate_orchestrator.schema import RowSchema
 
 
-def running_opa(policy_dir: Path, *, schemas: Mapping[str, RowSchema] | None = None, deadline_s: float = 1.5) -> RunningOpa:
+def running_opa(
+    policy_dir: Path, *, schemas: Mapping[str, RowSchema] | None = None, deadline_s: float = 1.5, required: Collection[str] = ()
+) -> RunningOpa:
     """Return a context that yields an engine on the directory's policies, which are watched: `async with running_opa(path) as engine`."""
-    return RunningOpa(policy_dir, schemas=schemas or {}, deadline_s=deadline_s)
+    return RunningOpa(ManagedOpa(policy_dir, opa=require_opa(), required=required), schemas=schemas or {}, deadline_s=deadline_s)
 
 
 class RunningOpa:
     """The process, its watcher and one engine. `process` is there for tests that kill it, break its policies or read its `problem`."""
 
-    def __init__(self, policy_dir: Path, *, schemas: Mapping[str, RowSchema], deadline_s: float) -> None:
-        self.process = ManagedOpa(policy_dir, opa=require_opa())
+    def __init__(self, process: ManagedOpa, *, schemas: Mapping[str, RowSchema], deadline_s: float) -> None:
+        self.process = process
         self._schemas = schemas
         self._deadline_s = deadline_s
         self._stack = AsyncExitStack()

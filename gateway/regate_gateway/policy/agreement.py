@@ -33,7 +33,7 @@ _MOST_SHOWN: Final = 5
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """A question that the gateway asks with the row unknown."""
+    """A question about which the row is unknown: each `allow` that is a filter as well."""
 
     point: Point
     action: str
@@ -50,6 +50,7 @@ LISTINGS: Final = (
     Listing(Point.STORE, "store.list", "store"),
     Listing(Point.FILE, "file.list", "file"),
     Listing(Point.HISTORY, "response.list", "item"),
+    Listing(Point.PROMPT, "prompt.list", "prompt"),
 )
 
 

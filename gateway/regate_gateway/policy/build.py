@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Final
 
 from regate_adapters.opa.bundle import build_bundle, read_source
+from regate_gateway.policy.entrypoints import required_rules
 from regate_orchestrator.errors import ConfigurationError
 
 _DEADLINE_S: Final = 30
@@ -34,7 +35,7 @@ class Built:
 def build(directory: Path, output: Path, *, opa: Path, revision: str, signing_key: Path | None) -> Built:
     """Write the bundle and return what it is. Raises `BrokenPolicy` with OPA's words, and leaves an earlier bundle as it was."""
     source = read_source(directory)
-    build_bundle(source, output, opa=opa, revision=revision or source.revision, signing_key=signing_key)
+    build_bundle(source, output, opa=opa, revision=revision or source.revision, signing_key=signing_key, required=required_rules())
     output.chmod(_FOR_OPA)
     content = output.read_bytes()
     with tarfile.open(output) as archive:

@@ -1,29 +1,46 @@
-"""Which rules the gateway asks for. A rule that is missing answers exactly as one that denies, so its absence is an error here."""
+"""The contract: which rules a policy must have. A rule that is missing answers exactly as one that denies, so its absence is an error here.
+
+`regate policy check` finds what is missing (here), a managed OPA is not started without it (`regate_adapters.opa.bundle`), and the gateway
+is not ready while a remote one lacks it (`regate_adapters.opa.engine`, which also asks for nothing else).
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Final
 
 from regate_gateway.policy.findings import Finding
 from regate_gateway.policy.syntax import Policies
-from regate_orchestrator.decisions import Point
 
-_REASONS: Final = {Point.INGEST: "reject_reasons"}
-_STAMPED: Final = (Point.STORE, Point.FILE, Point.INGEST)
-_FURTHER: Final = (
-    "regate/authn/principal",
-    "regate/history/on_deny",
-    "regate/lib/batch/admitted",
-    "regate/lib/batch/chunk_reasons",
-    "system/authz/allow",
-)
+CONTRACT: Final[Mapping[str, tuple[str, ...]]] = {
+    "authn": ("principal", "deny_reasons"),
+    "route": ("allow", "backend", "obligations", "deny_reasons"),
+    "quota": ("limits", "deny_reasons"),
+    "guard": ("action", "deny_reasons"),
+    "store": ("allow", "deny_reasons", "stamp"),
+    "file": ("allow", "deny_reasons", "stamp"),
+    "prompt": ("allow", "deny_reasons", "stamp"),
+    "ingest": ("allow", "reject_reasons", "stamp"),
+    "chunk": ("allow", "deny_reasons"),
+    "tool": ("visible", "allow", "needs_approval", "obligations", "admit_result", "deny_reasons"),
+    "history": ("allow", "on_deny", "deny_reasons"),
+    "admin": ("allow", "deny_reasons"),
+    "lib/batch": ("admitted", "chunk_reasons"),
+}
+"""The rules by package below `regate`, as docs/policies.md lists them. Those of decision points that a deployment does not use yet are
+needed as well: what is asked one day must not deny for want of a rule."""
+
+_OF_OPA: Final = ("system/authz/allow",)
+
+
+def asked_rules() -> list[str]:
+    """Return the paths below `data` of all rules that the gateway asks for."""
+    return sorted(f"regate/{package}/{rule}" for package, rules in CONTRACT.items() for rule in rules)
 
 
 def required_rules() -> list[str]:
     """Return the paths below `data` of all rules that the gateway, or its OPA, asks for."""
-    reasons = {f"{point.package}/{_REASONS.get(point, 'deny_reasons')}" for point in Point}
-    return sorted({*(point.value for point in Point), *reasons, *(f"{point.package}/stamp" for point in _STAMPED), *_FURTHER})
+    return sorted([*asked_rules(), *_OF_OPA])
 
 
 def entrypoint_findings(policies: Policies) -> list[Finding]:

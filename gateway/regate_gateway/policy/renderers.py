@@ -67,7 +67,8 @@ def _sqlite(unknown: str, schema: RowSchema) -> Renderer:
     from regate_adapters.state.tables import attachments, files, responses, vector_stores
 
     # Chunks are found in the state store too: the rule decides which attachments a listing shows, by the stamp their chunks carry.
-    columns = {"chunk": attachments, "store": vector_stores, "file": files, "item": responses}[unknown].c
+    table = {"chunk": attachments, "store": vector_stores, "file": files, "item": responses}.get(unknown)
+    columns = {} if table is None else dict(table.c.items())
     texts = {name: columns[name] for name, spec in schema.fields.items() if spec.type == "string" and name in columns}
-    shape = RowShape(texts=texts, numbers={}, document=columns["stamp"] if "stamp" in columns else literal("{}"))
+    shape = RowShape(texts=texts, numbers={}, document=columns.get("stamp", literal("{}")))
     return lambda plan: render(expression_of(plan), shape, SqliteJson())

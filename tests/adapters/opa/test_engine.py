@@ -27,6 +27,8 @@ CHUNK_OF_ACME: JsonObject = {"tenant": "acme", "visibility": "attributes", "team
 
 PLANS = """package regate.plans
 
+default closed := false
+
 always if input.action == "read"
 
 never if input.action == "write"
@@ -95,6 +97,29 @@ def managed(tmp_path_factory: pytest.TempPathFactory) -> RunningOpa:
 async def running(managed: RunningOpa) -> AsyncIterator[OpaEngine]:
     async with managed as engine:
         yield engine
+
+
+async def test_a_policy_that_lacks_a_rule_has_no_revision_and_the_problem_is_told(running: OpaEngine, managed: RunningOpa) -> None:
+    asked = ["regate/chunk/allow", "regate/chunk/deny_reasons", "regate/absent/allow"]
+    async with OpaEngine(managed.process.address, schemas={}, rules=asked) as engine:
+        with pytest.raises(PolicyUnavailable):
+            await engine.revision()
+        problem = engine.problem
+
+    assert problem == "the policy lacks regate/absent/allow, for which OPA answers as for a denial"
+
+
+async def test_a_rule_of_which_there_is_a_default_only_is_there(running: OpaEngine, managed: RunningOpa) -> None:
+    async with OpaEngine(managed.process.address, schemas={}, rules=["regate/plans/closed"]) as engine:
+        assert await engine.revision() == managed.process.revision
+
+
+async def test_what_policies_are_not_checked_for_is_not_asked(running: OpaEngine, managed: RunningOpa) -> None:
+    async with OpaEngine(managed.process.address, schemas={}, rules=["regate/chunk/allow"]) as engine:
+        assert (await engine.ask("regate/chunk/allow", {"chunk": CHUNK_OF_ACME, "principal": PRINCIPAL})).value is True
+        for asking in (engine.ask("regate/plans/always", {}), engine.plan("regate/plans/always", {}, unknown="row")):
+            with pytest.raises(ValueError, match="none of the rules"):
+                await asking
 
 
 async def test_answer_has_value_and_revision(running: OpaEngine, managed: RunningOpa) -> None:

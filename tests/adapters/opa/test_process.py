@@ -13,7 +13,7 @@ from pathlib import Path
 
 import aiohttp
 import pytest
-from tests.adapters.opa.policies import CHUNK, short
+from tests.adapters.opa.policies import CHUNK, short, write_policies
 
 from regate_adapters.opa.bundle import BrokenPolicy
 from regate_adapters.opa.engine import OpaEngine
@@ -186,6 +186,35 @@ async def test_broken_policy_at_start_is_refused_and_leaves_nothing(policies: Pa
         await process.__aenter__()
     assert process.pid is None
     assert not Path(process.address.socket or "/").parent.exists()
+
+
+@pytest.mark.parametrize(
+    ("rule", "fault"),
+    [
+        ("regate/quota/limits", "data.regate.quota.limits is missing"),
+        ("regate/chunk/alow", "data.regate.chunk.alow is missing"),
+        ("regate/extra/needs", "data.regate.extra.needs takes arguments"),
+    ],
+)
+async def test_policy_without_a_rule_that_is_asked_for_is_refused_at_start(rule: str, fault: str, policies: Path, opa: Path) -> None:
+    write_policies(policies, {"extra.rego": "package regate.extra\n\nneeds(x) if x\n"})
+
+    with pytest.raises(BrokenPolicy, match=fault):
+        await ManagedOpa(policies, opa=opa, required=["regate/chunk/allow", rule]).__aenter__()
+
+
+async def test_change_that_takes_a_needed_rule_away_keeps_the_old_policy(policies: Path) -> None:
+    managed = running_opa(policies, required=["regate/chunk/deny_reasons"])
+    async with managed as engine:
+        before = await asked(engine)
+        (policies / "chunk" / "chunk.rego").write_text(CHUNK.replace("deny_reasons", "denial_reasons"), encoding="utf-8")
+
+        async def told() -> bool:
+            return managed.process.problem is not None
+
+        await until(told, within_s=5)
+        assert "data.regate.chunk.deny_reasons is missing" in (managed.process.problem or "")
+        assert await asked(engine) == before
 
 
 async def test_opa_that_cannot_start_is_refused(policies: Path, tmp_path: Path, opa: Path) -> None:

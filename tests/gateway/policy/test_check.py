@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import ast
 import json
-from collections.abc import Sequence
+import re
+import shutil
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,16 +15,21 @@ import pytest
 from click.testing import CliRunner, Result
 from tests.gateway.policy.conftest import Write
 
+import regate_gateway
+import regate_orchestrator
 from regate_adapters.opa.bundle import read_source
 from regate_gateway.cli import main
 from regate_gateway.policy.agreement import LISTINGS, Compiled, Support, disagreements
 from regate_gateway.policy.check import QUICK, exactness, read_schemas
-from regate_gateway.policy.entrypoints import entrypoint_findings, required_rules
+from regate_gateway.policy.directory import shipped_policies
+from regate_gateway.policy.entrypoints import CONTRACT, asked_rules, entrypoint_findings, required_rules
 from regate_gateway.policy.findings import Finding
 from regate_gateway.policy.opa_command import OpaCommand
 from regate_gateway.policy.samples import Sample
 from regate_gateway.policy.syntax import parse_policies
 from regate_gateway.policy.tools import run_regal
+from regate_orchestrator.decisions import Point
+from regate_orchestrator.enforcer import BATCH_RULE, reasons_rule
 from regate_orchestrator.filters import Compare, FilterPlan, all_of, plan_of
 from regate_orchestrator.principal import Principal
 
@@ -107,6 +115,46 @@ def test_no_required_rule_can_be_left_out(rule: str, opa: Path) -> None:
     named = [finding.message.split()[0] for finding in entrypoint_findings(policies) if finding.code == "missing-entrypoint"]
 
     assert f"data.{rule.replace('/', '.')}" in named
+
+
+@pytest.mark.parametrize("package", ["prompt", "quota", "guard", "tool", "admin", "lib/batch"])
+def test_a_decision_point_that_is_left_out_is_told_rule_by_rule(package: str, policies: Path) -> None:
+    shutil.rmtree(policies / package)
+
+    (entrypoints,) = [check for check in report(["--policy", str(policies)])["checks"] if check["name"] == "entrypoints"]
+
+    named = [finding["message"].split()[0] for finding in entrypoints["findings"]]
+    assert named == sorted(f"data.regate.{package.replace('/', '.')}.{rule}" for rule in CONTRACT[package])
+
+
+def test_a_rule_that_takes_arguments_answers_nobody(policies: Path) -> None:
+    quota = policies / "quota" / "quota.rego"
+    quota.write_text(quota.read_text().replace("limits := {", "limits(_) := {", 1))
+
+    found = report(["--policy", str(policies)])
+
+    assert ("quota/quota.rego", "missing-entrypoint") in codes(found)
+
+
+def test_the_contract_is_what_the_shipped_policies_offer(opa: Path) -> None:
+    inspected = json.loads(OpaCommand(opa, shipped_policies()).run("inspect", "--annotations", "--format", "json", ".").out)
+    offered = [note["path"][1:] for note in inspected["annotations"] if note["annotations"].get("entrypoint")]
+
+    assert {"/".join(part["value"] for part in path if part["type"] == "string") for path in offered} == set(asked_rules())
+
+
+def test_the_contract_covers_whatever_the_code_asks_for() -> None:
+    sources = [path for module in (regate_gateway, regate_orchestrator) for path in Path(next(iter(module.__path__))).rglob("*.py")]
+    rule = re.compile(r"regate/[a-z_]+(?:/[a-z_]+)+")
+    named = {text for path in sources for text in texts_in(path) if rule.fullmatch(text)}
+    of_points = {point.value for point in Point} | {reasons_rule(point) for point in Point}
+
+    assert {"regate/authn/principal", BATCH_RULE} <= named
+    assert named | of_points <= set(asked_rules())
+
+
+def texts_in(path: Path) -> Iterator[str]:
+    return (node.value for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Constant) and isinstance(node.value, str))
 
 
 def test_a_filter_that_the_deployed_store_cannot_apply_is_a_finding_and_another_store_is_not_asked(write: Write) -> None:
