@@ -16,8 +16,8 @@ from regate_orchestrator.errors import PolicyUnavailable
 from regate_orchestrator.filters import FilterPlan, Scalar
 from regate_orchestrator.principal import Principal
 from regate_orchestrator.responses.events import ModelEvent
-from regate_orchestrator.rows import Attachment, FileRow, Page, ResponseRow, StoreRow, Totals
-from regate_orchestrator.values import FileId, Json, JsonObject, ResponseId, StoreId
+from regate_orchestrator.rows import Attachment, ConversationRow, FileRow, HeldItem, Page, ResponseRow, StoredItem, StoreRow, Totals
+from regate_orchestrator.values import ConversationId, FileId, Json, JsonObject, ResponseId, StoreId
 
 Vector: TypeAlias = Sequence[float]
 
@@ -318,7 +318,12 @@ class StateStore(Protocol):
         ...
 
     async def save_response(self, row: ResponseRow) -> None:
-        """Store the response and its items, replacing an earlier state of the same response. Must be durable when it returns."""
+        """Store the response and its items, replacing an earlier state of the same response. Must be durable when it returns.
+
+        Of a response in a conversation, `completed` and `incomplete` must append its items to the conversation (an id that is there already
+        is not appended again) and release the lock, in the same transaction; `failed` and `cancelled` must release the lock alone. A turn
+        whose response no longer holds the lock must not be appended: nothing is stored then, and `StateUnavailable` raised.
+        """
         ...
 
     async def response(self, principal: Principal, response: ResponseId) -> ResponseRow | None:
@@ -338,10 +343,76 @@ class StateStore(Protocol):
         ...
 
     async def fail_unfinished_responses(self, *, error: JsonObject) -> int:
-        """Mark all responses in progress, of all tenants, as failed with this error; return how many. At start, and never later.
+        """Mark all responses queued or in progress, of all tenants, as failed with this error; return how many. At start, and never later.
 
-        What was in progress then died with the process that wrote it: it must neither stay in progress nor be reused as history.
+        What was in progress then died with the process that wrote it: it must neither stay in progress nor be reused as history. All locks
+        on conversations are released. The log of events that a background response has must end with its `response.failed`.
         """
+        ...
+
+    async def append_events(self, response: ResponseId, events: Sequence[JsonObject]) -> None:
+        """Append to the log of events of a stored response; each is kept under its `sequence_number`. One that is there is never replaced."""
+        ...
+
+    async def events(self, principal: Principal, response: ResponseId, *, after: int, limit: int) -> list[JsonObject]:
+        """Return the logged events with a greater sequence number, in order; -1 is before all. None are there for an invisible response."""
+        ...
+
+    async def held_items(self, principal: Principal, ids: Sequence[str]) -> Mapping[str, HeldItem]:
+        """Return those of the items that are stored, in a response or a conversation, each with the row that holds it.
+
+        An item that several rows hold is taken from where it was first: from the oldest response, else from the oldest conversation.
+        """
+        ...
+
+    async def add_conversation(self, row: ConversationRow, items: Sequence[StoredItem]) -> None:
+        """Store a new conversation with its first items."""
+        ...
+
+    async def conversation(self, principal: Principal, conversation: ConversationId) -> ConversationRow | None:
+        """Return the conversation's row."""
+        ...
+
+    async def update_conversation(self, principal: Principal, conversation: ConversationId, *, metadata: Mapping[str, str]) -> bool:
+        """Replace the conversation's metadata; return False when it is absent or invisible."""
+        ...
+
+    async def delete_conversation(self, principal: Principal, conversation: ConversationId) -> bool:
+        """Delete the conversation and its items. Responses that were made in it stay. Raises `InvalidRequest` while it is locked."""
+        ...
+
+    async def conversation_items(self, principal: Principal, conversation: ConversationId) -> list[StoredItem] | None:
+        """Return all items of the conversation, oldest first; None when it is absent or invisible."""
+        ...
+
+    async def conversation_page(self, principal: Principal, conversation: ConversationId, page: Page) -> Rows[StoredItem] | None:
+        """Return a page of the conversation's items in their order, item ids being the cursors; None when it is absent or invisible.
+
+        Raises `InvalidRequest` for a cursor that is no item of it.
+        """
+        ...
+
+    async def conversation_item(self, principal: Principal, conversation: ConversationId, item: str) -> StoredItem | None:
+        """Return one item of the conversation."""
+        ...
+
+    async def append_items(self, principal: Principal, conversation: ConversationId, items: Sequence[StoredItem]) -> bool:
+        """Append the items; return False when the conversation is absent or invisible. Raises `InvalidRequest` while it is locked."""
+        ...
+
+    async def delete_conversation_item(self, principal: Principal, conversation: ConversationId, item: str) -> bool:
+        """Delete one item of the conversation. Raises `InvalidRequest` while the conversation is locked."""
+        ...
+
+    async def lock_conversation(self, principal: Principal, conversation: ConversationId, holder: ResponseId) -> list[StoredItem] | None:
+        """Take the conversation's lock for a response and return all its items, in one step; None when it is absent or invisible.
+
+        While another response holds it, `InvalidRequest` must be raised. Whoever took it must save the response in a final status, or unlock.
+        """
+        ...
+
+    async def unlock_conversation(self, conversation: ConversationId, holder: ResponseId) -> None:
+        """Release the lock if this response holds it. Must be idempotent."""
         ...
 
     async def check(self) -> None:

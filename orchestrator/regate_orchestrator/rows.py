@@ -1,4 +1,4 @@
-"""What is stored: files, vector stores, attachments, responses and their items. Each row carries its stamp: owner, tenant and attributes (I8).
+"""What is stored: files, vector stores, attachments, responses, conversations, their items. Each row carries owner, tenant, attributes (I8).
 
 A *stamp* is a mapping that conforms to the row's schema in `rego/schemas/`; it always holds `tenant` and `owner`, which are write-once.
 """
@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
 from regate_orchestrator.filters import Scalar
-from regate_orchestrator.values import FileId, Json, JsonObject, ResponseId, StoreId
+from regate_orchestrator.values import ConversationId, FileId, Json, JsonObject, ResponseId, StoreId
 
 AttachmentStatus: TypeAlias = Literal["in_progress", "completed", "failed", "cancelled"]
 
@@ -88,7 +88,7 @@ class ChunkRef:
 
 @dataclass(frozen=True, slots=True)
 class StoredItem:
-    """One item of a response, with the lineage of everything the model had read when it was made (empty for what the client sent)."""
+    """One item of a response or conversation, with the lineage of all that the model had read when it was made (empty for what the client sent)."""
 
     id: str
     body: JsonObject
@@ -112,18 +112,49 @@ class ResponseRow:
     policy_revision: str
     body: JsonObject
     items: tuple[StoredItem, ...] = field(default=())
+    conversation_id: ConversationId | None = None
+    """The conversation that its items become part of when it ends well; it holds that conversation's lock until then."""
+    background: bool = False
 
     def view(self) -> dict[str, Json]:
         """Return the row as `regate.history` sees it (`rego/schemas/item.json`)."""
-        return {
-            "id": self.id,
-            "kind": "response",
-            "tenant": self.tenant,
-            "owner": self.owner,
-            "labels": [],
-            "created": self.created_at,
-            "policy_revision": self.policy_revision,
-        }
+        return _item_view(self, "response")
+
+
+@dataclass(frozen=True, slots=True)
+class ConversationRow:
+    """A conversation. Its items are kept beside it, in the order in which they were appended."""
+
+    id: ConversationId
+    tenant: str
+    owner: str
+    created_at: int
+    metadata: Mapping[str, str]
+    policy_revision: str
+
+    def view(self) -> dict[str, Json]:
+        """Return the row as `regate.history` sees it (`rego/schemas/item.json`)."""
+        return _item_view(self, "conversation")
+
+
+@dataclass(frozen=True, slots=True)
+class HeldItem:
+    """A stored item with the row that holds it, as policies see that row: the `view()` of a response or a conversation."""
+
+    holder: JsonObject
+    item: StoredItem
+
+
+def _item_view(row: ResponseRow | ConversationRow, kind: str) -> dict[str, Json]:
+    return {
+        "id": row.id,
+        "kind": kind,
+        "tenant": row.tenant,
+        "owner": row.owner,
+        "labels": [],
+        "created": row.created_at,
+        "policy_revision": row.policy_revision,
+    }
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ JsonObject: TypeAlias = Mapping[str, Json]
 StoreId = NewType("StoreId", str)
 FileId = NewType("FileId", str)
 ResponseId = NewType("ResponseId", str)
+ConversationId = NewType("ConversationId", str)
 ItemId = NewType("ItemId", str)
 RequestId = NewType("RequestId", str)
 

@@ -3,7 +3,11 @@ package regate.history_test
 import data.regate.history
 import data.regate_fixtures as given
 
-actions := ["history.reuse", "response.read", "response.delete", "response.list"]
+reading := ["conversation.read", "history.reuse", "response.list", "response.read"]
+
+changing := ["conversation.create", "conversation.delete", "conversation.update", "response.cancel", "response.delete"]
+
+actions := array.concat(reading, changing)
 
 decided(action, principal, changes) := given.asked(action, principal, {"item": object.union(given.item, changes)})
 
@@ -18,6 +22,7 @@ cases := {
 test_there_are_cases if {
 	count(cases) == 5
 	count(needed) == 7
+	count(actions) == 9
 }
 
 test_case[sprintf("%s (%s)", [name, action])] if {
@@ -52,8 +57,8 @@ custom_cases := {
 	"a grant that is a set": [actions, given.eve, {}, false, set(), {"other_owner"}],
 	"a denial that is a set": [actions, given.ann, {}, set(), false, {"denied_by_custom_rule"}],
 	"a denial of her own": [actions, given.ann, {}, true, false, {"denied_by_custom_rule"}],
-	"a grant of a colleague's": [["history.reuse", "response.read", "response.list"], given.eve, {}, false, true, set()],
-	"a grant that is none of deleting": [["response.delete"], given.eve, {}, false, true, {"other_owner"}],
+	"a grant of a colleague's": [reading, given.eve, {}, false, true, set()],
+	"a grant that is none of changing": [changing, given.eve, {}, false, true, {"other_owner"}],
 	"a grant of another tenant's": [actions, given.mallory, {}, false, true, {"other_owner"}],
 	"a grant under a label": [["response.read"], given.eve, {"labels": ["hr-only"]}, false, true, {"label_restricted: hr-only"}],
 }

@@ -1,8 +1,8 @@
 # METADATA
 # title: History
 # description: |
-#   Whether a stored response, or an item of one, may be used, read or deleted again, by the caller and the policy of now. With the row
-#   unknown the same rule is the filter of listings, so what is said about `input.item` stays within the filter fragment.
+#   Whether a stored response, a conversation, or an item of one, may be used, read, changed or deleted, by the caller and the policy of now.
+#   A conversation that is to be made is decided as the row it would be. With the row unknown the same rule is the filter of listings, so what is said about `input.item` stays within the filter fragment.
 # scope: package
 # compile:
 #   unknowns: [input.item]
@@ -25,7 +25,7 @@ import data.regate.lib.labels
 default allow := false
 
 allow if {
-	input.action in {"history.reuse", "response.read", "response.delete", "response.list"}
+	_action_known
 	readable
 	not restricted
 	not data.regate.custom.history.deny
@@ -58,11 +58,11 @@ deny_reasons contains sprintf("label_restricted: %s", [label]) if {
 
 # METADATA
 # title: Readable
-# description: The item is the caller's own; or a custom rule grants more than deleting it, within the tenant.
+# description: The item is the caller's own; or a custom rule grants using and reading it, within the tenant.
 readable if owned
 
 readable if {
-	input.action in {"history.reuse", "response.read", "response.list"}
+	input.action in _reading
 	input.item.tenant == input.principal.tenant
 	data.regate.custom.history.grant == true
 }
@@ -83,4 +83,10 @@ restricted if {
 	label in labels.restricted
 }
 
-_action_known if input.action in {"history.reuse", "response.read", "response.delete", "response.list"}
+_action_known if input.action in _reading
+
+_action_known if input.action in _changing
+
+_reading := {"conversation.read", "history.reuse", "response.list", "response.read"}
+
+_changing := {"conversation.create", "conversation.delete", "conversation.update", "response.cancel", "response.delete"}

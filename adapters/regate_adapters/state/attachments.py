@@ -6,14 +6,13 @@ Each belongs to the tenant of its stamp, which is its file's; in a shared store 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Final, TypeVar
 
 from sqlalchemy import case, delete, func, insert, select, tuple_, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from regate_adapters.state.database import Database
 from regate_adapters.state.encoding import attachment_columns, attachment_row, is_identifier
-from regate_adapters.state.listing import Listing, page_of
+from regate_adapters.state.listing import Listing, in_parts, page_of
 from regate_adapters.state.row_filter import RowShape
 from regate_adapters.state.tables import attachments, files, vector_stores
 from regate_adapters.state.visibility import named, visible_store, within
@@ -27,10 +26,7 @@ from regate_orchestrator.values import FileId, StoreId
 _SHAPE = RowShape(texts={"tenant": attachments.c.tenant, "owner": attachments.c.owner}, numbers={}, document=attachments.c.stamp)
 """An attachment as `regate.chunk` sees it: the stamp that all its chunks carry."""
 
-_MOST_PAIRS: Final = 5_000
-
 Pair = tuple[StoreId, FileId]
-Member = TypeVar("Member")
 
 
 class AttachmentState:
@@ -109,7 +105,7 @@ class AttachmentState:
         )
         counted: dict[StoreId, dict[str, int]] = {store: {} for store in stores}
         async with self._database.reading() as connection:
-            for part in _parts(known):
+            for part in in_parts(known):
                 for row in await connection.execute(statement.where(attachments.c.store_id.in_(part))):
                     counts = counted[row.store_id]
                     counts[row.status] = row.files
@@ -130,7 +126,7 @@ class AttachmentState:
         pair = tuple_(attachments.c.store_id, attachments.c.file_id)
         found: dict[Pair, LiveFile] = {}
         async with self._database.reading() as connection:
-            for part in _parts(known):
+            for part in in_parts(known):
                 for row in await connection.execute(statement.where(pair.in_(part))):
                     found[row.store_id, row.file_id] = LiveFile(row.filename, row.stamp, row.attributes)
         return found
@@ -151,8 +147,3 @@ async def _require_parents(connection: AsyncConnection, row: Attachment, *, tena
     store = select(vector_stores.c.id).where(named(vector_stores.c.id, row.store_id), visible_store(tenant))
     if await connection.scalar(store.with_for_update(read=True, key_share=True)) is None:
         raise NotFound.of("vector store", row.store_id)
-
-
-def _parts(members: Sequence[Member]) -> list[Sequence[Member]]:
-    """Return the members in parts small enough for one statement's parameters."""
-    return [members[start : start + _MOST_PAIRS] for start in range(0, len(members), _MOST_PAIRS)]

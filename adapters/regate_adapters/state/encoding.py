@@ -14,7 +14,7 @@ import orjson
 from sqlalchemy import Row
 
 from regate_orchestrator.errors import InvalidRequest, StateUnavailable
-from regate_orchestrator.rows import Attachment, ChunkRef, FileRow, ResponseRow, StoredItem, StoreRow
+from regate_orchestrator.rows import Attachment, ChunkRef, ConversationRow, FileRow, ResponseRow, StoredItem, StoreRow
 from regate_orchestrator.values import Json, JsonObject
 
 _LARGEST_INTEGER: Final = 2**63 - 1
@@ -129,6 +129,8 @@ def response_columns(row: ResponseRow) -> Columns:
         "model": row.model,
         "policy_revision": row.policy_revision,
         "body": row.body,
+        "conversation_id": row.conversation_id,
+        "background": row.background,
     }
 
 
@@ -145,13 +147,31 @@ def response_row(row: AnyRow, items: Sequence[StoredItem] = ()) -> ResponseRow:
         policy_revision=row.policy_revision,
         body=row.body,
         items=tuple(items),
+        conversation_id=row.conversation_id,
+        background=row.background,
     )
 
 
-def item_columns(response_id: str, position: int, item: StoredItem) -> Columns:
-    """Return the columns of a response's item at this position."""
+def conversation_columns(row: ConversationRow) -> Columns:
+    """Return the columns of a conversation."""
     return {
-        "response_id": response_id,
+        "id": row.id,
+        "tenant": row.tenant,
+        "owner": row.owner,
+        "created_at": row.created_at,
+        "client_metadata": dict(row.metadata),
+        "policy_revision": row.policy_revision,
+    }
+
+
+def conversation_row(row: AnyRow) -> ConversationRow:
+    """Return the conversation that the columns describe."""
+    return ConversationRow(row.id, row.tenant, row.owner, row.created_at, row.client_metadata, row.policy_revision)
+
+
+def item_columns(position: int, item: StoredItem) -> Columns:
+    """Return the columns of an item at this position; of which response or conversation, the caller adds."""
+    return {
         "position": position,
         "id": item.id,
         "direction": item.direction,

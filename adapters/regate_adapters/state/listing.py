@@ -5,9 +5,9 @@ A cursor must be a row that the caller may see in this list; any other id is ref
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 from sqlalchemy import Column, ColumnElement, Select, select, tuple_
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -22,6 +22,8 @@ from regate_orchestrator.rows import Page
 
 Member = TypeVar("Member")
 
+_MOST_MEMBERS: Final = 5_000
+
 
 @dataclass(frozen=True, slots=True)
 class Listing:
@@ -31,6 +33,11 @@ class Listing:
     created_at: Column[int]
     floor: ColumnElement[bool]
     shape: RowShape
+
+
+def in_parts(members: Sequence[Member]) -> list[Sequence[Member]]:
+    """Return the members in parts small enough for one statement's parameters, at two parameters a member."""
+    return [members[start : start + _MOST_MEMBERS] for start in range(0, len(members), _MOST_MEMBERS)]
 
 
 async def page_of(

@@ -6,14 +6,16 @@ import itertools
 from collections.abc import Sequence
 from typing import Final
 
-from sqlalchemy import CTE, delete, insert, literal, select, update
+from sqlalchemy import CTE, delete, func, insert, literal, select, update
 from sqlalchemy.exc import IntegrityError
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from regate_adapters.state.database import Database
 from regate_adapters.state.encoding import AnyRow, encode, item_columns, item_row, response_columns, response_row
 from regate_adapters.state.listing import Listing, page_of
 from regate_adapters.state.row_filter import RowShape
-from regate_adapters.state.tables import response_items, responses
+from regate_adapters.state.tables import conversations, response_events, response_items, responses
+from regate_adapters.state.turns import settle_turn
 from regate_adapters.state.visibility import named, within
 from regate_orchestrator.errors import InvalidRequest
 from regate_orchestrator.filters import FilterPlan
@@ -44,12 +46,12 @@ class ResponseState:
         self._database = database
 
     async def save_response(self, row: ResponseRow) -> None:
-        """Store the response and its items, replacing an earlier state of it. On the disk when it returns.
+        """Store the response and its items, replacing an earlier state of it, and settle its conversation (`turns.py`). On the disk at return.
 
         Tenant and owner are written once: an id that is another's is refused by the primary key.
         """
         columns = response_columns(row)
-        items = [item_columns(row.id, position, item) for position, item in enumerate(row.items)]
+        items = [{"response_id": row.id} | item_columns(position, item) for position, item in enumerate(row.items)]
         same = (responses.c.id == row.id, responses.c.tenant == row.tenant, responses.c.owner == row.owner)
         replace = update(responses).where(*same).values(columns)
         async with self._database.writing() as connection:
@@ -66,6 +68,8 @@ class ResponseState:
             await connection.execute(delete(response_items).where(response_items.c.response_id == row.id))
             if items:
                 await connection.execute(insert(response_items), items)
+            if row.conversation_id is not None:
+                await settle_turn(connection, row, row.conversation_id)
 
     async def response(self, principal: Principal, response: ResponseId) -> ResponseRow | None:
         """Return the response with its items."""
@@ -97,13 +101,19 @@ class ResponseState:
         return _with_items(rows, items)
 
     async def fail_unfinished_responses(self, *, error: JsonObject) -> int:
-        """Mark the responses that an earlier process left in progress as failed, in the row and in the stored Response alike."""
-        unfinished = select(responses.c.id, responses.c.body).where(responses.c.status == "in_progress")
+        """Mark the responses that an earlier process left unfinished as failed, in the row, the stored Response and its log alike."""
+        unfinished = select(responses.c.id, responses.c.body, responses.c.background).where(
+            responses.c.status.in_(("queued", "in_progress"))
+        )
         async with self._database.writing() as connection:
             rows = (await connection.execute(unfinished)).all()
             for row in rows:
                 body = {**row.body, "status": "failed", "error": error}
                 await connection.execute(update(responses).where(responses.c.id == row.id).values(status="failed", body=body))
+                if row.background:
+                    await _end_log(connection, row.id, body)
+            # Even one whose response was never stored: nothing is running yet that could hold a lock.
+            await connection.execute(update(conversations).where(conversations.c.locked_by.is_not(None)).values(locked_by=None))
         return len(rows)
 
     async def delete_response(self, principal: Principal, response: ResponseId) -> bool:
@@ -117,6 +127,18 @@ class ResponseState:
         """Return a page of the response rows (without items) that the plan permits."""
         listing = Listing(responses.c.id, responses.c.created_at, floor=within(responses.c.tenant, principal.tenant), shape=_SHAPE)
         return await page_of(self._database, listing, select(responses), plan=plan, page=page, read=response_row)
+
+
+async def _end_log(connection: AsyncConnection, response: str, body: JsonObject) -> None:
+    """Log that the response failed, if it has a log at all, with the Response as it is retrieved."""
+    of_it = response_events.c.response_id == response
+    last = await connection.scalar(select(func.max(response_events.c.sequence)).where(of_it))
+    if last is None:
+        return
+    output = (response_items.c.response_id == response, response_items.c.direction == "output")
+    items = await connection.scalars(select(response_items.c.body).where(*output).order_by(response_items.c.position))
+    event = {"type": "response.failed", "sequence_number": last + 1, "response": {**body, "output": list(items)}}
+    await connection.execute(insert(response_events).values(response_id=response, sequence=last + 1, event=event))
 
 
 def _links(principal: Principal, response: ResponseId) -> CTE:

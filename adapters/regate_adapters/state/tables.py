@@ -22,11 +22,12 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
+    false,
 )
 
 from regate_adapters.state.column_types import EXACT, QUERIED
 
-REVISION: Final = "item_ids"
+REVISION: Final = "conversations"
 """The newest migration (`migrations/`), which made the schema what it is here. A database of an older one is upgraded when it is opened."""
 
 metadata: Final = MetaData(
@@ -120,7 +121,10 @@ responses: Final = Table(
     Column("model", Text, nullable=False),
     Column("policy_revision", EXACT, nullable=False),
     Column("body", JSON, nullable=False),
+    Column("conversation_id", EXACT),
+    Column("background", Boolean, nullable=False, server_default=false()),
     Index(None, "tenant", "created_at", "id"),
+    Index(None, "status"),
 )
 
 response_items: Final = Table(
@@ -134,5 +138,43 @@ response_items: Final = Table(
     Column("lineage", JSON, nullable=False),
     Column("results", JSON, nullable=False),
     PrimaryKeyConstraint("response_id", "position"),
+    Index(None, "id"),
+)
+
+response_events: Final = Table(
+    "response_events",
+    metadata,
+    Column("response_id", EXACT, ForeignKey("responses.id", ondelete="CASCADE"), nullable=False),
+    Column("sequence", Integer, nullable=False),
+    Column("event", JSON, nullable=False),
+    PrimaryKeyConstraint("response_id", "sequence"),
+)
+
+conversations: Final = Table(
+    "conversations",
+    metadata,
+    Column("id", EXACT, primary_key=True),
+    Column("tenant", EXACT, nullable=False),
+    Column("owner", EXACT, nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+    Column("metadata", JSON, nullable=False, key="client_metadata"),
+    Column("policy_revision", EXACT, nullable=False),
+    Column("locked_by", EXACT),
+)
+
+conversation_items: Final = Table(
+    "conversation_items",
+    metadata,
+    Column("conversation_id", EXACT, ForeignKey("conversations.id", ondelete="CASCADE"), nullable=False),
+    Column("position", Integer, nullable=False),
+    Column("id", EXACT, nullable=False),
+    Column("direction", EXACT, nullable=False),
+    Column("body", JSON, nullable=False),
+    Column("lineage", JSON, nullable=False),
+    Column("results", JSON, nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+    Column("response_id", EXACT),
+    PrimaryKeyConstraint("conversation_id", "position"),
+    UniqueConstraint("conversation_id", "id"),
     Index(None, "id"),
 )

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from regate_orchestrator.principal import Principal
-from regate_orchestrator.rows import Attachment, ChunkRef, FileRow, ResponseRow, StoredItem, StoreRow
-from regate_orchestrator.values import FileId, ResponseId, StoreId
+from regate_orchestrator.rows import Attachment, ChunkRef, ConversationRow, FileRow, ResponseRow, StoredItem, StoreRow
+from regate_orchestrator.values import ConversationId, FileId, ResponseId, StoreId
 
 ANN = Principal("ann", "acme", teams=("sales",))
 BOB = Principal("bob", "acme")
@@ -69,3 +69,18 @@ def response_of(
             for position in range(items)
         ),
     )
+
+
+def conversation_of(who: Principal, name: str = "conv_1", *, created: int = 100, **changes: Any) -> ConversationRow:
+    values: dict[str, Any] = {"metadata": {"colour": "blue"}, "policy_revision": "r1"}
+    return ConversationRow(ConversationId(name), who.tenant, who.id, created, **(values | changes))
+
+
+def items_of(*names: str, direction: Any = "input") -> list[StoredItem]:
+    refs = (ChunkRef(StoreId("vs_1"), FileId("file-1"), "acme/file-1/000000", stamp_of(ANN)),)
+    results = ({"chunk_id": "acme/file-1/000000", "text": "found \x00", "score": 0.25},)
+    return [StoredItem(name, {"type": "message", "id": name, "text": "nul \x00"}, direction, refs, results) for name in names]
+
+
+def event_of(number: int) -> dict[str, Any]:
+    return {"type": "response.output_text.delta", "sequence_number": number, "delta": "nul \x00"}

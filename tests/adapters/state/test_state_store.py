@@ -9,7 +9,19 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from tests.adapters.state.samples import ANN, BOB, EVE, attachment_of, file_of, response_of, stamp_of, store_of
+from tests.adapters.state.samples import (
+    ANN,
+    BOB,
+    EVE,
+    attachment_of,
+    conversation_of,
+    event_of,
+    file_of,
+    items_of,
+    response_of,
+    stamp_of,
+    store_of,
+)
 
 from regate_adapters.state.store import SqlStateStore
 from regate_orchestrator.errors import InvalidRequest, NotFound, StateUnavailable
@@ -17,18 +29,20 @@ from regate_orchestrator.filters import NEVER, Compare, Everything, FilterPlan, 
 from regate_orchestrator.ports import LiveFile, Rows, StateStore
 from regate_orchestrator.principal import Principal
 from regate_orchestrator.rows import Page, Totals
-from regate_orchestrator.values import FileId, ResponseId, StoreId
+from regate_orchestrator.values import ConversationId, FileId, ResponseId, StoreId
 
 FILE, STORE, RESPONSE = FileId("file-1"), StoreId("vs_1"), ResponseId("resp_1")
 
 
 async def furnish(store: SqlStateStore, who: Principal = ANN) -> None:
-    """Give a tenant one of each: a file attached to a store, and a response."""
+    """Give a tenant one of each: a file attached to a store, a response with an event, and a conversation with an item."""
     await store.add_file(file_of(who))
     await store.add_store(store_of(who))
     await store.put_attachment(attachment_of(who))
     await store.finish_attachment(STORE, FILE, status="completed", usage_bytes=10, chunks=2)
     await store.save_response(response_of(who))
+    await store.append_events(RESPONSE, [event_of(0)])
+    await store.add_conversation(conversation_of(who), items_of("msg_1"))
 
 
 # ---------------------------------------------------------------- what is stored comes back
@@ -126,7 +140,22 @@ CALLS: dict[str, Call] = {
     "chain": lambda store, who, tail: store.chain(who, ResponseId("resp_" + tail)),
     "delete_response": lambda store, who, tail: store.delete_response(who, ResponseId("resp_" + tail)),
     "responses": lambda store, who, _: store.responses(who, ALL, Page()),
+    "events": lambda store, who, tail: store.events(who, ResponseId("resp_" + tail), after=-1, limit=9),
+    "held_items": lambda store, who, tail: _values(store.held_items(who, ["msg_resp_1_0" if tail == "1" else "msg_2"])),
+    "conversation": lambda store, who, tail: store.conversation(who, _conversation(tail)),
+    "update_conversation": lambda store, who, tail: store.update_conversation(who, _conversation(tail), metadata={}),
+    "delete_conversation": lambda store, who, tail: store.delete_conversation(who, _conversation(tail)),
+    "conversation_items": lambda store, who, tail: store.conversation_items(who, _conversation(tail)),
+    "conversation_page": lambda store, who, tail: store.conversation_page(who, _conversation(tail), Page()),
+    "conversation_item": lambda store, who, tail: store.conversation_item(who, _conversation(tail), "msg_1"),
+    "append_items": lambda store, who, tail: store.append_items(who, _conversation(tail), items_of("msg_9")),
+    "delete_conversation_item": lambda store, who, tail: store.delete_conversation_item(who, _conversation(tail), "msg_1"),
+    "lock_conversation": lambda store, who, tail: store.lock_conversation(who, _conversation(tail), RESPONSE),
 }
+
+
+def _conversation(tail: str) -> ConversationId:
+    return ConversationId("conv_" + tail)
 
 
 async def _values(mapping: Awaitable[Any]) -> list[object]:
@@ -158,15 +187,25 @@ async def test_tenants_are_compared_exactly(store: SqlStateStore, tenant: str) -
 
 async def test_foreign_caller_changes_nothing_by_deleting(store: SqlStateStore) -> None:
     await furnish(store)
-    for name in ("delete_file", "delete_store", "delete_attachment", "delete_response"):
+    for name in ("delete_file", "delete_store", "delete_attachment", "delete_response", "delete_conversation_item", "delete_conversation"):
         await CALLS[name](store, EVE, "1")
     present = [
         await store.file(ANN, FILE),
         await store.store(ANN, STORE),
         await store.attachment(ANN, STORE, FILE),
         await store.response(ANN, RESPONSE),
+        await store.conversation_item(ANN, ConversationId("conv_1"), "msg_1"),
     ]
     assert None not in present
+
+
+async def test_foreign_caller_changes_no_conversation(store: SqlStateStore) -> None:
+    await furnish(store)
+    for name in ("update_conversation", "append_items", "lock_conversation"):
+        await CALLS[name](store, EVE, "1")
+    conversation = ConversationId("conv_1")
+    seen = (await store.conversation(ANN, conversation), await store.lock_conversation(ANN, conversation, ResponseId("resp_2")))
+    assert seen == (conversation_of(ANN), items_of("msg_1"))
 
 
 async def test_foreign_caller_leaves_no_trace_by_touching(store: SqlStateStore) -> None:

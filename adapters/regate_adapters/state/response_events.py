@@ -1,0 +1,40 @@
+"""The log of a response's events in the state store: what a reader of a background response is sent, from wherever it left off."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from sqlalchemy import insert, select
+
+from regate_adapters.state.database import Database
+from regate_adapters.state.tables import response_events, responses
+from regate_adapters.state.visibility import named, within
+from regate_orchestrator.principal import Principal
+from regate_orchestrator.values import JsonObject, ResponseId
+
+
+class ResponseEventState:
+    """The part of the state store that keeps events of responses."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def append_events(self, response: ResponseId, events: Sequence[JsonObject]) -> None:
+        """Append to the log; a response that is not stored, and a sequence number that is there already, are refused by the keys."""
+        if not events:
+            return
+        rows = [{"response_id": response, "sequence": event["sequence_number"], "event": event} for event in events]
+        async with self._database.writing() as connection:
+            await connection.execute(insert(response_events), rows)
+
+    async def events(self, principal: Principal, response: ResponseId, *, after: int, limit: int) -> list[JsonObject]:
+        """Return the logged events with a greater sequence number, in order."""
+        wanted = (
+            select(response_events.c.event)
+            .join(responses, responses.c.id == response_events.c.response_id)
+            .where(named(responses.c.id, response), within(responses.c.tenant, principal.tenant), response_events.c.sequence > after)
+            .order_by(response_events.c.sequence)
+            .limit(limit)
+        )
+        async with self._database.reading() as connection:
+            return list(await connection.scalars(wanted))
