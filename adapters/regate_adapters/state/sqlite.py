@@ -8,12 +8,13 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
-from typing import Final
+from typing import Final, cast
 
+import aiosqlite
 from sqlalchemy import URL, Connection, create_engine, event
-from sqlalchemy.engine.interfaces import DBAPIConnection
+from sqlalchemy.engine.interfaces import AdaptedConnection, DBAPIConnection
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.pool import ConnectionPoolEntry
@@ -92,6 +93,7 @@ def _engine(url: URL, *, begin: str, connections: int, deadline_s: float) -> Asy
     )
     event.listen(engine.sync_engine, "connect", _on_connect)
     event.listen(engine.sync_engine, "begin", _begin_with(begin))
+    event.listen(engine.sync_engine, "invalidate", _roll_back)
     return engine
 
 
@@ -105,6 +107,21 @@ def _on_connect(connection: DBAPIConnection, _entry: ConnectionPoolEntry) -> Non
     for pragma in _PRAGMAS:
         cursor.execute(pragma)
     cursor.close()
+
+
+def _roll_back(connection: DBAPIConnection, _entry: ConnectionPoolEntry, _error: BaseException | None) -> None:
+    """End the transaction of a connection that is thrown away, because its caller was cancelled in the middle of a statement.
+
+    Closing alone does not: SQLite keeps a closed connection, and its write lock, for as long as Python keeps one of its statements.
+    """
+
+    async def roll_back(driver: aiosqlite.Connection) -> None:
+        with suppress(
+            asyncio.CancelledError, sqlite3.Error, ValueError
+        ):  # cancelled again, or closed already: it is thrown away in any case
+            await driver.rollback()
+
+    cast("AdaptedConnection", connection).run_async(roll_back)
 
 
 def _without_foreign_keys(connection: DBAPIConnection, entry: ConnectionPoolEntry) -> None:

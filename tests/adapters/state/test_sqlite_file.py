@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+import gc
 import resource
 import sqlite3
 import stat
@@ -145,6 +148,21 @@ async def test_locked_database_refuses_writes_in_time_and_goes_on_reading(tmp_pa
             read = await store.response(ANN, ResponseId("resp_1"))
         await store.save_response(response_of(ANN, "resp_2"))
         assert (took < 2, read, await store.response(ANN, ResponseId("resp_2"))) == (True, response_of(ANN), response_of(ANN, "resp_2"))
+
+
+async def test_write_that_is_cancelled_lets_the_next_one_write(tmp_path: Path) -> None:
+    gc.disable()  # so that nothing but the store itself lets go of what the cancelled write held
+    try:
+        async with SqlStateStore.open(url_of(tmp_path / "state.db"), deadline_s=0.5) as store:
+            for number in range(60):
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(0.0001 * number):
+                        await store.save_response(response_of(ANN, "resp_cancelled", items=150, text="x" * 2_000))
+                await store.save_response(response_of(ANN, f"resp_{number}"))
+            kept = (await store.responses(ANN, Everything(), Page(limit=100))).rows
+    finally:
+        gc.enable()
+    assert {f"resp_{number}" for number in range(60)} <= {row.id for row in kept}
 
 
 async def test_full_disk_refuses_writes_stores_nothing_and_recovers(tmp_path: Path) -> None:
