@@ -142,7 +142,13 @@ class Opa(Section):
     mode: Literal["managed", "remote"] = Field(default="managed", description="Run OPA as a child process, or use a given one.")
     url: str | None = Field(default=None, description="Address of the OPA to use; required with `mode: remote`.")
     bundle: Path | None = Field(
-        default=None, description="Policy directory of the managed OPA, watched for changes. Absent: the shipped policies."
+        default=None,
+        description="Policy directory of the managed OPA, or with `verification_key` a signed bundle, watched for changes. "
+        "Absent: the shipped policies.",
+    )
+    verification_key: Path | None = Field(
+        default=None,
+        description="File with the RSA public key (PEM) that the bundle's signature must verify with; `bundle` is then a signed bundle.",
     )
     binary: Path | None = Field(default=None, description="The `opa` to run. Absent: the first on the PATH that is recent enough.")
     token_env: EnvironmentName | None = Field(default=None, description="Environment variable with the token for a remote OPA.")
@@ -171,6 +177,8 @@ class Opa(Section):
                 raise ValueError("url must be an http or https address without user name or password")
         if self.mode == "remote" and (self.bundle is not None or self.binary is not None):
             raise ValueError("bundle and binary belong to mode managed; a remote OPA loads its own policies")
+        if self.verification_key is not None and self.bundle is None:
+            raise ValueError("verification_key belongs to a bundle of mode managed; a remote OPA verifies with a key of its own")
         return self
 
 

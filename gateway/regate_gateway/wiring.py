@@ -110,11 +110,10 @@ def gateway_app(settings: Settings) -> tuple[ASGIApp, Gateway]:
 
 async def open_services(stack: AsyncExitStack, settings: Settings, metrics: Metrics) -> Opened:
     """Return the services, opened on the stack and counting in `metrics`. Raises `ConfigurationError` when anything cannot be used as configured."""
-    policies = settings.opa.bundle or shipped_policies()
-    schemas = {kind: load_schema(policies / "schemas" / f"{kind}.json") for kind in _ROW_KINDS}
-    address, problem, watch = await _opa(stack, settings, policies)
+    policy = await _opa(stack, settings)
+    schemas = {kind: load_schema(policy.directory / "schemas" / f"{kind}.json") for kind in _ROW_KINDS}
     opa = await stack.enter_async_context(
-        OpaEngine(address, schemas=schemas, deadline_s=settings.opa.timeout_ms / 1000, rules=asked_rules())
+        OpaEngine(policy.address, schemas=schemas, deadline_s=settings.opa.timeout_ms / 1000, rules=asked_rules())
     )
     asked, shadowing = await _shadowed(stack, settings, opa)
     engine = CachingEngine(asked, seconds=settings.opa.cache_s, entries=_PLANS_REMEMBERED)
@@ -159,30 +158,43 @@ async def open_services(stack: AsyncExitStack, settings: Settings, metrics: Metr
         upstreams=upstreams,
         loop=loop,
         schemas=schemas,
-        policy_problem=lambda: problem() or opa.problem,
-        explaining=_explaining(settings, opa, policies),
+        policy_problem=lambda: policy.problem() or opa.problem,
+        explaining=_explaining(settings, opa, policy.directory),
         metrics=metrics,
         clock=wall_clock,
     )
     resumed, interrupted = await ingestion.resume(), await state.fail_unfinished_responses(error=_INTERRUPTED)
     if resumed or interrupted:
         _log.warning("resumed", extra={"detail": f"{resumed} attachments to finish, {interrupted} responses were interrupted"})
-    return Opened(services, (*watch, *shadowing, *[ingestion.work] * _INGEST_WORKERS))
+    return Opened(services, (*policy.workers, *shadowing, *[ingestion.work] * _INGEST_WORKERS))
 
 
-async def _opa(
-    stack: AsyncExitStack, settings: Settings, policies: Path
-) -> tuple[OpaAddress, Callable[[], str | None], tuple[Worker, ...]]:
-    """Return where OPA answers, what is wrong with its newest policy, and what keeps it running."""
+@dataclass(frozen=True, slots=True)
+class _Policy:
+    """Where OPA answers and its policies lie, what is wrong with the newest of them, and what keeps it running."""
+
+    address: OpaAddress
+    directory: Path
+    problem: Callable[[], str | None] = lambda: None
+    workers: tuple[Worker, ...] = ()
+
+
+async def _opa(stack: AsyncExitStack, settings: Settings) -> _Policy:
     if settings.opa.mode == "remote":
         token = None if settings.opa.token_env is None else os.environ.get(settings.opa.token_env)
         assert settings.opa.url is not None  # noqa: S101 — INVARIANT: settings demand it in remote mode
-        return OpaAddress(settings.opa.url, token=token), lambda: None, ()
+        return _Policy(OpaAddress(settings.opa.url, token=token), shipped_policies())
     from regate_adapters.opa.install import require_opa
     from regate_adapters.opa.process import ManagedOpa
 
-    managed = await stack.enter_async_context(ManagedOpa(policies, opa=settings.opa.binary or require_opa(), required=required_rules()))
-    return managed.address, lambda: managed.problem, (managed.watch,)
+    policies, key = settings.opa.bundle or shipped_policies(), settings.opa.verification_key
+    if key is not None and policies.is_dir():
+        raise ConfigurationError("opa.verification_key: a directory has no signature; name in opa.bundle what `regate policy build` wrote")
+    if key is None and policies.is_file():
+        raise ConfigurationError("opa.bundle: a bundle file is loaded by its signature only; set opa.verification_key, or name a directory")
+    opa = settings.opa.binary or require_opa()
+    managed = await stack.enter_async_context(ManagedOpa(policies, opa=opa, required=required_rules(), verification_key=key))
+    return _Policy(managed.address, managed.directory, lambda: managed.problem, (managed.watch,))
 
 
 async def _shadowed(stack: AsyncExitStack, settings: Settings, live: OpaEngine) -> tuple[PolicyEngine, tuple[Worker, ...]]:

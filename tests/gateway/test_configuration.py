@@ -87,6 +87,11 @@ REFUSED: dict[str, tuple[str, str]] = {
         "vector.stores.main.knd: there is no such setting; did you mean 'kind'?",
     ),
     "quota, which is not built": ("quota: {url: x}", "quota.url: there is no such setting"),
+    "a key without a bundle": ("opa: {verification_key: k.pem}", "opa: verification_key belongs to a bundle of mode managed"),
+    "a key for a remote OPA": (
+        "opa: {mode: remote, url: 'http://opa:8181', verification_key: k.pem}",
+        "opa: verification_key belongs to a bundle of mode managed",
+    ),
     "key written twice": ("listen:\n  port: 1\n  port: 2\n", "port: written twice (line 2 and below)"),
     "not YAML": ("listen: [", "given.yaml, line 1: not valid YAML"),
     "a list": ("- a", "given.yaml: must hold settings by name, not a list"),
@@ -161,7 +166,7 @@ def test_bad_configuration_is_refused_and_the_setting_named(text: str, message: 
 
 
 def test_table_of_refusals_is_not_empty() -> None:
-    assert len(REFUSED) == 43
+    assert len(REFUSED) == 45
 
 
 def test_refusal_does_not_repeat_the_value() -> None:

@@ -181,13 +181,15 @@ def _write_data(folder: Path, value: object) -> None:
 
 
 def _pack(staged: Path, target: Path, *, opa: Path, revision: str, signing_key: Path | None) -> None:
-    """Write the bundle: the modules as they were written, all data in one document, the manifest, and signatures of these.
+    """Write the bundle: modules and schemas as they were written, all data in one document, the manifest, and signatures of these.
+
+    OPA ignores the schemas; a gateway that is given the bundle needs those of the rows.
 
     Not by `opa build`, which writes modules anew from its formatter: OPA 1.22.2 drops parentheses there, and `input.a` followed by
     `(-1) == input.b` on the next line comes to mean `input.a - 1 == input.b`. What was checked and tested must be what runs.
     """
     packed = staged.parent / "packed"
-    for path in sorted(staged.rglob("*.rego")):
+    for path in sorted([*staged.rglob("*.rego"), *(staged / "schemas").rglob("*.json")]):
         copy = packed / path.relative_to(staged)
         copy.parent.mkdir(parents=True, exist_ok=True)
         copy.write_bytes(path.read_bytes())

@@ -1,8 +1,8 @@
-"""A managed OPA: our own child process on a private unix socket, always running, always with the policies of a watched directory.
+"""A managed OPA: our own child process on a private unix socket, always running, always with the policies of a watched place.
 
-OPA reads the policies from a bundle that is built here and replaced when the directory changes; a broken change leaves the old bundle in
-force and is told in `problem`. The socket, the bundle and the token that OPA asks for live in a directory only this user can enter. Not
-a client of OPA; that is `engine.py`.
+OPA reads the policies from a bundle that `origins.py` makes of a directory or of a signed bundle, and that is replaced when those change; a
+broken change leaves the old bundle in force and is told in `problem`. The socket, the bundle and the token that OPA asks for live in a
+directory only this user can enter. Not a client of OPA; that is `engine.py`.
 """
 
 from __future__ import annotations
@@ -16,14 +16,17 @@ import sys
 import tempfile
 import time
 from collections.abc import Collection
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
 from regate_adapters.opa import leash
-from regate_adapters.opa.bundle import BrokenPolicy, build_bundle, fingerprint, read_source
+from regate_adapters.opa.bundle import BrokenPolicy
 from regate_adapters.opa.client import OpaAddress
 from regate_adapters.opa.engine import OpaEngine
+from regate_adapters.opa.origins import PolicyDirectory, PolicyOrigin
+from regate_adapters.opa.signed import SignedBundle
 from regate_orchestrator.errors import ConfigurationError, PolicyUnavailable
 
 _log = logging.getLogger("regate.opa")
@@ -39,17 +42,19 @@ _LONGEST_SOCKET_PATH: Final = 100  # the kernel's limit is 108 bytes, 104 on mac
 
 
 class ManagedOpa:
-    """An OPA process for one policy directory. Enter it, then run `watch` in a task group for as long as it is used.
+    """An OPA process for one policy directory, or with a verification key for one signed bundle. Enter it, then run `watch` in a task group.
 
-    Entering raises `ConfigurationError` (`BrokenPolicy` for the policies) when OPA cannot be started with what the directory holds now.
-    `required` are the rules that the policies must have. Leaving ends the process. Should we die without leaving, the kernel ends it (on Linux).
+    Entering raises `ConfigurationError` (`BrokenPolicy` for the policies) when OPA cannot be started with what is there now. `required` are
+    the rules that the policies must have. Leaving ends the process. Should we die without leaving, the kernel ends it (on Linux).
     """
 
-    def __init__(self, policy_directory: Path, *, opa: Path, required: Collection[str] = ()) -> None:
-        self._directory = policy_directory
+    def __init__(self, policies: Path, *, opa: Path, required: Collection[str] = (), verification_key: Path | None = None) -> None:
         self._opa = opa
         self._required = frozenset(required)
         self._private = _private_path()
+        self._origin: PolicyOrigin = (
+            PolicyDirectory(policies) if verification_key is None else SignedBundle(policies, verification_key, private=self._private)
+        )
         self._token = secrets.token_urlsafe(32)
         self._process: asyncio.subprocess.Process | None = None
         self._started = 0.0
@@ -59,7 +64,7 @@ class ManagedOpa:
         self.revision = ""
         """The revision of the newest policies that were accepted."""
         self.problem: str | None = None
-        """Why the directory's present content is not in force; None while it is."""
+        """Why what the directory or the bundle holds now is not in force; None while it is."""
         self.restarts = 0
 
     @property
@@ -67,12 +72,17 @@ class ManagedOpa:
         """Return the process id while OPA runs."""
         return None if self._process is None or self._process.returncode is not None else self._process.pid
 
+    @property
+    def directory(self) -> Path:
+        """Return a directory with the policies in force and their schemas, from entering on."""
+        return self._origin.directory
+
     async def __aenter__(self) -> Self:
-        """Start OPA; it answers with the directory's policies when this returns."""
+        """Start OPA; it answers with the policies when this returns."""
         self._private.mkdir(mode=0o700)  # fails when it exists: nobody can have prepared it for us
         try:
             (self._private / "active").mkdir()
-            self._seen = await asyncio.to_thread(fingerprint, self._directory)
+            self._seen = await asyncio.to_thread(self._origin.fingerprint)
             await self._accept()
             await self._probe.__aenter__()
             await self._start()
@@ -86,7 +96,7 @@ class ManagedOpa:
         await self._close()
 
     async def watch(self) -> None:
-        """Keep OPA running, and the directory's policies in force within three seconds of a change, until cancelled."""
+        """Keep OPA running, and the policies in force within three seconds of a change, until cancelled."""
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._keep_running())
             tasks.create_task(self._keep_current())
@@ -116,6 +126,7 @@ class ManagedOpa:
             *(str(self._opa), "run", "--server", "--addr", f"unix://{self.address.socket}", "--unix-socket-perm", "600"),
             *("--authentication=token", "--authorization=basic", "--skip-version-check", "--shutdown-grace-period", "1"),
             *("--log-level", "error", "--log-format", "json", "--watch", "--bundle", str(self._bundle)),
+            *self._origin.arguments(),
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.STDOUT,  # OPA tells why it did not start on the one, and all else on the other
@@ -177,7 +188,7 @@ class ManagedOpa:
     async def _keep_current(self) -> None:
         while True:
             await asyncio.sleep(_POLL_S)
-            seen = await asyncio.to_thread(fingerprint, self._directory)
+            seen = await asyncio.to_thread(self._origin.fingerprint)
             if seen != self._seen:
                 self._seen = seen
                 await self._reload()
@@ -201,14 +212,14 @@ class ManagedOpa:
         self.problem = None
 
     async def _accept(self) -> bool:
-        """Put the directory's policies where OPA reads them; return whether they differ. Raises `BrokenPolicy` and changes nothing."""
-        source = await asyncio.to_thread(read_source, self._directory)
-        if source.revision == self.revision:
-            return False
+        """Put the policies where OPA reads them; return whether they differ. Raises `BrokenPolicy` and changes nothing."""
         built = self._private / "built.tar.gz"
-        await asyncio.to_thread(build_bundle, source, built, opa=self._opa, gateway_token=self._token, required=self._required)
+        build = partial(self._origin.build, built, opa=self._opa, gateway_token=self._token, required=self._required)
+        revision = await asyncio.to_thread(build)
+        if revision is None:
+            return False
         built.replace(self._bundle)
-        self.revision = source.revision
+        self.revision = revision
         return True
 
 

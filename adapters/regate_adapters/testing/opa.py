@@ -15,10 +15,19 @@ from regate_orchestrator.schema import RowSchema
 
 
 def running_opa(
-    policy_dir: Path, *, schemas: Mapping[str, RowSchema] | None = None, deadline_s: float = 1.5, required: Collection[str] = ()
+    policies: Path,
+    *,
+    schemas: Mapping[str, RowSchema] | None = None,
+    deadline_s: float = 1.5,
+    required: Collection[str] = (),
+    verification_key: Path | None = None,
 ) -> RunningOpa:
-    """Return a context that yields an engine on the directory's policies, which are watched: `async with running_opa(path) as engine`."""
-    return RunningOpa(ManagedOpa(policy_dir, opa=require_opa(), required=required), schemas=schemas or {}, deadline_s=deadline_s)
+    """Return a context that yields an engine on the directory's policies, which are watched: `async with running_opa(path) as engine`.
+
+    With a verification key the policies are a signed bundle.
+    """
+    process = ManagedOpa(policies, opa=require_opa(), required=required, verification_key=verification_key)
+    return RunningOpa(process, schemas=schemas or {}, deadline_s=deadline_s)
 
 
 class RunningOpa:

@@ -114,7 +114,7 @@ def check(
 
     from regate_adapters.opa.install import require_opa
     from regate_gateway.policy.check import FULL, QUICK, Task, as_document, as_text, check_policies, deployed_kinds
-    from regate_gateway.policy.directory import choose, with_overlay
+    from regate_gateway.policy.directory import sources, with_overlay
     from regate_gateway.policy.renderers import KINDS
     from regate_gateway.policy.samples import read_samples
     from regate_gateway.policy.tools import find_tests
@@ -122,7 +122,7 @@ def check(
     if unknown := set(stores) - KINDS:
         raise click.UsageError(f"--store {min(unknown)}: is none of {', '.join(sorted(KINDS))}")
     samples = [] if samples_file is None else read_samples(samples_file)
-    chosen = choose(directory, config)
+    chosen = sources(directory, config)
     with with_overlay(chosen.directory, overlay) as merged:
         found_tests = tests or find_tests(overlay or chosen.directory)
         task = Task(
@@ -167,9 +167,9 @@ def init(directory: Path) -> None:
 def assemble(directory: Path | None, overlay: Path, output: Path, config: Path | None) -> None:
     """Write the policies with an overlay laid over them into a directory, for opa.bundle to name. Tests are left out."""
     from regate_gateway.policy.directory import assemble as write
-    from regate_gateway.policy.directory import choose
+    from regate_gateway.policy.directory import sources
 
-    write(choose(directory, config).directory, overlay, output)
+    write(sources(directory, config).directory, overlay, output)
     click.echo(output)
 
 
@@ -200,10 +200,11 @@ def build(
     *,
     as_json: bool,
 ) -> None:
-    """Build a bundle for an OPA that Regate does not run, signed if a key is given.
+    """Build a bundle, signed if a key is given: for `opa.bundle` with `opa.verification_key`, or for an OPA that Regate does not run.
 
     \b
     Example: regate policy build --overlay overlay --output bundle.tar.gz --signing-key key.pem
+             REGATE_OPA__BUNDLE=bundle.tar.gz REGATE_OPA__VERIFICATION_KEY=public.pem regate serve
              opa run --server --bundle bundle.tar.gz --verification-key public.pem
     """
     from dataclasses import asdict
@@ -213,11 +214,11 @@ def build(
     from regate_adapters.opa.install import require_opa
     from regate_gateway.policy.build import build as build_bundle
     from regate_gateway.policy.build import commit_revision
-    from regate_gateway.policy.directory import choose, with_overlay
+    from regate_gateway.policy.directory import sources, with_overlay
 
     if not output.absolute().parent.is_dir():
         raise click.UsageError(f"--output {output}: its directory does not exist")
-    chosen = choose(directory, config)
+    chosen = sources(directory, config)
     named = revision or commit_revision(overlay or chosen.directory, overlaid=overlay is not None) or ""
     opa = (chosen.opa or require_opa()).resolve()
     with with_overlay(chosen.directory, overlay) as merged:
@@ -225,7 +226,7 @@ def build(
     if as_json:
         click.echo(orjson.dumps({"bundle": str(output), **asdict(built)}, option=orjson.OPT_INDENT_2).decode())
         return
-    signed = "by RS256; give OPA the public key as --verification-key" if built.signed else "no"
+    signed = "by RS256; opa.verification_key, or OPA's --verification-key, is the public key" if built.signed else "no"
     shown = {
         "bundle": output,
         "revision": built.revision,

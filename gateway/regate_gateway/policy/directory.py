@@ -22,7 +22,7 @@ _NOT_POLICY: Final = ("tests", ".git", "__pycache__")
 
 @dataclass(frozen=True, slots=True)
 class Chosen:
-    """The policy directory, the `opa` that the configuration names, and the kind of vector store that it uses."""
+    """The policy directory or the bundle, the `opa` that the configuration names, and the kind of vector store that it uses."""
 
     directory: Path
     opa: Path | None
@@ -37,12 +37,20 @@ def shipped_policies() -> Path:
 
 
 def choose(given: Path | None, config: Path | None) -> Chosen:
-    """Return the directory given, else the configuration's, else the shipped one. Raises `ConfigurationError` for a refused configuration."""
+    """Return the place given, else the configuration's, else the shipped one. Raises `ConfigurationError` for a refused configuration."""
     from regate_gateway.configuration import load_settings
 
     settings = load_settings(config)
     store = settings.vector.stores[settings.vector.default]
     return Chosen(given or settings.opa.bundle or shipped_policies(), settings.opa.binary, store.kind)
+
+
+def sources(given: Path | None, config: Path | None) -> Chosen:
+    """Return the same, for what works on sources. Raises `ConfigurationError` when the configuration names a bundle instead of a directory."""
+    chosen = choose(given, config)
+    if chosen.directory.is_file():
+        raise ConfigurationError(f"opa.bundle names the bundle {chosen.directory}: say with --policy which directory it was built from")
+    return chosen
 
 
 def assemble(base: Path, overlay: Path, into: Path) -> None:

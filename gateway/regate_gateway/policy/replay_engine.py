@@ -7,24 +7,23 @@ from __future__ import annotations
 
 import asyncio
 import json
-import tarfile
 import tempfile
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any, Final
 
 from regate_adapters.opa.engine import OpaEngine
 from regate_adapters.opa.install import require_opa
 from regate_adapters.opa.process import ManagedOpa
+from regate_adapters.opa.signed import SIGNATURES, read_bundle
 from regate_gateway.policy.directory import shipped_policies
 from regate_orchestrator.errors import ConfigurationError
 from regate_orchestrator.schema import RowSchema, load_schema
 
 ROW_KINDS: Final = ("chunk", "store", "file", "item")
 _DEADLINE_S: Final = 10.0
-_MOST_BYTES: Final = 64 * 1024 * 1024
 _GIVEN_AT_BUILD: Final = (("regate", "meta"), ("system", "gateway_token"))
 """What a bundle that regate built carries already, and every build fills in anew."""
 
@@ -71,29 +70,20 @@ def _unpacked(place: Path, folder: Path) -> Path:
 
 
 def unpack_bundle(bundle: Path, target: Path) -> None:
-    """Write the policies and data of a bundle below the directory. Raises `ConfigurationError` for what is no bundle."""
-    try:
-        with tarfile.open(bundle, "r:gz") as archive:
-            left = _MOST_BYTES
-            for member in archive:
-                name = PurePosixPath(member.name.lstrip("/"))
-                wanted = name.suffix in {".rego", ".json", ".yaml"} or name.name == ".manifest"
-                if not member.isfile() or not wanted or ".." in name.parts or name.name == ".signatures.json":
-                    continue
-                left -= member.size
-                content = archive.extractfile(member)
-                if left < 0 or content is None:
-                    raise ConfigurationError(f"{bundle} holds more than {_MOST_BYTES} bytes of policies and data")
-                path = target / name
-                path.parent.mkdir(parents=True, exist_ok=True)
-                path.write_bytes(_own_data(content.read()) if name.name == "data.json" else content.read())
-    except (OSError, tarfile.TarError, ValueError) as error:
-        raise ConfigurationError(f"{bundle} is neither a policy directory nor a bundle: {error}") from error
+    """Write the policies, schemas and data of a bundle below the directory. Raises `ConfigurationError` for what is no bundle."""
+    for name, content in read_bundle(bundle).items():
+        if name != SIGNATURES:
+            path = target / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(_own_data(content, bundle) if path.name == "data.json" else content)
 
 
-def _own_data(content: bytes) -> bytes:
+def _own_data(content: bytes, bundle: Path) -> bytes:
     """Return the data of a bundle without what is filled in when it is built again."""
-    document: Any = json.loads(content)
+    try:
+        document: Any = json.loads(content)
+    except ValueError as error:
+        raise ConfigurationError(f"{bundle} holds data that are not JSON: {error}") from error
     for package, name in _GIVEN_AT_BUILD:
         if isinstance(document, dict) and isinstance(document.get(package), dict):
             document[package].pop(name, None)
