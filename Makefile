@@ -56,5 +56,29 @@ SEED ?=
 prove: setup ## Random policies: every store against OPA, N decisions on each: make prove N=100000 SEED=1
 	@$(BIN)/python -m regate_adapters.testing.proof --decisions $(N) $(if $(SEED),--seed $(SEED))
 
+CLIENTS := .venv-clients
+NODE_CLIENTS := .tools/clients-node
+
+$(CLIENTS)/.ready: tests/clients/requirements.txt $(VENV)/.ready
+	@echo "== Python clients (.venv-clients)"
+	@test -x $(CLIENTS)/bin/python || $(BIN)/uv venv --quiet --python $(BIN)/python $(CLIENTS)
+	@VIRTUAL_ENV=$(CURDIR)/$(CLIENTS) $(BIN)/uv pip install --quiet --requirement $<
+	@touch $@
+
+$(NODE_CLIENTS)/.ready: tests/clients/heavy/package.json
+	@echo "== Node clients (.tools/clients-node)"
+	@mkdir -p $(NODE_CLIENTS) && cp $< $(NODE_CLIENTS)/
+	@npm install --prefix $(NODE_CLIENTS) --no-package-lock --no-audit --no-fund --no-engine-strict --loglevel=error
+	@touch $@
+
+.PHONY: clients openresponses
+clients: setup $(CLIENTS)/.ready $(NODE_CLIENTS)/.ready ## The clients too heavy for every run: LangChain's own tests, CrewAI, AI SDK, Codex (needs npm)
+	@REGATE_PYTHON=$(CURDIR)/$(BIN)/python $(CLIENTS)/bin/python -m pytest -q -W default tests/clients/heavy
+
+SUITE ?=
+openresponses: setup $(NODE_CLIENTS)/.ready ## Run a local copy of the Open Responses acceptance tests: make openresponses SUITE=path
+	@test -n "$(SUITE)" || { echo "say where the copy is: make openresponses SUITE=path"; exit 2; }
+	@PYTHONPATH=. $(BIN)/python -m tests.clients.openresponses $(SUITE)
+
 clean: ## Remove what the commands above made
-	rm -rf $(VENV) .tools .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) $(CLIENTS) .tools .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -1,0 +1,102 @@
+"""The model and a gateway before it in one process of their own, for clients that run in another: `python -m tests.clients.serving`.
+
+It prints one line of JSON that says where everything is, and ends with its standard input, so that nothing outlives the client. The process
+may have another interpreter than the client's (`REGATE_PYTHON`), since some clients cannot be installed beside the gateway.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from tests.clients.model import running_model
+
+ROOT = Path(__file__).parents[2]
+PEOPLE = {"alice": "acme", "bob": "acme", "eve": "globex"}
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """Where the gateway and the model answer, and a token of each person."""
+
+    url: str
+    model: str
+    tokens: dict[str, str]
+
+    @property
+    def token(self) -> str:
+        """Alice's."""
+        return self.tokens["alice"]
+
+    def asked(self) -> list[dict[str, Any]]:
+        """All chat requests that reached the model so far, the latest last."""
+        with urllib.request.urlopen(f"{self.model}/requests") as answer:
+            requests: list[dict[str, Any]] = json.load(answer)
+            return requests
+
+
+@contextmanager
+def served() -> Iterator[Served]:
+    """Enter with the process answering; it has ended on leaving."""
+    path = os.pathsep.join(str(ROOT / folder) for folder in ("orchestrator", "adapters", "gateway", "."))
+    process = subprocess.Popen(
+        [os.environ.get("REGATE_PYTHON", sys.executable), "-m", "tests.clients.serving"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": path},
+    )
+    assert process.stdin is not None
+    assert process.stdout is not None
+    try:
+        line = process.stdout.readline()
+        assert line, "the gateway did not start; what it said is above"
+        yield Served(**json.loads(line))
+    finally:
+        process.stdin.close()
+        process.wait(timeout=30)
+        process.stdout.close()
+
+
+async def _serve() -> None:
+    from regate_adapters.identity.jwt import mint_development_token
+    from regate_gateway.authentication import DEVELOPMENT_AUDIENCE, DEVELOPMENT_ISSUER, shared_secret
+    from regate_gateway.server import Running
+    from regate_gateway.settings import Settings
+    from regate_gateway.wiring import gateway_app
+
+    with tempfile.TemporaryDirectory() as folder:
+        async with running_model() as model:
+            settings = Settings.model_validate(
+                {
+                    "data_dir": folder,
+                    "listen": {"port": 0},
+                    "upstreams": [{"name": "model", "base_url": model.url}],
+                    "telemetry": {"access_log": False},
+                }
+            )
+            app, _ = gateway_app(settings)
+            secret = shared_secret(settings).reveal().encode()
+            tokens = {
+                subject: mint_development_token(
+                    secret, issuer=DEVELOPMENT_ISSUER, audience=DEVELOPMENT_AUDIENCE, subject=subject, tenant=tenant, ttl_s=86_400
+                )
+                for subject, tenant in PEOPLE.items()
+            }
+            async with Running(app, settings.listen) as server:
+                print(json.dumps(asdict(Served(f"{server.url}/v1", model.url, tokens))), flush=True)
+                await asyncio.to_thread(sys.stdin.read)
+
+
+if __name__ == "__main__":
+    asyncio.run(_serve())

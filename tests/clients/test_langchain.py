@@ -1,0 +1,137 @@
+"""`langchain-openai` and LangGraph, unmodified, through the Responses API and through chat completions. The standard tests are in `heavy/`."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import openai
+import pytest
+from langchain_core.messages import AIMessageChunk, HumanMessage, ToolMessage
+from langchain_core.tools import tool
+from langchain_openai import ChatOpenAI, OpenAIEmbeddings
+from pydantic import BaseModel
+from tests.clients.model import embedding_of
+from tests.clients.serving import Served
+
+NAMED = HumanMessage("My name is Alice.")
+WHO = HumanMessage("What is my name?")
+
+
+class Place(BaseModel):
+    """What a question is about."""
+
+    city: str
+
+
+@tool
+def get_weather(city: str) -> str:
+    """Tell the weather of a city."""
+    return f"{city} is sunny"
+
+
+@pytest.fixture
+async def options(gateway: Served) -> AsyncIterator[dict[str, Any]]:
+    """How a chat model reaches the gateway; its connections belong to the test, since LangChain's own outlive the event loop."""
+    async with openai.DefaultAsyncHttpxClient() as asynchronous:
+        with openai.DefaultHttpxClient() as synchronous:
+            yield {
+                "model": "small",
+                "base_url": gateway.url,
+                "api_key": gateway.token,
+                "max_retries": 0,
+                "http_client": synchronous,
+                "http_async_client": asynchronous,
+            }
+
+
+@pytest.fixture
+def responses(options: dict[str, Any]) -> Callable[..., ChatOpenAI]:
+    """Makes chat models that use the Responses API."""
+    return lambda **more: ChatOpenAI(**options, use_responses_api=True, **more)
+
+
+@pytest.fixture(params=[True, False], ids=["responses", "chat"])
+def either(request: pytest.FixtureRequest, options: dict[str, Any]) -> ChatOpenAI:
+    return ChatOpenAI(**options, use_responses_api=request.param, stream_usage=True)
+
+
+def test_model_is_invoked(either: ChatOpenAI) -> None:
+    answer = either.invoke([("system", "Be brief."), ("user", "Hello there")])
+
+    assert answer.text == "You said: Hello there"
+    assert answer.usage_metadata is not None
+    assert answer.usage_metadata["total_tokens"] > 0
+
+
+async def test_model_is_invoked_in_an_event_loop(either: ChatOpenAI) -> None:
+    assert (await either.ainvoke("Hello there")).text == "You said: Hello there"
+
+
+def test_answer_is_streamed_in_pieces(either: ChatOpenAI) -> None:
+    pieces = [piece.text for piece in either.stream("Count from 1 to 3")]
+
+    assert "".join(pieces) == "1, 2, 3"
+    assert len([piece for piece in pieces if piece]) > 1
+
+
+def test_tool_is_called_and_answered(either: ChatOpenAI) -> None:
+    model = either.bind_tools([get_weather])
+    question = HumanMessage("What is the weather in Paris?")
+    called = model.invoke([question])
+    (call,) = called.tool_calls
+    answer = model.invoke([question, called, ToolMessage(get_weather.invoke(call["args"]), tool_call_id=call["id"])])
+
+    assert (call["name"], call["args"]) == ("get_weather", {"city": "Paris"})
+    assert answer.text == "The tool said: Paris is sunny"
+
+
+def test_streamed_tool_call_adds_up(either: ChatOpenAI) -> None:
+    whole = AIMessageChunk("")
+    for piece in either.bind_tools([get_weather]).stream("What is the weather in Paris?"):
+        whole += piece
+
+    assert [(call["name"], call["args"]) for call in whole.tool_calls] == [("get_weather", {"city": "Paris"})]
+
+
+@pytest.mark.parametrize("method", ["json_schema", "function_calling"])
+def test_structured_output(either: ChatOpenAI, method: Any) -> None:
+    assert either.with_structured_output(Place, method=method).invoke("I live in Paris") == Place(city="Paris")
+
+
+def test_history_is_sent_back(either: ChatOpenAI) -> None:
+    assert either.invoke([NAMED, either.invoke([NAMED]), WHO]).text == "Your name is Alice."
+
+
+def test_history_is_kept_by_the_gateway(responses: Callable[..., ChatOpenAI], gateway: Served) -> None:
+    model = responses(use_previous_response_id=True)
+    first = model.invoke([NAMED])
+    second = model.invoke([NAMED, first, WHO])
+
+    assert second.text == "Your name is Alice."
+    assert [message["content"] for message in gateway.asked()[-1]["messages"]] == [NAMED.text, first.text, WHO.text]
+
+
+def test_content_blocks_of_version_1_are_sent_back(responses: Callable[..., ChatOpenAI]) -> None:
+    model = responses(output_version="v1", store=False)
+    first = model.invoke([NAMED])
+
+    assert model.invoke([NAMED, first, WHO]).text == "Your name is Alice."
+
+
+def test_file_search_is_bound_as_a_hosted_tool(responses: Callable[..., ChatOpenAI], gateway: Served) -> None:
+    model = responses(include=["file_search_call.results"])
+    store = model.root_client.vector_stores.create(name="places")
+    model.root_client.vector_stores.files.upload_and_poll(
+        vector_store_id=store.id, file=("lighthouse.txt", b"The lighthouse of Alderney is open on Sundays."), poll_interval_ms=20
+    )
+    answer = model.bind_tools([{"type": "file_search", "vector_store_ids": [store.id]}]).invoke("Use file_search for the lighthouse.")
+
+    assert "open on Sundays" in answer.text
+    assert {citation["filename"] for block in answer.content for citation in block.get("annotations", ())} == {"lighthouse.txt"}
+
+
+def test_embeddings(options: dict[str, Any]) -> None:
+    embeddings = OpenAIEmbeddings(**options, check_embedding_ctx_length=False)
+
+    assert embeddings.embed_documents(["one", "two"]) == [pytest.approx(embedding_of(text)) for text in ("one", "two")]

@@ -1,0 +1,129 @@
+"""The OpenAI Agents SDK, unmodified: its loop of model turns, tools, handoffs and sessions runs against the gateway."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import agents
+import openai
+import pytest
+from agents.models.openai_provider import OpenAIProvider
+from pydantic import BaseModel
+from tests.clients.serving import Served
+
+
+class Place(BaseModel):
+    """What a question is about."""
+
+    city: str
+
+
+@agents.function_tool
+def get_weather(city: str) -> str:
+    """Tell the weather of a city."""
+    return f"{city} is sunny"
+
+
+@pytest.fixture
+async def client(gateway: Served) -> AsyncIterator[openai.AsyncOpenAI]:
+    async with openai.AsyncOpenAI(base_url=gateway.url, api_key=gateway.token, max_retries=0) as client:
+        yield client
+
+
+@pytest.fixture(params=[True, False], ids=["responses", "chat"])
+def either(request: pytest.FixtureRequest, client: openai.AsyncOpenAI) -> agents.RunConfig:
+    """How the SDK reaches the gateway: by responses or by chat completions."""
+    return _config(client, use_responses=request.param)
+
+
+@pytest.fixture
+def config(client: openai.AsyncOpenAI) -> agents.RunConfig:
+    return _config(client, use_responses=True)
+
+
+def _config(client: openai.AsyncOpenAI, *, use_responses: bool) -> agents.RunConfig:
+    return agents.RunConfig(model_provider=OpenAIProvider(openai_client=client, use_responses=use_responses), tracing_disabled=True)
+
+
+def agent(**options: Any) -> agents.Agent[None]:
+    return agents.Agent("assistant", model="small", **options)
+
+
+async def test_agent_answers_under_its_instructions(either: agents.RunConfig, gateway: Served) -> None:
+    result = await agents.Runner.run(agent(instructions="Be brief."), "Hello there", run_config=either)
+
+    assert result.final_output == "You said: Hello there"
+    assert gateway.asked()[-1]["messages"][0] == {"role": "system", "content": "Be brief."}
+
+
+async def test_agent_uses_its_tool(either: agents.RunConfig) -> None:
+    result = await agents.Runner.run(agent(tools=[get_weather]), "What is the weather in Paris?", run_config=either)
+
+    assert result.final_output == "The tool said: Paris is sunny"
+
+
+async def test_streamed_run_tells_of_the_tool_and_of_every_word(either: agents.RunConfig) -> None:
+    run = agents.Runner.run_streamed(agent(tools=[get_weather]), "What is the weather in Paris?", run_config=either)
+    events = [event async for event in run.stream_events()]
+
+    items = [event.name for event in events if event.type == "run_item_stream_event"]
+    words = [event.data.delta for event in events if event.type == "raw_response_event" and event.data.type == "response.output_text.delta"]
+    assert items == ["tool_called", "tool_output", "message_output_created"]
+    assert "".join(words) == run.final_output == "The tool said: Paris is sunny"
+
+
+async def test_agent_returns_its_output_type(either: agents.RunConfig) -> None:
+    result = await agents.Runner.run(agent(output_type=Place), "I live in Paris", run_config=either)
+
+    assert result.final_output == Place(city="Paris")
+
+
+async def test_agent_hands_over_to_another(either: agents.RunConfig) -> None:
+    speaker = agents.Agent("Spanish", model="small")
+    result = await agents.Runner.run(agent(handoffs=[speaker]), "Please transfer_to_spanish", run_config=either)
+
+    assert result.last_agent is speaker
+
+
+async def test_runs_are_chained_by_previous_response(config: agents.RunConfig, gateway: Served) -> None:
+    first = await agents.Runner.run(agent(), "My name is Alice.", run_config=config)
+    second = await agents.Runner.run(agent(), "What is my name?", previous_response_id=first.last_response_id, run_config=config)
+
+    assert second.final_output == "Your name is Alice."
+
+
+async def test_tool_turns_are_chained_by_previous_response(config: agents.RunConfig) -> None:
+    result = await agents.Runner.run(
+        agent(tools=[get_weather]), "What is the weather in Paris?", auto_previous_response_id=True, run_config=config
+    )
+
+    assert result.final_output == "The tool said: Paris is sunny"
+
+
+async def test_items_of_a_run_are_the_input_of_the_next(either: agents.RunConfig) -> None:
+    first = await agents.Runner.run(agent(tools=[get_weather]), "My name is Alice. What is the weather in Paris?", run_config=either)
+    history = [*first.to_input_list(), {"role": "user", "content": "What is my name?"}]
+    second = await agents.Runner.run(agent(tools=[get_weather]), history, run_config=either)
+
+    assert second.final_output == "Your name is Alice."
+
+
+async def test_session_of_the_client_keeps_the_conversation(either: agents.RunConfig) -> None:
+    session = agents.SQLiteSession("one")
+    await agents.Runner.run(agent(), "My name is Alice.", session=session, run_config=either)
+    second = await agents.Runner.run(agent(), "What is my name?", session=session, run_config=either)
+
+    assert second.final_output == "Your name is Alice."
+
+
+async def test_hosted_file_search_runs_in_the_gateway(config: agents.RunConfig, client: openai.AsyncOpenAI) -> None:
+    store = await client.vector_stores.create(name="places")
+    await client.vector_stores.files.upload_and_poll(
+        vector_store_id=store.id, file=("lighthouse.txt", b"The lighthouse of Alderney is open on Sundays."), poll_interval_ms=20
+    )
+    search = agents.FileSearchTool(vector_store_ids=[store.id], max_num_results=3, include_search_results=True)
+    result = await agents.Runner.run(agent(tools=[search]), "Use file_search for the lighthouse.", run_config=config)
+
+    assert [item.raw_item.type for item in result.new_items] == ["file_search_call", "message"]
+    assert "open on Sundays" in result.final_output

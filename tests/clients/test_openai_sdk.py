@@ -1,0 +1,346 @@
+"""The official `openai` SDK, sync and async: every resource that the gateway serves, with the SDK's own helpers."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+from typing import Any
+
+import openai
+import pytest
+from pydantic import BaseModel
+from tests.clients.model import embedding_of
+from tests.clients.serving import Served
+
+TEXT = b"The lighthouse of Alderney is open on Sundays. " * 5
+
+
+class Place(BaseModel):
+    """What a question is about."""
+
+    city: str
+
+
+@dataclass(frozen=True, slots=True)
+class Sdk:
+    """One of the SDK's two clients behind one spelling, so that each test is made with both."""
+
+    client: Any
+
+    async def __call__(self, call: Callable[[Any], Any]) -> Any:
+        """The result of a call."""
+        return await (asyncio.to_thread(call, self.client) if isinstance(self.client, openai.OpenAI) else call(self.client))
+
+    async def all(self, call: Callable[[Any], Any]) -> list[Any]:
+        """Everything that a stream brings, or all pages of a list."""
+        if isinstance(self.client, openai.OpenAI):
+            return await asyncio.to_thread(lambda: list(call(self.client)))
+        result = call(self.client)
+        return [element async for element in (result if hasattr(result, "__aiter__") else await result)]
+
+    async def streamed(self, call: Callable[[Any], Any]) -> tuple[list[Any], Any]:
+        """The events of a stream helper, and its final snapshot."""
+
+        def run() -> tuple[list[Any], Any]:
+            with call(self.client) as stream:
+                return list(stream), _final(stream)
+
+        if isinstance(self.client, openai.OpenAI):
+            return await asyncio.to_thread(run)
+        async with call(self.client) as stream:
+            return [event async for event in stream], await _final(stream)
+
+
+def _final(stream: Any) -> Any:
+    return stream.get_final_response() if hasattr(stream, "get_final_response") else stream.get_final_completion()
+
+
+@pytest.fixture(params=[openai.OpenAI, openai.AsyncOpenAI], ids=["sync", "async"])
+async def sdk(request: pytest.FixtureRequest, gateway: Served) -> AsyncIterator[Sdk]:
+    client = request.param(base_url=gateway.url, api_key=gateway.token, max_retries=0)
+    yield Sdk(client)
+    if isinstance(client, openai.AsyncOpenAI):
+        await client.close()
+    else:
+        client.close()
+
+
+async def stored_file(sdk: Sdk, text: bytes = TEXT) -> Any:
+    return await sdk(lambda client: client.files.create(file=("lighthouse.txt", text), purpose="assistants"))
+
+
+async def store_with_file(sdk: Sdk, **options: Any) -> tuple[str, str]:
+    store = await sdk(lambda client: client.vector_stores.create(name="places"))
+    file = await stored_file(sdk)
+    await sdk(lambda client: client.vector_stores.files.create_and_poll(file.id, vector_store_id=store.id, poll_interval_ms=20, **options))
+    return store.id, file.id
+
+
+# ---------------------------------------------------------------- responses
+
+
+async def test_response_is_created(sdk: Sdk) -> None:
+    response = await sdk(lambda client: client.responses.create(model="small", input="Hello there"))
+
+    assert (response.output_text, response.status, response.error) == ("You said: Hello there", "completed", None)
+
+
+async def test_instructions_are_read_before_the_input(sdk: Sdk, gateway: Served) -> None:
+    await sdk(lambda client: client.responses.create(model="small", instructions="Be brief.", input=[{"role": "user", "content": "Hello"}]))
+
+    assert [(message["role"], message["content"]) for message in gateway.asked()[-1]["messages"]] == [
+        ("system", "Be brief."),
+        ("user", "Hello"),
+    ]
+
+
+async def test_response_is_streamed_in_order(sdk: Sdk) -> None:
+    events = await sdk.all(lambda client: client.responses.create(model="small", input="Count from 1 to 3", stream=True))
+
+    assert [event.sequence_number for event in events] == list(range(len(events)))
+    assert "".join(event.delta for event in events if event.type == "response.output_text.delta") == "1, 2, 3"
+    assert (events[0].type, events[-1].type) == ("response.created", "response.completed")
+
+
+async def test_stream_helper_accumulates_the_response(sdk: Sdk) -> None:
+    events, final = await sdk.streamed(lambda client: client.responses.stream(model="small", input="Count from 1 to 3"))
+
+    assert final.output_text == "1, 2, 3"
+    assert final.usage.total_tokens == events[-1].response.usage.total_tokens > 0
+
+
+async def test_parse_helper_returns_the_model_of_a_schema(sdk: Sdk) -> None:
+    response = await sdk(lambda client: client.responses.parse(model="small", input="I live in Paris", text_format=Place))
+
+    assert response.output_parsed == Place(city="Paris")
+
+
+async def test_stream_helper_parses_a_schema(sdk: Sdk) -> None:
+    _, final = await sdk.streamed(lambda client: client.responses.stream(model="small", input="I live in Paris", text_format=Place))
+
+    assert final.output_parsed == Place(city="Paris")
+
+
+async def test_parse_helper_parses_the_arguments_of_a_tool(sdk: Sdk) -> None:
+    tool = openai.pydantic_function_tool(Place, name="look_up")["function"]
+    response = await sdk(
+        lambda client: client.responses.parse(
+            model="small",
+            input="look_up(Paris)",
+            tools=[{"type": "function", "strict": True, "name": "look_up", "parameters": tool["parameters"]}],
+        )
+    )
+
+    assert response.output[0].parsed_arguments == {"city": "Paris"}
+
+
+async def test_function_call_is_answered_in_a_second_turn(sdk: Sdk) -> None:
+    tool = {
+        "type": "function",
+        "name": "get_weather",
+        "strict": False,
+        "parameters": {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]},
+    }
+    first = await sdk(lambda client: client.responses.create(model="small", input="What is the weather in Paris?", tools=[tool]))
+    call = first.output[0]
+    output = {"type": "function_call_output", "call_id": call.call_id, "output": "sunny"}
+    second = await sdk(lambda client: client.responses.create(model="small", previous_response_id=first.id, input=[output], tools=[tool]))
+
+    assert (call.name, call.arguments, second.output_text) == ("get_weather", '{"city": "Paris"}', "The tool said: sunny")
+
+
+async def test_streamed_function_call_has_its_arguments_in_pieces_and_whole(sdk: Sdk) -> None:
+    tool = {
+        "type": "function",
+        "name": "adder",
+        "strict": False,
+        "parameters": {"properties": {"a": {"type": "integer"}, "b": {"type": "integer"}}},
+    }
+    events, final = await sdk.streamed(lambda client: client.responses.stream(model="small", input="adder(1, 2)", tools=[tool]))
+
+    pieces = [event.delta for event in events if event.type == "response.function_call_arguments.delta"]
+    assert len(pieces) > 1
+    assert "".join(pieces) == final.output[0].arguments == '{"a": 1, "b": 2}'
+
+
+async def test_previous_response_is_remembered(sdk: Sdk) -> None:
+    first = await sdk(lambda client: client.responses.create(model="small", input="My name is Alice."))
+    second = await sdk(lambda client: client.responses.create(model="small", input="What is my name?", previous_response_id=first.id))
+
+    assert (second.output_text, second.previous_response_id) == ("Your name is Alice.", first.id)
+
+
+async def test_output_items_can_be_sent_back_as_input(sdk: Sdk) -> None:
+    first = await sdk(lambda client: client.responses.create(model="small", input="My name is Alice.", store=False))
+    history = [
+        {"role": "user", "content": "My name is Alice."},
+        *(item.model_dump(exclude_none=True) for item in first.output),
+        {"role": "user", "content": "What is my name?"},
+    ]
+    second = await sdk(lambda client: client.responses.create(model="small", input=history, store=False))
+
+    assert second.output_text == "Your name is Alice."
+
+
+async def test_stored_response_is_retrieved_and_deleted(sdk: Sdk) -> None:
+    created = await sdk(lambda client: client.responses.create(model="small", input="Keep this", metadata={"topic": "keeping"}))
+    stored = await sdk(lambda client: client.responses.retrieve(created.id))
+    await sdk(lambda client: client.responses.delete(created.id))
+
+    assert stored.to_dict() == created.to_dict()
+    with pytest.raises(openai.NotFoundError):
+        await sdk(lambda client: client.responses.retrieve(created.id))
+
+
+async def test_response_that_is_not_stored_cannot_be_retrieved(sdk: Sdk) -> None:
+    created = await sdk(lambda client: client.responses.create(model="small", input="Forget this", store=False))
+
+    with pytest.raises(openai.NotFoundError):
+        await sdk(lambda client: client.responses.retrieve(created.id))
+
+
+async def test_input_items_are_paged_through(sdk: Sdk) -> None:
+    items = [{"role": "user", "content": f"Number {number}"} for number in range(3)]
+    created = await sdk(lambda client: client.responses.create(model="small", input=items))
+    listed = await sdk.all(lambda client: client.responses.input_items.list(created.id, limit=1, order="asc"))
+
+    assert [item.content[0].text for item in listed] == ["Number 0", "Number 1", "Number 2"]
+
+
+async def test_file_search_answers_with_citations_and_results(sdk: Sdk, gateway: Served) -> None:
+    store, file = await store_with_file(sdk)
+    response = await sdk(
+        lambda client: client.responses.create(
+            model="small",
+            input="Use file_search for the lighthouse.",
+            tools=[{"type": "file_search", "vector_store_ids": [store]}],
+            tool_choice="auto",
+            include=["file_search_call.results"],
+        )
+    )
+
+    search, message = response.output
+    assert [result.file_id for result in search.results] == [file]
+    assert {annotation.file_id for annotation in message.content[0].annotations} == {file}
+    assert "The lighthouse of Alderney is open on Sundays." in message.content[0].text
+
+
+async def test_response_of_another_user_does_not_exist(sdk: Sdk, gateway: Served) -> None:
+    created = await sdk(lambda client: client.responses.create(model="small", input="Mine"))
+
+    with openai.OpenAI(base_url=gateway.url, api_key=gateway.tokens["eve"], max_retries=0) as eve, pytest.raises(openai.NotFoundError):
+        await asyncio.to_thread(eve.responses.retrieve, created.id)
+
+
+async def test_refusals_are_the_exceptions_of_the_sdk(sdk: Sdk) -> None:
+    with pytest.raises(openai.BadRequestError) as refused:
+        await sdk(lambda client: client.responses.create(model="small", input="Hi", temperature=9))
+    with pytest.raises(openai.NotFoundError) as unknown:
+        await sdk(lambda client: client.responses.create(model="no-such-model", input="Hi"))
+    with pytest.raises(openai.AuthenticationError):
+        await sdk(lambda client: client.with_options(api_key="wrong").responses.create(model="small", input="Hi"))
+
+    assert (refused.value.param, unknown.value.code) == ("temperature", "model_not_found")
+
+
+# ---------------------------------------------------------------- files and vector stores
+
+
+async def test_file_is_stored_read_and_deleted(sdk: Sdk) -> None:
+    file = await stored_file(sdk)
+    ready = await sdk(lambda client: client.files.wait_for_processing(file.id))
+    content = await sdk(lambda client: client.files.content(file.id))
+    listed = await sdk.all(lambda client: client.files.list(purpose="assistants", limit=2))
+    deleted = await sdk(lambda client: client.files.delete(file.id))
+
+    assert (ready.filename, ready.bytes, content.content) == ("lighthouse.txt", len(TEXT), TEXT)
+    assert file.id in [each.id for each in listed]
+    assert (deleted.id, deleted.deleted) == (file.id, True)
+
+
+async def test_vector_store_is_made_listed_and_deleted(sdk: Sdk) -> None:
+    store = await sdk(lambda client: client.vector_stores.create(name="empty", metadata={"kind": "test"}))
+    stored = await sdk(lambda client: client.vector_stores.retrieve(store.id))
+    listed = await sdk.all(lambda client: client.vector_stores.list(limit=2))
+    deleted = await sdk(lambda client: client.vector_stores.delete(store.id))
+
+    assert (stored.name, stored.metadata, stored.file_counts.total) == ("empty", {"kind": "test"}, 0)
+    assert store.id in [each.id for each in listed]
+    assert (deleted.id, deleted.deleted) == (store.id, True)
+
+
+async def test_file_is_attached_by_the_polling_helper_and_found(sdk: Sdk) -> None:
+    store, file = await store_with_file(sdk, attributes={"region": "islands"})
+    listed = await sdk.all(lambda client: client.vector_stores.files.list(store, filter="completed"))
+    found = await sdk.all(lambda client: client.vector_stores.search(store, query="Where is the lighthouse?"))
+    filtered = await sdk.all(
+        lambda client: client.vector_stores.search(store, query="lighthouse", filters={"type": "ne", "key": "region", "value": "islands"})
+    )
+
+    assert [(each.id, each.status, each.attributes) for each in listed] == [(file, "completed", {"region": "islands"})]
+    assert [(hit.file_id, hit.filename) for hit in found] == [(file, "lighthouse.txt")]
+    assert filtered == []
+
+
+async def test_file_is_uploaded_and_attached_in_one_call(sdk: Sdk) -> None:
+    store = await sdk(lambda client: client.vector_stores.create(name="places"))
+    attached = await sdk(
+        lambda client: client.vector_stores.files.upload_and_poll(
+            vector_store_id=store.id, file=("lighthouse.txt", TEXT), poll_interval_ms=20
+        )
+    )
+    parts = await sdk.all(lambda client: client.vector_stores.files.content(attached.id, vector_store_id=store.id))
+
+    assert attached.status == "completed"
+    assert "".join(part.text for part in parts).strip() == TEXT.decode().strip()
+
+
+async def test_detached_file_is_found_no_more(sdk: Sdk) -> None:
+    store, file = await store_with_file(sdk)
+    deleted = await sdk(lambda client: client.vector_stores.files.delete(file, vector_store_id=store))
+
+    assert deleted.deleted
+    assert await sdk.all(lambda client: client.vector_stores.search(store, query="lighthouse")) == []
+
+
+# ---------------------------------------------------------------- models, chat completions, embeddings
+
+
+async def test_models_are_listed_and_retrieved(sdk: Sdk) -> None:
+    listed = await sdk.all(lambda client: client.models.list())
+    small = await sdk(lambda client: client.models.retrieve("small"))
+
+    assert [model.id for model in listed] == ["small", "large"]
+    assert (small.id, small.object) == ("small", "model")
+
+
+async def test_chat_completion_passes_through(sdk: Sdk) -> None:
+    messages = [{"role": "user", "content": "Count from 1 to 3"}]
+    whole = await sdk(lambda client: client.chat.completions.create(model="small", messages=messages))
+    parsed = await sdk(
+        lambda client: client.chat.completions.parse(
+            model="small", messages=[{"role": "user", "content": "I live in Paris"}], response_format=Place
+        )
+    )
+    _, streamed = await sdk.streamed(lambda client: client.chat.completions.stream(model="small", messages=messages))
+
+    assert whole.choices[0].message.content == streamed.choices[0].message.content == "1, 2, 3"
+    assert parsed.choices[0].message.parsed == Place(city="Paris")
+
+
+async def test_old_completion_passes_through(sdk: Sdk) -> None:
+    completion = await sdk(lambda client: client.completions.create(model="small", prompt="Hello"))
+
+    assert completion.choices[0].text == "You said: Hello"
+
+
+@pytest.mark.parametrize("encoding", ["float", "base64", None])
+async def test_embeddings_come_as_numbers_in_every_format(sdk: Sdk, encoding: str | None) -> None:
+    options = {} if encoding is None else {"encoding_format": encoding}
+    answer = await sdk(lambda client: client.embeddings.create(model="small", input=["one", "two"], **options))
+
+    if encoding == "base64":
+        assert all(isinstance(each.embedding, str) for each in answer.data)
+    else:
+        assert [each.embedding for each in answer.data] == [pytest.approx(embedding_of(text)) for text in ("one", "two")]

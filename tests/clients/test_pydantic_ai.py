@@ -1,0 +1,90 @@
+"""Pydantic AI, unmodified, through the Responses API and through chat completions."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import openai
+import pytest
+from pydantic import BaseModel
+from pydantic_ai import Agent, NativeOutput, ToolOutput
+from pydantic_ai.models import Model
+from pydantic_ai.models.openai import OpenAIChatModel, OpenAIResponsesModel, OpenAIResponsesModelSettings
+from pydantic_ai.providers.openai import OpenAIProvider
+from tests.clients.serving import Served
+
+
+class Place(BaseModel):
+    """What a question is about."""
+
+    city: str
+
+
+def get_weather(city: str) -> str:
+    """Tell the weather of a city."""
+    return f"{city} is sunny"
+
+
+@pytest.fixture
+async def provider(gateway: Served) -> AsyncIterator[OpenAIProvider]:
+    async with openai.AsyncOpenAI(base_url=gateway.url, api_key=gateway.token, max_retries=0) as client:
+        yield OpenAIProvider(openai_client=client)
+
+
+@pytest.fixture
+def responses(provider: OpenAIProvider) -> Model:
+    return OpenAIResponsesModel("small", provider=provider)
+
+
+@pytest.fixture(params=[OpenAIResponsesModel, OpenAIChatModel], ids=["responses", "chat"])
+def either(request: pytest.FixtureRequest, provider: OpenAIProvider) -> Model:
+    model: Callable[..., Model] = request.param
+    return model("small", provider=provider)
+
+
+async def test_agent_answers_under_its_instructions(either: Model, gateway: Served) -> None:
+    result = await Agent(either, instructions="Be brief.").run("Hello there")
+
+    assert (result.output, result.usage.requests) == ("You said: Hello there", 1)
+    assert [message["content"] for message in gateway.asked()[-1]["messages"]] == ["Be brief.", "Hello there"]
+
+
+async def test_agent_uses_its_tool(either: Model) -> None:
+    result = await Agent(either, tools=[get_weather]).run("What is the weather in Paris?")
+
+    assert result.output == "The tool said: Paris is sunny"
+
+
+async def test_answer_is_streamed_in_pieces(either: Model) -> None:
+    async with Agent(either).run_stream("Count from 1 to 3") as stream:
+        pieces = [piece async for piece in stream.stream_text(delta=True, debounce_by=None)]
+
+    assert pieces == ["1,", " 2,", " 3"]
+
+
+async def test_streamed_run_with_a_tool(either: Model) -> None:
+    async with Agent(either, tools=[get_weather]).run_stream("What is the weather in Paris?") as stream:
+        assert await stream.get_output() == "The tool said: Paris is sunny"
+
+
+@pytest.mark.parametrize("output", [NativeOutput(Place), ToolOutput(Place)], ids=["native", "tool"])
+async def test_agent_returns_its_output_type(either: Model, output: Any) -> None:
+    assert (await Agent(either, output_type=output).run("I live in Paris")).output == Place(city="Paris")
+
+
+async def test_messages_of_a_run_are_the_history_of_the_next(either: Model) -> None:
+    agent = Agent(either, tools=[get_weather])
+    first = await agent.run("My name is Alice. What is the weather in Paris?")
+    second = await agent.run("What is my name?", message_history=first.all_messages())
+
+    assert second.output == "Your name is Alice."
+
+
+async def test_history_is_kept_by_the_gateway(responses: Model, gateway: Served) -> None:
+    agent = Agent(responses, model_settings=OpenAIResponsesModelSettings(openai_previous_response_id="auto"))
+    first = await agent.run("My name is Alice.")
+    second = await agent.run("What is my name?", message_history=first.all_messages())
+
+    assert second.output == "Your name is Alice."
+    assert len(gateway.asked()[-1]["messages"]) == 3
