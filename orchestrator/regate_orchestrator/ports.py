@@ -16,8 +16,20 @@ from regate_orchestrator.errors import PolicyUnavailable
 from regate_orchestrator.filters import FilterPlan, Scalar
 from regate_orchestrator.principal import Principal
 from regate_orchestrator.responses.events import ModelEvent
-from regate_orchestrator.rows import Attachment, ConversationRow, FileRow, HeldItem, Page, ResponseRow, StoredItem, StoreRow, Totals
-from regate_orchestrator.values import ConversationId, FileId, Json, JsonObject, ResponseId, StoreId
+from regate_orchestrator.rows import (
+    Attachment,
+    ConversationRow,
+    FileRow,
+    HeldItem,
+    Page,
+    PromptRow,
+    PromptVersion,
+    ResponseRow,
+    StoredItem,
+    StoreRow,
+    Totals,
+)
+from regate_orchestrator.values import ConversationId, FileId, Json, JsonObject, PromptId, ResponseId, StoreId
 
 Vector: TypeAlias = Sequence[float]
 
@@ -315,6 +327,45 @@ class StateStore(Protocol):
 
     async def unfinished_attachments(self) -> list[Attachment]:
         """Return all attachments in progress, of all tenants: for resuming ingestion at start, and nothing else."""
+        ...
+
+    async def add_prompt(self, row: PromptRow, first: PromptVersion) -> None:
+        """Store a new prompt with its first version."""
+        ...
+
+    async def prompt(self, principal: Principal, prompt: PromptId) -> PromptRow | None:
+        """Return the prompt's row."""
+        ...
+
+    async def prompts(self, principal: Principal, plan: FilterPlan, page: Page) -> Rows[PromptRow]:
+        """Return a page of the prompt rows that the plan permits."""
+        ...
+
+    async def update_prompt(
+        self, principal: Principal, prompt: PromptId, *, name: str | None, default_version: int | None
+    ) -> PromptRow | None:
+        """Change what is given and return the row as it is then; None when absent or invisible. Raises `InvalidRequest` for a version it lacks."""
+        ...
+
+    async def delete_prompt(self, principal: Principal, prompt: PromptId) -> bool:
+        """Delete the prompt's row and all its versions."""
+        ...
+
+    async def add_prompt_version(
+        self, principal: Principal, prompt: PromptId, *, template: JsonObject, variables: Sequence[str], created_at: int
+    ) -> PromptVersion | None:
+        """Store the principal's template as the next version and return it; None when the prompt is absent or invisible.
+
+        Of versions that are added at once each must get a number of its own. The default version stays what it is.
+        """
+        ...
+
+    async def prompt_version(self, principal: Principal, prompt: PromptId, version: int) -> PromptVersion | None:
+        """Return one version of the prompt; None when either is absent or invisible."""
+        ...
+
+    async def prompt_versions(self, principal: Principal, prompt: PromptId, page: Page) -> Rows[PromptVersion]:
+        """Return a page of the prompt's versions by number, which is their id here; an absent or invisible prompt has none."""
         ...
 
     async def save_response(self, row: ResponseRow) -> None:

@@ -1,4 +1,4 @@
-"""What is stored: files, vector stores, attachments, responses, conversations, their items. Each row carries owner, tenant, attributes (I8).
+"""What is stored: files, stores, attachments, prompts, responses, conversations, their items. Each row carries owner, tenant, attributes (I8).
 
 A *stamp* is a mapping that conforms to the row's schema in `rego/schemas/`; it always holds `tenant` and `owner`, which are write-once.
 """
@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
 from regate_orchestrator.filters import Scalar
-from regate_orchestrator.values import ConversationId, FileId, Json, JsonObject, ResponseId, StoreId
+from regate_orchestrator.values import ConversationId, FileId, Json, JsonObject, PromptId, ResponseId, StoreId
 
 AttachmentStatus: TypeAlias = Literal["in_progress", "completed", "failed", "cancelled"]
 
@@ -74,6 +74,32 @@ class Totals:
     failed: int = 0
     cancelled: int = 0
     usage_bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class PromptRow:
+    """A prompt. Its templates are its versions, numbered from 1 without gaps up to `latest_version`; none is ever changed or taken away."""
+
+    id: PromptId
+    name: str
+    created_at: int
+    metadata: Mapping[str, str]
+    stamp: JsonObject
+    default_version: int = 1
+    """The version that a request gets which names none."""
+    latest_version: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class PromptVersion:
+    """One template of a prompt, in the API's shape, and the names of the variables in it (`prompt_templates.py`)."""
+
+    prompt_id: PromptId
+    version: int
+    created_at: int
+    created_by: str
+    template: JsonObject
+    variables: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,7 @@ FileId = NewType("FileId", str)
 ResponseId = NewType("ResponseId", str)
 ConversationId = NewType("ConversationId", str)
 ItemId = NewType("ItemId", str)
+PromptId = NewType("PromptId", str)
 RequestId = NewType("RequestId", str)
 
 Clock: TypeAlias = Callable[[], float]

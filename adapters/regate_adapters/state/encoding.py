@@ -14,7 +14,17 @@ import orjson
 from sqlalchemy import Row
 
 from regate_orchestrator.errors import InvalidRequest, StateUnavailable
-from regate_orchestrator.rows import Attachment, ChunkRef, ConversationRow, FileRow, ResponseRow, StoredItem, StoreRow
+from regate_orchestrator.rows import (
+    Attachment,
+    ChunkRef,
+    ConversationRow,
+    FileRow,
+    PromptRow,
+    PromptVersion,
+    ResponseRow,
+    StoredItem,
+    StoreRow,
+)
 from regate_orchestrator.values import Json, JsonObject
 
 _LARGEST_INTEGER: Final = 2**63 - 1
@@ -76,6 +86,41 @@ def store_columns(row: StoreRow) -> Columns:
 def store_row(row: AnyRow) -> StoreRow:
     """Return the vector store that the columns describe; `last_active_at` must have been selected for one tenant."""
     return StoreRow(row.id, row.name, row.created_at, row.last_active_at, row.client_metadata, row.stamp, row.embedder, row.dimensions)
+
+
+def prompt_columns(row: PromptRow) -> Columns:
+    """Return the columns of a prompt; raises `InvalidRequest` for a name that cannot be stored."""
+    return {
+        **_owned(row.stamp),
+        "id": row.id,
+        "name": _text(row.name, param="name"),
+        "created_at": row.created_at,
+        "client_metadata": dict(row.metadata),
+        "default_version": row.default_version,
+        "latest_version": row.latest_version,
+    }
+
+
+def prompt_row(row: AnyRow) -> PromptRow:
+    """Return the prompt that the columns describe."""
+    return PromptRow(row.id, row.name, row.created_at, row.client_metadata, row.stamp, row.default_version, row.latest_version)
+
+
+def prompt_version_columns(row: PromptVersion) -> Columns:
+    """Return the columns of a prompt's version."""
+    return {
+        "prompt_id": row.prompt_id,
+        "version": row.version,
+        "created_at": row.created_at,
+        "created_by": row.created_by,
+        "template": row.template,
+        "variables": list(row.variables),
+    }
+
+
+def prompt_version_row(row: AnyRow) -> PromptVersion:
+    """Return the prompt's version that the columns describe."""
+    return PromptVersion(row.prompt_id, row.version, row.created_at, row.created_by, row.template, tuple(row.variables))
 
 
 def attachment_columns(row: Attachment) -> Columns:

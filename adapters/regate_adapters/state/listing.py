@@ -29,7 +29,7 @@ _MOST_MEMBERS: Final = 5_000
 class Listing:
     """What is listed: the columns that make the order, the tenant floor, and where the policy finds a row's fields."""
 
-    identifier: Column[str]
+    identifier: ColumnElement[str]
     created_at: Column[int]
     floor: ColumnElement[bool]
     shape: RowShape

@@ -27,7 +27,7 @@ from sqlalchemy import (
 
 from regate_adapters.state.column_types import EXACT, QUERIED
 
-REVISION: Final = "conversations"
+REVISION: Final = "prompts"
 """The newest migration (`migrations/`), which made the schema what it is here. A database of an older one is upgraded when it is opened."""
 
 metadata: Final = MetaData(
@@ -177,4 +177,31 @@ conversation_items: Final = Table(
     PrimaryKeyConstraint("conversation_id", "position"),
     UniqueConstraint("conversation_id", "id"),
     Index(None, "id"),
+)
+
+prompts: Final = Table(
+    "prompts",
+    metadata,
+    Column("id", EXACT, primary_key=True),
+    Column("tenant", EXACT, nullable=False),
+    Column("owner", EXACT, nullable=False),
+    Column("name", EXACT, nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+    Column("metadata", JSON, nullable=False, key="client_metadata"),
+    Column("default_version", Integer, nullable=False),
+    Column("latest_version", Integer, nullable=False),
+    Column("stamp", QUERIED, nullable=False),
+    Index(None, "tenant", "created_at", "id"),
+)
+
+prompt_versions: Final = Table(
+    "prompt_versions",
+    metadata,
+    Column("prompt_id", EXACT, ForeignKey("prompts.id", ondelete="CASCADE"), nullable=False),
+    Column("version", Integer, nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+    Column("created_by", EXACT, nullable=False),
+    Column("template", JSON, nullable=False),
+    Column("variables", JSON, nullable=False),
+    PrimaryKeyConstraint("prompt_id", "version"),
 )

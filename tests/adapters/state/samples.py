@@ -5,8 +5,18 @@ from __future__ import annotations
 from typing import Any
 
 from regate_orchestrator.principal import Principal
-from regate_orchestrator.rows import Attachment, ChunkRef, ConversationRow, FileRow, ResponseRow, StoredItem, StoreRow
-from regate_orchestrator.values import ConversationId, FileId, ResponseId, StoreId
+from regate_orchestrator.rows import (
+    Attachment,
+    ChunkRef,
+    ConversationRow,
+    FileRow,
+    PromptRow,
+    PromptVersion,
+    ResponseRow,
+    StoredItem,
+    StoreRow,
+)
+from regate_orchestrator.values import ConversationId, FileId, PromptId, ResponseId, StoreId
 
 ANN = Principal("ann", "acme", teams=("sales",))
 BOB = Principal("bob", "acme")
@@ -41,6 +51,16 @@ def attachment_of(who: Principal, store: str = "vs_1", file: str = "file-1", **c
         "principal": who.as_input(),
     }
     return Attachment(StoreId(store), FileId(file), **(values | changes))
+
+
+def prompt_of(who: Principal, name: str = "pmpt_1", *, created: int = 100, title: str = "Greeting", **fields: Any) -> PromptRow:
+    return PromptRow(PromptId(name), title, created, {"colour": "blue", "regate.teams": "sales"}, stamp_of(who, **fields))
+
+
+def version_of(
+    who: Principal, name: str = "pmpt_1", number: int = 1, *, created: int = 100, text: str = "Hello {{name}}."
+) -> PromptVersion:
+    return PromptVersion(PromptId(name), number, created, who.id, {"instructions": text, "temperature": 0.5}, ("name",))
 
 
 def response_of(

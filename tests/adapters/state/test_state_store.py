@@ -18,9 +18,11 @@ from tests.adapters.state.samples import (
     event_of,
     file_of,
     items_of,
+    prompt_of,
     response_of,
     stamp_of,
     store_of,
+    version_of,
 )
 
 from regate_adapters.state.store import SqlStateStore
@@ -29,13 +31,13 @@ from regate_orchestrator.filters import NEVER, Compare, Everything, FilterPlan, 
 from regate_orchestrator.ports import LiveFile, Rows, StateStore
 from regate_orchestrator.principal import Principal
 from regate_orchestrator.rows import Page, Totals
-from regate_orchestrator.values import ConversationId, FileId, ResponseId, StoreId
+from regate_orchestrator.values import ConversationId, FileId, PromptId, ResponseId, StoreId
 
 FILE, STORE, RESPONSE = FileId("file-1"), StoreId("vs_1"), ResponseId("resp_1")
 
 
 async def furnish(store: SqlStateStore, who: Principal = ANN) -> None:
-    """Give a tenant one of each: a file attached to a store, a response with an event, and a conversation with an item."""
+    """Give a tenant one of each: a file attached to a store, a response with an event, a conversation with an item, and a prompt."""
     await store.add_file(file_of(who))
     await store.add_store(store_of(who))
     await store.put_attachment(attachment_of(who))
@@ -43,6 +45,7 @@ async def furnish(store: SqlStateStore, who: Principal = ANN) -> None:
     await store.save_response(response_of(who))
     await store.append_events(RESPONSE, [event_of(0)])
     await store.add_conversation(conversation_of(who), items_of("msg_1"))
+    await store.add_prompt(prompt_of(who), version_of(who))
 
 
 # ---------------------------------------------------------------- what is stored comes back
@@ -151,7 +154,18 @@ CALLS: dict[str, Call] = {
     "append_items": lambda store, who, tail: store.append_items(who, _conversation(tail), items_of("msg_9")),
     "delete_conversation_item": lambda store, who, tail: store.delete_conversation_item(who, _conversation(tail), "msg_1"),
     "lock_conversation": lambda store, who, tail: store.lock_conversation(who, _conversation(tail), RESPONSE),
+    "prompt": lambda store, who, tail: store.prompt(who, _prompt(tail)),
+    "prompts": lambda store, who, _: store.prompts(who, ALL, Page()),
+    "update_prompt": lambda store, who, tail: store.update_prompt(who, _prompt(tail), name="Other", default_version=None),
+    "delete_prompt": lambda store, who, tail: store.delete_prompt(who, _prompt(tail)),
+    "add_prompt_version": lambda store, who, tail: store.add_prompt_version(who, _prompt(tail), template={}, variables=(), created_at=1),
+    "prompt_version": lambda store, who, tail: store.prompt_version(who, _prompt(tail), 1),
+    "prompt_versions": lambda store, who, tail: store.prompt_versions(who, _prompt(tail), Page()),
 }
+
+
+def _prompt(tail: str) -> PromptId:
+    return PromptId("pmpt_" + tail)
 
 
 def _conversation(tail: str) -> ConversationId:
@@ -495,6 +509,7 @@ LISTS: dict[str, List] = {
     "stores": lambda store, plan, page: store.stores(ANN, plan, page),
     "attachments": lambda store, plan, page: store.attachments(ANN, STORE, plan, page, status=None),
     "responses": lambda store, plan, page: store.responses(ANN, plan, page),
+    "prompts": lambda store, plan, page: store.prompts(ANN, plan, page),
 }
 
 
@@ -518,6 +533,8 @@ async def fill(store: SqlStateStore, kind: str) -> list[str]:
                     await store.put_attachment(attachment_of(whose, file=each, created_at=created))
                 case "responses":
                     await store.save_response(response_of(whose, each, created=created, items=0))
+                case "prompts":
+                    await store.add_prompt(prompt_of(whose, each, created=created), version_of(whose, each))
     return [name for _, name in sorted(names)]
 
 
