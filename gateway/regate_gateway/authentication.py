@@ -5,17 +5,14 @@ Not the verification (`regate_adapters.identity`), and not the reading of a requ
 
 from __future__ import annotations
 
-import os
-import secrets
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
-from pathlib import Path
+from contextlib import asynccontextmanager
 from typing import Final
 
 from regate_adapters.identity.jwks import JwksFile, JwksUrl
 from regate_adapters.identity.jwt import JwtVerifier, TokenRules
 from regate_adapters.identity.keys import SharedSecret
-from regate_gateway.secret import Secret, secret_from_environment, secret_from_file
+from regate_gateway.secret import LEAST_SECRET_BYTES, Secret, own_secret, secret_from_environment, secret_from_file
 from regate_gateway.settings import Settings
 from regate_orchestrator.errors import ConfigurationError
 from regate_orchestrator.values import Clock, wall_clock
@@ -23,7 +20,6 @@ from regate_orchestrator.values import Clock, wall_clock
 DEVELOPMENT_ISSUER: Final = "regate-dev"
 DEVELOPMENT_AUDIENCE: Final = "regate"
 _DEVELOPMENT_LEEWAY_S: Final = 5.0
-_LEAST_SECRET_BYTES: Final = 32
 
 
 @asynccontextmanager
@@ -52,15 +48,15 @@ def shared_secret(settings: Settings) -> Secret:
     """Return the HS secret: the configured one, or development mode's own, made at first use. Raises `ConfigurationError`."""
     jwt = settings.auth.jwt
     if jwt is None:
-        return _development_secret(settings.data_dir)
+        return own_secret(settings.data_dir / "development.secret", setting="data_dir")
     if jwt.secret_env is not None:
         secret, setting = secret_from_environment(jwt.secret_env, setting="auth.jwt.secret_env"), "auth.jwt.secret_env"
     elif jwt.secret_file is not None:
         secret, setting = secret_from_file(jwt.secret_file, setting="auth.jwt.secret_file"), "auth.jwt.secret_file"
     else:
         raise ConfigurationError("auth.jwt: tokens of this issuer are signed with its private key, which the gateway does not have")
-    if len(secret.reveal().encode()) < _LEAST_SECRET_BYTES:
-        raise ConfigurationError(f"{setting}: the secret has fewer than {_LEAST_SECRET_BYTES} bytes")
+    if len(secret.reveal().encode()) < LEAST_SECRET_BYTES:
+        raise ConfigurationError(f"{setting}: the secret has fewer than {LEAST_SECRET_BYTES} bytes")
     return secret
 
 
@@ -75,33 +71,3 @@ def check_authentication(settings: Settings) -> None:
         JwksFile(jwt.jwks_file, algorithms=rules.algorithms)
     else:
         SharedSecret(shared_secret(settings).reveal().encode(), algorithms=rules.algorithms)
-
-
-def _development_secret(data_dir: Path) -> Secret:
-    """Return the secret in `data_dir`, after making it, readable by its owner only, when it is not there yet."""
-    path = data_dir / "development.secret"
-    try:
-        data_dir.mkdir(parents=True, exist_ok=True)
-        if not path.exists():
-            _write_once(path, secrets.token_hex(32))
-        if path.stat().st_mode & 0o077:
-            raise ConfigurationError(f"{path} is open to other users; delete it (a new one is made) or chmod 600 it")
-    except OSError as error:
-        raise ConfigurationError(f"data_dir: the development secret {path} cannot be made: {error.strerror}") from error
-    secret = secret_from_file(path, setting="data_dir")
-    if len(secret.reveal().encode()) < _LEAST_SECRET_BYTES:
-        raise ConfigurationError(f"{path} holds fewer than {_LEAST_SECRET_BYTES} bytes; delete it (a new one is made)")
-    return secret
-
-
-def _write_once(path: Path, text: str) -> None:
-    """Make the file whole or not at all: of two processes that start at once, both end up with the same secret."""
-    draft = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
-    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    try:
-        with os.fdopen(descriptor, "w", encoding="ascii") as file:
-            file.write(text + "\n")
-        with suppress(FileExistsError):
-            os.link(draft, path)
-    finally:
-        draft.unlink()

@@ -55,25 +55,36 @@ async def _until_disconnect(receive: Receive) -> None:
         pass
 
 
-class EventStream(Response):
-    """A server-sent event stream made by `produce`, which is given the function that sends one event (one write, with its blank line)."""
+Produce = Callable[[Emit], Coroutine[Any, Any, object]]
 
-    def __init__(self, produce: Callable[[Emit], Coroutine[Any, Any, object]]) -> None:
+
+class EventStream(Response):
+    """A server-sent event stream made by `produce`, which is given the function that sends one event (one write, with its blank line).
+
+    `obscured` says that deltas are padded, so that their sizes on the wire tell less of the text in them.
+    """
+
+    def __init__(self, produce: Produce, *, obscured: bool) -> None:
         super().__init__(status_code=200)
         self._produce = produce
+        self._encode = sse.encode_obscured if obscured else sse.encode
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002 — the ASGI signature
         """Send the stream, ending with `[DONE]`. Raises what `produce` raises; the boundary answers it where nothing was sent yet."""
         started = False
 
-        async def emit(event: JsonObject) -> None:
+        async def start() -> None:
             nonlocal started
             if not started:
                 started = True
                 await send({"type": "http.response.start", "status": 200, "headers": list(sse.HEADERS)})
-            await send({"type": "http.response.body", "body": sse.encode(str(event["type"]), event), "more_body": True})
+
+        async def emit(event: JsonObject) -> None:
+            await start()
+            await send({"type": "http.response.body", "body": self._encode(str(event["type"]), event), "more_body": True})
 
         await while_connected(receive, self._produce(emit))
+        await start()
         await send({"type": "http.response.body", "body": sse.DONE, "more_body": False})
 
 

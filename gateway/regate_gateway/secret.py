@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import hmac
 import os
+import secrets
 import stat
+from contextlib import suppress
 from pathlib import Path
 from typing import Final, NoReturn
 
 from regate_orchestrator.errors import ConfigurationError
 
+LEAST_SECRET_BYTES: Final = 32
 _MOST_BYTES: Final = 65_536
 
 
@@ -56,3 +59,32 @@ def secret_from_file(path: Path, *, setting: str) -> Secret:
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigurationError(f"{setting}: {path} cannot be read: {type(error).__name__}") from error
     return Secret(value.removesuffix("\n").removesuffix("\r"))
+
+
+def own_secret(path: Path, *, setting: str) -> Secret:
+    """Return the secret in the file, after making it, readable by its owner only, when it is not there yet. Raises `ConfigurationError`."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if not path.exists():
+            _write_once(path, secrets.token_hex(32))
+        if path.stat().st_mode & 0o077:
+            raise ConfigurationError(f"{path} is open to other users; delete it (a new one is made) or chmod 600 it")
+    except OSError as error:
+        raise ConfigurationError(f"{setting}: the secret {path} cannot be made: {error.strerror}") from error
+    secret = secret_from_file(path, setting=setting)
+    if len(secret.reveal().encode()) < LEAST_SECRET_BYTES:
+        raise ConfigurationError(f"{path} holds fewer than {LEAST_SECRET_BYTES} bytes; delete it (a new one is made)")
+    return secret
+
+
+def _write_once(path: Path, text: str) -> None:
+    """Make the file whole or not at all: of two processes that start at once, both end up with the same secret."""
+    draft = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
+    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    try:
+        with os.fdopen(descriptor, "w", encoding="ascii") as file:
+            file.write(text + "\n")
+        with suppress(FileExistsError):
+            os.link(draft, path)
+    finally:
+        draft.unlink()

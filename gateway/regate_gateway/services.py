@@ -17,6 +17,7 @@ from regate_orchestrator.enforcer import Enforcer
 from regate_orchestrator.errors import VectorStoreUnavailable
 from regate_orchestrator.ingestion import Ingestion
 from regate_orchestrator.ports import BlobStore, Embedder, StateStore, VectorStore
+from regate_orchestrator.responses.background import BackgroundRuns
 from regate_orchestrator.responses.driver import LoopPorts
 from regate_orchestrator.retrieval import Retrieval
 from regate_orchestrator.schema import RowSchema
@@ -87,6 +88,7 @@ class Services:
     ingestion: Ingestion
     upstreams: Upstreams
     loop: LoopPorts
+    background: BackgroundRuns
     schemas: Mapping[str, RowSchema]
     policy_problem: Callable[[], str | None]
     """Returns why the newest policy is not in force, in words that hold no policy text; None when it is."""

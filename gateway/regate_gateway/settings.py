@@ -195,6 +195,12 @@ class State(Section):
         default=None, description="Environment variable that holds the URL instead, for a PostgreSQL that asks for a password."
     )
 
+    sealing_key_env: EnvironmentName | None = Field(
+        default=None,
+        description="Environment variable with the secret, 32 bytes or more, under which what clients keep (`encrypted_content`) is sealed. "
+        "Absent: one of this gateway's own, in `data_dir`; gateways that share a database must share it.",
+    )
+
     @field_validator("url")
     @classmethod
     def _without_password(cls, value: str | None) -> str | None:
@@ -291,6 +297,12 @@ class Tools(Section):
 
     max_rounds: int = Field(default=10, ge=1, le=100, description="Calls of the model within one response.")
     max_tool_calls: int = Field(default=32, ge=1, le=1_000, description="Tool calls within one response; a request may ask for fewer.")
+    max_background: int = Field(default=64, ge=1, le=10_000, description="Background responses that run at once; the others wait, queued.")
+    omit: tuple[str, ...] = Field(
+        default=(),
+        description="Types of tools that this gateway cannot run and that are left out of a request, as if policy hid them, rather than refused; "
+        "e.g. `web_search`.",
+    )
 
 
 class Telemetry(Section):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from typing import Final
 
 import orjson
@@ -18,6 +19,10 @@ HEADERS: Final[tuple[tuple[bytes, bytes], ...]] = (
 DONE: Final = b"data: [DONE]\n\n"
 """The last bytes of a stream that ended in order."""
 
+_BLOCK: Final = 16
+_NOISE: Final = secrets.token_urlsafe(12_288)
+"""Padding is cut from here: it need not be secret, only of a length that hides the delta's."""
+
 COMMENT: Final = b": keep-alive\n\n"
 """Bytes that every client ignores; sent in long silences, so that a lost connection is noticed."""
 
@@ -25,6 +30,15 @@ COMMENT: Final = b": keep-alive\n\n"
 def encode(name: str, body: JsonObject) -> bytes:
     """Return one named event, whole, so that one write sends it. JSON has no raw line end, so no text can end the event early."""
     return b"event: " + name.encode("ascii") + b"\ndata: " + orjson.dumps(body) + b"\n\n"
+
+
+def encode_obscured(name: str, body: JsonObject) -> bytes:
+    """Return one named event; a delta is padded with random characters to the next multiple of a block (OpenAI's `obfuscation`)."""
+    delta = body.get("delta")
+    if not isinstance(delta, str):
+        return encode(name, body)
+    start = secrets.randbelow(len(_NOISE) - _BLOCK)
+    return encode(name, {**body, "obfuscation": _NOISE[start : start + _BLOCK - len(delta.encode("utf-8", "replace")) % _BLOCK]})
 
 
 def encode_data(body: JsonObject) -> bytes:

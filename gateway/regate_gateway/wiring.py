@@ -22,6 +22,7 @@ from regate_adapters.files.extract import WorkerExtractor
 from regate_adapters.opa.caching import CachingEngine
 from regate_adapters.opa.client import OpaAddress
 from regate_adapters.opa.engine import OpaEngine
+from regate_adapters.sealing.aead import AeadSealer
 from regate_adapters.state.store import SqlStateStore
 from regate_gateway.app import build_app
 from regate_gateway.authentication import open_verifier, shared_secret, token_rules
@@ -30,14 +31,18 @@ from regate_gateway.metrics import Metrics, Watched
 from regate_gateway.middleware import Edge
 from regate_gateway.policy.directory import shipped_policies
 from regate_gateway.policy.entrypoints import asked_rules, required_rules
-from regate_gateway.secret import secret_from_environment
+from regate_gateway.secret import LEAST_SECRET_BYTES, Secret, own_secret, secret_from_environment
 from regate_gateway.services import Explaining, Services
 from regate_gateway.settings import Settings, Store
 from regate_orchestrator.enforcer import Enforcer
 from regate_orchestrator.errors import ConfigurationError
 from regate_orchestrator.ingestion import Ingestion
 from regate_orchestrator.ports import Embedder, PolicyEngine, UpstreamTraits, VectorStore
+from regate_orchestrator.reading import FileReader
+from regate_orchestrator.responses.authorizing import Authorizer
+from regate_orchestrator.responses.background import BackgroundRuns
 from regate_orchestrator.responses.driver import LoopPorts
+from regate_orchestrator.responses.message_parts import MessageParts
 from regate_orchestrator.responses.state import Limits
 from regate_orchestrator.retrieval import Retrieval
 from regate_orchestrator.schema import RowSchema, load_schema
@@ -137,14 +142,18 @@ async def open_services(stack: AsyncExitStack, settings: Settings, metrics: Metr
     )
     metrics.watch(Watched(engine, retrieval, audit))
     ingestion = Ingestion(enforcer=enforcer, state=state, blobs=blobs, extractor=extractor, embedder=embedder, vectors=vectors)
+    sealer = AeadSealer(_sealing_secret(settings).reveal().encode())
+    parts = MessageParts(FileReader(blobs, extractor), schemas["file"])
     loop = LoopPorts(
         enforcer=enforcer,
         state=state,
         retrieval=retrieval,
         backend=ChatBackend(upstreams),
-        catalogue=upstreams,
+        authorizer=Authorizer(enforcer, state, retrieval, upstreams, sealer, parts),
+        sealer=sealer,
         limits=Limits(settings.tools.max_rounds, settings.tools.max_tool_calls),
     )
+    background = BackgroundRuns(loop, most=settings.tools.max_background)
     services = Services(
         settings=settings,
         authenticator=Authenticator(verifier, enforcer, anonymous=settings.auth.anonymous),
@@ -157,6 +166,7 @@ async def open_services(stack: AsyncExitStack, settings: Settings, metrics: Metr
         ingestion=ingestion,
         upstreams=upstreams,
         loop=loop,
+        background=background,
         schemas=schemas,
         policy_problem=lambda: policy.problem() or opa.problem,
         explaining=_explaining(settings, opa, policy.directory),
@@ -166,7 +176,7 @@ async def open_services(stack: AsyncExitStack, settings: Settings, metrics: Metr
     resumed, interrupted = await ingestion.resume(), await state.fail_unfinished_responses(error=_INTERRUPTED)
     if resumed or interrupted:
         _log.warning("resumed", extra={"detail": f"{resumed} attachments to finish, {interrupted} responses were interrupted"})
-    return Opened(services, (*policy.workers, *shadowing, *[ingestion.work] * _INGEST_WORKERS))
+    return Opened(services, (*policy.workers, *shadowing, background.work, *[ingestion.work] * _INGEST_WORKERS))
 
 
 @dataclass(frozen=True, slots=True)
@@ -254,6 +264,15 @@ def _api_key(variable: str | None) -> str | None:
     if not key:
         raise ConfigurationError(f"upstreams: the environment variable {variable}, named by api_key_env, is not set")
     return key
+
+
+def _sealing_secret(settings: Settings) -> Secret:
+    if settings.state.sealing_key_env is None:
+        return own_secret(settings.data_dir / "sealing.secret", setting="data_dir")
+    secret = secret_from_environment(settings.state.sealing_key_env, setting="state.sealing_key_env")
+    if len(secret.reveal().encode()) < LEAST_SECRET_BYTES:
+        raise ConfigurationError(f"state.sealing_key_env: the secret has fewer than {LEAST_SECRET_BYTES} bytes")
+    return secret
 
 
 def _state_url(settings: Settings) -> str:

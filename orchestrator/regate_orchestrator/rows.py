@@ -5,9 +5,9 @@ A *stamp* is a mapping that conforms to the row's schema in `rego/schemas/`; it 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, TypeAlias
+from typing import Literal, TypeAlias, cast
 
 from regate_orchestrator.filters import Scalar
 from regate_orchestrator.values import ConversationId, FileId, Json, JsonObject, PromptId, ResponseId, StoreId
@@ -163,14 +163,6 @@ class ConversationRow:
         return _item_view(self, "conversation")
 
 
-@dataclass(frozen=True, slots=True)
-class HeldItem:
-    """A stored item with the row that holds it, as policies see that row: the `view()` of a response or a conversation."""
-
-    holder: JsonObject
-    item: StoredItem
-
-
 def _item_view(row: ResponseRow | ConversationRow, kind: str) -> dict[str, Json]:
     return {
         "id": row.id,
@@ -181,6 +173,19 @@ def _item_view(row: ResponseRow | ConversationRow, kind: str) -> dict[str, Json]
         "created": row.created_at,
         "policy_revision": row.policy_revision,
     }
+
+
+@dataclass(frozen=True, slots=True)
+class HeldItem:
+    """A stored item, with the policy view of the row that holds it (a response's or a conversation's `view()`)."""
+
+    holder: JsonObject
+    item: StoredItem
+
+    def view(self) -> dict[str, Json]:
+        """Return the item as `regate.history` sees it: its holder's owner, and the labels of everything it was made from."""
+        labels = {label for ref in self.item.lineage for label in cast("Sequence[str]", ref.stamp.get("labels", ()))}
+        return {**self.holder, "id": self.item.id, "kind": cast("str", self.item.body["type"]), "labels": sorted(labels)}
 
 
 @dataclass(frozen=True, slots=True)

@@ -298,8 +298,9 @@ async def test_client_that_leaves_ends_the_upstream_call_and_leaves_no_completed
 @pytest.mark.parametrize(
     ("change", "param"),
     [
-        ({"background": True}, "background"),
-        ({"conversation": "conv_1"}, "conversation"),
+        ({"background": True, "store": False}, "background"),
+        ({"conversation": "conv_1", "previous_response_id": "resp_1"}, "conversation"),
+        ({"conversation": "conv_1", "store": False}, "store"),
         ({"prompt": {"id": "p"}}, "prompt"),
         ({"input": None}, "input"),
         ({"input": []}, "input"),
@@ -307,9 +308,9 @@ async def test_client_that_leaves_ends_the_upstream_call_and_leaves_no_completed
         ({"input": [{"role": "robot", "content": "x"}]}, "input[0].role"),
         (
             {"input": [{"role": "user", "content": [{"type": "input_image", "image_url": "http://127.0.0.1/x"}]}]},
-            "input[0].content[0].type",
+            "input",
         ),
-        ({"input": [{"type": "item_reference", "id": "msg_1"}]}, "input[0].type"),
+        ({"input": [{"type": "mcp_call", "id": "mcp_1"}]}, "input[0].type"),
         ({"temperature": 3}, "temperature"),
         ({"temperature": "hot"}, "temperature"),
         ({"max_output_tokens": 1}, "max_output_tokens"),
@@ -323,7 +324,7 @@ async def test_client_that_leaves_ends_the_upstream_call_and_leaves_no_completed
         ({"include": ["everything"]}, "include[0]"),
         ({"unheard_of": 1}, "unheard_of"),
         ({"text": {"format": {"type": "json_schema", "name": "x"}}}, "text.format.schema"),
-        ({"truncation": "auto"}, "truncation"),
+        ({"truncation": "perhaps"}, "truncation"),
     ],
 )
 async def test_what_cannot_be_honoured_is_refused_by_name(world: World, change: dict[str, Any], param: str) -> None:

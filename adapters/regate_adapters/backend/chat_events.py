@@ -23,6 +23,7 @@ from regate_orchestrator.responses.events import (
     TextWritten,
     Usage,
 )
+from regate_orchestrator.values import Json, JsonObject
 
 _FINISH_REASONS: Final[Mapping[str, FinishReason]] = {
     "stop": "stop",
@@ -85,7 +86,7 @@ class ChatTranslator:
 
     def _read_choice(self, choice: Mapping[str, object]) -> list[ModelEvent]:
         delta = choice.get("delta") or choice.get("message")
-        events = self._read_delta(delta) if isinstance(delta, dict) else []
+        events = self._read_delta(delta, _logprobs(choice.get("logprobs"))) if isinstance(delta, dict) else []
         reason = choice.get("finish_reason")
         if isinstance(reason, str) and reason:
             if reason.lower() in _BROKEN:
@@ -93,13 +94,13 @@ class ChatTranslator:
             self._reason = reason.lower()
         return events
 
-    def _read_delta(self, delta: Mapping[str, object]) -> list[ModelEvent]:
+    def _read_delta(self, delta: Mapping[str, object], logprobs: tuple[JsonObject, ...]) -> list[ModelEvent]:
         events: list[ModelEvent] = []
         # One and the same piece under two names is one piece.
         if reasoning := _text(delta.get("reasoning_content") or delta.get("reasoning")):
             events.append(ReasoningWritten(reasoning))
         if text := _text(delta.get("content")):
-            events.append(TextWritten(text))
+            events.append(TextWritten(text, logprobs))
         if refusal := _text(delta.get("refusal")):
             events.append(RefusalWritten(refusal))
         if calls := delta.get("tool_calls"):
@@ -117,6 +118,31 @@ def read_usage(usage: Mapping[str, object]) -> Usage:
         output_tokens=_count(usage.get("completion_tokens")),
         reasoning_tokens=_count(_member(usage.get("completion_tokens_details"), "reasoning_tokens")),
     )
+
+
+def _logprobs(value: object) -> tuple[JsonObject, ...]:
+    """Return the log probabilities of a piece of text, in the Responses API's shape; what is none is left out."""
+    content = _member(value, "content")
+    if not isinstance(content, list):
+        return ()
+    return tuple(
+        {**_token(entry), "top_logprobs": [_token(top) for top in entry.get("top_logprobs") or () if _is_token(top)]}
+        for entry in content
+        if _is_token(entry)
+    )
+
+
+def _is_token(value: object) -> bool:
+    return isinstance(value, dict) and isinstance(value.get("token"), str) and isinstance(value.get("logprob"), int | float)
+
+
+def _token(value: Mapping[str, Json]) -> dict[str, Json]:
+    given = value.get("bytes")
+    return {
+        "token": value["token"],
+        "logprob": value["logprob"],
+        "bytes": given if isinstance(given, list) else list(str(value["token"]).encode()),
+    }
 
 
 def _text(value: object) -> str:

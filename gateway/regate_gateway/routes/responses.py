@@ -1,17 +1,19 @@
-"""`/v1/responses`: create, retrieve, delete, list, and the input items. The loop itself is `regate_orchestrator.responses`.
+"""`/v1/responses`: create, retrieve, cancel, delete, list, the input items, and what a request would cost.
 
-What leaves again from storage passes the same gate as what enters a prompt (I9): text that rests on a chunk no longer permitted is
-withheld, and `file_search_call.results` are given as far as they are.
+The loop itself is `regate_orchestrator.responses`. Whatever leaves again from storage passes the same gate as history (I9): items that rest
+on what the caller may no longer see are withheld, and results of a search are given as far as they are.
 """
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
-from typing import cast
+from typing import Final, cast
 
 from starlette.responses import Response
 
-from regate_gateway.connection import Emit, EventStream, reply
+from regate_gateway.connection import Emit, EventStream, Produce, reply
+from regate_gateway.fields import Fields, Query
 from regate_gateway.routes.call import Call
 from regate_gateway.routes.reach import reach_response
 from regate_gateway.routes.response_request import read_response_request
@@ -19,44 +21,89 @@ from regate_gateway.routes.views import list_object
 from regate_orchestrator.decisions import Point
 from regate_orchestrator.errors import InvalidRequest
 from regate_orchestrator.responses import driver
-from regate_orchestrator.responses.history import history_of, passages_of, shown_body
+from regate_orchestrator.responses.background import numbered_after
+from regate_orchestrator.responses.history import Readmitted, held, history_of, passages_of, shown_body
+from regate_orchestrator.responses.replay import events_of
+from regate_orchestrator.responses.request import ResponseRequest
 from regate_orchestrator.rows import Page, ResponseRow
 from regate_orchestrator.values import JsonObject, ResponseId, mint
 
+_EVENTS_AT_ONCE: Final = 512
+_MEASURED: Final = frozenset(
+    {
+        *("model", "input", "instructions", "previous_response_id", "conversation", "tools", "tool_choice", "text", "reasoning"),
+        *("parallel_tool_calls", "truncation"),
+    }
+)
+_COMPACTED: Final = frozenset({"model", "input", "instructions", "previous_response_id", "prompt_cache_key", "service_tier"})
+
 
 async def create(call: Call) -> Response:
-    """Answer `POST /v1/responses`, plain or streamed."""
-    request = read_response_request(await call.json())
-    response_id = ResponseId(mint("resp_"))
-    context = replace(call.context, response_id=response_id)
-    ports = call.services.loop
+    """Answer `POST /v1/responses`: plain, streamed, or in the background."""
+    body = await call.json()
+    Fields(body).refuse_unsupported("prompt")
+    start = _start(call, read_response_request(body, omit=call.services.settings.tools.omit))
+    if start.request.background:
+        return await _begin_background(call, start, obscured=_obscured(Fields(body)))
+    if start.request.stream:
 
-    async def stream(emit: Emit) -> None:
-        await driver.run(request, context=context, response_id=response_id, ports=ports, emit=emit)
+        async def stream(emit: Emit) -> None:
+            await driver.run(start, ports=call.services.loop, emit=emit)
 
-    if request.stream:
-        return EventStream(stream)
-    work = driver.run(request, context=context, response_id=response_id, ports=ports, emit=_unsent)
-    outcome = await call.while_connected(work)
+        return EventStream(stream, obscured=_obscured(Fields(body)))
+    outcome = await call.while_connected(driver.run(start, ports=call.services.loop, emit=_unsent))
     if outcome.error is not None:  # nothing was sent yet, so a failure is still an HTTP status
         raise outcome.error
     return reply(outcome.response)
 
 
+async def compact(call: Call) -> Response:
+    """Answer `POST /v1/responses/compact`: the conversation, summarised and sealed, to go on from."""
+    fields = Fields(await call.json())
+    fields.refuse_unknown(_COMPACTED)
+    request = read_response_request({**fields.values, "store": False})
+    outcome = await call.while_connected(driver.run(_start(call, replace(request, compact=True)), ports=call.services.loop, emit=_unsent))
+    if outcome.error is not None:
+        raise outcome.error
+    shown = {"id": outcome.response["id"], "object": "response.compaction", "created_at": outcome.response["created_at"]}
+    return reply({**shown, "output": outcome.response["output"], "usage": outcome.response["usage"]})
+
+
+async def input_tokens(call: Call) -> Response:
+    """Answer `POST /v1/responses/input_tokens` with an estimate: how a model counts is known to its backend alone."""
+    fields = Fields(await call.json())
+    fields.refuse_unknown(_MEASURED)
+    request = read_response_request({**fields.values, "store": fields.has("conversation")}, omit=call.services.settings.tools.omit)
+    tokens = await call.while_connected(driver.measure(_start(call, request), ports=call.services.loop))
+    return reply({"object": "response.input_tokens", "input_tokens": tokens})
+
+
 async def retrieve(call: Call) -> Response:
-    """Answer `GET /v1/responses/{id}`."""
+    """Answer `GET /v1/responses/{id}`, with `stream` as the events after `starting_after`."""
     query = call.query()
-    query.refuse_unknown({"include", "stream", "include_obfuscation"})
-    if query.boolean("stream", default=False):
-        raise InvalidRequest("'stream' is not supported for stored responses by this gateway yet.", param="stream")
+    query.refuse_unknown({"include", "stream", "starting_after", "include_obfuscation"})
     row = await reach_response(call.services, call.context, call.path("response_id"), "response.read")
-    output = await _shown(call, row, direction="output")
-    return reply({**row.body, "output": output})
+    if query.boolean("stream", default=False):
+        after = query.integer("starting_after", least=-1, most=2**53, default=-1)
+        return _follow(call, row, after, obscured=query.boolean("include_obfuscation", default=True))
+    if query.maybe_string("starting_after", most=20) is not None:
+        raise InvalidRequest("'starting_after' is for streams: set 'stream' to true.", param="starting_after", code="invalid_value")
+    return reply(await _shown_response(call, row))
+
+
+async def cancel(call: Call) -> Response:
+    """Answer `POST /v1/responses/{id}/cancel`, for background responses. One that has ended is answered as it ended."""
+    row = await reach_response(call.services, call.context, call.path("response_id"), "response.cancel")
+    if not row.background:
+        raise InvalidRequest("Only a response that was created with 'background' can be cancelled.", param="response_id")
+    await call.services.background.cancel(row.id)
+    return reply(await _shown_response(call, await reach_response(call.services, call.context, row.id, "response.read")))
 
 
 async def delete(call: Call) -> Response:
-    """Answer `DELETE /v1/responses/{id}`."""
+    """Answer `DELETE /v1/responses/{id}`. One that is still being made is cancelled first."""
     row = await reach_response(call.services, call.context, call.path("response_id"), "response.delete")
+    await call.services.background.cancel(row.id)
     await call.services.state.delete_response(call.context.principal, row.id)
     return reply({"id": row.id, "object": "response", "deleted": True})
 
@@ -71,14 +118,86 @@ async def listing(call: Call) -> Response:
 async def input_items(call: Call) -> Response:
     """Answer `GET /v1/responses/{id}/input_items`."""
     row = await reach_response(call.services, call.context, call.path("response_id"), "response.read")
-    items = await _shown(call, row, direction="input")
+    items = _shown(await _gated(call, row), call.query(), direction="input")
     return reply(_page_of(items, call.page(known=("include",))))
 
 
-async def _shown(call: Call, row: ResponseRow, *, direction: str) -> list[JsonObject]:
-    """Return the row's items as the caller may see them now."""
-    left = await driver.readmitted(call.context, history_of([row]), ports=call.services.loop, phase="response.read")
-    include = call.query().strings("include", most=20)
+# ---------------------------------------------------------------- streams and background
+
+
+def _start(call: Call, request: ResponseRequest) -> driver.Start:
+    response_id = ResponseId(mint("resp_"))
+    return driver.Start(request, replace(call.context, response_id=response_id), response_id)
+
+
+async def _begin_background(call: Call, start: driver.Start, *, obscured: bool) -> Response:
+    background = call.services.background
+    queued = await call.while_connected(background.start(start))
+    if not start.request.stream:
+        return reply(queued)
+    events = background.follow(start.response_id, after=-1)
+    if events is None:  # it has ended already
+        row = await reach_response(call.services, call.context, start.response_id, "response.read")
+        return EventStream(_replay(call, row, -1), obscured=obscured)
+    return EventStream(_send(events), obscured=obscured)
+
+
+def _follow(call: Call, row: ResponseRow, after: int, *, obscured: bool) -> EventStream:
+    """Return the stream of a response: of its run while that goes on, else from its log, decided again."""
+    events = call.services.background.follow(row.id, after=after)
+    if events is not None:
+        return EventStream(_send(events), obscured=obscured)
+    if row.status in ("queued", "in_progress"):
+        message = "This response is being made for another connection; only background responses can be followed meanwhile."
+        raise InvalidRequest(message, param="stream", code="invalid_value")
+    return EventStream(_replay(call, row, after), obscured=obscured)
+
+
+def _send(events: AsyncIterator[JsonObject]) -> Produce:
+    async def produce(emit: Emit) -> None:
+        async for event in events:
+            await emit(event)
+
+    return produce
+
+
+def _replay(call: Call, row: ResponseRow, after: int) -> Produce:
+    """Return what replays an ended response. Where anything of it is withheld by now, only how it ended is told, without what is withheld."""
+
+    async def produce(emit: Emit) -> None:
+        left = await _gated(call, row)
+        response = {**row.body, "output": _shown(left, call.query(), direction="output")}
+        if left.withheld:
+            for event in events_of(response)[-1:]:
+                await emit({**event, "sequence_number": after + 1})
+            return
+        state, principal, last = call.services.state, call.context.principal, after
+        if not await state.events(principal, row.id, after=-1, limit=1):
+            for event in numbered_after(events_of(response), after):
+                await emit(event)
+            return
+        while page := await state.events(principal, row.id, after=last, limit=_EVENTS_AT_ONCE):
+            for event in page:
+                await emit(event)
+            last = cast("int", page[-1]["sequence_number"])
+
+    return produce
+
+
+# ---------------------------------------------------------------- what is shown
+
+
+async def _shown_response(call: Call, row: ResponseRow) -> JsonObject:
+    return {**row.body, "output": _shown(await _gated(call, row), call.query(), direction="output")}
+
+
+async def _gated(call: Call, row: ResponseRow) -> Readmitted:
+    return await driver.readmitted(call.context, history_of(held([row])), ports=call.services.loop, phase="response.read")
+
+
+def _shown(left: Readmitted, query: Query, *, direction: str) -> list[JsonObject]:
+    """Return the items as the caller may see them now."""
+    include = query.strings("include", most=20)
     shown: list[JsonObject] = []
     for item, visible in left.items:
         if item.direction != direction:
@@ -90,8 +209,8 @@ async def _shown(call: Call, row: ResponseRow, *, direction: str) -> list[JsonOb
     return shown
 
 
-def _page_of(items: list[JsonObject], page: Page) -> JsonObject:
-    ordered = items if page.order == "asc" else items[::-1]
+def _page_of(items: Sequence[JsonObject], page: Page) -> JsonObject:
+    ordered = list(items) if page.order == "asc" else list(items)[::-1]
     start = 0
     if page.after is not None:
         ids = [cast("str", item["id"]) for item in ordered]
@@ -99,6 +218,12 @@ def _page_of(items: list[JsonObject], page: Page) -> JsonObject:
             raise InvalidRequest(f"No such item: {page.after}", param="after")
         start = ids.index(page.after) + 1
     return list_object(ordered[start : start + page.limit], has_more=len(ordered) > start + page.limit)
+
+
+def _obscured(fields: Fields) -> bool:
+    """Return whether deltas get random padding, so that their sizes tell an eavesdropper less of the text (`include_obfuscation`)."""
+    options = fields.maybe_object("stream_options")
+    return options is None or options.boolean("include_obfuscation", default=True)
 
 
 async def _unsent(event: JsonObject) -> None:

@@ -12,7 +12,7 @@ from regate_gateway.connection import reply
 from regate_gateway.fields import Fields
 from regate_gateway.routes.call import Call
 from regate_gateway.routes.reach import file_view, reach_file, reach_store
-from regate_gateway.routes.response_request import read_ranking_options
+from regate_gateway.routes.response_tools import read_ranking_options
 from regate_gateway.routes.views import attachment_object, list_object, search_result, store_object
 from regate_orchestrator.attributes import split_attributes
 from regate_orchestrator.client_filters import read_client_filter

@@ -6,24 +6,31 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from regate_orchestrator.errors import RegateError
+from regate_orchestrator.responses.events import Recalled
 from regate_orchestrator.responses.request import FileSearchTool, ResponseRequest
 from regate_orchestrator.rows import ResponseRow
-from regate_orchestrator.values import JsonObject, ResponseId
+from regate_orchestrator.values import JsonObject
 
 
 @dataclass(frozen=True, slots=True)
 class Recall:
-    """Fetch the chain of turns that ends with this response. Answered by `Recalled` or `Failed`."""
+    """Fetch what the request continues from and refers to. A conversation is held for this response until it ends.
 
-    response: ResponseId
+    Answered by `Recalled` or `Failed`.
+    """
+
+    request: ResponseRequest
 
 
 @dataclass(frozen=True, slots=True)
 class AuthorizeTurn:
-    """Decide the route and model, the stores, and every stored item to be reused. Answered by `TurnAuthorized` or `Failed`."""
+    """Decide the route and model, the tools, stores and files, and every stored item to be reused.
+
+    Answered by `TurnAuthorized` or `Failed`.
+    """
 
     request: ResponseRequest
-    turns: tuple[ResponseRow, ...]
+    recalled: Recalled
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,9 +77,10 @@ class Emit:
 
 @dataclass(frozen=True, slots=True)
 class Finish:
-    """The response has ended so; `error` is set when it failed. Not answered; always the last command."""
+    """The response has ended so; `error` is set when it failed, and `row` is what is, or would be, stored. Not answered; always the last."""
 
     response: JsonObject
+    row: ResponseRow
     error: RegateError | None
 
 

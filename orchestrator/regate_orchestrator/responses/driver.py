@@ -11,13 +11,14 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Final, assert_never, cast
 
 from regate_orchestrator.decisions import Context, Deny, Point, Question
-from regate_orchestrator.enforcer import Batch, Enforcer
-from regate_orchestrator.errors import NotFound, NotPermitted, RegateError, UpstreamError
-from regate_orchestrator.ports import Backend, Catalogue, StateStore
+from regate_orchestrator.enforcer import Enforcer
+from regate_orchestrator.errors import NotFound, RegateError, UpstreamError
+from regate_orchestrator.ports import Backend, StateStore
+from regate_orchestrator.responses.authorizing import Authorizer, live_batch, no_previous, tool_view
 from regate_orchestrator.responses.commands import (
     AuthorizeTurn,
     CallModel,
@@ -42,21 +43,24 @@ from regate_orchestrator.responses.events import (
     Saved,
     Searched,
     ToolDecided,
-    TurnAuthorized,
 )
-from regate_orchestrator.responses.history import ChunkKey, History, Readmitted, batch_of, history_of, prompt_items, readmit
+from regate_orchestrator.responses.history import History, Readmitted, held, readmit
 from regate_orchestrator.responses.machine import advance
-from regate_orchestrator.responses.prompt import Passage, output_text
+from regate_orchestrator.responses.prompt import FILE_SEARCH, Passage, estimated_tokens
 from regate_orchestrator.responses.request import ResponseRequest
+from regate_orchestrator.responses.sealing import Sealer
 from regate_orchestrator.responses.state import Limits, Phase, State
-from regate_orchestrator.retrieval import Hit, OpenStore, Retrieval, Search, hit_attributes, opened
-from regate_orchestrator.rows import ResponseRow
-from regate_orchestrator.values import Clock, JsonObject, ResponseId, StoreId, wall_clock
+from regate_orchestrator.retrieval import Hit, OpenStore, Retrieval, Search, hit_attributes
+from regate_orchestrator.rows import HeldItem, ResponseRow
+from regate_orchestrator.values import Clock, ConversationId, JsonObject, ResponseId, StoreId, wall_clock
 
 _log = logging.getLogger("regate.driver")
 _LAST_WORDS_SECONDS: Final = 5.0
+_ENDED: Final = ("completed", "incomplete", "failed", "cancelled")
 
 EmitEvent = Callable[[JsonObject], Awaitable[None]]
+Remembered = Mapping[ResponseId, tuple[ResponseRow, ...]]
+"""Chains that are kept by a connection rather than in the state store, by their last response (`store: false` over a WebSocket)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,53 +71,83 @@ class LoopPorts:
     state: StateStore
     retrieval: Retrieval
     backend: Backend
-    catalogue: Catalogue
+    authorizer: Authorizer
+    sealer: Sealer
     limits: Limits
     clock: Clock = wall_clock
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """How a run ended: the Response object, and the error behind it when it failed."""
+    """How a run ended: the Response object, its row as it is or would be stored, and the error behind it when it failed."""
 
     response: JsonObject
+    row: ResponseRow
     error: RegateError | None
 
 
-async def run(request: ResponseRequest, *, context: Context, response_id: ResponseId, ports: LoopPorts, emit: EmitEvent) -> Outcome:
+@dataclass(frozen=True, slots=True)
+class Start:
+    """What a run begins with. `left` says, when the run is cancelled, what that means: by default that the client went away."""
+
+    request: ResponseRequest
+    context: Context
+    response_id: ResponseId
+    remembered: Remembered = field(default_factory=dict)
+    left: Callable[[], Event] = ClientLeft
+
+
+async def run(start: Start, *, ports: LoopPorts, emit: EmitEvent) -> Outcome:
     """Return how the response ended, after sending every event to `emit`.
 
     Raises the refusal when nothing was begun (no event was emitted and nothing sent to a backend that it accepted), and
     `asyncio.CancelledError` after storing what there was when the client has left.
     """
-    driver = _Driver(context, ports, emit)
-    started = Requested(request, response_id, context.principal.tenant, context.principal.id)
+    driver = _Driver(start, ports, emit)
+    principal = start.context.principal
     try:
-        driver.step(started)
+        driver.step(Requested(start.request, start.response_id, principal.tenant, principal.id))
         await driver.drain()
     except asyncio.CancelledError:
         await driver.leave()
         raise
+    finally:
+        await driver.let_go()
     return driver.outcome()
+
+
+async def measure(start: Start, *, ports: LoopPorts) -> int:
+    """Return an estimate of the input tokens of the first model call, everything in it decided, without making the call. Raises the refusal."""
+    driver = _Driver(start, ports, _unheard)
+    principal = start.context.principal
+    try:
+        driver.step(Requested(replace(start.request, background=False), start.response_id, principal.tenant, principal.id))
+        call = await driver.first_call()
+    finally:
+        await driver.let_go()
+    return estimated_tokens([call.payload["messages"], call.payload.get("tools", [])])
 
 
 async def readmitted(context: Context, history: History, *, ports: LoopPorts, phase: str) -> Readmitted:
     """Return what of the history the caller may use now, every item and chunk decided again in one batch (I9)."""
-    batch, keys = await _live_batch(context, history, ports)
+    batch, keys = await live_batch(context, history, state=ports.state, retrieval=ports.retrieval)
     admitted = await ports.enforcer.admit(context, phase, batch, notes={"chunks": [key[1] for key in keys]})
     return readmit(history, admitted, keys)
 
 
 class _Driver:
-    def __init__(self, context: Context, ports: LoopPorts, emit: EmitEvent) -> None:
-        self._context = context
+    def __init__(self, start: Start, ports: LoopPorts, emit: EmitEvent) -> None:
+        self._start = start
+        self._context = start.context
         self._ports = ports
         self._emit = emit
-        self._state = State(limits=ports.limits)
+        self._state = State(limits=ports.limits, sealer=ports.sealer)
         self._commands: deque[Command] = deque()
         self._stores: Mapping[StoreId, OpenStore] = {}
         self._refusal: RegateError | None = None
         self._finish: Finish | None = None
+        self._conversation: ConversationId | None = None
+        """The conversation that is held for this response, and is to be let go."""
 
     def step(self, event: Event) -> None:
         """Tell the machine; queue what it wants done."""
@@ -131,23 +165,50 @@ class _Driver:
                     _log.warning("command_failed", extra={"command": type(command).__name__, "code": error.code, "detail": detail})
                 self.step(Failed(error))
 
+    async def first_call(self) -> CallModel:
+        """Return the first call of the model, everything before it performed. Raises the refusal."""
+        while not (self._commands and isinstance(self._commands[0], CallModel)):
+            command = self._commands.popleft()
+            try:
+                await self._perform(command)
+            except RegateError as error:
+                self.step(Failed(error))
+            if self._refusal is not None:
+                raise self._refusal
+        first = self._commands[0]
+        assert isinstance(first, CallModel)  # noqa: S101 — the loop's own condition
+        return first
+
     async def leave(self) -> None:
-        """Store what there was; the client is gone, so nothing is sent."""
+        """Store what there was. Whoever is told of it is told; the client of a foreground response is gone."""
         self._commands.clear()
-        self._emit = _unheard
-        self.step(ClientLeft())
+        reason = self._start.left()
+        if isinstance(reason, ClientLeft) and not self._start.request.background:
+            self._emit = _unheard
+        # What has ended stays as it ended, whatever became of its last words.
+        self.step(ClientLeft() if self._state.phase in (Phase.SAVING, Phase.ENDED) else reason)
         try:
             async with asyncio.timeout(_LAST_WORDS_SECONDS):
                 await self.drain()
         except TimeoutError:
             _log.error("response_not_stored", extra={"request_id": self._context.request_id})
 
+    async def let_go(self) -> None:
+        """Release the conversation where its turn did not end by being stored."""
+        conversation, self._conversation = self._conversation, None
+        if conversation is None:
+            return
+        try:
+            await self._ports.state.unlock_conversation(conversation, self._start.response_id)
+        except RegateError as error:
+            _log.error("conversation_left_locked", extra={"conversation": conversation, "cause": error.message})
+
     def outcome(self) -> Outcome:
         """Return how it ended; raises the refusal."""
         if self._refusal is not None:
             raise self._refusal
         assert self._finish is not None  # noqa: S101 — INVARIANT: the machine's last command is Finish or Refuse
-        return Outcome(self._finish.response, self._finish.error)
+        return Outcome(self._finish.response, self._finish.row, self._finish.error)
 
     async def _perform(self, command: Command) -> None:
         match command:
@@ -155,10 +216,12 @@ class _Driver:
                 await self._emit(event)
             case CallModel():
                 await self._call_model(command)
-            case Recall(response):
-                self.step(await self._recall(response))
-            case AuthorizeTurn(request, turns):
-                self.step(await self._authorize(request, turns))
+            case Recall(request):
+                self.step(await self._recall(request))
+            case AuthorizeTurn(request, recalled):
+                turn = await self._ports.authorizer.authorize(self._context, request, recalled)
+                self._stores = turn.stores
+                self.step(turn.authorized)
             case DecideTool():
                 self.step(await self._decide_tool(command))
             case RunSearch():
@@ -178,7 +241,7 @@ class _Driver:
         async with self._ports.backend.chat(command.upstream, command.payload) as events:
             self.step(ModelOpened())
             await self.drain()
-            if self._state.phase is not Phase.WRITING:
+            if self._state.phase not in (Phase.WRITING, Phase.SUMMARIZING):
                 return
             async for event in events:
                 if isinstance(event, ModelEnded | ModelFailed):
@@ -189,72 +252,39 @@ class _Driver:
         # The connection is closed before anything that follows, so that no upstream slot is held while a tool runs.
         self.step(last)
 
-    async def _recall(self, response: ResponseId) -> Recalled:
-        turns = await self._ports.state.chain(self._context.principal, response)
+    async def _recall(self, request: ResponseRequest) -> Recalled:
+        referenced = [cast("str", item["id"]) for item in request.items if item["type"] == "item_reference"]
+        found = await self._ports.state.held_items(self._context.principal, referenced) if referenced else {}
+        if request.conversation is not None:
+            return Recalled(await self._recall_conversation(request.conversation), referenced=found)
+        if request.previous_response_id is None:
+            return Recalled(referenced=found)
+        turns = await self._chain(request.previous_response_id)
+        return Recalled(held(turns), turns[-1].status, found)
+
+    async def _chain(self, response: ResponseId) -> Sequence[ResponseRow]:
+        remembered = self._start.remembered.get(response)
+        turns = remembered or await self._ports.state.chain(self._context.principal, response)
         if not turns:
-            raise NotFound(
-                f"Previous response with id '{response}' not found.", param="previous_response_id", code="previous_response_not_found"
-            )
-        return Recalled(tuple(turns))
+            raise no_previous(response)
+        return turns
 
-    async def _authorize(self, request: ResponseRequest, turns: tuple[ResponseRow, ...]) -> TurnAuthorized:
-        """Decide everything that a turn needs before a token is spent, in one record: route and model, stores, history, tool outputs."""
-        context, ports = self._context, self._ports
-        ids = () if request.file_search is None else request.file_search.store_ids
-        present = await ports.retrieval.candidates_to_open(context, ids)
-        history = history_of(turns)
-        batch, keys = await _live_batch(context, history, ports)
-        asked: dict[str, JsonObject] = {store: present[store].view if store in present else {"id": ""} for store in ids}
-        results: list[JsonObject] = [
-            {"tool": _client_tool(), "result": {"mime": "text/plain", "size": len(output_text(item["output"]).encode()), "labels": []}}
-            for item in request.items
-            if item["type"] == "function_call_output"
-        ]
-        batch = replace(batch, stores={**batch.stores, **asked}, tool_results=results)
-        route = Question(Point.ROUTE, "route.call", {"request": _route(request)}, about=request.model)
-        (decision,), admitted = await ports.enforcer.settle(context, "turn", [route], batch=batch)
-        upstream = None if isinstance(decision, Deny) else await ports.catalogue.upstream_for(request.model)
-        if upstream is None or isinstance(decision, Deny):
-            raise NotFound(
-                f"The model '{request.model}' does not exist or you do not have access to it.", param="model", code="model_not_found"
-            )
-        stores = opened(ids, present, admitted.stores, param="tools")
-        self._stores = {store.row.id: store for store in stores}
-        if len(admitted.tool_results) < len(results):
-            raise NotPermitted("The policy does not admit a function call output of this request.", param="input")
-        left = readmit(history, admitted, keys)
-        await self._check_own(turns, left, history, admitted.items)
-        return TurnAuthorized(
-            upstream, admitted.revision or decision.revision, tuple(prompt_items(left, left.refs)), tuple(left.refs.values())
-        )
-
-    async def _check_own(self, turns: Sequence[ResponseRow], left: Readmitted, history: History, items: frozenset[int]) -> None:
-        """Refuse a chain that the caller may not continue, and one from which something is withheld where the policy says `refuse`."""
-        if turns and history.items and not items:
-            # Not one item may be reused: to this caller the chain does not exist.
-            raise NotFound(
-                f"Previous response with id '{turns[-1].id}' not found.", param="previous_response_id", code="previous_response_not_found"
-            )
-        if left.withheld == 0:
-            return
-        on_deny = await self._ports.enforcer.value(self._context, "regate/history/on_deny", "history.reuse", {"item": turns[-1].view()})
-        await self._ports.enforcer.record(
-            self._context, "history.withheld", {"kind": "withheld", "count": left.withheld, "on_deny": on_deny}
-        )
-        if on_deny != "redact":
-            raise NotPermitted(
-                "The policy does not permit continuing this conversation: part of it is no longer available to you.",
-                param="previous_response_id",
-            )
+    async def _recall_conversation(self, conversation: ConversationId) -> tuple[HeldItem, ...]:
+        """Hold the conversation for this response and return its items. Absent, foreign and denied are one."""
+        row = await self._ports.state.conversation(self._context.principal, conversation)
+        view: JsonObject = {"id": ""} if row is None else row.view()
+        question = Question(Point.HISTORY, "conversation.read", {"item": view}, about=conversation)
+        decision = await self._ports.enforcer.decide(self._context, question)
+        items = None
+        if row is not None and not isinstance(decision, Deny):
+            items = await self._ports.state.lock_conversation(self._context.principal, conversation, self._start.response_id)
+        if row is None or items is None:
+            raise NotFound(f"Conversation with id '{conversation}' not found.", param="conversation", code="not_found")
+        self._conversation = conversation
+        return tuple(HeldItem(row.view(), item) for item in items)
 
     async def _decide_tool(self, command: DecideTool) -> ToolDecided:
-        tool: JsonObject = {
-            "type": "file_search",
-            "server_label": "",
-            "name": command.name,
-            "arguments": command.arguments,
-            "side_effect": False,
-        }
+        tool = tool_view(FILE_SEARCH, command.name, command.arguments)
         resource: JsonObject = {"tool": tool, "turn": {"index": command.round, "calls_so_far": command.calls_so_far}}
         decision = await self._ports.enforcer.decide(self._context, Question(Point.TOOL, "tool.call", resource, about=command.name))
         return ToolDecided(command.call_id, allowed=not isinstance(decision, Deny))
@@ -269,8 +299,8 @@ class _Driver:
             "size": sum(len(hit.candidate.text.encode()) for hit in hits),
             "labels": sorted(labels),
         }
-        tool: JsonObject = {"type": "file_search", "server_label": "", "name": "file_search", "arguments": {}, "side_effect": False}
-        question = Question(Point.TOOL_RESULT, "tool.result", {"tool": tool, "result": result}, about="file_search")
+        resource: JsonObject = {"tool": tool_view(FILE_SEARCH, FILE_SEARCH), "result": result}
+        question = Question(Point.TOOL_RESULT, "tool.result", resource, about=FILE_SEARCH)
         decision = await self._ports.enforcer.decide(self._context, question)
         admitted = not isinstance(decision, Deny)
         return Searched(command.call_id, tuple(_passage(hit) for hit in hits) if admitted else (), admitted)
@@ -283,27 +313,9 @@ class _Driver:
         except asyncio.CancelledError:
             await saving
             raise
-
-
-async def _live_batch(context: Context, history: History, ports: LoopPorts) -> tuple[Batch, list[ChunkKey]]:
-    """Return the batch that decides a history on what is true now: which files are still attached, and with which stamps."""
-    live = await ports.state.live(context.principal, history.pairs) if history.pairs else {}
-    stores = await ports.retrieval.candidates_to_open(context, list(dict.fromkeys(store for store, _ in history.pairs)))
-    return batch_of(history, live, {store: opened_store.view for store, opened_store in stores.items()})
-
-
-def _route(request: ResponseRequest) -> JsonObject:
-    return {
-        "method": "POST",
-        "path": "/v1/responses",
-        "model": request.model,
-        "stream": request.stream,
-        "tool_types": list(request.tool_types),
-    }
-
-
-def _client_tool() -> JsonObject:
-    return {"type": "function", "server_label": "", "name": "", "arguments": {}, "side_effect": False}
+        finally:
+            if saving.done() and not saving.cancelled() and saving.exception() is None and row.status in _ENDED:
+                self._conversation = None  # it was let go with the turn
 
 
 def _passage(hit: Hit) -> Passage:

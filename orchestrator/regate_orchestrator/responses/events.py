@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
 from regate_orchestrator.errors import RegateError, UpstreamError
 from regate_orchestrator.responses.prompt import Passage, PromptItem
 from regate_orchestrator.responses.request import ResponseRequest
-from regate_orchestrator.rows import ChunkRef, ResponseRow
-from regate_orchestrator.values import ResponseId
+from regate_orchestrator.rows import ChunkRef, HeldItem, StoredItem
+from regate_orchestrator.values import JsonObject, ResponseId
 
 FinishReason: TypeAlias = Literal["stop", "length", "tool_calls", "content_filter"]
 
@@ -34,9 +35,10 @@ class Usage:
 
 @dataclass(frozen=True, slots=True)
 class TextWritten:
-    """The model wrote a piece of its answer."""
+    """The model wrote a piece of its answer. `logprobs` are in the Responses API's shape, empty unless they were asked for."""
 
     text: str
+    logprobs: tuple[JsonObject, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,19 +106,35 @@ class Requested:
 
 @dataclass(frozen=True, slots=True)
 class Recalled:
-    """The chain was found (answers `Recall`), oldest turn first."""
+    """What came before was found (answers `Recall`). Nothing of it is decided yet.
 
-    turns: tuple[ResponseRow, ...]
+    `earlier` are the items of the chain or the conversation, oldest first; `status` is that of the response continued from; `referenced` are
+    the items that the request names by id.
+    """
+
+    earlier: tuple[HeldItem, ...] = ()
+    status: str | None = None
+    referenced: Mapping[str, HeldItem] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class TurnAuthorized:
-    """Route, model, stores and history were decided (answers `AuthorizeTurn`). `history` is what may be used again, ready for a prompt."""
+    """Route, model, stores, files and history were decided (answers `AuthorizeTurn`).
+
+    `history` is what may be used again and `sent` what the client sends now, both ready for a prompt; `inputs` is the latter as it is stored.
+    `model` is the upstream's name for the model; `hidden` are the tools, by wire name, that the policy does not let the model see.
+    """
 
     upstream: str
+    model: str
     revision: str
     history: tuple[PromptItem, ...]
+    sent: tuple[PromptItem, ...]
+    inputs: tuple[StoredItem, ...]
     lineage: tuple[ChunkRef, ...]
+    hidden: frozenset[str] = frozenset()
+    reasoning_field: str | None = None
+    """Under which member the upstream takes its earlier reasoning back; None: not at all."""
 
 
 @dataclass(frozen=True, slots=True)

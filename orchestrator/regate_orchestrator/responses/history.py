@@ -1,4 +1,4 @@
-"""History: stored turns on their way back into a prompt or out to a reader, each decided again for the caller and the policy of now (I9).
+"""History: stored items on their way back into a prompt or out to a reader, each decided again for the caller and the policy of now (I9).
 
 What a model wrote rests on everything it had read: its lineage. When any chunk of it is no longer permitted, or is gone, the text is
 withheld together with the chunk, in every later turn that had read it too. What the client wrote stays.
@@ -13,8 +13,8 @@ from typing import cast
 from regate_orchestrator.enforcer import Admitted, Batch
 from regate_orchestrator.ports import LiveFile
 from regate_orchestrator.responses.prompt import WITHHELD, Passage, PromptItem
-from regate_orchestrator.rows import ChunkRef, ResponseRow, StoredItem
-from regate_orchestrator.values import FileId, Json, JsonObject, StoreId
+from regate_orchestrator.rows import ChunkRef, HeldItem, ResponseRow, StoredItem
+from regate_orchestrator.values import FileId, JsonObject, StoreId
 
 Pair = tuple[StoreId, FileId]
 ChunkKey = tuple[StoreId, str]
@@ -22,9 +22,9 @@ ChunkKey = tuple[StoreId, str]
 
 @dataclass(frozen=True, slots=True)
 class History:
-    """Stored items in order, each with the response it belongs to, and every chunk that any of them rests on."""
+    """Stored items in order, each with what holds it, and every chunk that any of them rests on."""
 
-    items: tuple[tuple[ResponseRow, StoredItem], ...]
+    items: tuple[HeldItem, ...]
     refs: Mapping[ChunkKey, ChunkRef]
 
     @property
@@ -43,11 +43,16 @@ class Readmitted:
     withheld: int
 
 
-def history_of(rows: Iterable[ResponseRow]) -> History:
-    """Return the history that these responses, oldest first, make together."""
-    items = [(row, item) for row in rows for item in row.items]
-    refs = {(ref.store_id, ref.chunk_id): ref for _, item in items for ref in _rests_on(item)}
-    return History(tuple(items), refs)
+def held(rows: Iterable[ResponseRow]) -> tuple[HeldItem, ...]:
+    """Return the items of these responses, in order, each with its response's view."""
+    return tuple(HeldItem(row.view(), item) for row in rows for item in row.items)
+
+
+def history_of(items: Iterable[HeldItem]) -> History:
+    """Return the history that these items make together."""
+    listed = tuple(items)
+    refs = {(ref.store_id, ref.chunk_id): ref for one in listed for ref in _rests_on(one.item)}
+    return History(listed, refs)
 
 
 def batch_of(history: History, live: Mapping[Pair, LiveFile], stores: Mapping[StoreId, JsonObject]) -> tuple[Batch, list[ChunkKey]]:
@@ -61,7 +66,7 @@ def batch_of(history: History, live: Mapping[Pair, LiveFile], stores: Mapping[St
     batch = Batch(
         stores={store: view for store, view in stores.items() if store in used},
         chunks=chunks,
-        items=[_view(row, item) for row, item in history.items],
+        items=[one.view() for one in history.items],
     )
     return batch, keys
 
@@ -71,7 +76,8 @@ def readmit(history: History, admitted: Admitted, keys: Sequence[ChunkKey]) -> R
     permitted = {key for position, key in enumerate(keys) if position in admitted.chunks and key[0] in admitted.stores}
     kept: list[tuple[StoredItem, bool]] = []
     withheld = 0
-    for position, (_, item) in enumerate(history.items):
+    for position, one in enumerate(history.items):
+        item = one.item
         shown = position in admitted.items and all((ref.store_id, ref.chunk_id) in permitted for ref in item.lineage)
         results = tuple(result for result in item.results if _key(result) in permitted) if shown else ()
         withheld += (not shown) + (len(item.results) - len(results) if shown else 0)
@@ -79,9 +85,11 @@ def readmit(history: History, admitted: Admitted, keys: Sequence[ChunkKey]) -> R
     return Readmitted(tuple(kept), {key: ref for key, ref in history.refs.items() if key in permitted}, withheld)
 
 
-def prompt_items(readmitted: Readmitted, refs: Mapping[ChunkKey, ChunkRef]) -> list[PromptItem]:
-    """Return the readmitted items for a prompt, with a note in place of what is withheld."""
-    return [_prompt_item(item, shown, refs) for item, shown in readmitted.items]
+def prompt_item(item: StoredItem, shown: bool, refs: Mapping[ChunkKey, ChunkRef]) -> PromptItem:
+    """Return a readmitted item for a prompt, with a note in place of what is withheld."""
+    if not shown:
+        return PromptItem(shown_body(item, shown=False), note=WITHHELD)
+    return PromptItem(item.body, passages=passages_of(item, refs))
 
 
 def shown_body(item: StoredItem, shown: bool) -> JsonObject:
@@ -95,12 +103,14 @@ def shown_body(item: StoredItem, shown: bool) -> JsonObject:
             body["content"] = [{"type": part, "text": WITHHELD, **({"annotations": [], "logprobs": []} if part == "output_text" else {})}]
         case "function_call":
             body["arguments"] = "{}"
+        case "custom_tool_call":
+            body["input"] = ""
         case "file_search_call":
             body["queries"] = []
-        case "function_call_output":
+        case "function_call_output" | "custom_tool_call_output":
             body["output"] = WITHHELD
         case "reasoning":
-            body["summary"], body["content"] = [], []
+            body = {"id": body.get("id"), "type": "reasoning", "summary": []}
         case _:
             body = {"id": body.get("id"), "type": body["type"]}
     return body
@@ -131,12 +141,6 @@ def stored_result(passage: Passage) -> JsonObject:
     }
 
 
-def _prompt_item(item: StoredItem, shown: bool, refs: Mapping[ChunkKey, ChunkRef]) -> PromptItem:
-    if not shown:
-        return PromptItem(shown_body(item, shown=False), note=WITHHELD)
-    return PromptItem(item.body, passages=passages_of(item, refs))
-
-
 def _rests_on(item: StoredItem) -> list[ChunkRef]:
     found = [ChunkRef(*_key_parts(result), cast("str", result["chunk_id"]), cast("JsonObject", result["stamp"])) for result in item.results]
     return [*item.lineage, *found]
@@ -152,9 +156,3 @@ def _key(result: JsonObject) -> ChunkKey:
 
 def _replace_results(item: StoredItem, results: tuple[JsonObject, ...]) -> StoredItem:
     return StoredItem(item.id, item.body, item.direction, item.lineage, results)
-
-
-def _view(row: ResponseRow, item: StoredItem) -> JsonObject:
-    labels = {label for ref in item.lineage for label in cast("Sequence[str]", ref.stamp.get("labels", ()))}
-    view: dict[str, Json] = {**row.view(), "id": item.id, "kind": cast("str", item.body["type"]), "labels": sorted(labels)}
-    return view

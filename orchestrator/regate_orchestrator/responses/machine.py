@@ -7,7 +7,8 @@ Rules that hold in every state:
   the response is stored, only after that very state was saved.
 - A call runs only if its tool was offered in this request and was decided; its arguments are reduced to the query.
 
-`TRANSITIONS` lists which events each phase expects; any other is a programming error and raises. `writing.py` is the other half.
+`TRANSITIONS` lists which events each phase expects; any other is a programming error and raises. `writing.py` says how the model's pieces
+become items, `compacting.py` how a conversation that grew too long is summarised.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from dataclasses import replace
 from typing import Final, cast
 
 from regate_orchestrator.errors import InvalidRequest, LimitExceeded, RegateError, UpstreamError
+from regate_orchestrator.responses import compacting
 from regate_orchestrator.responses.citations import quotes
 from regate_orchestrator.responses.commands import (
     AuthorizeTurn,
@@ -51,9 +53,10 @@ from regate_orchestrator.responses.events import (
 )
 from regate_orchestrator.responses.history import stored_result
 from regate_orchestrator.responses.output import Heading, Status, search_item
-from regate_orchestrator.responses.prompt import FILE_SEARCH, Passage, PromptItem, build_prompt
+from regate_orchestrator.responses.prompt import CALLS, FILE_SEARCH, Passage, PromptItem, build_prompt
+from regate_orchestrator.responses.request import ClientTool
 from regate_orchestrator.responses.state import Ending, Output, Phase, State
-from regate_orchestrator.responses.writing import abandon_turn, cite, close_turn, finish_item, search_limit, write
+from regate_orchestrator.responses.writing import abandon_turn, cite, close_turn, finish_item, offered_tools, search_limit, write
 from regate_orchestrator.rows import ChunkRef, ResponseRow, StoredItem
 from regate_orchestrator.values import Json, JsonObject
 
@@ -63,8 +66,10 @@ TRANSITIONS: Final[Mapping[Phase, tuple[type, ...]]] = {
     Phase.IDLE: (Requested,),
     Phase.RECALLING: (Recalled, *_ENDINGS),
     Phase.AUTHORIZING: (TurnAuthorized, *_ENDINGS),
+    Phase.QUEUEING: (Saved, *_ENDINGS),
     Phase.CALLING: (ModelOpened, *_ENDINGS),
     Phase.OPENING: (Saved, *_ENDINGS),
+    Phase.SUMMARIZING: (*_WRITING, ModelEnded, ModelFailed, *_ENDINGS),
     Phase.WRITING: (*_WRITING, ModelEnded, ModelFailed, *_ENDINGS),
     Phase.DECIDING: (ToolDecided, *_ENDINGS),
     Phase.SEARCHING: (Searched, *_ENDINGS),
@@ -98,16 +103,20 @@ def advance(state: State, event: Event, now: int) -> Step:
     match event:
         case Requested():
             return _requested(state, event, now)
-        case Recalled(turns):
-            return _recalled(state, turns)
+        case Recalled():
+            return _recalled(state, event)
         case TurnAuthorized():
             return _authorized(state, event)
         case ModelOpened():
             return _model_opened(state)
         case Saved():
             return _saved(state)
+        case TextWritten() | RefusalWritten() | ReasoningWritten() | CallOpened() | ArgumentsWritten() if state.phase is Phase.SUMMARIZING:
+            return compacting.write(state, event), []
         case TextWritten() | RefusalWritten() | ReasoningWritten() | CallOpened() | ArgumentsWritten():
             return _emit(write(state, event))
+        case ModelEnded() if state.phase is Phase.SUMMARIZING:
+            return _summarized(state, event, now)
         case ModelEnded():
             return _model_ended(state, event, now)
         case ToolDecided(_, allowed):
@@ -122,92 +131,129 @@ def advance(state: State, event: Event, now: int) -> Step:
 
 def _requested(state: State, event: Requested, now: int) -> Step:
     request = event.request
-    state = replace(
-        state,
-        heading=Heading(event.response_id, now, request),
-        tenant=event.tenant,
-        owner=event.owner,
-        prompted=tuple(PromptItem(item) for item in request.items),
-    )
-    if request.previous_response_id is not None:
-        return replace(state, phase=Phase.RECALLING), [Recall(request.previous_response_id)]
-    return replace(state, phase=Phase.AUTHORIZING), [AuthorizeTurn(request, ())]
+    state = replace(state, heading=Heading(event.response_id, now, request), tenant=event.tenant, owner=event.owner)
+    if request.refers_back:
+        return replace(state, phase=Phase.RECALLING), [Recall(request)]
+    return replace(state, phase=Phase.AUTHORIZING), [AuthorizeTurn(request, Recalled())]
 
 
-def _recalled(state: State, turns: tuple[ResponseRow, ...]) -> Step:
-    if turns[-1].status not in ("completed", "incomplete"):
-        message = f"The previous response is {turns[-1].status}; continue from one that has ended."
+def _recalled(state: State, recalled: Recalled) -> Step:
+    if recalled.status not in (None, "completed", "incomplete"):
+        message = f"The previous response is {recalled.status}; continue from one that has ended."
         return _failed(state, InvalidRequest(message, param="previous_response_id"), 0)
-    return replace(state, phase=Phase.AUTHORIZING), [AuthorizeTurn(state.must_heading.request, turns)]
+    return replace(state, phase=Phase.AUTHORIZING), [AuthorizeTurn(state.must_heading.request, recalled)]
 
 
 def _authorized(state: State, event: TurnAuthorized) -> Step:
-    state = replace(state, upstream=event.upstream, revision=event.revision, history=event.history, lineage=event.lineage)
+    state = replace(
+        state,
+        upstream=event.upstream,
+        model=event.model,
+        revision=event.revision,
+        history=event.history,
+        prompted=event.sent,
+        inputs=event.inputs,
+        lineage=event.lineage,
+        hidden=event.hidden,
+        reasoning_field=event.reasoning_field,
+    )
+    state = compacting.begin(state)
+    if state.must_heading.request.background:
+        row = _row(state, "queued", state.must_heading.response("queued", ()))
+        return replace(state, phase=Phase.QUEUEING), [Save(row)]
     return _call_model(state)
 
 
 def _call_model(state: State) -> Step:
     """Return the command that opens the next model turn, or the refusal of a request whose items do not pair up."""
     request = state.must_heading.request
+    if state.summary is not None:
+        payload: dict[str, Json] = {"model": state.model, "messages": compacting.messages(state)}
+        return replace(state, phase=Phase.CALLING), [CallModel(state.upstream, payload)]
     try:
-        prompt = build_prompt(request.instructions, [*state.history, *state.prompted])
+        prompt = build_prompt(request.instructions, [*state.history, *state.prompted], reasoning_field=state.reasoning_field)
     except InvalidRequest as error:
         return _failed(state, error, 0)
     last_round = state.round + 1 >= state.limits.max_rounds
-    offered = request.file_search is not None and not last_round and state.searches_opened < search_limit(state)
-    payload: dict[str, Json] = {"model": request.model, "messages": prompt.messages, **request.sampling}
-    tools: list[Json] = [
-        {"type": "function", "function": {name: value for name, value in _function(tool).items() if value is not None}}
-        for tool in request.functions
-    ]
+    searchable = request.file_search is not None and FILE_SEARCH not in state.hidden and request.permits(FILE_SEARCH)
+    offered = searchable and not last_round and state.searches_opened < search_limit(state)
+    payload = {"model": state.model, "messages": prompt.messages, **request.sampling}
+    tools: list[Json] = [_function(tool) for tool in offered_tools(state).values()]
     if offered:
         tools.append(_SEARCH_FUNCTION)
     if tools and request.tool_choice != "none":
         payload["tools"] = tools
-        choice = _tool_choice(request.tool_choice) if state.round == 0 else "auto"
+        choice = _tool_choice(request.tool_choice, tools) if state.round == 0 else "auto"
         payload |= {} if choice == "auto" else {"tool_choice": choice}
         payload |= {} if request.parallel_tool_calls else {"parallel_tool_calls": False}
     if request.max_output_tokens is not None:
-        payload["max_tokens"] = request.max_output_tokens - state.usage.output_tokens
+        payload["max_tokens"] = request.max_output_tokens - state.spent
     state = replace(
         state, phase=Phase.CALLING, sources=prompt.sources, round=state.round + 1, searching_offered=offered and "tools" in payload
     )
     return state, [CallModel(state.upstream, payload)]
 
 
-def _function(tool: object) -> Mapping[str, Json]:
-    return {name: getattr(tool, name) for name in ("name", "description", "parameters", "strict")}
+def _function(tool: ClientTool) -> JsonObject:
+    members: dict[str, Json] = {"name": tool.wire, "description": tool.description, "parameters": tool.parameters, "strict": tool.strict}
+    return {"type": "function", "function": {name: value for name, value in members.items() if value is not None}}
 
 
-def _tool_choice(choice: Json) -> Json:
-    """Return the Responses API's tool choice in the chat API's shape."""
-    if not isinstance(choice, Mapping):
-        return choice
-    name = choice["name"] if choice["type"] == "function" else choice["type"]
-    return {"type": "function", "function": {"name": name}}
+def _tool_choice(choice: Json, tools: Sequence[Json]) -> Json:
+    """Return the tool choice for this model call; one that demands a tool which is not offered demands nothing."""
+    names = {tool["function"]["name"] for tool in cast("Sequence[Mapping[str, Mapping[str, Json]]]", tools)}
+    if isinstance(choice, Mapping) and cast("Mapping[str, Json]", choice["function"])["name"] not in names:
+        return "auto"
+    return choice
 
 
 def _model_opened(state: State) -> Step:
-    if state.opened:
-        return replace(state, phase=Phase.WRITING), []
+    if state.begun:
+        return replace(state, phase=_reading(state)), []
     if state.must_heading.request.store:
         return replace(state, phase=Phase.OPENING), [Save(_row(state, "in_progress", state.must_heading.response("in_progress", ())))]
     return _announce(state)
 
 
 def _announce(state: State) -> Step:
+    """Return the state that reads the model, after telling the client that it does; a background response was created before."""
     response = state.must_heading.response("in_progress", ())
-    pen = state.pen.write("response.created", response=response).write("response.in_progress", response=response)
-    return _emit(replace(state, phase=Phase.WRITING, opened=True, pen=pen))
+    pen = state.pen if state.opened else state.pen.write("response.created", response=response)
+    pen = pen.write("response.in_progress", response=response)
+    return _emit(replace(state, phase=_reading(state), opened=True, begun=True, pen=pen))
+
+
+def _reading(state: State) -> Phase:
+    return Phase.WRITING if state.summary is None else Phase.SUMMARIZING
 
 
 def _saved(state: State) -> Step:
-    return _announce(state) if state.phase is Phase.OPENING else _ended(state)
+    match state.phase:
+        case Phase.QUEUEING:
+            response = state.must_heading.response("queued", ())
+            pen = state.pen.write("response.created", response=response).write("response.queued", response=response)
+            emitted, commands = _emit(replace(state, opened=True, pen=pen))
+            after, more = _call_model(emitted)
+            return after, [*commands, *more]
+        case Phase.OPENING:
+            return _announce(state)
+        case _:
+            return _ended(state)
+
+
+def _summarized(state: State, event: ModelEnded, now: int) -> Step:
+    """Return the turn itself, with the summary in place of what it stands for; or the end, where nothing but the summary was wanted."""
+    if not str(state.summary or "").strip():
+        return _failed(state, UpstreamError("The backend returned an empty summary."), now)
+    state = compacting.finish(replace(state, usage=state.usage + event.usage, summary_tokens=event.usage.output_tokens))
+    if state.must_heading.request.compact:
+        return _end(state, "completed", now)
+    return _continue(state, now)
 
 
 def _model_ended(state: State, event: ModelEnded, now: int) -> Step:
     cut = event.reason in ("length", "content_filter")
-    called = any(call.index is not None and call.name != FILE_SEARCH for call in state.calls.values())
+    called = any(call.index is not None and call.tool is not None for call in state.calls.values())
     unseen = any(call.index is None for call in state.calls.values())
     if not cut and state.message is not None and not state.calls:
         state = _cite_unmarked(state)
@@ -238,7 +284,7 @@ def _cite_unmarked(state: State) -> State:
 def _continue(state: State, now: int) -> Step:
     """Return the next model turn, or the end when the client's token budget is used up."""
     limit = state.must_heading.request.max_output_tokens
-    if limit is not None and state.usage.output_tokens >= limit:
+    if limit is not None and state.spent >= limit:
         return _end(state, "incomplete", now, incomplete="max_output_tokens")
     emitted, commands = _emit(state)
     after, more = _call_model(emitted)
@@ -257,7 +303,7 @@ def _next_search(state: State, now: int) -> Step:
             done = state.searches_opened - len(state.searches)
             return emitted, [*commands, DecideTool(search.call_id, FILE_SEARCH, arguments, calls_so_far=done, round=state.round)]
         state = _close_search(state, "failed", (), note=_BAD_ARGUMENTS)
-    waiting = any(output.body["type"] == "function_call" for output in state.outputs)
+    waiting = any(output.body["type"] in CALLS for output in state.outputs)
     return _end(state, "completed", now) if waiting else _continue(state, now)
 
 
@@ -284,7 +330,7 @@ def _searched(state: State, passages: tuple[Passage, ...], now: int, *, admitted
 def _close_search(state: State, status: str, passages: tuple[Passage, ...], *, note: str) -> State:
     """Return the state with the current search done: its item closed, and what it found in the prompt and in the lineage from now on."""
     search, *rest = state.searches
-    results = [passage.as_result() for passage in passages] if state.must_heading.request.include_results else None
+    results = [passage.as_result() for passage in passages] if state.must_heading.request.include.results else None
     queries = [] if search.query is None else [search.query]
     item = search_item(search.item_id, "completed" if status == "completed" else "failed", queries, results)
     state = finish_item(replace(state, searches=tuple(rest)), search.index, item)
@@ -304,11 +350,12 @@ def _end(state: State, status: Status, now: int, *, incomplete: str | None = Non
         status, state.bodies, usage=state.usage, completed_at=completed_at, incomplete=incomplete, error=reported
     )
     event = None if status == "cancelled" else f"response.{status}"
-    state, commands = _emit(replace(state, phase=Phase.SAVING, ending=Ending(response, event, error)))
+    row = _row(state, status, response)
+    state, commands = _emit(replace(state, phase=Phase.SAVING, ending=Ending(response, row, event, error)))
     if not state.must_heading.request.store:
         state, last = _ended(state)
         return state, [*commands, *last]
-    return state, [*commands, Save(_row(state, status, response))]
+    return state, [*commands, Save(row)]
 
 
 def _ended(state: State) -> Step:
@@ -316,18 +363,33 @@ def _ended(state: State) -> Step:
     assert ending is not None  # noqa: S101 — INVARIANT: set before saving begins
     pen = state.pen if ending.event is None else state.pen.write(ending.event, response=ending.response)
     state, commands = _emit(replace(state, phase=Phase.ENDED, pen=pen))
-    return state, [*commands, Finish(ending.response, ending.error)]
+    return state, [*commands, Finish(ending.response, ending.row, ending.error)]
 
 
 def _failed(state: State, error: RegateError, now: int) -> Step:
+    if state.phase is Phase.CALLING and error.code == "context_length_exceeded" and state.must_heading.request.truncation == "auto":
+        shorter = _truncated(state)
+        if shorter is not None:
+            return _call_model(replace(shorter, round=max(0, state.round - 1)))
     if not state.opened:
         return replace(state, phase=Phase.ENDED), [Refuse(error)]
     if state.phase is Phase.SAVING:  # the final state could not be stored, so it is not claimed (DESIGN §7)
         reported: JsonObject = {"code": _error_code(error), "message": error.message}
         response = state.must_heading.response("failed", state.bodies, usage=state.usage, error=reported)
         told = state.ending is not None and state.ending.event is not None
-        return _ended(replace(state, ending=Ending(response, "response.failed" if told else None, error)))
+        ending = Ending(response, _row(state, "failed", response), "response.failed" if told else None, error)
+        return _ended(replace(state, ending=ending))
     return _end(abandon_turn(state), "failed", now, error=error)
+
+
+def _truncated(state: State) -> State | None:
+    """Return the state without the older half of the conversation, cut where a turn of the user's begins; None when only one is left."""
+    items = [*state.history, *state.prompted]
+    starts = [place for place, item in enumerate(items) if item.body["type"] == "message" and item.body.get("role") == "user"]
+    if len(starts) < 2:
+        return None
+    cut = starts[(len(starts) + 1) // 2]
+    return replace(state, history=tuple(items[cut : len(state.history)]), prompted=tuple(items[max(cut, len(state.history)) :]))
 
 
 def _client_left(state: State, now: int) -> Step:
@@ -351,7 +413,6 @@ def _emit(state: State) -> Step:
 
 def _row(state: State, status: Status, response: JsonObject) -> ResponseRow:
     heading = state.must_heading
-    sent = [StoredItem(cast("str", item["id"]), item, "input") for item in heading.request.items]
     return ResponseRow(
         id=heading.id,
         tenant=state.tenant,
@@ -362,7 +423,9 @@ def _row(state: State, status: Status, response: JsonObject) -> ResponseRow:
         model=heading.request.model,
         policy_revision=state.revision,
         body={name: value for name, value in response.items() if name != "output"},
-        items=(*sent, *_output_items(state.outputs, state.lineage)),
+        items=(*state.inputs, *_output_items(state.outputs, state.lineage)),
+        conversation_id=heading.request.conversation,
+        background=heading.request.background,
     )
 
 

@@ -6,16 +6,17 @@ Ids and indexes are minted once, at `response.output_item.added`, and never chan
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Final, Literal, TypeAlias
 
 from regate_orchestrator.responses.events import Usage
-from regate_orchestrator.responses.request import ResponseRequest
+from regate_orchestrator.responses.request import ClientTool, ResponseRequest
 from regate_orchestrator.values import Json, JsonObject, ResponseId
 
 ItemStatus: TypeAlias = Literal["in_progress", "searching", "completed", "incomplete", "failed"]
-Status: TypeAlias = Literal["in_progress", "completed", "incomplete", "failed", "cancelled"]
+Status: TypeAlias = Literal["queued", "in_progress", "completed", "incomplete", "failed", "cancelled"]
 
 DEFAULTS: Final[Mapping[str, Json]] = {
     "temperature": 1.0,
@@ -76,7 +77,7 @@ class Heading:
             "created_at": self.created_at,
             "completed_at": completed_at,
             "status": status,
-            "background": False,
+            "background": request.background,
             "error": error,
             "incomplete_details": None if incomplete is None else {"reason": incomplete},
             "instructions": request.instructions,
@@ -137,6 +138,7 @@ class OpenMessage:
     kind: Literal["output_text", "refusal"]
     text: Text = field(default_factory=Text)
     annotations: tuple[JsonObject, ...] = ()
+    logprobs: tuple[JsonObject, ...] = ()
     held: str = ""
 
     def part(self, *, empty: bool = False) -> JsonObject:
@@ -144,7 +146,8 @@ class OpenMessage:
         text = "" if empty else str(self.text)
         if self.kind == "refusal":
             return {"type": "refusal", "refusal": text}
-        return {"type": "output_text", "text": text, "annotations": [] if empty else list(self.annotations), "logprobs": []}
+        annotations, logprobs = ((), ()) if empty else (self.annotations, self.logprobs)
+        return {"type": "output_text", "text": text, "annotations": list(annotations), "logprobs": list(logprobs)}
 
     def item(self, status: ItemStatus) -> JsonObject:
         """Return the item; one in progress has no content yet."""
@@ -154,38 +157,55 @@ class OpenMessage:
 
 @dataclass(frozen=True, slots=True)
 class OpenReasoning:
-    """Reasoning being written."""
+    """Reasoning being written; `summarized` says that the client gets it as a summary, not as it is."""
 
     id: str
     index: int
+    summarized: bool = False
     text: Text = field(default_factory=Text)
 
     def item(self, status: ItemStatus) -> JsonObject:
         """Return the item; one in progress has no content yet."""
-        content = [] if status == "in_progress" else [{"type": "reasoning_text", "text": str(self.text)}]
-        return {"id": self.id, "type": "reasoning", "status": status, "summary": [], "content": content}
+        written = [] if status == "in_progress" else [str(self.text)]
+        head: JsonObject = {"id": self.id, "type": "reasoning", "status": status}
+        if self.summarized:
+            return {**head, "summary": [{"type": "summary_text", "text": text} for text in written]}
+        return {**head, "summary": [], "content": [{"type": "reasoning_text", "text": text} for text in written]}
 
 
 @dataclass(frozen=True, slots=True)
 class OpenCall:
-    """A tool call being written. `index` is None for one that the client never sees: a tool that was not offered, or one over the limit."""
+    """A tool call being written. `tool` is the client's tool that is called; None for a search of ours, and for a tool that is not offered.
+
+    `index` is None for a call that the client never sees: of a tool that was not offered, or one over the limit.
+    """
 
     id: str
     index: int | None
     call_id: str
     name: str
+    tool: ClientTool | None = None
     arguments: Text = field(default_factory=Text)
 
     def item(self, status: ItemStatus) -> JsonObject:
-        """Return the item of a function call; one in progress has no arguments yet."""
-        return {
-            "id": self.id,
-            "type": "function_call",
-            "status": status,
-            "call_id": self.call_id,
-            "name": self.name,
-            "arguments": "" if status == "in_progress" else str(self.arguments),
-        }
+        """Return the item of a call of the client's tool; one in progress has no arguments yet."""
+        written = "" if status == "in_progress" else str(self.arguments)
+        head: JsonObject = {"id": self.id, "status": status, "call_id": self.call_id, "name": self.tool.name if self.tool else self.name}
+        if self.tool is not None and self.tool.namespace is not None:
+            head = {**head, "namespace": self.tool.namespace}
+        if self.tool is not None and self.tool.custom:
+            return {**head, "type": "custom_tool_call", "input": free_text(written)}
+        return {**head, "type": "function_call", "arguments": written}
+
+
+def free_text(arguments: str) -> str:
+    """Return the free text in the arguments of a custom tool's function; what a model wrote otherwise is taken as it is."""
+    try:
+        value = json.loads(arguments)
+    except ValueError:
+        return arguments
+    text = value.get("input") if isinstance(value, Mapping) else None
+    return text if isinstance(text, str) else arguments
 
 
 def search_item(identifier: str, status: ItemStatus, queries: list[str], results: list[JsonObject] | None) -> JsonObject:

@@ -13,13 +13,23 @@ from typing import Final, cast
 
 from regate_orchestrator.errors import InvalidRequest
 from regate_orchestrator.responses.citations import marker, without_markers
+from regate_orchestrator.responses.request import wire_name
 from regate_orchestrator.rows import ChunkRef
 from regate_orchestrator.values import FileId, Json, JsonObject
 
 FILE_SEARCH: Final = "file_search"
 WITHHELD: Final = "[This earlier answer was withheld: it rests on content that is no longer available.]"
+CALLS: Final = frozenset({"function_call", "custom_tool_call"})
+"""Calls of the client's own tools: an output must follow."""
+OUTPUTS: Final = frozenset({"function_call_output", "custom_tool_call_output"})
+
 _HEADING: Final = "Passages found. After each statement that rests on a passage, write that passage's marker, such as 【1】."
 _NOTHING: Final = "No passages were found."
+_IMAGES: Final = "The images that the tools returned:"
+_SUMMARY: Final = "[Summary of the conversation so far]"
+_BYTES_PER_TOKEN: Final = 4
+_IMAGE_BYTES: Final = 765 * _BYTES_PER_TOKEN
+"""What one image of common size takes with the models that publish it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,11 +55,17 @@ class Passage:
 
 @dataclass(frozen=True, slots=True)
 class PromptItem:
-    """An item that goes into the prompt; a `file_search_call` brings its passages, or the reason why there are none."""
+    """An item that goes into the prompt.
+
+    A `file_search_call` brings its passages, or in `note` the reason why there are none; a message with images or files brings `parts`, its
+    content as a backend takes it; a sealed item (reasoning, compaction) brings the `text` that was in it.
+    """
 
     body: JsonObject
     passages: tuple[Passage, ...] = ()
     note: str = ""
+    parts: tuple[JsonObject, ...] = ()
+    text: str = ""
 
 
 @dataclass
@@ -59,28 +75,74 @@ class Prompt:
     messages: list[JsonObject] = field(default_factory=list)
     sources: dict[int, tuple[FileId, str]] = field(default_factory=dict)
 
+    @property
+    def tokens(self) -> int:
+        """Return an estimate of the prompt's size."""
+        return estimated_tokens(list(self.messages))
 
-def build_prompt(instructions: str | None, items: Sequence[PromptItem]) -> Prompt:
-    """Return the prompt of the next model call. Raises `InvalidRequest` for unpaired calls and outputs."""
-    items = [item for item in items if not _is_cut_call(item)]
+
+def build_prompt(instructions: str | None, items: Sequence[PromptItem], *, reasoning_field: str | None = None) -> Prompt:
+    """Return the prompt of the next model call. Raises `InvalidRequest` for unpaired calls and outputs.
+
+    Earlier reasoning goes along only where the backend takes it, under the member that it takes it in.
+    """
+    items = [item for item in since_compaction(items) if not _is_cut_call(item)]
     outputs = _paired_outputs(items)
     prompt = Prompt()
     if instructions:
         prompt.messages.append({"role": "system", "content": instructions})
-    turn: list[PromptItem] = []
+    turn = _Turn(prompt, outputs, reasoning_field)
     for item in items:
         kind, role = item.body["type"], item.body.get("role")
-        if kind in ("function_call_output", "reasoning"):
+        if kind in OUTPUTS:
             continue
-        if kind == "message" and role != "assistant":
-            _close_turn(prompt, turn, outputs)
-            prompt.messages.append({"role": "system" if role == "developer" else cast("str", role), "content": message_text(item.body)})
-            continue
-        if kind == "message" and turn:  # a model turn writes its text before its calls, so text after anything begins another turn
-            _close_turn(prompt, turn, outputs)
-        turn.append(item)
-    _close_turn(prompt, turn, outputs)
+        if kind == "reasoning":
+            turn.reason(item)
+        elif kind == "compaction":
+            turn.close()
+            prompt.messages.append({"role": "user", "content": f"{_SUMMARY}\n{item.note or item.text}"})
+        elif kind == "message" and role != "assistant":
+            turn.close()
+            prompt.messages.append({"role": "system" if role == "developer" else cast("str", role), "content": _content(item)})
+        else:
+            turn.add(item)
+    turn.close()
     return prompt
+
+
+def estimated_tokens(value: Json) -> int:
+    """Return about how many tokens a part of a request is, at four bytes a token of its texts and names; an image counts as a fixed number."""
+    return (_bytes_of(value) + _BYTES_PER_TOKEN - 1) // _BYTES_PER_TOKEN
+
+
+def _bytes_of(value: Json) -> int:
+    match value:
+        case str():
+            return _IMAGE_BYTES if value.startswith("data:image/") else len(value.encode("utf-8", "replace"))
+        case Mapping():
+            return sum(len(name) + _bytes_of(one) for name, one in value.items())
+        case Sequence():
+            return sum(map(_bytes_of, value))
+        case _:
+            return _BYTES_PER_TOKEN
+
+
+def since_compaction(items: Sequence[PromptItem]) -> list[PromptItem]:
+    """Return the items without what the last compaction stands for: all before it, but for the turn that was being answered then."""
+    for position in range(len(items) - 1, -1, -1):
+        if items[position].body["type"] == "compaction":
+            _, kept = split_at_last_user(items[:position])
+            return [items[position], *kept, *items[position + 1 :]]
+    return list(items)
+
+
+def split_at_last_user(items: Sequence[PromptItem]) -> tuple[list[PromptItem], list[PromptItem]]:
+    """Return the items before the last message of the user's, and those from it on; without such a message, nothing is kept apart."""
+    for position in range(len(items) - 1, -1, -1):
+        body = items[position].body
+        if body["type"] == "message" and body.get("role") == "user":
+            return list(items[:position]), list(items[position:])
+    return list(items), []
 
 
 def message_text(body: JsonObject) -> str:
@@ -93,45 +155,95 @@ def message_text(body: JsonObject) -> str:
 
 
 def output_text(output: Json) -> str:
-    """Return a function call output's text: a string, or its text parts joined."""
+    """Return a tool output's text: a string, or its text parts joined."""
     if isinstance(output, str):
         return output
     return "".join(str(part.get("text", "")) for part in cast("Sequence[Mapping[str, Json]]", output))
 
 
+def _content(item: PromptItem) -> Json:
+    return list(item.parts) if item.parts and not item.note else message_text(item.body)
+
+
 def _is_cut_call(item: PromptItem) -> bool:
     # A call that was cut in its arguments was never the client's to answer.
-    return item.body["type"] == "function_call" and item.body.get("status") == "incomplete"
+    return item.body["type"] in CALLS and item.body.get("status") == "incomplete"
 
 
-def _paired_outputs(items: Iterable[PromptItem]) -> dict[str, str]:
-    called: list[str] = []
-    outputs: dict[str, str] = {}
+def _paired_outputs(items: Iterable[PromptItem]) -> dict[str, PromptItem]:
+    """Return the outputs by call. A call with a note (withheld, or of a tool that there is not) needs none: the note is what came of it."""
+    waiting: dict[str, bool] = {}
+    outputs: dict[str, PromptItem] = {}
     for item in items:
-        if item.body["type"] == "function_call" and not item.note:
-            called.append(cast("str", item.body["call_id"]))
-        elif item.body["type"] == "function_call_output":
+        if item.body["type"] in CALLS:
+            waiting[_call_id(item)] = not item.note
+        elif item.body["type"] in OUTPUTS:
             call_id = cast("str", item.body["call_id"])
-            if call_id not in called:
+            if call_id not in waiting:
                 raise InvalidRequest(f"No tool call found for function call output with call_id {call_id}.", param="input")
-            outputs[call_id] = output_text(item.body["output"])
-    if missing := [call_id for call_id in called if call_id not in outputs]:
-        raise InvalidRequest(f"No tool output found for function call {missing[0]}.", param="input")
+            outputs[call_id] = item
+    for call_id, needed in waiting.items():
+        if needed and call_id not in outputs:
+            raise InvalidRequest(f"No tool output found for function call {call_id}.", param="input")
     return outputs
 
 
-def _close_turn(prompt: Prompt, turn: list[PromptItem], outputs: Mapping[str, str]) -> None:
-    if not turn:
-        return
-    text = "".join(message_text(item.body) for item in turn if item.body["type"] == "message")
-    calls = [item for item in turn if item.body["type"] != "message"]
-    message: dict[str, Json] = {"role": "assistant", "content": text or None}
-    if calls:
-        message["tool_calls"] = [_call(item) for item in calls]
-    prompt.messages.append(message)
-    for item in calls:
-        prompt.messages.append({"role": "tool", "tool_call_id": _call_id(item), "content": _result(prompt, item, outputs)})
-    turn.clear()
+class _Turn:
+    """The assistant message being put together, and the tool messages that answer its calls."""
+
+    def __init__(self, prompt: Prompt, outputs: Mapping[str, PromptItem], reasoning_field: str | None) -> None:
+        self._prompt = prompt
+        self._outputs = outputs
+        self._reasoning_field = reasoning_field
+        self._reasoning = ""
+        self._items: list[PromptItem] = []
+
+    def reason(self, item: PromptItem) -> None:
+        """Add reasoning, with which a model turn begins. A backend that does not take it back is not told."""
+        text = item.text or _reasoning_text(item.body)
+        if self._reasoning_field is None or not text or item.note:
+            return
+        if self._items:
+            self.close()
+        self._reasoning += text
+
+    def add(self, item: PromptItem) -> None:
+        """Add text or a call. A model turn writes its text before its calls, so text after anything begins another turn."""
+        if item.body["type"] == "message" and self._items:
+            self.close()
+        self._items.append(item)
+
+    def close(self) -> None:
+        """Write the messages of the turn, if there is one."""
+        items, self._items = self._items, []
+        reasoning, self._reasoning = self._reasoning, ""
+        if not items:
+            return
+        text = "".join(message_text(item.body) for item in items if item.body["type"] == "message")
+        calls = [item for item in items if item.body["type"] != "message"]
+        message: dict[str, Json] = {"role": "assistant", "content": text or None}
+        if reasoning and self._reasoning_field is not None:
+            message[self._reasoning_field] = reasoning
+        if calls:
+            message["tool_calls"] = [_call(item) for item in calls]
+        self._prompt.messages.append(message)
+        for item in calls:
+            content = _result(self._prompt, item, self._outputs)
+            self._prompt.messages.append({"role": "tool", "tool_call_id": _call_id(item), "content": content})
+        if images := [part for item in calls for part in self._images(item)]:  # which the tool messages of most backends cannot hold
+            self._prompt.messages.append({"role": "user", "content": [{"type": "text", "text": _IMAGES}, *images]})
+
+    def _images(self, call: PromptItem) -> list[JsonObject]:
+        output = None if call.note else self._outputs.get(_call_id(call))
+        return [] if output is None else [part for part in output.parts if part["type"] == "image_url"]
+
+
+def _reasoning_text(body: JsonObject) -> str:
+    parts = [
+        *cast("Sequence[Mapping[str, Json]]", body.get("content") or ()),
+        *cast("Sequence[Mapping[str, Json]]", body.get("summary") or ()),
+    ]
+    return "\n".join(str(part.get("text", "")) for part in parts)
 
 
 def _call_id(item: PromptItem) -> str:
@@ -139,17 +251,22 @@ def _call_id(item: PromptItem) -> str:
 
 
 def _call(item: PromptItem) -> JsonObject:
-    if item.body["type"] == "function_call":
-        name, arguments = cast("str", item.body["name"]), cast("str", item.body["arguments"])
-    else:
-        queries = cast("Sequence[str]", item.body["queries"])
+    body = item.body
+    if body["type"] == "file_search_call":
+        queries = cast("Sequence[str]", body["queries"])
         name, arguments = FILE_SEARCH, json.dumps({"query": " ".join(queries)}, ensure_ascii=False)
+    else:
+        name = wire_name(cast("str", body["name"]), cast("str | None", body.get("namespace")))
+        custom = body["type"] == "custom_tool_call"
+        arguments = json.dumps({"input": body["input"]}, ensure_ascii=False) if custom else cast("str", body["arguments"])
     return {"id": _call_id(item), "type": "function", "function": {"name": name, "arguments": arguments}}
 
 
-def _result(prompt: Prompt, item: PromptItem, outputs: Mapping[str, str]) -> str:
-    if item.body["type"] == "function_call" and not item.note:
-        return outputs[_call_id(item)]
+def _result(prompt: Prompt, item: PromptItem, outputs: Mapping[str, PromptItem]) -> str:
+    if item.body["type"] in CALLS and not item.note:
+        output = outputs[_call_id(item)]
+        texts = [str(part["text"]) for part in output.parts if part["type"] == "text"]
+        return "\n".join(texts) if output.parts else output_text(output.body["output"])
     if not item.passages:
         return item.note or _NOTHING
     blocks = [_HEADING]

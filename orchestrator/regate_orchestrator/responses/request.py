@@ -2,21 +2,45 @@
 
 from __future__ import annotations
 
+import hashlib
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Final, Literal
 
 from regate_orchestrator.filters import Expression
-from regate_orchestrator.values import Json, JsonObject, ResponseId, StoreId
+from regate_orchestrator.values import ConversationId, Json, JsonObject, ResponseId, StoreId
+
+_WIRE: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 
 @dataclass(frozen=True, slots=True)
-class FunctionTool:
-    """A function that the client runs itself."""
+class ClientTool:
+    """A tool that the client runs itself: a function, or a custom tool, whose one argument is free text.
+
+    `namespace` groups tools whose names need be unique only within it; backends know no such groups, so they are told `wire`.
+    """
 
     name: str
     description: str | None
     parameters: JsonObject | None
     strict: bool | None
+    custom: bool = False
+    namespace: str | None = None
+
+    @property
+    def wire(self) -> str:
+        """Return the name by which a backend knows the tool."""
+        return wire_name(self.name, self.namespace)
+
+
+def wire_name(name: str, namespace: str | None) -> str:
+    """Return the name of a client's tool before the backend: the same in every turn, and one that every backend takes."""
+    joined = name if namespace is None else f"{namespace}__{name}"
+    if _WIRE.fullmatch(joined):
+        return joined
+    digest = hashlib.sha256(joined.encode()).hexdigest()[:12]
+    return re.sub(r"[^A-Za-z0-9_-]", "_", joined)[:51] + "_" + digest
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +55,15 @@ class FileSearchTool:
 
 
 @dataclass(frozen=True, slots=True)
+class Include:
+    """Which parts of the output the client wants beside the usual ones (`include[]`)."""
+
+    results: bool = False
+    encrypted_reasoning: bool = False
+    logprobs: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class ResponseRequest:
     """One create call. `items` are input items in the API's shape with ids minted; `sampling` goes to the upstream as it is."""
 
@@ -38,23 +71,45 @@ class ResponseRequest:
     items: tuple[JsonObject, ...]
     instructions: str | None = None
     previous_response_id: ResponseId | None = None
+    conversation: ConversationId | None = None
     store: bool = True
     stream: bool = False
-    functions: tuple[FunctionTool, ...] = ()
+    background: bool = False
+    client_tools: tuple[ClientTool, ...] = ()
     file_search: FileSearchTool | None = None
     tools_echo: tuple[JsonObject, ...] = ()
     tool_choice: Json = "auto"
+    allowed: frozenset[str] | None = None
+    """The wire names of the tools that may be called; None where `tool_choice` names no such set."""
     parallel_tool_calls: bool = True
     max_tool_calls: int | None = None
     max_output_tokens: int | None = None
-    include_results: bool = False
+    truncation: Literal["auto", "disabled"] = "disabled"
+    compact_threshold: int | None = None
+    """The size of the context, in tokens, from which on what came before is summarised first."""
+    compact: bool = False
+    """Nothing is answered: the conversation is summarised, and that is the output (`POST /v1/responses/compact`)."""
+    summarize_reasoning: bool = False
+    """The client asked for reasoning as a summary (`reasoning.summary`) rather than as it is."""
+    include: Include = field(default_factory=Include)
     sampling: Mapping[str, Json] = field(default_factory=dict)
-    """Already in the upstream's spelling: temperature, top_p, response_format, reasoning_effort."""
+    """Already in the upstream's spelling: temperature, top_p, response_format, reasoning_effort, top_logprobs."""
     echo: Mapping[str, Json] = field(default_factory=dict)
     """Members of the Response that only repeat the request: temperature, top_p, text, reasoning, metadata, user, …"""
 
     @property
     def tool_types(self) -> tuple[str, ...]:
         """Return the types of the offered tools, for the route decision."""
-        offered = ["function"] if self.functions else []
+        offered = [
+            name for name, custom in (("function", False), ("custom", True)) if any(tool.custom is custom for tool in self.client_tools)
+        ]
         return tuple([*offered, "file_search"] if self.file_search else offered)
+
+    @property
+    def refers_back(self) -> bool:
+        """Return whether the request continues from, or names, what is stored."""
+        return bool(self.previous_response_id or self.conversation or any(item["type"] == "item_reference" for item in self.items))
+
+    def permits(self, wire: str) -> bool:
+        """Return whether `tool_choice` leaves this tool callable. `allowed_tools` is a hard limit, not advice to the model."""
+        return self.allowed is None or wire in self.allowed

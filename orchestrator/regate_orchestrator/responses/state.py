@@ -8,9 +8,10 @@ from enum import Enum, auto
 
 from regate_orchestrator.errors import RegateError
 from regate_orchestrator.responses.events import Usage
-from regate_orchestrator.responses.output import Heading, OpenCall, OpenMessage, OpenReasoning, Pen
+from regate_orchestrator.responses.output import Heading, OpenCall, OpenMessage, OpenReasoning, Pen, Text
 from regate_orchestrator.responses.prompt import Passage, PromptItem
-from regate_orchestrator.rows import ChunkRef
+from regate_orchestrator.responses.sealing import NoSealer, Sealer
+from regate_orchestrator.rows import ChunkRef, ResponseRow, StoredItem
 from regate_orchestrator.values import FileId, JsonObject
 
 
@@ -20,8 +21,10 @@ class Phase(Enum):
     IDLE = auto()
     RECALLING = auto()
     AUTHORIZING = auto()
+    QUEUEING = auto()
     CALLING = auto()
     OPENING = auto()
+    SUMMARIZING = auto()
     WRITING = auto()
     DECIDING = auto()
     SEARCHING = auto()
@@ -61,6 +64,7 @@ class Ending:
     """How the response is about to end, while its final row is being saved. `event` is None when nobody is left to be told."""
 
     response: JsonObject
+    row: ResponseRow
     event: str | None
     error: RegateError | None
 
@@ -75,13 +79,26 @@ class State:
     tenant: str = ""
     owner: str = ""
     upstream: str = ""
+    model: str = ""
+    """The upstream's name for the model."""
+    reasoning_field: str | None = None
     revision: str = ""
+    sealer: Sealer = field(default_factory=NoSealer)
+    hidden: frozenset[str] = frozenset()
     pen: Pen = field(default_factory=Pen)
     opened: bool = False
     """Whether `response.created` was sent: before it a failure refuses the request, after it a failure is told in the stream."""
+    begun: bool = False
+    """Whether `response.in_progress` was sent: the backend has accepted a call."""
+    inputs: tuple[StoredItem, ...] = ()
+    """What the client sent, as it is stored."""
     history: tuple[PromptItem, ...] = ()
     prompted: tuple[PromptItem, ...] = ()
     """The request's items, and what this response has added to the prompt so far."""
+    kept_apart: tuple[PromptItem, ...] = ()
+    """While the conversation is being summarised: the turn being answered, which the summary does not stand for."""
+    summary: Text | None = None
+    """The summary being written; None when none is."""
     lineage: tuple[ChunkRef, ...] = ()
     """Every chunk in the prompt, in the order in which it came in. It only grows."""
     sources: Mapping[int, tuple[FileId, str]] = field(default_factory=dict)
@@ -96,6 +113,7 @@ class State:
     searching_offered: bool = False
     round: int = 0
     usage: Usage = field(default_factory=Usage)
+    summary_tokens: int = 0
     ending: Ending | None = None
 
     @property
@@ -103,6 +121,11 @@ class State:
         """Return the heading, which is there from the first event on."""
         assert self.heading is not None  # noqa: S101 — INVARIANT: set by Requested, which is the first event of every run
         return self.heading
+
+    @property
+    def spent(self) -> int:
+        """Return the tokens written that count against `max_output_tokens`: a summary, which nobody asked to see, does not."""
+        return self.usage.output_tokens - self.summary_tokens
 
     @property
     def bodies(self) -> tuple[JsonObject, ...]:

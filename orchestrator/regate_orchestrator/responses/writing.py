@@ -10,12 +10,14 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Final, Literal, assert_never
+from typing import Final, Literal, assert_never, cast
 
 from regate_orchestrator.responses.citations import clean
 from regate_orchestrator.responses.events import ArgumentsWritten, CallOpened, ReasoningWritten, RefusalWritten, TextWritten
-from regate_orchestrator.responses.output import ItemStatus, OpenCall, OpenMessage, OpenReasoning, search_item
+from regate_orchestrator.responses.output import ItemStatus, OpenCall, OpenMessage, OpenReasoning, free_text, search_item
 from regate_orchestrator.responses.prompt import FILE_SEARCH, PromptItem
+from regate_orchestrator.responses.request import ClientTool
+from regate_orchestrator.responses.sealing import seal
 from regate_orchestrator.responses.state import Output, PendingSearch, State
 from regate_orchestrator.values import Json, JsonObject, mint
 
@@ -28,8 +30,8 @@ _NO_MORE_SEARCHES: Final = "No further search is possible. Answer with what was 
 def write(state: State, event: Written) -> State:
     """Return the state after the model wrote a piece."""
     match event:
-        case TextWritten(text):
-            return _write_text(_open_message(close_reasoning(state), "output_text"), text)
+        case TextWritten(text, logprobs):
+            return _write_text(_open_message(close_reasoning(state), "output_text"), text, logprobs)
         case RefusalWritten(text):
             return _write_refusal(_open_message(close_reasoning(state), "refusal"), text)
         case ReasoningWritten(text):
@@ -71,9 +73,19 @@ def close_reasoning(state: State, status: ItemStatus = "completed") -> State:
     reasoning = state.reasoning
     if reasoning is None:
         return state
-    place: dict[str, Json] = {"item_id": reasoning.id, "output_index": reasoning.index, "content_index": 0}
-    pen = state.pen.write("response.reasoning_text.done", **place, text=str(reasoning.text))
-    return finish_item(replace(state, pen=pen, reasoning=None), reasoning.index, reasoning.item(status))
+    text, item = str(reasoning.text), reasoning.item(status)
+    place: dict[str, Json] = {"item_id": reasoning.id, "output_index": reasoning.index}
+    if reasoning.summarized:
+        pen = state.pen.write("response.reasoning_summary_text.done", **place, summary_index=0, text=text)
+        pen = pen.write("response.reasoning_summary_part.done", **place, summary_index=0, part={"type": "summary_text", "text": text})
+    else:
+        pen = state.pen.write("response.reasoning_text.done", **place, content_index=0, text=text)
+    request, read = state.must_heading.request, state.outputs[reasoning.index].read
+    if request.include.encrypted_reasoning:
+        sealed = seal(state.sealer, "reasoning", text, state.lineage[:read], tenant=state.tenant, model=request.model)
+        item = {**item, "encrypted_content": sealed}
+    state = replace(state, pen=pen, reasoning=None, prompted=(*state.prompted, PromptItem(item, text=text)))
+    return finish_item(state, reasoning.index, item)
 
 
 def close_message(state: State, status: ItemStatus = "completed") -> State:
@@ -85,7 +97,7 @@ def close_message(state: State, status: ItemStatus = "completed") -> State:
     assert message is not None  # noqa: S101 — INVARIANT: writing text never closes the message
     place: dict[str, Json] = {"item_id": message.id, "output_index": message.index, "content_index": 0}
     if message.kind == "output_text":
-        pen = state.pen.write("response.output_text.done", **place, text=str(message.text), logprobs=[])
+        pen = state.pen.write("response.output_text.done", **place, text=str(message.text), logprobs=list(message.logprobs))
     else:
         pen = state.pen.write("response.refusal.done", **place, refusal=str(message.text))
     pen = pen.write("response.content_part.done", **place, part=message.part())
@@ -122,7 +134,8 @@ def cite(state: State, marker: int, position: int) -> State:
     return replace(state, pen=pen, message=replace(message, annotations=(*message.annotations, annotation)))
 
 
-def _add_item(state: State, body: JsonObject) -> State:
+def add_item(state: State, body: JsonObject) -> State:
+    """Return the state with a new output item, announced as added: its index and id are what they will stay."""
     pen = state.pen.write("response.output_item.added", output_index=len(state.outputs), item=body)
     return replace(state, pen=pen, outputs=(*state.outputs, Output(body, read=len(state.lineage))))
 
@@ -132,14 +145,14 @@ def _open_message(state: State, kind: Literal["output_text", "refusal"]) -> Stat
         return state
     state = close_message(state)
     message = OpenMessage(mint("msg_"), len(state.outputs), kind)
-    state = _add_item(state, message.item("in_progress"))
+    state = add_item(state, message.item("in_progress"))
     pen = state.pen.write(
         "response.content_part.added", item_id=message.id, output_index=message.index, content_index=0, part=message.part(empty=True)
     )
     return replace(state, pen=pen, message=message)
 
 
-def _write_text(state: State, piece: str, *, last: bool = False) -> State:
+def _write_text(state: State, piece: str, logprobs: tuple[JsonObject, ...] = (), *, last: bool = False) -> State:
     message = state.message
     assert message is not None  # noqa: S101 — INVARIANT: callers open the message first
     cleaned = clean(message.held, piece, last=last)
@@ -147,8 +160,9 @@ def _write_text(state: State, piece: str, *, last: bool = False) -> State:
     pen = state.pen
     if cleaned.text:
         place: dict[str, Json] = {"item_id": message.id, "output_index": message.index, "content_index": 0}
-        pen = pen.write("response.output_text.delta", **place, delta=cleaned.text, logprobs=[])
-    state = replace(state, pen=pen, message=replace(message, text=message.text + cleaned.text, held=cleaned.held))
+        pen = pen.write("response.output_text.delta", **place, delta=cleaned.text, logprobs=list(logprobs))
+    text, seen = message.text + cleaned.text, message.logprobs + logprobs if logprobs else message.logprobs
+    state = replace(state, pen=pen, message=replace(message, text=text, held=cleaned.held, logprobs=seen))
     for number, offset in cleaned.cited:
         state = cite(state, number, start + offset)
     return state
@@ -164,25 +178,41 @@ def _write_refusal(state: State, piece: str) -> State:
 def _write_reasoning(state: State, piece: str) -> State:
     reasoning = state.reasoning
     if reasoning is None:
-        reasoning = OpenReasoning(mint("rs_"), len(state.outputs))
-        state = _add_item(state, reasoning.item("in_progress"))
-    pen = state.pen.write("response.reasoning_text.delta", item_id=reasoning.id, output_index=reasoning.index, content_index=0, delta=piece)
+        reasoning = OpenReasoning(mint("rs_"), len(state.outputs), state.must_heading.request.summarize_reasoning)
+        state = add_item(state, reasoning.item("in_progress"))
+        if reasoning.summarized:
+            part: JsonObject = {"type": "summary_text", "text": ""}
+            place: dict[str, Json] = {"item_id": reasoning.id, "output_index": reasoning.index, "summary_index": 0}
+            state = replace(state, pen=state.pen.write("response.reasoning_summary_part.added", **place, part=part))
+    place = {"item_id": reasoning.id, "output_index": reasoning.index}
+    if reasoning.summarized:
+        pen = state.pen.write("response.reasoning_summary_text.delta", **place, summary_index=0, delta=piece)
+    else:
+        pen = state.pen.write("response.reasoning_text.delta", **place, content_index=0, delta=piece)
     return replace(state, pen=pen, reasoning=replace(reasoning, text=reasoning.text + piece))
 
 
 def _open_call(state: State, event: CallOpened) -> State:
-    names = {function.name for function in state.must_heading.request.functions}
+    tool = offered_tools(state).get(event.name)
     if event.name == FILE_SEARCH and state.searching_offered and state.searches_opened < search_limit(state):
         call = OpenCall(mint("fs_"), len(state.outputs), event.call_id, FILE_SEARCH)
-        state = _add_item(state, search_item(call.id, "in_progress", [], None))
+        state = add_item(state, search_item(call.id, "in_progress", [], None))
         pen = state.pen.write("response.file_search_call.in_progress", item_id=call.id, output_index=call.index)
         state = replace(state, pen=pen, searches_opened=state.searches_opened + 1)
-    elif event.name in names:
-        call = OpenCall(mint("fc_"), len(state.outputs), event.call_id, event.name)
-        state = _add_item(state, call.item("in_progress"))
+    elif tool is not None:
+        call = OpenCall(mint("ctc_" if tool.custom else "fc_"), len(state.outputs), event.call_id, event.name, tool)
+        state = add_item(state, call.item("in_progress"))
     else:
         call = OpenCall(mint("fc_"), None, event.call_id, event.name)
     return replace(state, calls={**state.calls, event.slot: call})
+
+
+def offered_tools(state: State) -> dict[str, ClientTool]:
+    """Return the client's tools that the model may call, by wire name: those that policy shows and `tool_choice` permits."""
+    request = state.must_heading.request
+    if request.tool_choice == "none":
+        return {}
+    return {tool.wire: tool for tool in request.client_tools if tool.wire not in state.hidden and request.permits(tool.wire)}
 
 
 def search_limit(state: State) -> int:
@@ -196,7 +226,7 @@ def _write_arguments(state: State, slot: int, piece: str) -> State:
     if call is None or not piece:
         return state
     pen = state.pen
-    if call.index is not None and call.name != FILE_SEARCH:
+    if call.tool is not None and not call.tool.custom:  # the free text of a custom tool is known when its arguments are whole
         pen = pen.write("response.function_call_arguments.delta", item_id=call.id, output_index=call.index, delta=piece)
     return replace(state, pen=pen, calls={**state.calls, slot: replace(call, arguments=call.arguments + piece)})
 
@@ -213,14 +243,14 @@ def _close_call(state: State, call: OpenCall, status: ItemStatus) -> State:
     if call.name == FILE_SEARCH:
         return finish_item(state, call.index, search_item(call.id, "incomplete", [], None))
     item = call.item(status)
-    if status == "completed":
-        pen = state.pen.write(
-            "response.function_call_arguments.done",
-            item_id=call.id,
-            output_index=call.index,
-            name=call.name,
-            arguments=str(call.arguments),
-        )
+    place: dict[str, Json] = {"item_id": call.id, "output_index": call.index}
+    if status == "completed" and call.tool is not None and call.tool.custom:
+        text = free_text(str(call.arguments))
+        pen = state.pen.write("response.custom_tool_call_input.delta", **place, delta=text)
+        state = replace(state, pen=pen.write("response.custom_tool_call_input.done", **place, input=text))
+    elif status == "completed":
+        name = cast("str", item["name"])
+        pen = state.pen.write("response.function_call_arguments.done", **place, name=name, arguments=str(call.arguments))
         state = replace(state, pen=pen)
     return finish_item(state, call.index, item)
 

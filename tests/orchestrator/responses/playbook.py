@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import Any
 
 from regate_orchestrator.filters import ALWAYS
 from regate_orchestrator.responses.commands import AuthorizeTurn, Command, Emit
 from regate_orchestrator.responses.events import Event, ModelOpened, Requested, Saved, TurnAuthorized
 from regate_orchestrator.responses.machine import advance
-from regate_orchestrator.responses.prompt import Passage
-from regate_orchestrator.responses.request import FileSearchTool, FunctionTool, ResponseRequest
+from regate_orchestrator.responses.prompt import Passage, PromptItem
+from regate_orchestrator.responses.request import ClientTool, FileSearchTool, ResponseRequest
 from regate_orchestrator.responses.state import Limits, State
-from regate_orchestrator.rows import ChunkRef
+from regate_orchestrator.rows import ChunkRef, StoredItem
 from regate_orchestrator.values import FileId, ResponseId, StoreId
 
 NOW = 1_800_000_000
 SEARCH = FileSearchTool((StoreId("vs_1"),), 5, 0.0, ALWAYS, {"type": "file_search", "vector_store_ids": ["vs_1"]})
-WEATHER = FunctionTool("weather", "Tells the weather.", {"type": "object"}, strict=True)
+WEATHER = ClientTool("weather", "Tells the weather.", {"type": "object"}, strict=True)
 
 
 def request(**changes: Any) -> ResponseRequest:
@@ -28,6 +29,13 @@ def request(**changes: Any) -> ResponseRequest:
 def passage(number: int = 1, *, text: str = "Everyone has 28 days of leave.") -> Passage:
     ref = ChunkRef(StoreId("vs_1"), FileId(f"file-{number}"), f"acme/file-{number}/000000", {"tenant": "acme", "labels": []})
     return Passage(ref, f"leave-{number}.md", text, 0.9, {})
+
+
+def authorized(asked: ResponseRequest, *, history: Sequence[PromptItem] = (), **changes: Any) -> TurnAuthorized:
+    """The turn of a request whose items are all the client's own, everything allowed."""
+    sent = tuple(PromptItem(item) for item in asked.items)
+    inputs = tuple(StoredItem(str(item["id"]), item, "input") for item in asked.items)
+    return replace(TurnAuthorized("upstream", asked.model, "rev", tuple(history), sent, inputs, ()), **changes)
 
 
 class Playbook:
@@ -42,7 +50,7 @@ class Playbook:
         """Go as far as the first model event."""
         self.tell(Requested(self.request, ResponseId("resp_1"), "acme", "alice"))
         assert isinstance(self.commands[-1], AuthorizeTurn)
-        self.tell(TurnAuthorized("upstream", "rev", (), ()))
+        self.tell(authorized(self.request))
         return self.tell(ModelOpened())
 
     def tell(self, *events: Event) -> Playbook:

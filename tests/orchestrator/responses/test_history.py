@@ -8,7 +8,7 @@ from tests.orchestrator.responses.playbook import passage
 
 from regate_orchestrator.enforcer import Admitted
 from regate_orchestrator.ports import LiveFile
-from regate_orchestrator.responses.history import batch_of, history_of, prompt_items, readmit, shown_body
+from regate_orchestrator.responses.history import batch_of, held, history_of, prompt_item, readmit, shown_body
 from regate_orchestrator.responses.prompt import WITHHELD, build_prompt
 from regate_orchestrator.rows import ResponseRow, StoredItem
 from regate_orchestrator.values import FileId, ResponseId, StoreId
@@ -53,7 +53,7 @@ TURN = row(
 
 
 def decide(live_files: tuple[int, ...], *, denied_chunks: frozenset[int] = frozenset(), denied_items: frozenset[int] = frozenset()) -> Any:
-    history = history_of([TURN])
+    history = history_of(held([TURN]))
     live = {(STORE, FileId(f"file-{number}")): LiveFile(f"leave-{number}.md", STAMP, {}) for number in live_files}
     batch, keys = batch_of(history, live, {STORE: {"id": STORE}})
     admitted = Admitted(
@@ -68,7 +68,7 @@ def decide(live_files: tuple[int, ...], *, denied_chunks: frozenset[int] = froze
 
 
 def prompt_of(left: Any) -> str:
-    return str(build_prompt(None, prompt_items(left, left.refs)).messages)
+    return str(build_prompt(None, [prompt_item(item, shown, left.refs) for item, shown in left.items]).messages)
 
 
 def test_permitted_history_is_used_whole() -> None:
@@ -106,7 +106,7 @@ def test_denied_item_is_withheld_whole() -> None:
 
 
 def test_store_that_may_no_longer_be_searched_takes_its_chunks_along() -> None:
-    history = history_of([TURN])
+    history = history_of(held([TURN]))
     live = {(STORE, FileId(f"file-{number}")): LiveFile("x", STAMP, {}) for number in (1, 2)}
     batch, keys = batch_of(history, live, {STORE: {"id": STORE}})
     everything = Admitted("rev", frozenset(), frozenset(range(2)), frozenset(range(4)), frozenset(), frozenset())
@@ -123,7 +123,7 @@ def test_withheld_call_keeps_its_place_but_neither_query_nor_arguments() -> None
 
 
 def test_chunks_are_decided_on_the_stamp_of_now() -> None:
-    history = history_of([TURN])
+    history = history_of(held([TURN]))
     newer = {"tenant": "acme", "labels": ["hr-only"]}
     batch, _ = batch_of(history, {(STORE, FileId("file-1")): LiveFile("x", newer, {})}, {STORE: {"id": STORE}})
 

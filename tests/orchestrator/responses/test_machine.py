@@ -7,7 +7,7 @@ import json
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.orchestrator.responses.playbook import NOW, SEARCH, WEATHER, Playbook, check_stream, passage, request
+from tests.orchestrator.responses.playbook import NOW, SEARCH, WEATHER, Playbook, authorized, check_stream, passage, request
 
 from regate_orchestrator.errors import NotFound, PolicyUnavailable, StateUnavailable, UpstreamError
 from regate_orchestrator.responses.commands import CallModel, DecideTool, Finish, Recall, Refuse, RunSearch, Save
@@ -27,10 +27,11 @@ from regate_orchestrator.responses.events import (
     Searched,
     TextWritten,
     ToolDecided,
-    TurnAuthorized,
     Usage,
 )
+from regate_orchestrator.responses.history import held
 from regate_orchestrator.responses.machine import TRANSITIONS, advance
+from regate_orchestrator.responses.request import Include
 from regate_orchestrator.responses.state import Limits, Phase, State
 from regate_orchestrator.rows import ResponseRow
 from regate_orchestrator.values import ResponseId
@@ -65,14 +66,14 @@ def test_nothing_is_sent_to_a_backend_before_the_turn_is_authorized() -> None:
 
 
 def test_nothing_is_announced_before_the_backend_accepted_the_call() -> None:
-    book = Playbook().tell(Requested(request(), ResponseId("resp_1"), "acme", "alice"), TurnAuthorized("up", "rev", (), ()))
+    book = Playbook().tell(Requested(request(), ResponseId("resp_1"), "acme", "alice"), authorized(request()))
 
     assert book.events == []
 
 
 def test_failure_before_the_first_byte_is_a_refusal() -> None:
     error = UpstreamError("no", status=429)
-    book = Playbook().tell(Requested(request(), ResponseId("resp_1"), "acme", "alice"), TurnAuthorized("up", "rev", (), ()), Failed(error))
+    book = Playbook().tell(Requested(request(), ResponseId("resp_1"), "acme", "alice"), authorized(request()), Failed(error))
 
     assert book.commands[-1] == Refuse(error)
 
@@ -145,7 +146,9 @@ def test_message_rests_on_every_chunk_that_the_model_had_read() -> None:
 
 
 def test_results_are_kept_beside_the_stored_item_and_never_in_it() -> None:
-    book = Playbook(request(file_search=SEARCH, include_results=True)).begin().tell(*searching(), ModelEnded("tool_calls", Usage()))
+    book = (
+        Playbook(request(file_search=SEARCH, include=Include(results=True))).begin().tell(*searching(), ModelEnded("tool_calls", Usage()))
+    )
     book.tell(ToolDecided("call_0", allowed=True), Searched("call_0", (passage(),), admitted=True), ModelOpened())
     book.tell(TextWritten("28"), ModelEnded("stop", Usage()))
 
@@ -190,7 +193,7 @@ def test_search_with_unusable_arguments_fails_and_the_loop_goes_on(arguments: st
 
 
 def test_function_call_ends_the_response_and_is_returned_to_the_client() -> None:
-    book = Playbook(request(functions=(WEATHER,))).begin()
+    book = Playbook(request(client_tools=(WEATHER,))).begin()
     book.tell(CallOpened(0, "call_a", "weather"), ArgumentsWritten(0, '{"city":'), ArgumentsWritten(0, '"Rome"}'))
     book.tell(ModelEnded("tool_calls", Usage()))
     check_stream(book.events)
@@ -200,7 +203,7 @@ def test_function_call_ends_the_response_and_is_returned_to_the_client() -> None
 
 
 def test_parallel_calls_are_kept_apart_by_slot() -> None:
-    book = Playbook(request(functions=(WEATHER,))).begin()
+    book = Playbook(request(client_tools=(WEATHER,))).begin()
     book.tell(CallOpened(0, "a", "weather"), CallOpened(1, "b", "weather"), ArgumentsWritten(1, "{}"), ArgumentsWritten(0, '{"x":1}'))
     book.tell(ModelEnded("tool_calls", Usage()))
     check_stream(book.events)
@@ -209,7 +212,7 @@ def test_parallel_calls_are_kept_apart_by_slot() -> None:
 
 
 def test_search_beside_a_function_call_runs_and_then_the_response_ends() -> None:
-    book = Playbook(request(functions=(WEATHER,), file_search=SEARCH)).begin()
+    book = Playbook(request(client_tools=(WEATHER,), file_search=SEARCH)).begin()
     book.tell(*searching(slot=0), CallOpened(1, "b", "weather"), ArgumentsWritten(1, "{}"), ModelEnded("tool_calls", Usage()))
     book.tell(ToolDecided("call_0", allowed=True), Searched("call_0", (passage(),), admitted=True))
     check_stream(book.events)
@@ -219,7 +222,7 @@ def test_search_beside_a_function_call_runs_and_then_the_response_ends() -> None
 
 
 def test_tool_that_was_not_offered_is_never_run_nor_shown() -> None:
-    book = Playbook(request(functions=(WEATHER,))).begin()
+    book = Playbook(request(client_tools=(WEATHER,))).begin()
     book.tell(CallOpened(0, "x", "delete_everything"), ArgumentsWritten(0, "{}"), ModelEnded("tool_calls", Usage()))
 
     assert book.of(DecideTool) == []
@@ -302,7 +305,7 @@ def test_response_that_could_not_be_stored_never_claims_completed() -> None:
 
 def test_in_progress_row_is_saved_before_created_is_sent() -> None:
     state = State()
-    for event in (Requested(request(), ResponseId("r"), "acme", "alice"), TurnAuthorized("up", "rev", (), ())):
+    for event in (Requested(request(), ResponseId("r"), "acme", "alice"), authorized(request())):
         state, _ = advance(state, event, NOW)
     state, commands = advance(state, ModelOpened(), NOW)
 
@@ -331,18 +334,17 @@ def test_client_that_leaves_after_the_end_changes_nothing() -> None:
 
 
 def test_chain_is_recalled_before_it_is_authorized() -> None:
-    book = Playbook(request(previous_response_id=ResponseId("resp_0"))).tell(
-        Requested(request(previous_response_id=ResponseId("resp_0")), ResponseId("resp_1"), "acme", "alice")
-    )
+    asked = request(previous_response_id=ResponseId("resp_0"))
+    book = Playbook(asked).tell(Requested(asked, ResponseId("resp_1"), "acme", "alice"))
 
-    assert book.commands == [Recall(ResponseId("resp_0"))]
+    assert book.commands == [Recall(asked)]
 
 
 @pytest.mark.parametrize("status", ["failed", "in_progress", "cancelled"])
 def test_half_turn_is_not_reused_as_history(status: str) -> None:
     asked = request(previous_response_id=ResponseId("resp_0"))
     row = ResponseRow(ResponseId("resp_0"), "acme", "alice", 0, status, None, "m", "rev", {})
-    book = Playbook(asked).tell(Requested(asked, ResponseId("resp_1"), "acme", "alice"), Recalled((row,)))
+    book = Playbook(asked).tell(Requested(asked, ResponseId("resp_1"), "acme", "alice"), Recalled(held([row]), row.status))
 
     assert isinstance(book.commands[-1], Refuse)
 
@@ -394,7 +396,7 @@ ends = st.one_of(
 @settings(max_examples=300, deadline=None)
 @given(turns=st.lists(st.tuples(fragments, ends), min_size=1, max_size=6))
 def test_any_sequence_of_upstream_fragments_yields_a_valid_stream(turns: list[tuple[list[object], object]]) -> None:
-    book = Playbook(request(functions=(WEATHER,), file_search=SEARCH), limits=Limits(max_rounds=4, max_tool_calls=3)).begin()
+    book = Playbook(request(client_tools=(WEATHER,), file_search=SEARCH), limits=Limits(max_rounds=4, max_tool_calls=3)).begin()
     for pieces, end in turns:
         seen: set[int] = set()
         for piece in pieces:

@@ -1,0 +1,166 @@
+"""Background responses: runs that own themselves. A connection only follows a run's log, and leaving ends nothing but the following.
+
+Every event of a run is in its log: in memory while it runs, and in the state store where the client may come back for the stream. Polling
+reads the row, cancelling ends the run and stores it as cancelled, and a run that the gateway's own end interrupts is stored as failed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Sequence
+from typing import Final
+
+from regate_orchestrator.errors import RegateError, Unavailable
+from regate_orchestrator.responses.driver import LoopPorts, Start, run
+from regate_orchestrator.responses.events import ClientLeft, Event, Failed
+from regate_orchestrator.values import JsonObject, ResponseId
+
+_log = logging.getLogger("regate.background")
+_WRITTEN_AT_ONCE: Final = 64
+
+
+class GatewayStopped(Unavailable):
+    """The gateway ended while a background response was being made."""
+
+    code = "server_error"
+    default_message = "The gateway stopped before the response was complete."
+
+
+class BackgroundRuns:
+    """The background responses of this process. `work` must run for as long as any may be started."""
+
+    def __init__(self, ports: LoopPorts, *, most: int) -> None:
+        self._ports = ports
+        self._slots = asyncio.Semaphore(most)
+        self._runs: dict[ResponseId, _Run] = {}
+        self._group: asyncio.TaskGroup | None = None
+
+    async def work(self) -> None:
+        """Hold the runs until cancelled, which ends them all as failed."""
+        async with asyncio.TaskGroup() as group:
+            self._group = group
+            try:
+                await asyncio.Event().wait()
+            finally:
+                self._group = None
+
+    async def start(self, start: Start) -> JsonObject:
+        """Return the queued Response, stored, after which the run goes on by itself. Raises the refusal."""
+        if self._group is None:
+            raise GatewayStopped
+        begun = _Run(start, self._ports, self._slots)
+        self._runs[start.response_id] = begun
+        begun.task = self._group.create_task(self._perform(begun))
+        return await asyncio.shield(begun.queued)
+
+    def follow(self, response: ResponseId, *, after: int) -> AsyncIterator[JsonObject] | None:
+        """Return the events of a run that goes on, from the one after this number to the last; None when no such run does."""
+        found = self._runs.get(response)
+        return None if found is None else found.follow(after)
+
+    async def cancel(self, response: ResponseId) -> None:
+        """End the run, if it goes on: when this returns it is stored as cancelled, or as it ended just before."""
+        found = self._runs.get(response)
+        if found is None or found.task is None:
+            return
+        found.cancelled = True
+        found.task.cancel()
+        await asyncio.wait({found.task})
+
+    async def _perform(self, begun: _Run) -> None:
+        try:
+            await begun.perform()
+        finally:
+            del self._runs[begun.response]
+
+
+class _Run:
+    """One background response: its log, who waits for it, and how it is ended."""
+
+    def __init__(self, start: Start, ports: LoopPorts, slots: asyncio.Semaphore) -> None:
+        self.response = start.response_id
+        self.queued: asyncio.Future[JsonObject] = asyncio.get_running_loop().create_future()
+        self.queued.add_done_callback(lambda future: future.cancelled() or future.exception())  # whoever started the run may have left
+        self.task: asyncio.Task[None] | None = None
+        self.cancelled = False
+        self._start = Start(start.request, start.context, start.response_id, start.remembered, self._left)
+        self._ports = ports
+        self._slots = slots
+        self._holds_slot = False
+        self._log: list[JsonObject] = []
+        self._unwritten: list[JsonObject] = []
+        self._ended = False
+        self._news = asyncio.Event()
+
+    async def perform(self) -> None:
+        """Run to the end. Raises nothing but cancellation: a refusal goes to whoever started the run, a failure into the Response."""
+        try:
+            await run(self._start, ports=self._ports, emit=self._hear)
+        except RegateError as refusal:
+            self._tell(refusal)
+        except Exception as error:  # noqa: BLE001 — one run must not end the others, which share its task group
+            _log.exception("background_run_broke", extra={"response": self.response})
+            self._tell(error)
+        finally:
+            self._ended = True
+            if self._holds_slot:
+                self._slots.release()
+            if not self.queued.done():
+                self.queued.cancel()
+            self._announce()
+
+    async def follow(self, after: int) -> AsyncIterator[JsonObject]:
+        """Yield the events after this number as they come, to the last."""
+        position = after + 1  # an event's number is its place in the log
+        while True:
+            news = self._news
+            while position < len(self._log):
+                yield self._log[position]
+                position += 1
+            if self._ended:
+                return
+            await news.wait()
+
+    def _left(self) -> Event:
+        return ClientLeft() if self.cancelled else Failed(GatewayStopped())
+
+    async def _hear(self, event: JsonObject) -> None:
+        self._log.append(event)
+        self._announce()
+        last = str(event["type"]) in ("response.completed", "response.incomplete", "response.failed")
+        if self._start.request.stream:
+            self._unwritten.append(event)
+            if last or len(self._unwritten) >= _WRITTEN_AT_ONCE:
+                await self._write()
+        if event["type"] == "response.queued":
+            self.queued.set_result(_response(event))
+            await self._slots.acquire()
+            self._holds_slot = True
+
+    async def _write(self) -> None:
+        """Store what is not yet stored. A failure is no reason to end the run: its last save, which must succeed, will tell."""
+        try:
+            await self._ports.state.append_events(self.response, self._unwritten)
+            self._unwritten = []
+        except RegateError as error:
+            _log.warning("events_not_stored", extra={"response": self.response, "cause": error.message})
+
+    def _tell(self, error: Exception) -> None:
+        if not self.queued.done():
+            self.queued.set_exception(error)
+
+    def _announce(self) -> None:
+        news, self._news = self._news, asyncio.Event()
+        news.set()
+
+
+def _response(event: JsonObject) -> JsonObject:
+    response = event["response"]
+    assert isinstance(response, dict)  # noqa: S101 — INVARIANT: the machine's lifecycle events carry the Response
+    return response
+
+
+def numbered_after(events: Sequence[JsonObject], after: int) -> list[JsonObject]:
+    """Return the events whose number is greater."""
+    return [event for event in events if isinstance(number := event["sequence_number"], int) and number > after]

@@ -1,0 +1,117 @@
+"""The files and images inside messages and tool outputs, as a backend takes them: the text of documents, and images as data URLs.
+
+What is read here was decided before (`authorizing.py`), in each turn anew: a message keeps the id of a file, never its content.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final, cast
+
+from regate_orchestrator.errors import InvalidRequest, NotFound, TooLarge
+from regate_orchestrator.ports import UnreadableFile, UpstreamTraits
+from regate_orchestrator.reading import FileReader, image_url, read_inline
+from regate_orchestrator.responses.prompt import OUTPUTS
+from regate_orchestrator.rows import FileRow
+from regate_orchestrator.schema import RowSchema
+from regate_orchestrator.values import FileId, Json, JsonObject
+
+_MOST_TEXT: Final = 4 * 1024 * 1024
+_MOST_IMAGE: Final = 20 * 1024 * 1024
+_GONE: Final = "[A file that was here is no longer available.]"
+_BEYOND_TEXT: Final = frozenset({"input_image", "input_file"})
+
+
+def files_of(body: JsonObject) -> Iterator[FileId]:
+    """Yield the ids of the files that an item's message names."""
+    for part in _parts(body):
+        if part["type"] in _BEYOND_TEXT and part.get("file_id"):
+            yield FileId(cast("str", part["file_id"]))
+
+
+@dataclass(frozen=True, slots=True)
+class MessageParts:
+    """Reads what is inside of messages."""
+
+    reader: FileReader
+    schema: RowSchema
+
+    def view(self, row: FileRow) -> JsonObject:
+        """Return the file as policies see it (`rego/schemas/file.json`)."""
+        return self.schema.canonical({**row.stamp, "id": row.id, "filename": row.filename, "purpose": row.purpose})
+
+    async def current(self, body: JsonObject, files: Mapping[FileId, FileRow], traits: UpstreamTraits) -> tuple[JsonObject, ...]:
+        """Return the content of a message that is sent now; nothing for one of text alone.
+
+        Raises `NotFound` for a file that is absent or may not be read, `InvalidRequest` for one that holds no text or image, and for the
+        address of an image where the upstream must not fetch any.
+        """
+        if not _has_more_than_text(body):
+            return ()
+        try:
+            return tuple([await self._read(part, files, traits) for part in _parts(body)])
+        except UnreadableFile as error:
+            raise InvalidRequest(error.message, param="input", code=error.code) from error
+
+    async def earlier(self, body: JsonObject, files: Mapping[FileId, FileRow], traits: UpstreamTraits) -> tuple[JsonObject, ...]:
+        """Return the content of a message of the history: what can no longer be read is left out, with a word in its place."""
+        if not _has_more_than_text(body):
+            return ()
+        content: list[JsonObject] = []
+        for part in _parts(body):
+            try:
+                content.append(await self._read(part, files, traits))
+            except (NotFound, InvalidRequest, UnreadableFile, TooLarge):
+                content.append({"type": "text", "text": _GONE})
+        return tuple(content)
+
+    async def _read(self, part: Mapping[str, Json], files: Mapping[FileId, FileRow], traits: UpstreamTraits) -> JsonObject:
+        match part["type"]:
+            case "input_image":
+                return await self._image(part, files, traits)
+            case "input_file":
+                return await self._file(part, files)
+            case _:
+                return {"type": "text", "text": str(part.get("text", part.get("refusal", "")))}
+
+    async def _image(self, part: Mapping[str, Json], files: Mapping[FileId, FileRow], traits: UpstreamTraits) -> JsonObject:
+        if part.get("file_id"):
+            address = await self.reader.data_url(_row(part, files), limit_bytes=_MOST_IMAGE)
+        else:
+            address = cast("str", part["image_url"])
+            if address.startswith("data:"):
+                address = image_url(read_inline(address, param="input", limit_bytes=_MOST_IMAGE).data)
+            elif not traits.image_urls:
+                message = "Addresses of images are not fetched here: send the image as a data URL, or upload it and give its 'file_id'."
+                raise InvalidRequest(message, param="input", code="unsupported_parameter")
+        detail = part.get("detail", "auto")
+        shown: JsonObject = {"url": address} if detail in ("auto", "original") else {"url": address, "detail": detail}
+        return {"type": "image_url", "image_url": shown}
+
+    async def _file(self, part: Mapping[str, Json], files: Mapping[FileId, FileRow]) -> JsonObject:
+        if part.get("file_id"):
+            row = _row(part, files)
+            name, text = row.filename, await self.reader.text(row, limit_bytes=_MOST_TEXT)
+        else:
+            name = cast("str", part["filename"])
+            inline = read_inline(cast("str", part["file_data"]), param="input", limit_bytes=_MOST_IMAGE)
+            text = await self.reader.text_of_inline(inline, filename=name, limit_bytes=_MOST_TEXT)
+        return {"type": "text", "text": f"[File: {name}]\n{text}"}
+
+
+def _row(part: Mapping[str, Json], files: Mapping[FileId, FileRow]) -> FileRow:
+    file = FileId(cast("str", part["file_id"]))
+    if file not in files:
+        raise NotFound.of("file", file, param="input")
+    return files[file]
+
+
+def _has_more_than_text(body: JsonObject) -> bool:
+    return any(part["type"] in _BEYOND_TEXT for part in _parts(body))
+
+
+def _parts(body: JsonObject) -> Sequence[Mapping[str, Json]]:
+    """Return the content of a message, or of a tool's output; nothing where it is a string."""
+    content = body.get("content") if body["type"] == "message" else body.get("output") if body["type"] in OUTPUTS else ""
+    return () if isinstance(content, str) else cast("Sequence[Mapping[str, Json]]", content)
