@@ -206,6 +206,8 @@ def _values(field: FieldInfo) -> str:
         return "list of groups" if _model_in(annotation) else "list"
     if _model_in(annotation) is not None:
         return "groups by name" if get_origin(annotation) is dict else "group"
+    if get_origin(annotation) is dict:
+        return "texts by name"
     plain: object = get_args(annotation)[0] if get_origin(annotation) else annotation
     names: dict[object, str] = {int: "whole number", float: "number", bool: "`true` \\| `false`", Path: "path"}
     return names.get(plain, "text")

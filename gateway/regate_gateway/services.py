@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -16,7 +16,7 @@ from regate_orchestrator.decisions import Context
 from regate_orchestrator.enforcer import Enforcer
 from regate_orchestrator.errors import VectorStoreUnavailable
 from regate_orchestrator.ingestion import Ingestion
-from regate_orchestrator.ports import BlobStore, Embedder, StateStore, VectorStore
+from regate_orchestrator.ports import BlobStore, Catalogue, Embedder, StateStore, VectorStore
 from regate_orchestrator.responses.background import BackgroundRuns
 from regate_orchestrator.responses.driver import LoopPorts
 from regate_orchestrator.retrieval import Retrieval
@@ -37,19 +37,29 @@ class Answering(Protocol):
         ...
 
 
-class Upstreams(Protocol):
-    """The configured upstreams, for the proxied routes."""
-
-    async def upstream_for(self, model: str) -> str | None:
-        """Return the name of the upstream that serves the model."""
-        ...
+class Upstreams(Catalogue, Protocol):
+    """The configured upstreams, for the proxied routes and for readiness."""
 
     async def model_entries(self) -> list[JsonObject]:
-        """Return all models in the API's shape."""
+        """Return the models that any request may be routed to, in the API's shape."""
         ...
 
-    def open(self, upstream: str, path: str, body: bytes, *, accept_stream: bool) -> AbstractAsyncContextManager[Answering]:
-        """Send a request of our own making; raises `UpstreamError` unless the upstream answers 2xx."""
+    async def reserved_entries(self) -> list[tuple[JsonObject, frozenset[str]]]:
+        """Return the models that are served only where policy says so, each with the upstreams that the policy may name for it."""
+        ...
+
+    def open(
+        self, upstream: str, path: str, payload: JsonObject, *, accept_stream: bool, alternates: Sequence[str] = ()
+    ) -> AbstractAsyncContextManager[Answering]:
+        """Send a request of our own making; raises `UpstreamError` unless the upstream, or an alternate in its place, answers 2xx."""
+        ...
+
+    def reach(self) -> Mapping[str, str]:
+        """Return for every upstream whether it could be reached last: `ok`, `unreachable` or `unknown`."""
+        ...
+
+    async def check(self) -> None:
+        """Raise `UpstreamError` when not one upstream can be reached."""
         ...
 
 

@@ -8,19 +8,18 @@ from __future__ import annotations
 
 import ipaddress
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal, Self
+from typing import Any, Final, Literal, Self
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
-Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$")]
-EnvironmentName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,127}$")]
+from regate_gateway.setting_types import EnvironmentName, Name, Seconds, Section
+from regate_gateway.upstream_settings import Upstream, require_plain_routes
+
 Algorithm = Literal[
     "HS256", "HS384", "HS512", "RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"
 ]  # fmt: skip
-Seconds = Annotated[float, Field(gt=0, le=86_400)]
-
 _MIB: Final = 1024 * 1024
 DEFAULT_DATA_DIR: Final = Path("./data")
 
@@ -28,12 +27,6 @@ DEFAULT_DATA_DIR: Final = Path("./data")
 def _below_data_dir(name: str) -> dict[str, Any]:
     """Mark a setting whose default is a path below `data_dir`, for the reference in the documentation."""
     return {"default_text": f"<data_dir>/{name}"}
-
-
-class Section(BaseModel):
-    """A group of settings: immutable, and closed to keys it does not know."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class Listen(Section):
@@ -61,40 +54,6 @@ class Listen(Section):
             return ipaddress.ip_address(self.host).is_loopback
         except ValueError:
             return self.host == "localhost"
-
-
-class Upstream(Section):
-    """A backend that speaks the OpenAI API."""
-
-    name: Name = Field(description="Name of the upstream, unique; used in records and metrics.")
-    base_url: str = Field(description="Address of its API, up to and including `/v1`; http or https, without user name or password.")
-    api_key_env: EnvironmentName | None = Field(
-        default=None, description="Environment variable that holds the key sent to it; none is sent without."
-    )
-    models: tuple[str, ...] | None = Field(default=None, description="Models it serves. Absent: those it lists itself are discovered.")
-    extra_fields: tuple[str, ...] = Field(default=(), description="Request fields beyond the known ones that are passed on to it.")
-    timeout_s: Seconds = Field(default=300, description="Longest wait for its next bytes.")
-    reasoning_field: Literal["none", "reasoning", "reasoning_content"] = Field(
-        default="none",
-        description="Field of assistant messages in which reasoning of earlier turns is sent back to it; `none` sends it nothing of them.",
-    )
-    image_urls: bool = Field(
-        default=False,
-        description="Pass http and https addresses of images on to it. It then fetches whatever callers name, from where it stands in your network.",
-    )
-    context_window: int | None = Field(
-        default=None, ge=1, description="Tokens that a request and its answer may have together. Absent: only the upstream knows."
-    )
-
-    @field_validator("base_url")
-    @classmethod
-    def _plain_address(cls, value: str) -> str:
-        parts = urlsplit(value)
-        if parts.scheme not in {"http", "https"} or not parts.hostname or parts.query or parts.fragment:
-            raise ValueError("must be an http or https address with a host, without query or fragment")
-        if "@" in parts.netloc:
-            raise ValueError("must not hold a user name or password; use api_key_env")
-        return value.rstrip("/")
 
 
 class Jwt(Section):
@@ -376,12 +335,8 @@ class Settings(BaseSettings):
 
     @model_validator(mode="after")
     def _safe_together(self) -> Self:
+        require_plain_routes(self.upstreams)
         names = [upstream.name for upstream in self.upstreams]
-        models = [model for upstream in self.upstreams for model in upstream.models or ()]
-        for kind, found in (("name", names), ("model", models)):
-            twice = sorted({value for value in found if found.count(value) > 1})
-            if twice:
-                raise ValueError(f"upstreams: the {kind} {twice[0]!r} is used twice")
         if self.embeddings.upstream is not None and self.embeddings.upstream not in names:
             raise ValueError(f"embeddings.upstream names {self.embeddings.upstream!r}, which is not among upstreams")
         if not self.listen.is_loopback and self.auth.anonymous:

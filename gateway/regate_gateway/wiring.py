@@ -15,7 +15,8 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from regate_adapters.audit.spool import SpoolAuditLog
 from regate_adapters.backend.chat import ChatBackend
-from regate_adapters.backend.upstreams import UpstreamConfig, Upstreams
+from regate_adapters.backend.link import UpstreamConfig
+from regate_adapters.backend.upstreams import Upstreams
 from regate_adapters.embeddings.cached import CachedEmbedder
 from regate_adapters.files.disk import DiskBlobStore
 from regate_adapters.files.extract import WorkerExtractor
@@ -45,6 +46,7 @@ from regate_orchestrator.responses.driver import LoopPorts
 from regate_orchestrator.responses.message_parts import MessageParts
 from regate_orchestrator.responses.state import Limits
 from regate_orchestrator.retrieval import Retrieval
+from regate_orchestrator.routing import QUALITIES
 from regate_orchestrator.schema import RowSchema, load_schema
 from regate_orchestrator.values import wall_clock
 
@@ -121,7 +123,7 @@ async def open_services(stack: AsyncExitStack, settings: Settings, metrics: Metr
         OpaEngine(policy.address, schemas=schemas, deadline_s=settings.opa.timeout_ms / 1000, rules=asked_rules())
     )
     asked, shadowing = await _shadowed(stack, settings, opa)
-    engine = CachingEngine(asked, seconds=settings.opa.cache_s, entries=_PLANS_REMEMBERED)
+    engine = CachingEngine(asked, seconds=settings.opa.cache_s, entries=_PLANS_REMEMBERED, qualities=QUALITIES)
     audit = await stack.enter_async_context(SpoolAuditLog.open(settings.audit.path, on_failure=settings.audit.on_failure))
     state = await stack.enter_async_context(SqlStateStore.open(_state_url(settings)))
     upstreams = await stack.enter_async_context(Upstreams(_upstream_configs(settings)))
@@ -252,6 +254,9 @@ def _upstream_configs(settings: Settings) -> list[UpstreamConfig]:
             models=upstream.models,
             timeout_s=upstream.timeout_s,
             traits=UpstreamTraits(upstream.reasoning_field, upstream.image_urls, upstream.context_window),
+            aliases=upstream.aliases,
+            by_policy=upstream.by_policy,
+            fallback_for=upstream.fallback_for,
         )
         for upstream in settings.upstreams
     ]

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TypeAlias
 
 from regate_orchestrator.principal import Principal
-from regate_orchestrator.values import JsonObject, RequestId
+from regate_orchestrator.values import Json, JsonObject, RequestId
 
 
 class Point(StrEnum):
@@ -53,6 +54,13 @@ class Question:
     resource: JsonObject
     about: str = ""
     """The identifier of the thing decided about, for the audit record."""
+    qualified_by: tuple[str, ...] = ()
+    """Rules of the point's package that say how an allow is to be carried out (`backend`, …); asked beside the decision, never after it."""
+
+    @property
+    def qualifying_rules(self) -> list[str]:
+        """Return the paths of the rules that qualify an allow."""
+        return [f"{self.point.package}/{name}" for name in self.qualified_by]
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +68,8 @@ class Allow:
     """The rule evaluated to exactly `true` under this policy revision."""
 
     revision: str
+    qualities: Mapping[str, Json] = field(default_factory=dict)
+    """What the rules that qualify it say, under the same revision; one that is undefined is not there."""
 
 
 @dataclass(frozen=True, slots=True)

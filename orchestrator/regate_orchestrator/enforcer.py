@@ -7,7 +7,6 @@ An allow is exactly the value `true` from OPA; undefined, any other type and eve
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -16,21 +15,9 @@ from typing import Final, Literal, TypeVar, cast
 
 from regate_orchestrator.decisions import Allow, Context, Decision, Deny, Point, Question
 from regate_orchestrator.errors import CallerError, PolicyUnavailable, Unauthenticated
-from regate_orchestrator.filters import (
-    And,
-    Everything,
-    Expression,
-    FilterPlan,
-    In,
-    Matching,
-    Not,
-    Nothing,
-    Or,
-    Overlaps,
-    expression_of,
-    size,
-)
-from regate_orchestrator.ports import AuditLog, Meter, PolicyEngine, Unmetered
+from regate_orchestrator.filters import FilterPlan
+from regate_orchestrator.plan_notes import describe, plan_digest
+from regate_orchestrator.ports import Answer, AuditLog, Meter, PolicyEngine, Unmetered
 from regate_orchestrator.principal import Principal, read_principal
 from regate_orchestrator.schema import RowSchema
 from regate_orchestrator.values import Clock, Json, JsonObject, RequestId, mint, wall_clock
@@ -249,13 +236,41 @@ class Enforcer:
 
     async def _decide(self, context: Context, question: Question, now: int) -> Decision:
         document = self._input(context, question.action, question.resource, now)
-        with self._waiting("ask"):
-            answer = await self._engine.ask(question.point.value, document)
+        answer, said = await self._asked(question, document)
         if answer.defined and answer.value is True:
-            return Allow(answer.revision)
+            return Allow(answer.revision, await self._qualities(question, document, answer.revision, said))
         with self._waiting("ask"):
             reasons = await self._engine.ask(reasons_rule(question.point), document)
         return Deny(answer.revision, _texts(reasons.value) if reasons.defined else ())
+
+    async def _asked(self, question: Question, document: JsonObject) -> tuple[Answer, list[Answer | BaseException]]:
+        """Return the decision's answer, and beside it what the rules that qualify it say, failures included: a deny needs none of them."""
+        if not question.qualified_by:
+            return await self._ask(question.point.value, document), []
+        rules = [question.point.value, *question.qualifying_rules]
+        answer, *said = await asyncio.gather(*(self._ask(rule, document) for rule in rules), return_exceptions=True)
+        if isinstance(answer, BaseException):
+            raise answer
+        return answer, said
+
+    async def _qualities(
+        self, question: Question, document: JsonObject, revision: str, said: Sequence[Answer | BaseException]
+    ) -> dict[str, Json]:
+        """Return the values that qualify an allow, all of the revision that allows; asks once more for one of another revision."""
+        qualities: dict[str, Json] = {}
+        for name, rule, first in zip(question.qualified_by, question.qualifying_rules, said, strict=True):
+            if isinstance(first, BaseException):
+                raise first
+            answer = first if first.revision == revision else await self._ask(rule, document)
+            if answer.revision != revision:
+                raise PolicyUnavailable(f"the policy changed while {question.point.value} was asked")
+            if answer.defined:
+                qualities[name] = answer.value
+        return qualities
+
+    async def _ask(self, rule: str, document: JsonObject) -> Answer:
+        with self._waiting("ask"):
+            return await self._engine.ask(rule, document)
 
     async def _admit(self, context: Context, batch: Batch, now: int) -> Admitted:
         if batch == _EMPTY_BATCH:
@@ -327,34 +342,6 @@ def reasons_rule(point: Point) -> str:
     return f"{point.package}/{_REASONS_RULE.get(point, 'deny_reasons')}"
 
 
-def describe(plan: FilterPlan) -> JsonObject:
-    """Return a plan as audit records show it: its kind and size, never its values."""
-    match plan:
-        case Everything():
-            return {"kind": "everything"}
-        case Nothing():
-            return {"kind": "nothing"}
-        case Matching(expression):
-            return {"kind": "matching", "size": size(expression)}
-
-
-def plan_digest(plan: FilterPlan) -> str:
-    """Return a digest that two plans share when they are the same tree, in whatever order its parts and values are written."""
-    return hashlib.sha256(_spelt(expression_of(plan)).encode()).hexdigest()[:16]
-
-
-def _spelt(expression: Expression) -> str:
-    match expression:
-        case And(parts) | Or(parts):
-            return f"{type(expression).__name__}({', '.join(sorted(map(_spelt, parts)))})"
-        case Not(part):
-            return f"Not({_spelt(part)})"
-        case In(path, values) | Overlaps(path, values):
-            return f"{type(expression).__name__}({path!r}, {sorted(map(repr, values))})"
-        case _:
-            return repr(expression)
-
-
 def _members(value: Mapping[str, Json], name: str, known: set[Member]) -> frozenset[Member]:
     listed = value.get(name)
     if not isinstance(listed, list | tuple) or any(type(member) not in (int, str) or member not in known for member in listed):
@@ -381,8 +368,8 @@ def _decision_entry(question: Question, decision: Decision) -> JsonObject:
         "resource": question.resource,
     }
     match decision:
-        case Allow():
-            return entry | {"allowed": True}
+        case Allow(_, qualities):
+            return entry | {"allowed": True} | ({"qualities": dict(qualities)} if question.qualified_by else {})
         case Deny(_, reasons):
             return entry | {"allowed": False, "reasons": list(reasons)}
 

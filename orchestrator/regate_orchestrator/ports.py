@@ -486,11 +486,15 @@ class LiveFile:
 class Backend(Protocol):
     """The upstreams, seen by the loop: one chat completion at a time, as normalised events."""
 
-    def chat(self, upstream: str, payload: JsonObject) -> AbstractAsyncContextManager[AsyncIterator[ModelEvent]]:
+    def chat(
+        self, upstream: str, payload: JsonObject, *, alternates: Sequence[str] = ()
+    ) -> AbstractAsyncContextManager[AsyncIterator[ModelEvent]]:
         """Open a streamed chat completion at the named upstream and yield its events, ending with `ModelEnded`.
 
-        Must not enter (raise `UpstreamError` instead) unless the upstream answered 2xx. Must yield `ModelFailed` when the stream breaks
-        off, ends without a finish reason, or is not understood. Leaving the context must close the upstream connection at once.
+        The payload names the model as clients do; the upstream must be sent its own name for it. Must not enter (raise `UpstreamError`
+        instead) unless the upstream answered 2xx. The alternates may be asked, in their order, only where it is certain that nothing was sent
+        to the one before. Must yield `ModelFailed` when the stream breaks off, ends without a finish reason, or is not understood. Leaving
+        the context must close the upstream connection at once.
         """
         ...
 
@@ -507,15 +511,31 @@ class UpstreamTraits:
     """Tokens that a request and its answer may have together; None: nobody said."""
 
 
+@dataclass(frozen=True, slots=True)
+class Serving:
+    """Who serves a model. `alternates` may be asked instead, in their order, while the upstream cannot be reached."""
+
+    upstream: str
+    alternates: tuple[str, ...] = ()
+
+
 class Catalogue(Protocol):
-    """Which models there are, and which upstream serves each."""
+    """Which models there are, by the names that clients use, and which upstream serves each."""
+
+    async def serving(self, model: str, *, by: str | None = None) -> Serving | None:
+        """Return who serves the model, or None when no upstream does. Raises `UpstreamError` when none can say.
+
+        With `by`, None when that very upstream is not configured or does not serve the model; it has no alternates. Without it an upstream
+        that is reserved for policy must not be returned.
+        """
+        ...
 
     async def upstream_for(self, model: str) -> str | None:
-        """Return the name of the upstream that serves the model, or None when no upstream does. Raises `UpstreamError` when none can say."""
+        """Return the upstream of `serving`, where the policy names none."""
         ...
 
     def traits(self, upstream: str) -> UpstreamTraits:
-        """Return what the upstream, which `upstream_for` has named, can take."""
+        """Return what the upstream, which `serving` has named, can take."""
         ...
 
 

@@ -11,9 +11,10 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from regate_orchestrator.decisions import Context, Point
-from regate_orchestrator.enforcer import Batch, Enforcer, describe
+from regate_orchestrator.enforcer import Batch, Enforcer
 from regate_orchestrator.errors import FilterNotExpressible, NotFound, VectorStoreUnavailable
 from regate_orchestrator.filters import Compare, Everything, Expression, FilterPlan, Nothing, Scalar, narrow
+from regate_orchestrator.plan_notes import describe
 from regate_orchestrator.ports import Candidate, Embedder, Found, LiveFile, Meter, StateStore, Unmetered, Vector, VectorStore
 from regate_orchestrator.rows import ChunkRef, StoreRow
 from regate_orchestrator.schema import RowSchema

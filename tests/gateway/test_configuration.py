@@ -75,6 +75,16 @@ def test_lists_in_the_environment_are_json(monkeypatch: pytest.MonkeyPatch) -> N
     assert (upstream.base_url, upstream.models) == ("http://127.0.0.1:1/v1", ("m",))
 
 
+def test_model_may_be_repeated_where_it_is_said_who_serves_it() -> None:
+    settings = load(
+        "upstreams:\n"
+        "  - {name: a, base_url: 'http://h', models: [m], aliases: {n: x}}\n"
+        "  - {name: b, base_url: 'http://i', models: [m, n], fallback_for: [a]}\n"
+        "  - {name: c, base_url: 'http://j', models: [m], by_policy: true}\n"
+    )
+    assert [upstream.named_models for upstream in settings.upstreams] == [("m", "n"), ("m", "n"), ("m",)]
+
+
 REFUSED: dict[str, tuple[str, str]] = {
     "unknown section": ("lisen: {}", "lisen: there is no such setting; did you mean 'listen'?"),
     "unknown key": ("listen: {prot: 1}", "listen.prot: there is no such setting; did you mean 'port'?"),
@@ -131,6 +141,35 @@ REFUSED: dict[str, tuple[str, str]] = {
         "upstreams: [{name: a, base_url: 'http://h', models: [m]}, {name: b, base_url: 'http://i', models: [m]}]",
         "upstreams: the model 'm' is used twice",
     ),
+    "alias that is another upstream's model": (
+        "upstreams: [{name: a, base_url: 'http://h', models: [m]}, {name: b, base_url: 'http://i', aliases: {m: x}}]",
+        "upstreams: the model 'm' is used twice, by 'a' and 'b'",
+    ),
+    "alias that is a model of its own": (
+        "upstreams: [{name: a, base_url: 'http://h', models: [m], aliases: {m: x}}]",
+        "upstreams.0: the model 'm' is named twice among models and aliases",
+    ),
+    "alias with a blank": ("upstreams: [{name: a, base_url: 'http://h', aliases: {'a b': x}}]", "upstreams.0.aliases.a b"),
+    "fallback for an upstream after it": (
+        "upstreams: [{name: a, base_url: 'http://h', fallback_for: [b]}, {name: b, base_url: 'http://i'}]",
+        "upstreams: 'a' is fallback_for 'b', which is no upstream before it",
+    ),
+    "fallback for itself": (
+        "upstreams: [{name: a, base_url: 'http://h', fallback_for: [a]}]",
+        "upstreams: 'a' is fallback_for 'a', which is no upstream before it",
+    ),
+    "fallback for what only policy may choose": (
+        "upstreams: [{name: a, base_url: 'http://h', by_policy: true}, {name: b, base_url: 'http://i', fallback_for: [a]}]",
+        "upstreams: 'b' is fallback_for 'a', which is no upstream before it that every request may be sent to",
+    ),
+    "fallback that cannot take the same": (
+        "upstreams: [{name: a, base_url: 'http://h', image_urls: true}, {name: b, base_url: 'http://i', fallback_for: [a]}]",
+        "upstreams: 'b' is fallback_for 'a' with another image_urls",
+    ),
+    "fallback that only policy may choose": (
+        "upstreams: [{name: a, base_url: 'http://h'}, {name: b, base_url: 'http://i', by_policy: true, fallback_for: [a]}]",
+        "upstreams.1: by_policy and fallback_for exclude each other",
+    ),
     "remote OPA without an address": ("opa: {mode: remote}", "opa: url must be set with mode remote"),
     "address of a managed OPA": ("opa: {url: 'http://h'}", "opa: url must be set with mode remote, and only then"),
     "policies for a remote OPA": ("opa: {mode: remote, url: 'http://h', bundle: p}", "opa: bundle and binary belong to mode managed"),
@@ -166,7 +205,7 @@ def test_bad_configuration_is_refused_and_the_setting_named(text: str, message: 
 
 
 def test_table_of_refusals_is_not_empty() -> None:
-    assert len(REFUSED) == 45
+    assert len(REFUSED) == 53
 
 
 def test_refusal_does_not_repeat_the_value() -> None:

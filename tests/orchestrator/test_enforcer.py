@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -11,7 +13,7 @@ from regate_orchestrator.decisions import Allow, Deny, Point, Question
 from regate_orchestrator.enforcer import Admitted, Batch, Enforcer
 from regate_orchestrator.errors import AuditUnavailable, NotFound, PolicyUnavailable, Unauthenticated
 from regate_orchestrator.filters import Compare, Matching
-from regate_orchestrator.ports import Planned
+from regate_orchestrator.ports import Answer, Planned
 from regate_orchestrator.schema import FieldSpec, RowSchema
 from regate_orchestrator.values import Json, JsonObject, RequestId
 
@@ -95,6 +97,92 @@ async def test_every_question_carries_the_version_the_time_and_the_principal() -
         "regate/route/allow",
         {"v": 1, "now": NOW, "request_id": "req_1", "action": "route.call", "principal": ANN.as_input(), "request": {"model": "small"}},
     )
+
+
+# ---------------------------------------------------------------- qualities
+
+QUALIFIED = Question(Point.ROUTE, "route.call", {"request": {"model": "small"}}, about="small", qualified_by=("backend", "obligations"))
+ALLOWED: dict[str, Json] = {"regate/route/allow": True, "regate/route/backend": "vllm"}
+
+
+async def test_allow_carries_what_qualifies_it_and_the_record_says_so() -> None:
+    place = Place(answers=ALLOWED)
+    decision = await place.enforcer.decide(CONTEXT, QUALIFIED)
+    (record,) = place.audit.written
+    entries: Any = record["decisions"]
+
+    assert decision == Allow("r1", {"backend": "vllm"})  # an undefined rule says nothing
+    assert entries[0]["qualities"] == {"backend": "vllm"}
+
+
+class Together(Policy):
+    """An engine that answers nobody before three questions have come; another order of asking would wait for ever."""
+
+    async def ask(self, rule: str, document: JsonObject) -> Answer:
+        if len(self.asked) == 2:
+            self.all_came.set()
+        answer = await super().ask(rule, document)
+        await self.all_came.wait()
+        return answer
+
+    all_came: asyncio.Event
+
+
+async def test_qualities_are_asked_beside_the_decision() -> None:
+    policy = Together(answers=ALLOWED)
+    policy.all_came = asyncio.Event()
+    async with asyncio.timeout(2):
+        decision = await Enforcer(policy, Records(), SCHEMAS).decide(CONTEXT, QUALIFIED)
+
+    assert isinstance(decision, Allow)
+
+
+class Uneven(Policy):
+    """An engine that fails for some rules, or answers for them from another policy."""
+
+    fails: frozenset[str] = frozenset()
+    revisions: dict[str, list[str]]
+
+    async def ask(self, rule: str, document: JsonObject) -> Answer:
+        if rule in self.fails:
+            raise PolicyUnavailable(rule)
+        answer = await super().ask(rule, document)
+        left = self.revisions.get(rule, [])
+        return replace(answer, revision=left.pop(0) if left else answer.revision)
+
+
+def uneven(
+    *, fails: str = "", revisions: dict[str, list[str]] | None = None, answers: dict[str, Json] = ALLOWED
+) -> tuple[Enforcer, Uneven]:
+    policy = Uneven(answers=answers)
+    policy.fails, policy.revisions = frozenset({fails}), revisions or {}
+    return Enforcer(policy, Records(), SCHEMAS), policy
+
+
+async def test_allow_without_what_qualifies_it_is_none() -> None:
+    enforcer, _ = uneven(fails="regate/route/obligations")
+    with pytest.raises(PolicyUnavailable):
+        await enforcer.decide(CONTEXT, QUALIFIED)
+
+
+async def test_deny_does_not_depend_on_what_would_have_qualified_it() -> None:
+    enforcer, _ = uneven(fails="regate/route/obligations", answers={})
+
+    assert await enforcer.decide(CONTEXT, QUALIFIED) == Deny("r1")
+
+
+async def test_quality_of_another_policy_is_asked_once_more() -> None:
+    enforcer, policy = uneven(revisions={"regate/route/backend": ["r0"]})
+    decision = await enforcer.decide(CONTEXT, QUALIFIED)
+
+    assert decision == Allow("r1", {"backend": "vllm"})
+    assert [rule for rule, _ in policy.asked].count("regate/route/backend") == 2
+
+
+async def test_quality_that_stays_of_another_policy_ends_the_operation() -> None:
+    enforcer, _ = uneven(revisions={"regate/route/backend": ["r0", "r2"]})
+    with pytest.raises(PolicyUnavailable):
+        await enforcer.decide(CONTEXT, QUALIFIED)
 
 
 # ---------------------------------------------------------------- batches

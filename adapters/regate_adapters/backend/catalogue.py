@@ -1,7 +1,8 @@
 """The catalogue: which models there are and which upstream serves each. Asks through a callable; `upstreams.py` does the network part.
 
-Models named in the configuration are taken as they are. The others are discovered, and three rules keep that quiet: a listing is good for
-30 seconds, concurrent callers share one fetch, and a fetch that fails takes nothing away. A known model is never kept waiting.
+Models named in the configuration, aliases among them, are taken as they are. The others are discovered, and three rules keep that quiet: a
+listing is good for 30 seconds, concurrent callers share one fetch, and a fetch that fails takes nothing away. A known model is never kept
+waiting. All names here are those that clients use; an upstream's own name for a model is `upstreams.py`'s matter.
 """
 
 from __future__ import annotations
@@ -10,10 +11,11 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from regate_orchestrator.errors import UpstreamError
+from regate_orchestrator.ports import Serving
 from regate_orchestrator.values import Clock, JsonObject
 
 _log = logging.getLogger("regate.backend")
@@ -39,12 +41,28 @@ Fetch = Callable[[str], Awaitable[Sequence[ModelEntry]]]
 """Returns what the named upstream lists; raises `UpstreamError`. Must have a deadline."""
 
 
-class _Listing:
-    """What one upstream is known to serve. `entries` is None until a fetch has succeeded."""
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """What the configuration says an upstream serves. `models` None: what it lists. `aliases` are names for models of it."""
 
-    def __init__(self, upstream: str, fetch: Fetch, clock: Clock) -> None:
+    models: Sequence[str] | None = None
+    aliases: Mapping[str, str] = field(default_factory=dict)
+    by_policy: bool = False
+    """Whether it is asked only for what the policy sends to it."""
+    fallback_for: frozenset[str] = frozenset()
+    """Upstreams in whose place it may be asked, for the models that both serve, while they cannot be reached."""
+
+
+class _Listing:
+    """What one upstream is known to serve, by the names that clients use. `known` is False until it is known what it lists."""
+
+    def __init__(self, upstream: str, offer: Offer, fetch: Fetch, clock: Clock) -> None:
         self.upstream = upstream
-        self.entries: Mapping[str, ModelEntry] | None = None
+        self.offer = offer
+        self.discovers = offer.models is None
+        self.known = not self.discovers
+        self.entries: Mapping[str, ModelEntry] = {}
+        self._tell([ModelEntry(model, 0, upstream) for model in offer.models or ()])
         self.error: UpstreamError | None = None
         self._fetch = fetch
         self._clock = clock
@@ -66,8 +84,8 @@ class _Listing:
 
     async def _refresh(self) -> None:
         try:
-            entries = await self._fetch(self.upstream)
-            self.entries = {entry.id: entry for entry in entries}
+            self._tell(await self._fetch(self.upstream))
+            self.known = True
             self.error = None
             self._fetched_at = self._tried_at
         except UpstreamError as error:
@@ -78,19 +96,20 @@ class _Listing:
         finally:
             self._running = None
 
+    def _tell(self, listed: Sequence[ModelEntry]) -> None:
+        own = {entry.id: entry for entry in listed}
+        aliases = self.offer.aliases
+        hidden = set(aliases.values()) if self.discovers else set()  # a name that the operator wrote down himself stays
+        named = {alias: replace(own.get(model, ModelEntry(model, 0, self.upstream)), id=alias) for alias, model in aliases.items()}
+        self.entries = named | {model: entry for model, entry in own.items() if model not in hidden and model not in named}
+
 
 class ModelCatalogue:
     """Where several upstreams serve one model, the first configured is asked. Must be entered: fetches run in a task group of its own."""
 
-    def __init__(self, configured: Mapping[str, Sequence[ModelEntry] | None], fetch: Fetch, *, clock: Clock = time.monotonic) -> None:
-        self._listings: dict[str, _Listing] = {}
-        self._discovered: list[_Listing] = []
-        for upstream, entries in configured.items():
-            listing = self._listings[upstream] = _Listing(upstream, fetch, clock)
-            if entries is None:
-                self._discovered.append(listing)
-            else:
-                listing.entries = {entry.id: entry for entry in entries}
+    def __init__(self, offers: Mapping[str, Offer], fetch: Fetch, *, clock: Clock = time.monotonic) -> None:
+        self._listings = {upstream: _Listing(upstream, offer, fetch, clock) for upstream, offer in offers.items()}
+        self._open = [listing for listing in self._listings.values() if not listing.offer.by_policy]
         self._group: asyncio.TaskGroup | None = None
 
     async def __aenter__(self) -> ModelCatalogue:
@@ -99,49 +118,80 @@ class ModelCatalogue:
 
     async def __aexit__(self, *exception: object) -> None:
         group, self._group = self._group, None
-        for listing in self._discovered:
+        for listing in self._listings.values():
             listing.cancel()
         if group is not None:
             await group.__aexit__(None, None, None)
 
-    async def upstream_for(self, model: str) -> str | None:
-        """Return the name of the upstream that serves the model, or None when every upstream was asked and none does.
+    async def serving(self, model: str, *, by: str | None = None) -> Serving | None:
+        """Return who serves the model, or None when all that might were asked and none does; see `ports.Catalogue.serving`.
 
         Raises `UpstreamError` when the model is unknown and an upstream that might serve it has never said what it serves.
         """
-        self._start(older_than=_FRESH_S)  # a stale listing is renewed beside the request that noticed
-        found = self._find(model)
-        waiting = set() if found is not None else self._start(older_than=0)
-        while waiting and found is None:
-            _, waiting = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
-            found = self._find(model)
+        if by is None:
+            asked = self._open
+        elif by in self._listings:
+            asked = [self._listings[by]]
+        else:
+            return None
+        found = await self._find(model, asked)
         if found is None:
-            self._require_knowledge()
-        return found
+            return None
+        return Serving(found, self._alternates(found, model) if by is None else ())
 
     async def all(self) -> Mapping[str, tuple[str, ModelEntry]]:
-        """Return every model with its upstream, in the order of configuration. Raises `UpstreamError` when no upstream has ever said."""
-        if waiting := self._start(older_than=_FRESH_S):
+        """Return every model with its upstream, in the order of configuration; not those that only policy sends requests to.
+
+        Raises `UpstreamError` when no upstream has ever said.
+        """
+        if waiting := self._start(self._open, older_than=_FRESH_S):
             await asyncio.wait(waiting)
         models: dict[str, tuple[str, ModelEntry]] = {}
-        for listing in self._listings.values():
-            for entry in (listing.entries or {}).values():
+        for listing in self._open:
+            for entry in listing.entries.values():
                 models.setdefault(entry.id, (listing.upstream, entry))
         if not models:
-            self._require_knowledge()
+            self._require_knowledge(self._open)
         return models
 
-    def _find(self, model: str) -> str | None:
-        return next((listing.upstream for listing in self._listings.values() if model in (listing.entries or ())), None)
+    async def reserved(self) -> Mapping[str, tuple[frozenset[str], ModelEntry]]:
+        """Return the models that are served only where policy says so, with the upstreams that it may name for each. Raises nothing."""
+        reserved = [listing for listing in self._listings.values() if listing.offer.by_policy]
+        if waiting := self._start(reserved, older_than=_FRESH_S):
+            await asyncio.wait(waiting)
+        models: dict[str, tuple[frozenset[str], ModelEntry]] = {}
+        for listing in reserved:
+            for entry in listing.entries.values():
+                upstreams, first = models.get(entry.id, (frozenset(), entry))
+                models[entry.id] = (upstreams | {listing.upstream}, first)
+        return {model: found for model, found in models.items() if not any(model in listing.entries for listing in self._open)}
 
-    def _start(self, *, older_than: float) -> set[asyncio.Task[None]]:
+    async def _find(self, model: str, asked: Sequence[_Listing]) -> str | None:
+        self._start(asked, older_than=_FRESH_S)  # a stale listing is renewed beside the request that noticed
+        found = _first(model, asked)
+        waiting = set() if found is not None else self._start(asked, older_than=0)
+        while waiting and found is None:
+            _, waiting = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+            found = _first(model, asked)
+        if found is None:
+            self._require_knowledge(asked)
+        return found
+
+    def _alternates(self, upstream: str, model: str) -> tuple[str, ...]:
+        return tuple(one.upstream for one in self._open if upstream in one.offer.fallback_for and model in one.entries)
+
+    def _start(self, listings: Sequence[_Listing], *, older_than: float) -> set[asyncio.Task[None]]:
         if self._group is None:
             return set()
-        tasks = [listing.refresh(self._group, older_than=older_than) for listing in self._discovered]
+        tasks = [listing.refresh(self._group, older_than=older_than) for listing in listings if listing.discovers]
         return {task for task in tasks if task is not None}
 
-    def _require_knowledge(self) -> None:
-        for listing in self._discovered:
-            if listing.entries is None:
+    def _require_knowledge(self, asked: Sequence[_Listing]) -> None:
+        for listing in asked:
+            if not listing.known:
                 detail = f"{listing.upstream} never listed its models" + (f": {listing.error.detail}" if listing.error else "")
                 raise UpstreamError("A backend cannot say which models it serves. Try again later.", detail=detail)
+
+
+def _first(model: str, listings: Sequence[_Listing]) -> str | None:
+    return next((listing.upstream for listing in listings if model in listing.entries), None)

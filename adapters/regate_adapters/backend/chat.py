@@ -5,18 +5,16 @@ Opens, reads and closes; `sse_reader.py` finds the events in the bytes and `chat
 
 from __future__ import annotations
 
-import json
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing, asynccontextmanager
 from typing import Final
 
-import orjson
-
 from regate_adapters.backend.chat_events import ChatTranslator
 from regate_adapters.backend.failures import misunderstood
+from regate_adapters.backend.link import UpstreamResponse
 from regate_adapters.backend.sse_reader import EventTooLarge, ServerEvent, SseReader
 from regate_adapters.backend.tool_slots import NotUnderstood
-from regate_adapters.backend.upstreams import UpstreamResponse, Upstreams
+from regate_adapters.backend.upstreams import Upstreams
 from regate_orchestrator.errors import UpstreamError
 from regate_orchestrator.responses.events import ModelEvent, ModelFailed
 from regate_orchestrator.values import JsonObject
@@ -35,26 +33,19 @@ class ChatBackend:
         self._upstreams = upstreams
 
     @asynccontextmanager
-    async def chat(self, upstream: str, payload: JsonObject) -> AsyncIterator[AsyncIterator[ModelEvent]]:
+    async def chat(self, upstream: str, payload: JsonObject, *, alternates: Sequence[str] = ()) -> AsyncIterator[AsyncIterator[ModelEvent]]:
         """Open a streamed chat completion and enter with its events, the last being `ModelEnded` or `ModelFailed`.
 
-        Raises `UpstreamError` unless the upstream answers 2xx. Leaving before the end closes the connection at once.
+        Raises `UpstreamError` unless the upstream, or an alternate asked in its place, answers 2xx. Leaving before the end closes the
+        connection at once.
         """
-        body = encode({**payload, "stream": True, "stream_options": {"include_usage": True}})
-        async with self._upstreams.open(upstream, "/chat/completions", body, accept_stream=True) as response:
+        asked = {**payload, "stream": True, "stream_options": {"include_usage": True}}
+        async with self._upstreams.open(upstream, "/chat/completions", asked, accept_stream=True, alternates=alternates) as response:
             translator = ChatTranslator()
             async with aclosing(_events(upstream, response, translator)) as events:
                 yield events
             if translator.finished:  # the end of the body follows the last event; seeing it is what keeps the connection
                 await response.settle(within_s=_SETTLE_S)
-
-
-def encode(payload: JsonObject) -> bytes:
-    """Return the JSON text. Never NaN; numbers beyond 64 bits, which a client's schema may hold, stay exact."""
-    try:
-        return orjson.dumps(payload)
-    except TypeError:
-        return json.dumps(payload, allow_nan=False).encode()
 
 
 async def _events(upstream: str, response: UpstreamResponse, translator: ChatTranslator) -> AsyncGenerator[ModelEvent, None]:

@@ -18,8 +18,15 @@ _RETRY_AFTER: Final = re.compile(r"[0-9]{1,6}|[A-Za-z]{3}, [0-9]{2} [A-Za-z]{3} 
 _REFUSED: Final = frozenset({400, 404, 405, 406, 409, 410, 411, 413, 414, 415, 422, 431})
 """Statuses by which an upstream says that the request itself, as we sent it, is at fault."""
 
+UNCONNECTED: Final = (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError)
+"""What aiohttp raises when no connection came about, so that certainly nothing was sent."""
+
 TRANSPORT_ERRORS: Final = (aiohttp.ClientError, TimeoutError, OSError)
 """All that a network call by aiohttp raises, cancellation aside."""
+
+
+class Unsent(UpstreamError):
+    """No connection came about: certainly nothing was sent, so another upstream may be asked instead."""
 
 
 def refused(upstream: str, status: int, *, retry_after: str | None, text: str) -> UpstreamError:
@@ -47,11 +54,19 @@ def too_long(detail: str) -> UpstreamError:
 def unreached(upstream: str, error: BaseException) -> UpstreamError:
     """Return the error for a connection that failed, broke or fell silent."""
     detail = f"{upstream}: {type(error).__name__}: {error}"[:MOST_DETAIL]
+    if isinstance(error, aiohttp.ConnectionTimeoutError):
+        return Unsent("The backend did not answer in time.", status=504, detail=detail)
     if isinstance(error, TimeoutError):
         return UpstreamError("The backend did not answer in time.", status=504, detail=detail)
     if isinstance(error, aiohttp.ClientConnectorError):
-        return UpstreamError("The backend cannot be reached.", detail=detail)
+        return Unsent("The backend cannot be reached.", detail=detail)
     return UpstreamError("The connection to the backend broke off.", detail=detail)
+
+
+def circuit_open(upstream: str, retry_after: str) -> Unsent:
+    """Return the error for a request that was not sent because the upstream could not be reached just before."""
+    detail = f"{upstream}: not asked, as its latest connections did not come about"
+    return Unsent("The backend cannot be reached.", retry_after=retry_after, detail=detail)
 
 
 def misunderstood(upstream: str, reason: str) -> UpstreamError:

@@ -1,14 +1,15 @@
-"""A policy engine that remembers filter plans for a few seconds, and nothing else: every answer to `ask` comes from OPA (I10).
+"""A policy engine that remembers filter plans and what qualifies a decision for a few seconds, and nothing else: decisions come from OPA (I10).
 
-A plan is remembered by the policy revision, the rule, the unknown and the canonical full input, of which only the request's id is left out
-and the time is cut to a bucket. A plan that is out of date cannot show a chunk, because the post-check is not remembered. Not an engine of
-its own; its counterpart is `engine.py`, which it wraps.
+Both are remembered by the policy revision, the rule, the unknown and the canonical full input, of which only the request's id is left out
+and the time is cut to a bucket. A plan that is out of date cannot show a chunk, because the post-check is not remembered; a quality that is
+out of date is of another revision than the decision, which the enforcer notices. Not an engine of its own; it wraps `engine.py`.
 """
 
 from __future__ import annotations
 
 import time
 from collections import OrderedDict
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from typing import Final, TypeAlias
 
@@ -24,19 +25,20 @@ _Key: TypeAlias = tuple[str, str, bytes]
 
 @dataclass(frozen=True, slots=True)
 class _Remembered:
-    """A plan, what it was made for, until when it may be used, and about how many bytes it takes."""
+    """A plan or an answer, what it was made for, until when it may be used, and about how many bytes it takes."""
 
-    planned: Planned
+    value: Planned | Answer
     now: int
     until: float
     size: int
 
 
 class CachingEngine:
-    """Wraps an engine as `ports.PolicyEngine`. All plans it holds are of one revision: the last that any answer named.
+    """Wraps an engine as `ports.PolicyEngine`. All that it holds is of one revision: the last that any answer named.
 
-    A plan is used for less than `seconds`, by the clock that the inputs carry and by a clock that nobody can set; 0 remembers nothing. At
-    most `entries` plans of about `most_bytes` together are held, and the least recently used go first.
+    A plan is used for less than `seconds`, by the clock that the inputs carry and by a clock that nobody can set; 0 remembers nothing. So are
+    the answers of `qualities`: rules that only say how a decision is to be carried out. At most `entries` of about `most_bytes` together are
+    held, and the least recently used go first.
     """
 
     def __init__(
@@ -45,15 +47,17 @@ class CachingEngine:
         *,
         seconds: float,
         entries: int,
+        qualities: Collection[str] = (),
         most_bytes: int = _MOST_BYTES,
         clock: Clock = time.monotonic,
     ) -> None:
         self._inner = inner
         self._seconds = seconds
         self._entries = entries
+        self._qualities = frozenset(qualities)
         self._most_bytes = most_bytes
         self._clock = clock
-        self._plans: OrderedDict[_Key, _Remembered] = OrderedDict()
+        self._remembered: OrderedDict[_Key, _Remembered] = OrderedDict()
         self.revision_seen = ""
         """The revision that the last answer named; empty before the first, and when OPA said that no policy is active."""
         self.hits = 0
@@ -63,33 +67,38 @@ class CachingEngine:
 
     @property
     def held(self) -> int:
-        """Return how many plans are remembered now."""
-        return len(self._plans)
+        """Return how many plans and answers are remembered now."""
+        return len(self._remembered)
 
     async def ask(self, rule: str, document: JsonObject) -> Answer:
-        """Return OPA's answer of now, and forget all plans when it names another revision. See `ports.PolicyEngine.ask`."""
+        """Return OPA's answer of now, and forget everything when it names another revision. See `ports.PolicyEngine.ask`.
+
+        Of a rule among `qualities` it may be that of at most `seconds` ago, under the revision that was last heard of.
+        """
+        key = self._key(rule, "", document) if rule in self._qualities else None
+        known = None if key is None else self._recall(key)
+        if known is not None and isinstance(known.value, Answer):
+            return known.value
+        began = self._clock()
         answer = await self._inner.ask(rule, document)
         self._learn(answer.revision)
+        if key is not None:
+            self._remember(key, answer, document, until=began + self._seconds)
         return answer
 
     async def plan(self, rule: str, document: JsonObject, *, unknown: str) -> Planned:
         """Return for which rows the rule is true, as it was at most `seconds` ago under the same revision. See `ports.PolicyEngine.plan`."""
-        now = document.get("now")
-        if self._seconds <= 0 or not isinstance(now, int) or isinstance(now, bool):  # without a time, no bucket would ever end
+        key = self._key(rule, unknown, document)
+        if key is None:
             return await self._compile(rule, document, unknown)
-        try:
-            key = rule, unknown, self._canonical(document, now)
-        except TypeError:  # not JSON: for the engine to refuse
-            return await self._compile(rule, document, unknown)
-        known = self._plans.get(key)
-        if known is not None and self._clock() < known.until:
+        known = self._recall(key)
+        if known is not None and isinstance(known.value, Planned):
             self.hits += 1
-            self._plans.move_to_end(key)
-            return known.planned if known.now == now else replace(known.planned, made_for=known.now)
+            return known.value if known.now == document["now"] else replace(known.value, made_for=known.now)
         self.misses += 1
         began = self._clock()  # before OPA is asked: what it says is no newer than this
         planned = await self._compile(rule, document, unknown)
-        self._remember(key, planned, now, until=began + self._seconds)
+        self._remember(key, planned, document, until=began + self._seconds)
         return planned
 
     async def revision(self) -> str:
@@ -108,24 +117,38 @@ class CachingEngine:
     def _learn(self, revision: str) -> None:
         if revision != self.revision_seen:
             self.revision_seen = revision
-            self._plans.clear()
+            self._remembered.clear()
             self.bytes = 0
 
-    def _canonical(self, document: JsonObject, now: int) -> bytes:
+    def _key(self, rule: str, unknown: str, document: JsonObject) -> _Key | None:
+        """Return by what the answer is remembered, or None when it must not be: without a time no bucket would ever end."""
+        now = document.get("now")
+        if self._seconds <= 0 or not isinstance(now, int) or isinstance(now, bool):
+            return None
         canonical = {**document, "now": now // self._seconds}
         canonical.pop("request_id", None)
-        return orjson.dumps(canonical, option=orjson.OPT_SORT_KEYS)
+        try:
+            return rule, unknown, orjson.dumps(canonical, option=orjson.OPT_SORT_KEYS)
+        except TypeError:  # not JSON: for the engine to refuse
+            return None
 
-    def _remember(self, key: _Key, planned: Planned, now: int, *, until: float) -> None:
-        size = len(key[2]) + len(repr(planned.plan))
-        if planned.revision != self.revision_seen or size > self._most_bytes:
+    def _recall(self, key: _Key) -> _Remembered | None:
+        known = self._remembered.get(key)
+        if known is None or self._clock() >= known.until:
+            return None
+        self._remembered.move_to_end(key)
+        return known
+
+    def _remember(self, key: _Key, value: Planned | Answer, document: JsonObject, *, until: float) -> None:
+        now, size = document["now"], len(key[2]) + len(repr(value))
+        if value.revision != self.revision_seen or size > self._most_bytes or not isinstance(now, int):
             return
         self._drop(key)
-        self._plans[key] = _Remembered(planned, now, until, size)
+        self._remembered[key] = _Remembered(value, now, until, size)
         self.bytes += size
-        while len(self._plans) > self._entries or self.bytes > self._most_bytes:
-            self._drop(next(iter(self._plans)))
+        while len(self._remembered) > self._entries or self.bytes > self._most_bytes:
+            self._drop(next(iter(self._remembered)))
 
     def _drop(self, key: _Key) -> None:
-        gone = self._plans.pop(key, None)
+        gone = self._remembered.pop(key, None)
         self.bytes -= 0 if gone is None else gone.size

@@ -20,9 +20,10 @@ from typing import Any, Final, Literal, TypeAlias, cast
 import orjson
 from prometheus_client import Counter as Metric
 
-from regate_orchestrator.enforcer import BATCH_RULE, describe, plan_digest
+from regate_orchestrator.enforcer import BATCH_RULE
 from regate_orchestrator.errors import FilterNotExpressible, PolicyUnavailable
 from regate_orchestrator.filters import FilterPlan
+from regate_orchestrator.plan_notes import describe, plan_digest
 from regate_orchestrator.ports import Answer, Planned, PolicyEngine
 from regate_orchestrator.principal import read_principal
 from regate_orchestrator.values import Clock, Json, JsonObject, wall_clock

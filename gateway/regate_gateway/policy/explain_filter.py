@@ -10,7 +10,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final, assert_never
 
-from regate_orchestrator.enforcer import describe
 from regate_orchestrator.errors import FilterNotExpressible
 from regate_orchestrator.filters import (
     And,
@@ -31,6 +30,7 @@ from regate_orchestrator.filters import (
     expression_of,
     narrow,
 )
+from regate_orchestrator.plan_notes import describe
 from regate_orchestrator.schema import RowSchema
 from regate_orchestrator.values import JsonObject
 

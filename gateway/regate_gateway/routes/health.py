@@ -23,7 +23,7 @@ async def alive(request: Request) -> Response:  # noqa: ARG001 — Starlette's s
 
 
 class Readiness:
-    """`GET /readyz`: 200 when policy, state, vector store and an upstream would answer; else 503, naming what would not."""
+    """`GET /readyz`: 200 when policy, state, vector store and one upstream at least would answer; else 503, naming what would not."""
 
     def __init__(self, services: Services) -> None:
         self._services = services
@@ -35,13 +35,14 @@ class Readiness:
             _probe(services.enforcer.revision()),
             _probe(services.state.check()),
             _probe(services.vectors.check()),
-            _probe(services.upstreams.model_entries()),
+            _probe(services.upstreams.check()),
         )
         parts = {"policy": policy, "state": state, "vector_store": vectors, "upstreams": upstreams}
         ready = all(part is None for part in parts.values())
         problem = services.policy_problem()
         body: dict[str, object] = {"status": "ready" if ready and not problem else "degraded" if ready else "not ready"}
         body["checks"] = {name: "ok" if part is None else part for name, part in parts.items()}
+        body["upstreams"] = dict(services.upstreams.reach())
         if ready:
             body["policy_revision"] = await services.enforcer.revision()
         if problem:

@@ -10,7 +10,6 @@ from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
 from typing import Final
 
-import orjson
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
@@ -18,9 +17,10 @@ from regate_gateway.connection import reply, while_connected
 from regate_gateway.fields import Fields
 from regate_gateway.routes.call import Call
 from regate_gateway.services import Answering
-from regate_orchestrator.decisions import Deny, Point, Question
+from regate_orchestrator.decisions import Allow, Point, Question
 from regate_orchestrator.enforcer import Batch
-from regate_orchestrator.errors import InvalidRequest, NotFound
+from regate_orchestrator.errors import InvalidRequest
+from regate_orchestrator.routing import BACKEND, MAX_OUTPUT_TOKENS, NO_STORE, Chosen, choose_upstream, no_such_model
 from regate_orchestrator.values import Json, JsonObject
 
 _SAMPLING: Final = ("temperature", "top_p", "presence_penalty", "frequency_penalty", "seed", "stop", "n", "logit_bias", "user")
@@ -35,6 +35,7 @@ _COMPLETIONS: Final = frozenset(
     {*_SAMPLING, "model", "prompt", "stream", "stream_options", "max_tokens", "logprobs", "echo", "suffix", "best_of"}
 )
 _EMBEDDINGS: Final = frozenset({"model", "input", "encoding_format", "dimensions", "user"})
+_OUTPUT_LIMITS: Final = ("max_completion_tokens", "max_tokens")
 _HARMLESS: Final = frozenset({"metadata", "store", "service_tier", "safety_identifier", "prompt_cache_key", "prompt_cache_retention"})
 _BOUNDS: Final[Mapping[str, tuple[float, float]]] = {
     "temperature": (0, 2),
@@ -52,21 +53,32 @@ _BOUNDS: Final[Mapping[str, tuple[float, float]]] = {
 
 async def list_models(call: Call) -> Response:
     """Answer `GET /v1/models`: the models that the caller may use, and no others."""
-    entries = await call.services.upstreams.model_entries()
-    names = [str(entry["id"]) for entry in entries]
-    admitted = await call.services.enforcer.admit(call.context, "model.list", Batch(models=names)) if names else None
-    allowed = admitted.models if admitted is not None else frozenset()
-    return reply({"object": "list", "data": [entry for entry in entries if entry["id"] in allowed]})
+    entries, reserved = await call.services.upstreams.model_entries(), await call.services.upstreams.reserved_entries()
+    batch = Batch(models=[str(entry["id"]) for entry in entries])
+    if not entries and not reserved:
+        return reply({"object": "list", "data": []})
+    questions = [_listing_question(str(entry["id"])) for entry, _ in reserved]
+    decisions, admitted = await call.services.enforcer.settle(call.context, "model.list", questions, batch=batch)
+    allowed = [entry for entry in entries if entry["id"] in admitted.models]
+    # Of a model that runs only where policy says so, the policy must have said so to this caller.
+    sent = [
+        entry
+        for (entry, upstreams), decision in zip(reserved, decisions, strict=True)
+        if isinstance(decision, Allow) and any(decision.qualities.get(BACKEND) == upstream for upstream in upstreams)
+    ]
+    return reply({"object": "list", "data": [*allowed, *sent]})
 
 
 async def retrieve_model(call: Call) -> Response:
     """Answer `GET /v1/models/{model}`."""
     model = call.path("model")
-    entries = [entry for entry in await call.services.upstreams.model_entries() if entry["id"] == model]
-    await _upstream(call, model, "/v1/models", Fields({}))
-    if not entries:
-        raise _no_model(model)
-    return reply(entries[0])
+    upstreams = call.services.upstreams
+    known = [*await upstreams.model_entries(), *[entry for entry, _ in await upstreams.reserved_entries()]]
+    await _chosen(call, model, "/v1/models", Fields({}))
+    entry = next((entry for entry in known if entry["id"] == model), None)
+    if entry is None:
+        raise no_such_model(model)
+    return reply(entry)
 
 
 async def chat_completions(call: Call) -> Response:
@@ -120,11 +132,13 @@ class PassThrough(Response):
 async def _forward(call: Call, fields: Fields, path: str, known: frozenset[str]) -> Response:
     model = fields.string("model", most=256)
     stream = fields.boolean("stream", default=False)
-    upstream = await _upstream(call, model, f"/v1{path}", fields)
-    body = _checked(fields, known | _extra_fields(call, upstream))
+    chosen = await _chosen(call, model, f"/v1{path}", fields)
+    body = _limited(_checked(fields, known | _extra_fields(call, chosen.upstream)), known, chosen.obligations.max_output_tokens)
     stack = AsyncExitStack()
     try:
-        opening = stack.enter_async_context(call.services.upstreams.open(upstream, path, orjson.dumps(body), accept_stream=stream))
+        opening = stack.enter_async_context(
+            call.services.upstreams.open(chosen.upstream, path, body, accept_stream=stream, alternates=chosen.alternates)
+        )
         answer = await call.while_connected(opening)
     except BaseException:
         await stack.aclose()
@@ -145,8 +159,21 @@ def _checked(fields: Fields, known: frozenset[str]) -> dict[str, Json]:
     return {name: value for name, value in fields.values.items() if name in known and value is not None}
 
 
-async def _upstream(call: Call, model: str, path: str, fields: Fields) -> str:
-    """Return the upstream of a model that the caller may use; raises the one error for unknown and not granted."""
+def _limited(body: dict[str, Json], known: frozenset[str], most: int | None) -> dict[str, Json]:
+    """Return the body with its limits on output tokens lowered to what the policy obliges to; an embedding has no such output."""
+    names = [name for name in _OUTPUT_LIMITS if name in known]
+    if most is None or not names:
+        return body
+    given = [name for name in names if name in body] or ["max_tokens"]
+    return body | {name: _lower(body.get(name), most) for name in given}
+
+
+def _lower(value: Json, most: int) -> Json:
+    return min(value, most) if isinstance(value, int | float) else most
+
+
+async def _chosen(call: Call, model: str, path: str, fields: Fields) -> Chosen:
+    """Return the upstream of a model that the caller may use. Nothing of the answer is stored here, and output is limited: no obligation is left."""
     request: JsonObject = {
         "method": call.request.method,
         "path": path,
@@ -154,17 +181,20 @@ async def _upstream(call: Call, model: str, path: str, fields: Fields) -> str:
         "stream": fields.boolean("stream", default=False),
         "tool_types": ["function"] if fields.has("tools") else [],
     }
-    question = Question(Point.ROUTE, "route.call", {"request": request}, about=model)
-    decision = await call.services.enforcer.decide(call.context, question)
-    upstream = None if isinstance(decision, Deny) else await call.services.upstreams.upstream_for(model)
-    if upstream is None:
-        raise _no_model(model)
-    return upstream
+    services = call.services
+    return await choose_upstream(
+        call.context,
+        model,
+        request,
+        enforcer=services.enforcer,
+        catalogue=services.upstreams,
+        able=frozenset({NO_STORE, MAX_OUTPUT_TOKENS}),
+    )
 
 
-def _no_model(model: str) -> NotFound:
-    message = f"The model '{model}' does not exist or you do not have access to it."
-    return NotFound(message, param="model", code="model_not_found")
+def _listing_question(model: str) -> Question:
+    request: JsonObject = {"method": "GET", "path": "/v1/models", "model": model, "stream": False, "tool_types": []}
+    return Question(Point.ROUTE, "model.list", {"request": request}, about=model, qualified_by=(BACKEND,))
 
 
 def _text_or_list(fields: Fields, name: str) -> None:

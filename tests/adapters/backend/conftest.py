@@ -13,7 +13,8 @@ from typing import Any
 
 import pytest
 
-from regate_adapters.backend.upstreams import UpstreamConfig, Upstreams
+from regate_adapters.backend.link import UpstreamConfig
+from regate_adapters.backend.upstreams import Upstreams
 
 
 @dataclass

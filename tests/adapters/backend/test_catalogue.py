@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
@@ -9,6 +10,7 @@ import pytest
 
 from regate_adapters.backend.upstreams import Upstreams
 from regate_orchestrator.errors import UpstreamError
+from regate_orchestrator.ports import Serving
 
 if TYPE_CHECKING:
     from tests.adapters.backend.conftest import Exchange, ScriptedUpstream
@@ -60,6 +62,73 @@ async def test_first_configured_upstream_serves_a_model_that_two_have(upstream: 
     async with asked(upstream, *configs) as (pool, _):
         assert await pool.catalogue() == {"a": "first", "b": "second"}
         assert await pool.upstream_for("a") == "first"
+
+
+async def test_alias_is_served_and_its_own_name_goes_to_the_upstream(upstream: ScriptedUpstream) -> None:
+    async def script(exchange: Exchange) -> None:
+        await exchange.answer_json(listing("org/a-large-name", "b") if exchange.method == "GET" else {})
+
+    upstream.script = script
+    async with asked(upstream, upstream.config(aliases={"a": "org/a-large-name"})) as (pool, _):
+        entries = await pool.model_entries()
+        served = {model: await pool.upstream_for(model) for model in ("a", "b", "org/a-large-name")}
+        for model in ("a", "b"):
+            async with pool.open("scripted", "/chat/completions", {"model": model, "n": 1}, accept_stream=False):
+                pass
+    assert entries == [
+        {"id": "a", "object": "model", "created": 5, "owned_by": "them"},
+        {"id": "b", "object": "model", "created": 5, "owned_by": "them"},
+    ]
+    assert served == {"a": "scripted", "b": "scripted", "org/a-large-name": None}  # else a rule on "a" would be passed by
+    assert [json.loads(exchange.body) for exchange in upstream.requests if exchange.method == "POST"] == [
+        {"model": "org/a-large-name", "n": 1},
+        {"model": "b", "n": 1},
+    ]
+
+
+async def test_alias_needs_no_listing_and_leaves_a_written_name_alone(upstream: ScriptedUpstream) -> None:
+    upstream.script = lambda exchange: exchange.answer(500, b"oops")
+    discovered = upstream.config("discovered", aliases={"a": "own"})
+    written = upstream.config("written", models=("x",), aliases={"b": "x"})
+    async with asked(upstream, discovered, written) as (pool, _):
+        assert [await pool.upstream_for(model) for model in ("a", "x", "b")] == ["discovered", "written", "written"]
+
+
+async def test_upstream_by_policy_serves_nobody_else(upstream: ScriptedUpstream) -> None:
+    configs = [upstream.config("open", models=("a",)), upstream.config("kept", models=("a", "own"), by_policy=True)]
+    async with asked(upstream, *configs) as (pool, _):
+        assert await pool.serving("a") == Serving("open")
+        assert await pool.serving("own") is None
+        assert await pool.catalogue() == {"a": "open"}
+        assert [(entry["id"], upstreams) for entry, upstreams in await pool.reserved_entries()] == [("own", frozenset({"kept"}))]
+        assert await pool.serving("a", by="kept") == Serving("kept")
+        assert await pool.serving("own", by="kept") == Serving("kept")
+
+
+async def test_named_upstream_must_be_there_and_serve_the_model(upstream: ScriptedUpstream) -> None:
+    configs = [upstream.config("first", models=("a",)), upstream.config("second", models=("b",))]
+    async with asked(upstream, *configs) as (pool, _):
+        assert [await pool.serving("a", by=name) for name in ("second", "third", "")] == [None, None, None]
+
+
+async def test_named_upstream_that_never_listed_is_not_guessed_at(upstream: ScriptedUpstream) -> None:
+    upstream.script = lambda exchange: exchange.answer(500, b"oops")
+    async with asked(upstream, upstream.config("written", models=("a",)), upstream.config("silent")) as (pool, _):
+        with pytest.raises(UpstreamError):
+            await pool.serving("a", by="silent")
+
+
+async def test_alternates_are_those_that_stand_in_for_it_with_the_same_model(upstream: ScriptedUpstream) -> None:
+    configs = [
+        upstream.config("main", models=("a", "b")),
+        upstream.config("spare", models=("a",), fallback_for=("main",)),
+        upstream.config("other", models=("c",)),
+        upstream.config("last", models=("a", "b"), fallback_for=("other", "main")),
+    ]
+    async with asked(upstream, *configs) as (pool, _):
+        assert await pool.serving("a") == Serving("main", ("spare", "last"))
+        assert await pool.serving("b") == Serving("main", ("last",))
+        assert await pool.serving("a", by="main") == Serving("main")
 
 
 async def test_listing_is_good_for_thirty_seconds(upstream: ScriptedUpstream) -> None:

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from regate_adapters.backend.chat import MOST_EVENT_BYTES, ChatBackend, encode
-from regate_adapters.backend.upstreams import Upstreams
+from regate_adapters.backend.chat import MOST_EVENT_BYTES, ChatBackend
+from regate_adapters.backend.upstreams import Upstreams, encode
 from regate_orchestrator.errors import UpstreamError
 from regate_orchestrator.responses.events import CallOpened, ModelEnded, ModelEvent, ModelFailed, TextWritten, Usage
 

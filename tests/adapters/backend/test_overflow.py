@@ -52,7 +52,7 @@ def as_bytes(answer: object) -> bytes:
 async def refusal(upstream: ScriptedUpstream, upstreams: Upstreams, status: int, answer: object) -> UpstreamError:
     upstream.script = lambda exchange: exchange.answer(status, as_bytes(answer), "Content-Type: application/json")
     with pytest.raises(UpstreamError) as raised:
-        async with upstreams.open("scripted", "/chat/completions", b"{}", accept_stream=True):
+        async with upstreams.open("scripted", "/chat/completions", {}, accept_stream=True):
             pass
     return raised.value
 

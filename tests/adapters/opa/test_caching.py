@@ -82,7 +82,9 @@ async def changing(managed: RunningOpa) -> AsyncIterator[Counted]:
 def caching(
     inner: PolicyEngine, *, seconds: float = 5, entries: int = 100, most_bytes: int = 1_000_000, clock: Time | None = None
 ) -> CachingEngine:
-    return CachingEngine(inner, seconds=seconds, entries=entries, most_bytes=most_bytes, clock=clock or Time())
+    return CachingEngine(
+        inner, seconds=seconds, entries=entries, qualities=["regate/chunk/on_deny"], most_bytes=most_bytes, clock=clock or Time()
+    )
 
 
 async def test_same_question_of_another_request_is_compiled_once(counted: Counted) -> None:
@@ -208,7 +210,7 @@ async def test_plans_together_stay_within_their_bytes(counted: Counted) -> None:
         held.append((engine.held, engine.bytes))
 
     assert all(0 < count < 20 and 0 < size <= 2_000 for count, size in held)
-    assert engine.bytes == sum(one.size for one in engine._plans.values())
+    assert engine.bytes == sum(one.size for one in engine._remembered.values())
 
 
 async def test_plan_larger_than_all_room_is_not_remembered(counted: Counted) -> None:
@@ -299,6 +301,53 @@ async def test_plan_of_an_old_policy_that_arrives_late_is_not_remembered() -> No
 
     assert (await engine.plan(RULE, document(), unknown="chunk")).revision == "old"
     assert (engine.held, engine.revision_seen) == (0, "new")
+
+
+QUALITY = "regate/chunk/on_deny"
+
+
+async def test_quality_of_another_request_is_asked_once_and_a_decision_each_time(counted: Counted) -> None:
+    engine = caching(counted)
+    for number in range(3):
+        await engine.ask(QUALITY, document(request_id=f"r{number}"))
+    asked_once = counted.asks
+    for number in range(3):
+        await engine.ask(RULE, document(request_id=f"r{number}"))
+
+    assert (asked_once, counted.asks) == (1, 4)
+    assert (engine.hits, engine.misses) == (0, 0)  # these tell of filters
+
+
+@pytest.mark.parametrize("changes", [{"now": NOW + 5}, {"principal": {"tenant": "globex"}}, {"action": "other"}])
+async def test_quality_for_another_input_is_asked_again(counted: Counted, changes: dict[str, Json]) -> None:
+    engine = caching(counted)
+    await engine.ask(QUALITY, document())
+    await engine.ask(QUALITY, document(**changes))
+
+    assert counted.asks == 2
+
+
+async def test_quality_is_used_for_less_than_its_seconds_and_not_at_all_with_none(counted: Counted) -> None:
+    clock = Time()
+    engine = caching(counted, clock=clock)
+    await engine.ask(QUALITY, document())
+    clock.now += 5
+    await engine.ask(QUALITY, document())
+    never = caching(counted, seconds=0)
+    for _ in range(2):
+        await never.ask(QUALITY, document())
+
+    assert counted.asks == 4
+
+
+async def test_quality_ends_with_the_policy_that_said_it() -> None:
+    scripted = Answering("old")
+    engine = caching(scripted)
+    remembered = [await engine.ask(QUALITY, document()), await engine.ask(QUALITY, document())]
+    scripted.current = "new"
+    await engine.ask(RULE, document())
+
+    assert [answer.revision for answer in [*remembered, await engine.ask(QUALITY, document())]] == ["old", "old", "new"]
 
 
 async def test_engine_without_policy_ends_all_plans() -> None:

@@ -1,0 +1,320 @@
+"""One upstream's pool of kept connections, and requests of our own making over it.
+
+What leaves here is our body and our headers with the upstream's own key; nothing of the client's request is passed on, and an answer that
+is not 2xx becomes an `UpstreamError` in our words (`failures.py`). Not which upstream is asked: that is `upstreams.py`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import io
+import logging
+import re
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+import aiohttp
+import orjson
+from yarl import URL
+
+from regate_adapters.backend.catalogue import ModelEntry
+from regate_adapters.backend.failures import MOST_DETAIL, TRANSPORT_ERRORS, UNCONNECTED, circuit_open, misunderstood, refused, unreached
+from regate_adapters.backend.health import Health
+from regate_orchestrator.errors import UpstreamError
+from regate_orchestrator.ports import UpstreamTraits
+from regate_orchestrator.values import Clock
+
+_log = logging.getLogger("regate.backend")
+
+_CONNECT_S: Final = 5.0
+_LISTING_S: Final = 5.0
+_CONTACT_S: Final = 2.0
+_ERROR_TEXT_S: Final = 2.0
+_RETRY_PAUSE_S: Final = 0.1
+_MOST_CONNECTIONS: Final = 1_024
+_KEEP_ALIVE_S: Final = 4.0  # below the 5 s after which uvicorn (and with it vLLM) closes, so that no request meets a closing connection
+_MOST_LISTING: Final = 4 * 1024 * 1024
+_MOST_MODELS: Final = 10_000
+_LARGE_BODY: Final = 512 * 1024
+_PATH: Final = re.compile(r"(/[a-z_]+){1,3}")
+_MODEL_ID: Final = re.compile(r"[!-~]{1,256}")
+_PASSED_HEADERS: Final = ("content-length",)
+
+Pause = Callable[[float], Awaitable[None]]
+
+
+@dataclass(frozen=True, slots=True)
+class UpstreamConfig:
+    """A backend that speaks the OpenAI API. `models` None means that it lists them itself; `timeout_s` is the longest wait for its next bytes.
+
+    `aliases` are names that clients use for models of it; `by_policy` and `fallback_for` are those of `catalogue.Offer`.
+    """
+
+    name: str
+    base_url: str
+    api_key: str | None = field(repr=False)
+    models: tuple[str, ...] | None
+    timeout_s: float
+    traits: UpstreamTraits = field(default_factory=UpstreamTraits)
+    aliases: Mapping[str, str] = field(default_factory=dict)
+    by_policy: bool = False
+    fallback_for: tuple[str, ...] = ()
+
+
+class UpstreamResponse:
+    """A 2xx answer whose body is still to be read. Valid only within the context that made it."""
+
+    __slots__ = ("_response", "_upstream", "content_type", "headers", "status")
+
+    def __init__(self, upstream: str, response: aiohttp.ClientResponse) -> None:
+        self._upstream = upstream
+        self._response = response
+        self.status = response.status
+        self.content_type = response.headers.get("Content-Type", "")
+        self.headers: Mapping[str, str] = {name: response.headers[name] for name in _PASSED_HEADERS if name in response.headers}
+
+    @property
+    def media_type(self) -> str:
+        """Return the content type without its parameters, in lower case."""
+        return self.content_type.partition(";")[0].strip().lower()
+
+    def chunks(self) -> AsyncIterator[bytes]:
+        """Return the body's bytes as they come. Raises `UpstreamError` when they break off or stay away; reads no faster than it is asked to."""
+        return _Chunks(self._upstream, self._response.content)
+
+    async def read(self, *, limit: int) -> bytes:
+        """Return the whole body. Raises `UpstreamError` when it is larger than the limit, breaks off or stays away."""
+        body = bytearray()
+        async for chunk in self.chunks():
+            body += chunk
+            if len(body) > limit:
+                raise misunderstood(self._upstream, f"a body of more than {limit} bytes")
+        return bytes(body)
+
+    async def settle(self, *, within_s: float) -> None:
+        """Read on to the end of a body of which nothing more is wanted, so that its connection can be used again; waits no longer than said."""
+        try:
+            async with asyncio.timeout(within_s):
+                while await self._response.content.readany():
+                    pass
+        except TRANSPORT_ERRORS:
+            return  # the connection is closed instead
+
+
+class _Chunks:
+    """The pieces of a body. A class, not a generator: one that is abandoned half-way needs no closing of its own."""
+
+    __slots__ = ("_content", "_upstream")
+
+    def __init__(self, upstream: str, content: aiohttp.StreamReader) -> None:
+        self._upstream = upstream
+        self._content = content
+
+    def __aiter__(self) -> _Chunks:
+        return self
+
+    async def __anext__(self) -> bytes:
+        try:
+            chunk = await self._content.readany()
+        except TRANSPORT_ERRORS as error:
+            raise unreached(self._upstream, error) from error
+        if not chunk:
+            raise StopAsyncIteration
+        return chunk
+
+
+class Link:
+    """One upstream's pool. No cookies, redirects, proxies from the environment, or decompression.
+
+    `on_trouble` is told its name with each failure while it is in trouble: whoever made the link must then ask for `contact` until it is
+    reached again.
+    """
+
+    def __init__(self, config: UpstreamConfig, *, clock: Clock, pause: Pause, on_trouble: Callable[[str], None]) -> None:
+        self.name = config.name
+        self.health = Health(clock)
+        self._config = config
+        self._pause = pause
+        self._on_trouble = on_trouble
+        self._held = 0
+        self._session: aiohttp.ClientSession | None = None
+        self._urls: dict[str, URL] = {}
+        key = {} if config.api_key is None else {"Authorization": f"Bearer {config.api_key}"}
+        self._headers = {"User-Agent": "regate", "Accept-Encoding": "identity", "Accept": "application/json", **key}
+        self._json_headers = {**self._headers, "Content-Type": "application/json"}
+        self._stream_headers = {**self._json_headers, "Accept": "text/event-stream, application/json"}
+
+    def start(self) -> None:
+        """Make the pool; connects to nothing yet."""
+        self._session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=_MOST_CONNECTIONS, keepalive_timeout=_KEEP_ALIVE_S),
+            timeout=aiohttp.ClientTimeout(total=None, connect=_CONNECT_S, sock_connect=_CONNECT_S, sock_read=self._config.timeout_s),
+            cookie_jar=aiohttp.DummyCookieJar(),
+            trust_env=False,
+            auto_decompress=False,
+        )
+
+    async def stop(self) -> None:
+        """Close all connections."""
+        session, self._session = self._session, None
+        if session is not None:
+            await session.close()
+
+    async def post(self, path: str, body: bytes, *, accept_stream: bool, again: bool = True) -> aiohttp.ClientResponse:
+        """Return a 2xx answer whose body is still to be read, and which must be released; or raise `UpstreamError`.
+
+        That is `Unsent` where certainly nothing was sent. `again` tries a refused connection once more, for want of another upstream.
+        """
+        if self.health.is_open:
+            raise circuit_open(self.name, self.health.retry_after)
+        headers = self._stream_headers if accept_stream else self._json_headers
+        self._held += 1
+        try:
+            # The total covers what aiohttp has no deadline for: an upstream that accepts the connection but not our body.
+            async with asyncio.timeout(_CONNECT_S + self._config.timeout_s):
+                response = await self._send(self._url(path), body, headers, again=again)
+        except BaseException as error:
+            self._held -= 1
+            if not isinstance(error, TRANSPORT_ERRORS):
+                raise
+            self._note_failure(error)
+            raise unreached(self.name, error) from error
+        self._note_answer()
+        try:
+            await self._require_success(response)
+        except BaseException:
+            self.release(response)
+            raise
+        return response
+
+    def release(self, response: aiohttp.ClientResponse) -> None:
+        """Give the answer's connection back, or close it at once when there is more to read on it."""
+        self._held -= 1
+        _let_go(response)
+
+    async def models(self) -> Sequence[ModelEntry]:
+        """Return what the upstream lists. Raises `UpstreamError`."""
+        name = self.name
+        response: aiohttp.ClientResponse | None = None
+        try:
+            async with asyncio.timeout(_LISTING_S):
+                response = await self._get_models()
+                self._note_answer()
+                await self._require_success(response)
+                body = await UpstreamResponse(name, response).read(limit=_MOST_LISTING)
+        except TRANSPORT_ERRORS as error:
+            self._note_failure(error)
+            raise unreached(name, error) from error
+        finally:
+            if response is not None:
+                _let_go(response)
+        return _listed_entries(name, body)
+
+    async def contact(self) -> None:
+        """Learn whether the upstream can be reached: any answer will do, and none within two seconds counts as a failed connection."""
+        try:
+            async with asyncio.timeout(_CONTACT_S):
+                _let_go(await self._get_models())
+            self._note_answer()
+        except TRANSPORT_ERRORS as error:
+            self._note_unreachable(error)
+
+    def _note_answer(self) -> None:
+        if self.health.reached():
+            _log.warning("upstream_reached", extra={"upstream": self.name})
+
+    def _note_failure(self, error: BaseException) -> None:
+        # Whoever waited in vain for one of our own connections to come free has learnt nothing of the upstream.
+        if isinstance(error, UNCONNECTED) and self._held < _MOST_CONNECTIONS:
+            self._note_unreachable(error)
+
+    def _note_unreachable(self, error: BaseException) -> None:
+        if self.health.not_reached():
+            _log.warning("upstream_unreachable", extra={"upstream": self.name, "detail": str(error)[:MOST_DETAIL]})
+        if self.health.in_trouble:
+            self._on_trouble(self.name)
+
+    async def _get_models(self) -> aiohttp.ClientResponse:
+        return await self._must_session.get(self._url("/models"), headers=self._headers, allow_redirects=False)
+
+    @property
+    def _must_session(self) -> aiohttp.ClientSession:
+        if self._session is None:
+            raise UpstreamError("The backend cannot be reached.", detail=f"{self.name}: the pool is closed")
+        return self._session
+
+    def _url(self, path: str) -> URL:
+        if path not in self._urls:
+            if not _PATH.fullmatch(path):
+                raise ValueError(f"not a path of ours: {path!r}")
+            self._urls[path] = URL(self._config.base_url.rstrip("/") + path)
+        return self._urls[path]
+
+    async def _send(self, url: URL, body: bytes, headers: Mapping[str, str], *, again: bool) -> aiohttp.ClientResponse:
+        # A large body is written piecewise, so that the event loop goes on serving others meanwhile.
+        def data() -> bytes | io.BytesIO:
+            return body if len(body) <= _LARGE_BODY else io.BytesIO(body)
+
+        try:
+            return await self._must_session.post(url, data=data(), headers=headers, allow_redirects=False)
+        except aiohttp.ClientConnectorError as error:
+            if not again or error.os_error.errno != errno.ECONNREFUSED:
+                raise
+        # Certainly nothing was sent, as no connection came about. A restarting backend is back a moment later.
+        await self._pause(_RETRY_PAUSE_S)
+        return await self._must_session.post(url, data=data(), headers=headers, allow_redirects=False)
+
+    async def _require_success(self, response: aiohttp.ClientResponse) -> None:
+        if not 200 <= response.status < 300:
+            text = await self._error_text(response)
+            raise refused(self.name, response.status, retry_after=response.headers.get("Retry-After"), text=text)
+        if response.headers.get("Content-Encoding", "identity").lower() != "identity":
+            raise misunderstood(self.name, "an encoding that was not asked for")
+
+    async def _error_text(self, response: aiohttp.ClientResponse) -> str:
+        text = bytearray()
+        try:
+            async with asyncio.timeout(_ERROR_TEXT_S):
+                while len(text) < 2 * MOST_DETAIL and (chunk := await response.content.readany()):
+                    text += chunk
+        except TRANSPORT_ERRORS:
+            text += b" (broken off)"
+        words = text[: 2 * MOST_DETAIL].decode("utf-8", "replace")
+        # Some upstreams quote the key they refuse.
+        return words if self._config.api_key is None else words.replace(self._config.api_key, "***")
+
+
+def _let_go(response: aiohttp.ClientResponse) -> None:
+    """Close the connection at once, unless the body was read to its end and the connection is back in the pool already."""
+    connection = response.connection
+    if connection is None:
+        return
+    if connection.transport is not None:
+        connection.transport.abort()  # a plain close would first wait for the peer to take what we still have to send
+    response.close()
+
+
+def _listed_entries(upstream: str, body: bytes) -> tuple[ModelEntry, ...]:
+    """Return the models of a listing; entries without a plain id are left out. Raises `UpstreamError` for what is no listing."""
+    try:
+        document = orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        raise misunderstood(upstream, "its list of models is not JSON") from error
+    # Ollama says `null` when it has none.
+    data = document.get("data", 0) if isinstance(document, dict) else 0
+    if not isinstance(data, list | None):
+        raise misunderstood(upstream, "its list of models has no `data`")
+    models = (entry for entry in (data or ())[:_MOST_MODELS] if isinstance(entry, dict))
+    return tuple(_entry(upstream, model) for model in models if isinstance(model.get("id"), str) and _MODEL_ID.fullmatch(model["id"]))
+
+
+def _entry(upstream: str, model: Mapping[str, object]) -> ModelEntry:
+    created, owner = model.get("created"), model.get("owned_by")
+    plain = isinstance(owner, str) and _MODEL_ID.fullmatch(owner) is not None
+    return ModelEntry(
+        id=str(model["id"]),
+        created=created if isinstance(created, int) and not isinstance(created, bool) else 0,
+        owned_by=str(owner) if plain else upstream,
+    )

@@ -1,0 +1,93 @@
+"""The settings of upstreams: each by itself, and what they may say together. A part of `settings.py`."""
+
+from __future__ import annotations
+
+from typing import Literal, Self
+from urllib.parse import urlsplit
+
+from pydantic import Field, field_validator, model_validator
+
+from regate_gateway.setting_types import EnvironmentName, ModelName, Name, Seconds, Section
+
+
+class Upstream(Section):
+    """A backend that speaks the OpenAI API."""
+
+    name: Name = Field(description="Name of the upstream, unique; used in records and metrics.")
+    base_url: str = Field(description="Address of its API, up to and including `/v1`; http or https, without user name or password.")
+    api_key_env: EnvironmentName | None = Field(
+        default=None, description="Environment variable that holds the key sent to it; none is sent without."
+    )
+    models: tuple[str, ...] | None = Field(default=None, description="Models it serves. Absent: those it lists itself are discovered.")
+    aliases: dict[ModelName, ModelName] = Field(
+        default_factory=dict,
+        description="Names that clients use for models of it, each with its own name. A discovered model is then served by its aliases only.",
+        json_schema_extra={"default_text": "none"},
+    )
+    by_policy: bool = Field(
+        default=False, description="Ask it only for what `regate.route.backend` sends to it. Its models may then be those of others too."
+    )
+    fallback_for: tuple[Name, ...] = Field(
+        default=(),
+        description="Upstreams, configured before it, for which it stands in while they cannot be reached, with the models that both serve.",
+    )
+    extra_fields: tuple[str, ...] = Field(default=(), description="Request fields beyond the known ones that are passed on to it.")
+    timeout_s: Seconds = Field(default=300, description="Longest wait for its next bytes.")
+    reasoning_field: Literal["none", "reasoning", "reasoning_content"] = Field(
+        default="none",
+        description="Field of assistant messages in which reasoning of earlier turns is sent back to it; `none` sends it nothing of them.",
+    )
+    image_urls: bool = Field(
+        default=False,
+        description="Pass http and https addresses of images on to it. It then fetches whatever callers name, from where it stands in your network.",
+    )
+    context_window: int | None = Field(
+        default=None, ge=1, description="Tokens that a request and its answer may have together. Absent: only the upstream knows."
+    )
+
+    @property
+    def named_models(self) -> tuple[str, ...]:
+        """The models by the names that the configuration gives them; not those that are discovered."""
+        return (*(self.models or ()), *self.aliases)
+
+    @model_validator(mode="after")
+    def _one_meaning_each(self) -> Self:
+        twice = sorted({name for name in self.named_models if self.named_models.count(name) > 1})
+        if twice:
+            raise ValueError(f"the model {twice[0]!r} is named twice among models and aliases")
+        if self.by_policy and self.fallback_for:
+            raise ValueError("by_policy and fallback_for exclude each other: what policy alone may choose stands in for nobody")
+        return self
+
+    @field_validator("base_url")
+    @classmethod
+    def _plain_address(cls, value: str) -> str:
+        parts = urlsplit(value)
+        if parts.scheme not in {"http", "https"} or not parts.hostname or parts.query or parts.fragment:
+            raise ValueError("must be an http or https address with a host, without query or fragment")
+        if "@" in parts.netloc:
+            raise ValueError("must not hold a user name or password; use api_key_env")
+        return value.rstrip("/")
+
+
+def require_plain_routes(upstreams: tuple[Upstream, ...]) -> None:
+    """Raise `ValueError` unless each upstream has a name of its own and it is clear from the configuration who serves each model it names."""
+    before: dict[str, Upstream] = {}
+    owners: dict[str, str] = {}
+    for upstream in upstreams:
+        place = f"upstreams: {upstream.name!r}"
+        if upstream.name in before:
+            raise ValueError(f"upstreams: the name {upstream.name!r} is used twice")
+        for name in upstream.fallback_for:
+            first = before.get(name)
+            if first is None or first.by_policy:
+                raise ValueError(f"{place} is fallback_for {name!r}, which is no upstream before it that every request may be sent to")
+            for setting in ("reasoning_field", "image_urls", "extra_fields"):
+                if getattr(first, setting) != getattr(upstream, setting):
+                    raise ValueError(f"{place} is fallback_for {name!r} with another {setting}: it could not be sent the same request")
+        if not upstream.by_policy:
+            for model in upstream.named_models:
+                owner = owners.setdefault(model, upstream.name)
+                if owner != upstream.name and owner not in upstream.fallback_for:
+                    raise ValueError(f"upstreams: the model {model!r} is used twice, by {owner!r} and {upstream.name!r}")
+        before[upstream.name] = upstream
