@@ -5,6 +5,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 OPA := .tools/opa
+S3 := .tools/versitygw
 UPSTREAM ?=
 export PATH := $(CURDIR)/.tools:$(PATH)
 
@@ -23,6 +24,10 @@ $(VENV)/.ready: pyproject.toml
 $(OPA): $(VENV)/.ready
 	@echo "== Open Policy Agent (.tools/opa)"
 	@$(BIN)/python -m regate_adapters.opa.install --into .tools
+
+$(S3): $(VENV)/.ready
+	@echo "== An S3 server for the tests (.tools/versitygw)"
+	@$(BIN)/python -m regate_adapters.testing.s3 --into .tools
 
 setup: $(VENV)/.ready $(OPA) ## Make the virtual environment and obtain OPA
 
@@ -44,7 +49,7 @@ types: setup ## mypy, strict
 policy: setup ## opa fmt, check and test with full coverage
 	@$(BIN)/python policy-tests/run.py
 
-unit: setup ## pytest
+unit: setup $(S3) ## pytest
 	@$(BIN)/pytest -q
 
 bench: setup ## Retrieval quality and gateway overhead, measured side by side

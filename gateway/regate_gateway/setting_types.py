@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
+from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
@@ -16,3 +17,18 @@ class Section(BaseModel):
     """A group of settings: immutable, and closed to keys it does not know."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+def below_data_dir(name: str) -> dict[str, Any]:
+    """Mark a setting whose default is a path below `data_dir`, for the reference in the documentation."""
+    return {"default_text": f"<data_dir>/{name}"}
+
+
+def plain_address(value: str, *, instead: str) -> str:
+    """Return an address without its last slash; raises `ValueError`, saying which setting to use instead, for one that holds a secret."""
+    parts = urlsplit(value)
+    if parts.scheme not in {"http", "https"} or not parts.hostname or parts.query or parts.fragment:
+        raise ValueError("must be an http or https address with a host, without query or fragment")
+    if "@" in parts.netloc:
+        raise ValueError(f"must not hold a user name or password; use {instead}")
+    return value.rstrip("/")

@@ -14,7 +14,8 @@ from urllib.parse import urlsplit
 from pydantic import Field, field_validator, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
-from regate_gateway.setting_types import EnvironmentName, Name, Seconds, Section
+from regate_gateway.files_settings import Files
+from regate_gateway.setting_types import EnvironmentName, Name, Seconds, Section, below_data_dir
 from regate_gateway.upstream_settings import Upstream, require_plain_routes
 
 Algorithm = Literal[
@@ -22,11 +23,6 @@ Algorithm = Literal[
 ]  # fmt: skip
 _MIB: Final = 1024 * 1024
 DEFAULT_DATA_DIR: Final = Path("./data")
-
-
-def _below_data_dir(name: str) -> dict[str, Any]:
-    """Mark a setting whose default is a path below `data_dir`, for the reference in the documentation."""
-    return {"default_text": f"<data_dir>/{name}"}
 
 
 class Listen(Section):
@@ -183,7 +179,7 @@ class Store(Section):
         default="chroma",
         description="The engine: Chroma embedded or as a server, PostgreSQL with pgvector, or memory (lost at exit).",
     )
-    path: Path | None = Field(default=None, description="Directory of embedded Chroma.", json_schema_extra=_below_data_dir("vector/<name>"))
+    path: Path | None = Field(default=None, description="Directory of embedded Chroma.", json_schema_extra=below_data_dir("vector/<name>"))
     url: str | None = Field(
         default=None, description="Address of a Chroma server, as `http://host:port`; required with `kind: chroma_server`."
     )
@@ -222,13 +218,6 @@ class Vector(Section):
         if self.default not in self.stores:
             raise ValueError(f"default names {self.default!r}, which is not among stores")
         return self
-
-
-class Files(Section):
-    """Where uploaded bytes are kept."""
-
-    kind: Literal["disk"] = Field(default="disk", description="The kind of storage.")
-    path: Path = Field(description="Directory of the files.", json_schema_extra=_below_data_dir("files"))
 
 
 class Embeddings(Section):
@@ -276,7 +265,7 @@ class Telemetry(Section):
 class Audit(Section):
     """The append-only record of decisions."""
 
-    path: Path = Field(description="Directory of the record.", json_schema_extra=_below_data_dir("audit"))
+    path: Path = Field(description="Directory of the record.", json_schema_extra=below_data_dir("audit"))
     on_failure: Literal["block", "count"] = Field(
         default="block", description="When a record cannot be written: `block` the request, or let it happen and `count` the loss."
     )
@@ -315,7 +304,7 @@ class Settings(BaseSettings):
 
     @model_validator(mode="before")
     @classmethod
-    def _paths_below_data_dir(cls, values: Any) -> Any:
+    def _pathsbelow_data_dir(cls, values: Any) -> Any:
         if not isinstance(values, dict):
             return values
         root = Path(str(values.get("data_dir", DEFAULT_DATA_DIR)))

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from typing import Literal, Self
-from urllib.parse import urlsplit
 
 from pydantic import Field, field_validator, model_validator
 
-from regate_gateway.setting_types import EnvironmentName, ModelName, Name, Seconds, Section
+from regate_gateway.setting_types import EnvironmentName, ModelName, Name, Seconds, Section, plain_address
 
 
 class Upstream(Section):
@@ -61,13 +60,8 @@ class Upstream(Section):
 
     @field_validator("base_url")
     @classmethod
-    def _plain_address(cls, value: str) -> str:
-        parts = urlsplit(value)
-        if parts.scheme not in {"http", "https"} or not parts.hostname or parts.query or parts.fragment:
-            raise ValueError("must be an http or https address with a host, without query or fragment")
-        if "@" in parts.netloc:
-            raise ValueError("must not hold a user name or password; use api_key_env")
-        return value.rstrip("/")
+    def _plain_base_url(cls, value: str) -> str:
+        return plain_address(value, instead="api_key_env")
 
 
 def require_plain_routes(upstreams: tuple[Upstream, ...]) -> None:

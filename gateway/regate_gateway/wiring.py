@@ -18,7 +18,6 @@ from regate_adapters.backend.chat import ChatBackend
 from regate_adapters.backend.link import UpstreamConfig
 from regate_adapters.backend.upstreams import Upstreams
 from regate_adapters.embeddings.cached import CachedEmbedder
-from regate_adapters.files.disk import DiskBlobStore
 from regate_adapters.files.extract import WorkerExtractor
 from regate_adapters.opa.caching import CachingEngine
 from regate_adapters.opa.client import OpaAddress
@@ -28,6 +27,7 @@ from regate_adapters.state.store import SqlStateStore
 from regate_gateway.app import build_app
 from regate_gateway.authentication import open_verifier, shared_secret, token_rules
 from regate_gateway.authenticator import Authenticator
+from regate_gateway.files_settings import Files
 from regate_gateway.metrics import Metrics, Watched
 from regate_gateway.middleware import Edge
 from regate_gateway.policy.directory import shipped_policies
@@ -36,9 +36,9 @@ from regate_gateway.secret import LEAST_SECRET_BYTES, Secret, own_secret, secret
 from regate_gateway.services import Explaining, Services
 from regate_gateway.settings import Settings, Store
 from regate_orchestrator.enforcer import Enforcer
-from regate_orchestrator.errors import ConfigurationError
+from regate_orchestrator.errors import ConfigurationError, StateUnavailable
 from regate_orchestrator.ingestion import Ingestion
-from regate_orchestrator.ports import Embedder, PolicyEngine, UpstreamTraits, VectorStore
+from regate_orchestrator.ports import BlobStore, Embedder, PolicyEngine, UpstreamTraits, VectorStore
 from regate_orchestrator.reading import FileReader
 from regate_orchestrator.responses.authorizing import Authorizer
 from regate_orchestrator.responses.background import BackgroundRuns
@@ -129,7 +129,7 @@ async def open_services(stack: AsyncExitStack, settings: Settings, metrics: Metr
     upstreams = await stack.enter_async_context(Upstreams(_upstream_configs(settings)))
     vectors = await _vectors(stack, settings.vector.stores[settings.vector.default], schemas["chunk"])
     embedder = CachedEmbedder(await _embedder(stack, settings))
-    blobs = DiskBlobStore(settings.files.path)
+    blobs = await _blobs(stack, settings.files)
     extractor = await stack.enter_async_context(WorkerExtractor())
     verifier = await stack.enter_async_context(open_verifier(settings))
     enforcer = Enforcer(engine, audit, schemas, meter=metrics)
@@ -311,6 +311,33 @@ async def _vectors(stack: AsyncExitStack, store: Store, schema: RowSchema) -> Ve
             return await stack.enter_async_context(ChromaVectorStore(path, schema))
         case _:
             raise ConfigurationError(f"vector.stores: kind {store.kind} has no place")
+
+
+async def _blobs(stack: AsyncExitStack, files: Files) -> BlobStore:
+    if files.kind == "disk":
+        from regate_adapters.files.disk import DiskBlobStore
+
+        return DiskBlobStore(files.path)
+    try:
+        from regate_adapters.files.s3 import S3BlobStore, S3Credentials, S3Place
+    except ModuleNotFoundError as error:
+        raise ConfigurationError("files.kind: S3 needs its client: install regate[s3]") from error
+    credentials = None
+    if files.access_key_id_env is not None and files.secret_access_key_env is not None:
+        token = files.session_token_env
+        credentials = S3Credentials(
+            secret_from_environment(files.access_key_id_env, setting="files.access_key_id_env").reveal(),
+            secret_from_environment(files.secret_access_key_env, setting="files.secret_access_key_env").reveal(),
+            None if token is None else secret_from_environment(token, setting="files.session_token_env").reveal(),
+        )
+    assert files.bucket is not None  # noqa: S101 — INVARIANT: settings demand it with kind s3
+    place = S3Place(files.bucket, files.region or "us-east-1", files.endpoint_url, files.prefix or "")
+    store = await stack.enter_async_context(S3BlobStore(place, credentials, scratch=files.path))
+    try:
+        await store.check()
+    except StateUnavailable as error:
+        raise ConfigurationError(f"files: the bucket {files.bucket} cannot be used ({error.detail})") from error
+    return store
 
 
 async def _embedder(stack: AsyncExitStack, settings: Settings) -> Embedder:

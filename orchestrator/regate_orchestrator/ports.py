@@ -193,14 +193,21 @@ class UnreadableFile(Exception):
 
 
 class BlobStore(Protocol):
-    """Where the bytes of files are."""
+    """Where the bytes of files are. Proven by `regate_adapters.testing.blobs`.
+
+    An id is written once. What cannot be an id of ours must raise `NotFound` everywhere and must never name a place. Memory held for one
+    file must be bounded whatever its size. Must raise `StateUnavailable` when the storage fails.
+    """
 
     async def write(self, file: FileId, parts: AsyncIterator[bytes], *, limit: int) -> int:
-        """Store the bytes and return their number. Must raise `TooLarge` past the limit, and must leave nothing behind when it raises."""
+        """Store the bytes and return their number. Must raise `TooLarge` past the limit, before all is received.
+
+        The file is there whole or not at all. When it raises, whatever it raises, nothing of it may be left behind.
+        """
         ...
 
     def read(self, file: FileId) -> AsyncIterator[bytes]:
-        """Yield the bytes in pieces of bounded size."""
+        """Yield the bytes in pieces of bounded size. Raises `NotFound`, before the first piece, when there is no such file."""
         ...
 
     def local(self, file: FileId) -> AbstractAsyncContextManager[Path]:
@@ -212,6 +219,10 @@ class BlobStore(Protocol):
 
     async def delete(self, file: FileId) -> None:
         """Remove the bytes. Must be idempotent."""
+        ...
+
+    async def check(self) -> None:
+        """Raise `StateUnavailable` when the storage would not answer. Must be cheap: readiness calls it."""
         ...
 
 

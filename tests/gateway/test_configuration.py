@@ -262,3 +262,36 @@ def test_every_setting_says_what_it_means() -> None:
 
 def test_documentation_holds_the_reference_as_it_is() -> None:
     assert reference_table() in (ROOT / "docs" / "configuration.md").read_text(encoding="utf-8")
+
+
+S3 = "files: {kind: s3, bucket: regate-files"
+
+
+def test_files_in_s3_name_the_variables_that_hold_their_keys() -> None:
+    files = load(
+        S3
+        + ", endpoint_url: 'https://s3.example:9000/', region: eu-central-1, prefix: a/b-1/, access_key_id_env: K, secret_access_key_env: S}"
+    ).files
+    found = (files.bucket, files.endpoint_url, files.prefix, str(files.path), files.access_key_id_env, files.secret_access_key_env)
+    assert found == ("regate-files", "https://s3.example:9000", "a/b-1/", "data/files", "K", "S")
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("files: {kind: s3}", "bucket must be set"),
+        ("files: {bucket: some-bucket}", "bucket does not belong to kind disk"),
+        ("files: {region: eu-1}", "region does not belong to kind disk"),
+        ("files: {kind: s3, bucket: Some/Bucket}", "files.bucket"),
+        (S3 + ", prefix: a}", "files.prefix"),
+        (S3 + ", prefix: ../}", "files.prefix"),
+        (S3 + ", prefix: a/../}", "files.prefix"),
+        (S3 + ", access_key_id_env: K}", "must both be set"),
+        (S3 + ", session_token_env: T}", "session_token_env needs"),
+        (S3 + ", endpoint_url: 'ftp://x'}", "files.endpoint_url"),
+        (S3 + ", endpoint_url: 'https://key:word@x'}", "use access_key_id_env"),
+        (S3 + ", secret_access_key: x}", "secret_access_key"),
+    ],
+)
+def test_a_place_of_files_that_does_not_fit_together_is_refused(text: str, words: str) -> None:
+    assert words in refusal(text)

@@ -84,6 +84,8 @@ class SpoolAuditLog:
                         log._closed = True
                         log._wake.set()
                         await flusher
+            except BaseExceptionGroup as group:  # what whoever uses the log raised is raised as it was
+                raise group.exceptions[0] from None
             finally:
                 await _run(thread, segments.close)
 

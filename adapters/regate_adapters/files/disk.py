@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import os
-import re
 import secrets
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import BinaryIO, Final, TypeVar
+from typing import BinaryIO, Final
 
+from regate_adapters.files.local import create, in_thread, stored_name
 from regate_orchestrator.errors import ConfigurationError, NotFound, StateUnavailable, TooLarge
 from regate_orchestrator.values import FileId
 
-Result = TypeVar("Result")
-
-_ID: Final = re.compile(r"file-[0-9a-f]{1,128}")
 _PIECE: Final = 256 * 1024
 _UNFINISHED: Final = ".part"
 _ABANDONED_S: Final = 86_400
@@ -42,14 +38,14 @@ class DiskBlobStore:
         target = self._path(file)
         unfinished = self._root / f"{file}.{secrets.token_hex(8)}{_UNFINISHED}"
         written = 0
-        opened = await _in_thread(lambda: _create(unfinished))
+        opened = await in_thread(lambda: create(unfinished))
         try:
             async for part in parts:
                 written += len(part)
                 if written > limit:
                     raise TooLarge(f"The file is larger than {limit} bytes.", param="file")
-                await _in_thread(lambda data=part: opened.write(data))  # type: ignore[misc]  # mypy cannot infer a lambda's default
-            await _in_thread(lambda: _finish(opened, unfinished, target))
+                await in_thread(lambda data=part: opened.write(data))  # type: ignore[misc]  # mypy cannot infer a lambda's default
+            await in_thread(lambda: _finish(opened, unfinished, target))
         except BaseException:
             with contextlib.suppress(OSError):  # a full disk refuses what is still buffered
                 opened.close()
@@ -60,11 +56,11 @@ class DiskBlobStore:
     async def read(self, file: FileId) -> AsyncIterator[bytes]:
         """Yield the bytes in pieces of 256 KiB. Raises `NotFound` when there is no such file."""
         path = self._path(file)
-        opened = await _in_thread(lambda: path.open("rb") if path.exists() else None)
+        opened = await in_thread(lambda: path.open("rb") if path.exists() else None)
         if opened is None:
             raise NotFound.of("file", file)
         try:
-            while piece := await _in_thread(lambda: opened.read(_PIECE)):
+            while piece := await in_thread(lambda: opened.read(_PIECE)):
                 yield piece
         finally:
             opened.close()
@@ -73,36 +69,22 @@ class DiskBlobStore:
     async def local(self, file: FileId) -> AsyncIterator[Path]:
         """Yield the place of the file itself. Raises `NotFound` when there is no such file."""
         path = self._path(file)
-        if not await _in_thread(path.is_file):
+        if not await in_thread(path.is_file):
             raise NotFound.of("file", file)
         yield path
 
     async def delete(self, file: FileId) -> None:
         """Remove the bytes."""
         path = self._path(file)
-        await _in_thread(lambda: path.unlink(missing_ok=True))
+        await in_thread(lambda: path.unlink(missing_ok=True))
+
+    async def check(self) -> None:
+        """Raise `StateUnavailable` when the directory takes no files."""
+        if not await in_thread(lambda: os.access(self._root, os.R_OK | os.W_OK | os.X_OK)):
+            raise StateUnavailable("files: the directory takes no files")
 
     def _path(self, file: FileId) -> Path:
-        """Return where the file lies. Raises `NotFound` for what is no file id, so that no other path is ever made."""
-        if not _ID.fullmatch(file):
-            raise NotFound.of("file", file)
-        return self._root / file
-
-
-async def _in_thread(work: Callable[[], Result]) -> Result:
-    """Return the work's result. Cancelled, it waits for the thread first, so that nobody closes a file which is being written."""
-    running = asyncio.get_running_loop().run_in_executor(None, work)
-    try:
-        return await asyncio.shield(running)
-    except asyncio.CancelledError:
-        await asyncio.wait([running])
-        raise
-    except OSError as error:
-        raise StateUnavailable(f"files: {type(error).__name__} ({error.errno})") from error
-
-
-def _create(path: Path) -> BinaryIO:
-    return os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), "wb", buffering=_PIECE)
+        return self._root / stored_name(file)
 
 
 def _finish(opened: BinaryIO, unfinished: Path, target: Path) -> None:

