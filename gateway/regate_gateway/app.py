@@ -6,7 +6,7 @@ authenticated before its handler runs.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Mapping
 from typing import Final
 
 from starlette.exceptions import HTTPException
@@ -16,12 +16,11 @@ from starlette.routing import Route, Router, request_response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from regate_gateway.errors import MethodNotAllowed
+from regate_gateway.idempotency import Handler, Retrieval, once
 from regate_gateway.routes import explain, files, health, proxy, responses, vector_stores
 from regate_gateway.routes.call import Call
 from regate_gateway.services import Services
 from regate_orchestrator.errors import NotFound
-
-Handler = Callable[[Call], Awaitable[Response]]
 
 ROUTES: Final[tuple[tuple[str, str, Handler], ...]] = (
     ("GET", "/v1/models", proxy.list_models),
@@ -55,10 +54,21 @@ ROUTES: Final[tuple[tuple[str, str, Handler], ...]] = (
     ("GET", "/v1/regate/explain", explain.explain),
 )
 
+IDEMPOTENT: Final[Mapping[str, str]] = {
+    "/v1/responses": "/v1/responses/{response_id}",
+    "/v1/files": "/v1/files/{file_id}",
+    "/v1/vector_stores": "/v1/vector_stores/{store_id}",
+    "/v1/vector_stores/{store_id}/files": "/v1/vector_stores/{store_id}/files/{file_id}",
+}
+"""The creates that take an `Idempotency-Key`, each with the route that retrieves what it made (`idempotency.py`)."""
+
 
 def build_app(services: Services) -> ASGIApp:
     """Return the application, without the middleware that stands before it."""
-    routes = [Route(path, _Named(path, _Endpoint(services, handler)), methods=[method]) for method, path, handler in ROUTES]
+    routes = [
+        Route(path, _Named(path, _Endpoint(services, _idempotent(method, path, handler))), methods=[method])
+        for method, path, handler in ROUTES
+    ]
     open_routes = [
         Route(path, _Named(path, endpoint), methods=["GET"])
         for path, endpoint in (
@@ -68,6 +78,18 @@ def build_app(services: Services) -> ASGIApp:
         )
     ]
     return _Table(Router([*routes, *open_routes], redirect_slashes=False, default=_not_listed))
+
+
+def _idempotent(method: str, path: str, handler: Handler) -> Handler:
+    """Return the handler, which answers a create that is sent again, under the same key, with what is there already."""
+    if method != "POST" or path not in IDEMPOTENT:
+        return handler
+    retrievals = [Retrieval(template, retrieve) for verb, template, retrieve in ROUTES if (verb, template) == ("GET", IDEMPOTENT[path])]
+
+    async def create(call: Call) -> Response:
+        return await once(call, handler, retrievals[0])
+
+    return create
 
 
 class _Table:

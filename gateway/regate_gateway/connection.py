@@ -69,6 +69,10 @@ class EventStream(Response):
         self._produce = produce
         self._encode = sse.encode_obscured if obscured else sse.encode
 
+    def wrap(self, around: Callable[[Produce], Produce]) -> None:
+        """Put something around what makes the events: it hears each of them, and of the stream's end."""
+        self._produce = around(self._produce)
+
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002 — the ASGI signature
         """Send the stream, ending with `[DONE]`. Raises what `produce` raises; the boundary answers it where nothing was sent yet."""
         started = False

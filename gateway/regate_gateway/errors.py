@@ -44,12 +44,26 @@ class MethodNotAllowed(CallerError):
         self.allowed = tuple(allowed)
 
 
+class Conflict(CallerError):
+    """The request cannot be carried out as things are now. `retry_after` is in seconds, None where trying again does not help."""
+
+    def __init__(self, message: str, *, code: str, retry_after: float | None = None) -> None:
+        super().__init__(message, code=code)
+        self.retry_after = retry_after
+
+
+class Unprocessable(CallerError):
+    """The request is well-formed, and contradicts an earlier one."""
+
+
 _CALLER: Final[tuple[tuple[type[CallerError], int, str], ...]] = (
     (Unauthenticated, 401, "authentication_error"),
     (NotPermitted, 403, "permission_error"),
     (NotFound, 404, "invalid_request_error"),
     (MethodNotAllowed, 405, "invalid_request_error"),
+    (Conflict, 409, "invalid_request_error"),
     (TooLarge, 413, "invalid_request_error"),
+    (Unprocessable, 422, "invalid_request_error"),
     (LimitExceeded, 429, "rate_limit_error"),
     (InvalidRequest, 400, "invalid_request_error"),
 )
@@ -82,7 +96,8 @@ def describe(error: BaseException) -> ErrorAnswer:
     match error:
         case CallerError():
             status, kind = next(((status, kind) for cls, status, kind in _CALLER if isinstance(error, cls)), (400, "invalid_request_error"))
-            retry = _seconds(error.retry_after) if isinstance(error, LimitExceeded) else None
+            wait = error.retry_after if isinstance(error, LimitExceeded | Conflict) else None
+            retry = None if wait is None else _seconds(wait)
             return ErrorAnswer(status, kind, error.code, error.message, error.param, retry)
         case Unavailable():
             return ErrorAnswer(503, "server_error", error.code, error.message, retry_after=_UNAVAILABLE_RETRY_S)

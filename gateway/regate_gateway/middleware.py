@@ -24,7 +24,10 @@ from regate_orchestrator.values import RequestId, mint
 _log = logging.getLogger("regate.access")
 
 READ_HEADERS: Final = frozenset(
-    {b"accept", b"authorization", b"content-encoding", b"content-length", b"content-type", b"expect", b"host", b"transfer-encoding"}
+    {
+        *(b"accept", b"authorization", b"content-encoding", b"content-length", b"content-type", b"expect", b"host"),
+        *(b"idempotency-key", b"transfer-encoding"),
+    }
 )
 """The request headers that the application can see."""
 
@@ -160,7 +163,7 @@ def _check_headers(scope: Scope) -> None:
         raise InvalidRequest(
             "The request needs exactly one Host header: a host name or address, with an optional port.", code="invalid_host"
         )
-    for name in (b"authorization", b"content-type", b"content-length", b"transfer-encoding"):
+    for name in (b"authorization", b"content-type", b"content-length", b"transfer-encoding", b"idempotency-key"):
         if len(header_values(scope, name)) > 1:
             shown = name.decode().title()
             raise InvalidRequest(f"The header {shown} is given more than once.", code="duplicate_header")

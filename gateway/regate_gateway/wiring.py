@@ -8,6 +8,7 @@ import os
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -38,7 +39,7 @@ from regate_gateway.settings import Settings, Store
 from regate_orchestrator.enforcer import Enforcer
 from regate_orchestrator.errors import ConfigurationError, StateUnavailable
 from regate_orchestrator.ingestion import Ingestion
-from regate_orchestrator.ports import BlobStore, Embedder, PolicyEngine, UpstreamTraits, VectorStore
+from regate_orchestrator.ports import BlobStore, Embedder, PolicyEngine, StateStore, UpstreamTraits, VectorStore
 from regate_orchestrator.reading import FileReader
 from regate_orchestrator.responses.authorizing import Authorizer
 from regate_orchestrator.responses.background import BackgroundRuns
@@ -55,6 +56,7 @@ _log = logging.getLogger("regate.gateway")
 Worker = Callable[[], Coroutine[Any, Any, object]]
 
 _INGEST_WORKERS: Final = 2
+_FORGET_SECONDS: Final = 3600.0
 _PLANS_REMEMBERED: Final = 4_096
 _INTERRUPTED: Final = {"code": "server_error", "message": "The gateway stopped before the response was complete."}
 _ROW_KINDS: Final = ("chunk", "store", "file", "item")
@@ -176,9 +178,12 @@ async def open_services(stack: AsyncExitStack, settings: Settings, metrics: Metr
         clock=wall_clock,
     )
     resumed, interrupted = await ingestion.resume(), await state.fail_unfinished_responses(error=_INTERRUPTED)
+    await state.forget_keys(at=int(wall_clock()), unfinished=True)
     if resumed or interrupted:
         _log.warning("resumed", extra={"detail": f"{resumed} attachments to finish, {interrupted} responses were interrupted"})
-    return Opened(services, (*policy.workers, *shadowing, background.work, *[ingestion.work] * _INGEST_WORKERS))
+    return Opened(
+        services, (*policy.workers, *shadowing, background.work, partial(_forget_keys, state), *[ingestion.work] * _INGEST_WORKERS)
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,6 +212,16 @@ async def _opa(stack: AsyncExitStack, settings: Settings) -> _Policy:
     opa = settings.opa.binary or require_opa()
     managed = await stack.enter_async_context(ManagedOpa(policies, opa=opa, required=required_rules(), verification_key=key))
     return _Policy(managed.address, managed.directory, lambda: managed.problem, (managed.watch,))
+
+
+async def _forget_keys(state: StateStore) -> None:
+    """Forget idempotency keys that count no longer, every hour. Never returns."""
+    while True:
+        await asyncio.sleep(_FORGET_SECONDS)
+        try:
+            await state.forget_keys(at=int(wall_clock()), unfinished=False)
+        except StateUnavailable as error:
+            _log.warning("keys_not_forgotten", extra={"detail": error.detail})
 
 
 async def _shadowed(stack: AsyncExitStack, settings: Settings, live: OpaEngine) -> tuple[PolicyEngine, tuple[Worker, ...]]:

@@ -21,6 +21,7 @@ from regate_orchestrator.rows import (
     ConversationRow,
     FileRow,
     HeldItem,
+    KeyUse,
     Page,
     PromptRow,
     PromptVersion,
@@ -475,6 +476,25 @@ class StateStore(Protocol):
 
     async def unlock_conversation(self, conversation: ConversationId, holder: ResponseId) -> None:
         """Release the lock if this response holds it. Must be idempotent."""
+        ...
+
+    async def claim_key(self, principal: Principal, key: str, *, fingerprint: str, claim: str, at: int) -> KeyUse | None:
+        """Claim an idempotency key of the principal's own for a create, or return what it is used for already. Of many claims one must win.
+
+        A use older than 24 hours, and an unfinished one older than an hour, counts as none.
+        """
+        ...
+
+    async def finish_key(self, principal: Principal, key: str, *, claim: str, created: str) -> None:
+        """Say what was created under the key, if this claim still holds."""
+        ...
+
+    async def release_key(self, principal: Principal, key: str, *, claim: str) -> None:
+        """Let the key of a create that failed go, if this claim still holds. Must be idempotent."""
+        ...
+
+    async def forget_keys(self, *, at: int, unfinished: bool) -> int:
+        """Forget the keys, of all tenants, that count as none; return how many. `unfinished` ones are forgotten at start, and never later."""
         ...
 
     async def check(self) -> None:

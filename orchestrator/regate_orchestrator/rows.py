@@ -189,6 +189,14 @@ class HeldItem:
 
 
 @dataclass(frozen=True, slots=True)
+class KeyUse:
+    """What an idempotency key is used for: the request, by its fingerprint, and the id of what it created, None while it is running."""
+
+    fingerprint: str
+    created: str | None
+
+
+@dataclass(frozen=True, slots=True)
 class Page:
     """Which part of a list is wanted. `after` and `before` are ids; order is by creation time, then id."""
 

@@ -13,6 +13,7 @@ from regate_adapters.state.conversations import ConversationState
 from regate_adapters.state.database import Database
 from regate_adapters.state.files import FileState
 from regate_adapters.state.held_items import HeldItemState
+from regate_adapters.state.idempotency_keys import IdempotencyKeyState
 from regate_adapters.state.prompts import PromptState
 from regate_adapters.state.response_events import ResponseEventState
 from regate_adapters.state.responses import ResponseState
@@ -23,7 +24,15 @@ _DEADLINE_SECONDS: Final = 5.0
 
 
 class SqlStateStore(
-    FileState, VectorStoreState, AttachmentState, PromptState, ResponseState, ResponseEventState, ConversationState, HeldItemState
+    FileState,
+    VectorStoreState,
+    AttachmentState,
+    PromptState,
+    ResponseState,
+    ResponseEventState,
+    ConversationState,
+    HeldItemState,
+    IdempotencyKeyState,
 ):
     """The one repository (`ports.StateStore`). Every statement carries the tenant floor; every call ends within the deadline."""
 

@@ -27,7 +27,7 @@ from sqlalchemy import (
 
 from regate_adapters.state.column_types import EXACT, QUERIED
 
-REVISION: Final = "prompts"
+REVISION: Final = "idempotency_keys"
 """The newest migration (`migrations/`), which made the schema what it is here. A database of an older one is upgraded when it is opened."""
 
 metadata: Final = MetaData(
@@ -204,4 +204,18 @@ prompt_versions: Final = Table(
     Column("template", JSON, nullable=False),
     Column("variables", JSON, nullable=False),
     PrimaryKeyConstraint("prompt_id", "version"),
+)
+
+idempotency_keys: Final = Table(
+    "idempotency_keys",
+    metadata,
+    Column("tenant", EXACT, nullable=False),
+    Column("owner", EXACT, nullable=False),
+    Column("key", EXACT, nullable=False),
+    Column("fingerprint", EXACT, nullable=False),
+    Column("claim", EXACT, nullable=False),
+    Column("created", EXACT),
+    Column("created_at", BigInteger, nullable=False),
+    PrimaryKeyConstraint("tenant", "owner", "key"),
+    Index(None, "created_at"),
 )
