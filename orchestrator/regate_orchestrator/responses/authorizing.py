@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final, cast
 
-from regate_orchestrator.decisions import Allow, Context, Deny, Point, Question
+from regate_orchestrator.decisions import Allow, Context, Point, Question
 from regate_orchestrator.enforcer import Admitted, Batch, Enforcer
 from regate_orchestrator.errors import NotFound, NotPermitted, PolicyUnavailable
 from regate_orchestrator.ports import Catalogue, StateStore, UpstreamTraits
@@ -23,9 +23,11 @@ from regate_orchestrator.responses.prompt import FILE_SEARCH, OUTPUTS, PromptIte
 from regate_orchestrator.responses.request import ResponseRequest
 from regate_orchestrator.responses.sealing import SEALED, Sealer, unseal
 from regate_orchestrator.retrieval import OpenStore, Retrieval, opened
+from regate_orchestrator.routing import MAX_OUTPUT_TOKENS, NO_STORE, route_question, serve
 from regate_orchestrator.rows import FileRow, HeldItem, StoredItem
 from regate_orchestrator.values import FileId, Json, JsonObject, StoreId
 
+_ABLE: Final = frozenset({NO_STORE, MAX_OUTPUT_TOKENS})
 _REQUEST: Final[JsonObject] = {"id": "", "kind": "request", "labels": [], "created": 0, "policy_revision": ""}
 
 
@@ -60,15 +62,14 @@ class Authorizer:
         batch = replace(
             batch, stores={**batch.stores, **asked}, tool_results=[_result(item) for item in request.items if item["type"] in OUTPUTS]
         )
-        route = Question(Point.ROUTE, "route.call", {"request": _route(request)}, about=request.model)
+        route = route_question(request.model, _route(request))
         questions = [route, *(_file_question(self.parts, file, row) for file, row in files.items())]
         (decisions, admitted), hidden = await asyncio.gather(
             self.enforcer.settle(context, "turn", questions, batch=batch), self._hidden(context, request)
         )
-        upstream = None if isinstance(decisions[0], Deny) else await self.catalogue.upstream_for(request.model)
-        if upstream is None:
-            message = f"The model '{request.model}' does not exist or you do not have access to it."
-            raise NotFound(message, param="model", code="model_not_found")
+        chosen = await serve(decisions[0], request.model, catalogue=self.catalogue, able=_ABLE)
+        if chosen.obligations.no_store and request.store:
+            raise NotPermitted("The policy permits this model only for responses that are not stored: send 'store': false.", param="store")
         stores = opened(ids, present, admitted.stores, param="tools")
         if len(admitted.tool_results) < len(batch.tool_results):
             raise NotPermitted("The policy does not admit a function call output of this request.", param="input")
@@ -77,13 +78,12 @@ class Authorizer:
         }
         left = readmit(history, admitted, keys)
         await self._check_earlier(context, request, recalled, left, admitted)
-        traits = self.catalogue.traits(upstream)
+        traits = self.catalogue.traits(chosen.upstream)
         count = len(recalled.earlier)
         earlier = [await self._earlier(context, item, shown, left, readable, traits) for item, shown in left.items[:count]]
         prompted, inputs = await self._current(request, sent, left.items[count:], left, readable, traits)
         authorized = TurnAuthorized(
-            upstream=upstream,
-            model=request.model,
+            upstream=chosen.upstream,
             revision=admitted.revision or decisions[0].revision,
             history=tuple(earlier),
             sent=tuple(prompted),
@@ -91,6 +91,8 @@ class Authorizer:
             lineage=tuple(left.refs.values()),
             hidden=hidden,
             reasoning_field=None if traits.reasoning_field == "none" else traits.reasoning_field,
+            alternates=chosen.alternates,
+            max_output_tokens=chosen.obligations.max_output_tokens,
         )
         return Turn(authorized, {store.row.id: store for store in stores})
 

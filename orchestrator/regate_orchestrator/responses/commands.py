@@ -39,6 +39,7 @@ class CallModel:
 
     upstream: str
     payload: JsonObject
+    alternates: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -238,7 +238,7 @@ class _Driver:
 
     async def _call_model(self, command: CallModel) -> None:
         last: Event = ModelFailed(UpstreamError("The backend's stream ended without a finish reason."))
-        async with self._ports.backend.chat(command.upstream, command.payload) as events:
+        async with self._ports.backend.chat(command.upstream, command.payload, alternates=command.alternates) as events:
             self.step(ModelOpened())
             await self.drain()
             if self._state.phase not in (Phase.WRITING, Phase.SUMMARIZING):

@@ -122,11 +122,10 @@ class TurnAuthorized:
     """Route, model, stores, files and history were decided (answers `AuthorizeTurn`).
 
     `history` is what may be used again and `sent` what the client sends now, both ready for a prompt; `inputs` is the latter as it is stored.
-    `model` is the upstream's name for the model; `hidden` are the tools, by wire name, that the policy does not let the model see.
+    `hidden` are the tools, by wire name, that the policy does not let the model see.
     """
 
     upstream: str
-    model: str
     revision: str
     history: tuple[PromptItem, ...]
     sent: tuple[PromptItem, ...]
@@ -135,6 +134,10 @@ class TurnAuthorized:
     hidden: frozenset[str] = frozenset()
     reasoning_field: str | None = None
     """Under which member the upstream takes its earlier reasoning back; None: not at all."""
+    alternates: tuple[str, ...] = ()
+    """Upstreams that may be asked while the first cannot be reached."""
+    max_output_tokens: int | None = None
+    """The most that policy lets the answer be, whatever the client asked for."""
 
 
 @dataclass(frozen=True, slots=True)

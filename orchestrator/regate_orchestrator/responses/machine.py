@@ -145,10 +145,12 @@ def _recalled(state: State, recalled: Recalled) -> Step:
 
 
 def _authorized(state: State, event: TurnAuthorized) -> Step:
+    request = state.must_heading.request
     state = replace(
         state,
         upstream=event.upstream,
-        model=event.model,
+        alternates=event.alternates,
+        max_output_tokens=min((most for most in (request.max_output_tokens, event.max_output_tokens) if most is not None), default=None),
         revision=event.revision,
         history=event.history,
         prompted=event.sent,
@@ -158,7 +160,7 @@ def _authorized(state: State, event: TurnAuthorized) -> Step:
         reasoning_field=event.reasoning_field,
     )
     state = compacting.begin(state)
-    if state.must_heading.request.background:
+    if request.background:
         row = _row(state, "queued", state.must_heading.response("queued", ()))
         return replace(state, phase=Phase.QUEUEING), [Save(row)]
     return _call_model(state)
@@ -168,8 +170,8 @@ def _call_model(state: State) -> Step:
     """Return the command that opens the next model turn, or the refusal of a request whose items do not pair up."""
     request = state.must_heading.request
     if state.summary is not None:
-        payload: dict[str, Json] = {"model": state.model, "messages": compacting.messages(state)}
-        return replace(state, phase=Phase.CALLING), [CallModel(state.upstream, payload)]
+        payload: dict[str, Json] = {"model": request.model, "messages": compacting.messages(state)}
+        return replace(state, phase=Phase.CALLING), [CallModel(state.upstream, payload, state.alternates)]
     try:
         prompt = build_prompt(request.instructions, [*state.history, *state.prompted], reasoning_field=state.reasoning_field)
     except InvalidRequest as error:
@@ -177,7 +179,7 @@ def _call_model(state: State) -> Step:
     last_round = state.round + 1 >= state.limits.max_rounds
     searchable = request.file_search is not None and FILE_SEARCH not in state.hidden and request.permits(FILE_SEARCH)
     offered = searchable and not last_round and state.searches_opened < search_limit(state)
-    payload = {"model": state.model, "messages": prompt.messages, **request.sampling}
+    payload = {"model": request.model, "messages": prompt.messages, **request.sampling}
     tools: list[Json] = [_function(tool) for tool in offered_tools(state).values()]
     if offered:
         tools.append(_SEARCH_FUNCTION)
@@ -186,12 +188,12 @@ def _call_model(state: State) -> Step:
         choice = _tool_choice(request.tool_choice, tools) if state.round == 0 else "auto"
         payload |= {} if choice == "auto" else {"tool_choice": choice}
         payload |= {} if request.parallel_tool_calls else {"parallel_tool_calls": False}
-    if request.max_output_tokens is not None:
-        payload["max_tokens"] = request.max_output_tokens - state.spent
+    if state.max_output_tokens is not None:
+        payload["max_tokens"] = state.max_output_tokens - state.spent
     state = replace(
         state, phase=Phase.CALLING, sources=prompt.sources, round=state.round + 1, searching_offered=offered and "tools" in payload
     )
-    return state, [CallModel(state.upstream, payload)]
+    return state, [CallModel(state.upstream, payload, state.alternates)]
 
 
 def _function(tool: ClientTool) -> JsonObject:
@@ -283,7 +285,7 @@ def _cite_unmarked(state: State) -> State:
 
 def _continue(state: State, now: int) -> Step:
     """Return the next model turn, or the end when the client's token budget is used up."""
-    limit = state.must_heading.request.max_output_tokens
+    limit = state.max_output_tokens
     if limit is not None and state.spent >= limit:
         return _end(state, "incomplete", now, incomplete="max_output_tokens")
     emitted, commands = _emit(state)

@@ -79,8 +79,9 @@ class State:
     tenant: str = ""
     owner: str = ""
     upstream: str = ""
-    model: str = ""
-    """The upstream's name for the model."""
+    alternates: tuple[str, ...] = ()
+    max_output_tokens: int | None = None
+    """The client's limit or the policy's, whichever is lower."""
     reasoning_field: str | None = None
     revision: str = ""
     sealer: Sealer = field(default_factory=NoSealer)

@@ -35,7 +35,7 @@ def authorized(asked: ResponseRequest, *, history: Sequence[PromptItem] = (), **
     """The turn of a request whose items are all the client's own, everything allowed."""
     sent = tuple(PromptItem(item) for item in asked.items)
     inputs = tuple(StoredItem(str(item["id"]), item, "input") for item in asked.items)
-    return replace(TurnAuthorized("upstream", asked.model, "rev", tuple(history), sent, inputs, ()), **changes)
+    return replace(TurnAuthorized("upstream", "rev", tuple(history), sent, inputs, ()), **changes)
 
 
 class Playbook:
