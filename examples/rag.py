@@ -7,6 +7,7 @@ python examples/rag.py handbook.md "How many days of leave do we have?" llama3.2
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from openai import OpenAI
 
 def main(document: str, question: str, model: str) -> None:
     """Upload the document, ask the question of it, and print the answer with what it cites."""
-    client = OpenAI(base_url="http://127.0.0.1:8080/v1")
+    client = OpenAI(base_url=os.environ.get("OPENAI_BASE_URL", "http://127.0.0.1:8080/v1"))
     store = client.vector_stores.create(name="example")
     with Path(document).open("rb") as file:
         client.vector_stores.files.upload_and_poll(vector_store_id=store.id, file=file)
