@@ -2,7 +2,7 @@
 
 The clients and suites that this folder runs bring their own questions, so a script of turns does not do: what is answered follows from the
 messages alone. It calls an offered tool that a question names (`adder(1, 2)`), describes or is made to use, with arguments made from the
-tool's schema; reports what a tool said; fills a JSON schema; repeats, counts and remembers. Everything else it echoes.
+tool's schema; reports what a tool said; fills a JSON schema; repeats, counts, remembers and sums up. Everything else it echoes.
 
     python -m tests.clients.model --port 8081
 """
@@ -23,7 +23,7 @@ from typing import Any, Final
 
 from aiohttp import web
 
-MODELS: Final = ("small", "large")
+MODELS: Final = ("small", "large", "gpt-5.5-codex")
 DIMENSIONS: Final = 8
 _WORD: Final = re.compile(r"\s*\S+")
 _ARGUMENT: Final = re.compile(r"'[^']*'|\"[^\"]*\"|[^,]+")
@@ -78,7 +78,8 @@ def _calls(body: Mapping[str, Any], question: str) -> tuple[Call, ...]:
     if isinstance(choice, Mapping):
         forced = tools[choice["function"]["name"]]
         return (Call(forced["name"], json.dumps(arguments_for(forced.get("parameters") or {}, question))),)
-    chosen = [tool for tool in tools.values() if _is_about(tool["name"], question)]
+    chosen = [tool for tool in tools.values() if tool["name"].lower() in question.lower()]
+    chosen = chosen or [tool for tool in tools.values() if _is_about(tool["name"], question)]
     if not chosen and choice == "required":
         chosen = [next(iter(tools.values()))]
     if body.get("parallel_tool_calls") is False:
@@ -87,19 +88,18 @@ def _calls(body: Mapping[str, Any], question: str) -> tuple[Call, ...]:
 
 
 def _is_about(name: str, question: str) -> bool:
-    """Say whether the question names the tool, or its last word (`get_weather`: the weather)."""
-    words = re.findall(r"[a-z0-9]+", question.lower())
-    parts = [part for part in re.split(r"[_\W]+", name.lower()) if part]
-    return name.lower() in question.lower() or (bool(parts) and parts[-1] in words and len(parts[-1]) > 4)
+    """Say whether the question has the last word of the tool's name (`get_weather`: the weather)."""
+    last = re.split(r"[_\W]+", name.lower())[-1]
+    return len(last) > 4 and last in re.findall(r"[a-z0-9]+", question.lower())
 
 
 def _arguments(tool: Mapping[str, Any], question: str) -> Any:
     schema = tool.get("parameters") or {}
-    given = re.search(re.escape(tool["name"]) + r"\(([^)]*)\)", question)
+    given = re.search(re.escape(tool["name"]) + r"\(((?:'[^']*'|[^)'])*)\)", question)
     if given is None:
         return arguments_for(schema, question)
     values = [part.strip().strip("'\"") for part in _ARGUMENT.findall(given.group(1)) if part.strip()]
-    names = list(schema.get("properties", {}))
+    names = [*schema.get("required", ()), *schema.get("properties", {})]
     return {name: _cast(value, schema["properties"][name]) for name, value in zip(names, values, strict=False)}
 
 
@@ -159,6 +159,8 @@ def _spoken(messages: Sequence[Message], question: str) -> str:
     told = "\n".join(text_of(message) for message in messages)
     if any(part.get("type") == "image_url" for message in messages for part in _parts(message)):
         return "The picture shows a red heart on a white background."
+    if re.match(r"Summarise the conversation|You are performing a CONTEXT CHECKPOINT", question):
+        return "What was said: " + "\n".join(text_of(message) for message in messages[:-1])[-2_000:]
     if exact := re.search(r"[Rr]eply with exactly: (\S[^\n]*)", question):
         return exact.group(1)
     if "code word?" in question and (word := re.search(r"code word: (\w+)", told)):
@@ -242,6 +244,8 @@ def make_app(model: Model) -> web.Application:
         body = await request.json()
         model.requests.append(body)
         turn = reply(body)
+        if wait := re.match(r"You said: Wait for (\d+) seconds", turn.text):
+            await asyncio.sleep(int(wait.group(1)))
         finish, usage = "tool_calls" if turn.calls else "stop", usage_of(body, turn)
         head = {"id": f"chatcmpl-{len(model.requests)}", "created": 1_760_000_000, "model": body["model"]}
         if not body.get("stream"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
@@ -9,10 +10,11 @@ import openai
 import pytest
 from langchain_core.messages import AIMessageChunk, HumanMessage, ToolMessage
 from langchain_core.tools import tool
-from langchain_openai import ChatOpenAI, OpenAIEmbeddings
+from langchain_openai import ChatOpenAI, OpenAIEmbeddings, custom_tool
 from pydantic import BaseModel
 from tests.clients.model import embedding_of
 from tests.clients.serving import Served
+from tests.media import pdf_bytes, png_bytes
 
 NAMED = HumanMessage("My name is Alice.")
 WHO = HumanMessage("What is my name?")
@@ -129,6 +131,41 @@ def test_file_search_is_bound_as_a_hosted_tool(responses: Callable[..., ChatOpen
 
     assert "open on Sundays" in answer.text
     assert {citation["filename"] for block in answer.content for citation in block.get("annotations", ())} == {"lighthouse.txt"}
+
+
+def test_picture_is_part_of_the_input(either: ChatOpenAI) -> None:
+    picture = {"type": "image", "base64": base64.b64encode(png_bytes()).decode(), "mime_type": "image/png"}
+    answer = either.invoke([HumanMessage([{"type": "text", "text": "What is it?"}, picture])])
+
+    assert answer.text == "The picture shows a red heart on a white background."
+
+
+def test_document_is_part_of_the_input(responses: Callable[..., ChatOpenAI]) -> None:
+    data = base64.b64encode(pdf_bytes("The lamp is lit at dusk.")).decode()
+    document = {"type": "file", "base64": data, "mime_type": "application/pdf", "filename": "lamp.pdf"}
+
+    assert "lit at dusk" in responses().invoke([HumanMessage([{"type": "text", "text": "What is said?"}, document])]).text
+
+
+def test_custom_tool_takes_free_text(responses: Callable[..., ChatOpenAI]) -> None:
+    @custom_tool
+    def run_code(code: str) -> str:
+        """Run code."""
+        return f"ran {code}"
+
+    model = responses().bind_tools([run_code])
+    question = HumanMessage("run_code('print(1)')")
+    called = model.invoke([question])
+    (call,) = called.tool_calls
+    answer = model.invoke([question, called, run_code.invoke(call)])
+
+    assert answer.text == "The tool said: ran print(1)"
+
+
+def test_settings_of_a_model_are_accepted(responses: Callable[..., ChatOpenAI]) -> None:
+    model = responses(reasoning={"effort": "low", "summary": "auto"}, verbosity="low", include=["reasoning.encrypted_content"], store=False)
+
+    assert model.invoke("Hello there").text == "You said: Hello there"
 
 
 def test_embeddings(options: dict[str, Any]) -> None:

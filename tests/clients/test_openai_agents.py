@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -9,8 +10,10 @@ import agents
 import openai
 import pytest
 from agents.models.openai_provider import OpenAIProvider
+from openai.types.shared import Reasoning
 from pydantic import BaseModel
 from tests.clients.serving import Served
+from tests.media import png_bytes
 
 
 class Place(BaseModel):
@@ -127,3 +130,38 @@ async def test_hosted_file_search_runs_in_the_gateway(config: agents.RunConfig, 
 
     assert [item.raw_item.type for item in result.new_items] == ["file_search_call", "message"]
     assert "open on Sundays" in result.final_output
+
+
+async def test_picture_is_part_of_the_input(either: agents.RunConfig) -> None:
+    picture = "data:image/png;base64," + base64.b64encode(png_bytes()).decode()
+    content = [{"type": "input_text", "text": "What is it?"}, {"type": "input_image", "image_url": picture, "detail": "auto"}]
+    result = await agents.Runner.run(agent(), [{"role": "user", "content": content}], run_config=either)
+
+    assert result.final_output == "The picture shows a red heart on a white background."
+
+
+async def test_session_is_compacted_by_the_gateway(config: agents.RunConfig, client: openai.AsyncOpenAI) -> None:
+    session = agents.OpenAIResponsesCompactionSession(
+        "one", agents.SQLiteSession("one"), client=client, model="gpt-5.5-codex", should_trigger_compaction=lambda _: True
+    )
+    await agents.Runner.run(agent(), "My name is Alice.", session=session, run_config=config)
+    kept = [item.get("type") for item in await session.get_items()]
+    second = await agents.Runner.run(agent(), "What is my name?", session=session, run_config=config)
+
+    assert kept == ["compaction"]
+    assert second.final_output == "Your name is Alice."
+
+
+async def test_settings_of_a_model_are_accepted(config: agents.RunConfig) -> None:
+    settings = agents.ModelSettings(
+        reasoning=Reasoning(effort="low", summary="auto"),
+        verbosity="low",
+        truncation="auto",
+        store=False,
+        response_include=["reasoning.encrypted_content"],
+        parallel_tool_calls=True,
+        metadata={"topic": "settings"},
+    )
+    result = await agents.Runner.run(agent(model_settings=settings), "Hello there", run_config=config)
+
+    assert result.final_output == "You said: Hello there"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from typing import Any
@@ -10,8 +11,9 @@ from typing import Any
 import openai
 import pytest
 from pydantic import BaseModel
-from tests.clients.model import embedding_of
+from tests.clients.model import MODELS, embedding_of
 from tests.clients.serving import Served
+from tests.media import pdf_bytes, png_bytes
 
 TEXT = b"The lighthouse of Alderney is open on Sundays. " * 5
 
@@ -226,6 +228,143 @@ async def test_file_search_answers_with_citations_and_results(sdk: Sdk, gateway:
     assert "The lighthouse of Alderney is open on Sundays." in message.content[0].text
 
 
+async def test_image_reaches_the_model(sdk: Sdk) -> None:
+    uploaded = await sdk(lambda client: client.files.create(file=("point.png", png_bytes()), purpose="vision"))
+    inline = {"type": "input_image", "image_url": "data:image/png;base64," + base64.b64encode(png_bytes()).decode(), "detail": "auto"}
+    for image in (inline, {"type": "input_image", "file_id": uploaded.id, "detail": "low"}):
+        content = [{"type": "input_text", "text": "What is it?"}, image]
+        response = await sdk(
+            lambda client, content=content: client.responses.create(model="small", input=[{"role": "user", "content": content}])
+        )
+
+        assert response.output_text == "The picture shows a red heart on a white background."
+
+
+async def test_document_reaches_the_model(sdk: Sdk) -> None:
+    uploaded = await stored_file(sdk)
+    data = "data:application/pdf;base64," + base64.b64encode(pdf_bytes("The lamp is lit at dusk.")).decode()
+    for document, said in (
+        ({"type": "input_file", "file_id": uploaded.id}, "open on Sundays"),
+        ({"type": "input_file", "file_data": data, "filename": "lamp.pdf"}, "lit at dusk"),
+    ):
+        content = [document, {"type": "input_text", "text": "What is said?"}]
+        response = await sdk(
+            lambda client, content=content: client.responses.create(model="small", input=[{"role": "user", "content": content}])
+        )
+
+        assert said in response.output_text
+
+
+async def test_item_is_referred_to_by_its_id(sdk: Sdk) -> None:
+    first = await sdk(lambda client: client.responses.create(model="small", input="My name is Alice."))
+    reference = {"type": "item_reference", "id": first.output[0].id}
+    items = [{"role": "user", "content": "My name is Alice."}, reference, {"role": "user", "content": "What is my name?"}]
+    second = await sdk(lambda client: client.responses.create(model="small", input=items))
+
+    assert second.output_text == "Your name is Alice."
+
+
+async def test_custom_tool_takes_free_text(sdk: Sdk) -> None:
+    tool = {"type": "custom", "name": "run_code", "description": "Run code."}
+    first = await sdk(lambda client: client.responses.create(model="small", input="run_code('print(1)')", tools=[tool]))
+    call = first.output[0]
+    output = {"type": "custom_tool_call_output", "call_id": call.call_id, "output": "1"}
+    second = await sdk(lambda client: client.responses.create(model="small", previous_response_id=first.id, input=[output], tools=[tool]))
+
+    assert (call.type, call.name, call.input, second.output_text) == ("custom_tool_call", "run_code", "print(1)", "The tool said: 1")
+
+
+async def test_tool_in_a_namespace_keeps_its_names(sdk: Sdk) -> None:
+    member = {"type": "function", "name": "lookup", "strict": False, "parameters": {"properties": {"city": {"type": "string"}}}}
+    tool = {"type": "namespace", "name": "weather", "description": "About weather.", "tools": [member]}
+    response = await sdk(lambda client: client.responses.create(model="small", input="Please lookup 'Paris'", tools=[tool]))
+
+    assert [(call.namespace, call.name, call.arguments) for call in response.output] == [("weather", "lookup", '{"city": "Paris"}')]
+
+
+async def test_tools_that_are_not_allowed_are_not_called(sdk: Sdk) -> None:
+    tools = [
+        {"type": "function", "name": name, "strict": False, "parameters": {"properties": {"city": {"type": "string"}}}}
+        for name in ("first_choice", "second_choice")
+    ]
+    allowed = {"type": "allowed_tools", "mode": "required", "tools": [{"type": "function", "name": "second_choice"}]}
+    response = await sdk(lambda client: client.responses.create(model="small", input="first_choice", tools=tools, tool_choice=allowed))
+
+    assert [call.name for call in response.output] == ["second_choice"]
+
+
+async def test_everything_that_shapes_an_answer_is_accepted(sdk: Sdk) -> None:
+    response = await sdk(
+        lambda client: client.responses.create(
+            model="small",
+            input="Hello",
+            reasoning={"effort": "low", "summary": "auto"},
+            text={"verbosity": "low"},
+            truncation="auto",
+            include=["reasoning.encrypted_content"],
+            store=False,
+            temperature=0.5,
+            top_p=0.5,
+            max_output_tokens=100,
+            max_tool_calls=3,
+            parallel_tool_calls=False,
+            prompt_cache_key="a",
+            safety_identifier="b",
+            metadata={"c": "d"},
+        )
+    )
+
+    assert (response.status, response.reasoning.effort, response.text.verbosity) == ("completed", "low", "low")
+
+
+async def test_background_response_is_polled_for(sdk: Sdk) -> None:
+    response = await sdk(lambda client: client.responses.create(model="small", input="Count from 1 to 3", background=True))
+    first = response.status
+    async with asyncio.timeout(20):
+        while response.status in ("queued", "in_progress"):
+            response = await sdk(lambda client, name=response.id: client.responses.retrieve(name))
+
+    assert (first, response.status, response.output_text) == ("queued", "completed", "1, 2, 3")
+
+
+async def test_background_stream_is_taken_up_again_after_any_event(sdk: Sdk) -> None:
+    events = await sdk.all(
+        lambda client: client.responses.create(
+            model="small", input="Count from 1 to 3", background=True, stream=True, stream_options={"include_obfuscation": False}
+        )
+    )
+    response = events[0].response.id
+    rest = await sdk.all(lambda client: client.responses.retrieve(response, stream=True, starting_after=4, include_obfuscation=False))
+
+    assert [event.to_dict() for event in rest] == [event.to_dict() for event in events[5:]]
+    assert rest[-1].type == "response.completed"
+
+
+async def test_background_response_is_cancelled(sdk: Sdk) -> None:
+    response = await sdk(lambda client: client.responses.create(model="small", input="Wait for 30 seconds", background=True))
+    cancelled = await sdk(lambda client: client.responses.cancel(response.id))
+    again = await sdk(lambda client: client.responses.cancel(response.id))
+
+    assert (cancelled.status, again.status) == ("cancelled", "cancelled")
+
+
+async def test_input_tokens_are_counted(sdk: Sdk) -> None:
+    few = await sdk(lambda client: client.responses.input_tokens.count(model="small", input="Hello"))
+    many = await sdk(lambda client: client.responses.input_tokens.count(model="small", input="Hello " * 100))
+
+    assert 0 < few.input_tokens < many.input_tokens
+
+
+async def test_conversation_is_compacted_and_continued(sdk: Sdk) -> None:
+    history = [{"role": "user", "content": "My name is Alice."}, {"role": "assistant", "content": "Hello Alice."}]
+    compacted = await sdk(lambda client: client.responses.compact(model="small", input=history))
+    items = [*(item.model_dump(exclude_none=True) for item in compacted.output), {"role": "user", "content": "What is my name?"}]
+    response = await sdk(lambda client: client.responses.create(model="small", input=items, store=False))
+
+    assert compacted.output[-1].type == "compaction"
+    assert response.output_text == "Your name is Alice."
+
+
 async def test_response_of_another_user_does_not_exist(sdk: Sdk, gateway: Served) -> None:
     created = await sdk(lambda client: client.responses.create(model="small", input="Mine"))
 
@@ -311,7 +450,7 @@ async def test_models_are_listed_and_retrieved(sdk: Sdk) -> None:
     listed = await sdk.all(lambda client: client.models.list())
     small = await sdk(lambda client: client.models.retrieve("small"))
 
-    assert [model.id for model in listed] == ["small", "large"]
+    assert [model.id for model in listed] == list(MODELS)
     assert (small.id, small.object) == ("small", "model")
 
 

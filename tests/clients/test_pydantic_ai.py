@@ -8,11 +8,12 @@ from typing import Any
 import openai
 import pytest
 from pydantic import BaseModel
-from pydantic_ai import Agent, NativeOutput, ToolOutput
+from pydantic_ai import Agent, BinaryContent, NativeOutput, ToolOutput
 from pydantic_ai.models import Model
 from pydantic_ai.models.openai import OpenAIChatModel, OpenAIResponsesModel, OpenAIResponsesModelSettings
 from pydantic_ai.providers.openai import OpenAIProvider
 from tests.clients.serving import Served
+from tests.media import pdf_bytes, png_bytes
 
 
 class Place(BaseModel):
@@ -88,3 +89,24 @@ async def test_history_is_kept_by_the_gateway(responses: Model, gateway: Served)
 
     assert second.output == "Your name is Alice."
     assert len(gateway.asked()[-1]["messages"]) == 3
+
+
+async def test_picture_is_part_of_the_input(either: Model) -> None:
+    result = await Agent(either).run(["What is it?", BinaryContent(png_bytes(), media_type="image/png")])
+
+    assert result.output == "The picture shows a red heart on a white background."
+
+
+async def test_document_is_part_of_the_input(responses: Model) -> None:
+    document = BinaryContent(pdf_bytes("The lamp is lit at dusk."), media_type="application/pdf")
+
+    assert "lit at dusk" in (await Agent(responses).run(["What is said?", document])).output
+
+
+async def test_settings_of_a_reasoning_model_are_accepted(provider: OpenAIProvider) -> None:
+    settings = OpenAIResponsesModelSettings(
+        openai_reasoning_effort="low", openai_reasoning_summary="auto", openai_text_verbosity="low", openai_truncation="auto"
+    )
+    result = await Agent(OpenAIResponsesModel("small", provider=provider)).run("Hello there", model_settings=settings)
+
+    assert result.output == "You said: Hello there"

@@ -13,10 +13,10 @@ import openai
 import pytest
 from tests.clients.model import embedding_of
 from tests.clients.serving import ROOT, Served
+from tests.media import pdf_bytes, png_bytes
 
 NODE = ROOT / ".tools/clients-node"
 SCRIPT = Path(__file__).with_name("vercel.mjs")
-PICTURE = b"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR\x00\x00\x00\x01\x00\x00\x00\x01\x08\x06\x00\x00\x00\x1f\x15\xc4\x89"
 WEATHER = "The tool said: Paris is sunny"
 NAME = "Your name is Alice."
 EXPECTED: dict[str, Any] = {
@@ -25,7 +25,12 @@ EXPECTED: dict[str, Any] = {
     "streamedTool": {"text": WEATHER, "steps": 2},
     "object": {"city": "Paris"},
     "turnsNotStored": NAME,
+    "turns": NAME,
+    "turnsAfterTool": NAME,
     "previous": NAME,
+    "reasoning": "You said: Hello there",
+    "image": "The picture shows a red heart on a white background.",
+    "document": "You said: What is said?[File: lamp.pdf]\nThe lamp is lit at dusk.",
     "chat": WEATHER,
     "embeddings": [pytest.approx(embedding_of(text)) for text in ("one", "two")],
 }
@@ -47,7 +52,8 @@ def played(gateway: Served) -> dict[str, Any]:
             "OPENAI_BASE_URL": gateway.url,
             "OPENAI_API_KEY": gateway.token,
             "STORE": store,
-            "PICTURE": base64.b64encode(PICTURE).decode(),
+            "PICTURE": base64.b64encode(png_bytes()).decode(),
+            "DOCUMENT": base64.b64encode(pdf_bytes("The lamp is lit at dusk.")).decode(),
         },
         stdout=subprocess.PIPE,
         text=True,

@@ -71,8 +71,8 @@ const scenes = {
     return (await generateText({ model, messages: [{ role: "user", content }] })).text;
   },
   document: async () => {
-    const data = Buffer.from("The lighthouse of Alderney is open on Sundays.");
-    const content = [{ type: "text", text: "What is said?" }, { type: "file", data, mediaType: "text/plain", filename: "lighthouse.txt" }];
+    const data = Buffer.from(process.env.DOCUMENT, "base64");
+    const content = [{ type: "text", text: "What is said?" }, { type: "file", data, mediaType: "application/pdf", filename: "lamp.pdf" }];
     return (await generateText({ model, messages: [{ role: "user", content }] })).text;
   },
   chat: async () => (await generateText({ ...weather, model: openai.chat("small") })).text,
