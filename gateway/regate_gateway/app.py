@@ -12,13 +12,14 @@ from typing import Final
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Route, Router, request_response
+from starlette.routing import Route, Router, WebSocketRoute, request_response
 from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.websockets import WebSocket
 
 from regate_gateway.errors import MethodNotAllowed
 from regate_gateway.idempotency import Handler, Retrieval, once
-from regate_gateway.routes import explain, files, health, proxy, responses, vector_stores
-from regate_gateway.routes.call import Call
+from regate_gateway.routes import explain, files, health, proxy, responses, responses_socket, vector_stores
+from regate_gateway.routes.call import Call, Caller
 from regate_gateway.services import Services
 from regate_orchestrator.errors import NotFound
 
@@ -63,6 +64,10 @@ IDEMPOTENT: Final[Mapping[str, str]] = {
 """The creates that take an `Idempotency-Key`, each with the route that retrieves what it made (`idempotency.py`)."""
 
 
+SOCKETS: Final = ("/v1/responses",)
+"""The paths that can be upgraded to a WebSocket."""
+
+
 def build_app(services: Services) -> ASGIApp:
     """Return the application, without the middleware that stands before it."""
     routes = [
@@ -77,7 +82,8 @@ def build_app(services: Services) -> ASGIApp:
             ("/metrics", health.Exposition(services)),
         )
     ]
-    return _Table(Router([*routes, *open_routes], redirect_slashes=False, default=_not_listed))
+    sockets = [WebSocketRoute(path, _Named(path, _SocketEndpoint(services))) for path in SOCKETS]
+    return _Table(Router([*routes, *open_routes, *sockets], redirect_slashes=False, default=_not_listed))
 
 
 def _idempotent(method: str, path: str, handler: Handler) -> Handler:
@@ -134,5 +140,16 @@ class _Endpoint:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         request = Request(scope, receive, send)
         context = await self._services.authenticator.context(scope)
-        response = await self._handler(Call(self._services, request, context))
+        response = await self._handler(Call(self._services, context, request))
         await response(scope, receive, send)
+
+
+class _SocketEndpoint:
+    """The WebSocket: authenticates, then hands the connection over, with what authenticates again later."""
+
+    def __init__(self, services: Services) -> None:
+        self._services = services
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        context = await self._services.authenticator.context(scope)
+        await responses_socket.serve(Caller(self._services, context), WebSocket(scope, receive, send))

@@ -33,7 +33,7 @@ async def read_json(scope: Scope, receive: Receive, *, limit: int) -> dict[str, 
         body += piece
     if not body:
         raise InvalidRequest("The request body is empty: expected a JSON object.", code="invalid_json")
-    return _parsed(body) if len(body) <= _LARGE else await asyncio.to_thread(_parsed, body)
+    return parse_json(body) if len(body) <= _LARGE else await asyncio.to_thread(parse_json, body)
 
 
 async def body_pieces(scope: Scope, receive: Receive, *, limit: int) -> AsyncIterator[bytes]:
@@ -68,7 +68,8 @@ def content_type(scope: Scope) -> str:
     return values[0].split(b";")[0].strip().lower().decode("latin-1") if len(values) == 1 else ""
 
 
-def _parsed(body: bytearray) -> dict[str, Json]:
+def parse_json(body: bytes | bytearray) -> dict[str, Json]:
+    """Return the JSON object in these bytes. Raises `InvalidRequest`."""
     try:
         value = orjson.loads(body)
     except orjson.JSONDecodeError as error:

@@ -54,7 +54,7 @@ class Retrieval:
             "path_params": parameters,
             "query_string": urlencode(query, doseq=True).encode(),
         }
-        return Call(call.services, Request(scope, call.request.receive), call.context)
+        return Call(call.services, call.context, Request(scope, call.request.receive))
 
 
 async def once(call: Call, create: Handler, retrieval: Retrieval) -> Response:
@@ -203,7 +203,7 @@ async def _with_body(call: Call) -> tuple[Call, bytes | None]:
     async def again() -> Message:
         return waiting.pop() if waiting else await receive()
 
-    return Call(call.services, Request(scope, again), call.context), body
+    return Call(call.services, call.context, Request(scope, again)), body
 
 
 def _fingerprint(scope: Scope, body: bytes | None) -> str:

@@ -38,3 +38,4 @@ def configure_logging(level: str) -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level.upper())
+    logging.getLogger("uvicorn.error").setLevel(max(root.level, logging.WARNING))  # below it, it logs query strings

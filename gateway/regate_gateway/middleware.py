@@ -74,7 +74,7 @@ class Edge:
             case "http":
                 await self._serve(scope, receive, _Exchange(scope, send))
             case "websocket":
-                await send({"type": "websocket.close", "code": 1008})
+                await self._serve_socket(scope, receive, _Handshake(scope, send))
             case _:
                 await self._app(scope, receive, send)
 
@@ -92,6 +92,22 @@ class Edge:
                 exchange.log()
             if self._metrics is not None:
                 exchange.count(self._metrics)
+
+    async def _serve_socket(self, scope: Scope, receive: Receive, handshake: _Handshake) -> None:
+        scope["method"] = "GET"
+        try:
+            _check_headers(scope)
+            scope["headers"] = [(name, value) for name, value in scope["headers"] if name in READ_HEADERS]
+            await self._app(scope, receive, handshake.send)
+        except ClientGone:
+            handshake.complete = True
+        except Exception as error:  # noqa: BLE001 - the boundary, as above
+            await handshake.fail(error)
+        finally:
+            if self._access_log:
+                handshake.log()
+            if self._metrics is not None:
+                handshake.count(self._metrics)
 
 
 class _Exchange:
@@ -154,6 +170,36 @@ class _Exchange:
 
     def _elapsed_ms(self) -> float:
         return round((time.perf_counter() - self._began) * 1_000, 1)
+
+
+class _Handshake(_Exchange):
+    """A WebSocket: an answer as for any request where it is refused, else one line when it ends."""
+
+    async def send(self, message: Message) -> None:
+        """Pass a message on, the acceptance with our own headers added."""
+        match message["type"]:
+            case "websocket.accept":
+                self.status = 101
+                message = {**message, "headers": [*message.get("headers", ()), *self._own_headers()]}
+            case "websocket.http.response.start":
+                self.status = message["status"]
+                message = {**message, "headers": [*message.get("headers", ()), *self._own_headers()]}
+            case "websocket.close":
+                self.complete = True
+            case _:
+                pass
+        await self._send(message)
+
+    async def fail(self, error: Exception) -> None:
+        """Refuse the handshake with the error's envelope; a connection that stands is closed."""
+        log_error(error, request_id=self._id)
+        if self.status:
+            await self.send({"type": "websocket.close", "code": 1011})
+            return
+        status, headers, body = envelope(error)
+        await self.send({"type": "websocket.http.response.start", "status": status, "headers": headers})
+        await self.send({"type": "websocket.http.response.body", "body": body, "more_body": False})
+        self.complete = True
 
 
 def _check_headers(scope: Scope) -> None:

@@ -33,6 +33,9 @@ _log = logging.getLogger("regate.server")
 
 _BACKLOG: Final = 2_048
 _LEAST_PROGRESS: Final = 4_096
+_PING_S: Final = 20.0
+"""How often a WebSocket is pinged, and how long its answer may take."""
+
 _LINGER_S: Final = 5.0
 """How long a client may go on sending a body that was answered without being read: enough to send it and then read the answer."""
 
@@ -119,19 +122,29 @@ class BoundedProtocol(HttpToolsProtocol):  # type: ignore[misc] # uvicorn's prot
         super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
-        """The head is whole: the body's deadline begins. An upgrade is not followed, and the connection ends with the answer."""
+        """The head is whole: the body's deadline begins. An upgrade to anything but a WebSocket is not followed."""
         self._in_head, self._in_body = False, True
         self._unparsed_bytes = 0
         super().on_headers_complete()
         if self.parser.should_upgrade():
+            if self._should_upgrade():
+                return  # to a WebSocket, which has no body
             self.cycle.keep_alive = False
         self._await_body()
+
+    def handle_websocket_upgrade(self) -> None:
+        """Hand the connection over: uvicorn's own pings end one that is silent, and the route one that lasts too long."""
+        self._end_receiving()
+        self._end_writing()
+        super().handle_websocket_upgrade()
 
     def on_message_complete(self) -> None:
         """The request is whole: the application has its own deadlines from here on."""
         self._in_body = False
         self._end_receiving()
         super().on_message_complete()
+        if self.cycle is None:
+            return  # the request became a WebSocket
         if self.cycle.response_complete and not self.transport.is_closing():
             self._await_next()
 
@@ -343,7 +356,11 @@ def _configuration(app: ASGIApp, listen: Listen) -> uvicorn.Config:
     return uvicorn.Config(
         app,
         http=partial(BoundedProtocol, listen=listen),  # type: ignore[arg-type] # uvicorn only calls it
-        ws="none",
+        ws="websockets-sansio",
+        ws_max_size=listen.max_body_bytes,
+        ws_ping_interval=_PING_S,
+        ws_ping_timeout=_PING_S,
+        ws_per_message_deflate=False,  # a text beside a secret, compressed together, tells of the secret by its size
         lifespan="on",
         log_config=None,
         access_log=False,

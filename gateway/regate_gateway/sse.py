@@ -33,12 +33,17 @@ def encode(name: str, body: JsonObject) -> bytes:
 
 
 def encode_obscured(name: str, body: JsonObject) -> bytes:
-    """Return one named event; a delta is padded with random characters to the next multiple of a block (OpenAI's `obfuscation`)."""
+    """Return one named event, its delta padded."""
+    return encode(name, obscured(body))
+
+
+def obscured(body: JsonObject) -> JsonObject:
+    """Return the event; one with a delta with random characters up to the next multiple of a block (OpenAI's `obfuscation`)."""
     delta = body.get("delta")
     if not isinstance(delta, str):
-        return encode(name, body)
+        return body
     start = secrets.randbelow(len(_NOISE) - _BLOCK)
-    return encode(name, {**body, "obfuscation": _NOISE[start : start + _BLOCK - len(delta.encode("utf-8", "replace")) % _BLOCK]})
+    return {**body, "obfuscation": _NOISE[start : start + _BLOCK - len(delta.encode("utf-8", "replace")) % _BLOCK]}
 
 
 def encode_data(body: JsonObject) -> bytes:

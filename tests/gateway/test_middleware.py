@@ -179,7 +179,7 @@ async def test_client_that_left_is_logged_and_not_answered(served: Served, conne
     assert statuses == [499, 200]
 
 
-async def test_websocket_is_closed() -> None:
+async def test_websocket_with_two_hosts_is_refused_with_the_envelope() -> None:
     sent: list[Any] = []
 
     async def send(message: Any) -> None:
@@ -188,5 +188,9 @@ async def test_websocket_is_closed() -> None:
     async def receive() -> Any:
         return {"type": "websocket.connect"}
 
-    await Edge(application(show), access_log=False)({"type": "websocket", "path": "/", "headers": []}, receive, send)
-    assert [message["type"] for message in sent] == ["websocket.close"]
+    await Edge(application(show), access_log=False)(
+        {"type": "websocket", "http_version": "1.1", "path": "/", "headers": [(b"host", b"a"), (b"host", b"b")]}, receive, send
+    )
+
+    assert [message["type"] for message in sent] == ["websocket.http.response.start", "websocket.http.response.body"]
+    assert sent[0]["status"] == 400

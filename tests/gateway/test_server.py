@@ -221,9 +221,9 @@ async def test_answers_name_neither_server_nor_date(connect: Connect) -> None:
         assert set((await raw.answer())[1]) == {"content-type", "content-length"}
 
 
-async def test_upgrade_is_not_followed(connect: Connect) -> None:
+async def test_upgrade_to_anything_but_a_websocket_is_not_followed(connect: Connect) -> None:
     async with Running(application(empty), listen()) as server, connect(server) as raw:
-        await raw.send(b"GET / HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Key: x\r\n\r\n")
+        await raw.send(b"GET / HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: h2c\r\n\r\n")
         received = await raw.rest(within=5)
     assert (received.split()[1], b"connection: close" in received) == (b"200", True)
 

@@ -20,12 +20,18 @@ Result = TypeVar("Result")
 
 
 @dataclass(frozen=True, slots=True)
-class Call:
-    """A request whose caller is known. Handlers take one and return a Starlette response."""
+class Caller:
+    """Whoever asks, over whatever transport, and what may be used for them."""
 
     services: Services
-    request: Request
     context: Context
+
+
+@dataclass(frozen=True, slots=True)
+class Call(Caller):
+    """A request whose caller is known. Handlers take one and return a Starlette response."""
+
+    request: Request
 
     def path(self, name: str) -> str:
         """Return a path parameter."""

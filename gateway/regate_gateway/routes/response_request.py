@@ -58,6 +58,14 @@ _UNSUPPORTED: Final = ("moderation", "access_programs", "image")
 _KNOWN: Final = frozenset({*_CONTEXT, *_GENERATION, *_DELIVERY, *_HINTS, *_UNSUPPORTED})
 
 
+def read_warm_up(body: dict[str, Json]) -> bool:
+    """Return whether the model is to be called, taking the word for it (`generate`, of WebSockets alone) out of the body."""
+    fields = Fields(body)
+    wanted = fields.boolean("generate", default=True)
+    body.pop("generate", None)
+    return wanted
+
+
 def read_response_request(body: Mapping[str, Json], *, omit: Collection[str] = ()) -> ResponseRequest:
     """Return the checked request. Raises `InvalidRequest` naming the field and what to change.
 

@@ -79,10 +79,11 @@ class LoopPorts:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """How a run ended: the Response object, its row as it is or would be stored, and the error behind it when it failed."""
+    """How a run ended: the Response object, what a further turn would continue from, and the error behind it when it failed."""
 
     response: JsonObject
-    row: ResponseRow
+    chain: tuple[ResponseRow, ...]
+    """The responses continued from, oldest first, and this one's row, as it is or would be stored."""
     error: RegateError | None
 
 
@@ -146,6 +147,7 @@ class _Driver:
         self._stores: Mapping[StoreId, OpenStore] = {}
         self._refusal: RegateError | None = None
         self._finish: Finish | None = None
+        self._earlier: tuple[ResponseRow, ...] = ()
         self._conversation: ConversationId | None = None
         """The conversation that is held for this response, and is to be let go."""
 
@@ -208,7 +210,7 @@ class _Driver:
         if self._refusal is not None:
             raise self._refusal
         assert self._finish is not None  # noqa: S101 — INVARIANT: the machine's last command is Finish or Refuse
-        return Outcome(self._finish.response, self._finish.row, self._finish.error)
+        return Outcome(self._finish.response, (*self._earlier, self._finish.row), self._finish.error)
 
     async def _perform(self, command: Command) -> None:
         match command:
@@ -259,7 +261,7 @@ class _Driver:
             return Recalled(await self._recall_conversation(request.conversation), referenced=found)
         if request.previous_response_id is None:
             return Recalled(referenced=found)
-        turns = await self._chain(request.previous_response_id)
+        self._earlier = turns = tuple(await self._chain(request.previous_response_id))
         return Recalled(held(turns), turns[-1].status, found)
 
     async def _chain(self, response: ResponseId) -> Sequence[ResponseRow]:

@@ -106,7 +106,7 @@ def advance(state: State, event: Event, now: int) -> Step:
         case Recalled():
             return _recalled(state, event)
         case TurnAuthorized():
-            return _authorized(state, event)
+            return _authorized(state, event, now)
         case ModelOpened():
             return _model_opened(state)
         case Saved():
@@ -144,7 +144,7 @@ def _recalled(state: State, recalled: Recalled) -> Step:
     return replace(state, phase=Phase.AUTHORIZING), [AuthorizeTurn(state.must_heading.request, recalled)]
 
 
-def _authorized(state: State, event: TurnAuthorized) -> Step:
+def _authorized(state: State, event: TurnAuthorized, now: int) -> Step:
     request = state.must_heading.request
     state = replace(
         state,
@@ -159,6 +159,10 @@ def _authorized(state: State, event: TurnAuthorized) -> Step:
         hidden=event.hidden,
         reasoning_field=event.reasoning_field,
     )
+    if not request.generate:
+        response = state.must_heading.response("in_progress", ())
+        pen = state.pen.write("response.created", response=response).write("response.in_progress", response=response)
+        return _end(replace(state, opened=True, begun=True, pen=pen), "completed", now)
     state = compacting.begin(state)
     if request.background:
         row = _row(state, "queued", state.must_heading.response("queued", ()))

@@ -87,6 +87,8 @@ class ResponseRequest:
     truncation: Literal["auto", "disabled"] = "disabled"
     compact_threshold: int | None = None
     """The size of the context, in tokens, from which on what came before is summarised first."""
+    generate: bool = True
+    """False: the context is authorized and kept to be continued from, and no model is called (a connection's warm-up)."""
     compact: bool = False
     """Nothing is answered: the conversation is summarised, and that is the output (`POST /v1/responses/compact`)."""
     summarize_reasoning: bool = False
