@@ -7,8 +7,8 @@ Rules that hold in every state:
   the response is stored, only after that very state was saved.
 - A call runs only if its tool was offered in this request and was decided; its arguments are reduced to the query.
 
-`TRANSITIONS` lists which events each phase expects; any other is a programming error and raises. `writing.py` says how the model's pieces
-become items, `compacting.py` how a conversation that grew too long is summarised.
+`TRANSITIONS` lists which events each phase expects and what may follow; anything else is a programming error and raises. `writing.py` says
+how the model's pieces become items, `compacting.py` how a conversation that grew too long is summarised.
 """
 
 from __future__ import annotations
@@ -60,22 +60,36 @@ from regate_orchestrator.responses.writing import abandon_turn, cite, close_turn
 from regate_orchestrator.rows import ChunkRef, ResponseRow, StoredItem
 from regate_orchestrator.values import Json, JsonObject
 
-_WRITING: Final = (TextWritten, RefusalWritten, ReasoningWritten, CallOpened, ArgumentsWritten)
-_ENDINGS: Final = (Failed, ClientLeft)
-TRANSITIONS: Final[Mapping[Phase, tuple[type, ...]]] = {
-    Phase.IDLE: (Requested,),
-    Phase.RECALLING: (Recalled, *_ENDINGS),
-    Phase.AUTHORIZING: (TurnAuthorized, *_ENDINGS),
-    Phase.QUEUEING: (Saved, *_ENDINGS),
-    Phase.CALLING: (ModelOpened, *_ENDINGS),
-    Phase.OPENING: (Saved, *_ENDINGS),
-    Phase.SUMMARIZING: (*_WRITING, ModelEnded, ModelFailed, *_ENDINGS),
-    Phase.WRITING: (*_WRITING, ModelEnded, ModelFailed, *_ENDINGS),
-    Phase.DECIDING: (ToolDecided, *_ENDINGS),
-    Phase.SEARCHING: (Searched, *_ENDINGS),
-    Phase.SAVING: (Saved, *_ENDINGS),
-    Phase.ENDED: (ClientLeft,),
+_END: Final = (Phase.SAVING, Phase.ENDED)
+_NEVER_OPENED: Final[Mapping[type, tuple[Phase, ...]]] = {Failed: (Phase.ENDED,), ClientLeft: (Phase.ENDED,)}
+_ENDINGS: Final[Mapping[type, tuple[Phase, ...]]] = {Failed: _END, ClientLeft: _END}
+_PIECES: Final = (TextWritten, RefusalWritten, ReasoningWritten, CallOpened, ArgumentsWritten)
+
+TRANSITIONS: Final[Mapping[Phase, Mapping[type, tuple[Phase, ...]]]] = {
+    Phase.IDLE: {Requested: (Phase.RECALLING, Phase.AUTHORIZING)},
+    Phase.RECALLING: {Recalled: (Phase.AUTHORIZING, Phase.ENDED), **_NEVER_OPENED},
+    Phase.AUTHORIZING: {TurnAuthorized: (Phase.QUEUEING, Phase.CALLING, *_END), **_NEVER_OPENED},
+    Phase.QUEUEING: {Saved: (Phase.CALLING, *_END), **_NEVER_OPENED},
+    Phase.CALLING: {ModelOpened: (Phase.OPENING, Phase.WRITING, Phase.SUMMARIZING), **_ENDINGS, Failed: (Phase.CALLING, *_END)},
+    Phase.OPENING: {Saved: (Phase.WRITING, Phase.SUMMARIZING), **_ENDINGS},
+    Phase.SUMMARIZING: {
+        **dict.fromkeys(_PIECES, (Phase.SUMMARIZING,)),
+        ModelEnded: (Phase.CALLING, *_END),
+        ModelFailed: _END,
+        **_ENDINGS,
+    },
+    Phase.WRITING: {
+        **dict.fromkeys(_PIECES, (Phase.WRITING,)),
+        ModelEnded: (Phase.DECIDING, Phase.CALLING, *_END),
+        ModelFailed: _END,
+        **_ENDINGS,
+    },
+    Phase.DECIDING: {ToolDecided: (Phase.SEARCHING, Phase.DECIDING, Phase.CALLING, *_END), **_ENDINGS},
+    Phase.SEARCHING: {Searched: (Phase.DECIDING, Phase.CALLING, *_END), **_ENDINGS},
+    Phase.SAVING: {Saved: (Phase.ENDED,), Failed: (Phase.ENDED,), ClientLeft: (Phase.SAVING,)},
+    Phase.ENDED: {ClientLeft: (Phase.ENDED,)},
 }
+"""Which events each phase expects, and which phases may follow. `advance` holds itself to it; the diagram in the docs is drawn from it."""
 
 _SEARCH_FUNCTION: Final[JsonObject] = {
     "type": "function",
@@ -99,7 +113,14 @@ Step = tuple[State, list[Command]]
 
 def advance(state: State, event: Event, now: int) -> Step:
     """Return the next state and what must be done, in order. `now` is in epoch seconds."""
-    assert isinstance(event, TRANSITIONS[state.phase]), f"{type(event).__name__} in {state.phase.name}"  # noqa: S101 — see the docstring
+    following = TRANSITIONS[state.phase].get(type(event))
+    assert following is not None, f"{type(event).__name__} in {state.phase.name}"  # noqa: S101 — see the docstring
+    after, commands = _advance(state, event, now)
+    assert after.phase in following, f"{type(event).__name__} from {state.phase.name} to {after.phase.name}"  # noqa: S101 — as above
+    return after, commands
+
+
+def _advance(state: State, event: Event, now: int) -> Step:
     match event:
         case Requested():
             return _requested(state, event, now)
