@@ -31,6 +31,7 @@ ENTRYPOINTS: Final = {
     "store/allow",
     "store/deny_reasons",
     "store/stamp",
+    "store/placement",
     "file/allow",
     "file/deny_reasons",
     "file/stamp",

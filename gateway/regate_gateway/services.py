@@ -13,10 +13,12 @@ from starlette.types import Scope
 from regate_gateway.metrics import Metrics
 from regate_gateway.settings import Settings
 from regate_orchestrator.decisions import Context
+from regate_orchestrator.embedding import EmbeddingModels
 from regate_orchestrator.enforcer import Enforcer
+from regate_orchestrator.engines import VectorEngines
 from regate_orchestrator.errors import VectorStoreUnavailable
 from regate_orchestrator.ingestion import Ingestion
-from regate_orchestrator.ports import BlobStore, Catalogue, Embedder, StateStore, VectorStore
+from regate_orchestrator.ports import BlobStore, Catalogue, StateStore
 from regate_orchestrator.responses.background import BackgroundRuns
 from regate_orchestrator.responses.driver import LoopPorts
 from regate_orchestrator.retrieval import Retrieval
@@ -92,8 +94,8 @@ class Services:
     enforcer: Enforcer
     state: StateStore
     blobs: BlobStore
-    vectors: VectorStore
-    embedder: Embedder
+    vectors: VectorEngines
+    models: EmbeddingModels
     retrieval: Retrieval
     ingestion: Ingestion
     upstreams: Upstreams

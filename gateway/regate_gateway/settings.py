@@ -205,9 +205,9 @@ class Store(Section):
 
 
 class Vector(Section):
-    """The vector engines and which of them new vector stores use."""
+    """The vector engines and which of them new vector stores use. A store stays where it was made."""
 
-    default: Name = Field(default="main", description="The engine that new vector stores use.")
+    default: Name = Field(default="main", description="The engine of new vector stores, unless `regate.store.placement` names another.")
     stores: dict[Name, Store] = Field(
         description="The engines, by name.", json_schema_extra={"default_text": "one, `main`, of kind chroma"}
     )
@@ -220,8 +220,8 @@ class Vector(Section):
         return self
 
 
-class Embeddings(Section):
-    """The model that makes vectors. Changing it makes stores of the old model unsearchable until they are filled again."""
+class EmbeddingModel(Section):
+    """A model that makes vectors."""
 
     kind: Literal["local", "upstream"] = Field(
         default="local", description="The small model that ships with Regate, or one of an upstream."
@@ -233,6 +233,22 @@ class Embeddings(Section):
     def _named_when_upstream(self) -> Self:
         if (self.kind == "upstream") != (self.upstream is not None and self.model is not None):
             raise ValueError("upstream and model must both be set with kind upstream, and only then")
+        return self
+
+
+class Embeddings(EmbeddingModel):
+    """The model that makes the vectors of new stores, and those of earlier stores. A store is only ever used with its own."""
+
+    also: tuple[EmbeddingModel, ...] = Field(
+        default=(),
+        description="Further models, for the stores that were made with them; each entry has the keys `kind`, `upstream` and `model`.",
+    )
+
+    @model_validator(mode="after")
+    def _each_once(self) -> Self:
+        models = [(self.kind, self.model), *((one.kind, one.model) for one in self.also)]
+        if len(set(models)) != len(models):
+            raise ValueError("also names a model twice")
         return self
 
 
@@ -326,8 +342,9 @@ class Settings(BaseSettings):
     def _safe_together(self) -> Self:
         require_plain_routes(self.upstreams)
         names = [upstream.name for upstream in self.upstreams]
-        if self.embeddings.upstream is not None and self.embeddings.upstream not in names:
-            raise ValueError(f"embeddings.upstream names {self.embeddings.upstream!r}, which is not among upstreams")
+        for place, model in (("upstream", self.embeddings), *(("also: upstream", one) for one in self.embeddings.also)):
+            if model.upstream is not None and model.upstream not in names:
+                raise ValueError(f"embeddings.{place} names {model.upstream!r}, which is not among upstreams")
         if not self.listen.is_loopback and self.auth.anonymous:
             raise ValueError("auth.anonymous is accepted on a loopback address only; listen.host is not one")
         if not self.listen.is_loopback and self.auth.jwt is None:

@@ -35,8 +35,10 @@ from regate_gateway.policy.directory import shipped_policies
 from regate_gateway.policy.entrypoints import asked_rules, required_rules
 from regate_gateway.secret import LEAST_SECRET_BYTES, Secret, own_secret, secret_from_environment
 from regate_gateway.services import Explaining, Services
-from regate_gateway.settings import Settings, Store
+from regate_gateway.settings import EmbeddingModel, Settings, Store, Vector
+from regate_orchestrator.embedding import EmbeddingModels
 from regate_orchestrator.enforcer import Enforcer
+from regate_orchestrator.engines import VectorEngines
 from regate_orchestrator.errors import ConfigurationError, StateUnavailable
 from regate_orchestrator.ingestion import Ingestion
 from regate_orchestrator.ports import BlobStore, Embedder, PolicyEngine, StateStore, UpstreamTraits, VectorStore
@@ -129,8 +131,8 @@ async def open_services(stack: AsyncExitStack, settings: Settings, metrics: Metr
     audit = await stack.enter_async_context(SpoolAuditLog.open(settings.audit.path, on_failure=settings.audit.on_failure))
     state = await stack.enter_async_context(SqlStateStore.open(_state_url(settings)))
     upstreams = await stack.enter_async_context(Upstreams(_upstream_configs(settings)))
-    vectors = await _vectors(stack, settings.vector.stores[settings.vector.default], schemas["chunk"])
-    embedder = CachedEmbedder(await _embedder(stack, settings))
+    vectors = await _vectors(stack, settings.vector, schemas["chunk"], state)
+    models = EmbeddingModels(*[await _embedder(stack, settings, one) for one in (settings.embeddings, *settings.embeddings.also)])
     blobs = await _blobs(stack, settings.files)
     extractor = await stack.enter_async_context(WorkerExtractor())
     verifier = await stack.enter_async_context(open_verifier(settings))
@@ -139,13 +141,13 @@ async def open_services(stack: AsyncExitStack, settings: Settings, metrics: Metr
         enforcer=enforcer,
         state=state,
         vectors=vectors,
-        embedder=embedder,
+        models=models,
         store_schema=schemas["store"],
-        gate_inexpressible=settings.vector.stores[settings.vector.default].on_inexpressible == "gate",
+        gated=frozenset(name for name, store in settings.vector.stores.items() if store.on_inexpressible == "gate"),
         meter=metrics,
     )
     metrics.watch(Watched(engine, retrieval, audit))
-    ingestion = Ingestion(enforcer=enforcer, state=state, blobs=blobs, extractor=extractor, embedder=embedder, vectors=vectors)
+    ingestion = Ingestion(enforcer=enforcer, state=state, blobs=blobs, extractor=extractor, models=models, vectors=vectors)
     sealer = AeadSealer(_sealing_secret(settings).reveal().encode())
     parts = MessageParts(FileReader(blobs, extractor), schemas["file"])
     loop = LoopPorts(
@@ -165,7 +167,7 @@ async def open_services(stack: AsyncExitStack, settings: Settings, metrics: Metr
         state=state,
         blobs=blobs,
         vectors=vectors,
-        embedder=embedder,
+        models=models,
         retrieval=retrieval,
         ingestion=ingestion,
         upstreams=upstreams,
@@ -302,7 +304,15 @@ def _state_url(settings: Settings) -> str:
     return settings.state.url
 
 
-async def _vectors(stack: AsyncExitStack, store: Store, schema: RowSchema) -> VectorStore:
+async def _vectors(stack: AsyncExitStack, vector: Vector, schema: RowSchema, state: StateStore) -> VectorEngines:
+    """Return all configured engines. Stores of a version that had one engine only are recorded as being in the default one."""
+    engines = {name: await _engine(stack, store, schema) for name, store in vector.stores.items()}
+    if placed := await state.place_stores(engine=vector.default):
+        _log.warning("stores_placed", extra={"detail": f"{placed} vector stores of an earlier version are in {vector.default}"})
+    return VectorEngines(engines, default=vector.default, placed=state.engine_of)
+
+
+async def _engine(stack: AsyncExitStack, store: Store, schema: RowSchema) -> VectorStore:
     match store:
         case Store(kind="memory"):
             from regate_adapters.vector.memory import MemoryVectorStore
@@ -355,16 +365,17 @@ async def _blobs(stack: AsyncExitStack, files: Files) -> BlobStore:
     return store
 
 
-async def _embedder(stack: AsyncExitStack, settings: Settings) -> Embedder:
-    if settings.embeddings.kind == "upstream":
+async def _embedder(stack: AsyncExitStack, settings: Settings, chosen: EmbeddingModel) -> Embedder:
+    if chosen.kind == "upstream":
         from regate_adapters.embeddings.upstream import UpstreamEmbedder
 
-        (config,) = (one for one in _upstream_configs(settings) if one.name == settings.embeddings.upstream)
-        assert settings.embeddings.model is not None  # noqa: S101 — INVARIANT: settings demand it with kind upstream
-        return await stack.enter_async_context(UpstreamEmbedder(config.base_url, settings.embeddings.model, api_key=config.api_key))
+        (config,) = (one for one in _upstream_configs(settings) if one.name == chosen.upstream)
+        assert chosen.model is not None  # noqa: S101 — INVARIANT: settings demand it with kind upstream
+        asked = await stack.enter_async_context(UpstreamEmbedder(config.base_url, chosen.model, api_key=config.api_key))
+        return CachedEmbedder(asked)
     from regate_adapters.embeddings.wordllama import WordLlamaEmbedder
 
-    return WordLlamaEmbedder()
+    return CachedEmbedder(WordLlamaEmbedder())
 
 
 def read_audit(settings: Settings, *, request_id: str | None, response_id: str | None) -> Iterator[dict[str, Any]]:

@@ -14,10 +14,11 @@ from typing import Final
 
 from regate_orchestrator.attributes import SplitAttributes
 from regate_orchestrator.decisions import Context, Deny, Point, Question
+from regate_orchestrator.embedding import EmbeddingModels
 from regate_orchestrator.enforcer import Enforcer
 from regate_orchestrator.errors import NotPermitted, RegateError
 from regate_orchestrator.filters import Scalar
-from regate_orchestrator.ports import BlobStore, Chunk, Embedder, Extractor, StateStore, UnreadableFile, VectorStore
+from regate_orchestrator.ports import BlobStore, Chunk, Extractor, StateStore, UnreadableFile, VectorStore
 from regate_orchestrator.principal import read_principal
 from regate_orchestrator.rows import Attachment, FileRow, StoreRow
 from regate_orchestrator.values import Clock, FileId, JsonObject, StoreId, wall_clock
@@ -44,7 +45,7 @@ class Ingestion:
         state: StateStore,
         blobs: BlobStore,
         extractor: Extractor,
-        embedder: Embedder,
+        models: EmbeddingModels,
         vectors: VectorStore,
         clock: Clock = wall_clock,
     ) -> None:
@@ -52,7 +53,7 @@ class Ingestion:
         self._state = state
         self._blobs = blobs
         self._extractor = extractor
-        self._embedder = embedder
+        self._models = models
         self._vectors = vectors
         self._clock = clock
         self._queue: asyncio.Queue[Attachment] = asyncio.Queue()
@@ -71,8 +72,10 @@ class Ingestion:
     ) -> Attachment:
         """Return the new attachment, in progress and queued. The caller has decided that the store and the file may be used.
 
-        Raises `NotPermitted` with the policy's reasons when the ingest decision denies; the owner of a document may know why.
+        Raises `NotPermitted` with the policy's reasons when the ingest decision denies; the owner of a document may know why. Raises
+        `InvalidRequest` when the store's embedding model is no longer configured.
         """
+        self._models.require([store])
         document: JsonObject = {
             "filename": file.filename,
             "mime": "",
@@ -138,8 +141,10 @@ class Ingestion:
     async def _store_chunks(self, attachment: Attachment) -> tuple[int, int]:
         principal = read_principal(attachment.principal)
         row = None if principal is None else await self._state.file(principal, attachment.file_id)
-        if principal is None or row is None:
-            raise UnreadableFile("invalid_file", "The file was deleted.")
+        store = None if principal is None else await self._state.store(principal, attachment.store_id)
+        if principal is None or row is None or store is None:
+            raise UnreadableFile("invalid_file", "The file or its vector store was deleted.")
+        embedder = self._models.of(store)
         async with self._blobs.local(row.id) as path:
             texts = await self._extractor.chunks(
                 path,
@@ -152,7 +157,7 @@ class Ingestion:
         await self._vectors.remove(attachment.store_id, row.id)
         usage = 0
         for start, batch in _batches(texts):
-            vectors = await self._embedder.embed(batch, tenant=principal.tenant)
+            vectors = await embedder.embed(batch, tenant=principal.tenant)
             chunks = [
                 Chunk(
                     id=f"{principal.tenant}/{row.id}/{start + offset:06d}",

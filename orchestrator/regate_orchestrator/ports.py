@@ -285,6 +285,14 @@ class StateStore(Protocol):
         """Return the vector store's row."""
         ...
 
+    async def engine_of(self, store: StoreId) -> str | None:
+        """Return the vector engine that the store is in, of whatever tenant; None when there is no such row. For `VectorEngines`, nothing else."""
+        ...
+
+    async def place_stores(self, *, engine: str) -> int:
+        """Record this engine for all stores of which none is recorded, and return how many: those of an earlier version. At start only."""
+        ...
+
     async def stores(self, principal: Principal, plan: FilterPlan, page: Page) -> Rows[StoreRow]:
         """Return a page of the vector store rows that the plan permits."""
         ...

@@ -11,11 +11,12 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from regate_orchestrator.decisions import Context, Point
+from regate_orchestrator.embedding import EmbeddingModels
 from regate_orchestrator.enforcer import Batch, Enforcer
-from regate_orchestrator.errors import FilterNotExpressible, NotFound, VectorStoreUnavailable
+from regate_orchestrator.errors import FilterNotExpressible, NotFound
 from regate_orchestrator.filters import Compare, Everything, Expression, FilterPlan, Nothing, Scalar, narrow
 from regate_orchestrator.plan_notes import describe
-from regate_orchestrator.ports import Candidate, Embedder, Found, LiveFile, Meter, StateStore, Unmetered, Vector, VectorStore
+from regate_orchestrator.ports import Candidate, Found, LiveFile, Meter, StateStore, Unmetered, Vector, VectorStore
 from regate_orchestrator.rows import ChunkRef, StoreRow
 from regate_orchestrator.schema import RowSchema
 from regate_orchestrator.values import Clock, JsonObject, StoreId, wall_clock
@@ -72,7 +73,10 @@ class _Way:
 
 
 class Retrieval:
-    """Searches vector stores on behalf of a principal."""
+    """Searches vector stores on behalf of a principal.
+
+    `gated` names the engines in which a policy filter that they cannot express is left to the post-check, rather than refused.
+    """
 
     def __init__(
         self,
@@ -80,18 +84,18 @@ class Retrieval:
         enforcer: Enforcer,
         state: StateStore,
         vectors: VectorStore,
-        embedder: Embedder,
+        models: EmbeddingModels,
         store_schema: RowSchema,
-        gate_inexpressible: bool,
+        gated: frozenset[str],
         clock: Clock = wall_clock,
         meter: Meter = _UNMETERED,
     ) -> None:
         self._enforcer = enforcer
         self._state = state
         self._vectors = vectors
-        self._embedder = embedder
+        self._models = models
         self._store_schema = store_schema
-        self._gate_inexpressible = gate_inexpressible
+        self._gated = gated
         self._clock = clock
         self._meter = meter
         self.mismatches = 0
@@ -111,26 +115,35 @@ class Retrieval:
         return found
 
     async def open(self, context: Context, ids: Sequence[StoreId], *, param: str) -> tuple[OpenStore, ...]:
-        """Return the stores, decided for `store.search`; raises `NotFound` for the first that is absent or denied, as if it did not exist."""
+        """Return the stores, decided for `store.search`; raises `NotFound` for the first that is absent or denied, as if it did not exist.
+
+        Raises `InvalidRequest` for the first whose embedding model is no longer configured.
+        """
         present = await self.candidates_to_open(context, ids)
         # An absent store is asked about as well, so that it takes the same work as one that is denied (I7).
         asked: dict[str, JsonObject] = {store: present[store].view if store in present else {"id": _ABSENT_STORE} for store in ids}
         admitted = await self._enforcer.admit(context, "store.search", Batch(stores=asked))
-        return opened(ids, present, admitted.stores, param=param)
+        stores = opened(ids, present, admitted.stores, param=param)
+        self.require_models(stores)
+        return stores
+
+    def require_models(self, stores: Sequence[OpenStore]) -> None:
+        """Raise `InvalidRequest` for the first store whose embedding model is no longer configured, as `search` would."""
+        self._models.require([store.row for store in stores])
 
     async def search(self, context: Context, stores: Sequence[OpenStore], search: Search) -> tuple[Hit, ...]:
         """Return the admitted hits of all stores, best first; ties are broken by store and chunk id.
 
-        Raises `FilterNotExpressible` where the policy cannot be pushed down exactly and the operator chose `deny`, and the `Unavailable`
-        of whichever dependency fails; a failure is never an empty result.
+        Raises `FilterNotExpressible` where the policy cannot be pushed down exactly and the operator chose `deny`, `InvalidRequest` for a
+        store of an embedding model that is no longer configured, and the `Unavailable` of whichever dependency fails; a failure is never an
+        empty result.
         """
-        vectors = await self._embedder.embed(search.queries, tenant=context.principal.tenant)
+        embedders = {embedder.name: embedder for embedder in (self._models.of(store.row) for store in stores)}
+        vectors = {name: await one.embed(search.queries, tenant=context.principal.tenant) for name, one in embedders.items()}
         best: dict[tuple[StoreId, str], Hit] = {}
         for store in stores:
-            if store.row.embedder != self._embedder.name:
-                raise VectorStoreUnavailable(f"store {store.row.id} holds vectors of {store.row.embedder}, not {self._embedder.name}")
             way = await self._way(context, store)
-            for vector in vectors:
+            for vector in vectors[store.row.embedder]:
                 for hit in await self._search_one(context, store, vector, search, way):
                     known = best.get((hit.store_id, hit.candidate.id))
                     if known is None or hit.candidate.score > known.candidate.score:
@@ -146,7 +159,7 @@ class Retrieval:
         try:
             compiled = await self._enforcer.plan(context, Point.CHUNK, "chunk.read", unknown="chunk", resource={"store": store.view})
         except FilterNotExpressible as error:
-            if not self._gate_inexpressible:
+            if store.row.engine not in self._gated:
                 raise
             return _Way(narrow(Everything(), guard), gated=True, note={"refused": error.detail})
         return _Way(narrow(compiled.plan, guard), False, compiled.note, compiled.revision, compiled.now)
@@ -163,7 +176,7 @@ class Retrieval:
             try:
                 found = await self._vectors.search(store.row.id, vector, plan=narrow(way.plan, search.narrowing), limit=want)
             except FilterNotExpressible as error:
-                if way.gated or not self._gate_inexpressible:
+                if way.gated or store.row.engine not in self._gated:
                     raise
                 guard = Compare("eq", ("tenant",), context.principal.tenant)
                 way = _Way(narrow(Everything(), guard), gated=True, note={"refused": error.detail})

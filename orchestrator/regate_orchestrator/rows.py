@@ -29,7 +29,7 @@ class FileRow:
 
 @dataclass(frozen=True, slots=True)
 class StoreRow:
-    """A vector store. `embedder` names the model its vectors were made with; a store is never searched with another's."""
+    """A vector store. `embedder` names the model its vectors were made with, `engine` where they are; no other is ever used for it."""
 
     id: StoreId
     name: str
@@ -39,6 +39,7 @@ class StoreRow:
     stamp: JsonObject
     embedder: str
     dimensions: int
+    engine: str
 
 
 @dataclass(frozen=True, slots=True)

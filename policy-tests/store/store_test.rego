@@ -239,3 +239,23 @@ test_custom_fields_are_added_and_change_none if {
 	store.stamp == object.union(defaults, {"region": "eu"}) with input as question with data.regate.custom.store.stamp as further
 	store.stamp == defaults with input as question with data.regate.custom.store.stamp as "eu"
 }
+
+placement := {"acme": "acme-own"}
+
+placed := {
+	"a tenant that is named": [creation(given.ann, {}), {"acme-own"}],
+	"a tenant that is not named": [creation(given.mallory, {}), set()],
+	"a store that she may not make": [creation(given.ann, {"share": "all_tenants"}), set()],
+	"a caller without a tenant": [json.remove(creation(given.ann, {}), ["principal/tenant"]), set()],
+	"a store that is there already": [decided("store.read", given.ann, {"owner": "ann"}), set()],
+}
+
+test_there_are_placed_cases if count(placed) == 5
+
+test_placement[name] if {
+	some name, [question, engines] in placed
+	found := {engine | engine := store.placement with input as question with data.regate.placement as placement}
+	found == engines
+}
+
+test_as_shipped_no_store_is_placed if not store.placement with input as creation(given.ann, {})

@@ -176,6 +176,15 @@ REFUSED: dict[str, tuple[str, str]] = {
     "default store that is not there": ("vector: {default: other}", "vector: default names 'other'"),
     "embeddings without a model": ("embeddings: {kind: upstream}", "embeddings: upstream and model must both be set"),
     "embeddings of an unknown upstream": ("embeddings: {kind: upstream, upstream: x, model: m}", "embeddings.upstream names 'x'"),
+    "further embeddings without a model": (
+        "embeddings: {also: [{kind: upstream}]}",
+        "embeddings.also.0: upstream and model must both be set",
+    ),
+    "further embeddings of an unknown upstream": (
+        "embeddings: {also: [{kind: upstream, upstream: x, model: m}]}",
+        "embeddings.also: upstream names 'x'",
+    ),
+    "embeddings named twice": ("embeddings: {also: [{kind: local}]}", "embeddings: also names a model twice"),
     "another database": ("state: {url: 'mysql://h/d'}", "state.url: String should match pattern"),
     "database with a password": ("state: {url: 'postgresql://u:secret@h/d'}", "state.url: must not hold a password"),
     "database with a password behind": ("state: {url: 'postgresql://h/d?password=secret'}", "state.url: must not hold a password"),
@@ -205,7 +214,7 @@ def test_bad_configuration_is_refused_and_the_setting_named(text: str, message: 
 
 
 def test_table_of_refusals_is_not_empty() -> None:
-    assert len(REFUSED) == 53
+    assert len(REFUSED) == 56
 
 
 def test_refusal_does_not_repeat_the_value() -> None:

@@ -14,8 +14,9 @@ from regate_adapters.opa.caching import CachingEngine
 from regate_adapters.state.store import SqlStateStore
 from regate_adapters.vector.memory import MemoryVectorStore
 from regate_orchestrator import retrieval as module
+from regate_orchestrator.embedding import EmbeddingModels
 from regate_orchestrator.enforcer import Enforcer
-from regate_orchestrator.errors import FilterNotExpressible, NotFound, PolicyUnavailable, VectorStoreUnavailable
+from regate_orchestrator.errors import FilterNotExpressible, InvalidRequest, NotFound, PolicyUnavailable
 from regate_orchestrator.filters import (
     ALWAYS,
     NEVER,
@@ -30,15 +31,16 @@ from regate_orchestrator.filters import (
     expression_of,
     plan_of,
 )
-from regate_orchestrator.ports import Chunk, Found, PolicyEngine, Vector
+from regate_orchestrator.ports import Chunk, Embedder, Found, PolicyEngine, Vector
 from regate_orchestrator.principal import Principal
-from regate_orchestrator.retrieval import Retrieval, Search
+from regate_orchestrator.retrieval import OpenStore, Retrieval, Search
 from regate_orchestrator.rows import Attachment, FileRow, StoreRow
 from regate_orchestrator.schema import FieldSpec, RowSchema
-from regate_orchestrator.values import FileId, Json, StoreId
+from regate_orchestrator.values import FileId, Json, JsonObject, StoreId
 
 EVE = Principal("eve", "globex")
 VS = StoreId("vs_1")
+STAMP: JsonObject = {"tenant": "acme", "owner": "ann", "visibility": "tenant"}
 PUBLIC = Compare("eq", ("visibility",), "tenant")
 ACME = Compare("eq", ("tenant",), "acme")
 FIELDS = {name: FieldSpec(name, "string", required=True) for name in ("tenant", "owner", "visibility")} | {
@@ -80,22 +82,22 @@ class World:
         self.vectors: Engine = Engine()
         self.now = NOW
 
-    def retrieval(self, *, gate: bool = False, engine: PolicyEngine | None = None) -> Retrieval:
+    def retrieval(self, *others: Embedder, gate: bool = False, engine: PolicyEngine | None = None) -> Retrieval:
         enforcer = Enforcer(engine or self.policy, self.audit, {}, lambda: self.now, meter=self.counts)
         return Retrieval(
             enforcer=enforcer,
             state=self.state,
             vectors=self.vectors,
-            embedder=Compass(),
+            models=EmbeddingModels(Compass(), *others),
             store_schema=STORES,
-            gate_inexpressible=gate,
+            gated=frozenset({"main"} if gate else {"another"}),
             clock=lambda: self.now,
             meter=self.counts,
         )
 
     async def make(self) -> None:
         stamp = {"tenant": "acme", "owner": "ann", "visibility": "tenant", "shared": True}
-        await self.state.add_store(StoreRow(VS, "Handbook", NOW, NOW, {}, stamp, "compass-2", 2))
+        await self.state.add_store(StoreRow(VS, "Handbook", NOW, NOW, {}, stamp, "compass-2", 2, "main"))
         await self.vectors.create(VS, dimensions=2)
 
     async def put(
@@ -152,15 +154,50 @@ async def test_one_store_that_is_not_the_callers_to_search_refuses_all(world: Wo
         await world.retrieval().open(CONTEXT, [VS, StoreId("vs_0")], param="tools")
 
 
-async def test_store_of_another_embedder_is_not_compared(world: World) -> None:
+async def test_store_of_a_model_that_is_gone_is_refused_and_its_vectors_are_compared_with_none(world: World) -> None:
     row = await world.state.store(ANN, VS)
     assert row is not None
-    stamp = dict(row.stamp)
-    await world.state.add_store(replace(row, id=StoreId("vs_2"), embedder="other-2", stamp=stamp))
-    stores = await world.retrieval().open(CONTEXT, [StoreId("vs_2")], param="tools")
+    other = await _other_store(world)
+    with pytest.raises(InvalidRequest, match="embedding model") as refused:
+        await world.retrieval().open(CONTEXT, [other.id], param="tools")
+    with pytest.raises(InvalidRequest):
+        await world.retrieval().search(CONTEXT, [OpenStore(row, {}), OpenStore(other, {})], Search(("0",), ALWAYS, 5))
 
-    with pytest.raises(VectorStoreUnavailable):
-        await world.retrieval().search(CONTEXT, stores, Search(("0",), ALWAYS, 5))
+    assert (refused.value.code, world.vectors.searches) == ("embedding_model_not_configured", [])
+
+
+async def test_each_store_is_searched_with_its_own_model(world: World) -> None:
+    other = await _other_store(world)
+    await world.put("a", [0, 90])
+    await world.vectors.create(other.id, dimensions=2)
+    for angle in (0, 180):
+        chunk = Chunk(f"acme/a/{angle}", FileId("a"), angle, f"{angle}", direction(angle), STAMP, {})
+        await world.vectors.add(other.id, [chunk])
+    row = await world.state.attachment(ANN, VS, FileId("a"))
+    assert row is not None
+    await world.state.put_attachment(replace(row, store_id=other.id))
+    used = world.retrieval(Backwards())
+    stores = await used.open(CONTEXT, [VS, other.id], param="tools")
+    hits = await used.search(CONTEXT, stores, Search(("0",), ALWAYS, 2))
+
+    assert [(hit.store_id, hit.candidate.text) for hit in hits] == [(VS, "0"), (other.id, "180")]
+
+
+class Backwards(Compass):
+    """Another model with vectors of the same length, in which everything points the other way."""
+
+    name = "other-2"
+
+    async def embed(self, texts: Sequence[str], *, tenant: str) -> list[Vector]:
+        return [direction(float(text) + 180) for text in texts]
+
+
+async def _other_store(world: World) -> StoreRow:
+    row = await world.state.store(ANN, VS)
+    assert row is not None
+    other = replace(row, id=StoreId("vs_2"), embedder="other-2", stamp=dict(row.stamp))
+    await world.state.add_store(other)
+    return other
 
 
 async def test_no_search_without_a_plan(world: World) -> None:

@@ -80,12 +80,23 @@ def store_columns(row: StoreRow) -> Columns:
         "client_metadata": dict(row.metadata),
         "embedder": row.embedder,
         "dimensions": row.dimensions,
+        "engine": row.engine,
     }
 
 
 def store_row(row: AnyRow) -> StoreRow:
     """Return the vector store that the columns describe; `last_active_at` must have been selected for one tenant."""
-    return StoreRow(row.id, row.name, row.created_at, row.last_active_at, row.client_metadata, row.stamp, row.embedder, row.dimensions)
+    return StoreRow(
+        id=row.id,
+        name=row.name,
+        created_at=row.created_at,
+        last_active_at=row.last_active_at,
+        metadata=row.client_metadata,
+        stamp=row.stamp,
+        embedder=row.embedder,
+        dimensions=row.dimensions,
+        engine=row.engine or "",
+    )
 
 
 def prompt_columns(row: PromptRow) -> Columns:

@@ -27,7 +27,7 @@ from sqlalchemy import (
 
 from regate_adapters.state.column_types import EXACT, QUERIED
 
-REVISION: Final = "idempotency_keys"
+REVISION: Final = "store_engines"
 """The newest migration (`migrations/`), which made the schema what it is here. A database of an older one is upgraded when it is opened."""
 
 metadata: Final = MetaData(
@@ -68,6 +68,7 @@ vector_stores: Final = Table(
     Column("embedder", EXACT, nullable=False),
     Column("dimensions", Integer, nullable=False),
     Column("stamp", QUERIED, nullable=False),
+    Column("engine", EXACT),
     Index(None, "tenant", "created_at", "id"),
     Index(None, "shared", "created_at", "id"),
 )

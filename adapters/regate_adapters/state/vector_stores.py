@@ -54,6 +54,18 @@ class VectorStoreState:
             row = found.one_or_none()
         return None if row is None else store_row(row)
 
+    async def engine_of(self, store: StoreId) -> str | None:
+        """Return the vector engine that the store is in, of whatever tenant; None for a store that is absent."""
+        async with self._database.reading() as connection:
+            found = await connection.scalar(select(vector_stores.c.engine).where(named(vector_stores.c.id, store)))
+        return None if found is None else str(found)
+
+    async def place_stores(self, *, engine: str) -> int:
+        """Record this engine for all stores that an earlier version made, which had but one; return how many."""
+        async with self._database.writing() as connection:
+            placed = await connection.execute(update(vector_stores).where(vector_stores.c.engine.is_(None)).values(engine=engine))
+        return placed.rowcount
+
     async def stores(self, principal: Principal, plan: FilterPlan, page: Page) -> Rows[StoreRow]:
         """Return a page of the vector store rows that the plan permits."""
         listing = Listing(vector_stores.c.id, vector_stores.c.created_at, floor=visible_store(principal.tenant), shape=_SHAPE)

@@ -230,9 +230,9 @@ def _documents(source: PolicySource) -> list[Any]:
 # ---------------------------------------------------------------- printing
 
 
-def deployed_kinds(vector_kind: str) -> frozenset[str]:
-    """Return the kinds of store that a gateway with this kind of vector store applies filters in."""
-    return frozenset({vector_kind, ROWS_IN_SQL})
+def deployed_kinds(vector_kinds: frozenset[str]) -> frozenset[str]:
+    """Return the kinds of store that a gateway with these kinds of vector store applies filters in."""
+    return vector_kinds | {ROWS_IN_SQL}
 
 
 def as_text(report: Report) -> str:

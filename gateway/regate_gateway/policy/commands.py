@@ -132,7 +132,7 @@ def check(
             tests=None if found_tests is None else found_tests.resolve(),
             samples=samples,
             effort=QUICK if quick else FULL,
-            deployed=frozenset(stores) or deployed_kinds(chosen.store_kind),
+            deployed=frozenset(stores) or deployed_kinds(chosen.store_kinds),
         )
         report = check_policies(task, lambda name: click.echo(f"regate: checking {name} …", err=True))
     click.echo(orjson.dumps(as_document(report), option=orjson.OPT_INDENT_2).decode() if as_json else as_text(report))

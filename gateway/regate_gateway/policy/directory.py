@@ -22,11 +22,11 @@ _NOT_POLICY: Final = ("tests", ".git", "__pycache__")
 
 @dataclass(frozen=True, slots=True)
 class Chosen:
-    """The policy directory or the bundle, the `opa` that the configuration names, and the kind of vector store that it uses."""
+    """The policy directory or the bundle, the `opa` that the configuration names, and the kinds of vector store that it uses."""
 
     directory: Path
     opa: Path | None
-    store_kind: str
+    store_kinds: frozenset[str]
 
 
 def shipped_policies() -> Path:
@@ -41,8 +41,8 @@ def choose(given: Path | None, config: Path | None) -> Chosen:
     from regate_gateway.configuration import load_settings
 
     settings = load_settings(config)
-    store = settings.vector.stores[settings.vector.default]
-    return Chosen(given or settings.opa.bundle or shipped_policies(), settings.opa.binary, store.kind)
+    kinds = frozenset(store.kind for store in settings.vector.stores.values())
+    return Chosen(given or settings.opa.bundle or shipped_policies(), settings.opa.binary, kinds)
 
 
 def sources(given: Path | None, config: Path | None) -> Chosen:

@@ -17,7 +17,7 @@ CONTRACT: Final[Mapping[str, tuple[str, ...]]] = {
     "route": ("allow", "backend", "obligations", "deny_reasons"),
     "quota": ("limits", "deny_reasons"),
     "guard": ("action", "deny_reasons"),
-    "store": ("allow", "deny_reasons", "stamp"),
+    "store": ("allow", "deny_reasons", "stamp", "placement"),
     "file": ("allow", "deny_reasons", "stamp"),
     "prompt": ("allow", "deny_reasons", "stamp"),
     "ingest": ("allow", "reject_reasons", "stamp"),

@@ -31,24 +31,36 @@ class Readiness:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer the request."""
         services = self._services
-        policy, state, files, vectors, upstreams = await asyncio.gather(
+        policy, state, files, engines, upstreams = await asyncio.gather(
             _probe(services.enforcer.revision()),
             _probe(services.state.check()),
             _probe(services.blobs.check()),
-            _probe(services.vectors.check()),
+            self._engines(),
             _probe(services.upstreams.check()),
         )
-        parts = {"policy": policy, "state": state, "files": files, "vector_store": vectors, "upstreams": upstreams}
+        parts = {
+            "policy": policy,
+            "state": state,
+            "files": files,
+            "vector_store": engines[services.vectors.default],
+            "upstreams": upstreams,
+        }
         ready = all(part is None for part in parts.values())
         problem = services.policy_problem()
         body: dict[str, object] = {"status": "ready" if ready and not problem else "degraded" if ready else "not ready"}
         body["checks"] = {name: "ok" if part is None else part for name, part in parts.items()}
+        body["vector_stores"] = {name: part or "ok" for name, part in engines.items()}
         body["upstreams"] = dict(services.upstreams.reach())
         if ready:
             body["policy_revision"] = await services.enforcer.revision()
         if problem:
             body["policy_problem"] = problem.splitlines()[0]  # what follows quotes the policy, and anybody may ask here
         await reply(body, 200 if ready else 503)(scope, receive, send)
+
+    async def _engines(self) -> dict[str, str | None]:
+        """Return what is wrong with each vector engine. Only that of new stores must answer: one tenant's own is not everybody's matter."""
+        vectors = self._services.vectors
+        return dict(zip(vectors.names, await asyncio.gather(*(_probe(vectors.check_engine(name)) for name in vectors.names)), strict=True))
 
 
 async def _probe(check: Awaitable[object]) -> str | None:

@@ -18,12 +18,13 @@ from regate_orchestrator.attributes import split_attributes
 from regate_orchestrator.client_filters import read_client_filter
 from regate_orchestrator.decisions import Allow, Deny, Point, Question
 from regate_orchestrator.enforcer import Batch
+from regate_orchestrator.engines import PLACEMENT
 from regate_orchestrator.errors import InvalidRequest, NotFound, NotPermitted, VectorStoreUnavailable
 from regate_orchestrator.filters import Scalar
 from regate_orchestrator.ingestion import Chunking
 from regate_orchestrator.retrieval import Search
 from regate_orchestrator.rows import Attachment, StoreRow, Totals
-from regate_orchestrator.values import FileId, StoreId, mint
+from regate_orchestrator.values import FileId, JsonObject, StoreId, mint
 
 _log = logging.getLogger("regate.vector_stores")
 _STATUSES: Final = ("in_progress", "completed", "failed", "cancelled")
@@ -43,14 +44,17 @@ async def create(call: Call) -> Response:
     if "share" in requested and not services.settings.vector.allow_shared_stores:
         raise InvalidRequest("Stores shared by all tenants are turned off here.", param="metadata.regate.share")
     identifier = StoreId(mint("vs_"))
-    question = Question(Point.STORE, "store.create", {"name": name, "requested": requested}, about=identifier)
+    resource: JsonObject = {"name": name, "requested": requested}
+    question = Question(Point.STORE, "store.create", resource, about=identifier, qualified_by=(PLACEMENT,))
     decision, stamp = await services.enforcer.stamp(context, question, described={"id": identifier, "name": name})
     if isinstance(decision, Deny):
         raise NotPermitted("The policy does not permit this store: " + ("; ".join(decision.reasons) or "no reason given") + ".")
+    engine = services.vectors.for_new(decision)
     attached = [await reach_file(services, context, file, "file.read", param="file_ids") for file in files]
     now = int(services.clock())
-    row = StoreRow(identifier, name, now, now, metadata, stamp, services.embedder.name, await services.embedder.dimensions())
-    await services.vectors.create(identifier, dimensions=row.dimensions)
+    model = services.models.default
+    row = StoreRow(identifier, name, now, now, metadata, stamp, model.name, await model.dimensions(), engine)
+    await services.vectors.create(identifier, dimensions=row.dimensions, engine=engine)
     await services.state.add_store(row)
     for file in attached:
         await services.ingestion.attach(

@@ -71,6 +71,7 @@ class Authorizer:
         if chosen.obligations.no_store and request.store:
             raise NotPermitted("The policy permits this model only for responses that are not stored: send 'store': false.", param="store")
         stores = opened(ids, present, admitted.stores, param="tools")
+        self.retrieval.require_models(stores)
         if len(admitted.tool_results) < len(batch.tool_results):
             raise NotPermitted("The policy does not admit a function call output of this request.", param="input")
         readable = {

@@ -35,7 +35,7 @@ def file_of(
 
 def store_of(who: Principal, name: str = "vs_1", *, created: int = 100, shared: bool = False, **fields: Any) -> StoreRow:
     stamp = stamp_of(who, shared=shared, **fields)
-    return StoreRow(StoreId(name), "Handbook", created, created, {"colour": "blue"}, stamp, "model-256", 256)
+    return StoreRow(StoreId(name), "Handbook", created, created, {"colour": "blue"}, stamp, "model-256", 256, "main")
 
 
 def attachment_of(who: Principal, store: str = "vs_1", file: str = "file-1", **changes: Any) -> Attachment:

@@ -104,6 +104,13 @@ async def test_upgraded_database_kept_every_row(old: str) -> None:
     assert (found, activity and (activity.last_active_at, activity.stamp)) == (kept, (170, stamp))
 
 
+async def test_store_of_an_earlier_version_is_in_no_engine_until_it_is_placed(old: str) -> None:
+    async with SqlStateStore.open(old) as store:
+        before = await store.engine_of(STORE)
+        placed = [await store.place_stores(engine="main"), await store.place_stores(engine="second")]
+        assert (before, placed, await store.engine_of(STORE)) == (None, [1, 0], "main")
+
+
 async def test_gateways_that_start_at_once_upgrade_once(old: str) -> None:
     async def start(number: int) -> None:
         async with SqlStateStore.open(old) as store:

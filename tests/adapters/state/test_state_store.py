@@ -64,6 +64,17 @@ async def test_vector_store_comes_back_as_stored(store: SqlStateStore) -> None:
     assert await store.store(BOB, STORE) == row
 
 
+async def test_engine_of_a_store_is_told_whosever_it_is(store: SqlStateStore) -> None:
+    await store.add_store(replace(store_of(ANN), engine="second"))
+    found = [await store.engine_of(STORE), await store.engine_of(StoreId("vs_0"))]
+    assert found == ["second", None]
+
+
+async def test_stores_that_have_an_engine_keep_it(store: SqlStateStore) -> None:
+    await store.add_store(store_of(ANN))
+    assert (await store.place_stores(engine="second"), await store.engine_of(STORE)) == (0, "main")
+
+
 async def test_attachment_comes_back_as_stored(store: SqlStateStore) -> None:
     row = attachment_of(ANN, error_code="invalid_file", error_message="no text")
     await store.add_file(file_of(ANN))
