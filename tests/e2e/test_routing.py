@@ -202,3 +202,59 @@ async def test_gateway_before_nothing_that_answers_is_not_ready_and_fails_fast(o
         {"main": "unreachable"},
     )
     assert streamed.value.status_code == 502
+
+
+# ---------------------------------------------------------------- the Responses loop
+
+
+async def respond(world: World, tenant: str = "acme", **changes: Any) -> httpx.Response:
+    async with world.http("ann", tenant) as http:
+        return await http.post("/responses", json={"model": "small", "input": "Hi"} | changes)
+
+
+async def test_responses_run_where_policy_sends_the_tenant(opened: Open, upstream: ScriptedUpstream, second: ScriptedUpstream) -> None:
+    world = await opened(
+        {"name": "main", "base_url": upstream.url, "models": ["small"]},
+        {"name": "globex-own", "base_url": second.url, "models": ["small"], "by_policy": True},
+        backends={"small": {"tenants": {"globex": "globex-own"}}},
+    )
+    statuses = [(await respond(world, tenant)).status_code for tenant in ("acme", "globex")]
+
+    assert (statuses, len(upstream.requests), len(second.requests)) == ([200, 200], 1, 1)
+
+
+async def test_response_is_stood_in_for_unless_policy_named_the_upstream(opened: Open, nowhere: str, second: ScriptedUpstream) -> None:
+    upstreams = [
+        {"name": "main", "base_url": nowhere, "models": ["small"], "aliases": {"free": "one"}},
+        {"name": "spare", "base_url": second.url, "models": ["small"], "aliases": {"free": "another"}, "fallback_for": ["main"]},
+    ]
+    world = await opened(*upstreams, backends={"small": {"backend": "main"}})
+    second.turns = [text("Here.")]
+    pinned, free = await respond(world), await respond(world, model="free")
+
+    assert (pinned.status_code, pinned.json()["error"]["code"]) == (502, "upstream_error")
+    assert (free.json()["model"], free.json()["output"][0]["content"][0]["text"]) == ("free", "Here.")
+    assert [request["model"] for request in second.requests] == ["another"]
+
+
+async def test_response_to_be_kept_nowhere_is_refused_unless_it_asks_for_that(opened: Open, upstream: ScriptedUpstream) -> None:
+    obligations = {"no_store": True, "max_output_tokens": 50}
+    world = await opened({"name": "main", "base_url": upstream.url}, backends={"small": {"obligations": obligations}})
+    stored, unstored = await respond(world), await respond(world, store=False, max_output_tokens=900)
+    async with world.http("ann", "acme") as http:
+        known = await http.get(f"/responses/{unstored.json()['id']}")
+
+    assert (stored.status_code, stored.json()["error"]["code"]) == (403, "policy_denied")
+    assert (unstored.status_code, known.status_code) == (200, 404)
+    assert [request["max_tokens"] for request in upstream.requests] == [50]
+
+
+async def test_response_whose_request_is_too_long_fails_in_words_of_ours(opened: Open, upstream: ScriptedUpstream) -> None:
+    async def too_long(_: ScriptedUpstream, request: web.Request) -> web.Response:
+        return web.json_response({"error": {"message": "too long", "code": "context_length_exceeded"}}, status=400)
+
+    world = await opened({"name": "main", "base_url": upstream.url})
+    upstream.turns = [too_long, too_long]
+    answers = [await respond(world), await ask(world)]
+
+    assert [(answer.status_code, answer.json()["error"]["code"]) for answer in answers] == [(400, "context_length_exceeded")] * 2
