@@ -17,6 +17,7 @@ from regate_orchestrator.embedding import EmbeddingModels
 from regate_orchestrator.enforcer import Enforcer
 from regate_orchestrator.engines import VectorEngines
 from regate_orchestrator.errors import VectorStoreUnavailable
+from regate_orchestrator.file_intake import FileIntake
 from regate_orchestrator.ingestion import Ingestion
 from regate_orchestrator.ports import BlobStore, Catalogue, StateStore
 from regate_orchestrator.responses.background import BackgroundRuns
@@ -94,6 +95,7 @@ class Services:
     enforcer: Enforcer
     state: StateStore
     blobs: BlobStore
+    files: FileIntake
     vectors: VectorEngines
     models: EmbeddingModels
     retrieval: Retrieval

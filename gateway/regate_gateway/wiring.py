@@ -8,7 +8,6 @@ import os
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -40,6 +39,7 @@ from regate_orchestrator.embedding import EmbeddingModels
 from regate_orchestrator.enforcer import Enforcer
 from regate_orchestrator.engines import VectorEngines
 from regate_orchestrator.errors import ConfigurationError, StateUnavailable
+from regate_orchestrator.file_intake import FileIntake
 from regate_orchestrator.ingestion import Ingestion
 from regate_orchestrator.ports import BlobStore, Embedder, PolicyEngine, StateStore, UpstreamTraits, VectorStore
 from regate_orchestrator.reading import FileReader
@@ -51,14 +51,14 @@ from regate_orchestrator.responses.state import Limits
 from regate_orchestrator.retrieval import Retrieval
 from regate_orchestrator.routing import QUALITIES
 from regate_orchestrator.schema import RowSchema, load_schema
-from regate_orchestrator.values import wall_clock
+from regate_orchestrator.sweeping import FileSweeps, Sweeper
+from regate_orchestrator.values import Clock, wall_clock
 
 _log = logging.getLogger("regate.gateway")
 
 Worker = Callable[[], Coroutine[Any, Any, object]]
 
 _INGEST_WORKERS: Final = 2
-_FORGET_SECONDS: Final = 3600.0
 _PLANS_REMEMBERED: Final = 4_096
 _INTERRUPTED: Final = {"code": "server_error", "message": "The gateway stopped before the response was complete."}
 _ROW_KINDS: Final = ("chunk", "store", "file", "item")
@@ -78,9 +78,10 @@ class Gateway:
     `services` is there between the two, for the demonstration and for operators' tools in the same process.
     """
 
-    def __init__(self, settings: Settings, metrics: Metrics) -> None:
+    def __init__(self, settings: Settings, metrics: Metrics, clock: Clock) -> None:
         self._settings = settings
         self._metrics = metrics
+        self._clock = clock
         self._app: ASGIApp | None = None
         self.services: Services | None = None
 
@@ -96,7 +97,7 @@ class Gateway:
         await receive()
         try:
             async with AsyncExitStack() as stack:
-                opened = await open_services(stack, self._settings, self._metrics)
+                opened = await open_services(stack, self._settings, self._metrics, clock=self._clock)
                 self.services = opened.services
                 self._app = build_app(opened.services)
                 async with asyncio.TaskGroup() as group:
@@ -112,14 +113,14 @@ class Gateway:
         await send({"type": "lifespan.shutdown.complete"})
 
 
-def gateway_app(settings: Settings) -> tuple[ASGIApp, Gateway]:
-    """Return the application with its edge, and the gateway inside it."""
+def gateway_app(settings: Settings, *, clock: Clock = wall_clock) -> tuple[ASGIApp, Gateway]:
+    """Return the application with its edge, and the gateway inside it. By the clock rows are made and expire, and nothing else."""
     metrics = Metrics()
-    gateway = Gateway(settings, metrics)
+    gateway = Gateway(settings, metrics, clock)
     return Edge(gateway, access_log=settings.telemetry.access_log, metrics=metrics), gateway
 
 
-async def open_services(stack: AsyncExitStack, settings: Settings, metrics: Metrics) -> Opened:
+async def open_services(stack: AsyncExitStack, settings: Settings, metrics: Metrics, *, clock: Clock = wall_clock) -> Opened:
     """Return the services, opened on the stack and counting in `metrics`. Raises `ConfigurationError` when anything cannot be used as configured."""
     policy = await _opa(stack, settings)
     schemas = {kind: load_schema(policy.directory / "schemas" / f"{kind}.json") for kind in _ROW_KINDS}
@@ -129,7 +130,7 @@ async def open_services(stack: AsyncExitStack, settings: Settings, metrics: Metr
     asked, shadowing = await _shadowed(stack, settings, opa)
     engine = CachingEngine(asked, seconds=settings.opa.cache_s, entries=_PLANS_REMEMBERED, qualities=QUALITIES)
     audit = await stack.enter_async_context(SpoolAuditLog.open(settings.audit.path, on_failure=settings.audit.on_failure))
-    state = await stack.enter_async_context(SqlStateStore.open(_state_url(settings)))
+    state = await stack.enter_async_context(SqlStateStore.open(_state_url(settings), clock=clock))
     upstreams = await stack.enter_async_context(Upstreams(_upstream_configs(settings)))
     vectors = await _vectors(stack, settings.vector, schemas["chunk"], state)
     models = EmbeddingModels(*[await _embedder(stack, settings, one) for one in (settings.embeddings, *settings.embeddings.also)])
@@ -160,12 +161,21 @@ async def open_services(stack: AsyncExitStack, settings: Settings, metrics: Metr
         limits=Limits(settings.tools.max_rounds, settings.tools.max_tool_calls),
     )
     background = BackgroundRuns(loop, most=settings.tools.max_background)
+    swept = FileSweeps(state=state, blobs=blobs, vectors=vectors, audit=audit)
+    sweeper = Sweeper(
+        {
+            "expired_files": swept.expired,
+            "loose_blobs": swept.loose,
+            "idempotency_keys": lambda: state.forget_keys(at=int(clock()), unfinished=False),
+        }
+    )
     services = Services(
         settings=settings,
         authenticator=Authenticator(verifier, enforcer, anonymous=settings.auth.anonymous),
         enforcer=enforcer,
         state=state,
         blobs=blobs,
+        files=FileIntake(enforcer=enforcer, state=state, blobs=blobs, most_bytes=settings.listen.max_file_bytes, clock=clock),
         vectors=vectors,
         models=models,
         retrieval=retrieval,
@@ -177,15 +187,13 @@ async def open_services(stack: AsyncExitStack, settings: Settings, metrics: Metr
         policy_problem=lambda: policy.problem() or opa.problem,
         explaining=_explaining(settings, opa, policy.directory),
         metrics=metrics,
-        clock=wall_clock,
+        clock=clock,
     )
     resumed, interrupted = await ingestion.resume(), await state.fail_unfinished_responses(error=_INTERRUPTED)
-    await state.forget_keys(at=int(wall_clock()), unfinished=True)
+    await state.forget_keys(at=int(clock()), unfinished=True)
     if resumed or interrupted:
         _log.warning("resumed", extra={"detail": f"{resumed} attachments to finish, {interrupted} responses were interrupted"})
-    return Opened(
-        services, (*policy.workers, *shadowing, background.work, partial(_forget_keys, state), *[ingestion.work] * _INGEST_WORKERS)
-    )
+    return Opened(services, (*policy.workers, *shadowing, background.work, sweeper.work, *[ingestion.work] * _INGEST_WORKERS))
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,16 +222,6 @@ async def _opa(stack: AsyncExitStack, settings: Settings) -> _Policy:
     opa = settings.opa.binary or require_opa()
     managed = await stack.enter_async_context(ManagedOpa(policies, opa=opa, required=required_rules(), verification_key=key))
     return _Policy(managed.address, managed.directory, lambda: managed.problem, (managed.watch,))
-
-
-async def _forget_keys(state: StateStore) -> None:
-    """Forget idempotency keys that count no longer, every hour. Never returns."""
-    while True:
-        await asyncio.sleep(_FORGET_SECONDS)
-        try:
-            await state.forget_keys(at=int(wall_clock()), unfinished=False)
-        except StateUnavailable as error:
-            _log.warning("keys_not_forgotten", extra={"detail": error.detail})
 
 
 async def _shadowed(stack: AsyncExitStack, settings: Settings, live: OpaEngine) -> tuple[PolicyEngine, tuple[Worker, ...]]:

@@ -262,7 +262,7 @@ class StateStore(Protocol):
     """
 
     async def add_file(self, row: FileRow) -> None:
-        """Store a new file row."""
+        """Store a new file row. From when it expires on, it is absent everywhere, attachments included."""
         ...
 
     async def file(self, principal: Principal, file: FileId) -> FileRow | None:

@@ -17,7 +17,7 @@ AttachmentStatus: TypeAlias = Literal["in_progress", "completed", "failed", "can
 
 @dataclass(frozen=True, slots=True)
 class FileRow:
-    """An uploaded file. Its bytes are in the blob store under the same id."""
+    """An uploaded file. Its bytes are in the blob store under the same id. Expired, it is absent."""
 
     id: FileId
     filename: str
@@ -25,6 +25,16 @@ class FileRow:
     purpose: str
     created_at: int
     stamp: JsonObject
+    expires_at: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ExpiredFile:
+    """A file that is absent for everybody and still to be swept, and the vector stores that hold chunks of it."""
+
+    id: FileId
+    tenant: str
+    stores: tuple[StoreId, ...]
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
+import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -50,19 +53,34 @@ def storage(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
     }
 
 
+@dataclass
+class Clock:
+    """The time, and how far a test has moved it."""
+
+    moved: float = 0
+
+    def __call__(self) -> float:
+        return time.time() + self.moved
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
 @pytest.fixture
 async def world(
-    configure: Callable[..., Settings], upstream: ScriptedUpstream, policies: Path, storage: dict[str, Any]
+    configure: Callable[..., Settings], upstream: ScriptedUpstream, policies: Path, storage: dict[str, Any], clock: Clock
 ) -> AsyncIterator[World]:
     (policies / "custom").mkdir()
     (policies / "custom" / "file.rego").write_text('package regate.custom.file\n\ndeny if input.filename == "secret.txt"\n')
-    async with running(configure(files=storage, listen={"port": 0, "max_file_bytes": LIMIT}), upstream, policies) as world:
+    async with running(configure(files=storage, listen={"port": 0, "max_file_bytes": LIMIT}), upstream, policies, clock) as world:
         yield world
 
 
 @asynccontextmanager
-async def running(settings: Settings, upstream: ScriptedUpstream, policies: Path) -> AsyncIterator[World]:
-    app, gateway = gateway_app(settings)
+async def running(settings: Settings, upstream: ScriptedUpstream, policies: Path, clock: Clock) -> AsyncIterator[World]:
+    app, gateway = gateway_app(settings, clock=clock)
     async with Running(app, settings.listen) as server:
         world = World(server.url, settings, gateway, upstream, policies)
         yield world
@@ -193,6 +211,88 @@ async def test_a_document_in_the_storage_is_ingested_and_found(world: World) -> 
     await ingest(client, store, "leave.md", ACME)
 
     assert ["blue-heron" in hit for hit in await found(client, store)] == [True]
+
+
+async def test_a_file_says_when_it_expires_and_is_then_as_absent_as_one_that_was_deleted(world: World, clock: Clock) -> None:
+    client = world.client()
+    store = (await client.vector_stores.create(name="acme")).id
+    file = await ingest(client, store, "leave.md", ACME)
+    kept = await client.files.create(file=("kept.md", ACME.encode()), purpose="assistants")
+    brief = await client.files.create(
+        file=("brief.md", b"All blue-heron leave ends."), purpose="assistants", expires_after={"anchor": "created_at", "seconds": 3600}
+    )
+    await client.vector_stores.files.create_and_poll(brief.id, vector_store_id=store, poll_interval_ms=20)
+    before = sorted(await found(client, store))
+    batch = await client.files.create(file=("b.jsonl", b"{}"), purpose="batch")
+    clock.moved = 3_601
+    async with world.http() as http:
+        answers = []
+        for identifier in (brief.id, "file-" + "0" * 48):
+            for method, path in (
+                ("GET", f"/files/{identifier}"),
+                ("GET", f"/files/{identifier}/content"),
+                ("DELETE", f"/files/{identifier}"),
+                ("GET", f"/vector_stores/{store}/files/{identifier}"),
+                ("GET", f"/vector_stores/{store}/files/{identifier}/content"),
+                ("DELETE", f"/vector_stores/{store}/files/{identifier}"),
+            ):
+                answer = await http.request(method, path)
+                answers.append((answer.status_code, answer.text.replace(identifier, "<id>")))
+        attached = await http.post(f"/vector_stores/{store}/files", json={"file_id": brief.id})
+
+    assert (kept.expires_at, brief.expires_at, batch.expires_at) == (None, brief.created_at + 3_600, batch.created_at + 30 * 86_400)
+    assert len(before) == 2
+    assert answers[:6] == answers[6:]
+    assert [status for status, _ in answers] == [404] * 12
+    assert attached.status_code == 404
+    assert sorted(one.id for one in (await client.files.list()).data) == sorted([file, kept.id, batch.id])
+    assert [one.id for one in (await client.vector_stores.files.list(store)).data] == [file]
+    assert (await client.vector_stores.retrieve(store)).file_counts.total == 1
+    assert len(await found(client, store)) == 1
+
+
+async def test_an_expired_file_is_swept_when_the_gateway_starts(
+    configure: Callable[..., Settings], upstream: ScriptedUpstream, policies: Path, clock: Clock
+) -> None:
+    settings = configure()
+    async with running(settings, upstream, policies, clock) as world:
+        brief = await world.client().files.create(
+            file=("a.md", b"x"), purpose="assistants", expires_after={"anchor": "created_at", "seconds": 3600}
+        )
+        kept = await world.client().files.create(file=("b.md", b"x"), purpose="assistants")
+    before = sorted(path.name for path in settings.files.path.iterdir())
+    clock.moved = 3_601
+    async with running(settings, upstream, policies, clock) as world, asyncio.timeout(30):
+        while len(after := [path.name for path in settings.files.path.iterdir()]) > 1:
+            await asyncio.sleep(0.01)
+        swept = world.audit(kind="sweep")
+
+    assert (before, after) == (sorted([brief.id, kept.id]), [kept.id])
+    assert [(record["phase"], record["about"], record["tenant"]) for record in swept] == [("file.expire", brief.id, "acme")]
+
+
+@pytest.mark.parametrize(("seconds", "anchor"), [(3599, "created_at"), (2_592_001, "created_at"), (3600, "last_active_at")])
+async def test_an_expiry_that_is_not_offered_is_refused_by_name(
+    world: World, request: pytest.FixtureRequest, seconds: int, anchor: str
+) -> None:
+    with pytest.raises(openai.BadRequestError) as refusal:
+        await world.client().files.create(
+            file=("a.md", b"x"),
+            purpose="assistants",
+            expires_after={"anchor": anchor, "seconds": seconds},  # type: ignore[typeddict-item]
+        )
+
+    assert refusal.value.param == ("expires_after.anchor" if anchor != "created_at" else "expires_after.seconds")
+    assert stored(world, request) == []
+
+
+async def test_content_whose_storage_has_lost_it_is_an_error_and_no_empty_file(world: World) -> None:
+    client = world.client()
+    made = await client.files.create(file=("a.md", b"x"), purpose="assistants")
+    (world.settings.files.path / made.id).unlink()
+
+    with pytest.raises(openai.NotFoundError):
+        await client.files.content(made.id)
 
 
 async def test_the_gateway_says_that_its_storage_answers(world: World) -> None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from sqlalchemy import case, delete, func, insert, select, tuple_, update
+from sqlalchemy import ColumnElement, and_, case, delete, func, insert, select, tuple_, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from regate_adapters.state.database import Database
@@ -15,7 +15,7 @@ from regate_adapters.state.encoding import attachment_columns, attachment_row, i
 from regate_adapters.state.listing import Listing, in_parts, page_of
 from regate_adapters.state.row_filter import RowShape
 from regate_adapters.state.tables import attachments, files, vector_stores
-from regate_adapters.state.visibility import named, visible_store, within
+from regate_adapters.state.visibility import attached_file_unexpired, named, unexpired_file, visible_store, within
 from regate_orchestrator.errors import NotFound
 from regate_orchestrator.filters import FilterPlan
 from regate_orchestrator.ports import LiveFile, Rows
@@ -40,7 +40,7 @@ class AttachmentState:
         columns = attachment_columns(row)
         tenant = str(columns["tenant"])
         async with self._database.writing() as connection:
-            await _require_parents(connection, row, tenant=tenant)
+            await _require_parents(connection, row, tenant=tenant, now=self._database.now())
             earlier = (attachments.c.store_id == row.store_id, attachments.c.file_id == row.file_id, attachments.c.tenant == tenant)
             await connection.execute(delete(attachments).where(*earlier))
             await connection.execute(insert(attachments).values(columns))
@@ -71,7 +71,7 @@ class AttachmentState:
 
     async def attachment(self, principal: Principal, store: StoreId, file: FileId) -> Attachment | None:
         """Return the attachment, looked up by the pair and within the principal's tenant."""
-        own = (named(attachments.c.store_id, store), named(attachments.c.file_id, file), within(attachments.c.tenant, principal.tenant))
+        own = _own(principal, store, file, self._database.now())
         async with self._database.reading() as connection:
             row = (await connection.execute(select(attachments).where(*own))).one_or_none()
         return None if row is None else attachment_row(row)
@@ -80,7 +80,7 @@ class AttachmentState:
         self, principal: Principal, store: StoreId, plan: FilterPlan, page: Page, *, status: str | None
     ) -> Rows[Attachment]:
         """Return a page of the store's attachments of the principal's tenant that the plan permits; cursors are file ids."""
-        floor = named(attachments.c.store_id, store) & within(attachments.c.tenant, principal.tenant)
+        floor = and_(named(attachments.c.store_id, store), *_within(principal, self._database.now()))
         listing = Listing(attachments.c.file_id, attachments.c.created_at, floor=floor, shape=_SHAPE)
         statement = select(attachments)
         if status is not None:
@@ -89,7 +89,7 @@ class AttachmentState:
 
     async def delete_attachment(self, principal: Principal, store: StoreId, file: FileId) -> bool:
         """Delete the attachment. From the moment this returns, `live` has nothing of it."""
-        own = (named(attachments.c.store_id, store), named(attachments.c.file_id, file), within(attachments.c.tenant, principal.tenant))
+        own = _own(principal, store, file, self._database.now())
         async with self._database.writing() as connection:
             deleted = await connection.execute(delete(attachments).where(*own))
         return deleted.rowcount > 0
@@ -100,7 +100,7 @@ class AttachmentState:
         used = func.sum(case((attachments.c.status == "completed", attachments.c.usage_bytes), else_=0))
         statement = (
             select(attachments.c.store_id, attachments.c.status, func.count().label("files"), used.label("used"))
-            .where(within(attachments.c.tenant, principal.tenant))
+            .where(*_within(principal, self._database.now()))
             .group_by(attachments.c.store_id, attachments.c.status)
         )
         counted: dict[StoreId, dict[str, int]] = {store: {} for store in stores}
@@ -121,7 +121,8 @@ class AttachmentState:
             select(attachments.c.store_id, attachments.c.file_id, files.c.filename, attachments.c.stamp, attachments.c.attributes)
             .join(files, (files.c.id == attachments.c.file_id) & (files.c.tenant == attachments.c.tenant))
             .join(vector_stores, vector_stores.c.id == attachments.c.store_id)
-            .where(within(attachments.c.tenant, principal.tenant), attachments.c.status == "completed", visible_store(principal.tenant))
+            .where(within(attachments.c.tenant, principal.tenant), unexpired_file(self._database.now()))
+            .where(attachments.c.status == "completed", visible_store(principal.tenant))
         )
         pair = tuple_(attachments.c.store_id, attachments.c.file_id)
         found: dict[Pair, LiveFile] = {}
@@ -139,9 +140,17 @@ class AttachmentState:
             return [attachment_row(row) for row in rows]
 
 
-async def _require_parents(connection: AsyncConnection, row: Attachment, *, tenant: str) -> None:
+def _within(principal: Principal, now: int) -> tuple[ColumnElement[bool], ...]:
+    return within(attachments.c.tenant, principal.tenant), attached_file_unexpired(now)
+
+
+def _own(principal: Principal, store: StoreId, file: FileId, now: int) -> tuple[ColumnElement[bool], ...]:
+    return named(attachments.c.store_id, store), named(attachments.c.file_id, file), *_within(principal, now)
+
+
+async def _require_parents(connection: AsyncConnection, row: Attachment, *, tenant: str, now: int) -> None:
     """Raise `NotFound` unless file and store are there, and keep both until the transaction ends. Attaching one file is done one at a time."""
-    file = select(files.c.id).where(named(files.c.id, row.file_id), files.c.tenant == tenant)
+    file = select(files.c.id).where(named(files.c.id, row.file_id), files.c.tenant == tenant, unexpired_file(now))
     if await connection.scalar(file.with_for_update(key_share=True)) is None:
         raise NotFound.of("file", row.file_id)
     store = select(vector_stores.c.id).where(named(vector_stores.c.id, row.store_id), visible_store(tenant))

@@ -61,12 +61,13 @@ def file_columns(row: FileRow) -> Columns:
         "bytes": row.bytes,
         "purpose": _text(row.purpose, param="purpose"),
         "created_at": row.created_at,
+        "expires_at": row.expires_at,
     }
 
 
 def file_row(row: AnyRow) -> FileRow:
     """Return the file that the columns describe."""
-    return FileRow(row.id, row.filename, row.bytes, row.purpose, row.created_at, row.stamp)
+    return FileRow(row.id, row.filename, row.bytes, row.purpose, row.created_at, row.stamp, row.expires_at)
 
 
 def store_columns(row: StoreRow) -> Columns:

@@ -1,19 +1,19 @@
-"""Files in the state store. Their bytes are elsewhere (`regate_adapters.files`)."""
+"""Files in the state store, and what is known of bytes that have no file. The bytes are elsewhere (`regate_adapters.files`)."""
 
 from __future__ import annotations
 
-from sqlalchemy import delete, insert, select
+from sqlalchemy import ColumnElement, and_, delete, insert, not_, select
 
 from regate_adapters.state.database import Database
 from regate_adapters.state.encoding import file_columns, file_row
 from regate_adapters.state.listing import Listing, page_of
 from regate_adapters.state.row_filter import RowShape
-from regate_adapters.state.tables import attachments, files
-from regate_adapters.state.visibility import named, within
+from regate_adapters.state.tables import attachments, files, loose_blobs
+from regate_adapters.state.visibility import named, unexpired_file, within
 from regate_orchestrator.filters import FilterPlan
 from regate_orchestrator.ports import Rows
 from regate_orchestrator.principal import Principal
-from regate_orchestrator.rows import FileRow, Page
+from regate_orchestrator.rows import ExpiredFile, FileRow, Page
 from regate_orchestrator.values import FileId, StoreId
 
 _SHAPE = RowShape(
@@ -36,30 +36,51 @@ class FileState:
     def __init__(self, database: Database) -> None:
         self._database = database
 
+    async def begin_upload(self, principal: Principal, file: FileId, *, bytes: int, due_at: int) -> None:  # noqa: A002 — the column's name
+        """Write down that bytes may come to be stored under this id, which are loose from `due_at` on unless a file is added."""
+        claim = {"file_id": file, "tenant": principal.tenant, "owner": principal.id, "bytes": bytes, "due_at": due_at}
+        async with self._database.writing() as connection:
+            await connection.execute(insert(loose_blobs).values(claim))
+
+    async def forget_blob(self, file: FileId) -> None:
+        """Forget bytes that have no file, since they are gone."""
+        async with self._database.writing() as connection:
+            await connection.execute(delete(loose_blobs).where(named(loose_blobs.c.file_id, file)))
+
+    async def due_blobs(self, *, after: FileId | None, limit: int) -> list[FileId]:
+        """Return bytes without a file that are due to be removed, of all tenants, in the order of their ids."""
+        due = select(loose_blobs.c.file_id).where(loose_blobs.c.due_at <= self._database.now())
+        if after is not None:
+            due = due.where(loose_blobs.c.file_id > after)
+        async with self._database.reading() as connection:
+            return [FileId(file) for file in await connection.scalars(due.order_by(loose_blobs.c.file_id).limit(limit))]
+
     async def add_file(self, row: FileRow) -> None:
-        """Store a new file row; raises `InvalidRequest` for a filename that no database can hold."""
+        """Store a new file row, whose bytes are loose no more; raises `InvalidRequest` for a filename that no database can hold."""
         columns = file_columns(row)
         async with self._database.writing() as connection:
             await connection.execute(insert(files).values(columns))
+            await connection.execute(delete(loose_blobs).where(loose_blobs.c.file_id == row.id))
 
     async def file(self, principal: Principal, file: FileId) -> FileRow | None:
         """Return the file's row."""
         async with self._database.reading() as connection:
-            found = await connection.execute(select(files).where(named(files.c.id, file), within(files.c.tenant, principal.tenant)))
+            found = await connection.execute(select(files).where(*_own(principal, file, self._database.now())))
             row = found.one_or_none()
         return None if row is None else file_row(row)
 
     async def files(self, principal: Principal, plan: FilterPlan, page: Page, *, purpose: str | None) -> Rows[FileRow]:
         """Return a page of the file rows that the plan permits."""
-        listing = Listing(files.c.id, files.c.created_at, floor=within(files.c.tenant, principal.tenant), shape=_SHAPE)
+        floor = and_(within(files.c.tenant, principal.tenant), unexpired_file(self._database.now()))
+        listing = Listing(files.c.id, files.c.created_at, floor=floor, shape=_SHAPE)
         statement = select(files)
         if purpose is not None:
             statement = statement.where(named(files.c.purpose, purpose))
         return await page_of(self._database, listing, statement, plan=plan, page=page, read=file_row)
 
     async def delete_file(self, principal: Principal, file: FileId) -> list[StoreId] | None:
-        """Delete the file's row and, by its foreign keys, all its attachments; return the stores it was attached to."""
-        own = (named(files.c.id, file), within(files.c.tenant, principal.tenant))
+        """Delete the file's row and, by its foreign keys, all its attachments; return the stores it was attached to. Its bytes are loose."""
+        own = _own(principal, file, self._database.now())
         async with self._database.writing() as connection:
             # Locked first: an attachment that is being made is then either seen below, or finds its file gone.
             await connection.execute(select(files.c.id).where(*own).with_for_update())
@@ -68,4 +89,33 @@ class FileState:
             )
             stores = [StoreId(store) for store in attached]
             deleted = await connection.execute(delete(files).where(*own))
+            if deleted.rowcount:
+                await connection.execute(insert(loose_blobs).values(file_id=file, bytes=0, due_at=self._database.now()))
         return stores if deleted.rowcount else None
+
+    async def expired_files(self, *, after: FileId | None, limit: int) -> list[ExpiredFile]:
+        """Return files that have expired, of all tenants, in the order of their ids."""
+        expired = select(files.c.id, files.c.tenant).where(files.c.expires_at.is_not(None), not_(unexpired_file(self._database.now())))
+        if after is not None:
+            expired = expired.where(files.c.id > after)
+        async with self._database.reading() as connection:
+            found = (await connection.execute(expired.order_by(files.c.id).limit(limit))).all()
+            attached = await connection.execute(
+                select(attachments.c.file_id, attachments.c.store_id)
+                .where(attachments.c.file_id.in_([row.id for row in found]))
+                .order_by(attachments.c.store_id)
+            )
+            stores: dict[str, list[StoreId]] = {}
+            for row in attached:
+                stores.setdefault(row.file_id, []).append(StoreId(row.store_id))
+        return [ExpiredFile(FileId(row.id), row.tenant, tuple(stores.get(row.id, ()))) for row in found]
+
+    async def drop_expired_file(self, file: FileId) -> None:
+        """Delete the row of a file that has expired, whoever's it was, and by its foreign keys all its attachments."""
+        expired = (named(files.c.id, file), not_(unexpired_file(self._database.now())))
+        async with self._database.writing() as connection:
+            await connection.execute(delete(files).where(*expired))
+
+
+def _own(principal: Principal, file: FileId, now: int) -> tuple[ColumnElement[bool], ...]:
+    return named(files.c.id, file), within(files.c.tenant, principal.tenant), unexpired_file(now)

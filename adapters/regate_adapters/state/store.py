@@ -19,6 +19,7 @@ from regate_adapters.state.response_events import ResponseEventState
 from regate_adapters.state.responses import ResponseState
 from regate_adapters.state.tables import schema_revision
 from regate_adapters.state.vector_stores import VectorStoreState
+from regate_orchestrator.values import Clock, wall_clock
 
 _DEADLINE_SECONDS: Final = 5.0
 
@@ -38,12 +39,12 @@ class SqlStateStore(
 
     @classmethod
     @asynccontextmanager
-    async def open(cls, url: str, *, deadline_s: float = _DEADLINE_SECONDS) -> AsyncIterator[Self]:
+    async def open(cls, url: str, *, deadline_s: float = _DEADLINE_SECONDS, clock: Clock = wall_clock) -> AsyncIterator[Self]:
         """Yield the store over the database at the URL (`sqlite:///path`), its tables made if it is new and upgraded if they are old.
 
         Raises `ConfigurationError` when the database cannot be used, is something else's, or was upgraded by a later program.
         """
-        async with Database.open(url, deadline_s=deadline_s) as database:
+        async with Database.open(url, deadline_s=deadline_s, clock=clock) as database:
             yield cls(database)
 
     async def check(self) -> None:

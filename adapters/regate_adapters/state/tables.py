@@ -27,7 +27,7 @@ from sqlalchemy import (
 
 from regate_adapters.state.column_types import EXACT, QUERIED
 
-REVISION: Final = "store_engines"
+REVISION: Final = "file_expiry"
 """The newest migration (`migrations/`), which made the schema what it is here. A database of an older one is upgraded when it is opened."""
 
 metadata: Final = MetaData(
@@ -51,9 +51,26 @@ files: Final = Table(
     Column("purpose", EXACT, nullable=False),
     Column("created_at", BigInteger, nullable=False),
     Column("stamp", QUERIED, nullable=False),
+    Column("expires_at", BigInteger),
     UniqueConstraint("id", "tenant"),
     Index(None, "tenant", "created_at", "id"),
+    Index(None, "tenant", "owner"),
+    Index(None, "expires_at"),
 )
+
+loose_blobs: Final = Table(
+    "loose_blobs",
+    metadata,
+    Column("file_id", EXACT, primary_key=True),
+    # Whose upload it is; nobody's when the file was deleted.
+    Column("tenant", EXACT),
+    Column("owner", EXACT),
+    Column("bytes", BigInteger, nullable=False),
+    Column("due_at", BigInteger, nullable=False),
+    Index(None, "tenant", "owner"),
+    Index(None, "due_at"),
+)
+"""Bytes that may be in the blob store without a file: written down before an upload and with a deletion, so that none is ever forgotten."""
 
 vector_stores: Final = Table(
     "vector_stores",

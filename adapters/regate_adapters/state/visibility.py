@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from sqlalchemy import Column, ColumnElement, false, or_
+from sqlalchemy import Column, ColumnElement, and_, exists, false, not_, or_
 
 from regate_adapters.state.encoding import is_identifier, is_text
-from regate_adapters.state.tables import vector_stores
+from regate_adapters.state.tables import attachments, files, vector_stores
 from regate_orchestrator.principal import Principal
 
 
@@ -17,6 +17,16 @@ def named(column: Column[str], name: str) -> ColumnElement[bool]:
 def within(column: Column[str], tenant: str) -> ColumnElement[bool]:
     """Return the condition that a row is this tenant's. A text that no database can hold is no row's tenant, and is never sent."""
     return column == tenant if is_text(tenant) else false()
+
+
+def unexpired_file(now: int) -> ColumnElement[bool]:
+    """Return the condition that a file has not expired. One that has is absent at once, and gone when it is swept."""
+    return or_(files.c.expires_at.is_(None), files.c.expires_at > now)
+
+
+def attached_file_unexpired(now: int) -> ColumnElement[bool]:
+    """Return the condition that an attachment's file has not expired."""
+    return not_(exists().where(and_(files.c.id == attachments.c.file_id, files.c.expires_at <= now)))
 
 
 def visible_store(tenant: str) -> ColumnElement[bool]:

@@ -16,7 +16,7 @@ def file_object(row: FileRow) -> JsonObject:
         "object": "file",
         "bytes": row.bytes,
         "created_at": row.created_at,
-        "expires_at": None,
+        "expires_at": row.expires_at,
         "filename": row.filename,
         "purpose": row.purpose,
         "status": "processed",

@@ -1,0 +1,121 @@
+"""Sweeping: what is of no more use to anybody is removed in the background, once at start and then every minute.
+
+A sweep is a small function that may be run at any time, by several processes at once, and again after it failed in the middle. What it
+removes was absent for every caller before: nobody waits for a sweep, and nothing depends on one having run.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Final, Protocol, TypeAlias
+
+from regate_orchestrator.errors import RegateError
+from regate_orchestrator.ports import AuditLog, BlobStore, VectorStore
+from regate_orchestrator.rows import ExpiredFile
+from regate_orchestrator.values import FileId
+
+_log = logging.getLogger("regate.sweeping")
+_EVERY_S: Final = 60.0
+_BATCH: Final = 100
+
+Sweep: TypeAlias = Callable[[], Awaitable[int]]
+"""Removes what it can, and returns how many things. Must be idempotent."""
+
+
+class Sweeper:
+    """Runs sweeps, by their names, one after the other. One that fails is logged and tried again the next time; it never ends another."""
+
+    def __init__(self, sweeps: Mapping[str, Sweep], *, every_s: float = _EVERY_S) -> None:
+        self._sweeps = dict(sweeps)
+        self._every_s = every_s
+
+    async def once(self) -> dict[str, int]:
+        """Run each sweep and return what it removed; a sweep that failed is not in it."""
+        removed: dict[str, int] = {}
+        for name, sweep in self._sweeps.items():
+            try:
+                removed[name] = await sweep()
+            except Exception as error:  # noqa: BLE001 — housekeeping must never end the gateway
+                _log.warning("sweep_failed", extra={"command": name, "cause": _cause(error)})
+            else:
+                if removed[name]:
+                    _log.info("swept", extra={"command": name, "count": removed[name]})
+        return removed
+
+    async def work(self) -> None:
+        """Sweep until cancelled, beginning now."""
+        while True:
+            await self.once()
+            await asyncio.sleep(self._every_s)
+
+
+class SweptFiles(Protocol):
+    """The state store as the sweeps of files need it: rows of all tenants, for them alone."""
+
+    async def expired_files(self, *, after: FileId | None, limit: int) -> list[ExpiredFile]:
+        """Return files that have expired, in the order of their ids, from beyond `after`."""
+        ...
+
+    async def drop_expired_file(self, file: FileId) -> None:
+        """Delete the row of an expired file and all its attachments. Must leave a file alone that has not expired."""
+        ...
+
+    async def due_blobs(self, *, after: FileId | None, limit: int) -> list[FileId]:
+        """Return bytes without a file that are due to be removed, in the order of their ids, from beyond `after`."""
+        ...
+
+    async def forget_blob(self, file: FileId) -> None:
+        """Forget bytes without a file, since they are gone."""
+        ...
+
+
+class FileSweeps:
+    """The sweeps of files. A file whose chunks or bytes cannot be removed now keeps its row, and keeps no other file from being swept."""
+
+    def __init__(self, *, state: SweptFiles, blobs: BlobStore, vectors: VectorStore, audit: AuditLog) -> None:
+        self._state = state
+        self._blobs = blobs
+        self._vectors = vectors
+        self._audit = audit
+
+    async def expired(self) -> int:
+        """Remove expired files: their chunks, their bytes, then their rows, each after a record of it. Return how many."""
+        removed, last = 0, None
+        while batch := await self._state.expired_files(after=last, limit=_BATCH):
+            last = batch[-1].id
+            for file in batch:
+                try:
+                    await self._remove(file)
+                    removed += 1
+                except RegateError as error:
+                    _log.warning("file_left_behind", extra={"file": file.id, "cause": _cause(error)})
+        return removed
+
+    async def loose(self) -> int:
+        """Remove bytes without a file: of uploads whose process died, and of deleted files whose storage did not answer. Return how many."""
+        removed, last = 0, None
+        while batch := await self._state.due_blobs(after=last, limit=_BATCH):
+            last = batch[-1]
+            for file in batch:
+                try:
+                    await self._blobs.delete(file)
+                    await self._state.forget_blob(file)
+                    removed += 1
+                except RegateError as error:
+                    _log.warning("blob_left_behind", extra={"file": file, "cause": _cause(error)})
+        return removed
+
+    async def _remove(self, file: ExpiredFile) -> None:
+        await self._audit.record(
+            {"kind": "sweep", "phase": "file.expire", "tenant": file.tenant, "about": file.id, "stores": list(file.stores)}
+        )
+        for store in file.stores:
+            await self._vectors.remove(store, file.id)
+        await self._blobs.delete(file.id)
+        await self._state.drop_expired_file(file.id)
+
+
+def _cause(error: Exception) -> str:
+    return f"{type(error).__name__}: {getattr(error, 'detail', '')}"

@@ -1,0 +1,169 @@
+"""An expired file is absent at once, on every path; what is to be removed of files is never forgotten and never too much."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import replace
+
+import pytest
+from tests.adapters.state.samples import ANN, BOB, EVE, attachment_of, file_of, store_of
+
+from regate_adapters.state.store import SqlStateStore
+from regate_orchestrator.errors import InvalidRequest, NotFound
+from regate_orchestrator.filters import Everything
+from regate_orchestrator.rows import ExpiredFile, Page, Totals
+from regate_orchestrator.values import FileId, StoreId
+
+FILE, STORE = FileId("file-1"), StoreId("vs_1")
+EXPIRES = 5_000
+
+
+class Clock:
+    """A clock that a test sets."""
+
+    def __init__(self) -> None:
+        self.time = 1_000.0
+
+    def __call__(self) -> float:
+        return self.time
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+async def store(url: str, clock: Clock) -> AsyncIterator[SqlStateStore]:
+    async with SqlStateStore.open(url, clock=clock) as opened:
+        yield opened
+
+
+@pytest.fixture
+async def attached(store: SqlStateStore) -> SqlStateStore:
+    """A file that will expire, completely attached; and one beside it that will not."""
+    await store.add_store(store_of(ANN))
+    for name, expires in (("file-1", EXPIRES), ("file-2", None)):
+        await store.add_file(replace(file_of(ANN, name), expires_at=expires))
+        await store.put_attachment(attachment_of(ANN, file=name))
+        await store.finish_attachment(STORE, FileId(name), status="completed", usage_bytes=10, chunks=1)
+    return store
+
+
+async def test_when_a_file_expires_is_kept(store: SqlStateStore) -> None:
+    row = replace(file_of(ANN), expires_at=EXPIRES)
+    await store.add_file(row)
+
+    assert await store.file(ANN, FILE) == row
+
+
+READS: dict[str, Callable[[SqlStateStore], Awaitable[object]]] = {
+    "file": lambda store: store.file(ANN, FILE),
+    "files": lambda store: _ids(store.files(ANN, Everything(), Page(), purpose=None)),
+    "files of a purpose": lambda store: _ids(store.files(ANN, Everything(), Page(), purpose="assistants")),
+    "attachment": lambda store: store.attachment(ANN, STORE, FILE),
+    "attachments": lambda store: _ids(store.attachments(ANN, STORE, Everything(), Page(), status=None)),
+    "attachments of a status": lambda store: _ids(store.attachments(ANN, STORE, Everything(), Page(), status="completed")),
+    "live": lambda store: store.live(ANN, [(STORE, FILE), (STORE, FileId("file-2"))]),
+    "totals": lambda store: store.totals(ANN, [STORE]),
+    "delete_attachment": lambda store: store.delete_attachment(ANN, STORE, FILE),
+    "delete_file": lambda store: store.delete_file(ANN, FILE),
+}
+
+
+async def _ids(page: Awaitable[object]) -> list[str]:
+    return sorted(getattr(row, "file_id", None) or row.id for row in (await page).rows)  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("path", READS)
+async def test_a_file_is_there_until_the_second_in_which_it_expires_and_then_as_if_it_had_been_deleted(
+    attached: SqlStateStore, clock: Clock, path: str
+) -> None:
+    clock.time = EXPIRES
+    expired = await READS[path](attached)
+    clock.time = EXPIRES - 0.1
+    before = await READS[path](attached)
+    if path not in {"delete_file", "delete_attachment"}:
+        await attached.delete_file(ANN, FILE)
+
+    assert expired == (await READS[path](attached))
+    assert before != expired
+
+
+async def test_the_totals_of_an_expired_file_are_gone(attached: SqlStateStore, clock: Clock) -> None:
+    clock.time = EXPIRES
+
+    assert await attached.totals(ANN, [STORE]) == {STORE: Totals(completed=1, usage_bytes=10)}
+
+
+async def test_an_expired_file_is_no_cursor_and_can_be_attached_no_more(attached: SqlStateStore, clock: Clock) -> None:
+    clock.time = EXPIRES
+
+    with pytest.raises(InvalidRequest):
+        await attached.files(ANN, Everything(), Page(after="file-1"), purpose=None)
+    with pytest.raises(InvalidRequest):
+        await attached.attachments(ANN, STORE, Everything(), Page(after="file-1"), status=None)
+    with pytest.raises(NotFound):
+        await attached.put_attachment(attachment_of(ANN))
+
+
+# ---------------------------------------------------------------- sweeping
+
+
+async def test_expired_files_of_all_tenants_are_told_with_their_stores_in_pages(store: SqlStateStore, clock: Clock) -> None:
+    await store.add_store(store_of(ANN, "vs_1", shared=True))
+    await store.add_store(store_of(ANN, "vs_2"))
+    for who, name, expires in (
+        (ANN, "file-1", 10),
+        (EVE, "file-2", 1_000),
+        (ANN, "file-3", 1_001),
+        (ANN, "file-4", None),
+        (BOB, "file-5", 9),
+    ):
+        await store.add_file(replace(file_of(who, name), expires_at=expires))
+    clock.time = 9
+    for name, vs in (("file-1", "vs_2"), ("file-1", "vs_1")):
+        await store.put_attachment(attachment_of(ANN, vs, name))
+    clock.time = 1_000
+
+    first = await store.expired_files(after=None, limit=2)
+    second = await store.expired_files(after=first[-1].id, limit=2)
+
+    assert first == [ExpiredFile(FILE, "acme", (StoreId("vs_1"), StoreId("vs_2"))), ExpiredFile(FileId("file-2"), "globex", ())]
+    assert second == [ExpiredFile(FileId("file-5"), "acme", ())]
+
+
+async def test_dropping_takes_an_expired_file_with_its_attachments_and_no_other(attached: SqlStateStore, clock: Clock) -> None:
+    clock.time = EXPIRES
+    for name in ("file-1", "file-2", "file-3"):
+        await attached.drop_expired_file(FileId(name))
+    clock.time = 0  # nothing hides what is there
+
+    assert await attached.file(ANN, FILE) is None
+    assert await attached.attachment(ANN, STORE, FILE) is None
+    assert await attached.file(ANN, FileId("file-2")) is not None
+    assert await attached.attachment(ANN, STORE, FileId("file-2")) is not None
+
+
+async def test_bytes_of_an_upload_are_due_when_said_and_never_once_the_file_is_there(store: SqlStateStore, clock: Clock) -> None:
+    for name in ("file-1", "file-2", "file-3"):
+        await store.begin_upload(ANN, FileId(name), bytes=0, due_at=2_000)
+    early = await store.due_blobs(after=None, limit=10)
+    await store.add_file(file_of(ANN, "file-2"))
+    clock.time = 2_000
+    late = await store.due_blobs(after=None, limit=10)
+    beyond = await store.due_blobs(after=FILE, limit=10)
+    await store.forget_blob(FILE)
+
+    assert (early, late, beyond) == ([], ["file-1", "file-3"], ["file-3"])
+    assert await store.due_blobs(after=None, limit=10) == ["file-3"]
+
+
+async def test_the_bytes_of_a_deleted_file_are_due_at_once(store: SqlStateStore) -> None:
+    await store.begin_upload(ANN, FILE, bytes=0, due_at=9_000)
+    await store.add_file(file_of(ANN))
+    await store.delete_file(EVE, FILE)
+    foreign = await store.due_blobs(after=None, limit=10)
+    await store.delete_file(ANN, FILE)
+
+    assert (foreign, await store.due_blobs(after=None, limit=10)) == ([], [FILE])
