@@ -1,7 +1,7 @@
 """What the process counts, and how `/metrics` shows it. Plain numbers while requests run; the Prometheus library only reads them at a scrape.
 
-Every label comes from a closed set: names in code, route templates, statuses. Never a tenant, a person, a store, a model or a path that a
-client chose (I11). One object belongs to one gateway; it is counted in by one event loop, so nothing here takes a lock.
+Every label comes from a closed set: names in code and of upstreams, route templates, statuses. Never a tenant, a person, a store, a model or
+a path that a client chose (I11). One object belongs to one gateway; it is counted in by one event loop, so nothing here takes a lock.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from bisect import bisect_left
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from importlib import import_module
 from itertools import accumulate
@@ -50,6 +50,14 @@ class Losing(Protocol):
     lost: int
 
 
+class Reaching(Protocol):
+    """Whoever knows which upstreams can be reached."""
+
+    def reach(self) -> Mapping[str, str]:
+        """Return `ok`, `unreachable` or `unknown` for every upstream."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Watched:
     """What counts for itself and is read at a scrape."""
@@ -57,6 +65,7 @@ class Watched:
     plans: Plans
     admission: Admission
     audit: Losing
+    upstreams: Reaching
 
 
 @dataclass(slots=True)
@@ -166,6 +175,13 @@ def _collect_watched(watched: Watched) -> Iterator[Metric]:
     if watched.plans.revision_seen:
         info.add_metric((watched.plans.revision_seen,), 1)
     yield info
+    reachable = GaugeMetricFamily(
+        "regate_upstream_reachable", "Whether the latest connection to an upstream came about.", labels=("upstream",)
+    )
+    for name, reach in watched.upstreams.reach().items():
+        if reach != "unknown":
+            reachable.add_metric((name,), float(reach == "ok"))
+    yield reachable
 
 
 def _counter(name: str, text: str, labels: tuple[str, ...], rows: Iterable[tuple[tuple[str, ...], int]]) -> Metric:

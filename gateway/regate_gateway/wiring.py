@@ -147,7 +147,7 @@ async def open_services(stack: AsyncExitStack, settings: Settings, metrics: Metr
         gated=frozenset(name for name, store in settings.vector.stores.items() if store.on_inexpressible == "gate"),
         meter=metrics,
     )
-    metrics.watch(Watched(engine, retrieval, audit))
+    metrics.watch(Watched(engine, retrieval, audit, upstreams))
     ingestion = Ingestion(enforcer=enforcer, state=state, blobs=blobs, extractor=extractor, models=models, vectors=vectors)
     sealer = AeadSealer(_sealing_secret(settings).reveal().encode())
     parts = MessageParts(FileReader(blobs, extractor), schemas["file"])

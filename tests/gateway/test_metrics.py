@@ -6,7 +6,7 @@ import socket
 import subprocess
 import sys
 import timeit
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import aiohttp
 import pytest
@@ -39,6 +39,14 @@ class Audit:
     lost: int = 4
 
 
+@dataclass
+class Reach:
+    found: dict[str, str] = field(default_factory=lambda: {"main": "ok", "spare": "unreachable", "new": "unknown"})
+
+    def reach(self) -> dict[str, str]:
+        return self.found
+
+
 async def figures(metrics: Metrics) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
     """The figures by name and labels, read as Prometheus reads them."""
     text, content_type = await metrics.exposition()
@@ -68,7 +76,7 @@ async def test_decisions_and_candidates_are_shown_as_they_were_counted() -> None
 
 async def test_what_counts_for_itself_is_read_at_the_scrape() -> None:
     metrics, plans = Metrics(), Plans()
-    metrics.watch(Watched(plans, Admission(), Audit()))
+    metrics.watch(Watched(plans, Admission(), Audit(), Reach()))
     plans.hits = 6
     shown = await figures(metrics)
 
@@ -77,11 +85,13 @@ async def test_what_counts_for_itself_is_read_at_the_scrape() -> None:
     assert shown[sample("regate_pushdown_mismatch_total")] == 3
     assert shown[sample("regate_audit_lost_total")] == 4
     assert shown[sample("regate_policy_info", revision="r1")] == 1
+    reached = {labels: value for (name, labels), value in shown.items() if name == "regate_upstream_reachable"}
+    assert reached == {(("upstream", "main"),): 1, (("upstream", "spare"),): 0}
 
 
 async def test_only_the_present_revision_is_shown() -> None:
     metrics, plans = Metrics(), Plans()
-    metrics.watch(Watched(plans, Admission(), Audit()))
+    metrics.watch(Watched(plans, Admission(), Audit(), Reach()))
     seen = []
     for plans.revision_seen in ("r1", "r2", ""):
         seen.append([labels for name, labels in await figures(metrics) if name == "regate_policy_info"])
@@ -91,7 +101,7 @@ async def test_only_the_present_revision_is_shown() -> None:
 
 async def test_what_an_alarm_watches_is_there_before_it_first_happens() -> None:
     metrics = Metrics()
-    metrics.watch(Watched(Plans(0, 0, ""), Admission(0), Audit(0)))
+    metrics.watch(Watched(Plans(0, 0, ""), Admission(0), Audit(0), Reach()))
     shown = await figures(metrics)
     watched = [sample("regate_pushdown_mismatch_total"), sample("regate_audit_lost_total")]
     watched += [sample("regate_policy_unavailable_total", cause=cause) for cause in ("timeout", "unreachable", "answer")]
