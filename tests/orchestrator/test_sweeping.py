@@ -72,7 +72,7 @@ class Scene:
 
     async def fill(self) -> None:
         await self.vectors.create(STORE, dimensions=2)
-        await self.state.add_store(StoreRow(STORE, "s", 0, 0, {}, STAMP, "model", 2))
+        await self.state.add_store(StoreRow(STORE, "s", 0, 0, {}, STAMP, "model", 2, "main"))
         for file, expires in zip(FILES, (100, 100, None), strict=True):
             await self.put(file)
             await self.state.add_file(FileRow(file, "a.txt", 1, "user_data", 0, STAMP, expires))
