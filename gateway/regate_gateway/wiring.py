@@ -19,6 +19,7 @@ from regate_adapters.backend.link import UpstreamConfig
 from regate_adapters.backend.upstreams import Upstreams
 from regate_adapters.embeddings.cached import CachedEmbedder
 from regate_adapters.files.extract import WorkerExtractor
+from regate_adapters.opa.batching import BatchingEngine
 from regate_adapters.opa.caching import CachingEngine
 from regate_adapters.opa.client import OpaAddress
 from regate_adapters.opa.engine import OpaEngine
@@ -127,7 +128,7 @@ async def open_services(stack: AsyncExitStack, settings: Settings, metrics: Metr
     opa = await stack.enter_async_context(
         OpaEngine(policy.address, schemas=schemas, deadline_s=settings.opa.timeout_ms / 1000, rules=asked_rules())
     )
-    asked, shadowing = await _shadowed(stack, settings, opa)
+    asked, shadowing = await _shadowed(stack, settings, BatchingEngine(opa))
     engine = CachingEngine(asked, seconds=settings.opa.cache_s, entries=_PLANS_REMEMBERED, qualities=QUALITIES)
     audit = await stack.enter_async_context(SpoolAuditLog.open(settings.audit.path, on_failure=settings.audit.on_failure))
     state = await stack.enter_async_context(SqlStateStore.open(_state_url(settings), clock=clock))
@@ -224,7 +225,7 @@ async def _opa(stack: AsyncExitStack, settings: Settings) -> _Policy:
     return _Policy(managed.address, managed.directory, lambda: managed.problem, (managed.watch,))
 
 
-async def _shadowed(stack: AsyncExitStack, settings: Settings, live: OpaEngine) -> tuple[PolicyEngine, tuple[Worker, ...]]:
+async def _shadowed(stack: AsyncExitStack, settings: Settings, live: PolicyEngine) -> tuple[PolicyEngine, tuple[Worker, ...]]:
     """Return the engine to ask, with the candidate in its shadow if there is one, and what keeps the candidate running.
 
     A candidate that does not run is logged and left out: it must never keep the gateway from serving.

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import Any, Final, TypeAlias, assert_never
@@ -197,22 +197,7 @@ def read_term(term: Mapping[str, Any]) -> Term:
 
 def occurrences(subject: Body | Statement | Term) -> Counter[str]:
     """Return how often each local variable occurs."""
-    match subject:
-        case tuple():
-            return sum((occurrences(statement) for statement in subject), Counter[str]())
-        case Statement(form):
-            return _form_occurrences(form)
-        case Variable(name):
-            return Counter([name])
-        case Collection(_, elements):
-            return sum((occurrences(element) for element in elements), Counter[str]())
-        case Ref(root, steps):
-            names = [step.name for step in steps if isinstance(step, Variable)]
-            return Counter(names if root in _DOCUMENTS else [root, *names])
-        case Known() | Opaque():
-            return Counter()
-        case _:
-            assert_never(subject)
+    return Counter(_variables(subject))
 
 
 def binding(statement: Statement) -> tuple[str, Ref | Known] | None:
@@ -293,20 +278,34 @@ def _rule(package: RulePath, rule: Mapping[str, Any]) -> Rule:
     )
 
 
-def _form_occurrences(form: Form) -> Counter[str]:
-    match form:
-        case Call(_, arguments):
-            return sum((occurrences(argument) for argument in arguments), Counter[str]())
+def _variables(subject: Body | Statement | Form | Term) -> Iterator[str]:
+    """Yield the name of each local variable, as often as it occurs. Lists of known values can be very long, so these are passed over."""
+    match subject:
+        case Statement(form):
+            yield from _variables(form)
+        case Call(_, parts) | Collection(_, parts) | tuple(parts):
+            for part in parts:
+                if not isinstance(part, Known):
+                    yield from _variables(part)
+        case Ref(root, steps):
+            if root not in _DOCUMENTS:
+                yield root
+            for step in steps:
+                if isinstance(step, Variable):
+                    yield step.name
+        case Variable(name):
+            yield name
         case Bare(term):
-            return occurrences(term)
+            yield from _variables(term)
         case Negation(body):
-            return occurrences(body)
+            yield from _variables(body)
         case Junction(_, left, right):
-            return occurrences(left) + occurrences(right)
-        case Unknown():
-            return Counter()
+            yield from _variables(left)
+            yield from _variables(right)
+        case Known() | Opaque() | Unknown():
+            return
         case _:
-            assert_never(form)
+            assert_never(subject)
 
 
 def _form_with(form: Form, name: str, value: Ref | Known) -> Form:

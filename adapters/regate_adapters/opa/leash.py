@@ -10,6 +10,12 @@ import signal
 import sys
 
 _PR_SET_PDEATHSIG = 1
+_ENVIRONMENT = {"GOGC": "400"}
+"""All of OPA's environment, since policies can read it.
+
+OPA holds little and makes much garbage. To collect it a quarter as often as Go does by itself was measured to save a quarter of the
+processor time of decisions (100 different chunks: 5.8 ms instead of 7.8), for 25 MB of memory more.
+"""
 
 
 def main(parent: int, program: list[str]) -> None:
@@ -17,7 +23,7 @@ def main(parent: int, program: list[str]) -> None:
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
     if os.getppid() == parent:  # else it died before the kernel knew what to do about it
-        os.execve(program[0], program, {})  # noqa: S606 - policies can read the environment, so it is empty
+        os.execve(program[0], program, _ENVIRONMENT)  # noqa: S606 - nothing of our own environment goes along
 
 
 if __name__ == "__main__":

@@ -157,10 +157,10 @@ class _Translator:
                 raise self.refusal("a test of list elements under negation")
 
     def _require_separate(self, statements: Body) -> None:
-        uses = Counter(name for statement in statements for name in occurrences(statement))
-        for statement in statements:
-            own = repeats_variable(statement)
-            if own or any(uses[name] > 1 for name in occurrences(statement)):
+        named = [occurrences(statement) for statement in statements]
+        uses = Counter(name for names in named for name in names)
+        for statement, names in zip(statements, named, strict=True):
+            if repeats_variable(statement) or any(uses[name] > 1 for name in names):
                 raise self.refusal("a variable shared between expressions")
 
     # ------------------------------------------------------------ statements

@@ -27,12 +27,6 @@ admitted := {
 # description: Positions in `input.chunks`. A chunk whose store is not in `input.stores` is never admitted.
 chunks contains i if {
 	some i, entry in input.chunks
-	entry in _admitted
-}
-
-# Stamps repeat, within a file and among the files of one owner: what is the same is decided once.
-_admitted contains entry if {
-	some entry in {entry | some entry in input.chunks}
 
 	# A fresh small input each time: `with input.chunk as …` would copy the whole batch for every chunk.
 	data.regate.chunk.allow == true with input as {
