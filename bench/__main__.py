@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 
-PARTS = ("policy", "overhead", "retrieval")
+PARTS = ("policy", "overhead", "streams", "retrieval")
 
 
 def main() -> int:

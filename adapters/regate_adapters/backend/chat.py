@@ -12,6 +12,7 @@ from typing import Final
 from regate_adapters.backend.chat_events import ChatTranslator
 from regate_adapters.backend.failures import misunderstood
 from regate_adapters.backend.link import UpstreamResponse
+from regate_adapters.backend.merging import merged
 from regate_adapters.backend.sse_reader import EventTooLarge, ServerEvent, SseReader
 from regate_adapters.backend.tool_slots import NotUnderstood
 from regate_adapters.backend.upstreams import Upstreams
@@ -57,9 +58,8 @@ async def _events(upstream: str, response: UpstreamResponse, translator: ChatTra
                 yield event
         else:
             async for chunk in response.chunks():
-                for data in stream.feed(chunk):
-                    for event in translator.read(data):
-                        yield event
+                for event in merged(event for data in stream.feed(chunk) for event in translator.read(data)):
+                    yield event
                 if stream.done:
                     break
             for data in stream.finish():

@@ -70,8 +70,10 @@ class ChatTranslator:
             return []
         if not isinstance(choices, list):
             raise NotUnderstood("choices is not a list")
-        choice = next((choice for choice in choices if isinstance(choice, dict) and choice.get("index", 0) in (0, None)), None)
-        return [] if choice is None else self._read_choice(choice)
+        for choice in choices:
+            if isinstance(choice, dict) and choice.get("index", 0) in (0, None):
+                return self._read_choice(choice)
+        return []
 
     def end(self) -> list[ModelEvent]:
         """Return the turn's last events. Raises `NotUnderstood` when the upstream never said how it ended."""
@@ -95,6 +97,8 @@ class ChatTranslator:
         return events
 
     def _read_delta(self, delta: Mapping[str, object], logprobs: tuple[JsonObject, ...]) -> list[ModelEvent]:
+        if len(delta) == 1 and not logprobs and isinstance(text := delta.get("content"), str):  # nearly every chunk
+            return [TextWritten(text)] if text else []
         events: list[ModelEvent] = []
         # One and the same piece under two names is one piece.
         if reasoning := _text(delta.get("reasoning_content") or delta.get("reasoning")):

@@ -6,8 +6,7 @@ JSON may hold. Counterpart of the gateway's `sse.py`, which writes events.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 _BOM: Final = b"\xef\xbb\xbf"
 
@@ -16,8 +15,7 @@ class EventTooLarge(Exception):
     """One event is larger than the reader's limit; what follows cannot be read."""
 
 
-@dataclass(frozen=True, slots=True)
-class ServerEvent:
+class ServerEvent(NamedTuple):
     """One event. `name` is empty where the upstream gave none."""
 
     name: bytes
@@ -48,7 +46,11 @@ class SseReader:
         self._line_size = len(rest)
         events: list[ServerEvent] = []
         for line in lines:
-            self._read(line, events)
+            if not line and len(self._data) == 1:  # what nearly every event is: one line of data and a blank one
+                events.append(ServerEvent(self._name, self._data.pop()))
+                self._data_size, self._name = 0, b""
+            else:
+                self._read(line, events)
         self._check_size()
         return events
 

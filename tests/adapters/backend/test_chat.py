@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from regate_adapters.backend.chat import MOST_EVENT_BYTES, ChatBackend
+from regate_adapters.backend.merging import merged
 from regate_adapters.backend.upstreams import Upstreams, encode
 from regate_orchestrator.errors import UpstreamError
 from regate_orchestrator.responses.events import CallOpened, ModelEnded, ModelEvent, ModelFailed, TextWritten, Usage
@@ -37,7 +38,7 @@ async def test_stream_comes_out_as_events(upstream: ScriptedUpstream, upstreams:
         await exchange.stream(delta(role="assistant"), delta(content="Hel"), delta(content="lo"), delta("stop"), usage, b"[DONE]")
 
     upstream.script = script
-    assert await chat(upstreams) == [TextWritten("Hel"), TextWritten("lo"), ModelEnded("stop", Usage(3, 0, 2, 0))]
+    assert list(merged(await chat(upstreams))) == [TextWritten("Hello"), ModelEnded("stop", Usage(3, 0, 2, 0))]
 
 
 async def test_request_is_streamed_and_asks_for_usage(upstream: ScriptedUpstream, upstreams: Upstreams) -> None:
