@@ -18,7 +18,7 @@ from starlette.websockets import WebSocket
 
 from regate_gateway.errors import MethodNotAllowed
 from regate_gateway.idempotency import Handler, Retrieval, once
-from regate_gateway.routes import explain, files, health, proxy, responses, responses_socket, vector_stores
+from regate_gateway.routes import conversations, explain, files, health, proxy, responses, responses_socket, vector_stores
 from regate_gateway.routes.call import Call, Caller
 from regate_gateway.services import Services
 from regate_orchestrator.errors import NotFound
@@ -37,6 +37,14 @@ ROUTES: Final[tuple[tuple[str, str, Handler], ...]] = (
     ("POST", "/v1/responses/{response_id}/cancel", responses.cancel),
     ("DELETE", "/v1/responses/{response_id}", responses.delete),
     ("GET", "/v1/responses/{response_id}/input_items", responses.input_items),
+    ("POST", "/v1/conversations", conversations.create),
+    ("GET", "/v1/conversations/{conversation_id}", conversations.retrieve),
+    ("POST", "/v1/conversations/{conversation_id}", conversations.update),
+    ("DELETE", "/v1/conversations/{conversation_id}", conversations.delete),
+    ("POST", "/v1/conversations/{conversation_id}/items", conversations.append_items),
+    ("GET", "/v1/conversations/{conversation_id}/items", conversations.list_items),
+    ("GET", "/v1/conversations/{conversation_id}/items/{item_id}", conversations.retrieve_item),
+    ("DELETE", "/v1/conversations/{conversation_id}/items/{item_id}", conversations.delete_item),
     ("POST", "/v1/files", files.upload),
     ("GET", "/v1/files", files.listing),
     ("GET", "/v1/files/{file_id}", files.retrieve),
@@ -57,6 +65,7 @@ ROUTES: Final[tuple[tuple[str, str, Handler], ...]] = (
 
 IDEMPOTENT: Final[Mapping[str, str]] = {
     "/v1/responses": "/v1/responses/{response_id}",
+    "/v1/conversations": "/v1/conversations/{conversation_id}",
     "/v1/files": "/v1/files/{file_id}",
     "/v1/vector_stores": "/v1/vector_stores/{store_id}",
     "/v1/vector_stores/{store_id}/files": "/v1/vector_stores/{store_id}/files/{file_id}",

@@ -12,6 +12,7 @@ from starlette.types import Scope
 
 from regate_gateway.metrics import Metrics
 from regate_gateway.settings import Settings
+from regate_orchestrator.conversations import Arrivals
 from regate_orchestrator.decisions import Context
 from regate_orchestrator.embedding import EmbeddingModels
 from regate_orchestrator.enforcer import Enforcer
@@ -102,6 +103,7 @@ class Services:
     ingestion: Ingestion
     upstreams: Upstreams
     loop: LoopPorts
+    arrivals: Arrivals
     background: BackgroundRuns
     schemas: Mapping[str, RowSchema]
     policy_problem: Callable[[], str | None]

@@ -36,6 +36,7 @@ from regate_gateway.policy.entrypoints import asked_rules, required_rules
 from regate_gateway.secret import LEAST_SECRET_BYTES, Secret, own_secret, secret_from_environment
 from regate_gateway.services import Explaining, Services
 from regate_gateway.settings import EmbeddingModel, Settings, Store, Vector
+from regate_orchestrator.conversations import Arrivals
 from regate_orchestrator.embedding import EmbeddingModels
 from regate_orchestrator.enforcer import Enforcer
 from regate_orchestrator.engines import VectorEngines
@@ -183,6 +184,7 @@ async def open_services(stack: AsyncExitStack, settings: Settings, metrics: Metr
         ingestion=ingestion,
         upstreams=upstreams,
         loop=loop,
+        arrivals=Arrivals(enforcer, state, retrieval, sealer),
         background=background,
         schemas=schemas,
         policy_problem=lambda: policy.problem() or opa.problem,

@@ -9,8 +9,8 @@ from __future__ import annotations
 from regate_gateway.services import Services
 from regate_orchestrator.decisions import Allow, Context, Point, Question
 from regate_orchestrator.errors import NotFound, NotPermitted
-from regate_orchestrator.rows import FileRow, ResponseRow, StoreRow
-from regate_orchestrator.values import FileId, JsonObject, ResponseId, StoreId
+from regate_orchestrator.rows import ConversationRow, FileRow, ResponseRow, StoreRow
+from regate_orchestrator.values import ConversationId, FileId, JsonObject, ResponseId, StoreId
 
 _ABSENT: JsonObject = {"id": ""}
 
@@ -43,6 +43,21 @@ async def reach_response(services: Services, context: Context, response: str, ac
     if row is None or not allowed:
         raise NotFound(f"Response with id '{response}' not found.", code="not_found")
     return row
+
+
+async def reach_conversation(services: Services, context: Context, conversation: str, action: str) -> ConversationRow:
+    """Return the conversation's row, decided for the action."""
+    row = await services.state.conversation(context.principal, ConversationId(conversation))
+    view = _ABSENT if row is None else row.view()
+    allowed = await _decide(services, context, Point.HISTORY, action, {"item": view}, about=conversation, read="conversation.read")
+    if row is None or not allowed:
+        raise no_conversation(conversation)
+    return row
+
+
+def no_conversation(conversation: str) -> NotFound:
+    """Return the one error for a conversation that is absent, invisible, or gone meanwhile."""
+    return NotFound(f"Conversation with id '{conversation}' not found.", code="not_found")
 
 
 def file_view(services: Services, row: FileRow) -> JsonObject:

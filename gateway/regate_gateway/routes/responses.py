@@ -13,16 +13,17 @@ from typing import Final, cast
 from starlette.responses import Response
 
 from regate_gateway.connection import Emit, EventStream, Produce, reply
-from regate_gateway.fields import Fields, Query
+from regate_gateway.fields import Fields
 from regate_gateway.routes.call import Call
 from regate_gateway.routes.reach import reach_response
 from regate_gateway.routes.response_request import read_response_request
+from regate_gateway.routes.shown import shown_items
 from regate_gateway.routes.views import list_object
 from regate_orchestrator.decisions import Point
 from regate_orchestrator.errors import InvalidRequest
 from regate_orchestrator.responses import driver
 from regate_orchestrator.responses.background import numbered_after
-from regate_orchestrator.responses.history import Readmitted, held, history_of, passages_of, shown_body
+from regate_orchestrator.responses.history import Readmitted, held, history_of
 from regate_orchestrator.responses.replay import events_of
 from regate_orchestrator.responses.request import ResponseRequest
 from regate_orchestrator.rows import Page, ResponseRow
@@ -118,7 +119,7 @@ async def listing(call: Call) -> Response:
 async def input_items(call: Call) -> Response:
     """Answer `GET /v1/responses/{id}/input_items`."""
     row = await reach_response(call.services, call.context, call.path("response_id"), "response.read")
-    items = _shown(await _gated(call, row), call.query(), direction="input")
+    items = shown_items(await _gated(call, row), call.query(), direction="input")
     return reply(_page_of(items, call.page(known=("include",))))
 
 
@@ -166,7 +167,7 @@ def _replay(call: Call, row: ResponseRow, after: int) -> Produce:
 
     async def produce(emit: Emit) -> None:
         left = await _gated(call, row)
-        response = {**row.body, "output": _shown(left, call.query(), direction="output")}
+        response = {**row.body, "output": shown_items(left, call.query(), direction="output")}
         if left.withheld:
             for event in events_of(response)[-1:]:
                 await emit({**event, "sequence_number": after + 1})
@@ -188,25 +189,11 @@ def _replay(call: Call, row: ResponseRow, after: int) -> Produce:
 
 
 async def _shown_response(call: Call, row: ResponseRow) -> JsonObject:
-    return {**row.body, "output": _shown(await _gated(call, row), call.query(), direction="output")}
+    return {**row.body, "output": shown_items(await _gated(call, row), call.query(), direction="output")}
 
 
 async def _gated(call: Call, row: ResponseRow) -> Readmitted:
     return await driver.readmitted(call.context, history_of(held([row])), ports=call.services.loop, phase="response.read")
-
-
-def _shown(left: Readmitted, query: Query, *, direction: str) -> list[JsonObject]:
-    """Return the items as the caller may see them now."""
-    include = query.strings("include", most=20)
-    shown: list[JsonObject] = []
-    for item, visible in left.items:
-        if item.direction != direction:
-            continue
-        body = shown_body(item, visible)
-        if body["type"] == "file_search_call" and "file_search_call.results" in include:
-            body = {**body, "results": [passage.as_result() for passage in passages_of(item, left.refs)] if visible else []}
-        shown.append(body)
-    return shown
 
 
 def _page_of(items: Sequence[JsonObject], page: Page) -> JsonObject:

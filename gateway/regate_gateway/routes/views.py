@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from regate_orchestrator.retrieval import Hit, hit_attributes
-from regate_orchestrator.rows import Attachment, FileRow, StoreRow, Totals
+from regate_orchestrator.rows import Attachment, ConversationRow, FileRow, StoreRow, Totals
 from regate_orchestrator.values import Json, JsonObject
 
 
@@ -65,6 +65,11 @@ def attachment_object(row: Attachment) -> JsonObject:
             "static": {"max_chunk_size_tokens": row.max_chunk_tokens, "chunk_overlap_tokens": row.overlap_tokens},
         },
     }
+
+
+def conversation_object(row: ConversationRow) -> JsonObject:
+    """Return a Conversation object."""
+    return {"id": row.id, "object": "conversation", "created_at": row.created_at, "metadata": dict(row.metadata)}
 
 
 def search_result(hit: Hit) -> JsonObject:

@@ -60,7 +60,7 @@ class Authorizer:
         batch, keys = await live_batch(context, history, state=self.state, retrieval=self.retrieval)
         asked: dict[str, JsonObject] = {store: present[store].view if store in present else {"id": ""} for store in ids}
         batch = replace(
-            batch, stores={**batch.stores, **asked}, tool_results=[_result(item) for item in request.items if item["type"] in OUTPUTS]
+            batch, stores={**batch.stores, **asked}, tool_results=[tool_result(item) for item in request.items if item["type"] in OUTPUTS]
         )
         route = route_question(request.model, _route(request))
         questions = [route, *(_file_question(self.parts, file, row) for file, row in files.items())]
@@ -111,7 +111,7 @@ class Authorizer:
                 if identifier in known:  # it is in the conversation already
                     continue
                 if identifier not in recalled.referenced:
-                    raise _no_item(identifier)
+                    raise no_item(identifier)
                 found = recalled.referenced[identifier]
                 sent.append(HeldItem(found.holder, replace(found.item, direction="input")))
             elif item["type"] in SEALED and item.get("encrypted_content"):
@@ -149,7 +149,7 @@ class Authorizer:
             raise no_previous(request.previous_response_id)  # not one item may be reused: to this caller the chain does not exist
         for position, (item, _) in enumerate(left.items[count:], start=count):
             if position not in admitted.items:
-                raise _no_item(item.id)
+                raise no_item(item.id)
         if left.withheld == 0:
             return
         last = (
@@ -225,8 +225,9 @@ def no_previous(response: str) -> NotFound:
     return NotFound(message, param="previous_response_id", code="previous_response_not_found")
 
 
-def _no_item(identifier: str) -> NotFound:
-    return NotFound(f"Item with id '{identifier}' not found.", param="input", code="not_found")
+def no_item(identifier: str, *, param: str = "input") -> NotFound:
+    """Return the one error for an item that cannot be referred to: absent, foreign, and no longer permitted alike."""
+    return NotFound(f"Item with id '{identifier}' not found.", param=param, code="not_found")
 
 
 def _route(request: ResponseRequest) -> JsonObject:
@@ -239,7 +240,8 @@ def _route(request: ResponseRequest) -> JsonObject:
     }
 
 
-def _result(item: JsonObject) -> JsonObject:
+def tool_result(item: JsonObject) -> JsonObject:
+    """Return the output of a client's tool as policies see it: its size, never its text."""
     size = len(output_text(item["output"]).encode("utf-8", "replace"))
     return {"tool": tool_view("function", ""), "result": {"mime": "text/plain", "size": size, "labels": []}}
 

@@ -272,17 +272,20 @@ class _Driver:
         return turns
 
     async def _recall_conversation(self, conversation: ConversationId) -> tuple[HeldItem, ...]:
-        """Hold the conversation for this response and return its items. Absent, foreign and denied are one."""
+        """Hold the conversation for this response and return its items. Absent, foreign and denied are one.
+
+        A turn adds to the conversation, so it is decided as a change of it: who may only read it must not hold it up.
+        """
         row = await self._ports.state.conversation(self._context.principal, conversation)
         view: JsonObject = {"id": ""} if row is None else row.view()
-        question = Question(Point.HISTORY, "conversation.read", {"item": view}, about=conversation)
+        question = Question(Point.HISTORY, "conversation.update", {"item": view}, about=conversation)
         decision = await self._ports.enforcer.decide(self._context, question)
         items = None
         if row is not None and not isinstance(decision, Deny):
+            self._conversation = conversation  # before it is held: it is let go even when this call is cancelled half-way
             items = await self._ports.state.lock_conversation(self._context.principal, conversation, self._start.response_id)
         if row is None or items is None:
             raise NotFound(f"Conversation with id '{conversation}' not found.", param="conversation", code="not_found")
-        self._conversation = conversation
         return tuple(HeldItem(row.view(), item) for item in items)
 
     async def _decide_tool(self, command: DecideTool) -> ToolDecided:

@@ -58,7 +58,7 @@ def seal(sealer: Sealer, kind: str, text: str, lineage: Sequence[ChunkRef], *, t
     return sealer.seal({"text": text, "lineage": refs}, purpose=_purpose(kind, tenant, model))
 
 
-def unseal(sealer: Sealer, body: JsonObject, *, tenant: str, model: str) -> Unsealed:
+def unseal(sealer: Sealer, body: JsonObject, *, tenant: str, model: str, param: str = "input") -> Unsealed:
     """Return what a client sent back in `encrypted_content`. Raises `InvalidRequest` for what was not made here, for this tenant and model."""
     kind = cast("str", body["type"])
     payload = sealer.unseal(cast("str", body["encrypted_content"]), purpose=_purpose(kind, tenant, model))
@@ -66,7 +66,7 @@ def unseal(sealer: Sealer, body: JsonObject, *, tenant: str, model: str) -> Unse
         message = (
             f"The encrypted content of the {kind} item could not be verified. Send it back as it was given, to the model that made it."
         )
-        raise InvalidRequest(message, param="input", code="invalid_encrypted_content")
+        raise InvalidRequest(message, param=param, code="invalid_encrypted_content")
     refs = cast("Sequence[tuple[StoreId, FileId, str, JsonObject]]", payload["lineage"])
     return Unsealed(str(payload["text"]), tuple(ChunkRef(*ref) for ref in refs))
 

@@ -1,0 +1,139 @@
+"""`/v1/conversations`: conversations and the items in them. Responses add their turns by themselves (`regate_orchestrator.responses.driver`).
+
+A conversation belongs to who made it, subject and tenant; making one is decided as the row it would be (`conversation.create`). Items leave
+through the gate, as those of responses do: what rests on something no longer permitted is withheld (I9).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+from starlette.responses import Response
+
+from regate_gateway.connection import reply
+from regate_gateway.fields import Fields
+from regate_gateway.routes.call import Call
+from regate_gateway.routes.input_items import read_input_item
+from regate_gateway.routes.reach import no_conversation, reach_conversation
+from regate_gateway.routes.shown import shown_items
+from regate_gateway.routes.views import conversation_object, list_object
+from regate_orchestrator.decisions import Deny, Point, Question
+from regate_orchestrator.errors import InvalidRequest, NotFound, NotPermitted
+from regate_orchestrator.responses import driver
+from regate_orchestrator.responses.history import history_of
+from regate_orchestrator.rows import ConversationRow, HeldItem, StoredItem
+from regate_orchestrator.values import ConversationId, JsonObject, mint
+
+_MOST_ITEMS: Final = 20
+
+
+async def create(call: Call) -> Response:
+    """Answer `POST /v1/conversations`."""
+    services, context = call.services, call.context
+    fields = Fields(await call.json())
+    fields.refuse_unknown({"metadata", "items"})
+    items = [read_input_item(item) for item in fields.objects("items", most=_MOST_ITEMS)]
+    identifier, now = ConversationId(mint("conv_")), int(services.clock())
+    wanted = ConversationRow(identifier, context.principal.tenant, context.principal.id, now, fields.metadata(), "")
+    question = Question(Point.HISTORY, "conversation.create", {"item": wanted.view()}, about=identifier)
+    kept, (decision,) = await services.arrivals.admit(
+        context, "conversation.create", items, questions=[question], notes=_notes(identifier, items)
+    )
+    if isinstance(decision, Deny):
+        raise NotPermitted("The policy does not permit this conversation: " + ("; ".join(decision.reasons) or "no reason given") + ".")
+    row = ConversationRow(identifier, wanted.tenant, wanted.owner, now, wanted.metadata, decision.revision)
+    await services.state.add_conversation(row, kept)
+    return reply(conversation_object(row))
+
+
+async def retrieve(call: Call) -> Response:
+    """Answer `GET /v1/conversations/{id}`."""
+    return reply(conversation_object(await _reach(call, "conversation.read")))
+
+
+async def update(call: Call) -> Response:
+    """Answer `POST /v1/conversations/{id}`: the metadata are replaced whole."""
+    fields = Fields(await call.json())
+    fields.refuse_unknown({"metadata"})
+    if "metadata" not in fields.values:
+        raise InvalidRequest("Missing required parameter: 'metadata'.", param="metadata", code="missing_required_parameter")
+    metadata = fields.metadata()
+    row = await _reach(call, "conversation.update")
+    if not await call.services.state.update_conversation(call.context.principal, row.id, metadata=metadata):
+        raise no_conversation(row.id)
+    return reply({**conversation_object(row), "metadata": metadata})
+
+
+async def delete(call: Call) -> Response:
+    """Answer `DELETE /v1/conversations/{id}`. The responses that were made in it stay."""
+    row = await _reach(call, "conversation.delete")
+    if not await call.services.state.delete_conversation(call.context.principal, row.id):
+        raise no_conversation(row.id)
+    return reply({"id": row.id, "object": "conversation.deleted", "deleted": True})
+
+
+# ---------------------------------------------------------------- items
+
+
+async def append_items(call: Call) -> Response:
+    """Answer `POST /v1/conversations/{id}/items`, for everything at once or nothing."""
+    fields = Fields(await call.json())
+    fields.refuse_unknown({"items"})
+    fields.required("items")
+    items = [read_input_item(item) for item in fields.objects("items", most=_MOST_ITEMS)]
+    call.query().refuse_unknown({"include"})
+    row = await _reach(call, "conversation.update")
+    kept, _ = await call.services.arrivals.admit(call.context, "conversation.items", items, notes=_notes(row.id, items))
+    if not await call.services.state.append_items(call.context.principal, row.id, kept):
+        raise no_conversation(row.id)
+    return reply(list_object(await _shown(call, row, kept), has_more=False))
+
+
+async def list_items(call: Call) -> Response:
+    """Answer `GET /v1/conversations/{id}/items`."""
+    page = call.page(known=("include",))
+    row = await _reach(call, "conversation.read")
+    items = await call.services.state.conversation_page(call.context.principal, row.id, page)
+    if items is None:
+        raise no_conversation(row.id)
+    return reply(list_object(await _shown(call, row, items.rows), has_more=items.has_more))
+
+
+async def retrieve_item(call: Call) -> Response:
+    """Answer `GET /v1/conversations/{id}/items/{item}`."""
+    call.query().refuse_unknown({"include"})
+    row = await _reach(call, "conversation.read")
+    item = await call.services.state.conversation_item(call.context.principal, row.id, call.path("item_id"))
+    if item is None:
+        raise _no_item(call)
+    return reply((await _shown(call, row, [item]))[0])
+
+
+async def delete_item(call: Call) -> Response:
+    """Answer `DELETE /v1/conversations/{id}/items/{item}` with the conversation."""
+    row = await _reach(call, "conversation.update")
+    if not await call.services.state.delete_conversation_item(call.context.principal, row.id, call.path("item_id")):
+        raise _no_item(call)
+    return reply(conversation_object(row))
+
+
+async def _reach(call: Call, action: str) -> ConversationRow:
+    return await reach_conversation(call.services, call.context, call.path("conversation_id"), action)
+
+
+async def _shown(call: Call, row: ConversationRow, items: Sequence[StoredItem]) -> list[JsonObject]:
+    """Return the items as the caller may see them now."""
+    history = history_of(HeldItem(row.view(), item) for item in items)
+    left = await driver.readmitted(call.context, history, ports=call.services.loop, phase="conversation.read")
+    return shown_items(left, call.query(), direction=None)
+
+
+def _notes(conversation: ConversationId, items: Sequence[JsonObject]) -> JsonObject:
+    """Return what the audit record says of items that come in: which they are, never what is in them."""
+    return {"conversation": conversation, "items": [item["id"] for item in items]}
+
+
+def _no_item(call: Call) -> NotFound:
+    message = f"Item with id '{call.path('item_id')}' not found in conversation '{call.path('conversation_id')}'."
+    return NotFound(message, code="not_found")

@@ -1,0 +1,23 @@
+"""Stored items as they leave again: what of them is withheld by now, and what a reader asked to see beside them (`include`)."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from regate_gateway.fields import Query
+from regate_orchestrator.responses.history import Readmitted, passages_of, shown_body
+from regate_orchestrator.values import JsonObject
+
+
+def shown_items(left: Readmitted, query: Query, *, direction: Literal["input", "output"] | None) -> list[JsonObject]:
+    """Return the items as the caller may see them now; those of one direction, or all."""
+    include = query.strings("include", most=20)
+    shown: list[JsonObject] = []
+    for item, visible in left.items:
+        if direction not in (None, item.direction):
+            continue
+        body = shown_body(item, visible)
+        if body["type"] == "file_search_call" and "file_search_call.results" in include:
+            body = {**body, "results": [passage.as_result() for passage in passages_of(item, left.refs)] if visible else []}
+        shown.append(body)
+    return shown

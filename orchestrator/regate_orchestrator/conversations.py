@@ -1,0 +1,74 @@
+"""Conversations: what a client puts into one, decided before it is kept. Turns of responses come in by another way (`responses/driver.py`).
+
+What is in a conversation enters later prompts as history. So what can only be decided when it arrives is decided here: outputs of tools, and
+items of ours that are referred to. A summary that we sealed keeps the lineage it was sealed with; what a client wrote has none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import cast
+
+from regate_orchestrator.decisions import Context, Decision, Question
+from regate_orchestrator.enforcer import Enforcer
+from regate_orchestrator.errors import InvalidRequest, NotPermitted
+from regate_orchestrator.ports import StateStore
+from regate_orchestrator.responses.authorizing import live_batch, no_item, tool_result
+from regate_orchestrator.responses.history import history_of, readmit
+from regate_orchestrator.responses.prompt import OUTPUTS
+from regate_orchestrator.responses.sealing import Sealer, unseal
+from regate_orchestrator.retrieval import Retrieval
+from regate_orchestrator.rows import HeldItem, StoredItem
+from regate_orchestrator.values import JsonObject
+
+
+@dataclass(frozen=True, slots=True)
+class Arrivals:
+    """Decides what clients put into conversations."""
+
+    enforcer: Enforcer
+    state: StateStore
+    retrieval: Retrieval
+    sealer: Sealer
+
+    async def admit(
+        self, context: Context, phase: str, items: Sequence[JsonObject], *, questions: Sequence[Question] = (), notes: JsonObject
+    ) -> tuple[list[StoredItem], list[Decision]]:
+        """Return the items as they are kept, and the decisions on the questions; all is recorded together, with the notes.
+
+        Raises `NotFound` for a reference to what is absent, invisible or withheld, `NotPermitted` for a tool's output that the policy does not
+        admit, and `InvalidRequest` for what was sealed elsewhere, or for a use that a conversation has not.
+        """
+        referenced = [cast("str", item["id"]) for item in items if item["type"] == "item_reference"]
+        found = await self.state.held_items(context.principal, referenced) if referenced else {}
+        arrived = [self._arrived(context, item, found) for item in items]
+        history = history_of(one for one in arrived if isinstance(one, HeldItem))
+        batch, keys = await live_batch(context, history, state=self.state, retrieval=self.retrieval)
+        batch = replace(batch, tool_results=[tool_result(item) for item in items if item["type"] in OUTPUTS])
+        decisions, admitted = await self.enforcer.settle(
+            context, phase, questions, batch=batch, notes={**notes, "chunks": [key[1] for key in keys]}
+        )
+        if len(admitted.tool_results) < len(batch.tool_results):
+            raise NotPermitted("The policy does not admit a function call output among these items.", param="items")
+        for item, shown in readmit(history, admitted, keys).items:
+            if not shown:
+                raise no_item(item.id, param="items")
+        return [one.item if isinstance(one, HeldItem) else one for one in arrived], decisions
+
+    def _arrived(self, context: Context, item: JsonObject, found: Mapping[str, HeldItem]) -> StoredItem | HeldItem:
+        """Return an item as it is kept: one of ours that is referred to as it is, with what holds it."""
+        identifier = cast("str", item["id"])
+        match item["type"]:
+            case "item_reference":
+                if identifier not in found:
+                    raise no_item(identifier, param="items")
+                return found[identifier]
+            case "compaction":
+                lineage = unseal(self.sealer, item, tenant=context.principal.tenant, model="", param="items").lineage
+                return StoredItem(identifier, item, "input", lineage)
+            case "reasoning" if item.get("encrypted_content"):
+                message = "Encrypted reasoning can be sent to the model that made it only: leave 'encrypted_content' out of a conversation."
+                raise InvalidRequest(message, param="items", code="unsupported_parameter")
+            case _:
+                return StoredItem(identifier, item, "input")
