@@ -54,6 +54,8 @@ ENTRYPOINTS: Final = {
     "ingest/reject_reasons",
     "lib/batch/admitted",
     "lib/batch/chunk_reasons",
+    "lib/batch/document_reasons",
+    "lib/batch/ingested",
 }
 ROWS: Final = {"chunk", "store", "file", "prompt", "item"}
 FILTERS: Final = {"chunk", "store", "file", "prompt", "history"}

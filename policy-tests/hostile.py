@@ -39,6 +39,7 @@ _ROW: Final = {
     "level": 1,
     "labels": ["hr-only"],
 }
+_STAMP: Final = _ROW | {"legal_hold": False, "embargo_until": 0}
 _TOOL: Final = {"type": "mcp", "server_label": "", "name": "book", "arguments": {}, "side_effect": False}
 _RESULT: Final = {"mime": "", "size": 10, "labels": ["hr-only"]}
 _REQUESTED: Final = {"visibility": "tenant", "teams": ["eng"], "level": 9, "labels": ["x"], "colour": "red"}
@@ -53,7 +54,11 @@ _BASES: Final[dict[str, tuple[tuple[str, dict[str, Any]], ...]]] = {
     "admin": (("audit.read", {"operation": {"tenant": "acme"}}),),
     "prompt": (("prompt.read", {"prompt": _ROW}), ("prompt.create", {"requested": _REQUESTED})),
     "route": (("route.buy", {"request": {"method": "GET", "path": "/", "model": "m", "stream": False, "tool_types": []}}),),
-    "store": (("store.search", {"store": _ROW | {"shared": False}}), ("store.create", {"requested": _REQUESTED | {"share": "x"}})),
+    "store": (
+        ("store.search", {"store": _ROW | {"shared": False}}),
+        ("store.create", {"requested": _REQUESTED | {"share": "x"}}),
+        ("store.update", {"store": _ROW | {"shared": False}, "requested": _REQUESTED}),
+    ),
     "file": (("file.read", {"file": _ROW}), ("file.create", {"requested": _REQUESTED})),
     "chunk": (("chunk.read", {"store": _ROW, "chunk": _ROW | {"legal_hold": True, "embargo_until": 1}}),),
     "tool": (
@@ -63,7 +68,10 @@ _BASES: Final[dict[str, tuple[tuple[str, dict[str, Any]], ...]]] = {
         ("tool.result", {"tool": _TOOL, "result": _RESULT}),
     ),
     "history": (("history.reuse", {"item": _ROW}),),
-    "ingest": (("ingest.document", {"store": _ROW, "document": {"requested": _REQUESTED, "file": _ROW}}),),
+    "ingest": (
+        ("ingest.document", {"store": _ROW, "document": {"requested": _REQUESTED, "file": _ROW}}),
+        ("ingest.document", {"store": _ROW, "document": {"requested": _REQUESTED, "file": _ROW}, "attachment": _STAMP}),
+    ),
     "lib.batch": (
         (
             "batch",
@@ -73,6 +81,8 @@ _BASES: Final[dict[str, tuple[tuple[str, dict[str, Any]], ...]]] = {
                 "items": [_ROW],
                 "tool_results": [{"tool": _TOOL, "result": _RESULT}],
                 "models": ["m"],
+                "store": _ROW,
+                "documents": [{"requested": _REQUESTED, "file": _ROW}],
             },
         ),
     ),

@@ -70,6 +70,8 @@ test_there_are_cases if {
 	count(foreign) == 7
 	count(refused) == 11
 	count(needed) == 8
+	count(restamped) == 13
+	count(not_restamped) == 8
 }
 
 test_owner_requests[name] if {
@@ -94,6 +96,78 @@ test_nobody_may_request[name] if {
 	ingest.allow == false with input as question
 	not ingest.stamp with input as question
 	ingest.reject_reasons == reasons with input as question
+}
+
+again(principal, file, attachment, requested) := object.union(
+	ingested(principal, file, requested),
+	{"attachment": object.union(given.chunk, attachment)},
+)
+
+store_admin := object.union(given.eve, {"roles": ["store_admin"]})
+
+secret := {"level": 2, "labels": ["x"], "legal_hold": true, "embargo_until": 5000, "visibility": "private", "teams": []}
+
+# What Bob added and made secret, as the store admin leaves it.
+kept := object.union(given.unshared, {"owner": "bob", "visibility": "private", "level": 2, "labels": ["x"]})
+
+holding := {"legal_hold": true, "embargo_until": 5000}
+
+# caller, the file's stamp, the present stamp, what is requested, and how the new stamp differs from the defaults
+restamped := {
+	"nothing": [given.ann, own, own, {}, {}],
+	"nothing keeps a hold and an embargo": [given.ann, own, object.union(own, secret), {}, holding],
+	"a team": [given.ann, own, own, {"teams": ["eng"]}, {"projects": [], "namespaces": []}],
+	"privacy": [given.ann, own, own, {"visibility": "private"}, object.union(unlisted, {"visibility": "private"})],
+	"the tenant, of what was private": [given.ann, own, object.union(own, secret), {"visibility": "tenant"}, object.union(holding, {"visibility": "tenant"})],
+	"a level below the file's": [given.ann, object.union(own, {"level": 2}), own, {"level": 1}, {"level": 2}],
+	"fewer labels than before, not than the file's": [given.ann, object.union(own, {"labels": ["f"]}), object.union(own, {"labels": ["x"]}), {"labels": ["a"]}, {"labels": ["a", "f"]}],
+	"nothing of a file that is Bob's": [given.ann, {}, own, {}, {"projects": [], "namespaces": []}],
+	"nothing of a private file of hers": [given.ann, object.union(own, {"visibility": "private"}), own, {}, object.union(unlisted, {"visibility": "private"})],
+	"nothing of Bob's, as store admin": [store_admin, {}, secret, {}, object.union(kept, holding)],
+	"nothing of a file of hers that Bob added, as store admin": [store_admin, {"owner": "eve"}, secret, {}, object.union(kept, holding)],
+	"nothing of a private file of hers that Bob added, as store admin": [store_admin, {"owner": "eve", "visibility": "private"}, {"visibility": "tenant"}, {}, object.union(unlisted, {"owner": "bob", "visibility": "tenant", "teams": ["eng"]})],
+	"a level and labels of Bob's, as store admin": [store_admin, {}, {"labels": ["x"]}, {"level": 2, "labels": ["y"]}, object.union(unlisted, {"owner": "bob", "teams": ["eng"], "level": 2, "labels": ["x", "y"]})],
+}
+
+not_restamped := {
+	"what Bob added": [given.ann, own, {}, {}, {"neither_owner_nor_store_admin"}],
+	"a team that she is not in": [given.ann, own, own, {"teams": ["ops"]}, {"teams: may name only teams that you hold"}],
+	"an end to a hold": [given.ann, own, own, {"legal_hold": false}, {"legal_hold: cannot be requested"}],
+	"the tenant, of Bob's file": [given.ann, {}, own, {"visibility": "tenant"}, {"visibility: is inherited from the file, which you do not own"}],
+	"the tenant of Bob's, as store admin": [store_admin, {}, {}, {"visibility": "tenant"}, {"visibility: is for whoever added the file to say"}],
+	"a team of a file of hers that Bob added": [store_admin, {"owner": "eve"}, {}, {"teams": ["ops"]}, {"teams: is for whoever added the file to say"}],
+	"what another tenant added": [store_admin, {}, {"tenant": "globex"}, {}, {"neither_owner_nor_store_admin"}],
+	"what a namesake added": [given.ann, own, {"tenant": "globex", "owner": "ann"}, {}, {"neither_owner_nor_store_admin"}],
+}
+
+test_stamping_anew[name] if {
+	some name, [principal, file, attachment, requested, changes] in restamped
+	question := again(principal, file, attachment, requested)
+	ingest.allow with input as question
+	ingest.reject_reasons == set() with input as question
+	ingest.stamp == object.union(defaults, changes) with input as question
+}
+
+test_nobody_may_stamp_anew[name] if {
+	some name, [principal, file, attachment, requested, reasons] in not_restamped
+	question := again(principal, file, attachment, requested)
+	ingest.allow == false with input as question
+	not ingest.stamp with input as question
+	ingest.reject_reasons == reasons with input as question
+}
+
+test_an_attachment_that_says_nothing_is_nobodys[odd] if {
+	some odd in [null, false, {}, "ann"]
+	question := object.union(ingested(given.ann, own, {}), {"attachment": odd})
+	ingest.allow == false with input as question
+	ingest.reject_reasons == {"neither_owner_nor_store_admin"} with input as question
+}
+
+test_custom_rules_hold_for_stamping_anew_as_well if {
+	question := again(given.ann, own, own, {})
+	not ingest.stamp with input as question with data.regate.custom.ingest.deny as true
+	further := {"region": "eu", "owner": "bob", "legal_hold": true}
+	ingest.stamp == object.union(defaults, {"region": "eu"}) with input as question with data.regate.custom.ingest.stamp as further
 }
 
 needed := {

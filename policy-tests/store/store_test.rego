@@ -82,6 +82,7 @@ test_there_are_cases if {
 	count(detachments) == 6
 	count(cases) == 29
 	count(creations) == 9
+	count(updates) == 16
 	count(given.matches) == 4
 	count(needed) == 5
 }
@@ -158,6 +159,72 @@ test_creation[name] if {
 	stamped == [object.union(defaults, changes) | changes != null]
 }
 
+updating(principal, store, requested) := given.asked("store.update", principal, {
+	"store": object.union(given.store, store),
+	"requested": requested,
+})
+
+beyond := "level_above_clearance"
+
+# caller, how the store differs, what is requested, why not, and how the stamp differs from the defaults; null where there is none
+updates := {
+	"nothing": [given.ann, {"owner": "ann"}, {}, set(), null],
+	"her team": [given.ann, {"owner": "ann"}, {"teams": ["eng"]}, set(), {"projects": [], "namespaces": []}],
+	"a team that she is not in": [given.ann, {"owner": "ann"}, {"teams": ["ops"]}, {"teams: may name only teams that you hold"}, null],
+	"privacy": [given.ann, {"owner": "ann"}, {"visibility": "private"}, set(), object.union(given.unshared, {"visibility": "private"})],
+	"an end to sharing": [given.ann, {"owner": "ann", "shared": true}, {"visibility": "attributes"}, set(), {}],
+	"to share as store admin": [share_admin, {"owner": "ann"}, {"share": "all_tenants"}, set(), {"shared": true}],
+	"to share with all tenants": [
+		given.ann, {"owner": "ann"}, {"share": "all_tenants"},
+		{"share: must be all_tenants, and needs the role store_admin"}, null,
+	],
+	"a lower level of her own": [given.ann, {"owner": "ann", "level": 9}, {"level": 1}, set(), {"level": 1}],
+	"a level above her clearance": [given.ann, {"owner": "ann"}, {"level": 3}, {"level: must be a whole number from 0 to your clearance"}, null],
+	"further labels": [given.ann, {"owner": "ann", "labels": ["b", "a"]}, {"labels": ["c", "b"]}, set(), {"labels": ["a", "b", "c"]}],
+	"no labels": [given.ann, {"owner": "ann", "labels": ["a"]}, {"labels": []}, set(), {"labels": ["a"]}],
+	"another tenant": [given.ann, {"owner": "ann"}, {"tenant": "globex"}, {"tenant: cannot be requested"}, null],
+	"another's, as store admin": [
+		admin, {"level": 2}, {"teams": ["ops"]}, set(),
+		object.union(given.unshared, {"owner": "bob", "teams": ["ops"]}),
+	],
+	"another's above clearance, as store admin": [admin, {"level": 3}, {"teams": ["ops"]}, {beyond}, null],
+	"nothing of another's above clearance, as store admin": [admin, {"level": 3}, {}, set(), null],
+	"what she matches": [given.ann, {}, {"visibility": "tenant"}, unchangeable, null],
+}
+
+test_sharing_anew[name] if {
+	some name, [principal, row, requested, reasons, changes] in updates
+	question := updating(principal, row, requested)
+	allowed := store.allow with input as question
+	found := store.deny_reasons with input as question
+	found == reasons
+	given.agrees(allowed, reasons)
+	stamped := [stamp | stamp := store.stamp with input as question]
+	stamped == [object.union(defaults, changes) | changes != null]
+}
+
+test_nothing_need_be_requested_of_a_store_that_is_there if {
+	question := json.remove(updating(given.ann, {"owner": "ann"}, {}), ["requested"])
+	store.allow with input as question
+	not store.stamp with input as question
+}
+
+test_a_store_above_clearance_is_for_its_owner_and_a_plain_update if {
+	plain := json.remove(updating(admin, {"level": 3}, {}), ["requested"])
+	store.allow with input as plain
+	deleting_it := object.union(updating(admin, {"level": 3}, {"teams": ["eng"]}), {"action": "store.delete"})
+	store.allow with input as deleting_it
+	store.deny_reasons == set() with input as deleting_it
+}
+
+test_custom_fields_of_a_store_that_is_shared_anew_change_none if {
+	question := updating(given.ann, {"owner": "ann"}, {"level": 1})
+	further := {"region": "eu", "tenant": "globex", "owner": "bob", "level": 9}
+	expected := object.union(defaults, {"region": "eu", "level": 1})
+	store.stamp == expected with input as question with data.regate.custom.store.stamp as further
+	not store.stamp with input as question with data.regate.custom.store.deny as true
+}
+
 test_nobody_creates if {
 	question := json.remove(creation(given.ann, {}), ["principal/tenant"])
 	not store.allow with input as question
@@ -170,8 +237,10 @@ test_nothing_need_be_requested if {
 	store.stamp == defaults with input as question
 }
 
-test_only_a_creation_is_stamped if {
-	question := object.union(decided("store.read", given.ann, {"owner": "ann"}), {"requested": {}})
+test_only_what_is_created_or_shared_anew_is_stamped[sprintf("%s, %v", [action, requested])] if {
+	some action in ["store.read", "store.delete"]
+	some requested in [{}, {"teams": ["eng"]}]
+	question := object.union(decided(action, given.ann, {"owner": "ann"}), {"requested": requested})
 	store.allow with input as question
 	not store.stamp with input as question
 }

@@ -34,6 +34,11 @@ deny_reasons contains "neither_owner_nor_store_admin" if {
 	not changeable
 }
 
+deny_reasons contains "level_above_clearance" if {
+	input.action == "store.update"
+	not sharable
+}
+
 deny_reasons contains "neither_owner_nor_store_admin" if {
 	input.action == "store.detach"
 	not detachable
@@ -45,7 +50,7 @@ deny_reasons contains "caller_not_identified" if {
 }
 
 deny_reasons contains fault if {
-	input.action == "store.create"
+	input.action in {"store.create", "store.update"}
 	some fault in request_faults
 }
 

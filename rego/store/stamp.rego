@@ -3,10 +3,10 @@ package regate.store
 import data.regate.lib.sharing
 
 # METADATA
-# title: The stamp of a new store
+# title: The stamp of a store that is new, or shared anew
 # description: |
-#   Defined only where creating is allowed. Tenant and owner are the caller's, whatever was requested. Custom rules may add fields and change
-#   none.
+#   Defined only where that is allowed and, for a store that is there, where something is requested. Tenant and owner of a new store are the
+#   caller's; they never change afterwards, and no label is ever taken off. Custom rules may add fields and change none.
 # entrypoint: true
 # custom:
 #   code: store_stamp
@@ -22,6 +22,22 @@ stamp := object.union_n([
 	},
 ]) if {
 	input.action == "store.create"
+	allow
+}
+
+stamp := object.union_n([
+	_further,
+	sharing.sharing(requested, input.principal),
+	{
+		"tenant": input.store.tenant,
+		"owner": input.store.owner,
+		"shared": "share" in object.keys(requested),
+		"level": sharing.level(requested),
+		"labels": sort({label | some label in sharing.labels(requested)} | {label | some label in input.store.labels}),
+	},
+]) if {
+	input.action == "store.update"
+	requested != {}
 	allow
 }
 

@@ -21,8 +21,8 @@ import data.regate.lib.labels
 # title: May this be done with the store?
 # description: |
 #   Reading and searching: the owner, a match, the whole tenant, or anybody where the store is shared. Adding: the owner, a match, or anybody
-#   where it is shared. Changing: the owner or the tenant's store_admin. Creating: whoever holds all that they request.
-#   A custom rule may deny any of it.
+#   where it is shared. Changing: the owner or the tenant's store_admin. Creating, and sharing anew: whoever holds all
+#   that they request. A custom rule may deny any of it.
 # entrypoint: true
 # custom:
 #   code: store_allow
@@ -43,8 +43,16 @@ allow if {
 }
 
 allow if {
-	input.action in {"store.update", "store.delete"}
+	input.action == "store.delete"
 	changeable
+	not data.regate.custom.store.deny
+}
+
+allow if {
+	input.action == "store.update"
+	changeable
+	sharable
+	count(request_faults) == 0
 	not data.regate.custom.store.deny
 }
 
@@ -101,6 +109,15 @@ changeable if {
 	input.store.tenant == input.principal.tenant
 	"store_admin" in input.principal.roles
 }
+
+# METADATA
+# title: Sharable
+# description: Nobody but the owner shares anew what is above their clearance, which would bring it down to them.
+sharable if requested == {}
+
+sharable if owned
+
+sharable if input.store.level <= input.principal.clearance
 
 # METADATA
 # title: Detachable

@@ -25,7 +25,7 @@ CONTRACT: Final[Mapping[str, tuple[str, ...]]] = {
     "tool": ("visible", "allow", "needs_approval", "obligations", "admit_result", "deny_reasons"),
     "history": ("allow", "on_deny", "deny_reasons"),
     "admin": ("allow", "deny_reasons"),
-    "lib/batch": ("admitted", "chunk_reasons"),
+    "lib/batch": ("admitted", "chunk_reasons", "ingested", "document_reasons"),
 }
 """The rules by package below `regate`, as docs/policies.md lists them. Those of decision points that a deployment does not use yet are
 needed as well: what is asked one day must not deny for want of a rule."""
