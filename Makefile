@@ -78,7 +78,7 @@ $(NODE_CLIENTS)/.ready: tests/clients/heavy/package.json
 
 .PHONY: clients openresponses
 clients: setup $(CLIENTS)/.ready $(NODE_CLIENTS)/.ready ## The clients too heavy for every run: LangChain's own tests, CrewAI, AI SDK, Codex (needs npm)
-	@REGATE_PYTHON=$(CURDIR)/$(BIN)/python $(CLIENTS)/bin/python -m pytest -q -W default tests/clients/heavy
+	@REGATE_PYTHON=$(CURDIR)/$(BIN)/python $(CLIENTS)/bin/python -m pytest -q -W default --disable-warnings tests/clients/heavy
 
 SUITE ?=
 openresponses: setup $(NODE_CLIENTS)/.ready ## Run a local copy of the Open Responses acceptance tests: make openresponses SUITE=path
