@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -43,6 +44,13 @@ class Served:
         with urllib.request.urlopen(f"{self.model}/requests") as answer:
             requests: list[dict[str, Any]] = json.load(answer)
             return requests
+
+    def websockets(self) -> int:
+        """How many connections became WebSockets so far and have ended."""
+        with urllib.request.urlopen(self.url.removesuffix("/v1") + "/metrics") as answer:
+            text = answer.read().decode()
+        counted = re.search(r'^regate_requests_total\{method="GET",route="/v1/responses",status="101"\} ([0-9.]+)$', text, re.MULTILINE)
+        return int(float(counted.group(1))) if counted else 0
 
 
 @contextmanager

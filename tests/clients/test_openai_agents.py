@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 from collections.abc import AsyncIterator
 from typing import Any
@@ -34,19 +35,24 @@ async def client(gateway: Served) -> AsyncIterator[openai.AsyncOpenAI]:
         yield client
 
 
-@pytest.fixture(params=[True, False], ids=["responses", "chat"])
-def either(request: pytest.FixtureRequest, client: openai.AsyncOpenAI) -> agents.RunConfig:
-    """How the SDK reaches the gateway: by responses or by chat completions."""
-    return _config(client, use_responses=request.param)
+@pytest.fixture(params=["responses", "chat", "websocket"])
+async def either(request: pytest.FixtureRequest, client: openai.AsyncOpenAI, gateway: Served) -> AsyncIterator[agents.RunConfig]:
+    """How the SDK reaches the gateway."""
+    provider = OpenAIProvider(
+        openai_client=client, use_responses=request.param != "chat", use_responses_websocket=request.param == "websocket"
+    )
+    before = gateway.websockets()
+    yield agents.RunConfig(model_provider=provider, tracing_disabled=True)
+    await provider.aclose()
+    if request.param == "websocket":
+        async with asyncio.timeout(10):
+            while gateway.websockets() == before:
+                await asyncio.sleep(0.02)
 
 
 @pytest.fixture
 def config(client: openai.AsyncOpenAI) -> agents.RunConfig:
-    return _config(client, use_responses=True)
-
-
-def _config(client: openai.AsyncOpenAI, *, use_responses: bool) -> agents.RunConfig:
-    return agents.RunConfig(model_provider=OpenAIProvider(openai_client=client, use_responses=use_responses), tracing_disabled=True)
+    return agents.RunConfig(model_provider=OpenAIProvider(openai_client=client, use_responses=True), tracing_disabled=True)
 
 
 def agent(**options: Any) -> agents.Agent[None]:

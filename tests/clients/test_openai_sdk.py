@@ -53,6 +53,36 @@ class Sdk:
         async with call(self.client) as stream:
             return [event async for event in stream], await _final(stream)
 
+    async def over_websocket(self, *turns: dict[str, Any]) -> list[Any]:
+        """The last event of each turn, all on one connection; a turn is told the response before it."""
+
+        def ended(event: Any) -> bool:
+            return event.type in ("response.completed", "response.failed", "response.incomplete", "error")
+
+        def run() -> list[Any]:
+            last: list[Any] = []
+            with self.client.responses.connect() as connection:
+                for turn in turns:
+                    connection.response.create(**_after(last, turn))
+                    last.append(next(event for event in connection if ended(event)))
+            return last
+
+        if isinstance(self.client, openai.OpenAI):
+            return await asyncio.to_thread(run)
+        last: list[Any] = []
+        async with self.client.responses.connect() as connection:
+            for turn in turns:
+                await connection.response.create(**_after(last, turn))
+                async for event in connection:
+                    if ended(event):
+                        last.append(event)
+                        break
+        return last
+
+
+def _after(last: list[Any], turn: dict[str, Any]) -> dict[str, Any]:
+    return {"model": "small", **({"previous_response_id": last[-1].response.id} if last and last[-1].type != "error" else {}), **turn}
+
 
 def _final(stream: Any) -> Any:
     return stream.get_final_response() if hasattr(stream, "get_final_response") else stream.get_final_completion()
@@ -363,6 +393,22 @@ async def test_conversation_is_compacted_and_continued(sdk: Sdk) -> None:
 
     assert compacted.output[-1].type == "compaction"
     assert response.output_text == "Your name is Alice."
+
+
+async def test_turns_follow_each_other_on_a_websocket(sdk: Sdk) -> None:
+    first, second = await sdk.over_websocket({"input": "My name is Alice.", "store": False}, {"input": "What is my name?", "store": False})
+
+    assert first.type == second.type == "response.completed"
+    assert second.response.output_text == "Your name is Alice."
+
+
+async def test_refusal_leaves_the_websocket_open(sdk: Sdk) -> None:
+    refused, answered = await sdk.over_websocket(
+        {"input": "Hi", "previous_response_id": "resp_absent"}, {"input": "Hello there", "previous_response_id": None}
+    )
+
+    assert (refused.type, refused.to_dict()["error"]["code"]) == ("error", "previous_response_not_found")
+    assert answered.response.output_text == "You said: Hello there"
 
 
 async def test_response_of_another_user_does_not_exist(sdk: Sdk, gateway: Served) -> None:

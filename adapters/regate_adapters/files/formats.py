@@ -6,6 +6,7 @@ Whatever a library raises on a broken file is for `worker.py`, the counterpart, 
 from __future__ import annotations
 
 import codecs
+import io
 import re
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
@@ -113,9 +114,13 @@ def _html(file: BinaryIO) -> str:
 
 def _pdf(file: BinaryIO) -> str:
     from pypdf import PdfReader
-    from pypdf.errors import DependencyError
+    from pypdf.errors import DependencyError, PdfReadError
 
-    reader = PdfReader(file)
+    try:
+        reader = PdfReader(file)
+    except PdfReadError:  # a document that lacks its end lacks the place of its table; told a wrong place, the reader makes the table anew
+        file.seek(0)
+        reader = PdfReader(io.BytesIO(file.read() + b"\nstartxref\n0\n%%EOF\n"))
     if reader.is_encrypted:
         try:
             opened = bool(reader.decrypt(""))

@@ -148,6 +148,13 @@ async def test_a_file_without_text_is_invalid(files: Files, data: bytes) -> None
     assert await files.refusal("a.txt", data) == ("invalid_file", "The file holds no text.")
 
 
+async def test_a_pdf_that_lost_its_table_is_read_all_the_same(files: Files) -> None:
+    whole = make.pdf_bytes("Quarterly figures")
+    (text,) = await files.chunks("a.pdf", whole[: whole.index(b"xref")] + b"trailer\n<< /Root 1 0 R >>\n%%EOF")
+
+    assert text == "Quarterly figures"
+
+
 async def test_a_pdf_without_text_is_invalid(files: Files) -> None:
     assert await files.refusal("a.pdf", make.pdf_bytes()) == ("invalid_file", "The file holds no text.")
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.clients.model import text_of
 from tests.clients.serving import ROOT, Served
 
 NODE = ROOT / ".tools/clients-node/node_modules"
@@ -95,6 +96,24 @@ def test_codex_resumes_its_conversation(codex: Codex) -> None:
     codex("My name is Alice.")
 
     assert answer(codex("resume", "--last", "What is my name?")) == "Your name is Alice."
+
+
+def test_codex_compacts_a_long_conversation(codex: Codex, gateway: Served) -> None:
+    codex("My name is Alice.")
+    told = answer(codex("resume", "--last", "What is my name?", model_auto_compact_token_limit=100))
+    asked = [text_of(request["messages"][-1]) for request in gateway.asked()[-3:]]
+
+    assert told == "Your name is Alice."
+    assert any("CONTEXT CHECKPOINT COMPACTION" in question for question in asked)
+
+
+def test_codex_works_over_a_websocket(codex: Codex, gateway: Served) -> None:
+    before = gateway.websockets()
+    events = codex("exec_command('echo the lamp is lit')", model_providers__regate__supports_websockets=True)
+
+    assert [command["exit_code"] for command in items(events, "command_execution")] == [0]
+    assert "the lamp is lit" in answer(events)
+    assert gateway.websockets() == before + 1
 
 
 def test_codex_is_refused_a_web_search_that_reaches_the_web(codex: Codex) -> None:
