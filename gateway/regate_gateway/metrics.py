@@ -22,6 +22,7 @@ if TYPE_CHECKING:  # the library takes 70 ms to import: `exposition` does so, at
 
 _CAUSES: Final = ("timeout", "unreachable", "answer")
 _OUTCOMES: Final = ("admitted", "denied", "gone")
+_LIMITS: Final = ("requests", "tokens")
 _METHODS: Final = frozenset({"GET", "POST", "DELETE", "PUT", "PATCH", "HEAD", "OPTIONS"})
 _UNLISTED: Final = "unlisted"
 _NO_ANSWER: Final = 499
@@ -96,6 +97,7 @@ class Metrics:
         self._waits = {kind: _Durations(_DECISION_BOUNDS) for kind in ("ask", "plan", "batch")}
         self._unanswered: Counter[str] = Counter()
         self._candidates: Counter[str] = Counter()
+        self._refused: Counter[str] = Counter()
         self._requests: Counter[tuple[str, str, int]] = Counter()
         self._served: defaultdict[tuple[str, str], _Durations] = defaultdict(lambda: _Durations(_REQUEST_BOUNDS))
         self._watched: Watched | None = None
@@ -126,6 +128,10 @@ class Metrics:
         self._requests[name, verb, status or _NO_ANSWER] += 1
         self._served[name, verb].add(seconds)
 
+    def refused(self, limit: Literal["requests", "tokens"]) -> None:
+        """Note a request that would have passed its caller's limit."""
+        self._refused[limit] += 1
+
     def watch(self, watched: Watched) -> None:
         """Read these too from now on. Must be called once, before the first scrape can come."""
         self._watched = watched
@@ -155,6 +161,8 @@ class Metrics:
         )
         candidates = {(outcome,): self._candidates[outcome] for outcome in _OUTCOMES}
         yield _counter("regate_retrieval_candidates", "Chunks that vector stores returned.", ("outcome",), candidates.items())
+        refused = {(limit,): self._refused[limit] for limit in _LIMITS}
+        yield _counter("regate_quota_refused", "Requests that would have passed their caller's limit.", ("limit",), refused.items())
         requests = {(route, method, str(status)): count for (route, method, status), count in self._requests.items()}
         yield _counter("regate_requests", "Requests that have ended.", ("route", "method", "status"), requests.items())
         served = "Time until a request's answer was sent whole."

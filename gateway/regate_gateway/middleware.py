@@ -61,7 +61,10 @@ def bearer_token(scope: Scope) -> str:
 
 
 class Edge:
-    """Wraps the application. A route may set `scope["state"]["path_template"]`, which the access log then shows instead of the path."""
+    """Wraps the application. A route may set `scope["state"]["path_template"]`, which the access log then shows instead of the path.
+
+    What it puts into `scope["state"]["answer_headers"]` is part of the answer, whichever that becomes.
+    """
 
     def __init__(self, app: ASGIApp, *, access_log: bool, metrics: Metrics | None = None) -> None:
         self._app = app
@@ -166,6 +169,7 @@ class _Exchange:
             (b"x-request-id", self._id.encode()),
             (b"openai-processing-ms", str(round(self._elapsed_ms())).encode()),
             (b"x-content-type-options", b"nosniff"),
+            *self._scope["state"].get("answer_headers", ()),
         ]
 
     def _elapsed_ms(self) -> float:

@@ -25,6 +25,7 @@ from regate_orchestrator.responses.background import BackgroundRuns
 from regate_orchestrator.responses.driver import LoopPorts
 from regate_orchestrator.retrieval import Retrieval
 from regate_orchestrator.schema import RowSchema
+from regate_orchestrator.spending import Quotas
 from regate_orchestrator.values import Clock, FileId, JsonObject, StoreId
 
 _log = logging.getLogger("regate.services")
@@ -105,6 +106,7 @@ class Services:
     loop: LoopPorts
     arrivals: Arrivals
     background: BackgroundRuns
+    quotas: Quotas
     schemas: Mapping[str, RowSchema]
     policy_problem: Callable[[], str | None]
     """Returns why the newest policy is not in force, in words that hold no policy text; None when it is."""

@@ -253,7 +253,7 @@ class Embeddings(EmbeddingModel):
 
 
 class Quota(Section):
-    """Accepts no key in this version, so that a limit which would not be enforced is refused at start."""
+    """Accepts no key in this version: the policy says what callers may spend, and each gateway counts for itself, in memory."""
 
 
 class Tools(Section):

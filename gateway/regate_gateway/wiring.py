@@ -23,6 +23,7 @@ from regate_adapters.opa.batching import BatchingEngine
 from regate_adapters.opa.caching import CachingEngine
 from regate_adapters.opa.client import OpaAddress
 from regate_adapters.opa.engine import OpaEngine
+from regate_adapters.quota.local import LocalQuotaCounter
 from regate_adapters.sealing.aead import AeadSealer
 from regate_adapters.state.store import SqlStateStore
 from regate_gateway.app import build_app
@@ -53,6 +54,7 @@ from regate_orchestrator.responses.state import Limits
 from regate_orchestrator.retrieval import Retrieval
 from regate_orchestrator.routing import QUALITIES
 from regate_orchestrator.schema import RowSchema, load_schema
+from regate_orchestrator.spending import Quotas
 from regate_orchestrator.sweeping import FileSweeps, Sweeper
 from regate_orchestrator.values import Clock, wall_clock
 
@@ -186,6 +188,7 @@ async def open_services(stack: AsyncExitStack, settings: Settings, metrics: Metr
         loop=loop,
         arrivals=Arrivals(enforcer, state, retrieval, sealer),
         background=background,
+        quotas=Quotas(enforcer, LocalQuotaCounter()),
         schemas=schemas,
         policy_problem=lambda: policy.problem() or opa.problem,
         explaining=_explaining(settings, opa, policy.directory),

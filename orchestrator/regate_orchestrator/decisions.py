@@ -23,6 +23,8 @@ class Point(StrEnum):
     TOOL_RESULT = "regate/tool/admit_result"
     HISTORY = "regate/history/allow"
     PROMPT = "regate/prompt/allow"
+    QUOTA = "regate/quota/limits"
+    """No yes or no: the limits, or nothing (`quota.py`)."""
     ADMIN = "regate/admin/allow"
 
     @property

@@ -169,6 +169,8 @@ NEVER_TRUE = (False, 1, "true", [True], {"allow": True})
 NOBODY = (True, "alice", {"id": "alice"}, {"id": "alice", "tenant": ["acme"]}, {"id": "a", "tenant": "acme", "teams": "hr"})
 NO_STAMP = (True, [], {}, {"tenant": "acme"})
 NO_PLAN = (None, True, [[]], {"queries": True}, {"queries": [[]]}, {"queries": [], "support": True}, {})
+PLENTY = dict.fromkeys(("rpm", "tpm", "max_turns", "max_tool_calls", "max_chunks", "max_output_tokens"), 1_000_000)
+NO_LIMITS = (True, [], {}, {"rpm": 1}, PLENTY | {"rpm": "1"}, PLENTY | {"tpm": 0.5}, PLENTY | {"tpm": -1}, PLENTY | {"more": 1})
 EMPTY: dict[str, Any] = {"stores": [], "chunks": [], "items": [], "tool_results": [], "models": []}
 NO_BATCH = (True, {}, EMPTY, *(EMPTY | {name: True} for name in ("stores", "chunks", "items")))
 NO_CHUNKS = (*NO_BATCH, *(EMPTY | {"chunks": wrong} for wrong in ({"0": True}, ["0"], [True], [0, 99], [-1], [0.5], None)))
@@ -218,8 +220,12 @@ class Scene:
         listings = {
             path: (await self.alice.get(path)).json()["data"] for path in ("/vector_stores", "/files", f"/vector_stores/{self.store}/files")
         }
+        responses = (await self.alice.get("/responses", params={"limit": 100})).json()["data"]
         blobs = sorted(path.name for path in self.world.settings.files.path.rglob("*") if path.is_file())
-        return {path: [one["id"] for one in data] for path, data in listings.items()} | {"blobs": blobs}
+        return {path: [one["id"] for one in data] for path, data in listings.items()} | {
+            "responses": [one["id"] for one in responses],
+            "blobs": blobs,
+        }
 
 
 @dataclass(frozen=True)
@@ -278,6 +284,18 @@ async def respond(scene: Scene) -> httpx.Response:
     return await scene.respond()
 
 
+async def respond_in_background(scene: Scene) -> httpx.Response:
+    answer = await scene.respond(background=True)
+    while answer.status_code == 200 and answer.json()["status"] in ("queued", "in_progress"):
+        await asyncio.sleep(0.02)  # the API is polled, as clients do
+        answer = await scene.alice.get(f"/responses/{answer.json()['id']}")
+    return answer
+
+
+async def embed(scene: Scene) -> httpx.Response:
+    return await scene.alice.post("/embeddings", json={"model": "small", "input": "Hi"})
+
+
 async def go_on(scene: Scene) -> httpx.Response:
     scene.world.upstream.turns = [text("As I said.")]
     return await scene.alice.post("/responses", json={"model": "small", "input": "Again?", "previous_response_id": scene.response})
@@ -319,6 +337,10 @@ POINTS = (
     Point("listing", "/v1/compile", list_stores, (200,), NO_PLAN, secret=lambda scene: scene.store),
     Point("post-check", BATCH, search, (200,), NO_CHUNKS, "chunks"),
     Point("content", BATCH, read_content, (404,), NO_BATCH, "chunks"),
+    Point("quota", "/v1/data/regate/quota/limits", chat, (403,), NO_LIMITS),
+    Point("quota of a response", "/v1/data/regate/quota/limits", respond, (403,), NO_LIMITS),
+    Point("quota of a response in the background", "/v1/data/regate/quota/limits", respond_in_background, (403,), NO_LIMITS),
+    Point("quota of an embedding", "/v1/data/regate/quota/limits", embed, (403,), NO_LIMITS),
     Point("file", "/v1/data/regate/file/allow", download, (404,), NEVER_TRUE),
     Point("tool", "/v1/data/regate/tool/allow", respond, (200,), NEVER_TRUE),
     Point("tool result", "/v1/data/regate/tool/admit_result", respond, (200,), NEVER_TRUE),
@@ -342,13 +364,16 @@ SHOWING = (search, read_content, download, list_models, list_stores, read_respon
 """Acts whose answer holds the secret when they are allowed, so that its absence means something."""
 WRITING = (delete_store, attach, upload)
 """Acts that would change what is stored."""
+BEFORE_ALL = ("route", "quota")
+"""Points that come before everything else of a request: refused there, it has called no model and stored nothing."""
 CALLING = (respond,)
 """Acts that call the model before the decision is reached."""
 
 
 async def refused(scene: Scene, point: Point, fault: Fault) -> httpx.Response:
     """Do what leads to the decision while its answer is broken, and check all that must hold whatever the answer is."""
-    before = await scene.written() if point.act in WRITING else {}
+    untouched = point.act in WRITING or point.name.startswith(BEFORE_ALL)
+    before = await scene.written() if untouched else {}
     sent, broken = len(scene.world.upstream.requests), scene.opa.broken
     with scene.opa.breaking(fault, point.concerns):
         answer = await point.act(scene)
@@ -358,8 +383,8 @@ async def refused(scene: Scene, point: Point, fault: Fault) -> httpx.Response:
     assert answer.status_code in (503, *point.denied), answer.text
     assert point.secret(scene) not in answer.text
     assert CANARY not in json.dumps(requests)
-    assert requests == [] or (point.act in CALLING and not point.name.startswith("route"))
-    assert point.act not in WRITING or await scene.written() == before
+    assert requests == [] or (point.act in CALLING and not point.name.startswith(BEFORE_ALL))
+    assert not untouched or await scene.written() == before
     again = await (point.again or point.act)(scene)
     assert again.status_code == 200, again.text
     assert point.act not in SHOWING or point.secret(scene) in again.text
@@ -386,6 +411,29 @@ async def test_opa_that_is_gone_makes_the_gateway_unready_until_it_is_back(scene
 
         assert during == [200, 503]
         assert (await anyone.get("/readyz")).status_code == 200
+
+
+class Meeting:
+    """Questions that wait for each other: none is answered until one of each path has come."""
+
+    def __init__(self, *paths: str) -> None:
+        self._missing = set(paths)
+        self._met = asyncio.Event()
+
+    async def __call__(self, opa: BreakableOpa, request: web.Request, body: bytes) -> web.StreamResponse:
+        self._missing.discard(request.path)
+        if not self._missing:
+            self._met.set()
+        await self._met.wait()
+        return await opa.forward(opa.session, request.path_qs, body)
+
+
+async def test_quota_and_route_are_asked_at_once(scene: Scene) -> None:
+    asked = ("/v1/data/regate/quota/limits", "/v1/data/regate/route/allow")
+    with scene.opa.breaking(Meeting(*asked), lambda path, _: path in asked):
+        answer = await chat(scene)
+
+    assert answer.status_code == 200, answer.text
 
 
 async def lacking_a_rule(opa: BreakableOpa, request: web.Request, body: bytes) -> web.StreamResponse:
@@ -477,9 +525,12 @@ async def scene(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Scene
         )
         proxy = await served(stack, [("POST", "/{path:.*}", opa.handle)])
         upstream = ScriptedUpstream()
-        upstream.url = (
-            f"{await served(stack, [('GET', '/v1/models', upstream.models), ('POST', '/v1/chat/completions', upstream.chat)])}/v1"
-        )
+        routes = [
+            ("GET", "models", upstream.models),
+            ("POST", "chat/completions", upstream.chat),
+            ("POST", "embeddings", upstream.embeddings),
+        ]
+        upstream.url = f"{await served(stack, [(method, f'/v1/{path}', handler) for method, path, handler in routes])}/v1"
         settings = Settings.model_validate(
             {
                 "data_dir": root / "data",

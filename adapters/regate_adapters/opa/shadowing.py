@@ -46,7 +46,7 @@ _BATCH_POINTS: Final = {
 _NAMED: Final = ("stores", "models")
 """Those of a batch's members that are named; the others are known by their position."""
 _YES_OR_NO: Final = ("allow", "admit_result")
-_ALSO_COMPARED: Final = ("principal", "stamp", "on_deny")
+_ALSO_COMPARED: Final = ("principal", "stamp", "on_deny", "limits")
 _REASONS: Final = {"regate/ingest/allow": "regate/ingest/reject_reasons"}
 _CHUNK_REASONS: Final = "regate/lib/batch/chunk_reasons"
 

@@ -18,6 +18,7 @@ from regate_gateway.policy.replay import reasons_for
 from regate_orchestrator.decisions import Point
 from regate_orchestrator.errors import PolicyUnavailable
 from regate_orchestrator.ports import PolicyEngine
+from regate_orchestrator.quota import permits
 from regate_orchestrator.values import Json, JsonObject
 
 HERE: Final = "POLICY_DIRECTORY"
@@ -64,7 +65,7 @@ async def explain(
     answer = await engine.ask(asked.point.value, asked.document)
     # A batch admits no chunk of a store that it was not told of; the record then has none to ask about either.
     storeless = asked.point is Point.CHUNK and asked.document.get("store") is None
-    allowed = answer.defined and answer.value is True and not storeless
+    allowed = answer.defined and permits(asked.point, answer.value) and not storeless
     shown = shown_input(asked.document)
     attempts: tuple[Attempt, ...] = ()
     problem = ""

@@ -16,6 +16,7 @@ from regate_orchestrator.enforcer import BATCH_RULE, reasons_rule
 from regate_orchestrator.errors import FilterNotExpressible, PolicyUnavailable
 from regate_orchestrator.plan_notes import describe, plan_digest
 from regate_orchestrator.ports import PolicyEngine
+from regate_orchestrator.quota import permits
 from regate_orchestrator.values import Json, JsonObject
 
 Outcome: TypeAlias = Literal["same", "would_deny", "would_allow", "filter_differs", "error"]
@@ -122,7 +123,7 @@ async def _decision(asked: RecordedDecision, engine: PolicyEngine) -> Change:
         answer = await engine.ask(asked.point.value, asked.document)
     except PolicyUnavailable as error:
         return _change(asked, "error", (error.detail,))
-    return await _compared(asked, engine, allowed=answer.defined and answer.value is True)
+    return await _compared(asked, engine, allowed=answer.defined and permits(asked.point, answer.value))
 
 
 async def _batch(asked: RecordedBatch, engine: PolicyEngine) -> list[Change]:

@@ -15,12 +15,15 @@ from starlette.types import Receive, Scope, Send
 
 from regate_gateway.connection import reply, while_connected
 from regate_gateway.fields import Fields
+from regate_gateway.quotas import forwarded_demand, spend, spend_beside, within_output_limit
 from regate_gateway.routes.call import Call
 from regate_gateway.services import Answering
+from regate_gateway.usage import UsageTap
 from regate_orchestrator.decisions import Allow, Point, Question
 from regate_orchestrator.enforcer import Batch
 from regate_orchestrator.errors import InvalidRequest
 from regate_orchestrator.routing import BACKEND, MAX_OUTPUT_TOKENS, NO_STORE, Chosen, choose_upstream, no_such_model
+from regate_orchestrator.spending import Spending
 from regate_orchestrator.values import Json, JsonObject
 
 _SAMPLING: Final = ("temperature", "top_p", "presence_penalty", "frequency_penalty", "seed", "stop", "n", "logit_bias", "user")
@@ -74,7 +77,7 @@ async def retrieve_model(call: Call) -> Response:
     model = call.path("model")
     upstreams = call.services.upstreams
     known = [*await upstreams.model_entries(), *[entry for entry, _ in await upstreams.reserved_entries()]]
-    await _chosen(call, model, "/v1/models", Fields({}))
+    await _chosen(call, model, _request(call, model, "/v1/models", Fields({})))
     entry = next((entry for entry in known if entry["id"] == model), None)
     if entry is None:
         raise no_such_model(model)
@@ -109,22 +112,28 @@ async def embeddings(call: Call) -> Response:
 class PassThrough(Response):
     """An upstream's answer on its way to the client: its bytes as they come. The upstream's connection is closed with the client's."""
 
-    def __init__(self, answer: Answering, stack: AsyncExitStack) -> None:
+    def __init__(self, answer: Answering, stack: AsyncExitStack, spending: Spending, tap: UsageTap) -> None:
         super().__init__(status_code=answer.status)
         self._answer = answer
         self._stack = stack
+        self._spending = spending
+        self._tap = tap
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002 — the ASGI signature
         """Send the answer. An upstream that breaks off ends the connection too, so that a cut answer cannot pass for a whole one."""
-        async with self._stack:
-            await while_connected(receive, self._send(send))
+        try:
+            async with self._stack:
+                await while_connected(receive, self._send(send))
+        finally:
+            await self._spending.used(self._tap.tokens())
 
     async def _send(self, send: Send) -> None:
         headers = [(b"content-type", self._answer.content_type.encode("latin-1"))]
-        if self._answer.content_type.startswith("text/event-stream"):
+        if _is_stream(self._answer):
             headers += [(b"cache-control", b"no-cache"), (b"x-accel-buffering", b"no")]
         await send({"type": "http.response.start", "status": self._answer.status, "headers": headers})
         async for chunk in self._answer.chunks():
+            self._tap.note(chunk)
             await send({"type": "http.response.body", "body": chunk, "more_body": True})
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
@@ -132,18 +141,24 @@ class PassThrough(Response):
 async def _forward(call: Call, fields: Fields, path: str, known: frozenset[str]) -> Response:
     model = fields.string("model", most=256)
     stream = fields.boolean("stream", default=False)
-    chosen = await _chosen(call, model, f"/v1{path}", fields)
-    body = _limited(_checked(fields, known | _extra_fields(call, chosen.upstream)), known, chosen.obligations.max_output_tokens)
+    writes = path != "/embeddings"
+    demand = forwarded_demand(fields.values, writes=writes)
+    request = _request(call, model, f"/v1{path}", fields)
+    spending, chosen = await spend_beside(spend(call, request, demand), _chosen(call, model, request))
     stack = AsyncExitStack()
     try:
+        body = _limited(_checked(fields, known | _extra_fields(call, chosen.upstream)), known, chosen.obligations.max_output_tokens)
+        if writes:
+            body = within_output_limit(body, spending.limits)
         opening = stack.enter_async_context(
             call.services.upstreams.open(chosen.upstream, path, body, accept_stream=stream, alternates=chosen.alternates)
         )
         answer = await call.while_connected(opening)
     except BaseException:
         await stack.aclose()
+        await spending.used(0)
         raise
-    return PassThrough(answer, stack)
+    return PassThrough(answer, stack, spending, UsageTap(sent=demand.sent, writes=writes, streamed=_is_stream(answer)))
 
 
 def _extra_fields(call: Call, upstream: str) -> frozenset[str]:
@@ -172,15 +187,19 @@ def _lower(value: Json, most: int) -> Json:
     return min(value, most) if isinstance(value, int | float) else most
 
 
-async def _chosen(call: Call, model: str, path: str, fields: Fields) -> Chosen:
-    """Return the upstream of a model that the caller may use. Nothing of the answer is stored here, and output is limited: no obligation is left."""
-    request: JsonObject = {
+def _request(call: Call, model: str, path: str, fields: Fields) -> JsonObject:
+    """Return the request as policies see it."""
+    return {
         "method": call.request.method,
         "path": path,
         "model": model,
         "stream": fields.boolean("stream", default=False),
         "tool_types": ["function"] if fields.has("tools") else [],
     }
+
+
+async def _chosen(call: Call, model: str, request: JsonObject) -> Chosen:
+    """Return the upstream of a model that the caller may use. Nothing of the answer is stored here, and output is limited: no obligation is left."""
     services = call.services
     return await choose_upstream(
         call.context,
@@ -190,6 +209,10 @@ async def _chosen(call: Call, model: str, path: str, fields: Fields) -> Chosen:
         catalogue=services.upstreams,
         able=frozenset({NO_STORE, MAX_OUTPUT_TOKENS}),
     )
+
+
+def _is_stream(answer: Answering) -> bool:
+    return answer.content_type.startswith("text/event-stream")
 
 
 def _listing_question(model: str) -> Question:

@@ -14,13 +14,14 @@ from starlette.responses import Response
 
 from regate_gateway.connection import Emit, EventStream, Produce, reply
 from regate_gateway.fields import Fields
+from regate_gateway.quotas import SpentLoop, spend_on_response
 from regate_gateway.routes.call import Call
 from regate_gateway.routes.reach import reach_response
 from regate_gateway.routes.response_request import read_response_request
 from regate_gateway.routes.shown import shown_items
 from regate_gateway.routes.views import list_object
 from regate_orchestrator.decisions import Point
-from regate_orchestrator.errors import InvalidRequest
+from regate_orchestrator.errors import InvalidRequest, RegateError
 from regate_orchestrator.responses import driver
 from regate_orchestrator.responses.background import numbered_after
 from regate_orchestrator.responses.history import Readmitted, held, history_of
@@ -43,16 +44,17 @@ async def create(call: Call) -> Response:
     """Answer `POST /v1/responses`: plain, streamed, or in the background."""
     body = await call.json()
     Fields(body).refuse_unsupported("prompt")
-    start = _start(call, read_response_request(body, omit=call.services.settings.tools.omit))
+    loop = await spend_on_response(call, read_response_request(body, omit=call.services.settings.tools.omit), "/v1/responses")
+    start = _start(call, loop.request)
     if start.request.background:
-        return await _begin_background(call, start, obscured=_obscured(Fields(body)))
+        return await _begin_background(call, start, loop, obscured=_obscured(Fields(body)))
     if start.request.stream:
 
         async def stream(emit: Emit) -> None:
-            await driver.run(start, ports=call.services.loop, emit=emit)
+            await _run(start, loop, emit)
 
         return EventStream(stream, obscured=_obscured(Fields(body)))
-    outcome = await call.while_connected(driver.run(start, ports=call.services.loop, emit=_unsent))
+    outcome = await call.while_connected(_run(start, loop, _unsent))
     if outcome.error is not None:  # nothing was sent yet, so a failure is still an HTTP status
         raise outcome.error
     return reply(outcome.response)
@@ -63,7 +65,8 @@ async def compact(call: Call) -> Response:
     fields = Fields(await call.json())
     fields.refuse_unknown(_COMPACTED)
     request = read_response_request({**fields.values, "store": False})
-    outcome = await call.while_connected(driver.run(_start(call, replace(request, compact=True)), ports=call.services.loop, emit=_unsent))
+    loop = await spend_on_response(call, replace(request, compact=True), "/v1/responses/compact")
+    outcome = await call.while_connected(_run(_start(call, loop.request), loop, _unsent))
     if outcome.error is not None:
         raise outcome.error
     shown = {"id": outcome.response["id"], "object": "response.compaction", "created_at": outcome.response["created_at"]}
@@ -131,9 +134,20 @@ def _start(call: Call, request: ResponseRequest) -> driver.Start:
     return driver.Start(request, replace(call.context, response_id=response_id), response_id)
 
 
-async def _begin_background(call: Call, start: driver.Start, *, obscured: bool) -> Response:
+async def _run(start: driver.Start, loop: SpentLoop, emit: Emit) -> driver.Outcome:
+    try:
+        return await driver.run(start, ports=loop.ports, emit=emit)
+    finally:
+        await loop.settle()
+
+
+async def _begin_background(call: Call, start: driver.Start, loop: SpentLoop, *, obscured: bool) -> Response:
     background = call.services.background
-    queued = await call.while_connected(background.start(start))
+    try:
+        queued = await call.while_connected(background.start(start, ports=loop.ports))
+    except RegateError:
+        await loop.settle()
+        raise
     if not start.request.stream:
         return reply(queued)
     events = background.follow(start.response_id, after=-1)

@@ -45,11 +45,14 @@ class BackgroundRuns:
             finally:
                 self._group = None
 
-    async def start(self, start: Start) -> JsonObject:
-        """Return the queued Response, stored, after which the run goes on by itself. Raises the refusal."""
+    async def start(self, start: Start, *, ports: LoopPorts | None = None) -> JsonObject:
+        """Return the queued Response, stored, after which the run goes on by itself. Raises the refusal.
+
+        `ports` are those of this run, where they are not those of all.
+        """
         if self._group is None:
             raise GatewayStopped
-        begun = _Run(start, self._ports, self._slots)
+        begun = _Run(start, ports or self._ports, self._slots)
         self._runs[start.response_id] = begun
         begun.task = self._group.create_task(self._perform(begun))
         return await asyncio.shield(begun.queued)

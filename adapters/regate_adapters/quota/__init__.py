@@ -1,0 +1,1 @@
+"""Counting what callers spend: one module per place where the counts are kept."""

@@ -1,0 +1,252 @@
+"""Limits are read strictly, asked for once and recorded; and what a call spends is corrected whatever becomes of it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import pytest
+from tests.orchestrator.scripted import ANN, CONTEXT, NOW, Counts, Policy, Records
+
+from regate_orchestrator.decisions import Point
+from regate_orchestrator.enforcer import Enforcer
+from regate_orchestrator.errors import AuditUnavailable, NotPermitted, PolicyUnavailable, UpstreamError
+from regate_orchestrator.ports import Allowance, Counted, Exhausted
+from regate_orchestrator.principal import Principal
+from regate_orchestrator.quota import QuotaLimits, permits, read_limits
+from regate_orchestrator.responses.events import ModelEnded, ModelEvent, TextWritten, Usage
+from regate_orchestrator.spending import MeteredBackend, Quotas, Spending, estimated_tokens
+from regate_orchestrator.values import Json, JsonObject
+
+LIMITS = QuotaLimits(rpm=10, tpm=1_000, max_turns=4, max_tool_calls=8, max_chunks=20, max_output_tokens=100)
+SAID: dict[str, Json] = dict(asdict(LIMITS))
+REQUEST: JsonObject = {"method": "POST", "path": "/v1/responses", "model": "small", "stream": False, "tool_types": []}
+RULE = "regate/quota/limits"
+
+MALFORMED: list[Json] = [
+    *(None, True, False, 1, "limits", [], {}, [SAID], {"rpm": 10}),
+    *({**SAID, "more": 1}, {name: value for name, value in SAID.items() if name != "tpm"}),
+    *({**SAID, "rpm": wrong} for wrong in (-1, 1.0, 0.5, "10", None, True, [10], {"a": 1})),
+]
+
+
+def test_six_whole_numbers_are_limits_and_nought_is_one() -> None:
+    assert [read_limits(SAID), read_limits({**SAID, "rpm": 0})] == [LIMITS, QuotaLimits(**{**asdict(LIMITS), "rpm": 0})]
+
+
+@pytest.mark.parametrize("value", MALFORMED)
+def test_anything_else_is_none(value: Json) -> None:
+    assert (read_limits(value), permits(Point.QUOTA, value)) == (None, False)
+
+
+def test_limits_permit_where_limits_are_asked_for_and_nowhere_else() -> None:
+    assert [permits(Point.QUOTA, SAID), permits(Point.QUOTA, True), permits(Point.ROUTE, SAID), permits(Point.ROUTE, True)] == [
+        True,
+        False,
+        False,
+        True,
+    ]
+
+
+# ---------------------------------------------------------------- asking
+
+
+class Place:
+    def __init__(self, **policy: Any) -> None:
+        self.policy, self.audit, self.counts = Policy(**policy), Records(), Counts()
+        self.enforcer = Enforcer(self.policy, self.audit, {}, lambda: NOW + 0.5, meter=self.counts)
+
+
+async def test_limits_are_asked_for_once_and_recorded_with_what_was_said() -> None:
+    place = Place(answers={RULE: SAID})
+    limits = await place.enforcer.limits(CONTEXT, REQUEST)
+    (record,) = place.audit.written
+    (entry,) = record["decisions"]  # type: ignore[misc]  # JSON
+
+    assert limits == LIMITS
+    assert place.policy.asked == [
+        (RULE, {"v": 1, "now": NOW, "request_id": "req_1", "action": "quota.limits", "principal": ANN.as_input(), "request": REQUEST})
+    ]
+    assert (record["phase"], record["revision"], record["subject"]) == ("quota.limits", "r1", "ann")
+    assert {name: entry[name] for name in ("point", "rule", "about", "allowed", "limits", "resource")} == {  # type: ignore[call-overload, index]
+        "point": "quota",
+        "rule": RULE,
+        "about": "small",
+        "allowed": True,
+        "limits": SAID,
+        "resource": {"request": REQUEST},
+    }
+    assert place.counts.decisions == [("quota", True, 1)]
+
+
+async def test_a_policy_that_says_nothing_grants_nothing_and_the_reasons_are_recorded() -> None:
+    place = Place(answers={"regate/quota/deny_reasons": ["no_limit: tpm"]})
+    with pytest.raises(NotPermitted) as refused:
+        await place.enforcer.limits(CONTEXT, REQUEST)
+
+    (entry,) = place.audit.written[0]["decisions"]  # type: ignore[misc]
+    assert (refused.value.code, entry["allowed"], entry["reasons"]) == ("policy_denied", False, ["no_limit: tpm"])  # type: ignore[call-overload, index]
+    assert place.counts.decisions == [("quota", False, 1)]
+
+
+@pytest.mark.parametrize("value", MALFORMED)
+async def test_limits_that_are_none_are_a_fault_of_the_policy(value: Json) -> None:
+    with pytest.raises(PolicyUnavailable):
+        await Place(answers={RULE: value}).enforcer.limits(CONTEXT, REQUEST)
+
+
+async def test_limits_that_cannot_be_recorded_are_not_given() -> None:
+    place = Place(answers={RULE: SAID})
+    place.audit.failing = AuditUnavailable("full")
+
+    with pytest.raises(AuditUnavailable):
+        await place.enforcer.limits(CONTEXT, REQUEST)
+
+
+# ---------------------------------------------------------------- spending
+
+_SOME = Allowance(1, 1, 1.0)
+
+
+@dataclass
+class Till:
+    """A counter that keeps what it is told."""
+
+    reserved: list[int] = field(default_factory=list)
+    corrections: list[int] = field(default_factory=list)
+    full: bool = False
+
+    async def reserve(self, principal: Principal, *, rpm: int, tpm: int, tokens: int) -> Counted | Exhausted:
+        self.reserved.append(tokens)
+        return Exhausted("tokens", tokens, 1.0, _SOME, _SOME) if self.full else Counted(principal.tenant, principal.id, 0, _SOME, _SOME)
+
+    async def correct(self, counted: Counted, *, by: int) -> None:
+        self.corrections.append(by)
+
+
+async def spending_of(till: Till, *, tokens: int = 100) -> Spending:
+    found = await Quotas(Place().enforcer, till).count(CONTEXT, LIMITS, tokens=tokens)
+    assert isinstance(found, Spending)
+    return found
+
+
+async def test_an_estimate_is_counted_as_the_whole_limit_at_most_and_as_one_token_at_least() -> None:
+    till = Till()
+    for tokens in (0, 100, 1_000, 1_000_000):
+        await spending_of(till, tokens=tokens)
+
+    assert till.reserved == [1, 100, 1_000, 1_000]
+
+
+async def test_what_is_known_takes_the_place_of_what_was_known_before() -> None:
+    till = Till()
+    spending = await spending_of(till)
+    for tokens in (40, 40, 250, 0):
+        await spending.used(tokens)
+
+    assert till.corrections == [-60, 210, -250]
+
+
+@dataclass
+class Model:
+    """A backend that says this, one list of events for each call; an error is raised where it stands."""
+
+    calls: list[Sequence[ModelEvent | Exception]]
+
+    @asynccontextmanager
+    async def chat(self, upstream: str, payload: JsonObject, *, alternates: Sequence[str] = ()) -> AsyncIterator[AsyncIterator[ModelEvent]]:
+        script = self.calls.pop(0)
+        if script and isinstance(script[0], Exception):
+            raise script[0]
+
+        async def events() -> AsyncIterator[ModelEvent]:
+            for event in script:
+                if isinstance(event, Exception):
+                    raise event
+                yield event
+
+        stream = events()
+        try:
+            yield stream
+        finally:
+            await stream.aclose()  # type: ignore[attr-defined]  # a generator
+
+
+PAYLOAD: JsonObject = {"model": "m", "messages": [{"role": "user", "content": "x" * 400}]}
+ESTIMATE = estimated_tokens([PAYLOAD["messages"], None])
+
+
+async def call(backend: MeteredBackend, *, stop_after: int = 99) -> list[ModelEvent]:
+    heard: list[ModelEvent] = []
+    async with backend.chat("up", PAYLOAD) as events:
+        async for event in events:
+            heard.append(event)
+            if len(heard) == stop_after:
+                break
+    return heard
+
+
+async def test_what_the_backend_reports_is_what_the_request_stands_for_over_all_its_calls() -> None:
+    till = Till()
+    events = [TextWritten("Hello"), ModelEnded("stop", Usage(input_tokens=7, output_tokens=3))]
+    backend = MeteredBackend(Model([events, events]), await spending_of(till))
+    heard = [await call(backend), await call(backend)]
+
+    assert heard == [events, events]
+    assert (backend.calls, till.corrections) == (2, [-90, 10])
+
+
+async def test_a_backend_that_reports_nothing_is_estimated_by_what_went_in_and_came_out() -> None:
+    till = Till()
+    backend = MeteredBackend(Model([[TextWritten("y" * 40), ModelEnded("stop", Usage())]]), await spending_of(till, tokens=1))
+    await call(backend)
+
+    assert (100 < ESTIMATE < 120, backend.spent) == (True, ESTIMATE + 10)
+
+
+async def test_a_call_that_is_left_or_breaks_off_is_spent_as_far_as_it_went() -> None:
+    till = Till()
+    pieces: list[ModelEvent | Exception] = [TextWritten("y" * 40)] * 3
+    backend = MeteredBackend(Model([pieces, [*pieces, UpstreamError("broke")]]), await spending_of(till))
+    await call(backend, stop_after=1)
+    left = backend.spent
+    with pytest.raises(UpstreamError):
+        await call(backend)
+
+    assert (left, backend.spent) == (ESTIMATE + 10, 2 * ESTIMATE + 40)
+
+
+async def test_a_call_that_is_cancelled_is_spent_as_far_as_it_went() -> None:
+    till, heard = Till(), asyncio.Event()
+    backend = MeteredBackend(Model([[TextWritten("y" * 40), TextWritten("z")]]), await spending_of(till))
+
+    async def listen() -> None:
+        async with backend.chat("up", PAYLOAD) as events:
+            await anext(events)
+            heard.set()
+            await asyncio.Event().wait()
+
+    async with asyncio.TaskGroup() as group:
+        listening = group.create_task(listen())
+        await heard.wait()
+        listening.cancel()
+
+    assert (listening.cancelled(), backend.spent) == (True, ESTIMATE + 10)
+
+
+async def test_a_call_that_the_upstream_does_not_take_up_costs_nothing() -> None:
+    till = Till()
+    backend = MeteredBackend(Model([[UpstreamError("refused")]]), await spending_of(till))
+    with pytest.raises(UpstreamError):
+        await call(backend)
+
+    assert (backend.calls, backend.spent, till.corrections) == (0, 0, [-100])
+
+
+def test_texts_count_by_their_bytes_and_enclosed_files_do_not() -> None:
+    text, image = estimated_tokens({"content": "é" * 200}), estimated_tokens({"url": "data:image/png;base64," + "A" * 1_000_000})
+
+    assert (100 <= text <= 104, 1_000 <= image <= 1_004, estimated_tokens(None)) == (True, True, 1)
