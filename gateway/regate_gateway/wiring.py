@@ -63,6 +63,9 @@ _log = logging.getLogger("regate.gateway")
 Worker = Callable[[], Coroutine[Any, Any, object]]
 
 _INGEST_WORKERS: Final = 2
+_EVENTS_KEPT_S: Final = 3_600
+"""How long the log of a background response can be replayed event by event; after it, the stream is told again from the Response."""
+
 _PLANS_REMEMBERED: Final = 4_096
 _INTERRUPTED: Final = {"code": "server_error", "message": "The gateway stopped before the response was complete."}
 _ROW_KINDS: Final = ("chunk", "store", "file", "item")
@@ -170,6 +173,7 @@ async def open_services(stack: AsyncExitStack, settings: Settings, metrics: Metr
         {
             "expired_files": swept.expired,
             "loose_blobs": swept.loose,
+            "events": lambda: state.forget_events(made_before=int(clock()) - _EVENTS_KEPT_S),
             "idempotency_keys": lambda: state.forget_keys(at=int(clock()), unfinished=False),
         }
     )

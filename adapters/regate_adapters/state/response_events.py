@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from sqlalchemy import insert, select
+from sqlalchemy import delete, insert, select
 
 from regate_adapters.state.database import Database
 from regate_adapters.state.tables import response_events, responses
@@ -38,3 +38,10 @@ class ResponseEventState:
         )
         async with self._database.reading() as connection:
             return list(await connection.scalars(wanted))
+
+    async def forget_events(self, *, made_before: int) -> int:
+        """Delete the logs of responses that were made before this time and have ended; return how many events. What they tell is in the row."""
+        ended = select(responses.c.id).where(responses.c.created_at < made_before, responses.c.status.not_in(("queued", "in_progress")))
+        async with self._database.writing() as connection:
+            deleted = await connection.execute(delete(response_events).where(response_events.c.response_id.in_(ended)))
+        return deleted.rowcount

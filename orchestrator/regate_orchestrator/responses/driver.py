@@ -282,7 +282,7 @@ class _Driver:
         decision = await self._ports.enforcer.decide(self._context, question)
         items = None
         if row is not None and not isinstance(decision, Deny):
-            self._conversation = conversation  # before it is held: it is let go even when this call is cancelled half-way
+            self._conversation = conversation  # before it is held: whatever becomes of this call, it is let go
             items = await self._ports.state.lock_conversation(self._context.principal, conversation, self._start.response_id)
         if row is None or items is None:
             raise NotFound(f"Conversation with id '{conversation}' not found.", param="conversation", code="not_found")

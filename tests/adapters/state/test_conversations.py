@@ -363,6 +363,17 @@ async def test_log_outlives_a_new_state_of_its_response_and_ends_with_it(store: 
     assert (kept, await store.events(ANN, RESPONSE, after=-1, limit=9)) == ([event_of(0)], [])
 
 
+async def test_logs_of_old_responses_that_have_ended_are_forgotten_and_no_others(store: SqlStateStore) -> None:
+    names = {"old": ("completed", 100), "new": ("completed", 900), "going": ("in_progress", 100)}
+    for name, (status, created) in names.items():
+        await store.save_response(replace(response_of(ANN, name, created=created), status=status))
+        await store.append_events(ResponseId(name), [event_of(0), event_of(1)])
+    forgotten = await store.forget_events(made_before=500)
+    left = [name for name in names if await store.events(ANN, ResponseId(name), after=-1, limit=9)]
+
+    assert (forgotten, left) == (2, ["new", "going"])
+
+
 # ---------------------------------------------------------------- after a crash
 
 ERROR = {"code": "server_error", "message": "interrupted"}
