@@ -257,7 +257,9 @@ def make_app(model: Model) -> web.Application:
         chunks.append({"choices": [{"index": 0, "delta": {}, "finish_reason": finish}]})
         if (body.get("stream_options") or {}).get("include_usage"):
             chunks.append({"choices": [], "usage": usage})
+        pause = 0.02 if re.fullmatch(r"[\d, ]+", turn.text) else 0  # it counts aloud: what is told in pieces must not arrive as one
         for chunk in chunks:
+            await asyncio.sleep(pause)
             await response.write(b"data: " + json.dumps({**head, "object": "chat.completion.chunk", **chunk}).encode() + b"\n\n")
         await response.write(b"data: [DONE]\n\n")
         return response

@@ -58,10 +58,11 @@ async def test_agent_uses_its_tool(either: Model) -> None:
 
 
 async def test_answer_is_streamed_in_pieces(either: Model) -> None:
-    async with Agent(either).run_stream("Count from 1 to 3") as stream:
+    async with Agent(either).run_stream("Count from 1 to 20") as stream:
         pieces = [piece async for piece in stream.stream_text(delta=True, debounce_by=None)]
 
-    assert pieces == ["1,", " 2,", " 3"]
+    assert "".join(pieces) == ", ".join(str(number) for number in range(1, 21))
+    assert len(pieces) > 1
 
 
 async def test_streamed_run_with_a_tool(either: Model) -> None:

@@ -19,7 +19,7 @@ const failing = { onError: ({ error }) => { throw error; } };
 const scenes = {
   text: async () => (await generateText({ model, system: "Be brief.", prompt: "Hello there" })).text,
   streamed: async () => {
-    const answer = streamText({ model, prompt: "Count from 1 to 3", ...failing });
+    const answer = streamText({ model, prompt: "Count from 1 to 20", ...failing });
     const pieces = [];
     for await (const piece of answer.textStream) pieces.push(piece);
     return { pieces, tokens: (await answer.usage).totalTokens };
