@@ -18,7 +18,7 @@ from starlette.websockets import WebSocket
 
 from regate_gateway.errors import MethodNotAllowed
 from regate_gateway.idempotency import Handler, Retrieval, once
-from regate_gateway.routes import conversations, explain, files, health, proxy, responses, responses_socket, vector_stores
+from regate_gateway.routes import conversations, explain, files, health, prompts, proxy, responses, responses_socket, vector_stores
 from regate_gateway.routes.call import Call, Caller
 from regate_gateway.services import Services
 from regate_orchestrator.errors import NotFound
@@ -60,6 +60,14 @@ ROUTES: Final[tuple[tuple[str, str, Handler], ...]] = (
     ("GET", "/v1/vector_stores/{store_id}/files/{file_id}", vector_stores.retrieve_file),
     ("DELETE", "/v1/vector_stores/{store_id}/files/{file_id}", vector_stores.detach),
     ("GET", "/v1/vector_stores/{store_id}/files/{file_id}/content", vector_stores.file_content),
+    ("POST", "/v1/prompts", prompts.create),
+    ("GET", "/v1/prompts", prompts.listing),
+    ("GET", "/v1/prompts/{prompt_id}", prompts.retrieve),
+    ("POST", "/v1/prompts/{prompt_id}", prompts.update),
+    ("DELETE", "/v1/prompts/{prompt_id}", prompts.delete),
+    ("POST", "/v1/prompts/{prompt_id}/versions", prompts.add_version),
+    ("GET", "/v1/prompts/{prompt_id}/versions", prompts.versions),
+    ("GET", "/v1/prompts/{prompt_id}/versions/{version}", prompts.version),
     ("GET", "/v1/regate/explain", explain.explain),
 )
 
@@ -69,6 +77,7 @@ IDEMPOTENT: Final[Mapping[str, str]] = {
     "/v1/files": "/v1/files/{file_id}",
     "/v1/vector_stores": "/v1/vector_stores/{store_id}",
     "/v1/vector_stores/{store_id}/files": "/v1/vector_stores/{store_id}/files/{file_id}",
+    "/v1/prompts": "/v1/prompts/{prompt_id}",
 }
 """The creates that take an `Idempotency-Key`, each with the route that retrieves what it made (`idempotency.py`)."""
 

@@ -12,6 +12,7 @@ from typing import Any
 import click
 
 from regate_gateway.policy.commands import policy
+from regate_gateway.prompt_commands import prompt
 from regate_orchestrator.errors import ConfigurationError
 
 config_option = click.option(
@@ -86,6 +87,7 @@ def token(config: Path | None, *, as_json: bool, **claims: Any) -> None:
 
 
 main.add_command(policy)
+main.add_command(prompt)
 
 
 @main.group()

@@ -27,7 +27,7 @@ from regate_orchestrator.errors import ConfigurationError
 
 DEFAULT_FILE: Final = Path("regate.yaml")
 _MOST_BYTES: Final = 1024 * 1024
-_OURS: Final = frozenset({"REGATE_CONFIG"})
+_OURS: Final = frozenset({"REGATE_CONFIG", "REGATE_TOKEN", "REGATE_URL"})
 _KUBERNETES: Final = re.compile(r"REGATE_(SERVICE_.*|PORT(_.*)?)")
 """Kubernetes puts such variables into every pod of a namespace that has a service named `regate`; they are not ours."""
 

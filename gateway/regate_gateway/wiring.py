@@ -68,7 +68,7 @@ _EVENTS_KEPT_S: Final = 3_600
 
 _PLANS_REMEMBERED: Final = 4_096
 _INTERRUPTED: Final = {"code": "server_error", "message": "The gateway stopped before the response was complete."}
-_ROW_KINDS: Final = ("chunk", "store", "file", "item")
+_ROW_KINDS: Final = ("chunk", "store", "file", "prompt", "item")
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,7 +28,7 @@ Member = TypeVar("Member", str, int)
 _REASONS_RULE: Final = {Point.INGEST: "reject_reasons"}
 BATCH_RULE: Final = "regate/lib/batch/admitted"
 BATCH_ACTION: Final = "batch"
-_STAMPED: Final = {Point.STORE: "store", Point.FILE: "file", Point.INGEST: "chunk"}
+_STAMPED: Final = {Point.STORE: "store", Point.FILE: "file", Point.PROMPT: "prompt", Point.INGEST: "chunk"}
 
 
 @dataclass(frozen=True, slots=True)

@@ -301,7 +301,6 @@ async def test_client_that_leaves_ends_the_upstream_call_and_leaves_no_completed
         ({"background": True, "store": False}, "background"),
         ({"conversation": "conv_1", "previous_response_id": "resp_1"}, "conversation"),
         ({"conversation": "conv_1", "store": False}, "store"),
-        ({"prompt": {"id": "p"}}, "prompt"),
         ({"input": None}, "input"),
         ({"input": []}, "input"),
         ({"input": [{"role": "user"}]}, "input[0].content"),

@@ -320,7 +320,7 @@ def _admitted(value: Json) -> frozenset[tuple[str, str | int]]:
 
 def _identifier(document: JsonObject) -> str:
     """Return the id of the row that the question is about, if it is about one."""
-    for name in ("chunk", "item", "file", "store"):
+    for name in ("chunk", "item", "file", "prompt", "store"):
         row = document.get(name)
         if isinstance(row, Mapping) and isinstance(row.get("id"), str):
             return f"{name}/{row['id']}"

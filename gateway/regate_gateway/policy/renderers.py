@@ -64,10 +64,10 @@ def _sqlite(unknown: str, schema: RowSchema) -> Renderer:
 
     from regate_adapters.state.row_filter import RowShape, render
     from regate_adapters.state.sqlite_json import SqliteJson
-    from regate_adapters.state.tables import attachments, files, responses, vector_stores
+    from regate_adapters.state.tables import attachments, files, prompts, responses, vector_stores
 
     # Chunks are found in the state store too: the rule decides which attachments a listing shows, by the stamp their chunks carry.
-    table = {"chunk": attachments, "store": vector_stores, "file": files, "item": responses}.get(unknown)
+    table = {"chunk": attachments, "store": vector_stores, "file": files, "prompt": prompts, "item": responses}.get(unknown)
     columns = {} if table is None else dict(table.c.items())
     texts = {name: columns[name] for name, spec in schema.fields.items() if spec.type == "string" and name in columns}
     shape = RowShape(texts=texts, numbers={}, document=columns.get("stamp", literal("{}")))

@@ -22,7 +22,7 @@ from regate_gateway.policy.directory import shipped_policies
 from regate_orchestrator.errors import ConfigurationError
 from regate_orchestrator.schema import RowSchema, load_schema
 
-ROW_KINDS: Final = ("chunk", "store", "file", "item")
+ROW_KINDS: Final = ("chunk", "store", "file", "prompt", "item")
 _DEADLINE_S: Final = 10.0
 _GIVEN_AT_BUILD: Final = (("regate", "meta"), ("system", "gateway_token"))
 """What a bundle that regate built carries already, and every build fills in anew."""

@@ -72,7 +72,9 @@ def _message(item: Fields) -> JsonObject:
     role = item.choice("role", ("user", "system", "developer", "assistant"), default=None)
     content = item.required("content")
     kind = "output_text" if role == "assistant" else "input_text"
-    parts = [_text_part(kind, content)] if isinstance(content, str) else [_part(part, role) for part in item.objects("content", most=1_000)]
+    parts = (
+        [_text_part(kind, content)] if isinstance(content, str) else [read_part(part, role) for part in item.objects("content", most=1_000)]
+    )
     message = _message_item(role, parts)
     return {**message, "phase": item.choice("phase", _PHASES, default=None)} if item.has("phase") else message
 
@@ -81,7 +83,8 @@ def _message_item(role: str, parts: list[JsonObject]) -> JsonObject:
     return {"id": mint("msg_"), "type": "message", "role": role, "status": "completed", "content": parts}
 
 
-def _part(part: Fields, role: str) -> JsonObject:
+def read_part(part: Fields, role: str) -> JsonObject:
+    """Return one content part of a message of this role. Raises `InvalidRequest`."""
     kind = part.string("type", most=64)
     match kind:
         case "input_text" | "output_text" | "text":
@@ -160,7 +163,7 @@ def _output(item: Fields) -> Json:
     output = item.required("output")
     if isinstance(output, str):
         return output
-    return [_part(part, "user") for part in item.objects("output", most=1_000)]
+    return [read_part(part, "user") for part in item.objects("output", most=1_000)]
 
 
 def _reasoning(item: Fields) -> JsonObject:

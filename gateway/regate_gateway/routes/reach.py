@@ -6,13 +6,17 @@ where the caller may see the object; otherwise it is the same 404.
 
 from __future__ import annotations
 
+import re
+from typing import Final
+
 from regate_gateway.services import Services
 from regate_orchestrator.decisions import Allow, Context, Point, Question
 from regate_orchestrator.errors import NotFound, NotPermitted
-from regate_orchestrator.rows import ConversationRow, FileRow, ResponseRow, StoreRow
-from regate_orchestrator.values import ConversationId, FileId, JsonObject, ResponseId, StoreId
+from regate_orchestrator.rows import ConversationRow, FileRow, PromptRow, PromptVersion, ResponseRow, StoreRow
+from regate_orchestrator.values import ConversationId, FileId, JsonObject, PromptId, ResponseId, StoreId
 
 _ABSENT: JsonObject = {"id": ""}
+_VERSION: Final = re.compile(r"[1-9][0-9]{0,8}")
 
 
 async def reach_store(services: Services, context: Context, store: str, action: str, *, param: str | None = None) -> StoreRow:
@@ -58,6 +62,44 @@ async def reach_conversation(services: Services, context: Context, conversation:
 def no_conversation(conversation: str) -> NotFound:
     """Return the one error for a conversation that is absent, invisible, or gone meanwhile."""
     return NotFound(f"Conversation with id '{conversation}' not found.", code="not_found")
+
+
+async def reach_prompt(services: Services, context: Context, prompt: str, action: str, *, param: str | None = None) -> PromptRow:
+    """Return the prompt's row, decided for the action."""
+    row = await services.state.prompt(context.principal, PromptId(prompt))
+    view = _ABSENT if row is None else prompt_view(services, row)
+    allowed = await _decide(services, context, Point.PROMPT, action, {"prompt": view}, about=prompt, read="prompt.read")
+    if row is None or not allowed:
+        raise no_such_prompt(prompt, param=param)
+    return row
+
+
+async def reach_prompt_version(
+    services: Services, context: Context, row: PromptRow, version: str | None, *, param: str | None = None
+) -> PromptVersion:
+    """Return a version of a prompt that was decided about, by the number that a client wrote; None is the default version."""
+    number = row.default_version if version is None else version_number(version)
+    found = None if number is None else await services.state.prompt_version(context.principal, row.id, number)
+    if found is None:
+        if version is None:  # a prompt has its default version for as long as it is there
+            raise no_such_prompt(row.id)
+        raise NotFound(f"Version '{version}' of prompt with id '{row.id}' not found.", param=param, code="not_found")
+    return found
+
+
+def version_number(text: str) -> int | None:
+    """Return the number of a version as clients write it, or None when the text is no such number."""
+    return int(text) if _VERSION.fullmatch(text) else None
+
+
+def no_such_prompt(prompt: str, *, param: str | None = None) -> NotFound:
+    """Return the one wording for a prompt that is absent or invisible."""
+    return NotFound(f"Prompt with id '{prompt}' not found.", param=param, code="not_found")
+
+
+def prompt_view(services: Services, row: PromptRow) -> JsonObject:
+    """Return the prompt as policies see it (`rego/schemas/prompt.json`): nothing of its templates."""
+    return services.schemas["prompt"].canonical({**row.stamp, "id": row.id, "name": row.name})
 
 
 def file_view(services: Services, row: FileRow) -> JsonObject:

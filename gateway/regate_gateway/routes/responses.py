@@ -16,6 +16,7 @@ from regate_gateway.connection import Emit, EventStream, Produce, reply
 from regate_gateway.fields import Fields
 from regate_gateway.quotas import SpentLoop, spend_on_response
 from regate_gateway.routes.call import Call
+from regate_gateway.routes.prompt_use import resolve_prompt
 from regate_gateway.routes.reach import reach_response
 from regate_gateway.routes.response_request import read_response_request
 from regate_gateway.routes.shown import shown_items
@@ -42,8 +43,8 @@ _COMPACTED: Final = frozenset({"model", "input", "instructions", "previous_respo
 
 async def create(call: Call) -> Response:
     """Answer `POST /v1/responses`: plain, streamed, or in the background."""
-    body = await call.json()
-    Fields(body).refuse_unsupported("prompt")
+    call = _named(call)
+    body = await resolve_prompt(call, await call.json())
     loop = await spend_on_response(call, read_response_request(body, omit=call.services.settings.tools.omit), "/v1/responses")
     start = _start(call, loop.request)
     if start.request.background:
@@ -129,8 +130,13 @@ async def input_items(call: Call) -> Response:
 # ---------------------------------------------------------------- streams and background
 
 
+def _named(call: Call) -> Call:
+    """Return the call with the id of the response that it makes, so that all that is decided for it is recorded as for that response."""
+    return replace(call, context=replace(call.context, response_id=mint("resp_")))
+
+
 def _start(call: Call, request: ResponseRequest) -> driver.Start:
-    response_id = ResponseId(mint("resp_"))
+    response_id = ResponseId(call.context.response_id or mint("resp_"))
     return driver.Start(request, replace(call.context, response_id=response_id), response_id)
 
 

@@ -17,6 +17,7 @@ from regate_gateway.bodies import parse_json
 from regate_gateway.errors import describe, log_error
 from regate_gateway.fields import Fields
 from regate_gateway.routes.call import Caller
+from regate_gateway.routes.prompt_use import resolve_prompt
 from regate_gateway.routes.response_request import read_response_request, read_warm_up
 from regate_gateway.sse import obscured
 from regate_orchestrator.errors import InvalidRequest, LimitExceeded, RegateError, Unauthenticated
@@ -96,10 +97,11 @@ class _Connection:
         body.pop("stream", None)
         padded = _padded(body)
         generate = read_warm_up(body)
-        Fields(body).refuse_unsupported("prompt", "background")
-        request = read_response_request(body, omit=self.caller.services.settings.tools.omit)
+        Fields(body).refuse_unsupported("background")
         response_id = ResponseId(mint("resp_"))
         context = replace(context, response_id=response_id, request_id=RequestId(mint("req_")))
+        body = await resolve_prompt(Caller(self.caller.services, context), body)
+        request = read_response_request(body, omit=self.caller.services.settings.tools.omit)
         previous = request.previous_response_id
         start = Start(replace(request, stream=True, generate=generate), context, response_id, self.remembered)
 

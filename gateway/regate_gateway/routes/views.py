@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from regate_orchestrator.retrieval import Hit, hit_attributes
-from regate_orchestrator.rows import Attachment, ConversationRow, FileRow, StoreRow, Totals
+from regate_orchestrator.rows import Attachment, ConversationRow, FileRow, PromptRow, PromptVersion, StoreRow, Totals
 from regate_orchestrator.values import Json, JsonObject
 
 
@@ -83,8 +83,35 @@ def search_result(hit: Hit) -> JsonObject:
     }
 
 
-def list_object(data: Sequence[JsonObject], *, has_more: bool) -> JsonObject:
-    """Return a page of a list."""
-    first: Json = data[0]["id"] if data else None
-    last: Json = data[-1]["id"] if data else None
+def prompt_object(row: PromptRow, version: PromptVersion | None = None) -> JsonObject:
+    """Return a prompt, with the template of the given version: its default one."""
+    template: dict[str, Json] = {} if version is None else {"template": version.template, "variables": list(version.variables)}
+    return {
+        "id": row.id,
+        "object": "prompt",
+        "created_at": row.created_at,
+        "name": row.name,
+        "default_version": str(row.default_version),
+        "latest_version": str(row.latest_version),
+        "metadata": dict(row.metadata),
+        **template,
+    }
+
+
+def prompt_version_object(row: PromptVersion) -> JsonObject:
+    """Return one version of a prompt."""
+    return {
+        "object": "prompt.version",
+        "prompt_id": row.prompt_id,
+        "version": str(row.version),
+        "created_at": row.created_at,
+        "template": row.template,
+        "variables": list(row.variables),
+    }
+
+
+def list_object(data: Sequence[JsonObject], *, has_more: bool, cursor: str = "id") -> JsonObject:
+    """Return a page of a list. `cursor` is the member by which the list goes on."""
+    first: Json = data[0][cursor] if data else None
+    last: Json = data[-1][cursor] if data else None
     return {"object": "list", "data": list(data), "first_id": first, "last_id": last, "has_more": has_more}
