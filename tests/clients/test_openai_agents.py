@@ -126,6 +126,19 @@ async def test_session_of_the_client_keeps_the_conversation(either: agents.RunCo
     assert second.final_output == "Your name is Alice."
 
 
+async def test_session_in_the_gateway_keeps_the_conversation(config: agents.RunConfig, client: openai.AsyncOpenAI) -> None:
+    session = agents.OpenAIConversationsSession(openai_client=client)
+    await agents.Runner.run(
+        agent(tools=[get_weather]), "My name is Alice. What is the weather in Paris?", session=session, run_config=config
+    )
+    second = await agents.Runner.run(agent(), "What is my name?", session=session, run_config=config)
+    kept = await session.get_items()
+    await session.clear_session()
+
+    assert second.final_output == "Your name is Alice."
+    assert [item.get("type") for item in kept] == ["message", "function_call", "function_call_output", *["message"] * 3]
+
+
 async def test_hosted_file_search_runs_in_the_gateway(config: agents.RunConfig, client: openai.AsyncOpenAI) -> None:
     store = await client.vector_stores.create(name="places")
     await client.vector_stores.files.upload_and_poll(

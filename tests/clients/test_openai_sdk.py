@@ -430,6 +430,50 @@ async def test_refusals_are_the_exceptions_of_the_sdk(sdk: Sdk) -> None:
     assert (refused.value.param, unknown.value.code) == ("temperature", "model_not_found")
 
 
+# ---------------------------------------------------------------- conversations
+
+
+async def test_conversation_keeps_what_is_said_in_it(sdk: Sdk) -> None:
+    conversation = await sdk(lambda client: client.conversations.create(metadata={"topic": "names"}))
+    await sdk(lambda client: client.responses.create(model="small", input="My name is Alice.", conversation=conversation.id))
+    second = await sdk(
+        lambda client: client.responses.create(model="small", input="What is my name?", conversation={"id": conversation.id})
+    )
+    items = await sdk.all(lambda client: client.conversations.items.list(conversation.id, order="asc", limit=2))
+
+    assert (second.output_text, second.conversation.id) == ("Your name is Alice.", conversation.id)
+    assert [item.content[0].text for item in items][::3] == ["My name is Alice.", "Your name is Alice."]
+    assert [item.role for item in items] == ["user", "assistant", "user", "assistant"]
+
+
+async def test_conversation_is_read_changed_and_deleted(sdk: Sdk) -> None:
+    made = await sdk(lambda client: client.conversations.create(items=[{"role": "user", "content": "My name is Alice."}]))
+    changed = await sdk(lambda client: client.conversations.update(made.id, metadata={"topic": "names"}))
+    read = await sdk(lambda client: client.conversations.retrieve(made.id))
+    deleted = await sdk(lambda client: client.conversations.delete(made.id))
+
+    assert changed.metadata == read.metadata == {"topic": "names"}
+    assert (deleted.id, deleted.deleted) == (made.id, True)
+    with pytest.raises(openai.NotFoundError):
+        await sdk(lambda client: client.conversations.retrieve(made.id))
+
+
+async def test_items_of_a_conversation_are_added_read_and_deleted(sdk: Sdk) -> None:
+    conversation = await sdk(lambda client: client.conversations.create())
+    added = await sdk(
+        lambda client: client.conversations.items.create(
+            conversation.id, items=[{"role": "user", "content": text} for text in ("My name is Alice.", "Hello.")]
+        )
+    )
+    first, second = added.data
+    read = await sdk(lambda client: client.conversations.items.retrieve(first.id, conversation_id=conversation.id))
+    await sdk(lambda client: client.conversations.items.delete(second.id, conversation_id=conversation.id))
+    left = await sdk.all(lambda client: client.conversations.items.list(conversation.id))
+
+    assert read.content[0].text == "My name is Alice."
+    assert [item.id for item in left] == [first.id]
+
+
 # ---------------------------------------------------------------- files and vector stores
 
 

@@ -92,6 +92,14 @@ async def test_history_is_kept_by_the_gateway(responses: Model, gateway: Served)
     assert len(gateway.asked()[-1]["messages"]) == 3
 
 
+async def test_conversation_is_kept_by_the_gateway(responses: Model, provider: OpenAIProvider) -> None:
+    conversation = await provider.client.conversations.create()
+    agent = Agent(responses, model_settings=OpenAIResponsesModelSettings(openai_conversation_id=conversation.id))
+    await agent.run("My name is Alice.")
+
+    assert (await agent.run("What is my name?")).output == "Your name is Alice."
+
+
 async def test_picture_is_part_of_the_input(either: Model) -> None:
     result = await Agent(either).run(["What is it?", BinaryContent(png_bytes(), media_type="image/png")])
 
