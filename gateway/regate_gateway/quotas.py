@@ -13,11 +13,11 @@ from dataclasses import dataclass, replace
 from typing import Final, TypeVar
 
 from regate_gateway.errors import Headers
-from regate_gateway.routes.call import Call
+from regate_gateway.routes.call import Call, Caller
 from regate_orchestrator.errors import LimitExceeded, NotPermitted
 from regate_orchestrator.ports import Allowance, Exhausted
 from regate_orchestrator.quota import QuotaLimits
-from regate_orchestrator.responses.driver import LoopPorts
+from regate_orchestrator.responses.driver import EmitEvent, LoopPorts, Outcome, Start, run
 from regate_orchestrator.responses.request import FileSearchTool, ResponseRequest
 from regate_orchestrator.spending import UNASKED_OUTPUT_TOKENS, MeteredBackend, Spending, estimated_tokens
 from regate_orchestrator.values import Json, JsonObject
@@ -49,18 +49,19 @@ class Demand:
         return self.sent + min(output, limits.max_output_tokens) * self.choices
 
 
-async def spend(call: Call, request: JsonObject, demand: Demand) -> Spending:
-    """Return the counted request, after having the answer say what is left.
+async def spend(caller: Caller, request: JsonObject, demand: Demand) -> Spending:
+    """Return the counted request, after having the answer say what is left, where it is one that has headers.
 
     `request` is the input's key of that name. Raises `LimitExceeded` for a limit that is used up, and `NotPermitted` where the policy grants
     nothing at all.
     """
-    services = call.services
-    limits = await services.quotas.limits(call.context, request)
+    services = caller.services
+    limits = await services.quotas.limits(caller.context, request)
     if demand.writes and not (limits.max_turns and limits.max_output_tokens):
         raise NotPermitted("The policy does not permit you answers of a model.")
-    found = await services.quotas.count(call.context, limits, tokens=demand.tokens(limits))
-    call.request.scope["state"]["answer_headers"] = rate_headers(found)
+    found = await services.quotas.count(caller.context, limits, tokens=demand.tokens(limits))
+    if isinstance(caller, Call):
+        caller.request.scope["state"]["answer_headers"] = rate_headers(found)
     if isinstance(found, Exhausted):
         services.metrics.refused(found.limit)
         raise LimitExceeded(_refusal(found), retry_after=found.after_s)
@@ -145,13 +146,20 @@ class SpentLoop:
     _backend: MeteredBackend
     _spending: Spending
 
+    async def run(self, start: Start, emit: EmitEvent) -> Outcome:
+        """Run the response to its end. See `driver.run`."""
+        try:
+            return await run(start, ports=self.ports, emit=emit)
+        finally:
+            await self.settle()
+
     async def settle(self) -> None:
         """Have a request that called no model stand for no tokens. Must be called when its run has ended, however it did."""
         if not self._backend.calls:
             await self._spending.used(0)
 
 
-async def spend_on_response(call: Call, request: ResponseRequest, path: str) -> SpentLoop:
+async def spend_on_response(caller: Caller, request: ResponseRequest, path: str) -> SpentLoop:
     """Return the loop for a request at this path, counted and narrowed. Raises as `spend` does."""
     view: JsonObject = {
         "method": "POST",
@@ -161,14 +169,14 @@ async def spend_on_response(call: Call, request: ResponseRequest, path: str) -> 
         "tool_types": list(request.tool_types),
     }
     sent = estimated_tokens([request.instructions, list(request.items), *[tool.parameters for tool in request.client_tools]])
-    spending = await spend(call, view, Demand(sent, request.max_output_tokens))
-    loop, limits = call.services.loop, spending.limits
+    spending = await spend(caller, view, Demand(sent, request.max_output_tokens))
+    loop, limits = caller.services.loop, spending.limits
     try:
         narrowed = narrowed_request(request, limits)
     except NotPermitted:
         await spending.used(0)
         raise
-    backend = MeteredBackend(loop.backend, spending)
+    backend = MeteredBackend(caller.services.backend, spending)
     bounds = replace(
         loop.limits,
         max_rounds=min(loop.limits.max_rounds, limits.max_turns),

@@ -20,7 +20,7 @@ from regate_orchestrator.engines import VectorEngines
 from regate_orchestrator.errors import VectorStoreUnavailable
 from regate_orchestrator.file_intake import FileIntake
 from regate_orchestrator.ingestion import Ingestion
-from regate_orchestrator.ports import BlobStore, Catalogue, StateStore
+from regate_orchestrator.ports import Backend, BlobStore, Catalogue, StateStore
 from regate_orchestrator.responses.background import BackgroundRuns
 from regate_orchestrator.responses.driver import LoopPorts
 from regate_orchestrator.retrieval import Retrieval
@@ -104,6 +104,8 @@ class Services:
     ingestion: Ingestion
     upstreams: Upstreams
     loop: LoopPorts
+    """What a run needs, but for the backend: that comes with a quota (`quotas.py`)."""
+    backend: Backend
     arrivals: Arrivals
     background: BackgroundRuns
     quotas: Quotas

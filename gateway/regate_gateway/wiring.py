@@ -54,7 +54,7 @@ from regate_orchestrator.responses.state import Limits
 from regate_orchestrator.retrieval import Retrieval
 from regate_orchestrator.routing import QUALITIES
 from regate_orchestrator.schema import RowSchema, load_schema
-from regate_orchestrator.spending import Quotas
+from regate_orchestrator.spending import Quotas, Unspent
 from regate_orchestrator.sweeping import FileSweeps, Sweeper
 from regate_orchestrator.values import Clock, wall_clock
 
@@ -162,7 +162,7 @@ async def open_services(stack: AsyncExitStack, settings: Settings, metrics: Metr
         enforcer=enforcer,
         state=state,
         retrieval=retrieval,
-        backend=ChatBackend(upstreams),
+        backend=Unspent(),
         authorizer=Authorizer(enforcer, state, retrieval, upstreams, sealer, parts),
         sealer=sealer,
         limits=Limits(settings.tools.max_rounds, settings.tools.max_tool_calls),
@@ -190,6 +190,7 @@ async def open_services(stack: AsyncExitStack, settings: Settings, metrics: Metr
         ingestion=ingestion,
         upstreams=upstreams,
         loop=loop,
+        backend=ChatBackend(upstreams),
         arrivals=Arrivals(enforcer, state, retrieval, sealer),
         background=background,
         quotas=Quotas(enforcer, LocalQuotaCounter()),

@@ -9,10 +9,11 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NoReturn
 
 from regate_orchestrator.decisions import Context
 from regate_orchestrator.enforcer import Enforcer
+from regate_orchestrator.errors import PolicyUnavailable
 from regate_orchestrator.ports import Backend, Counted, Exhausted, QuotaCounter
 from regate_orchestrator.quota import QuotaLimits
 from regate_orchestrator.responses.events import ArgumentsWritten, ModelEnded, ModelEvent, ReasoningWritten, RefusalWritten, TextWritten
@@ -86,6 +87,14 @@ class MeteredBackend:
             # A call that the upstream did not take up cost nothing.
             self.spent += written.tokens(payload) if opened else 0
             await self.spending.used(self.spent)
+
+
+class Unspent:
+    """A backend that takes no call: the loop runs with it until a quota was asked for, so none can be forgotten."""
+
+    def chat(self, *_call: object, **_options: object) -> NoReturn:
+        """Refuse the call."""
+        raise PolicyUnavailable("a model was to be called without a quota")
 
 
 class _Written:

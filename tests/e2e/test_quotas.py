@@ -14,6 +14,7 @@ import openai
 import pytest
 from aiohttp import web
 from tests.e2e.conftest import ScriptedUpstream, World, text, tool_call
+from websockets.asyncio.client import connect
 
 from regate_gateway.server import Running
 from regate_gateway.settings import Settings
@@ -118,6 +119,24 @@ async def test_every_way_to_a_model_is_counted(path: str, body: dict[str, Any], 
     assert (first.status_code == 200) is (path != "/completions"), first.text
     assert first.headers["x-ratelimit-remaining-requests"] == "0"
     assert (second.status_code, second.json()["error"]["code"]) == (429, "rate_limit_exceeded")
+
+
+async def test_each_response_over_a_socket_is_counted_and_narrowed_and_one_that_is_refused_leaves_it_open(limited: Limited) -> None:
+    async with limited(rpm=2, max_output_tokens=50) as world, world.http() as http:
+        world.upstream.turns = [text("One."), text("Two.")]
+        headers = {"Authorization": http.headers["authorization"]}
+        async with connect(world.url.replace("http", "ws") + "/v1/responses", additional_headers=headers) as connection:
+            ended = []
+            for more in ({}, {"generate": False}, {}, {}, {}):
+                await connection.send(json.dumps({"type": "response.create", "model": "small", "input": "Hi"} | more))
+                while (frame := json.loads(await connection.recv()))["type"] not in ("response.completed", "error"):
+                    pass
+                ended.append(frame)
+        sent = [request["max_tokens"] for request in world.upstream.requests]
+
+    assert [frame["type"] for frame in ended] == ["response.completed"] * 3 + ["error"] * 2
+    assert (ended[-1]["status"], ended[-1]["error"]["code"]) == (429, "rate_limit_exceeded")
+    assert sent == [50, 50]
 
 
 @pytest.mark.parametrize("path", ["/models", "/responses", "/files", "/vector_stores"])

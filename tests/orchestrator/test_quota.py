@@ -18,7 +18,7 @@ from regate_orchestrator.ports import Allowance, Counted, Exhausted
 from regate_orchestrator.principal import Principal
 from regate_orchestrator.quota import QuotaLimits, permits, read_limits
 from regate_orchestrator.responses.events import ModelEnded, ModelEvent, TextWritten, Usage
-from regate_orchestrator.spending import MeteredBackend, Quotas, Spending, estimated_tokens
+from regate_orchestrator.spending import MeteredBackend, Quotas, Spending, Unspent, estimated_tokens
 from regate_orchestrator.values import Json, JsonObject
 
 LIMITS = QuotaLimits(rpm=10, tpm=1_000, max_turns=4, max_tool_calls=8, max_chunks=20, max_output_tokens=100)
@@ -244,6 +244,11 @@ async def test_a_call_that_the_upstream_does_not_take_up_costs_nothing() -> None
         await call(backend)
 
     assert (backend.calls, backend.spent, till.corrections) == (0, 0, [-100])
+
+
+async def test_without_a_quota_no_model_is_called() -> None:
+    with pytest.raises(PolicyUnavailable):
+        Unspent().chat("up", PAYLOAD, alternates=())
 
 
 def test_texts_count_by_their_bytes_and_enclosed_files_do_not() -> None:

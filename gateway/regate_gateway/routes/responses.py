@@ -52,10 +52,10 @@ async def create(call: Call) -> Response:
     if start.request.stream:
 
         async def stream(emit: Emit) -> None:
-            await _run(start, loop, emit)
+            await loop.run(start, emit)
 
         return EventStream(stream, obscured=_obscured(Fields(body)))
-    outcome = await call.while_connected(_run(start, loop, _unsent))
+    outcome = await call.while_connected(loop.run(start, _unsent))
     if outcome.error is not None:  # nothing was sent yet, so a failure is still an HTTP status
         raise outcome.error
     return reply(outcome.response)
@@ -67,7 +67,7 @@ async def compact(call: Call) -> Response:
     fields.refuse_unknown(_COMPACTED)
     request = read_response_request({**fields.values, "store": False})
     loop = await spend_on_response(call, replace(request, compact=True), "/v1/responses/compact")
-    outcome = await call.while_connected(_run(_start(call, loop.request), loop, _unsent))
+    outcome = await call.while_connected(loop.run(_start(call, loop.request), _unsent))
     if outcome.error is not None:
         raise outcome.error
     shown = {"id": outcome.response["id"], "object": "response.compaction", "created_at": outcome.response["created_at"]}
@@ -138,13 +138,6 @@ def _named(call: Call) -> Call:
 def _start(call: Call, request: ResponseRequest) -> driver.Start:
     response_id = ResponseId(call.context.response_id or mint("resp_"))
     return driver.Start(request, replace(call.context, response_id=response_id), response_id)
-
-
-async def _run(start: driver.Start, loop: SpentLoop, emit: Emit) -> driver.Outcome:
-    try:
-        return await driver.run(start, ports=loop.ports, emit=emit)
-    finally:
-        await loop.settle()
 
 
 async def _begin_background(call: Call, start: driver.Start, loop: SpentLoop, *, obscured: bool) -> Response:

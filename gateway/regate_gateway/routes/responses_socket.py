@@ -16,13 +16,14 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 from regate_gateway.bodies import parse_json
 from regate_gateway.errors import describe, log_error
 from regate_gateway.fields import Fields
+from regate_gateway.quotas import spend_on_response
 from regate_gateway.routes.call import Caller
 from regate_gateway.routes.prompt_use import resolve_prompt
 from regate_gateway.routes.response_request import read_response_request, read_warm_up
 from regate_gateway.sse import obscured
 from regate_orchestrator.errors import InvalidRequest, LimitExceeded, RegateError, Unauthenticated
 from regate_orchestrator.responses import driver
-from regate_orchestrator.responses.driver import Start
+from regate_orchestrator.responses.driver import EmitEvent, Outcome, Start
 from regate_orchestrator.rows import ResponseRow
 from regate_orchestrator.values import Json, JsonObject, RequestId, ResponseId, mint
 
@@ -103,7 +104,7 @@ class _Connection:
         body = await resolve_prompt(Caller(self.caller.services, context), body)
         request = read_response_request(body, omit=self.caller.services.settings.tools.omit)
         previous = request.previous_response_id
-        start = Start(replace(request, stream=True, generate=generate), context, response_id, self.remembered)
+        request = replace(request, stream=True, generate=generate)
 
         async def emit(event: JsonObject) -> None:
             try:
@@ -112,12 +113,18 @@ class _Connection:
                 raise asyncio.CancelledError from None  # the client left: the run ends as when its request does
 
         try:
-            outcome = await driver.run(start, ports=self.caller.services.loop, emit=emit)
+            outcome = await self._run(Start(request, context, response_id, self.remembered), emit)
         except RegateError:
             self.remembered.pop(previous or ResponseId(""), None)  # what could not be continued is not tried again
             raise
         kept_here = not request.store or previous in self.remembered
         self.remembered = {response_id: outcome.chain} if kept_here and outcome.error is None else {}
+
+    async def _run(self, start: Start, emit: EmitEvent) -> Outcome:
+        if not start.request.generate:  # no model is called, so nothing is spent
+            return await driver.run(start, ports=self.caller.services.loop, emit=emit)
+        loop = await spend_on_response(replace(self.caller, context=start.context), start.request, "/v1/responses")
+        return await loop.run(replace(start, request=loop.request), emit)
 
     async def _send(self, frame: JsonObject) -> None:
         await self.socket.send_text(orjson.dumps(frame).decode())
