@@ -18,7 +18,18 @@ from starlette.websockets import WebSocket
 
 from regate_gateway.errors import MethodNotAllowed
 from regate_gateway.idempotency import Handler, Retrieval, once
-from regate_gateway.routes import conversations, explain, files, health, prompts, proxy, responses, responses_socket, vector_stores
+from regate_gateway.routes import (
+    conversations,
+    explain,
+    files,
+    health,
+    prompts,
+    proxy,
+    responses,
+    responses_socket,
+    specification,
+    vector_stores,
+)
 from regate_gateway.routes.call import Call, Caller
 from regate_gateway.services import Services
 from regate_orchestrator.errors import NotFound
@@ -98,6 +109,7 @@ def build_app(services: Services) -> ASGIApp:
             ("/healthz", request_response(health.alive)),
             ("/readyz", health.Readiness(services)),
             ("/metrics", health.Exposition(services)),
+            ("/openapi.json", request_response(specification.specification)),
         )
     ]
     sockets = [WebSocketRoute(path, _Named(path, _SocketEndpoint(services))) for path in SOCKETS]
