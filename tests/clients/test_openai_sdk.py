@@ -489,6 +489,13 @@ async def test_file_is_stored_read_and_deleted(sdk: Sdk) -> None:
     assert (deleted.id, deleted.deleted) == (file.id, True)
 
 
+async def test_file_is_uploaded_with_the_time_it_expires(sdk: Sdk) -> None:
+    expiry = {"anchor": "created_at", "seconds": 3600}
+    file = await sdk(lambda client: client.files.create(file=("short.txt", TEXT), purpose="user_data", expires_after=expiry))
+
+    assert file.expires_at == file.created_at + 3600
+
+
 async def test_vector_store_is_made_listed_and_deleted(sdk: Sdk) -> None:
     store = await sdk(lambda client: client.vector_stores.create(name="empty", metadata={"kind": "test"}))
     stored = await sdk(lambda client: client.vector_stores.retrieve(store.id))
