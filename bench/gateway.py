@@ -91,6 +91,27 @@ async def running_gateway(upstream: str | None = None) -> AsyncIterator[RunningG
             await process.wait()
 
 
+@asynccontextmanager
+async def running_backend(module: str) -> AsyncIterator[str]:
+    """Enter with the backend that a module runs (`--port N`), in a process of its own."""
+    port = free_port()
+    process = await asyncio.create_subprocess_exec(sys.executable, "-m", module, "--port", str(port))
+    url = f"http://127.0.0.1:{port}/v1"
+    try:
+        async with asyncio.timeout(30), aiohttp.ClientSession() as session:
+            while True:
+                try:
+                    async with session.get(f"{url}/models") as answer:
+                        await answer.read()
+                        break
+                except aiohttp.ClientError:
+                    await asyncio.sleep(0.02)
+        yield url
+    finally:
+        process.terminate()
+        await process.wait()
+
+
 async def _until_answering(url: str, process: asyncio.subprocess.Process) -> None:
     async with asyncio.timeout(60), aiohttp.ClientSession() as session:
         while process.returncode is None:

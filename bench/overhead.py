@@ -8,37 +8,13 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
-import sys
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 
 import aiohttp
 
-from bench.gateway import RunningGateway, free_port, percentile, running_gateway, token
+from bench.gateway import RunningGateway, percentile, running_backend, running_gateway, token
 
 BODY = {"model": "regate-extract", "messages": [{"role": "user", "content": "Say something short."}], "max_tokens": 16}
-
-
-@asynccontextmanager
-async def running_backend() -> AsyncIterator[str]:
-    """Enter with the bundled backend in a process of its own."""
-    port = free_port()
-    process = await asyncio.create_subprocess_exec(sys.executable, "-m", "regate_gateway.demo.backend", "--port", str(port))
-    url = f"http://127.0.0.1:{port}/v1"
-    try:
-        async with asyncio.timeout(30), aiohttp.ClientSession() as session:
-            while True:
-                try:
-                    async with session.get(f"{url}/models") as answer:
-                        await answer.read()
-                        break
-                except aiohttp.ClientError:
-                    await asyncio.sleep(0.02)
-        yield url
-    finally:
-        process.terminate()
-        await process.wait()
 
 
 async def measure(session: aiohttp.ClientSession, url: str, headers: dict[str, str], *, requests: int, connections: int) -> list[float]:
@@ -63,7 +39,11 @@ async def measure(session: aiohttp.ClientSession, url: str, headers: dict[str, s
 
 async def run(requests: int) -> None:
     """Measure in alternating blocks, so that the machine's mood falls on both alike, and print the table."""
-    async with running_backend() as backend, running_gateway(backend) as gateway, aiohttp.ClientSession() as session:
+    async with (
+        running_backend("regate_gateway.demo.backend") as backend,
+        running_gateway(backend) as gateway,
+        aiohttp.ClientSession() as session,
+    ):
         print(f"start: {gateway.start_seconds:.2f} s; memory after start: {gateway.resident_mib():.0f} MiB")
         bearer = {"Authorization": f"Bearer {token('user', 'acme')}"}
         print(f"{'connections':<13}{'':<10}{'p50 ms':>8}{'p99 ms':>8}{'req/s':>8}")

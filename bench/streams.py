@@ -9,37 +9,14 @@ import asyncio
 import json
 import sys
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from typing import Any
 
 import aiohttp
 
 from bench.backend import EVENT_BYTES
-from bench.gateway import free_port, percentile, running_gateway, token
+from bench.gateway import percentile, running_backend, running_gateway, token
 
 _STREAM_BYTES = 2_000_000
-
-
-@asynccontextmanager
-async def running_backend() -> AsyncIterator[str]:
-    """Enter with the benchmarks' backend in a process of its own."""
-    port = free_port()
-    process = await asyncio.create_subprocess_exec(sys.executable, "-m", "bench.backend", "--port", str(port))
-    url = f"http://127.0.0.1:{port}/v1"
-    try:
-        async with asyncio.timeout(30), aiohttp.ClientSession() as session:
-            while True:
-                try:
-                    async with session.get(f"{url}/models") as answer:
-                        await answer.read()
-                        break
-                except aiohttp.ClientError:
-                    await asyncio.sleep(0.02)
-        yield url
-    finally:
-        process.terminate()
-        await process.wait()
 
 
 class Bench:
@@ -126,7 +103,7 @@ async def chain(bench: Bench, *, turns: int) -> None:
 
 async def run(rounds: int, turns: int) -> None:
     """Measure, and print the tables."""
-    async with running_backend() as backend, running_gateway(backend) as gateway, aiohttp.ClientSession() as session:
+    async with running_backend("bench.backend") as backend, running_gateway(backend) as gateway, aiohttp.ClientSession() as session:
         bench = Bench(session, backend, gateway.url)
         for way in ("direct", "pass-through", "loop"):
             await bench.stream(way, 100)
