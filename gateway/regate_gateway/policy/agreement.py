@@ -56,13 +56,14 @@ LISTINGS: Final = (
 
 @dataclass(frozen=True, slots=True)
 class Compiled:
-    """What one rule compiled to for one sample. `plan` is None, and `reason` says why, when it has no exact filter."""
+    """What one rule compiled to for one sample. `plan` is None, and `reason` says why, when it has no exact filter; `at` is the rule at fault."""
 
     listing: Listing
     sample: Sample
     document: Mapping[str, Any]
     plan: FilterPlan | None
     reason: str | None
+    at: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +112,7 @@ def fragment_findings(compiled: Sequence[Compiled], places: Mapping[str, tuple[s
     for one in compiled:
         if one.reason is not None:
             rule = f"data.{one.listing.point.value.replace('/', '.')}"
-            file, row = places.get(rule, (one.listing.package, 0))
+            file, row = places.get(one.at or rule) or places.get(rule, (one.listing.package, 0))
             message = f"{one.reason} (compiled for {one.sample.name}); write it within the filter fragment, see docs/policies.md"
             found.setdefault(rule, Finding("not-in-fragment", message, file, row))
     return list(found.values())
@@ -144,8 +145,9 @@ async def _compile(engine: OpaEngine, listing: Listing, sample: Sample, schemas:
     try:
         planned = await engine.plan(listing.point.value, document, unknown=listing.unknown)
     except FilterNotExpressible as error:
-        reason = f"{error.within}: {error.reason}" if isinstance(error, NotUnderstood) else error.detail
-        return Compiled(listing, sample, document, None, reason)
+        if isinstance(error, NotUnderstood):
+            return Compiled(listing, sample, document, None, f"{error.within}: {error.reason}", error.within)
+        return Compiled(listing, sample, document, None, error.detail)
     return Compiled(listing, sample, document, planned.plan, None)
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -33,6 +34,7 @@ QUICK: Final = Effort(witnesses=2, others=1)
 FULL: Final = Effort(witnesses=12, others=20)
 
 _COMPILE_S: Final = 20.0
+_PLACED: Final = re.compile(r"([\w./-]+\.rego):(\d+): (.+)", re.DOTALL)
 _SLOW_S: Final = 1.0
 _VERSION: Final = 1
 _ASKED: Final = frozenset(listing.unknown for listing in LISTINGS)
@@ -177,7 +179,11 @@ def _check_filters(task: Task, run: _Run, policies: Policies, schemas: Mapping[s
             compiled.extend(asyncio.run(_compile(task, schemas, samples)))
         except (ConfigurationError, PolicyUnavailable) as error:
             detail = error.detail if isinstance(error, PolicyUnavailable) else error.message
-            return outcome("filters", "", [Finding("not-compiled", detail, ".")])
+            placed = _PLACED.fullmatch(detail)
+            found = (
+                Finding("not-compiled", detail, ".") if placed is None else Finding("not-compiled", placed[3], placed[1], int(placed[2]))
+            )
+            return outcome("filters", "", [found])
         return outcome("filters", f"{len(compiled)}, for {len(samples)} principals", fragment_findings(compiled, _places(policies)))
 
     def stores() -> Outcome:

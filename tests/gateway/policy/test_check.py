@@ -183,6 +183,23 @@ def test_a_residual_outside_the_fragment_is_named_by_its_rule(write: Write) -> N
     assert {("chunk/chunk.rego", "computed-from-row"), ("chunk/chunk.rego", "not-in-fragment")} <= codes(found)
 
 
+def test_what_a_custom_rule_did_wrong_is_told_at_its_own_line(write: Write) -> None:
+    policy = write("custom/chunk/chunk.rego", 'package regate.custom.chunk\n\ndeny if lower(input.chunk.owner) == "x"\n')
+
+    found = report(["--policy", str(policy), "--store", "memory"])
+
+    told = [(one["file"], one["row"]) for check in found["checks"] for one in check["findings"] if one["code"] == "not-in-fragment"]
+    assert told == [("custom/chunk/chunk.rego", 3)]
+
+
+def test_a_rule_that_nothing_consults_is_told_at_its_line(write: Write) -> None:
+    found = report(["--policy", str(write("custom/chunk/chunk.rego", "package regate.custom.chunk\n\ndney if input.chunk.level == 9\n"))])
+
+    (finding,) = next(check["findings"] for check in found["checks"] if check["name"] == "filters")
+    assert (finding["file"], finding["row"]) == ("custom/chunk/chunk.rego", 3)
+    assert finding["message"].startswith("nothing consults regate.custom.chunk.dney: correct its name")
+
+
 def test_rules_that_contradict_each_other_are_an_error_of_evaluation(write: Write) -> None:
     policy = chunk_rule(write, 'allow if input.chunk.tenant == "acme"\n\nallow := false if input.chunk.legal_hold == true')
 

@@ -10,11 +10,15 @@ from typing import Any
 import pytest
 import pytest_asyncio
 from click.testing import CliRunner, Result
-from tests.gateway.policy.recordings import copied_policies, edit, record, usual
+from tests.gateway.policy.recordings import ALICE, context, copied_policies, edit, record, usual
 
+from regate_adapters.opa.engine import OpaEngine
 from regate_adapters.opa.install import require_opa
 from regate_gateway.policy.recorded import questions_in, read_records
+from regate_gateway.policy.replay import Replay
+from regate_gateway.policy.replay import replay as replayed
 from regate_gateway.policy.replay_command import replay
+from regate_gateway.policy.replay_engine import running_policies
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -22,6 +26,10 @@ async def audit(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("recorded")
     await record(copied_policies(folder / "rego"), folder / "audit", usual)
     return folder / "audit"
+
+
+async def asked_again(audit: Path, engine: OpaEngine) -> Replay:
+    return await replayed(read_records(audit), engine, limit=None, advance=lambda _: None)
 
 
 def run(candidate: Path, audit: Path, *options: str) -> Result:
@@ -116,6 +124,21 @@ def test_bundle_serves_as_well_as_a_directory(audit: Path, tmp_path: Path) -> No
     result = run(tmp_path / "policies.tar.gz", audit)
 
     assert (result.exit_code, "Nothing would change." in result.stdout) == (0, True)
+
+
+async def test_recorded_limits_are_asked_for_again(tmp_path: Path) -> None:
+    request = {"method": "POST", "path": "/v1/responses", "model": "small", "stream": False, "tool_types": []}
+    live, candidate = copied_policies(tmp_path / "live"), copied_policies(tmp_path / "candidate")
+    await record(live, tmp_path / "audit", lambda enforcer: enforcer.limits(context(ALICE), request))
+    edit(candidate, "quota/quota.rego", {"count(deny_reasons) == 0": 'input.principal.id == "nobody"'})
+
+    async with running_policies(live) as same, running_policies(candidate) as other:
+        found = [await asked_again(tmp_path / "audit", one.engine) for one in (same, other)]
+
+    assert [[(tally.point, dict(tally.outcomes)) for tally in one.tallies.values()] for one in found] == [
+        [("quota", {"same": 1})],
+        [("quota", {"would_deny": 1})],
+    ]
 
 
 def test_limit_bounds_the_records_asked(audit: Path, tmp_path: Path) -> None:
