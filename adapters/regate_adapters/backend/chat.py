@@ -58,7 +58,7 @@ async def _events(upstream: str, response: UpstreamResponse, translator: ChatTra
                 yield event
         else:
             async for chunk in response.chunks():
-                for event in merged(event for data in stream.feed(chunk) for event in translator.read(data)):
+                for event in merged(translator.read_all(stream.feed(chunk))):
                     yield event
                 if stream.done:
                     break

@@ -5,13 +5,14 @@ A whole completion is read like one large chunk, its `message` being the delta. 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Final
 
 import orjson
 
 from regate_adapters.backend.failures import MOST_DETAIL, too_long
 from regate_adapters.backend.overflow import says_too_long
+from regate_adapters.backend.text_frame import Frame, frame_of
 from regate_adapters.backend.tool_slots import NotUnderstood, ToolSlots
 from regate_orchestrator.errors import UpstreamError
 from regate_orchestrator.responses.events import (
@@ -46,11 +47,38 @@ class ChatTranslator:
         self._slots = ToolSlots()
         self._usage = Usage()
         self._reason: str | None = None
+        self._frame: Frame | None = None
 
     @property
     def finished(self) -> bool:
         """Whether the upstream has said how the turn ended. What may still come then is the usage."""
         return self._reason is not None
+
+    def read_all(self, chunks: Iterable[bytes]) -> Iterator[ModelEvent]:
+        """Yield what the chunks tell, as `read` does for each. A run of chunks that differ in their text alone is read as one."""
+        run: list[bytes] = []
+        for data in chunks:
+            frame = self._frame
+            if frame is not None and (literal := frame.inside(data)) is not None:
+                run.append(literal)
+                continue
+            if run and frame is not None:
+                yield from self._read_run(run, frame)
+                run = []
+            events = self.read(data)
+            self._frame = frame_of(data, events)
+            yield from events
+        if run and self._frame is not None:
+            yield from self._read_run(run, self._frame)
+
+    def _read_run(self, literals: list[bytes], frame: Frame) -> Iterator[ModelEvent]:
+        texts = frame.texts(literals)
+        if texts is not None:
+            if text := "".join(texts):
+                yield TextWritten(text)
+            return
+        for literal in literals:
+            yield from self.read(frame.around(literal))
 
     def read(self, data: bytes) -> list[ModelEvent]:
         """Return what a chunk tells. Raises `NotUnderstood`, and `UpstreamError` where the upstream reports an error in its stream."""

@@ -36,23 +36,32 @@ class SseReader:
 
     def feed(self, chunk: bytes) -> list[ServerEvent]:
         """Return the events that these bytes complete. Raises `EventTooLarge`."""
+        events: list[ServerEvent] = []
+        if self._line or self._data or self._name or self._first:  # in the middle of an event
+            self._feed_lines(chunk, events)
+            return events
+        *blocks, rest = chunk.split(b"\n\n")
+        for block in blocks:
+            if block.startswith(b"data: ") and b"\n" not in block and b"\r" not in block and len(block) <= self._limit:
+                events.append(ServerEvent(b"", block[6:]))  # what nearly every event is: one line of data
+            else:
+                self._feed_lines(block + b"\n\n", events)
+        self._feed_lines(rest, events)
+        return events
+
+    def _feed_lines(self, chunk: bytes, events: list[ServerEvent]) -> None:
         if b"\n" not in chunk:  # pieces of one long line are joined once, when it ends
-            self._line.append(chunk)
+            if chunk:
+                self._line.append(chunk)
             self._line_size += len(chunk)
             self._check_size()
-            return []
+            return
         *lines, rest = b"".join((*self._line, chunk)).split(b"\n") if self._line else chunk.split(b"\n")
         self._line = [rest] if rest else []
         self._line_size = len(rest)
-        events: list[ServerEvent] = []
         for line in lines:
-            if not line and len(self._data) == 1:  # what nearly every event is: one line of data and a blank one
-                events.append(ServerEvent(self._name, self._data.pop()))
-                self._data_size, self._name = 0, b""
-            else:
-                self._read(line, events)
+            self._read(line, events)
         self._check_size()
-        return events
 
     def finish(self) -> list[ServerEvent]:
         """Return the last event of a stream that ended without the blank line after it."""
