@@ -5,7 +5,7 @@ A whole completion is read like one large chunk, its `message` being the delta. 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
 import orjson
@@ -54,22 +54,20 @@ class ChatTranslator:
         """Whether the upstream has said how the turn ended. What may still come then is the usage."""
         return self._reason is not None
 
-    def read_all(self, chunks: Iterable[bytes]) -> Iterator[ModelEvent]:
+    def read_all(self, chunks: Sequence[bytes]) -> Iterator[ModelEvent]:
         """Yield what the chunks tell, as `read` does for each. A run of chunks that differ in their text alone is read as one."""
-        run: list[bytes] = []
-        for data in chunks:
+        position = 0
+        while position < len(chunks):
             frame = self._frame
-            if frame is not None and (literal := frame.inside(data)) is not None:
-                run.append(literal)
+            literals = [] if frame is None else frame.run(chunks, position)
+            if frame is not None and literals:
+                yield from self._read_run(literals, frame)
+                position += len(literals)
                 continue
-            if run and frame is not None:
-                yield from self._read_run(run, frame)
-                run = []
-            events = self.read(data)
-            self._frame = frame_of(data, events)
+            events = self.read(chunks[position])
+            self._frame = frame_of(chunks[position], events)
             yield from events
-        if run and self._frame is not None:
-            yield from self._read_run(run, self._frame)
+            position += 1
 
     def _read_run(self, literals: list[bytes], frame: Frame) -> Iterator[ModelEvent]:
         texts = frame.texts(literals)

@@ -37,10 +37,11 @@ class SseReader:
     def feed(self, chunk: bytes) -> list[ServerEvent]:
         """Return the events that these bytes complete. Raises `EventTooLarge`."""
         events: list[ServerEvent] = []
-        if self._line or self._data or self._name or self._first:  # in the middle of an event
+        if self._data or self._name or self._first or b"\n\n" not in chunk:  # in the middle of an event
             self._feed_lines(chunk, events)
             return events
-        *blocks, rest = chunk.split(b"\n\n")
+        *blocks, rest = b"".join((*self._line, chunk)).split(b"\n\n")
+        self._line, self._line_size = [], 0
         for block in blocks:
             if block.startswith(b"data: ") and b"\n" not in block and b"\r" not in block and len(block) <= self._limit:
                 events.append(ServerEvent(b"", block[6:]))  # what nearly every event is: one line of data

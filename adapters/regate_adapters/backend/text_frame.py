@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Final
 
 import orjson
@@ -24,11 +25,16 @@ class Frame:
     head: bytes
     tail: bytes
 
-    def inside(self, data: bytes) -> bytes | None:
-        """Return what stands between head and tail; None for a chunk of another frame."""
-        if not (data.startswith(self.head) and data.endswith(self.tail)) or len(data) < len(self.head) + len(self.tail):
-            return None
-        return data[len(self.head) : len(data) - len(self.tail)]
+    def run(self, chunks: Sequence[bytes], start: int) -> list[bytes]:
+        """Return what stands between head and tail in the chunks of this frame from `start` on, up to the first of another."""
+        head, tail = self.head, self.tail
+        least, first, last = len(head) + len(tail), len(head), -len(tail)
+        literals: list[bytes] = []
+        for data in islice(chunks, start, None):
+            if not (data.startswith(head) and data.endswith(tail)) or len(data) < least:
+                break
+            literals.append(data[first:last])
+        return literals
 
     def around(self, literal: bytes) -> bytes:
         """Return the chunk that the literal was taken out of."""

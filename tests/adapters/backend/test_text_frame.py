@@ -78,4 +78,4 @@ def test_frame_is_made_only_where_the_text_stands_once_as_it_is(data: bytes) -> 
 
 
 def test_frame_with_overlapping_ends_holds_nothing() -> None:
-    assert Frame(b"abc", b"cd").inside(b"abcd") is None
+    assert Frame(b"abc", b"cd").run([b"abcd"], 0) == []
