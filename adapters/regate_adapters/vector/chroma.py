@@ -5,6 +5,9 @@ Where the engine is, its place says: a `Directory` here, or a server (`chroma_se
 It never embeds: every call that could name an embedding function names none, since Chroma's own would download a model. It never decides
 what is permitted either: `chroma_filter.py`, the counterpart, renders the plan, and the guard on the schema version is part of that.
 
+Chroma looks at every chunk of the collection once for each condition of a filter. So where a plan confines the search to a tenant that holds
+few of the chunks, only that condition is Chroma's, and the others are tested here, on those chunks: the same are found, sooner.
+
 Up to `exact_up_to` permitted chunks, ranking is exact over the vectors of the permitted chunks alone, so that other tenants' chunks move
 nothing. Beyond it Chroma's approximate index chooses the candidates (filtered inside), and only their scores and order are exact.
 """
@@ -15,7 +18,7 @@ import asyncio
 import fcntl
 import os
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
@@ -24,10 +27,11 @@ from typing import TYPE_CHECKING, Final, Protocol, Self, TypeVar
 import numpy as np
 
 from regate_adapters.vector.chroma_filter import Where, render
-from regate_adapters.vector.chroma_layout import FILE_KEY, ChromaLayout
+from regate_adapters.vector.chroma_layout import FILE_KEY, VERSION_KEY, ChromaLayout
+from regate_adapters.vector.guard import TENANT, tenant_of
 from regate_adapters.vector.ranking import Rows, best, cosines
 from regate_orchestrator.errors import ConfigurationError, RegateError, VectorStoreUnavailable
-from regate_orchestrator.filters import Everything, FilterPlan, expression_of
+from regate_orchestrator.filters import Everything, Expression, FilterPlan, expression_of
 from regate_orchestrator.meaning import holds
 from regate_orchestrator.ports import Candidate, Chunk, Found, Vector
 from regate_orchestrator.schema import RowSchema
@@ -46,10 +50,17 @@ EXACT_UP_TO: Final = 20_000
 The index took 18, 54 and 82 ms, and answers other tenants' chunks can move: exactness is worth its price up to here.
 """
 
+ONE_IN: Final = 40
+"""Measured with 100,000 chunks and the shipped policy's 14 conditions: 440 ms of processor time in Chroma, and 0.16 ms for each chunk read.
+
+So reading is cheaper up to one chunk in 36. A tenant of 20 chunks waits for 10 ms.
+"""
+
 _DIMENSIONS: Final = "dimensions"
 _HNSW: Final = {"space": "cosine", "ef_search": 1_000}
 _OVERFETCH: Final = 4
 _LEAST_FETCHED: Final = 200
+_READ_STAMPS: Final = 100
 _READ_ROWS: Final = 500  # keeps the interpreter lock for 10 ms at most; 2,000 kept it for 40
 _WRITE_ROWS: Final = 1_000
 _READERS: Final = 2
@@ -120,10 +131,11 @@ class ChromaVectorStore:
     Raises `ConfigurationError` on entering when the place cannot be used. Chroma itself is loaded by the first call.
     """
 
-    def __init__(self, place: Path | ChromaPlace, schema: RowSchema, *, exact_up_to: int = EXACT_UP_TO) -> None:
+    def __init__(self, place: Path | ChromaPlace, schema: RowSchema, *, exact_up_to: int = EXACT_UP_TO, one_in: int = ONE_IN) -> None:
         self._place = Directory(place) if isinstance(place, Path) else place
         self._layout = ChromaLayout.of(schema)
         self._exact_up_to = exact_up_to
+        self._one_in = one_in
         self._client: ClientAPI | None = None
         self._loading = threading.Lock()
         self._is_open = False
@@ -229,16 +241,30 @@ class ChromaVectorStore:
     def _search(self, store: StoreId, vector: Vector, plan: FilterPlan, where: Where, limit: int) -> Found:
         collection = self._collection(store)
         query = _rows([vector], _dimensions(collection))[0]
-        ids: list[str] = collection.get(where=where, limit=self._exact_up_to + 1, include=[])["ids"]
+        total = collection.count()
+        ids = self._of_few(collection, expression_of(plan), self._layout.at(store), total)
+        if ids is None:
+            ids = list(collection.get(where=where, limit=self._exact_up_to + 1, include=[])["ids"])
         # Which way is taken depends on the permitted chunks alone.
         exact = len(ids) <= self._exact_up_to
         ranked = _rank(collection, ids if exact else _nearest(collection, query, where, limit), query, limit)
         return Found(
             tuple(self._candidates(collection, ranked, plan, where, layout=self._layout.at(store))),
-            total=collection.count(),
+            total=total,
             permitted=len(ids) if exact else None,
             exhausted=exact and len(ids) <= limit,
         )
+
+    def _of_few(self, collection: Collection, expression: Expression, layout: ChromaLayout, total: int) -> list[str] | None:
+        """Return the ids of the permitted chunks, or None unless they are among a tenant's that are few enough to be read."""
+        tenant, field = tenant_of(expression), layout.field((TENANT,))
+        most = min(total // self._one_in, self._exact_up_to)
+        if tenant is None or field is None or most == 0:
+            return None
+        ids: list[str] = collection.get(where={layout.prefix + field.key: {"$eq": tenant}}, limit=most + 1, include=[])["ids"]
+        if len(ids) > most:
+            return None
+        return [identifier for identifier, row in _rows_of(collection, ids, layout) if holds(expression, row)]
 
     def _candidates(
         self, collection: Collection, ranked: Sequence[tuple[str, float]], plan: FilterPlan, where: Where, *, layout: ChromaLayout
@@ -285,6 +311,16 @@ def _nearest(collection: Collection, query: Rows, where: Where, limit: int) -> l
     count = max(limit * _OVERFETCH, _LEAST_FETCHED)
     (ids,) = collection.query(query_embeddings=[query], n_results=count, where=where, include=[])["ids"]
     return list(ids)
+
+
+def _rows_of(collection: Collection, ids: Sequence[str], layout: ChromaLayout) -> Iterator[tuple[str, Mapping[str, object]]]:
+    """Yield the chunks of the present schema version as filters see them, read in pages."""
+    version = layout.prefix + VERSION_KEY
+    for start in range(0, len(ids), _READ_STAMPS):
+        page = collection.get(ids=list(ids[start : start + _READ_STAMPS]), include=["metadatas"])
+        for identifier, metadata in zip(page["ids"], page["metadatas"], strict=True):
+            if metadata.get(version) == layout.version:
+                yield identifier, layout.row(layout.candidate(identifier, "", metadata, score=0.0))
 
 
 def _rank(collection: Collection, ids: Sequence[str], query: Rows, limit: int) -> list[tuple[str, float]]:

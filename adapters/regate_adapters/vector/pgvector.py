@@ -21,7 +21,8 @@ import psycopg
 from psycopg import sql
 
 from regate_adapters.postgres import PromptConnection, cause, connection_parameters
-from regate_adapters.vector.pgvector_filter import Condition, Parameters, render, tenant_of
+from regate_adapters.vector.guard import tenant_of
+from regate_adapters.vector.pgvector_filter import Condition, Parameters, render
 from regate_adapters.vector.pgvector_pool import Cursor, Pool
 from regate_adapters.vector.pgvector_schema import REACH_SETTING, STORE_SETTING, TENANT_SETTING, chunk_table, make_chunk_table, prepare
 from regate_adapters.vector.pgvector_values import shown_json, shown_text, stored_json, stored_text

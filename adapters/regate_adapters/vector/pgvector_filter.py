@@ -14,6 +14,7 @@ from typing import Final, Literal, TypeAlias, assert_never
 
 from psycopg import sql
 
+from regate_adapters.vector.guard import TENANT
 from regate_adapters.vector.pgvector_values import stored_json, stored_text
 from regate_orchestrator.errors import FilterNotExpressible
 from regate_orchestrator.filters import (
@@ -58,7 +59,6 @@ _FALSE: Final = sql.SQL("FALSE")
 _MOST_NODES: Final = 2_000
 _MOST_VALUES: Final = 100_000
 _DEEPEST: Final = 100
-TENANT: Final = "tenant"
 
 
 @dataclass(slots=True)
@@ -72,17 +72,6 @@ class Parameters:
         name = f"v{len(self.values)}"
         self.values[name] = value
         return sql.Placeholder(name)
-
-
-def tenant_of(expression: Expression) -> str | None:
-    """Return the tenant to which the expression confines its rows by an outermost condition, or None when it has no such condition."""
-    for part in expression.parts if isinstance(expression, And) else (expression,):
-        match part:
-            case Compare("eq", ("tenant",), str() as tenant):
-                return tenant
-            case _:
-                pass
-    return None
 
 
 def render(expression: Expression, schema: RowSchema, parameters: Parameters) -> Condition:

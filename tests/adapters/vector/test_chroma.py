@@ -12,9 +12,11 @@ from pathlib import Path
 import pytest
 
 from regate_adapters.testing.vector import DIMENSIONS, SCHEMA, hostile_chunks
+from regate_adapters.testing.vector_corpus import atoms, exemption
 from regate_adapters.vector.chroma import ChromaVectorStore
-from regate_orchestrator.errors import ConfigurationError, VectorStoreUnavailable
-from regate_orchestrator.filters import Compare, Everything, Matching, Overlaps, any_of
+from regate_orchestrator.errors import ConfigurationError, FilterNotExpressible, VectorStoreUnavailable
+from regate_orchestrator.filters import Compare, Everything, Matching, Overlaps, all_of, any_of, negate, plan_of
+from regate_orchestrator.meaning import holds
 from regate_orchestrator.ports import Chunk, Found
 from regate_orchestrator.schema import FieldSpec, RowSchema
 from regate_orchestrator.values import FileId, StoreId
@@ -292,3 +294,52 @@ async def test_stores_of_one_directory_share_no_keys(chroma: ChromaVectorStore) 
 
     assert len(first) == len(second) > 10
     assert first.isdisjoint(second)
+
+
+# ---------------------------------------------------------------- a tenant that holds little
+
+EVERY, NEVER = 1, 1_000_000
+
+
+@pytest.mark.parametrize("one_in", [EVERY, NEVER])
+async def test_filters_of_a_tenant_find_what_they_mean_whether_it_holds_few_chunks_or_many(tmp_path: Path, one_in: int) -> None:
+    chunks = [*hostile_chunks(), *hostile_chunks(tenant="globex")]
+    guard = Compare("eq", ("tenant",), "acme")
+    answered = 0
+    async with ChromaVectorStore(tmp_path, SCHEMA, one_in=one_in) as store:
+        await filled(store, chunks)
+        for atom in list(atoms())[::7]:
+            for expression in (all_of([guard, atom]), all_of([guard, negate(atom)])):
+                try:
+                    found = await store.search(STORE, QUERY, plan=plan_of(expression), limit=1_000)
+                except FilterNotExpressible:
+                    assert exemption(atom) is not None
+                    continue
+                wanted = {one.id for one in chunks if holds(expression, {**one.stamp, "attributes": one.attributes})}
+                answered += 1
+
+                assert {candidate.id for candidate in found.candidates} == wanted, expression
+                assert found.permitted == len(wanted)
+    assert answered > 100
+
+
+async def test_order_and_scores_are_the_same_whether_a_tenant_holds_few_chunks_or_many(tmp_path: Path) -> None:
+    plan = Matching(all_of([Compare("eq", ("tenant",), "acme"), Compare("eq", ("legal_hold",), value=False)]))
+    async with ChromaVectorStore(tmp_path / "few", SCHEMA, one_in=EVERY) as few, ChromaVectorStore(tmp_path, SCHEMA, one_in=NEVER) as many:
+        for store in (few, many):
+            await filled(store, [*hostile_chunks(count=200), *hostile_chunks(tenant="globex")])
+        found, wanted = [await store.search(STORE, QUERY, plan=plan, limit=7) for store in (few, many)]
+
+    assert found == wanted
+    assert len(found.candidates) == 7
+
+
+async def test_chunks_of_a_tenant_stamped_under_other_required_fields_are_not_seen_however_few(tmp_path: Path) -> None:
+    wider = RowSchema("conformance", {**SCHEMA.fields, "embargo": FieldSpec("embargo", "number", required=True)})
+    async with ChromaVectorStore(tmp_path, SCHEMA) as store:
+        await filled(store, hostile_chunks())
+
+    async with ChromaVectorStore(tmp_path, wider, one_in=EVERY) as store:
+        found = await store.search(STORE, QUERY, plan=Matching(Compare("eq", ("tenant",), "acme")), limit=100)
+
+    assert (found.candidates, found.total) == ((), 60)

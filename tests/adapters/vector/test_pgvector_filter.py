@@ -10,7 +10,7 @@ import pytest
 
 from regate_adapters.testing.vector import DIMENSIONS, SCHEMA, hostile_chunks
 from regate_adapters.vector.pgvector import PgVectorStore
-from regate_adapters.vector.pgvector_filter import Parameters, render, tenant_of
+from regate_adapters.vector.pgvector_filter import Parameters, render
 from regate_adapters.vector.pgvector_values import shown_json, shown_text, stored_json, stored_text
 from regate_orchestrator.errors import FilterNotExpressible
 from regate_orchestrator.filters import (
@@ -185,24 +185,6 @@ def test_no_value_and_no_name_stands_in_the_text_of_the_statement() -> None:
     statement = render(expression, SCHEMA, parameters).as_string(None)
     found = [word in statement for word in ("secretvalue", "keyname", "471147", "teams", "level")]
     assert (found, "secretvalue" in parameters.values.values()) == ([False] * 5, True)
-
-
-@pytest.mark.parametrize(
-    ("expression", "tenant"),
-    [
-        (Compare("eq", ("tenant",), "acme"), "acme"),
-        (And((Defined(("level",)), Compare("eq", ("tenant",), "acme"))), "acme"),
-        (Or((Compare("eq", ("tenant",), "acme"), Defined(("level",)))), None),
-        (And((Or((Compare("eq", ("tenant",), "acme"), Defined(("level",)))), Truthy(("public",)))), None),
-        (Not(Compare("eq", ("tenant",), "acme")), None),
-        (Compare("ne", ("tenant",), "acme"), None),
-        (Compare("eq", ("owner",), "acme"), None),
-        (Compare("eq", ("attributes", "tenant"), "acme"), None),
-    ],
-    ids=repr,
-)
-def test_the_tenant_of_a_plan_is_that_of_an_outermost_condition(expression: Expression, tenant: str | None) -> None:
-    assert tenant_of(expression) == tenant
 
 
 def test_escaped_texts_keep_their_order_and_what_they_are_part_of() -> None:
