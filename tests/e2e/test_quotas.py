@@ -39,8 +39,8 @@ def limited(configure: Callable[..., Settings], upstream: ScriptedUpstream, poli
     """A gateway in which everybody has plenty but for these."""
 
     @asynccontextmanager
-    async def running(**limits: int) -> AsyncIterator[World]:
-        say(policies, default=PLENTY | limits)
+    async def running(roles: dict[str, dict[str, int]] | None = None, **limits: int) -> AsyncIterator[World]:
+        say(policies, default=PLENTY | limits, roles=roles or {})
         settings = configure()
         app, gateway = gateway_app(settings)
         async with Running(app, settings.listen) as server:
@@ -97,28 +97,30 @@ async def test_requests_past_the_limit_are_refused_as_openai_does_and_the_backen
     assert sent == 2
 
 
-@pytest.mark.parametrize(
-    ("path", "body"),
-    [
-        ("/chat/completions", CHAT),
-        ("/chat/completions", CHAT | {"stream": True}),
-        ("/completions", {"model": "small", "prompt": "Hi"}),
-        ("/embeddings", {"model": "small", "input": "Hi"}),
-        ("/responses", {"model": "small", "input": "Hi"}),
-        ("/responses", {"model": "small", "input": "Hi", "stream": True}),
-        ("/responses", {"model": "small", "input": "Hi", "background": True}),
-        ("/responses/compact", {"model": "small", "input": "Hi"}),
-    ],
-)
-async def test_every_way_to_a_model_is_counted(path: str, body: dict[str, Any], limited: Limited) -> None:
-    async with limited(rpm=1) as world, world.http() as http:
-        first = await http.post(path, json=body)
-        second = await http.post(path, json=body)
+WAYS: dict[str, tuple[str, dict[str, Any]]] = {
+    "chat": ("/chat/completions", CHAT),
+    "streamed-chat": ("/chat/completions", CHAT | {"stream": True}),
+    "completion": ("/completions", {"model": "small", "prompt": "Hi"}),
+    "embedding": ("/embeddings", {"model": "small", "input": "Hi"}),
+    "response": ("/responses", {"model": "small", "input": "Hi"}),
+    "streamed-response": ("/responses", {"model": "small", "input": "Hi", "stream": True}),
+    "background-response": ("/responses", {"model": "small", "input": "Hi", "background": True}),
+    "compaction": ("/responses/compact", {"model": "small", "input": "Hi"}),
+}
+
+
+async def test_every_way_to_a_model_is_counted(limited: Limited) -> None:
+    found = {}
+    async with limited(rpm=1) as world:
+        for name, (path, body) in WAYS.items():
+            async with world.http(name) as http:  # a person for each, so that each has a minute of its own
+                first, second = await http.post(path, json=body), await http.post(path, json=body)
+            found[name] = (first.status_code, first.headers["x-ratelimit-remaining-requests"], second.json()["error"]["code"])
 
     # The scripted backend knows no /completions; what it refuses was counted all the same.
-    assert (first.status_code == 200) is (path != "/completions"), first.text
-    assert first.headers["x-ratelimit-remaining-requests"] == "0"
-    assert (second.status_code, second.json()["error"]["code"]) == (429, "rate_limit_exceeded")
+    refused = found.pop("completion")
+    assert (refused[0] >= 400, refused[1:]) == (True, ("0", "rate_limit_exceeded"))
+    assert found == dict.fromkeys(found, (200, "0", "rate_limit_exceeded"))
 
 
 async def test_each_response_over_a_socket_is_counted_and_narrowed_and_one_that_is_refused_leaves_it_open(limited: Limited) -> None:
@@ -139,12 +141,11 @@ async def test_each_response_over_a_socket_is_counted_and_narrowed_and_one_that_
     assert sent == [50, 50]
 
 
-@pytest.mark.parametrize("path", ["/models", "/responses", "/files", "/vector_stores"])
-async def test_what_calls_no_model_is_not_counted(path: str, limited: Limited) -> None:
+async def test_what_calls_no_model_is_not_counted(limited: Limited) -> None:
     async with limited(rpm=0) as world, world.http() as http:
-        answer = await http.get(path)
+        answers = [await http.get(path) for path in ("/models", "/responses", "/files", "/vector_stores")]
 
-    assert (answer.status_code, "x-ratelimit-limit-requests" in answer.headers) == (200, False)
+    assert [(answer.status_code, "x-ratelimit-limit-requests" in answer.headers) for answer in answers] == [(200, False)] * 4
 
 
 async def test_requests_at_once_pass_no_limit(limited: Limited) -> None:
@@ -191,21 +192,25 @@ async def test_a_model_that_is_not_granted_is_not_found_and_counts_as_a_request_
 # ---------------------------------------------------------------- tokens
 
 
-@pytest.mark.parametrize(
-    ("turn", "body", "used"),
-    [
-        (answering({"prompt_tokens": 90, "completion_tokens": 10, "total_tokens": 100}), CHAT, 100),
-        (answering({"prompt_tokens": 90_000, "completion_tokens": 9_000, "total_tokens": 99_000}), CHAT, 99_000),
-        (text("Hello."), CHAT | {"stream": True}, 10),
-    ],
-)
-async def test_what_the_backend_says_it_used_is_what_counts(turn: Any, body: dict[str, Any], used: int, limited: Limited) -> None:
-    async with limited() as world, world.http() as http:
-        world.upstream.turns = [turn]
-        await http.post("/chat/completions", json=body)
-        found = await Purse(http).used()
+async def test_what_the_backend_says_it_used_is_what_counts(limited: Limited) -> None:
+    some, much = (
+        {"prompt_tokens": 90, "completion_tokens": 10},
+        {"prompt_tokens": 90_000, "completion_tokens": 9_000, "total_tokens": 99_000},
+    )
+    cases: dict[str, tuple[Any, dict[str, Any], int]] = {
+        "some": (answering(some), CHAT, 100),
+        "much": (answering(much), CHAT, 99_000),
+        "streamed": (text("Hello."), CHAT | {"stream": True}, 10),
+    }
+    found = {}
+    async with limited() as world:
+        for name, (turn, body, _) in cases.items():
+            async with world.http(name) as http:
+                world.upstream.turns = [turn]
+                await http.post("/chat/completions", json=body)
+                found[name] = await Purse(http).used()
 
-    assert found == used
+    assert found == {name: used for name, (_, _, used) in cases.items()}
 
 
 async def test_what_a_backend_does_not_say_is_estimated(limited: Limited) -> None:
@@ -217,20 +222,18 @@ async def test_what_a_backend_does_not_say_is_estimated(limited: Limited) -> Non
     assert 1_000 < used < 1_100
 
 
-@pytest.mark.parametrize("more", [{}, {"stream": True}, {"background": True}])
-async def test_a_response_counts_all_that_its_calls_of_the_model_used(more: dict[str, Any], limited: Limited) -> None:
-    async with limited() as world, world.http() as http:
-        store = (await http.post("/vector_stores", json={"name": "s"})).json()["id"]
-        world.upstream.turns = [tool_call("file_search", {"query": "x"}), text("Nothing.")]
-        tools = [{"type": "file_search", "vector_store_ids": [store]}]
-        made = await http.post("/responses", json={"model": "small", "input": "Look.", "tools": tools} | more)
-        assert made.status_code == 200
-        purse = Purse(http)
-        async with asyncio.timeout(10):
-            while await purse.used() != 20:  # in the background the run goes on
-                await asyncio.sleep(0.02)
+async def test_a_response_counts_all_that_its_calls_of_the_model_used(limited: Limited) -> None:
+    async with limited() as world:
+        for name, more in {"plain": {}, "streamed": {"stream": True}, "background": {"background": True}}.items():
+            async with world.http(name) as http:
+                assert (await searching(world, http, turns=1, **more)).status_code == 200
+                purse = Purse(http)
+                async with asyncio.timeout(10):
+                    while await purse.used() != 20:  # two calls; in the background the run goes on
+                        await asyncio.sleep(0.02)
+        calls = [request for request in world.upstream.requests if "messages" in request]
 
-    assert len([request for request in world.upstream.requests if "messages" in request]) == 2
+    assert len(calls) == 6
 
 
 async def test_tokens_that_are_used_up_refuse_the_next_request_and_say_when(limited: Limited) -> None:
@@ -314,22 +317,26 @@ async def test_without_a_limit_of_the_policy_none_is_made_up(limited: Limited) -
     assert (sent, made["max_output_tokens"]) == ([None, None], None)
 
 
-async def searching(world: World, http: httpx.AsyncClient, *, turns: int) -> httpx.Response:
+async def searching(world: World, http: httpx.AsyncClient, *, turns: int, **more: Any) -> httpx.Response:
     """Ask a model that searches over and over."""
     store = (await http.post("/vector_stores", json={"name": "s"})).json()["id"]
     world.upstream.turns = [tool_call("file_search", {"query": "x"}, call_id=f"c{number}") for number in range(turns)]
     tools = [{"type": "file_search", "vector_store_ids": [store]}]
-    return await http.post("/responses", json={"model": "small", "input": "Look.", "tools": tools})
+    return await http.post("/responses", json={"model": "small", "input": "Look.", "tools": tools} | more)
 
 
-@pytest.mark.parametrize(("limits", "calls"), [({"max_turns": 3}, 3), ({"max_tool_calls": 1}, 2), ({}, 6)])
-async def test_a_model_that_searches_over_and_over_is_bounded_by_the_policy(limits: dict[str, int], calls: int, limited: Limited) -> None:
-    async with limited(**limits) as world, world.http() as http:
-        answer = await searching(world, http, turns=calls - 1)
-        offered = ["tools" in request for request in world.upstream.requests]
+async def test_a_model_that_searches_over_and_over_is_bounded_by_the_policy(limited: Limited) -> None:
+    roles = {"turns": {"max_turns": 3}, "calls": {"max_tool_calls": 1}, "free": {}}
+    found = {}
+    async with limited(roles=roles) as world:
+        for role, calls in (("turns", 3), ("calls", 2), ("free", 6)):
+            async with world.http(role, roles=[role]) as http:
+                before = len(world.upstream.requests)
+                answer = await searching(world, http, turns=calls - 1)
+                found[role] = (answer.status_code, ["tools" in request for request in world.upstream.requests[before:]])
 
-    assert (answer.status_code, len(offered)) == (200, calls)
-    assert offered[-1] is (limits == {})  # the last turn it may take has nothing to search with any more
+    # The last turn that a model may take has nothing to search with any more.
+    assert found == {"turns": (200, [True, True, False]), "calls": (200, [True, False]), "free": (200, [True] * 6)}
 
 
 async def test_a_search_gives_no_more_chunks_than_the_policy_says(limited: Limited) -> None:
@@ -339,27 +346,27 @@ async def test_a_search_gives_no_more_chunks_than_the_policy_says(limited: Limit
     assert [tool["max_num_results"] for tool in made["tools"]] == [2]
 
 
-@pytest.mark.parametrize(
-    ("nothing", "path", "body"),
-    [
+async def test_a_limit_of_nothing_is_a_refusal_that_no_waiting_mends(limited: Limited) -> None:
+    response = {"model": "small", "input": "Hi"}
+    cases: list[tuple[str, str, dict[str, Any] | None]] = [
         ("max_turns", "/chat/completions", CHAT),
         ("max_output_tokens", "/chat/completions", CHAT),
-        ("max_turns", "/responses", {"model": "small", "input": "Hi"}),
-        ("max_output_tokens", "/responses", {"model": "small", "input": "Hi"}),
+        ("max_turns", "/responses", response),
+        ("max_output_tokens", "/responses", response),
         ("max_chunks", "/responses", None),
         ("max_tool_calls", "/responses", None),
-    ],
-)
-async def test_a_limit_of_nothing_is_a_refusal_that_no_waiting_mends(
-    nothing: str, path: str, body: dict[str, Any] | None, limited: Limited
-) -> None:
-    async with limited(**{nothing: 0}) as world, world.http() as http:
-        answer = await searching(world, http, turns=1) if body is None else await http.post(path, json=body)
-        embedded = await http.post("/embeddings", json={"model": "small", "input": "x"})
+    ]
+    found = []
+    async with limited(roles={nothing: {nothing: 0} for nothing, _, _ in cases}) as world:
+        for nothing, path, body in cases:
+            async with world.http("alice", roles=[nothing]) as http:
+                answer = await searching(world, http, turns=1) if body is None else await http.post(path, json=body)
+                embedded = await http.post("/embeddings", json={"model": "small", "input": "x"})
+            found.append((answer.status_code, answer.json()["error"]["code"], "retry-after" in answer.headers, embedded.status_code))
         sent = [request for request in world.upstream.requests if "messages" in request]
 
-    assert (answer.status_code, answer.json()["error"]["code"], "retry-after" in answer.headers) == (403, "policy_denied", False)
-    assert (embedded.status_code, sent) == (200, [])
+    assert found == [(403, "policy_denied", False, 200)] * 6
+    assert sent == []
 
 
 # ---------------------------------------------------------------- the policy
