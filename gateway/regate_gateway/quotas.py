@@ -19,7 +19,8 @@ from regate_orchestrator.ports import Allowance, Exhausted
 from regate_orchestrator.quota import QuotaLimits
 from regate_orchestrator.responses.driver import EmitEvent, LoopPorts, Outcome, Start, run
 from regate_orchestrator.responses.request import FileSearchTool, ResponseRequest
-from regate_orchestrator.spending import UNASKED_OUTPUT_TOKENS, MeteredBackend, Spending, estimated_tokens
+from regate_orchestrator.spending import UNASKED_OUTPUT_TOKENS, MeteredBackend, Spending
+from regate_orchestrator.tokens import estimated_tokens
 from regate_orchestrator.values import Json, JsonObject
 
 MOST_OUTPUT_TOKENS: Final = 10_000_000

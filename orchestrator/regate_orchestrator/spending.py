@@ -6,7 +6,7 @@ upstream says it used takes its place, or a better estimate where it says nothin
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Final, NoReturn
@@ -17,14 +17,11 @@ from regate_orchestrator.errors import PolicyUnavailable
 from regate_orchestrator.ports import Backend, Counted, Exhausted, QuotaCounter
 from regate_orchestrator.quota import QuotaLimits
 from regate_orchestrator.responses.events import ArgumentsWritten, ModelEnded, ModelEvent, ReasoningWritten, RefusalWritten, TextWritten
-from regate_orchestrator.values import Json, JsonObject
+from regate_orchestrator.tokens import BYTES_PER_TOKEN, estimated_tokens
+from regate_orchestrator.values import JsonObject
 
 UNASKED_OUTPUT_TOKENS: Final = 1_000
 """What an answer is taken to have, before it is there, where the request names no limit."""
-_BYTES_PER_TOKEN: Final = 4
-_ENCLOSED_TOKENS: Final = 1_000
-"""What an image or a file inside a request is taken to cost; its bytes say nothing of that."""
-_ENCLOSED: Final = "data:"
 
 
 class Quotas:
@@ -114,7 +111,7 @@ class _Written:
                 pass
 
     def tokens(self, payload: JsonObject) -> int:
-        return self._reported or estimated_tokens([payload.get("messages"), payload.get("tools")]) + self._bytes // _BYTES_PER_TOKEN
+        return self._reported or estimated_tokens([payload.get("messages"), payload.get("tools")]) + self._bytes // BYTES_PER_TOKEN
 
 
 class _Noted:
@@ -131,20 +128,3 @@ class _Noted:
         event = await anext(self._events)
         self._written.note(event)
         return event
-
-
-def estimated_tokens(value: Json) -> int:
-    """Return about how many tokens a part of a request is: by its texts' bytes, whatever language and tokenizer; never 0."""
-    return 1 + _bytes(value) // _BYTES_PER_TOKEN
-
-
-def _bytes(value: Json) -> int:
-    match value:
-        case str():
-            return _ENCLOSED_TOKENS * _BYTES_PER_TOKEN if value.startswith(_ENCLOSED) else len(value.encode("utf-8", "replace"))
-        case Mapping():
-            return sum(len(name) + _bytes(member) for name, member in value.items())
-        case list() | tuple():
-            return sum(map(_bytes, value))
-        case _:
-            return 1

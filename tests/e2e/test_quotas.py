@@ -19,7 +19,7 @@ from websockets.asyncio.client import connect
 from regate_gateway.server import Running
 from regate_gateway.settings import Settings
 from regate_gateway.wiring import gateway_app
-from regate_orchestrator.spending import estimated_tokens
+from regate_orchestrator.tokens import estimated_tokens
 
 CHAT: dict[str, Any] = {"model": "small", "messages": [{"role": "user", "content": "Hi"}]}
 PLENTY = {"rpm": 1_000, "tpm": 1_000_000, "max_turns": 10, "max_tool_calls": 10, "max_chunks": 50, "max_output_tokens": 10_000_000}

@@ -18,7 +18,8 @@ from regate_orchestrator.ports import Allowance, Counted, Exhausted
 from regate_orchestrator.principal import Principal
 from regate_orchestrator.quota import QuotaLimits, permits, read_limits
 from regate_orchestrator.responses.events import ModelEnded, ModelEvent, TextWritten, Usage
-from regate_orchestrator.spending import MeteredBackend, Quotas, Spending, Unspent, estimated_tokens
+from regate_orchestrator.spending import MeteredBackend, Quotas, Spending, Unspent
+from regate_orchestrator.tokens import estimated_tokens
 from regate_orchestrator.values import Json, JsonObject
 
 LIMITS = QuotaLimits(rpm=10, tpm=1_000, max_turns=4, max_tool_calls=8, max_chunks=20, max_output_tokens=100)

@@ -172,7 +172,8 @@ class Authorizer:
             return prompted
         if item.body["type"] == "compaction":
             return replace(prompted, text=unseal(self.sealer, item.body, tenant=context.principal.tenant, model="").text)
-        return replace(prompted, parts=await self.parts.earlier(item.body, files, traits))
+        parts = await self.parts.earlier(item.body, files, traits)
+        return replace(prompted, parts=parts) if parts else prompted
 
     async def _current(
         self,

@@ -27,11 +27,11 @@ _INSTRUCTIONS: Final = (
 def begin(state: State) -> State:
     """Return the state about to write a summary, where one is wanted and there is something to summarise; else the state as it is."""
     request = state.must_heading.request
-    items = since_compaction([*state.history, *state.prompted])
-    if request.compact:
-        return replace(state, summary=Text(), history=(), prompted=tuple(items))
-    if request.compact_threshold is None:
+    if not request.compact and request.compact_threshold is None:
         return state
+    items = since_compaction([*state.history, *state.prompted])
+    if request.compact or request.compact_threshold is None:
+        return replace(state, summary=Text(), history=(), prompted=tuple(items))
     earlier, current = split_at_last_user(items)
     try:
         tokens = build_prompt(request.instructions, items).tokens

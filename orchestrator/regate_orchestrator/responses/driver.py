@@ -46,12 +46,13 @@ from regate_orchestrator.responses.events import (
 )
 from regate_orchestrator.responses.history import History, Readmitted, held, readmit
 from regate_orchestrator.responses.machine import advance
-from regate_orchestrator.responses.prompt import FILE_SEARCH, Passage, estimated_tokens
+from regate_orchestrator.responses.prompt import FILE_SEARCH, Passage
 from regate_orchestrator.responses.request import ResponseRequest
 from regate_orchestrator.responses.sealing import Sealer
 from regate_orchestrator.responses.state import Limits, Phase, State
 from regate_orchestrator.retrieval import Hit, OpenStore, Retrieval, Search, hit_attributes
 from regate_orchestrator.rows import HeldItem, ResponseRow
+from regate_orchestrator.tokens import estimated_tokens
 from regate_orchestrator.values import Clock, ConversationId, JsonObject, ResponseId, StoreId, wall_clock
 
 _log = logging.getLogger("regate.driver")

@@ -45,7 +45,7 @@ class Readmitted:
 
 def held(rows: Iterable[ResponseRow]) -> tuple[HeldItem, ...]:
     """Return the items of these responses, in order, each with its response's view."""
-    return tuple(HeldItem(row.view(), item) for row in rows for item in row.items)
+    return tuple(HeldItem(view, item) for row, view in ((row, row.view()) for row in rows) for item in row.items)
 
 
 def history_of(items: Iterable[HeldItem]) -> History:

@@ -15,6 +15,7 @@ from regate_orchestrator.errors import InvalidRequest
 from regate_orchestrator.responses.citations import marker, without_markers
 from regate_orchestrator.responses.request import wire_name
 from regate_orchestrator.rows import ChunkRef
+from regate_orchestrator.tokens import estimated_tokens
 from regate_orchestrator.values import FileId, Json, JsonObject
 
 FILE_SEARCH: Final = "file_search"
@@ -27,9 +28,6 @@ _HEADING: Final = "Passages found. After each statement that rests on a passage,
 _NOTHING: Final = "No passages were found."
 _IMAGES: Final = "The images that the tools returned:"
 _SUMMARY: Final = "[Summary of the conversation so far]"
-_BYTES_PER_TOKEN: Final = 4
-_IMAGE_BYTES: Final = 765 * _BYTES_PER_TOKEN
-"""What one image of common size takes with the models that publish it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,23 +106,6 @@ def build_prompt(instructions: str | None, items: Sequence[PromptItem], *, reaso
             turn.add(item)
     turn.close()
     return prompt
-
-
-def estimated_tokens(value: Json) -> int:
-    """Return about how many tokens a part of a request is, at four bytes a token of its texts and names; an image counts as a fixed number."""
-    return (_bytes_of(value) + _BYTES_PER_TOKEN - 1) // _BYTES_PER_TOKEN
-
-
-def _bytes_of(value: Json) -> int:
-    match value:
-        case str():
-            return _IMAGE_BYTES if value.startswith("data:image/") else len(value.encode("utf-8", "replace"))
-        case Mapping():
-            return sum(len(name) + _bytes_of(one) for name, one in value.items())
-        case Sequence():
-            return sum(map(_bytes_of, value))
-        case _:
-            return _BYTES_PER_TOKEN
 
 
 def since_compaction(items: Sequence[PromptItem]) -> list[PromptItem]:
