@@ -76,8 +76,8 @@ class Postgres:
 
 
 @contextmanager
-def running_postgres(version: int) -> Iterator[Postgres]:
-    """Yield a new server of this major version; it and its files are gone at the end."""
+def running_postgres(version: int, **more: str) -> Iterator[Postgres]:
+    """Yield a new server of this major version, with more settings if any are given; it and its files are gone at the end."""
     folder = Path(tempfile.mkdtemp(prefix="postgres-"))
     try:
         data = folder / "data"
@@ -90,7 +90,7 @@ def running_postgres(version: int) -> Iterator[Postgres]:
             run_as,
         )
         port = free_port()
-        settings = [part for name, value in _SETTINGS.items() for part in ("-c", f"{name}={value}")]
+        settings = [part for name, value in (_SETTINGS | more).items() for part in ("-c", f"{name}={value}")]
         command = [str(_binary(version, "postgres")), "-D", str(data), "-p", str(port), "-k", str(folder), *settings]
         with (
             (folder / "log").open("wb") as log,

@@ -1,0 +1,94 @@
+"""The vector engines to measure, each with our adapter on it and with two ways past the adapter: its own search without any filter, and exact.
+
+pgvector runs on the server that the development dependencies carry, Chroma is embedded. Nothing here knows of policies.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import tempfile
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import psycopg
+from psycopg import sql
+from tests.postgres import VERSIONS, running_postgres
+
+from bench.corpus import DIMENSIONS, Vectors, name
+from regate_adapters.vector.chroma import ChromaVectorStore
+from regate_adapters.vector.pgvector import PgVectorStore
+from regate_orchestrator.ports import Vector, VectorStore
+from regate_orchestrator.schema import RowSchema
+from regate_orchestrator.values import StoreId
+
+STORE: Final = StoreId("vs_bench")
+K: Final = 10
+Search = Callable[[Vector], Awaitable[list[str]]]
+
+_MEMORY: Final = {"shared_buffers": "1GB", "maintenance_work_mem": "512MB", "effective_cache_size": "2GB"}
+_NEAREST: Final = sql.SQL("SELECT id FROM regate_vectors.{} ORDER BY embedding <=> %s::vector LIMIT {}").format(
+    sql.Identifier(f"chunks_{DIMENSIONS}"), sql.Literal(K)
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Engine:
+    """An engine with its adapter. `unfiltered` and `exact` go past the adapter and see every chunk."""
+
+    name: str
+    store: VectorStore
+    unfiltered: Search
+    exact: Search
+    settled: Callable[[], Awaitable[None]]
+    """Must be called when all is stored, before anything is measured: the engine does what it would do in time by itself."""
+
+
+@asynccontextmanager
+async def pgvector(schema: RowSchema) -> AsyncIterator[Engine]:
+    """Enter with PostgreSQL, in its newest version here."""
+    async with AsyncExitStack() as stack:
+        server = stack.enter_context(running_postgres(VERSIONS[0], **_MEMORY))
+        store = await stack.enter_async_context(PgVectorStore(server.url(), schema))
+        around = await stack.enter_async_context(await psycopg.AsyncConnection.connect(server.url(), autocommit=True))
+
+        async def searching(vector: Vector, *, index: bool) -> list[str]:
+            await around.execute(sql.SQL("SET enable_indexscan = {}").format(sql.Literal(index)))
+            await around.execute("SET hnsw.ef_search = 200")
+            cursor = await around.execute(_NEAREST, ["[" + ",".join(map(repr, vector)) + "]"])
+            return [row[0] for row in await cursor.fetchall()]
+
+        async def settled() -> None:
+            await around.execute("VACUUM ANALYZE")
+
+        yield Engine(
+            f"pgvector on PostgreSQL {server.version}",
+            store,
+            lambda vector: searching(vector, index=True),
+            lambda vector: searching(vector, index=False),
+            settled,
+        )
+
+
+@asynccontextmanager
+async def chroma(schema: RowSchema, vectors: Vectors) -> AsyncIterator[Engine]:
+    """Enter with embedded Chroma. It has no exact search, so that is a matrix product over the vectors in memory."""
+    with tempfile.TemporaryDirectory(prefix="regate-bench-") as folder:
+        async with ChromaVectorStore(Path(folder), schema) as store:
+
+            def nearest(vector: Vector) -> list[str]:
+                collection: Any = store._collection(STORE)  # noqa: SLF001 — the very collection that the adapter searches
+                found = collection.query(query_embeddings=[vector], n_results=K, include=[])
+                return list(found["ids"][0])
+
+            async def exact(vector: Vector) -> list[str]:
+                scores = vectors @ np.asarray(vector, dtype=np.float32)
+                return [name(int(number)) for number in np.argpartition(-scores, K)[:K]]
+
+            async def settled() -> None:
+                await asyncio.sleep(0)
+
+            yield Engine("Chroma, embedded", store, lambda vector: asyncio.to_thread(nearest, vector), exact, settled)
