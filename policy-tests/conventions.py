@@ -35,6 +35,7 @@ ENTRYPOINTS: Final = {
     "file/allow",
     "file/deny_reasons",
     "file/stamp",
+    "file/limits",
     "prompt/allow",
     "prompt/deny_reasons",
     "prompt/stamp",

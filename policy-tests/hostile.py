@@ -59,7 +59,7 @@ _BASES: Final[dict[str, tuple[tuple[str, dict[str, Any]], ...]]] = {
         ("store.create", {"requested": _REQUESTED | {"share": "x"}}),
         ("store.update", {"store": _ROW | {"shared": False}, "requested": _REQUESTED}),
     ),
-    "file": (("file.read", {"file": _ROW}), ("file.create", {"requested": _REQUESTED})),
+    "file": (("file.read", {"file": _ROW}), ("file.upload", {}), ("file.create", {"requested": _REQUESTED})),
     "chunk": (("chunk.read", {"store": _ROW, "chunk": _ROW | {"legal_hold": True, "embargo_until": 1}}),),
     "tool": (
         ("tool.call", {"tool": _TOOL}),

@@ -15,10 +15,11 @@ from typing import Final, Protocol
 
 from regate_orchestrator.decisions import Context, Deny, Point, Question
 from regate_orchestrator.enforcer import Enforcer
-from regate_orchestrator.errors import InvalidRequest, NotPermitted, StateUnavailable
+from regate_orchestrator.errors import InvalidRequest, NotPermitted, StateUnavailable, TooLarge
+from regate_orchestrator.file_limits import LIMITS, FileLimits, read_limits
 from regate_orchestrator.ports import BlobStore
 from regate_orchestrator.principal import Principal
-from regate_orchestrator.rows import FileRow
+from regate_orchestrator.rows import FileRow, FileUsage
 from regate_orchestrator.values import Clock, FileId, StoreId, mint, wall_clock
 
 _log = logging.getLogger("regate.files")
@@ -35,6 +36,14 @@ class IntakeState(Protocol):
 
     async def begin_upload(self, principal: Principal, file: FileId, *, bytes: int, due_at: int) -> None:  # noqa: A002
         """Write down that bytes may come to be stored under this id, which are loose from `due_at` on unless a file is added."""
+        ...
+
+    async def claim_bytes(self, file: FileId, *, bytes: int) -> None:  # noqa: A002
+        """Write down how many bytes of an upload were stored."""
+        ...
+
+    async def file_usage(self, principal: Principal) -> FileUsage:
+        """Return what the principal has, uploads under way included: each from the moment at which `begin_upload` returned."""
         ...
 
     async def add_file(self, row: FileRow) -> None:
@@ -62,12 +71,21 @@ class FileIntake:
 
     @asynccontextmanager
     async def receiving(self, context: Context) -> AsyncIterator[Incoming]:
-        """Yield a file to be received. Unless it was kept when the context is left, nothing of it stays."""
+        """Yield a file to be received, of as many bytes as the policy's limits leave. Unless it was kept on leaving, nothing of it stays.
+
+        Raises `NotPermitted` when the policy denies or a limit is reached, `TooLarge` for a file larger than one may be.
+        """
         file = FileId(mint("file-"))
+        limits = await self._limits(context, file)
         await self._state.begin_upload(context.principal, file, bytes=0, due_at=int(self._clock()) + _LOOSE_AFTER_S)
-        incoming = Incoming(file, self._most_bytes, context, self._enforcer, self._state, self._blobs, self._clock)
+        incoming = Incoming(file, limits, context, self._enforcer, self._state, self._blobs, self._clock)
         try:
+            await incoming.make_room(self._most_bytes)
             yield incoming
+        except TooLarge as error:
+            if incoming.short_of_room:
+                raise limits.exhausted() from error
+            raise
         finally:
             if not incoming.kept:
                 await self._give_up(context.principal, file)
@@ -78,6 +96,12 @@ class FileIntake:
         if stores is not None:
             await self._remove_bytes(file)
         return stores
+
+    async def _limits(self, context: Context, file: FileId) -> FileLimits:
+        decision = await self._enforcer.decide(context, Question(Point.FILE, "file.upload", {}, about=file, qualified_by=(LIMITS,)))
+        if isinstance(decision, Deny):
+            raise NotPermitted("The policy does not permit uploads: " + ("; ".join(decision.reasons) or "no reason given") + ".")
+        return read_limits(decision.qualities.get(LIMITS))
 
     async def _give_up(self, principal: Principal, file: FileId) -> None:
         """Leave nothing of a file, its row included: what was cancelled while it was stored may have been stored. Bytes without are removed last."""
@@ -100,26 +124,45 @@ class Incoming:
     """A file that is being received: written once, then kept once, or neither."""
 
     def __init__(
-        self, file: FileId, limit: int, context: Context, enforcer: Enforcer, state: IntakeState, blobs: BlobStore, clock: Clock
+        self, file: FileId, limits: FileLimits, context: Context, enforcer: Enforcer, state: IntakeState, blobs: BlobStore, clock: Clock
     ) -> None:
-        self.limit = limit
+        self.limit = 0
         """How many bytes it may have."""
+        self.short_of_room = False
+        """Whether it may not have more because of what its owner has already."""
         self.kept = False
         self._file = file
+        self._limits = limits
         self._context = context
         self._enforcer = enforcer
         self._state = state
         self._blobs = blobs
         self._clock = clock
 
+    async def make_room(self, most_bytes: int) -> None:
+        """Set the limit. Raises `NotPermitted` when the owner has as many files as allowed, this one included among them."""
+        usage = await self._state.file_usage(self._context.principal)
+        room = self._limits.max_total_bytes - usage.bytes
+        if usage.files > self._limits.max_files or room < 0:
+            raise self._limits.exhausted()
+        largest = min(most_bytes, self._limits.max_bytes)
+        self.limit, self.short_of_room = min(largest, room), room < largest
+
     async def write(self, parts: AsyncIterator[bytes]) -> int:
-        """Store the bytes and return their number. Raises `TooLarge`."""
+        """Store the bytes and return their number. Raises `TooLarge`, and `NotPermitted` when others' uploads took the room meanwhile.
+
+        INVARIANT: what is claimed is written down before it is added up, by every upload; so of two that are too much together, one sees both.
+        """
         try:
             async with asyncio.timeout(_LONGEST_UPLOAD_S):
-                return await self._blobs.write(self._file, parts, limit=self.limit)
+                size = await self._blobs.write(self._file, parts, limit=self.limit)
         except TimeoutError as error:
             hours = _LONGEST_UPLOAD_S // 3_600
             raise InvalidRequest(f"The upload took longer than {hours} hours.", param="file", code="upload_timeout") from error
+        await self._state.claim_bytes(self._file, bytes=size)
+        if (await self._state.file_usage(self._context.principal)).bytes > self._limits.max_total_bytes:
+            raise self._limits.exhausted()
+        return size
 
     async def keep(self, *, filename: str, size: int, purpose: str, expires_in_s: int | None) -> FileRow:
         """Return the new file, decided and stored. Raises `NotPermitted` with the policy's reasons when it denies."""

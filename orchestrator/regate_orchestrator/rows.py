@@ -29,6 +29,14 @@ class FileRow:
 
 
 @dataclass(frozen=True, slots=True)
+class FileUsage:
+    """How many files one owner has, and how many bytes in them; uploads under way count as well."""
+
+    files: int
+    bytes: int
+
+
+@dataclass(frozen=True, slots=True)
 class ExpiredFile:
     """A file that is absent for everybody and still to be swept, and the vector stores that hold chunks of it."""
 

@@ -114,6 +114,58 @@ test_only_a_creation_is_stamped if {
 	not file.stamp with input as question
 }
 
+upload(principal) := given.asked("file.upload", principal, {})
+
+file_limits := {
+	"default": {"max_bytes": 100, "max_files": 3, "max_total_bytes": 200},
+	"tenants": {"acme": {"max_files": 5}},
+	"roles": {"archivist": {"max_total_bytes": 9000}},
+}
+
+test_an_upload_has_limits if {
+	file.allow with input as upload(given.ann) with data.regate.file_limits as file_limits
+	file.deny_reasons == set() with input as upload(given.ann) with data.regate.file_limits as file_limits
+	file.limits == {"max_bytes": 100, "max_files": 5, "max_total_bytes": 200} with input as upload(given.ann)
+		with data.regate.file_limits as file_limits
+	archivist := object.union(given.ann, {"roles": ["archivist"]})
+	file.limits.max_total_bytes == 9000 with input as upload(archivist) with data.regate.file_limits as file_limits
+}
+
+test_as_shipped_all_limits_are_said if {
+	object.keys(file.limits) == {"max_bytes", "max_files", "max_total_bytes"} with input as upload(given.ann)
+}
+
+test_an_upload_without_one_of_its_limits_is_denied[name] if {
+	some name in object.keys(file_limits["default"])
+	lacking := json.remove(file_limits, [sprintf("default/%s", [name]), sprintf("tenants/acme/%s", [name])])
+	file.allow == false with input as upload(given.ann) with data.regate.file_limits as lacking
+	file.deny_reasons == {sprintf("no_limit: %s", [name])} with input as upload(given.ann) with data.regate.file_limits as lacking
+	not file.limits with input as upload(given.ann) with data.regate.file_limits as lacking
+}
+
+test_nobody_uploads if {
+	question := json.remove(upload(given.ann), ["principal/id"])
+	file.allow == false with input as question
+	file.deny_reasons == {"caller_not_identified"} with input as question
+	not file.limits with input as question
+}
+
+test_a_custom_rule_may_deny_an_upload if {
+	file.allow == false with input as upload(given.ann) with data.regate.custom.file.deny as true
+	file.deny_reasons == {"denied_by_custom_rule"} with input as upload(given.ann) with data.regate.custom.file.deny as true
+	not file.limits with input as upload(given.ann) with data.regate.custom.file.deny as true
+}
+
+test_only_an_upload_has_limits if {
+	file.allow with input as creation(given.ann, {})
+	not file.limits with input as creation(given.ann, {})
+}
+
+test_limits_matter_to_an_upload_only if {
+	file.allow with input as creation(given.ann, {}) with data.regate.file_limits as {}
+	file.deny_reasons == set() with input as creation(given.ann, {}) with data.regate.file_limits as {}
+}
+
 # Whatever belongs to another action gives no reason.
 test_what_is_requested_matters_to_a_creation_only if {
 	question := object.union(decided("file.read", object.union(given.ann, {"id": ""}), {}), {"requested": {"teams": ["ops"]}})

@@ -19,8 +19,8 @@ import data.regate.lib.labels
 # METADATA
 # title: May this be done with the file?
 # description: |
-#   Reading: the owner, a match, or the whole tenant. Deleting: the owner or the tenant's store_admin. Creating: whoever holds all that they
-#   request. A custom rule may deny any of it.
+#   Reading: the owner, a match, or the whole tenant. Deleting: the owner or the tenant's store_admin. Uploading, before anything is received:
+#   whoever has limits. Creating, when all is received: whoever holds all that they request. A custom rule may deny any of it.
 # entrypoint: true
 # custom:
 #   code: file_allow
@@ -40,11 +40,23 @@ allow if {
 }
 
 allow if {
+	input.action == "file.upload"
+	caller.identified
+	count(unsaid_limits) == 0
+	not data.regate.custom.file.deny
+}
+
+allow if {
 	input.action == "file.create"
 	caller.identified
 	count(request_faults) == 0
 	not data.regate.custom.file.deny
 }
+
+# METADATA
+# title: Limits that are not said
+# description: None may be missing.
+unsaid_limits := limit_names - object.keys(said_limits)
 
 # METADATA
 # title: Readable

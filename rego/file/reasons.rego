@@ -30,8 +30,13 @@ deny_reasons contains "neither_owner_nor_store_admin" if {
 }
 
 deny_reasons contains "caller_not_identified" if {
-	input.action == "file.create"
+	input.action in {"file.upload", "file.create"}
 	not caller.identified
+}
+
+deny_reasons contains sprintf("no_limit: %s", [name]) if {
+	input.action == "file.upload"
+	some name in unsaid_limits
 }
 
 deny_reasons contains fault if {
@@ -39,4 +44,4 @@ deny_reasons contains fault if {
 	some fault in request_faults
 }
 
-_action_known if input.action in {"file.create", "file.list", "file.read", "file.delete"}
+_action_known if input.action in {"file.upload", "file.create", "file.list", "file.read", "file.delete"}

@@ -9,6 +9,7 @@
 package regate.quota
 
 import data.regate.lib.caller
+import data.regate.lib.limits as limit_numbers
 
 _names := {"rpm", "tpm", "max_turns", "max_tool_calls", "max_chunks", "max_output_tokens"}
 
@@ -20,7 +21,7 @@ _names := {"rpm", "tpm", "max_turns", "max_tool_calls", "max_chunks", "max_outpu
 # entrypoint: true
 # custom:
 #   code: quota_limits
-limits := {name: _limit(name) | some name in _names} if {
+limits := _said if {
 	count(deny_reasons) == 0
 }
 
@@ -35,22 +36,9 @@ deny_reasons contains "unknown_action" if not _action_known
 deny_reasons contains "caller_not_identified" if not caller.identified
 
 deny_reasons contains sprintf("no_limit: %s", [name]) if {
-	some name in _names
-	not _said(name)
+	some name in (_names - object.keys(_said))
 }
 
 _action_known if input.action == "quota.limits"
 
-_limit(name) := max(_of_roles(name)) if count(_of_roles(name)) > 0
-
-_limit(name) := _of_tenant(name) if count(_of_roles(name)) == 0
-
-_of_roles(name) := {limit |
-	some role in input.principal.roles
-	limit := data.regate.quotas.roles[role][name]
-}
-
-_of_tenant(name) := object.get(data.regate.quotas.tenants, [input.principal.tenant, name], data.regate.quotas["default"][name])
-
-# A whole number as JSON writes it; total, whatever is given.
-_said(name) if regex.match(`^[0-9]+$`, json.marshal(_limit(name)))
+_said := limit_numbers.said(data.regate.quotas, _names, input.principal)

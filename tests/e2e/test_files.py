@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import io
+import json
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -74,6 +75,9 @@ async def world(
 ) -> AsyncIterator[World]:
     (policies / "custom").mkdir()
     (policies / "custom" / "file.rego").write_text('package regate.custom.file\n\ndeny if input.filename == "secret.txt"\n')
+    data = json.loads((policies / "data.json").read_text())
+    data["regate"]["file_limits"]["roles"] = {"guest": {"max_bytes": 1_000, "max_files": 2, "max_total_bytes": 1_500}}
+    (policies / "data.json").write_text(json.dumps(data))
     async with running(configure(files=storage, listen={"port": 0, "max_file_bytes": LIMIT}), upstream, policies, clock) as world:
         yield world
 
@@ -176,6 +180,26 @@ async def test_a_file_larger_than_the_limit_is_413_and_nothing_of_it_is_stored(w
 
     assert (refusal.value.status_code, refusal.value.code) == (413, "request_too_large")
     assert stored(world, request) == [whole.id]
+
+
+async def test_what_the_policy_lets_a_caller_have_is_all_that_is_stored(world: World, request: pytest.FixtureRequest) -> None:
+    guest, alice = world.client("gus", roles=["guest"]), world.client()
+    refusals = []
+
+    async def send(size: int) -> str | None:
+        try:
+            return (await guest.files.create(file=("a.bin", b"x" * size), purpose="user_data")).id
+        except openai.APIStatusError as error:
+            refusals.append((error.status_code, error.code, error.param))
+            return None
+
+    kept = [await send(1_001), await send(900), await send(700), await send(600), await send(0)]
+    hers = await alice.files.create(file=("b.bin", b"x" * 2_000), purpose="user_data")
+
+    assert [size is not None for size in kept] == [False, True, False, True, False]
+    room = (403, "storage_limit_exceeded", "file")
+    assert refusals == [(413, "request_too_large", None), room, room]
+    assert stored(world, request) == sorted([*filter(None, kept), hers.id])
 
 
 @both

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sqlalchemy import ColumnElement, and_, delete, insert, not_, select
+from sqlalchemy import ColumnElement, and_, delete, func, insert, not_, select, update
 
 from regate_adapters.state.database import Database
 from regate_adapters.state.encoding import file_columns, file_row
@@ -13,7 +13,7 @@ from regate_adapters.state.visibility import named, unexpired_file, within
 from regate_orchestrator.filters import FilterPlan
 from regate_orchestrator.ports import Rows
 from regate_orchestrator.principal import Principal
-from regate_orchestrator.rows import ExpiredFile, FileRow, Page
+from regate_orchestrator.rows import ExpiredFile, FileRow, FileUsage, Page
 from regate_orchestrator.values import FileId, StoreId
 
 _SHAPE = RowShape(
@@ -41,6 +41,23 @@ class FileState:
         claim = {"file_id": file, "tenant": principal.tenant, "owner": principal.id, "bytes": bytes, "due_at": due_at}
         async with self._database.writing() as connection:
             await connection.execute(insert(loose_blobs).values(claim))
+
+    async def claim_bytes(self, file: FileId, *, bytes: int) -> None:  # noqa: A002
+        """Write down how many bytes of an upload were stored."""
+        async with self._database.writing() as connection:
+            await connection.execute(update(loose_blobs).where(named(loose_blobs.c.file_id, file)).values(bytes=bytes))
+
+    async def file_usage(self, principal: Principal) -> FileUsage:
+        """Return what the principal has: own files that have not expired, and own uploads under way."""
+        owned = select(func.count(), func.coalesce(func.sum(files.c.bytes), 0)).where(
+            within(files.c.tenant, principal.tenant), within(files.c.owner, principal.id), unexpired_file(self._database.now())
+        )
+        claimed = select(func.count(), func.coalesce(func.sum(loose_blobs.c.bytes), 0)).where(
+            within(loose_blobs.c.tenant, principal.tenant), within(loose_blobs.c.owner, principal.id)
+        )
+        async with self._database.reading() as connection:
+            found = [(await connection.execute(each)).one() for each in (owned, claimed)]
+        return FileUsage(sum(count for count, _ in found), int(sum(size for _, size in found)))
 
     async def forget_blob(self, file: FileId) -> None:
         """Forget bytes that have no file, since they are gone."""

@@ -18,7 +18,7 @@ CONTRACT: Final[Mapping[str, tuple[str, ...]]] = {
     "quota": ("limits", "deny_reasons"),
     "guard": ("action", "deny_reasons"),
     "store": ("allow", "deny_reasons", "stamp", "placement"),
-    "file": ("allow", "deny_reasons", "stamp"),
+    "file": ("allow", "deny_reasons", "stamp", "limits"),
     "prompt": ("allow", "deny_reasons", "stamp"),
     "ingest": ("allow", "reject_reasons", "stamp"),
     "chunk": ("allow", "deny_reasons"),

@@ -11,7 +11,7 @@ from tests.adapters.state.samples import ANN, BOB, EVE, attachment_of, file_of, 
 from regate_adapters.state.store import SqlStateStore
 from regate_orchestrator.errors import InvalidRequest, NotFound
 from regate_orchestrator.filters import Everything
-from regate_orchestrator.rows import ExpiredFile, Page, Totals
+from regate_orchestrator.rows import ExpiredFile, FileUsage, Page, Totals
 from regate_orchestrator.values import FileId, StoreId
 
 FILE, STORE = FileId("file-1"), StoreId("vs_1")
@@ -157,6 +157,24 @@ async def test_bytes_of_an_upload_are_due_when_said_and_never_once_the_file_is_t
 
     assert (early, late, beyond) == ([], ["file-1", "file-3"], ["file-3"])
     assert await store.due_blobs(after=None, limit=10) == ["file-3"]
+
+
+async def test_a_principal_has_own_files_and_own_uploads_under_way(store: SqlStateStore, clock: Clock) -> None:
+    namesake = replace(EVE, id="ann")
+    for who, name in ((ANN, "file-1"), (ANN, "file-2"), (BOB, "file-3"), (namesake, "file-4")):
+        await store.add_file(replace(file_of(who, name), expires_at=EXPIRES if name == "file-2" else None))
+        await store.begin_upload(who, FileId(f"{name}5"), bytes=0, due_at=9_000)
+    await store.claim_bytes(FileId("file-15"), bytes=40)
+    before = await store.file_usage(ANN)
+    clock.time = EXPIRES
+    expired = await store.file_usage(ANN)
+    await store.delete_file(ANN, FILE)
+    deleted = await store.file_usage(ANN)
+    for name in ("file-15", "file-25"):
+        await store.forget_blob(FileId(name))
+
+    assert (before, expired, deleted) == (FileUsage(4, 46), FileUsage(3, 43), FileUsage(2, 40))
+    assert await store.file_usage(ANN) == FileUsage(0, 0)
 
 
 async def test_the_bytes_of_a_deleted_file_are_due_at_once(store: SqlStateStore) -> None:

@@ -129,7 +129,7 @@ def test_a_decision_point_that_is_left_out_is_told_rule_by_rule(package: str, po
 
 def test_a_rule_that_takes_arguments_answers_nobody(policies: Path) -> None:
     quota = policies / "quota" / "quota.rego"
-    quota.write_text(quota.read_text().replace("limits := {", "limits(_) := {", 1))
+    quota.write_text(quota.read_text().replace("\nlimits := ", "\nlimits(_) := ", 1))
 
     found = report(["--policy", str(policies)])
 
