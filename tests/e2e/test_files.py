@@ -6,6 +6,7 @@ import asyncio
 import io
 import json
 import time
+import zipfile
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -317,6 +318,35 @@ async def test_content_whose_storage_has_lost_it_is_an_error_and_no_empty_file(w
 
     with pytest.raises(openai.NotFoundError):
         await client.files.content(made.id)
+
+
+async def test_files_that_cannot_be_read_fail_with_a_reason_and_a_good_one_among_them_is_found(world: World) -> None:
+    client = world.client()
+    store = (await client.vector_stores.create(name="acme")).id
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("word/document.xml", b" " * 50_000_000)
+    sent = {
+        "bomb.docx": (out.getvalue(), "invalid_file"),
+        "picture.pdf": (b"\x89PNG\r\n\x1a\n", "invalid_file"),
+        "binary.txt": (bytes(range(256)), "invalid_file"),
+        "empty.md": (b"", "invalid_file"),
+        "program.exe": (b"MZ", "unsupported_file"),
+        "no-ending": (b"text", "unsupported_file"),
+        "letter.doc": (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "unsupported_file"),
+        "leave.py": (ACME.encode(), None),
+    }
+    outcomes = {}
+    for name, (data, _) in sent.items():
+        file = await client.files.create(file=(name, data), purpose="assistants")
+        attached = await client.vector_stores.files.create_and_poll(file.id, vector_store_id=store, poll_interval_ms=20)
+        error = attached.last_error
+        outcomes[name] = (attached.status, error and error.code, bool(error and error.message))
+    counts = (await client.vector_stores.retrieve(store)).file_counts
+
+    assert outcomes == {name: ("failed", code, True) if code else ("completed", None, False) for name, (_, code) in sent.items()}
+    assert (counts.failed, counts.completed, counts.in_progress) == (7, 1, 0)
+    assert ["blue-heron" in hit for hit in await found(client, store)] == [True]
 
 
 async def test_the_gateway_says_that_its_storage_answers(world: World) -> None:

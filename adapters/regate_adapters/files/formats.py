@@ -32,11 +32,6 @@ _BOMS: Final = (
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
 _CONTROLS: Final = re.compile("[\x00-\x08\x0e-\x1a\x1c-\x1f]")
-_BLOCKS: Final = (
-    *("address", "article", "aside", "blockquote", "br", "caption", "dd", "div", "dl", "dt", "figcaption", "footer", "form", "h1", "h2"),
-    *("h3", "h4", "h5", "h6", "header", "hr", "li", "main", "nav", "ol", "option", "p", "pre", "section", "table", "title", "tr", "ul"),
-)
-_UNSEEN: Final = ("script", "style", "noscript", "template", "svg", "iframe", "object")
 
 
 class Unreadable(Exception):
@@ -91,22 +86,11 @@ def decode(data: bytes) -> str:
 
 
 def _html(file: BinaryIO) -> str:
-    from bs4 import BeautifulSoup
-    from bs4.element import NavigableString
+    from regate_adapters.files.html_text import declared_encoding, html_text
 
-    soup = BeautifulSoup(file.read(), "html.parser")
-    for unseen in soup.find_all(_UNSEEN):
-        unseen.decompose()
-    for text in soup.find_all(string=True):
-        if type(text) is NavigableString and text.find_parent("pre") is None:  # its subclasses are comments, which nobody sees
-            text.replace_with(re.sub(r"\s+", " ", text))
-    for cell in soup.find_all(["td", "th"]):
-        cell.append("\t")
-    for block in soup.find_all(_BLOCKS):
-        block.insert_before("\n")
-        block.append("\n")
-    lines = (re.sub(r"[ \t]*\t[ \t]*", "\t", line).strip() for line in soup.get_text().split("\n"))
-    return re.sub(r"\n{3,}", "\n\n", "\n".join(lines))
+    data = file.read()
+    encoding = None if data.startswith(tuple(mark for mark, _ in _BOMS)) else declared_encoding(data)
+    return html_text(decode(data) if encoding is None else data.decode(encoding, errors="replace"))
 
 
 # ---------------------------------------------------------------- PDF
@@ -208,8 +192,16 @@ def _bounded(parts: Iterator[str]) -> str:
     return "\n\n".join(kept)
 
 
+_TEXTS: Final = (
+    # What OpenAI's file search takes, and its like; all of it is read as it is written.
+    *(".txt", ".text", ".log", ".md", ".markdown", ".rst", ".tex", ".csv", ".tsv", ".json", ".jsonl", ".ndjson", ".xml", ".yaml", ".yml"),
+    *(".toml", ".ini", ".conf", ".cfg", ".properties", ".diff", ".patch", ".sql", ".graphql", ".proto", ".rego", ".css", ".scss", ".less"),
+    *(".c", ".h", ".cc", ".cpp", ".hpp", ".cs", ".go", ".java", ".kt", ".scala", ".swift", ".rs", ".rb", ".php", ".pl", ".lua", ".r"),
+    *(".py", ".ipynb", ".js", ".mjs", ".cjs", ".jsx", ".ts", ".mts", ".cts", ".tsx", ".vue", ".sh", ".bash", ".zsh", ".ps1", ".bat"),
+)
+
 _READERS: Final[Mapping[str, Callable[[BinaryIO], str]]] = {
-    **dict.fromkeys((".txt", ".md", ".markdown", ".csv", ".json"), _plain),
+    **dict.fromkeys(_TEXTS, _plain),
     **dict.fromkeys((".html", ".htm"), _html),
     ".pdf": _pdf,
     ".docx": _docx,

@@ -97,6 +97,35 @@ async def test_html_gives_what_a_reader_sees(files: Files) -> None:
     ]
 
 
+async def test_html_that_is_not_as_it_should_be_gives_what_a_reader_sees(files: Files) -> None:
+    page = b"""<p>One &amp; two &eacute;<p>three<ul><li>first<li>second</ul></b></p>
+    <svg><text>unseen<svg>also</svg></text></svg>seen<noscript>unseen<br/>too</noscript> again<script/>x
+    <template>unseen</template><![CDATA[unseen]]><?php echo "unseen" ?></pre> a  b<object/> end"""
+
+    (text,) = await files.chunks("a.html", page)
+
+    assert [line for line in text.split("\n") if line] == ["One & two \u00e9", "three", "first", "second", "seen again" + "x", "a b end"]
+
+
+@pytest.mark.parametrize(
+    ("data", "text"),
+    [
+        (b"<meta charset='iso-8859-1'><p>caf\xe9", "caf\u00e9"),
+        ("<p>\u65e5\u672c".encode("utf-16"), "\u65e5\u672c"),
+        ("<p>caf\u00e9".encode(), "caf\u00e9"),
+        (b'<META http-equiv="Content-Type" content="text/html; charset=koi8-r"><p>\xf4\xc5\xcb\xd3\xd4', "\u0422\u0435\u043a\u0441\u0442"),
+        ("<meta charset=utf-16><p>caf\u00e9".encode(), "caf\u00e9"),
+        ("\ufeff<meta charset=koi8-r><p>caf\u00e9".encode(), "caf\u00e9"),
+        (b"<meta charset=base64><p>plain", "plain"),
+        (b"<meta charset=no-such><p>plain", "plain"),
+        (b"<meta charset=utf-8><p>caf\xe9", "caf\ufffd"),
+        (b"<p>\x93quoted\x94", "\u201cquoted\u201d"),
+    ],
+)
+async def test_html_is_decoded_as_it_says(files: Files, data: bytes, text: str) -> None:
+    assert await files.chunks("a.html", data) == [text]
+
+
 async def test_a_pdf_gives_its_lines(files: Files) -> None:
     (text,) = await files.chunks("a.pdf", make.pdf_bytes("Quarterly figures", "are confidential"))
 
@@ -133,6 +162,16 @@ async def test_a_file_without_overlap_is_split_without_loss(files: Files) -> Non
     chunks = await files.chunks("a.txt", " ".join(words).encode(), max_tokens=100, overlap_tokens=0)
 
     assert " ".join(chunks).split() == words
+
+
+OF_OPENAI = [
+    *(".c", ".cpp", ".cs", ".css", ".go", ".html", ".java", ".js", ".json", ".md", ".php", ".py", ".rb", ".sh", ".tex", ".ts", ".txt")
+]
+
+
+@pytest.mark.parametrize("ending", [*OF_OPENAI, ".csv", ".xml", ".yaml", ".PY"])
+async def test_every_kind_of_text_that_openai_takes_is_read(files: Files, ending: str) -> None:
+    assert await files.chunks(f"a{ending}", b"if (a < b) { return 1; }\n") == ["if (a < b) { return 1; }"]
 
 
 @pytest.mark.parametrize("filename", ["a.exe", "a", "a.txt.zip", ".txt", "a.doc"])
@@ -358,7 +397,7 @@ async def test_a_small_text_loads_no_heavy_library() -> None:
     program = (
         "import sys, regate_adapters.files.worker, regate_adapters.files.splitting as s\n"
         "s.split('some text', filename='a.md', max_tokens=800, overlap_tokens=400)\n"
-        "print(sorted({'pypdf', 'docx', 'pptx', 'bs4', 'lxml', 'numpy', 'chromadb', 'asyncio', 'regate_orchestrator'} & set(sys.modules)))"
+        "print(sorted({'pypdf', 'docx', 'pptx', 'lxml', 'numpy', 'chromadb', 'asyncio', 'regate_orchestrator'} & set(sys.modules)))"
     )
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-c", program), stdout=asyncio.subprocess.PIPE, env={"PYTHONPATH": os.pathsep.join(sys.path)}

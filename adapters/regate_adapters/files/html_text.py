@@ -1,0 +1,99 @@
+"""The text that a reader of an HTML page sees, in one pass and without a tree: pages nest as deep as their authors forgot to close elements.
+
+A part of `formats.py`, and like it for the extraction worker alone.
+"""
+
+from __future__ import annotations
+
+import codecs
+import re
+from html.parser import HTMLParser
+from typing import Final
+
+_BLOCKS: Final = frozenset(
+    (
+        *(
+            "address",
+            "article",
+            "aside",
+            "blockquote",
+            "br",
+            "caption",
+            "dd",
+            "div",
+            "dl",
+            "dt",
+            "figcaption",
+            "footer",
+            "form",
+            "h1",
+            "h2",
+        ),
+        *("h3", "h4", "h5", "h6", "header", "hr", "li", "main", "nav", "ol", "option", "p", "pre", "section", "table", "title", "tr", "ul"),
+    )
+)
+_CELLS: Final = frozenset(("td", "th"))
+_UNSEEN: Final = frozenset(("script", "style", "noscript", "template", "svg", "iframe", "object"))
+
+_DECLARED: Final = re.compile(rb"""<meta[^>]{0,200}?charset\s*=\s*["']?\s*([A-Za-z0-9_.:-]{1,40})""", re.IGNORECASE)
+_HEAD_BYTES: Final = 4096
+
+
+def declared_encoding(data: bytes) -> str | None:
+    """Return the encoding that the page declares near its beginning, as browsers understand it; None when it declares none that is known."""
+    declared = _DECLARED.search(data[:_HEAD_BYTES])
+    if declared is None:
+        return None
+    try:
+        name = codecs.lookup(declared[1].decode("ascii")).name
+        "".encode(name)  # refuses what is no encoding of text, such as base64
+    except LookupError:
+        return None
+    if name in {"iso8859-1", "ascii"}:
+        return "cp1252"
+    return "utf-8" if name.startswith("utf-16") else name  # that a page in UTF-16 declares it could not be read
+
+
+def html_text(markup: str) -> str:
+    """Return the text, a block on each line, the cells of a table's row with tabs between them."""
+    reader = _Reader()
+    reader.feed(markup)
+    reader.close()
+    lines = (re.sub(r"[ \t]*\t[ \t]*", "\t", line).strip() for line in "".join(reader.parts).split("\n"))
+    return re.sub(r"\n{3,}", "\n\n", "\n".join(lines))
+
+
+class _Reader(HTMLParser):
+    def __init__(self) -> None:
+        super().__init__(convert_charrefs=True)
+        self.parts: list[str] = []
+        self._hidden_by = ""
+        self._hidden = 0
+        self._kept = 0
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:  # noqa: ARG002
+        if self._hidden:
+            self._hidden += tag == self._hidden_by
+        elif tag in _UNSEEN:
+            self._hidden_by, self._hidden = tag, 1
+        elif tag in _BLOCKS:
+            self._kept += tag == "pre"
+            self.parts.append("\n")
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        if tag not in _UNSEEN:  # one that is closed at once hides nothing
+            self.handle_starttag(tag, attrs)
+            self.handle_endtag(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        if self._hidden:
+            self._hidden -= tag == self._hidden_by
+        elif tag in _CELLS:
+            self.parts.append("\t")
+        elif tag in _BLOCKS:
+            self._kept -= tag == "pre" and self._kept > 0
+            self.parts.append("\n")
+
+    def handle_data(self, data: str) -> None:
+        if not self._hidden:
+            self.parts.append(data if self._kept else re.sub(r"\s+", " ", data))
