@@ -569,10 +569,6 @@ class Catalogue(Protocol):
         """
         ...
 
-    async def upstream_for(self, model: str) -> str | None:
-        """Return the upstream of `serving`, where the policy names none."""
-        ...
-
     def traits(self, upstream: str) -> UpstreamTraits:
         """Return what the upstream, which `serving` has named, can take."""
         ...

@@ -31,9 +31,6 @@ class Models:
             return Serving(by) if by in upstreams else None
         return Serving(upstreams[0], tuple(upstreams[1:])) if upstreams else None
 
-    async def upstream_for(self, model: str) -> str | None:
-        raise AssertionError("not asked for")
-
     def traits(self, upstream: str) -> UpstreamTraits:
         raise AssertionError("not asked for")
 

@@ -71,11 +71,6 @@ class Upstreams:
         """Return who serves the model, or None when none does; see `ports.Catalogue.serving`. Raises `UpstreamError` when that is not known."""
         return await self._catalogue.serving(model, by=by)
 
-    async def upstream_for(self, model: str) -> str | None:
-        """Return the upstream of `serving`, where the policy names none."""
-        serving = await self.serving(model)
-        return None if serving is None else serving.upstream
-
     def traits(self, upstream: str) -> UpstreamTraits:
         """Return what the operator says the upstream can take."""
         return self._configs[upstream].traits

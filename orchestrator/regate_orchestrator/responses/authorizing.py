@@ -93,6 +93,7 @@ class Authorizer:
             hidden=hidden,
             reasoning_field=None if traits.reasoning_field == "none" else traits.reasoning_field,
             alternates=chosen.alternates,
+            context_window=traits.context_window,
             max_output_tokens=chosen.obligations.max_output_tokens,
         )
         return Turn(authorized, {store.row.id: store for store in stores})

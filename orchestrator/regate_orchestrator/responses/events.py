@@ -136,6 +136,8 @@ class TurnAuthorized:
     """Under which member the upstream takes its earlier reasoning back; None: not at all."""
     alternates: tuple[str, ...] = ()
     """Upstreams that may be asked while the first cannot be reached."""
+    context_window: int | None = None
+    """Tokens that the upstream takes in all; None where nobody said."""
     max_output_tokens: int | None = None
     """The most that policy lets the answer be, whatever the client asked for."""
 

@@ -171,6 +171,7 @@ def _authorized(state: State, event: TurnAuthorized, now: int) -> Step:
         state,
         upstream=event.upstream,
         alternates=event.alternates,
+        context_window=event.context_window,
         max_output_tokens=min((most for most in (request.max_output_tokens, event.max_output_tokens) if most is not None), default=None),
         revision=event.revision,
         history=event.history,
@@ -201,6 +202,9 @@ def _call_model(state: State) -> Step:
         prompt = build_prompt(request.instructions, [*state.history, *state.prompted], reasoning_field=state.reasoning_field)
     except InvalidRequest as error:
         return _failed(state, error, 0)
+    if state.context_window is not None and prompt.tokens > state.context_window:
+        shorter = _truncated(state) if request.truncation == "auto" else None
+        return _failed(state, _too_long(state.context_window), 0) if shorter is None else _call_model(shorter)
     last_round = state.round + 1 >= state.limits.max_rounds
     searchable = request.file_search is not None and FILE_SEARCH not in state.hidden and request.permits(FILE_SEARCH)
     offered = searchable and not last_round and state.searches_opened < search_limit(state)
@@ -407,6 +411,11 @@ def _failed(state: State, error: RegateError, now: int) -> Step:
         ending = Ending(response, _row(state, "failed", response), "response.failed" if told else None, error)
         return _ended(replace(state, ending=ending))
     return _end(abandon_turn(state), "failed", now, error=error)
+
+
+def _too_long(window: int) -> InvalidRequest:
+    message = f"The input is longer than the {window} tokens of this model's context. Send less, or set 'truncation' to 'auto'."
+    return InvalidRequest(message, param="input", code="context_length_exceeded")
 
 
 def _truncated(state: State) -> State | None:

@@ -80,6 +80,7 @@ class State:
     owner: str = ""
     upstream: str = ""
     alternates: tuple[str, ...] = ()
+    context_window: int | None = None
     max_output_tokens: int | None = None
     """The client's limit or the policy's, whichever is lower."""
     reasoning_field: str | None = None

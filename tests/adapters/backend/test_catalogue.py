@@ -37,6 +37,11 @@ async def asked(upstream: ScriptedUpstream, *configs: Any) -> AsyncIterator[tupl
         yield pool, clock
 
 
+async def upstream_of(pool: Upstreams, model: str) -> str | None:
+    serving = await pool.serving(model)
+    return None if serving is None else serving.upstream
+
+
 async def test_models_are_discovered(upstream: ScriptedUpstream) -> None:
     upstream.script = lambda exchange: exchange.answer_json(listing("a", "b"))
     async with asked(upstream) as (pool, _):
@@ -51,8 +56,8 @@ async def test_models_are_discovered(upstream: ScriptedUpstream) -> None:
 
 async def test_configured_models_are_taken_as_they_are(upstream: ScriptedUpstream) -> None:
     async with asked(upstream, upstream.config(models=("a",))) as (pool, _):
-        assert await pool.upstream_for("a") == "scripted"
-        assert await pool.upstream_for("b") is None
+        assert await upstream_of(pool, "a") == "scripted"
+        assert await upstream_of(pool, "b") is None
         assert await pool.model_entries() == [{"id": "a", "object": "model", "created": 0, "owned_by": "scripted"}]
     assert upstream.requests == []
 
@@ -61,7 +66,7 @@ async def test_first_configured_upstream_serves_a_model_that_two_have(upstream: 
     configs = [upstream.config("first", models=("a",)), upstream.config("second", models=("a", "b"))]
     async with asked(upstream, *configs) as (pool, _):
         assert await pool.catalogue() == {"a": "first", "b": "second"}
-        assert await pool.upstream_for("a") == "first"
+        assert await upstream_of(pool, "a") == "first"
 
 
 async def test_alias_is_served_and_its_own_name_goes_to_the_upstream(upstream: ScriptedUpstream) -> None:
@@ -71,7 +76,7 @@ async def test_alias_is_served_and_its_own_name_goes_to_the_upstream(upstream: S
     upstream.script = script
     async with asked(upstream, upstream.config(aliases={"a": "org/a-large-name"})) as (pool, _):
         entries = await pool.model_entries()
-        served = {model: await pool.upstream_for(model) for model in ("a", "b", "org/a-large-name")}
+        served = {model: await upstream_of(pool, model) for model in ("a", "b", "org/a-large-name")}
         for model in ("a", "b"):
             async with pool.open("scripted", "/chat/completions", {"model": model, "n": 1}, accept_stream=False):
                 pass
@@ -91,7 +96,7 @@ async def test_alias_needs_no_listing_and_leaves_a_written_name_alone(upstream: 
     discovered = upstream.config("discovered", aliases={"a": "own"})
     written = upstream.config("written", models=("x",), aliases={"b": "x"})
     async with asked(upstream, discovered, written) as (pool, _):
-        assert [await pool.upstream_for(model) for model in ("a", "x", "b")] == ["discovered", "written", "written"]
+        assert [await upstream_of(pool, model) for model in ("a", "x", "b")] == ["discovered", "written", "written"]
 
 
 async def test_upstream_by_policy_serves_nobody_else(upstream: ScriptedUpstream) -> None:
@@ -146,7 +151,7 @@ async def test_listing_is_good_for_thirty_seconds(upstream: ScriptedUpstream) ->
 async def test_concurrent_callers_share_one_fetch(upstream: ScriptedUpstream) -> None:
     upstream.script = lambda exchange: exchange.answer_json(listing("a"))
     async with asked(upstream) as (pool, _):
-        found = await asyncio.gather(*(pool.upstream_for("a") for _ in range(20)), *(pool.upstream_for("b") for _ in range(20)))
+        found = await asyncio.gather(*(upstream_of(pool, "a") for _ in range(20)), *(upstream_of(pool, "b") for _ in range(20)))
     assert (set(found[:20]), set(found[20:]), len(upstream.requests)) == ({"scripted"}, {None}, 1)
 
 
@@ -160,7 +165,7 @@ async def test_fetch_under_way_is_shared_however_long_it_takes(upstream: Scripte
 
     upstream.script = script
     async with asked(upstream) as (pool, clock), asyncio.TaskGroup() as group:
-        first = group.create_task(pool.upstream_for("a"))
+        first = group.create_task(upstream_of(pool, "a"))
         await begun.wait()
         clock.now += 60
         second = group.create_task(pool.catalogue())
@@ -179,8 +184,8 @@ async def test_caller_that_goes_away_does_not_end_the_fetch_of_the_others(upstre
 
     upstream.script = script
     async with asked(upstream) as (pool, _), asyncio.TaskGroup() as group:
-        first = group.create_task(pool.upstream_for("a"))
-        second = group.create_task(pool.upstream_for("a"))
+        first = group.create_task(upstream_of(pool, "a"))
+        second = group.create_task(upstream_of(pool, "a"))
         await begun.wait()
         first.cancel()
         go.set()
@@ -192,12 +197,12 @@ async def test_unknown_model_asks_at_most_once_in_five_seconds(upstream: Scripte
     async with asked(upstream) as (pool, clock):
         await pool.catalogue()
         for _ in range(3):
-            assert await pool.upstream_for("new") is None
+            assert await upstream_of(pool, "new") is None
         assert len(upstream.requests) == 1
         clock.now += 6
         upstream.script = lambda exchange: exchange.answer_json(listing("a", "new"))
-        assert await pool.upstream_for("new") == "scripted"
-        assert await pool.upstream_for("newer") is None
+        assert await upstream_of(pool, "new") == "scripted"
+        assert await upstream_of(pool, "newer") is None
     assert len(upstream.requests) == 2
 
 
@@ -209,7 +214,7 @@ async def test_failing_discovery_keeps_what_was_known(upstream: ScriptedUpstream
         clock.now += 60
         upstream.script = lambda exchange: exchange.answer(*answer)
         assert await pool.catalogue() == {"a": "scripted"}
-        assert await pool.upstream_for("a") == "scripted"
+        assert await upstream_of(pool, "a") == "scripted"
         assert len(upstream.requests) == 2
 
 
@@ -220,7 +225,7 @@ async def test_known_model_does_not_wait_for_a_renewal(upstream: ScriptedUpstrea
         clock.now += 60
         upstream.script = lambda exchange: exchange.gone()
         async with asyncio.timeout(1):
-            assert await pool.upstream_for("a") == "scripted"
+            assert await upstream_of(pool, "a") == "scripted"
 
 
 async def test_found_model_does_not_wait_for_an_upstream_that_hangs(
@@ -231,15 +236,15 @@ async def test_found_model_does_not_wait_for_an_upstream_that_hangs(
     other.script = lambda exchange: exchange.answer_json(listing("a"))
     async with other.serving(), asked(upstream, upstream.config("hangs"), other.config("answers")) as (pool, _):
         async with asyncio.timeout(1):
-            assert await pool.upstream_for("a") == "answers"
+            assert await upstream_of(pool, "a") == "answers"
 
 
 async def test_unknown_model_is_no_absence_while_an_upstream_has_never_answered(upstream: ScriptedUpstream) -> None:
     upstream.script = lambda exchange: exchange.answer(500, b"oops")
     async with asked(upstream, upstream.config("down"), upstream.config("fixed", models=("a",))) as (pool, _):
-        assert await pool.upstream_for("a") == "fixed"
+        assert await upstream_of(pool, "a") == "fixed"
         with pytest.raises(UpstreamError):
-            await pool.upstream_for("b")
+            await upstream_of(pool, "b")
 
 
 async def test_no_listing_at_all_is_an_error(upstream: ScriptedUpstream) -> None:
@@ -281,7 +286,7 @@ async def test_leaving_ends_a_fetch_under_way(upstream: ScriptedUpstream) -> Non
     upstream.script = script
     async with asyncio.timeout(2):
         async with Upstreams([upstream.config()]) as pool, asyncio.TaskGroup() as group:
-            waiting = group.create_task(pool.upstream_for("a"))
+            waiting = group.create_task(upstream_of(pool, "a"))
             await begun.wait()
             waiting.cancel()
         await gone.wait()

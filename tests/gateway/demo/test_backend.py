@@ -16,6 +16,7 @@ from regate_adapters.backend.chat import ChatBackend
 from regate_adapters.backend.link import UpstreamConfig
 from regate_adapters.backend.upstreams import Upstreams
 from regate_gateway.demo.backend import MODEL, RunningBackend, pieces_of, running_backend
+from regate_orchestrator.ports import Serving
 from regate_orchestrator.responses.events import ArgumentsWritten, CallOpened, ModelEnded, TextWritten, Usage
 
 TOOL: Any = {"type": "function", "function": {"name": "file_search", "parameters": {"type": "object", "properties": {}}}}
@@ -120,7 +121,7 @@ async def test_malformed_request_is_answered_as_one(backend: RunningBackend, bod
 
 async def test_gateway_reads_the_search_and_the_answer(backend: RunningBackend) -> None:
     async with Upstreams([UpstreamConfig("demo", backend.base_url, None, None, 5.0)]) as upstreams:
-        assert await upstreams.upstream_for(MODEL) == "demo"
+        assert await upstreams.serving(MODEL) == Serving("demo")
         chat = ChatBackend(upstreams).chat
         async with chat("demo", {"model": MODEL, "messages": [QUESTION], "tools": [TOOL]}) as events:
             searching = [event async for event in events]

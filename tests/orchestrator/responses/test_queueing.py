@@ -95,6 +95,17 @@ def test_truncation_keeps_the_rounds_for_the_tools() -> None:
     assert book.state.round == 1
 
 
+def test_known_window_is_kept_to_before_the_backend_is_asked() -> None:
+    history = tuple(message(f"{role}{turn}", role, "word " * 100) for turn in range(4) for role in ("user", "assistant"))
+    refused, shortened = requested(Playbook()), requested(Playbook(request(truncation="auto")))
+    for book in (refused, shortened):
+        book.tell(authorized(book.request, history=history, context_window=300))
+
+    assert refused.of(CallModel) == []
+    assert (type(refused.commands[-1]), refused.commands[-1].error.code) == (Refuse, "context_length_exceeded")  # type: ignore[union-attr]
+    assert [len(contents(call)) for call in shortened.of(CallModel)] == [3]
+
+
 def test_saving_is_answered_in_the_phase_it_was_asked_in() -> None:
     asked = request(background=True)
     state, _ = advance(State(), Requested(asked, ResponseId("resp_1"), "acme", "alice"), 0)
