@@ -6,17 +6,17 @@ What is spent in the end is told by `usage.py` for answers that pass through, an
 
 from __future__ import annotations
 
-import asyncio
 import math
-from collections.abc import Awaitable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Final, TypeVar
+from typing import Final
 
 from regate_gateway.errors import Headers
 from regate_gateway.routes.call import Call, Caller
+from regate_orchestrator.decisions import Decision
 from regate_orchestrator.errors import LimitExceeded, NotPermitted
 from regate_orchestrator.ports import Allowance, Exhausted
-from regate_orchestrator.quota import QuotaLimits
+from regate_orchestrator.quota import QuotaLimits, granted, quota_question
 from regate_orchestrator.responses.driver import EmitEvent, LoopPorts, Outcome, Start, run
 from regate_orchestrator.responses.request import FileSearchTool, ResponseRequest
 from regate_orchestrator.spending import UNASKED_OUTPUT_TOKENS, MeteredBackend, Spending
@@ -29,8 +29,6 @@ MOST_OUTPUT_TOKENS: Final = 10_000_000
 _OUTPUT_LIMITS: Final = ("max_tokens", "max_completion_tokens")
 _CHOICES: Final = ("n", "best_of")
 _UNITS: Final = {"requests": "requests per minute (RPM)", "tokens": "tokens per minute (TPM)"}
-
-Result = TypeVar("Result")
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,14 +48,12 @@ class Demand:
         return self.sent + min(output, limits.max_output_tokens) * self.choices
 
 
-async def spend(caller: Caller, request: JsonObject, demand: Demand) -> Spending:
-    """Return the counted request, after having the answer say what is left, where it is one that has headers.
+async def spend(caller: Caller, decision: Decision, demand: Demand) -> Spending:
+    """Return the request counted under the decision on `quota_question`, after having the answer say what is left, where it has headers.
 
-    `request` is the input's key of that name. Raises `LimitExceeded` for a limit that is used up, and `NotPermitted` where the policy grants
-    nothing at all.
+    Raises `LimitExceeded` for a limit that is used up, and `NotPermitted` where the policy grants nothing at all.
     """
-    services = caller.services
-    limits = await services.quotas.limits(caller.context, request)
+    services, limits = caller.services, granted(decision)
     if demand.writes and not (limits.max_turns and limits.max_output_tokens):
         raise NotPermitted("The policy does not permit you answers of a model.")
     found = await services.quotas.count(caller.context, limits, tokens=demand.tokens(limits))
@@ -67,17 +63,6 @@ async def spend(caller: Caller, request: JsonObject, demand: Demand) -> Spending
         services.metrics.refused(found.limit)
         raise LimitExceeded(_refusal(found), retry_after=found.after_s)
     return found
-
-
-async def spend_beside(spending: Awaitable[Spending], deciding: Awaitable[Result]) -> tuple[Spending, Result]:
-    """Return both, asked for at once. A quota that refuses comes first; a request that is refused otherwise has spent no tokens."""
-    spent, decided = await asyncio.gather(spending, deciding, return_exceptions=True)
-    if isinstance(spent, BaseException):
-        raise spent
-    if isinstance(decided, BaseException):
-        await spent.used(0)
-        raise decided
-    return spent, decided
 
 
 def rate_headers(found: Spending | Exhausted) -> Headers:
@@ -170,7 +155,8 @@ async def spend_on_response(caller: Caller, request: ResponseRequest, path: str)
         "tool_types": list(request.tool_types),
     }
     sent = estimated_tokens([request.instructions, list(request.items), *[tool.parameters for tool in request.client_tools]])
-    spending = await spend(caller, view, Demand(sent, request.max_output_tokens))
+    decision = await caller.services.enforcer.decide(caller.context, quota_question(view))
+    spending = await spend(caller, decision, Demand(sent, request.max_output_tokens))
     loop, limits = caller.services.loop, spending.limits
     try:
         narrowed = narrowed_request(request, limits)

@@ -193,7 +193,7 @@ async def open_services(stack: AsyncExitStack, settings: Settings, metrics: Metr
         backend=ChatBackend(upstreams),
         arrivals=Arrivals(enforcer, state, retrieval, sealer),
         background=background,
-        quotas=Quotas(enforcer, LocalQuotaCounter()),
+        quotas=Quotas(LocalQuotaCounter()),
         schemas=schemas,
         policy_problem=lambda: policy.problem() or opa.problem,
         explaining=_explaining(settings, opa, policy.directory),

@@ -10,16 +10,16 @@ import asyncio
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Final, Literal, TypeVar, cast
 
 from regate_orchestrator.decisions import Allow, Context, Decision, Deny, Point, Question
-from regate_orchestrator.errors import CallerError, NotPermitted, PolicyUnavailable, Unauthenticated
+from regate_orchestrator.errors import CallerError, PolicyUnavailable, Unauthenticated
 from regate_orchestrator.filters import FilterPlan
 from regate_orchestrator.plan_notes import describe, plan_digest
 from regate_orchestrator.ports import Answer, AuditLog, Meter, PolicyEngine, Unmetered
 from regate_orchestrator.principal import Principal, read_principal
-from regate_orchestrator.quota import QuotaLimits, read_limits
+from regate_orchestrator.quota import LIMITS, permits
 from regate_orchestrator.schema import RowSchema
 from regate_orchestrator.values import Clock, Json, JsonObject, RequestId, mint, wall_clock
 
@@ -209,28 +209,6 @@ class Enforcer:
         await self._audit.record(record)
         return compiled.plan
 
-    async def limits(self, context: Context, request: JsonObject) -> QuotaLimits:
-        """Return what the caller may spend on a request, recorded. Raises `NotPermitted` where the policy says nothing of it.
-
-        Raises `PolicyUnavailable` when what it says is no set of limits: a policy bug sets nobody free.
-        """
-        began, now = time.perf_counter(), int(self._clock())
-        question = Question(Point.QUOTA, "quota.limits", {"request": request}, about=str(request.get("model", "")))
-        document = self._input(context, question.action, question.resource, now)
-        with self._waiting("ask"):
-            answer = await self._engine.ask(question.point.value, document)
-            limits = read_limits(answer.value) if answer.defined else None
-            if answer.defined and limits is None:
-                raise PolicyUnavailable(f"{question.point.value} is not an object of six whole numbers")
-        decision = Allow(answer.revision) if limits is not None else await self._denied(question, document, answer.revision)
-        self._count([question], [decision], _EMPTY_BATCH, _NONE_ADMITTED)
-        entry = dict(_decision_entry(question, decision)) | ({} if limits is None else {"limits": asdict(limits)})
-        record = self._record(context, question.action, now) | {"revision": answer.revision, "ms": _milliseconds_since(began)}
-        await self._audit.record(record | {"decisions": [entry]})
-        if limits is None:
-            raise NotPermitted("The policy grants you no quota for this request.")
-        return limits
-
     async def value(self, context: Context, rule: str, action: str, resource: JsonObject) -> Json:
         """Return the value of a rule that qualifies a decision already made (`on_deny`, `obligations`); None when undefined."""
         with self._waiting("ask"):
@@ -260,14 +238,15 @@ class Enforcer:
     async def _decide(self, context: Context, question: Question, now: int) -> Decision:
         document = self._input(context, question.action, question.resource, now)
         answer, said = await self._asked(question, document)
+        if answer.defined and question.point is Point.QUOTA:
+            if not permits(question.point, answer.value):  # a policy bug sets nobody free
+                raise PolicyUnavailable(f"{question.point.value} is not an object of six whole numbers")
+            return Allow(answer.revision, {LIMITS: answer.value})
         if answer.defined and answer.value is True:
             return Allow(answer.revision, await self._qualities(question, document, answer.revision, said))
-        return await self._denied(question, document, answer.revision)
-
-    async def _denied(self, question: Question, document: JsonObject, revision: str) -> Deny:
         with self._waiting("ask"):
             reasons = await self._engine.ask(reasons_rule(question.point), document)
-        return Deny(revision, _texts(reasons.value) if reasons.defined else ())
+        return Deny(answer.revision, _texts(reasons.value) if reasons.defined else ())
 
     async def _asked(self, question: Question, document: JsonObject) -> tuple[Answer, list[Answer | BaseException]]:
         """Return the decision's answer, and beside it what the rules that qualify it say, failures included: a deny needs none of them."""
@@ -395,7 +374,7 @@ def _decision_entry(question: Question, decision: Decision) -> JsonObject:
     }
     match decision:
         case Allow(_, qualities):
-            return entry | {"allowed": True} | ({"qualities": dict(qualities)} if question.qualified_by else {})
+            return entry | {"allowed": True} | ({"qualities": dict(qualities)} if qualities or question.qualified_by else {})
         case Deny(_, reasons):
             return entry | {"allowed": False, "reasons": list(reasons)}
 

@@ -7,9 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
+from typing import Final
 
-from regate_orchestrator.decisions import Point
-from regate_orchestrator.values import Json
+from regate_orchestrator.decisions import Decision, Deny, Point, Question
+from regate_orchestrator.errors import NotPermitted, PolicyUnavailable
+from regate_orchestrator.values import Json, JsonObject
+
+LIMITS: Final = "limits"
+"""What an allow at the quota's point is qualified by: what the policy said."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +42,21 @@ def read_limits(value: Json) -> QuotaLimits | None:
         return None
     numbers = {name: number for name, number in value.items() if type(number) is int and number >= 0}
     return QuotaLimits(**numbers) if len(numbers) == len(names) else None
+
+
+def quota_question(request: JsonObject) -> Question:
+    """Return the question what the caller may spend on a request. `request` is the input's key of that name."""
+    return Question(Point.QUOTA, "quota.limits", {"request": request}, about=str(request.get("model", "")))
+
+
+def granted(decision: Decision) -> QuotaLimits:
+    """Return the limits that the decision on `quota_question` grants. Raises `NotPermitted` where the policy says nothing of them."""
+    if isinstance(decision, Deny):
+        raise NotPermitted("The policy grants you no quota for this request.")
+    limits = read_limits(decision.qualities.get(LIMITS))
+    if limits is None:
+        raise PolicyUnavailable(f"{Point.QUOTA.value} was not asked")
+    return limits
 
 
 def permits(point: Point, value: Json) -> bool:

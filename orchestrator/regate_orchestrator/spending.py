@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from typing import Final, NoReturn
 
 from regate_orchestrator.decisions import Context
-from regate_orchestrator.enforcer import Enforcer
 from regate_orchestrator.errors import PolicyUnavailable
 from regate_orchestrator.ports import Backend, Counted, Exhausted, QuotaCounter
 from regate_orchestrator.quota import QuotaLimits
@@ -25,15 +24,10 @@ UNASKED_OUTPUT_TOKENS: Final = 1_000
 
 
 class Quotas:
-    """Asks what a caller may spend, and counts it."""
+    """Counts what callers spend within the limits that they are granted."""
 
-    def __init__(self, enforcer: Enforcer, counter: QuotaCounter) -> None:
-        self._enforcer = enforcer
+    def __init__(self, counter: QuotaCounter) -> None:
         self._counter = counter
-
-    async def limits(self, context: Context, request: JsonObject) -> QuotaLimits:
-        """Return the limits for a request, recorded. Raises as `Enforcer.limits` does."""
-        return await self._enforcer.limits(context, request)
 
     async def count(self, context: Context, limits: QuotaLimits, *, tokens: int) -> Spending | Exhausted:
         """Count a request with the tokens that it is taken to need, or return which limit it would pass: then nothing was counted.

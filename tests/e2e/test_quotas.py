@@ -377,16 +377,16 @@ async def test_the_decision_is_in_the_audit_record_before_the_backend_is_asked(l
     async with limited(rpm=9) as world, world.http() as http:
 
         async def look(upstream: ScriptedUpstream, request: web.Request) -> web.Response:
-            seen.extend(world.audit(phase="quota.limits"))
+            seen.extend(world.audit(phase="route.call"))
             return await answering(None)(upstream, request)  # type: ignore[no-any-return]
 
         world.upstream.turns = [look]
         await http.post("/chat/completions", json=CHAT)
 
     (record,) = seen
-    (decision,) = record["decisions"]
-    assert (decision["point"], decision["rule"], decision["allowed"]) == ("quota", "regate/quota/limits", True)
-    assert decision["limits"] == PLENTY | {"rpm": 9}
+    decision = next(one for one in record["decisions"] if one["point"] == "quota")
+    assert [one["point"] for one in record["decisions"]] == ["route", "quota"]
+    assert (decision["rule"], decision["allowed"], decision["qualities"]) == ("regate/quota/limits", True, {"limits": PLENTY | {"rpm": 9}})
     assert decision["resource"]["request"]["path"] == "/v1/chat/completions"
 
 

@@ -11,12 +11,12 @@ from typing import Any
 import pytest
 from tests.orchestrator.scripted import ANN, CONTEXT, NOW, Counts, Policy, Records
 
-from regate_orchestrator.decisions import Point
+from regate_orchestrator.decisions import Allow, Point
 from regate_orchestrator.enforcer import Enforcer
-from regate_orchestrator.errors import AuditUnavailable, NotPermitted, PolicyUnavailable, UpstreamError
+from regate_orchestrator.errors import NotPermitted, PolicyUnavailable, UpstreamError
 from regate_orchestrator.ports import Allowance, Counted, Exhausted
 from regate_orchestrator.principal import Principal
-from regate_orchestrator.quota import QuotaLimits, permits, read_limits
+from regate_orchestrator.quota import QuotaLimits, granted, permits, quota_question, read_limits
 from regate_orchestrator.responses.events import ModelEnded, ModelEvent, TextWritten, Usage
 from regate_orchestrator.spending import MeteredBackend, Quotas, Spending, Unspent
 from regate_orchestrator.tokens import estimated_tokens
@@ -63,21 +63,19 @@ class Place:
 
 async def test_limits_are_asked_for_once_and_recorded_with_what_was_said() -> None:
     place = Place(answers={RULE: SAID})
-    limits = await place.enforcer.limits(CONTEXT, REQUEST)
+    decision = await place.enforcer.decide(CONTEXT, quota_question(REQUEST))
     (record,) = place.audit.written
     (entry,) = record["decisions"]  # type: ignore[misc]  # JSON
 
-    assert limits == LIMITS
-    assert place.policy.asked == [
-        (RULE, {"v": 1, "now": NOW, "request_id": "req_1", "action": "quota.limits", "principal": ANN.as_input(), "request": REQUEST})
-    ]
+    asked = {"v": 1, "now": NOW, "request_id": "req_1", "action": "quota.limits", "principal": ANN.as_input(), "request": REQUEST}
+    assert (granted(decision), place.policy.asked) == (LIMITS, [(RULE, asked)])
     assert (record["phase"], record["revision"], record["subject"]) == ("quota.limits", "r1", "ann")
-    assert {name: entry[name] for name in ("point", "rule", "about", "allowed", "limits", "resource")} == {  # type: ignore[call-overload, index]
+    assert {name: entry[name] for name in ("point", "rule", "about", "allowed", "qualities", "resource")} == {  # type: ignore[call-overload, index]
         "point": "quota",
         "rule": RULE,
         "about": "small",
         "allowed": True,
-        "limits": SAID,
+        "qualities": {"limits": SAID},
         "resource": {"request": REQUEST},
     }
     assert place.counts.decisions == [("quota", True, 1)]
@@ -85,8 +83,9 @@ async def test_limits_are_asked_for_once_and_recorded_with_what_was_said() -> No
 
 async def test_a_policy_that_says_nothing_grants_nothing_and_the_reasons_are_recorded() -> None:
     place = Place(answers={"regate/quota/deny_reasons": ["no_limit: tpm"]})
+    decision = await place.enforcer.decide(CONTEXT, quota_question(REQUEST))
     with pytest.raises(NotPermitted) as refused:
-        await place.enforcer.limits(CONTEXT, REQUEST)
+        granted(decision)
 
     (entry,) = place.audit.written[0]["decisions"]  # type: ignore[misc]
     assert (refused.value.code, entry["allowed"], entry["reasons"]) == ("policy_denied", False, ["no_limit: tpm"])  # type: ignore[call-overload, index]
@@ -96,15 +95,12 @@ async def test_a_policy_that_says_nothing_grants_nothing_and_the_reasons_are_rec
 @pytest.mark.parametrize("value", MALFORMED)
 async def test_limits_that_are_none_are_a_fault_of_the_policy(value: Json) -> None:
     with pytest.raises(PolicyUnavailable):
-        await Place(answers={RULE: value}).enforcer.limits(CONTEXT, REQUEST)
+        await Place(answers={RULE: value}).enforcer.decide(CONTEXT, quota_question(REQUEST))
 
 
-async def test_limits_that_cannot_be_recorded_are_not_given() -> None:
-    place = Place(answers={RULE: SAID})
-    place.audit.failing = AuditUnavailable("full")
-
-    with pytest.raises(AuditUnavailable):
-        await place.enforcer.limits(CONTEXT, REQUEST)
+def test_an_allow_of_something_else_grants_no_limits() -> None:
+    with pytest.raises(PolicyUnavailable):
+        granted(Allow("r1"))
 
 
 # ---------------------------------------------------------------- spending
@@ -129,7 +125,7 @@ class Till:
 
 
 async def spending_of(till: Till, *, tokens: int = 100) -> Spending:
-    found = await Quotas(Place().enforcer, till).count(CONTEXT, LIMITS, tokens=tokens)
+    found = await Quotas(till).count(CONTEXT, LIMITS, tokens=tokens)
     assert isinstance(found, Spending)
     return found
 

@@ -15,14 +15,15 @@ from starlette.types import Receive, Scope, Send
 
 from regate_gateway.connection import reply, while_connected
 from regate_gateway.fields import Fields
-from regate_gateway.quotas import forwarded_demand, spend, spend_beside, within_output_limit
+from regate_gateway.quotas import forwarded_demand, spend, within_output_limit
 from regate_gateway.routes.call import Call
 from regate_gateway.services import Answering
 from regate_gateway.usage import UsageTap
 from regate_orchestrator.decisions import Allow, Point, Question
 from regate_orchestrator.enforcer import Batch
 from regate_orchestrator.errors import InvalidRequest
-from regate_orchestrator.routing import BACKEND, MAX_OUTPUT_TOKENS, NO_STORE, Chosen, choose_upstream, no_such_model
+from regate_orchestrator.quota import quota_question
+from regate_orchestrator.routing import BACKEND, MAX_OUTPUT_TOKENS, NO_STORE, choose_upstream, no_such_model, route_question, serve
 from regate_orchestrator.spending import Spending
 from regate_orchestrator.values import Json, JsonObject
 
@@ -39,6 +40,8 @@ _COMPLETIONS: Final = frozenset(
 )
 _EMBEDDINGS: Final = frozenset({"model", "input", "encoding_format", "dimensions", "user"})
 _OUTPUT_LIMITS: Final = ("max_completion_tokens", "max_tokens")
+_ABLE: Final = frozenset({NO_STORE, MAX_OUTPUT_TOKENS})
+"""Obligations that are met here: nothing of an answer is stored, and its output is limited."""
 _HARMLESS: Final = frozenset({"metadata", "store", "service_tier", "safety_identifier", "prompt_cache_key", "prompt_cache_retention"})
 _BOUNDS: Final[Mapping[str, tuple[float, float]]] = {
     "temperature": (0, 2),
@@ -77,7 +80,8 @@ async def retrieve_model(call: Call) -> Response:
     model = call.path("model")
     upstreams = call.services.upstreams
     known = [*await upstreams.model_entries(), *[entry for entry, _ in await upstreams.reserved_entries()]]
-    await _chosen(call, model, _request(call, model, "/v1/models", Fields({})))
+    request = _request(call, model, "/v1/models", Fields({}))
+    await choose_upstream(call.context, model, request, enforcer=call.services.enforcer, catalogue=upstreams, able=_ABLE)
     entry = next((entry for entry in known if entry["id"] == model), None)
     if entry is None:
         raise no_such_model(model)
@@ -144,9 +148,12 @@ async def _forward(call: Call, fields: Fields, path: str, known: frozenset[str])
     writes = path != "/embeddings"
     demand = forwarded_demand(fields.values, writes=writes)
     request = _request(call, model, f"/v1{path}", fields)
-    spending, chosen = await spend_beside(spend(call, request, demand), _chosen(call, model, request))
+    questions = [route_question(model, request), quota_question(request)]
+    (route, quota), _ = await call.services.enforcer.settle(call.context, "route.call", questions)
+    spending = await spend(call, quota, demand)
     stack = AsyncExitStack()
     try:
+        chosen = await serve(route, model, catalogue=call.services.upstreams, able=_ABLE)
         body = _limited(_checked(fields, known | _extra_fields(call, chosen.upstream)), known, chosen.obligations.max_output_tokens)
         if writes:
             body = within_output_limit(body, spending.limits)
@@ -196,19 +203,6 @@ def _request(call: Call, model: str, path: str, fields: Fields) -> JsonObject:
         "stream": fields.boolean("stream", default=False),
         "tool_types": ["function"] if fields.has("tools") else [],
     }
-
-
-async def _chosen(call: Call, model: str, request: JsonObject) -> Chosen:
-    """Return the upstream of a model that the caller may use. Nothing of the answer is stored here, and output is limited: no obligation is left."""
-    services = call.services
-    return await choose_upstream(
-        call.context,
-        model,
-        request,
-        enforcer=services.enforcer,
-        catalogue=services.upstreams,
-        able=frozenset({NO_STORE, MAX_OUTPUT_TOKENS}),
-    )
 
 
 def _is_stream(answer: Answering) -> bool:

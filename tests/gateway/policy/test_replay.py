@@ -19,6 +19,7 @@ from regate_gateway.policy.replay import Replay
 from regate_gateway.policy.replay import replay as replayed
 from regate_gateway.policy.replay_command import replay
 from regate_gateway.policy.replay_engine import running_policies
+from regate_orchestrator.quota import quota_question
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -129,7 +130,7 @@ def test_bundle_serves_as_well_as_a_directory(audit: Path, tmp_path: Path) -> No
 async def test_recorded_limits_are_asked_for_again(tmp_path: Path) -> None:
     request = {"method": "POST", "path": "/v1/responses", "model": "small", "stream": False, "tool_types": []}
     live, candidate = copied_policies(tmp_path / "live"), copied_policies(tmp_path / "candidate")
-    await record(live, tmp_path / "audit", lambda enforcer: enforcer.limits(context(ALICE), request))
+    await record(live, tmp_path / "audit", lambda enforcer: enforcer.decide(context(ALICE), quota_question(request)))
     edit(candidate, "quota/quota.rego", {"count(deny_reasons) == 0": 'input.principal.id == "nobody"'})
 
     async with running_policies(live) as same, running_policies(candidate) as other:
