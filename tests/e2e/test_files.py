@@ -172,7 +172,6 @@ async def test_a_deleted_file_is_absent_and_nothing_of_it_is_stored(world: World
     assert stored(world, request) == [kept.id]
 
 
-@both
 async def test_a_file_larger_than_the_limit_is_413_and_nothing_of_it_is_stored(world: World, request: pytest.FixtureRequest) -> None:
     client = world.client()
     whole = await client.files.create(file=("whole.bin", b"x" * LIMIT), purpose="user_data")
@@ -203,7 +202,6 @@ async def test_what_the_policy_lets_a_caller_have_is_all_that_is_stored(world: W
     assert stored(world, request) == sorted([*filter(None, kept), hers.id])
 
 
-@both
 async def test_an_upload_that_is_refused_stores_nothing(world: World, request: pytest.FixtureRequest) -> None:
     client = world.client()
     with pytest.raises(openai.PermissionDeniedError, match="denied_by_custom_rule"):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import secrets
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -36,7 +35,7 @@ class DiskBlobStore:
     async def write(self, file: FileId, parts: AsyncIterator[bytes], *, limit: int) -> int:
         """Store the bytes and return their number; whatever is raised, nothing is left behind."""
         target = self._path(file)
-        unfinished = self._root / f"{file}.{secrets.token_hex(8)}{_UNFINISHED}"
+        unfinished = self._root / f"{file}{_UNFINISHED}"
         written = 0
         opened = await in_thread(lambda: create(unfinished))
         try:
@@ -74,9 +73,10 @@ class DiskBlobStore:
         yield path
 
     async def delete(self, file: FileId) -> None:
-        """Remove the bytes."""
+        """Remove the bytes, and what an upload left that was never ended because its process died."""
         path = self._path(file)
         await in_thread(lambda: path.unlink(missing_ok=True))
+        await in_thread(lambda: path.with_name(f"{file}{_UNFINISHED}").unlink(missing_ok=True))
 
     async def check(self) -> None:
         """Raise `StateUnavailable` when the directory takes no files."""

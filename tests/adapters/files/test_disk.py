@@ -123,6 +123,15 @@ async def test_a_file_that_is_absent_is_not_found(tmp_path: Path) -> None:
             pass
 
 
+async def test_deleting_removes_what_a_killed_process_had_written(tmp_path: Path) -> None:
+    store = DiskBlobStore(tmp_path)
+    for name in (f"{FILE}.part", f"{FILE}99.part"):
+        (tmp_path / name).write_bytes(b"half")
+    await store.delete(FILE)
+
+    assert left(tmp_path) == [f"{FILE}99.part"]
+
+
 async def test_deleting_is_idempotent(tmp_path: Path) -> None:
     store = DiskBlobStore(tmp_path)
     await store.write(FILE, pieces(b"x"), limit=10)
