@@ -37,6 +37,7 @@ from regate_gateway.policy.entrypoints import asked_rules, required_rules
 from regate_gateway.secret import LEAST_SECRET_BYTES, Secret, own_secret, secret_from_environment
 from regate_gateway.services import Explaining, Services
 from regate_gateway.settings import EmbeddingModel, Settings, Store, Vector
+from regate_orchestrator.chunk_sweeping import ChunkSweep
 from regate_orchestrator.conversations import Arrivals
 from regate_orchestrator.embedding import EmbeddingModels
 from regate_orchestrator.enforcer import Enforcer
@@ -168,11 +169,13 @@ async def open_services(stack: AsyncExitStack, settings: Settings, metrics: Metr
         limits=Limits(settings.tools.max_rounds, settings.tools.max_tool_calls),
     )
     background = BackgroundRuns(loop, most=settings.tools.max_background)
+    chunks = ChunkSweep(state, vectors)
     swept = FileSweeps(state=state, blobs=blobs, vectors=vectors, audit=audit)
     sweeper = Sweeper(
         {
             "expired_files": swept.expired,
             "loose_blobs": swept.loose,
+            "loose_chunks": chunks.loose,
             "events": lambda: state.forget_events(made_before=int(clock()) - _EVENTS_KEPT_S),
             "idempotency_keys": lambda: state.forget_keys(at=int(clock()), unfinished=False),
         }
@@ -185,6 +188,7 @@ async def open_services(stack: AsyncExitStack, settings: Settings, metrics: Metr
         blobs=blobs,
         files=FileIntake(enforcer=enforcer, state=state, blobs=blobs, most_bytes=settings.listen.max_file_bytes, clock=clock),
         vectors=vectors,
+        chunks=chunks,
         models=models,
         retrieval=retrieval,
         ingestion=ingestion,

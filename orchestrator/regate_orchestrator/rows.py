@@ -37,6 +37,14 @@ class FileUsage:
 
 
 @dataclass(frozen=True, slots=True)
+class LooseChunks:
+    """Chunks that belong to nothing any more: of a file in a store, or all of a store that is gone."""
+
+    store: StoreId
+    file: FileId | None
+
+
+@dataclass(frozen=True, slots=True)
 class ExpiredFile:
     """A file that is absent for everybody and still to be swept, and the vector stores that hold chunks of it."""
 

@@ -185,7 +185,7 @@ async def settled(database: Path) -> None:
 async def swept(database: Path) -> None:
     """Return when nothing is left that is known to be removed. The gateway must run, by a clock at which all of it is due."""
     async with asyncio.timeout(SETTLED_S):
-        while rows(database, "SELECT 1 FROM loose_blobs"):
+        while rows(database, "SELECT 1 FROM loose_blobs UNION ALL SELECT 1 FROM loose_chunks"):
             await asyncio.sleep(0.02)
 
 
@@ -290,6 +290,7 @@ def orphans(data: Path) -> list[str]:
     found = [f"bytes without a file: {name}" for name in sorted(kept - known)] + [f"a file without bytes: {name}" for name in known - kept]
     wanted = {(store, file): count for store, file, count in rows(database, "SELECT store_id, file_id, chunks FROM attachments")}
     present = chunks_in(data / "vector" / "main")
+    found += [f"chunks that belong to nothing: {pair}" for pair in present if pair not in wanted]
     found += [f"{present[pair]} of {count} chunks: {pair}" for pair, count in wanted.items() if present[pair] != count]
     return found
 

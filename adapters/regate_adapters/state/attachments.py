@@ -13,6 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from regate_adapters.state.database import Database
 from regate_adapters.state.encoding import attachment_columns, attachment_row, is_identifier
 from regate_adapters.state.listing import Listing, in_parts, page_of
+from regate_adapters.state.loose_chunks import loosen, reclaim
 from regate_adapters.state.row_filter import RowShape
 from regate_adapters.state.tables import attachments, files, vector_stores
 from regate_adapters.state.visibility import attached_file_unexpired, named, unexpired_file, visible_store, within
@@ -44,6 +45,7 @@ class AttachmentState:
             earlier = (attachments.c.store_id == row.store_id, attachments.c.file_id == row.file_id, attachments.c.tenant == tenant)
             await connection.execute(delete(attachments).where(*earlier))
             await connection.execute(insert(attachments).values(columns))
+            await reclaim(connection, row.store_id, row.file_id)
 
     async def finish_attachment(
         self,
@@ -88,11 +90,16 @@ class AttachmentState:
         return await page_of(self._database, listing, statement, plan=plan, page=page, read=attachment_row)
 
     async def delete_attachment(self, principal: Principal, store: StoreId, file: FileId) -> bool:
-        """Delete the attachment. From the moment this returns, `live` has nothing of it."""
-        own = _own(principal, store, file, self._database.now())
+        """Delete the attachment. From the moment this returns, `live` has nothing of it, and its chunks are loose."""
+        now = self._database.now()
         async with self._database.writing() as connection:
-            deleted = await connection.execute(delete(attachments).where(*own))
-        return deleted.rowcount > 0
+            own = select(attachments.c.status).where(*_own(principal, store, file, now))
+            status = await connection.scalar(own.with_for_update())
+            if status is None:
+                return False
+            await connection.execute(delete(attachments).where(attachments.c.store_id == store, attachments.c.file_id == file))
+            await loosen(connection, store, {file: status == "in_progress"}, now=now)
+        return True
 
     async def totals(self, principal: Principal, stores: Sequence[StoreId]) -> Mapping[StoreId, Totals]:
         """Return, for each store, what the principal's tenant has in it; nothing is zeros, as for a store that does not exist."""

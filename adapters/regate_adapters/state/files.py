@@ -7,6 +7,7 @@ from sqlalchemy import ColumnElement, and_, delete, func, insert, not_, select, 
 from regate_adapters.state.database import Database
 from regate_adapters.state.encoding import file_columns, file_row
 from regate_adapters.state.listing import Listing, page_of
+from regate_adapters.state.loose_chunks import loosen
 from regate_adapters.state.row_filter import RowShape
 from regate_adapters.state.tables import attachments, files, loose_blobs
 from regate_adapters.state.visibility import named, unexpired_file, within
@@ -96,19 +97,23 @@ class FileState:
         return await page_of(self._database, listing, statement, plan=plan, page=page, read=file_row)
 
     async def delete_file(self, principal: Principal, file: FileId) -> list[StoreId] | None:
-        """Delete the file's row and, by its foreign keys, all its attachments; return the stores it was attached to. Its bytes are loose."""
-        own = _own(principal, file, self._database.now())
+        """Delete the file's row and, by its foreign keys, all its attachments; return the stores it was attached to.
+
+        Its bytes and chunks are loose.
+        """
+        now = self._database.now()
+        own = _own(principal, file, now)
         async with self._database.writing() as connection:
             # Locked first: an attachment that is being made is then either seen below, or finds its file gone.
             await connection.execute(select(files.c.id).where(*own).with_for_update())
-            attached = await connection.scalars(
-                select(attachments.c.store_id).join(files, attachments.c.file_id == files.c.id).where(*own).order_by(attachments.c.store_id)
-            )
-            stores = [StoreId(store) for store in attached]
+            of_it = select(attachments.c.store_id, attachments.c.status).join(files, attachments.c.file_id == files.c.id).where(*own)
+            attached = (await connection.execute(of_it.order_by(attachments.c.store_id))).all()
             deleted = await connection.execute(delete(files).where(*own))
             if deleted.rowcount:
-                await connection.execute(insert(loose_blobs).values(file_id=file, bytes=0, due_at=self._database.now()))
-        return stores if deleted.rowcount else None
+                await connection.execute(insert(loose_blobs).values(file_id=file, bytes=0, due_at=now))
+                for row in attached:
+                    await loosen(connection, StoreId(row.store_id), {file: row.status == "in_progress"}, now=now)
+        return [StoreId(row.store_id) for row in attached] if deleted.rowcount else None
 
     async def expired_files(self, *, after: FileId | None, limit: int) -> list[ExpiredFile]:
         """Return files that have expired, of all tenants, in the order of their ids."""

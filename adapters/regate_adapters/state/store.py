@@ -14,6 +14,7 @@ from regate_adapters.state.database import Database
 from regate_adapters.state.files import FileState
 from regate_adapters.state.held_items import HeldItemState
 from regate_adapters.state.idempotency_keys import IdempotencyKeyState
+from regate_adapters.state.loose_chunks import LooseChunkState
 from regate_adapters.state.prompts import PromptState
 from regate_adapters.state.response_events import ResponseEventState
 from regate_adapters.state.responses import ResponseState
@@ -34,6 +35,7 @@ class SqlStateStore(
     ConversationState,
     HeldItemState,
     IdempotencyKeyState,
+    LooseChunkState,
 ):
     """The one repository (`ports.StateStore`). Every statement carries the tenant floor; every call ends within the deadline."""
 

@@ -27,7 +27,7 @@ from sqlalchemy import (
 
 from regate_adapters.state.column_types import EXACT, QUERIED
 
-REVISION: Final = "file_expiry"
+REVISION: Final = "loose_chunks"
 """The newest migration (`migrations/`), which made the schema what it is here. A database of an older one is upgraded when it is opened."""
 
 metadata: Final = MetaData(
@@ -71,6 +71,18 @@ loose_blobs: Final = Table(
     Index(None, "due_at"),
 )
 """Bytes that may be in the blob store without a file: written down before an upload and with a deletion, so that none is ever forgotten."""
+
+loose_chunks: Final = Table(
+    "loose_chunks",
+    metadata,
+    # No foreign keys: the note outlives the rows that it is about. The file is empty where it is about a whole store.
+    Column("store_id", EXACT, nullable=False),
+    Column("file_id", EXACT, nullable=False),
+    Column("due_at", BigInteger, nullable=False),
+    PrimaryKeyConstraint("store_id", "file_id"),
+    Index(None, "due_at"),
+)
+"""Chunks that may be in a vector engine without an attachment, from which time on they may be removed."""
 
 vector_stores: Final = Table(
     "vector_stores",

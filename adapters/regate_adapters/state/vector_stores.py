@@ -9,8 +9,9 @@ from sqlalchemy import Select, and_, delete, func, insert, select, update
 from regate_adapters.state.database import Database
 from regate_adapters.state.encoding import store_columns, store_row
 from regate_adapters.state.listing import Listing, page_of
+from regate_adapters.state.loose_chunks import loosen
 from regate_adapters.state.row_filter import RowShape
-from regate_adapters.state.tables import store_activity, vector_stores
+from regate_adapters.state.tables import attachments, store_activity, vector_stores
 from regate_adapters.state.visibility import deletable_store, named, visible_store, within
 from regate_orchestrator.filters import FilterPlan
 from regate_orchestrator.ports import Rows
@@ -89,9 +90,16 @@ class VectorStoreState:
                 await connection.execute(later)
 
     async def delete_store(self, principal: Principal, store: StoreId) -> bool:
-        """Delete the store's row and, by their foreign keys, all its attachments, of whatever tenant."""
+        """Delete the store's row and, by their foreign keys, all its attachments, of whatever tenant. Its chunks are loose."""
+        own = (named(vector_stores.c.id, store), deletable_store(principal))
+        written = select(attachments.c.file_id).where(named(attachments.c.store_id, store), attachments.c.status == "in_progress")
         async with self._database.writing() as connection:
-            deleted = await connection.execute(delete(vector_stores).where(named(vector_stores.c.id, store), deletable_store(principal)))
+            # Locked first: an attachment that is being made is then either seen below, or finds its store gone.
+            await connection.execute(select(vector_stores.c.id).where(*own).with_for_update())
+            is_written = (await connection.execute(written.limit(1))).first() is not None
+            deleted = await connection.execute(delete(vector_stores).where(*own))
+            if deleted.rowcount:
+                await loosen(connection, store, {None: is_written}, now=self._database.now())
         return deleted.rowcount > 0
 
 

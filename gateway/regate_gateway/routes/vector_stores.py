@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping
 from typing import Final, cast
 
@@ -19,14 +18,13 @@ from regate_orchestrator.client_filters import read_client_filter
 from regate_orchestrator.decisions import Allow, Deny, Point, Question
 from regate_orchestrator.enforcer import Batch
 from regate_orchestrator.engines import PLACEMENT
-from regate_orchestrator.errors import InvalidRequest, NotFound, NotPermitted, VectorStoreUnavailable
+from regate_orchestrator.errors import InvalidRequest, NotFound, NotPermitted
 from regate_orchestrator.filters import Scalar
 from regate_orchestrator.ingestion import Chunking
 from regate_orchestrator.retrieval import Search
-from regate_orchestrator.rows import Attachment, StoreRow, Totals
+from regate_orchestrator.rows import Attachment, LooseChunks, StoreRow, Totals
 from regate_orchestrator.values import FileId, JsonObject, StoreId, mint
 
-_log = logging.getLogger("regate.vector_stores")
 _STATUSES: Final = ("in_progress", "completed", "failed", "cancelled")
 
 
@@ -89,10 +87,7 @@ async def delete(call: Call) -> Response:
     row = await reach_store(call.services, call.context, call.path("store_id"), "store.delete")
     if not await call.services.state.delete_store(call.context.principal, row.id):
         raise NotFound.of("vector store", row.id)
-    try:
-        await call.services.vectors.drop(row.id)
-    except VectorStoreUnavailable as error:  # the row is gone, so no search can reach what is left behind (ADR 0005)
-        _log.warning("vectors_left_behind", extra={"store": row.id, "detail": error.detail})
+    await call.services.chunks.remove(LooseChunks(row.id, None))
     return reply({"id": row.id, "object": "vector_store.deleted", "deleted": True})
 
 
