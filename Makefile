@@ -65,7 +65,7 @@ prove: setup ## Random policies: every store against OPA, N decisions on each: m
 .PHONY: crash
 ROUNDS ?= 10
 crash: setup ## Kill the gateway at every commit, and amid many requests: make crash ROUNDS=10 (about ten minutes)
-	@REGATE_CRASH_EVERY=1 REGATE_CRASH_ROUNDS=$(ROUNDS) $(BIN)/pytest -q -s tests/e2e/test_crash.py
+	@CRASH_EVERY=1 CRASH_ROUNDS=$(ROUNDS) $(BIN)/pytest -q -s tests/e2e/test_crash.py
 
 CLIENTS := .venv-clients
 NODE_CLIENTS := .tools/clients-node

@@ -1,6 +1,6 @@
 """The gateway is killed: in the middle of many requests, and at each commit of its state. What was acknowledged is there afterwards.
 
-`REGATE_CRASH_SEED` chooses one moment; `REGATE_CRASH_ROUNDS` how many are tried; `REGATE_CRASH_EVERY=1` kills at every commit (`make crash`).
+`CRASH_SEED` chooses one moment; `CRASH_ROUNDS` how many are tried; `CRASH_EVERY=1` kills at every commit (`make crash`).
 """
 
 from __future__ import annotations
@@ -38,9 +38,9 @@ from regate_gateway.server import Running
 from regate_gateway.settings import Settings
 from regate_gateway.wiring import gateway_app
 
-SEED: Final = int(os.environ.get("REGATE_CRASH_SEED", random.SystemRandom().randrange(10**6)))
-ROUNDS: Final = int(os.environ.get("REGATE_CRASH_ROUNDS", "1"))
-EVERY: Final = int(os.environ.get("REGATE_CRASH_EVERY", "9"))
+SEED: Final = int(os.environ.get("CRASH_SEED", random.SystemRandom().randrange(10**6)))
+ROUNDS: Final = int(os.environ.get("CRASH_ROUNDS", "1"))
+EVERY: Final = int(os.environ.get("CRASH_EVERY", "9"))
 REQUESTS: Final = 200
 AT_ONCE: Final = 16
 
@@ -50,7 +50,7 @@ Work = Callable[[], Awaitable[object]]
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("seed", range(SEED, SEED + ROUNDS))
 async def test_gateway_killed_in_the_middle_of_many_requests_keeps_every_promise(seed: int, tmp_path: Path) -> None:
-    print(f"REGATE_CRASH_SEED={seed}")
+    print(f"CRASH_SEED={seed}")
     ledger = Ledger()
     async with modelled() as upstream:
         async with served(tmp_path, upstream) as (url, process), httpx.AsyncClient(base_url=url, headers=headers(), timeout=60) as http:
@@ -70,7 +70,7 @@ async def test_gateway_killed_in_the_middle_of_many_requests_keeps_every_promise
 @pytest.mark.timeout(3_600)
 async def test_gateway_killed_at_a_commit_keeps_every_promise(tmp_path: Path) -> None:
     offset = SEED % EVERY
-    print(f"REGATE_CRASH_SEED={SEED} REGATE_CRASH_EVERY={EVERY}")
+    print(f"CRASH_SEED={SEED} CRASH_EVERY={EVERY}")
     async with modelled() as upstream:
         before, after = await asyncio.gather(*[deaths(tmp_path / when, upstream, when, offset) for when in ("before", "after")])
 
@@ -205,17 +205,18 @@ async def served(data_dir: Path, upstream: str) -> AsyncIterator[tuple[str, asyn
     await listener.wait_closed()
     config = data_dir / "regate.yaml"
     config.write_text(yaml.safe_dump(configuration(data_dir, upstream, port)))
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "regate_gateway", "serve", "--config", str(config)),
-        env={**os.environ, "TOKEN_SECRET": SECRET},
-        stdout=asyncio.subprocess.DEVNULL,
-        stderr=asyncio.subprocess.DEVNULL,
-    )
+    with (data_dir / "log").open("ab") as log:
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "regate_gateway", "serve", "--config", str(config)),
+            env={**os.environ, "TOKEN_SECRET": SECRET},
+            stdout=log,
+            stderr=log,
+        )
     url = f"http://127.0.0.1:{port}"
     try:
         async with asyncio.timeout(90), httpx.AsyncClient() as http:
             while not await _answers(http, url):
-                assert process.returncode is None
+                assert process.returncode is None, (data_dir / "log").read_text()
                 await asyncio.sleep(0.05)
         yield url, process
     finally:
