@@ -116,6 +116,6 @@ async def test_settings_of_a_reasoning_model_are_accepted(provider: OpenAIProvid
     settings = OpenAIResponsesModelSettings(
         openai_reasoning_effort="low", openai_reasoning_summary="auto", openai_text_verbosity="low", openai_truncation="auto"
     )
-    result = await Agent(OpenAIResponsesModel("small", provider=provider)).run("Hello there", model_settings=settings)
+    result = await Agent(OpenAIResponsesModel("gpt-5.5-codex", provider=provider)).run("Hello there", model_settings=settings)
 
     assert result.output == "You said: Hello there"

@@ -116,6 +116,7 @@ def read_response_request(body: Mapping[str, Json], *, omit: Collection[str] = (
         truncation="auto" if fields.choice("truncation", ("auto", "disabled"), default="disabled") == "auto" else "disabled",
         compact_threshold=_compact_threshold(fields),
         summarize_reasoning=_summary_wanted(fields),
+        forget_reasoning=_forgets(fields),
         include=Include(include.results, include.encrypted_reasoning, logprobs),
         sampling=sampling,
         echo={**echo, "tool_choice": choice.echo},
@@ -219,7 +220,7 @@ def _reasoning(fields: Fields, sampling: dict[str, Json], echo: dict[str, Json])
         return
     reasoning.refuse_unknown({"effort", "summary", "generate_summary", "mode", "context"})
     reasoning.choice("mode", ("standard",), default="standard")
-    reasoning.choice("context", ("auto", "current_turn"), default="auto")
+    reasoning.choice("context", ("auto", "current_turn", "all_turns"), default="auto")
     summary = _summary(reasoning)
     effort: Json = None
     if reasoning.has("effort"):
@@ -238,6 +239,11 @@ def _summary(reasoning: Fields) -> str | None:
 def _summary_wanted(fields: Fields) -> bool:
     reasoning = fields.maybe_object("reasoning")
     return reasoning is not None and _summary(reasoning) is not None
+
+
+def _forgets(fields: Fields) -> bool:
+    reasoning = fields.maybe_object("reasoning")
+    return reasoning is not None and reasoning.values.get("context") == "current_turn"
 
 
 def _compact_threshold(fields: Fields) -> int | None:

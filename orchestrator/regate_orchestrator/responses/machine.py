@@ -199,7 +199,8 @@ def _call_model(state: State) -> Step:
         payload: dict[str, Json] = {"model": request.model, "messages": compacting.messages(state)}
         return replace(state, phase=Phase.CALLING), [CallModel(state.upstream, payload, state.alternates)]
     try:
-        prompt = build_prompt(request.instructions, [*state.history, *state.prompted], reasoning_field=state.reasoning_field)
+        history = [item for item in state.history if not (request.forget_reasoning and item.body["type"] == "reasoning")]
+        prompt = build_prompt(request.instructions, [*history, *state.prompted], reasoning_field=state.reasoning_field)
     except InvalidRequest as error:
         return _failed(state, error, 0)
     if state.context_window is not None and prompt.tokens > state.context_window:

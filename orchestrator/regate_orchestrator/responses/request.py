@@ -93,6 +93,8 @@ class ResponseRequest:
     """Nothing is answered: the conversation is summarised, and that is the output (`POST /v1/responses/compact`)."""
     summarize_reasoning: bool = False
     """The client asked for reasoning as a summary (`reasoning.summary`) rather than as it is."""
+    forget_reasoning: bool = False
+    """Reasoning of earlier turns is not sent back, whatever the upstream would take (`reasoning.context: current_turn`)."""
     include: Include = field(default_factory=Include)
     sampling: Mapping[str, Json] = field(default_factory=dict)
     """Already in the upstream's spelling: temperature, top_p, response_format, reasoning_effort, top_logprobs."""

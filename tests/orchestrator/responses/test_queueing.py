@@ -9,6 +9,7 @@ from regate_orchestrator.errors import StateUnavailable, UpstreamError
 from regate_orchestrator.responses.commands import CallModel, Finish, Refuse, Save
 from regate_orchestrator.responses.events import ClientLeft, Failed, ModelEnded, ModelOpened, Requested, Saved, TextWritten, Usage
 from regate_orchestrator.responses.machine import advance
+from regate_orchestrator.responses.prompt import PromptItem
 from regate_orchestrator.responses.state import State
 from regate_orchestrator.values import ResponseId
 
@@ -104,6 +105,18 @@ def test_known_window_is_kept_to_before_the_backend_is_asked() -> None:
     assert refused.of(CallModel) == []
     assert (type(refused.commands[-1]), refused.commands[-1].error.code) == (Refuse, "context_length_exceeded")  # type: ignore[union-attr]
     assert [len(contents(call)) for call in shortened.of(CallModel)] == [3]
+
+
+def test_reasoning_of_earlier_turns_is_sent_back_unless_the_client_wants_it_forgotten() -> None:
+    thought = PromptItem({"id": "rs", "type": "reasoning", "summary": [], "content": [{"type": "reasoning_text", "text": "Hm."}]})
+    history = (message("u1", "user", "a"), thought, message("a1", "assistant", "b"))
+    sent = []
+    for forget in (False, True):
+        book = requested(Playbook(request(forget_reasoning=forget)))
+        book.tell(authorized(book.request, history=history, reasoning_field="reasoning"))
+        sent.append(book.of(CallModel)[0].payload["messages"][1])  # type: ignore[index,call-overload]
+
+    assert sent == [{"role": "assistant", "content": "b", "reasoning": "Hm."}, {"role": "assistant", "content": "b"}]
 
 
 def test_saving_is_answered_in_the_phase_it_was_asked_in() -> None:
