@@ -51,7 +51,7 @@ policy: setup ## opa fmt, check and test with full coverage
 	@$(BIN)/python policy-tests/run.py
 
 unit: setup $(S3) ## pytest
-	@$(BIN)/pytest -q
+	@$(BIN)/pytest -q -n auto --maxprocesses 4 --dist loadfile
 
 bench: setup ## Decisions, overhead, retrieval quality, 100,000 vectors: make bench PARTS="policy vectors"
 	@$(BIN)/python -m bench $(PARTS)
