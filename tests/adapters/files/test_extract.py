@@ -213,7 +213,7 @@ async def test_a_pdf_without_text_is_invalid(files: Files) -> None:
         ("a.pptx", make.docx_bytes("x")),
         ("a.pptx", b"plain text"),
     ],
-    ids=lambda value: value if isinstance(value, str) else value[:12].hex(),
+    ids=lambda value: value if isinstance(value, str) else "",  # an archive holds the time it was made
 )
 async def test_a_broken_file_is_invalid_and_none_of_it_is_quoted(files: Files, filename: str, data: bytes) -> None:
     code, message = await files.refusal(filename, data)
