@@ -84,11 +84,11 @@ async def test_body_that_keeps_coming_is_not_cut(connect: Connect) -> None:
 
 async def test_time_in_which_the_application_does_not_read_is_not_the_clients(connect: Connect) -> None:
     async def reads_late(scope: Scope, receive: Receive, send: Send) -> None:
-        await asyncio.sleep(0.6)
+        await asyncio.sleep(1.5)
         await echo_size(scope, receive, send)
 
     size = 4_000_000
-    async with Running(application(reads_late), listen(receive_timeout_s=0.2)) as server, connect(server) as raw:
+    async with Running(application(reads_late), listen(receive_timeout_s=0.5)) as server, connect(server) as raw:
         await raw.send(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n" % size + b"x" * size)
         assert (await raw.answer())[2] == str(size).encode()
 
