@@ -30,9 +30,11 @@ UPGRADE_SECONDS: Final = 600.0
 """How long opening waits for an upgrade, its own or another program's: large tables take longer than any call may."""
 
 
-def is_ready(connection: Connection, place: str) -> bool:
-    """Return whether the tables are there and of this program's revision; raises `ConfigurationError` when they are something else's."""
-    return _revision(connection, place) == REVISION
+def is_ready(connection: Connection) -> bool:
+    """Return whether the tables are there and of this program's revision. An upgrade under way holds nothing that this asks for."""
+    if not inspect(connection).has_table(schema_revision.name):
+        return False
+    return list(connection.scalars(select(schema_revision.c.revision))) == [REVISION]
 
 
 def prepare(connection: Connection, place: str) -> bool:

@@ -47,7 +47,7 @@ async def open_postgres(url: str, *, deadline_s: float) -> AsyncIterator[Engines
 async def _prepare(engine: AsyncEngine, deadline_s: float) -> None:
     try:
         async with asyncio.timeout(deadline_s), engine.begin() as connection:
-            if await connection.run_sync(is_ready, _PLACE):
+            if await connection.run_sync(is_ready):
                 return
         async with asyncio.timeout(UPGRADE_SECONDS), engine.begin() as connection:
             await connection.execute(select(*(func.set_config(name, _UPGRADE_LIMIT, True) for name in _LIMITS)))

@@ -124,6 +124,36 @@ async def test_gateways_that_start_at_once_upgrade_once(old: str) -> None:
     assert (None not in rows, read_schema(old)["revision"]) == (True, [(REVISION,)])
 
 
+_WAITING = (
+    "SELECT count(*) FROM pg_locks WHERE NOT granted AND pid IN (SELECT pid FROM pg_stat_activity WHERE datname = current_database())"
+)
+
+
+async def test_gateway_that_starts_amid_an_upgrade_waits_for_its_end(postgres_url: str) -> None:
+    run(postgres_url, *version_1.statements("postgresql"))
+
+    async def start() -> None:
+        async with SqlStateStore.open(postgres_url):
+            pass
+
+    async def until_waiting(programs: int) -> None:
+        async with asyncio.timeout(30):
+            while watch.exec_driver_sql(_WAITING).scalar() != programs:
+                await asyncio.sleep(0.01)
+
+    engine = engine_of(postgres_url)
+    with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as watch, engine.connect() as reader:
+        reader.exec_driver_sql("LOCK TABLE responses IN ACCESS SHARE MODE")  # the upgrade stops at this table, some tables altered
+        async with asyncio.TaskGroup() as starting:
+            starting.create_task(start())
+            await until_waiting(1)
+            starting.create_task(start())
+            await until_waiting(2)
+            reader.rollback()
+    engine.dispose()
+    assert read_schema(postgres_url)["revision"] == [(REVISION,)]
+
+
 async def test_upgrade_that_fails_leaves_the_database_as_it_was(old: str) -> None:
     run(old, "CREATE INDEX ix_response_items_id ON response_items (id)")  # in the way of the migration that makes it
     engine = engine_of(old)
