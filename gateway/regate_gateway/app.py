@@ -21,6 +21,7 @@ from regate_gateway.idempotency import Handler, Retrieval, once
 from regate_gateway.routes import (
     conversations,
     explain,
+    file_batches,
     files,
     health,
     prompts,
@@ -28,6 +29,7 @@ from regate_gateway.routes import (
     responses,
     responses_socket,
     specification,
+    store_files,
     vector_stores,
 )
 from regate_gateway.routes.call import Call, Caller
@@ -64,13 +66,19 @@ ROUTES: Final[tuple[tuple[str, str, Handler], ...]] = (
     ("POST", "/v1/vector_stores", vector_stores.create),
     ("GET", "/v1/vector_stores", vector_stores.listing),
     ("GET", "/v1/vector_stores/{store_id}", vector_stores.retrieve),
+    ("POST", "/v1/vector_stores/{store_id}", vector_stores.update),
     ("DELETE", "/v1/vector_stores/{store_id}", vector_stores.delete),
     ("POST", "/v1/vector_stores/{store_id}/search", vector_stores.search),
-    ("POST", "/v1/vector_stores/{store_id}/files", vector_stores.attach),
-    ("GET", "/v1/vector_stores/{store_id}/files", vector_stores.list_files),
-    ("GET", "/v1/vector_stores/{store_id}/files/{file_id}", vector_stores.retrieve_file),
-    ("DELETE", "/v1/vector_stores/{store_id}/files/{file_id}", vector_stores.detach),
-    ("GET", "/v1/vector_stores/{store_id}/files/{file_id}/content", vector_stores.file_content),
+    ("POST", "/v1/vector_stores/{store_id}/files", store_files.attach),
+    ("GET", "/v1/vector_stores/{store_id}/files", store_files.listing),
+    ("GET", "/v1/vector_stores/{store_id}/files/{file_id}", store_files.retrieve),
+    ("POST", "/v1/vector_stores/{store_id}/files/{file_id}", store_files.update),
+    ("DELETE", "/v1/vector_stores/{store_id}/files/{file_id}", store_files.detach),
+    ("GET", "/v1/vector_stores/{store_id}/files/{file_id}/content", store_files.content),
+    ("POST", "/v1/vector_stores/{store_id}/file_batches", file_batches.create),
+    ("GET", "/v1/vector_stores/{store_id}/file_batches/{batch_id}", file_batches.retrieve),
+    ("POST", "/v1/vector_stores/{store_id}/file_batches/{batch_id}/cancel", file_batches.cancel),
+    ("GET", "/v1/vector_stores/{store_id}/file_batches/{batch_id}/files", file_batches.list_files),
     ("POST", "/v1/prompts", prompts.create),
     ("GET", "/v1/prompts", prompts.listing),
     ("GET", "/v1/prompts/{prompt_id}", prompts.retrieve),
@@ -89,6 +97,7 @@ IDEMPOTENT: Final[Mapping[str, str]] = {
     "/v1/vector_stores": "/v1/vector_stores/{store_id}",
     "/v1/vector_stores/{store_id}/files": "/v1/vector_stores/{store_id}/files/{file_id}",
     "/v1/prompts": "/v1/prompts/{prompt_id}",
+    "/v1/vector_stores/{store_id}/file_batches": "/v1/vector_stores/{store_id}/file_batches/{batch_id}",
 }
 """The creates that take an `Idempotency-Key`, each with the route that retrieves what it made (`idempotency.py`)."""
 

@@ -59,6 +59,21 @@ class Reaching(Protocol):
         ...
 
 
+class Sweeping(Protocol):
+    """Whoever removes what is of no more use."""
+
+    @property
+    def removed(self) -> Mapping[str, int]:
+        """Return how much each sweep has removed."""
+        ...
+
+
+class Waiting(Protocol):
+    """Whoever knows what waits to be removed."""
+
+    waiting: int
+
+
 @dataclass(frozen=True, slots=True)
 class Watched:
     """What counts for itself and is read at a scrape."""
@@ -67,6 +82,8 @@ class Watched:
     admission: Admission
     audit: Losing
     upstreams: Reaching
+    sweeper: Sweeping
+    loose: Waiting
 
 
 @dataclass(slots=True)
@@ -183,6 +200,11 @@ def _collect_watched(watched: Watched) -> Iterator[Metric]:
     if watched.plans.revision_seen:
         info.add_metric((watched.plans.revision_seen,), 1)
     yield info
+    swept = {(name,): count for name, count in watched.sweeper.removed.items()}
+    yield _counter("regate_swept", "Things that sweeps have removed.", ("sweep",), swept.items())
+    waiting = GaugeMetricFamily("regate_loose_chunks", "Editions of chunks, and stores, that wait to be removed from a vector engine.")
+    waiting.add_metric((), watched.loose.waiting)
+    yield waiting
     reachable = GaugeMetricFamily(
         "regate_upstream_reachable", "Whether the latest connection to an upstream came about.", labels=("upstream",)
     )

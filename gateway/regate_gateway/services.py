@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
@@ -11,14 +12,14 @@ from starlette.types import Scope
 
 from regate_gateway.metrics import Metrics
 from regate_gateway.settings import Settings
-from regate_orchestrator.chunk_sweeping import ChunkSweep
+from regate_orchestrator.attaching import Attaching
 from regate_orchestrator.conversations import Arrivals
 from regate_orchestrator.decisions import Context
 from regate_orchestrator.embedding import EmbeddingModels
 from regate_orchestrator.enforcer import Enforcer
 from regate_orchestrator.engines import VectorEngines
+from regate_orchestrator.errors import VectorStoreUnavailable
 from regate_orchestrator.file_intake import FileIntake
-from regate_orchestrator.ingestion import Ingestion
 from regate_orchestrator.ports import Backend, BlobStore, Catalogue, StateStore
 from regate_orchestrator.responses.background import BackgroundRuns
 from regate_orchestrator.responses.driver import LoopPorts
@@ -27,6 +28,8 @@ from regate_orchestrator.rows import LooseChunks
 from regate_orchestrator.schema import RowSchema
 from regate_orchestrator.spending import Quotas
 from regate_orchestrator.values import Clock, FileId, JsonObject, StoreId
+
+_log = logging.getLogger("regate.services")
 
 
 class Answering(Protocol):
@@ -97,10 +100,9 @@ class Services:
     blobs: BlobStore
     files: FileIntake
     vectors: VectorEngines
-    chunks: ChunkSweep
     models: EmbeddingModels
     retrieval: Retrieval
-    ingestion: Ingestion
+    attaching: Attaching
     upstreams: Upstreams
     loop: LoopPorts
     """What a run needs, but for the backend: that comes with a quota (`quotas.py`)."""
@@ -116,5 +118,17 @@ class Services:
     clock: Clock
 
     async def forget_chunks(self, store: StoreId, file: FileId) -> None:
-        """Remove the chunks of a file that is no longer attached. What cannot be removed now is swept; without its row no search reaches it."""
-        await self.chunks.remove(LooseChunks(store, file))
+        """Remove all chunks of a file that is deleted. A failure is logged only: without its row no search reaches them, and they are swept."""
+        try:
+            await self.vectors.remove(store, file)
+        except VectorStoreUnavailable as error:
+            _log.warning("chunks_left_behind", extra={"store": store, "file": file, "detail": error.detail})
+
+    async def forget_edition(self, store: StoreId, file: FileId, edition: str) -> None:
+        """Remove the chunks of a file that is no longer attached; others of the file stay, which may be attached again. Fails as above."""
+        try:
+            await self.vectors.remove(store, file, edition=edition)
+        except VectorStoreUnavailable as error:
+            _log.warning("chunks_left_behind", extra={"store": store, "file": file, "detail": error.detail})
+        else:
+            await self.state.forget_loose_chunks(LooseChunks(store, file, edition))

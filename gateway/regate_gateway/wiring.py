@@ -37,7 +37,7 @@ from regate_gateway.policy.entrypoints import asked_rules, required_rules
 from regate_gateway.secret import LEAST_SECRET_BYTES, Secret, own_secret, secret_from_environment
 from regate_gateway.services import Explaining, Services
 from regate_gateway.settings import EmbeddingModel, Settings, Store, Vector
-from regate_orchestrator.chunk_sweeping import ChunkSweep
+from regate_orchestrator.attaching import Attaching
 from regate_orchestrator.conversations import Arrivals
 from regate_orchestrator.embedding import EmbeddingModels
 from regate_orchestrator.enforcer import Enforcer
@@ -58,6 +58,7 @@ from regate_orchestrator.schema import RowSchema, load_schema
 from regate_orchestrator.spending import Quotas, Unspent
 from regate_orchestrator.sweeping import FileSweeps, Sweeper
 from regate_orchestrator.values import Clock, wall_clock
+from regate_orchestrator.vector_sweeps import VectorSweeps
 
 _log = logging.getLogger("regate.gateway")
 
@@ -153,10 +154,19 @@ async def open_services(stack: AsyncExitStack, settings: Settings, metrics: Metr
         models=models,
         store_schema=schemas["store"],
         gated=frozenset(name for name, store in settings.vector.stores.items() if store.on_inexpressible == "gate"),
+        clock=clock,
         meter=metrics,
     )
-    metrics.watch(Watched(engine, retrieval, audit, upstreams))
-    ingestion = Ingestion(enforcer=enforcer, state=state, blobs=blobs, extractor=extractor, models=models, vectors=vectors)
+    ingestion = Ingestion(state=state, blobs=blobs, extractor=extractor, models=models, vectors=vectors)
+    attaching = Attaching(
+        enforcer=enforcer,
+        state=state,
+        vectors=vectors,
+        models=models,
+        file_schema=schemas["file"],
+        wake=ingestion.wake,
+        clock=clock,
+    )
     sealer = AeadSealer(_sealing_secret(settings).reveal().encode())
     parts = MessageParts(FileReader(blobs, extractor), schemas["file"])
     loop = LoopPorts(
@@ -169,17 +179,20 @@ async def open_services(stack: AsyncExitStack, settings: Settings, metrics: Metr
         limits=Limits(settings.tools.max_rounds, settings.tools.max_tool_calls),
     )
     background = BackgroundRuns(loop, most=settings.tools.max_background)
-    chunks = ChunkSweep(state, vectors)
     swept = FileSweeps(state=state, blobs=blobs, vectors=vectors, audit=audit)
+    swept_stores = VectorSweeps(state=state, vectors=vectors, audit=audit, clock=clock)
     sweeper = Sweeper(
         {
             "expired_files": swept.expired,
             "loose_blobs": swept.loose,
-            "loose_chunks": chunks.loose,
             "events": lambda: state.forget_events(made_before=int(clock()) - _EVENTS_KEPT_S),
+            "expired_stores": swept_stores.expired,
+            "loose_chunks": swept_stores.loose,
+            "stray_chunks": swept_stores.strays,
             "idempotency_keys": lambda: state.forget_keys(at=int(clock()), unfinished=False),
         }
     )
+    metrics.watch(Watched(engine, retrieval, audit, upstreams, sweeper, swept_stores))
     services = Services(
         settings=settings,
         authenticator=Authenticator(verifier, enforcer, anonymous=settings.auth.anonymous),
@@ -188,10 +201,9 @@ async def open_services(stack: AsyncExitStack, settings: Settings, metrics: Metr
         blobs=blobs,
         files=FileIntake(enforcer=enforcer, state=state, blobs=blobs, most_bytes=settings.listen.max_file_bytes, clock=clock),
         vectors=vectors,
-        chunks=chunks,
         models=models,
         retrieval=retrieval,
-        ingestion=ingestion,
+        attaching=attaching,
         upstreams=upstreams,
         loop=loop,
         backend=ChatBackend(upstreams),

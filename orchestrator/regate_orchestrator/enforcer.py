@@ -11,9 +11,20 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Final, Literal, TypeVar, cast
+from typing import Final, Literal, cast
 
+from regate_orchestrator.decision_notes import admitted_members, batch_entry, decision_entry
 from regate_orchestrator.decisions import Allow, Context, Decision, Deny, Point, Question
+from regate_orchestrator.document_decisions import (
+    DOCUMENT_REASONS_RULE,
+    DOCUMENTS_RULE,
+    MOST_AT_ONCE,
+    Document,
+    Ingestible,
+    documents_input,
+    outcomes,
+    read_answer,
+)
 from regate_orchestrator.errors import CallerError, PolicyUnavailable, Unauthenticated
 from regate_orchestrator.filters import FilterPlan
 from regate_orchestrator.plan_notes import describe, plan_digest
@@ -21,9 +32,7 @@ from regate_orchestrator.ports import Answer, AuditLog, Meter, PolicyEngine, Unm
 from regate_orchestrator.principal import Principal, read_principal
 from regate_orchestrator.quota import LIMITS, permits
 from regate_orchestrator.schema import RowSchema
-from regate_orchestrator.values import Clock, Json, JsonObject, RequestId, mint, wall_clock
-
-Member = TypeVar("Member", str, int)
+from regate_orchestrator.values import Clock, Json, JsonObject, RequestId, wall_clock
 
 _REASONS_RULE: Final = {Point.INGEST: "reject_reasons"}
 BATCH_RULE: Final = "regate/lib/batch/admitted"
@@ -134,11 +143,11 @@ class Enforcer:
         record = self._record(context, phase, now) | {
             "revision": admitted.revision or (decisions[0].revision if decisions else ""),
             "ms": _milliseconds_since(began),
-            "decisions": [_decision_entry(question, decision) for question, decision in zip(questions, decisions, strict=True)],
+            "decisions": [decision_entry(question, decision) for question, decision in zip(questions, decisions, strict=True)],
         }
         self._count(questions, decisions, batch, admitted)
         if batch != _EMPTY_BATCH:
-            record["batch"] = _batch_entry(batch, admitted)
+            record["batch"] = batch_entry(batch, admitted)
         await self._audit.record(record | dict(notes or {}))
         return list(decisions), admitted
 
@@ -159,8 +168,18 @@ class Enforcer:
         _, admitted = await self.settle(context, phase, [], batch=batch, notes=notes)
         return admitted
 
+    async def ingestible(self, context: Context, store: JsonObject, documents: Sequence[Document]) -> list[Ingestible]:
+        """Return for each document whether its file may be read and whether it may be added to the store, and the stamp it must carry (I5).
+
+        Raises `PolicyUnavailable` as `stamp` does. What was decided is recorded before this returns.
+        """
+        decided: list[Ingestible] = []
+        for start in range(0, len(documents), MOST_AT_ONCE):
+            decided += await self._ingestible(context, store, documents[start : start + MOST_AT_ONCE])
+        return decided
+
     async def stamp(self, context: Context, question: Question, *, described: JsonObject | None = None) -> tuple[Decision, dict[str, Json]]:
-        """Return the decision on a new file, store or document and, when allowed, the stamp it must carry (I5).
+        """Return the decision on a file, store or document that is new or stamped anew and, when allowed, the stamp it must carry (I5).
 
         `described` are the row's fields that are not the policy's to say: its id, name and purpose. Raises `PolicyUnavailable` when the
         policy allows but its stamp does not conform to the row schema: a policy bug writes nothing.
@@ -248,6 +267,36 @@ class Enforcer:
             reasons = await self._engine.ask(reasons_rule(question.point), document)
         return Deny(answer.revision, _texts(reasons.value) if reasons.defined else ())
 
+    async def _ingestible(self, context: Context, store: JsonObject, documents: Sequence[Document]) -> list[Ingestible]:
+        began = time.perf_counter()
+        now = int(self._clock())
+        asked = self._input(context, BATCH_ACTION, documents_input(store, documents), now)
+        with self._waiting("batch"):
+            answer = await self._engine.ask(DOCUMENTS_RULE, asked)
+            if not answer.defined:
+                raise PolicyUnavailable(f"{DOCUMENTS_RULE} is undefined")
+            schema, tenant = self._schemas[_STAMPED[Point.INGEST]], context.principal.tenant
+            found = read_answer(answer.value, count=len(documents), schema=schema, tenant=tenant)
+        reasons = await self._document_reasons(asked, [place for place in range(len(documents)) if place not in found.stamps])
+        decided, entries = outcomes(store, documents, found, reasons=reasons, revision=answer.revision)
+        self._count([question for question, _ in entries], [decision for _, decision in entries], _EMPTY_BATCH, _NONE_ADMITTED)
+        record = self._record(context, "ingest.document", now) | {
+            "revision": answer.revision,
+            "ms": _milliseconds_since(began),
+            "decisions": [decision_entry(question, decision) for question, decision in entries],
+        }
+        await self._audit.record(record)
+        return decided
+
+    async def _document_reasons(self, asked: JsonObject, places: Sequence[int]) -> dict[int, tuple[str, ...]]:
+        """Return why the documents at these places are denied, as far as the policy says."""
+        if not places:
+            return {}
+        documents = cast("Sequence[Json]", asked["documents"])
+        answer = await self._ask(DOCUMENT_REASONS_RULE, {**asked, "documents": [documents[place] for place in places]})
+        said = answer.value if isinstance(answer.value, Mapping) else {}
+        return {place: _texts(said.get(str(position))) for position, place in enumerate(places)}
+
     async def _asked(self, question: Question, document: JsonObject) -> tuple[Answer, list[Answer | BaseException]]:
         """Return the decision's answer, and beside it what the rules that qualify it say, failures included: a deny needs none of them."""
         if not question.qualified_by:
@@ -287,11 +336,11 @@ class Enforcer:
                 raise PolicyUnavailable(f"{BATCH_RULE} is not an object")
             return Admitted(
                 revision=answer.revision,
-                stores=_members(value, "stores", set(batch.stores)),
-                chunks=_members(value, "chunks", set(range(len(batch.chunks)))),
-                items=_members(value, "items", set(range(len(batch.items)))),
-                tool_results=_members(value, "tool_results", set(range(len(batch.tool_results)))),
-                models=_members(value, "models", set(batch.models)),
+                stores=admitted_members(value, "stores", set(batch.stores)),
+                chunks=admitted_members(value, "chunks", set(range(len(batch.chunks)))),
+                items=admitted_members(value, "items", set(range(len(batch.items)))),
+                tool_results=admitted_members(value, "tool_results", set(range(len(batch.tool_results)))),
+                models=admitted_members(value, "models", set(batch.models)),
             )
 
     @contextmanager
@@ -347,46 +396,9 @@ def reasons_rule(point: Point) -> str:
     return f"{point.package}/{_REASONS_RULE.get(point, 'deny_reasons')}"
 
 
-def _members(value: Mapping[str, Json], name: str, known: set[Member]) -> frozenset[Member]:
-    listed = value.get(name)
-    if not isinstance(listed, list | tuple) or any(type(member) not in (int, str) or member not in known for member in listed):
-        raise PolicyUnavailable(f"{BATCH_RULE}.{name} is not a set of what was asked")
-    return frozenset(cast("list[Member]", listed))
-
-
 def _texts(value: Json) -> tuple[str, ...]:
     return tuple(text for text in value if isinstance(text, str)) if isinstance(value, list | tuple) else ()
 
 
 def _milliseconds_since(began: float) -> float:
     return round((time.perf_counter() - began) * 1000, 3)
-
-
-def _decision_entry(question: Question, decision: Decision) -> JsonObject:
-    """Return a decision as records hold it: with the resource it was asked about, so that it can be asked again of another policy."""
-    entry: dict[str, Json] = {
-        "id": mint("dec_"),
-        "point": question.point.short,
-        "rule": question.point.value,
-        "action": question.action,
-        "about": question.about,
-        "resource": question.resource,
-    }
-    match decision:
-        case Allow(_, qualities):
-            return entry | {"allowed": True} | ({"qualities": dict(qualities)} if qualities or question.qualified_by else {})
-        case Deny(_, reasons):
-            return entry | {"allowed": False, "reasons": list(reasons)}
-
-
-def _batch_entry(batch: Batch, admitted: Admitted) -> JsonObject:
-    """Return a batch as records hold it: what was asked, and what of it was admitted."""
-    asked = batch.as_input()
-    allowed: dict[str, list[Json]] = {
-        "stores": [*sorted(admitted.stores)],
-        "chunks": [*sorted(admitted.chunks)],
-        "items": [*sorted(admitted.items)],
-        "tool_results": [*sorted(admitted.tool_results)],
-        "models": [*sorted(admitted.models)],
-    }
-    return {name: {"asked": asked[name], "admitted": admitted_members} for name, admitted_members in allowed.items() if asked[name]}

@@ -12,9 +12,9 @@ from typing import Final
 
 from regate_orchestrator.decisions import Allow
 from regate_orchestrator.errors import PolicyUnavailable, VectorStoreUnavailable
-from regate_orchestrator.filters import FilterPlan, Nothing
+from regate_orchestrator.filters import FilterPlan, Nothing, Scalar
 from regate_orchestrator.ports import Chunk, Found, Vector, VectorStore
-from regate_orchestrator.values import FileId, StoreId
+from regate_orchestrator.values import FileId, JsonObject, StoreId
 
 PLACEMENT: Final = "placement"
 """The rule of `regate.store` that qualifies an allow of `store.create`."""
@@ -64,14 +64,24 @@ class VectorEngines:
             return Found((), total=0, permitted=0, exhausted=True)
         return await (await self._of(store)).search(store, vector, plan=plan, limit=limit)
 
-    async def texts(self, store: StoreId, file: FileId) -> list[str]:
-        """Return the texts of a file's chunks in their order."""
-        return await (await self._of(store)).texts(store, file)
+    async def texts(self, store: StoreId, ids: Sequence[str]) -> Mapping[str, str]:
+        """Return the texts of those of these chunks that are there."""
+        return await (await self._of(store)).texts(store, ids)
 
-    async def remove(self, store: StoreId, file: FileId) -> None:
-        """Remove all chunks of the file."""
+    async def restamp(
+        self, store: StoreId, file: FileId, *, edition: str, into: str, stamp: JsonObject, attributes: Mapping[str, Scalar]
+    ) -> int:
+        """Store the chunks of the edition once more in the store's engine."""
+        return await (await self._of(store)).restamp(store, file, edition=edition, into=into, stamp=stamp, attributes=attributes)
+
+    async def remove(self, store: StoreId, file: FileId, *, edition: str | None = None) -> None:
+        """Remove the chunks of the file, or of one edition of it."""
         for place in await self._wherever(store):
-            await place.remove(store, file)
+            await place.remove(store, file, edition=edition)
+
+    async def editions(self, store: StoreId) -> frozenset[str]:
+        """Return which editions the store's engine has of it."""
+        return frozenset().union(*[await place.editions(store) for place in await self._wherever(store)])
 
     async def drop(self, store: StoreId) -> None:
         """Remove the store and all its chunks."""

@@ -1,147 +1,248 @@
-"""Ingestion: the decision that stamps a document, then its text in chunks with vectors, visible all at once or not at all.
+"""Ingestion: the text of attached files in chunks with vectors, visible all at once or not at all. What may be attached: `attaching.py`.
 
-`attach` decides and leaves an `in_progress` attachment; `work` runs in the application's task group and finishes attachments one by one.
-A chunk can be found only while its attachment is `completed`, so a crash, a detach or a failure in the middle shows nothing (I5, I9).
+Workers claim attachments one by one from the state store, so that several workers, and several gateways, share the work and the dead leave
+none of it undone. A claim lapses unless it is renewed, and has an edition of chunks to itself (ADR 0008): a chunk can be found only while
+its attachment is `completed` and names its edition, so a crash, a detach, or two workers at one file show nothing half (I5, I9). A file at
+which workers die is given up after a few attempts.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+import traceback
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Protocol
 
-from regate_orchestrator.attributes import SplitAttributes
-from regate_orchestrator.decisions import Context, Deny, Point, Question
+from regate_orchestrator.editions import chunk_id
 from regate_orchestrator.embedding import EmbeddingModels
-from regate_orchestrator.enforcer import Enforcer
-from regate_orchestrator.errors import NotPermitted, RegateError
-from regate_orchestrator.filters import Scalar
-from regate_orchestrator.ports import BlobStore, Chunk, Extractor, StateStore, UnreadableFile, VectorStore
-from regate_orchestrator.principal import read_principal
-from regate_orchestrator.rows import Attachment, FileRow, StoreRow
-from regate_orchestrator.values import Clock, FileId, JsonObject, StoreId, wall_clock
+from regate_orchestrator.errors import RegateError, StateUnavailable, Unavailable
+from regate_orchestrator.ports import BlobStore, Chunk, Extractor, UnreadableFile, VectorStore
+from regate_orchestrator.principal import Principal, read_principal
+from regate_orchestrator.rows import Attachment, FileRow, LooseChunks, StoreRow
+from regate_orchestrator.values import FileId, StoreId
 
 _log = logging.getLogger("regate.ingestion")
 _BATCH: Final = 64
+MOST_ATTEMPTS: Final = 3
+
+
+class IngestState(Protocol):
+    """The state store as workers need it: attachments of all tenants, for them alone."""
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether other programs may use the state store at the same time."""
+        ...
+
+    async def claim_attachment(self, *, for_s: int, after: str) -> Attachment | None:
+        """Return an attachment in progress that no other worker gets meanwhile, with one attempt more and an edition of its own; or None.
+
+        The edition is loose when the claim lapses. Tenants take turns, in the order of their names, beginning beyond `after`.
+        """
+        ...
+
+    async def renew_claim(self, claimed: Attachment, *, for_s: int) -> bool:
+        """Hold the attachment from now for so long; return False when it is no longer ours to finish."""
+        ...
+
+    async def release_claim(self, claimed: Attachment, *, again_in_s: int, counted: bool) -> None:
+        """Let others claim it after that time; an attempt that is not counted is taken back. What was written is loose."""
+        ...
+
+    async def release_claims(self) -> int:
+        """Let others claim everything that is held, and return how much. At start, and only where `is_shared` is false."""
+        ...
+
+    async def finish_attachment(
+        self,
+        claimed: Attachment,
+        *,
+        status: str,
+        usage_bytes: int = 0,
+        chunks: int = 0,
+        error_code: str | None = None,
+        error_message: str | None = None,
+    ) -> bool:
+        """Set the outcome; when completed, the claim's edition counts from now on. Return False, and change nothing, when it is not ours."""
+        ...
+
+    async def forget_loose_chunks(self, chunks: LooseChunks) -> None:
+        """Forget what was loose, since it is gone from the vector engine."""
+        ...
+
+    async def file(self, principal: Principal, file: FileId) -> FileRow | None:
+        """Return the file's row."""
+        ...
+
+    async def store(self, principal: Principal, store: StoreId) -> StoreRow | None:
+        """Return the vector store's row."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
-class Chunking:
-    """How a file is split, in tokens. The overlap is at most half of the size (OpenAI, "chunking_strategy")."""
+class Pace:
+    """How workers keep time, in seconds. A claim is renewed several times within `lease_s`; a failed attempt is repeated after `backoff_s`."""
 
-    max_tokens: int = 800
-    overlap_tokens: int = 400
+    lease_s: int = 60
+    renew_s: float = 15.0
+    poll_s: float = 5.0
+    backoff_s: tuple[int, ...] = (5, 30)
+
+
+@dataclass(frozen=True, slots=True)
+class _Stored:
+    usage_bytes: int
+    chunks: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Failed:
+    """Nothing was stored. What is `lasting` would fail again."""
+
+    code: str
+    message: str
+    lasting: bool
 
 
 class Ingestion:
-    """Attaches files to vector stores."""
+    """Makes the chunks of attached files."""
 
     def __init__(
         self,
         *,
-        enforcer: Enforcer,
-        state: StateStore,
+        state: IngestState,
         blobs: BlobStore,
         extractor: Extractor,
         models: EmbeddingModels,
         vectors: VectorStore,
-        clock: Clock = wall_clock,
+        pace: Pace = Pace(),
     ) -> None:
-        self._enforcer = enforcer
         self._state = state
         self._blobs = blobs
         self._extractor = extractor
         self._models = models
         self._vectors = vectors
-        self._clock = clock
-        self._queue: asyncio.Queue[Attachment] = asyncio.Queue()
+        self._pace = pace
+        self._work_waits = asyncio.Event()
+        self._last_tenant = ""
 
-    async def attach(
-        self,
-        context: Context,
-        *,
-        store: StoreRow,
-        store_view: JsonObject,
-        file: FileRow,
-        file_view: JsonObject,
-        sent: Mapping[str, Scalar],
-        attributes: SplitAttributes,
-        chunking: Chunking,
-    ) -> Attachment:
-        """Return the new attachment, in progress and queued. The caller has decided that the store and the file may be used.
-
-        Raises `NotPermitted` with the policy's reasons when the ingest decision denies; the owner of a document may know why. Raises
-        `InvalidRequest` when the store's embedding model is no longer configured.
-        """
-        self._models.require([store])
-        document: JsonObject = {
-            "filename": file.filename,
-            "mime": "",
-            "size": file.bytes,
-            "attributes": dict(attributes.own),
-            "requested": dict(attributes.requested),
-            "file": file_view,
-        }
-        question = Question(Point.INGEST, "ingest.document", {"store": store_view, "document": document}, about=file.id)
-        decision, stamp = await self._enforcer.stamp(context, question)
-        if isinstance(decision, Deny):
-            raise NotPermitted("The ingest policy refused the file: " + ("; ".join(decision.reasons) or "no reason given") + ".")
-        attachment = Attachment(
-            store_id=store.id,
-            file_id=file.id,
-            created_at=int(self._clock()),
-            status="in_progress",
-            stamp=stamp,
-            requested=dict(sent),
-            attributes=dict(attributes.own),
-            max_chunk_tokens=chunking.max_tokens,
-            overlap_tokens=chunking.overlap_tokens,
-            policy_revision=decision.revision,
-            principal=context.principal.as_input(),
-        )
-        await self._state.put_attachment(attachment)
-        await self._queue.put(attachment)
-        return attachment
+    def wake(self) -> None:
+        """Say that there is work, so that nobody waits for a worker to look again by itself."""
+        self._work_waits.set()
 
     async def resume(self) -> int:
-        """Queue what an earlier process left unfinished; return how many."""
-        unfinished = await self._state.unfinished_attachments()
-        for attachment in unfinished:
-            await self._queue.put(attachment)
-        return len(unfinished)
+        """Take up what an earlier process was at, and return how much. In a state store that is shared it may live, so its claims must lapse."""
+        return 0 if self._state.is_shared else await self._state.release_claims()
 
     async def work(self) -> None:
-        """Finish queued attachments until cancelled. Several may run at once."""
+        """Claim and finish attachments until cancelled. Several may run at once."""
         while True:
-            attachment = await self._queue.get()
+            self._work_waits.clear()
             try:
-                await self._finish(attachment)
-            except RegateError as error:  # the state store is down: the attachment stays in progress and is resumed at the next start
-                _log.error("ingest_unfinished", extra={"store": attachment.store_id, "file": attachment.file_id, "cause": str(error)})
+                claimed = await self._state.claim_attachment(for_s=self._pace.lease_s, after=self._last_tenant)
+            except RegateError as error:
+                _log.error("ingest_waits", extra={"cause": getattr(error, "detail", "")})
+                claimed = None
+            if claimed is None:
+                await self._wait()
+            else:
+                self._last_tenant = str(claimed.stamp["tenant"])
+                await self._attempt(claimed)
 
-    async def _finish(self, attachment: Attachment) -> None:
-        store, file = attachment.store_id, attachment.file_id
+    async def _wait(self) -> None:
         try:
-            usage, count = await self._store_chunks(attachment)
-        except UnreadableFile as error:
-            await self._fail(store, file, error.code, error.message)
+            async with asyncio.timeout(self._pace.poll_s):
+                await self._work_waits.wait()
+        except TimeoutError:
+            return
+
+    async def _attempt(self, claimed: Attachment) -> None:
+        """Finish the attachment, fail it, or let go of it. Never raises: what the state store could not be told is claimed again later."""
+        try:
+            if claimed.attempts > MOST_ATTEMPTS:
+                message = f"The file could not be processed: {MOST_ATTEMPTS} attempts were broken off."
+                await self._settle(claimed, _Failed("server_error", message, lasting=True))
+            else:
+                await self._settle(claimed, await self._while_held(claimed))
         except RegateError as error:
-            _log.warning("ingest_failed", extra={"store": store, "file": file, "cause": getattr(error, "detail", "") or str(error)})
-            await self._fail(store, file, "server_error", error.message)
-        else:
-            kept = await self._state.finish_attachment(store, file, status="completed", usage_bytes=usage, chunks=count)
-            if not kept:  # detached while it was read: its chunks were never live
-                await self._vectors.remove(store, file)
+            _log.error("ingest_unfinished", extra={**_about(claimed), "cause": getattr(error, "detail", "") or str(error)})
+        except asyncio.CancelledError:
+            await self._give_back(claimed)
+            raise
 
-    async def _fail(self, store: StoreId, file: FileId, code: str, message: str) -> None:
-        await self._state.finish_attachment(store, file, status="failed", error_code=code, error_message=message)
+    async def _while_held(self, claimed: Attachment) -> _Stored | _Failed | None:
+        """Return what came of storing the chunks; None when the claim was lost in the middle."""
+        async with asyncio.TaskGroup() as group:
+            storing = group.create_task(self._store(claimed))
+            keeping = group.create_task(self._keep(claimed, storing))
+            storing.add_done_callback(lambda _: keeping.cancel())
+        return None if storing.cancelled() else storing.result()
 
-    async def _store_chunks(self, attachment: Attachment) -> tuple[int, int]:
-        principal = read_principal(attachment.principal)
-        row = None if principal is None else await self._state.file(principal, attachment.file_id)
-        store = None if principal is None else await self._state.store(principal, attachment.store_id)
+    async def _keep(self, claimed: Attachment, storing: asyncio.Task[_Stored | _Failed]) -> None:
+        """Renew the claim until cancelled; end the work when the claim is lost, or could not be renewed for as long as it lasts."""
+        loop = asyncio.get_running_loop()
+        held_until = loop.time() + self._pace.lease_s
+        while loop.time() < held_until:
+            await asyncio.sleep(self._pace.renew_s)
+            try:
+                if not await self._state.renew_claim(claimed, for_s=self._pace.lease_s):
+                    break
+                held_until = loop.time() + self._pace.lease_s
+            except StateUnavailable as error:
+                _log.warning("claim_not_renewed", extra={**_about(claimed), "cause": error.detail})
+        storing.cancel()
+
+    async def _settle(self, claimed: Attachment, outcome: _Stored | _Failed | None) -> None:
+        match outcome:
+            case _Stored(usage, chunks):
+                if await self._state.finish_attachment(claimed, status="completed", usage_bytes=usage, chunks=chunks):
+                    return
+            case _Failed(code, message, lasting) if lasting or claimed.attempts >= MOST_ATTEMPTS:
+                await self._state.finish_attachment(claimed, status="failed", error_code=code, error_message=message)
+            case _Failed():
+                pauses = self._pace.backoff_s
+                again_in_s = pauses[min(claimed.attempts, len(pauses)) - 1] if pauses else 0
+                await self._state.release_claim(claimed, again_in_s=again_in_s, counted=True)
+            case None:  # detached, deleted, cancelled or stamped anew while it was read
+                pass
+        await self._discard(claimed)
+
+    async def _give_back(self, claimed: Attachment) -> None:
+        """Let go of an attachment because this process ends, which is no fault of the file's."""
+        try:
+            await self._state.release_claim(claimed, again_in_s=0, counted=False)
+        except RegateError as error:
+            _log.warning("ingest_unfinished", extra={**_about(claimed), "cause": getattr(error, "detail", "")})
+
+    async def _discard(self, claimed: Attachment) -> None:
+        """Remove what was written and does not count. What cannot be removed now is loose, and swept."""
+        try:
+            await self._vectors.remove(claimed.store_id, claimed.file_id, edition=claimed.edition)
+            await self._state.forget_loose_chunks(LooseChunks(claimed.store_id, claimed.file_id, claimed.edition))
+        except RegateError as error:
+            _log.warning("chunks_left_behind", extra={**_about(claimed), "detail": getattr(error, "detail", "")})
+
+    async def _store(self, claimed: Attachment) -> _Stored | _Failed:
+        try:
+            return await self._store_chunks(claimed)
+        except UnreadableFile as error:
+            return _Failed(error.code, error.message, lasting=True)
+        except Unavailable as error:
+            _log.warning("ingest_failed", extra={**_about(claimed), "cause": error.detail or str(error)})
+            return _Failed("server_error", error.message, lasting=False)
+        except RegateError as error:
+            _log.warning("ingest_failed", extra={**_about(claimed), "cause": str(error)})
+            return _Failed("server_error", error.message, lasting=True)
+        except Exception as error:  # noqa: BLE001 — whatever a file does to us must end with that file
+            _log.error("ingest_failed", extra={**_about(claimed), "cause": _place_of(error)})
+            return _Failed("server_error", "The file could not be processed.", lasting=False)
+
+    async def _store_chunks(self, claimed: Attachment) -> _Stored:
+        principal = read_principal(claimed.principal)
+        row = None if principal is None else await self._state.file(principal, claimed.file_id)
+        store = None if principal is None else await self._state.store(principal, claimed.store_id)
         if principal is None or row is None or store is None:
             raise UnreadableFile("invalid_file", "The file or its vector store was deleted.")
         embedder = self._models.of(store)
@@ -149,30 +250,39 @@ class Ingestion:
             texts = await self._extractor.chunks(
                 path,
                 filename=row.filename,
-                max_tokens=attachment.max_chunk_tokens,
-                overlap_tokens=attachment.overlap_tokens,
+                max_tokens=claimed.max_chunk_tokens,
+                overlap_tokens=claimed.overlap_tokens,
             )
         if not texts:
             raise UnreadableFile("invalid_file", "The file holds no text.")
-        await self._vectors.remove(attachment.store_id, row.id)
         usage = 0
         for start, batch in _batches(texts):
             vectors = await embedder.embed(batch, tenant=principal.tenant)
             chunks = [
                 Chunk(
-                    id=f"{principal.tenant}/{row.id}/{start + offset:06d}",
+                    id=chunk_id(claimed.edition, start + offset),
                     file_id=row.id,
                     index=start + offset,
                     text=text,
                     vector=vector,
-                    stamp=attachment.stamp,
-                    attributes=attachment.attributes,
+                    stamp=claimed.stamp,
+                    attributes=claimed.attributes,
                 )
                 for offset, (text, vector) in enumerate(zip(batch, vectors, strict=True))
             ]
-            await self._vectors.add(attachment.store_id, chunks)
+            await self._vectors.add(claimed.store_id, chunks)
             usage += sum(len(text.encode()) + 4 * len(vector) for text, vector in zip(batch, vectors, strict=True))
-        return usage, len(texts)
+        return _Stored(usage, len(texts))
+
+
+def _about(claimed: Attachment) -> dict[str, str]:
+    return {"store": claimed.store_id, "file": claimed.file_id}
+
+
+def _place_of(error: Exception) -> str:
+    """Return what was raised and where, without its words: they may quote the text of a file (I11)."""
+    frames = traceback.extract_tb(error.__traceback__)
+    return type(error).__name__ + (f" at {frames[-1].filename}:{frames[-1].lineno}" if frames else "")
 
 
 def _batches(texts: Sequence[str]) -> Iterator[tuple[int, Sequence[str]]]:

@@ -19,18 +19,21 @@ from regate_orchestrator.responses.events import ModelEvent
 from regate_orchestrator.rows import (
     Attachment,
     ConversationRow,
+    FileBatch,
     FileRow,
     HeldItem,
     KeyUse,
+    LooseChunks,
     Page,
     PromptRow,
     PromptVersion,
     ResponseRow,
+    StoreChanges,
     StoredItem,
     StoreRow,
     Totals,
 )
-from regate_orchestrator.values import ConversationId, FileId, Json, JsonObject, PromptId, ResponseId, StoreId
+from regate_orchestrator.values import BatchId, ConversationId, FileId, Json, JsonObject, PromptId, ResponseId, StoreId
 
 Vector: TypeAlias = Sequence[float]
 
@@ -87,7 +90,10 @@ class PolicyEngine(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """A chunk to store. The id is minted by us and holds the tenant; `stamp` conforms to the chunk schema; vectors are of unit length."""
+    """A chunk to store. Its id is minted by us and names its edition (`editions.py`); `stamp` conforms to the chunk schema.
+
+    The vector is of unit length.
+    """
 
     id: str
     file_id: FileId
@@ -147,12 +153,26 @@ class VectorStore(Protocol):
         """
         ...
 
-    async def texts(self, store: StoreId, file: FileId) -> list[str]:
-        """Return the texts of a file's chunks in their order. The caller has decided that they may be read."""
+    async def texts(self, store: StoreId, ids: Sequence[str]) -> Mapping[str, str]:
+        """Return the texts of those of these chunks that are there, by id. The caller has decided that they may be read."""
         ...
 
-    async def remove(self, store: StoreId, file: FileId) -> None:
-        """Remove all chunks of the file. Must be idempotent."""
+    async def restamp(
+        self, store: StoreId, file: FileId, *, edition: str, into: str, stamp: JsonObject, attributes: Mapping[str, Scalar]
+    ) -> int:
+        """Store each chunk of the file's edition once more, under the edition `into` and with this stamp and these attributes; return how many.
+
+        Index, text and vector must be the very same, stamp and attributes replaced and never merged; the chunks of `edition` must stay as
+        they are. Must be idempotent: what a broken-off call left of `into` is replaced.
+        """
+        ...
+
+    async def remove(self, store: StoreId, file: FileId, *, edition: str | None = None) -> None:
+        """Remove the chunks of this edition of the file; without one, all chunks of the file. Must be idempotent."""
+        ...
+
+    async def editions(self, store: StoreId) -> frozenset[str]:
+        """Return which editions have chunks in the store; none for a store that is not there. For housekeeping: may be slow."""
         ...
 
     async def drop(self, store: StoreId) -> None:
@@ -269,6 +289,10 @@ class StateStore(Protocol):
         """Return the file's row."""
         ...
 
+    async def files_named(self, principal: Principal, names: Sequence[FileId]) -> Mapping[FileId, FileRow]:
+        """Return the rows of these files, of those that are there."""
+        ...
+
     async def files(self, principal: Principal, plan: FilterPlan, page: Page, *, purpose: str | None) -> Rows[FileRow]:
         """Return a page of the file rows that the plan permits."""
         ...
@@ -298,29 +322,46 @@ class StateStore(Protocol):
         ...
 
     async def touch_store(self, principal: Principal, store: StoreId, *, at: int) -> None:
-        """Record that this tenant used the store: `last_active_at` is kept per tenant, so that no tenant sees another's activity."""
+        """Record that this tenant used the store: `last_active_at` is kept per tenant, so that no tenant sees another's activity.
+
+        Must not bring a store back that has expired for the tenant.
+        """
+        ...
+
+    async def update_store(self, principal: Principal, store: StoreId, changes: StoreChanges) -> bool:
+        """Change the store; return False when the principal's tenant made no such store. Tenant and owner must never change."""
         ...
 
     async def delete_store(self, principal: Principal, store: StoreId) -> bool:
-        """Delete the store's row and all its attachments."""
+        """Delete the store's row and all its attachments. Its place in the vector engine is loose."""
         ...
 
-    async def put_attachment(self, row: Attachment) -> None:
-        """Store the attachment, replacing an earlier one of the same file in the same store whole."""
+    async def put_attachments(self, rows: Sequence[Attachment], *, batch: FileBatch | None = None) -> None:
+        """Store the attachments, which are all of one tenant and store, and the batch they come in; all or none, in one transaction.
+
+        An earlier attachment of the same file in the same store is replaced whole, and its chunks are loose. Raises `NotFound` when the
+        store or a file has gone, or expired, meanwhile.
+        """
         ...
 
-    async def finish_attachment(
-        self,
-        store: StoreId,
-        file: FileId,
-        *,
-        status: str,
-        usage_bytes: int = 0,
-        chunks: int = 0,
-        error_code: str | None = None,
-        error_message: str | None = None,
-    ) -> bool:
-        """Set the outcome of an `in_progress` attachment; return False when it is gone or no longer in progress, and change nothing."""
+    async def amend_attachment(self, row: Attachment, *, since: Attachment) -> bool:
+        """Replace the attachment by this row; return False, and change nothing, when its status or edition is not as it was `since`.
+
+        In one transaction with it the edition that `since` named is loose, and the one that the row names, which must have been reserved,
+        counts; False as well when that was loose for too long.
+        """
+        ...
+
+    async def reserve(self, chunks: LooseChunks, *, for_s: int) -> None:
+        """Write down that this is about to be stored: after that time it is loose, unless by then an attachment, or a store, counts it."""
+        ...
+
+    async def forget_loose_chunks(self, chunks: LooseChunks) -> None:
+        """Forget what was loose, since it is gone from the vector engine."""
+        ...
+
+    async def in_progress_among(self, principal: Principal, store: StoreId, files: Sequence[FileId]) -> frozenset[FileId]:
+        """Return those of these files whose attachment to the store is in progress."""
         ...
 
     async def attachment(self, principal: Principal, store: StoreId, file: FileId) -> Attachment | None:
@@ -328,13 +369,16 @@ class StateStore(Protocol):
         ...
 
     async def attachments(
-        self, principal: Principal, store: StoreId, plan: FilterPlan, page: Page, *, status: str | None
+        self, principal: Principal, store: StoreId, plan: FilterPlan, page: Page, *, status: str | None, batch: BatchId | None = None
     ) -> Rows[Attachment]:
-        """Return a page of the store's attachments of the principal's tenant that the plan permits (the chunk rule decides on their stamp)."""
+        """Return a page of the store's attachments of the principal's tenant that the plan permits (the chunk rule decides on their stamp).
+
+        With a batch, only of those that came in it.
+        """
         ...
 
-    async def delete_attachment(self, principal: Principal, store: StoreId, file: FileId) -> bool:
-        """Delete the attachment. From the moment this returns, no search may return its chunks."""
+    async def delete_attachment(self, principal: Principal, store: StoreId, file: FileId) -> Attachment | None:
+        """Delete the attachment and return it as it was. From the moment this returns, no search may return its chunks, which are loose."""
         ...
 
     async def totals(self, principal: Principal, stores: Sequence[StoreId]) -> Mapping[StoreId, Totals]:
@@ -342,11 +386,26 @@ class StateStore(Protocol):
         ...
 
     async def live(self, principal: Principal, pairs: Sequence[tuple[StoreId, FileId]]) -> Mapping[tuple[StoreId, FileId], LiveFile]:
-        """Return the completed attachments among these pairs, with their present stamp and the file's name. Retrieval joins on it."""
+        """Return the completed attachments among these pairs, with their present stamp and edition and the file's name. Retrieval joins on it.
+
+        Nothing of a store that has expired for the principal's tenant may be among them.
+        """
         ...
 
-    async def unfinished_attachments(self) -> list[Attachment]:
-        """Return all attachments in progress, of all tenants: for resuming ingestion at start, and nothing else."""
+    async def file_batch(self, principal: Principal, store: StoreId, batch: BatchId) -> FileBatch | None:
+        """Return the batch, looked up by the pair and within the principal's tenant."""
+        ...
+
+    async def batch_totals(self, batch: FileBatch) -> Totals:
+        """Return what has become of the batch's files, as far as they are still attached by it."""
+        ...
+
+    async def batch_stamps(self, batch: FileBatch) -> list[JsonObject]:
+        """Return the different stamps of the batch's files that are in progress."""
+        ...
+
+    async def cancel_batch(self, batch: FileBatch) -> int:
+        """Cancel the batch's files that are in progress; return how many. No worker may complete one of them after this returns."""
         ...
 
     async def add_prompt(self, row: PromptRow, first: PromptVersion) -> None:
@@ -512,11 +571,12 @@ class StateStore(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class LiveFile:
-    """What is true of an attached file now: the stamp its chunks carry, and the name it is cited by."""
+    """What is true of an attached file now: the stamp its chunks carry, the edition of them that counts, and the name it is cited by."""
 
     filename: str
     stamp: JsonObject
     attributes: Mapping[str, Scalar]
+    edition: str
 
 
 # ---------------------------------------------------------------- backend

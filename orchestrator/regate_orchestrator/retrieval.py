@@ -11,18 +11,20 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from regate_orchestrator.decisions import Context, Point
+from regate_orchestrator.editions import edition_of
 from regate_orchestrator.embedding import EmbeddingModels
 from regate_orchestrator.enforcer import Batch, Enforcer
-from regate_orchestrator.errors import FilterNotExpressible, NotFound
+from regate_orchestrator.errors import FilterNotExpressible, InvalidRequest, NotFound, VectorStoreUnavailable
 from regate_orchestrator.filters import Compare, Everything, Expression, FilterPlan, Nothing, Scalar, narrow
 from regate_orchestrator.plan_notes import describe
 from regate_orchestrator.ports import Candidate, Found, LiveFile, Meter, StateStore, Unmetered, Vector, VectorStore
 from regate_orchestrator.rows import ChunkRef, StoreRow
 from regate_orchestrator.schema import RowSchema
-from regate_orchestrator.values import Clock, JsonObject, StoreId, wall_clock
+from regate_orchestrator.values import Clock, FileId, JsonObject, StoreId, wall_clock
 
 _MOST_AT_ONCE: Final = 1_000
 _MOST_EXAMINED: Final = 100_000
+_MOST_MOVES: Final = 3
 _ABSENT_STORE: Final = StoreId("")
 _UNMETERED: Final = Unmetered()
 
@@ -33,6 +35,7 @@ class OpenStore:
 
     row: StoreRow
     view: JsonObject
+    has_expired: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +73,17 @@ class _Way:
     """Of the policy that the plan was made by; unknown where it is gated."""
     now: int = 0
     """The time that the plan was made for."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Passed:
+    """What was admitted of some candidates. `moved` says that a file was found under another edition than the one that counts, and under no other.
+
+    So it is when it was stamped anew, or attached again, between the search and the look at what is live: then the search is out of date.
+    """
+
+    hits: tuple[Hit, ...]
+    moved: bool
 
 
 class Retrieval:
@@ -111,13 +125,13 @@ class Retrieval:
         for store in ids:
             row = await self._state.store(context.principal, store)
             if row is not None:
-                found[store] = OpenStore(row, self.view(row))
+                found[store] = OpenStore(row, self.view(row), row.has_expired(self._clock()))
         return found
 
     async def open(self, context: Context, ids: Sequence[StoreId], *, param: str) -> tuple[OpenStore, ...]:
         """Return the stores, decided for `store.search`; raises `NotFound` for the first that is absent or denied, as if it did not exist.
 
-        Raises `InvalidRequest` for the first whose embedding model is no longer configured.
+        Raises `InvalidRequest` for the first that has expired, or whose embedding model is no longer configured.
         """
         present = await self.candidates_to_open(context, ids)
         # An absent store is asked about as well, so that it takes the same work as one that is denied (I7).
@@ -140,14 +154,14 @@ class Retrieval:
         """
         embedders = {embedder.name: embedder for embedder in (self._models.of(store.row) for store in stores)}
         vectors = {name: await one.embed(search.queries, tenant=context.principal.tenant) for name, one in embedders.items()}
-        best: dict[tuple[StoreId, str], Hit] = {}
+        best: dict[tuple[StoreId, FileId, int], Hit] = {}
         for store in stores:
             way = await self._way(context, store)
             for vector in vectors[store.row.embedder]:
                 for hit in await self._search_one(context, store, vector, search, way):
-                    known = best.get((hit.store_id, hit.candidate.id))
-                    if known is None or hit.candidate.score > known.candidate.score:
-                        best[hit.store_id, hit.candidate.id] = hit
+                    place = (hit.store_id, hit.candidate.file_id, hit.candidate.index)
+                    if place not in best or hit.candidate.score > best[place].candidate.score:
+                        best[place] = hit
             await self._state.touch_store(context.principal, store.row.id, at=int(self._clock()))
         kept = (hit for hit in best.values() if hit.candidate.score >= search.threshold)
         ranked = sorted(kept, key=lambda hit: (-hit.candidate.score, hit.store_id, hit.candidate.id))
@@ -169,12 +183,16 @@ class Retrieval:
 
         Raises `FilterNotExpressible` when too many were examined in vain: an answer that may lack hits must not pass for a whole one.
         """
-        want = search.limit
-        hits: dict[str, Hit] = {}
+        want, moves = search.limit, 0
+        hits: dict[tuple[FileId, int], Hit] = {}
         examined: set[str] = set()
         while True:
             try:
                 found = await self._vectors.search(store.row.id, vector, plan=narrow(way.plan, search.narrowing), limit=want)
+            except VectorStoreUnavailable:
+                if await self._state.store(context.principal, store.row.id) is None:
+                    return []  # deleted in the middle of the search: nothing of it can be found any more
+                raise
             except FilterNotExpressible as error:
                 if way.gated or store.row.engine not in self._gated:
                     raise
@@ -182,21 +200,27 @@ class Retrieval:
                 way = _Way(narrow(Everything(), guard), gated=True, note={"refused": error.detail})
                 continue
             unseen = [candidate for candidate in found.candidates if candidate.id not in examined]
+            moved = False
             for start in range(0, len(unseen) or 1, _MOST_AT_ONCE):
-                part = unseen[start : start + _MOST_AT_ONCE]
-                hits |= {hit.candidate.id: hit for hit in await self._admit(context, store, replace(found, candidates=tuple(part)), way)}
+                part = replace(found, candidates=tuple(unseen[start : start + _MOST_AT_ONCE]))
+                admitted = await self._admit(context, store, part, way)
+                hits |= {(hit.candidate.file_id, hit.candidate.index): hit for hit in admitted.hits}
+                moved = moved or admitted.moved
             examined.update(candidate.id for candidate in unseen)
+            if moved and moves < _MOST_MOVES:
+                moves += 1
+                continue
             if len(hits) >= search.limit or found.exhausted or isinstance(way.plan, Nothing):
                 return sorted(hits.values(), key=lambda hit: (-hit.candidate.score, hit.candidate.id))[: search.limit]
             if want >= _MOST_EXAMINED:
                 raise FilterNotExpressible(f"{len(examined)} chunks of store {store.row.id} were examined for {search.limit} admitted ones")
             want = min(want * 4, _MOST_EXAMINED)
 
-    async def _admit(self, context: Context, store: OpenStore, found: Found, way: _Way) -> list[Hit]:
+    async def _admit(self, context: Context, store: OpenStore, found: Found, way: _Way) -> _Passed:
         """Return the candidates that are live and admitted. One batch decides them; nothing looks at a candidate before (I9).
 
-        A chunk is live while its file is attached and carries the very stamp of record: a chunk of a detached file, of an old backup, or
-        of a stamp since replaced is gone.
+        A chunk is live while its file is attached, and it is of the edition that counts and carries the very stamp of record: a chunk of a
+        detached file, of an old backup, of an unfinished ingest or of a stamp since replaced is gone.
         """
         live = await self._state.live(context.principal, [(store.row.id, candidate.file_id) for candidate in found.candidates])
         present = [candidate for candidate in found.candidates if _is_live(candidate, live.get((store.row.id, candidate.file_id)))]
@@ -228,7 +252,8 @@ class Retrieval:
             self.mismatches += mismatched
             chunks = [candidate.id for candidate in denied]
             await self._enforcer.record(context, "chunk.denied", {"kind": "denied", "alert": mismatched > 0, "chunks": chunks})
-        return [Hit(store.row.id, live[store.row.id, candidate.file_id].filename, candidate) for candidate in passed]
+        hits = tuple(Hit(store.row.id, live[store.row.id, candidate.file_id].filename, candidate) for candidate in passed)
+        return _Passed(hits, moved=_is_moved(found.candidates, present, {file: row.edition for (_, file), row in live.items()}))
 
     async def _mismatched(self, context: Context, store: OpenStore, denied: Sequence[Candidate], way: _Way, revision: str) -> int:
         """Return how many of these the filter should have left out (I4).
@@ -246,15 +271,34 @@ class Retrieval:
 
 
 def opened(ids: Sequence[StoreId], present: Mapping[StoreId, OpenStore], admitted: frozenset[str], *, param: str) -> tuple[OpenStore, ...]:
-    """Return the stores in order; raises `NotFound` for the first that is absent or was not admitted, with one wording for both."""
+    """Return the stores in order; raises `NotFound` for the first that is absent or was not admitted, with one wording for both.
+
+    Raises `InvalidRequest` for one that has expired, which whoever may search it may know.
+    """
     for store in ids:
         if store not in present or store not in admitted:
             raise NotFound.of("vector store", store, param=param)
+    for store in ids:
+        if present[store].has_expired:
+            raise expired(store, param=param)
     return tuple(present[store] for store in dict.fromkeys(ids))
 
 
+def expired(store: StoreId, *, param: str | None = None) -> InvalidRequest:
+    """Return the refusal of everything but reading and deleting a store that has expired."""
+    message = f"The vector store {store} has expired, so it can neither be searched nor changed. Create a new one with its files."
+    return InvalidRequest(message, param=param, code="vector_store_expired")
+
+
+def _is_moved(candidates: Sequence[Candidate], present: Sequence[Candidate], editions: Mapping[FileId, str]) -> bool:
+    """Return whether a live file was found under other editions than the one that counts, and under no other."""
+    current = {candidate.file_id for candidate in present}
+    others = (one for one in candidates if one.file_id not in current)
+    return any(editions.get(one.file_id, edition_of(one.id)) != edition_of(one.id) for one in others)
+
+
 def _is_live(candidate: Candidate, file: LiveFile | None) -> bool:
-    return file is not None and dict(candidate.stamp) == dict(file.stamp)
+    return file is not None and edition_of(candidate.id) == file.edition and dict(candidate.stamp) == dict(file.stamp)
 
 
 def hit_attributes(hit: Hit) -> dict[str, Scalar]:

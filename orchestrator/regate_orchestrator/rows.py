@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Literal, TypeAlias, cast
 
 from regate_orchestrator.filters import Scalar
-from regate_orchestrator.values import ConversationId, FileId, Json, JsonObject, PromptId, ResponseId, StoreId
+from regate_orchestrator.values import BatchId, ConversationId, FileId, Json, JsonObject, PromptId, ResponseId, StoreId
 
 AttachmentStatus: TypeAlias = Literal["in_progress", "completed", "failed", "cancelled"]
 
@@ -37,14 +37,6 @@ class FileUsage:
 
 
 @dataclass(frozen=True, slots=True)
-class LooseChunks:
-    """Chunks that belong to nothing any more: of a file in a store, or all of a store that is gone."""
-
-    store: StoreId
-    file: FileId | None
-
-
-@dataclass(frozen=True, slots=True)
 class ExpiredFile:
     """A file that is absent for everybody and still to be swept, and the vector stores that hold chunks of it."""
 
@@ -55,7 +47,10 @@ class ExpiredFile:
 
 @dataclass(frozen=True, slots=True)
 class StoreRow:
-    """A vector store. `embedder` names the model its vectors were made with, `engine` where they are; no other is ever used for it."""
+    """A vector store. `embedder` names the model its vectors were made with, `engine` where they are; no other is ever used for it.
+
+    `last_active_at` and `expires_at` are those of the tenant that it was looked up for, which in a shared store is one of many.
+    """
 
     id: StoreId
     name: str
@@ -66,13 +61,40 @@ class StoreRow:
     embedder: str
     dimensions: int
     engine: str
+    description: str | None = None
+    expires_after_days: int | None = None
+    expires_at: int | None = None
+    """None when it does not expire; and for a tenant that never used it, since there is nothing of that tenant's to expire."""
+
+    def has_expired(self, now: float) -> bool:
+        """Return whether nothing may be searched in it or added to it any more, on behalf of this tenant."""
+        return self.expires_at is not None and now >= self.expires_at
+
+
+@dataclass(frozen=True, slots=True)
+class ExpiredStore:
+    """A vector store that has expired for a tenant, which still has something of it."""
+
+    store_id: StoreId
+    tenant: str
+
+
+@dataclass(frozen=True, slots=True)
+class StoreChanges:
+    """What an update of a vector store changes. What is None stays as it is; so it never undoes what another update changed meanwhile."""
+
+    name: str | None = None
+    metadata: Mapping[str, str] | None = None
+    stamp: JsonObject | None = None
+    """Of the same tenant and owner, which are write-once."""
+    expires_after_days: int | Literal["never"] | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Attachment:
     """A file in a vector store. All its chunks carry `stamp` (policy fields) and `attributes` (the client's, without `regate.` keys).
 
-    `requested` is what the client sent, echoed as sent. Only a `completed` attachment is live: its chunks may be found.
+    `requested` is what the client sent, echoed as sent. Only a `completed` attachment is live: the chunks of its edition may be found.
     """
 
     store_id: StoreId
@@ -90,6 +112,34 @@ class Attachment:
     chunks: int = 0
     error_code: str | None = None
     error_message: str | None = None
+    edition: str = ""
+    """The one edition of its chunks that counts (`editions.py`); empty before a worker has begun."""
+    attempts: int = 0
+    """How often a worker has begun."""
+    batch_id: BatchId | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class FileBatch:
+    """Files that were attached with one request. Which they are, each attachment says; the batch belongs to the tenant that sent it."""
+
+    id: BatchId
+    store_id: StoreId
+    created_at: int
+    tenant: str
+    owner: str
+
+
+@dataclass(frozen=True, slots=True)
+class LooseChunks:
+    """Chunks in a vector engine that nothing counts: an edition of a file's. With an empty edition all of the file's; with no file, all of a store.
+
+    The last is the place of a store that is gone; chunks of a whole file were left by an earlier version, which knew no editions.
+    """
+
+    store_id: StoreId
+    file_id: FileId
+    edition: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +151,11 @@ class Totals:
     failed: int = 0
     cancelled: int = 0
     usage_bytes: int = 0
+
+    @property
+    def files(self) -> int:
+        """Return how many files there are, whatever became of them."""
+        return self.in_progress + self.completed + self.failed + self.cancelled
 
 
 @dataclass(frozen=True, slots=True)

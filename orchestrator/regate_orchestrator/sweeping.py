@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Final, Protocol, TypeAlias
 
@@ -30,6 +31,8 @@ class Sweeper:
     def __init__(self, sweeps: Mapping[str, Sweep], *, every_s: float = _EVERY_S) -> None:
         self._sweeps = dict(sweeps)
         self._every_s = every_s
+        self.removed: Counter[str] = Counter(dict.fromkeys(sweeps, 0))
+        """What each sweep has removed since the start."""
 
     async def once(self) -> dict[str, int]:
         """Run each sweep and return what it removed; a sweep that failed is not in it."""
@@ -40,6 +43,7 @@ class Sweeper:
             except Exception as error:  # noqa: BLE001 — housekeeping must never end the gateway
                 _log.warning("sweep_failed", extra={"command": name, "cause": _cause(error)})
             else:
+                self.removed[name] += removed[name]
                 if removed[name]:
                     _log.info("swept", extra={"command": name, "count": removed[name]})
         return removed

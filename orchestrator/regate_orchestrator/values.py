@@ -12,6 +12,7 @@ JsonObject: TypeAlias = Mapping[str, Json]
 
 StoreId = NewType("StoreId", str)
 FileId = NewType("FileId", str)
+BatchId = NewType("BatchId", str)
 ResponseId = NewType("ResponseId", str)
 ConversationId = NewType("ConversationId", str)
 ItemId = NewType("ItemId", str)

@@ -11,7 +11,8 @@ import json
 import shutil
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
 from contextlib import AsyncExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -173,6 +174,15 @@ PLENTY = dict.fromkeys(("rpm", "tpm", "max_turns", "max_tool_calls", "max_chunks
 NO_LIMITS = (True, [], {}, {"rpm": 1}, PLENTY | {"rpm": "1"}, PLENTY | {"tpm": 0.5}, PLENTY | {"tpm": -1}, PLENTY | {"more": 1})
 EMPTY: dict[str, Any] = {"stores": [], "chunks": [], "items": [], "tool_results": [], "models": []}
 NO_BATCH = (True, {}, EMPTY, *(EMPTY | {name: True} for name in ("stores", "chunks", "items")))
+NO_DOCUMENTS = (
+    True,
+    {},
+    {"readable": [], "stamps": {}},
+    {"readable": [0], "stamps": {}},
+    {"readable": [0], "stamps": True},
+    *({"readable": readable, "stamps": {}} for readable in (True, {"0": True}, ["0"], [True], [1], [-1])),
+    *({"readable": [0], "stamps": {place: stamp}} for place in ("0", "1", "00") for stamp in NO_STAMP),
+)
 NO_CHUNKS = (*NO_BATCH, *(EMPTY | {"chunks": wrong} for wrong in ({"0": True}, ["0"], [True], [0, 99], [-1], [0.5], None)))
 
 
@@ -191,6 +201,7 @@ class Scene:
     file: str = ""
     response: str = ""
     spare: str = ""
+    numbers: Iterator[int] = field(default_factory=count)
 
     async def prepare(self) -> None:
         self.store = (await self.alice.post("/vector_stores", json={"name": "acme"})).json()["id"]
@@ -222,7 +233,7 @@ class Scene:
         }
         responses = (await self.alice.get("/responses", params={"limit": 100})).json()["data"]
         blobs = sorted(path.name for path in self.world.settings.files.path.rglob("*") if path.is_file())
-        return {path: [one["id"] for one in data] for path, data in listings.items()} | {
+        return {path: [(one["id"], one.get("attributes")) for one in data] for path, data in listings.items()} | {
             "responses": [one["id"] for one in responses],
             "blobs": blobs,
         }
@@ -313,6 +324,11 @@ async def attach_another(scene: Scene) -> httpx.Response:
     return await scene.attach(await scene.upload("Another."))
 
 
+async def amend(scene: Scene) -> httpx.Response:
+    attributes = {"turn": next(scene.numbers)}
+    return await scene.alice.post(f"/vector_stores/{scene.store}/files/{scene.file}", json={"attributes": attributes})
+
+
 async def upload(scene: Scene) -> httpx.Response:
     return await scene.alice.post("/files", files={"file": ("x.md", b"text")}, data={"purpose": "assistants"})
 
@@ -347,8 +363,9 @@ POINTS = (
     Point("history", BATCH, go_on, (403, 404), NO_BATCH, "items"),
     Point("stored response", "/v1/data/regate/history/allow", read_response, (404,), NEVER_TRUE),
     Point("stored items", BATCH, read_response, (200,), NO_BATCH, "items"),
-    Point("ingest", "/v1/data/regate/ingest/allow", attach, (403,), NEVER_TRUE, again=attach_another),
-    Point("ingest stamp", "/v1/data/regate/ingest/stamp", attach, (503,), NO_STAMP, again=attach_another),
+    Point("ingest", "/v1/data/regate/lib/batch/ingested", attach, (403, 404), NO_DOCUMENTS, again=attach_another),
+    Point("ingest anew", "/v1/data/regate/ingest/allow", amend, (403,), NEVER_TRUE),
+    Point("ingest stamp anew", "/v1/data/regate/ingest/stamp", amend, (503,), NO_STAMP),
     Point("upload", "/v1/data/regate/file/allow", upload, (403,), NEVER_TRUE),
     Point("upload stamp", "/v1/data/regate/file/stamp", upload, (503,), NO_STAMP),
 )
@@ -362,7 +379,7 @@ def cases(faults: Callable[[Point], Iterable[Fault]]) -> list[Any]:
 
 SHOWING = (search, read_content, download, list_models, list_stores, read_response)
 """Acts whose answer holds the secret when they are allowed, so that its absence means something."""
-WRITING = (delete_store, attach, upload)
+WRITING = (delete_store, attach, amend, upload)
 """Acts that would change what is stored."""
 BEFORE_ALL = ("route", "quota")
 """Points that come before everything else of a request: refused there, it has called no model and stored nothing."""

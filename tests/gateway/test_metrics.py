@@ -47,6 +47,16 @@ class Reach:
         return self.found
 
 
+@dataclass
+class Sweeps:
+    removed: dict[str, int] = field(default_factory=lambda: {"loose_chunks": 5, "stray_chunks": 0})
+
+
+@dataclass
+class Loose:
+    waiting: int = 7
+
+
 async def figures(metrics: Metrics) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
     """The figures by name and labels, read as Prometheus reads them."""
     text, content_type = await metrics.exposition()
@@ -76,7 +86,7 @@ async def test_decisions_and_candidates_are_shown_as_they_were_counted() -> None
 
 async def test_what_counts_for_itself_is_read_at_the_scrape() -> None:
     metrics, plans = Metrics(), Plans()
-    metrics.watch(Watched(plans, Admission(), Audit(), Reach()))
+    metrics.watch(Watched(plans, Admission(), Audit(), Reach(), Sweeps(), Loose()))
     plans.hits = 6
     shown = await figures(metrics)
 
@@ -85,13 +95,15 @@ async def test_what_counts_for_itself_is_read_at_the_scrape() -> None:
     assert shown[sample("regate_pushdown_mismatch_total")] == 3
     assert shown[sample("regate_audit_lost_total")] == 4
     assert shown[sample("regate_policy_info", revision="r1")] == 1
+    assert [shown[sample("regate_swept_total", sweep=name)] for name in ("loose_chunks", "stray_chunks")] == [5, 0]
+    assert shown[sample("regate_loose_chunks")] == 7
     reached = {labels: value for (name, labels), value in shown.items() if name == "regate_upstream_reachable"}
     assert reached == {(("upstream", "main"),): 1, (("upstream", "spare"),): 0}
 
 
 async def test_only_the_present_revision_is_shown() -> None:
     metrics, plans = Metrics(), Plans()
-    metrics.watch(Watched(plans, Admission(), Audit(), Reach()))
+    metrics.watch(Watched(plans, Admission(), Audit(), Reach(), Sweeps(), Loose()))
     seen = []
     for plans.revision_seen in ("r1", "r2", ""):
         seen.append([labels for name, labels in await figures(metrics) if name == "regate_policy_info"])
@@ -101,12 +113,13 @@ async def test_only_the_present_revision_is_shown() -> None:
 
 async def test_what_an_alarm_watches_is_there_before_it_first_happens() -> None:
     metrics = Metrics()
-    metrics.watch(Watched(Plans(0, 0, ""), Admission(0), Audit(0), Reach()))
+    metrics.watch(Watched(Plans(0, 0, ""), Admission(0), Audit(0), Reach(), Sweeps(), Loose()))
     shown = await figures(metrics)
     watched = [sample("regate_pushdown_mismatch_total"), sample("regate_audit_lost_total")]
+    watched += [sample("regate_swept_total", sweep="stray_chunks")]
     watched += [sample("regate_policy_unavailable_total", cause=cause) for cause in ("timeout", "unreachable", "answer")]
 
-    assert [shown[one] for one in watched] == [0] * 5
+    assert [shown[one] for one in watched] == [0] * 6
 
 
 async def test_durations_fall_into_their_buckets() -> None:

@@ -95,7 +95,7 @@ async def test_store_of_an_engine_that_is_gone_is_looked_for_nowhere_else() -> N
     for call in (
         left.search(TWO, VECTOR, plan=Everything(), limit=1),
         left.add(TWO, [CHUNK]),
-        left.texts(TWO, CHUNK.file_id),
+        left.texts(TWO, [CHUNK.id]),
         left.remove(TWO, CHUNK.file_id),
         left.create(TWO, dimensions=3),
     ):

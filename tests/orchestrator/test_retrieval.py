@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from regate_adapters.vector.memory import MemoryVectorStore
 from regate_orchestrator import retrieval as module
 from regate_orchestrator.embedding import EmbeddingModels
 from regate_orchestrator.enforcer import Enforcer
-from regate_orchestrator.errors import FilterNotExpressible, InvalidRequest, NotFound, PolicyUnavailable
+from regate_orchestrator.errors import FilterNotExpressible, InvalidRequest, NotFound, PolicyUnavailable, VectorStoreUnavailable
 from regate_orchestrator.filters import (
     ALWAYS,
     NEVER,
@@ -34,7 +35,7 @@ from regate_orchestrator.filters import (
 from regate_orchestrator.ports import Chunk, Embedder, Found, PolicyEngine, Vector
 from regate_orchestrator.principal import Principal
 from regate_orchestrator.retrieval import OpenStore, Retrieval, Search
-from regate_orchestrator.rows import Attachment, FileRow, StoreRow
+from regate_orchestrator.rows import Attachment, FileRow, LooseChunks, StoreChanges, StoreRow
 from regate_orchestrator.schema import FieldSpec, RowSchema
 from regate_orchestrator.values import FileId, Json, JsonObject, StoreId
 
@@ -108,9 +109,9 @@ class World:
         own = dict(attributes or {})
         await self.state.add_file(FileRow(FileId(file), f"{file}.md", 1, "assistants", NOW, whole))
         values: dict[str, Any] = {"requested": {}, "attributes": own, "max_chunk_tokens": 800, "overlap_tokens": 0, "policy_revision": "r1"}
-        row = Attachment(VS, FileId(file), NOW, "in_progress", whole, principal=who.as_input(), **values)
-        await self.state.put_attachment(row)
-        await self.state.finish_attachment(VS, FileId(file), status="completed", chunks=len(angles))
+        named = {"chunks": len(angles), "edition": f"{who.tenant}/{file}"}
+        row = Attachment(VS, FileId(file), NOW, "completed", whole, principal=who.as_input(), **named, **values)
+        await self.state.put_attachments([row])
         chunks = [
             Chunk(f"{who.tenant}/{file}/{angle}", FileId(file), number, str(angle), direction(angle), whole, own)
             for number, angle in enumerate(angles)
@@ -175,7 +176,7 @@ async def test_each_store_is_searched_with_its_own_model(world: World) -> None:
         await world.vectors.add(other.id, [chunk])
     row = await world.state.attachment(ANN, VS, FileId("a"))
     assert row is not None
-    await world.state.put_attachment(replace(row, store_id=other.id))
+    await world.state.put_attachments([replace(row, store_id=other.id)])
     used = world.retrieval(Backwards())
     stores = await used.open(CONTEXT, [VS, other.id], param="tools")
     hits = await used.search(CONTEXT, stores, Search(("0",), ALWAYS, 2))
@@ -304,7 +305,7 @@ async def test_chunk_of_a_detached_or_restamped_file_is_gone(world: World) -> No
     await world.put("restamped", [2])
     stamped = await world.state.attachment(ANN, VS, FileId("restamped"))
     assert stamped is not None
-    await world.state.put_attachment(replace(stamped, stamp={**stamped.stamp, "visibility": "private"}, status="completed"))
+    await world.state.put_attachments([replace(stamped, stamp={**stamped.stamp, "visibility": "private"}, status="completed")])
     world.policy.chunks = PUBLIC
 
     assert await world.found() == ["1"]
@@ -317,6 +318,101 @@ async def test_answer_with_too_few_live_chunks_is_filled_up_from_further_away(wo
     await world.put("kept", [30, 31, 32])
 
     assert await world.found(limit=2) == ["30", "31"]
+
+
+# ---------------------------------------------------------------- what changes in the middle of a search
+
+
+class Moving(Engine):
+    """A store in which something changes right after each of the first searches: what it answers is then out of date."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.after: list[Callable[[], Awaitable[None]]] = []
+
+    async def search(self, store: StoreId, vector: Vector, *, plan: FilterPlan, limit: int) -> Found:
+        found = await super().search(store, vector, plan=plan, limit=limit)
+        if self.after:
+            await self.after.pop(0)()
+        return found
+
+
+async def swap(world: World, file: str, edition: str, **stamp: Json) -> None:
+    """Stamp a file anew, as `attaching.py` does: its chunks are found under another edition from now on."""
+    row = await world.state.attachment(ANN, VS, FileId(file))
+    assert row is not None
+    anew = replace(row, edition=edition, stamp={**row.stamp, **stamp})
+    await world.state.reserve(LooseChunks(VS, row.file_id, edition), for_s=600)
+    await world.vectors.restamp(VS, row.file_id, edition=row.edition, into=edition, stamp=anew.stamp, attributes={})
+    assert await world.state.amend_attachment(anew, since=row)
+    await world.vectors.remove(VS, row.file_id, edition=row.edition)
+
+
+async def test_a_file_that_is_stamped_anew_in_mid_search_is_found_once(world: World) -> None:
+    world.vectors = moving = Moving()
+    await world.vectors.create(VS, dimensions=2)
+    await world.put("moving", [1])
+    await world.put("still", [2])
+    moving.after = [lambda: swap(world, "moving", "acme/moving/e2"), lambda: swap(world, "moving", "acme/moving/e3")]
+
+    assert await world.found() == ["1", "2"]
+    assert len(moving.searches) == 3
+
+
+async def test_a_file_that_is_closed_in_mid_search_is_not_found_and_the_search_ends(world: World) -> None:
+    world.vectors = moving = Moving()
+    await world.vectors.create(VS, dimensions=2)
+    await world.put("moving", [1])
+    await world.put("still", [2])
+    world.policy.chunks = PUBLIC
+    moving.after = [lambda: swap(world, "moving", "acme/moving/e2", visibility="private")]
+
+    assert await world.found() == ["2"]
+
+
+async def test_a_search_does_not_go_on_for_ever_in_a_store_that_never_rests(world: World) -> None:
+    world.vectors = moving = Moving()
+    await world.vectors.create(VS, dimensions=2)
+    await world.put("moving", [1])
+    moving.after = [partial(swap, world, "moving", f"acme/moving/e{number}") for number in range(50)]
+
+    assert await world.found() in ([], ["1"])
+    assert len(moving.searches) < 10
+
+
+async def test_a_store_that_is_deleted_in_mid_search_has_nothing(world: World) -> None:
+    class Dropped(Engine):
+        async def search(self, store: StoreId, vector: Vector, *, plan: FilterPlan, limit: int) -> Found:
+            await world.state.delete_store(ANN, VS)
+            await self.drop(VS)
+            return await super().search(store, vector, plan=plan, limit=limit)
+
+    world.vectors = Dropped()
+    await world.vectors.create(VS, dimensions=2)
+    await world.put("closed", [1])
+
+    assert await world.found() == []
+
+
+async def test_an_engine_that_fails_is_no_empty_store(world: World) -> None:
+    class Failing(Engine):
+        async def search(self, store: StoreId, vector: Vector, *, plan: FilterPlan, limit: int) -> Found:
+            raise VectorStoreUnavailable("down")
+
+    world.vectors = Failing()
+    await world.vectors.create(VS, dimensions=2)
+    await world.put("kept", [1])
+    with pytest.raises(VectorStoreUnavailable):
+        await world.found()
+
+
+async def test_an_expired_store_is_refused_to_whoever_may_search_it_and_absent_to_others(world: World) -> None:
+    await world.state.update_store(ANN, VS, StoreChanges(expires_after_days=1))
+    world.now = NOW + 86_400
+    with pytest.raises(InvalidRequest) as refused:
+        await world.retrieval().open(CONTEXT, [VS], param="vector_store_id")
+
+    assert (refused.value.code, refused.value.param) == ("vector_store_expired", "vector_store_id")
 
 
 # ---------------------------------------------------------------- a plan that is out of date

@@ -45,10 +45,10 @@ class Vectors(MemoryVectorStore):
 
     stuck: frozenset[FileId] = frozenset()
 
-    async def remove(self, store: StoreId, file: FileId) -> None:
+    async def remove(self, store: StoreId, file: FileId, *, edition: str | None = None) -> None:
         if file in self.stuck:
             raise VectorStoreUnavailable("the engine")
-        await super().remove(store, file)
+        await super().remove(store, file, edition=edition)
 
 
 @dataclass
@@ -76,8 +76,8 @@ class Scene:
         for file, expires in zip(FILES, (100, 100, None), strict=True):
             await self.put(file)
             await self.state.add_file(FileRow(file, "a.txt", 1, "user_data", 0, STAMP, expires))
-            await self.state.put_attachment(Attachment(STORE, file, 0, "in_progress", STAMP, {}, {}, 800, 400, "r1", ANN.as_input()))
-            await self.state.finish_attachment(STORE, file, status="completed")
+            row = Attachment(STORE, file, 0, "completed", STAMP, {}, {}, 800, 400, "r1", ANN.as_input(), edition=f"acme/{file}")
+            await self.state.put_attachments([row])
             await self.vectors.add(STORE, [Chunk(f"acme/{file}/0", file, 0, "text", VECTOR, STAMP, {})])
 
     async def put(self, file: FileId) -> None:

@@ -1,7 +1,7 @@
 """The `BlobStore` on S3-compatible storage: one object per upload, named by its id below a prefix.
 
 An upload goes part by part and is aborted when it fails; a download comes in ranges, so that a slow reader of ours holds no connection to
-the storage. The client is aiobotocore (ADR 0007). Not where secrets are read from: that is `wiring.py`.
+the storage. The client is aiobotocore (ADR 0008). Not where secrets are read from: that is `wiring.py`.
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ import asyncio
 import logging
 import os
 from collections import Counter
-from collections.abc import Callable, Coroutine, Iterable, Mapping, Sized
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence, Sized
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -20,6 +20,7 @@ from typing import Any, Final, Literal, TypeAlias, cast
 import orjson
 from prometheus_client import Counter as Metric
 
+from regate_orchestrator.document_decisions import DOCUMENTS_RULE
 from regate_orchestrator.enforcer import BATCH_RULE
 from regate_orchestrator.errors import FilterNotExpressible, PolicyUnavailable
 from regate_orchestrator.filters import FilterPlan
@@ -112,7 +113,7 @@ class ShadowingEngine:
     async def ask(self, rule: str, document: JsonObject) -> Answer:
         """Return the live engine's answer. See `ports.PolicyEngine.ask`."""
         answer = await self._live.ask(rule, document)
-        if rule == BATCH_RULE or rule.rpartition("/")[2] in (*_YES_OR_NO, *_ALSO_COMPARED):
+        if rule in (BATCH_RULE, DOCUMENTS_RULE) or rule.rpartition("/")[2] in (*_YES_OR_NO, *_ALSO_COMPARED):
             self._remember(_Asked(rule, document, answer))
         return answer
 
@@ -169,10 +170,12 @@ class ShadowingEngine:
                 flips = [await self._compare_plan(asked)]
             case _Asked(rule) if rule == BATCH_RULE:
                 flips = await self._compare_batch(asked)
+            case _Asked(rule) if rule == DOCUMENTS_RULE:
+                flips = await self._compare_documents(asked)
             case _:
                 flips = [await self._compare_answer(asked)]
         for flip in flips:
-            self._count(flip.rule, flip.outcome, is_value=_is_value(asked))
+            self._count(flip.rule, flip.outcome, is_value=_is_value(asked) or flip.rule.endswith("/stamp"))
         lines = [self._line(asked, flip) for flip in flips if flip.outcome != "same"]
         if self._clock() - self._summarised >= _SUMMARY_S:
             self._summarised = self._clock()
@@ -213,6 +216,18 @@ class ShadowingEngine:
                 outcome = _outcome(was=(name, key) in was, now=(name, key) in now)
                 why = reasons.get(str(key), ()) if name == "chunks" and outcome == "would_deny" else ()
                 flips.append(_Flip(rule, outcome, f"{name}/{key}", why))
+        return flips
+
+    async def _compare_documents(self, asked: _Asked) -> list[_Flip]:
+        """Return every document compared: whether its file may be read, whether it may be ingested, and how it is stamped."""
+        was, now = (_stamps(answer.value) for answer in (asked.answer, await self._candidate.ask(asked.rule, asked.document)))
+        flips: list[_Flip] = []
+        for position, document in enumerate(cast("Sequence[Mapping[str, JsonObject]]", asked.document["documents"])):
+            about, key = f"file/{document['file'].get('id', '')}", str(position)
+            flips.append(_Flip("regate/file/allow", _outcome(was=position in was[0], now=position in now[0]), about))
+            flips.append(_Flip("regate/ingest/allow", _outcome(was=key in was[1], now=key in now[1]), about))
+            if key in was[1] and key in now[1]:
+                flips.append(_Flip("regate/ingest/stamp", "same" if was[1][key] == now[1][key] else "differs", about))
         return flips
 
     async def _reasons(self, asked: _Asked) -> tuple[str, ...]:
@@ -316,6 +331,14 @@ def _admitted(value: Json) -> frozenset[tuple[str, str | int]]:
         for member in members
         if isinstance(member, str | int)
     )
+
+
+def _stamps(value: Json) -> tuple[frozenset[Json], Mapping[str, Json]]:
+    """Return which files may be read, by position, and the stamps of what may be ingested."""
+    readable, stamps = (value.get("readable"), value.get("stamps")) if isinstance(value, Mapping) else (None, None)
+    if not isinstance(readable, list | tuple) or not isinstance(stamps, Mapping):
+        raise PolicyUnavailable(f"{DOCUMENTS_RULE} is not what was asked for")
+    return frozenset(readable), stamps
 
 
 def _identifier(document: JsonObject) -> str:

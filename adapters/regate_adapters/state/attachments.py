@@ -6,6 +6,7 @@ Each belongs to the tenant of its stamp, which is its file's; in a shared store 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Final
 
 from sqlalchemy import ColumnElement, and_, case, delete, func, insert, select, tuple_, update
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -13,21 +14,31 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from regate_adapters.state.database import Database
 from regate_adapters.state.encoding import attachment_columns, attachment_row, is_identifier
 from regate_adapters.state.listing import Listing, in_parts, page_of
-from regate_adapters.state.loose_chunks import loosen, reclaim
+from regate_adapters.state.loose_chunks import adopt, leave_behind, reclaim
 from regate_adapters.state.row_filter import RowShape
-from regate_adapters.state.tables import attachments, files, vector_stores
-from regate_adapters.state.visibility import attached_file_unexpired, named, unexpired_file, visible_store, within
+from regate_adapters.state.tables import attachments, file_batches, files, vector_stores
+from regate_adapters.state.visibility import (
+    attached_file_unexpired,
+    attached_store_unexpired,
+    named,
+    unexpired_file,
+    unexpired_store,
+    visible_store,
+    within,
+)
 from regate_orchestrator.errors import NotFound
 from regate_orchestrator.filters import FilterPlan
 from regate_orchestrator.ports import LiveFile, Rows
 from regate_orchestrator.principal import Principal
-from regate_orchestrator.rows import Attachment, Page, Totals
-from regate_orchestrator.values import FileId, StoreId
+from regate_orchestrator.rows import Attachment, FileBatch, LooseChunks, Page, Totals
+from regate_orchestrator.values import BatchId, FileId, StoreId
 
 _SHAPE = RowShape(texts={"tenant": attachments.c.tenant, "owner": attachments.c.owner}, numbers={}, document=attachments.c.stamp)
 """An attachment as `regate.chunk` sees it: the stamp that all its chunks carry."""
 
 Pair = tuple[StoreId, FileId]
+
+_WRITE_ONCE: Final = frozenset({"store_id", "file_id", "tenant", "owner", "created_at"})
 
 
 class AttachmentState:
@@ -36,40 +47,63 @@ class AttachmentState:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def put_attachment(self, row: Attachment) -> None:
-        """Store the attachment, replacing an earlier one of the pair whole. Raises `NotFound` when its store or file has gone meanwhile."""
-        columns = attachment_columns(row)
-        tenant = str(columns["tenant"])
-        async with self._database.writing() as connection:
-            await _require_parents(connection, row, tenant=tenant, now=self._database.now())
-            earlier = (attachments.c.store_id == row.store_id, attachments.c.file_id == row.file_id, attachments.c.tenant == tenant)
-            await connection.execute(delete(attachments).where(*earlier))
-            await connection.execute(insert(attachments).values(columns))
-            await reclaim(connection, row.store_id, row.file_id)
+    async def put_attachments(self, rows: Sequence[Attachment], *, batch: FileBatch | None = None) -> None:
+        """Store the attachments of one tenant to one store, and the batch that they come in; earlier ones of the same files are replaced whole.
 
-    async def finish_attachment(
-        self,
-        store: StoreId,
-        file: FileId,
-        *,
-        status: str,
-        usage_bytes: int = 0,
-        chunks: int = 0,
-        error_code: str | None = None,
-        error_message: str | None = None,
-    ) -> bool:
-        """Set the outcome of an `in_progress` attachment; return False when it is gone or no longer in progress, and change nothing."""
-        outcome = {
-            "status": status,
-            "usage_bytes": usage_bytes,
-            "chunks": chunks,
-            "error_code": error_code,
-            "error_message": error_message,
-        }
-        open_one = (named(attachments.c.store_id, store), named(attachments.c.file_id, file), attachments.c.status == "in_progress")
+        All of them or none: raises `NotFound` when the store, or a file, has gone or expired meanwhile.
+        """
+        now = self._database.now()
+        columns = [attachment_columns(row) for row in rows]
         async with self._database.writing() as connection:
-            changed = await connection.execute(update(attachments).where(*open_one).values(outcome))
-        return changed.rowcount > 0
+            await _require_parents(connection, rows, now=now)
+            if batch is not None:
+                await connection.execute(insert(file_batches).values(_batch_columns(batch)))
+            for part in in_parts(columns):
+                earlier = and_(
+                    attachments.c.store_id == part[0]["store_id"], attachments.c.file_id.in_([column["file_id"] for column in part])
+                )
+                await leave_behind(connection, earlier, now=now)
+                await connection.execute(delete(attachments).where(earlier))
+                await connection.execute(insert(attachments), list(part))
+            await reclaim(connection, rows[0].store_id, [row.file_id for row in rows])
+
+    async def amend_attachment(self, row: Attachment, *, since: Attachment) -> bool:
+        """Replace the attachment by this row; return False when it is not as it was since, and change nothing.
+
+        An edition that the row no longer names is loose. One that it newly names must have been reserved, and is adopted.
+        """
+        now = self._database.now()
+        unchanged = and_(
+            attachments.c.store_id == since.store_id,
+            attachments.c.file_id == since.file_id,
+            attachments.c.tenant == str(since.stamp["tenant"]),
+            attachments.c.status == since.status,
+            attachments.c.edition == since.edition,
+            attached_file_unexpired(now),
+        )
+        columns = attachment_columns(row)
+        changes = {name: columns[name] for name in columns if name not in _WRITE_ONCE}
+        async with self._database.writing() as connection:
+            if await connection.scalar(select(attachments.c.file_id).where(unchanged).with_for_update()) is None:
+                return False
+            if row.edition != since.edition:
+                if row.edition and not await adopt(connection, LooseChunks(row.store_id, row.file_id, row.edition)):
+                    return False
+                await leave_behind(connection, unchanged, now=now)
+            await connection.execute(update(attachments).where(unchanged).values(changes | {"claimed_until": 0}))
+        return True
+
+    async def in_progress_among(self, principal: Principal, store: StoreId, files: Sequence[FileId]) -> frozenset[FileId]:
+        """Return those of these files whose attachment to the store is in progress."""
+        running = and_(
+            named(attachments.c.store_id, store), attachments.c.status == "in_progress", *_within(principal, self._database.now())
+        )
+        found: set[FileId] = set()
+        async with self._database.reading() as connection:
+            for part in in_parts([file for file in files if is_identifier(file)]):
+                rows = await connection.scalars(select(attachments.c.file_id).where(running, attachments.c.file_id.in_(part)))
+                found.update(FileId(file) for file in rows)
+        return frozenset(found)
 
     async def attachment(self, principal: Principal, store: StoreId, file: FileId) -> Attachment | None:
         """Return the attachment, looked up by the pair and within the principal's tenant."""
@@ -79,27 +113,30 @@ class AttachmentState:
         return None if row is None else attachment_row(row)
 
     async def attachments(
-        self, principal: Principal, store: StoreId, plan: FilterPlan, page: Page, *, status: str | None
+        self, principal: Principal, store: StoreId, plan: FilterPlan, page: Page, *, status: str | None, batch: BatchId | None = None
     ) -> Rows[Attachment]:
-        """Return a page of the store's attachments of the principal's tenant that the plan permits; cursors are file ids."""
+        """Return a page of the store's attachments of the principal's tenant that the plan permits; cursors are file ids.
+
+        With a batch, only its own; a cursor must be one of these then.
+        """
         floor = and_(named(attachments.c.store_id, store), *_within(principal, self._database.now()))
+        if batch is not None:
+            floor = and_(floor, named(attachments.c.batch_id, batch))
         listing = Listing(attachments.c.file_id, attachments.c.created_at, floor=floor, shape=_SHAPE)
         statement = select(attachments)
         if status is not None:
             statement = statement.where(named(attachments.c.status, status))
         return await page_of(self._database, listing, statement, plan=plan, page=page, read=attachment_row)
 
-    async def delete_attachment(self, principal: Principal, store: StoreId, file: FileId) -> bool:
-        """Delete the attachment. From the moment this returns, `live` has nothing of it, and its chunks are loose."""
-        now = self._database.now()
+    async def delete_attachment(self, principal: Principal, store: StoreId, file: FileId) -> Attachment | None:
+        """Delete the attachment and return it as it was. From the moment this returns, `live` has nothing of it; its chunks are loose."""
+        own = _own(principal, store, file, self._database.now())
         async with self._database.writing() as connection:
-            own = select(attachments.c.status).where(*_own(principal, store, file, now))
-            status = await connection.scalar(own.with_for_update())
-            if status is None:
-                return False
-            await connection.execute(delete(attachments).where(attachments.c.store_id == store, attachments.c.file_id == file))
-            await loosen(connection, store, {file: status == "in_progress"}, now=now)
-        return True
+            row = (await connection.execute(select(attachments).where(*own).with_for_update())).one_or_none()
+            if row is not None:
+                await leave_behind(connection, and_(*own), now=self._database.now())
+                await connection.execute(delete(attachments).where(*own))
+        return None if row is None else attachment_row(row)
 
     async def totals(self, principal: Principal, stores: Sequence[StoreId]) -> Mapping[StoreId, Totals]:
         """Return, for each store, what the principal's tenant has in it; nothing is zeros, as for a store that does not exist."""
@@ -124,42 +161,52 @@ class AttachmentState:
         known = [pair for pair in dict.fromkeys(pairs) if all(map(is_identifier, pair))]
         if not known:
             return {}
+        now = self._database.now()
         statement = (
-            select(attachments.c.store_id, attachments.c.file_id, files.c.filename, attachments.c.stamp, attachments.c.attributes)
+            select(attachments, files.c.filename)
             .join(files, (files.c.id == attachments.c.file_id) & (files.c.tenant == attachments.c.tenant))
             .join(vector_stores, vector_stores.c.id == attachments.c.store_id)
-            .where(within(attachments.c.tenant, principal.tenant), unexpired_file(self._database.now()))
-            .where(attachments.c.status == "completed", visible_store(principal.tenant))
+            .where(within(attachments.c.tenant, principal.tenant), unexpired_file(now))
+            .where(attachments.c.status == "completed", visible_store(principal.tenant), unexpired_store(principal.tenant, now))
         )
         pair = tuple_(attachments.c.store_id, attachments.c.file_id)
         found: dict[Pair, LiveFile] = {}
         async with self._database.reading() as connection:
             for part in in_parts(known):
                 for row in await connection.execute(statement.where(pair.in_(part))):
-                    found[row.store_id, row.file_id] = LiveFile(row.filename, row.stamp, row.attributes)
+                    found[row.store_id, row.file_id] = LiveFile(row.filename, row.stamp, row.attributes, row.edition)
         return found
-
-    async def unfinished_attachments(self) -> list[Attachment]:
-        """Return all attachments in progress, of all tenants, oldest first."""
-        order = (attachments.c.created_at, attachments.c.store_id, attachments.c.file_id)
-        async with self._database.reading() as connection:
-            rows = await connection.execute(select(attachments).where(attachments.c.status == "in_progress").order_by(*order))
-            return [attachment_row(row) for row in rows]
 
 
 def _within(principal: Principal, now: int) -> tuple[ColumnElement[bool], ...]:
-    return within(attachments.c.tenant, principal.tenant), attached_file_unexpired(now)
+    return within(attachments.c.tenant, principal.tenant), attached_file_unexpired(now), attached_store_unexpired(now)
 
 
 def _own(principal: Principal, store: StoreId, file: FileId, now: int) -> tuple[ColumnElement[bool], ...]:
     return named(attachments.c.store_id, store), named(attachments.c.file_id, file), *_within(principal, now)
 
 
-async def _require_parents(connection: AsyncConnection, row: Attachment, *, tenant: str, now: int) -> None:
-    """Raise `NotFound` unless file and store are there, and keep both until the transaction ends. Attaching one file is done one at a time."""
-    file = select(files.c.id).where(named(files.c.id, row.file_id), files.c.tenant == tenant, unexpired_file(now))
-    if await connection.scalar(file.with_for_update(key_share=True)) is None:
-        raise NotFound.of("file", row.file_id)
-    store = select(vector_stores.c.id).where(named(vector_stores.c.id, row.store_id), visible_store(tenant))
-    if await connection.scalar(store.with_for_update(read=True, key_share=True)) is None:
-        raise NotFound.of("vector store", row.store_id)
+async def _require_parents(connection: AsyncConnection, rows: Sequence[Attachment], *, now: int) -> None:
+    """Raise `NotFound` unless files and store are there, and keep all until the transaction ends. Attaching one file is done one at a time."""
+    ((store, tenant),) = {(row.store_id, str(row.stamp["tenant"])) for row in rows}
+    wanted = sorted(row.file_id for row in rows)  # in one order, so that two batches of the same files do not wait for each other in turn
+    present: set[str] = set()
+    for part in in_parts([file for file in wanted if is_identifier(file)]):
+        named_files = select(files.c.id).where(files.c.id.in_(part), files.c.tenant == tenant, unexpired_file(now)).order_by(files.c.id)
+        present.update(await connection.scalars(named_files.with_for_update(key_share=True)))
+    for row in rows:
+        if row.file_id not in present:
+            raise NotFound.of("file", row.file_id)
+    kept = select(vector_stores.c.id).where(named(vector_stores.c.id, store), visible_store(tenant), unexpired_store(tenant, now))
+    if await connection.scalar(kept.with_for_update(read=True, key_share=True)) is None:
+        raise NotFound.of("vector store", store)
+
+
+def _batch_columns(batch: FileBatch) -> dict[str, object]:
+    return {
+        "id": batch.id,
+        "store_id": batch.store_id,
+        "tenant": batch.tenant,
+        "owner": batch.owner,
+        "created_at": batch.created_at,
+    }

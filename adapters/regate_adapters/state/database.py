@@ -41,6 +41,11 @@ class Database:
         return int(self._clock())
 
     @property
+    def is_shared(self) -> bool:
+        """Whether other programs may use this database at the same time."""
+        return self._engines.is_shared
+
+    @property
     def json(self) -> JsonSql:
         """Return how this database looks into JSON."""
         return self._engines.json

@@ -22,11 +22,13 @@ from regate_orchestrator.rows import (
     PromptRow,
     PromptVersion,
     ResponseRow,
+    StoreChanges,
     StoredItem,
     StoreRow,
 )
 from regate_orchestrator.values import Json, JsonObject
 
+SECONDS_A_DAY: Final = 86_400
 _LARGEST_INTEGER: Final = 2**63 - 1
 _IDENTIFIER: Final = re.compile(r"[!-~]{1,256}")
 
@@ -82,11 +84,27 @@ def store_columns(row: StoreRow) -> Columns:
         "embedder": row.embedder,
         "dimensions": row.dimensions,
         "engine": row.engine,
+        "description": None if row.description is None else _text(row.description, param="description"),
+        "expires_after_days": row.expires_after_days,
     }
 
 
+def store_changes(changes: StoreChanges) -> Columns:
+    """Return the columns that change; raises as `store_columns` does. Tenant and owner are write-once and never among them."""
+    columns: Columns = {}
+    if changes.name is not None:
+        columns["name"] = _text(changes.name, param="name")
+    if changes.metadata is not None:
+        columns["client_metadata"] = dict(changes.metadata)
+    if changes.stamp is not None:
+        columns |= {"stamp": _owned(changes.stamp)["stamp"], "shared": changes.stamp.get("shared") is True}
+    if changes.expires_after_days is not None:
+        columns["expires_after_days"] = None if changes.expires_after_days == "never" else changes.expires_after_days
+    return columns
+
+
 def store_row(row: AnyRow) -> StoreRow:
-    """Return the vector store that the columns describe; `last_active_at` must have been selected for one tenant."""
+    """Return the vector store that the columns describe; `last_active_at` and `used_at` must have been selected for one tenant."""
     return StoreRow(
         id=row.id,
         name=row.name,
@@ -97,7 +115,14 @@ def store_row(row: AnyRow) -> StoreRow:
         embedder=row.embedder,
         dimensions=row.dimensions,
         engine=row.engine or "",
+        description=row.description,
+        expires_after_days=row.expires_after_days,
+        expires_at=_expiry(row.used_at, row.expires_after_days),
     )
+
+
+def _expiry(used_at: int | None, days: int | None) -> int | None:
+    return None if used_at is None or days is None else used_at + days * SECONDS_A_DAY
 
 
 def prompt_columns(row: PromptRow) -> Columns:
@@ -153,6 +178,9 @@ def attachment_columns(row: Attachment) -> Columns:
         "chunks": row.chunks,
         "error_code": row.error_code,
         "error_message": row.error_message,
+        "edition": row.edition,
+        "attempts": row.attempts,
+        "batch_id": row.batch_id,
     }
 
 
@@ -174,6 +202,9 @@ def attachment_row(row: AnyRow) -> Attachment:
         chunks=row.chunks,
         error_code=row.error_code,
         error_message=row.error_message,
+        edition=row.edition,
+        attempts=row.attempts,
+        batch_id=row.batch_id,
     )
 
 

@@ -19,11 +19,15 @@ _FIRST: Final = table("schema_version", column("version"))
 
 @dataclass(frozen=True, slots=True)
 class Engines:
-    """An open database: how to look into its JSON, what reads of it (one consistent state each), and what writes."""
+    """An open database: how to look into its JSON, what reads of it (one consistent state each), and what writes.
+
+    `is_shared` says whether other programs may use it at the same time.
+    """
 
     json: JsonSql
     reader: AsyncEngine
     writer: AsyncEngine
+    is_shared: bool
 
 
 UPGRADE_SECONDS: Final = 600.0

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
 from sqlalchemy import ColumnElement, and_, delete, func, insert, not_, select, update
 
 from regate_adapters.state.database import Database
-from regate_adapters.state.encoding import file_columns, file_row
-from regate_adapters.state.listing import Listing, page_of
-from regate_adapters.state.loose_chunks import loosen
+from regate_adapters.state.encoding import file_columns, file_row, is_identifier
+from regate_adapters.state.listing import Listing, in_parts, page_of
+from regate_adapters.state.loose_chunks import leave_behind
 from regate_adapters.state.row_filter import RowShape
 from regate_adapters.state.tables import attachments, files, loose_blobs
 from regate_adapters.state.visibility import named, unexpired_file, within
@@ -87,6 +89,17 @@ class FileState:
             row = found.one_or_none()
         return None if row is None else file_row(row)
 
+    async def files_named(self, principal: Principal, names: Sequence[FileId]) -> Mapping[FileId, FileRow]:
+        """Return the rows of these files, of those that are there."""
+        known = [name for name in dict.fromkeys(names) if is_identifier(name)]
+        own = (within(files.c.tenant, principal.tenant), unexpired_file(self._database.now()))
+        found: dict[FileId, FileRow] = {}
+        async with self._database.reading() as connection:
+            for part in in_parts(known):
+                rows = await connection.execute(select(files).where(files.c.id.in_(part), *own))
+                found.update({row.id: file_row(row) for row in rows})
+        return found
+
     async def files(self, principal: Principal, plan: FilterPlan, page: Page, *, purpose: str | None) -> Rows[FileRow]:
         """Return a page of the file rows that the plan permits."""
         floor = and_(within(files.c.tenant, principal.tenant), unexpired_file(self._database.now()))
@@ -105,15 +118,14 @@ class FileState:
         own = _own(principal, file, now)
         async with self._database.writing() as connection:
             # Locked first: an attachment that is being made is then either seen below, or finds its file gone.
-            await connection.execute(select(files.c.id).where(*own).with_for_update())
-            of_it = select(attachments.c.store_id, attachments.c.status).join(files, attachments.c.file_id == files.c.id).where(*own)
-            attached = (await connection.execute(of_it.order_by(attachments.c.store_id))).all()
-            deleted = await connection.execute(delete(files).where(*own))
-            if deleted.rowcount:
-                await connection.execute(insert(loose_blobs).values(file_id=file, bytes=0, due_at=now))
-                for row in attached:
-                    await loosen(connection, StoreId(row.store_id), {file: row.status == "in_progress"}, now=now)
-        return [StoreId(row.store_id) for row in attached] if deleted.rowcount else None
+            if await connection.scalar(select(files.c.id).where(*own).with_for_update()) is None:
+                return None
+            await leave_behind(connection, attachments.c.file_id == file, now=now)
+            attached = select(attachments.c.store_id).where(attachments.c.file_id == file).order_by(attachments.c.store_id)
+            stores = [StoreId(store) for store in await connection.scalars(attached)]
+            await connection.execute(delete(files).where(*own))
+            await connection.execute(insert(loose_blobs).values(file_id=file, bytes=0, due_at=now))
+        return stores
 
     async def expired_files(self, *, after: FileId | None, limit: int) -> list[ExpiredFile]:
         """Return files that have expired, of all tenants, in the order of their ids."""
@@ -136,7 +148,9 @@ class FileState:
         """Delete the row of a file that has expired, whoever's it was, and by its foreign keys all its attachments."""
         expired = (named(files.c.id, file), not_(unexpired_file(self._database.now())))
         async with self._database.writing() as connection:
-            await connection.execute(delete(files).where(*expired))
+            if await connection.scalar(select(files.c.id).where(*expired).with_for_update()) is not None:
+                await leave_behind(connection, attachments.c.file_id == file, now=self._database.now())
+                await connection.execute(delete(files).where(*expired))
 
 
 def _own(principal: Principal, file: FileId, now: int) -> tuple[ColumnElement[bool], ...]:

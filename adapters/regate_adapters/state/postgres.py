@@ -39,7 +39,7 @@ async def open_postgres(url: str, *, deadline_s: float) -> AsyncIterator[Engines
     try:
         await _prepare(engine, deadline_s)
         reader = engine.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
-        yield Engines(PostgresJson(), reader, engine)
+        yield Engines(PostgresJson(), reader, engine, is_shared=True)
     finally:
         await engine.dispose()
 

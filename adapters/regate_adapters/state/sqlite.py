@@ -46,7 +46,7 @@ async def open_sqlite(url: URL, *, deadline_s: float) -> AsyncIterator[Engines]:
     reader = _engine(parsed, begin="BEGIN", connections=_READERS, deadline_s=deadline_s)
     writer = _engine(parsed, begin="BEGIN IMMEDIATE", connections=1, deadline_s=deadline_s)
     try:
-        yield Engines(SqliteJson(), reader, writer)
+        yield Engines(SqliteJson(), reader, writer, is_shared=False)
     finally:
         await reader.dispose()
         await writer.dispose()

@@ -9,8 +9,10 @@ from typing import Final, Self
 from sqlalchemy import select
 
 from regate_adapters.state.attachments import AttachmentState
+from regate_adapters.state.claims import ClaimState
 from regate_adapters.state.conversations import ConversationState
 from regate_adapters.state.database import Database
+from regate_adapters.state.file_batches import FileBatchState
 from regate_adapters.state.files import FileState
 from regate_adapters.state.held_items import HeldItemState
 from regate_adapters.state.idempotency_keys import IdempotencyKeyState
@@ -18,6 +20,7 @@ from regate_adapters.state.loose_chunks import LooseChunkState
 from regate_adapters.state.prompts import PromptState
 from regate_adapters.state.response_events import ResponseEventState
 from regate_adapters.state.responses import ResponseState
+from regate_adapters.state.store_expiry import StoreExpiryState
 from regate_adapters.state.tables import schema_revision
 from regate_adapters.state.vector_stores import VectorStoreState
 from regate_orchestrator.values import Clock, wall_clock
@@ -29,13 +32,16 @@ class SqlStateStore(
     FileState,
     VectorStoreState,
     AttachmentState,
+    ClaimState,
+    FileBatchState,
+    LooseChunkState,
+    StoreExpiryState,
     PromptState,
     ResponseState,
     ResponseEventState,
     ConversationState,
     HeldItemState,
     IdempotencyKeyState,
-    LooseChunkState,
 ):
     """The one repository (`ports.StateStore`). Every statement carries the tenant floor; every call ends within the deadline."""
 

@@ -27,7 +27,7 @@ from sqlalchemy import (
 
 from regate_adapters.state.column_types import EXACT, QUERIED
 
-REVISION: Final = "loose_chunks"
+REVISION: Final = "editions"
 """The newest migration (`migrations/`), which made the schema what it is here. A database of an older one is upgraded when it is opened."""
 
 metadata: Final = MetaData(
@@ -72,18 +72,6 @@ loose_blobs: Final = Table(
 )
 """Bytes that may be in the blob store without a file: written down before an upload and with a deletion, so that none is ever forgotten."""
 
-loose_chunks: Final = Table(
-    "loose_chunks",
-    metadata,
-    # No foreign keys: the note outlives the rows that it is about. The file is empty where it is about a whole store.
-    Column("store_id", EXACT, nullable=False),
-    Column("file_id", EXACT, nullable=False),
-    Column("due_at", BigInteger, nullable=False),
-    PrimaryKeyConstraint("store_id", "file_id"),
-    Index(None, "due_at"),
-)
-"""Chunks that may be in a vector engine without an attachment, from which time on they may be removed."""
-
 vector_stores: Final = Table(
     "vector_stores",
     metadata,
@@ -98,8 +86,11 @@ vector_stores: Final = Table(
     Column("dimensions", Integer, nullable=False),
     Column("stamp", QUERIED, nullable=False),
     Column("engine", EXACT),
+    Column("description", EXACT),
+    Column("expires_after_days", Integer),
     Index(None, "tenant", "created_at", "id"),
     Index(None, "shared", "created_at", "id"),
+    Index(None, "expires_after_days"),
 )
 
 store_activity: Final = Table(
@@ -131,12 +122,41 @@ attachments: Final = Table(
     Column("chunks", Integer, nullable=False),
     Column("error_code", Text),
     Column("error_message", Text),
+    Column("edition", EXACT, nullable=False, server_default=""),
+    Column("attempts", Integer, nullable=False, server_default="0"),
+    Column("claimed_until", BigInteger, nullable=False, server_default="0"),
+    Column("batch_id", EXACT),
     PrimaryKeyConstraint("store_id", "file_id"),
     # INVARIANT: the tenant is part of the key, so an attachment can never be of another tenant than its file.
     ForeignKeyConstraint(["file_id", "tenant"], ["files.id", "files.tenant"], ondelete="CASCADE"),
     Index(None, "store_id", "tenant", "created_at", "file_id"),
     Index(None, "file_id", "tenant"),
     Index(None, "status"),
+    Index(None, "batch_id"),
+)
+
+file_batches: Final = Table(
+    "file_batches",
+    metadata,
+    Column("id", EXACT, primary_key=True),
+    Column("store_id", EXACT, ForeignKey("vector_stores.id", ondelete="CASCADE"), nullable=False),
+    Column("tenant", EXACT, nullable=False),
+    Column("owner", EXACT, nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+    Index(None, "store_id"),
+)
+
+loose_editions: Final = Table(
+    "loose_editions",
+    metadata,
+    # No foreign keys: what is to be removed from the vector engine outlives the rows that it came from.
+    Column("store_id", EXACT, nullable=False),
+    Column("file_id", EXACT, nullable=False),
+    Column("edition", EXACT, nullable=False),
+    Column("due_at", BigInteger, nullable=False),
+    Column("doomed", Boolean, nullable=False),
+    PrimaryKeyConstraint("store_id", "file_id", "edition"),
+    Index(None, "due_at"),
 )
 
 responses: Final = Table(

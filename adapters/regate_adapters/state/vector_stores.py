@@ -4,19 +4,19 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import Select, and_, delete, func, insert, select, update
+from sqlalchemy import ColumnElement, Select, and_, delete, func, insert, select, update
 
 from regate_adapters.state.database import Database
-from regate_adapters.state.encoding import store_columns, store_row
+from regate_adapters.state.encoding import store_changes, store_columns, store_row
 from regate_adapters.state.listing import Listing, page_of
-from regate_adapters.state.loose_chunks import loosen
+from regate_adapters.state.loose_chunks import adopt, place_of, reserve
 from regate_adapters.state.row_filter import RowShape
-from regate_adapters.state.tables import attachments, store_activity, vector_stores
+from regate_adapters.state.tables import store_activity, vector_stores
 from regate_adapters.state.visibility import deletable_store, named, visible_store, within
 from regate_orchestrator.filters import FilterPlan
 from regate_orchestrator.ports import Rows
 from regate_orchestrator.principal import Principal
-from regate_orchestrator.rows import Page, StoreRow
+from regate_orchestrator.rows import Page, StoreChanges, StoreRow
 from regate_orchestrator.values import StoreId
 
 _SHAPE = RowShape(
@@ -39,20 +39,18 @@ class VectorStoreState:
         self._database = database
 
     async def add_store(self, row: StoreRow) -> None:
-        """Store a new vector store row; raises `InvalidRequest` for a name that no database can hold."""
+        """Store a new vector store row, whose place counts from now on; raises `InvalidRequest` for a name that no database can hold."""
         columns = store_columns(row)
         active = {"store_id": row.id, "tenant": columns["tenant"], "last_active_at": row.last_active_at}
         async with self._database.writing() as connection:
             await connection.execute(insert(vector_stores).values(columns))
             await connection.execute(insert(store_activity).values(active))
+            await adopt(connection, place_of(row.id))
 
     async def store(self, principal: Principal, store: StoreId) -> StoreRow | None:
         """Return the vector store's row, with the activity of the principal's tenant."""
         async with self._database.reading() as connection:
-            found = await connection.execute(
-                _stores_for(principal).where(named(vector_stores.c.id, store), visible_store(principal.tenant))
-            )
-            row = found.one_or_none()
+            row = (await connection.execute(_stores_for(principal).where(*_visible(principal, store)))).one_or_none()
         return None if row is None else store_row(row)
 
     async def engine_of(self, store: StoreId) -> str | None:
@@ -60,6 +58,13 @@ class VectorStoreState:
         async with self._database.reading() as connection:
             found = await connection.scalar(select(vector_stores.c.engine).where(named(vector_stores.c.id, store)))
         return None if found is None else str(found)
+
+    async def store_beyond(self, store: StoreId) -> StoreId | None:
+        """Return the store, of whatever tenant, that comes next in the order of ids; None after the last."""
+        following = select(vector_stores.c.id).where(vector_stores.c.id > store).order_by(vector_stores.c.id).limit(1)
+        async with self._database.reading() as connection:
+            found = await connection.scalar(following)
+        return None if found is None else StoreId(found)
 
     async def place_stores(self, *, engine: str) -> int:
         """Record this engine for all stores that an earlier version made, which had but one; return how many."""
@@ -73,9 +78,13 @@ class VectorStoreState:
         return await page_of(self._database, listing, _stores_for(principal), plan=plan, page=page, read=store_row)
 
     async def touch_store(self, principal: Principal, store: StoreId, *, at: int) -> None:
-        """Record that this tenant used the store. Time never goes back, and a second in which it was used already costs no write."""
-        known = await self.store(principal, store)
-        if known is None or known.last_active_at >= at:
+        """Record that this tenant used the store. Time never goes back, and a second in which it was used already costs no write.
+
+        Nothing brings a store back that has expired.
+        """
+        async with self._database.reading() as connection:
+            known = (await connection.execute(_stores_for(principal).where(*_visible(principal, store)))).one_or_none()
+        if known is None or (known.used_at is not None and (known.used_at >= at or store_row(known).has_expired(at))):
             return
         own = (store_activity.c.store_id == store, within(store_activity.c.tenant, principal.tenant))
         later = update(store_activity).where(*own, store_activity.c.last_active_at < at).values(last_active_at=at)
@@ -89,22 +98,35 @@ class VectorStoreState:
             else:
                 await connection.execute(later)
 
-    async def delete_store(self, principal: Principal, store: StoreId) -> bool:
-        """Delete the store's row and, by their foreign keys, all its attachments, of whatever tenant. Its chunks are loose."""
+    async def update_store(self, principal: Principal, store: StoreId, changes: StoreChanges) -> bool:
+        """Change the store; return False when there is none that the principal's tenant made. Raises `InvalidRequest` as `add_store` does."""
+        columns = store_changes(changes)
         own = (named(vector_stores.c.id, store), deletable_store(principal))
-        written = select(attachments.c.file_id).where(named(attachments.c.store_id, store), attachments.c.status == "in_progress")
         async with self._database.writing() as connection:
-            # Locked first: an attachment that is being made is then either seen below, or finds its store gone.
-            await connection.execute(select(vector_stores.c.id).where(*own).with_for_update())
-            is_written = (await connection.execute(written.limit(1))).first() is not None
-            deleted = await connection.execute(delete(vector_stores).where(*own))
+            if not columns:
+                return await connection.scalar(select(vector_stores.c.id).where(*own)) is not None
+            return (await connection.execute(update(vector_stores).where(*own).values(columns))).rowcount > 0
+
+    async def delete_store(self, principal: Principal, store: StoreId) -> bool:
+        """Delete the store's row and, by their foreign keys, all its attachments, of whatever tenant. Its place in the engine is loose."""
+        async with self._database.writing() as connection:
+            deleted = await connection.execute(delete(vector_stores).where(named(vector_stores.c.id, store), deletable_store(principal)))
             if deleted.rowcount:
-                await loosen(connection, store, {None: is_written}, now=self._database.now())
+                await reserve(connection, place_of(store), due_at=self._database.now())
         return deleted.rowcount > 0
 
 
+def _visible(principal: Principal, store: StoreId) -> tuple[ColumnElement[bool], ...]:
+    return named(vector_stores.c.id, store), visible_store(principal.tenant)
+
+
 def _stores_for(principal: Principal) -> Select[Any]:
-    """Return the stores' columns, `last_active_at` being this tenant's own: a tenant that never used a store sees when it was made."""
+    """Return the stores' columns, `last_active_at` being this tenant's own: a tenant that never used a store sees when it was made.
+
+    `used_at` is the same, and NULL for a tenant that never used it: nothing of that tenant's can expire.
+    """
     own = and_(store_activity.c.store_id == vector_stores.c.id, within(store_activity.c.tenant, principal.tenant))
     active = func.coalesce(store_activity.c.last_active_at, vector_stores.c.created_at).label("last_active_at")
-    return select(vector_stores, active).select_from(vector_stores.outerjoin(store_activity, own))
+    return select(vector_stores, active, store_activity.c.last_active_at.label("used_at")).select_from(
+        vector_stores.outerjoin(store_activity, own)
+    )

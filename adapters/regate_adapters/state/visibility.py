@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from sqlalchemy import Column, ColumnElement, and_, exists, false, not_, or_
+from sqlalchemy import Column, ColumnElement, and_, exists, false, not_, or_, select
 
-from regate_adapters.state.encoding import is_identifier, is_text
-from regate_adapters.state.tables import attachments, files, vector_stores
+from regate_adapters.state.encoding import SECONDS_A_DAY, is_identifier, is_text
+from regate_adapters.state.tables import attachments, files, store_activity, vector_stores
 from regate_orchestrator.principal import Principal
 
 
@@ -27,6 +27,24 @@ def unexpired_file(now: int) -> ColumnElement[bool]:
 def attached_file_unexpired(now: int) -> ColumnElement[bool]:
     """Return the condition that an attachment's file has not expired."""
     return not_(exists().where(and_(files.c.id == attachments.c.file_id, files.c.expires_at <= now)))
+
+
+def has_expired(now: int) -> ColumnElement[bool]:
+    """Return the condition that a store has expired for the tenant of the activity that it is joined with."""
+    return store_activity.c.last_active_at + vector_stores.c.expires_after_days * SECONDS_A_DAY <= now
+
+
+def attached_store_unexpired(now: int) -> ColumnElement[bool]:
+    """Return the condition that an attachment's store has not expired for the attachment's tenant."""
+    of_it = and_(store_activity.c.store_id == attachments.c.store_id, store_activity.c.tenant == attachments.c.tenant)
+    used = select(store_activity.c.store_id).join(vector_stores, vector_stores.c.id == store_activity.c.store_id)
+    return not_(exists(used.where(of_it, has_expired(now)).correlate(attachments)))
+
+
+def unexpired_store(tenant: str, now: int) -> ColumnElement[bool]:
+    """Return the condition that a vector store has not expired for the tenant. One that has is emptied at once, and truly when it is swept."""
+    used = and_(store_activity.c.store_id == vector_stores.c.id, within(store_activity.c.tenant, tenant))
+    return not_(exists(select(store_activity.c.store_id).where(used, has_expired(now)).correlate(vector_stores)))
 
 
 def visible_store(tenant: str) -> ColumnElement[bool]:

@@ -21,7 +21,9 @@ from functools import partial
 from operator import mul
 from typing import Final, TypeAlias
 
+from regate_adapters.testing.conformance import ConformanceFailure, expect
 from regate_adapters.testing.vector_corpus import DIMENSIONS, QUERY, SCHEMA, Exemption, atoms, exemption, hostile_chunks
+from regate_adapters.testing.vector_editions import EDITION_CHECKS
 from regate_orchestrator.errors import FilterNotExpressible, VectorStoreUnavailable
 from regate_orchestrator.filters import (
     And,
@@ -51,10 +53,6 @@ _STORE: Final = StoreId("vs_conformance")
 _OTHER: Final = StoreId("vs_conformance_other")
 _ABSENT: Final = StoreId("vs_conformance_absent")
 _ALL: Final = 1_000
-
-
-class ConformanceFailure(AssertionError):
-    """The store does not keep the contract; the message says which promise and how."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,11 +87,6 @@ async def _without_exemptions(run: Callable[[VectorStore], Awaitable[None]], sto
 # ---------------------------------------------------------------- asking
 
 
-def _expect(promise: str, *, expected: object, actual: object) -> None:
-    if expected != actual:
-        raise ConformanceFailure(f"{promise}: expected {expected!r}, got {actual!r}")
-
-
 def _row(chunk: Chunk) -> Mapping[str, object]:
     return {**SCHEMA.canonical(chunk.stamp), "attributes": dict(chunk.attributes)}
 
@@ -119,7 +112,7 @@ async def _agrees(store: VectorStore, chunks: Sequence[Chunk], expression: Expre
             raise ConformanceFailure(f"refused without a reason: {expression!r}") from refusal
         return False
     expected = sorted(chunk.id for chunk in chunks if holds(expression, _row(chunk)))
-    _expect(f"filter {expression!r}", expected=expected, actual=actual)
+    expect(f"filter {expression!r}", expected=expected, actual=actual)
     return True
 
 
@@ -141,7 +134,7 @@ async def _every_atom_and_its_complement_finds_what_it_means(store: VectorStore,
                 refused.add(kind)
             if kind in exempt and answered:
                 raise ConformanceFailure(f"exempt as {kind!r}, yet answered: {expression!r}")
-    _expect("every exemption is needed", expected=set(exempt), actual=refused)
+    expect("every exemption is needed", expected=set(exempt), actual=refused)
     if telling < 300:
         raise ConformanceFailure(f"only {telling} atoms tell rows apart, so agreement proves nothing")
 
@@ -191,9 +184,9 @@ async def _everything_is_every_chunk_and_nothing_is_none(store: VectorStore) -> 
     chunks = hostile_chunks()
     await _filled(store, chunks)
     everything = await store.search(_STORE, QUERY, plan=Everything(), limit=_ALL)
-    _expect("Everything", expected=sorted(chunk.id for chunk in chunks), actual=sorted(one.id for one in everything.candidates))
+    expect("Everything", expected=sorted(chunk.id for chunk in chunks), actual=sorted(one.id for one in everything.candidates))
     nothing = await store.search(_STORE, QUERY, plan=Nothing(), limit=_ALL)
-    _expect("Nothing", expected=((), True), actual=(nothing.candidates, nothing.exhausted))
+    expect("Nothing", expected=((), True), actual=(nothing.candidates, nothing.exhausted))
 
 
 async def _nothing_does_no_io(store: VectorStore) -> None:
@@ -202,7 +195,7 @@ async def _nothing_does_no_io(store: VectorStore) -> None:
         found = await store.search(_ABSENT, QUERY, plan=Nothing(), limit=1)
     except VectorStoreUnavailable as error:
         raise ConformanceFailure("a plan of nothing was taken to the engine") from error
-    _expect("Nothing, on a store that is not there", expected=(), actual=found.candidates)
+    expect("Nothing, on a store that is not there", expected=(), actual=found.candidates)
 
 
 async def _an_absent_store_is_a_failure_and_never_empty(store: VectorStore) -> None:
@@ -240,10 +233,10 @@ async def _chunks_come_back_as_they_were_stored(store: VectorStore) -> None:
     found = await store.search(_STORE, QUERY, plan=Everything(), limit=_ALL)
     for candidate in found.candidates:
         chunk = chunks[candidate.id]
-        _expect(f"text of {chunk.id}", expected=_shown(chunk), actual=_shown(candidate))
-        _expect(f"stamp of {chunk.id}", expected=_typed(SCHEMA.canonical(chunk.stamp)), actual=_typed(candidate.stamp))
-        _expect(f"attributes of {chunk.id}", expected=_typed(chunk.attributes), actual=_typed(candidate.attributes))
-    _expect("all came back", expected=len(chunks), actual=len(found.candidates))
+        expect(f"text of {chunk.id}", expected=_shown(chunk), actual=_shown(candidate))
+        expect(f"stamp of {chunk.id}", expected=_typed(SCHEMA.canonical(chunk.stamp)), actual=_typed(candidate.stamp))
+        expect(f"attributes of {chunk.id}", expected=_typed(chunk.attributes), actual=_typed(candidate.attributes))
+    expect("all came back", expected=len(chunks), actual=len(found.candidates))
 
 
 def _shown(chunk: Chunk | Candidate) -> tuple[object, ...]:
@@ -263,16 +256,16 @@ async def _the_nearest_come_first_and_ties_are_broken_by_id(store: VectorStore) 
     await _filled(store, [*twins, *chunks])
     scores = {chunk.id: max(0.0, sum(map(mul, chunk.vector, QUERY))) for chunk in (*chunks, *twins)}
     found = await store.search(_STORE, chunks[0].vector, plan=Everything(), limit=5)
-    _expect("ties", expected=sorted([chunks[0].id, *(twin.id for twin in twins)]), actual=[one.id for one in found.candidates])
+    expect("ties", expected=sorted([chunks[0].id, *(twin.id for twin in twins)]), actual=[one.id for one in found.candidates])
     found = await store.search(_STORE, QUERY, plan=Everything(), limit=_ALL)
     for candidate in found.candidates:
         if not math.isclose(candidate.score, scores[candidate.id], abs_tol=1e-5):
             raise ConformanceFailure(f"score of {candidate.id}: expected {scores[candidate.id]}, got {candidate.score}")
     keys = [(-candidate.score, candidate.id) for candidate in found.candidates]
-    _expect("best first", expected=sorted(keys), actual=keys)
+    expect("best first", expected=sorted(keys), actual=keys)
     few = await store.search(_STORE, QUERY, plan=Everything(), limit=7)
-    _expect("a limit cuts", expected=found.candidates[:7], actual=few.candidates)
-    _expect("what is left out is not exhausted", expected=False, actual=few.exhausted)
+    expect("a limit cuts", expected=found.candidates[:7], actual=few.candidates)
+    expect("what is left out is not exhausted", expected=False, actual=few.exhausted)
 
 
 async def _foreign_chunks_change_nothing_that_is_seen(store: VectorStore) -> None:
@@ -285,8 +278,8 @@ async def _foreign_chunks_change_nothing_that_is_seen(store: VectorStore) -> Non
     await store.add(_STORE, [*copies, *foreign])
     together = [await store.search(_STORE, QUERY, plan=plan, limit=limit) for limit in (1, 7, _ALL)]
     for before, after in zip(alone, together, strict=True):
-        _expect("hits, order and scores", expected=before.candidates, actual=after.candidates)
-        _expect("exhausted", expected=before.exhausted, actual=after.exhausted)
+        expect("hits, order and scores", expected=before.candidates, actual=after.candidates)
+        expect("exhausted", expected=before.exhausted, actual=after.exhausted)
 
 
 def _with_tenant(chunk: Chunk, tenant: str) -> Chunk:
@@ -308,13 +301,13 @@ async def _a_chunk_is_replaced_whole_and_never_merged(store: VectorStore) -> Non
     await _filled(store, [old])
     await store.add(_STORE, [new])
     found = await store.search(_STORE, QUERY, plan=Everything(), limit=_ALL)
-    _expect("one chunk", expected=1, actual=len(found.candidates))
+    expect("one chunk", expected=1, actual=len(found.candidates))
     (candidate,) = found.candidates
-    _expect("its content", expected=_shown(new), actual=_shown(candidate))
-    _expect("its stamp", expected=_typed(new.stamp), actual=_typed(candidate.stamp))
-    _expect("its attributes", expected=_typed(new.attributes), actual=_typed(candidate.attributes))
+    expect("its content", expected=_shown(new), actual=_shown(candidate))
+    expect("its stamp", expected=_typed(new.stamp), actual=_typed(candidate.stamp))
+    expect("its attributes", expected=_typed(new.attributes), actual=_typed(candidate.attributes))
     for gone in (Overlaps(("teams",), ("hr",)), Defined(("region",)), Defined(("attributes", "colour"))):
-        _expect(f"nothing is left of the old one ({gone!r})", expected=[], actual=await _ids(store, gone))
+        expect(f"nothing is left of the old one ({gone!r})", expected=[], actual=await _ids(store, gone))
 
 
 async def _a_chunk_with_a_stamp_not_as_declared_is_not_stored(store: VectorStore) -> None:
@@ -331,27 +324,7 @@ async def _a_chunk_with_a_stamp_not_as_declared_is_not_stored(store: VectorStore
         except VectorStoreUnavailable:
             continue
         raise ConformanceFailure(f"a stamp with a field that is {name} was stored")
-    _expect("nothing was stored", expected=[], actual=await _ids(store, Defined(("tenant",))))
-
-
-async def _texts_are_the_files_own_in_order(store: VectorStore) -> None:
-    chunks = hostile_chunks()
-    await _filled(store, list(reversed(chunks)))
-    file = chunks[7].file_id
-    expected = [chunk.text for chunk in sorted((one for one in chunks if one.file_id == file), key=lambda one: one.index)]
-    _expect("texts", expected=expected, actual=await store.texts(_STORE, file))
-    _expect("texts of no file", expected=[], actual=await store.texts(_STORE, FileId("file-none")))
-
-
-async def _removing_a_file_removes_its_chunks_alone(store: VectorStore) -> None:
-    chunks = hostile_chunks()
-    await _filled(store, chunks)
-    file = chunks[7].file_id
-    for _ in range(2):
-        await store.remove(_STORE, file)
-    left = sorted(chunk.id for chunk in chunks if chunk.file_id != file)
-    _expect("the others stay", expected=left, actual=await _ids(store, Defined(("tenant",))))
-    await store.remove(_ABSENT, file)
+    expect("nothing was stored", expected=[], actual=await _ids(store, Defined(("tenant",))))
 
 
 async def _stores_are_apart_and_dropping_one_leaves_the_other(store: VectorStore) -> None:
@@ -362,18 +335,18 @@ async def _stores_are_apart_and_dropping_one_leaves_the_other(store: VectorStore
         await store.drop(_OTHER)
     await store.create(_OTHER, dimensions=DIMENSIONS)
     found = await store.search(_OTHER, QUERY, plan=Everything(), limit=_ALL)
-    _expect("the other store is empty", expected=(), actual=found.candidates)
+    expect("the other store is empty", expected=(), actual=found.candidates)
     for _ in range(2):
         await store.drop(_STORE)
     await store.create(_STORE, dimensions=DIMENSIONS)
-    _expect("a dropped store is empty when made again", expected=[], actual=await _ids(store, Defined(("tenant",))))
+    expect("a dropped store is empty when made again", expected=[], actual=await _ids(store, Defined(("tenant",))))
 
 
 async def _creating_again_keeps_what_is_there(store: VectorStore) -> None:
     chunks = hostile_chunks(count=3)
     await _filled(store, chunks)
     await store.create(_STORE, dimensions=DIMENSIONS)
-    _expect("kept", expected=sorted(chunk.id for chunk in chunks), actual=await _ids(store, Defined(("tenant",))))
+    expect("kept", expected=sorted(chunk.id for chunk in chunks), actual=await _ids(store, Defined(("tenant",))))
 
 
 async def _a_vector_of_another_length_is_a_failure(store: VectorStore) -> None:
@@ -398,9 +371,9 @@ async def _counts_are_of_the_store_and_of_the_plan(store: VectorStore) -> None:
     expression = Compare("eq", ("legal_hold",), True)
     found = await store.search(_STORE, QUERY, plan=Matching(expression), limit=2)
     permitted = sum(holds(expression, _row(chunk)) for chunk in chunks)
-    _expect("total", expected=len(chunks), actual=found.total)
+    expect("total", expected=len(chunks), actual=found.total)
     if found.permitted is not None:
-        _expect("permitted", expected=permitted, actual=found.permitted)
+        expect("permitted", expected=permitted, actual=found.permitted)
 
 
 async def _it_answers_the_readiness_check(store: VectorStore) -> None:
@@ -423,11 +396,10 @@ _PLAIN_CHECKS: Final[tuple[Callable[[VectorStore], Awaitable[None]], ...]] = (
     _foreign_chunks_change_nothing_that_is_seen,
     _a_chunk_is_replaced_whole_and_never_merged,
     _a_chunk_with_a_stamp_not_as_declared_is_not_stored,
-    _texts_are_the_files_own_in_order,
-    _removing_a_file_removes_its_chunks_alone,
     _stores_are_apart_and_dropping_one_leaves_the_other,
     _creating_again_keeps_what_is_there,
     _a_vector_of_another_length_is_a_failure,
     _counts_are_of_the_store_and_of_the_plan,
     _it_answers_the_readiness_check,
+    *EDITION_CHECKS,
 )

@@ -26,16 +26,28 @@ from typing import TYPE_CHECKING, Final, Protocol, Self, TypeVar
 
 import numpy as np
 
+from regate_adapters.vector.chroma_collection import (
+    DIMENSIONS,
+    all_ids,
+    dimensions_of,
+    fetched,
+    ids_of,
+    nearest,
+    pages,
+    rank,
+    rows_of,
+    stamped,
+)
 from regate_adapters.vector.chroma_filter import Where, render
-from regate_adapters.vector.chroma_layout import FILE_KEY, VERSION_KEY, ChromaLayout
+from regate_adapters.vector.chroma_layout import ChromaLayout
 from regate_adapters.vector.guard import TENANT, tenant_of
-from regate_adapters.vector.ranking import Rows, best, cosines
+from regate_orchestrator.editions import edition_of, renamed
 from regate_orchestrator.errors import ConfigurationError, RegateError, VectorStoreUnavailable
-from regate_orchestrator.filters import Everything, Expression, FilterPlan, expression_of
+from regate_orchestrator.filters import Everything, Expression, FilterPlan, Scalar, expression_of
 from regate_orchestrator.meaning import holds
 from regate_orchestrator.ports import Candidate, Chunk, Found, Vector
 from regate_orchestrator.schema import RowSchema
-from regate_orchestrator.values import FileId, StoreId
+from regate_orchestrator.values import FileId, JsonObject, StoreId
 
 if TYPE_CHECKING:
     from chromadb.api import ClientAPI
@@ -56,13 +68,9 @@ ONE_IN: Final = 40
 So reading is cheaper up to one chunk in 36. A search among a tenant's 20 chunks takes 30 ms of processor time instead of 450.
 """
 
-_DIMENSIONS: Final = "dimensions"
 _HNSW: Final = {"space": "cosine", "ef_search": 1_000}
-_OVERFETCH: Final = 4
-_LEAST_FETCHED: Final = 200
-_READ_STAMPS: Final = 100
-_READ_ROWS: Final = 500  # keeps the interpreter lock for 10 ms at most; 2,000 kept it for 40
 _WRITE_ROWS: Final = 1_000
+_TRIES: Final = 3
 _READERS: Final = 2
 _READ_S: Final = 30.0
 _WRITE_S: Final = 120.0
@@ -169,13 +177,23 @@ class ChromaVectorStore:
             return Found((), total=0, permitted=0, exhausted=True)
         return await self._read("search", lambda: self._search(store, vector, plan, where, limit))
 
-    async def texts(self, store: StoreId, file: FileId) -> list[str]:
-        """Return the texts of a file's chunks of the present schema version, in their order."""
-        return await self._read("texts", lambda: self._texts(store, file))
+    async def texts(self, store: StoreId, ids: Sequence[str]) -> Mapping[str, str]:
+        """Return the texts of those of these chunks that are there and of the present schema version."""
+        return await self._read("texts", lambda: self._texts(store, list(dict.fromkeys(ids))))
 
-    async def remove(self, store: StoreId, file: FileId) -> None:
-        """Remove all chunks of the file, of any schema version."""
-        await self._write("remove", lambda: self._remove(store, file))
+    async def restamp(
+        self, store: StoreId, file: FileId, *, edition: str, into: str, stamp: JsonObject, attributes: Mapping[str, Scalar]
+    ) -> int:
+        """Store each chunk of the edition once more, of the present schema version, with this stamp and these attributes."""
+        return await self._write("restamp", lambda: self._restamp(store, file, (edition, into), stamp, attributes))
+
+    async def remove(self, store: StoreId, file: FileId, *, edition: str | None = None) -> None:
+        """Remove the chunks of the file, or of one edition of it, of any schema version."""
+        await self._write("remove", lambda: self._remove(store, file, edition))
+
+    async def editions(self, store: StoreId) -> frozenset[str]:
+        """Return which editions have chunks in the store, of any schema version."""
+        return await self._read("editions", lambda: self._editions(store))
 
     async def drop(self, store: StoreId) -> None:
         """Remove the store's collection."""
@@ -211,6 +229,14 @@ class ChromaVectorStore:
     def _collection(self, store: StoreId) -> Collection:
         return self._engine().get_collection(store, embedding_function=None)
 
+    def _collection_or_none(self, store: StoreId) -> Collection | None:
+        from chromadb.errors import NotFoundError
+
+        try:
+            return self._collection(store)
+        except NotFoundError:
+            return None
+
     def _close(self) -> None:
         for pool in (self._writer, self._readers):
             pool.shutdown(wait=True, cancel_futures=True)
@@ -222,16 +248,16 @@ class ChromaVectorStore:
 
     def _create(self, store: StoreId, dimensions: int) -> None:
         collection = self._engine().get_or_create_collection(
-            store, embedding_function=None, metadata={_DIMENSIONS: dimensions}, configuration={"hnsw": dict(_HNSW)}
+            store, embedding_function=None, metadata={DIMENSIONS: dimensions}, configuration={"hnsw": dict(_HNSW)}
         )
-        if _dimensions(collection) != dimensions:
+        if dimensions_of(collection) != dimensions:
             raise VectorStoreUnavailable(f"store {store} has vectors of another length than {dimensions}")
 
     def _add(self, store: StoreId, chunks: Sequence[Chunk]) -> None:
         collection = self._collection(store)
         layout = self._layout.at(store)
         metadatas = [layout.metadata(chunk) for chunk in chunks]
-        rows = _rows([chunk.vector for chunk in chunks], _dimensions(collection))
+        rows = rows_of([chunk.vector for chunk in chunks], dimensions_of(collection))
         for start in range(0, len(chunks), _WRITE_ROWS):
             part = slice(start, start + _WRITE_ROWS)
             ids = [chunk.id for chunk in chunks[part]]
@@ -240,20 +266,20 @@ class ChromaVectorStore:
 
     def _search(self, store: StoreId, vector: Vector, plan: FilterPlan, where: Where, limit: int) -> Found:
         collection = self._collection(store)
-        query = _rows([vector], _dimensions(collection))[0]
-        total = collection.count()
-        ids = self._of_few(collection, expression_of(plan), self._layout.at(store), total)
-        if ids is None:
-            ids = list(collection.get(where=where, limit=self._exact_up_to + 1, include=[])["ids"])
-        # Which way is taken depends on the permitted chunks alone.
-        exact = len(ids) <= self._exact_up_to
-        ranked = _rank(collection, ids if exact else _nearest(collection, query, where, limit), query, limit)
-        return Found(
-            tuple(self._candidates(collection, ranked, plan, where, layout=self._layout.at(store))),
-            total=total,
-            permitted=len(ids) if exact else None,
-            exhausted=exact and len(ids) <= limit,
-        )
+        query = rows_of([vector], dimensions_of(collection))[0]
+        for _ in range(_TRIES):
+            total = collection.count()
+            few = self._of_few(collection, expression_of(plan), self._layout.at(store), total)
+            ids: list[str] = collection.get(where=where, limit=self._exact_up_to + 1, include=[])["ids"] if few is None else few
+            # Which way is taken depends on the permitted chunks alone.
+            exact = len(ids) <= self._exact_up_to
+            chosen = ids if exact else nearest(collection, query, where, limit)
+            ranked = rank(collection, chosen, query)
+            candidates = tuple(self._candidates(collection, ranked[:limit], plan, where, layout=self._layout.at(store)))
+            # Chunks that were removed between two reads may have others in their place, which were not there at the first.
+            if len(ranked) == len(chosen) and len(candidates) == len(ranked[:limit]):
+                break
+        return Found(candidates, total=total, permitted=len(ids) if exact else None, exhausted=exact and len(ids) <= limit)
 
     def _of_few(self, collection: Collection, expression: Expression, layout: ChromaLayout, total: int) -> list[str] | None:
         """Return the ids of the permitted chunks, or None unless they are among a tenant's that are few enough to be read."""
@@ -264,7 +290,7 @@ class ChromaVectorStore:
         ids: list[str] = collection.get(where={layout.prefix + field.key: {"$eq": tenant}}, limit=most + 1, include=[])["ids"]
         if len(ids) > most:
             return None
-        return [identifier for identifier, row in _rows_of(collection, ids, layout) if holds(expression, row)]
+        return [identifier for identifier, row in stamped(collection, ids, layout) if holds(expression, row)]
 
     def _candidates(
         self, collection: Collection, ranked: Sequence[tuple[str, float]], plan: FilterPlan, where: Where, *, layout: ChromaLayout
@@ -273,29 +299,51 @@ class ChromaVectorStore:
         if not ranked:
             return
         expression = expression_of(plan)
-        candidates = list(_fetched(collection, ranked, None, layout))
+        candidates = list(fetched(collection, ranked, None, layout))
         if all(holds(expression, layout.row(candidate)) for candidate in candidates):
             yield from candidates
         else:
-            yield from _fetched(collection, ranked, where, layout)
+            yield from fetched(collection, ranked, where, layout)
 
-    def _texts(self, store: StoreId, file: FileId) -> list[str]:
-        layout = self._layout.at(store)
-        where = {"$and": [render(Everything(), layout), {layout.prefix + FILE_KEY: {"$eq": file}}]}
-        got = self._collection(store).get(where=where, include=["documents", "metadatas"])
-        found = [layout.candidate(*row, score=0.0) for row in zip(got["ids"], got["documents"], got["metadatas"], strict=True)]
-        return [candidate.text for candidate in sorted(found, key=lambda candidate: candidate.index)]
+    def _texts(self, store: StoreId, ids: Sequence[str]) -> dict[str, str]:
+        collection, where = self._collection(store), render(Everything(), self._layout.at(store))
+        texts: dict[str, str] = {}
+        for part in pages(ids):
+            got = collection.get(ids=part, where=where, include=["documents"])
+            texts.update(zip(got["ids"], got["documents"], strict=True))
+        return texts
 
-    def _remove(self, store: StoreId, file: FileId) -> None:
-        from chromadb.errors import NotFoundError
+    def _restamp(self, store: StoreId, file: FileId, editions: tuple[str, str], stamp: JsonObject, attributes: Mapping[str, Scalar]) -> int:
+        collection, layout = self._collection(store), self._layout.at(store)
+        edition, into = editions
+        self._remove(store, file, into)
+        where, copied = render(Everything(), layout), 0
+        for part in pages(ids_of(collection, layout, file, edition)):
+            got = collection.get(ids=part, where=where, include=["documents", "metadatas", "embeddings"])
+            found = [layout.candidate(*row, score=0.0) for row in zip(got["ids"], got["documents"], got["metadatas"], strict=True)]
+            chunks = [
+                Chunk(renamed(one.id, into=into), file, one.index, one.text, vector, stamp, attributes)
+                for one, vector in zip(found, got["embeddings"], strict=True)
+            ]
+            if chunks:
+                collection.add(
+                    ids=[chunk.id for chunk in chunks],
+                    embeddings=np.asarray(got["embeddings"], dtype=np.float32),
+                    documents=[chunk.text for chunk in chunks],
+                    metadatas=[layout.metadata(chunk) for chunk in chunks],
+                )
+            copied += len(chunks)
+        return copied
 
-        try:
-            collection = self._collection(store)
-        except NotFoundError:
-            return
-        where = {self._layout.at(store).prefix + FILE_KEY: {"$eq": file}}
-        while ids := collection.get(where=where, limit=_WRITE_ROWS, include=[])["ids"]:
-            collection.delete(ids=ids)
+    def _remove(self, store: StoreId, file: FileId, edition: str | None) -> None:
+        collection = self._collection_or_none(store)
+        if collection is not None:
+            for part in pages(ids_of(collection, self._layout.at(store), file, edition)):
+                collection.delete(ids=part)
+
+    def _editions(self, store: StoreId) -> frozenset[str]:
+        collection = self._collection_or_none(store)
+        return frozenset() if collection is None else frozenset(map(edition_of, all_ids(collection)))
 
     def _drop(self, store: StoreId) -> None:
         from chromadb.errors import NotFoundError
@@ -306,56 +354,6 @@ class ChromaVectorStore:
             return
 
 
-def _nearest(collection: Collection, query: Rows, where: Where, limit: int) -> list[str]:
-    """Return the ids that the approximate index finds nearest among those the filter permits."""
-    count = max(limit * _OVERFETCH, _LEAST_FETCHED)
-    (ids,) = collection.query(query_embeddings=[query], n_results=count, where=where, include=[])["ids"]
-    return list(ids)
-
-
-def _rows_of(collection: Collection, ids: Sequence[str], layout: ChromaLayout) -> Iterator[tuple[str, Mapping[str, object]]]:
-    """Yield the chunks of the present schema version as filters see them, read in pages."""
-    version = layout.prefix + VERSION_KEY
-    for start in range(0, len(ids), _READ_STAMPS):
-        page = collection.get(ids=list(ids[start : start + _READ_STAMPS]), include=["metadatas"])
-        for identifier, metadata in zip(page["ids"], page["metadatas"], strict=True):
-            if metadata.get(version) == layout.version:
-                yield identifier, layout.row(layout.candidate(identifier, "", metadata, score=0.0))
-
-
-def _rank(collection: Collection, ids: Sequence[str], query: Rows, limit: int) -> list[tuple[str, float]]:
-    """Return the best of these chunks with their scores, read in pages."""
-    names: list[str] = []
-    scores = [np.zeros(0)]
-    for start in range(0, len(ids), _READ_ROWS):
-        page = collection.get(ids=list(ids[start : start + _READ_ROWS]), include=["embeddings"])
-        names.extend(page["ids"])
-        scores.append(cosines(np.asarray(page["embeddings"], dtype=np.float32).reshape(-1, len(query)), query))
-    return best(names, np.concatenate(scores), limit)
-
-
-def _fetched(collection: Collection, ranked: Sequence[tuple[str, float]], where: Where | None, layout: ChromaLayout) -> Iterator[Candidate]:
-    got = collection.get(ids=[identifier for identifier, _ in ranked], where=where, include=["documents", "metadatas"])
-    found = dict(zip(got["ids"], zip(got["documents"], got["metadatas"], strict=True), strict=True))
-    for identifier, score in ranked:
-        if identifier in found:
-            text, metadata = found[identifier]
-            yield layout.candidate(identifier, text, metadata, score=score)
-
-
-def _rows(vectors: Sequence[Vector], dimensions: int) -> Rows:
-    if any(len(vector) != dimensions for vector in vectors):
-        raise VectorStoreUnavailable(f"a vector has another length than the store's {dimensions}")
-    rows = np.array(vectors, dtype=np.float32)
-    if not np.isfinite(rows).all():
-        raise VectorStoreUnavailable("a vector holds a number that is not finite")
-    return rows
-
-
-def _dimensions(collection: Collection) -> int:
-    return int((collection.metadata or {}).get(_DIMENSIONS, 0))
-
-
 def _translated(what: str, work: Callable[[], Result]) -> Result:
     """Return the work's result; whatever Chroma raises, panics of its Rust side included, becomes `VectorStoreUnavailable`."""
     try:
@@ -364,7 +362,7 @@ def _translated(what: str, work: Callable[[], Result]) -> Result:
         raise
     except BaseException as error:  # in a worker thread: neither cancellation nor an interrupt arrives here
         # A failed write may quote what was to be written, and no text of a chunk goes to a log (I11).
-        words = "" if what == "add" else f": {str(error)[:200]}"
+        words = "" if what in ("add", "restamp") else f": {str(error)[:200]}"
         raise VectorStoreUnavailable(f"Chroma: {what} failed with {type(error).__name__}{words}") from error
 
 

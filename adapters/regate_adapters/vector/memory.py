@@ -6,17 +6,18 @@ What the other stores do differently is their bug (its proof and theirs is `rega
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from regate_adapters.vector.ranking import best, cosines
+from regate_orchestrator.editions import edition_of, renamed
 from regate_orchestrator.errors import VectorStoreUnavailable
-from regate_orchestrator.filters import Expression, FilterPlan, Nothing, expression_of
+from regate_orchestrator.filters import Expression, FilterPlan, Nothing, Scalar, expression_of
 from regate_orchestrator.meaning import holds
 from regate_orchestrator.ports import Candidate, Chunk, Found, Vector
 from regate_orchestrator.schema import RowSchema
-from regate_orchestrator.values import FileId, StoreId
+from regate_orchestrator.values import FileId, JsonObject, StoreId
 
 
 @dataclass(slots=True)
@@ -65,15 +66,29 @@ class MemoryVectorStore:
             exhausted=len(permitted) <= limit,
         )
 
-    async def texts(self, store: StoreId, file: FileId) -> list[str]:
-        """Return the texts of a file's chunks in their order."""
-        chunks = [chunk for chunk in self._place(store).chunks.values() if chunk.file_id == file]
-        return [chunk.text for chunk in sorted(chunks, key=lambda chunk: chunk.index)]
+    async def texts(self, store: StoreId, ids: Sequence[str]) -> Mapping[str, str]:
+        """Return the texts of those of these chunks that are there."""
+        chunks = self._place(store).chunks
+        return {identifier: chunks[identifier].text for identifier in ids if identifier in chunks}
 
-    async def remove(self, store: StoreId, file: FileId) -> None:
-        """Remove all chunks of the file."""
+    async def restamp(
+        self, store: StoreId, file: FileId, *, edition: str, into: str, stamp: JsonObject, attributes: Mapping[str, Scalar]
+    ) -> int:
+        """Store each chunk of the edition once more, with this stamp and these attributes."""
+        chunks = [chunk for chunk in self._place(store).chunks.values() if _is_of(chunk, file, edition)]
+        await self.remove(store, file, edition=into)
+        await self.add(store, [replace(one, id=renamed(one.id, into=into), stamp=stamp, attributes=attributes) for one in chunks])
+        return len(chunks)
+
+    async def remove(self, store: StoreId, file: FileId, *, edition: str | None = None) -> None:
+        """Remove the chunks of the file, or of one edition of it."""
         if place := self._stores.get(store):
-            place.chunks = {identifier: chunk for identifier, chunk in place.chunks.items() if chunk.file_id != file}
+            place.chunks = {identifier: chunk for identifier, chunk in place.chunks.items() if not _is_of(chunk, file, edition)}
+
+    async def editions(self, store: StoreId) -> frozenset[str]:
+        """Return which editions have chunks in the store."""
+        place = self._stores.get(store)
+        return frozenset() if place is None else frozenset(map(edition_of, place.chunks))
 
     async def drop(self, store: StoreId) -> None:
         """Remove the store and all its chunks."""
@@ -94,6 +109,10 @@ class MemoryVectorStore:
     def _candidate(self, chunk: Chunk, score: float) -> Candidate:
         stamp = self._schema.canonical(chunk.stamp)
         return Candidate(chunk.id, chunk.file_id, chunk.index, chunk.text, score, stamp, dict(chunk.attributes))
+
+
+def _is_of(chunk: Chunk, file: FileId, edition: str | None) -> bool:
+    return chunk.file_id == file and edition in (None, edition_of(chunk.id))
 
 
 def row_of(schema: RowSchema, chunk: Chunk) -> Mapping[str, object]:

@@ -26,11 +26,12 @@ from regate_adapters.vector.pgvector_filter import Condition, Parameters, render
 from regate_adapters.vector.pgvector_pool import Cursor, Pool
 from regate_adapters.vector.pgvector_schema import REACH_SETTING, STORE_SETTING, TENANT_SETTING, chunk_table, make_chunk_table, prepare
 from regate_adapters.vector.pgvector_values import shown_json, shown_text, stored_json, stored_text
+from regate_orchestrator.editions import chunk_id
 from regate_orchestrator.errors import ConfigurationError, VectorStoreUnavailable
-from regate_orchestrator.filters import Constant, Expression, FilterPlan, expression_of
+from regate_orchestrator.filters import Constant, Expression, FilterPlan, Scalar, expression_of
 from regate_orchestrator.ports import Candidate, Chunk, Found, Vector
 from regate_orchestrator.schema import RowSchema
-from regate_orchestrator.values import FileId, StoreId
+from regate_orchestrator.values import FileId, JsonObject, StoreId
 
 EXACT_BELOW: Final = 50_000
 """Measured on 2 cores with 50,000 chunks of 256 dimensions: 61 ms when all are permitted, 114 under the shipped policy, 2 to 4 for 1 % or less.
@@ -75,6 +76,18 @@ _INSERT: Final = sql.SQL(
        SELECT {store}::text, n.id, n.file, n.index, n.text, {version}::text, n.stamp::jsonb, n.attributes::jsonb, n.embedding::vector
        FROM unnest({ids}::text[], {files}::text[], {indexes}::bigint[], {texts}::text[], {stamps}::text[], {attributes}::text[], {vectors}::text[])
          AS n (id, file, index, text, stamp, attributes, embedding)"""
+)
+
+
+_EDITION: Final = sql.SQL("regexp_replace(id, '/[^/]*$', '')")
+"""Of which edition a chunk is, by its id, as `editions.edition_of` has it."""
+_RESTAMP: Final = sql.SQL(
+    """INSERT INTO {table} (store, id, file, index, text, version, stamp, attributes, embedding)
+       SELECT store, {into}::text || '/' || regexp_replace(id, '^.*/', ''), file, index, text, version,
+              {stamp}::jsonb, {attributes}::jsonb, embedding
+       FROM {table}
+       WHERE store = {store}::text AND file = {file}::text AND version = {version}::text
+         AND regexp_replace(id, '/[^/]*$', '') = {edition}::text"""
 )
 
 
@@ -159,21 +172,60 @@ class PgVectorStore:
             permitted = rows[0][-1] if rows else 0
             return self._found(rows, total=total, permitted=permitted, exhausted=permitted <= limit)
 
-    async def texts(self, store: StoreId, file: FileId) -> list[str]:
-        """Return the texts of a file's chunks of the present schema version, in their order."""
-        wanted = sql.SQL("SELECT text FROM {} WHERE store = {} AND file = {} AND version = {} ORDER BY index, id")
+    async def texts(self, store: StoreId, ids: Sequence[str]) -> Mapping[str, str]:
+        """Return the texts of those of these chunks that are there and of the present schema version."""
+        wanted = sql.SQL("SELECT id, text FROM {} WHERE store = {} AND id = ANY ({}::text[]) AND version = {}")
         async with self._transaction("texts", store) as cursor:
             dimensions, _ = await _place(cursor, store)
             slots = [sql.Placeholder()] * 3
-            await cursor.execute(wanted.format(chunk_table(dimensions), *slots), [_name(store), _name(file), self._version])
-            return [shown_text(text) for (text,) in await cursor.fetchall()]
+            names = [_name(identifier) for identifier in ids]
+            await cursor.execute(wanted.format(chunk_table(dimensions), *slots), [_name(store), names, self._version])
+            return {shown_text(identifier): shown_text(text) for identifier, text in await cursor.fetchall()}
 
-    async def remove(self, store: StoreId, file: FileId) -> None:
-        """Remove all chunks of the file, of any schema version."""
+    async def restamp(
+        self, store: StoreId, file: FileId, *, edition: str, into: str, stamp: JsonObject, attributes: Mapping[str, Scalar]
+    ) -> int:
+        """Store each chunk of the edition once more, of the present schema version, with this stamp and these attributes; all or none."""
+        written = self._row(Chunk(chunk_id(into, 0), file, 0, "", (), stamp, attributes))
+        values = {
+            "store": _name(store),
+            "file": _name(file),
+            "edition": _name(edition),
+            "into": _name(into),
+            "version": self._version,
+            "stamp": written["stamps"],
+            "attributes": written["attributes"],
+        }
+        slots = {name: sql.Placeholder(name) for name in values}
+        async with self._transaction("restamp", store, write=True, within_s=self._deadline_s * _ADD_FACTOR) as cursor:
+            dimensions, _ = await _place(cursor, store, lock=True)
+            replaced = await _delete_edition(cursor, store, dimensions, file=file, edition=into)
+            await cursor.execute(_RESTAMP.format(table=chunk_table(dimensions), **slots), values)
+            copied = cursor.rowcount
+            await _count(cursor, store, copied - replaced)
+        return copied
+
+    async def remove(self, store: StoreId, file: FileId, *, edition: str | None = None) -> None:
+        """Remove the chunks of the file, or of one edition of it, of any schema version."""
         async with self._transaction("remove", store, write=True) as cursor:
             place = await _place_or_none(cursor, store, lock=True)
-            if place is not None:
-                await _count(cursor, store, -await _delete(cursor, store, place[0], column="file", values=[_name(file)]))
+            if place is None:
+                return
+            if edition is None:
+                removed = await _delete(cursor, store, place[0], column="file", values=[_name(file)])
+            else:
+                removed = await _delete_edition(cursor, store, place[0], file=file, edition=edition)
+            await _count(cursor, store, -removed)
+
+    async def editions(self, store: StoreId) -> frozenset[str]:
+        """Return which editions have chunks in the store, of any schema version."""
+        wanted = sql.SQL("SELECT DISTINCT {} FROM {} WHERE store = {}")
+        async with self._transaction("editions", store, within_s=self._deadline_s * _ADD_FACTOR) as cursor:
+            place = await _place_or_none(cursor, store)
+            if place is None:
+                return frozenset()
+            await cursor.execute(wanted.format(_EDITION, chunk_table(place[0]), sql.Placeholder()), [_name(store)])
+            return frozenset(shown_text(edition) for (edition,) in await cursor.fetchall())
 
     async def drop(self, store: StoreId) -> None:
         """Remove the store and all its chunks."""
@@ -308,6 +360,13 @@ async def _delete(cursor: Cursor, store: StoreId, dimensions: int, *, column: st
     statement = sql.SQL("DELETE FROM {} WHERE store = {} AND {} = ANY ({}::text[])")
     bound = statement.format(chunk_table(dimensions), sql.Placeholder(), sql.Identifier(column), sql.Placeholder())
     await cursor.execute(bound, [_name(store), values])
+    return cursor.rowcount
+
+
+async def _delete_edition(cursor: Cursor, store: StoreId, dimensions: int, *, file: FileId, edition: str) -> int:
+    statement = sql.SQL("DELETE FROM {} WHERE store = {} AND file = {} AND {} = {}")
+    bound = statement.format(chunk_table(dimensions), sql.Placeholder(), sql.Placeholder(), _EDITION, sql.Placeholder())
+    await cursor.execute(bound, [_name(store), _name(file), _name(edition)])
     return cursor.rowcount
 
 

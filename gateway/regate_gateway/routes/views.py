@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from regate_orchestrator.retrieval import Hit, hit_attributes
-from regate_orchestrator.rows import Attachment, ConversationRow, FileRow, PromptRow, PromptVersion, StoreRow, Totals
+from regate_orchestrator.rows import Attachment, ConversationRow, FileBatch, FileRow, PromptRow, PromptVersion, StoreRow, Totals
 from regate_orchestrator.values import Json, JsonObject
 
 
@@ -24,27 +24,50 @@ def file_object(row: FileRow) -> JsonObject:
     }
 
 
-def store_object(row: StoreRow, totals: Totals) -> JsonObject:
+def store_object(row: StoreRow, totals: Totals, *, now: float) -> JsonObject:
     """Return a vector store object as the caller's tenant sees it."""
-    count = totals.in_progress + totals.completed + totals.failed + totals.cancelled
+    status = "expired" if row.has_expired(now) else "in_progress" if totals.in_progress else "completed"
     return {
         "id": row.id,
         "object": "vector_store",
         "created_at": row.created_at,
         "name": row.name,
         "usage_bytes": totals.usage_bytes,
-        "file_counts": {
-            "in_progress": totals.in_progress,
-            "completed": totals.completed,
-            "failed": totals.failed,
-            "cancelled": totals.cancelled,
-            "total": count,
-        },
-        "status": "in_progress" if totals.in_progress else "completed",
-        "expires_after": None,
-        "expires_at": None,
+        "description": row.description,
+        "file_counts": _file_counts(totals),
+        "status": status,
+        "expires_after": None if row.expires_after_days is None else {"anchor": "last_active_at", "days": row.expires_after_days},
+        "expires_at": row.expires_at,
         "last_active_at": row.last_active_at,
         "metadata": dict(row.metadata),
+    }
+
+
+def batch_object(batch: FileBatch, totals: Totals) -> JsonObject:
+    """Return a batch of files. It is cancelled when one of its files is, and failed when all of them are."""
+    if totals.in_progress:
+        status = "in_progress"
+    elif totals.cancelled:
+        status = "cancelled"
+    else:
+        status = "failed" if totals.failed and totals.failed == totals.files else "completed"
+    return {
+        "id": batch.id,
+        "object": "vector_store.files_batch",
+        "created_at": batch.created_at,
+        "vector_store_id": batch.store_id,
+        "status": status,
+        "file_counts": _file_counts(totals),
+    }
+
+
+def _file_counts(totals: Totals) -> JsonObject:
+    return {
+        "in_progress": totals.in_progress,
+        "completed": totals.completed,
+        "failed": totals.failed,
+        "cancelled": totals.cancelled,
+        "total": totals.files,
     }
 
 

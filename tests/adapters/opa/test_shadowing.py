@@ -143,6 +143,40 @@ async def test_members_of_a_batch_are_compared_each_by_its_own_rule(tmp_path: Pa
     assert [(flip["rule"], flip["about"], flip["reasons"]) for flip in flips(report)] == [(RULE, "chunks/1", ["why not"])]
 
 
+DOCUMENTS = """package regate.lib.batch
+
+ingested := {
+	"readable": {i | some i, document in input.documents; document.file.id != UNREADABLE},
+	"stamps": {sprintf("%v", [i]): {"level": LEVEL} | some i, document in input.documents; document.file.id != DENIED},
+}
+"""
+
+
+async def test_documents_are_compared_each_by_the_rules_that_decide_it(tmp_path: Path) -> None:
+    def policy(unreadable: str, level: int, denied: str) -> str:
+        return DOCUMENTS.replace("UNREADABLE", f'"{unreadable}"').replace("LEVEL", str(level)).replace("DENIED", f'"{denied}"')
+
+    live = write_policies(tmp_path / "live", {"lib/batch.rego": policy("file-1", 1, "file-2")})
+    other = write_policies(tmp_path / "other", {"lib/batch.rego": policy("file-2", 2, "file-3")})
+    asked = {"action": "batch", "request_id": "req_1", "principal": ALICE.as_input(), "store": {}}
+    files = [{"file": {"id": f"file-{number}"}} for number in (1, 2, 3)]
+    async with running_opa(live) as engine, running_opa(other) as candidate:
+        shadowed = ShadowingEngine(engine, candidate, report=tmp_path / "flips.jsonl")
+        async with working(shadowed):
+            await shadowed.ask("regate/lib/batch/ingested", {**asked, "documents": files})
+            await shadowed.idle()
+
+    assert dict(shadowed.counts) == {
+        ("regate/file/allow", "would_allow"): 1,
+        ("regate/file/allow", "would_deny"): 1,
+        ("regate/file/allow", "same"): 1,
+        ("regate/ingest/allow", "same"): 1,
+        ("regate/ingest/allow", "would_allow"): 1,
+        ("regate/ingest/allow", "would_deny"): 1,
+        ("regate/ingest/stamp", "differs"): 1,
+    }
+
+
 async def test_filter_that_would_be_another_is_reported_by_its_size_and_never_its_values(tmp_path: Path) -> None:
     async with shadowing(tmp_path, TIGHTER) as (engine, report):
         await engine.plan(RULE, document(), unknown="chunk")

@@ -9,6 +9,7 @@ from regate_orchestrator.rows import (
     Attachment,
     ChunkRef,
     ConversationRow,
+    FileBatch,
     FileRow,
     PromptRow,
     PromptVersion,
@@ -16,7 +17,7 @@ from regate_orchestrator.rows import (
     StoredItem,
     StoreRow,
 )
-from regate_orchestrator.values import ConversationId, FileId, PromptId, ResponseId, StoreId
+from regate_orchestrator.values import BatchId, ConversationId, FileId, PromptId, ResponseId, StoreId
 
 ANN = Principal("ann", "acme", teams=("sales",))
 BOB = Principal("bob", "acme")
@@ -61,6 +62,16 @@ def version_of(
     who: Principal, name: str = "pmpt_1", number: int = 1, *, created: int = 100, text: str = "Hello {{name}}."
 ) -> PromptVersion:
     return PromptVersion(PromptId(name), number, created, who.id, {"instructions": text, "temperature": 0.5}, ("name",))
+
+
+def attached_of(who: Principal, store: str = "vs_1", file: str = "file-1", **changes: Any) -> Attachment:
+    """A completed attachment, whose chunks are of an edition of their own."""
+    values = {"status": "completed", "usage_bytes": 10, "chunks": 2, "edition": f"{who.tenant}/{file}/e1"}
+    return attachment_of(who, store, file, **(values | changes))
+
+
+def batch_of(who: Principal, name: str = "vsfb_1", store: str = "vs_1") -> FileBatch:
+    return FileBatch(BatchId(name), StoreId(store), 100, who.tenant, who.id)
 
 
 def response_of(

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import replace
 
 import pytest
-from tests.adapters.state.samples import ANN, BOB, EVE, attachment_of, file_of, store_of
+from tests.adapters.state.samples import ANN, BOB, EVE, attached_of, attachment_of, file_of, store_of
 
 from regate_adapters.state.store import SqlStateStore
 from regate_orchestrator.errors import InvalidRequest, NotFound
@@ -45,8 +45,7 @@ async def attached(store: SqlStateStore) -> SqlStateStore:
     await store.add_store(store_of(ANN))
     for name, expires in (("file-1", EXPIRES), ("file-2", None)):
         await store.add_file(replace(file_of(ANN, name), expires_at=expires))
-        await store.put_attachment(attachment_of(ANN, file=name))
-        await store.finish_attachment(STORE, FileId(name), status="completed", usage_bytes=10, chunks=1)
+        await store.put_attachments([attached_of(ANN, file=name)])
     return store
 
 
@@ -104,7 +103,7 @@ async def test_an_expired_file_is_no_cursor_and_can_be_attached_no_more(attached
     with pytest.raises(InvalidRequest):
         await attached.attachments(ANN, STORE, Everything(), Page(after="file-1"), status=None)
     with pytest.raises(NotFound):
-        await attached.put_attachment(attachment_of(ANN))
+        await attached.put_attachments([attachment_of(ANN)])
 
 
 # ---------------------------------------------------------------- sweeping
@@ -123,7 +122,7 @@ async def test_expired_files_of_all_tenants_are_told_with_their_stores_in_pages(
         await store.add_file(replace(file_of(who, name), expires_at=expires))
     clock.time = 9
     for name, vs in (("file-1", "vs_2"), ("file-1", "vs_1")):
-        await store.put_attachment(attachment_of(ANN, vs, name))
+        await store.put_attachments([attachment_of(ANN, vs, name)])
     clock.time = 1_000
 
     first = await store.expired_files(after=None, limit=2)

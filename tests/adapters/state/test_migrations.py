@@ -9,14 +9,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import Connection, Engine, create_engine, inspect, make_url
+from alembic.migration import MigrationContext
+from alembic.operations import Operations
+from sqlalchemy import Connection, Engine, create_engine, inspect, make_url, update
 from tests.adapters.state import version_1
 from tests.adapters.state.samples import ANN, EVE, attachment_of, file_of, response_of, store_of
 
 from regate_adapters.state.migrations import SCRIPTS
 from regate_adapters.state.store import SqlStateStore
-from regate_adapters.state.tables import REVISION, metadata
+from regate_adapters.state.tables import REVISION, metadata, schema_revision
 from regate_orchestrator.errors import ConfigurationError
+from regate_orchestrator.rows import LooseChunks
 from regate_orchestrator.values import FileId, ResponseId, StoreId
 
 FILE, STORE, RESPONSE = FileId("file-1"), StoreId("vs_1"), ResponseId("resp_1")
@@ -98,10 +101,38 @@ async def test_upgraded_database_kept_every_row(old: str) -> None:
             await store.response(ANN, RESPONSE),
         ]
         activity = await store.store(ANN, STORE)
-    attached = attachment_of(ANN, status="completed", usage_bytes=10, chunks=2, principal={"id": "ann", "tenant": "acme"})
+    attached = attachment_of(
+        ANN, status="completed", usage_bytes=10, chunks=2, principal={"id": "ann", "tenant": "acme"}, edition="acme/file-1"
+    )
     kept = [file_of(ANN), None, attached, response_of(ANN)]
     stamp = {name: value for name, value in store_of(ANN).stamp.items() if name != "shared"}
     assert (found, activity and (activity.last_active_at, activity.stamp)) == (kept, (170, stamp))
+
+
+def stop_at(url: str, revision: str) -> None:
+    """Upgrade the database as far as the program of this revision did."""
+    engine = engine_of(url)
+    with engine.begin() as connection:
+        operations = Operations(MigrationContext.configure(connection, opts={"target_metadata": metadata}))
+        for step in reversed(list(SCRIPTS.iterate_revisions(revision, "version_1"))):
+            step.module.upgrade(operations)
+        connection.execute(update(schema_revision).values(revision=revision))
+    engine.dispose()
+
+
+async def test_chunks_that_were_loose_or_half_written_before_there_were_editions_are_removed(old: str) -> None:
+    stop_at(old, "loose_chunks")
+    run(old, "INSERT INTO loose_chunks VALUES ('vs_0', '', 5), ('vs_1', 'file-0', 7), ('vs_1', 'file-1', 8)")
+    run(old, "UPDATE attachments SET status = 'in_progress'")
+    async with SqlStateStore.open(old) as store:
+        await store.put_attachments([attachment_of(ANN)])  # what is attached again is not all loose any more
+        taken = await store.take_loose_chunks(limit=10)
+
+    assert set(taken) == {
+        LooseChunks(StoreId("vs_0"), FileId(""), ""),
+        LooseChunks(STORE, FileId("file-0"), ""),
+        LooseChunks(STORE, FILE, "acme/file-1"),
+    }
 
 
 async def test_store_of_an_earlier_version_is_in_no_engine_until_it_is_placed(old: str) -> None:

@@ -13,7 +13,9 @@ from tests.adapters.state.samples import (
     ANN,
     BOB,
     EVE,
+    attached_of,
     attachment_of,
+    batch_of,
     conversation_of,
     event_of,
     file_of,
@@ -30,8 +32,8 @@ from regate_orchestrator.errors import InvalidRequest, NotFound, StateUnavailabl
 from regate_orchestrator.filters import NEVER, Compare, Everything, FilterPlan, Matching, Not, Nothing, Overlaps, Text, any_of
 from regate_orchestrator.ports import LiveFile, Rows, StateStore
 from regate_orchestrator.principal import Principal
-from regate_orchestrator.rows import Page, Totals
-from regate_orchestrator.values import ConversationId, FileId, PromptId, ResponseId, StoreId
+from regate_orchestrator.rows import Page, StoreChanges, Totals
+from regate_orchestrator.values import BatchId, ConversationId, FileId, PromptId, ResponseId, StoreId
 
 FILE, STORE, RESPONSE = FileId("file-1"), StoreId("vs_1"), ResponseId("resp_1")
 
@@ -40,8 +42,7 @@ async def furnish(store: SqlStateStore, who: Principal = ANN) -> None:
     """Give a tenant one of each: a file attached to a store, a response with an event, a conversation with an item, and a prompt."""
     await store.add_file(file_of(who))
     await store.add_store(store_of(who))
-    await store.put_attachment(attachment_of(who))
-    await store.finish_attachment(STORE, FILE, status="completed", usage_bytes=10, chunks=2)
+    await store.put_attachments([attached_of(who)])
     await store.save_response(response_of(who))
     await store.append_events(RESPONSE, [event_of(0)])
     await store.add_conversation(conversation_of(who), items_of("msg_1"))
@@ -79,7 +80,7 @@ async def test_attachment_comes_back_as_stored(store: SqlStateStore) -> None:
     row = attachment_of(ANN, error_code="invalid_file", error_message="no text")
     await store.add_file(file_of(ANN))
     await store.add_store(store_of(ANN))
-    await store.put_attachment(row)
+    await store.put_attachments([row])
     assert await store.attachment(BOB, STORE, FILE) == row
 
 
@@ -143,9 +144,13 @@ CALLS: dict[str, Call] = {
     "file": lambda store, who, tail: store.file(who, FileId("file-" + tail)),
     "files": lambda store, who, _: store.files(who, ALL, Page(), purpose=None),
     "delete_file": lambda store, who, tail: store.delete_file(who, FileId("file-" + tail)),
+    "files_named": lambda store, who, tail: _values(store.files_named(who, [FileId("file-" + tail)])),
     "store": lambda store, who, tail: store.store(who, StoreId("vs_" + tail)),
     "stores": lambda store, who, _: store.stores(who, ALL, Page()),
     "delete_store": lambda store, who, tail: store.delete_store(who, StoreId("vs_" + tail)),
+    "update_store": lambda store, who, tail: store.update_store(who, StoreId("vs_" + tail), StoreChanges(name="Another")),
+    "in_progress_among": lambda store, who, tail: store.in_progress_among(who, StoreId("vs_1"), [FileId("file-" + tail + tail)]),
+    "file_batch": lambda store, who, tail: store.file_batch(who, StoreId("vs_" + tail), BatchId("vsfb_1")),
     "attachment": lambda store, who, tail: store.attachment(who, StoreId("vs_" + tail), FileId("file-" + tail)),
     "attachments": lambda store, who, tail: store.attachments(who, StoreId("vs_" + tail), ALL, Page(), status=None),
     "delete_attachment": lambda store, who, tail: store.delete_attachment(who, StoreId("vs_" + tail), FileId("file-" + tail)),
@@ -199,6 +204,8 @@ def test_every_call_on_behalf_of_somebody_is_in_the_table_of_tenants() -> None:
 @pytest.mark.parametrize("name", CALLS)
 async def test_foreign_rows_answer_exactly_as_rows_that_do_not_exist(store: SqlStateStore, name: str) -> None:
     await furnish(store)
+    await store.add_file(file_of(ANN, "file-11"))
+    await store.put_attachments([attachment_of(ANN, file="file-11", batch_id="vsfb_1")], batch=batch_of(ANN))
     foreign, absent = await CALLS[name](store, EVE, "1"), await CALLS[name](store, EVE, "2")
     own = await CALLS[name](store, BOB, "1")
     assert (foreign, own != absent) == (absent, True)
@@ -260,8 +267,7 @@ async def share(store: SqlStateStore) -> None:
     await store.add_store(store_of(ANN, shared=True))
     for who, file in ((ANN, "file-1"), (EVE, "file-2")):
         await store.add_file(file_of(who, file))
-        await store.put_attachment(attachment_of(who, file=file))
-        await store.finish_attachment(STORE, FileId(file), status="completed", usage_bytes=len(who.tenant), chunks=1)
+        await store.put_attachments([attached_of(who, file=file, usage_bytes=len(who.tenant), chunks=1)])
 
 
 async def test_shared_store_is_visible_to_all_tenants(store: SqlStateStore) -> None:
@@ -319,14 +325,14 @@ async def test_activity_never_goes_back(store: SqlStateStore) -> None:
 async def test_attachment_is_replaced_whole(store: SqlStateStore) -> None:
     await furnish(store)
     row = attachment_of(BOB, created_at=200, stamp=stamp_of(BOB), requested={}, attributes={})
-    await store.put_attachment(row)
+    await store.put_attachments([row])
     assert await store.attachment(ANN, STORE, FILE) == row
 
 
 async def test_file_of_another_tenant_cannot_be_attached(store: SqlStateStore) -> None:
     await share(store)
     with pytest.raises(NotFound):
-        await store.put_attachment(attachment_of(EVE, file="file-1"))
+        await store.put_attachments([attachment_of(EVE, file="file-1")])
     assert await store.attachment(ANN, STORE, FILE) is not None
 
 
@@ -334,34 +340,20 @@ async def test_nothing_is_attached_to_a_store_of_another_tenant(store: SqlStateS
     await store.add_store(store_of(ANN))
     await store.add_file(file_of(EVE, "file-2"))
     with pytest.raises(NotFound):
-        await store.put_attachment(attachment_of(EVE, file="file-2"))
+        await store.put_attachments([attachment_of(EVE, file="file-2")])
 
 
 async def test_nothing_is_attached_once_its_file_is_deleted(store: SqlStateStore) -> None:
     await furnish(store)
     await store.delete_file(ANN, FILE)
     with pytest.raises(NotFound):
-        await store.put_attachment(attachment_of(ANN))
-
-
-async def test_outcome_is_set_once(store: SqlStateStore) -> None:
-    await furnish(store)
-    again = await store.finish_attachment(STORE, FILE, status="failed", error_code="server_error")
-    row = await store.attachment(ANN, STORE, FILE)
-    assert (again, row) == (False, attachment_of(ANN, status="completed", usage_bytes=10, chunks=2))
-
-
-async def test_outcome_of_a_detached_file_is_not_kept(store: SqlStateStore) -> None:
-    await furnish(store)
-    await store.put_attachment(attachment_of(ANN))
-    await store.delete_attachment(ANN, STORE, FILE)
-    assert await store.finish_attachment(STORE, FILE, status="completed") is False
+        await store.put_attachments([attachment_of(ANN)])
 
 
 async def test_completed_attachment_is_live_with_its_stamp_and_name(store: SqlStateStore) -> None:
     await furnish(store)
     live = await store.live(BOB, [(STORE, FILE), (STORE, FILE), (STORE, FileId("file-9"))])
-    assert live == {(STORE, FILE): LiveFile("a.txt", stamp_of(ANN), {"colour": "blue", "size": 1.5, "new": True})}
+    assert live == {(STORE, FILE): LiveFile("a.txt", stamp_of(ANN), {"colour": "blue", "size": 1.5, "new": True}, "acme/file-1/e1")}
 
 
 @pytest.mark.parametrize("end", ["replaced", "detached", "file deleted", "store deleted"])
@@ -369,7 +361,7 @@ async def test_attachment_is_no_longer_live_once_it_is(store: SqlStateStore, end
     await furnish(store)
     match end:
         case "replaced":
-            await store.put_attachment(attachment_of(ANN))
+            await store.put_attachments([attachment_of(ANN)])
         case "detached":
             assert await store.delete_attachment(ANN, STORE, FILE)
         case "file deleted":
@@ -388,7 +380,7 @@ async def test_live_answers_for_many_pairs_at_once(store: SqlStateStore) -> None
 async def test_deleting_a_file_names_the_stores_it_was_in(store: SqlStateStore) -> None:
     await furnish(store)
     await store.add_store(store_of(ANN, "vs_0"))
-    await store.put_attachment(attachment_of(ANN, "vs_0"))
+    await store.put_attachments([attachment_of(ANN, "vs_0")])
     await store.add_file(file_of(ANN, "file-2"))
     deleted = [await store.delete_file(ANN, FILE), await store.delete_file(ANN, FileId("file-2")), await store.delete_file(ANN, FILE)]
     assert deleted == [["vs_0", "vs_1"], [], None]
@@ -404,7 +396,7 @@ async def test_totals_count_by_status_and_the_bytes_of_completed_files(store: Sq
     await store.add_store(store_of(ANN))
     for number, status in enumerate(["in_progress", "completed", "completed", "failed", "cancelled", "cancelled", "cancelled"]):
         await store.add_file(file_of(ANN, f"file-{number}"))
-        await store.put_attachment(attachment_of(ANN, file=f"file-{number}", status=status, usage_bytes=2**40))
+        await store.put_attachments([attachment_of(ANN, file=f"file-{number}", status=status, usage_bytes=2**40)])
     expected = Totals(in_progress=1, completed=2, failed=1, cancelled=3, usage_bytes=2**41)
     assert await store.totals(BOB, [STORE, StoreId("vs_9")]) == {STORE: expected, "vs_9": Totals()}
 
@@ -421,13 +413,6 @@ async def test_responses_that_a_process_left_in_progress_are_failed_at_the_next_
     assert (found.status, found.body, len(found.items)) == ("failed", {"status": "failed", "error": {"code": "server_error"}}, 2)
     assert await store.response(ANN, done.id) == done
     assert await store.fail_unfinished_responses(error={"code": "server_error"}) == 0
-
-
-async def test_unfinished_attachments_of_all_tenants_are_found_again(store: SqlStateStore) -> None:
-    await share(store)
-    await store.put_attachment(attachment_of(EVE, file="file-2", created_at=50))
-    await store.put_attachment(attachment_of(ANN))
-    assert [row.file_id for row in await store.unfinished_attachments()] == ["file-2", "file-1"]
 
 
 # ---------------------------------------------------------------- responses
@@ -543,7 +528,7 @@ async def fill(store: SqlStateStore, kind: str) -> list[str]:
                     await store.add_store(store_of(whose, each, created=created))
                 case "attachments":
                     await store.add_file(file_of(whose, each))
-                    await store.put_attachment(attachment_of(whose, file=each, created_at=created))
+                    await store.put_attachments([attachment_of(whose, file=each, created_at=created)])
                 case "responses":
                     await store.save_response(response_of(whose, each, created=created, items=0))
                 case "prompts":
@@ -631,7 +616,7 @@ async def test_attachments_are_listed_by_status_and_permitted_by_their_stamp(sto
     await store.add_store(store_of(ANN))
     for number, (status, team) in enumerate([("completed", "sales"), ("completed", "legal"), ("failed", "sales")]):
         await store.add_file(file_of(ANN, f"file-{number}"))
-        await store.put_attachment(attachment_of(ANN, file=f"file-{number}", status=status, stamp=stamp_of(ANN, teams=[team])))
+        await store.put_attachments([attachment_of(ANN, file=f"file-{number}", status=status, stamp=stamp_of(ANN, teams=[team]))])
     rows = await store.attachments(ANN, STORE, Matching(Overlaps(("teams",), ("sales",))), Page(), status="completed")
     assert ids_of(rows) == ["file-0"]
 

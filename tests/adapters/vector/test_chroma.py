@@ -6,8 +6,10 @@ import asyncio
 import shutil
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -17,7 +19,7 @@ from regate_adapters.vector.chroma import ChromaVectorStore
 from regate_orchestrator.errors import ConfigurationError, FilterNotExpressible, VectorStoreUnavailable
 from regate_orchestrator.filters import Compare, Everything, Matching, Overlaps, all_of, any_of, negate, plan_of
 from regate_orchestrator.meaning import holds
-from regate_orchestrator.ports import Chunk, Found
+from regate_orchestrator.ports import Candidate, Chunk, Found
 from regate_orchestrator.schema import FieldSpec, RowSchema
 from regate_orchestrator.values import FileId, StoreId
 
@@ -45,6 +47,29 @@ async def test_chunks_survive_the_store_being_closed_and_opened(tmp_path: Path) 
 
     assert before == after
     assert len(chunks) == len(after.candidates)
+
+
+class Moving(ChromaVectorStore):
+    """A store in which a file is stamped anew between the reads of the first searches."""
+
+    moves = 2
+
+    def _candidates(self, *args: Any, **kwargs: Any) -> Iterator[Candidate]:
+        if self.moves:
+            self.moves -= 1
+            before, after = (f"acme/file-1/{number}" for number in (self.moves + 1, self.moves))
+            self._restamp(STORE, FileId("file-1"), (before, after), hostile_chunks(count=1)[0].stamp, {})
+            self._remove(STORE, FileId("file-1"), before)
+        yield from super()._candidates(*args, **kwargs)
+
+
+async def test_a_file_that_moves_between_two_reads_of_a_search_is_found_once(tmp_path: Path) -> None:
+    chunk = replace(hostile_chunks(count=1)[0], id="acme/file-1/2/000000", file_id=FileId("file-1"))
+    async with Moving(tmp_path, SCHEMA) as store:
+        await filled(store, [chunk])
+        found = await everything(store)
+
+    assert [candidate.id for candidate in found.candidates] == ["acme/file-1/0/000000"]
 
 
 async def test_a_directory_serves_one_process(tmp_path: Path) -> None:
@@ -140,9 +165,9 @@ async def test_chunks_stamped_under_other_required_fields_are_not_seen(tmp_path:
 
     async with ChromaVectorStore(tmp_path, wider) as store:
         found = await everything(store)
-        texts = await store.texts(STORE, FileId("file-00000001"))
+        texts = await store.texts(STORE, [chunk.id for chunk in hostile_chunks()])
 
-    assert (found.candidates, found.total, texts) == ((), 60, [])
+    assert (found.candidates, found.total, texts) == ((), 60, {})
 
 
 async def test_removing_a_file_removes_chunks_of_an_older_schema_too(tmp_path: Path) -> None:

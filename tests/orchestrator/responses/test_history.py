@@ -54,7 +54,7 @@ TURN = row(
 
 def decide(live_files: tuple[int, ...], *, denied_chunks: frozenset[int] = frozenset(), denied_items: frozenset[int] = frozenset()) -> Any:
     history = history_of(held([TURN]))
-    live = {(STORE, FileId(f"file-{number}")): LiveFile(f"leave-{number}.md", STAMP, {}) for number in live_files}
+    live = {(STORE, FileId(f"file-{number}")): LiveFile(f"leave-{number}.md", STAMP, {}, "") for number in live_files}
     batch, keys = batch_of(history, live, {STORE: {"id": STORE}})
     admitted = Admitted(
         "rev",
@@ -107,7 +107,7 @@ def test_denied_item_is_withheld_whole() -> None:
 
 def test_store_that_may_no_longer_be_searched_takes_its_chunks_along() -> None:
     history = history_of(held([TURN]))
-    live = {(STORE, FileId(f"file-{number}")): LiveFile("x", STAMP, {}) for number in (1, 2)}
+    live = {(STORE, FileId(f"file-{number}")): LiveFile("x", STAMP, {}, "") for number in (1, 2)}
     batch, keys = batch_of(history, live, {STORE: {"id": STORE}})
     everything = Admitted("rev", frozenset(), frozenset(range(2)), frozenset(range(4)), frozenset(), frozenset())
 
@@ -125,6 +125,6 @@ def test_withheld_call_keeps_its_place_but_neither_query_nor_arguments() -> None
 def test_chunks_are_decided_on_the_stamp_of_now() -> None:
     history = history_of(held([TURN]))
     newer = {"tenant": "acme", "labels": ["hr-only"]}
-    batch, _ = batch_of(history, {(STORE, FileId("file-1")): LiveFile("x", newer, {})}, {STORE: {"id": STORE}})
+    batch, _ = batch_of(history, {(STORE, FileId("file-1")): LiveFile("x", newer, {}, "")}, {STORE: {"id": STORE}})
 
     assert batch.chunks == [(STORE, newer)]

@@ -1,0 +1,426 @@
+"""Claims, editions and loose chunks: whoever writes chunks, in whatever order they end, no edition is forgotten and no wrong one counts."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import replace
+
+import pytest
+from tests.adapters.state.samples import ANN, EVE, attached_of, attachment_of, batch_of, file_of, stamp_of, store_of
+
+from regate_adapters.state.store import SqlStateStore
+from regate_orchestrator.errors import NotFound
+from regate_orchestrator.filters import Everything
+from regate_orchestrator.rows import Attachment, FileBatch, LooseChunks, Page, Totals
+from regate_orchestrator.values import BatchId, FileId, StoreId
+
+FILE, STORE = FileId("file-1"), StoreId("vs_1")
+MARGIN = 180
+
+
+class Clock:
+    """A clock that a test sets."""
+
+    def __init__(self) -> None:
+        self.time = 1_000.0
+
+    def __call__(self) -> float:
+        return self.time
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+async def store(url: str, clock: Clock) -> AsyncIterator[SqlStateStore]:
+    async with SqlStateStore.open(url, clock=clock) as opened:
+        await opened.add_store(store_of(ANN, shared=True))
+        for who, name in ((ANN, "file-1"), (ANN, "file-2"), (EVE, "file-3")):
+            await opened.add_file(file_of(who, name))
+        yield opened
+
+
+async def claimed(store: SqlStateStore, *, after: str = "", for_s: int = 60) -> Attachment:
+    row = await store.claim_attachment(for_s=for_s, after=after)
+    assert row is not None
+    return row
+
+
+async def loose(store: SqlStateStore, clock: Clock, *, within: float = 0) -> list[str]:
+    """Return the editions that are due by then; they are doomed by asking."""
+    clock.time += within
+    return [chunks.edition for chunks in await store.take_loose_chunks(limit=100)]
+
+
+def left(row: Attachment) -> LooseChunks:
+    return LooseChunks(row.store_id, row.file_id, row.edition)
+
+
+# ---------------------------------------------------------------- claims
+
+
+async def test_each_attachment_is_claimed_once_and_every_claim_has_an_edition_of_its_own(store: SqlStateStore) -> None:
+    await store.put_attachments([attachment_of(ANN), attachment_of(ANN, file="file-2")])
+    one, two = await claimed(store), await claimed(store)
+
+    assert {one.file_id, two.file_id} == {"file-1", "file-2"}
+    assert one.edition.startswith("acme/file-1/")
+    assert two.edition.startswith("acme/file-2/")
+    assert (one.attempts, two.attempts) == (1, 1)
+    assert await store.claim_attachment(for_s=60, after="") is None
+
+
+async def test_only_what_is_in_progress_is_claimed(store: SqlStateStore) -> None:
+    await store.put_attachments([attached_of(ANN), attachment_of(ANN, file="file-2", status="cancelled")])
+
+    assert await store.claim_attachment(for_s=60, after="") is None
+
+
+async def test_tenants_take_turns(store: SqlStateStore) -> None:
+    await store.put_attachments([attachment_of(ANN), attachment_of(ANN, file="file-2")])
+    await store.put_attachments([attachment_of(EVE, file="file-3", created_at=999)])
+    first = await claimed(store, after="")
+    second = await claimed(store, after=str(first.stamp["tenant"]))
+    third = await claimed(store, after=str(second.stamp["tenant"]))
+
+    assert [row.file_id for row in (first, second, third)] == ["file-1", "file-3", "file-2"]
+
+
+async def test_a_claim_lapses_and_the_next_is_another_attempt_with_another_edition(store: SqlStateStore, clock: Clock) -> None:
+    await store.put_attachments([attachment_of(ANN)])
+    dead = await claimed(store, for_s=60)
+    clock.time += 59
+    early = await store.claim_attachment(for_s=60, after="")
+    clock.time += 1
+    heir = await claimed(store)
+
+    assert (early, heir.attempts, heir.edition != dead.edition) == (None, 2, True)
+    assert await store.renew_claim(dead, for_s=60) is False
+    assert await store.finish_attachment(dead, status="completed", chunks=1) is False
+    assert await store.finish_attachment(heir, status="completed", chunks=2) is True
+
+
+async def test_a_claim_that_is_renewed_does_not_lapse(store: SqlStateStore, clock: Clock) -> None:
+    await store.put_attachments([attachment_of(ANN)])
+    row = await claimed(store, for_s=60)
+    for _ in range(5):
+        clock.time += 50
+        assert await store.renew_claim(row, for_s=60)
+
+    assert await store.claim_attachment(for_s=60, after="") is None
+    assert await loose(store, clock) == []
+    assert await store.finish_attachment(row, status="completed")
+
+
+async def test_a_released_claim_is_taken_up_after_its_pause(store: SqlStateStore, clock: Clock) -> None:
+    await store.put_attachments([attachment_of(ANN)])
+    row = await claimed(store)
+    await store.release_claim(row, again_in_s=30, counted=True)
+    early = await store.claim_attachment(for_s=60, after="")
+    clock.time += 30
+    again = await claimed(store)
+    await store.release_claim(again, again_in_s=0, counted=False)
+
+    assert (early, again.attempts, (await claimed(store)).attempts) == (None, 2, 2)
+
+
+async def test_all_claims_are_let_go_of_at_once(store: SqlStateStore) -> None:
+    await store.put_attachments([attachment_of(ANN), attachment_of(ANN, file="file-2")])
+    await claimed(store)
+    await claimed(store)
+
+    assert await store.release_claims() == 2
+    assert (await claimed(store)).attempts == 2
+
+
+async def test_workers_of_several_gateways_never_hold_the_same_attachment(url: str) -> None:
+    async with SqlStateStore.open(url) as one, SqlStateStore.open(url) as other:
+        await one.add_store(store_of(ANN))
+        names = [f"file-{number:03d}" for number in range(40)]
+        for name in names:
+            await one.add_file(file_of(ANN, name))
+        await one.put_attachments([attachment_of(ANN, file=name) for name in names])
+        held: list[str] = []
+
+        async def work(state: SqlStateStore) -> None:
+            while (row := await state.claim_attachment(for_s=60, after="")) is not None:
+                held.append(row.file_id)
+
+        await asyncio.gather(*(work(state) for state in (one, other) for _ in range(4)))
+    assert sorted(held) == names
+
+
+# ---------------------------------------------------------------- what counts, and what is loose
+
+
+async def test_completed_edition_counts_and_is_not_left_over(store: SqlStateStore, clock: Clock) -> None:
+    await store.put_attachments([attachment_of(ANN)])
+    row = await claimed(store)
+    assert await store.finish_attachment(row, status="completed", usage_bytes=9, chunks=3)
+    live = await store.live(ANN, [(STORE, FILE)])
+
+    assert live[STORE, FILE].edition == row.edition
+    assert await store.attachment(ANN, STORE, FILE) == replace(row, status="completed", usage_bytes=9, chunks=3)
+    assert await loose(store, clock, within=10_000) == []
+
+
+async def test_outcome_is_set_once(store: SqlStateStore) -> None:
+    await store.put_attachments([attachment_of(ANN)])
+    row = await claimed(store)
+    await store.finish_attachment(row, status="failed", error_code="invalid_file", error_message="no text")
+
+    assert await store.finish_attachment(row, status="completed") is False
+    assert await store.attachment(ANN, STORE, FILE) == replace(row, status="failed", error_code="invalid_file", error_message="no text")
+
+
+async def test_failed_edition_is_left_over_at_once(store: SqlStateStore, clock: Clock) -> None:
+    await store.put_attachments([attachment_of(ANN)])
+    row = await claimed(store)
+    await store.finish_attachment(row, status="failed", error_code="server_error")
+
+    assert await loose(store, clock) == [row.edition]
+
+
+async def test_edition_of_a_dead_worker_is_left_over_when_its_writes_must_have_ended(store: SqlStateStore, clock: Clock) -> None:
+    await store.put_attachments([attachment_of(ANN)])
+    row = await claimed(store, for_s=60)
+    before = await loose(store, clock, within=60 + MARGIN - 1)
+
+    assert (before, await loose(store, clock, within=1)) == ([], [row.edition])
+
+
+async def test_doomed_edition_can_never_count(store: SqlStateStore, clock: Clock) -> None:
+    await store.put_attachments([attachment_of(ANN)])
+    row = await claimed(store, for_s=60)
+    doomed = await loose(store, clock, within=1_000)
+    finished = await store.finish_attachment(row, status="completed", chunks=1)
+
+    assert (doomed, finished, await store.live(ANN, [(STORE, FILE)])) == ([row.edition], False, {})
+    assert (await claimed(store)).attempts == 2
+
+
+ENDS: dict[str, Callable[[SqlStateStore], Awaitable[object]]] = {
+    "detached": lambda store: store.delete_attachment(ANN, STORE, FILE),
+    "file deleted": lambda store: store.delete_file(ANN, FILE),
+    "attached again": lambda store: store.put_attachments([attachment_of(ANN)]),
+    "batch cancelled": lambda store: store.cancel_batch(batch_of(ANN)),
+}
+
+
+@pytest.mark.parametrize("end", ENDS)
+async def test_worker_cannot_complete_what_was_ended_in_the_middle(store: SqlStateStore, clock: Clock, end: str) -> None:
+    await store.put_attachments([attachment_of(ANN, batch_id="vsfb_1")], batch=batch_of(ANN))
+    row = await claimed(store)
+    await ENDS[end](store)
+    not_yet = await loose(store, clock)
+
+    assert await store.renew_claim(row, for_s=60) is False
+    assert await store.finish_attachment(row, status="completed", chunks=1) is False
+    assert await store.live(ANN, [(STORE, FILE)]) == {}
+    assert (not_yet, await loose(store, clock)) == ([], [row.edition])
+
+
+@pytest.mark.parametrize("end", ["detached", "file deleted", "attached again"])
+async def test_chunks_of_a_completed_attachment_are_left_over_once_it_is(store: SqlStateStore, clock: Clock, end: str) -> None:
+    await store.put_attachments([attached_of(ANN)])
+    await ENDS[end](store)
+
+    assert await loose(store, clock) == ["acme/file-1/e1"]
+
+
+async def test_the_place_of_a_deleted_store_is_left_over_and_forgotten_with_all_that_was_in_it(store: SqlStateStore, clock: Clock) -> None:
+    await store.put_attachments([attached_of(ANN)])
+    await store.delete_attachment(ANN, STORE, FILE)
+    await store.delete_store(ANN, STORE)
+    taken = await store.take_loose_chunks(limit=10)
+    await store.forget_loose_chunks(LooseChunks(STORE, FileId(""), ""))
+
+    assert set(taken) == {LooseChunks(STORE, FILE, "acme/file-1/e1"), LooseChunks(STORE, FileId(""), "")}
+    assert await loose(store, clock, within=10_000) == []
+
+
+async def test_the_place_of_a_new_store_is_left_over_unless_the_store_is_added(store: SqlStateStore, clock: Clock) -> None:
+    for name in ("vs_2", "vs_3"):
+        await store.reserve(LooseChunks(StoreId(name), FileId(""), ""), for_s=600)
+    await store.add_store(store_of(ANN, "vs_2"))
+    clock.time += 600
+
+    assert await store.take_loose_chunks(limit=10) == [LooseChunks(StoreId("vs_3"), FileId(""), "")]
+
+
+async def test_loose_chunks_are_taken_again_until_they_are_forgotten(store: SqlStateStore, clock: Clock) -> None:
+    await store.put_attachments([attached_of(ANN)])
+    await store.delete_attachment(ANN, STORE, FILE)
+    first, second, waiting = await loose(store, clock), await loose(store, clock), await store.loose_chunks_due()
+    third = await loose(store, clock, within=60)
+    await store.forget_loose_chunks(LooseChunks(STORE, FILE, "acme/file-1/e1"))
+
+    assert (first, second, waiting, third) == (["acme/file-1/e1"], [], 1, ["acme/file-1/e1"])
+    assert (await store.loose_chunks_due(), await loose(store, clock, within=10_000)) == (0, [])
+
+
+async def test_deleting_what_is_left_over_already_leaves_it_once(store: SqlStateStore, clock: Clock) -> None:
+    await store.put_attachments([attachment_of(ANN)])
+    row = await claimed(store)
+    await store.delete_attachment(ANN, STORE, FILE)
+    await store.put_attachments([attachment_of(ANN)])
+    again = await claimed(store)
+    await store.delete_file(ANN, FILE)
+
+    assert sorted(await loose(store, clock, within=10_000)) == sorted([row.edition, again.edition])
+
+
+async def test_what_nobody_knows_of_is_told_from_what_counts_and_what_is_left_over(store: SqlStateStore) -> None:
+    await store.put_attachments([attached_of(ANN), attachment_of(ANN, file="file-2")])
+    row = await claimed(store)
+    unknown = await store.unknown_editions(STORE, ["acme/file-1/e1", row.edition, "acme/file-1/e0", "acme/file-1"])
+    elsewhere = await store.unknown_editions(StoreId("vs_2"), ["acme/file-1/e1"])
+
+    assert (unknown, elsewhere) == (["acme/file-1", "acme/file-1/e0"], ["acme/file-1/e1"])
+
+
+async def test_stores_of_all_tenants_come_one_after_the_other(store: SqlStateStore) -> None:
+    await store.add_store(store_of(EVE, "vs_2"))
+
+    assert [await store.store_beyond(StoreId(name)) for name in ("", "vs_1", "vs_2")] == ["vs_1", "vs_2", None]
+
+
+# ---------------------------------------------------------------- stamping anew
+
+
+async def test_amended_attachment_changes_stamp_and_edition_at_once(store: SqlStateStore, clock: Clock) -> None:
+    await store.put_attachments([attached_of(ANN)])
+    since = attached_of(ANN)
+    await store.reserve(LooseChunks(STORE, FILE, "acme/file-1/e2"), for_s=600)
+    row = replace(since, edition="acme/file-1/e2", stamp=stamp_of(ANN, teams=["hr"]), requested={"n": 1}, attributes={"n": 1})
+
+    assert await store.amend_attachment(row, since=since)
+    assert await store.attachment(ANN, STORE, FILE) == row
+    assert await loose(store, clock, within=10_000) == ["acme/file-1/e1"]
+
+
+@pytest.mark.parametrize("end", ["detached", "file deleted", "attached again", "amended by another"])
+async def test_nothing_is_amended_that_is_not_as_it_was(store: SqlStateStore, clock: Clock, end: str) -> None:
+    await store.put_attachments([attached_of(ANN)])
+    await store.reserve(LooseChunks(STORE, FILE, "acme/file-1/e2"), for_s=600)
+    if end == "amended by another":
+        await store.reserve(LooseChunks(STORE, FILE, "acme/file-1/e3"), for_s=600)
+        assert await store.amend_attachment(attached_of(ANN, edition="acme/file-1/e3"), since=attached_of(ANN))
+    else:
+        await ENDS[end](store)
+    present = await store.attachment(ANN, STORE, FILE)
+
+    assert await store.amend_attachment(attached_of(ANN, edition="acme/file-1/e2"), since=attached_of(ANN)) is False
+    assert await store.attachment(ANN, STORE, FILE) == present
+    assert "acme/file-1/e2" in await loose(store, clock, within=10_000)
+
+
+async def test_an_edition_that_lay_unused_for_too_long_is_not_adopted(store: SqlStateStore, clock: Clock) -> None:
+    await store.put_attachments([attached_of(ANN)])
+    await store.reserve(LooseChunks(STORE, FILE, "acme/file-1/e2"), for_s=600)
+    doomed = await loose(store, clock, within=600)
+
+    assert doomed == ["acme/file-1/e2"]
+    assert await store.amend_attachment(attached_of(ANN, edition="acme/file-1/e2"), since=attached_of(ANN)) is False
+    assert await store.attachment(ANN, STORE, FILE) == attached_of(ANN)
+
+
+async def test_attachment_stamped_anew_while_it_is_read_is_read_again(store: SqlStateStore, clock: Clock) -> None:
+    await store.put_attachments([attachment_of(ANN)])
+    row = await claimed(store)
+    amended = replace(row, edition="", attempts=0, stamp=stamp_of(ANN, teams=["hr"]))
+    assert await store.amend_attachment(amended, since=row)
+
+    assert await store.finish_attachment(row, status="completed") is False
+    again = await claimed(store)
+    assert (again.attempts, again.stamp, again.edition != row.edition) == (1, stamp_of(ANN, teams=["hr"]), True)
+
+
+async def test_tenant_owner_and_time_of_an_attachment_are_written_once(store: SqlStateStore) -> None:
+    await store.put_attachments([attached_of(ANN)])
+    row = attached_of(ANN, stamp=stamp_of(replace(ANN, id="zoe")), created_at=5)
+    await store.amend_attachment(row, since=attached_of(ANN))
+    page = await store.attachments(ANN, STORE, Everything(), Page(), status=None)
+
+    assert [found.created_at for found in page.rows] == [100]
+
+
+# ---------------------------------------------------------------- batches
+
+
+async def test_a_batch_is_stored_with_all_its_files_or_not_at_all(store: SqlStateStore) -> None:
+    rows = [attachment_of(ANN, file=name, batch_id="vsfb_1") for name in ("file-1", "file-2", "file-9")]
+    with pytest.raises(NotFound, match="file-9"):
+        await store.put_attachments(rows, batch=batch_of(ANN))
+    none = (await store.file_batch(ANN, STORE, BatchId("vsfb_1")), (await store.totals(ANN, [STORE]))[STORE])
+    await store.put_attachments(rows[:2], batch=batch_of(ANN))
+
+    assert none == (None, Totals())
+    assert await store.file_batch(ANN, STORE, BatchId("vsfb_1")) == batch_of(ANN)
+    assert await store.batch_totals(batch_of(ANN)) == Totals(in_progress=2)
+
+
+async def test_many_files_are_attached_in_one_batch(store: SqlStateStore) -> None:
+    names = [f"file-{number:04d}" for number in range(2_000)]
+    for name in names:
+        await store.add_file(file_of(ANN, name))
+    await store.put_attachments([attachment_of(ANN, file=name, batch_id="vsfb_1") for name in names], batch=batch_of(ANN))
+
+    assert await store.batch_totals(batch_of(ANN)) == Totals(in_progress=2_000)
+    assert len(await store.files_named(ANN, [FileId(name) for name in names])) == 2_000
+    assert len(await store.in_progress_among(ANN, STORE, [FileId(name) for name in names])) == 2_000
+
+
+async def test_cancelling_leaves_what_is_completed_and_what_is_of_no_batch_or_another(store: SqlStateStore) -> None:
+    await store.add_file(file_of(ANN, "file-4"))
+    await store.put_attachments([attachment_of(ANN, batch_id="vsfb_1")], batch=batch_of(ANN))
+    await store.put_attachments([attachment_of(ANN, file="file-2", batch_id="vsfb_2")], batch=batch_of(ANN, "vsfb_2"))
+    await store.put_attachments([attached_of(ANN, file="file-4", batch_id="vsfb_1")])
+
+    assert await store.batch_stamps(batch_of(ANN)) == [stamp_of(ANN)]
+    assert await store.cancel_batch(batch_of(ANN)) == 1
+    assert await store.batch_totals(batch_of(ANN)) == Totals(completed=1, cancelled=1)
+    assert await store.batch_totals(batch_of(ANN, "vsfb_2")) == Totals(in_progress=1)
+    assert (await store.batch_stamps(batch_of(ANN)), await store.cancel_batch(batch_of(ANN))) == ([], 0)
+
+
+async def test_files_of_a_batch_are_listed_alone_with_cursors_of_their_own(store: SqlStateStore) -> None:
+    await store.put_attachments([attachment_of(ANN, batch_id="vsfb_1")], batch=batch_of(ANN))
+    await store.put_attachments([attachment_of(ANN, file="file-2")])
+    page = await store.attachments(ANN, STORE, Everything(), Page(), status=None, batch=BatchId("vsfb_1"))
+
+    assert [row.file_id for row in page.rows] == ["file-1"]
+
+
+async def test_a_batch_is_found_in_its_own_store_and_by_its_own_tenant(store: SqlStateStore) -> None:
+    await store.add_store(store_of(ANN, "vs_2"))
+    await store.put_attachments([attachment_of(ANN, batch_id="vsfb_1")], batch=batch_of(ANN))
+
+    assert await store.file_batch(ANN, StoreId("vs_2"), BatchId("vsfb_1")) is None
+    assert await store.file_batch(EVE, STORE, BatchId("vsfb_1")) is None
+    assert await store.batch_totals(FileBatch(BatchId("vsfb_1"), STORE, 100, "globex", "eve")) == Totals()
+    await store.delete_store(ANN, STORE)
+    assert await store.file_batch(ANN, STORE, BatchId("vsfb_1")) is None
+
+
+@pytest.mark.parametrize("rounds", [8])
+async def test_batches_of_the_same_files_at_once_do_not_wait_for_each_other_in_turn(url: str, rounds: int) -> None:
+    async with SqlStateStore.open(url) as one, SqlStateStore.open(url) as other:
+        await one.add_store(store_of(ANN))
+        names = [f"file-{number:02d}" for number in range(20)]
+        for name in names:
+            await one.add_file(file_of(ANN, name))
+        for number in range(rounds):
+            batches = [batch_of(ANN, f"vsfb_{number}_{place}") for place in range(4)]
+            orders = [names, list(reversed(names)), names[10:] + names[:10], names]
+            await asyncio.gather(
+                *(
+                    state.put_attachments([attachment_of(ANN, file=name, batch_id=batch.id) for name in order], batch=batch)
+                    for state, batch, order in zip((one, other, one, other), batches, orders, strict=True)
+                )
+            )
+        totals = await one.totals(ANN, [STORE])
+    assert totals[STORE] == Totals(in_progress=20)

@@ -1,0 +1,179 @@
+"""A vector store with files in it, over a real state store and a real vector engine. What reads files is scripted: it stands for the outside."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tests.orchestrator.scripted import ANN, Compass
+
+from regate_adapters.state.store import SqlStateStore
+from regate_adapters.vector.memory import MemoryVectorStore
+from regate_orchestrator.embedding import EmbeddingModels
+from regate_orchestrator.errors import VectorStoreUnavailable
+from regate_orchestrator.filters import Everything, FilterPlan
+from regate_orchestrator.ingestion import Ingestion, Pace
+from regate_orchestrator.ports import Chunk, Found, Vector
+from regate_orchestrator.principal import Principal
+from regate_orchestrator.rows import Attachment, FileRow, StoreRow
+from regate_orchestrator.schema import FieldSpec, RowSchema
+from regate_orchestrator.values import FileId, StoreId
+
+VS, FILE = StoreId("vs_1"), FileId("file-1")
+EVE = Principal("eve", "globex")
+PACE = Pace(lease_s=60, renew_s=0.01, poll_s=0.01, backoff_s=(0, 0))
+SCHEMA = RowSchema(
+    "chunk",
+    {
+        "tenant": FieldSpec("tenant", "string", required=True),
+        "owner": FieldSpec("owner", "string", required=True),
+        "visibility": FieldSpec("visibility", "string", required=True),
+    },
+)
+
+
+def stamp_of(who: Principal, **fields: Any) -> dict[str, Any]:
+    return {"tenant": who.tenant, "owner": who.id, "visibility": "tenant", **fields}
+
+
+@dataclass
+class Clock:
+    time: float = 1_000
+
+    def __call__(self) -> float:
+        return self.time
+
+
+@dataclass
+class Reader:
+    """Takes out of each file the chunks that the test says, once `gate` is open; `failing` is what it raises instead, for as many times."""
+
+    chunked: dict[str, list[str]] = field(default_factory=dict)
+    failing: list[BaseException] = field(default_factory=list)
+    gate: asyncio.Event = field(default_factory=asyncio.Event)
+    began: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(0))
+
+    async def chunks(self, path: Path, *, filename: str, max_tokens: int, overlap_tokens: int) -> list[str]:
+        self.began.release()
+        await self.gate.wait()
+        if self.failing:
+            raise self.failing.pop(0)
+        return self.chunked.get(filename, ["1", "2"])
+
+    async def text(self, source: Path | bytes, *, filename: str) -> str:
+        raise NotImplementedError
+
+
+class Bytes:
+    """Where the bytes of files are; nobody looks at them here."""
+
+    @asynccontextmanager
+    async def local(self, file: FileId) -> AsyncIterator[Path]:
+        yield Path(file)
+
+
+class Engine(MemoryVectorStore):
+    """A vector engine that a test can break, and look in on: `before` runs before each call, with the call's name."""
+
+    def __init__(self) -> None:
+        super().__init__(SCHEMA)
+        self.broken: set[str] = set()
+        self.before: Callable[[str], Any] | None = None
+
+    async def _call(self, name: str) -> None:
+        if name in self.broken:
+            raise VectorStoreUnavailable("broken")
+        if self.before is not None:
+            await self.before(name)
+
+    async def add(self, store: StoreId, chunks: Sequence[Chunk]) -> None:
+        await self._call("add")
+        await super().add(store, chunks)
+
+    async def remove(self, store: StoreId, file: FileId, *, edition: str | None = None) -> None:
+        await self._call("remove")
+        await super().remove(store, file, edition=edition)
+
+    async def drop(self, store: StoreId) -> None:
+        await self._call("drop")
+        await super().drop(store)
+
+    async def search(self, store: StoreId, vector: Vector, *, plan: FilterPlan, limit: int) -> Found:
+        await self._call("search")
+        return await super().search(store, vector, plan=plan, limit=limit)
+
+
+class World:
+    """One shared store of acme's; files are attached as the test says."""
+
+    def __init__(self, state: SqlStateStore, clock: Clock) -> None:
+        self.state, self.clock = state, clock
+        self.engine, self.reader = Engine(), Reader()
+        self.reader.gate.set()
+
+    def ingestion(self, *, pace: Pace = PACE) -> Ingestion:
+        return Ingestion(
+            state=self.state,
+            blobs=Bytes(),
+            extractor=self.reader,
+            models=EmbeddingModels(Compass()),
+            vectors=self.engine,
+            pace=pace,
+        )
+
+    async def make(self) -> None:
+        await self.state.add_store(StoreRow(VS, "Handbook", 1_000, 1_000, {}, stamp_of(ANN, shared=True), "compass-2", 2, "main"))
+        await self.engine.create(VS, dimensions=2)
+
+    async def attach(self, file: str = "file-1", *, who: Principal = ANN, **changes: Any) -> Attachment:
+        stamp = stamp_of(who)
+        if await self.state.file(who, FileId(file)) is None:
+            await self.state.add_file(FileRow(FileId(file), f"{file}.txt", 1, "assistants", 1_000, stamp))
+        row = Attachment(VS, FileId(file), 1_000, "in_progress", stamp, {}, {}, 800, 400, "r1", who.as_input(), **changes)
+        await self.state.put_attachments([row])
+        return row
+
+    async def status(self, file: str = "file-1", *, who: Principal = ANN) -> str:
+        row = await self.state.attachment(who, VS, FileId(file))
+        return "gone" if row is None else row.status
+
+    async def until(self, status: str, file: str = "file-1", *, who: Principal = ANN) -> None:
+        """Return once the attachment has this status."""
+        async with asyncio.timeout(20):
+            while await self.status(file, who=who) != status:
+                await asyncio.sleep(0.005)
+
+    async def in_engine(self) -> list[str]:
+        """The ids of all chunks in the engine, whatever counts."""
+        found = await MemoryVectorStore.search(self.engine, VS, (1.0, 0.0), plan=Everything(), limit=1_000)
+        return sorted(candidate.id for candidate in found.candidates)
+
+    async def live(self, *, who: Principal = ANN) -> list[str]:
+        """The ids of the chunks that can be found."""
+        ids = await self.in_engine()
+        files = {FileId(name.split("/")[1]) for name in ids}
+        live = await self.state.live(who, [(VS, file) for file in files])
+        return [name for name in ids if any(name.startswith(row.edition + "/") for row in live.values())]
+
+
+@asynccontextmanager
+async def opened(path: Path) -> AsyncIterator[World]:
+    clock = Clock()
+    async with SqlStateStore.open(f"sqlite:///{path / 'state.db'}", clock=clock) as state:
+        world = World(state, clock)
+        await world.make()
+        yield world
+
+
+@asynccontextmanager
+async def working(*ingestions: Ingestion) -> AsyncIterator[list[asyncio.Task[None]]]:
+    """Let workers work, one of each, and end them on leaving."""
+    async with asyncio.TaskGroup() as group:
+        tasks = [group.create_task(ingestion.work()) for ingestion in ingestions]
+        yield tasks
+        for task in tasks:
+            task.cancel()

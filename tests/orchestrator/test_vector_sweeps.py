@@ -1,0 +1,179 @@
+"""What is loose in vector engines goes, whatever failed before; what counts never does; and what expires goes after a record of it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from tests.orchestrator.ingest_world import EVE, FILE, VS, World, opened, stamp_of, working
+from tests.orchestrator.scripted import ANN, Records
+
+from regate_orchestrator.errors import AuditUnavailable
+from regate_orchestrator.ports import Chunk
+from regate_orchestrator.rows import LooseChunks, StoreChanges, StoreRow, Totals
+from regate_orchestrator.values import FileId, StoreId
+from regate_orchestrator.vector_sweeps import VectorSweeps
+
+DAY = 86_400
+
+
+class Swept(World):
+    """A world with its sweeps."""
+
+    audit: Records
+    sweeps: VectorSweeps
+
+    def begin(self) -> None:
+        self.audit = Records()
+        self.sweeps = VectorSweeps(state=self.state, vectors=self.engine, audit=self.audit, clock=self.clock)
+
+    async def completed(self, *names: str, who=ANN) -> None:  # type: ignore[no-untyped-def] — a principal
+        for name in names:
+            await self.attach(name, who=who)
+        async with working(self.ingestion()):
+            for name in names:
+                await self.until("completed", name, who=who)
+
+    async def stray(self, edition: str, file: FileId = FILE) -> None:
+        """Put a chunk into the engine of which nobody has written down anything."""
+        await self.engine.add(VS, [Chunk(f"{edition}/000000", file, 0, "stray", (1.0, 0.0), stamp_of(ANN), {})])
+
+    async def files_in_engine(self) -> set[str]:
+        return {name.split("/")[1] for name in await self.in_engine()}
+
+
+@pytest.fixture
+async def world(tmp_path: Path) -> AsyncIterator[Swept]:
+    async with opened(tmp_path) as plain:
+        made = Swept(plain.state, plain.clock)
+        made.begin()
+        await made.engine.create(VS, dimensions=2)
+        yield made
+
+
+# ---------------------------------------------------------------- loose chunks
+
+
+async def test_chunks_of_detached_files_go_and_those_of_attached_ones_stay(world: Swept) -> None:
+    await world.completed("file-1", "file-2")
+    await world.state.delete_attachment(ANN, VS, FILE)
+
+    assert (await world.sweeps.loose(), await world.sweeps.loose()) == (1, 0)
+    assert await world.files_in_engine() == {"file-2"}
+
+
+async def test_a_file_that_is_attached_again_keeps_its_new_chunks(world: Swept) -> None:
+    await world.completed("file-1")
+    await world.state.delete_attachment(ANN, VS, FILE)
+    await world.completed("file-1")
+    await world.sweeps.loose()
+
+    assert len(await world.in_engine()) == 2
+    assert await world.live() == await world.in_engine()
+
+
+async def test_an_engine_that_fails_keeps_its_loose_chunks_until_it_answers(world: Swept) -> None:
+    await world.completed("file-1", "file-2")
+    await world.state.delete_file(ANN, FILE)
+    world.engine.broken = {"remove"}
+    failed, waiting = await world.sweeps.loose(), world.sweeps.waiting
+    world.engine.broken = set()
+    too_early = await world.sweeps.loose()
+    world.clock.time += 60
+
+    assert (failed, waiting, too_early, await world.sweeps.loose()) == (0, 1, 0, 1)
+    assert (world.sweeps.waiting, await world.files_in_engine()) == (0, {"file-2"})
+
+
+async def test_the_place_of_a_deleted_store_goes(world: Swept) -> None:
+    await world.completed("file-1")
+    await world.state.delete_store(ANN, VS)
+    await world.sweeps.loose()
+
+    assert await world.engine.editions(VS) == frozenset()
+    assert world.sweeps.waiting == 0
+
+
+async def test_all_chunks_of_a_file_go_where_an_earlier_version_knew_no_editions(world: Swept) -> None:
+    await world.completed("file-2")
+    await world.stray("acme/file-1")
+    await world.state.reserve(LooseChunks(VS, FILE, ""), for_s=0)
+
+    assert await world.sweeps.loose() == 1
+    assert await world.files_in_engine() == {"file-2"}
+
+
+async def test_what_a_dead_worker_wrote_goes(world: Swept) -> None:
+    await world.attach()
+    dead = await world.state.claim_attachment(for_s=60, after="")
+    assert dead is not None
+    await world.stray(dead.edition)
+    await world.state.release_claims()
+    await world.completed("file-2")
+    world.clock.time += 300
+    await world.sweeps.loose()
+
+    assert {name.rpartition("/")[0] for name in await world.in_engine()} == {name.rpartition("/")[0] for name in await world.live()}
+
+
+# ---------------------------------------------------------------- strays
+
+
+async def test_chunks_that_nobody_knows_of_go_and_no_other(world: Swept) -> None:
+    await world.completed("file-1")
+    await world.attach("file-2")
+    writing = await world.state.claim_attachment(for_s=60, after="")
+    assert writing is not None
+    await world.stray(writing.edition, FileId("file-2"))
+    for edition in ("acme/file-1", "acme/file-1/0123", "acme/file-9/0123"):  # as an old backup would bring them back
+        await world.stray(edition, FileId(edition.split("/")[1]))
+
+    assert await world.sweeps.strays() == 3
+    assert {name.rpartition("/")[0] for name in await world.in_engine()} == {
+        writing.edition,
+        *(name.rpartition("/")[0] for name in await world.live()),
+    }
+
+
+async def test_stores_are_looked_through_one_at_a_time_and_the_round_begins_anew_after_an_hour(world: Swept) -> None:
+    other = StoreId("vs_2")
+    await world.state.add_store(StoreRow(other, "s", 0, 0, {}, stamp_of(ANN, shared=False), "compass-2", 2, "main"))
+    await world.engine.create(other, dimensions=2)
+    await world.engine.add(other, [Chunk("acme/file-9/0/000000", FileId("file-9"), 0, "stray", (1.0, 0.0), stamp_of(ANN), {})])
+    await world.stray("acme/file-9")
+    rounds = [await world.sweeps.strays() for _ in range(4)]
+    await world.stray("acme/file-9")
+    resting = [await world.sweeps.strays() for _ in range(3)]
+    world.clock.time += 3_600
+
+    assert (rounds, resting, await world.sweeps.strays()) == ([1, 1, 0, 0], [0, 0, 0], 1)
+
+
+# ---------------------------------------------------------------- expiry
+
+
+async def test_an_expired_store_is_emptied_for_its_tenant_after_a_record_of_it(world: Swept) -> None:
+    await world.state.update_store(ANN, VS, StoreChanges(expires_after_days=1))
+    await world.completed("file-1", "file-2")
+    await world.completed("file-3", who=EVE)
+    await world.state.touch_store(EVE, VS, at=2_000)
+    world.clock.time = 1_000 + DAY
+
+    assert (await world.sweeps.expired(), await world.sweeps.expired()) == (2, 0)
+    assert world.audit.written == [{"kind": "sweep", "phase": "store.expire", "tenant": "acme", "about": VS}]
+    assert (await world.sweeps.loose(), await world.files_in_engine()) == (2, {"file-3"})
+    assert len(await world.live(who=EVE)) == 2
+
+
+async def test_what_cannot_be_recorded_is_not_done(world: Swept) -> None:
+    await world.state.update_store(ANN, VS, StoreChanges(expires_after_days=1))
+    await world.completed("file-1")
+    world.audit.failing = AuditUnavailable("full")
+    world.clock.time = 1_000 + DAY
+    with pytest.raises(AuditUnavailable):
+        await world.sweeps.expired()
+    await world.state.update_store(ANN, VS, StoreChanges(expires_after_days="never"))
+
+    assert replace((await world.state.totals(ANN, [VS]))[VS], usage_bytes=0) == Totals(completed=1)
