@@ -10,7 +10,7 @@ import json
 import os
 import sqlite3
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, closing
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -129,6 +129,27 @@ class Caller:
         await self._post(f"/v1/vector_stores/{store}/files", json={"file_id": file})
         self.ledger.note("made", f"/v1/vector_stores/{store}/files/{file}", status=["completed"])
 
+    async def change(self, path: str, member: str, value: Any) -> None:
+        """Change one member of what is at the path: it must be as before or as asked until that is acknowledged, and as asked from then on."""
+        holds = self.ledger.made[path]
+        earlier = holds.get("changed", {}).get(member) or [(await self.http.get(path)).json()[member]]
+        for one in ([*earlier, value], [value]):
+            self.ledger.note("made", path, **{**holds, "changed": {**holds.get("changed", {}), member: one}})
+            if len(one) > 1:
+                await self._post(path, json={member: value})
+
+    async def batch(self, store: str, files: Sequence[str]) -> str:
+        made = await self._post(f"/v1/vector_stores/{store}/file_batches", json={"file_ids": list(files)})
+        self.ledger.note("made", f"/v1/vector_stores/{store}/file_batches/{made['id']}", status=["completed"])
+        for file in files:
+            self.ledger.note("made", f"/v1/vector_stores/{store}/files/{file}", status=["completed"])
+        return str(made["id"])
+
+    async def cancelled(self, store: str, batch: str, files: Sequence[str]) -> None:
+        for path in (f"file_batches/{batch}", *(f"files/{file}" for file in files)):
+            self.ledger.note("made", f"/v1/vector_stores/{store}/{path}", status=["completed", "cancelled"])
+        await self._post(f"/v1/vector_stores/{store}/file_batches/{batch}/cancel")
+
     async def ingested(self, store: str, file: str) -> None:
         async with asyncio.timeout(SETTLED_S):
             while (await self.http.get(f"/v1/vector_stores/{store}/files/{file}")).json()["status"] == "in_progress":
@@ -185,7 +206,7 @@ async def settled(database: Path) -> None:
 async def swept(database: Path) -> None:
     """Return when nothing is left that is known to be removed. The gateway must run, by a clock at which all of it is due."""
     async with asyncio.timeout(SETTLED_S):
-        while rows(database, "SELECT 1 FROM loose_blobs UNION ALL SELECT 1 FROM loose_chunks"):
+        while rows(database, "SELECT 1 FROM loose_blobs UNION ALL SELECT 1 FROM loose_editions"):
             await asyncio.sleep(0.02)
 
 
@@ -215,6 +236,9 @@ async def _problems(http: httpx.AsyncClient, path: str, found: dict[str, Any], h
     problems = []
     if "status" in holds and found["status"] not in holds["status"]:
         problems.append(f"is {found['status']}")
+    for member, values in holds.get("changed", {}).items():
+        if found[member] not in values:
+            problems.append(f"has {member} {found[member]}")
     if "asked" in holds and found["status"] == "completed" and _text(found["output"]) != expected(holds["asked"]):
         problems.append(f"says {_text(found['output'])!r}")
     if "content" in holds and (await http.get(f"{path}/content")).text != holds["content"]:
@@ -255,7 +279,8 @@ def inconsistencies(database: Path) -> list[str]:
             "a response that never ends": "SELECT id, status FROM responses WHERE status IN ('queued', 'in_progress')",
             "the row and the Response differ": "SELECT id, status FROM responses WHERE status <> json_extract(body, '$.status')",
             "a lock that nobody holds": "SELECT id, locked_by FROM conversations WHERE locked_by IS NOT NULL",
-            "an ingestion that never ends": "SELECT store_id, file_id FROM attachments WHERE status NOT IN ('completed', 'failed')",
+            "an ingestion that never ends": "SELECT store_id, file_id FROM attachments WHERE status NOT IN ('completed', 'failed', 'cancelled')",
+            "a claim that nobody holds": "SELECT store_id, file_id FROM attachments WHERE status <> 'in_progress' AND claimed_until > 0",
             "a key that stands for nothing": "SELECT key FROM idempotency_keys WHERE created IS NULL",
             "a turn of a response that did not complete": (
                 "SELECT i.conversation_id, i.response_id FROM conversation_items i JOIN responses r ON r.id = i.response_id"
@@ -288,7 +313,8 @@ def orphans(data: Path) -> list[str]:
     known = {file for (file,) in rows(database, "SELECT id FROM files")}
     kept = {path.name for path in (data / "files").iterdir()}
     found = [f"bytes without a file: {name}" for name in sorted(kept - known)] + [f"a file without bytes: {name}" for name in known - kept]
-    wanted = {(store, file): count for store, file, count in rows(database, "SELECT store_id, file_id, chunks FROM attachments")}
+    counting = "SELECT store_id, file_id, chunks FROM attachments WHERE status = 'completed'"
+    wanted = {(store, file): count for store, file, count in rows(database, counting)}
     present = chunks_in(data / "vector" / "main")
     found += [f"chunks that belong to nothing: {pair}" for pair in present if pair not in wanted]
     found += [f"{present[pair]} of {count} chunks: {pair}" for pair, count in wanted.items() if present[pair] != count]

@@ -179,6 +179,15 @@ async def scenario(caller: Caller) -> None:
     for place, file in attached:
         await caller.ingested(place, file)
     assert await caller.search(store, "sea")
+    for colour in ("blue", "green"):
+        await caller.change(f"/v1/vector_stores/{store}/files/{detached}", "attributes", {"colour": colour})
+    await caller.change(f"/v1/vector_stores/{store}", "name", "Colours")
+    many = [await caller.upload(f"{number}.md", f"Number {number} is red.") for number in range(3)]
+    first_batch = await caller.batch(store, many[:2])
+    for file in many[:2]:
+        await caller.ingested(store, file)
+    await caller.cancelled(store, first_batch, many[:2])
+    await caller.cancelled(store, await caller.batch(store, many[2:]), many[2:])
     tools = [{"type": "file_search", "vector_store_ids": [dropped]}]
     first = await caller.ask("What is blue?", instructions="Be brief.")
     await caller.ask("And what else?", previous_response_id=first)
