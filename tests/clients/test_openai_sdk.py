@@ -533,6 +533,40 @@ async def test_file_is_uploaded_and_attached_in_one_call(sdk: Sdk) -> None:
     assert "".join(part.text for part in parts).strip() == TEXT.decode().strip()
 
 
+async def test_vector_store_is_changed(sdk: Sdk) -> None:
+    store = await sdk(lambda client: client.vector_stores.create(name="old", expires_after={"anchor": "last_active_at", "days": 3}))
+    changed = await sdk(lambda client: client.vector_stores.update(store.id, name="new", metadata={"kind": "test"}))
+    read = await sdk(lambda client: client.vector_stores.retrieve(store.id))
+
+    assert (changed.name, read.name, read.metadata, read.expires_after.days) == ("new", "new", {"kind": "test"}, 3)
+
+
+async def test_attributes_of_an_attached_file_are_changed(sdk: Sdk) -> None:
+    store, file = await store_with_file(sdk, attributes={"region": "islands"})
+    changed = await sdk(lambda client: client.vector_stores.files.update(file, vector_store_id=store, attributes={"region": "coast"}))
+    filters = {"type": "eq", "key": "region", "value": "coast"}
+    found = await sdk.all(lambda client: client.vector_stores.search(store, query="lighthouse", filters=filters))
+
+    assert changed.attributes == {"region": "coast"}
+    assert [hit.file_id for hit in found] == [file]
+
+
+async def test_batch_of_files_is_attached_by_the_polling_helpers(sdk: Sdk) -> None:
+    store = await sdk(lambda client: client.vector_stores.create(name="places"))
+    file = await stored_file(sdk)
+    made = await sdk(lambda client: client.vector_stores.file_batches.create_and_poll(store.id, file_ids=[file.id], poll_interval_ms=20))
+    uploaded = await sdk(
+        lambda client: client.vector_stores.file_batches.upload_and_poll(
+            store.id, files=[("one.txt", b"One."), ("two.txt", b"Two.")], poll_interval_ms=20
+        )
+    )
+    listed = await sdk.all(lambda client: client.vector_stores.file_batches.list_files(uploaded.id, vector_store_id=store.id))
+    read = await sdk(lambda client: client.vector_stores.file_batches.retrieve(made.id, vector_store_id=store.id))
+
+    assert (made.status, made.file_counts.completed, read.id) == ("completed", 1, made.id)
+    assert (uploaded.status, uploaded.file_counts.completed, len(listed)) == ("completed", 2, 2)
+
+
 async def test_detached_file_is_found_no_more(sdk: Sdk) -> None:
     store, file = await store_with_file(sdk)
     deleted = await sdk(lambda client: client.vector_stores.files.delete(file, vector_store_id=store))
