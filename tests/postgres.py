@@ -32,7 +32,7 @@ from psycopg import sql
 
 VERSIONS: Final = (18, 16)
 _FOLDERS: Final = {18: "pginstall18", 16: "pginstall"}
-_READY_S: Final = 20.0
+_READY_S: Final = 60.0
 _SETTINGS: Final = {
     "listen_addresses": "127.0.0.1",
     "fsync": "off",
@@ -131,7 +131,7 @@ def _binary(version: int, name: str) -> Path:
 
 
 def _run(version: int, program: str, arguments: list[str], run_as: dict[str, Any]) -> None:
-    done = subprocess.run([str(_binary(version, program)), *arguments], capture_output=True, text=True, timeout=60, check=False, **run_as)
+    done = subprocess.run([str(_binary(version, program)), *arguments], capture_output=True, text=True, timeout=120, check=False, **run_as)
     assert done.returncode == 0, done.stderr
 
 
@@ -147,7 +147,7 @@ def _wait_until_ready(process: subprocess.Popen[bytes], port: int, log: Path) ->
     give_up = time.monotonic() + _READY_S
     while True:
         try:
-            psycopg.connect(f"postgresql://postgres@127.0.0.1:{port}/postgres", connect_timeout=5).close()
+            psycopg.connect(f"postgresql://postgres@127.0.0.1:{port}/postgres", connect_timeout=20).close()
             return
         except psycopg.OperationalError:
             assert process.poll() is None, log.read_text()

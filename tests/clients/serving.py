@@ -72,7 +72,7 @@ def served() -> Iterator[Served]:
         yield Served(**json.loads(line))
     finally:
         process.stdin.close()
-        process.wait(timeout=30)
+        process.wait(timeout=60)
         process.stdout.close()
 
 
@@ -90,6 +90,7 @@ async def _serve() -> None:
                     "data_dir": folder,
                     "listen": {"port": 0},
                     "upstreams": [{"name": "model", "base_url": model.url}],
+                    "opa": {"timeout_ms": 20_000},
                     "telemetry": {"access_log": False},
                 }
             )

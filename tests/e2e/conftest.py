@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,8 @@ import pytest
 from aiohttp import web
 
 from regate_adapters.identity.jwt import mint_development_token
+from regate_adapters.opa.client import OpaClient
+from regate_adapters.opa.engine import OpaEngine
 from regate_gateway.authentication import DEVELOPMENT_AUDIENCE, DEVELOPMENT_ISSUER, shared_secret
 from regate_gateway.policy.directory import shipped_policies
 from regate_gateway.server import Running
@@ -38,6 +41,8 @@ def ended(reason: str) -> dict[str, Any]:
     return {"choices": [{"index": 0, "delta": {}, "finish_reason": reason}]}
 
 
+OPA_MS = 20_000
+"""How long a decision may take on the slowest machine; who waits for one that never comes says `impatient`."""
 USAGE = {"choices": [], "usage": {"prompt_tokens": 7, "completion_tokens": 3, "total_tokens": 10}}
 
 
@@ -86,6 +91,15 @@ class ScriptedUpstream:
         return response
 
 
+def opa_client(gateway: Gateway) -> OpaClient:
+    """The gateway's connection to OPA, beneath what remembers and splits questions."""
+    assert gateway.services is not None
+    engine: Any = gateway.services.enforcer._engine
+    while not isinstance(engine, OpaEngine):
+        engine = engine._inner
+    return engine._client
+
+
 @dataclass
 class World:
     """A running gateway with everything around it."""
@@ -111,6 +125,16 @@ class World:
     def http(self, subject: str = "alice", tenant: str = "acme", **claims: Any) -> httpx.AsyncClient:
         headers = {"Authorization": f"Bearer {self.token(subject, tenant, **claims)}"}
         return httpx.AsyncClient(base_url=f"{self.url}/v1", headers=headers, timeout=30)
+
+    @contextmanager
+    def impatient(self, seconds: float) -> Iterator[None]:
+        """Have the gateway wait no longer than this for OPA, for as long as this is entered."""
+        client = opa_client(self.gateway)
+        usual, client._deadline_s = client._deadline_s, seconds
+        try:
+            yield
+        finally:
+            client._deadline_s = usual
 
     def audit(self, **wanted: Any) -> list[dict[str, Any]]:
         records = [json.loads(line) for path in sorted(self.settings.audit.path.glob("*.jsonl")) for line in path.read_text().splitlines()]
@@ -148,7 +172,7 @@ def configure(tmp_path: Path, upstream: ScriptedUpstream, policies: Path) -> Cal
             "data_dir": tmp_path / "data",
             "listen": {"port": 0},
             "upstreams": [{"name": "scripted", "base_url": upstream.url}],
-            "opa": {"bundle": policies},
+            "opa": {"bundle": policies, "timeout_ms": OPA_MS},
             "telemetry": {"access_log": False},
         }
         return Settings.model_validate(values | changes)

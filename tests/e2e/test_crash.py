@@ -47,7 +47,7 @@ AT_ONCE: Final = 16
 Work = Callable[[], Awaitable[object]]
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(1_200)
 @pytest.mark.parametrize("round_", range(ROUNDS))
 async def test_gateway_killed_in_the_middle_of_many_requests_keeps_every_promise(round_: int, tmp_path: Path) -> None:
     seed = SEED + round_

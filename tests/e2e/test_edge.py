@@ -73,7 +73,7 @@ async def test_duplicate_keys_are_forwarded_as_they_were_checked(world: World) -
     [("GET", "/v1/files/%2e%2e/models"), ("POST", "/v1/audio/speech"), ("GET", "/"), ("GET", "/v1//models"), ("POST", "/v2/responses")],
 )
 async def test_what_is_not_listed_is_not_served(world: World, method: str, path: str) -> None:
-    async with httpx.AsyncClient(base_url=world.url) as http:
+    async with httpx.AsyncClient(base_url=world.url, timeout=30) as http:
         answer = await http.request(method, path, headers={"Authorization": f"Bearer {world.token('alice', 'acme')}"})
 
     assert answer.status_code == 404
@@ -105,7 +105,7 @@ def forged(**changes: Any) -> str:
     ],
 )
 async def test_wrong_or_missing_token_is_401(world: World, headers: dict[str, str]) -> None:
-    async with httpx.AsyncClient(base_url=f"{world.url}/v1") as http:
+    async with httpx.AsyncClient(base_url=f"{world.url}/v1", timeout=30) as http:
         answer = await http.get("/models", headers=headers)
 
     assert answer.status_code == 401
@@ -114,7 +114,7 @@ async def test_wrong_or_missing_token_is_401(world: World, headers: dict[str, st
 
 async def test_two_authorization_headers_are_refused(world: World) -> None:
     token = world.token("alice", "acme")
-    async with httpx.AsyncClient(base_url=f"{world.url}/v1") as http:
+    async with httpx.AsyncClient(base_url=f"{world.url}/v1", timeout=30) as http:
         answer = await http.get("/models", headers=[("Authorization", f"Bearer {token}"), ("Authorization", f"Bearer {token}")])
 
     assert answer.status_code in (400, 401)
@@ -170,23 +170,24 @@ async def test_without_opa_nothing_is_decided_sent_or_shown_and_all_is_well_when
     os.kill(pid, signal.SIGSTOP)
     answers = {}
     try:
-        async with world.http() as http:
-            calls = {
-                "models": http.get("/models"),
-                "chat": http.post("/chat/completions", json=CHAT),
-                "responses": http.post("/responses", json={"model": "small", "input": "Hi"}),
-                "stream": http.post("/responses", json={"model": "small", "input": "Hi", "stream": True}),
-                "search": http.post(f"/vector_stores/{store}/search", json={"query": "x"}),
-                "list": http.get("/vector_stores"),
-                "file": http.get(f"/files/{file.id}"),
-                "content": http.get(f"/files/{file.id}/content"),
-                "upload": http.post("/files", files={"file": ("b.md", b"text")}, data={"purpose": "assistants"}),
-                "delete": http.delete(f"/vector_stores/{store}"),
-            }
-            results = await asyncio.gather(*calls.values())
-            answers = {name: (answer.status_code, answer.json()["error"]["code"]) for name, answer in zip(calls, results, strict=True)}
-        async with httpx.AsyncClient() as http:
-            ready = await http.get(f"{world.url}/readyz")
+        with world.impatient(0.5):
+            async with world.http() as http:
+                calls = {
+                    "models": http.get("/models"),
+                    "chat": http.post("/chat/completions", json=CHAT),
+                    "responses": http.post("/responses", json={"model": "small", "input": "Hi"}),
+                    "stream": http.post("/responses", json={"model": "small", "input": "Hi", "stream": True}),
+                    "search": http.post(f"/vector_stores/{store}/search", json={"query": "x"}),
+                    "list": http.get("/vector_stores"),
+                    "file": http.get(f"/files/{file.id}"),
+                    "content": http.get(f"/files/{file.id}/content"),
+                    "upload": http.post("/files", files={"file": ("b.md", b"text")}, data={"purpose": "assistants"}),
+                    "delete": http.delete(f"/vector_stores/{store}"),
+                }
+                results = await asyncio.gather(*calls.values())
+                answers = {name: (answer.status_code, answer.json()["error"]["code"]) for name, answer in zip(calls, results, strict=True)}
+            async with httpx.AsyncClient(timeout=30) as http:
+                ready = await http.get(f"{world.url}/readyz")
     finally:
         os.kill(pid, signal.SIGCONT)
 
@@ -200,18 +201,14 @@ async def test_without_opa_nothing_is_decided_sent_or_shown_and_all_is_well_when
 async def test_killed_opa_is_restarted(world: World) -> None:
     os.kill(_opa_pid(), signal.SIGKILL)
     async with world.http() as http:
-        for _ in range(100):
-            answer = await http.get("/models")
-            if answer.status_code == 200:
-                break
-            assert answer.json()["error"]["code"] == "policy_unavailable"
-            await asyncio.sleep(0.05)
-
-    assert answer.status_code == 200
+        async with asyncio.timeout(60):
+            while (answer := await http.get("/models")).status_code != 200:
+                assert answer.json()["error"]["code"] == "policy_unavailable"
+                await asyncio.sleep(0.05)
 
 
 async def test_health_and_readiness_tell_of_the_process_only(world: World) -> None:
-    async with httpx.AsyncClient(base_url=world.url) as http:
+    async with httpx.AsyncClient(base_url=world.url, timeout=30) as http:
         alive, ready, metrics = [await http.get(path) for path in ("/healthz", "/readyz", "/metrics")]
 
     assert (alive.status_code, ready.status_code, metrics.status_code) == (200, 200, 200)
@@ -232,10 +229,9 @@ async def test_model_restricted_by_operators_data_is_neither_listed_nor_usable(w
     data["regate"]["models"]["large"] = ["globex"]
     revision = await world.gateway.services.enforcer.revision()  # type: ignore[union-attr]
     (world.policies / "data.json").write_text(json.dumps(data))
-    for _ in range(100):
-        if await world.gateway.services.enforcer.revision() != revision:  # type: ignore[union-attr]
-            break
-        await asyncio.sleep(0.05)
+    async with asyncio.timeout(30):
+        while await world.gateway.services.enforcer.revision() == revision:  # type: ignore[union-attr]
+            await asyncio.sleep(0.05)
 
     assert [model.id async for model in world.client().models.list()] == ["small"]
     with pytest.raises(openai.NotFoundError):

@@ -127,7 +127,7 @@ async def test_a_file_comes_back_as_it_was_sent_however_it_was_given(world: Worl
 async def test_a_file_object_has_the_documented_shape_and_is_the_same_wherever_it_is_shown(world: World) -> None:
     client = world.client()
     made = await client.files.create(file=("a.md", b"text"), purpose="assistants")
-    waited = await client.files.wait_for_processing(made.id, poll_interval=0.01, max_wait_seconds=5)
+    waited = await client.files.wait_for_processing(made.id, poll_interval=0.01, max_wait_seconds=60)
     (listed,) = (await client.files.list()).data
 
     assert made == waited == listed == await client.files.retrieve(made.id)

@@ -36,6 +36,7 @@ async def served(data_dir: Path, upstream: str) -> AsyncIterator[tuple[str, asyn
         "data_dir": str(data_dir),
         "listen": {"port": port},
         "upstreams": [{"name": "u", "base_url": upstream}],
+        "opa": {"timeout_ms": 20_000},
         "auth": {"jwt": JWT},
         "vector": {"stores": {"main": {"kind": "memory"}}},
     }
@@ -48,7 +49,7 @@ async def served(data_dir: Path, upstream: str) -> AsyncIterator[tuple[str, asyn
     )
     url = f"http://127.0.0.1:{port}"
     try:
-        async with asyncio.timeout(30), httpx.AsyncClient() as http:
+        async with asyncio.timeout(90), httpx.AsyncClient() as http:
             while True:
                 try:
                     if (await http.get(f"{url}/healthz")).status_code == 200:
@@ -97,9 +98,9 @@ async def test_response_in_progress_when_the_process_was_killed_is_failed_after_
     upstream: ScriptedUpstream, tmp_path: Path
 ) -> None:
     upstream.turns = [hanging]
-    async with served(tmp_path, upstream.url) as (url, process), httpx.AsyncClient(base_url=url, headers=headers(), timeout=20) as http:
+    async with served(tmp_path, upstream.url) as (url, process), httpx.AsyncClient(base_url=url, headers=headers(), timeout=60) as http:
         identifier = await killed_in_mid_stream(http, process)
-    async with served(tmp_path, upstream.url) as (url, _), httpx.AsyncClient(base_url=url, headers=headers()) as http:
+    async with served(tmp_path, upstream.url) as (url, _), httpx.AsyncClient(base_url=url, headers=headers(), timeout=60) as http:
         stored = (await http.get(f"/v1/responses/{identifier}")).json()
 
     assert (stored["status"], stored["error"]["code"]) == ("failed", "server_error")
@@ -110,7 +111,7 @@ async def test_no_opa_outlives_the_gateway(upstream: ScriptedUpstream, tmp_path:
         (opa,) = _children(process.pid)
         process.send_signal(signal.SIGKILL)
         await process.wait()
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             while Path(f"/proc/{opa}").exists() and "Z" not in _state(opa):
                 await asyncio.sleep(0.02)
 

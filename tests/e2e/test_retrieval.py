@@ -19,11 +19,9 @@ async def ingest(client: openai.AsyncOpenAI, store: str, name: str, content: str
     """Upload and attach a document, and wait until it can be found; return the file's id."""
     file = await client.files.create(file=(name, content.encode()), purpose="assistants")
     await client.vector_stores.files.create(vector_store_id=store, file_id=file.id, attributes=attributes or {})
-    for _ in range(400):
-        attached = await client.vector_stores.files.retrieve(vector_store_id=store, file_id=file.id)
-        if attached.status != "in_progress":
-            break
-        await asyncio.sleep(0.05)  # the API is polled, as clients do
+    async with asyncio.timeout(60):
+        while (attached := await client.vector_stores.files.retrieve(vector_store_id=store, file_id=file.id)).status == "in_progress":
+            await asyncio.sleep(0.05)  # the API is polled, as clients do
     assert attached.status == "completed", attached.last_error
     return file.id
 
@@ -90,10 +88,9 @@ async def test_deny_label_added_while_running_takes_effect_without_a_restart(wor
     data = json.loads((world.policies / "data.json").read_text())
     data["regate"]["deny_labels"]["secret-project"] = "project-lead"
     (world.policies / "data.json").write_text(json.dumps(data))
-    for _ in range(100):
-        if await world.gateway.services.enforcer.revision() != revision:  # type: ignore[union-attr]
-            break
-        await asyncio.sleep(0.05)  # the promise is three seconds
+    async with asyncio.timeout(30):
+        while await world.gateway.services.enforcer.revision() == revision:  # type: ignore[union-attr]
+            await asyncio.sleep(0.05)
 
     assert await found(alice, store) == []
     assert len(await found(world.client("alice", "acme", teams=["hr"], roles=["project-lead"]), store)) == 1
@@ -249,11 +246,9 @@ async def test_unreadable_file_fails_with_a_reason_and_is_never_found(world: Wor
     store = (await alice.vector_stores.create(name="acme")).id
     file = await alice.files.create(file=("broken.pdf", b"%PDF-1.4 not really"), purpose="assistants")
     await alice.vector_stores.files.create(vector_store_id=store, file_id=file.id)
-    for _ in range(400):
-        attached = await alice.vector_stores.files.retrieve(vector_store_id=store, file_id=file.id)
-        if attached.status != "in_progress":
-            break
-        await asyncio.sleep(0.05)
+    async with asyncio.timeout(60):
+        while (attached := await alice.vector_stores.files.retrieve(vector_store_id=store, file_id=file.id)).status == "in_progress":
+            await asyncio.sleep(0.05)
 
     assert attached.status == "failed"
     assert attached.last_error is not None

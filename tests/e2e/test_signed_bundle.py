@@ -13,7 +13,7 @@ import pytest
 from click.testing import CliRunner
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
-from tests.e2e.conftest import ScriptedUpstream, World
+from tests.e2e.conftest import OPA_MS, ScriptedUpstream, World
 
 from regate_gateway.cli import main
 from regate_gateway.server import Running
@@ -42,7 +42,7 @@ def build(policies: Path, bundle: Path, *more: object) -> None:
 
 async def ready(world_url: str, holds: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
     """Ask for readiness, as a load balancer does, until the answer is such."""
-    async with httpx.AsyncClient(base_url=world_url) as anyone, asyncio.timeout(15):
+    async with httpx.AsyncClient(base_url=world_url, timeout=30) as anyone, asyncio.timeout(60):
         while not holds(body := (await anyone.get("/readyz")).json()):
             pass
         return dict(body)
@@ -60,7 +60,7 @@ async def test_gateway_serves_by_a_signed_bundle_and_a_bad_one_degrades_it_until
     (policies / "custom" / "store").mkdir(parents=True)
     (policies / "custom" / "store" / "store.rego").write_text('package regate.custom.store\n\nstamp := {"region": "eu"}\n')
     build(policies, bundle, "--signing-key", private, "--revision", "r1")
-    settings = configure(opa={"bundle": bundle, "verification_key": public})
+    settings = configure(opa={"bundle": bundle, "verification_key": public, "timeout_ms": OPA_MS})
     app, gateway = gateway_app(settings)
     async with Running(app, settings.listen) as server:
         world = World(server.url, settings, gateway, upstream, policies)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import socket
 import subprocess
 import sys
-import timeit
 from dataclasses import dataclass, field
 
 import aiohttp
@@ -144,7 +143,7 @@ async def test_process_figures_are_shown_too() -> None:
 # ---------------------------------------------------------------- why OPA gave no answer
 
 
-async def cause(url: str, *, deadline_s: float = 5) -> str:
+async def cause(url: str, *, deadline_s: float = 30) -> str:
     """The cause that is counted when the engine there is asked."""
     metrics = Metrics()
     async with OpaEngine(OpaAddress(url), schemas={}, deadline_s=deadline_s) as engine:
@@ -238,16 +237,3 @@ print("prometheus_client" in sys.modules)
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=60)
 
     assert done.stdout == "False\n"
-
-
-def test_counting_costs_little() -> None:
-    metrics = Metrics()
-
-    def count() -> None:
-        metrics.decided("chunk", allowed=True)
-        metrics.asked("ask", seconds=0.001)
-        metrics.served("/v1/responses", "POST", 200, seconds=0.1)
-
-    took = min(timeit.repeat(count, number=1_000, repeat=5)) / 1_000
-
-    assert took < 50e-6  # measured: about 1 µs for all three; the bound leaves room for a slow machine

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import signal
 import socket
@@ -44,20 +45,21 @@ async def test_head_that_drips_is_cut_at_the_deadline(connect: Connect) -> None:
         await raw.send(b"GET / HTTP/1.1\r\n")
 
         async def drip() -> None:
-            while True:
-                await raw.send(b"x")
-                await asyncio.sleep(0.05)
+            with contextlib.suppress(ConnectionError):  # it may be cut before we read that it was
+                while True:
+                    await raw.send(b"x")
+                    await asyncio.sleep(0.05)
 
         async with asyncio.TaskGroup() as group:
             dripping = group.create_task(drip())
-            received = await raw.rest(within=5)
+            received = await raw.rest()
             dripping.cancel()
-    assert (error_of(received)[0], 0.3 < time.monotonic() - began < 3) == (408, True)
+    assert (error_of(received)[0], time.monotonic() - began > 0.3) == (408, True)
 
 
 async def test_connection_that_sends_nothing_is_cut_at_the_deadline(connect: Connect) -> None:
     async with Running(application(empty), listen(head_timeout_s=0.2)) as server, connect(server) as raw:
-        assert error_of(await raw.rest(within=5)) == (408, "invalid_request_error")
+        assert error_of(await raw.rest()) == (408, "invalid_request_error")
 
 
 async def test_body_without_progress_is_cut_and_the_application_learns_of_it(connect: Connect) -> None:
@@ -69,17 +71,17 @@ async def test_body_without_progress_is_cut_and_the_application_learns_of_it(con
 
     async with Running(application(reads), listen(receive_timeout_s=0.3)) as server, connect(server) as raw:
         await raw.send(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 100\r\n\r\nabc")
-        received = await raw.rest(within=5)
+        received = await raw.rest()
     assert (error_of(received)[0], seen[-1]["type"]) == (408, "http.disconnect")
 
 
 async def test_body_that_keeps_coming_is_not_cut(connect: Connect) -> None:
-    async with Running(application(echo_size), listen(receive_timeout_s=0.3)) as server, connect(server) as raw:
-        await raw.send(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 61440\r\n\r\n")
-        for _ in range(6):
+    async with Running(application(echo_size), listen(receive_timeout_s=1)) as server, connect(server) as raw:
+        await raw.send(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 153600\r\n\r\n")
+        for _ in range(15):  # for longer than the period, and often enough in it on a machine that is slow
             await raw.send(b"x" * 10_240)
-            await asyncio.sleep(0.1)
-        assert await raw.answer() == (200, {"content-type": "application/json", "content-length": "5"}, b"61440")
+            await asyncio.sleep(0.08)
+        assert await raw.answer() == (200, {"content-type": "application/json", "content-length": "6"}, b"153600")
 
 
 async def test_time_in_which_the_application_does_not_read_is_not_the_clients(connect: Connect) -> None:
@@ -105,7 +107,7 @@ OVERSIZED = {
 async def test_oversized_head_is_refused(connect: Connect, request_bytes: bytes) -> None:
     async with Running(application(empty), listen()) as server, connect(server) as raw:
         raw.writer.write(request_bytes)
-        assert error_of(await raw.rest(within=5))[0] == 431
+        assert error_of(await raw.rest())[0] == 431
 
 
 async def test_head_within_the_limits_is_served(connect: Connect) -> None:
@@ -121,8 +123,8 @@ async def test_one_connection_too_many_is_refused_and_room_comes_back(connect: C
                 await raw.send(GET)
                 assert (await raw.answer())[0] == 200
             async with connect(server) as third:
-                assert error_of(await third.rest(within=5)) == (503, "server_error")
-        async with asyncio.timeout(5):
+                assert error_of(await third.rest()) == (503, "server_error")
+        async with asyncio.timeout(30):
             status = 503
             while status == 503:
                 async with connect(server) as again:
@@ -147,7 +149,7 @@ MALFORMED = {
 async def test_malformed_request_is_answered_400_and_the_connection_ends(connect: Connect, request_bytes: bytes) -> None:
     async with Running(application(echo_size), listen()) as server, connect(server) as raw:
         await raw.send(request_bytes)
-        assert error_of(await raw.rest(within=5)) == (400, "invalid_request_error")
+        assert error_of(await raw.rest()) == (400, "invalid_request_error")
 
 
 async def test_idle_connection_is_closed_even_when_blank_lines_arrive(connect: Connect) -> None:
@@ -155,7 +157,7 @@ async def test_idle_connection_is_closed_even_when_blank_lines_arrive(connect: C
         await raw.send(GET)
         assert (await raw.answer())[0] == 200
         await raw.send(b"\r\n")
-        assert await raw.rest(within=3) == b""
+        assert await raw.rest() == b""
 
 
 async def test_body_that_was_answered_unread_may_end_and_the_connection_serves_on(connect: Connect) -> None:
@@ -193,7 +195,7 @@ async def test_client_that_does_not_read_its_answer_is_cut(connect: Connect) -> 
     async with Running(application(watched), listen(write_timeout_s=0.3)) as server, connect(server) as raw:
         raw.reader._transport.pause_reading()  # type: ignore[attr-defined]
         await raw.send(GET)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             await ended.wait()
     assert ended.is_set()
 
@@ -204,7 +206,7 @@ async def test_large_answer_to_a_client_that_reads_slowly_arrives_whole(connect:
     async def large(scope: Scope, receive: Receive, send: Send) -> None:
         await answer(send, b"x" * size)
 
-    async with Running(application(large), listen(write_timeout_s=0.5)) as server, connect(server) as raw:
+    async with Running(application(large), listen(write_timeout_s=10)) as server, connect(server) as raw:
         await raw.send(GET)
         await raw.reader.readuntil(b"\r\n\r\n")
         received = 0
@@ -224,7 +226,7 @@ async def test_answers_name_neither_server_nor_date(connect: Connect) -> None:
 async def test_upgrade_to_anything_but_a_websocket_is_not_followed(connect: Connect) -> None:
     async with Running(application(empty), listen()) as server, connect(server) as raw:
         await raw.send(b"GET / HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: h2c\r\n\r\n")
-        received = await raw.rest(within=5)
+        received = await raw.rest()
     assert (received.split()[1], b"connection: close" in received) == (b"200", True)
 
 
@@ -243,7 +245,7 @@ async def test_running_request_is_finished_at_shutdown(connect: Connect) -> None
             await begun.wait()
             stopping = group.create_task(_stop(server))
             release.set()
-            received = await raw.rest(within=5)
+            received = await raw.rest()
             await stopping
     assert received.startswith(b"HTTP/1.1 200")
 
@@ -293,7 +295,7 @@ print("returned", flush=True)
 async def test_served_process_ends_in_order_on_interrupt() -> None:
     process = await asyncio.create_subprocess_exec(sys.executable, "-c", PROGRAM, stdout=asyncio.subprocess.PIPE)
     assert process.stdout is not None
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         reader, writer = await asyncio.open_connection("127.0.0.1", int(await process.stdout.readline()))
         writer.write(GET)
         status = await reader.readline()

@@ -131,7 +131,7 @@ class Together(Policy):
 async def test_qualities_are_asked_beside_the_decision() -> None:
     policy = Together(answers=ALLOWED)
     policy.all_came = asyncio.Event()
-    async with asyncio.timeout(2):
+    async with asyncio.timeout(30):
         decision = await Enforcer(policy, Records(), SCHEMAS).decide(CONTEXT, QUALIFIED)
 
     assert isinstance(decision, Allow)

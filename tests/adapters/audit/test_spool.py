@@ -249,8 +249,8 @@ async def test_what_was_handed_over_before_the_end_is_written(directory: Path) -
 
 
 async def test_caller_who_leaves_disturbs_no_other(directory: Path) -> None:
-    async with SpoolAuditLog.open(directory) as log:
-        tasks = [asyncio.wait_for(log.record({"name": name}), timeout=0.000_1 if name % 2 else 10) for name in range(60)]
+    async with SpoolAuditLog.open(directory, deadline_s=60) as log:
+        tasks = [asyncio.wait_for(log.record({"name": name}), timeout=0.000_1 if name % 2 else 60) for name in range(60)]
         results = await asyncio.gather(*tasks, return_exceptions=True)
         await log.record({"name": "last"})
     stayed = {name for name in range(60) if results[name] is None}

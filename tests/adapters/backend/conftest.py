@@ -86,7 +86,7 @@ class ScriptedUpstream:
         return f"http://127.0.0.1:{self.port}/v1"
 
     def config(self, name: str = "scripted", **changes: Any) -> UpstreamConfig:
-        values: dict[str, Any] = {"base_url": self.base_url, "api_key": "sk-upstream", "models": None, "timeout_s": 5.0}
+        values: dict[str, Any] = {"base_url": self.base_url, "api_key": "sk-upstream", "models": None, "timeout_s": 60.0}
         return UpstreamConfig(name=name, **(values | changes))
 
     @asynccontextmanager
@@ -150,6 +150,6 @@ async def upstreams(upstream: ScriptedUpstream) -> AsyncIterator[Upstreams]:
 
 @pytest.fixture
 async def impatient(upstream: ScriptedUpstream) -> AsyncIterator[Upstreams]:
-    """The same upstream, waited for a fifth of a second only."""
-    async with Upstreams([upstream.config(timeout_s=0.2)]) as pool:
+    """The same upstream, waited for a second only: long enough for what it does say."""
+    async with Upstreams([upstream.config(timeout_s=1.0)]) as pool:
         yield pool

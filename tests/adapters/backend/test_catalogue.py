@@ -218,16 +218,24 @@ async def test_failing_discovery_keeps_what_was_known(upstream: ScriptedUpstream
         assert len(upstream.requests) == 2
 
 
+@pytest.fixture
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Wait longer for a listing than a test that does not wait for it may take."""
+    monkeypatch.setattr("regate_adapters.backend.link._LISTING_S", 60)
+
+
+@pytest.mark.usefixtures("patient")
 async def test_known_model_does_not_wait_for_a_renewal(upstream: ScriptedUpstream) -> None:
     upstream.script = lambda exchange: exchange.answer_json(listing("a"))
     async with asked(upstream) as (pool, clock):
         await pool.catalogue()
         clock.now += 60
         upstream.script = lambda exchange: exchange.gone()
-        async with asyncio.timeout(1):
+        async with asyncio.timeout(30):
             assert await upstream_of(pool, "a") == "scripted"
 
 
+@pytest.mark.usefixtures("patient")
 async def test_found_model_does_not_wait_for_an_upstream_that_hangs(
     upstream: ScriptedUpstream, new_upstream: type[ScriptedUpstream]
 ) -> None:
@@ -235,7 +243,7 @@ async def test_found_model_does_not_wait_for_an_upstream_that_hangs(
     other = new_upstream()
     other.script = lambda exchange: exchange.answer_json(listing("a"))
     async with other.serving(), asked(upstream, upstream.config("hangs"), other.config("answers")) as (pool, _):
-        async with asyncio.timeout(1):
+        async with asyncio.timeout(30):
             assert await upstream_of(pool, "a") == "answers"
 
 
@@ -275,6 +283,7 @@ async def test_null_listing_is_an_empty_one(upstream: ScriptedUpstream) -> None:
         assert await pool.model_entries() == []
 
 
+@pytest.mark.usefixtures("patient")
 async def test_leaving_ends_a_fetch_under_way(upstream: ScriptedUpstream) -> None:
     begun, gone = asyncio.Event(), asyncio.Event()
 
@@ -284,7 +293,7 @@ async def test_leaving_ends_a_fetch_under_way(upstream: ScriptedUpstream) -> Non
         gone.set()
 
     upstream.script = script
-    async with asyncio.timeout(2):
+    async with asyncio.timeout(30):
         async with Upstreams([upstream.config()]) as pool, asyncio.TaskGroup() as group:
             waiting = group.create_task(upstream_of(pool, "a"))
             await begun.wait()

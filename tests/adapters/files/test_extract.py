@@ -322,10 +322,13 @@ async def test_a_worker_that_answers_too_much_is_cut_off(tmp_path: Path) -> None
 
 async def test_a_cancelled_extraction_leaves_no_process(tmp_path: Path, extractor: WorkerExtractor) -> None:
     os.mkfifo(tmp_path / "pipe")
-    with pytest.raises(TimeoutError):
-        async with asyncio.timeout(0.3):
-            await extractor.chunks(tmp_path / "pipe", filename="a.txt", max_tokens=800, overlap_tokens=400)
+    async with asyncio.TaskGroup() as tasks:
+        reading = tasks.create_task(extractor.chunks(tmp_path / "pipe", filename="a.txt", max_tokens=800, overlap_tokens=400))
+        writer = await asyncio.to_thread(lambda: (tmp_path / "pipe").open("wb"))  # which returns when the worker reads
+        reading.cancel()
+    writer.close()
 
+    assert reading.cancelled()
     assert _children() == []
 
 

@@ -26,7 +26,7 @@ def policies(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def managed(policies: Path) -> RunningOpa:
-    return running_opa(policies)
+    return running_opa(policies, deadline_s=10)
 
 
 @pytest_asyncio.fixture

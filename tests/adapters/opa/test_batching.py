@@ -64,7 +64,7 @@ class Noting:
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def shipped() -> AsyncIterator[OpaEngine]:
-    async with running_opa(REGO, schemas={"chunk": load_schema(REGO / "schemas" / "chunk.json")}) as engine:
+    async with running_opa(REGO, schemas={"chunk": load_schema(REGO / "schemas" / "chunk.json")}, deadline_s=10) as engine:
         yield engine
 
 
@@ -157,7 +157,7 @@ ODD: Final = "package regate.lib.batch\n\nadmitted := input.answer\n"
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def odd(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[OpaEngine]:
     """An OPA whose batch rule says what the input tells it to."""
-    async with running_opa(write_policies(tmp_path_factory.mktemp("odd"), {"lib/batch/batch.rego": ODD})) as engine:
+    async with running_opa(write_policies(tmp_path_factory.mktemp("odd"), {"lib/batch/batch.rego": ODD}), deadline_s=10) as engine:
         yield engine
 
 
@@ -210,7 +210,7 @@ class Between:
             await self.first.wait()
             before = await self.inner.revision()
             write_policies(self.policies, {"lib/batch/batch.rego": EVERY})
-            until = time.monotonic() + 10
+            until = time.monotonic() + 60
             while await self.inner.revision() == before:
                 assert time.monotonic() < until
         answer = await self.inner.ask(rule, document)
@@ -230,7 +230,7 @@ EVERY: Final = 'package regate.lib.batch\n\nadmitted := {"chunks": {i | some i, 
 
 async def test_halves_decided_by_two_policies_are_never_put_together(tmp_path: Path) -> None:
     policies = write_policies(tmp_path / "changing", {"lib/batch/batch.rego": NONE})
-    async with running_opa(policies) as inner:
+    async with running_opa(policies, deadline_s=10) as inner:
         engine = Between(inner, policies)
         answer = await BatchingEngine(engine, split_from=2).ask(RULE, batch(*different(4)))
 

@@ -70,7 +70,7 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def engine(written: Path) -> AsyncIterator[OpaEngine]:
     policy = written / "policy"
-    async with running_opa(policy, schemas={"chunk": load_schema(policy / "schemas" / "chunk.json")}) as engine:
+    async with running_opa(policy, schemas={"chunk": load_schema(policy / "schemas" / "chunk.json")}, deadline_s=10) as engine:
         yield engine
 
 
@@ -192,7 +192,7 @@ async def test_grant_and_deny_of_a_team_agree_as_filter_and_as_decision(tmp_path
         for visibility in ("private", "attributes")
     ]
     audits: list[Json] = [f"p{number}" for number in range(300)]
-    async with running_opa(policy, schemas={"chunk": load_schema(policy / "schemas" / "chunk.json")}) as engine:
+    async with running_opa(policy, schemas={"chunk": load_schema(policy / "schemas" / "chunk.json")}, deadline_s=10) as engine:
         question = asked("chunk.read", {"audits": [*audits, "zeus"]}, store={})
         planned = await engine.plan("regate/chunk/allow", question, unknown="chunk")
         decided = [(await engine.ask("regate/chunk/allow", question | {"chunk": row})).value is True for row in rows]

@@ -360,7 +360,7 @@ TABLE = [
 async def engine(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[OpaEngine]:
     directory = tmp_path_factory.mktemp("fragment")
     packages = {f"fragment/r{number:02}.rego": _module(number, row.rule) for number, row in enumerate(TABLE)}
-    async with running_opa(write_policies(directory, packages)) as engine:
+    async with running_opa(write_policies(directory, packages), deadline_s=10) as engine:
         yield engine
 
 
@@ -430,7 +430,7 @@ TRAPS = [
 async def strict_engine(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[OpaEngine]:
     directory = tmp_path_factory.mktemp("traps")
     packages = {f"fragment/r{number:02}.rego": _module(number, row.rule) for number, row in enumerate(TRAPS)}
-    async with running_opa(write_policies(directory, packages), schemas={"chunk": SCHEMA}) as engine:
+    async with running_opa(write_policies(directory, packages), schemas={"chunk": SCHEMA}, deadline_s=10) as engine:
         yield engine
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -76,7 +75,7 @@ async def shadowing(tmp_path: Path, candidate: str, *, batches: bool = False) ->
     more = {"lib/batch.rego": BATCH} if batches else {}
     live = write_policies(tmp_path / "live", {"chunk/chunk.rego": CHUNK, **more})
     other = write_policies(tmp_path / "other", {"chunk/chunk.rego": candidate, **more})
-    async with running_opa(live) as engine, running_opa(other) as shadow:
+    async with running_opa(live, deadline_s=10) as engine, running_opa(other, deadline_s=10) as shadow:
         report = tmp_path / "shadow" / "flips.jsonl"
         shadowed = ShadowingEngine(engine, shadow, report=report)
         async with working(shadowed):
@@ -160,7 +159,7 @@ async def test_documents_are_compared_each_by_the_rules_that_decide_it(tmp_path:
     other = write_policies(tmp_path / "other", {"lib/batch.rego": policy("file-2", 2, "file-3")})
     asked = {"action": "batch", "request_id": "req_1", "principal": ALICE.as_input(), "store": {}}
     files = [{"file": {"id": f"file-{number}"}} for number in (1, 2, 3)]
-    async with running_opa(live) as engine, running_opa(other) as candidate:
+    async with running_opa(live, deadline_s=10) as engine, running_opa(other, deadline_s=10) as candidate:
         shadowed = ShadowingEngine(engine, candidate, report=tmp_path / "flips.jsonl")
         async with working(shadowed):
             await shadowed.ask("regate/lib/batch/ingested", {**asked, "documents": files})
@@ -197,7 +196,7 @@ async def test_explanations_are_not_compared(tmp_path: Path) -> None:
 async def test_candidate_that_is_gone_changes_no_answer_and_is_counted(tmp_path: Path) -> None:
     live = write_policies(tmp_path / "live", {"chunk/chunk.rego": CHUNK})
     nowhere = OpaAddress("http://opa", socket=tmp_path / "nobody.sock")
-    async with running_opa(live) as engine, OpaEngine(nowhere, schemas={}) as gone:
+    async with running_opa(live, deadline_s=10) as engine, OpaEngine(nowhere, schemas={}) as gone:
         shadowed = ShadowingEngine(engine, gone, report=tmp_path / "flips.jsonl")
         async with working(shadowed):
             answer = await shadowed.ask(RULE, document())
@@ -208,7 +207,7 @@ async def test_candidate_that_is_gone_changes_no_answer_and_is_counted(tmp_path:
 
 async def test_stuck_candidate_delays_nobody_and_what_does_not_fit_is_dropped(tmp_path: Path) -> None:
     live = write_policies(tmp_path / "live", {"chunk/chunk.rego": CHUNK})
-    async with running_opa(live) as engine:
+    async with running_opa(live, deadline_s=10) as engine:
         stuck = Stopped(engine)
         shadowed = ShadowingEngine(engine, stuck, report=tmp_path / "flips.jsonl", capacity=10)
         async with working(shadowed):
@@ -223,7 +222,7 @@ async def test_stuck_candidate_delays_nobody_and_what_does_not_fit_is_dropped(tm
 async def test_live_policy_that_cannot_answer_is_told_at_once(tmp_path: Path) -> None:
     other = write_policies(tmp_path / "other", {"chunk/chunk.rego": CHUNK})
     nowhere = OpaAddress("http://opa", socket=tmp_path / "nobody.sock")
-    async with running_opa(other) as candidate, OpaEngine(nowhere, schemas={}) as gone:
+    async with running_opa(other, deadline_s=10) as candidate, OpaEngine(nowhere, schemas={}) as gone:
         shadowed = ShadowingEngine(gone, candidate, report=tmp_path / "flips.jsonl")
         async with working(shadowed):
             with pytest.raises(PolicyUnavailable):
@@ -259,37 +258,3 @@ async def test_summary_is_written_at_the_end(tmp_path: Path) -> None:
 
     last = json.loads(report.read_text(encoding="utf-8").splitlines()[-1])
     assert (last["kind"], last["counts"]) == ("summary", [{"rule": RULE, "outcome": "same", "count": 1}])
-
-
-async def test_hot_path_pays_microseconds(tmp_path: Path) -> None:
-    live = write_policies(tmp_path / "live", {"chunk/chunk.rego": CHUNK})
-    async with running_opa(live) as engine:
-        answered = Answered(await engine.ask(RULE, document()))
-        shadowed = ShadowingEngine(answered, answered, report=tmp_path / "flips.jsonl", capacity=200_000)
-        asked = document()
-        plain, added = await timed(answered, asked), await timed(shadowed, asked)
-
-    assert added - plain < 100e-6
-
-
-@dataclass
-class Answered:
-    """An engine that has its answer already, so that what is measured is the shadow alone."""
-
-    answer: Answer
-
-    async def ask(self, rule: str, document: JsonObject) -> Answer:
-        return self.answer
-
-    async def plan(self, rule: str, document: JsonObject, *, unknown: str) -> Planned:
-        raise PolicyUnavailable("asked only for answers")
-
-    async def revision(self) -> str:
-        return self.answer.revision
-
-
-async def timed(engine: Answered | ShadowingEngine, document: JsonObject, *, times: int = 5_000) -> float:
-    began = time.perf_counter()
-    for _ in range(times):
-        await engine.ask(RULE, document)
-    return (time.perf_counter() - began) / times

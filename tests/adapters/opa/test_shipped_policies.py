@@ -36,7 +36,7 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def engine() -> AsyncIterator[OpaEngine]:
     schemas = {kind: load_schema(REGO / "schemas" / f"{kind}.json") for kind in ("chunk", "store", "file", "prompt", "item")}
-    async with running_opa(REGO, schemas=schemas) as engine:
+    async with running_opa(REGO, schemas=schemas, deadline_s=10) as engine:
         yield engine
 
 

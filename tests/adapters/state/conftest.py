@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
+from tests.adapters.state.samples import PATIENT_S
 from tests.postgres import Postgres, running_postgres
 
 from regate_adapters.state.store import SqlStateStore
@@ -36,5 +37,5 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 
 @pytest.fixture
 async def store(url: str) -> AsyncIterator[SqlStateStore]:
-    async with SqlStateStore.open(url) as opened:
+    async with SqlStateStore.open(url, deadline_s=PATIENT_S) as opened:
         yield opened

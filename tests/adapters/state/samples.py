@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
+from regate_adapters.state.store import SqlStateStore
 from regate_orchestrator.principal import Principal
 from regate_orchestrator.rows import (
     Attachment,
@@ -22,6 +24,14 @@ from regate_orchestrator.values import BatchId, ConversationId, FileId, PromptId
 ANN = Principal("ann", "acme", teams=("sales",))
 BOB = Principal("bob", "acme")
 EVE = Principal("eve", "globex")
+
+PATIENT_S = 60
+"""How long what must succeed may take on the slowest machine."""
+
+
+def waiting(store: SqlStateStore, deadline_s: float) -> SqlStateStore:
+    """Return the same open store, over the same connections, with another deadline: a short one is for what is to run into it alone."""
+    return SqlStateStore(replace(store._database, _deadline_s=deadline_s))
 
 
 def stamp_of(who: Principal, **fields: Any) -> dict[str, Any]:

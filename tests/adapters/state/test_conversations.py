@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from tests.adapters.state.samples import ANN, BOB, EVE, conversation_of, event_of, items_of, response_of
+from tests.adapters.state.samples import ANN, BOB, EVE, PATIENT_S, conversation_of, event_of, items_of, response_of
 
 from regate_adapters.state.store import SqlStateStore
 from regate_orchestrator.errors import InvalidRequest, StateUnavailable
@@ -23,7 +23,7 @@ CONVERSATION, RESPONSE, OTHER = ConversationId("conv_1"), ResponseId("resp_1"), 
 @pytest.fixture
 async def stores(url: str) -> AsyncIterator[tuple[SqlStateStore, SqlStateStore]]:
     """Two gateways on one database, with a conversation of one item."""
-    async with SqlStateStore.open(url) as one, SqlStateStore.open(url) as other:
+    async with SqlStateStore.open(url, deadline_s=PATIENT_S) as one, SqlStateStore.open(url, deadline_s=PATIENT_S) as other:
         await one.add_conversation(conversation_of(ANN), items_of("msg_1"))
         yield one, other
 

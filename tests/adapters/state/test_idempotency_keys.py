@@ -6,7 +6,7 @@ import asyncio
 from dataclasses import replace
 
 import pytest
-from tests.adapters.state.samples import ANN, BOB, EVE
+from tests.adapters.state.samples import ANN, BOB, EVE, PATIENT_S
 
 from regate_adapters.state.store import SqlStateStore
 from regate_orchestrator.principal import Principal
@@ -98,6 +98,6 @@ async def test_unfinished_keys_are_forgotten_at_start(store: SqlStateStore) -> N
 
 
 async def test_of_many_claims_at_once_one_wins(url: str) -> None:
-    async with SqlStateStore.open(url) as one, SqlStateStore.open(url) as other:
+    async with SqlStateStore.open(url, deadline_s=PATIENT_S) as one, SqlStateStore.open(url, deadline_s=PATIENT_S) as other:
         claims = await asyncio.gather(*(claim((one, other)[number % 2], name=f"c{number}") for number in range(16)))
     assert (claims.count(None), claims.count(KeyUse("f1", None))) == (1, 15)

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import replace
 
 import pytest
-from tests.adapters.state.samples import ANN, EVE, attached_of, attachment_of, batch_of, file_of, stamp_of, store_of
+from tests.adapters.state.samples import ANN, EVE, PATIENT_S, attached_of, attachment_of, batch_of, file_of, stamp_of, store_of
 
 from regate_adapters.state.store import SqlStateStore
 from regate_orchestrator.errors import NotFound
@@ -36,7 +36,7 @@ def clock() -> Clock:
 
 @pytest.fixture
 async def store(url: str, clock: Clock) -> AsyncIterator[SqlStateStore]:
-    async with SqlStateStore.open(url, clock=clock) as opened:
+    async with SqlStateStore.open(url, clock=clock, deadline_s=PATIENT_S) as opened:
         await opened.add_store(store_of(ANN, shared=True))
         for who, name in ((ANN, "file-1"), (ANN, "file-2"), (EVE, "file-3")):
             await opened.add_file(file_of(who, name))
@@ -137,7 +137,7 @@ async def test_all_claims_are_let_go_of_at_once(store: SqlStateStore) -> None:
 
 
 async def test_workers_of_several_gateways_never_hold_the_same_attachment(url: str) -> None:
-    async with SqlStateStore.open(url) as one, SqlStateStore.open(url) as other:
+    async with SqlStateStore.open(url, deadline_s=PATIENT_S) as one, SqlStateStore.open(url, deadline_s=PATIENT_S) as other:
         await one.add_store(store_of(ANN))
         names = [f"file-{number:03d}" for number in range(40)]
         for name in names:
@@ -408,7 +408,7 @@ async def test_a_batch_is_found_in_its_own_store_and_by_its_own_tenant(store: Sq
 
 @pytest.mark.parametrize("rounds", [8])
 async def test_batches_of_the_same_files_at_once_do_not_wait_for_each_other_in_turn(url: str, rounds: int) -> None:
-    async with SqlStateStore.open(url) as one, SqlStateStore.open(url) as other:
+    async with SqlStateStore.open(url, deadline_s=PATIENT_S) as one, SqlStateStore.open(url, deadline_s=PATIENT_S) as other:
         await one.add_store(store_of(ANN))
         names = [f"file-{number:02d}" for number in range(20)]
         for name in names:

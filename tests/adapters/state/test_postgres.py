@@ -6,13 +6,12 @@ import asyncio
 import contextlib
 import subprocess
 import sys
-import time
 
 import psycopg
 import pytest
 from psycopg import sql
 from sqlalchemy import func, insert, select
-from tests.adapters.state.samples import ANN, BOB, EVE, attachment_of, file_of, response_of, store_of
+from tests.adapters.state.samples import ANN, BOB, EVE, PATIENT_S, attachment_of, file_of, response_of, store_of, waiting
 from tests.postgres import Link, Postgres
 
 from regate_adapters.state.store import SqlStateStore
@@ -29,7 +28,7 @@ from regate_adapters.state.store import SqlStateStore
 from tests.adapters.state.samples import ANN, response_of
 
 async def main():
-    async with SqlStateStore.open(sys.argv[1]) as store:
+    async with SqlStateStore.open(sys.argv[1], deadline_s=60) as store:
         for number in itertools.count():
             await store.save_response(response_of(ANN, f"resp_{number}", items=20))
             print(number, flush=True)
@@ -48,13 +47,13 @@ def change(url: str, statement: str) -> None:
 
 async def test_gateways_that_start_at_once_make_the_tables_once(postgres_url: str) -> None:
     async def start(number: int) -> None:
-        async with SqlStateStore.open(postgres_url) as store:
+        async with SqlStateStore.open(postgres_url, deadline_s=PATIENT_S) as store:
             await store.save_response(response_of(ANN, f"resp_{number}"))
 
     async with asyncio.TaskGroup() as starting:
         for number in range(5):
             starting.create_task(start(number))
-    async with SqlStateStore.open(postgres_url) as store:
+    async with SqlStateStore.open(postgres_url, deadline_s=PATIENT_S) as store:
         assert len((await store.responses(ANN, Everything(), Page())).rows) == 5
 
 
@@ -62,43 +61,44 @@ async def test_gateways_that_start_at_once_make_the_tables_once(postgres_url: st
     "statement", ["UPDATE schema_revision SET revision = 'of_tomorrow'", "DELETE FROM schema_revision", "DROP TABLE schema_revision"]
 )
 async def test_database_of_a_later_program_is_refused(postgres_url: str, statement: str) -> None:
-    async with SqlStateStore.open(postgres_url):
+    async with SqlStateStore.open(postgres_url, deadline_s=PATIENT_S):
         pass
     change(postgres_url, statement)
     with pytest.raises(ConfigurationError, match=r"state\.url"):
-        async with SqlStateStore.open(postgres_url):
+        async with SqlStateStore.open(postgres_url, deadline_s=PATIENT_S):
             pass
 
 
 async def test_database_of_something_else_is_refused_and_left_alone(postgres_url: str) -> None:
     change(postgres_url, "CREATE TABLE theirs (id integer)")
     with pytest.raises(ConfigurationError, match="something else"):
-        async with SqlStateStore.open(postgres_url):
+        async with SqlStateStore.open(postgres_url, deadline_s=PATIENT_S):
             pass
 
 
 async def test_database_that_is_not_there_is_refused_without_the_password(postgres: Postgres) -> None:
     with pytest.raises(ConfigurationError) as refusal:
-        async with SqlStateStore.open(f"postgresql+psycopg://postgres:swordfish@127.0.0.1:{postgres.port}/nowhere"):
+        async with SqlStateStore.open(f"postgresql+psycopg://postgres:swordfish@127.0.0.1:{postgres.port}/nowhere", deadline_s=PATIENT_S):
             pass
     assert ("cannot be used" in refusal.value.message, "swordfish" in refusal.value.message) == (True, False)
 
 
 async def test_server_that_swallows_everything_is_refused_in_time(postgres: Postgres) -> None:
-    began = time.monotonic()
     async with Link(postgres.port) as link:
         link.become("swallow")
-        with pytest.raises(ConfigurationError, match="cannot be used"):
+        with pytest.raises(ConfigurationError, match="cannot be used: TimeoutError"):  # ours, not that of psycopg's longer limit
             async with SqlStateStore.open(postgres.url(port=link.port), deadline_s=0.3):
                 pass
-    assert time.monotonic() - began < 3
 
 
 # ---------------------------------------------------------------- at once
 
 
 async def test_first_uses_by_a_tenant_at_once_are_recorded_once(postgres_url: str) -> None:
-    async with SqlStateStore.open(postgres_url) as one, SqlStateStore.open(postgres_url) as other:
+    async with (
+        SqlStateStore.open(postgres_url, deadline_s=PATIENT_S) as one,
+        SqlStateStore.open(postgres_url, deadline_s=PATIENT_S) as other,
+    ):
         for round_number in range(5):
             name = f"vs_{round_number}"
             await one.add_store(store_of(ANN, name, shared=True))
@@ -108,7 +108,10 @@ async def test_first_uses_by_a_tenant_at_once_are_recorded_once(postgres_url: st
 
 
 async def test_one_file_attached_many_times_at_once_is_attached_once(postgres_url: str) -> None:
-    async with SqlStateStore.open(postgres_url) as one, SqlStateStore.open(postgres_url) as other:
+    async with (
+        SqlStateStore.open(postgres_url, deadline_s=PATIENT_S) as one,
+        SqlStateStore.open(postgres_url, deadline_s=PATIENT_S) as other,
+    ):
         await one.add_file(file_of(ANN))
         await one.add_store(store_of(ANN))
         await asyncio.gather(*((one, other)[number % 2].put_attachments([attachment_of(ANN)]) for number in range(20)))
@@ -124,7 +127,10 @@ async def test_file_deleted_while_it_is_attached_leaves_no_attachment_that_was_n
             return None
         return name
 
-    async with SqlStateStore.open(postgres_url) as one, SqlStateStore.open(postgres_url) as other:
+    async with (
+        SqlStateStore.open(postgres_url, deadline_s=PATIENT_S) as one,
+        SqlStateStore.open(postgres_url, deadline_s=PATIENT_S) as other,
+    ):
         names = [f"vs_{number}" for number in range(8)]
         for name in names:
             await one.add_store(store_of(ANN, name))
@@ -138,7 +144,10 @@ async def test_file_deleted_while_it_is_attached_leaves_no_attachment_that_was_n
 
 
 async def test_new_responses_saved_at_once_under_one_id_are_each_whole(postgres_url: str) -> None:
-    async with SqlStateStore.open(postgres_url) as one, SqlStateStore.open(postgres_url) as other:
+    async with (
+        SqlStateStore.open(postgres_url, deadline_s=PATIENT_S) as one,
+        SqlStateStore.open(postgres_url, deadline_s=PATIENT_S) as other,
+    ):
         await asyncio.gather(*(store.responses(ANN, Everything(), Page()) for store in (one, other) for _ in range(8)))
         rows = [response_of(ANN, items=3 + number % 3, text=f"version {number}") for number in range(16)]
         await asyncio.gather(*((one, other)[number % 2].save_response(row) for number, row in enumerate(rows)))
@@ -146,7 +155,7 @@ async def test_new_responses_saved_at_once_under_one_id_are_each_whole(postgres_
 
 
 async def test_response_id_of_another_tenant_is_refused_and_nothing_of_it_changed(postgres_url: str) -> None:
-    async with SqlStateStore.open(postgres_url) as store:
+    async with SqlStateStore.open(postgres_url, deadline_s=PATIENT_S) as store:
         await store.save_response(response_of(ANN))
         with pytest.raises(StateUnavailable):
             await store.save_response(response_of(EVE))
@@ -154,7 +163,7 @@ async def test_response_id_of_another_tenant_is_refused_and_nothing_of_it_change
 
 
 async def test_a_read_cannot_write(postgres_url: str) -> None:
-    async with SqlStateStore.open(postgres_url) as store:
+    async with SqlStateStore.open(postgres_url, deadline_s=PATIENT_S) as store:
         with pytest.raises(StateUnavailable, match="Try again later") as refusal:
             async with store._database.reading() as connection:
                 await connection.execute(insert(schema_revision).values(revision="x"))
@@ -162,7 +171,7 @@ async def test_a_read_cannot_write(postgres_url: str) -> None:
 
 
 async def test_a_read_sees_one_state_though_another_writes_meanwhile(postgres_url: str) -> None:
-    async with SqlStateStore.open(postgres_url) as store:
+    async with SqlStateStore.open(postgres_url, deadline_s=PATIENT_S) as store:
         counted = select(func.count()).select_from(files)
         async with store._database.reading() as connection:
             before = await connection.scalar(counted)
@@ -176,7 +185,7 @@ async def test_a_read_sees_one_state_though_another_writes_meanwhile(postgres_ur
 
 
 async def test_server_that_ended_all_connections_is_not_noticed(postgres_url: str, postgres: Postgres) -> None:
-    async with SqlStateStore.open(postgres_url) as store:
+    async with SqlStateStore.open(postgres_url, deadline_s=PATIENT_S) as store:
         await asyncio.gather(*(store.save_response(response_of(ANN, f"resp_{number}")) for number in range(8)))
         name = sql.Literal(postgres_url.rpartition("/")[2])
         others = sql.SQL("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = {} AND pid <> pg_backend_pid()")
@@ -190,44 +199,40 @@ async def test_broken_network_is_unavailable_in_time_and_mended_without_a_restar
     fault: str, postgres_url: str, postgres: Postgres
 ) -> None:
     through = postgres_url.replace(f":{postgres.port}/", ":{}/")
-    async with Link(postgres.port) as link, SqlStateStore.open(through.format(link.port), deadline_s=0.4) as store:
+    async with Link(postgres.port) as link, SqlStateStore.open(through.format(link.port), deadline_s=PATIENT_S) as store:
         await store.save_response(response_of(ANN))
+        hasty = waiting(store, 0.4)
         link.become("swallow" if fault == "swallow" else "cut")
-        began = time.monotonic()
-        refused = 0
-        for attempt in (
-            lambda: store.response(ANN, RESPONSE),
-            lambda: store.save_response(response_of(ANN, "resp_2")),
-            lambda: store.responses(ANN, Everything(), Page()),
-            lambda: store.delete_response(ANN, RESPONSE),
-            store.check,
-        ):
-            try:
-                await attempt()
-            except StateUnavailable:
-                refused += 1
-        took = time.monotonic() - began
+        refused = await asyncio.gather(
+            hasty.response(ANN, RESPONSE),
+            hasty.save_response(response_of(ANN, "resp_2")),
+            hasty.responses(ANN, Everything(), Page()),
+            hasty.delete_response(ANN, RESPONSE),
+            hasty.check(),
+            return_exceptions=True,
+        )
         link.become("pass")
         rows = await store.responses(BOB, Everything(), Page())
-    assert (refused, took < 5, [row.id for row in rows.rows]) == (5, True, [RESPONSE])
+    details = {one.detail for one in refused if isinstance(one, StateUnavailable)}
+    assert ([type(one) for one in refused], [row.id for row in rows.rows]) == ([StateUnavailable] * 5, [RESPONSE])
+    assert fault == "cut" or details == {"no answer within 0.4 s"}
 
 
 async def test_write_that_waits_for_a_lock_ends_in_time_and_reads_go_on(postgres_url: str) -> None:
-    async with SqlStateStore.open(postgres_url, deadline_s=3) as store:
+    async with SqlStateStore.open(postgres_url, deadline_s=PATIENT_S) as store:
         await store.save_response(response_of(ANN))
         with psycopg.connect(postgres_url.replace("+psycopg", "")) as other:
             other.execute("SELECT * FROM responses FOR UPDATE")
-            began = time.monotonic()
-            with pytest.raises(StateUnavailable):
-                await store.save_response(response_of(ANN, text="later"))
-            took = time.monotonic() - began
+            with pytest.raises(StateUnavailable) as refusal:
+                await waiting(store, 0.5).save_response(response_of(ANN, text="later"))
             read = await store.response(ANN, RESPONSE)
         await store.save_response(response_of(ANN, text="later"))
-        assert (took < 20, read, await store.response(ANN, RESPONSE)) == (True, response_of(ANN), response_of(ANN, text="later"))
+        after = await store.response(ANN, RESPONSE)
+    assert (refusal.value.detail, read, after) == ("no answer within 0.5 s", response_of(ANN), response_of(ANN, text="later"))
 
 
 async def test_cancelled_save_is_all_or_nothing_and_every_connection_is_given_back(postgres_url: str) -> None:
-    async with SqlStateStore.open(postgres_url) as store:
+    async with SqlStateStore.open(postgres_url, deadline_s=PATIENT_S) as store:
         for number in range(30):
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(0.0005 * number):
@@ -239,7 +244,7 @@ async def test_cancelled_save_is_all_or_nothing_and_every_connection_is_given_ba
 
 
 async def test_failure_says_nothing_of_the_rows(postgres_url: str) -> None:
-    async with SqlStateStore.open(postgres_url) as store:
+    async with SqlStateStore.open(postgres_url, deadline_s=PATIENT_S) as store:
         await store.add_file(file_of(ANN))
         with pytest.raises(StateUnavailable) as refusal:
             await store.add_file(file_of(ANN))
@@ -247,7 +252,7 @@ async def test_failure_says_nothing_of_the_rows(postgres_url: str) -> None:
 
 
 async def test_database_without_its_tables_fails_the_check(postgres_url: str) -> None:
-    async with SqlStateStore.open(postgres_url) as store:
+    async with SqlStateStore.open(postgres_url, deadline_s=PATIENT_S) as store:
         await store.check()
         change(postgres_url, "DROP TABLE schema_revision")
         with pytest.raises(StateUnavailable):
@@ -261,7 +266,7 @@ async def test_response_is_there_whole_after_the_process_was_killed(postgres_url
             process.stdout.readline()
         process.kill()
         acknowledged = 25 + len(process.stdout.read().split())
-    async with SqlStateStore.open(postgres_url) as store:
+    async with SqlStateStore.open(postgres_url, deadline_s=PATIENT_S) as store:
         listed = (await store.responses(ANN, Everything(), Page(limit=10_000))).rows
         rows = [await store.response(ANN, row.id) for row in listed]
     whole = [row for row in rows if row is not None and row == response_of(ANN, row.id, items=20)]

@@ -13,6 +13,7 @@ from tests.adapters.state.samples import (
     ANN,
     BOB,
     EVE,
+    PATIENT_S,
     attached_of,
     attachment_of,
     batch_of,
@@ -482,7 +483,7 @@ async def test_responses_saved_at_once_are_each_whole(store: SqlStateStore) -> N
 
 async def test_two_stores_over_one_database_write_at_once(store: SqlStateStore, url: str) -> None:
     names = [f"resp_{number}" for number in range(40)]
-    async with SqlStateStore.open(url) as other:
+    async with SqlStateStore.open(url, deadline_s=PATIENT_S) as other:
         await asyncio.gather(*((store, other)[number % 2].save_response(response_of(ANN, name)) for number, name in enumerate(names)))
         seen = await asyncio.gather(*((other, store)[number % 2].response(ANN, ResponseId(name)) for number, name in enumerate(names)))
     assert seen == [response_of(ANN, name) for name in names]

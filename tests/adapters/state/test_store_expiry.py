@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from tests.adapters.state.samples import ANN, BOB, EVE, attached_of, attachment_of, batch_of, file_of, stamp_of, store_of
+from tests.adapters.state.samples import ANN, BOB, EVE, PATIENT_S, attached_of, attachment_of, batch_of, file_of, stamp_of, store_of
 
 from regate_adapters.state.store import SqlStateStore
 from regate_orchestrator.errors import InvalidRequest, NotFound
@@ -39,7 +39,7 @@ def clock() -> Clock:
 @pytest.fixture
 async def store(url: str, clock: Clock) -> AsyncIterator[SqlStateStore]:
     """A shared store of acme's that expires after two days, made at 100, with a file of acme's in it."""
-    async with SqlStateStore.open(url, clock=clock) as opened:
+    async with SqlStateStore.open(url, clock=clock, deadline_s=PATIENT_S) as opened:
         await opened.add_store(replace(store_of(ANN, shared=True), expires_after_days=2))
         await opened.add_file(file_of(ANN))
         await opened.add_file(file_of(EVE, "file-2"))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -219,13 +218,11 @@ async def test_a_database_that_is_not_there_is_refused_without_the_password(post
 
 
 async def test_a_server_that_swallows_everything_is_refused_in_time(postgres: Postgres) -> None:
-    began = time.monotonic()
     async with Link(postgres.port) as link:
         link.become("swallow")
-        with pytest.raises(ConfigurationError, match="cannot be used"):
-            async with PgVectorStore(postgres.url(port=link.port), SCHEMA, deadline_s=0.2):
+        with pytest.raises(ConfigurationError, match="cannot be used: TimeoutError"):  # ours, not that of psycopg's longer limit
+            async with PgVectorStore(postgres.url(port=link.port), SCHEMA, deadline_s=0.1):
                 pass
-    assert time.monotonic() - began < 3
 
 
 async def test_chunks_stamped_under_other_required_fields_are_not_seen_but_removed(postgres: Postgres, database: str) -> None:
@@ -321,34 +318,32 @@ async def test_a_server_that_ended_all_connections_is_not_noticed(postgres: Post
 
 @pytest.mark.parametrize("fault", ["swallow", "cut"])
 async def test_a_broken_network_is_unavailable_in_time_and_mended_without_a_restart(fault: str, postgres: Postgres, database: str) -> None:
-    async with Link(postgres.port) as link, PgVectorStore(postgres.url(database, port=link.port), SCHEMA, deadline_s=0.4) as store:
+    async with Link(postgres.port) as link, PgVectorStore(postgres.url(database, port=link.port), SCHEMA, deadline_s=30) as store:
         await filled(store, hostile_chunks())
         link.become("swallow" if fault == "swallow" else "cut")
-        began = time.monotonic()
-        refused = 0
-        for attempt in (
-            lambda: everything(store),
-            lambda: store.create(OTHER, dimensions=DIMENSIONS),
-            lambda: store.texts(STORE, [chunk.id for chunk in hostile_chunks()]),
-            lambda: store.remove(STORE, FileId("file-00000001")),
-            lambda: store.drop(STORE),
-            store.check,
-            lambda: store.add(STORE, hostile_chunks()),
-        ):
-            try:
-                await attempt()
-            except VectorStoreUnavailable:
-                refused += 1
-        took = time.monotonic() - began
+        store._deadline_s = 0.1  # until it is mended; an addition has eight times as long
+        refused = await asyncio.gather(
+            everything(store),
+            store.create(OTHER, dimensions=DIMENSIONS),
+            store.texts(STORE, [chunk.id for chunk in hostile_chunks()]),
+            store.remove(STORE, FileId("file-00000001")),
+            store.drop(STORE),
+            store.check(),
+            store.add(STORE, hostile_chunks()),
+            return_exceptions=True,
+        )
+        store._deadline_s = 30
         link.become("pass")
 
-        assert (refused, took < 12, len((await everything(store)).candidates)) == (7, True, 60)
+        assert ([type(one) for one in refused], len((await everything(store)).candidates)) == ([VectorStoreUnavailable] * 7, 60)
+    late = [isinstance(one, VectorStoreUnavailable) and " took longer than 0." in one.detail for one in refused]
+    assert fault == "cut" or all(late)
 
 
 async def test_an_acknowledged_write_alone_is_there_when_the_network_breaks_in_the_middle(postgres: Postgres, database: str) -> None:
     batches = [[replace(one, id=f"acme/{number}/{one.id}") for one in hostile_chunks(count=5)] for number in range(30)]
     acknowledged: set[str] = set()
-    async with Link(postgres.port) as link, PgVectorStore(postgres.url(database, port=link.port), SCHEMA, deadline_s=2) as store:
+    async with Link(postgres.port) as link, PgVectorStore(postgres.url(database, port=link.port), SCHEMA, deadline_s=30) as store:
         await store.create(STORE, dimensions=DIMENSIONS)
 
         async def write() -> None:

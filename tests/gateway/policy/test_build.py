@@ -52,7 +52,7 @@ def loaded(opa: Path, bundle: Path, public: Path) -> str:
                 break
     finally:
         process.terminate()
-        process.wait(timeout=10)
+        process.wait(timeout=60)
         process.stdout.close() if process.stdout else None
     return "".join(said)
 
