@@ -13,7 +13,7 @@ from alembic.migration import MigrationContext
 from alembic.operations import Operations
 from sqlalchemy import Connection, Engine, create_engine, inspect, make_url, update
 from tests.adapters.state import version_1
-from tests.adapters.state.samples import ANN, EVE, attachment_of, file_of, response_of, store_of
+from tests.adapters.state.samples import ANN, EVE, PATIENT_S, attachment_of, file_of, response_of, store_of
 
 from regate_adapters.state.migrations import SCRIPTS
 from regate_adapters.state.store import SqlStateStore
@@ -86,14 +86,14 @@ def new_schema(url: str) -> dict[str, Any]:
 
 
 async def test_upgraded_database_has_the_very_same_tables_as_a_new_one(old: str) -> None:
-    async with SqlStateStore.open(old):
+    async with SqlStateStore.open(old, deadline_s=PATIENT_S):
         pass
     upgraded = read_schema(old)
     assert upgraded == new_schema(old)
 
 
 async def test_upgraded_database_kept_every_row(old: str) -> None:
-    async with SqlStateStore.open(old) as store:
+    async with SqlStateStore.open(old, deadline_s=PATIENT_S) as store:
         found = [
             await store.file(ANN, FILE),
             await store.store(EVE, STORE),
@@ -124,7 +124,7 @@ async def test_chunks_that_were_loose_or_half_written_before_there_were_editions
     stop_at(old, "loose_chunks")
     run(old, "INSERT INTO loose_chunks VALUES ('vs_0', '', 5), ('vs_1', 'file-0', 7), ('vs_1', 'file-1', 8)")
     run(old, "UPDATE attachments SET status = 'in_progress'")
-    async with SqlStateStore.open(old) as store:
+    async with SqlStateStore.open(old, deadline_s=PATIENT_S) as store:
         await store.put_attachments([attachment_of(ANN)])  # what is attached again is not all loose any more
         taken = await store.take_loose_chunks(limit=10)
 
@@ -136,7 +136,7 @@ async def test_chunks_that_were_loose_or_half_written_before_there_were_editions
 
 
 async def test_store_of_an_earlier_version_is_in_no_engine_until_it_is_placed(old: str) -> None:
-    async with SqlStateStore.open(old) as store:
+    async with SqlStateStore.open(old, deadline_s=PATIENT_S) as store:
         before = await store.engine_of(STORE)
         placed = [await store.place_stores(engine="main"), await store.place_stores(engine="second")]
         assert (before, placed, await store.engine_of(STORE)) == (None, [1, 0], "main")
@@ -144,13 +144,13 @@ async def test_store_of_an_earlier_version_is_in_no_engine_until_it_is_placed(ol
 
 async def test_gateways_that_start_at_once_upgrade_once(old: str) -> None:
     async def start(number: int) -> None:
-        async with SqlStateStore.open(old) as store:
+        async with SqlStateStore.open(old, deadline_s=PATIENT_S) as store:
             await store.save_response(response_of(ANN, f"resp_at_once_{number}"))
 
     async with asyncio.TaskGroup() as starting:
         for number in range(4):
             starting.create_task(start(number))
-    async with SqlStateStore.open(old) as store:
+    async with SqlStateStore.open(old, deadline_s=PATIENT_S) as store:
         rows = [await store.response(ANN, ResponseId(f"resp_at_once_{number}")) for number in range(4)]
     assert (None not in rows, read_schema(old)["revision"]) == (True, [(REVISION,)])
 
@@ -164,7 +164,7 @@ async def test_gateway_that_starts_amid_an_upgrade_waits_for_its_end(postgres_ur
     run(postgres_url, *version_1.statements("postgresql"))
 
     async def start() -> None:
-        async with SqlStateStore.open(postgres_url):
+        async with SqlStateStore.open(postgres_url, deadline_s=PATIENT_S):
             pass
 
     async def until_waiting(programs: int) -> None:
@@ -191,7 +191,7 @@ async def test_upgrade_that_fails_leaves_the_database_as_it_was(old: str) -> Non
     with engine.connect() as connection:
         before = schema_of(connection)
     with pytest.raises(ConfigurationError, match="cannot be used"):
-        async with SqlStateStore.open(old):
+        async with SqlStateStore.open(old, deadline_s=PATIENT_S):
             pass
     with engine.connect() as connection:
         after = schema_of(connection)
@@ -203,17 +203,17 @@ async def test_upgrade_that_fails_leaves_the_database_as_it_was(old: str) -> Non
 async def test_other_version_than_the_first_is_refused(old: str, version: int) -> None:
     run(old, f"UPDATE schema_version SET version = {version}")
     with pytest.raises(ConfigurationError, match="later version"):
-        async with SqlStateStore.open(old):
+        async with SqlStateStore.open(old, deadline_s=PATIENT_S):
             pass
 
 
 async def test_database_of_a_later_program_is_refused_and_left_alone(url: str) -> None:
-    async with SqlStateStore.open(url):
+    async with SqlStateStore.open(url, deadline_s=PATIENT_S):
         pass
     run(url, "UPDATE schema_revision SET revision = 'of_tomorrow'")
     before = read_schema(url)
     with pytest.raises(ConfigurationError, match="later version"):
-        async with SqlStateStore.open(url):
+        async with SqlStateStore.open(url, deadline_s=PATIENT_S):
             pass
     assert read_schema(url) == before
 
