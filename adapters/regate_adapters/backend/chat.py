@@ -13,7 +13,7 @@ from regate_adapters.backend.chat_events import ChatTranslator
 from regate_adapters.backend.failures import misunderstood
 from regate_adapters.backend.link import UpstreamResponse
 from regate_adapters.backend.merging import merged
-from regate_adapters.backend.sse_reader import EventTooLarge, ServerEvent, SseReader
+from regate_adapters.backend.sse_reader import EventTooLarge, SseReader
 from regate_adapters.backend.tool_slots import NotUnderstood
 from regate_adapters.backend.upstreams import Upstreams
 from regate_orchestrator.errors import UpstreamError
@@ -102,11 +102,8 @@ class _Payloads:
         """Return what is left when the body has ended; nothing once the end mark was seen."""
         return [] if self.done else self._until_done(self._reader.finish())
 
-    def _until_done(self, events: list[ServerEvent]) -> list[bytes]:
-        payloads: list[bytes] = []
-        for event in events:
-            if event.data == _DONE:
-                self.done = True
-                break
-            payloads.append(event.data)
+    def _until_done(self, payloads: list[bytes]) -> list[bytes]:
+        if _DONE in payloads:
+            self.done = True
+            return payloads[: payloads.index(_DONE)]
         return payloads
