@@ -46,6 +46,7 @@ from regate_orchestrator.errors import ConfigurationError, StateUnavailable
 from regate_orchestrator.file_intake import FileIntake
 from regate_orchestrator.ingestion import Ingestion
 from regate_orchestrator.ports import BlobStore, Embedder, PolicyEngine, StateStore, UpstreamTraits, VectorStore
+from regate_orchestrator.presence import Presence
 from regate_orchestrator.reading import FileReader
 from regate_orchestrator.responses.authorizing import Authorizer
 from regate_orchestrator.responses.background import BackgroundRuns
@@ -69,7 +70,6 @@ _EVENTS_KEPT_S: Final = 3_600
 """How long the log of a background response can be replayed event by event; after it, the stream is told again from the Response."""
 
 _PLANS_REMEMBERED: Final = 4_096
-_INTERRUPTED: Final = {"code": "server_error", "message": "The gateway stopped before the response was complete."}
 _ROW_KINDS: Final = ("chunk", "store", "file", "prompt", "item")
 
 
@@ -81,16 +81,26 @@ class Opened:
     workers: tuple[Worker, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class Rhythm:
+    """How often a gateway does what it does by itself, in seconds. Its presence is renewed several times within `lease_s`."""
+
+    lease_s: int = 60
+    renew_s: float = 15.0
+    sweep_s: float = 60.0
+
+
 class Gateway:
     """The whole gateway as one ASGI application: it opens at the server's startup and closes at its shutdown.
 
     `services` is there between the two, for the demonstration and for operators' tools in the same process.
     """
 
-    def __init__(self, settings: Settings, metrics: Metrics, clock: Clock) -> None:
+    def __init__(self, settings: Settings, metrics: Metrics, clock: Clock, rhythm: Rhythm) -> None:
         self._settings = settings
         self._metrics = metrics
         self._clock = clock
+        self._rhythm = rhythm
         self._app: ASGIApp | None = None
         self.services: Services | None = None
 
@@ -106,7 +116,7 @@ class Gateway:
         await receive()
         try:
             async with AsyncExitStack() as stack:
-                opened = await open_services(stack, self._settings, self._metrics, clock=self._clock)
+                opened = await open_services(stack, self._settings, self._metrics, clock=self._clock, rhythm=self._rhythm)
                 self.services = opened.services
                 self._app = build_app(opened.services)
                 async with asyncio.TaskGroup() as group:
@@ -122,14 +132,16 @@ class Gateway:
         await send({"type": "lifespan.shutdown.complete"})
 
 
-def gateway_app(settings: Settings, *, clock: Clock = wall_clock) -> tuple[ASGIApp, Gateway]:
+def gateway_app(settings: Settings, *, clock: Clock = wall_clock, rhythm: Rhythm = Rhythm()) -> tuple[ASGIApp, Gateway]:
     """Return the application with its edge, and the gateway inside it. By the clock rows are made and expire, and nothing else."""
     metrics = Metrics()
-    gateway = Gateway(settings, metrics, clock)
+    gateway = Gateway(settings, metrics, clock, rhythm)
     return Edge(gateway, access_log=settings.telemetry.access_log, metrics=metrics), gateway
 
 
-async def open_services(stack: AsyncExitStack, settings: Settings, metrics: Metrics, *, clock: Clock = wall_clock) -> Opened:
+async def open_services(
+    stack: AsyncExitStack, settings: Settings, metrics: Metrics, *, clock: Clock = wall_clock, rhythm: Rhythm = Rhythm()
+) -> Opened:
     """Return the services, opened on the stack and counting in `metrics`. Raises `ConfigurationError` when anything cannot be used as configured."""
     policy = await _opa(stack, settings)
     schemas = {kind: load_schema(policy.directory / "schemas" / f"{kind}.json") for kind in _ROW_KINDS}
@@ -179,6 +191,7 @@ async def open_services(stack: AsyncExitStack, settings: Settings, metrics: Metr
         limits=Limits(settings.tools.max_rounds, settings.tools.max_tool_calls),
     )
     background = BackgroundRuns(loop, most=settings.tools.max_background)
+    presence = Presence(state, lease_s=rhythm.lease_s, renew_s=rhythm.renew_s)
     swept = FileSweeps(state=state, blobs=blobs, vectors=vectors, audit=audit)
     swept_stores = VectorSweeps(state=state, vectors=vectors, audit=audit, clock=clock)
     sweeper = Sweeper(
@@ -189,8 +202,10 @@ async def open_services(stack: AsyncExitStack, settings: Settings, metrics: Metr
             "expired_stores": swept_stores.expired,
             "loose_chunks": swept_stores.loose,
             "stray_chunks": swept_stores.strays,
-            "idempotency_keys": lambda: state.forget_keys(at=int(clock()), unfinished=False),
-        }
+            "idempotency_keys": lambda: state.forget_keys(at=int(clock())),
+            "interrupted": presence.end_interrupted,
+        },
+        every_s=rhythm.sweep_s,
     )
     metrics.watch(Watched(engine, retrieval, audit, upstreams, sweeper, swept_stores))
     services = Services(
@@ -216,11 +231,13 @@ async def open_services(stack: AsyncExitStack, settings: Settings, metrics: Metr
         metrics=metrics,
         clock=clock,
     )
-    resumed, interrupted = await ingestion.resume(), await state.fail_unfinished_responses(error=_INTERRUPTED)
-    await state.forget_keys(at=int(clock()), unfinished=True)
+    stack.push_async_callback(presence.end)
+    resumed, interrupted = await ingestion.resume(), await presence.begin()
     if resumed or interrupted:
         _log.warning("resumed", extra={"detail": f"{resumed} attachments to finish, {interrupted} responses were interrupted"})
-    return Opened(services, (*policy.workers, *shadowing, background.work, sweeper.work, *[ingestion.work] * _INGEST_WORKERS))
+    return Opened(
+        services, (*policy.workers, *shadowing, background.work, presence.work, sweeper.work, *[ingestion.work] * _INGEST_WORKERS)
+    )
 
 
 @dataclass(frozen=True, slots=True)

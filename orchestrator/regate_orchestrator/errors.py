@@ -13,6 +13,7 @@
     │   ├── StateUnavailable        the state store failed
     │   ├── VectorStoreUnavailable  the vector store failed
     │   ├── EmbeddingsUnavailable   the embedder failed
+    │   ├── GatewayStopped          the gateway ended, or was taken for gone, while a response was being made
     │   ├── AuditUnavailable        the record could not be written, so the effect did not happen
     │   └── FilterNotExpressible    the policy's residual has no exact form in this store
     ├── UpstreamError               the backend failed; carries a status, never its words
@@ -125,6 +126,13 @@ class EmbeddingsUnavailable(Unavailable):
 
     code = "embeddings_unavailable"
     default_message = "The embedding model is unavailable. Try again later."
+
+
+class GatewayStopped(Unavailable):
+    """The gateway that made the response ended, or was taken for gone by another that ended it in its place."""
+
+    code = "server_error"
+    default_message = "The gateway stopped before the response was complete."
 
 
 class AuditUnavailable(Unavailable):

@@ -452,7 +452,9 @@ class StateStore(Protocol):
 
         Of a response in a conversation, `completed` and `incomplete` must append its items to the conversation (an id that is there already
         is not appended again) and release the lock, in the same transaction; `failed` and `cancelled` must release the lock alone. A turn
-        whose response no longer holds the lock must not be appended: nothing is stored then, and `StateUnavailable` raised.
+        whose response does not hold the lock must neither go on nor be appended: nothing is stored then, and `StateUnavailable` raised.
+
+        A response that `end_interrupted` took from this gateway must stay as it is: nothing is stored then, and `GatewayStopped` raised.
         """
         ...
 
@@ -472,16 +474,26 @@ class StateStore(Protocol):
         """Return a page of the response rows (without items) that the plan permits."""
         ...
 
-    async def fail_unfinished_responses(self, *, error: JsonObject) -> int:
-        """Mark all responses queued or in progress, of all tenants, as failed with this error; return how many. At start, and never later.
+    async def response_status(self, principal: Principal, response: ResponseId) -> str | None:
+        """Return the status of the response. Must be cheap: whoever waits for its end asks again and again."""
+        ...
 
-        What was in progress then died with the process that wrote it: it must neither stay in progress nor be reused as history. All locks
-        on conversations are released. The log of events that a background response has must end with its `response.failed`.
+    async def request_cancel(self, principal: Principal, response: ResponseId) -> bool:
+        """Ask the gateway that makes this background response to cancel it.
+
+        Return False when no other gateway that is present makes it: it has ended, is this gateway's own, or was interrupted.
         """
         ...
 
+    async def cancel_requests(self) -> list[ResponseId]:
+        """Return the responses, of all tenants, that this gateway makes and was asked to cancel. Must be cheap: it is asked every second."""
+        ...
+
     async def append_events(self, response: ResponseId, events: Sequence[JsonObject]) -> None:
-        """Append to the log of events of a stored response; each is kept under its `sequence_number`. One that is there is never replaced."""
+        """Append to the log of events of a response of this gateway; each is kept under its `sequence_number`.
+
+        One that is there is never replaced. A response that `end_interrupted` took from this gateway must get no more of them.
+        """
         ...
 
     async def events(self, principal: Principal, response: ResponseId, *, after: int, limit: int) -> list[JsonObject]:
@@ -560,8 +572,8 @@ class StateStore(Protocol):
         """Let the key of a create that failed go, if this claim still holds. Must be idempotent."""
         ...
 
-    async def forget_keys(self, *, at: int, unfinished: bool) -> int:
-        """Forget the keys, of all tenants, that count as none; return how many. `unfinished` ones are forgotten at start, and never later."""
+    async def forget_keys(self, *, at: int) -> int:
+        """Forget the keys, of all tenants, that count as none; return how many."""
         ...
 
     async def check(self) -> None:

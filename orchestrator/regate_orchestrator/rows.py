@@ -7,12 +7,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, TypeAlias, cast
+from typing import Final, Literal, TypeAlias, cast
 
 from regate_orchestrator.filters import Scalar
 from regate_orchestrator.values import BatchId, ConversationId, FileId, Json, JsonObject, PromptId, ResponseId, StoreId
 
 AttachmentStatus: TypeAlias = Literal["in_progress", "completed", "failed", "cancelled"]
+
+UNFINISHED: Final = ("queued", "in_progress")
+"""The statuses of a response that is still being made."""
 
 
 @dataclass(frozen=True, slots=True)

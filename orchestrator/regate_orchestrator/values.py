@@ -18,6 +18,7 @@ ConversationId = NewType("ConversationId", str)
 ItemId = NewType("ItemId", str)
 PromptId = NewType("PromptId", str)
 RequestId = NewType("RequestId", str)
+GatewayId = NewType("GatewayId", str)
 
 Clock: TypeAlias = Callable[[], float]
 """Returns the time as epoch seconds. Injected, so that no test sleeps."""

@@ -40,7 +40,7 @@ from regate_gateway.policy.build import build
 from regate_gateway.policy.directory import shipped_policies
 from regate_gateway.server import Running
 from regate_gateway.settings import Settings
-from regate_gateway.wiring import gateway_app
+from regate_gateway.wiring import Rhythm, gateway_app
 
 LATER_S: Final = 25 * 3_600
 """How much later the gateway is started again: when all that is swept by its age is due."""
@@ -133,7 +133,7 @@ def _settings(life: Life) -> Settings:
 @asynccontextmanager
 async def _running(life: Life, *, now: int) -> AsyncIterator[httpx.AsyncClient]:
     settings = _settings(life)
-    app, _ = gateway_app(settings, clock=lambda: now)
+    app, _ = gateway_app(settings, clock=lambda: now, rhythm=Rhythm(renew_s=3_600))  # no commit but those of the scenario
     async with Running(app, settings.listen) as server:
         secret = shared_secret(settings).reveal().encode()
         token = mint_development_token(

@@ -25,7 +25,7 @@ JWT = {"issuer": "tests", "audience": "regate", "algorithms": ["HS256"], "secret
 
 
 @asynccontextmanager
-async def served(data_dir: Path, upstream: str) -> AsyncIterator[tuple[str, asyncio.subprocess.Process]]:
+async def served(data_dir: Path, upstream: str, **more: Any) -> AsyncIterator[tuple[str, asyncio.subprocess.Process]]:
     """Enter with `regate serve` answering; it is ended on leaving, if it still runs."""
     listener = await asyncio.start_server(lambda reader, writer: None, "127.0.0.1", 0)
     port = listener.sockets[0].getsockname()[1]
@@ -39,6 +39,7 @@ async def served(data_dir: Path, upstream: str) -> AsyncIterator[tuple[str, asyn
         "opa": {"timeout_ms": 20_000},
         "auth": {"jwt": JWT},
         "vector": {"stores": {"main": {"kind": "memory"}}},
+        **more,
     }
     config.write_text(yaml.safe_dump(values))
     process = await asyncio.create_subprocess_exec(

@@ -105,7 +105,7 @@ class ConversationState:
     async def lock_conversation(self, principal: Principal, conversation: ConversationId, holder: ResponseId) -> list[StoredItem] | None:
         """Take the lock and return all items, in one transaction. One statement takes it, so of many takers one wins."""
         free = or_(conversations.c.locked_by.is_(None), conversations.c.locked_by == holder)
-        take = update(conversations).where(_own(principal, conversation), free).values(locked_by=holder)
+        take = update(conversations).where(_own(principal, conversation), free).values(locked_by=holder, gateway=self._database.gateway)
         async with self._database.writing() as connection:
             if (await connection.execute(take)).rowcount:
                 return await _items_of(connection, conversation)
@@ -117,7 +117,7 @@ class ConversationState:
         """Release the lock if this response holds it."""
         held = (named(conversations.c.id, conversation), conversations.c.locked_by == holder)
         async with self._database.writing() as connection:
-            await connection.execute(update(conversations).where(*held).values(locked_by=None))
+            await connection.execute(update(conversations).where(*held).values(locked_by=None, gateway=None))
 
 
 def _own(principal: Principal, conversation: ConversationId) -> ColumnElement[bool]:

@@ -18,7 +18,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from regate_adapters.state.engines import Engines, cause
 from regate_adapters.state.json_sql import JsonSql
 from regate_orchestrator.errors import ConfigurationError, StateUnavailable
-from regate_orchestrator.values import Clock, wall_clock
+from regate_orchestrator.values import Clock, GatewayId, mint, wall_clock
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,13 +28,17 @@ class Database:
     _engines: Engines
     _deadline_s: float
     _clock: Clock
+    gateway: GatewayId
+    """As whom rows are written that are in flight: whoever opened the database, from then until it is closed."""
 
     @classmethod
     @asynccontextmanager
-    async def open(cls, url: str, *, deadline_s: float, clock: Clock = wall_clock) -> AsyncIterator[Database]:
+    async def open(
+        cls, url: str, *, deadline_s: float, clock: Clock = wall_clock, gateway: GatewayId | None = None
+    ) -> AsyncIterator[Database]:
         """Yield the database, its tables made or upgraded as needed. Raises `ConfigurationError` when it cannot serve or is a later program's."""
         async with _opened(url, deadline_s=deadline_s) as engines:
-            yield cls(engines, deadline_s, clock)
+            yield cls(engines, deadline_s, clock, gateway or GatewayId(mint("gw_")))
 
     def now(self) -> int:
         """Return the time by which rows expire, in epoch seconds."""

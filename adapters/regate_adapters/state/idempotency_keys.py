@@ -27,7 +27,8 @@ class IdempotencyKeyState:
     async def claim_key(self, principal: Principal, key: str, *, fingerprint: str, claim: str, at: int) -> KeyUse | None:
         """Claim the key, or return what it is used for already. The primary key lets one of many claims win."""
         own = _own(principal, key)
-        row = {"tenant": principal.tenant, "owner": principal.id, "key": key, "fingerprint": fingerprint, "claim": claim, "created_at": at}
+        named = {"tenant": principal.tenant, "owner": principal.id, "key": key}
+        row = {**named, "fingerprint": fingerprint, "claim": claim, "created_at": at, "gateway": self._database.gateway}
         async with self._database.writing() as connection:
             await connection.execute(delete(idempotency_keys).where(own, _lapsed(at)))
             try:
@@ -51,11 +52,10 @@ class IdempotencyKeyState:
         async with self._database.writing() as connection:
             await connection.execute(delete(idempotency_keys).where(*mine))
 
-    async def forget_keys(self, *, at: int, unfinished: bool) -> int:
-        """Forget all keys that count no longer, of all tenants, and on request those of unfinished creates."""
-        gone = or_(_lapsed(at), idempotency_keys.c.created.is_(None)) if unfinished else _lapsed(at)
+    async def forget_keys(self, *, at: int) -> int:
+        """Forget all keys that count no longer, of all tenants."""
         async with self._database.writing() as connection:
-            return (await connection.execute(delete(idempotency_keys).where(gone))).rowcount
+            return (await connection.execute(delete(idempotency_keys).where(_lapsed(at)))).rowcount
 
 
 def _own(principal: Principal, key: str) -> ColumnElement[bool]:

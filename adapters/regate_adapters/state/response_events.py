@@ -9,7 +9,9 @@ from sqlalchemy import delete, insert, select
 from regate_adapters.state.database import Database
 from regate_adapters.state.tables import response_events, responses
 from regate_adapters.state.visibility import named, within
+from regate_orchestrator.errors import StateUnavailable
 from regate_orchestrator.principal import Principal
+from regate_orchestrator.rows import UNFINISHED
 from regate_orchestrator.values import JsonObject, ResponseId
 
 
@@ -20,11 +22,14 @@ class ResponseEventState:
         self._database = database
 
     async def append_events(self, response: ResponseId, events: Sequence[JsonObject]) -> None:
-        """Append to the log; a response that is not stored, and a sequence number that is there already, are refused by the keys."""
+        """Append to the log, and keep the response this gateway's meanwhile. A sequence number that is there already is refused by the key."""
         if not events:
             return
+        ours = select(responses.c.id).where(responses.c.id == response, responses.c.gateway == self._database.gateway)
         rows = [{"response_id": response, "sequence": event["sequence_number"], "event": event} for event in events]
         async with self._database.writing() as connection:
+            if await connection.scalar(ours.with_for_update(read=True)) is None:
+                raise StateUnavailable("the response is not stored, or not this gateway's any more")
             await connection.execute(insert(response_events), rows)
 
     async def events(self, principal: Principal, response: ResponseId, *, after: int, limit: int) -> list[JsonObject]:
@@ -41,7 +46,7 @@ class ResponseEventState:
 
     async def forget_events(self, *, made_before: int) -> int:
         """Delete the logs of responses that were made before this time and have ended; return how many events. What they tell is in the row."""
-        ended = select(responses.c.id).where(responses.c.created_at < made_before, responses.c.status.not_in(("queued", "in_progress")))
+        ended = select(responses.c.id).where(responses.c.created_at < made_before, responses.c.status.not_in(UNFINISHED))
         async with self._database.writing() as connection:
             deleted = await connection.execute(delete(response_events).where(response_events.c.response_id.in_(ended)))
         return deleted.rowcount

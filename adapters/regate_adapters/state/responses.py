@@ -6,23 +6,23 @@ import itertools
 from collections.abc import Sequence
 from typing import Final
 
-from sqlalchemy import CTE, delete, func, insert, literal, select, update
+from sqlalchemy import CTE, delete, exists, insert, literal, select, update
 from sqlalchemy.exc import IntegrityError
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from regate_adapters.state.database import Database
 from regate_adapters.state.encoding import AnyRow, encode, item_columns, item_row, response_columns, response_row
 from regate_adapters.state.listing import Listing, page_of
+from regate_adapters.state.presence import is_another
 from regate_adapters.state.row_filter import RowShape
-from regate_adapters.state.tables import conversations, response_events, response_items, responses
+from regate_adapters.state.tables import response_items, responses
 from regate_adapters.state.turns import settle_turn
 from regate_adapters.state.visibility import named, within
-from regate_orchestrator.errors import InvalidRequest
+from regate_orchestrator.errors import GatewayStopped, InvalidRequest
 from regate_orchestrator.filters import FilterPlan
 from regate_orchestrator.ports import Rows
 from regate_orchestrator.principal import Principal
-from regate_orchestrator.rows import Page, ResponseRow
-from regate_orchestrator.values import JsonObject, ResponseId
+from regate_orchestrator.rows import UNFINISHED, Page, ResponseRow
+from regate_orchestrator.values import ResponseId
 
 LONGEST_CHAIN: Final = 10_000
 
@@ -48,22 +48,24 @@ class ResponseState:
     async def save_response(self, row: ResponseRow) -> None:
         """Store the response and its items, replacing an earlier state of it, and settle its conversation (`turns.py`). On the disk at return.
 
-        Tenant and owner are written once: an id that is another's is refused by the primary key.
+        Tenant, owner and gateway are written once: an id that is another's is refused by the primary key. What is not this gateway's any more
+        stays as it is, and `GatewayStopped` is raised.
         """
         columns = response_columns(row)
         items = [{"response_id": row.id} | item_columns(position, item) for position, item in enumerate(row.items)]
         same = (responses.c.id == row.id, responses.c.tenant == row.tenant, responses.c.owner == row.owner)
-        replace = update(responses).where(*same).values(columns)
+        replace = update(responses).where(*same, responses.c.gateway == self._database.gateway).values(columns)
+        known = {"id": row.id, "tenant": row.tenant, "owner": row.owner, "gateway": self._database.gateway}
         async with self._database.writing() as connection:
             if not (await connection.execute(replace)).rowcount:
                 try:
                     async with connection.begin_nested():
-                        await connection.execute(
-                            insert(responses).values({**columns, "id": row.id, "tenant": row.tenant, "owner": row.owner})
-                        )
+                        await connection.execute(insert(responses).values({**columns, **known}))
                 except IntegrityError:
-                    # Either another state of it was saved at this moment, or the id is another's: then there is nothing to replace.
+                    # Another state of it was saved at this moment, or it is not this gateway's any more, or the id is another's.
                     if not (await connection.execute(replace)).rowcount:
+                        if await connection.scalar(select(exists().where(*same))):
+                            raise GatewayStopped("the response was ended by another gateway") from None
                         raise
             await connection.execute(delete(response_items).where(response_items.c.response_id == row.id))
             if items:
@@ -100,21 +102,27 @@ class ResponseState:
             items = (await connection.execute(in_order)).all()
         return _with_items(rows, items)
 
-    async def fail_unfinished_responses(self, *, error: JsonObject) -> int:
-        """Mark the responses that an earlier process left unfinished as failed, in the row, the stored Response and its log alike."""
-        unfinished = select(responses.c.id, responses.c.body, responses.c.background).where(
-            responses.c.status.in_(("queued", "in_progress"))
-        )
+    async def response_status(self, principal: Principal, response: ResponseId) -> str | None:
+        """Return the status alone, for whoever waits for it to change."""
+        own = (named(responses.c.id, response), within(responses.c.tenant, principal.tenant))
+        async with self._database.reading() as connection:
+            status: str | None = await connection.scalar(select(responses.c.status).where(*own))
+        return status
+
+    async def request_cancel(self, principal: Principal, response: ResponseId) -> bool:
+        """Write the wish into the row, where another gateway that is present will find it."""
+        own = (named(responses.c.id, response), within(responses.c.tenant, principal.tenant))
+        running = (responses.c.background, responses.c.status.in_(UNFINISHED))
+        elsewhere = is_another(responses.c.gateway, self._database.gateway, now=self._database.now())
         async with self._database.writing() as connection:
-            rows = (await connection.execute(unfinished)).all()
-            for row in rows:
-                body = {**row.body, "status": "failed", "error": error}
-                await connection.execute(update(responses).where(responses.c.id == row.id).values(status="failed", body=body))
-                if row.background:
-                    await _end_log(connection, row.id, body)
-            # Even one whose response was never stored: nothing is running yet that could hold a lock.
-            await connection.execute(update(conversations).where(conversations.c.locked_by.is_not(None)).values(locked_by=None))
-        return len(rows)
+            asked = await connection.execute(update(responses).where(*own, *running, elsewhere).values(cancel_requested=True))
+        return asked.rowcount > 0
+
+    async def cancel_requests(self) -> list[ResponseId]:
+        """Return the responses of this gateway that others want cancelled."""
+        ours = (responses.c.status.in_(UNFINISHED), responses.c.gateway == self._database.gateway)
+        async with self._database.reading() as connection:
+            return list(await connection.scalars(select(responses.c.id).where(*ours, responses.c.cancel_requested)))
 
     async def delete_response(self, principal: Principal, response: ResponseId) -> bool:
         """Delete the response and, by their foreign keys, its items."""
@@ -127,18 +135,6 @@ class ResponseState:
         """Return a page of the response rows (without items) that the plan permits."""
         listing = Listing(responses.c.id, responses.c.created_at, floor=within(responses.c.tenant, principal.tenant), shape=_SHAPE)
         return await page_of(self._database, listing, select(responses), plan=plan, page=page, read=response_row)
-
-
-async def _end_log(connection: AsyncConnection, response: str, body: JsonObject) -> None:
-    """Log that the response failed, if it has a log at all, with the Response as it is retrieved."""
-    of_it = response_events.c.response_id == response
-    last = await connection.scalar(select(func.max(response_events.c.sequence)).where(of_it))
-    if last is None:
-        return
-    output = (response_items.c.response_id == response, response_items.c.direction == "output")
-    items = await connection.scalars(select(response_items.c.body).where(*output).order_by(response_items.c.position))
-    event = {"type": "response.failed", "sequence_number": last + 1, "response": {**body, "output": list(items)}}
-    await connection.execute(insert(response_events).values(response_id=response, sequence=last + 1, event=event))
 
 
 def _links(principal: Principal, response: ResponseId) -> CTE:

@@ -16,14 +16,16 @@ from regate_adapters.state.file_batches import FileBatchState
 from regate_adapters.state.files import FileState
 from regate_adapters.state.held_items import HeldItemState
 from regate_adapters.state.idempotency_keys import IdempotencyKeyState
+from regate_adapters.state.interrupted import InterruptedState
 from regate_adapters.state.loose_chunks import LooseChunkState
+from regate_adapters.state.presence import PresenceState
 from regate_adapters.state.prompts import PromptState
 from regate_adapters.state.response_events import ResponseEventState
 from regate_adapters.state.responses import ResponseState
 from regate_adapters.state.store_expiry import StoreExpiryState
 from regate_adapters.state.tables import schema_revision
 from regate_adapters.state.vector_stores import VectorStoreState
-from regate_orchestrator.values import Clock, wall_clock
+from regate_orchestrator.values import Clock, GatewayId, wall_clock
 
 _DEADLINE_SECONDS: Final = 5.0
 
@@ -42,17 +44,23 @@ class SqlStateStore(
     ConversationState,
     HeldItemState,
     IdempotencyKeyState,
+    PresenceState,
+    InterruptedState,
 ):
     """The one repository (`ports.StateStore`). Every statement carries the tenant floor; every call ends within the deadline."""
 
     @classmethod
     @asynccontextmanager
-    async def open(cls, url: str, *, deadline_s: float = _DEADLINE_SECONDS, clock: Clock = wall_clock) -> AsyncIterator[Self]:
+    async def open(
+        cls, url: str, *, deadline_s: float = _DEADLINE_SECONDS, clock: Clock = wall_clock, gateway: GatewayId | None = None
+    ) -> AsyncIterator[Self]:
         """Yield the store over the database at the URL (`sqlite:///path`), its tables made if it is new and upgraded if they are old.
+
+        What it writes that is in flight is that gateway's, by default a new one's. Opening makes none present (`appear`).
 
         Raises `ConfigurationError` when the database cannot be used, is something else's, or was upgraded by a later program.
         """
-        async with Database.open(url, deadline_s=deadline_s, clock=clock) as database:
+        async with Database.open(url, deadline_s=deadline_s, clock=clock, gateway=gateway) as database:
             yield cls(database)
 
     async def check(self) -> None:

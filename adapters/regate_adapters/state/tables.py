@@ -27,7 +27,7 @@ from sqlalchemy import (
 
 from regate_adapters.state.column_types import EXACT, QUERIED
 
-REVISION: Final = "editions"
+REVISION: Final = "gateways"
 """The newest migration (`migrations/`), which made the schema what it is here. A database of an older one is upgraded when it is opened."""
 
 metadata: Final = MetaData(
@@ -39,6 +39,14 @@ metadata: Final = MetaData(
 )
 
 schema_revision: Final = Table("schema_revision", metadata, Column("revision", EXACT, primary_key=True))
+
+gateways: Final = Table(
+    "gateways",
+    metadata,
+    Column("id", EXACT, primary_key=True),
+    Column("present_until", BigInteger, nullable=False),
+)
+"""The gateways that are present. What is in flight names one of them in its column `gateway`; what names none of them is interrupted."""
 
 files: Final = Table(
     "files",
@@ -173,6 +181,8 @@ responses: Final = Table(
     Column("body", JSON, nullable=False),
     Column("conversation_id", EXACT),
     Column("background", Boolean, nullable=False, server_default=false()),
+    Column("gateway", EXACT),
+    Column("cancel_requested", Boolean, nullable=False, server_default=false()),
     Index(None, "tenant", "created_at", "id"),
     Index(None, "status"),
 )
@@ -210,6 +220,8 @@ conversations: Final = Table(
     Column("metadata", JSON, nullable=False, key="client_metadata"),
     Column("policy_revision", EXACT, nullable=False),
     Column("locked_by", EXACT),
+    Column("gateway", EXACT),
+    Index(None, "locked_by"),
 )
 
 conversation_items: Final = Table(
@@ -266,6 +278,7 @@ idempotency_keys: Final = Table(
     Column("claim", EXACT, nullable=False),
     Column("created", EXACT),
     Column("created_at", BigInteger, nullable=False),
+    Column("gateway", EXACT),
     PrimaryKeyConstraint("tenant", "owner", "key"),
     Index(None, "created_at"),
 )

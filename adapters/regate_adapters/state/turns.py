@@ -11,7 +11,7 @@ from regate_adapters.state.encoding import item_columns
 from regate_adapters.state.listing import in_parts
 from regate_adapters.state.tables import conversation_items, conversations
 from regate_orchestrator.errors import StateUnavailable
-from regate_orchestrator.rows import ResponseRow, StoredItem
+from regate_orchestrator.rows import UNFINISHED, ResponseRow, StoredItem
 from regate_orchestrator.values import ConversationId, ResponseId, wall_clock
 
 
@@ -34,16 +34,18 @@ async def append(
 
 
 async def settle_turn(connection: AsyncConnection, row: ResponseRow, conversation: ConversationId) -> None:
-    """Make the conversation what this state of one of its responses says. Raises `StateUnavailable` for a turn that holds no lock."""
+    """Make the conversation what this state of one of its responses says. Raises `StateUnavailable` for a turn that holds no lock.
+
+    One that goes on must hold it as well: the lock of a gateway that was taken for gone is let go, and may be another's.
+    """
     of_it = (conversations.c.id == conversation, conversations.c.tenant == row.tenant)
-    match row.status:
-        case "completed" | "incomplete":
-            holder = await connection.scalar(select(conversations.c.locked_by).where(*of_it).with_for_update())
-            if holder != row.id:
-                raise StateUnavailable("the response does not hold the lock of its conversation")
-            await append(connection, conversation, row.items, response=row.id)
-        case "failed" | "cancelled":
-            pass
-        case _:
-            return
-    await connection.execute(update(conversations).where(*of_it, conversations.c.locked_by == row.id).values(locked_by=None))
+    if row.status not in ("failed", "cancelled"):
+        holder = await connection.scalar(select(conversations.c.locked_by).where(*of_it).with_for_update())
+        if holder != row.id:
+            raise StateUnavailable("the response does not hold the lock of its conversation")
+    if row.status in UNFINISHED:
+        return
+    if row.status in ("completed", "incomplete"):
+        await append(connection, conversation, row.items, response=row.id)
+    held = (*of_it, conversations.c.locked_by == row.id)
+    await connection.execute(update(conversations).where(*held).values(locked_by=None, gateway=None))

@@ -11,20 +11,13 @@ import logging
 from collections.abc import AsyncIterator, Sequence
 from typing import Final
 
-from regate_orchestrator.errors import RegateError, Unavailable
+from regate_orchestrator.errors import GatewayStopped, RegateError
 from regate_orchestrator.responses.driver import LoopPorts, Start, run
 from regate_orchestrator.responses.events import ClientLeft, Event, Failed
 from regate_orchestrator.values import JsonObject, ResponseId
 
 _log = logging.getLogger("regate.background")
 _WRITTEN_AT_ONCE: Final = 64
-
-
-class GatewayStopped(Unavailable):
-    """The gateway ended while a background response was being made."""
-
-    code = "server_error"
-    default_message = "The gateway stopped before the response was complete."
 
 
 class BackgroundRuns:

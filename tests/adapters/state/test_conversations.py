@@ -253,7 +253,9 @@ async def test_item_of_a_turn_that_is_in_the_conversation_is_not_appended_again(
 @pytest.mark.parametrize("holder", [None, OTHER])
 @pytest.mark.parametrize("status", ["completed", "incomplete"])
 async def test_turn_without_the_lock_is_not_stored_at_all(store: SqlStateStore, status: str, holder: ResponseId | None) -> None:
+    await store.lock_conversation(ANN, CONVERSATION, RESPONSE)
     await store.save_response(turn_of("in_progress", items=0))
+    await store.unlock_conversation(CONVERSATION, RESPONSE)
     if holder is not None:
         await store.lock_conversation(ANN, CONVERSATION, holder)
     with pytest.raises(StateUnavailable):
@@ -263,6 +265,14 @@ async def test_turn_without_the_lock_is_not_stored_at_all(store: SqlStateStore, 
         ["msg_1"],
         holder is None,
     )
+
+
+@pytest.mark.parametrize("status", ["queued", "in_progress"])
+async def test_turn_without_the_lock_does_not_begin(store: SqlStateStore, status: str) -> None:
+    await store.lock_conversation(ANN, CONVERSATION, OTHER)
+    with pytest.raises(StateUnavailable):
+        await store.save_response(turn_of(status, items=0))
+    assert await store.response(ANN, RESPONSE) is None
 
 
 async def test_turn_in_a_conversation_of_another_tenant_is_not_stored(store: SqlStateStore) -> None:
@@ -354,6 +364,7 @@ async def test_events_of_what_is_not_stored_are_refused_and_none_are_nothing(sto
 
 
 async def test_log_outlives_a_new_state_of_its_response_and_ends_with_it(store: SqlStateStore) -> None:
+    await store.lock_conversation(ANN, CONVERSATION, RESPONSE)
     await store.save_response(turn_of("in_progress"))
     await store.append_events(RESPONSE, [event_of(0)])
     await store.save_response(turn_of("failed"))
@@ -372,41 +383,3 @@ async def test_logs_of_old_responses_that_have_ended_are_forgotten_and_no_others
     left = [name for name in names if await store.events(ANN, ResponseId(name), after=-1, limit=9)]
 
     assert (forgotten, left) == (2, ["new", "going"])
-
-
-# ---------------------------------------------------------------- after a crash
-
-ERROR = {"code": "server_error", "message": "interrupted"}
-
-
-@pytest.mark.parametrize("status", ["queued", "in_progress"])
-async def test_unfinished_response_is_failed_at_the_next_start_with_its_lock_and_its_log(store: SqlStateStore, status: str) -> None:
-    row = turn_of(status, background=True)
-    await store.lock_conversation(ANN, CONVERSATION, RESPONSE)
-    await store.save_response(row)
-    await store.append_events(RESPONSE, [event_of(0), event_of(1)])
-    count = await store.fail_unfinished_responses(error=ERROR)
-    body = {**row.body, "status": "failed", "error": ERROR}
-    last = {"type": "response.failed", "sequence_number": 2, "response": {**body, "output": [row.items[1].body]}}
-    assert (count, await store.response(ANN, RESPONSE), await store.events(ANN, RESPONSE, after=1, limit=9), await is_free(store)) == (
-        1,
-        replace(row, status="failed", body=body),
-        [last],
-        True,
-    )
-    assert ids_of(await store.conversation_items(ANN, CONVERSATION)) == ["msg_1"]
-
-
-async def test_response_without_a_log_gets_none(store: SqlStateStore) -> None:
-    await store.save_response(turn_of("in_progress", background=True))
-    await store.save_response(turn_of("in_progress", "resp_2"))
-    await store.append_events(OTHER, [event_of(0)])
-    await store.fail_unfinished_responses(error=ERROR)
-    logs = [await store.events(ANN, response, after=-1, limit=9) for response in (RESPONSE, OTHER)]
-    assert logs == [[], [event_of(0)]]
-
-
-async def test_lock_of_a_response_that_was_never_stored_is_released_at_the_next_start(store: SqlStateStore) -> None:
-    await store.lock_conversation(ANN, CONVERSATION, RESPONSE)
-    count = await store.fail_unfinished_responses(error=ERROR)
-    assert (count, await is_free(store)) == (0, True)

@@ -83,18 +83,9 @@ async def test_keys_that_count_no_longer_are_forgotten(store: SqlStateStore) -> 
         await claim(store, key=key, at=at)
     for key in ("old", "new"):
         await store.finish_key(ANN, key, claim="c1", created="resp_1")
-    forgotten = await store.forget_keys(at=100 + DAY, unfinished=False)
+    forgotten = await store.forget_keys(at=100 + DAY)
     left = [await claim(store, key=key, name="c2", at=101) for key in ("old", "new", "unfinished", "running")]
     assert (forgotten, left) == (2, [None, KeyUse("f1", "resp_1"), None, KeyUse("f1", None)])
-
-
-async def test_unfinished_keys_are_forgotten_at_start(store: SqlStateStore) -> None:
-    await claim(store, key="running")
-    await claim(store, EVE, key="running")
-    await claim(store, key="done")
-    await store.finish_key(ANN, "done", claim="c1", created="resp_1")
-    forgotten = await store.forget_keys(at=100, unfinished=True)
-    assert (forgotten, await claim(store, key="running"), await claim(store, key="done")) == (2, None, KeyUse("f1", "resp_1"))
 
 
 async def test_of_many_claims_at_once_one_wins(url: str) -> None:

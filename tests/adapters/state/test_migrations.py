@@ -20,7 +20,7 @@ from regate_adapters.state.store import SqlStateStore
 from regate_adapters.state.tables import REVISION, metadata, schema_revision
 from regate_orchestrator.errors import ConfigurationError
 from regate_orchestrator.rows import LooseChunks
-from regate_orchestrator.values import FileId, ResponseId, StoreId
+from regate_orchestrator.values import ConversationId, FileId, ResponseId, StoreId
 
 FILE, STORE, RESPONSE = FileId("file-1"), StoreId("vs_1"), ResponseId("resp_1")
 
@@ -140,6 +140,25 @@ async def test_store_of_an_earlier_version_is_in_no_engine_until_it_is_placed(ol
         before = await store.engine_of(STORE)
         placed = [await store.place_stores(engine="main"), await store.place_stores(engine="second")]
         assert (before, placed, await store.engine_of(STORE)) == (None, [1, 0], "main")
+
+
+async def test_what_an_earlier_version_left_in_flight_is_nobodys_and_is_ended(old: str) -> None:
+    stop_at(old, "editions")
+    run(
+        old,
+        "UPDATE responses SET status = 'in_progress' WHERE id = 'resp_1'",
+        "INSERT INTO conversations VALUES ('conv_1', 'acme', 'ann', 1, '{}', 'r1', 'resp_1')",
+        "INSERT INTO idempotency_keys VALUES ('acme', 'ann', 'key', 'f', 'c1', NULL, 1)",
+    )
+    async with SqlStateStore.open(old, deadline_s=PATIENT_S) as store:
+        await store.appear(for_s=60)
+        ended = await store.end_interrupted(error={"code": "server_error"})
+        found = [
+            await store.response_status(ANN, RESPONSE),
+            await store.lock_conversation(ANN, ConversationId("conv_1"), ResponseId("resp_2")),
+            await store.claim_key(ANN, "key", fingerprint="f", claim="c2", at=2),
+        ]
+    assert (ended, found) == (1, ["failed", [], None])
 
 
 async def test_gateways_that_start_at_once_upgrade_once(old: str) -> None:

@@ -19,7 +19,7 @@ from regate_adapters.state.tables import files, schema_revision
 from regate_orchestrator.errors import ConfigurationError, NotFound, StateUnavailable
 from regate_orchestrator.filters import Everything
 from regate_orchestrator.rows import Page
-from regate_orchestrator.values import FileId, ResponseId, StoreId
+from regate_orchestrator.values import FileId, GatewayId, ResponseId, StoreId
 
 FILE, STORE, RESPONSE = FileId("file-1"), StoreId("vs_1"), ResponseId("resp_1")
 _SAVE_UNTIL_KILLED = """
@@ -144,9 +144,10 @@ async def test_file_deleted_while_it_is_attached_leaves_no_attachment_that_was_n
 
 
 async def test_new_responses_saved_at_once_under_one_id_are_each_whole(postgres_url: str) -> None:
+    gateway = GatewayId("gw_both")
     async with (
-        SqlStateStore.open(postgres_url, deadline_s=PATIENT_S) as one,
-        SqlStateStore.open(postgres_url, deadline_s=PATIENT_S) as other,
+        SqlStateStore.open(postgres_url, deadline_s=PATIENT_S, gateway=gateway) as one,
+        SqlStateStore.open(postgres_url, deadline_s=PATIENT_S, gateway=gateway) as other,
     ):
         await asyncio.gather(*(store.responses(ANN, Everything(), Page()) for store in (one, other) for _ in range(8)))
         rows = [response_of(ANN, items=3 + number % 3, text=f"version {number}") for number in range(16)]

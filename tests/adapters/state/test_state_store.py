@@ -159,6 +159,7 @@ CALLS: dict[str, Call] = {
     "live": lambda store, who, tail: _values(store.live(who, [(StoreId("vs_" + tail), FileId("file-" + tail))])),
     "response": lambda store, who, tail: store.response(who, ResponseId("resp_" + tail)),
     "chain": lambda store, who, tail: store.chain(who, ResponseId("resp_" + tail)),
+    "response_status": lambda store, who, tail: store.response_status(who, ResponseId("resp_" + tail)),
     "delete_response": lambda store, who, tail: store.delete_response(who, ResponseId("resp_" + tail)),
     "responses": lambda store, who, _: store.responses(who, ALL, Page()),
     "events": lambda store, who, tail: store.events(who, ResponseId("resp_" + tail), after=-1, limit=9),
@@ -199,7 +200,7 @@ def test_every_call_on_behalf_of_somebody_is_in_the_table_of_tenants() -> None:
     taking = {
         name for name, member in inspect.getmembers(StateStore, inspect.isfunction) if "principal" in inspect.signature(member).parameters
     }
-    assert taking - {"touch_store", "finish_key", "release_key"} == set(CALLS)
+    assert taking - {"touch_store", "finish_key", "release_key", "request_cancel"} == set(CALLS)
 
 
 @pytest.mark.parametrize("name", CALLS)
@@ -400,20 +401,6 @@ async def test_totals_count_by_status_and_the_bytes_of_completed_files(store: Sq
         await store.put_attachments([attachment_of(ANN, file=f"file-{number}", status=status, usage_bytes=2**40)])
     expected = Totals(in_progress=1, completed=2, failed=1, cancelled=3, usage_bytes=2**41)
     assert await store.totals(BOB, [STORE, StoreId("vs_9")]) == {STORE: expected, "vs_9": Totals()}
-
-
-async def test_responses_that_a_process_left_in_progress_are_failed_at_the_next_start(store: SqlStateStore) -> None:
-    left = replace(response_of(ANN, items=2), status="in_progress", body={"status": "in_progress", "error": None})
-    done = response_of(ANN, "resp_2", items=1)
-    await store.save_response(left)
-    await store.save_response(done)
-
-    assert await store.fail_unfinished_responses(error={"code": "server_error"}) == 1
-    found = await store.response(ANN, left.id)
-    assert found is not None
-    assert (found.status, found.body, len(found.items)) == ("failed", {"status": "failed", "error": {"code": "server_error"}}, 2)
-    assert await store.response(ANN, done.id) == done
-    assert await store.fail_unfinished_responses(error={"code": "server_error"}) == 0
 
 
 # ---------------------------------------------------------------- responses

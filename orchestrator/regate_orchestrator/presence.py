@@ -1,0 +1,83 @@
+"""Presence: which gateways share the state store, as far as each can know. Who does not renew its presence is gone, or taken for gone.
+
+What a gateway has in flight (responses, the locks that they hold, idempotency keys) is its own while it is present. Once it is gone, any other
+ends it. A gateway that was only taken for gone may go on; what was ended in its place stays so (ADR 0009).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import Final, Protocol
+
+from regate_orchestrator.errors import GatewayStopped, RegateError
+from regate_orchestrator.values import JsonObject
+
+_log = logging.getLogger("regate.presence")
+_INTERRUPTED: Final[JsonObject] = {"code": GatewayStopped.code, "message": GatewayStopped.default_message}
+
+
+class SharedState(Protocol):
+    """The state store as gateways that share it need it: rows of all tenants, for them alone."""
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether other gateways may use this database at the same time."""
+        ...
+
+    async def appear(self, *, for_s: int) -> None:
+        """Be present for so long from now, whether this gateway was until now or not."""
+        ...
+
+    async def depart(self) -> None:
+        """Be present no longer. Must be idempotent."""
+        ...
+
+    async def forget_other_gateways(self) -> None:
+        """Let no gateway but this one be present. Must be called at start and only where no other can be."""
+        ...
+
+    async def end_interrupted(self, *, error: JsonObject) -> int:
+        """End what is in flight, of all tenants, at gateways that are not present; return how many responses. In one transaction.
+
+        Responses queued or in progress are marked as failed with this error, and must never be anything else: they neither stay in progress
+        nor are reused as history. The log of events that a background response has must end with its `response.failed`. Locks on
+        conversations are released, and keys of creates that were not finished are free again. Nothing of this gateway may be ended.
+        """
+        ...
+
+
+class Presence:
+    """This gateway's presence, from `begin` to `end`. `work` must run between the two."""
+
+    def __init__(self, state: SharedState, *, lease_s: int = 60, renew_s: float = 15.0) -> None:
+        self._state = state
+        self._lease_s = lease_s
+        self._renew_s = renew_s
+
+    async def begin(self) -> int:
+        """Be present, end what was interrupted, and return how many responses. Where the state store is not shared, all other gateways are gone."""
+        await self._state.appear(for_s=self._lease_s)
+        if not self._state.is_shared:
+            await self._state.forget_other_gateways()
+        return await self.end_interrupted()
+
+    async def work(self) -> None:
+        """Stay present until cancelled. While the state store does not answer it is asked again, and others may take this gateway for gone."""
+        while True:
+            await asyncio.sleep(self._renew_s)
+            try:
+                await self._state.appear(for_s=self._lease_s)
+            except RegateError as error:
+                _log.warning("presence_not_renewed", extra={"cause": getattr(error, "detail", "")})
+
+    async def end(self) -> None:
+        """Be gone, so that others need not wait. Must come after all that this gateway had in flight has ended."""
+        try:
+            await self._state.depart()
+        except RegateError as error:
+            _log.warning("presence_not_ended", extra={"cause": getattr(error, "detail", "")})
+
+    async def end_interrupted(self) -> int:
+        """End what gateways that are gone had in flight; return how many responses. A sweep."""
+        return await self._state.end_interrupted(error=_INTERRUPTED)

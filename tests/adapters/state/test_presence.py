@@ -1,0 +1,285 @@
+"""Gateways on one database: who is present, whose is what is in flight, and what becomes of it when its gateway is gone. Conformance."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import pytest
+from tests.adapters.state.samples import ANN, BOB, EVE, PATIENT_S, conversation_of, event_of, items_of, response_of
+
+from regate_adapters.state.store import SqlStateStore
+from regate_orchestrator.errors import GatewayStopped, InvalidRequest, StateUnavailable
+from regate_orchestrator.rows import KeyUse, ResponseRow
+from regate_orchestrator.values import ConversationId, JsonObject, ResponseId
+
+CONVERSATION, RESPONSE, OTHER = ConversationId("conv_1"), ResponseId("resp_1"), ResponseId("resp_2")
+ERROR: JsonObject = {"code": "server_error", "message": "interrupted"}
+LEASE_S = 60
+
+
+@dataclass
+class Clock:
+    now: float = 1_000
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+async def one(url: str, clock: Clock) -> AsyncIterator[SqlStateStore]:
+    """The gateway that is at something."""
+    async with SqlStateStore.open(url, clock=clock, deadline_s=PATIENT_S) as store:
+        await store.add_conversation(conversation_of(ANN), items_of("msg_1"))
+        await store.appear(for_s=LEASE_S)
+        yield store
+
+
+@pytest.fixture
+async def other(one: SqlStateStore, url: str, clock: Clock) -> AsyncIterator[SqlStateStore]:
+    """The gateway that stays."""
+    async with SqlStateStore.open(url, clock=clock, deadline_s=PATIENT_S) as store:
+        await store.appear(for_s=10 * LEASE_S)
+        yield store
+
+
+def turn_of(status: str = "completed", name: str = "resp_1", **changes: Any) -> ResponseRow:
+    return replace(response_of(ANN, name), status=status, conversation_id=CONVERSATION, **changes)
+
+
+async def begin(store: SqlStateStore, status: str = "in_progress") -> ResponseRow:
+    """Have everything in flight: a background response with a log, the lock of its conversation, and a key."""
+    row = turn_of(status, background=True)
+    await store.lock_conversation(ANN, CONVERSATION, RESPONSE)
+    await store.save_response(row)
+    await store.append_events(RESPONSE, [event_of(0), event_of(1)])
+    await store.claim_key(ANN, "key", fingerprint="f", claim="c1", at=1_000)
+    return row
+
+
+async def is_locked(store: SqlStateStore) -> bool:
+    try:
+        await store.lock_conversation(ANN, CONVERSATION, ResponseId("resp_probe"))
+    except InvalidRequest:
+        return True
+    await store.unlock_conversation(CONVERSATION, ResponseId("resp_probe"))
+    return False
+
+
+async def key_is_used(store: SqlStateStore) -> bool:
+    return await store.claim_key(ANN, "key", fingerprint="f", claim="probe", at=1_001) == KeyUse("f", None)
+
+
+async def in_flight(store: SqlStateStore) -> tuple[str | None, bool, bool]:
+    """What is left of what was begun: its status, its lock, its key."""
+    return await store.response_status(ANN, RESPONSE), await is_locked(store), await key_is_used(store)
+
+
+# ---------------------------------------------------------------- whose it is
+
+
+async def test_what_a_present_gateway_has_in_flight_is_left_alone(one: SqlStateStore, other: SqlStateStore, clock: Clock) -> None:
+    await begin(one)
+    clock.now += LEASE_S - 1
+    assert (await other.end_interrupted(error=ERROR), await in_flight(other)) == (0, ("in_progress", True, True))
+
+
+async def test_presence_that_is_renewed_does_not_lapse(one: SqlStateStore, other: SqlStateStore, clock: Clock) -> None:
+    await begin(one)
+    for _ in range(3):
+        clock.now += LEASE_S - 1
+        await one.appear(for_s=LEASE_S)
+    assert (await other.end_interrupted(error=ERROR), await in_flight(other)) == (0, ("in_progress", True, True))
+
+
+@pytest.mark.parametrize("end", ["lapsed", "departed"])
+@pytest.mark.parametrize("status", ["queued", "in_progress"])
+async def test_what_a_gateway_that_is_gone_had_in_flight_is_ended(
+    one: SqlStateStore, other: SqlStateStore, clock: Clock, status: str, end: str
+) -> None:
+    row = await begin(one, status)
+    if end == "lapsed":
+        clock.now += LEASE_S
+    else:
+        await one.depart()
+        await one.depart()
+    counts = [await other.end_interrupted(error=ERROR) for _ in range(2)]
+    body = {**row.body, "status": "failed", "error": ERROR}
+    last = {"type": "response.failed", "sequence_number": 2, "response": {**body, "output": [row.items[1].body]}}
+    found = await other.response(ANN, RESPONSE), await other.events(ANN, RESPONSE, after=1, limit=9)
+    assert (counts, found, await in_flight(other)) == ([1, 0], (replace(row, status="failed", body=body), [last]), ("failed", False, False))
+    assert await other.conversation_items(ANN, CONVERSATION) == items_of("msg_1")
+
+
+async def test_what_was_opened_without_being_present_is_nobodys(one: SqlStateStore, other: SqlStateStore, url: str, clock: Clock) -> None:
+    await begin(one)
+    async with SqlStateStore.open(url, clock=clock, deadline_s=PATIENT_S) as tool:
+        await tool.save_response(replace(response_of(ANN, "resp_2"), status="in_progress"))
+    ended = await other.end_interrupted(error=ERROR)
+    assert (ended, await other.response_status(ANN, OTHER), await in_flight(other)) == (1, "failed", ("in_progress", True, True))
+
+
+async def test_gateway_never_ends_its_own_even_if_its_presence_has_lapsed(one: SqlStateStore, clock: Clock) -> None:
+    await begin(one)
+    clock.now += 2 * LEASE_S
+    assert (await one.end_interrupted(error=ERROR), await in_flight(one)) == (0, ("in_progress", True, True))
+
+
+async def test_all_others_are_gone_where_none_can_be(one: SqlStateStore, other: SqlStateStore) -> None:
+    await begin(one)
+    await other.forget_other_gateways()
+    assert (await other.end_interrupted(error=ERROR), await in_flight(other)) == (1, ("failed", False, False))
+
+
+async def test_what_has_ended_is_left_as_it_is(one: SqlStateStore, other: SqlStateStore) -> None:
+    await begin(one)
+    await one.save_response(turn_of())
+    await one.finish_key(ANN, "key", claim="c1", created="resp_1")
+    await one.depart()
+    ended = await other.end_interrupted(error=ERROR)
+    key = await other.claim_key(ANN, "key", fingerprint="f", claim="probe", at=1_001)
+    assert (ended, await other.response(ANN, RESPONSE), key) == (0, replace(turn_of()), KeyUse("f", "resp_1"))
+
+
+async def test_response_without_a_log_gets_none(one: SqlStateStore, other: SqlStateStore) -> None:
+    await one.save_response(replace(response_of(ANN), status="in_progress", background=True))
+    await one.save_response(replace(response_of(ANN, "resp_2"), status="in_progress"))
+    await one.append_events(OTHER, [event_of(0)])
+    await one.depart()
+    await other.end_interrupted(error=ERROR)
+    logs = [await other.events(ANN, response, after=-1, limit=9) for response in (RESPONSE, OTHER)]
+    assert logs == [[], [event_of(0)]]
+
+
+async def test_lock_for_a_response_that_was_never_stored_is_let_go(one: SqlStateStore, other: SqlStateStore) -> None:
+    await one.lock_conversation(ANN, CONVERSATION, RESPONSE)
+    locked = await is_locked(other)
+    await one.depart()
+    assert (locked, await other.end_interrupted(error=ERROR), await is_locked(other)) == (True, 0, False)
+
+
+async def test_gateways_that_end_the_same_at_once_end_it_once(one: SqlStateStore, url: str, clock: Clock) -> None:
+    names = [f"resp_{number}" for number in range(20)]
+    for name in names:
+        await one.save_response(replace(response_of(ANN, name), status="in_progress", background=True))
+        await one.append_events(ResponseId(name), [event_of(0)])
+    await one.depart()
+
+    async def start() -> int:
+        async with SqlStateStore.open(url, clock=clock, deadline_s=PATIENT_S) as store:
+            await store.appear(for_s=LEASE_S)
+            return await store.end_interrupted(error=ERROR)
+
+    counts = await asyncio.gather(*(start() for _ in range(4)))
+    logs = [len(await one.events(ANN, ResponseId(name), after=-1, limit=9)) for name in names]
+    assert (sum(counts), logs) == (20, [2] * 20)
+
+
+# ---------------------------------------------------------------- who was only taken for gone
+
+
+@pytest.fixture
+async def taken(one: SqlStateStore, other: SqlStateStore, clock: Clock) -> SqlStateStore:
+    """A gateway whose response was failed by another while it went on."""
+    await begin(one)
+    clock.now += LEASE_S
+    await other.end_interrupted(error=ERROR)
+    return one
+
+
+LATE: dict[str, tuple[Callable[[SqlStateStore], Awaitable[object]], type[Exception]]] = {
+    "completed": (lambda store: store.save_response(turn_of("completed", background=True)), GatewayStopped),
+    "failed": (lambda store: store.save_response(turn_of("failed", background=True)), GatewayStopped),
+    "cancelled": (lambda store: store.save_response(turn_of("cancelled", background=True)), GatewayStopped),
+    "in_progress": (lambda store: store.save_response(turn_of("in_progress", background=True)), GatewayStopped),
+    "events": (lambda store: store.append_events(RESPONSE, [event_of(3)]), StateUnavailable),
+}
+
+
+@pytest.mark.parametrize("back", [False, True], ids=["still away", "present again"])
+@pytest.mark.parametrize("name", LATE)
+async def test_response_that_was_ended_stays_as_it_ended(taken: SqlStateStore, other: SqlStateStore, name: str, back: bool) -> None:
+    before = await other.response(ANN, RESPONSE), await other.events(ANN, RESPONSE, after=-1, limit=9)
+    if back:
+        await taken.appear(for_s=LEASE_S)
+    late, refusal = LATE[name]
+    with pytest.raises(refusal):
+        await late(taken)
+    after = await other.response(ANN, RESPONSE), await other.events(ANN, RESPONSE, after=-1, limit=9)
+    assert (after, await in_flight(other), await other.conversation_items(ANN, CONVERSATION)) == (
+        before,
+        ("failed", False, False),
+        items_of("msg_1"),
+    )
+
+
+async def test_turn_that_was_ended_is_not_mixed_with_the_next(taken: SqlStateStore, other: SqlStateStore) -> None:
+    await other.lock_conversation(ANN, CONVERSATION, OTHER)
+    with pytest.raises(GatewayStopped):
+        await taken.save_response(turn_of(background=True))
+    await taken.unlock_conversation(CONVERSATION, RESPONSE)
+    locked = await is_locked(other)
+    await other.save_response(turn_of(name="resp_2"))
+    found = await other.conversation_items(ANN, CONVERSATION)
+    assert (locked, found) == (True, [*items_of("msg_1"), *turn_of(name="resp_2").items])
+
+
+async def test_gateway_that_was_taken_for_gone_is_present_again(taken: SqlStateStore, other: SqlStateStore) -> None:
+    await taken.appear(for_s=LEASE_S)
+    await taken.save_response(replace(response_of(ANN, "resp_2"), status="in_progress"))
+    ended = await other.end_interrupted(error=ERROR)
+    await taken.save_response(response_of(ANN, "resp_2"))
+    assert (ended, await other.response(ANN, OTHER)) == (0, response_of(ANN, "resp_2"))
+
+
+async def test_saving_and_being_ended_at_once_is_one_of_the_two(one: SqlStateStore, other: SqlStateStore, clock: Clock) -> None:
+    seen = set()
+    for number in range(20):
+        name = ResponseId(f"resp_{number}")
+        await one.appear(for_s=LEASE_S)
+        await one.lock_conversation(ANN, CONVERSATION, name)
+        await one.save_response(turn_of("in_progress", name))
+        before = len(await one.conversation_items(ANN, CONVERSATION) or [])
+        clock.now += LEASE_S
+        saved, ended = await asyncio.gather(
+            one.save_response(turn_of("completed", name)), other.end_interrupted(error=ERROR), return_exceptions=True
+        )
+        appended = len(await one.conversation_items(ANN, CONVERSATION) or []) - before
+        seen.add((type(saved), ended, await one.response_status(ANN, name), appended, await is_locked(one)))
+        await other.appear(for_s=10 * LEASE_S)
+    assert seen <= {(type(None), 0, "completed", 2, False), (GatewayStopped, 1, "failed", 0, False)}
+
+
+# ---------------------------------------------------------------- asking another gateway
+
+
+async def test_running_gateway_finds_the_wish_that_its_response_be_cancelled(one: SqlStateStore, other: SqlStateStore) -> None:
+    await begin(one)
+    before = await one.cancel_requests()
+    asked = await other.request_cancel(BOB, RESPONSE)  # whether Bob may, was decided before
+    found = [await store.cancel_requests() for store in (one, other)]
+    await one.save_response(turn_of("cancelled", background=True))
+    assert (before, asked, found, await one.cancel_requests()) == ([], True, [[RESPONSE], []], [])
+
+
+@pytest.mark.parametrize("name", ["own", "foreign", "absent", "ended", "foreground", "gone"])
+async def test_nobody_is_asked_where_no_other_gateway_would_hear(one: SqlStateStore, other: SqlStateStore, clock: Clock, name: str) -> None:
+    row = await begin(one)
+    match name:
+        case "ended":
+            await one.save_response(turn_of("failed", background=True))
+        case "foreground":
+            await one.save_response(replace(row, background=False))
+        case "gone":
+            clock.now += LEASE_S
+    asked = await (one if name == "own" else other).request_cancel(
+        EVE if name == "foreign" else ANN, ResponseId("resp_9") if name == "absent" else RESPONSE
+    )
+    assert (asked, await one.cancel_requests()) == (False, [])

@@ -1,0 +1,201 @@
+"""Two gateways on one PostgreSQL: neither harms what the other is at, and what one that died was at is ended by the other."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import signal
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from psycopg import sql
+from tests.e2e.conftest import ScriptedUpstream, World, text
+from tests.e2e.test_background import gated, until
+from tests.e2e.test_process import hanging, headers, served
+from tests.postgres import Postgres, running_postgres
+
+from regate_gateway.server import Running
+from regate_gateway.settings import Settings
+from regate_gateway.wiring import Rhythm, gateway_app
+
+Start = Callable[..., AbstractAsyncContextManager[World]]
+
+KEY = {"Idempotency-Key": "one-key"}
+INTERRUPTED = {"code": "server_error", "message": "The gateway stopped before the response was complete."}
+LAPSED_S = 120
+SETTLED_S = 60
+
+
+@dataclass
+class Clock:
+    """The time, by which a gateway's presence lapses, and how far it is ahead of the others'."""
+
+    ahead: float = 0
+
+    def __call__(self) -> float:
+        return time.time() + self.ahead
+
+
+@pytest.fixture(scope="module")
+def postgres() -> Iterator[Postgres]:
+    with running_postgres(18) as server:
+        yield server
+
+
+@pytest.fixture
+def database(postgres: Postgres, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    with postgres.database() as name:
+        monkeypatch.setenv("DATABASE_URL", postgres.url(name))
+        yield name
+
+
+@pytest.fixture
+def start(configure: Callable[..., Settings], upstream: ScriptedUpstream, policies: Path, database: str, tmp_path: Path) -> Start:
+    """What starts a gateway of this name on the one database. All it shares with the others is in there."""
+
+    @asynccontextmanager
+    async def started(name: str, **options: Any) -> AsyncIterator[World]:
+        settings = configure(data_dir=tmp_path / name, state={"url_env": "DATABASE_URL"}, vector={"stores": {"main": {"kind": "memory"}}})
+        app, gateway = gateway_app(settings, **options)
+        async with Running(app, settings.listen) as server:
+            world = World(server.url, settings, gateway, upstream, policies)
+            yield world
+            for client in world.clients:
+                await client.close()
+
+    return started
+
+
+def ask(**more: Any) -> dict[str, Any]:
+    return {"model": "small", "input": "Hi", **more}
+
+
+async def events_from(answer: httpx.Response) -> AsyncIterator[dict[str, Any]]:
+    async for line in answer.aiter_lines():
+        if line.startswith("data: {"):
+            yield json.loads(line.removeprefix("data: "))
+
+
+async def first(events: AsyncIterator[dict[str, Any]], kind: str) -> dict[str, Any]:
+    """The first of these events that is of this type; the others before it are passed over."""
+    return await anext(event async for event in events if event["type"] == kind)
+
+
+async def said_in(world: World, conversation: str) -> list[str]:
+    items = await world.client().conversations.items.list(conversation, order="asc")
+    return ["".join(part.text for part in item.content) for item in items.data]  # type: ignore[union-attr, misc]
+
+
+# ---------------------------------------------------------------- side by side
+
+
+async def test_starting_a_gateway_leaves_alone_what_another_is_at(start: Start, upstream: ScriptedUpstream) -> None:
+    gate = asyncio.Event()
+    upstream.turns = [gated(gate, "In the", " background."), gated(gate, "In", " time.")]
+    async with start("a") as a, a.http() as http:
+        conversation = (await a.client().conversations.create()).id
+        background = await a.client().responses.create(model="small", input="Hi", background=True, conversation=conversation)
+        await until(a.client(), background.id, "in_progress")
+        async with http.stream("POST", "/responses", json=ask(stream=True), headers=KEY) as answer:
+            events = events_from(answer)
+            streamed = (await first(events, "response.in_progress"))["response"]["id"]
+            async with start("b", rhythm=Rhythm(sweep_s=0.1)) as b, b.http() as via:
+                seen = [(await via.get(f"/responses/{name}")).json()["status"] for name in (background.id, streamed)]
+                refused = [
+                    (await via.post("/responses", json=ask(conversation=conversation))).json()["error"]["code"],
+                    (await via.post("/responses", json=ask(stream=True), headers=KEY)).json()["error"]["code"],
+                ]
+                gate.set()
+                ended = await first(events, "response.completed")
+                finished = await until(b.client(), background.id, "completed", "failed")
+                said = await said_in(b, conversation)
+
+    assert (seen, refused) == (["in_progress"] * 2, ["conversation_locked", "idempotency_in_progress"])
+    assert (ended["response"]["id"], finished.status, said) == (streamed, "completed", ["Hi", "In the background."])
+
+
+async def test_gateway_that_ends_is_gone_when_it_has_ended_what_it_was_at(
+    start: Start, upstream: ScriptedUpstream, postgres: Postgres, database: str
+) -> None:
+    gate = asyncio.Event()
+    upstream.turns = [gated(gate, "Begun", " never")]
+    present = []
+    async with start("b") as b:
+        async with start("a") as a:
+            queued = await a.client().responses.create(model="small", input="Hi", background=True)
+            await until(b.client(), queued.id, "in_progress")
+            present += postgres.execute(sql.SQL("SELECT count(*) FROM gateways"), database=database)
+        present += postgres.execute(sql.SQL("SELECT count(*) FROM gateways"), database=database)
+        found = await b.client().responses.retrieve(queued.id)
+    present += postgres.execute(sql.SQL("SELECT count(*) FROM gateways"), database=database)
+    assert (present, found.status, found.error and found.error.to_dict()) == ([(2,), (1,), (0,)], "failed", INTERRUPTED)
+
+
+# ---------------------------------------------------------------- killed, or taken for gone
+
+
+async def test_what_a_killed_gateway_was_at_is_ended_by_another_once_it_must_be_gone(
+    start: Start, upstream: ScriptedUpstream, tmp_path: Path
+) -> None:
+    upstream.turns = [hanging, hanging, text("Again.")]
+    clock = Clock()
+    (tmp_path / "killed").mkdir()
+    on_postgres = {"state": {"url_env": "DATABASE_URL"}}
+    async with start("b", clock=clock, rhythm=Rhythm(sweep_s=0.1)) as b, b.http() as via:
+        async with (
+            served(tmp_path / "killed", upstream.url, **on_postgres) as (url, process),
+            httpx.AsyncClient(base_url=f"{url}/v1", headers=headers(), timeout=SETTLED_S) as http,
+        ):
+            conversation = (await http.post("/conversations", json={})).json()["id"]
+            turn, background = ask(stream=True, conversation=conversation), ask(stream=True, background=True)
+            async with (
+                http.stream("POST", "/responses", json=turn, headers=KEY) as one,
+                http.stream("POST", "/responses", json=background) as other,
+            ):
+                begun = [await first(events_from(answer), "response.in_progress") for answer in (one, other)]
+                identifiers = [event["response"]["id"] for event in begun]
+                process.send_signal(signal.SIGKILL)
+                await process.wait()
+        at_once = [(await via.get(f"/responses/{name}")).json()["status"] for name in identifiers]
+        busy = (await via.post("/responses", json=turn, headers=KEY)).status_code
+        clock.ahead = LAPSED_S
+        failed = [await until(b.client(), name, "failed", "completed") for name in identifiers]
+        last = [event async for event in await b.client().responses.retrieve(identifiers[1], stream=True)][-1]
+        again = [event async for event in events_from(await via.post("/responses", json=turn, headers=KEY))][-1]
+        said = await said_in(b, conversation)
+
+    assert (at_once, busy) == (["in_progress"] * 2, 409)
+    assert [one.error.to_dict() for one in failed] == [INTERRUPTED] * 2
+    assert (last.type, again["type"], said) == ("response.failed", "response.completed", ["Hi", "Again."])
+
+
+@pytest.mark.parametrize("background", [False, True], ids=["foreground", "background"])
+async def test_response_of_a_gateway_that_was_taken_for_gone_stays_failed_for_everybody(
+    start: Start, upstream: ScriptedUpstream, background: bool
+) -> None:
+    gate, clock = asyncio.Event(), Clock(LAPSED_S)
+    upstream.turns = [gated(gate, "Too", " late."), text("In time.")]
+    async with start("a") as a, a.http() as http:
+        conversation = (await a.client().conversations.create()).id
+        asked = ask(stream=True, background=background, conversation=conversation)
+        async with http.stream("POST", "/responses", json=asked) as answer:
+            events = events_from(answer)
+            identifier = (await first(events, "response.in_progress"))["response"]["id"]
+            async with start("b", clock=clock) as b:
+                found = await b.client().responses.retrieve(identifier)
+                gate.set()
+                told = [event async for event in events][-1]
+                after = [(await one.client().responses.retrieve(identifier)).to_dict() for one in (a, b)]
+                replayed = [event async for event in await b.client().responses.retrieve(identifier, stream=True)][-1]
+                await b.client().responses.create(model="small", input="Hi again", conversation=conversation)
+                said = await said_in(a, conversation)
+
+    assert (told["type"], told["response"]["error"], replayed.type) == ("response.failed", INTERRUPTED, "response.failed")
+    assert after == [found.to_dict()] * 2
+    assert (found.status, found.error.to_dict(), said) == ("failed", INTERRUPTED, ["Hi again", "In time."])  # type: ignore[union-attr]
