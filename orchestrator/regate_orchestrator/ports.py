@@ -447,8 +447,10 @@ class StateStore(Protocol):
         """Return a page of the prompt's versions by number, which is their id here; an absent or invisible prompt has none."""
         ...
 
-    async def save_response(self, row: ResponseRow) -> None:
+    async def save_response(self, row: ResponseRow, *, again: bool = False) -> None:
         """Store the response and its items, replacing an earlier state of the same response. Must be durable when it returns.
+
+        Saved `again`, the earlier state must be there: one that was deleted meanwhile must not come back, and `NotFound` is raised.
 
         Of a response in a conversation, `completed` and `incomplete` must append its items to the conversation (an id that is there already
         is not appended again) and release the lock, in the same transaction; `failed` and `cancelled` must release the lock alone. A turn

@@ -105,6 +105,27 @@ async def test_cancelled_background_response_ends_the_upstream_call_and_stays_ca
     assert (await client.responses.retrieve(queued.id)).status == "cancelled"
 
 
+@pytest.mark.parametrize("background", [False, True], ids=["foreground", "background"])
+async def test_response_that_is_deleted_while_it_is_made_stays_deleted(world: World, background: bool) -> None:
+    client, gate = world.client(), asyncio.Event()
+    world.upstream.turns = [gated(gate, "Begun", " and ended.")]
+    conversation = (await client.conversations.create()).id
+    stream = await client.responses.create(model="small", input="Hi", stream=True, background=background, conversation=conversation)
+    events = aiter(stream)
+    identifier = (await anext(events)).response.id
+    await until(client, identifier, "in_progress")
+    await client.responses.delete(identifier)
+    gate.set()
+    async for _ in events:
+        pass
+    with pytest.raises(openai.NotFoundError):
+        await client.responses.retrieve(identifier)
+    items = await client.conversations.items.list(conversation)
+    await client.conversations.delete(conversation)  # which a lock would refuse
+
+    assert items.data == []
+
+
 async def test_another_persons_background_response_cannot_be_cancelled_or_followed(world: World) -> None:
     gate = asyncio.Event()
     world.upstream.turns = [gated(gate, "Mine", ".")]

@@ -60,8 +60,9 @@ def start(configure: Callable[..., Settings], upstream: ScriptedUpstream, polici
     """What starts a gateway of this name on the one database. All it shares with the others is in there."""
 
     @asynccontextmanager
-    async def started(name: str, **options: Any) -> AsyncIterator[World]:
-        settings = configure(data_dir=tmp_path / name, state={"url_env": "DATABASE_URL"}, vector={"stores": {"main": {"kind": "memory"}}})
+    async def started(name: str, *, tools: Any = None, **options: Any) -> AsyncIterator[World]:
+        memory = {"stores": {"main": {"kind": "memory"}}}
+        settings = configure(data_dir=tmp_path / name, state={"url_env": "DATABASE_URL"}, vector=memory, tools=tools or {})
         app, gateway = gateway_app(settings, **options)
         async with Running(app, settings.listen) as server:
             world = World(server.url, settings, gateway, upstream, policies)
@@ -199,3 +200,60 @@ async def test_response_of_a_gateway_that_was_taken_for_gone_stays_failed_for_ev
     assert (told["type"], told["response"]["error"], replayed.type) == ("response.failed", INTERRUPTED, "response.failed")
     assert after == [found.to_dict()] * 2
     assert (found.status, found.error.to_dict(), said) == ("failed", INTERRUPTED, ["Hi again", "In time."])  # type: ignore[union-attr]
+
+
+# ---------------------------------------------------------------- asked at one, going on at the other
+
+
+@pytest.mark.parametrize("status", ["in_progress", "queued"])
+async def test_background_response_is_cancelled_through_another_gateway(start: Start, upstream: ScriptedUpstream, status: str) -> None:
+    gate = asyncio.Event()
+    upstream.turns = [gated(gate, "Begun", " never"), gated(gate, "Queued")]
+    async with start("a", tools={"max_background": 1}) as a, start("b") as b:
+        conversation = (await a.client().conversations.create()).id
+        more: Any = [{"conversation": conversation}, {}] if status == "in_progress" else [{}, {"conversation": conversation}]
+        running = await a.client().responses.create(model="small", input="Hi", background=True, **more[0])
+        await until(b.client(), running.id, "in_progress")
+        queued = await a.client().responses.create(model="small", input="Hi", background=True, **more[1])
+        wanted = running if status == "in_progress" else queued
+        cancelled = await b.client().responses.cancel(wanted.id)
+        again = await b.client().responses.cancel(wanted.id)
+        found = await a.client().responses.retrieve(wanted.id)
+        gate.set()
+        other = await until(b.client(), (queued if wanted is running else running).id, "completed", "failed", "cancelled")
+        await b.client().conversations.items.create(conversation, items=[{"type": "message", "role": "user", "content": "Free again."}])
+
+    assert [one.status for one in (cancelled, again, found, other)] == ["cancelled"] * 3 + ["completed"]
+    assert upstream.closed_early == (1 if wanted is running else 0)
+
+
+async def test_background_response_is_deleted_through_another_gateway_and_stays_deleted(start: Start, upstream: ScriptedUpstream) -> None:
+    gate = asyncio.Event()
+    upstream.turns = [gated(gate, "Begun", " never")]
+    async with start("a") as a, start("b") as b, b.http() as http:
+        queued = await a.client().responses.create(model="small", input="Hi", background=True)
+        await until(b.client(), queued.id, "in_progress")
+        deleted = (await http.delete(f"/responses/{queued.id}")).json()["deleted"]
+        async with asyncio.timeout(SETTLED_S):
+            while upstream.closed_early == 0:
+                await asyncio.sleep(0.01)
+        left = [(await http.get(f"/responses/{queued.id}")).status_code]
+    async with start("c") as c, c.http() as http:
+        left.append((await http.get(f"/responses/{queued.id}")).status_code)
+    assert (deleted, left) == (True, [404, 404])
+
+
+async def test_another_persons_response_is_not_cancelled_through_another_gateway(start: Start, upstream: ScriptedUpstream) -> None:
+    gate = asyncio.Event()
+    upstream.turns = [gated(gate, "Mine", ".")]
+    async with start("a") as a, start("b") as b, b.http("mallory") as mallory:
+        queued = await a.client().responses.create(model="small", input="Hi", background=True, stream=True)
+        identifier = (await anext(aiter(queued))).response.id  # type: ignore[union-attr]
+        answers = [
+            await mallory.post(f"/responses/{identifier}/cancel"),
+            await mallory.delete(f"/responses/{identifier}"),
+            await mallory.get(f"/responses/{identifier}", params={"stream": "true"}),
+        ]
+        gate.set()
+        finished = await until(b.client(), identifier, "completed", "cancelled", "failed")
+    assert ([answer.status_code for answer in answers], finished.status) == ([404] * 3, "completed")

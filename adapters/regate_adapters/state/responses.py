@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final
 
-from sqlalchemy import CTE, delete, exists, insert, literal, select, update
+from sqlalchemy import CTE, ColumnElement, Update, and_, delete, exists, insert, literal, select, update
 from sqlalchemy.exc import IntegrityError
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from regate_adapters.state.database import Database
 from regate_adapters.state.encoding import AnyRow, encode, item_columns, item_row, response_columns, response_row
@@ -17,7 +18,7 @@ from regate_adapters.state.row_filter import RowShape
 from regate_adapters.state.tables import response_items, responses
 from regate_adapters.state.turns import settle_turn
 from regate_adapters.state.visibility import named, within
-from regate_orchestrator.errors import GatewayStopped, InvalidRequest
+from regate_orchestrator.errors import GatewayStopped, InvalidRequest, NotFound, RegateError, StateUnavailable
 from regate_orchestrator.filters import FilterPlan
 from regate_orchestrator.ports import Rows
 from regate_orchestrator.principal import Principal
@@ -45,28 +46,21 @@ class ResponseState:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def save_response(self, row: ResponseRow) -> None:
+    async def save_response(self, row: ResponseRow, *, again: bool = False) -> None:
         """Store the response and its items, replacing an earlier state of it, and settle its conversation (`turns.py`). On the disk at return.
 
         Tenant, owner and gateway are written once: an id that is another's is refused by the primary key. What is not this gateway's any more
-        stays as it is, and `GatewayStopped` is raised.
+        stays as it is, and `GatewayStopped` is raised. Saved `again`, it must still be there: `NotFound` is raised for what was deleted.
         """
         columns = response_columns(row)
         items = [{"response_id": row.id} | item_columns(position, item) for position, item in enumerate(row.items)]
-        same = (responses.c.id == row.id, responses.c.tenant == row.tenant, responses.c.owner == row.owner)
-        replace = update(responses).where(*same, responses.c.gateway == self._database.gateway).values(columns)
+        replace = update(responses).where(_same(row), responses.c.gateway == self._database.gateway).values(columns)
         known = {"id": row.id, "tenant": row.tenant, "owner": row.owner, "gateway": self._database.gateway}
         async with self._database.writing() as connection:
-            if not (await connection.execute(replace)).rowcount:
-                try:
-                    async with connection.begin_nested():
-                        await connection.execute(insert(responses).values({**columns, **known}))
-                except IntegrityError:
-                    # Another state of it was saved at this moment, or it is not this gateway's any more, or the id is another's.
-                    if not (await connection.execute(replace)).rowcount:
-                        if await connection.scalar(select(exists().where(*same))):
-                            raise GatewayStopped("the response was ended by another gateway") from None
-                        raise
+            is_saved = await _changed(connection, replace) or (not again and await _inserted(connection, {**columns, **known}))
+            # Another state of it may have been saved at this very moment.
+            if not is_saved and not await _changed(connection, replace):
+                raise await _refusal(connection, row)
             await connection.execute(delete(response_items).where(response_items.c.response_id == row.id))
             if items:
                 await connection.execute(insert(response_items), items)
@@ -135,6 +129,32 @@ class ResponseState:
         """Return a page of the response rows (without items) that the plan permits."""
         listing = Listing(responses.c.id, responses.c.created_at, floor=within(responses.c.tenant, principal.tenant), shape=_SHAPE)
         return await page_of(self._database, listing, select(responses), plan=plan, page=page, read=response_row)
+
+
+def _same(row: ResponseRow) -> ColumnElement[bool]:
+    return and_(responses.c.id == row.id, responses.c.tenant == row.tenant, responses.c.owner == row.owner)
+
+
+async def _changed(connection: AsyncConnection, change: Update) -> bool:
+    return (await connection.execute(change)).rowcount > 0
+
+
+async def _inserted(connection: AsyncConnection, columns: Mapping[str, object]) -> bool:
+    try:
+        async with connection.begin_nested():
+            await connection.execute(insert(responses).values(columns))
+    except IntegrityError:
+        return False
+    return True
+
+
+async def _refusal(connection: AsyncConnection, row: ResponseRow) -> RegateError:
+    """Return why no row could be replaced or made."""
+    if await connection.scalar(select(exists().where(_same(row)))):
+        return GatewayStopped("the response was ended by another gateway")
+    if await connection.scalar(select(exists().where(responses.c.id == row.id))):
+        return StateUnavailable("the id is that of another's response")
+    return NotFound(f"Response with id '{row.id}' not found.", code="not_found")
 
 
 def _links(principal: Principal, response: ResponseId) -> CTE:

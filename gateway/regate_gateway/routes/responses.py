@@ -101,14 +101,14 @@ async def cancel(call: Call) -> Response:
     row = await reach_response(call.services, call.context, call.path("response_id"), "response.cancel")
     if not row.background:
         raise InvalidRequest("Only a response that was created with 'background' can be cancelled.", param="response_id")
-    await call.services.background.cancel(row.id)
+    await call.services.background.cancel(call.context.principal, row.id)
     return reply(await _shown_response(call, await reach_response(call.services, call.context, row.id, "response.read")))
 
 
 async def delete(call: Call) -> Response:
     """Answer `DELETE /v1/responses/{id}`. One that is still being made is cancelled first."""
     row = await reach_response(call.services, call.context, call.path("response_id"), "response.delete")
-    await call.services.background.cancel(row.id)
+    await call.services.background.cancel(call.context.principal, row.id)
     await call.services.state.delete_response(call.context.principal, row.id)
     return reply({"id": row.id, "object": "response", "deleted": True})
 

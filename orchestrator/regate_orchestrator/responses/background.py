@@ -2,6 +2,8 @@
 
 Every event of a run is in its log: in memory while it runs, and in the state store where the client may come back for the stream. Polling
 reads the row, cancelling ends the run and stores it as cancelled, and a run that the gateway's own end interrupts is stored as failed.
+
+A run goes on at one gateway. Another that is asked to cancel it says so in the state store, where the one that has it looks every second.
 """
 
 from __future__ import annotations
@@ -12,12 +14,18 @@ from collections.abc import AsyncIterator, Sequence
 from typing import Final
 
 from regate_orchestrator.errors import GatewayStopped, RegateError
+from regate_orchestrator.principal import Principal
 from regate_orchestrator.responses.driver import LoopPorts, Start, run
 from regate_orchestrator.responses.events import ClientLeft, Event, Failed
+from regate_orchestrator.rows import UNFINISHED
 from regate_orchestrator.values import JsonObject, ResponseId
 
 _log = logging.getLogger("regate.background")
 _WRITTEN_AT_ONCE: Final = 64
+_LOOK_S: Final = 1.0
+_POLL_S: Final = 0.1
+_POLLS: Final = 100
+"""How often it is asked whether another gateway has ended its run: for ten looks of that gateway, or a look and a slow last save."""
 
 
 class BackgroundRuns:
@@ -28,13 +36,17 @@ class BackgroundRuns:
         self._slots = asyncio.Semaphore(most)
         self._runs: dict[ResponseId, _Run] = {}
         self._group: asyncio.TaskGroup | None = None
+        self._begun = asyncio.Event()
 
     async def work(self) -> None:
         """Hold the runs until cancelled, which ends them all as failed."""
         async with asyncio.TaskGroup() as group:
             self._group = group
             try:
-                await asyncio.Event().wait()
+                while True:
+                    await self._begun.wait()
+                    await asyncio.sleep(_LOOK_S)
+                    await self._heed()
             finally:
                 self._group = None
 
@@ -47,6 +59,7 @@ class BackgroundRuns:
             raise GatewayStopped
         begun = _Run(start, ports or self._ports, self._slots)
         self._runs[start.response_id] = begun
+        self._begun.set()
         begun.task = self._group.create_task(self._perform(begun))
         return await asyncio.shield(begun.queued)
 
@@ -55,20 +68,39 @@ class BackgroundRuns:
         found = self._runs.get(response)
         return None if found is None else found.follow(after)
 
-    async def cancel(self, response: ResponseId) -> None:
-        """End the run, if it goes on: when this returns it is stored as cancelled, or as it ended just before."""
+    async def cancel(self, principal: Principal, response: ResponseId) -> None:
+        """End the run, wherever it goes on: when this returns it is stored as cancelled, or as it ended just before.
+
+        Only where another gateway has it and is too slow, it may end as cancelled later.
+        """
         found = self._runs.get(response)
-        if found is None or found.task is None:
+        if found is not None and found.task is not None:
+            found.cancel()
+            await asyncio.wait({found.task})
+        elif await self._ports.state.request_cancel(principal, response):
+            for _ in range(_POLLS):
+                if await self._ports.state.response_status(principal, response) not in UNFINISHED:
+                    return
+                await asyncio.sleep(_POLL_S)
+
+    async def _heed(self) -> None:
+        """Cancel the runs that other gateways were asked to cancel."""
+        try:
+            asked = await self._ports.state.cancel_requests()
+        except RegateError as error:
+            _log.warning("cancel_requests_not_read", extra={"cause": getattr(error, "detail", "")})
             return
-        found.cancelled = True
-        found.task.cancel()
-        await asyncio.wait({found.task})
+        for response in asked:
+            if (found := self._runs.get(response)) is not None:
+                found.cancel()
 
     async def _perform(self, begun: _Run) -> None:
         try:
             await begun.perform()
         finally:
             del self._runs[begun.response]
+            if not self._runs:
+                self._begun.clear()
 
 
 class _Run:
@@ -88,6 +120,12 @@ class _Run:
         self._unwritten: list[JsonObject] = []
         self._ended = False
         self._news = asyncio.Event()
+
+    def cancel(self) -> None:
+        """Begin to end the run as cancelled. Whoever asks again does not disturb its last words."""
+        if self.task is not None and not self.cancelled:
+            self.cancelled = True
+            self.task.cancel()
 
     async def perform(self) -> None:
         """Run to the end. Raises nothing but cancellation: a refusal goes to whoever started the run, a failure into the Response."""

@@ -151,6 +151,7 @@ class _Driver:
         self._earlier: tuple[ResponseRow, ...] = ()
         self._conversation: ConversationId | None = None
         """The conversation that is held for this response, and is to be let go."""
+        self._is_stored = False
 
     def step(self, event: Event) -> None:
         """Tell the machine; queue what it wants done."""
@@ -313,15 +314,17 @@ class _Driver:
 
     async def _save(self, row: ResponseRow) -> None:
         # A save that has begun is finished even when the client leaves in the middle of it.
-        saving = asyncio.ensure_future(self._ports.state.save_response(row))  # noqa: TID251 — awaited below in every case
+        saving = asyncio.ensure_future(self._ports.state.save_response(row, again=self._is_stored))  # noqa: TID251 — awaited below in every case
         try:
             await asyncio.shield(saving)
         except asyncio.CancelledError:
             await saving
             raise
         finally:
-            if saving.done() and not saving.cancelled() and saving.exception() is None and row.status in _ENDED:
-                self._conversation = None  # it was let go with the turn
+            if saving.done() and not saving.cancelled() and saving.exception() is None:
+                self._is_stored = True
+                if row.status in _ENDED:
+                    self._conversation = None  # it was let go with the turn
 
 
 def _passage(hit: Hit) -> Passage:

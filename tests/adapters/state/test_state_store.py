@@ -412,6 +412,15 @@ async def test_later_state_of_a_response_replaces_the_earlier_whole(store: SqlSt
     assert await store.response(ANN, RESPONSE) == response_of(ANN, items=2, text="y")
 
 
+async def test_response_that_was_deleted_does_not_come_back_when_it_is_saved_again(store: SqlStateStore) -> None:
+    await store.save_response(replace(response_of(ANN), status="in_progress"))
+    await store.save_response(replace(response_of(ANN), status="in_progress"), again=True)
+    await store.delete_response(ANN, RESPONSE)
+    with pytest.raises(NotFound):
+        await store.save_response(response_of(ANN), again=True)
+    assert await store.response(ANN, RESPONSE) is None
+
+
 @pytest.mark.parametrize("thief", [BOB, EVE, Principal("ann", "globex")], ids=["colleague", "foreigner", "namesake"])
 async def test_owner_and_tenant_of_a_response_are_written_once(store: SqlStateStore, thief: Principal) -> None:
     await store.save_response(response_of(ANN))
