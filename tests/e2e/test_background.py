@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import sqlite3
 from collections.abc import Callable
+from contextlib import closing
 from typing import Any
 
 import openai
@@ -88,6 +90,21 @@ async def test_ended_stream_is_replayed_from_its_log_with_the_same_numbers(world
     shown = [{name: value for name, value in event.items() if name != "obfuscation"} for event in first]
     replayed = [{name: value for name, value in event.items() if name != "obfuscation"} for event in again]
     assert replayed == shown[4:]
+
+
+@pytest.mark.parametrize("after", [0, 2, 7])
+async def test_log_that_lacks_its_end_is_replayed_with_the_end_that_was_stored(world: World, after: int) -> None:
+    client = world.client()
+    world.upstream.turns = [text("One", " two")]
+    first = [event.to_dict() async for event in await client.responses.create(model="small", input="Hi", background=True, stream=True)]
+    identifier, last = first[0]["response"]["id"], first[-1]["sequence_number"]
+    await until(client, identifier, "completed")
+    with closing(sqlite3.connect(world.settings.data_dir / "regate.db")) as connection, connection:
+        # As a gateway leaves it that dies after it stored the response, before it logged the last event.
+        connection.execute("DELETE FROM response_events WHERE response_id = ? AND sequence = ?", (identifier, last))
+    again = [event async for event in await client.responses.retrieve(identifier, stream=True, starting_after=after)]
+
+    assert ([event.sequence_number for event in again], again[-1].type) == (list(range(after + 1, last + 1)), "response.completed")
 
 
 async def test_cancelled_background_response_ends_the_upstream_call_and_stays_cancelled(world: World) -> None:

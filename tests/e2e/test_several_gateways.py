@@ -13,11 +13,13 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import openai
 import pytest
 from psycopg import sql
 from tests.e2e.conftest import ScriptedUpstream, World, text
 from tests.e2e.test_background import gated, until
 from tests.e2e.test_process import hanging, headers, served
+from tests.orchestrator.responses.playbook import check_stream
 from tests.postgres import Postgres, running_postgres
 
 from regate_gateway.server import Running
@@ -86,6 +88,11 @@ async def events_from(answer: httpx.Response) -> AsyncIterator[dict[str, Any]]:
 async def first(events: AsyncIterator[dict[str, Any]], kind: str) -> dict[str, Any]:
     """The first of these events that is of this type; the others before it are passed over."""
     return await anext(event async for event in events if event["type"] == kind)
+
+
+def shown(event: Any) -> dict[str, Any]:
+    """An event of the official client without its padding."""
+    return {name: value for name, value in event.to_dict().items() if name != "obfuscation"}
 
 
 async def said_in(world: World, conversation: str) -> list[str]:
@@ -159,21 +166,25 @@ async def test_what_a_killed_gateway_was_at_is_ended_by_another_once_it_must_be_
                 http.stream("POST", "/responses", json=turn, headers=KEY) as one,
                 http.stream("POST", "/responses", json=background) as other,
             ):
-                begun = [await first(events_from(answer), "response.in_progress") for answer in (one, other)]
-                identifiers = [event["response"]["id"] for event in begun]
+                streams = [events_from(answer) for answer in (one, other)]  # kept: to let go of one is to leave
+                identifiers = [(await first(events, "response.in_progress"))["response"]["id"] for events in streams]
+                following = await b.client().responses.retrieve(identifiers[1], stream=True)
+                seen = [await anext(aiter(following))]
                 process.send_signal(signal.SIGKILL)
                 await process.wait()
         at_once = [(await via.get(f"/responses/{name}")).json()["status"] for name in identifiers]
         busy = (await via.post("/responses", json=turn, headers=KEY)).status_code
         clock.ahead = LAPSED_S
         failed = [await until(b.client(), name, "failed", "completed") for name in identifiers]
-        last = [event async for event in await b.client().responses.retrieve(identifiers[1], stream=True)][-1]
+        seen += [event async for event in following]
+        replayed = [event async for event in await b.client().responses.retrieve(identifiers[1], stream=True)]
         again = [event async for event in events_from(await via.post("/responses", json=turn, headers=KEY))][-1]
         said = await said_in(b, conversation)
 
     assert (at_once, busy) == (["in_progress"] * 2, 409)
     assert [one.error.to_dict() for one in failed] == [INTERRUPTED] * 2
-    assert (last.type, again["type"], said) == ("response.failed", "response.completed", ["Hi", "Again."])
+    assert [shown(event) for event in seen] == [shown(event) for event in replayed]
+    assert (seen[-1].type, again["type"], said) == ("response.failed", "response.completed", ["Hi", "Again."])
 
 
 @pytest.mark.parametrize("background", [False, True], ids=["foreground", "background"])
@@ -257,3 +268,50 @@ async def test_another_persons_response_is_not_cancelled_through_another_gateway
         gate.set()
         finished = await until(b.client(), identifier, "completed", "cancelled", "failed")
     assert ([answer.status_code for answer in answers], finished.status) == ([404] * 3, "completed")
+
+
+@pytest.mark.parametrize("after", [-1, 2])
+async def test_background_response_is_followed_through_another_gateway(start: Start, upstream: ScriptedUpstream, after: int) -> None:
+    gate = asyncio.Event()
+    upstream.turns = [gated(gate, "One", " two", " three.")]
+    async with start("a") as a, start("b") as b:
+        own = await a.client().responses.create(model="small", input="Hi", background=True, stream=True)
+        events = aiter(own)
+        told = [await anext(events)]
+        followed = await b.client().responses.retrieve(told[0].response.id, stream=True, starting_after=after)  # type: ignore[union-attr]
+        seen = []
+        async for event in followed:
+            seen.append(event)
+            if event.type == "response.output_text.delta":  # which is told while the run goes on
+                gate.set()
+        told += [event async for event in events]
+    check_stream([event.to_dict() for event in told])
+    assert [shown(event) for event in seen] == [shown(event) for event in told[after + 1 :]]
+    assert told[-1].response.output_text == "One two three."  # type: ignore[union-attr]
+
+
+async def test_stream_of_a_response_ends_when_it_is_cancelled_at_another_gateway(start: Start, upstream: ScriptedUpstream) -> None:
+    upstream.turns = [gated(asyncio.Event(), "Begun", " never")]
+    async with start("a") as a, start("b") as b:
+        own = await a.client().responses.create(model="small", input="Hi", background=True, stream=True)
+        events = aiter(own)
+        told = [await anext(events)]
+        identifier = told[0].response.id  # type: ignore[union-attr]
+        followed = aiter(await b.client().responses.retrieve(identifier, stream=True))
+        seen = [await anext(followed)]
+        cancelled = await b.client().responses.cancel(identifier)
+        told += [event async for event in events]
+        seen += [event async for event in followed]
+    assert (cancelled.status, [shown(event) for event in seen]) == ("cancelled", [shown(event) for event in told])
+
+
+async def test_response_that_is_not_streamed_is_not_followed_through_another_gateway(start: Start, upstream: ScriptedUpstream) -> None:
+    gate = asyncio.Event()
+    upstream.turns = [gated(gate, "Quiet", ".")]
+    async with start("a") as a, start("b") as b:
+        queued = await a.client().responses.create(model="small", input="Hi", background=True)
+        await until(b.client(), queued.id, "in_progress")
+        with pytest.raises(openai.BadRequestError) as refusal:
+            await b.client().responses.retrieve(queued.id, stream=True)
+        gate.set()
+    assert refusal.value.param == "stream"

@@ -6,32 +6,29 @@ on what the caller may no longer see are withheld, and results of a search are g
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Final, cast
 
 from starlette.responses import Response
 
-from regate_gateway.connection import Emit, EventStream, Produce, reply
+from regate_gateway.connection import Emit, EventStream, reply
 from regate_gateway.fields import Fields
 from regate_gateway.quotas import SpentLoop, spend_on_response
 from regate_gateway.routes.call import Call
 from regate_gateway.routes.prompt_use import resolve_prompt
 from regate_gateway.routes.reach import reach_response
 from regate_gateway.routes.response_request import read_response_request
+from regate_gateway.routes.response_stream import follow, gated, replay, sent
 from regate_gateway.routes.shown import shown_items
 from regate_gateway.routes.views import list_object
 from regate_orchestrator.decisions import Point
 from regate_orchestrator.errors import InvalidRequest, RegateError
 from regate_orchestrator.responses import driver
-from regate_orchestrator.responses.background import numbered_after
-from regate_orchestrator.responses.history import Readmitted, held, history_of
-from regate_orchestrator.responses.replay import events_of
 from regate_orchestrator.responses.request import ResponseRequest
 from regate_orchestrator.rows import Page, ResponseRow
 from regate_orchestrator.values import JsonObject, ResponseId, mint
 
-_EVENTS_AT_ONCE: Final = 512
 _MEASURED: Final = frozenset(
     {
         *("model", "input", "instructions", "previous_response_id", "conversation", "tools", "tool_choice", "text", "reasoning"),
@@ -90,7 +87,7 @@ async def retrieve(call: Call) -> Response:
     row = await reach_response(call.services, call.context, call.path("response_id"), "response.read")
     if query.boolean("stream", default=False):
         after = query.integer("starting_after", least=-1, most=2**53, default=-1)
-        return _follow(call, row, after, obscured=query.boolean("include_obfuscation", default=True))
+        return await follow(call, row, after, obscured=query.boolean("include_obfuscation", default=True))
     if query.maybe_string("starting_after", most=20) is not None:
         raise InvalidRequest("'starting_after' is for streams: set 'stream' to true.", param="starting_after", code="invalid_value")
     return reply(await _shown_response(call, row))
@@ -123,7 +120,7 @@ async def listing(call: Call) -> Response:
 async def input_items(call: Call) -> Response:
     """Answer `GET /v1/responses/{id}/input_items`."""
     row = await reach_response(call.services, call.context, call.path("response_id"), "response.read")
-    items = shown_items(await _gated(call, row), call.query(), direction="input")
+    items = shown_items(await gated(call, row), call.query(), direction="input")
     return reply(_page_of(items, call.page(known=("include",))))
 
 
@@ -152,61 +149,15 @@ async def _begin_background(call: Call, start: driver.Start, loop: SpentLoop, *,
     events = background.follow(start.response_id, after=-1)
     if events is None:  # it has ended already
         row = await reach_response(call.services, call.context, start.response_id, "response.read")
-        return EventStream(_replay(call, row, -1), obscured=obscured)
-    return EventStream(_send(events), obscured=obscured)
-
-
-def _follow(call: Call, row: ResponseRow, after: int, *, obscured: bool) -> EventStream:
-    """Return the stream of a response: of its run while that goes on, else from its log, decided again."""
-    events = call.services.background.follow(row.id, after=after)
-    if events is not None:
-        return EventStream(_send(events), obscured=obscured)
-    if row.status in ("queued", "in_progress"):
-        message = "This response is being made for another connection; only background responses can be followed meanwhile."
-        raise InvalidRequest(message, param="stream", code="invalid_value")
-    return EventStream(_replay(call, row, after), obscured=obscured)
-
-
-def _send(events: AsyncIterator[JsonObject]) -> Produce:
-    async def produce(emit: Emit) -> None:
-        async for event in events:
-            await emit(event)
-
-    return produce
-
-
-def _replay(call: Call, row: ResponseRow, after: int) -> Produce:
-    """Return what replays an ended response. Where anything of it is withheld by now, only how it ended is told, without what is withheld."""
-
-    async def produce(emit: Emit) -> None:
-        left = await _gated(call, row)
-        response = {**row.body, "output": shown_items(left, call.query(), direction="output")}
-        if left.withheld:
-            for event in events_of(response)[-1:]:
-                await emit({**event, "sequence_number": after + 1})
-            return
-        state, principal, last = call.services.state, call.context.principal, after
-        if not await state.events(principal, row.id, after=-1, limit=1):
-            for event in numbered_after(events_of(response), after):
-                await emit(event)
-            return
-        while page := await state.events(principal, row.id, after=last, limit=_EVENTS_AT_ONCE):
-            for event in page:
-                await emit(event)
-            last = cast("int", page[-1]["sequence_number"])
-
-    return produce
+        return EventStream(replay(call, row, -1), obscured=obscured)
+    return EventStream(sent(events), obscured=obscured)
 
 
 # ---------------------------------------------------------------- what is shown
 
 
 async def _shown_response(call: Call, row: ResponseRow) -> JsonObject:
-    return {**row.body, "output": shown_items(await _gated(call, row), call.query(), direction="output")}
-
-
-async def _gated(call: Call, row: ResponseRow) -> Readmitted:
-    return await driver.readmitted(call.context, history_of(held([row])), ports=call.services.loop, phase="response.read")
+    return {**row.body, "output": shown_items(await gated(call, row), call.query(), direction="output")}
 
 
 def _page_of(items: Sequence[JsonObject], page: Page) -> JsonObject:

@@ -3,7 +3,8 @@
 Every event of a run is in its log: in memory while it runs, and in the state store where the client may come back for the stream. Polling
 reads the row, cancelling ends the run and stores it as cancelled, and a run that the gateway's own end interrupts is stored as failed.
 
-A run goes on at one gateway. Another that is asked to cancel it says so in the state store, where the one that has it looks every second.
+A run goes on at one gateway. Another that is asked to cancel it says so in the state store, where the one that has it looks every second; one
+that is asked to follow it reads the stored log, which is at most that much behind.
 """
 
 from __future__ import annotations
@@ -22,6 +23,8 @@ from regate_orchestrator.values import JsonObject, ResponseId
 
 _log = logging.getLogger("regate.background")
 _WRITTEN_AT_ONCE: Final = 64
+_WRITTEN_NOW: Final = ("response.queued", "response.completed", "response.incomplete", "response.failed")
+"""What is stored when it happens: that there is a log, before anybody knows of the response; and how it ended."""
 _LOOK_S: Final = 1.0
 _POLL_S: Final = 0.1
 _POLLS: Final = 100
@@ -47,6 +50,8 @@ class BackgroundRuns:
                     await self._begun.wait()
                     await asyncio.sleep(_LOOK_S)
                     await self._heed()
+                    for begun in tuple(self._runs.values()):
+                        await begun.write()
             finally:
                 self._group = None
 
@@ -118,6 +123,7 @@ class _Run:
         self._holds_slot = False
         self._log: list[JsonObject] = []
         self._unwritten: list[JsonObject] = []
+        self._writing = asyncio.Lock()
         self._ended = False
         self._news = asyncio.Event()
 
@@ -162,21 +168,33 @@ class _Run:
     async def _hear(self, event: JsonObject) -> None:
         self._log.append(event)
         self._announce()
-        last = str(event["type"]) in ("response.completed", "response.incomplete", "response.failed")
         if self._start.request.stream:
             self._unwritten.append(event)
-            if last or len(self._unwritten) >= _WRITTEN_AT_ONCE:
-                await self._write()
+            # What a cancelled run still says comes before its last save, after which nobody waits for more.
+            if event["type"] in _WRITTEN_NOW or len(self._unwritten) >= _WRITTEN_AT_ONCE or self.cancelled:
+                await self.write()
         if event["type"] == "response.queued":
             self.queued.set_result(_response(event))
             await self._slots.acquire()
             self._holds_slot = True
 
-    async def _write(self) -> None:
+    async def write(self) -> None:
         """Store what is not yet stored. A failure is no reason to end the run: its last save, which must succeed, will tell."""
+        async with self._writing:
+            if not self._unwritten:
+                return
+            # What has begun is finished, whoever is cancelled meanwhile: half-known events could not be stored again, nor what follows them.
+            writing = asyncio.ensure_future(self._append(tuple(self._unwritten)))  # noqa: TID251 — awaited below in every case
+            try:
+                await asyncio.shield(writing)
+            except asyncio.CancelledError:
+                await writing
+                raise
+
+    async def _append(self, events: Sequence[JsonObject]) -> None:
         try:
-            await self._ports.state.append_events(self.response, self._unwritten)
-            self._unwritten = []
+            await self._ports.state.append_events(self.response, events)
+            del self._unwritten[: len(events)]
         except RegateError as error:
             _log.warning("events_not_stored", extra={"response": self.response, "cause": error.message})
 
