@@ -86,10 +86,13 @@ def readmit(history: History, admitted: Admitted, keys: Sequence[ChunkKey]) -> R
 
 
 def prompt_item(item: StoredItem, shown: bool, refs: Mapping[ChunkKey, ChunkRef]) -> PromptItem:
-    """Return a readmitted item for a prompt, with a note in place of what is withheld."""
+    """Return a readmitted item for a prompt, with a note in place of what is withheld.
+
+    Items of one model turn had the same chunks before them, which is how its turns are told apart where a search found something.
+    """
     if not shown:
-        return PromptItem(shown_body(item, shown=False), note=WITHHELD)
-    return PromptItem(item.body, passages=passages_of(item, refs))
+        return PromptItem(shown_body(item, shown=False), note=WITHHELD, turn=len(item.lineage))
+    return PromptItem(item.body, passages=passages_of(item, refs), turn=len(item.lineage))
 
 
 def shown_body(item: StoredItem, shown: bool) -> JsonObject:

@@ -370,7 +370,7 @@ def _close_search(state: State, status: str, passages: tuple[Passage, ...], *, n
     outputs[search.index] = replace(outputs[search.index], passages=passages)
     known = {(ref.store_id, ref.chunk_id) for ref in state.lineage}
     fresh = [passage.ref for passage in passages if (passage.ref.store_id, passage.ref.chunk_id) not in known]
-    prompted = PromptItem({**item, "call_id": search.call_id}, passages=passages, note=note)
+    prompted = PromptItem({**item, "call_id": search.call_id}, passages=passages, note=note, turn=state.round)
     return replace(state, outputs=tuple(outputs), lineage=(*state.lineage, *fresh), prompted=(*state.prompted, prompted))
 
 

@@ -7,7 +7,7 @@ it; two turns are never merged. Pairs are checked before: a call without its out
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, cast
 
@@ -56,7 +56,8 @@ class PromptItem:
     """An item that goes into the prompt.
 
     A `file_search_call` brings its passages, or in `note` the reason why there are none; a message with images or files brings `parts`, its
-    content as a backend takes it; a sealed item (reasoning, compaction) brings the `text` that was in it.
+    content as a backend takes it; a sealed item (reasoning, compaction) brings the `text` that was in it. `turn` tells the model turns of one
+    response apart, where they are known.
     """
 
     body: JsonObject
@@ -64,6 +65,7 @@ class PromptItem:
     note: str = ""
     parts: tuple[JsonObject, ...] = ()
     text: str = ""
+    turn: int | None = None
 
 
 @dataclass
@@ -85,16 +87,16 @@ def build_prompt(instructions: str | None, items: Sequence[PromptItem], *, reaso
     Earlier reasoning goes along only where the backend takes it, under the member that it takes it in.
     """
     items = [item for item in since_compaction(items) if not _is_cut_call(item)]
-    outputs = _paired_outputs(items)
+    answers = _answers(items)
     prompt = Prompt()
     if instructions:
         prompt.messages.append({"role": "system", "content": instructions})
-    turn = _Turn(prompt, outputs, reasoning_field)
-    for item in items:
+    turn = _Turn(prompt, reasoning_field)
+    for item, answer in zip(items, answers, strict=True):
         kind, role = item.body["type"], item.body.get("role")
         if kind in OUTPUTS:
-            continue
-        if kind == "reasoning":
+            turn.answered()
+        elif kind == "reasoning":
             turn.reason(item)
         elif kind == "compaction":
             turn.close()
@@ -103,7 +105,7 @@ def build_prompt(instructions: str | None, items: Sequence[PromptItem], *, reaso
             turn.close()
             prompt.messages.append({"role": "system" if role == "developer" else cast("str", role), "content": _content(item)})
         else:
-            turn.add(item)
+            turn.add(item, answer)
     turn.close()
     return prompt
 
@@ -151,33 +153,38 @@ def _is_cut_call(item: PromptItem) -> bool:
     return item.body["type"] in CALLS and item.body.get("status") == "incomplete"
 
 
-def _paired_outputs(items: Iterable[PromptItem]) -> dict[str, PromptItem]:
-    """Return the outputs by call. A call with a note (withheld, or of a tool that there is not) needs none: the note is what came of it."""
-    waiting: dict[str, bool] = {}
-    outputs: dict[str, PromptItem] = {}
-    for item in items:
+def _answers(items: Sequence[PromptItem]) -> list[PromptItem | None]:
+    """Return for each item the output that answers it, where it is a call of the client's tools.
+
+    Backends use an id again in a later turn, so an output belongs to the first call before it that has none yet. A call with a note
+    (withheld, or of a tool that there is not) needs none: the note is what came of it.
+    """
+    answers: list[PromptItem | None] = [None] * len(items)
+    places: dict[str, list[int]] = {}
+    for position, item in enumerate(items):
         if item.body["type"] in CALLS:
-            waiting[_call_id(item)] = not item.note
+            places.setdefault(_call_id(item), []).append(position)
         elif item.body["type"] in OUTPUTS:
             call_id = cast("str", item.body["call_id"])
-            if call_id not in waiting:
+            if call_id not in places:
                 raise InvalidRequest(f"No tool call found for function call output with call_id {call_id}.", param="input")
-            outputs[call_id] = item
-    for call_id, needed in waiting.items():
-        if needed and call_id not in outputs:
-            raise InvalidRequest(f"No tool output found for function call {call_id}.", param="input")
-    return outputs
+            waiting = (place for place in places[call_id] if answers[place] is None)
+            answers[next(waiting, places[call_id][-1])] = item
+    for item, answer in zip(items, answers, strict=True):
+        if item.body["type"] in CALLS and answer is None and not item.note:
+            raise InvalidRequest(f"No tool output found for function call {_call_id(item)}.", param="input")
+    return answers
 
 
 class _Turn:
     """The assistant message being put together, and the tool messages that answer its calls."""
 
-    def __init__(self, prompt: Prompt, outputs: Mapping[str, PromptItem], reasoning_field: str | None) -> None:
+    def __init__(self, prompt: Prompt, reasoning_field: str | None) -> None:
         self._prompt = prompt
-        self._outputs = outputs
         self._reasoning_field = reasoning_field
         self._reasoning = ""
-        self._items: list[PromptItem] = []
+        self._items: list[tuple[PromptItem, PromptItem | None]] = []
+        self._is_answered = False
 
     def reason(self, item: PromptItem) -> None:
         """Add reasoning, with which a model turn begins. A backend that does not take it back is not told."""
@@ -188,35 +195,46 @@ class _Turn:
             self.close()
         self._reasoning += text
 
-    def add(self, item: PromptItem) -> None:
-        """Add text or a call. A model turn writes its text before its calls, so text after anything begins another turn."""
-        if item.body["type"] == "message" and self._items:
+    def add(self, item: PromptItem, answer: PromptItem | None) -> None:
+        """Add text, or a call with its output."""
+        if self._items and self._is_over_before(item):
             self.close()
-        self._items.append(item)
+        self._items.append((item, answer))
+
+    def answered(self) -> None:
+        """Note that an output has come: a call after it is of another turn."""
+        self._is_answered = bool(self._items)
 
     def close(self) -> None:
         """Write the messages of the turn, if there is one."""
-        items, self._items = self._items, []
+        items, self._items, self._is_answered = self._items, [], False
         reasoning, self._reasoning = self._reasoning, ""
         if not items:
             return
-        text = "".join(message_text(item.body) for item in items if item.body["type"] == "message")
-        calls = [item for item in items if item.body["type"] != "message"]
+        text = "".join(message_text(item.body) for item, _ in items if item.body["type"] == "message")
+        calls = [(item, answer) for item, answer in items if item.body["type"] != "message"]
         message: dict[str, Json] = {"role": "assistant", "content": text or None}
         if reasoning and self._reasoning_field is not None:
             message[self._reasoning_field] = reasoning
         if calls:
-            message["tool_calls"] = [_call(item) for item in calls]
+            message["tool_calls"] = [_call(item) for item, _ in calls]
         self._prompt.messages.append(message)
-        for item in calls:
-            content = _result(self._prompt, item, self._outputs)
+        for item, answer in calls:
+            content = _result(self._prompt, item, answer)
             self._prompt.messages.append({"role": "tool", "tool_call_id": _call_id(item), "content": content})
-        if images := [part for item in calls for part in self._images(item)]:  # which the tool messages of most backends cannot hold
+        if images := [part for item, answer in calls for part in _images(item, answer)]:  # most backends' tool messages hold none
             self._prompt.messages.append({"role": "user", "content": [{"type": "text", "text": _IMAGES}, *images]})
 
-    def _images(self, call: PromptItem) -> list[JsonObject]:
-        output = None if call.note else self._outputs.get(_call_id(call))
-        return [] if output is None else [part for part in output.parts if part["type"] == "image_url"]
+    def _is_over_before(self, item: PromptItem) -> bool:
+        """Return whether the item is of another turn. A model turn writes its text before its calls, so text after anything is."""
+        if item.body["type"] == "message" or self._is_answered:
+            return True
+        last, _ = self._items[-1]
+        return None not in (last.turn, item.turn) and last.turn != item.turn
+
+
+def _images(call: PromptItem, answer: PromptItem | None) -> list[JsonObject]:
+    return [] if call.note or answer is None else [part for part in answer.parts if part["type"] == "image_url"]
 
 
 def _reasoning_text(body: JsonObject) -> str:
@@ -243,11 +261,10 @@ def _call(item: PromptItem) -> JsonObject:
     return {"id": _call_id(item), "type": "function", "function": {"name": name, "arguments": arguments}}
 
 
-def _result(prompt: Prompt, item: PromptItem, outputs: Mapping[str, PromptItem]) -> str:
-    if item.body["type"] in CALLS and not item.note:
-        output = outputs[_call_id(item)]
-        texts = [str(part["text"]) for part in output.parts if part["type"] == "text"]
-        return "\n".join(texts) if output.parts else output_text(output.body["output"])
+def _result(prompt: Prompt, item: PromptItem, answer: PromptItem | None) -> str:
+    if answer is not None and not item.note:
+        texts = [str(part["text"]) for part in answer.parts if part["type"] == "text"]
+        return "\n".join(texts) if answer.parts else output_text(answer.body["output"])
     if not item.passages:
         return item.note or _NOTHING
     blocks = [_HEADING]

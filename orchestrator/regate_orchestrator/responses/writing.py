@@ -102,7 +102,7 @@ def close_message(state: State, status: ItemStatus = "completed") -> State:
         pen = state.pen.write("response.refusal.done", **place, refusal=str(message.text))
     pen = pen.write("response.content_part.done", **place, part=message.part())
     item = message.item(status)
-    state = replace(state, pen=pen, message=None, prompted=(*state.prompted, PromptItem(item)))
+    state = replace(state, pen=pen, message=None, prompted=(*state.prompted, PromptItem(item, turn=state.round)))
     return finish_item(state, message.index, item)
 
 
@@ -236,7 +236,7 @@ def _close_call(state: State, call: OpenCall, status: ItemStatus) -> State:
         name = call.name if _TOOL_NAME.fullmatch(call.name) else "unknown_tool"
         body = {**replace(call, name=name).item("completed"), "arguments": "{}"}
         note = _NO_MORE_SEARCHES if call.name == FILE_SEARCH else _NO_SUCH_TOOL
-        return replace(state, prompted=(*state.prompted, PromptItem(body, note=note)))
+        return replace(state, prompted=(*state.prompted, PromptItem(body, note=note, turn=state.round)))
     if call.name == FILE_SEARCH and status == "completed":
         pending = PendingSearch(call.index, call.id, call.call_id, _query(str(call.arguments)))
         return replace(state, searches=(*state.searches, pending))

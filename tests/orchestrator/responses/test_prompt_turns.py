@@ -1,0 +1,102 @@
+"""Model turns in a prompt: which calls stand in one assistant message, and which output answers which call."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from tests.orchestrator.responses.playbook import SEARCH, WEATHER, Playbook, passage, request
+from tests.orchestrator.responses.test_prompt import call, message, output, search
+
+from regate_orchestrator.errors import InvalidRequest
+from regate_orchestrator.responses.commands import CallModel
+from regate_orchestrator.responses.events import ArgumentsWritten, CallOpened, ModelEnded, ModelOpened, Searched, ToolDecided, Usage
+from regate_orchestrator.responses.history import prompt_item
+from regate_orchestrator.responses.prompt import PromptItem, build_prompt
+from regate_orchestrator.rows import StoredItem
+
+
+def shape(messages: Any) -> list[tuple[str, list[str]]]:
+    """Each message's role, with the ids of its calls or of the call that it answers."""
+    return [
+        (one["role"], [tool["id"] for tool in one.get("tool_calls", ())] or [one["tool_call_id"]] if one["role"] != "user" else [])
+        for one in messages
+    ]
+
+
+def test_call_after_an_output_begins_another_turn() -> None:
+    prompt = build_prompt(None, [message("user", "q"), call("a"), output("a"), call("b"), output("b")])
+
+    assert shape(prompt.messages) == [("user", []), ("assistant", ["a"]), ("tool", ["a"]), ("assistant", ["b"]), ("tool", ["b"])]
+
+
+def test_parallel_calls_answered_together_are_one_turn() -> None:
+    prompt = build_prompt(None, [call("a"), call("b"), output("b"), output("a"), call("c"), output("c")])
+
+    assert shape(prompt.messages)[0] == ("assistant", ["a", "b"])
+    assert shape(prompt.messages)[3] == ("assistant", ["c"])
+
+
+def test_searches_of_two_rounds_are_two_turns() -> None:
+    book = Playbook(request(file_search=SEARCH)).begin()
+    for call_id in ("a", "b"):
+        book.tell(CallOpened(0, call_id, "file_search"), ArgumentsWritten(0, json.dumps({"query": call_id})))
+        book.tell(
+            ModelEnded("tool_calls", Usage()), ToolDecided(call_id, allowed=True), Searched(call_id, (), admitted=True), ModelOpened()
+        )
+
+    sent = book.of(CallModel)[-1].payload["messages"]
+    assert shape(sent) == [("user", []), ("assistant", ["a"]), ("tool", ["a"]), ("assistant", ["b"]), ("tool", ["b"])]
+
+
+def test_searches_of_one_round_are_one_turn() -> None:
+    book = Playbook(request(file_search=SEARCH)).begin()
+    for slot, call_id in enumerate(("a", "b")):
+        book.tell(CallOpened(slot, call_id, "file_search"), ArgumentsWritten(slot, json.dumps({"query": call_id})))
+    book.tell(ModelEnded("tool_calls", Usage()))
+    for call_id in ("a", "b"):
+        book.tell(ToolDecided(call_id, allowed=True), Searched(call_id, (passage(),), admitted=True))
+
+    sent = book.of(CallModel)[-1].payload["messages"]
+    assert shape(sent) == [("user", []), ("assistant", ["a", "b"]), ("tool", ["a"]), ("tool", ["b"])]
+
+
+def test_call_of_no_tool_and_the_search_after_it_are_two_turns() -> None:
+    book = Playbook(request(file_search=SEARCH, client_tools=(WEATHER,))).begin()
+    book.tell(CallOpened(0, "a", "nonsense"), ArgumentsWritten(0, "{}"), ModelEnded("tool_calls", Usage()), ModelOpened())
+    book.tell(CallOpened(0, "b", "file_search"), ArgumentsWritten(0, '{"query": "q"}'), ModelEnded("tool_calls", Usage()))
+    book.tell(ToolDecided("b", allowed=True), Searched("b", (), admitted=True))
+
+    sent = book.of(CallModel)[-1].payload["messages"]
+    assert shape(sent) == [("user", []), ("assistant", ["a"]), ("tool", ["a"]), ("assistant", ["b"]), ("tool", ["b"])]
+
+
+def test_stored_searches_of_two_rounds_are_two_turns() -> None:
+    found = passage()
+    first = StoredItem("fs_1", {**search().body, "id": "fs_1"}, "output")
+    second = replace(first, id="fs_2", body={**first.body, "id": "fs_2"}, lineage=(found.ref,))
+    refs = {(found.ref.store_id, found.ref.chunk_id): found.ref}
+    prompt = build_prompt(None, [prompt_item(item, True, refs) for item in (first, second)])
+
+    assert shape(prompt.messages) == [("assistant", ["fs_1"]), ("tool", ["fs_1"]), ("assistant", ["fs_2"]), ("tool", ["fs_2"])]
+
+
+def test_id_that_a_backend_uses_again_answers_each_call_with_its_own_output() -> None:
+    items = [call("call_0"), output("call_0", "first"), call("call_0"), output("call_0", "second")]
+    prompt = build_prompt(None, items)
+
+    assert [one["content"] for one in prompt.messages if one["role"] == "tool"] == ["first", "second"]
+
+
+@pytest.mark.parametrize(
+    "items",
+    [
+        [call("call_0"), output("call_0"), call("call_0")],
+        [call("call_0"), output("call_0"), call("call_0"), message("user", "Go on.")],
+    ],
+)
+def test_output_of_an_earlier_call_answers_no_later_one(items: list[PromptItem]) -> None:
+    with pytest.raises(InvalidRequest, match="No tool output found for function call call_0"):
+        build_prompt(None, items)
