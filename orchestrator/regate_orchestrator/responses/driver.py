@@ -64,6 +64,10 @@ Remembered = Mapping[ResponseId, tuple[ResponseRow, ...]]
 """Chains that are kept by a connection rather than in the state store, by their last response (`store: false` over a WebSocket)."""
 
 
+class RunBroke(RegateError):
+    """A fault of ours ended the run; the log says which."""
+
+
 @dataclass(frozen=True, slots=True)
 class LoopPorts:
     """What a run needs of the world."""
@@ -113,6 +117,11 @@ async def run(start: Start, *, ports: LoopPorts, emit: EmitEvent) -> Outcome:
     except asyncio.CancelledError:
         await driver.leave()
         raise
+    except Exception:
+        if not driver.is_under_way:
+            raise
+        _log.exception("run_broke", extra={"request_id": start.context.request_id, "response": start.response_id})
+        await driver.break_off()
     finally:
         await driver.let_go()
     return driver.outcome()
@@ -196,6 +205,18 @@ class _Driver:
                 await self.drain()
         except TimeoutError:
             _log.error("response_not_stored", extra={"request_id": self._context.request_id})
+
+    @property
+    def is_under_way(self) -> bool:
+        """Whether the client was told of the response, and not yet of its end."""
+        return self._state.opened and self._state.phase is not Phase.ENDED
+
+    async def break_off(self) -> None:
+        """End the response as failed, since a fault of ours must not leave it in progress for ever."""
+        self._commands.clear()
+        self.step(Failed(RunBroke("The server had an error while it made the response.")))
+        async with asyncio.timeout(_LAST_WORDS_SECONDS):
+            await self.drain()
 
     async def let_go(self) -> None:
         """Release the conversation where its turn did not end by being stored."""

@@ -1,0 +1,69 @@
+"""A fault of ours in the middle of a response: it ends as failed, for whoever listens and for whoever asks later."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from typing import Any
+
+from tests.e2e.conftest import World
+from tests.orchestrator.responses.playbook import check_stream, request
+
+from regate_orchestrator.decisions import Context
+from regate_orchestrator.principal import Principal
+from regate_orchestrator.responses import driver
+from regate_orchestrator.responses.driver import LoopPorts, Start
+from regate_orchestrator.responses.events import ModelEvent, TextWritten
+from regate_orchestrator.values import JsonObject, RequestId, ResponseId, mint
+
+
+class Faulty:
+    """A backend port with a fault: it breaks in a way that nobody foresaw."""
+
+    @asynccontextmanager
+    async def chat(self, upstream: str, payload: JsonObject, *, alternates: Sequence[str] = ()) -> AsyncIterator[AsyncIterator[ModelEvent]]:
+        async def events() -> AsyncIterator[ModelEvent]:
+            yield TextWritten("Half an ans")
+            raise KeyError("a secret of ours")
+
+        yield events()
+
+
+def start(**changes: Any) -> Start:
+    context = Context(Principal("alice", "acme"), RequestId(mint("req_")))
+    return Start(request(model="small", **changes), context, ResponseId(mint("resp_")))
+
+
+def ports(world: World) -> LoopPorts:
+    assert world.gateway.services is not None
+    return replace(world.gateway.services.loop, backend=Faulty())
+
+
+async def test_stream_that_breaks_by_a_fault_of_ours_ends_as_failed(world: World) -> None:
+    events: list[JsonObject] = []
+
+    async def emit(event: JsonObject) -> None:
+        events.append(event)
+
+    begun = start(stream=True)
+    outcome = await driver.run(begun, ports=ports(world), emit=emit)
+    stored = await world.client().responses.retrieve(begun.response_id)
+    check_stream(events)
+
+    assert (events[-1]["type"], outcome.response["error"]["code"]) == ("response.failed", "server_error")  # type: ignore[index,call-overload]
+    assert "secret" not in str(events)
+    assert stored.status == "failed"
+
+
+async def test_background_response_that_breaks_by_a_fault_of_ours_is_failed(world: World) -> None:
+    assert world.gateway.services is not None
+    begun = start(background=True)
+    await world.gateway.services.background.start(begun, ports=ports(world))
+    client = world.client()
+    async with asyncio.timeout(20):
+        while (found := await client.responses.retrieve(begun.response_id)).status in ("queued", "in_progress"):
+            await asyncio.sleep(0.02)
+
+    assert found.status == "failed"
