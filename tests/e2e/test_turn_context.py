@@ -65,6 +65,16 @@ async def test_reference_to_what_the_conversation_holds_already_adds_nothing(wor
     assert [message["content"] for message in messages(world)] == ["Capital?", "Paris.", "Sure?"]
 
 
+async def test_item_that_is_referred_to_twice_is_read_once(world: World) -> None:
+    client = world.client()
+    world.upstream.turns = [text("Paris."), text("Yes.")]
+    first = await client.responses.create(model="small", input="Capital?")
+    reference: Any = {"type": "item_reference", "id": first.output[0].id}
+    await client.responses.create(model="small", input=[reference, reference, {"role": "user", "content": "Sure?"}])
+
+    assert [message["content"] for message in messages(world)] == ["Paris.", "Sure?"]
+
+
 async def test_referred_answer_whose_source_was_detached_is_withheld(world: World) -> None:
     client = world.client()
     store = await client.vector_stores.create(name="handbook")

@@ -109,8 +109,9 @@ class Authorizer:
         for item in request.items:
             if item["type"] == "item_reference":
                 identifier = cast("str", item["id"])
-                if identifier in known:  # it is in the conversation already
+                if identifier in known:  # it is in the conversation, or was referred to, already
                     continue
+                known.add(identifier)
                 if identifier not in recalled.referenced:
                     raise no_item(identifier)
                 found = recalled.referenced[identifier]
