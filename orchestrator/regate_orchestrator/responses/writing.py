@@ -242,8 +242,13 @@ def _close_call(state: State, call: OpenCall, status: ItemStatus) -> State:
         return replace(state, searches=(*state.searches, pending))
     if call.name == FILE_SEARCH:
         return finish_item(state, call.index, search_item(call.id, "incomplete", [], None))
+    index = call.index
+    place: dict[str, Json] = {"item_id": call.id, "output_index": index}
+    if status == "completed" and call.tool is not None and not call.tool.custom and not str(call.arguments).strip():
+        # Some backends write nothing where there are no arguments; clients, and backends that read it again, want JSON.
+        state = replace(state, pen=state.pen.write("response.function_call_arguments.delta", **place, delta="{}"))
+        call = replace(call, arguments=call.arguments + "{}")
     item = call.item(status)
-    place: dict[str, Json] = {"item_id": call.id, "output_index": call.index}
     if status == "completed" and call.tool is not None and call.tool.custom:
         text = free_text(str(call.arguments))
         pen = state.pen.write("response.custom_tool_call_input.delta", **place, delta=text)
@@ -252,7 +257,7 @@ def _close_call(state: State, call: OpenCall, status: ItemStatus) -> State:
         name = cast("str", item["name"])
         pen = state.pen.write("response.function_call_arguments.done", **place, name=name, arguments=str(call.arguments))
         state = replace(state, pen=pen)
-    return finish_item(state, call.index, item)
+    return finish_item(state, index, item)
 
 
 def _query(arguments: str) -> str | None:

@@ -211,6 +211,17 @@ def test_parallel_calls_are_kept_apart_by_slot() -> None:
     assert [call["arguments"] for call in book.of(Finish)[0].response["output"]] == ['{"x":1}', "{}"]
 
 
+@pytest.mark.parametrize("written", [[], [ArgumentsWritten(0, " ")]])
+def test_call_without_arguments_has_the_empty_object(written: list[ArgumentsWritten]) -> None:
+    book = Playbook(request(client_tools=(WEATHER,))).begin()
+    book.tell(CallOpened(0, "call_a", "weather"), *written, ModelEnded("tool_calls", Usage()))
+    check_stream(book.events)
+
+    (call,) = book.of(Finish)[0].response["output"]
+    deltas = [event["delta"] for event in book.events if event["type"] == "response.function_call_arguments.delta"]
+    assert (json.loads(call["arguments"]), "".join(deltas)) == ({}, call["arguments"])
+
+
 def test_search_beside_a_function_call_runs_and_then_the_response_ends() -> None:
     book = Playbook(request(client_tools=(WEATHER,), file_search=SEARCH)).begin()
     book.tell(*searching(slot=0), CallOpened(1, "b", "weather"), ArgumentsWritten(1, "{}"), ModelEnded("tool_calls", Usage()))
