@@ -68,7 +68,7 @@ async def test_unstored_response_can_be_continued_on_its_connection_and_nowhere_
         absent = await ask(other, input="4", store=False, previous_response_id=third[-1]["response"]["id"])
 
     assert [message["content"] for message in world.upstream.requests[-1]["messages"]] == ["1", "One.", "2", "Two.", "3"]
-    assert [(frames[-1]["status"], frames[-1]["error"]["code"]) for frames in (gone, absent)] == [(404, "previous_response_not_found")] * 2
+    assert [(frames[-1]["status"], frames[-1]["error"]["code"]) for frames in (gone, absent)] == [(400, "previous_response_not_found")] * 2
 
 
 async def test_failed_continuation_forgets_what_it_continued_and_keeps_the_connection(world: World) -> None:
@@ -136,6 +136,7 @@ async def test_bad_frame_is_an_error_frame_and_the_connection_lives(world: World
         fine = await ask(connection, input="Hi")
 
     assert (refused[0]["type"], refused[0]["status"]) == ("error", 400)
+    assert {name: refused[0][name] for name in ("code", "message", "param")}.items() <= refused[0]["error"].items()
     assert fine[-1]["type"] == "response.completed"
 
 
