@@ -16,7 +16,7 @@ from regate_gateway.fields import Fields
 from regate_gateway.routes.call import Call
 from regate_gateway.routes.input_items import read_input_item
 from regate_gateway.routes.reach import no_conversation, reach_conversation
-from regate_gateway.routes.shown import shown_items
+from regate_gateway.routes.shown import included, shown_items
 from regate_gateway.routes.views import conversation_object, list_object
 from regate_orchestrator.decisions import Deny, Point, Question
 from regate_orchestrator.errors import InvalidRequest, NotFound, NotPermitted
@@ -83,6 +83,7 @@ async def append_items(call: Call) -> Response:
     fields.required("items")
     items = [read_input_item(item) for item in fields.objects("items", most=_MOST_ITEMS)]
     call.query().refuse_unknown({"include"})
+    included(call.query())  # before anything is appended
     row = await _reach(call, "conversation.update")
     kept, _ = await call.services.arrivals.admit(call.context, "conversation.items", items, notes=_notes(row.id, items))
     if not await call.services.state.append_items(call.context.principal, row.id, kept):

@@ -9,6 +9,7 @@ from collections.abc import Collection, Mapping
 from typing import Final
 
 from regate_gateway.fields import Fields
+from regate_gateway.routes.include import INCLUDABLE, require_includable
 from regate_gateway.routes.input_items import LONGEST, read_input_item, user_message
 from regate_gateway.routes.response_tools import read_tool_choice, read_tools
 from regate_orchestrator.errors import InvalidRequest
@@ -22,20 +23,6 @@ _NUMBERS: Final[Mapping[str, tuple[float, float]]] = {
     "presence_penalty": (-2.0, 2.0),
     "frequency_penalty": (-2.0, 2.0),
 }
-_INCLUDABLE: Final = (
-    "file_search_call.results",
-    "reasoning.encrypted_content",
-    "message.output_text.logprobs",
-    "message.input_image.image_url",
-)
-"""The last is always there: a message is shown as it was sent."""
-
-_VACUOUS: Final = (
-    *("web_search_call.action.sources", "web_search_call.results"),
-    *("code_interpreter_call.outputs", "computer_call_output.output.image_url"),
-)
-"""Parts of items that no request here can have; asking for them asks for nothing."""
-
 _CONTEXT: Final = (
     "model",
     "input",
@@ -149,11 +136,8 @@ def _conversation(fields: Fields) -> ConversationId | None:
 
 def _include(fields: Fields) -> Include:
     names = fields.strings("include", most=20, longest=100)
-    for index, name in enumerate(names):
-        if name not in (*_INCLUDABLE, *_VACUOUS):
-            listed = ", ".join(f"'{one}'" for one in _INCLUDABLE)
-            raise InvalidRequest(f"'include[{index}]' must be one of {listed}.", param=f"include[{index}]", code="invalid_value")
-    return Include(*(name in names for name in _INCLUDABLE[:3]))
+    require_includable(names)
+    return Include(*(name in names for name in INCLUDABLE[:3]))
 
 
 def _sampling(fields: Fields) -> tuple[dict[str, Json], dict[str, Json]]:
@@ -176,8 +160,8 @@ def _sampling(fields: Fields) -> tuple[dict[str, Json], dict[str, Json]]:
     if cache is not None:  # a hint about a cache that is the upstream's; only what could be asked of any is taken
         cache.refuse_unsupported("comparison_response_id", "prewarm")
         cache.refuse_unknown({"mode", "ttl", "comparison_response_id", "prewarm"})
-        cache.choice("mode", ("implicit",), default="implicit")
-        cache.choice("ttl", ("30m", "12h"), default="30m")
+        mode, ttl = cache.choice("mode", ("implicit",), default="implicit"), cache.choice("ttl", ("30m", "12h"), default="30m")
+        echo["prompt_cache_options"] = {"mode": mode, "ttl": ttl}
     fields.maybe_object("client_metadata")
     fields.choice("service_tier", ("auto", "default"), default="auto")
     echo["truncation"] = fields.choice("truncation", ("auto", "disabled"), default="disabled")
@@ -222,11 +206,12 @@ def _reasoning(fields: Fields, sampling: dict[str, Json], echo: dict[str, Json])
     reasoning.choice("mode", ("standard",), default="standard")
     reasoning.choice("context", ("auto", "current_turn", "all_turns"), default="auto")
     summary = _summary(reasoning)
+    said = {name: reasoning.values[name] for name in ("mode", "context") if reasoning.has(name)}
     effort: Json = None
     if reasoning.has("effort"):
         effort = sampling["reasoning_effort"] = reasoning.choice("effort", _EFFORTS, default=None)
-    if effort is not None or summary is not None:
-        echo["reasoning"] = {"effort": effort, "summary": summary}
+    if effort is not None or summary is not None or said:
+        echo["reasoning"] = {"effort": effort, "summary": summary, **said}
 
 
 def _summary(reasoning: Fields) -> str | None:

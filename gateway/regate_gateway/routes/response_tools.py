@@ -17,6 +17,8 @@ from regate_orchestrator.values import Json, JsonObject, StoreId
 _NAME: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _MOST_TOOLS: Final = 256
 _LONGEST: Final = 1_000_000
+_SECRETS: Final = frozenset({"authorization", "headers"})
+"""Members of tools that hold the client's credentials for others: neither stored nor shown, of a tool that is left out too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +52,7 @@ def read_tools(fields: Fields, *, omit: Collection[str] = ()) -> Tools:
     for tool in fields.objects("tools", most=_MOST_TOOLS):
         match tool.string("type", most=64):
             case kind if kind in omit or _is_vacuous(kind, tool):
-                echo.append(tool.values)
+                echo.append({name: value for name, value in tool.values.items() if name not in _SECRETS})
             case "function" | "custom":
                 echo.append(_add(client, _client_tool(tool), tool))
             case "namespace":
@@ -156,13 +158,13 @@ def _file_search(tool: Fields) -> FileSearchTool:
         place = tool.param("vector_store_ids")
         raise InvalidRequest(f"'{place}' must list at least one vector store.", param=place, code="missing_required_parameter")
     limit = tool.integer("max_num_results", least=1, most=50, default=20)
-    threshold = read_ranking_options(tool)
+    threshold, ranking = read_ranking_options(tool), tool.maybe_object("ranking_options")
     filters = tool.values.get("filters")
     echo: dict[str, Json] = {
         "type": FILE_SEARCH,
         "vector_store_ids": list(stores),
         "max_num_results": limit,
-        "ranking_options": {"ranker": "auto", "score_threshold": threshold},
+        "ranking_options": {"ranker": "auto" if ranking is None else ranking.values.get("ranker") or "auto", "score_threshold": threshold},
         "filters": filters,
     }
     return FileSearchTool(

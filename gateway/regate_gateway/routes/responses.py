@@ -35,7 +35,12 @@ _MEASURED: Final = frozenset(
         *("parallel_tool_calls", "truncation"),
     }
 )
-_COMPACTED: Final = frozenset({"model", "input", "instructions", "previous_response_id", "prompt_cache_key", "service_tier"})
+_COMPACTED: Final = frozenset(
+    {
+        *("model", "input", "instructions", "previous_response_id", "service_tier"),
+        *("prompt_cache_key", "prompt_cache_options", "prompt_cache_retention"),
+    }
+)
 
 
 async def create(call: Call) -> Response:
@@ -162,13 +167,14 @@ async def _shown_response(call: Call, row: ResponseRow) -> JsonObject:
 
 def _page_of(items: Sequence[JsonObject], page: Page) -> JsonObject:
     ordered = list(items) if page.order == "asc" else list(items)[::-1]
-    start = 0
-    if page.after is not None:
-        ids = [cast("str", item["id"]) for item in ordered]
-        if page.after not in ids:
-            raise InvalidRequest(f"No such item: {page.after}", param="after")
-        start = ids.index(page.after) + 1
-    return list_object(ordered[start : start + page.limit], has_more=len(ordered) > start + page.limit)
+    ids = [cast("str", item["id"]) for item in ordered]
+    for param, cursor in (("after", page.after), ("before", page.before)):
+        if cursor is not None and cursor not in ids:
+            raise InvalidRequest(f"No such item: {cursor}", param=param)
+    start = 0 if page.after is None else ids.index(page.after) + 1
+    left = ordered[start : None if page.before is None else max(start, ids.index(page.before))]
+    backwards = page.before is not None and page.after is None  # the items nearest to `before`
+    return list_object(left[-page.limit :] if backwards else left[: page.limit], has_more=len(left) > page.limit)
 
 
 def _obscured(fields: Fields) -> bool:

@@ -5,13 +5,21 @@ from __future__ import annotations
 from typing import Literal
 
 from regate_gateway.fields import Query
+from regate_gateway.routes.include import require_includable
 from regate_orchestrator.responses.history import Readmitted, passages_of, shown_body
 from regate_orchestrator.values import JsonObject
 
 
+def included(query: Query) -> list[str]:
+    """Return what the query string asks to see beside the items' usual parts."""
+    names = query.strings("include", most=20)
+    require_includable(names)
+    return names
+
+
 def shown_items(left: Readmitted, query: Query, *, direction: Literal["input", "output"] | None) -> list[JsonObject]:
-    """Return the items as the caller may see them now; those of one direction, or all."""
-    include = query.strings("include", most=20)
+    """Return the items as the caller may see them now; those of one direction, or all. Raises `InvalidRequest` for an unknown `include`."""
+    include = included(query)
     shown: list[JsonObject] = []
     for item, visible in left.items:
         if direction not in (None, item.direction):
