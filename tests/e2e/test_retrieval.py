@@ -162,6 +162,8 @@ async def test_user_may_detach_an_own_file_from_a_store_of_another_tenant(world:
         ("DELETE", "/files/{file}"),
         ("GET", "/responses/{response}"),
         ("DELETE", "/responses/{response}"),
+        ("GET", "/responses/{response}?stream=true"),
+        ("POST", "/responses/{response}/cancel"),
         ("GET", "/responses/{response}/input_items"),
     ],
 )

@@ -1,0 +1,61 @@
+"""Calls of the client's tools beside searches of ours, over several requests, and backends that name their calls carelessly."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import openai
+import pytest
+from tests.e2e.conftest import World, ended, text, tool_call
+from tests.e2e.test_responses import WEATHER, leave_store, search_tool
+
+
+def output(call_id: str, said: str) -> Any:
+    return {"type": "function_call_output", "call_id": call_id, "output": said}
+
+
+def shape(world: World) -> list[str]:
+    return [message["role"] for message in world.upstream.requests[-1]["messages"]]
+
+
+async def test_search_beside_a_function_call_is_not_run_again_when_the_output_comes_back(world: World) -> None:
+    alice, store, _ = await leave_store(world)
+    calls = [("a", "file_search", '{"query": "leave"}'), ("b", "weather", "{}")]
+    both = [
+        {"index": index, "id": call_id, "function": {"name": name, "arguments": said}} for index, (call_id, name, said) in enumerate(calls)
+    ]
+    world.upstream.turns = [[{"choices": [{"index": 0, "delta": {"tool_calls": both}}]}, ended("tool_calls")], text("28, and sunny.")]
+    tools: Any = [search_tool(store), WEATHER]
+    first = await alice.responses.create(model="small", input="Leave? Weather?", tools=tools)
+    second = await alice.responses.create(model="small", input=[output("b", "sun")], previous_response_id=first.id, tools=tools)
+    prompt = world.upstream.requests[-1]["messages"]
+
+    assert (first.status, [item.type for item in first.output]) == ("completed", ["file_search_call", "function_call"])
+    assert [message["role"] for message in prompt] == ["user", "assistant", "tool", "tool"]
+    assert "blue-heron" in prompt[2]["content"]
+    assert (prompt[3]["content"], [item.type for item in second.output], len(world.upstream.requests)) == ("sun", ["message"], 2)
+
+
+async def test_searches_of_two_rounds_stay_two_turns_when_the_conversation_goes_on(world: World) -> None:
+    alice, store, _ = await leave_store(world)
+    world.upstream.turns = [tool_call("file_search", {"query": one}, call_id=one) for one in ("leave", "days")]
+    first = await alice.responses.create(model="small", input="Leave?", tools=[search_tool(store)])
+    within = shape(world)
+    await alice.responses.create(model="small", input="Sure?", previous_response_id=first.id)
+
+    assert within == ["user", "assistant", "tool", "assistant", "tool"]
+    assert shape(world) == [*within, "assistant", "user"]
+
+
+async def test_backend_that_uses_a_call_id_again_gets_each_output_where_it_belongs(world: World) -> None:
+    client = world.client()
+    tools: Any = [WEATHER]
+    world.upstream.turns = [tool_call("weather", {}), tool_call("weather", {}), text("Changing.")]
+    first = await client.responses.create(model="small", input="Weather?", tools=tools)
+    second = await client.responses.create(model="small", input=[output("call_1", "sun")], previous_response_id=first.id, tools=tools)
+    with pytest.raises(openai.BadRequestError, match="No tool output found for function call call_1"):
+        await client.responses.create(model="small", input="And now?", previous_response_id=second.id, tools=tools)
+    await client.responses.create(model="small", input=[output("call_1", "rain")], previous_response_id=second.id, tools=tools)
+
+    assert shape(world) == ["user", "assistant", "tool", "assistant", "tool"]
+    assert [one["content"] for one in world.upstream.requests[-1]["messages"] if one["role"] == "tool"] == ["sun", "rain"]
