@@ -60,6 +60,16 @@ async def test_unknown_fields_do_not_reach_the_upstream(world: World) -> None:
     assert world.upstream.requests == []
 
 
+@pytest.mark.parametrize("change", [{"store": True}, {"service_tier": "flex"}])
+async def test_what_a_passed_on_request_cannot_have_is_refused_by_name(world: World, change: dict[str, Any]) -> None:
+    async with world.http() as http:
+        refused = await http.post("/chat/completions", json=CHAT | change)
+        taken = await http.post("/chat/completions", json=CHAT | {"store": False, "service_tier": "auto", "metadata": {"a": "b"}})
+
+    assert (refused.status_code, refused.json()["error"]["param"], taken.status_code) == (400, next(iter(change)), 200)
+    assert not {"store", "service_tier", "metadata"} & set(world.upstream.requests[-1])
+
+
 async def test_duplicate_keys_are_forwarded_as_they_were_checked(world: World) -> None:
     async with world.http() as http:
         body = b'{"model": "large", "model": "small", "messages": [{"role": "user", "content": "Hi"}]}'

@@ -43,6 +43,7 @@ _OUTPUT_LIMITS: Final = ("max_completion_tokens", "max_tokens")
 _ABLE: Final = frozenset({NO_STORE, MAX_OUTPUT_TOKENS})
 """Obligations that are met here: nothing of an answer is stored, and its output is limited."""
 _HARMLESS: Final = frozenset({"metadata", "store", "service_tier", "safety_identifier", "prompt_cache_key", "prompt_cache_retention"})
+"""Fields that are taken and not sent on, `store` and `service_tier` in so far as they ask for nothing that is not done anyway."""
 _BOUNDS: Final[Mapping[str, tuple[float, float]]] = {
     "temperature": (0, 2),
     "top_p": (0, 1),
@@ -175,6 +176,12 @@ def _extra_fields(call: Call, upstream: str) -> frozenset[str]:
 def _checked(fields: Fields, known: frozenset[str]) -> dict[str, Json]:
     """Return the body from known fields alone, numbers within bounds; unknown fields are refused unless the operator lists them."""
     fields.refuse_unknown(known | _HARMLESS)
+    if "store" not in known and fields.boolean("store", default=False):
+        raise InvalidRequest(
+            "'store' is not supported here: an answer that passes through is not kept.", param="store", code="unsupported_parameter"
+        )
+    if "service_tier" not in known:
+        fields.choice("service_tier", ("auto", "default"), default="auto")
     for name, (least, most) in _BOUNDS.items():
         if name in known:
             fields.maybe_number(name, least=least, most=most)
