@@ -36,6 +36,9 @@ _LEAST_PROGRESS: Final = 4_096
 _PING_S: Final = 20.0
 """How often a WebSocket is pinged, and how long its answer may take."""
 
+_LAST_WORDS_S: Final = 6.0
+"""How long a request that is cut at shutdown has to end: somewhat more than a response has to store what there was."""
+
 _LINGER_S: Final = 5.0
 """How long a client may go on sending a body that was answered without being read: enough to send it and then read the answer."""
 
@@ -283,6 +286,18 @@ class _Server(uvicorn.Server):
         except SystemExit:
             raise ConfigurationError("the gateway did not start; the reason is in the log above") from None
         self.listening.set()
+
+    async def _wait_tasks_to_complete(self) -> None:
+        """Wait for what runs. What is cut when the grace is over may still store its end: uvicorn itself would close the application first."""
+        try:
+            await super()._wait_tasks_to_complete()
+        except asyncio.CancelledError:
+            running = set(self.server_state.tasks)
+            for task in running:
+                task.cancel()
+            if running:
+                await asyncio.wait(running, timeout=_LAST_WORDS_S)
+            raise
 
 
 def bind(listen: Listen) -> socket.socket:

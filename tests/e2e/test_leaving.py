@@ -1,11 +1,17 @@
-"""A client that leaves before a plain answer: the backend is let go, and what there was is stored as cancelled."""
+"""Whoever leaves before the end, the client or the gateway: the backend is let go, and what there was is stored with an end."""
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
+from pathlib import Path
 
-from tests.e2e.conftest import World
+from tests.e2e.conftest import ScriptedUpstream, World
 from tests.e2e.test_background import gated
+
+from regate_gateway.server import Running
+from regate_gateway.settings import Settings
+from regate_gateway.wiring import gateway_app
 
 
 async def test_client_that_leaves_a_plain_request_ends_the_upstream_call_and_cancels_the_response(world: World) -> None:
@@ -22,3 +28,24 @@ async def test_client_that_leaves_a_plain_request_ends_the_upstream_call_and_can
                 await asyncio.sleep(0.01)
 
     assert (found["status"], found["completed_at"]) == ("cancelled", None)
+
+
+async def test_stream_that_the_gateways_end_cuts_is_stored_with_an_end(
+    configure: Callable[..., Settings], upstream: ScriptedUpstream, policies: Path
+) -> None:
+    settings = configure(listen={"port": 0, "shutdown_grace_s": 1})
+    upstream.turns = [gated(asyncio.Event(), "Begun", " never")]
+    app, gateway = gateway_app(settings)
+    async with Running(app, settings.listen) as server:
+        client = World(server.url, settings, gateway, upstream, policies).client()
+        stream = await client.responses.create(model="small", input="Hi", stream=True)
+        identifier = (await anext(aiter(stream))).response.id  # type: ignore[union-attr]
+    await client.close()
+    app, gateway = gateway_app(settings)
+    async with Running(app, settings.listen) as server:
+        client = World(server.url, settings, gateway, upstream, policies).client()
+        found = await client.responses.retrieve(identifier)
+        await client.close()
+
+    assert found.status == "cancelled"
+    assert upstream.closed_early == 1
