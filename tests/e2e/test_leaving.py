@@ -18,7 +18,7 @@ async def test_client_that_leaves_a_plain_request_ends_the_upstream_call_and_can
     world.upstream.turns = [gated(asyncio.Event(), "Begun", " never")]
     async with world.http() as http, asyncio.TaskGroup() as group:
         asking = group.create_task(http.post("/responses", json={"model": "small", "input": "Hi"}))
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while not (listed := (await http.get("/responses")).json()["data"]):
                 await asyncio.sleep(0.01)
             asking.cancel()
