@@ -24,6 +24,7 @@ TABLE: list[tuple[errors.RegateError, int, str, str | None]] = [
     (errors.VectorStoreUnavailable("d"), 503, "server_error", "vector_store_unavailable"),
     (errors.EmbeddingsUnavailable("d"), 503, "server_error", "embeddings_unavailable"),
     (errors.AuditUnavailable("d"), 503, "server_error", "audit_unavailable"),
+    (errors.GatewayStopped("d"), 503, "server_error", "server_error"),
     (errors.FilterNotExpressible("d"), 503, "server_error", "filter_not_expressible"),
     (errors.UpstreamError("m", status=504), 504, "server_error", "upstream_error"),
     (errors.UpstreamError("m", status=400, code="invalid"), 400, "invalid_request_error", "invalid"),
