@@ -17,9 +17,8 @@ from regate_orchestrator.decisions import Decision
 from regate_orchestrator.errors import LimitExceeded, NotPermitted
 from regate_orchestrator.ports import Allowance, Exhausted
 from regate_orchestrator.quota import QuotaLimits, granted, quota_question
-from regate_orchestrator.responses.driver import EmitEvent, LoopPorts, Outcome, Start, run
-from regate_orchestrator.responses.request import FileSearchTool, ResponseRequest
-from regate_orchestrator.spending import UNASKED_OUTPUT_TOKENS, MeteredBackend, Spending
+from regate_orchestrator.responses.request import FileSearchTool, Limits, ResponseRequest
+from regate_orchestrator.spending import UNASKED_OUTPUT_TOKENS, Grant, Granted, MeteredBackend, Spending
 from regate_orchestrator.tokens import estimated_tokens
 from regate_orchestrator.values import Json, JsonObject
 
@@ -123,53 +122,38 @@ def _choices(values: Mapping[str, Json]) -> int:
 # ---------------------------------------------------------------- responses
 
 
-@dataclass(slots=True)
-class SpentLoop:
-    """A loop that runs within its caller's quota: the ports to run it with, and the request as far as it is granted."""
+def granting(caller: Caller, path: str) -> Grant:
+    """Return what counts and narrows a request at this path. It raises as `spend` does."""
 
-    ports: LoopPorts
-    request: ResponseRequest
-    _backend: MeteredBackend
-    _spending: Spending
-
-    async def run(self, start: Start, emit: EmitEvent) -> Outcome:
-        """Run the response to its end. See `driver.run`."""
+    async def grant(request: ResponseRequest) -> Granted:
+        view: JsonObject = {
+            "method": "POST",
+            "path": path,
+            "model": request.model,
+            "stream": request.stream,
+            "tool_types": list(request.tool_types),
+        }
+        sent = estimated_tokens([request.instructions, list(request.items), *[tool.parameters for tool in request.client_tools]])
+        decision = await caller.services.enforcer.decide(caller.context, quota_question(view))
+        spending = await spend(caller, decision, Demand(sent, request.max_output_tokens))
         try:
-            return await run(start, ports=self.ports, emit=emit)
-        finally:
-            await self.settle()
+            narrowed = narrowed_request(request, spending.limits)
+        except NotPermitted:
+            await spending.used(0)
+            raise
+        backend = MeteredBackend(caller.services.backend, spending)
 
-    async def settle(self) -> None:
-        """Have a request that called no model stand for no tokens. Must be called when its run has ended, however it did."""
-        if not self._backend.calls:
-            await self._spending.used(0)
+        async def settle() -> None:
+            if not backend.calls:  # it stands for no tokens then
+                await spending.used(0)
+
+        return Granted(narrowed, _within(caller.services.loop.limits, spending.limits), backend, settle)
+
+    return grant
 
 
-async def spend_on_response(caller: Caller, request: ResponseRequest, path: str) -> SpentLoop:
-    """Return the loop for a request at this path, counted and narrowed. Raises as `spend` does."""
-    view: JsonObject = {
-        "method": "POST",
-        "path": path,
-        "model": request.model,
-        "stream": request.stream,
-        "tool_types": list(request.tool_types),
-    }
-    sent = estimated_tokens([request.instructions, list(request.items), *[tool.parameters for tool in request.client_tools]])
-    decision = await caller.services.enforcer.decide(caller.context, quota_question(view))
-    spending = await spend(caller, decision, Demand(sent, request.max_output_tokens))
-    loop, limits = caller.services.loop, spending.limits
-    try:
-        narrowed = narrowed_request(request, limits)
-    except NotPermitted:
-        await spending.used(0)
-        raise
-    backend = MeteredBackend(caller.services.backend, spending)
-    bounds = replace(
-        loop.limits,
-        max_rounds=min(loop.limits.max_rounds, limits.max_turns),
-        max_tool_calls=min(loop.limits.max_tool_calls, limits.max_tool_calls),
-    )
-    return SpentLoop(replace(loop, backend=backend, limits=bounds), narrowed, backend, spending)
+def _within(limits: Limits, granted: QuotaLimits) -> Limits:
+    return Limits(min(limits.max_rounds, granted.max_turns), min(limits.max_tool_calls, granted.max_tool_calls))
 
 
 def narrowed_request(request: ResponseRequest, limits: QuotaLimits) -> ResponseRequest:

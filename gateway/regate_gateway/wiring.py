@@ -52,11 +52,11 @@ from regate_orchestrator.responses.authorizing import Authorizer
 from regate_orchestrator.responses.background import BackgroundRuns
 from regate_orchestrator.responses.driver import LoopPorts
 from regate_orchestrator.responses.message_parts import MessageParts
-from regate_orchestrator.responses.state import Limits
+from regate_orchestrator.responses.request import Limits
 from regate_orchestrator.retrieval import Retrieval
 from regate_orchestrator.routing import QUALITIES
 from regate_orchestrator.schema import RowSchema, load_schema
-from regate_orchestrator.spending import Quotas, Unspent
+from regate_orchestrator.spending import Quotas
 from regate_orchestrator.sweeping import FileSweeps, Sweeper
 from regate_orchestrator.values import Clock, wall_clock
 from regate_orchestrator.vector_sweeps import VectorSweeps
@@ -185,7 +185,6 @@ async def open_services(
         enforcer=enforcer,
         state=state,
         retrieval=retrieval,
-        backend=Unspent(),
         authorizer=Authorizer(enforcer, state, retrieval, upstreams, sealer, parts),
         sealer=sealer,
         limits=Limits(settings.tools.max_rounds, settings.tools.max_tool_calls),

@@ -6,16 +6,17 @@ upstream says it used takes its place, or a better estimate where it says nothin
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Final, NoReturn
+from typing import Final, NoReturn, TypeAlias
 
 from regate_orchestrator.decisions import Context
 from regate_orchestrator.errors import PolicyUnavailable
 from regate_orchestrator.ports import Backend, Counted, Exhausted, QuotaCounter
 from regate_orchestrator.quota import QuotaLimits
 from regate_orchestrator.responses.events import ArgumentsWritten, ModelEnded, ModelEvent, ReasoningWritten, RefusalWritten, TextWritten
+from regate_orchestrator.responses.request import Limits, ResponseRequest
 from regate_orchestrator.tokens import BYTES_PER_TOKEN, estimated_tokens
 from regate_orchestrator.values import JsonObject
 
@@ -80,8 +81,25 @@ class MeteredBackend:
             await self.spending.used(self.spent)
 
 
+@dataclass(frozen=True, slots=True)
+class Granted:
+    """What a caller's quota grants of a response: the request and the loop's limits, narrowed to it, and the backend that spends of it.
+
+    `settle` must be called when the response has ended, however it did.
+    """
+
+    request: ResponseRequest
+    limits: Limits
+    backend: Backend
+    settle: Callable[[], Awaitable[None]]
+
+
+Grant: TypeAlias = Callable[[ResponseRequest], Awaitable[Granted]]
+"""Decides what of a request is granted, and counts it. Raises the refusal."""
+
+
 class Unspent:
-    """A backend that takes no call: the loop runs with it until a quota was asked for, so none can be forgotten."""
+    """A backend that takes no call: the loop has it until a quota was granted, so none can be forgotten."""
 
     def chat(self, *_call: object, **_options: object) -> NoReturn:
         """Refuse the call."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import replace
 from typing import Any
 
 from tests.e2e.conftest import World
@@ -14,8 +13,10 @@ from tests.orchestrator.responses.playbook import check_stream, request
 from regate_orchestrator.decisions import Context
 from regate_orchestrator.principal import Principal
 from regate_orchestrator.responses import driver
-from regate_orchestrator.responses.driver import LoopPorts, Start
+from regate_orchestrator.responses.driver import Start
 from regate_orchestrator.responses.events import ModelEvent, TextWritten
+from regate_orchestrator.responses.request import Limits, ResponseRequest
+from regate_orchestrator.spending import Granted
 from regate_orchestrator.values import JsonObject, RequestId, ResponseId, mint
 
 
@@ -31,14 +32,15 @@ class Faulty:
         yield events()
 
 
+async def granted(asked: ResponseRequest) -> Granted:
+    async def nothing() -> None: ...
+
+    return Granted(asked, Limits(), Faulty(), nothing)
+
+
 def start(**changes: Any) -> Start:
     context = Context(Principal("alice", "acme"), RequestId(mint("req_")))
-    return Start(request(model="small", **changes), context, ResponseId(mint("resp_")))
-
-
-def ports(world: World) -> LoopPorts:
-    assert world.gateway.services is not None
-    return replace(world.gateway.services.loop, backend=Faulty())
+    return Start(request(model="small", **changes), context, ResponseId(mint("resp_")), granted)
 
 
 async def test_stream_that_breaks_by_a_fault_of_ours_ends_as_failed(world: World) -> None:
@@ -47,8 +49,9 @@ async def test_stream_that_breaks_by_a_fault_of_ours_ends_as_failed(world: World
     async def emit(event: JsonObject) -> None:
         events.append(event)
 
+    assert world.gateway.services is not None
     begun = start(stream=True)
-    outcome = await driver.run(begun, ports=ports(world), emit=emit)
+    outcome = await driver.run(begun, ports=world.gateway.services.loop, emit=emit)
     stored = await world.client().responses.retrieve(begun.response_id)
     check_stream(events)
 
@@ -60,7 +63,7 @@ async def test_stream_that_breaks_by_a_fault_of_ours_ends_as_failed(world: World
 async def test_background_response_that_breaks_by_a_fault_of_ours_is_failed(world: World) -> None:
     assert world.gateway.services is not None
     begun = start(background=True)
-    await world.gateway.services.background.start(begun, ports=ports(world))
+    await world.gateway.services.background.start(begun)
     client = world.client()
     async with asyncio.timeout(60):
         while (found := await client.responses.retrieve(begun.response_id)).status in ("queued", "in_progress"):

@@ -448,10 +448,11 @@ class Meeting:
         return await opa.forward(opa.session, request.path_qs, body)
 
 
-async def test_quota_and_route_are_asked_at_once(scene: Scene) -> None:
+@pytest.mark.parametrize("act", [chat, respond])
+async def test_quota_and_route_are_asked_at_once(scene: Scene, act: Callable[[Scene], Awaitable[httpx.Response]]) -> None:
     asked = ("/v1/data/regate/quota/limits", "/v1/data/regate/route/allow")
     with scene.opa.breaking(Meeting(*asked), lambda path, _: path in asked):
-        answer = await chat(scene)
+        answer = await act(scene)
 
     assert answer.status_code == 200, answer.text
 

@@ -14,7 +14,7 @@ from starlette.responses import Response
 
 from regate_gateway.connection import Emit, EventStream, reply
 from regate_gateway.fields import Fields
-from regate_gateway.quotas import SpentLoop, spend_on_response
+from regate_gateway.quotas import granting
 from regate_gateway.routes.call import Call
 from regate_gateway.routes.prompt_use import resolve_prompt
 from regate_gateway.routes.reach import reach_response
@@ -23,7 +23,7 @@ from regate_gateway.routes.response_stream import follow, gated, replay, sent
 from regate_gateway.routes.shown import shown_items
 from regate_gateway.routes.views import list_object
 from regate_orchestrator.decisions import Point
-from regate_orchestrator.errors import InvalidRequest, RegateError
+from regate_orchestrator.errors import InvalidRequest
 from regate_orchestrator.responses import driver
 from regate_orchestrator.responses.request import ResponseRequest
 from regate_orchestrator.rows import Page, ResponseRow
@@ -47,17 +47,16 @@ async def create(call: Call) -> Response:
     """Answer `POST /v1/responses`: plain, streamed, or in the background."""
     call = _named(call)
     body = await resolve_prompt(call, await call.json())
-    loop = await spend_on_response(call, read_response_request(body, omit=call.services.settings.tools.omit), "/v1/responses")
-    start = _start(call, loop.request)
+    start = _start(call, read_response_request(body, omit=call.services.settings.tools.omit), path="/v1/responses")
     if start.request.background:
-        return await _begin_background(call, start, loop, obscured=_obscured(Fields(body)))
+        return await _begin_background(call, start, obscured=_obscured(Fields(body)))
     if start.request.stream:
 
         async def stream(emit: Emit) -> None:
-            await loop.run(start, emit)
+            await driver.run(start, ports=call.services.loop, emit=emit)
 
         return EventStream(stream, obscured=_obscured(Fields(body)))
-    outcome = await call.while_connected(loop.run(start, _unsent))
+    outcome = await call.while_connected(driver.run(start, ports=call.services.loop, emit=_unsent))
     if outcome.error is not None:  # nothing was sent yet, so a failure is still an HTTP status
         raise outcome.error
     return reply(outcome.response)
@@ -68,8 +67,8 @@ async def compact(call: Call) -> Response:
     fields = Fields(await call.json())
     fields.refuse_unknown(_COMPACTED)
     request = read_response_request({**fields.values, "store": False})
-    loop = await spend_on_response(call, replace(request, compact=True), "/v1/responses/compact")
-    outcome = await call.while_connected(loop.run(_start(call, loop.request), _unsent))
+    start = _start(call, replace(request, compact=True), path="/v1/responses/compact")
+    outcome = await call.while_connected(driver.run(start, ports=call.services.loop, emit=_unsent))
     if outcome.error is not None:
         raise outcome.error
     shown = {"id": outcome.response["id"], "object": "response.compaction", "created_at": outcome.response["created_at"]}
@@ -81,7 +80,7 @@ async def input_tokens(call: Call) -> Response:
     fields = Fields(await call.json())
     fields.refuse_unknown(_MEASURED)
     request = read_response_request({**fields.values, "store": fields.has("conversation")}, omit=call.services.settings.tools.omit)
-    tokens = await call.while_connected(driver.measure(_start(call, request), ports=call.services.loop))
+    tokens = await call.while_connected(driver.measure(_start(call, request, path="/v1/responses/input_tokens"), ports=call.services.loop))
     return reply({"object": "response.input_tokens", "input_tokens": tokens})
 
 
@@ -137,18 +136,14 @@ def _named(call: Call) -> Call:
     return replace(call, context=replace(call.context, response_id=mint("resp_")))
 
 
-def _start(call: Call, request: ResponseRequest) -> driver.Start:
+def _start(call: Call, request: ResponseRequest, *, path: str) -> driver.Start:
     response_id = ResponseId(call.context.response_id or mint("resp_"))
-    return driver.Start(request, replace(call.context, response_id=response_id), response_id)
+    return driver.Start(request, replace(call.context, response_id=response_id), response_id, granting(call, path))
 
 
-async def _begin_background(call: Call, start: driver.Start, loop: SpentLoop, *, obscured: bool) -> Response:
+async def _begin_background(call: Call, start: driver.Start, *, obscured: bool) -> Response:
     background = call.services.background
-    try:
-        queued = await call.while_connected(background.start(start, ports=loop.ports))
-    except RegateError:
-        await loop.settle()
-        raise
+    queued = await call.while_connected(background.start(start))
     if not start.request.stream:
         return reply(queued)
     events = background.follow(start.response_id, after=-1)

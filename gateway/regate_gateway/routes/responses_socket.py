@@ -16,7 +16,7 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 from regate_gateway.bodies import parse_json
 from regate_gateway.errors import describe, log_error
 from regate_gateway.fields import Fields
-from regate_gateway.quotas import spend_on_response
+from regate_gateway.quotas import granting
 from regate_gateway.routes.call import Caller
 from regate_gateway.routes.prompt_use import resolve_prompt
 from regate_gateway.routes.response_request import read_response_request, read_warm_up
@@ -116,7 +116,7 @@ class _Connection:
                 raise asyncio.CancelledError from None  # the client left: the run ends as when its request does
 
         try:
-            outcome = await self._run(Start(request, context, response_id, self.remembered), emit)
+            outcome = await self._run(Start(request, context, response_id, remembered=self.remembered), emit)
         except RegateError:
             self.remembered.pop(previous or ResponseId(""), None)  # what could not be continued is not tried again
             raise
@@ -124,10 +124,9 @@ class _Connection:
         self.remembered = {response_id: outcome.chain} if kept_here and outcome.error is None else {}
 
     async def _run(self, start: Start, emit: EmitEvent) -> Outcome:
-        if not start.request.generate:  # no model is called, so nothing is spent
-            return await driver.run(start, ports=self.caller.services.loop, emit=emit)
-        loop = await spend_on_response(replace(self.caller, context=start.context), start.request, "/v1/responses")
-        return await loop.run(replace(start, request=loop.request), emit)
+        if start.request.generate:  # else no model is called, so nothing is spent
+            start = replace(start, grant=granting(replace(self.caller, context=start.context), "/v1/responses"))
+        return await driver.run(start, ports=self.caller.services.loop, emit=emit)
 
     async def _send(self, frame: JsonObject) -> None:
         await self.socket.send_text(orjson.dumps(frame).decode())

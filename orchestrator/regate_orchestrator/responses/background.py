@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Sequence
+from dataclasses import replace
 from typing import Final
 
 from regate_orchestrator.errors import GatewayStopped, RegateError
@@ -55,14 +56,11 @@ class BackgroundRuns:
             finally:
                 self._group = None
 
-    async def start(self, start: Start, *, ports: LoopPorts | None = None) -> JsonObject:
-        """Return the queued Response, stored, after which the run goes on by itself. Raises the refusal.
-
-        `ports` are those of this run, where they are not those of all.
-        """
+    async def start(self, start: Start) -> JsonObject:
+        """Return the queued Response, stored, after which the run goes on by itself. Raises the refusal."""
         if self._group is None:
             raise GatewayStopped
-        begun = _Run(start, ports or self._ports, self._slots)
+        begun = _Run(start, self._ports, self._slots)
         self._runs[start.response_id] = begun
         self._begun.set()
         begun.task = self._group.create_task(self._perform(begun))
@@ -117,7 +115,7 @@ class _Run:
         self.queued.add_done_callback(lambda future: future.cancelled() or future.exception())  # whoever started the run may have left
         self.task: asyncio.Task[None] | None = None
         self.cancelled = False
-        self._start = Start(start.request, start.context, start.response_id, start.remembered, self._left)
+        self._start = replace(start, left=self._left)
         self._ports = ports
         self._slots = slots
         self._holds_slot = False

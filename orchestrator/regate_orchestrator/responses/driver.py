@@ -17,7 +17,7 @@ from typing import Final, assert_never, cast
 from regate_orchestrator.decisions import Context, Deny, Point, Question
 from regate_orchestrator.enforcer import Enforcer
 from regate_orchestrator.errors import NotFound, RegateError, UpstreamError
-from regate_orchestrator.ports import Backend, StateStore
+from regate_orchestrator.ports import StateStore
 from regate_orchestrator.responses.authorizing import Authorizer, live_batch, no_previous, tool_view
 from regate_orchestrator.responses.commands import (
     AuthorizeTurn,
@@ -38,6 +38,7 @@ from regate_orchestrator.responses.events import (
     ModelEnded,
     ModelFailed,
     ModelOpened,
+    QuotaGranted,
     Recalled,
     Requested,
     Saved,
@@ -47,11 +48,12 @@ from regate_orchestrator.responses.events import (
 from regate_orchestrator.responses.history import History, Readmitted, held, readmit
 from regate_orchestrator.responses.machine import advance
 from regate_orchestrator.responses.prompt import FILE_SEARCH, Passage
-from regate_orchestrator.responses.request import ResponseRequest
+from regate_orchestrator.responses.request import Limits, ResponseRequest
 from regate_orchestrator.responses.sealing import Sealer
-from regate_orchestrator.responses.state import Limits, Phase, State
+from regate_orchestrator.responses.state import Phase, State
 from regate_orchestrator.retrieval import Hit, OpenStore, Retrieval, Search, hit_attributes
 from regate_orchestrator.rows import HeldItem, ResponseRow
+from regate_orchestrator.spending import Grant, Granted, Unspent
 from regate_orchestrator.tokens import estimated_tokens
 from regate_orchestrator.values import Clock, ConversationId, JsonObject, ResponseId, StoreId, wall_clock
 
@@ -75,7 +77,6 @@ class LoopPorts:
     enforcer: Enforcer
     state: StateStore
     retrieval: Retrieval
-    backend: Backend
     authorizer: Authorizer
     sealer: Sealer
     limits: Limits
@@ -94,11 +95,15 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """What a run begins with. `left` says, when the run is cancelled, what that means: by default that the client went away."""
+    """What a run begins with. `left` says, when the run is cancelled, what that means: by default that the client went away.
+
+    Without a `grant` no model may be called.
+    """
 
     request: ResponseRequest
     context: Context
     response_id: ResponseId
+    grant: Grant | None = None
     remembered: Remembered = field(default_factory=dict)
     left: Callable[[], Event] = ClientLeft
 
@@ -129,7 +134,7 @@ async def run(start: Start, *, ports: LoopPorts, emit: EmitEvent) -> Outcome:
 
 async def measure(start: Start, *, ports: LoopPorts) -> int:
     """Return an estimate of the input tokens of the first model call, everything in it decided, without making the call. Raises the refusal."""
-    driver = _Driver(start, ports, _unheard)
+    driver = _Driver(replace(start, grant=None), ports, _unheard)
     principal = start.context.principal
     try:
         driver.step(Requested(replace(start.request, background=False), start.response_id, principal.tenant, principal.id))
@@ -155,6 +160,7 @@ class _Driver:
         self._state = State(limits=ports.limits, sealer=ports.sealer)
         self._commands: deque[Command] = deque()
         self._stores: Mapping[StoreId, OpenStore] = {}
+        self._granted: Granted | None = None
         self._refusal: RegateError | None = None
         self._finish: Finish | None = None
         self._earlier: tuple[ResponseRow, ...] = ()
@@ -219,7 +225,9 @@ class _Driver:
             await self.drain()
 
     async def let_go(self) -> None:
-        """Release the conversation where its turn did not end by being stored."""
+        """Release the conversation where its turn did not end by being stored, and settle what was spent."""
+        if self._granted is not None:
+            await self._granted.settle()
         conversation, self._conversation = self._conversation, None
         if conversation is None:
             return
@@ -244,9 +252,7 @@ class _Driver:
             case Recall(request):
                 self.step(await self._recall(request))
             case AuthorizeTurn(request, recalled):
-                turn = await self._ports.authorizer.authorize(self._context, request, recalled)
-                self._stores = turn.stores
-                self.step(turn.authorized)
+                await self._authorize(request, recalled)
             case DecideTool():
                 self.step(await self._decide_tool(command))
             case RunSearch():
@@ -261,9 +267,29 @@ class _Driver:
             case _:
                 assert_never(command)
 
+    async def _authorize(self, request: ResponseRequest, recalled: Recalled) -> None:
+        """Ask what the caller may spend and what the turn may use, both at once: neither depends on the other, and nothing begins before both."""
+        granted, turn = await asyncio.gather(
+            self._grant(request), self._ports.authorizer.authorize(self._context, request, recalled), return_exceptions=True
+        )
+        if isinstance(granted, BaseException):
+            raise granted
+        if isinstance(turn, BaseException):
+            raise turn
+        if granted is not None:
+            self.step(QuotaGranted(granted.request, granted.limits))
+        self._stores = turn.stores
+        self.step(turn.authorized)
+
+    async def _grant(self, request: ResponseRequest) -> Granted | None:
+        if self._start.grant is not None:
+            self._granted = await self._start.grant(request)
+        return self._granted
+
     async def _call_model(self, command: CallModel) -> None:
         last: Event = ModelFailed(UpstreamError("The backend's stream ended without a finish reason."))
-        async with self._ports.backend.chat(command.upstream, command.payload, alternates=command.alternates) as events:
+        backend = Unspent() if self._granted is None else self._granted.backend
+        async with backend.chat(command.upstream, command.payload, alternates=command.alternates) as events:
             self.step(ModelOpened())
             await self.drain()
             if self._state.phase not in (Phase.WRITING, Phase.SUMMARIZING):

@@ -8,7 +8,7 @@ from typing import Literal, TypeAlias
 
 from regate_orchestrator.errors import RegateError, UpstreamError
 from regate_orchestrator.responses.prompt import Passage, PromptItem
-from regate_orchestrator.responses.request import ResponseRequest
+from regate_orchestrator.responses.request import Limits, ResponseRequest
 from regate_orchestrator.rows import ChunkRef, HeldItem, StoredItem
 from regate_orchestrator.values import JsonObject, ResponseId
 
@@ -118,6 +118,14 @@ class Recalled:
 
 
 @dataclass(frozen=True, slots=True)
+class QuotaGranted:
+    """What the caller may spend was decided (while `AuthorizeTurn` is): the request and the loop's limits are narrowed to it."""
+
+    request: ResponseRequest
+    limits: Limits
+
+
+@dataclass(frozen=True, slots=True)
 class TurnAuthorized:
     """Route, model, stores, files and history were decided (answers `AuthorizeTurn`).
 
@@ -181,4 +189,5 @@ class ClientLeft:
     """The client went away, or the gateway is shutting down. Ends the run."""
 
 
-Event: TypeAlias = ModelEvent | Requested | Recalled | TurnAuthorized | ModelOpened | ToolDecided | Searched | Saved | Failed | ClientLeft
+Decided: TypeAlias = QuotaGranted | TurnAuthorized | ToolDecided
+Event: TypeAlias = ModelEvent | Requested | Recalled | Decided | ModelOpened | Searched | Saved | Failed | ClientLeft

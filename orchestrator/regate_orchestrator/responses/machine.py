@@ -41,6 +41,7 @@ from regate_orchestrator.responses.events import (
     ModelEnded,
     ModelFailed,
     ModelOpened,
+    QuotaGranted,
     ReasoningWritten,
     Recalled,
     RefusalWritten,
@@ -68,7 +69,11 @@ _PIECES: Final = (TextWritten, RefusalWritten, ReasoningWritten, CallOpened, Arg
 TRANSITIONS: Final[Mapping[Phase, Mapping[type, tuple[Phase, ...]]]] = {
     Phase.IDLE: {Requested: (Phase.RECALLING, Phase.AUTHORIZING)},
     Phase.RECALLING: {Recalled: (Phase.AUTHORIZING, Phase.ENDED), **_NEVER_OPENED},
-    Phase.AUTHORIZING: {TurnAuthorized: (Phase.QUEUEING, Phase.CALLING, *_END), **_NEVER_OPENED},
+    Phase.AUTHORIZING: {
+        QuotaGranted: (Phase.AUTHORIZING,),
+        TurnAuthorized: (Phase.QUEUEING, Phase.CALLING, *_END),
+        **_NEVER_OPENED,
+    },
     Phase.QUEUEING: {Saved: (Phase.CALLING, *_END), **_NEVER_OPENED},
     Phase.CALLING: {ModelOpened: (Phase.OPENING, Phase.WRITING, Phase.SUMMARIZING), **_ENDINGS, Failed: (Phase.CALLING, *_END)},
     Phase.OPENING: {Saved: (Phase.WRITING, Phase.SUMMARIZING), **_ENDINGS},
@@ -126,16 +131,16 @@ def _advance(state: State, event: Event, now: int) -> Step:
             return _requested(state, event, now)
         case Recalled():
             return _recalled(state, event)
+        case QuotaGranted(request, limits):
+            return replace(state, heading=replace(state.must_heading, request=request), limits=limits), []
         case TurnAuthorized():
             return _authorized(state, event, now)
         case ModelOpened():
             return _model_opened(state)
         case Saved():
             return _saved(state)
-        case TextWritten() | RefusalWritten() | ReasoningWritten() | CallOpened() | ArgumentsWritten() if state.phase is Phase.SUMMARIZING:
-            return compacting.write(state, event), []
         case TextWritten() | RefusalWritten() | ReasoningWritten() | CallOpened() | ArgumentsWritten():
-            return _emit(write(state, event))
+            return (compacting.write(state, event), []) if state.phase is Phase.SUMMARIZING else _emit(write(state, event))
         case ModelEnded() if state.phase is Phase.SUMMARIZING:
             return _summarized(state, event, now)
         case ModelEnded():

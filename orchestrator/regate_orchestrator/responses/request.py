@@ -64,6 +64,14 @@ class Include:
 
 
 @dataclass(frozen=True, slots=True)
+class Limits:
+    """What bounds a loop that a model drives."""
+
+    max_rounds: int = 10
+    max_tool_calls: int = 32
+
+
+@dataclass(frozen=True, slots=True)
 class ResponseRequest:
     """One create call. `items` are input items in the API's shape with ids minted; `sampling` goes to the upstream as it is."""
 

@@ -10,6 +10,7 @@ from regate_orchestrator.errors import RegateError
 from regate_orchestrator.responses.events import Usage
 from regate_orchestrator.responses.output import Heading, OpenCall, OpenMessage, OpenReasoning, Pen, Text
 from regate_orchestrator.responses.prompt import Passage, PromptItem
+from regate_orchestrator.responses.request import Limits
 from regate_orchestrator.responses.sealing import NoSealer, Sealer
 from regate_orchestrator.rows import ChunkRef, ResponseRow, StoredItem
 from regate_orchestrator.values import FileId, JsonObject
@@ -30,14 +31,6 @@ class Phase(Enum):
     SEARCHING = auto()
     SAVING = auto()
     ENDED = auto()
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """What bounds a loop that a model drives."""
-
-    max_rounds: int = 10
-    max_tool_calls: int = 32
 
 
 @dataclass(frozen=True, slots=True)

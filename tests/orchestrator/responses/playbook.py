@@ -11,8 +11,8 @@ from regate_orchestrator.responses.commands import AuthorizeTurn, Command, Emit
 from regate_orchestrator.responses.events import Event, ModelOpened, Requested, Saved, TurnAuthorized
 from regate_orchestrator.responses.machine import advance
 from regate_orchestrator.responses.prompt import Passage, PromptItem
-from regate_orchestrator.responses.request import ClientTool, FileSearchTool, ResponseRequest
-from regate_orchestrator.responses.state import Limits, State
+from regate_orchestrator.responses.request import ClientTool, FileSearchTool, Limits, ResponseRequest
+from regate_orchestrator.responses.state import State
 from regate_orchestrator.rows import ChunkRef, StoredItem
 from regate_orchestrator.values import FileId, ResponseId, StoreId
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
@@ -19,6 +20,7 @@ from regate_orchestrator.responses.events import (
     ModelEnded,
     ModelFailed,
     ModelOpened,
+    QuotaGranted,
     ReasoningWritten,
     Recalled,
     RefusalWritten,
@@ -31,8 +33,8 @@ from regate_orchestrator.responses.events import (
 )
 from regate_orchestrator.responses.history import held
 from regate_orchestrator.responses.machine import TRANSITIONS, advance
-from regate_orchestrator.responses.request import Include
-from regate_orchestrator.responses.state import Limits, Phase, State
+from regate_orchestrator.responses.request import Include, Limits
+from regate_orchestrator.responses.state import Phase, State
 from regate_orchestrator.rows import ResponseRow
 from regate_orchestrator.values import ResponseId
 
@@ -265,6 +267,18 @@ def test_loop_ends_when_the_model_calls_for_ever() -> None:
     check_stream(book.events)
 
     assert len(book.of(CallModel)) == 3
+
+
+def test_what_the_quota_grants_bounds_the_response_and_is_what_it_says_of_itself() -> None:
+    asked = request(file_search=SEARCH, max_output_tokens=100)
+    book = Playbook(asked, limits=Limits(max_rounds=3))
+    book.tell(
+        Requested(asked, ResponseId("resp_1"), "acme", "alice"), QuotaGranted(replace(asked, max_output_tokens=16), Limits(max_rounds=1))
+    )
+    book.tell(authorized(asked), ModelOpened(), TextWritten("28."), ModelEnded("stop", Usage()))
+    payload, created = book.of(CallModel)[0].payload, book.events[0]["response"]
+
+    assert (payload["max_tokens"], "tools" in payload, created["max_output_tokens"]) == (16, False, 16)
 
 
 def test_length_makes_the_response_incomplete_and_runs_nothing() -> None:
