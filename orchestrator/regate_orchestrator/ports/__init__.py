@@ -1,0 +1,62 @@
+"""The ports: what the core needs from the world, with the obligations each implementation must meet.
+
+Implementations live in `regate_adapters`, one folder per outside thing, and raise the errors of `errors.py` and no others. Every network
+wait in an implementation must have a deadline, and must honour cancellation without leaving anything half-written.
+"""
+
+from __future__ import annotations
+
+from regate_orchestrator.ports.backend import Backend, Catalogue, Serving, UpstreamTraits
+from regate_orchestrator.ports.files import BlobStore, Extractor, UnreadableFile
+from regate_orchestrator.ports.observation import AuditLog, Meter, Unmetered
+from regate_orchestrator.ports.policy import Answer, Planned, PolicyEngine
+from regate_orchestrator.ports.quota import Allowance, Counted, Exhausted, QuotaCounter
+from regate_orchestrator.ports.retrieval import Candidate, Chunk, Embedder, Found, Vector, VectorStore
+from regate_orchestrator.ports.state import (
+    AttachmentState,
+    ConversationState,
+    FileState,
+    KeyState,
+    LiveFile,
+    PromptState,
+    ResponseState,
+    Rows,
+    StateStore,
+    StoreState,
+)
+
+__all__ = [
+    "Allowance",
+    "Answer",
+    "AttachmentState",
+    "AuditLog",
+    "Backend",
+    "BlobStore",
+    "Candidate",
+    "Catalogue",
+    "Chunk",
+    "ConversationState",
+    "Counted",
+    "Embedder",
+    "Exhausted",
+    "Extractor",
+    "FileState",
+    "Found",
+    "KeyState",
+    "LiveFile",
+    "Meter",
+    "Planned",
+    "PolicyEngine",
+    "PromptState",
+    "QuotaCounter",
+    "ResponseState",
+    "Rows",
+    "Serving",
+    "StateStore",
+    "StoreState",
+    "Unmetered",
+    "UnreadableFile",
+    "UpstreamTraits",
+    "Vector",
+    "VectorStore",
+]

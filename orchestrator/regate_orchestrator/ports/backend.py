@@ -1,0 +1,63 @@
+"""The upstreams, as the loop and the routes need them."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+from regate_orchestrator.responses.events import ModelEvent
+from regate_orchestrator.values import JsonObject
+
+
+class Backend(Protocol):
+    """The upstreams, seen by the loop: one chat completion at a time, as normalised events."""
+
+    def chat(
+        self, upstream: str, payload: JsonObject, *, alternates: Sequence[str] = ()
+    ) -> AbstractAsyncContextManager[AsyncIterator[ModelEvent]]:
+        """Open a streamed chat completion at the named upstream and yield its events, ending with `ModelEnded`.
+
+        The payload names the model as clients do; the upstream must be sent its own name for it. Must not enter (raise `UpstreamError`
+        instead) unless the upstream answered 2xx. The alternates may be asked, in their order, only where it is certain that nothing was sent
+        to the one before. Must yield `ModelFailed` when the stream breaks off, ends without a finish reason, or is not understood. Leaving
+        the context must close the upstream connection at once.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class UpstreamTraits:
+    """What the operator says an upstream can take. The defaults are what every server of the chat protocol takes."""
+
+    reasoning_field: Literal["none", "reasoning", "reasoning_content"] = "none"
+    """The field of an assistant message in which reasoning of earlier turns may be sent back to it; `none`: it must not be sent."""
+    image_urls: bool = False
+    """Whether http(s) addresses of images may be passed on, which the upstream then fetches itself, from where it stands."""
+    context_window: int | None = None
+    """Tokens that a request and its answer may have together; None: nobody said."""
+
+
+@dataclass(frozen=True, slots=True)
+class Serving:
+    """Who serves a model. `alternates` may be asked instead, in their order, while the upstream cannot be reached."""
+
+    upstream: str
+    alternates: tuple[str, ...] = ()
+
+
+class Catalogue(Protocol):
+    """Which models there are, by the names that clients use, and which upstream serves each."""
+
+    async def serving(self, model: str, *, by: str | None = None) -> Serving | None:
+        """Return who serves the model, or None when no upstream does. Raises `UpstreamError` when none can say.
+
+        With `by`, None when that very upstream is not configured or does not serve the model; it has no alternates. Without it an upstream
+        that is reserved for policy must not be returned.
+        """
+        ...
+
+    def traits(self, upstream: str) -> UpstreamTraits:
+        """Return what the upstream, which `serving` has named, can take."""
+        ...

@@ -1,0 +1,125 @@
+"""Vector stores and embedders, as the core needs them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol, TypeAlias
+
+from regate_orchestrator.filters import FilterPlan, Scalar
+from regate_orchestrator.values import FileId, JsonObject, StoreId
+
+Vector: TypeAlias = Sequence[float]
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """A chunk to store. Its id is minted by us and names its edition (`editions.py`); `stamp` conforms to the chunk schema.
+
+    The vector is of unit length.
+    """
+
+    id: str
+    file_id: FileId
+    index: int
+    text: str
+    vector: Vector
+    stamp: JsonObject
+    attributes: Mapping[str, Scalar]
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A chunk that a store returned. Nothing but the post-check may look at it before it is admitted.
+
+    `stamp` is the canonical view as stored; `score` is the cosine similarity, negative values cut to 0.
+    """
+
+    id: str
+    file_id: FileId
+    index: int
+    text: str
+    score: float
+    stamp: JsonObject
+    attributes: Mapping[str, Scalar]
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A search's answer, best first. `total` counts the chunks in the store and `permitted` those matching the plan: audit only (never shown).
+
+    `permitted` is None where the store cannot count them cheaply. `exhausted` says that no further candidate matches the plan.
+    """
+
+    candidates: tuple[Candidate, ...]
+    total: int
+    permitted: int | None
+    exhausted: bool
+
+
+class VectorStore(Protocol):
+    """A vector engine. Proven by `regate_adapters.testing.vector_store_conformance`."""
+
+    async def create(self, store: StoreId, *, dimensions: int) -> None:
+        """Make the store's place. Must be idempotent."""
+        ...
+
+    async def add(self, store: StoreId, chunks: Sequence[Chunk]) -> None:
+        """Store the chunks whole: all policy fields with their types. A chunk with an existing id is replaced, never merged."""
+        ...
+
+    async def search(self, store: StoreId, vector: Vector, *, plan: FilterPlan, limit: int) -> Found:
+        """Return the chunks most similar to the vector among those the plan permits.
+
+        The plan must be applied inside the search. `Nothing` must do no IO. What cannot be rendered exactly must raise
+        `FilterNotExpressible` before any IO; a failing engine must raise `VectorStoreUnavailable`, never answer empty. Hits, order and
+        scores must not depend on chunks that the plan does not permit. Ties are broken by chunk id.
+        """
+        ...
+
+    async def texts(self, store: StoreId, ids: Sequence[str]) -> Mapping[str, str]:
+        """Return the texts of those of these chunks that are there, by id. The caller has decided that they may be read."""
+        ...
+
+    async def restamp(
+        self, store: StoreId, file: FileId, *, edition: str, into: str, stamp: JsonObject, attributes: Mapping[str, Scalar]
+    ) -> int:
+        """Store each chunk of the file's edition once more, under the edition `into` and with this stamp and these attributes; return how many.
+
+        Index, text and vector must be the very same, stamp and attributes replaced and never merged; the chunks of `edition` must stay as
+        they are. Must be idempotent: what a broken-off call left of `into` is replaced.
+        """
+        ...
+
+    async def remove(self, store: StoreId, file: FileId, *, edition: str | None = None) -> None:
+        """Remove the chunks of this edition of the file; without one, all chunks of the file. Must be idempotent."""
+        ...
+
+    async def editions(self, store: StoreId) -> frozenset[str]:
+        """Return which editions have chunks in the store; none for a store that is not there. For housekeeping: may be slow."""
+        ...
+
+    async def drop(self, store: StoreId) -> None:
+        """Remove the store and all its chunks. Must be idempotent."""
+        ...
+
+    async def check(self) -> None:
+        """Raise `VectorStoreUnavailable` when the engine would not answer. Must be cheap: readiness calls it."""
+        ...
+
+
+class Embedder(Protocol):
+    """An embedding model."""
+
+    @property
+    def name(self) -> str:
+        """Return what identifies the vector space, e.g. `wordllama-256`; vectors of different names are never compared."""
+        ...
+
+    async def dimensions(self) -> int:
+        """Return the vectors' length; may load the model or ask the upstream the first time."""
+        ...
+
+    async def embed(self, texts: Sequence[str], *, tenant: str) -> list[Vector]:
+        """Return one unit-length vector a text. Caches, if any, must be keyed by tenant. Raises `EmbeddingsUnavailable`."""
+        ...
