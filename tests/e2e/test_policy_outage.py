@@ -457,6 +457,22 @@ async def test_quota_and_route_are_asked_at_once(scene: Scene, act: Callable[[Sc
     assert answer.status_code == 200, answer.text
 
 
+async def test_store_with_a_file_that_is_deleted_while_it_is_decided_about_is_not_made(scene: Scene) -> None:
+    file = await scene.upload("Gone soon.")
+    before = await scene.written()
+
+    async def deleting(opa: BreakableOpa, request: web.Request, body: bytes) -> web.StreamResponse:
+        answer = await opa.forward(opa.session, request.path_qs, body)
+        await scene.alice.delete(f"/files/{file}")
+        return answer
+
+    with scene.opa.breaking(deleting, lambda path, _: path == "/v1/data/regate/lib/batch/ingested"):
+        answer = await scene.alice.post("/vector_stores", json={"name": "new", "file_ids": [file]})
+    after = await scene.written()
+
+    assert (answer.status_code, after["/vector_stores"]) == (404, before["/vector_stores"])
+
+
 async def lacking_a_rule(opa: BreakableOpa, request: web.Request, body: bytes) -> web.StreamResponse:
     """The policy's description of itself, as it is when a rule that the gateway asks for is not among its rules."""
     whole = await opa.forward(opa.session, request.path_qs, body)

@@ -71,7 +71,11 @@ async def create(call: Call) -> Response:
     await services.state.reserve(_place(identifier), for_s=_PLACE_S)
     await services.vectors.create(identifier, dimensions=row.dimensions, engine=engine)
     await services.state.add_store(row)
-    await services.attaching.put(context, files)
+    try:
+        await services.attaching.put(context, files)
+    except NotFound:  # a file was deleted after it was decided about: a store that was not answered must not stay
+        await _remove(call, identifier)
+        raise
     return reply(await _shown(call, identifier))
 
 
@@ -115,16 +119,9 @@ async def update(call: Call) -> Response:
 
 async def delete(call: Call) -> Response:
     """Answer `DELETE /v1/vector_stores/{id}`. Nothing of it can be found from the moment this is acknowledged."""
-    services = call.services
-    row = await reach_store(services, call.context, call.path("store_id"), "store.delete")
-    if not await services.state.delete_store(call.context.principal, row.id):
+    row = await reach_store(call.services, call.context, call.path("store_id"), "store.delete")
+    if not await _remove(call, row.id):
         raise NotFound.of("vector store", row.id)
-    try:
-        await services.vectors.drop(row.id)
-    except VectorStoreUnavailable as error:  # the row is gone, so no search can reach what is loose (ADR 0005), and it is swept
-        _log.warning("vectors_left_behind", extra={"store": row.id, "detail": error.detail})
-    else:
-        await services.state.forget_loose_chunks(_place(row.id))
     return reply({"id": row.id, "object": "vector_store.deleted", "deleted": True})
 
 
@@ -148,6 +145,20 @@ async def search(call: Call) -> Response:
     data = [search_result(hit) for hit in hits]
     page = {"object": "vector_store.search_results.page", "search_query": queries, "data": data, "has_more": False, "next_page": None}
     return reply(page)
+
+
+async def _remove(call: Call, store: StoreId) -> bool:
+    """Delete the store with all that is in it; return False when it has gone already."""
+    services = call.services
+    if not await services.state.delete_store(call.context.principal, store):
+        return False
+    try:
+        await services.vectors.drop(store)
+    except VectorStoreUnavailable as error:  # the row is gone, so no search can reach what is loose (ADR 0005), and it is swept
+        _log.warning("vectors_left_behind", extra={"store": store, "detail": error.detail})
+    else:
+        await services.state.forget_loose_chunks(_place(store))
+    return True
 
 
 def _requested(call: Call, metadata: Mapping[str, str]) -> Mapping[str, Json]:
