@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import re
 from collections.abc import Callable
@@ -26,12 +27,15 @@ def stored_name(file: FileId) -> str:
 
 
 async def in_thread(work: Callable[[], Result]) -> Result:
-    """Return the work's result. Cancelled, it waits for the thread first, so that nobody closes a file which is being written."""
+    """Return the work's result. Cancelled, however often, it waits for the thread first, so that nobody closes a file which is in use."""
     running = asyncio.get_running_loop().run_in_executor(None, work)
     try:
         return await asyncio.shield(running)
     except asyncio.CancelledError:
-        await asyncio.wait([running])
+        while not running.done():
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.wait([running])
+        running.exception()  # nobody is left to be told
         raise
     except OSError as error:
         raise StateUnavailable(f"files: {type(error).__name__} ({error.errno})") from error

@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import os
 import resource
+import threading
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
 from regate_adapters.files.disk import DiskBlobStore
+from regate_adapters.files.local import in_thread
 from regate_orchestrator.errors import ConfigurationError, NotFound, StateUnavailable, TooLarge
 from regate_orchestrator.values import FileId, mint
 
@@ -194,3 +196,24 @@ async def test_nobody_else_may_read_the_files(tmp_path: Path) -> None:
     await store.write(FILE, pieces(b"x"), limit=1)
 
     assert [oct(path.stat().st_mode & 0o777) for path in (tmp_path / "files", tmp_path / "files" / FILE)] == ["0o700", "0o600"]
+
+
+async def test_work_in_a_thread_is_waited_for_however_often_it_is_cancelled() -> None:
+    begun, allowed = threading.Event(), threading.Event()
+
+    def work() -> None:
+        begun.set()
+        allowed.wait(60)
+        raise OSError
+
+    async with asyncio.TaskGroup() as group:
+        task = group.create_task(in_thread(work))
+        await asyncio.to_thread(begun.wait, 60)
+        for _ in range(3):
+            task.cancel()
+            for _ in range(3):
+                await asyncio.sleep(0)
+        waited = not task.done()
+        allowed.set()
+
+    assert (waited, task.cancelled()) == (True, True)
