@@ -51,6 +51,7 @@ from regate_orchestrator.reading import FileReader
 from regate_orchestrator.responses.authorizing import Authorizer
 from regate_orchestrator.responses.background import BackgroundRuns
 from regate_orchestrator.responses.driver import LoopPorts
+from regate_orchestrator.responses.gate import Gate
 from regate_orchestrator.responses.message_parts import MessageParts
 from regate_orchestrator.responses.request import Limits
 from regate_orchestrator.retrieval import Retrieval
@@ -180,12 +181,14 @@ async def open_services(
         clock=clock,
     )
     sealer = AeadSealer(_sealing_secret(settings).reveal().encode())
-    parts = MessageParts(FileReader(blobs, extractor), schemas["file"])
+    parts = MessageParts(FileReader(blobs, extractor))
+    gate = Gate(enforcer, state, retrieval, schemas["file"])
     loop = LoopPorts(
         enforcer=enforcer,
         state=state,
         retrieval=retrieval,
-        authorizer=Authorizer(enforcer, state, retrieval, upstreams, sealer, parts),
+        gate=gate,
+        authorizer=Authorizer(enforcer, gate, retrieval, upstreams, sealer, parts),
         sealer=sealer,
         limits=Limits(settings.tools.max_rounds, settings.tools.max_tool_calls),
     )
@@ -221,7 +224,7 @@ async def open_services(
         upstreams=upstreams,
         loop=loop,
         backend=ChatBackend(upstreams),
-        arrivals=Arrivals(enforcer, state, retrieval, sealer),
+        arrivals=Arrivals(enforcer, state, gate, sealer),
         background=background,
         quotas=Quotas(LocalQuotaCounter()),
         schemas=schemas,

@@ -14,11 +14,11 @@ from regate_orchestrator.decisions import Context, Decision, Question
 from regate_orchestrator.enforcer import Enforcer
 from regate_orchestrator.errors import InvalidRequest, NotPermitted
 from regate_orchestrator.ports import StateStore
-from regate_orchestrator.responses.authorizing import live_batch, no_item, tool_result
-from regate_orchestrator.responses.history import history_of, readmit
+from regate_orchestrator.responses.authorizing import no_item, tool_result
+from regate_orchestrator.responses.gate import Gate
+from regate_orchestrator.responses.history import history_of
 from regate_orchestrator.responses.prompt import OUTPUTS
 from regate_orchestrator.responses.sealing import Sealer, unseal
-from regate_orchestrator.retrieval import Retrieval
 from regate_orchestrator.rows import HeldItem, StoredItem
 from regate_orchestrator.values import JsonObject
 
@@ -29,7 +29,7 @@ class Arrivals:
 
     enforcer: Enforcer
     state: StateStore
-    retrieval: Retrieval
+    gate: Gate
     sealer: Sealer
 
     async def admit(
@@ -44,17 +44,17 @@ class Arrivals:
         found = await self.state.held_items(context.principal, referenced) if referenced else {}
         arrived = [self._arrived(context, item, found) for item in items]
         history = history_of(one for one in arrived if isinstance(one, HeldItem))
-        batch, keys = await live_batch(context, history, state=self.state, retrieval=self.retrieval)
-        batch = replace(batch, tool_results=[tool_result(item) for item in items if item["type"] in OUTPUTS])
+        asked = await self.gate.ask(context, history)
+        batch = replace(asked.batch, tool_results=[tool_result(item) for item in items if item["type"] in OUTPUTS])
         decisions, admitted = await self.enforcer.settle(
-            context, phase, questions, batch=batch, notes={**notes, "chunks": [key[1] for key in keys]}
+            context, phase, [*questions, *asked.questions], batch=batch, notes={**notes, **asked.notes}
         )
         if len(admitted.tool_results) < len(batch.tool_results):
             raise NotPermitted("The policy does not admit a function call output among these items.", param="items")
-        for item, shown in readmit(history, admitted, keys).items:
+        for item, shown in self.gate.read(asked, decisions[len(questions) :], admitted).left.items:
             if not shown:
                 raise no_item(item.id, param="items")
-        return [one.item if isinstance(one, HeldItem) else one for one in arrived], decisions
+        return [one.item if isinstance(one, HeldItem) else one for one in arrived], decisions[: len(questions)]
 
     def _arrived(self, context: Context, item: JsonObject, found: Mapping[str, HeldItem]) -> StoredItem | HeldItem:
         """Return an item as it is kept: one of ours that is referred to as it is, with what holds it."""
@@ -65,8 +65,9 @@ class Arrivals:
                     raise no_item(identifier, param="items")
                 return found[identifier]
             case "compaction":
-                lineage = unseal(self.sealer, item, tenant=context.principal.tenant, model="", param="items").lineage
-                return StoredItem(identifier, item, "input", lineage)
+                who = context.principal
+                sealed = unseal(self.sealer, item, tenant=who.tenant, owner=who.id, model="", param="items")
+                return StoredItem(identifier, item, "input", sealed.lineage)
             case "reasoning" if item.get("encrypted_content"):
                 message = "Encrypted reasoning can be sent to the model that made it only: leave 'encrypted_content' out of a conversation."
                 raise InvalidRequest(message, param="items", code="unsupported_parameter")

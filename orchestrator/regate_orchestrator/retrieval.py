@@ -16,9 +16,10 @@ from regate_orchestrator.embedding import EmbeddingModels
 from regate_orchestrator.enforcer import Batch, Enforcer
 from regate_orchestrator.errors import FilterNotExpressible, InvalidRequest, NotFound, VectorStoreUnavailable
 from regate_orchestrator.filters import Compare, Everything, Expression, FilterPlan, Nothing, Scalar, narrow
+from regate_orchestrator.lineage import ChunkSource
 from regate_orchestrator.plan_notes import describe
 from regate_orchestrator.ports import Candidate, Found, LiveFile, Meter, StateStore, Unmetered, Vector, VectorStore
-from regate_orchestrator.rows import ChunkRef, StoreRow
+from regate_orchestrator.rows import StoreRow
 from regate_orchestrator.schema import RowSchema
 from regate_orchestrator.values import Clock, FileId, JsonObject, StoreId, wall_clock
 
@@ -47,9 +48,9 @@ class Hit:
     candidate: Candidate
 
     @property
-    def ref(self) -> ChunkRef:
-        """Return the lineage entry for whatever is made from this chunk."""
-        return ChunkRef(self.store_id, self.candidate.file_id, self.candidate.id, self.candidate.stamp)
+    def source(self) -> ChunkSource:
+        """Return the source of whatever is made from this chunk."""
+        return ChunkSource(self.store_id, self.candidate.file_id, self.candidate.id, self.candidate.stamp)
 
 
 @dataclass(frozen=True, slots=True)

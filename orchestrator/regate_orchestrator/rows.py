@@ -5,17 +5,30 @@ A *stamp* is a mapping that conforms to the row's schema in `rego/schemas/`; it 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final, Literal, TypeAlias, cast
 
+from regate_orchestrator.errors import InvalidRequest
 from regate_orchestrator.filters import Scalar
+from regate_orchestrator.lineage import NOTHING_READ, Lineage, Source
 from regate_orchestrator.values import BatchId, ConversationId, FileId, Json, JsonObject, PromptId, ResponseId, StoreId
 
 AttachmentStatus: TypeAlias = Literal["in_progress", "completed", "failed", "cancelled"]
 
 UNFINISHED: Final = ("queued", "in_progress")
 """The statuses of a response that is still being made."""
+MAX_HISTORY_ITEMS: Final = 10_000
+"""How many items a conversation, or a chain of responses, can have. All of them are decided again in each turn."""
+
+
+def too_many_items(*, param: str) -> InvalidRequest:
+    """Return the refusal of what is, or would make, a conversation longer than any can be."""
+    message = (
+        f"With these items the conversation would have more than the {MAX_HISTORY_ITEMS} that one can have. "
+        "Compact it with POST /v1/responses/compact and go on from the result, or begin a new one."
+    )
+    return InvalidRequest(message, param=param, code="conversation_too_long")
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,23 +201,13 @@ class PromptVersion:
 
 
 @dataclass(frozen=True, slots=True)
-class ChunkRef:
-    """One chunk that was in a model's context: lineage. The stamp is the one it was admitted with."""
-
-    store_id: StoreId
-    file_id: FileId
-    chunk_id: str
-    stamp: JsonObject
-
-
-@dataclass(frozen=True, slots=True)
 class StoredItem:
     """One item of a response or conversation, with the lineage of all that the model had read when it was made (empty for what the client sent)."""
 
     id: str
     body: JsonObject
     direction: Literal["input", "output"]
-    lineage: tuple[ChunkRef, ...] = ()
+    lineage: Lineage = NOTHING_READ
     results: tuple[JsonObject, ...] = ()
     """Of a `file_search_call`: what it found, text included, one mapping a chunk with `chunk_id`; leaves again only through the gate (I9)."""
 
@@ -230,6 +233,14 @@ class ResponseRow:
     def view(self) -> dict[str, Json]:
         """Return the row as `regate.history` sees it (`rego/schemas/item.json`)."""
         return _item_view(self, "response")
+
+
+@dataclass(frozen=True, slots=True)
+class LoggedEvent:
+    """An event of a background response as its log keeps it, with the sources that the model had read since the event before."""
+
+    event: JsonObject
+    sources: tuple[Source, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -269,8 +280,7 @@ class HeldItem:
 
     def view(self) -> dict[str, Json]:
         """Return the item as `regate.history` sees it: its holder's owner, and the labels of everything it was made from."""
-        labels = {label for ref in self.item.lineage for label in cast("Sequence[str]", ref.stamp.get("labels", ()))}
-        return {**self.holder, "id": self.item.id, "kind": cast("str", self.item.body["type"]), "labels": sorted(labels)}
+        return {**self.holder, "id": self.item.id, "kind": cast("str", self.item.body["type"]), "labels": sorted(self.item.lineage.labels)}
 
 
 @dataclass(frozen=True, slots=True)

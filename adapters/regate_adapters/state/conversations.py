@@ -8,11 +8,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-from sqlalchemy import ColumnElement, delete, insert, literal, or_, select, update
+from sqlalchemy import ColumnElement, delete, func, insert, literal, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from regate_adapters.state.database import Database
-from regate_adapters.state.encoding import conversation_columns, conversation_row, encode, item_row
+from regate_adapters.state.encoding import AnyRow, conversation_columns, conversation_row, encode, item_row
+from regate_adapters.state.lineages import Lineages, forget_lineages, keep, lineage_in, lineages_of
 from regate_adapters.state.listing import Listing, page_of
 from regate_adapters.state.row_filter import RowShape
 from regate_adapters.state.tables import conversation_items, conversations
@@ -22,7 +23,7 @@ from regate_orchestrator.errors import InvalidRequest
 from regate_orchestrator.filters import Everything
 from regate_orchestrator.ports import Rows
 from regate_orchestrator.principal import Principal
-from regate_orchestrator.rows import ConversationRow, Page, StoredItem
+from regate_orchestrator.rows import MAX_HISTORY_ITEMS, ConversationRow, Page, StoredItem, too_many_items
 from regate_orchestrator.values import ConversationId, ResponseId
 
 _NO_FIELDS: Final = RowShape(texts={}, numbers={}, document=literal(encode({})))
@@ -39,6 +40,7 @@ class ConversationState:
         """Store a new conversation with its first items."""
         async with self._database.writing() as connection:
             await connection.execute(insert(conversations).values(conversation_columns(row)))
+            await keep(connection, row.id, row.tenant, items)
             await append(connection, row.id, items)
 
     async def conversation(self, principal: Principal, conversation: ConversationId) -> ConversationRow | None:
@@ -60,6 +62,7 @@ class ConversationState:
             if not await _held_still(connection, principal, conversation):
                 return False
             await connection.execute(delete(conversations).where(conversations.c.id == conversation))
+            await forget_lineages(connection, conversation)
         return True
 
     async def conversation_items(self, principal: Principal, conversation: ConversationId) -> list[StoredItem] | None:
@@ -75,7 +78,10 @@ class ConversationState:
             return None
         items = conversation_items
         listing = Listing(items.c.id, items.c.position, floor=items.c.conversation_id == conversation, shape=_NO_FIELDS)
-        return await page_of(self._database, listing, select(items), plan=Everything(), page=page, read=item_row)
+        found = await page_of(self._database, listing, select(items), plan=Everything(), page=page, read=lambda row: row)
+        async with self._database.reading() as connection:
+            kept = await lineages_of(connection, [conversation])
+        return Rows(tuple(_item(row, kept) for row in found.rows), found.has_more)
 
     async def conversation_item(self, principal: Principal, conversation: ConversationId, item: str) -> StoredItem | None:
         """Return one item of the conversation."""
@@ -83,13 +89,15 @@ class ConversationState:
         wanted = of_it.where(_own(principal, conversation), named(conversation_items.c.id, item))
         async with self._database.reading() as connection:
             row = (await connection.execute(wanted)).one_or_none()
-        return None if row is None else item_row(row)
+            return None if row is None else _item(row, await lineages_of(connection, [conversation]))
 
     async def append_items(self, principal: Principal, conversation: ConversationId, items: Sequence[StoredItem]) -> bool:
         """Append the items, unless a response is going on with the conversation."""
         async with self._database.writing() as connection:
             if not await _held_still(connection, principal, conversation):
                 return False
+            await _require_room(connection, conversation, len(items))
+            await keep(connection, conversation, principal.tenant, items)
             await append(connection, conversation, items)
         return True
 
@@ -135,7 +143,21 @@ async def _held_still(connection: AsyncConnection, principal: Principal, convers
 
 async def _items_of(connection: AsyncConnection, conversation: ConversationId) -> list[StoredItem]:
     of_it = select(conversation_items).where(conversation_items.c.conversation_id == conversation)
-    return [item_row(row) for row in await connection.execute(of_it.order_by(conversation_items.c.position))]
+    rows = (await connection.execute(of_it.order_by(conversation_items.c.position))).all()
+    found = await lineages_of(connection, [conversation])
+    return [_item(row, found) for row in rows]
+
+
+def _item(row: AnyRow, found: Lineages) -> StoredItem:
+    return item_row(row, lineage_in(found, row.conversation_id, row.lineage_id))
+
+
+async def _require_room(connection: AsyncConnection, conversation: ConversationId, new: int) -> None:
+    """Raise `InvalidRequest` when the conversation would have more items than one can go on with."""
+    of_it = conversation_items.c.conversation_id == conversation
+    present = await connection.scalar(select(func.count()).select_from(conversation_items).where(of_it))
+    if (present or 0) + new > MAX_HISTORY_ITEMS:
+        raise too_many_items(param="items")
 
 
 def _locked() -> InvalidRequest:

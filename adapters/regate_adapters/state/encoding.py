@@ -14,9 +14,9 @@ import orjson
 from sqlalchemy import Row
 
 from regate_orchestrator.errors import InvalidRequest, StateUnavailable
+from regate_orchestrator.lineage import Lineage
 from regate_orchestrator.rows import (
     Attachment,
-    ChunkRef,
     ConversationRow,
     FileRow,
     PromptRow,
@@ -264,14 +264,14 @@ def item_columns(position: int, item: StoredItem) -> Columns:
         "id": item.id,
         "direction": item.direction,
         "body": item.body,
-        "lineage": [[ref.store_id, ref.file_id, ref.chunk_id, ref.stamp] for ref in item.lineage],
         "results": list(item.results),
+        "lineage_id": item.lineage.id if item.lineage.size else "",
     }
 
 
-def item_row(row: AnyRow) -> StoredItem:
-    """Return the item that the columns describe."""
-    return StoredItem(row.id, row.body, row.direction, tuple(ChunkRef(*ref) for ref in row.lineage), tuple(row.results))
+def item_row(row: AnyRow, lineage: Lineage) -> StoredItem:
+    """Return the item that the columns describe, and that rests on this (`lineages.py`)."""
+    return StoredItem(row.id, row.body, row.direction, lineage, tuple(row.results))
 
 
 def _owned(stamp: JsonObject) -> Columns:

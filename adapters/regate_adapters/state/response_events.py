@@ -10,9 +10,10 @@ from regate_adapters.state.database import Database
 from regate_adapters.state.tables import response_events, responses
 from regate_adapters.state.visibility import named, within
 from regate_orchestrator.errors import StateUnavailable
+from regate_orchestrator.lineage import Source, read_sources, written
 from regate_orchestrator.principal import Principal
-from regate_orchestrator.rows import UNFINISHED
-from regate_orchestrator.values import JsonObject, ResponseId
+from regate_orchestrator.rows import UNFINISHED, LoggedEvent
+from regate_orchestrator.values import ResponseId
 
 
 class ResponseEventState:
@@ -21,28 +22,48 @@ class ResponseEventState:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def append_events(self, response: ResponseId, events: Sequence[JsonObject]) -> None:
+    async def append_events(self, response: ResponseId, events: Sequence[LoggedEvent]) -> None:
         """Append to the log, and keep the response this gateway's meanwhile. A sequence number that is there already is refused by the key."""
         if not events:
             return
         ours = select(responses.c.id).where(responses.c.id == response, responses.c.gateway == self._database.gateway)
-        rows = [{"response_id": response, "sequence": event["sequence_number"], "event": event} for event in events]
+        rows = [
+            {
+                "response_id": response,
+                "sequence": logged.event["sequence_number"],
+                "event": logged.event,
+                "sources": written(logged.sources) or None,
+            }
+            for logged in events
+        ]
         async with self._database.writing() as connection:
             if await connection.scalar(ours.with_for_update(read=True)) is None:
                 raise StateUnavailable("the response is not stored, or not this gateway's any more")
             await connection.execute(insert(response_events), rows)
 
-    async def events(self, principal: Principal, response: ResponseId, *, after: int, limit: int) -> list[JsonObject]:
+    async def events(self, principal: Principal, response: ResponseId, *, after: int, limit: int) -> list[LoggedEvent]:
         """Return the logged events with a greater sequence number, in order."""
         wanted = (
-            select(response_events.c.event)
+            select(response_events.c.event, response_events.c.sources)
             .join(responses, responses.c.id == response_events.c.response_id)
             .where(named(responses.c.id, response), within(responses.c.tenant, principal.tenant), response_events.c.sequence > after)
             .order_by(response_events.c.sequence)
             .limit(limit)
         )
         async with self._database.reading() as connection:
-            return list(await connection.scalars(wanted))
+            rows = (await connection.execute(wanted)).all()
+        return [LoggedEvent(row.event, tuple(read_sources(row.sources or ()))) for row in rows]
+
+    async def logged_sources(self, principal: Principal, response: ResponseId, *, through: int) -> list[Source]:
+        """Return the sources that are logged with the events up to this sequence number."""
+        wanted = (
+            select(response_events.c.sources)
+            .join(responses, responses.c.id == response_events.c.response_id)
+            .where(named(responses.c.id, response), within(responses.c.tenant, principal.tenant), response_events.c.sequence <= through)
+            .order_by(response_events.c.sequence)
+        )
+        async with self._database.reading() as connection:
+            return [source for sources in await connection.scalars(wanted) for source in read_sources(sources or ())]
 
     async def forget_events(self, *, made_before: int) -> int:
         """Delete the logs of responses that were made before this time and have ended; return how many events. What they tell is in the row."""

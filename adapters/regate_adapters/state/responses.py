@@ -12,17 +12,18 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from regate_adapters.state.database import Database
 from regate_adapters.state.encoding import AnyRow, encode, item_columns, item_row, response_columns, response_row
+from regate_adapters.state.lineages import Lineages, forget_lineages, keep, lineage_in, lineages_of
 from regate_adapters.state.listing import Listing, page_of
 from regate_adapters.state.presence import is_another
 from regate_adapters.state.row_filter import RowShape
-from regate_adapters.state.tables import response_items, responses
+from regate_adapters.state.tables import conversations, response_items, responses
 from regate_adapters.state.turns import settle_turn
 from regate_adapters.state.visibility import named, within
 from regate_orchestrator.errors import GatewayStopped, InvalidRequest, NotFound, RegateError, StateUnavailable
 from regate_orchestrator.filters import FilterPlan
 from regate_orchestrator.ports import Rows
 from regate_orchestrator.principal import Principal
-from regate_orchestrator.rows import UNFINISHED, Page, ResponseRow
+from regate_orchestrator.rows import MAX_HISTORY_ITEMS, UNFINISHED, Page, ResponseRow, too_many_items
 from regate_orchestrator.values import ResponseId
 
 LONGEST_CHAIN: Final = 10_000
@@ -52,15 +53,17 @@ class ResponseState:
         Tenant, owner and gateway are written once: an id that is another's is refused by the primary key. What is not this gateway's any more
         stays as it is, and `GatewayStopped` is raised. Saved `again`, it must still be there: `NotFound` is raised for what was deleted.
         """
-        columns = response_columns(row)
         items = [{"response_id": row.id} | item_columns(position, item) for position, item in enumerate(row.items)]
-        replace = update(responses).where(_same(row), responses.c.gateway == self._database.gateway).values(columns)
         known = {"id": row.id, "tenant": row.tenant, "owner": row.owner, "gateway": self._database.gateway}
         async with self._database.writing() as connection:
+            thread = await _thread_of(connection, row)
+            columns = response_columns(row) | {"thread": thread}
+            replace = update(responses).where(_same(row), responses.c.gateway == self._database.gateway).values(columns)
             is_saved = await _changed(connection, replace) or (not again and await _inserted(connection, {**columns, **known}))
             # Another state of it may have been saved at this very moment.
             if not is_saved and not await _changed(connection, replace):
                 raise await _refusal(connection, row)
+            await keep(connection, thread, row.tenant, row.items)
             await connection.execute(delete(response_items).where(response_items.c.response_id == row.id))
             if items:
                 await connection.execute(insert(response_items), items)
@@ -76,12 +79,13 @@ class ResponseState:
             if row is None:
                 return None
             items = (await connection.execute(of_it.order_by(response_items.c.position))).all()
-        return response_row(row, [item_row(item) for item in items])
+            found = await lineages_of(connection, [row.thread])
+        return response_row(row, [item_row(item, lineage_in(found, row.thread, item.lineage_id)) for item in items])
 
     async def chain(self, principal: Principal, response: ResponseId) -> list[ResponseRow] | None:
         """Return the response and all it continues from, oldest first; None when any link is absent or invisible.
 
-        Raises `InvalidRequest` for a chain longer than `LONGEST_CHAIN`.
+        Raises `InvalidRequest` for a chain longer than `LONGEST_CHAIN`, or of more items than a conversation can have.
         """
         links = _links(principal, response)
         oldest_first = (select(responses).join(links, links.c.id == responses.c.id)).order_by(links.c.back.desc())
@@ -92,9 +96,12 @@ class ResponseState:
                 raise InvalidRequest(f"A conversation can be at most {LONGEST_CHAIN} responses long.", param="previous_response_id")
             if not rows or rows[0].previous_response_id is not None:
                 return None
-            in_order = of_them.order_by(response_items.c.response_id, response_items.c.position)
+            in_order = of_them.order_by(response_items.c.response_id, response_items.c.position).limit(MAX_HISTORY_ITEMS + 1)
             items = (await connection.execute(in_order)).all()
-        return _with_items(rows, items)
+            if len(items) > MAX_HISTORY_ITEMS:
+                raise too_many_items(param="previous_response_id")
+            found = await lineages_of(connection, [row.thread for row in rows])
+        return _with_items(rows, items, found)
 
     async def response_status(self, principal: Principal, response: ResponseId) -> str | None:
         """Return the status alone, for whoever waits for it to change."""
@@ -122,8 +129,12 @@ class ResponseState:
         """Delete the response and, by their foreign keys, its items."""
         own = (named(responses.c.id, response), within(responses.c.tenant, principal.tenant))
         async with self._database.writing() as connection:
-            deleted = await connection.execute(delete(responses).where(*own))
-        return deleted.rowcount > 0
+            thread = await connection.scalar(select(responses.c.thread).where(*own).with_for_update())
+            if thread is None:
+                return False
+            await connection.execute(delete(responses).where(*own))
+            await forget_lineages(connection, thread)
+        return True
 
     async def responses(self, principal: Principal, plan: FilterPlan, page: Page) -> Rows[ResponseRow]:
         """Return a page of the response rows (without items) that the plan permits."""
@@ -170,6 +181,21 @@ def _links(principal: Principal, response: ResponseId) -> CTE:
     return links.union_all(earlier)
 
 
-def _with_items(rows: Sequence[AnyRow], items: Sequence[AnyRow]) -> list[ResponseRow]:
+async def _thread_of(connection: AsyncConnection, row: ResponseRow) -> str:
+    """Return the thread that the response is in, which what it goes on with says, kept where it is until the transaction ends."""
+    if row.conversation_id is not None:
+        of_it = select(conversations.c.id).where(conversations.c.id == row.conversation_id, conversations.c.tenant == row.tenant)
+    elif row.previous_response_id is not None:
+        of_it = select(responses.c.thread).where(responses.c.id == row.previous_response_id, responses.c.tenant == row.tenant)
+    else:
+        return row.id
+    thread: str | None = await connection.scalar(of_it.with_for_update(read=True, key_share=True))
+    return thread or row.id
+
+
+def _with_items(rows: Sequence[AnyRow], items: Sequence[AnyRow], found: Lineages) -> list[ResponseRow]:
     grouped = {response: list(some) for response, some in itertools.groupby(items, key=lambda item: item.response_id)}
-    return [response_row(row, [item_row(item) for item in grouped.get(row.id, ())]) for row in rows]
+    return [
+        response_row(row, [item_row(item, lineage_in(found, row.thread, item.lineage_id)) for item in grouped.get(row.id, ())])
+        for row in rows
+    ]

@@ -27,7 +27,7 @@ from sqlalchemy import (
 
 from regate_adapters.state.column_types import EXACT, QUERIED
 
-REVISION: Final = "gateways"
+REVISION: Final = "lineages"
 """The newest migration (`migrations/`), which made the schema what it is here. A database of an older one is upgraded when it is opened."""
 
 metadata: Final = MetaData(
@@ -183,9 +183,23 @@ responses: Final = Table(
     Column("background", Boolean, nullable=False, server_default=false()),
     Column("gateway", EXACT),
     Column("cancel_requested", Boolean, nullable=False, server_default=false()),
+    Column("thread", EXACT, nullable=False, server_default=""),
     Index(None, "tenant", "created_at", "id"),
     Index(None, "status"),
+    Index(None, "thread"),
 )
+
+lineages: Final = Table(
+    "lineages",
+    metadata,
+    Column("thread", EXACT, nullable=False),
+    Column("id", EXACT, nullable=False),
+    Column("tenant", EXACT, nullable=False),
+    Column("grown_from", EXACT, nullable=False),
+    Column("added", JSON, nullable=False),
+    PrimaryKeyConstraint("thread", "id"),
+)
+"""What items rest on (`lineages.py`). Never changed; each holds what is new since the one it grew from."""
 
 response_items: Final = Table(
     "response_items",
@@ -195,8 +209,8 @@ response_items: Final = Table(
     Column("id", EXACT, nullable=False),
     Column("direction", EXACT, nullable=False),
     Column("body", JSON, nullable=False),
-    Column("lineage", JSON, nullable=False),
     Column("results", JSON, nullable=False),
+    Column("lineage_id", EXACT, nullable=False, server_default=""),
     PrimaryKeyConstraint("response_id", "position"),
     Index(None, "id"),
 )
@@ -207,6 +221,7 @@ response_events: Final = Table(
     Column("response_id", EXACT, ForeignKey("responses.id", ondelete="CASCADE"), nullable=False),
     Column("sequence", Integer, nullable=False),
     Column("event", JSON, nullable=False),
+    Column("sources", JSON),
     PrimaryKeyConstraint("response_id", "sequence"),
 )
 
@@ -232,10 +247,10 @@ conversation_items: Final = Table(
     Column("id", EXACT, nullable=False),
     Column("direction", EXACT, nullable=False),
     Column("body", JSON, nullable=False),
-    Column("lineage", JSON, nullable=False),
     Column("results", JSON, nullable=False),
     Column("created_at", BigInteger, nullable=False),
     Column("response_id", EXACT),
+    Column("lineage_id", EXACT, nullable=False, server_default=""),
     PrimaryKeyConstraint("conversation_id", "position"),
     UniqueConstraint("conversation_id", "id"),
     Index(None, "id"),

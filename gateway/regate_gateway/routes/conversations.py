@@ -20,7 +20,6 @@ from regate_gateway.routes.shown import included, shown_items
 from regate_gateway.routes.views import conversation_object, list_object
 from regate_orchestrator.decisions import Deny, Point, Question
 from regate_orchestrator.errors import InvalidRequest, NotFound, NotPermitted
-from regate_orchestrator.responses import driver
 from regate_orchestrator.responses.history import history_of
 from regate_orchestrator.rows import ConversationRow, HeldItem, StoredItem
 from regate_orchestrator.values import ConversationId, JsonObject, mint
@@ -126,8 +125,8 @@ async def _reach(call: Call, action: str) -> ConversationRow:
 async def _shown(call: Call, row: ConversationRow, items: Sequence[StoredItem]) -> list[JsonObject]:
     """Return the items as the caller may see them now."""
     history = history_of(HeldItem(row.view(), item) for item in items)
-    left = await driver.readmitted(call.context, history, ports=call.services.loop, phase="conversation.read")
-    return shown_items(left, call.query(), direction=None)
+    passed = await call.services.loop.gate.readmit(call.context, history, phase="conversation.read")
+    return shown_items(passed.left, call.query(), direction=None)
 
 
 def _notes(conversation: ConversationId, items: Sequence[JsonObject]) -> JsonObject:

@@ -24,8 +24,8 @@ def shown_items(left: Readmitted, query: Query, *, direction: Literal["input", "
     for item, visible in left.items:
         if direction not in (None, item.direction):
             continue
-        body = shown_body(item, visible)
+        body = shown_body(item.body, shown=visible)
         if body["type"] == "file_search_call" and "file_search_call.results" in include:
-            body = {**body, "results": [passage.as_result() for passage in passages_of(item, left.refs)] if visible else []}
+            body = {**body, "results": [passage.as_result() for passage in passages_of(item)] if visible else []}
         shown.append(body)
     return shown

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
 from regate_orchestrator.filters import FilterPlan, Scalar
+from regate_orchestrator.lineage import Source
 from regate_orchestrator.principal import Principal
 from regate_orchestrator.rows import (
     Attachment,
@@ -18,6 +19,7 @@ from regate_orchestrator.rows import (
     FileRow,
     HeldItem,
     KeyUse,
+    LoggedEvent,
     LooseChunks,
     Page,
     PromptRow,
@@ -280,15 +282,19 @@ class ResponseState(Protocol):
         """Return the responses, of all tenants, that this gateway makes and was asked to cancel. Must be cheap: it is asked every second."""
         ...
 
-    async def append_events(self, response: ResponseId, events: Sequence[JsonObject]) -> None:
+    async def append_events(self, response: ResponseId, events: Sequence[LoggedEvent]) -> None:
         """Append to the log of events of a response of this gateway; each is kept under its `sequence_number`.
 
         One that is there is never replaced. A response that `end_interrupted` took from this gateway must get no more of them.
         """
         ...
 
-    async def events(self, principal: Principal, response: ResponseId, *, after: int, limit: int) -> list[JsonObject]:
+    async def events(self, principal: Principal, response: ResponseId, *, after: int, limit: int) -> list[LoggedEvent]:
         """Return the logged events with a greater sequence number, in order; -1 is before all. None are there for an invisible response."""
+        ...
+
+    async def logged_sources(self, principal: Principal, response: ResponseId, *, through: int) -> list[Source]:
+        """Return the sources that are logged with the events up to this sequence number: what those after it rest on as well."""
         ...
 
     async def held_items(self, principal: Principal, ids: Sequence[str]) -> Mapping[str, HeldItem]:

@@ -12,14 +12,15 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Final
 
 from regate_orchestrator.errors import GatewayStopped, RegateError
+from regate_orchestrator.lineage import NOTHING_READ, Lineage
 from regate_orchestrator.principal import Principal
 from regate_orchestrator.responses.driver import LoopPorts, Start, run
 from regate_orchestrator.responses.events import ClientLeft, Event, Failed
-from regate_orchestrator.rows import UNFINISHED
+from regate_orchestrator.rows import UNFINISHED, LoggedEvent
 from regate_orchestrator.values import JsonObject, ResponseId
 
 _log = logging.getLogger("regate.background")
@@ -30,6 +31,14 @@ _LOOK_S: Final = 1.0
 _POLL_S: Final = 0.1
 _POLLS: Final = 100
 """How often it is asked whether another gateway has ended its run: for ten looks of that gateway, or a look and a slow last save."""
+
+
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """An event of a run, and what of ours the model had read when it happened: whoever joins later may be told it only if that passes the gate."""
+
+    event: JsonObject
+    lineage: Lineage
 
 
 class BackgroundRuns:
@@ -66,7 +75,7 @@ class BackgroundRuns:
         begun.task = self._group.create_task(self._perform(begun))
         return await asyncio.shield(begun.queued)
 
-    def follow(self, response: ResponseId, *, after: int) -> AsyncIterator[JsonObject] | None:
+    def follow(self, response: ResponseId, *, after: int) -> AsyncIterator[Heard] | None:
         """Return the events of a run that goes on, from the one after this number to the last; None when no such run does."""
         found = self._runs.get(response)
         return None if found is None else found.follow(after)
@@ -115,12 +124,15 @@ class _Run:
         self.queued.add_done_callback(lambda future: future.cancelled() or future.exception())  # whoever started the run may have left
         self.task: asyncio.Task[None] | None = None
         self.cancelled = False
-        self._start = replace(start, left=self._left)
+        self._start = replace(start, left=self._left, reads=self._read)
         self._ports = ports
         self._slots = slots
         self._holds_slot = False
-        self._log: list[JsonObject] = []
-        self._unwritten: list[JsonObject] = []
+        self._lineage = NOTHING_READ
+        self._logged = NOTHING_READ
+        """What the stored log says that was read."""
+        self._log: list[Heard] = []
+        self._unwritten: list[Heard] = []
         self._writing = asyncio.Lock()
         self._ended = False
         self._news = asyncio.Event()
@@ -148,7 +160,7 @@ class _Run:
                 self.queued.cancel()
             self._announce()
 
-    async def follow(self, after: int) -> AsyncIterator[JsonObject]:
+    async def follow(self, after: int) -> AsyncIterator[Heard]:
         """Yield the events after this number as they come, to the last."""
         position = after + 1  # an event's number is its place in the log
         while True:
@@ -163,11 +175,15 @@ class _Run:
     def _left(self) -> Event:
         return ClientLeft() if self.cancelled else Failed(GatewayStopped())
 
+    def _read(self, lineage: Lineage) -> None:
+        self._lineage = lineage
+
     async def _hear(self, event: JsonObject) -> None:
-        self._log.append(event)
+        heard = Heard(event, self._lineage)
+        self._log.append(heard)
         self._announce()
         if self._start.request.stream:
-            self._unwritten.append(event)
+            self._unwritten.append(heard)
             # What a cancelled run still says comes before its last save, after which nobody waits for more.
             if event["type"] in _WRITTEN_NOW or len(self._unwritten) >= _WRITTEN_AT_ONCE or self.cancelled:
                 await self.write()
@@ -189,9 +205,15 @@ class _Run:
                 await writing
                 raise
 
-    async def _append(self, events: Sequence[JsonObject]) -> None:
+    async def _append(self, events: Sequence[Heard]) -> None:
+        entries: list[LoggedEvent] = []
+        logged = self._logged
+        for heard in events:
+            entries.append(LoggedEvent(heard.event, heard.lineage.since(logged)))
+            logged = heard.lineage
         try:
-            await self._ports.state.append_events(self.response, events)
+            await self._ports.state.append_events(self.response, entries)
+            self._logged = logged
             del self._unwritten[: len(events)]
         except RegateError as error:
             _log.warning("events_not_stored", extra={"response": self.response, "cause": error.message})

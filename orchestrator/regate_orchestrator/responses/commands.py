@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from regate_orchestrator.errors import RegateError
+from regate_orchestrator.lineage import Lineage
 from regate_orchestrator.responses.events import Recalled
 from regate_orchestrator.responses.request import FileSearchTool, ResponseRequest
 from regate_orchestrator.rows import ResponseRow
@@ -31,6 +32,16 @@ class AuthorizeTurn:
 
     request: ResponseRequest
     recalled: Recalled
+
+
+@dataclass(frozen=True, slots=True)
+class DecideContext:
+    """Decide again all that the turn was authorized with, and these sources, before it goes to the model once more.
+
+    Answered by `ContextDecided`, or by `Failed` where the policy wants nothing used of a context that something is withheld from.
+    """
+
+    lineage: Lineage
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,4 +103,4 @@ class Refuse:
     error: RegateError
 
 
-Command: TypeAlias = Recall | AuthorizeTurn | CallModel | DecideTool | RunSearch | Save | Emit | Finish | Refuse
+Command: TypeAlias = Recall | AuthorizeTurn | DecideContext | CallModel | DecideTool | RunSearch | Save | Emit | Finish | Refuse

@@ -60,7 +60,9 @@ def finish(state: State) -> State:
     """Return the state with the summary as an output item, in place of everything that it stands for."""
     heading, text = state.must_heading, str(state.summary or "")
     identifier, index = mint("cmp_"), len(state.outputs)
-    sealed = seal(state.sealer, "compaction", text, state.lineage, tenant=state.tenant, model=heading.request.model)
+    sealed = seal(state.sealer, "compaction", text, state.lineage, tenant=state.tenant, owner=state.owner, model=heading.request.model)
     item: JsonObject = {"id": identifier, "type": "compaction", "encrypted_content": sealed}
     state = finish_item(add_item(state, item), index, item)
-    return replace(state, summary=None, history=(), prompted=(PromptItem(item, text=text), *state.kept_apart), kept_apart=())
+    return replace(
+        state, summary=None, history=(), prompted=(PromptItem(item, text=text, lineage=state.lineage), *state.kept_apart), kept_apart=()
+    )

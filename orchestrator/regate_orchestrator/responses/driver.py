@@ -17,12 +17,14 @@ from typing import Final, assert_never, cast
 from regate_orchestrator.decisions import Context, Deny, Point, Question
 from regate_orchestrator.enforcer import Enforcer
 from regate_orchestrator.errors import NotFound, RegateError, UpstreamError
+from regate_orchestrator.lineage import Lineage
 from regate_orchestrator.ports import StateStore
-from regate_orchestrator.responses.authorizing import Authorizer, live_batch, no_previous, tool_view
+from regate_orchestrator.responses.authorizing import Authorizer, Turn, no_previous, tool_view
 from regate_orchestrator.responses.commands import (
     AuthorizeTurn,
     CallModel,
     Command,
+    DecideContext,
     DecideTool,
     Emit,
     Finish,
@@ -33,6 +35,7 @@ from regate_orchestrator.responses.commands import (
 )
 from regate_orchestrator.responses.events import (
     ClientLeft,
+    ContextDecided,
     Event,
     Failed,
     ModelEnded,
@@ -45,17 +48,18 @@ from regate_orchestrator.responses.events import (
     Searched,
     ToolDecided,
 )
-from regate_orchestrator.responses.history import History, Readmitted, held, readmit
+from regate_orchestrator.responses.gate import Gate
+from regate_orchestrator.responses.history import held
 from regate_orchestrator.responses.machine import advance
 from regate_orchestrator.responses.prompt import FILE_SEARCH, Passage
 from regate_orchestrator.responses.request import Limits, ResponseRequest
 from regate_orchestrator.responses.sealing import Sealer
 from regate_orchestrator.responses.state import Phase, State
-from regate_orchestrator.retrieval import Hit, OpenStore, Retrieval, Search, hit_attributes
+from regate_orchestrator.retrieval import Hit, Retrieval, Search, hit_attributes
 from regate_orchestrator.rows import HeldItem, ResponseRow
 from regate_orchestrator.spending import Grant, Granted, Unspent
 from regate_orchestrator.tokens import estimated_tokens
-from regate_orchestrator.values import Clock, ConversationId, JsonObject, ResponseId, StoreId, wall_clock
+from regate_orchestrator.values import Clock, ConversationId, JsonObject, ResponseId, wall_clock
 
 _log = logging.getLogger("regate.driver")
 _LAST_WORDS_SECONDS: Final = 5.0
@@ -77,6 +81,7 @@ class LoopPorts:
     enforcer: Enforcer
     state: StateStore
     retrieval: Retrieval
+    gate: Gate
     authorizer: Authorizer
     sealer: Sealer
     limits: Limits
@@ -97,7 +102,7 @@ class Outcome:
 class Start:
     """What a run begins with. `left` says, when the run is cancelled, what that means: by default that the client went away.
 
-    Without a `grant` no model may be called.
+    Without a `grant` no model may be called. `reads` is told what of ours the model has in its context, before any event that rests on it.
     """
 
     request: ResponseRequest
@@ -106,6 +111,7 @@ class Start:
     grant: Grant | None = None
     remembered: Remembered = field(default_factory=dict)
     left: Callable[[], Event] = ClientLeft
+    reads: Callable[[Lineage], None] = lambda _: None
 
 
 async def run(start: Start, *, ports: LoopPorts, emit: EmitEvent) -> Outcome:
@@ -144,13 +150,6 @@ async def measure(start: Start, *, ports: LoopPorts) -> int:
     return estimated_tokens([call.payload["messages"], call.payload.get("tools", [])])
 
 
-async def readmitted(context: Context, history: History, *, ports: LoopPorts, phase: str) -> Readmitted:
-    """Return what of the history the caller may use now, every item and chunk decided again in one batch (I9)."""
-    batch, keys = await live_batch(context, history, state=ports.state, retrieval=ports.retrieval)
-    admitted = await ports.enforcer.admit(context, phase, batch, notes={"chunks": [key[1] for key in keys]})
-    return readmit(history, admitted, keys)
-
-
 class _Driver:
     def __init__(self, start: Start, ports: LoopPorts, emit: EmitEvent) -> None:
         self._start = start
@@ -159,7 +158,7 @@ class _Driver:
         self._emit = emit
         self._state = State(limits=ports.limits, sealer=ports.sealer)
         self._commands: deque[Command] = deque()
-        self._stores: Mapping[StoreId, OpenStore] = {}
+        self._turn: Turn | None = None
         self._granted: Granted | None = None
         self._refusal: RegateError | None = None
         self._finish: Finish | None = None
@@ -170,8 +169,11 @@ class _Driver:
 
     def step(self, event: Event) -> None:
         """Tell the machine; queue what it wants done."""
+        before = self._state.lineage
         self._state, commands = advance(self._state, event, int(self._ports.clock()))
         self._commands.extend(commands)
+        if self._state.lineage is not before:
+            self._start.reads(self._state.lineage)
 
     async def drain(self) -> None:
         """Perform commands until none is left."""
@@ -253,6 +255,8 @@ class _Driver:
                 self.step(await self._recall(request))
             case AuthorizeTurn(request, recalled):
                 await self._authorize(request, recalled)
+            case DecideContext(lineage):
+                self.step(await self._decide_context(lineage))
             case DecideTool():
                 self.step(await self._decide_tool(command))
             case RunSearch():
@@ -278,8 +282,17 @@ class _Driver:
             raise turn
         if granted is not None:
             self.step(QuotaGranted(granted.request, granted.limits))
-        self._stores = turn.stores
+        self._turn = turn
         self.step(turn.authorized)
+
+    @property
+    def _must_turn(self) -> Turn:
+        assert self._turn is not None  # noqa: S101 — INVARIANT: the machine asks for nothing of a turn before it was authorized
+        return self._turn
+
+    async def _decide_context(self, lineage: Lineage) -> ContextDecided:
+        self._turn, decided = await self._ports.authorizer.decide_again(self._context, self._must_turn, lineage)
+        return decided
 
     async def _grant(self, request: ResponseRequest) -> Granted | None:
         if self._start.grant is not None:
@@ -315,10 +328,17 @@ class _Driver:
 
     async def _chain(self, response: ResponseId) -> Sequence[ResponseRow]:
         remembered = self._start.remembered.get(response)
-        turns = remembered or await self._ports.state.chain(self._context.principal, response)
-        if not turns:
+        if remembered is None:
+            turns = await self._ports.state.chain(self._context.principal, response)
+        else:
+            turns = [row for row in [await self._present(row) for row in remembered] if row is not None]
+        if not turns or (remembered is not None and len(turns) < len(remembered)):
             raise no_previous(response)
         return turns
+
+    async def _present(self, row: ResponseRow) -> ResponseRow | None:
+        """Return a remembered response as it is now. What is stored is as the store has it: deleted, it is gone here as well."""
+        return await self._ports.state.response(self._context.principal, row.id) if row.body["store"] else row
 
     async def _recall_conversation(self, conversation: ConversationId) -> tuple[HeldItem, ...]:
         """Hold the conversation for this response and return its items. Absent, foreign and denied are one.
@@ -346,7 +366,7 @@ class _Driver:
     async def _search(self, command: RunSearch) -> Searched:
         """Search the stores that the turn opened, then decide whether the result as a whole may enter the context."""
         search = Search((command.query,), command.tool.narrowing, command.tool.limit, command.tool.threshold)
-        hits = await self._ports.retrieval.search(self._context, list(self._stores.values()), search)
+        hits = await self._ports.retrieval.search(self._context, list(self._must_turn.stores.values()), search)
         labels = {label for hit in hits for label in cast("Sequence[str]", hit.candidate.stamp.get("labels", ()))}
         result: JsonObject = {
             "mime": "text/plain",
@@ -375,7 +395,7 @@ class _Driver:
 
 
 def _passage(hit: Hit) -> Passage:
-    return Passage(hit.ref, hit.filename, hit.candidate.text, hit.candidate.score, hit_attributes(hit))
+    return Passage(hit.source, hit.filename, hit.candidate.text, hit.candidate.score, hit_attributes(hit))
 
 
 async def _unheard(event: JsonObject) -> None:

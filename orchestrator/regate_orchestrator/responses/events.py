@@ -7,9 +7,10 @@ from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
 from regate_orchestrator.errors import RegateError, UpstreamError
+from regate_orchestrator.lineage import Lineage, SourceKey
 from regate_orchestrator.responses.prompt import Passage, PromptItem
 from regate_orchestrator.responses.request import Limits, ResponseRequest
-from regate_orchestrator.rows import ChunkRef, HeldItem, StoredItem
+from regate_orchestrator.rows import HeldItem, StoredItem
 from regate_orchestrator.values import JsonObject, ResponseId
 
 FinishReason: TypeAlias = Literal["stop", "length", "tool_calls", "content_filter"]
@@ -138,7 +139,7 @@ class TurnAuthorized:
     history: tuple[PromptItem, ...]
     sent: tuple[PromptItem, ...]
     inputs: tuple[StoredItem, ...]
-    lineage: tuple[ChunkRef, ...]
+    lineage: Lineage
     hidden: frozenset[str] = frozenset()
     reasoning_field: str | None = None
     """Under which member the upstream takes its earlier reasoning back; None: not at all."""
@@ -148,6 +149,14 @@ class TurnAuthorized:
     """Tokens that the upstream takes in all; None where nobody said."""
     max_output_tokens: int | None = None
     """The most that policy lets the answer be, whatever the client asked for."""
+
+
+@dataclass(frozen=True, slots=True)
+class ContextDecided:
+    """What is in the context was decided again (answers `DecideContext`): these items and sources may not be used any more."""
+
+    denied_items: frozenset[str] = frozenset()
+    denied: frozenset[SourceKey] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,5 +198,5 @@ class ClientLeft:
     """The client went away, or the gateway is shutting down. Ends the run."""
 
 
-Decided: TypeAlias = QuotaGranted | TurnAuthorized | ToolDecided
+Decided: TypeAlias = QuotaGranted | TurnAuthorized | ContextDecided | ToolDecided
 Event: TypeAlias = ModelEvent | Requested | Recalled | Decided | ModelOpened | Searched | Saved | Failed | ClientLeft

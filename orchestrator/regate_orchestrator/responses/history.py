@@ -1,45 +1,36 @@
 """History: stored items on their way back into a prompt or out to a reader, each decided again for the caller and the policy of now (I9).
 
-What a model wrote rests on everything it had read: its lineage. When any chunk of it is no longer permitted, or is gone, the text is
-withheld together with the chunk, in every later turn that had read it too. What the client wrote stays.
+What a model wrote rests on everything it had read: its lineage. When any source of it is no longer permitted, or is gone, the text is
+withheld together with the source, in every later turn that had read it too. What the client wrote stays. Pure; `gate.py` asks.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 from typing import cast
 
-from regate_orchestrator.enforcer import Admitted, Batch
-from regate_orchestrator.ports import LiveFile
+from regate_orchestrator.lineage import ChunkSource, Source, SourceKey, all_of, touching
 from regate_orchestrator.responses.prompt import WITHHELD, Passage, PromptItem
-from regate_orchestrator.rows import ChunkRef, HeldItem, ResponseRow, StoredItem
+from regate_orchestrator.rows import HeldItem, ResponseRow, StoredItem
 from regate_orchestrator.values import FileId, JsonObject, StoreId
-
-Pair = tuple[StoreId, FileId]
-ChunkKey = tuple[StoreId, str]
 
 
 @dataclass(frozen=True, slots=True)
 class History:
-    """Stored items in order, each with what holds it, and every chunk that any of them rests on."""
+    """Stored items in order, each with what holds it, and every source that any of them rests on or found."""
 
     items: tuple[HeldItem, ...]
-    refs: Mapping[ChunkKey, ChunkRef]
-
-    @property
-    def pairs(self) -> tuple[Pair, ...]:
-        """Return the attachments that the chunks came from."""
-        return tuple(dict.fromkeys((ref.store_id, ref.file_id) for ref in self.refs.values()))
+    sources: Mapping[SourceKey, Source]
 
 
 @dataclass(frozen=True, slots=True)
 class Readmitted:
-    """What may be used again. `withheld` counts items and passages left out; `refs` is the lineage of what remains."""
+    """What may be used again. `withheld` counts items and passages left out; `sources` is what remains permitted."""
 
     items: tuple[tuple[StoredItem, bool], ...]
     """Each item with whether its content may be shown; one that may not is present so that turns stay paired."""
-    refs: Mapping[ChunkKey, ChunkRef]
+    sources: Mapping[SourceKey, Source]
     withheld: int
 
 
@@ -51,55 +42,48 @@ def held(rows: Iterable[ResponseRow]) -> tuple[HeldItem, ...]:
 def history_of(items: Iterable[HeldItem]) -> History:
     """Return the history that these items make together."""
     listed = tuple(items)
-    refs = {(ref.store_id, ref.chunk_id): ref for one in listed for ref in _rests_on(one.item)}
-    return History(listed, refs)
+    sources = all_of(one.item.lineage for one in listed)
+    for one in listed:
+        for result in one.item.results:
+            sources.setdefault(_key(result), _source(result))
+    return History(listed, sources)
 
 
-def batch_of(history: History, live: Mapping[Pair, LiveFile], stores: Mapping[StoreId, JsonObject]) -> tuple[Batch, list[ChunkKey]]:
-    """Return the decisions to ask, and which chunk each position of `batch.chunks` is.
-
-    Chunks are decided on the stamp of now; one whose file is detached, or whose store is gone, is not even asked about.
-    """
-    keys = [key for key, ref in history.refs.items() if (ref.store_id, ref.file_id) in live and ref.store_id in stores]
-    chunks = [(key[0], live[key[0], history.refs[key].file_id].stamp) for key in keys]
-    used = {key[0] for key in keys}
-    batch = Batch(
-        stores={store: view for store, view in stores.items() if store in used},
-        chunks=chunks,
-        items=[one.view() for one in history.items],
-    )
-    return batch, keys
-
-
-def readmit(history: History, admitted: Admitted, keys: Sequence[ChunkKey]) -> Readmitted:
-    """Return what the decisions leave of the history."""
-    permitted = {key for position, key in enumerate(keys) if position in admitted.chunks and key[0] in admitted.stores}
+def readmit(history: History, admitted: frozenset[int], denied: frozenset[SourceKey]) -> Readmitted:
+    """Return what is left of the history: of its items those at the admitted positions that rest on nothing that is denied."""
+    rests_on_denied = touching(denied)
     kept: list[tuple[StoredItem, bool]] = []
     withheld = 0
     for position, one in enumerate(history.items):
         item = one.item
-        shown = position in admitted.items and all((ref.store_id, ref.chunk_id) in permitted for ref in item.lineage)
-        results = tuple(result for result in item.results if _key(result) in permitted) if shown else ()
+        shown = position in admitted and not rests_on_denied(item.lineage)
+        results = tuple(result for result in item.results if _key(result) not in denied) if shown else ()
         withheld += (not shown) + (len(item.results) - len(results) if shown else 0)
-        kept.append((_replace_results(item, results), shown))
-    return Readmitted(tuple(kept), {key: ref for key, ref in history.refs.items() if key in permitted}, withheld)
+        kept.append((replace(item, results=results), shown))
+    sources = {key: source for key, source in history.sources.items() if key not in denied}
+    return Readmitted(tuple(kept), sources, withheld)
 
 
-def prompt_item(item: StoredItem, shown: bool, refs: Mapping[ChunkKey, ChunkRef]) -> PromptItem:
+def prompt_item(item: StoredItem, *, shown: bool) -> PromptItem:
     """Return a readmitted item for a prompt, with a note in place of what is withheld.
 
-    Items of one model turn had the same chunks before them, which is how its turns are told apart where a search found something.
+    Items of one model turn had read the same before them, which is how its turns are told apart where a search found something.
     """
     if not shown:
-        return PromptItem(shown_body(item, shown=False), note=WITHHELD, turn=len(item.lineage))
-    return PromptItem(item.body, passages=passages_of(item, refs), turn=len(item.lineage))
+        return withheld(item.body, turn=item.lineage.size)
+    return PromptItem(item.body, passages=passages_of(item), lineage=item.lineage, turn=item.lineage.size)
 
 
-def shown_body(item: StoredItem, shown: bool) -> JsonObject:
+def withheld(body: JsonObject, *, turn: int | None) -> PromptItem:
+    """Return an item for a prompt without what is in it: its place and its pairing stay."""
+    return PromptItem(shown_body(body, shown=False), note=WITHHELD, turn=turn)
+
+
+def shown_body(body: JsonObject, *, shown: bool) -> JsonObject:
     """Return an item as a reader may see it: a withheld message keeps its place and id but not its text; calls keep neither input."""
     if shown:
-        return item.body
-    body = dict(item.body)
+        return body
+    body = dict(body)
     match body["type"]:
         case "message":
             part = "output_text" if body.get("role") == "assistant" else "input_text"
@@ -119,18 +103,17 @@ def shown_body(item: StoredItem, shown: bool) -> JsonObject:
     return body
 
 
-def passages_of(item: StoredItem, refs: Mapping[ChunkKey, ChunkRef]) -> tuple[Passage, ...]:
-    """Return what a stored `file_search_call` found, as far as it was readmitted."""
+def passages_of(item: StoredItem) -> tuple[Passage, ...]:
+    """Return what a stored `file_search_call` found, as far as it is still with it."""
     return tuple(
         Passage(
-            ref=refs[_key(result)],
+            source=_source(result),
             filename=cast("str", result["filename"]),
             text=cast("str", result["text"]),
             score=cast("float", result["score"]),
             attributes=cast("JsonObject", result["attributes"]),
         )
         for result in item.results
-        if _key(result) in refs
     )
 
 
@@ -138,24 +121,16 @@ def stored_result(passage: Passage) -> JsonObject:
     """Return a passage as it is stored with the item that found it."""
     return {
         **passage.as_result(),
-        "store_id": passage.ref.store_id,
-        "chunk_id": passage.ref.chunk_id,
-        "stamp": passage.ref.stamp,
+        "store_id": passage.source.store_id,
+        "chunk_id": passage.source.chunk_id,
+        "stamp": passage.source.stamp,
     }
 
 
-def _rests_on(item: StoredItem) -> list[ChunkRef]:
-    found = [ChunkRef(*_key_parts(result), cast("str", result["chunk_id"]), cast("JsonObject", result["stamp"])) for result in item.results]
-    return [*item.lineage, *found]
+def _source(result: JsonObject) -> ChunkSource:
+    store, file = cast("StoreId", result["store_id"]), cast("FileId", result["file_id"])
+    return ChunkSource(store, file, cast("str", result["chunk_id"]), cast("JsonObject", result["stamp"]))
 
 
-def _key_parts(result: JsonObject) -> tuple[StoreId, FileId]:
-    return cast("StoreId", result["store_id"]), cast("FileId", result["file_id"])
-
-
-def _key(result: JsonObject) -> ChunkKey:
-    return cast("StoreId", result["store_id"]), cast("str", result["chunk_id"])
-
-
-def _replace_results(item: StoredItem, results: tuple[JsonObject, ...]) -> StoredItem:
-    return StoredItem(item.id, item.body, item.direction, item.lineage, results)
+def _key(result: JsonObject) -> SourceKey:
+    return _source(result).key

@@ -3,6 +3,7 @@
 Rules that hold in every state:
 
 - Nothing is sent to a backend before the turn was authorized, and nothing is announced to the client before the backend accepted the call.
+- Whatever is sent again, in a later call of the same response or after waiting in a queue, is decided again before.
 - After `response.created` every run ends with exactly one of completed, incomplete or failed (none where the client has left), and where
   the response is stored, only after that very state was saved.
 - A call runs only if its tool was offered in this request and was decided; its arguments are reduced to the query.
@@ -24,6 +25,7 @@ from regate_orchestrator.responses.commands import (
     AuthorizeTurn,
     CallModel,
     Command,
+    DecideContext,
     DecideTool,
     Emit,
     Finish,
@@ -36,6 +38,7 @@ from regate_orchestrator.responses.events import (
     ArgumentsWritten,
     CallOpened,
     ClientLeft,
+    ContextDecided,
     Event,
     Failed,
     ModelEnded,
@@ -57,8 +60,9 @@ from regate_orchestrator.responses.output import Heading, Status, search_item
 from regate_orchestrator.responses.prompt import CALLS, FILE_SEARCH, Passage, PromptItem, build_prompt
 from regate_orchestrator.responses.request import ClientTool
 from regate_orchestrator.responses.state import Ending, Output, Phase, State
+from regate_orchestrator.responses.withholding import withhold
 from regate_orchestrator.responses.writing import abandon_turn, cite, close_turn, finish_item, offered_tools, search_limit, write
-from regate_orchestrator.rows import ChunkRef, ResponseRow, StoredItem
+from regate_orchestrator.rows import ResponseRow, StoredItem
 from regate_orchestrator.values import Json, JsonObject
 
 _END: Final = (Phase.SAVING, Phase.ENDED)
@@ -74,23 +78,24 @@ TRANSITIONS: Final[Mapping[Phase, Mapping[type, tuple[Phase, ...]]]] = {
         TurnAuthorized: (Phase.QUEUEING, Phase.CALLING, *_END),
         **_NEVER_OPENED,
     },
-    Phase.QUEUEING: {Saved: (Phase.CALLING, *_END), **_NEVER_OPENED},
+    Phase.QUEUEING: {Saved: (Phase.READMITTING,), **_NEVER_OPENED},
+    Phase.READMITTING: {ContextDecided: (Phase.CALLING, *_END), **_ENDINGS},
     Phase.CALLING: {ModelOpened: (Phase.OPENING, Phase.WRITING, Phase.SUMMARIZING), **_ENDINGS, Failed: (Phase.CALLING, *_END)},
     Phase.OPENING: {Saved: (Phase.WRITING, Phase.SUMMARIZING), **_ENDINGS},
     Phase.SUMMARIZING: {
         **dict.fromkeys(_PIECES, (Phase.SUMMARIZING,)),
-        ModelEnded: (Phase.CALLING, *_END),
+        ModelEnded: (Phase.READMITTING, *_END),
         ModelFailed: _END,
         **_ENDINGS,
     },
     Phase.WRITING: {
         **dict.fromkeys(_PIECES, (Phase.WRITING,)),
-        ModelEnded: (Phase.DECIDING, Phase.CALLING, *_END),
+        ModelEnded: (Phase.DECIDING, Phase.READMITTING, *_END),
         ModelFailed: _END,
         **_ENDINGS,
     },
-    Phase.DECIDING: {ToolDecided: (Phase.SEARCHING, Phase.DECIDING, Phase.CALLING, *_END), **_ENDINGS},
-    Phase.SEARCHING: {Searched: (Phase.DECIDING, Phase.CALLING, *_END), **_ENDINGS},
+    Phase.DECIDING: {ToolDecided: (Phase.SEARCHING, Phase.DECIDING, Phase.READMITTING, *_END), **_ENDINGS},
+    Phase.SEARCHING: {Searched: (Phase.DECIDING, Phase.READMITTING, *_END), **_ENDINGS},
     Phase.SAVING: {Saved: (Phase.ENDED,), Failed: (Phase.ENDED,), ClientLeft: (Phase.SAVING,)},
     Phase.ENDED: {ClientLeft: (Phase.ENDED,)},
 }
@@ -135,16 +140,16 @@ def _advance(state: State, event: Event, now: int) -> Step:
             return replace(state, heading=replace(state.must_heading, request=request), limits=limits), []
         case TurnAuthorized():
             return _authorized(state, event, now)
+        case ContextDecided(items, sources):
+            return _call_model(withhold(state, items, sources))
         case ModelOpened():
             return _model_opened(state)
         case Saved():
             return _saved(state)
         case TextWritten() | RefusalWritten() | ReasoningWritten() | CallOpened() | ArgumentsWritten():
             return (compacting.write(state, event), []) if state.phase is Phase.SUMMARIZING else _emit(write(state, event))
-        case ModelEnded() if state.phase is Phase.SUMMARIZING:
-            return _summarized(state, event, now)
         case ModelEnded():
-            return _model_ended(state, event, now)
+            return _summarized(state, event, now) if state.phase is Phase.SUMMARIZING else _model_ended(state, event, now)
         case ToolDecided(_, allowed):
             return _tool_decided(state, now, allowed=allowed)
         case Searched(_, passages, admitted):
@@ -269,9 +274,8 @@ def _saved(state: State) -> Step:
         case Phase.QUEUEING:
             response = state.must_heading.response("queued", ())
             pen = state.pen.write("response.created", response=response).write("response.queued", response=response)
-            emitted, commands = _emit(replace(state, opened=True, pen=pen))
-            after, more = _call_model(emitted)
-            return after, [*commands, *more]
+            emitted, commands = _emit(replace(state, opened=True, pen=pen, phase=Phase.READMITTING))
+            return emitted, [*commands, DecideContext(emitted.lineage)]
         case Phase.OPENING:
             return _announce(state)
         case _:
@@ -310,7 +314,7 @@ def _cite_unmarked(state: State) -> State:
     if message is None or message.annotations or "【" in message.held:
         return state
     answer = str(message.text) + message.held
-    quoted = {passage.ref.file_id for output in state.outputs for passage in output.passages if quotes(answer, passage.text)}
+    quoted = {passage.source.file_id for output in state.outputs for passage in output.passages if quotes(answer, passage.text)}
     for number, (file_id, _) in sorted(state.sources.items()):
         if file_id in quoted:
             quoted.discard(file_id)
@@ -323,9 +327,8 @@ def _continue(state: State, now: int) -> Step:
     limit = state.max_output_tokens
     if limit is not None and state.spent >= limit:
         return _end(state, "incomplete", now, incomplete="max_output_tokens")
-    emitted, commands = _emit(state)
-    after, more = _call_model(emitted)
-    return after, [*commands, *more]
+    emitted, commands = _emit(replace(state, phase=Phase.READMITTING))
+    return emitted, [*commands, DecideContext(emitted.lineage)]
 
 
 def _next_search(state: State, now: int) -> Step:
@@ -373,10 +376,10 @@ def _close_search(state: State, status: str, passages: tuple[Passage, ...], *, n
     state = finish_item(replace(state, searches=tuple(rest)), search.index, item)
     outputs = list(state.outputs)
     outputs[search.index] = replace(outputs[search.index], passages=passages)
-    known = {(ref.store_id, ref.chunk_id) for ref in state.lineage}
-    fresh = [passage.ref for passage in passages if (passage.ref.store_id, passage.ref.chunk_id) not in known]
-    prompted = PromptItem({**item, "call_id": search.call_id}, passages=passages, note=note, turn=state.round)
-    return replace(state, outputs=tuple(outputs), lineage=(*state.lineage, *fresh), prompted=(*state.prompted, prompted))
+    asked_from = outputs[search.index].lineage
+    prompted = PromptItem({**item, "call_id": search.call_id}, passages=passages, note=note, lineage=asked_from, turn=state.round)
+    lineage = state.lineage.plus([passage.source for passage in passages])
+    return replace(state, outputs=tuple(outputs), lineage=lineage, prompted=(*state.prompted, prompted))
 
 
 def _end(state: State, status: Status, now: int, *, incomplete: str | None = None, error: RegateError | None = None) -> Step:
@@ -465,21 +468,18 @@ def _row(state: State, status: Status, response: JsonObject) -> ResponseRow:
         model=heading.request.model,
         policy_revision=state.revision,
         body={name: value for name, value in response.items() if name != "output"},
-        items=(*state.inputs, *_output_items(state.outputs, state.lineage)),
+        items=(*state.inputs, *map(_output_item, state.outputs)),
         conversation_id=heading.request.conversation,
         background=heading.request.background,
     )
 
 
-def _output_items(outputs: Sequence[Output], lineage: Sequence[ChunkRef]) -> list[StoredItem]:
+def _output_item(output: Output) -> StoredItem:
     # Results are kept beside the item, never in it: what leaves again passes the gate first (I9).
-    return [
-        StoredItem(
-            id=cast("str", output.body["id"]),
-            body={**output.body, "results": None} if output.body["type"] == "file_search_call" else output.body,
-            direction="output",
-            lineage=tuple(lineage[: output.read]),
-            results=tuple(stored_result(passage) for passage in output.passages),
-        )
-        for output in outputs
-    ]
+    return StoredItem(
+        id=cast("str", output.body["id"]),
+        body={**output.body, "results": None} if output.body["type"] == "file_search_call" else output.body,
+        direction="output",
+        lineage=output.lineage,
+        results=tuple(stored_result(passage) for passage in output.passages),
+    )

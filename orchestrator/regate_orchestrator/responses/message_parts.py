@@ -10,16 +10,17 @@ from dataclasses import dataclass
 from typing import Final, cast
 
 from regate_orchestrator.errors import InvalidRequest, NotFound, TooLarge
+from regate_orchestrator.lineage import FileSource
 from regate_orchestrator.ports import UnreadableFile, UpstreamTraits
 from regate_orchestrator.reading import FileReader, image_url, read_inline
-from regate_orchestrator.responses.prompt import OUTPUTS
+from regate_orchestrator.responses.prompt import OUTPUTS, Part
 from regate_orchestrator.rows import FileRow
-from regate_orchestrator.schema import RowSchema
 from regate_orchestrator.values import FileId, Json, JsonObject
 
 _MOST_TEXT: Final = 4 * 1024 * 1024
 _MOST_IMAGE: Final = 20 * 1024 * 1024
-_GONE: Final = "[A file that was here is no longer available.]"
+GONE: Final = Part({"type": "text", "text": "[A file that was here is no longer available.]"})
+"""What stands in the place of a file that may not be read any more."""
 _BEYOND_TEXT: Final = frozenset({"input_image", "input_file"})
 
 
@@ -35,13 +36,8 @@ class MessageParts:
     """Reads what is inside of messages."""
 
     reader: FileReader
-    schema: RowSchema
 
-    def view(self, row: FileRow) -> JsonObject:
-        """Return the file as policies see it (`rego/schemas/file.json`)."""
-        return self.schema.canonical({**row.stamp, "id": row.id, "filename": row.filename, "purpose": row.purpose})
-
-    async def current(self, body: JsonObject, files: Mapping[FileId, FileRow], traits: UpstreamTraits) -> tuple[JsonObject, ...]:
+    async def current(self, body: JsonObject, files: Mapping[FileId, FileRow], traits: UpstreamTraits) -> tuple[Part, ...]:
         """Return the content of a message that is sent now; nothing for one of text alone.
 
         Raises `NotFound` for a file that is absent or may not be read, `InvalidRequest` for one that holds no text or image, and for the
@@ -54,30 +50,31 @@ class MessageParts:
         except UnreadableFile as error:
             raise InvalidRequest(error.message, param="input", code=error.code) from error
 
-    async def earlier(self, body: JsonObject, files: Mapping[FileId, FileRow], traits: UpstreamTraits) -> tuple[JsonObject, ...]:
+    async def earlier(self, body: JsonObject, files: Mapping[FileId, FileRow], traits: UpstreamTraits) -> tuple[Part, ...]:
         """Return the content of a message of the history: what can no longer be read is left out, with a word in its place."""
         if not _has_more_than_text(body):
             return ()
-        content: list[JsonObject] = []
+        content: list[Part] = []
         for part in _parts(body):
             try:
                 content.append(await self._read(part, files, traits))
             except (NotFound, InvalidRequest, UnreadableFile, TooLarge):
-                content.append({"type": "text", "text": _GONE})
+                content.append(GONE)
         return tuple(content)
 
-    async def _read(self, part: Mapping[str, Json], files: Mapping[FileId, FileRow], traits: UpstreamTraits) -> JsonObject:
+    async def _read(self, part: Mapping[str, Json], files: Mapping[FileId, FileRow], traits: UpstreamTraits) -> Part:
+        source = FileSource(row.id, row.stamp) if (row := _row(part, files)) is not None else None
         match part["type"]:
             case "input_image":
-                return await self._image(part, files, traits)
+                return Part(await self._image(part, row, traits), source)
             case "input_file":
-                return await self._file(part, files)
+                return Part(await self._file(part, row), source)
             case _:
-                return {"type": "text", "text": str(part.get("text", part.get("refusal", "")))}
+                return Part({"type": "text", "text": str(part.get("text", part.get("refusal", "")))})
 
-    async def _image(self, part: Mapping[str, Json], files: Mapping[FileId, FileRow], traits: UpstreamTraits) -> JsonObject:
-        if part.get("file_id"):
-            address = await self.reader.data_url(_row(part, files), limit_bytes=_MOST_IMAGE)
+    async def _image(self, part: Mapping[str, Json], row: FileRow | None, traits: UpstreamTraits) -> JsonObject:
+        if row is not None:
+            address = await self.reader.data_url(row, limit_bytes=_MOST_IMAGE)
         else:
             address = cast("str", part["image_url"])
             if address.startswith("data:"):
@@ -89,9 +86,8 @@ class MessageParts:
         shown: JsonObject = {"url": address} if detail in ("auto", "original") else {"url": address, "detail": detail}
         return {"type": "image_url", "image_url": shown}
 
-    async def _file(self, part: Mapping[str, Json], files: Mapping[FileId, FileRow]) -> JsonObject:
-        if part.get("file_id"):
-            row = _row(part, files)
+    async def _file(self, part: Mapping[str, Json], row: FileRow | None) -> JsonObject:
+        if row is not None:
             name, text = row.filename, await self.reader.text(row, limit_bytes=_MOST_TEXT)
         else:
             name = cast("str", part["filename"])
@@ -100,7 +96,10 @@ class MessageParts:
         return {"type": "text", "text": f"[File: {name}]\n{text}"}
 
 
-def _row(part: Mapping[str, Json], files: Mapping[FileId, FileRow]) -> FileRow:
+def _row(part: Mapping[str, Json], files: Mapping[FileId, FileRow]) -> FileRow | None:
+    """Return the stored file that a part names, or None for a part that names none. Raises `NotFound` for one that may not be read."""
+    if part["type"] not in _BEYOND_TEXT or not part.get("file_id"):
+        return None
     file = FileId(cast("str", part["file_id"]))
     if file not in files:
         raise NotFound.of("file", file, param="input")

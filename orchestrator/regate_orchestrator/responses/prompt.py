@@ -12,9 +12,9 @@ from dataclasses import dataclass, field
 from typing import Final, cast
 
 from regate_orchestrator.errors import InvalidRequest
+from regate_orchestrator.lineage import NOTHING_READ, ChunkSource, FileSource, Lineage
 from regate_orchestrator.responses.citations import marker, without_markers
 from regate_orchestrator.responses.request import wire_name
-from regate_orchestrator.rows import ChunkRef
 from regate_orchestrator.tokens import estimated_tokens
 from regate_orchestrator.values import FileId, Json, JsonObject
 
@@ -34,7 +34,7 @@ _SUMMARY: Final = "[Summary of the conversation so far]"
 class Passage:
     """One admitted chunk as the model reads it and as `file_search_call.results` shows it."""
 
-    ref: ChunkRef
+    source: ChunkSource
     filename: str
     text: str
     score: float
@@ -43,7 +43,7 @@ class Passage:
     def as_result(self) -> JsonObject:
         """Return the passage in the API's shape (`file_search_call.results[]`)."""
         return {
-            "file_id": self.ref.file_id,
+            "file_id": self.source.file_id,
             "filename": self.filename,
             "score": self.score,
             "text": self.text,
@@ -52,19 +52,28 @@ class Passage:
 
 
 @dataclass(frozen=True, slots=True)
+class Part:
+    """One part of a message's content as a backend takes it, and the stored file that it was read from, if any."""
+
+    content: JsonObject
+    source: FileSource | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class PromptItem:
     """An item that goes into the prompt.
 
     A `file_search_call` brings its passages, or in `note` the reason why there are none; a message with images or files brings `parts`, its
-    content as a backend takes it; a sealed item (reasoning, compaction) brings the `text` that was in it. `turn` tells the model turns of one
-    response apart, where they are known.
+    content as a backend takes it; a sealed item (reasoning, compaction) brings the `text` that was in it. `lineage` is what it rests on,
+    beside the passages and parts. `turn` tells the model turns of one response apart, where they are known.
     """
 
     body: JsonObject
     passages: tuple[Passage, ...] = ()
     note: str = ""
-    parts: tuple[JsonObject, ...] = ()
+    parts: tuple[Part, ...] = ()
     text: str = ""
+    lineage: Lineage = NOTHING_READ
     turn: int | None = None
 
 
@@ -145,7 +154,7 @@ def output_text(output: Json) -> str:
 
 
 def _content(item: PromptItem) -> Json:
-    return list(item.parts) if item.parts and not item.note else message_text(item.body)
+    return [part.content for part in item.parts] if item.parts and not item.note else message_text(item.body)
 
 
 def _is_cut_call(item: PromptItem) -> bool:
@@ -234,7 +243,9 @@ class _Turn:
 
 
 def _images(call: PromptItem, answer: PromptItem | None) -> list[JsonObject]:
-    return [] if call.note or answer is None else [part for part in answer.parts if part["type"] == "image_url"]
+    if call.note or answer is None:
+        return []
+    return [part.content for part in answer.parts if part.content["type"] == "image_url"]
 
 
 def _reasoning_text(body: JsonObject) -> str:
@@ -263,13 +274,13 @@ def _call(item: PromptItem) -> JsonObject:
 
 def _result(prompt: Prompt, item: PromptItem, answer: PromptItem | None) -> str:
     if answer is not None and not item.note:
-        texts = [str(part["text"]) for part in answer.parts if part["type"] == "text"]
+        texts = [str(part.content["text"]) for part in answer.parts if part.content["type"] == "text"]
         return "\n".join(texts) if answer.parts else output_text(answer.body["output"])
     if not item.passages:
         return item.note or _NOTHING
     blocks = [_HEADING]
     for passage in item.passages:
         number = len(prompt.sources) + 1
-        prompt.sources[number] = (passage.ref.file_id, passage.filename)
+        prompt.sources[number] = (passage.source.file_id, passage.filename)
         blocks.append(f"{marker(number)} file: {without_markers(passage.filename)}\n{without_markers(passage.text)}")
     return "\n\n".join(blocks)

@@ -1,18 +1,18 @@
 """Sealed items: what a client keeps for us and must neither read nor make, `encrypted_content` of reasoning and compaction items.
 
-What is sealed is bound to the tenant, and reasoning to its model, and carries its lineage: when it comes back, everything it was made
-from is decided again, as for a stored item. The cipher is a port; nothing here knows a key.
+What is sealed is bound to the person it was made for, subject and tenant (I8a), and reasoning to its model, and carries its lineage: when it
+comes back, everything it was made from is decided again, as for a stored item. The cipher is a port; nothing here knows a key.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final, Protocol, cast
 
 from regate_orchestrator.errors import InvalidRequest
-from regate_orchestrator.rows import ChunkRef
-from regate_orchestrator.values import FileId, Json, JsonObject, StoreId
+from regate_orchestrator.lineage import Lineage, read_sources, written
+from regate_orchestrator.values import Json, JsonObject
 
 SEALED: Final = frozenset({"reasoning", "compaction"})
 """The item types that can come back sealed."""
@@ -49,26 +49,42 @@ class Unsealed:
     """What was in a sealed item, and what it was made from."""
 
     text: str
-    lineage: tuple[ChunkRef, ...]
+    lineage: Lineage
 
 
-def seal(sealer: Sealer, kind: str, text: str, lineage: Sequence[ChunkRef], *, tenant: str, model: str) -> str:
-    """Return the `encrypted_content` of an item of this kind."""
-    refs: list[Json] = [[ref.store_id, ref.file_id, ref.chunk_id, ref.stamp] for ref in lineage]
-    return sealer.seal({"text": text, "lineage": refs}, purpose=_purpose(kind, tenant, model))
+def seal(sealer: Sealer, kind: str, text: str, lineage: Lineage, *, tenant: str, owner: str, model: str) -> str:
+    """Return the `encrypted_content` of an item of this kind, made for this person."""
+    payload: JsonObject = {"text": text, "lineage": written(lineage), "owner": owner}
+    return sealer.seal(payload, purpose=_purpose(kind, tenant, model))
 
 
-def unseal(sealer: Sealer, body: JsonObject, *, tenant: str, model: str, param: str = "input") -> Unsealed:
-    """Return what a client sent back in `encrypted_content`. Raises `InvalidRequest` for what was not made here, for this tenant and model."""
-    kind = cast("str", body["type"])
-    payload = sealer.unseal(cast("str", body["encrypted_content"]), purpose=_purpose(kind, tenant, model))
-    if not isinstance(payload, Mapping):
-        message = (
-            f"The encrypted content of the {kind} item could not be verified. Send it back as it was given, to the model that made it."
-        )
-        raise InvalidRequest(message, param=param, code="invalid_encrypted_content")
-    refs = cast("Sequence[tuple[StoreId, FileId, str, JsonObject]]", payload["lineage"])
-    return Unsealed(str(payload["text"]), tuple(ChunkRef(*ref) for ref in refs))
+def unseal(sealer: Sealer, body: JsonObject, *, tenant: str, owner: str, model: str, param: str = "input") -> Unsealed:
+    """Return what a client sent back in `encrypted_content`. Raises `InvalidRequest` for what was not made here, for this person and model."""
+    payload = _opened(sealer, body, tenant=tenant, model=model)
+    if payload is None or payload.get("owner") != owner:
+        raise _unverified(body, param=param)
+    return Unsealed(str(payload["text"]), Lineage.of(read_sources(payload["lineage"])))
+
+
+def kept_text(sealer: Sealer, body: JsonObject, *, tenant: str, model: str) -> str:
+    """Return the text in a sealed item that is stored here, whoever it was made for: who may use it again is decided by what holds it."""
+    payload = _opened(sealer, body, tenant=tenant, model=model)
+    if payload is None:
+        raise _unverified(body, param="input")
+    return str(payload["text"])
+
+
+def _opened(sealer: Sealer, body: JsonObject, *, tenant: str, model: str) -> Mapping[str, Json] | None:
+    payload = sealer.unseal(cast("str", body["encrypted_content"]), purpose=_purpose(cast("str", body["type"]), tenant, model))
+    return payload if isinstance(payload, Mapping) else None
+
+
+def _unverified(body: JsonObject, *, param: str) -> InvalidRequest:
+    message = (
+        f"The encrypted content of the {body['type']} item could not be verified. Send it back as it was given, to the model that made it, "
+        "as the user that it was given to."
+    )
+    return InvalidRequest(message, param=param, code="invalid_encrypted_content")
 
 
 def _purpose(kind: str, tenant: str, model: str) -> str:

@@ -7,12 +7,13 @@ from dataclasses import dataclass, field
 from enum import Enum, auto
 
 from regate_orchestrator.errors import RegateError
+from regate_orchestrator.lineage import NOTHING_READ, Lineage
 from regate_orchestrator.responses.events import Usage
 from regate_orchestrator.responses.output import Heading, OpenCall, OpenMessage, OpenReasoning, Pen, Text
 from regate_orchestrator.responses.prompt import Passage, PromptItem
 from regate_orchestrator.responses.request import Limits
 from regate_orchestrator.responses.sealing import NoSealer, Sealer
-from regate_orchestrator.rows import ChunkRef, ResponseRow, StoredItem
+from regate_orchestrator.rows import ResponseRow, StoredItem
 from regate_orchestrator.values import FileId, JsonObject
 
 
@@ -23,6 +24,7 @@ class Phase(Enum):
     RECALLING = auto()
     AUTHORIZING = auto()
     QUEUEING = auto()
+    READMITTING = auto()
     CALLING = auto()
     OPENING = auto()
     SUMMARIZING = auto()
@@ -45,10 +47,10 @@ class PendingSearch:
 
 @dataclass(frozen=True, slots=True)
 class Output:
-    """One output item as it stands, with what it rests on: the first `read` chunks of the state's lineage, and what it found itself."""
+    """One output item as it stands, with what it rests on, and what it found itself."""
 
     body: JsonObject
-    read: int
+    lineage: Lineage = NOTHING_READ
     passages: tuple[Passage, ...] = ()
 
 
@@ -94,8 +96,8 @@ class State:
     """While the conversation is being summarised: the turn being answered, which the summary does not stand for."""
     summary: Text | None = None
     """The summary being written; None when none is."""
-    lineage: tuple[ChunkRef, ...] = ()
-    """Every chunk in the prompt, in the order in which it came in. It only grows."""
+    lineage: Lineage = NOTHING_READ
+    """Everything of ours that is in the prompt."""
     sources: Mapping[int, tuple[FileId, str]] = field(default_factory=dict)
     """Which passage each marker of the current prompt stands for."""
     outputs: tuple[Output, ...] = ()

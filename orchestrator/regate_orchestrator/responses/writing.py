@@ -80,11 +80,11 @@ def close_reasoning(state: State, status: ItemStatus = "completed") -> State:
         pen = pen.write("response.reasoning_summary_part.done", **place, summary_index=0, part={"type": "summary_text", "text": text})
     else:
         pen = state.pen.write("response.reasoning_text.done", **place, content_index=0, text=text)
-    request, read = state.must_heading.request, state.outputs[reasoning.index].read
+    request, lineage = state.must_heading.request, state.outputs[reasoning.index].lineage
     if request.include.encrypted_reasoning:
-        sealed = seal(state.sealer, "reasoning", text, state.lineage[:read], tenant=state.tenant, model=request.model)
+        sealed = seal(state.sealer, "reasoning", text, lineage, tenant=state.tenant, owner=state.owner, model=request.model)
         item = {**item, "encrypted_content": sealed}
-    state = replace(state, pen=pen, reasoning=None, prompted=(*state.prompted, PromptItem(item, text=text)))
+    state = replace(state, pen=pen, reasoning=None, prompted=(*state.prompted, PromptItem(item, text=text, lineage=lineage)))
     return finish_item(state, reasoning.index, item)
 
 
@@ -102,7 +102,7 @@ def close_message(state: State, status: ItemStatus = "completed") -> State:
         pen = state.pen.write("response.refusal.done", **place, refusal=str(message.text))
     pen = pen.write("response.content_part.done", **place, part=message.part())
     item = message.item(status)
-    state = replace(state, pen=pen, message=None, prompted=(*state.prompted, PromptItem(item, turn=state.round)))
+    state = replace(state, pen=pen, message=None, prompted=(*state.prompted, PromptItem(item, lineage=state.lineage, turn=state.round)))
     return finish_item(state, message.index, item)
 
 
@@ -137,7 +137,7 @@ def cite(state: State, marker: int, position: int) -> State:
 def add_item(state: State, body: JsonObject) -> State:
     """Return the state with a new output item, announced as added: its index and id are what they will stay."""
     pen = state.pen.write("response.output_item.added", output_index=len(state.outputs), item=body)
-    return replace(state, pen=pen, outputs=(*state.outputs, Output(body, read=len(state.lineage))))
+    return replace(state, pen=pen, outputs=(*state.outputs, Output(body, state.lineage)))
 
 
 def _open_message(state: State, kind: Literal["output_text", "refusal"]) -> State:
@@ -236,7 +236,7 @@ def _close_call(state: State, call: OpenCall, status: ItemStatus) -> State:
         name = call.name if _TOOL_NAME.fullmatch(call.name) else "unknown_tool"
         body = {**replace(call, name=name).item("completed"), "arguments": "{}"}
         note = _NO_MORE_SEARCHES if call.name == FILE_SEARCH else _NO_SUCH_TOOL
-        return replace(state, prompted=(*state.prompted, PromptItem(body, note=note, turn=state.round)))
+        return replace(state, prompted=(*state.prompted, PromptItem(body, note=note, lineage=state.lineage, turn=state.round)))
     if call.name == FILE_SEARCH and status == "completed":
         pending = PendingSearch(call.index, call.id, call.call_id, _query(str(call.arguments)))
         return replace(state, searches=(*state.searches, pending))

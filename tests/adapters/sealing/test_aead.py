@@ -10,12 +10,19 @@ from hypothesis import strategies as st
 
 from regate_adapters.sealing.aead import AeadSealer
 from regate_orchestrator.errors import InvalidRequest
-from regate_orchestrator.responses.sealing import seal, unseal
-from regate_orchestrator.rows import ChunkRef
+from regate_orchestrator.lineage import NOTHING_READ, ChunkSource, FileSource, Lineage
+from regate_orchestrator.responses.sealing import kept_text, seal, unseal
 from regate_orchestrator.values import FileId, StoreId
 
 SEALER = AeadSealer(b"s" * 32)
-REF = ChunkRef(StoreId("vs_1"), FileId("file-1"), "acme/1", {"tenant": "acme", "labels": ["hr-only"]})
+READ = Lineage.of(
+    [
+        ChunkSource(StoreId("vs_1"), FileId("file-1"), "acme/1", {"tenant": "acme", "labels": ["hr-only"]}),
+        ChunkSource(StoreId("vs_1"), FileId("file-1"), "acme/2", {"tenant": "acme", "labels": ["hr-only"]}),
+        FileSource(FileId("file-2"), {"tenant": "acme"}),
+    ]
+)
+ANN = {"tenant": "acme", "owner": "ann"}
 
 
 @settings(deadline=None)
@@ -58,24 +65,41 @@ def test_another_secret_and_another_purpose_do_not_open() -> None:
 
 
 def test_sealed_item_brings_its_lineage_back() -> None:
-    body = {"type": "compaction", "encrypted_content": seal(SEALER, "compaction", "summary", [REF], tenant="acme", model="m")}
-    found = unseal(SEALER, body, tenant="acme", model="another")
+    body = {"type": "compaction", "encrypted_content": seal(SEALER, "compaction", "summary", READ, **ANN, model="m")}
+    found = unseal(SEALER, body, **ANN, model="another")
 
-    assert (found.text, found.lineage) == ("summary", (REF,))
+    assert (found.text, found.lineage, found.lineage.labels) == ("summary", READ, {"hr-only"})
 
 
 @pytest.mark.parametrize(
-    ("kind", "tenant", "model"), [("reasoning", "acme", "other"), ("reasoning", "globex", "m"), ("compaction", "globex", "m")]
+    ("kind", "other"),
+    [
+        ("reasoning", {"model": "other"}),
+        ("reasoning", {"tenant": "globex"}),
+        ("reasoning", {"owner": "bob"}),
+        ("compaction", {"tenant": "globex"}),
+        ("compaction", {"owner": "bob"}),
+        ("compaction", {"owner": "ann\0"}),
+    ],
 )
-def test_sealed_item_opens_only_for_its_tenant_and_reasoning_for_its_model(kind: str, tenant: str, model: str) -> None:
-    body = {"type": kind, "encrypted_content": seal(SEALER, kind, "t", [], tenant="acme", model="m")}
+def test_sealed_item_opens_only_for_its_person_and_reasoning_for_its_model(kind: str, other: dict[str, str]) -> None:
+    body = {"type": kind, "encrypted_content": seal(SEALER, kind, "t", NOTHING_READ, **ANN, model="m")}
     with pytest.raises(InvalidRequest) as refused:
-        unseal(SEALER, body, tenant=tenant, model=model)
+        unseal(SEALER, body, **{**ANN, "model": "m", **other})
 
     assert refused.value.code == "invalid_encrypted_content"
 
 
-def test_one_kind_of_item_is_not_taken_for_another() -> None:
-    body = {"type": "compaction", "encrypted_content": seal(SEALER, "reasoning", "t", [], tenant="acme", model="")}
+def test_item_that_was_sealed_for_no_person_is_not_taken_from_a_client_but_is_read_where_it_is_stored() -> None:
+    sealed = SEALER.seal({"text": "old", "lineage": [["vs_1", "file-1", "acme/1", {}]]}, purpose="compaction\0acme\0")
+    body = {"type": "compaction", "encrypted_content": sealed}
     with pytest.raises(InvalidRequest):
-        unseal(SEALER, body, tenant="acme", model="")
+        unseal(SEALER, body, **ANN, model="m")
+
+    assert kept_text(SEALER, body, tenant="acme", model="m") == "old"
+
+
+def test_one_kind_of_item_is_not_taken_for_another() -> None:
+    body = {"type": "compaction", "encrypted_content": seal(SEALER, "reasoning", "t", NOTHING_READ, **ANN, model="")}
+    with pytest.raises(InvalidRequest):
+        unseal(SEALER, body, **ANN, model="")

@@ -6,13 +6,14 @@ from dataclasses import replace
 from typing import Any
 
 from regate_adapters.state.store import SqlStateStore
+from regate_orchestrator.lineage import NOTHING_READ, ChunkSource, Lineage
 from regate_orchestrator.principal import Principal
 from regate_orchestrator.rows import (
     Attachment,
-    ChunkRef,
     ConversationRow,
     FileBatch,
     FileRow,
+    LoggedEvent,
     PromptRow,
     PromptVersion,
     ResponseRow,
@@ -87,7 +88,7 @@ def batch_of(who: Principal, name: str = "vsfb_1", store: str = "vs_1") -> FileB
 def response_of(
     who: Principal, name: str = "resp_1", *, previous: str | None = None, created: int = 100, items: int = 2, text: str = "x"
 ) -> ResponseRow:
-    refs = (ChunkRef(StoreId("vs_1"), FileId("file-1"), "acme/file-1/000000", stamp_of(who)),)
+    read = Lineage.of([ChunkSource(StoreId("vs_1"), FileId("file-1"), "acme/file-1/000000", stamp_of(who))])
     results = ({"chunk_id": "acme/file-1/000000", "text": "found", "score": 0.25},)
     return ResponseRow(
         id=ResponseId(name),
@@ -104,7 +105,7 @@ def response_of(
                 f"msg_{name}_{position}",
                 {"type": "message", "text": text},
                 "output" if position else "input",
-                refs if position else (),
+                read if position else NOTHING_READ,
                 results,
             )
             for position in range(items)
@@ -118,10 +119,10 @@ def conversation_of(who: Principal, name: str = "conv_1", *, created: int = 100,
 
 
 def items_of(*names: str, direction: Any = "input") -> list[StoredItem]:
-    refs = (ChunkRef(StoreId("vs_1"), FileId("file-1"), "acme/file-1/000000", stamp_of(ANN)),)
+    read = Lineage.of([ChunkSource(StoreId("vs_1"), FileId("file-1"), "acme/file-1/000000", stamp_of(ANN))])
     results = ({"chunk_id": "acme/file-1/000000", "text": "found \x00", "score": 0.25},)
-    return [StoredItem(name, {"type": "message", "id": name, "text": "nul \x00"}, direction, refs, results) for name in names]
+    return [StoredItem(name, {"type": "message", "id": name, "text": "nul \x00"}, direction, read, results) for name in names]
 
 
-def event_of(number: int) -> dict[str, Any]:
-    return {"type": "response.output_text.delta", "sequence_number": number, "delta": "nul \x00"}
+def event_of(number: int) -> LoggedEvent:
+    return LoggedEvent({"type": "response.output_text.delta", "sequence_number": number, "delta": "nul \x00"})

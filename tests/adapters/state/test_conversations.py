@@ -14,7 +14,7 @@ from tests.adapters.state.samples import ANN, BOB, EVE, PATIENT_S, conversation_
 from regate_adapters.state.store import SqlStateStore
 from regate_orchestrator.errors import InvalidRequest, StateUnavailable
 from regate_orchestrator.ports import Rows
-from regate_orchestrator.rows import HeldItem, Page, ResponseRow, StoredItem
+from regate_orchestrator.rows import HeldItem, LoggedEvent, Page, ResponseRow, StoredItem
 from regate_orchestrator.values import ConversationId, ResponseId
 
 CONVERSATION, RESPONSE, OTHER = ConversationId("conv_1"), ResponseId("resp_1"), ResponseId("resp_2")
@@ -353,7 +353,7 @@ async def test_event_that_is_logged_is_never_replaced(store: SqlStateStore) -> N
     await store.save_response(response_of(ANN))
     await store.append_events(RESPONSE, [event_of(0)])
     with pytest.raises(StateUnavailable):
-        await store.append_events(RESPONSE, [event_of(1), {**event_of(0), "delta": "another"}])
+        await store.append_events(RESPONSE, [event_of(1), LoggedEvent({**event_of(0).event, "delta": "another"})])
     assert await store.events(ANN, RESPONSE, after=-1, limit=9) == [event_of(0)]
 
 

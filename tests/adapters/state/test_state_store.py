@@ -31,9 +31,10 @@ from tests.adapters.state.samples import (
 from regate_adapters.state.store import SqlStateStore
 from regate_orchestrator.errors import InvalidRequest, NotFound, StateUnavailable
 from regate_orchestrator.filters import NEVER, Compare, Everything, FilterPlan, Matching, Not, Nothing, Overlaps, Text, any_of
+from regate_orchestrator.lineage import ChunkSource
 from regate_orchestrator.ports import LiveFile, Rows, StateStore
 from regate_orchestrator.principal import Principal
-from regate_orchestrator.rows import Page, StoreChanges, Totals
+from regate_orchestrator.rows import LoggedEvent, Page, StoreChanges, Totals
 from regate_orchestrator.values import BatchId, ConversationId, FileId, PromptId, ResponseId, StoreId
 
 FILE, STORE, RESPONSE = FileId("file-1"), StoreId("vs_1"), ResponseId("resp_1")
@@ -45,7 +46,8 @@ async def furnish(store: SqlStateStore, who: Principal = ANN) -> None:
     await store.add_store(store_of(who))
     await store.put_attachments([attached_of(who)])
     await store.save_response(response_of(who))
-    await store.append_events(RESPONSE, [event_of(0)])
+    sources = (ChunkSource(StoreId("vs_1"), FileId("file-1"), "acme/file-1/000000", {"tenant": "acme"}),)
+    await store.append_events(RESPONSE, [LoggedEvent(event_of(0).event, sources)])
     await store.add_conversation(conversation_of(who), items_of("msg_1"))
     await store.add_prompt(prompt_of(who), version_of(who))
     await store.claim_key(BOB, "key-1", fingerprint="f", claim="claim_1", at=100)
@@ -163,6 +165,7 @@ CALLS: dict[str, Call] = {
     "delete_response": lambda store, who, tail: store.delete_response(who, ResponseId("resp_" + tail)),
     "responses": lambda store, who, _: store.responses(who, ALL, Page()),
     "events": lambda store, who, tail: store.events(who, ResponseId("resp_" + tail), after=-1, limit=9),
+    "logged_sources": lambda store, who, tail: store.logged_sources(who, ResponseId("resp_" + tail), through=9),
     "held_items": lambda store, who, tail: _values(store.held_items(who, ["msg_resp_1_0" if tail == "1" else "msg_2"])),
     "conversation": lambda store, who, tail: store.conversation(who, _conversation(tail)),
     "update_conversation": lambda store, who, tail: store.update_conversation(who, _conversation(tail), metadata={}),

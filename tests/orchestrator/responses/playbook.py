@@ -7,13 +7,14 @@ from dataclasses import replace
 from typing import Any
 
 from regate_orchestrator.filters import ALWAYS
-from regate_orchestrator.responses.commands import AuthorizeTurn, Command, Emit
-from regate_orchestrator.responses.events import Event, ModelOpened, Requested, Saved, TurnAuthorized
+from regate_orchestrator.lineage import NOTHING_READ, ChunkSource
+from regate_orchestrator.responses.commands import AuthorizeTurn, Command, DecideContext, Emit, Save
+from regate_orchestrator.responses.events import ContextDecided, Event, ModelOpened, Requested, Saved, TurnAuthorized
 from regate_orchestrator.responses.machine import advance
 from regate_orchestrator.responses.prompt import Passage, PromptItem
 from regate_orchestrator.responses.request import ClientTool, FileSearchTool, Limits, ResponseRequest
 from regate_orchestrator.responses.state import State
-from regate_orchestrator.rows import ChunkRef, StoredItem
+from regate_orchestrator.rows import StoredItem
 from regate_orchestrator.values import FileId, ResponseId, StoreId
 
 NOW = 1_800_000_000
@@ -27,24 +28,26 @@ def request(**changes: Any) -> ResponseRequest:
 
 
 def passage(number: int = 1, *, text: str = "Everyone has 28 days of leave.") -> Passage:
-    ref = ChunkRef(StoreId("vs_1"), FileId(f"file-{number}"), f"acme/file-{number}/000000", {"tenant": "acme", "labels": []})
-    return Passage(ref, f"leave-{number}.md", text, 0.9, {})
+    source = ChunkSource(StoreId("vs_1"), FileId(f"file-{number}"), f"acme/file-{number}/000000", {"tenant": "acme", "labels": []})
+    return Passage(source, f"leave-{number}.md", text, 0.9, {})
 
 
 def authorized(asked: ResponseRequest, *, history: Sequence[PromptItem] = (), **changes: Any) -> TurnAuthorized:
     """The turn of a request whose items are all the client's own, everything allowed."""
     sent = tuple(PromptItem(item) for item in asked.items)
     inputs = tuple(StoredItem(str(item["id"]), item, "input") for item in asked.items)
-    return replace(TurnAuthorized("upstream", "rev", tuple(history), sent, inputs, ()), **changes)
+    return replace(TurnAuthorized("upstream", "rev", tuple(history), sent, inputs, NOTHING_READ), **changes)
 
 
 class Playbook:
-    """Feeds events to one machine, keeps every command, and answers saves so that a test says only what matters to it."""
+    """Feeds events to one machine and keeps every command. Answers saves and the context's decisions, so that a test says only what matters."""
 
     def __init__(self, asked: ResponseRequest | None = None, *, limits: Limits | None = None) -> None:
         self.state = State(limits=limits or Limits())
         self.commands: list[Command] = []
         self.request = asked or request()
+        self.context: ContextDecided | None = ContextDecided()
+        """What is answered when the context is to be decided again; None where the test answers itself."""
 
     def begin(self) -> Playbook:
         """Go as far as the first model event."""
@@ -57,8 +60,11 @@ class Playbook:
         for event in events:
             self.state, commands = advance(self.state, event, NOW)
             self.commands.extend(commands)
-            if commands and type(commands[-1]).__name__ == "Save":
-                self.tell(Saved())
+            match commands:
+                case [*_, Save()]:
+                    self.tell(Saved())
+                case [*_, DecideContext()] if self.context is not None:
+                    self.tell(self.context)
         return self
 
     def of(self, kind: type[Any]) -> list[Any]:

@@ -11,11 +11,13 @@ from hypothesis import strategies as st
 from tests.orchestrator.responses.playbook import NOW, SEARCH, WEATHER, Playbook, authorized, check_stream, passage, request
 
 from regate_orchestrator.errors import NotFound, PolicyUnavailable, StateUnavailable, UpstreamError
+from regate_orchestrator.lineage import NOTHING_READ
 from regate_orchestrator.responses.commands import CallModel, DecideTool, Finish, Recall, Refuse, RunSearch, Save
 from regate_orchestrator.responses.events import (
     ArgumentsWritten,
     CallOpened,
     ClientLeft,
+    ContextDecided,
     Failed,
     ModelEnded,
     ModelFailed,
@@ -142,9 +144,32 @@ def test_message_rests_on_every_chunk_that_the_model_had_read() -> None:
     book.tell(TextWritten("28"), ModelEnded("stop", Usage()))
 
     row = book.of(Save)[-1].row
-    lineage = {item.body["type"]: [ref.file_id for ref in item.lineage] for item in row.items}
+    lineage = {item.body["type"]: [source.file_id for source in item.lineage] for item in row.items}
     assert lineage == {"message": ["file-1", "file-2"], "file_search_call": []}
-    assert row.items[0].lineage == ()
+    assert row.items[0].lineage == NOTHING_READ
+
+
+def test_what_is_lost_before_the_next_call_is_neither_sent_nor_read_from_then_on() -> None:
+    book = Playbook(request(file_search=SEARCH)).begin().tell(*searching(), ModelEnded("tool_calls", Usage()))
+    book.tell(ToolDecided("call_0", allowed=True), Searched("call_0", (passage(1), passage(2)), admitted=True), ModelOpened())
+    book.tell(TextWritten("28, says the first. "), *searching(), ModelEnded("tool_calls", Usage()))
+    book.context = ContextDecided(denied=frozenset({passage(1).source.key}))
+    book.tell(ToolDecided("call_0", allowed=True), Searched("call_0", (), admitted=True), ModelOpened())
+    book.tell(TextWritten("Done."), ModelEnded("stop", Usage()))
+    sent = json.dumps(book.of(CallModel)[-1].payload["messages"])
+    read = [[source.file_id for source in item.lineage] for item in book.of(Save)[-1].row.items if item.body["type"] == "message"]
+
+    assert "28, says the first" not in sent
+    assert sent.count("Everyone has 28 days") == 1
+    assert read == [[], ["file-1", "file-2"], ["file-2"]]
+
+
+def test_item_that_may_no_longer_be_used_is_withheld_from_the_next_call() -> None:
+    book = Playbook(request(file_search=SEARCH)).begin().tell(*searching(), ModelEnded("tool_calls", Usage()))
+    book.context = ContextDecided(denied_items=frozenset({"msg_in"}))
+    book.tell(ToolDecided("call_0", allowed=True), Searched("call_0", (), admitted=True))
+
+    assert "How many days" not in json.dumps(book.of(CallModel)[-1].payload["messages"])
 
 
 def test_results_are_kept_beside_the_stored_item_and_never_in_it() -> None:

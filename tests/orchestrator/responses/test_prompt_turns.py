@@ -11,6 +11,7 @@ from tests.orchestrator.responses.playbook import SEARCH, WEATHER, Playbook, pas
 from tests.orchestrator.responses.test_prompt import call, message, output, search
 
 from regate_orchestrator.errors import InvalidRequest
+from regate_orchestrator.lineage import Lineage
 from regate_orchestrator.responses.commands import CallModel
 from regate_orchestrator.responses.events import ArgumentsWritten, CallOpened, ModelEnded, ModelOpened, Searched, ToolDecided, Usage
 from regate_orchestrator.responses.history import prompt_item
@@ -76,9 +77,8 @@ def test_call_of_no_tool_and_the_search_after_it_are_two_turns() -> None:
 def test_stored_searches_of_two_rounds_are_two_turns() -> None:
     found = passage()
     first = StoredItem("fs_1", {**search().body, "id": "fs_1"}, "output")
-    second = replace(first, id="fs_2", body={**first.body, "id": "fs_2"}, lineage=(found.ref,))
-    refs = {(found.ref.store_id, found.ref.chunk_id): found.ref}
-    prompt = build_prompt(None, [prompt_item(item, True, refs) for item in (first, second)])
+    second = replace(first, id="fs_2", body={**first.body, "id": "fs_2"}, lineage=Lineage.of([found.source]))
+    prompt = build_prompt(None, [prompt_item(item, shown=True) for item in (first, second)])
 
     assert shape(prompt.messages) == [("assistant", ["fs_1"]), ("tool", ["fs_1"]), ("assistant", ["fs_2"]), ("tool", ["fs_2"])]
 

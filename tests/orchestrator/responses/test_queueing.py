@@ -6,7 +6,7 @@ from tests.orchestrator.responses.playbook import Playbook, authorized, check_st
 from tests.orchestrator.responses.test_compacting import contents, message
 
 from regate_orchestrator.errors import StateUnavailable, UpstreamError
-from regate_orchestrator.responses.commands import CallModel, Finish, Refuse, Save
+from regate_orchestrator.responses.commands import CallModel, DecideContext, Finish, Refuse, Save
 from regate_orchestrator.responses.events import ClientLeft, Failed, ModelEnded, ModelOpened, Requested, Saved, TextWritten, Usage
 from regate_orchestrator.responses.machine import advance
 from regate_orchestrator.responses.prompt import PromptItem
@@ -125,4 +125,4 @@ def test_saving_is_answered_in_the_phase_it_was_asked_in() -> None:
     state, _ = advance(state, authorized(asked), 0)
     state, commands = advance(state, Saved(), 0)
 
-    assert isinstance(commands[-1], CallModel)
+    assert isinstance(commands[-1], DecideContext)
