@@ -56,19 +56,19 @@ rows = st.fixed_dictionaries(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(expressions, rows)
 def test_normal_form_means_the_same(expression: Expression, row: dict[str, object]) -> None:
     assert holds(normalize(expression), row) == holds(expression, row)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(expressions, rows)
 def test_negation_is_the_exact_complement(expression: Expression, row: dict[str, object]) -> None:
     assert holds(negate(expression), row) != holds(expression, row)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(expressions, expressions, rows)
 def test_narrowing_never_admits_more(policy: Expression, client: Expression, row: dict[str, object]) -> None:
     narrowed = holds(expression_of(narrow(plan_of(policy), client)), row)

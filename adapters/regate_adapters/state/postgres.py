@@ -13,7 +13,8 @@ from typing import Any, Final
 
 import psycopg
 from psycopg import sql
-from psycopg.abc import AdaptContext
+from psycopg.abc import AdaptContext, Buffer
+from psycopg.adapt import Loader
 from sqlalchemy import func, select
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
@@ -30,6 +31,15 @@ _PREPARING: Final = 7164783610293
 _LIMITS: Final = ("statement_timeout", "lock_timeout", "idle_in_transaction_session_timeout")
 _UPGRADE_LIMIT: Final = f"{round(UPGRADE_SECONDS)}s"
 _PLACE: Final = "the PostgreSQL database"
+
+
+class _NumberLoader(Loader):
+    """Reads PostgreSQL's `numeric`, which is what it adds integers up to, as SQLite gives its numbers: never as a `Decimal`."""
+
+    def load(self, data: Buffer) -> int | float:
+        """Return the number; a whole one is an integer, however large."""
+        text = bytes(data)
+        return int(text) if text.removeprefix(b"-").isdigit() else float(text)
 
 
 @asynccontextmanager
@@ -82,6 +92,7 @@ def _creator(parameters: dict[str, Any], deadline_s: float) -> Callable[..., Awa
 
     async def connect(_conninfo: str, *, context: AdaptContext) -> PromptConnection:
         connection = await PromptConnection.connect(**parameters, context=context, autocommit=True, prepare_threshold=None)
+        connection.adapters.register_loader("numeric", _NumberLoader)
         try:
             await connection.execute(sql.SQL("SELECT {}").format(calls), values)
             await connection.set_autocommit(False)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Select, String, cast, delete, insert, literal, select, update
+from sqlalchemy import BigInteger, ColumnElement, Select, String, cast, delete, insert, literal, select, update
 
 from regate_adapters.state.database import Database
 from regate_adapters.state.encoding import encode, prompt_columns, prompt_row, prompt_version_columns, prompt_version_row
@@ -96,8 +96,9 @@ class PromptState:
 
     async def prompt_version(self, principal: Principal, prompt: PromptId, version: int) -> PromptVersion | None:
         """Return one version of the prompt."""
+        this = prompt_versions.c.version == literal(version, BigInteger)  # what callers ask for may be wider than the column
         async with self._database.reading() as connection:
-            wanted = select(prompt_versions).where(_of(principal, prompt), prompt_versions.c.version == version)
+            wanted = select(prompt_versions).where(_of(principal, prompt), this)
             row = (await connection.execute(wanted)).one_or_none()
         return None if row is None else prompt_version_row(row)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from sqlalchemy import delete, insert, select
+from sqlalchemy import BigInteger, delete, insert, literal, select
 
 from regate_adapters.state.database import Database
 from regate_adapters.state.tables import response_events, responses
@@ -43,10 +43,11 @@ class ResponseEventState:
 
     async def events(self, principal: Principal, response: ResponseId, *, after: int, limit: int) -> list[LoggedEvent]:
         """Return the logged events with a greater sequence number, in order."""
+        later = response_events.c.sequence > literal(after, BigInteger)  # what callers ask for may be wider than the column
         wanted = (
             select(response_events.c.event, response_events.c.sources)
             .join(responses, responses.c.id == response_events.c.response_id)
-            .where(named(responses.c.id, response), within(responses.c.tenant, principal.tenant), response_events.c.sequence > after)
+            .where(named(responses.c.id, response), within(responses.c.tenant, principal.tenant), later)
             .order_by(response_events.c.sequence)
             .limit(limit)
         )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sqlalchemy import Column, ColumnElement, and_, exists, false, not_, or_, select
+from sqlalchemy import BigInteger, Column, ColumnElement, and_, exists, false, literal, not_, or_, select
 
 from regate_adapters.state.encoding import SECONDS_A_DAY, is_identifier, is_text
 from regate_adapters.state.tables import attachments, files, store_activity, vector_stores
@@ -31,7 +31,8 @@ def attached_file_unexpired(now: int) -> ColumnElement[bool]:
 
 def has_expired(now: int) -> ColumnElement[bool]:
     """Return the condition that a store has expired for the tenant of the activity that it is joined with."""
-    return store_activity.c.last_active_at + vector_stores.c.expires_after_days * SECONDS_A_DAY <= now
+    kept = vector_stores.c.expires_after_days * literal(SECONDS_A_DAY, BigInteger)  # days as seconds would outgrow the column's 32 bits
+    return store_activity.c.last_active_at + kept <= now
 
 
 def attached_store_unexpired(now: int) -> ColumnElement[bool]:

@@ -45,7 +45,7 @@ def test_events_are_the_same_however_the_bytes_are_cut(cuts: list[int]) -> None:
     assert read(*(stream[start:end] for start, end in pairwise(places))) == read(stream)
 
 
-_LINES = st.text(st.characters(exclude_characters="\r\n"), max_size=20).map(str.encode)
+_LINES = st.text(st.characters(codec="utf-8", exclude_characters="\r\n"), max_size=20).map(str.encode)
 
 
 @given(

@@ -160,7 +160,7 @@ async def test_past_the_bound_whoever_is_silent_longest_begins_anew_and_nobody_e
     assert (await counted(counter, Principal("b", "acme"), rpm=1)).requests.remaining == 0
 
 
-@settings(max_examples=200, deadline=None, database=None)
+@settings(max_examples=200)
 @given(st.lists(st.tuples(st.floats(0, 40, allow_nan=False), st.integers(1, 30)), max_size=60), st.integers(1, 8), st.integers(1, 100))
 def test_no_sixty_seconds_ever_hold_more_than_the_limit_and_no_room_is_wasted(
     arrivals: list[tuple[float, int]], rpm: int, tpm: int

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from regate_adapters.sealing.aead import AeadSealer
@@ -25,7 +25,6 @@ READ = Lineage.of(
 ANN = {"tenant": "acme", "owner": "ann"}
 
 
-@settings(deadline=None)
 @given(st.dictionaries(st.text(), st.text() | st.integers(-(2**53), 2**53) | st.lists(st.text())), st.text())
 def test_payload_comes_back_as_it_was(payload: dict[str, object], purpose: str) -> None:
     sealed = SEALER.seal(payload, purpose=purpose)  # type: ignore[arg-type]

@@ -139,7 +139,7 @@ expressions: st.SearchStrategy[Expression] = st.recursive(
 def test_random_expressions_find_the_same_rows_in_sql(connection: Connection) -> None:
     telling = []
 
-    @settings(max_examples=300, deadline=None, database=None)
+    @settings(max_examples=300)
     @given(expressions)
     def compare(expression: Expression) -> None:
         expected = found_by_meaning(expression)

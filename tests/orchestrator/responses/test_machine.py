@@ -443,7 +443,7 @@ ends = st.one_of(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(turns=st.lists(st.tuples(fragments, ends), min_size=1, max_size=6))
 def test_any_sequence_of_upstream_fragments_yields_a_valid_stream(turns: list[tuple[list[object], object]]) -> None:
     book = Playbook(request(client_tools=(WEATHER,), file_search=SEARCH), limits=Limits(max_rounds=4, max_tool_calls=3)).begin()

@@ -45,7 +45,7 @@ def items(draw: st.DrawFn) -> dict[str, Any]:
             return {"id": head["id"], "type": "compaction", "encrypted_content": "x"}
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.lists(items(), max_size=5, unique_by=lambda item: item["id"]), st.sampled_from(["completed", "incomplete", "failed"]))
 def test_replay_is_a_valid_stream_of_what_is_stored(output: list[dict[str, Any]], status: str) -> None:
     response = {"id": "resp_1", "status": status, "output": output, "usage": {"total_tokens": 1}, "error": None, "incomplete_details": None}
