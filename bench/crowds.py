@@ -16,7 +16,7 @@ from bench.questions import batch, question, stamp
 from bench.timing import measure
 from regate_adapters.opa.batching import BatchingEngine
 from regate_adapters.opa.engine import OpaEngine
-from regate_orchestrator.enforcer import BATCH_RULE
+from regate_orchestrator.batches import BATCH_RULE
 from regate_orchestrator.errors import FilterNotExpressible, VectorStoreUnavailable
 from regate_orchestrator.filters import Compare, FilterPlan, narrow
 from regate_orchestrator.ports import Chunk

@@ -40,9 +40,24 @@ class Plans(Protocol):
 
 
 class Admission(Protocol):
-    """Whoever decides what a search found."""
+    """Whoever decides again what a filter let through."""
 
-    mismatches: int
+    @property
+    def mismatches(self) -> int:
+        """Return how much of that was denied, under the very policy that the filter was made by."""
+        ...
+
+
+class Admissions:
+    """All who do, as one."""
+
+    def __init__(self, *parts: Admission) -> None:
+        self._parts = parts
+
+    @property
+    def mismatches(self) -> int:
+        """Return their sum."""
+        return sum(part.mismatches for part in self._parts)
 
 
 class Losing(Protocol):
@@ -193,7 +208,7 @@ def _collect_watched(watched: Watched) -> Iterator[Metric]:
 
     plans = {("hit",): watched.plans.hits, ("miss",): watched.plans.misses}
     yield _counter("regate_plan_cache", "Filter plans taken from memory, or compiled.", ("outcome",), plans.items())
-    mismatch = "Chunks that the filter admitted and the decision denied under the same policy. Must stay 0."
+    mismatch = "Chunks and listed rows that a filter admitted and the decision denied under the same policy. Must stay 0."
     yield _counter("regate_pushdown_mismatch", mismatch, (), [((), watched.admission.mismatches)])
     yield _counter("regate_audit_lost", "Audit records lost although their effect happened.", (), [((), watched.audit.lost)])
     info = GaugeMetricFamily("regate_policy_info", "The policy revision that the last answer came from.", labels=("revision",))

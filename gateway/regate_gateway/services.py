@@ -20,6 +20,7 @@ from regate_orchestrator.enforcer import Enforcer
 from regate_orchestrator.engines import VectorEngines
 from regate_orchestrator.errors import VectorStoreUnavailable
 from regate_orchestrator.file_intake import FileIntake
+from regate_orchestrator.listing import Listings
 from regate_orchestrator.ports import Backend, BlobStore, Catalogue, StateStore
 from regate_orchestrator.responses.background import BackgroundRuns
 from regate_orchestrator.responses.driver import LoopPorts
@@ -102,6 +103,7 @@ class Services:
     vectors: VectorEngines
     models: EmbeddingModels
     retrieval: Retrieval
+    listings: Listings
     attaching: Attaching
     upstreams: Upstreams
     loop: LoopPorts

@@ -30,7 +30,7 @@ from regate_gateway.app import build_app
 from regate_gateway.authentication import open_verifier, shared_secret, token_rules
 from regate_gateway.authenticator import Authenticator
 from regate_gateway.files_settings import Files
-from regate_gateway.metrics import Metrics, Watched
+from regate_gateway.metrics import Admissions, Metrics, Watched
 from regate_gateway.middleware import Edge
 from regate_gateway.policy.directory import shipped_policies
 from regate_gateway.policy.entrypoints import asked_rules, required_rules
@@ -45,6 +45,7 @@ from regate_orchestrator.engines import VectorEngines
 from regate_orchestrator.errors import ConfigurationError, StateUnavailable
 from regate_orchestrator.file_intake import FileIntake
 from regate_orchestrator.ingestion import Ingestion
+from regate_orchestrator.listing import Listings
 from regate_orchestrator.ports import BlobStore, Embedder, PolicyEngine, StateStore, UpstreamTraits, VectorStore
 from regate_orchestrator.presence import Presence
 from regate_orchestrator.reading import FileReader
@@ -170,6 +171,7 @@ async def open_services(
         clock=clock,
         meter=metrics,
     )
+    listings = Listings(enforcer)
     ingestion = Ingestion(state=state, blobs=blobs, extractor=extractor, models=models, vectors=vectors)
     attaching = Attaching(
         enforcer=enforcer,
@@ -209,7 +211,7 @@ async def open_services(
         },
         every_s=rhythm.sweep_s,
     )
-    metrics.watch(Watched(engine, retrieval, audit, upstreams, sweeper, swept_stores))
+    metrics.watch(Watched(engine, Admissions(retrieval, listings), audit, upstreams, sweeper, swept_stores))
     services = Services(
         settings=settings,
         authenticator=Authenticator(verifier, enforcer, anonymous=settings.auth.anonymous),
@@ -220,6 +222,7 @@ async def open_services(
         vectors=vectors,
         models=models,
         retrieval=retrieval,
+        listings=listings,
         attaching=attaching,
         upstreams=upstreams,
         loop=loop,
@@ -290,7 +293,7 @@ async def _shadowed(stack: AsyncExitStack, settings: Settings, live: PolicyEngin
         _log.error("shadow_not_started", extra={"cause": str(error)})
         return live, ()
     candidate = await stack.enter_async_context(OpaEngine(managed.address, schemas=schemas))
-    shadowing = ShadowingEngine(live, candidate, report=settings.data_dir / "shadow" / "flips.jsonl")
+    shadowing = ShadowingEngine(live, BatchingEngine(candidate), report=settings.data_dir / "shadow" / "flips.jsonl")
     return shadowing, (unharming(managed.watch), unharming(shadowing.work))
 
 

@@ -10,10 +10,22 @@ import asyncio
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import partial
 from typing import Final, Literal, cast
 
-from regate_orchestrator.decision_notes import admitted_members, batch_entry, decision_entry
+from regate_orchestrator.batches import (
+    BATCH_ACTION,
+    BATCH_RULE,
+    NONE_ADMITTED,
+    Admitted,
+    Batch,
+    batch_entry,
+    outcomes_of,
+    read_admitted,
+)
+from regate_orchestrator.concurrency import few_at_once
+from regate_orchestrator.decision_notes import decision_entry
 from regate_orchestrator.decisions import Allow, Context, Decision, Deny, Point, Question
 from regate_orchestrator.document_decisions import (
     DOCUMENT_REASONS_RULE,
@@ -35,47 +47,7 @@ from regate_orchestrator.schema import RowSchema
 from regate_orchestrator.values import Clock, Json, JsonObject, RequestId, wall_clock
 
 _REASONS_RULE: Final = {Point.INGEST: "reject_reasons"}
-BATCH_RULE: Final = "regate/lib/batch/admitted"
-BATCH_ACTION: Final = "batch"
 _STAMPED: Final = {Point.STORE: "store", Point.FILE: "file", Point.PROMPT: "prompt", Point.INGEST: "chunk"}
-
-
-@dataclass(frozen=True, slots=True)
-class Batch:
-    """Many decisions in one query (`regate.lib.batch`), each by the same rule as when asked for singly."""
-
-    stores: Mapping[str, JsonObject] = field(default_factory=dict)
-    """Store rows by id, each decided for `store.search` and known to the chunks below."""
-    chunks: Sequence[tuple[str, JsonObject]] = ()
-    """Pairs of store id and canonical stamp, decided for `chunk.read`."""
-    items: Sequence[JsonObject] = ()
-    """Stored items, decided for `history.reuse`."""
-    tool_results: Sequence[JsonObject] = ()
-    """Mappings of `tool` and `result` metadata, decided for `tool.result`."""
-    models: Sequence[str] = ()
-    """Model names, decided for `model.list`."""
-
-    def as_input(self) -> JsonObject:
-        """Return the batch's part of the policy input."""
-        return {
-            "stores": dict(self.stores),
-            "chunks": [{"store": store, "chunk": stamp} for store, stamp in self.chunks],
-            "items": list(self.items),
-            "tool_results": list(self.tool_results),
-            "models": list(self.models),
-        }
-
-
-@dataclass(frozen=True, slots=True)
-class Admitted:
-    """What a batch admitted: store ids and model names, and positions in the batch's sequences. Whatever is not named is denied."""
-
-    revision: str
-    stores: frozenset[str]
-    chunks: frozenset[int]
-    items: frozenset[int]
-    tool_results: frozenset[int]
-    models: frozenset[str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,11 +59,14 @@ class Compiled:
     revision: str
     now: int
     """The time that the plan was made for: it may have been made for an earlier request."""
+    asked_at: int
+    """The time at which it was asked for."""
 
 
 _EMPTY_BATCH: Final = Batch()
 _UNMETERED: Final = Unmetered()
-_NONE_ADMITTED: Final = Admitted("", frozenset(), frozenset(), frozenset(), frozenset(), frozenset())
+_MOST_AT_ONCE: Final = 32
+"""Questions of one phase that are asked at the same time: half of what the wire to OPA takes, so that others find a place beside them."""
 
 
 class Enforcer:
@@ -137,19 +112,16 @@ class Enforcer:
         """Return the decisions of one phase of a request, after writing them all, with the notes, as one audit record."""
         began = time.perf_counter()
         now = int(self._clock())
-        decisions, admitted = await asyncio.gather(
-            asyncio.gather(*(self._decide(context, question, now) for question in questions)), self._admit(context, batch, now)
-        )
+        asking = [partial(self._decide, context, question, now) for question in questions]
+        decisions, admitted = await asyncio.gather(few_at_once(asking, most=_MOST_AT_ONCE), self.admitted_at(context, batch, now=now))
+        self._count(questions, decisions)
         record = self._record(context, phase, now) | {
             "revision": admitted.revision or (decisions[0].revision if decisions else ""),
             "ms": _milliseconds_since(began),
             "decisions": [decision_entry(question, decision) for question, decision in zip(questions, decisions, strict=True)],
         }
-        self._count(questions, decisions, batch, admitted)
-        if batch != _EMPTY_BATCH:
-            record["batch"] = batch_entry(batch, admitted)
-        await self._audit.record(record | dict(notes or {}))
-        return list(decisions), admitted
+        await self._write(record, batch, admitted, notes)
+        return decisions, admitted
 
     async def decide(self, context: Context, question: Question) -> Decision:
         """Return one decision, recorded."""
@@ -217,16 +189,7 @@ class Enforcer:
             "digest": plan_digest(planned.plan),
             "ms": _milliseconds_since(began),
         }
-        return Compiled(planned.plan, note, planned.revision, made_for)
-
-    async def plan_listing(
-        self, context: Context, point: Point, action: str, *, unknown: str, resource: JsonObject | None = None
-    ) -> FilterPlan:
-        """Return which rows a listing may show, after recording that it was asked."""
-        compiled = await self.plan(context, point, action, unknown=unknown, resource=resource or {})
-        record = self._record(context, action, int(self._clock())) | {"revision": compiled.note["revision"], "compiled": compiled.note}
-        await self._audit.record(record)
-        return compiled.plan
+        return Compiled(planned.plan, note, planned.revision, made_for, asked_at=now)
 
     async def value(self, context: Context, rule: str, action: str, resource: JsonObject) -> Json:
         """Return the value of a rule that qualifies a decision already made (`on_deny`, `obligations`); None when undefined."""
@@ -235,8 +198,15 @@ class Enforcer:
         return answer.value if answer.defined else None
 
     async def admitted_at(self, context: Context, batch: Batch, *, now: int) -> Admitted:
-        """Return what the batch would admit at another time. A diagnosis: nothing may be done on the strength of it, so it is not recorded."""
-        return await self._admit(context, batch, now)
+        """Return what the batch admits at this time. It is not recorded: `settled` must be, before anything is done on the strength of it."""
+        if batch.is_empty:
+            return NONE_ADMITTED
+        with self._waiting("batch"):
+            return read_admitted(await self._engine.ask(BATCH_RULE, self._input(context, BATCH_ACTION, batch.as_input(), now)), batch)
+
+    async def settled(self, context: Context, phase: str, batch: Batch, admitted: Admitted, *, now: int, notes: JsonObject) -> None:
+        """Record, with the notes, what `admitted_at` said of the batch."""
+        await self._write(self._record(context, phase, now) | {"revision": admitted.revision}, batch, admitted, notes)
 
     async def explain_chunks(self, context: Context, batch: Batch) -> dict[int, tuple[str, ...]]:
         """Return for each position in `batch.chunks` why it is denied. For operators only: reasons tell of a chunk's existence."""
@@ -279,7 +249,7 @@ class Enforcer:
             found = read_answer(answer.value, count=len(documents), schema=schema, tenant=tenant)
         reasons = await self._document_reasons(asked, [place for place in range(len(documents)) if place not in found.stamps])
         decided, entries = outcomes(store, documents, found, reasons=reasons, revision=answer.revision)
-        self._count([question for question, _ in entries], [decision for _, decision in entries], _EMPTY_BATCH, _NONE_ADMITTED)
+        self._count([question for question, _ in entries], [decision for _, decision in entries])
         record = self._record(context, "ingest.document", now) | {
             "revision": answer.revision,
             "ms": _milliseconds_since(began),
@@ -326,23 +296,6 @@ class Enforcer:
         with self._waiting("ask"):
             return await self._engine.ask(rule, document)
 
-    async def _admit(self, context: Context, batch: Batch, now: int) -> Admitted:
-        if batch == _EMPTY_BATCH:
-            return _NONE_ADMITTED
-        with self._waiting("batch"):
-            answer = await self._engine.ask(BATCH_RULE, self._input(context, BATCH_ACTION, batch.as_input(), now))
-            value = answer.value
-            if not answer.defined or not isinstance(value, Mapping):
-                raise PolicyUnavailable(f"{BATCH_RULE} is not an object")
-            return Admitted(
-                revision=answer.revision,
-                stores=admitted_members(value, "stores", set(batch.stores)),
-                chunks=admitted_members(value, "chunks", set(range(len(batch.chunks)))),
-                items=admitted_members(value, "items", set(range(len(batch.items)))),
-                tool_results=admitted_members(value, "tool_results", set(range(len(batch.tool_results)))),
-                models=admitted_members(value, "models", set(batch.models)),
-            )
-
     @contextmanager
     def _waiting(self, kind: Literal["ask", "plan", "batch"]) -> Iterator[None]:
         """Measure an exchange with the policy engine, the reading of its answer included, and count it when the answer was of no use."""
@@ -355,19 +308,17 @@ class Enforcer:
         finally:
             self._meter.asked(kind, seconds=time.perf_counter() - began)
 
-    def _count(self, questions: Sequence[Question], decisions: Sequence[Decision], batch: Batch, admitted: Admitted) -> None:
+    async def _write(self, record: dict[str, Json], batch: Batch, admitted: Admitted, notes: JsonObject | None) -> None:
+        for point, allowed, denied in outcomes_of(batch, admitted):
+            self._meter.decided(point.short, allowed=True, count=allowed)
+            self._meter.decided(point.short, allowed=False, count=denied)
+        if not batch.is_empty:
+            record["batch"] = batch_entry(batch, admitted)
+        await self._audit.record(record | dict(notes or {}))
+
+    def _count(self, questions: Sequence[Question], decisions: Sequence[Decision]) -> None:
         for question, decision in zip(questions, decisions, strict=True):
             self._meter.decided(question.point.short, allowed=isinstance(decision, Allow))
-        for point, asked, allowed in (
-            (Point.STORE, batch.stores, admitted.stores),
-            (Point.CHUNK, batch.chunks, admitted.chunks),
-            (Point.HISTORY, batch.items, admitted.items),
-            (Point.TOOL_RESULT, batch.tool_results, admitted.tool_results),
-            (Point.ROUTE, batch.models, admitted.models),
-        ):
-            if asked:
-                self._meter.decided(point.short, allowed=True, count=len(allowed))
-                self._meter.decided(point.short, allowed=False, count=len(asked) - len(allowed))
 
     def _input(self, context: Context, action: str, resource: JsonObject, now: int) -> JsonObject:
         return policy_input(context.principal.as_input(), action, resource, request_id=context.request_id, now=now)

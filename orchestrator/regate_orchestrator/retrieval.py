@@ -10,10 +10,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
+from regate_orchestrator.batches import Batch
 from regate_orchestrator.decisions import Context, Point
 from regate_orchestrator.editions import edition_of
 from regate_orchestrator.embedding import EmbeddingModels
-from regate_orchestrator.enforcer import Batch, Enforcer
+from regate_orchestrator.enforcer import Enforcer
 from regate_orchestrator.errors import FilterNotExpressible, InvalidRequest, NotFound, VectorStoreUnavailable
 from regate_orchestrator.filters import Compare, Everything, Expression, FilterPlan, Nothing, Scalar, narrow
 from regate_orchestrator.lineage import ChunkSource

@@ -299,3 +299,18 @@ class Page:
     order: Literal["asc", "desc"] = "desc"
     after: str | None = None
     before: str | None = None
+
+    @property
+    def cursors(self) -> dict[str, str]:
+        """Return the ids of the rows between which the page lies, by their parameters."""
+        return {name: cursor for name, cursor in (("after", self.after), ("before", self.before)) if cursor is not None}
+
+    @property
+    def is_backwards(self) -> bool:
+        """Return whether the page ends at a row: it holds the rows nearest before that one, in the list's order all the same."""
+        return self.before is not None and self.after is None
+
+
+def no_such_cursor(param: str) -> InvalidRequest:
+    """Return the one error for a cursor that is no row of the list: absent, in another list, and not to be seen by the caller alike (I7)."""
+    return InvalidRequest(f"'{param}' must be the id of an object in this list.", param=param)

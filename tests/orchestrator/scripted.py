@@ -18,13 +18,15 @@ from regate_orchestrator.values import Json, JsonObject, RequestId
 ANN = Principal("ann", "acme", teams=("hr",))
 CONTEXT = Context(ANN, RequestId("req_1"))
 NOW = 1_800_000_000
+LISTED = ("listed_files", "listed_prompts", "listed_responses", "listed_stores")
 
 
 @dataclass
 class Policy:
     """A policy engine that answers as the test says, and remembers what it was asked.
 
-    `chunks` is the chunk rule, used for the plan and the decision alike; a test that tears the two apart sets `plan` as well.
+    `chunks` is the rule of chunks and of rows that are listed, for the plan and the decision alike; a test that tears the two apart sets
+    `planned` as well.
     """
 
     answers: dict[str, Json] = field(default_factory=dict)
@@ -63,7 +65,12 @@ class Policy:
         decide = self.decides or (lambda row, _: holds(self.chunks, row))
         admitted: list[Json] = [position for position, entry in enumerate(chunks) if decide(entry["chunk"], now)]
         known: list[Json] = [name for name, row in stores.items() if row.get("tenant")]
-        return {"stores": known, "chunks": admitted, "items": [], "tool_results": [], "models": []}
+        listed: dict[str, Json] = {}
+        for kind in LISTED:
+            rows = document[kind]
+            assert isinstance(rows, list)
+            listed[kind] = [position for position, row in enumerate(rows) if decide(row, now)]
+        return {"stores": known, "chunks": admitted, "items": [], "tool_results": [], "models": [], **listed}
 
 
 @dataclass

@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 from tests.orchestrator.scripted import ANN, CONTEXT, NOW, Counts, Policy, Records
 
+from regate_orchestrator.batches import Admitted, Batch
 from regate_orchestrator.decisions import Allow, Deny, Point, Question
-from regate_orchestrator.enforcer import Admitted, Batch, Enforcer
+from regate_orchestrator.enforcer import Enforcer
 from regate_orchestrator.errors import AuditUnavailable, NotFound, PolicyUnavailable, Unauthenticated
 from regate_orchestrator.filters import Compare, Matching
 from regate_orchestrator.ports import Answer, Planned
@@ -216,6 +217,53 @@ async def test_batch_answer_of_any_other_shape_admits_nothing(value: Json) -> No
     assert place.audit.written == []
 
 
+LISTED = Batch(listed_stores=[{"id": "vs_1"}, {"id": "vs_2"}], listed_files=[{"id": "file-1"}])
+ROWS: JsonObject = {name: [] for name in WHOLE} | {"listed_stores": [1], "listed_files": []}
+
+
+async def test_rows_of_lists_are_admitted_as_they_are_named() -> None:
+    admitted = await Place(answers={BATCH: ROWS}).enforcer.admit(CONTEXT, "list", LISTED)
+
+    assert admitted == Admitted("r1", listed_stores=frozenset({1}))
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        *({name: value for name, value in ROWS.items() if name != missing} for missing in ("listed_stores", "listed_files")),
+        *(ROWS | {"listed_stores": wrong} for wrong in (None, True, ["vs_1"], [2], [True], {"0": True})),
+        ROWS | {"listed_prompts": [0]},
+    ],
+)
+async def test_lists_of_which_the_policy_says_nothing_that_can_be_read_show_nothing(value: Json) -> None:
+    with pytest.raises(PolicyUnavailable):
+        await Place(answers={BATCH: value}).enforcer.admit(CONTEXT, "list", LISTED)
+
+
+class Crowded(Policy):
+    """An engine that notes how many questions are under way at once."""
+
+    now = most = 0
+
+    async def ask(self, rule: str, document: JsonObject) -> Answer:
+        self.now += 1
+        self.most = max(self.most, self.now)
+        await asyncio.sleep(0)
+        self.now -= 1
+        return await super().ask(rule, document)
+
+
+async def test_many_questions_of_one_phase_take_turns() -> None:
+    policy, audit = Crowded(answers={"regate/route/allow": True}), Records()
+    questions = [replace(ROUTE, about=str(number)) for number in range(500)]
+    decisions, _ = await Enforcer(policy, audit, SCHEMAS, lambda: NOW).settle(CONTEXT, "turn", questions)
+    (record,) = audit.written
+    entries: Any = record["decisions"]
+
+    assert (decisions, policy.most) == ([Allow("r1")] * 500, 32)
+    assert [entry["about"] for entry in entries] == [str(number) for number in range(500)]
+
+
 async def test_undefined_batch_is_unavailable_and_not_an_empty_one() -> None:
     place = Place(answers={BATCH: None})
     with pytest.raises(PolicyUnavailable):
@@ -229,7 +277,7 @@ async def test_empty_batch_asks_nothing() -> None:
     assert (place.policy.asked, admitted.chunks) == ([], frozenset())
 
 
-async def test_batch_at_another_time_is_a_diagnosis_and_leaves_no_record() -> None:
+async def test_batch_that_is_asked_at_another_time_leaves_no_record() -> None:
     place = Place(answers={BATCH: WHOLE})
     await place.enforcer.admitted_at(CONTEXT, ASKED, now=NOW - 7)
 
@@ -296,24 +344,24 @@ async def test_record_of_a_plan_says_the_time_it_was_made_for() -> None:
     audit = Records()
     enforcer = Enforcer(Remembering(), audit, SCHEMAS, lambda: NOW)
     compiled = await enforcer.plan(CONTEXT, Point.STORE, "store.list", unknown="store", resource={})
-    await enforcer.plan_listing(CONTEXT, Point.STORE, "store.list", unknown="store")
+    await enforcer.settled(CONTEXT, "store.list", Batch(), Admitted("r1"), now=compiled.asked_at, notes={"compiled": compiled.note})
     (record,) = audit.written
     note: Any = record["compiled"]
 
-    assert (compiled.now, compiled.note["now"], note["now"], record["now"]) == (NOW - 3, NOW - 3, NOW - 3, NOW)
+    assert (compiled.now, compiled.asked_at, note["now"], record["now"]) == (NOW - 3, NOW, NOW - 3, NOW)
 
 
 async def test_plan_of_this_request_is_made_for_its_time() -> None:
     compiled = await Place().enforcer.plan(CONTEXT, Point.STORE, "store.list", unknown="store", resource={})
 
-    assert (compiled.now, compiled.revision) == (NOW, "r1")
+    assert (compiled.now, compiled.asked_at, compiled.revision) == (NOW, NOW, "r1")
 
 
 async def test_records_tell_a_plans_size_and_none_of_its_values() -> None:
     place = Place(planned=Compare("eq", ("owner",), "secret-name"))
-    await place.enforcer.plan_listing(CONTEXT, Point.STORE, "store.list", unknown="store")
+    compiled = await place.enforcer.plan(CONTEXT, Point.STORE, "store.list", unknown="store", resource={})
 
-    assert "secret-name" not in repr(place.audit.written)
+    assert "secret-name" not in repr(compiled.note)
 
 
 # ---------------------------------------------------------------- figures

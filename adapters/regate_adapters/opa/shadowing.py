@@ -20,8 +20,8 @@ from typing import Any, Final, Literal, TypeAlias, cast
 import orjson
 from prometheus_client import Counter as Metric
 
+from regate_orchestrator.batches import BATCH_RULE, KINDS, NAMED
 from regate_orchestrator.document_decisions import DOCUMENTS_RULE
-from regate_orchestrator.enforcer import BATCH_RULE
 from regate_orchestrator.errors import FilterNotExpressible, PolicyUnavailable
 from regate_orchestrator.filters import FilterPlan
 from regate_orchestrator.plan_notes import describe, plan_digest
@@ -37,15 +37,7 @@ _CAPACITY: Final = 1_000
 _ASKING: Final = 4
 _MOST_REPORT_BYTES: Final = 64 * 1024 * 1024
 _SUMMARY_S: Final = 60.0
-_BATCH_POINTS: Final = {
-    "stores": "regate/store/allow",
-    "chunks": "regate/chunk/allow",
-    "items": "regate/history/allow",
-    "tool_results": "regate/tool/admit_result",
-    "models": "regate/route/allow",
-}
-_NAMED: Final = ("stores", "models")
-"""Those of a batch's members that are named; the others are known by their position."""
+_WITHOUT_PAUSE: Final = 500
 _YES_OR_NO: Final = ("allow", "admit_result")
 _ALSO_COMPARED: Final = ("principal", "stamp", "on_deny", "limits")
 _REASONS: Final = {"regate/ingest/allow": "regate/ingest/reject_reasons"}
@@ -174,9 +166,13 @@ class ShadowingEngine:
                 flips = await self._compare_documents(asked)
             case _:
                 flips = [await self._compare_answer(asked)]
-        for flip in flips:
+        lines: list[JsonObject] = []
+        for number, flip in enumerate(flips, start=1):
             self._count(flip.rule, flip.outcome, is_value=_is_value(asked) or flip.rule.endswith("/stamp"))
-        lines = [self._line(asked, flip) for flip in flips if flip.outcome != "same"]
+            if flip.outcome != "same":
+                lines.append(self._line(asked, flip))
+            if number % _WITHOUT_PAUSE == 0:  # the live requests are served by the same loop
+                await asyncio.sleep(0)
         if self._clock() - self._summarised >= _SUMMARY_S:
             self._summarised = self._clock()
             lines.append(self._summary())
@@ -209,13 +205,13 @@ class ShadowingEngine:
         lost = {position for name, position in was - now if name == "chunks"}
         reasons = await self._chunk_reasons(asked) if lost else {}
         flips: list[_Flip] = []
-        for name, rule in _BATCH_POINTS.items():
-            members = cast("Sized", asked.document[name])  # as `Batch.as_input` makes it
-            keys: list[str | int] = list(cast("Iterable[str]", members)) if name in _NAMED else list(range(len(members)))
+        for kind in KINDS:
+            name, members = kind.name, cast("Sized", asked.document.get(kind.name, ()))
+            keys: list[str | int] = list(cast("Iterable[str]", members)) if name in NAMED else list(range(len(members)))
             for key in keys:
                 outcome = _outcome(was=(name, key) in was, now=(name, key) in now)
                 why = reasons.get(str(key), ()) if name == "chunks" and outcome == "would_deny" else ()
-                flips.append(_Flip(rule, outcome, f"{name}/{key}", why))
+                flips.append(_Flip(kind.point.value, outcome, f"{name}/{key}", why))
         return flips
 
     async def _compare_documents(self, asked: _Asked) -> list[_Flip]:

@@ -123,10 +123,8 @@ class AttachmentState:
         if batch is not None:
             floor = and_(floor, named(attachments.c.batch_id, batch))
         listing = Listing(attachments.c.file_id, attachments.c.created_at, floor=floor, shape=_SHAPE)
-        statement = select(attachments)
-        if status is not None:
-            statement = statement.where(named(attachments.c.status, status))
-        return await page_of(self._database, listing, statement, plan=plan, page=page, read=attachment_row)
+        narrowing = None if status is None else named(attachments.c.status, status)
+        return await page_of(self._database, listing, select(attachments), plan=plan, page=page, read=attachment_row, narrowing=narrowing)
 
     async def delete_attachment(self, principal: Principal, store: StoreId, file: FileId) -> Attachment | None:
         """Delete the attachment and return it as it was. From the moment this returns, `live` has nothing of it; its chunks are loose."""

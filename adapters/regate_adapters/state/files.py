@@ -104,10 +104,8 @@ class FileState:
         """Return a page of the file rows that the plan permits."""
         floor = and_(within(files.c.tenant, principal.tenant), unexpired_file(self._database.now()))
         listing = Listing(files.c.id, files.c.created_at, floor=floor, shape=_SHAPE)
-        statement = select(files)
-        if purpose is not None:
-            statement = statement.where(named(files.c.purpose, purpose))
-        return await page_of(self._database, listing, statement, plan=plan, page=page, read=file_row)
+        narrowing = None if purpose is None else named(files.c.purpose, purpose)
+        return await page_of(self._database, listing, select(files), plan=plan, page=page, read=file_row, narrowing=narrowing)
 
     async def delete_file(self, principal: Principal, file: FileId) -> list[StoreId] | None:
         """Delete the file's row and, by its foreign keys, all its attachments; return the stores it was attached to.

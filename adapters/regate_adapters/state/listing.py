@@ -9,16 +9,15 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
-from sqlalchemy import Column, ColumnElement, Select, select, tuple_
+from sqlalchemy import Column, ColumnElement, Select, tuple_
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from regate_adapters.state.database import Database
 from regate_adapters.state.encoding import AnyRow, is_identifier
 from regate_adapters.state.row_filter import RowShape, render
-from regate_orchestrator.errors import InvalidRequest
 from regate_orchestrator.filters import FilterPlan, Nothing, expression_of
 from regate_orchestrator.ports import Rows
-from regate_orchestrator.rows import Page
+from regate_orchestrator.rows import Page, no_such_cursor
 
 Member = TypeVar("Member")
 
@@ -48,48 +47,39 @@ async def page_of(
     plan: FilterPlan,
     page: Page,
     read: Callable[[AnyRow], Member],
+    narrowing: ColumnElement[bool] | None = None,
 ) -> Rows[Member]:
-    """Return the page of the statement's rows that the plan permits. `Nothing` does no IO.
+    """Return the page of the statement's rows that the plan permits, and of these only what the client narrows the list to. `Nothing` does no IO.
 
-    Raises `InvalidRequest` for a cursor that names no such row, and `FilterNotExpressible` before any IO.
+    Raises `InvalidRequest` for a cursor that names no row which the plan permits, and `FilterNotExpressible` before any IO.
     """
     if isinstance(plan, Nothing):
-        _refuse_cursors(page)
+        for param in page.cursors:
+            raise no_such_cursor(param)
         return Rows((), has_more=False)
-    visible = listing.floor & render(expression_of(plan), listing.shape, database.json)
+    permitted = statement.where(listing.floor & render(expression_of(plan), listing.shape, database.json))
     # Back from `before` means the rows nearest to it: they are read in the opposite order and turned round.
-    backwards = page.before is not None and page.after is None
-    descending = (page.order == "desc") != backwards
+    descending = (page.order == "desc") != page.is_backwards
     position = tuple_(listing.created_at, listing.identifier)
     order = [column.desc() if descending else column.asc() for column in (listing.created_at, listing.identifier)]
+    wanted = permitted if narrowing is None else permitted.where(narrowing)
+    cursors: dict[str, Member] = {}
     async with database.reading() as connection:
-        wanted = statement.where(visible)
-        for param, cursor in (("after", page.after), ("before", page.before)):
-            if cursor is not None:
-                place = await _place_of(connection, listing, visible, cursor, param=param)
-                beyond = position > tuple_(*place) if (param == "after") == (page.order == "asc") else position < tuple_(*place)
-                wanted = wanted.where(beyond)
+        for param, cursor in page.cursors.items():
+            found = await _named(connection, listing, permitted, cursor, param=param)
+            cursors[param] = read(found)
+            place = tuple_(found.place, cursor)
+            wanted = wanted.where(position > place if (param == "after") == (page.order == "asc") else position < place)
         rows = (await connection.execute(wanted.order_by(*order).limit(page.limit + 1))).all()
     members = [read(row) for row in rows[: page.limit]]
-    return Rows(tuple(reversed(members) if backwards else members), has_more=len(rows) > page.limit)
+    return Rows(tuple(reversed(members) if page.is_backwards else members), has_more=len(rows) > page.limit, cursors=cursors)
 
 
-async def _place_of(
-    connection: AsyncConnection, listing: Listing, visible: ColumnElement[bool], cursor: str, *, param: str
-) -> tuple[int, str]:
-    if not is_identifier(cursor):
-        raise _no_such_cursor(param)
-    found = await connection.scalar(select(listing.created_at).where(listing.identifier == cursor, visible))
-    if found is None:
-        raise _no_such_cursor(param)
-    return found, cursor
-
-
-def _refuse_cursors(page: Page) -> None:
-    for param, cursor in (("after", page.after), ("before", page.before)):
-        if cursor is not None:
-            raise _no_such_cursor(param)
-
-
-def _no_such_cursor(param: str) -> InvalidRequest:
-    return InvalidRequest(f"'{param}' must be the id of an object in this list.", param=param)
+async def _named(connection: AsyncConnection, listing: Listing, permitted: Select[Any], cursor: str, *, param: str) -> AnyRow:
+    """Return the row that a cursor names, with its `place` in the list's order."""
+    if is_identifier(cursor):
+        named = permitted.add_columns(listing.created_at.label("place")).where(listing.identifier == cursor)
+        found: AnyRow | None = (await connection.execute(named)).one_or_none()
+        if found is not None:
+            return found
+    raise no_such_cursor(param)

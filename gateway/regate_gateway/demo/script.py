@@ -26,8 +26,8 @@ from regate_gateway.server import Running
 from regate_gateway.services import Services
 from regate_gateway.settings import Settings
 from regate_gateway.wiring import gateway_app, mint_token, read_audit
+from regate_orchestrator.batches import Batch
 from regate_orchestrator.decisions import Context
-from regate_orchestrator.enforcer import Batch
 from regate_orchestrator.errors import ConfigurationError
 from regate_orchestrator.principal import Principal
 from regate_orchestrator.values import FileId, JsonObject, RequestId, StoreId

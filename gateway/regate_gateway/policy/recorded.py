@@ -9,24 +9,16 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, TypeAlias, cast
+from typing import Any, TypeAlias, cast
 
 from regate_adapters.audit.lines import read_line
 from regate_adapters.audit.segments import segments_in
+from regate_orchestrator.batches import BATCH_ACTION, KINDS, Kind
 from regate_orchestrator.decisions import Point
-from regate_orchestrator.enforcer import BATCH_ACTION, policy_input
+from regate_orchestrator.enforcer import policy_input
 from regate_orchestrator.values import JsonObject
 
 Record: TypeAlias = Mapping[str, Any]
-
-_KINDS: Final = {
-    "stores": (Point.STORE, "store.search"),
-    "chunks": (Point.CHUNK, "chunk.read"),
-    "items": (Point.HISTORY, "history.reuse"),
-    "tool_results": (Point.TOOL_RESULT, "tool.result"),
-    "models": (Point.ROUTE, "model.list"),
-}
-"""What a batch decides, and by which rule and action each of its members is decided (`rego/lib/batch/batch.rego`)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,18 +163,20 @@ def _decision(origin: Origin, entry: Record, asked_as: JsonObject, now: int) -> 
 
 def _batch(origin: Origin, record: Record, asked_as: JsonObject, now: int) -> RecordedBatch:
     batch = record["batch"]
-    parts: dict[str, Any] = {name: batch[name]["asked"] if name in batch else ({} if name == "stores" else []) for name in _KINDS}
+    parts: dict[str, Any] = {}
+    for kind in KINDS:
+        parts[kind.name] = batch[kind.name]["asked"] if kind.name in batch else {} if kind.name == "stores" else []
     members: dict[tuple[str, str | int], RecordedDecision] = {}
-    for name, (point, action) in _KINDS.items():
-        admitted = set(batch[name]["admitted"]) if name in batch else set()
-        for key, about, resource in _members(name, parts, _chunk_ids(record)):
-            members[name, key] = RecordedDecision(
+    for kind in KINDS:
+        admitted = set(batch[kind.name]["admitted"]) if kind.name in batch else set()
+        for key, about, resource in _members(kind, parts, _chunk_ids(record)):
+            members[kind.name, key] = RecordedDecision(
                 origin=origin,
-                id=f"{origin.record}/{name}/{key}",
-                point=point,
-                action=action,
+                id=f"{origin.record}/{kind.name}/{key}",
+                point=kind.point,
+                action=kind.action,
                 about=about,
-                document=policy_input(asked_as, action, resource, request_id=origin.request_id, now=now),
+                document=policy_input(asked_as, kind.action, resource, request_id=origin.request_id, now=now),
                 allowed=key in admitted,
                 reasons=(),
             )
@@ -190,30 +184,30 @@ def _batch(origin: Origin, record: Record, asked_as: JsonObject, now: int) -> Re
     return RecordedBatch(origin, document, members)
 
 
-def _members(name: str, parts: Mapping[str, Any], chunks: Sequence[str]) -> Iterator[tuple[str | int, str, JsonObject]]:
+def _members(kind: Kind, parts: Mapping[str, Any], chunks: Sequence[str]) -> Iterator[tuple[str | int, str, JsonObject]]:
     """Yield each member's key, what it is about, and its own input keys, exactly as `regate.lib.batch` builds them."""
-    asked = parts[name]
-    match name:
+    asked = parts[kind.name]
+    match kind.name:
         case "stores":
             yield from ((store, store, {"store": row}) for store, row in asked.items())
         case "chunks":
             for position, entry in enumerate(asked):
                 about = chunks[position] if position < len(chunks) else f"chunk {position} of {entry['store']}"
                 yield position, about, {"store": parts["stores"].get(entry["store"]), "chunk": entry["chunk"]}
-        case "items":
-            yield from ((position, str(item.get("id", position)), {"item": item}) for position, item in enumerate(asked))
         case "tool_results":
             for position, entry in enumerate(asked):
                 yield position, str(entry["tool"].get("name", position)), {"tool": entry["tool"], "result": entry["result"]}
-        case _:
+        case "models":
             for model in asked:
                 request = {"method": "GET", "path": "/v1/models", "model": model, "stream": False, "tool_types": []}
                 yield model, model, cast("JsonObject", {"request": request})
+        case _:
+            yield from ((position, str(row.get("id", position)), {kind.row: row}) for position, row in enumerate(asked))
 
 
 def _chunk_ids(record: Record) -> Sequence[str]:
-    """Return the ids of the batch's chunks, which a record names beside the batch."""
-    named = (record.get("retrieval") or {}).get("chunks", record.get("chunks", ()))
+    """Return the ids of the batch's chunks, which a record names beside the batch; those of files, where their stamps stand for their chunks."""
+    named = (record.get("retrieval") or {}).get("chunks", record.get("chunks", record.get("files", ())))
     return [str(one) for one in named] if isinstance(named, list) else ()
 
 

@@ -12,7 +12,8 @@ from dataclasses import dataclass, field
 from typing import Final, Literal, TypeAlias
 
 from regate_gateway.policy.recorded import Origin, Record, Recorded, RecordedBatch, RecordedDecision, RecordedPlan, questions_in
-from regate_orchestrator.enforcer import BATCH_RULE, reasons_rule
+from regate_orchestrator.batches import BATCH_RULE
+from regate_orchestrator.enforcer import reasons_rule
 from regate_orchestrator.errors import FilterNotExpressible, PolicyUnavailable
 from regate_orchestrator.plan_notes import describe, plan_digest
 from regate_orchestrator.ports import PolicyEngine

@@ -12,6 +12,7 @@ from typing import Any, Final
 import click
 
 from regate_adapters.audit.segments import segments_in
+from regate_adapters.opa.batching import BatchingEngine
 from regate_gateway.policy.recorded import read_records
 from regate_gateway.policy.recorded_table import aligned
 from regate_gateway.policy.replay import Change, Replay, Tally
@@ -68,7 +69,7 @@ async def _replay(candidate: Path, audit: Path, limit: int | None) -> Replay:
     total = _lines_in(audit)
     async with running_policies(candidate) as policies:
         with click.progressbar(length=total, label="Replaying", file=sys.stderr) as bar:
-            return await run_replay(read_records(audit), policies.engine, limit=limit, advance=bar.update)
+            return await run_replay(read_records(audit), BatchingEngine(policies.engine), limit=limit, advance=bar.update)
 
 
 def _lines_in(audit: Path) -> int:

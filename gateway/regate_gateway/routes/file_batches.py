@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Final
 
 from starlette.responses import Response
@@ -11,7 +12,7 @@ from regate_gateway.fields import Fields
 from regate_gateway.routes.call import Call
 from regate_gateway.routes.reach import reach_store
 from regate_gateway.routes.store_fields import read_many_wanted, read_status_filter
-from regate_gateway.routes.store_files import reach_usable_store
+from regate_gateway.routes.store_files import attachments_of, reach_usable_store
 from regate_gateway.routes.views import attachment_object, batch_object, list_object
 from regate_orchestrator.decisions import Deny, Point, Question
 from regate_orchestrator.errors import NotFound, NotPermitted
@@ -63,9 +64,8 @@ async def list_files(call: Call) -> Response:
     status = read_status_filter(call.query())
     wanted = call.page(known=("filter",))
     store, batch = await _reach_batch(call)
-    resource = {"store": services.retrieval.view(store)}
-    plan = await services.enforcer.plan_listing(context, Point.CHUNK, "chunk.read", unknown="chunk", resource=resource)
-    page = await services.state.attachments(context.principal, store.id, plan, wanted, status=status, batch=batch.id)
+    reading = partial(services.state.attachments, context.principal, store.id, status=status, batch=batch.id)
+    page = await services.listings.page(context, attachments_of(call, store), wanted, reading)
     return reply(list_object([attachment_object(row) for row in page.rows], has_more=page.has_more))
 
 

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from functools import partial
 
 from starlette.responses import Response, StreamingResponse
 
 from regate_gateway.connection import reply
 from regate_gateway.routes.call import Call
 from regate_gateway.routes.file_form import PURPOSES, read_file_form
-from regate_gateway.routes.reach import reach_file
+from regate_gateway.routes.reach import file_view, reach_file
 from regate_gateway.routes.views import file_object, list_object
 from regate_gateway.uploads import read_upload
-from regate_orchestrator.decisions import Point
+from regate_orchestrator.batches import LISTED_FILES
 from regate_orchestrator.errors import NotFound
+from regate_orchestrator.listing import Listed
 
 
 async def upload(call: Call) -> Response:
@@ -30,11 +32,12 @@ async def upload(call: Call) -> Response:
 
 
 async def listing(call: Call) -> Response:
-    """Answer `GET /v1/files`: those that the compiled policy lets the caller see."""
+    """Answer `GET /v1/files`: those that the policy lets the caller see."""
+    services = call.services
     purpose = call.query().choice("purpose", (*PURPOSES, ""), default="") or None
-    plan = await call.services.enforcer.plan_listing(call.context, Point.FILE, "file.list", unknown="file")
     page = call.page(default=10_000, most=10_000, known=("purpose",))
-    rows = await call.services.state.files(call.context.principal, plan, page, purpose=purpose)
+    listed = Listed(LISTED_FILES, name=lambda row: row.id, view=partial(file_view, services))
+    rows = await services.listings.page(call.context, listed, page, partial(services.state.files, call.context.principal, purpose=purpose))
     return reply(list_object([file_object(row) for row in rows.rows], has_more=rows.has_more))
 
 

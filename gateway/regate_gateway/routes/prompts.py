@@ -5,6 +5,7 @@ How a request uses one is `prompt_use.py`; what a template may hold, `prompt_tem
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Final
 
 from starlette.responses import Response
@@ -13,11 +14,13 @@ from regate_gateway.connection import reply
 from regate_gateway.fields import Fields
 from regate_gateway.routes.call import Call
 from regate_gateway.routes.prompt_template import read_template
-from regate_gateway.routes.reach import no_such_prompt, reach_prompt, reach_prompt_version, version_number
+from regate_gateway.routes.reach import no_such_prompt, prompt_view, reach_prompt, reach_prompt_version, version_number
 from regate_gateway.routes.views import list_object, prompt_object, prompt_version_object
 from regate_orchestrator.attributes import split_attributes
+from regate_orchestrator.batches import LISTED_PROMPTS
 from regate_orchestrator.decisions import Deny, Point, Question
 from regate_orchestrator.errors import InvalidRequest, NotPermitted
+from regate_orchestrator.listing import Listed
 from regate_orchestrator.rows import PromptRow, PromptVersion
 from regate_orchestrator.values import PromptId, mint
 
@@ -46,9 +49,10 @@ async def create(call: Call) -> Response:
 
 
 async def listing(call: Call) -> Response:
-    """Answer `GET /v1/prompts`: those that the compiled policy lets the caller see, without their templates."""
-    plan = await call.services.enforcer.plan_listing(call.context, Point.PROMPT, "prompt.list", unknown="prompt")
-    page = await call.services.state.prompts(call.context.principal, plan, call.page())
+    """Answer `GET /v1/prompts`: those that the policy lets the caller see, without their templates."""
+    services = call.services
+    listed = Listed(LISTED_PROMPTS, name=lambda row: row.id, view=partial(prompt_view, services))
+    page = await services.listings.page(call.context, listed, call.page(), partial(services.state.prompts, call.context.principal))
     return reply(list_object([prompt_object(row) for row in page.rows], has_more=page.has_more))
 
 

@@ -19,8 +19,8 @@ from regate_gateway.quotas import forwarded_demand, spend, within_output_limit
 from regate_gateway.routes.call import Call
 from regate_gateway.services import Answering
 from regate_gateway.usage import UsageTap
+from regate_orchestrator.batches import Batch
 from regate_orchestrator.decisions import Allow, Point, Question
-from regate_orchestrator.enforcer import Batch
 from regate_orchestrator.errors import InvalidRequest
 from regate_orchestrator.quota import quota_question
 from regate_orchestrator.routing import BACKEND, MAX_OUTPUT_TOKENS, NO_STORE, choose_upstream, no_such_model, route_question, serve

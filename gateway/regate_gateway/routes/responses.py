@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Final, cast
 
 from starlette.responses import Response
@@ -22,8 +23,9 @@ from regate_gateway.routes.response_request import read_response_request
 from regate_gateway.routes.response_stream import follow, gated, replay, sent
 from regate_gateway.routes.shown import shown_items
 from regate_gateway.routes.views import list_object
-from regate_orchestrator.decisions import Point
+from regate_orchestrator.batches import LISTED_RESPONSES
 from regate_orchestrator.errors import InvalidRequest
+from regate_orchestrator.listing import Listed
 from regate_orchestrator.responses import driver
 from regate_orchestrator.responses.request import ResponseRequest
 from regate_orchestrator.rows import Page, ResponseRow
@@ -116,8 +118,9 @@ async def delete(call: Call) -> Response:
 
 async def listing(call: Call) -> Response:
     """Answer `GET /v1/responses`: the caller's responses, without their output items. An extension; OpenAI has no such list."""
-    plan = await call.services.enforcer.plan_listing(call.context, Point.HISTORY, "response.list", unknown="item")
-    page = await call.services.state.responses(call.context.principal, plan, call.page())
+    services = call.services
+    listed = Listed(LISTED_RESPONSES, name=lambda row: row.id, view=ResponseRow.view)
+    page = await services.listings.page(call.context, listed, call.page(), partial(services.state.responses, call.context.principal))
     return reply(list_object([{**row.body, "output": []} for row in page.rows], has_more=page.has_more))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Final, cast
 
 from starlette.responses import Response
@@ -14,11 +15,12 @@ from regate_gateway.routes.reach import reach_store
 from regate_gateway.routes.store_fields import read_status_filter, read_wanted
 from regate_gateway.routes.views import attachment_object, list_object
 from regate_orchestrator.attributes import split_attributes
+from regate_orchestrator.batches import CHUNKS, Batch
 from regate_orchestrator.decisions import Allow, Point, Question
 from regate_orchestrator.editions import chunk_id
-from regate_orchestrator.enforcer import Batch
 from regate_orchestrator.errors import InvalidRequest, NotFound, NotPermitted, VectorStoreUnavailable
 from regate_orchestrator.filters import Scalar
+from regate_orchestrator.listing import Listed
 from regate_orchestrator.retrieval import expired
 from regate_orchestrator.rows import Attachment, StoreRow
 from regate_orchestrator.values import FileId
@@ -44,9 +46,8 @@ async def listing(call: Call) -> Response:
     services, context = call.services, call.context
     status = read_status_filter(call.query())
     store = await reach_store(services, context, call.path("store_id"), "store.read")
-    resource = {"store": services.retrieval.view(store)}
-    plan = await services.enforcer.plan_listing(context, Point.CHUNK, "chunk.read", unknown="chunk", resource=resource)
-    page = await services.state.attachments(context.principal, store.id, plan, call.page(known=("filter",)), status=status)
+    reading = partial(services.state.attachments, context.principal, store.id, status=status)
+    page = await services.listings.page(context, attachments_of(call, store), call.page(known=("filter",)), reading)
     return reply(list_object([attachment_object(row) for row in page.rows], has_more=page.has_more))
 
 
@@ -116,6 +117,11 @@ async def reach_usable_store(call: Call, action: str) -> StoreRow:
     if store.has_expired(call.services.clock()):
         raise expired(store.id)
     return store
+
+
+def attachments_of(call: Call, store: StoreRow) -> Listed[Attachment]:
+    """Return the store's files as a list; the chunk rule decides on their stamps."""
+    return Listed(CHUNKS, name=lambda row: row.file_id, view=lambda row: row.stamp, store=call.services.retrieval.view(store))
 
 
 async def _reach_attachment(call: Call) -> tuple[StoreRow, Attachment]:

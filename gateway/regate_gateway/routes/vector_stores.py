@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
+from functools import partial
 from typing import Final
 
 from starlette.responses import Response
@@ -19,10 +20,12 @@ from regate_gateway.routes.response_tools import read_ranking_options
 from regate_gateway.routes.store_fields import read_expiry, read_plain_wanted
 from regate_gateway.routes.views import list_object, search_result, store_object
 from regate_orchestrator.attributes import split_attributes
+from regate_orchestrator.batches import LISTED_STORES
 from regate_orchestrator.client_filters import read_client_filter
 from regate_orchestrator.decisions import Deny, Point, Question
 from regate_orchestrator.engines import PLACEMENT
 from regate_orchestrator.errors import InvalidRequest, NotFound, NotPermitted, PolicyUnavailable, VectorStoreUnavailable
+from regate_orchestrator.listing import Listed
 from regate_orchestrator.query_rewriting import rewritten
 from regate_orchestrator.retrieval import Search, expired
 from regate_orchestrator.rows import LooseChunks, StoreChanges, StoreRow, Totals
@@ -80,10 +83,10 @@ async def create(call: Call) -> Response:
 
 
 async def listing(call: Call) -> Response:
-    """Answer `GET /v1/vector_stores`: those that the compiled policy lets the caller see."""
+    """Answer `GET /v1/vector_stores`: those that the policy lets the caller see."""
     services, principal = call.services, call.context.principal
-    plan = await services.enforcer.plan_listing(call.context, Point.STORE, "store.list", unknown="store")
-    page = await services.state.stores(principal, plan, call.page())
+    listed = Listed(LISTED_STORES, name=lambda row: row.id, view=services.retrieval.view)
+    page = await services.listings.page(call.context, listed, call.page(), partial(services.state.stores, principal))
     totals = await services.state.totals(principal, [row.id for row in page.rows])
     now = services.clock()
     return reply(list_object([store_object(row, totals.get(row.id, Totals()), now=now) for row in page.rows], has_more=page.has_more))

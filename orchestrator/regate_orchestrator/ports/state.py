@@ -6,7 +6,7 @@ One repository in parts, which are implemented part by part as well (`adapters/s
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Generic, Protocol, TypeVar
 
 from regate_orchestrator.filters import FilterPlan, Scalar
@@ -37,10 +37,11 @@ Row = TypeVar("Row")
 
 @dataclass(frozen=True, slots=True)
 class Rows(Generic[Row]):
-    """A page of rows, and whether more follow."""
+    """A page of rows that a plan permits, and whether more follow. `cursors` are the rows that the page's `after` and `before` name, by these."""
 
     rows: tuple[Row, ...]
     has_more: bool
+    cursors: Mapping[str, Row] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,6 +27,10 @@ question := given.asked("batch", given.ann, {
 		{"tool": tool, "result": result},
 	],
 	"models": ["small", "big"],
+	"listed_files": [given.file, object.union(given.file, {"visibility": "private"})],
+	"listed_prompts": [object.union(given.prompt, {"tenant": "globex"}), given.prompt],
+	"listed_responses": [given.item, object.union(given.item, {"owner": "bob"})],
+	"listed_stores": [given.store, {"id": ""}, object.union(given.store, {"tenant": "globex", "shared": true})],
 })
 
 admitted := {
@@ -35,15 +39,19 @@ admitted := {
 	"items": {0, 2},
 	"tool_results": {1},
 	"models": {"small"},
+	"listed_files": {0},
+	"listed_prompts": {1},
+	"listed_responses": {0},
+	"listed_stores": {0, 2},
 }
 
-none := {"stores": set(), "chunks": set(), "items": set(), "tool_results": set(), "models": set()}
+none := {kind: set() | some kind in object.keys(admitted)}
 
 test_each_member_is_decided_by_itself if {
 	batch.admitted == admitted with input as question with data.regate.models as {"big": ["globex"]}
 }
 
-test_there_are_kinds if count(none) == 5
+test_there_are_kinds if count(none) == 9
 
 # Chunks need their stores; each other kind stands alone.
 test_a_kind_stands_alone[kind] if {

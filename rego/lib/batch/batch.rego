@@ -10,13 +10,17 @@ package regate.lib.batch
 
 # METADATA
 # title: What is admitted
-# description: The five sets below in one object, always all of them.
+# description: The sets below, and those of `listed.rego`, in one object, always all of them.
 # entrypoint: true
 # custom:
 #   code: batch_admitted
 admitted := {
 	"chunks": chunks,
 	"items": items,
+	"listed_files": listed_files,
+	"listed_prompts": listed_prompts,
+	"listed_responses": listed_responses,
+	"listed_stores": listed_stores,
 	"models": models,
 	"stores": stores,
 	"tool_results": tool_results,

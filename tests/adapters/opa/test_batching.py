@@ -16,6 +16,7 @@ from tests.adapters.opa.policies import write_policies
 from regate_adapters.opa.batching import BatchingEngine
 from regate_adapters.opa.engine import OpaEngine
 from regate_adapters.testing.opa import running_opa
+from regate_orchestrator import batches
 from regate_orchestrator.errors import PolicyUnavailable
 from regate_orchestrator.filters import Matching
 from regate_orchestrator.ports import Answer, Planned, PolicyEngine
@@ -100,6 +101,65 @@ async def test_answer_is_that_of_the_whole_question(noting: Noting, split_from: 
     assert both == {True, False}
 
 
+ITEM: Final[JsonObject] = {"id": "m", "kind": "message", "tenant": "acme", "labels": [], "created": 1, "policy_revision": "r"}
+ROW: Final[JsonObject] = {**OPEN, "roles": [], "projects": [], "namespaces": [], "labels": []}
+TOOL: Final[JsonObject] = {"type": "function", "server_label": "", "name": "f", "arguments": {}, "side_effect": False}
+
+
+def of_every_kind(size: int) -> dict[str, Json]:
+    """As many members of each kind, of which OPA admits some and not others, and of chunks none that is like another."""
+    rows: list[Json] = [{**ROW, "id": f"r{number}", "level": number % 3} for number in range(size)]
+    items: list[Json] = [{**ITEM, "owner": "ann" if number % 4 else "bob"} for number in range(size)]
+    stores: dict[str, Json] = {f"vs_{number}": {**ROW, "id": f"vs_{number}", "level": number % 3} for number in range(size)}
+    chunks: list[Json] = [{"store": f"vs_{number * 7 % size}", "chunk": chunk} for number, chunk in enumerate(different(size))]
+    results: list[Json] = [{"tool": TOOL, "result": {"mime": "", "size": number % 2 * 10**9, "labels": []}} for number in range(size)]
+    lists: dict[str, Json] = {"listed_files": rows, "listed_prompts": rows, "listed_stores": rows, "listed_responses": items}
+    models: list[Json] = [f"m{number}" for number in range(size)]
+    return batch() | {"stores": stores, "chunks": chunks, "items": items, "tool_results": results, "models": models} | lists
+
+
+KINDS: Final = tuple(kind.name for kind in batches.KINDS if kind.name != "stores")
+"""All but the stores, which each part has as its chunks need them."""
+
+
+def sets(answer: Answer) -> dict[str, set[Any]]:
+    assert isinstance(answer.value, dict)
+    return {name: set(members) for name, members in answer.value.items()}
+
+
+@pytest.mark.parametrize(("split_from", "most"), [(2, 1), (2, 10), (3, 25), (12, 40), (13, 40), (2, 10_000)])
+async def test_answer_about_every_kind_is_that_of_the_whole_question(noting: Noting, split_from: int, most: int) -> None:
+    asked = of_every_kind(12)
+    whole = await noting.inner.ask(RULE, asked)
+    answer = await BatchingEngine(noting, split_from=split_from, most=most).ask(RULE, asked)
+
+    assert sets(answer) == sets(whole)
+    assert (answer.revision, len(noting.asked) > 1) == (whole.revision, split_from <= 12)
+    assert all(0 < len(admitted) < 12 for name, admitted in sets(whole).items() if name != "models")
+
+
+async def test_no_question_has_more_members_than_opa_answers_in_time(noting: Noting) -> None:
+    items: list[Json] = [{**ITEM, "owner": f"u{number}"} for number in range(100)]
+    await BatchingEngine(noting, most=30).ask(RULE, batch(items=items))
+    await BatchingEngine(noting, split_from=5, most=60).ask(RULE, of_every_kind(40))
+    sizes = [sum(len(document[kind]) for kind in KINDS if kind in document) for document in noting.asked]
+
+    assert sizes[:4] == [25] * 4
+    assert (len(sizes[4:]), max(sizes[4:]) <= 60 + len(KINDS), sum(sizes[4:])) == (6, True, len(KINDS) * 40)
+
+
+async def test_part_knows_the_stores_of_its_chunks_and_no_others(noting: Noting) -> None:
+    asked = {**of_every_kind(12), **{name: [] for name in ("items", "tool_results", "models")}}
+    await BatchingEngine(noting, split_from=13, most=1_000).ask(RULE, asked)
+    await BatchingEngine(noting, split_from=12, most=1_000).ask(RULE, {name: asked[name] for name in (*batch(), "stores", "chunks")})
+    first, second = noting.asked[-2:]
+
+    for part in (first, second):
+        assert {entry["store"] for entry in part["chunks"]} <= part["stores"].keys()
+    assert [len(part["chunks"]) for part in (first, second)] == [6, 6]
+    assert len(second["stores"]) < 12
+
+
 async def test_what_is_the_same_is_asked_once(noting: Noting) -> None:
     one, other, *_ = different(2)
     answer = await BatchingEngine(noting).ask(RULE, batch(one, other, one, one))
@@ -169,6 +229,14 @@ async def test_answer_of_another_shape_is_no_answer(odd: OpaEngine, told: Json, 
         await BatchingEngine(odd, split_from=split_from).ask(RULE, batch(one, other, one, answer=told))
 
     assert "chunks is not a set" in failure.value.detail
+
+
+@pytest.mark.parametrize("told", [1, ["x"], [0], [["m0"]], [True]], ids=str)
+async def test_names_that_were_not_asked_about_are_no_answer(odd: OpaEngine, told: Json) -> None:
+    with pytest.raises(PolicyUnavailable) as failure:
+        await BatchingEngine(odd, split_from=2).ask(RULE, batch(models=["m0", "m1"], answer={"models": told}))
+
+    assert "models is not a set" in failure.value.detail
 
 
 @pytest.mark.parametrize("split_from", [2, 1_000])

@@ -11,9 +11,14 @@ from regate_adapters.audit.spool import SpoolAuditLog
 from regate_adapters.testing.opa import running_opa
 from regate_gateway.policy.directory import shipped_policies
 from regate_gateway.policy.replay_engine import row_schemas
+from regate_orchestrator.batches import LISTED_STORES, Batch
 from regate_orchestrator.decisions import Context, Point, Question
-from regate_orchestrator.enforcer import Batch, Enforcer
+from regate_orchestrator.enforcer import Enforcer
+from regate_orchestrator.filters import FilterPlan
+from regate_orchestrator.listing import Listed, Listings
+from regate_orchestrator.ports import Rows
 from regate_orchestrator.principal import Principal
+from regate_orchestrator.rows import Page
 from regate_orchestrator.values import JsonObject, RequestId
 
 ALICE = Principal("alice", "acme", teams=("hr",), roles=("hr",), clearance=2)
@@ -21,6 +26,9 @@ BOB = Principal("bob", "acme", teams=("eng",))
 STORE: JsonObject = {
     "id": "vs_1", "name": "handbook", "tenant": "acme", "owner": "alice", "visibility": "tenant", "teams": [], "roles": [], "projects": [],
     "namespaces": [], "level": 0, "labels": [], "shared": False,
+}  # fmt: skip
+_ITEM: JsonObject = {
+    "id": "resp_0", "kind": "response", "tenant": "acme", "owner": "alice", "labels": [], "created": 1, "policy_revision": "r",
 }  # fmt: skip
 TOOL: JsonObject = {
     "type": "function", "server_label": "", "name": "mail", "arguments": {"text": "SECRET-ARGUMENT"}, "side_effect": True,
@@ -68,7 +76,10 @@ async def usual(enforcer: Enforcer) -> None:
         )
         compiled = await enforcer.plan(who, Point.CHUNK, "chunk.read", unknown="chunk", resource={"store": STORE})
         await enforcer.admit(who, "chunk.read", _batch([chunk()]), notes={"retrieval": {"compiled": compiled.note, "chunks": ["c0"]}})
-        await enforcer.plan_listing(who, Point.STORE, "store.list", unknown="store")
+        await Listings(enforcer).page(
+            who, Listed(LISTED_STORES, name=lambda row: str(row["id"]), view=lambda row: row), Page(), _two_stores
+        )
+        await enforcer.admit(who, "lists", _listed())
         await enforcer.decide(who, Question(Point.INGEST, "ingest.document", _document(), about="file_1"))
 
 
@@ -82,6 +93,20 @@ def edit(policies: Path, file: str, replacements: Mapping[str, str]) -> None:
     path.write_text(text, encoding="utf-8")
 
 
+async def _two_stores(_plan: FilterPlan, _page: Page) -> Rows[JsonObject]:
+    """What a state store reads whose filter lets a store through that is nobody's to see."""
+    return Rows((STORE, {**STORE, "id": "vs_2", "owner": "carol", "visibility": "private"}), has_more=False)
+
+
+def _listed() -> Batch:
+    """The rows of other lists: of each kind one that alice may see, and one that nobody here may."""
+    other: JsonObject = {"owner": "carol", "visibility": "private"}
+    files: list[JsonObject] = [{**STORE, "id": "file_1", "filename": "a.md", "purpose": "assistants", **more} for more in ({}, other)]
+    prompts: list[JsonObject] = [{**STORE, "id": "pmpt_1", "name": "Summary", **more} for more in ({}, other)]
+    responses: list[JsonObject] = [{**_ITEM, "owner": owner} for owner in ("alice", "carol")]
+    return Batch(listed_files=files, listed_prompts=prompts, listed_responses=responses)
+
+
 def _tool_call() -> JsonObject:
     return {"tool": TOOL, "turn": {"index": 0, "calls_so_far": 0}}
 
@@ -92,10 +117,7 @@ def _document() -> JsonObject:
 
 
 def _batch(chunks: Sequence[JsonObject]) -> Batch:
-    item: JsonObject = {
-        "id": "resp_0", "kind": "response", "tenant": "acme", "owner": "alice", "labels": [], "created": 1, "policy_revision": "r",
-    }  # fmt: skip
     result: JsonObject = {"tool": TOOL, "result": {"mime": "text/plain", "size": 10, "labels": ["draft"]}}
     return Batch(
-        stores={"vs_1": STORE}, chunks=[("vs_1", stamp) for stamp in chunks], items=[item], tool_results=[result], models=["small"]
+        stores={"vs_1": STORE}, chunks=[("vs_1", stamp) for stamp in chunks], items=[_ITEM], tool_results=[result], models=["small"]
     )

@@ -28,8 +28,9 @@ from regate_gateway.policy.opa_command import OpaCommand
 from regate_gateway.policy.samples import Sample
 from regate_gateway.policy.syntax import parse_policies
 from regate_gateway.policy.tools import run_regal
+from regate_orchestrator.batches import BATCH_RULE
 from regate_orchestrator.decisions import Point
-from regate_orchestrator.enforcer import BATCH_RULE, reasons_rule
+from regate_orchestrator.enforcer import reasons_rule
 from regate_orchestrator.filters import Compare, FilterPlan, all_of, plan_of
 from regate_orchestrator.principal import Principal
 

@@ -52,7 +52,7 @@ def test_recording_holds_every_kind_of_question(audit: Path) -> None:
 
     assert {
         "store.delete", "tool.call", "ingest.document", "store.search", "chunk.read", "history.reuse", "tool.result", "model.list",
-        "regate/chunk/allow", "regate/store/allow",
+        "store.list", "file.list", "prompt.list", "response.list", "regate/chunk/allow", "regate/store/allow",
     } == actions  # fmt: skip
 
 
@@ -106,6 +106,19 @@ def test_filter_of_the_same_size_with_other_values_is_a_change(audit: Path, tmp_
 
     (rule,) = [rule for rule in json.loads(result.stdout)["rules"] if rule["point"] == "store filter"]
     assert rule["filter_differs"] == 2
+
+
+def test_rows_of_lists_are_decided_again_each_for_being_listed(audit: Path, tmp_path: Path) -> None:
+    candidate = copied_policies(tmp_path / "rego")
+    for file in ("file/file.rego", "prompt/prompt.rego", "store/store.rego"):
+        package = file.split("/")[0]
+        edit(candidate, file, {f'"{package}.list", ': ""})
+    edit(candidate, "history/history.rego", {'"response.list", ': ""})
+
+    result = run(candidate, audit, "--json")
+
+    decisions = {change["action"]: change["would_deny"] for change in changed(result) if not change["point"].endswith("filter")}
+    assert decisions == {"store.list": 2, "file.list": 2, "prompt.list": 2, "response.list": 1}
 
 
 def test_rule_that_is_gone_denies_everything_it_allowed(audit: Path, tmp_path: Path) -> None:

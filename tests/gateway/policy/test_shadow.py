@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
@@ -15,12 +17,14 @@ from regate_adapters.opa.shadowing import ShadowingEngine
 from regate_adapters.testing.opa import running_opa
 from regate_gateway.policy.replay_engine import row_schemas
 from regate_gateway.policy.shadow import as_document, read_report, shadow
+from regate_orchestrator.batches import Batch
 from regate_orchestrator.decisions import Point
-from regate_orchestrator.enforcer import Batch, Enforcer
+from regate_orchestrator.enforcer import Enforcer
 
 
-async def shadowed(tmp_path: Path, changes: dict[str, str]) -> Path:
-    """Let an enforcer work under the shipped policies, in whose shadow others stand; return the report."""
+@asynccontextmanager
+async def working(tmp_path: Path, changes: dict[str, str]) -> AsyncIterator[tuple[Enforcer, Path]]:
+    """Give an enforcer that works under the shipped policies, in whose shadow others stand, and the report; which is whole at the end."""
     live, candidate = copied_policies(tmp_path / "live"), copied_policies(tmp_path / "candidate")
     edit(candidate, "data.json", changes)
     schemas, report = row_schemas(live), tmp_path / "flips.jsonl"
@@ -31,14 +35,19 @@ async def shadowed(tmp_path: Path, changes: dict[str, str]) -> Path:
         asyncio.TaskGroup() as group,
     ):
         shadowing = ShadowingEngine(engine, other, report=report)
-        working = group.create_task(shadowing.work())
-        enforcer = Enforcer(shadowing, log, schemas)
+        task = group.create_task(shadowing.work())
+        yield Enforcer(shadowing, log, schemas), report
+        await shadowing.idle()
+        task.cancel()
+
+
+async def shadowed(tmp_path: Path, changes: dict[str, str]) -> Path:
+    """Let two principals search in such a shadow; return the report."""
+    async with working(tmp_path, changes) as (enforcer, report):
         for principal in (ALICE, BOB):
             chunks = [("vs_1", stamp) for stamp in (chunk(), chunk(visibility="tenant", labels=["draft"]))]
             await enforcer.admit(context(principal), "chunk.read", Batch(stores={"vs_1": STORE}, chunks=chunks))
             await enforcer.plan(context(principal), Point.CHUNK, "chunk.read", unknown="chunk", resource={"store": STORE})
-        await shadowing.idle()
-        working.cancel()
     return report
 
 
@@ -52,6 +61,21 @@ async def test_report_counts_flips_by_rule_direction_and_principal(tmp_path: Pat
     assert {(one["principal"], one["outcome"], one["count"]) for one in document["principals"]} == {
         (principal.digest, outcome, 1) for principal in (ALICE, BOB) for outcome in ("would_deny", "differs")
     }
+
+
+async def test_rows_of_lists_are_compared_each_by_the_rule_that_decides_it(tmp_path: Path) -> None:
+    stores = [STORE, {**STORE, "labels": ["draft"]}]
+    rows = Batch(listed_stores=stores, listed_files=stores[1:], listed_prompts=stores[1:], listed_responses=stores[1:])
+    async with working(tmp_path, {'"hr-only": "hr"': '"hr-only": "hr", "draft": "editor"'}) as (enforcer, report):
+        await enforcer.admit(context(ALICE), "lists", rows)
+
+    flips = [line for line in map(json.loads, report.read_text(encoding="utf-8").splitlines()) if line["kind"] == "flip"]
+    assert [(flip["rule"], flip["about"], flip["outcome"]) for flip in flips] == [
+        ("regate/store/allow", "listed_stores/1", "would_deny"),
+        ("regate/file/allow", "listed_files/0", "would_deny"),
+        ("regate/prompt/allow", "listed_prompts/0", "would_deny"),
+        ("regate/history/allow", "listed_responses/0", "would_deny"),
+    ]
 
 
 async def test_report_says_why_and_holds_no_name_and_no_attribute(tmp_path: Path) -> None:
