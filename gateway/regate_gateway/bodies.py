@@ -33,6 +33,11 @@ async def read_json(scope: Scope, receive: Receive, *, limit: int) -> dict[str, 
         body += piece
     if not body:
         raise InvalidRequest("The request body is empty: expected a JSON object.", code="invalid_json")
+    return await parsed(body)
+
+
+async def parsed(body: bytes | bytearray) -> dict[str, Json]:
+    """Return the JSON object in these bytes, without holding up everybody else for it. Raises `InvalidRequest`."""
     return parse_json(body) if len(body) <= _LARGE else await asyncio.to_thread(parse_json, body)
 
 

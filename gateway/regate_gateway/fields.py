@@ -16,6 +16,7 @@ _MOST_PARAMETERS: Final = 50
 _MOST_METADATA: Final = 16
 _MOST_KEY: Final = 64
 _MOST_VALUE: Final = 512
+_LONGEST_ID: Final = 256
 
 
 class Fields:
@@ -63,6 +64,18 @@ class Fields:
         """Return the string, or None when the field is absent."""
         value = self.values.get(name)
         return None if value is None else self._text(name, value, most)
+
+    def id(self, name: str) -> str:
+        """Return a required id, or name by which something is found: never an empty one, which would be read as none."""
+        return self._text(name, self.required(name), _LONGEST_ID, least=1)
+
+    def maybe_id(self, name: str) -> str | None:
+        """Return the id, or None when the field is absent."""
+        return self.id(name) if self.has(name) else None
+
+    def ids(self, name: str, *, most: int) -> list[str]:
+        """Return an array of ids, empty when the field is absent."""
+        return [self._text(f"{name}[{index}]", value, _LONGEST_ID, least=1) for index, value in enumerate(self.array(name, most=most))]
 
     def choice(self, name: str, options: Collection[str], *, default: str | None) -> str:
         """Return one of the options; without a default the field is required."""
@@ -163,9 +176,13 @@ class Fields:
         message = f"Invalid type for '{param}': expected {expected}, but got {json_kind(value)} instead."
         return InvalidRequest(message, param=param, code="invalid_type")
 
-    def _text(self, name: str, value: Json, most: int) -> str:
+    def _text(self, name: str, value: Json, most: int, *, least: int = 0) -> str:
         if not isinstance(value, str):
             raise self._wrong_type(name, "a string", value)
+        if len(value) < least:
+            param = self.param(name)
+            message = f"Invalid '{param}': empty string. Expected a string with minimum length {least}, but got an empty string instead."
+            raise InvalidRequest(message, param=param, code="empty_string")
         if len(value) > most:
             raise _too_long(self.param(name), len(value), most)
         return value

@@ -6,6 +6,7 @@ what leaves passes the same gate as ever (I9). A key is its principal's own: (te
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import logging
 import re
@@ -23,6 +24,7 @@ from regate_gateway.bodies import body_pieces, content_type, header_values
 from regate_gateway.connection import Emit, EventStream, Produce
 from regate_gateway.errors import Conflict, Unprocessable
 from regate_gateway.routes.call import Call
+from regate_gateway.uploads import read_in_vain
 from regate_orchestrator.errors import InvalidRequest, NotFound, StateUnavailable
 from regate_orchestrator.values import Json, JsonObject, mint
 
@@ -35,6 +37,8 @@ _REPLAYED: Final = (b"idempotent-replayed", b"true")
 _KEY: Final = re.compile(r"[ -~]{1,255}")
 _PARAMETER: Final = re.compile(r"\{(\w+)\}")
 _RETRY_S: Final = 1.0
+_LARGE: Final = 256 * 1024
+"""Bodies above this are looked at in a thread, so that one of them does not hold up everybody's streams."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,19 +67,25 @@ async def once(call: Call, create: Handler, retrieval: Retrieval) -> Response:
     if key is None:
         return await create(call)
     call, body = await _with_body(call)
-    fingerprint = _fingerprint(call.request.scope, body)
-    claim = _Claim(call, key, mint("claim_"))
+    place, meaning = _place(call.request.scope), "" if body is None else await _meaning(body)
+    claim = _Claim(call, key, mint("claim_"), place, meaning)
     use = await call.services.state.claim_key(
-        call.context.principal, key, fingerprint=fingerprint, claim=claim.id, at=int(call.services.clock())
+        call.context.principal, key, fingerprint=place + meaning, claim=claim.id, at=int(call.services.clock())
     )
     if use is None:
         return await claim.settled(create)
-    if use.fingerprint != fingerprint:
-        raise Unprocessable("This Idempotency-Key was used for another request: use a new one.", code="idempotency_key_reused")
+    if not use.fingerprint.startswith(place + meaning):
+        raise _reused()
     if use.created is None:
         message = "The first request with this Idempotency-Key is still running."
         raise Conflict(message, code="idempotency_in_progress", retry_after=_RETRY_S)
+    if body is None and use.fingerprint != place + await _meaning_of_upload(call):
+        raise _reused()
     return _Replayed(await _again(call, retrieval, use.created, body))
+
+
+def _reused() -> Unprocessable:
+    return Unprocessable("This Idempotency-Key was used for another request: use a new one.", code="idempotency_key_reused")
 
 
 async def _again(call: Call, retrieval: Retrieval, created: str, body: bytes | None) -> Response:
@@ -104,6 +114,9 @@ class _Claim:
     call: Call
     key: str
     id: str
+    place: str
+    meaning: str
+    """What the body means; empty for an upload, which is known when it has arrived."""
 
     async def settled(self, create: Handler) -> Response:
         """Answer the create, and say under the key what came of it; the key of what failed is free again."""
@@ -141,8 +154,11 @@ class _Claim:
 
     async def finish(self, created: str) -> None:
         """Say what was created. When that fails the create is answered all the same, and the key stays claimed: nothing is made twice."""
+        fingerprint = self.place + (self.meaning or self.call.meaning or "")
         try:
-            await self.call.services.state.finish_key(self.call.context.principal, self.key, claim=self.id, created=created)
+            await self.call.services.state.finish_key(
+                self.call.context.principal, self.key, claim=self.id, created=created, fingerprint=fingerprint
+            )
         except StateUnavailable as error:
             _log.warning("key_not_finished", extra={"request_id": self.call.context.request_id, "detail": error.detail})
 
@@ -206,8 +222,28 @@ async def _with_body(call: Call) -> tuple[Call, bytes | None]:
     return Call(call.services, call.context, Request(scope, again)), body
 
 
-def _fingerprint(scope: Scope, body: bytes | None) -> str:
-    """Return what tells requests apart: method, path, query and body; of an upload its length, as its boundary differs each time it is sent."""
-    told = body if body is not None else b"".join(header_values(scope, b"content-length"))
-    parts = (scope["method"].encode(), scope["path"].encode(), scope["query_string"], told)
+def _place(scope: Scope) -> str:
+    """Return what tells requests apart before their bodies do: method, path and query."""
+    return _digest(scope["method"].encode(), scope["path"].encode(), scope["query_string"])
+
+
+async def _meaning(body: bytes) -> str:
+    """Return what tells JSON bodies apart: their values, in whatever order and spacing their members are written."""
+    return await asyncio.to_thread(_of_json, body) if len(body) > _LARGE else _of_json(body)
+
+
+def _of_json(body: bytes) -> str:
+    try:
+        return _digest(orjson.dumps(orjson.loads(body), option=orjson.OPT_SORT_KEYS))
+    except (ValueError, TypeError):  # no JSON, or nested deeper than it is read: it will be refused, and is another than any that was not
+        return _digest(body)
+
+
+async def _meaning_of_upload(call: Call) -> str:
+    """Return what tells uploads apart, for which all of it has to arrive; of the file nothing is kept."""
+    limit = call.services.settings.listen.max_file_bytes
+    return (await read_in_vain(call.request.scope, call.request.receive, limit=limit)).meaning()
+
+
+def _digest(*parts: bytes) -> str:
     return hashlib.sha256(b"".join(hashlib.sha256(part).digest() for part in parts)).hexdigest()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import secrets
 from typing import Final
 
@@ -27,9 +28,23 @@ COMMENT: Final = b": keep-alive\n\n"
 """Bytes that every client ignores; sent in long silences, so that a lost connection is noticed."""
 
 
+# JSON escapes the characters below U+0020 itself. These are the others at which some clients split lines, in UTF-8: U+0085, U+2028, U+2029.
+_LINE_END: Final = re.compile(rb"\xc2\x85|\xe2\x80[\xa8\xa9]")
+
+
+def one_line(body: JsonObject) -> bytes:
+    """Return the JSON of an event or frame: one line to every client, also to one that splits where `str.splitlines` does."""
+    text = orjson.dumps(body)
+    return text if text.isascii() else _LINE_END.sub(_escaped, text)
+
+
+def _escaped(match: re.Match[bytes]) -> bytes:
+    return b"\\u%04x" % ord(match[0].decode())
+
+
 def encode(name: str, body: JsonObject) -> bytes:
-    """Return one named event, whole, so that one write sends it. JSON has no raw line end, so no text can end the event early."""
-    return b"event: " + name.encode("ascii") + b"\ndata: " + orjson.dumps(body) + b"\n\n"
+    """Return one named event, whole, so that one write sends it. Its data is one line, so no text can end the event early."""
+    return b"event: " + name.encode("ascii") + b"\ndata: " + one_line(body) + b"\n\n"
 
 
 def encode_obscured(name: str, body: JsonObject) -> bytes:
@@ -44,8 +59,3 @@ def obscured(body: JsonObject) -> JsonObject:
         return body
     start = secrets.randbelow(len(_NOISE) - _BLOCK)
     return {**body, "obfuscation": _NOISE[start : start + _BLOCK - len(delta.encode("utf-8", "replace")) % _BLOCK]}
-
-
-def encode_data(body: JsonObject) -> bytes:
-    """Return one event without a name, as the chat completions of the OpenAI API have them."""
-    return b"data: " + orjson.dumps(body) + b"\n\n"

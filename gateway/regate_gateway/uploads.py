@@ -5,12 +5,14 @@ Not the storage (`regate_adapters.files`): `read_upload` is given a callable tha
 
 from __future__ import annotations
 
+import hashlib
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass
-from typing import Final, TypeAlias
+from typing import Final, Protocol, TypeAlias
 
+import orjson
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 from starlette.types import Receive, Scope
@@ -28,13 +30,23 @@ Store: TypeAlias = Callable[[str, AsyncIterator[bytes]], Awaitable[int]]
 """Stores a file: given its name and bytes, returns their number. Must leave nothing behind when it raises."""
 
 
+class _Digest(Protocol):
+    def update(self, data: bytes, /) -> None: ...
+
+
 @dataclass(frozen=True, slots=True)
 class Upload:
-    """A form that was read to its end: the text fields, and the name and size of the file that is stored by now."""
+    """A form that was read to its end: the text fields, and the name, size and digest of the file that is stored by now."""
 
     fields: Mapping[str, str]
     filename: str
     size: int
+    sha256: str
+
+    def meaning(self) -> str:
+        """Return a digest of all that the form says, which two forms share that say the same in other bytes: boundary, order, headers of parts."""
+        said = orjson.dumps([sorted(self.fields.items()), self.filename, self.sha256])
+        return hashlib.sha256(said).hexdigest()
 
 
 async def read_upload(scope: Scope, receive: Receive, *, limit: int, store: Store) -> Upload:
@@ -46,6 +58,7 @@ async def read_upload(scope: Scope, receive: Receive, *, limit: int, store: Stor
     boundary = _boundary(scope)
     fields: dict[str, str] = {}
     stored: tuple[str, int] | None = None
+    digest = hashlib.sha256()
     async with aclosing(_events(body_pieces(scope, receive, limit=limit + _FORM_BYTES), boundary)) as events:
         async for event in events:
             if not isinstance(event, _PartBegan):
@@ -55,12 +68,21 @@ async def read_upload(scope: Scope, receive: Receive, *, limit: int, store: Stor
                     f"The form field '{event.name[:100]}' is given more than once.", param=event.name[:100], code="invalid_form"
                 )
             if event.name == "file":
-                stored = event.filename_for_storage(), await _hand_over(events, event, store=store, limit=limit)
+                stored = event.filename_for_storage(), await _hand_over(events, event, store=store, limit=limit, digest=digest)
             else:
                 fields[event.name] = await _read_text(events, event)
     if stored is None:
         raise InvalidRequest("Missing required parameter: 'file'.", param="file", code="missing_required_parameter")
-    return Upload(fields, stored[0], stored[1])
+    return Upload(fields, stored[0], stored[1], digest.hexdigest())
+
+
+async def read_in_vain(scope: Scope, receive: Receive, *, limit: int) -> Upload:
+    """Read a form as `read_upload` does, for what it says alone: the file is kept nowhere."""
+
+    async def count(_filename: str, pieces: AsyncIterator[bytes]) -> int:
+        return sum([len(piece) async for piece in pieces])
+
+    return await read_upload(scope, receive, limit=limit, store=count)
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,12 +111,19 @@ class _PartEnded:
 _Event: TypeAlias = _PartBegan | _Data | _PartEnded
 
 
-async def _hand_over(events: AsyncIterator[_Event], part: _PartBegan, *, store: Store, limit: int) -> int:
-    async with aclosing(_part_bytes(events, limit=limit)) as pieces:
+async def _hand_over(events: AsyncIterator[_Event], part: _PartBegan, *, store: Store, limit: int, digest: _Digest) -> int:
+    async with aclosing(_digested(_part_bytes(events, limit=limit), digest)) as pieces:
         size = await store(part.filename_for_storage(), pieces)
         async for _ in pieces:
             raise RuntimeError("the file was not stored to its end")
     return size
+
+
+async def _digested(pieces: AsyncGenerator[bytes], digest: _Digest) -> AsyncGenerator[bytes]:
+    async with aclosing(pieces):
+        async for piece in pieces:
+            digest.update(piece)
+            yield piece
 
 
 async def _part_bytes(events: AsyncIterator[_Event], *, limit: int) -> AsyncGenerator[bytes]:

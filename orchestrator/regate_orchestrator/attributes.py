@@ -7,6 +7,7 @@ Keys that start with `regate.` *request* a sharing label; they go to the ingest,
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
@@ -15,9 +16,11 @@ from regate_orchestrator.errors import InvalidRequest
 from regate_orchestrator.filters import Scalar
 from regate_orchestrator.values import Json
 
-_KEY: Final = re.compile(r"[A-Za-z0-9_.-]{1,64}")
+LONGEST: Final = 512
+"""Characters of one attribute's text, and so of what it can be compared with."""
+
+_LONGEST_KEY: Final = 64
 _MOST: Final = 16
-_LONGEST: Final = 512
 _PREFIX: Final = "regate."
 _LISTS: Final = ("teams", "roles", "projects", "namespaces", "labels")
 _VISIBILITIES: Final = ("private", "attributes", "tenant")
@@ -37,6 +40,11 @@ class SplitAttributes:
     requested: Mapping[str, Json]
 
 
+def is_key(text: str) -> bool:
+    """Return whether the text can be an attribute's key: any of 1 to 64 characters (OpenAI, "attributes") that every store can hold."""
+    return 0 < len(text) <= _LONGEST_KEY and _is_storable(text)
+
+
 def split_attributes(values: Mapping[str, object], *, param: str, for_store: bool = False) -> SplitAttributes:
     """Return the client's attributes and its sharing requests. Raises `InvalidRequest` for anything else (OpenAI, "attributes")."""
     if len(values) > _MOST:
@@ -45,22 +53,32 @@ def split_attributes(values: Mapping[str, object], *, param: str, for_store: boo
     requested: dict[str, Json] = {}
     for key, value in values.items():
         place = f"{param}.{key}"
-        if not _KEY.fullmatch(key):
-            raise InvalidRequest(f"Keys of '{param}' are 1 to 64 of A-Z a-z 0-9 _ . -", param=param)
+        if not is_key(key):
+            raise InvalidRequest(f"Keys of '{param}' are texts of 1 to {_LONGEST_KEY} characters, without NUL.", param=param)
         if not isinstance(value, str | int | float | bool):
             raise InvalidRequest(f"'{place}' must be a string, a number or a boolean.", param=place)
-        if isinstance(value, str) and (len(value) > _LONGEST or "\x00" in value):
-            raise InvalidRequest(f"'{place}' must be at most {_LONGEST} characters, without NUL.", param=place)
+        if isinstance(value, str) and not (len(value) <= LONGEST and _is_storable(value)):
+            raise InvalidRequest(f"'{place}' must be at most {LONGEST} characters, without NUL.", param=place)
         if not isinstance(value, str | bool) and abs(value) > 2**53:
             raise InvalidRequest(f"'{place}' must be a number between -2^53 and 2^53.", param=place)
         if key.lower().startswith(_PREFIX):
             name = key[len(_PREFIX) :]
             requested[name] = _requested(name, value, place=place, for_store=for_store)
-        elif key.lower() in RESERVED or key.startswith("_"):
+        elif _looks_reserved(key):
             raise InvalidRequest(f"'{place}' is a reserved name. To ask for sharing use keys such as 'regate.teams'.", param=place)
         else:
             own[key] = value
     return SplitAttributes(own, requested)
+
+
+def _looks_reserved(key: str) -> bool:
+    """Return whether a reader could take the key for a policy field or a sharing request, however it is spelt."""
+    seen = unicodedata.normalize("NFKC", key).strip().casefold()
+    return seen in RESERVED or seen.startswith(("_", _PREFIX))
+
+
+def _is_storable(text: str) -> bool:
+    return "\x00" not in text and not any("\ud800" <= character <= "\udfff" for character in text)
 
 
 def _requested(name: str, value: Scalar, *, place: str, for_store: bool) -> Json:

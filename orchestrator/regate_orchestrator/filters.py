@@ -15,6 +15,7 @@ from typing import Final, Literal, TypeAlias, assert_never
 Scalar: TypeAlias = str | int | float | bool | None
 Field: TypeAlias = tuple[str, ...]
 Operator: TypeAlias = Literal["eq", "ne", "lt", "le", "gt", "ge"]
+Ordering: TypeAlias = Literal["lt", "le", "gt", "ge"]
 TextOperator: TypeAlias = Literal["startswith", "endswith", "contains"]
 
 
@@ -35,6 +36,15 @@ class Compare:
     operator: Operator
     field: Field
     value: Scalar
+
+
+@dataclass(frozen=True, slots=True)
+class Ordered:
+    """The field is a number that is so ordered with a known one. Unlike for `Compare`, nothing of another type comes before or after it."""
+
+    operator: Ordering
+    field: Field
+    value: int | float
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +123,7 @@ class Not:
     part: Expression
 
 
-Atom: TypeAlias = Compare | CompareFields | In | Overlaps | Text | Truthy | Defined | NonEmpty
+Atom: TypeAlias = Compare | Ordered | CompareFields | In | Overlaps | Text | Truthy | Defined | NonEmpty
 Expression: TypeAlias = Constant | And | Or | Not | Atom
 
 ALWAYS: Final = Constant(holds=True)
@@ -154,7 +164,7 @@ def normalize(expression: Expression, *, positive: bool = True) -> Expression:
         case Or(parts):
             join = any_of if positive else all_of
             return join(normalize(part, positive=positive) for part in parts)
-        case Compare() | CompareFields() | In() | Overlaps() | Text() | Truthy() | Defined() | NonEmpty():
+        case Compare() | Ordered() | CompareFields() | In() | Overlaps() | Text() | Truthy() | Defined() | NonEmpty():
             return expression if positive else Not(expression)
         case _:
             assert_never(expression)

@@ -22,6 +22,7 @@ from regate_orchestrator.filters import (
     Not,
     Operator,
     Or,
+    Ordered,
     Overlaps,
     Text,
     TextOperator,
@@ -50,10 +51,14 @@ def holds(expression: Expression, row: Mapping[str, object]) -> bool:
             return value is not _MISSING and _atom_holds(expression, value)
 
 
-def _atom_holds(atom: Compare | In | Overlaps | Text | Truthy | Defined | NonEmpty, value: object) -> bool:
+def _atom_holds(atom: Compare | Ordered | In | Overlaps | Text | Truthy | Defined | NonEmpty, value: object) -> bool:
     match atom:
         case Compare(operator, _, known):
             return compares(operator, value, known)
+        case Ordered(operator, _, known):
+            return _rank(value) == _rank(known) and compares(operator, value, known)
+        case In(_, values) if isinstance(value, str):
+            return value in values  # quickly: there may be many, and nothing but a string equals one
         case In(_, values):
             return any(compares("eq", value, known) for known in values)
         case Overlaps(_, values):

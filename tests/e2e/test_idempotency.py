@@ -130,6 +130,62 @@ async def test_key_of_another_request_is_refused(world: World, other: str) -> No
     assert error_of(answer) == (422, "idempotency_key_reused")
 
 
+async def test_same_meaning_in_another_order_is_the_same_request(world: World) -> None:
+    spellings = ('{"name": "One", "metadata": {"a": "1", "b": "2"}}', '{ "metadata":{"b":"2","a":"\\u0031"},\n"name":"One" }')
+    async with world.http() as http:
+        headers = KEY | {"Content-Type": "application/json"}
+        answers = [await http.post("/vector_stores", content=spelling, headers=headers) for spelling in spellings]
+    assert ([answer.status_code for answer in answers], [is_replay(answer) for answer in answers]) == ([200, 200], [False, True])
+
+
+def upload(
+    *, content: bytes = b"12345", name: str = "a.txt", purpose: str = "assistants", boundary: str = "line", last: bool = False
+) -> dict[str, Any]:
+    """A form as bytes; `last` says that the file comes behind the other field."""
+    head = f"--{boundary}\r\nContent-Disposition: form-data; name="
+    file = f'{head}"file"; filename="{name}"\r\nContent-Type: text/plain\r\n\r\n'.encode() + content + b"\r\n"
+    other = f'{head}"purpose"\r\n\r\n{purpose}\r\n'.encode()
+    parts = [other, file] if last else [file, other]
+    kind = {"Content-Type": f"multipart/form-data; boundary={boundary}"}
+    return {"content": b"".join(parts) + f"--{boundary}--\r\n".encode(), "headers": KEY | kind}
+
+
+SAME: list[dict[str, Any]] = [{}, {"boundary": "another-line"}, {"last": True}]
+OTHER: list[dict[str, Any]] = [{"content": b"12346"}, {"content": b"1234"}, {"content": b""}, {"name": "b.txt"}, {"purpose": "user_data"}]
+
+
+async def test_uploads_of_equal_length_are_told_apart_and_equal_ones_are_not(world: World) -> None:
+    async with world.http() as http:
+        first = await http.post("/files", **upload())
+        same = [await http.post("/files", **upload(**changed)) for changed in SAME]
+        other = [await http.post("/files", **upload(**changed)) for changed in OTHER]
+        broken = await http.post("/files", content=b"--line\r\n", headers=upload()["headers"])
+        listed = (await http.get("/files")).json()["data"]
+        text = (await http.get(f"/files/{first.json()['id']}/content")).text
+
+    assert [(answer.status_code, answer.json()["id"], is_replay(answer)) for answer in same] == [(200, first.json()["id"], True)] * len(
+        SAME
+    )
+    assert [error_of(answer) for answer in other] == [(422, "idempotency_key_reused")] * len(OTHER)
+    assert (broken.status_code, len(listed), text) == (400, 1, "12345")
+
+
+async def test_upload_that_failed_lets_another_have_its_key(world: World) -> None:
+    async with world.http() as http:
+        bad = await http.post("/files", **upload(purpose="nonsense"))
+        good = await http.post("/files", **upload(content=b"other"))
+        again = await http.post("/files", **upload(content=b"other"))
+    assert (bad.status_code, good.status_code, again.json()["id"]) == (400, 200, good.json()["id"])
+
+
+async def test_key_of_an_upload_is_no_key_of_another_create(world: World) -> None:
+    async with world.http() as http:
+        await http.post("/files", **upload())
+        stored = await http.post("/vector_stores", json={}, headers=KEY)
+        elsewhere = await http.post("/files?x=1", **upload())
+    assert [error_of(answer) for answer in (stored, elsewhere)] == [(422, "idempotency_key_reused")] * 2
+
+
 async def test_request_is_not_begun_again_while_it_is_running(world: World) -> None:
     held = Held()
     world.upstream.turns = [held]

@@ -7,6 +7,7 @@ from typing import Any
 import openai
 import pytest
 from tests.e2e.conftest import World, ended, text, tool_call
+from tests.e2e.test_event_shapes import events_in
 from tests.e2e.test_responses import WEATHER, leave_store, search_tool
 
 
@@ -59,3 +60,38 @@ async def test_backend_that_uses_a_call_id_again_gets_each_output_where_it_belon
 
     assert shape(world) == ["user", "assistant", "tool", "assistant", "tool"]
     assert [one["content"] for one in world.upstream.requests[-1]["messages"] if one["role"] == "tool"] == ["sun", "rain"]
+
+
+BAD = ("[" * 1_000, '{"query": ' + "[" * 5_000 + "]" * 5_000 + "}", '{"query": "\\ud800"}', '{"query": NaN}', "9" * 10_000, "[1]", '"x"')
+
+
+async def test_search_with_arguments_that_are_none_fails_with_a_note_and_the_answer_goes_on(world: World) -> None:
+    alice, store, _ = await leave_store(world)
+    found = []
+    for arguments in BAD:
+        world.upstream.turns = [tool_call("file_search", arguments), text("Sorry.")]
+        made = await alice.responses.create(model="small", input="Leave?", tools=[search_tool(store)])
+        note = world.upstream.requests[-1]["messages"][-1]["content"]
+        found.append((made.status, [(item.type, item.status) for item in made.output], "must be a JSON object" in note))  # type: ignore[union-attr]
+
+    assert found == [("completed", [("file_search_call", "failed"), ("message", "completed")], True)] * len(BAD)
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_arguments_of_a_clients_tool_come_as_the_model_wrote_them_and_go_back_so(world: World, stream: bool) -> None:
+    tools: list[dict[str, Any]] = [WEATHER, {"type": "custom", "name": "patch"}]
+    found: list[Any] = []
+    async with world.http() as http:
+        for arguments in BAD:
+            for name in ("weather", "patch"):
+                world.upstream.turns = [tool_call(name, arguments), text("Thanks.")]
+                body = {"model": "small", "input": "Go", "tools": tools}
+                answer = await http.post("/responses", json={**body, "stream": stream})
+                made = events_in(answer.text)[-1]["response"] if stream else answer.json()
+                call = made["output"][0]
+                kind = f"{call['type']}_output"
+                back = [{"type": kind, "call_id": call["call_id"], "output": "x"}]
+                again = await http.post("/responses", json={**body, "input": back, "previous_response_id": made["id"]})
+                found.append((made["status"], call.get("arguments", call.get("input")), again.status_code))
+
+    assert found == [("completed", arguments, 200) for arguments in BAD for _ in range(2)]

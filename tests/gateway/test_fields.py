@@ -12,7 +12,8 @@ from regate_orchestrator.errors import InvalidRequest
 
 BODY: dict[str, Any] = {
     "text": "abc", "count": 3, "ratio": 0.5, "on": True, "none": None, "list": ["a", "b"], "mixed": ["a", 1],
-    "nested": {"inner": {"deep": 1}}, "many": [{"type": "x"}, {"type": 7}], "metadata": {"k": "v"},
+    "nested": {"inner": {"deep": 1}}, "many": [{"type": "x"}, {"type": 7}], "metadata": {"k": "v"}, "empty": "", "long": "x" * 257,
+    "ids": ["a", ""],
 }  # fmt: skip
 
 
@@ -46,6 +47,9 @@ MISFITS: dict[str, tuple[Callable[[Fields], object], str, str]] = {
     "integer too large": (lambda f: f.maybe_integer("count", least=0, most=2), "count", "integer_above_max_value"),
     "boolean for number": (lambda f: f.maybe_number("on", least=0, most=9), "on", "invalid_type"),
     "number too large": (lambda f: f.maybe_number("ratio", least=0, most=0.4), "ratio", "decimal_above_max_value"),
+    "empty id": (lambda f: f.maybe_id("empty"), "empty", "empty_string"),
+    "id too long": (lambda f: f.id("long"), "long", "string_above_max_length"),
+    "empty id among ids": (lambda f: f.ids("ids", most=2), "ids[1]", "empty_string"),
     "text for boolean": (lambda f: f.boolean("text", default=True), "text", "invalid_type"),
     "not an option": (lambda f: f.choice("text", ("x",), default="x"), "text", "invalid_value"),
     "text for object": (lambda f: f.maybe_object("text"), "text", "invalid_type"),
@@ -68,7 +72,7 @@ def test_misfit_names_its_place_and_its_code(fields: Fields, read: Callable[[Fie
 
 
 def test_table_of_misfits_is_not_empty() -> None:
-    assert len(MISFITS) == 21
+    assert len(MISFITS) == 24
 
 
 @pytest.mark.parametrize(

@@ -223,13 +223,6 @@ async def test_answers_name_neither_server_nor_date(connect: Connect) -> None:
         assert set((await raw.answer())[1]) == {"content-type", "content-length"}
 
 
-async def test_upgrade_to_anything_but_a_websocket_is_not_followed(connect: Connect) -> None:
-    async with Running(application(empty), listen()) as server, connect(server) as raw:
-        await raw.send(b"GET / HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: h2c\r\n\r\n")
-        received = await raw.rest()
-    assert (received.split()[1], b"connection: close" in received) == (b"200", True)
-
-
 async def test_running_request_is_finished_at_shutdown(connect: Connect) -> None:
     begun, release = asyncio.Event(), asyncio.Event()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import AsyncIterator
 from dataclasses import asdict
@@ -68,7 +69,7 @@ async def upload(
 @pytest.mark.parametrize("parts", [(PURPOSE, FILE), (FILE, PURPOSE)], ids=["field first", "file first"])
 async def test_fields_and_file_come_in_any_order(served: Served, connect: Connect, parts: tuple[bytes, ...]) -> None:
     status, found, recorder = await upload(served, connect, form(*parts))
-    expected = {"fields": {"purpose": "assistants"}, "filename": "a.txt", "size": 5}
+    expected = {"fields": {"purpose": "assistants"}, "filename": "a.txt", "size": 5, "sha256": hashlib.sha256(b"hello").hexdigest()}
     assert (status, found, recorder.received) == (200, expected, b"hello")
 
 

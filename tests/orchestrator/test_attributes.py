@@ -19,7 +19,23 @@ def test_requests_go_to_the_policy_and_the_rest_stays_the_clients() -> None:
     assert split.requested == {"teams": ["hr", "rnd"], "level": 2, "visibility": "private"}
 
 
-@pytest.mark.parametrize("name", [*sorted(RESERVED), "Tenant", "OWNER", "_gw_schema", "_x"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        *sorted(RESERVED),
+        "Tenant",
+        "OWNER",
+        "_gw_schema",
+        "_x",
+        " tenant",
+        "tenant\n",
+        "\uff54enant",
+        "\uff3fx",
+        " _x",
+        " regate.teams",
+        "\uff52egate.teams",
+    ],
+)
 def test_reserved_names_are_refused_in_any_case(name: str) -> None:
     with pytest.raises(InvalidRequest, match="reserved"):
         split_attributes({name: "globex"}, param="attributes")
@@ -35,8 +51,10 @@ def test_reserved_names_are_refused_in_any_case(name: str) -> None:
         {"regate.level": -1},
         {"regate.level": True},
         {"regate.visibility": "public"},
-        {"a b": 1},
         {"": 1},
+        {"a\x00b": 1},
+        {"\ud800": 1},
+        {"k": "\udfff"},
         {"k" * 65: 1},
         {"k": "x" * 513},
         {"k": "a\x00b"},
@@ -51,6 +69,13 @@ def test_everything_else_is_refused(values: dict[str, Any]) -> None:
         split_attributes(values, param="attributes")
 
     assert str(raised.value.param).startswith("attributes")
+
+
+@pytest.mark.parametrize(
+    "key", ["author name", "日本", "e\u0301", "\n", " ", "a'; --", "$or", "k" * 64, "🔑" * 64, "tenants", "regate", "a_b"]
+)
+def test_any_text_of_up_to_64_characters_is_a_key_of_the_clients(key: str) -> None:
+    assert split_attributes({key: 1}, param="attributes").own == {key: 1}
 
 
 def test_sharing_with_all_tenants_can_be_asked_of_a_store_only() -> None:

@@ -10,7 +10,8 @@ from regate_orchestrator.client_filters import read_client_filter
 from regate_orchestrator.errors import InvalidRequest
 from regate_orchestrator.meaning import holds
 
-ROWS = [{"attributes": {}}, {"attributes": {"n": 1}}, {"attributes": {"n": 5}}, {"attributes": {"n": "1"}}, {"attributes": {"n": True}}]
+VALUES = (None, 1, 5, "1", True, "10", "2024-05-01", "", False, 10, -3.5)
+ROWS = [{"attributes": {} if value is None else {"n": value}} for value in VALUES]
 
 
 def matching(value: Any) -> list[int]:
@@ -21,13 +22,18 @@ def matching(value: Any) -> list[int]:
 @pytest.mark.parametrize(
     ("value", "expected"),
     [
-        (None, [0, 1, 2, 3, 4]),
+        (None, list(range(11))),
         ({"type": "eq", "key": "n", "value": 1}, [1]),
-        ({"type": "ne", "key": "n", "value": 1}, [0, 2, 3, 4]),
+        ({"type": "ne", "key": "n", "value": 1}, [0, *range(2, 11)]),
         ({"type": "in", "key": "n", "value": [1, "1"]}, [1, 3]),
-        ({"type": "nin", "key": "n", "value": [1, "1"]}, [0, 2, 4]),
+        ({"type": "nin", "key": "n", "value": [1, "1", True, False, ""]}, [0, 2, 5, 6, 9, 10]),
         ({"type": "or", "filters": [{"type": "eq", "key": "n", "value": 5}, {"type": "eq", "key": "n", "value": True}]}, [2, 4]),
-        ({"type": "and", "filters": [{"type": "ne", "key": "n", "value": 5}, {"type": "ne", "key": "n", "value": "1"}]}, [0, 1, 4]),
+        ({"type": "and", "filters": [{"type": "gt", "key": "n", "value": -5}, {"type": "ne", "key": "n", "value": 5}]}, [1, 9, 10]),
+        ({"type": "gt", "key": "n", "value": 2}, [2, 9]),
+        ({"type": "gte", "key": "n", "value": 5}, [2, 9]),
+        ({"type": "lt", "key": "n", "value": 2}, [1, 10]),
+        ({"type": "lte", "key": "n", "value": 1}, [1, 10]),
+        ({"type": "lte", "key": "n", "value": 1.5}, [1, 10]),
     ],
 )
 def test_filter_means_what_openai_says(value: Any, expected: list[int]) -> None:
@@ -38,6 +44,15 @@ def nested(depth: int) -> Any:
     value: Any = {"type": "eq", "key": "n", "value": 1}
     for _ in range(depth):
         value = {"type": "and", "filters": [value]}
+    return value
+
+
+def listed_inside() -> Any:
+    """Ten thousand values, in lists of a hundred at every depth."""
+    some: list[Any] = [{"type": kind, "key": f"n{index}", "value": list(range(100))} for index in range(7) for kind in ("in", "nin")]
+    value: Any = {"type": "and", "filters": some}
+    for _ in range(6):
+        value = {"type": "or", "filters": [value, *some]}
     return value
 
 
@@ -52,8 +67,15 @@ def nested(depth: int) -> Any:
         ({"type": "or", "filters": None}, "filters.filters"),
         ({"type": "or", "filters": [{}]}, "filters.filters[0].key"),
         ({"type": "$or", "key": "n", "value": 1}, "filters.type"),
-        ({"type": "eq", "key": "$or", "value": 1}, "filters.key"),
-        ({"type": "eq", "key": "a'; --", "value": 1}, "filters.key"),
+        ({"type": "eq", "key": "", "value": 1}, "filters.key"),
+        ({"type": "eq", "key": "k" * 65, "value": 1}, "filters.key"),
+        ({"type": "eq", "key": "a\0b", "value": 1}, "filters.key"),
+        ({"type": "eq", "key": "\ud800", "value": 1}, "filters.key"),
+        ({"type": "eq", "key": 1, "value": 1}, "filters.key"),
+        ({"type": "eq", "key": "n", "value": "x" * 513}, "filters.value"),
+        ({"type": "gt", "key": "n", "value": True}, "filters.value"),
+        ({"type": "or", "filters": [{"type": "in", "key": "n", "value": list(range(100))}] * 11}, "filters"),
+        (listed_inside(), "filters"),
         ({"type": "eq", "key": "n", "value": None}, "filters.value"),
         ({"type": "eq", "key": "n", "value": {"$gt": 1}}, "filters.value"),
         ({"type": "eq", "key": "n", "value": 2**54}, "filters.value"),
@@ -77,3 +99,17 @@ def test_client_filter_can_name_no_policy_field() -> None:
     expression = read_client_filter({"type": "eq", "key": "tenant", "value": "globex"})
 
     assert not holds(expression, {"tenant": "globex", "attributes": {}})
+
+
+@pytest.mark.parametrize(
+    "key", ["author name", "$or", "a'; --", "日本", "é", "e\u0301", "\n", " ", "k" * 64, "🔑" * 64, "a.b.c", "_x", "tenant"]
+)
+def test_any_text_of_up_to_64_characters_is_a_key(key: str) -> None:
+    expression = read_client_filter({"type": "eq", "key": key, "value": 1})
+
+    assert (holds(expression, {"attributes": {key: 1}}), holds(expression, {"attributes": {key.strip() + "x": 1}})) == (True, False)
+
+
+def test_message_on_too_many_values_says_what_the_limit_is() -> None:
+    with pytest.raises(InvalidRequest, match="1000 values"):
+        read_client_filter(listed_inside())

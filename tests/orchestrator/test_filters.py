@@ -18,6 +18,7 @@ from regate_orchestrator.filters import (
     NonEmpty,
     Not,
     Nothing,
+    Ordered,
     Overlaps,
     Text,
     Truthy,
@@ -38,6 +39,7 @@ values = st.lists(scalars, max_size=3).map(tuple)
 operators = st.sampled_from(["eq", "ne", "lt", "le", "gt", "ge"])
 atoms: st.SearchStrategy[Expression] = st.one_of(
     st.builds(Compare, operators, fields, scalars),
+    st.builds(Ordered, st.sampled_from(["lt", "le", "gt", "ge"]), fields, st.sampled_from([0, 1, 1.0, 2])),
     st.builds(CompareFields, operators, fields, fields),
     st.builds(In, fields, values),
     st.builds(Overlaps, fields, values),

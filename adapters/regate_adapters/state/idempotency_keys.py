@@ -40,11 +40,11 @@ class IdempotencyKeyState:
                 return KeyUse(fingerprint, None) if present is None else KeyUse(present.fingerprint, present.created)
         return None
 
-    async def finish_key(self, principal: Principal, key: str, *, claim: str, created: str) -> None:
-        """Say what was created, if the claim still holds."""
+    async def finish_key(self, principal: Principal, key: str, *, claim: str, created: str, fingerprint: str) -> None:
+        """Say what was created, and by which request, if the claim still holds."""
         mine = (_own(principal, key), idempotency_keys.c.claim == claim)
         async with self._database.writing() as connection:
-            await connection.execute(update(idempotency_keys).where(*mine).values(created=created))
+            await connection.execute(update(idempotency_keys).where(*mine).values(created=created, fingerprint=fingerprint))
 
     async def release_key(self, principal: Principal, key: str, *, claim: str) -> None:
         """Let the key go, if the claim still holds and nothing was created."""

@@ -29,6 +29,7 @@ from regate_orchestrator.filters import (
     Not,
     Operator,
     Or,
+    Ordered,
     Overlaps,
     Scalar,
     Text,
@@ -139,6 +140,9 @@ class _Renderer:
             case Compare(operator, _, known):
                 rank, value = self._known(known)
                 return _compare(operator, source, rank, value)
+            case Ordered(operator, _, known):
+                rank, value = self._known(known)
+                return and_(source.is_among([rank]), _compare(operator, source, rank, value))
             case In(_, values):
                 return self._equals_one(source.is_among, source.text, source.number, values)
             case Overlaps(_, values):

@@ -22,6 +22,7 @@ from operator import mul
 from typing import Final, TypeAlias
 
 from regate_adapters.testing.conformance import ConformanceFailure, expect
+from regate_adapters.testing.vector_clients import CLIENT_CHECKS
 from regate_adapters.testing.vector_corpus import DIMENSIONS, QUERY, SCHEMA, Exemption, atoms, exemption, hostile_chunks
 from regate_adapters.testing.vector_editions import EDITION_CHECKS
 from regate_orchestrator.errors import FilterNotExpressible, VectorStoreUnavailable
@@ -402,4 +403,5 @@ _PLAIN_CHECKS: Final[tuple[Callable[[VectorStore], Awaitable[None]], ...]] = (
     _counts_are_of_the_store_and_of_the_plan,
     _it_answers_the_readiness_check,
     *EDITION_CHECKS,
+    *CLIENT_CHECKS,
 )

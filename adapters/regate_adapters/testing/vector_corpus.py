@@ -19,6 +19,8 @@ from regate_orchestrator.filters import (
     In,
     NonEmpty,
     Operator,
+    Ordered,
+    Ordering,
     Overlaps,
     Scalar,
     Text,
@@ -34,6 +36,7 @@ Exemption: TypeAlias = Literal["text", "string_order", "two_fields", "undeclared
 
 DIMENSIONS: Final = 8
 _OPERATORS: Final[tuple[Operator, ...]] = ("eq", "ne", "lt", "le", "gt", "ge")
+_ORDERINGS: Final[tuple[Ordering, ...]] = ("lt", "le", "gt", "ge")
 _TEXT_OPERATORS: Final[tuple[TextOperator, ...]] = ("startswith", "endswith", "contains")
 
 SCHEMA: Final = RowSchema(
@@ -62,7 +65,10 @@ SCHEMA: Final = RowSchema(
 _STRINGS: Final = ("acme", "ACME", "acme ", "", "1", "true", "null", "\u00e9", "e\u0301", "o'neil", 'q"uote', "$or", "a\x00b", "%", "日本")
 _NUMBERS: Final = (0, 1, -1, -3, 2, 1.5, -0.5, 0.1 + 0.2, 0.3, 2**53, -(2**53), 2**53 - 1, 5e-324, 1_700_000_000)
 _NAMES: Final = ("hr", "HR", "eng", "", "1", "$or", "o'neil", "\u00e9", "e\u0301", "a,b", "e")
-_KEYS: Final = ("colour", "size", "$or", "tenant", "a.b", "_x", "file_id", "index", "teams", "string:size")
+_KEYS: Final = (
+    *("colour", "size", "$or", "tenant", "a.b", "_x", "file_id", "index", "teams", "string:size"),
+    *("author name", "\u00e9", "e\u0301", 'o\'neil "x" \\', "\n\u2028日本🔑", "{0}%s:v1;--", "k" * 64),
+)
 
 
 def hostile_chunks(*, tenant: str = "acme", count: int = 60, seed: int = 7) -> list[Chunk]:
@@ -119,6 +125,8 @@ def atoms() -> Iterator[Expression]:
             yield Compare("ne", field, value)
         for value in ("acme", 1, -0.5, True, False, None) if field in _FULLY else ():
             yield from (Compare(operator, field, value) for operator in _OPERATORS)
+        for number in (1, -0.5, 2**53) if field in _FULLY else ():
+            yield from (Ordered(ordering, field, number) for ordering in _ORDERINGS)
         yield In(field, ())
         yield In(field, ("acme", 1, True, None, 1.5))
         yield In(field, ("1", "true", "\u00e9"))

@@ -28,6 +28,8 @@ from regate_orchestrator.filters import (
     Not,
     Operator,
     Or,
+    Ordered,
+    Ordering,
     Overlaps,
     Scalar,
     Text,
@@ -58,7 +60,7 @@ _OPPOSITE: Final[dict[_TestOperator, _TestOperator]] = {
     "$not_contains": "$contains",
 }
 _BEYOND: Final[dict[_RangeOperator, _RangeOperator]] = {"$lt": "$gte", "$gte": "$lt", "$gt": "$lte", "$lte": "$gt"}
-_RANGES: Final[dict[Operator, _RangeOperator]] = {"lt": "$lt", "le": "$lte", "gt": "$gt", "ge": "$gte"}
+_RANGES: Final[dict[Ordering, _RangeOperator]] = {"lt": "$lt", "le": "$lte", "gt": "$gt", "ge": "$gte"}
 _SAMPLES: Final[dict[FieldType, object]] = {"boolean": False, "number": 0, "string": "", "list": []}
 
 
@@ -124,15 +126,17 @@ def _lower(expression: Expression, layout: ChromaLayout) -> _Tree:
             return _atom(expression, layout)
 
 
-def _atom(atom: Compare | In | Overlaps | Text | Truthy | Defined | NonEmpty, layout: ChromaLayout) -> _Tree:
+def _atom(atom: Compare | Ordered | In | Overlaps | Text | Truthy | Defined | NonEmpty, layout: ChromaLayout) -> _Tree:
     field = layout.field(atom.field)
     if field is None:
         raise _refusal("the field is not stored: it is not declared in rego/schemas", atom.field)
     match atom:
         case Compare(operator, path, value):
             return _compare(field, operator, value, path=path)
+        case Ordered(operator, path, value):
+            return _range(field, operator, _exact(value, path)) if "number" in field.types else False
         case In(path, values):
-            return _some(_compare(field, "eq", value, path=path) for value in values)
+            return _equals_one(field, values, path=path)
         case Overlaps(_, values):
             return _overlaps(field, values)
         case Text(_, path, _):
@@ -151,8 +155,6 @@ def _atom(atom: Compare | In | Overlaps | Text | Truthy | Defined | NonEmpty, la
 
 def _compare(field: StoredField, operator: Operator, value: Scalar, *, path: Field) -> _Tree:
     """Return the comparison for each type that the field may have: with its own type natively, with another by Rego's order of types."""
-    if isinstance(value, int | float) and not isinstance(value, bool) and not (math.isfinite(value) and abs(value) <= LARGEST):
-        raise _refusal("numbers beyond 2^53 are not compared exactly", path)
     parts: list[_Tree] = []
     for kind in field.types:
         match kind, value:
@@ -160,7 +162,7 @@ def _compare(field: StoredField, operator: Operator, value: Scalar, *, path: Fie
                 wanted = [one for one in (False, True) if compares(operator, one, value)]
                 parts.append(_is(field, kind) if len(wanted) > 1 else _some(_test(field, "$eq", stored_boolean(one)) for one in wanted))
             case "number", int() | float() if not isinstance(value, bool):
-                parts.append(_compare_numbers(field, operator, float(value)))
+                parts.append(_compare_numbers(field, operator, _exact(value, path)))
             case "string", str():
                 parts.append(_compare_strings(field, operator, value, path=path))
             case _ if compares(operator, _SAMPLES[kind], value):
@@ -178,14 +180,23 @@ def _compare_numbers(field: StoredField, operator: Operator, value: float) -> _T
         case "ne":
             return _all([is_number, _test(field, "$ne", value)])
         case "lt" | "le" | "gt" | "ge":
-            return _Range(field.key, _RANGES[operator], value, is_number)
+            return _range(field, operator, value)
         case _:
             assert_never(operator)
 
 
+def _range(field: StoredField, operator: Ordering, value: float) -> _Tree:
+    return _Range(field.key, _RANGES[operator], value, _is(field, "number"))
+
+
+def _exact(value: int | float, path: Field) -> float:
+    if not (math.isfinite(value) and abs(value) <= LARGEST):
+        raise _refusal("numbers beyond 2^53 are not compared exactly", path)
+    return float(value)
+
+
 def _compare_strings(field: StoredField, operator: Operator, value: str, *, path: Field) -> _Tree:
-    if not _is_unicode(value):
-        raise _refusal("the text is not valid Unicode", path)
+    value = _whole(value, path)
     match operator:
         case "eq":
             return value not in RESERVED and _test(field, "$eq", value)
@@ -195,6 +206,22 @@ def _compare_strings(field: StoredField, operator: Operator, value: str, *, path
             raise _refusal("Chroma cannot order strings", path)
         case _:
             assert_never(operator)
+
+
+def _equals_one(field: StoredField, values: Iterable[Scalar], *, path: Field) -> _Tree:
+    """Return whether the field equals one of the values: a list for each type that Chroma knows, since it takes no mixed one."""
+    listed: dict[type, list[_Value]] = {float: [], str: []}
+    for value in values:
+        match value:
+            case bool() if "boolean" in field.types:
+                listed[str].append(stored_boolean(value))
+            case str() if "string" in field.types and value not in RESERVED:
+                listed[str].append(_whole(value, path))
+            case int() | float() if "number" in field.types and not isinstance(value, bool):
+                listed[float].append(_exact(value, path))
+            case _:
+                pass
+    return _some(_Test(field.key, "$in", tuple(dict.fromkeys(known))) for known in listed.values() if known)
 
 
 def _overlaps(field: StoredField, values: Iterable[Scalar]) -> _Tree:
@@ -324,8 +351,18 @@ def _measure(tree: _Tree) -> tuple[int, int, int]:
             return 1, 1, 1
 
 
+def _whole(value: str, path: Field) -> str:
+    if not _is_unicode(value):
+        raise _refusal("the text is not valid Unicode", path)
+    return value
+
+
 def _is_unicode(value: str) -> bool:
-    return not any("\ud800" <= character <= "\udfff" for character in value)
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _refusal(reason: str, field: Field) -> FilterNotExpressible:

@@ -30,6 +30,7 @@ from regate_orchestrator.filters import (
     Not,
     Operator,
     Or,
+    Ordered,
     Overlaps,
     Scalar,
     Text,
@@ -141,13 +142,15 @@ class _Renderer:
             case _:
                 return _two_valued(self._atom(expression))
 
-    def _atom(self, atom: Compare | In | Overlaps | Text | Truthy | Defined | NonEmpty) -> Condition:
+    def _atom(self, atom: Compare | Ordered | In | Overlaps | Text | Truthy | Defined | NonEmpty) -> Condition:
         source = self._source(atom.field)
         if source is None:
             return _FALSE
         match atom:
             case Compare(operator, path, value):
                 return self._compare(source, operator, value, path=path)
+            case Ordered(operator, path, value):
+                return self._same_type(source, operator, value, path=path)
             case In(path, values):
                 return self._equals_one(source, values, path=path)
             case Overlaps(path, values):
@@ -171,8 +174,13 @@ class _Renderer:
         """Return the comparison with the value's own type by value, and with every other by Rego's order of types."""
         own = _kind_of(value)
         others = source.among(kind for kind in _RANKS if kind != own and compares(operator, _SAMPLES[kind], value))
+        return _join("OR", [others, self._same_type(source, operator, value, path=path)])
+
+    def _same_type(self, source: _Source, operator: Operator, value: Scalar, *, path: Field) -> Condition:
+        """Return whether the field is of the value's own type and compares so with it."""
+        own = _kind_of(value)
         if own not in source.kinds:
-            return others
+            return _FALSE
         same: Condition
         if own == "null":
             same = _TRUE if operator in {"eq", "le", "ge"} else _FALSE
@@ -180,7 +188,7 @@ class _Renderer:
             same = sql.SQL('{} {} {}::text COLLATE "C"').format(source.text, _OPERATORS[operator], self._text(value, path))
         else:
             same = sql.SQL("{} {} {}::jsonb").format(source.json, _OPERATORS[operator], self._json(value, path))
-        return _join("OR", [others, _join("AND", [source.among([own]), same])])
+        return _join("AND", [source.among([own]), same])
 
     def _equals_one(self, source: _Source, values: Sequence[Scalar], *, path: Field) -> Condition:
         texts = [self._checked_text(value, path) for value in values if isinstance(value, str)]

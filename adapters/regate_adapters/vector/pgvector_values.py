@@ -24,8 +24,10 @@ _LARGEST_EXACT: Final = 2**53
 
 def stored_text(value: str) -> str:
     """Return the text as it lies in the database. Raises `ValueError` for a lone surrogate, which has no place in UTF-8."""
-    if any("\ud800" <= character <= "\udfff" for character in value):
-        raise ValueError("a text with a lone surrogate has no exact form in PostgreSQL")
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise ValueError("a text with a lone surrogate has no exact form in PostgreSQL") from None
     return _NEEDS_ESCAPE.sub(lambda found: _ESCAPED[found[0]], value)
 
 

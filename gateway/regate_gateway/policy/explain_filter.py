@@ -24,6 +24,7 @@ from regate_orchestrator.filters import (
     NonEmpty,
     Not,
     Or,
+    Ordered,
     Overlaps,
     Text,
     Truthy,
@@ -65,7 +66,7 @@ def spell(expression: Expression) -> str:
             return " or ".join(map(_inside, parts))
         case Not(part):
             return f"not {_inside(part)}"
-        case Compare(operator, field, value):
+        case Compare(operator, field, value) | Ordered(operator, field, value):
             return f"{_dotted(field)} {_SIGNS[operator]} {json.dumps(value, ensure_ascii=False)}"
         case CompareFields(operator, left, right):
             return f"{_dotted(left)} {_SIGNS[operator]} {_dotted(right)}"

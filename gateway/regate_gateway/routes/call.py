@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Coroutine
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 from starlette.requests import Request
 
@@ -17,6 +17,7 @@ from regate_orchestrator.rows import Page
 from regate_orchestrator.values import Json
 
 Result = TypeVar("Result")
+_MEANING: Final = "body_meaning"
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +37,16 @@ class Call(Caller):
     def path(self, name: str) -> str:
         """Return a path parameter."""
         return str(self.request.path_params[name])
+
+    def say(self, meaning: str) -> None:
+        """Tell what the body meant, where it was no JSON and was read as it came: retries are told by it (`idempotency.py`)."""
+        self.request.scope["state"][_MEANING] = meaning
+
+    @property
+    def meaning(self) -> str | None:
+        """What the body was said to mean."""
+        found = self.request.scope["state"].get(_MEANING)
+        return found if isinstance(found, str) else None
 
     async def json(self) -> dict[str, Json]:
         """Return the JSON body, read once under the limits."""

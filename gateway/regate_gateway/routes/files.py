@@ -26,6 +26,7 @@ async def upload(call: Call) -> Response:
             return await incoming.write(pieces)
 
         form = await read_upload(call.request.scope, call.request.receive, limit=incoming.limit, store=store)
+        call.say(form.meaning())
         said = read_file_form(form.fields)
         row = await incoming.keep(filename=form.filename, size=form.size, purpose=said.purpose, expires_in_s=said.expires_in_s)
     return reply(file_object(row))

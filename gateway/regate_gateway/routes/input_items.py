@@ -25,18 +25,18 @@ _PHASES: Final = ("commentary", "final_answer")
 
 def read_input_item(item: Fields) -> JsonObject:
     """Return one input item in the API's shape. Raises `InvalidRequest`."""
-    kind = item.maybe_string("type", most=64) or _kind_unsaid(item)
+    kind = item.string("type", most=64) if item.has("type") else _kind_unsaid(item)
     match kind:
         case "message":
             return _message(item)
         case "item_reference":
             item.refuse_unknown({"type", "id"})
-            return {"type": kind, "id": item.string("id", most=256)}
+            return {"type": kind, "id": item.id("id")}
         case "function_call" | "custom_tool_call":
             return _call(item, kind)
         case "function_call_output" | "custom_tool_call_output":
             item.refuse_unknown({*_ITEM, "call_id", "output", "name", "namespace"})
-            call_id = item.string("call_id", most=256)
+            call_id = item.id("call_id")
             prefix = "fco_" if kind == "function_call_output" else "ctco_"
             return {"id": mint(prefix), "type": kind, "call_id": call_id, "output": _output(item), "status": "completed"}
         case "reasoning":
@@ -106,7 +106,7 @@ def _image(part: Fields) -> JsonObject:
     part.refuse_unknown({"type", "image_url", "file_id", "detail"})
     detail = part.choice("detail", ("auto", "low", "high", "original"), default="auto")
     if _one_of(part, "image_url", "file_id") == "file_id":
-        return {"type": "input_image", "file_id": part.string("file_id", most=256), "detail": detail}
+        return {"type": "input_image", "file_id": part.id("file_id"), "detail": detail}
     address = part.string("image_url", most=LONGEST)
     if not (_IMAGE_DATA.fullmatch(address) or _IMAGE_ADDRESS.fullmatch(address)):
         place = part.param("image_url")
@@ -124,7 +124,7 @@ def _file(part: Fields) -> JsonObject:
         )
     name = part.maybe_string("filename", most=512)
     if _one_of(part, "file_id", "file_data") == "file_id":
-        return {"type": "input_file", "file_id": part.string("file_id", most=256), **({} if name is None else {"filename": name})}
+        return {"type": "input_file", "file_id": part.id("file_id"), **({} if name is None else {"filename": name})}
     data = part.string("file_data", most=LONGEST)
     if not _FILE_DATA.fullmatch(data):
         place = part.param("file_data")
@@ -152,11 +152,11 @@ def _call(item: Fields, kind: str) -> JsonObject:
         "id": mint("fc_" if kind == "function_call" else "ctc_"),
         "type": kind,
         "status": "completed",
-        "call_id": item.string("call_id", most=256),
-        "name": item.string("name", most=256),
+        "call_id": item.id("call_id"),
+        "name": item.id("name"),
         given: text or ("{}" if kind == "function_call" else ""),
     }
-    return {**call, "namespace": item.string("namespace", most=256)} if item.has("namespace") else call
+    return {**call, "namespace": item.id("namespace")} if item.has("namespace") else call
 
 
 def _output(item: Fields) -> Json:

@@ -32,8 +32,8 @@ async def resolve_prompt(caller: Caller, body: dict[str, Json]) -> dict[str, Jso
         return body
     asked = fields.object("prompt")
     asked.refuse_unknown({"id", "version", "variables"})
-    identifier = asked.string("id", most=256)
-    wanted = asked.maybe_string("version", most=256)
+    identifier = asked.id("id")
+    wanted = asked.maybe_id("version")
     values = _values(asked)
     own = _own_input(fields)
     row = await reach_prompt(caller.services, caller.context, identifier, "prompt.use", param="prompt.id")

@@ -68,7 +68,7 @@ async def update(call: Call) -> Response:
     if not (fields.has("name") or fields.has("default_version")):
         raise InvalidRequest("Give 'name', 'default_version' or both.", param="name", code="missing_required_parameter")
     name = _name(fields) if fields.has("name") else None
-    wanted = fields.maybe_string("default_version", most=256)
+    wanted = fields.maybe_id("default_version")
     row = await reach_prompt(call.services, call.context, call.path("prompt_id"), "prompt.update")
     default_version = None if wanted is None else version_number(wanted) or 0  # no version is 0, so it is refused below
     changed = await call.services.state.update_prompt(call.context.principal, row.id, name=name, default_version=default_version)

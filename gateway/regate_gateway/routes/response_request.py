@@ -66,7 +66,7 @@ def read_response_request(body: Mapping[str, Json], *, omit: Collection[str] = (
     if background and not store:
         raise InvalidRequest("'background' needs 'store': what runs on has to be kept somewhere.", param="background", code="invalid_value")
     _delivery(fields)
-    previous, conversation = fields.maybe_string("previous_response_id", most=256), _conversation(fields)
+    previous, conversation = fields.maybe_id("previous_response_id"), _conversation(fields)
     if previous is not None and conversation is not None:
         message = "'previous_response_id' and 'conversation' cannot be used together: each says what came before."
         raise InvalidRequest(message, param="conversation", code="mutually_exclusive_parameters")
@@ -128,10 +128,10 @@ def _conversation(fields: Fields) -> ConversationId | None:
     if value is None:
         return None
     if isinstance(value, str):
-        return ConversationId(fields.string("conversation", most=256))
+        return ConversationId(fields.id("conversation"))
     named = fields.object("conversation")
     named.refuse_unknown({"id"})
-    return ConversationId(named.string("id", most=256))
+    return ConversationId(named.id("id"))
 
 
 def _include(fields: Fields) -> Include:

@@ -153,7 +153,7 @@ def _namespace(client: dict[str, ClientTool], tool: Fields) -> JsonObject:
 
 def _file_search(tool: Fields) -> FileSearchTool:
     tool.refuse_unknown({"type", "vector_store_ids", "max_num_results", "filters", "ranking_options"})
-    stores = tool.strings("vector_store_ids", most=32, longest=256)
+    stores = tool.ids("vector_store_ids", most=32)
     if not stores:
         place = tool.param("vector_store_ids")
         raise InvalidRequest(f"'{place}' must list at least one vector store.", param=place, code="missing_required_parameter")
@@ -218,7 +218,7 @@ def _named(choice: Fields, kind: str, tools: Tools) -> str:
         name = FILE_SEARCH
     elif kind in ("function", "custom"):
         choice.refuse_unknown({"type", "name", "namespace"})
-        name, namespace = choice.string("name", most=256), choice.maybe_string("namespace", most=256)
+        name, namespace = choice.id("name"), choice.maybe_id("namespace")
         found = [
             tool.wire
             for tool in tools.client

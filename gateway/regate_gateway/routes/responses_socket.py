@@ -10,17 +10,16 @@ import asyncio
 from dataclasses import dataclass, field, replace
 from typing import Final, cast
 
-import orjson
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
-from regate_gateway.bodies import parse_json
+from regate_gateway.bodies import parsed
 from regate_gateway.errors import describe, log_error
 from regate_gateway.fields import Fields
 from regate_gateway.quotas import granting
 from regate_gateway.routes.call import Caller
 from regate_gateway.routes.prompt_use import resolve_prompt
 from regate_gateway.routes.response_request import read_response_request, read_warm_up
-from regate_gateway.sse import obscured
+from regate_gateway.sse import obscured, one_line
 from regate_orchestrator.errors import InvalidRequest, LimitExceeded, RegateError, Unauthenticated
 from regate_orchestrator.responses import driver
 from regate_orchestrator.responses.driver import EmitEvent, Outcome, Start
@@ -59,12 +58,23 @@ class _Connection:
     async def read(self) -> None:
         """Take in frames as they come, so that a client that leaves is noticed while a response is made. Raises `WebSocketDisconnect`."""
         while True:
-            frame = await self.socket.receive_text()
+            frame = await self._text()
+            if frame is None:
+                await self.refuse(InvalidRequest("A frame must hold text: a JSON object of type 'response.create'.", code="invalid_json"))
+                continue
             try:
                 self.frames.put_nowait(frame)
             except asyncio.QueueFull:
                 message = f"More than {_MOST_WAITING} requests are waiting on this connection."
                 await self.refuse(LimitExceeded(message, retry_after=1))
+
+    async def _text(self) -> str | None:
+        """Return the next message, None for one of bytes. Raises `WebSocketDisconnect`."""
+        message = await self.socket.receive()
+        if message["type"] == "websocket.disconnect":
+            raise WebSocketDisconnect(message["code"], message.get("reason"))
+        text = message.get("text")
+        return text if isinstance(text, str) else None
 
     async def work(self) -> None:
         """Answer the frames, one after the other."""
@@ -94,7 +104,7 @@ class _Connection:
         await self._send({"type": "error", "status": status, **flat, "error": told})
 
     async def _answer(self, frame: str) -> None:
-        body = dict(parse_json(frame.encode("utf-8", "surrogatepass")))
+        body = dict(await parsed(frame.encode()))
         if body.pop("type", None) != "response.create":
             raise InvalidRequest("A frame must be an object of type 'response.create'.", param="type", code="invalid_value")
         context = await self.caller.services.authenticator.context(self.socket.scope)  # a token that has expired meanwhile ends it here
@@ -129,7 +139,7 @@ class _Connection:
         return await driver.run(start, ports=self.caller.services.loop, emit=emit)
 
     async def _send(self, frame: JsonObject) -> None:
-        await self.socket.send_text(orjson.dumps(frame).decode())
+        await self.socket.send_text(one_line(frame).decode())
 
 
 def _padded(body: dict[str, Json]) -> bool:

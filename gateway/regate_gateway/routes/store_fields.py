@@ -12,7 +12,6 @@ from regate_orchestrator.filters import Scalar
 from regate_orchestrator.values import FileId
 
 MOST_IN_A_BATCH: Final = 2_000
-_LONGEST_ID: Final = 256
 _STATUSES: Final = ("in_progress", "completed", "failed", "cancelled")
 
 
@@ -54,7 +53,7 @@ def read_expiry(fields: Fields) -> int | Literal["never"] | None:
 
 def read_wanted(fields: Fields) -> Wanted:
     """Return the one file that is wanted in a store, with its attributes and how it is split."""
-    file = FileId(fields.string("file_id", most=_LONGEST_ID))
+    file = FileId(fields.id("file_id"))
     return _wanted(file, fields, param=fields.param("file_id"))
 
 
@@ -72,7 +71,7 @@ def read_many_wanted(fields: Fields) -> list[Wanted]:
             found.append(read_wanted(one))
     else:
         fields.required("file_ids")
-        names = fields.strings("file_ids", most=MOST_IN_A_BATCH, longest=_LONGEST_ID)
+        names = fields.ids("file_ids", most=MOST_IN_A_BATCH)
         found = [_wanted(FileId(name), fields, param=f"file_ids[{index}]") for index, name in enumerate(names)]
     if not found:
         raise InvalidRequest(
@@ -83,7 +82,7 @@ def read_many_wanted(fields: Fields) -> list[Wanted]:
 
 def read_plain_wanted(fields: Fields, *, most: int) -> list[Wanted]:
     """Return the files that a new store is made with, none when there are none."""
-    names = fields.strings("file_ids", most=most, longest=_LONGEST_ID)
+    names = fields.ids("file_ids", most=most)
     chunking = read_chunking(fields)
     nothing = split_attributes({}, param="attributes")
     return _distinct([Wanted(FileId(name), {}, nothing, chunking, "file_ids") for name in names])

@@ -370,8 +370,8 @@ class KeyState(Protocol):
         """
         ...
 
-    async def finish_key(self, principal: Principal, key: str, *, claim: str, created: str) -> None:
-        """Say what was created under the key, if this claim still holds."""
+    async def finish_key(self, principal: Principal, key: str, *, claim: str, created: str, fingerprint: str) -> None:
+        """Say what was created under the key, and by which request as it is known by now, if this claim still holds."""
         ...
 
     async def release_key(self, principal: Principal, key: str, *, claim: str) -> None:

@@ -27,7 +27,7 @@ _BEYOND_TEXT: Final = frozenset({"input_image", "input_file"})
 def files_of(body: JsonObject) -> Iterator[FileId]:
     """Yield the ids of the files that an item's message names."""
     for part in _parts(body):
-        if part["type"] in _BEYOND_TEXT and part.get("file_id"):
+        if part["type"] in _BEYOND_TEXT and "file_id" in part:
             yield FileId(cast("str", part["file_id"]))
 
 

@@ -6,11 +6,11 @@ Ids and indexes are minted once, at `response.output_item.added`, and never chan
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Final, Literal, TypeAlias
 
+from regate_orchestrator.responses.arguments import text_among
 from regate_orchestrator.responses.events import Usage
 from regate_orchestrator.responses.request import ClientTool, ResponseRequest
 from regate_orchestrator.values import Json, JsonObject, ResponseId
@@ -200,12 +200,8 @@ class OpenCall:
 
 def free_text(arguments: str) -> str:
     """Return the free text in the arguments of a custom tool's function; what a model wrote otherwise is taken as it is."""
-    try:
-        value = json.loads(arguments)
-    except ValueError:
-        return arguments
-    text = value.get("input") if isinstance(value, Mapping) else None
-    return text if isinstance(text, str) else arguments
+    text = text_among(arguments, "input")
+    return arguments if text is None else text
 
 
 def search_item(identifier: str, status: ItemStatus, queries: list[str], results: list[JsonObject] | None) -> JsonObject:

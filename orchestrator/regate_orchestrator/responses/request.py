@@ -120,7 +120,8 @@ class ResponseRequest:
     @property
     def refers_back(self) -> bool:
         """Return whether the request continues from, or names, what is stored."""
-        return bool(self.previous_response_id or self.conversation or any(item["type"] == "item_reference" for item in self.items))
+        named = self.previous_response_id is not None or self.conversation is not None
+        return named or any(item["type"] == "item_reference" for item in self.items)
 
     def permits(self, wire: str) -> bool:
         """Return whether `tool_choice` leaves this tool callable. `allowed_tools` is a hard limit, not advice to the model."""

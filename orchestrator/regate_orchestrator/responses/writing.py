@@ -6,12 +6,11 @@ their arguments. Every item that was added is closed again, with the same id and
 
 from __future__ import annotations
 
-import json
 import re
-from collections.abc import Mapping
 from dataclasses import replace
 from typing import Final, Literal, assert_never, cast
 
+from regate_orchestrator.responses.arguments import text_among
 from regate_orchestrator.responses.citations import clean
 from regate_orchestrator.responses.events import ArgumentsWritten, CallOpened, ReasoningWritten, RefusalWritten, TextWritten
 from regate_orchestrator.responses.output import ItemStatus, OpenCall, OpenMessage, OpenReasoning, free_text, search_item
@@ -262,9 +261,5 @@ def _close_call(state: State, call: OpenCall, status: ItemStatus) -> State:
 
 def _query(arguments: str) -> str | None:
     """Return the query in the arguments, the only one that is read: stores, filters and limits come from the request alone."""
-    try:
-        value = json.loads(arguments)
-    except ValueError:
-        return None
-    query = value.get("query") if isinstance(value, Mapping) else None
-    return query if isinstance(query, str) and query.strip() else None
+    query = text_among(arguments, "query")
+    return None if query is None or not query.strip() else query

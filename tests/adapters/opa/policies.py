@@ -18,6 +18,7 @@ from regate_orchestrator.filters import (
     NonEmpty,
     Not,
     Or,
+    Ordered,
     Overlaps,
     Text,
     Truthy,
@@ -91,7 +92,7 @@ def short(expression: Expression) -> str:
             return f"({' | '.join(map(short, parts))})"
         case Not(part):
             return f"!{short(part)}"
-        case Compare(operator, field, value):
+        case Compare(operator, field, value) | Ordered(operator, field, value):
             return f"{_dotted(field)} {operator} {json.dumps(value)}"
         case CompareFields(operator, left, right):
             return f"{_dotted(left)} {operator} {_dotted(right)}"

@@ -141,7 +141,7 @@ async def test_all_others_are_gone_where_none_can_be(one: SqlStateStore, other: 
 async def test_what_has_ended_is_left_as_it_is(one: SqlStateStore, other: SqlStateStore) -> None:
     await begin(one)
     await one.save_response(turn_of())
-    await one.finish_key(ANN, "key", claim="c1", created="resp_1")
+    await one.finish_key(ANN, "key", claim="c1", created="resp_1", fingerprint="f1")
     await one.depart()
     ended = await other.end_interrupted(error=ERROR)
     key = await other.claim_key(ANN, "key", fingerprint="f", claim="probe", at=1_001)

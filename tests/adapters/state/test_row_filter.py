@@ -31,6 +31,7 @@ from regate_orchestrator.filters import (
     NonEmpty,
     Not,
     Or,
+    Ordered,
     Overlaps,
     Text,
     Truthy,
@@ -111,11 +112,13 @@ def found_by_meaning(expression: Expression) -> set[str]:
 operators = st.sampled_from(["eq", "ne", "lt", "le", "gt", "ge"])
 scalars = st.sampled_from(KNOWN)
 texts = st.sampled_from([value for value in KNOWN if isinstance(value, str)])
+numbers = st.sampled_from([value for value in KNOWN if isinstance(value, int | float) and not isinstance(value, bool)])
 columns = st.sampled_from([*COLUMNS, NUMBERED])
 fields = st.one_of(st.sampled_from(FIELDS), st.sampled_from(FIELDS[:2]), columns, st.just(("id", "x")))
 lists = st.lists(scalars, max_size=6).map(tuple)
 atoms: st.SearchStrategy[Expression] = st.one_of(
     st.builds(Compare, operators, fields, scalars),
+    st.builds(Ordered, st.sampled_from(["lt", "le", "gt", "ge"]), fields, numbers),
     st.builds(CompareFields, operators, fields, columns),
     st.builds(CompareFields, operators, columns, fields),
     st.builds(In, fields, lists),
