@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 import psycopg
@@ -80,8 +80,8 @@ async def chroma(schema: RowSchema, vectors: Vectors) -> AsyncIterator[Engine]:
         async with ChromaVectorStore(Path(folder), schema) as store:
 
             def nearest(vector: Vector) -> list[str]:
-                collection: Any = store._collection(STORE)  # noqa: SLF001 — the very collection that the adapter searches
-                found = collection.query(query_embeddings=[vector], n_results=K, include=[])
+                with store._collection(STORE) as collection:  # noqa: SLF001 — the very collection that the adapter searches
+                    found = collection.query(query_embeddings=[np.asarray(vector, dtype=np.float32)], n_results=K, include=[])
                 return list(found["ids"][0])
 
             async def exact(vector: Vector) -> list[str]:

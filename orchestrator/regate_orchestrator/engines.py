@@ -83,6 +83,10 @@ class VectorEngines:
         """Return which editions the store's engine has of it."""
         return frozenset().union(*[await place.editions(store) for place in await self._wherever(store)])
 
+    async def is_shared(self, store: StoreId) -> bool:
+        """Return whether other programs may write to the store's engine."""
+        return any([await place.is_shared(store) for place in await self._wherever(store)])
+
     async def drop(self, store: StoreId) -> None:
         """Remove the store and all its chunks."""
         for place in await self._wherever(store):

@@ -63,6 +63,8 @@ class VectorSweeps:
         self._clock = clock
         self._last = StoreId("")
         self._rests_until = 0.0
+        self._missed = 0
+        self._saw_all = False
         self.waiting = 0
         """Loose chunks that the last sweep could not remove, or had not come to."""
 
@@ -91,15 +93,25 @@ class VectorSweeps:
     async def strays(self) -> int:
         """Look through one store, and remove what nobody knows of there, such as what an old backup of an engine brought back.
 
-        Return how many editions that were. After the last store nothing is looked at until an hour has passed.
+        Return how many editions that were. After the last store nothing is looked at until an hour has passed. An engine that only this
+        program writes to needs no second look: looking makes it read the store's index, and nothing can have come there since.
         """
         if self._clock() < self._rests_until:
             return 0
         store = await self._state.store_beyond(self._last)
         if store is None:
             self._last, self._rests_until = StoreId(""), self._clock() + _ROUND_S
+            self._saw_all, self._missed = self._saw_all or self._missed == 0, 0
             return 0
         self._last = store
+        if self._saw_all and not await self._vectors.is_shared(store):
+            return 0
+        self._missed += 1
+        removed = await self._remove_strays(store)
+        self._missed -= 1
+        return removed
+
+    async def _remove_strays(self, store: StoreId) -> int:
         # What is written meanwhile is not among these; what is among them was written down before it was written.
         unknown = await self._state.unknown_editions(store, await self._vectors.editions(store))
         for edition in unknown:

@@ -79,6 +79,8 @@ class Bytes:
 class Engine(MemoryVectorStore):
     """A vector engine that a test can break, and look in on: `before` runs before each call, with the call's name."""
 
+    shared = True
+
     def __init__(self) -> None:
         super().__init__(SCHEMA)
         self.broken: set[str] = set()
@@ -93,6 +95,13 @@ class Engine(MemoryVectorStore):
     async def add(self, store: StoreId, chunks: Sequence[Chunk]) -> None:
         await self._call("add")
         await super().add(store, chunks)
+
+    async def is_shared(self, store: StoreId) -> bool:
+        return self.shared
+
+    async def editions(self, store: StoreId) -> frozenset[str]:
+        await self._call("editions")
+        return await super().editions(store)
 
     async def remove(self, store: StoreId, file: FileId, *, edition: str | None = None) -> None:
         await self._call("remove")

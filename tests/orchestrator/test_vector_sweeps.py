@@ -10,7 +10,7 @@ import pytest
 from tests.orchestrator.ingest_world import EVE, FILE, VS, World, opened, stamp_of, working
 from tests.orchestrator.scripted import ANN, Records
 
-from regate_orchestrator.errors import AuditUnavailable
+from regate_orchestrator.errors import AuditUnavailable, VectorStoreUnavailable
 from regate_orchestrator.ports import Chunk
 from regate_orchestrator.rows import LooseChunks, StoreChanges, StoreRow, Totals
 from regate_orchestrator.values import FileId, StoreId
@@ -149,6 +149,23 @@ async def test_stores_are_looked_through_one_at_a_time_and_the_round_begins_anew
     world.clock.time += 3_600
 
     assert (rounds, resting, await world.sweeps.strays()) == ([1, 1, 0, 0], [0, 0, 0], 1)
+
+
+async def test_an_engine_of_this_program_alone_is_looked_through_once_and_again_only_while_a_look_failed(world: Swept) -> None:
+    looks: list[str] = []
+
+    async def note(call: str) -> None:
+        looks.append(call)
+
+    world.engine.shared, world.engine.before, world.engine.broken = False, note, {"editions"}
+    with pytest.raises(VectorStoreUnavailable):
+        await world.sweeps.strays()
+    world.engine.broken = set()
+    for _ in range(4):  # hours: the end of the round, the look that failed, the end of that round, and nothing more
+        await world.sweeps.strays()
+        world.clock.time += 3_600
+
+    assert looks == ["editions"]
 
 
 # ---------------------------------------------------------------- expiry

@@ -1,6 +1,6 @@
 """The `VectorStore` on Chroma: one collection per store, all calls in threads. Embedded: one process per directory.
 
-Where the engine is, its place says: a `Directory` here, or a server (`chroma_server.py`). Nothing else knows the difference.
+Where the engine is, its place says (`chroma_place.py`), and how long one client is used, `chroma_engine.py`. Nothing else knows the difference.
 
 It never embeds: every call that could name an embedding function names none, since Chroma's own would download a model. It never decides
 what is permitted either: `chroma_filter.py`, the counterpart, renders the plan, and the guard on the schema version is part of that.
@@ -15,34 +15,36 @@ nothing. Beyond it Chroma's approximate index chooses the candidates (filtered i
 from __future__ import annotations
 
 import asyncio
-import fcntl
-import os
-import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Final, Protocol, Self, TypeVar
+from typing import TYPE_CHECKING, Final, Self, TypeVar
 
 import numpy as np
 
 from regate_adapters.vector.chroma_collection import (
     DIMENSIONS,
-    all_ids,
     dimensions_of,
     fetched,
     ids_of,
+    is_behind,
+    listed,
     nearest,
     pages,
     rank,
+    read_on,
     rows_of,
     stamped,
 )
+from regate_adapters.vector.chroma_engine import ChromaEngine
 from regate_adapters.vector.chroma_filter import Where, render
 from regate_adapters.vector.chroma_layout import ChromaLayout
+from regate_adapters.vector.chroma_place import ChromaPlace, Directory
 from regate_adapters.vector.guard import TENANT, tenant_of
 from regate_orchestrator.editions import edition_of, renamed
-from regate_orchestrator.errors import ConfigurationError, RegateError, VectorStoreUnavailable
+from regate_orchestrator.errors import RegateError, VectorStoreUnavailable
 from regate_orchestrator.filters import Everything, Expression, FilterPlan, Scalar, expression_of
 from regate_orchestrator.meaning import holds
 from regate_orchestrator.ports import Candidate, Chunk, Found, Vector
@@ -50,9 +52,7 @@ from regate_orchestrator.schema import RowSchema
 from regate_orchestrator.values import FileId, JsonObject, StoreId
 
 if TYPE_CHECKING:
-    from chromadb.api import ClientAPI
     from chromadb.api.models.Collection import Collection
-    from chromadb.config import Settings
 
 Result = TypeVar("Result")
 
@@ -68,69 +68,21 @@ ONE_IN: Final = 40
 So reading is cheaper up to one chunk in 36. A search among a tenant's 20 chunks takes 30 ms of processor time instead of 450.
 """
 
-_HNSW: Final = {"space": "cosine", "ef_search": 1_000}
-_WRITE_ROWS: Final = 1_000
+_HNSW: Final = {"space": "cosine", "ef_search": 1_000, "sync_threshold": 200}
+"""After so many changes Chroma stores a collection's index. What is newer it reads from its log and puts in again, each time it opens it.
+
+Measured: opening a store of 900 chunks took 300 ms at its default of 1,000 and 30 at this; 20,000 chunks took 37 s of processor time at either,
+and small files less, since each write reads the log too.
+"""
+
+_WRITE_ROWS: Final = 200
+"""A search of a store that is not open may wait for as many to be written (`chroma_engine.py`)."""
+
 _TRIES: Final = 3
 _READERS: Final = 2
 _READ_S: Final = 30.0
 _WRITE_S: Final = 120.0
 _CHECK_S: Final = 2.0
-
-
-class ChromaPlace(Protocol):
-    """Where Chroma runs, and how to reach it."""
-
-    def hold(self) -> None:
-        """Make the place ready. Raises `ConfigurationError` when it cannot be used."""
-        ...
-
-    def release(self) -> None:
-        """Give up what `hold` took."""
-        ...
-
-    def client(self) -> ClientAPI:
-        """Return a new client. Called in a thread, once; it may load Chroma, and may fail with anything."""
-        ...
-
-    def probe(self, client: ClientAPI | None) -> None:
-        """Fail with anything when the engine does not answer. The client is None as long as none was needed; none must be made for this."""
-        ...
-
-
-class Directory:
-    """Chroma embedded in this process, which alone may use the directory."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._held: int | None = None
-
-    def hold(self) -> None:
-        """Lock the directory for this process. Raises `ConfigurationError` when another holds it."""
-        self._held = _hold(self._path)
-
-    def release(self) -> None:
-        """Unlock the directory."""
-        held, self._held = self._held, None
-        if held is not None:
-            os.close(held)
-
-    def client(self) -> ClientAPI:
-        """Return a client on the directory, which loads Chroma."""
-        import chromadb
-
-        return chromadb.PersistentClient(path=str(self._path), settings=quiet_settings())
-
-    def probe(self, client: ClientAPI | None) -> None:
-        """Ask an engine that is loaded for its collections."""
-        if client is not None:
-            client.list_collections(limit=1)
-
-
-def quiet_settings() -> Settings:
-    """Return Chroma's settings: no `.env` of the working directory and no telemetry may reach the engine."""
-    from chromadb.config import Settings
-
-    return Settings(_env_file=None, anonymized_telemetry=False, allow_reset=False)
 
 
 class ChromaVectorStore:
@@ -144,8 +96,7 @@ class ChromaVectorStore:
         self._layout = ChromaLayout.of(schema)
         self._exact_up_to = exact_up_to
         self._one_in = one_in
-        self._client: ClientAPI | None = None
-        self._loading = threading.Lock()
+        self._engine = ChromaEngine(self._place)
         self._is_open = False
         self._readers = ThreadPoolExecutor(_READERS, thread_name_prefix="chroma-read")
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="chroma-write")  # INVARIANT: one thread, so writes never overlap
@@ -162,54 +113,58 @@ class ChromaVectorStore:
 
     async def create(self, store: StoreId, *, dimensions: int) -> None:
         """Make the store's collection. Raises `VectorStoreUnavailable` when it is there with other dimensions."""
-        await self._write("create", lambda: self._create(store, dimensions))
+        await self._write("create", store, lambda: self._create(store, dimensions))
 
     async def add(self, store: StoreId, chunks: Sequence[Chunk]) -> None:
         """Store the chunks whole; those with an id that is there are deleted first, since Chroma would merge or ignore them."""
         distinct = list({chunk.id: chunk for chunk in chunks}.values())
         if distinct:
-            await self._write("add", lambda: self._add(store, distinct))
+            await self._write("add", store, lambda: self._add(store, distinct))
 
     async def search(self, store: StoreId, vector: Vector, *, plan: FilterPlan, limit: int) -> Found:
         """Return the most similar chunks among those that the plan permits; see the module on what is exact."""
         where = render(plan, self._layout.at(store))
         if where is None:
             return Found((), total=0, permitted=0, exhausted=True)
-        return await self._read("search", lambda: self._search(store, vector, plan, where, limit))
+        return await self._read("search", store, lambda: self._search(store, vector, plan, where, limit))
 
     async def texts(self, store: StoreId, ids: Sequence[str]) -> Mapping[str, str]:
         """Return the texts of those of these chunks that are there and of the present schema version."""
-        return await self._read("texts", lambda: self._texts(store, list(dict.fromkeys(ids))))
+        return await self._read("texts", store, lambda: self._texts(store, list(dict.fromkeys(ids))))
 
     async def restamp(
         self, store: StoreId, file: FileId, *, edition: str, into: str, stamp: JsonObject, attributes: Mapping[str, Scalar]
     ) -> int:
         """Store each chunk of the edition once more, of the present schema version, with this stamp and these attributes."""
-        return await self._write("restamp", lambda: self._restamp(store, file, (edition, into), stamp, attributes))
+        return await self._write("restamp", store, lambda: self._restamp(store, file, (edition, into), stamp, attributes))
 
     async def remove(self, store: StoreId, file: FileId, *, edition: str | None = None) -> None:
         """Remove the chunks of the file, or of one edition of it, of any schema version."""
-        await self._write("remove", lambda: self._remove(store, file, edition))
+        await self._write("remove", store, lambda: self._remove(store, file, edition))
 
     async def editions(self, store: StoreId) -> frozenset[str]:
         """Return which editions have chunks in the store, of any schema version."""
-        return await self._read("editions", lambda: self._editions(store))
+        return await self._read("editions", store, lambda: self._editions(store))
+
+    async def is_shared(self, store: StoreId) -> bool:  # noqa: ARG002 — of every store the same
+        """Return what the place says."""
+        return self._place.is_shared
 
     async def drop(self, store: StoreId) -> None:
         """Remove the store's collection."""
-        await self._write("drop", lambda: self._drop(store))
+        await self._write("drop", store, lambda: self._drop(store))
 
     async def check(self) -> None:
         """Raise `VectorStoreUnavailable` when the place is not held, or the engine there does not answer. Never loads Chroma."""
-        await self._run(self._readers, "check", lambda: self._place.probe(self._client), within_s=_CHECK_S)
+        await self._run(self._readers, "check", self._engine.probe, within_s=_CHECK_S)
 
     # ------------------------------------------------------------ threads
 
-    async def _read(self, what: str, work: Callable[[], Result]) -> Result:
-        return await self._run(self._readers, what, work, within_s=_READ_S)
+    async def _read(self, what: str, store: StoreId, work: Callable[[], Result]) -> Result:
+        return await self._run(self._readers, what, lambda: self._caught_up(store, work), within_s=_READ_S)
 
-    async def _write(self, what: str, work: Callable[[], Result]) -> Result:
-        return await self._run(self._writer, what, work, within_s=_WRITE_S)
+    async def _write(self, what: str, store: StoreId, work: Callable[[], Result]) -> Result:
+        return await self._run(self._writer, what, lambda: self._caught_up(store, work), within_s=_WRITE_S)
 
     async def _run(self, pool: ThreadPoolExecutor, what: str, work: Callable[[], Result], *, within_s: float) -> Result:
         if not self._is_open:
@@ -220,62 +175,76 @@ class ChromaVectorStore:
         except TimeoutError as error:
             raise VectorStoreUnavailable(f"Chroma: {what} took longer than {within_s:g} s") from error
 
-    def _engine(self) -> ClientAPI:
-        with self._loading:
-            if self._client is None:
-                self._client = self._place.client()
-            return self._client
+    def _caught_up(self, store: StoreId, work: Callable[[], Result]) -> Result:
+        """Do the work, and once more where a server's index of the store lacked what it had been let go of without."""
+        try:
+            return work()
+        except Exception as error:
+            if not is_behind(error):
+                raise
+        with self._collection(store) as collection:
+            read_on(collection)
+        return work()
 
-    def _collection(self, store: StoreId) -> Collection:
-        return self._engine().get_collection(store, embedding_function=None)
+    @contextmanager
+    def _collection(self, store: StoreId, *, briefly: bool = False) -> Iterator[Collection]:
+        """Yield the store's collection, for use inside the context alone and briefly. No thread may be in two."""
+        with self._engine.using(store, briefly=briefly) as client:
+            yield client.get_collection(store, embedding_function=None)
 
-    def _collection_or_none(self, store: StoreId) -> Collection | None:
+    @contextmanager
+    def _collection_or_none(self, store: StoreId, *, briefly: bool = False) -> Iterator[Collection | None]:
         from chromadb.errors import NotFoundError
 
-        try:
-            return self._collection(store)
-        except NotFoundError:
-            return None
+        with self._engine.using(store, briefly=briefly) as client:
+            try:
+                collection = client.get_collection(store, embedding_function=None)
+            except NotFoundError:
+                collection = None
+            yield collection
 
     def _close(self) -> None:
         for pool in (self._writer, self._readers):
             pool.shutdown(wait=True, cancel_futures=True)
-        client, self._client = self._client, None
-        if client is not None:
-            client.close()
+        self._engine.close()
 
     # ------------------------------------------------------------ in a thread
 
     def _create(self, store: StoreId, dimensions: int) -> None:
-        collection = self._engine().get_or_create_collection(
-            store, embedding_function=None, metadata={DIMENSIONS: dimensions}, configuration={"hnsw": dict(_HNSW)}
-        )
-        if dimensions_of(collection) != dimensions:
-            raise VectorStoreUnavailable(f"store {store} has vectors of another length than {dimensions}")
+        with self._engine.using(store) as client:
+            collection = client.get_or_create_collection(
+                store, embedding_function=None, metadata={DIMENSIONS: dimensions}, configuration={"hnsw": dict(_HNSW)}
+            )
+            if dimensions_of(collection) != dimensions:
+                raise VectorStoreUnavailable(f"store {store} has vectors of another length than {dimensions}")
 
     def _add(self, store: StoreId, chunks: Sequence[Chunk]) -> None:
-        collection = self._collection(store)
         layout = self._layout.at(store)
         metadatas = [layout.metadata(chunk) for chunk in chunks]
-        rows = rows_of([chunk.vector for chunk in chunks], dimensions_of(collection))
+        with self._collection(store) as collection:
+            rows = rows_of([chunk.vector for chunk in chunks], dimensions_of(collection))
         for start in range(0, len(chunks), _WRITE_ROWS):
             part = slice(start, start + _WRITE_ROWS)
-            ids = [chunk.id for chunk in chunks[part]]
-            collection.delete(ids=ids)
-            collection.add(ids=ids, embeddings=rows[part], documents=[chunk.text for chunk in chunks[part]], metadatas=metadatas[part])
+            ids, texts = [chunk.id for chunk in chunks[part]], [chunk.text for chunk in chunks[part]]
+            with self._collection(store) as collection:
+                collection.delete(ids=ids)
+                collection.add(ids=ids, embeddings=rows[part], documents=texts, metadatas=metadatas[part])
 
     def _search(self, store: StoreId, vector: Vector, plan: FilterPlan, where: Where, limit: int) -> Found:
-        collection = self._collection(store)
+        with self._collection(store) as collection:
+            return self._search_in(collection, self._layout.at(store), vector, plan, where, limit)
+
+    def _search_in(self, collection: Collection, layout: ChromaLayout, vector: Vector, plan: FilterPlan, where: Where, limit: int) -> Found:
         query = rows_of([vector], dimensions_of(collection))[0]
         for _ in range(_TRIES):
             total = collection.count()
-            few = self._of_few(collection, expression_of(plan), self._layout.at(store), total)
+            few = self._of_few(collection, expression_of(plan), layout, total)
             ids: list[str] = collection.get(where=where, limit=self._exact_up_to + 1, include=[])["ids"] if few is None else few
             # Which way is taken depends on the permitted chunks alone.
             exact = len(ids) <= self._exact_up_to
             chosen = ids if exact else nearest(collection, query, where, limit)
             ranked = rank(collection, chosen, query)
-            candidates = tuple(self._candidates(collection, ranked[:limit], plan, where, layout=self._layout.at(store)))
+            candidates = tuple(self._candidates(collection, ranked[:limit], plan, where, layout=layout))
             # Chunks that were removed between two reads may have others in their place, which were not there at the first.
             if len(ranked) == len(chosen) and len(candidates) == len(ranked[:limit]):
                 break
@@ -306,52 +275,67 @@ class ChromaVectorStore:
             yield from fetched(collection, ranked, where, layout)
 
     def _texts(self, store: StoreId, ids: Sequence[str]) -> dict[str, str]:
-        collection, where = self._collection(store), render(Everything(), self._layout.at(store))
+        where = render(Everything(), self._layout.at(store))
         texts: dict[str, str] = {}
         for part in pages(ids):
-            got = collection.get(ids=part, where=where, include=["documents"])
+            with self._collection(store) as collection:
+                got = collection.get(ids=part, where=where, include=["documents"])
             texts.update(zip(got["ids"], got["documents"], strict=True))
         return texts
 
     def _restamp(self, store: StoreId, file: FileId, editions: tuple[str, str], stamp: JsonObject, attributes: Mapping[str, Scalar]) -> int:
-        collection, layout = self._collection(store), self._layout.at(store)
+        layout = self._layout.at(store)
         edition, into = editions
         self._remove(store, file, into)
-        where, copied = render(Everything(), layout), 0
-        for part in pages(ids_of(collection, layout, file, edition)):
-            got = collection.get(ids=part, where=where, include=["documents", "metadatas", "embeddings"])
-            found = [layout.candidate(*row, score=0.0) for row in zip(got["ids"], got["documents"], got["metadatas"], strict=True)]
-            chunks = [
-                Chunk(renamed(one.id, into=into), file, one.index, one.text, vector, stamp, attributes)
-                for one, vector in zip(found, got["embeddings"], strict=True)
-            ]
-            if chunks:
-                collection.add(
-                    ids=[chunk.id for chunk in chunks],
-                    embeddings=np.asarray(got["embeddings"], dtype=np.float32),
-                    documents=[chunk.text for chunk in chunks],
-                    metadatas=[layout.metadata(chunk) for chunk in chunks],
-                )
-            copied += len(chunks)
+        with self._collection(store) as collection:
+            ids = ids_of(collection, layout, file, edition)
+        copied = 0
+        for part in pages(ids, _WRITE_ROWS):
+            with self._collection(store) as collection:
+                copied += self._copy(collection, layout, part, into, stamp, attributes)
         return copied
 
+    def _copy(
+        self, collection: Collection, layout: ChromaLayout, ids: list[str], into: str, stamp: JsonObject, attributes: Mapping[str, Scalar]
+    ) -> int:
+        got = collection.get(ids=ids, where=render(Everything(), layout), include=["documents", "metadatas", "embeddings"])
+        found = [layout.candidate(*row, score=0.0) for row in zip(got["ids"], got["documents"], got["metadatas"], strict=True)]
+        chunks = [
+            Chunk(renamed(one.id, into=into), one.file_id, one.index, one.text, vector, stamp, attributes)
+            for one, vector in zip(found, got["embeddings"], strict=True)
+        ]
+        if chunks:
+            collection.add(
+                ids=[chunk.id for chunk in chunks],
+                embeddings=np.asarray(got["embeddings"], dtype=np.float32),
+                documents=[chunk.text for chunk in chunks],
+                metadatas=[layout.metadata(chunk) for chunk in chunks],
+            )
+        return len(chunks)
+
     def _remove(self, store: StoreId, file: FileId, edition: str | None) -> None:
-        collection = self._collection_or_none(store)
-        if collection is not None:
-            for part in pages(ids_of(collection, self._layout.at(store), file, edition)):
-                collection.delete(ids=part)
+        with self._collection_or_none(store) as collection:
+            ids = [] if collection is None else ids_of(collection, self._layout.at(store), file, edition)
+        for part in pages(ids, _WRITE_ROWS):
+            with self._collection_or_none(store) as collection:
+                if collection is not None:
+                    collection.delete(ids=part)
 
     def _editions(self, store: StoreId) -> frozenset[str]:
-        collection = self._collection_or_none(store)
-        return frozenset() if collection is None else frozenset(map(edition_of, all_ids(collection)))
+        ids: list[str] = []
+        with self._collection_or_none(store, briefly=True) as collection:
+            while collection is not None and (page := listed(collection, offset=len(ids))):
+                ids += page
+        return frozenset(map(edition_of, ids))
 
     def _drop(self, store: StoreId) -> None:
         from chromadb.errors import NotFoundError
 
-        try:
-            self._engine().delete_collection(store)
-        except NotFoundError:
-            return
+        with self._engine.using(store) as client:
+            try:
+                client.delete_collection(store)
+            except NotFoundError:
+                return
 
 
 def _translated(what: str, work: Callable[[], Result]) -> Result:
@@ -364,20 +348,3 @@ def _translated(what: str, work: Callable[[], Result]) -> Result:
         # A failed write may quote what was to be written, and no text of a chunk goes to a log (I11).
         words = "" if what in ("add", "restamp") else f": {str(error)[:200]}"
         raise VectorStoreUnavailable(f"Chroma: {what} failed with {type(error).__name__}{words}") from error
-
-
-def _hold(path: Path) -> int:
-    """Return a descriptor that locks the directory for this process until it is closed."""
-    try:
-        path.mkdir(mode=0o700, parents=True, exist_ok=True)
-        descriptor = os.open(path / "regate.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    except OSError as error:
-        raise ConfigurationError(f"vector: the directory {path} cannot be used: {error.strerror}") from error
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        os.close(descriptor)
-        raise ConfigurationError(
-            f"vector: another process uses {path}. Embedded Chroma serves one process: run one worker, or give each its own path."
-        ) from error
-    return descriptor

@@ -24,6 +24,8 @@ _READ_ROWS: Final = 500  # keeps the interpreter lock for 10 ms at most; 2,000 k
 _LISTED_ROWS: Final = 5_000
 _OVERFETCH: Final = 4
 _LEAST_FETCHED: Final = 200
+_BEHIND: Final = ("Nothing found on disk", "Error finding id")
+_NO_CHUNK: Final = "none"
 
 
 def ids_of(collection: Collection, layout: ChromaLayout, file: FileId, edition: str | None) -> list[str]:
@@ -32,18 +34,28 @@ def ids_of(collection: Collection, layout: ChromaLayout, file: FileId, edition: 
     return sorted(identifier for identifier in ids if edition in (None, edition_of(identifier)))
 
 
-def all_ids(collection: Collection) -> Iterator[str]:
-    """Yield the ids of all chunks. What is written or removed meanwhile may be missed."""
-    offset = 0
-    while ids := collection.get(limit=_LISTED_ROWS, offset=offset, include=[])["ids"]:
-        yield from ids
-        offset += len(ids)
+def listed(collection: Collection, *, offset: int) -> list[str]:
+    """Return the ids of the chunks beyond the offset, as many as can be read at once. What is written or removed meanwhile may be missed."""
+    ids: list[str] = collection.get(limit=_LISTED_ROWS, offset=offset, include=[])["ids"]
+    return ids
 
 
-def pages(ids: Sequence[str]) -> Iterator[list[str]]:
-    """Yield the ids in pages that can be read at once."""
-    for start in range(0, len(ids), _READ_ROWS):
-        yield list(ids[start : start + _READ_ROWS])
+def pages(ids: Sequence[str], rows: int = _READ_ROWS) -> Iterator[list[str]]:
+    """Yield the ids in pages that can be read at once, or of so many rows."""
+    for start in range(0, len(ids), rows):
+        yield list(ids[start : start + rows])
+
+
+def is_behind(error: Exception) -> bool:
+    """Return whether the index lacks chunks that are in Chroma's log: it was let go of before it had been stored with them."""
+    from chromadb.errors import InternalError
+
+    return isinstance(error, InternalError) and any(words in str(error) for words in _BEHIND)
+
+
+def read_on(collection: Collection) -> None:
+    """Let the index take in what the log has: any write does that, also the removal of a chunk that is not there."""
+    collection.delete(ids=[_NO_CHUNK])
 
 
 def nearest(collection: Collection, query: Rows, where: Where, limit: int) -> list[str]:

@@ -11,7 +11,7 @@ import json
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
-from regate_adapters.vector.chroma import quiet_settings
+from regate_adapters.vector.chroma_place import quiet_settings
 from regate_orchestrator.errors import ConfigurationError, VectorStoreUnavailable
 
 if TYPE_CHECKING:
@@ -29,6 +29,9 @@ class ChromaServer:
     Any number of gateways may search at once. A chunk is replaced by a deletion and an addition, since Chroma knows no transaction: while
     that goes on another gateway may not find it, but never finds it with the stamp it had.
     """
+
+    most_open = None
+    is_shared = True
 
     def __init__(self, url: str) -> None:
         parts = urlsplit(url)

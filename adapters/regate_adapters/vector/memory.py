@@ -90,6 +90,10 @@ class MemoryVectorStore:
         place = self._stores.get(store)
         return frozenset() if place is None else frozenset(map(edition_of, place.chunks))
 
+    async def is_shared(self, store: StoreId) -> bool:  # noqa: ARG002 — of every store the same
+        """Return False: this memory is this program's alone."""
+        return False
+
     async def drop(self, store: StoreId) -> None:
         """Remove the store and all its chunks."""
         self._stores.pop(store, None)

@@ -227,6 +227,10 @@ class PgVectorStore:
             await cursor.execute(wanted.format(_EDITION, chunk_table(place[0]), sql.Placeholder()), [_name(store)])
             return frozenset(shown_text(edition) for (edition,) in await cursor.fetchall())
 
+    async def is_shared(self, store: StoreId) -> bool:  # noqa: ARG002 — of every store the same
+        """Return True: any program that reaches the database may write."""
+        return True
+
     async def drop(self, store: StoreId) -> None:
         """Remove the store and all its chunks."""
         async with self._transaction("drop", store, write=True) as cursor:

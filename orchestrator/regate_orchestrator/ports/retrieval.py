@@ -99,6 +99,10 @@ class VectorStore(Protocol):
         """Return which editions have chunks in the store; none for a store that is not there. For housekeeping: may be slow."""
         ...
 
+    async def is_shared(self, store: StoreId) -> bool:
+        """Return whether other programs may write to the store's engine while this one uses it. Must do no IO in the engine."""
+        ...
+
     async def drop(self, store: StoreId) -> None:
         """Remove the store and all its chunks. Must be idempotent."""
         ...

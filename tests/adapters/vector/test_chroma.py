@@ -312,13 +312,15 @@ async def test_stores_of_one_directory_share_no_keys(chroma: ChromaVectorStore) 
         await chroma.create(StoreId(store), dimensions=DIMENSIONS)
         await chroma.add(StoreId(store), chunks)
 
-    first, second = [
-        {key for metadata in chroma._collection(StoreId(store)).get(include=["metadatas"])["metadatas"] for key in metadata}
-        for store in ("vs_one", "vs_two")
-    ]
+    first, second = [_keys(chroma, StoreId(store)) for store in ("vs_one", "vs_two")]
 
     assert len(first) == len(second) > 10
     assert first.isdisjoint(second)
+
+
+def _keys(chroma: ChromaVectorStore, store: StoreId) -> set[str]:
+    with chroma._collection(store) as collection:
+        return {key for metadata in collection.get(include=["metadatas"])["metadatas"] for key in metadata}
 
 
 # ---------------------------------------------------------------- a tenant that holds little

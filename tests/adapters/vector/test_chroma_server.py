@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import http.client
+import json
 import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from tests.adapters.vector.many_stores import chunks_of, fault, fill, names
 from tests.postgres import Link, free_port
 
 from regate_adapters.testing.vector import DIMENSIONS, SCHEMA, Check, Exempt, hostile_chunks, vector_store_conformance
@@ -53,19 +56,9 @@ def _answers(port: int) -> bool:
         connection.close()
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    folder, port = tmp_path_factory.mktemp("chroma-server"), free_port()
-    command = [
-        str(Path(sys.executable).parent / "chroma"),
-        "run",
-        "--path",
-        str(folder / "data"),
-        "--host",
-        "127.0.0.1",
-        "--port",
-        str(port),
-    ]
+@contextmanager
+def running(folder: Path, port: int, *arguments: str) -> Iterator[Server]:
+    command = [str(Path(sys.executable).parent / "chroma"), "run", *arguments]
     with (folder / "log").open("wb") as log, subprocess.Popen(command, cwd=folder, stdout=log, stderr=log) as process:
         try:
             give_up = time.monotonic() + 60
@@ -76,6 +69,29 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
             yield Server(port)
         finally:
             process.terminate()
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    folder, port = tmp_path_factory.mktemp("chroma-server"), free_port()
+    with running(folder, port, "--path", str(folder / "data"), "--host", "127.0.0.1", "--port", str(port)) as started:
+        yield started
+
+
+@pytest.fixture
+def small_server(tmp_path: Path) -> Iterator[Server]:
+    """A server that keeps two indexes, configured as docs/operations.md says."""
+    port, data = free_port(), str(tmp_path / "data")
+    pool = {"memory": {"capacity": 2, "shards": 1}}
+    settings = {
+        "port": port,
+        "listen_address": "127.0.0.1",
+        "persist_path": data,
+        "segment_manager": {"persist_path": data, "hnsw_index_pool_cache_config": pool},
+    }
+    (tmp_path / "chroma.yaml").write_text(json.dumps(settings))
+    with running(tmp_path, port, str(tmp_path / "chroma.yaml")) as started:
+        yield started
 
 
 @pytest.fixture(autouse=True)
@@ -113,12 +129,27 @@ async def test_gateways_of_one_server_see_the_same_chunks(store: ChromaVectorSto
     assert (len(seen.candidates), len(left.candidates)) == (60, 55)
 
 
-@pytest.mark.parametrize("fault", ["swallow", "cut"])
+async def test_what_a_server_let_go_of_before_it_was_stored_is_found_again(small_server: Server) -> None:
+    first, *others = names(6)
+    async with ChromaVectorStore(ChromaServer(small_server.url), SCHEMA) as store:
+        await store.create(first, dimensions=DIMENSIONS)
+        await store.add(first, hostile_chunks(count=250))
+        await store.search(first, QUERY, plan=Everything(), limit=1)
+        await store.add(first, chunks_of(first))
+        for name in others:
+            await fill(store, name)
+        found = await store.search(first, QUERY, plan=Everything(), limit=1_000)
+        faults = [await fault(store, name) for _ in range(2) for name in others]
+
+    assert (len(found.candidates), faults) == (253, [None] * 10)
+
+
+@pytest.mark.parametrize("break_by", ["swallow", "cut"])
 async def test_a_broken_network_fails_the_check_in_time_and_is_mended_without_a_restart(
-    fault: str, server: Server, monkeypatch: pytest.MonkeyPatch
+    break_by: str, server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with Link(server.port) as link, ChromaVectorStore(ChromaServer(f"http://127.0.0.1:{link.port}"), SCHEMA) as store:
-        link.become("swallow" if fault == "swallow" else "cut")
+        link.become("swallow" if break_by == "swallow" else "cut")
         wait(monkeypatch, 0.5)
         async with asyncio.timeout(20):  # less than a request may take
             refused = await asyncio.gather(store.check(), store.search(STORE, QUERY, plan=Everything(), limit=1), return_exceptions=True)
