@@ -5,7 +5,6 @@ Not what may be set (`settings.py`). Every fault is a `ConfigurationError` that 
 
 from __future__ import annotations
 
-import difflib
 import os
 import re
 from collections.abc import Iterator, Mapping
@@ -23,6 +22,7 @@ from pydantic_settings import EnvSettingsSource
 from pydantic_settings.exceptions import SettingsError
 
 from regate_gateway.settings import Settings
+from regate_gateway.spelling import nearest
 from regate_orchestrator.errors import ConfigurationError
 
 DEFAULT_FILE: Final = Path("regate.yaml")
@@ -166,8 +166,8 @@ def _keys_beside(location: tuple[int | str, ...]) -> list[str]:
 
 
 def _suggestion(key: str, known: list[str]) -> str:
-    near = difflib.get_close_matches(key, known, n=1)
-    return f"; did you mean {near[0]!r}?" if near else ""
+    near = nearest(key, known)
+    return "" if near is None else f"; did you mean {near!r}?"
 
 
 def _entries(model: type[BaseModel], prefix: str) -> Iterator[SettingEntry]:

@@ -6,9 +6,11 @@ A route reads every field through `Fields` (or `Query`) and calls `refuse_unknow
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, MutableMapping
-from typing import Any, Final
+from dataclasses import dataclass
+from typing import Any, Final, Literal
 from urllib.parse import parse_qsl
 
+from regate_gateway.spelling import nearest
 from regate_orchestrator.errors import InvalidRequest
 from regate_orchestrator.values import Json
 
@@ -17,6 +19,15 @@ _MOST_METADATA: Final = 16
 _MOST_KEY: Final = 64
 _MOST_VALUE: Final = 512
 _LONGEST_ID: Final = 256
+_NO_HINTS: Final[Mapping[str, Hint]] = {}
+
+
+@dataclass(frozen=True, slots=True)
+class Hint:
+    """What to do about a field that is not known here: a sentence, for the caller."""
+
+    text: str
+    code: Literal["unknown_parameter", "unsupported_parameter"] = "unsupported_parameter"
 
 
 class Fields:
@@ -34,12 +45,24 @@ class Fields:
         """Return whether the field is there and not `null`."""
         return self.values.get(name) is not None
 
-    def refuse_unknown(self, known: Collection[str]) -> None:
-        """Raise `InvalidRequest` with code `unknown_parameter` for the first field that is not known."""
-        for name in self.values:
-            if name not in known:
-                param = self.param(name[:200])
-                raise InvalidRequest(f"Unknown parameter: '{param}'.", param=param, code="unknown_parameter")
+    def refuse_unknown(self, known: Collection[str], *, hints: Mapping[str, Hint] = _NO_HINTS, otherwise: str = "") -> None:
+        """Raise `InvalidRequest` with code `unknown_parameter` for the first field that is there and not known.
+
+        The message says what was meant, if a known name is spelt like it, and else the sentence `otherwise`. `hints` go before both, each for
+        a name that means something elsewhere.
+        """
+        for name, value in self.values.items():
+            if name not in known and value is not None:
+                raise self._unknown(name, known, hints.get(name), otherwise)
+
+    def _unknown(self, name: str, known: Collection[str], hint: Hint | None, otherwise: str) -> InvalidRequest:
+        param = self.param(name[:200])
+        if hint is not None:
+            kind = "Unknown" if hint.code == "unknown_parameter" else "Unsupported"
+            return InvalidRequest(f"{kind} parameter: '{param}'. {hint.text}", param=param, code=hint.code)
+        near = nearest(name, known)
+        advice = otherwise if near is None else f"Did you mean '{self.param(near)}'?"
+        return InvalidRequest(f"Unknown parameter: '{param}'. {advice}".rstrip(), param=param, code="unknown_parameter")
 
     def refuse_unsupported(self, *names: str) -> None:
         """Raise `InvalidRequest` with code `unsupported_parameter` for the first of these that is there: it would change the answer."""
@@ -207,7 +230,9 @@ class Query:
         """Raise `InvalidRequest` with code `unknown_parameter` for the first parameter that is not known."""
         for name in self._values:
             if name not in known:
-                raise InvalidRequest(f"Unknown parameter: '{name[:200]}'.", param=name[:200], code="unknown_parameter")
+                near = nearest(name, known)
+                advice = "" if near is None else f" Did you mean '{near}'?"
+                raise InvalidRequest(f"Unknown parameter: '{name[:200]}'.{advice}", param=name[:200], code="unknown_parameter")
 
     def maybe_string(self, name: str, *, most: int) -> str | None:
         """Return the parameter, or None when it is absent."""

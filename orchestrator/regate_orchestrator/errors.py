@@ -51,6 +51,8 @@ class CallerError(RegateError):
 class InvalidRequest(CallerError):
     """The request is malformed, or asks for what cannot be honoured; the message says what to change."""
 
+    code = "invalid_value"
+
 
 class Unauthenticated(CallerError):
     """No token, or one that does not verify. The message never says which check failed beyond what the caller already knows."""

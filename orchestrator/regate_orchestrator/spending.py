@@ -115,7 +115,7 @@ class _Written:
 
     def note(self, event: ModelEvent) -> None:
         match event:
-            case ModelEnded(_, usage):
+            case ModelEnded(usage=usage):
                 self._reported = usage.input_tokens + usage.output_tokens
             case TextWritten(text) | ReasoningWritten(text) | RefusalWritten(text) | ArgumentsWritten(_, text):
                 self._bytes += len(text.encode("utf-8", "replace"))

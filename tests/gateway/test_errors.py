@@ -45,12 +45,16 @@ def test_every_error_of_the_core_is_in_the_table() -> None:
     assert core - {type(error) for error, *_ in TABLE} == set()
 
 
+def test_every_400_has_a_code() -> None:
+    assert describe(errors.InvalidRequest("m")).code == "invalid_value"
+
+
 def body_of(error: BaseException) -> Any:
     return orjson.loads(envelope(error)[2])["error"]
 
 
 def test_envelope_has_exactly_the_four_members() -> None:
-    expected = {"message": "m", "type": "invalid_request_error", "param": "tools[0].type", "code": None}
+    expected = {"message": "m", "type": "invalid_request_error", "param": "tools[0].type", "code": "invalid_value"}
     assert body_of(errors.InvalidRequest("m", param="tools[0].type")) == expected
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from regate_gateway.fields import Fields, Query
+from regate_gateway.fields import Fields, Hint, Query
 from regate_orchestrator.errors import InvalidRequest
 
 BODY: dict[str, Any] = {
@@ -60,6 +60,7 @@ MISFITS: dict[str, tuple[Callable[[Fields], object], str, str]] = {
     "in an array of objects": (lambda f: f.objects("many", most=9)[1].string("type", most=9), "many[1].type", "invalid_type"),
     "deep inside": (lambda f: f.object("nested").object("inner").string("deep", most=9), "nested.inner.deep", "invalid_type"),
     "unknown": (lambda f: f.refuse_unknown(set(BODY) - {"ratio"}), "ratio", "unknown_parameter"),
+    "no id": (lambda f: f.id("none"), "none", "missing_required_parameter"),
     "unknown inside": (lambda f: f.object("nested").refuse_unknown({"other"}), "nested.inner", "unknown_parameter"),
 }
 
@@ -72,7 +73,34 @@ def test_misfit_names_its_place_and_its_code(fields: Fields, read: Callable[[Fie
 
 
 def test_table_of_misfits_is_not_empty() -> None:
-    assert len(MISFITS) == 24
+    assert len(MISFITS) == 25
+
+
+HINTS = {"old": Hint("Send 'text'."), "theirs": Hint("Ask the operator.", "unknown_parameter")}
+
+
+@pytest.mark.parametrize(
+    ("name", "message", "code"),
+    [
+        ("txet", "Unknown parameter: 'n.txet'. Did you mean 'n.text'?", "unknown_parameter"),
+        ("xyzzy", "Unknown parameter: 'n.xyzzy'. Look elsewhere.", "unknown_parameter"),
+        ("old", "Unsupported parameter: 'n.old'. Send 'text'.", "unsupported_parameter"),
+        ("theirs", "Unknown parameter: 'n.theirs'. Ask the operator.", "unknown_parameter"),
+    ],
+)
+def test_field_that_is_not_known_is_told_what_may_have_been_meant(name: str, message: str, code: str) -> None:
+    with pytest.raises(InvalidRequest) as refused:
+        Fields({name: 1}, path="n").refuse_unknown({"text", "count"}, hints=HINTS, otherwise="Look elsewhere.")
+    assert (refused.value.message, refused.value.code) == (message, code)
+
+
+def test_field_that_is_null_is_not_there_whatever_its_name() -> None:
+    Fields({"xyzzy": None}).refuse_unknown({"text"})
+
+
+def test_parameter_of_a_query_is_told_what_may_have_been_meant() -> None:
+    with pytest.raises(InvalidRequest, match="Did you mean 'limit'"):
+        query("limt=1").refuse_unknown({"limit"})
 
 
 @pytest.mark.parametrize(

@@ -13,14 +13,13 @@ from regate_adapters.backend.chat_events import ChatTranslator
 from regate_adapters.backend.failures import misunderstood
 from regate_adapters.backend.link import UpstreamResponse
 from regate_adapters.backend.merging import merged
-from regate_adapters.backend.sse_reader import EventTooLarge, SseReader
+from regate_adapters.backend.sse_reader import MOST_EVENT_BYTES, EventTooLarge, SseReader
 from regate_adapters.backend.tool_slots import NotUnderstood
 from regate_adapters.backend.upstreams import Upstreams
 from regate_orchestrator.errors import UpstreamError
 from regate_orchestrator.responses.events import ModelEvent, ModelFailed
 from regate_orchestrator.values import JsonObject
 
-MOST_EVENT_BYTES: Final = 4 * 1024 * 1024
 MOST_STREAM_BYTES: Final = 64 * 1024 * 1024
 MOST_COMPLETION_BYTES: Final = 16 * 1024 * 1024
 _SETTLE_S: Final = 0.05
@@ -42,7 +41,7 @@ class ChatBackend:
         """
         asked = {**payload, "stream": True, "stream_options": {"include_usage": True}}
         async with self._upstreams.open(upstream, "/chat/completions", asked, accept_stream=True, alternates=alternates) as response:
-            translator = ChatTranslator()
+            translator = ChatTranslator(response.upstream)
             async with aclosing(_events(upstream, response, translator)) as events:
                 yield events
             if translator.finished:  # the end of the body follows the last event; seeing it is what keeps the connection
@@ -67,7 +66,7 @@ async def _events(upstream: str, response: UpstreamResponse, translator: ChatTra
                     yield event
     except UpstreamError as error:
         # Once the upstream has said how its turn ended, a connection that then breaks or idles loses at most the usage.
-        failure = None if translator.finished else error
+        failure = None if translator.finished else response.without_key(error)
     except NotUnderstood as error:
         failure = misunderstood(upstream, str(error))
     except EventTooLarge:

@@ -5,16 +5,15 @@ A whole completion is read like one large chunk, its `message` being the delta. 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
 import orjson
 
-from regate_adapters.backend.failures import MOST_DETAIL, too_long
-from regate_adapters.backend.overflow import says_too_long
 from regate_adapters.backend.text_frame import Frame, frame_of
+from regate_adapters.backend.told_errors import reported, tells_error
 from regate_adapters.backend.tool_slots import NotUnderstood, ToolSlots
-from regate_orchestrator.errors import UpstreamError
 from regate_orchestrator.responses.events import (
     FinishReason,
     ModelEnded,
@@ -37,16 +36,19 @@ _FINISH_REASONS: Final[Mapping[str, FinishReason]] = {
     "safety": "content_filter",
 }
 """Any other reason counts as `stop`: the upstream says that the turn is over, in a word that we do not know."""
+_TIER: Final = re.compile(r"[a-z_]{1,32}")
 _BROKEN: Final = frozenset({"error", "abort", "aborted", "cancelled"})
 
 
 class ChatTranslator:
-    """Reads the chunks of one completion, in order."""
+    """Reads the chunks of one completion, in order. `upstream` is who sends them, for the log."""
 
-    def __init__(self) -> None:
+    def __init__(self, upstream: str = "the backend") -> None:
+        self._upstream = upstream
         self._slots = ToolSlots()
         self._usage = Usage()
         self._reason: str | None = None
+        self._tier: str | None = None
         self._frame: Frame | None = None
 
     @property
@@ -86,9 +88,11 @@ class ChatTranslator:
             raise NotUnderstood("a chunk is not JSON") from error
         if not isinstance(chunk, dict):
             raise NotUnderstood("a chunk is not an object")
-        if chunk.get("error") or chunk.get("object") == "error":
+        if tells_error(chunk):
             self._reason = None  # whatever was said before, the turn did not end well
-            raise _reported(chunk)
+            raise reported(self._upstream, chunk)
+        if isinstance(tier := chunk.get("service_tier"), str) and _TIER.fullmatch(tier):
+            self._tier = tier
         if isinstance(usage := chunk.get("usage"), dict):
             self._usage = read_usage(usage)
         choices = chunk.get("choices")
@@ -109,7 +113,7 @@ class ChatTranslator:
         reason = _FINISH_REASONS.get(self._reason, "stop")
         if reason in ("stop", "tool_calls"):
             reason = "tool_calls" if len(self._slots) else "stop"
-        events.append(ModelEnded(reason, self._usage))
+        events.append(ModelEnded(reason, self._usage, self._tier))
         return events
 
     def _read_choice(self, choice: Mapping[str, object]) -> list[ModelEvent]:
@@ -190,16 +194,3 @@ def _member(value: object, name: str) -> object:
 
 def _count(value: object) -> int:
     return value if isinstance(value, int) and not isinstance(value, bool) and value > 0 else 0
-
-
-def _reported(chunk: Mapping[str, object]) -> UpstreamError:
-    error = chunk.get("error")
-    about: Mapping[str, object] = error if isinstance(error, dict) else chunk
-    limited = any(value in (429, "429", "rate_limit_exceeded") for value in (about.get("code"), about.get("status")))
-    detail = f"error in the stream: {orjson.dumps(chunk).decode()}"[:MOST_DETAIL]
-    if limited:
-        message = "The backend takes no more requests at present. Try again later."
-        return UpstreamError(message, status=429, code="rate_limit_exceeded", detail=detail)
-    if says_too_long(chunk, prose=True):
-        return too_long(detail)
-    return UpstreamError("The backend failed in the middle of its answer.", detail=detail)

@@ -32,12 +32,17 @@ class Unsent(UpstreamError):
 def refused(upstream: str, status: int, *, retry_after: str | None, text: str) -> UpstreamError:
     """Return the error for an answer that is not 2xx. The gateway's own credentials being refused is the operator's matter, hence 502."""
     detail = f"{upstream} answered {status}: {text}"[:MOST_DETAIL]
+    if status != 429 and says_too_long(text, prose=status in _REFUSED):
+        return too_long(detail)
+    return of_status(status, retry_after=retry_after, detail=detail)
+
+
+def of_status(status: int, *, retry_after: str | None, detail: str) -> UpstreamError:
+    """Return the error that a status stands for, whatever else the answer says."""
     if status == 429:
         given = retry_after if retry_after is not None and _RETRY_AFTER.fullmatch(retry_after) else None
         message = "The backend takes no more requests at present. Try again later."
         return UpstreamError(message, status=429, code="rate_limit_exceeded", retry_after=given, detail=detail)
-    if says_too_long(text, prose=status in _REFUSED):
-        return too_long(detail)
     if status in _REFUSED:
         return UpstreamError("The backend refused the request.", status=400, detail=detail)
     if status == 408:

@@ -66,11 +66,12 @@ class UpstreamConfig:
 class UpstreamResponse:
     """A 2xx answer whose body is still to be read. Valid only within the context that made it."""
 
-    __slots__ = ("_response", "_upstream", "content_type", "headers", "status")
+    __slots__ = ("_key", "_response", "content_type", "headers", "status", "upstream")
 
-    def __init__(self, upstream: str, response: aiohttp.ClientResponse) -> None:
-        self._upstream = upstream
+    def __init__(self, upstream: str, response: aiohttp.ClientResponse, *, key: str | None = None) -> None:
+        self.upstream = upstream
         self._response = response
+        self._key = key
         self.status = response.status
         self.content_type = response.headers.get("Content-Type", "")
         self.headers: Mapping[str, str] = {name: response.headers[name] for name in _PASSED_HEADERS if name in response.headers}
@@ -82,7 +83,7 @@ class UpstreamResponse:
 
     def chunks(self) -> AsyncIterator[bytes]:
         """Return the body's bytes as they come. Raises `UpstreamError` when they break off or stay away; reads no faster than it is asked to."""
-        return _Chunks(self._upstream, self._response.content)
+        return _Chunks(self.upstream, self._response.content)
 
     async def read(self, *, limit: int) -> bytes:
         """Return the whole body. Raises `UpstreamError` when it is larger than the limit, breaks off or stays away."""
@@ -90,8 +91,14 @@ class UpstreamResponse:
         async for chunk in self.chunks():
             body += chunk
             if len(body) > limit:
-                raise misunderstood(self._upstream, f"a body of more than {limit} bytes")
+                raise misunderstood(self.upstream, f"a body of more than {limit} bytes")
         return bytes(body)
+
+    def without_key(self, error: UpstreamError) -> UpstreamError:
+        """Return the error, whose detail quotes the answer, without the key that was sent: some upstreams quote what they refuse."""
+        if self._key is not None:
+            error.detail = error.detail.replace(self._key, "***")
+        return error
 
     async def settle(self, *, within_s: float) -> None:
         """Read on to the end of a body of which nothing more is wanted, so that its connection can be used again; waits no longer than said."""
@@ -188,6 +195,10 @@ class Link:
             self.release(response)
             raise
         return response
+
+    def answered(self, response: aiohttp.ClientResponse) -> UpstreamResponse:
+        """Return what `post` returned, to be read."""
+        return UpstreamResponse(self.name, response, key=self._config.api_key)
 
     def release(self, response: aiohttp.ClientResponse) -> None:
         """Give the answer's connection back, or close it at once when there is more to read on it."""

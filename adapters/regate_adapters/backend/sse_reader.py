@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import Final
 
+MOST_EVENT_BYTES: Final = 4 * 1024 * 1024
+"""More than any event of a chat completion has."""
 _BOM: Final = b"\xef\xbb\xbf"
 _FIELD: Final = b"data: "
 _BETWEEN: Final = b"\n\n" + _FIELD

@@ -25,6 +25,7 @@ from regate_adapters.backend.catalogue import ModelCatalogue, Offer
 from regate_adapters.backend.failures import Unsent
 from regate_adapters.backend.health import Reach
 from regate_adapters.backend.link import Link, Pause, UpstreamConfig, UpstreamResponse
+from regate_adapters.backend.passing import PassingAnswer, passing
 from regate_orchestrator.errors import ConfigurationError, UpstreamError
 from regate_orchestrator.ports import Serving, UpstreamTraits
 from regate_orchestrator.values import Clock, JsonObject
@@ -115,9 +116,18 @@ class Upstreams:
         names = sorted((upstream, *alternates), key=lambda name: self._links[name].health.is_open)
         link, response = await self._ask(names, path, payload, accept_stream=accept_stream)
         try:
-            yield UpstreamResponse(link.name, response)
+            yield link.answered(response)
         finally:
             link.release(response)
+
+    @asynccontextmanager
+    async def pass_through(
+        self, upstream: str, path: str, payload: JsonObject, *, streamed: bool, alternates: Sequence[str] = ()
+    ) -> AsyncIterator[PassingAnswer]:
+        """Send a request as `open` does, and enter with its answer once that is known to be one; see `passing.py`. Raises as `open` does."""
+        member = "data" if path == "/embeddings" else "choices"
+        async with self.open(upstream, path, payload, accept_stream=streamed, alternates=alternates) as response:
+            yield await passing(response, member=member, streamed=streamed)
 
     async def _ask(
         self, names: Sequence[str], path: str, payload: JsonObject, *, accept_stream: bool

@@ -75,10 +75,11 @@ class ArgumentsWritten:
 
 @dataclass(frozen=True, slots=True)
 class ModelEnded:
-    """The model turn is complete."""
+    """The model turn is complete. `service_tier` is the tier that the upstream says it was served in, if it says so."""
 
     reason: FinishReason
     usage: Usage
+    service_tier: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,6 +150,8 @@ class TurnAuthorized:
     """Tokens that the upstream takes in all; None where nobody said."""
     max_output_tokens: int | None = None
     """The most that policy lets the answer be, whatever the client asked for."""
+    service_tiers: bool = False
+    """Whether the upstream is told which tier of service the client asks for."""
 
 
 @dataclass(frozen=True, slots=True)

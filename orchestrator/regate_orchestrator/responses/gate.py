@@ -11,8 +11,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from regate_orchestrator.decisions import Allow, Context, Decision, Point, Question
 from regate_orchestrator.batches import Admitted, Batch
+from regate_orchestrator.decisions import Allow, Context, Decision, Point, Question
 from regate_orchestrator.enforcer import Enforcer
 from regate_orchestrator.lineage import ChunkSource, FileSource, SourceKey
 from regate_orchestrator.ports import StateStore

@@ -143,7 +143,7 @@ def test_turn_without_a_finish_reason_has_not_ended() -> None:
     [
         ({"error": {"message": "secret words", "code": 500}}, 502),
         ({"error": "secret words"}, 502),
-        ({"object": "error", "message": "secret words", "code": 400}, 502),
+        ({"object": "error", "message": "secret words", "code": 400}, 400),
         ({"error": {"message": "secret words", "code": 429}}, 429),
         ({"error": {"message": "secret words", "code": "rate_limit_exceeded"}}, 429),
     ],
