@@ -46,8 +46,8 @@ class Listed(Generic[Row]):
         return {} if self.store is None else {"store": self.store}
 
     def batch(self, views: Sequence[JsonObject]) -> Batch:
-        """Return the decisions to ask: one for each of these rows."""
-        if self.store is None:
+        """Return the decisions to ask: one for each of these rows, and none where there is no row."""
+        if self.store is None or not views:
             return Batch.of(self.kind, views)
         store = cast("str", self.store["id"])
         return Batch(stores={store: self.store}, chunks=[(store, view) for view in views])
@@ -100,12 +100,12 @@ async def _look(found: _Found[Row], page: Page, read: Reading[Row]) -> Rows[Row]
     want = page.limit + 1
     while True:
         rows = await read(found.compiled.plan, replace(page, limit=want))
-        verdicts = await found.decide([*rows.cursors.values(), *rows.rows])
-        seen = {param for param, is_shown in zip(rows.cursors, verdicts, strict=False) if is_shown}
+        allowed = await found.decide([*rows.cursors.values(), *rows.rows])
+        seen = {param for param, is_shown in zip(rows.cursors, allowed, strict=False) if is_shown}
         for param in page.cursors:
             if param not in seen:
                 raise no_such_cursor(param)
-        shown = [row for row, is_shown in zip(rows.rows, verdicts[len(rows.cursors) :], strict=True) if is_shown]
+        shown = [row for row, is_shown in zip(rows.rows, allowed[len(rows.cursors) :], strict=True) if is_shown]
         if len(shown) > page.limit or not rows.has_more:
             kept = shown[-page.limit :] if page.is_backwards else shown[: page.limit]
             return Rows(tuple(kept), has_more=len(shown) > page.limit)

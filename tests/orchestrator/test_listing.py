@@ -120,10 +120,11 @@ async def test_each_row_is_decided_once_however_far_is_looked() -> None:
     assert (shelf.readings, len(asked), len(set(asked))) == ([5, 20, 80, 320], 200, 200)
 
 
-async def test_list_of_which_nothing_is_permitted_is_empty_and_no_batch_is_asked() -> None:
+@pytest.mark.parametrize("listed", [FILES, STORED], ids=["files", "files of a store"])
+async def test_list_of_which_nothing_is_permitted_is_empty_and_no_batch_is_asked(listed: Listed[JsonObject]) -> None:
     place = Place()
 
-    assert await place.shown(Shelf([]), Page()) == ([], False)
+    assert await place.shown(Shelf([]), Page(), listed) == ([], False)
     assert (place.batches, [sorted(one)[:2] for one in place.audit.written]) == ([], [["asked_as", "compiled"]])
 
 
