@@ -44,6 +44,7 @@ from regate_orchestrator.enforcer import Enforcer
 from regate_orchestrator.engines import VectorEngines
 from regate_orchestrator.errors import ConfigurationError, StateUnavailable
 from regate_orchestrator.file_intake import FileIntake
+from regate_orchestrator.housekeeping import sweeps_of
 from regate_orchestrator.ingestion import Ingestion
 from regate_orchestrator.listing import Listings
 from regate_orchestrator.ports import BlobStore, Embedder, PolicyEngine, StateStore, UpstreamTraits, VectorStore
@@ -68,9 +69,6 @@ _log = logging.getLogger("regate.gateway")
 Worker = Callable[[], Coroutine[Any, Any, object]]
 
 _INGEST_WORKERS: Final = 2
-_EVENTS_KEPT_S: Final = 3_600
-"""How long the log of a background response can be replayed event by event; after it, the stream is told again from the Response."""
-
 _PLANS_REMEMBERED: Final = 4_096
 _ROW_KINDS: Final = ("chunk", "store", "file", "prompt", "item")
 
@@ -198,19 +196,7 @@ async def open_services(
     presence = Presence(state, lease_s=rhythm.lease_s, renew_s=rhythm.renew_s)
     swept = FileSweeps(state=state, blobs=blobs, vectors=vectors, audit=audit)
     swept_stores = VectorSweeps(state=state, vectors=vectors, audit=audit, clock=clock)
-    sweeper = Sweeper(
-        {
-            "expired_files": swept.expired,
-            "loose_blobs": swept.loose,
-            "events": lambda: state.forget_events(made_before=int(clock()) - _EVENTS_KEPT_S),
-            "expired_stores": swept_stores.expired,
-            "loose_chunks": swept_stores.loose,
-            "stray_chunks": swept_stores.strays,
-            "idempotency_keys": lambda: state.forget_keys(at=int(clock())),
-            "interrupted": presence.end_interrupted,
-        },
-        every_s=rhythm.sweep_s,
-    )
+    sweeper = Sweeper(sweeps_of(state, swept, swept_stores, presence, clock), every_s=rhythm.sweep_s)
     metrics.watch(Watched(engine, Admissions(retrieval, listings), audit, upstreams, sweeper, swept_stores))
     services = Services(
         settings=settings,

@@ -58,7 +58,16 @@ class ExpiredFile:
 
     id: FileId
     tenant: str
+    expired_at: int
     stores: tuple[StoreId, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class DueBlob:
+    """Bytes that have no file, and since when they may be removed."""
+
+    file_id: FileId
+    due_at: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +98,7 @@ class StoreRow:
 
 @dataclass(frozen=True, slots=True)
 class ExpiredStore:
-    """A vector store that has expired for a tenant, which still has something of it."""
+    """A vector store that has expired for a tenant, and what the tenant has there was not let go of since."""
 
     store_id: StoreId
     tenant: str

@@ -14,7 +14,7 @@ from typing import Final, Protocol, TypeAlias
 
 from regate_orchestrator.errors import RegateError
 from regate_orchestrator.ports import AuditLog, BlobStore, VectorStore
-from regate_orchestrator.rows import ExpiredFile
+from regate_orchestrator.rows import DueBlob, ExpiredFile
 from regate_orchestrator.values import FileId
 
 _log = logging.getLogger("regate.sweeping")
@@ -58,16 +58,16 @@ class Sweeper:
 class SweptFiles(Protocol):
     """The state store as the sweeps of files need it: rows of all tenants, for them alone."""
 
-    async def expired_files(self, *, after: FileId | None, limit: int) -> list[ExpiredFile]:
-        """Return files that have expired, in the order of their ids, from beyond `after`."""
+    async def expired_files(self, *, after: ExpiredFile | None, limit: int) -> list[ExpiredFile]:
+        """Return files that have expired, the longest expired first, from beyond `after`."""
         ...
 
     async def drop_expired_file(self, file: FileId) -> None:
         """Delete the row of an expired file and all its attachments. Must leave a file alone that has not expired."""
         ...
 
-    async def due_blobs(self, *, after: FileId | None, limit: int) -> list[FileId]:
-        """Return bytes without a file that are due to be removed, in the order of their ids, from beyond `after`."""
+    async def due_blobs(self, *, after: DueBlob | None, limit: int) -> list[DueBlob]:
+        """Return bytes without a file that are due to be removed, the longest due first, from beyond `after`."""
         ...
 
     async def forget_blob(self, file: FileId) -> None:
@@ -88,7 +88,7 @@ class FileSweeps:
         """Remove expired files: their chunks, their bytes, then their rows, each after a record of it. Return how many."""
         removed, last = 0, None
         while batch := await self._state.expired_files(after=last, limit=_BATCH):
-            last = batch[-1].id
+            last = batch[-1]
             for file in batch:
                 try:
                     await self._remove(file)
@@ -102,13 +102,13 @@ class FileSweeps:
         removed, last = 0, None
         while batch := await self._state.due_blobs(after=last, limit=_BATCH):
             last = batch[-1]
-            for file in batch:
+            for blob in batch:
                 try:
-                    await self._blobs.delete(file)
-                    await self._state.forget_blob(file)
+                    await self._blobs.delete(blob.file_id)
+                    await self._state.forget_blob(blob.file_id)
                     removed += 1
                 except RegateError as error:
-                    _log.warning("blob_left_behind", extra={"file": file, "cause": _cause(error)})
+                    _log.warning("blob_left_behind", extra={"file": blob.file_id, "cause": _cause(error)})
         return removed
 
     async def _remove(self, file: ExpiredFile) -> None:

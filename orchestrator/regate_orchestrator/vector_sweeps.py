@@ -25,7 +25,7 @@ class SweptStores(Protocol):
     """The state store as these sweeps need it: rows of all tenants, for them alone."""
 
     async def expired_stores(self, *, limit: int) -> list[ExpiredStore]:
-        """Return stores that have expired for a tenant which still has something of them."""
+        """Return stores that have expired for a tenant and were not emptied since. One that is emptied must not be returned again."""
         ...
 
     async def empty_expired_store(self, expired: ExpiredStore) -> int:

@@ -82,7 +82,7 @@ class Scene:
         """The bytes that would be swept at that time."""
         self.now, before = at, self.now
         try:
-            return await self.state.due_blobs(after=None, limit=10)
+            return [blob.file_id for blob in await self.state.due_blobs(after=None, limit=10)]
         finally:
             self.now = before
 

@@ -8,9 +8,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-from sqlalchemy import ColumnElement, and_, case, delete, func, insert, select, tuple_, update
+from sqlalchemy import ColumnElement, and_, case, delete, func, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from regate_adapters.state.among import among
 from regate_adapters.state.database import Database
 from regate_adapters.state.encoding import attachment_columns, attachment_row, is_identifier
 from regate_adapters.state.listing import Listing, in_parts, page_of
@@ -167,11 +168,10 @@ class AttachmentState:
             .where(within(attachments.c.tenant, principal.tenant), unexpired_file(now))
             .where(attachments.c.status == "completed", visible_store(principal.tenant), unexpired_store(principal.tenant, now))
         )
-        pair = tuple_(attachments.c.store_id, attachments.c.file_id)
         found: dict[Pair, LiveFile] = {}
         async with self._database.reading() as connection:
             for part in in_parts(known):
-                for row in await connection.execute(statement.where(pair.in_(part))):
+                for row in await connection.execute(statement.where(among((attachments.c.store_id, attachments.c.file_id), part))):
                     found[row.store_id, row.file_id] = LiveFile(row.filename, row.stamp, row.attributes, row.edition)
         return found
 

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from typing import Final
 
-from sqlalchemy import ColumnElement, and_, case, exists, select, update
+from sqlalchemy import ColumnElement, and_, exists, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from regate_adapters.state.database import Database
-from regate_adapters.state.encoding import attachment_row
+from regate_adapters.state.encoding import AnyRow, attachment_row
 from regate_adapters.state.loose_chunks import adopt, hasten, postpone, reserve
 from regate_adapters.state.tables import attachments
 from regate_adapters.state.visibility import attached_file_unexpired
@@ -35,11 +35,8 @@ class ClaimState:
         async with self._database.reading() as connection:  # looking for work must not keep others from writing
             if not await connection.scalar(select(exists().where(free))):
                 return None
-        turn = case((attachments.c.tenant > after, 0), else_=1)
-        order = (turn, attachments.c.tenant, attachments.c.created_at, attachments.c.store_id, attachments.c.file_id)
         async with self._database.writing() as connection:
-            found = await connection.execute(select(attachments).where(free).order_by(*order).limit(1).with_for_update(skip_locked=True))
-            row = found.one_or_none()
+            row = await _first(connection, free & (attachments.c.tenant > after)) or await _first(connection, free)
             if row is None:
                 return None
             edition = mint_edition(row.tenant, row.file_id)
@@ -111,6 +108,13 @@ class ClaimState:
                 await connection.execute(update(attachments).where(_same(claimed)).values(outcome))
             await hasten(connection, _loose(claimed), now=now)  # unless it was adopted, and is loose no more
         return ours
+
+
+async def _first(connection: AsyncConnection, free: ColumnElement[bool]) -> AnyRow | None:
+    """Lock the first of these attachments by tenant and age, as their index has them, that nobody else has locked."""
+    order = (attachments.c.tenant, attachments.c.created_at, attachments.c.store_id, attachments.c.file_id)
+    first = select(attachments).where(free).order_by(*order).limit(1)
+    return (await connection.execute(first.with_for_update(skip_locked=True))).one_or_none()
 
 
 async def _hold(connection: AsyncConnection, claimed: Attachment) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from sqlalchemy import ColumnElement, and_, delete, func, insert, not_, select, update
+from sqlalchemy import ColumnElement, and_, delete, func, insert, not_, select, tuple_, update
 
 from regate_adapters.state.database import Database
 from regate_adapters.state.encoding import file_columns, file_row, is_identifier
@@ -16,7 +16,7 @@ from regate_adapters.state.visibility import named, unexpired_file, within
 from regate_orchestrator.filters import FilterPlan
 from regate_orchestrator.ports import Rows
 from regate_orchestrator.principal import Principal
-from regate_orchestrator.rows import ExpiredFile, FileRow, FileUsage, Page
+from regate_orchestrator.rows import DueBlob, ExpiredFile, FileRow, FileUsage, Page
 from regate_orchestrator.values import FileId, StoreId
 
 _SHAPE = RowShape(
@@ -67,13 +67,14 @@ class FileState:
         async with self._database.writing() as connection:
             await connection.execute(delete(loose_blobs).where(named(loose_blobs.c.file_id, file)))
 
-    async def due_blobs(self, *, after: FileId | None, limit: int) -> list[FileId]:
-        """Return bytes without a file that are due to be removed, of all tenants, in the order of their ids."""
-        due = select(loose_blobs.c.file_id).where(loose_blobs.c.due_at <= self._database.now())
+    async def due_blobs(self, *, after: DueBlob | None, limit: int) -> list[DueBlob]:
+        """Return bytes without a file that are due to be removed, of all tenants, the longest due first."""
+        order = (loose_blobs.c.due_at, loose_blobs.c.file_id)
+        due = select(*order).where(loose_blobs.c.due_at <= self._database.now())
         if after is not None:
-            due = due.where(loose_blobs.c.file_id > after)
+            due = due.where(tuple_(*order) > (after.due_at, after.file_id))
         async with self._database.reading() as connection:
-            return [FileId(file) for file in await connection.scalars(due.order_by(loose_blobs.c.file_id).limit(limit))]
+            return [DueBlob(FileId(row.file_id), row.due_at) for row in await connection.execute(due.order_by(*order).limit(limit))]
 
     async def add_file(self, row: FileRow) -> None:
         """Store a new file row, whose bytes are loose no more; raises `InvalidRequest` for a filename that no database can hold."""
@@ -125,13 +126,14 @@ class FileState:
             await connection.execute(insert(loose_blobs).values(file_id=file, bytes=0, due_at=now))
         return stores
 
-    async def expired_files(self, *, after: FileId | None, limit: int) -> list[ExpiredFile]:
-        """Return files that have expired, of all tenants, in the order of their ids."""
-        expired = select(files.c.id, files.c.tenant).where(files.c.expires_at.is_not(None), not_(unexpired_file(self._database.now())))
+    async def expired_files(self, *, after: ExpiredFile | None, limit: int) -> list[ExpiredFile]:
+        """Return files that have expired, of all tenants, the longest expired first."""
+        order = (files.c.expires_at, files.c.id)
+        expired = select(files.c.tenant, *order).where(files.c.expires_at <= self._database.now())
         if after is not None:
-            expired = expired.where(files.c.id > after)
+            expired = expired.where(tuple_(*order) > (after.expired_at, after.id))
         async with self._database.reading() as connection:
-            found = (await connection.execute(expired.order_by(files.c.id).limit(limit))).all()
+            found = (await connection.execute(expired.order_by(*order).limit(limit))).all()
             attached = await connection.execute(
                 select(attachments.c.file_id, attachments.c.store_id)
                 .where(attachments.c.file_id.in_([row.id for row in found]))
@@ -140,7 +142,7 @@ class FileState:
             stores: dict[str, list[StoreId]] = {}
             for row in attached:
                 stores.setdefault(row.file_id, []).append(StoreId(row.store_id))
-        return [ExpiredFile(FileId(row.id), row.tenant, tuple(stores.get(row.id, ()))) for row in found]
+        return [ExpiredFile(FileId(row.id), row.tenant, row.expires_at, tuple(stores.get(row.id, ()))) for row in found]
 
     async def drop_expired_file(self, file: FileId) -> None:
         """Delete the row of a file that has expired, whoever's it was, and by its foreign keys all its attachments."""

@@ -7,6 +7,7 @@ from typing import Final
 from sqlalchemy import ColumnElement, and_, delete, insert, or_, select, update
 from sqlalchemy.exc import IntegrityError
 
+from regate_adapters.state.among import among
 from regate_adapters.state.database import Database
 from regate_adapters.state.tables import idempotency_keys
 from regate_adapters.state.visibility import within
@@ -16,6 +17,8 @@ from regate_orchestrator.rows import KeyUse
 _KEPT_SECONDS: Final = 24 * 3600
 _UNFINISHED_SECONDS: Final = 3600
 """No create runs so long: whoever claimed the key has died, or could not say what came of it."""
+_AT_ONCE: Final = 1_000
+_NAMES: Final = (idempotency_keys.c.tenant, idempotency_keys.c.owner, idempotency_keys.c.key)
 
 
 class IdempotencyKeyState:
@@ -30,7 +33,7 @@ class IdempotencyKeyState:
         named = {"tenant": principal.tenant, "owner": principal.id, "key": key}
         row = {**named, "fingerprint": fingerprint, "claim": claim, "created_at": at, "gateway": self._database.gateway}
         async with self._database.writing() as connection:
-            await connection.execute(delete(idempotency_keys).where(own, _lapsed(at)))
+            await connection.execute(delete(idempotency_keys).where(own, or_(_too_old(at), _given_up(at))))
             try:
                 async with connection.begin_nested():
                     await connection.execute(insert(idempotency_keys).values(row))
@@ -53,9 +56,18 @@ class IdempotencyKeyState:
             await connection.execute(delete(idempotency_keys).where(*mine))
 
     async def forget_keys(self, *, at: int) -> int:
-        """Forget all keys that count no longer, of all tenants."""
-        async with self._database.writing() as connection:
-            return (await connection.execute(delete(idempotency_keys).where(_lapsed(at)))).rowcount
+        """Forget all keys that count no longer, of all tenants. Nobody is kept from writing for longer than so many of them take."""
+        forgotten = 0
+        for lapsed in (_too_old(at), _given_up(at)):
+            while some := await self._some(lapsed):
+                gone = and_(lapsed, among(_NAMES, some))  # one that was claimed anew meanwhile stays
+                async with self._database.writing() as connection:
+                    forgotten += (await connection.execute(delete(idempotency_keys).where(gone))).rowcount
+        return forgotten
+
+    async def _some(self, lapsed: ColumnElement[bool]) -> list[tuple[str, str, str]]:
+        async with self._database.reading() as connection:
+            return [(row.tenant, row.owner, row.key) for row in await connection.execute(select(*_NAMES).where(lapsed).limit(_AT_ONCE))]
 
 
 def _own(principal: Principal, key: str) -> ColumnElement[bool]:
@@ -63,6 +75,9 @@ def _own(principal: Principal, key: str) -> ColumnElement[bool]:
     return owned & (idempotency_keys.c.key == key)
 
 
-def _lapsed(at: int) -> ColumnElement[bool]:
-    made = idempotency_keys.c.created_at
-    return or_(made <= at - _KEPT_SECONDS, and_(idempotency_keys.c.created.is_(None), made <= at - _UNFINISHED_SECONDS))
+def _too_old(at: int) -> ColumnElement[bool]:
+    return idempotency_keys.c.created_at <= at - _KEPT_SECONDS
+
+
+def _given_up(at: int) -> ColumnElement[bool]:
+    return and_(idempotency_keys.c.created.is_(None), idempotency_keys.c.created_at <= at - _UNFINISHED_SECONDS)

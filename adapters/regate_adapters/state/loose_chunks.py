@@ -10,9 +10,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Final
 
-from sqlalchemy import ColumnElement, and_, delete, func, insert, or_, select, tuple_, update
+from sqlalchemy import ColumnElement, and_, delete, func, insert, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from regate_adapters.state.among import among
 from regate_adapters.state.database import Database
 from regate_adapters.state.listing import in_parts
 from regate_adapters.state.tables import attachments, loose_editions
@@ -57,11 +58,9 @@ class LooseChunkState:
 
     async def loose_chunks_due(self) -> int:
         """Return how many loose editions, and places of stores, wait to be removed."""
-        due = (
-            select(func.count())
-            .select_from(loose_editions)
-            .where(or_(loose_editions.c.due_at <= self._database.now(), loose_editions.c.doomed))
-        )
+        now = self._database.now()
+        soon = loose_editions.c.due_at <= now + _TRIED_AGAIN_AFTER_S  # which what is doomed always is
+        due = select(func.count()).select_from(loose_editions).where(soon, or_(loose_editions.c.due_at <= now, loose_editions.c.doomed))
         async with self._database.reading() as connection:
             return int(await connection.scalar(due) or 0)
 
@@ -84,8 +83,8 @@ def is_loose(chunks: LooseChunks) -> ColumnElement[bool]:
 
 
 def _among(part: Sequence[LooseChunks]) -> ColumnElement[bool]:
-    named = [(one.store_id, one.file_id, one.edition) for one in part]
-    return tuple_(loose_editions.c.store_id, loose_editions.c.file_id, loose_editions.c.edition).in_(named)
+    columns = (loose_editions.c.store_id, loose_editions.c.file_id, loose_editions.c.edition)
+    return among(columns, [(one.store_id, one.file_id, one.edition) for one in part])
 
 
 async def reserve(connection: AsyncConnection, chunks: LooseChunks, *, due_at: int) -> None:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Final
 
-from sqlalchemy import BigInteger, delete, insert, literal, select
+from sqlalchemy import BigInteger, Select, delete, func, insert, literal, select
 
 from regate_adapters.state.database import Database
 from regate_adapters.state.tables import response_events, responses
@@ -14,6 +15,10 @@ from regate_orchestrator.lineage import Source, read_sources, written
 from regate_orchestrator.principal import Principal
 from regate_orchestrator.rows import UNFINISHED, LoggedEvent
 from regate_orchestrator.values import ResponseId
+
+_LOGS_READ: Final = 10_000
+_LOGS_AT_ONCE: Final = 10
+"""Others may write between so many logs and the next: a log has a few thousand events at most."""
 
 
 class ResponseEventState:
@@ -67,8 +72,29 @@ class ResponseEventState:
             return [source for sources in await connection.scalars(wanted) for source in read_sources(sources or ())]
 
     async def forget_events(self, *, made_before: int) -> int:
-        """Delete the logs of responses that were made before this time and have ended; return how many events. What they tell is in the row."""
-        ended = select(responses.c.id).where(responses.c.created_at < made_before, responses.c.status.not_in(UNFINISHED))
-        async with self._database.writing() as connection:
-            deleted = await connection.execute(delete(response_events).where(response_events.c.response_id.in_(ended)))
-        return deleted.rowcount
+        """Delete the logs of responses that were made before this time and have ended; return how many events. What they tell is in the row.
+
+        Nobody is kept from writing while they are looked for, nor for longer than a few of them take.
+        """
+        forgotten = 0
+        while ended := await self._logged(made_before=made_before):
+            for start in range(0, len(ended), _LOGS_AT_ONCE):
+                few = response_events.c.response_id.in_(ended[start : start + _LOGS_AT_ONCE])
+                async with self._database.writing() as connection:
+                    forgotten += (await connection.execute(delete(response_events).where(few))).rowcount
+        return forgotten
+
+    async def _logged(self, *, made_before: int) -> list[ResponseId]:
+        """Return responses that were made before this time, have ended, and have a log still."""
+        logs = _logs().cte("logs", recursive=True)
+        following = select(func.min(response_events.c.response_id)).where(response_events.c.response_id > logs.c.id).scalar_subquery()
+        logs = logs.union_all(select(following).where(logs.c.id.is_not(None)))
+        wanted = select(responses.c.id).join(logs, logs.c.id == responses.c.id)
+        ended = wanted.where(responses.c.created_at < made_before, responses.c.status.not_in(UNFINISHED)).limit(_LOGS_READ)
+        async with self._database.reading() as connection:
+            return list(await connection.scalars(ended))
+
+
+def _logs() -> Select[tuple[str]]:
+    """Return the first response that has a log; each next one is found from the one before it, past the events between."""
+    return select(func.min(response_events.c.response_id).label("id")).where(response_events.c.response_id > "")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sqlalchemy import and_, delete, exists, or_, select
+from sqlalchemy import and_, delete, exists, select, update
 
 from regate_adapters.state.database import Database
 from regate_adapters.state.loose_chunks import leave_behind
@@ -19,14 +19,11 @@ class StoreExpiryState:
         self._database = database
 
     async def expired_stores(self, *, limit: int) -> list[ExpiredStore]:
-        """Return stores that have expired for a tenant which still has something of them."""
-        held = exists().where(and_(attachments.c.store_id == store_activity.c.store_id, attachments.c.tenant == store_activity.c.tenant))
-        a_guest = vector_stores.c.tenant != store_activity.c.tenant
+        """Return stores that have expired for a tenant and were not emptied of what it has there since, the longest expired first."""
         expired = (
             select(store_activity.c.store_id, store_activity.c.tenant)
-            .join(vector_stores, vector_stores.c.id == store_activity.c.store_id)
-            .where(has_expired(self._database.now()), or_(held, a_guest))
-            .order_by(store_activity.c.store_id, store_activity.c.tenant)
+            .where(store_activity.c.empties_at <= self._database.now())
+            .order_by(store_activity.c.empties_at, store_activity.c.store_id, store_activity.c.tenant)
             .limit(limit)
         )
         async with self._database.reading() as connection:
@@ -51,4 +48,6 @@ class StoreExpiryState:
             emptied = (await connection.execute(delete(attachments).where(of_tenant))).rowcount
             if owner != expired.tenant:
                 await connection.execute(delete(store_activity).where(activity))
+            else:
+                await connection.execute(update(store_activity).where(activity).values(empties_at=None))
         return emptied

@@ -27,7 +27,7 @@ from sqlalchemy import (
 
 from regate_adapters.state.column_types import EXACT, QUERIED
 
-REVISION: Final = "lineages"
+REVISION: Final = "sweeps"
 """The newest migration (`migrations/`), which made the schema what it is here. A database of an older one is upgraded when it is opened."""
 
 metadata: Final = MetaData(
@@ -63,7 +63,7 @@ files: Final = Table(
     UniqueConstraint("id", "tenant"),
     Index(None, "tenant", "created_at", "id"),
     Index(None, "tenant", "owner"),
-    Index(None, "expires_at"),
+    Index(None, "expires_at", "id"),
 )
 
 loose_blobs: Final = Table(
@@ -76,7 +76,7 @@ loose_blobs: Final = Table(
     Column("bytes", BigInteger, nullable=False),
     Column("due_at", BigInteger, nullable=False),
     Index(None, "tenant", "owner"),
-    Index(None, "due_at"),
+    Index(None, "due_at", "file_id"),
 )
 """Bytes that may be in the blob store without a file: written down before an upload and with a deletion, so that none is ever forgotten."""
 
@@ -98,7 +98,7 @@ vector_stores: Final = Table(
     Column("expires_after_days", Integer),
     Index(None, "tenant", "created_at", "id"),
     Index(None, "shared", "created_at", "id"),
-    Index(None, "expires_after_days"),
+    Index(None, "engine"),
 )
 
 store_activity: Final = Table(
@@ -107,7 +107,10 @@ store_activity: Final = Table(
     Column("store_id", EXACT, ForeignKey("vector_stores.id", ondelete="CASCADE"), nullable=False),
     Column("tenant", EXACT, nullable=False),
     Column("last_active_at", BigInteger, nullable=False),
+    # When what the tenant has in the store is let go of: follows from the other column and the store's own, and is NULL once that was done.
+    Column("empties_at", BigInteger),
     PrimaryKeyConstraint("store_id", "tenant"),
+    Index(None, "empties_at", "store_id", "tenant"),
 )
 
 attachments: Final = Table(
@@ -139,7 +142,7 @@ attachments: Final = Table(
     ForeignKeyConstraint(["file_id", "tenant"], ["files.id", "files.tenant"], ondelete="CASCADE"),
     Index(None, "store_id", "tenant", "created_at", "file_id"),
     Index(None, "file_id", "tenant"),
-    Index(None, "status"),
+    Index(None, "status", "tenant", "created_at", "store_id", "file_id"),
     Index(None, "batch_id"),
 )
 
@@ -296,4 +299,5 @@ idempotency_keys: Final = Table(
     Column("gateway", EXACT),
     PrimaryKeyConstraint("tenant", "owner", "key"),
     Index(None, "created_at"),
+    Index(None, "created", "created_at"),
 )

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 from sqlalchemy import ColumnElement, Select, and_, delete, func, insert, select, update
 
 from regate_adapters.state.database import Database
-from regate_adapters.state.encoding import store_changes, store_columns, store_row
+from regate_adapters.state.encoding import SECONDS_A_DAY, store_changes, store_columns, store_row
 from regate_adapters.state.listing import Listing, page_of
 from regate_adapters.state.loose_chunks import adopt, place_of, reserve
 from regate_adapters.state.row_filter import RowShape
@@ -41,7 +41,7 @@ class VectorStoreState:
     async def add_store(self, row: StoreRow) -> None:
         """Store a new vector store row, whose place counts from now on; raises `InvalidRequest` for a name that no database can hold."""
         columns = store_columns(row)
-        active = {"store_id": row.id, "tenant": columns["tenant"], "last_active_at": row.last_active_at}
+        active = {"store_id": row.id, "tenant": columns["tenant"], **_active(row.last_active_at, row.expires_after_days)}
         async with self._database.writing() as connection:
             await connection.execute(insert(vector_stores).values(columns))
             await connection.execute(insert(store_activity).values(active))
@@ -87,16 +87,17 @@ class VectorStoreState:
         if known is None or (known.used_at is not None and (known.used_at >= at or store_row(known).has_expired(at))):
             return
         own = (store_activity.c.store_id == store, within(store_activity.c.tenant, principal.tenant))
-        later = update(store_activity).where(*own, store_activity.c.last_active_at < at).values(last_active_at=at)
         async with self._database.writing() as connection:
             # The store is locked first, by every use: so that of two first uses the second sees the first one's row, and neither waits in turn.
-            locked = select(vector_stores.c.id).where(vector_stores.c.id == store).with_for_update(key_share=True)
-            if await connection.scalar(locked) is None:
+            locked = select(vector_stores.c.expires_after_days).where(vector_stores.c.id == store).with_for_update(key_share=True)
+            row = (await connection.execute(locked)).one_or_none()
+            if row is None:
                 return
+            active = _active(at, row.expires_after_days)
             if await connection.scalar(select(store_activity.c.last_active_at).where(*own)) is None:
-                await connection.execute(insert(store_activity).values(store_id=store, tenant=principal.tenant, last_active_at=at))
+                await connection.execute(insert(store_activity).values(store_id=store, tenant=principal.tenant, **active))
             else:
-                await connection.execute(later)
+                await connection.execute(update(store_activity).where(*own, store_activity.c.last_active_at < at).values(active))
 
     async def update_store(self, principal: Principal, store: StoreId, changes: StoreChanges) -> bool:
         """Change the store; return False when there is none that the principal's tenant made. Raises `InvalidRequest` as `add_store` does."""
@@ -105,7 +106,12 @@ class VectorStoreState:
         async with self._database.writing() as connection:
             if not columns:
                 return await connection.scalar(select(vector_stores.c.id).where(*own)) is not None
-            return (await connection.execute(update(vector_stores).where(*own).values(columns))).rowcount > 0
+            changed = (await connection.execute(update(vector_stores).where(*own).values(columns))).rowcount > 0
+            if changed and "expires_after_days" in columns:
+                every = update(store_activity).where(store_activity.c.store_id == store)
+                days = cast("int | None", columns["expires_after_days"])
+                await connection.execute(every.values(_active(store_activity.c.last_active_at, days)))
+        return changed
 
     async def delete_store(self, principal: Principal, store: StoreId) -> bool:
         """Delete the store's row and, by their foreign keys, all its attachments, of whatever tenant. Its place in the engine is loose."""
@@ -114,6 +120,11 @@ class VectorStoreState:
             if deleted.rowcount:
                 await reserve(connection, place_of(store), due_at=self._database.now())
         return deleted.rowcount > 0
+
+
+def _active(at: Any, days: int | None) -> dict[str, Any]:
+    """Return the columns of an activity at that time, in a store that expires after so many days."""
+    return {"last_active_at": at, "empties_at": None if days is None else at + days * SECONDS_A_DAY}
 
 
 def _visible(principal: Principal, store: StoreId) -> tuple[ColumnElement[bool], ...]:

@@ -378,10 +378,6 @@ class KeyState(Protocol):
         """Let the key of a create that failed go, if this claim still holds. Must be idempotent."""
         ...
 
-    async def forget_keys(self, *, at: int) -> int:
-        """Forget the keys, of all tenants, that count as none; return how many."""
-        ...
-
 
 class StateStore(FileState, StoreState, AttachmentState, PromptState, ResponseState, ConversationState, KeyState, Protocol):
     """The one repository. Every call takes the principal: a row of another tenant must be invisible in SQL already (I7, I8).

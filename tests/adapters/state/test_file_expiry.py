@@ -11,7 +11,7 @@ from tests.adapters.state.samples import ANN, BOB, EVE, PATIENT_S, attached_of, 
 from regate_adapters.state.store import SqlStateStore
 from regate_orchestrator.errors import InvalidRequest, NotFound
 from regate_orchestrator.filters import Everything
-from regate_orchestrator.rows import ExpiredFile, FileUsage, Page, Totals
+from regate_orchestrator.rows import DueBlob, ExpiredFile, FileUsage, Page, Totals
 from regate_orchestrator.values import FileId, StoreId
 
 FILE, STORE = FileId("file-1"), StoreId("vs_1")
@@ -109,6 +109,10 @@ async def test_an_expired_file_is_no_cursor_and_can_be_attached_no_more(attached
 # ---------------------------------------------------------------- sweeping
 
 
+async def due(store: SqlStateStore, *, after: DueBlob | None = None) -> list[str]:
+    return [blob.file_id for blob in await store.due_blobs(after=after, limit=10)]
+
+
 async def test_expired_files_of_all_tenants_are_told_with_their_stores_in_pages(store: SqlStateStore, clock: Clock) -> None:
     await store.add_store(store_of(ANN, "vs_1", shared=True))
     await store.add_store(store_of(ANN, "vs_2"))
@@ -126,10 +130,10 @@ async def test_expired_files_of_all_tenants_are_told_with_their_stores_in_pages(
     clock.time = 1_000
 
     first = await store.expired_files(after=None, limit=2)
-    second = await store.expired_files(after=first[-1].id, limit=2)
+    second = await store.expired_files(after=first[-1], limit=2)
 
-    assert first == [ExpiredFile(FILE, "acme", (StoreId("vs_1"), StoreId("vs_2"))), ExpiredFile(FileId("file-2"), "globex", ())]
-    assert second == [ExpiredFile(FileId("file-5"), "acme", ())]
+    assert first == [ExpiredFile(FileId("file-5"), "acme", 9, ()), ExpiredFile(FILE, "acme", 10, (StoreId("vs_1"), StoreId("vs_2")))]
+    assert second == [ExpiredFile(FileId("file-2"), "globex", 1_000, ())]
 
 
 async def test_dropping_takes_an_expired_file_with_its_attachments_and_no_other(attached: SqlStateStore, clock: Clock) -> None:
@@ -147,15 +151,15 @@ async def test_dropping_takes_an_expired_file_with_its_attachments_and_no_other(
 async def test_bytes_of_an_upload_are_due_when_said_and_never_once_the_file_is_there(store: SqlStateStore, clock: Clock) -> None:
     for name in ("file-1", "file-2", "file-3"):
         await store.begin_upload(ANN, FileId(name), bytes=0, due_at=2_000)
-    early = await store.due_blobs(after=None, limit=10)
+    early = await due(store)
     await store.add_file(file_of(ANN, "file-2"))
     clock.time = 2_000
-    late = await store.due_blobs(after=None, limit=10)
-    beyond = await store.due_blobs(after=FILE, limit=10)
+    late = await due(store)
+    beyond = await due(store, after=DueBlob(FILE, 2_000))
     await store.forget_blob(FILE)
 
     assert (early, late, beyond) == ([], ["file-1", "file-3"], ["file-3"])
-    assert await store.due_blobs(after=None, limit=10) == ["file-3"]
+    assert await due(store) == ["file-3"]
 
 
 async def test_a_principal_has_own_files_and_own_uploads_under_way(store: SqlStateStore, clock: Clock) -> None:
@@ -180,7 +184,7 @@ async def test_the_bytes_of_a_deleted_file_are_due_at_once(store: SqlStateStore)
     await store.begin_upload(ANN, FILE, bytes=0, due_at=9_000)
     await store.add_file(file_of(ANN))
     await store.delete_file(EVE, FILE)
-    foreign = await store.due_blobs(after=None, limit=10)
+    foreign = await due(store)
     await store.delete_file(ANN, FILE)
 
-    assert (foreign, await store.due_blobs(after=None, limit=10)) == ([], [FILE])
+    assert (foreign, await due(store)) == ([], [FILE])

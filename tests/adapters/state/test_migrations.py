@@ -19,7 +19,7 @@ from regate_adapters.state.migrations import SCRIPTS
 from regate_adapters.state.store import SqlStateStore
 from regate_adapters.state.tables import REVISION, metadata, schema_revision
 from regate_orchestrator.errors import ConfigurationError
-from regate_orchestrator.rows import LooseChunks
+from regate_orchestrator.rows import ExpiredStore, LooseChunks
 from regate_orchestrator.values import ConversationId, FileId, ResponseId, StoreId
 
 FILE, STORE, RESPONSE = FileId("file-1"), StoreId("vs_1"), ResponseId("resp_1")
@@ -159,6 +159,16 @@ async def test_what_an_earlier_version_left_in_flight_is_nobodys_and_is_ended(ol
             await store.claim_key(ANN, "key", fingerprint="f", claim="c2", at=2),
         ]
     assert (ended, found) == (1, ["failed", [], None])
+
+
+async def test_store_of_an_earlier_version_is_emptied_when_it_expires(old: str) -> None:
+    stop_at(old, "gateways")
+    run(old, "UPDATE vector_stores SET expires_after_days = 1")
+    told = []
+    for now in (170 + 86_399, 170 + 86_400):
+        async with SqlStateStore.open(old, deadline_s=PATIENT_S, clock=lambda now=now: now) as store:  # type: ignore[misc] — bound at once
+            told.append(await store.expired_stores(limit=10))
+    assert told == [[], [ExpiredStore(STORE, "acme")]]
 
 
 async def test_gateways_that_start_at_once_upgrade_once(old: str) -> None:

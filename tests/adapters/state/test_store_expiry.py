@@ -121,18 +121,41 @@ async def test_nothing_is_attached_to_a_store_once_it_has_expired(store: SqlStat
     assert (await store.totals(EVE, [STORE]))[STORE] == Totals(completed=1, usage_bytes=10)
 
 
-async def test_expired_stores_are_told_once_for_each_tenant_that_has_something_of_them(store: SqlStateStore, clock: Clock) -> None:
+async def test_expired_stores_are_told_once_for_each_tenant_that_used_them_the_longest_expired_first(
+    store: SqlStateStore, clock: Clock
+) -> None:
     await used_by_eve(store, at=5_000)
     await store.add_store(replace(store_of(ANN, "vs_2"), expires_after_days=1))
     clock.time = EXPIRES
     first = await store.expired_stores(limit=10)
     clock.time = 5_000 + 2 * DAY
-    both = await store.expired_stores(limit=10)
-    emptied = [await store.empty_expired_store(expired) for expired in both]
+    all_of_them = await store.expired_stores(limit=10)
+    emptied = [await store.empty_expired_store(expired) for expired in all_of_them]
 
-    assert first == [ExpiredStore(STORE, "acme")]
-    assert both == [ExpiredStore(STORE, "acme"), ExpiredStore(STORE, "globex")]
-    assert (emptied, await store.expired_stores(limit=10)) == ([1, 1], [])
+    assert first == [ExpiredStore(StoreId("vs_2"), "acme"), ExpiredStore(STORE, "acme")]
+    assert all_of_them == [*first, ExpiredStore(STORE, "globex")]
+    assert (emptied, await store.expired_stores(limit=10)) == ([0, 1, 1], [])
+
+
+async def test_a_store_is_emptied_when_its_last_expiry_says_whatever_was_said_or_done_before(store: SqlStateStore, clock: Clock) -> None:
+    clock.time = EXPIRES
+    told = [await store.expired_stores(limit=10)]
+    for days in (5, "never", 3):
+        await store.update_store(ANN, STORE, StoreChanges(expires_after_days=days))
+        told.append(await store.expired_stores(limit=10))
+    await store.touch_store(ANN, STORE, at=EXPIRES)
+    clock.time = EXPIRES + 3 * DAY - 1
+    told.append(await store.expired_stores(limit=10))
+    clock.time += 1
+    last = await store.expired_stores(limit=10)
+    emptied = await store.empty_expired_store(last[0])
+    await store.update_store(ANN, STORE, StoreChanges(expires_after_days=4))
+    await store.put_attachments([attached_of(ANN)])
+    clock.time += DAY
+    again = await store.expired_stores(limit=10)
+
+    assert told == [[ExpiredStore(STORE, "acme")], [], [], [], []]
+    assert (last, emptied, again) == ([ExpiredStore(STORE, "acme")], 1, [ExpiredStore(STORE, "acme")])
 
 
 async def test_emptying_leaves_the_chunks_over_and_the_files_and_the_other_tenants_alone(store: SqlStateStore, clock: Clock) -> None:

@@ -1,0 +1,293 @@
+"""What a gateway does by itself, again and again, costs what it finds to do and not what is stored: every statement goes by an index."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import aiosqlite
+import pytest
+from sqlalchemy import create_engine, event, insert, text
+from sqlalchemy.ext.asyncio import AsyncConnection
+from tests.adapters.state.samples import (
+    ANN,
+    EVE,
+    PATIENT_S,
+    attached_of,
+    attachment_of,
+    batch_of,
+    conversation_of,
+    event_of,
+    file_of,
+    items_of,
+    response_of,
+    stamp_of,
+    store_of,
+)
+
+from regate_adapters.files.disk import DiskBlobStore
+from regate_adapters.state.encoding import encode
+from regate_adapters.state.store import SqlStateStore
+from regate_adapters.state.tables import gateways, metadata, schema_revision
+from regate_adapters.vector.memory import MemoryVectorStore
+from regate_orchestrator.housekeeping import sweeps_of
+from regate_orchestrator.ports import Chunk
+from regate_orchestrator.presence import Presence
+from regate_orchestrator.rows import LooseChunks
+from regate_orchestrator.schema import FieldSpec, RowSchema
+from regate_orchestrator.sweeping import FileSweeps, Sweeper
+from regate_orchestrator.values import ConversationId, FileId, JsonObject, ResponseId, StoreId
+from regate_orchestrator.vector_sweeps import VectorSweeps
+
+DAY = 86_400
+BEGUN = 1_000
+GROWING = sorted(set(metadata.tables) - {gateways.name, schema_revision.name})
+SCHEMA = RowSchema("chunk", {name: FieldSpec(name, "string", required=True) for name in ("tenant", "owner")})
+
+Said = tuple[str, Any]
+
+
+@dataclass
+class Clock:
+    now: float = BEGUN
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class Records:
+    async def record(self, record: JsonObject) -> None:
+        """Keep nothing."""
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+async def store(url: str, clock: Clock) -> AsyncIterator[SqlStateStore]:
+    async with SqlStateStore.open(url, clock=clock, deadline_s=PATIENT_S) as opened:
+        yield opened
+
+
+@pytest.fixture
+async def gone(store: SqlStateStore, url: str, clock: Clock) -> AsyncIterator[SqlStateStore]:
+    """Another gateway on the database, which is not present any more."""
+    async with SqlStateStore.open(url, clock=clock, deadline_s=PATIENT_S) as opened:
+        yield opened
+
+
+@pytest.fixture
+async def vectors() -> MemoryVectorStore:
+    made = MemoryVectorStore(SCHEMA)
+    await made.create(StoreId("vs_1"), dimensions=2)
+    stamp = {name: str(stamp_of(ANN)[name]) for name in SCHEMA.fields}
+    await made.add(StoreId("vs_1"), [Chunk("acme/file-7/0/000000", FileId("file-7"), 0, "stray", (1.0, 0.0), stamp, {})])
+    return made
+
+
+@pytest.fixture
+def sweeper(store: SqlStateStore, vectors: MemoryVectorStore, clock: Clock, tmp_path: Path) -> Sweeper:
+    files = FileSweeps(state=store, blobs=DiskBlobStore(tmp_path / "files"), vectors=vectors, audit=Records())
+    stores = VectorSweeps(state=store, vectors=vectors, audit=Records(), clock=clock)
+    return Sweeper(sweeps_of(store, files, stores, Presence(store), clock))
+
+
+async def litter(store: SqlStateStore, gone: SqlStateStore, clock: Clock) -> None:
+    """Leave something for each sweep, and let the time come in which it is due."""
+    await gone.appear(for_s=60)
+    for name in ("vs_1", "vs_2"):
+        await store.add_store(replace(store_of(ANN, name, created=BEGUN, shared=True), expires_after_days=2))
+    for who, name, expires in ((ANN, "file-1", BEGUN + DAY), (ANN, "file-2", None), (EVE, "file-3", None), (ANN, "file-4", None)):
+        await store.add_file(replace(file_of(who, name), expires_at=expires))
+    await store.put_attachments([attached_of(ANN), attached_of(ANN, file="file-2")])
+    await store.put_attachments([attached_of(EVE, "vs_2", "file-3")])
+    await store.touch_store(EVE, StoreId("vs_2"), at=BEGUN)
+    await store.put_attachments([attachment_of(ANN, file="file-4", batch_id="vsfb_1")], batch=batch_of(ANN))
+    await store.begin_upload(ANN, FileId("file-9"), bytes=1, due_at=BEGUN)
+    await store.reserve(LooseChunks(StoreId("vs_9"), FileId(""), ""), for_s=0)
+    await store.claim_key(ANN, "old", fingerprint="f", claim="c", at=BEGUN)
+    await store.finish_key(ANN, "old", claim="c", created="resp_0")
+    await store.claim_key(ANN, "given-up", fingerprint="f", claim="c", at=BEGUN + 3 * DAY - 7_200)
+    await store.add_conversation(conversation_of(ANN), items_of("msg_1"))
+    await gone.lock_conversation(ANN, ConversationId("conv_1"), ResponseId("resp_1"))
+    for whose, name in ((gone, "resp_1"), (store, "resp_2")):
+        conversation = {"conversation_id": ConversationId("conv_1")} if whose is gone else {}
+        row = replace(response_of(ANN, name), status="in_progress", background=True, **conversation)
+        await whose.save_response(row)
+        await whose.append_events(ResponseId(name), [event_of(0), event_of(1)])
+    await store.save_response(replace(row, status="completed"))
+    clock.now = BEGUN + 3 * DAY
+
+
+async def work(store: SqlStateStore) -> None:
+    """Do what else a gateway does by itself, or at its start."""
+    await store.appear(for_s=60)
+    await store.appear(for_s=60)
+    await store.forget_other_gateways()
+    await store.claim_attachment(for_s=60, after="")
+    await store.release_claims()
+    await store.place_stores(engine="main")
+    await store.cancel_requests()
+    await store.loose_chunks_due()
+    await store.depart()
+
+
+# ---------------------------------------------------------------- plans
+
+
+@contextmanager
+def overheard(store: SqlStateStore) -> Iterator[list[Said]]:
+    """Collect every statement that the store sends, with values for it."""
+    said: dict[str, Said] = {}
+
+    def hear(_connection: Any, _cursor: Any, statement: str, parameters: Any, _context: Any, many: bool) -> None:
+        said.setdefault(statement, (statement, parameters[0] if many else parameters))
+
+    engines = {id(engine): engine.sync_engine for engine in (store._database._engines.reader, store._database._engines.writer)}
+    for engine in engines.values():
+        event.listen(engine, "before_cursor_execute", hear)
+    found: list[Said] = []
+    try:
+        yield found
+    finally:
+        for engine in engines.values():
+            event.remove(engine, "before_cursor_execute", hear)
+        found.extend(one for one in said.values() if re.match("SELECT|WITH|UPDATE|DELETE", one[0]))
+
+
+async def reads_all_of(connection: AsyncConnection, said: Said) -> list[str]:
+    """Return what of the statement's plan reads a whole table, or a whole index, of those that grow."""
+    statement, parameters = said
+    if connection.dialect.name == "sqlite":
+        plan = (await connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", parameters)).all()
+        return [step for *_, step in plan if any(re.match(rf"SCAN {table}(_\d+)?\b", step) for table in GROWING)]
+    await connection.execute(text("SET LOCAL enable_seqscan = off"))
+    (rows,) = (await connection.exec_driver_sql(f"EXPLAIN (FORMAT JSON) {statement}", parameters)).one()
+    plans = [json.loads(rows)[0]["Plan"]] if isinstance(rows, str) else [rows[0]["Plan"]]
+    whole = []
+    while plans:
+        node = plans.pop()
+        plans += node.get("Plans", [])
+        if "Scan" in node["Node Type"] and node.get("Relation Name") in GROWING and not {"Index Cond", "Recheck Cond"} & node.keys():
+            whole.append(f"{node['Node Type']} on {node['Relation Name']}")
+    return whole
+
+
+async def test_no_statement_of_a_sweep_or_a_start_reads_a_table_that_grows(
+    store: SqlStateStore, gone: SqlStateStore, sweeper: Sweeper, clock: Clock
+) -> None:
+    await litter(store, gone, clock)
+    with overheard(store) as said:
+        removed = await sweeper.once()
+        await work(store)
+    whole = {}
+    for one in said:
+        async with store._database.writing() as connection:
+            if steps := await reads_all_of(connection, one):
+                whole[one[0]] = steps
+
+    assert {name: count > 0 for name, count in removed.items()} == dict.fromkeys(sweeper.removed, True)
+    assert len(said) > 30
+    assert whole == {}
+
+
+async def test_chunks_of_several_files_are_joined_with_their_files_by_an_index(store: SqlStateStore) -> None:
+    with overheard(store) as said:
+        await store.live(ANN, [(StoreId("vs_1"), FileId(f"file-{number}")) for number in range(3)])
+    async with store._database.reading() as connection:
+        whole = [await reads_all_of(connection, one) for one in said]
+
+    assert whole == [[]]
+
+
+# ---------------------------------------------------------------- what it costs
+
+MANY = 2_000
+LATER = BEGUN + 1_000 * DAY
+
+
+def stored(many: int) -> dict[str, list[dict[str, Any]]]:
+    """Return rows of each table that no sweep has anything to do with, and whose number grows."""
+    owned, text_of = {"tenant": "acme", "owner": "ann"}, [f"{number:06}" for number in range(many)]
+    stamped = {**owned, "created_at": BEGUN, "stamp": {}}
+    response = {**owned, "created_at": BEGUN, "status": "completed", "model": "m", "policy_revision": "r", "body": {}}
+    file = {**stamped, "filename": "a", "bytes": 1, "purpose": "p"}
+    shelf = {**stamped, "shared": False, "name": "s", "client_metadata": {}, "embedder": "m", "dimensions": 2, "engine": "main"}
+    attachment = {
+        **stamped,
+        "status": "completed",
+        "requested": {},
+        "attributes": {},
+        "max_chunk_tokens": 1,
+        "overlap_tokens": 0,
+        "policy_revision": "r",
+        "principal": {},
+        "usage_bytes": 1,
+        "chunks": 1,
+        "edition": "e",
+    }
+    return {
+        "responses": [{**response, "id": f"resp_{n}", "background": int(n) % 2 == 0} for n in text_of],
+        "conversations": [
+            {**owned, "id": f"conv_{n}", "created_at": BEGUN, "client_metadata": {}, "policy_revision": "r"} for n in text_of
+        ],
+        "files": [{**file, "id": f"file-{n}", "expires_at": None if int(n) % 2 else LATER} for n in text_of],
+        "vector_stores": [{**shelf, "id": f"vs_{n}", "expires_after_days": 1} for n in text_of],
+        "store_activity": [
+            {"store_id": f"vs_{n}", "tenant": "acme", "last_active_at": BEGUN, "empties_at": None if int(n) % 2 else LATER} for n in text_of
+        ],
+        "attachments": [{**attachment, "store_id": f"vs_{n}", "file_id": f"file-{n}"} for n in text_of],
+        "loose_blobs": [{"file_id": f"file-x{n}", "bytes": 0, "due_at": LATER} for n in text_of],
+        "loose_editions": [{"store_id": f"vs_{n}", "file_id": "f", "edition": "e", "due_at": LATER, "doomed": False} for n in text_of],
+        "idempotency_keys": [
+            {**owned, "key": n, "fingerprint": "f", "claim": "c", "created": "resp_1", "created_at": BEGUN + 3 * DAY - 2} for n in text_of
+        ],
+    }
+
+
+def fill(url: str, many: int) -> None:
+    """Add so many rows to each table, and replace those that are there already."""
+    engine = create_engine(url, json_serializer=encode)
+    with engine.begin() as connection:
+        for table, rows in stored(many).items():
+            connection.execute(insert(metadata.tables[table]).prefix_with("OR REPLACE"), rows)
+    engine.dispose()
+
+
+async def test_a_sweep_that_finds_nothing_costs_the_same_however_much_is_stored(tmp_path: Path, vectors: MemoryVectorStore) -> None:
+    """Counted in instructions of SQLite's machine, which a plan alone does not bound."""
+    clock, steps = Clock(BEGUN + 3 * DAY), 0
+
+    def count() -> None:
+        nonlocal steps
+        steps += 1
+
+    async def watch(connection: aiosqlite.Connection) -> None:
+        await connection.set_progress_handler(count, 1)  # type: ignore[arg-type] — typed as if its result were not looked at
+
+    async with SqlStateStore.open(f"sqlite:///{tmp_path / 'state.db'}", clock=clock, deadline_s=PATIENT_S) as store:
+        for engine in (store._database._engines.reader, store._database._engines.writer):
+            event.listen(engine.sync_engine, "connect", lambda connection, _: connection.run_async(watch))
+        files = FileSweeps(state=store, blobs=DiskBlobStore(tmp_path / "files"), vectors=vectors, audit=Records())
+        stores = VectorSweeps(state=store, vectors=vectors, audit=Records(), clock=clock)
+        sweeper = Sweeper(sweeps_of(store, files, stores, Presence(store), clock))
+        await store.appear(for_s=60)
+        costs = []
+        for many in (1, MANY):
+            await asyncio.to_thread(fill, f"sqlite:///{tmp_path / 'state.db'}", many)
+            await sweeper.once()
+            steps = 0
+            assert set((await sweeper.once()).values()) == {0}
+            await work(store)
+            costs.append(steps)
+
+    few, much = costs
+    assert 100 < much < few + MANY / 4
