@@ -14,7 +14,7 @@ import os
 import subprocess
 import tarfile
 import tempfile
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,15 +22,12 @@ from typing import Any, Final
 
 import yaml
 
+from regate_adapters.opa.listing import DIGESTS, MANIFEST, DirectoryChanged, Fingerprint, departure, listing, read_whole
 from regate_orchestrator.errors import ConfigurationError
 from regate_orchestrator.values import JsonObject
 
-_SUFFIXES: Final = (".rego", ".json", ".yaml", ".yml")
-_TESTS: Final = "_test.rego"
-_MANIFEST: Final = ".manifest"
 _AUTHZ: Final = ("data", "system", "authz")
 _ENTRYPOINTS: Final = ("allow", "admit_result")
-_MOST_BYTES: Final = 64 * 1024 * 1024
 _DEADLINE_S: Final = 30
 _CUSTOM: Final = "data.regate.custom."
 _OPERATORS: Final = ("schemas", "operators")
@@ -50,11 +47,17 @@ class BrokenPolicy(ConfigurationError):
     """The policy directory makes no bundle; the message is OPA's own and names file and line."""
 
 
+class IncompletePolicy(BrokenPolicy):
+    """Not all of the policy is there: somebody is still writing it, or did not finish."""
+
+
 @dataclass(frozen=True, slots=True)
 class PolicySource:
-    """What a policy directory held at one moment: file contents by relative path."""
+    """What a policy directory held at one moment: file contents by relative path, and whether a list of digests says that these are all."""
 
     files: Mapping[str, bytes]
+    seen: Fingerprint = frozenset()
+    listed: bool = False
 
     @property
     def revision(self) -> str:
@@ -67,29 +70,31 @@ class PolicySource:
 
 
 def read_source(directory: Path) -> PolicySource:
-    """Return the policies, data and schemas in the directory; tests are left out. Raises `BrokenPolicy` when there are no policies."""
-    files: dict[str, bytes] = {}
-    total = 0
+    """Return the policies, data and schemas in the directory, as they were at one moment; tests are left out.
+
+    Raises `IncompletePolicy` while there is no such moment, when there are no policies, or others than the directory's list of digests names;
+    `BrokenPolicy` when they cannot be read.
+    """
     try:
-        for path in _policy_files(directory):
-            files[path.relative_to(directory).as_posix()] = content = path.read_bytes()
-            total += len(content)
-            if total > _MOST_BYTES:
-                raise BrokenPolicy(f"{directory} holds more than {_MOST_BYTES} bytes of policies and data")
+        seen, files = read_whole(directory)
+    except (DirectoryChanged, FileNotFoundError, NotADirectoryError) as error:
+        raise IncompletePolicy(f"{directory} cannot be read: {error}") from error
     except OSError as error:
         raise BrokenPolicy(f"{directory} cannot be read: {error}") from error
+    digests = files.pop(DIGESTS, None)
+    if digests is not None and (fault := departure(files, digests)) is not None:
+        raise IncompletePolicy(f"{directory} is not what its {DIGESTS} lists: {fault}")
     if not any(name.endswith(".rego") for name in files):
-        raise BrokenPolicy(f"{directory} holds no .rego file")
-    return PolicySource(files)
+        raise IncompletePolicy(f"{directory} holds no .rego file")
+    return PolicySource(files, seen=frozenset(seen.items()), listed=digests is not None)
 
 
-def fingerprint(directory: Path) -> frozenset[tuple[str, int, int]]:
-    """Return what changes when a file in the directory does: cheap enough to be asked twice a second."""
+def fingerprint(directory: Path) -> Fingerprint:
+    """Return what changes when a file in the directory does, empty without one: cheap enough to be asked several times a second."""
     try:
-        stats = [(path.as_posix(), path.stat()) for path in _policy_files(directory)]
+        return frozenset(listing(directory).items())
     except OSError:
         return frozenset()
-    return frozenset((name, stat.st_mtime_ns, stat.st_size) for name, stat in stats)
 
 
 def build_bundle(
@@ -165,14 +170,6 @@ def describe_modules(modules: Mapping[str, Any], *, revision: str) -> JsonObject
     return {"revision": revision, "helpers": helpers, "places": defaults | places}
 
 
-def _policy_files(directory: Path) -> Iterator[Path]:
-    for path in sorted(directory.rglob("*")):
-        hidden = any(part.startswith(".") for part in path.relative_to(directory).parts)
-        wanted = path.name.endswith(_SUFFIXES) and not path.name.endswith(_TESTS) and not hidden
-        if (wanted or path == directory / _MANIFEST) and path.is_file():
-            yield path
-
-
 def _write_data(folder: Path, value: object) -> None:
     if folder.exists():
         raise BrokenPolicy(f"{folder.parent.name}/{folder.name} is reserved: the bundle fills it in")
@@ -194,8 +191,8 @@ def _pack(staged: Path, target: Path, *, opa: Path, revision: str, signing_key: 
         copy.parent.mkdir(parents=True, exist_ok=True)
         copy.write_bytes(path.read_bytes())
     (packed / "data.json").write_text(json.dumps(_merged_data(staged)), encoding="utf-8")
-    manifest = json.loads((staged / _MANIFEST).read_bytes()) if (staged / _MANIFEST).is_file() else {"rego_version": 1}
-    (packed / _MANIFEST).write_text(json.dumps(manifest | {"revision": revision}), encoding="utf-8")
+    manifest = json.loads((staged / MANIFEST).read_bytes()) if (staged / MANIFEST).is_file() else {"rego_version": 1}
+    (packed / MANIFEST).write_text(json.dumps(manifest | {"revision": revision}), encoding="utf-8")
     _check(opa, packed)  # packages outside of the manifest's roots, and data that collides with rules, show only in a whole bundle
     if signing_key is not None:
         key = ["--signing-alg", "RS256", "--signing-key", str(signing_key.resolve())]

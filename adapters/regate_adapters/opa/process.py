@@ -2,7 +2,7 @@
 
 OPA reads the policies from a bundle that `origins.py` makes of a directory or of a signed bundle, and that is replaced when those change; a
 broken change leaves the old bundle in force and is told in `problem`. The socket, the bundle and the token that OPA asks for live in a
-directory only this user can enter. Not a client of OPA; that is `engine.py`.
+directory only this user can enter. Not a client of OPA; that is `engine.py`. When a change is whole is told by `settling.py`.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from functools import partial
 from pathlib import Path
 from types import TracebackType
@@ -23,15 +23,17 @@ from typing import Final, Self
 
 from regate_adapters.opa import leash
 from regate_adapters.opa.bundle import BrokenPolicy
+from regate_adapters.opa.child import Child, start_child
 from regate_adapters.opa.client import OpaAddress
 from regate_adapters.opa.engine import OpaEngine
-from regate_adapters.opa.origins import PolicyDirectory, PolicyOrigin
+from regate_adapters.opa.listing import is_policy
+from regate_adapters.opa.origins import Candidate, PolicyDirectory, PolicyOrigin
+from regate_adapters.opa.settling import POLL_S, Found, SettlingPolicies
 from regate_adapters.opa.signed import SignedBundle
 from regate_orchestrator.errors import ConfigurationError, PolicyUnavailable
 
 _log = logging.getLogger("regate.opa")
 
-_POLL_S: Final = 0.5
 _PROBE_S: Final = 0.01
 _START_S: Final = 10.0
 _RELOAD_S: Final = 1.0
@@ -50,15 +52,17 @@ class ManagedOpa:
 
     def __init__(self, policies: Path, *, opa: Path, required: Collection[str] = (), verification_key: Path | None = None) -> None:
         self._opa = opa
-        self._required = frozenset(required)
         self._private = _private_path()
+        self._bundle = self._private / "active" / "policy.tar.gz"
+        self._built = self._private / "built.tar.gz"
         self._origin: PolicyOrigin = (
             PolicyDirectory(policies) if verification_key is None else SignedBundle(policies, verification_key, private=self._private)
         )
         self._token = secrets.token_urlsafe(32)
-        self._process: asyncio.subprocess.Process | None = None
+        self._child: Child | None = None
         self._started = 0.0
-        self._seen: frozenset[tuple[str, int, int]] = frozenset()
+        build = partial(self._origin.build, self._built, opa=opa, gateway_token=self._token, required=frozenset(required))
+        self._policies = SettlingPolicies(self._origin.fingerprint, build)
         self.address = OpaAddress("http://opa", socket=self._private / "opa.sock", token=self._token)
         self._probe = OpaEngine(self.address, schemas={}, deadline_s=_RELOAD_S)
         self.revision = ""
@@ -70,20 +74,19 @@ class ManagedOpa:
     @property
     def pid(self) -> int | None:
         """Return the process id while OPA runs."""
-        return None if self._process is None or self._process.returncode is not None else self._process.pid
+        return None if self._child is None else self._child.pid
 
     @property
     def directory(self) -> Path:
-        """Return a directory with the policies in force and their schemas, from entering on."""
-        return self._origin.directory
+        """Return a directory with the policies in force and their schemas, from entering on; never the one that is written to."""
+        return self._private / "content"
 
     async def __aenter__(self) -> Self:
         """Start OPA; it answers with the policies when this returns."""
         self._private.mkdir(mode=0o700)  # fails when it exists: nobody can have prepared it for us
         try:
-            (self._private / "active").mkdir()
-            self._seen = await asyncio.to_thread(self._origin.fingerprint)
-            await self._accept()
+            self._bundle.parent.mkdir()
+            await self._accept(await self._policies.first())
             await self._probe.__aenter__()
             await self._start()
         except BaseException:
@@ -106,9 +109,8 @@ class ManagedOpa:
     async def _keep_running(self) -> None:
         delay = 0.0
         while True:
-            if self._process is not None:
-                await self._relay_log(self._process)
-                status = await self._process.wait()
+            if self._child is not None:
+                status = await self._child.wait()
                 _log.error("opa_died", extra={"status": status, "after_s": round(time.monotonic() - self._started, 3)})
             steady = time.monotonic() - self._started > _STEADY_S
             delay = 0.0 if steady else min(max(2 * delay, 0.05), _LONGEST_DELAY_S)
@@ -121,25 +123,19 @@ class ManagedOpa:
 
     async def _start(self) -> None:
         self._started = time.monotonic()
-        self._process = process = await asyncio.create_subprocess_exec(
+        command = (
             *(sys.executable, "-I", "-S", leash.__file__, str(os.getpid())),
             *(str(self._opa), "run", "--server", "--addr", f"unix://{self.address.socket}", "--unix-socket-perm", "600"),
             *("--authentication=token", "--authorization=basic", "--skip-version-check", "--shutdown-grace-period", "1"),
             *("--log-level", "error", "--log-format", "json", "--watch", "--bundle", str(self._bundle)),
             *self._origin.arguments(),
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.STDOUT,  # OPA tells why it did not start on the one, and all else on the other
-            env={},  # policies can read OPA's environment, and ours holds secrets
-            cwd=self._private,
         )
+        self._child = child = await start_child(command, at=self._private)
         if not await self._answers(within_s=_START_S):
-            fault = "ended while it started" if self.pid is None else f"did not answer within {_START_S} s of its start"
-            if self.pid is not None:
-                process.kill()
-            await self._relay_log(process)
-            await process.wait()
-            raise ConfigurationError(f"OPA {fault}; its own words are in the log")
+            fault = "ended while it started" if child.pid is None else f"did not answer within {_START_S} s of its start"
+            child.kill()
+            status = await child.wait()
+            raise ConfigurationError(f"OPA {fault} (status {status}): {child.words or 'it said nothing'}")
 
     async def _answers(self, *, within_s: float) -> bool:
         """Return whether OPA comes to answer with the accepted revision before the time is up or it has ended."""
@@ -153,74 +149,70 @@ class ManagedOpa:
             await asyncio.sleep(_PROBE_S)
         return False
 
-    async def _relay_log(self, process: asyncio.subprocess.Process) -> None:
-        """Log what OPA writes until it ends."""
-        if process.stderr is None:
-            return
-        while chunk := await process.stderr.read(4096):
-            words = chunk.decode(errors="replace").strip()
-            # As root OPA warns of root at every start; whatever else it writes at its level is an error.
-            harmless = words.startswith("{") and words.count('"level":') == words.count('"level":"warning"')
-            _log.log(logging.INFO if harmless else logging.ERROR, "opa_said", extra={"words": words})
-
     async def _close(self) -> None:
-        process = self._process
         try:
-            if process is not None and process.returncode is None:
-                process.terminate()
-                try:
-                    async with asyncio.timeout(_STOP_S):
-                        await self._relay_log(process)
-                        await process.wait()
-                except TimeoutError:
-                    process.kill()
-                    await process.wait()
+            if self._child is not None:
+                await self._child.end(within_s=_STOP_S)
         finally:
             await self._probe.__aexit__(None, None, None)
             shutil.rmtree(self._private, ignore_errors=True)
 
     # ------------------------------------------------------------ the policies
 
-    @property
-    def _bundle(self) -> Path:
-        return self._private / "active" / "policy.tar.gz"
-
     async def _keep_current(self) -> None:
         while True:
-            await asyncio.sleep(_POLL_S)
-            seen = await asyncio.to_thread(self._origin.fingerprint)
-            if seen != self._seen:
-                self._seen = seen
-                await self._reload()
+            await asyncio.sleep(POLL_S)
+            await self.look()
 
-    async def _reload(self) -> None:
+    async def look(self) -> None:
+        """Take the policies that are there, if they are others than those in force, may serve, and have been still; else tell why not.
+
+        Returns at once where nothing has changed, and else when what is there has been taken or refused: not while somebody is writing it.
+        """
+        await self._policies.look(self._conclude)
+
+    async def _conclude(self, found: Found) -> None:
+        """Put what was found in force, or tell what is wrong with it."""
         try:
-            changed = await self._accept()
+            if isinstance(found, Exception):
+                raise found
+            if found is not None:
+                await self._replace(found)
         except (BrokenPolicy, OSError) as error:
             if isinstance(error, OSError):  # a full disk, say: no fault of the policies, so try again
-                self._seen = frozenset()
+                self._policies.look_again()
             self.problem = str(error)
             _log.error("policy_broken", extra={"problem": self.problem, "in_force": self.revision})
             return
-        if changed and not await self._answers(within_s=_RELOAD_S):
-            # The file watch inside OPA failed us: a restart takes the new bundle for certain.
-            if self._process is not None and self.pid is not None:
-                self._process.kill()
-            await asyncio.sleep(_PROBE_S)
-        if changed:
-            _log.warning("policy_changed", extra={"revision": self.revision})
         self.problem = None
 
-    async def _accept(self) -> bool:
-        """Put the policies where OPA reads them; return whether they differ. Raises `BrokenPolicy` and changes nothing."""
-        built = self._private / "built.tar.gz"
-        build = partial(self._origin.build, built, opa=self._opa, gateway_token=self._token, required=self._required)
-        revision = await asyncio.to_thread(build)
-        if revision is None:
-            return False
-        built.replace(self._bundle)
-        self.revision = revision
-        return True
+    async def _replace(self, candidate: Candidate) -> None:
+        await self._accept(candidate)
+        if not await self._answers(within_s=_RELOAD_S):
+            # The file watch inside OPA failed us: a restart takes the new bundle for certain.
+            if self._child is not None:
+                self._child.kill()
+            await asyncio.sleep(_PROBE_S)
+        _log.warning("policy_changed", extra={"revision": self.revision, "gone": list(candidate.gone)})
+
+    async def _accept(self, candidate: Candidate) -> None:
+        """Put the policies where OPA reads them, and where `directory` leads: who reads there meanwhile reads the earlier ones or these."""
+        folder = await asyncio.to_thread(self._unpacked, candidate.files)
+        link = self._private / "content-next"
+        link.unlink(missing_ok=True)
+        link.symlink_to(folder.name)
+        self._built.replace(self._bundle)
+        link.replace(self.directory)
+        self._origin.accept(candidate)
+        self.revision = candidate.revision
+
+    def _unpacked(self, files: Mapping[str, bytes]) -> Path:
+        folder = Path(tempfile.mkdtemp(prefix="content-", dir=self._private))
+        for name in filter(is_policy, files):
+            path = folder / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(files[name])
+        return folder
 
 
 def _private_path() -> Path:

@@ -7,7 +7,6 @@ files here (row schemas, the contract) reads what OPA verified. The other kind o
 
 from __future__ import annotations
 
-import hashlib
 import io
 import json
 import re
@@ -19,6 +18,8 @@ from pathlib import Path, PurePosixPath
 from typing import Any, Final
 
 from regate_adapters.opa.bundle import BrokenPolicy
+from regate_adapters.opa.listing import Fingerprint, stamp_of
+from regate_adapters.opa.origins import Candidate
 
 SIGNATURES: Final = ".signatures.json"
 _ALGORITHM: Final = "RS256"
@@ -60,46 +61,40 @@ class SignedBundle:
         self._bundle = bundle
         self._given_key = key
         self._key = private / "verification.pem"
-        self._in_force: tuple[str, str] | None = None
-        self._content = private / "content"
-        self._unpackings = 0
-
-    @property
-    def directory(self) -> Path:
-        """Return a directory that holds the accepted bundle's files, its schemas among them."""
-        return self._content
+        self._in_force: Candidate | None = None
 
     def arguments(self) -> tuple[str, ...]:
         """Return how OPA is told to verify what it loads."""
         return ("--signing-alg", _ALGORITHM, "--verification-key", str(self._key), "--exclude-files-verify", _TOKEN)
 
-    def fingerprint(self) -> frozenset[tuple[str, int, int]]:
+    def fingerprint(self) -> Fingerprint:
         """Return what changes when the file is written or replaced."""
         try:
-            stat = self._bundle.stat()
+            return frozenset({(self._bundle.name, stamp_of(self._bundle.stat()))})
         except OSError:
             return frozenset()
-        return frozenset({("content", stat.st_mtime_ns, stat.st_size), ("file", stat.st_ctime_ns, stat.st_ino)})
 
-    def build(self, target: Path, *, opa: Path, gateway_token: str, required: Collection[str]) -> str | None:
-        """Write to `target` what OPA is to load, and return its revision; None when it is in force already. Raises `BrokenPolicy`."""
+    def build(self, target: Path, *, opa: Path, gateway_token: str, required: Collection[str]) -> Candidate | None:
+        """Write to `target` what OPA is to load, and return what it is; None when it is in force already. Raises `BrokenPolicy`."""
         if not self._key.exists():
             self._read_key()
+        seen = self.fingerprint()
         files = read_bundle(self._bundle)
         if _TOKEN in files:
             raise BrokenPolicy(f"{self._bundle.name} holds {_TOKEN}, which is the gateway's own")
-        digest = _digest(files)
-        if self._in_force is not None and self._in_force[1] == digest:
+        if self._in_force is not None and self._in_force.files == files:
             return None
         _write(target, files | {_TOKEN: json.dumps(gateway_token).encode()})
         self._verify(target, opa=opa)
         revision = _described(files, self._bundle.name, required)
-        if self._in_force is not None and self._in_force[0] == revision:
+        if self._in_force is not None and self._in_force.revision == revision:
             # Records and remembered filters name the revision, so it must name one content.
             raise BrokenPolicy(f"{self._bundle.name} is another policy under the revision in force, {revision}: build it with --revision")
-        self._unpack(files)
-        self._in_force = revision, digest
-        return revision
+        return Candidate(revision, files, seen)
+
+    def accept(self, candidate: Candidate) -> None:
+        """Compare with this one from now on."""
+        self._in_force = candidate
 
     def _read_key(self) -> None:
         try:
@@ -123,19 +118,6 @@ class SignedBundle:
             cause = words.removeprefix("error: load error: ").removeprefix(f"bundle {built.name}: ")
             raise BrokenPolicy(f"{self._bundle.name} is refused: {cause}")
 
-    def _unpack(self, files: Mapping[str, bytes]) -> None:
-        """Put the files where `directory` leads, at once: who reads it meanwhile reads the earlier ones or these."""
-        self._unpackings += 1
-        folder = self._content.with_name(f"content-{self._unpackings}")
-        for name, content in files.items():
-            if name != SIGNATURES:
-                path = folder / name
-                path.parent.mkdir(parents=True, exist_ok=True)
-                path.write_bytes(content)
-        link = self._content.with_name("content-next")
-        link.symlink_to(folder.name)
-        link.replace(self._content)
-
 
 def _described(files: Mapping[str, bytes], name: str, required: Collection[str]) -> str:
     """Return the revision that a bundle made by `bundle.build_bundle` says of itself, after comparing its rules with the contract."""
@@ -151,14 +133,6 @@ def _described(files: Mapping[str, bytes], name: str, required: Collection[str])
     if lacking:
         raise BrokenPolicy(f"{name} lacks {', '.join(lacking)}, for which OPA answers as for a denial")
     return revision
-
-
-def _digest(files: Mapping[str, bytes]) -> str:
-    digest = hashlib.sha256()
-    for name, content in sorted(files.items()):
-        digest.update(f"{len(name.encode())} {len(content)} {name}".encode())
-        digest.update(content)
-    return digest.hexdigest()
 
 
 def _write(target: Path, files: Mapping[str, bytes]) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import subprocess
 import tarfile
+import tempfile
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -33,10 +34,13 @@ class Built:
 
 
 def build(directory: Path, output: Path, *, opa: Path, revision: str, signing_key: Path | None) -> Built:
-    """Write the bundle and return what it is. Raises `BrokenPolicy` with OPA's words, and leaves an earlier bundle as it was."""
+    """Put the bundle in place, at once, and return what it is. Raises `BrokenPolicy` with OPA's words, and leaves an earlier one as it was."""
     source = read_source(directory)
-    build_bundle(source, output, opa=opa, revision=revision or source.revision, signing_key=signing_key, required=required_rules())
-    output.chmod(_FOR_OPA)
+    with tempfile.TemporaryDirectory(prefix=f".{output.name}-", dir=output.parent) as folder:
+        staged = Path(folder, output.name)
+        build_bundle(source, staged, opa=opa, revision=revision or source.revision, signing_key=signing_key, required=required_rules())
+        staged.chmod(_FOR_OPA)
+        staged.replace(output)
     content = output.read_bytes()
     with tarfile.open(output) as archive:
         files = sum(member.isfile() for member in archive)

@@ -62,7 +62,7 @@ _policy_option = click.option(
     "--policy",
     "directory",
     type=click.Path(exists=True, file_okay=False, path_type=Path),
-    help="Policy directory.  [default: the configured one, else the shipped one]",
+    help="Policy directory.  [default: with --overlay the shipped one; else the configured one, if there is one]",
 )
 
 
@@ -122,7 +122,7 @@ def check(
     if unknown := set(stores) - KINDS:
         raise click.UsageError(f"--store {min(unknown)}: is none of {', '.join(sorted(KINDS))}")
     samples = [] if samples_file is None else read_samples(samples_file)
-    chosen = sources(directory, config)
+    chosen = sources(directory, config, overlay=overlay)
     with with_overlay(chosen.directory, overlay) as merged:
         found_tests = tests or find_tests(overlay or chosen.directory)
         task = Task(
@@ -162,14 +162,20 @@ def init(directory: Path) -> None:
     type=click.Path(exists=True, file_okay=False, path_type=Path),
     help="A team's own directory, to lay over the policies.",
 )
-@click.option("--output", required=True, type=click.Path(path_type=Path), help="New or empty directory to write.")
+@click.option(
+    "--output", required=True, type=click.Path(path_type=Path), help="Directory to write: a new one, or that of an earlier assembly."
+)
 @_config_option
 def assemble(directory: Path | None, overlay: Path, output: Path, config: Path | None) -> None:
-    """Write the policies with an overlay laid over them into a directory, for opa.bundle to name. Tests are left out."""
+    """Write the policies with an overlay laid over them into a directory, for opa.bundle to name. Tests are left out.
+
+    The directory is written beside and renamed, and carries a list of digests of its files (.digests), without which a gateway never takes it
+    again: a policy is in force whole or not at all. Run it again after each change.
+    """
     from regate_gateway.policy.directory import assemble as write
     from regate_gateway.policy.directory import sources
 
-    write(sources(directory, config).directory, overlay, output)
+    write(sources(directory, config, overlay=overlay).directory, overlay, output)
     click.echo(output)
 
 
@@ -218,7 +224,7 @@ def build(
 
     if not output.absolute().parent.is_dir():
         raise click.UsageError(f"--output {output}: its directory does not exist")
-    chosen = sources(directory, config)
+    chosen = sources(directory, config, overlay=overlay)
     named = revision or commit_revision(overlay or chosen.directory, overlaid=overlay is not None) or ""
     opa = (chosen.opa or require_opa()).resolve()
     with with_overlay(chosen.directory, overlay) as merged:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import shutil
 import signal
 import sys
@@ -215,13 +216,108 @@ async def test_change_that_takes_a_needed_rule_away_keeps_the_old_policy(policie
         assert await asked(engine) == before
 
 
-async def test_opa_that_cannot_start_is_refused(policies: Path, tmp_path: Path, opa: Path) -> None:
-    wrapper = tmp_path / "opa"
-    wrapper.write_text(f'#!/bin/sh\n[ "$1" = run ] && exit 3\nexec {opa} "$@"\n', encoding="utf-8")
+def opa_that(does: str, *, opa: Path, at: Path) -> Path:
+    """An OPA that does this first when it is to serve."""
+    wrapper = at / "opa"
+    wrapper.write_text(f'#!/bin/sh\nif [ "$1" = run ]; then\n{does}\nfi\nexec {opa} "$@"\n', encoding="utf-8")
     wrapper.chmod(0o755)
+    return wrapper
 
-    with pytest.raises(ConfigurationError, match="ended while it started"):
+
+def said(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [record.__dict__["words"] for record in caplog.records if record.message == "opa_said"]
+
+
+@pytest.mark.parametrize(
+    ("does", "status", "words"),
+    [
+        ("exit 3", 3, ""),
+        ("echo no socket; echo as I said >&2; exit 3", 3, "no socket; as I said"),
+        ("printf 'without an end'; exit 3", 3, "without an end"),
+        ('exec "$0" run --surprise', 1, "unknown flag: --surprise"),
+        ("kill -9 $$", -9, ""),
+    ],
+)
+async def test_opa_that_cannot_start_is_refused_in_its_own_words(
+    does: str, status: int, words: str, policies: Path, tmp_path: Path, opa: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    wrapper = opa_that(does.replace("$0", str(opa)), opa=opa, at=tmp_path)
+
+    with pytest.raises(ConfigurationError, match=re.escape(f"OPA ended while it started (status {status}): ")) as refused:
         await ManagedOpa(policies, opa=wrapper).__aenter__()
+    assert (words or "it said nothing") in refused.value.message
+    assert words in "; ".join("\n".join(said(caplog)).splitlines())
+
+
+async def test_opa_that_is_not_there_is_refused(policies: Path, opa: Path, tmp_path: Path) -> None:
+    wrapper = opa_that(f'rm "$0"; exec {tmp_path}/absent', opa=opa, at=tmp_path)
+
+    with pytest.raises(ConfigurationError, match=r"status 127\): .*/absent: not found"):
+        await ManagedOpa(policies, opa=wrapper).__aenter__()
+
+
+async def test_opa_that_does_not_answer_in_time_is_refused_in_its_own_words(
+    policies: Path, tmp_path: Path, opa: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("regate_adapters.opa.process._START_S", 1)
+    wrapper = opa_that("echo I am thinking; exec sleep 600", opa=opa, at=tmp_path)
+
+    with pytest.raises(ConfigurationError, match=r"OPA did not answer within 1 s of its start \(status -9\): I am thinking"):
+        await ManagedOpa(policies, opa=wrapper).__aenter__()
+
+
+@pytest.mark.parametrize("stream", ["stdout", "stderr"])
+@pytest.mark.parametrize("line", ["short line\n", "x" * 2_000_000 + "\n", "x" * 2_000_000], ids=["lines", "one line", "no line"])
+async def test_opa_that_says_two_megabytes_first_comes_up_and_all_is_logged(
+    line: str, stream: str, policies: Path, tmp_path: Path, opa: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    text = (line * (2_000_000 // len(line) + 1))[:2_000_000]
+    (tmp_path / "talk.py").write_text(f"import sys\nsys.{stream}.write(open({str(tmp_path / 'text')!r}).read())\n")
+    (tmp_path / "text").write_text(text)
+    wrapper = opa_that(f"{sys.executable} -I -S {tmp_path}/talk.py", opa=opa, at=tmp_path)
+
+    async with ManagedOpa(policies, opa=wrapper) as process:
+        assert process.pid is not None
+    words = [one for one in said(caplog) if not one.startswith("{")]
+    assert max(map(len, words)) <= 4096
+    assert "".join(words).replace("\n", "").startswith(text.replace("\n", ""))
+
+
+async def test_what_opa_says_while_it_serves_is_logged_and_never_holds_it_up(
+    policies: Path, tmp_path: Path, opa: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "talk.py").write_text(
+        "import os, sys, time\nwhile not os.path.exists('go'): time.sleep(0.05)\nprint('words\\n' * 10**5, 'the end')\n"
+    )
+    wrapper = opa_that(f"{sys.executable} -I -S {tmp_path}/talk.py &", opa=opa, at=tmp_path)
+
+    async with ManagedOpa(policies, opa=wrapper) as process, OpaEngine(process.address, schemas={}, deadline_s=20) as engine:
+        (process.directory.parent / "go").touch()
+
+        async def ended() -> bool:
+            return (await asked(engine)).defined and any("the end" in words for words in said(caplog))
+
+        await until(ended)
+    assert sum(words.splitlines().count("words") for words in said(caplog)) == 10**5
+
+
+async def test_last_words_of_an_opa_that_dies_are_logged(
+    policies: Path, tmp_path: Path, opa: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    dies = f'{opa} "$@" & child=$!; while [ ! -e go ]; do sleep 0.05; done; echo farewell >&2; kill -9 $child; exit 7'
+    wrapper = opa_that(dies, opa=opa, at=tmp_path)
+
+    async with ManagedOpa(policies, opa=wrapper) as process, asyncio.TaskGroup() as tasks:
+        watching = tasks.create_task(process.watch())
+        (process.directory.parent / "go").touch()
+
+        async def told() -> bool:
+            return any(record.message == "opa_died" for record in caplog.records)
+
+        await until(told)
+        watching.cancel()
+    died = next(record for record in caplog.records if record.message == "opa_died")
+    assert ("farewell" in said(caplog), died.__dict__["status"]) == (True, 7)
 
 
 async def test_leaving_ends_the_process_and_removes_its_files(policies: Path) -> None:
