@@ -116,7 +116,10 @@ def _lower(value: Json, most: int) -> Json:
 
 
 def _choices(values: Mapping[str, Json]) -> int:
-    return max([1, *(int(count) for name in _CHOICES if isinstance(count := values.get(name), int | float))])
+    """Return how many answers are asked for: so many for each prompt, where there are several (several texts, or lists of tokens)."""
+    prompt = values.get("prompt")
+    prompts = len(prompt) if isinstance(prompt, list) and not all(isinstance(token, int) for token in prompt) else 1
+    return prompts * max([1, *(int(count) for name in _CHOICES if isinstance(count := values.get(name), int | float))])
 
 
 # ---------------------------------------------------------------- responses

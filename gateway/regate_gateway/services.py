@@ -18,12 +18,13 @@ from regate_orchestrator.decisions import Context
 from regate_orchestrator.embedding import EmbeddingModels
 from regate_orchestrator.enforcer import Enforcer
 from regate_orchestrator.engines import VectorEngines
-from regate_orchestrator.errors import VectorStoreUnavailable
+from regate_orchestrator.errors import UpstreamError, VectorStoreUnavailable
 from regate_orchestrator.file_intake import FileIntake
 from regate_orchestrator.listing import Listings
 from regate_orchestrator.ports import Backend, BlobStore, Catalogue, StateStore
 from regate_orchestrator.responses.background import BackgroundRuns
 from regate_orchestrator.responses.driver import LoopPorts
+from regate_orchestrator.responses.message_parts import MessageParts
 from regate_orchestrator.retrieval import Retrieval
 from regate_orchestrator.rows import LooseChunks
 from regate_orchestrator.schema import RowSchema
@@ -34,13 +35,20 @@ _log = logging.getLogger("regate.services")
 
 
 class Answering(Protocol):
-    """An upstream's successful answer: its bytes as they come."""
+    """An upstream's answer, known to be one: its bytes as they come."""
 
-    status: int
-    content_type: str
+    @property
+    def is_stream(self) -> bool:
+        """Whether it is a stream of events, and else JSON."""
+        ...
+
+    @property
+    def failure(self) -> UpstreamError | None:
+        """How the upstream said that it failed amid a stream, known when the chunks have ended; None where it did not say so."""
+        ...
 
     def chunks(self) -> AsyncIterator[bytes]:
-        """Yield the body's bytes."""
+        """Yield the body's bytes; of a stream whole events. Raises `UpstreamError` when they break off."""
         ...
 
 
@@ -55,10 +63,10 @@ class Upstreams(Catalogue, Protocol):
         """Return the models that are served only where policy says so, each with the upstreams that the policy may name for it."""
         ...
 
-    def open(
-        self, upstream: str, path: str, payload: JsonObject, *, accept_stream: bool, alternates: Sequence[str] = ()
+    def pass_through(
+        self, upstream: str, path: str, payload: JsonObject, *, streamed: bool, alternates: Sequence[str] = ()
     ) -> AbstractAsyncContextManager[Answering]:
-        """Send a request of our own making; raises `UpstreamError` unless the upstream, or an alternate in its place, answers 2xx."""
+        """Send a request of our own making; raises `UpstreamError` unless the upstream, or an alternate in its place, answers it."""
         ...
 
     def reach(self) -> Mapping[str, str]:
@@ -109,6 +117,8 @@ class Services:
     loop: LoopPorts
     """What a run needs, but for the backend: that comes with a quota (`quotas.py`)."""
     backend: Backend
+    parts: MessageParts
+    """Reads the files and images inside messages."""
     arrivals: Arrivals
     background: BackgroundRuns
     quotas: Quotas

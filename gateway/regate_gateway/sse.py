@@ -59,3 +59,8 @@ def obscured(body: JsonObject) -> JsonObject:
         return body
     start = secrets.randbelow(len(_NOISE) - _BLOCK)
     return {**body, "obfuscation": _NOISE[start : start + _BLOCK - len(delta.encode("utf-8", "replace")) % _BLOCK]}
+
+
+def encode_data(body: JsonObject) -> bytes:
+    """Return one event without a name, as the chat completions of the OpenAI API have them."""
+    return b"data: " + one_line(body) + b"\n\n"

@@ -44,6 +44,10 @@ class Upstream(Section):
         default=None, ge=1, description="Tokens that a request and its answer may have together. Absent: only the upstream knows."
     )
 
+    service_tiers: bool = Field(
+        default=False, description="Tell it which `service_tier` a request asks for. Else every answer is of the tier `default`."
+    )
+
     @property
     def named_models(self) -> tuple[str, ...]:
         """The models by the names that the configuration gives them; not those that are discovered."""
@@ -76,7 +80,7 @@ def require_plain_routes(upstreams: tuple[Upstream, ...]) -> None:
             first = before.get(name)
             if first is None or first.by_policy:
                 raise ValueError(f"{place} is fallback_for {name!r}, which is no upstream before it that every request may be sent to")
-            for setting in ("reasoning_field", "image_urls", "extra_fields"):
+            for setting in ("reasoning_field", "image_urls", "extra_fields", "service_tiers"):
                 if getattr(first, setting) != getattr(upstream, setting):
                     raise ValueError(f"{place} is fallback_for {name!r} with another {setting}: it could not be sent the same request")
         if not upstream.by_policy:

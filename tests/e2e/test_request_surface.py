@@ -81,8 +81,7 @@ REFUSED: dict[str, tuple[Any, str]] = {
 }
 
 REFUSED_VALUES: list[tuple[dict[str, Any], str]] = [
-    ({"service_tier": "flex"}, "service_tier"),
-    ({"service_tier": "ultrafast"}, "service_tier"),
+    ({"service_tier": "first"}, "service_tier"),
     ({"background_options": {"completion_window": "8h"}}, "background_options.completion_window"),
     ({"background_options": {"continuation_id": "x"}}, "background_options.continuation_id"),
     ({"reasoning": {"mode": "pro"}}, "reasoning.mode"),

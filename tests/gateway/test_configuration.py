@@ -163,6 +163,10 @@ REFUSED: dict[str, tuple[str, str]] = {
         "upstreams: 'b' is fallback_for 'a', which is no upstream before it that every request may be sent to",
     ),
     "fallback that cannot take the same": (
+        "upstreams: [{name: a, base_url: 'http://h', service_tiers: true}, {name: b, base_url: 'http://i', fallback_for: [a]}]",
+        "upstreams: 'b' is fallback_for 'a' with another service_tiers",
+    ),
+    "fallback that may not fetch the same": (
         "upstreams: [{name: a, base_url: 'http://h', image_urls: true}, {name: b, base_url: 'http://i', fallback_for: [a]}]",
         "upstreams: 'b' is fallback_for 'a' with another image_urls",
     ),
@@ -214,7 +218,7 @@ def test_bad_configuration_is_refused_and_the_setting_named(text: str, message: 
 
 
 def test_table_of_refusals_is_not_empty() -> None:
-    assert len(REFUSED) == 56
+    assert len(REFUSED) == 57
 
 
 def test_refusal_does_not_repeat_the_value() -> None:

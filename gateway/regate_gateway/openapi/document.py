@@ -47,7 +47,11 @@ def build() -> dict[str, Any]:
         "servers": [{"url": "/"}],
         "security": [{"bearer": []}],
         "paths": {path: _path(path, operations) for path, operations in _load("paths.yaml").items()},
-        "components": {"securitySchemes": schemes, "schemas": components["schemas"], "parameters": components["parameters"]},
+        "components": {
+            "securitySchemes": schemes,
+            "schemas": {**components["schemas"], **_load("proxied.yaml")},
+            "parameters": components["parameters"],
+        },
     }
 
 

@@ -107,12 +107,17 @@ def _image(part: Fields) -> JsonObject:
     detail = part.choice("detail", ("auto", "low", "high", "original"), default="auto")
     if _one_of(part, "image_url", "file_id") == "file_id":
         return {"type": "input_image", "file_id": part.id("file_id"), "detail": detail}
-    address = part.string("image_url", most=LONGEST)
+    return {"type": "input_image", "image_url": image_address(part, "image_url"), "detail": detail}
+
+
+def image_address(fields: Fields, name: str) -> str:
+    """Return the address of an image: a data URL, or what an upstream might be permitted to fetch."""
+    address = fields.string(name, most=LONGEST)
     if not (_IMAGE_DATA.fullmatch(address) or _IMAGE_ADDRESS.fullmatch(address)):
-        place = part.param("image_url")
+        place = fields.param(name)
         message = f"'{place}' must be a base64 data URL of a PNG, JPEG, WebP or GIF image, or an http(s) address."
         raise InvalidRequest(message, param=place, code="invalid_value")
-    return {"type": "input_image", "image_url": address, "detail": detail}
+    return address
 
 
 def _file(part: Fields) -> JsonObject:
@@ -122,6 +127,11 @@ def _file(part: Fields) -> JsonObject:
         raise InvalidRequest(
             f"'{place}' is not supported: upload the file, or send it as 'file_data'.", param=place, code="unsupported_parameter"
         )
+    return file_source(part)
+
+
+def file_source(part: Fields) -> JsonObject:
+    """Return the file that the members name by its id or hold inline, as a content part."""
     name = part.maybe_string("filename", most=512)
     if _one_of(part, "file_id", "file_data") == "file_id":
         return {"type": "input_file", "file_id": part.id("file_id"), **({} if name is None else {"filename": name})}

@@ -9,14 +9,19 @@ from collections.abc import Collection, Mapping
 from typing import Final
 
 from regate_gateway.fields import Fields
+from regate_gateway.routes.field_hints import IN_RESPONSES
 from regate_gateway.routes.include import INCLUDABLE, require_includable
 from regate_gateway.routes.input_items import LONGEST, read_input_item, user_message
+from regate_gateway.routes.json_schemas import read_schema
 from regate_gateway.routes.response_tools import read_tool_choice, read_tools
 from regate_orchestrator.errors import InvalidRequest
 from regate_orchestrator.responses.request import Include, ResponseRequest
 from regate_orchestrator.values import ConversationId, Json, JsonObject, ResponseId
 
-_EFFORTS: Final = ("none", "minimal", "low", "medium", "high", "xhigh", "max")
+EFFORTS: Final = ("none", "minimal", "low", "medium", "high", "xhigh", "max")
+_TIERS: Final = ("auto", "default", "flex", "scale", "priority", "fast", "ultrafast", "on_demand", "performance")
+"""OpenAI's, and the last two Groq's."""
+CACHE_RETENTIONS: Final = ("in_memory", "in-memory", "24h")
 _NUMBERS: Final[Mapping[str, tuple[float, float]]] = {
     "temperature": (0.0, 2.0),
     "top_p": (0.0, 1.0),
@@ -61,7 +66,7 @@ def read_response_request(body: Mapping[str, Json], *, omit: Collection[str] = (
     """
     fields = Fields(body)
     fields.refuse_unsupported(*_UNSUPPORTED)
-    fields.refuse_unknown(_KNOWN)
+    fields.refuse_unknown(_KNOWN, hints=IN_RESPONSES)
     store, background = fields.boolean("store", default=True), fields.boolean("background", default=False)
     if background and not store:
         raise InvalidRequest("'background' needs 'store': what runs on has to be kept somewhere.", param="background", code="invalid_value")
@@ -99,6 +104,7 @@ def read_response_request(body: Mapping[str, Json], *, omit: Collection[str] = (
         allowed=choice.allowed,
         parallel_tool_calls=fields.boolean("parallel_tool_calls", default=True),
         max_tool_calls=fields.maybe_integer("max_tool_calls", least=1, most=1_000),
+        service_tier=read_service_tier(fields),
         max_output_tokens=fields.maybe_integer("max_output_tokens", least=16, most=10_000_000),
         truncation="auto" if fields.choice("truncation", ("auto", "disabled"), default="disabled") == "auto" else "disabled",
         compact_threshold=_compact_threshold(fields),
@@ -155,19 +161,29 @@ def _sampling(fields: Fields) -> tuple[dict[str, Json], dict[str, Json]]:
         if text is not None:
             echo[name] = text
     if fields.has("prompt_cache_retention"):
-        echo["prompt_cache_retention"] = fields.choice("prompt_cache_retention", ("in_memory", "in-memory", "24h"), default=None)
-    cache = fields.maybe_object("prompt_cache_options")
-    if cache is not None:  # a hint about a cache that is the upstream's; only what could be asked of any is taken
-        cache.refuse_unsupported("comparison_response_id", "prewarm")
-        cache.refuse_unknown({"mode", "ttl", "comparison_response_id", "prewarm"})
-        mode, ttl = cache.choice("mode", ("implicit",), default="implicit"), cache.choice("ttl", ("30m", "12h"), default="30m")
-        echo["prompt_cache_options"] = {"mode": mode, "ttl": ttl}
+        echo["prompt_cache_retention"] = fields.choice("prompt_cache_retention", CACHE_RETENTIONS, default=None)
+    if (cache := read_cache_options(fields)) is not None:
+        echo["prompt_cache_options"] = cache
     fields.maybe_object("client_metadata")
-    fields.choice("service_tier", ("auto", "default"), default="auto")
     echo["truncation"] = fields.choice("truncation", ("auto", "disabled"), default="disabled")
     _text(fields, sampling, echo)
     _reasoning(fields, sampling, echo)
     return sampling, echo
+
+
+def read_service_tier(fields: Fields) -> str | None:
+    """Return the tier of service that is asked for. What an upstream without tiers is asked for is answered in the default one."""
+    return fields.choice("service_tier", _TIERS, default=None) if fields.has("service_tier") else None
+
+
+def read_cache_options(fields: Fields) -> JsonObject | None:
+    """Return `prompt_cache_options`, a hint about a cache that is the upstream's: only what could be asked of any is taken."""
+    cache = fields.maybe_object("prompt_cache_options")
+    if cache is None:
+        return None
+    cache.refuse_unsupported("comparison_response_id", "prewarm")
+    cache.refuse_unknown({"mode", "ttl", "comparison_response_id", "prewarm"})
+    return {"mode": cache.choice("mode", ("implicit",), default="implicit"), "ttl": cache.choice("ttl", ("30m", "12h"), default="30m")}
 
 
 def _text(fields: Fields, sampling: dict[str, Json], echo: dict[str, Json]) -> None:
@@ -190,7 +206,7 @@ def _text(fields: Fields, sampling: dict[str, Json], echo: dict[str, Json]) -> N
             shown |= {
                 "name": wanted.string("name", most=64),
                 "description": wanted.maybe_string("description", most=LONGEST),
-                "schema": wanted.object("schema").values,
+                "schema": read_schema(wanted, "schema"),
                 "strict": wanted.boolean("strict", default=False),
             }
             schema: dict[str, Json] = {name: value for name, value in shown.items() if name != "type" and value is not None}
@@ -209,7 +225,7 @@ def _reasoning(fields: Fields, sampling: dict[str, Json], echo: dict[str, Json])
     said = {name: reasoning.values[name] for name in ("mode", "context") if reasoning.has(name)}
     effort: Json = None
     if reasoning.has("effort"):
-        effort = sampling["reasoning_effort"] = reasoning.choice("effort", _EFFORTS, default=None)
+        effort = sampling["reasoning_effort"] = reasoning.choice("effort", EFFORTS, default=None)
     if effort is not None or summary is not None or said:
         echo["reasoning"] = {"effort": effort, "summary": summary, **said}
 

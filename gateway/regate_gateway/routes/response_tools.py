@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from regate_gateway.fields import Fields
+from regate_gateway.routes.json_schemas import read_schema
 from regate_orchestrator.client_filters import read_client_filter
 from regate_orchestrator.errors import InvalidRequest
 from regate_orchestrator.responses.prompt import FILE_SEARCH
@@ -51,7 +52,7 @@ def read_tools(fields: Fields, *, omit: Collection[str] = ()) -> Tools:
     echo: list[JsonObject] = []
     for tool in fields.objects("tools", most=_MOST_TOOLS):
         match tool.string("type", most=64):
-            case kind if kind in omit or _is_vacuous(kind, tool):
+            case kind if kind in omit or is_vacuous(kind, tool):
                 echo.append({name: value for name, value in tool.values.items() if name not in _SECRETS})
             case "function" | "custom":
                 echo.append(_add(client, _client_tool(tool), tool))
@@ -70,7 +71,7 @@ def read_tools(fields: Fields, *, omit: Collection[str] = ()) -> Tools:
     return Tools(tuple(client.values()), search, tuple(echo))
 
 
-def _is_vacuous(kind: str, tool: Fields) -> bool:
+def is_vacuous(kind: str, tool: Fields) -> bool:
     """Return whether leaving the tool out changes nothing: a search for tools where none is deferred, a web search that may not reach the web."""
     return kind == "tool_search" or (kind.startswith("web_search") and tool.values.get("external_web_access") is False)
 
@@ -96,7 +97,8 @@ def _add(client: dict[str, ClientTool], tool: ClientTool, place: Fields) -> Json
     }
 
 
-def _name(fields: Fields) -> str:
+def tool_name(fields: Fields) -> str:
+    """Return the name of a tool."""
     name, place = fields.string("name", most=64), fields.param("name")
     if not _NAME.fullmatch(name):
         raise InvalidRequest(f"'{place}' must be 1 to 64 of A-Z a-z 0-9 _ -", param=place, code="invalid_value")
@@ -106,15 +108,15 @@ def _name(fields: Fields) -> str:
 def _client_tool(tool: Fields, namespace: str | None = None) -> ClientTool:
     unsupported = ("defer_loading", "output_schema", "allowed_callers", "async")
     tool.refuse_unsupported(*(name for name in unsupported if tool.values.get(name) is not False))
-    name = _name(tool)
+    name = tool_name(tool)
     description = tool.maybe_string("description", most=_LONGEST)
     if tool.string("type", most=64) == "custom":
         tool.refuse_unknown({"type", "name", "description", "format", *unsupported})
         return ClientTool(name, _described(description, tool.maybe_object("format")), _FREE_TEXT, None, custom=True, namespace=namespace)
     tool.refuse_unknown({"type", "name", "description", "parameters", "strict", *unsupported})
-    parameters = tool.maybe_object("parameters")
+    parameters = read_schema(tool, "parameters") if tool.has("parameters") else None
     strict = tool.boolean("strict", default=False) if tool.has("strict") else None
-    return ClientTool(name, description, None if parameters is None else parameters.values, strict, namespace=namespace)
+    return ClientTool(name, description, parameters, strict, namespace=namespace)
 
 
 _FREE_TEXT: Final[JsonObject] = {
@@ -137,7 +139,7 @@ def _described(description: str | None, wanted: Fields | None) -> str | None:
 
 def _namespace(client: dict[str, ClientTool], tool: Fields) -> JsonObject:
     tool.refuse_unknown({"type", "name", "description", "tools"})
-    name = _name(tool)
+    name = tool_name(tool)
     members: list[Json] = []
     for member in tool.objects("tools", most=_MOST_TOOLS):
         if member.string("type", most=64) not in ("function", "custom"):

@@ -37,6 +37,8 @@ class UpstreamTraits:
     """Whether http(s) addresses of images may be passed on, which the upstream then fetches itself, from where it stands."""
     context_window: int | None = None
     """Tokens that a request and its answer may have together; None: nobody said."""
+    service_tiers: bool = False
+    """Whether it has tiers of service, and is told which one a client asks for."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -94,6 +94,7 @@ class Authorizer:
             alternates=chosen.alternates,
             context_window=traits.context_window,
             max_output_tokens=chosen.obligations.max_output_tokens,
+            service_tiers=traits.service_tiers,
         )
         items = tuple(one for position, one in enumerate(history.items) if position in passed.items)
         return Turn(authorized, {store.row.id: store for store in stores}, items, results)
@@ -144,17 +145,11 @@ class Authorizer:
         return sent
 
     async def _hidden(self, context: Context, request: ResponseRequest) -> frozenset[str]:
-        """Return the tools, by wire name, that the policy does not let the model see. Raises `PolicyUnavailable` when it does not say which."""
+        """Return the tools, by wire name, that the policy does not let the model see; see `hidden_tools`."""
         offered = {tool.wire: "function" for tool in request.client_tools}
         if request.file_search is not None:
             offered[FILE_SEARCH] = FILE_SEARCH
-        if not offered:
-            return frozenset()
-        tools: list[Json] = [tool_view(kind, wire) for wire, kind in offered.items()]
-        visible = await self.enforcer.value(context, "regate/tool/visible", "tool.list", {"tools": tools})
-        if not isinstance(visible, list | tuple):
-            raise PolicyUnavailable("regate/tool/visible is not a set")
-        return frozenset(offered) - frozenset(name for name in visible if isinstance(name, str))
+        return await hidden_tools(self.enforcer, context, offered)
 
     async def _check_earlier(self, context: Context, request: ResponseRequest, recalled: Recalled, passed: Passed) -> None:
         """Refuse what the caller may not continue or refer to, and what something is withheld from where the policy says `refuse`."""
@@ -221,6 +216,20 @@ def _context(passed: Passed, prompted: Sequence[PromptItem]) -> Lineage:
     grown_from = next((item.lineage for item, shown in reversed(passed.left.items) if shown and item.lineage.size), NOTHING_READ)
     files = [part.source for item in prompted for part in item.parts if part.source is not None]
     return grown_from.plus([*passed.left.sources.values(), *files])
+
+
+async def hidden_tools(enforcer: Enforcer, context: Context, offered: Mapping[str, str]) -> frozenset[str]:
+    """Return which of these tools, types by name, the policy does not let the model see.
+
+    Raises `PolicyUnavailable` when it does not say which.
+    """
+    if not offered:
+        return frozenset()
+    tools: list[Json] = [tool_view(kind, name) for name, kind in offered.items()]
+    visible = await enforcer.value(context, "regate/tool/visible", "tool.list", {"tools": tools})
+    if not isinstance(visible, list | tuple):
+        raise PolicyUnavailable("regate/tool/visible is not a set")
+    return frozenset(offered) - frozenset(name for name in visible if isinstance(name, str))
 
 
 def tool_view(kind: str, name: str, arguments: JsonObject | None = None) -> JsonObject:

@@ -176,9 +176,10 @@ def _recalled(state: State, recalled: Recalled) -> Step:
 
 
 def _authorized(state: State, event: TurnAuthorized, now: int) -> Step:
-    request = state.must_heading.request
+    request = state.must_heading.request.in_tiers() if event.service_tiers else state.must_heading.request
     state = replace(
         state,
+        heading=replace(state.must_heading, request=request),
         upstream=event.upstream,
         alternates=event.alternates,
         context_window=event.context_window,
@@ -298,7 +299,8 @@ def _model_ended(state: State, event: ModelEnded, now: int) -> Step:
     unseen = any(call.index is None for call in state.calls.values())
     if not cut and state.message is not None and not state.calls:
         state = _cite_unmarked(state)
-    state = close_turn(replace(state, usage=state.usage + event.usage), cut=cut)
+    heading = replace(state.must_heading, request=state.must_heading.request.served_in(event.service_tier))
+    state = close_turn(replace(state, heading=heading, usage=state.usage + event.usage), cut=cut)
     if cut:
         return _end(state, "incomplete", now, incomplete="max_output_tokens" if event.reason == "length" else "content_filter")
     if state.searches:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final, Literal
 
 from regate_orchestrator.filters import Expression
 from regate_orchestrator.values import ConversationId, Json, JsonObject, ResponseId, StoreId
 
+_TIER: Final = "service_tier"
 _WIRE: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 
@@ -91,6 +92,8 @@ class ResponseRequest:
     """The wire names of the tools that may be called; None where `tool_choice` names no such set."""
     parallel_tool_calls: bool = True
     max_tool_calls: int | None = None
+    service_tier: str | None = None
+    """The tier of service that is asked for: told to an upstream that has tiers, and else answered with the default one."""
     max_output_tokens: int | None = None
     truncation: Literal["auto", "disabled"] = "disabled"
     compact_threshold: int | None = None
@@ -122,6 +125,17 @@ class ResponseRequest:
         """Return whether the request continues from, or names, what is stored."""
         named = self.previous_response_id is not None or self.conversation is not None
         return named or any(item["type"] == "item_reference" for item in self.items)
+
+    def in_tiers(self) -> ResponseRequest:
+        """Return the request for an upstream that has tiers of service: it is told which one is wanted."""
+        if self.service_tier is None:
+            return self
+        shown = "default" if self.service_tier == "auto" else self.service_tier
+        return replace(self, sampling={**self.sampling, _TIER: self.service_tier}, echo={**self.echo, _TIER: shown})
+
+    def served_in(self, tier: str | None) -> ResponseRequest:
+        """Return the request as it is repeated once the upstream has said in which tier it was served."""
+        return self if tier is None or _TIER not in self.sampling else replace(self, echo={**self.echo, _TIER: tier})
 
     def permits(self, wire: str) -> bool:
         """Return whether `tool_choice` leaves this tool callable. `allowed_tools` is a hard limit, not advice to the model."""

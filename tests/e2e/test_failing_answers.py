@@ -1,0 +1,99 @@
+"""A backend that fails with a status of success: clients get an error in our words, as a status where that is still possible, else as an event."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import openai
+import pytest
+from aiohttp import web
+from tests.e2e.conftest import ScriptedUpstream, World, text
+
+CHAT: dict[str, Any] = {"model": "small", "messages": [{"role": "user", "content": "Hi"}]}
+SECRET = "secret words of http://10.0.0.5:8000"
+Turn = Callable[[ScriptedUpstream, web.Request], Awaitable[web.StreamResponse]]
+
+
+def answering(body: bytes, content_type: str = "application/json") -> Turn:
+    async def answer(upstream: ScriptedUpstream, request: web.Request) -> web.StreamResponse:
+        return web.Response(body=body, headers={"Content-Type": content_type})
+
+    return answer
+
+
+def streaming(*payloads: object) -> Turn:
+    return answering(b"".join(b"data: " + json.dumps(payload).encode() + b"\n\n" for payload in payloads), "text/event-stream")
+
+
+TOLD: dict[str, tuple[Turn, int]] = {
+    "an envelope": (answering(json.dumps({"error": {"message": SECRET}}).encode()), 502),
+    "a bad request": (answering(json.dumps({"error": {"message": SECRET, "code": 400}}).encode()), 400),
+    "a limit": (answering(json.dumps({"error": {"message": SECRET, "code": "rate_limit_exceeded"}}).encode()), 429),
+    "a page": (answering(f"<html>{SECRET}</html>".encode(), "text/html"), 502),
+    "nothing": (answering(b""), 502),
+    "text": (answering(SECRET.encode(), "text/plain"), 502),
+    "the first event": (streaming({"error": {"message": SECRET, "code": 429}}), 429),
+}
+
+
+async def test_an_error_in_a_success_is_an_error_and_costs_no_tokens(world: World) -> None:
+    found = {}
+    async with world.http() as http:
+        for case, (turn, _) in TOLD.items():
+            world.upstream.turns = [turn, turn]
+            answers = [await http.post("/chat/completions", json=CHAT | {"stream": stream}) for stream in (True, False)]
+            found[case] = [(answer.status_code, "secret" in answer.text, set(answer.json())) for answer in answers]
+        after = await http.post("/embeddings", json={"model": "small", "input": "x"})
+
+    expected = {case: [(status, False, {"error"})] * 2 for case, (_, status) in TOLD.items()}
+    expected["the first event"][1] = (502, False, {"error"})  # events are no answer to a request that asked for none
+    assert found == expected
+    limit, left = (int(after.headers[f"x-ratelimit-{name}-tokens"]) for name in ("limit", "remaining"))
+    assert limit - left < 10
+
+
+async def test_responses_are_held_to_the_same(world: World) -> None:
+    found = {}
+    async with world.http() as http:
+        for case, (turn, _) in TOLD.items():
+            world.upstream.turns = [turn]
+            answer = await http.post("/responses", json={"model": "small", "input": "Hi"})
+            found[case] = (answer.status_code, "secret" in answer.text)
+
+    assert found == {case: (status, False) for case, (_, status) in TOLD.items()}
+
+
+async def listen(client: openai.AsyncOpenAI, pieces: list[str | None]) -> None:
+    async for chunk in await client.chat.completions.create(**CHAT, stream=True):
+        pieces.append(chunk.choices[0].delta.content)
+
+
+async def test_an_error_amid_a_stream_is_one_event_of_ours_in_place_of_the_rest(world: World, caplog: pytest.LogCaptureFixture) -> None:
+    world.upstream.turns = [streaming(text("Half")[0], {"error": {"message": SECRET, "code": 500}}, text("never")[0]) for _ in range(2)]  # type: ignore[misc]
+    pieces: list[str | None] = []
+    with caplog.at_level(logging.WARNING):
+        async with world.http() as http:
+            whole = await http.post("/chat/completions", json=CHAT | {"stream": True})
+        with pytest.raises(openai.APIError) as raised:
+            await listen(world.client(), pieces)
+
+    events = [json.loads(event.removeprefix("data: ")) for event in whole.text.strip().split("\n\n")]
+    assert (whole.status_code, whole.headers["content-type"]) == (200, "text/event-stream; charset=utf-8")
+    assert [set(event) for event in events] == [{"choices"}, {"error"}]
+    assert (events[1]["error"]["code"], "secret" in whole.text) == ("upstream_error", False)
+    assert (pieces, "failed to answer" in raised.value.message) == (["Half"], True)
+    logged = [record for record in caplog.records if "10.0.0.5" in record.getMessage()]
+    assert [getattr(record, "request_id", "").startswith("req_") for record in logged] == [True, True]
+
+
+async def test_embeddings_and_completions_are_held_to_the_same(world: World) -> None:
+    async with world.http() as http:
+        found = [
+            (await http.post(path, json={"model": "small", name: "x"})).status_code
+            for path, name in (("/embeddings", "input"), ("/completions", "prompt"))
+        ]
+
+    assert found == [200, 400]  # the scripted upstream has no completions: its plain 404 is a refusal in our words
