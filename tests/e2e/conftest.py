@@ -14,10 +14,13 @@ import httpx
 import openai
 import pytest
 from aiohttp import web
+from tests.deployments import EMBEDDED, NAMES, VARIABLE, Deployment, on_postgres
 
 from regate_adapters.identity.jwt import mint_development_token
 from regate_adapters.opa.client import OpaClient
 from regate_adapters.opa.engine import OpaEngine
+from regate_adapters.state.database import Database
+from regate_adapters.state.store import SqlStateStore
 from regate_gateway.authentication import DEVELOPMENT_AUDIENCE, DEVELOPMENT_ISSUER, shared_secret
 from regate_gateway.policy.directory import shipped_policies
 from regate_gateway.server import Running
@@ -136,6 +139,14 @@ class World:
         finally:
             client._deadline_s = usual
 
+    @property
+    def database(self) -> Database:
+        """The database behind the gateway's state, for what no client can bring about."""
+        assert self.gateway.services is not None
+        state = self.gateway.services.state
+        assert isinstance(state, SqlStateStore)
+        return state._database
+
     def audit(self, **wanted: Any) -> list[dict[str, Any]]:
         records = [json.loads(line) for path in sorted(self.settings.audit.path.glob("*.jsonl")) for line in path.read_text().splitlines()]
         return [record for record in records if all(record.get(key) == value for key, value in wanted.items())]
@@ -163,8 +174,19 @@ def policies(tmp_path: Path) -> Path:
     return Path(shutil.copytree(shipped_policies(), tmp_path / "rego"))
 
 
+@pytest.fixture(params=NAMES)
+def deployment(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Deployment]:
+    """What the test's gateways stand on: each test runs on all of them, unless it says on which (`only_on`)."""
+    if request.param == EMBEDDED.name:
+        yield EMBEDDED
+        return
+    with on_postgres(request.getfixturevalue("postgres")) as found:
+        monkeypatch.setenv(VARIABLE, found.url)
+        yield found
+
+
 @pytest.fixture
-def configure(tmp_path: Path, upstream: ScriptedUpstream, policies: Path) -> Callable[..., Settings]:
+def configure(tmp_path: Path, upstream: ScriptedUpstream, policies: Path, deployment: Deployment) -> Callable[..., Settings]:
     """Settings for a gateway of this test's own."""
 
     def settings(**changes: Any) -> Settings:
@@ -175,7 +197,7 @@ def configure(tmp_path: Path, upstream: ScriptedUpstream, policies: Path) -> Cal
             "opa": {"bundle": policies, "timeout_ms": OPA_MS},
             "telemetry": {"access_log": False},
         }
-        return Settings.model_validate(values | changes)
+        return Settings.model_validate(values | deployment.settings | changes)
 
     return settings
 

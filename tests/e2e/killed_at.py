@@ -13,7 +13,6 @@ import itertools
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -34,6 +33,7 @@ from regate_adapters.identity.jwt import mint_development_token
 from regate_adapters.opa import leash
 from regate_adapters.opa.install import require_opa
 from regate_adapters.state.database import Database
+from regate_adapters.testing.ports import free_port
 from regate_adapters.vector import chroma  # noqa: F401
 from regate_gateway.authentication import DEVELOPMENT_AUDIENCE, DEVELOPMENT_ISSUER, shared_secret
 from regate_gateway.policy.build import build
@@ -84,9 +84,7 @@ def _policies(folder: Path) -> Iterator[str]:
     bundle, opa = folder / "policies.tar.gz", require_opa()
     folder.mkdir(exist_ok=True)
     build(shipped_policies(), bundle, opa=opa, revision="", signing_key=None)
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        address = f"127.0.0.1:{probe.getsockname()[1]}"
+    address = f"127.0.0.1:{free_port()}"
     arguments = [str(opa), "run", "--server", "--addr", address, "--skip-version-check", "--log-level", "error", "--bundle", str(bundle)]
     process = subprocess.Popen([sys.executable, "-I", "-S", leash.__file__, str(os.getpid()), *arguments])
     try:

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import json
-import sqlite3
 from collections.abc import Callable
-from contextlib import closing
 from typing import Any
 
 import openai
 import pytest
 from aiohttp import web
+from sqlalchemy import delete
 from tests.e2e.conftest import World, ended, text
 from tests.orchestrator.responses.playbook import check_stream
 
+from regate_adapters.state.tables import response_events
 from regate_gateway.server import Running
 from regate_gateway.settings import Settings
 from regate_gateway.wiring import gateway_app
@@ -99,9 +99,9 @@ async def test_log_that_lacks_its_end_is_replayed_with_the_end_that_was_stored(w
     first = [event.to_dict() async for event in await client.responses.create(model="small", input="Hi", background=True, stream=True)]
     identifier, last = first[0]["response"]["id"], first[-1]["sequence_number"]
     await until(client, identifier, "completed")
-    with closing(sqlite3.connect(world.settings.data_dir / "regate.db")) as connection, connection:
+    async with world.database.writing() as connection:
         # As a gateway leaves it that dies after it stored the response, before it logged the last event.
-        connection.execute("DELETE FROM response_events WHERE response_id = ? AND sequence = ?", (identifier, last))
+        await connection.execute(delete(response_events).where(response_events.c.sequence == last))
     again = [event async for event in await client.responses.retrieve(identifier, stream=True, starting_after=after)]
 
     assert ([event.sequence_number for event in again], again[-1].type) == (list(range(after + 1, last + 1)), "response.completed")

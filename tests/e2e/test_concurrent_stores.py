@@ -7,56 +7,13 @@ whatever was changed about it, must be found exactly once.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import httpx
-import pytest
-from psycopg import sql
-from tests.e2e.conftest import ScriptedUpstream, World
-from tests.postgres import Postgres, running_postgres
-
-from regate_gateway.server import Running
-from regate_gateway.settings import Settings
-from regate_gateway.wiring import gateway_app
+from tests.e2e.conftest import World
 
 ROUNDS = 6
 LASTING = 3
-
-
-@pytest.fixture(scope="module")
-def postgres() -> Iterator[Postgres]:
-    with running_postgres(18) as server:
-        server.execute(sql.SQL("CREATE ROLE gateway LOGIN"))
-        yield server
-
-
-@pytest.fixture
-def database(postgres: Postgres) -> Iterator[str]:
-    with postgres.database() as name:
-        postgres.execute(sql.SQL("CREATE EXTENSION vector"), database=name)
-        postgres.execute(sql.SQL("ALTER DATABASE {} OWNER TO gateway").format(sql.Identifier(name)))
-        yield name
-
-
-@pytest.fixture(params=["chroma", "pgvector"])
-async def world(
-    request: pytest.FixtureRequest,
-    configure: Callable[..., Settings],
-    upstream: ScriptedUpstream,
-    policies: Path,
-    monkeypatch: pytest.MonkeyPatch,
-) -> AsyncIterator[World]:
-    changes: dict[str, Any] = {}
-    if request.param == "pgvector":
-        postgres: Postgres = request.getfixturevalue("postgres")
-        monkeypatch.setenv("DATABASE_URL", postgres.url(request.getfixturevalue("database"), user="gateway"))
-        changes = {"state": {"url_env": "DATABASE_URL"}, "vector": {"stores": {"main": {"kind": "pgvector", "url_env": "DATABASE_URL"}}}}
-    settings = configure(**changes)
-    app, gateway = gateway_app(settings)
-    async with Running(app, settings.listen) as server:
-        yield World(server.url, settings, gateway, upstream, policies)
 
 
 class Scene:

@@ -34,6 +34,7 @@ from tests.e2e.crashing import (
 from tests.e2e.killed_at import LATER_S
 from tests.e2e.test_process import JWT, SECRET, _children, _state, headers
 
+from regate_adapters.testing.ports import free_port
 from regate_gateway.server import Running
 from regate_gateway.settings import Settings
 from regate_gateway.wiring import gateway_app
@@ -200,10 +201,7 @@ def configuration(data_dir: Path, upstream: str, port: int) -> dict[str, Any]:
 @asynccontextmanager
 async def served(data_dir: Path, upstream: str) -> AsyncIterator[tuple[str, asyncio.subprocess.Process]]:
     """Enter with `regate serve` answering, with embedded defaults; it is ended on leaving, if it still runs."""
-    listener = await asyncio.start_server(lambda reader, writer: None, "127.0.0.1", 0)
-    port = listener.sockets[0].getsockname()[1]
-    listener.close()
-    await listener.wait_closed()
+    port = free_port()
     config = data_dir / "regate.yaml"
     config.write_text(yaml.safe_dump(configuration(data_dir, upstream, port)))
     with (data_dir / "log").open("ab") as log:

@@ -11,10 +11,13 @@ from typing import Any
 import httpx
 import openai
 import pytest
+from tests.deployments import only_on
 from tests.e2e.conftest import World, text
 
 from regate_adapters.identity.jwt import mint_development_token
 from regate_gateway.authentication import DEVELOPMENT_AUDIENCE, DEVELOPMENT_ISSUER
+
+pytestmark = only_on("embedded")
 
 CHAT = {"model": "small", "messages": [{"role": "user", "content": "Hi"}]}
 

@@ -20,6 +20,7 @@ from aiohttp import web
 from tests.e2e.crashing import chunks_in
 from tests.e2e.test_process import JWT, SECRET, headers
 
+from regate_adapters.testing.ports import free_port
 from regate_orchestrator.ingestion import MOST_ATTEMPTS
 
 POISON = "poison"
@@ -60,10 +61,7 @@ async def upstream() -> AsyncIterator[tuple[Embeddings, str]]:
 @asynccontextmanager
 async def served(data_dir: Path, url: str) -> AsyncIterator[tuple[httpx.AsyncClient, asyncio.subprocess.Process]]:
     """Enter with `regate serve` answering; it is ended on leaving, if it still runs."""
-    listener = await asyncio.start_server(lambda reader, writer: None, "127.0.0.1", 0)
-    port = listener.sockets[0].getsockname()[1]
-    listener.close()
-    await listener.wait_closed()
+    port = free_port()
     config = data_dir / "regate.yaml"
     values = {
         "data_dir": str(data_dir),

@@ -11,16 +11,22 @@ from typing import Any
 
 import httpx
 import pytest
+from tests.deployments import Deployment
 from tests.e2e.conftest import ScriptedUpstream, World
 
 from regate_gateway.server import Running
 from regate_gateway.settings import Settings
 from regate_gateway.wiring import gateway_app
 
-TWO_ENGINES = {"stores": {"main": {}, "acme-own": {"kind": "chroma"}}}
 OTHER_MODEL = {"kind": "upstream", "upstream": "scripted", "model": "small"}
 
 Start = Callable[..., Any]
+
+
+@pytest.fixture
+def two_engines(deployment: Deployment) -> dict[str, Any]:
+    """Settings of `vector`: beside the usual engine there is one of another tenant's own."""
+    return {"stores": {"main": dict(deployment.store), "acme-own": {"kind": "chroma"}}}
 
 
 @pytest.fixture
@@ -71,14 +77,14 @@ async def engine_of(world: World, store: str) -> str | None:
     return await world.gateway.services.state.engine_of(store)  # type: ignore[arg-type]
 
 
-async def test_policy_says_where_a_tenants_new_stores_are_and_they_stay_there(start: Start) -> None:
-    async with start(vector=TWO_ENGINES, placement={"acme": "acme-own"}) as world:
+async def test_policy_says_where_a_tenants_new_stores_are_and_they_stay_there(start: Start, two_engines: dict[str, Any]) -> None:
+    async with start(vector=two_engines, placement={"acme": "acme-own"}) as world:
         acme, globex = await filled(world, "acme", "Acme: 28 days of leave."), await filled(world, "globex", "Globex: 20 days of leave.")
         placed = [await engine_of(world, store) for store in (acme, globex)]
         found = [(await searched(world, tenant, store)).json()["data"] for tenant, store in (("acme", acme), ("globex", globex))]
         async with httpx.AsyncClient(base_url=world.url, timeout=30) as http:
             ready = (await http.get("/readyz")).json()
-    async with start(vector=TWO_ENGINES | {"default": "acme-own"}, placement={"globex": "acme-own"}) as world:
+    async with start(vector=two_engines | {"default": "acme-own"}, placement={"globex": "acme-own"}) as world:
         later = [(await searched(world, tenant, store)).json()["data"] for tenant, store in (("acme", acme), ("globex", globex))]
 
     assert placed == ["acme-own", "main"]
@@ -87,8 +93,10 @@ async def test_policy_says_where_a_tenants_new_stores_are_and_they_stay_there(st
     assert ready["vector_stores"] == {"main": "ok", "acme-own": "ok"}
 
 
-async def test_store_of_an_engine_that_is_no_longer_configured_is_unavailable_and_not_empty(start: Start) -> None:
-    async with start(vector=TWO_ENGINES, placement={"acme": "acme-own"}) as world:
+async def test_store_of_an_engine_that_is_no_longer_configured_is_unavailable_and_not_empty(
+    start: Start, two_engines: dict[str, Any]
+) -> None:
+    async with start(vector=two_engines, placement={"acme": "acme-own"}) as world:
         store = await filled(world, "acme", "28 days of leave.")
     async with start() as world:
         answer = await searched(world, "acme", store)

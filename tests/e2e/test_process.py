@@ -19,6 +19,7 @@ from aiohttp import web
 from tests.e2e.conftest import ScriptedUpstream
 
 from regate_adapters.identity.jwt import mint_development_token
+from regate_adapters.testing.ports import free_port
 
 SECRET = "a-secret-for-tests-of-more-than-32-bytes"
 JWT = {"issuer": "tests", "audience": "regate", "algorithms": ["HS256"], "secret_env": "TOKEN_SECRET"}
@@ -27,10 +28,7 @@ JWT = {"issuer": "tests", "audience": "regate", "algorithms": ["HS256"], "secret
 @asynccontextmanager
 async def served(data_dir: Path, upstream: str, **more: Any) -> AsyncIterator[tuple[str, asyncio.subprocess.Process]]:
     """Enter with `regate serve` answering; it is ended on leaving, if it still runs."""
-    listener = await asyncio.start_server(lambda reader, writer: None, "127.0.0.1", 0)
-    port = listener.sockets[0].getsockname()[1]
-    listener.close()
-    await listener.wait_closed()
+    port = free_port()
     config = data_dir / "regate.yaml"
     values = {
         "data_dir": str(data_dir),

@@ -6,7 +6,7 @@ import asyncio
 import json
 import signal
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,16 +15,17 @@ from typing import Any
 import httpx
 import openai
 import pytest
-from psycopg import sql
+from tests.deployments import Deployment, only_on
 from tests.e2e.conftest import ScriptedUpstream, World, text
 from tests.e2e.test_background import gated, until
 from tests.e2e.test_process import hanging, headers, served
 from tests.orchestrator.responses.playbook import check_stream
-from tests.postgres import Postgres, running_postgres
 
 from regate_gateway.server import Running
 from regate_gateway.settings import Settings
 from regate_gateway.wiring import Rhythm, gateway_app
+
+pytestmark = only_on("postgres")
 
 Start = Callable[..., AbstractAsyncContextManager[World]]
 
@@ -44,27 +45,14 @@ class Clock:
         return time.time() + self.ahead
 
 
-@pytest.fixture(scope="module")
-def postgres() -> Iterator[Postgres]:
-    with running_postgres(18) as server:
-        yield server
-
-
 @pytest.fixture
-def database(postgres: Postgres, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    with postgres.database() as name:
-        monkeypatch.setenv("DATABASE_URL", postgres.url(name))
-        yield name
-
-
-@pytest.fixture
-def start(configure: Callable[..., Settings], upstream: ScriptedUpstream, policies: Path, database: str, tmp_path: Path) -> Start:
+def start(configure: Callable[..., Settings], upstream: ScriptedUpstream, policies: Path, deployment: Deployment, tmp_path: Path) -> Start:
     """What starts a gateway of this name on the one database. All it shares with the others is in there."""
 
     @asynccontextmanager
     async def started(name: str, *, tools: Any = None, **options: Any) -> AsyncIterator[World]:
         memory = {"stores": {"main": {"kind": "memory"}}}
-        settings = configure(data_dir=tmp_path / name, state={"url_env": "DATABASE_URL"}, vector=memory, tools=tools or {})
+        settings = configure(data_dir=tmp_path / name, vector=memory, tools=tools or {})
         app, gateway = gateway_app(settings, **options)
         async with Running(app, settings.listen) as server:
             world = World(server.url, settings, gateway, upstream, policies)
@@ -129,7 +117,7 @@ async def test_starting_a_gateway_leaves_alone_what_another_is_at(start: Start, 
 
 
 async def test_gateway_that_ends_is_gone_when_it_has_ended_what_it_was_at(
-    start: Start, upstream: ScriptedUpstream, postgres: Postgres, database: str
+    start: Start, upstream: ScriptedUpstream, deployment: Deployment
 ) -> None:
     gate = asyncio.Event()
     upstream.turns = [gated(gate, "Begun", " never")]
@@ -138,10 +126,10 @@ async def test_gateway_that_ends_is_gone_when_it_has_ended_what_it_was_at(
         async with start("a") as a:
             queued = await a.client().responses.create(model="small", input="Hi", background=True)
             await until(b.client(), queued.id, "in_progress")
-            present += postgres.execute(sql.SQL("SELECT count(*) FROM gateways"), database=database)
-        present += postgres.execute(sql.SQL("SELECT count(*) FROM gateways"), database=database)
+            present += deployment.query("SELECT count(*) FROM gateways")
+        present += deployment.query("SELECT count(*) FROM gateways")
         found = await b.client().responses.retrieve(queued.id)
-    present += postgres.execute(sql.SQL("SELECT count(*) FROM gateways"), database=database)
+    present += deployment.query("SELECT count(*) FROM gateways")
     assert (present, found.status, found.error and found.error.to_dict()) == ([(2,), (1,), (0,)], "failed", INTERRUPTED)
 
 
@@ -149,15 +137,14 @@ async def test_gateway_that_ends_is_gone_when_it_has_ended_what_it_was_at(
 
 
 async def test_what_a_killed_gateway_was_at_is_ended_by_another_once_it_must_be_gone(
-    start: Start, upstream: ScriptedUpstream, tmp_path: Path
+    start: Start, upstream: ScriptedUpstream, deployment: Deployment, tmp_path: Path
 ) -> None:
     upstream.turns = [hanging, hanging, text("Again.")]
     clock = Clock()
     (tmp_path / "killed").mkdir()
-    on_postgres = {"state": {"url_env": "DATABASE_URL"}}
     async with start("b", clock=clock, rhythm=Rhythm(sweep_s=0.1)) as b, b.http() as via:
         async with (
-            served(tmp_path / "killed", upstream.url, **on_postgres) as (url, process),
+            served(tmp_path / "killed", upstream.url, state=deployment.state) as (url, process),
             httpx.AsyncClient(base_url=f"{url}/v1", headers=headers(), timeout=SETTLED_S) as http,
         ):
             conversation = (await http.post("/conversations", json={})).json()["id"]

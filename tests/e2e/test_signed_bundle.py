@@ -13,6 +13,7 @@ import pytest
 from click.testing import CliRunner
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
+from tests.deployments import only_on
 from tests.e2e.conftest import OPA_MS, ScriptedUpstream, World
 
 from regate_gateway.cli import main
@@ -20,6 +21,8 @@ from regate_gateway.server import Running
 from regate_gateway.settings import Settings
 from regate_gateway.wiring import gateway_app
 from regate_orchestrator.errors import ConfigurationError
+
+pytestmark = only_on("embedded")
 
 Configure = Callable[..., Settings]
 

@@ -87,6 +87,24 @@ def connect() -> Connect:
     return connected
 
 
+Later = Callable[[float], Awaitable[None]]
+
+
+@pytest.fixture
+async def later(monkeypatch: pytest.MonkeyPatch) -> Later:
+    """Let so many seconds pass at once for all that waits in this event loop, after it has taken in what was sent."""
+    loop, ahead, usual = asyncio.get_running_loop(), 0.0, asyncio.get_running_loop().time
+    monkeypatch.setattr(loop, "time", lambda: usual() + ahead)
+
+    async def passes(seconds: float) -> None:
+        nonlocal ahead
+        for turn in range(100):
+            ahead += seconds if turn == 50 else 0.0
+            await asyncio.sleep(0)
+
+    return passes
+
+
 def listen(**changes: Any) -> Listen:
     return Listen(port=0, **changes)
 

@@ -12,7 +12,7 @@ import time
 
 import pytest
 from starlette.types import Message, Receive, Scope, Send
-from tests.gateway.conftest import Connect, answer, application, listen
+from tests.gateway.conftest import Connect, Later, answer, application, listen
 
 from regate_gateway.server import Running
 from regate_orchestrator.errors import ConfigurationError
@@ -75,23 +75,46 @@ async def test_body_without_progress_is_cut_and_the_application_learns_of_it(con
     assert (error_of(received)[0], seen[-1]["type"]) == (408, "http.disconnect")
 
 
-async def test_body_that_keeps_coming_is_not_cut(connect: Connect) -> None:
-    async with Running(application(echo_size), listen(receive_timeout_s=1)) as server, connect(server) as raw:
-        await raw.send(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 153600\r\n\r\n")
-        for _ in range(15):  # for longer than the period, and often enough in it on a machine that is slow
+async def test_body_that_keeps_coming_is_not_cut(connect: Connect, later: Later) -> None:
+    arrived = asyncio.Queue[int]()
+
+    async def notes(scope: Scope, receive: Receive, send: Send) -> None:
+        async def noted() -> Message:
+            message = await receive()
+            arrived.put_nowait(len(message["body"]))
+            return message
+
+        await echo_size(scope, noted, send)
+
+    async with Running(application(notes), listen(receive_timeout_s=60)) as server, connect(server) as raw:
+        await raw.send(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 30720\r\n\r\n")
+        for _ in range(3):
             await raw.send(b"x" * 10_240)
-            await asyncio.sleep(0.08)
-        assert await raw.answer() == (200, {"content-type": "application/json", "content-length": "6"}, b"153600")
+            here = 0
+            while here < 10_240:
+                here += await arrived.get()
+            await later(40)
+        assert await raw.answer() == (200, {"content-type": "application/json", "content-length": "5"}, b"30720")
 
 
-async def test_time_in_which_the_application_does_not_read_is_not_the_clients(connect: Connect) -> None:
+async def test_time_in_which_the_application_does_not_read_is_not_the_clients(connect: Connect, later: Later) -> None:
+    called, reads = asyncio.Event(), asyncio.Event()
+
     async def reads_late(scope: Scope, receive: Receive, send: Send) -> None:
-        await asyncio.sleep(1.5)
+        called.set()
+        await reads.wait()
         await echo_size(scope, receive, send)
 
     size = 4_000_000
-    async with Running(application(reads_late), listen(receive_timeout_s=0.5)) as server, connect(server) as raw:
-        await raw.send(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n" % size + b"x" * size)
+    async with (
+        Running(application(reads_late), listen(receive_timeout_s=60)) as server,
+        connect(server) as raw,
+        asyncio.TaskGroup() as group,
+    ):
+        group.create_task(raw.send(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n" % size + b"x" * size))
+        await called.wait()
+        await later(200)
+        reads.set()
         assert (await raw.answer())[2] == str(size).encode()
 
 
@@ -152,11 +175,13 @@ async def test_malformed_request_is_answered_400_and_the_connection_ends(connect
         assert error_of(await raw.rest()) == (400, "invalid_request_error")
 
 
-async def test_idle_connection_is_closed_even_when_blank_lines_arrive(connect: Connect) -> None:
-    async with Running(application(empty), listen(keep_alive_s=0.4)) as server, connect(server) as raw:
+async def test_idle_connection_is_closed_even_when_blank_lines_arrive(connect: Connect, later: Later) -> None:
+    async with Running(application(empty), listen(keep_alive_s=60)) as server, connect(server) as raw:
         await raw.send(GET)
         assert (await raw.answer())[0] == 200
+        await later(40)
         await raw.send(b"\r\n")
+        await later(40)
         assert await raw.rest() == b""
 
 

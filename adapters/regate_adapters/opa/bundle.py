@@ -16,7 +16,8 @@ import tarfile
 import tempfile
 from collections.abc import Collection, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final
 
@@ -29,6 +30,8 @@ from regate_orchestrator.values import JsonObject
 _AUTHZ: Final = ("data", "system", "authz")
 _ENTRYPOINTS: Final = ("allow", "admit_result")
 _DEADLINE_S: Final = 30
+_POLICIES_KEPT: Final = 8
+_MODULES_KEPT: Final = 128
 _CUSTOM: Final = "data.regate.custom."
 _OPERATORS: Final = ("schemas", "operators")
 
@@ -60,13 +63,18 @@ class PolicySource:
     listed: bool = False
 
     @property
-    def revision(self) -> str:
+    def digest(self) -> str:
         """Return the digest of names and contents: equal exactly when the policies are."""
         digest = hashlib.sha256()
         for name, content in sorted(self.files.items()):
             digest.update(f"{len(name.encode())} {len(content)} {name}".encode())
             digest.update(content)
-        return digest.hexdigest()[:16]
+        return digest.hexdigest()
+
+    @property
+    def revision(self) -> str:
+        """Return so much of the digest as tells policies apart."""
+        return self.digest[:16]
 
 
 def read_source(directory: Path) -> PolicySource:
@@ -126,8 +134,7 @@ def build_bundle(
             path = staged / name
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(content)
-        _check(opa, staged)  # first: its messages are written for people
-        _require_documents(opa, staged)
+        _examine(opa, _Content(source.digest.encode(), staged))  # first: its messages are written for people
         names = sorted(name for name in source.files if name.endswith(".rego"))
         with ThreadPoolExecutor(os.cpu_count()) as pool:  # OPA parses one file a process, and start-up waits for all of them
             modules = dict(zip(names, pool.map(lambda name: _parse(opa, staged / name), names), strict=True))
@@ -274,8 +281,29 @@ def _require_rules(modules: Mapping[str, Any], required: Collection[str]) -> Non
             raise BrokenPolicy(f"{path} takes arguments, so it cannot be asked for: leave them out")
 
 
+@dataclass(frozen=True, slots=True)
+class _Content:
+    """What is somewhere: equal to the same content anywhere else, so that OPA need not be asked about it again."""
+
+    identity: bytes
+    place: Path = field(compare=False)
+
+
+@lru_cache(maxsize=_POLICIES_KEPT)
+def _examine(opa: Path, policies: _Content) -> None:
+    """Raise `BrokenPolicy` for policies that OPA refuses, or that have not the documents they need."""
+    _check(opa, policies.place)
+    _require_documents(opa, policies.place)
+
+
 def _parse(opa: Path, file: Path) -> Any:
-    return json.loads(_run(opa, ["parse", "--format", "json", "--json-include", "locations,-comments", file.name], at=file.parent))
+    return json.loads(_parsed(opa, _Content(file.read_bytes(), file)))
+
+
+@lru_cache(maxsize=_MODULES_KEPT)
+def _parsed(opa: Path, module: _Content) -> bytes:
+    arguments = ["parse", "--format", "json", "--json-include", "locations,-comments", module.place.name]
+    return _run(opa, arguments, at=module.place.parent)
 
 
 def _run(opa: Path, arguments: list[str], *, at: Path) -> bytes:

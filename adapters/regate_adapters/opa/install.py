@@ -12,6 +12,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Final
 
@@ -46,11 +47,20 @@ def require_opa(extra_dirs: Sequence[Path] = ()) -> Path:
 def opa_version(opa: Path) -> tuple[int, ...] | None:
     """Return the version of this executable, or None when it is no OPA that runs here."""
     try:
-        done = subprocess.run([opa, "version"], capture_output=True, text=True, check=False, timeout=30, env={})  # noqa: S603
-    except (OSError, subprocess.TimeoutExpired):
+        file = opa.stat()
+        return _version_of(opa, (file.st_ino, file.st_mtime_ns, file.st_size))
+    except (OSError, ValueError, subprocess.TimeoutExpired):
         return None
+
+
+@lru_cache(maxsize=8)
+def _version_of(opa: Path, _file: tuple[int, int, int]) -> tuple[int, ...]:
+    """Ask the executable, once for each file that it has been; raises when it does not say."""
+    done = subprocess.run([opa, "version"], capture_output=True, text=True, check=False, timeout=30, env={})  # noqa: S603
     found = _VERSION.search(done.stdout)
-    return tuple(map(int, found.groups())) if found else None
+    if found is None:
+        raise ValueError(f"{opa} is no OPA")
+    return tuple(map(int, found.groups()))
 
 
 def install(into: Path) -> Path:

@@ -12,7 +12,6 @@ import http.client
 import secrets
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -24,6 +23,7 @@ from pathlib import Path
 from typing import Final
 
 from regate_adapters.go_commands import compiled, say
+from regate_adapters.testing.ports import free_port
 from regate_orchestrator.errors import ConfigurationError
 
 COMMAND: Final = "versitygw"
@@ -67,7 +67,7 @@ def running_s3() -> Iterator[S3Server]:
         root, notes, log = Path(folder) / "data", Path(folder) / "notes", Path(folder) / "log"
         root.mkdir()
         notes.mkdir()  # beside the data, so that no file system needs extended attributes
-        port = _free_port()
+        port = free_port()
         environment = {"ROOT_ACCESS_KEY": "regate", "ROOT_SECRET_KEY": secrets.token_hex(16), "HOME": folder}
         options = ["--port", f"127.0.0.1:{port}", "--health", "/health", "--quiet", "posix", "--sidecar", str(notes), str(root)]
         with (
@@ -105,13 +105,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stderr.write(f"The S3 server could not be installed: {error}\n")
         return 1
     return 0
-
-
-def _free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port: int = listener.getsockname()[1]
-        return port
 
 
 def _end_with_parent() -> None:

@@ -46,6 +46,23 @@ def test_revision_is_of_the_content_not_of_the_time(policies: Path) -> None:
     assert read_source(policies).revision == before
 
 
+def test_opa_is_not_asked_again_about_what_did_not_change(policies: Path, tmp_path: Path, opa: Path) -> None:
+    log, noting = tmp_path / "log", tmp_path / "noting-opa"
+    noting.write_text(f'#!/bin/sh\necho "$1" >> "{log}"\nexec "{opa}" "$@"\n')
+    noting.chmod(0o755)
+    asked = []
+    for _ in range(2):
+        built(policies, tmp_path, noting)
+        asked.append(log.read_text().split())
+        log.unlink()
+    (policies / "chunk" / "more.rego").write_text("package regate.more\n\nallow if input.level == 1\n")
+    places = built(policies, tmp_path, noting)["regate"]["meta"]["places"]
+
+    # Of the whole bundle, which holds a token of its own each time, OPA is asked always.
+    assert (asked, log.read_text().split()) == ([["check", "parse", "parse", "check"], ["check"]], ["check", "parse", "check"])
+    assert places["data.regate.more.allow"] == "chunk/more.rego:3"
+
+
 @pytest.mark.parametrize("name", ["chunk/more.rego", "data.json", "data.yaml", "schemas/chunk.json", ".manifest"])
 def test_revision_changes_with_every_file_that_decides(policies: Path, name: str) -> None:
     before, seen = read_source(policies).revision, fingerprint(policies)

@@ -5,15 +5,9 @@ from pathlib import Path
 
 import pytest
 from tests.adapters.state.samples import PATIENT_S
-from tests.postgres import Postgres, running_postgres
+from tests.postgres import Postgres
 
 from regate_adapters.state.store import SqlStateStore
-
-
-@pytest.fixture(scope="session")
-def postgres() -> Iterator[Postgres]:
-    with running_postgres(18) as server:
-        yield server
 
 
 @pytest.fixture

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
 import pytest
 from psycopg import sql
-from tests.postgres import VERSIONS, Postgres, running_postgres
+from tests.postgres import VERSIONS, Postgres
 
 from regate_adapters.testing.vector import SCHEMA
 from regate_adapters.vector.chroma import ChromaVectorStore
@@ -21,9 +21,8 @@ async def chroma(tmp_path: Path) -> AsyncIterator[ChromaVectorStore]:
 
 
 @pytest.fixture(scope="session", params=VERSIONS, ids=lambda version: f"pg{version}")
-def postgres(request: pytest.FixtureRequest) -> Iterator[Postgres]:
-    with running_postgres(request.param) as server:
-        yield server
+def postgres(request: pytest.FixtureRequest, postgres_of_version: Callable[[int], Postgres]) -> Postgres:
+    return postgres_of_version(request.param)
 
 
 @pytest.fixture

@@ -15,8 +15,9 @@ from pathlib import Path
 
 import pytest
 from tests.adapters.vector.many_stores import chunks_of, fault, fill, names
-from tests.postgres import Link, free_port
+from tests.postgres import Link
 
+from regate_adapters.testing.ports import free_port
 from regate_adapters.testing.vector import DIMENSIONS, SCHEMA, Check, Exempt, hostile_chunks, vector_store_conformance
 from regate_adapters.vector.chroma import ChromaVectorStore
 from regate_adapters.vector.chroma_server import ChromaServer

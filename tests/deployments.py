@@ -1,0 +1,78 @@
+"""What a gateway of the tests keeps its state and its vectors in. What a client is told must not depend on it.
+
+embedded    SQLite and Chroma in the gateway's own directory, as without configuration
+postgres    one PostgreSQL database with pgvector, of a plain user, as an operator prepares it
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Final, LiteralString
+
+import psycopg
+import pytest
+from psycopg import sql
+from tests.postgres import Postgres
+
+NAMES: Final = ("embedded", "postgres")
+VARIABLE: Final = "DATABASE_URL"
+"""The environment variable that names the database, where there is one."""
+
+_USER: Final = "gateway"
+_PREPARED: Final = "prepared"
+
+
+@dataclass(frozen=True, slots=True)
+class Deployment:
+    """One of these: what a gateway's settings say of its state, and of a vector store."""
+
+    name: str
+    url: str = ""
+
+    @property
+    def state(self) -> dict[str, Any]:
+        """Settings of `state`."""
+        return {"url_env": VARIABLE} if self.url else {}
+
+    @property
+    def store(self) -> dict[str, Any]:
+        """Settings of one vector store."""
+        return {"kind": "pgvector", "url_env": VARIABLE} if self.url else {}
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """Settings of a gateway with one vector store."""
+        return {"state": self.state, "vector": {"stores": {"main": self.store}}}
+
+    def query(self, statement: LiteralString) -> list[tuple[Any, ...]]:
+        """Ask the database, as the gateway's own user."""
+        with psycopg.connect(self.url, autocommit=True) as connection:
+            return connection.execute(statement).fetchall()
+
+
+EMBEDDED: Final = Deployment("embedded")
+
+
+@contextmanager
+def on_postgres(server: Postgres) -> Iterator[Deployment]:
+    """Yield a deployment with an empty database of its own, which is gone at the end."""
+    _prepare(server)
+    with server.database(_PREPARED) as name:
+        server.execute(sql.SQL("ALTER DATABASE {} OWNER TO {}").format(sql.Identifier(name), sql.Identifier(_USER)))
+        yield Deployment("postgres", server.url(name, user=_USER))
+
+
+def _prepare(server: Postgres) -> None:
+    """Make, once, the user and what all databases are copies of: to copy an extension is quicker than to make it."""
+    if server.execute(sql.SQL("SELECT 1 FROM pg_roles WHERE rolname = {}").format(_USER)):
+        return
+    server.execute(sql.SQL("CREATE ROLE {} LOGIN").format(sql.Identifier(_USER)))
+    server.execute(sql.SQL("CREATE DATABASE {} TEMPLATE template0").format(sql.Identifier(_PREPARED)))
+    server.execute(sql.SQL("CREATE EXTENSION vector"), database=_PREPARED)
+
+
+def only_on(name: str) -> pytest.MarkDecorator:
+    """Mark tests that are about this deployment, or to which it makes no difference: once is enough."""
+    return pytest.mark.parametrize("deployment", [name], indirect=True)
