@@ -11,7 +11,6 @@ import binascii
 import hashlib
 import logging
 import math
-from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -21,6 +20,7 @@ import jwt
 import orjson
 
 from regate_adapters.identity.keys import MOST_KID_CHARACTERS, KeySource, check_algorithms
+from regate_adapters.remembering import Remembered
 from regate_orchestrator.errors import ConfigurationError, Unauthenticated
 from regate_orchestrator.principal import is_name
 from regate_orchestrator.values import Clock, Json, wall_clock
@@ -32,6 +32,7 @@ Claims: TypeAlias = Mapping[str, Json]
 _MOST_TOKEN_CHARACTERS: Final = 16 * 1024
 _MOST_NAMES: Final = 10_000
 _MOST_VERDICTS: Final = 4_096
+_MOST_BYTES: Final = 32 * 1024 * 1024
 _LISTS: Final = ("teams", "roles", "projects", "namespaces")
 _TYPES: Final = ("jwt", "at+jwt", "application/at+jwt")
 
@@ -70,7 +71,7 @@ class JwtVerifier:
         self._keys = keys
         self._clock = clock
         self._signatures = jwt.PyJWS(algorithms=rules.algorithms, options={"enforce_minimum_key_length": True})
-        self._verdicts: OrderedDict[bytes, tuple[float, Claims]] = OrderedDict()
+        self._verdicts: Remembered[bytes, Claims] = Remembered(entries=_MOST_VERDICTS, most_bytes=_MOST_BYTES, clock=clock)
 
     @property
     def ready(self) -> bool:
@@ -80,7 +81,7 @@ class JwtVerifier:
     async def verify(self, token: str) -> Claims:
         """Return the claims of a token whose signature, issuer, audience, times and claim types all hold. Raises `Unauthenticated`."""
         digest = hashlib.sha256(token.encode("utf-8", "surrogatepass")).digest()
-        cached = self._remembered(digest)
+        cached = self._verdicts.recall(digest)
         if cached is not None:
             return cached
         try:
@@ -124,20 +125,10 @@ class JwtVerifier:
         if any(name in claims and _moment(claims, name) > now + leeway for name in ("nbf", "iat")):
             raise _Refused("not yet valid")
 
-    def _remembered(self, digest: bytes) -> Claims | None:
-        if self._rules.cache_s == 0:
-            return None
-        until, claims = self._verdicts.get(digest, (0.0, None))
-        return claims if self._clock() < until else None
-
     def _remember(self, digest: bytes, claims: Claims) -> None:
         """Keep a good verdict, under the whole token's digest, never past the token's own expiry."""
-        if self._rules.cache_s == 0:
-            return
-        self._verdicts[digest] = (min(_moment(claims, "exp"), self._clock() + self._rules.cache_s), claims)
-        self._verdicts.move_to_end(digest)
-        while len(self._verdicts) > _MOST_VERDICTS:
-            self._verdicts.popitem(last=False)
+        if self._rules.cache_s:
+            self._verdicts.remember(digest, claims, until=min(_moment(claims, "exp"), self._clock() + self._rules.cache_s))
 
 
 def mint_development_token(

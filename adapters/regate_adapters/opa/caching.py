@@ -1,20 +1,21 @@
 """A policy engine that remembers filter plans and what qualifies a decision for a few seconds, and nothing else: decisions come from OPA (I10).
 
-Both are remembered by the policy revision, the rule, the unknown and the canonical full input, of which only the request's id is left out
-and the time is cut to a bucket. A plan that is out of date cannot show a chunk, because the post-check is not remembered; a quality that is
+Both are remembered by the policy revision, the rule, the unknown and the digest of the canonical full input, of which only the request's id is
+left out and the time is cut to a bucket. A plan that is out of date cannot show a chunk, because the post-check is not remembered; a quality that is
 out of date is of another revision than the decision, which the enforcer notices. Not an engine of its own; it wraps `engine.py`.
 """
 
 from __future__ import annotations
 
+import hashlib
 import time
-from collections import OrderedDict
 from collections.abc import Collection
 from dataclasses import dataclass, replace
 from typing import Final, TypeAlias
 
 import orjson
 
+from regate_adapters.remembering import Remembered
 from regate_orchestrator.ports import Answer, Planned, PolicyEngine
 from regate_orchestrator.values import Clock, JsonObject
 
@@ -24,21 +25,19 @@ _Key: TypeAlias = tuple[str, str, bytes]
 
 
 @dataclass(frozen=True, slots=True)
-class _Remembered:
-    """A plan or an answer, what it was made for, until when it may be used, and about how many bytes it takes."""
+class _Made:
+    """A plan or an answer, and the time that its input carried."""
 
     value: Planned | Answer
     now: int
-    until: float
-    size: int
 
 
 class CachingEngine:
     """Wraps an engine as `ports.PolicyEngine`. All that it holds is of one revision: the last that any answer named.
 
     A plan is used for less than `seconds`, by the clock that the inputs carry and by a clock that nobody can set; 0 remembers nothing. So are
-    the answers of `qualities`: rules that only say how a decision is to be carried out. At most `entries` of about `most_bytes` together are
-    held, and the least recently used go first.
+    the answers of `qualities`: rules that only say how a decision is to be carried out. At most `entries` of `most_bytes` together are held, and
+    the least recently used go first.
     """
 
     def __init__(
@@ -53,22 +52,23 @@ class CachingEngine:
     ) -> None:
         self._inner = inner
         self._seconds = seconds
-        self._entries = entries
         self._qualities = frozenset(qualities)
-        self._most_bytes = most_bytes
         self._clock = clock
-        self._remembered: OrderedDict[_Key, _Remembered] = OrderedDict()
+        self._remembered: Remembered[_Key, _Made] = Remembered(entries=entries, most_bytes=most_bytes, clock=clock)
         self.revision_seen = ""
         """The revision that the last answer named; empty before the first, and when OPA said that no policy is active."""
         self.hits = 0
         self.misses = 0
-        self.bytes = 0
-        """About how much the remembered plans take."""
 
     @property
     def held(self) -> int:
         """Return how many plans and answers are remembered now."""
         return len(self._remembered)
+
+    @property
+    def bytes(self) -> int:
+        """Return how many bytes they take."""
+        return self._remembered.bytes
 
     async def ask(self, rule: str, document: JsonObject) -> Answer:
         """Return OPA's answer of now, and forget everything when it names another revision. See `ports.PolicyEngine.ask`.
@@ -76,7 +76,7 @@ class CachingEngine:
         Of a rule among `qualities` it may be that of at most `seconds` ago, under the revision that was last heard of.
         """
         key = self._key(rule, "", document) if rule in self._qualities else None
-        known = None if key is None else self._recall(key)
+        known = None if key is None else self._remembered.recall(key)
         if known is not None and isinstance(known.value, Answer):
             return known.value
         began = self._clock()
@@ -91,7 +91,7 @@ class CachingEngine:
         key = self._key(rule, unknown, document)
         if key is None:
             return await self._compile(rule, document, unknown)
-        known = self._recall(key)
+        known = self._remembered.recall(key)
         if known is not None and isinstance(known.value, Planned):
             self.hits += 1
             return known.value if known.now == document["now"] else replace(known.value, made_for=known.now)
@@ -118,7 +118,6 @@ class CachingEngine:
         if revision != self.revision_seen:
             self.revision_seen = revision
             self._remembered.clear()
-            self.bytes = 0
 
     def _key(self, rule: str, unknown: str, document: JsonObject) -> _Key | None:
         """Return by what the answer is remembered, or None when it must not be: without a time no bucket would ever end."""
@@ -128,27 +127,11 @@ class CachingEngine:
         canonical = {**document, "now": now // self._seconds}
         canonical.pop("request_id", None)
         try:
-            return rule, unknown, orjson.dumps(canonical, option=orjson.OPT_SORT_KEYS)
+            return rule, unknown, hashlib.sha256(orjson.dumps(canonical, option=orjson.OPT_SORT_KEYS)).digest()
         except TypeError:  # not JSON: for the engine to refuse
             return None
 
-    def _recall(self, key: _Key) -> _Remembered | None:
-        known = self._remembered.get(key)
-        if known is None or self._clock() >= known.until:
-            return None
-        self._remembered.move_to_end(key)
-        return known
-
     def _remember(self, key: _Key, value: Planned | Answer, document: JsonObject, *, until: float) -> None:
-        now, size = document["now"], len(key[2]) + len(repr(value))
-        if value.revision != self.revision_seen or size > self._most_bytes or not isinstance(now, int):
-            return
-        self._drop(key)
-        self._remembered[key] = _Remembered(value, now, until, size)
-        self.bytes += size
-        while len(self._remembered) > self._entries or self.bytes > self._most_bytes:
-            self._drop(next(iter(self._remembered)))
-
-    def _drop(self, key: _Key) -> None:
-        gone = self._remembered.pop(key, None)
-        self.bytes -= 0 if gone is None else gone.size
+        now = document["now"]
+        if value.revision == self.revision_seen and isinstance(now, int):
+            self._remembered.remember(key, _Made(value, now), until=until)

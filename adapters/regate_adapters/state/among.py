@@ -2,17 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
+from typing import Any, Final
 
-from sqlalchemy import Column, ColumnElement, column, select, tuple_, values
+from sqlalchemy import Column, ColumnElement, and_, or_
+
+_MOST_GROUPS: Final = 100
+_MOST_MEMBERS: Final = 5_000
 
 
-def among(columns: Sequence[Column[Any]], rows: Sequence[tuple[Any, ...]]) -> ColumnElement[bool]:
-    """Return the condition that the columns together are one of these rows, which must not be none.
+def among(columns: Sequence[Column[Any]], rows: Sequence[tuple[Any, ...]]) -> Iterator[ColumnElement[bool]]:
+    """Yield conditions that hold, together, for the rows whose columns are one of these; each is small enough for one statement.
 
-    SQLite reads the whole table for a list of several rows, however it is indexed. For the same rows as a common table expression it does not.
-    That is inside the condition, since Python's driver counts no changed rows of a statement that begins with it.
+    Not as a list of rows: SQLite reads the whole table for that, however it is indexed. Rows that differ in the last column alone cost least.
     """
-    named = values(*[column(f"{one.name}_", one.type) for one in columns], name="wanted").data(list(rows)).cte("wanted", nesting=True)
-    return tuple_(*columns).in_(select(named))
+    groups: dict[tuple[Any, ...], list[Any]] = {}
+    members = 0
+    for *first, last in rows:
+        groups.setdefault(tuple(first), []).append(last)
+        members += 1
+        if len(groups) >= _MOST_GROUPS or members >= _MOST_MEMBERS:
+            yield _any_of(columns, groups)
+            groups, members = {}, 0
+    if groups:
+        yield _any_of(columns, groups)
+
+
+def _any_of(columns: Sequence[Column[Any]], groups: dict[tuple[Any, ...], list[Any]]) -> ColumnElement[bool]:
+    *first, last = columns
+    each = [
+        and_(*(column == value for column, value in zip(first, values, strict=True)), last.in_(found)) for values, found in groups.items()
+    ]
+    return or_(*each)

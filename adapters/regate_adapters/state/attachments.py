@@ -170,8 +170,8 @@ class AttachmentState:
         )
         found: dict[Pair, LiveFile] = {}
         async with self._database.reading() as connection:
-            for part in in_parts(known):
-                for row in await connection.execute(statement.where(among((attachments.c.store_id, attachments.c.file_id), part))):
+            for some in among((attachments.c.store_id, attachments.c.file_id), known):
+                for row in await connection.execute(statement.where(some)):
                     found[row.store_id, row.file_id] = LiveFile(row.filename, row.stamp, row.attributes, row.edition)
         return found
 

@@ -7,7 +7,6 @@ from typing import Final
 from sqlalchemy import ColumnElement, and_, delete, insert, or_, select, update
 from sqlalchemy.exc import IntegrityError
 
-from regate_adapters.state.among import among
 from regate_adapters.state.database import Database
 from regate_adapters.state.tables import idempotency_keys
 from regate_adapters.state.visibility import within
@@ -18,7 +17,6 @@ _KEPT_SECONDS: Final = 24 * 3600
 _UNFINISHED_SECONDS: Final = 3600
 """No create runs so long: whoever claimed the key has died, or could not say what came of it."""
 _AT_ONCE: Final = 1_000
-_NAMES: Final = (idempotency_keys.c.tenant, idempotency_keys.c.owner, idempotency_keys.c.key)
 
 
 class IdempotencyKeyState:
@@ -56,18 +54,19 @@ class IdempotencyKeyState:
             await connection.execute(delete(idempotency_keys).where(*mine))
 
     async def forget_keys(self, *, at: int) -> int:
-        """Forget all keys that count no longer, of all tenants. Nobody is kept from writing for longer than so many of them take."""
+        """Forget all keys that count no longer, of all tenants: the oldest first, so many at once, so that others can write between."""
         forgotten = 0
         for lapsed in (_too_old(at), _given_up(at)):
-            while some := await self._some(lapsed):
-                gone = and_(lapsed, among(_NAMES, some))  # one that was claimed anew meanwhile stays
+            made = idempotency_keys.c.created_at
+            nth = select(made).where(lapsed).order_by(made).offset(_AT_ONCE).limit(1)
+            more = True
+            while more:
                 async with self._database.writing() as connection:
-                    forgotten += (await connection.execute(delete(idempotency_keys).where(gone))).rowcount
+                    until = await connection.scalar(nth)
+                    oldest = lapsed if until is None else and_(lapsed, made <= until)
+                    forgotten += (await connection.execute(delete(idempotency_keys).where(oldest))).rowcount
+                more = until is not None
         return forgotten
-
-    async def _some(self, lapsed: ColumnElement[bool]) -> list[tuple[str, str, str]]:
-        async with self._database.reading() as connection:
-            return [(row.tenant, row.owner, row.key) for row in await connection.execute(select(*_NAMES).where(lapsed).limit(_AT_ONCE))]
 
 
 def _own(principal: Principal, key: str) -> ColumnElement[bool]:

@@ -25,6 +25,9 @@ _MARGIN_S: Final = 180
 """How long a write to an engine may go on after its claim has lapsed; no engine's own deadline is longer."""
 
 
+_KEY: Final = (loose_editions.c.store_id, loose_editions.c.file_id, loose_editions.c.edition)
+
+
 class LooseChunkState:
     """The part of the state store that knows of loose chunks."""
 
@@ -46,8 +49,8 @@ class LooseChunkState:
                 for row in await connection.execute(due.with_for_update(skip_locked=True))
             ]
             doomed = {"doomed": True, "due_at": now + _TRIED_AGAIN_AFTER_S}
-            for part in in_parts(taken):
-                await connection.execute(update(loose_editions).where(_among(part)).values(doomed))
+            for some in among(_KEY, [(one.store_id, one.file_id, one.edition) for one in taken]):
+                await connection.execute(update(loose_editions).where(some).values(doomed))
         return taken
 
     async def forget_loose_chunks(self, chunks: LooseChunks) -> None:
@@ -79,12 +82,8 @@ class LooseChunkState:
 
 def is_loose(chunks: LooseChunks) -> ColumnElement[bool]:
     """Return the condition that names these loose chunks."""
-    return _among([chunks])
-
-
-def _among(part: Sequence[LooseChunks]) -> ColumnElement[bool]:
-    columns = (loose_editions.c.store_id, loose_editions.c.file_id, loose_editions.c.edition)
-    return among(columns, [(one.store_id, one.file_id, one.edition) for one in part])
+    store, file, edition = _KEY
+    return and_(store == chunks.store_id, file == chunks.file_id, edition == chunks.edition)
 
 
 async def reserve(connection: AsyncConnection, chunks: LooseChunks, *, due_at: int) -> None:
@@ -119,8 +118,8 @@ async def leave_behind(connection: AsyncConnection, let_go: ColumnElement[bool],
     )
     left = [LooseChunks(row.store_id, row.file_id, row.edition) for row in found]
     known: set[LooseChunks] = set()
-    for part in in_parts(left):
-        rows = await connection.execute(select(loose_editions).where(_among(part)))
+    for some in among(_KEY[:2], [(one.store_id, one.file_id) for one in left]):
+        rows = await connection.execute(select(loose_editions).where(some))
         known.update(LooseChunks(row.store_id, row.file_id, row.edition) for row in rows)
     # What is known already is being written now, and due when its claim has lapsed.
     fresh = [_columns(one, now) for one in left if one not in known]

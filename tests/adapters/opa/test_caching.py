@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import time
+import tracemalloc
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -203,14 +205,45 @@ async def test_least_recently_used_plans_go_first(counted: Counted) -> None:
 
 
 async def test_plans_together_stay_within_their_bytes(counted: Counted) -> None:
-    engine = caching(counted, most_bytes=2_000)
+    engine = caching(counted, most_bytes=20_000)
     held = []
     for number in range(20):
         await engine.plan(RULE, document(action=f"a{number}"), unknown="chunk")
         held.append((engine.held, engine.bytes))
 
-    assert all(0 < count < 20 and 0 < size <= 2_000 for count, size in held)
-    assert engine.bytes == sum(one.size for one in engine._remembered.values())
+    assert all(0 < count < 20 and 0 < size <= 20_000 for count, size in held)
+
+
+@pytest.mark.parametrize(("people", "teams"), [(300, 0), (300, 5), (40, 500)])
+async def test_bytes_that_are_counted_are_those_that_are_held(counted: Counted, people: int, teams: int) -> None:
+    engine = caching(counted, entries=1_000, most_bytes=100_000_000)
+    await engine.plan(RULE, document(), unknown="chunk")
+    await engine.ask(QUALITY, document())
+    gc.collect()
+    tracemalloc.start()
+    held, before = tracemalloc.get_traced_memory()[0], engine.bytes
+    for person in range(people):
+        who: Json = {"id": f"p{person}", "tenant": f"t{person}", "teams": [f"team-{person}-{number}" for number in range(teams)]}
+        await engine.plan(RULE, document(principal=who), unknown="chunk")
+        await engine.ask(QUALITY, document(principal=who))
+    del who
+    gc.collect()
+    held = tracemalloc.get_traced_memory()[0] - held
+    tracemalloc.stop()
+
+    assert engine.held == 2 * people + 2
+    assert 2 / 3 < (engine.bytes - before) / held < 3 / 2
+
+
+async def test_plans_that_are_out_of_date_are_dropped_when_anything_else_is_asked(counted: Counted) -> None:
+    clock = Time()
+    engine = caching(counted, clock=clock)
+    for number in range(5):
+        await engine.plan(RULE, document(action=f"a{number}"), unknown="chunk")
+    clock.now += 6
+    await engine.plan(RULE, document(now=NOW + 6), unknown="chunk")
+
+    assert (engine.held, engine.bytes < 5_000) == (1, True)
 
 
 async def test_plan_larger_than_all_room_is_not_remembered(counted: Counted) -> None:

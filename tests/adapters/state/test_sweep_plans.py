@@ -201,7 +201,7 @@ async def test_no_statement_of_a_sweep_or_a_start_reads_a_table_that_grows(
 
 async def test_chunks_of_several_files_are_joined_with_their_files_by_an_index(store: SqlStateStore) -> None:
     with overheard(store) as said:
-        await store.live(ANN, [(StoreId("vs_1"), FileId(f"file-{number}")) for number in range(3)])
+        await store.live(ANN, [(StoreId(f"vs_{number % 2}"), FileId(f"file-{number}")) for number in range(5)])
     async with store._database.reading() as connection:
         whole = [await reads_all_of(connection, one) for one in said]
 
