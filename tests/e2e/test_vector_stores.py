@@ -608,3 +608,37 @@ async def test_a_batch_in_a_shared_store_is_its_own_tenants(world: World) -> Non
     seen = await gita.vector_stores.retrieve(store)
 
     assert (seen.file_counts.total, seen.usage_bytes, seen.status) == (0, 0, "completed")
+
+
+# ---------------------------------------------------------------- the order of lists
+
+
+async def test_what_is_made_within_one_second_is_listed_in_the_order_in_which_it_was_made(world: World) -> None:
+    """The clock of this gateway stands still."""
+    world.upstream.turns = [text("Hi.") for _ in range(5)]
+    made: dict[str, list[str]] = {}
+    async with world.http() as http:
+
+        async def create(path: str, **body: Any) -> str:
+            answer = await http.post(path, json=body)
+            return str(answer.json()["id"])
+
+        made["/files"] = [await uploaded(world.client(), f"{number}.md", "Leave.") for number in range(5)]
+        made["/vector_stores"] = [await create("/vector_stores", name=f"s{number}") for number in range(5)]
+        made["/responses"] = [await create("/responses", model="small", input="Hi") for _ in range(5)]
+        made["/prompts"] = [await create("/prompts", name="p", template={"instructions": "Hi"}) for _ in range(5)]
+        store, other = made["/vector_stores"][:2]
+        for file in reversed(made["/files"]):
+            await create(f"/vector_stores/{store}/files", file_id=file)
+        batch = await create(f"/vector_stores/{other}/file_batches", file_ids=[*made["/files"][3:], *made["/files"][:3]])
+        made[f"/vector_stores/{store}/files"] = made["/files"][::-1]
+        made[f"/vector_stores/{other}/file_batches/{batch}/files"] = [*made["/files"][3:], *made["/files"][:3]]
+        found: dict[str, list[str]] = {}
+        for path, ids in made.items():
+            first = (await http.get(f"{path}?order=asc&limit=2")).json()["data"]
+            rest = (await http.get(f"{path}?order=asc&after={first[-1]['id']}")).json()["data"]
+            newest = (await http.get(f"{path}?limit=1")).json()["data"]
+            found[path] = [one["id"] for one in (*first, *rest)]
+            assert newest[0]["id"] == ids[-1]
+
+    assert found == made

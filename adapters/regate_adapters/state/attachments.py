@@ -16,6 +16,7 @@ from regate_adapters.state.database import Database
 from regate_adapters.state.encoding import attachment_columns, attachment_row, is_identifier
 from regate_adapters.state.listing import Listing, in_parts, page_of
 from regate_adapters.state.loose_chunks import adopt, leave_behind, reclaim
+from regate_adapters.state.ordinals import next_ordinal
 from regate_adapters.state.row_filter import RowShape
 from regate_adapters.state.tables import attachments, file_batches, files, vector_stores
 from regate_adapters.state.visibility import (
@@ -59,7 +60,9 @@ class AttachmentState:
             await _require_parents(connection, rows, now=now)
             if batch is not None:
                 await connection.execute(insert(file_batches).values(_batch_columns(batch)))
-            for part in in_parts(columns):
+            first = await next_ordinal(self._database, connection, attachments)
+            numbered = [{**column, "ordinal": ordinal} for ordinal, column in enumerate(columns, start=first)]
+            for part in in_parts(numbered):
                 earlier = and_(
                     attachments.c.store_id == part[0]["store_id"], attachments.c.file_id.in_([column["file_id"] for column in part])
                 )
@@ -123,7 +126,7 @@ class AttachmentState:
         floor = and_(named(attachments.c.store_id, store), *_within(principal, self._database.now()))
         if batch is not None:
             floor = and_(floor, named(attachments.c.batch_id, batch))
-        listing = Listing(attachments.c.file_id, attachments.c.created_at, floor=floor, shape=_SHAPE)
+        listing = Listing(attachments.c.file_id, attachments.c.ordinal, floor=floor, shape=_SHAPE)
         narrowing = None if status is None else named(attachments.c.status, status)
         return await page_of(self._database, listing, select(attachments), plan=plan, page=page, read=attachment_row, narrowing=narrowing)
 

@@ -49,6 +49,10 @@ class Database:
         """Whether other programs may use this database at the same time."""
         return self._engines.is_shared
 
+    async def in_turn(self, connection: AsyncConnection, what: str) -> None:
+        """Wait until no other transaction has this turn, and keep it until this one ends."""
+        await self._engines.in_turn(connection, what)
+
     @property
     def json(self) -> JsonSql:
         """Return how this database looks into JSON."""

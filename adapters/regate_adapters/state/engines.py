@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Final
 
 from sqlalchemy import Connection, column, insert, inspect, select, table
 from sqlalchemy.exc import DBAPIError
-from sqlalchemy.ext.asyncio import AsyncEngine
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from regate_adapters.state.json_sql import JsonSql
 from regate_adapters.state.tables import REVISION, metadata, schema_revision
@@ -21,13 +22,15 @@ _FIRST: Final = table("schema_version", column("version"))
 class Engines:
     """An open database: how to look into its JSON, what reads of it (one consistent state each), and what writes.
 
-    `is_shared` says whether other programs may use it at the same time.
+    `is_shared` says whether other programs may use it at the same time; `in_turn` lets the transactions that ask for the same thing do so one
+    after the other, each until its end.
     """
 
     json: JsonSql
     reader: AsyncEngine
     writer: AsyncEngine
     is_shared: bool
+    in_turn: Callable[[AsyncConnection, str], Awaitable[None]]
 
 
 UPGRADE_SECONDS: Final = 600.0

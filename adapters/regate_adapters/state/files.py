@@ -10,6 +10,7 @@ from regate_adapters.state.database import Database
 from regate_adapters.state.encoding import file_columns, file_row, is_identifier
 from regate_adapters.state.listing import Listing, in_parts, page_of
 from regate_adapters.state.loose_chunks import leave_behind
+from regate_adapters.state.ordinals import next_ordinal
 from regate_adapters.state.row_filter import RowShape
 from regate_adapters.state.tables import attachments, files, loose_blobs
 from regate_adapters.state.visibility import named, unexpired_file, within
@@ -80,7 +81,8 @@ class FileState:
         """Store a new file row, whose bytes are loose no more; raises `InvalidRequest` for a filename that no database can hold."""
         columns = file_columns(row)
         async with self._database.writing() as connection:
-            await connection.execute(insert(files).values(columns))
+            ordinal = await next_ordinal(self._database, connection, files)
+            await connection.execute(insert(files).values(**columns, ordinal=ordinal))
             await connection.execute(delete(loose_blobs).where(loose_blobs.c.file_id == row.id))
 
     async def file(self, principal: Principal, file: FileId) -> FileRow | None:
@@ -104,7 +106,7 @@ class FileState:
     async def files(self, principal: Principal, plan: FilterPlan, page: Page, *, purpose: str | None) -> Rows[FileRow]:
         """Return a page of the file rows that the plan permits."""
         floor = and_(within(files.c.tenant, principal.tenant), unexpired_file(self._database.now()))
-        listing = Listing(files.c.id, files.c.created_at, floor=floor, shape=_SHAPE)
+        listing = Listing(files.c.id, files.c.ordinal, floor=floor, shape=_SHAPE)
         narrowing = None if purpose is None else named(files.c.purpose, purpose)
         return await page_of(self._database, listing, select(files), plan=plan, page=page, read=file_row, narrowing=narrowing)
 

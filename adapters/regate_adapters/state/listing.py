@@ -1,4 +1,4 @@
-"""Lists: one page of rows by creation time, then id, with an id of the list as the cursor (OpenAI, "Pagination").
+"""Lists: one page of rows in the order in which they were made, with an id of the list as the cursor (OpenAI, "Pagination").
 
 A cursor must be a row that the caller may see in this list; any other id is refused with one wording, whether it exists or not (I7).
 """
@@ -29,7 +29,7 @@ class Listing:
     """What is listed: the columns that make the order, the tenant floor, and where the policy finds a row's fields."""
 
     identifier: ColumnElement[str]
-    created_at: Column[int]
+    ordinal: Column[int]
     floor: ColumnElement[bool]
     shape: RowShape
 
@@ -60,8 +60,8 @@ async def page_of(
     permitted = statement.where(listing.floor & render(expression_of(plan), listing.shape, database.json))
     # Back from `before` means the rows nearest to it: they are read in the opposite order and turned round.
     descending = (page.order == "desc") != page.is_backwards
-    position = tuple_(listing.created_at, listing.identifier)
-    order = [column.desc() if descending else column.asc() for column in (listing.created_at, listing.identifier)]
+    position = tuple_(listing.ordinal, listing.identifier)
+    order = [column.desc() if descending else column.asc() for column in (listing.ordinal, listing.identifier)]
     wanted = permitted if narrowing is None else permitted.where(narrowing)
     cursors: dict[str, Member] = {}
     async with database.reading() as connection:
@@ -78,7 +78,7 @@ async def page_of(
 async def _named(connection: AsyncConnection, listing: Listing, permitted: Select[Any], cursor: str, *, param: str) -> AnyRow:
     """Return the row that a cursor names, with its `place` in the list's order."""
     if is_identifier(cursor):
-        named = permitted.add_columns(listing.created_at.label("place")).where(listing.identifier == cursor)
+        named = permitted.add_columns(listing.ordinal.label("place")).where(listing.identifier == cursor)
         found: AnyRow | None = (await connection.execute(named)).one_or_none()
         if found is not None:
             return found

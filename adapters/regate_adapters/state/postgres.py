@@ -7,6 +7,7 @@ leaves out). Reads are REPEATABLE READ and read-only, so that each sees one cons
 from __future__ import annotations
 
 import asyncio
+import zlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any, Final
@@ -17,7 +18,7 @@ from psycopg.abc import AdaptContext, Buffer
 from psycopg.adapt import Loader
 from sqlalchemy import func, select
 from sqlalchemy.exc import SQLAlchemyError
-from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from regate_adapters.postgres import PromptConnection, connection_parameters
 from regate_adapters.state.encoding import decode, encode
@@ -28,6 +29,8 @@ from regate_orchestrator.errors import ConfigurationError
 _CONNECTIONS: Final = 10
 _PREPARING: Final = 7164783610293
 """The advisory lock under which tables are made and upgraded: two gateways that start at once do so one after the other."""
+_TURNS: Final = 716478
+"""The kind of the advisory locks by which transactions take turns."""
 _LIMITS: Final = ("statement_timeout", "lock_timeout", "idle_in_transaction_session_timeout")
 _UPGRADE_LIMIT: Final = f"{round(UPGRADE_SECONDS)}s"
 _PLACE: Final = "the PostgreSQL database"
@@ -49,9 +52,13 @@ async def open_postgres(url: str, *, deadline_s: float) -> AsyncIterator[Engines
     try:
         await _prepare(engine, deadline_s)
         reader = engine.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
-        yield Engines(PostgresJson(), reader, engine, is_shared=True)
+        yield Engines(PostgresJson(), reader, engine, is_shared=True, in_turn=_in_turn)
     finally:
         await engine.dispose()
+
+
+async def _in_turn(connection: AsyncConnection, what: str) -> None:
+    await connection.execute(select(func.pg_advisory_xact_lock(_TURNS, zlib.crc32(what.encode()) >> 1)))
 
 
 async def _prepare(engine: AsyncEngine, deadline_s: float) -> None:

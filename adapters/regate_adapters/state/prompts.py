@@ -11,6 +11,7 @@ from sqlalchemy import BigInteger, ColumnElement, Select, String, cast, delete, 
 from regate_adapters.state.database import Database
 from regate_adapters.state.encoding import encode, prompt_columns, prompt_row, prompt_version_columns, prompt_version_row
 from regate_adapters.state.listing import Listing, page_of
+from regate_adapters.state.ordinals import next_ordinal
 from regate_adapters.state.row_filter import RowShape
 from regate_adapters.state.tables import prompt_versions, prompts
 from regate_adapters.state.visibility import named, within
@@ -42,7 +43,8 @@ class PromptState:
         """Store a new prompt with its first version; raises `InvalidRequest` for a name that no database can hold."""
         columns = prompt_columns(row)
         async with self._database.writing() as connection:
-            await connection.execute(insert(prompts).values(columns))
+            ordinal = await next_ordinal(self._database, connection, prompts)
+            await connection.execute(insert(prompts).values(**columns, ordinal=ordinal))
             await connection.execute(insert(prompt_versions).values(prompt_version_columns(first)))
 
     async def prompt(self, principal: Principal, prompt: PromptId) -> PromptRow | None:
@@ -53,7 +55,7 @@ class PromptState:
 
     async def prompts(self, principal: Principal, plan: FilterPlan, page: Page) -> Rows[PromptRow]:
         """Return a page of the prompt rows that the plan permits."""
-        listing = Listing(prompts.c.id, prompts.c.created_at, floor=within(prompts.c.tenant, principal.tenant), shape=_SHAPE)
+        listing = Listing(prompts.c.id, prompts.c.ordinal, floor=within(prompts.c.tenant, principal.tenant), shape=_SHAPE)
         return await page_of(self._database, listing, select(prompts), plan=plan, page=page, read=prompt_row)
 
     async def update_prompt(

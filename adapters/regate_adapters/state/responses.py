@@ -14,6 +14,7 @@ from regate_adapters.state.database import Database
 from regate_adapters.state.encoding import AnyRow, encode, item_columns, item_row, response_columns, response_row
 from regate_adapters.state.lineages import Lineages, forget_lineages, keep, lineage_in, lineages_of
 from regate_adapters.state.listing import Listing, page_of
+from regate_adapters.state.ordinals import next_ordinal
 from regate_adapters.state.presence import is_another
 from regate_adapters.state.row_filter import RowShape
 from regate_adapters.state.tables import conversations, response_items, responses
@@ -59,7 +60,7 @@ class ResponseState:
             thread = await _thread_of(connection, row)
             columns = response_columns(row) | {"thread": thread}
             replace = update(responses).where(_same(row), responses.c.gateway == self._database.gateway).values(columns)
-            is_saved = await _changed(connection, replace) or (not again and await _inserted(connection, {**columns, **known}))
+            is_saved = await _changed(connection, replace) or (not again and await self._inserted(connection, {**columns, **known}))
             # Another state of it may have been saved at this very moment.
             if not is_saved and not await _changed(connection, replace):
                 raise await _refusal(connection, row)
@@ -69,6 +70,15 @@ class ResponseState:
                 await connection.execute(insert(response_items), items)
             if row.conversation_id is not None:
                 await settle_turn(connection, row, row.conversation_id)
+
+    async def _inserted(self, connection: AsyncConnection, columns: Mapping[str, object]) -> bool:
+        ordinal = await next_ordinal(self._database, connection, responses)
+        try:
+            async with connection.begin_nested():
+                await connection.execute(insert(responses).values(**columns, ordinal=ordinal))
+        except IntegrityError:
+            return False
+        return True
 
     async def response(self, principal: Principal, response: ResponseId) -> ResponseRow | None:
         """Return the response with its items."""
@@ -138,7 +148,7 @@ class ResponseState:
 
     async def responses(self, principal: Principal, plan: FilterPlan, page: Page) -> Rows[ResponseRow]:
         """Return a page of the response rows (without items) that the plan permits."""
-        listing = Listing(responses.c.id, responses.c.created_at, floor=within(responses.c.tenant, principal.tenant), shape=_SHAPE)
+        listing = Listing(responses.c.id, responses.c.ordinal, floor=within(responses.c.tenant, principal.tenant), shape=_SHAPE)
         return await page_of(self._database, listing, select(responses), plan=plan, page=page, read=response_row)
 
 
@@ -148,15 +158,6 @@ def _same(row: ResponseRow) -> ColumnElement[bool]:
 
 async def _changed(connection: AsyncConnection, change: Update) -> bool:
     return (await connection.execute(change)).rowcount > 0
-
-
-async def _inserted(connection: AsyncConnection, columns: Mapping[str, object]) -> bool:
-    try:
-        async with connection.begin_nested():
-            await connection.execute(insert(responses).values(columns))
-    except IntegrityError:
-        return False
-    return True
 
 
 async def _refusal(connection: AsyncConnection, row: ResponseRow) -> RegateError:

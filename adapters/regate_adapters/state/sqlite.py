@@ -16,7 +16,7 @@ import aiosqlite
 from sqlalchemy import URL, Connection, create_engine, event
 from sqlalchemy.engine.interfaces import AdaptedConnection, DBAPIConnection
 from sqlalchemy.exc import SQLAlchemyError
-from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.pool import ConnectionPoolEntry
 
 from regate_adapters.state.encoding import decode, encode
@@ -46,10 +46,14 @@ async def open_sqlite(url: URL, *, deadline_s: float) -> AsyncIterator[Engines]:
     reader = _engine(parsed, begin="BEGIN", connections=_READERS, deadline_s=deadline_s)
     writer = _engine(parsed, begin="BEGIN IMMEDIATE", connections=1, deadline_s=deadline_s)
     try:
-        yield Engines(SqliteJson(), reader, writer, is_shared=False)
+        yield Engines(SqliteJson(), reader, writer, is_shared=False, in_turn=_in_turn)
     finally:
         await reader.dispose()
         await writer.dispose()
+
+
+async def _in_turn(_connection: AsyncConnection, _what: str) -> None:
+    """Nothing is to be done: SQLite has one writer at a time."""
 
 
 def _file_url(url: URL) -> URL:

@@ -1,7 +1,8 @@
 """The tables of the state store. What a row means is said in `regate_orchestrator.rows`; how rows become those values, in `encoding.py`.
 
 Policy columns (`tenant`, `owner`) stand beside the stamp they were taken from, so that the tenant floor and the list order are served by
-an index. They are write-once: no UPDATE in this package names them. Whoever changes a table adds a migration (`migrations/`).
+an index. They are write-once: no UPDATE in this package names them, nor `ordinal`, which says in which order rows of a table became visible
+(`ordinals.py`). Whoever changes a table adds a migration (`migrations/`).
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from sqlalchemy import (
 
 from regate_adapters.state.column_types import EXACT, QUERIED
 
-REVISION: Final = "sweeps"
+REVISION: Final = "ordinals"
 """The newest migration (`migrations/`), which made the schema what it is here. A database of an older one is upgraded when it is opened."""
 
 metadata: Final = MetaData(
@@ -60,10 +61,12 @@ files: Final = Table(
     Column("created_at", BigInteger, nullable=False),
     Column("stamp", QUERIED, nullable=False),
     Column("expires_at", BigInteger),
+    Column("ordinal", BigInteger),
     UniqueConstraint("id", "tenant"),
-    Index(None, "tenant", "created_at", "id"),
+    Index(None, "tenant", "ordinal"),
     Index(None, "tenant", "owner"),
     Index(None, "expires_at", "id"),
+    Index(None, "ordinal"),
 )
 
 loose_blobs: Final = Table(
@@ -96,9 +99,11 @@ vector_stores: Final = Table(
     Column("engine", EXACT),
     Column("description", EXACT),
     Column("expires_after_days", Integer),
-    Index(None, "tenant", "created_at", "id"),
-    Index(None, "shared", "created_at", "id"),
+    Column("ordinal", BigInteger),
+    Index(None, "tenant", "ordinal"),
+    Index(None, "shared", "ordinal"),
     Index(None, "engine"),
+    Index(None, "ordinal"),
 )
 
 store_activity: Final = Table(
@@ -137,13 +142,15 @@ attachments: Final = Table(
     Column("attempts", Integer, nullable=False, server_default="0"),
     Column("claimed_until", BigInteger, nullable=False, server_default="0"),
     Column("batch_id", EXACT),
+    Column("ordinal", BigInteger),
     PrimaryKeyConstraint("store_id", "file_id"),
     # INVARIANT: the tenant is part of the key, so an attachment can never be of another tenant than its file.
     ForeignKeyConstraint(["file_id", "tenant"], ["files.id", "files.tenant"], ondelete="CASCADE"),
-    Index(None, "store_id", "tenant", "created_at", "file_id"),
+    Index(None, "store_id", "tenant", "ordinal"),
     Index(None, "file_id", "tenant"),
     Index(None, "status", "tenant", "created_at", "store_id", "file_id"),
     Index(None, "batch_id"),
+    Index(None, "ordinal"),
 )
 
 file_batches: Final = Table(
@@ -187,9 +194,11 @@ responses: Final = Table(
     Column("gateway", EXACT),
     Column("cancel_requested", Boolean, nullable=False, server_default=false()),
     Column("thread", EXACT, nullable=False, server_default=""),
-    Index(None, "tenant", "created_at", "id"),
+    Column("ordinal", BigInteger),
+    Index(None, "tenant", "ordinal"),
     Index(None, "status"),
     Index(None, "thread"),
+    Index(None, "ordinal"),
 )
 
 lineages: Final = Table(
@@ -271,7 +280,9 @@ prompts: Final = Table(
     Column("default_version", Integer, nullable=False),
     Column("latest_version", Integer, nullable=False),
     Column("stamp", QUERIED, nullable=False),
-    Index(None, "tenant", "created_at", "id"),
+    Column("ordinal", BigInteger),
+    Index(None, "tenant", "ordinal"),
+    Index(None, "ordinal"),
 )
 
 prompt_versions: Final = Table(

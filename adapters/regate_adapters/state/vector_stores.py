@@ -10,6 +10,7 @@ from regate_adapters.state.database import Database
 from regate_adapters.state.encoding import SECONDS_A_DAY, store_changes, store_columns, store_row
 from regate_adapters.state.listing import Listing, page_of
 from regate_adapters.state.loose_chunks import adopt, place_of, reserve
+from regate_adapters.state.ordinals import next_ordinal
 from regate_adapters.state.row_filter import RowShape
 from regate_adapters.state.tables import store_activity, vector_stores
 from regate_adapters.state.visibility import deletable_store, named, visible_store, within
@@ -43,7 +44,8 @@ class VectorStoreState:
         columns = store_columns(row)
         active = {"store_id": row.id, "tenant": columns["tenant"], **_active(row.last_active_at, row.expires_after_days)}
         async with self._database.writing() as connection:
-            await connection.execute(insert(vector_stores).values(columns))
+            ordinal = await next_ordinal(self._database, connection, vector_stores)
+            await connection.execute(insert(vector_stores).values(**columns, ordinal=ordinal))
             await connection.execute(insert(store_activity).values(active))
             await adopt(connection, place_of(row.id))
 
@@ -74,7 +76,7 @@ class VectorStoreState:
 
     async def stores(self, principal: Principal, plan: FilterPlan, page: Page) -> Rows[StoreRow]:
         """Return a page of the vector store rows that the plan permits."""
-        listing = Listing(vector_stores.c.id, vector_stores.c.created_at, floor=visible_store(principal.tenant), shape=_SHAPE)
+        listing = Listing(vector_stores.c.id, vector_stores.c.ordinal, floor=visible_store(principal.tenant), shape=_SHAPE)
         return await page_of(self._database, listing, _stores_for(principal), plan=plan, page=page, read=store_row)
 
     async def touch_store(self, principal: Principal, store: StoreId, *, at: int) -> None:

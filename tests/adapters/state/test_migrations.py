@@ -19,7 +19,8 @@ from regate_adapters.state.migrations import SCRIPTS
 from regate_adapters.state.store import SqlStateStore
 from regate_adapters.state.tables import REVISION, metadata, schema_revision
 from regate_orchestrator.errors import ConfigurationError
-from regate_orchestrator.rows import ExpiredStore, LooseChunks
+from regate_orchestrator.filters import Everything
+from regate_orchestrator.rows import ExpiredStore, LooseChunks, Page
 from regate_orchestrator.values import ConversationId, FileId, ResponseId, StoreId
 
 FILE, STORE, RESPONSE = FileId("file-1"), StoreId("vs_1"), ResponseId("resp_1")
@@ -133,6 +134,20 @@ async def test_chunks_that_were_loose_or_half_written_before_there_were_editions
         LooseChunks(STORE, FileId("file-0"), ""),
         LooseChunks(STORE, FILE, "acme/file-1"),
     }
+
+
+async def test_rows_of_an_earlier_version_are_listed_as_they_were_and_before_new_ones(old: str) -> None:
+    stop_at(old, "lineages")
+    columns = "id, tenant, owner, filename, bytes, purpose, created_at, stamp"
+    stamp = """'{"tenant": "acme", "owner": "ann"}'"""
+    older = [("file-3", 90), ("file-0", 100), ("file-2", 110)]
+    for name, created in older:
+        run(old, f"INSERT INTO files ({columns}) VALUES ('{name}', 'acme', 'ann', 'x', 1, 'assistants', {created}, {stamp})")
+    async with SqlStateStore.open(old, deadline_s=PATIENT_S) as store:
+        await store.add_file(file_of(ANN, "file-00", created=50))
+        rows = (await store.files(ANN, Everything(), Page(order="asc"), purpose=None)).rows
+
+    assert [row.id for row in rows] == ["file-3", "file-0", "file-1", "file-2", "file-00"]
 
 
 async def test_store_of_an_earlier_version_is_in_no_engine_until_it_is_placed(old: str) -> None:

@@ -512,28 +512,35 @@ LISTS: dict[str, List] = {
 
 
 async def fill(store: SqlStateStore, kind: str) -> list[str]:
-    """Store 23 rows of the kind, several with one creation time, and some of another tenant between; return their ids, oldest first."""
+    """Store 23 rows of the kind, some of another tenant between; return their ids in the order in which they were stored.
+
+    Their creation times say another order: several have one, and some were stored after others that began later.
+    """
     if kind == "attachments":
         await store.add_store(store_of(ANN, shared=True))
     names = []
     for number in (number * 7 % 23 for number in range(23)):
         created, who = 100 + number // 4, BOB if number % 3 else ANN
         name, foreign = f"id-{number:02d}", f"id-x{number:02d}"
-        names.append((created, name))
+        names.append(name)
         for each, whose in ((name, who), (foreign, EVE)):
-            match kind:
-                case "files":
-                    await store.add_file(file_of(whose, each, created=created))
-                case "stores":
-                    await store.add_store(store_of(whose, each, created=created))
-                case "attachments":
-                    await store.add_file(file_of(whose, each))
-                    await store.put_attachments([attachment_of(whose, file=each, created_at=created)])
-                case "responses":
-                    await store.save_response(response_of(whose, each, created=created, items=0))
-                case "prompts":
-                    await store.add_prompt(prompt_of(whose, each, created=created), version_of(whose, each))
-    return [name for _, name in sorted(names)]
+            await make(store, kind, whose, each, created=created)
+    return names
+
+
+async def make(store: SqlStateStore, kind: str, whose: Principal, name: str, *, created: int) -> None:
+    match kind:
+        case "files":
+            await store.add_file(file_of(whose, name, created=created))
+        case "stores":
+            await store.add_store(store_of(whose, name, created=created))
+        case "attachments":
+            await store.add_file(file_of(whose, name))
+            await store.put_attachments([attachment_of(whose, file=name, created_at=created)])
+        case "responses":
+            await store.save_response(response_of(whose, name, created=created, items=0))
+        case "prompts":
+            await store.add_prompt(prompt_of(whose, name, created=created), version_of(whose, name))
 
 
 def ids_of(rows: Rows[Any]) -> list[str]:
@@ -551,6 +558,41 @@ async def test_pages_follow_each_other_without_gap_or_repetition(store: SqlState
         seen, more = seen + ids_of(rows), rows.has_more
         after = seen[-1]
     assert seen == (names if order == "asc" else names[::-1])
+
+
+@pytest.mark.parametrize("kind", LISTS)
+async def test_whoever_pages_while_rows_are_made_at_once_meets_every_one(store: SqlStateStore, kind: str) -> None:
+    if kind == "attachments":
+        await store.add_store(store_of(ANN, shared=True))
+    names = {f"id-{number:02d}" for number in range(40)}
+    seen: list[str] = []
+    async with asyncio.TaskGroup() as group:
+        making = [group.create_task(make(store, kind, ANN, name, created=100 - int(name[-2:]) // 4)) for name in names]
+        complete = False
+        while not complete:
+            complete = all(one.done() for one in making)  # asked before the page is read
+            more = True
+            while more:
+                rows = await LISTS[kind](store, ALL, Page(limit=3, order="asc", after=seen[-1] if seen else None))
+                seen, more = seen + ids_of(rows), rows.has_more
+    assert (len(seen), set(seen)) == (len(names), names)
+
+
+async def test_files_of_a_batch_are_listed_in_the_order_in_which_they_were_sent(store: SqlStateStore) -> None:
+    await store.add_store(store_of(ANN))
+    names = [f"id-{number * 7 % 23:02d}" for number in range(23)]
+    for name in sorted(names):
+        await store.add_file(file_of(ANN, name))
+    await store.put_attachments([attachment_of(ANN, file=name) for name in names])
+    assert ids_of(await store.attachments(ANN, STORE, ALL, Page(limit=100, order="asc"), status=None)) == names
+
+
+async def test_file_that_is_attached_again_is_the_newest(store: SqlStateStore) -> None:
+    await store.add_store(store_of(ANN))
+    for name in ("a", "b", "c"):
+        await make(store, "attachments", ANN, name, created=100)
+    await store.put_attachments([attachment_of(ANN, file="a")])
+    assert ids_of(await store.attachments(ANN, STORE, ALL, Page(), status=None)) == ["a", "c", "b"]
 
 
 @pytest.mark.parametrize("order", ["asc", "desc"])
