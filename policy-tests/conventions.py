@@ -23,6 +23,7 @@ ENTRYPOINTS: Final = {
     "route/obligations",
     "route/deny_reasons",
     "quota/limits",
+    "quota/storage",
     "quota/deny_reasons",
     "guard/action",
     "guard/deny_reasons",

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -19,6 +20,7 @@ from regate_orchestrator.ports import Allowance, Exhausted
 from regate_orchestrator.quota import QuotaLimits, granted, quota_question
 from regate_orchestrator.responses.request import FileSearchTool, Limits, ResponseRequest
 from regate_orchestrator.spending import UNASKED_OUTPUT_TOKENS, Grant, Granted, MeteredBackend, Spending
+from regate_orchestrator.storage import stored_size
 from regate_orchestrator.tokens import estimated_tokens
 from regate_orchestrator.values import Json, JsonObject
 
@@ -137,18 +139,24 @@ def granting(caller: Caller, path: str) -> Grant:
             "tool_types": list(request.tool_types),
         }
         sent = estimated_tokens([request.instructions, list(request.items), *[tool.parameters for tool in request.client_tools]])
-        decision = await caller.services.enforcer.decide(caller.context, quota_question(view))
-        spending = await spend(caller, decision, Demand(sent, request.max_output_tokens))
-        try:
-            narrowed = narrowed_request(request, spending.limits)
-        except NotPermitted:
-            await spending.used(0)
-            raise
+        async with AsyncExitStack() as opening:
+            if request.store:
+                size = stored_size(list(request.items))
+                await opening.enter_async_context(caller.services.storage.room(caller.context, view, size=size))
+            decision = await caller.services.enforcer.decide(caller.context, quota_question(view))
+            spending = await spend(caller, decision, Demand(sent, request.max_output_tokens))
+            try:
+                narrowed = narrowed_request(request, spending.limits)
+            except NotPermitted:
+                await spending.used(0)
+                raise
+            held = opening.pop_all()
         backend = MeteredBackend(caller.services.backend, spending)
 
         async def settle() -> None:
-            if not backend.calls:  # it stands for no tokens then
-                await spending.used(0)
+            async with held:
+                if not backend.calls:  # it stands for no tokens then
+                    await spending.used(0)
 
         return Granted(narrowed, _within(caller.services.loop.limits, spending.limits), backend, settle)
 

@@ -29,6 +29,7 @@ from regate_orchestrator.retrieval import Retrieval
 from regate_orchestrator.rows import LooseChunks
 from regate_orchestrator.schema import RowSchema
 from regate_orchestrator.spending import Quotas
+from regate_orchestrator.storage import Storage
 from regate_orchestrator.values import Clock, FileId, JsonObject, StoreId
 
 _log = logging.getLogger("regate.services")
@@ -122,6 +123,7 @@ class Services:
     arrivals: Arrivals
     background: BackgroundRuns
     quotas: Quotas
+    storage: Storage
     schemas: Mapping[str, RowSchema]
     policy_problem: Callable[[], str | None]
     """Returns why the newest policy is not in force, in words that hold no policy text; None when it is."""

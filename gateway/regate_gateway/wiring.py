@@ -45,7 +45,7 @@ from regate_orchestrator.engines import VectorEngines
 from regate_orchestrator.errors import ConfigurationError, StateUnavailable
 from regate_orchestrator.file_intake import FileIntake
 from regate_orchestrator.housekeeping import sweeps_of
-from regate_orchestrator.ingestion import Ingestion
+from regate_orchestrator.ingestion import WORKERS, Ingestion
 from regate_orchestrator.listing import Listings
 from regate_orchestrator.ports import BlobStore, Embedder, PolicyEngine, StateStore, UpstreamTraits, VectorStore
 from regate_orchestrator.presence import Presence
@@ -60,6 +60,7 @@ from regate_orchestrator.retrieval import Retrieval
 from regate_orchestrator.routing import QUALITIES
 from regate_orchestrator.schema import RowSchema, load_schema
 from regate_orchestrator.spending import Quotas
+from regate_orchestrator.storage import Storage
 from regate_orchestrator.sweeping import FileSweeps, Sweeper
 from regate_orchestrator.values import Clock, wall_clock
 from regate_orchestrator.vector_sweeps import VectorSweeps
@@ -68,7 +69,6 @@ _log = logging.getLogger("regate.gateway")
 
 Worker = Callable[[], Coroutine[Any, Any, object]]
 
-_INGEST_WORKERS: Final = 2
 _PLANS_REMEMBERED: Final = 4_096
 _ROW_KINDS: Final = ("chunk", "store", "file", "prompt", "item")
 
@@ -217,6 +217,7 @@ async def open_services(
         arrivals=Arrivals(enforcer, state, gate, sealer),
         background=background,
         quotas=Quotas(LocalQuotaCounter()),
+        storage=Storage(enforcer, state),
         schemas=schemas,
         policy_problem=lambda: policy.problem() or opa.problem,
         explaining=_explaining(settings, opa, policy.directory),
@@ -227,9 +228,7 @@ async def open_services(
     resumed, interrupted = await ingestion.resume(), await presence.begin()
     if resumed or interrupted:
         _log.warning("resumed", extra={"detail": f"{resumed} attachments to finish, {interrupted} responses were interrupted"})
-    return Opened(
-        services, (*policy.workers, *shadowing, background.work, presence.work, sweeper.work, *[ingestion.work] * _INGEST_WORKERS)
-    )
+    return Opened(services, (*policy.workers, *shadowing, background.work, presence.work, sweeper.work, *[ingestion.work] * WORKERS))
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@
     │   ├── StateUnavailable        the state store failed
     │   ├── VectorStoreUnavailable  the vector store failed
     │   ├── EmbeddingsUnavailable   the embedder failed
+    │   ├── ExtractionUnavailable   a file could not be read now, by no fault of its own
     │   ├── GatewayStopped          the gateway ended, or was taken for gone, while a response was being made
     │   ├── AuditUnavailable        the record could not be written, so the effect did not happen
     │   └── FilterNotExpressible    the policy's residual has no exact form in this store
@@ -128,6 +129,13 @@ class EmbeddingsUnavailable(Unavailable):
 
     code = "embeddings_unavailable"
     default_message = "The embedding model is unavailable. Try again later."
+
+
+class ExtractionUnavailable(Unavailable):
+    """A file's text could not be taken out because of the machine, not of the file; it may be tried again."""
+
+    code = "extraction_unavailable"
+    default_message = "The file cannot be read at this moment. Try again later."
 
 
 class GatewayStopped(Unavailable):

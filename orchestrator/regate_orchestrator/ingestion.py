@@ -11,13 +11,15 @@ from __future__ import annotations
 import asyncio
 import logging
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from typing import Final, Protocol
 
 from regate_orchestrator.editions import chunk_id
 from regate_orchestrator.embedding import EmbeddingModels
 from regate_orchestrator.errors import RegateError, StateUnavailable, Unavailable
+from regate_orchestrator.places import Places
 from regate_orchestrator.ports import BlobStore, Chunk, Extractor, UnreadableFile, VectorStore
 from regate_orchestrator.principal import Principal, read_principal
 from regate_orchestrator.rows import Attachment, FileRow, LooseChunks, StoreRow
@@ -26,6 +28,8 @@ from regate_orchestrator.values import FileId, StoreId
 _log = logging.getLogger("regate.ingestion")
 _BATCH: Final = 64
 MOST_ATTEMPTS: Final = 3
+WORKERS: Final = 4
+"""How many attachments a gateway works at. Of one tenant it is half of them at most, so that others never wait for it."""
 
 
 class IngestState(Protocol):
@@ -36,10 +40,11 @@ class IngestState(Protocol):
         """Whether other programs may use the state store at the same time."""
         ...
 
-    async def claim_attachment(self, *, for_s: int, after: str) -> Attachment | None:
+    async def claim_attachment(self, *, for_s: int, after: str, passing_over: Collection[str] = ()) -> Attachment | None:
         """Return an attachment in progress that no other worker gets meanwhile, with one attempt more and an edition of its own; or None.
 
-        The edition is loose when the claim lapses. Tenants take turns, in the order of their names, beginning beyond `after`.
+        The edition is loose when the claim lapses. Tenants take turns, in the order of their names, beginning beyond `after`; those that
+        are to be passed over have none.
         """
         ...
 
@@ -117,6 +122,7 @@ class Ingestion:
         extractor: Extractor,
         models: EmbeddingModels,
         vectors: VectorStore,
+        workers: int = WORKERS,
         pace: Pace = Pace(),
     ) -> None:
         self._state = state
@@ -126,6 +132,8 @@ class Ingestion:
         self._vectors = vectors
         self._pace = pace
         self._work_waits = asyncio.Event()
+        self._places = Places(workers)
+        self._claiming = asyncio.Lock()
         self._last_tenant = ""
 
     def wake(self) -> None:
@@ -137,19 +145,30 @@ class Ingestion:
         return 0 if self._state.is_shared else await self._state.release_claims()
 
     async def work(self) -> None:
-        """Claim and finish attachments until cancelled. Several may run at once."""
+        """Claim and finish attachments until cancelled. As many as there are workers may run at once."""
         while True:
+            async with AsyncExitStack() as held:
+                claimed = await self._claim(held)
+                if claimed is not None:
+                    await self._attempt(claimed)
+                    continue
+            await self._wait()
+
+    async def _claim(self, held: AsyncExitStack) -> Attachment | None:
+        """Return the next attachment of a tenant that may take a further place, which is then held; or None."""
+        async with self._claiming:  # of two at once, each must know what the other took
             self._work_waits.clear()
             try:
-                claimed = await self._state.claim_attachment(for_s=self._pace.lease_s, after=self._last_tenant)
+                claimed = await self._state.claim_attachment(
+                    for_s=self._pace.lease_s, after=self._last_tenant, passing_over=self._places.full()
+                )
             except RegateError as error:
                 _log.error("ingest_waits", extra={"cause": getattr(error, "detail", "")})
-                claimed = None
-            if claimed is None:
-                await self._wait()
-            else:
+                return None
+            if claimed is not None:
                 self._last_tenant = str(claimed.stamp["tenant"])
-                await self._attempt(claimed)
+                held.enter_context(self._places.taken(self._last_tenant))
+            return claimed
 
     async def _wait(self) -> None:
         try:
@@ -246,13 +265,13 @@ class Ingestion:
         if principal is None or row is None or store is None:
             raise UnreadableFile("invalid_file", "The file or its vector store was deleted.")
         embedder = self._models.of(store)
-        async with self._blobs.local(row.id) as path:
-            texts = await self._extractor.chunks(
-                path,
-                filename=row.filename,
-                max_tokens=claimed.max_chunk_tokens,
-                overlap_tokens=claimed.overlap_tokens,
-            )
+        texts = await self._extractor.chunks(
+            self._blobs.local(row.id),
+            filename=row.filename,
+            tenant=principal.tenant,
+            max_tokens=claimed.max_chunk_tokens,
+            overlap_tokens=claimed.overlap_tokens,
+        )
         if not texts:
             raise UnreadableFile("invalid_file", "The file holds no text.")
         usage = 0

@@ -46,18 +46,17 @@ class FileReader:
         self._blobs = blobs
         self._extractor = extractor
 
-    async def text(self, row: FileRow, *, limit_bytes: int) -> str:
-        """Return the text of a stored document. Raises `TooLarge` when the text, in UTF-8, is longer than the limit."""
-        async with self._blobs.local(row.id) as path:
-            text = await self._extractor.text(path, filename=row.filename)
+    async def text(self, row: FileRow, *, tenant: str, limit_bytes: int) -> str:
+        """Return the text of a stored document, read for the tenant. Raises `TooLarge` when the text, in UTF-8, is longer than the limit."""
+        text = await self._extractor.text(self._blobs.local(row.id), filename=row.filename, tenant=tenant)
         return _bounded(text, limit_bytes)
 
-    async def text_of_inline(self, inline: Inline, *, filename: str | None, limit_bytes: int) -> str:
+    async def text_of_inline(self, inline: Inline, *, filename: str | None, tenant: str, limit_bytes: int) -> str:
         """Return the text of an inline document. Without a name, the media type says what it is. Raises `TooLarge` as `text` does."""
         name = filename or _NAMES.get(inline.media_type)
         if name is None:
             raise UnreadableFile("unsupported_file", "The inline file needs a filename whose ending says what it is.")
-        return _bounded(await self._extractor.text(inline.data, filename=name), limit_bytes)
+        return _bounded(await self._extractor.text(inline.data, filename=name, tenant=tenant), limit_bytes)
 
     async def content(self, row: FileRow, *, limit_bytes: int) -> bytes:
         """Return the bytes of a stored file. Raises `TooLarge`, before anything is read, when they are more than the limit."""

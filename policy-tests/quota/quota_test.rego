@@ -73,3 +73,48 @@ test_an_unknown_action_has_no_limits if {
 test_as_shipped_all_limits_are_said if {
 	object.keys(quota.limits) == object.keys(default_limits) with input as asked_for(given.ann)
 }
+
+storing(principal) := object.union(asked_for(principal), {"action": "quota.storage"})
+
+storage_limits := {
+	"default": {"max_bytes": 100},
+	"tenants": {"acme": {"max_bytes": 200}},
+	"roles": {"batch": {"max_bytes": 300}},
+}
+
+storage_cases := {
+	"nothing of their own": [holding(given.mallory, []), 100],
+	"a tenant": [holding(given.ann, []), 200],
+	"a role": [holding(given.ann, ["batch"]), 300],
+}
+
+test_there_are_storage_cases if count(storage_cases) == 3
+
+test_storage_case[name] if {
+	some name, [principal, most] in storage_cases
+	quota.storage == {"max_bytes": most} with input as storing(principal) with data.regate.storage_limits as storage_limits
+}
+
+test_nothing_is_stored_without[path] if {
+	some path in needed
+	question := json.remove(storing(given.ann), [path])
+	not quota.storage with input as question with data.regate.storage_limits as storage_limits
+}
+
+test_nothing_is_stored_with[name] if {
+	some name, limit in bad
+	wrong := {"default": {"max_bytes": limit}, "tenants": {}, "roles": {}}
+	not quota.storage with input as storing(given.ann) with data.regate.storage_limits as wrong
+}
+
+test_nothing_is_stored_where_nothing_is_said if {
+	not quota.storage with input as storing(given.ann) with data.regate.storage_limits as {}
+}
+
+test_storage_is_asked_for_by_its_own_action if {
+	not quota.storage with input as asked_for(given.ann) with data.regate.storage_limits as storage_limits
+}
+
+test_as_shipped_storage_is_bounded if {
+	quota.storage.max_bytes > 0 with input as storing(given.ann)
+}

@@ -6,6 +6,7 @@
 #   - input: schema.input.quota
 #   - input.principal: schema.input.principal
 #   - data.regate.quotas: schema.operators.quotas
+#   - data.regate.storage_limits: schema.operators.storage_limits
 package regate.quota
 
 import data.regate.lib.caller
@@ -42,3 +43,21 @@ deny_reasons contains sprintf("no_limit: %s", [name]) if {
 _action_known if input.action == "quota.limits"
 
 _said := limit_numbers.said(data.regate.quotas, _names, input.principal)
+
+# METADATA
+# title: The limits of what is stored
+# description: |
+#   How many bytes of responses, conversations and prompts the caller may have stored in all; 0 is nothing at all. Undefined, and so a refusal,
+#   when it is not said. Whose limit counts is as with the others.
+# entrypoint: true
+# custom:
+#   code: quota_storage
+storage := _storage if {
+	input.action == "quota.storage"
+	caller.identified
+	object.keys(_storage) == _storage_names
+}
+
+_storage_names := {"max_bytes"}
+
+_storage := limit_numbers.said(data.regate.storage_limits, _storage_names, input.principal)

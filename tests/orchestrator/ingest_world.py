@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -55,16 +55,20 @@ class Reader:
     chunked: dict[str, list[str]] = field(default_factory=dict)
     failing: list[BaseException] = field(default_factory=list)
     gate: asyncio.Event = field(default_factory=asyncio.Event)
+    reading: list[str] = field(default_factory=list)
     began: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(0))
 
-    async def chunks(self, path: Path, *, filename: str, max_tokens: int, overlap_tokens: int) -> list[str]:
+    async def chunks(
+        self, local: AbstractAsyncContextManager[Path], *, filename: str, tenant: str, max_tokens: int, overlap_tokens: int
+    ) -> list[str]:
+        self.reading.append(filename)
         self.began.release()
         await self.gate.wait()
         if self.failing:
             raise self.failing.pop(0)
         return self.chunked.get(filename, ["1", "2"])
 
-    async def text(self, source: Path | bytes, *, filename: str) -> str:
+    async def text(self, source: AbstractAsyncContextManager[Path] | bytes, *, filename: str, tenant: str) -> str:
         raise NotImplementedError
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from pathlib import Path
 
 import pytest
@@ -12,7 +12,7 @@ from tests.orchestrator.ingest_world import ANN, EVE, FILE, VS, Clock, World, op
 from regate_adapters.state.store import SqlStateStore
 from regate_orchestrator.errors import EmbeddingsUnavailable, InvalidRequest, StateUnavailable
 from regate_orchestrator.filters import Everything
-from regate_orchestrator.ingestion import MOST_ATTEMPTS, Pace
+from regate_orchestrator.ingestion import MOST_ATTEMPTS, WORKERS, Pace
 from regate_orchestrator.ports import UnreadableFile
 from regate_orchestrator.rows import Attachment, FileBatch, Totals
 from regate_orchestrator.values import BatchId
@@ -251,11 +251,11 @@ class Faltering(SqlStateStore):
 
     failing = 3
 
-    async def claim_attachment(self, *, for_s: int, after: str) -> Attachment | None:
+    async def claim_attachment(self, *, for_s: int, after: str, passing_over: Collection[str] = ()) -> Attachment | None:
         if self.failing:
             self.failing -= 1
             raise StateUnavailable("down")
-        return await super().claim_attachment(for_s=for_s, after=after)
+        return await super().claim_attachment(for_s=for_s, after=after, passing_over=passing_over)
 
 
 async def test_a_state_store_that_fails_for_a_while_ends_no_worker(tmp_path: Path) -> None:
@@ -302,3 +302,19 @@ async def test_chunks_carry_the_stamp_and_attributes_of_their_attachment(world: 
         await world.until("completed")
     found = await world.engine.search(VS, (1.0, 0.0), plan=Everything(), limit=10)
     assert [candidate.stamp for candidate in found.candidates] == [stamp_of(ANN)] * 2
+
+
+async def test_files_of_a_tenant_that_take_for_ever_keep_no_other_tenant_waiting(world: World) -> None:
+    world.reader.gate.clear()
+    for number in range(9):
+        await world.attach(f"file-{number}")
+    ingestion = world.ingestion()
+    async with working(*[ingestion] * WORKERS):
+        for _ in range(WORKERS // 2):
+            await world.reader.began.acquire()
+        for number in range(10, 19):
+            await world.attach(f"file-{number}", who=EVE)
+        await world.reader.began.acquire()
+        reading = list(world.reader.reading)
+
+    assert [int(name.removeprefix("file-").removesuffix(".txt")) // 10 for name in reading] == [0] * (WORKERS // 2) + [1]

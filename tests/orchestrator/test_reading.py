@@ -50,22 +50,22 @@ async def stored(tmp_path: Path) -> AsyncIterator[Stored]:
 async def test_a_stored_document_gives_its_whole_text(stored: Stored) -> None:
     long = "\n".join(f"Line {number} says something." for number in range(2_000))
 
-    assert await stored.reader.text(await stored.put(long.encode()), limit_bytes=1_000_000) == long
+    assert await stored.reader.text(await stored.put(long.encode()), tenant="acme", limit_bytes=1_000_000) == long
 
 
 async def test_text_up_to_the_limit_is_read_and_one_byte_more_is_too_large(stored: Stored) -> None:
     row = await stored.put("grün".encode())
 
-    assert await stored.reader.text(row, limit_bytes=5) == "grün"
+    assert await stored.reader.text(row, tenant="acme", limit_bytes=5) == "grün"
     with pytest.raises(TooLarge):
-        await stored.reader.text(row, limit_bytes=4)
+        await stored.reader.text(row, tenant="acme", limit_bytes=4)
 
 
 async def test_a_document_that_is_not_what_its_name_says_is_unreadable(stored: Stored) -> None:
     row = await stored.put(b"plain words", "a.pdf")
 
     with pytest.raises(UnreadableFile) as refusal:
-        await stored.reader.text(row, limit_bytes=100)
+        await stored.reader.text(row, tenant="acme", limit_bytes=100)
     assert refusal.value.code == "invalid_file"
 
 
@@ -73,7 +73,7 @@ async def test_a_file_whose_bytes_are_gone_is_not_found(stored: Stored) -> None:
     gone = FileRow(FileId("file-ff"), "a.txt", 3, "user_data", 1_800_000_000, {})
 
     with pytest.raises(NotFound):
-        await stored.reader.text(gone, limit_bytes=100)
+        await stored.reader.text(gone, tenant="acme", limit_bytes=100)
     with pytest.raises(NotFound):
         await stored.reader.content(gone, limit_bytes=100)
 
@@ -148,13 +148,13 @@ def test_the_limit_on_inline_data_is_exact(size: int) -> None:
 async def test_an_inline_document_is_read_by_its_name_or_else_its_media_type(
     stored: Stored, inline: Inline, filename: str | None, text: str
 ) -> None:
-    assert await stored.reader.text_of_inline(inline, filename=filename, limit_bytes=100) == text
+    assert await stored.reader.text_of_inline(inline, filename=filename, tenant="acme", limit_bytes=100) == text
 
 
 async def test_an_inline_document_larger_than_a_pipe_is_read_whole(stored: Stored) -> None:
     data = b"word " * 400_000
 
-    text = await stored.reader.text_of_inline(Inline(data, ""), filename="a.txt", limit_bytes=len(data))
+    text = await stored.reader.text_of_inline(Inline(data, ""), filename="a.txt", tenant="acme", limit_bytes=len(data))
 
     assert text == data.decode().strip()
 
@@ -162,10 +162,10 @@ async def test_an_inline_document_larger_than_a_pipe_is_read_whole(stored: Store
 async def test_an_inline_document_of_no_known_kind_is_unsupported(stored: Stored) -> None:
     for filename in (None, "a.exe"):
         with pytest.raises(UnreadableFile) as refusal:
-            await stored.reader.text_of_inline(Inline(b"x", "application/octet-stream"), filename=filename, limit_bytes=100)
+            await stored.reader.text_of_inline(Inline(b"x", "application/octet-stream"), filename=filename, tenant="acme", limit_bytes=100)
         assert refusal.value.code == "unsupported_file"
 
 
 async def test_the_limit_on_text_holds_for_inline_documents(stored: Stored) -> None:
     with pytest.raises(TooLarge):
-        await stored.reader.text_of_inline(Inline(b"12345", "text/plain"), filename=None, limit_bytes=4)
+        await stored.reader.text_of_inline(Inline(b"12345", "text/plain"), filename=None, tenant="acme", limit_bytes=4)

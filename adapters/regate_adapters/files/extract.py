@@ -1,124 +1,144 @@
-"""The `Extractor`: a fresh process for each file, bounded in memory, processor time, wall-clock time and output, and killed when unwanted.
+"""The `Extractor`: each file is read by a process of its own, bounded in memory, processor time, wall-clock time and output, and confined.
 
-A fresh process was measured at 0.1 s for a small text, of which most is loading the tokenizer; so none is kept warm, and nothing of one
-tenant's file can be there when another's is read. The child gets no environment of ours, hence no secret. `worker.py` is the counterpart.
+The processes are forked by one that is warm (`fork_server.py`, the counterpart); `server_process.py` talks to it. Here it is decided who is
+read when: turns do not wait for ingestion, and within either tenants take turns.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
+import logging
 import os
 import signal
 import sys
-from asyncio.subprocess import DEVNULL, PIPE, Process
-from collections.abc import Iterable
+from collections.abc import Sequence
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryFile
 from types import TracebackType
 from typing import Any, Final, Self
 
-from regate_orchestrator.errors import StateUnavailable
+from regate_adapters.files.local import in_thread
+from regate_adapters.files.server_process import Ended, ServerProcess
+from regate_orchestrator.errors import ExtractionUnavailable
+from regate_orchestrator.places import Places
 from regate_orchestrator.ports import UnreadableFile
 
-_WORKER: Final = "regate_adapters.files.worker"
-_SOURCES: Final = Path(__file__).resolve().parents[2]
-_MOST_OUTPUT: Final = 64 * 1024 * 1024
-_PIECE: Final = 64 * 1024
-_LONGEST_MESSAGE: Final = 300
+_log = logging.getLogger("regate.files")
+
+WORKER: Final = ("-m", "regate_adapters.files.worker")
+AT_ONCE: Final = 4
+"""How many files of turns, and beside them of ingestion, are read at a time."""
+_INGESTION_IS_NICER: Final = 10
+_LONGEST_MESSAGE: Final = 2_000
 
 
 @dataclass(frozen=True, slots=True)
 class WorkerLimits:
     """What one file may take."""
 
-    wall_s: float = 90.0
+    wall_s: float = 300.0
+    """Longer, the machine is too slow, not the file too long: it may be read again later."""
     cpu_s: int = 60
     memory_bytes: int = 1024 * 1024 * 1024
-    output_bytes: int = _MOST_OUTPUT
+    output_bytes: int = 64 * 1024 * 1024
 
 
 class WorkerExtractor:
-    """Takes the text out of files, two at a time. Leaving the context kills what still runs."""
+    """Takes the text out of files. Leaving the context kills what still runs. `program` is what Python runs as the server."""
 
-    def __init__(self, *, limits: WorkerLimits | None = None, concurrency: int = 2) -> None:
-        self._limits = limits or WorkerLimits()
-        self._places = asyncio.Semaphore(concurrency)
-        self._running: set[Process] = set()
+    def __init__(self, *, limits: WorkerLimits = WorkerLimits(), at_once: int = AT_ONCE, program: Sequence[str] = WORKER) -> None:
+        self._limits = limits
+        self._turns = Places(at_once)
+        self._ingestion = Places(at_once)
+        self._program = program
+        self._server: ServerProcess | None = None
+        self._starting = asyncio.Lock()
 
     async def __aenter__(self) -> Self:
+        await self._running()
         return self
 
     async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        for process in self._running:
-            _kill(process)
+        if self._server is not None:
+            await self._server.end()
 
-    async def chunks(self, path: Path, *, filename: str, max_tokens: int, overlap_tokens: int) -> list[str]:
-        """Return the file's text in chunks. Raises `UnreadableFile`, also for a file whose reading was ended by a limit."""
+    async def chunks(
+        self, local: AbstractAsyncContextManager[Path], *, filename: str, tenant: str, max_tokens: int, overlap_tokens: int
+    ) -> list[str]:
+        """Return the file's text in chunks. See `ports.Extractor.chunks`."""
         split = {"max_tokens": max_tokens, "overlap_tokens": overlap_tokens}
-        return await self._ask({"path": str(path), "filename": filename, "split": split}, b"")
+        async with self._ingestion.in_turn(tenant):
+            return await self._read(local, {"filename": filename, "split": split, "nice": _INGESTION_IS_NICER})
 
-    async def text(self, source: Path | bytes, *, filename: str) -> str:
-        """Return the whole text. Raises `UnreadableFile`, also for a file whose reading was ended by a limit."""
-        place, inline = (None, source) if isinstance(source, bytes) else (str(source), b"")
-        return "".join(await self._ask({"path": place, "filename": filename, "split": None}, inline))
+    async def text(self, source: AbstractAsyncContextManager[Path] | bytes, *, filename: str, tenant: str) -> str:
+        """Return the whole text. See `ports.Extractor.text`."""
+        async with self._turns.in_turn(tenant):
+            return "".join(await self._read(source, {"filename": filename, "split": None, "nice": 0}))
 
-    async def _ask(self, request: dict[str, Any], inline: bytes) -> list[str]:
-        head = json.dumps({**request, "cpu_s": self._limits.cpu_s, "memory_bytes": self._limits.memory_bytes}).encode()
-        async with self._places:
-            output = await self._answer(head + b"\n", inline)
-        return _read(output)
+    async def _read(self, source: AbstractAsyncContextManager[Path] | bytes, request: dict[str, Any]) -> list[str]:
+        bounds = {"cpu_s": self._limits.cpu_s, "memory_bytes": self._limits.memory_bytes}
+        server = await self._running()
+        async with AsyncExitStack() as stack:
+            if isinstance(source, bytes):
+                file = await in_thread(lambda: _in_memory(source))
+            else:
+                path = await stack.enter_async_context(source)
+                file = await in_thread(lambda: _opened(path))
+            try:
+                answer = await server.ask({**request, **bounds}, file, most=self._limits.output_bytes, within_s=self._limits.wall_s)
+            finally:
+                os.close(file)
+        return _chunks(answer)
 
-    async def _answer(self, head: bytes, inline: bytes) -> bytes:
-        process = await _start()
-        self._running.add(process)
-        try:
-            async with asyncio.timeout(self._limits.wall_s):
-                return await _talk(process, (head, inline), most=self._limits.output_bytes)
-        except TimeoutError as error:
-            raise UnreadableFile("invalid_file", "The file takes longer to read than is allowed.") from error
-        finally:
-            _kill(process)
-            self._running.discard(process)
-            await process.wait()
+    async def _running(self) -> ServerProcess:
+        """Return the server, started if there is none or it ended. The log says once of each what holds the processes that read."""
+        async with self._starting:
+            if self._server is not None and self._server.has_failed:
+                await self._server.end()
+                self._server = None
+            if self._server is None:
+                self._server = await ServerProcess.start(self._program)
+                held = self._server.confinement
+                level = logging.WARNING if held["lacking"] else logging.INFO
+                _log.log(level, "readers_confined", extra={"in_force": held["in_force"], "lacking": held["lacking"]})
+            return self._server
 
 
-async def _start() -> Process:
-    environment = {"PYTHONPATH": str(_SOURCES), "PYTHONDONTWRITEBYTECODE": "1", "LC_ALL": "C.UTF-8", "RAYON_NUM_THREADS": "1"}
+def _opened(path: Path) -> int:
     try:
-        # A session of its own, so that whatever a parser may start dies with it. Its errors may quote the file: they are not kept.
-        return await asyncio.create_subprocess_exec(
-            *(sys.executable, "-P", "-m", _WORKER), stdin=PIPE, stdout=PIPE, stderr=DEVNULL, env=environment, start_new_session=True
-        )
-    except OSError as error:
-        raise StateUnavailable(f"files: the extraction worker does not start: {error}") from error
+        return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        raise UnreadableFile("invalid_file", "The file was deleted.") from None
 
 
-async def _talk(process: Process, request: Iterable[bytes], *, most: int) -> bytes:
-    assert process.stdin is not None  # noqa: S101 — INVARIANT: both are pipes
-    assert process.stdout is not None  # noqa: S101
-    with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # it ended early; its output says why
-        process.stdin.writelines(request)
-        await process.stdin.drain()
-        process.stdin.close()
-    output = bytearray()
-    while piece := await process.stdout.read(_PIECE):
-        output += piece
-        if len(output) > most:
-            raise UnreadableFile("invalid_file", "The file holds more text than is allowed.")
-    return bytes(output)
+def _in_memory(data: bytes) -> int:
+    """Return a file, without a name, that holds the data."""
+    with os.fdopen(os.memfd_create("inline"), "wb") if sys.platform == "linux" else TemporaryFile() as file:
+        file.write(data)
+        file.seek(0)
+        return os.dup(file.fileno())
 
 
-def _read(output: bytes) -> list[str]:
-    """Return the chunks of a whole answer. No answer means that the processor or memory limit ended the worker.
+def _chunks(ended: Ended) -> list[str]:
+    """Return the chunks of a whole answer. Raises for a reader that did not give one, by how it ended."""
+    if ended.code == 0:
+        return _parsed(ended.output)
+    if ended.code == -signal.SIGXCPU:
+        raise UnreadableFile("invalid_file", "The file takes more processor time to read than is allowed.")
+    if ended.code == -signal.SIGKILL:  # not by us: the machine is short of memory
+        raise ExtractionUnavailable("a reader was killed")
+    raise UnreadableFile("invalid_file", "The file is damaged, or takes more memory to read than is allowed.")
 
-    A parser that a file has taken over may answer anything, hence the checks.
-    """
+
+def _parsed(output: bytes) -> list[str]:
+    """Return the chunks of an answer. A reader that a file has taken over may answer anything, hence the checks."""
     try:
         answer = json.loads(output)
-    except (ValueError, RecursionError) as error:
-        raise UnreadableFile("invalid_file", "The file takes more time or memory to read than is allowed.") from error
+    except (ValueError, RecursionError):
+        answer = None
     match answer:
         case {"chunks": [*chunks]} if chunks and all(isinstance(chunk, str) for chunk in chunks):
             return [chunk.encode(errors="replace").decode() for chunk in chunks]
@@ -126,9 +146,3 @@ def _read(output: bytes) -> list[str]:
             raise UnreadableFile(code, message[:_LONGEST_MESSAGE])
         case _:
             raise UnreadableFile("invalid_file", "The file could not be read.")
-
-
-def _kill(process: Process) -> None:
-    if process.returncode is None:
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(process.pid, signal.SIGKILL)

@@ -36,7 +36,7 @@ _CELLS: Final = frozenset(("td", "th"))
 _UNSEEN: Final = frozenset(("script", "style", "noscript", "template", "svg", "iframe", "object"))
 
 _DECLARED: Final = re.compile(rb"""<meta[^>]{0,200}?charset\s*=\s*["']?\s*([A-Za-z0-9_.:-]{1,40})""", re.IGNORECASE)
-_HEAD_BYTES: Final = 4096
+_HEAD_BYTES: Final = 256 * 1024
 
 
 def declared_encoding(data: bytes) -> str | None:

@@ -22,6 +22,7 @@ from aiobotocore.session import get_session
 from aiohttp import ClientError as ConnectionFailure
 from botocore.exceptions import BotoCoreError, ClientError
 
+from regate_adapters.files.extract import AT_ONCE
 from regate_adapters.files.local import create, in_thread, stored_name
 from regate_orchestrator.errors import ConfigurationError, NotFound, StateUnavailable, TooLarge
 from regate_orchestrator.values import FileId
@@ -36,7 +37,8 @@ _log = logging.getLogger("regate.files")
 _PART: Final = 5 * 1024 * 1024
 """The least that S3 takes as a part. A file of up to one part is sent as one request; 10,000 parts are more than any file has."""
 _PIECE: Final = 1024 * 1024
-_COPIES_AT_ONCE: Final = 4
+_COPIES_AT_ONCE: Final = 2 * AT_ONCE
+"""As many as are read at a time, in turns and in ingestion: who waits for a copy would wait for whoever is read."""
 _CONNECTIONS: Final = 32
 _COPY: Final = ".copy"
 _ABANDONED_S: Final = 86_400
@@ -63,7 +65,7 @@ class S3Credentials:
 
 
 class S3BlobStore:
-    """Keeps files in a bucket. `scratch` is a local directory for the copies that extraction reads, of which there are four at a time.
+    """Keeps files in a bucket. `scratch` is a local directory for the copies that extraction reads, of which there are eight at a time.
 
     Use it as a context manager; entering raises `ConfigurationError` when the settings or the directory cannot be used.
     """

@@ -1,44 +1,65 @@
-"""The extraction worker: reads one request from standard input, answers on standard output, ends. Started by `extract.py`, its counterpart.
+"""The extraction worker: what reads one file in a process of its own, which `fork_server.py` made and bound. Started by `extract.py`.
 
-The request is a line of JSON, after which the bytes follow when it names no path. The worker binds itself by limits before it touches the
-file, and imports nothing of the core, so that a small file costs little more than the start of an interpreter. It answers `{"chunks": […]}`
-(one chunk, the whole text, when no split is asked for) or `{"code": …, "message": …}`; no answer at all means that a limit ended it.
+It answers `{"chunks": […]}` (one chunk, the whole text, when no split is asked for) or `{"code": …, "message": …}`.
 """
 
 from __future__ import annotations
 
+import encodings
+import importlib
 import io
 import json
-import resource
+import os
+import pkgutil
+import socket
 import sys
-from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Final
 
-from regate_adapters.files.formats import Unreadable, read_text
-from regate_adapters.files.splitting import split
+from regate_adapters.files.fork_server import Answer, ForkServer
+from regate_adapters.files.unreadable import Unreadable
 
 
 def main() -> None:
-    """Serve the one request."""
-    request: dict[str, Any] = json.loads(sys.stdin.buffer.readline())
-    _bind(cpu_s=request["cpu_s"], memory_bytes=request["memory_bytes"])
-    answer = json.dumps(_answer(request), ensure_ascii=False)
-    sys.stdout.buffer.write(answer.encode())
+    """Serve the requests that come over the socket whose descriptor is the argument."""
+    os.environ.clear()
+    ForkServer(socket.socket(fileno=int(sys.argv[1])), warm_up).serve()
 
 
-def _bind(*, cpu_s: int, memory_bytes: int) -> None:
-    resource.setrlimit(resource.RLIMIT_CPU, (cpu_s, cpu_s))
-    resource.setrlimit(resource.RLIMIT_AS, (memory_bytes, memory_bytes))
-    resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
+def warm_up() -> Answer:
+    """Return what reads a file. All that it may need is imported and loaded: a reader opens nothing."""
+    for codec in pkgutil.iter_modules(encodings.__path__):
+        if codec.name not in _OF_WINDOWS:
+            importlib.import_module(f"encodings.{codec.name}")
+    for filename, sample in _SAMPLES.items():
+        _answer({"filename": filename, "split": {"max_tokens": 2, "overlap_tokens": 0}}, io.BytesIO(sample))
+    return read
 
 
-def _answer(request: dict[str, Any]) -> dict[str, Any]:
+_OF_WINDOWS: Final = frozenset({"mbcs", "oem"})
+_SAMPLES: Final = {
+    "a.txt": "caf\u00e9".encode("cp1252"),
+    "a.md": b"# Title",
+    "a.html": b"<p>&eacute;</p>",
+    "a.eml": b"Date: Thu, 1 Jan 2026 00:00:00 +0000\nSubject: =?utf-8?b?YQ==?=\nContent-Type: text/html\n\n<p>a</p>",
+    "a.ipynb": b'{"cells": []}',
+    "a.rtf": b"{\\rtf1 a}",
+    **dict.fromkeys(("a.doc", "a.docx", "a.epub", "a.odt", "a.pdf", "a.xls"), b"none"),
+}
+"""What makes each library load all that it loads when it is first used."""
+
+
+def read(request: dict[str, Any], file: BinaryIO) -> bytes:
+    """Return the answer to the request."""
+    return json.dumps(_answer(request, file), ensure_ascii=False).encode(errors="replace")
+
+
+def _answer(request: dict[str, Any], file: BinaryIO) -> dict[str, Any]:
+    from regate_adapters.files.formats import read_text
+    from regate_adapters.files.splitting import split
+
     filename = request["filename"]
     try:
-        with _opened(request["path"]) as file:
-            text = read_text(file, filename=filename)
+        text = read_text(file, filename=filename)
         wanted = request["split"]
         chunks = [text] if wanted is None else split(text, filename=filename, **wanted)
         return {"chunks": chunks} if chunks else {"code": "invalid_file", "message": "The file holds no text."}
@@ -46,14 +67,8 @@ def _answer(request: dict[str, Any]) -> dict[str, Any]:
         return {"code": refusal.code, "message": refusal.message}
     except MemoryError:
         return {"code": "invalid_file", "message": "The file takes more memory to read than is allowed."}
-    except FileNotFoundError:
-        return {"code": "invalid_file", "message": "The file was deleted."}
     except Exception:  # noqa: BLE001 — a parser may raise anything on a broken file, and its words could quote the file
         return {"code": "invalid_file", "message": "The file is not what its name says, or it is damaged."}
-
-
-def _opened(path: str | None) -> BinaryIO:
-    return io.BytesIO(sys.stdin.buffer.read()) if path is None else Path(path).open("rb")
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ that both believe in theirs cannot mix their chunks, and only the one that the a
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Final
 
 from sqlalchemy import ColumnElement, and_, exists, select, update
@@ -28,10 +29,15 @@ class ClaimState:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def claim_attachment(self, *, for_s: int, after: str) -> Attachment | None:
-        """Return the next attachment in progress that nobody holds, under a new edition; tenants take turns, beginning beyond `after`."""
+    async def claim_attachment(self, *, for_s: int, after: str, passing_over: Collection[str] = ()) -> Attachment | None:
+        """Return the next attachment in progress that nobody holds, under a new edition; tenants take turns, beginning beyond `after`.
+
+        Those of tenants that are to be passed over stay where they are.
+        """
         now = self._database.now()
         free = and_(_IN_PROGRESS, attachments.c.claimed_until <= now, attached_file_unexpired(now))
+        if passing_over:
+            free = and_(free, attachments.c.tenant.not_in(sorted(passing_over)))
         async with self._database.reading() as connection:  # looking for work must not keep others from writing
             if not await connection.scalar(select(exists().where(free))):
                 return None

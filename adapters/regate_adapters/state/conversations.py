@@ -12,7 +12,7 @@ from sqlalchemy import ColumnElement, delete, func, insert, literal, or_, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from regate_adapters.state.database import Database
-from regate_adapters.state.encoding import AnyRow, conversation_columns, conversation_row, encode, item_row
+from regate_adapters.state.encoding import AnyRow, conversation_columns, conversation_row, encode, item_row, stored_size
 from regate_adapters.state.lineages import Lineages, forget_lineages, keep, lineage_in, lineages_of
 from regate_adapters.state.listing import Listing, page_of
 from regate_adapters.state.row_filter import RowShape
@@ -103,12 +103,18 @@ class ConversationState:
 
     async def delete_conversation_item(self, principal: Principal, conversation: ConversationId, item: str) -> bool:
         """Delete one item, unless a response is going on with the conversation."""
-        of_it = delete(conversation_items).where(conversation_items.c.conversation_id == conversation, named(conversation_items.c.id, item))
+        items = conversation_items
+        of_it = (items.c.conversation_id == conversation, named(items.c.id, item))
         async with self._database.writing() as connection:
             if not await _held_still(connection, principal, conversation):
                 return False
-            deleted = await connection.execute(of_it)
-        return deleted.rowcount > 0
+            found = (await connection.execute(select(items.c.body, items.c.results).where(*of_it))).one_or_none()
+            if found is None:
+                return False
+            await connection.execute(delete(items).where(*of_it))
+            less = conversations.c.bytes - stored_size(found.body, found.results)
+            await connection.execute(update(conversations).where(conversations.c.id == conversation).values(bytes=less))
+        return True
 
     async def lock_conversation(self, principal: Principal, conversation: ConversationId, holder: ResponseId) -> list[StoredItem] | None:
         """Take the lock and return all items, in one transaction. One statement takes it, so of many takers one wins."""

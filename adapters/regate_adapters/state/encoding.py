@@ -49,6 +49,16 @@ def encode(value: object) -> str:
         raise StateUnavailable("a value to be stored is not JSON") from error
 
 
+def stored_size(*values: object) -> int:
+    """Return how many bytes the values take as they are stored."""
+    return sum(len(encode(value).encode()) for value in values)
+
+
+def item_size(item: StoredItem) -> int:
+    """Return how many bytes an item takes."""
+    return stored_size(item.body, list(item.results))
+
+
 def decode(text: str | bytes) -> Json:
     """Return the value of a JSON text."""
     return cast("Json", orjson.loads(text))
@@ -152,6 +162,7 @@ def prompt_version_columns(row: PromptVersion) -> Columns:
         "created_by": row.created_by,
         "template": row.template,
         "variables": list(row.variables),
+        "bytes": stored_size(row.template),
     }
 
 
@@ -219,6 +230,7 @@ def response_columns(row: ResponseRow) -> Columns:
         "body": row.body,
         "conversation_id": row.conversation_id,
         "background": row.background,
+        "bytes": stored_size(row.body) + sum(item_size(item) for item in row.items),
     }
 
 

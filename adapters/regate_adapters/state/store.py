@@ -23,6 +23,7 @@ from regate_adapters.state.prompts import PromptState
 from regate_adapters.state.response_events import ResponseEventState
 from regate_adapters.state.responses import ResponseState
 from regate_adapters.state.store_expiry import StoreExpiryState
+from regate_adapters.state.stored_bytes import StoredBytesState
 from regate_adapters.state.tables import schema_revision
 from regate_adapters.state.vector_stores import VectorStoreState
 from regate_orchestrator.values import Clock, GatewayId, wall_clock
@@ -45,6 +46,7 @@ class SqlStateStore(
     HeldItemState,
     IdempotencyKeyState,
     PresenceState,
+    StoredBytesState,
     InterruptedState,
 ):
     """The one repository (`ports.StateStore`). Every statement carries the tenant floor; every call ends within the deadline."""

@@ -28,7 +28,7 @@ from sqlalchemy import (
 
 from regate_adapters.state.column_types import EXACT, QUERIED
 
-REVISION: Final = "ordinals"
+REVISION: Final = "stored_bytes"
 """The newest migration (`migrations/`), which made the schema what it is here. A database of an older one is upgraded when it is opened."""
 
 metadata: Final = MetaData(
@@ -195,10 +195,12 @@ responses: Final = Table(
     Column("cancel_requested", Boolean, nullable=False, server_default=false()),
     Column("thread", EXACT, nullable=False, server_default=""),
     Column("ordinal", BigInteger),
+    Column("bytes", BigInteger, nullable=False, server_default="0"),
     Index(None, "tenant", "ordinal"),
     Index(None, "status"),
     Index(None, "thread"),
     Index(None, "ordinal"),
+    Index(None, "owner", "tenant", "bytes"),
 )
 
 lineages: Final = Table(
@@ -248,7 +250,9 @@ conversations: Final = Table(
     Column("policy_revision", EXACT, nullable=False),
     Column("locked_by", EXACT),
     Column("gateway", EXACT),
+    Column("bytes", BigInteger, nullable=False, server_default="0"),
     Index(None, "locked_by"),
+    Index(None, "owner", "tenant", "bytes"),
 )
 
 conversation_items: Final = Table(
@@ -294,7 +298,9 @@ prompt_versions: Final = Table(
     Column("created_by", EXACT, nullable=False),
     Column("template", JSON, nullable=False),
     Column("variables", JSON, nullable=False),
+    Column("bytes", BigInteger, nullable=False, server_default="0"),
     PrimaryKeyConstraint("prompt_id", "version"),
+    Index(None, "created_by", "bytes"),
 )
 
 idempotency_keys: Final = Table(

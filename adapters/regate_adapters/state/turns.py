@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from sqlalchemy import func, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from regate_adapters.state.encoding import item_columns
+from regate_adapters.state.encoding import item_columns, item_size
 from regate_adapters.state.listing import in_parts
 from regate_adapters.state.tables import conversation_items, conversations
 from regate_orchestrator.errors import StateUnavailable
@@ -31,6 +31,8 @@ async def append(
     about = {"conversation_id": conversation, "created_at": int(wall_clock()), "response_id": response}
     rows = [about | item_columns(position, item) for position, item in enumerate(new.values(), start=first)]
     await connection.execute(insert(conversation_items), rows)
+    grown = conversations.c.bytes + sum(item_size(item) for item in new.values())
+    await connection.execute(update(conversations).where(conversations.c.id == conversation).values(bytes=grown))
 
 
 async def settle_turn(connection: AsyncConnection, row: ResponseRow, conversation: ConversationId) -> None:

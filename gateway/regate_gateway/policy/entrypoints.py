@@ -15,7 +15,7 @@ from regate_gateway.policy.syntax import Policies
 CONTRACT: Final[Mapping[str, tuple[str, ...]]] = {
     "authn": ("principal", "deny_reasons"),
     "route": ("allow", "backend", "obligations", "deny_reasons"),
-    "quota": ("limits", "deny_reasons"),
+    "quota": ("limits", "storage", "deny_reasons"),
     "guard": ("action", "deny_reasons"),
     "store": ("allow", "deny_reasons", "stamp", "placement"),
     "file": ("allow", "deny_reasons", "stamp", "limits"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Coroutine
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
@@ -14,7 +15,7 @@ from regate_gateway.fields import Query
 from regate_gateway.services import Services
 from regate_orchestrator.decisions import Context
 from regate_orchestrator.rows import Page
-from regate_orchestrator.values import Json
+from regate_orchestrator.values import Json, JsonObject
 
 Result = TypeVar("Result")
 _MEANING: Final = "body_meaning"
@@ -51,6 +52,11 @@ class Call(Caller):
     async def json(self) -> dict[str, Json]:
         """Return the JSON body, read once under the limits."""
         return await read_json(self.request.scope, self.request.receive, limit=self.services.settings.listen.max_body_bytes)
+
+    def room(self, path: str, size: int) -> AbstractAsyncContextManager[None]:
+        """Hold room for so many bytes that this request is about to have stored. Raises `NotPermitted` where there is none."""
+        view: JsonObject = {"method": "POST", "path": path, "model": "", "stream": False, "tool_types": []}
+        return self.services.storage.room(self.context, view, size=size)
 
     async def while_connected(self, work: Coroutine[Any, Any, Result]) -> Result:
         """Return what the work returns, ending it when the client leaves. The body must have been read."""

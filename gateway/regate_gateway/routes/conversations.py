@@ -22,6 +22,7 @@ from regate_orchestrator.decisions import Deny, Point, Question
 from regate_orchestrator.errors import InvalidRequest, NotFound, NotPermitted
 from regate_orchestrator.responses.history import history_of
 from regate_orchestrator.rows import ConversationRow, HeldItem, StoredItem
+from regate_orchestrator.storage import stored_size
 from regate_orchestrator.values import ConversationId, JsonObject, mint
 
 _MOST_ITEMS: Final = 20
@@ -42,7 +43,8 @@ async def create(call: Call) -> Response:
     if isinstance(decision, Deny):
         raise NotPermitted("The policy does not permit this conversation: " + ("; ".join(decision.reasons) or "no reason given") + ".")
     row = ConversationRow(identifier, wanted.tenant, wanted.owner, now, wanted.metadata, decision.revision)
-    await services.state.add_conversation(row, kept)
+    async with call.room("/v1/conversations", _size(kept)):
+        await services.state.add_conversation(row, kept)
     return reply(conversation_object(row))
 
 
@@ -85,8 +87,9 @@ async def append_items(call: Call) -> Response:
     included(call.query())  # before anything is appended
     row = await _reach(call, "conversation.update")
     kept, _ = await call.services.arrivals.admit(call.context, "conversation.items", items, notes=_notes(row.id, items))
-    if not await call.services.state.append_items(call.context.principal, row.id, kept):
-        raise no_conversation(row.id)
+    async with call.room("/v1/conversations/{conversation_id}/items", _size(kept)):
+        if not await call.services.state.append_items(call.context.principal, row.id, kept):
+            raise no_conversation(row.id)
     return reply(list_object(await _shown(call, row, kept), has_more=False))
 
 
@@ -127,6 +130,10 @@ async def _shown(call: Call, row: ConversationRow, items: Sequence[StoredItem]) 
     history = history_of(HeldItem(row.view(), item) for item in items)
     passed = await call.services.loop.gate.readmit(call.context, history, phase="conversation.read")
     return shown_items(passed.left, call.query(), direction=None)
+
+
+def _size(items: Sequence[StoredItem]) -> int:
+    return stored_size([item.body for item in items])
 
 
 def _notes(conversation: ConversationId, items: Sequence[JsonObject]) -> JsonObject:

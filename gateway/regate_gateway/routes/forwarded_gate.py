@@ -84,7 +84,7 @@ def _named_files(messages: Messages) -> list[FileId]:
 
 async def _read(call: Call, one: EnclosedPart, admission: Admission, traits: UpstreamTraits) -> JsonObject:
     try:
-        (part,) = await call.services.parts.current(_message(one), admission.files, traits)
+        (part,) = await call.services.parts.current(_message(one), admission.files, traits, tenant=call.context.principal.tenant)
     except CallerError as error:
         error.param = one.place  # where it stands in this request
         raise

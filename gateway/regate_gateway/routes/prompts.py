@@ -22,6 +22,7 @@ from regate_orchestrator.decisions import Deny, Point, Question
 from regate_orchestrator.errors import InvalidRequest, NotPermitted
 from regate_orchestrator.listing import Listed
 from regate_orchestrator.rows import PromptRow, PromptVersion
+from regate_orchestrator.storage import stored_size
 from regate_orchestrator.values import PromptId, mint
 
 _LONGEST_NAME: Final = 256
@@ -44,7 +45,8 @@ async def create(call: Call) -> Response:
     now = int(services.clock())
     row = PromptRow(identifier, name, now, metadata, stamp)
     first = PromptVersion(identifier, 1, now, context.principal.id, template, variables)
-    await services.state.add_prompt(row, first)
+    async with call.room("/v1/prompts", stored_size(template)):
+        await services.state.add_prompt(row, first)
     return reply(prompt_object(row, first))
 
 
@@ -91,9 +93,10 @@ async def add_version(call: Call) -> Response:
     fields.refuse_unknown({"template"})
     template, variables = read_template(fields)
     row = await reach_prompt(call.services, call.context, call.path("prompt_id"), "prompt.update")
-    added = await call.services.state.add_prompt_version(
-        call.context.principal, row.id, template=template, variables=variables, created_at=int(call.services.clock())
-    )
+    async with call.room("/v1/prompts/{prompt_id}/versions", stored_size(template)):
+        added = await call.services.state.add_prompt_version(
+            call.context.principal, row.id, template=template, variables=variables, created_at=int(call.services.clock())
+        )
     if added is None:
         raise no_such_prompt(row.id)
     return reply(prompt_version_object(added))

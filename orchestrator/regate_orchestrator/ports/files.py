@@ -54,12 +54,18 @@ class BlobStore(Protocol):
 
 
 class Extractor(Protocol):
-    """Takes the text out of a file and splits it, outside the event loop, in a process with limits on memory, time and output."""
+    """Takes the text out of a file and splits it, in a process with limits on memory, time and output that can do nothing but that.
 
-    async def chunks(self, path: Path, *, filename: str, max_tokens: int, overlap_tokens: int) -> list[str]:
+    A file is made `local` when it is its turn, and until it was read. `tenant` is whoever it is read for: tenants must take turns, and what
+    `text` is asked for must not wait for `chunks`. Must raise `ExtractionUnavailable` where the machine is at fault and not the file.
+    """
+
+    async def chunks(
+        self, local: AbstractAsyncContextManager[Path], *, filename: str, tenant: str, max_tokens: int, overlap_tokens: int
+    ) -> list[str]:
         """Return the file's text in chunks of at most `max_tokens` tokens, in order. Raises `UnreadableFile`."""
         ...
 
-    async def text(self, source: Path | bytes, *, filename: str) -> str:
+    async def text(self, source: AbstractAsyncContextManager[Path] | bytes, *, filename: str, tenant: str) -> str:
         """Return the whole text of a file, or of bytes that are no file of ours, which must not be many. Raises `UnreadableFile`."""
         ...

@@ -387,6 +387,10 @@ class StateStore(FileState, StoreState, AttachmentState, PromptState, ResponseSt
     All methods must raise `StateUnavailable` when the database fails, and each write is one transaction.
     """
 
+    async def stored_bytes(self, principal: Principal) -> int:
+        """Return how many bytes of responses, conversations and versions of prompts the principal has stored. Must be cheap: each is asked for."""
+        ...
+
     async def check(self) -> None:
         """Raise `StateUnavailable` when the database would not answer. Must be cheap: readiness calls it."""
         ...

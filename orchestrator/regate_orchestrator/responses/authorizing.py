@@ -80,8 +80,9 @@ class Authorizer:
         passed = self.gate.read(asked, decisions[1:], admitted)
         await self._check_earlier(context, request, recalled, passed)
         traits = self.catalogue.traits(chosen.upstream)
-        earlier = await self._earlier(recalled.earlier, passed, traits)
-        prompted, inputs = await self._current(request, sent, passed, traits)
+        tenant = context.principal.tenant
+        earlier = await self._earlier(recalled.earlier, passed, traits, tenant=tenant)
+        prompted, inputs = await self._current(request, sent, passed, traits, tenant=tenant)
         authorized = TurnAuthorized(
             upstream=chosen.upstream,
             revision=admitted.revision or decisions[0].revision,
@@ -165,20 +166,20 @@ class Authorizer:
         if not await self.gate.withholds(context, last, count=passed.left.withheld):
             raise withheld_refused(param="previous_response_id" if recalled.earlier else "input")
 
-    async def _earlier(self, earlier: Sequence[HeldItem], passed: Passed, traits: UpstreamTraits) -> list[PromptItem]:
+    async def _earlier(self, earlier: Sequence[HeldItem], passed: Passed, traits: UpstreamTraits, *, tenant: str) -> list[PromptItem]:
         """Return the items of the history for the prompt; a file in one that may no longer be read is left out of its message."""
         prompted: list[PromptItem] = []
         for one, (item, shown) in zip(earlier, passed.left.items, strict=False):  # the items of the request follow those
             found = prompt_item(item, shown=shown)
             if shown and item.body["type"] == "compaction":
                 found = replace(found, text=kept_text(self.sealer, item.body, tenant=cast("str", one.holder["tenant"]), model=""))
-            elif shown and (parts := await self.parts.earlier(item.body, passed.files, traits)):
+            elif shown and (parts := await self.parts.earlier(item.body, passed.files, traits, tenant=tenant)):
                 found = replace(found, parts=parts)
             prompted.append(found)
         return prompted
 
     async def _current(
-        self, request: ResponseRequest, sent: Sequence[JsonObject | HeldItem], passed: Passed, traits: UpstreamTraits
+        self, request: ResponseRequest, sent: Sequence[JsonObject | HeldItem], passed: Passed, traits: UpstreamTraits, *, tenant: str
     ) -> tuple[list[PromptItem], list[StoredItem]]:
         """Return the request's items for the prompt, and as they are stored. Raises `NotFound` for a file that may not be read."""
         prompted: list[PromptItem] = []
@@ -187,12 +188,12 @@ class Authorizer:
         readmitted = iter(passed.left.items[len(passed.left.items) - len(referred) :])
         for one in sent:
             if not isinstance(one, HeldItem):
-                prompted.append(PromptItem(one, parts=await self.parts.current(one, passed.files, traits)))
+                prompted.append(PromptItem(one, parts=await self.parts.current(one, passed.files, traits, tenant=tenant)))
                 inputs.append(StoredItem(cast("str", one["id"]), one, "input"))
                 continue
             item, shown = next(readmitted)
             text = self._text(item, one, request) if shown else ""
-            parts = await self.parts.earlier(item.body, passed.files, traits) if shown else ()
+            parts = await self.parts.earlier(item.body, passed.files, traits, tenant=tenant) if shown else ()
             prompted.append(replace(prompt_item(item, shown=shown), text=text, parts=parts))
             inputs.append(one.item)
         return prompted, inputs

@@ -37,8 +37,8 @@ class MessageParts:
 
     reader: FileReader
 
-    async def current(self, body: JsonObject, files: Mapping[FileId, FileRow], traits: UpstreamTraits) -> tuple[Part, ...]:
-        """Return the content of a message that is sent now; nothing for one of text alone.
+    async def current(self, body: JsonObject, files: Mapping[FileId, FileRow], traits: UpstreamTraits, *, tenant: str) -> tuple[Part, ...]:
+        """Return the content of a message that is sent now, read for the tenant; nothing for one of text alone.
 
         Raises `NotFound` for a file that is absent or may not be read, `InvalidRequest` for one that holds no text or image, and for the
         address of an image where the upstream must not fetch any.
@@ -46,29 +46,29 @@ class MessageParts:
         if not _has_more_than_text(body):
             return ()
         try:
-            return tuple([await self._read(part, files, traits) for part in _parts(body)])
+            return tuple([await self._read(part, files, traits, tenant) for part in _parts(body)])
         except UnreadableFile as error:
             raise InvalidRequest(error.message, param="input", code=error.code) from error
 
-    async def earlier(self, body: JsonObject, files: Mapping[FileId, FileRow], traits: UpstreamTraits) -> tuple[Part, ...]:
+    async def earlier(self, body: JsonObject, files: Mapping[FileId, FileRow], traits: UpstreamTraits, *, tenant: str) -> tuple[Part, ...]:
         """Return the content of a message of the history: what can no longer be read is left out, with a word in its place."""
         if not _has_more_than_text(body):
             return ()
         content: list[Part] = []
         for part in _parts(body):
             try:
-                content.append(await self._read(part, files, traits))
+                content.append(await self._read(part, files, traits, tenant))
             except (NotFound, InvalidRequest, UnreadableFile, TooLarge):
                 content.append(GONE)
         return tuple(content)
 
-    async def _read(self, part: Mapping[str, Json], files: Mapping[FileId, FileRow], traits: UpstreamTraits) -> Part:
+    async def _read(self, part: Mapping[str, Json], files: Mapping[FileId, FileRow], traits: UpstreamTraits, tenant: str) -> Part:
         source = FileSource(row.id, row.stamp) if (row := _row(part, files)) is not None else None
         match part["type"]:
             case "input_image":
                 return Part(await self._image(part, row, traits), source)
             case "input_file":
-                return Part(await self._file(part, row), source)
+                return Part(await self._file(part, row, tenant), source)
             case _:
                 return Part({"type": "text", "text": str(part.get("text", part.get("refusal", "")))})
 
@@ -86,13 +86,13 @@ class MessageParts:
         shown: JsonObject = {"url": address} if detail in ("auto", "original") else {"url": address, "detail": detail}
         return {"type": "image_url", "image_url": shown}
 
-    async def _file(self, part: Mapping[str, Json], row: FileRow | None) -> JsonObject:
+    async def _file(self, part: Mapping[str, Json], row: FileRow | None, tenant: str) -> JsonObject:
         if row is not None:
-            name, text = row.filename, await self.reader.text(row, limit_bytes=_MOST_TEXT)
+            name, text = row.filename, await self.reader.text(row, tenant=tenant, limit_bytes=_MOST_TEXT)
         else:
             name = cast("str", part["filename"])
             inline = read_inline(cast("str", part["file_data"]), param="input", limit_bytes=_MOST_IMAGE)
-            text = await self.reader.text_of_inline(inline, filename=name, limit_bytes=_MOST_TEXT)
+            text = await self.reader.text_of_inline(inline, filename=name, tenant=tenant, limit_bytes=_MOST_TEXT)
         return {"type": "text", "text": f"[File: {name}]\n{text}"}
 
 

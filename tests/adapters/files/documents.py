@@ -3,13 +3,34 @@
 from __future__ import annotations
 
 import io
+import os
 import struct
 import zipfile
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
 
 import docx
 import pptx
 import pypdf
-from tests.media import pdf_bytes
+from tests.media import pdf_bytes, pdf_of
+
+
+@asynccontextmanager
+async def at(path: Path) -> AsyncIterator[Path]:
+    """The place of a file, as a blob store on a disk yields it."""
+    yield path
+
+
+@contextmanager
+def stuck(path: Path) -> Iterator[int]:
+    """A file at this path that is read until it is told to end: yields where its bytes may be written."""
+    os.mkfifo(path)
+    writing = os.open(path, os.O_RDWR)
+    try:
+        yield writing
+    finally:
+        os.close(writing)
 
 
 def docx_bytes(*paragraphs: str, table: list[list[str]] | None = None) -> bytes:
@@ -44,6 +65,95 @@ def encrypted_pdf_bytes(*, user_password: str) -> bytes:
     writer.encrypt(user_password=user_password, owner_password="owner", algorithm="RC4-128")
     out = io.BytesIO()
     writer.write(out)
+    return out.getvalue()
+
+
+def form_bytes(label: str, typed: str) -> bytes:
+    """A PDF with a text field, and what somebody typed into it; the page does not show it by itself."""
+    stream = f"BT /F1 12 Tf 72 720 Td ({label}) Tj ET".encode("latin-1")
+    return pdf_of(
+        [
+            b"<< /Type /Catalog /Pages 2 0 R /AcroForm << /Fields [6 0 R] >> >>",
+            b"<< /Type /Pages /Kids [3 0 R] /Count 1 >>",
+            b"<< /Type /Page /Parent 2 0 R /MediaBox [0 0 612 792] /Contents 4 0 R /Annots [6 0 R] /Resources << /Font << /F1 5 0 R >> >> >>",
+            b"<< /Length %d >>\nstream\n%s\nendstream" % (len(stream), stream),
+            b"<< /Type /Font /Subtype /Type1 /BaseFont /Helvetica >>",
+            f"<< /Type /Annot /Subtype /Widget /FT /Tx /T (name) /V ({typed}) /Rect [150 700 300 720] >>".encode("latin-1"),
+        ]
+    )
+
+
+def coded_bytes(codes: str) -> bytes:
+    """A PDF whose font has glyphs at these codes and does not say which characters they show."""
+    stream = f"BT /F1 12 Tf 72 720 Td <{codes.encode('latin-1').hex()}> Tj ET".encode("latin-1")
+    names = " ".join(f"/g{ord(code)}" for code in codes)
+    widths = " ".join("600" for _ in codes)
+    procedures = " ".join(f"/g{ord(code)} 6 0 R" for code in codes)
+    font = (
+        f"<< /Type /Font /Subtype /Type3 /FontBBox [0 0 600 600] /FontMatrix [0.001 0 0 0.001 0 0] /FirstChar {ord(codes[0])} "
+        f"/LastChar {ord(codes[-1])} /Widths [{widths}] /CharProcs << {procedures} >> "
+        f"/Encoding << /Type /Encoding /Differences [{ord(codes[0])} {names}] >> >>"
+    )
+    drawn = b"600 0 0 0 600 600 d1 0 0 500 500 re f"
+    return pdf_of(
+        [
+            b"<< /Type /Catalog /Pages 2 0 R >>",
+            b"<< /Type /Pages /Kids [3 0 R] /Count 1 >>",
+            b"<< /Type /Page /Parent 2 0 R /MediaBox [0 0 612 792] /Contents 4 0 R /Resources << /Font << /F1 5 0 R >> >> >>",
+            b"<< /Length %d >>\nstream\n%s\nendstream" % (len(stream), stream),
+            font.encode("latin-1"),
+            b"<< /Length %d >>\nstream\n%s\nendstream" % (len(drawn), drawn),
+        ]
+    )
+
+
+_SECTOR = 512
+_FREE, _END, _TABLE = 0xFFFFFFFF, 0xFFFFFFFE, 0xFFFFFFFD
+
+
+def compound(streams: Mapping[str, bytes]) -> bytes:
+    """A compound file, as older Office documents are: streams in sectors, none so small that it would need the other kind."""
+    padded = {name: data.ljust(-(-max(len(data), 4_096) // _SECTOR) * _SECTOR, b"\0") for name, data in streams.items()}
+    directory_sectors = -(-(len(streams) + 1) * 128 // _SECTOR)
+    table = [_TABLE, *range(2, directory_sectors + 1), _END]
+    entries = [_entry("Root Entry", 5, child=1, start=_END, size=0)]
+    for number, (name, data) in enumerate(padded.items(), start=1):
+        start = len(table)
+        table += [*range(start + 1, start + len(data) // _SECTOR), _END]
+        entries.append(_entry(name, 2, right=number + 1 if number < len(padded) else _FREE, start=start, size=len(data)))
+    head = struct.pack(
+        "<8s16sHHHHH6xIIIIIIIII", bytes.fromhex("d0cf11e0a1b11ae1"), b"", 0x3E, 3, 0xFFFE, 9, 6, 0, 1, 1, 0, 4_096, _END, 0, _END, 0
+    )
+    head += struct.pack("<109I", 0, *[_FREE] * 108)
+    fat = struct.pack(f"<{_SECTOR // 4}I", *table, *[_FREE] * (_SECTOR // 4 - len(table)))
+    return head + fat + b"".join(entries).ljust(directory_sectors * _SECTOR, b"\0") + b"".join(padded.values())
+
+
+def _entry(name: str, kind: int, *, right: int = _FREE, child: int = _FREE, start: int, size: int) -> bytes:
+    encoded = name.encode("utf-16-le") + b"\0\0"
+    return struct.pack("<64sHBBIII36xIQ", encoded, len(encoded), kind, 1, _FREE, right, child, start, size)
+
+
+def doc_bytes(first: str, second: str) -> bytes:
+    """A document of Word 97: two pieces of text, one in Windows-1252 and one in UTF-16."""
+    narrow, wide = first.encode("cp1252"), second.encode("utf-16-le")
+    begin = 0x600
+    places = struct.pack("<HIHHIH", 0, begin * 2 | 0x40000000, 0, 0, begin + len(narrow), 0)
+    ends = struct.pack("<3I", 0, len(first), len(first) + len(second))
+    pieces = b"\x02" + struct.pack("<I", len(ends + places)) + ends + places
+    main = bytearray(begin)
+    struct.pack_into("<H", main, 0, 0xA5EC)
+    main[0x0B] = 2
+    struct.pack_into("<II", main, 0x01A2, 0, len(pieces))
+    return compound({"WordDocument": bytes(main) + narrow + wide, "1Table": pieces})
+
+
+def with_part(archive: bytes, name: str, content: bytes) -> bytes:
+    """The archive with another content of one of its parts."""
+    out = io.BytesIO()
+    with zipfile.ZipFile(io.BytesIO(archive)) as old, zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as new:
+        for member in old.infolist():
+            new.writestr(member.filename, content if member.filename == name else old.read(member))
     return out.getvalue()
 
 

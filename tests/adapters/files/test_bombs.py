@@ -5,16 +5,15 @@ from __future__ import annotations
 import asyncio
 import io
 import os
-import resource
 import zipfile
 import zlib
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
-from importlib import util
 from pathlib import Path
-from types import ModuleType
 
 import pytest
+import pytest_asyncio
+from tests.adapters.files import documents as make
 
 from regate_adapters.files.extract import WorkerExtractor, WorkerLimits
 from regate_orchestrator.ports import UnreadableFile
@@ -23,29 +22,20 @@ LIMITS = WorkerLimits(wall_s=60.0, cpu_s=3, memory_bytes=768 * 1024 * 1024)
 W = 'xmlns:w="http://schemas.openxmlformats.org/wordprocessingml/2006/main"'
 
 
-def _documents() -> ModuleType:
-    spec = util.spec_from_file_location("regate_test_documents", Path(__file__).with_name("documents.py"))
-    assert spec is not None
-    assert spec.loader is not None
-    module = util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 
-make = _documents()
-
-
-@pytest.fixture
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def extractor() -> AsyncIterator[WorkerExtractor]:
-    async with WorkerExtractor(limits=LIMITS) as worker:
-        yield worker
+    async with WorkerExtractor(limits=LIMITS) as started:
+        yield started
 
 
 async def outcome(extractor: WorkerExtractor, path: Path, filename: str, data: bytes) -> str:
     """The code with which reading ended, or how much was read."""
     path.write_bytes(data)
     try:
-        text = await extractor.text(path, filename=filename)
+        text = await extractor.text(make.at(path), filename=filename, tenant="acme")
     except UnreadableFile as refusal:
         return refusal.code if refusal.message else "no reason"
     return f"{len(text)} characters"
@@ -287,12 +277,18 @@ async def test_a_file_that_is_odd_is_read_or_refused_within_the_limits(
     tmp_path: Path, extractor: WorkerExtractor, filename: str, bomb: Callable[[], bytes]
 ) -> None:
     data = bomb()
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    before = readers_took(extractor)
     said = await outcome(extractor, tmp_path / "file", filename, data)
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
 
     assert said == "invalid_file" or int(said.split()[0]) <= 10_000_000
-    assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < LIMITS.cpu_s + 3
+    assert readers_took(extractor) - before < LIMITS.cpu_s + 3
+
+
+def readers_took(extractor: WorkerExtractor) -> float:
+    """The processor time, in seconds, of all readers that have ended."""
+    assert extractor._server is not None
+    fields = Path(f"/proc/{extractor._server._process.pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[13]) + int(fields[14])) / os.sysconf("SC_CLK_TCK")
 
 
 @pytest.mark.parametrize("tag", [b"<p>", b"<div>", b"<li>", b"<td>", b"<b>"])
@@ -300,24 +296,35 @@ async def test_a_page_whose_elements_are_never_closed_is_read_whole(tmp_path: Pa
     (tmp_path / "file").write_bytes((tag + b"word") * 60_000)
 
     async with WorkerExtractor(limits=replace(LIMITS, cpu_s=20)) as extractor:  # a processor may be slow
-        assert (await extractor.text(tmp_path / "file", filename="a.html")).count("word") == 60_000
+        assert (await extractor.text(make.at(tmp_path / "file"), filename="a.html", tenant="acme")).count("word") == 60_000
 
 
-async def test_the_gateway_reads_on_while_bombs_are_read(tmp_path: Path) -> None:
-    (tmp_path / "good").write_text("good words")
-    async with WorkerExtractor(limits=WorkerLimits(wall_s=1.0)) as extractor, asyncio.TaskGroup() as tasks:
-        os.mkfifo(tmp_path / "stuck")
-        stuck = [tasks.create_task(_refused(extractor, tmp_path / "stuck")) for _ in range(2)]
-        async with asyncio.timeout(30):
-            while len(extractor._running) < 2:
-                await asyncio.sleep(0.005)
-        extractor._limits = WorkerLimits()  # what is read in their place has as long as any file
-        good = tasks.create_task(extractor.text(tmp_path / "good", filename="a.txt"))
+async def test_what_others_send_is_read_while_a_tenant_s_files_take_for_ever(tmp_path: Path, extractor: WorkerExtractor) -> None:
+    (tmp_path / "small").write_text("good words")
+    with make.stuck(tmp_path / "stuck"):
+        async with asyncio.TaskGroup() as tasks:
+            slow = [tasks.create_task(extractor.text(make.at(tmp_path / "stuck"), filename="a.txt", tenant="acme")) for _ in range(9)]
+            slow += [tasks.create_task(split(extractor, tmp_path / "stuck", tenant="acme")) for _ in range(9)]
+            read = [await extractor.text(b"12345", filename="a.txt", tenant=tenant) for tenant in ("globex", "initech", "globex")]
+            chunked = [await split(extractor, tmp_path / "small", tenant=tenant) for tenant in ("globex", "initech")]
+            waiting = [task.done() for task in slow]
+            for task in slow:
+                task.cancel()
 
-    assert (good.result(), [one.result() for one in stuck]) == ("good words", ["invalid_file"] * 2)
+    assert (read, chunked, waiting) == (["12345"] * 3, [["good words"]] * 2, [False] * 18)
 
 
-async def _refused(extractor: WorkerExtractor, path: Path) -> str:
-    with pytest.raises(UnreadableFile) as refusal:
-        await extractor.text(path, filename="a.txt")
-    return refusal.value.code
+async def test_a_turn_does_not_wait_for_ingestion_of_any_tenant(tmp_path: Path, extractor: WorkerExtractor) -> None:
+    tenants = [f"tenant-{number}" for number in range(20)]
+    with make.stuck(tmp_path / "stuck"):
+        async with asyncio.TaskGroup() as tasks:
+            slow = [tasks.create_task(split(extractor, tmp_path / "stuck", tenant=tenant)) for tenant in tenants]
+            read = await extractor.text(b"12345", filename="a.txt", tenant=tenants[0])
+            for task in slow:
+                task.cancel()
+
+    assert read == "12345"
+
+
+async def split(extractor: WorkerExtractor, path: Path, *, tenant: str) -> list[str]:
+    return await extractor.chunks(make.at(path), filename="a.txt", tenant=tenant, max_tokens=800, overlap_tokens=400)

@@ -1,0 +1,71 @@
+"""Whether characters are text that somebody could read, or only look like it. A part of `formats.py`.
+
+Fonts that do not say which characters they show give their own codes in the place of characters, and an encoding that was guessed wrong gives
+other characters; what nobody can read must not pass for the text of a file.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from typing import Final
+
+_NO_TEXT: Final = re.compile("[\x00-\x08\x0e-\x1f\x7f-\x9f\ufffd\ufffe\uffff\ud800-\udfff\ue000-\uf8ff\U000f0000-\U0010ffff]")
+_SIGNS: Final = re.compile("[\u00a1-\u00a6\u00a8\u00aa\u00ac\u00ae-\u00af\u00b1-\u00b4\u00b6\u00b8-\u00ba\u00bc-\u00be\u00d7\u00f7]")
+"""Signs of Latin-1 that are rare in any text, and frequent where bytes of another encoding are taken for it."""
+_SAMPLE: Final = 20_000
+_TENTH: Final = 0.1
+_SCRIPTS: Final = (
+    "LATIN",
+    "CYRILLIC",
+    "GREEK",
+    "HEBREW",
+    "ARABIC",
+    "THAI",
+    "HANGUL",
+    "CJK",
+    "HIRAGANA",
+    "KATAKANA",
+    "ARMENIAN",
+    "GEORGIAN",
+)
+_TOGETHER: Final = frozenset({"CJK", "HIRAGANA", "KATAKANA", "HANGUL"})
+_JOINED: Final = re.compile("[A-Za-z][^\x00-\u024f]|[^\x00-\u024f][A-Za-z]")
+"""A letter of ours beside one of another script: in names of products, but seldom."""
+_SIGN_KINDS: Final = frozenset({"So", "Sm", "Sc", "Sk", "No"})
+_OF_WORDS: Final = frozenset("°©®™€$£¥^`´+=~|<>")
+"""Signs that do stand beside letters."""
+
+
+def is_gibberish(text: str) -> bool:
+    """Return whether a good part of the text is no text: characters that mean nothing, or signs where words would be."""
+    sample = re.sub(r"\s+", "", text[:_SAMPLE])
+    if not sample:
+        return False
+    unread = len(_NO_TEXT.findall(sample))
+    signs = len(_SIGNS.findall(sample))
+    unassigned = sum(unicodedata.category(character) == "Cn" for character in set(sample) if character not in "\ufffe\uffff")
+    return unread + unassigned > _TENTH * len(sample) or signs > 2 * _TENTH * len(sample)
+
+
+def is_misread(text: str) -> bool:
+    """Return whether words are made of several scripts, or of letters and signs, as they are when bytes are read in the wrong encoding."""
+    words = text[:_SAMPLE].split()
+    misread = sum(_is_misread(word) for word in words)
+    return misread > 0 and misread >= _TENTH * len(words)
+
+
+def _is_misread(word: str) -> bool:
+    scripts = {script for character in word if (script := _script(character))}
+    several = len(scripts) > 1 and not scripts <= _TOGETHER and _JOINED.search(word) is not None
+    return several or any(
+        unicodedata.category(sign) in _SIGN_KINDS and sign not in _OF_WORDS and (before.isalpha() or after.isalpha())
+        for before, sign, after in zip(" " + word, word, word[1:] + " ", strict=False)
+    )
+
+
+def _script(character: str) -> str:
+    if not character.isalpha():
+        return ""
+    first = unicodedata.name(character, "").split(" ", 1)[0]
+    return first if first in _SCRIPTS else ""
