@@ -13,6 +13,8 @@ _UNBROKEN: Final = re.compile(r"([A-Za-z0-9+/=_%-]{1000})(?=[A-Za-z0-9+/=_%-])")
 
 def split(text: str, *, filename: str, max_tokens: int, overlap_tokens: int) -> list[str]:
     """Return the text in chunks of at most `max_tokens` tokens, in order; neighbours share about `overlap_tokens`, which must be fewer."""
+    if len(text.encode()) <= max_tokens:  # a token is a byte at least
+        return [text] if text.strip() else []
     from semantic_text_splitter import MarkdownSplitter, TextSplitter
 
     kind = MarkdownSplitter if Path(filename).suffix.lower() in _MARKDOWN else TextSplitter

@@ -38,7 +38,7 @@ def warm_up() -> Answer:
 _OF_WINDOWS: Final = frozenset({"mbcs", "oem"})
 _SAMPLES: Final = {
     "a.txt": "caf\u00e9".encode("cp1252"),
-    "a.md": b"# Title",
+    "a.md": b"# Title\n\nwith words to split",
     "a.html": b"<p>&eacute;</p>",
     "a.eml": b"Date: Thu, 1 Jan 2026 00:00:00 +0000\nSubject: =?utf-8?b?YQ==?=\nContent-Type: text/html\n\n<p>a</p>",
     "a.ipynb": b'{"cells": []}',

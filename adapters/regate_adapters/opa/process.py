@@ -36,7 +36,9 @@ _log = logging.getLogger("regate.opa")
 
 _PROBE_S: Final = 0.01
 _START_S: Final = 10.0
-_RELOAD_S: Final = 1.0
+_ANSWER_S: Final = 1.0
+_RELOAD_S: Final = 5.0
+"""How long OPA may take to load policies that it was given, on a busy machine; then it is restarted, which refuses what is asked meanwhile."""
 _STOP_S: Final = 2.0
 _STEADY_S: Final = 5.0
 _LONGEST_DELAY_S: Final = 5.0
@@ -64,7 +66,7 @@ class ManagedOpa:
         build = partial(self._origin.build, self._built, opa=opa, gateway_token=self._token, required=frozenset(required))
         self._policies = SettlingPolicies(self._origin.fingerprint, build)
         self.address = OpaAddress("http://opa", socket=self._private / "opa.sock", token=self._token)
-        self._probe = OpaEngine(self.address, schemas={}, deadline_s=_RELOAD_S)
+        self._probe = OpaEngine(self.address, schemas={}, deadline_s=_ANSWER_S)
         self.revision = ""
         """The revision of the newest policies that were accepted."""
         self.problem: str | None = None
@@ -207,6 +209,9 @@ class ManagedOpa:
         self.revision = candidate.revision
 
     def _unpacked(self, files: Mapping[str, bytes]) -> Path:
+        for earlier in self._private.glob("content-?*"):
+            if earlier.is_dir() and earlier != self.directory.resolve():  # those in force may still be read for a while
+                shutil.rmtree(earlier, ignore_errors=True)
         folder = Path(tempfile.mkdtemp(prefix="content-", dir=self._private))
         for name in filter(is_policy, files):
             path = folder / name
