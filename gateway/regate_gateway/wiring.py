@@ -22,7 +22,7 @@ from regate_adapters.files.extract import WorkerExtractor
 from regate_adapters.opa.batching import BatchingEngine
 from regate_adapters.opa.caching import CachingEngine
 from regate_adapters.opa.client import OpaAddress
-from regate_adapters.opa.engine import OpaEngine
+from regate_adapters.opa.engine import OpaEngine, RevisionGate
 from regate_adapters.quota.local import LocalQuotaCounter
 from regate_adapters.sealing.aead import AeadSealer
 from regate_adapters.state.store import SqlStateStore
@@ -144,9 +144,9 @@ async def open_services(
 ) -> Opened:
     """Return the services, opened on the stack and counting in `metrics`. Raises `ConfigurationError` when anything cannot be used as configured."""
     policy = await _opa(stack, settings)
-    schemas = {kind: load_schema(policy.directory / "schemas" / f"{kind}.json") for kind in _ROW_KINDS}
+    schemas = _row_schemas(policy.directory)
     opa = await stack.enter_async_context(
-        OpaEngine(policy.address, schemas=schemas, deadline_s=settings.opa.timeout_ms / 1000, rules=asked_rules())
+        OpaEngine(policy.address, schemas=schemas, deadline_s=settings.opa.timeout_ms / 1000, rules=asked_rules(), gate=policy.gate)
     )
     asked, shadowing = await _shadowed(stack, settings, BatchingEngine(opa))
     engine = CachingEngine(asked, seconds=settings.opa.cache_s, entries=_PLANS_REMEMBERED, qualities=QUALITIES)
@@ -233,19 +233,24 @@ async def open_services(
 
 @dataclass(frozen=True, slots=True)
 class _Policy:
-    """Where OPA answers and its policies lie, what is wrong with the newest of them, and what keeps it running."""
+    """Where OPA answers and its policies lie, what is wrong with the newest of them, what keeps it running, and what knows which may serve."""
 
     address: OpaAddress
     directory: Path
-    problem: Callable[[], str | None] = lambda: None
-    workers: tuple[Worker, ...] = ()
+    problem: Callable[[], str | None]
+    workers: tuple[Worker, ...]
+    gate: RevisionGate | None = None
 
 
 async def _opa(stack: AsyncExitStack, settings: Settings) -> _Policy:
     if settings.opa.mode == "remote":
+        from regate_adapters.opa.remote import RemotePolicies
+
         token = None if settings.opa.token_env is None else os.environ.get(settings.opa.token_env)
         assert settings.opa.url is not None  # noqa: S101 — INVARIANT: settings demand it in remote mode
-        return _Policy(OpaAddress(settings.opa.url, token=token), shipped_policies())
+        address, wait_s = OpaAddress(settings.opa.url, token=token), settings.opa.timeout_ms / 1000
+        remote = await stack.enter_async_context(RemotePolicies(address, schemas=_row_schemas(shipped_policies()), wait_s=wait_s))
+        return _Policy(address, shipped_policies(), lambda: remote.problem, (remote.work,), gate=remote)
     from regate_adapters.opa.install import require_opa
     from regate_adapters.opa.process import ManagedOpa
 
@@ -257,6 +262,10 @@ async def _opa(stack: AsyncExitStack, settings: Settings) -> _Policy:
     opa = settings.opa.binary or require_opa()
     managed = await stack.enter_async_context(ManagedOpa(policies, opa=opa, required=required_rules(), verification_key=key))
     return _Policy(managed.address, managed.directory, lambda: managed.problem, (managed.watch,))
+
+
+def _row_schemas(policies: Path) -> dict[str, RowSchema]:
+    return {kind: load_schema(policies / "schemas" / f"{kind}.json") for kind in _ROW_KINDS}
 
 
 async def _shadowed(stack: AsyncExitStack, settings: Settings, live: PolicyEngine) -> tuple[PolicyEngine, tuple[Worker, ...]]:

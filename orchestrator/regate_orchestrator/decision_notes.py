@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from regate_orchestrator.decisions import Allow, Decision, Deny, Question
+from regate_orchestrator.ports import Answer
 from regate_orchestrator.values import Json, JsonObject, mint
 
 
@@ -18,6 +19,13 @@ def decision_entry(question: Question, decision: Decision) -> JsonObject:
     }
     match decision:
         case Allow(_, qualities):
-            return entry | {"allowed": True} | ({"qualities": dict(qualities)} if qualities or question.qualified_by else {})
+            asked: dict[str, Json] = {"qualified_by": list(question.qualified_by)} if question.qualified_by else {}
+            return entry | {"allowed": True} | asked | ({"qualities": dict(qualities)} if qualities or asked else {})
         case Deny(_, reasons):
             return entry | {"allowed": False, "reasons": list(reasons)}
+
+
+def value_entry(rule: str, action: str, resource: JsonObject, answer: Answer) -> JsonObject:
+    """Return a rule's value as records hold it, with what it was asked about; one that is undefined has no `value`."""
+    entry: JsonObject = {"id": mint("dec_"), "rule": rule, "action": action, "resource": resource}
+    return {**entry, **({"value": answer.value} if answer.defined else {})}

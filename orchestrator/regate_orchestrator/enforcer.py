@@ -25,7 +25,7 @@ from regate_orchestrator.batches import (
     read_admitted,
 )
 from regate_orchestrator.concurrency import few_at_once
-from regate_orchestrator.decision_notes import decision_entry
+from regate_orchestrator.decision_notes import decision_entry, value_entry
 from regate_orchestrator.decisions import Allow, Context, Decision, Deny, Point, Question
 from regate_orchestrator.document_decisions import (
     DOCUMENT_REASONS_RULE,
@@ -192,9 +192,11 @@ class Enforcer:
         return Compiled(planned.plan, note, planned.revision, made_for, asked_at=now)
 
     async def value(self, context: Context, rule: str, action: str, resource: JsonObject) -> Json:
-        """Return the value of a rule that qualifies a decision already made (`on_deny`, `obligations`); None when undefined."""
-        with self._waiting("ask"):
-            answer = await self._engine.ask(rule, self._input(context, action, resource, int(self._clock())))
+        """Return the value of a rule that is no yes or no (`on_deny`, `visible`), recorded; None when undefined."""
+        now = int(self._clock())
+        answer = await self._ask(rule, self._input(context, action, resource, now))
+        entry = value_entry(rule, action, resource, answer)
+        await self._audit.record(self._record(context, action, now) | {"revision": answer.revision, "values": [entry]})
         return answer.value if answer.defined else None
 
     async def admitted_at(self, context: Context, batch: Batch, *, now: int) -> Admitted:

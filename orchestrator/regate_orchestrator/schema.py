@@ -53,13 +53,22 @@ class RowSchema:
 def load_schema(path: Path) -> RowSchema:
     """Return the row schema in a JSON schema file whose name says the kind of row. Raises `ConfigurationError` when it is no such schema."""
     try:
-        document = cast("JsonObject", json.loads(path.read_text(encoding="utf-8")))
+        content = path.read_bytes()
+    except OSError as error:
+        raise ConfigurationError(f"{path} is not a row schema: {error}") from error
+    return read_schema(path.stem, content, name=str(path))
+
+
+def read_schema(kind: str, content: bytes, *, name: str) -> RowSchema:
+    """Return the row schema in a JSON schema. Raises `ConfigurationError`, with the name, when it is no such schema."""
+    try:
+        document = cast("JsonObject", json.loads(content))
         properties = cast("Mapping[str, Mapping[str, Json]]", document["properties"])
         required = cast("list[str]", document.get("required", []))
-        fields = {name: FieldSpec(name, _field_type(spec), name in required) for name, spec in properties.items()}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ConfigurationError(f"{path} is not a row schema: {error}") from error
-    return RowSchema(path.stem, fields)
+        fields = {field: FieldSpec(field, _field_type(spec), field in required) for field, spec in properties.items()}
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ConfigurationError(f"{name} is not a row schema: {error}") from error
+    return RowSchema(kind, fields)
 
 
 def _field_type(spec: Mapping[str, Json]) -> FieldType:

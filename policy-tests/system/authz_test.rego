@@ -10,6 +10,10 @@ cases := {
 	"a decision": [{}, true],
 	"a batch": [{"path": ["v1", "data", "regate", "lib", "batch", "admitted"]}, true],
 	"a filter": [{"path": ["v1", "compile"]}, true],
+	"the policies": [{"method": "GET", "path": ["v1", "policies"]}, true],
+	"the policies with a wrong token": [{"method": "GET", "path": ["v1", "policies"], "identity": "x"}, false],
+	"writing policies": [{"path": ["v1", "policies"]}, false],
+	"below the policies": [{"method": "GET", "path": ["v1", "policies", "regate"]}, false],
 	"health": [{"method": "GET", "path": ["health"]}, true],
 	"health without a token": [{"method": "GET", "path": ["health"], "identity": ""}, true],
 	"a wrong token": [{"identity": "Secret"}, false],
@@ -30,7 +34,7 @@ cases := {
 	"nothing": [{"path": []}, false],
 }
 
-test_there_are_cases if count(cases) == 21
+test_there_are_cases if count(cases) == 25
 
 test_case[name] if {
 	some name, [changes, allowed] in cases

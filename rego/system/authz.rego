@@ -1,8 +1,9 @@
 # METADATA
 # title: Who may use this OPA
 # description: |
-#   For an OPA run with `--authentication=token --authorization=basic`. The gateway may ask for decisions below `data.regate` and compile
-#   filters; nobody may read or write anything else through the API, policies and data included. Health is for anyone.
+#   For an OPA run with `--authentication=token --authorization=basic`. The gateway may ask for decisions below `data.regate`, compile filters,
+#   and read the policies, without which it serves none of them; nobody may read anything else through the API, or write anything. Health is for
+#   anyone.
 #   The token is no part of these policies: whoever runs OPA supplies `data.system.gateway_token`, fresh and random, from a place only OPA can
 #   read. Without it nothing but health is answered.
 # scope: package
@@ -12,7 +13,7 @@ package system.authz
 
 # METADATA
 # title: May this API request be served?
-# description: Decisions and filters for the gateway, health for anyone.
+# description: Decisions, filters and the policies themselves for the gateway, health for anyone.
 # custom:
 #   code: authz_allow
 default allow := false
@@ -21,6 +22,12 @@ allow if {
 	_from_gateway
 	input.method == "POST"
 	_asks_for_decision
+}
+
+allow if {
+	_from_gateway
+	input.method == "GET"
+	input.path == ["v1", "policies"]
 }
 
 allow if {

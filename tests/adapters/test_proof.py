@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Final
 
 import pytest
 
-from regate_adapters.testing.policy_grammar import RandomPolicy, Rule
+from regate_adapters.testing.policy_text import RandomPolicy, Rule
 from regate_adapters.testing.proof import prove, random_cases
-from regate_adapters.testing.proof_oracle import UNIVERSES, Case, NoVerdict, UniverseName, running_oracle
+from regate_adapters.testing.proof_oracle import UNIVERSES, Case, NotLoaded, UniverseName, running_oracle
 from regate_adapters.testing.proof_shrink import Mismatch, read_counterexample, replay, shrink, write_counterexample
 from regate_adapters.testing.proof_tally import Tally, reason_of, table
 from regate_adapters.testing.proof_targets import InterpreterTarget, Targets, open_targets
@@ -106,17 +107,82 @@ def test_comparisons_in_which_all_or_nothing_is_permitted_are_no_proof() -> None
     tally = Tally("any", "typed")
     for permitted in (0, 10, 0, 10, 5):
         tally.plans += 1
-        tally.compared(permitted=permitted, rows=10, wrong=0)
+        tally.compared(permitted=permitted, rows=10, wrong=0, wider=False)
 
     assert tally.faults() == ["any on typed rows: degenerate, only 1 of 5 plans permit some rows and not all"]
 
 
-async def test_a_policy_without_a_verdict_is_no_agreement(tmp_path: Path) -> None:
-    policy = RandomPolicy(modern=False, rules=(Rule("allow", ("input.chunk.hold",)), Rule("allow := false", ("input.chunk.level == 1",))))
-    case = Case("typed", policy, PRINCIPAL, {"row": {"hold": True, "level": 1}})
-    async with running_oracle({"p": policy}, folder=tmp_path / "p") as oracle:
-        with pytest.raises(NoVerdict):
-            await oracle.admitted("p", case)
+async def test_an_evaluation_that_ends_in_an_error_denies_the_row_that_it_befalls_and_no_other(tmp_path: Path) -> None:
+    rules = (Rule("allow", ("input.chunk.hold",)), Rule("allow := false", ("input.chunk.level == 1",)))
+    failing = RandomPolicy(modern=False, rules=(Rule("allow", ("input.chunk.hold", 'startswith(input.chunk.owner, "a")')),))
+    rows = {"both": {"hold": True, "level": 1, "owner": "ann"}, "one": {"hold": True, "level": 2, "owner": 7}}
+    async with running_oracle({"p": RandomPolicy(modern=False, rules=rules), "q": failing}, folder=tmp_path / "p") as oracle:
+        admitted = [await oracle.admitted(name, Case("dirty", failing, PRINCIPAL, rows)) for name in ("p", "q")]
+
+    assert admitted == [{"one"}, {"both"}]
+
+
+# ---------------------------------------------------------------- rules beyond plain ones
+
+MEMBERS: Final = {
+    "a function": r"m\d+\(x\) := ",
+    "a function with a default": r"default m\d+\(_\) := ",
+    "a function of literals": r'm\d+\("ann"\) := ',
+    "a partial object": r"m\d+\[team\] := ",
+    "a partial set": r"m\d+ contains team",
+    "a complete rule of a value": r"m\d+ := 1 if",
+    "a value out of a list": r"m\d+ := team if",
+    "a rule that is false": r"m\d+ := false if",
+    "a default": r"default m\d+ := ",
+    "an else": r"\} else := ",
+    "with": r" with input\.principal\.clearance as ",
+    "an object made in place": r'\{"a": team \| some team in',
+    "an import of the row": r"import input\.chunk as row",
+    "a library": r"shared\.m\d+",
+    "a rule of the library by another head": r"^lib\.m\d+ := ",
+    "a whole path": r"data\.regate\.p\.m\d+",
+    "a package": r"data\.regate\.p\.lib(?:$|\[)",
+    "a builtin that may fail": r"to_number\(|abs\(input\.principal\.attrs",
+    "a builtin made safe": r"is_string\(input\.principal\.attrs\.region\)",
+    "a rule with the name of a builtin": r"^startswith\(",
+    "a name that is shadowed": r"some (m\d+) in input\.principal\.teams\]",
+    "a negated rule of these": r"not m\d+",
+}
+
+
+@pytest.mark.parametrize("universe", list(UNIVERSES))
+def test_the_grammar_writes_functions_objects_values_and_contradictions(universe: UniverseName) -> None:
+    cases = [case for batch in range(8) for _, case in random_cases(UNIVERSES[universe], f"members/{batch}", {})]
+    text = "\n".join(text for case in cases for text in case.policy.modules("regate.p").values())
+
+    assert [name for name, form in MEMBERS.items() if re.search(form, text, re.MULTILINE) is None] == []
+
+
+async def test_without_the_load_check_filters_are_wider_than_rules_and_it_refuses_each_of_them(tmp_path: Path) -> None:
+    targets = [InterpreterTarget(universe) for universe in UNIVERSES]
+    outcome = await prove(targets, decisions=1, seed=SEED, folder=tmp_path, checked=False)
+    wrong = {f"w{number}": mismatch.case for number, mismatch in enumerate(outcome.mismatches)}
+    refused = []
+    async with running_oracle({name: case.policy for name, case in wrong.items()}, folder=tmp_path / "again") as oracle:
+        for name, case in wrong.items():
+            try:
+                await oracle.plan(name, case)
+            except NotLoaded as refusal:
+                refused.append((name, refusal.codes))
+
+    assert sum(tally.wider for tally in outcome.tallies.values()) >= 5
+    assert [fault for fault in outcome.faults() if fault.endswith("filters are wider than the rule")]
+    assert [name for name, _ in refused] == list(wrong)
+
+
+def test_a_filter_that_is_wider_than_its_rule_is_a_fault_by_itself() -> None:
+    tally = Tally("any", "typed", plans=1)
+    tally.compared(permitted=5, rows=10, wrong=1, wider=True)
+
+    assert tally.faults() == [
+        "any on typed rows: 1 decisions differ from full evaluation",
+        "any on typed rows: 1 filters are wider than the rule",
+    ]
 
 
 @pytest.mark.parametrize("universe", list(UNIVERSES))
@@ -128,7 +194,7 @@ def test_the_same_seed_asks_the_same_questions_and_another_asks_others(universe:
 
 
 async def test_what_is_left_of_a_policy_when_it_is_cut_is_valid(tmp_path: Path) -> None:
-    policies = [case.policy for universe in UNIVERSES.values() for _, case in list(random_cases(universe, "cuts", {}))[:6]]
+    policies = [case.policy for universe in UNIVERSES.values() for _, case in list(random_cases(universe, "cuts", {}))[:9]]
     cuts = {f"p{number}_{cut}": smaller for number, policy in enumerate(policies) for cut, smaller in enumerate(policy.smaller())}
     assert len(cuts) > 2 * len(policies)
 

@@ -74,15 +74,17 @@ class BreakableOpa:
             self.fault = None
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
+        if request.method == "GET":  # the gateway reads the policies beside all that it asks
+            return await self.forward(self.session, request.path_qs, None)
         body = await request.read()
         if self.fault is not None and self.concerns(request.path, json.loads(body)):
             self.broken += 1
             return await self.fault(self, request, body)
         return await self.forward(self.session, request.path_qs, body)
 
-    async def forward(self, session: aiohttp.ClientSession, path: str, body: bytes) -> web.Response:
+    async def forward(self, session: aiohttp.ClientSession, path: str, body: bytes | None) -> web.Response:
         headers = {"Authorization": f"Bearer {self.token}", "Content-Type": "application/json"}
-        async with session.post(f"http://opa{path}", data=body, headers=headers) as answer:
+        async with session.request("GET" if body is None else "POST", f"http://opa{path}", data=body, headers=headers) as answer:
             return web.Response(status=answer.status, body=await answer.read(), content_type="application/json")
 
 
@@ -557,7 +559,7 @@ async def scene(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Scene
             address.token,
             await opa_without_policy(stack, root / "empty.sock"),
         )
-        proxy = await served(stack, [("POST", "/{path:.*}", opa.handle)])
+        proxy = await served(stack, [(method, "/{path:.*}", opa.handle) for method in ("GET", "POST")])
         upstream = ScriptedUpstream()
         routes = [
             ("GET", "models", upstream.models),

@@ -23,6 +23,7 @@ from typing import Any, Final
 
 import yaml
 
+from regate_adapters.opa.acceptance.judging import in_words, judged, schemas_in
 from regate_adapters.opa.listing import DIGESTS, MANIFEST, DirectoryChanged, Fingerprint, departure, listing, read_whole
 from regate_orchestrator.errors import ConfigurationError
 from regate_orchestrator.values import JsonObject
@@ -120,9 +121,10 @@ def build_bundle(
     The revision is the content's own digest unless another is given. With a signing key (a private key in PEM, for RS256) the bundle carries
     a signature of every file in it, `data.regate.meta` included.
 
-    Nor may an operators' document that has a schema be missing or wrong, since what it restricts would then be free, nor a rule of
-    `regate.custom` be one that nothing consults: a misspelt `deny` would deny nothing. `required` are the paths, below `data`, of rules that
-    must be there: OPA answers for one that is not as it answers for one that denies.
+    The policies may not say what no filter can, nor ask for what the gateway does not do (`acceptance`). An operators' document that has a
+    schema may not be missing or wrong, since what it restricts would then be free, nor a rule of `regate.custom` be one that nothing consults:
+    a misspelt `deny` would deny nothing. `required` are the paths, below `data`, of rules that must be there: OPA answers for one that is not
+    as it answers for one that denies.
 
     A gateway token is put where `system.authz` reads it, so a bundle with a token must stay where only OPA can read it; policies without
     `system.authz` are then refused, as OPA would answer nothing. Raises `BrokenPolicy` with OPA's message.
@@ -140,6 +142,7 @@ def build_bundle(
             modules = dict(zip(names, pool.map(lambda name: _parse(opa, staged / name), names), strict=True))
         _require_consulted(modules)
         _require_rules(modules, required)
+        require_acceptable(modules, source.files)
         if gateway_token is not None:
             if _AUTHZ not in {_package(module) for module in modules.values()}:
                 raise BrokenPolicy("the policies have no package system.authz, without which OPA would refuse every question")
@@ -149,6 +152,16 @@ def build_bundle(
         _pack(staged, built, opa=opa, revision=named, signing_key=signing_key)
         built.chmod(0o600)
         built.replace(target)
+
+
+def require_acceptable(trees: Mapping[str, Any], files: Mapping[str, bytes]) -> None:
+    """Raise `BrokenPolicy` where policies, by their syntax trees and files, say what no filter can, or ask for what the gateway does not do."""
+    try:
+        findings = judged(trees, files, schemas_in(files))
+    except ConfigurationError as error:
+        raise BrokenPolicy(error.message) from error
+    if findings:
+        raise BrokenPolicy(in_words(findings))
 
 
 def describe_modules(modules: Mapping[str, Any], *, revision: str) -> JsonObject:

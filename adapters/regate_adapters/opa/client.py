@@ -1,4 +1,4 @@
-"""The wire to OPA: `opa-python-client` over a unix socket or HTTP, one POST at a time, with a deadline and a size cap.
+"""The wire to OPA: `opa-python-client` over a unix socket or HTTP, one request at a time, with a deadline and a size cap.
 
 Not what the answers mean; that is `engine.py`, the counterpart.
 """
@@ -78,25 +78,33 @@ class OpaClient(AsyncOpaClient):  # type: ignore[misc]  # the library is untyped
             body = orjson.dumps(document)
         except TypeError as error:  # a lone surrogate, an integer beyond 64 bits
             raise PolicyUnavailable(f"the input for {path} is not JSON: {error}") from error
+        return await self._answer("POST", path, body)
+
+    async def get(self, path: str) -> Reply:
+        """Return the answer to one GET, on the terms of `post`."""
+        return await self._answer("GET", path, None)
+
+    async def _answer(self, method: str, path: str, body: bytes | None) -> Reply:
         try:
             async with asyncio.timeout(self._deadline_s):
                 use = SimpleNamespace(pooled=False)
                 try:
-                    return await self._exchange(path, body, use)
+                    return await self._exchange(method, path, body, use)
                 except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError):
                     if not use.pooled:
                         raise
-                    return await self._exchange(path, body, SimpleNamespace(pooled=False))
+                    return await self._exchange(method, path, body, SimpleNamespace(pooled=False))
         except TimeoutError as error:
             raise PolicyUnavailable(f"OPA did not answer {path} within {self._deadline_s} s") from error
         except (aiohttp.ClientError, OSError, ValueError) as error:
             raise PolicyUnavailable(f"OPA cannot be asked {path}: {error!r}") from error
 
-    async def _exchange(self, path: str, body: bytes, use: SimpleNamespace) -> Reply:
+    async def _exchange(self, method: str, path: str, body: bytes | None, use: SimpleNamespace) -> Reply:
         if self._session is None:
             raise PolicyUnavailable("the connection to OPA is closed")
-        async with self._session.post(
-            f"{self._root}{path}", data=body, allow_redirects=False, trace_request_ctx=use, headers={"Content-Type": "application/json"}
+        headers = {} if body is None else {"Content-Type": "application/json"}
+        async with self._session.request(
+            method, f"{self._root}{path}", data=body, allow_redirects=False, trace_request_ctx=use, headers=headers
         ) as response:
             parts: list[bytes] = []
             total = 0

@@ -11,7 +11,7 @@ import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import Any, Final, Protocol, Self
 
 import orjson
 
@@ -43,20 +43,36 @@ class _Meta:
     places: Mapping[str, str]
 
 
+class RevisionGate(Protocol):
+    """Knows which policies may serve, where OPA takes them from elsewhere (`remote.py`)."""
+
+    async def require(self, revision: str) -> None:
+        """Return when the policies of this revision may serve. Must raise `PolicyUnavailable` otherwise."""
+        ...
+
+
 class OpaEngine:
     """One OPA as `ports.PolicyEngine`. Must be entered before use; many tasks may use it at once.
 
     `schemas` are the row schemas by the name of the unknown; a plan may then name declared fields only. OPA must run a bundle made by
     `bundle.build_bundle`, which carries `data.regate.meta`. `rules`, where they are given, are all that may be asked for: while the policy
-    lacks one there is no `revision`, and `problem` says so.
+    lacks one there is no `revision`, and `problem` says so. No answer and no plan is given of a revision that the `gate` does not let through;
+    without one OPA runs only what was accepted before.
     """
 
     def __init__(
-        self, address: OpaAddress, *, schemas: Mapping[str, RowSchema], deadline_s: float = 1.5, rules: Collection[str] | None = None
+        self,
+        address: OpaAddress,
+        *,
+        schemas: Mapping[str, RowSchema],
+        deadline_s: float = 1.5,
+        rules: Collection[str] | None = None,
+        gate: RevisionGate | None = None,
     ) -> None:
         self._client = OpaClient(address, deadline_s=deadline_s)
         self._schemas = schemas
         self._rules = None if rules is None else frozenset(rules)
+        self._gate = gate
         self._known_meta: _Meta | None = None
         self.problem: str | None = None
         """Which rules the active policy lacks; None while it lacks none, as far as is known."""
@@ -73,7 +89,10 @@ class OpaEngine:
     async def ask(self, rule: str, document: JsonObject) -> Answer:
         """Return the rule's value for this input, and the revision of the bundle that gave it. See `ports.PolicyEngine.ask`."""
         self._require_rule(rule)
-        return await self._ask(rule, document)
+        answer = await self._ask(rule, document)
+        if answer.revision:  # one that names none says nothing at all, and that permits nothing
+            await self._require_accepted(answer.revision)
+        return answer
 
     async def _ask(self, rule: str, document: JsonObject) -> Answer:
         reply = await self._client.post(f"/v1/data/{rule}{_QUESTION}", {"input": document})
@@ -99,6 +118,7 @@ class OpaEngine:
             if revision is None:
                 revision = (await self._meta()).revision
             if revision == meta.revision:
+                await self._require_accepted(revision)
                 return Planned(plan_of(self._translate(residual, rule, unknown, meta)), revision)
             meta = await self._meta()
         raise PolicyUnavailable(f"the policy changed twice while {rule} was compiled")
@@ -110,7 +130,12 @@ class OpaEngine:
         self.problem = f"the policy lacks {', '.join(lacking)}, for which OPA answers as for a denial" if lacking else None
         if self.problem is not None:
             raise PolicyUnavailable(self.problem)
+        await self._require_accepted(meta.revision)
         return meta.revision
+
+    async def _require_accepted(self, revision: str) -> None:
+        if self._gate is not None:
+            await self._gate.require(revision)
 
     async def _meta(self) -> _Meta:
         answer = await self._ask(_META, {})

@@ -39,7 +39,7 @@ _MOST_REPORT_BYTES: Final = 64 * 1024 * 1024
 _SUMMARY_S: Final = 60.0
 _WITHOUT_PAUSE: Final = 500
 _YES_OR_NO: Final = ("allow", "admit_result")
-_ALSO_COMPARED: Final = ("principal", "stamp", "on_deny", "limits")
+_ALSO_COMPARED: Final = ("principal", "stamp", "on_deny", "limits", "backend", "obligations", "placement", "visible", "needs_approval")
 _REASONS: Final = {"regate/ingest/allow": "regate/ingest/reject_reasons"}
 _CHUNK_REASONS: Final = "regate/lib/batch/chunk_reasons"
 
@@ -49,7 +49,9 @@ DECISIONS: Final = Metric(
     ("rule", "outcome"),
 )
 DIFFERENCES: Final = Metric(
-    "regate_shadow_values_total", "Filters, stamps and principals that a shadowed candidate policy made as well.", ("rule", "outcome")
+    "regate_shadow_values_total",
+    "Filters, stamps, principals, limits and other values that a shadowed candidate policy gave as well.",
+    ("rule", "outcome"),
 )
 
 

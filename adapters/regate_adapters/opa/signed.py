@@ -14,10 +14,12 @@ import subprocess
 import tarfile
 import tempfile
 from collections.abc import Collection, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path, PurePosixPath
 from typing import Any, Final
 
-from regate_adapters.opa.bundle import BrokenPolicy
+from regate_adapters.opa.acceptance.reading import NotParsed, parsed_by_command
+from regate_adapters.opa.bundle import BrokenPolicy, require_acceptable
 from regate_adapters.opa.listing import Fingerprint, stamp_of
 from regate_adapters.opa.origins import Candidate
 
@@ -85,8 +87,11 @@ class SignedBundle:
         if self._in_force is not None and self._in_force.files == files:
             return None
         _write(target, files | {_TOKEN: json.dumps(gateway_token).encode()})
-        self._verify(target, opa=opa)
-        revision = _described(files, self._bundle.name, required)
+        with ThreadPoolExecutor(1) as beside:  # OPA takes as long to parse the files as to verify them
+            trees = beside.submit(_parsed, files, opa)
+            self._verify(target, opa=opa)
+            revision = _described(files, self._bundle.name, required)
+            require_acceptable(trees.result(), files)
         if self._in_force is not None and self._in_force.revision == revision:
             # Records and remembered filters name the revision, so it must name one content.
             raise BrokenPolicy(f"{self._bundle.name} is another policy under the revision in force, {revision}: build it with --revision")
@@ -117,6 +122,14 @@ class SignedBundle:
             words = (done.stderr or done.stdout).decode(errors="replace").strip()
             cause = words.removeprefix("error: load error: ").removeprefix(f"bundle {built.name}: ")
             raise BrokenPolicy(f"{self._bundle.name} is refused: {cause}")
+
+
+def _parsed(files: Mapping[str, bytes], opa: Path) -> dict[str, Any]:
+    texts = {name: content.decode(errors="replace") for name, content in files.items() if name.endswith(".rego")}
+    try:
+        return parsed_by_command(opa, texts)
+    except NotParsed as error:
+        raise BrokenPolicy(str(error)) from error
 
 
 def _described(files: Mapping[str, bytes], name: str, required: Collection[str]) -> str:

@@ -1,90 +1,26 @@
 """Random policies: chunk rules that are always valid Rego, of a grammar wider than what filters can express.
 
-A policy is kept as rules and conditions, not as text, so that a counterexample can be shrunk (`proof_shrink.py`). Which of them translate
-is not known here; the translator and the stores say so, and the proof (`proof.py`) compares what they accept with full evaluation.
+Which of them may serve and which translate is not known here: the load check, the translator and the stores say so, and the proof (`proof.py`)
+compares what they accept with full evaluation. What a policy is made of is in `policy_text.py`, rules beyond plain ones in `policy_rules.py`.
 """
 
 from __future__ import annotations
 
 import json
 import random
-import re
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import replace
 from typing import Final, Literal, TypeAlias
 
 from regate_adapters.testing.policy_rows import LISTS, SCALARS
+from regate_adapters.testing.policy_rules import Member, Members
+from regate_adapters.testing.policy_text import RandomPolicy, Rule
 
-Form: TypeAlias = Literal["ambiguous", "beyond"]
-"""What a grammar may write besides the fragment: `ambiguous`, what partial evaluation makes ambiguous where fields may be missing;
-`beyond`, what has no filter at all, or in some stores only."""
+Form: TypeAlias = Literal["ambiguous", "beyond", "rules"]
+"""What a grammar may write besides the fragment: `ambiguous`, what partial evaluation makes ambiguous where fields may be missing; `beyond`, what
+has no filter at all, or in some stores only; `rules`, rules beyond plain ones, and then most policies are otherwise written as authors should."""
 
 _OPERATORS: Final = ("==", "!=", "<", "<=", ">", ">=")
-_FULL: Final = """admitted contains i if {{
-	some i, row in input.rows
-	data.{package}.allow == true with input as {{"principal": input.principal, "chunk": row}}
-}}"""
-
-
-@dataclass(frozen=True, slots=True)
-class Rule:
-    """One rule: its head, the conditions of its body (a rule with none has no body), and an `else` after it."""
-
-    head: str
-    conditions: tuple[str, ...] = ()
-    otherwise: str = ""
-
-    @property
-    def name(self) -> str:
-        """Return the name that other rules use."""
-        return _name_of(self.head)
-
-    def text(self) -> str:
-        """Return the rule in Rego."""
-        if not self.conditions:
-            return self.head
-        body = "\n\t".join(self.conditions)
-        return f"{self.head} if {{\n\t{body}\n}}{self.otherwise}"
-
-
-@dataclass(frozen=True, slots=True)
-class RandomPolicy:
-    """A chunk policy of one dialect: classic Rego, or (`modern`) the one in which `not` is a plain complement."""
-
-    modern: bool
-    rules: tuple[Rule, ...]
-
-    def module(self, package: str) -> str:
-        """Return the module, with a rule that evaluates `allow` in full for each of `input.rows`."""
-        head = [f"package {package}", *(["import rego.v2"] if self.modern else [])]
-        return "\n\n".join([*head, *(rule.text() for rule in self.rules), _FULL.format(package=package)]) + "\n"
-
-    def smaller(self) -> Iterator[RandomPolicy]:
-        """Yield valid policies with one rule, one `else` or one condition less, the largest cuts first."""
-        for position, rule in enumerate(self.rules):
-            rest = self.rules[:position] + self.rules[position + 1 :]
-            if not _is_needed(rule.name, rest):
-                yield replace(self, rules=rest)
-        for position, rule in enumerate(self.rules):
-            cuts = [replace(rule, otherwise="")] if rule.otherwise else []
-            if len(rule.conditions) > 1:
-                ranges = range(len(rule.conditions))
-                cuts += [replace(rule, conditions=rule.conditions[:cut] + rule.conditions[cut + 1 :]) for cut in ranges]
-            elif rule.conditions and rule.conditions != ("true",) and "(" not in rule.head:
-                cuts.append(replace(rule, conditions=("true",)))
-            for smaller in cuts:
-                yield replace(self, rules=(*self.rules[:position], smaller, *self.rules[position + 1 :]))
-
-
-def _name_of(head: str) -> str:
-    return re.split(r"[ (]", head.removeprefix("default "), maxsplit=1)[0]
-
-
-def _is_needed(name: str, others: tuple[Rule, ...]) -> bool:
-    defined = any(rule.name == name and not rule.head.startswith("default ") for rule in others)
-    used = name == "allow" or any(re.search(rf"\b{name}\b", condition) for rule in others for condition in rule.conditions)
-    # A default alone is no definition: `opa check` would take it, but it could not be told from the rule that is gone.
-    return not defined and (used or any(rule.name == name for rule in others))
 
 
 class Grammar:
@@ -96,8 +32,12 @@ class Grammar:
         self._ambiguous = "ambiguous" in forms
         self._beyond = "beyond" in forms
         self._locals = 0
-        self._wild = self._beyond and self._random.random() < 0.35
+        self._careful = "rules" in forms and self._random.random() < 0.7
+        """Written as authors should, with one exception at most: what the load check overlooks is then not hidden behind what it refuses."""
+        self._wild = self._beyond and not self._careful and self._random.random() < 0.35
         """Most policies stay inside the fragment even so: one form that has no filter makes the whole policy have none."""
+        self._members = Members(self._random) if "rules" in forms else None
+        self._imports: dict[str, None] = {}
 
     def policy(self) -> RandomPolicy:
         """Return one policy: an `allow`, and helpers that it and each other may use."""
@@ -106,22 +46,53 @@ class Grammar:
         for name in ("one", "two"):
             rules += self._helper(name, helpers)
             helpers.append(name)
-        if self._beyond and self._random.random() < 0.2:
+        if self._beyond and not self._careful and self._random.random() < 0.2:
             rules.append(Rule("low(row)", (f"row.level {self._operator()} {self._constant('level')}",)))
             helpers.append("low(input.chunk)")
         if self._random.random() < 0.2:
             rules.append(Rule("default allow := false"))
         rules += [self._rule("allow", helpers) for _ in range(self._random.randint(1, 2))]
-        return RandomPolicy(self._modern, tuple(rules))
+        for member in self._some_members():
+            rules = self._with_member(rules, member)
+        if self._careful and self._random.random() < 0.25:
+            rules = self._with_condition(rules, self._careless_condition([]))
+        return RandomPolicy(self._modern, tuple(rules), tuple(self._imports))
 
     # ------------------------------------------------------------ rules
+
+    def _some_members(self) -> list[Member]:
+        if self._members is None:
+            return []
+        found = [self._members.careful() for _ in range(self._random.randint(0, 2))]
+        if self._random.random() < 0.35:
+            found.append(self._members.careless())
+        return found
+
+    def _with_member(self, rules: list[Rule], member: Member) -> list[Rule]:
+        self._imports.update(dict.fromkeys(member.imports))
+        return self._with_condition([*member.rules, *rules], self._random.choice(member.conditions), among=len(member.rules))
+
+    def _with_condition(self, rules: list[Rule], condition: str, *, among: int = 0) -> list[Rule]:
+        """Return the rules with the condition in one of them, not of the first: a new `deny` that `allow` negates, or a body that is there."""
+        if self._random.random() < 0.5:
+            name = self._fresh("deny")
+            denying = [Rule(name, (condition,)), *([Rule(name, (self._condition([]),))] if self._random.random() < 0.4 else [])]
+            return [*denying, *(self._also(rule, f"not {name}") if rule.head == "allow" else rule for rule in rules)]
+        bodies = [position for position, rule in enumerate(rules) if position >= among and rule.conditions and not rule.shared]
+        chosen = self._random.choice(bodies)
+        return [self._also(rule, condition) if position == chosen else rule for position, rule in enumerate(rules)]
+
+    def _also(self, rule: Rule, condition: str) -> Rule:
+        conditions = list(rule.conditions)
+        conditions.insert(self._random.randint(0, len(conditions)), condition)
+        return replace(rule, conditions=tuple(conditions))
 
     def _helper(self, name: str, helpers: list[str]) -> list[Rule]:
         chance = self._random.random()
         bodies = range(self._random.randint(1, 2))
-        if chance < 0.3:
+        if chance < 0.3 and not self._careful:
             return [Rule(f"default {name} := false"), *(self._rule(name, helpers) for _ in bodies)]
-        if chance < 0.4:
+        if chance < 0.4 and not self._careful:
             return [Rule(f"default {name} := true"), *(self._rule(f"{name} := false", helpers) for _ in bodies)]
         rules = [self._rule(name, helpers) for _ in bodies]
         if self._wild and chance < 0.5:
@@ -133,6 +104,9 @@ class Grammar:
         return Rule(head, tuple(self._condition(helpers) for _ in range(self._random.randint(1, 3))))
 
     def _condition(self, helpers: list[str]) -> str:
+        return self._careful_condition(helpers) if self._careful else self._careless_condition(helpers)
+
+    def _careless_condition(self, helpers: list[str]) -> str:
         kinds: list[Callable[[], str]] = [self._atom] * 6 + [self._negated] * 2 + [self._membership] * 3
         if helpers:
             kinds += [lambda: self._random.choice(("", "not ")) + self._random.choice(helpers)] * 3
@@ -142,9 +116,64 @@ class Grammar:
             kinds += [self._local, self._text, self._element]
         if self._beyond:
             kinds += [self._strange_constant, self._of_principal]
-        if self._wild:
+        if self._wild or self._careful:
             kinds += [self._without_a_filter] * 2
         return self._random.choice(kinds)()
+
+    def _careful_condition(self, helpers: list[str]) -> str:
+        kinds: list[Callable[[], str]] = [self._said] * 6 + [self._listed] * 3
+        if helpers:
+            kinds += [lambda: self._random.choice(("", "not ")) + self._random.choice(helpers)] * 4
+        if self._modern:
+            kinds += [self._junction]
+        if self._ambiguous:
+            kinds += [self._asked_text]
+        return self._random.choice(kinds)()
+
+    # ------------------------------------------------------------ as authors should write
+
+    def _said(self) -> str:
+        name, operator = self._scalar(), self._operator()
+        field, constant = f"input.chunk.{name}", self._constant(name)
+        forms = [
+            f"{field} {operator} {constant}",
+            f"{field} in [{constant}, {self._constant(name)}]",
+            f"input.chunk.level {operator} input.principal.clearance",
+            f"input.chunk.tenant {operator} input.chunk.owner",
+            "input.chunk.tenant == input.principal.tenant",
+            "input.chunk.owner == input.principal.id",
+            "input.chunk.owner in input.principal.teams",
+            "input.chunk.region == input.principal.attrs.region",
+            f'input.chunk.region {operator} object.get(input.principal.attrs, "region", "eu")',
+            f"input.principal.clearance {operator} 1",
+            '"legal" in input.principal.roles',
+            'not "legal" in input.principal.roles',
+            "input.chunk.level in {n | some n in [0, 1, 2, 3]; n <= input.principal.clearance}",
+            'every t in input.principal.teams { t != "ops" }',
+            "input.chunk.hold",
+        ]
+        return self._random.choice(forms)
+
+    def _listed(self) -> str:
+        name, item = self._list(), self._fresh("item")
+        constant = self._element_of(name)
+        forms = [
+            f"{constant} in input.chunk.{name}",
+            f"input.principal.id in input.chunk.{name}",
+            f"input.chunk.{name}[_] == {constant}",
+            f"some {item} in input.chunk.{name}\n\t{item} in input.principal.teams",
+            f"some {item} in input.chunk.{name}\n\t{item} == {constant}",
+            f"some {item} in input.chunk.{name}",
+        ]
+        return self._random.choice(forms)
+
+    def _asked_text(self) -> str:
+        name = self._random.choice(("tenant", "owner", "region"))
+        builtin, known = (
+            self._random.choice(("startswith", "endswith", "contains")),
+            self._random.choice(('"a"', '""', "input.principal.id")),
+        )
+        return f"{builtin}(input.chunk.{name}, {known})"
 
     # ------------------------------------------------------------ the fragment
 
@@ -309,9 +338,3 @@ class Grammar:
 
     def _element_of(self, name: str) -> str:
         return json.dumps(self._random.choice(LISTS[name]))
-
-
-def as_json(policy: RandomPolicy) -> Mapping[str, object]:
-    """Return the policy as a counterexample file holds it."""
-    rules = [{"head": rule.head, "conditions": list(rule.conditions), "otherwise": rule.otherwise} for rule in policy.rules]
-    return {"modern": policy.modern, "rules": rules}

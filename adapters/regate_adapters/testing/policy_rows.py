@@ -74,6 +74,8 @@ def typed_row(source: random.Random) -> JsonObject:
 def some_principal(source: random.Random) -> JsonObject:
     """Return a principal as policies see it, with attributes that may be missing."""
     attrs: dict[str, Json] = {"region": source.choice(SCALARS["region"])} if source.random() < 0.5 else {}
+    if source.random() < 0.15:
+        attrs["region"] = source.choice((3, ["eu"], {"eu": 1}, True, None))  # a claim may be anything
     return Principal(
         id=source.choice(("ann", "bob")),
         tenant=source.choice(("acme", "globex")),

@@ -17,7 +17,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
@@ -27,11 +27,11 @@ import click
 from regate_adapters.opa.residual import NotUnderstood
 from regate_adapters.testing.policy_grammar import Grammar
 from regate_adapters.testing.policy_rows import some_principal
-from regate_adapters.testing.proof_oracle import UNIVERSES, Case, NoVerdict, Oracle, Rows, Universe, UniverseName, running_oracle
+from regate_adapters.testing.proof_oracle import UNIVERSES, Case, NotLoaded, Oracle, Rows, Universe, UniverseName, running_oracle
 from regate_adapters.testing.proof_shrink import Mismatch, shrink, write_counterexample
 from regate_adapters.testing.proof_tally import Tally, reason_of, table
 from regate_adapters.testing.proof_targets import Target, open_targets
-from regate_orchestrator.errors import FilterNotExpressible
+from regate_orchestrator.errors import FilterNotExpressible, PolicyUnavailable
 
 _POLICIES: Final[Mapping[UniverseName, int]] = {"dirty": 100, "typed": 180}
 _PRINCIPALS: Final = 2
@@ -61,21 +61,29 @@ class Outcome:
     def note(self, case: Case, target: Target, *, found: str, right: frozenset[str], actual: frozenset[str]) -> None:
         """Count one compared plan, and keep the case when the target was wrong."""
         wrong = right ^ actual
-        self.tallies[case.universe, target.name].compared(permitted=len(right), rows=len(case.rows), wrong=len(wrong))
+        tally = self.tallies[case.universe, target.name]
+        tally.compared(permitted=len(right), rows=len(case.rows), wrong=len(wrong), wider=bool(actual - right))
         if wrong:
             self.mismatches.append(Mismatch(target.name, case, found))
 
 
 async def prove(
-    targets: Sequence[Target], *, decisions: int, seed: int, folder: Path, tell: Callable[[Outcome], None] = lambda _outcome: None
+    targets: Sequence[Target],
+    *,
+    decisions: int,
+    seed: int,
+    folder: Path,
+    tell: Callable[[Outcome], None] = lambda _outcome: None,
+    checked: bool = True,
 ) -> Outcome:
     """Compare targets and oracle in batches until each target had this many decisions compared, or a batch found a fault.
 
-    The folder must exist; the policies go there. `tell` is called after each policy, with the counts so far.
+    The folder must exist; the policies go there. `tell` is called after each policy, with the counts so far. Without `checked` policies that
+    the load check refuses are compared as well, which shows what it is for.
     """
     outcome = Outcome(seed, {(target.universe, target.name): Tally(target.name, target.universe) for target in targets})
     for batch in itertools.count():
-        await _prove_batch(outcome, batch, targets, folder=folder / f"batch{batch}", tell=tell)
+        await _prove_batch(outcome, batch, targets, folder=folder / f"batch{batch}", tell=tell, checked=checked)
         if outcome.decisions >= decisions or outcome.faults():
             break
     return outcome
@@ -92,14 +100,16 @@ def random_cases(universe: Universe, seed: str, rows: Rows) -> Iterator[tuple[st
 # ---------------------------------------------------------------- one batch: many policies in one OPA, rows loaded once
 
 
-async def _prove_batch(outcome: Outcome, batch: int, targets: Sequence[Target], *, folder: Path, tell: Callable[[Outcome], None]) -> None:
+async def _prove_batch(
+    outcome: Outcome, batch: int, targets: Sequence[Target], *, folder: Path, tell: Callable[[Outcome], None], checked: bool
+) -> None:
     wanted = [universe for universe in UNIVERSES.values() if any(target.universe == universe.name for target in targets)]
     rows = {universe.name: _rows(universe, f"{outcome.seed}/{batch}/{universe.name}/rows") for universe in wanted}
     for target in targets:
         await target.load(rows[target.universe])
     seed = f"{outcome.seed}/{batch}"
     cases = {name: case for universe in wanted for name, case in random_cases(universe, seed, rows[universe.name])}
-    async with running_oracle({name: case.policy for name, case in cases.items()}, folder=folder) as oracle:
+    async with running_oracle({name: case.policy for name, case in cases.items()}, folder=folder, checked=checked) as oracle:
         waiting = iter(cases.items())
         async with asyncio.TaskGroup() as tasks:
             for _ in range(_WORKERS):
@@ -130,20 +140,27 @@ async def _compare(outcome: Outcome, oracle: Oracle, name: str, case: Case, *, t
         tally.plans += 1
     try:
         plan = await oracle.plan(name, case)
+    except NotLoaded as refusal:
+        for tally in tallies.values():
+            tally.unloaded.update(refusal.codes)
+            tally.refused_at_load += 1
+        return
     except NotUnderstood as refusal:
         for tally in tallies.values():
             tally.untranslated[reason_of(refusal.reason)] += 1
         return
-    right: frozenset[str] | None = None
-    with suppress(NoVerdict):  # a plan was made all the same: then every row of every target is wrong
-        right = await oracle.admitted(name, case)
+    except PolicyUnavailable:  # partial evaluation ended in an error: no filter, so nothing that could be wider
+        for tally in tallies.values():
+            tally.untranslated["an error"] += 1
+        return
+    right = await oracle.admitted(name, case)
     for target in targets:
         try:
             actual = await target.matching(plan)
         except FilterNotExpressible as refusal:
             tallies[target.name].inexpressible[reason_of(refusal.detail)] += 1
             continue
-        outcome.note(case, target, found=found, right=frozenset(case.rows) - actual if right is None else right, actual=actual)
+        outcome.note(case, target, found=found, right=right, actual=actual)
 
 
 def _rows(universe: Universe, seed: str) -> Rows:

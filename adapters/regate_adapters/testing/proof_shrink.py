@@ -13,9 +13,9 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any, Final
 
-from regate_adapters.testing.policy_grammar import RandomPolicy, Rule, as_json
 from regate_adapters.testing.policy_rows import SCHEMA
-from regate_adapters.testing.proof_oracle import Case, NoVerdict, Oracle, running_oracle
+from regate_adapters.testing.policy_text import as_json, from_json
+from regate_adapters.testing.proof_oracle import Case, Oracle, running_oracle
 from regate_adapters.testing.proof_targets import Target
 from regate_orchestrator.errors import ConfigurationError, FilterNotExpressible
 
@@ -32,19 +32,13 @@ class Mismatch:
 
 
 async def differing(oracle: Oracle, name: str, case: Case, *, target: Target) -> frozenset[str]:
-    """Return the rows on which the target disagrees with the oracle; none where the policy is refused. The case's rows are loaded.
-
-    Where full evaluation ends in an error no filter may exist, so all rows differ.
-    """
+    """Return the rows on which the target disagrees with the oracle; none where the policy is refused. The case's rows are loaded."""
     await target.load(case.rows)
     try:
         actual = await target.matching(await oracle.plan(name, case))
     except FilterNotExpressible:
         return frozenset()
-    try:
-        return actual ^ await oracle.admitted(name, case)
-    except NoVerdict:
-        return frozenset(case.rows)
+    return actual ^ await oracle.admitted(name, case)
 
 
 async def shrink(case: Case, target: Target, *, folder: Path) -> Case:
@@ -74,7 +68,7 @@ def write_counterexample(mismatch: Mismatch, folder: Path) -> Path:
         "policy": as_json(case.policy),
         "principal": case.principal,
         "rows": case.rows,
-        "module": case.policy.module("regate.proof.p").splitlines(),
+        "modules": {name: text.splitlines() for name, text in case.policy.modules("regate.proof.p").items()},
     }
     text = json.dumps(content, indent=2, ensure_ascii=True) + "\n"
     folder.mkdir(parents=True, exist_ok=True)
@@ -84,11 +78,10 @@ def write_counterexample(mismatch: Mismatch, folder: Path) -> Path:
 
 
 def read_counterexample(path: Path) -> Mismatch:
-    """Return the mismatch that a file holds. Its `module` is for readers, and not read."""
+    """Return the mismatch that a file holds. Its `modules` are for readers, and not read."""
     content: Any = json.loads(path.read_text(encoding="utf-8"))
-    rules = tuple(Rule(rule["head"], tuple(rule["conditions"]), rule["otherwise"]) for rule in content["policy"]["rules"])
-    policy = RandomPolicy(content["policy"]["modern"], rules)
-    return Mismatch(content["target"], Case(content["universe"], policy, content["principal"], content["rows"]), content["found"])
+    case = Case(content["universe"], from_json(content["policy"]), content["principal"], content["rows"])
+    return Mismatch(content["target"], case, content["found"])
 
 
 async def replay(mismatches: Mapping[str, Mismatch], targets: Sequence[Target], *, folder: Path) -> list[str]:

@@ -27,7 +27,10 @@ _SHOWN_REASONS: Final = 6
 
 @dataclass(slots=True)
 class Tally:
-    """The count for one target in one universe. `plans` includes those that the translator refused before any target saw them."""
+    """The count for one target in one universe. `plans` includes those of policies that may not be loaded, and those that the translator refused.
+
+    `wider` counts the filters that let through what the rule denies, were it one row.
+    """
 
     target: str
     universe: UniverseName
@@ -36,16 +39,20 @@ class Tally:
     permitted: int = 0
     telling: int = 0
     mismatches: int = 0
+    wider: int = 0
+    refused_at_load: int = 0
+    unloaded: Counter[str] = field(default_factory=Counter)
     untranslated: Counter[str] = field(default_factory=Counter)
     inexpressible: Counter[str] = field(default_factory=Counter)
 
     @property
     def accepted(self) -> int:
         """Return how many plans were compared."""
-        return self.plans - self.untranslated.total() - self.inexpressible.total()
+        return self.plans - self.refused_at_load - self.untranslated.total() - self.inexpressible.total()
 
-    def compared(self, *, permitted: int, rows: int, wrong: int) -> None:
+    def compared(self, *, permitted: int, rows: int, wrong: int, wider: bool) -> None:
         """Count one compared plan, and the decisions in it."""
+        self.wider += wider
         self.decisions += rows
         self.permitted += permitted
         self.telling += 0 < permitted < rows
@@ -55,6 +62,7 @@ class Tally:
         """Return why this count proves nothing, or disproves; empty when it is a proof."""
         who = f"{self.target} on {self.universe} rows"
         found = [f"{who}: {self.mismatches} decisions differ from full evaluation"] if self.mismatches else []
+        found += [f"{who}: {self.wider} filters are wider than the rule"] if self.wider else []
         if self.accepted < LEAST_ACCEPTED * self.plans or not self.accepted:
             found.append(f"{who}: degenerate, only {self.accepted} of {self.plans} plans were accepted")
         elif self.telling < LEAST_TELLING * self.accepted:
@@ -75,9 +83,11 @@ def table(tallies: Iterable[Tally]) -> str:
             "rows",
             "decisions",
             "mismatches",
+            "wider than the rule",
             "plans",
             "accepted",
-            "refused by OPA's residual",
+            "refused at load",
+            "by OPA's residual",
             "by the target",
             "telling",
             "permitted",
@@ -91,8 +101,10 @@ def table(tallies: Iterable[Tally]) -> str:
                 tally.universe,
                 f"{tally.decisions:,}",
                 f"{tally.mismatches:,}",
+                f"{tally.wider:,}",
                 f"{tally.plans:,}",
                 _share(accepted, plans),
+                _share(tally.refused_at_load, plans),
                 _share(tally.untranslated.total(), plans),
                 _share(tally.inexpressible.total(), plans),
                 _share(tally.telling, accepted),
@@ -107,7 +119,8 @@ def table(tallies: Iterable[Tally]) -> str:
 def _reasons(tallies: Iterable[Tally]) -> list[str]:
     told: dict[str, Counter[str]] = {}
     for tally in tallies:
-        # Each target of a universe is handed the same plans, so what the translator refused is told once.
+        # Each target of a universe is handed the same plans, so what was refused before is told once.
+        told.setdefault(f"findings of the load check, {tally.universe} rows", tally.unloaded)
         told.setdefault(f"refused by the translator, {tally.universe} rows", tally.untranslated)
         told.setdefault(f"refused by {tally.target}, {tally.universe} rows", tally.inexpressible)
     lines: list[str] = []

@@ -11,9 +11,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+from regate_adapters.opa.acceptance.findings import Finding
+from regate_adapters.opa.acceptance.reach import FILTERS
 from regate_adapters.opa.engine import OpaEngine
 from regate_adapters.opa.residual import NotUnderstood
-from regate_gateway.policy.findings import Finding
 from regate_gateway.policy.opa_command import OpaCommand, reported_errors
 from regate_gateway.policy.renderers import refusal, renderers_for
 from regate_gateway.policy.rows import Row, RowMaker
@@ -45,13 +46,7 @@ class Listing:
         return self.point.short
 
 
-LISTINGS: Final = (
-    Listing(Point.CHUNK, "chunk.read", "chunk"),
-    Listing(Point.STORE, "store.list", "store"),
-    Listing(Point.FILE, "file.list", "file"),
-    Listing(Point.HISTORY, "response.list", "item"),
-    Listing(Point.PROMPT, "prompt.list", "prompt"),
-)
+LISTINGS: Final = tuple(Listing(Point("/".join((*one.package, "allow"))), one.action, one.unknown) for one in FILTERS)
 
 
 @dataclass(frozen=True, slots=True)

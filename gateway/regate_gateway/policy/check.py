@@ -1,7 +1,7 @@
 """`regate policy check`: everything that can be known of a policy directory before it serves. The commands' counterpart; printing is here too.
 
-Runs other people's tools (`tools.py`), the contract with the gateway (`entrypoints.py`, row schemas), the authoring rules (`authoring.py`),
-and compares filter and decision (`agreement.py`). Nothing is changed and nothing is served.
+Runs other people's tools (`tools.py`), the contract with the gateway (`entrypoints.py`, row schemas), all that is checked again when policies are
+loaded (`regate_adapters.opa.acceptance`), warns (`absences.py`), and compares filter and decision (`agreement.py`). Nothing is changed or served.
 """
 
 from __future__ import annotations
@@ -15,17 +15,22 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
+from regate_adapters.opa.acceptance.controls import control_findings
+from regate_adapters.opa.acceptance.findings import Finding
+from regate_adapters.opa.acceptance.judging import authoring_findings
+from regate_adapters.opa.acceptance.reach import FILTERS
+from regate_adapters.opa.acceptance.syntax import Policies
 from regate_adapters.opa.bundle import BrokenPolicy, PolicySource, read_source
 from regate_adapters.opa.engine import OpaEngine
 from regate_adapters.opa.process import ManagedOpa
+from regate_gateway.policy.absences import absence_warnings
 from regate_gateway.policy.agreement import LISTINGS, Compiled, Effort, Support, compile_all, disagreements, fragment_findings, support
-from regate_gateway.policy.authoring import FILTERABLE, authoring_findings
 from regate_gateway.policy.entrypoints import entrypoint_findings, required_rules
-from regate_gateway.policy.findings import Finding, Outcome, not_run, outcome
+from regate_gateway.policy.findings import Outcome, not_run, outcome, warned
 from regate_gateway.policy.opa_command import OpaCommand
+from regate_gateway.policy.parsing import parse_policies
 from regate_gateway.policy.renderers import ROWS_IN_SQL
 from regate_gateway.policy.samples import Sample, built_in_samples
-from regate_gateway.policy.syntax import Policies, parse_policies
 from regate_gateway.policy.tools import check_format, check_types, run_regal, run_tests
 from regate_orchestrator.errors import ConfigurationError, PolicyUnavailable
 from regate_orchestrator.schema import RowSchema, load_schema
@@ -36,7 +41,7 @@ FULL: Final = Effort(witnesses=12, others=20)
 _COMPILE_S: Final = 20.0
 _PLACED: Final = re.compile(r"([\w./-]+\.rego):(\d+): (.+)", re.DOTALL)
 _SLOW_S: Final = 1.0
-_VERSION: Final = 1
+_VERSION: Final = 2
 _ASKED: Final = frozenset(listing.unknown for listing in LISTINGS)
 
 Progress = Callable[[str], None]
@@ -98,8 +103,11 @@ def check_policies(task: Task, progress: Progress) -> Report:
     run.add("entrypoints", lambda: outcome("entrypoints", f"all {len(required_rules())}", entrypoint_findings(policies)))
     schemas, faults = read_schemas(task.directory)
     run.add("schemas", lambda: outcome("schemas", f"{len(schemas)} kinds of row", faults))
-    run.add("authoring", lambda: outcome("authoring", "within the filter fragment", authoring_findings(policies, schemas)))
-    if types.findings or not schemas.keys() >= _ASKED:
+    authoring = run.add("authoring", lambda: outcome("authoring", "within the filter fragment", authoring_findings(policies, schemas)))
+    controls = run.add("controls", lambda: outcome("controls", "all there", list(control_findings(policies, source.files))))
+    run.add("absences", lambda: warned("absences", "nothing is granted for want of a value", absence_warnings(policies)))
+    # What may not be loaded is not compiled either.
+    if types.findings or authoring.findings or controls.findings or not schemas.keys() >= _ASKED:
         report.outcomes += [not_run(name, "mend the findings above first") for name in ("filters", "stores", "agreement")]
         return report
     samples = [*built_in_samples(policies, _documents(source)), *task.samples]
@@ -111,7 +119,7 @@ def read_schemas(directory: Path) -> tuple[dict[str, RowSchema], list[Finding]]:
     """Return the readable row schemas by the row's name, and what is wrong with them: rows are stamped closed-world, with every field."""
     schemas: dict[str, RowSchema] = {}
     findings: list[Finding] = []
-    for kind in FILTERABLE.values():
+    for kind in (one.unknown for one in FILTERS):
         file = f"schemas/{kind}.json"
         if kind not in _ASKED and not (directory / file).exists():
             continue
@@ -216,8 +224,8 @@ async def _compile(task: Task, schemas: Mapping[str, RowSchema], samples: Sequen
 def _places(policies: Policies) -> dict[str, tuple[str, int]]:
     found: dict[str, tuple[str, int]] = {}
     for path, definitions in policies.rules.items():
-        first = next((one for one in definitions if not one.node.get("default")), definitions[0])
-        found[".".join(path)] = (first.module.file, int(first.node["location"]["row"]))
+        first = next((one for one in definitions if not one.is_default), definitions[0])
+        found[".".join(path)] = (first.module.file, first.row)
     return found
 
 
@@ -242,12 +250,13 @@ def deployed_kinds(vector_kinds: frozenset[str]) -> frozenset[str]:
 
 
 def as_text(report: Report) -> str:
-    """Return the report for people: a line for each check, the stores, then the findings."""
+    """Return the report for people: a line for each check, the stores, then the findings and the warnings."""
     words = {"ok": "ok", "failed": "FAILED", "not_run": "not run"}
     lines = [f"policy {one.name:<12} {words[one.status]:<8} {one.summary}" for one in report.outcomes]
     lines += [f"  {one.package:<9} {one.kind:<12} {_support_text(one)}" for one in report.stores]
     findings = [finding for one in report.outcomes for finding in one.findings]
-    return "\n".join([*lines, *(["", *map(str, findings)] if findings else [])])
+    warnings = [f"warning: {one}" for outcome in report.outcomes for one in outcome.warnings]
+    return "\n".join([*lines, *(["", *map(str, findings)] if findings else []), *(["", *warnings] if warnings else [])])
 
 
 def _support_text(one: Support) -> str:
@@ -266,7 +275,8 @@ def as_document(report: Report) -> dict[str, Any]:
                 "name": one.name,
                 "status": one.status,
                 "summary": one.summary,
-                "findings": [{"file": f.file, "row": f.row, "code": f.code, "message": f.message} for f in one.findings],
+                "findings": _as_documents(one.findings),
+                "warnings": _as_documents(one.warnings),
             }
             for one in report.outcomes
         ],
@@ -275,3 +285,7 @@ def as_document(report: Report) -> dict[str, Any]:
             for one in report.stores
         ],
     }
+
+
+def _as_documents(findings: Sequence[Finding]) -> list[dict[str, Any]]:
+    return [{"file": one.file, "row": one.row, "code": one.code, "message": one.message} for one in findings]

@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Final
 
-from regate_gateway.policy.findings import Finding
-from regate_gateway.policy.syntax import Policies
+from regate_adapters.opa.acceptance.findings import Finding
+from regate_adapters.opa.acceptance.syntax import Policies
 
 CONTRACT: Final[Mapping[str, tuple[str, ...]]] = {
     "authn": ("principal", "deny_reasons"),

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from regate_gateway.policy.findings import Finding
+from regate_adapters.opa.acceptance.findings import Finding
 from regate_orchestrator.errors import ConfigurationError
 
 _DEADLINE_S: Final = 120

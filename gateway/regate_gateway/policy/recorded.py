@@ -16,7 +16,7 @@ from regate_adapters.audit.segments import segments_in
 from regate_orchestrator.batches import BATCH_ACTION, KINDS, Kind
 from regate_orchestrator.decisions import Point
 from regate_orchestrator.enforcer import policy_input
-from regate_orchestrator.values import JsonObject
+from regate_orchestrator.values import Json, JsonObject
 
 Record: TypeAlias = Mapping[str, Any]
 
@@ -35,6 +35,30 @@ class Origin:
 
 
 @dataclass(frozen=True, slots=True)
+class RecordedValue:
+    """A rule that is no yes or no, and what it said; `said` is empty where it was undefined, and else holds the one value."""
+
+    rule: str
+    said: tuple[Json, ...]
+
+    @property
+    def name(self) -> str:
+        """Return the rule's own name."""
+        return self.rule.rpartition("/")[2]
+
+
+@dataclass(frozen=True, slots=True)
+class RecordedQuestion:
+    """A value that was asked for by itself, with its input."""
+
+    origin: Origin
+    id: str
+    action: str
+    document: JsonObject
+    value: RecordedValue
+
+
+@dataclass(frozen=True, slots=True)
 class RecordedDecision:
     """One yes-or-no question and its recorded answer: a decision, or one member of a batch."""
 
@@ -46,6 +70,8 @@ class RecordedDecision:
     document: JsonObject
     allowed: bool
     reasons: tuple[str, ...]
+    values: tuple[RecordedValue, ...] = ()
+    """What qualified the allow."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +103,13 @@ class Recorded:
     decisions: tuple[RecordedDecision, ...] = ()
     batches: tuple[RecordedBatch, ...] = ()
     plans: tuple[RecordedPlan, ...] = ()
+    values: tuple[RecordedQuestion, ...] = ()
     unreadable: int = 0
+
+    @property
+    def is_empty(self) -> bool:
+        """Return whether nothing was asked."""
+        return not (self.decisions or self.batches or self.plans or self.values)
 
     @property
     def every_decision(self) -> Iterator[RecordedDecision]:
@@ -118,6 +150,12 @@ def questions_in(record: Record) -> Recorded:
             decisions.append(_decision(origin, entry, asked_as, now))
         except (KeyError, TypeError, ValueError):
             unreadable += 1
+    values: list[RecordedQuestion] = []
+    for entry in record.get("values", ()):
+        try:
+            values.append(_question(origin, entry, asked_as, now))
+        except (KeyError, TypeError):
+            unreadable += 1
     if "batch" in record:
         try:
             batches.append(_batch(origin, record, asked_as, now))
@@ -129,7 +167,7 @@ def questions_in(record: Record) -> Recorded:
                 plans.append(_plan(origin, note, asked_as, now))
             except (KeyError, TypeError):
                 unreadable += 1
-    return Recorded(tuple(decisions), tuple(batches), tuple(plans), unreadable)
+    return Recorded(tuple(decisions), tuple(batches), tuple(plans), tuple(values), unreadable)
 
 
 def _origin(record: Record) -> Origin:
@@ -149,15 +187,35 @@ def _decision(origin: Origin, entry: Record, asked_as: JsonObject, now: int) -> 
     action, allowed = str(entry["action"]), entry["allowed"]
     if not isinstance(allowed, bool):
         raise TypeError("allowed is not a boolean")
+    point = Point(entry["rule"])
     return RecordedDecision(
         origin=origin,
         id=str(entry["id"]),
-        point=Point(entry["rule"]),
+        point=point,
         action=action,
         about=str(entry.get("about", "")),
         document=policy_input(asked_as, action, dict(entry["resource"]), request_id=origin.request_id, now=now),
         allowed=allowed,
         reasons=tuple(map(str, entry.get("reasons", ()))),
+        values=tuple(_qualities(point, entry)),
+    )
+
+
+def _qualities(point: Point, entry: Record) -> Iterator[RecordedValue]:
+    """Yield what qualified an allow. Records of earlier versions name those rules only that said something."""
+    said = dict(entry.get("qualities", {}))
+    for name in dict.fromkeys([*entry.get("qualified_by", ()), *said]):
+        yield RecordedValue(f"{point.package}/{name}", (said[name],) if name in said else ())
+
+
+def _question(origin: Origin, entry: Record, asked_as: JsonObject, now: int) -> RecordedQuestion:
+    action = str(entry["action"])
+    return RecordedQuestion(
+        origin=origin,
+        id=str(entry["id"]),
+        action=action,
+        document=policy_input(asked_as, action, dict(entry["resource"]), request_id=origin.request_id, now=now),
+        value=RecordedValue(str(entry["rule"]), (entry["value"],) if "value" in entry else ()),
     )
 
 

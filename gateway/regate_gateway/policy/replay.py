@@ -7,11 +7,22 @@ Nothing is read but audit records, and nothing is written. What the records hold
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Final, Literal, TypeAlias
 
-from regate_gateway.policy.recorded import Origin, Record, Recorded, RecordedBatch, RecordedDecision, RecordedPlan, questions_in
+from regate_gateway.policy.recorded import (
+    Origin,
+    Record,
+    Recorded,
+    RecordedBatch,
+    RecordedDecision,
+    RecordedPlan,
+    RecordedQuestion,
+    RecordedValue,
+    questions_in,
+)
 from regate_orchestrator.batches import BATCH_RULE
 from regate_orchestrator.enforcer import reasons_rule
 from regate_orchestrator.errors import FilterNotExpressible, PolicyUnavailable
@@ -20,7 +31,7 @@ from regate_orchestrator.ports import PolicyEngine
 from regate_orchestrator.quota import permits
 from regate_orchestrator.values import Json, JsonObject
 
-Outcome: TypeAlias = Literal["same", "would_deny", "would_allow", "filter_differs", "error"]
+Outcome: TypeAlias = Literal["same", "would_deny", "would_allow", "value_differs", "filter_differs", "error"]
 
 MOST_EXAMPLES: Final = 5
 _AT_ONCE: Final = 16
@@ -91,7 +102,7 @@ async def replay(records: Iterable[Record], engine: PolicyEngine, *, limit: int 
     for record in records:
         asked = questions_in(record)
         found.unreadable += asked.unreadable
-        if asked.decisions or asked.batches or asked.plans:
+        if not asked.is_empty:
             waiting.append(asked)
             found.records += 1
         advance(1)
@@ -116,6 +127,7 @@ async def _ask_again(asked: Recorded, engine: PolicyEngine) -> list[Change]:
     changes = [await _decision(decision, engine) for decision in asked.decisions]
     for batch in asked.batches:
         changes += await _batch(batch, engine)
+    changes += [await _value(one, engine) for one in asked.values]
     return changes + [await _plan(plan, engine) for plan in asked.plans]
 
 
@@ -151,11 +163,40 @@ def _admitted(value: Json) -> frozenset[tuple[str, str | int]]:
 
 
 async def _compared(asked: RecordedDecision, engine: PolicyEngine, *, allowed: bool) -> Change:
-    if allowed == asked.allowed:
+    if allowed != asked.allowed:
+        return _change(asked, "would_allow", asked.reasons) if allowed else _change(asked, "would_deny", await reasons_for(asked, engine))
+    if not allowed:
         return _change(asked, "same", ())
-    if allowed:
-        return _change(asked, "would_allow", asked.reasons)
-    return _change(asked, "would_deny", await reasons_for(asked, engine))
+    try:
+        differing = [change for one in asked.values if (change := await _changed_value(one, asked.document, engine)) is not None]
+    except PolicyUnavailable as error:
+        return _change(asked, "error", (error.detail,))
+    return _change(asked, "value_differs" if differing else "same", tuple(differing))
+
+
+async def _value(asked: RecordedQuestion, engine: PolicyEngine) -> Change:
+    outcome: Outcome = "same"
+    reasons: tuple[str, ...] = ()
+    try:
+        changed = await _changed_value(asked.value, asked.document, engine)
+    except PolicyUnavailable as error:
+        outcome, reasons = "error", (error.detail,)
+    else:
+        if changed is not None:
+            outcome, reasons = "value_differs", (changed,)
+    point = f"{asked.value.rule.split('/')[1]} {asked.value.name}"
+    return Change(outcome, point, asked.value.rule, asked.action, asked.origin, asked.id, "", reasons)
+
+
+async def _changed_value(asked: RecordedValue, document: JsonObject, engine: PolicyEngine) -> str | None:
+    """Return what the rule said and would say instead; None where it would say the same. Raises `PolicyUnavailable`."""
+    answer = await engine.ask(asked.rule, document)
+    now = (answer.value,) if answer.defined else ()
+    return None if now == asked.said else f"{asked.name}: {_spelt(asked.said)} → {_spelt(now)}"
+
+
+def _spelt(said: tuple[Json, ...]) -> str:
+    return json.dumps(said[0], sort_keys=True, ensure_ascii=False) if said else "nothing"
 
 
 async def reasons_for(asked: RecordedDecision, engine: PolicyEngine) -> tuple[str, ...]:

@@ -20,7 +20,7 @@ from regate_gateway.policy.replay import replay as run_replay
 from regate_gateway.policy.replay_engine import running_policies
 from regate_orchestrator.errors import PolicyUnavailable
 
-_COLUMNS: Final = ("point", "rule", "action", "asked", "would deny", "would allow", "filter differs", "errors")
+_COLUMNS: Final = ("point", "rule", "action", "asked", "would deny", "would allow", "value differs", "filter differs", "errors")
 
 
 @click.command()
@@ -41,7 +41,7 @@ _COLUMNS: Final = ("point", "rule", "action", "asked", "would deny", "would allo
 @click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Ask only the first N records that hold decisions.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 def replay(candidate: Path, audit: Path, limit: int | None, *, as_json: bool) -> None:
-    """Ask every recorded decision, batch and filter again of a candidate policy, and show what would change.
+    """Ask every recorded decision, value, batch and filter again of a candidate policy, and show what would change.
 
     The candidate runs in an OPA of its own; nothing is written, and the gateway is not touched. Exit code 0 when nothing would change, 1 when
     something would (an answer that the candidate cannot give included), 2 for wrong usage or policies that do not run.
@@ -96,6 +96,7 @@ def as_document(found: Replay) -> dict[str, Any]:
                 "same": tally.count("same"),
                 "would_deny": tally.count("would_deny"),
                 "would_allow": tally.count("would_allow"),
+                "value_differs": tally.count("value_differs"),
                 "filter_differs": tally.count("filter_differs"),
                 "errors": tally.count("error"),
                 "examples": [_example(change) for change in tally.examples],
@@ -131,8 +132,9 @@ def _lines(found: Replay) -> Iterator[str]:
         )
     yield ""
     yield f"{found.changes} answers would change." if found.changes else "Nothing would change."
+    yield "Identity and stamps were not asked again: records hold neither claims nor stamps."
 
 
 def _row(tally: Tally) -> tuple[str, ...]:
-    counts = (tally.asked, *(tally.count(outcome) for outcome in ("would_deny", "would_allow", "filter_differs", "error")))
+    counts = (tally.asked, *(tally.count(outcome) for outcome in ("would_deny", "would_allow", "value_differs", "filter_differs", "error")))
     return (tally.point, tally.rule, tally.action, *map(str, counts))

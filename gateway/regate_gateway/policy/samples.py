@@ -13,7 +13,8 @@ from typing import Any, Final
 
 import click
 
-from regate_gateway.policy.syntax import Policies, nodes
+from regate_adapters.opa.acceptance.nodes import nodes
+from regate_adapters.opa.acceptance.syntax import Policies
 from regate_orchestrator.principal import Principal, is_name, read_principal
 
 TENANT: Final = "acme"

@@ -10,7 +10,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from regate_gateway.policy.findings import Finding, Outcome, not_run, outcome
+from regate_adapters.opa.acceptance.findings import Finding
+from regate_gateway.policy.findings import Outcome, not_run, outcome
 from regate_gateway.policy.opa_command import OpaCommand, reported_errors
 
 _TEST_FILES: Final = "*_test.rego"

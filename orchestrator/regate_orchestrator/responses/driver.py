@@ -59,6 +59,7 @@ from regate_orchestrator.retrieval import Hit, Retrieval, Search, hit_attributes
 from regate_orchestrator.rows import HeldItem, ResponseRow
 from regate_orchestrator.spending import Grant, Granted, Unspent
 from regate_orchestrator.tokens import estimated_tokens
+from regate_orchestrator.tool_controls import QUALITIES, demands_of
 from regate_orchestrator.values import Clock, ConversationId, JsonObject, ResponseId, wall_clock
 
 _log = logging.getLogger("regate.driver")
@@ -166,6 +167,8 @@ class _Driver:
         self._conversation: ConversationId | None = None
         """The conversation that is held for this response, and is to be let go."""
         self._is_stored = False
+        self._most_bytes: dict[str, int] = {}
+        """The largest result that each permitted call may have."""
 
     def step(self, event: Event) -> None:
         """Tell the machine; queue what it wants done."""
@@ -360,8 +363,16 @@ class _Driver:
     async def _decide_tool(self, command: DecideTool) -> ToolDecided:
         tool = tool_view(FILE_SEARCH, command.name, command.arguments)
         resource: JsonObject = {"tool": tool, "turn": {"index": command.round, "calls_so_far": command.calls_so_far}}
-        decision = await self._ports.enforcer.decide(self._context, Question(Point.TOOL, "tool.call", resource, about=command.name))
-        return ToolDecided(command.call_id, allowed=not isinstance(decision, Deny))
+        question = Question(Point.TOOL, "tool.call", resource, about=command.name, qualified_by=QUALITIES)
+        decision = await self._ports.enforcer.decide(self._context, question)
+        if isinstance(decision, Deny):
+            return ToolDecided(command.call_id, allowed=False)
+        demands = demands_of(decision.qualities)
+        if demands.unmet:
+            notes: JsonObject = {"kind": "refused", "about": command.name, "reasons": list(demands.unmet)}
+            await self._ports.enforcer.record(self._context, "tool.refused", notes)
+        self._most_bytes[command.call_id] = demands.max_result_bytes
+        return ToolDecided(command.call_id, allowed=not demands.unmet)
 
     async def _search(self, command: RunSearch) -> Searched:
         """Search the stores that the turn opened, then decide whether the result as a whole may enter the context."""
@@ -376,7 +387,7 @@ class _Driver:
         resource: JsonObject = {"tool": tool_view(FILE_SEARCH, FILE_SEARCH), "result": result}
         question = Question(Point.TOOL_RESULT, "tool.result", resource, about=FILE_SEARCH)
         decision = await self._ports.enforcer.decide(self._context, question)
-        admitted = not isinstance(decision, Deny)
+        admitted = not isinstance(decision, Deny) and cast("int", result["size"]) <= self._most_bytes[command.call_id]
         return Searched(command.call_id, tuple(_passage(hit) for hit in hits) if admitted else (), admitted)
 
     async def _save(self, row: ResponseRow) -> None:

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import io
 import json
+import tarfile
 from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
+from typing import Any
 
+from regate_adapters.opa.bundle import build_bundle, read_source
+from regate_adapters.opa.signed import read_bundle
 from regate_orchestrator.filters import (
     And,
     Compare,
@@ -79,6 +85,32 @@ def write_policies(directory: Path, files: Mapping[str, str]) -> Path:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text, encoding="utf-8")
     return directory
+
+
+def bundle_with(
+    policies: Path,
+    changes: Mapping[str, str],
+    target: Path,
+    *,
+    opa: Path,
+    revision: str,
+    token: str | None = None,
+    data: Mapping[str, Any] = MappingProxyType({}),
+) -> Path:
+    """Write a bundle of the policies with files and data that `build_bundle` would have refused, as somebody makes by hand; return its path."""
+    plain = target.with_name("plain.tar.gz")
+    build_bundle(read_source(policies), plain, opa=opa, gateway_token=token, revision=revision)
+    files = read_bundle(plain) | {name: text.encode() for name, text in changes.items()}
+    documents = json.loads(files["data.json"])
+    documents["regate"] |= data
+    files["data.json"] = json.dumps(documents).encode()
+    beside = target.with_name(f"{target.name}.next")
+    with tarfile.open(beside, "w:gz") as archive:
+        for name, content in files.items():
+            entry = tarfile.TarInfo(name)
+            entry.size = len(content)
+            archive.addfile(entry, io.BytesIO(content))
+    return beside.replace(target)
 
 
 def short(expression: Expression) -> str:

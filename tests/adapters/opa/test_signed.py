@@ -28,7 +28,9 @@ from regate_orchestrator.filters import Matching
 from regate_orchestrator.values import JsonObject
 
 NEEDED = ["regate/chunk/allow", "system/authz/allow"]
-SCHEMA = {"type": "object", "properties": {"tenant": {"type": "string"}}, "required": ["tenant"], "additionalProperties": False}
+TEXT, TEXTS = {"type": "string"}, {"type": "array", "items": {"type": "string"}}
+FIELDS = {"tenant": TEXT, "visibility": TEXT, "teams": TEXTS, "labels": TEXTS}
+SCHEMA = {"type": "object", "properties": FIELDS, "required": list(FIELDS), "additionalProperties": False}
 CLOSED = CHUNK.replace('visibility == "tenant"', 'visibility == "nobody"')
 DOCUMENT: JsonObject = {
     "principal": {"tenant": "acme", "teams": []},

@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 from tests.gateway.policy.conftest import Write
 
-from regate_gateway.policy.authoring import authoring_findings
+from regate_adapters.opa.acceptance.findings import Finding
+from regate_adapters.opa.acceptance.judging import authoring_findings
 from regate_gateway.policy.check import read_schemas
-from regate_gateway.policy.findings import Finding
 from regate_gateway.policy.opa_command import OpaCommand
-from regate_gateway.policy.syntax import parse_policies
+from regate_gateway.policy.parsing import parse_policies
 
 HEAD = """package regate.chunk
 

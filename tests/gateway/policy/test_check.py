@@ -17,16 +17,16 @@ from tests.gateway.policy.conftest import Write
 
 import regate_gateway
 import regate_orchestrator
+from regate_adapters.opa.acceptance.findings import Finding
 from regate_adapters.opa.bundle import read_source
 from regate_gateway.cli import main
-from regate_gateway.policy.agreement import LISTINGS, Compiled, Support, disagreements
+from regate_gateway.policy.agreement import LISTINGS, Compiled, Support, disagreements, fragment_findings
 from regate_gateway.policy.check import QUICK, exactness, read_schemas
 from regate_gateway.policy.directory import shipped_policies
 from regate_gateway.policy.entrypoints import CONTRACT, asked_rules, entrypoint_findings, required_rules
-from regate_gateway.policy.findings import Finding
 from regate_gateway.policy.opa_command import OpaCommand
+from regate_gateway.policy.parsing import parse_policies
 from regate_gateway.policy.samples import Sample
-from regate_gateway.policy.syntax import parse_policies
 from regate_gateway.policy.tools import run_regal
 from regate_orchestrator.batches import BATCH_RULE
 from regate_orchestrator.decisions import Point
@@ -61,12 +61,14 @@ def status(found: dict[str, Any]) -> dict[str, str]:
     return {check["name"]: check["status"] for check in found["checks"]}
 
 
-def test_the_shipped_policies_pass_with_their_tests_in_every_store() -> None:
+def test_the_shipped_policies_pass_with_their_tests_in_every_store_and_without_a_warning() -> None:
     found = report([])
 
     assert codes(found) == set()
+    assert [warning for check in found["checks"] for warning in check["warnings"]] == []
     assert {one["exact"] for one in found["stores"]} == {True}
-    assert {"ok"} == {status(found)[name] for name in ("types", "tests", "entrypoints", "authoring", "filters", "stores", "agreement")}
+    names = ("types", "tests", "entrypoints", "authoring", "controls", "absences", "filters", "stores", "agreement")
+    assert {"ok"} == {status(found)[name] for name in names}
 
 
 def test_everything_wrong_is_told_at_once_and_the_exit_code_says_so(policies: Path) -> None:
@@ -176,21 +178,24 @@ def test_a_deployed_kind_of_store_that_cannot_be_tried_is_a_finding() -> None:
     assert [one.code for one in exactness(tried, frozenset({"chroma", "cabinet"})).findings] == ["store-not-tried"]
 
 
-def test_a_residual_outside_the_fragment_is_named_by_its_rule(write: Write) -> None:
-    policy = chunk_rule(write, 'allow if odd\n\nodd if lower(input.chunk.owner) == "x"')
+def test_a_residual_outside_the_fragment_is_named_by_its_rule() -> None:
+    document = {"action": "chunk.read"}
+    refused = Compiled(LISTINGS[0], Sample("fay", SUBJECT), document, None, "data.regate.chunk.odd: builtin lower", "data.regate.chunk.odd")
 
-    found = report(["--policy", str(policy), "--store", "memory"])
+    (finding,) = fragment_findings([refused], {"data.regate.chunk.odd": ("chunk/chunk.rego", 7)})
 
-    assert {("chunk/chunk.rego", "computed-from-row"), ("chunk/chunk.rego", "not-in-fragment")} <= codes(found)
+    assert (finding.file, finding.row, finding.code) == ("chunk/chunk.rego", 7, "not-in-fragment")
+    assert "builtin lower (compiled for fay)" in finding.message
 
 
-def test_what_a_custom_rule_did_wrong_is_told_at_its_own_line(write: Write) -> None:
+def test_what_a_custom_rule_did_wrong_is_told_at_its_own_line_and_nothing_is_compiled(write: Write) -> None:
     policy = write("custom/chunk/chunk.rego", 'package regate.custom.chunk\n\ndeny if lower(input.chunk.owner) == "x"\n')
 
     found = report(["--policy", str(policy), "--store", "memory"])
 
-    told = [(one["file"], one["row"]) for check in found["checks"] for one in check["findings"] if one["code"] == "not-in-fragment"]
-    assert told == [("custom/chunk/chunk.rego", 3)]
+    told = [(one["file"], one["row"]) for check in found["checks"] for one in check["findings"] if check["name"] == "authoring"]
+    assert set(told) == {("custom/chunk/chunk.rego", 3)}
+    assert {status(found)[name] for name in ("filters", "stores", "agreement")} == {"not_run"}
 
 
 def test_a_rule_that_nothing_consults_is_told_at_its_line(write: Write) -> None:
@@ -201,12 +206,25 @@ def test_a_rule_that_nothing_consults_is_told_at_its_line(write: Write) -> None:
     assert finding["message"].startswith("nothing consults regate.custom.chunk.dney: correct its name")
 
 
-def test_rules_that_contradict_each_other_are_an_error_of_evaluation(write: Write) -> None:
-    policy = chunk_rule(write, 'allow if input.chunk.tenant == "acme"\n\nallow := false if input.chunk.legal_hold == true')
+def test_a_control_that_is_not_there_is_told_at_its_line(write: Write) -> None:
+    found = report(["--policy", str(write("custom/tool/tool.rego", "package regate.custom.tool\n\napprove if input.tool.name\n"))])
+
+    (finding,) = next(check["findings"] for check in found["checks"] if check["name"] == "controls")
+    assert (finding["file"], finding["row"], finding["code"]) == ("custom/tool/tool.rego", 3, "no-such-control")
+    assert status(found)["filters"] == "not_run"
+
+
+def test_a_warning_fails_nothing_and_is_told_with_what_to_write(write: Write) -> None:
+    text = "package regate.custom.chunk\n\ndeny if input.chunk.owner != input.principal.attrs.manager\n"
+    policy = write("custom/chunk/chunk.rego", text)
 
     found = report(["--policy", str(policy), "--store", "memory"])
+    printed = run(["--policy", str(policy), "--store", "memory"])
 
-    assert {("chunk/chunk.rego", "only-true-values"), ("chunk/chunk.rego", "evaluation-error")} <= codes(found)
+    (warning,) = next(check["warnings"] for check in found["checks"] if check["name"] == "absences")
+    assert (warning["file"], warning["row"], warning["code"]) == ("custom/chunk/chunk.rego", 3, "granted-by-absence")
+    assert (found["ok"], printed.exit_code, codes(found)) == (True, 0, set())
+    assert "warning: custom/chunk/chunk.rego:3: granted-by-absence: the principal may have no manager" in printed.output
 
 
 SUBJECT = Principal("fay", "acme", clearance=2)
@@ -225,6 +243,15 @@ def decided_otherwise(plan: FilterPlan, policies: Path, opa: Path) -> list[str]:
 
 def test_a_filter_that_agrees_with_the_rule_on_every_row_is_no_finding(write: Write, opa: Path) -> None:
     assert decided_otherwise(plan_of(all_of([OURS, CLEARED])), chunk_rule(write, RULE), opa) == []
+
+
+def test_rules_that_contradict_each_other_are_an_error_of_evaluation(write: Write, opa: Path) -> None:
+    policy = chunk_rule(write, 'allow if input.chunk.tenant == "acme"\n\nallow := false if input.chunk.legal_hold == true')
+    compiled = Compiled(LISTINGS[0], Sample("fay", SUBJECT), {"principal": SUBJECT.as_input()}, plan_of(OURS), None)
+
+    tried, findings = disagreements([compiled], read_schemas(policy)[0], opa=OpaCommand(opa, policy), effort=QUICK)
+
+    assert (tried, [(one.file, one.code) for one in findings]) == (0, [("chunk/chunk.rego", "evaluation-error")])
 
 
 @pytest.mark.parametrize(

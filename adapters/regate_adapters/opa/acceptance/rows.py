@@ -1,36 +1,41 @@
-"""The authoring rules of filterable policies, found in the syntax tree: what a filter cannot say, or would say differently than full evaluation.
+"""What a filter can say of a row: the authoring rules of filterable policies, found in the syntax tree, with what to write instead.
 
-They bind the rules that are reached from the `allow` of a filterable package and touch the unknown row. Each was seen to go wrong: a filter
-that widens, hides, or costs seconds for a caller with many groups. What a residual means is the translator's business
-(`regate_adapters.opa.residual`), and `agreement.py` compares the two on rows; here the line at fault is named, with what to write instead.
+They bind the rules that are reached from the `allow` of a filterable package and speak of the row, or rest on what OPA leaves open in a filter.
+Each was seen to go wrong: a filter that widens, hides, or costs seconds for a caller with many groups. An expression that has none of the known
+forms is refused whatever it is. What a residual means is the translator's business (`residual.py`); what may fail in what is known is
+`certainty.py`'s.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any, Final
 
-from regate_gateway.policy.findings import Finding
-from regate_gateway.policy.syntax import Definition, Node, Path, Policies, is_call, nodes, operator_of, row_of
+from regate_adapters.opa.acceptance.certainty import NO_WITH
+from regate_adapters.opa.acceptance.findings import Finding
+from regate_adapters.opa.acceptance.forms import Forms, Scope
+from regate_adapters.opa.acceptance.nodes import (
+    COMPARISONS,
+    COMPREHENSIONS,
+    FALSE,
+    MEMBER,
+    TRUE,
+    Node,
+    Path,
+    call_in,
+    is_call,
+    nodes,
+    operator_of,
+    row_of,
+    steps_below,
+    variables,
+)
+from regate_adapters.opa.acceptance.reach import Reach, mentions
+from regate_adapters.opa.acceptance.syntax import Definition
 from regate_orchestrator.schema import FieldType, RowSchema
 
-FILTERABLE: Final[Mapping[str, str]] = {
-    "chunk": "chunk",
-    "store": "store",
-    "file": "file",
-    "history": "item",
-    "prompt": "prompt",
-}
-"""Package below `regate` to the row that is unknown when its `allow` is compiled into a filter."""
-
-_COMPARISONS: Final = ("eq", "equal", "neq", "lt", "lte", "gt", "gte")
 _TEXT: Final = ("startswith", "endswith", "contains")
-_MEMBER: Final = ("internal.member_2", "internal.member_3")
-_COMPREHENSIONS: Final = ("arraycomprehension", "setcomprehension", "objectcomprehension")
 _UNREPEATABLE: Final = ("time.now_ns", "http.send", "rand.intn", "uuid.rfc4122", "opa.runtime", "net.lookup_ip_addr")
-_TRUE: Final = {"type": "boolean", "value": True}
-_FALSE: Final = {"type": "boolean", "value": False}
 
 _LITERALS: Final[Mapping[str, FieldType]] = {"string": "string", "number": "number", "boolean": "boolean"}
 _KNOWN: Final[Mapping[Path, FieldType]] = {
@@ -42,103 +47,52 @@ _KNOWN: Final[Mapping[Path, FieldType]] = {
 }
 
 
-def authoring_findings(policies: Policies, schemas: Mapping[str, RowSchema]) -> list[Finding]:
-    """Return every breach of the authoring rules, in the order of files and lines. `schemas` are the row schemas by the row's name."""
-    found: list[Finding] = []
-    for package, unknown in FILTERABLE.items():
-        entrypoint = ("data", "regate", package, "allow")
-        reached = policies.reached(entrypoint)
-        touching = _touching(policies, reached, unknown)
-        for path in reached:
-            for definition in policies.rules[path]:
-                found += _unrepeatable(definition)
-                if path in touching or path == entrypoint:
-                    reader = _Reader(policies, definition, unknown, schemas.get(unknown), touching)
-                    found += reader.rule(is_entrypoint=path == entrypoint)
-    return sorted(dict.fromkeys(found), key=lambda finding: (finding.file, finding.row, finding.code))
-
-
-def _touching(policies: Policies, reached: set[Path], unknown: str) -> set[Path]:
-    """Return the reached rules that mention the row, or a rule that does."""
-    touching = {path for path in reached if any(_mentions(definition.node, unknown) for definition in policies.rules[path])}
-    while True:
-        more = {
-            path
-            for path in reached - touching
-            for definition in policies.rules[path]
-            if any(named in touching for referred in definition.refers for named in policies.named(referred))
-        }
-        if not more:
-            return touching
-        touching |= more
-
-
-def _mentions(tree: Any, unknown: str) -> bool:
-    """Return whether a syntax tree reads the row, or the whole input in a way that may."""
-    if isinstance(tree, list):
-        return any(_mentions(value, unknown) for value in tree)
-    if not isinstance(tree, dict):
-        return False
-    if (parts := _input_parts(tree)) is not None:
-        return not parts or parts[0]["type"] != "string" or parts[0]["value"] == unknown or _mentions(parts, unknown)
-    terms = tree.get("value") if tree.get("type") == "call" else tree.get("terms")
-    if isinstance(terms, list) and is_call(terms, "object.get") and _input_parts(terms[1]) == [] and terms[2]["type"] == "string":
-        return bool(terms[2]["value"] == unknown) or _mentions(terms[3:], unknown)
-    return any(_mentions(value, unknown) for key, value in tree.items() if key not in ("location", "with"))
-
-
-def _input_parts(term: Node) -> list[Node] | None:
-    """Return what follows `input` in a reference; None for anything else."""
-    match term:
-        case {"type": "ref", "value": [{"type": "var", "value": "input"}, *rest]}:
-            return rest
-        case {"type": "var", "value": "input"}:
-            return []
-        case _:
-            return None
+def row_findings(reach: Reach, schema: RowSchema | None) -> Iterator[Finding]:
+    """Yield every breach in the rules that the filter reaches. Without a schema every field counts as declared, and of any type."""
+    entrypoint = reach.filter.entrypoint
+    for path in reach.reached:
+        for definition in reach.policies.rules[path]:
+            yield from _unrepeatable(definition)
+            if path in reach.touching or path == entrypoint:
+                yield from _Reader(reach, definition, schema).rule(is_entrypoint=path == entrypoint)
+    for path, definitions in reach.evaluated.items():
+        if path in reach.open - reach.touching and path != entrypoint:
+            for definition, _ in definitions:
+                yield from _Reader(reach, definition, schema).rule_left_open()
 
 
 def _unrepeatable(definition: Definition) -> Iterator[Finding]:
     for node in nodes([definition.node.get("body"), definition.node.get("else"), definition.head.get("value")]):
-        terms = node.get("value") if node.get("type") == "call" else node.get("terms")
-        if isinstance(terms, list) and is_call(terms, *_UNREPEATABLE):
+        terms = call_in(node)
+        if terms is not None and is_call(terms, *_UNREPEATABLE):
             message = f"{operator_of(terms)} answers differently each time, so a filter made with it ages; use input.now, in epoch seconds"
-            yield Finding("wall-clock", message, definition.module.file, row_of(node, row_of(definition.node)))
-
-
-@dataclass
-class _Scope:
-    """The local variables of a body that matter: elements of the row's lists, and elements of known collections of the input."""
-
-    elements: set[str] = field(default_factory=set)
-    known: set[str] = field(default_factory=set)
+            yield Finding("wall-clock", message, definition.module.file, row_of(node, definition.row))
 
 
 class _Reader:
     """Reads one definition of one rule."""
 
-    def __init__(self, policies: Policies, definition: Definition, unknown: str, schema: RowSchema | None, touching: set[Path]) -> None:
-        self._policies = policies
+    def __init__(self, reach: Reach, definition: Definition, schema: RowSchema | None) -> None:
+        self._reach = reach
+        self._policies = reach.policies
         self._definition = definition
-        self._unknown = unknown
+        self._unknown = reach.filter.unknown
+        self._row = reach.filter.row
         self._schema = schema
-        self._touching = touching
-        self._row = f"input.{unknown}"
-        self._line = row_of(definition.node)
+        self._forms = Forms(reach)
+        self._line = definition.row
         self._found: list[Finding] = []
 
     def rule(self, *, is_entrypoint: bool) -> list[Finding]:
-        """Return what is wrong with the rule."""
-        node, head = self._definition.node, self._definition.head
-        value = _bare(head.get("value", _TRUE))
-        name = self._definition.path[-1]
-        if node.get("default"):
+        """Return what is wrong with a rule that speaks of the row."""
+        node, name = self._definition.node, self._definition.name
+        if self._definition.is_default:
             if not is_entrypoint:
                 self._say(
                     "default-on-helper",
                     f"{name} has a default; leave it out: a helper is true or undefined, and `not {name}` holds when it is",
                 )
-            elif value != _FALSE:
+            elif self._definition.value != FALSE:
                 self._say("only-true-values", f"the default of {name} must be false: whatever no rule allows is denied")
             return self._found
         if self._definition.is_function:
@@ -149,70 +103,84 @@ class _Reader:
             self._say(
                 "only-true-values", f"{name} is a set or an object made from {self._row}; write a rule that is true, and negate or name it"
             )
-        elif value != _TRUE:
+        elif self._definition.value != TRUE:
             self._say("only-true-values", f"{name} may only ever be made true; write what denies as a named rule and `not` it in {name}")
         if "else" in node:
             self._say("no-else", f"{name} has an else; write each case as a definition of {name} of its own")
         self._body(node.get("body") or [])
         return self._found
 
+    def rule_left_open(self) -> list[Finding]:
+        """Return what is wrong with a rule that rests on rules which OPA leaves open in a filter, though it does not speak of the row."""
+        definition = self._definition
+        if definition.is_function or definition.is_partial or "else" in definition.node or definition.value not in (TRUE, FALSE):
+            self._open(definition.node)
+        elif not definition.is_default and definition.value != self._meaningful_value():
+            self._say(
+                "only-true-values",
+                f"{definition.name} says what it says already without this definition; write what holds as a rule that is true, and negate that",
+            )
+        else:
+            self._body(definition.node.get("body") or [])
+        return self._found
+
+    def _meaningful_value(self) -> Node:
+        """Return which value a definition of the rule may give: the other one than its default, which without a default is `false`."""
+        defaults = [one.value for one in self._policies.rules[self._definition.path] if one.is_default]
+        return FALSE if defaults == [TRUE] else TRUE
+
     def _say(self, code: str, message: str) -> None:
         self._found.append(Finding(code, message, self._definition.module.file, self._line))
 
+    def _open(self, tree: Any) -> None:
+        resting = sorted(path for path in self._policies.referred(tree) if path in self._reach.open)
+        named = resting[0][-1] if resting else self._definition.name
+        self._say(
+            "open-helper",
+            f"{named} is left open in a filter, so it can be a condition and nothing else: write `{named}` or `not {named}` by itself, in a rule "
+            "without arguments that is true",
+        )
+
     # ------------------------------------------------------------ bodies
 
-    def _body(self, body: Sequence[Node]) -> None:
-        scope = _Scope()
-        for expression in body:
-            self._bind(expression, scope)
+    def _body(self, body: Sequence[Node], *, written_out: bool = False) -> None:
+        scope = self._forms.scope(body)
         for expression in body:
             self._line = row_of(expression, self._line)
-            if self._touches(expression, scope):
+            if self._forms.is_open(expression, scope):
+                before = len(self._found)
                 self._expression(expression, scope)
+                if len(self._found) == before and not self._forms.is_sayable(expression, scope, written_out=written_out):
+                    self._unsayable(expression, scope)
+        self._elements_apart(body, scope)
 
-    def _bind(self, expression: Node, scope: _Scope) -> None:
-        terms = expression["terms"]
-        if isinstance(terms, dict):
-            for symbol in terms.get("symbols") or ():
-                if symbol["type"] == "call":
-                    *names, domain = symbol["value"][1:]
-                    self._bind_element(names[-1], domain, scope)
-        elif is_call(terms, "assign", "eq") and len(terms) == 3:
-            for name, value in ((terms[1], terms[2]), (terms[2], terms[1])):
-                parts = _input_parts(value)
-                if parts and parts[-1]["type"] == "var":
-                    self._bind_element(name, {"type": "ref", "value": value["value"][:-1]}, scope)
-        for node in nodes(terms):
-            parts = _input_parts(node) or []
-            if parts and parts[0]["value"] != self._unknown:
-                # `input.principal.teams[i]` iterates just as `some … in` does.
-                scope.known |= {
-                    str(part["value"]) for part in parts[1:] if part["type"] == "var" and not str(part["value"]).startswith("$")
-                }
+    def _unsayable(self, expression: Node, scope: Scope) -> None:
+        if self._forms.speaks_of_row(expression, scope):
+            message = f"this is none of the tests of {self._row} that a filter can make; compare a field with a known value"
+            self._say("computed-from-row", message)
+        else:
+            self._open(expression)
 
-    def _bind_element(self, name: Node, domain: Node, scope: _Scope) -> None:
-        variables = {str(node["value"]) for node in nodes(name) if node.get("type") == "var"}
-        if self._field(domain) is not None:
-            scope.elements |= variables
-        elif _input_parts(domain) is not None:
-            scope.known |= variables
-
-    def _touches(self, tree: Any, scope: _Scope) -> bool:
-        if _mentions(tree, self._unknown):
-            return True
-        if any(node.get("type") == "var" and node["value"] in scope.elements for node in nodes(tree)):
-            return True
-        return any(self._names_row_rule(node) for node in nodes(tree))
-
-    def _names_row_rule(self, term: Node) -> bool:
-        return any(path in self._touching for path in self._policies.resolve(term, self._definition))
+    def _elements_apart(self, body: Sequence[Node], scope: Scope) -> None:
+        """An element moves into one test: two tests of one element are no two tests of the list."""
+        for name in sorted(scope.elements):
+            uses = [expression for expression in body if name in variables(expression) and not scope.binds(expression, name)]
+            if len(uses) > 1:
+                self._line = row_of(uses[1], self._line)
+                self._say(
+                    "element-tested-twice",
+                    f"{name} stands in more than one test, and a filter asks a list one thing at a time; work out beforehand which values "
+                    f"{name} may have, and write `{name} in` them",
+                )
 
     # ------------------------------------------------------------ expressions
 
-    def _expression(self, expression: Node, scope: _Scope) -> None:
+    def _expression(self, expression: Node, scope: Scope) -> None:
         terms = expression["terms"]
         if expression.get("with"):
-            self._say("no-with", "`with` cannot be part of a filter; write a rule that reads the input as it is")
+            self._say("no-with", NO_WITH)
+        if not self._forms.speaks_of_row(expression, scope):
+            return
         if expression.get("negated"):
             self._negation(terms)
             return
@@ -235,21 +203,19 @@ class _Reader:
             case {"type": "not"}:
                 self._negation([])
             case {"type": "and" | "or", "lhs": left, "rhs": right}:
-                self._body(left)
-                self._body(right)
+                self._body(left, written_out=True)
+                self._body(right, written_out=True)
             case {"type": "call", "value": call}:
                 self._call(call, scope)
             case _:
                 self._known_first([terms], scope)
 
     def _negation(self, terms: Any) -> None:
-        rules = self._policies.resolve(terms, self._definition) if isinstance(terms, dict) else []
-        plain = [path for path in rules if not any(rule.is_function or rule.is_partial for rule in self._policies.rules[path])]
-        if not plain:
+        if not isinstance(terms, dict) or self._forms.condition(terms) is None:
             message = f"a negated test of {self._row} is not exact where a field is missing; put the test into a named rule and write `not <rule>`"
             self._say("negate-named-rules", message)
 
-    def _iterations(self, symbols: Sequence[Node], scope: _Scope) -> None:
+    def _iterations(self, symbols: Sequence[Node], scope: Scope) -> None:
         for symbol in symbols:
             if symbol["type"] != "call":
                 continue
@@ -258,13 +224,13 @@ class _Reader:
                     "unbound-key", f"positions in a list of {self._row} are no part of a filter; write `some x in {self._row}.<list>`"
                 )
             domain = symbol["value"][-1]
-            if (name := self._field(domain)) is not None:
+            if (name := self._forms.field(domain)) is not None:
                 self._require_type(name, "list", "iterate over a list field")
             self._nested([domain], scope)
 
-    def _known_first(self, terms: Sequence[Node], scope: _Scope) -> None:
-        named = {str(node["value"]) for term in terms for node in nodes(term) if node.get("type") == "var"} & scope.known
-        if named and any(_mentions(term, self._unknown) for term in terms):
+    def _known_first(self, terms: Sequence[Node], scope: Scope) -> None:
+        named = {name for term in terms for name in variables(term)} & scope.known
+        if named and any(mentions(term, self._unknown) for term in terms):
             name = min(named)
             message = (
                 f"the filter grows with every value of {name} that the caller holds; write the row first: "
@@ -272,9 +238,9 @@ class _Reader:
             )
             self._say("row-first-membership", message)
 
-    def _comprehensions(self, terms: Any, scope: _Scope) -> None:
+    def _comprehensions(self, terms: Any, scope: Scope) -> None:
         for node in nodes(terms):
-            if node.get("type") in _COMPREHENSIONS and self._touches(node, scope):
+            if node.get("type") in COMPREHENSIONS and self._forms.speaks_of_row(node, scope):
                 self._say(
                     "comprehension-over-row",
                     f"a comprehension over {self._row} is no filter; write `some x in {self._row}.<list>` and test x",
@@ -282,33 +248,35 @@ class _Reader:
 
     # ------------------------------------------------------------ calls
 
-    def _call(self, terms: Sequence[Node], scope: _Scope) -> None:
+    def _call(self, terms: Sequence[Node], scope: Scope) -> None:
         operator, arguments = operator_of(terms), terms[1:]
-        if self._policies.resolve(terms[0], self._definition):
-            self._say("no-functions", f"{operator} is given {self._row}; write a rule without arguments that names the fields itself")
+        if self._policies.referred(terms[0]):
+            self._say(
+                "no-functions",
+                f"{terms[0]['value'][-1]['value']} is given {self._row}; write a rule without arguments that names the fields itself",
+            )
             return
         self._nested(arguments, scope)
         if operator == "assign":
             self._assignment(arguments)
-        elif operator in _COMPARISONS and len(arguments) == 2:
+        elif operator in COMPARISONS and len(arguments) == 2:
             self._comparison(operator, arguments)
-        elif operator in _MEMBER:
+        elif operator in MEMBER:
             self._membership(arguments)
         elif operator in _TEXT:
             self._text(operator, arguments)
         elif operator != "print":
             self._say("computed-from-row", f"{operator} of {self._row} is no filter; stamp what it computes as a field, and compare that")
 
-    def _nested(self, arguments: Sequence[Node], scope: _Scope) -> None:
+    def _nested(self, arguments: Sequence[Node], scope: Scope) -> None:
         for argument in arguments:
             for node in nodes(argument):
-                if node.get("type") != "call" or not self._touches(node, scope):
+                if node.get("type") != "call" or not self._forms.speaks_of_row(node, scope):
                     continue
                 operator = operator_of(node["value"])
-                if self._policies.resolve(node["value"][0], self._definition):
-                    self._say(
-                        "no-functions", f"{operator} is given {self._row}; write a rule without arguments that names the fields itself"
-                    )
+                if self._policies.referred(node["value"][0]):
+                    named = node["value"][0]["value"][-1]["value"]
+                    self._say("no-functions", f"{named} is given {self._row}; write a rule without arguments that names the fields itself")
                 else:
                     self._say(
                         "computed-from-row", f"{operator} of {self._row} is no filter; stamp what it computes as a field, and compare that"
@@ -316,16 +284,19 @@ class _Reader:
 
     def _assignment(self, arguments: Sequence[Node]) -> None:
         target, value = arguments
-        if target["type"] == "var" and self._field(value) is not None:
+        if target["type"] == "var" and self._forms.field(value) is not None:
             self._alias(target, value)
 
     def _alias(self, target: Node, value: Node) -> None:
-        message = f"{target['value']} stands for {self._text_of(value)}; write the field itself, so that what is asked of it can be seen"
+        message = (
+            f"{target['value']} stands for {self._row}.{self._forms.field(value)}; write the field itself, so that what is asked of it "
+            "can be seen"
+        )
         self._say("aliased-field", message)
 
     def _comparison(self, operator: str, arguments: Sequence[Node]) -> None:
         left, right = arguments
-        fields = [self._field(left), self._field(right)]
+        fields = [self._forms.field(left), self._forms.field(right)]
         for term, other, name in ((left, right, fields[1]), (right, left, fields[0])):
             if name is None:
                 continue
@@ -347,13 +318,13 @@ class _Reader:
 
     def _membership(self, arguments: Sequence[Node]) -> None:
         *names, domain = arguments
-        listed = self._field(domain)
-        if listed is not None and any(_mentions(name, self._unknown) for name in names):
+        listed = self._forms.field(domain)
+        if listed is not None and any(mentions(name, self._unknown) for name in names):
             self._say("field-in-field", f"whether a field is in {listed} compares two fields of the row; compare each with a known value")
         elif listed is not None:
             self._require_type(listed, "list", "test membership in a list field")
         for name in names:
-            field_name = self._field(name)
+            field_name = self._forms.field(name)
             if field_name is not None and listed is None and self._kind(field_name) == "list":
                 message = (
                     f"{field_name} is a list, which is never in a set of names; write `some x in {self._row}.{field_name}`, then `x in …`"
@@ -362,19 +333,19 @@ class _Reader:
 
     def _text(self, operator: str, arguments: Sequence[Node]) -> None:
         subject, known = arguments
-        if self._field(subject) is None or _mentions(known, self._unknown):
+        if (name := self._forms.field(subject)) is None or mentions(known, self._unknown):
             self._say("computed-from-row", f"{operator} must ask a field of {self._row} about a known text")
-        elif (name := self._field(subject)) is not None:
+        else:
             self._require_type(name, "string", f"ask {operator} of a text field")
 
     # ------------------------------------------------------------ references
 
     def _references(self, terms: Any) -> None:
         for node in nodes(terms):
-            parts = _input_parts(node)
-            if parts is not None and (not parts or parts[0]["value"] == self._unknown):
-                self._reference(parts[1:], whole=not parts)
-            elif parts and parts[0]["type"] != "string":
+            steps = steps_below(node, "input")
+            if steps is not None and (not steps or steps[0]["value"] == self._unknown):
+                self._reference(steps[1:], whole=not steps)
+            elif steps and steps[0]["type"] != "string":
                 self._say("unbound-key", "a computed key of input may be the row; write input.<name>")
 
     def _reference(self, steps: Sequence[Node], *, whole: bool) -> None:
@@ -403,17 +374,6 @@ class _Reader:
         elif step["type"] != "var":
             self._say("indexed-reference", f"positions in {self._row}.{name} are no part of a filter; write `x in {self._row}.{name}`")
 
-    def _field(self, term: Node) -> str | None:
-        """Return the field of the row that the term is; None for anything else, elements of a field included."""
-        match _input_parts(term):
-            case [{"type": "string", "value": self._unknown}, {"type": "string", "value": str(name)}]:
-                return name
-            case _:
-                return None
-
-    def _text_of(self, term: Node) -> str:
-        return f"{self._row}.{self._field(term)}"
-
     # ------------------------------------------------------------ types
 
     def _kind(self, name: str) -> FieldType | None:
@@ -421,9 +381,9 @@ class _Reader:
         return None if spec is None else spec.type
 
     def _type_of(self, term: Node) -> FieldType | None:
-        parts = _input_parts(term)
-        if parts is not None and all(part["type"] == "string" for part in parts):
-            own = [str(part["value"]) for part in parts]
+        steps = steps_below(term, "input")
+        if steps is not None and all(step["type"] == "string" for step in steps):
+            own = [str(step["value"]) for step in steps]
             return self._kind(own[1]) if own[:1] == [self._unknown] and len(own) == 2 else _KNOWN.get(tuple(own))
         return _LITERALS.get(term["type"])
 
@@ -432,7 +392,3 @@ class _Reader:
         if declared is not None and declared != kind:
             message = f"{name} is a {declared}, so this never holds, or always, by Rego's order of types; {advice}"
             self._say("type-mismatch", message)
-
-
-def _bare(term: Node) -> Node:
-    return {key: value for key, value in term.items() if key != "location"}

@@ -1,0 +1,196 @@
+"""A gateway before an OPA that is not its own: ready, and answering, only while what that OPA runs is what a managed one would be given."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import httpx
+import pytest
+from tests.adapters.opa.policies import bundle_with
+
+from regate_adapters.identity.jwt import mint_development_token
+from regate_adapters.opa import leash
+from regate_adapters.opa.install import require_opa
+from regate_gateway.authentication import DEVELOPMENT_AUDIENCE, DEVELOPMENT_ISSUER, shared_secret
+from regate_gateway.policy.directory import shipped_policies
+from regate_gateway.server import Running
+from regate_gateway.settings import Settings
+from regate_gateway.wiring import gateway_app
+
+STORE: Final = "custom/store/store.rego"
+WIDE: Final = {
+    STORE: """package regate.custom.store
+
+deny if _near(input.store.visibility)
+
+_near(x) := true if x == "tenant"
+
+_near(x) := false if x == "attributes"
+"""
+}
+NARROW: Final = {STORE: 'package regate.custom.store\n\ndeny if input.store.visibility == "tenant"\n'}
+ASKING: Final = {"custom/tool/tool.rego": "package regate.custom.tool\n\napprove if input.tool.name\n"}
+TOKEN: Final = "the-gateways-own"
+
+
+@dataclass
+class Sidecar:
+    """An OPA that somebody else runs: it takes whatever bundle is put at `bundle`, at once."""
+
+    url: str
+    bundle: Path
+    opa: Path
+    token: str | None
+
+    def put(self, changes: dict[str, str], revision: str, **data: Any) -> None:
+        bundle_with(shipped_policies(), changes, self.bundle, opa=self.opa, revision=revision, token=self.token, data=data)
+
+
+@contextmanager
+def sidecar(folder: Path, changes: dict[str, str], *, token: str | None = None) -> Iterator[Sidecar]:
+    """Yield an OPA on the shipped policies with these changes, from its start on. With a token it asks for it, as `rego/system` has it."""
+    folder.mkdir()
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{probe.getsockname()[1]}"
+    running = Sidecar(f"http://{address}", folder / "policy.tar.gz", require_opa(), token)
+    running.put(changes, "r1")
+    arguments = [str(running.opa), "run", "--server", "--addr", address, "--skip-version-check", "--log-level", "error", "--watch"]
+    closed = ["--authentication=token", "--authorization=basic"] if token else []
+    command = [
+        sys.executable,
+        "-I",
+        "-S",
+        leash.__file__,
+        str(os.getpid()),
+        *arguments,
+        *closed,
+        "--bundle",
+        str(running.bundle),
+    ]
+    process = subprocess.Popen(command)
+    try:
+        yield running
+    finally:
+        process.kill()
+        process.wait()
+
+
+@dataclass
+class Serving:
+    """A gateway, and a client of one of its users."""
+
+    url: str
+    http: httpx.AsyncClient
+
+    async def ready(self) -> dict[str, Any]:
+        answer = await self.http.get(f"{self.url}/readyz")
+        return {"code": answer.status_code, **answer.json()}
+
+    async def until(self, condition: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
+        """Return the readiness once it is so; how long that takes is the machine's."""
+        async with asyncio.timeout(120):
+            while not condition(found := await self.ready()):
+                await asyncio.sleep(0.05)
+        return found
+
+    async def until_answered(self, answers: Callable[[], Awaitable[bool]]) -> None:
+        async with asyncio.timeout(120):
+            while not await answers():
+                await asyncio.sleep(0.05)
+
+
+@asynccontextmanager
+async def gateway(folder: Path, opa: Sidecar, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Serving]:
+    connection: dict[str, Any] = {"mode": "remote", "url": opa.url, "timeout_ms": 20_000}
+    if opa.token is not None:
+        monkeypatch.setenv("REGATE_TEST_SIDECAR_TOKEN", opa.token)
+        connection["token_env"] = "REGATE_TEST_SIDECAR_TOKEN"
+    values = {
+        "data_dir": folder / "data",
+        "listen": {"port": 0},
+        "opa": connection,
+        "vector": {"stores": {"main": {"kind": "memory"}}},
+        "telemetry": {"access_log": False},
+    }
+    settings = Settings.model_validate(values)
+    app, _ = gateway_app(settings)
+    async with Running(app, settings.listen) as server:
+        secret = shared_secret(settings).reveal().encode()
+        names = {"issuer": DEVELOPMENT_ISSUER, "audience": DEVELOPMENT_AUDIENCE, "subject": "alice", "tenant": "acme"}
+        headers = {"Authorization": f"Bearer {mint_development_token(secret, ttl_s=3600, **names)}"}
+        async with httpx.AsyncClient(headers=headers, timeout=90) as http:
+            yield Serving(server.url, http)
+
+
+def policy_is_fine(found: dict[str, Any]) -> bool:
+    return found["checks"]["policy"] == "ok" and "policy_problem" not in found
+
+
+def policy_is_refused(found: dict[str, Any]) -> bool:
+    return found["checks"]["policy"] != "ok" and "policy_problem" in found
+
+
+async def test_policies_outside_of_the_fragment_are_never_served_and_rule_and_line_are_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with sidecar(tmp_path / "opa", WIDE) as opa:
+        async with gateway(tmp_path, opa, monkeypatch) as serving:
+            refused = await serving.until(policy_is_refused)
+            listed = await serving.http.get(f"{serving.url}/v1/vector_stores")
+            opa.put(NARROW, "r2")
+            mended = await serving.until(policy_is_fine)
+            made = await serving.http.post(f"{serving.url}/v1/vector_stores", json={"name": "hers"})
+            again = await serving.http.get(f"{serving.url}/v1/vector_stores")
+            opa.put(WIDE, "r3")
+
+            async def refused_by_itself() -> bool:
+                answer = await serving.http.get(f"{serving.url}/v1/vector_stores")
+                assert (answer.status_code, answer.text) == (200, again.text) or answer.status_code == 503
+                return answer.status_code == 503
+
+            await serving.until_answered(refused_by_itself)  # whoever looks at readiness or not
+            broken = await serving.until(policy_is_refused)
+
+    assert (refused["code"], refused["status"], listed.status_code) == (503, "not ready", 503)
+    assert listed.json()["error"]["code"] == "policy_unavailable"
+    for found in (refused, broken):
+        assert f"{STORE}:3: no-functions: _near is given input.store" in found["policy_problem"]
+    assert (made.status_code, len(again.json()["data"]), mended["checks"]["policy"]) == (200, 1, "ok")
+
+
+async def test_a_control_that_is_not_there_is_told_of_rules_and_of_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with sidecar(tmp_path / "opa", ASKING) as opa:
+        async with gateway(tmp_path, opa, monkeypatch) as serving:
+            by_rule = await serving.until(policy_is_refused)
+            opa.put({}, "r2")
+            await serving.until(policy_is_fine)
+            opa.put({}, "r3", tools={"mail": {"type": "mcp", "tenants": {}, "needs_approval": True}})
+            by_data = await serving.until(policy_is_refused)
+
+    assert "custom/tool/tool.rego:3: no-such-control: regate.custom.tool.approve asks in vain" in by_rule["policy_problem"]
+    assert "data.regate.tools.mail.needs_approval asks in vain" in by_data["policy_problem"]
+
+
+async def test_an_opa_that_does_not_show_its_policies_is_no_policy_and_what_to_permit_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    closed = (shipped_policies() / "system" / "authz.rego").read_text().replace('["v1", "policies"]', '["v1", "nothing"]')
+    with sidecar(tmp_path / "opa", {"system/authz.rego": closed}, token=TOKEN) as opa:
+        async with gateway(tmp_path, opa, monkeypatch) as serving:
+            refused = await serving.until(policy_is_refused)
+            opa.put({}, "r2")
+            shown = await serving.until(policy_is_fine)
+
+    assert "GET /v1/policies answers 401" in refused["policy_problem"]
+    assert "permit it to the gateway's token in system.authz" in refused["policy_problem"]
+    assert (refused["code"], shown["checks"]["policy"]) == (503, "ok")
