@@ -155,7 +155,7 @@ def _wait_until_ready(process: subprocess.Popen[bytes], port: int, log: Path) ->
     give_up = time.monotonic() + _READY_S
     while True:
         try:
-            psycopg.connect(f"postgresql://postgres@127.0.0.1:{port}/postgres", connect_timeout=20).close()
+            psycopg.connect(f"postgresql://postgres@127.0.0.1:{port}/postgres", connect_timeout=120).close()
             return
         except psycopg.OperationalError:
             assert process.poll() is None, log.read_text()

@@ -67,6 +67,12 @@ def header_values(scope: Scope, name: bytes) -> list[bytes]:
     return [value for key, value in scope["headers"] if key == name]
 
 
+def has_body(scope: Scope) -> bool:
+    """Return whether the request declares a body that is not empty."""
+    lengths = header_values(scope, b"content-length")
+    return bool(header_values(scope, b"transfer-encoding")) or any(length.strip(b"0") for length in lengths)
+
+
 def content_type(scope: Scope) -> str:
     """Return the one media type the request declares, without parameters, in lower case; empty when there is none, or more than one."""
     values = header_values(scope, b"content-type")

@@ -33,6 +33,7 @@ _log = logging.getLogger("regate.idempotency")
 Handler = Callable[[Call], Awaitable[Response]]
 
 _HEADER: Final = b"idempotency-key"
+_OF_BODIES: Final = frozenset({b"content-type", b"content-length", b"transfer-encoding"})
 _REPLAYED: Final = (b"idempotent-replayed", b"true")
 _KEY: Final = re.compile(r"[ -~]{1,255}")
 _PARAMETER: Final = re.compile(r"\{(\w+)\}")
@@ -57,6 +58,7 @@ class Retrieval:
             "path": _PARAMETER.sub(lambda found: str(parameters[found.group(1)]), self.template),
             "path_params": parameters,
             "query_string": urlencode(query, doseq=True).encode(),
+            "headers": [header for header in call.request.scope["headers"] if header[0] not in _OF_BODIES],
         }
         return Call(call.services, call.context, Request(scope, call.request.receive))
 

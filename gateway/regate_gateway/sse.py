@@ -25,7 +25,10 @@ _NOISE: Final = secrets.token_urlsafe(12_288)
 """Padding is cut from here: it need not be secret, only of a length that hides the delta's."""
 
 COMMENT: Final = b": keep-alive\n\n"
-"""Bytes that every client ignores; sent in long silences, so that a lost connection is noticed."""
+"""Bytes that every client ignores; sent in long silences, so that a lost connection is noticed, and a living one not taken for dead."""
+
+SILENCE_S: Final = 15.0
+"""How long a stream may be silent: proxies commonly give up after 30 to 60 seconds."""
 
 
 # JSON escapes the characters below U+0020 itself. These are the others at which some clients split lines, in UTF-8: U+0085, U+2028, U+2029.

@@ -6,18 +6,16 @@ Nothing is decided here: the caller has decided that the row may be read. Not in
 from __future__ import annotations
 
 import base64
-import binascii
-import re
+import codecs
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
+from regate_orchestrator.data_urls import DataUrl, bare_base64, parse
 from regate_orchestrator.errors import InvalidRequest, TooLarge
 from regate_orchestrator.ports import BlobStore, Extractor, UnreadableFile
 from regate_orchestrator.rows import FileRow
 
-_DATA_URL: Final = re.compile(r"data:(?P<type>[a-zA-Z0-9.+/-]*)(?:;[a-zA-Z0-9._=+-]*?)*;base64,")
-_LONGEST_HEAD: Final = 256
 _NAMES: Final[Mapping[str, str]] = {
     "application/json": "file.json",
     "application/pdf": "file.pdf",
@@ -29,6 +27,10 @@ _NAMES: Final[Mapping[str, str]] = {
     "text/plain": "file.txt",
 }
 """The name, for its ending, of inline data that came with a media type and without a name."""
+
+_UTF_8: Final = frozenset({"utf-8", "ascii"})
+_NO_CHARSETS: Final = frozenset({"idna", "punycode", "unicode_escape", "raw_unicode_escape", "undefined"})
+"""Codecs of Python's that are spellings of text, and no character sets."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +55,7 @@ class FileReader:
 
     async def text_of_inline(self, inline: Inline, *, filename: str | None, tenant: str, limit_bytes: int) -> str:
         """Return the text of an inline document. Without a name, the media type says what it is. Raises `TooLarge` as `text` does."""
-        name = filename or _NAMES.get(inline.media_type)
+        name = filename or name_of(inline.media_type)
         if name is None:
             raise UnreadableFile("unsupported_file", "The inline file needs a filename whose ending says what it is.")
         return _bounded(await self._extractor.text(inline.data, filename=name, tenant=tenant), limit_bytes)
@@ -69,19 +71,54 @@ class FileReader:
         return image_url(await self.content(row, limit_bytes=limit_bytes))
 
 
+def parse_inline(value: str, *, param: str) -> DataUrl:
+    """Return a data URL, or bare base64, taken apart. Raises `InvalidRequest` for anything else."""
+    found = parse(value) or bare_base64(value)
+    if found is None:
+        raise _not_inline(param)
+    return found
+
+
 def read_inline(value: str, *, param: str, limit_bytes: int) -> Inline:
-    """Return what a `data:` URL in base64, or bare base64, holds. Raises `InvalidRequest`, or `TooLarge` before anything is decoded."""
-    head = _DATA_URL.match(value[:_LONGEST_HEAD])
-    encoded = value if head is None else value[head.end() :]
-    if len(encoded) // 4 * 3 - 2 > limit_bytes:
+    """Return what a data URL, or bare base64, holds; text of a named character set as UTF-8.
+
+    Raises `InvalidRequest`, or `TooLarge`, before anything is decoded where that can be told.
+    """
+    url = parse_inline(value, param=param)
+    if url.least_bytes > limit_bytes:
         raise TooLarge(f"'{param}' holds more than the {limit_bytes} bytes that are accepted.", param=param)
     try:
-        data = base64.b64decode(encoded, validate=True)
-    except (binascii.Error, ValueError):
-        raise InvalidRequest(f"'{param}' must be base64, or a data URL in base64.", param=param, code="invalid_value") from None
+        data = url.data()
+    except ValueError:
+        raise _not_inline(param) from None
     if len(data) > limit_bytes:
         raise TooLarge(f"'{param}' holds more than the {limit_bytes} bytes that are accepted.", param=param)
-    return Inline(data, "" if head is None else head["type"].lower())
+    return Inline(_as_utf8(data, url, param=param), url.media_type)
+
+
+def name_of(media_type: str) -> str | None:
+    """Return the name that inline data of this type has where it came without one, or None where the type does not say what it is."""
+    return _NAMES.get(media_type)
+
+
+def _as_utf8(data: bytes, url: DataUrl, *, param: str) -> bytes:
+    """Return text in the character set that its URL names as UTF-8, marked so; what is no text, or names none, as it is."""
+    if url.charset is None or url.media_type.partition("/")[0] not in ("", "text"):
+        return data
+    try:
+        codec = codecs.lookup(url.charset)
+        if codec.name in _UTF_8:
+            return data
+        if codec.name.replace("-", "_") in _NO_CHARSETS:
+            raise LookupError(codec.name)
+        return codecs.BOM_UTF8 + data.decode(codec.name).encode()
+    except (LookupError, ValueError):
+        message = f"'{param}' is not text in the character set '{url.charset[:40]}' that it names."
+        raise InvalidRequest(message, param=param, code="invalid_value") from None
+
+
+def _not_inline(param: str) -> InvalidRequest:
+    return InvalidRequest(f"'{param}' must be base64, or a data URL (RFC 2397).", param=param, code="invalid_value")
 
 
 def image_url(data: bytes) -> str:

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.clients.model import running_model
+from tests.patience import wait_patiently
 
 ROOT = Path(__file__).parents[2]
 PEOPLE = {"alice": "acme", "bob": "acme", "eve": "globex"}
@@ -83,6 +84,7 @@ async def _serve() -> None:
     from regate_gateway.settings import Settings
     from regate_gateway.wiring import gateway_app
 
+    wait_patiently()
     with tempfile.TemporaryDirectory() as folder:
         async with running_model() as model:
             settings = Settings.model_validate(
@@ -90,7 +92,7 @@ async def _serve() -> None:
                     "data_dir": folder,
                     "listen": {"port": 0},
                     "upstreams": [{"name": "model", "base_url": model.url}],
-                    "opa": {"timeout_ms": 20_000},
+                    "opa": {"timeout_ms": 60_000},
                     "telemetry": {"access_log": False},
                 }
             )

@@ -45,7 +45,7 @@ async def either(request: pytest.FixtureRequest, client: openai.AsyncOpenAI, gat
     yield agents.RunConfig(model_provider=provider, tracing_disabled=True)
     await provider.aclose()
     if request.param == "websocket":
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(120):
             while gateway.websockets() == before:
                 await asyncio.sleep(0.02)
 

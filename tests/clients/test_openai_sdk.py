@@ -351,7 +351,7 @@ async def test_everything_that_shapes_an_answer_is_accepted(sdk: Sdk) -> None:
 async def test_background_response_is_polled_for(sdk: Sdk) -> None:
     response = await sdk(lambda client: client.responses.create(model="small", input="Count from 1 to 3", background=True))
     first = response.status
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(120):
         while response.status in ("queued", "in_progress"):
             response = await sdk(lambda client, name=response.id: client.responses.retrieve(name))
 

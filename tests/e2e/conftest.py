@@ -15,6 +15,7 @@ import openai
 import pytest
 from aiohttp import web
 from tests.deployments import EMBEDDED, NAMES, VARIABLE, Deployment, on_postgres
+from tests.patience import PATIENT_S, wait_patiently
 
 from regate_adapters.identity.jwt import mint_development_token
 from regate_adapters.opa.client import OpaClient
@@ -26,6 +27,8 @@ from regate_gateway.policy.directory import shipped_policies
 from regate_gateway.server import Running
 from regate_gateway.settings import Settings
 from regate_gateway.wiring import Gateway, gateway_app
+
+wait_patiently()
 
 
 def text(*pieces: str) -> list[dict[str, Any]]:
@@ -44,7 +47,7 @@ def ended(reason: str) -> dict[str, Any]:
     return {"choices": [{"index": 0, "delta": {}, "finish_reason": reason}]}
 
 
-OPA_MS = 20_000
+OPA_MS = 60_000
 """How long a decision may take on the slowest machine; who waits for one that never comes says `impatient`."""
 USAGE = {"choices": [], "usage": {"prompt_tokens": 7, "completion_tokens": 3, "total_tokens": 10}}
 
@@ -127,7 +130,7 @@ class World:
 
     def http(self, subject: str = "alice", tenant: str = "acme", **claims: Any) -> httpx.AsyncClient:
         headers = {"Authorization": f"Bearer {self.token(subject, tenant, **claims)}"}
-        return httpx.AsyncClient(base_url=f"{self.url}/v1", headers=headers, timeout=30)
+        return httpx.AsyncClient(base_url=f"{self.url}/v1", headers=headers, timeout=PATIENT_S)
 
     @contextmanager
     def impatient(self, seconds: float) -> Iterator[None]:

@@ -121,7 +121,7 @@ def _settings(life: Life) -> Settings:
     values = {
         "data_dir": life.place / "data",
         "listen": {"port": 0},
-        "opa": {"mode": "remote", "url": life.opa, "timeout_ms": 20_000},
+        "opa": {"mode": "remote", "url": life.opa, "timeout_ms": 60_000},
         "upstreams": [{"name": "model", "base_url": life.upstream}],
         "telemetry": {"access_log": False, "log_level": "error"},
     }

@@ -7,11 +7,13 @@ import json
 from collections.abc import Callable
 from typing import Any
 
+import httpx
 import openai
 import pytest
 from aiohttp import web
 from sqlalchemy import delete
 from tests.e2e.conftest import World, ended, text
+from tests.e2e.test_idempotency import events_of
 from tests.orchestrator.responses.playbook import check_stream
 
 from regate_adapters.state.tables import response_events
@@ -114,7 +116,7 @@ async def test_cancelled_background_response_ends_the_upstream_call_and_stays_ca
     await until(client, queued.id, "in_progress")
     cancelled = await client.responses.cancel(queued.id)
     again = await client.responses.cancel(queued.id)
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(120):
         while world.upstream.closed_early == 0:
             await asyncio.sleep(0.01)
 
@@ -222,3 +224,49 @@ async def test_replay_passes_the_gate_again(world: World) -> None:
 
     assert [event.type for event in events] == ["response.completed"]
     assert "28 days" not in events[0].to_json()
+
+
+async def test_stream_whose_backend_is_silent_is_kept_alive(world: World) -> None:
+    """Takes as long as a stream may be silent."""
+    gate = asyncio.Event()
+    world.upstream.turns = [gated(gate, "One", " two.")]
+    received = ""
+    async with world.http() as http, http.stream("POST", "/responses", json={"model": "small", "input": "Hi", "stream": True}) as answer:
+        async for piece in answer.aiter_text():
+            received += piece
+            if "\n\n: keep-alive\n\n" in received:
+                gate.set()
+
+    assert gate.is_set()
+    assert received.endswith("data: [DONE]\n\n")
+    assert "response.completed" in received
+
+
+async def test_stream_asked_for_in_the_body_of_a_get_is_given(world: World) -> None:
+    world.upstream.turns = [text("One", " two", " three.")]
+    async with world.http() as http:
+        identifier = (await http.post("/responses", json={"model": "small", "input": "Hi"})).json()["id"]
+
+        async def read(query: str = "", **body: Any) -> httpx.Response:
+            return await http.request("GET", f"/responses/{identifier}{query}", json=body)
+
+        whole, rest = await read(stream=True), await read(stream=True, starting_after=3, include_obfuscation=False)
+        mixed, plain, empty = await read("?starting_after=3", stream=True), await read(stream=False), await read()
+        refused = [
+            await read(stream=1),
+            await read(stream=True, starting_after="x"),
+            await read(strem=True),
+            await read("?stream=true", stream=True),
+        ]
+        included = await read(include=["file_search_call.results"])
+
+    assert whole.headers["content-type"].startswith("text/event-stream")
+    assert [events_of(answer)[0]["sequence_number"] for answer in (whole, rest, mixed)] == [0, 4, 4]
+    assert ["obfuscation" in answer.text for answer in (whole, rest)] == [True, False]
+    assert [answer.json()["status"] for answer in (plain, empty, included)] == ["completed"] * 3
+    assert [(answer.status_code, answer.json()["error"]["param"]) for answer in refused] == [
+        (400, "stream"),
+        (400, "starting_after"),
+        (400, "strem"),
+        (400, "stream"),
+    ]

@@ -193,7 +193,7 @@ def configuration(data_dir: Path, upstream: str, port: int) -> dict[str, Any]:
         "listen": {"port": port},
         "upstreams": [{"name": "u", "base_url": upstream}],
         "auth": {"jwt": JWT},
-        "opa": {"timeout_ms": 20_000},
+        "opa": {"timeout_ms": 60_000},
         "telemetry": {"access_log": False},
     }
 

@@ -23,7 +23,7 @@ async def test_tenants_share_a_store_in_one_database_and_each_finds_its_own(worl
 
 
 async def test_the_gateway_is_ready_while_its_database_is(world: World) -> None:
-    async with httpx.AsyncClient(base_url=world.url, timeout=30) as anyone:
+    async with httpx.AsyncClient(base_url=world.url, timeout=120) as anyone:
         ready = await anyone.get("/readyz")
 
     assert (ready.status_code, ready.json()["vector_stores"]) == (200, {"main": "ok"})

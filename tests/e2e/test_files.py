@@ -285,7 +285,7 @@ async def test_an_expired_file_is_swept_when_the_gateway_starts(
         kept = await world.client().files.create(file=("b.md", b"x"), purpose="assistants")
     before = sorted(path.name for path in settings.files.path.iterdir())
     clock.moved = 3_601
-    async with running(settings, upstream, policies, clock) as world, asyncio.timeout(30):
+    async with running(settings, upstream, policies, clock) as world, asyncio.timeout(120):
         while len(after := [path.name for path in settings.files.path.iterdir()]) > 1:
             await asyncio.sleep(0.01)
         swept = world.audit(kind="sweep")

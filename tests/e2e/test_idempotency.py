@@ -231,7 +231,7 @@ async def test_create_whose_client_left_is_carried_out_when_it_is_sent_again(wor
         first = running.create_task(http.post("/responses", json=ASK, headers=KEY))
         await held.arrived.wait()
         first.cancel()
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(120):
             while (answer := await http.post("/responses", json=ASK, headers=KEY)).status_code == 409:
                 pass
     assert (answer.status_code, is_replay(answer), answer.json()["output"][0]["content"][0]["text"]) == (200, False, "Again.")
@@ -245,7 +245,7 @@ async def test_replay_passes_the_gate_and_is_recorded(world: World) -> None:
         custom = world.policies / "custom" / "history.rego"
         custom.parent.mkdir(exist_ok=True)
         custom.write_text('package regate.custom.history\n\ndeny if input.action == "history.reuse"\n')
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(120):
             while "Secret." in (again := await http.post("/responses", json=ASK, headers=KEY)).text:
                 pass
     assert (is_replay(again), again.json()["id"], len(world.audit()) > before) == (True, first["id"], True)

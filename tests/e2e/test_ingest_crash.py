@@ -69,7 +69,7 @@ async def served(data_dir: Path, url: str) -> AsyncIterator[tuple[httpx.AsyncCli
         "upstreams": [{"name": "u", "base_url": url}],
         "embeddings": {"kind": "upstream", "upstream": "u", "model": "e"},
         "auth": {"jwt": JWT},
-        "opa": {"timeout_ms": 20_000},
+        "opa": {"timeout_ms": 60_000},
     }
     config.write_text(yaml.safe_dump(values))
     process = await asyncio.create_subprocess_exec(
@@ -155,7 +155,7 @@ async def test_file_that_was_half_ingested_when_the_gateway_was_killed_is_found_
             database.execute("UPDATE loose_editions SET due_at = 0")  # as when the dead worker's writes must have ended
             database.commit()
     async with served(tmp_path, url) as (http, _):
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(120):
             while _waiting(tmp_path):
                 await asyncio.sleep(0.02)
         still = await files_found(http, store)

@@ -79,7 +79,7 @@ def _ask_everything(url: str, headers: dict[str, str], document: dict[str, Any],
             @settings(max_examples=EXAMPLES, deadline=None, database=None, phases=[Phase.generate], suppress_health_check=list(HealthCheck))
             @given(case=operation.as_strategy(generation_mode=mode))
             def ask(case: Any) -> None:
-                response = case.call(base_url=url, headers=headers, timeout=30)
+                response = case.call(base_url=url, headers=headers, timeout=120)
                 asked.add(f"{case.operation.method} {case.operation.path}")
                 try:
                     case.validate_response(response, checks=CHECKS)

@@ -82,7 +82,7 @@ async def test_policy_says_where_a_tenants_new_stores_are_and_they_stay_there(st
         acme, globex = await filled(world, "acme", "Acme: 28 days of leave."), await filled(world, "globex", "Globex: 20 days of leave.")
         placed = [await engine_of(world, store) for store in (acme, globex)]
         found = [(await searched(world, tenant, store)).json()["data"] for tenant, store in (("acme", acme), ("globex", globex))]
-        async with httpx.AsyncClient(base_url=world.url, timeout=30) as http:
+        async with httpx.AsyncClient(base_url=world.url, timeout=120) as http:
             ready = (await http.get("/readyz")).json()
     async with start(vector=two_engines | {"default": "acme-own"}, placement={"globex": "acme-own"}) as world:
         later = [(await searched(world, tenant, store)).json()["data"] for tenant, store in (("acme", acme), ("globex", globex))]

@@ -427,7 +427,7 @@ async def test_answer_that_is_not_exactly_a_yes_permits_nothing(scene: Scene, po
 
 
 async def test_opa_that_is_gone_makes_the_gateway_unready_until_it_is_back(scene: Scene) -> None:
-    async with httpx.AsyncClient(base_url=scene.world.url, timeout=30) as anyone:
+    async with httpx.AsyncClient(base_url=scene.world.url, timeout=120) as anyone:
         with scene.opa.breaking(dead, everything):
             during = [(await anyone.get(path)).status_code for path in ("/healthz", "/readyz")]
 
@@ -485,7 +485,7 @@ async def lacking_a_rule(opa: BreakableOpa, request: web.Request, body: bytes) -
 
 
 async def test_policy_that_lacks_a_rule_makes_the_gateway_unready_and_is_told(scene: Scene) -> None:
-    async with httpx.AsyncClient(base_url=scene.world.url, timeout=30) as anyone:
+    async with httpx.AsyncClient(base_url=scene.world.url, timeout=120) as anyone:
         with scene.opa.breaking(lacking_a_rule, lambda path, _: path == "/v1/data/regate/meta"):
             during = await anyone.get("/readyz")
         after = await anyone.get("/readyz")
@@ -511,7 +511,7 @@ async def test_metrics_tell_of_decisions_and_outages_and_of_nobody(scene: Scene)
         lines = (await anyone.get("/metrics")).text.splitlines()
         return {name: float(value) for name, _, value in (line.rpartition(" ") for line in lines if line.startswith("regate_"))}
 
-    async with httpx.AsyncClient(base_url=scene.world.url, timeout=30) as anyone:
+    async with httpx.AsyncClient(base_url=scene.world.url, timeout=120) as anyone:
         before = await figures()
         await search(scene)
         with scene.opa.breaking(failing, POINTS[0].concerns):

@@ -34,7 +34,7 @@ async def served(data_dir: Path, upstream: str, **more: Any) -> AsyncIterator[tu
         "data_dir": str(data_dir),
         "listen": {"port": port},
         "upstreams": [{"name": "u", "base_url": upstream}],
-        "opa": {"timeout_ms": 20_000},
+        "opa": {"timeout_ms": 60_000},
         "auth": {"jwt": JWT},
         "vector": {"stores": {"main": {"kind": "memory"}}},
         **more,
@@ -110,7 +110,7 @@ async def test_no_opa_outlives_the_gateway(upstream: ScriptedUpstream, tmp_path:
         (opa,) = _children(process.pid)
         process.send_signal(signal.SIGKILL)
         await process.wait()
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(120):
             while Path(f"/proc/{opa}").exists() and "Z" not in _state(opa):
                 await asyncio.sleep(0.02)
 

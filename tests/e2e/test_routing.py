@@ -179,7 +179,7 @@ async def test_upstream_that_is_down_is_stood_in_for_and_readiness_tells_which(
     )
     second.turns = [text("Here."), text("Streamed.")]
     answer = await ask(world)
-    async with httpx.AsyncClient(base_url=world.url, timeout=30) as http:
+    async with httpx.AsyncClient(base_url=world.url, timeout=120) as http:
         ready = await http.get("/readyz")
 
     assert answer.json()["choices"][0]["message"]["content"] == "Here."
@@ -189,7 +189,7 @@ async def test_upstream_that_is_down_is_stood_in_for_and_readiness_tells_which(
 async def test_gateway_before_nothing_that_answers_is_not_ready_and_fails_fast(opened: Open, nowhere: str) -> None:
     world = await opened({"name": "main", "base_url": nowhere, "models": ["small"]})
     answers = [await ask(world) for _ in range(5)]
-    async with httpx.AsyncClient(base_url=world.url, timeout=30) as http:
+    async with httpx.AsyncClient(base_url=world.url, timeout=120) as http:
         ready = await http.get("/readyz")
     with pytest.raises(openai.APIStatusError) as streamed:
         await world.client().chat.completions.create(**CHAT, stream=True)

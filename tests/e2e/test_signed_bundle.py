@@ -45,7 +45,7 @@ def build(policies: Path, bundle: Path, *more: object) -> None:
 
 async def ready(world_url: str, holds: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
     """Ask for readiness, as a load balancer does, until the answer is such."""
-    async with httpx.AsyncClient(base_url=world_url, timeout=30) as anyone, asyncio.timeout(60):
+    async with httpx.AsyncClient(base_url=world_url, timeout=120) as anyone, asyncio.timeout(60):
         while not holds(body := (await anyone.get("/readyz")).json()):
             pass
         return dict(body)

@@ -95,3 +95,22 @@ async def test_arguments_of_a_clients_tool_come_as_the_model_wrote_them_and_go_b
                 found.append((made["status"], call.get("arguments", call.get("input")), again.status_code))
 
     assert found == [("completed", arguments, 200) for arguments in BAD for _ in range(2)]
+
+
+async def test_tool_with_a_long_name_goes_by_a_short_one_before_the_backend_alone(world: World) -> None:
+    names = ["mcp_server_" + "x" * 100 + end for end in ("_read", "_write")]
+    tools: Any = [{**WEATHER, "name": name} for name in names]
+    world.upstream.turns = [text("Which?")]
+    client = world.client()
+    await client.responses.create(model="small", input="Go", tools=tools, tool_choice={"type": "function", "name": names[1]})
+    sent = world.upstream.requests[-1]
+    wires = [tool["function"]["name"] for tool in sent["tools"]]
+    world.upstream.turns = [tool_call(wires[1], {}), text("Done.")]
+    first = await client.responses.create(model="small", input="Go", tools=tools)
+    call: Any = first.output[0]
+    done = await client.responses.create(model="small", input=[output(call.call_id, "ok")], previous_response_id=first.id, tools=tools)
+    prompt = world.upstream.requests[-1]["messages"]
+
+    assert (len(set(wires)), [len(wire) for wire in wires], sent["tool_choice"]["function"]["name"]) == (2, [64, 64], wires[1])
+    assert (call.name, first.tools[1].name, done.output_text) == (names[1], names[1], "Done.")  # type: ignore[union-attr]
+    assert prompt[1]["tool_calls"][0]["function"]["name"] == wires[1]

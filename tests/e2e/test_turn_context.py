@@ -10,7 +10,8 @@ import openai
 import pytest
 from tests.e2e.conftest import World, ended, text, tool_call
 
-PNG = base64.b64decode("iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg==")
+IMAGE = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
+PNG = base64.b64decode(IMAGE)
 
 
 def thinking(reasoning: str, answer: str) -> list[dict[str, Any]]:
@@ -406,7 +407,7 @@ async def _polls() -> Any:
     """Turns at which something may have come about; the deadline ends the test."""
     import asyncio
 
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(120):
         while True:
             yield
             await asyncio.sleep(0.05)
@@ -441,3 +442,52 @@ async def test_deltas_are_padded_unless_the_client_wants_none_of_it(world: World
     assert deltas
     assert all(("obfuscation" in delta) == wanted for delta in deltas)
     assert not wanted or {len((str(delta["delta"]) + str(delta["obfuscation"])).encode()) % 16 for delta in deltas} == {0}
+
+
+INLINE = {
+    "data:text/plain;charset=utf-8;base64,aGVsbG8=": "hello",
+    "data:,hello%20there": "hello there",
+    "data:text/plain;charset=iso-8859-1,caf%E9": "caf\u00e9",
+    'DATA:text/csv;name="a;b.csv";charset=Shift_JIS;base64,jF+W8Q==': "\u5951\u7d04",
+    "data:text/html,%3Cp%3EHi%3C/p%3E": "Hi",
+}
+
+
+async def test_inline_files_come_as_any_data_url(world: World) -> None:
+    read: list[str] = []
+    async with world.http() as http:
+        for address in INLINE:
+            world.upstream.turns = [text("Read.")]
+            content = [{"type": "input_text", "text": "Read it."}, {"type": "input_file", "file_data": address}]
+            answer = await http.post("/responses", json={"model": "small", "input": [{"role": "user", "content": content}]})
+            sent = world.upstream.requests[-1]["messages"][-1]["content"]
+            read.append(f"{answer.status_code} {sent[-1]['text'].partition(chr(10))[2]}")
+        image = {"type": "input_image", "image_url": f"DATA:image/png;name=a.png;base64,{IMAGE}"}
+        shown = await http.post("/responses", json={"model": "small", "input": [{"role": "user", "content": [image]}]})
+        nonsense = [{"type": "input_file", "file_data": "data:text/plain;charset=nonsense,x"}]
+        refused = await http.post("/responses", json={"model": "small", "input": [{"role": "user", "content": nonsense}]})
+
+    assert read == [f"200 {expected}" for expected in INLINE.values()]
+    assert (shown.status_code, world.upstream.requests[-1]["messages"][-1]["content"][-1]["image_url"]["url"]) == (
+        200,
+        f"data:image/png;base64,{IMAGE}",
+    )
+    assert (refused.status_code, refused.json()["error"]["param"]) == (400, "input")
+
+
+async def test_assistant_that_said_nothing_may_have_null_content(world: World) -> None:
+    said: list[dict[str, Any]] = [
+        {"role": "user", "content": "Weather?"},
+        {"type": "message", "role": "assistant", "content": None, "status": "completed"},
+        {"type": "function_call", "call_id": "c", "name": "weather", "arguments": "{}"},
+        {"type": "function_call_output", "call_id": "c", "output": "sun"},
+    ]
+    world.upstream.turns = [text("Sunny.")]
+    async with world.http() as http:
+        answer = await http.post("/responses", json={"model": "small", "input": said})
+        items = (await http.get(f"/responses/{answer.json()['id']}/input_items?order=asc")).json()["data"]
+        refused = await http.post("/responses", json={"model": "small", "input": [{"role": "user", "content": None}]})
+        absent = await http.post("/responses", json={"model": "small", "input": [{"role": "assistant"}]})
+
+    assert (answer.status_code, items[1]["content"]) == (200, [])
+    assert [one.json()["error"]["param"] for one in (refused, absent)] == ["input[0].content"] * 2

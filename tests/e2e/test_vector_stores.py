@@ -205,7 +205,7 @@ async def test_what_an_expired_store_held_is_swept_from_the_engine(
         before = await _editions(world, store)
     clock.time += DAY + 1
     async with running(settings, upstream, policies, clock) as world:  # sweeps at its start
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(120):
             while await _editions(world, store):
                 await asyncio.sleep(0.02)
         kept = await world.client("alice", "acme").files.retrieve(file)

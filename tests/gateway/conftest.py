@@ -51,7 +51,7 @@ class Raw:
         self.writer.write(data)
         await self.writer.drain()
 
-    async def rest(self, *, within: float = 30) -> bytes:
+    async def rest(self, *, within: float = 120) -> bytes:
         """All bytes until the server closes the connection; a reset counts as its end."""
         received = b""
         async with asyncio.timeout(within):
@@ -62,7 +62,7 @@ class Raw:
                 pass
         return received
 
-    async def answer(self, *, within: float = 30) -> tuple[int, dict[str, str], bytes]:
+    async def answer(self, *, within: float = 120) -> tuple[int, dict[str, str], bytes]:
         """One answer with a declared length: status, headers, body."""
         async with asyncio.timeout(within):
             head = (await self.reader.readuntil(b"\r\n\r\n")).decode()

@@ -172,7 +172,7 @@ async def test_client_that_left_is_logged_and_not_answered(served: Served, conne
     async with connect(served.server) as raw:
         await raw.send(b"GET / HTTP/1.1\r\n" + HEAD + b"\r\n")
         await entered.wait()
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(120):
         await left.wait()
     await exchange(served, show, connect)
     statuses = [record.status for record in caplog.records if record.name == "regate.access"]  # type: ignore[attr-defined]

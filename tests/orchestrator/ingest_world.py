@@ -156,7 +156,7 @@ class World:
 
     async def until(self, status: str, file: str = "file-1", *, who: Principal = ANN) -> None:
         """Return once the attachment has this status."""
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(120):
             while await self.status(file, who=who) != status:
                 await asyncio.sleep(0.005)
 

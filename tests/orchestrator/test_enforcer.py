@@ -132,7 +132,7 @@ class Together(Policy):
 async def test_qualities_are_asked_beside_the_decision() -> None:
     policy = Together(answers=ALLOWED)
     policy.all_came = asyncio.Event()
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(120):
         decision = await Enforcer(policy, Records(), SCHEMAS).decide(CONTEXT, QUALIFIED)
 
     assert isinstance(decision, Allow)

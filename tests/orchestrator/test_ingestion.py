@@ -85,7 +85,7 @@ async def test_a_worker_whose_claim_lapsed_changes_nothing_any_more(world: World
         await world.reader.began.acquire()
         world.reader.gate.set()
         await world.until("completed")
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(120):
             while len(await world.in_engine()) != 2:  # the loser removes what it wrote
                 await asyncio.sleep(0.005)
 
@@ -110,7 +110,7 @@ async def test_a_file_that_is_taken_away_while_it_is_read_leaves_nothing(world: 
             case _:
                 assert await world.state.cancel_batch(FileBatch(BatchId("vsfb_1"), row.store_id, 0, "acme", "ann"))
         world.reader.gate.set()
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(120):
             while not await world.state.unknown_editions(VS, [row.edition]):  # the worker has removed what it wrote, and said so
                 await asyncio.sleep(0.005)
 
@@ -141,7 +141,7 @@ async def test_attached_again_in_the_middle_only_the_later_counts(world: World) 
         await world.reader.began.acquire()
         world.reader.gate.set()
         await world.until("completed")
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(120):
             while len(await world.in_engine()) != 2:
                 await asyncio.sleep(0.005)
 
@@ -288,7 +288,7 @@ async def test_progress_shows_in_the_counts(world: World) -> None:
         await world.attach(f"file-{number}")
     world.reader.failing = [UnreadableFile("invalid_file", "no text")]
     before = (await world.state.totals(ANN, [VS]))[VS]
-    async with working(world.ingestion(), world.ingestion(), world.ingestion()), asyncio.timeout(20):
+    async with working(world.ingestion(), world.ingestion(), world.ingestion()), asyncio.timeout(120):
         while (after := (await world.state.totals(ANN, [VS]))[VS]).in_progress:
             await asyncio.sleep(0.005)
 

@@ -114,17 +114,67 @@ async def test_what_is_no_image_never_becomes_one_by_its_name(stored: Stored, da
         ("data:text/plain;base64,d29yZHM=", "text/plain"),
         ("data:Text/Plain;charset=utf-8;base64,d29yZHM=", "text/plain"),
         ("data:;base64,d29yZHM=", ""),
+        ("data:text/plain;charset=utf-8;name=a.txt;base64,d29yZHM=", "text/plain"),
+        ('DATA:text/plain;name="a; b,c.txt";BASE64,d29yZHM=', "text/plain"),
+        ("data:text/plain;base64,d29yZHM%3D", "text/plain"),
+        ("data:,words", ""),
+        ("data:text/plain,words", "text/plain"),
+        ("data:text/plain;charset=US-ASCII,w%6Frds", "text/plain"),
+        ("data:;charset=utf-8,words", ""),
+        ("data:application/vnd.a.b+json;version=1,words", "application/vnd.a.b+json"),
     ],
 )
 def test_inline_data_is_base64_with_or_without_a_data_url(value: str, media_type: str) -> None:
     assert read_inline(value, param="file_data", limit_bytes=5) == Inline(b"words", media_type)
 
 
-@pytest.mark.parametrize("value", ["data:text/plain,words", "not base64!", "d29yZHM", "d29yZHM=\n", "data:text/plain;base64,wörter"])
+@pytest.mark.parametrize(
+    "value",
+    [
+        *("not base64!", "d29yZHM", "d29yZHM=\n", "data:text/plain;base64,wörter", "data:text/plain;base64,d29y%2", "data:text/plain,100%"),
+        *("data:text/plain", "data:text;base64,d29yZHM=", "data:text/plain;base64;x=y,d29yZHM=", "data:;;base64,d29yZHM="),
+        *("data:text/plain;charset=nonsense,words", "data:text/plain;charset=utf-8;base64,d29yZHM", "data:text/plain,a\nb", "date:,words"),
+        *(
+            "data:;charset=shift_jis,%ff%ff",
+            "data:;charset=base64,words",
+            "data:;charset=unicode_escape,words",
+            "data:;charset=idna,words",
+            f"data:text/plain;name={'x' * 2_000},words",
+        ),
+    ],
+)
 def test_anything_else_is_refused_with_the_parameter(value: str) -> None:
     with pytest.raises(InvalidRequest) as refusal:
         read_inline(value, param="input[0].content[1].file_data", limit_bytes=1_000)
     assert refusal.value.param == "input[0].content[1].file_data"
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        ("data:,caf%C3%A9", "café".encode()),
+        ("data:;charset=utf-8,caf%C3%A9", "café".encode()),
+        ("data:text/plain;charset=iso-8859-1,caf%E9", "\ufeffcafé".encode()),
+        ("data:text/csv;charset=Shift_JIS;base64,jF+W8Q==", "\ufeff契約".encode()),
+        ('data:text/html;charset="windows-1251",%EF%F0%E8%E2%E5%F2', "\ufeffпривет".encode()),
+        ("data:text/plain;charset=utf-16,%FF%FEa%00", "\ufeffa".encode()),
+        ("data:application/pdf;charset=iso-8859-1,%E9", b"\xe9"),
+        ("data:text/plain,a+b%20c%00", b"a+b c\x00"),
+        ("data:,", b""),
+    ],
+)
+def test_inline_text_is_read_in_the_character_set_that_it_names(value: str, expected: bytes) -> None:
+    assert read_inline(value, param="file_data", limit_bytes=100).data == expected
+
+
+@pytest.mark.parametrize("size", range(8))
+def test_the_limit_on_percent_encoded_data_is_exact(size: int) -> None:
+    value = "data:," + "%78" * size
+
+    assert read_inline(value, param="file_data", limit_bytes=size).data == b"x" * size
+    if size:
+        with pytest.raises(TooLarge):
+            read_inline(value, param="file_data", limit_bytes=size - 1)
 
 
 @pytest.mark.parametrize("size", range(8))

@@ -1,1 +1,1 @@
-"""Files: their bytes (`disk.py`, `s3.py`), and their text, taken out by a process of its own (`extract.py` starts `worker.py`)."""
+"""Files: their bytes (`disk.py`, `s3.py`), and their text, by a process for each (`extract.py` asks, `fork_server.py` forks, `worker.py` reads)."""

@@ -58,7 +58,10 @@ class WorkerExtractor:
         self._starting = asyncio.Lock()
 
     async def __aenter__(self) -> Self:
-        await self._running()
+        try:
+            await self._running()
+        except ExtractionUnavailable as error:  # whoever wants a file read tries again, and is told
+            _log.error("readers_not_started", extra={"cause": error.detail})
         return self
 
     async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:

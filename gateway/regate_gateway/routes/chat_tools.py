@@ -87,7 +87,7 @@ def read_chat_tools(fields: Fields, extras: Extras, *, omit: Collection[str]) ->
 
 
 def _new_name(tool: Fields, taken: Collection[str]) -> str:
-    name = tool_name(tool)
+    name = tool_name(tool, most=64)
     if name in taken:
         raise InvalidRequest(f"Two tools cannot have the name '{name}'.", param=tool.param("name"))
     return name
@@ -95,7 +95,7 @@ def _new_name(tool: Fields, taken: Collection[str]) -> str:
 
 def _function(function: Fields, extras: Extras) -> JsonObject:
     others = extras.of(function, {"name", "description", "parameters", "strict"})
-    members: dict[str, Json] = {"name": tool_name(function), "description": function.maybe_string("description", most=_LONGEST)}
+    members: dict[str, Json] = {"name": tool_name(function, most=64), "description": function.maybe_string("description", most=_LONGEST)}
     if function.has("parameters"):
         members["parameters"] = read_schema(function, "parameters")
     if function.has("strict"):
@@ -105,7 +105,7 @@ def _function(function: Fields, extras: Extras) -> JsonObject:
 
 def _custom(tool: Fields, extras: Extras) -> JsonObject:
     others = extras.of(tool, {"name", "description", "format"})
-    members: dict[str, Json] = {"name": tool_name(tool), "description": tool.maybe_string("description", most=_LONGEST)}
+    members: dict[str, Json] = {"name": tool_name(tool, most=64), "description": tool.maybe_string("description", most=_LONGEST)}
     wanted = tool.maybe_object("format")
     if wanted is not None:
         wanted.refuse_unknown({"type", "grammar"})

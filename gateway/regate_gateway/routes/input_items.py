@@ -10,16 +10,17 @@ import re
 from typing import Final
 
 from regate_gateway.fields import Fields
+from regate_orchestrator.data_urls import parse
 from regate_orchestrator.errors import InvalidRequest
+from regate_orchestrator.reading import name_of, parse_inline
 from regate_orchestrator.values import Json, JsonObject, mint
 
 LONGEST: Final = 20 * 1024 * 1024
 """Characters of one string inside an item; the body as a whole has a limit of its own."""
 
 _ITEM: Final = frozenset({"type", "id", "status"})
-_IMAGE_DATA: Final = re.compile(r"data:image/(?:png|jpeg|webp|gif);base64,[A-Za-z0-9+/]+={0,2}")
+_IMAGES: Final = frozenset({"image/png", "image/jpeg", "image/jpg", "image/webp", "image/gif"})
 _IMAGE_ADDRESS: Final = re.compile(r"https?://[^\s\x00-\x1f]{1,8192}")
-_FILE_DATA: Final = re.compile(r"(?:data:[a-z0-9.+/-]{1,127};base64,)?[A-Za-z0-9+/]+={0,2}")
 _PHASES: Final = ("commentary", "final_answer")
 
 
@@ -70,7 +71,8 @@ def _kind_unsaid(item: Fields) -> str:
 def _message(item: Fields) -> JsonObject:
     item.refuse_unknown({*_ITEM, "role", "content", "phase"})
     role = item.choice("role", ("user", "system", "developer", "assistant"), default=None)
-    content = item.required("content")
+    # An assistant that said nothing has null here, as it had in the chat completion that it came from.
+    content = item.values.get("content") if role == "assistant" and "content" in item.values else item.required("content")
     kind = "output_text" if role == "assistant" else "input_text"
     parts = (
         [_text_part(kind, content)] if isinstance(content, str) else [read_part(part, role) for part in item.objects("content", most=1_000)]
@@ -113,9 +115,10 @@ def _image(part: Fields) -> JsonObject:
 def image_address(fields: Fields, name: str) -> str:
     """Return the address of an image: a data URL, or what an upstream might be permitted to fetch."""
     address = fields.string(name, most=LONGEST)
-    if not (_IMAGE_DATA.fullmatch(address) or _IMAGE_ADDRESS.fullmatch(address)):
+    data = parse(address)
+    if not (_IMAGE_ADDRESS.fullmatch(address) if data is None else data.media_type in _IMAGES and data.encoded):
         place = fields.param(name)
-        message = f"'{place}' must be a base64 data URL of a PNG, JPEG, WebP or GIF image, or an http(s) address."
+        message = f"'{place}' must be a data URL of a PNG, JPEG, WebP or GIF image, or an http(s) address."
         raise InvalidRequest(message, param=place, code="invalid_value")
     return address
 
@@ -136,10 +139,8 @@ def file_source(part: Fields) -> JsonObject:
     if _one_of(part, "file_id", "file_data") == "file_id":
         return {"type": "input_file", "file_id": part.id("file_id"), **({} if name is None else {"filename": name})}
     data = part.string("file_data", most=LONGEST)
-    if not _FILE_DATA.fullmatch(data):
-        place = part.param("file_data")
-        raise InvalidRequest(f"'{place}' must be base64, or a base64 data URL.", param=place, code="invalid_value")
-    return {"type": "input_file", "file_data": data, "filename": name or "file.txt"}
+    media_type = parse_inline(data, param=part.param("file_data")).media_type
+    return {"type": "input_file", "file_data": data, "filename": name or name_of(media_type) or "file.txt"}
 
 
 def _one_of(part: Fields, first: str, second: str) -> str:

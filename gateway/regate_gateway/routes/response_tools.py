@@ -15,7 +15,7 @@ from regate_orchestrator.responses.prompt import FILE_SEARCH
 from regate_orchestrator.responses.request import ClientTool, FileSearchTool
 from regate_orchestrator.values import Json, JsonObject, StoreId
 
-_NAME: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
+_NAME: Final = re.compile(r"[A-Za-z0-9_-]{1,128}")
 _MOST_TOOLS: Final = 256
 _LONGEST: Final = 1_000_000
 _SECRETS: Final = frozenset({"authorization", "headers"})
@@ -97,11 +97,11 @@ def _add(client: dict[str, ClientTool], tool: ClientTool, place: Fields) -> Json
     }
 
 
-def tool_name(fields: Fields) -> str:
+def tool_name(fields: Fields, *, most: int = 128) -> str:
     """Return the name of a tool."""
-    name, place = fields.string("name", most=64), fields.param("name")
+    name, place = fields.string("name", most=most), fields.param("name")
     if not _NAME.fullmatch(name):
-        raise InvalidRequest(f"'{place}' must be 1 to 64 of A-Z a-z 0-9 _ -", param=place, code="invalid_value")
+        raise InvalidRequest(f"'{place}' must be 1 to {most} of A-Z a-z 0-9 _ -", param=place, code="invalid_value")
     return name
 
 

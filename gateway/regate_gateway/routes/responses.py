@@ -10,9 +10,12 @@ from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Final, cast
+from urllib.parse import urlencode
 
+from starlette.requests import Request
 from starlette.responses import Response
 
+from regate_gateway.bodies import content_type, has_body
 from regate_gateway.connection import Emit, EventStream, reply
 from regate_gateway.fields import Fields
 from regate_gateway.quotas import granting
@@ -43,6 +46,8 @@ _COMPACTED: Final = frozenset(
         *("prompt_cache_key", "prompt_cache_options", "prompt_cache_retention"),
     }
 )
+
+_READ: Final = ("include", "stream", "starting_after", "include_obfuscation")
 
 
 async def create(call: Call) -> Response:
@@ -88,8 +93,9 @@ async def input_tokens(call: Call) -> Response:
 
 async def retrieve(call: Call) -> Response:
     """Answer `GET /v1/responses/{id}`, with `stream` as the events after `starting_after`."""
+    call = await _with_body_as_query(call)
     query = call.query()
-    query.refuse_unknown({"include", "stream", "starting_after", "include_obfuscation"})
+    query.refuse_unknown(_READ)
     row = await reach_response(call.services, call.context, call.path("response_id"), "response.read")
     if query.boolean("stream", default=False):
         after = query.integer("starting_after", least=-1, most=2**53, default=-1)
@@ -129,6 +135,22 @@ async def input_items(call: Call) -> Response:
     row = await reach_response(call.services, call.context, call.path("response_id"), "response.read")
     items = shown_items(await gated(call, row), call.query(), direction="input")
     return reply(_page_of(items, call.page(known=("include",))))
+
+
+async def _with_body_as_query(call: Call) -> Call:
+    """Return the call with what its body asks for in its query: OpenAI's client for Go says `stream` in the body of this GET."""
+    scope = call.request.scope
+    if content_type(scope) != "application/json" or not has_body(scope):
+        return call
+    fields = Fields(await call.json())
+    fields.refuse_unknown(_READ)
+    asked: dict[str, list[str]] = {"include": fields.strings("include", most=20, longest=100)}
+    for name in ("stream", "include_obfuscation"):
+        asked[name] = [str(fields.boolean(name, default=True)).lower()] if fields.has(name) else []
+    after = fields.maybe_integer("starting_after", least=-1, most=2**53)
+    asked["starting_after"] = [] if after is None else [str(after)]
+    query = b"&".join(part for part in (scope["query_string"], urlencode(asked, doseq=True).encode()) if part)
+    return replace(call, request=Request({**scope, "query_string": query}, call.request.receive))
 
 
 # ---------------------------------------------------------------- streams and background

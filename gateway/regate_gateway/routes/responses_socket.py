@@ -98,10 +98,9 @@ class _Connection:
         """Send the error as a frame. The connection stays open: a further turn may follow."""
         answer = describe(error)
         told: JsonObject = {**cast("JsonObject", answer.body()["error"]), "code": answer.code or answer.type}
-        status = 400 if answer.code == "previous_response_not_found" else answer.status  # what clients begin anew upon
         # OpenAI has the members of the error in the frame itself, Open Responses in a member of their own.
         flat: JsonObject = {name: told[name] for name in ("code", "message", "param")}
-        await self._send({"type": "error", "status": status, **flat, "error": told})
+        await self._send({"type": "error", "status": answer.status, **flat, "error": told})
 
     async def _answer(self, frame: str) -> None:
         body = dict(await parsed(frame.encode()))

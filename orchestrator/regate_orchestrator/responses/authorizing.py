@@ -14,7 +14,7 @@ from typing import Final, cast
 
 from regate_orchestrator.decisions import Context
 from regate_orchestrator.enforcer import Enforcer
-from regate_orchestrator.errors import NotFound, NotPermitted, PolicyUnavailable
+from regate_orchestrator.errors import InvalidRequest, NotFound, NotPermitted, PolicyUnavailable
 from regate_orchestrator.lineage import NOTHING_READ, Lineage
 from regate_orchestrator.ports import Catalogue, UpstreamTraits
 from regate_orchestrator.responses.events import ContextDecided, Recalled, TurnAuthorized
@@ -244,10 +244,10 @@ def withheld_refused(*, param: str | None = None) -> NotPermitted:
     return NotPermitted(message, param=param)
 
 
-def no_previous(response: str) -> NotFound:
+def no_previous(response: str) -> InvalidRequest:
     """Return the one error for a response that cannot be continued from: absent, foreign, and no longer permitted alike."""
     message = f"Previous response with id '{response}' not found."
-    return NotFound(message, param="previous_response_id", code="previous_response_not_found")
+    return InvalidRequest(message, param="previous_response_id", code="previous_response_not_found")
 
 
 def no_item(identifier: str, *, param: str = "input") -> NotFound:

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, cast
 
+from regate_orchestrator.data_urls import is_data_url
 from regate_orchestrator.errors import InvalidRequest, NotFound, TooLarge
 from regate_orchestrator.lineage import FileSource
 from regate_orchestrator.ports import UnreadableFile, UpstreamTraits
@@ -77,7 +78,7 @@ class MessageParts:
             address = await self.reader.data_url(row, limit_bytes=_MOST_IMAGE)
         else:
             address = cast("str", part["image_url"])
-            if address.startswith("data:"):
+            if is_data_url(address):
                 address = image_url(read_inline(address, param="input", limit_bytes=_MOST_IMAGE).data)
             elif not traits.image_urls:
                 message = "Addresses of images are not fetched here: send the image as a data URL, or upload it and give its 'file_id'."
@@ -98,7 +99,7 @@ class MessageParts:
 
 def _row(part: Mapping[str, Json], files: Mapping[FileId, FileRow]) -> FileRow | None:
     """Return the stored file that a part names, or None for a part that names none. Raises `NotFound` for one that may not be read."""
-    if part["type"] not in _BEYOND_TEXT or not part.get("file_id"):
+    if part["type"] not in _BEYOND_TEXT or "file_id" not in part:
         return None
     file = FileId(cast("str", part["file_id"]))
     if file not in files:

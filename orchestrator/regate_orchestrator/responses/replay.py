@@ -75,9 +75,10 @@ def _reasoning(pen: Pen, place: dict[str, Json], item: JsonObject) -> Pen:
         pen = pen.write("response.reasoning_summary_part.done", **at, part=part)
     for number, part in enumerate(_parts(item, "content")):
         at = {**place, "content_index": number}
-        pen = pen.write("response.reasoning_text.delta", **at, delta=part["text"]).write(
-            "response.reasoning_text.done", **at, text=part["text"]
-        )
+        pen = pen.write("response.content_part.added", **at, part={"type": "reasoning_text", "text": ""})
+        pen = pen.write("response.reasoning_text.delta", **at, delta=part["text"])
+        pen = pen.write("response.reasoning_text.done", **at, text=part["text"])
+        pen = pen.write("response.content_part.done", **at, part=part)
     return pen
 
 

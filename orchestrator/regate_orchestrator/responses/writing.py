@@ -79,6 +79,7 @@ def close_reasoning(state: State, status: ItemStatus = "completed") -> State:
         pen = pen.write("response.reasoning_summary_part.done", **place, summary_index=0, part={"type": "summary_text", "text": text})
     else:
         pen = state.pen.write("response.reasoning_text.done", **place, content_index=0, text=text)
+        pen = pen.write("response.content_part.done", **place, content_index=0, part={"type": "reasoning_text", "text": text})
     request, lineage = state.must_heading.request, state.outputs[reasoning.index].lineage
     if request.include.encrypted_reasoning:
         sealed = seal(state.sealer, "reasoning", text, lineage, tenant=state.tenant, owner=state.owner, model=request.model)
@@ -179,10 +180,13 @@ def _write_reasoning(state: State, piece: str) -> State:
     if reasoning is None:
         reasoning = OpenReasoning(mint("rs_"), len(state.outputs), state.must_heading.request.summarize_reasoning)
         state = add_item(state, reasoning.item("in_progress"))
+        place: dict[str, Json] = {"item_id": reasoning.id, "output_index": reasoning.index}
         if reasoning.summarized:
             part: JsonObject = {"type": "summary_text", "text": ""}
-            place: dict[str, Json] = {"item_id": reasoning.id, "output_index": reasoning.index, "summary_index": 0}
-            state = replace(state, pen=state.pen.write("response.reasoning_summary_part.added", **place, part=part))
+            pen = state.pen.write("response.reasoning_summary_part.added", **place, summary_index=0, part=part)
+        else:
+            pen = state.pen.write("response.content_part.added", **place, content_index=0, part={"type": "reasoning_text", "text": ""})
+        state = replace(state, pen=pen)
     place = {"item_id": reasoning.id, "output_index": reasoning.index}
     if reasoning.summarized:
         pen = state.pen.write("response.reasoning_summary_text.delta", **place, summary_index=0, delta=piece)

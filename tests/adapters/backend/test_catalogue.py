@@ -231,7 +231,7 @@ async def test_known_model_does_not_wait_for_a_renewal(upstream: ScriptedUpstrea
         await pool.catalogue()
         clock.now += 60
         upstream.script = lambda exchange: exchange.gone()
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(120):
             assert await upstream_of(pool, "a") == "scripted"
 
 
@@ -243,7 +243,7 @@ async def test_found_model_does_not_wait_for_an_upstream_that_hangs(
     other = new_upstream()
     other.script = lambda exchange: exchange.answer_json(listing("a"))
     async with other.serving(), asked(upstream, upstream.config("hangs"), other.config("answers")) as (pool, _):
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(120):
             assert await upstream_of(pool, "a") == "answers"
 
 
@@ -293,7 +293,7 @@ async def test_leaving_ends_a_fetch_under_way(upstream: ScriptedUpstream) -> Non
         gone.set()
 
     upstream.script = script
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(120):
         async with Upstreams([upstream.config()]) as pool, asyncio.TaskGroup() as group:
             waiting = group.create_task(upstream_of(pool, "a"))
             await begun.wait()

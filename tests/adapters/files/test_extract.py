@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import sys
 from collections.abc import AsyncIterator, Awaitable
 from pathlib import Path
 
@@ -370,6 +371,33 @@ async def test_leaving_ends_what_still_runs(tmp_path: Path) -> None:
     assert type(reading.result()) is ExtractionUnavailable
 
 
+async def test_when_the_gateway_is_killed_its_readers_and_their_server_end(tmp_path: Path) -> None:
+    program = (
+        "import asyncio\n"
+        "from tests.adapters.files import documents as make\n"
+        "from regate_adapters.files.extract import WorkerExtractor\n"
+        "async def main():\n"
+        "    async with WorkerExtractor() as extractor:\n"
+        "        print(extractor._server._process.pid, flush=True)\n"
+        f"        await extractor.text(make.at({str(tmp_path / 'stuck')!r}), filename='a.txt', tenant='acme')\n"
+        "asyncio.run(main())\n"
+    )
+    with make.stuck(tmp_path / "stuck"):
+        gateway = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-c", program),
+            stdout=asyncio.subprocess.PIPE,
+            env={"PYTHONPATH": os.pathsep.join([*sys.path, str(Path.cwd())])},
+        )
+        assert gateway.stdout is not None
+        server = int(await gateway.stdout.readline())
+        reader = await a_reader(of=gateway.pid)
+        gateway.kill()
+        await gateway.wait()
+        async with asyncio.timeout(60):
+            while _is_alive(server) or _is_alive(reader):
+                await asyncio.sleep(0.05)
+
+
 async def test_the_place_of_a_reader_that_ended_is_free_again(tmp_path: Path) -> None:
     with make.stuck(tmp_path / "stuck"):
         async with WorkerExtractor(limits=WorkerLimits(wall_s=0.3), at_once=1) as extractor:
@@ -378,16 +406,16 @@ async def test_the_place_of_a_reader_that_ended_is_free_again(tmp_path: Path) ->
                     await extractor.text(make.at(tmp_path / "stuck"), filename="a.txt", tenant="acme")
 
 
-def readers() -> list[int]:
-    """The processes that read files: grandchildren of this one."""
+def readers(of: int | None = None) -> list[int]:
+    """The processes that read files: grandchildren of this one, or of that one."""
     parents = {int(path.name): _parent(int(path.name)) for path in Path("/proc").glob("[0-9]*")}
-    return [pid for pid, parent in parents.items() if parents.get(parent) == os.getpid() and "files.worker" in _command(parent)]
+    return [pid for pid, parent in parents.items() if parents.get(parent) == (of or os.getpid()) and "files.worker" in _command(parent)]
 
 
-async def a_reader() -> int:
+async def a_reader(of: int | None = None) -> int:
     """A process that reads a file, once there is one."""
     async with asyncio.timeout(60):
-        while not (found := readers()):
+        while not (found := readers(of)):
             await asyncio.sleep(0.05)
     return found[0]
 
@@ -402,6 +430,13 @@ async def _until_confined(pid: int) -> None:
     async with asyncio.timeout(60):
         while "Seccomp:\t2" not in Path(f"/proc/{pid}/status").read_text():
             await asyncio.sleep(0.05)
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
 
 
 def _parent(pid: int) -> int:

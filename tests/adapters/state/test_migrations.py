@@ -212,7 +212,7 @@ async def test_gateway_that_starts_amid_an_upgrade_waits_for_its_end(postgres_ur
             pass
 
     async def until_waiting(programs: int) -> None:
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(120):
             while watch.exec_driver_sql(_WAITING).scalar() != programs:
                 await asyncio.sleep(0.01)
 

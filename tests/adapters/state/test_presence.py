@@ -12,7 +12,7 @@ from tests.adapters.state.samples import ANN, BOB, EVE, PATIENT_S, conversation_
 
 from regate_adapters.state.store import SqlStateStore
 from regate_orchestrator.errors import GatewayStopped, InvalidRequest, StateUnavailable
-from regate_orchestrator.rows import KeyUse, ResponseRow
+from regate_orchestrator.rows import KeyUse, LoggedEvent, ResponseRow
 from regate_orchestrator.values import ConversationId, JsonObject, ResponseId
 
 CONVERSATION, RESPONSE, OTHER = ConversationId("conv_1"), ResponseId("resp_1"), ResponseId("resp_2")
@@ -112,7 +112,7 @@ async def test_what_a_gateway_that_is_gone_had_in_flight_is_ended(
         await one.depart()
     counts = [await other.end_interrupted(error=ERROR) for _ in range(2)]
     body = {**row.body, "status": "failed", "error": ERROR}
-    last = {"type": "response.failed", "sequence_number": 2, "response": {**body, "output": [row.items[1].body]}}
+    last = LoggedEvent({"type": "response.failed", "sequence_number": 2, "response": {**body, "output": [row.items[1].body]}})
     found = await other.response(ANN, RESPONSE), await other.events(ANN, RESPONSE, after=1, limit=9)
     assert (counts, found, await in_flight(other)) == ([1, 0], (replace(row, status="failed", body=body), [last]), ("failed", False, False))
     assert await other.conversation_items(ANN, CONVERSATION) == items_of("msg_1")
@@ -145,7 +145,7 @@ async def test_what_has_ended_is_left_as_it_is(one: SqlStateStore, other: SqlSta
     await one.depart()
     ended = await other.end_interrupted(error=ERROR)
     key = await other.claim_key(ANN, "key", fingerprint="f", claim="probe", at=1_001)
-    assert (ended, await other.response(ANN, RESPONSE), key) == (0, replace(turn_of()), KeyUse("f", "resp_1"))
+    assert (ended, await other.response(ANN, RESPONSE), key) == (0, replace(turn_of()), KeyUse("f1", "resp_1"))
 
 
 async def test_response_without_a_log_gets_none(one: SqlStateStore, other: SqlStateStore) -> None:

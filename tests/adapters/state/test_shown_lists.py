@@ -129,6 +129,7 @@ async def fill(state: SqlStateStore, kind: str) -> list[str]:
             table, rows = tables.files, [file_columns(file_of(who, name, **sharing)) for who, name in about]
     for number, row in enumerate(rows):
         row["created_at"] = 100 + number // 4
+        row["ordinal"] = number + 1
     async with state._database.writing() as connection:
         await connection.execute(insert(table), rows)
     if kind == "attachments":

@@ -146,7 +146,7 @@ async def test_command_serves_until_it_is_told_to_end() -> None:
     process = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE)
     assert process.stdout is not None
     try:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(120):
             line = (await process.stdout.readline()).decode()
             base_url = re.fullmatch(r"regate-extract at (http://127\.0\.0\.1:\d+/v1)\n", line)
             assert base_url is not None

@@ -31,7 +31,7 @@ class Serving:
         secret = shared_secret(self.settings).reveal().encode()
         names = {"issuer": DEVELOPMENT_ISSUER, "audience": DEVELOPMENT_AUDIENCE, "subject": subject, "tenant": tenant}
         token = mint_development_token(secret, ttl_s=3600, **names, **claims)
-        return httpx.AsyncClient(base_url=f"{self.url}/v1", headers={"Authorization": f"Bearer {token}"}, timeout=30)
+        return httpx.AsyncClient(base_url=f"{self.url}/v1", headers={"Authorization": f"Bearer {token}"}, timeout=120)
 
     def decisions(self, action: str) -> list[dict[str, Any]]:
         lines = [line for path in sorted(self.settings.audit.path.glob("*.jsonl")) for line in path.read_text().splitlines()]
@@ -117,7 +117,7 @@ async def test_shadowed_candidate_changes_no_answer_and_its_flips_are_told(serve
     async with serve(shadow=candidate) as serving, serving.as_("alice") as alice:
         made = (await alice.post("/vector_stores", json={"name": "hers"})).json()
         answer = await alice.get(f"/vector_stores/{made['id']}")
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(120):
             while flipped not in (await alice.get(f"{serving.url}/metrics")).text:
                 pass
 

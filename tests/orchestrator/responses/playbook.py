@@ -99,6 +99,7 @@ def check_stream(events: Iterable[Any]) -> None:
             texts[event["item_id"]] = texts.get(event["item_id"], "") + event["delta"]
         if event["type"] == "response.output_text.done":
             assert texts.get(event["item_id"], "") == event["text"]
+    check_parts(events)
     opened = False
     for index in added:
         span = [event for event in events if event.get("output_index") == index]
@@ -106,3 +107,41 @@ def check_stream(events: Iterable[Any]) -> None:
         assert span[-1]["type"] == "response.output_item.done"
         opened = True
     assert opened == bool(added)
+
+
+DELTAS = {
+    "response.output_text": "content_index",
+    "response.refusal": "content_index",
+    "response.reasoning_text": "content_index",
+    "response.reasoning_summary_text": "summary_index",
+}
+
+
+def check_parts(events: Iterable[Any]) -> None:
+    """Assert that whatever is written is written into a part that was added and is done later, as clients put items together."""
+    written: dict[tuple[str, str, int], str] = {}
+    finished: set[tuple[str, str, int]] = set()
+    for event in events:
+        stem, _, last = event["type"].rpartition(".")
+        place = DELTAS.get(stem) or ("summary_index" if "summary_part" in stem else "content_index" if stem.endswith("_part") else None)
+        if place is None:
+            continue
+        part = event["item_id"], place, event[place]
+        match last:
+            case "added" if stem.endswith("_part"):
+                assert part not in written
+                assert event["part"].get("text", event["part"].get("refusal")) == ""
+                written[part] = ""
+            case "delta":
+                assert part not in finished
+                written[part] += event["delta"]
+            case "done" if stem.endswith("_part"):
+                assert part not in finished
+                assert event["part"].get("text", event["part"].get("refusal")) == written[part]
+                finished.add(part)
+            case "done":
+                assert part not in finished
+                assert event.get("text", event.get("refusal")) == written[part]
+            case _:
+                pass
+    assert finished == set(written)

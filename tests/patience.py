@@ -1,0 +1,48 @@
+"""How long what must succeed may take on the slowest machine. No test's outcome may hang on how fast the machine is.
+
+The gateway's own limits suit a machine that has time for it. Tests run on busy ones, so the gateways in them wait as long as this instead; a
+test that is about a limit says which one it means.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from importlib import import_module
+from typing import Any, Final
+
+PATIENT_S: Final = 120
+
+_CONSTANTS: Final = {
+    "regate_adapters.opa.bundle": ("_DEADLINE_S",),
+    "regate_adapters.opa.process": ("_START_S",),
+    "regate_adapters.opa.signed": ("_DEADLINE_S",),
+    "regate_adapters.backend.link": ("_CONNECT_S", "_LISTING_S", "_CONTACT_S"),
+    "regate_adapters.embeddings.upstream": ("_CONNECT_S",),
+    "regate_adapters.vector.chroma": ("_READ_S", "_CHECK_S"),
+    "regate_adapters.vector.pgvector": ("_CHECK_S",),
+    "regate_gateway.routes.health": ("_DEADLINE_SECONDS",),
+    "regate_gateway.policy.explain_trace": ("_DEADLINE_S",),
+}
+
+
+def wait_patiently() -> None:
+    """Have every gateway in this process wait so long, from now on."""
+    from regate_adapters.audit.spool import SpoolAuditLog
+    from regate_adapters.state.store import SqlStateStore
+    from regate_adapters.vector.pgvector import PgVectorStore
+
+    for module, names in _CONSTANTS.items():
+        found = import_module(module)
+        for name in names:
+            assert hasattr(found, name), f"{module} has no {name} any more"
+            setattr(found, name, PATIENT_S)
+    for opens in (SqlStateStore.open, SpoolAuditLog.open, PgVectorStore.__init__):
+        _defaults(opens)["deadline_s"] = PATIENT_S
+
+
+def _defaults(function: Callable[..., Any]) -> dict[str, Any]:
+    found: dict[str, Any] | None = inspect.unwrap(function).__kwdefaults__
+    assert found is not None
+    assert "deadline_s" in found
+    return found
