@@ -14,7 +14,7 @@ from typing import Any, Final
 PATIENT_S: Final = 120
 
 _CONSTANTS: Final = {
-    "regate_adapters.opa.bundle": ("_DEADLINE_S",),
+    "regate_adapters.opa.vetting": ("_DEADLINE_S",),
     "regate_adapters.opa.process": ("_START_S",),
     "regate_adapters.opa.signed": ("_DEADLINE_S",),
     "regate_adapters.backend.link": ("_CONNECT_S", "_LISTING_S", "_CONTACT_S"),

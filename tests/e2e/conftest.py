@@ -172,8 +172,9 @@ async def upstream() -> AsyncIterator[ScriptedUpstream]:
 
 
 @pytest.fixture
-def policies(tmp_path: Path) -> Path:
-    """A copy of the shipped policies that a test may change."""
+def policies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of the shipped policies that a test may change, one file at a time: nobody is waited for who may still be writing."""
+    monkeypatch.setattr("regate_adapters.opa.settling._STILL_S", 0)
     return Path(shutil.copytree(shipped_policies(), tmp_path / "rego"))
 
 

@@ -22,8 +22,9 @@ from click.testing import CliRunner
 from tests.adapters.opa.writers import Writer, copied, list_last, projected, removed_first
 from tests.e2e.conftest import OPA_MS, ScriptedUpstream, World
 
-from regate_adapters.opa.bundle import read_source
+from regate_adapters.opa.source import read_source
 from regate_gateway.cli import main
+from regate_gateway.policy.directory import shipped_policies
 from regate_gateway.server import Running
 from regate_gateway.settings import Settings
 from regate_gateway.wiring import gateway_app
@@ -34,6 +35,12 @@ deny if "contractor" in input.principal.roles
 
 # As of edition {}.
 """
+
+
+@pytest.fixture
+def policies(tmp_path: Path) -> Path:
+    """The shipped policies, for gateways that wait for writers as they do in operation."""
+    return Path(shutil.copytree(shipped_policies(), tmp_path / "rego"))
 
 
 @pytest.fixture

@@ -10,20 +10,23 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from regate_adapters.opa.bundle import BrokenPolicy, IncompletePolicy, PolicySource, build_bundle, fingerprint, read_source
+from regate_adapters.opa.bundle import build_bundle
 from regate_adapters.opa.listing import DIGESTS, Fingerprint
+from regate_adapters.opa.source import BrokenPolicy, IncompletePolicy, PolicySource, fingerprint, read_source
 
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
     """Policies that were built and may serve. `seen` is the fingerprint of what they were made of.
 
-    `gone` are files of the policies in force that are not there any more, and that nothing says are meant to be gone.
+    `is_whole` says that a list of digests or a signature shows that this is all of them. `gone` are files of the policies in force that are
+    not there any more, and that nothing says are meant to be gone.
     """
 
     revision: str
     files: Mapping[str, bytes]
     seen: Fingerprint
+    is_whole: bool
     gone: tuple[str, ...] = ()
 
 
@@ -83,7 +86,7 @@ class PolicyDirectory:
             if gone:
                 raise IncompletePolicy(f"{error.message} ({gone[0]} is gone)") from error
             raise
-        return Candidate(source.revision, source.files, source.seen, gone)
+        return Candidate(source.revision, source.files, source.seen, source.listed, gone)
 
     def accept(self, candidate: Candidate) -> None:
         """Compare with this one from now on."""

@@ -22,7 +22,6 @@ from types import TracebackType
 from typing import Final, Self
 
 from regate_adapters.opa import leash
-from regate_adapters.opa.bundle import BrokenPolicy
 from regate_adapters.opa.child import Child, start_child
 from regate_adapters.opa.client import OpaAddress
 from regate_adapters.opa.engine import OpaEngine
@@ -30,6 +29,7 @@ from regate_adapters.opa.listing import is_policy
 from regate_adapters.opa.origins import Candidate, PolicyDirectory, PolicyOrigin
 from regate_adapters.opa.settling import POLL_S, Found, SettlingPolicies
 from regate_adapters.opa.signed import SignedBundle
+from regate_adapters.opa.source import BrokenPolicy
 from regate_orchestrator.errors import ConfigurationError, PolicyUnavailable
 
 _log = logging.getLogger("regate.opa")

@@ -1,7 +1,7 @@
 """When what lies where policies come from may be taken: once it has been still, since somebody may be in the middle of writing it.
 
 Policies are built while they settle, so that an edit is in force no later for it. Stillness cannot tell a writer who has finished from one who
-pauses for longer; a list of digests or a signature can (`listing.py`, `signed.py`). Not what becomes of what is found; that is `process.py`.
+pauses for longer; a list of digests or a signature can (`listing.py`, `signed.py`), and what shows so that it is whole is taken at once. Not what becomes of what is found; that is `process.py`.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import Final, TypeAlias
 
-from regate_adapters.opa.bundle import BrokenPolicy, IncompletePolicy
 from regate_adapters.opa.listing import Fingerprint
 from regate_adapters.opa.origins import Candidate
+from regate_adapters.opa.source import BrokenPolicy, IncompletePolicy
 
 _log = logging.getLogger("regate.opa")
 
@@ -44,7 +44,7 @@ class SettlingPolicies:
             since, seen = await self._glance()
             found = await self._examined()
             if isinstance(found, Candidate):
-                if await self._stays(found, seen, until=since + _STILL_S):
+                if await self._stays(found, seen, until=since + _stillness(found)):
                     self._concluded = seen
                     return found
             elif found is not None and await self._stays(found, seen, until=since):
@@ -59,7 +59,7 @@ class SettlingPolicies:
             found = await self._examined()
             if (why := _unfinished(found)) is not None:
                 _log.info("policy_awaited", extra={"cause": why, "for_s": _PATIENCE_S})
-            if await self._stays(found, seen, until=since + (_STILL_S if why is None else _PATIENCE_S)):
+            if await self._stays(found, seen, until=since + (_PATIENCE_S if why else _stillness(found))):
                 self._concluded = seen
                 await conclude(found)
                 return
@@ -99,6 +99,11 @@ class SettlingPolicies:
                 return True
             await asyncio.sleep(min(left, POLL_S))
         return False
+
+
+def _stillness(found: Found) -> float:
+    """Return for how long this must have been there, in seconds, before it can be believed that nobody is still writing it."""
+    return 0.0 if isinstance(found, Candidate) and found.is_whole else _STILL_S
 
 
 def _unfinished(found: Found) -> str | None:

@@ -19,9 +19,10 @@ from pathlib import Path, PurePosixPath
 from typing import Any, Final
 
 from regate_adapters.opa.acceptance.reading import NotParsed, parsed_by_command
-from regate_adapters.opa.bundle import BrokenPolicy, require_acceptable
 from regate_adapters.opa.listing import Fingerprint, stamp_of
 from regate_adapters.opa.origins import Candidate
+from regate_adapters.opa.source import BrokenPolicy
+from regate_adapters.opa.vetting import require_acceptable
 
 SIGNATURES: Final = ".signatures.json"
 _ALGORITHM: Final = "RS256"
@@ -95,7 +96,7 @@ class SignedBundle:
         if self._in_force is not None and self._in_force.revision == revision:
             # Records and remembered filters name the revision, so it must name one content.
             raise BrokenPolicy(f"{self._bundle.name} is another policy under the revision in force, {revision}: build it with --revision")
-        return Candidate(revision, files, seen)
+        return Candidate(revision, files, seen, is_whole=True)
 
     def accept(self, candidate: Candidate) -> None:
         """Compare with this one from now on."""

@@ -14,7 +14,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Final
 
-from regate_adapters.opa.bundle import build_bundle, read_source
+from regate_adapters.opa.bundle import build_bundle
+from regate_adapters.opa.source import read_source
 from regate_gateway.policy.entrypoints import required_rules
 from regate_orchestrator.errors import ConfigurationError
 

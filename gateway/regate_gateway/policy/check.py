@@ -20,9 +20,9 @@ from regate_adapters.opa.acceptance.findings import Finding
 from regate_adapters.opa.acceptance.judging import authoring_findings
 from regate_adapters.opa.acceptance.reach import FILTERS
 from regate_adapters.opa.acceptance.syntax import Policies
-from regate_adapters.opa.bundle import BrokenPolicy, PolicySource, read_source
 from regate_adapters.opa.engine import OpaEngine
 from regate_adapters.opa.process import ManagedOpa
+from regate_adapters.opa.source import BrokenPolicy, PolicySource, read_source
 from regate_gateway.policy.absences import absence_warnings
 from regate_gateway.policy.agreement import LISTINGS, Compiled, Effort, Support, compile_all, disagreements, fragment_findings, support
 from regate_gateway.policy.entrypoints import entrypoint_findings, required_rules

@@ -109,7 +109,7 @@ def _require_replaceable(place: Path) -> None:
 
 def _lay(base: Path, overlay: Path, staged: Path, *, leaving_out: tuple[Path, ...]) -> None:
     """Write the base, the overlay over it, and the list of all their files. Raises `ConfigurationError` when either changed meanwhile."""
-    from regate_adapters.opa.bundle import read_source
+    from regate_adapters.opa.source import read_source
 
     def ignored(folder: str, names: list[str]) -> set[str]:
         left_out = shutil.ignore_patterns(*_NOT_POLICY, "*_test.rego", DIGESTS)(folder, names)

@@ -10,8 +10,9 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from regate_adapters.opa.bundle import build_bundle, read_source
+from regate_adapters.opa.bundle import build_bundle
 from regate_adapters.opa.signed import read_bundle
+from regate_adapters.opa.source import read_source
 from regate_orchestrator.filters import (
     And,
     Compare,

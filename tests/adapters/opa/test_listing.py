@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 from tests.adapters.opa.policies import CHUNK, write_policies
 
-from regate_adapters.opa.bundle import BrokenPolicy, IncompletePolicy, fingerprint, read_source
 from regate_adapters.opa.listing import DirectoryChanged, digest_list, listing, read_whole
+from regate_adapters.opa.source import BrokenPolicy, IncompletePolicy, fingerprint, read_source
 
 
 def with_list(directory: Path) -> Path:

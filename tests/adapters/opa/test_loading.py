@@ -15,9 +15,9 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 from tests.adapters.opa.policies import bundle_with, write_policies
 
-from regate_adapters.opa.bundle import BrokenPolicy
 from regate_adapters.opa.process import ManagedOpa
 from regate_adapters.opa.signed import read_bundle
+from regate_adapters.opa.source import BrokenPolicy
 from regate_adapters.testing.opa import running_opa
 from regate_orchestrator.filters import Matching
 from regate_orchestrator.values import JsonObject

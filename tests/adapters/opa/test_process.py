@@ -15,9 +15,9 @@ import aiohttp
 import pytest
 from tests.adapters.opa.policies import CHUNK, short, write_policies
 
-from regate_adapters.opa.bundle import BrokenPolicy
 from regate_adapters.opa.engine import OpaEngine
 from regate_adapters.opa.process import ManagedOpa
+from regate_adapters.opa.source import BrokenPolicy
 from regate_adapters.testing.opa import RunningOpa, running_opa
 from regate_orchestrator.errors import ConfigurationError, PolicyUnavailable
 from regate_orchestrator.filters import Matching

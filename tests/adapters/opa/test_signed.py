@@ -18,10 +18,11 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 from tests.adapters.opa.policies import CHUNK, write_policies
 
-from regate_adapters.opa.bundle import BrokenPolicy, build_bundle, read_source
+from regate_adapters.opa.bundle import build_bundle
 from regate_adapters.opa.engine import OpaEngine
 from regate_adapters.opa.process import ManagedOpa
 from regate_adapters.opa.signed import read_bundle
+from regate_adapters.opa.source import BrokenPolicy, read_source
 from regate_adapters.testing.opa import RunningOpa, running_opa
 from regate_orchestrator.errors import PolicyUnavailable
 from regate_orchestrator.filters import Matching

@@ -27,12 +27,12 @@ from tests.adapters.opa.writers import (
     synchronized,
 )
 
-from regate_adapters.opa.bundle import BrokenPolicy, fingerprint, read_source
 from regate_adapters.opa.engine import OpaEngine
 from regate_adapters.opa.listing import Fingerprint, digest_list
 from regate_adapters.opa.origins import Candidate, PolicyDirectory
 from regate_adapters.opa.process import ManagedOpa
 from regate_adapters.opa.settling import Found, SettlingPolicies
+from regate_adapters.opa.source import BrokenPolicy, fingerprint, read_source
 from regate_orchestrator.values import JsonObject
 
 SETTLING = "regate_adapters.opa.settling"

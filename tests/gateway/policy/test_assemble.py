@@ -13,9 +13,9 @@ from click.testing import CliRunner, Result
 from tests.adapters.opa.policies import write_policies
 from tests.adapters.opa.writers import files_of
 
-from regate_adapters.opa.bundle import IncompletePolicy, read_source
 from regate_adapters.opa.engine import OpaEngine
 from regate_adapters.opa.process import ManagedOpa
+from regate_adapters.opa.source import IncompletePolicy, read_source
 from regate_gateway.cli import main
 from regate_gateway.policy.directory import shipped_policies
 from regate_orchestrator.values import JsonObject

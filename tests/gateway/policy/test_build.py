@@ -15,7 +15,7 @@ from click.testing import CliRunner
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
-from regate_adapters.opa.bundle import read_source
+from regate_adapters.opa.source import read_source
 from regate_gateway.cli import main
 
 

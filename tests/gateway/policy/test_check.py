@@ -18,7 +18,7 @@ from tests.gateway.policy.conftest import Write
 import regate_gateway
 import regate_orchestrator
 from regate_adapters.opa.acceptance.findings import Finding
-from regate_adapters.opa.bundle import read_source
+from regate_adapters.opa.source import read_source
 from regate_gateway.cli import main
 from regate_gateway.policy.agreement import LISTINGS, Compiled, Support, disagreements, fragment_findings
 from regate_gateway.policy.check import QUICK, exactness, read_schemas
