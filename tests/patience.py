@@ -15,6 +15,8 @@ PATIENT_S: Final = 120
 
 _CONSTANTS: Final = {
     "regate_adapters.opa.vetting": ("_DEADLINE_S",),
+    "regate_adapters.opa.acceptance.reading": ("_DEADLINE_S",),
+    "regate_adapters.opa.remote": ("_DEADLINE_S",),
     "regate_adapters.opa.process": ("_START_S",),
     "regate_adapters.opa.signed": ("_DEADLINE_S",),
     "regate_adapters.backend.link": ("_CONNECT_S", "_LISTING_S", "_CONTACT_S"),

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Final
 
 import pytest
+from tests.patience import wait_patiently
 
 from regate_adapters.testing.policy_text import RandomPolicy, Rule
 from regate_adapters.testing.proof import prove, random_cases
@@ -17,6 +18,8 @@ from regate_adapters.testing.proof_tally import Tally, reason_of, table
 from regate_adapters.testing.proof_targets import InterpreterTarget, Targets, open_targets
 from regate_orchestrator.errors import FilterNotExpressible
 from regate_orchestrator.filters import And, Compare, Expression, FilterPlan, Not, Or, expression_of, plan_of
+
+wait_patiently()
 
 SEED: Final = 20_261_123
 DECISIONS: Final = 4_000

@@ -17,6 +17,7 @@ from aiohttp import web
 from tests.deployments import EMBEDDED, NAMES, VARIABLE, Deployment, on_postgres
 from tests.patience import PATIENT_S, wait_patiently
 
+from regate_adapters.audit.reading import read
 from regate_adapters.identity.jwt import mint_development_token
 from regate_adapters.opa.client import OpaClient
 from regate_adapters.opa.engine import OpaEngine
@@ -151,8 +152,7 @@ class World:
         return state._database
 
     def audit(self, **wanted: Any) -> list[dict[str, Any]]:
-        records = [json.loads(line) for path in sorted(self.settings.audit.path.glob("*.jsonl")) for line in path.read_text().splitlines()]
-        return [record for record in records if all(record.get(key) == value for key, value in wanted.items())]
+        return [record for record in read(self.settings.audit.path) if all(record.get(key) == value for key, value in wanted.items())]
 
 
 @pytest.fixture

@@ -365,7 +365,7 @@ POINTS = (
     Point("file", "/v1/data/regate/file/allow", download, (404,), NEVER_TRUE),
     Point("tool", "/v1/data/regate/tool/allow", respond, (200,), NEVER_TRUE),
     Point("tool result", "/v1/data/regate/tool/admit_result", respond, (200,), NEVER_TRUE),
-    Point("history", BATCH, go_on, (403, 404), NO_BATCH, "items"),
+    Point("history", BATCH, go_on, (400,), NO_BATCH, "items"),
     Point("stored response", "/v1/data/regate/history/allow", read_response, (404,), NEVER_TRUE),
     Point("stored items", BATCH, read_response, (200,), NO_BATCH, "items"),
     Point("ingest", "/v1/data/regate/lib/batch/ingested", attach, (403, 404), NO_DOCUMENTS, again=attach_another),

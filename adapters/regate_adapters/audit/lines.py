@@ -10,7 +10,7 @@ from typing import Any, Final, cast
 
 import orjson
 
-from regate_orchestrator.values import JsonObject
+from regate_orchestrator.values import Json, JsonObject
 
 # JSON escapes the characters below U+0020 itself. These are the others that end a line, move a cursor or turn the direction of text, in
 # UTF-8: DEL, the C1 controls (U+009B begins an ANSI sequence), zero-width and bidirectional marks, U+2028, U+2029 and the byte order mark.
@@ -20,17 +20,21 @@ _OURS: Final = ("seq", "at")
 
 def body_of(record: JsonObject) -> bytes:
     """Return the record as the inside of a JSON object, without `seq` and `at`, which are the log's own. Raises `TypeError` or `ValueError`."""
-    content = {name: value for name, value in record.items() if name not in _OURS}
+    return spelt({name: value for name, value in record.items() if name not in _OURS})[1:-1]
+
+
+def spelt(value: Json) -> bytes:
+    """Return the value as JSON that any terminal can show. Raises `TypeError` or `ValueError`."""
     try:
-        text = orjson.dumps(content, default=_plain)
+        text = orjson.dumps(value, default=_plain)
     except TypeError:
         # A lone surrogate or an integer past 64 bits, both of which a request can carry: the slower spelling has both, in ASCII.
-        text = json.dumps(content, default=_plain, allow_nan=False, separators=(",", ":")).encode()
-    return _UNPRINTABLE.sub(_escaped, text)[1:-1]
+        text = json.dumps(value, default=_plain, allow_nan=False, separators=(",", ":")).encode()
+    return _UNPRINTABLE.sub(_escaped, text)
 
 
 def line_of(sequence: int, at: float, body: bytes) -> bytes:
-    """Return the line of a record: its number and time first, then what `body_of` made of it."""
+    """Return the line of a record: its number and time first, then the inside of its object."""
     time = datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
     return b'{"seq":%d,"at":"%s"%s%s}\n' % (sequence, time.encode(), b"," if body else b"", body)
 

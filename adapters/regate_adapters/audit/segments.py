@@ -12,19 +12,34 @@ import logging
 import os
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, Self
 
 from regate_adapters.audit.lines import body_of, line_of, read_line
+from regate_adapters.audit.lists import LongList, WrittenLists, without_lists
 from regate_orchestrator.errors import ConfigurationError
+from regate_orchestrator.values import JsonObject
 
 _log = logging.getLogger("regate.audit")
 
 _NAME: Final = re.compile(r"audit-([0-9]{16})\.jsonl")
 _CLOSED: Final = -1
 
-Entry = tuple[float, bytes]
-"""When something was recorded, and the body of its line."""
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """When something was recorded, the body of its line, and the lists that were taken out of it. Made by `of`."""
+
+    at: float
+    body: bytes
+    lists: tuple[LongList, ...]
+
+    @classmethod
+    def of(cls, at: float, record: JsonObject) -> Self:
+        """Return the entry. Raises `TypeError` or `ValueError` for what is not JSON."""
+        content, lists = without_lists(record)
+        return cls(at, body_of(content), lists)
 
 
 def segments_in(directory: Path) -> list[Path]:
@@ -43,6 +58,7 @@ class Segments:
         self._lock = _CLOSED
         self._size = 0
         self._dirty = False
+        self._lists = WrittenLists()
         self.next_sequence = 1
 
     def open(self, at: float) -> None:
@@ -56,7 +72,7 @@ class Segments:
             self._take()
             torn = self._recover()
             if torn:
-                self.append([(at, body_of({"kind": "audit.torn", "bytes": torn}))])
+                self.append([Entry.of(at, {"kind": "audit.torn", "bytes": torn})])
         except OSError as error:
             self.close()
             raise ConfigurationError(f"audit.directory: {self._directory} cannot be used: {error.strerror}") from error
@@ -70,15 +86,17 @@ class Segments:
             return
         self._repair()
         self._follow()
-        lines = b"".join(line_of(self.next_sequence + offset, at, body) for offset, (at, body) in enumerate(entries))
+        lines = b"".join(self._line(self.next_sequence + offset, entry) for offset, entry in enumerate(entries))
         self._dirty = True
         try:
             _write_all(self._descriptor, lines)
             if self._durable:
                 os.fdatasync(self._descriptor)
         except OSError:
+            self._lists.drop()
             self._take_back()
             raise
+        self._lists.keep()
         self._dirty = False
         self._size += len(lines)
         self.next_sequence += len(entries)
@@ -89,6 +107,10 @@ class Segments:
             if descriptor != _CLOSED:
                 os.close(descriptor)
         self._descriptor = self._lock = _CLOSED
+
+    def _line(self, sequence: int, entry: Entry) -> bytes:
+        body = entry.body + b"," + self._lists.spelt(entry.lists) if entry.lists else entry.body
+        return line_of(sequence, entry.at, body)
 
     def _take(self) -> None:
         self._lock = os.open(self._directory / ".lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
@@ -136,6 +158,7 @@ class Segments:
 
     def _begin_segment(self) -> None:
         self._open_segment(self._directory / f"audit-{self.next_sequence:016d}.jsonl", new=True)
+        self._lists.forget()
         self._size = 0
 
     def _open_segment(self, path: Path, *, new: bool) -> None:

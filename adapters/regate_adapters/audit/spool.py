@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal, Self, TypeAlias
 
-from regate_adapters.audit.lines import body_of
 from regate_adapters.audit.segments import Entry, Segments
 from regate_orchestrator.errors import AuditUnavailable
 from regate_orchestrator.values import Clock, JsonObject, wall_clock
@@ -104,10 +103,10 @@ class SpoolAuditLog:
         if self._closed:
             raise AuditUnavailable("the log is closed")
         try:
-            body = body_of(record)
+            entry = Entry.of(self._clock(), record)
         except (TypeError, ValueError, RecursionError) as error:
             raise AuditUnavailable(f"a record is not JSON: {error}") from error
-        waiting = _Waiting((self._clock(), body), asyncio.get_running_loop().create_future())
+        waiting = _Waiting(entry, asyncio.get_running_loop().create_future())
         self._pending.append(waiting)
         self._wake.set()
         try:
@@ -132,7 +131,7 @@ class SpoolAuditLog:
     async def _write(self, thread: ThreadPoolExecutor, batch: list[_Waiting]) -> None:
         """Write the batch and tell its callers. Records lost before are told of first, in the same write."""
         gap = self._unreported
-        told = [(self._clock(), body_of({"kind": "gap", "lost": gap}))] if gap else []
+        told = [Entry.of(self._clock(), {"kind": "gap", "lost": gap})] if gap else []
         entries = told + [waiting.entry for waiting in batch]
         try:
             await _run(thread, lambda: self._segments.append(entries))

@@ -1,7 +1,8 @@
 """When what lies where policies come from may be taken: once it has been still, since somebody may be in the middle of writing it.
 
 Policies are built while they settle, so that an edit is in force no later for it. Stillness cannot tell a writer who has finished from one who
-pauses for longer; a list of digests or a signature can (`listing.py`, `signed.py`), and what shows so that it is whole is taken at once. Not what becomes of what is found; that is `process.py`.
+pauses for longer; a list of digests or a signature can (`listing.py`, `signed.py`), and what shows so that it is whole is taken at once. Not
+what becomes of what is found; that is `process.py`.
 """
 
 from __future__ import annotations

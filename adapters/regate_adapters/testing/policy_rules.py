@@ -103,6 +103,14 @@ class Members:
             'concat("-", input.principal.teams) == "hr"',
             "input.principal.clearance + 1 > 2",
             'count({t | some t in input.principal.teams; t != "hr"}) == 1',
+            'sprintf("%s-%d", [input.principal.id, input.principal.clearance]) == "ann-1"',
+            'count(split(replace(input.principal.id, "n", "-"), "-")) > 1',
+            "max(array.concat([0], [input.principal.clearance])) > 0",
+            'count({"hr", "eng"} & {t | some t in input.principal.teams}) == 1',
+            '"region" in object.keys(input.principal.attrs)',
+            'trim_prefix(type_name(input.principal.attrs.region), "s") == "tring"',
+            "abs(floor(input.principal.clearance - 2)) == 1",
+            "count(sort(input.principal.teams)) * 2 > 2",
         )
         return Member((Rule(name, (test, "input.chunk.level >= 1")),), (name, f"not {name}"))
 

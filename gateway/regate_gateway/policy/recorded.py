@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias, cast
 
-from regate_adapters.audit.lines import read_line
+from regate_adapters.audit.reading import read_segment
 from regate_adapters.audit.segments import segments_in
 from regate_orchestrator.batches import BATCH_ACTION, KINDS, Kind
 from regate_orchestrator.decisions import Point
@@ -122,17 +122,12 @@ class Recorded:
 def read_records(place: Path, *, mentioning: str | None = None) -> Iterator[Record]:
     """Yield the audit records in a spool's directory, or in one file of JSON lines, oldest first. Raises `OSError`.
 
-    With `mentioning` only records that hold this text are read at all, which is what makes looking for one identifier quick.
+    With `mentioning` only records that hold this text are returned, and few others read, which is what makes looking for one identifier quick.
     """
-    needle = None if mentioning is None else mentioning.encode()
     for path in segments_in(place) if place.is_dir() else [place]:
-        with path.open("rb") as file:
-            for line in file:
-                if needle is not None and needle not in line:
-                    continue
-                record = read_line(line if line.endswith(b"\n") else line + b"\n")
-                if record is not None:
-                    yield record
+        for _, record in read_segment(path, mentioning=mentioning, is_finished=path == place):
+            if record is not None:
+                yield record
 
 
 def questions_in(record: Record) -> Recorded:

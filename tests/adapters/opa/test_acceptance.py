@@ -13,6 +13,7 @@ import pytest
 import pytest_asyncio
 from tests.adapters.opa.acceptance_cases import MORE, REFUSED, SERVED, WIDE
 from tests.adapters.opa.policies import write_policies
+from tests.patience import wait_patiently
 
 from regate_adapters.opa.acceptance.findings import Finding
 from regate_adapters.opa.acceptance.judging import authoring_findings
@@ -28,6 +29,8 @@ from regate_orchestrator.filters import expression_of
 from regate_orchestrator.meaning import holds
 from regate_orchestrator.schema import FieldSpec, RowSchema, load_schema
 from regate_orchestrator.values import JsonObject
+
+wait_patiently()
 
 REGO: Final = Path(__file__).parents[3] / "rego"
 

@@ -14,6 +14,7 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 from tests.adapters.opa.policies import bundle_with, write_policies
+from tests.patience import wait_patiently
 
 from regate_adapters.opa.process import ManagedOpa
 from regate_adapters.opa.signed import read_bundle
@@ -21,6 +22,8 @@ from regate_adapters.opa.source import BrokenPolicy
 from regate_adapters.testing.opa import running_opa
 from regate_orchestrator.filters import Matching
 from regate_orchestrator.values import JsonObject
+
+wait_patiently()
 
 REGO: Final = Path(__file__).parents[3] / "rego"
 CUSTOM: Final = "custom/store/store.rego"

@@ -185,6 +185,27 @@ async def test_filter_that_would_be_another_is_reported_by_its_size_and_never_it
     assert (flip["outcome"], flip["filter"], "size" in flip["reasons"][0], "draft" in report.read_text()) == ("differs", True, True, False)
 
 
+@pytest.mark.parametrize(
+    "rule",
+    [
+        "quota/limits", "file/limits", "route/backend", "route/obligations", "store/placement", "tool/visible", "tool/needs_approval",
+        "tool/obligations", "history/on_deny",
+    ],
+)  # fmt: skip
+async def test_values_are_compared(rule: str, tmp_path: Path) -> None:
+    point, name = rule.split("/")
+    saying = {kind: f'package regate.{point}\n\n{name} := {{"said": {said}}}\n' for kind, said in (("live", "1"), ("other", "0"))}
+    live, other = (write_policies(tmp_path / kind, {f"{point}/{name}.rego": text}) for kind, text in saying.items())
+    report = tmp_path / "shadow" / "flips.jsonl"
+    async with running_opa(live, deadline_s=30) as engine, running_opa(other, deadline_s=30) as candidate:
+        shadowed = ShadowingEngine(engine, candidate, report=report)
+        async with working(shadowed):
+            await shadowed.ask(f"regate/{rule}", document())
+            await shadowed.idle()
+
+    assert [(flip["rule"], flip["outcome"]) for flip in flips(report)] == [(f"regate/{rule}", "differs")]
+
+
 async def test_explanations_are_not_compared(tmp_path: Path) -> None:
     async with shadowing(tmp_path, TIGHTER) as (engine, _):
         await engine.ask("regate/chunk/deny_reasons", document("draft"))

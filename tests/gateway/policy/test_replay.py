@@ -19,7 +19,16 @@ from regate_gateway.policy.replay import Replay
 from regate_gateway.policy.replay import replay as replayed
 from regate_gateway.policy.replay_command import replay
 from regate_gateway.policy.replay_engine import running_policies
+from regate_orchestrator.decisions import Point, Question
+from regate_orchestrator.enforcer import Enforcer
 from regate_orchestrator.quota import quota_question
+from regate_orchestrator.routing import route_question
+from regate_orchestrator.tool_controls import QUALITIES
+from regate_orchestrator.values import JsonObject
+
+SHOWN = ("would_deny", "would_allow", "filter_differs")
+OUTCOMES = (*SHOWN, "value_differs")
+REQUEST: JsonObject = {"method": "POST", "path": "/v1/responses", "model": "small", "stream": False, "tool_types": []}
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -40,7 +49,7 @@ def run(candidate: Path, audit: Path, *options: str) -> Result:
 def changed(result: Result) -> list[dict[str, Any]]:
     rules = json.loads(result.stdout)["rules"]
     return [
-        {"point": rule["point"], "action": rule["action"], **{name: rule[name] for name in ("would_deny", "would_allow", "filter_differs")}}
+        {"point": rule["point"], "action": rule["action"], **{name: rule[name] for name in OUTCOMES if rule[name] or name in SHOWN}}
         for rule in rules
         if rule["same"] != rule["asked"]
     ]
@@ -141,9 +150,8 @@ def test_bundle_serves_as_well_as_a_directory(audit: Path, tmp_path: Path) -> No
 
 
 async def test_recorded_limits_are_asked_for_again(tmp_path: Path) -> None:
-    request = {"method": "POST", "path": "/v1/responses", "model": "small", "stream": False, "tool_types": []}
     live, candidate = copied_policies(tmp_path / "live"), copied_policies(tmp_path / "candidate")
-    await record(live, tmp_path / "audit", lambda enforcer: enforcer.decide(context(ALICE), quota_question(request)))
+    await record(live, tmp_path / "audit", lambda enforcer: enforcer.decide(context(ALICE), quota_question(REQUEST)))
     edit(candidate, "quota/quota.rego", {"count(deny_reasons) == 0": 'input.principal.id == "nobody"'})
 
     async with running_policies(live) as same, running_policies(candidate) as other:
@@ -153,6 +161,98 @@ async def test_recorded_limits_are_asked_for_again(tmp_path: Path) -> None:
         [("quota", {"same": 1})],
         [("quota", {"would_deny": 1})],
     ]
+
+
+# what is changed of the shipped policies -> the point and action that differ, and words of what is told
+VALUES: dict[str, tuple[str, dict[str, str], tuple[str, str], str]] = {
+    "quotas of nothing": (
+        "data.json", {'"rpm": 1000000': '"rpm": 0', '"max_turns": 100': '"max_turns": 0'}, ("quota", "quota.limits"), '"rpm": 1000000',
+    ),
+    "limits of files": ("data.json", {'"max_files": 10000': '"max_files": 3'}, ("file", "file.upload"), '"max_files": 3'),
+    "another upstream": (
+        "data.json", {'"backends": {}': '"backends": {"small": {"backend": "far", "tenants": {}, "obligations": {}}}'},
+        ("route", "route.call"), 'backend: nothing → "far"',
+    ),
+    "obligations": (
+        "data.json", {'"backends": {}': '"backends": {"small": {"backend": "far", "tenants": {}, "obligations": {"no_store": true}}}'},
+        ("route", "route.call"), 'obligations: {} → {"no_store": true}',
+    ),
+    "placement": ("data.json", {'"placement": {}': '"placement": {"acme": "far"}'}, ("store", "store.create"), 'placement: nothing → "far"'),
+    "the largest result of a call": (
+        "data.json", {'"max_tool_result_bytes": 4194304': '"max_tool_result_bytes": 9'}, ("tool", "tool.call"), '{"max_result_bytes": 9}',
+    ),
+    "approval": (
+        "tool/tool.rego", {"input.tool.side_effect == false": "input.tool.side_effect == true"},
+        ("tool", "tool.call"), "needs_approval: false → true",
+    ),
+    "visible tools": (
+        "data.json", {'"denied_tools": {}': '"denied_tools": {"mail": "x"}'}, ("tool visible", "tool.list"), 'visible: ["mail"] → []',
+    ),
+    "what becomes of what is withheld": (
+        "history/history.rego", {'on_deny := "redact"': 'on_deny := "refuse"'}, ("history on_deny", "history.reuse"), '"redact" → "refuse"',
+    ),
+}  # fmt: skip
+
+
+async def valued(enforcer: Enforcer) -> None:
+    """One of everything that is more than yes or no."""
+    who = context(ALICE)
+    tool: JsonObject = {"type": "function", "server_label": "", "name": "mail", "arguments": {}, "side_effect": False}
+    new: JsonObject = {"id": "vs_2", "name": "new", "requested": {}}
+    await enforcer.settle(
+        who,
+        "turn",
+        [
+            quota_question(REQUEST),
+            route_question("small", REQUEST),
+            Question(Point.FILE, "file.upload", {}, qualified_by=("limits",)),
+            Question(Point.STORE, "store.create", new, qualified_by=("placement",)),
+            Question(Point.TOOL, "tool.call", {"tool": tool, "turn": {"index": 0, "calls_so_far": 0}}, qualified_by=QUALITIES),
+        ],
+    )
+    await enforcer.value(who, "regate/tool/visible", "tool.list", {"tools": [tool]})
+    await enforcer.value(who, "regate/history/on_deny", "history.reuse", {"item": {"id": "resp_1"}})
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def values(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("valued")
+    await record(copied_policies(folder / "rego"), folder / "audit", valued)
+    return folder / "audit"
+
+
+def test_values_that_stay_change_nothing(values: Path, tmp_path: Path) -> None:
+    result = run(copied_policies(tmp_path / "rego"), values)
+
+    assert (result.exit_code, "Nothing would change." in result.stdout) == (0, True)
+    assert "Identity and stamps were not asked again" in result.stdout
+
+
+@pytest.mark.parametrize("name", VALUES)
+def test_a_value_that_would_differ_is_a_change_and_both_are_told(name: str, values: Path, tmp_path: Path) -> None:
+    file, replacements, (point, action), told = VALUES[name]
+    candidate = copied_policies(tmp_path / "rego")
+    edit(candidate, file, replacements)
+
+    result = run(candidate, values, "--json")
+
+    differing = [rule for rule in json.loads(result.stdout)["rules"] if rule["value_differs"]]
+    assert (result.exit_code, [(rule["point"], rule["action"], rule["value_differs"]) for rule in differing if rule["point"] == point]) == (
+        1, [(point, action, 1)],
+    )  # fmt: skip
+    assert any(told in reason for rule in differing for example in rule["examples"] for reason in example["reasons"])
+
+
+def test_values_of_an_earlier_version_are_asked_again_as_far_as_they_are_recorded() -> None:
+    entry = {
+        "id": "dec_1", "rule": "regate/route/allow", "action": "route.call", "about": "small", "resource": {"request": REQUEST}, "allowed": True,
+        "qualities": {"backend": "near"},
+    }  # fmt: skip
+    said = {"kind": "decisions", "asked_as": ALICE.as_input(), "now": 1, "decisions": [entry]}
+
+    (decision,) = questions_in(said).decisions
+
+    assert [(one.rule, one.said) for one in decision.values] == [("regate/route/backend", ("near",))]
 
 
 def test_limit_bounds_the_records_asked(audit: Path, tmp_path: Path) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ import httpx
 import pytest
 from tests.gateway.policy.recordings import copied_policies, edit
 
+from regate_adapters.audit.reading import read
 from regate_adapters.identity.jwt import mint_development_token
 from regate_gateway.authentication import DEVELOPMENT_AUDIENCE, DEVELOPMENT_ISSUER, shared_secret
 from regate_gateway.policy.shadow import as_document, read_report
@@ -34,8 +34,7 @@ class Serving:
         return httpx.AsyncClient(base_url=f"{self.url}/v1", headers={"Authorization": f"Bearer {token}"}, timeout=120)
 
     def decisions(self, action: str) -> list[dict[str, Any]]:
-        lines = [line for path in sorted(self.settings.audit.path.glob("*.jsonl")) for line in path.read_text().splitlines()]
-        return [one for line in lines for one in json.loads(line).get("decisions", ()) if one["action"] == action]
+        return [one for record in read(self.settings.audit.path) for one in record.get("decisions", ()) if one["action"] == action]
 
 
 Serve = Callable[..., AbstractAsyncContextManager[Serving]]

@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from regate_adapters.opa.acceptance.nodes import TRUE, Node, Path, bare, call_in, is_call, steps_below
 from regate_adapters.opa.acceptance.syntax import Definition, Policies
+from regate_orchestrator.batches import CHUNKS, KINDS
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,12 +34,8 @@ class Filter:
         return f"input.{self.unknown}"
 
 
-FILTERS: Final = (
-    Filter(("regate", "chunk"), "chunk", "chunk.read"),
-    Filter(("regate", "store"), "store", "store.list"),
-    Filter(("regate", "file"), "file", "file.list"),
-    Filter(("regate", "history"), "item", "response.list"),
-    Filter(("regate", "prompt"), "prompt", "prompt.list"),
+FILTERS: Final = tuple(
+    Filter(tuple(kind.point.package.split("/")), kind.row, kind.action) for kind in KINDS if kind.is_list or kind is CHUNKS
 )
 """Everything that the gateway compiles."""
 
