@@ -74,6 +74,7 @@ async def running_gateway(upstream: str | None = None) -> AsyncIterator[RunningG
             "listen": {"port": port},
             "upstreams": [{"name": "bench", "base_url": upstream}] if upstream else [],
             "auth": {"jwt": {"issuer": ISSUER, "audience": AUDIENCE, "algorithms": ["HS256"], "secret_env": "BENCH_TOKEN_SECRET"}},
+            "opa": {"timeout_ms": 60_000},  # a busy machine is to be slow, and not refused
             "telemetry": {"access_log": False, "log_level": "warning"},
         }
         config = data_dir / "regate.yaml"
@@ -98,7 +99,7 @@ async def running_backend(module: str) -> AsyncIterator[str]:
     process = await asyncio.create_subprocess_exec(sys.executable, "-m", module, "--port", str(port))
     url = f"http://127.0.0.1:{port}/v1"
     try:
-        async with asyncio.timeout(30), aiohttp.ClientSession() as session:
+        async with asyncio.timeout(300), aiohttp.ClientSession() as session:
             while True:
                 try:
                     async with session.get(f"{url}/models") as answer:
@@ -113,7 +114,7 @@ async def running_backend(module: str) -> AsyncIterator[str]:
 
 
 async def _until_answering(url: str, process: asyncio.subprocess.Process) -> None:
-    async with asyncio.timeout(60), aiohttp.ClientSession() as session:
+    async with asyncio.timeout(600), aiohttp.ClientSession() as session:
         while process.returncode is None:
             try:
                 async with session.get(f"{url}/healthz") as answer:

@@ -172,6 +172,7 @@ def serve(config: Path | None, upstream: str | None, host: str | None, port: int
     """
     from regate_gateway.configuration import load_settings
     from regate_gateway.logs import configure_logging
+    from regate_gateway.process import prepare
     from regate_gateway.server import serve as serve_app
     from regate_gateway.wiring import gateway_app
 
@@ -183,6 +184,7 @@ def serve(config: Path | None, upstream: str | None, host: str | None, port: int
         overrides["data_dir"] = str(data_dir)
     settings = load_settings(config, overrides=overrides)
     configure_logging(settings.telemetry.log_level)
+    prepare(most_connections=settings.listen.max_connections)
     app, _ = gateway_app(settings)
     where = f"http://{settings.listen.host}:{settings.listen.port}/v1"
     click.echo(f"Regate serves {where}" + ("" if settings.upstreams else ", without an upstream: files, stores and search only"), err=True)
