@@ -210,7 +210,7 @@ class ManagedOpa:
 
     def _unpacked(self, files: Mapping[str, bytes]) -> Path:
         for earlier in self._private.glob("content-?*"):
-            if earlier.is_dir() and earlier != self.directory.resolve():  # those in force may still be read for a while
+            if earlier.name != self.directory.resolve().name:  # those in force may still be read for a while
                 shutil.rmtree(earlier, ignore_errors=True)
         folder = Path(tempfile.mkdtemp(prefix="content-", dir=self._private))
         for name in filter(is_policy, files):

@@ -316,6 +316,22 @@ async def test_config_map_is_one_or_the_other_at_every_stop(
 # ---------------------------------------------------------------- ordinary redeploys
 
 
+async def test_what_reads_the_policies_in_force_never_reads_those_that_are_being_written(
+    old: Path, new: Path, live: Path, opa: Path
+) -> None:
+    done(copied(sorted)(old, live))
+    async with watched(live, opa) as place:
+        done(copied(sorted)(new, live))
+        before = read_source(place.process.directory).files
+        for edition in range(4):
+            (live / "more.rego").write_text(f"package regate.more{edition}\n")
+            await place.process.look()
+        after = read_source(place.process.directory).files
+        kept = [path for path in place.process.directory.parent.glob("content-*") if path.is_dir()]
+
+    assert (before, after, len(kept)) == (read_source(old).files, read_source(live).files, 2)
+
+
 @pytest.mark.parametrize("write", [*in_place.values(), *at_once.values()], ids=[*in_place, *at_once])
 async def test_redeploy_is_taken_by_itself_and_logs_no_error(
     write: Writer, old: Path, new: Path, live: Path, opa: Path, caplog: pytest.LogCaptureFixture
