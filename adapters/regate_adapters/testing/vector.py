@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from operator import mul
@@ -23,11 +23,20 @@ from typing import Final, TypeAlias
 
 from regate_adapters.testing.conformance import ConformanceFailure, expect
 from regate_adapters.testing.vector_clients import CLIENT_CHECKS
-from regate_adapters.testing.vector_corpus import DIMENSIONS, QUERY, SCHEMA, Exemption, atoms, exemption, hostile_chunks
+from regate_adapters.testing.vector_corpus import (
+    DIMENSIONS,
+    QUERY,
+    SCHEMA,
+    Exemption,
+    atoms,
+    exemption,
+    expression_of_depth,
+    hostile_chunks,
+    leaves,
+)
 from regate_adapters.testing.vector_editions import EDITION_CHECKS
 from regate_orchestrator.errors import FilterNotExpressible, VectorStoreUnavailable
 from regate_orchestrator.filters import (
-    And,
     Compare,
     CompareFields,
     Defined,
@@ -149,36 +158,13 @@ async def _random_expressions_find_what_they_mean(store: VectorStore, exempt: Ex
     answered = telling = 0
     for turn in range(150):
         pool = all_atoms if turn % 10 == 0 else exact
-        expression = _expression(dice, pool, depth=dice.randrange(1, 4))
-        allowed = {kind for kind in map(exemption, _leaves(expression)) if kind is not None and kind in exempt}
+        expression = expression_of_depth(dice, pool, depth=dice.randrange(1, 4))
+        allowed = {kind for kind in map(exemption, leaves(expression)) if kind is not None and kind in exempt}
         if await _agrees(store, chunks, expression, allowed):
             answered += 1
             telling += 0 < sum(holds(expression, _row(chunk)) for chunk in chunks) < len(chunks)
     if answered < 120 or telling < 60:
         raise ConformanceFailure(f"{answered} of 150 random filters were answered and {telling} told rows apart: too few to prove anything")
-
-
-def _expression(dice: random.Random, atoms: Sequence[Expression], *, depth: int) -> Expression:
-    if depth == 0:
-        return dice.choice(atoms)
-    match dice.randrange(5):
-        case 0 | 1:
-            return And(tuple(_expression(dice, atoms, depth=depth - 1) for _ in range(dice.randrange(1, 4))))
-        case 2 | 3:
-            return Or(tuple(_expression(dice, atoms, depth=depth - 1) for _ in range(dice.randrange(1, 4))))
-        case _:
-            return Not(_expression(dice, atoms, depth=depth - 1))
-
-
-def _leaves(expression: Expression) -> Iterator[Expression]:
-    match expression:
-        case And(parts) | Or(parts):
-            for part in parts:
-                yield from _leaves(part)
-        case Not(part):
-            yield from _leaves(part)
-        case _:
-            yield expression
 
 
 async def _everything_is_every_chunk_and_nothing_is_none(store: VectorStore) -> None:

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Final, Literal, TypeAlias
 
 from regate_orchestrator.filters import (
+    And,
     Compare,
     CompareFields,
     Defined,
@@ -18,7 +19,9 @@ from regate_orchestrator.filters import (
     Field,
     In,
     NonEmpty,
+    Not,
     Operator,
+    Or,
     Ordered,
     Ordering,
     Overlaps,
@@ -137,6 +140,31 @@ def atoms() -> Iterator[Expression]:
         yield CompareFields("eq", field, ("owner",))
     yield Compare("eq", ("nowhere",), "x")
     yield Compare("eq", ("tenant", "deeper"), "x")
+
+
+def expression_of_depth(dice: random.Random, atoms: Sequence[Expression], *, depth: int) -> Expression:
+    """Return a random expression over the atoms, at most so deep."""
+    if depth == 0:
+        return dice.choice(atoms)
+    match dice.randrange(5):
+        case 0 | 1:
+            return And(tuple(expression_of_depth(dice, atoms, depth=depth - 1) for _ in range(dice.randrange(1, 4))))
+        case 2 | 3:
+            return Or(tuple(expression_of_depth(dice, atoms, depth=depth - 1) for _ in range(dice.randrange(1, 4))))
+        case _:
+            return Not(expression_of_depth(dice, atoms, depth=depth - 1))
+
+
+def leaves(expression: Expression) -> Iterator[Expression]:
+    """Yield the atoms of the expression."""
+    match expression:
+        case And(parts) | Or(parts):
+            for part in parts:
+                yield from leaves(part)
+        case Not(part):
+            yield from leaves(part)
+        case _:
+            yield expression
 
 
 def _own_values(field: Field) -> tuple[Scalar, ...]:
