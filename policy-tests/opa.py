@@ -14,7 +14,7 @@ TESTS: Final = ROOT / "policy-tests"
 SCHEMAS: Final = POLICIES / "schemas"
 
 # The schemas are no data: without this, `opa test` would merge them into one document and find conflicts.
-TEST_ARGUMENTS: Final = ("--ignore", "schemas", "--fail-on-empty")
+TEST_ARGUMENTS: Final = ("--ignore", "schemas", "--fail-on-empty", "--timeout", "60s")  # a machine may be busy
 
 _DEADLINE_S: Final = 120
 
