@@ -1,6 +1,6 @@
 """The contract: which rules a policy must have. A rule that is missing answers exactly as one that denies, so its absence is an error here.
 
-`regate policy check` finds what is missing (here), a managed OPA is not started without it (`regate_adapters.opa.bundle`), and the gateway
+`regate policy check` finds what is missing (here), a managed OPA is not started without it (`regate_adapters.opa.vetting`), and the gateway
 is not ready while a remote one lacks it (`regate_adapters.opa.engine`, which also asks for nothing else).
 """
 
