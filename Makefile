@@ -9,6 +9,8 @@ S3 := .tools/versitygw
 UPSTREAM ?=
 PARTS ?=
 export PATH := $(CURDIR)/.tools:$(PATH)
+export PYTHONDONTWRITEBYTECODE :=
+# Images of Python set it; each of the many processes of a test run would compile every module anew.
 
 .PHONY: help setup demo serve test lint types policy unit bench clean
 
@@ -19,7 +21,7 @@ $(VENV)/.ready: pyproject.toml
 	@echo "== Python environment (.venv)"
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@$(BIN)/pip install --quiet --disable-pip-version-check 'uv>=0.9,<1'
-	@VIRTUAL_ENV="$(CURDIR)/$(VENV)" $(BIN)/uv pip install --quiet --editable . --group dev
+	@VIRTUAL_ENV="$(CURDIR)/$(VENV)" $(BIN)/uv pip install --quiet --compile-bytecode --editable . --group dev
 	@touch $@
 
 $(OPA): $(VENV)/.ready

@@ -130,6 +130,7 @@ async def test_a_key_belongs_to_a_bundle_and_a_bundle_to_a_key(
     assert says in await refusal(configure(opa=opa), caplog)
 
 
+@pytest.mark.usefixtures("deployment")
 @pytest.mark.parametrize("command", [["check"], ["build", "--output", "b.tar.gz"]])
 def test_what_works_on_sources_asks_for_the_directory_when_a_bundle_is_configured(
     command: list[str], policies: Path, tmp_path: Path, keys: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
