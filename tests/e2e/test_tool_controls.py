@@ -68,7 +68,7 @@ async def test_a_call_that_needs_what_is_not_there_does_not_run(name: str, opene
     async with opened(old, new) as world:
         response, told = await searched(world)
         (refused,) = world.audit(phase="tool.refused")
-        chunks = world.audit(phase="chunk.read")
+        chunks = world.audit(phase="chunk.read", response_id=response.id)
 
     assert (response.status, [item.status for item in response.output if item.type == "file_search_call"]) == ("completed", ["failed"])
     assert (told, chunks) == ("The search did not run: it is not permitted.", [])
