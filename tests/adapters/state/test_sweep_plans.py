@@ -114,7 +114,7 @@ async def litter(store: SqlStateStore, gone: SqlStateStore, clock: Clock) -> Non
     await store.begin_upload(ANN, FileId("file-9"), bytes=1, due_at=BEGUN)
     await store.reserve(LooseChunks(StoreId("vs_9"), FileId(""), ""), for_s=0)
     await store.claim_key(ANN, "old", fingerprint="f", claim="c", at=BEGUN)
-    await store.finish_key(ANN, "old", claim="c", created="resp_0")
+    await store.finish_key(ANN, "old", claim="c", fingerprint="f", created="resp_0")
     await store.claim_key(ANN, "given-up", fingerprint="f", claim="c", at=BEGUN + 3 * DAY - 7_200)
     await store.add_conversation(conversation_of(ANN), items_of("msg_1"))
     await gone.lock_conversation(ANN, ConversationId("conv_1"), ResponseId("resp_1"))
