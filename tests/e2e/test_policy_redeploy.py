@@ -20,6 +20,7 @@ import httpx
 import pytest
 from click.testing import CliRunner
 from tests.adapters.opa.writers import Writer, copied, list_last, projected, removed_first
+from tests.deployments import only_on
 from tests.e2e.conftest import OPA_MS, ScriptedUpstream, World
 
 from regate_adapters.opa.source import read_source
@@ -28,6 +29,8 @@ from regate_gateway.policy.directory import shipped_policies
 from regate_gateway.server import Running
 from regate_gateway.settings import Settings
 from regate_gateway.wiring import gateway_app
+
+pytestmark = only_on("embedded")
 
 RULE = """package regate.custom.store
 

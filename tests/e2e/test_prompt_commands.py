@@ -12,7 +12,10 @@ from typing import Any
 
 import pytest
 import yaml
+from tests.deployments import only_on
 from tests.e2e.conftest import World
+
+pytestmark = only_on("embedded")
 
 FILE: dict[str, Any] = {
     "name": "Weather",
