@@ -5,6 +5,7 @@ Exit codes: 0 done, 1 refused or failed (the reason is on standard error), 2 wro
 
 from __future__ import annotations
 
+import logging
 import sys
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,13 @@ config_option = click.option(
     help="Configuration file.  [default: regate.yaml in this directory, if there is one]",
 )
 """Every command that reads settings takes it."""
+
+data_dir_option = click.option(
+    "--data-dir",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Directory of everything that is stored, in place of the configured.",
+)
+"""Commands that find there what the gateway stored take it."""
 
 
 class Commands(click.Group):
@@ -58,7 +66,8 @@ def main() -> None:
 @click.option("--ttl", "ttl_s", type=click.IntRange(60, 30 * 86_400), default=43_200, show_default=True, help="Seconds until it expires.")
 @click.option("--json", "as_json", is_flag=True, help="Print the token with its claims as JSON.")
 @config_option
-def token(config: Path | None, *, as_json: bool, **claims: Any) -> None:
+@data_dir_option
+def token(config: Path | None, data_dir: Path | None, *, as_json: bool, **claims: Any) -> None:
     """Mint a token for development, signed with the gateway's shared secret.
 
     Works in development mode (no auth configured: the secret is made and kept in data_dir) and with an HS256 secret. Where an identity
@@ -70,12 +79,16 @@ def token(config: Path | None, *, as_json: bool, **claims: Any) -> None:
     import orjson
 
     from regate_adapters.identity.jwt import mint_development_token
-    from regate_gateway.authentication import shared_secret, token_rules
+    from regate_gateway.authentication import development_secret, shared_secret, token_rules
     from regate_gateway.configuration import load_settings
 
-    settings = load_settings(config)
+    settings = load_settings(config, overrides=_overrides(data_dir=data_dir))
     rules = token_rules(settings)
+    own = development_secret(settings)
+    is_new = own is not None and not own.exists()
     secret = shared_secret(settings)
+    if is_new:
+        click.echo(f"regate: there was no secret, so {own} was made; only a gateway with this data_dir takes the token", err=True)
     if "HS256" not in rules.algorithms:
         raise ConfigurationError("auth.jwt.algorithms: development tokens are signed with HS256, which is not among them")
     minted = mint_development_token(secret.reveal().encode(), issuer=rules.issuer, audience=rules.audience, **claims)
@@ -160,37 +173,45 @@ def reference() -> None:
 
 @main.command()
 @config_option
+@data_dir_option
 @click.option("--upstream", metavar="URL", help="A backend's base URL, up to and including /v1; replaces those of the configuration.")
 @click.option("--host", metavar="ADDRESS", help="Address to bind.")
 @click.option("--port", type=click.IntRange(0, 65_535), help="Port to bind.")
-@click.option("--data-dir", type=click.Path(file_okay=False, path_type=Path), help="Directory for everything that is stored.")
-def serve(config: Path | None, upstream: str | None, host: str | None, port: int | None, data_dir: Path | None) -> None:
-    """Run the gateway until it is told to stop.
+def serve(config: Path | None, data_dir: Path | None, upstream: str | None, host: str | None, port: int | None) -> None:
+    """Run the gateway until it is told to stop. It says so when it answers.
 
     \b
     Example: regate serve --upstream http://127.0.0.1:11434/v1
     """
-    from regate_gateway.configuration import load_settings
+    from regate_gateway.configuration import file_in_force, load_settings
     from regate_gateway.logs import configure_logging
     from regate_gateway.process import prepare
+
+    settings = load_settings(config, overrides=_overrides(data_dir=data_dir, upstream=upstream, host=host, port=port))
+    configure_logging(settings.telemetry.log_level)
+    prepare(most_connections=settings.listen.max_connections)
+    logging.getLogger("regate.gateway").info("starting", extra={"detail": "loading the program"})
+    from regate_gateway.announcing import Serving
     from regate_gateway.server import serve as serve_app
     from regate_gateway.wiring import gateway_app
 
+    app, gateway = gateway_app(settings)
+
+    async def announce(address: str) -> None:
+        Serving(settings, address, file_in_force(config), await gateway.revision()).announce()
+
+    serve_app(app, settings.listen, when_listening=announce)
+
+
+def _overrides(*, data_dir: Path | None, upstream: str | None = None, host: str | None = None, port: int | None = None) -> dict[str, Any]:
+    """Return what the command line says, nested like the configuration file."""
     listen = {name: value for name, value in (("host", host), ("port", port)) if value is not None}
     overrides: dict[str, Any] = {"listen": listen} if listen else {}
     if upstream is not None:
         overrides["upstreams"] = [{"name": "default", "base_url": upstream}]
     if data_dir is not None:
         overrides["data_dir"] = str(data_dir)
-    settings = load_settings(config, overrides=overrides)
-    configure_logging(settings.telemetry.log_level)
-    prepare(most_connections=settings.listen.max_connections)
-    app, _ = gateway_app(settings)
-    where = f"http://{settings.listen.host}:{settings.listen.port}/v1"
-    click.echo(f"Regate serves {where}" + ("" if settings.upstreams else ", without an upstream: files, stores and search only"), err=True)
-    if settings.is_development and not settings.auth.anonymous:
-        click.echo("Development tokens: export OPENAI_API_KEY=$(regate token --sub alice --tenant acme --team hr)", err=True)
-    serve_app(app, settings.listen)
+    return overrides
 
 
 @main.command()

@@ -47,6 +47,11 @@ def load_settings(path: Path | None = None, *, overrides: Mapping[str, Any] | No
     return settings
 
 
+def file_in_force(path: Path | None) -> Path | None:
+    """Return the file that `load_settings` reads for this path, or None when it reads none."""
+    return path if path is not None else DEFAULT_FILE if DEFAULT_FILE.exists() else None
+
+
 def show(settings: Settings) -> dict[str, Any]:
     """Return the effective settings as plain values. Safe to print: settings name the places of secrets and hold none."""
     shown: dict[str, Any] = settings.model_dump(mode="json")
@@ -86,9 +91,8 @@ class _StrictLoader(yaml.SafeLoader):
 
 
 def _read_file(path: Path | None) -> dict[str, Any]:
-    named = path is not None
-    path = path or DEFAULT_FILE
-    if not named and not path.exists():
+    path = file_in_force(path)
+    if path is None:
         return {}
     try:
         with path.open("rb") as file:

@@ -49,6 +49,13 @@ def test_token_prints_a_token_alone(tmp_path: Path) -> None:
     assert (done.returncode, found) == (0, {"sub": "alice", "tenant": "acme", "teams": ["hr", "staff"], "roles": [], "clearance": 2})
 
 
+def test_token_says_on_standard_error_when_it_made_the_secret_and_then_no_more(tmp_path: Path) -> None:
+    asked = ("token", "--data-dir", "kept", "--sub", "alice", "--tenant", "acme")
+    first, second = regate(*asked, cwd=tmp_path), regate(*asked, cwd=tmp_path)
+    said = "regate: there was no secret, so kept/development.secret was made; only a gateway with this data_dir takes the token\n"
+    assert (first.stderr, second.stderr, (tmp_path / "data").exists()) == (said, "", False)
+
+
 def test_token_as_json_says_for_whom_it_is(tmp_path: Path) -> None:
     done = regate("token", "--sub", "alice", "--tenant", "acme", "--role", "store_admin", "--json", cwd=tmp_path)
     shown = json.loads(done.stdout)
