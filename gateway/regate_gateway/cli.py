@@ -112,24 +112,18 @@ def config() -> None:
 @config_option
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 def check(config: Path | None, *, as_json: bool) -> None:
-    """Check the configuration, with the keys and secrets it names, without starting anything.
+    """Check the configuration, with the keys, secrets, files and directories it names, without starting anything or connecting anywhere.
 
-    Exit code 0 when the gateway would accept it, else 1 with one line per fault.
+    Exit code 0 when the gateway would accept it, else 1 with one line per fault. Whether all that it names answers, regate doctor says.
     """
     import orjson
 
-    from regate_gateway.authentication import check_authentication
+    from regate_gateway.checking import require_startable
     from regate_gateway.configuration import load_settings
-    from regate_gateway.secret import secret_from_environment
 
     try:
         settings = load_settings(config)
-        check_authentication(settings)
-        named = {f"upstreams.{upstream.name}.api_key_env": upstream.api_key_env for upstream in settings.upstreams}
-        named |= {f"vector.stores.{name}.url_env": store.url_env for name, store in settings.vector.stores.items()}
-        for setting, variable in {**named, "opa.token_env": settings.opa.token_env, "state.url_env": settings.state.url_env}.items():
-            if variable is not None:
-                secret_from_environment(variable, setting=setting)
+        require_startable(settings)
     except ConfigurationError as error:
         if not as_json:
             raise
@@ -139,6 +133,8 @@ def check(config: Path | None, *, as_json: bool) -> None:
         click.echo(orjson.dumps({"ok": True, "faults": []}).decode())
         return
     click.echo("The configuration is accepted.")
+    if settings.opa.shadow is not None and not settings.opa.shadow.is_dir():
+        click.echo(f"opa.shadow: there is no directory {settings.opa.shadow}; the gateway serves, and no candidate is asked.")
     if not settings.upstreams:
         click.echo("It names no upstream yet: add one under upstreams, or use regate serve --upstream URL.")
     if settings.is_development:
@@ -174,6 +170,25 @@ def reference() -> None:
 @main.command()
 @config_option
 @data_dir_option
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object, with a diagnosis for each thing.")
+def doctor(config: Path | None, data_dir: Path | None, *, as_json: bool) -> None:
+    """Connect to everything that is configured, and say of each what is there or what is wrong. Changes nothing, and serves nothing.
+
+    Backends, the issuer's keys, OPA with its policies, the state database, the vector engines, file storage, embedding models. Exit code 0 when
+    all can be used, else 1.
+    """
+    import asyncio
+
+    from regate_gateway.configuration import load_settings
+    from regate_gateway.doctor import report
+
+    logging.disable()  # what goes wrong is said below, once
+    sys.exit(asyncio.run(report(load_settings(config, overrides=_overrides(data_dir=data_dir)), as_json=as_json)))
+
+
+@main.command()
+@config_option
+@data_dir_option
 @click.option("--upstream", metavar="URL", help="A backend's base URL, up to and including /v1; replaces those of the configuration.")
 @click.option("--host", metavar="ADDRESS", help="Address to bind.")
 @click.option("--port", type=click.IntRange(0, 65_535), help="Port to bind.")
@@ -192,9 +207,11 @@ def serve(config: Path | None, data_dir: Path | None, upstream: str | None, host
     prepare(most_connections=settings.listen.max_connections)
     logging.getLogger("regate.gateway").info("starting", extra={"detail": "loading the program"})
     from regate_gateway.announcing import Serving
+    from regate_gateway.checking import require_startable
     from regate_gateway.server import serve as serve_app
     from regate_gateway.wiring import gateway_app
 
+    require_startable(settings)
     app, gateway = gateway_app(settings)
 
     async def announce(address: str) -> None:

@@ -5,8 +5,7 @@ Not what is made of them (`wiring.py`, the counterpart), and not whether what is
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,6 +35,8 @@ class OpenedPolicy:
     directory: Path
     problem: Callable[[], str | None]
     workers: tuple[Worker, ...]
+    check: Callable[[], Awaitable[str]]
+    """Returns the revision that may serve, as it is found now; raises `PolicyUnavailable` when none may."""
     gate: RevisionGate | None = None
 
 
@@ -44,21 +45,31 @@ async def open_policy(stack: AsyncExitStack, settings: Settings) -> OpenedPolicy
     if settings.opa.mode == "remote":
         from regate_adapters.opa.remote import RemotePolicies
 
-        token = None if settings.opa.token_env is None else os.environ.get(settings.opa.token_env)
+        variable = settings.opa.token_env
+        token = None if variable is None else secret_from_environment(variable, setting="opa.token_env").reveal()
         assert settings.opa.url is not None  # noqa: S101 — INVARIANT: settings demand it in remote mode
         address, wait_s = OpaAddress(settings.opa.url, token=token), settings.opa.timeout_ms / 1000
         remote = await stack.enter_async_context(RemotePolicies(address, schemas=row_schemas_in(shipped_policies()), wait_s=wait_s))
-        return OpenedPolicy(address, shipped_policies(), lambda: remote.problem, (remote.work,), gate=remote)
+        return OpenedPolicy(address, shipped_policies(), lambda: remote.problem, (remote.work,), remote.check, gate=remote)
     from regate_adapters.opa.process import ManagedOpa
 
+    policies = check_policy_place(settings)
+    opa, key = opa_binary(settings), settings.opa.verification_key
+    managed = await stack.enter_async_context(ManagedOpa(policies, opa=opa, required=required_rules(), verification_key=key))
+    return OpenedPolicy(managed.address, managed.directory, lambda: managed.problem, (managed.watch,), managed.check)
+
+
+def check_policy_place(settings: Settings) -> Path:
+    """Return where the policies of a managed OPA are. Raises `ConfigurationError` when nothing there could be loaded as configured."""
     policies, key = settings.opa.bundle or shipped_policies(), settings.opa.verification_key
+    for setting, path in (("opa.bundle", policies), ("opa.verification_key", key)):
+        if path is not None and not path.exists():
+            raise ConfigurationError(f"{setting}: there is no {path}")
     if key is not None and policies.is_dir():
         raise ConfigurationError("opa.verification_key: a directory has no signature; name in opa.bundle what `regate policy build` wrote")
     if key is None and policies.is_file():
         raise ConfigurationError("opa.bundle: a bundle file is loaded by its signature only; set opa.verification_key, or name a directory")
-    opa = opa_binary(settings)
-    managed = await stack.enter_async_context(ManagedOpa(policies, opa=opa, required=required_rules(), verification_key=key))
-    return OpenedPolicy(managed.address, managed.directory, lambda: managed.problem, (managed.watch,))
+    return policies
 
 
 def opa_binary(settings: Settings) -> Path:
@@ -90,15 +101,18 @@ def sealing_secret(settings: Settings) -> Secret:
     return secret
 
 
-def state_url(settings: Settings) -> str:
-    """Return the database's URL, which may hold a password. Raises `ConfigurationError` when the variable that holds it is not set."""
-    if settings.state.url_env is not None:
-        return secret_from_environment(settings.state.url_env, setting="state.url_env").reveal()
+def state_url(settings: Settings) -> tuple[str, str]:
+    """Return the setting that says where the database is, and its URL, which may hold a password.
+
+    Raises `ConfigurationError` when the variable that holds it is not set.
+    """
+    if (variable := settings.state.url_env) is not None:
+        return f"state.url_env ({variable})", secret_from_environment(variable, setting="state.url_env").reveal()
     assert settings.state.url is not None  # noqa: S101 — INVARIANT: settings demand one of the two
-    return settings.state.url
+    return "state.url", settings.state.url
 
 
-async def open_vector_engine(stack: AsyncExitStack, store: Store, schema: RowSchema) -> VectorStore:
+async def open_vector_engine(stack: AsyncExitStack, name: str, store: Store, schema: RowSchema) -> VectorStore:
     """Return the vector engine, opened on the stack. Raises `ConfigurationError` when it cannot be used."""
     match store:
         case Store(kind="memory"):
@@ -106,12 +120,13 @@ async def open_vector_engine(stack: AsyncExitStack, store: Store, schema: RowSch
 
             return MemoryVectorStore(schema)
         case Store(kind="pgvector", url_env=str() as variable):
-            url = secret_from_environment(variable, setting="vector.stores: url_env").reveal()
+            url = secret_from_environment(variable, setting=f"vector.stores.{name}.url_env").reveal()
             try:
                 from regate_adapters.vector.pgvector import PgVectorStore
             except ModuleNotFoundError as error:
-                raise ConfigurationError("vector.stores: pgvector needs PostgreSQL's driver: install regate[postgres]") from error
-            return await stack.enter_async_context(PgVectorStore(url, schema))
+                raise ConfigurationError(f"vector.stores.{name}: pgvector needs PostgreSQL's driver: install regate[postgres]") from error
+            setting = f"vector.stores.{name}.url_env ({variable})"
+            return await stack.enter_async_context(PgVectorStore(url, schema, setting=setting))
         case Store(kind="chroma_server", url=str() as url):
             from regate_adapters.vector.chroma import ChromaVectorStore
             from regate_adapters.vector.chroma_server import ChromaServer

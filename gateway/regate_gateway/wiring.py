@@ -165,12 +165,13 @@ async def open_services(
     engine = CachingEngine(asked, seconds=settings.opa.cache_s, entries=_PLANS_REMEMBERED, qualities=QUALITIES)
     audit = await stack.enter_async_context(SpoolAuditLog.open(settings.audit.path, on_failure=settings.audit.on_failure))
     _starting("opening the state store")
-    state = await stack.enter_async_context(SqlStateStore.open(state_url(settings), clock=clock))
-    upstreams = await stack.enter_async_context(Upstreams(_upstream_configs(settings)))
+    setting, url = state_url(settings)
+    state = await stack.enter_async_context(SqlStateStore.open(url, setting=setting, clock=clock))
+    upstreams = await stack.enter_async_context(Upstreams(upstream_configs(settings)))
     _starting("opening the vector engines")
     vectors = await _vectors(stack, settings.vector, schemas["chunk"], state)
     _starting("loading the embedding models")
-    models = EmbeddingModels(*[await _embedder(stack, settings, one) for one in (settings.embeddings, *settings.embeddings.also)])
+    models = EmbeddingModels(*[await open_embedder(stack, settings, one) for one in (settings.embeddings, *settings.embeddings.also)])
     _starting("opening the file storage")
     blobs = await open_blobs(stack, settings.files)
     extractor = await stack.enter_async_context(WorkerExtractor())
@@ -286,12 +287,13 @@ def _explaining(settings: Settings, opa: OpaEngine, policies: Path) -> Explainin
     return AuditExplainer(settings.audit.path, opa, Tracer(opa_binary(settings), policies))
 
 
-def _upstream_configs(settings: Settings) -> list[UpstreamConfig]:
+def upstream_configs(settings: Settings) -> list[UpstreamConfig]:
+    """Return the backends, with their keys. Raises `ConfigurationError` when the variable of one is not set."""
     return [
         UpstreamConfig(
             name=upstream.name,
             base_url=upstream.base_url,
-            api_key=_api_key(upstream.api_key_env),
+            api_key=_api_key(upstream.name, upstream.api_key_env),
             models=upstream.models,
             timeout_s=upstream.timeout_s,
             traits=UpstreamTraits(upstream.reasoning_field, upstream.image_urls, upstream.context_window, upstream.service_tiers),
@@ -303,28 +305,29 @@ def _upstream_configs(settings: Settings) -> list[UpstreamConfig]:
     ]
 
 
-def _api_key(variable: str | None) -> str | None:
+def _api_key(upstream: str, variable: str | None) -> str | None:
     if variable is None:
         return None
     key = os.environ.get(variable)
     if not key:
-        raise ConfigurationError(f"upstreams: the environment variable {variable}, named by api_key_env, is not set")
+        raise ConfigurationError(f"upstreams.{upstream}.api_key_env: the environment variable {variable} is not set")
     return key
 
 
 async def _vectors(stack: AsyncExitStack, vector: Vector, schema: RowSchema, state: StateStore) -> VectorEngines:
     """Return all configured engines. Stores of a version that had one engine only are recorded as being in the default one."""
-    engines = {name: await open_vector_engine(stack, store, schema) for name, store in vector.stores.items()}
+    engines = {name: await open_vector_engine(stack, name, store, schema) for name, store in vector.stores.items()}
     if placed := await state.place_stores(engine=vector.default):
         _log.warning("stores_placed", extra={"detail": f"{placed} vector stores of an earlier version are in {vector.default}"})
     return VectorEngines(engines, default=vector.default, placed=state.engine_of)
 
 
-async def _embedder(stack: AsyncExitStack, settings: Settings, chosen: EmbeddingModel) -> Embedder:
+async def open_embedder(stack: AsyncExitStack, settings: Settings, chosen: EmbeddingModel) -> Embedder:
+    """Return the model that makes vectors, opened on the stack. Raises `ConfigurationError`."""
     if chosen.kind == "upstream":
         from regate_adapters.embeddings.upstream import UpstreamEmbedder
 
-        (config,) = (one for one in _upstream_configs(settings) if one.name == chosen.upstream)
+        (config,) = (one for one in upstream_configs(settings) if one.name == chosen.upstream)
         assert chosen.model is not None  # noqa: S101 — INVARIANT: settings demand it with kind upstream
         asked = await stack.enter_async_context(UpstreamEmbedder(config.base_url, chosen.model, api_key=config.api_key))
         return CachedEmbedder(asked)

@@ -91,6 +91,13 @@ def test_check_looks_for_the_secrets_that_settings_name(tmp_path: Path) -> None:
     assert (without.returncode, "BACKEND_KEY" in without.stderr, with_key.returncode) == (1, True, 0)
 
 
+def test_start_says_what_the_check_does_before_anything_is_made(tmp_path: Path) -> None:
+    (tmp_path / "regate.yaml").write_text("{opa: {bundle: /nope}, data_dir: here, audit: {path: /proc/x}}", encoding="utf-8")
+    checked, started = regate("config", "check", cwd=tmp_path), regate("serve", cwd=tmp_path)
+    said = [line for line in started.stderr.splitlines() if not line.startswith("{")]
+    assert (started.returncode, said, (tmp_path / "here").exists()) == (1, checked.stderr.splitlines(), False)
+
+
 def test_show_prints_the_effective_settings_and_no_secret(tmp_path: Path) -> None:
     (tmp_path / "regate.yaml").write_text("upstreams: [{name: a, base_url: 'http://h', api_key_env: BACKEND_KEY}]\n", encoding="utf-8")
     done = regate("config", "show", "--json", cwd=tmp_path, BACKEND_KEY="very-secret", REGATE_LISTEN__PORT="9")
