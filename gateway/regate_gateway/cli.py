@@ -12,25 +12,11 @@ from typing import Any
 
 import click
 
+from regate_gateway.audit_command import audit
+from regate_gateway.options import config_option, data_dir_option, overrides
 from regate_gateway.policy.commands import policy
 from regate_gateway.prompt_commands import prompt
 from regate_orchestrator.errors import ConfigurationError
-
-config_option = click.option(
-    "--config",
-    "config",
-    type=click.Path(dir_okay=False, path_type=Path),
-    envvar="REGATE_CONFIG",
-    help="Configuration file.  [default: regate.yaml in this directory, if there is one]",
-)
-"""Every command that reads settings takes it."""
-
-data_dir_option = click.option(
-    "--data-dir",
-    type=click.Path(file_okay=False, path_type=Path),
-    help="Directory of everything that is stored, in place of the configured.",
-)
-"""Commands that find there what the gateway stored take it."""
 
 
 class Commands(click.Group):
@@ -82,7 +68,7 @@ def token(config: Path | None, data_dir: Path | None, *, as_json: bool, **claims
     from regate_gateway.authentication import development_secret, shared_secret, token_rules
     from regate_gateway.configuration import load_settings
 
-    settings = load_settings(config, overrides=_overrides(data_dir=data_dir))
+    settings = load_settings(config, overrides=overrides(data_dir=data_dir))
     rules = token_rules(settings)
     own = development_secret(settings)
     is_new = own is not None and not own.exists()
@@ -101,6 +87,7 @@ def token(config: Path | None, data_dir: Path | None, *, as_json: bool, **claims
 
 main.add_command(policy)
 main.add_command(prompt)
+main.add_command(audit)
 
 
 @main.group()
@@ -183,7 +170,7 @@ def doctor(config: Path | None, data_dir: Path | None, *, as_json: bool) -> None
     from regate_gateway.doctor import report
 
     logging.disable()  # what goes wrong is said below, once
-    sys.exit(asyncio.run(report(load_settings(config, overrides=_overrides(data_dir=data_dir)), as_json=as_json)))
+    sys.exit(asyncio.run(report(load_settings(config, overrides=overrides(data_dir=data_dir)), as_json=as_json)))
 
 
 @main.command()
@@ -202,7 +189,7 @@ def serve(config: Path | None, data_dir: Path | None, upstream: str | None, host
     from regate_gateway.logs import configure_logging
     from regate_gateway.process import prepare
 
-    settings = load_settings(config, overrides=_overrides(data_dir=data_dir, upstream=upstream, host=host, port=port))
+    settings = load_settings(config, overrides=overrides(data_dir=data_dir, upstream=upstream, host=host, port=port))
     configure_logging(settings.telemetry.log_level)
     prepare(most_connections=settings.listen.max_connections)
     logging.getLogger("regate.gateway").info("starting", extra={"detail": "loading the program"})
@@ -220,17 +207,6 @@ def serve(config: Path | None, data_dir: Path | None, upstream: str | None, host
     serve_app(app, settings.listen, when_listening=announce)
 
 
-def _overrides(*, data_dir: Path | None, upstream: str | None = None, host: str | None = None, port: int | None = None) -> dict[str, Any]:
-    """Return what the command line says, nested like the configuration file."""
-    listen = {name: value for name, value in (("host", host), ("port", port)) if value is not None}
-    overrides: dict[str, Any] = {"listen": listen} if listen else {}
-    if upstream is not None:
-        overrides["upstreams"] = [{"name": "default", "base_url": upstream}]
-    if data_dir is not None:
-        overrides["data_dir"] = str(data_dir)
-    return overrides
-
-
 @main.command()
 @click.option("--keep", type=click.Path(file_okay=False, path_type=Path), help="Keep the demonstration's data in this directory.")
 def demo(keep: Path | None) -> None:
@@ -241,41 +217,3 @@ def demo(keep: Path | None) -> None:
     from regate_gateway.demo.script import main as run_demo
 
     sys.exit(run_demo(keep))
-
-
-@main.command()
-@click.option("--response", "response_id", metavar="ID", help="Only what was decided for this response.")
-@click.option("--request", "request_id", metavar="ID", help="Only what was decided for this request (header x-request-id).")
-@click.option("--json", "as_json", is_flag=True, help="Print the records as JSON lines.")
-@config_option
-def audit(config: Path | None, response_id: str | None, request_id: str | None, *, as_json: bool) -> None:
-    """Show the audit records: every decision, by whom, under which policy revision, and what a retrieval filtered.
-
-    Exit code 1 when there is no such record.
-    """
-    import orjson
-
-    from regate_gateway.configuration import load_settings
-    from regate_gateway.wiring import read_audit
-
-    settings = load_settings(config)
-    records = list(read_audit(settings, request_id=request_id, response_id=response_id))
-    for record in records:
-        click.echo(orjson.dumps(record).decode() if as_json else _audit_line(record))
-    if not records:
-        click.echo("regate: no such record", err=True)
-        sys.exit(1)
-
-
-def _audit_line(record: dict[str, Any]) -> str:
-    """Return one record as a person reads it."""
-    parts = [f"{record.get('seq', '?'):>6}  {record.get('at', '')}  {record.get('subject', '-')}@{record.get('tenant', '-')}"]
-    parts.append(str(record.get("phase") or record.get("kind")))
-    for decision in record.get("decisions", ()):
-        verdict = "allow" if decision["allowed"] else "DENY " + ", ".join(decision.get("reasons", ()))
-        parts.append(f"{decision['action']} {decision['about']}: {verdict}")
-    for name, counts in record.get("batch", {}).items():
-        parts.append(f"{name} {len(counts['admitted'])} of {len(counts['asked'])}")
-    if found := record.get("retrieval"):
-        parts.append(f"{found['store']}: {found['total']} chunks, {found['permitted']} permitted, {found['returned']} returned")
-    return "  ".join(parts)
