@@ -70,7 +70,7 @@ SECOND = [
 
 
 async def write(directory: Path, records: Sequence[dict[str, Any]], *, at: float, **settings: Any) -> None:
-    times = iter(at + number * 60 for number in range(1_000))
+    times = iter(at + number * 60 for number in range(-1, 1_000))  # opening asks for one
     async with SpoolAuditLog.open(directory, durable=False, clock=lambda: next(times), **settings) as log:
         for record in records:
             await log.record(record)
