@@ -45,6 +45,7 @@ from regate_gateway.policy.entrypoints import asked_rules
 from regate_gateway.services import Explaining, Services
 from regate_gateway.settings import EmbeddingModel, Settings, Vector
 from regate_orchestrator.attaching import Attaching
+from regate_orchestrator.chunked_uploads import ChunkedUploads
 from regate_orchestrator.conversations import Arrivals
 from regate_orchestrator.embedding import EmbeddingModels
 from regate_orchestrator.enforcer import Enforcer
@@ -216,13 +217,15 @@ async def open_services(
     swept_stores = VectorSweeps(state=state, vectors=vectors, audit=audit, clock=clock)
     sweeper = Sweeper(sweeps_of(state, swept, swept_stores, presence, clock), every_s=rhythm.sweep_s)
     metrics.watch(Watched(engine, Admissions(retrieval, listings), audit, upstreams, sweeper, swept_stores))
+    files = FileIntake(enforcer=enforcer, state=state, blobs=blobs, most_bytes=settings.listen.max_file_bytes, clock=clock)
     services = Services(
         settings=settings,
         authenticator=Authenticator(verifier, enforcer, anonymous=settings.auth.anonymous),
         enforcer=enforcer,
         state=state,
         blobs=blobs,
-        files=FileIntake(enforcer=enforcer, state=state, blobs=blobs, most_bytes=settings.listen.max_file_bytes, clock=clock),
+        files=files,
+        chunked_uploads=ChunkedUploads(state=state, files=files, blobs=blobs, clock=clock),
         vectors=vectors,
         models=models,
         retrieval=retrieval,

@@ -331,7 +331,7 @@ async def test_files_that_cannot_be_read_fail_with_a_reason_and_a_good_one_among
         "empty.md": (b"", "invalid_file"),
         "program.exe": (b"MZ", "unsupported_file"),
         "no-ending": (b"text", "unsupported_file"),
-        "letter.doc": (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "unsupported_file"),
+        "letter.doc": (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "invalid_file"),
         "leave.py": (ACME.encode(), None),
     }
     outcomes = {}

@@ -25,6 +25,7 @@ from regate_adapters.state.responses import ResponseState
 from regate_adapters.state.store_expiry import StoreExpiryState
 from regate_adapters.state.stored_bytes import StoredBytesState
 from regate_adapters.state.tables import schema_revision
+from regate_adapters.state.uploads import UploadState
 from regate_adapters.state.vector_stores import VectorStoreState
 from regate_orchestrator.values import Clock, GatewayId, wall_clock
 
@@ -33,6 +34,7 @@ _DEADLINE_SECONDS: Final = 5.0
 
 class SqlStateStore(
     FileState,
+    UploadState,
     VectorStoreState,
     AttachmentState,
     ClaimState,
