@@ -22,8 +22,8 @@ from pydantic_settings import EnvSettingsSource
 from pydantic_settings.exceptions import SettingsError
 
 from regate_gateway.settings import Settings
-from regate_gateway.spelling import nearest
 from regate_orchestrator.errors import ConfigurationError
+from regate_orchestrator.spelling import nearest
 
 DEFAULT_FILE: Final = Path("regate.yaml")
 _MOST_BYTES: Final = 1024 * 1024

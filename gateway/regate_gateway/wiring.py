@@ -249,6 +249,9 @@ async def open_services(
     resumed, interrupted = await ingestion.resume(), await presence.begin()
     if resumed or interrupted:
         _log.warning("resumed", extra={"detail": f"{resumed} attachments to finish, {interrupted} responses were interrupted"})
+    if settings.state.sealing_key_env is None and (others := await state.others_present()):
+        detail = "state.sealing_key_env is not set, so no gateway can open what another sealed for a client (encrypted_content)"
+        _log.warning("sealing_key_not_shared", extra={"count": others, "detail": detail})
     return Opened(services, (*policy.workers, *shadowing, background.work, presence.work, sweeper.work, *[ingestion.work] * WORKERS))
 
 
