@@ -23,6 +23,7 @@ from regate_gateway.routes import (
     explain,
     file_batches,
     files,
+    front,
     health,
     prompts,
     proxy,
@@ -120,6 +121,7 @@ def build_app(services: Services) -> ASGIApp:
     open_routes = [
         Route(path, _Named(path, endpoint), methods=["GET"])
         for path, endpoint in (
+            ("/", request_response(front.page)),
             ("/healthz", request_response(health.alive)),
             ("/readyz", health.Readiness(services)),
             ("/metrics", health.Exposition(services)),
