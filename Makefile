@@ -37,9 +37,12 @@ setup: $(VENV)/.ready $(OPA) ## Make the virtual environment and obtain OPA
 demo: setup ## Two tenants ask the same question of one shared store
 	@$(BIN)/regate demo
 
-serve: setup ## Run the gateway before a real backend: make serve UPSTREAM=http://host:port/v1
-	@test -n "$(UPSTREAM)" || { echo "say which backend: make serve UPSTREAM=http://127.0.0.1:11434/v1"; exit 2; }
+serve: upstream setup ## Run the gateway before a real backend: make serve UPSTREAM=http://host:port/v1
 	@$(BIN)/regate serve --upstream $(UPSTREAM)
+
+.PHONY: upstream
+upstream:
+	@test -n "$(UPSTREAM)" || { echo "say which backend: make serve UPSTREAM=http://127.0.0.1:11434/v1"; exit 2; }
 
 test: lint types policy unit ## Everything that CI runs
 

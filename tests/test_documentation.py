@@ -36,6 +36,14 @@ def test_every_route_is_documented() -> None:
     assert [f"{method} {path}" for method, path, _ in ROUTES if f"`{method} {path}`" not in text] == []
 
 
+def test_every_metric_that_alerts_are_on_is_documented() -> None:
+    named = set(re.findall(r"\bregate_[a-z_]+", (ROOT / "deploy/alerts.yaml").read_text()))
+    text = (ROOT / "docs/operations.md").read_text()
+
+    assert named
+    assert [name for name in sorted(named) if f"| `{name}` |" not in text] == []
+
+
 def test_diagram_of_the_machine_is_drawn_from_its_table() -> None:
     assert f"```mermaid\n{diagram()}\n```" in (ROOT / "docs/responses.md").read_text()
 

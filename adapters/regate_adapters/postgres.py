@@ -3,17 +3,27 @@
 from __future__ import annotations
 
 import asyncio
+import re
+from collections.abc import Mapping
 from typing import Any, Final
 
-from psycopg import AsyncConnection, conninfo, waiting
+from psycopg import AsyncConnection, OperationalError, conninfo, waiting
 from psycopg import Error as PostgresError
 from psycopg.abc import RV, PQGen
+from psycopg.errors import ConnectionTimeout, InsufficientPrivilege
 
 from regate_orchestrator.errors import ConfigurationError
 
 _SQLALCHEMY_SCHEME: Final = "postgresql+psycopg://"
 _CONNECT_S: Final = "5"
 _WAIT_INTERVAL_S: Final = 0.1
+_PORT: Final = 5432
+_RIGHTS: Final = {
+    "schema": "USAGE, CREATE",
+    "database": "CREATE",
+    "table": "SELECT, INSERT, UPDATE, DELETE",
+    "sequence": "USAGE, SELECT, UPDATE",
+}
 _DEFAULTS: Final = {
     "application_name": "regate",
     "connect_timeout": _CONNECT_S,
@@ -42,16 +52,41 @@ class PromptConnection(AsyncConnection[Any]):
             raise
 
 
-def connection_parameters(url: str, *, setting: str) -> dict[str, Any]:
+def connection_parameters(url: str) -> dict[str, Any]:
     """Return the parameters of a `postgresql://` URL, with our defaults where it is silent. Raises `ConfigurationError`, never with the URL."""
     plain = "postgresql://" + url.removeprefix(_SQLALCHEMY_SCHEME) if url.startswith(_SQLALCHEMY_SCHEME) else url
     if not plain.startswith(("postgresql://", "postgres://")):
-        raise ConfigurationError(f"{setting} is not a URL of PostgreSQL, such as postgresql://user@host/database")
+        raise ConfigurationError("not a URL of PostgreSQL, such as postgresql://user@host/database")
     try:
         given = conninfo.conninfo_to_dict(plain)
     except PostgresError:
-        raise ConfigurationError(f"{setting} is not a URL that PostgreSQL's library can read") from None
+        raise ConfigurationError("not a URL that PostgreSQL's library can read") from None
     return {**_DEFAULTS, **given}
+
+
+def in_words(error: BaseException, parameters: Mapping[str, Any]) -> str:
+    """Return why the database cannot be used, for its operator at the start: what the connection came to, or which right is missing.
+
+    Only there: these words name hosts, users and tables, and none of them a value or a password. Later failures are told by `cause`.
+    """
+    host, port = parameters.get("host", "the local socket"), parameters.get("port", _PORT)
+    if isinstance(error, TimeoutError | ConnectionTimeout):
+        return f"no answer in time from {host}, port {port}"
+    if isinstance(error, InsufficientPrivilege):
+        said = error.diag.message_primary or "a right is missing"
+        return f"{said}{_grant(said, parameters.get('user'))}"
+    if isinstance(error, OperationalError) and error.sqlstate is None and str(error):
+        return str(error).splitlines()[0].removeprefix("connection failed: ")
+    return cause(error)
+
+
+def _grant(said: str, user: str | None) -> str:
+    """Return what would grant the right that PostgreSQL misses, where its words say of what."""
+    found = re.fullmatch(r"permission denied for (schema|database|table|sequence) (\S+)", said)
+    if found is None:
+        return ""
+    kind, name = found.groups()
+    return f"; its owner may GRANT {_RIGHTS[kind]} ON {kind.upper()} {name} TO {user or 'the user'}"
 
 
 def cause(error: BaseException) -> str:

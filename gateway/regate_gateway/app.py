@@ -23,6 +23,7 @@ from regate_gateway.routes import (
     explain,
     file_batches,
     files,
+    front,
     health,
     prompts,
     proxy,
@@ -30,6 +31,7 @@ from regate_gateway.routes import (
     responses_socket,
     specification,
     store_files,
+    uploads,
     vector_stores,
 )
 from regate_gateway.routes.call import Call, Caller
@@ -59,6 +61,10 @@ ROUTES: Final[tuple[tuple[str, str, Handler], ...]] = (
     ("GET", "/v1/conversations/{conversation_id}/items/{item_id}", conversations.retrieve_item),
     ("DELETE", "/v1/conversations/{conversation_id}/items/{item_id}", conversations.delete_item),
     ("POST", "/v1/files", files.upload),
+    ("POST", "/v1/uploads", uploads.create),
+    ("POST", "/v1/uploads/{upload_id}/parts", uploads.add_part),
+    ("POST", "/v1/uploads/{upload_id}/complete", uploads.complete),
+    ("POST", "/v1/uploads/{upload_id}/cancel", uploads.cancel),
     ("GET", "/v1/files", files.listing),
     ("GET", "/v1/files/{file_id}", files.retrieve),
     ("GET", "/v1/files/{file_id}/content", files.content),
@@ -115,6 +121,7 @@ def build_app(services: Services) -> ASGIApp:
     open_routes = [
         Route(path, _Named(path, endpoint), methods=["GET"])
         for path, endpoint in (
+            ("/", request_response(front.page)),
             ("/healthz", request_response(health.alive)),
             ("/readyz", health.Readiness(services)),
             ("/metrics", health.Exposition(services)),

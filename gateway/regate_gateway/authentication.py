@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Final
 
 from regate_adapters.identity.jwks import JwksFile, JwksUrl
@@ -44,11 +45,17 @@ def token_rules(settings: Settings) -> TokenRules:
     return TokenRules(jwt.issuer, jwt.audience, jwt.algorithms, leeway_s=jwt.leeway_s, cache_s=jwt.cache_s)
 
 
+def development_secret(settings: Settings) -> Path | None:
+    """Return the file of development mode's own secret, or None where one is configured."""
+    return settings.data_dir / "development.secret" if settings.auth.jwt is None else None
+
+
 def shared_secret(settings: Settings) -> Secret:
     """Return the HS secret: the configured one, or development mode's own, made at first use. Raises `ConfigurationError`."""
-    jwt = settings.auth.jwt
-    if jwt is None:
-        return own_secret(settings.data_dir / "development.secret", setting="data_dir")
+    own, jwt = development_secret(settings), settings.auth.jwt
+    if own is not None:
+        return own_secret(own, setting="data_dir")
+    assert jwt is not None  # noqa: S101 — INVARIANT: without it the secret is our own
     if jwt.secret_env is not None:
         secret, setting = secret_from_environment(jwt.secret_env, setting="auth.jwt.secret_env"), "auth.jwt.secret_env"
     elif jwt.secret_file is not None:

@@ -5,24 +5,18 @@ Exit codes: 0 done, 1 refused or failed (the reason is on standard error), 2 wro
 
 from __future__ import annotations
 
+import logging
 import sys
 from pathlib import Path
 from typing import Any
 
 import click
 
+from regate_gateway.audit_command import audit
+from regate_gateway.options import config_option, data_dir_option, overrides
 from regate_gateway.policy.commands import policy
 from regate_gateway.prompt_commands import prompt
 from regate_orchestrator.errors import ConfigurationError
-
-config_option = click.option(
-    "--config",
-    "config",
-    type=click.Path(dir_okay=False, path_type=Path),
-    envvar="REGATE_CONFIG",
-    help="Configuration file.  [default: regate.yaml in this directory, if there is one]",
-)
-"""Every command that reads settings takes it."""
 
 
 class Commands(click.Group):
@@ -58,7 +52,8 @@ def main() -> None:
 @click.option("--ttl", "ttl_s", type=click.IntRange(60, 30 * 86_400), default=43_200, show_default=True, help="Seconds until it expires.")
 @click.option("--json", "as_json", is_flag=True, help="Print the token with its claims as JSON.")
 @config_option
-def token(config: Path | None, *, as_json: bool, **claims: Any) -> None:
+@data_dir_option
+def token(config: Path | None, data_dir: Path | None, *, as_json: bool, **claims: Any) -> None:
     """Mint a token for development, signed with the gateway's shared secret.
 
     Works in development mode (no auth configured: the secret is made and kept in data_dir) and with an HS256 secret. Where an identity
@@ -70,12 +65,16 @@ def token(config: Path | None, *, as_json: bool, **claims: Any) -> None:
     import orjson
 
     from regate_adapters.identity.jwt import mint_development_token
-    from regate_gateway.authentication import shared_secret, token_rules
+    from regate_gateway.authentication import development_secret, shared_secret, token_rules
     from regate_gateway.configuration import load_settings
 
-    settings = load_settings(config)
+    settings = load_settings(config, overrides=overrides(data_dir=data_dir))
     rules = token_rules(settings)
+    own = development_secret(settings)
+    is_new = own is not None and not own.exists()
     secret = shared_secret(settings)
+    if is_new:
+        click.echo(f"regate: there was no secret, so {own} was made; only a gateway with this data_dir takes the token", err=True)
     if "HS256" not in rules.algorithms:
         raise ConfigurationError("auth.jwt.algorithms: development tokens are signed with HS256, which is not among them")
     minted = mint_development_token(secret.reveal().encode(), issuer=rules.issuer, audience=rules.audience, **claims)
@@ -88,6 +87,7 @@ def token(config: Path | None, *, as_json: bool, **claims: Any) -> None:
 
 main.add_command(policy)
 main.add_command(prompt)
+main.add_command(audit)
 
 
 @main.group()
@@ -99,24 +99,18 @@ def config() -> None:
 @config_option
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 def check(config: Path | None, *, as_json: bool) -> None:
-    """Check the configuration, with the keys and secrets it names, without starting anything.
+    """Check the configuration, with the keys, secrets, files and directories it names, without starting anything or connecting anywhere.
 
-    Exit code 0 when the gateway would accept it, else 1 with one line per fault.
+    Exit code 0 when the gateway would accept it, else 1 with one line per fault. Whether all that it names answers, regate doctor says.
     """
     import orjson
 
-    from regate_gateway.authentication import check_authentication
+    from regate_gateway.checking import require_startable
     from regate_gateway.configuration import load_settings
-    from regate_gateway.secret import secret_from_environment
 
     try:
         settings = load_settings(config)
-        check_authentication(settings)
-        named = {f"upstreams.{upstream.name}.api_key_env": upstream.api_key_env for upstream in settings.upstreams}
-        named |= {f"vector.stores.{name}.url_env": store.url_env for name, store in settings.vector.stores.items()}
-        for setting, variable in {**named, "opa.token_env": settings.opa.token_env, "state.url_env": settings.state.url_env}.items():
-            if variable is not None:
-                secret_from_environment(variable, setting=setting)
+        require_startable(settings)
     except ConfigurationError as error:
         if not as_json:
             raise
@@ -126,6 +120,8 @@ def check(config: Path | None, *, as_json: bool) -> None:
         click.echo(orjson.dumps({"ok": True, "faults": []}).decode())
         return
     click.echo("The configuration is accepted.")
+    if settings.opa.shadow is not None and not settings.opa.shadow.is_dir():
+        click.echo(f"opa.shadow: there is no directory {settings.opa.shadow}; the gateway serves, and no candidate is asked.")
     if not settings.upstreams:
         click.echo("It names no upstream yet: add one under upstreams, or use regate serve --upstream URL.")
     if settings.is_development:
@@ -160,37 +156,55 @@ def reference() -> None:
 
 @main.command()
 @config_option
+@data_dir_option
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object, with a diagnosis for each thing.")
+def doctor(config: Path | None, data_dir: Path | None, *, as_json: bool) -> None:
+    """Connect to everything that is configured, and say of each what is there or what is wrong. Changes nothing, and serves nothing.
+
+    Backends, the issuer's keys, OPA with its policies, the state database, the vector engines, file storage, embedding models. Exit code 0 when
+    all can be used, else 1.
+    """
+    import asyncio
+
+    from regate_gateway.configuration import load_settings
+    from regate_gateway.doctor import report
+
+    logging.disable()  # what goes wrong is said below, once
+    sys.exit(asyncio.run(report(load_settings(config, overrides=overrides(data_dir=data_dir)), as_json=as_json)))
+
+
+@main.command()
+@config_option
+@data_dir_option
 @click.option("--upstream", metavar="URL", help="A backend's base URL, up to and including /v1; replaces those of the configuration.")
 @click.option("--host", metavar="ADDRESS", help="Address to bind.")
 @click.option("--port", type=click.IntRange(0, 65_535), help="Port to bind.")
-@click.option("--data-dir", type=click.Path(file_okay=False, path_type=Path), help="Directory for everything that is stored.")
-def serve(config: Path | None, upstream: str | None, host: str | None, port: int | None, data_dir: Path | None) -> None:
-    """Run the gateway until it is told to stop.
+def serve(config: Path | None, data_dir: Path | None, upstream: str | None, host: str | None, port: int | None) -> None:
+    """Run the gateway until it is told to stop. It says so when it answers.
 
     \b
     Example: regate serve --upstream http://127.0.0.1:11434/v1
     """
-    from regate_gateway.configuration import load_settings
+    from regate_gateway.configuration import file_in_force, load_settings
     from regate_gateway.logs import configure_logging
     from regate_gateway.process import prepare
+
+    settings = load_settings(config, overrides=overrides(data_dir=data_dir, upstream=upstream, host=host, port=port))
+    configure_logging(settings.telemetry.log_level)
+    prepare(most_connections=settings.listen.max_connections)
+    logging.getLogger("regate.gateway").info("starting", extra={"detail": "loading the program"})
+    from regate_gateway.announcing import Serving
+    from regate_gateway.checking import require_startable
     from regate_gateway.server import serve as serve_app
     from regate_gateway.wiring import gateway_app
 
-    listen = {name: value for name, value in (("host", host), ("port", port)) if value is not None}
-    overrides: dict[str, Any] = {"listen": listen} if listen else {}
-    if upstream is not None:
-        overrides["upstreams"] = [{"name": "default", "base_url": upstream}]
-    if data_dir is not None:
-        overrides["data_dir"] = str(data_dir)
-    settings = load_settings(config, overrides=overrides)
-    configure_logging(settings.telemetry.log_level)
-    prepare(most_connections=settings.listen.max_connections)
-    app, _ = gateway_app(settings)
-    where = f"http://{settings.listen.host}:{settings.listen.port}/v1"
-    click.echo(f"Regate serves {where}" + ("" if settings.upstreams else ", without an upstream: files, stores and search only"), err=True)
-    if settings.is_development and not settings.auth.anonymous:
-        click.echo("Development tokens: export OPENAI_API_KEY=$(regate token --sub alice --tenant acme --team hr)", err=True)
-    serve_app(app, settings.listen)
+    require_startable(settings)
+    app, gateway = gateway_app(settings)
+
+    async def announce(address: str) -> None:
+        Serving(settings, address, file_in_force(config), await gateway.revision()).announce()
+
+    serve_app(app, settings.listen, when_listening=announce)
 
 
 @main.command()
@@ -203,41 +217,3 @@ def demo(keep: Path | None) -> None:
     from regate_gateway.demo.script import main as run_demo
 
     sys.exit(run_demo(keep))
-
-
-@main.command()
-@click.option("--response", "response_id", metavar="ID", help="Only what was decided for this response.")
-@click.option("--request", "request_id", metavar="ID", help="Only what was decided for this request (header x-request-id).")
-@click.option("--json", "as_json", is_flag=True, help="Print the records as JSON lines.")
-@config_option
-def audit(config: Path | None, response_id: str | None, request_id: str | None, *, as_json: bool) -> None:
-    """Show the audit records: every decision, by whom, under which policy revision, and what a retrieval filtered.
-
-    Exit code 1 when there is no such record.
-    """
-    import orjson
-
-    from regate_gateway.configuration import load_settings
-    from regate_gateway.wiring import read_audit
-
-    settings = load_settings(config)
-    records = list(read_audit(settings, request_id=request_id, response_id=response_id))
-    for record in records:
-        click.echo(orjson.dumps(record).decode() if as_json else _audit_line(record))
-    if not records:
-        click.echo("regate: no such record", err=True)
-        sys.exit(1)
-
-
-def _audit_line(record: dict[str, Any]) -> str:
-    """Return one record as a person reads it."""
-    parts = [f"{record.get('seq', '?'):>6}  {record.get('at', '')}  {record.get('subject', '-')}@{record.get('tenant', '-')}"]
-    parts.append(str(record.get("phase") or record.get("kind")))
-    for decision in record.get("decisions", ()):
-        verdict = "allow" if decision["allowed"] else "DENY " + ", ".join(decision.get("reasons", ()))
-        parts.append(f"{decision['action']} {decision['about']}: {verdict}")
-    for name, counts in record.get("batch", {}).items():
-        parts.append(f"{name} {len(counts['admitted'])} of {len(counts['asked'])}")
-    if found := record.get("retrieval"):
-        parts.append(f"{found['store']}: {found['total']} chunks, {found['permitted']} permitted, {found['returned']} returned")
-    return "  ".join(parts)

@@ -22,8 +22,8 @@ from pydantic_settings import EnvSettingsSource
 from pydantic_settings.exceptions import SettingsError
 
 from regate_gateway.settings import Settings
-from regate_gateway.spelling import nearest
 from regate_orchestrator.errors import ConfigurationError
+from regate_orchestrator.spelling import nearest
 
 DEFAULT_FILE: Final = Path("regate.yaml")
 _MOST_BYTES: Final = 1024 * 1024
@@ -45,6 +45,11 @@ def load_settings(path: Path | None = None, *, overrides: Mapping[str, Any] | No
         raise ConfigurationError("\n".join(dict.fromkeys(_explain(detail) for detail in error.errors()))) from None
     _refuse_unknown_variables(settings)
     return settings
+
+
+def file_in_force(path: Path | None) -> Path | None:
+    """Return the file that `load_settings` reads for this path, or None when it reads none."""
+    return path if path is not None else DEFAULT_FILE if DEFAULT_FILE.exists() else None
 
 
 def show(settings: Settings) -> dict[str, Any]:
@@ -86,9 +91,8 @@ class _StrictLoader(yaml.SafeLoader):
 
 
 def _read_file(path: Path | None) -> dict[str, Any]:
-    named = path is not None
-    path = path or DEFAULT_FILE
-    if not named and not path.exists():
+    path = file_in_force(path)
+    if path is None:
         return {}
     try:
         with path.open("rb") as file:

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from typing import Any, Final, Literal
 from urllib.parse import parse_qsl
 
-from regate_gateway.spelling import nearest
 from regate_orchestrator.errors import InvalidRequest
+from regate_orchestrator.spelling import nearest
 from regate_orchestrator.values import Json
 
 _MOST_PARAMETERS: Final = 50

@@ -12,6 +12,7 @@ _FIELDS: Final = (
     *("request_id", "method", "path", "status", "ms", "complete", "store", "file", "response_id", "upstream", "detail", "count"),
     *("cause", "code", "command", "rule", "revision", "problem", "in_force", "lacking", "words", "after_s", "segment", "line"),
     *("bytes", "lost", "outcome", "body", "response", "conversation", "instead", "from_revision", "to_revision"),
+    *("version", "address", "configuration", "data_dir", "gone", "for_s", "limit"),
 )
 """The extra fields that a log call may carry."""
 

@@ -16,6 +16,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from regate_gateway.bodies import header_values
 from regate_gateway.connection import ClientGone
+from regate_gateway.cors import NO_ORIGINS, CrossOrigin, Headers
 from regate_gateway.errors import envelope, log_error
 from regate_gateway.metrics import Metrics
 from regate_orchestrator.errors import InvalidRequest, Unauthenticated
@@ -66,10 +67,11 @@ class Edge:
     What it puts into `scope["state"]["answer_headers"]` is part of the answer, whichever that becomes.
     """
 
-    def __init__(self, app: ASGIApp, *, access_log: bool, metrics: Metrics | None = None) -> None:
+    def __init__(self, app: ASGIApp, *, access_log: bool, metrics: Metrics | None = None, cross_origin: CrossOrigin = NO_ORIGINS) -> None:
         self._app = app
         self._access_log = access_log
         self._metrics = metrics
+        self._cross_origin = cross_origin
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request. Raises nothing but cancellation."""
@@ -83,7 +85,11 @@ class Edge:
 
     async def _serve(self, scope: Scope, receive: Receive, exchange: _Exchange) -> None:
         try:
+            exchange.cross_origin = self._cross_origin.headers(scope)
             _check_headers(scope)
+            if (preflight := self._cross_origin.preflight(scope)) is not None:
+                await exchange.answer(204, preflight)
+                return
             scope["headers"] = [(name, value) for name, value in scope["headers"] if name in READ_HEADERS]
             await self._app(scope, receive, exchange.send)
         except ClientGone:
@@ -124,6 +130,7 @@ class _Exchange:
         scope.setdefault("state", {})["request_id"] = self._id
         self.status = 0
         self.complete = False
+        self.cross_origin: Headers = []
 
     async def send(self, message: Message) -> None:
         """Pass a message on, the first with our own headers added."""
@@ -141,6 +148,10 @@ class _Exchange:
         if self.status:
             return
         status, headers, body = envelope(error)
+        await self.answer(status, headers, body)
+
+    async def answer(self, status: int, headers: Headers, body: bytes = b"") -> None:
+        """Send the whole answer."""
         await self.send({"type": "http.response.start", "status": status, "headers": headers})
         await self.send({"type": "http.response.body", "body": body, "more_body": False})
 
@@ -169,6 +180,7 @@ class _Exchange:
             (b"x-request-id", self._id.encode()),
             (b"openai-processing-ms", str(round(self._elapsed_ms())).encode()),
             (b"x-content-type-options", b"nosniff"),
+            *self.cross_origin,
             *self._scope["state"].get("answer_headers", ()),
         ]
 

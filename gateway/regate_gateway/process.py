@@ -6,6 +6,9 @@ import ctypes
 import logging
 import os
 import resource
+import signal
+import sys
+from types import FrameType
 from typing import Final
 
 _log = logging.getLogger("regate.gateway")
@@ -17,13 +20,21 @@ _OTHER_FILES: Final = 400
 
 
 def prepare(*, most_connections: int) -> None:
-    """Raise the limit on open files as far as this user may, warn when it is low all the same, and have large memory given back when freed."""
+    """Raise the limit on open files as far as this user may, warn when it is low all the same, and have large memory given back when freed.
+
+    From then on a SIGHUP ends nothing, but for that of a terminal that is closed, which ends the process in order, as SIGTERM does.
+    """
+    signal.signal(signal.SIGHUP, _end_in_order if sys.stderr.isatty() else signal.SIG_IGN)
     allowed = _raise_open_files()
     if allowed < most_connections + _OTHER_FILES:
         _log.warning(
             "open_files_few", extra={"limit": allowed, "detail": f"listen.max_connections is {most_connections}, and others need some too"}
         )
     _give_back_large_memory()
+
+
+def _end_in_order(_signal: int, _frame: FrameType | None) -> None:
+    signal.raise_signal(signal.SIGTERM)
 
 
 def _raise_open_files() -> int:

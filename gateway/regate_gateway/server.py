@@ -6,7 +6,10 @@ Not what is served (`app.py`), and not body sizes (`bodies.py`).
 from __future__ import annotations
 
 import asyncio
+import signal
 import socket
+import time
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from functools import partial
 from types import TracebackType
@@ -14,6 +17,7 @@ from typing import Final, Self
 
 import uvicorn
 from starlette.types import ASGIApp
+from uvicorn.lifespan.on import LifespanOn, LifespanSendMessage
 
 from regate_gateway.bounded_http import BoundedHttp
 from regate_gateway.bounded_socket import BoundedSocket
@@ -21,6 +25,7 @@ from regate_gateway.settings import Listen
 from regate_orchestrator.errors import ConfigurationError
 
 _BACKLOG: Final = 2_048
+_TICK_S: Final = 0.05
 _PING_S: Final = 20.0
 """How often a WebSocket is pinged, and how long its answer may take."""
 
@@ -28,20 +33,55 @@ _LAST_WORDS_S: Final = 6.0
 """How long a request that is cut at shutdown has to end: somewhat more than a response has to store what there was."""
 
 
+class _Lifespan(LifespanOn):
+    """uvicorn's lifespan, which keeps why the application did not start, for whoever started it to tell; uvicorn logs it, and that it did."""
+
+    failure = "the gateway did not start; the reason is in the log above"
+
+    async def startup(self) -> None:
+        """Start the application, and return when it has started or failed to."""
+        self._living = asyncio.create_task(self.main())  # noqa: TID251 - as uvicorn has it: it ends with `shutdown`
+        await self.receive_queue.put({"type": "lifespan.startup"})
+        await self.startup_event.wait()
+        self.should_exit = self.startup_failed or self.error_occurred
+
+    async def send(self, message: LifespanSendMessage) -> None:
+        """Take what the application says of its start and end."""
+        if message["type"] == "lifespan.startup.failed":
+            self.failure = message.get("message") or self.failure
+            message = {"type": "lifespan.startup.failed", "message": ""}
+        await super().send(message)
+
+
 class _Server(uvicorn.Server):
     """uvicorn's server, which says when it has started, and never ends the process by itself."""
 
-    def __init__(self, config: uvicorn.Config) -> None:
+    def __init__(self, config: uvicorn.Config, *, notice_s: float = 0, when_listening: Callable[[], Awaitable[None]] | None = None) -> None:
         super().__init__(config)
         self.listening = asyncio.Event()
+        self._notice_s = notice_s
+        self._when_listening = when_listening
+        config.load()
+        config.lifespan_class = _Lifespan
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Start the application and listen. Raises `ConfigurationError` where uvicorn would leave the process."""
         try:
             await super().startup(sockets)
         except SystemExit:
-            raise ConfigurationError("the gateway did not start; the reason is in the log above") from None
+            raise ConfigurationError(self.lifespan.failure) from None
+        if self._when_listening is not None:
+            await self._when_listening()
         self.listening.set()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Stop: after a SIGTERM, give notice before. Applications find it in their scope's `state`, under `ending`."""
+        self.lifespan.state["ending"] = True
+        if signal.SIGTERM in self._captured_signals:
+            until, signals = time.monotonic() + self._notice_s, len(self._captured_signals)
+            while time.monotonic() < until and len(self._captured_signals) == signals:  # noqa: ASYNC110 - signals come outside of the loop
+                await asyncio.sleep(_TICK_S)
+        await super().shutdown(sockets)
 
     async def _wait_tasks_to_complete(self) -> None:
         """Wait for what runs. What is cut when the grace is over may still store its end: uvicorn itself would close the application first."""
@@ -62,22 +102,30 @@ def bind(listen: Listen) -> socket.socket:
     try:
         listener = socket.create_server((listen.host, listen.port), family=family, backlog=_BACKLOG)
     except OSError as error:
-        raise ConfigurationError(f"listen: {listen.host}:{listen.port} cannot be bound: {error.strerror}") from error
+        raise ConfigurationError(f"listen: {authority(listen.host, listen.port)} cannot be bound: {error.strerror}") from error
     # Accepted connections inherit it; asyncio sets it only on sockets made with an explicit protocol, and an answer would wait for an ACK.
     listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     return listener
 
 
-def serve(app: ASGIApp, listen: Listen, *, listener: socket.socket | None = None) -> None:
+def authority(host: str, port: int) -> str:
+    """Return host and port as a URL has them: an IPv6 address in brackets."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def serve(app: ASGIApp, listen: Listen, *, when_listening: Callable[[str], Awaitable[None]]) -> None:
     """Serve until SIGINT or SIGTERM, then let running requests finish. Blocks; the application's lifespan runs within it.
 
-    Raises `ConfigurationError` when the address cannot be had or the application does not start.
+    `when_listening` is called with the address, as `http://host:port`, once requests are answered there. Raises `ConfigurationError` when the
+    address cannot be had or the application does not start.
     """
-    sockets = [listener or bind(listen)]
+    listener = bind(listen)
+    address = f"http://{authority(listen.host, listener.getsockname()[1])}"
     config = _configuration(app, listen)
 
     async def run() -> None:
-        await _Server(config).serve(sockets=sockets)
+        server = _Server(config, notice_s=listen.shutdown_notice_s, when_listening=lambda: when_listening(address))
+        await server.serve(sockets=[listener])
 
     with suppress(KeyboardInterrupt), asyncio.Runner(loop_factory=config.get_loop_factory()) as runner:
         runner.run(run())
@@ -90,9 +138,8 @@ class Running:
         self._socket = bind(listen)
         self._server = _Server(_configuration(app, listen))
         self._group = asyncio.TaskGroup()
-        host = f"[{listen.host}]" if ":" in listen.host else listen.host
         self.port: int = self._socket.getsockname()[1]
-        self.url = f"http://{host}:{self.port}"
+        self.url = f"http://{authority(listen.host, self.port)}"
 
     async def __aenter__(self) -> Self:
         await self._group.__aenter__()

@@ -13,6 +13,7 @@ from starlette.types import Scope
 from regate_gateway.metrics import Metrics
 from regate_gateway.settings import Settings
 from regate_orchestrator.attaching import Attaching
+from regate_orchestrator.chunked_uploads import ChunkedUploads
 from regate_orchestrator.conversations import Arrivals
 from regate_orchestrator.decisions import Context
 from regate_orchestrator.embedding import EmbeddingModels
@@ -109,6 +110,7 @@ class Services:
     state: StateStore
     blobs: BlobStore
     files: FileIntake
+    chunked_uploads: ChunkedUploads
     vectors: VectorEngines
     models: EmbeddingModels
     retrieval: Retrieval

@@ -49,8 +49,12 @@ class Upload:
         return hashlib.sha256(said).hexdigest()
 
 
-async def read_upload(scope: Scope, receive: Receive, *, limit: int, store: Store) -> Upload:
-    """Read a form whose file part is called `file`, handing the file to `store` as it arrives, before or after the other fields.
+async def read_upload(
+    scope: Scope, receive: Receive, *, limit: int, store: Store, field: str = "file", unnamed: str | None = None
+) -> Upload:
+    """Read a form whose file part is called `field`, handing the file to `store` as it arrives, before or after the other fields.
+
+    `unnamed` is the name of a file that has none; without it each must have one.
 
     Raises `InvalidRequest`, `TooLarge` or `ClientGone`. When it raises after `store` returned, the caller must remove what was stored; the
     caller knows, because `store` is its own.
@@ -63,17 +67,26 @@ async def read_upload(scope: Scope, receive: Receive, *, limit: int, store: Stor
         async for event in events:
             if not isinstance(event, _PartBegan):
                 continue
-            if event.name in fields or (stored is not None and event.name == "file"):
+            if event.name in fields or (stored is not None and event.name == field):
                 raise InvalidRequest(
                     f"The form field '{event.name[:100]}' is given more than once.", param=event.name[:100], code="invalid_form"
                 )
-            if event.name == "file":
-                stored = event.filename_for_storage(), await _hand_over(events, event, store=store, limit=limit, digest=digest)
+            if event.name == field:
+                name = unnamed or filename_for_storage(event.filename, param=field)
+                stored = name, await _hand_over(events, name, store=store, limit=limit, digest=digest)
             else:
                 fields[event.name] = await _read_text(events, event)
     if stored is None:
-        raise InvalidRequest("Missing required parameter: 'file'.", param="file", code="missing_required_parameter")
+        raise InvalidRequest(f"Missing required parameter: '{field}'.", param=field, code="missing_required_parameter")
     return Upload(fields, stored[0], stored[1], digest.hexdigest())
+
+
+def filename_for_storage(given: str | None, *, param: str) -> str:
+    """Return the last component of the name that the client gave; a directory in it means nothing here. Raises `InvalidRequest`."""
+    name = (given or "").replace("\\", "/").rpartition("/")[2].strip()
+    if not name or len(name) > _MOST_FILENAME or not name.isprintable() or name in {".", ".."}:
+        raise InvalidRequest("The file needs a filename of 1 to 255 printable characters.", param=param, code="invalid_filename")
+    return name
 
 
 async def read_in_vain(scope: Scope, receive: Receive, *, limit: int) -> Upload:
@@ -90,13 +103,6 @@ class _PartBegan:
     name: str
     filename: str | None
 
-    def filename_for_storage(self) -> str:
-        """The last component of the name that the client gave; a directory in it means nothing here."""
-        name = (self.filename or "").replace("\\", "/").rpartition("/")[2].strip()
-        if not name or len(name) > _MOST_FILENAME or not name.isprintable() or name in {".", ".."}:
-            raise InvalidRequest("The file part needs a filename of 1 to 255 printable characters.", param="file", code="invalid_filename")
-        return name
-
 
 @dataclass(frozen=True, slots=True)
 class _Data:
@@ -111,9 +117,9 @@ class _PartEnded:
 _Event: TypeAlias = _PartBegan | _Data | _PartEnded
 
 
-async def _hand_over(events: AsyncIterator[_Event], part: _PartBegan, *, store: Store, limit: int, digest: _Digest) -> int:
+async def _hand_over(events: AsyncIterator[_Event], name: str, *, store: Store, limit: int, digest: _Digest) -> int:
     async with aclosing(_digested(_part_bytes(events, limit=limit), digest)) as pieces:
-        size = await store(part.filename_for_storage(), pieces)
+        size = await store(name, pieces)
         async for _ in pieces:
             raise RuntimeError("the file was not stored to its end")
     return size

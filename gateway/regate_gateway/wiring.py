@@ -1,11 +1,11 @@
-"""Wiring: settings become adapters, adapters become services, services an application. The only module that names concrete adapters."""
+"""Wiring: settings become adapters, adapters become services, services an application. With `opening.py` it alone names concrete adapters."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 import os
-from collections.abc import Callable, Coroutine, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,33 +21,41 @@ from regate_adapters.embeddings.cached import CachedEmbedder
 from regate_adapters.files.extract import WorkerExtractor
 from regate_adapters.opa.batching import BatchingEngine
 from regate_adapters.opa.caching import CachingEngine
-from regate_adapters.opa.client import OpaAddress
-from regate_adapters.opa.engine import OpaEngine, RevisionGate
+from regate_adapters.opa.engine import OpaEngine
 from regate_adapters.quota.local import LocalQuotaCounter
 from regate_adapters.sealing.aead import AeadSealer
 from regate_adapters.state.store import SqlStateStore
 from regate_gateway.app import build_app
 from regate_gateway.authentication import open_verifier, shared_secret, token_rules
 from regate_gateway.authenticator import Authenticator
-from regate_gateway.files_settings import Files
+from regate_gateway.cors import CrossOrigin
 from regate_gateway.metrics import Admissions, Metrics, Watched
 from regate_gateway.middleware import Edge
-from regate_gateway.policy.directory import shipped_policies
-from regate_gateway.policy.entrypoints import asked_rules, required_rules
-from regate_gateway.secret import LEAST_SECRET_BYTES, Secret, own_secret, secret_from_environment
+from regate_gateway.opening import (
+    Worker,
+    opa_binary,
+    open_blobs,
+    open_policy,
+    open_vector_engine,
+    row_schemas_in,
+    sealing_secret,
+    state_url,
+)
+from regate_gateway.policy.entrypoints import asked_rules
 from regate_gateway.services import Explaining, Services
-from regate_gateway.settings import EmbeddingModel, Settings, Store, Vector
+from regate_gateway.settings import EmbeddingModel, Settings, Vector
 from regate_orchestrator.attaching import Attaching
+from regate_orchestrator.chunked_uploads import ChunkedUploads
 from regate_orchestrator.conversations import Arrivals
 from regate_orchestrator.embedding import EmbeddingModels
 from regate_orchestrator.enforcer import Enforcer
 from regate_orchestrator.engines import VectorEngines
-from regate_orchestrator.errors import ConfigurationError, StateUnavailable
+from regate_orchestrator.errors import ConfigurationError, PolicyUnavailable
 from regate_orchestrator.file_intake import FileIntake
 from regate_orchestrator.housekeeping import sweeps_of
 from regate_orchestrator.ingestion import WORKERS, Ingestion
 from regate_orchestrator.listing import Listings
-from regate_orchestrator.ports import BlobStore, Embedder, PolicyEngine, StateStore, UpstreamTraits, VectorStore
+from regate_orchestrator.ports import Embedder, PolicyEngine, StateStore, UpstreamTraits
 from regate_orchestrator.presence import Presence
 from regate_orchestrator.reading import FileReader
 from regate_orchestrator.responses.authorizing import Authorizer
@@ -58,7 +66,7 @@ from regate_orchestrator.responses.message_parts import MessageParts
 from regate_orchestrator.responses.request import Limits
 from regate_orchestrator.retrieval import Retrieval
 from regate_orchestrator.routing import QUALITIES
-from regate_orchestrator.schema import RowSchema, load_schema
+from regate_orchestrator.schema import RowSchema
 from regate_orchestrator.spending import Quotas
 from regate_orchestrator.storage import Storage
 from regate_orchestrator.sweeping import FileSweeps, Sweeper
@@ -67,10 +75,7 @@ from regate_orchestrator.vector_sweeps import VectorSweeps
 
 _log = logging.getLogger("regate.gateway")
 
-Worker = Callable[[], Coroutine[Any, Any, object]]
-
 _PLANS_REMEMBERED: Final = 4_096
-_ROW_KINDS: Final = ("chunk", "store", "file", "prompt", "item")
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +109,14 @@ class Gateway:
         self._app: ASGIApp | None = None
         self.services: Services | None = None
 
+    async def revision(self) -> str | None:
+        """Return the revision of the policy in force, while the gateway is open; None while there is none."""
+        assert self.services is not None  # noqa: S101 — INVARIANT: whoever asks waited until it was opened
+        try:
+            return await self.services.enforcer.revision()
+        except PolicyUnavailable:
+            return None
+
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve a request, or the lifespan."""
         if scope["type"] == "lifespan":
@@ -126,7 +139,6 @@ class Gateway:
                     for task in running:
                         task.cancel()
         except ConfigurationError as error:
-            _log.error("not_started", extra={"cause": error.message})
             await send({"type": "lifespan.startup.failed", "message": error.message})
             return
         await send({"type": "lifespan.shutdown.complete"})
@@ -136,26 +148,33 @@ def gateway_app(settings: Settings, *, clock: Clock = wall_clock, rhythm: Rhythm
     """Return the application with its edge, and the gateway inside it. By the clock rows are made and expire, and nothing else."""
     metrics = Metrics()
     gateway = Gateway(settings, metrics, clock, rhythm)
-    return Edge(gateway, access_log=settings.telemetry.access_log, metrics=metrics), gateway
+    cross_origin = CrossOrigin(settings.listen.cors_origins)
+    return Edge(gateway, access_log=settings.telemetry.access_log, metrics=metrics, cross_origin=cross_origin), gateway
 
 
 async def open_services(
     stack: AsyncExitStack, settings: Settings, metrics: Metrics, *, clock: Clock = wall_clock, rhythm: Rhythm = Rhythm()
 ) -> Opened:
     """Return the services, opened on the stack and counting in `metrics`. Raises `ConfigurationError` when anything cannot be used as configured."""
-    policy = await _opa(stack, settings)
-    schemas = _row_schemas(policy.directory)
+    _starting("reading and checking the policies")
+    policy = await open_policy(stack, settings)
+    schemas = row_schemas_in(policy.directory)
     opa = await stack.enter_async_context(
         OpaEngine(policy.address, schemas=schemas, deadline_s=settings.opa.timeout_ms / 1000, rules=asked_rules(), gate=policy.gate)
     )
     asked, shadowing = await _shadowed(stack, settings, BatchingEngine(opa))
     engine = CachingEngine(asked, seconds=settings.opa.cache_s, entries=_PLANS_REMEMBERED, qualities=QUALITIES)
     audit = await stack.enter_async_context(SpoolAuditLog.open(settings.audit.path, on_failure=settings.audit.on_failure))
-    state = await stack.enter_async_context(SqlStateStore.open(_state_url(settings), clock=clock))
-    upstreams = await stack.enter_async_context(Upstreams(_upstream_configs(settings)))
+    _starting("opening the state store")
+    setting, url = state_url(settings)
+    state = await stack.enter_async_context(SqlStateStore.open(url, setting=setting, clock=clock))
+    upstreams = await stack.enter_async_context(Upstreams(upstream_configs(settings)))
+    _starting("opening the vector engines")
     vectors = await _vectors(stack, settings.vector, schemas["chunk"], state)
-    models = EmbeddingModels(*[await _embedder(stack, settings, one) for one in (settings.embeddings, *settings.embeddings.also)])
-    blobs = await _blobs(stack, settings.files)
+    _starting("loading the embedding models")
+    models = EmbeddingModels(*[await open_embedder(stack, settings, one) for one in (settings.embeddings, *settings.embeddings.also)])
+    _starting("opening the file storage")
+    blobs = await open_blobs(stack, settings.files)
     extractor = await stack.enter_async_context(WorkerExtractor())
     verifier = await stack.enter_async_context(open_verifier(settings))
     enforcer = Enforcer(engine, audit, schemas, meter=metrics)
@@ -180,7 +199,7 @@ async def open_services(
         wake=ingestion.wake,
         clock=clock,
     )
-    sealer = AeadSealer(_sealing_secret(settings).reveal().encode())
+    sealer = AeadSealer(sealing_secret(settings).reveal().encode())
     parts = MessageParts(FileReader(blobs, extractor))
     gate = Gate(enforcer, state, retrieval, schemas["file"])
     loop = LoopPorts(
@@ -198,13 +217,15 @@ async def open_services(
     swept_stores = VectorSweeps(state=state, vectors=vectors, audit=audit, clock=clock)
     sweeper = Sweeper(sweeps_of(state, swept, swept_stores, presence, clock), every_s=rhythm.sweep_s)
     metrics.watch(Watched(engine, Admissions(retrieval, listings), audit, upstreams, sweeper, swept_stores))
+    files = FileIntake(enforcer=enforcer, state=state, blobs=blobs, most_bytes=settings.listen.max_file_bytes, clock=clock)
     services = Services(
         settings=settings,
         authenticator=Authenticator(verifier, enforcer, anonymous=settings.auth.anonymous),
         enforcer=enforcer,
         state=state,
         blobs=blobs,
-        files=FileIntake(enforcer=enforcer, state=state, blobs=blobs, most_bytes=settings.listen.max_file_bytes, clock=clock),
+        files=files,
+        chunked_uploads=ChunkedUploads(state=state, files=files, blobs=blobs, clock=clock),
         vectors=vectors,
         models=models,
         retrieval=retrieval,
@@ -228,44 +249,15 @@ async def open_services(
     resumed, interrupted = await ingestion.resume(), await presence.begin()
     if resumed or interrupted:
         _log.warning("resumed", extra={"detail": f"{resumed} attachments to finish, {interrupted} responses were interrupted"})
+    if settings.state.sealing_key_env is None and (others := await state.others_present()):
+        detail = "state.sealing_key_env is not set, so no gateway can open what another sealed for a client (encrypted_content)"
+        _log.warning("sealing_key_not_shared", extra={"count": others, "detail": detail})
     return Opened(services, (*policy.workers, *shadowing, background.work, presence.work, sweeper.work, *[ingestion.work] * WORKERS))
 
 
-@dataclass(frozen=True, slots=True)
-class _Policy:
-    """Where OPA answers and its policies lie, what is wrong with the newest of them, what keeps it running, and what knows which may serve."""
-
-    address: OpaAddress
-    directory: Path
-    problem: Callable[[], str | None]
-    workers: tuple[Worker, ...]
-    gate: RevisionGate | None = None
-
-
-async def _opa(stack: AsyncExitStack, settings: Settings) -> _Policy:
-    if settings.opa.mode == "remote":
-        from regate_adapters.opa.remote import RemotePolicies
-
-        token = None if settings.opa.token_env is None else os.environ.get(settings.opa.token_env)
-        assert settings.opa.url is not None  # noqa: S101 — INVARIANT: settings demand it in remote mode
-        address, wait_s = OpaAddress(settings.opa.url, token=token), settings.opa.timeout_ms / 1000
-        remote = await stack.enter_async_context(RemotePolicies(address, schemas=_row_schemas(shipped_policies()), wait_s=wait_s))
-        return _Policy(address, shipped_policies(), lambda: remote.problem, (remote.work,), gate=remote)
-    from regate_adapters.opa.install import require_opa
-    from regate_adapters.opa.process import ManagedOpa
-
-    policies, key = settings.opa.bundle or shipped_policies(), settings.opa.verification_key
-    if key is not None and policies.is_dir():
-        raise ConfigurationError("opa.verification_key: a directory has no signature; name in opa.bundle what `regate policy build` wrote")
-    if key is None and policies.is_file():
-        raise ConfigurationError("opa.bundle: a bundle file is loaded by its signature only; set opa.verification_key, or name a directory")
-    opa = settings.opa.binary or require_opa()
-    managed = await stack.enter_async_context(ManagedOpa(policies, opa=opa, required=required_rules(), verification_key=key))
-    return _Policy(managed.address, managed.directory, lambda: managed.problem, (managed.watch,))
-
-
-def _row_schemas(policies: Path) -> dict[str, RowSchema]:
-    return {kind: load_schema(policies / "schemas" / f"{kind}.json") for kind in _ROW_KINDS}
+def _starting(what: str) -> None:
+    """Say what the start is at: on a slow machine, or with a database far away, it may take a while."""
+    _log.info("starting", extra={"detail": what})
 
 
 async def _shadowed(stack: AsyncExitStack, settings: Settings, live: PolicyEngine) -> tuple[PolicyEngine, tuple[Worker, ...]]:
@@ -276,14 +268,13 @@ async def _shadowed(stack: AsyncExitStack, settings: Settings, live: PolicyEngin
     directory = settings.opa.shadow
     if directory is None:
         return live, ()
-    from regate_adapters.opa.install import require_opa
     from regate_adapters.opa.process import ManagedOpa
     from regate_adapters.opa.shadowing import ShadowingEngine, unharming
     from regate_gateway.policy.replay_engine import row_schemas
 
     try:
         schemas = row_schemas(directory)  # its own: it may know other fields
-        managed = await stack.enter_async_context(ManagedOpa(directory, opa=settings.opa.binary or require_opa()))
+        managed = await stack.enter_async_context(ManagedOpa(directory, opa=opa_binary(settings)))
     except (ConfigurationError, OSError) as error:
         _log.error("shadow_not_started", extra={"cause": str(error)})
         return live, ()
@@ -299,17 +290,16 @@ def _explaining(settings: Settings, opa: OpaEngine, policies: Path) -> Explainin
 
     if settings.opa.mode == "remote":
         return AuditExplainer(settings.audit.path, opa, None)
-    from regate_adapters.opa.install import require_opa
-
-    return AuditExplainer(settings.audit.path, opa, Tracer(settings.opa.binary or require_opa(), policies))
+    return AuditExplainer(settings.audit.path, opa, Tracer(opa_binary(settings), policies))
 
 
-def _upstream_configs(settings: Settings) -> list[UpstreamConfig]:
+def upstream_configs(settings: Settings) -> list[UpstreamConfig]:
+    """Return the backends, with their keys. Raises `ConfigurationError` when the variable of one is not set."""
     return [
         UpstreamConfig(
             name=upstream.name,
             base_url=upstream.base_url,
-            api_key=_api_key(upstream.api_key_env),
+            api_key=_api_key(upstream.name, upstream.api_key_env),
             models=upstream.models,
             timeout_s=upstream.timeout_s,
             traits=UpstreamTraits(upstream.reasoning_field, upstream.image_urls, upstream.context_window, upstream.service_tiers),
@@ -321,97 +311,29 @@ def _upstream_configs(settings: Settings) -> list[UpstreamConfig]:
     ]
 
 
-def _api_key(variable: str | None) -> str | None:
+def _api_key(upstream: str, variable: str | None) -> str | None:
     if variable is None:
         return None
     key = os.environ.get(variable)
     if not key:
-        raise ConfigurationError(f"upstreams: the environment variable {variable}, named by api_key_env, is not set")
+        raise ConfigurationError(f"upstreams.{upstream}.api_key_env: the environment variable {variable} is not set")
     return key
-
-
-def _sealing_secret(settings: Settings) -> Secret:
-    if settings.state.sealing_key_env is None:
-        return own_secret(settings.data_dir / "sealing.secret", setting="data_dir")
-    secret = secret_from_environment(settings.state.sealing_key_env, setting="state.sealing_key_env")
-    if len(secret.reveal().encode()) < LEAST_SECRET_BYTES:
-        raise ConfigurationError(f"state.sealing_key_env: the secret has fewer than {LEAST_SECRET_BYTES} bytes")
-    return secret
-
-
-def _state_url(settings: Settings) -> str:
-    if settings.state.url_env is not None:
-        return secret_from_environment(settings.state.url_env, setting="state.url_env").reveal()
-    assert settings.state.url is not None  # noqa: S101 — INVARIANT: settings demand one of the two
-    return settings.state.url
 
 
 async def _vectors(stack: AsyncExitStack, vector: Vector, schema: RowSchema, state: StateStore) -> VectorEngines:
     """Return all configured engines. Stores of a version that had one engine only are recorded as being in the default one."""
-    engines = {name: await _engine(stack, store, schema) for name, store in vector.stores.items()}
+    engines = {name: await open_vector_engine(stack, name, store, schema) for name, store in vector.stores.items()}
     if placed := await state.place_stores(engine=vector.default):
         _log.warning("stores_placed", extra={"detail": f"{placed} vector stores of an earlier version are in {vector.default}"})
     return VectorEngines(engines, default=vector.default, placed=state.engine_of)
 
 
-async def _engine(stack: AsyncExitStack, store: Store, schema: RowSchema) -> VectorStore:
-    match store:
-        case Store(kind="memory"):
-            from regate_adapters.vector.memory import MemoryVectorStore
-
-            return MemoryVectorStore(schema)
-        case Store(kind="pgvector", url_env=str() as variable):
-            url = secret_from_environment(variable, setting="vector.stores: url_env").reveal()
-            try:
-                from regate_adapters.vector.pgvector import PgVectorStore
-            except ModuleNotFoundError as error:
-                raise ConfigurationError("vector.stores: pgvector needs PostgreSQL's driver: install regate[postgres]") from error
-            return await stack.enter_async_context(PgVectorStore(url, schema))
-        case Store(kind="chroma_server", url=str() as url):
-            from regate_adapters.vector.chroma import ChromaVectorStore
-            from regate_adapters.vector.chroma_server import ChromaServer
-
-            return await stack.enter_async_context(ChromaVectorStore(ChromaServer(url), schema))
-        case Store(kind="chroma", path=Path() as path):
-            from regate_adapters.vector.chroma import ChromaVectorStore
-
-            return await stack.enter_async_context(ChromaVectorStore(path, schema))
-        case _:
-            raise ConfigurationError(f"vector.stores: kind {store.kind} has no place")
-
-
-async def _blobs(stack: AsyncExitStack, files: Files) -> BlobStore:
-    if files.kind == "disk":
-        from regate_adapters.files.disk import DiskBlobStore
-
-        return DiskBlobStore(files.path)
-    try:
-        from regate_adapters.files.s3 import S3BlobStore, S3Credentials, S3Place
-    except ModuleNotFoundError as error:
-        raise ConfigurationError("files.kind: S3 needs its client: install regate[s3]") from error
-    credentials = None
-    if files.access_key_id_env is not None and files.secret_access_key_env is not None:
-        token = files.session_token_env
-        credentials = S3Credentials(
-            secret_from_environment(files.access_key_id_env, setting="files.access_key_id_env").reveal(),
-            secret_from_environment(files.secret_access_key_env, setting="files.secret_access_key_env").reveal(),
-            None if token is None else secret_from_environment(token, setting="files.session_token_env").reveal(),
-        )
-    assert files.bucket is not None  # noqa: S101 — INVARIANT: settings demand it with kind s3
-    place = S3Place(files.bucket, files.region or "us-east-1", files.endpoint_url, files.prefix or "")
-    store = await stack.enter_async_context(S3BlobStore(place, credentials, scratch=files.path))
-    try:
-        await store.check()
-    except StateUnavailable as error:
-        raise ConfigurationError(f"files: the bucket {files.bucket} cannot be used ({error.detail})") from error
-    return store
-
-
-async def _embedder(stack: AsyncExitStack, settings: Settings, chosen: EmbeddingModel) -> Embedder:
+async def open_embedder(stack: AsyncExitStack, settings: Settings, chosen: EmbeddingModel) -> Embedder:
+    """Return the model that makes vectors, opened on the stack. Raises `ConfigurationError`."""
     if chosen.kind == "upstream":
         from regate_adapters.embeddings.upstream import UpstreamEmbedder
 
-        (config,) = (one for one in _upstream_configs(settings) if one.name == chosen.upstream)
+        (config,) = (one for one in upstream_configs(settings) if one.name == chosen.upstream)
         assert chosen.model is not None  # noqa: S101 — INVARIANT: settings demand it with kind upstream
         asked = await stack.enter_async_context(UpstreamEmbedder(config.base_url, chosen.model, api_key=config.api_key))
         return CachedEmbedder(asked)

@@ -14,6 +14,7 @@ from typing import Final
 
 from regate_orchestrator.errors import InvalidRequest
 from regate_orchestrator.filters import Scalar
+from regate_orchestrator.spelling import nearest
 from regate_orchestrator.values import Json
 
 LONGEST: Final = 512
@@ -64,14 +65,14 @@ def split_attributes(values: Mapping[str, object], *, param: str, for_store: boo
         if key.lower().startswith(_PREFIX):
             name = key[len(_PREFIX) :]
             requested[name] = _requested(name, value, place=place, for_store=for_store)
-        elif _looks_reserved(key):
+        elif is_reserved(key):
             raise InvalidRequest(f"'{place}' is a reserved name. To ask for sharing use keys such as 'regate.teams'.", param=place)
         else:
             own[key] = value
     return SplitAttributes(own, requested)
 
 
-def _looks_reserved(key: str) -> bool:
+def is_reserved(key: str) -> bool:
     """Return whether a reader could take the key for a policy field or a sharing request, however it is spelt."""
     seen = unicodedata.normalize("NFKC", key).strip().casefold()
     return seen in RESERVED or seen.startswith(("_", _PREFIX))
@@ -99,4 +100,7 @@ def _requested(name: str, value: Scalar, *, place: str, for_store: bool) -> Json
         if value != "all_tenants":
             raise InvalidRequest(f"'{place}' can only be 'all_tenants'.", param=place)
         return value
-    raise InvalidRequest(f"'{place}' is not a sharing request that Regate knows.", param=place)
+    known = (*_LISTS, "level", "visibility", *(("share",) if for_store else ()))
+    near = nearest(name, known)
+    advice = f"There are: {', '.join(known)}." if near is None else f"Did you mean '{_PREFIX}{near}'?"
+    raise InvalidRequest(f"'{place}' is not a sharing request that Regate knows. {advice}", param=place, code="unknown_parameter")

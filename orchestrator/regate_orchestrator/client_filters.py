@@ -10,9 +10,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-from regate_orchestrator.attributes import LONGEST, is_key
+from regate_orchestrator.attributes import LONGEST, is_key, is_reserved
 from regate_orchestrator.errors import InvalidRequest
 from regate_orchestrator.filters import ALWAYS, Compare, Expression, In, Ordered, Ordering, Scalar, all_of, any_of, negate
+from regate_orchestrator.spelling import nearest
 
 _ORDERINGS: Final[Mapping[str, Ordering]] = {"gt": "gt", "gte": "ge", "lt": "lt", "lte": "le"}
 DEEPEST: Final = 8
@@ -54,6 +55,11 @@ class _Reader:
     def _comparison(self, kind: object, key: object, value: object, place: str) -> Expression:
         if not isinstance(key, str) or not is_key(key):
             raise InvalidRequest(f"'{place}.key' must be a text of 1 to 64 characters, without NUL.", param=f"{place}.key")
+        if is_reserved(key):
+            message = (
+                f"'{place}.key' is '{key}', a reserved name that no file's attributes have; what policy knows of files it filters itself."
+            )
+            raise InvalidRequest(message, param=f"{place}.key")
         field = ("attributes", key)
         match kind:
             case "eq" | "ne":
@@ -91,4 +97,6 @@ def _scalar(value: object, place: str) -> str | int | float | bool:
 
 def _exact_keys(value: Mapping[object, object], known: set[str], place: str) -> None:
     if unknown := sorted(str(key) for key in value if key not in known):
-        raise InvalidRequest(f"Unknown parameter: '{place}.{unknown[0]}'.", param=f"{place}.{unknown[0]}", code="unknown_parameter")
+        near = nearest(unknown[0], known)
+        advice = "" if near is None else f" Did you mean '{place}.{near}'?"
+        raise InvalidRequest(f"Unknown parameter: '{place}.{unknown[0]}'.{advice}", param=f"{place}.{unknown[0]}", code="unknown_parameter")

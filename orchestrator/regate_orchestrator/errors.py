@@ -26,6 +26,8 @@ Messages are written for the caller and never carry a secret, a foreign id, docu
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import ClassVar
 
 
@@ -177,3 +179,12 @@ class ConfigurationError(RegateError):
     """The configuration is unsafe or inconsistent; the message says which setting to change. Raised at start only."""
 
     code = "configuration_error"
+
+
+@contextmanager
+def naming(setting: str) -> Iterator[None]:
+    """Name the setting at fault before whatever `ConfigurationError` is raised within: what reads a place does not know where that was set."""
+    try:
+        yield
+    except ConfigurationError as error:
+        raise ConfigurationError(f"{setting}: {error.message}") from error

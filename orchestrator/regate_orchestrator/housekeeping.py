@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Final, Protocol
 
+from regate_orchestrator.chunked_uploads import KEPT_S
 from regate_orchestrator.presence import Presence
 from regate_orchestrator.sweeping import FileSweeps, Sweep
 from regate_orchestrator.values import Clock
@@ -24,6 +25,10 @@ class SweptRecords(Protocol):
         """Delete the logs of responses that were made before this time and have ended; return how many events."""
         ...
 
+    async def forget_uploads(self, *, expired_before: int) -> int:
+        """Forget uploads in parts that expired before this time; return how many."""
+        ...
+
     async def forget_keys(self, *, at: int) -> int:
         """Forget the idempotency keys that count as none; return how many."""
         ...
@@ -34,6 +39,7 @@ def sweeps_of(state: SweptRecords, files: FileSweeps, stores: VectorSweeps, pres
     return {
         "expired_files": files.expired,
         "loose_blobs": files.loose,
+        "uploads": lambda: state.forget_uploads(expired_before=int(clock()) - KEPT_S),
         "events": lambda: state.forget_events(made_before=int(clock()) - EVENTS_KEPT_S),
         "expired_stores": stores.expired,
         "loose_chunks": stores.loose,

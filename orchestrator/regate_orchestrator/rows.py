@@ -12,7 +12,7 @@ from typing import Final, Literal, TypeAlias, cast
 from regate_orchestrator.errors import InvalidRequest
 from regate_orchestrator.filters import Scalar
 from regate_orchestrator.lineage import NOTHING_READ, Lineage, Source
-from regate_orchestrator.values import BatchId, ConversationId, FileId, Json, JsonObject, PromptId, ResponseId, StoreId
+from regate_orchestrator.values import BatchId, ConversationId, FileId, Json, JsonObject, PartId, PromptId, ResponseId, StoreId, UploadId
 
 AttachmentStatus: TypeAlias = Literal["in_progress", "completed", "failed", "cancelled"]
 
@@ -45,11 +45,42 @@ class FileRow:
 
 
 @dataclass(frozen=True, slots=True)
+class UploadRow:
+    """A file that comes in parts: what was said of it, and what became of it. It is its maker's alone, and can be added to until it expires."""
+
+    id: UploadId
+    tenant: str
+    owner: str
+    filename: str
+    purpose: str
+    bytes: int
+    created_at: int
+    expires_at: int
+    expires_in_s: int | None
+    """How long the file is to stay, once it is one."""
+    status: Literal["pending", "completed", "cancelled"] = "pending"
+
+
+@dataclass(frozen=True, slots=True)
+class UploadPart:
+    """A part of an upload. Its bytes are in the blob store, under an id that is nobody's file."""
+
+    id: PartId
+    upload: UploadId
+    blob: FileId
+    bytes: int
+    created_at: int
+
+
+@dataclass(frozen=True, slots=True)
 class FileUsage:
     """How many files one owner has, and how many bytes in them; uploads under way count as well."""
 
     files: int
     bytes: int
+
+
+NO_USAGE: Final = FileUsage(0, 0)
 
 
 @dataclass(frozen=True, slots=True)

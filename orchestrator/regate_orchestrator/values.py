@@ -12,6 +12,8 @@ JsonObject: TypeAlias = Mapping[str, Json]
 
 StoreId = NewType("StoreId", str)
 FileId = NewType("FileId", str)
+UploadId = NewType("UploadId", str)
+PartId = NewType("PartId", str)
 BatchId = NewType("BatchId", str)
 ResponseId = NewType("ResponseId", str)
 ConversationId = NewType("ConversationId", str)

@@ -83,7 +83,14 @@ async def test_duplicate_keys_are_forwarded_as_they_were_checked(world: World) -
 
 @pytest.mark.parametrize(
     ("method", "path"),
-    [("GET", "/v1/files/%2e%2e/models"), ("POST", "/v1/audio/speech"), ("GET", "/"), ("GET", "/v1//models"), ("POST", "/v2/responses")],
+    [
+        ("GET", "/v1/files/%2e%2e/models"),
+        ("POST", "/v1/audio/speech"),
+        ("GET", "/v1"),
+        ("POST", "/other"),
+        ("GET", "/v1//models"),
+        ("POST", "/v2/responses"),
+    ],
 )
 async def test_what_is_not_listed_is_not_served(world: World, method: str, path: str) -> None:
     async with httpx.AsyncClient(base_url=world.url, timeout=120) as http:

@@ -61,6 +61,16 @@ async def test_document_is_served_to_anybody(world: World) -> None:
     assert (answer.status_code, answer.json()["openapi"]) == (200, "3.1.0")
 
 
+async def test_page_for_browsers_shows_every_operation_and_takes_nothing_from_elsewhere(world: World) -> None:
+    async with httpx.AsyncClient() as http:
+        answer = await http.get(f"{world.url}/")
+
+    assert (answer.status_code, answer.headers["content-type"]) == (200, "text/html; charset=utf-8")
+    assert [path for path in build()["paths"] if f" {path}<" not in answer.text] == []
+    assert re.findall(r"<script|https?://|//[a-z]", answer.text) == []
+    assert "default-src 'none'" in answer.headers["content-security-policy"]
+
+
 async def test_answers_are_as_described_whatever_is_asked(world: World) -> None:
     headers = {"Authorization": f"Bearer {world.token('alice', 'acme')}"}
     failures: list[str] = []

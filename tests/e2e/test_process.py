@@ -32,7 +32,7 @@ async def served(data_dir: Path, upstream: str, **more: Any) -> AsyncIterator[tu
     config = data_dir / "regate.yaml"
     values = {
         "data_dir": str(data_dir),
-        "listen": {"port": port},
+        "listen": {"port": port, "shutdown_notice_s": 0},
         "upstreams": [{"name": "u", "base_url": upstream}],
         "opa": {"timeout_ms": 60_000},
         "auth": {"jwt": JWT},

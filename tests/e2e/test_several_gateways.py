@@ -6,10 +6,11 @@ import asyncio
 import json
 import signal
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import httpx
@@ -50,9 +51,11 @@ def start(configure: Callable[..., Settings], upstream: ScriptedUpstream, polici
     """What starts a gateway of this name on the one database. All it shares with the others is in there."""
 
     @asynccontextmanager
-    async def started(name: str, *, tools: Any = None, **options: Any) -> AsyncIterator[World]:
+    async def started(
+        name: str, *, tools: Any = None, sealing: Mapping[str, str] = MappingProxyType({}), **options: Any
+    ) -> AsyncIterator[World]:
         memory = {"stores": {"main": {"kind": "memory"}}}
-        settings = configure(data_dir=tmp_path / name, vector=memory, tools=tools or {})
+        settings = configure(data_dir=tmp_path / name, vector=memory, tools=tools or {}, state={**deployment.state, **sealing})
         app, gateway = gateway_app(settings, **options)
         async with Running(app, settings.listen) as server:
             world = World(server.url, settings, gateway, upstream, policies)
@@ -89,6 +92,21 @@ async def said_in(world: World, conversation: str) -> list[str]:
 
 
 # ---------------------------------------------------------------- side by side
+
+
+@pytest.mark.parametrize("shared", [False, True])
+async def test_gateway_that_starts_beside_another_warns_when_neither_could_open_what_the_other_sealed(
+    start: Start, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, shared: bool
+) -> None:
+    monkeypatch.setenv("SEALING_KEY", "k" * 32)
+    sealing = {"sealing_key_env": "SEALING_KEY"} if shared else {}
+    async with start("a", sealing=sealing):
+        alone = [record.message for record in caplog.records]
+        async with start("b", sealing=sealing):
+            pass
+    warned = [record.__dict__["count"] for record in caplog.records if record.message == "sealing_key_not_shared"]
+
+    assert ("sealing_key_not_shared" in alone, warned) == (False, [] if shared else [1])
 
 
 async def test_starting_a_gateway_leaves_alone_what_another_is_at(start: Start, upstream: ScriptedUpstream) -> None:

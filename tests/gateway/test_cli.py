@@ -49,6 +49,13 @@ def test_token_prints_a_token_alone(tmp_path: Path) -> None:
     assert (done.returncode, found) == (0, {"sub": "alice", "tenant": "acme", "teams": ["hr", "staff"], "roles": [], "clearance": 2})
 
 
+def test_token_says_on_standard_error_when_it_made_the_secret_and_then_no_more(tmp_path: Path) -> None:
+    asked = ("token", "--data-dir", "kept", "--sub", "alice", "--tenant", "acme")
+    first, second = regate(*asked, cwd=tmp_path), regate(*asked, cwd=tmp_path)
+    said = "regate: there was no secret, so kept/development.secret was made; only a gateway with this data_dir takes the token\n"
+    assert (first.stderr, second.stderr, (tmp_path / "data").exists()) == (said, "", False)
+
+
 def test_token_as_json_says_for_whom_it_is(tmp_path: Path) -> None:
     done = regate("token", "--sub", "alice", "--tenant", "acme", "--role", "store_admin", "--json", cwd=tmp_path)
     shown = json.loads(done.stdout)
@@ -82,6 +89,13 @@ def test_check_looks_for_the_secrets_that_settings_name(tmp_path: Path) -> None:
     (tmp_path / "regate.yaml").write_text("upstreams: [{name: a, base_url: 'http://h', api_key_env: BACKEND_KEY}]\n", encoding="utf-8")
     without, with_key = regate("config", "check", cwd=tmp_path), regate("config", "check", cwd=tmp_path, BACKEND_KEY="k")
     assert (without.returncode, "BACKEND_KEY" in without.stderr, with_key.returncode) == (1, True, 0)
+
+
+def test_start_says_what_the_check_does_before_anything_is_made(tmp_path: Path) -> None:
+    (tmp_path / "regate.yaml").write_text("{opa: {bundle: /nope}, data_dir: here, audit: {path: /proc/x}}", encoding="utf-8")
+    checked, started = regate("config", "check", cwd=tmp_path), regate("serve", cwd=tmp_path)
+    said = [line for line in started.stderr.splitlines() if not line.startswith("{")]
+    assert (started.returncode, said, (tmp_path / "here").exists()) == (1, checked.stderr.splitlines(), False)
 
 
 def test_show_prints_the_effective_settings_and_no_secret(tmp_path: Path) -> None:

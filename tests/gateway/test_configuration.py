@@ -110,6 +110,10 @@ REFUSED: dict[str, tuple[str, str]] = {
     "out of range": ("listen: {port: 70000}", "listen.port: Input should be less than or equal to 65535"),
     "missing": ("upstreams: [{name: a}]", "upstreams.0.base_url: must be set"),
     "open to the network without authentication": ("listen: {host: 0.0.0.0}", "auth.jwt must be set"),
+    "every origin": ("listen: {cors_origins: ['*']}", "'*' is not an origin"),
+    "origin with a path": ("listen: {cors_origins: ['https://a.example/']}", "is not an origin"),
+    "origin with a user": ("listen: {cors_origins: ['https://u@a.example']}", "is not an origin"),
+    "origin no browser sends": ("listen: {cors_origins: ['https://A.example']}", "in lower case"),
     "anonymous on the network": ("listen: {host: '::'}\nauth: {anonymous: true}", "auth.anonymous is accepted on a loopback address only"),
     "anonymous on the network beside tokens": (
         "listen: {host: 10.0.0.1}\n" + JWT.replace("{jwt", "{anonymous: true, jwt"),

@@ -55,7 +55,7 @@ def test_the_anchor_alone_is_refused() -> None:
     assert refusal.value.param == "expires_after.seconds"
 
 
-@pytest.mark.parametrize("name", ["expires_after", "expires_after[other]", "expires_after[seconds][x]", "metadata", "Purpose"])
+@pytest.mark.parametrize("name", ["expires_after[other]", "expires_after[seconds][x]", "metadata", "Purpose"])
 def test_other_fields_are_refused_by_name(name: str) -> None:
     with pytest.raises(InvalidRequest) as refusal:
         read_file_form({"purpose": "user_data", name: "x"})
@@ -66,3 +66,31 @@ def test_other_fields_are_refused_by_name(name: str) -> None:
 def test_other_purposes_are_refused(purpose: str) -> None:
     with pytest.raises(InvalidRequest, match="'purpose' must be one of"):
         read_file_form({"purpose": purpose})
+
+
+@pytest.mark.parametrize("text", ['{"anchor": "created_at", "seconds": 3600}', '{"seconds":3600,"anchor":"created_at"}'])
+def test_the_expiry_may_be_written_as_json(text: str) -> None:
+    assert read_file_form(fields(expires_after=text)).expires_in_s == 3_600
+
+
+@pytest.mark.parametrize(
+    ("said", "param"),
+    [
+        ({"expires_after": "in a while"}, "expires_after"),
+        ({"expires_after": "3600"}, "expires_after"),
+        ({"expires_after": "{}"}, "expires_after.anchor"),
+        ({"expires_after": '{"anchor": "created_at"}'}, "expires_after.seconds"),
+        ({"expires_after": '{"anchor": "created_at", "seconds": "3600"}'}, "expires_after.seconds"),
+        ({"expires_after": '{"anchor": "created_at", "seconds": 3600, "days": 1}'}, "expires_after.days"),
+        ({"expires_after": '{"anchor": "created_at", "seconds": 3600}', "expires_after[seconds]": "3600"}, "expires_after"),
+    ],
+)
+def test_an_expiry_in_json_that_does_not_say_both_is_refused_where_it_is_wrong(said: dict[str, str], param: str) -> None:
+    with pytest.raises(InvalidRequest) as refusal:
+        read_file_form({"purpose": "user_data", **said})
+    assert (refusal.value.param, bool(refusal.value.code)) == (param, True)
+
+
+def test_a_misspelt_field_is_answered_with_what_was_meant() -> None:
+    with pytest.raises(InvalidRequest, match="Did you mean 'purpose'"):
+        read_file_form({"purpos": "user_data"})

@@ -12,6 +12,8 @@ from starlette.types import Receive, Scope, Send
 from tests.gateway.conftest import Connect, Handler, Served, answer, application
 
 from regate_gateway.connection import ClientGone
+from regate_gateway.cors import CrossOrigin
+from regate_gateway.errors import MethodNotAllowed
 from regate_gateway.middleware import READ_HEADERS, Edge, bearer_token, request_id
 from regate_orchestrator.errors import LimitExceeded, NotFound, PolicyUnavailable, RegateError, UpstreamError
 
@@ -194,3 +196,70 @@ async def test_websocket_with_two_hosts_is_refused_with_the_envelope() -> None:
 
     assert [message["type"] for message in sent] == ["websocket.http.response.start", "websocket.http.response.body"]
     assert sent[0]["status"] == 400
+
+
+ORIGIN = b"https://app.example.com"
+
+
+async def asked_from(origin: bytes, *, method: bytes, more: bytes = b"") -> tuple[int, dict[bytes, bytes]]:
+    """The answer's status and headers of a request from a page, at an edge that lists one origin."""
+    sent: list[Any] = []
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    async def receive() -> Any:
+        return {"type": "http.request", "body": b"", "more_body": False}
+
+    async def found(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["method"] != "GET":
+            raise MethodNotAllowed("no", allowed=("GET",))
+        await answer(send)
+
+    lines = [line.split(b": ", 1) for line in (b"host: h\r\norigin: " + origin + b"\r\n" + more).split(b"\r\n") if line]
+    scope = {
+        "type": "http",
+        "method": method.decode(),
+        "path": "/v1/models",
+        "http_version": "1.1",
+        "headers": [tuple(one) for one in lines],
+    }
+    edge = Edge(found, access_log=False, cross_origin=CrossOrigin((ORIGIN.decode(),)))
+    await edge(scope, receive, send)
+    return sent[0]["status"], dict(sent[0]["headers"])
+
+
+PREFLIGHT = b"access-control-request-method: POST\r\naccess-control-request-headers: authorization,content-type,x-stainless-os\r\n"
+
+
+async def test_page_of_a_listed_origin_may_ask_and_read() -> None:
+    preflight = await asked_from(ORIGIN, method=b"OPTIONS", more=PREFLIGHT)
+    status, headers = await asked_from(ORIGIN, method=b"GET")
+    assert preflight[0] == 204
+    assert preflight[1][b"access-control-allow-origin"] == headers[b"access-control-allow-origin"] == ORIGIN
+    assert preflight[1][b"access-control-allow-headers"] == b"authorization,content-type,x-stainless-os"
+    assert (status, b"x-request-id" in headers[b"access-control-expose-headers"], headers[b"vary"]) == (200, True, b"origin")
+
+
+async def test_page_of_a_listed_origin_can_read_why_it_was_refused() -> None:
+    status, headers = await asked_from(ORIGIN, method=b"POST")
+    assert (status, headers[b"access-control-allow-origin"]) == (405, ORIGIN)
+
+
+OTHERS = [
+    *(b"https://evil.example", b"null", b"http://app.example.com", b"https://app.example.com:8443", b"https://app.example.com.evil"),
+    *(ORIGIN + b"\r\norigin: https://evil.example", b"https://sub.app.example.com"),
+]
+
+
+@pytest.mark.parametrize("origin", OTHERS)
+@pytest.mark.parametrize("method", [b"OPTIONS", b"GET"])
+async def test_page_of_any_other_origin_may_not(origin: bytes, method: bytes) -> None:
+    status, headers = await asked_from(origin, method=method, more=PREFLIGHT)
+    assert (status, b"access-control-allow-origin" in headers) == (405 if method == b"OPTIONS" else 200, False)
+
+
+async def test_header_names_are_not_repeated_to_the_browser_unless_they_are_names() -> None:
+    asked = b"access-control-request-method: POST\r\naccess-control-request-headers: a b;c\r\n"
+    status, headers = await asked_from(ORIGIN, method=b"OPTIONS", more=asked)
+    assert (status, b"access-control-allow-headers" in headers) == (204, False)

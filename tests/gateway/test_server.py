@@ -5,16 +5,19 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import logging
 import signal
 import socket
 import sys
 import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 import pytest
 from starlette.types import Message, Receive, Scope, Send
 from tests.gateway.conftest import Connect, Later, answer, application, listen
 
-from regate_gateway.server import Running
+from regate_gateway.server import Running, authority
 from regate_orchestrator.errors import ConfigurationError
 
 GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
@@ -277,18 +280,34 @@ async def test_address_in_use_is_a_configuration_error() -> None:
         Running(application(empty), listen().model_copy(update={"port": taken.getsockname()[1]}))
 
 
-async def test_application_that_fails_to_start_is_an_error_and_not_an_exit() -> None:
+async def test_application_that_fails_to_start_is_one_error_with_its_reason_and_no_exit(caplog: pytest.LogCaptureFixture) -> None:
     async def fails(scope: Scope, receive: Receive, send: Send) -> None:
         await receive()
         await send({"type": "lifespan.startup.failed", "message": "no policy"})
 
-    with pytest.raises(ConfigurationError, match="did not start"):
+    with pytest.raises(ConfigurationError, match=r"^no policy$"):
         async with Running(fails, listen()):
             pass
+    assert [record.message for record in caplog.records if record.levelno >= logging.WARNING] == []
+
+
+@pytest.mark.parametrize(
+    ("host", "port", "written"),
+    [
+        ("127.0.0.1", 8080, "127.0.0.1:8080"),
+        ("::1", 8080, "[::1]:8080"),
+        ("::", 1, "[::]:1"),
+        ("gateway.example", 80, "gateway.example:80"),
+    ],
+)
+def test_address_is_written_as_in_urls(host: str, port: int, written: str) -> None:
+    assert authority(host, port) == written
 
 
 PROGRAM = """
-from regate_gateway.server import bind, serve
+import asyncio
+from regate_gateway.process import prepare
+from regate_gateway.server import serve
 from regate_gateway.settings import Listen
 
 async def app(scope, receive, send):
@@ -299,25 +318,61 @@ async def app(scope, receive, send):
         print("closed", flush=True)
         await send({"type": "lifespan.shutdown.complete"})
         return
-    await send({"type": "http.response.start", "status": 204, "headers": []})
+    status = 503 if scope["state"].get("ending") else 204
+    await send({"type": "http.response.start", "status": status, "headers": []})
     await send({"type": "http.response.body", "body": b""})
 
-listen = Listen(port=0)
-listener = bind(listen)
-print(listener.getsockname()[1], flush=True)
-serve(app, listen, listener=listener)
+async def listening(address):
+    print(address, flush=True)
+
+prepare(most_connections=10)
+serve(app, Listen(port=0, shutdown_notice_s=600), when_listening=listening)
 print("returned", flush=True)
 """
 
 
-async def test_served_process_ends_in_order_on_interrupt() -> None:
+@asynccontextmanager
+async def program() -> AsyncIterator[tuple[asyncio.subprocess.Process, int]]:
+    """Enter with the program listening on the port; it is gone on leaving."""
     process = await asyncio.create_subprocess_exec(sys.executable, "-c", PROGRAM, stdout=asyncio.subprocess.PIPE)
     assert process.stdout is not None
-    async with asyncio.timeout(60):
-        reader, writer = await asyncio.open_connection("127.0.0.1", int(await process.stdout.readline()))
-        writer.write(GET)
-        status = await reader.readline()
-        writer.close()
+    try:
+        async with asyncio.timeout(60):
+            yield process, int((await process.stdout.readline()).rpartition(b":")[2])
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+
+
+async def status_at(port: int) -> int:
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(GET)
+    status = int((await reader.readline()).split()[1])
+    writer.close()
+    return status
+
+
+async def test_served_process_ends_in_order_on_interrupt() -> None:
+    async with program() as (process, port):
+        status = await status_at(port)
         process.send_signal(signal.SIGINT)
+        assert process.stdout is not None
         printed = await process.stdout.read()
-        assert (status, printed, await process.wait()) == (b"HTTP/1.1 204 No Content\r\n", b"closed\nreturned\n", 0)
+        assert (status, printed, await process.wait()) == (204, b"closed\nreturned\n", 0)
+
+
+async def test_hangup_ends_nothing() -> None:
+    async with program() as (process, port):
+        process.send_signal(signal.SIGHUP)
+        assert await status_at(port) == 204
+
+
+async def test_process_that_was_told_to_end_says_so_while_it_listens_and_a_second_signal_ends_it() -> None:
+    async with program() as (process, port):
+        process.send_signal(signal.SIGTERM)
+        while await status_at(port) != 503:
+            pass
+        process.send_signal(signal.SIGTERM)
+        assert process.stdout is not None
+        assert (await process.stdout.read(), await process.wait()) == (b"closed\n", -signal.SIGTERM)

@@ -80,3 +80,21 @@ def test_any_text_of_up_to_64_characters_is_a_key_of_the_clients(key: str) -> No
 
 def test_sharing_with_all_tenants_can_be_asked_of_a_store_only() -> None:
     assert split_attributes({"regate.share": "all_tenants"}, param="metadata", for_store=True).requested == {"share": "all_tenants"}
+
+
+@pytest.mark.parametrize(
+    ("key", "for_store", "said"),
+    [
+        ("regate.team", False, "Did you mean 'regate.teams'"),
+        ("regate.visibilty", False, "Did you mean 'regate.visibility'"),
+        ("regate.lable", True, "Did you mean 'regate.labels'"),
+        ("regate.shar", True, "Did you mean 'regate.share'"),
+        ("regate.share", False, "There are: teams, roles, projects, namespaces, labels, level, visibility."),
+        ("regate.xyz", False, "There are: teams"),
+    ],
+)
+def test_sharing_request_that_is_not_known_is_answered_with_what_was_meant(key: str, for_store: bool, said: str) -> None:
+    with pytest.raises(InvalidRequest) as refused:
+        split_attributes({key: "hr"}, param="attributes", for_store=for_store)
+
+    assert (said in refused.value.message, refused.value.code) == (True, "unknown_parameter")

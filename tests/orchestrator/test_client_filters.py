@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
+from regate_orchestrator.attributes import RESERVED
 from regate_orchestrator.client_filters import read_client_filter
 from regate_orchestrator.errors import InvalidRequest
 from regate_orchestrator.meaning import holds
@@ -95,14 +97,29 @@ def test_what_is_not_a_filter_is_refused_with_the_place_at_fault(value: Any, par
     assert raised.value.param == param
 
 
-def test_client_filter_can_name_no_policy_field() -> None:
-    expression = read_client_filter({"type": "eq", "key": "tenant", "value": "globex"})
+@pytest.mark.parametrize("key", [*sorted(RESERVED), " Tenant ", "\uff54enant", "_gw", "regate.teams", "REGATE.x"])
+@pytest.mark.parametrize("wrap", [lambda one: one, lambda one: {"type": "or", "filters": [one]}])
+def test_key_that_no_attribute_can_have_is_refused_and_not_just_found_nowhere(key: str, wrap: Callable[[object], object]) -> None:
+    assert RESERVED
+    with pytest.raises(InvalidRequest, match="reserved name") as refused:
+        read_client_filter(wrap({"type": "eq", "key": key, "value": "globex"}))
 
-    assert not holds(expression, {"tenant": "globex", "attributes": {}})
+    assert ((refused.value.param or "").endswith(".key"), refused.value.code) == (True, "invalid_value")
+
+
+def test_client_filter_can_name_no_policy_field() -> None:
+    expression = read_client_filter({"type": "eq", "key": "my tenant", "value": "globex"})
+
+    assert not holds(expression, {"my tenant": "globex", "attributes": {}})
+
+
+def test_misspelt_member_of_a_filter_is_answered_with_what_was_meant() -> None:
+    with pytest.raises(InvalidRequest, match=r"Did you mean 'filters\.value'"):
+        read_client_filter({"type": "eq", "key": "a", "valu": 1})
 
 
 @pytest.mark.parametrize(
-    "key", ["author name", "$or", "a'; --", "日本", "é", "e\u0301", "\n", " ", "k" * 64, "🔑" * 64, "a.b.c", "_x", "tenant"]
+    "key", ["author name", "$or", "a'; --", "日本", "é", "e\u0301", "\n", " ", "k" * 64, "🔑" * 64, "a.b.c", "x_", "my tenant"]
 )
 def test_any_text_of_up_to_64_characters_is_a_key(key: str) -> None:
     expression = read_client_filter({"type": "eq", "key": key, "value": 1})

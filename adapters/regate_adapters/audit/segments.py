@@ -75,7 +75,7 @@ class Segments:
                 self.append([Entry.of(at, {"kind": "audit.torn", "bytes": torn})])
         except OSError as error:
             self.close()
-            raise ConfigurationError(f"audit.directory: {self._directory} cannot be used: {error.strerror}") from error
+            raise ConfigurationError(f"audit.path: {self._directory} cannot be used: {error.strerror}") from error
 
     def append(self, entries: Sequence[Entry]) -> None:
         """Write the entries as one run of records; when this returns they are written, and on the disk if durable.
@@ -118,7 +118,7 @@ class Segments:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             self.close()
-            raise ConfigurationError(f"audit.directory: {self._directory} is in use by another process; each needs its own") from error
+            raise ConfigurationError(f"audit.path: {self._directory} is in use by another process; each needs its own") from error
 
     def _recover(self) -> int:
         """Open the last segment at its end; return how many bytes after its last whole record were set aside."""

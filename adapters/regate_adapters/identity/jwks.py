@@ -103,6 +103,8 @@ class JwksUrl:
         self._times = times or JwksTimes()
         self._clock = clock
         self._keys = KeySet(())
+        self.problem: str | None = None
+        """Why the latest fetch gave no keys; None when it did, or there was none."""
         self._fetched_at = float("-inf")
         self._tried_at = float("-inf")
         self._unknown: OrderedDict[str, float] = OrderedDict()
@@ -146,6 +148,11 @@ class JwksUrl:
     def ready(self) -> bool:
         """Whether keys were fetched, and not so long ago that they are no longer trusted."""
         return len(self._keys) > 0 and self._age() <= self._times.keep_s
+
+    @property
+    def count(self) -> int:
+        """Return how many usable keys there are."""
+        return len(self._keys)
 
     async def key(self, kid: str | None, *, algorithm: str) -> VerificationKey | None:
         """Return the one matching key, after at most one fetch, which all concurrent callers share."""
@@ -203,7 +210,9 @@ class JwksUrl:
             async with asyncio.timeout(self._times.deadline_s):
                 self._keys = read_jwks(await self._fetch(), algorithms=self._algorithms)
             self._fetched_at = tried_at
+            self.problem = None
         except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
+            self.problem = str(error) or type(error).__name__
             _log.warning("the JWKS URL gave no usable keys, those at hand stay: %s", type(error).__name__)
         except Exception:  # noqa: BLE001 - an error that leaves this task would end the gateway; it is logged with its trace
             _log.exception("fetching the JWKS failed in an unforeseen way, the keys at hand stay")

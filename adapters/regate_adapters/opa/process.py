@@ -100,6 +100,10 @@ class ManagedOpa:
         """End OPA and remove its files."""
         await self._close()
 
+    async def check(self) -> str:
+        """Return the revision that OPA answers with. Raises `PolicyUnavailable`."""
+        return await self._probe.revision()
+
     async def watch(self) -> None:
         """Keep OPA running, and the policies in force within three seconds of a change, until cancelled."""
         async with asyncio.TaskGroup() as tasks:

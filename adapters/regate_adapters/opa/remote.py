@@ -78,6 +78,14 @@ class RemotePolicies:
         if (problem := self._verdicts[revision]) is not None:
             raise PolicyUnavailable(problem)
 
+    async def check(self) -> str:
+        """Return the revision that may serve, after looking now. Raises `PolicyUnavailable` when none may, or OPA does not answer."""
+        revision = await self._probe.revision()
+        await self._look()
+        if self.problem is not None:
+            raise PolicyUnavailable(self.problem)
+        return revision
+
     async def work(self) -> None:
         """Look at the policies whenever somebody asks about a revision that is not known, and every few seconds, until cancelled."""
         while True:

@@ -116,6 +116,12 @@ class AttachmentState:
             row = (await connection.execute(select(attachments).where(*own))).one_or_none()
         return None if row is None else attachment_row(row)
 
+    async def stores_holding(self, principal: Principal, file: FileId) -> list[StoreId]:
+        """Return the vector stores in which the principal's tenant has this file, whatever came of its ingestion."""
+        held = select(attachments.c.store_id).where(named(attachments.c.file_id, file), within(attachments.c.tenant, principal.tenant))
+        async with self._database.reading() as connection:
+            return [StoreId(store) for store in await connection.scalars(held.order_by(attachments.c.store_id))]
+
     async def attachments(
         self, principal: Principal, store: StoreId, plan: FilterPlan, page: Page, *, status: str | None, batch: BatchId | None = None
     ) -> Rows[Attachment]:

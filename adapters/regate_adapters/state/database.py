@@ -8,16 +8,16 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 from collections.abc import AsyncIterator
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
-from sqlalchemy import make_url
+from sqlalchemy import URL, make_url
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from regate_adapters.state.engines import Engines, cause
 from regate_adapters.state.json_sql import JsonSql
-from regate_orchestrator.errors import ConfigurationError, StateUnavailable
+from regate_orchestrator.errors import ConfigurationError, StateUnavailable, naming
 from regate_orchestrator.values import Clock, GatewayId, mint, wall_clock
 
 
@@ -34,10 +34,15 @@ class Database:
     @classmethod
     @asynccontextmanager
     async def open(
-        cls, url: str, *, deadline_s: float, clock: Clock = wall_clock, gateway: GatewayId | None = None
+        cls, url: str, *, deadline_s: float, setting: str = "state.url", clock: Clock = wall_clock, gateway: GatewayId | None = None
     ) -> AsyncIterator[Database]:
-        """Yield the database, its tables made or upgraded as needed. Raises `ConfigurationError` when it cannot serve or is a later program's."""
-        async with _opened(url, deadline_s=deadline_s) as engines:
+        """Yield the database, its tables made or upgraded as needed.
+
+        Raises `ConfigurationError`, naming the setting that holds the URL, when it cannot serve or is a later program's.
+        """
+        async with AsyncExitStack() as stack:
+            with naming(setting):
+                engines = await stack.enter_async_context(_opened(url, deadline_s=deadline_s))
             yield cls(engines, deadline_s, clock, gateway or GatewayId(mint("gw_")))
 
     def now(self) -> int:
@@ -84,24 +89,53 @@ class Database:
             raise StateUnavailable(cause(error)) from error
 
 
-def _opened(url: str, *, deadline_s: float) -> AbstractAsyncContextManager[Engines]:
-    """Return the context that opens the database which the URL names. What it needs is loaded here: PostgreSQL's driver is optional."""
+async def examine(url: str, *, setting: str = "state.url", deadline_s: float = 5.0) -> str:
+    """Return in words what the database holds, for its operator. Raises `ConfigurationError` when it cannot serve; changes nothing."""
+    with naming(setting):
+        place = check_url(url)
+        if place.drivername.startswith("sqlite"):
+            from regate_adapters.state.sqlite import examine_sqlite
+
+            return await asyncio.to_thread(examine_sqlite, place)
+        from regate_adapters.state.postgres import examine_postgres
+
+        return await examine_postgres(url, deadline_s=deadline_s)
+
+
+def check_url(url: str) -> URL:
+    """Return the URL read. Raises `ConfigurationError` for one that names no database which can be used; nothing is connected to.
+
+    What PostgreSQL needs is loaded here: its driver is optional.
+    """
     try:
         parsed = make_url(url)
     except ArgumentError as error:
-        raise ConfigurationError("state.url is not a database URL, such as sqlite:///regate.db") from error
+        raise ConfigurationError("not a database URL, such as sqlite:///regate.db") from error
     match parsed.drivername:
         case "sqlite" | "sqlite+aiosqlite":
-            from regate_adapters.state.sqlite import open_sqlite
+            from regate_adapters.state.sqlite import file_url
 
-            return open_sqlite(parsed, deadline_s=deadline_s)
-        case "postgresql" | "postgresql+psycopg":
+            return file_url(parsed)
+        case "postgres" | "postgresql" | "postgresql+psycopg":
             try:
-                from regate_adapters.state.postgres import open_postgres
+                from regate_adapters.postgres import connection_parameters
             except ModuleNotFoundError as error:
-                raise ConfigurationError("state.url: PostgreSQL needs its driver: install regate[postgres]") from error
-            return open_postgres(url, deadline_s=deadline_s)
+                raise ConfigurationError("PostgreSQL needs its driver: install regate[postgres]") from error
+            connection_parameters(url)
+            return parsed
         case other:
             raise ConfigurationError(
-                f"state.url: {other} is not a database that this version can use; use sqlite:///path or postgresql+psycopg://host/database"
+                f"{other} is not a database that this version can use; use sqlite:///path or postgresql+psycopg://host/database"
             )
+
+
+def _opened(url: str, *, deadline_s: float) -> AbstractAsyncContextManager[Engines]:
+    """Return the context that opens the database which the URL names."""
+    place = check_url(url)
+    if place.drivername.startswith("sqlite"):
+        from regate_adapters.state.sqlite import open_sqlite
+
+        return open_sqlite(place, deadline_s=deadline_s)
+    from regate_adapters.state.postgres import open_postgres
+
+    return open_postgres(url, deadline_s=deadline_s)

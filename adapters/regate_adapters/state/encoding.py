@@ -25,6 +25,7 @@ from regate_orchestrator.rows import (
     StoreChanges,
     StoredItem,
     StoreRow,
+    UploadRow,
 )
 from regate_orchestrator.values import Json, JsonObject
 
@@ -80,6 +81,17 @@ def file_columns(row: FileRow) -> Columns:
 def file_row(row: AnyRow) -> FileRow:
     """Return the file that the columns describe."""
     return FileRow(row.id, row.filename, row.bytes, row.purpose, row.created_at, row.stamp, row.expires_at)
+
+
+def upload_columns(row: UploadRow) -> Columns:
+    """Return the columns of an upload; raises `InvalidRequest` for a name that cannot be stored."""
+    texts = {"filename": _text(row.filename, param="filename"), "purpose": _text(row.purpose, param="purpose")}
+    return {name: getattr(row, name) for name in UploadRow.__slots__} | texts
+
+
+def upload_row(row: AnyRow) -> UploadRow:
+    """Return the upload that the columns describe."""
+    return UploadRow(**{name: getattr(row, name) for name in UploadRow.__slots__})
 
 
 def store_columns(row: StoreRow) -> Columns:

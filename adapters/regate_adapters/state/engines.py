@@ -64,6 +64,18 @@ def prepare(connection: Connection, place: str) -> bool:
     return True
 
 
+def standing(connection: Connection, place: str) -> str:
+    """Return in words what the next start finds there. Raises `ConfigurationError` where that would refuse it; changes nothing."""
+    present = _revision(connection, place)
+    if present is None:
+        return "no tables yet, which the first start makes"
+    if present == REVISION:
+        return "tables of this version"
+    from regate_adapters.state.migrations import later_than
+
+    return f"tables of an earlier version, which the next start upgrades in {len(later_than(present, place=place))} steps"
+
+
 def _revision(connection: Connection, place: str) -> str | None:
     """Return the revision of the tables, or None when there are none."""
     present = set(inspect(connection).get_table_names())
@@ -74,16 +86,20 @@ def _revision(connection: Connection, place: str) -> str | None:
     elif _FIRST.name in present:
         revisions = [f"version_{version}" for version in connection.scalars(select(_FIRST.c.version))]
     else:
-        raise ConfigurationError(f"state.url: {place} is a database of something else")
+        raise ConfigurationError(f"{place} is a database of something else")
     if len(revisions) != 1:
-        raise ConfigurationError(f"state.url: {place} does not say which revision its tables are of")
+        raise ConfigurationError(f"{place} does not say which revision its tables are of")
     return revisions[0]
+
+
+def origin(error: BaseException) -> BaseException:
+    """Return the driver's own error, which SQLAlchemy's may hold."""
+    return error.orig if isinstance(error, DBAPIError) and error.orig is not None else error
 
 
 def cause(error: BaseException) -> str:
     """Return what the database said, without the statement and its values; of PostgreSQL, whose words quote values, the code alone."""
-    origin = error.orig if isinstance(error, DBAPIError) else None
-    said = origin or error
+    said = origin(error)
     if hasattr(said, "sqlstate"):
         return f"{type(said).__name__} ({said.sqlstate or 'no code'})"
-    return f"{type(said).__name__}: {origin}" if origin else type(said).__name__
+    return f"{type(said).__name__}: {said}" if said is not error else type(said).__name__

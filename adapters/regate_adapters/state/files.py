@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from sqlalchemy import ColumnElement, and_, delete, func, insert, not_, select, tuple_, update
+from sqlalchemy import ColumnElement, and_, delete, exists, func, insert, literal, not_, select, tuple_, update
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from regate_adapters.state.database import Database
 from regate_adapters.state.encoding import file_columns, file_row, is_identifier
@@ -12,7 +13,7 @@ from regate_adapters.state.listing import Listing, in_parts, page_of
 from regate_adapters.state.loose_chunks import leave_behind
 from regate_adapters.state.ordinals import next_ordinal
 from regate_adapters.state.row_filter import RowShape
-from regate_adapters.state.tables import attachments, files, loose_blobs
+from regate_adapters.state.tables import attachments, files, loose_blobs, upload_parts, uploads
 from regate_adapters.state.visibility import named, unexpired_file, within
 from regate_orchestrator.filters import FilterPlan
 from regate_orchestrator.ports import Rows
@@ -52,15 +53,22 @@ class FileState:
             await connection.execute(update(loose_blobs).where(named(loose_blobs.c.file_id, file)).values(bytes=bytes))
 
     async def file_usage(self, principal: Principal) -> FileUsage:
-        """Return what the principal has: own files that have not expired, and own uploads under way."""
+        """Return what the principal has: own files that have not expired, and own uploads under way, of which one in parts is one file."""
         owned = select(func.count(), func.coalesce(func.sum(files.c.bytes), 0)).where(
             within(files.c.tenant, principal.tenant), within(files.c.owner, principal.id), unexpired_file(self._database.now())
         )
-        claimed = select(func.count(), func.coalesce(func.sum(loose_blobs.c.bytes), 0)).where(
+        is_part = exists().where(upload_parts.c.blob_id == loose_blobs.c.file_id)
+        claimed = select(func.count().filter(not_(is_part)), func.coalesce(func.sum(loose_blobs.c.bytes), 0)).where(
             within(loose_blobs.c.tenant, principal.tenant), within(loose_blobs.c.owner, principal.id)
         )
+        pending = select(func.count(), literal(0)).where(
+            within(uploads.c.tenant, principal.tenant),
+            within(uploads.c.owner, principal.id),
+            uploads.c.status == "pending",
+            uploads.c.expires_at > self._database.now(),
+        )
         async with self._database.reading() as connection:
-            found = [(await connection.execute(each)).one() for each in (owned, claimed)]
+            found = [(await connection.execute(each)).one() for each in (owned, claimed, pending)]
         return FileUsage(sum(count for count, _ in found), int(sum(size for _, size in found)))
 
     async def forget_blob(self, file: FileId) -> None:
@@ -79,11 +87,8 @@ class FileState:
 
     async def add_file(self, row: FileRow) -> None:
         """Store a new file row, whose bytes are loose no more; raises `InvalidRequest` for a filename that no database can hold."""
-        columns = file_columns(row)
         async with self._database.writing() as connection:
-            ordinal = await next_ordinal(self._database, connection, files)
-            await connection.execute(insert(files).values(**columns, ordinal=ordinal))
-            await connection.execute(delete(loose_blobs).where(loose_blobs.c.file_id == row.id))
+            await insert_file(self._database, connection, row)
 
     async def file(self, principal: Principal, file: FileId) -> FileRow | None:
         """Return the file's row."""
@@ -153,6 +158,14 @@ class FileState:
             if await connection.scalar(select(files.c.id).where(*expired).with_for_update()) is not None:
                 await leave_behind(connection, attachments.c.file_id == file, now=self._database.now())
                 await connection.execute(delete(files).where(*expired))
+
+
+async def insert_file(database: Database, connection: AsyncConnection, row: FileRow) -> None:
+    """Store a new file row in the connection's transaction; its bytes are loose no more."""
+    columns = file_columns(row)
+    ordinal = await next_ordinal(database, connection, files)
+    await connection.execute(insert(files).values(**columns, ordinal=ordinal))
+    await connection.execute(delete(loose_blobs).where(loose_blobs.c.file_id == row.id))
 
 
 def _own(principal: Principal, file: FileId, now: int) -> tuple[ColumnElement[bool], ...]:

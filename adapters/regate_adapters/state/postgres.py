@@ -16,14 +16,15 @@ import psycopg
 from psycopg import sql
 from psycopg.abc import AdaptContext, Buffer
 from psycopg.adapt import Loader
-from sqlalchemy import func, select
+from sqlalchemy import func, select, text
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
-from regate_adapters.postgres import PromptConnection, connection_parameters
+from regate_adapters.postgres import PromptConnection, connection_parameters, in_words
 from regate_adapters.state.encoding import decode, encode
-from regate_adapters.state.engines import UPGRADE_SECONDS, Engines, cause, is_ready, prepare
+from regate_adapters.state.engines import UPGRADE_SECONDS, Engines, is_ready, origin, prepare, standing
 from regate_adapters.state.postgres_json import PostgresJson
+from regate_adapters.state.tables import metadata
 from regate_orchestrator.errors import ConfigurationError
 
 _CONNECTIONS: Final = 10
@@ -34,6 +35,17 @@ _TURNS: Final = 716478
 _LIMITS: Final = ("statement_timeout", "lock_timeout", "idle_in_transaction_session_timeout")
 _UPGRADE_LIMIT: Final = f"{round(UPGRADE_SECONDS)}s"
 _PLACE: Final = "the PostgreSQL database"
+_RIGHTS: Final = text(
+    """SELECT current_setting('server_version'), current_user,
+              concat_ws(', ',
+                (SELECT 'CREATE on schema ' || current_schema() WHERE NOT has_schema_privilege(current_schema(), 'CREATE')),
+                (SELECT 'any schema on its search_path' WHERE current_schema() IS NULL),
+                (SELECT string_agg(lacking, ', ') FROM (
+                   SELECT privilege || ' on table ' || relname AS lacking
+                   FROM pg_class, unnest(ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE']) AS privilege
+                   WHERE relnamespace = current_schema()::regnamespace AND relkind = 'r' AND relname = ANY (:tables)
+                     AND NOT has_table_privilege(pg_class.oid, privilege) ORDER BY relname, privilege) AS missing))"""
+).bindparams(tables=sorted(metadata.tables))
 
 
 class _NumberLoader(Loader):
@@ -48,9 +60,10 @@ class _NumberLoader(Loader):
 @asynccontextmanager
 async def open_postgres(url: str, *, deadline_s: float) -> AsyncIterator[Engines]:
     """Yield the engines, the tables made or upgraded as needed. Raises `ConfigurationError` when it cannot serve or is a later program's."""
-    engine = _engine(connection_parameters(url, setting="state.url"), deadline_s)
+    parameters = connection_parameters(url)
+    engine = _engine(parameters, deadline_s)
     try:
-        await _prepare(engine, deadline_s)
+        await _prepare(engine, parameters, deadline_s)
         reader = engine.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
         yield Engines(PostgresJson(), reader, engine, is_shared=True, in_turn=_in_turn)
     finally:
@@ -61,7 +74,7 @@ async def _in_turn(connection: AsyncConnection, what: str) -> None:
     await connection.execute(select(func.pg_advisory_xact_lock(_TURNS, zlib.crc32(what.encode()) >> 1)))
 
 
-async def _prepare(engine: AsyncEngine, deadline_s: float) -> None:
+async def _prepare(engine: AsyncEngine, parameters: dict[str, Any], deadline_s: float) -> None:
     try:
         async with asyncio.timeout(deadline_s), engine.begin() as connection:
             if await connection.run_sync(is_ready):
@@ -71,7 +84,24 @@ async def _prepare(engine: AsyncEngine, deadline_s: float) -> None:
             await connection.execute(select(func.pg_advisory_xact_lock(_PREPARING)))
             await connection.run_sync(prepare, _PLACE)
     except (OSError, TimeoutError, SQLAlchemyError, psycopg.Error) as error:
-        raise ConfigurationError(f"state.url: {_PLACE} cannot be used: {cause(error)}") from error
+        raise ConfigurationError(f"{_PLACE} cannot be used: {in_words(origin(error), parameters)}") from error
+
+
+async def examine_postgres(url: str, *, deadline_s: float) -> str:
+    """Return in words what is there. Raises `ConfigurationError` when it cannot serve; changes nothing."""
+    parameters = connection_parameters(url)
+    engine = _engine(parameters, deadline_s)
+    try:
+        async with asyncio.timeout(deadline_s), engine.connect() as connection:
+            found = await connection.run_sync(standing, _PLACE)
+            version, user, lacking = (await connection.execute(_RIGHTS)).one()
+    except (OSError, TimeoutError, SQLAlchemyError, psycopg.Error) as error:
+        raise ConfigurationError(f"{_PLACE} cannot be used: {in_words(origin(error), parameters)}") from error
+    finally:
+        await engine.dispose()
+    if lacking:
+        raise ConfigurationError(f"user {user} lacks rights there: {lacking}")
+    return f"PostgreSQL {version}, {found}"
 
 
 def _engine(parameters: dict[str, Any], deadline_s: float) -> AsyncEngine:

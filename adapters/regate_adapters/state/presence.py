@@ -5,7 +5,7 @@ Who is gone left things behind, which are ended elsewhere (`interrupted.py`). Op
 
 from __future__ import annotations
 
-from sqlalchemy import Column, ColumnElement, and_, delete, insert, or_, select, update
+from sqlalchemy import Column, ColumnElement, and_, delete, func, insert, or_, select, update
 
 from regate_adapters.state.database import Database
 from regate_adapters.state.tables import gateways
@@ -24,6 +24,12 @@ class PresenceState:
         async with self._database.writing() as connection:
             if not (await connection.execute(update(gateways).where(mine).values(present_until=until))).rowcount:
                 await connection.execute(insert(gateways).values(id=self._database.gateway, present_until=until))
+
+    async def others_present(self) -> int:
+        """Return how many other gateways are present."""
+        others = select(func.count()).where(gateways.c.id != self._database.gateway, gateways.c.present_until > self._database.now())
+        async with self._database.reading() as connection:
+            return await connection.scalar(others) or 0
 
     async def depart(self) -> None:
         """Be present no longer."""

@@ -20,7 +20,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 from sqlalchemy.pool import ConnectionPoolEntry
 
 from regate_adapters.state.encoding import decode, encode
-from regate_adapters.state.engines import Engines, cause, prepare
+from regate_adapters.state.engines import Engines, cause, prepare, standing
 from regate_adapters.state.sqlite_json import SqliteJson
 from regate_orchestrator.errors import ConfigurationError
 
@@ -40,11 +40,13 @@ _PRAGMAS: Final = (
 
 @asynccontextmanager
 async def open_sqlite(url: URL, *, deadline_s: float) -> AsyncIterator[Engines]:
-    """Yield the engines, the tables made or upgraded as needed. Raises `ConfigurationError` when it cannot serve or is a later program's."""
-    parsed = _file_url(url)
-    await asyncio.to_thread(_prepare_file, parsed, deadline_s)
-    reader = _engine(parsed, begin="BEGIN", connections=_READERS, deadline_s=deadline_s)
-    writer = _engine(parsed, begin="BEGIN IMMEDIATE", connections=1, deadline_s=deadline_s)
+    """Yield the engines of the file (`file_url`), its tables made or upgraded as needed.
+
+    Raises `ConfigurationError` when it cannot serve or is a later program's.
+    """
+    await asyncio.to_thread(_prepare_file, url, deadline_s)
+    reader = _engine(url, begin="BEGIN", connections=_READERS, deadline_s=deadline_s)
+    writer = _engine(url, begin="BEGIN IMMEDIATE", connections=1, deadline_s=deadline_s)
     try:
         yield Engines(SqliteJson(), reader, writer, is_shared=False, in_turn=_in_turn)
     finally:
@@ -56,10 +58,10 @@ async def _in_turn(_connection: AsyncConnection, _what: str) -> None:
     """Nothing is to be done: SQLite has one writer at a time."""
 
 
-def _file_url(url: URL) -> URL:
+def file_url(url: URL) -> URL:
     """Return the URL of the database file. Its file must be a plain path: what several connections cannot share is refused."""
     if not url.database or url.database.startswith((":", "file:")) or url.query:
-        raise ConfigurationError("state.url must name a file, such as sqlite:///regate.db, without options")
+        raise ConfigurationError("must name a file, such as sqlite:///regate.db, without options")
     return URL.create("sqlite+aiosqlite", database=str(Path(url.database).absolute()))
 
 
@@ -77,9 +79,24 @@ def _prepare_file(url: URL, deadline_s: float) -> None:
         with engine.begin() as connection:
             altered = prepare(connection, str(path))
             if altered and connection.exec_driver_sql("PRAGMA foreign_key_check").first() is not None:
-                raise ConfigurationError(f"state.url: {path} holds rows that refer to rows which are not there")
+                raise ConfigurationError(f"{path} holds rows that refer to rows which are not there")
     except (OSError, SQLAlchemyError, sqlite3.Error) as error:
-        raise ConfigurationError(f"state.url: {path} cannot be used: {cause(error)}") from error
+        raise ConfigurationError(f"{path} cannot be used: {cause(error)}") from error
+    finally:
+        engine.dispose()
+
+
+def examine_sqlite(url: URL) -> str:
+    """Return in words what is there. Raises `ConfigurationError` when it cannot serve; changes nothing."""
+    path = Path(url.database or "")
+    if not path.exists():
+        return "no file yet, which the first start makes"
+    engine = create_engine("sqlite://", creator=lambda: sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True))
+    try:
+        with engine.connect() as connection:
+            return f"SQLite, {standing(connection, str(path))}"
+    except (OSError, SQLAlchemyError, sqlite3.Error) as error:
+        raise ConfigurationError(f"{path} cannot be used: {cause(error)}") from error
     finally:
         engine.dispose()
 

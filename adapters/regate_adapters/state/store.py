@@ -25,6 +25,7 @@ from regate_adapters.state.responses import ResponseState
 from regate_adapters.state.store_expiry import StoreExpiryState
 from regate_adapters.state.stored_bytes import StoredBytesState
 from regate_adapters.state.tables import schema_revision
+from regate_adapters.state.uploads import UploadState
 from regate_adapters.state.vector_stores import VectorStoreState
 from regate_orchestrator.values import Clock, GatewayId, wall_clock
 
@@ -33,6 +34,7 @@ _DEADLINE_SECONDS: Final = 5.0
 
 class SqlStateStore(
     FileState,
+    UploadState,
     VectorStoreState,
     AttachmentState,
     ClaimState,
@@ -54,15 +56,22 @@ class SqlStateStore(
     @classmethod
     @asynccontextmanager
     async def open(
-        cls, url: str, *, deadline_s: float = _DEADLINE_SECONDS, clock: Clock = wall_clock, gateway: GatewayId | None = None
+        cls,
+        url: str,
+        *,
+        setting: str = "state.url",
+        deadline_s: float = _DEADLINE_SECONDS,
+        clock: Clock = wall_clock,
+        gateway: GatewayId | None = None,
     ) -> AsyncIterator[Self]:
         """Yield the store over the database at the URL (`sqlite:///path`), its tables made if it is new and upgraded if they are old.
 
         What it writes that is in flight is that gateway's, by default a new one's. Opening makes none present (`appear`).
 
-        Raises `ConfigurationError` when the database cannot be used, is something else's, or was upgraded by a later program.
+        Raises `ConfigurationError`, naming the setting that holds the URL, when the database cannot be used, is something else's, or was
+        upgraded by a later program.
         """
-        async with Database.open(url, deadline_s=deadline_s, clock=clock, gateway=gateway) as database:
+        async with Database.open(url, setting=setting, deadline_s=deadline_s, clock=clock, gateway=gateway) as database:
             yield cls(database)
 
     async def check(self) -> None:

@@ -28,7 +28,7 @@ from sqlalchemy import (
 
 from regate_adapters.state.column_types import EXACT, QUERIED
 
-REVISION: Final = "stored_bytes"
+REVISION: Final = "uploads"
 """The newest migration (`migrations/`), which made the schema what it is here. A database of an older one is upgraded when it is opened."""
 
 metadata: Final = MetaData(
@@ -82,6 +82,36 @@ loose_blobs: Final = Table(
     Index(None, "due_at", "file_id"),
 )
 """Bytes that may be in the blob store without a file: written down before an upload and with a deletion, so that none is ever forgotten."""
+
+uploads: Final = Table(
+    "uploads",
+    metadata,
+    Column("id", EXACT, primary_key=True),
+    Column("tenant", EXACT, nullable=False),
+    Column("owner", EXACT, nullable=False),
+    Column("filename", EXACT, nullable=False),
+    Column("purpose", EXACT, nullable=False),
+    Column("bytes", BigInteger, nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+    Column("expires_at", BigInteger, nullable=False),
+    Column("expires_in_s", BigInteger),
+    Column("status", EXACT, nullable=False),
+    Index(None, "tenant", "owner"),
+    Index(None, "expires_at"),
+)
+
+upload_parts: Final = Table(
+    "upload_parts",
+    metadata,
+    Column("id", EXACT, primary_key=True),
+    Column("upload_id", EXACT, ForeignKey("uploads.id", ondelete="CASCADE"), nullable=False),
+    # Under which the bytes are stored, and loose: no foreign key, since they are removed before the part is forgotten.
+    Column("blob_id", EXACT, nullable=False),
+    Column("bytes", BigInteger, nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+    Index(None, "upload_id"),
+    Index(None, "blob_id"),
+)
 
 vector_stores: Final = Table(
     "vector_stores",

@@ -9,7 +9,6 @@ pgvector's index proposes, scanning on until the limit is filled with permitted 
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import math
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -20,14 +19,22 @@ from typing import Any, Final, Self, cast
 import psycopg
 from psycopg import sql
 
-from regate_adapters.postgres import PromptConnection, cause, connection_parameters
+from regate_adapters.postgres import cause, connection_parameters
 from regate_adapters.vector.guard import tenant_of
 from regate_adapters.vector.pgvector_filter import Condition, Parameters, render
 from regate_adapters.vector.pgvector_pool import Cursor, Pool
-from regate_adapters.vector.pgvector_schema import REACH_SETTING, STORE_SETTING, TENANT_SETTING, chunk_table, make_chunk_table, prepare
+from regate_adapters.vector.pgvector_schema import (
+    REACH_SETTING,
+    STORE_SETTING,
+    TENANT_SETTING,
+    chunk_table,
+    examine,
+    make_chunk_table,
+    prepare,
+)
 from regate_adapters.vector.pgvector_values import shown_json, shown_text, stored_json, stored_text
 from regate_orchestrator.editions import chunk_id
-from regate_orchestrator.errors import ConfigurationError, VectorStoreUnavailable
+from regate_orchestrator.errors import VectorStoreUnavailable, naming
 from regate_orchestrator.filters import Constant, Expression, FilterPlan, Scalar, expression_of
 from regate_orchestrator.ports import Candidate, Chunk, Found, Vector
 from regate_orchestrator.schema import RowSchema
@@ -94,11 +101,23 @@ _RESTAMP: Final = sql.SQL(
 class PgVectorStore:
     """Chunks of one row schema in a PostgreSQL database with pgvector 0.8 or later. Must be entered, which brings its tables up to date.
 
-    Raises `ConfigurationError` on entering when the database cannot serve. Any number of processes may share the database.
+    Raises `ConfigurationError`, naming the setting that holds the URL, when the database cannot serve.
+
+    Any number of processes may share it.
     """
 
-    def __init__(self, url: str, schema: RowSchema, *, exact_below: int = EXACT_BELOW, deadline_s: float = _DEADLINE_S) -> None:
-        self._parameters = connection_parameters(url, setting="vector.stores: the pgvector URL")
+    def __init__(
+        self,
+        url: str,
+        schema: RowSchema,
+        *,
+        setting: str = "vector.stores",
+        exact_below: int = EXACT_BELOW,
+        deadline_s: float = _DEADLINE_S,
+    ) -> None:
+        self._setting = setting
+        with naming(setting):
+            self._parameters = connection_parameters(url)
         self._schema = schema
         self._version = _version(schema)
         self._exact_below = exact_below
@@ -106,19 +125,17 @@ class PgVectorStore:
         self._pool = Pool(self._parameters, size=_CONNECTIONS)
 
     async def __aenter__(self) -> Self:
-        try:
-            async with asyncio.timeout(self._deadline_s * _OPEN_FACTOR):
-                connection = await PromptConnection.connect(**self._parameters, autocommit=True, prepare_threshold=None)
-                async with connection:
-                    self._pool.on_connect = (await prepare(connection)).on_connect
-        except ConfigurationError as error:
-            raise ConfigurationError(f"vector.stores: PostgreSQL: {error.message}") from error
-        except (psycopg.Error, OSError, TimeoutError) as error:
-            raise ConfigurationError(f"vector.stores: PostgreSQL cannot be used: {cause(error)}") from error
+        with naming(self._setting):
+            self._pool.on_connect = (await prepare(self._parameters, within_s=self._deadline_s * _OPEN_FACTOR)).on_connect
         return self
 
     async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         await self._pool.aclose()
+
+    async def examine(self) -> str:
+        """Return in words what is there, without having entered. Raises `ConfigurationError` when it cannot serve; changes nothing."""
+        with naming(self._setting):
+            return await examine(self._parameters, within_s=self._deadline_s * _OPEN_FACTOR)
 
     async def create(self, store: StoreId, *, dimensions: int) -> None:
         """Make the store's place. Raises `VectorStoreUnavailable` when it is there with vectors of another length."""

@@ -10,13 +10,17 @@ JSON are not among them (seen with EXPLAIN). Equality of text is, so the store a
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, Final, LiteralString
 
-from psycopg import AsyncConnection, AsyncCursor, sql
+from psycopg import AsyncConnection, AsyncCursor, Error, sql
 from psycopg.errors import InsufficientPrivilege
 from psycopg.rows import TupleRow
 
+from regate_adapters.postgres import PromptConnection, in_words
 from regate_orchestrator.errors import ConfigurationError
 
 STORE_SETTING: Final = "regate.store"
@@ -76,6 +80,13 @@ _FIND_TABLE: Final = sql.SQL("SELECT 1 FROM pg_catalog.pg_tables WHERE schemanam
     sql.Placeholder()
 )
 _WHO: Final = sql.SQL("SELECT rolsuper, rolbypassrls FROM pg_catalog.pg_roles WHERE rolname = current_user")
+_MAY: Final = sql.SQL(
+    "SELECT s.oid IS NOT NULL,"
+    " CASE WHEN s.oid IS NULL THEN has_database_privilege(current_database(), 'CREATE') ELSE has_schema_privilege(s.oid, 'CREATE') END,"
+    " rolsuper OR (SELECT trusted FROM pg_available_extension_versions WHERE name = 'vector' ORDER BY trusted DESC LIMIT 1)"
+    " FROM pg_catalog.pg_roles LEFT JOIN pg_catalog.pg_namespace s ON s.nspname = 'regate_vectors' WHERE rolname = current_user"
+)
+"""Whether there is a schema of ours, and whether this user may add what is missing."""
 _MAKE_ROLE: Final = sql.SQL(
     "DO $$ BEGIN CREATE ROLE regate_vectors NOLOGIN NOSUPERUSER NOBYPASSRLS; EXCEPTION WHEN duplicate_object OR unique_violation THEN NULL; END $$"
 )
@@ -93,8 +104,30 @@ class Prepared:
     on_connect: tuple[sql.Composed, ...]
 
 
-async def prepare(connection: AsyncConnection[Any]) -> Prepared:
+async def prepare(parameters: Mapping[str, Any], *, within_s: float) -> Prepared:
     """Bring the database up to date, in one transaction. Raises `ConfigurationError` for one that cannot serve or is of a later version."""
+    async with _connected(parameters, within_s) as connection:
+        return await _prepare(connection)
+
+
+async def examine(parameters: Mapping[str, Any], *, within_s: float) -> str:
+    """Return in words what is there. Raises `ConfigurationError` when it cannot serve; changes nothing."""
+    async with _connected(parameters, within_s) as connection:
+        return await _examine(connection)
+
+
+@asynccontextmanager
+async def _connected(parameters: Mapping[str, Any], within_s: float) -> AsyncIterator[PromptConnection]:
+    try:
+        async with asyncio.timeout(within_s):
+            connection = await PromptConnection.connect(**parameters, autocommit=True, prepare_threshold=None)
+            async with connection:
+                yield connection
+    except (Error, OSError, TimeoutError) as error:
+        raise ConfigurationError(f"the PostgreSQL database cannot be used: {in_words(error, parameters)}") from error
+
+
+async def _prepare(connection: AsyncConnection[Any]) -> Prepared:
     try:
         async with connection.transaction():
             await connection.execute(_LOCK)
@@ -109,10 +142,27 @@ async def prepare(connection: AsyncConnection[Any]) -> Prepared:
                 on_connect.append(sql.SQL("SET ROLE {}").format(_ROLE))
     except InsufficientPrivilege as error:
         raise ConfigurationError(
-            "the database user may not prepare the database: it needs CREATE on the database (or a schema regate_vectors of its own),"
-            " and the extension, which a superuser adds with CREATE EXTENSION vector"
+            f"the database user may not prepare the database ({error.diag.message_primary}): it needs CREATE on the database (or a schema"
+            " regate_vectors of its own), and the extension, which a superuser adds with CREATE EXTENSION vector"
         ) from error
     return Prepared(tuple(on_connect))
+
+
+async def _examine(connection: AsyncConnection[Any]) -> str:
+    is_superuser, passes_walls = await _row(connection, _WHO)
+    if passes_walls and not is_superuser:
+        raise ConfigurationError("the database user bypasses row-level security; use one that does not")
+    has_schema, may_create, may_extend = await _row(connection, _MAY)
+    found = await (await connection.execute(_FIND_EXTENSION)).fetchone()
+    if found is None and not may_extend:
+        raise ConfigurationError("the extension is missing, which a superuser adds with CREATE EXTENSION vector")
+    if found is not None:
+        _require_version(found[0])
+    if not may_create:
+        place = "its schema regate_vectors" if has_schema else "the database"
+        raise ConfigurationError(f"the database user needs CREATE on {place}")
+    extension = "pgvector, which the first start adds" if found is None else f"pgvector {found[0]}"
+    return f"PostgreSQL with {extension}" + ("" if has_schema else ", no tables yet, which the first start makes")
 
 
 async def make_chunk_table(cursor: AsyncCursor[TupleRow], dimensions: int) -> None:
@@ -140,9 +190,13 @@ async def _extension(connection: AsyncConnection[Any]) -> str:
     if await (await connection.execute(_FIND_EXTENSION)).fetchone() is None:
         await connection.execute(sql.SQL("CREATE EXTENSION vector"))
     version, schema = await _row(connection, _FIND_EXTENSION)
+    _require_version(version)
+    return str(schema)
+
+
+def _require_version(version: str) -> None:
     if tuple(int(part) for part in version.split(".")[:2]) < _OLDEST_EXTENSION:
         raise ConfigurationError(f"pgvector {version} cannot filter inside its index; 0.8.0 or later is needed")
-    return str(schema)
 
 
 async def _migrate(connection: AsyncConnection[Any]) -> None:

@@ -7,7 +7,7 @@ import json
 import sys
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -21,11 +21,13 @@ from regate_gateway.policy.explain_recorded import ExplainedRecords, explain_all
 from regate_gateway.policy.explain_trace import Attempt, Condition, Tracer
 from regate_gateway.policy.recorded import Origin, RecordedDecision
 from regate_gateway.policy.replay_engine import RunningPolicies, running_policies
+from regate_gateway.policy.samples import principal_in
 from regate_orchestrator.decisions import Point
 from regate_orchestrator.enforcer import policy_input
 from regate_orchestrator.errors import ConfigurationError, FilterNotExpressible, PolicyUnavailable
-from regate_orchestrator.principal import Principal, read_principal
-from regate_orchestrator.values import JsonObject
+from regate_orchestrator.principal import Principal
+from regate_orchestrator.schema import RowSchema
+from regate_orchestrator.values import FileId, JsonObject, StoreId
 
 _MOST_BYTES: Final = 1024 * 1024
 _STORE: Final[JsonObject] = {"id": ""}
@@ -45,6 +47,11 @@ def _json_or_file(ctx: click.Context, param: click.Parameter, value: str | None)
     return document
 
 
+def _store(ctx: click.Context, param: click.Parameter, value: str | None) -> JsonObject | str | None:
+    """Return the id of a store, or its policy fields."""
+    return value if value is not None and value.startswith("vs_") else _json_or_file(ctx, param, value)
+
+
 def _read(path: Path) -> str:
     with path.open("rb") as file:
         return file.read(_MOST_BYTES).decode("utf-8")
@@ -57,6 +64,11 @@ class Asked:
     principal: Principal | None
     chunk: JsonObject | None
     store: JsonObject
+    filters: bool
+    file: FileId | None
+    in_store: StoreId | None
+    """In which store the file is looked for; None where it is in one alone."""
+    config: Path | None
     decision: str | None
     response: str | None
     audit: Path
@@ -65,7 +77,13 @@ class Asked:
 @click.command()
 @click.option("--principal", callback=_json_or_file, metavar="JSON|@FILE", help="Who asks: an object with id, tenant, teams, roles, …")
 @click.option("--chunk", callback=_json_or_file, metavar="JSON|@FILE", help="The chunk's policy fields. Absent: only the filter is shown.")
-@click.option("--store", callback=_json_or_file, metavar="JSON|@FILE", help="The vector store's policy fields.")
+@click.option(
+    "--file", metavar="ID", help="A file that is stored here (file-…), in place of --chunk: why the principal finds it, or does not."
+)
+@click.option(
+    "--store", callback=_store, metavar="ID|JSON|@FILE", help="The vector store: with --file the id of one (vs_…), else its policy fields."
+)
+@click.option("--filters", is_flag=True, help="Show the principal's filter as each kind of store is asked it, too.")
 @click.option("--decision", metavar="ID", help="A recorded decision (dec_…).")
 @click.option("--response", metavar="ID", help="Everything decided for a response (resp_…).")
 @click.option(
@@ -87,6 +105,7 @@ def explain(policy: Path | None, config: Path | None, *, as_json: bool, **option
 
     \b
     Example: regate policy explain --principal '{"id": "bob", "tenant": "acme", "teams": ["eng"]}' --chunk @chunk.json
+             regate policy explain --principal @carl.json --file file-… --store vs_…
              regate policy explain --response resp_…
     """
     try:
@@ -108,17 +127,31 @@ def _asked(options: Mapping[str, Any], config: Path | None) -> Asked:
     kinds = [name for name in ("principal", "decision", "response") if options[name] is not None]
     if len(kinds) != 1:
         raise click.UsageError("give exactly one of --principal, --decision and --response")
-    if kinds != ["principal"] and (options["chunk"] is not None or options["store"] is not None):
-        raise click.UsageError("--chunk and --store belong to --principal")
-    principal = read_principal(options["principal"])
-    if kinds == ["principal"] and principal is None:
-        raise click.UsageError("--principal: must have an id and a tenant, and lists of plain names")
+    if kinds != ["principal"] and any(options[name] is not None for name in ("chunk", "file", "store")):
+        raise click.UsageError("--chunk, --file and --store belong to --principal")
+    if options["file"] is not None and options["chunk"] is not None:
+        raise click.UsageError("give --file or --chunk, not both")
+    if options["store"] is not None and isinstance(options["store"], str) != (options["file"] is not None):
+        raise click.UsageError("--store: give the id of a store (vs_…) with --file, and its policy fields without")
+    principal = principal_in(options["principal"], "--principal") if kinds == ["principal"] else None
     audit = options["audit"]
     if audit is None and principal is None:
         from regate_gateway.configuration import load_settings
 
         audit = load_settings(config).audit.path
-    return Asked(principal, options["chunk"], options["store"] or _STORE, options["decision"], options["response"], audit or Path())
+    named = options["store"] if isinstance(options["store"], str) else None
+    return Asked(
+        principal,
+        options["chunk"],
+        _STORE if named or options["store"] is None else options["store"],
+        options["filters"],
+        None if options["file"] is None else FileId(options["file"]),
+        None if named is None else StoreId(named),
+        config,
+        options["decision"],
+        options["response"],
+        audit or Path(),
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,19 +162,21 @@ class Supposed:
     shown: ShownFilter | None
     refused: str
     faults: tuple[str, ...]
+    with_stores: bool
+    """Whether people are shown what each kind of store is asked; programs always are."""
 
     def as_document(self) -> dict[str, Any]:
         """Return it as JSON."""
         return {
             "decision": None if self.explanation is None else as_document(self.explanation),
             "filter": {"refused": self.refused} if self.shown is None else asdict(self.shown),
-            "chunk_faults": list(self.faults),
+            "notes": list(self.faults),
         }
 
     def lines(self) -> Iterator[str]:
         """Yield it as people read it."""
         for fault in self.faults:
-            yield f"Note: the chunk is not stamped as declared: {fault}"
+            yield f"Note: {fault}"
         if self.explanation is not None:
             yield from _explanation_lines(self.explanation)
             yield ""
@@ -150,6 +185,9 @@ class Supposed:
             return
         yield f"Filter of the principal ({self.shown.plan['kind']}): {self.shown.formula}"
         yield f"Always joined to it: {self.shown.guard}"
+        if not self.with_stores:
+            yield "--filters shows what each kind of store is asked."
+            return
         for kind, rendered in self.shown.stores.items():
             yield f"  {kind}:"
             for name, value in rendered.items():
@@ -191,8 +229,20 @@ async def _explain(asked: Asked, directory: Path, opa: Path | None) -> Supposed 
         return FromRecords(await explain_all(found, policies.engine, tracer, directory=str(directory)))
 
 
+async def _with_stored(asked: Asked, principal: Principal, policies: RunningPolicies) -> tuple[Asked, tuple[str, ...]]:
+    """Return what is asked, with what is stored of the file that it names, and what else keeps that from being found."""
+    if asked.file is None:
+        return asked, ()
+    from regate_gateway.configuration import load_settings
+    from regate_gateway.policy.explain_stored import stored_file
+
+    found = await stored_file(load_settings(asked.config), principal, asked.file, asked.in_store, policies.schemas)
+    return replace(asked, chunk={**found.chunk}, store=found.store), () if found.problem is None else (found.problem,)
+
+
 async def _suppose(asked: Asked, principal: Principal, policies: RunningPolicies, tracer: Tracer) -> Supposed:
     now = int(time.time())
+    asked, problems = await _with_stored(asked, principal, policies)
     schema = policies.schemas["chunk"]
     try:
         resource: JsonObject = {"store": asked.store}
@@ -202,19 +252,23 @@ async def _suppose(asked: Asked, principal: Principal, policies: RunningPolicies
     except FilterNotExpressible as error:
         shown, refused = None, error.detail
     if asked.chunk is None:
-        return Supposed(None, shown, refused, ())
+        return Supposed(None, shown, refused, problems, asked.filters)
     question = RecordedDecision(
         origin=Origin("", "", _REQUEST, None, principal.tenant, principal.digest, ""),
         id="",
         point=Point.CHUNK,
         action="chunk.read",
-        about=str(asked.chunk.get("id", "the chunk")),
+        about=asked.file or str(asked.chunk.get("id", "the chunk")),
         document={**document, "chunk": asked.chunk},
         allowed=False,
         reasons=(),
     )
     explanation = await explain_one(question, policies.engine, tracer, was_asked=False, directory=str(policies.directory))
-    return Supposed(explanation, shown, refused, tuple(schema.faults(asked.chunk)))
+    return Supposed(explanation, shown, refused, (*problems, *_misstamped(schema, asked.chunk)), asked.filters)
+
+
+def _misstamped(schema: RowSchema, chunk: JsonObject) -> list[str]:
+    return [f"the chunk is not stamped as declared: {fault}" for fault in schema.faults(chunk)]
 
 
 def _explanation_lines(explanation: Explanation) -> Iterator[str]:

@@ -16,6 +16,7 @@ import click
 from regate_adapters.opa.acceptance.nodes import nodes
 from regate_adapters.opa.acceptance.syntax import Policies
 from regate_orchestrator.principal import Principal, is_name, read_principal
+from regate_orchestrator.spelling import nearest
 
 TENANT: Final = "acme"
 _MANY: Final = 50
@@ -59,13 +60,27 @@ def read_samples(path: Path) -> list[Sample]:
     return [_sample(entry, f"--samples {path}, entry {number}") for number, entry in enumerate(entries, start=1)]
 
 
-def _sample(entry: Any, place: str) -> Sample:
+def principal_in(entry: Any, place: str, *, beside: Sequence[str] = ()) -> Principal:
+    """Return the principal that somebody wrote down. Raises `click.UsageError` for anything else, a misspelt key included.
+
+    `beside` are keys that may stand in it and are no part of it.
+    """
     principal = read_principal(entry)
     if principal is None:
         raise click.UsageError(
             f"{place}: is no principal: needs id and tenant (names), and may have teams, roles, projects, namespaces, scopes (lists of names), "
             "clearance (a whole number), attrs (an object)"
         )
+    known = principal.as_input().keys()
+    for key in entry.keys() - known - set(beside):
+        near = nearest(key, known)
+        advice = f"there are {', '.join(known)}" if near is None else f"did you mean {near!r}?"
+        raise click.UsageError(f"{place}: a principal has no {key!r}; {advice}")
+    return principal
+
+
+def _sample(entry: Any, place: str) -> Sample:
+    principal = principal_in(entry, place, beside=("name",))
     return Sample(str(entry.get("name", f"{principal.id}@{principal.tenant}")), principal)
 
 

@@ -1,4 +1,4 @@
-"""What the form of `POST /v1/files` says beside the file: what it is for, and when it expires. Nested fields are written in brackets."""
+"""What the form of `POST /v1/files` says beside the file: what it is for, and when it expires. Nested fields are written in brackets, or as JSON."""
 
 from __future__ import annotations
 
@@ -6,13 +6,18 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
+import orjson
+
+from regate_gateway.fields import Fields
 from regate_orchestrator.errors import InvalidRequest
 from regate_orchestrator.file_intake import BATCH_EXPIRES_S
 
 PURPOSES: Final = ("assistants", "batch", "fine-tune", "vision", "user_data", "evals")
 
+_WHOLE: Final = "expires_after"
 _ANCHOR: Final = "expires_after[anchor]"
 _SECONDS: Final = "expires_after[seconds]"
+_KNOWN: Final = ("purpose", _WHOLE, _ANCHOR, _SECONDS)
 _LEAST_S: Final = 3_600
 _MOST_S: Final = 30 * 86_400
 
@@ -27,24 +32,37 @@ class FileForm:
 
 def read_file_form(fields: Mapping[str, str]) -> FileForm:
     """Return what the fields say, all of which must be known."""
-    for name in fields:
-        if name not in {"purpose", _ANCHOR, _SECONDS}:
-            raise InvalidRequest(f"'{name[:100]}' is not supported by this gateway.", param=name[:100], code="unknown_parameter")
+    Fields(dict(fields)).refuse_unknown(_KNOWN)
     purpose = fields.get("purpose", "")
     if purpose not in PURPOSES:
         listed = ", ".join(f"'{one}'" for one in PURPOSES)
         raise InvalidRequest(f"'purpose' must be one of {listed}.", param="purpose", code="invalid_value")
-    return FileForm(purpose, _expires_in(fields, purpose))
+    return FileForm(purpose, read_expiry(_nested(fields), purpose))
 
 
-def _expires_in(fields: Mapping[str, str], purpose: str) -> int | None:
-    anchor, seconds = fields.get(_ANCHOR), fields.get(_SECONDS)
-    if anchor is None and seconds is None:
+def read_expiry(fields: Fields, purpose: str) -> int | None:
+    """Return how long a file is to stay, or None where it stays until it is deleted (OpenAI, "expires_after")."""
+    expiry = fields.maybe_object(_WHOLE)
+    if expiry is None:
         return BATCH_EXPIRES_S if purpose == "batch" else None
-    if anchor != "created_at":
-        raise InvalidRequest("'expires_after[anchor]' must be 'created_at'.", param="expires_after.anchor", code="invalid_value")
-    number = int(seconds) if seconds is not None and seconds.isascii() and seconds.isdigit() and len(seconds) <= 10 else 0
-    if not _LEAST_S <= number <= _MOST_S:
-        message = f"'expires_after[seconds]' must be a whole number from {_LEAST_S} to {_MOST_S}."
-        raise InvalidRequest(message, param="expires_after.seconds", code="invalid_value")
-    return number
+    expiry.refuse_unknown({"anchor", "seconds"})
+    expiry.required("anchor")
+    expiry.required("seconds")
+    expiry.choice("anchor", ("created_at",), default=None)
+    return expiry.integer("seconds", least=_LEAST_S, most=_MOST_S, default=_LEAST_S)
+
+
+def _nested(fields: Mapping[str, str]) -> Fields:
+    """Return the expiry as JSON has it, whichever way the form wrote it."""
+    whole, parts = fields.get(_WHOLE), {name: fields[key] for name, key in (("anchor", _ANCHOR), ("seconds", _SECONDS)) if key in fields}
+    if whole is not None and parts:
+        raise InvalidRequest(f"'{_WHOLE}' is given twice: as JSON, and in brackets.", param=_WHOLE, code="mutually_exclusive_parameters")
+    if whole is None:
+        seconds = parts.get("seconds", "")
+        is_number = seconds.isascii() and seconds.isdigit() and len(seconds) <= 10
+        return Fields({_WHOLE: parts | ({"seconds": int(seconds)} if is_number else {})} if parts else {})
+    try:
+        return Fields({_WHOLE: orjson.loads(whole)})
+    except orjson.JSONDecodeError:
+        message = f"'{_WHOLE}' must be JSON with anchor and seconds, or be written as '{_ANCHOR}' and '{_SECONDS}'."
+        raise InvalidRequest(message, param=_WHOLE, code="invalid_value") from None

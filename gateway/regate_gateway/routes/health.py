@@ -23,13 +23,19 @@ async def alive(request: Request) -> Response:  # noqa: ARG001 — Starlette's s
 
 
 class Readiness:
-    """`GET /readyz`: 200 when policy, state, files, vector store and one upstream at least would answer; else 503, naming what would not."""
+    """`GET /readyz`: 200 when policy, state, files, vector store and one upstream at least would answer; else 503, naming what would not.
+
+    503 too once the gateway was told to end, while it still answers everything else.
+    """
 
     def __init__(self, services: Services) -> None:
         self._services = services
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer the request."""
+        """Answer the request. Of a gateway that is about to end nothing else matters."""
+        if scope["state"].get("ending"):
+            await reply({"status": "ending"}, 503)(scope, receive, send)
+            return
         services = self._services
         policy, state, files, engines, upstreams = await asyncio.gather(
             _probe(services.enforcer.revision()),

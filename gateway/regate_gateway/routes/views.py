@@ -5,7 +5,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from regate_orchestrator.retrieval import Hit, hit_attributes
-from regate_orchestrator.rows import Attachment, ConversationRow, FileBatch, FileRow, PromptRow, PromptVersion, StoreRow, Totals
+from regate_orchestrator.rows import (
+    Attachment,
+    ConversationRow,
+    FileBatch,
+    FileRow,
+    PromptRow,
+    PromptVersion,
+    StoreRow,
+    Totals,
+    UploadPart,
+    UploadRow,
+)
 from regate_orchestrator.values import Json, JsonObject
 
 
@@ -22,6 +33,26 @@ def file_object(row: FileRow) -> JsonObject:
         "status": "processed",
         "status_details": None,
     }
+
+
+def upload_object(row: UploadRow, *, status: str, file: FileRow | None = None) -> JsonObject:
+    """Return an Upload object; with its file, when it is completed."""
+    return {
+        "id": row.id,
+        "object": "upload",
+        "bytes": row.bytes,
+        "created_at": row.created_at,
+        "expires_at": row.expires_at,
+        "filename": row.filename,
+        "purpose": row.purpose,
+        "status": status,
+        "file": None if file is None else file_object(file),
+    }
+
+
+def part_object(part: UploadPart) -> JsonObject:
+    """Return an upload's Part object."""
+    return {"id": part.id, "object": "upload.part", "created_at": part.created_at, "upload_id": part.upload}
 
 
 def store_object(row: StoreRow, totals: Totals, *, now: float) -> JsonObject:

@@ -82,7 +82,8 @@ def _opened(sealer: Sealer, body: JsonObject, *, tenant: str, model: str) -> Map
 def _unverified(body: JsonObject, *, param: str) -> InvalidRequest:
     message = (
         f"The encrypted content of the {body['type']} item could not be verified. Send it back as it was given, to the model that made it, "
-        "as the user that it was given to."
+        "as the user that it was given to. If that was done, another gateway has made it, which does not share this one's secret "
+        "(state.sealing_key_env): ask its operator."
     )
     return InvalidRequest(message, param=param, code="invalid_encrypted_content")
 

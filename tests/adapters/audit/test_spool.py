@@ -221,7 +221,7 @@ async def test_directory_serves_one_process_at_a_time(directory: Path) -> None:
 
 async def test_directory_that_cannot_be_used_is_refused(directory: Path) -> None:
     directory.write_text("a file")
-    with pytest.raises(ConfigurationError, match=r"audit\.directory"):
+    with pytest.raises(ConfigurationError, match=r"audit\.path"):
         async with SpoolAuditLog.open(directory):
             pass
 

@@ -39,10 +39,10 @@ from regate_adapters.vector.memory import MemoryVectorStore
 from regate_orchestrator.housekeeping import sweeps_of
 from regate_orchestrator.ports import Chunk
 from regate_orchestrator.presence import Presence
-from regate_orchestrator.rows import LooseChunks
+from regate_orchestrator.rows import LooseChunks, UploadPart, UploadRow
 from regate_orchestrator.schema import FieldSpec, RowSchema
 from regate_orchestrator.sweeping import FileSweeps, Sweeper
-from regate_orchestrator.values import ConversationId, FileId, JsonObject, ResponseId, StoreId
+from regate_orchestrator.values import ConversationId, FileId, JsonObject, PartId, ResponseId, StoreId, UploadId
 from regate_orchestrator.vector_sweeps import VectorSweeps
 
 DAY = 86_400
@@ -112,6 +112,9 @@ async def litter(store: SqlStateStore, gone: SqlStateStore, clock: Clock) -> Non
     await store.touch_store(EVE, StoreId("vs_2"), at=BEGUN)
     await store.put_attachments([attachment_of(ANN, file="file-4", batch_id="vsfb_1")], batch=batch_of(ANN))
     await store.begin_upload(ANN, FileId("file-9"), bytes=1, due_at=BEGUN)
+    upload = UploadRow(UploadId("upload_1"), ANN.tenant, ANN.id, "a.txt", "assistants", 3, BEGUN, BEGUN + 3_600, None)
+    await store.add_upload(upload)
+    await store.add_part(ANN, UploadPart(PartId("part_1"), upload.id, FileId("file-9"), 1, BEGUN), most=9, due_at=BEGUN)
     await store.reserve(LooseChunks(StoreId("vs_9"), FileId(""), ""), for_s=0)
     await store.claim_key(ANN, "old", fingerprint="f", claim="c", at=BEGUN)
     await store.finish_key(ANN, "old", claim="c", fingerprint="f", created="resp_0")

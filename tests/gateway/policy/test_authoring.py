@@ -136,6 +136,13 @@ WRONG: dict[str, tuple[str, int, str, str]] = {
     "the row as a whole": ('allow if "acme" in input.chunk', 1, "whole-row", "name the fields"),
     "the row taken apart": ('allow if {\n\t{"tenant": t} = input.chunk\n\tt == "acme"\n}', 2, "whole-row", "name the fields"),
     "the row by object.get": ('allow if object.get(input, "chunk", {}).level == 0', 1, "whole-row", "name the fields"),
+    "the network": (
+        'allow if {\n\thttp.send({"method": "GET", "url": "http://h"}).body.owner == input.chunk.owner\n}',
+        2,
+        "wall-clock",
+        "into data",
+    ),
+    "chance": ("allow if {\n\tinput.chunk.level <= rand.intn(input.principal.id, 2)\n}", 2, "wall-clock", "something in input"),
     "the clock": ("allow if {\n\tinput.chunk.embargo_until <= time.now_ns()\n}", 2, "wall-clock", "input.now"),
 }
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 import pytest_asyncio
@@ -15,10 +16,13 @@ from click.testing import CliRunner, Result
 from tests.gateway.policy.recordings import ALICE, BOB, STORE, chunk, copied_policies, edit, record, usual
 
 from regate_adapters.opa.install import require_opa
+from regate_adapters.state.store import SqlStateStore
 from regate_gateway.policy.directory import shipped_policies
 from regate_gateway.policy.explain_command import explain
 from regate_gateway.policy.recorded import questions_in, read_records
 from regate_orchestrator.principal import Principal
+from regate_orchestrator.rows import Attachment, FileRow, StoreRow
+from regate_orchestrator.values import FileId, StoreId
 
 Supposing = Callable[..., dict[str, Any]]
 
@@ -88,6 +92,79 @@ def test_filter_is_shown_as_formula_and_as_each_store_is_asked_it() -> None:
     assert {"teams": {"$contains": "eng"}} in list(every(shown["stores"]["chroma"]["where"]))
     assert set(re.findall(r":(\w+)", sql["where"])) <= set(sql["parameters"])
     assert "bob" in sql["parameters"].values()
+
+
+@pytest.mark.parametrize(("options", "shown"), [([], False), (["--filters"], True)])
+def test_people_are_shown_what_stores_are_asked_when_they_ask_for_it(options: list[str], shown: bool) -> None:
+    printed = run("--principal", json.dumps(BOB.as_input()), "--policy", str(shipped_policies()), *options).stdout
+
+    assert ('teams overlaps ["eng"]' in printed, "$contains" in printed) == (True, shown)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--principal", '{"id": "bob", "tenant": "acme", "team": ["eng"]}'], "a principal has no 'team'; did you mean 'teams'?"),
+        (["--principal", '{"id": "bob", "tenant": "acme", "role": []}'], "a principal has no 'role'; did you mean 'roles'?"),
+        (["--principal", '{"id": "bob", "tenant": "acme", "x": 1}'], "a principal has no 'x'; there are id, tenant"),
+        (["--principal", '{"id": "bob"}'], "is no principal: needs id and tenant"),
+        (["--principal", '{"id": "bob", "tenant": "acme"}', "--file", "file-1", "--chunk", "{}"], "give --file or --chunk"),
+        (["--principal", '{"id": "bob", "tenant": "acme"}', "--store", "vs_1"], "with --file"),
+        (["--response", "resp_1", "--file", "file-1"], "belong to --principal"),
+    ],
+)
+def test_what_cannot_be_meant_is_wrong_usage(options: list[str], said: str) -> None:
+    result = run(*options)
+
+    assert (result.exit_code, said in " ".join(result.stderr.split())) == (2, True)
+
+
+async def _stored(tmp_path: Path) -> None:
+    """A file of acme in one vector store for the team hr, another in two, and one whose ingestion failed."""
+    held: list[tuple[str, str, Literal["completed", "failed"]]] = [
+        *(("vs_1", "file-1", "completed"), ("vs_1", "file-2", "completed"), ("vs_2", "file-2", "completed"), ("vs_1", "file-3", "failed"))
+    ]
+    async with SqlStateStore.open(f"sqlite:///{tmp_path / 'data' / 'regate.db'}") as state:
+        for name in ("vs_1", "vs_2"):
+            await state.add_store(StoreRow(StoreId(name), name, 1, 1, {}, STORE, "local", 256, "main"))
+        for name in ("file-1", "file-2", "file-3"):
+            await state.add_file(FileRow(FileId(name), "a.md", 3, "assistants", 1, {"tenant": "acme", "owner": "carol"}))
+        for store, file, status in held:
+            await state.put_attachments(
+                [Attachment(StoreId(store), FileId(file), 1, status, chunk(), {}, {}, 800, 400, "r", {"id": "carol"})]
+            )
+
+
+@pytest.mark.parametrize(
+    ("options", "code", "said"),
+    [
+        (["--file", "file-1"], 0, "DENIED: chunk.read file-1 by regate.chunk.allow"),
+        (["--file", "file-1", "--store", "vs_1"], 0, "reason: not_shared_with_principal"),
+        (["--file", "file-2", "--store", "vs_2"], 0, "DENIED: chunk.read file-2"),
+        (["--file", "file-2"], 1, "is in several vector stores: say which with --store: vs_1, vs_2"),
+        (["--file", "file-3"], 0, "Note: its ingestion is failed, so no search finds it yet"),
+        (["--file", "file-1", "--store", "vs_2"], 1, "is not in vs_2"),
+        (["--file", "file-9"], 1, "the tenant acme has no file file-9"),
+        (["--file", "../etc"], 1, "has no file"),
+    ],
+)
+async def test_what_is_stored_of_a_file_explains_who_finds_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: list[str], code: int, said: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "data").mkdir()
+    await _stored(tmp_path)
+    given = ("--principal", json.dumps(BOB.as_input()), "--policy", str(shipped_policies()))
+    result = await asyncio.to_thread(run, *given, *options)
+
+    assert (result.exit_code, said in result.output) == (code, True), result.output
+
+
+def test_where_nothing_was_stored_yet_that_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    result = run("--principal", json.dumps(BOB.as_input()), "--policy", str(shipped_policies()), "--file", "file-1")
+
+    assert (result.exit_code, "no file yet" in result.output, list(tmp_path.iterdir())) == (1, True, [])
 
 
 def every(value: Any) -> Any:

@@ -35,7 +35,15 @@ from regate_adapters.opa.acceptance.syntax import Definition
 from regate_orchestrator.schema import FieldType, RowSchema
 
 _TEXT: Final = ("startswith", "endswith", "contains")
-_UNREPEATABLE: Final = ("time.now_ns", "http.send", "rand.intn", "uuid.rfc4122", "opa.runtime", "net.lookup_ip_addr")
+_UNREPEATABLE: Final[Mapping[str, str]] = {
+    "time.now_ns": "use input.now, in epoch seconds",
+    "http.send": "put what it would fetch into data, or into the token's claims (regate.custom.authn.attrs)",
+    "net.lookup_ip_addr": "put what it would look up into data",
+    "rand.intn": "a filter is the same for all that are asked in its time; decide by something in input",
+    "uuid.rfc4122": "decide by an identifier that is in input",
+    "opa.runtime": "put what it would read into data",
+}
+"""What answers differently each time, and what to write instead."""
 
 _LITERALS: Final[Mapping[str, FieldType]] = {"string": "string", "number": "number", "boolean": "boolean"}
 _KNOWN: Final[Mapping[Path, FieldType]] = {
@@ -65,7 +73,8 @@ def _unrepeatable(definition: Definition) -> Iterator[Finding]:
     for node in nodes([definition.node.get("body"), definition.node.get("else"), definition.head.get("value")]):
         terms = call_in(node)
         if terms is not None and is_call(terms, *_UNREPEATABLE):
-            message = f"{operator_of(terms)} answers differently each time, so a filter made with it ages; use input.now, in epoch seconds"
+            operator = operator_of(terms)
+            message = f"{operator} answers differently each time, so a filter made with it ages: {_UNREPEATABLE[operator]}"
             yield Finding("wall-clock", message, definition.module.file, row_of(node, definition.row))
 
 

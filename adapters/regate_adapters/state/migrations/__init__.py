@@ -21,7 +21,7 @@ from typing import Final
 
 from alembic.operations import Operations
 from alembic.runtime.migration import MigrationContext
-from alembic.script import ScriptDirectory
+from alembic.script import Script, ScriptDirectory
 from alembic.script.revision import ResolutionError
 from alembic.util import CommandError
 from sqlalchemy import Connection, update
@@ -36,12 +36,17 @@ SCRIPTS: Final = ScriptDirectory(Path(__file__).parent)
 
 def upgrade(connection: Connection, present: str, *, place: str) -> None:
     """Bring the tables from the present revision to the newest. Raises `ConfigurationError` for a revision that this program does not know."""
-    try:
-        steps = list(SCRIPTS.iterate_revisions(REVISION, present))
-    except (CommandError, ResolutionError) as error:
-        raise ConfigurationError(f"state.url: {place} was upgraded to {present!r} by a later version of regate") from error
+    steps = later_than(present, place=place)
     operations = Operations(MigrationContext.configure(connection, opts={"target_metadata": metadata}))
     for step in reversed(steps):
         step.module.upgrade(operations)
     connection.execute(update(schema_revision).values(revision=REVISION))
     _log.info("upgraded the state database", extra={"from_revision": present, "to_revision": REVISION})
+
+
+def later_than(present: str, *, place: str) -> list[Script]:
+    """Return the steps from this revision on, the newest first. Raises `ConfigurationError` for a revision that this program does not know."""
+    try:
+        return list(SCRIPTS.iterate_revisions(REVISION, present))
+    except (CommandError, ResolutionError) as error:
+        raise ConfigurationError(f"{place} was upgraded to {present!r} by a later version of regate") from error

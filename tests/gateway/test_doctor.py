@@ -1,0 +1,133 @@
+"""`regate doctor` before real neighbours: a line for each thing that is configured, and an exit code that says whether all can be used."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aiohttp import web
+
+from regate_adapters.testing.ports import free_port
+from regate_gateway.doctor import Diagnosis, diagnoses, report
+from regate_gateway.settings import Settings
+
+JWKS = {
+    "keys": [
+        {"kty": "OKP", "crv": "Ed25519", "x": "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo", "kid": "one", "alg": "EdDSA", "use": "sig"}
+    ]
+}
+
+
+@pytest.fixture
+async def neighbour() -> AsyncIterator[str]:
+    """A backend that lists two models for whoever has the key, makes vectors, publishes verification keys, and is no Chroma server."""
+
+    async def models(request: web.Request) -> web.Response:
+        if request.headers.get("Authorization") != "Bearer right":
+            return web.json_response({"error": {"message": "who are you? wrong"}}, status=401)
+        return web.json_response({"object": "list", "data": [{"id": name, "object": "model"} for name in ("small", "large")]})
+
+    async def embeddings(request: web.Request) -> web.Response:
+        return web.json_response({"data": [{"index": 0, "embedding": [0.6, 0.8, 0.0]}]})
+
+    async def keys(request: web.Request) -> web.Response:
+        return web.json_response(JWKS)
+
+    app = web.Application()
+    app.router.add_get("/v1/models", models)
+    app.router.add_post("/v1/embeddings", embeddings)
+    app.router.add_get("/keys", keys)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0)
+    await site.start()
+    yield f"http://127.0.0.1:{runner.addresses[0][1]}"
+    await runner.cleanup()
+
+
+def settings(tmp_path: Path, **values: Any) -> Settings:
+    return Settings.model_validate({"data_dir": tmp_path / "data"} | values)
+
+
+def upstream(url: str, **more: Any) -> dict[str, Any]:
+    return {"name": "local", "base_url": f"{url}/v1", "api_key_env": "KEY", **more}
+
+
+def jwt(url: str) -> dict[str, Any]:
+    return {"jwt": {"issuer": "i", "audience": "a", "algorithms": ["EdDSA"], "jwks_url": url}}
+
+
+async def told(settings: Settings) -> dict[str, Diagnosis]:
+    return {diagnosis.name: diagnosis async for diagnosis in diagnoses(settings)}
+
+
+async def test_everything_that_answers_is_told_and_nothing_is_made(
+    tmp_path: Path, neighbour: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("KEY", "right")
+    embeddings = {"kind": "upstream", "upstream": "local", "model": "small"}
+    configured = settings(
+        tmp_path, upstreams=[upstream(neighbour, models=["small", "huge"])], auth=jwt(f"{neighbour}/keys"), embeddings=embeddings
+    )
+    code = await report(configured, as_json=True)
+    result = json.loads(capsys.readouterr().out)
+
+    assert (code, result["ok"], [one["name"] for one in result["diagnoses"] if not one["ok"]], list(tmp_path.iterdir())) == (
+        0,
+        True,
+        [],
+        [],
+    )
+    says = {one["name"]: one["says"] for one in result["diagnoses"]}
+    assert says["upstreams.local"] == "lists 2 models; not among them: huge"
+    assert says["auth.jwt.jwks_url"].endswith("gave 1 usable keys")
+    assert says["embeddings (small)"] == "vectors of 3 dimensions"
+    assert says["opa"].startswith("OPA ")
+
+
+async def test_everything_that_does_not_answer_is_told_by_its_setting_and_the_exit_code_is_1(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    nobody = f"http://127.0.0.1:{free_port()}"
+    monkeypatch.setenv("KEY", "right")
+    monkeypatch.setenv("DATABASE", f"postgresql://u:swordfish@127.0.0.1:{nobody.rpartition(':')[2]}/d")
+    configured = settings(
+        tmp_path,
+        upstreams=[upstream(nobody)],
+        auth=jwt(f"{nobody}/keys"),
+        opa={"mode": "remote", "url": nobody},
+        state={"url_env": "DATABASE"},
+        vector={"stores": {"main": {"kind": "chroma_server", "url": nobody}, "other": {"kind": "pgvector", "url_env": "DATABASE"}}},
+    )
+    code = await report(configured, as_json=False)
+    printed = capsys.readouterr().out
+    failed = [line.split()[1] for line in printed.splitlines() if line.startswith("FAIL")]
+
+    assert (code, failed) == (
+        1,
+        ["upstreams.local", "auth.jwt.jwks_url", "opa", "state", "vector.stores.main", "vector.stores.other"],
+    )
+    assert (printed.count("state.url_env (DATABASE)"), "Connection refused" in printed, "swordfish" in printed) == (1, True, False)
+
+
+async def test_what_answers_and_cannot_be_used_fails(tmp_path: Path, neighbour: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KEY", "wrong")
+    configured = settings(
+        tmp_path,
+        upstreams=[upstream(neighbour)],
+        auth=jwt(f"{neighbour}/v1/models"),
+        vector={"stores": {"main": {"kind": "chroma_server", "url": neighbour}}},
+    )
+    found = await told(configured)
+
+    assert [name for name, one in found.items() if not one.ok] == ["upstreams.local", "auth.jwt.jwks_url", "vector.stores.main"]
+    assert ("401" in found["upstreams.local"].says, "wrong" in found["upstreams.local"].says) == (True, False)
+
+
+async def test_policies_that_may_not_serve_fail(tmp_path: Path) -> None:
+    (tmp_path / "policies").mkdir()
+    found = await told(settings(tmp_path, opa={"bundle": tmp_path / "policies"}))
+    assert not found["opa"].ok
