@@ -16,12 +16,12 @@ from dataclasses import dataclass, field
 from typing import Final
 
 import aiohttp
-import orjson
 from yarl import URL
 
 from regate_adapters.backend.catalogue import ModelEntry
 from regate_adapters.backend.failures import MOST_DETAIL, TRANSPORT_ERRORS, UNCONNECTED, circuit_open, misunderstood, refused, unreached
 from regate_adapters.backend.health import Health
+from regate_adapters.backend.model_listing import listed_models
 from regate_orchestrator.errors import UpstreamError
 from regate_orchestrator.ports import UpstreamTraits
 from regate_orchestrator.values import Clock
@@ -36,10 +36,11 @@ _RETRY_PAUSE_S: Final = 0.1
 _MOST_CONNECTIONS: Final = 1_024
 _KEEP_ALIVE_S: Final = 4.0  # below the 5 s after which uvicorn (and with it vLLM) closes, so that no request meets a closing connection
 _MOST_LISTING: Final = 4 * 1024 * 1024
-_MOST_MODELS: Final = 10_000
 _LARGE_BODY: Final = 512 * 1024
 _PATH: Final = re.compile(r"(/[a-z_]+){1,3}")
-_MODEL_ID: Final = re.compile(r"[!-~]{1,256}")
+BLANK: Final = b" \t\r\n\xef\xbb\xbf"
+"""What may stand before an answer and says nothing."""
+_MOST_BLANK: Final = 1024 * 1024
 _PASSED_HEADERS: Final = ("content-length",)
 
 Pause = Callable[[float], Awaitable[None]]
@@ -66,24 +67,29 @@ class UpstreamConfig:
 class UpstreamResponse:
     """A 2xx answer whose body is still to be read. Valid only within the context that made it."""
 
-    __slots__ = ("_key", "_response", "content_type", "headers", "status", "upstream")
+    __slots__ = ("_key", "_response", "headers", "status", "upstream")
 
     def __init__(self, upstream: str, response: aiohttp.ClientResponse, *, key: str | None = None) -> None:
         self.upstream = upstream
         self._response = response
         self._key = key
         self.status = response.status
-        self.content_type = response.headers.get("Content-Type", "")
         self.headers: Mapping[str, str] = {name: response.headers[name] for name in _PASSED_HEADERS if name in response.headers}
-
-    @property
-    def media_type(self) -> str:
-        """Return the content type without its parameters, in lower case."""
-        return self.content_type.partition(";")[0].strip().lower()
 
     def chunks(self) -> AsyncIterator[bytes]:
         """Return the body's bytes as they come. Raises `UpstreamError` when they break off or stay away; reads no faster than it is asked to."""
         return _Chunks(self.upstream, self._response.content)
+
+    async def beginning(self) -> bytes:
+        """Return the body's first bytes that say something, with what came with them; none at its end. Raises as `chunks` does."""
+        blank = 0
+        async for chunk in self.chunks():
+            if said := chunk.lstrip(BLANK):
+                return said
+            blank += len(chunk)
+            if blank > _MOST_BLANK:
+                raise misunderstood(self.upstream, f"more than {_MOST_BLANK} bytes that say nothing")
+        return b""
 
     async def read(self, *, limit: int) -> bytes:
         """Return the whole body. Raises `UpstreamError` when it is larger than the limit, breaks off or stays away."""
@@ -221,7 +227,7 @@ class Link:
         finally:
             if response is not None:
                 _let_go(response)
-        return _listed_entries(name, body)
+        return listed_models(name, body)
 
     async def contact(self) -> None:
         """Learn whether the upstream can be reached: any answer will do, and none within two seconds counts as a failed connection."""
@@ -305,27 +311,3 @@ def _let_go(response: aiohttp.ClientResponse) -> None:
     if connection.transport is not None:
         connection.transport.abort()  # a plain close would first wait for the peer to take what we still have to send
     response.close()
-
-
-def _listed_entries(upstream: str, body: bytes) -> tuple[ModelEntry, ...]:
-    """Return the models of a listing; entries without a plain id are left out. Raises `UpstreamError` for what is no listing."""
-    try:
-        document = orjson.loads(body)
-    except orjson.JSONDecodeError as error:
-        raise misunderstood(upstream, "its list of models is not JSON") from error
-    # Ollama says `null` when it has none.
-    data = document.get("data", 0) if isinstance(document, dict) else 0
-    if not isinstance(data, list | None):
-        raise misunderstood(upstream, "its list of models has no `data`")
-    models = (entry for entry in (data or ())[:_MOST_MODELS] if isinstance(entry, dict))
-    return tuple(_entry(upstream, model) for model in models if isinstance(model.get("id"), str) and _MODEL_ID.fullmatch(model["id"]))
-
-
-def _entry(upstream: str, model: Mapping[str, object]) -> ModelEntry:
-    created, owner = model.get("created"), model.get("owned_by")
-    plain = isinstance(owner, str) and _MODEL_ID.fullmatch(owner) is not None
-    return ModelEntry(
-        id=str(model["id"]),
-        created=created if isinstance(created, int) and not isinstance(created, bool) else 0,
-        owned_by=str(owner) if plain else upstream,
-    )

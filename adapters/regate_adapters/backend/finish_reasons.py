@@ -1,0 +1,33 @@
+"""How a model turn ended, in the words of backends. Only words that are known to be a good end are one: any other says that the answer is broken."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Final
+
+from regate_orchestrator.responses.events import FinishReason
+
+_KNOWN: Final[Mapping[str, FinishReason]] = {
+    **dict.fromkeys(("stop", "stopped", "eos", "eostoken", "eosfound", "stoptoken", "stopsequence", "stopstringfound"), "stop"),
+    **dict.fromkeys(("endturn", "endoftext", "complete", "completed", "finished", "done"), "stop"),
+    **dict.fromkeys(("toolcalls", "toolcall", "tooluse", "functioncall", "functioncalls"), "tool_calls"),
+    **dict.fromkeys(("length", "maxtokens", "maxlength", "maxnewtokens", "maxoutputtokens", "maxcompletiontokens"), "length"),
+    **dict.fromkeys(("tokenlimit", "maxpredictedtokensreached", "modellength", "contextlength", "contextlengthreached"), "length"),
+    **dict.fromkeys(("modelcontextwindowexceeded", "contextwindowexceeded", "contextlengthexceeded"), "length"),
+    **dict.fromkeys(("contentfilter", "contentfiltered", "safety", "sensitive", "refusal", "guardrailintervened"), "content_filter"),
+    **dict.fromkeys(("recitation", "blocklist", "prohibitedcontent", "spii", "imagesafety"), "content_filter"),
+}
+"""The words of OpenAI, vLLM, SGLang, llama.cpp, LM Studio, TGI, Together, Mistral, Anthropic, Bedrock, Gemini, Cohere and z.ai, by their letters."""
+
+_GRAVITY: Final[tuple[FinishReason | None, ...]] = ("stop", "tool_calls", "length", "content_filter", None)
+
+
+def meaning_of(word: str) -> FinishReason | None:
+    """Return the end that the word stands for; None for a broken one. How it is written does not matter: `MAX_TOKENS`, `max-tokens`."""
+    return _KNOWN.get(re.sub("[^a-z]", "", word.lower()))
+
+
+def graver(one: FinishReason | None, other: FinishReason | None) -> FinishReason | None:
+    """Return which of two ends that were told of one turn holds: an answer that was cut is not whole for being said to have stopped."""
+    return max(one, other, key=_GRAVITY.index)
