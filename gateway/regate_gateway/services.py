@@ -56,6 +56,11 @@ class Answering(Protocol):
 class Upstreams(Catalogue, Protocol):
     """The configured upstreams, for the proxied routes and for readiness."""
 
+    @property
+    def extra_fields(self) -> frozenset[str]:
+        """The fields beyond the API's own that any upstream takes."""
+        ...
+
     async def model_entries(self) -> list[JsonObject]:
         """Return the models that any request may be routed to, in the API's shape."""
         ...

@@ -47,7 +47,7 @@ from regate_orchestrator.file_intake import FileIntake
 from regate_orchestrator.housekeeping import sweeps_of
 from regate_orchestrator.ingestion import WORKERS, Ingestion
 from regate_orchestrator.listing import Listings
-from regate_orchestrator.ports import BlobStore, Embedder, PolicyEngine, StateStore, UpstreamTraits, VectorStore
+from regate_orchestrator.ports import BlobStore, Embedder, PolicyEngine, StateStore, VectorStore
 from regate_orchestrator.presence import Presence
 from regate_orchestrator.reading import FileReader
 from regate_orchestrator.responses.authorizing import Authorizer
@@ -312,7 +312,7 @@ def _upstream_configs(settings: Settings) -> list[UpstreamConfig]:
             api_key=_api_key(upstream.api_key_env),
             models=upstream.models,
             timeout_s=upstream.timeout_s,
-            traits=UpstreamTraits(upstream.reasoning_field, upstream.image_urls, upstream.context_window, upstream.service_tiers),
+            traits=upstream.traits,
             aliases=upstream.aliases,
             by_policy=upstream.by_policy,
             fallback_for=upstream.fallback_for,

@@ -54,7 +54,6 @@ SENT: dict[str, Any] = {
     "logit_bias": {"50256": -100},
     "user": "u",
     "max_tokens": 5,
-    "max_completion_tokens": 6,
     "logprobs": True,
     "tools": [WEATHER, GREP],
     "functions": [WEATHER["function"]],
@@ -362,7 +361,8 @@ async def test_messages_reach_the_upstream_as_they_are_and_what_is_left_over_in_
 
     assert answer.status_code == 200, answer.text
     assert world.upstream.requests[-1]["messages"] == [
-        *kept,
+        {"role": "system", "content": [{"type": "text", "text": "Be brief."}, {"type": "text", "text": "Be kind."}]},
+        *kept[2:],
         {"role": "assistant", "content": "Hm."},
         {"role": "assistant", "content": None, "tool_calls": [call]},
         {"role": "tool", "content": "Sun.", "tool_call_id": "c"},

@@ -23,7 +23,7 @@ from regate_adapters.backend.failures import MOST_DETAIL, TRANSPORT_ERRORS, UNCO
 from regate_adapters.backend.health import Health
 from regate_adapters.backend.model_listing import listed_models
 from regate_orchestrator.errors import UpstreamError
-from regate_orchestrator.ports import UpstreamTraits
+from regate_orchestrator.upstream_traits import UpstreamTraits
 from regate_orchestrator.values import Clock
 
 _log = logging.getLogger("regate.backend")

@@ -7,7 +7,7 @@ from typing import Final
 
 from regate_gateway.fields import Hint
 
-EXTRA_FIELDS: Final = "A field of the backend's own is passed on where the operator lists it in 'upstreams[].extra_fields'."
+EXTRA_FIELDS: Final = "A field of the backend's own is passed on where the operator says so, by the upstream's 'upstreams[].kind' or 'upstreams[].extra_fields'."
 """For whoever sends what one kind of backend takes: what it is that has to be set."""
 
 _BACKENDS_OWN: Final = (

@@ -176,13 +176,13 @@ def _recalled(state: State, recalled: Recalled) -> Step:
 
 
 def _authorized(state: State, event: TurnAuthorized, now: int) -> Step:
-    request = state.must_heading.request.in_tiers() if event.service_tiers else state.must_heading.request
+    request = state.must_heading.request.in_tiers() if event.traits.service_tiers else state.must_heading.request
     state = replace(
         state,
         heading=replace(state.must_heading, request=request),
         upstream=event.upstream,
         alternates=event.alternates,
-        context_window=event.context_window,
+        traits=event.traits,
         max_output_tokens=min((most for most in (request.max_output_tokens, event.max_output_tokens) if most is not None), default=None),
         revision=event.revision,
         history=event.history,
@@ -190,7 +190,6 @@ def _authorized(state: State, event: TurnAuthorized, now: int) -> Step:
         inputs=event.inputs,
         lineage=event.lineage,
         hidden=event.hidden,
-        reasoning_field=event.reasoning_field,
     )
     if not request.generate:
         response = state.must_heading.response("in_progress", ())
@@ -211,12 +210,13 @@ def _call_model(state: State) -> Step:
         return replace(state, phase=Phase.CALLING), [CallModel(state.upstream, payload, state.alternates)]
     try:
         history = [item for item in state.history if not (request.forget_reasoning and item.body["type"] == "reasoning")]
-        prompt = build_prompt(request.instructions, [*history, *state.prompted], reasoning_field=state.reasoning_field)
+        prompt = build_prompt(request.instructions, [*history, *state.prompted], reasoning_field=state.traits.reasoning_field)
     except InvalidRequest as error:
         return _failed(state, error, 0)
-    if state.context_window is not None and prompt.tokens > state.context_window:
+    window = state.traits.context_window
+    if window is not None and prompt.tokens > window:
         shorter = _truncated(state) if request.truncation == "auto" else None
-        return _failed(state, _too_long(state.context_window), 0) if shorter is None else _call_model(shorter)
+        return _failed(state, _too_long(window), 0) if shorter is None else _call_model(shorter)
     last_round = state.round + 1 >= state.limits.max_rounds
     searchable = request.file_search is not None and FILE_SEARCH not in state.hidden and request.permits(FILE_SEARCH)
     offered = searchable and not last_round and state.searches_opened < search_limit(state)
