@@ -81,6 +81,7 @@ class Authorizer:
         passed = self.gate.read(asked, decisions[1:], admitted)
         await self._check_earlier(context, request, recalled, passed)
         traits = self.catalogue.traits(chosen.upstream)
+        _require_taken(request, traits)
         tenant = context.principal.tenant
         earlier = await self._earlier(recalled.earlier, passed, traits, tenant=tenant)
         prompted, inputs = await self._current(request, sent, passed, traits, tenant=tenant)
@@ -203,6 +204,14 @@ class Authorizer:
         if not sealed or not item.body.get("encrypted_content"):
             return ""
         return kept_text(self.sealer, item.body, tenant=cast("str", one.holder["tenant"]), model=request.model)
+
+
+def _require_taken(request: ResponseRequest, traits: UpstreamTraits) -> None:
+    """Raise `InvalidRequest` for a field of a backend's own that the upstream of this model is not said to take."""
+    for name in request.extra:
+        if name not in traits.extra_fields:
+            message = f"Unknown parameter: '{name}'. The backend of this model is not said to take it ('upstreams[].extra_fields')."
+            raise InvalidRequest(message, param=name, code="unknown_parameter")
 
 
 def _files(history: History, sent: Sequence[JsonObject | HeldItem]) -> list[FileId]:

@@ -220,7 +220,7 @@ def _call_model(state: State) -> Step:
     last_round = state.round + 1 >= state.limits.max_rounds
     searchable = request.file_search is not None and FILE_SEARCH not in state.hidden and request.permits(FILE_SEARCH)
     offered = searchable and not last_round and state.searches_opened < search_limit(state)
-    payload = {"model": request.model, "messages": prompt.messages, **request.sampling}
+    payload = {**request.extra, "model": request.model, "messages": prompt.messages, **request.sampling}
     tools: list[Json] = [_function(tool) for tool in offered_tools(state).values()]
     if offered:
         tools.append(_SEARCH_FUNCTION)
