@@ -33,6 +33,8 @@ class RegateError(Exception):
     """The root; never raised itself. `code` is stable and machine-readable, `message` is safe to show to the caller."""
 
     code: str | None = None
+    is_logged: bool = False
+    """Whether the log has it already, from whom knew most about it."""
 
     def __init__(self, message: str, *, code: str | None = None) -> None:
         super().__init__(message)

@@ -89,6 +89,37 @@ async def test_an_error_amid_a_stream_is_one_event_of_ours_in_place_of_the_rest(
     assert [getattr(record, "request_id", "").startswith("req_") for record in logged] == [True, True]
 
 
+BREAKING: dict[str, tuple[Turn, str]] = {
+    "refused": (answering(json.dumps({"error": {"message": SECRET, "code": 500}}).encode()), "10.0.0.5"),
+    "an error amid the stream": (streaming(text("Half")[0], {"error": {"message": SECRET, "code": 500}}), "10.0.0.5"),
+    "cut": (streaming(text("Half")[0]), "without a finish reason"),
+    "a bad end": (streaming({"choices": [{"delta": {"content": "Half"}, "finish_reason": "network_error"}]}), "network_error"),
+    "no answer": (streaming({"choices": [{"delta": {}, "finish_reason": "stop"}]}), "no answer"),
+}
+
+
+@pytest.mark.parametrize("case", BREAKING)
+@pytest.mark.parametrize("mode", [{}, {"stream": True}, {"background": True}], ids=["plain", "streamed", "background"])
+async def test_why_a_response_failed_is_logged_once_with_all_that_finds_it(
+    world: World, caplog: pytest.LogCaptureFixture, case: str, mode: dict[str, Any]
+) -> None:
+    turn, cause = BREAKING[case]
+    world.upstream.turns = [turn]
+    with caplog.at_level(logging.INFO):
+        async with world.http() as http:
+            answer = await http.post("/responses", json={"model": "small", "input": "Hi", **mode})
+            if "background" in mode:
+                async with http.stream("GET", f"/responses/{answer.json()['id']}?stream=true") as followed:
+                    assert "response.failed" in (await followed.aread()).decode()
+    told = [record for record in caplog.records if record.levelno >= logging.WARNING]
+
+    assert [record.getMessage() for record in told] == ["response_failed"]
+    about = vars(told[0])
+    assert (about["request_id"], about["upstream"]) == (answer.headers["x-request-id"], "scripted")
+    assert about["response"].startswith("resp_")
+    assert cause in about["detail"]
+
+
 async def test_embeddings_and_completions_are_held_to_the_same(world: World) -> None:
     async with world.http() as http:
         found = [

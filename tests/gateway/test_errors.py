@@ -23,6 +23,7 @@ TABLE: list[tuple[errors.RegateError, int, str, str | None]] = [
     (errors.StateUnavailable("d"), 503, "server_error", "state_unavailable"),
     (errors.VectorStoreUnavailable("d"), 503, "server_error", "vector_store_unavailable"),
     (errors.EmbeddingsUnavailable("d"), 503, "server_error", "embeddings_unavailable"),
+    (errors.ExtractionUnavailable("d"), 503, "server_error", "extraction_unavailable"),
     (errors.AuditUnavailable("d"), 503, "server_error", "audit_unavailable"),
     (errors.GatewayStopped("d"), 503, "server_error", "server_error"),
     (errors.FilterNotExpressible("d"), 503, "server_error", "filter_not_expressible"),

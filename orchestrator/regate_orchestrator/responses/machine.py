@@ -57,7 +57,7 @@ from regate_orchestrator.responses.events import (
 )
 from regate_orchestrator.responses.history import stored_result
 from regate_orchestrator.responses.output import Heading, Status, search_item
-from regate_orchestrator.responses.prompt import CALLS, FILE_SEARCH, Passage, PromptItem, build_prompt
+from regate_orchestrator.responses.prompt import CALLS, FILE_SEARCH, OUTPUTS, Passage, PromptItem, build_prompt
 from regate_orchestrator.responses.request import ClientTool
 from regate_orchestrator.responses.state import Ending, Output, Phase, State
 from regate_orchestrator.responses.withholding import withhold
@@ -114,6 +114,7 @@ _SEARCH_FUNCTION: Final[JsonObject] = {
         },
     },
 }
+_ANSWERS: Final = frozenset({"message", *CALLS})
 _BAD_ARGUMENTS: Final = 'The search did not run: its arguments must be a JSON object with a string "query".'
 _TOOL_DENIED: Final = "The search did not run: it is not permitted."
 _RESULT_DENIED: Final = "The search ran, but its result may not be used."
@@ -307,7 +308,22 @@ def _model_ended(state: State, event: ModelEnded, now: int) -> Step:
         return _next_search(state, now)
     if unseen and not called and state.round < state.limits.max_rounds:
         return _continue(state, now)
+    if not _is_answered(state, unseen=unseen):
+        return _failed(state, _no_answer(state, unseen=unseen), now)
     return _end(state, "completed", now)
+
+
+def _is_answered(state: State, *, unseen: bool) -> bool:
+    """Return whether the model said or called anything. To the output of a client's tool it may have nothing to add; to a question it must."""
+    if any(output.body["type"] in _ANSWERS for output in state.outputs):
+        return True
+    items = state.must_heading.request.items
+    return not unseen and bool(items) and items[-1]["type"] in OUTPUTS
+
+
+def _no_answer(state: State, *, unseen: bool) -> UpstreamError:
+    why = "in its last turn it called a tool that it was not offered" if unseen else "it ended its turn with nothing said"
+    return UpstreamError(f"The model gave no answer: {why}.", detail=f"{state.upstream}: no answer after {state.round} rounds, {why}")
 
 
 def _cite_unmarked(state: State) -> State:
