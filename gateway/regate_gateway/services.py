@@ -76,7 +76,7 @@ class Upstreams(Catalogue, Protocol):
         ...
 
     def reach(self) -> Mapping[str, str]:
-        """Return for every upstream whether it could be reached last: `ok`, `unreachable` or `unknown`."""
+        """Return for every upstream how it was found last: `ok`, `unreachable`, `denied`, `no_models` or `unknown`."""
         ...
 
     async def check(self) -> None:

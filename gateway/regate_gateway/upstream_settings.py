@@ -40,6 +40,10 @@ class Upstream(Section):
         description="Upstreams, configured before it, for which it stands in while they cannot be reached, with the models that both serve.",
     )
     timeout_s: Seconds = Field(default=300, description="Longest wait for its next bytes.")
+    show_errors: bool = Field(
+        default=False,
+        description="Show callers its own words about a request that it refuses, without addresses and what may be a secret.",
+    )
     output_limit: OutputLimit = Field(default="max_tokens", description="Field in which it takes the most tokens that it may write.")
     system_messages: SystemMessages = Field(
         default="leading",

@@ -153,6 +153,7 @@ async def open_services(
     audit = await stack.enter_async_context(SpoolAuditLog.open(settings.audit.path, on_failure=settings.audit.on_failure))
     state = await stack.enter_async_context(SqlStateStore.open(_state_url(settings), clock=clock))
     upstreams = await stack.enter_async_context(Upstreams(_upstream_configs(settings)))
+    upstreams.discover()
     vectors = await _vectors(stack, settings.vector, schemas["chunk"], state)
     models = EmbeddingModels(*[await _embedder(stack, settings, one) for one in (settings.embeddings, *settings.embeddings.also)])
     blobs = await _blobs(stack, settings.files)
@@ -316,6 +317,7 @@ def _upstream_configs(settings: Settings) -> list[UpstreamConfig]:
             aliases=upstream.aliases,
             by_policy=upstream.by_policy,
             fallback_for=upstream.fallback_for,
+            show_errors=upstream.show_errors,
         )
         for upstream in settings.upstreams
     ]

@@ -5,12 +5,19 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import Any
 
+import httpx
 import openai
 import pytest
 from aiohttp import web
 from tests.e2e.conftest import ScriptedUpstream, World, text
+from tests.patience import PATIENT_S
+
+from regate_gateway.server import Running
+from regate_gateway.settings import Settings
+from regate_gateway.wiring import gateway_app
 
 CHAT: dict[str, Any] = {"model": "small", "messages": [{"role": "user", "content": "Hi"}]}
 SECRET = "secret words of http://10.0.0.5:8000"
@@ -87,6 +94,53 @@ async def test_an_error_amid_a_stream_is_one_event_of_ours_in_place_of_the_rest(
     assert (pieces, "failed to answer" in raised.value.message) == (["Half"], True)
     logged = [record for record in caplog.records if "10.0.0.5" in record.getMessage()]
     assert [getattr(record, "request_id", "").startswith("req_") for record in logged] == [True, True]
+
+
+def refusing(status: int) -> Turn:
+    async def answer(upstream: ScriptedUpstream, request: web.Request) -> web.StreamResponse:
+        return web.json_response({"error": {"message": f"{SECRET}: bad '$ref'"}}, status=status)
+
+    return answer
+
+
+async def test_key_that_the_upstream_refuses_is_seen_where_operators_look(world: World) -> None:
+    world.upstream.turns = [refusing(401)]
+    async with httpx.AsyncClient(base_url=world.url, timeout=PATIENT_S) as anyone, world.http() as http:
+        failed = await http.post("/responses", json={"model": "small", "input": "Hi"})
+        denied, figures = (await anyone.get("/readyz")).json(), (await anyone.get("/metrics")).text
+        served = await http.post("/responses", json={"model": "small", "input": "Hi"})
+        over, figures_after = (await anyone.get("/readyz")).json(), (await anyone.get("/metrics")).text
+
+    assert (failed.status_code, "credentials" in failed.json()["error"]["message"], served.status_code) == (502, True, 200)
+    assert (denied["upstreams"], over["upstreams"]) == ({"scripted": "denied"}, {"scripted": "ok"})
+    told = [f'regate_upstream_denied{{upstream="scripted"}} {value}' for value in ("1.0", "0.0")]
+    assert [told[0] in figures, told[1] in figures_after] == [True, True]
+
+
+@pytest.mark.parametrize("status", [400, 422, 501])
+async def test_refusal_says_where_its_reason_is_found(world: World, status: int) -> None:
+    async with world.http() as http:
+        found = []
+        for path, body in (("/chat/completions", CHAT), ("/responses", {"model": "small", "input": "Hi"})):
+            world.upstream.turns = [refusing(status)]
+            answer = await http.post(path, json=body)
+            found.append((answer.status_code, "x-request-id" in answer.json()["error"]["message"], "secret" in answer.text))
+
+    assert found == [(400, True, False)] * 2
+
+
+async def test_operator_may_have_an_upstreams_own_words_about_a_refusal_shown(
+    configure: Callable[..., Settings], upstream: ScriptedUpstream, policies: Path
+) -> None:
+    settings = configure(upstreams=[{"name": "open", "base_url": upstream.url, "models": ["small"], "show_errors": True}])
+    app, gateway = gateway_app(settings)
+    upstream.turns = [refusing(400), refusing(422), refusing(500)]
+    async with Running(app, settings.listen) as server, World(server.url, settings, gateway, upstream, policies).http() as http:
+        answers = [await http.post("/responses", json={"model": "small", "input": "Hi"}) for _ in range(3)]
+    told = [answer.json()["error"]["message"] for answer in answers]
+
+    words = "The backend refused the request: secret words of … bad '$ref'"
+    assert told == [words, words, "The backend failed to answer."]
 
 
 BREAKING: dict[str, tuple[Turn, str]] = {

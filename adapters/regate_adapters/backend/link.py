@@ -19,9 +19,19 @@ import aiohttp
 from yarl import URL
 
 from regate_adapters.backend.catalogue import ModelEntry
-from regate_adapters.backend.failures import MOST_DETAIL, TRANSPORT_ERRORS, UNCONNECTED, circuit_open, misunderstood, refused, unreached
-from regate_adapters.backend.health import Health
+from regate_adapters.backend.failures import (
+    DENIED,
+    MOST_DETAIL,
+    TRANSPORT_ERRORS,
+    UNCONNECTED,
+    circuit_open,
+    misunderstood,
+    refused,
+    unreached,
+)
+from regate_adapters.backend.health import Health, Trouble
 from regate_adapters.backend.model_listing import listed_models
+from regate_adapters.backend.shown_errors import shown_words
 from regate_orchestrator.errors import UpstreamError
 from regate_orchestrator.upstream_traits import UpstreamTraits
 from regate_orchestrator.values import Clock
@@ -41,6 +51,8 @@ _PATH: Final = re.compile(r"(/[a-z_]+){1,3}")
 BLANK: Final = b" \t\r\n\xef\xbb\xbf"
 """What may stand before an answer and says nothing."""
 _MOST_BLANK: Final = 1024 * 1024
+_NO_LISTING: Final = frozenset({404, 405})
+_LACKING: Final = "does base_url lack its last part, such as /v1?"
 _PASSED_HEADERS: Final = ("content-length",)
 
 Pause = Callable[[float], Awaitable[None]]
@@ -50,7 +62,8 @@ Pause = Callable[[float], Awaitable[None]]
 class UpstreamConfig:
     """A backend that speaks the OpenAI API. `models` None means that it lists them itself; `timeout_s` is the longest wait for its next bytes.
 
-    `aliases` are names that clients use for models of it; `by_policy` and `fallback_for` are those of `catalogue.Offer`.
+    `aliases` are names that clients use for models of it; `by_policy` and `fallback_for` are those of `catalogue.Offer`. `show_errors`: callers
+    may see its own words about what it refuses, without addresses and secrets.
     """
 
     name: str
@@ -62,6 +75,7 @@ class UpstreamConfig:
     aliases: Mapping[str, str] = field(default_factory=dict)
     by_policy: bool = False
     fallback_for: tuple[str, ...] = ()
+    show_errors: bool = False
 
 
 class UpstreamResponse:
@@ -152,6 +166,8 @@ class Link:
         self._pause = pause
         self._on_trouble = on_trouble
         self._held = 0
+        self._accepted = False
+        """Whether its key was good for the latest request: one may be good for requests and not for the list of models."""
         self._session: aiohttp.ClientSession | None = None
         self._urls: dict[str, URL] = {}
         key = {} if config.api_key is None else {"Authorization": f"Bearer {config.api_key}"}
@@ -200,6 +216,8 @@ class Link:
         except BaseException:
             self.release(response)
             raise
+        self._accepted = True
+        self._note_over("denied")
         return response
 
     def answered(self, response: aiohttp.ClientResponse) -> UpstreamResponse:
@@ -219,11 +237,17 @@ class Link:
             async with asyncio.timeout(_LISTING_S):
                 response = await self._get_models()
                 self._note_answer()
-                await self._require_success(response)
+                await self._require_success(response, listing=True)
+                self._note_over("no_models")
                 body = await UpstreamResponse(name, response).read(limit=_MOST_LISTING)
         except TRANSPORT_ERRORS as error:
             self._note_failure(error)
             raise unreached(name, error) from error
+        except UpstreamError as error:
+            if response is not None and response.status in _NO_LISTING:
+                error.detail = f"{error.detail} ({_LACKING})"
+                self._note_trouble("no_models", error)
+            raise
         finally:
             if response is not None:
                 _let_go(response)
@@ -241,6 +265,14 @@ class Link:
     def _note_answer(self) -> None:
         if self.health.reached():
             _log.warning("upstream_reached", extra={"upstream": self.name})
+
+    def _note_trouble(self, trouble: Trouble, error: UpstreamError) -> None:
+        if self.health.met(trouble):
+            _log.warning("upstream_%s", trouble, extra={"upstream": self.name, "detail": error.detail})
+
+    def _note_over(self, trouble: Trouble) -> None:
+        if self.health.mended(trouble):
+            _log.warning("upstream_no_longer_%s", trouble, extra={"upstream": self.name})
 
     def _note_failure(self, error: BaseException) -> None:
         # Whoever waited in vain for one of our own connections to come free has learnt nothing of the upstream.
@@ -283,10 +315,15 @@ class Link:
         await self._pause(_RETRY_PAUSE_S)
         return await self._must_session.post(url, data=data(), headers=headers, allow_redirects=False)
 
-    async def _require_success(self, response: aiohttp.ClientResponse) -> None:
+    async def _require_success(self, response: aiohttp.ClientResponse, *, listing: bool = False) -> None:
         if not 200 <= response.status < 300:
             text = await self._error_text(response)
-            raise refused(self.name, response.status, retry_after=response.headers.get("Retry-After"), text=text)
+            shown = shown_words(text) if self._config.show_errors else ""
+            error = refused(self.name, response.status, retry_after=response.headers.get("Retry-After"), text=text, shown=shown)
+            if response.status in DENIED and not (listing and self._accepted):
+                self._accepted = False
+                self._note_trouble("denied", error)
+            raise error
         if response.headers.get("Content-Encoding", "identity").lower() != "identity":
             raise misunderstood(self.name, "an encoding that was not asked for")
 

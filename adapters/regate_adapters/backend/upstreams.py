@@ -72,6 +72,10 @@ class Upstreams:
             for link in self._links.values():
                 await link.stop()
 
+    def discover(self) -> None:
+        """Begin to ask upstreams for their models: nobody need wait for it then, and what is wrong with an address or a key is told at start."""
+        self._catalogue.discover()
+
     async def serving(self, model: str, *, by: str | None = None) -> Serving | None:
         """Return who serves the model, or None when none does; see `ports.Catalogue.serving`. Raises `UpstreamError` when that is not known."""
         return await self._catalogue.serving(model, by=by)
