@@ -155,7 +155,7 @@ async def open_services(
     upstreams = await stack.enter_async_context(Upstreams(_upstream_configs(settings)))
     upstreams.discover()
     vectors = await _vectors(stack, settings.vector, schemas["chunk"], state)
-    models = EmbeddingModels(*[await _embedder(stack, settings, one) for one in (settings.embeddings, *settings.embeddings.also)])
+    models = await _models(stack, settings)
     blobs = await _blobs(stack, settings.files)
     extractor = await stack.enter_async_context(WorkerExtractor())
     verifier = await stack.enter_async_context(open_verifier(settings))
@@ -409,14 +409,21 @@ async def _blobs(stack: AsyncExitStack, files: Files) -> BlobStore:
     return store
 
 
+async def _models(stack: AsyncExitStack, settings: Settings) -> EmbeddingModels:
+    chosen = (settings.embeddings, *settings.embeddings.also)
+    embedders = [await _embedder(stack, settings, one) for one in chosen]
+    limits = {embedder.name: one.max_tokens for embedder, one in zip(embedders, chosen, strict=True) if one.max_tokens is not None}
+    return EmbeddingModels(*embedders, limits=limits)
+
+
 async def _embedder(stack: AsyncExitStack, settings: Settings, chosen: EmbeddingModel) -> Embedder:
     if chosen.kind == "upstream":
         from regate_adapters.embeddings.upstream import UpstreamEmbedder
 
         (config,) = (one for one in _upstream_configs(settings) if one.name == chosen.upstream)
         assert chosen.model is not None  # noqa: S101 — INVARIANT: settings demand it with kind upstream
-        asked = await stack.enter_async_context(UpstreamEmbedder(config.base_url, chosen.model, api_key=config.api_key))
-        return CachedEmbedder(asked)
+        embedder = UpstreamEmbedder(config.base_url, chosen.model, api_key=config.api_key, most_tokens=chosen.max_tokens)
+        return CachedEmbedder(await stack.enter_async_context(embedder))
     from regate_adapters.embeddings.wordllama import WordLlamaEmbedder
 
     return CachedEmbedder(WordLlamaEmbedder())

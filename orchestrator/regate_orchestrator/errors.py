@@ -3,6 +3,7 @@
     RegateError
     ├── CallerError                 the caller can mend the request
     │   ├── InvalidRequest          400, with the parameter at fault
+    │   │   └── TextTooLong         a text is longer than what the embedding model takes
     │   ├── Unauthenticated         401
     │   ├── NotPermitted            403, for what the caller may see but not do
     │   ├── NotFound                404, absent and invisible alike
@@ -55,6 +56,16 @@ class InvalidRequest(CallerError):
     """The request is malformed, or asks for what cannot be honoured; the message says what to change."""
 
     code = "invalid_value"
+
+
+class TextTooLong(InvalidRequest):
+    """A text is longer than what the embedding model takes: so many tokens, where that is known."""
+
+    code = "context_length_exceeded"
+
+    def __init__(self, limit: int | None = None) -> None:
+        self.limit_text = "" if limit is None else f" ({limit} tokens)"
+        super().__init__(f"The text is longer than what the embedding model takes{self.limit_text}. Shorten it.")
 
 
 class Unauthenticated(CallerError):

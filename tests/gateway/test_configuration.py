@@ -186,6 +186,7 @@ REFUSED: dict[str, tuple[str, str]] = {
     "policies for a remote OPA": ("opa: {mode: remote, url: 'http://h', bundle: p}", "opa: bundle and binary belong to mode managed"),
     "default store that is not there": ("vector: {default: other}", "vector: default names 'other'"),
     "embeddings without a model": ("embeddings: {kind: upstream}", "embeddings: upstream and model must both be set"),
+    "limit of the local embedding model": ("embeddings: {max_tokens: 512}", "embeddings: max_tokens belongs to kind upstream"),
     "embeddings of an unknown upstream": ("embeddings: {kind: upstream, upstream: x, model: m}", "embeddings.upstream names 'x'"),
     "further embeddings without a model": (
         "embeddings: {also: [{kind: upstream}]}",
@@ -269,7 +270,7 @@ def test_table_of_kinds_is_in_the_documentation() -> None:
 
 
 def test_table_of_refusals_is_not_empty() -> None:
-    assert len(REFUSED) == 59
+    assert len(REFUSED) == 60
 
 
 def test_refusal_does_not_repeat_the_value() -> None:

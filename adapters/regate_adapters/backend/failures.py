@@ -10,7 +10,7 @@ from typing import Final
 
 import aiohttp
 
-from regate_adapters.backend.overflow import says_too_long
+from regate_adapters.overflow import says_too_long
 from regate_orchestrator.errors import UpstreamError
 
 MOST_DETAIL: Final = 2_048

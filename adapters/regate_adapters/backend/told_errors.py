@@ -14,7 +14,7 @@ from typing import Final
 import orjson
 
 from regate_adapters.backend.failures import MOST_DETAIL, of_status, too_long
-from regate_adapters.backend.overflow import says_too_long
+from regate_adapters.overflow import says_too_long
 from regate_orchestrator.errors import UpstreamError
 
 _WORDS: Final = ("message", "detail", "msg")
