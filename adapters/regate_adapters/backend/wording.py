@@ -58,6 +58,8 @@ class Wording:
             worded["messages"] = _led(cast("Sequence[Mapping[str, Json]]", worded["messages"]))
         if "tools" in worded:
             worded["tools"] = [_with_parameters(tool) for tool in cast("Sequence[Mapping[str, Json]]", worded["tools"])]
+        if "functions" in worded:
+            worded["functions"] = [_function(function) for function in cast("Sequence[Mapping[str, Json]]", worded["functions"])]
         return worded
 
 
@@ -105,12 +107,14 @@ def _joined(contents: Sequence[Json]) -> Json:
 
 
 def _with_parameters(tool: Mapping[str, Json]) -> Json:
-    """Return a function with a schema that says that it takes an object, where it was left out: not every backend and template does without."""
     function = tool.get("function")
-    if not isinstance(function, Mapping):
-        return tool
+    return {**tool, "function": _function(function)} if isinstance(function, Mapping) else tool
+
+
+def _function(function: Mapping[str, Json]) -> Mapping[str, Json]:
+    """Return a function with a schema that says that it takes an object, where it was left out: not every backend and template does without."""
     given = function.get("parameters")
     parameters = given if isinstance(given, Mapping) else {}
     if not _COMBINED.isdisjoint(parameters) or {"type", "properties"} <= parameters.keys():
-        return tool
-    return {**tool, "function": {**function, "parameters": {"type": "object", "properties": {}, **parameters}}}
+        return function
+    return {**function, "parameters": {"type": "object", "properties": {}, **parameters}}

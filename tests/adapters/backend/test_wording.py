@@ -206,8 +206,10 @@ EMPTY = {"type": "object", "properties": {}}
     ],
 )
 async def test_tool_says_that_it_takes_an_object(upstream: ScriptedUpstream, given: dict[str, Any], expected: Any) -> None:
-    (body,) = await sent(upstream, {**PAYLOAD, "tools": [{"type": "function", "function": {"name": "f", **given}}]})
-    assert body["tools"] == [{"type": "function", "function": {"name": "f", "parameters": expected}}]
+    function = {"name": "f", **given}
+    (body,) = await sent(upstream, {**PAYLOAD, "tools": [{"type": "function", "function": function}], "functions": [function]})
+    told = {"name": "f", "parameters": expected}
+    assert (body["tools"], body["functions"]) == ([{"type": "function", "function": told}], [told])
 
 
 async def test_tool_that_is_no_function_stays_as_it_is(upstream: ScriptedUpstream) -> None:
