@@ -66,6 +66,7 @@ async def _events(upstream: str, response: UpstreamResponse, translator: ChatTra
         else:
             async for piece in pieces:
                 for event in merged(translator.read_all(stream.feed(piece))):
+                    pieces.until = math.inf  # what was called the end was not: some call every chunk so
                     yield event
                 if stream.done:
                     break
@@ -111,14 +112,14 @@ def _last_events(upstream: str, translator: ChatTranslator) -> list[ModelEvent]:
 class _Pieces:
     """The pieces of a body. Once the upstream has said how its turn ended they are waited for a moment longer, and are then at their end.
 
-    A class, not a generator: one that is abandoned half-way needs no closing of its own.
+    `until` is how long that is, by the loop's clock. A class, not a generator: one that is abandoned half-way needs no closing of its own.
     """
 
     def __init__(self, first: bytes, others: AsyncIterator[bytes], translator: ChatTranslator) -> None:
         self._first = first
         self._others = others
         self._translator = translator
-        self._until = math.inf
+        self.until = math.inf
 
     @property
     def begin_as_json(self) -> bool:
@@ -135,9 +136,9 @@ class _Pieces:
         if not self._translator.finished:
             return await anext(self._others)
         patience = _LAST_S if self._translator.is_counted else _USAGE_S
-        self._until = min(self._until, asyncio.get_running_loop().time() + patience)
+        self.until = min(self.until, asyncio.get_running_loop().time() + patience)
         try:
-            async with asyncio.timeout_at(self._until):
+            async with asyncio.timeout_at(self.until):
                 return await anext(self._others)
         except TimeoutError:
             raise StopAsyncIteration from None

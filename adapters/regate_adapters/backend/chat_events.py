@@ -13,7 +13,7 @@ from typing import Final, cast
 
 import orjson
 
-from regate_adapters.backend.finish_reasons import graver, meaning_of
+from regate_adapters.backend.finish_reasons import graver, meaning_of, says_an_end
 from regate_adapters.backend.text_frame import Frame, frame_of
 from regate_adapters.backend.token_usage import usage_in
 from regate_adapters.backend.told_errors import read_loosely, reported, tells_error
@@ -153,7 +153,7 @@ class ChatTranslator:
         reason = choice.get("finish_reason")
         if isinstance(reason, dict):
             reason = reason.get("type")
-        if isinstance(reason, str) and reason:
+        if isinstance(reason, str) and says_an_end(reason):
             self._ended = meaning_of(reason) if self._reason is None else graver(self._ended, meaning_of(reason))
             self._reason = reason
         return events

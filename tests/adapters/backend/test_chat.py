@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -192,6 +193,20 @@ async def test_comments_without_end_do_not_hold_an_answer_back(upstream: Scripte
     upstream.script = script
     async with asyncio.timeout(30):
         assert await chat(upstreams) == [TextWritten("a"), ModelEnded("stop", Usage())]
+
+
+async def test_upstream_that_calls_every_chunk_the_end_is_read_to_its_own(upstream: ScriptedUpstream, upstreams: Upstreams) -> None:
+    async def script(exchange: Exchange) -> None:
+        await exchange.open_stream()
+        for _ in range(5):  # each comes within what is waited for, and all together do not
+            await exchange.piece(b"data: " + json.dumps(delta("stop", content="a")).encode() + b"\n\n")
+            with suppress(TimeoutError):
+                async with asyncio.timeout(0.6):
+                    await exchange.gone()
+        await exchange.end()
+
+    upstream.script = script
+    assert "".join(event.text for event in await chat(upstreams) if isinstance(event, TextWritten)) == "aaaaa"
 
 
 async def test_usage_may_come_a_moment_after_the_end(upstream: ScriptedUpstream, upstreams: Upstreams) -> None:
