@@ -88,7 +88,7 @@ $(NODE_CLIENTS)/.ready: tests/clients/heavy/package.json
 	@touch $@
 
 .PHONY: clients openresponses
-clients: setup $(CLIENTS)/.ready $(NODE_CLIENTS)/.ready ## The clients too heavy for every run: LangChain's own tests, CrewAI, AI SDK, Codex (needs npm)
+clients: setup $(CLIENTS)/.ready $(NODE_CLIENTS)/.ready ## The clients too heavy for every run: LangChain's own tests, CrewAI, openai for Node, AI SDK, Codex (needs npm)
 	@REGATE_PYTHON="$(CURDIR)/$(BIN)/python" $(CLIENTS)/bin/python -m pytest -q -W default --disable-warnings tests/clients/heavy
 
 SUITE ?=

@@ -127,10 +127,13 @@ def envelope(error: BaseException) -> tuple[int, Headers, bytes]:
 
 
 def log_error(error: BaseException, *, request_id: str) -> None:
-    """Log what the operator must know: details of failing dependencies, and the trace of what should not happen. Callers' errors are not logged."""
+    """Log what the operator must know: details of failing dependencies, and the trace of what should not happen.
+
+    Callers' errors are not logged, and none is a second time.
+    """
     error = leading(error)
     match error:
-        case CallerError():
+        case CallerError() | RegateError(is_logged=True):
             return
         case Unavailable() | UpstreamError():
             _log.warning("%s: %s", error.code, error.detail or error.message, extra={"request_id": request_id})

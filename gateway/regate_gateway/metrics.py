@@ -70,7 +70,7 @@ class Reaching(Protocol):
     """Whoever knows which upstreams can be reached."""
 
     def reach(self) -> Mapping[str, str]:
-        """Return `ok`, `unreachable` or `unknown` for every upstream."""
+        """Return for every upstream `ok`, `unreachable`, `denied`, `no_models` or `unknown`."""
         ...
 
 
@@ -223,10 +223,12 @@ def _collect_watched(watched: Watched) -> Iterator[Metric]:
     reachable = GaugeMetricFamily(
         "regate_upstream_reachable", "Whether the latest connection to an upstream came about.", labels=("upstream",)
     )
+    denied = GaugeMetricFamily("regate_upstream_denied", "Whether an upstream refuses the gateway's key.", labels=("upstream",))
     for name, reach in watched.upstreams.reach().items():
         if reach != "unknown":
-            reachable.add_metric((name,), float(reach == "ok"))
-    yield reachable
+            reachable.add_metric((name,), float(reach != "unreachable"))
+            denied.add_metric((name,), float(reach == "denied"))
+    yield from (reachable, denied)
 
 
 def _counter(name: str, text: str, labels: tuple[str, ...], rows: Iterable[tuple[tuple[str, ...], int]]) -> Metric:

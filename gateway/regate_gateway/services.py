@@ -57,6 +57,11 @@ class Answering(Protocol):
 class Upstreams(Catalogue, Protocol):
     """The configured upstreams, for the proxied routes and for readiness."""
 
+    @property
+    def extra_fields(self) -> frozenset[str]:
+        """The fields beyond the API's own that any upstream takes."""
+        ...
+
     async def model_entries(self) -> list[JsonObject]:
         """Return the models that any request may be routed to, in the API's shape."""
         ...
@@ -72,7 +77,7 @@ class Upstreams(Catalogue, Protocol):
         ...
 
     def reach(self) -> Mapping[str, str]:
-        """Return for every upstream whether it could be reached last: `ok`, `unreachable` or `unknown`."""
+        """Return for every upstream how it was found last: `ok`, `unreachable`, `denied`, `no_models` or `unknown`."""
         ...
 
     async def check(self) -> None:

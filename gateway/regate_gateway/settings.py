@@ -251,11 +251,16 @@ class EmbeddingModel(Section):
     )
     upstream: Name | None = Field(default=None, description="The upstream to ask; required with `kind: upstream`.")
     model: str | None = Field(default=None, min_length=1, description="The upstream's embedding model; required with `kind: upstream`.")
+    max_tokens: int | None = Field(
+        default=None, ge=64, description="Tokens that the upstream's model takes of one text; chunks are smaller then. Absent: not known."
+    )
 
     @model_validator(mode="after")
     def _named_when_upstream(self) -> Self:
         if (self.kind == "upstream") != (self.upstream is not None and self.model is not None):
             raise ValueError("upstream and model must both be set with kind upstream, and only then")
+        if self.kind == "local" and self.max_tokens is not None:
+            raise ValueError("max_tokens belongs to kind upstream: the local model takes texts of any length")
         return self
 
 
@@ -264,7 +269,7 @@ class Embeddings(EmbeddingModel):
 
     also: tuple[EmbeddingModel, ...] = Field(
         default=(),
-        description="Further models, for the stores that were made with them; each entry has the keys `kind`, `upstream` and `model`.",
+        description="Further models, for the stores that were made with them; each entry has the keys `kind`, `upstream`, `model` and `max_tokens`.",
     )
 
     @model_validator(mode="after")

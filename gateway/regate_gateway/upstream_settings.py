@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
-from typing import Literal, Self
+from dataclasses import fields
+from typing import Any, Final, Self
 
 from pydantic import Field, field_validator, model_validator
 
 from regate_gateway.setting_types import EnvironmentName, ModelName, Name, Seconds, Section, plain_address
+from regate_gateway.upstream_profiles import PROFILES, UpstreamKind
+from regate_orchestrator.upstream_traits import OutputLimit, ReasoningField, SystemMessages, UpstreamTraits
+
+_SAME_REQUEST: Final = ("reasoning_field", "image_urls", "extra_fields", "service_tiers")
+"""What a request is made for, before it is known which of two upstreams is sent it; each is sent it in its own words."""
 
 
 class Upstream(Section):
     """A backend that speaks the OpenAI API."""
 
     name: Name = Field(description="Name of the upstream, unique; used in records and metrics.")
+    kind: UpstreamKind = Field(
+        default="generic", description="What it is: the settings from `output_limit` on that are not set are then as that kind takes them."
+    )
     base_url: str = Field(description="Address of its API, up to and including `/v1`; http or https, without user name or password.")
     api_key_env: EnvironmentName | None = Field(
         default=None, description="Environment variable that holds the key sent to it; none is sent without."
@@ -30,9 +39,18 @@ class Upstream(Section):
         default=(),
         description="Upstreams, configured before it, for which it stands in while they cannot be reached, with the models that both serve.",
     )
-    extra_fields: tuple[str, ...] = Field(default=(), description="Request fields beyond the known ones that are passed on to it.")
     timeout_s: Seconds = Field(default=300, description="Longest wait for its next bytes.")
-    reasoning_field: Literal["none", "reasoning", "reasoning_content"] = Field(
+    show_errors: bool = Field(
+        default=False,
+        description="Show callers its own words about a request that it refuses, without addresses and what may be a secret.",
+    )
+    output_limit: OutputLimit = Field(default="max_tokens", description="Field in which it takes the most tokens that it may write.")
+    system_messages: SystemMessages = Field(
+        default="leading",
+        description="What system and developer messages say goes into one, at the beginning, or they stay `anywhere` they are.",
+    )
+    stream_usage: bool = Field(default=True, description="Ask it for the usage of streamed answers (`stream_options`).")
+    reasoning_field: ReasoningField = Field(
         default="none",
         description="Field of assistant messages in which reasoning of earlier turns is sent back to it; `none` sends it nothing of them.",
     )
@@ -43,15 +61,27 @@ class Upstream(Section):
     context_window: int | None = Field(
         default=None, ge=1, description="Tokens that a request and its answer may have together. Absent: only the upstream knows."
     )
-
     service_tiers: bool = Field(
         default=False, description="Tell it which `service_tier` a request asks for. Else every answer is of the tier `default`."
     )
+    extra_fields: tuple[str, ...] = Field(default=(), description="Request fields beyond the known ones that are passed on to it.")
 
     @property
     def named_models(self) -> tuple[str, ...]:
         """The models by the names that the configuration gives them; not those that are discovered."""
         return (*(self.models or ()), *self.aliases)
+
+    @property
+    def traits(self) -> UpstreamTraits:
+        """What the upstream takes, by its kind and its own settings."""
+        own = {trait.name: getattr(self, trait.name) for trait in fields(UpstreamTraits)}
+        return UpstreamTraits(**{**own, "extra_fields": frozenset(self.extra_fields)})
+
+    @model_validator(mode="before")
+    @classmethod
+    def _as_its_kind(cls, given: Any) -> Any:
+        kind = given.get("kind") if isinstance(given, dict) else None
+        return {**PROFILES[kind], **given} if isinstance(kind, str) and kind in PROFILES else given
 
     @model_validator(mode="after")
     def _one_meaning_each(self) -> Self:
@@ -80,7 +110,7 @@ def require_plain_routes(upstreams: tuple[Upstream, ...]) -> None:
             first = before.get(name)
             if first is None or first.by_policy:
                 raise ValueError(f"{place} is fallback_for {name!r}, which is no upstream before it that every request may be sent to")
-            for setting in ("reasoning_field", "image_urls", "extra_fields", "service_tiers"):
+            for setting in _SAME_REQUEST:
                 if getattr(first, setting) != getattr(upstream, setting):
                     raise ValueError(f"{place} is fallback_for {name!r} with another {setting}: it could not be sent the same request")
         if not upstream.by_policy:

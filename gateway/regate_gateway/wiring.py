@@ -55,7 +55,7 @@ from regate_orchestrator.file_intake import FileIntake
 from regate_orchestrator.housekeeping import sweeps_of
 from regate_orchestrator.ingestion import WORKERS, Ingestion
 from regate_orchestrator.listing import Listings
-from regate_orchestrator.ports import Embedder, PolicyEngine, StateStore, UpstreamTraits
+from regate_orchestrator.ports import Embedder, PolicyEngine, StateStore
 from regate_orchestrator.presence import Presence
 from regate_orchestrator.reading import FileReader
 from regate_orchestrator.responses.authorizing import Authorizer
@@ -169,10 +169,11 @@ async def open_services(
     setting, url = state_url(settings)
     state = await stack.enter_async_context(SqlStateStore.open(url, setting=setting, clock=clock))
     upstreams = await stack.enter_async_context(Upstreams(upstream_configs(settings)))
+    upstreams.discover()
     _starting("opening the vector engines")
     vectors = await _vectors(stack, settings.vector, schemas["chunk"], state)
     _starting("loading the embedding models")
-    models = EmbeddingModels(*[await open_embedder(stack, settings, one) for one in (settings.embeddings, *settings.embeddings.also)])
+    models = await _models(stack, settings)
     _starting("opening the file storage")
     blobs = await open_blobs(stack, settings.files)
     extractor = await stack.enter_async_context(WorkerExtractor())
@@ -302,10 +303,11 @@ def upstream_configs(settings: Settings) -> list[UpstreamConfig]:
             api_key=_api_key(upstream.name, upstream.api_key_env),
             models=upstream.models,
             timeout_s=upstream.timeout_s,
-            traits=UpstreamTraits(upstream.reasoning_field, upstream.image_urls, upstream.context_window, upstream.service_tiers),
+            traits=upstream.traits,
             aliases=upstream.aliases,
             by_policy=upstream.by_policy,
             fallback_for=upstream.fallback_for,
+            show_errors=upstream.show_errors,
         )
         for upstream in settings.upstreams
     ]
@@ -328,6 +330,13 @@ async def _vectors(stack: AsyncExitStack, vector: Vector, schema: RowSchema, sta
     return VectorEngines(engines, default=vector.default, placed=state.engine_of)
 
 
+async def _models(stack: AsyncExitStack, settings: Settings) -> EmbeddingModels:
+    chosen = (settings.embeddings, *settings.embeddings.also)
+    embedders = [await open_embedder(stack, settings, one) for one in chosen]
+    limits = {embedder.name: one.max_tokens for embedder, one in zip(embedders, chosen, strict=True) if one.max_tokens is not None}
+    return EmbeddingModels(*embedders, limits=limits)
+
+
 async def open_embedder(stack: AsyncExitStack, settings: Settings, chosen: EmbeddingModel) -> Embedder:
     """Return the model that makes vectors, opened on the stack. Raises `ConfigurationError`."""
     if chosen.kind == "upstream":
@@ -335,8 +344,8 @@ async def open_embedder(stack: AsyncExitStack, settings: Settings, chosen: Embed
 
         (config,) = (one for one in upstream_configs(settings) if one.name == chosen.upstream)
         assert chosen.model is not None  # noqa: S101 — INVARIANT: settings demand it with kind upstream
-        asked = await stack.enter_async_context(UpstreamEmbedder(config.base_url, chosen.model, api_key=config.api_key))
-        return CachedEmbedder(asked)
+        embedder = UpstreamEmbedder(config.base_url, chosen.model, api_key=config.api_key, most_tokens=chosen.max_tokens)
+        return CachedEmbedder(await stack.enter_async_context(embedder))
     from regate_adapters.embeddings.wordllama import WordLlamaEmbedder
 
     return CachedEmbedder(WordLlamaEmbedder())

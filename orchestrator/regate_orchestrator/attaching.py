@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from regate_orchestrator.attributes import SplitAttributes
+from regate_orchestrator.chunking import Chunking
 from regate_orchestrator.decisions import Context, Deny, Point, Question
 from regate_orchestrator.document_decisions import Document
 from regate_orchestrator.editions import mint_edition
@@ -34,21 +35,16 @@ _ABSENT: Final[JsonObject] = {"id": ""}
 
 
 @dataclass(frozen=True, slots=True)
-class Chunking:
-    """How a file is split, in tokens. The overlap is at most half of the size (OpenAI, "chunking_strategy")."""
-
-    max_tokens: int = 800
-    overlap_tokens: int = 400
-
-
-@dataclass(frozen=True, slots=True)
 class Wanted:
-    """A file that a client wants in a store. `sent` are the attributes as sent; `param` names the file in the request."""
+    """A file that a client wants in a store. `sent` are the attributes as sent; `param` names the file in the request.
+
+    `chunking` None: as fits the store's embedding model.
+    """
 
     file_id: FileId
     sent: Mapping[str, Scalar]
     attributes: SplitAttributes
-    chunking: Chunking
+    chunking: Chunking | None
     param: str
 
 
@@ -78,10 +74,12 @@ class Attaching:
         """Return the attachments to be, in progress and not stored yet. The caller has decided that the store may be added to.
 
         Raises `NotFound` for the first file that is absent, or may not be read, and `NotPermitted` with the policy's reasons for the first
-        that the ingest decision denies. Raises `InvalidRequest` for one that is in progress in the store, and when the store's embedding
-        model is no longer configured.
+        that the ingest decision denies. Raises `InvalidRequest` for one that is in progress in the store, for chunks larger than the store's
+        embedding model takes, and when that is no longer configured.
         """
         self._models.require([store])
+        chunkings = [one.chunking or self._models.chunking(store) for one in wanted]
+        self._models.require_chunks_that_fit(store, chunkings)
         rows = await self._state.files_named(context.principal, [one.file_id for one in wanted])
         documents = [Document(one.file_id, self._document(rows.get(one.file_id), one.attributes)) for one in wanted]
         decided = await self._enforcer.ingestible(context, store_view, documents)
@@ -107,12 +105,12 @@ class Attaching:
                 stamp=outcome.stamp,
                 requested=dict(one.sent),
                 attributes=dict(one.attributes.own),
-                max_chunk_tokens=one.chunking.max_tokens,
-                overlap_tokens=one.chunking.overlap_tokens,
+                max_chunk_tokens=chunking.max_tokens,
+                overlap_tokens=chunking.overlap_tokens,
                 policy_revision=outcome.decision.revision,
                 principal=context.principal.as_input(),
             )
-            for one, outcome in zip(wanted, decided, strict=True)
+            for one, outcome, chunking in zip(wanted, decided, chunkings, strict=True)
         ]
 
     async def put(self, context: Context, rows: Sequence[Attachment], *, batch: FileBatch | None = None) -> None:

@@ -5,18 +5,20 @@ Vectors of two models cannot be compared, though they may be of one length: what
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
+from regate_orchestrator.chunking import Chunking, default_chunking
 from regate_orchestrator.errors import InvalidRequest
 from regate_orchestrator.ports import Embedder
 from regate_orchestrator.rows import StoreRow
 
 
 class EmbeddingModels:
-    """The configured models: `default`, which new stores use, and those of earlier stores."""
+    """The configured models: `default`, which new stores use, and those of earlier stores. `limits`: tokens that each takes, by name, if known."""
 
-    def __init__(self, default: Embedder, *others: Embedder) -> None:
+    def __init__(self, default: Embedder, *others: Embedder, limits: Mapping[str, int] | None = None) -> None:
         self.default = default
+        self._limits = limits or {}
         self._by_name = {embedder.name: embedder for embedder in (*others, default)}
 
     def of(self, store: StoreRow) -> Embedder:
@@ -31,6 +33,17 @@ class EmbeddingModels:
                 code="embedding_model_not_configured",
             )
         return self._by_name[store.embedder]
+
+    def chunking(self, store: StoreRow) -> Chunking:
+        """Return how files of the store are split where the client does not say."""
+        return default_chunking(self._limits.get(store.embedder))
+
+    def require_chunks_that_fit(self, store: StoreRow, chunkings: Sequence[Chunking]) -> None:
+        """Raise `InvalidRequest` for chunks that may be larger than what the store's model takes."""
+        limit = self._limits.get(store.embedder)
+        if limit is not None and any(one.max_tokens > limit for one in chunkings):
+            message = f"'max_chunk_size_tokens' must be at most {limit}: the embedding model of the vector store {store.id} takes no more."
+            raise InvalidRequest(message, param="chunking_strategy")
 
     def require(self, stores: Sequence[StoreRow]) -> None:
         """Raise as `of` does for the first of the stores whose model is not configured."""

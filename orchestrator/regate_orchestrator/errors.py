@@ -3,6 +3,7 @@
     RegateError
     ├── CallerError                 the caller can mend the request
     │   ├── InvalidRequest          400, with the parameter at fault
+    │   │   └── TextTooLong         a text is longer than what the embedding model takes
     │   ├── Unauthenticated         401
     │   ├── NotPermitted            403, for what the caller may see but not do
     │   ├── NotFound                404, absent and invisible alike
@@ -35,6 +36,8 @@ class RegateError(Exception):
     """The root; never raised itself. `code` is stable and machine-readable, `message` is safe to show to the caller."""
 
     code: str | None = None
+    is_logged: bool = False
+    """Whether the log has it already, from whom knew most about it."""
 
     def __init__(self, message: str, *, code: str | None = None) -> None:
         super().__init__(message)
@@ -55,6 +58,16 @@ class InvalidRequest(CallerError):
     """The request is malformed, or asks for what cannot be honoured; the message says what to change."""
 
     code = "invalid_value"
+
+
+class TextTooLong(InvalidRequest):
+    """A text is longer than what the embedding model takes: so many tokens, where that is known."""
+
+    code = "context_length_exceeded"
+
+    def __init__(self, limit: int | None = None) -> None:
+        self.limit_text = "" if limit is None else f" ({limit} tokens)"
+        super().__init__(f"The text is longer than what the embedding model takes{self.limit_text}. Shorten it.")
 
 
 class Unauthenticated(CallerError):

@@ -18,7 +18,7 @@ from typing import Final, Protocol
 
 from regate_orchestrator.editions import chunk_id
 from regate_orchestrator.embedding import EmbeddingModels
-from regate_orchestrator.errors import RegateError, StateUnavailable, Unavailable
+from regate_orchestrator.errors import RegateError, StateUnavailable, TextTooLong, Unavailable
 from regate_orchestrator.places import Places
 from regate_orchestrator.ports import BlobStore, Chunk, Extractor, UnreadableFile, VectorStore
 from regate_orchestrator.principal import Principal, read_principal
@@ -248,6 +248,11 @@ class Ingestion:
             return await self._store_chunks(claimed)
         except UnreadableFile as error:
             return _Failed(error.code, error.message, lasting=True)
+        except TextTooLong as error:
+            advice = f"Attach it again with a 'max_chunk_size_tokens' below {claimed.max_chunk_tokens}."
+            message = f"A chunk of the file is longer than what the embedding model takes{error.limit_text}. {advice}"
+            _log.warning("ingest_failed", extra={**_about(claimed), "cause": message})
+            return _Failed("invalid_file", message, lasting=True)
         except Unavailable as error:
             _log.warning("ingest_failed", extra={**_about(claimed), "cause": error.detail or str(error)})
             return _Failed("server_error", error.message, lasting=False)

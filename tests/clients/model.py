@@ -200,8 +200,15 @@ def usage_of(body: Mapping[str, Any], turn: Turn) -> dict[str, Any]:
     return {"prompt_tokens": prompt, "completion_tokens": said, "total_tokens": prompt + said}
 
 
-def _deltas(turn: Turn) -> Iterator[dict[str, Any]]:
+def _reasoning(body: Mapping[str, Any]) -> dict[str, str]:
+    """What it thinks before it answers, where it is asked to."""
+    return {} if body.get("reasoning_effort") in (None, "none") else {"reasoning_content": "Let me see."}
+
+
+def _deltas(turn: Turn, body: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     yield {"role": "assistant", "content": ""}
+    if thought := _reasoning(body):
+        yield thought
     for piece in _WORD.findall(turn.text):
         yield {"content": piece}
     for index, call in enumerate(turn.calls):
@@ -249,11 +256,11 @@ def make_app(model: Model) -> web.Application:
         finish, usage = "tool_calls" if turn.calls else "stop", usage_of(body, turn)
         head = {"id": f"chatcmpl-{len(model.requests)}", "created": 1_760_000_000, "model": body["model"]}
         if not body.get("stream"):
-            choice = {"index": 0, "message": _message(turn), "logprobs": None, "finish_reason": finish}
+            choice = {"index": 0, "message": {**_message(turn), **_reasoning(body)}, "logprobs": None, "finish_reason": finish}
             return web.json_response({**head, "object": "chat.completion", "choices": [choice], "usage": usage})
         response = web.StreamResponse(headers={"content-type": "text/event-stream"})
         await response.prepare(request)
-        chunks = [{"choices": [{"index": 0, "delta": delta, "finish_reason": None}]} for delta in _deltas(turn)]
+        chunks = [{"choices": [{"index": 0, "delta": delta, "finish_reason": None}]} for delta in _deltas(turn, body)]
         chunks.append({"choices": [{"index": 0, "delta": {}, "finish_reason": finish}]})
         if (body.get("stream_options") or {}).get("include_usage"):
             chunks.append({"choices": [], "usage": usage})

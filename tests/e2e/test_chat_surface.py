@@ -54,7 +54,6 @@ SENT: dict[str, Any] = {
     "logit_bias": {"50256": -100},
     "user": "u",
     "max_tokens": 5,
-    "max_completion_tokens": 6,
     "logprobs": True,
     "tools": [WEATHER, GREP],
     "functions": [WEATHER["function"]],
@@ -362,7 +361,8 @@ async def test_messages_reach_the_upstream_as_they_are_and_what_is_left_over_in_
 
     assert answer.status_code == 200, answer.text
     assert world.upstream.requests[-1]["messages"] == [
-        *kept,
+        {"role": "system", "content": [{"type": "text", "text": "Be brief."}, {"type": "text", "text": "Be kind."}]},
+        *kept[2:],
         {"role": "assistant", "content": "Hm."},
         {"role": "assistant", "content": None, "tool_calls": [call]},
         {"role": "tool", "content": "Sun.", "tool_call_id": "c"},
@@ -410,7 +410,7 @@ ADVICE: list[tuple[str, dict[str, Any], str, str]] = [
     ("/chat/completions", {"previous_response_id": "resp_1"}, "unsupported_parameter", "'messages'"),
     *(
         (path, {name: 1}, "unknown_parameter", "upstreams[].extra_fields")
-        for path in ("/chat/completions", "/completions", "/embeddings")
+        for path in ("/chat/completions", "/completions", "/embeddings", "/responses")
         for name in ("top_k", "min_p", "repetition_penalty", "num_ctx", "xyzzy")
     ),
     ("/chat/completions", {"messages": [{"role": "user", "contents": "Hi"}]}, "unknown_parameter", "Did you mean 'messages[0].content'?"),
@@ -427,7 +427,6 @@ ADVICE: list[tuple[str, dict[str, Any], str, str]] = [
     ("/responses", {"verbosity": "low"}, "unsupported_parameter", "moved to 'text.verbosity'"),
     ("/responses", {"n": 2}, "unsupported_parameter", "/v1/chat/completions"),
     ("/responses", {"reasoning": {"efort": "low"}}, "unknown_parameter", "Did you mean 'reasoning.effort'?"),
-    ("/responses", {"top_k": 4}, "unknown_parameter", "of a backend's own"),
 ]
 
 
@@ -499,6 +498,22 @@ async def test_fields_of_a_backends_own_go_where_the_operator_lists_them_and_now
     assert (able.status_code, plain, hinted.status_code) == (200, rows, 200)
     assert world.upstream.requests == [CHAT | extra, CHAT | {"model": "large"}]
     assert asked["decisions"][0]["resource"]["request"]["tool_types"] == ["web_search"]
+
+
+async def test_responses_pass_a_backends_own_fields_on_as_chat_completions_do(opened: Opened) -> None:
+    listed = ["top_k", "min_p", "messages", "n", "web_search_options", "seed"]
+    rows: list[tuple[dict[str, Any], str]] = [
+        ({"min_tokens": 4}, "min_tokens"),
+        *(({name: value}, name) for name, value in (("messages", []), ("n", 2), ("web_search_options", {}), ("seed", 7))),
+    ]
+    asked = {"model": "small", "input": "Hi", "store": False}
+    async with opened(extra_fields=listed) as world, world.http() as http:
+        able = await http.post("/responses", json=asked | {"top_k": 4, "min_p": None})
+        plain = await params(http, "/responses", asked | {"model": "large"}, [({"top_k": 4}, "top_k")])
+        refused = await params(http, "/responses", asked, rows)
+
+    assert (able.status_code, plain, refused) == (200, [({"top_k": 4}, "top_k")], rows)
+    assert [request.get("top_k") for request in world.upstream.requests] == [4]
 
 
 async def test_reasoning_goes_back_only_to_a_backend_that_takes_it_and_under_its_name(opened: Opened) -> None:

@@ -303,7 +303,7 @@ async def test_output_tokens_are_lowered_before_the_backend_is_asked(limited: Li
     assert sent[:3] == [
         {"max_tokens": 50, "max_completion_tokens": None},
         {"max_tokens": 20, "max_completion_tokens": None},
-        {"max_tokens": None, "max_completion_tokens": 50},
+        {"max_tokens": 50, "max_completion_tokens": None},
     ]
     assert (sent[3]["max_tokens"], made["max_output_tokens"]) == (50, 50)
 

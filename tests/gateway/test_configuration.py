@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
 
 from regate_gateway.configuration import load_settings, reference, reference_table, show
 from regate_gateway.settings import Settings
+from regate_gateway.upstream_profiles import PROFILES
+from regate_gateway.upstream_settings import Upstream
 from regate_orchestrator.errors import ConfigurationError
+from regate_orchestrator.upstream_traits import UpstreamTraits
 
+TRAITS = [trait.name for trait in fields(UpstreamTraits)]
 ROOT = Path(__file__).parents[2]
 JWT = "auth: {jwt: {issuer: i, audience: a, algorithms: [RS256], jwks_url: 'https://idp.example/jwks'}}\n"
 
@@ -174,6 +179,8 @@ REFUSED: dict[str, tuple[str, str]] = {
         "upstreams: [{name: a, base_url: 'http://h', image_urls: true}, {name: b, base_url: 'http://i', fallback_for: [a]}]",
         "upstreams: 'b' is fallback_for 'a' with another image_urls",
     ),
+    "kind of upstream that there is not": ("upstreams: [{name: a, base_url: 'http://h', kind: vlm}]", "upstreams.0.kind: Input should be"),
+    "kind of upstream that is no name": ("upstreams: [{name: a, base_url: 'http://h', kind: [vllm]}]", "upstreams.0.kind: Input should be"),
     "fallback that only policy may choose": (
         "upstreams: [{name: a, base_url: 'http://h'}, {name: b, base_url: 'http://i', by_policy: true, fallback_for: [a]}]",
         "upstreams.1: by_policy and fallback_for exclude each other",
@@ -183,6 +190,7 @@ REFUSED: dict[str, tuple[str, str]] = {
     "policies for a remote OPA": ("opa: {mode: remote, url: 'http://h', bundle: p}", "opa: bundle and binary belong to mode managed"),
     "default store that is not there": ("vector: {default: other}", "vector: default names 'other'"),
     "embeddings without a model": ("embeddings: {kind: upstream}", "embeddings: upstream and model must both be set"),
+    "limit of the local embedding model": ("embeddings: {max_tokens: 512}", "embeddings: max_tokens belongs to kind upstream"),
     "embeddings of an unknown upstream": ("embeddings: {kind: upstream, upstream: x, model: m}", "embeddings.upstream names 'x'"),
     "further embeddings without a model": (
         "embeddings: {also: [{kind: upstream}]}",
@@ -221,8 +229,52 @@ def test_bad_configuration_is_refused_and_the_setting_named(text: str, message: 
     assert message in refusal(text)
 
 
+@pytest.mark.parametrize("kind", sorted(PROFILES))
+def test_kind_of_an_upstream_says_what_it_takes(kind: str) -> None:
+    (upstream,) = load(f"upstreams: [{{name: a, base_url: 'http://h', kind: {kind}}}]").upstreams
+    expected = {**{name: getattr(UpstreamTraits(), name) for name in TRAITS}, **PROFILES[kind]}
+    assert {name: getattr(upstream.traits, name) for name in TRAITS} == {**expected, "extra_fields": frozenset(expected["extra_fields"])}
+
+
+@pytest.mark.parametrize("kind", sorted(PROFILES))
+@pytest.mark.parametrize(
+    ("setting", "value", "trait"),
+    [
+        ("output_limit", "max_tokens", "max_tokens"),
+        ("system_messages", "leading", "leading"),
+        ("stream_usage", "true", True),
+        ("reasoning_field", "none", "none"),
+        ("image_urls", "false", False),
+        ("context_window", "4096", 4096),
+        ("service_tiers", "false", False),
+        ("extra_fields", "[mine]", frozenset({"mine"})),
+    ],
+)
+def test_setting_of_an_upstream_overrides_its_kind(kind: str, setting: str, value: str, trait: object) -> None:
+    (upstream,) = load(f"upstreams: [{{name: a, base_url: 'http://h', {setting}: {value}, kind: {kind}}}]").upstreams
+    assert getattr(upstream.traits, setting) == trait
+
+
+def test_every_trait_is_a_setting_of_its_own() -> None:
+    assert set(TRAITS) <= set(Upstream.model_fields)
+
+
+def test_table_of_kinds_is_in_the_documentation() -> None:
+    text = (ROOT / "docs" / "configuration.md").read_text(encoding="utf-8")
+    table = text.partition("## Kinds of upstreams")[2].partition("\n## ")[0]
+    missing = [
+        (kind, value)
+        for kind, profile in PROFILES.items()
+        for name, value in profile.items()
+        for said in (value if isinstance(value, tuple) else (value,))
+        if name not in ("service_tiers", "stream_usage")
+        and f"`{str(said).lower() if isinstance(said, bool) else said}`" not in table.partition(f"| `{kind}` |")[2].partition("\n")[0]
+    ]
+    assert missing == []
+
+
 def test_table_of_refusals_is_not_empty() -> None:
-    assert len(REFUSED) == 57
+    assert len(REFUSED) == 60
 
 
 def test_refusal_does_not_repeat_the_value() -> None:

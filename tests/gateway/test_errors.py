@@ -13,6 +13,7 @@ from regate_orchestrator import errors
 
 TABLE: list[tuple[errors.RegateError, int, str, str | None]] = [
     (errors.InvalidRequest("m", param="p", code="c"), 400, "invalid_request_error", "c"),
+    (errors.TextTooLong(512), 400, "invalid_request_error", "context_length_exceeded"),
     (errors.Unauthenticated("m"), 401, "authentication_error", "invalid_api_key"),
     (errors.NotPermitted("m"), 403, "permission_error", "policy_denied"),
     (errors.NotFound("m", code="model_not_found"), 404, "invalid_request_error", "model_not_found"),

@@ -40,7 +40,7 @@ class Audit:
 
 @dataclass
 class Reach:
-    found: dict[str, str] = field(default_factory=lambda: {"main": "ok", "spare": "unreachable", "new": "unknown"})
+    found: dict[str, str] = field(default_factory=lambda: {"main": "ok", "spare": "unreachable", "own": "denied", "new": "unknown"})
 
     def reach(self) -> dict[str, str]:
         return self.found
@@ -97,7 +97,9 @@ async def test_what_counts_for_itself_is_read_at_the_scrape() -> None:
     assert [shown[sample("regate_swept_total", sweep=name)] for name in ("loose_chunks", "stray_chunks")] == [5, 0]
     assert shown[sample("regate_loose_chunks")] == 7
     reached = {labels: value for (name, labels), value in shown.items() if name == "regate_upstream_reachable"}
-    assert reached == {(("upstream", "main"),): 1, (("upstream", "spare"),): 0}
+    denied = {labels: value for (name, labels), value in shown.items() if name == "regate_upstream_denied"}
+    assert reached == {(("upstream", "main"),): 1, (("upstream", "spare"),): 0, (("upstream", "own"),): 1}
+    assert denied == {(("upstream", "main"),): 0, (("upstream", "spare"),): 0, (("upstream", "own"),): 1}
 
 
 async def test_only_the_present_revision_is_shown() -> None:

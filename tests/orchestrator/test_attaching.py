@@ -12,7 +12,7 @@ from tests.orchestrator.ingest_world import FILE, SCHEMA, VS, Clock, World, stam
 from tests.orchestrator.scripted import ANN, CONTEXT, Compass, Policy, Records
 
 from regate_adapters.state.store import SqlStateStore
-from regate_orchestrator.attaching import Attaching, Chunking, Wanted
+from regate_orchestrator.attaching import Attaching, Wanted
 from regate_orchestrator.attributes import split_attributes
 from regate_orchestrator.embedding import EmbeddingModels
 from regate_orchestrator.enforcer import Enforcer
@@ -112,7 +112,7 @@ class Scene(World):
 
 
 def wanted(name: str) -> Wanted:
-    return Wanted(FileId(name), {}, split_attributes({}, param="attributes"), Chunking(), "file_id")
+    return Wanted(FileId(name), {}, split_attributes({}, param="attributes"), None, "file_id")
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ import pytest
 from tests.orchestrator.ingest_world import ANN, EVE, FILE, VS, Clock, World, opened, stamp_of, working
 
 from regate_adapters.state.store import SqlStateStore
-from regate_orchestrator.errors import EmbeddingsUnavailable, InvalidRequest, StateUnavailable
+from regate_orchestrator.errors import EmbeddingsUnavailable, InvalidRequest, StateUnavailable, TextTooLong
 from regate_orchestrator.filters import Everything
 from regate_orchestrator.ingestion import MOST_ATTEMPTS, WORKERS, Pace
 from regate_orchestrator.ports import UnreadableFile
@@ -160,6 +160,18 @@ async def test_an_unreadable_file_fails_at_once_with_its_reason(world: World) ->
 
     assert row is not None
     assert (row.attempts, row.error_code, row.error_message) == (1, "unsupported_file", "No text in here.")
+
+
+async def test_chunk_that_the_embedding_model_does_not_take_fails_at_once_with_what_to_change(world: World) -> None:
+    world.reader.failing = [TextTooLong(512)]
+    await world.attach()
+    async with working(world.ingestion()):
+        await world.until("failed")
+    row = await world.state.attachment(ANN, VS, FILE)
+
+    assert row is not None
+    assert (row.attempts, row.error_code) == (1, "invalid_file")
+    assert [words in str(row.error_message) for words in ("512 tokens", f"below {row.max_chunk_tokens}")] == [True, True]
 
 
 async def test_what_failed_for_want_of_a_dependency_is_tried_again(world: World) -> None:

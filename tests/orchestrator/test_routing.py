@@ -10,8 +10,9 @@ from tests.orchestrator.scripted import CONTEXT, Policy, Records
 
 from regate_orchestrator.enforcer import Enforcer
 from regate_orchestrator.errors import NotFound, PolicyUnavailable
-from regate_orchestrator.ports import Serving, UpstreamTraits
+from regate_orchestrator.ports import Serving
 from regate_orchestrator.routing import MAX_OUTPUT_TOKENS, NO_STORE, Chosen, Obligations, choose_upstream
+from regate_orchestrator.upstream_traits import UpstreamTraits
 from regate_orchestrator.values import Json
 
 EVERYTHING = frozenset({NO_STORE, MAX_OUTPUT_TOKENS})

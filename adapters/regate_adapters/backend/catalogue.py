@@ -123,6 +123,10 @@ class ModelCatalogue:
         if group is not None:
             await group.__aexit__(None, None, None)
 
+    def discover(self) -> None:
+        """Begin to ask every upstream that lists its models for them; waits for none."""
+        self._start(list(self._listings.values()), older_than=0)
+
     async def serving(self, model: str, *, by: str | None = None) -> Serving | None:
         """Return who serves the model, or None when all that might were asked and none does; see `ports.Catalogue.serving`.
 
@@ -189,8 +193,11 @@ class ModelCatalogue:
     def _require_knowledge(self, asked: Sequence[_Listing]) -> None:
         for listing in asked:
             if not listing.known:
-                detail = f"{listing.upstream} never listed its models" + (f": {listing.error.detail}" if listing.error else "")
-                raise UpstreamError("A backend cannot say which models it serves. Try again later.", detail=detail)
+                error = listing.error
+                detail = f"{listing.upstream} never listed its models" + (f": {error.detail}" if error else "")
+                passing = error is None or error.status != 400
+                advice = "Try again later." if passing else "Tell the operator: the gateway's log says what it answers."
+                raise UpstreamError(f"A backend cannot say which models it serves. {advice}", detail=detail)
 
 
 def _first(model: str, listings: Sequence[_Listing]) -> str | None:

@@ -5,6 +5,8 @@ Opens, reads and closes; `sse_reader.py` finds the events in the bytes and `chat
 
 from __future__ import annotations
 
+import asyncio
+import math
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing, asynccontextmanager
 from typing import Final
@@ -22,8 +24,13 @@ from regate_orchestrator.values import JsonObject
 
 MOST_STREAM_BYTES: Final = 64 * 1024 * 1024
 MOST_COMPLETION_BYTES: Final = 16 * 1024 * 1024
+_USAGE_S: Final = 2.0
+"""How long the usage is waited for when the turn's end was told: some upstreams send neither it nor an end mark, and keep the connection."""
+_LAST_S: Final = 0.25
+"""How long anything is waited for when the usage was told too."""
 _SETTLE_S: Final = 0.05
 _DONE: Final = b"[DONE]"
+_LONGEST_DONE: Final = 16
 
 
 class ChatBackend:
@@ -52,18 +59,19 @@ async def _events(upstream: str, response: UpstreamResponse, translator: ChatTra
     failure: UpstreamError | None = None
     try:
         stream = _Payloads()
-        if response.media_type == "application/json":  # not streamed, though asked to be
-            for event in translator.read(await response.read(limit=MOST_COMPLETION_BYTES)):
+        pieces = _Pieces(await response.beginning(), response.chunks(), translator)
+        if pieces.begin_as_json:  # not streamed, though asked to be; what it is labelled as says little
+            for event in translator.read(await _whole(upstream, pieces)):
                 yield event
         else:
-            async for chunk in response.chunks():
-                for event in merged(translator.read_all(stream.feed(chunk))):
+            async for piece in pieces:
+                for event in merged(translator.read_all(stream.feed(piece))):
+                    pieces.until = math.inf  # what was called the end was not: some call every chunk so
                     yield event
                 if stream.done:
                     break
-            for data in stream.finish():
-                for event in translator.read(data):
-                    yield event
+            for event in _unended(stream, translator):
+                yield event
     except UpstreamError as error:
         # Once the upstream has said how its turn ended, a connection that then breaks or idles loses at most the usage.
         failure = None if translator.finished else response.without_key(error)
@@ -75,11 +83,65 @@ async def _events(upstream: str, response: UpstreamResponse, translator: ChatTra
         yield event
 
 
+async def _whole(upstream: str, pieces: _Pieces) -> bytes:
+    body = bytearray()
+    async for piece in pieces:
+        body += piece
+        if len(body) > MOST_COMPLETION_BYTES:
+            raise misunderstood(upstream, f"a body of more than {MOST_COMPLETION_BYTES} bytes")
+    return bytes(body)
+
+
+def _unended(stream: _Payloads, translator: ChatTranslator) -> list[ModelEvent]:
+    """Return what an event tells that the body's end has cut short of its blank line; after the end was told, what is damaged is not missed."""
+    try:
+        return [event for data in stream.finish() for event in translator.read(data)]
+    except NotUnderstood:
+        if translator.finished:
+            return []
+        raise
+
+
 def _last_events(upstream: str, translator: ChatTranslator) -> list[ModelEvent]:
     try:
         return translator.end()
     except NotUnderstood as error:
         return [ModelFailed(misunderstood(upstream, str(error)))]
+
+
+class _Pieces:
+    """The pieces of a body. Once the upstream has said how its turn ended they are waited for a moment longer, and are then at their end.
+
+    `until` is how long that is, by the loop's clock. A class, not a generator: one that is abandoned half-way needs no closing of its own.
+    """
+
+    def __init__(self, first: bytes, others: AsyncIterator[bytes], translator: ChatTranslator) -> None:
+        self._first = first
+        self._others = others
+        self._translator = translator
+        self.until = math.inf
+
+    @property
+    def begin_as_json(self) -> bool:
+        """Whether the body is one JSON object rather than events."""
+        return self._first.startswith(b"{")
+
+    def __aiter__(self) -> _Pieces:
+        return self
+
+    async def __anext__(self) -> bytes:
+        if self._first:
+            first, self._first = self._first, b""
+            return first
+        if not self._translator.finished:
+            return await anext(self._others)
+        patience = _LAST_S if self._translator.is_counted else _USAGE_S
+        self.until = min(self.until, asyncio.get_running_loop().time() + patience)
+        try:
+            async with asyncio.timeout_at(self.until):
+                return await anext(self._others)
+        except TimeoutError:
+            raise StopAsyncIteration from None
 
 
 class _Payloads:
@@ -102,7 +164,8 @@ class _Payloads:
         return [] if self.done else self._until_done(self._reader.finish())
 
     def _until_done(self, payloads: list[bytes]) -> list[bytes]:
-        if _DONE in payloads:
-            self.done = True
-            return payloads[: payloads.index(_DONE)]
+        for place, payload in enumerate(payloads):
+            if len(payload) < _LONGEST_DONE and payload.strip() == _DONE:
+                self.done = True
+                return payloads[:place]
         return payloads

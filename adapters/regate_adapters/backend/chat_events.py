@@ -1,20 +1,26 @@
 """The chat protocol's chunks as the machine's events: text, reasoning, refusals, calls, usage, and how the turn ended. Pure; reads no network.
 
-A whole completion is read like one large chunk, its `message` being the delta. Which piece of a call belongs where is `tool_slots.py`.
+A whole completion is read like one large chunk, its `message` being the delta. Which piece of a call belongs where is `tool_slots.py`; what words
+for an end mean is `finish_reasons.py`, and where usage may stand `token_usage.py`.
 """
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Final
+from typing import Final, cast
 
 import orjson
 
+from regate_adapters.backend.finish_reasons import graver, meaning_of, says_an_end
 from regate_adapters.backend.text_frame import Frame, frame_of
-from regate_adapters.backend.told_errors import reported, tells_error
+from regate_adapters.backend.token_usage import usage_in
+from regate_adapters.backend.told_errors import read_loosely, reported, tells_error
 from regate_adapters.backend.tool_slots import NotUnderstood, ToolSlots
 from regate_orchestrator.responses.events import (
+    ArgumentsWritten,
+    CallOpened,
     FinishReason,
     ModelEnded,
     ModelEvent,
@@ -25,19 +31,22 @@ from regate_orchestrator.responses.events import (
 )
 from regate_orchestrator.values import Json, JsonObject
 
-_FINISH_REASONS: Final[Mapping[str, FinishReason]] = {
-    "stop": "stop",
-    "length": "length",
-    "max_tokens": "length",
-    "model_length": "length",
-    "tool_calls": "tool_calls",
-    "function_call": "tool_calls",
-    "content_filter": "content_filter",
-    "safety": "content_filter",
-}
-"""Any other reason counts as `stop`: the upstream says that the turn is over, in a word that we do not know."""
 _TIER: Final = re.compile(r"[a-z_]{1,32}")
-_BROKEN: Final = frozenset({"error", "abort", "aborted", "cancelled"})
+_REASONING: Final = ("reasoning_content", "reasoning", "thinking", "reasoning_details", "thinking_blocks")
+"""Members of a delta that hold reasoning, each like the others where there are several."""
+_IS_REASONING: Final = ("reasoning", "thinking", "thought")
+"""What the types of parts of its content begin with that are reasoning."""
+_TEXTS: Final = ("text", "thinking", "reasoning", "content", "summary", "refusal")
+"""Members of a part that hold its text."""
+_TOLD_BY: Final[Mapping[str, tuple[type, ...]]] = {
+    "content": (TextWritten,),
+    "refusal": (RefusalWritten,),
+    "tool_calls": (CallOpened, ArgumentsWritten),
+    "function_call": (CallOpened, ArgumentsWritten),
+}
+"""The events by which the members of a message were told before; those of the others are reasoning."""
+_IMPOSSIBLE: Final = -9999.0
+"""What stands for the log probability of a token that could not have come, as in OpenAI's own answers: JSON has no infinity."""
 
 
 class ChatTranslator:
@@ -46,8 +55,11 @@ class ChatTranslator:
     def __init__(self, upstream: str = "the backend") -> None:
         self._upstream = upstream
         self._slots = ToolSlots()
-        self._usage = Usage()
+        self._usage: Usage | None = None
         self._reason: str | None = None
+        self._ended: FinishReason | None = None
+        """What the reason stands for; None where it is none of a good end."""
+        self._in_deltas: set[type] = set()
         self._tier: str | None = None
         self._frame: Frame | None = None
 
@@ -55,6 +67,11 @@ class ChatTranslator:
     def finished(self) -> bool:
         """Whether the upstream has said how the turn ended. What may still come then is the usage."""
         return self._reason is not None
+
+    @property
+    def is_counted(self) -> bool:
+        """Whether the upstream has said what the turn cost."""
+        return self._usage is not None
 
     def read_all(self, chunks: Sequence[bytes]) -> Iterator[ModelEvent]:
         """Yield what the chunks tell, as `read` does for each. A run of chunks that differ in their text alone is read as one."""
@@ -85,7 +102,13 @@ class ChatTranslator:
         try:
             chunk = orjson.loads(data)
         except orjson.JSONDecodeError as error:
-            raise NotUnderstood("a chunk is not JSON") from error
+            if not data.strip():  # an event without a word, to keep the connection open
+                return []
+            chunk = read_loosely(data)
+            if chunk is None:
+                raise NotUnderstood("a chunk is not JSON") from error
+        if chunk is None:
+            return []
         if not isinstance(chunk, dict):
             raise NotUnderstood("a chunk is not an object")
         if tells_error(chunk):
@@ -93,9 +116,9 @@ class ChatTranslator:
             raise reported(self._upstream, chunk)
         if isinstance(tier := chunk.get("service_tier"), str) and _TIER.fullmatch(tier):
             self._tier = tier
-        if isinstance(usage := chunk.get("usage"), dict):
-            self._usage = read_usage(usage)
         choices = chunk.get("choices")
+        if (usage := usage_in(chunk)) is not None:
+            self._usage = usage
         if not choices:  # the usage comes alone; some upstreams begin with a chunk about filters
             return []
         if not isinstance(choices, list):
@@ -106,24 +129,33 @@ class ChatTranslator:
         return []
 
     def end(self) -> list[ModelEvent]:
-        """Return the turn's last events. Raises `NotUnderstood` when the upstream never said how it ended."""
+        """Return the turn's last events. Raises `NotUnderstood` when the upstream never said how it ended, or said that it broke off."""
         if self._reason is None:
             raise NotUnderstood("the stream ended without a finish reason")
+        if self._ended is None:
+            raise NotUnderstood(f"the finish reason {self._reason[:64]!r}, which is not known for a good end")
         events = self._slots.close()
-        reason = _FINISH_REASONS.get(self._reason, "stop")
+        reason = self._ended
         if reason in ("stop", "tool_calls"):
             reason = "tool_calls" if len(self._slots) else "stop"
-        events.append(ModelEnded(reason, self._usage, self._tier))
+        events.append(ModelEnded(reason, self._usage or Usage(), self._tier))
         return events
 
     def _read_choice(self, choice: Mapping[str, object]) -> list[ModelEvent]:
-        delta = choice.get("delta") or choice.get("message")
+        delta, message = choice.get("delta"), choice.get("message")
         events = self._read_delta(delta, _logprobs(choice.get("logprobs"))) if isinstance(delta, dict) else []
+        if events:
+            self._in_deltas.update(map(type, events))
+        if isinstance(message, dict):  # all of an answer that was not streamed, or all that was streamed once more
+            told = self._in_deltas
+            unsaid = {name: value for name, value in message.items() if told.isdisjoint(_TOLD_BY.get(name, (ReasoningWritten,)))}
+            events += self._read_delta(unsaid, _logprobs(choice.get("logprobs")))
         reason = choice.get("finish_reason")
-        if isinstance(reason, str) and reason:
-            if reason.lower() in _BROKEN:
-                raise NotUnderstood(f"the backend broke its turn off: {reason[:32]}")
-            self._reason = reason.lower()
+        if isinstance(reason, dict):
+            reason = reason.get("type")
+        if isinstance(reason, str) and says_an_end(reason):
+            self._ended = meaning_of(reason) if self._reason is None else graver(self._ended, meaning_of(reason))
+            self._reason = reason
         return events
 
     def _read_delta(self, delta: Mapping[str, object], logprobs: tuple[JsonObject, ...]) -> list[ModelEvent]:
@@ -131,10 +163,9 @@ class ChatTranslator:
             return [TextWritten(text)] if text else []
         events: list[ModelEvent] = []
         # One and the same piece under two names is one piece.
-        if reasoning := _text(delta.get("reasoning_content") or delta.get("reasoning")):
+        if reasoning := next((text for name in _REASONING if (text := _text(delta.get(name)))), ""):
             events.append(ReasoningWritten(reasoning))
-        if text := _text(delta.get("content")):
-            events.append(TextWritten(text, logprobs))
+        events += _content(delta.get("content"), logprobs, reasoned=bool(reasoning))
         if refusal := _text(delta.get("refusal")):
             events.append(RefusalWritten(refusal))
         if calls := delta.get("tool_calls"):
@@ -144,14 +175,25 @@ class ChatTranslator:
         return events
 
 
-def read_usage(usage: Mapping[str, object]) -> Usage:
-    """Return the usage; what is missing, or no count, is zero."""
-    return Usage(
-        input_tokens=_count(usage.get("prompt_tokens")),
-        cached_tokens=_count(_member(usage.get("prompt_tokens_details"), "cached_tokens")),
-        output_tokens=_count(usage.get("completion_tokens")),
-        reasoning_tokens=_count(_member(usage.get("completion_tokens_details"), "reasoning_tokens")),
-    )
+def _content(content: object, logprobs: tuple[JsonObject, ...], *, reasoned: bool) -> list[ModelEvent]:
+    """Return what is written as content: a text, or parts, of which some are reasoning, unless that was told beside it already."""
+    if not isinstance(content, list):
+        text = _text(content)
+        return [TextWritten(text, logprobs)] if text else []
+    events: list[ModelEvent] = []
+    for part in content:
+        kind = part.get("type") if isinstance(part, dict) else None
+        text = _text([part])
+        if not text:
+            continue
+        if isinstance(kind, str) and kind.startswith(_IS_REASONING):
+            events += [] if reasoned else [ReasoningWritten(text)]
+        elif kind == "refusal":
+            events.append(RefusalWritten(text))
+        else:
+            events.append(TextWritten(text, logprobs))
+            logprobs = ()
+    return events
 
 
 def _logprobs(value: object) -> tuple[JsonObject, ...]:
@@ -171,26 +213,28 @@ def _is_token(value: object) -> bool:
 
 
 def _token(value: Mapping[str, Json]) -> dict[str, Json]:
-    given = value.get("bytes")
+    given, logprob = value.get("bytes"), cast("float", value["logprob"])
     return {
         "token": value["token"],
-        "logprob": value["logprob"],
+        "logprob": logprob if math.isfinite(logprob) else _IMPOSSIBLE,
         "bytes": given if isinstance(given, list) else list(str(value["token"]).encode()),
     }
 
 
 def _text(value: object) -> str:
+    """Return the text of a text, or of parts, which hold theirs under a name of their own or in parts again."""
     if isinstance(value, str):
         return value
     if isinstance(value, list):
-        parts = (part.get("text") for part in value if isinstance(part, dict))
-        return "".join(part for part in parts if isinstance(part, str))
+        return "".join(_text(part) if isinstance(part, str) else _text_of_part(part) for part in value)
     return ""
+
+
+def _text_of_part(part: object) -> str:
+    if not isinstance(part, dict):
+        return ""
+    return next((text for name in _TEXTS if (text := _text(part.get(name)))), "")
 
 
 def _member(value: object, name: str) -> object:
     return value.get(name) if isinstance(value, dict) else None
-
-
-def _count(value: object) -> int:
-    return value if isinstance(value, int) and not isinstance(value, bool) and value > 0 else 0

@@ -10,13 +10,16 @@ from typing import Final
 
 import aiohttp
 
-from regate_adapters.backend.overflow import says_too_long
+from regate_adapters.overflow import says_too_long
 from regate_orchestrator.errors import UpstreamError
 
 MOST_DETAIL: Final = 2_048
 _RETRY_AFTER: Final = re.compile(r"[0-9]{1,6}|[A-Za-z]{3}, [0-9]{2} [A-Za-z]{3} [0-9]{4} [0-9:]{8} GMT")
-_REFUSED: Final = frozenset({400, 404, 405, 406, 409, 410, 411, 413, 414, 415, 422, 431})
+_REFUSED: Final = frozenset({400, 404, 405, 406, 409, 410, 411, 413, 414, 415, 422, 431, 501})
 """Statuses by which an upstream says that the request itself, as we sent it, is at fault."""
+
+DENIED: Final = frozenset({401, 403})
+"""Statuses by which an upstream says that the gateway's key is none, or not for this."""
 
 UNCONNECTED: Final = (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError)
 """What aiohttp raises when no connection came about, so that certainly nothing was sent."""
@@ -29,12 +32,18 @@ class Unsent(UpstreamError):
     """No connection came about: certainly nothing was sent, so another upstream may be asked instead."""
 
 
-def refused(upstream: str, status: int, *, retry_after: str | None, text: str) -> UpstreamError:
-    """Return the error for an answer that is not 2xx. The gateway's own credentials being refused is the operator's matter, hence 502."""
+def refused(upstream: str, status: int, *, retry_after: str | None, text: str, shown: str = "") -> UpstreamError:
+    """Return the error for an answer that is not 2xx; `shown` is what of its words the caller may see.
+
+    The gateway's own credentials being refused is the operator's matter, hence 502.
+    """
     detail = f"{upstream} answered {status}: {text}"[:MOST_DETAIL]
     if status != 429 and says_too_long(text, prose=status in _REFUSED):
         return too_long(detail)
-    return of_status(status, retry_after=retry_after, detail=detail)
+    error = of_status(status, retry_after=retry_after, detail=detail)
+    if shown and error.status == 400:
+        error.message = f"The backend refused the request: {shown}"
+    return error
 
 
 def of_status(status: int, *, retry_after: str | None, detail: str) -> UpstreamError:
@@ -44,7 +53,10 @@ def of_status(status: int, *, retry_after: str | None, detail: str) -> UpstreamE
         message = "The backend takes no more requests at present. Try again later."
         return UpstreamError(message, status=429, code="rate_limit_exceeded", retry_after=given, detail=detail)
     if status in _REFUSED:
-        return UpstreamError("The backend refused the request.", status=400, detail=detail)
+        message = "The backend refused the request. The gateway's log says why, under the id in the answer's header 'x-request-id'."
+        return UpstreamError(message, status=400, detail=detail)
+    if status in DENIED:
+        return UpstreamError("The backend did not accept the gateway's credentials. Tell the operator.", detail=detail)
     if status == 408:
         return UpstreamError("The backend did not answer in time.", status=504, detail=detail)
     return UpstreamError("The backend failed to answer.", detail=detail)

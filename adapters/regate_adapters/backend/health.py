@@ -1,6 +1,8 @@
 """Whether an upstream can be reached, as far as its latest connections say. Pure; `link.py` tells it what happened, `upstreams.py` asks anew.
 
-Only connections count, never answers: an upstream that answers with an error is reached, and what it refuses is the request's own matter.
+Only connections open the circuit, never answers: an upstream that answers with an error is reached, and what it refuses is the request's own
+matter. Two answers are told of all the same, for the operator alone can mend what they say: that the key is refused, and that there is no list
+of models at this address.
 After three connections in a row that did not come about the circuit is open: requests fail at once, or go to an alternate. A trial every few
 seconds closes it again; without one it closes by itself after ten seconds.
 """
@@ -16,7 +18,9 @@ FAILURES: Final = 3
 OPEN_S: Final = 10.0
 FRESH_S: Final = 30.0
 
-Reach = Literal["ok", "unreachable", "unknown"]
+Trouble = Literal["denied", "no_models"]
+Reach = Literal["ok", "unreachable", "unknown", "denied", "no_models"]
+"""`denied`: the upstream answers, and does not accept the key. `no_models`: it answers that it has no list of models."""
 
 
 class Health:
@@ -26,12 +30,15 @@ class Health:
         self._clock = clock
         self._failures = 0
         self._last: bool | None = None
+        self._trouble: Trouble | None = None
         self._heard_at = float("-inf")
 
     @property
     def reach(self) -> Reach:
         """Return how the latest connection went."""
-        return "unknown" if self._last is None else "ok" if self._last else "unreachable"
+        if self._last is None:
+            return "unknown"
+        return (self._trouble or "ok") if self._last else "unreachable"
 
     @property
     def is_open(self) -> bool:
@@ -58,6 +65,18 @@ class Health:
         recovered = self.in_trouble
         self._failures, self._last, self._heard_at = 0, True, self._clock()
         return recovered
+
+    def met(self, trouble: Trouble) -> bool:
+        """Note what only the operator can mend; return whether it is new."""
+        before, self._trouble = self._trouble, trouble
+        return before != trouble
+
+    def mended(self, trouble: Trouble) -> bool:
+        """Note an answer that shows that this trouble is over; return whether it was there."""
+        if self._trouble != trouble:
+            return False
+        self._trouble = None
+        return True
 
     def not_reached(self) -> bool:
         """Note a connection that did not come about; return whether this began a trouble."""

@@ -16,14 +16,24 @@ from dataclasses import dataclass, field
 from typing import Final
 
 import aiohttp
-import orjson
 from yarl import URL
 
 from regate_adapters.backend.catalogue import ModelEntry
-from regate_adapters.backend.failures import MOST_DETAIL, TRANSPORT_ERRORS, UNCONNECTED, circuit_open, misunderstood, refused, unreached
-from regate_adapters.backend.health import Health
+from regate_adapters.backend.failures import (
+    DENIED,
+    MOST_DETAIL,
+    TRANSPORT_ERRORS,
+    UNCONNECTED,
+    circuit_open,
+    misunderstood,
+    refused,
+    unreached,
+)
+from regate_adapters.backend.health import Health, Trouble
+from regate_adapters.backend.model_listing import listed_models
+from regate_adapters.backend.shown_errors import shown_words
 from regate_orchestrator.errors import UpstreamError
-from regate_orchestrator.ports import UpstreamTraits
+from regate_orchestrator.upstream_traits import UpstreamTraits
 from regate_orchestrator.values import Clock
 
 _log = logging.getLogger("regate.backend")
@@ -36,10 +46,13 @@ _RETRY_PAUSE_S: Final = 0.1
 _MOST_CONNECTIONS: Final = 1_024
 _KEEP_ALIVE_S: Final = 4.0  # below the 5 s after which uvicorn (and with it vLLM) closes, so that no request meets a closing connection
 _MOST_LISTING: Final = 4 * 1024 * 1024
-_MOST_MODELS: Final = 10_000
 _LARGE_BODY: Final = 512 * 1024
 _PATH: Final = re.compile(r"(/[a-z_]+){1,3}")
-_MODEL_ID: Final = re.compile(r"[!-~]{1,256}")
+BLANK: Final = b" \t\r\n\xef\xbb\xbf"
+"""What may stand before an answer and says nothing."""
+_MOST_BLANK: Final = 1024 * 1024
+_NO_LISTING: Final = frozenset({404, 405})
+_LACKING: Final = "does base_url lack its last part, such as /v1?"
 _PASSED_HEADERS: Final = ("content-length",)
 
 Pause = Callable[[float], Awaitable[None]]
@@ -49,7 +62,8 @@ Pause = Callable[[float], Awaitable[None]]
 class UpstreamConfig:
     """A backend that speaks the OpenAI API. `models` None means that it lists them itself; `timeout_s` is the longest wait for its next bytes.
 
-    `aliases` are names that clients use for models of it; `by_policy` and `fallback_for` are those of `catalogue.Offer`.
+    `aliases` are names that clients use for models of it; `by_policy` and `fallback_for` are those of `catalogue.Offer`. `show_errors`: callers
+    may see its own words about what it refuses, without addresses and secrets.
     """
 
     name: str
@@ -61,29 +75,35 @@ class UpstreamConfig:
     aliases: Mapping[str, str] = field(default_factory=dict)
     by_policy: bool = False
     fallback_for: tuple[str, ...] = ()
+    show_errors: bool = False
 
 
 class UpstreamResponse:
     """A 2xx answer whose body is still to be read. Valid only within the context that made it."""
 
-    __slots__ = ("_key", "_response", "content_type", "headers", "status", "upstream")
+    __slots__ = ("_key", "_response", "headers", "status", "upstream")
 
     def __init__(self, upstream: str, response: aiohttp.ClientResponse, *, key: str | None = None) -> None:
         self.upstream = upstream
         self._response = response
         self._key = key
         self.status = response.status
-        self.content_type = response.headers.get("Content-Type", "")
         self.headers: Mapping[str, str] = {name: response.headers[name] for name in _PASSED_HEADERS if name in response.headers}
-
-    @property
-    def media_type(self) -> str:
-        """Return the content type without its parameters, in lower case."""
-        return self.content_type.partition(";")[0].strip().lower()
 
     def chunks(self) -> AsyncIterator[bytes]:
         """Return the body's bytes as they come. Raises `UpstreamError` when they break off or stay away; reads no faster than it is asked to."""
         return _Chunks(self.upstream, self._response.content)
+
+    async def beginning(self) -> bytes:
+        """Return the body's first bytes that say something, with what came with them; none at its end. Raises as `chunks` does."""
+        blank = 0
+        async for chunk in self.chunks():
+            if said := chunk.lstrip(BLANK):
+                return said
+            blank += len(chunk)
+            if blank > _MOST_BLANK:
+                raise misunderstood(self.upstream, f"more than {_MOST_BLANK} bytes that say nothing")
+        return b""
 
     async def read(self, *, limit: int) -> bytes:
         """Return the whole body. Raises `UpstreamError` when it is larger than the limit, breaks off or stays away."""
@@ -146,6 +166,8 @@ class Link:
         self._pause = pause
         self._on_trouble = on_trouble
         self._held = 0
+        self._accepted = False
+        """Whether its key was good for the latest request: one may be good for requests and not for the list of models."""
         self._session: aiohttp.ClientSession | None = None
         self._urls: dict[str, URL] = {}
         key = {} if config.api_key is None else {"Authorization": f"Bearer {config.api_key}"}
@@ -194,6 +216,8 @@ class Link:
         except BaseException:
             self.release(response)
             raise
+        self._accepted = True
+        self._note_over("denied")
         return response
 
     def answered(self, response: aiohttp.ClientResponse) -> UpstreamResponse:
@@ -213,15 +237,21 @@ class Link:
             async with asyncio.timeout(_LISTING_S):
                 response = await self._get_models()
                 self._note_answer()
-                await self._require_success(response)
+                await self._require_success(response, listing=True)
+                self._note_over("no_models")
                 body = await UpstreamResponse(name, response).read(limit=_MOST_LISTING)
         except TRANSPORT_ERRORS as error:
             self._note_failure(error)
             raise unreached(name, error) from error
+        except UpstreamError as error:
+            if response is not None and response.status in _NO_LISTING:
+                error.detail = f"{error.detail} ({_LACKING})"
+                self._note_trouble("no_models", error)
+            raise
         finally:
             if response is not None:
                 _let_go(response)
-        return _listed_entries(name, body)
+        return listed_models(name, body)
 
     async def contact(self) -> None:
         """Learn whether the upstream can be reached: any answer will do, and none within two seconds counts as a failed connection."""
@@ -235,6 +265,14 @@ class Link:
     def _note_answer(self) -> None:
         if self.health.reached():
             _log.warning("upstream_reached", extra={"upstream": self.name})
+
+    def _note_trouble(self, trouble: Trouble, error: UpstreamError) -> None:
+        if self.health.met(trouble):
+            _log.warning("upstream_%s", trouble, extra={"upstream": self.name, "detail": error.detail})
+
+    def _note_over(self, trouble: Trouble) -> None:
+        if self.health.mended(trouble):
+            _log.warning("upstream_no_longer_%s", trouble, extra={"upstream": self.name})
 
     def _note_failure(self, error: BaseException) -> None:
         # Whoever waited in vain for one of our own connections to come free has learnt nothing of the upstream.
@@ -277,10 +315,15 @@ class Link:
         await self._pause(_RETRY_PAUSE_S)
         return await self._must_session.post(url, data=data(), headers=headers, allow_redirects=False)
 
-    async def _require_success(self, response: aiohttp.ClientResponse) -> None:
+    async def _require_success(self, response: aiohttp.ClientResponse, *, listing: bool = False) -> None:
         if not 200 <= response.status < 300:
             text = await self._error_text(response)
-            raise refused(self.name, response.status, retry_after=response.headers.get("Retry-After"), text=text)
+            shown = shown_words(text) if self._config.show_errors else ""
+            error = refused(self.name, response.status, retry_after=response.headers.get("Retry-After"), text=text, shown=shown)
+            if response.status in DENIED and not (listing and self._accepted):
+                self._accepted = False
+                self._note_trouble("denied", error)
+            raise error
         if response.headers.get("Content-Encoding", "identity").lower() != "identity":
             raise misunderstood(self.name, "an encoding that was not asked for")
 
@@ -305,27 +348,3 @@ def _let_go(response: aiohttp.ClientResponse) -> None:
     if connection.transport is not None:
         connection.transport.abort()  # a plain close would first wait for the peer to take what we still have to send
     response.close()
-
-
-def _listed_entries(upstream: str, body: bytes) -> tuple[ModelEntry, ...]:
-    """Return the models of a listing; entries without a plain id are left out. Raises `UpstreamError` for what is no listing."""
-    try:
-        document = orjson.loads(body)
-    except orjson.JSONDecodeError as error:
-        raise misunderstood(upstream, "its list of models is not JSON") from error
-    # Ollama says `null` when it has none.
-    data = document.get("data", 0) if isinstance(document, dict) else 0
-    if not isinstance(data, list | None):
-        raise misunderstood(upstream, "its list of models has no `data`")
-    models = (entry for entry in (data or ())[:_MOST_MODELS] if isinstance(entry, dict))
-    return tuple(_entry(upstream, model) for model in models if isinstance(model.get("id"), str) and _MODEL_ID.fullmatch(model["id"]))
-
-
-def _entry(upstream: str, model: Mapping[str, object]) -> ModelEntry:
-    created, owner = model.get("created"), model.get("owned_by")
-    plain = isinstance(owner, str) and _MODEL_ID.fullmatch(owner) is not None
-    return ModelEntry(
-        id=str(model["id"]),
-        created=created if isinstance(created, int) and not isinstance(created, bool) else 0,
-        owned_by=str(owner) if plain else upstream,
-    )

@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator
 from typing import Final, Protocol
 
 from regate_adapters.backend.failures import misunderstood
-from regate_adapters.backend.link import UpstreamResponse
+from regate_adapters.backend.link import BLANK, UpstreamResponse
 from regate_adapters.backend.told_errors import read_loosely, reported, tells_error
 from regate_adapters.backend.vouched_events import VouchedEvents
 from regate_orchestrator.errors import UpstreamError
@@ -21,7 +21,6 @@ _MOST_HELD: Final = 1024 * 1024
 _LARGE: Final = 64 * 1024
 _PATIENCE_S: Final = 15.0
 """How long a stream's first event is waited for before the client is told that there is a stream: others on the way have deadlines too."""
-_BLANK: Final = b" \t\r\n\xef\xbb\xbf"
 
 
 class PassingAnswer(Protocol):
@@ -53,21 +52,13 @@ async def passing(response: UpstreamResponse, *, member: str, streamed: bool) ->
     stream = _Stream(response, chunks)
     try:
         async with asyncio.timeout(_PATIENCE_S):
-            head = await _beginning(chunks)
+            head = await response.beginning()
             if not head.startswith(b"{"):
                 await stream.begin(head)
                 return stream
     except TimeoutError:
         return stream
     return await _plain(response, chunks, head, member)
-
-
-async def _beginning(chunks: AsyncIterator[bytes]) -> bytes:
-    """Return the first bytes that say something, with what came with them; none at the end."""
-    async for chunk in chunks:
-        if said := chunk.lstrip(_BLANK):
-            return said
-    return b""
 
 
 # ---------------------------------------------------------------- plain answers
@@ -123,7 +114,7 @@ def _require_answer(response: UpstreamResponse, body: bytes, member: str) -> Non
 def _begins_as_answer(held: bytes | bytearray, member: str) -> bool:
     """Return whether a body begins as an answer, and with no error before it. Inside a JSON text every quotation mark is escaped."""
     place = held.find(b'"%s"' % member.encode())
-    return held.lstrip(_BLANK).startswith(b"{") and place >= 0 and b'"error"' not in held[:place]
+    return held.lstrip(BLANK).startswith(b"{") and place >= 0 and b'"error"' not in held[:place]
 
 
 # ---------------------------------------------------------------- streams

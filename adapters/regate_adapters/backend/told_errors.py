@@ -14,7 +14,7 @@ from typing import Final
 import orjson
 
 from regate_adapters.backend.failures import MOST_DETAIL, of_status, too_long
-from regate_adapters.backend.overflow import says_too_long
+from regate_adapters.overflow import says_too_long
 from regate_orchestrator.errors import UpstreamError
 
 _WORDS: Final = ("message", "detail", "msg")
@@ -31,15 +31,22 @@ _MEANT: Final[Mapping[str, int]] = {
 
 
 def read_loosely(text: bytes) -> object:
-    """Return the JSON value; None for what is none. Numbers that JSON does not have, and some backends write, are let through."""
+    """Return the JSON value; None for what is none.
+
+    What JSON does not have and some backends write all the same is let through: numbers that are none, line ends in texts, bytes that are no
+    UTF-8. Halves of a character become the mark for a lost one.
+    """
     try:
         return orjson.loads(text)
     except orjson.JSONDecodeError:
         pass
     try:
-        return json.loads(text)
+        value = json.loads(text.decode("utf-8", "replace"), strict=False)
+        if b"\\ud" in text.lower():
+            value = json.loads(json.dumps(value, ensure_ascii=False).encode("utf-16", "surrogatepass").decode("utf-16", "replace"))
     except (ValueError, RecursionError):
         return None
+    return value
 
 
 def tells_error(answer: Mapping[str, object]) -> bool:

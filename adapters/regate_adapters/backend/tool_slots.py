@@ -5,6 +5,7 @@ no index, the id again in every piece, `null` for it later, no id at all, or a c
 
 - A piece belongs to the call at its index; without an index, to the call with its id, at its place among several, or to the last one.
 - It opens another call there when it brings another id with a name, another name, or its name and arguments after a whole object.
+- What is said again is not said twice: the same arguments once more, after they were whole, are those that were said.
 - A call is announced once its name is known, and under a minted id where the upstream gave none, or gave one twice.
 """
 
@@ -49,12 +50,21 @@ class _Call:
     @property
     def is_whole(self) -> bool:
         """Whether the arguments so far are a complete JSON object."""
-        if not self.arguments or not any(piece.rstrip().endswith("}") for piece in self.arguments[-2:]):
+        return any(piece.rstrip().endswith("}") for piece in self.arguments[-2:]) and _object("".join(self.arguments)) is not None
+
+    def repeats(self, arguments: str) -> bool:
+        """Return whether these are the arguments so far, which are whole, once more."""
+        if not (self.arguments and arguments.lstrip().startswith("{") and self.is_whole):
             return False
-        try:
-            return isinstance(orjson.loads("".join(self.arguments)), dict)
-        except orjson.JSONDecodeError:
-            return False
+        return _object(arguments) == _object("".join(self.arguments))
+
+
+def _object(text: str) -> Mapping[str, object] | None:
+    try:
+        value = orjson.loads(text)
+    except orjson.JSONDecodeError:
+        return None
+    return value if isinstance(value, dict) else None
 
 
 class ToolSlots:
@@ -119,6 +129,8 @@ class ToolSlots:
         return self._calls[-1] if self._calls else None
 
     def _write(self, call: _Call, arguments: str, events: list[ModelEvent]) -> None:
+        if arguments and call.repeats(arguments):
+            arguments = ""
         if arguments:
             call.arguments.append(arguments)
         if call.opened:
@@ -151,6 +163,8 @@ def _opens_another(piece: _Piece, current: _Call) -> bool:
         return piece.name is not None or current.is_whole
     if piece.name is None or current.name is None:
         return False
+    if piece.id is not None and piece.name == current.name and current.repeats(piece.arguments):
+        return False  # one and the same call, told whole at its end
     return piece.name != current.name or (bool(piece.arguments.strip()) and current.is_whole)
 
 

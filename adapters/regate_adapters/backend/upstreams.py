@@ -26,14 +26,17 @@ from regate_adapters.backend.failures import Unsent
 from regate_adapters.backend.health import Reach
 from regate_adapters.backend.link import Link, Pause, UpstreamConfig, UpstreamResponse
 from regate_adapters.backend.passing import PassingAnswer, passing
+from regate_adapters.backend.wording import Wording, mended
 from regate_orchestrator.errors import ConfigurationError, UpstreamError
-from regate_orchestrator.ports import Serving, UpstreamTraits
+from regate_orchestrator.ports import Serving
+from regate_orchestrator.upstream_traits import UpstreamTraits
 from regate_orchestrator.values import Clock, JsonObject
 
 _log = logging.getLogger("regate.backend")
 
 _TRIAL_AFTER_S: Final = (0.5, 1.0, 2.0, 4.0)
 _TRIAL_EVERY_S: Final = 5.0
+_MOST_MENDED: Final = 2
 
 
 class Upstreams:
@@ -42,7 +45,8 @@ class Upstreams:
     def __init__(self, configs: Sequence[UpstreamConfig], *, clock: Clock = time.monotonic, pause: Pause = asyncio.sleep) -> None:
         check_configs(configs)
         self._pause = pause
-        self._configs = {config.name: config for config in configs}
+        self._traits = {config.name: config.traits for config in configs}
+        self._wordings = {config.name: Wording(config.traits, config.aliases) for config in configs}
         self._links = {config.name: Link(config, clock=clock, pause=pause, on_trouble=self._try_again) for config in configs}
         offers = {config.name: _offer(config) for config in configs}
         self._catalogue = ModelCatalogue(offers, lambda name: self._links[name].models(), clock=clock)
@@ -68,13 +72,22 @@ class Upstreams:
             for link in self._links.values():
                 await link.stop()
 
+    def discover(self) -> None:
+        """Begin to ask upstreams for their models: nobody need wait for it then, and what is wrong with an address or a key is told at start."""
+        self._catalogue.discover()
+
     async def serving(self, model: str, *, by: str | None = None) -> Serving | None:
         """Return who serves the model, or None when none does; see `ports.Catalogue.serving`. Raises `UpstreamError` when that is not known."""
         return await self._catalogue.serving(model, by=by)
 
     def traits(self, upstream: str) -> UpstreamTraits:
         """Return what the operator says the upstream can take."""
-        return self._configs[upstream].traits
+        return self._traits[upstream]
+
+    @property
+    def extra_fields(self) -> frozenset[str]:
+        """Return the fields beyond the API's own that any upstream takes."""
+        return frozenset().union(*(traits.extra_fields for traits in self._traits.values()))
 
     async def catalogue(self) -> Mapping[str, str]:
         """Return the name of the upstream of every model. Raises `UpstreamError` when no upstream has ever said what it serves."""
@@ -134,14 +147,32 @@ class Upstreams:
     ) -> tuple[Link, aiohttp.ClientResponse]:
         for name, following in zip(names, [*names[1:], None], strict=True):
             link = self._links[name]
-            body = encode(_in_its_words(payload, self._configs[name]))
             try:
-                return link, await link.post(path, body, accept_stream=accept_stream, again=following is None)
+                return link, await self._post(link, path, payload, accept_stream=accept_stream, again=following is None)
             except Unsent as error:
                 if following is None:
                     raise
                 _log.warning("failed_over", extra={"upstream": name, "instead": following, "detail": error.detail})
         raise AssertionError("there is at least one name")
+
+    async def _post(self, link: Link, path: str, payload: JsonObject, *, accept_stream: bool, again: bool) -> aiohttp.ClientResponse:
+        """Return what the upstream answers to the request in its own words, which its refusal may have to teach us."""
+        wording = self._wordings[link.name]
+        traits = known = wording.traits(payload)
+        for left in range(_MOST_MENDED, -1, -1):
+            try:
+                response = await link.post(path, encode(wording.of(payload, traits)), accept_stream=accept_stream, again=again)
+            except UpstreamError as refusal:
+                other = mended(payload, traits, refusal) if left else None
+                if other is None:
+                    raise
+                _log.warning("worded_otherwise", extra={"upstream": link.name, "detail": refusal.detail})
+                traits = other
+            else:
+                if traits != known:
+                    wording.keep(payload, traits)
+                return response
+        raise AssertionError("the last refusal is raised")
 
     def _try_again(self, name: str) -> None:
         """Begin to contact an upstream that is in trouble, unless that is under way."""
@@ -169,11 +200,6 @@ def encode(payload: JsonObject) -> bytes:
         return orjson.dumps(payload)
     except TypeError:
         return json.dumps(payload, allow_nan=False).encode()
-
-
-def _in_its_words(payload: JsonObject, config: UpstreamConfig) -> JsonObject:
-    model = payload.get("model")
-    return {**payload, "model": config.aliases[model]} if isinstance(model, str) and model in config.aliases else payload
 
 
 def check_configs(configs: Sequence[UpstreamConfig]) -> None:

@@ -11,11 +11,13 @@ from typing import Final, Self
 import aiohttp
 import orjson
 
-from regate_orchestrator.errors import EmbeddingsUnavailable
+from regate_adapters.overflow import says_too_long, told_limit
+from regate_orchestrator.errors import EmbeddingsUnavailable, TextTooLong
 from regate_orchestrator.ports import Vector
 
 _BATCH: Final = 64
 _MOST_BYTES: Final = 32 * 1024 * 1024
+_MOST_WORDS: Final = 2_048
 _MOST_CONNECTIONS: Final = 16
 _CONNECT_S: Final = 5.0
 
@@ -23,9 +25,12 @@ _CONNECT_S: Final = 5.0
 class UpstreamEmbedder:
     """Asks an upstream for vectors, 64 texts a call, each call within the deadline. Must be entered before use."""
 
-    def __init__(self, base_url: str, model: str, *, api_key: str | None = None, deadline_s: float = 30.0) -> None:
+    def __init__(
+        self, base_url: str, model: str, *, api_key: str | None = None, most_tokens: int | None = None, deadline_s: float = 30.0
+    ) -> None:
         self._url = base_url.rstrip("/") + "/embeddings"
         self._model = model
+        self._most_tokens = most_tokens
         self._headers = {} if api_key is None else {"Authorization": f"Bearer {api_key}"}
         self._deadline_s = deadline_s
         self._session: aiohttp.ClientSession | None = None
@@ -57,7 +62,10 @@ class UpstreamEmbedder:
         return self._length
 
     async def embed(self, texts: Sequence[str], *, tenant: str) -> list[Vector]:  # noqa: ARG002 — nothing is kept, so nothing is shared
-        """Return one unit-length vector a text. Raises `EmbeddingsUnavailable` for any answer but a complete and well-formed one."""
+        """Return one unit-length vector a text.
+
+        Raises `TextTooLong`, and `EmbeddingsUnavailable` for any answer but a complete and well-formed one.
+        """
         vectors: list[Vector] = []
         for start in range(0, len(texts), _BATCH):
             vectors += await self._ask(texts[start : start + _BATCH])
@@ -88,13 +96,20 @@ class UpstreamEmbedder:
         headers = {**self._headers, "Content-Type": "application/json"}
         async with self._session.post(self._url, data=body, headers=headers, allow_redirects=False) as answer:
             if answer.status != 200:
-                raise EmbeddingsUnavailable(f"{self.name}: status {answer.status}")
+                raise self._refused(answer.status, await answer.content.read(_MOST_WORDS))
             read = bytearray()
             async for piece in answer.content.iter_any():
                 read += piece
                 if len(read) > _MOST_BYTES:
                     raise EmbeddingsUnavailable(f"{self.name}: an answer of more than {_MOST_BYTES} bytes")
             return bytes(read)
+
+    def _refused(self, status: int, body: bytes) -> EmbeddingsUnavailable | TextTooLong:
+        words = body.decode("utf-8", "replace")
+        # Some servers say so with 500; nothing is quoted back by an API of embeddings that could be taken for it.
+        if status != 429 and says_too_long(words, prose=True):
+            return TextTooLong(self._most_tokens or told_limit(words))
+        return EmbeddingsUnavailable(f"{self.name}: status {status}")  # its words may quote the text of a document
 
     def _checked(self, answer: bytes, count: int) -> list[Vector]:
         try:

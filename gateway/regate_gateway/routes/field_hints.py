@@ -7,7 +7,9 @@ from typing import Final
 
 from regate_gateway.fields import Hint
 
-EXTRA_FIELDS: Final = "A field of the backend's own is passed on where the operator lists it in 'upstreams[].extra_fields'."
+EXTRA_FIELDS: Final = (
+    "A field of the backend's own is passed on where 'upstreams[].kind' or 'upstreams[].extra_fields' says that it takes it."
+)
 """For whoever sends what one kind of backend takes: what it is that has to be set."""
 
 _BACKENDS_OWN: Final = (
@@ -33,7 +35,7 @@ def _moved(api: str, to: str) -> Hint:
     return Hint(f"In the {api} API, this parameter has moved to '{to}'. Try again with the new parameter.")
 
 
-IN_RESPONSES: Final[Mapping[str, Hint]] = {
+ELSEWHERE: Final[Mapping[str, Hint]] = {
     **{
         name: _moved("Responses", to)
         for name, to in {
@@ -55,11 +57,12 @@ IN_RESPONSES: Final[Mapping[str, Hint]] = {
         name: Hint("The Responses API has no such parameter; use '/v1/chat/completions' for it.")
         for name in ("n", "stop", "seed", "logit_bias", "prediction", "modalities", "audio", "web_search_options")
     },
-    **{name: Hint("'/v1/responses' passes no fields of a backend's own on.", "unknown_parameter") for name in _BACKENDS_OWN},
 }
-"""What `/v1/responses` says of fields of chat completions."""
+"""What `/v1/responses` says of fields of chat completions, none of which it passes on as it is."""
 
 _OWN: Final = {name: Hint(EXTRA_FIELDS, "unknown_parameter") for name in _BACKENDS_OWN}
+
+IN_RESPONSES: Final[Mapping[str, Hint]] = {**ELSEWHERE, **_OWN}
 
 IN_CHAT: Final[Mapping[str, Hint]] = {
     **{

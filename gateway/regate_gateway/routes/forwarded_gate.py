@@ -17,13 +17,13 @@ from regate_gateway.routes.forwarded import Forwarded
 from regate_orchestrator.batches import Admitted, Batch
 from regate_orchestrator.decisions import Decision
 from regate_orchestrator.errors import CallerError, NotPermitted
-from regate_orchestrator.ports import UpstreamTraits
 from regate_orchestrator.quota import quota_question
 from regate_orchestrator.responses.authorizing import hidden_tools, tool_result
 from regate_orchestrator.responses.history import History
 from regate_orchestrator.responses.message_parts import files_of
 from regate_orchestrator.routing import route_question
 from regate_orchestrator.rows import FileRow
+from regate_orchestrator.upstream_traits import UpstreamTraits
 from regate_orchestrator.values import FileId, Json, JsonObject
 
 _NOTHING: Final = Batch()

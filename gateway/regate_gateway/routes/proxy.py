@@ -68,18 +68,18 @@ async def retrieve_model(call: Call) -> Response:
 
 async def chat_completions(call: Call) -> Response:
     """Answer `POST /v1/chat/completions`."""
-    request = read_chat(await call.json(), listed=_extra_fields(call), omit=call.services.settings.tools.omit)
+    request = read_chat(await call.json(), listed=call.services.upstreams.extra_fields, omit=call.services.settings.tools.omit)
     return await _forward(call, request)
 
 
 async def completions(call: Call) -> Response:
     """Answer `POST /v1/completions`."""
-    return await _forward(call, read_completion(await call.json(), listed=_extra_fields(call)))
+    return await _forward(call, read_completion(await call.json(), listed=call.services.upstreams.extra_fields))
 
 
 async def embeddings(call: Call) -> Response:
     """Answer `POST /v1/embeddings`."""
-    return await _forward(call, read_embedding(await call.json(), listed=_extra_fields(call)))
+    return await _forward(call, read_embedding(await call.json(), listed=call.services.upstreams.extra_fields))
 
 
 async def _forward(call: Call, request: Forwarded) -> Response:
@@ -91,7 +91,7 @@ async def _forward(call: Call, request: Forwarded) -> Response:
     try:
         chosen = await serve(admission.route, request.model, catalogue=upstreams, able=_ABLE)
         traits = upstreams.traits(chosen.upstream)
-        checked = sent(request, takes=_extra_fields(call, chosen.upstream), has_tiers=traits.service_tiers)
+        checked = sent(request, takes=traits.extra_fields, has_tiers=traits.service_tiers)
         body = _limited({**checked, **await members(call, request, admission, traits)}, request.path, chosen.obligations.max_output_tokens)
         if request.writes:
             body = within_output_limit(body, spending.limits)
@@ -104,11 +104,6 @@ async def _forward(call: Call, request: Forwarded) -> Response:
     tap = UsageTap(sent=demand.sent, writes=request.writes, streamed=answer.is_stream)
     untold_tier = request.service_tier is not None and "service_tier" not in body
     return PassThrough(answer, stack, spending, tap, request_id=call.context.request_id, default_tier=untold_tier)
-
-
-def _extra_fields(call: Call, upstream: str | None = None) -> frozenset[str]:
-    """Return the fields that the upstream, or any, is said to take beyond the known ones."""
-    return frozenset(name for one in call.services.settings.upstreams if upstream in (None, one.name) for name in one.extra_fields)
 
 
 def _limited(body: dict[str, Json], path: str, most: int | None) -> dict[str, Json]:

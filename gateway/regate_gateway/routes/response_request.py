@@ -9,7 +9,8 @@ from collections.abc import Collection, Mapping
 from typing import Final
 
 from regate_gateway.fields import Fields
-from regate_gateway.routes.field_hints import IN_RESPONSES
+from regate_gateway.routes.extras import Extras
+from regate_gateway.routes.field_hints import ELSEWHERE, IN_RESPONSES
 from regate_gateway.routes.include import INCLUDABLE, require_includable
 from regate_gateway.routes.input_items import LONGEST, read_input_item, user_message
 from regate_gateway.routes.json_schemas import read_schema
@@ -58,15 +59,16 @@ def read_warm_up(body: dict[str, Json]) -> bool:
     return wanted
 
 
-def read_response_request(body: Mapping[str, Json], *, omit: Collection[str] = ()) -> ResponseRequest:
+def read_response_request(body: Mapping[str, Json], *, omit: Collection[str] = (), listed: Collection[str] = ()) -> ResponseRequest:
     """Return the checked request. Raises `InvalidRequest` naming the field and what to change.
 
-    `omit` are the types of tools that the operator wants left out rather than refused.
+    `omit` are the types of tools that the operator wants left out rather than refused, `listed` the fields that some upstream is said to take
+    beyond the known ones.
     A `prompt` must have been resolved before: its template is then in the other fields, and only its echo is left.
     """
     fields = Fields(body)
     fields.refuse_unsupported(*_UNSUPPORTED)
-    fields.refuse_unknown(_KNOWN, hints=IN_RESPONSES)
+    extra = Extras(frozenset(listed).difference(ELSEWHERE)).of(fields, _KNOWN, hints=IN_RESPONSES)
     store, background = fields.boolean("store", default=True), fields.boolean("background", default=False)
     if background and not store:
         raise InvalidRequest("'background' needs 'store': what runs on has to be kept somewhere.", param="background", code="invalid_value")
@@ -112,6 +114,7 @@ def read_response_request(body: Mapping[str, Json], *, omit: Collection[str] = (
         forget_reasoning=_forgets(fields),
         include=Include(include.results, include.encrypted_reasoning, logprobs),
         sampling=sampling,
+        extra=extra,
         echo={**echo, "tool_choice": choice.echo},
     )
 

@@ -54,7 +54,8 @@ async def create(call: Call) -> Response:
     """Answer `POST /v1/responses`: plain, streamed, or in the background."""
     call = _named(call)
     body = await resolve_prompt(call, await call.json())
-    start = _start(call, read_response_request(body, omit=call.services.settings.tools.omit), path="/v1/responses")
+    request = read_response_request(body, omit=call.services.settings.tools.omit, listed=call.services.upstreams.extra_fields)
+    start = _start(call, request, path="/v1/responses")
     if start.request.background:
         return await _begin_background(call, start, obscured=_obscured(Fields(body)))
     if start.request.stream:

@@ -114,7 +114,8 @@ class _Connection:
         response_id = ResponseId(mint("resp_"))
         context = replace(context, response_id=response_id, request_id=RequestId(mint("req_")))
         body = await resolve_prompt(Caller(self.caller.services, context), body)
-        request = read_response_request(body, omit=self.caller.services.settings.tools.omit)
+        services = self.caller.services
+        request = read_response_request(body, omit=services.settings.tools.omit, listed=services.upstreams.extra_fields)
         previous = request.previous_response_id
         request = replace(request, stream=True, generate=generate)
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Final, Literal, cast
 
 from regate_gateway.fields import Fields, Query
-from regate_orchestrator.attaching import Chunking, Wanted
+from regate_orchestrator.attaching import Wanted
 from regate_orchestrator.attributes import split_attributes
+from regate_orchestrator.chunking import Chunking
 from regate_orchestrator.errors import InvalidRequest
 from regate_orchestrator.filters import Scalar
 from regate_orchestrator.values import FileId
@@ -20,14 +21,14 @@ def read_status_filter(query: Query) -> str | None:
     return query.choice("filter", (*_STATUSES, ""), default="") or None
 
 
-def read_chunking(fields: Fields) -> Chunking:
-    """Return how files are split (OpenAI, "chunking_strategy")."""
+def read_chunking(fields: Fields) -> Chunking | None:
+    """Return how files are split (OpenAI, "chunking_strategy"); None where that is left to us."""
     strategy = fields.maybe_object("chunking_strategy")
     if strategy is None:
-        return Chunking()
+        return None
     strategy.refuse_unknown({"type", "static"})
     if strategy.choice("type", ("auto", "static"), default="auto") == "auto":
-        return Chunking()
+        return None
     static = strategy.object("static")
     static.refuse_unknown({"max_chunk_size_tokens", "chunk_overlap_tokens"})
     size = static.integer("max_chunk_size_tokens", least=100, most=4096, default=800)

@@ -6,7 +6,7 @@ wait in an implementation must have a deadline, and must honour cancellation wit
 
 from __future__ import annotations
 
-from regate_orchestrator.ports.backend import Backend, Catalogue, Serving, UpstreamTraits
+from regate_orchestrator.ports.backend import Backend, Catalogue, Serving
 from regate_orchestrator.ports.files import BlobStore, Extractor, UnreadableFile
 from regate_orchestrator.ports.observation import AuditLog, Meter, Unmetered
 from regate_orchestrator.ports.policy import Answer, Planned, PolicyEngine
@@ -56,7 +56,6 @@ __all__ = [
     "StoreState",
     "Unmetered",
     "UnreadableFile",
-    "UpstreamTraits",
     "Vector",
     "VectorStore",
 ]

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Protocol
 
 from regate_orchestrator.responses.events import ModelEvent
+from regate_orchestrator.upstream_traits import UpstreamTraits
 from regate_orchestrator.values import JsonObject
 
 
@@ -19,26 +20,12 @@ class Backend(Protocol):
     ) -> AbstractAsyncContextManager[AsyncIterator[ModelEvent]]:
         """Open a streamed chat completion at the named upstream and yield its events, ending with `ModelEnded`.
 
-        The payload names the model as clients do; the upstream must be sent its own name for it. Must not enter (raise `UpstreamError`
-        instead) unless the upstream answered 2xx. The alternates may be asked, in their order, only where it is certain that nothing was sent
-        to the one before. Must yield `ModelFailed` when the stream breaks off, ends without a finish reason, or is not understood. Leaving
-        the context must close the upstream connection at once.
+        The payload names the model as clients do, and the output limit `max_tokens`; the upstream must be sent its own names for them. Must
+        not enter (raise `UpstreamError` instead) unless the upstream answered 2xx. The alternates may be asked, in their order, only where it
+        is certain that nothing was sent to the one before. Must yield `ModelFailed` when the stream breaks off, ends without a finish reason
+        that is known for a good one, or is not understood. Leaving the context must close the upstream connection at once.
         """
         ...
-
-
-@dataclass(frozen=True, slots=True)
-class UpstreamTraits:
-    """What the operator says an upstream can take. The defaults are what every server of the chat protocol takes."""
-
-    reasoning_field: Literal["none", "reasoning", "reasoning_content"] = "none"
-    """The field of an assistant message in which reasoning of earlier turns may be sent back to it; `none`: it must not be sent."""
-    image_urls: bool = False
-    """Whether http(s) addresses of images may be passed on, which the upstream then fetches itself, from where it stands."""
-    context_window: int | None = None
-    """Tokens that a request and its answer may have together; None: nobody said."""
-    service_tiers: bool = False
-    """Whether it has tiers of service, and is told which one a client asks for."""
 
 
 @dataclass(frozen=True, slots=True)

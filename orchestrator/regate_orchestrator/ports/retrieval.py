@@ -125,5 +125,5 @@ class Embedder(Protocol):
         ...
 
     async def embed(self, texts: Sequence[str], *, tenant: str) -> list[Vector]:
-        """Return one unit-length vector a text. Caches, if any, must be keyed by tenant. Raises `EmbeddingsUnavailable`."""
+        """Return one unit-length vector a text. Caches, if any, must be keyed by tenant. Raises `EmbeddingsUnavailable`, and `TextTooLong`."""
         ...

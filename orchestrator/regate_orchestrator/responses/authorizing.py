@@ -16,7 +16,7 @@ from regate_orchestrator.decisions import Context
 from regate_orchestrator.enforcer import Enforcer
 from regate_orchestrator.errors import InvalidRequest, NotFound, NotPermitted, PolicyUnavailable
 from regate_orchestrator.lineage import NOTHING_READ, Lineage
-from regate_orchestrator.ports import Catalogue, UpstreamTraits
+from regate_orchestrator.ports import Catalogue
 from regate_orchestrator.responses.events import ContextDecided, Recalled, TurnAuthorized
 from regate_orchestrator.responses.gate import Gate, Passed
 from regate_orchestrator.responses.history import History, history_of, prompt_item
@@ -27,6 +27,7 @@ from regate_orchestrator.responses.sealing import SEALED, Sealer, kept_text, uns
 from regate_orchestrator.retrieval import OpenStore, Retrieval, opened
 from regate_orchestrator.routing import MAX_OUTPUT_TOKENS, NO_STORE, route_question, serve
 from regate_orchestrator.rows import MAX_HISTORY_ITEMS, HeldItem, StoredItem, too_many_items
+from regate_orchestrator.upstream_traits import UpstreamTraits
 from regate_orchestrator.values import FileId, Json, JsonObject, StoreId
 
 _ABLE: Final = frozenset({NO_STORE, MAX_OUTPUT_TOKENS})
@@ -80,6 +81,7 @@ class Authorizer:
         passed = self.gate.read(asked, decisions[1:], admitted)
         await self._check_earlier(context, request, recalled, passed)
         traits = self.catalogue.traits(chosen.upstream)
+        _require_taken(request, traits)
         tenant = context.principal.tenant
         earlier = await self._earlier(recalled.earlier, passed, traits, tenant=tenant)
         prompted, inputs = await self._current(request, sent, passed, traits, tenant=tenant)
@@ -91,11 +93,9 @@ class Authorizer:
             inputs=tuple(inputs),
             lineage=_context(passed, [*earlier, *prompted]),
             hidden=hidden,
-            reasoning_field=None if traits.reasoning_field == "none" else traits.reasoning_field,
+            traits=traits,
             alternates=chosen.alternates,
-            context_window=traits.context_window,
             max_output_tokens=chosen.obligations.max_output_tokens,
-            service_tiers=traits.service_tiers,
         )
         items = tuple(one for position, one in enumerate(history.items) if position in passed.items)
         return Turn(authorized, {store.row.id: store for store in stores}, items, results)
@@ -204,6 +204,14 @@ class Authorizer:
         if not sealed or not item.body.get("encrypted_content"):
             return ""
         return kept_text(self.sealer, item.body, tenant=cast("str", one.holder["tenant"]), model=request.model)
+
+
+def _require_taken(request: ResponseRequest, traits: UpstreamTraits) -> None:
+    """Raise `InvalidRequest` for a field of a backend's own that the upstream of this model is not said to take."""
+    for name in request.extra:
+        if name not in traits.extra_fields:
+            message = f"Unknown parameter: '{name}'. The backend of this model is not said to take it ('upstreams[].extra_fields')."
+            raise InvalidRequest(message, param=name, code="unknown_parameter")
 
 
 def _files(history: History, sent: Sequence[JsonObject | HeldItem]) -> list[FileId]:

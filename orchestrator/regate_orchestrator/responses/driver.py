@@ -16,7 +16,7 @@ from typing import Final, assert_never, cast
 
 from regate_orchestrator.decisions import Context, Deny, Point, Question
 from regate_orchestrator.enforcer import Enforcer
-from regate_orchestrator.errors import NotFound, RegateError, UpstreamError
+from regate_orchestrator.errors import CallerError, NotFound, RegateError, UpstreamError
 from regate_orchestrator.lineage import Lineage
 from regate_orchestrator.ports import StateStore
 from regate_orchestrator.responses.authorizing import Authorizer, Turn, no_previous, tool_view
@@ -73,6 +73,8 @@ Remembered = Mapping[ResponseId, tuple[ResponseRow, ...]]
 
 class RunBroke(RegateError):
     """A fault of ours ended the run; the log says which."""
+
+    is_logged = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,8 +187,6 @@ class _Driver:
             try:
                 await self._perform(command)
             except RegateError as error:
-                if detail := getattr(error, "detail", ""):
-                    _log.warning("command_failed", extra={"command": type(command).__name__, "code": error.code, "detail": detail})
                 self.step(Failed(error))
 
     async def first_call(self) -> CallModel:
@@ -267,12 +267,22 @@ class _Driver:
             case Save(row):
                 await self._save(row)
                 self.step(Saved())
-            case Finish():
+            case Finish(error=error):
                 self._finish = command
+                self._note(error)
             case Refuse(error):
                 self._refusal = error
+                self._note(error)
             case _:
                 assert_never(command)
+
+    def _note(self, error: RegateError | None) -> None:
+        """Log why the response failed, once and with all by which it is found; what the caller can mend is not logged."""
+        if error is None or error.is_logged or isinstance(error, CallerError):
+            return
+        error.is_logged = True
+        about = {"request_id": self._context.request_id, "response": self._start.response_id, "upstream": self._state.upstream}
+        _log.warning("response_failed", extra={**about, "code": error.code, "detail": getattr(error, "detail", "") or error.message})
 
     async def _authorize(self, request: ResponseRequest, recalled: Recalled) -> None:
         """Ask what the caller may spend and what the turn may use, both at once: neither depends on the other, and nothing begins before both."""

@@ -11,6 +11,7 @@ from regate_orchestrator.lineage import Lineage, SourceKey
 from regate_orchestrator.responses.prompt import Passage, PromptItem
 from regate_orchestrator.responses.request import Limits, ResponseRequest
 from regate_orchestrator.rows import HeldItem, StoredItem
+from regate_orchestrator.upstream_traits import UpstreamTraits
 from regate_orchestrator.values import JsonObject, ResponseId
 
 FinishReason: TypeAlias = Literal["stop", "length", "tool_calls", "content_filter"]
@@ -142,16 +143,12 @@ class TurnAuthorized:
     inputs: tuple[StoredItem, ...]
     lineage: Lineage
     hidden: frozenset[str] = frozenset()
-    reasoning_field: str | None = None
-    """Under which member the upstream takes its earlier reasoning back; None: not at all."""
+    traits: UpstreamTraits = field(default_factory=UpstreamTraits)
+    """What the upstream takes."""
     alternates: tuple[str, ...] = ()
     """Upstreams that may be asked while the first cannot be reached."""
-    context_window: int | None = None
-    """Tokens that the upstream takes in all; None where nobody said."""
     max_output_tokens: int | None = None
     """The most that policy lets the answer be, whatever the client asked for."""
-    service_tiers: bool = False
-    """Whether the upstream is told which tier of service the client asks for."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,17 +9,18 @@ Rules that hold in every state:
 - A call runs only if its tool was offered in this request and was decided; its arguments are reduced to the query.
 
 `TRANSITIONS` lists which events each phase expects and what may follow; anything else is a programming error and raises. `writing.py` says
-how the model's pieces become items, `compacting.py` how a conversation that grew too long is summarised.
+how the model's pieces become items, `asking.py` what it is asked, `compacting.py` how a conversation that grew too long is summarised.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Final, cast
 
 from regate_orchestrator.errors import InvalidRequest, LimitExceeded, RegateError, UpstreamError
 from regate_orchestrator.responses import compacting
+from regate_orchestrator.responses.asking import asked
 from regate_orchestrator.responses.citations import quotes
 from regate_orchestrator.responses.commands import (
     AuthorizeTurn,
@@ -57,11 +58,10 @@ from regate_orchestrator.responses.events import (
 )
 from regate_orchestrator.responses.history import stored_result
 from regate_orchestrator.responses.output import Heading, Status, search_item
-from regate_orchestrator.responses.prompt import CALLS, FILE_SEARCH, Passage, PromptItem, build_prompt
-from regate_orchestrator.responses.request import ClientTool
+from regate_orchestrator.responses.prompt import CALLS, FILE_SEARCH, OUTPUTS, Passage, PromptItem, build_prompt
 from regate_orchestrator.responses.state import Ending, Output, Phase, State
 from regate_orchestrator.responses.withholding import withhold
-from regate_orchestrator.responses.writing import abandon_turn, cite, close_turn, finish_item, offered_tools, search_limit, write
+from regate_orchestrator.responses.writing import abandon_turn, cite, close_turn, finish_item, write
 from regate_orchestrator.rows import ResponseRow, StoredItem
 from regate_orchestrator.values import Json, JsonObject
 
@@ -101,19 +101,7 @@ TRANSITIONS: Final[Mapping[Phase, Mapping[type, tuple[Phase, ...]]]] = {
 }
 """Which events each phase expects, and which phases may follow. `advance` holds itself to it; the diagram in the docs is drawn from it."""
 
-_SEARCH_FUNCTION: Final[JsonObject] = {
-    "type": "function",
-    "function": {
-        "name": FILE_SEARCH,
-        "description": "Search the attached documents. Returns passages, each under a marker such as 【1】.",
-        "parameters": {
-            "type": "object",
-            "properties": {"query": {"type": "string", "description": "What to look for, as a full question or a few key words."}},
-            "required": ["query"],
-            "additionalProperties": False,
-        },
-    },
-}
+_ANSWERS: Final = frozenset({"message", *CALLS})
 _BAD_ARGUMENTS: Final = 'The search did not run: its arguments must be a JSON object with a string "query".'
 _TOOL_DENIED: Final = "The search did not run: it is not permitted."
 _RESULT_DENIED: Final = "The search ran, but its result may not be used."
@@ -176,13 +164,13 @@ def _recalled(state: State, recalled: Recalled) -> Step:
 
 
 def _authorized(state: State, event: TurnAuthorized, now: int) -> Step:
-    request = state.must_heading.request.in_tiers() if event.service_tiers else state.must_heading.request
+    request = state.must_heading.request.in_tiers() if event.traits.service_tiers else state.must_heading.request
     state = replace(
         state,
         heading=replace(state.must_heading, request=request),
         upstream=event.upstream,
         alternates=event.alternates,
-        context_window=event.context_window,
+        traits=event.traits,
         max_output_tokens=min((most for most in (request.max_output_tokens, event.max_output_tokens) if most is not None), default=None),
         revision=event.revision,
         history=event.history,
@@ -190,7 +178,6 @@ def _authorized(state: State, event: TurnAuthorized, now: int) -> Step:
         inputs=event.inputs,
         lineage=event.lineage,
         hidden=event.hidden,
-        reasoning_field=event.reasoning_field,
     )
     if not request.generate:
         response = state.must_heading.response("in_progress", ())
@@ -211,43 +198,16 @@ def _call_model(state: State) -> Step:
         return replace(state, phase=Phase.CALLING), [CallModel(state.upstream, payload, state.alternates)]
     try:
         history = [item for item in state.history if not (request.forget_reasoning and item.body["type"] == "reasoning")]
-        prompt = build_prompt(request.instructions, [*history, *state.prompted], reasoning_field=state.reasoning_field)
+        prompt = build_prompt(request.instructions, [*history, *state.prompted], reasoning_field=state.traits.reasoning_field)
     except InvalidRequest as error:
         return _failed(state, error, 0)
-    if state.context_window is not None and prompt.tokens > state.context_window:
+    window = state.traits.context_window
+    if window is not None and prompt.tokens > window:
         shorter = _truncated(state) if request.truncation == "auto" else None
-        return _failed(state, _too_long(state.context_window), 0) if shorter is None else _call_model(shorter)
-    last_round = state.round + 1 >= state.limits.max_rounds
-    searchable = request.file_search is not None and FILE_SEARCH not in state.hidden and request.permits(FILE_SEARCH)
-    offered = searchable and not last_round and state.searches_opened < search_limit(state)
-    payload = {"model": request.model, "messages": prompt.messages, **request.sampling}
-    tools: list[Json] = [_function(tool) for tool in offered_tools(state).values()]
-    if offered:
-        tools.append(_SEARCH_FUNCTION)
-    if tools and request.tool_choice != "none":
-        payload["tools"] = tools
-        choice = _tool_choice(request.tool_choice, tools) if state.round == 0 else "auto"
-        payload |= {} if choice == "auto" else {"tool_choice": choice}
-        payload |= {} if request.parallel_tool_calls else {"parallel_tool_calls": False}
-    if state.max_output_tokens is not None:
-        payload["max_tokens"] = state.max_output_tokens - state.spent
-    state = replace(
-        state, phase=Phase.CALLING, sources=prompt.sources, round=state.round + 1, searching_offered=offered and "tools" in payload
-    )
+        return _failed(state, _too_long(window), 0) if shorter is None else _call_model(shorter)
+    payload, offers_search = asked(state, prompt)
+    state = replace(state, phase=Phase.CALLING, sources=prompt.sources, round=state.round + 1, searching_offered=offers_search)
     return state, [CallModel(state.upstream, payload, state.alternates)]
-
-
-def _function(tool: ClientTool) -> JsonObject:
-    members: dict[str, Json] = {"name": tool.wire, "description": tool.description, "parameters": tool.parameters, "strict": tool.strict}
-    return {"type": "function", "function": {name: value for name, value in members.items() if value is not None}}
-
-
-def _tool_choice(choice: Json, tools: Sequence[Json]) -> Json:
-    """Return the tool choice for this model call; one that demands a tool which is not offered demands nothing."""
-    names = {tool["function"]["name"] for tool in cast("Sequence[Mapping[str, Mapping[str, Json]]]", tools)}
-    if isinstance(choice, Mapping) and cast("Mapping[str, Json]", choice["function"])["name"] not in names:
-        return "auto"
-    return choice
 
 
 def _model_opened(state: State) -> Step:
@@ -307,7 +267,22 @@ def _model_ended(state: State, event: ModelEnded, now: int) -> Step:
         return _next_search(state, now)
     if unseen and not called and state.round < state.limits.max_rounds:
         return _continue(state, now)
+    if not _is_answered(state, unseen=unseen):
+        return _failed(state, _no_answer(state, unseen=unseen), now)
     return _end(state, "completed", now)
+
+
+def _is_answered(state: State, *, unseen: bool) -> bool:
+    """Return whether the model said or called anything. To the output of a client's tool it may have nothing to add; to a question it must."""
+    if any(output.body["type"] in _ANSWERS for output in state.outputs):
+        return True
+    items = state.must_heading.request.items
+    return not unseen and bool(items) and items[-1]["type"] in OUTPUTS
+
+
+def _no_answer(state: State, *, unseen: bool) -> UpstreamError:
+    why = "in its last turn it called a tool that it was not offered" if unseen else "it ended its turn with nothing said"
+    return UpstreamError(f"The model gave no answer: {why}.", detail=f"{state.upstream}: no answer after {state.round} rounds, {why}")
 
 
 def _cite_unmarked(state: State) -> State:

@@ -12,10 +12,11 @@ from typing import Final, cast
 from regate_orchestrator.data_urls import is_data_url
 from regate_orchestrator.errors import InvalidRequest, NotFound, TooLarge
 from regate_orchestrator.lineage import FileSource
-from regate_orchestrator.ports import UnreadableFile, UpstreamTraits
+from regate_orchestrator.ports import UnreadableFile
 from regate_orchestrator.reading import FileReader, image_url, read_inline
 from regate_orchestrator.responses.prompt import OUTPUTS, Part
 from regate_orchestrator.rows import FileRow
+from regate_orchestrator.upstream_traits import UpstreamTraits
 from regate_orchestrator.values import FileId, Json, JsonObject
 
 _MOST_TEXT: Final = 4 * 1024 * 1024

@@ -16,6 +16,7 @@ from regate_orchestrator.lineage import NOTHING_READ, ChunkSource, FileSource, L
 from regate_orchestrator.responses.citations import marker, without_markers
 from regate_orchestrator.responses.request import wire_name
 from regate_orchestrator.tokens import estimated_tokens
+from regate_orchestrator.upstream_traits import ReasoningField
 from regate_orchestrator.values import FileId, Json, JsonObject
 
 FILE_SEARCH: Final = "file_search"
@@ -23,6 +24,8 @@ WITHHELD: Final = "[This earlier answer was withheld: it rests on content that i
 CALLS: Final = frozenset({"function_call", "custom_tool_call"})
 """Calls of the client's own tools: an output must follow."""
 OUTPUTS: Final = frozenset({"function_call_output", "custom_tool_call_output"})
+
+_SPOKEN: Final = frozenset({"message", "compaction"})
 
 _HEADING: Final = "Passages found. After each statement that rests on a passage, write that passage's marker, such as 【1】."
 _NOTHING: Final = "No passages were found."
@@ -90,13 +93,12 @@ class Prompt:
         return estimated_tokens(list(self.messages))
 
 
-def build_prompt(instructions: str | None, items: Sequence[PromptItem], *, reasoning_field: str | None = None) -> Prompt:
+def build_prompt(instructions: str | None, items: Sequence[PromptItem], *, reasoning_field: ReasoningField = "none") -> Prompt:
     """Return the prompt of the next model call. Raises `InvalidRequest` for unpaired calls and outputs.
 
     Earlier reasoning goes along only where the backend takes it, under the member that it takes it in.
     """
-    items = [item for item in since_compaction(items) if not _is_cut_call(item)]
-    answers = _answers(items)
+    items, answers = _as_answered([item for item in since_compaction(items) if not _is_cut_call(item)])
     prompt = Prompt()
     if instructions:
         prompt.messages.append({"role": "system", "content": instructions})
@@ -162,13 +164,42 @@ def _is_cut_call(item: PromptItem) -> bool:
     return item.body["type"] in CALLS and item.body.get("status") == "incomplete"
 
 
-def _answers(items: Sequence[PromptItem]) -> list[PromptItem | None]:
-    """Return for each item the output that answers it, where it is a call of the client's tools.
+def _as_answered(items: Sequence[PromptItem]) -> tuple[list[PromptItem], list[PromptItem | None]]:
+    """Return the items with each call at the place of its output, where something was said between the two, and the output of each call.
+
+    What a client says while its tool runs was said before the model knew the output, and the output stays the last word. Reasoning goes
+    with the call that it led to.
+    """
+    answers = _answers(items)
+    spoken = -1
+    said_before: list[int] = []  # the last message before each place
+    for position, item in enumerate(items):
+        said_before.append(spoken)
+        spoken = position if item.body["type"] in _SPOKEN else spoken
+    moved: dict[int, list[int]] = {}
+    for position, answer in enumerate(answers):
+        if answer is not None and said_before[answer] > position:
+            place = next(at for at in range(said_before[answer], answer + 1) if items[at].body["type"] in OUTPUTS)
+            moved.setdefault(place, []).extend([*_reasoning_before(items, position), position])
+    gone = {position for positions in moved.values() for position in positions}
+    order = [at for position in range(len(items)) for at in (*moved.get(position, ()), *(() if position in gone else (position,)))]
+    return [items[at] for at in order], [None if (answer := answers[at]) is None else items[answer] for at in order]
+
+
+def _reasoning_before(items: Sequence[PromptItem], position: int) -> list[int]:
+    first = position
+    while first and items[first - 1].body["type"] == "reasoning":
+        first -= 1
+    return list(range(first, position))
+
+
+def _answers(items: Sequence[PromptItem]) -> list[int | None]:
+    """Return for each item the place of the output that answers it, where it is a call of the client's tools.
 
     Backends use an id again in a later turn, so an output belongs to the first call before it that has none yet. A call with a note
     (withheld, or of a tool that there is not) needs none: the note is what came of it.
     """
-    answers: list[PromptItem | None] = [None] * len(items)
+    answers: list[int | None] = [None] * len(items)
     places: dict[str, list[int]] = {}
     for position, item in enumerate(items):
         if item.body["type"] in CALLS:
@@ -178,7 +209,7 @@ def _answers(items: Sequence[PromptItem]) -> list[PromptItem | None]:
             if call_id not in places:
                 raise InvalidRequest(f"No tool call found for function call output with call_id {call_id}.", param="input")
             waiting = (place for place in places[call_id] if answers[place] is None)
-            answers[next(waiting, places[call_id][-1])] = item
+            answers[next(waiting, places[call_id][-1])] = position
     for item, answer in zip(items, answers, strict=True):
         if item.body["type"] in CALLS and answer is None and not item.note:
             raise InvalidRequest(f"No tool output found for function call {_call_id(item)}.", param="input")
@@ -188,7 +219,7 @@ def _answers(items: Sequence[PromptItem]) -> list[PromptItem | None]:
 class _Turn:
     """The assistant message being put together, and the tool messages that answer its calls."""
 
-    def __init__(self, prompt: Prompt, reasoning_field: str | None) -> None:
+    def __init__(self, prompt: Prompt, reasoning_field: ReasoningField) -> None:
         self._prompt = prompt
         self._reasoning_field = reasoning_field
         self._reasoning = ""
@@ -198,7 +229,7 @@ class _Turn:
     def reason(self, item: PromptItem) -> None:
         """Add reasoning, with which a model turn begins. A backend that does not take it back is not told."""
         text = item.text or _reasoning_text(item.body)
-        if self._reasoning_field is None or not text or item.note:
+        if self._reasoning_field == "none" or not text or item.note:
             return
         if self._items:
             self.close()
@@ -222,8 +253,10 @@ class _Turn:
             return
         text = "".join(message_text(item.body) for item, _ in items if item.body["type"] == "message")
         calls = [(item, answer) for item, answer in items if item.body["type"] != "message"]
-        message: dict[str, Json] = {"role": "assistant", "content": text or None}
-        if reasoning and self._reasoning_field is not None:
+        if not (text or calls or reasoning):
+            return  # nothing was said; backends take no null, and some no empty text
+        message: dict[str, Json] = {"role": "assistant", "content": None if calls and not text else text}
+        if reasoning:
             message[self._reasoning_field] = reasoning
         if calls:
             message["tool_calls"] = [_call(item) for item, _ in calls]

@@ -109,6 +109,8 @@ class ResponseRequest:
     include: Include = field(default_factory=Include)
     sampling: Mapping[str, Json] = field(default_factory=dict)
     """Already in the upstream's spelling: temperature, top_p, response_format, reasoning_effort, top_logprobs."""
+    extra: Mapping[str, Json] = field(default_factory=dict)
+    """Fields of a backend's own, for an upstream that is said to take them."""
     echo: Mapping[str, Json] = field(default_factory=dict)
     """Members of the Response that only repeat the request: temperature, top_p, text, reasoning, metadata, user, …"""
 

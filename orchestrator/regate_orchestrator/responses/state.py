@@ -14,6 +14,7 @@ from regate_orchestrator.responses.prompt import Passage, PromptItem
 from regate_orchestrator.responses.request import Limits
 from regate_orchestrator.responses.sealing import NoSealer, Sealer
 from regate_orchestrator.rows import ResponseRow, StoredItem
+from regate_orchestrator.upstream_traits import UpstreamTraits
 from regate_orchestrator.values import FileId, JsonObject
 
 
@@ -75,10 +76,9 @@ class State:
     owner: str = ""
     upstream: str = ""
     alternates: tuple[str, ...] = ()
-    context_window: int | None = None
+    traits: UpstreamTraits = field(default_factory=UpstreamTraits)
     max_output_tokens: int | None = None
     """The client's limit or the policy's, whichever is lower."""
-    reasoning_field: str | None = None
     revision: str = ""
     sealer: Sealer = field(default_factory=NoSealer)
     hidden: frozenset[str] = frozenset()

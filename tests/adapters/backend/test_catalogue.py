@@ -206,7 +206,7 @@ async def test_unknown_model_asks_at_most_once_in_five_seconds(upstream: Scripte
     assert len(upstream.requests) == 2
 
 
-@pytest.mark.parametrize("answer", [(500, b"oops"), (200, b"oops"), (200, b"[]"), (200, b'{"data": 5}'), (429, b"")])
+@pytest.mark.parametrize("answer", [(500, b"oops"), (200, b"oops"), (200, b'"oops"'), (200, b"{}"), (200, b'{"data": 5}'), (429, b"")])
 async def test_failing_discovery_keeps_what_was_known(upstream: ScriptedUpstream, answer: tuple[int, bytes]) -> None:
     upstream.script = lambda exchange: exchange.answer_json(listing("a"))
     async with asked(upstream) as (pool, clock):
@@ -262,12 +262,34 @@ async def test_no_listing_at_all_is_an_error(upstream: ScriptedUpstream) -> None
             await pool.model_entries()
 
 
+_ENTRIES = [{"id": "a", "created": 5, "owned_by": "them"}, {"id": "b"}]
+
+
+@pytest.mark.parametrize(
+    "listing",
+    [
+        _ENTRIES,
+        {"data": _ENTRIES},
+        {"models": _ENTRIES},
+        {"object": "list", "data": None, "models": _ENTRIES},
+        {"models": [{"model": "a", "name": "A One", "created": 5, "owned_by": "them"}, {"name": "b"}]},
+        {"data": [_ENTRIES[0], "b"]},
+    ],
+)
+async def test_models_are_found_in_whatever_shape_they_are_listed(upstream: ScriptedUpstream, listing: Any) -> None:
+    upstream.script = lambda exchange: exchange.answer_json(listing)
+    async with asked(upstream) as (pool, _):
+        entries = await pool.model_entries()
+    assert [(one["id"], one["created"], one["owned_by"]) for one in entries] == [("a", 5, "them"), ("b", 0, "scripted")]
+
+
 async def test_entries_of_a_listing_are_taken_with_care(upstream: ScriptedUpstream) -> None:
     odd = [
         {"id": 5},
         {"id": ""},
         {"id": "a\nb"},
-        "text",
+        "two words",
+        5,
         {},
         {"id": "x" * 300},
         {"id": "good", "created": "yesterday", "owned_by": "two words"},

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -143,6 +144,113 @@ async def test_stream_that_is_not_understood_has_failed_in_our_words(
     assert events[0] == TextWritten("a")
     assert len(events) == 2
     assert "secret" not in failure(events).message
+
+
+USAGE = {"choices": [], "usage": {"prompt_tokens": 3, "completion_tokens": 2}}
+
+
+@pytest.mark.parametrize(
+    "keep_alive", [b"data: \n\n", b"data:\n\n", b"data: null\n\n", b": ping\n\n", b"event: ping\ndata: {}\n\n", b"\n\n", b"id: 1\n\n"]
+)
+async def test_event_that_says_nothing_ends_nothing(upstream: ScriptedUpstream, upstreams: Upstreams, keep_alive: bytes) -> None:
+    async def script(exchange: Exchange) -> None:
+        await exchange.open_stream()
+        for chunk in (delta(content="a"), delta("stop", content="b"), USAGE):
+            await exchange.piece(keep_alive + b"data: " + json.dumps(chunk).encode() + b"\n\n" + keep_alive)
+        await exchange.piece(b"data: [DONE] \n\n")
+        await exchange.end()
+
+    upstream.script = script
+    assert list(merged(await chat(upstreams))) == [TextWritten("ab"), ModelEnded("stop", Usage(3, 0, 2, 0))]
+
+
+@pytest.mark.parametrize(("last", "usage"), [([USAGE], Usage(3, 0, 2, 0)), ([], Usage())], ids=["with usage", "without usage"])
+async def test_whole_answer_is_given_though_the_upstream_keeps_the_connection_open(
+    upstream: ScriptedUpstream, upstreams: Upstreams, last: list[Any], usage: Usage
+) -> None:
+    async def script(exchange: Exchange) -> None:
+        await exchange.open_stream()
+        for chunk in (delta("stop", content="a"), *last):
+            await exchange.piece(b"data: " + json.dumps(chunk).encode() + b"\n\n")
+        await exchange.gone()
+
+    upstream.script = script
+    async with asyncio.timeout(30):  # half of what the upstream is waited for amid its answer
+        assert await chat(upstreams) == [TextWritten("a"), ModelEnded("stop", usage)]
+
+
+async def test_comments_without_end_do_not_hold_an_answer_back(upstream: ScriptedUpstream, upstreams: Upstreams) -> None:
+    async def script(exchange: Exchange) -> None:
+        await exchange.open_stream()
+        await exchange.piece(b"data: " + json.dumps(delta("stop", content="a")).encode() + b"\n\n")
+        while True:
+            try:
+                async with asyncio.timeout(0.1):
+                    return await exchange.gone()
+            except TimeoutError:
+                await exchange.piece(b": still here\n\n")
+
+    upstream.script = script
+    async with asyncio.timeout(30):
+        assert await chat(upstreams) == [TextWritten("a"), ModelEnded("stop", Usage())]
+
+
+async def test_upstream_that_calls_every_chunk_the_end_is_read_to_its_own(upstream: ScriptedUpstream, upstreams: Upstreams) -> None:
+    async def script(exchange: Exchange) -> None:
+        await exchange.open_stream()
+        for _ in range(5):  # each comes within what is waited for, and all together do not
+            await exchange.piece(b"data: " + json.dumps(delta("stop", content="a")).encode() + b"\n\n")
+            with suppress(TimeoutError):
+                async with asyncio.timeout(0.6):
+                    await exchange.gone()
+        await exchange.end()
+
+    upstream.script = script
+    assert "".join(event.text for event in await chat(upstreams) if isinstance(event, TextWritten)) == "aaaaa"
+
+
+async def test_usage_may_come_a_moment_after_the_end(upstream: ScriptedUpstream, upstreams: Upstreams) -> None:
+    told = asyncio.Event()
+
+    async def script(exchange: Exchange) -> None:
+        await exchange.open_stream()
+        await exchange.piece(b"data: " + json.dumps(delta("stop", content="a")).encode() + b"\n\n")
+        await told.wait()
+        await exchange.piece(b"data: " + json.dumps(USAGE).encode() + b"\n\n")
+        await exchange.gone()
+
+    upstream.script = script
+    received: list[ModelEvent] = []
+    async with asyncio.timeout(120), ChatBackend(upstreams).chat("scripted", PAYLOAD) as events:
+        async for event in events:
+            received.append(event)
+            told.set()
+    assert received == [TextWritten("a"), ModelEnded("stop", Usage(3, 0, 2, 0))]
+
+
+async def test_event_that_is_cut_after_the_end_was_told_costs_nothing(upstream: ScriptedUpstream, upstreams: Upstreams) -> None:
+    async def script(exchange: Exchange) -> None:
+        await exchange.open_stream()
+        await exchange.piece(b"data: " + json.dumps(delta("stop", content="a")).encode() + b'\n\ndata: {"choices": [], "usa')
+        await exchange.end()
+
+    upstream.script = script
+    assert await chat(upstreams) == [TextWritten("a"), ModelEnded("stop", Usage())]
+
+
+WHOLE = {"choices": [{"message": {"content": "a"}, "finish_reason": "stop"}]}
+EVENTS = b"data: " + json.dumps(delta("stop", content="a")).encode() + b"\n\ndata: [DONE]\n\n"
+
+
+@pytest.mark.parametrize("label", ["application/json", "text/event-stream; charset=utf-8", "text/plain", ""])
+@pytest.mark.parametrize(
+    "body", [EVENTS, b": hello\n\n" + EVENTS, json.dumps(WHOLE).encode(), b"\xef\xbb\xbf \n" + json.dumps(WHOLE).encode()]
+)
+async def test_what_an_answer_is_says_its_first_byte_and_not_its_label(
+    upstream: ScriptedUpstream, upstreams: Upstreams, label: str, body: bytes
+) -> None:
+    upstream.script = lambda exchange: exchange.answer(200, body, *([f"Content-Type: {label}"] if label else []))
+    assert await chat(upstreams) == [TextWritten("a"), ModelEnded("stop", Usage())]
 
 
 async def test_page_instead_of_a_stream_has_failed(upstream: ScriptedUpstream, upstreams: Upstreams) -> None:

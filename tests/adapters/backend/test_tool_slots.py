@@ -125,6 +125,20 @@ HABITS: dict[str, tuple[Chunks, list[tuple[str, str, str]]]] = {
     "no arguments": ([[piece(0, "a", "f")], [piece(1, "b", "g")]], [("a", "f", ""), ("b", "g", "")]),
     "no arguments and no id": ([[piece(0, None, "f")]], [("minted", "f", "")]),
     "an empty piece at the end": ([[piece(0, "a", "f", '{"x":1}')], [piece(1)]], TWO[:1]),
+    "arguments once more at the end": (
+        [[piece(0, "a", "f")], [piece(0, arguments='{"x"')], [piece(0, arguments=":1}")], [piece(0, arguments='{"x":1}')]],
+        TWO[:1],
+    ),
+    "arguments once more, written otherwise": ([[piece(0, "a", "f", '{"x":1}')], [piece(0, arguments='{ "x": 1 }')]], TWO[:1]),
+    "arguments once more, as an object": ([[piece(0, "a", "f", '{"x":1}')], [piece(0, arguments={"x": 1})]], TWO[:1]),
+    "the whole call once more at the end": (
+        [
+            [piece(0, "a", "f", '{"x":1}'), piece(1, "b", "g", '{"y":2}')],
+            [piece(0, "a", "f", '{"x":1}'), piece(1, "b", "g", '{"y":2}')],
+        ],
+        TWO,
+    ),
+    "the whole call once more, without an index": ([[piece(None, "a", "f", '{"x":1}')], [piece(None, "a", "f", '{"x":1}')]], TWO[:1]),
     "nested braces do not end a call": (
         [[piece(0, None, "f", '{"x":{"y":{}}')], [piece(0, None, "f", ',"z":1}')]],
         [("minted", "f", '{"x":{"y":{}},"z":1}')],

@@ -10,7 +10,7 @@ import pytest
 from aiohttp import web
 
 from regate_adapters.embeddings.upstream import UpstreamEmbedder
-from regate_orchestrator.errors import EmbeddingsUnavailable
+from regate_orchestrator.errors import EmbeddingsUnavailable, TextTooLong
 
 if TYPE_CHECKING:
     from .conftest import EmbeddingsServer
@@ -103,6 +103,33 @@ async def test_any_status_but_200_is_a_failure_that_says_nothing_of_the_body(ser
             await embedder.embed(["a"], tenant="acme")
 
     assert failure.value.detail == f"upstream:m: status {status}"
+
+
+TOO_LONG: list[tuple[int, Any, str]] = [
+    (400, {"object": "error", "message": "This model's maximum context length is 512 tokens. However, you requested 789 tokens."}, "512"),
+    (400, {"error": {"message": "Invalid 'input[0]': maximum input length is 8192 tokens."}}, "8192"),
+    (400, {"error": {"message": "Too much.", "code": "context_length_exceeded"}}, ""),
+    (413, {"error": "Input validation error: `inputs` must have less than 512 tokens. Given: 789", "error_type": "Validation"}, "512"),
+    (500, {"error": {"message": "input (789 tokens) is too large to process. increase the batch size (current batch size: 512)"}}, "512"),
+    (400, {"error": "the input length exceeds the context length"}, ""),
+    (422, {"detail": "Token indices sequence length is longer than the maximum sequence length for this model"}, ""),
+]
+
+
+@pytest.mark.parametrize(("status", "value", "limit"), TOO_LONG)
+async def test_text_that_the_model_does_not_take_is_told_as_what_it_is(
+    server: EmbeddingsServer, status: int, value: Any, limit: str
+) -> None:
+    server.answers(value, status=status)
+    messages = []
+    for known in (None, 256):
+        async with UpstreamEmbedder(server.url, "m", most_tokens=known) as embedder:
+            with pytest.raises(TextTooLong) as failure:
+                await embedder.embed(["a"], tenant="acme")
+        messages.append(failure.value.message)
+
+    told = f" ({limit} tokens)" if limit else ""
+    assert messages == [f"The text is longer than what the embedding model takes{words}. Shorten it." for words in (told, " (256 tokens)")]
 
 
 async def test_an_upstream_that_hangs_is_given_up(server: EmbeddingsServer) -> None:

@@ -77,6 +77,36 @@ def test_unpaired_calls_and_outputs_are_the_callers_error(items: list[PromptItem
     assert raised.value.param == "input"
 
 
+@pytest.mark.parametrize("content", ["", []])
+def test_assistant_message_that_says_nothing_is_left_out(content: Any) -> None:
+    nothing = PromptItem({"id": "m", "type": "message", "role": "assistant", "content": content})
+
+    assert build_prompt(None, [message("user", "a"), nothing, message("user", "b")]).messages == [
+        {"role": "user", "content": "a"},
+        {"role": "user", "content": "b"},
+    ]
+
+
+@pytest.mark.parametrize(
+    ("items", "content"),
+    [
+        ([message("assistant", "a")], "a"),
+        ([call("a"), output("a")], None),
+        ([message("assistant", "a"), call("a"), output("a")], "a"),
+    ],
+)
+def test_only_a_message_of_calls_has_no_text(items: list[PromptItem], content: str | None) -> None:
+    assert build_prompt(None, items).messages[0]["content"] == content
+
+
+def test_reasoning_alone_goes_with_an_empty_text() -> None:
+    thought = PromptItem({"id": "rs", "type": "reasoning", "summary": [], "content": [{"type": "reasoning_text", "text": "Hm."}]})
+
+    assert build_prompt(None, [thought, message("assistant", "")], reasoning_field="reasoning").messages == [
+        {"role": "assistant", "content": "", "reasoning": "Hm."}
+    ]
+
+
 def test_call_cut_in_its_arguments_is_left_out() -> None:
     prompt = build_prompt(None, [message("assistant", "I will"), call("a", status="incomplete"), message("user", "go on")])
 

@@ -22,7 +22,10 @@ from regate_orchestrator.rows import StoredItem
 def shape(messages: Any) -> list[tuple[str, list[str]]]:
     """Each message's role, with the ids of its calls or of the call that it answers."""
     return [
-        (one["role"], [tool["id"] for tool in one.get("tool_calls", ())] or [one["tool_call_id"]] if one["role"] != "user" else [])
+        (
+            one["role"],
+            [tool["id"] for tool in one.get("tool_calls", ())] or [one["tool_call_id"]] if one["role"] in ("assistant", "tool") else [],
+        )
         for one in messages
     ]
 
@@ -81,6 +84,68 @@ def test_stored_searches_of_two_rounds_are_two_turns() -> None:
     prompt = build_prompt(None, [prompt_item(item, shown=True) for item in (first, second)])
 
     assert shape(prompt.messages) == [("assistant", ["fs_1"]), ("tool", ["fs_1"]), ("assistant", ["fs_2"]), ("tool", ["fs_2"])]
+
+
+Q1, Q2 = message("user", "q1"), message("user", "q2")
+USER = ("user", [])
+
+SPOKEN_BETWEEN: dict[str, tuple[list[PromptItem], list[tuple[str, list[str]]]]] = {
+    "nothing": ([Q1, call("a"), output("a"), Q2], [USER, ("assistant", ["a"]), ("tool", ["a"]), USER]),
+    "a question": ([Q1, call("a"), Q2, output("a")], [USER, USER, ("assistant", ["a"]), ("tool", ["a"])]),
+    "two questions": ([call("a"), Q1, Q2, output("a")], [USER, USER, ("assistant", ["a"]), ("tool", ["a"])]),
+    "a question between parallel calls and outputs": (
+        [call("a"), call("b"), Q1, output("b"), output("a")],
+        [USER, ("assistant", ["a", "b"]), ("tool", ["a"]), ("tool", ["b"])],
+    ),
+    "a question between two outputs": (
+        [call("a"), call("b"), output("a"), Q1, output("b")],
+        [("assistant", ["a"]), ("tool", ["a"]), USER, ("assistant", ["b"]), ("tool", ["b"])],
+    ),
+    "a question, and one after it": (
+        [call("a"), Q1, output("a"), Q2],
+        [USER, ("assistant", ["a"]), ("tool", ["a"]), USER],
+    ),
+    "an output of an earlier call": (
+        [call("a"), output("a"), call("b"), Q1, output("b")],
+        [("assistant", ["a"]), ("tool", ["a"]), USER, ("assistant", ["b"]), ("tool", ["b"])],
+    ),
+}
+
+
+@pytest.mark.parametrize("between", SPOKEN_BETWEEN)
+def test_call_stands_where_its_output_is_when_something_was_said_between(between: str) -> None:
+    items, expected = SPOKEN_BETWEEN[between]
+
+    assert shape(build_prompt(None, items).messages) == expected
+
+
+def test_what_was_said_with_a_call_stays_before_what_was_said_after_it() -> None:
+    prompt = build_prompt(None, [Q1, message("assistant", "Let me look."), call("a"), Q2, output("a")])
+
+    assert [(one["role"], one["content"]) for one in prompt.messages] == [
+        ("user", "q1"),
+        ("assistant", "Let me look."),
+        ("user", "q2"),
+        ("assistant", None),
+        ("tool", "sunny"),
+    ]
+
+
+def test_text_that_the_model_wrote_after_its_call_is_of_the_same_turn() -> None:
+    prompt = build_prompt(None, [Q1, call("a"), message("assistant", "Just a moment."), output("a")])
+
+    assert [(one["role"], one["content"]) for one in prompt.messages] == [
+        ("user", "q1"),
+        ("assistant", "Just a moment."),
+        ("tool", "sunny"),
+    ]
+
+
+def test_reasoning_goes_with_the_call_that_it_led_to() -> None:
+    thought = PromptItem({"id": "rs", "type": "reasoning", "summary": [], "content": [{"type": "reasoning_text", "text": "Hm."}]})
+    prompt = build_prompt(None, [Q1, thought, call("a"), Q2, output("a")], reasoning_field="reasoning")
+
+    assert [one.get("reasoning") for one in prompt.messages] == [None, None, "Hm.", None]
 
 
 def test_id_that_a_backend_uses_again_answers_each_call_with_its_own_output() -> None:

@@ -1,6 +1,7 @@
 """Recognises an upstream saying that a request is longer than the model's context. There is no standard for it: a few codes, much prose.
 
-What is recognised only chooses our own words (`failures.py`); a wording that is missing here leaves the answer a plain refusal.
+What is recognised only chooses our own words (`backend/failures.py`, `embeddings/upstream.py`); a wording that is missing here leaves the answer
+a plain refusal.
 """
 
 from __future__ import annotations
@@ -24,7 +25,19 @@ _WORDS: Final = re.compile(
     r"|prompt is too long"  # Anthropic's and Ollama's compatible APIs
     r"|input token count.{0,40}exceeds the maximum"  # Gemini
     r"|reduce the length of the (?:messages|prompt|input)"  # OpenAI, Groq
+    r"|maximum input length"  # OpenAI's embeddings
+    r"|must have less than \d+ tokens"  # text-embeddings-inference
+    r"|input (?:\(\d+ tokens\) )?is too large to process|larger than the max context size"  # llama.cpp's embeddings
+    r"|(?:longer|greater|larger) than the max(?:imum)? (?:sequence|input|token)"
+    r"|exceeds? (?:the |this )?(?:model's )?max(?:imum)? ?(?:allowed )?(?:sequence|input|token)s? (?:length|size|limit|count)"
     r"|`inputs` tokens \+ `max_new_tokens` must be",  # text-generation-inference
+    re.IGNORECASE,
+)
+
+
+_LIMIT: Final = re.compile(
+    r"(?:context length (?:is|of)|input length is|have less than|batch size:|max(?:imum)? (?:sequence|input|token)s? (?:length|limit) (?:is|of))"
+    r" (\d{2,7})\b",
     re.IGNORECASE,
 )
 
@@ -39,6 +52,12 @@ def says_too_long(answer: str | Mapping[str, object], *, prose: bool) -> bool:
         or (prose and key in ("message", "error", "detail") and _WORDS.search(value) is not None)
         for key, value in _told(document)
     )
+
+
+def told_limit(answer: str) -> int | None:
+    """Return how many tokens the model takes, where the answer says so in known words."""
+    found = _LIMIT.search(answer)
+    return None if found is None else int(found.group(1))
 
 
 def _document(text: str) -> Mapping[str, object] | None:
