@@ -172,7 +172,8 @@ async def reads_all_of(connection: AsyncConnection, said: Said) -> list[str]:
     if connection.dialect.name == "sqlite":
         plan = (await connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", parameters)).all()
         return [step for *_, step in plan if any(re.match(rf"SCAN {table}(_\d+)?\b", step) for table in GROWING)]
-    await connection.execute(text("SET LOCAL enable_seqscan = off"))
+    for way in ("seqscan", "mergejoin", "hashjoin"):  # which tables of a few rows invite
+        await connection.execute(text(f"SET LOCAL enable_{way} = off"))
     (rows,) = (await connection.exec_driver_sql(f"EXPLAIN (FORMAT JSON) {statement}", parameters)).one()
     plans = [json.loads(rows)[0]["Plan"]] if isinstance(rows, str) else [rows[0]["Plan"]]
     whole = []
