@@ -250,6 +250,8 @@ async def test_stream_asked_for_in_the_body_of_a_get_is_given(world: World) -> N
         async def read(query: str = "", **body: Any) -> httpx.Response:
             return await http.request("GET", f"/responses/{identifier}{query}", json=body)
 
+        untyped = await http.request("GET", f"/responses/{identifier}", content=b'{"stream": true}')
+        form = await http.request("GET", f"/responses/{identifier}", data={"stream": "true"})
         whole, rest = await read(stream=True), await read(stream=True, starting_after=3, include_obfuscation=False)
         mixed, plain, empty = await read("?starting_after=3", stream=True), await read(stream=False), await read()
         refused = [
@@ -261,9 +263,9 @@ async def test_stream_asked_for_in_the_body_of_a_get_is_given(world: World) -> N
         included = await read(include=["file_search_call.results"])
 
     assert whole.headers["content-type"].startswith("text/event-stream")
-    assert [events_of(answer)[0]["sequence_number"] for answer in (whole, rest, mixed)] == [0, 4, 4]
+    assert [events_of(answer)[0]["sequence_number"] for answer in (whole, untyped, rest, mixed)] == [0, 0, 4, 4]
     assert ["obfuscation" in answer.text for answer in (whole, rest)] == [True, False]
-    assert [answer.json()["status"] for answer in (plain, empty, included)] == ["completed"] * 3
+    assert [answer.json()["status"] for answer in (plain, empty, included, form)] == ["completed"] * 4
     assert [(answer.status_code, answer.json()["error"]["param"]) for answer in refused] == [
         (400, "stream"),
         (400, "starting_after"),

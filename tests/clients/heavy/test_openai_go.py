@@ -17,6 +17,7 @@ SAID = "You said: Hello there"
 EXPECTED: dict[str, Any] = {
     "text": SAID,
     "streamed": {"text": SAID, "shape": ["reasoning", "message"], "id": True},
+    "streamedAgain": {"text": SAID, "shape": ["message"], "id": True},
     "previous": "Your name is Alice.",
     "called": '{"city": "Paris"}',
     "unknownPrevious": [400, "previous_response_not_found"],

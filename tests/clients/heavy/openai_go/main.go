@@ -64,6 +64,13 @@ func main() {
 			return response.OutputText(), nil
 		}},
 		{"streamed", func() (any, error) { return told(client.Responses.NewStreaming(ctx, thinking("Hello there"))) }},
+		{"streamedAgain", func() (any, error) {
+			first, err := client.Responses.New(ctx, asked("Hello there"))
+			if err != nil {
+				return nil, err
+			}
+			return told(client.Responses.GetStreaming(ctx, first.ID, responses.ResponseGetParams{}))
+		}},
 		{"previous", func() (any, error) {
 			first, err := client.Responses.New(ctx, asked("My name is Alice."))
 			if err != nil {
