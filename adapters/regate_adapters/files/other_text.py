@@ -1,4 +1,4 @@
-"""The text of workbooks, mails, notebooks, RTF and Word's older documents, each by a library of the field. A part of `formats.py`."""
+"""The text of workbooks, mails and notebooks, each by a library of the field. A part of `formats.py`."""
 
 from __future__ import annotations
 
@@ -12,13 +12,15 @@ from typing import Any, BinaryIO, Final
 
 import olefile
 import python_calamine
-from striprtf.striprtf import rtf_to_text
 
 from regate_adapters.files.html_text import html_text
+from regate_adapters.files.office_text import beside_cells
 from regate_adapters.files.packages import Package, refuse_protected
 from regate_adapters.files.plain_text import decode
 from regate_adapters.files.unreadable import Unreadable, damaged, protected
 
+_FIRST_RECORDS: Final = 4096
+_LOCKED_RECORD: Final = 0x2F
 _HEADERS: Final = ("From", "To", "Cc", "Date", "Subject")
 
 
@@ -30,30 +32,52 @@ def workbook_text(file: BinaryIO) -> Iterator[str]:
         package = Package(io.BytesIO(data))
         for name in package.named(r"xl/.*\.(xml|bin|rels)"):
             package.read(name)  # which refuses what unpacks to too much
+    yield from _cells_of(data)
+    if data.startswith(b"PK"):
+        yield from beside_cells(Package(io.BytesIO(data)))
+
+
+def _cells_of(data: bytes) -> Iterator[str]:
+    """Yield the names and rows of the sheets; one that is damaged does not lose the others."""
     try:
         workbook = python_calamine.CalamineWorkbook.from_filelike(io.BytesIO(data))
     except python_calamine.PasswordError:
         raise protected() from None
     except python_calamine.CalamineError:
-        raise damaged() from None
+        raise (protected() if _is_locked(data) else damaged()) from None
+    rows, broken = 0, False
     for name in workbook.sheet_names:
         yield name
-        for row in workbook.get_sheet_by_name(name).iter_rows():
-            yield "\t".join(_cell(value) for value in row)
+        try:
+            for row in workbook.get_sheet_by_name(name).iter_rows():
+                yield "\t".join(_cell(value) for value in row)
+                rows += 1
+        except python_calamine.CalamineError:
+            broken = True
+    if broken and not rows:
+        raise damaged()
+
+
+def _is_locked(data: bytes) -> bool:
+    """Return whether a password protects a workbook of the older Excel: a record says so soon after its beginning."""
+    try:
+        with olefile.OleFileIO(io.BytesIO(data)) as compound:
+            records = compound.openstream("Workbook" if compound.exists("Workbook") else "Book").read(_FIRST_RECORDS)
+    except OSError:
+        return False
+    place = 0
+    while place + 4 <= len(records):
+        kind, length = struct.unpack_from("<HH", records, place)
+        if kind == _LOCKED_RECORD:
+            return True
+        place += 4 + length
+    return False
 
 
 def _cell(value: object) -> str:
     if isinstance(value, float) and value.is_integer():
         return str(int(value))
     return str(value)
-
-
-def rtf_text(file: BinaryIO) -> Iterator[str]:
-    """Yield the document's text."""
-    data = file.read()
-    if not data.lstrip().startswith(b"{\\rtf"):
-        raise damaged()
-    yield rtf_to_text(data.decode("latin-1"), encoding="cp1252", errors="replace")
 
 
 def notebook_text(file: BinaryIO) -> Iterator[str]:
@@ -104,60 +128,3 @@ def _content(part: MIMEPart) -> str:
         return str(part.get_content())
     except (LookupError, UnicodeError, KeyError):
         return decode(data) if isinstance(data, bytes) else ""
-
-
-# ---------------------------------------------------------------- Word 97 to 2003
-
-_TABLE_PLACE: Final = 0x01A2
-_SPECIAL: Final = {7: "\t", 11: "\n", 12: "\n", 13: "\n\n", 30: "-", 31: "", 160: " "}
-
-
-def doc_text(file: BinaryIO) -> Iterator[str]:
-    """Yield the document's text, its notes and headers after it: the pieces of which the table in the file says where they lie."""
-    try:
-        with olefile.OleFileIO(file) as compound:
-            main = compound.openstream("WordDocument").read()
-            table = compound.openstream("1Table" if main[0x0B] & 2 else "0Table").read()
-    except (OSError, IndexError):
-        raise damaged() from None
-    if main[0x0B] & 1:
-        raise protected()
-    try:
-        yield _visible("".join(_pieces(main, table)))
-    except struct.error:
-        raise damaged() from None
-
-
-def _pieces(main: bytes, table: bytes) -> Iterator[str]:
-    start, size = struct.unpack_from("<II", main, _TABLE_PLACE)
-    pieces = table[start : start + size]
-    while pieces[:1] == b"\x01":  # properties, which stand before the pieces
-        pieces = pieces[3 + struct.unpack_from("<H", pieces, 1)[0] :]
-    (length,) = struct.unpack_from("<I", pieces, 1)
-    count = (length - 4) // 12
-    ends = struct.unpack_from(f"<{count + 1}I", pieces, 5)
-    for number in range(count):
-        (place,) = struct.unpack_from("<I", pieces, 5 + 4 * (count + 1) + 8 * number + 2)
-        characters = ends[number + 1] - ends[number]
-        if place & 0x40000000:
-            begin = (place & 0x3FFFFFFF) // 2
-            yield main[begin : begin + characters].decode("cp1252", errors="replace")
-        else:
-            yield main[place : place + 2 * characters].decode("utf-16-le", errors="replace")
-
-
-def _visible(text: str) -> str:
-    """Return the text without the instructions of fields, of which only the results are seen."""
-    shown: list[str] = []
-    instructions: list[bool] = []
-    for character in text:
-        code = ord(character)
-        if code == 19:
-            instructions.append(True)
-        elif code == 20 and instructions:
-            instructions[-1] = False
-        elif code == 21 and instructions:
-            instructions.pop()
-        elif not any(instructions):
-            shown.append(_SPECIAL.get(code, character if code >= 32 or character in "\t\n" else ""))
-    return "".join(shown)

@@ -8,6 +8,7 @@ from typing import Final
 
 import chardet
 
+from regate_adapters.files.code_pages import WINDOWS
 from regate_adapters.files.plausible import is_gibberish, is_misread
 from regate_adapters.files.unreadable import Unreadable
 
@@ -25,7 +26,6 @@ _RARE: Final = re.compile(r"mac|hp|cp(?!866|874|9\d\d|1125|125\d)", re.IGNORECAS
 """Encodings that are likelier a wrong guess than Windows-1252, where both could be meant."""
 _WHOLE_FOR_EACH_CUT: Final = 20
 _SAMPLE: Final = 64 * 1024
-_WINDOWS: Final = "cp1252"
 
 
 def decode(data: bytes) -> str:
@@ -35,7 +35,7 @@ def decode(data: bytes) -> str:
             return _checked(_decoded(data, encoding))
     if not _ESCAPED.search(data[:_SAMPLE]) and (text := _nearly_utf8(data)) is not None:
         return _checked(text)
-    return _checked(_guessed(data) or _decoded(data, "utf-8"))
+    return _checked(_decoded(data, probable_encoding(data) or "utf-8"))
 
 
 def _nearly_utf8(data: bytes) -> str | None:
@@ -45,13 +45,13 @@ def _nearly_utf8(data: bytes) -> str | None:
     return text if cut * _WHOLE_FOR_EACH_CUT <= sum(character > "\x7f" for character in text) else None
 
 
-def _guessed(data: bytes) -> str | None:
-    """Return the text in the encoding that is most probable, or in the most common one, whichever gives what can be read."""
+def probable_encoding(data: bytes) -> str | None:
+    """Return the encoding that is most probable, or the most common one, whichever gives what can be read."""
     guess = chardet.detect(_telling(data))["encoding"]
-    for encoding in (_WINDOWS, guess) if guess is None or _RARE.match(guess) else (guess, _WINDOWS):
+    for encoding in (WINDOWS, guess) if guess is None or _RARE.match(guess) else (guess, WINDOWS):
         text = None if encoding is None else _decoded(data, encoding)
         if text is not None and not _CONTROLS.search(text) and not is_gibberish(text) and not is_misread(_around(text)):
-            return text
+            return encoding
     return None
 
 

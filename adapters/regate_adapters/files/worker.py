@@ -67,7 +67,7 @@ def _answer(request: dict[str, Any], file: BinaryIO) -> dict[str, Any]:
         return {"code": refusal.code, "message": refusal.message}
     except MemoryError:
         return {"code": "invalid_file", "message": "The file takes more memory to read than is allowed."}
-    except Exception:  # noqa: BLE001 — a parser may raise anything on a broken file, and its words could quote the file
+    except BaseException:  # noqa: BLE001 — a parser may raise anything on a broken file (Rust's panics are no Exceptions), and quote the file
         return {"code": "invalid_file", "message": "The file is not what its name says, or it is damaged."}
 
 

@@ -148,6 +148,22 @@ def doc_bytes(first: str, second: str) -> bytes:
     return compound({"WordDocument": bytes(main) + narrow + wide, "1Table": pieces})
 
 
+def word_6_bytes(text: bytes, *, language: int = 0x0409, machine: int = 0) -> bytes:
+    """A document of Word 6, in the encoding of the machine and the language that it names."""
+    begin = 0x300
+    main = bytearray(begin)
+    struct.pack_into("<HHHH", main, 0, 0xA5DC, 101, 0, language)
+    struct.pack_into("<H", main, 0x14, machine)
+    struct.pack_into("<II", main, 0x18, begin, begin + len(text))
+    return compound({"WordDocument": bytes(main) + text})
+
+
+def locked_xls_bytes() -> bytes:
+    """A workbook of the older Excel that a password protects: a record says so after the first."""
+    records = struct.pack("<HHHHHHII", 0x0809, 16, 0x0600, 5, 0, 0, 0, 0) + struct.pack("<HHHHH", 0x2F, 6, 1, 1, 1)
+    return compound({"Workbook": records + b"x" * 5_000})
+
+
 def with_part(archive: bytes, name: str, content: bytes) -> bytes:
     """The archive with another content of one of its parts."""
     out = io.BytesIO()

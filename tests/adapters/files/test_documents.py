@@ -48,6 +48,31 @@ FIELD = "".join(f'<w:r><w:fldChar w:fldCharType="{kind}"/></w:r>' for kind in ("
     '<w:r><w:fldChar w:fldCharType="separate"/></w:r>',
     '<w:r><w:instrText>CODE</w:instrText></w:r><w:r><w:fldChar w:fldCharType="separate"/></w:r>' + run("result"),
 )
+
+
+def math(text: str) -> str:
+    return f"<m:r><m:t>{text}</m:t></m:r>"
+
+
+def docx_with(*parts: tuple[str, str, bytes]) -> bytes:
+    """A document that names these parts: the kind of each, its name, its bytes."""
+    made = make.with_part(
+        docx(paragraph(run("body"))), "word/_rels/document.xml.rels", office.relations(*(part[:2] for part in parts)).encode()
+    )
+    for _, name, data in parts:
+        made = make.with_member(made, f"word/{name}", data)
+    return made
+
+
+def xlsx_with(*parts: tuple[str, str, str]) -> bytes:
+    """A workbook whose sheet names these parts."""
+    made = xlsx([["cell"]], printed="&amp;L&amp;&quot;Arial,Bold&quot;&amp;12Confidential&amp;CPage &amp;P")
+    made = make.with_member(made, "xl/worksheets/_rels/sheet1.xml.rels", office.relations(*(part[:2] for part in parts)).encode())
+    for _, name, content in parts:
+        made = make.with_member(made, f"xl/{name.removeprefix('../')}", content.encode())
+    return made
+
+
 RTF = rb"{\rtf1\ansi\ansicpg1252{\fonttbl{\f0 Fontname;}}\f0 rich\b text\b0\par caf\'e9 \u1044?\par{\*\generator Maker;}}"
 NOTEBOOK = {
     "nbformat": 4,
@@ -139,6 +164,20 @@ DOCUMENTS: list[tuple[str, str, bytes, Sequence[str], Sequence[str]]] = [
         [],
     ),
     (
+        "fractions",
+        "a.docx",
+        docx(paragraph(f"<m:oMath><m:f><m:num>{math('above')}</m:num><m:den>{math('below')}</m:den></m:f></m:oMath>")),
+        ["above", "below"],
+        [],
+    ),
+    (
+        "pages of other formats within a document",
+        "a.docx",
+        docx_with(("aFChunk", "page.html", b"<html><p>of a page</p></html>"), ("aFChunk", "own.docx", docx(paragraph(run("of its own"))))),
+        ["of a page", "of its own"],
+        [],
+    ),
+    (
         "charts",
         "a.docx",
         docx(paragraph(run("body")), chart1=chart("Sales", "North", "South")),
@@ -167,6 +206,39 @@ DOCUMENTS: list[tuple[str, str, bytes, Sequence[str], Sequence[str]]] = [
         xlsx([["shared", "inline"], ["second", "row"]], sheet="Budget"),
         ["Budget", "shared\tinline", "second\trow"],
         [],
+    ),
+    (
+        "workbooks, beside their cells",
+        "a.xlsx",
+        xlsx_with(
+            (
+                "comments",
+                "../comments1.xml",
+                part("comments", "<commentList><comment><text><r><t>a comment</t></r></text></comment></commentList>"),
+            ),
+            ("drawing", "../drawings/drawing1.xml", part("xdr", "<a:p><a:r><a:t>in a box</a:t></a:r></a:p>")),
+            ("chart", "../charts/chart1.xml", part("c:chartSpace", chart("Sales", "North"))),
+        ),
+        ["cell", "a comment", "in a box", "Sales", "North", "Confidential", "Page"],
+        ["Arial", "Sheet1!A1"],
+    ),
+    (
+        "what is printed on each page of OpenDocument texts, and objects in them",
+        "a.odt",
+        make.with_member(
+            make.with_member(
+                opendocument("<office:text><text:p>body</text:p></office:text>"),
+                "styles.xml",
+                part(
+                    "styles",
+                    "<page><header><p>above <title>???</title></p></header><footer><p>below</p></footer></page><other><p>unseen</p></other>",
+                ).encode(),
+            ),
+            "Object 1/content.xml",
+            part("math", "<semantics><mi>formula</mi><annotation>over</annotation></semantics>").encode(),
+        ),
+        ["body", "above", "below", "formula"],
+        ["???", "unseen", "over"],
     ),
     (
         "OpenDocument texts",
