@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections import Counter
 from typing import Final
 
 _NO_TEXT: Final = re.compile("[\x00-\x08\x0e-\x1f\x7f-\x9f\ufffd\ufffe\uffff\ud800-\udfff\ue000-\uf8ff\U000f0000-\U0010ffff]")
@@ -15,6 +16,11 @@ _SIGNS: Final = re.compile("[\u00a1-\u00a6\u00a8\u00aa\u00ac\u00ae-\u00af\u00b1-
 """Signs of Latin-1 that are rare in any text, and frequent where bytes of another encoding are taken for it."""
 _SAMPLE: Final = 20_000
 _TENTH: Final = 0.1
+_RARE: Final = 0.03
+_FAR_TOO_MANY_SCRIPTS: Final = 4
+_SELDOM: Final = re.compile("[\u0180-\u02af\u0300-\u036f]")
+"""Letters of phonetics and of few languages, and marks that letters carry: where codes begin that are taken for characters."""
+_KEYBOARD_SIGNS: Final = re.compile(r"[!-,/:-@\[-`{-~]")
 _SCRIPTS: Final = (
     "LATIN",
     "CYRILLIC",
@@ -30,6 +36,10 @@ _SCRIPTS: Final = (
     "GEORGIAN",
 )
 _TOGETHER: Final = frozenset({"CJK", "HIRAGANA", "KATAKANA", "HANGUL"})
+_STYLES: Final = frozenset(
+    {"MATHEMATICAL", "MODIFIER", "SCRIPT", "DOUBLE-STRUCK", "FULLWIDTH", "HALFWIDTH", "MICRO", "FEMININE", "MASCULINE"}
+)
+"""How the names of letters begin that are those of other scripts, drawn in another way."""
 _JOINED: Final = re.compile("[A-Za-z][^\x00-\u024f]|[^\x00-\u024f][A-Za-z]")
 """A letter of ours beside one of another script: in names of products, but seldom."""
 _SIGN_KINDS: Final = frozenset({"So", "Sm", "Sc", "Sk", "No"})
@@ -46,6 +56,20 @@ def is_gibberish(text: str) -> bool:
     signs = len(_SIGNS.findall(sample))
     unassigned = sum(unicodedata.category(character) == "Cn" for character in set(sample) if character not in "\ufffe\uffff")
     return unread + unassigned > _TENTH * len(sample) or signs > 2 * _TENTH * len(sample)
+
+
+def is_plain(text: str) -> bool:
+    """Return whether what may be codes in the place of characters are characters: of few scripts, in common use, and not mostly signs."""
+    sample = re.sub(r"\s+", "", text[:_SAMPLE])
+    letters = [character for character in sample if character.isalpha()]
+    scripts = Counter(script for letter in letters if (script := unicodedata.name(letter, "").split(" ", 1)[0]) not in _TOGETHER | _STYLES)
+    frequent = sum(count > _RARE * len(letters) for count in scripts.values())
+    return (
+        frequent < _FAR_TOO_MANY_SCRIPTS
+        and len(_NO_TEXT.findall(sample)) <= _RARE * len(sample)
+        and len(_SELDOM.findall(sample)) <= 2 * _TENTH * len(sample)
+        and len(_KEYBOARD_SIGNS.findall(sample)) <= 3 * _TENTH * len(sample)
+    )
 
 
 def is_misread(text: str) -> bool:

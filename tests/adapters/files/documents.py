@@ -83,6 +83,16 @@ def form_bytes(label: str, typed: str) -> bytes:
     )
 
 
+def joined_pdfs(*files: bytes) -> bytes:
+    """The pages of all, in a PDF."""
+    writer = pypdf.PdfWriter()
+    for file in files:
+        writer.append(io.BytesIO(file))
+    out = io.BytesIO()
+    writer.write(out)
+    return out.getvalue()
+
+
 def coded_bytes(codes: str) -> bytes:
     """A PDF whose font has glyphs at these codes and does not say which characters they show."""
     stream = f"BT /F1 12 Tf 72 720 Td <{codes.encode('latin-1').hex()}> Tj ET".encode("latin-1")

@@ -383,10 +383,23 @@ async def test_a_page_is_read_in_the_encoding_that_it_declares_however_late(extr
 # ---------------------------------------------------------------- what is no text, and reasons
 
 
-async def test_codes_of_a_font_that_does_not_say_its_characters_are_no_text(extractor: WorkerExtractor) -> None:
-    message = await refusal_of(extractor, "a.pdf", make.coded_bytes("\x01\x02\x03\x04\x05\x06"))
+@pytest.mark.parametrize("codes", ["\x01\x02\x03\x04\x05\x06", "'(6&5,37,21", "5(&20('$&,\u00cf1", "/,1(83"])
+async def test_codes_of_a_font_that_does_not_say_its_characters_are_no_text(extractor: WorkerExtractor, codes: str) -> None:
+    message = await refusal_of(extractor, "a.pdf", make.coded_bytes(codes))
 
     assert "fonts do not say which characters" in message
+
+
+async def test_codes_of_a_font_that_are_characters_are_text(extractor: WorkerExtractor) -> None:
+    assert await text_of(extractor, "a.pdf", make.coded_bytes("Checklist")) == "Checklist"
+
+
+async def test_a_pdf_of_which_most_pages_are_codes_is_not_read_in_part(extractor: WorkerExtractor) -> None:
+    two_of_three = make.joined_pdfs(make.pdf_bytes("Readable"), make.coded_bytes("\x01\x02\x03\x04"), make.coded_bytes("\x05\x06\x07\x08"))
+    one_of_two = make.joined_pdfs(make.pdf_bytes("Readable"), make.coded_bytes("\x01\x02\x03\x04"))
+
+    assert "fonts do not say" in await refusal_of(extractor, "a.pdf", two_of_three)
+    assert await text_of(extractor, "a.pdf", one_of_two) == "Readable"
 
 
 async def test_characters_that_stand_for_what_could_not_be_read_are_no_text(extractor: WorkerExtractor) -> None:
