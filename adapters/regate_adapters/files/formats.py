@@ -109,7 +109,6 @@ _STARTS: Final = (
     (re.compile(rb"(?s)PK\x03\x04.{26}(\[Content_Types\]|_rels|word|docProps)"), ".docx", _WORDS),
     (re.compile(re.escape(COMPOUND)), ".doc", _WORDS),
     (re.compile(rb"\s*\{\\rtf"), ".rtf", _WORDS),
-    (re.compile(rb"%PDF-"), ".pdf", _WORDS),
     (re.compile(rb"(\xef\xbb\xbf)?\s*<(!doctype\s+html|html|table)", re.IGNORECASE), ".html", _WORDS | _WORKBOOKS),
     (re.compile(rb"(?si)((Date|From|Subject|Message-ID|X-[\w-]+):.*)?MIME-Version:"), ".mht", _WORDS | _WORKBOOKS),
 )

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections import Counter
+from itertools import pairwise
 from typing import Final
 
 _NO_TEXT: Final = re.compile("[\x00-\x08\x0e-\x1f\x7f-\x9f\ufffd\ufffe\uffff\ud800-\udfff\ue000-\uf8ff\U000f0000-\U0010ffff]")
@@ -42,6 +43,12 @@ _STYLES: Final = frozenset(
 """How the names of letters begin that are those of other scripts, drawn in another way."""
 _JOINED: Final = re.compile("[A-Za-z][^\x00-\u024f]|[^\x00-\u024f][A-Za-z]")
 """A letter of ours beside one of another script: in names of products, but seldom."""
+_WITHIN_WORDS: Final = re.compile(
+    "[^\\W\\d_]([\u2020\u2021\u2026\u2030\u2018\u201c\u201d\u2039\u203a\u00a1\u00bf\u00a7\u00ab\u00bb][^\\W\\d_]|[\u201a\u201e])"
+)
+"""Signs that do not stand between two letters, where older machines had their accented letters."""
+_ACCENTED_WORD: Final = re.compile("[\u00c0-\u00ff]{5}")
+"""More accented letters together than any language has that is written with Latin ones."""
 _SIGN_KINDS: Final = frozenset({"So", "Sm", "Sc", "Sk", "No"})
 _OF_WORDS: Final = frozenset("°©®™€$£¥^`´+=~|<>")
 """Signs that do stand beside letters."""
@@ -82,9 +89,15 @@ def is_misread(text: str) -> bool:
 def _is_misread(word: str) -> bool:
     scripts = {script for character in word if (script := _script(character))}
     several = len(scripts) > 1 and not scripts <= _TOGETHER and _JOINED.search(word) is not None
-    return several or any(
-        unicodedata.category(sign) in _SIGN_KINDS and sign not in _OF_WORDS and (before.isalpha() or after.isalpha())
-        for before, sign, after in zip(" " + word, word, word[1:] + " ", strict=False)
+    return (
+        several
+        or _WITHIN_WORDS.search(word) is not None
+        or _ACCENTED_WORD.search(word) is not None
+        or any(lower.islower() and inner > "\x7f" and inner.isupper() for lower, inner in pairwise(word))
+        or any(
+            unicodedata.category(sign) in _SIGN_KINDS and sign not in _OF_WORDS and (before.isalpha() or after.isalpha())
+            for before, sign, after in zip(" " + word, word, word[1:] + " ", strict=False)
+        )
     )
 
 

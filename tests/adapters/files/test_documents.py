@@ -361,6 +361,34 @@ async def test_a_sentence_is_read_in_the_encoding_in_which_it_was_written(extrac
     assert await text_of(extractor, filename, SENTENCES[encoding].encode(encoding)) == SENTENCES[encoding]
 
 
+@pytest.mark.parametrize(
+    ("words", "encodings"),
+    [
+        ("Le caf\u00e9 ferm\u00e9 \u00e0 No\u00ebl", ("cp1252", "iso8859_1", "mac_roman")),
+        ("pr\u00f3ximo a\u00f1o habr\u00e1 m\u00e1s informaci\u00f3n", ("cp1252", "iso8859_15", "utf_16_le", "utf_16_be")),
+        ("Perch\u00e9 la societ\u00e0 \u00e8 gi\u00e0", ("cp1252", "iso8859_1")),
+        ("gilt f\u00fcr \u00c4nderungen; n\u00f6tige Geb\u00fchren j\u00e4hrlich", ("cp1252", "mac_roman", "cp850", "utf_16_le")),
+        ("As condi\u00e7\u00f5es n\u00e3o s\u00e3o aplic\u00e1veis", ("cp1252", "cp850")),
+        ("ka\u017ed\u00e1 zm\u011bna je p\u0159\u00edli\u0161 pozd\u011b", ("cp1250", "iso8859_2", "cp852")),
+        ("szerz\u0151d\u00e9s fizet\u00e9si felt\u00e9telek", ("cp1250", "iso8859_2")),
+        ("uvjeti pla\u0107anja su sljede\u0107i", ("cp1250", "iso8859_2")),
+        ("\u00f6deme ko\u015fullar\u0131 \u015f\u00f6yledir", ("cp1254", "iso8859_9")),
+        (
+            "\u0414\u043e\u0433\u043e\u0432\u043e\u0440 \u043e\u043f\u043b\u0430\u0442\u044b \u0442\u043e\u0432\u0430\u0440\u043e\u0432",
+            ("cp1251", "koi8_r", "mac_cyrillic"),
+        ),
+    ],
+)
+async def test_a_table_of_a_few_words_is_read_in_the_encoding_of_their_language(
+    extractor: WorkerExtractor, words: str, encodings: Sequence[str]
+) -> None:
+    table = "id;name;amount\n" + "\n".join(f"{number};{word};{number * 3}" for number, word in enumerate(words.split()))
+
+    assert {encoding: await text_of(extractor, "a.csv", table.encode(encoding)) for encoding in encodings} == dict.fromkeys(
+        encodings, table
+    )
+
+
 async def test_a_word_of_two_characters_in_shift_jis_is_read(extractor: WorkerExtractor) -> None:
     assert await text_of(extractor, "a.csv", "\u5951\u7d04".encode("shift_jis")) == "\u5951\u7d04"
 

@@ -85,7 +85,6 @@ OTHERS = {
     "html": b"<html><body><p>words</p></body></html>",
     "web archive": mail(html="<p>words</p>"),
     "doc": make.doc_bytes("words", ""),
-    "pdf": make.pdf_bytes("words"),
 }
 
 
