@@ -18,6 +18,7 @@ _SIGNS: Final = re.compile("[\u00a1-\u00a6\u00a8\u00aa\u00ac\u00ae-\u00af\u00b1-
 _SAMPLE: Final = 20_000
 _TENTH: Final = 0.1
 _RARE: Final = 0.03
+_FEW: Final = 0.02
 _FAR_TOO_MANY_SCRIPTS: Final = 4
 _SELDOM: Final = re.compile("[\u0180-\u02af\u0300-\u036f]")
 """Letters of phonetics and of few languages, and marks that letters carry: where codes begin that are taken for characters."""
@@ -70,7 +71,7 @@ def is_plain(text: str) -> bool:
     sample = re.sub(r"\s+", "", text[:_SAMPLE])
     letters = [character for character in sample if character.isalpha()]
     scripts = Counter(script for letter in letters if (script := unicodedata.name(letter, "").split(" ", 1)[0]) not in _TOGETHER | _STYLES)
-    frequent = sum(count > _RARE * len(letters) for count in scripts.values())
+    frequent = sum(count > _FEW * len(letters) for count in scripts.values())
     return (
         frequent < _FAR_TOO_MANY_SCRIPTS
         and len(_NO_TEXT.findall(sample)) <= _RARE * len(sample)

@@ -41,6 +41,7 @@ _SAMPLES: Final = {
     "a.md": b"# Title\n\nwith words to split",
     "a.html": b"<p>&eacute;</p>",
     "a.eml": b"Date: Thu, 1 Jan 2026 00:00:00 +0000\nSubject: =?utf-8?b?YQ==?=\nContent-Type: text/html\n\n<p>a</p>",
+    "b.eml": b"Content-Type: multipart/mixed; boundary=b\n\n--b\nContent-Type: message/rfc822\n\nSubject: a\n\na\n--b--\n",
     "a.ipynb": b'{"cells": []}',
     "a.rtf": b"{\\rtf1 a}",
     **dict.fromkeys(("a.doc", "a.docx", "a.epub", "a.odt", "a.pdf", "a.xls"), b"none"),

@@ -462,3 +462,12 @@ async def test_a_mail_within_a_mail_is_read(extractor: WorkerExtractor) -> None:
     text = await text_of(extractor, "a.eml", outer.encode())
 
     assert ("The outer body" in text, "The inner body" in text) == (True, True)
+
+
+async def test_a_mail_that_was_forwarded_as_it_was_is_read(extractor: WorkerExtractor) -> None:
+    head = "Subject: outer\nMIME-Version: 1.0\nContent-Type: multipart/mixed; boundary=b\n\n--b\n\nThe outer body\n--b\n"
+    forwarded = f"{head}Content-Type: message/rfc822\n\n{mail(text='The inner body').decode()}\n--b--\n"
+
+    text = await text_of(extractor, "a.eml", forwarded.encode())
+
+    assert ("The outer body" in text, "The inner body" in text) == (True, True)
