@@ -21,6 +21,7 @@ from regate_adapters.files.unreadable import Unreadable, damaged, protected
 
 _FIRST_RECORDS: Final = 4096
 _LOCKED_RECORD: Final = 0x2F
+_FIRST_LINE: Final = 64
 _HEADERS: Final = ("From", "To", "Cc", "Date", "Subject")
 
 
@@ -102,22 +103,25 @@ def _joined(lines: object) -> str:
 
 def mail_text(file: BinaryIO, *, attached: Callable[[BinaryIO, str], str]) -> Iterator[str]:
     """Yield the mail's headers, its body, and of what is attached that which can be read."""
-    message = message_from_bytes(file.read(), policy=policy.default)
+    data = file.read()
+    if b"\0" in data[:_FIRST_LINE]:  # saved as UTF-16, of which a mail's headers know nothing
+        data = decode(data).encode()
+    message = message_from_bytes(data, policy=policy.default)
     if not isinstance(message, EmailMessage) or not message.keys():
         raise damaged()
     yield "\n".join(f"{name}: {message[name]}" for name in _HEADERS if message[name])
     body = message.get_body(("plain", "html"))
     if body is not None:
-        content = _content(body)
-        yield html_text(content) if body.get_content_subtype() == "html" else content
+        written = _content(body)
+        yield html_text(written) if body.get_content_subtype() == "html" else written
     for part in message.iter_attachments():
         name = part.get_filename() or ("mail.eml" if part.get_content_type() == "message/rfc822" else "")
         inner = part.get_payload()
-        data = part.get_payload(decode=True)
+        content = part.get_payload(decode=True)
         if isinstance(inner, list) and inner and not isinstance(inner[0], str):
-            data = inner[0].as_bytes()
+            content = inner[0].as_bytes()
         try:
-            yield f"{name}\n\n{attached(io.BytesIO(data), name)}" if isinstance(data, bytes) else name
+            yield f"{name}\n\n{attached(io.BytesIO(content), name)}" if isinstance(content, bytes) else name
         except Unreadable:
             yield name
 

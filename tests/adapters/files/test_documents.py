@@ -471,3 +471,10 @@ async def test_a_mail_that_was_forwarded_as_it_was_is_read(extractor: WorkerExtr
     text = await text_of(extractor, "a.eml", forwarded.encode())
 
     assert ("The outer body" in text, "The inner body" in text) == (True, True)
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be"])
+async def test_a_mail_that_was_saved_as_utf_16_is_read(extractor: WorkerExtractor, encoding: str) -> None:
+    text = await text_of(extractor, "a.eml", "Subject: The subject\n\nThe body\n".encode(encoding))
+
+    assert text == "Subject: The subject\n\nThe body"
