@@ -111,9 +111,14 @@ class _Reading:
             return ""
 
 
+def printed(text: str) -> str:
+    """Return what is printed above or below a sheet without the codes for its place and its font."""
+    return _LAYOUT.sub(" ", text).strip()
+
+
 def _printed(sheet: bytes) -> str:
     texts = (html.unescape(found[1].decode(errors="replace")) for found in _PRINTED.finditer(sheet))
-    return "\n".join(dict.fromkeys(_LAYOUT.sub(" ", text).strip() for text in texts))
+    return "\n".join(dict.fromkeys(map(printed, texts)))
 
 
 class _Relations:

@@ -8,19 +8,26 @@ import struct
 from collections.abc import Callable, Iterator, Mapping
 from email import message_from_bytes, policy
 from email.message import EmailMessage, MIMEPart
+from itertools import islice
 from typing import Any, BinaryIO, Final
 
 import olefile
 import python_calamine
 
 from regate_adapters.files.html_text import html_text
-from regate_adapters.files.office_text import beside_cells
+from regate_adapters.files.office_text import beside_cells, printed
 from regate_adapters.files.packages import Package, refuse_protected
 from regate_adapters.files.plain_text import decode
 from regate_adapters.files.unreadable import Unreadable, damaged, protected
 
-_FIRST_RECORDS: Final = 4096
+_FIRST_RECORDS: Final = 50
 _LOCKED_RECORD: Final = 0x2F
+_EXCEL_97: Final = b"\x00\x06"
+_TEXT_OBJECT: Final = 0x1B6
+_LENGTH_PLACE: Final = 12
+_CONTINUED: Final = 0x3C
+_PRINTED: Final = frozenset({0x14, 0x15})
+_CHART_TEXT: Final = 0x100D
 _FIRST_LINE: Final = 64
 _HEADERS: Final = ("From", "To", "Cc", "Date", "Subject")
 
@@ -34,8 +41,7 @@ def workbook_text(file: BinaryIO) -> Iterator[str]:
         for name in package.named(r"xl/.*\.(xml|bin|rels)"):
             package.read(name)  # which refuses what unpacks to too much
     yield from _cells_of(data)
-    if data.startswith(b"PK"):
-        yield from beside_cells(Package(io.BytesIO(data)))
+    yield from beside_cells(Package(io.BytesIO(data))) if data.startswith(b"PK") else _beside_cells_of_older(data)
 
 
 def _cells_of(data: bytes) -> Iterator[str]:
@@ -61,18 +67,41 @@ def _cells_of(data: bytes) -> Iterator[str]:
 
 def _is_locked(data: bytes) -> bool:
     """Return whether a password protects a workbook of the older Excel: a record says so soon after its beginning."""
+    return any(kind == _LOCKED_RECORD for kind, _ in islice(_records(data), _FIRST_RECORDS))
+
+
+def _beside_cells_of_older(data: bytes) -> Iterator[str]:
+    """Yield the text of boxes and comments, of charts, and of what is printed above and below a sheet."""
+    length = 0
+    for number, (kind, record) in enumerate(_records(data)):
+        if number == 0 and record[:2] != _EXCEL_97:  # before, they are written in another way
+            return
+        if kind == _CONTINUED and length:
+            yield _text_of_record(record, length)
+        length = struct.unpack_from("<H", record, 10)[0] if kind == _TEXT_OBJECT and len(record) > _LENGTH_PLACE else 0
+        if kind in _PRINTED and len(record) > 2:
+            yield printed(_text_of_record(record[2:], struct.unpack_from("<H", record)[0]))
+        elif kind == _CHART_TEXT and len(record) > 3:
+            yield _text_of_record(record[3:], record[2])
+
+
+def _text_of_record(record: bytes, length: int) -> str:
+    """Return a text of so many characters: a byte says whether each takes two."""
+    return record[1 : 1 + 2 * length].decode("utf-16-le", "replace") if record[:1] == b"\x01" else record[1 : 1 + length].decode("latin-1")
+
+
+def _records(data: bytes) -> Iterator[tuple[int, bytes]]:
+    """Yield the records of a workbook of the older Excel, each with its number."""
     try:
         with olefile.OleFileIO(io.BytesIO(data)) as compound:
-            records = compound.openstream("Workbook" if compound.exists("Workbook") else "Book").read(_FIRST_RECORDS)
+            records = compound.openstream("Workbook" if compound.exists("Workbook") else "Book").read()
     except OSError:
-        return False
+        return
     place = 0
     while place + 4 <= len(records):
         kind, length = struct.unpack_from("<HH", records, place)
-        if kind == _LOCKED_RECORD:
-            return True
+        yield kind, records[place + 4 : place + 4 + length]
         place += 4 + length
-    return False
 
 
 def _cell(value: object) -> str:

@@ -99,6 +99,12 @@ async def test_a_workbook_that_is_a_page_is_read_as_one(extractor: WorkerExtract
     assert "words" in await text_of(extractor, "export.xls", OTHERS[kind])
 
 
+async def test_older_workbooks_are_read_with_what_stands_beside_their_cells(extractor: WorkerExtractor) -> None:
+    data = make.xls_bytes("a cell", box="in a b\u00f6x", above='&L&"Arial,Bold"Confidential', charted="of a chart")
+
+    assert await text_of(extractor, "a.xls", data) == "Sheet1\n\na cell\n\nConfidential\n\nin a b\u00f6x\n\nof a chart"
+
+
 async def test_a_password_of_an_older_workbook_is_named_as_the_reason(extractor: WorkerExtractor) -> None:
     with pytest.raises(UnreadableFile, match="protected by a password"):
         await text_of(extractor, "a.xls", make.locked_xls_bytes())
