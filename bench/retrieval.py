@@ -1,7 +1,7 @@
-"""Retrieval in one store shared by three tenants, beside stores that hold one tenant each: recall, leaks, latency, memory.
+"""Retrieval in one store shared by three tenants, beside stores that hold one tenant each and a search by words: recall, leaks, latency, memory.
 
 Reads a corpus with one folder of Markdown a tenant and `queries.jsonl` (tenant, query, facts with the file that answers). Says so and does
-nothing when it is not there. `python -m bench.retrieval --corpus FOLDER`.
+nothing when it is not there. `make bench PARTS=retrieval CORPUS=folder`.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import os
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -19,8 +20,8 @@ import aiohttp
 import click
 
 from bench.gateway import RunningGateway, percentile, running_gateway, token
+from bench.keywords import Keywords
 
-DEFAULT_CORPUS = Path(__file__).resolve().parents[2] / "shared" / "data" / "enterprise"
 CUTOFFS = (1, 5, 10)
 SHARED = {"name": "shared", "metadata": {"regate.share": "all_tenants"}}
 
@@ -32,6 +33,12 @@ class Tally:
     hits: dict[int, int] = field(default_factory=lambda: dict.fromkeys(CUTOFFS, 0))
     leaks: int = 0
     milliseconds: list[float] = field(default_factory=list)
+
+    def count(self, found: Sequence[str], question: dict[str, Any]) -> None:
+        """Count whether a file that answers is among the first of those found."""
+        wanted = {fact["file"] for fact in question["facts"]}
+        for cutoff in CUTOFFS:
+            self.hits[cutoff] += not wanted.isdisjoint(found[:cutoff])
 
 
 class Client:
@@ -95,14 +102,18 @@ async def run(corpus: Path) -> None:
                 for store in (shared, own[tenant]):
                     await ingest(clients[tenant], store, files, progress)
         seconds = time.perf_counter() - began
-        together, apart, same = Tally(), Tally(), 0
+        together, apart, by_words, same = Tally(), Tally(), Tally(), 0
+        keywords = {
+            tenant: Keywords({path.name: path.read_text(encoding="utf-8") for path in paths}) for tenant, paths in documents.items()
+        }
         with click.progressbar(questions, label=f"asking {len(questions)} questions, twice") as asked:
             for question in asked:
                 tenant = question["tenant"]
                 first = await ask(clients[tenant], shared, question, names[tenant], together)
                 second = await ask(clients[tenant], own[tenant], question, names[tenant], apart)
                 same += first == second
-        report(gateway, together, apart, questions=len(questions), same=same, documents=count, seconds=seconds, before=before)
+                by_words.count(keywords[tenant].search(question["query"], max(CUTOFFS)), question)
+        report(gateway, together, apart, by_words, questions=len(questions), same=same, documents=count, seconds=seconds, before=before)
 
 
 async def ask(client: Client, store: str, question: dict[str, Any], names: dict[str, str], tally: Tally) -> list[tuple[str, float]]:
@@ -112,20 +123,30 @@ async def ask(client: Client, store: str, question: dict[str, Any], names: dict[
     tally.milliseconds.append((time.perf_counter() - began) * 1000)
     found = page["data"]
     tally.leaks += sum(hit["file_id"] not in names for hit in found)
-    wanted = {fact["file"] for fact in question["facts"]}
-    for cutoff in CUTOFFS:
-        tally.hits[cutoff] += any(hit["filename"] in wanted for hit in found[:cutoff])
+    tally.count([hit["filename"] for hit in found], question)
     return [(hit["filename"], hit["score"]) for hit in found]
 
 
 def report(
-    gateway: RunningGateway, together: Tally, apart: Tally, *, questions: int, same: int, documents: int, seconds: float, before: float
+    gateway: RunningGateway,
+    together: Tally,
+    apart: Tally,
+    by_words: Tally,
+    *,
+    questions: int,
+    same: int,
+    documents: int,
+    seconds: float,
+    before: float,
 ) -> None:
     """Print the table."""
     print(f"\n{documents} documents in one shared store of all tenants, and each tenant's in a store of its own; {questions} questions")
     print(f"{'store':<14}{'recall@1':>10}{'recall@5':>10}{'recall@10':>11}{'leaks':>7}{'p50 ms':>9}{'p99 ms':>9}")
-    for name, tally in (("shared", together), ("one tenant", apart)):
+    for name, tally in (("shared", together), ("one tenant", apart), ("BM25", by_words)):
         recall = "".join(f"{tally.hits[cutoff] / questions:>{10 + (cutoff == 10)}.3f}" for cutoff in CUTOFFS)
+        if not tally.milliseconds:
+            print(f"{name:<14}{recall}")
+            continue
         fifty, ninety_nine = percentile(tally.milliseconds, 0.5), percentile(tally.milliseconds, 0.99)
         print(f"{name:<14}{recall}{tally.leaks:>7}{fifty:>9.1f}{ninety_nine:>9.1f}")
     print(f"identical hits, order and scores in both: {same} of {questions}")
@@ -137,10 +158,10 @@ def report(
 def main() -> None:
     """Run from the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--corpus", type=Path, default=DEFAULT_CORPUS)
-    corpus: Path = parser.parse_args().corpus
-    if not (corpus / "queries.jsonl").is_file():
-        print("no corpus found: say where it is with --corpus FOLDER (one folder of Markdown a tenant, and queries.jsonl)")
+    parser.add_argument("--corpus", type=Path, default=os.environ.get("CORPUS"), help="the folder; else the environment's CORPUS")
+    corpus: Path | None = parser.parse_args().corpus
+    if corpus is None or not (corpus / "queries.jsonl").is_file():
+        print("no corpus found: say where it is with CORPUS=folder (one folder of Markdown a tenant, and queries.jsonl)")
         return
     asyncio.run(run(corpus))
 

@@ -247,7 +247,7 @@ class EmbeddingModel(Section):
     """A model that makes vectors."""
 
     kind: Literal["local", "upstream"] = Field(
-        default="local", description="The small model that ships with Regate, or one of an upstream."
+        default="local", description="The small model that ships with Regate, to begin with; or one of an upstream, which finds more."
     )
     upstream: Name | None = Field(default=None, description="The upstream to ask; required with `kind: upstream`.")
     model: str | None = Field(default=None, min_length=1, description="The upstream's embedding model; required with `kind: upstream`.")

@@ -14,13 +14,17 @@ from typing import BinaryIO, Final
 from regate_adapters.files.html_text import declared_encoding, html_text
 from regate_adapters.files.office_text import office_text
 from regate_adapters.files.opendocument_text import epub_text, opendocument_text
-from regate_adapters.files.other_text import doc_text, mail_text, notebook_text, rtf_text, workbook_text
+from regate_adapters.files.other_text import mail_text, notebook_text, workbook_text
+from regate_adapters.files.packages import COMPOUND
 from regate_adapters.files.pdf_text import pdf_text
 from regate_adapters.files.plain_text import BOMS, decode
 from regate_adapters.files.plausible import is_gibberish
+from regate_adapters.files.rtf_text import rtf_text
 from regate_adapters.files.unreadable import MOST_CHARACTERS, Unreadable
+from regate_adapters.files.word_text import doc_text
 
-_DEEPEST_MAIL: Final = 3
+_DEEPEST: Final = 3
+_HEAD: Final = 512
 _SHAPES: Final = re.compile("[\ufb00-\ufdff\ufe70-\ufefc]+")
 """Ligatures and the shapes that Arabic and Hebrew letters take: what is searched for are the letters."""
 _UNSEEN: Final = re.compile("[\x00-\x08\x0b\x0e-\x1f\u00ad\u200b\u2060\ufeff\ufffd-\uffff]")
@@ -39,17 +43,24 @@ def read_text(file: BinaryIO, *, filename: str) -> str:
 
 def _read(file: BinaryIO, filename: str, *, depth: int) -> Iterable[str]:
     ending = Path(filename).suffix.lower()
-    if ending in _MAILS:
-        return mail_text(file, attached=lambda inner, name: _attached(inner, name, depth=depth + 1))
-    reader = _READERS.get(ending)
-    if reader is None:
-        kind = f"Files of kind '{ending[:32]}'" if ending else "Files whose name has no ending"
-        raise Unreadable("unsupported_file", f"{kind} are not supported. Supported are {' '.join(sorted({*_READERS, *_MAILS}))}.")
-    return reader(file)
+    kind = _by_content(file, ending) or ending
+    if kind in _HOLDING_OTHERS:
+        return _HOLDING_OTHERS[kind](file, attached=lambda inner, name: _attached(inner, name, depth=depth + 1))
+    if kind not in _READERS:
+        named = f"Files of kind '{kind[:32]}'" if kind else "Files whose name has no ending"
+        raise Unreadable("unsupported_file", f"{named} are not supported. Supported are {' '.join(sorted({*_READERS, *_HOLDING_OTHERS}))}.")
+    return _READERS[kind](file)
+
+
+def _by_content(file: BinaryIO, ending: str) -> str:
+    """Return the ending of the kind that the file shows to be, where files of several kinds have names with this one."""
+    head = file.read(_HEAD)
+    file.seek(0)
+    return next((kind for start, kind, names in _STARTS if ending in names and start.match(head)), "")
 
 
 def _attached(file: BinaryIO, filename: str, *, depth: int) -> str:
-    return _bounded(_read(file, filename, depth=depth)) if depth < _DEEPEST_MAIL else ""
+    return _bounded(_read(file, filename, depth=depth)) if depth < _DEEPEST else ""
 
 
 def _bounded(parts: Iterable[str]) -> str:
@@ -92,14 +103,28 @@ _TEXTS: Final = (
     *(".c", ".h", ".cc", ".cpp", ".hpp", ".cs", ".go", ".java", ".kt", ".scala", ".swift", ".rs", ".rb", ".php", ".pl", ".lua", ".r"),
     *(".py", ".js", ".mjs", ".cjs", ".jsx", ".ts", ".mts", ".cts", ".tsx", ".vue", ".sh", ".bash", ".zsh", ".ps1", ".bat"),
 )
-_MAILS: Final = (".eml",)
+_WORDS: Final = frozenset({".doc", ".docx", ".docm", ".dotx", ".rtf"})
+_WORKBOOKS: Final = frozenset({".xls", ".xlsx", ".xlsm", ".xlsb"})
+_STARTS: Final = (
+    (re.compile(rb"(?s)PK\x03\x04.{26}(\[Content_Types\]|_rels|word|docProps)"), ".docx", _WORDS),
+    (re.compile(re.escape(COMPOUND)), ".doc", _WORDS),
+    (re.compile(rb"\s*\{\\rtf"), ".rtf", _WORDS),
+    (re.compile(rb"(\xef\xbb\xbf)?\s*<(!doctype\s+html|html|table)", re.IGNORECASE), ".html", _WORDS | _WORKBOOKS),
+    (re.compile(rb"(?si)((Date|From|Subject|Message-ID|X-[\w-]+):.*)?MIME-Version:"), ".mht", _WORDS | _WORKBOOKS),
+)
+"""How files begin that Office, and what exports to it, give names of other kinds; Office opens them by that as well."""
+
+_HOLDING_OTHERS: Final[Mapping[str, Callable[..., Iterable[str]]]] = {
+    **dict.fromkeys((".docx", ".docm", ".dotx", ".pptx", ".pptm", ".ppsx"), office_text),
+    **dict.fromkeys((".eml", ".mht", ".mhtml"), mail_text),
+}
+"""Readers that take `attached`, which reads a file that stands in the one that they read."""
 
 _READERS: Final[Mapping[str, Callable[[BinaryIO], Iterable[str]]]] = {
     **dict.fromkeys(_TEXTS, _plain),
     **dict.fromkeys((".html", ".htm", ".xhtml"), _html),
-    **dict.fromkeys((".docx", ".docm", ".dotx", ".pptx", ".pptm", ".ppsx"), office_text),
     **dict.fromkeys((".odt", ".ods", ".odp"), opendocument_text),
-    **dict.fromkeys((".xlsx", ".xlsm", ".xlsb", ".xls"), workbook_text),
+    **dict.fromkeys(_WORKBOOKS, workbook_text),
     ".doc": doc_text,
     ".epub": epub_text,
     ".ipynb": notebook_text,

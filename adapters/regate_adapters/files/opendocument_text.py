@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import posixpath
 from collections.abc import Iterator, Mapping
+from collections.abc import Set as AbstractSet
 from typing import BinaryIO, Final
 
 from regate_adapters.files.html_text import html_text
@@ -12,18 +13,27 @@ from regate_adapters.files.plain_text import decode
 from regate_adapters.files.unreadable import protected
 
 _UNSEEN: Final = frozenset({"tracked-changes", "scripts", "forms", "settings"})
-_PARAGRAPHS: Final = frozenset({"p", "h"})
+_PARAGRAPHS: Final = frozenset({"p", "h", "math"})
+_SHOWN: Final = frozenset({"body", "math"})
+_PRINTED: Final = frozenset({"header", "header-left", "header-first", "footer", "footer-left", "footer-first"})
+_FILLED_IN: Final = _UNSEEN | {"sheet-name", "file-name", "title", "date", "time", "page-number", "page-count"}
+"""What is printed in their place differs from page to page."""
 _MOST_SPACES: Final = 100
 
 
 def opendocument_text(file: BinaryIO) -> Iterator[str]:
-    """Yield the document's text."""
+    """Yield the document's text, that of the objects in it (charts and equations), and what is printed above and below its pages."""
     package = Package(file)
     if b"encryption-data" in package.read("META-INF/manifest.xml"):
         raise protected()
-    content = _Content()
-    package.parse("content.xml", content)
-    yield trimmed("".join(content.parts))
+    for name in ("content.xml", *package.named(r".+/content\.xml")):
+        yield _text(package, name, _Content(within=_SHOWN, unseen=_UNSEEN))
+    yield _text(package, "styles.xml", _Content(within=_PRINTED, unseen=_FILLED_IN))
+
+
+def _text(package: Package, name: str, content: _Content) -> str:
+    package.parse(name, content)
+    return trimmed("".join(content.parts))
 
 
 def epub_text(file: BinaryIO) -> Iterator[str]:
@@ -42,14 +52,22 @@ def epub_text(file: BinaryIO) -> Iterator[str]:
 
 
 class _Content:
-    def __init__(self) -> None:
+    """The text of paragraphs and formulas within elements of some names, and not within others."""
+
+    def __init__(self, *, within: AbstractSet[str], unseen: AbstractSet[str]) -> None:
         self.parts: list[str] = []
+        self._wanted = within
+        self._unwanted = unseen
+        self._formulas = 0
+        self._within = 0
         self._unseen = 0
         self._paragraphs = 0
         self._cells = 0
 
     def start(self, name: str, attributes: Mapping[str, str]) -> None:
-        if self._unseen or name in _UNSEEN:
+        self._within += name in self._wanted
+        self._formulas += name == "semantics"
+        if self._unseen or name in self._unwanted or (self._formulas and name == "annotation"):
             self._unseen += 1
         elif name in _PARAGRAPHS:
             self._paragraphs += 1
@@ -61,6 +79,8 @@ class _Content:
         self._cells += name == "table-cell" and not self._unseen
 
     def end(self, name: str) -> None:
+        self._within -= name in self._wanted
+        self._formulas -= name == "semantics"
         if self._unseen:
             self._unseen -= 1
         elif name in _PARAGRAPHS:
@@ -73,7 +93,7 @@ class _Content:
             self.parts.append("\n")
 
     def text(self, text: str) -> None:
-        if self._paragraphs and not self._unseen:
+        if self._paragraphs and self._within and not self._unseen:
             self.parts.append(text)
 
 

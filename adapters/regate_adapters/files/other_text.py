@@ -1,4 +1,4 @@
-"""The text of workbooks, mails, notebooks, RTF and Word's older documents, each by a library of the field. A part of `formats.py`."""
+"""The text of workbooks, mails and notebooks, each by a library of the field. A part of `formats.py`."""
 
 from __future__ import annotations
 
@@ -8,17 +8,27 @@ import struct
 from collections.abc import Callable, Iterator, Mapping
 from email import message_from_bytes, policy
 from email.message import EmailMessage, MIMEPart
+from itertools import islice
 from typing import Any, BinaryIO, Final
 
 import olefile
 import python_calamine
-from striprtf.striprtf import rtf_to_text
 
 from regate_adapters.files.html_text import html_text
+from regate_adapters.files.office_text import beside_cells, printed
 from regate_adapters.files.packages import Package, refuse_protected
 from regate_adapters.files.plain_text import decode
 from regate_adapters.files.unreadable import Unreadable, damaged, protected
 
+_FIRST_RECORDS: Final = 50
+_LOCKED_RECORD: Final = 0x2F
+_EXCEL_97: Final = b"\x00\x06"
+_TEXT_OBJECT: Final = 0x1B6
+_LENGTH_PLACE: Final = 12
+_CONTINUED: Final = 0x3C
+_PRINTED: Final = frozenset({0x14, 0x15})
+_CHART_TEXT: Final = 0x100D
+_FIRST_LINE: Final = 64
 _HEADERS: Final = ("From", "To", "Cc", "Date", "Subject")
 
 
@@ -30,30 +40,74 @@ def workbook_text(file: BinaryIO) -> Iterator[str]:
         package = Package(io.BytesIO(data))
         for name in package.named(r"xl/.*\.(xml|bin|rels)"):
             package.read(name)  # which refuses what unpacks to too much
+    yield from _cells_of(data)
+    yield from beside_cells(Package(io.BytesIO(data))) if data.startswith(b"PK") else _beside_cells_of_older(data)
+
+
+def _cells_of(data: bytes) -> Iterator[str]:
+    """Yield the names and rows of the sheets; one that is damaged does not lose the others."""
     try:
         workbook = python_calamine.CalamineWorkbook.from_filelike(io.BytesIO(data))
     except python_calamine.PasswordError:
         raise protected() from None
     except python_calamine.CalamineError:
-        raise damaged() from None
+        raise (protected() if _is_locked(data) else damaged()) from None
+    rows, broken = 0, False
     for name in workbook.sheet_names:
         yield name
-        for row in workbook.get_sheet_by_name(name).iter_rows():
-            yield "\t".join(_cell(value) for value in row)
+        try:
+            for row in workbook.get_sheet_by_name(name).iter_rows():
+                yield "\t".join(_cell(value) for value in row)
+                rows += 1
+        except python_calamine.CalamineError:
+            broken = True
+    if broken and not rows:
+        raise damaged()
+
+
+def _is_locked(data: bytes) -> bool:
+    """Return whether a password protects a workbook of the older Excel: a record says so soon after its beginning."""
+    return any(kind == _LOCKED_RECORD for kind, _ in islice(_records(data), _FIRST_RECORDS))
+
+
+def _beside_cells_of_older(data: bytes) -> Iterator[str]:
+    """Yield the text of boxes and comments, of charts, and of what is printed above and below a sheet."""
+    length = 0
+    for number, (kind, record) in enumerate(_records(data)):
+        if number == 0 and record[:2] != _EXCEL_97:  # before, they are written in another way
+            return
+        if kind == _CONTINUED and length:
+            yield _text_of_record(record, length)
+        length = struct.unpack_from("<H", record, 10)[0] if kind == _TEXT_OBJECT and len(record) > _LENGTH_PLACE else 0
+        if kind in _PRINTED and len(record) > 2:
+            yield printed(_text_of_record(record[2:], struct.unpack_from("<H", record)[0]))
+        elif kind == _CHART_TEXT and len(record) > 3:
+            yield _text_of_record(record[3:], record[2])
+
+
+def _text_of_record(record: bytes, length: int) -> str:
+    """Return a text of so many characters: a byte says whether each takes two."""
+    return record[1 : 1 + 2 * length].decode("utf-16-le", "replace") if record[:1] == b"\x01" else record[1 : 1 + length].decode("latin-1")
+
+
+def _records(data: bytes) -> Iterator[tuple[int, bytes]]:
+    """Yield the records of a workbook of the older Excel, each with its number."""
+    try:
+        with olefile.OleFileIO(io.BytesIO(data)) as compound:
+            records = compound.openstream("Workbook" if compound.exists("Workbook") else "Book").read()
+    except OSError:
+        return
+    place = 0
+    while place + 4 <= len(records):
+        kind, length = struct.unpack_from("<HH", records, place)
+        yield kind, records[place + 4 : place + 4 + length]
+        place += 4 + length
 
 
 def _cell(value: object) -> str:
     if isinstance(value, float) and value.is_integer():
         return str(int(value))
     return str(value)
-
-
-def rtf_text(file: BinaryIO) -> Iterator[str]:
-    """Yield the document's text."""
-    data = file.read()
-    if not data.lstrip().startswith(b"{\\rtf"):
-        raise damaged()
-    yield rtf_to_text(data.decode("latin-1"), encoding="cp1252", errors="replace")
 
 
 def notebook_text(file: BinaryIO) -> Iterator[str]:
@@ -78,22 +132,25 @@ def _joined(lines: object) -> str:
 
 def mail_text(file: BinaryIO, *, attached: Callable[[BinaryIO, str], str]) -> Iterator[str]:
     """Yield the mail's headers, its body, and of what is attached that which can be read."""
-    message = message_from_bytes(file.read(), policy=policy.default)
+    data = file.read()
+    if b"\0" in data[:_FIRST_LINE]:  # saved as UTF-16, of which a mail's headers know nothing
+        data = decode(data).encode()
+    message = message_from_bytes(data, policy=policy.default)
     if not isinstance(message, EmailMessage) or not message.keys():
         raise damaged()
     yield "\n".join(f"{name}: {message[name]}" for name in _HEADERS if message[name])
     body = message.get_body(("plain", "html"))
     if body is not None:
-        content = _content(body)
-        yield html_text(content) if body.get_content_subtype() == "html" else content
+        written = _content(body)
+        yield html_text(written) if body.get_content_subtype() == "html" else written
     for part in message.iter_attachments():
         name = part.get_filename() or ("mail.eml" if part.get_content_type() == "message/rfc822" else "")
         inner = part.get_payload()
-        data = part.get_payload(decode=True)
+        content = part.get_payload(decode=True)
         if isinstance(inner, list) and inner and not isinstance(inner[0], str):
-            data = inner[0].as_bytes()
+            content = inner[0].as_bytes()
         try:
-            yield f"{name}\n\n{attached(io.BytesIO(data), name)}" if isinstance(data, bytes) else name
+            yield f"{name}\n\n{attached(io.BytesIO(content), name)}" if isinstance(content, bytes) else name
         except Unreadable:
             yield name
 
@@ -104,60 +161,3 @@ def _content(part: MIMEPart) -> str:
         return str(part.get_content())
     except (LookupError, UnicodeError, KeyError):
         return decode(data) if isinstance(data, bytes) else ""
-
-
-# ---------------------------------------------------------------- Word 97 to 2003
-
-_TABLE_PLACE: Final = 0x01A2
-_SPECIAL: Final = {7: "\t", 11: "\n", 12: "\n", 13: "\n\n", 30: "-", 31: "", 160: " "}
-
-
-def doc_text(file: BinaryIO) -> Iterator[str]:
-    """Yield the document's text, its notes and headers after it: the pieces of which the table in the file says where they lie."""
-    try:
-        with olefile.OleFileIO(file) as compound:
-            main = compound.openstream("WordDocument").read()
-            table = compound.openstream("1Table" if main[0x0B] & 2 else "0Table").read()
-    except (OSError, IndexError):
-        raise damaged() from None
-    if main[0x0B] & 1:
-        raise protected()
-    try:
-        yield _visible("".join(_pieces(main, table)))
-    except struct.error:
-        raise damaged() from None
-
-
-def _pieces(main: bytes, table: bytes) -> Iterator[str]:
-    start, size = struct.unpack_from("<II", main, _TABLE_PLACE)
-    pieces = table[start : start + size]
-    while pieces[:1] == b"\x01":  # properties, which stand before the pieces
-        pieces = pieces[3 + struct.unpack_from("<H", pieces, 1)[0] :]
-    (length,) = struct.unpack_from("<I", pieces, 1)
-    count = (length - 4) // 12
-    ends = struct.unpack_from(f"<{count + 1}I", pieces, 5)
-    for number in range(count):
-        (place,) = struct.unpack_from("<I", pieces, 5 + 4 * (count + 1) + 8 * number + 2)
-        characters = ends[number + 1] - ends[number]
-        if place & 0x40000000:
-            begin = (place & 0x3FFFFFFF) // 2
-            yield main[begin : begin + characters].decode("cp1252", errors="replace")
-        else:
-            yield main[place : place + 2 * characters].decode("utf-16-le", errors="replace")
-
-
-def _visible(text: str) -> str:
-    """Return the text without the instructions of fields, of which only the results are seen."""
-    shown: list[str] = []
-    instructions: list[bool] = []
-    for character in text:
-        code = ord(character)
-        if code == 19:
-            instructions.append(True)
-        elif code == 20 and instructions:
-            instructions[-1] = False
-        elif code == 21 and instructions:
-            instructions.pop()
-        elif not any(instructions):
-            shown.append(_SPECIAL.get(code, character if code >= 32 or character in "\t\n" else ""))
-    return "".join(shown)

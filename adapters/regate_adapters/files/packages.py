@@ -17,7 +17,7 @@ _MOST_MEMBERS: Final = 10_000
 _MOST_RATIO: Final = 200
 _SMALL: Final = 1024 * 1024
 _PIECE: Final = 256 * 1024
-_COMPOUND: Final = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"
+COMPOUND: Final = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"
 """How files of the older Office begin, and the envelope in which the newer one encrypts."""
 _ENCRYPTED: Final = "EncryptedPackage".encode("utf-16-le")
 _BROKEN: Final = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, OSError)
@@ -116,7 +116,7 @@ def refuse_protected(file: BinaryIO) -> None:
 
 def _is_encrypted(file: BinaryIO) -> bool:
     file.seek(0)
-    data = file.read() if file.read(len(_COMPOUND)) == _COMPOUND else b""
+    data = file.read() if file.read(len(COMPOUND)) == COMPOUND else b""
     file.seek(0)
     return _ENCRYPTED in data
 

@@ -41,6 +41,7 @@ _SAMPLES: Final = {
     "a.md": b"# Title\n\nwith words to split",
     "a.html": b"<p>&eacute;</p>",
     "a.eml": b"Date: Thu, 1 Jan 2026 00:00:00 +0000\nSubject: =?utf-8?b?YQ==?=\nContent-Type: text/html\n\n<p>a</p>",
+    "b.eml": b"Content-Type: multipart/mixed; boundary=b\n\n--b\nContent-Type: message/rfc822\n\nSubject: a\n\na\n--b--\n",
     "a.ipynb": b'{"cells": []}',
     "a.rtf": b"{\\rtf1 a}",
     **dict.fromkeys(("a.doc", "a.docx", "a.epub", "a.odt", "a.pdf", "a.xls"), b"none"),
@@ -67,7 +68,7 @@ def _answer(request: dict[str, Any], file: BinaryIO) -> dict[str, Any]:
         return {"code": refusal.code, "message": refusal.message}
     except MemoryError:
         return {"code": "invalid_file", "message": "The file takes more memory to read than is allowed."}
-    except Exception:  # noqa: BLE001 — a parser may raise anything on a broken file, and its words could quote the file
+    except BaseException:  # noqa: BLE001 — a parser may raise anything on a broken file (Rust's panics are no Exceptions), and quote the file
         return {"code": "invalid_file", "message": "The file is not what its name says, or it is damaged."}
 
 

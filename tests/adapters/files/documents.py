@@ -83,6 +83,16 @@ def form_bytes(label: str, typed: str) -> bytes:
     )
 
 
+def joined_pdfs(*files: bytes) -> bytes:
+    """The pages of all, in a PDF."""
+    writer = pypdf.PdfWriter()
+    for file in files:
+        writer.append(io.BytesIO(file))
+    out = io.BytesIO()
+    writer.write(out)
+    return out.getvalue()
+
+
 def coded_bytes(codes: str) -> bytes:
     """A PDF whose font has glyphs at these codes and does not say which characters they show."""
     stream = f"BT /F1 12 Tf 72 720 Td <{codes.encode('latin-1').hex()}> Tj ET".encode("latin-1")
@@ -146,6 +156,48 @@ def doc_bytes(first: str, second: str) -> bytes:
     main[0x0B] = 2
     struct.pack_into("<II", main, 0x01A2, 0, len(pieces))
     return compound({"WordDocument": bytes(main) + narrow + wide, "1Table": pieces})
+
+
+def word_6_bytes(text: bytes, *, language: int = 0x0409, machine: int = 0) -> bytes:
+    """A document of Word 6, in the encoding of the machine and the language that it names."""
+    begin = 0x300
+    main = bytearray(begin)
+    struct.pack_into("<HHHH", main, 0, 0xA5DC, 101, 0, language)
+    struct.pack_into("<H", main, 0x14, machine)
+    struct.pack_into("<II", main, 0x18, begin, begin + len(text))
+    return compound({"WordDocument": bytes(main) + text})
+
+
+def xls_bytes(cell: str, *, box: str, above: str, charted: str) -> bytes:
+    """A workbook of Excel 97: a cell, a text box, what is printed above, and a title of a chart."""
+
+    def record(kind: int, data: bytes) -> bytes:
+        return struct.pack("<HH", kind, len(data)) + data
+
+    begin = struct.pack("<HHHHII", 0x0600, 5, 0, 0, 0, 0)
+    sheet = b"".join(
+        (
+            record(0x0809, struct.pack("<HHHHII", 0x0600, 0x10, 0, 0, 0, 0)),
+            record(0x0204, struct.pack("<HHHHB", 0, 0, 0, len(cell), 0) + cell.encode("latin-1")),
+            record(0x0014, struct.pack("<HB", len(above), 0) + above.encode("latin-1")),
+            record(0x01B6, struct.pack("<10xHH4x", len(box), 16)),
+            record(0x003C, b"\x01" + box.encode("utf-16-le")),
+            record(0x003C, bytes(16)),
+            record(0x100D, struct.pack("<HBB", 0, len(charted), 0) + charted.encode("latin-1")),
+            record(0x000A, b""),
+        )
+    )
+    end = record(0x000A, b"")
+    name = b"\x06\0Sheet1"
+    first = len(record(0x0809, begin)) + len(record(0x0085, bytes(6) + name)) + len(end)
+    book = record(0x0809, begin) + record(0x0085, struct.pack("<IBB", first, 0, 0) + name) + end
+    return compound({"Workbook": book + sheet})
+
+
+def locked_xls_bytes() -> bytes:
+    """A workbook of the older Excel that a password protects: a record says so after the first."""
+    records = struct.pack("<HHHHHHII", 0x0809, 16, 0x0600, 5, 0, 0, 0, 0) + struct.pack("<HHHHH", 0x2F, 6, 1, 1, 1)
+    return compound({"Workbook": records + b"x" * 5_000})
 
 
 def with_part(archive: bytes, name: str, content: bytes) -> bytes:

@@ -157,7 +157,7 @@ def shape(text: str) -> str:
     return f"<p:sp><p:txBody><a:bodyPr/><a:p><a:r><a:t>{text}</a:t></a:r></a:p></p:txBody></p:sp>"
 
 
-def xlsx(rows: list[list[str]], *, sheet: str = "Sheet1") -> bytes:
+def xlsx(rows: list[list[str]], *, sheet: str = "Sheet1", printed: str = "") -> bytes:
     """A workbook of one sheet; cells are inline, but the first, which is a shared string."""
     shared = rows[0][0]
     cells = "".join(
@@ -171,6 +171,7 @@ def xlsx(rows: list[list[str]], *, sheet: str = "Sheet1") -> bytes:
         + "</row>"
         for y, row in enumerate(rows, start=1)
     )
+    above = f"<headerFooter><oddHeader>{printed}</oddHeader></headerFooter>" if printed else ""
     space = f'xmlns="{_SPACES["s"]}" xmlns:r="{_OFFICE}"'
     return zipped(
         {
@@ -182,7 +183,7 @@ def xlsx(rows: list[list[str]], *, sheet: str = "Sheet1") -> bytes:
             "_rels/.rels": relations(("officeDocument", "xl/workbook.xml")),
             "xl/workbook.xml": f'{_XML}<workbook {space}><sheets><sheet name="{sheet}" sheetId="1" r:id="rId1"/></sheets></workbook>',
             "xl/_rels/workbook.xml.rels": relations(("worksheet", "worksheets/sheet1.xml"), ("sharedStrings", "sharedStrings.xml")),
-            "xl/worksheets/sheet1.xml": f"{_XML}<worksheet {space}><sheetData>{cells}</sheetData></worksheet>",
+            "xl/worksheets/sheet1.xml": f"{_XML}<worksheet {space}><sheetData>{cells}</sheetData>{above}</worksheet>",
             "xl/sharedStrings.xml": f"{_XML}<sst {space}><si><t>{shared}</t></si></sst>",
         }
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import io
 import os
+import struct
 import zipfile
 import zlib
 from collections.abc import AsyncIterator, Callable
@@ -261,12 +262,35 @@ async def test_a_file_that_cannot_be_read_ends_with_a_reason(
     assert await outcome(extractor, tmp_path / "file", filename, bomb()) == code
 
 
+def rtf_open_braces() -> bytes:
+    return b"{\\rtf1" + b"{" * 3_000_000
+
+
+def rtf_control_words() -> bytes:
+    return b"{\\rtf1" + b"\\f1\\u65?" * 500_000 + b"}"
+
+
+def rtf_binary_without_end() -> bytes:
+    return b"{\\rtf1{\\bin9999999999 x}}"
+
+
+def doc_pieces_without_end() -> bytes:
+    whole = bytearray(make.doc_bytes("first", "second"))
+    place = whole.index(b"\x02" + struct.pack("<I", 28))
+    struct.pack_into("<I", whole, place + 1, 0xFFFFFFFF)
+    return bytes(whole)
+
+
 READ_OR_REFUSED: list[tuple[str, Callable[[], bytes]]] = [
     ("a.pdf", pdf_layered_bomb),
     ("a.docx", docx_million_paragraphs),
     ("a.docx", docx_million_attributes),
     ("a.pptx", pptx_groups_within_groups),
     ("a.html", html_entities),
+    ("a.rtf", rtf_open_braces),
+    ("a.rtf", rtf_control_words),
+    ("a.rtf", rtf_binary_without_end),
+    ("a.doc", doc_pieces_without_end),
     ("a.json", json_deep),
     ("a.xml", xml_laughs),
 ]

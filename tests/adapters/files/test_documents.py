@@ -48,6 +48,31 @@ FIELD = "".join(f'<w:r><w:fldChar w:fldCharType="{kind}"/></w:r>' for kind in ("
     '<w:r><w:fldChar w:fldCharType="separate"/></w:r>',
     '<w:r><w:instrText>CODE</w:instrText></w:r><w:r><w:fldChar w:fldCharType="separate"/></w:r>' + run("result"),
 )
+
+
+def math(text: str) -> str:
+    return f"<m:r><m:t>{text}</m:t></m:r>"
+
+
+def docx_with(*parts: tuple[str, str, bytes]) -> bytes:
+    """A document that names these parts: the kind of each, its name, its bytes."""
+    made = make.with_part(
+        docx(paragraph(run("body"))), "word/_rels/document.xml.rels", office.relations(*(part[:2] for part in parts)).encode()
+    )
+    for _, name, data in parts:
+        made = make.with_member(made, f"word/{name}", data)
+    return made
+
+
+def xlsx_with(*parts: tuple[str, str, str]) -> bytes:
+    """A workbook whose sheet names these parts."""
+    made = xlsx([["cell"]], printed="&amp;L&amp;&quot;Arial,Bold&quot;&amp;12Confidential&amp;CPage &amp;P")
+    made = make.with_member(made, "xl/worksheets/_rels/sheet1.xml.rels", office.relations(*(part[:2] for part in parts)).encode())
+    for _, name, content in parts:
+        made = make.with_member(made, f"xl/{name.removeprefix('../')}", content.encode())
+    return made
+
+
 RTF = rb"{\rtf1\ansi\ansicpg1252{\fonttbl{\f0 Fontname;}}\f0 rich\b text\b0\par caf\'e9 \u1044?\par{\*\generator Maker;}}"
 NOTEBOOK = {
     "nbformat": 4,
@@ -139,6 +164,20 @@ DOCUMENTS: list[tuple[str, str, bytes, Sequence[str], Sequence[str]]] = [
         [],
     ),
     (
+        "fractions",
+        "a.docx",
+        docx(paragraph(f"<m:oMath><m:f><m:num>{math('above')}</m:num><m:den>{math('below')}</m:den></m:f></m:oMath>")),
+        ["above", "below"],
+        [],
+    ),
+    (
+        "pages of other formats within a document",
+        "a.docx",
+        docx_with(("aFChunk", "page.html", b"<html><p>of a page</p></html>"), ("aFChunk", "own.docx", docx(paragraph(run("of its own"))))),
+        ["of a page", "of its own"],
+        [],
+    ),
+    (
         "charts",
         "a.docx",
         docx(paragraph(run("body")), chart1=chart("Sales", "North", "South")),
@@ -167,6 +206,39 @@ DOCUMENTS: list[tuple[str, str, bytes, Sequence[str], Sequence[str]]] = [
         xlsx([["shared", "inline"], ["second", "row"]], sheet="Budget"),
         ["Budget", "shared\tinline", "second\trow"],
         [],
+    ),
+    (
+        "workbooks, beside their cells",
+        "a.xlsx",
+        xlsx_with(
+            (
+                "comments",
+                "../comments1.xml",
+                part("comments", "<commentList><comment><text><r><t>a comment</t></r></text></comment></commentList>"),
+            ),
+            ("drawing", "../drawings/drawing1.xml", part("xdr", "<a:p><a:r><a:t>in a box</a:t></a:r></a:p>")),
+            ("chart", "../charts/chart1.xml", part("c:chartSpace", chart("Sales", "North"))),
+        ),
+        ["cell", "a comment", "in a box", "Sales", "North", "Confidential", "Page"],
+        ["Arial", "Sheet1!A1"],
+    ),
+    (
+        "what is printed on each page of OpenDocument texts, and objects in them",
+        "a.odt",
+        make.with_member(
+            make.with_member(
+                opendocument("<office:text><text:p>body</text:p></office:text>"),
+                "styles.xml",
+                part(
+                    "styles",
+                    "<page><header><p>above <title>???</title></p></header><footer><p>below</p></footer></page><other><p>unseen</p></other>",
+                ).encode(),
+            ),
+            "Object 1/content.xml",
+            part("math", "<semantics><mi>formula</mi><annotation>over</annotation></semantics>").encode(),
+        ),
+        ["body", "above", "below", "formula"],
+        ["???", "unseen", "over"],
     ),
     (
         "OpenDocument texts",
@@ -289,6 +361,34 @@ async def test_a_sentence_is_read_in_the_encoding_in_which_it_was_written(extrac
     assert await text_of(extractor, filename, SENTENCES[encoding].encode(encoding)) == SENTENCES[encoding]
 
 
+@pytest.mark.parametrize(
+    ("words", "encodings"),
+    [
+        ("Le caf\u00e9 ferm\u00e9 \u00e0 No\u00ebl", ("cp1252", "iso8859_1", "mac_roman")),
+        ("pr\u00f3ximo a\u00f1o habr\u00e1 m\u00e1s informaci\u00f3n", ("cp1252", "iso8859_15", "utf_16_le", "utf_16_be")),
+        ("Perch\u00e9 la societ\u00e0 \u00e8 gi\u00e0", ("cp1252", "iso8859_1")),
+        ("gilt f\u00fcr \u00c4nderungen; n\u00f6tige Geb\u00fchren j\u00e4hrlich", ("cp1252", "mac_roman", "cp850", "utf_16_le")),
+        ("As condi\u00e7\u00f5es n\u00e3o s\u00e3o aplic\u00e1veis", ("cp1252", "cp850")),
+        ("ka\u017ed\u00e1 zm\u011bna je p\u0159\u00edli\u0161 pozd\u011b", ("cp1250", "iso8859_2", "cp852")),
+        ("szerz\u0151d\u00e9s fizet\u00e9si felt\u00e9telek", ("cp1250", "iso8859_2")),
+        ("uvjeti pla\u0107anja su sljede\u0107i", ("cp1250", "iso8859_2")),
+        ("\u00f6deme ko\u015fullar\u0131 \u015f\u00f6yledir", ("cp1254", "iso8859_9")),
+        (
+            "\u0414\u043e\u0433\u043e\u0432\u043e\u0440 \u043e\u043f\u043b\u0430\u0442\u044b \u0442\u043e\u0432\u0430\u0440\u043e\u0432",
+            ("cp1251", "koi8_r", "mac_cyrillic"),
+        ),
+    ],
+)
+async def test_a_table_of_a_few_words_is_read_in_the_encoding_of_their_language(
+    extractor: WorkerExtractor, words: str, encodings: Sequence[str]
+) -> None:
+    table = "id;name;amount\n" + "\n".join(f"{number};{word};{number * 3}" for number, word in enumerate(words.split()))
+
+    assert {encoding: await text_of(extractor, "a.csv", table.encode(encoding)) for encoding in encodings} == dict.fromkeys(
+        encodings, table
+    )
+
+
 async def test_a_word_of_two_characters_in_shift_jis_is_read(extractor: WorkerExtractor) -> None:
     assert await text_of(extractor, "a.csv", "\u5951\u7d04".encode("shift_jis")) == "\u5951\u7d04"
 
@@ -311,10 +411,23 @@ async def test_a_page_is_read_in_the_encoding_that_it_declares_however_late(extr
 # ---------------------------------------------------------------- what is no text, and reasons
 
 
-async def test_codes_of_a_font_that_does_not_say_its_characters_are_no_text(extractor: WorkerExtractor) -> None:
-    message = await refusal_of(extractor, "a.pdf", make.coded_bytes("\x01\x02\x03\x04\x05\x06"))
+@pytest.mark.parametrize("codes", ["\x01\x02\x03\x04\x05\x06", "'(6&5,37,21", "5(&20('$&,\u00cf1", "/,1(83"])
+async def test_codes_of_a_font_that_does_not_say_its_characters_are_no_text(extractor: WorkerExtractor, codes: str) -> None:
+    message = await refusal_of(extractor, "a.pdf", make.coded_bytes(codes))
 
     assert "fonts do not say which characters" in message
+
+
+async def test_codes_of_a_font_that_are_characters_are_text(extractor: WorkerExtractor) -> None:
+    assert await text_of(extractor, "a.pdf", make.coded_bytes("Checklist")) == "Checklist"
+
+
+async def test_a_pdf_of_which_most_pages_are_codes_is_not_read_in_part(extractor: WorkerExtractor) -> None:
+    two_of_three = make.joined_pdfs(make.pdf_bytes("Readable"), make.coded_bytes("\x01\x02\x03\x04"), make.coded_bytes("\x05\x06\x07\x08"))
+    one_of_two = make.joined_pdfs(make.pdf_bytes("Readable"), make.coded_bytes("\x01\x02\x03\x04"))
+
+    assert "fonts do not say" in await refusal_of(extractor, "a.pdf", two_of_three)
+    assert await text_of(extractor, "a.pdf", one_of_two) == "Readable"
 
 
 async def test_characters_that_stand_for_what_could_not_be_read_are_no_text(extractor: WorkerExtractor) -> None:
@@ -349,3 +462,19 @@ async def test_a_mail_within_a_mail_is_read(extractor: WorkerExtractor) -> None:
     text = await text_of(extractor, "a.eml", outer.encode())
 
     assert ("The outer body" in text, "The inner body" in text) == (True, True)
+
+
+async def test_a_mail_that_was_forwarded_as_it_was_is_read(extractor: WorkerExtractor) -> None:
+    head = "Subject: outer\nMIME-Version: 1.0\nContent-Type: multipart/mixed; boundary=b\n\n--b\n\nThe outer body\n--b\n"
+    forwarded = f"{head}Content-Type: message/rfc822\n\n{mail(text='The inner body').decode()}\n--b--\n"
+
+    text = await text_of(extractor, "a.eml", forwarded.encode())
+
+    assert ("The outer body" in text, "The inner body" in text) == (True, True)
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be"])
+async def test_a_mail_that_was_saved_as_utf_16_is_read(extractor: WorkerExtractor, encoding: str) -> None:
+    text = await text_of(extractor, "a.eml", "Subject: The subject\n\nThe body\n".encode(encoding))
+
+    assert text == "Subject: The subject\n\nThe body"
