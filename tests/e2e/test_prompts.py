@@ -261,8 +261,7 @@ async def test_official_client_uses_a_prompt(world: World) -> None:
     assert response.prompt is not None
     assert response.prompt.to_dict() == {"id": identifier, "version": "1", "variables": VALUES}
     assert messages(world) == [
-        ("system", "You answer in French."),
-        ("system", "Be brief."),
+        ("system", "You answer in French.\n\nBe brief."),
         ("user", "What is the weather in Lyon?"),
     ]
 
@@ -299,7 +298,7 @@ async def test_prompt_runs_in_the_background(world: World) -> None:
     queued = await world.client().responses.create(prompt={"id": identifier, "variables": VALUES}, background=True, stream=True)
     last = [event async for event in queued][-1]
 
-    assert (last.type, messages(world)[0]) == ("response.completed", ("system", "You answer in French."))
+    assert (last.type, messages(world)[0]) == ("response.completed", ("system", "You answer in French.\n\nBe brief."))
 
 
 async def test_request_wins_over_the_template_and_its_items_come_last(world: World) -> None:
@@ -310,8 +309,7 @@ async def test_request_wins_over_the_template_and_its_items_come_last(world: Wor
 
     assert (response.model, response.temperature, response.instructions) == ("large", 1, "Shout.")
     assert messages(world) == [
-        ("system", "Shout."),
-        ("system", "Be brief."),
+        ("system", "Shout.\n\nBe brief."),
         ("user", "What is the weather in Lyon?"),
         ("user", "And tomorrow?"),
     ]
@@ -337,7 +335,10 @@ async def test_values_are_data_whatever_they_say(world: World) -> None:
     hostile = {"language": "{{city}}", "city": "{{language}} \\1 }}{{"}
     await world.client().responses.create(prompt={"id": identifier, "variables": hostile})
 
-    assert [messages(world)[at][1] for at in (0, 2)] == ["You answer in {{city}}.", "What is the weather in {{language}} \\1 }}{{?"]
+    assert [text for _, text in messages(world)] == [
+        "You answer in {{city}}.\n\nBe brief.",
+        "What is the weather in {{language}} \\1 }}{{?",
+    ]
 
 
 async def test_image_and_file_stand_for_whole_parts(world: World) -> None:

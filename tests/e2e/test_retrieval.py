@@ -104,7 +104,7 @@ async def test_client_filters_narrow_by_the_clients_own_attributes(world: World)
 
     assert len(await found(alice, store, filters={"type": "eq", "key": "city", "value": "rome"})) == 1
     assert len(await found(alice, store, filters={"type": "gt", "key": "year", "value": 2020})) == 2
-    either = {"type": "or", "filters": [{"type": "ne", "key": "city", "value": "rome"}, {"type": "eq", "key": "tenant", "value": "globex"}]}
+    either = {"type": "or", "filters": [{"type": "ne", "key": "city", "value": "rome"}, {"type": "eq", "key": "land", "value": "globex"}]}
     assert ["Oslo" in hit for hit in await found(alice, store, filters=either)] == [True]
 
 

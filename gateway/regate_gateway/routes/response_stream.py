@@ -33,6 +33,8 @@ async def follow(call: Call, row: ResponseRow, after: int, *, obscured: bool) ->
     events = call.services.background.follow(row.id, after=after)
     if events is not None:
         return EventStream(_joined(call, row, events, after), obscured=obscured)
+    if row.status in UNFINISHED:  # its run may have ended since the row was read
+        row = await call.services.state.response(call.context.principal, row.id) or row
     if row.status not in UNFINISHED:
         return EventStream(replay(call, row, after), obscured=obscured)
     if not (row.background and await call.services.state.events(call.context.principal, row.id, after=-1, limit=1)):
