@@ -61,6 +61,10 @@ unit: setup $(S3) ## pytest, with as few open files as a shell usually allows
 bench: setup ## Decisions, overhead, retrieval quality, 100,000 vectors: make bench PARTS="policy vectors"
 	@$(BIN)/python -m bench $(PARTS)
 
+.PHONY: scale
+scale: setup ## What grows: 2,000 stores, 10^6 responses, 200 turns: make scale PARTS=stores
+	@$(BIN)/python -m bench.scale $(PARTS)
+
 .PHONY: prove
 N ?= 100000
 SEED ?=

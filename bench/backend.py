@@ -1,6 +1,7 @@
 """A backend for benchmarks: as fast as one process can be, so that what is measured is the gateway. One token an event, one write an event.
 
 `python -m bench.backend --port N`. The number of tokens is `max_tokens` of the request; without `stream` they come at once.
+Asked by a user with tools, it searches instead.
 """
 
 from __future__ import annotations
@@ -18,6 +19,11 @@ _TOKEN: Final = (
 _LAST: Final = (
     b'data: {"id":"chatcmpl-1","object":"chat.completion.chunk",'
     b'"choices":[{"index":0,"delta":{},"finish_reason":"stop"}]}\n\ndata: [DONE]\n\n'
+)
+_SEARCH: Final = (
+    b'data: {"id":"chatcmpl-1","object":"chat.completion.chunk","choices":[{"index":0,"delta":{"tool_calls":[{"index":0,"id":"call_1",'
+    b'"type":"function","function":{"name":"file_search","arguments":"{\\"query\\":\\"annual leave\\"}"}}]},"finish_reason":"tool_calls"}]}\n\n'
+    b"data: [DONE]\n\n"
 )
 EVENT_BYTES: Final = len(_TOKEN)
 
@@ -38,6 +44,9 @@ async def _serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> 
                 _answer(writer, {"object": "chat.completion", "choices": [{"index": 0, "message": message, "finish_reason": "stop"}]})
             else:
                 writer.write(_HEAD)
+                if body.get("tools") and body["messages"][-1]["role"] == "user":
+                    writer.write(_chunk(_SEARCH) + b"0\r\n\r\n")
+                    continue
                 token = _chunk(_TOKEN)
                 for _ in range(body.get("max_tokens", 1)):
                     writer.write(token)

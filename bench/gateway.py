@@ -64,8 +64,8 @@ def free_port() -> int:
 
 
 @asynccontextmanager
-async def running_gateway(upstream: str | None = None) -> AsyncIterator[RunningGateway]:
-    """Enter with a fresh gateway; its data goes with it."""
+async def running_gateway(upstream: str | None = None, *, open_files: int | None = None) -> AsyncIterator[RunningGateway]:
+    """Enter with a fresh gateway, which may open so many files; its data goes with it."""
     with tempfile.TemporaryDirectory(prefix="regate-bench-") as folder:
         data_dir = Path(folder)
         port = free_port()
@@ -80,8 +80,10 @@ async def running_gateway(upstream: str | None = None) -> AsyncIterator[RunningG
         config = data_dir / "regate.yaml"
         config.write_text(yaml.safe_dump(settings), encoding="utf-8")
         began = time.perf_counter()
+        limited = ("prlimit", f"--nofile={open_files}:{open_files}") if open_files else ()
         process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "regate_gateway", "serve", "--config", str(config)), env={**os.environ, "BENCH_TOKEN_SECRET": SECRET}
+            *(*limited, sys.executable, "-m", "regate_gateway", "serve", "--config", str(config)),
+            env={**os.environ, "BENCH_TOKEN_SECRET": SECRET},
         )
         url = f"http://127.0.0.1:{port}"
         try:

@@ -1,0 +1,232 @@
+"""What grows: thousands of vector stores, a million responses, a conversation of hundreds of turns. `make scale`, or `python -m bench.scale stores`.
+
+Each part is by itself, with a gateway or a database of its own, and prints what was measured at a64f341 beside what is measured now.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import sqlite3
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any, Final
+
+import aiohttp
+
+from bench.gateway import RunningGateway, percentile, running_backend, running_gateway, token
+from bench.machine import describe, watched
+from regate_adapters.state.store import SqlStateStore
+from regate_orchestrator.rows import LoggedEvent, ResponseRow
+from regate_orchestrator.values import ResponseId
+
+_OPEN_FILES: Final = 1_024
+"""What an ordinary shell grants."""
+_AT_ONCE: Final = 8
+_DAY_S: Final = 86_400
+_LOGS: Final = 10_000
+"""Responses whose log is to be swept, among all."""
+_TURNS_SHOWN: Final = (1, 50, 100, 200)
+_TEXT: Final = "Staff have 28 days of annual leave. Leave is asked for two weeks before it begins.\n" * 8
+
+Part = Callable[[int], Awaitable[None]]
+
+
+class Client:
+    """One person before a gateway."""
+
+    def __init__(self, session: aiohttp.ClientSession, gateway: RunningGateway) -> None:
+        self._session = session
+        self._url = f"{gateway.url}/v1"
+        self._headers = {"Authorization": f"Bearer {token('user', 'acme')}"}
+
+    async def post(self, path: str, **body: Any) -> tuple[int, Any]:
+        """Return the status and the body of what was answered."""
+        async with self._session.post(f"{self._url}{path}", json=body, headers=self._headers) as answer:
+            return answer.status, await answer.json()
+
+    async def get(self, path: str) -> Any:
+        """Return what is there."""
+        async with self._session.get(f"{self._url}{path}", headers=self._headers) as answer:
+            return await answer.json()
+
+    async def upload(self) -> str:
+        """Return the id of a new file."""
+        form = aiohttp.FormData({"purpose": "assistants"})
+        form.add_field("file", _TEXT.encode(), filename="leave.md")
+        async with self._session.post(f"{self._url}/files", data=form, headers=self._headers) as answer:
+            return str((await answer.json())["id"])
+
+    async def store(self, name: str, file: str) -> str:
+        """Return the id of a new vector store, once the file can be found in it."""
+        _, made = await self.post("/vector_stores", name=name, file_ids=[file])
+        while (await self.get(f"/vector_stores/{made['id']}"))["file_counts"]["completed"] < 1:
+            await asyncio.sleep(0.02)
+        return str(made["id"])
+
+
+@asynccontextmanager
+async def _client(backend: str | None = None, *, open_files: int | None = None) -> AsyncIterator[tuple[Client, RunningGateway]]:
+    async with running_gateway(backend, open_files=open_files) as gateway, aiohttp.ClientSession() as session:
+        yield Client(session, gateway), gateway
+
+
+async def _each(work: Callable[[int], Awaitable[None]], count: int, *, doing: str) -> float:
+    """Do the work for each number, some at once; return the seconds it took."""
+    began, left = time.perf_counter(), iter(range(count))
+
+    async def worker() -> None:
+        for number in left:
+            await work(number)
+            if sys.stderr.isatty():
+                print(f"\r  {doing}: {number + 1} of {count} ", end="", file=sys.stderr, flush=True)
+
+    async with asyncio.TaskGroup() as group:
+        for _ in range(_AT_ONCE):
+            group.create_task(worker())
+    return time.perf_counter() - began
+
+
+async def stores(count: int) -> None:
+    """Search so many vector stores, twice each, at a gateway that may open as many files as an ordinary shell lets it."""
+    async with _client(open_files=_OPEN_FILES) as (client, gateway):
+        file, made = await client.upload(), dict[int, str]()
+        before = gateway.resident_mib()
+
+        async def make(number: int) -> None:
+            made[number] = await client.store(f"store {number}", file)
+
+        seconds = await _each(make, count, doing="making stores")
+        print(f"{count} vector stores of one file, {_OPEN_FILES} open files allowed: made in {seconds:.0f} s, {_held(gateway, before)}")
+        for round_ in (1, 2):
+            statuses, taken = Counter[int](), list[float]()
+
+            async def search(number: int, statuses: Counter[int] = statuses, taken: list[float] = taken) -> None:
+                began = time.perf_counter()
+                status, found = await client.post(f"/vector_stores/{made[number]}/search", query="annual leave")
+                taken.append((time.perf_counter() - began) * 1000)
+                statuses[status if status != 200 or found["data"] else 0] += 1
+
+            await _each(search, count, doing=f"round {round_}")
+            answers = ", ".join(f"{number} times {status}" for status, number in sorted(statuses.items()))
+            speed = f"p50 {percentile(taken, 0.5):.0f} ms, p99 {percentile(taken, 0.99):.0f} ms"
+            print(f"  round {round_}: {answers}; {speed}; {_held(gateway, before)}")
+        print("  (at a64f341, of 215 stores 58 were 503 in the second round, and 1,000 held 2,670 MB)")
+
+
+def _held(gateway: RunningGateway, before: float) -> str:
+    files = len(list(Path(f"/proc/{gateway.process.pid}/fd").iterdir()))
+    return f"{gateway.resident_mib() - before:+.0f} MiB, {files} open files"
+
+
+async def responses(count: int) -> None:
+    """Sweep the logs of some of so many responses, while others are saved."""
+    with tempfile.TemporaryDirectory(prefix="regate-bench-") as folder:
+        path = Path(folder) / "regate.db"
+        async with SqlStateStore.open(f"sqlite+aiosqlite:///{path}") as state:
+            await state.save_response(_response("resp_first", background=True))
+            await state.append_events(ResponseId("resp_first"), [LoggedEvent({"type": "response.completed", "sequence_number": 0})])
+        _multiply(path, count)
+        async with SqlStateStore.open(f"sqlite+aiosqlite:///{path}", deadline_s=60) as state:
+            size = path.stat().st_size / 2**20
+            print(f"{count:,} responses in {size:.0f} MiB of SQLite, {_LOGS:,} with a log that is to be swept")
+            for what in ("something", "nothing"):
+                waited = list[float]()
+                async with asyncio.TaskGroup() as group:
+                    sweep = group.create_task(_timed(state.forget_events(made_before=int(time.time()) - 3_600)))
+                    while not (waited and sweep.done()):
+                        waited.append(await _saved(state, f"resp_{what}_{len(waited)}"))
+                removed, seconds = sweep.result()
+                longest = f"a response is saved in {max(waited) * 1000:.0f} ms at most"
+                print(f"  a sweep with {what} to do: {removed:,} events in {seconds:.2f} s; {longest}")
+        print("  (at a64f341, of 202,000 responses 3 to 4 s each minute, and a response waited 3.8 s)")
+
+
+def _response(name: str, *, background: bool = False) -> ResponseRow:
+    body = {"id": name, "object": "response", "error": None}
+    at = 1_700_000_000 if background else int(time.time())
+    return ResponseRow(ResponseId(name), "acme", "ann", at, "completed", None, "small", "r1", body, background=background)
+
+
+def _multiply(path: Path, count: int) -> None:
+    """Copy the one response, and its log some times, within the database."""
+    with sqlite3.connect(path) as database:
+        for table, column, many in (("responses", "id", count), ("response_events", "response_id", _LOGS)):
+            columns = [str(row[1]) for row in database.execute(f"PRAGMA table_info({table})")]
+            copied = ", ".join(f"printf('resp_%08d', n) AS {name}" if name == column else name for name in columns)
+            numbers = f"WITH RECURSIVE numbers(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM numbers WHERE n < {many})"
+            one = f"(SELECT * FROM {table} LIMIT 1)"
+            database.execute(f"{numbers} INSERT INTO {table} ({', '.join(columns)}) SELECT {copied} FROM numbers, {one}")
+
+
+async def _timed(work: Awaitable[int]) -> tuple[int, float]:
+    began = time.perf_counter()
+    return await work, time.perf_counter() - began
+
+
+async def _saved(state: SqlStateStore, name: str) -> float:
+    began = time.perf_counter()
+    await state.save_response(_response(name))
+    return time.perf_counter() - began
+
+
+async def conversation(turns: int) -> None:
+    """Have a conversation in which each turn searches."""
+    async with running_backend("bench.backend") as backend, _client(backend) as (client, gateway):
+        store = await client.store("handbook", await client.upload())
+        tools = [{"type": "file_search", "vector_store_ids": [store]}]
+        previous, taken, sizes, before = None, list[float](), list[tuple[int, int]](), gateway.resident_mib()
+        for _ in range(turns):
+            began = time.perf_counter()
+            status, made = await client.post("/responses", model="bench", input="And then?", previous_response_id=previous, tools=tools)
+            if status != 200:
+                raise RuntimeError(json.dumps(made))
+            taken.append((time.perf_counter() - began) * 1000)
+            previous = made["id"]
+            sizes.append((_bytes(gateway.data_dir, "regate.db*"), _bytes(gateway.data_dir / "audit", "*")))
+        print(f"a conversation of {turns} turns, each with file_search: {gateway.resident_mib() - before:+.0f} MiB in the end")
+        for turn in (one for one in _TURNS_SHOWN if one <= turns):
+            stored, recorded = (size / 2**20 for size in sizes[turn - 1])
+            last = percentile(taken[max(0, turn - 10) : turn], 0.5)
+            print(f"  turn {turn:<5}{last:>7.0f} ms; {stored:>6.1f} MiB stored, {recorded:>6.2f} MiB of audit")
+        print("  (at a64f341, 51 turns stored 22.5 MB, a turn went from 0.4 to 3.5 s, and memory grew by 80 MB)")
+
+
+def _bytes(folder: Path, pattern: str) -> int:
+    return sum(path.stat().st_size for path in folder.glob(pattern) if path.is_file())
+
+
+PARTS: Final[dict[str, tuple[Part, int]]] = {
+    "stores": (stores, 2_000),
+    "responses": (responses, 1_000_000),
+    "conversation": (conversation, 200),
+}
+
+
+async def run(names: list[str], count: int | None) -> None:
+    """Run these parts, each with so many or as many as it says."""
+    print(describe())
+    for name in names or list(PARTS):
+        part, usual = PARTS[name]
+        with watched() as noise:
+            await part(count or usual)
+        print(f"  {noise}\n", flush=True)
+
+
+def main() -> None:
+    """Run from the command line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("parts", nargs="*", choices=[*PARTS, []], help="all of them without")
+    parser.add_argument("--count", type=int, help="how many stores, responses or turns")
+    arguments = parser.parse_args()
+    asyncio.run(run(arguments.parts, arguments.count))
+
+
+if __name__ == "__main__":
+    main()
