@@ -24,6 +24,7 @@ from tests.clients.model import running_model
 from tests.patience import wait_patiently
 
 ROOT = Path(__file__).parents[2]
+_UPSTREAM = "REGATE_TESTS_UPSTREAM"
 PEOPLE = {"alice": "acme", "bob": "acme", "eve": "globex"}
 
 
@@ -55,15 +56,15 @@ class Served:
 
 
 @contextmanager
-def served() -> Iterator[Served]:
-    """Enter with the process answering; it has ended on leaving."""
+def served(upstream: dict[str, Any] | None = None) -> Iterator[Served]:
+    """Enter with the process answering, before this upstream instead of the model; it has ended on leaving."""
     path = os.pathsep.join(str(ROOT / folder) for folder in ("orchestrator", "adapters", "gateway", "."))
     process = subprocess.Popen(
         [os.environ.get("REGATE_PYTHON", sys.executable), "-m", "tests.clients.serving"],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         cwd=ROOT,
-        env={**os.environ, "PYTHONPATH": path},
+        env={**os.environ, "PYTHONPATH": path, _UPSTREAM: json.dumps(upstream)},
     )
     assert process.stdin is not None
     assert process.stdout is not None
@@ -91,7 +92,7 @@ async def _serve() -> None:
                 {
                     "data_dir": folder,
                     "listen": {"port": 0},
-                    "upstreams": [{"name": "model", "base_url": model.url}],
+                    "upstreams": [json.loads(os.environ[_UPSTREAM]) or {"name": "model", "base_url": model.url}],
                     "opa": {"timeout_ms": 60_000},
                     "telemetry": {"access_log": False},
                 }
