@@ -25,7 +25,7 @@ def test_every_test_that_the_threat_model_names_exists() -> None:
 @pytest.mark.parametrize("path", asked_rules())
 def test_every_rule_that_is_asked_for_is_documented(path: str) -> None:
     package, _, rule = path.rpartition("/")
-    rows = [line for line in (ROOT / "docs/policies.md").read_text().splitlines() if f"`{package.replace('/', '.')}`" in line]
+    rows = [line for line in (ROOT / "docs/decision-points.md").read_text().splitlines() if f"`{package.replace('/', '.')}`" in line]
 
     assert any(f"`{rule}`" in row for row in rows)
 
