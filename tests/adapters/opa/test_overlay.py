@@ -1,4 +1,4 @@
-"""The worked example of docs/extending-policies.md, exactly as printed, laid over the shipped policies: one added rule, obeyed as decision and as filter."""
+"""The example of docs/extending-policies.md, exactly as printed, laid over the shipped policies: one added rule, a decision and a filter."""
 
 from __future__ import annotations
 
