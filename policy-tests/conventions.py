@@ -62,7 +62,7 @@ ENTRYPOINTS: Final = {
 ROWS: Final = {"chunk", "store", "file", "prompt", "item"}
 FILTERS: Final = {"chunk", "store", "file", "prompt", "history"}
 
-# The rules of `regate.custom` that the shipped rules consult; docs/policies.md promises them to whoever extends.
+# The rules of `regate.custom` that the shipped rules consult; docs/extending-policies.md promises them to whoever extends.
 CONSULTED: Final = {
     *(f"{point}/{rule}" for point in FILTERS for rule in ("deny", "grant")),
     *(f"{point}/stamp" for point in ("store", "file", "prompt", "ingest")),

@@ -260,7 +260,7 @@ def test_every_trait_is_a_setting_of_its_own() -> None:
 
 
 def test_table_of_kinds_is_in_the_documentation() -> None:
-    text = (ROOT / "docs" / "configuration.md").read_text(encoding="utf-8")
+    text = (ROOT / "docs" / "upstreams.md").read_text(encoding="utf-8")
     table = text.partition("## Kinds of upstreams")[2].partition("\n## ")[0]
     missing = [
         (kind, value)

@@ -108,7 +108,7 @@ def fragment_findings(compiled: Sequence[Compiled], places: Mapping[str, tuple[s
         if one.reason is not None:
             rule = f"data.{one.listing.point.value.replace('/', '.')}"
             file, row = places.get(one.at or rule) or places.get(rule, (one.listing.package, 0))
-            message = f"{one.reason} (compiled for {one.sample.name}); write it within the filter fragment, see docs/policies.md"
+            message = f"{one.reason} (compiled for {one.sample.name}); write it within the filter fragment, see docs/filter-fragment.md"
             found.setdefault(rule, Finding("not-in-fragment", message, file, row))
     return list(found.values())
 

@@ -1,7 +1,7 @@
 """Which policy directory a command works on: the one given, else the configured one, else the shipped one; an overlay laid over it or not.
 
-An overlay is a team's own directory whose files are added to the shipped ones, or replace those of the same path (docs/policies.md,
-"Extend"). It is never changed here, and neither is what it is laid over.
+An overlay is a team's own directory whose files are added to the shipped ones, or replace those of the same path
+(docs/extending-policies.md). It is never changed here, and neither is what it is laid over.
 """
 
 from __future__ import annotations

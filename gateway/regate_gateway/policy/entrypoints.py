@@ -27,7 +27,7 @@ CONTRACT: Final[Mapping[str, tuple[str, ...]]] = {
     "admin": ("allow", "deny_reasons"),
     "lib/batch": ("admitted", "chunk_reasons", "ingested", "document_reasons"),
 }
-"""The rules by package below `regate`, as docs/policies.md lists them. Those of decision points that a deployment does not use yet are
+"""The rules by package below `regate`, as docs/decision-points.md lists them. Those of decision points that a deployment does not use yet are
 needed as well: what is asked one day must not deny for want of a rule."""
 
 _OF_OPA: Final = ("system/authz/allow",)

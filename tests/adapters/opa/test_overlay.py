@@ -1,4 +1,4 @@
-"""The worked example of docs/policies.md, exactly as printed, laid over the shipped policies: one added rule, obeyed as decision and as filter."""
+"""The example of docs/extending-policies.md, exactly as printed, laid over the shipped policies: one added rule, a decision and a filter."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from regate_orchestrator.schema import load_schema
 from regate_orchestrator.values import Json, JsonObject
 
 ROOT: Final = Path(__file__).parents[3]
-SECTION: Final = re.compile(r"^### In ten minutes: a region$(.*?)^## ", re.MULTILINE | re.DOTALL)
+SECTION: Final = re.compile(r"^## In ten minutes: a region$(.*?)(?=^## |\Z)", re.MULTILINE | re.DOTALL)
 STEP: Final = re.compile(r"^\d\. `([^`]+)`[^\n]*(?:\n[^`\n][^\n]*)*\n\n```\w+\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 CHUNK: Final[dict[str, Json]] = {
@@ -43,7 +43,7 @@ shared_loop: Final = pytest.mark.asyncio(loop_scope="module")
 
 def steps() -> dict[str, str]:
     """Return the files of the example by path."""
-    section = SECTION.search((ROOT / "docs" / "policies.md").read_text(encoding="utf-8"))
+    section = SECTION.search((ROOT / "docs" / "extending-policies.md").read_text(encoding="utf-8"))
     assert section is not None
     return dict(STEP.findall(section.group(1)))
 

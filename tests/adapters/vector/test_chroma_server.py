@@ -81,7 +81,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 @pytest.fixture
 def small_server(tmp_path: Path) -> Iterator[Server]:
-    """A server that keeps two indexes, configured as docs/operations.md says."""
+    """A server that keeps two indexes, configured as docs/vector-engines.md says."""
     port, data = free_port(), str(tmp_path / "data")
     pool = {"memory": {"capacity": 2, "shards": 1}}
     settings = {
