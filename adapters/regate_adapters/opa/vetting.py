@@ -8,17 +8,19 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from regate_adapters.opa.acceptance.judging import in_words, judged, schemas_in
 from regate_adapters.opa.source import BrokenPolicy
 from regate_orchestrator.errors import ConfigurationError
 from regate_orchestrator.values import JsonObject
+
+_Answer = TypeVar("_Answer")
 
 _AUTHZ: Final = ("data", "system", "authz")
 _ENTRYPOINTS: Final = ("allow", "admit_result")
@@ -62,8 +64,7 @@ def vet(opa: Path, policies: Content, required: frozenset[str]) -> Vetted:
     _require_documents(opa, policies.place)
     files = {path.relative_to(policies.place).as_posix(): path.read_bytes() for path in policies.place.rglob("*") if path.is_file()}
     names = sorted(name for name in files if name.endswith(".rego"))
-    with ThreadPoolExecutor(os.cpu_count()) as pool:  # OPA parses one file a process, and start-up waits for all of them
-        modules = dict(zip(names, pool.map(lambda name: _parse(opa, policies.place / name), names), strict=True))
+    modules = dict(zip(names, side_by_side(lambda name: parsed_module(opa, policies.place / name), names), strict=True))
     _require_consulted(modules)
     _require_rules(modules, required)
     require_acceptable(modules, files)
@@ -86,6 +87,17 @@ def run_opa(opa: Path, arguments: list[str], *, at: Path) -> bytes:
         message = (done.stderr or done.stdout).decode(errors="replace").strip()
         raise BrokenPolicy(f"opa {arguments[0]}: {message}")
     return done.stdout
+
+
+def parsed_module(opa: Path, file: Path) -> Any:
+    """Return OPA's syntax tree of the file, with the place of each node. Raises `BrokenPolicy` where there is none."""
+    return json.loads(_parsed(opa, Content(file.read_bytes(), file)))
+
+
+def side_by_side(ask: Callable[[str], _Answer], names: Sequence[str]) -> list[_Answer]:
+    """Return what is answered for each of the names, in their order. OPA parses one file a process, and somebody waits for all of them."""
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        return list(pool.map(ask, names))
 
 
 def require_acceptable(trees: Mapping[str, Any], files: Mapping[str, bytes]) -> None:
@@ -166,10 +178,6 @@ def _require_rules(modules: Mapping[str, Any], required: Collection[str]) -> Non
             raise BrokenPolicy(f"{path} is missing, and OPA answers a missing rule as a denial: define it, or keep the shipped one")
         if any(rule["head"].get("args") for rule in rules[path]):
             raise BrokenPolicy(f"{path} takes arguments, so it cannot be asked for: leave them out")
-
-
-def _parse(opa: Path, file: Path) -> Any:
-    return json.loads(_parsed(opa, Content(file.read_bytes(), file)))
 
 
 @lru_cache(maxsize=_MODULES_KEPT)

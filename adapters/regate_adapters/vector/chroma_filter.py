@@ -129,7 +129,7 @@ def _lower(expression: Expression, layout: ChromaLayout) -> _Tree:
 def _atom(atom: Compare | Ordered | In | Overlaps | Text | Truthy | Defined | NonEmpty, layout: ChromaLayout) -> _Tree:
     field = layout.field(atom.field)
     if field is None:
-        raise _refusal("the field is not stored: it is not declared in rego/schemas", atom.field)
+        raise _refusal("Chroma: the field is not stored, as it is not declared in rego/schemas", atom.field)
     match atom:
         case Compare(operator, path, value):
             return _compare(field, operator, value, path=path)
@@ -191,7 +191,7 @@ def _range(field: StoredField, operator: Ordering, value: float) -> _Tree:
 
 def _exact(value: int | float, path: Field) -> float:
     if not (math.isfinite(value) and abs(value) <= LARGEST):
-        raise _refusal("numbers beyond 2^53 are not compared exactly", path)
+        raise _refusal("Chroma: numbers beyond 2^53 are not compared exactly", path)
     return float(value)
 
 
@@ -353,7 +353,7 @@ def _measure(tree: _Tree) -> tuple[int, int, int]:
 
 def _whole(value: str, path: Field) -> str:
     if not _is_unicode(value):
-        raise _refusal("the text is not valid Unicode", path)
+        raise _refusal("Chroma: the text is not valid Unicode", path)
     return value
 
 
@@ -366,4 +366,4 @@ def _is_unicode(value: str) -> bool:
 
 
 def _refusal(reason: str, field: Field) -> FilterNotExpressible:
-    return FilterNotExpressible(f"Chroma: {reason} ({'.'.join(field)})")
+    return FilterNotExpressible(f"{reason} ({'.'.join(field)})")

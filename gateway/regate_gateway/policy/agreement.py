@@ -1,7 +1,7 @@
 """Do filter and decision agree? Each rule is compiled for sample principals, and the filter compared with OPA's full evaluation on rows.
 
 One Rego rule has two uses, so a difference between the two is a leak or a loss. OPA evaluates all rows of a decision point in one run;
-the filter is read by `regate_orchestrator.meaning`, which every store's renderer is proven against (`renderers.py` asks those).
+the filter is read by `regate_orchestrator.meaning`, which every store's renderer is proven against (`support.py` asks those).
 """
 
 from __future__ import annotations
@@ -9,14 +9,13 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 from regate_adapters.opa.acceptance.findings import Finding
 from regate_adapters.opa.acceptance.reach import FILTERS
 from regate_adapters.opa.engine import OpaEngine
 from regate_adapters.opa.residual import NotUnderstood
 from regate_gateway.policy.opa_command import OpaCommand, reported_errors
-from regate_gateway.policy.renderers import refusal, renderers_for
 from regate_gateway.policy.rows import Row, RowMaker
 from regate_gateway.policy.samples import Sample
 from regate_orchestrator.decisions import Point
@@ -27,6 +26,9 @@ from regate_orchestrator.schema import FieldType, RowSchema
 
 NOW: Final = 1_800_000_000
 """The time that samples ask at: any will do, as rules read `input.now`."""
+
+Places: TypeAlias = Mapping[str, tuple[str, int]]
+"""File and line of each rule, by its whole name."""
 
 _VALUES: Final[Mapping[FieldType, Any]] = {"string": "sample", "number": 0, "boolean": False, "list": []}
 _MOST_SHOWN: Final = 5
@@ -45,6 +47,11 @@ class Listing:
         """Return the decision point's package below `regate`."""
         return self.point.short
 
+    @property
+    def rule(self) -> str:
+        """Return the rule as policies name it."""
+        return f"data.{self.point.value.replace('/', '.')}"
+
 
 LISTINGS: Final = tuple(Listing(Point("/".join((*one.package, "allow"))), one.action, one.unknown) for one in FILTERS)
 
@@ -62,21 +69,6 @@ class Compiled:
 
 
 @dataclass(frozen=True, slots=True)
-class Support:
-    """Whether a kind of store applies a rule's filters exactly, for all samples; else why not, and for the first sample it does not."""
-
-    package: str
-    kind: str
-    reason: str | None
-    sample: str | None
-
-    @property
-    def exact(self) -> bool:
-        """Return whether every sample's filter is exact here."""
-        return self.reason is None
-
-
-@dataclass(frozen=True, slots=True)
 class Effort:
     """How many rows to start from, per filter."""
 
@@ -89,32 +81,25 @@ async def compile_all(engine: OpaEngine, samples: Sequence[Sample], schemas: Map
     return [await _compile(engine, listing, sample, schemas) for listing in LISTINGS for sample in samples]
 
 
-def support(compiled: Sequence[Compiled], schemas: Mapping[str, RowSchema]) -> list[Support]:
-    """Return for each rule and kind of store whether its filters are applied exactly. No IO."""
-    found: list[Support] = []
-    for listing in LISTINGS:
-        own = [one for one in compiled if one.listing == listing]
-        for kind, renderer in renderers_for(listing.unknown, schemas[listing.unknown]).items():
-            refused = [(one.reason or _refusal(renderer, one), one.sample.name) for one in own]
-            reason, sample = next(((why, name) for why, name in refused if why is not None), (None, None))
-            found.append(Support(listing.package, kind, reason, sample))
-    return found
-
-
-def fragment_findings(compiled: Sequence[Compiled], places: Mapping[str, tuple[str, int]]) -> list[Finding]:
-    """Return a finding for each rule that has no exact filter for some sample. `places` say where the rules are."""
+def fragment_findings(compiled: Sequence[Compiled], places: Places) -> list[Finding]:
+    """Return a finding for each rule that has no exact filter for some sample."""
     found: dict[str, Finding] = {}
     for one in compiled:
         if one.reason is not None:
-            rule = f"data.{one.listing.point.value.replace('/', '.')}"
-            file, row = places.get(one.at or rule) or places.get(rule, (one.listing.package, 0))
-            message = f"{one.reason} (compiled for {one.sample.name}); write it within the filter fragment, see docs/filter-fragment.md"
-            found.setdefault(rule, Finding("not-in-fragment", message, file, row))
+            file, row = places.get(one.at or one.listing.rule) or places.get(one.listing.rule, (one.listing.package, 0))
+            everybody = all(other.reason is not None for other in compiled if other.listing == one.listing)
+            message = f"{one.reason}{'' if everybody else for_caller(one.sample)}; write it within the filter fragment, see docs/filter-fragment.md"
+            found.setdefault(one.listing.rule, Finding("not-in-fragment", message, file, row))
     return list(found.values())
 
 
+def for_caller(sample: Sample) -> str:
+    """Return whom a finding is about, where it is not about everybody."""
+    return f" (for the sample caller {sample.name!r})"
+
+
 def disagreements(
-    compiled: Sequence[Compiled], schemas: Mapping[str, RowSchema], *, opa: OpaCommand, effort: Effort
+    compiled: Sequence[Compiled], schemas: Mapping[str, RowSchema], places: Places, *, opa: OpaCommand, effort: Effort
 ) -> tuple[int, list[Finding]]:
     """Return how many rows were decided both ways, and a finding for each kind of difference, with its row."""
     tried = 0
@@ -128,7 +113,7 @@ def disagreements(
             continue
         tried += sum(len(rows) for _, rows in cases)
         for number, (one, rows) in enumerate(cases):
-            found += _differences(one, rows, admitted[number])
+            found += _differences(one, rows, admitted[number], places.get(listing.rule, (listing.package, 0)))
     return tried, found
 
 
@@ -150,10 +135,6 @@ def _row_of(schema: RowSchema) -> Row:
     return {name: _VALUES[spec.type] for name, spec in schema.fields.items()}
 
 
-def _refusal(renderer: Any, one: Compiled) -> str | None:
-    return None if one.plan is None else refusal(renderer, one.plan)
-
-
 def _rows(one: Compiled, schema: RowSchema, effort: Effort) -> list[Row]:
     assert one.plan is not None  # noqa: S101 — INVARIANT: only compiled filters are tried
     principal = one.sample.principal
@@ -166,7 +147,7 @@ def _admitted(listing: Listing, cases: Sequence[tuple[Compiled, list[Row]]], opa
     """Return for each case which of its rows OPA allows, fully evaluated."""
     query = (
         "[[i, j] | some i, asked in input.cases; some j, row in asked.rows; "
-        f"data.{listing.point.value.replace('/', '.')} == true with input as object.union(asked.document, {{input.unknown: row}})]"
+        f"{listing.rule} == true with input as object.union(asked.document, {{input.unknown: row}})]"
     )
     given = {"unknown": listing.unknown, "cases": [{"document": one.document, "rows": rows} for one, rows in cases]}
     arguments = ("eval", "--bundle", ".", "--stdin-input", "--format", "json", query)
@@ -180,7 +161,7 @@ def _admitted(listing: Listing, cases: Sequence[tuple[Compiled, list[Row]]], opa
     return admitted, []
 
 
-def _differences(one: Compiled, rows: Sequence[Row], admitted: set[int]) -> list[Finding]:
+def _differences(one: Compiled, rows: Sequence[Row], admitted: set[int], place: tuple[str, int]) -> list[Finding]:
     assert one.plan is not None  # noqa: S101 — INVARIANT: only compiled filters are tried
     expression = expression_of(one.plan)
     found: list[Finding] = []
@@ -189,8 +170,8 @@ def _differences(one: Compiled, rows: Sequence[Row], admitted: set[int]) -> list
         if filtered == (number in admitted):
             continue
         says = "admits it, and full evaluation denies it" if filtered else "leaves it out, and full evaluation allows it"
-        message = f"the filter for {one.sample.name} {says}: {json.dumps(row, sort_keys=True)}"
-        found.append(Finding("filter-disagrees", message, f"regate/{one.listing.package}"))
+        message = f"the filter for the sample caller {one.sample.name!r} {says}: {json.dumps(row, sort_keys=True)}"
+        found.append(Finding("filter-disagrees", message, *place))
         if len(found) == _MOST_SHOWN:
             break
     return found

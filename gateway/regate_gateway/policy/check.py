@@ -1,4 +1,4 @@
-"""`regate policy check`: everything that can be known of a policy directory before it serves. The commands' counterpart; printing is here too.
+"""`regate policy check`: everything that can be known of a policy directory before it serves. What is printed of it is in `check_report.py`.
 
 Runs other people's tools (`tools.py`), the contract with the gateway (`entrypoints.py`, row schemas), all that is checked again when policies are
 loaded (`regate_adapters.opa.acceptance`), warns (`absences.py`), and compares filter and decision (`agreement.py`). Nothing is changed or served.
@@ -9,9 +9,8 @@ from __future__ import annotations
 import asyncio
 import json
 import re
-import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -24,13 +23,15 @@ from regate_adapters.opa.engine import OpaEngine
 from regate_adapters.opa.process import ManagedOpa
 from regate_adapters.opa.source import BrokenPolicy, PolicySource, read_source
 from regate_gateway.policy.absences import absence_warnings
-from regate_gateway.policy.agreement import LISTINGS, Compiled, Effort, Support, compile_all, disagreements, fragment_findings, support
+from regate_gateway.policy.agreement import LISTINGS, Compiled, Effort, compile_all, disagreements, fragment_findings
+from regate_gateway.policy.check_report import Report
 from regate_gateway.policy.entrypoints import entrypoint_findings, required_rules
-from regate_gateway.policy.findings import Outcome, not_run, outcome, warned
+from regate_gateway.policy.findings import Outcome, not_run, outcome, warned, without
 from regate_gateway.policy.opa_command import OpaCommand
 from regate_gateway.policy.parsing import parse_policies
 from regate_gateway.policy.renderers import ROWS_IN_SQL
 from regate_gateway.policy.samples import Sample, built_in_samples
+from regate_gateway.policy.support import support, support_findings
 from regate_gateway.policy.tools import check_format, check_types, run_regal, run_tests
 from regate_orchestrator.errors import ConfigurationError, PolicyUnavailable
 from regate_orchestrator.schema import RowSchema, load_schema
@@ -38,20 +39,28 @@ from regate_orchestrator.schema import RowSchema, load_schema
 QUICK: Final = Effort(witnesses=2, others=1)
 FULL: Final = Effort(witnesses=12, others=20)
 
+_BEFORE_FILTERS: Final = ("types", "authoring", "controls")
+"""What these find is not loaded, so it is not compiled either."""
+_NEEDS: Final[Mapping[str, tuple[str, ...]]] = {
+    **dict.fromkeys(("syntax", "format", "types", "tests", "regal", "entrypoints", "schemas"), ()),
+    "authoring": ("schemas",),
+    **dict.fromkeys(("controls", "absences"), ()),
+    "filters": ("schemas", *_BEFORE_FILTERS),
+    **dict.fromkeys(("stores", "agreement"), ("schemas", *_BEFORE_FILTERS, "filters")),
+}
+CHECKS: Final = tuple(_NEEDS)
+"""The names of all checks, in their order."""
+
 _COMPILE_S: Final = 20.0
 _PLACED: Final = re.compile(r"([\w./-]+\.rego):(\d+): (.+)", re.DOTALL)
-_SLOW_S: Final = 1.0
-_VERSION: Final = 2
 _ASKED: Final = frozenset(listing.unknown for listing in LISTINGS)
-
-Progress = Callable[[str], None]
 
 
 @dataclass(frozen=True, slots=True)
 class Task:
     """What to check, and how thoroughly. `shown` is how the policies are named in the report.
 
-    `deployed` are the kinds of store that must apply every filter exactly.
+    `deployed` are the kinds of store that must apply every filter exactly; `only` are the checks to make, with those that they need.
     """
 
     directory: Path
@@ -61,54 +70,47 @@ class Task:
     samples: Sequence[Sample]
     effort: Effort
     deployed: frozenset[str]
+    only: frozenset[str]
 
 
-@dataclass(slots=True)
-class Report:
-    """What the checks came to, in their order."""
+@dataclass(frozen=True, slots=True)
+class Listener:
+    """Who is told of each check when it begins, by its name, and of what it came to."""
 
-    policy: str
-    revision: str
-    outcomes: list[Outcome] = field(default_factory=list)
-    stores: list[Support] = field(default_factory=list)
-
-    @property
-    def ok(self) -> bool:
-        """Return whether no check failed."""
-        return all(one.status != "failed" for one in self.outcomes)
+    begins: Callable[[str], None]
+    ended: Callable[[Outcome], None]
 
 
-def check_policies(task: Task, progress: Progress) -> Report:
-    """Return the report on a policy directory. `progress` is told the name of each check that begins after the first second.
-
-    Raises `ConfigurationError` when OPA itself does not run.
-    """
+def check_policies(task: Task, listener: Listener) -> Report:
+    """Return the report on a policy directory. Raises `ConfigurationError` when OPA itself does not run."""
     opa = OpaCommand(task.opa, task.directory)
+    report = Report(task.shown, "")
+    run = _Run(report, task.only, listener)
     try:
         source = read_source(task.directory)
     except BrokenPolicy as error:
-        return Report(task.shown, "", [outcome("files", "", [Finding("no-policies", error.message, task.shown)])])
-    report = Report(task.shown, source.revision)
-    run = _Run(report, progress)
+        run.note(outcome("files", "", [Finding("no-policies", error.message, task.shown)]))
+        return report
+    report.revision = source.revision
     names = sorted(name for name in source.files if name.endswith(".rego"))
+    listener.begins("syntax")
     policies, broken = parse_policies(names, opa)
-    if run.add("syntax", lambda: outcome("syntax", f"{len(names)} files", broken)).findings:
+    if run.note(outcome("syntax", f"{len(names)} files", broken)).failed:
         return report
     tests = task.tests
     folders = [Path(), *([tests] if tests is not None and tests != task.directory else [])]
     run.add("format", lambda: check_format(opa, folders))
-    types = run.add("types", lambda: check_types(opa))
+    run.add("types", lambda: check_types(opa))
     run.add("tests", lambda: run_tests(opa, tests))
     run.add("regal", lambda: run_regal(opa, folders))
     run.add("entrypoints", lambda: outcome("entrypoints", f"all {len(required_rules())}", entrypoint_findings(policies)))
     schemas, faults = read_schemas(task.directory)
     run.add("schemas", lambda: outcome("schemas", f"{len(schemas)} kinds of row", faults))
-    authoring = run.add("authoring", lambda: outcome("authoring", "within the filter fragment", authoring_findings(policies, schemas)))
-    controls = run.add("controls", lambda: outcome("controls", "all there", list(control_findings(policies, source.files))))
+    run.add("authoring", lambda: outcome("authoring", "within the filter fragment", authoring_findings(policies, schemas)))
+    run.add("controls", lambda: outcome("controls", "all there", list(control_findings(policies, source.files))))
     run.add("absences", lambda: warned("absences", "nothing is granted for want of a value", absence_warnings(policies)))
-    # What may not be loaded is not compiled either.
-    if types.findings or authoring.findings or controls.findings or not schemas.keys() >= _ASKED:
-        report.outcomes += [not_run(name, "mend the findings above first") for name in ("filters", "stores", "agreement")]
+    if any(one.failed for one in report.outcomes if one.name in _BEFORE_FILTERS) or not schemas.keys() >= _ASKED:
+        run.leave_out(("filters", "stores", "agreement"), "mend the findings above first")
         return report
     samples = [*built_in_samples(policies, _documents(source)), *task.samples]
     _check_filters(task, run, policies, schemas, samples)
@@ -138,49 +140,53 @@ def read_schemas(directory: Path) -> tuple[dict[str, RowSchema], list[Finding]]:
     return schemas, findings
 
 
-def exactness(stores: Sequence[Support], deployed: frozenset[str]) -> Outcome:
-    """Return where a deployed kind of store cannot apply a filter; a kind that could not be tried has not been shown to."""
-    findings = [
-        Finding("not-expressible", f"{one.kind} cannot apply the filter for {one.sample}: {one.reason}", f"regate/{one.package}")
-        for one in stores
-        if not one.exact and one.kind in deployed
-    ]
-    findings += [
-        Finding(
-            "store-not-tried", f"filters for {kind} cannot be tried here: install what it needs, or name other kinds with --store", kind
-        )
-        for kind in sorted(deployed - {one.kind for one in stores})
-    ]
-    return outcome("stores", f"exact in {', '.join(sorted(deployed))}", findings)
+def deployed_kinds(vector_kinds: frozenset[str]) -> frozenset[str]:
+    """Return the kinds of store that a gateway with these kinds of vector store applies filters in."""
+    return vector_kinds | {ROWS_IN_SQL}
 
 
 class _Run:
-    """Adds outcomes to a report, and tells of checks that begin late."""
+    """Makes the checks that are asked for, and those that they need, and adds what they come to to the report."""
 
-    def __init__(self, report: Report, progress: Progress) -> None:
+    def __init__(self, report: Report, only: frozenset[str], listener: Listener) -> None:
         self._report = report
-        self._progress = progress
-        self._began = time.monotonic()
+        self._wanted = only.union(*(_NEEDS[name] for name in only))
+        self._listener = listener
+        self._told: set[tuple[str, int]] = set()
 
-    def add(self, name: str, check: Callable[[], Outcome]) -> Outcome:
-        """Run the check and note its outcome."""
-        self.tell(name)
-        done = check()
-        self._report.outcomes.append(done)
-        return done
+    def add(self, name: str, check: Callable[[], Outcome]) -> None:
+        """Make the check if it is wanted."""
+        if name in self._wanted:
+            self._listener.begins(name)
+            self.note(check())
 
-    def tell(self, name: str) -> None:
-        """Tell of what begins now, if the checks are slow so far."""
-        if time.monotonic() - self._began > _SLOW_S:
-            self._progress(name)
+    def note(self, done: Outcome) -> Outcome:
+        """Note what a check came to, and return it, but for the lines that an earlier one told of."""
+        noted = without(done, self._told)
+        self._told |= {(one.file, one.row) for one in (*noted.findings, *noted.warnings) if one.row}
+        self._report.outcomes.append(noted)
+        self._listener.ended(noted)
+        return noted
 
-    def support(self, found: Sequence[Support]) -> None:
-        """Note which stores apply the filters."""
-        self._report.stores = list(found)
+    def leave_out(self, names: Sequence[str], why: str) -> None:
+        """Note that these could not run, if they are wanted."""
+        for name in names:
+            if name in self._wanted:
+                self.note(not_run(name, why))
+
+    def support(self, task: Task, compiled: Sequence[Compiled], policies: Policies, schemas: Mapping[str, RowSchema]) -> Outcome:
+        """Return which stores cannot apply the filters, and note which can."""
+        try:
+            self._report.stores = support(compiled, schemas)
+        except ConfigurationError as error:
+            return outcome("stores", "", [Finding("not-storable", error.message, "schemas")])
+        found = list(support_findings(self._report.stores, task.deployed, policies))
+        return outcome("stores", f"exact in {', '.join(sorted(task.deployed))}", found)
 
 
 def _check_filters(task: Task, run: _Run, policies: Policies, schemas: Mapping[str, RowSchema], samples: Sequence[Sample]) -> None:
     compiled: list[Compiled] = []
+    places = _places(policies)
 
     def filters() -> Outcome:
         try:
@@ -192,24 +198,16 @@ def _check_filters(task: Task, run: _Run, policies: Policies, schemas: Mapping[s
                 Finding("not-compiled", detail, ".") if placed is None else Finding("not-compiled", placed[3], placed[1], int(placed[2]))
             )
             return outcome("filters", "", [found])
-        return outcome("filters", f"{len(compiled)}, for {len(samples)} principals", fragment_findings(compiled, _places(policies)))
-
-    def stores() -> Outcome:
-        try:
-            found = support(compiled, schemas)
-        except ConfigurationError as error:
-            return outcome("stores", "", [Finding("not-storable", error.message, "schemas")])
-        run.support(found)
-        return exactness(found, task.deployed)
+        return outcome("filters", f"{len(compiled)}, for {len(samples)} principals", fragment_findings(compiled, places))
 
     def agreement() -> Outcome:
         opa = OpaCommand(task.opa, task.directory)
-        tried, findings = disagreements(compiled, schemas, opa=opa, effort=task.effort)
+        tried, findings = disagreements(compiled, schemas, places, opa=opa, effort=task.effort)
         return outcome("agreement", f"filter and decision agree on {tried} rows", findings)
 
     run.add("filters", filters)
     if compiled:
-        run.add("stores", stores)
+        run.add("stores", lambda: run.support(task, compiled, policies, schemas))
         run.add("agreement", agreement)
 
 
@@ -239,53 +237,3 @@ def _documents(source: PolicySource) -> list[Any]:
             except ValueError:
                 continue
     return documents
-
-
-# ---------------------------------------------------------------- printing
-
-
-def deployed_kinds(vector_kinds: frozenset[str]) -> frozenset[str]:
-    """Return the kinds of store that a gateway with these kinds of vector store applies filters in."""
-    return vector_kinds | {ROWS_IN_SQL}
-
-
-def as_text(report: Report) -> str:
-    """Return the report for people: a line for each check, the stores, then the findings and the warnings."""
-    words = {"ok": "ok", "failed": "FAILED", "not_run": "not run"}
-    lines = [f"policy {one.name:<12} {words[one.status]:<8} {one.summary}" for one in report.outcomes]
-    lines += [f"  {one.package:<9} {one.kind:<12} {_support_text(one)}" for one in report.stores]
-    findings = [finding for one in report.outcomes for finding in one.findings]
-    warnings = [f"warning: {one}" for outcome in report.outcomes for one in outcome.warnings]
-    return "\n".join([*lines, *(["", *map(str, findings)] if findings else []), *(["", *warnings] if warnings else [])])
-
-
-def _support_text(one: Support) -> str:
-    return "exact" if one.exact else f"rejected for {one.sample}, because {one.reason}"
-
-
-def as_document(report: Report) -> dict[str, Any]:
-    """Return the report as a JSON document; its shape changes only together with `version`."""
-    return {
-        "version": _VERSION,
-        "ok": report.ok,
-        "policy": report.policy,
-        "content": report.revision,
-        "checks": [
-            {
-                "name": one.name,
-                "status": one.status,
-                "summary": one.summary,
-                "findings": _as_documents(one.findings),
-                "warnings": _as_documents(one.warnings),
-            }
-            for one in report.outcomes
-        ],
-        "stores": [
-            {"rule": f"regate.{one.package}.allow", "store": one.kind, "exact": one.exact, "principal": one.sample, "reason": one.reason}
-            for one in report.stores
-        ],
-    }
-
-
-def _as_documents(findings: Sequence[Finding]) -> list[dict[str, Any]]:
-    return [{"file": one.file, "row": one.row, "code": one.code, "message": one.message} for one in findings]

@@ -7,11 +7,12 @@ imported when the command is run or its help is asked for, never before.
 from __future__ import annotations
 
 import importlib
-import sys
 from pathlib import Path
 from typing import Final
 
 import click
+
+from regate_gateway.policy.options import config_option, overlay_option, policy_option
 
 REGISTERED: Final[dict[str, str]] = {}
 """Command name to `module:attribute`, e.g. `"explain": "regate_gateway.policy.explain:explain"`. Loaded when used."""
@@ -41,103 +42,10 @@ def policy() -> None:
     """Write, check and ship policies: everything short of serving with them."""
 
 
+REGISTERED["check"] = "regate_gateway.policy.check_command:check"
 REGISTERED["replay"] = "regate_gateway.policy.replay_command:replay"
 REGISTERED["shadow"] = "regate_gateway.policy.shadow:shadow"
 REGISTERED["explain"] = "regate_gateway.policy.explain_command:explain"
-
-
-_config_option = click.option(
-    "--config",
-    "config",
-    type=click.Path(dir_okay=False, path_type=Path),
-    envvar="REGATE_CONFIG",
-    help="Configuration file, which names the policy directory and the vector store.  [default: regate.yaml, if there is one]",
-)
-_overlay_option = click.option(
-    "--overlay",
-    type=click.Path(exists=True, file_okay=False, path_type=Path),
-    help="A team's own directory, to lay over the policies.",
-)
-_policy_option = click.option(
-    "--policy",
-    "directory",
-    type=click.Path(exists=True, file_okay=False, path_type=Path),
-    help="Policy directory.  [default: with --overlay the shipped one; else the configured one, if there is one]",
-)
-
-
-@policy.command()
-@_policy_option
-@_overlay_option
-@click.option(
-    "--tests",
-    type=click.Path(exists=True, file_okay=False, path_type=Path),
-    help="Folder with the policies' tests.  [default: found beside them]",
-)
-@click.option(
-    "--samples",
-    "samples_file",
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="JSON list of further principals to compile for.",
-)
-@click.option(
-    "--store",
-    "stores",
-    multiple=True,
-    metavar="KIND",
-    help="A kind of store that must apply every filter exactly (repeatable).  [default: the configured ones]",
-)
-@click.option("--quick/--full", "quick", default=True, show_default=True, help="How many rows to compare filter and decision on.")
-@click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
-@_config_option
-def check(
-    directory: Path | None,
-    overlay: Path | None,
-    tests: Path | None,
-    samples_file: Path | None,
-    stores: tuple[str, ...],
-    config: Path | None,
-    *,
-    quick: bool,
-    as_json: bool,
-) -> None:
-    """Check policies before they serve: form, types, tests, the contract with the gateway, and that filters and decisions agree.
-
-    The rules that become filters are compiled for sample principals, tried in each kind of store, and compared with OPA's full evaluation
-    on rows made from their own constants.
-
-    \b
-    Exit code 0 when nothing was found, 1 with findings, 2 for wrong usage.
-    Example: regate policy check --policy rego --tests policy-tests
-    """
-    import orjson
-
-    from regate_adapters.opa.install import require_opa
-    from regate_gateway.policy.check import FULL, QUICK, Task, as_document, as_text, check_policies, deployed_kinds
-    from regate_gateway.policy.directory import sources, with_overlay
-    from regate_gateway.policy.renderers import KINDS
-    from regate_gateway.policy.samples import read_samples
-    from regate_gateway.policy.tools import find_tests
-
-    if unknown := set(stores) - KINDS:
-        raise click.UsageError(f"--store {min(unknown)}: is none of {', '.join(sorted(KINDS))}")
-    samples = [] if samples_file is None else read_samples(samples_file)
-    chosen = sources(directory, config, overlay=overlay)
-    with with_overlay(chosen.directory, overlay) as merged:
-        found_tests = tests or find_tests(overlay or chosen.directory)
-        task = Task(
-            directory=merged.resolve(),
-            shown=str(overlay or chosen.directory),
-            opa=(chosen.opa or require_opa()).resolve(),
-            tests=None if found_tests is None else found_tests.resolve(),
-            samples=samples,
-            effort=QUICK if quick else FULL,
-            deployed=frozenset(stores) or deployed_kinds(chosen.store_kinds),
-        )
-        report = check_policies(task, lambda name: click.echo(f"regate: checking {name} …", err=True))
-    click.echo(orjson.dumps(as_document(report), option=orjson.OPT_INDENT_2).decode() if as_json else as_text(report))
-    if not report.ok:
-        sys.exit(1)
 
 
 @policy.command()
@@ -155,7 +63,7 @@ def init(directory: Path) -> None:
 
 
 @policy.command()
-@_policy_option
+@policy_option
 @click.option(
     "--overlay",
     required=True,
@@ -165,7 +73,7 @@ def init(directory: Path) -> None:
 @click.option(
     "--output", required=True, type=click.Path(path_type=Path), help="Directory to write: a new one, or that of an earlier assembly."
 )
-@_config_option
+@config_option
 def assemble(directory: Path | None, overlay: Path, output: Path, config: Path | None) -> None:
     """Write the policies with an overlay laid over them into a directory, for opa.bundle to name. Tests are left out.
 
@@ -180,8 +88,8 @@ def assemble(directory: Path | None, overlay: Path, output: Path, config: Path |
 
 
 @policy.command()
-@_policy_option
-@_overlay_option
+@policy_option
+@overlay_option
 @click.option("--output", required=True, type=click.Path(dir_okay=False, path_type=Path), help="The bundle to write, e.g. bundle.tar.gz.")
 @click.option(
     "--revision",
@@ -195,7 +103,7 @@ def assemble(directory: Path | None, overlay: Path, output: Path, config: Path |
     help="Private key (PEM, RSA) to sign the bundle with, by RS256.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print what was built as JSON.")
-@_config_option
+@config_option
 def build(
     directory: Path | None,
     overlay: Path | None,

@@ -254,7 +254,7 @@ async def _suppose(asked: Asked, principal: Principal, policies: RunningPolicies
     if asked.chunk is None:
         return Supposed(None, shown, refused, problems, asked.filters)
     question = RecordedDecision(
-        origin=Origin("", "", _REQUEST, None, principal.tenant, principal.digest, ""),
+        origin=Origin("", "", _REQUEST, None, principal.tenant, principal.digest, f"{principal.tenant}/{principal.id}", ""),
         id="",
         point=Point.CHUNK,
         action="chunk.read",
@@ -279,6 +279,7 @@ def _explanation_lines(explanation: Explanation) -> Iterator[str]:
         changed = "" if explanation.recorded == explanation.allowed else ", which is not what it says now"
         origin = explanation.origin
         yield f"  recorded: {then}{changed} (record {origin.record} of {origin.at}, {explanation.id}, policy {explanation.recorded_revision})"
+        yield f"  asked by: {origin.asker}"
     for reason in explanation.reasons or explanation.recorded_reasons:
         yield f"  reason: {reason}"
     for attempt in relevant(explanation.attempts):

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from regate_adapters.opa.acceptance.findings import Finding
+from regate_gateway.policy.opa_advice import advised
 from regate_orchestrator.errors import ConfigurationError
 
 _DEADLINE_S: Final = 120
@@ -63,5 +64,8 @@ def _error(error: dict[str, Any], code: str) -> Finding:
     if isinstance(details, dict) and isinstance(details.get("oneOf"), list):
         message += f"; there is: {', '.join(map(str, details['oneOf']))}"
     return Finding(
-        code, f"{message} ({error.get('code', 'error')})", str(location.get("file", "")).lstrip("/") or "opa", int(location.get("row", 0))
+        code,
+        f"{advised(message)} ({error.get('code', 'error')})",
+        str(location.get("file", "")).lstrip("/") or "opa",
+        int(location.get("row", 0)),
     )

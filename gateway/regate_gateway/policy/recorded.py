@@ -6,7 +6,7 @@ the records; the inputs are built by its own `policy_input`.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias, cast
@@ -23,7 +23,7 @@ Record: TypeAlias = Mapping[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """Which record a question comes from. Enough to find it again; the principal is its digest."""
+    """Which record a question comes from. Enough to find it again; the principal is its digest, and `name` its tenant and id."""
 
     record: str
     at: str
@@ -31,7 +31,13 @@ class Origin:
     response_id: str | None
     tenant: str
     principal: str
+    name: str
     revision: str
+
+    @property
+    def asker(self) -> str:
+        """Return the principal as people are shown it: by digest and name, as far as the name is recorded."""
+        return f"{self.principal} ({self.name})" if self.name else self.principal
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,8 +180,25 @@ def _origin(record: Record) -> Origin:
         response_id=response if isinstance(response, str) else None,
         tenant=str(record.get("tenant", "")),
         principal=str(record.get("principal", "")),
+        name=_name(record),
         revision=str(record.get("revision", "")),
     )
+
+
+def _name(record: Record) -> str:
+    asked_as = record.get("asked_as")
+    return f"{asked_as.get('tenant')}/{asked_as.get('id')}" if isinstance(asked_as, Mapping) else ""
+
+
+def principal_names(audit: Path, digests: Iterable[str]) -> dict[str, str]:
+    """Return tenant and id of each principal whose digest some audit record names, by digest. Raises `OSError`."""
+    found: dict[str, str] = {}
+    for digest in digests:
+        records = read_records(audit, mentioning=digest)
+        name = next((name for one in records if one.get("principal") == digest and (name := _name(one))), None)
+        if name is not None:
+            found[digest] = name
+    return found
 
 
 def _decision(origin: Origin, entry: Record, asked_as: JsonObject, now: int) -> RecordedDecision:

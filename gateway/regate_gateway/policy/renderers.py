@@ -6,11 +6,12 @@ Not the stores themselves. A new kind of store is added to `renderers_for`, and 
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Final, TypeAlias
 
 from regate_orchestrator.errors import FilterNotExpressible
-from regate_orchestrator.filters import FilterPlan, Nothing, expression_of
+from regate_orchestrator.filters import And, Atom, Constant, Expression, FilterPlan, Not, Nothing, Or, expression_of, plan_of
 from regate_orchestrator.schema import RowSchema
 from regate_orchestrator.values import StoreId
 
@@ -34,15 +35,42 @@ def renderers_for(unknown: str, schema: RowSchema) -> Mapping[str, Renderer]:
     return found
 
 
-def refusal(renderer: Renderer, plan: FilterPlan) -> str | None:
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Why a kind of store cannot apply a plan, and the one test in it that it cannot make; None where it is the whole that is too much."""
+
+    reason: str
+    test: Atom | None
+
+
+def refusal(renderer: Renderer, plan: FilterPlan) -> Refusal | None:
     """Return why this kind of store cannot apply the plan; None when it applies it exactly."""
     if isinstance(plan, Nothing):
         return None  # no store is asked at all
+    if (reason := _reason(renderer, plan)) is None:
+        return None
+    return Refusal(reason, next((test for test in _tests(expression_of(plan)) if _reason(renderer, plan_of(test)) is not None), None))
+
+
+def _reason(renderer: Renderer, plan: FilterPlan) -> str | None:
     try:
         renderer(plan)
     except FilterNotExpressible as error:
         return error.detail
     return None
+
+
+def _tests(expression: Expression) -> Iterator[Atom]:
+    match expression:
+        case And(parts) | Or(parts):
+            for part in parts:
+                yield from _tests(part)
+        case Not(part):
+            yield from _tests(part)
+        case Constant():
+            pass
+        case _:
+            yield expression
 
 
 def _chroma(schema: RowSchema) -> Renderer:

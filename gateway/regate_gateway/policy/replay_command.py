@@ -13,6 +13,8 @@ import click
 
 from regate_adapters.audit.segments import segments_in
 from regate_adapters.opa.batching import BatchingEngine
+from regate_gateway.policy.options import html_option
+from regate_gateway.policy.page import Section, Table, page, write_page
 from regate_gateway.policy.recorded import read_records
 from regate_gateway.policy.recorded_table import aligned
 from regate_gateway.policy.replay import Change, Replay, Tally
@@ -40,7 +42,8 @@ _COLUMNS: Final = ("point", "rule", "action", "asked", "would deny", "would allo
 )
 @click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Ask only the first N records that hold decisions.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
-def replay(candidate: Path, audit: Path, limit: int | None, *, as_json: bool) -> None:
+@html_option
+def replay(candidate: Path, audit: Path, limit: int | None, *, as_json: bool, html: Path | None) -> None:
     """Ask every recorded decision, value, batch and filter again of a candidate policy, and show what would change.
 
     The candidate runs in an OPA of its own; nothing is written, and the gateway is not touched. Exit code 0 when nothing would change, 1 when
@@ -53,6 +56,8 @@ def replay(candidate: Path, audit: Path, limit: int | None, *, as_json: bool) ->
 
     try:
         found = asyncio.run(_replay(candidate, audit, limit))
+        if html is not None:
+            write_page(html, as_page(found))
     except (ConfigurationError, PolicyUnavailable) as error:
         click.echo(f"regate: {error.message if isinstance(error, ConfigurationError) else error.detail}", err=True)
         sys.exit(2)
@@ -78,6 +83,27 @@ def _lines_in(audit: Path) -> int:
         with path.open("rb") as file:
             lines += sum(piece.count(b"\n") for piece in iter(lambda: file.read(1 << 20), b""))
     return lines
+
+
+def as_page(found: Replay) -> str:
+    """Return the replay as a page of its own."""
+    tallies = _in_order(found)
+    examples = [
+        (change.id, change.outcome, change.origin.asker, f"{change.rule} {change.action} {change.about}", "; ".join(change.reasons))
+        for tally in tallies
+        for change in tally.examples
+    ]
+    sections = [
+        Section("Rules", Table(_COLUMNS, [_row(tally) for tally in tallies])),
+        Section("Examples", Table(("decision", "outcome", "principal", "asked", "reasons"), examples)),
+    ]
+    return page(
+        "Replay of recorded decisions", (f"{found.records} records, candidate revision {found.revision}", _verdict(found)), sections
+    )
+
+
+def _verdict(found: Replay) -> str:
+    return f"{found.changes} answers would change." if found.changes else "Nothing would change."
 
 
 def as_document(found: Replay) -> dict[str, Any]:
@@ -125,13 +151,13 @@ def _lines(found: Replay) -> Iterator[str]:
     examples = [change for tally in _in_order(found) for change in tally.examples]
     if examples:
         yield ""
-        yield "Examples (record, principal digest, about: reasons; of what would be allowed, the reasons of then)"
+        yield "Examples (record, principal, about: reasons; of what would be allowed, the reasons of then)"
     for change in examples:
-        yield f"  {change.outcome:<14} {change.id}  {change.origin.principal}  {change.rule} {change.action} {change.about}: " + "; ".join(
+        yield f"  {change.outcome:<14} {change.id}  {change.origin.asker}  {change.rule} {change.action} {change.about}: " + "; ".join(
             change.reasons
         )
     yield ""
-    yield f"{found.changes} answers would change." if found.changes else "Nothing would change."
+    yield _verdict(found)
     yield "Identity and stamps were not asked again: records hold neither claims nor stamps."
 
 

@@ -15,6 +15,9 @@ from typing import Any, Final
 
 import click
 
+from regate_gateway.policy.options import html_option
+from regate_gateway.policy.page import Section, Table, page, write_page
+from regate_gateway.policy.recorded import principal_names
 from regate_gateway.policy.recorded_table import aligned
 from regate_orchestrator.errors import ConfigurationError
 
@@ -33,6 +36,8 @@ class ShadowReport:
     """Flips by principal digest and outcome."""
     latest: list[dict[str, Any]] = field(default_factory=list)
     """The last few flips, oldest first."""
+    names: dict[str, str] = field(default_factory=dict)
+    """Tenant and id of principals by digest, as far as they are known."""
     unreadable: int = 0
 
     @property
@@ -76,13 +81,19 @@ def read_report(lines: Iterable[bytes]) -> ShadowReport:
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 @click.option(
+    "--audit",
+    type=click.Path(exists=True, path_type=Path),
+    help="Audit directory, or a file of its JSON lines, to find names of principals in.  [default: audit.path]",
+)
+@html_option
+@click.option(
     "--config",
     "config",
     type=click.Path(dir_okay=False, path_type=Path),
     envvar="REGATE_CONFIG",
     help="Configuration file.  [default: regate.yaml in this directory, if there is one]",
 )
-def shadow(place: Path | None, config: Path | None, *, as_json: bool) -> None:
+def shadow(place: Path | None, config: Path | None, *, as_json: bool, audit: Path | None, html: Path | None) -> None:
     """Show what a candidate policy would have changed, had it been live.
 
     Set opa.shadow to the candidate's directory: the gateway then asks it everything that it asks the live policy, off the hot path, and
@@ -90,6 +101,9 @@ def shadow(place: Path | None, config: Path | None, *, as_json: bool) -> None:
     """
     try:
         report = _read(place, config)
+        report.names = _names(report, audit, config)
+        if html is not None:
+            write_page(html, as_page(report))
     except (OSError, ConfigurationError) as error:
         words = error.message if isinstance(error, ConfigurationError) else "there is no report yet: is opa.shadow set?"
         click.echo(f"regate: {words}", err=True)
@@ -112,6 +126,37 @@ def _read(place: Path | None, config: Path | None) -> ShadowReport:
         return read_report(file)
 
 
+def _names(report: ShadowReport, audit: Path | None, config: Path | None) -> dict[str, str]:
+    """Return the names of the principals that are shown, as far as audit records tell them."""
+    if audit is None:
+        from regate_gateway.configuration import load_settings
+
+        audit = load_settings(config).audit.path
+    shown = [principal for (principal, _), _ in report.principals.most_common(_MOST_SHOWN)]
+    return principal_names(audit, dict.fromkeys(shown)) if audit.exists() else {}
+
+
+def as_page(report: ShadowReport) -> str:
+    """Return the report as a page of its own."""
+    document = as_document(report)
+    rules = [(rule["rule"], *(str(rule[name]) for name in _OUTCOMES)) for rule in document["rules"]]
+    principals = [(one["principal"], one["name"] or "", one["outcome"], str(one["count"])) for one in document["principals"]]
+    latest = [
+        (str(flip.get("at")), flip["outcome"], flip["rule"], str(flip.get("about") or ""), "; ".join(flip.get("reasons", ())))
+        for flip in report.latest
+    ]
+    sections = [
+        Section("Rules", Table(("rule", *_OUTCOMES), rules)),
+        Section("Principals", Table(("principal", "name", "outcome", "count"), principals)),
+        Section("Latest flips", Table(("at", "outcome", "rule", "about", "reasons"), latest)),
+    ]
+    return page("Shadowed policy", (_verdict(report),), sections)
+
+
+def _verdict(report: ShadowReport) -> str:
+    return f"{report.flips} answers would have been different." if report.flips else "No answer would have been different."
+
+
 def as_document(report: ShadowReport) -> dict[str, Any]:
     """Return the report as JSON."""
     rules = sorted({rule for rule, _ in report.counts})
@@ -120,7 +165,8 @@ def as_document(report: ShadowReport) -> dict[str, Any]:
         "unreadable": report.unreadable,
         "rules": [{"rule": rule, **{outcome: report.counts[rule, outcome] for outcome in _OUTCOMES}} for rule in rules],
         "principals": [
-            {"principal": principal, "outcome": outcome, "count": count} for (principal, outcome), count in report.principals.most_common()
+            {"principal": principal, "name": report.names.get(principal), "outcome": outcome, "count": count}
+            for (principal, outcome), count in report.principals.most_common()
         ],
         "latest": report.latest,
     }
@@ -134,9 +180,9 @@ def _lines(report: ShadowReport) -> Iterator[str]:
         )
         yield ""
     if document["principals"]:
-        yield "Principals with most flips (by digest)"
+        yield "Principals with most flips (by digest, with the names that audit records tell)"
         for one in document["principals"][:_MOST_SHOWN]:
-            yield f"  {one['principal']}  {one['outcome']}  {one['count']}"
+            yield f"  {one['principal']}  {one['name'] or '-'}  {one['outcome']}  {one['count']}"
         yield ""
         yield "Latest flips"
         for flip in report.latest:
@@ -144,4 +190,4 @@ def _lines(report: ShadowReport) -> Iterator[str]:
                 flip.get("reasons", ())
             )
         yield ""
-    yield f"{report.flips} answers would have been different." if report.flips else "No answer would have been different."
+    yield _verdict(report)

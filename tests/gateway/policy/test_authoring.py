@@ -120,7 +120,7 @@ WRONG: dict[str, tuple[str, int, str, str]] = {
     ),
     "every": ('allow if {\n\tevery t in input.chunk.teams {\n\t\tt == "x"\n\t}\n}', 2, "every-over-row", "`not` it"),
     "a comprehension": ("allow if count({t | some t in input.chunk.teams}) > 0", 1, "comprehension-over-row", "some x in"),
-    "arithmetic": ("allow if input.chunk.level + 1 <= input.principal.clearance", 1, "computed-from-row", "plus"),
+    "arithmetic": ("allow if input.chunk.level + 1 <= input.principal.clearance", 1, "computed-from-row", "+ of input.chunk"),
     "a normalisation": ('allow if lower(input.chunk.tenant) == "acme"', 1, "computed-from-row", "lower"),
     "a regular expression": ('allow if regex.match("^a", input.chunk.owner)', 1, "computed-from-row", "regex.match"),
     "a normalised element": (

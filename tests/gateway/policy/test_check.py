@@ -18,15 +18,17 @@ from tests.gateway.policy.conftest import Write
 import regate_gateway
 import regate_orchestrator
 from regate_adapters.opa.acceptance.findings import Finding
+from regate_adapters.opa.acceptance.syntax import Policies
 from regate_adapters.opa.source import read_source
 from regate_gateway.cli import main
-from regate_gateway.policy.agreement import LISTINGS, Compiled, Support, disagreements, fragment_findings
-from regate_gateway.policy.check import QUICK, exactness, read_schemas
+from regate_gateway.policy.agreement import LISTINGS, Compiled, disagreements, fragment_findings
+from regate_gateway.policy.check import QUICK, read_schemas
 from regate_gateway.policy.directory import shipped_policies
 from regate_gateway.policy.entrypoints import CONTRACT, asked_rules, entrypoint_findings, required_rules
 from regate_gateway.policy.opa_command import OpaCommand
 from regate_gateway.policy.parsing import parse_policies
 from regate_gateway.policy.samples import Sample
+from regate_gateway.policy.support import Support, support_findings
 from regate_gateway.policy.tools import run_regal
 from regate_orchestrator.batches import BATCH_RULE
 from regate_orchestrator.decisions import Point
@@ -166,16 +168,16 @@ def test_a_filter_that_the_deployed_store_cannot_apply_is_a_finding_and_another_
     found = report(["--policy", str(policy), "--store", "chroma"])
     elsewhere = report(["--policy", str(policy), "--store", "memory", "--store", "sqlite"])
 
-    assert codes(found) == {("regate/chunk", "not-expressible")}
+    assert codes(found) == {("chunk/chunk.rego", "not-expressible")}
     assert [(one["store"], one["exact"]) for one in found["stores"] if one["store"] == "chroma"] == [("chroma", False)]
     assert "Chroma has no string predicates (owner)" in next(one["reason"] for one in found["stores"] if one["store"] == "chroma")
     assert codes(elsewhere) == set()
 
 
 def test_a_deployed_kind_of_store_that_cannot_be_tried_is_a_finding() -> None:
-    tried = [Support("chunk", "chroma", None, None)]
+    tried = [Support("chunk", "chroma", None, None, for_everybody=False)]
 
-    assert [one.code for one in exactness(tried, frozenset({"chroma", "cabinet"})).findings] == ["store-not-tried"]
+    assert [one.code for one in support_findings(tried, frozenset({"chroma", "cabinet"}), Policies([]))] == ["store-not-tried"]
 
 
 def test_a_residual_outside_the_fragment_is_named_by_its_rule() -> None:
@@ -185,7 +187,7 @@ def test_a_residual_outside_the_fragment_is_named_by_its_rule() -> None:
     (finding,) = fragment_findings([refused], {"data.regate.chunk.odd": ("chunk/chunk.rego", 7)})
 
     assert (finding.file, finding.row, finding.code) == ("chunk/chunk.rego", 7, "not-in-fragment")
-    assert "builtin lower (compiled for fay)" in finding.message
+    assert finding.message.startswith("data.regate.chunk.odd: builtin lower; write")
 
 
 def test_what_a_custom_rule_did_wrong_is_told_at_its_own_line_and_nothing_is_compiled(write: Write) -> None:
@@ -227,6 +229,7 @@ def test_a_warning_fails_nothing_and_is_told_with_what_to_write(write: Write) ->
     assert "warning: custom/chunk/chunk.rego:3: granted-by-absence: the principal may have no manager" in printed.output
 
 
+PLACES = {"data.regate.chunk.allow": ("chunk/chunk.rego", 5)}
 SUBJECT = Principal("fay", "acme", clearance=2)
 CLEARED = Compare("le", ("level",), 2)
 OURS = Compare("eq", ("tenant",), "acme")
@@ -236,7 +239,7 @@ RULE = "allow if {\n\tinput.chunk.tenant == input.principal.tenant\n\tinput.chun
 def decided_otherwise(plan: FilterPlan, policies: Path, opa: Path) -> list[str]:
     document = {"v": 1, "now": 1, "request_id": "r", "action": "chunk.read", "principal": SUBJECT.as_input()}
     compiled = Compiled(LISTINGS[0], Sample("fay", SUBJECT), document, plan, None)
-    tried, findings = disagreements([compiled], read_schemas(policies)[0], opa=OpaCommand(opa, policies), effort=QUICK)
+    tried, findings = disagreements([compiled], read_schemas(policies)[0], PLACES, opa=OpaCommand(opa, policies), effort=QUICK)
     assert tried > 50
     return [finding.message for finding in findings]
 
@@ -249,7 +252,7 @@ def test_rules_that_contradict_each_other_are_an_error_of_evaluation(write: Writ
     policy = chunk_rule(write, 'allow if input.chunk.tenant == "acme"\n\nallow := false if input.chunk.legal_hold == true')
     compiled = Compiled(LISTINGS[0], Sample("fay", SUBJECT), {"principal": SUBJECT.as_input()}, plan_of(OURS), None)
 
-    tried, findings = disagreements([compiled], read_schemas(policy)[0], opa=OpaCommand(opa, policy), effort=QUICK)
+    tried, findings = disagreements([compiled], read_schemas(policy)[0], PLACES, opa=OpaCommand(opa, policy), effort=QUICK)
 
     assert (tried, [(one.file, one.code) for one in findings]) == (0, [("chunk/chunk.rego", "evaluation-error")])
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import pytest_asyncio
 from click.testing import CliRunner, Result
-from tests.gateway.policy.recordings import ALICE, context, copied_policies, edit, record, usual
+from tests.gateway.policy.recordings import ALICE, BOB, context, copied_policies, edit, record, usual
 
 from regate_adapters.opa.engine import OpaEngine
 from regate_adapters.opa.install import require_opa
@@ -95,6 +95,17 @@ def test_example_names_the_chunk_the_principal_by_digest_and_the_new_reason(audi
     (rule,) = [rule for rule in json.loads(result.stdout)["rules"] if rule["point"] == "chunk"]
     (example,) = rule["examples"]
     assert (example["about"], example["reasons"], len(example["principal"])) == ("c1", ["label_restricted: draft"], 16)
+    assert example["name"] in {f"{one.tenant}/{one.id}" for one in (ALICE, BOB)}
+
+
+def test_people_and_the_page_are_shown_names_beside_digests(audit: Path, tmp_path: Path) -> None:
+    candidate = copied_policies(tmp_path / "rego")
+    edit(candidate, "data.json", {'"hr-only": "hr"': '"hr-only": "hr", "draft": "editor"'})
+
+    result = run(candidate, audit, "--html", str(tmp_path / "replay.html"))
+
+    named = f"{ALICE.digest} ({ALICE.tenant}/{ALICE.id})"
+    assert [named in text for text in (result.stdout, (tmp_path / "replay.html").read_text())] == [True, True]
 
 
 def test_loosened_policy_shows_what_would_be_allowed(audit: Path, tmp_path: Path) -> None:

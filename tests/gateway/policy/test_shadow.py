@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
-from tests.gateway.policy.recordings import ALICE, BOB, STORE, chunk, context, copied_policies, edit
+from tests.gateway.policy.recordings import ALICE, BOB, STORE, chunk, context, copied_policies, edit, record, usual
 
 from regate_adapters.audit.spool import SpoolAuditLog
 from regate_adapters.opa.shadowing import ShadowingEngine
@@ -92,6 +92,21 @@ async def test_command_prints_the_table_and_exits_1_when_something_would_change(
     done = CliRunner().invoke(shadow, ["--report", str(report)])
 
     assert (done.exit_code, "4 answers would have been different." in done.stdout) == (1, True)
+
+
+async def test_names_that_audit_records_tell_stand_beside_digests(tmp_path: Path) -> None:
+    report = await shadowed(tmp_path, {'"hr-only": "hr"': '"hr-only": "hr", "draft": "editor"'})
+    await record(copied_policies(tmp_path / "recorded"), tmp_path / "audit", usual)
+    (tmp_path / "empty").mkdir()
+    page = tmp_path / "shadow.html"
+
+    done = CliRunner().invoke(shadow, ["--report", str(report), "--audit", str(tmp_path / "audit"), "--html", str(page)])
+    unknown = CliRunner().invoke(shadow, ["--report", str(report), "--audit", str(tmp_path / "empty")])
+
+    for principal in (ALICE, BOB):
+        assert f"{principal.digest}  {principal.tenant}/{principal.id}  would_deny  1" in done.stdout
+        assert f"{principal.tenant}/{principal.id}" in page.read_text()
+        assert f"{principal.digest}  -  would_deny  1" in unknown.stdout
 
 
 async def test_command_exits_0_when_nothing_would_change(tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ from regate_adapters.opa.acceptance.nodes import (
     is_call,
     operator_of,
     row_of,
+    spelt,
     variables,
 )
 from regate_adapters.opa.acceptance.reach import Branch, Reach
@@ -129,8 +130,8 @@ class _Reader:
             return
         yield self._finding(
             "may-fail",
-            f"{operator} fails on what it cannot take, and a filter would be made as if {self._definition.name} said nothing; give it what is sure "
-            "to have its type (after `is_string(x)`, say), or work it out in regate.custom.authn.attrs and compare the attribute",
+            f"{spelt(operator)} fails on what it cannot take, and a filter would be made as if {self._definition.name} said nothing; give it what is "
+            "sure to have its type (after `is_string(x)`, say), or work it out in regate.custom.authn.attrs and compare the attribute",
         )
 
     def _finding(self, code: str, message: str) -> Finding:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from regate_adapters.opa.acceptance.certainty import certainty_findings
 from regate_adapters.opa.acceptance.controls import control_findings
-from regate_adapters.opa.acceptance.findings import Finding
+from regate_adapters.opa.acceptance.findings import Finding, one_a_line
 from regate_adapters.opa.acceptance.nodes import Node
 from regate_adapters.opa.acceptance.reach import FILTERS, Filter, Reach
 from regate_adapters.opa.acceptance.rows import row_findings
@@ -24,7 +24,7 @@ def judged(trees: Mapping[str, Node], files: Mapping[str, bytes], schemas: Mappi
 
 
 def authoring_findings(policies: Policies, schemas: Mapping[str, RowSchema], *, filters: Sequence[Filter] = FILTERS) -> list[Finding]:
-    """Return every breach of the authoring rules, by file and line. `schemas` are the row schemas by the row's name."""
+    """Return a breach of the authoring rules for each line that has one, by file and line. `schemas` are the row schemas by the row's name."""
     found: list[Finding] = []
     for one in filters:
         reach = Reach(policies, one)
@@ -45,4 +45,4 @@ def in_words(findings: Iterable[Finding]) -> str:
 
 
 def _in_order(found: Iterable[Finding]) -> list[Finding]:
-    return sorted(dict.fromkeys(found), key=lambda finding: (finding.file, finding.row, finding.code))
+    return sorted(one_a_line(found), key=lambda finding: (finding.file, finding.row, finding.code))

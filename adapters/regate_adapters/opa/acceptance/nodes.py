@@ -11,6 +11,23 @@ Path: TypeAlias = tuple[str, ...]
 COMPREHENSIONS: Final = ("arraycomprehension", "setcomprehension", "objectcomprehension")
 COMPARISONS: Final = ("eq", "equal", "neq", "lt", "lte", "gt", "gte")
 MEMBER: Final = ("internal.member_2", "internal.member_3")
+_SPELT: Final[Mapping[str, str]] = {
+    "eq": "=",
+    "equal": "==",
+    "neq": "!=",
+    "lt": "<",
+    "lte": "<=",
+    "gt": ">",
+    "gte": ">=",
+    "plus": "+",
+    "minus": "-",
+    "mul": "*",
+    "div": "/",
+    "rem": "%",
+    "and": "&",
+    "or": "|",
+    **dict.fromkeys(MEMBER, "in"),
+}
 TRUE: Final = {"type": "boolean", "value": True}
 FALSE: Final = {"type": "boolean", "value": False}
 
@@ -57,6 +74,11 @@ def operator_of(terms: Sequence[Node]) -> str:
     """Return the name of what is called."""
     first = terms[0]
     return ".".join(str(part["value"]) for part in first["value"]) if first["type"] == "ref" else str(first["value"])
+
+
+def spelt(operator: str) -> str:
+    """Return an operator as policies write it."""
+    return _SPELT.get(operator, operator)
 
 
 def variables(tree: Any) -> Iterator[str]:

@@ -22,29 +22,20 @@ from regate_adapters.opa.acceptance.nodes import (
     TRUE,
     Node,
     Path,
-    call_in,
     is_call,
     nodes,
     operator_of,
     row_of,
+    spelt,
     steps_below,
     variables,
 )
 from regate_adapters.opa.acceptance.reach import Reach, mentions
+from regate_adapters.opa.acceptance.repeating import unrepeatable
 from regate_adapters.opa.acceptance.syntax import Definition
 from regate_orchestrator.schema import FieldType, RowSchema
 
 _TEXT: Final = ("startswith", "endswith", "contains")
-_UNREPEATABLE: Final[Mapping[str, str]] = {
-    "time.now_ns": "use input.now, in epoch seconds",
-    "http.send": "put what it would fetch into data, or into the token's claims (regate.custom.authn.attrs)",
-    "net.lookup_ip_addr": "put what it would look up into data",
-    "rand.intn": "a filter is the same for all that are asked in its time; decide by something in input",
-    "uuid.rfc4122": "decide by an identifier that is in input",
-    "opa.runtime": "put what it would read into data",
-}
-"""What answers differently each time, and what to write instead."""
-
 _LITERALS: Final[Mapping[str, FieldType]] = {"string": "string", "number": "number", "boolean": "boolean"}
 _KNOWN: Final[Mapping[Path, FieldType]] = {
     ("now",): "number",
@@ -60,22 +51,13 @@ def row_findings(reach: Reach, schema: RowSchema | None) -> Iterator[Finding]:
     entrypoint = reach.filter.entrypoint
     for path in reach.reached:
         for definition in reach.policies.rules[path]:
-            yield from _unrepeatable(definition)
+            yield from unrepeatable(definition)
             if path in reach.touching or path == entrypoint:
                 yield from _Reader(reach, definition, schema).rule(is_entrypoint=path == entrypoint)
     for path, definitions in reach.evaluated.items():
         if path in reach.open - reach.touching and path != entrypoint:
             for definition, _ in definitions:
                 yield from _Reader(reach, definition, schema).rule_left_open()
-
-
-def _unrepeatable(definition: Definition) -> Iterator[Finding]:
-    for node in nodes([definition.node.get("body"), definition.node.get("else"), definition.head.get("value")]):
-        terms = call_in(node)
-        if terms is not None and is_call(terms, *_UNREPEATABLE):
-            operator = operator_of(terms)
-            message = f"{operator} answers differently each time, so a filter made with it ages: {_UNREPEATABLE[operator]}"
-            yield Finding("wall-clock", message, definition.module.file, row_of(node, definition.row))
 
 
 class _Reader:
@@ -154,14 +136,24 @@ class _Reader:
 
     def _body(self, body: Sequence[Node], *, written_out: bool = False) -> None:
         scope = self._forms.scope(body)
+        refused: set[str] = set()
         for expression in body:
             self._line = row_of(expression, self._line)
-            if self._forms.is_open(expression, scope):
-                before = len(self._found)
-                self._expression(expression, scope)
-                if len(self._found) == before and not self._forms.is_sayable(expression, scope, written_out=written_out):
-                    self._unsayable(expression, scope)
+            if not self._forms.is_open(expression, scope) or self._names_refused_set(expression):
+                continue
+            before = len(self._found)
+            self._expression(expression, scope)
+            is_said = len(self._found) > before or not refused.isdisjoint(variables(expression))
+            if not is_said and not self._forms.is_sayable(expression, scope, written_out=written_out):
+                self._unsayable(expression, scope)
+            if len(self._found) > before:
+                refused |= scope.derived.intersection(variables(expression))
         self._elements_apart(body, scope)
+
+    def _names_refused_set(self, expression: Node) -> bool:
+        """Return whether the expression names a set made from the row, which is refused where it is defined, whatever is made of it."""
+        named = self._policies.referred(expression) & self._reach.touching
+        return any(one.is_partial for path in named for one in self._policies.rules[path])
 
     def _unsayable(self, expression: Node, scope: Scope) -> None:
         if self._forms.speaks_of_row(expression, scope):
@@ -275,7 +267,12 @@ class _Reader:
         elif operator in _TEXT:
             self._text(operator, arguments)
         elif operator != "print":
-            self._say("computed-from-row", f"{operator} of {self._row} is no filter; stamp what it computes as a field, and compare that")
+            self._computed(operator)
+
+    def _computed(self, operator: str) -> None:
+        self._say(
+            "computed-from-row", f"{spelt(operator)} of {self._row} is no filter; stamp what it computes as a field, and compare that"
+        )
 
     def _nested(self, arguments: Sequence[Node], scope: Scope) -> None:
         for argument in arguments:
@@ -287,9 +284,7 @@ class _Reader:
                     named = node["value"][0]["value"][-1]["value"]
                     self._say("no-functions", f"{named} is given {self._row}; write a rule without arguments that names the fields itself")
                 else:
-                    self._say(
-                        "computed-from-row", f"{operator} of {self._row} is no filter; stamp what it computes as a field, and compare that"
-                    )
+                    self._computed(operator)
 
     def _assignment(self, arguments: Sequence[Node]) -> None:
         target, value = arguments
