@@ -24,7 +24,7 @@ PROFILES: Final[Mapping[str, Mapping[str, Any]]] = {
     "ollama": {"reasoning_field": "reasoning"},
     "openai": {"output_limit": "max_completion_tokens", "system_messages": "anywhere", "image_urls": True, "service_tiers": True},
     "azure": {"output_limit": "max_completion_tokens", "system_messages": "anywhere", "image_urls": True},
-    "mistral": {"stream_usage": False, "image_urls": True, "extra_fields": ("safe_prompt", "random_seed")},
+    "mistral": {"stream_usage": False, "seed_field": "random_seed", "image_urls": True, "extra_fields": ("safe_prompt", "random_seed")},
     "together": {"image_urls": True, "extra_fields": ("top_k", "min_p", "repetition_penalty")},
     "litellm": {},
 }

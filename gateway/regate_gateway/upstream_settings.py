@@ -9,7 +9,7 @@ from pydantic import Field, field_validator, model_validator
 
 from regate_gateway.setting_types import EnvironmentName, ModelName, Name, Seconds, Section, plain_address
 from regate_gateway.upstream_profiles import PROFILES, UpstreamKind
-from regate_orchestrator.upstream_traits import OutputLimit, ReasoningField, SystemMessages, UpstreamTraits
+from regate_orchestrator.upstream_traits import OutputLimit, ReasoningField, SeedField, SystemMessages, UpstreamTraits
 
 _SAME_REQUEST: Final = ("reasoning_field", "image_urls", "extra_fields", "service_tiers")
 """What a request is made for, before it is known which of two upstreams is sent it; each is sent it in its own words."""
@@ -50,6 +50,7 @@ class Upstream(Section):
         description="What system and developer messages say goes into one, at the beginning, or they stay `anywhere` they are.",
     )
     stream_usage: bool = Field(default=True, description="Ask it for the usage of streamed answers (`stream_options`).")
+    seed_field: SeedField = Field(default="seed", description="Field in which it takes the `seed` of a request.")
     reasoning_field: ReasoningField = Field(
         default="none",
         description="Field of assistant messages in which reasoning of earlier turns is sent back to it; `none` sends it nothing of them.",

@@ -7,6 +7,7 @@ from typing import Literal, TypeAlias
 
 OutputLimit: TypeAlias = Literal["max_tokens", "max_completion_tokens"]
 SystemMessages: TypeAlias = Literal["leading", "anywhere"]
+SeedField: TypeAlias = Literal["seed", "random_seed"]
 ReasoningField: TypeAlias = Literal["none", "reasoning", "reasoning_content"]
 
 
@@ -20,6 +21,8 @@ class UpstreamTraits:
     """`leading`: what system and developer messages say goes into one, at the beginning; `anywhere`: they stay where they are."""
     stream_usage: bool = True
     """Whether a streamed answer may be asked to tell its usage (`stream_options`)."""
+    seed_field: SeedField = "seed"
+    """The field that a request's `seed` is sent in."""
     reasoning_field: ReasoningField = "none"
     """The field of an assistant message in which reasoning of earlier turns may be sent back to it; `none`: it must not be sent."""
     image_urls: bool = False

@@ -243,6 +243,7 @@ def test_kind_of_an_upstream_says_what_it_takes(kind: str) -> None:
         ("output_limit", "max_tokens", "max_tokens"),
         ("system_messages", "leading", "leading"),
         ("stream_usage", "true", True),
+        ("seed_field", "seed", "seed"),
         ("reasoning_field", "none", "none"),
         ("image_urls", "false", False),
         ("context_window", "4096", 4096),
@@ -267,7 +268,7 @@ def test_table_of_kinds_is_in_the_documentation() -> None:
         for kind, profile in PROFILES.items()
         for name, value in profile.items()
         for said in (value if isinstance(value, tuple) else (value,))
-        if name not in ("service_tiers", "stream_usage")
+        if name not in ("service_tiers", "stream_usage", "seed_field")
         and f"`{str(said).lower() if isinstance(said, bool) else said}`" not in table.partition(f"| `{kind}` |")[2].partition("\n")[0]
     ]
     assert missing == []

@@ -54,6 +54,8 @@ class Wording:
         _limit(worded, traits.output_limit)
         if not traits.stream_usage:
             worded.pop("stream_options", None)
+        if "seed" in worded and traits.seed_field != "seed":
+            worded.setdefault(traits.seed_field, worded.pop("seed"))
         if traits.system_messages == "leading":
             worded["messages"] = _led(cast("Sequence[Mapping[str, Json]]", worded["messages"]))
         if "tools" in worded:

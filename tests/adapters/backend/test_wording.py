@@ -137,6 +137,25 @@ async def test_stream_options_are_left_out_where_the_upstream_takes_none(upstrea
     assert "stream_options" not in body
 
 
+# ---------------------------------------------------------------- seeds
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ({"seed": 7}, {"random_seed": 7}),
+        ({"seed": 7, "random_seed": 8}, {"random_seed": 8}),
+        ({"random_seed": 8}, {"random_seed": 8}),
+        ({}, {}),
+    ],
+)
+async def test_seed_is_sent_in_the_field_that_the_upstream_has_for_it(
+    upstream: ScriptedUpstream, given: dict[str, Any], expected: dict[str, Any]
+) -> None:
+    (body,) = await sent(upstream, {**PAYLOAD, **given}, seed_field="random_seed")
+    assert {name: body[name] for name in ("seed", "random_seed") if name in body} == expected
+
+
 # ---------------------------------------------------------------- system messages
 
 
