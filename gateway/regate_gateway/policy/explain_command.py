@@ -20,6 +20,7 @@ from regate_gateway.policy.explain_filter import ShownFilter, show_filter
 from regate_gateway.policy.explain_recorded import ExplainedRecords, explain_all, find_decision, find_response
 from regate_gateway.policy.explain_trace import Attempt, Condition, Tracer
 from regate_gateway.policy.recorded import Origin, RecordedDecision
+from regate_gateway.policy.replay import spelt_plan
 from regate_gateway.policy.replay_engine import RunningPolicies, running_policies
 from regate_gateway.policy.samples import principal_in
 from regate_orchestrator.decisions import Point
@@ -210,7 +211,7 @@ class FromRecords:
             yield from _explanation_lines(explanation)
             yield ""
         for plan in self.found.plans:
-            yield f"Filter in record {plan['record']}: {plan['rule']} {plan['action']}, {json.dumps(plan['plan'])}"
+            yield from _plan_lines(plan)
         if self.found.left_out:
             yield f"{self.found.left_out} further decisions are not shown."
 
@@ -269,6 +270,20 @@ async def _suppose(asked: Asked, principal: Principal, policies: RunningPolicies
 
 def _misstamped(schema: RowSchema, chunk: JsonObject) -> list[str]:
     return [f"the chunk is not stamped as declared: {fault}" for fault in schema.faults(chunk)]
+
+
+def _plan_lines(plan: Mapping[str, Any]) -> Iterator[str]:
+    """Yield a recorded filter: a record holds its size and digest, so the formula is what the policy of now makes of the recorded question."""
+    about = f"Filter in record {plan['record']} ({plan['rule'].replace('/', '.')} {plan['action']}, {spelt_plan(plan['plan'])})"
+    match plan["unchanged"]:
+        case True:
+            yield f"{about}: {plan['formula']}"
+        case False:
+            yield f"{about} was another than the policy makes now: {plan['formula']}"
+        case _ if plan["formula"] is None:
+            yield f"{about} cannot be made again: {plan['problem']}"
+        case _:
+            yield f"{about}, whose digest is not recorded, as the policy makes it now: {plan['formula']}"
 
 
 def _explanation_lines(explanation: Explanation) -> Iterator[str]:

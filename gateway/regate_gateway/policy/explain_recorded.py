@@ -12,8 +12,11 @@ from pathlib import Path
 from typing import Any, Final
 
 from regate_gateway.policy.explain import HERE, Explanation, Tracing, as_document, explain, plan_document
-from regate_gateway.policy.recorded import Recorded, RecordedDecision, questions_in, read_records
-from regate_orchestrator.errors import ConfigurationError
+from regate_gateway.policy.explain_filter import spell
+from regate_gateway.policy.recorded import Recorded, RecordedDecision, RecordedPlan, questions_in, read_records
+from regate_orchestrator.errors import ConfigurationError, FilterNotExpressible, PolicyUnavailable
+from regate_orchestrator.filters import expression_of
+from regate_orchestrator.plan_notes import plan_digest
 from regate_orchestrator.ports import PolicyEngine
 
 _MOST_EXPLAINED: Final = 200
@@ -75,8 +78,22 @@ async def explain_all(found: list[Recorded], engine: PolicyEngine, tracing: Trac
 
     async with asyncio.TaskGroup() as group:
         running = [group.create_task(explained(one)) for one in asked[:_MOST_EXPLAINED]]
-    plans = tuple(plan_document(plan) for one in found for plan in one.plans)
-    return ExplainedRecords(tuple(task.result() for task in running), plans, max(len(asked) - _MOST_EXPLAINED, 0))
+    plans = [await _plan_explained(plan, engine) for one in found for plan in one.plans]
+    return ExplainedRecords(tuple(task.result() for task in running), tuple(plans), max(len(asked) - _MOST_EXPLAINED, 0))
+
+
+async def _plan_explained(recorded: RecordedPlan, engine: PolicyEngine) -> dict[str, Any]:
+    """Return the recorded filter with its formula, made again of the question as it was asked; and whether it is still the recorded one.
+
+    A record has no more of a filter than its size and its digest. `unchanged` is None where it has no digest.
+    """
+    document = plan_document(recorded)
+    try:
+        planned = await engine.plan(recorded.rule, recorded.document, unknown=recorded.unknown)
+    except (FilterNotExpressible, PolicyUnavailable) as error:
+        return {**document, "formula": None, "unchanged": None, "problem": error.detail}
+    unchanged = plan_digest(planned.plan) == recorded.digest if recorded.digest else None
+    return {**document, "formula": spell(expression_of(planned.plan)), "unchanged": unchanged, "problem": ""}
 
 
 class AuditExplainer:
