@@ -1,4 +1,4 @@
-"""Recorded decisions, found in the audit records and explained: what `regate policy explain --decision` and its HTTP twin share.
+"""Recorded decisions, found in the audit records and explained: what `regate policy explain` and its HTTP twin share.
 
 Whoever calls this has decided that the asker may know; `tenant` bounds what is found all the same.
 """
@@ -7,17 +7,22 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
 from regate_gateway.policy.explain import HERE, Explanation, Tracing, as_document, explain, plan_document
 from regate_gateway.policy.explain_filter import spell
+from regate_gateway.policy.explain_stored import NotThere, find_stored
+from regate_gateway.policy.explain_supposed import Supposition, suppose
 from regate_gateway.policy.recorded import Recorded, RecordedDecision, RecordedPlan, questions_in, read_records
-from regate_orchestrator.errors import ConfigurationError, FilterNotExpressible, PolicyUnavailable
+from regate_orchestrator.errors import ConfigurationError, FilterNotExpressible, InvalidRequest, PolicyUnavailable
 from regate_orchestrator.filters import expression_of
 from regate_orchestrator.plan_notes import plan_digest
-from regate_orchestrator.ports import PolicyEngine
+from regate_orchestrator.ports import PolicyEngine, StateStore
+from regate_orchestrator.principal import Principal
+from regate_orchestrator.schema import RowSchema
+from regate_orchestrator.values import FileId, StoreId
 
 _MOST_EXPLAINED: Final = 200
 _MOST_TRACED: Final = 40
@@ -97,10 +102,14 @@ async def _plan_explained(recorded: RecordedPlan, engine: PolicyEngine) -> dict[
 
 
 class AuditExplainer:
-    """Explains recorded decisions of a running gateway (`services.Explaining`). One at a time: it is for people, not for programs."""
+    """Explains what a running gateway decided, or would (`services.Explaining`). One at a time: it is for people, not for programs."""
 
-    def __init__(self, audit: Path, engine: PolicyEngine, tracing: Tracing | None) -> None:
+    def __init__(
+        self, audit: Path, state: StateStore, schemas: Mapping[str, RowSchema], engine: PolicyEngine, tracing: Tracing | None
+    ) -> None:
         self._audit = audit
+        self._state = state
+        self._schemas = schemas
         self._engine = engine
         self._tracing = tracing
         self._turn = asyncio.Lock()
@@ -114,6 +123,17 @@ class AuditExplainer:
         """Return everything decided for this tenant's response explained, or None when there is nothing."""
         async with self._turn:
             return await self._explained(await asyncio.to_thread(find_response, self._audit, response, tenant=tenant))
+
+    async def file(self, principal: Principal, file: FileId, store: StoreId | None, *, now: int) -> dict[str, Any]:
+        """Return why the principal finds a stored file, or does not. Raises `InvalidRequest` where its tenant has no such file in the store."""
+        async with self._turn:
+            try:
+                stored = await find_stored(self._state, principal, file, store, self._schemas)
+            except NotThere as error:
+                raise InvalidRequest(f"There is nothing to explain: {error.words}.", param="file", code="nothing_to_explain") from error
+            asked = Supposition(principal, stored.store, stored.chunk, file, now)
+            found = await suppose(asked, self._engine, self._tracing, self._schemas["chunk"])
+            return replace(found, notes=(*((stored.problem,) if stored.problem else ()), *found.notes)).as_document()
 
     async def _explained(self, found: list[Recorded]) -> dict[str, Any] | None:
         return (await explain_all(found, self._engine, self._tracing)).as_document() if found else None

@@ -141,7 +141,7 @@ async def _stored(tmp_path: Path) -> None:
         (["--file", "file-1"], 0, "DENIED: chunk.read file-1 by regate.chunk.allow"),
         (["--file", "file-1", "--store", "vs_1"], 0, "reason: not_shared_with_principal"),
         (["--file", "file-2", "--store", "vs_2"], 0, "DENIED: chunk.read file-2"),
-        (["--file", "file-2"], 1, "is in several vector stores: say which with --store: vs_1, vs_2"),
+        (["--file", "file-2"], 1, "is in several vector stores: say in which (store): vs_1, vs_2"),
         (["--file", "file-3"], 0, "Note: its ingestion is failed, so no search finds it yet"),
         (["--file", "file-1", "--store", "vs_2"], 1, "is not in vs_2"),
         (["--file", "file-9"], 1, "the tenant acme has no file file-9"),
