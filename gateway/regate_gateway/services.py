@@ -23,6 +23,7 @@ from regate_orchestrator.errors import UpstreamError, VectorStoreUnavailable
 from regate_orchestrator.file_intake import FileIntake
 from regate_orchestrator.listing import Listings
 from regate_orchestrator.ports import Backend, BlobStore, Catalogue, StateStore
+from regate_orchestrator.principal import Principal
 from regate_orchestrator.responses.background import BackgroundRuns
 from regate_orchestrator.responses.driver import LoopPorts
 from regate_orchestrator.responses.message_parts import MessageParts
@@ -94,7 +95,7 @@ class Authenticator(Protocol):
 
 
 class Explaining(Protocol):
-    """Whoever explains recorded decisions. Whoever asks must have been permitted to."""
+    """Whoever explains decisions, recorded ones and such as nobody asked for yet. Whoever asks must have been permitted to."""
 
     async def decision(self, tenant: str, decision: str) -> dict[str, Any] | None:
         """Return the decision of this tenant explained, or None when there is none."""
@@ -102,6 +103,10 @@ class Explaining(Protocol):
 
     async def response(self, tenant: str, response: str) -> dict[str, Any] | None:
         """Return everything decided for this tenant's response explained, or None when there is nothing."""
+        ...
+
+    async def file(self, principal: Principal, file: FileId, store: StoreId | None, *, now: int) -> dict[str, Any]:
+        """Return why the principal finds a stored file, or does not. Raises `InvalidRequest` where its tenant has no such file in the store."""
         ...
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -242,7 +242,7 @@ async def open_services(
         storage=Storage(enforcer, state),
         schemas=schemas,
         policy_problem=lambda: policy.problem() or opa.problem,
-        explaining=_explaining(settings, opa, policy.directory),
+        explaining=_explaining(settings, state, schemas, opa, policy.directory),
         metrics=metrics,
         clock=clock,
     )
@@ -284,14 +284,13 @@ async def _shadowed(stack: AsyncExitStack, settings: Settings, live: PolicyEngin
     return shadowing, (unharming(managed.watch), unharming(shadowing.work))
 
 
-def _explaining(settings: Settings, opa: OpaEngine, policies: Path) -> Explaining:
-    """Return what explains recorded decisions: with rules and lines where OPA is ours, as a remote OPA's policies are not at hand."""
+def _explaining(settings: Settings, state: StateStore, schemas: Mapping[str, RowSchema], opa: OpaEngine, policies: Path) -> Explaining:
+    """Return what explains decisions: with rules and lines where OPA is ours, as a remote OPA's policies are not at hand."""
     from regate_gateway.policy.explain_recorded import AuditExplainer
     from regate_gateway.policy.explain_trace import Tracer
 
-    if settings.opa.mode == "remote":
-        return AuditExplainer(settings.audit.path, opa, None)
-    return AuditExplainer(settings.audit.path, opa, Tracer(opa_binary(settings), policies))
+    tracer = None if settings.opa.mode == "remote" else Tracer(opa_binary(settings), policies)
+    return AuditExplainer(settings.audit.path, state, schemas, opa, tracer)
 
 
 def upstream_configs(settings: Settings) -> list[UpstreamConfig]:

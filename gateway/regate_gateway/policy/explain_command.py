@@ -7,31 +7,26 @@ import json
 import sys
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
 import click
 
 from regate_gateway.policy.directory import choose
-from regate_gateway.policy.explain import Explanation, as_document, relevant, shown_rule
-from regate_gateway.policy.explain import explain as explain_one
-from regate_gateway.policy.explain_filter import ShownFilter, show_filter
+from regate_gateway.policy.explain import Explanation, relevant, shown_rule
 from regate_gateway.policy.explain_recorded import ExplainedRecords, explain_all, find_decision, find_response
+from regate_gateway.policy.explain_supposed import Supposed, Supposition, suppose
 from regate_gateway.policy.explain_trace import Attempt, Condition, Tracer
-from regate_gateway.policy.recorded import Origin, RecordedDecision
+from regate_gateway.policy.replay import spelt_plan
 from regate_gateway.policy.replay_engine import RunningPolicies, running_policies
 from regate_gateway.policy.samples import principal_in
-from regate_orchestrator.decisions import Point
-from regate_orchestrator.enforcer import policy_input
-from regate_orchestrator.errors import ConfigurationError, FilterNotExpressible, PolicyUnavailable
+from regate_orchestrator.errors import ConfigurationError, PolicyUnavailable
 from regate_orchestrator.principal import Principal
-from regate_orchestrator.schema import RowSchema
 from regate_orchestrator.values import FileId, JsonObject, StoreId
 
 _MOST_BYTES: Final = 1024 * 1024
 _STORE: Final[JsonObject] = {"id": ""}
-_REQUEST: Final = "req_explain"
 
 
 def _json_or_file(ctx: click.Context, param: click.Parameter, value: str | None) -> JsonObject | None:
@@ -155,40 +150,33 @@ def _asked(options: Mapping[str, Any], config: Path | None) -> Asked:
 
 
 @dataclass(frozen=True, slots=True)
-class Supposed:
-    """A question that nobody asked yet: the chunk's explanation, if there is a chunk, and the principal's filter."""
+class ShownSupposition:
+    """A question that nobody asked yet, explained. `with_stores`: people are shown what each kind of store is asked; programs always are."""
 
-    explanation: Explanation | None
-    shown: ShownFilter | None
-    refused: str
-    faults: tuple[str, ...]
+    found: Supposed
     with_stores: bool
-    """Whether people are shown what each kind of store is asked; programs always are."""
 
     def as_document(self) -> dict[str, Any]:
         """Return it as JSON."""
-        return {
-            "decision": None if self.explanation is None else as_document(self.explanation),
-            "filter": {"refused": self.refused} if self.shown is None else asdict(self.shown),
-            "notes": list(self.faults),
-        }
+        return self.found.as_document()
 
     def lines(self) -> Iterator[str]:
         """Yield it as people read it."""
-        for fault in self.faults:
-            yield f"Note: {fault}"
-        if self.explanation is not None:
-            yield from _explanation_lines(self.explanation)
+        shown = self.found.shown
+        for note in self.found.notes:
+            yield f"Note: {note}"
+        if self.found.explanation is not None:
+            yield from _explanation_lines(self.found.explanation)
             yield ""
-        if self.shown is None:
-            yield f"Filter: refused, {self.refused}"
+        if shown is None:
+            yield f"Filter: refused, {self.found.refused}"
             return
-        yield f"Filter of the principal ({self.shown.plan['kind']}): {self.shown.formula}"
-        yield f"Always joined to it: {self.shown.guard}"
+        yield f"Filter of the principal ({shown.plan['kind']}): {shown.formula}"
+        yield f"Always joined to it: {shown.guard}"
         if not self.with_stores:
             yield "--filters shows what each kind of store is asked."
             return
-        for kind, rendered in self.shown.stores.items():
+        for kind, rendered in shown.stores.items():
             yield f"  {kind}:"
             for name, value in rendered.items():
                 yield f"    {name}: {value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)}"
@@ -210,23 +198,27 @@ class FromRecords:
             yield from _explanation_lines(explanation)
             yield ""
         for plan in self.found.plans:
-            yield f"Filter in record {plan['record']}: {plan['rule']} {plan['action']}, {json.dumps(plan['plan'])}"
+            yield from _plan_lines(plan)
         if self.found.left_out:
             yield f"{self.found.left_out} further decisions are not shown."
 
 
-async def _explain(asked: Asked, directory: Path, opa: Path | None) -> Supposed | FromRecords:
+async def _explain(asked: Asked, directory: Path, opa: Path | None) -> ShownSupposition | FromRecords:
     async with running_policies(directory, opa=opa) as policies:
         tracer = Tracer(policies.opa, policies.directory)
-        if asked.principal is not None:
-            return await _suppose(asked, asked.principal, policies, tracer)
+        if (principal := asked.principal) is not None:
+            asked, problems = await _with_stored(asked, principal, policies)
+            about = asked.file or str((asked.chunk or {}).get("id", "the chunk"))
+            supposition = Supposition(principal, asked.store, asked.chunk, about, int(time.time()))
+            found = await suppose(supposition, policies.engine, tracer, policies.schemas["chunk"], directory=str(policies.directory))
+            return ShownSupposition(replace(found, notes=(*problems, *found.notes)), asked.filters)
         if asked.decision is not None:
-            found = await asyncio.to_thread(find_decision, asked.audit, asked.decision, tenant=None)
+            records = await asyncio.to_thread(find_decision, asked.audit, asked.decision, tenant=None)
         else:
-            found = await asyncio.to_thread(find_response, asked.audit, str(asked.response), tenant=None)
-        if not found:
+            records = await asyncio.to_thread(find_response, asked.audit, str(asked.response), tenant=None)
+        if not records:
             raise ConfigurationError(f"no record of {asked.decision or asked.response}")
-        return FromRecords(await explain_all(found, policies.engine, tracer, directory=str(directory)))
+        return FromRecords(await explain_all(records, policies.engine, tracer, directory=str(directory)))
 
 
 async def _with_stored(asked: Asked, principal: Principal, policies: RunningPolicies) -> tuple[Asked, tuple[str, ...]]:
@@ -240,35 +232,18 @@ async def _with_stored(asked: Asked, principal: Principal, policies: RunningPoli
     return replace(asked, chunk={**found.chunk}, store=found.store), () if found.problem is None else (found.problem,)
 
 
-async def _suppose(asked: Asked, principal: Principal, policies: RunningPolicies, tracer: Tracer) -> Supposed:
-    now = int(time.time())
-    asked, problems = await _with_stored(asked, principal, policies)
-    schema = policies.schemas["chunk"]
-    try:
-        resource: JsonObject = {"store": asked.store}
-        document = policy_input(principal.as_input(), "chunk.read", resource, request_id=_REQUEST, now=now)
-        planned = await policies.engine.plan(Point.CHUNK.value, document, unknown="chunk")
-        shown, refused = show_filter(planned.plan, tenant=principal.tenant, schema=schema), ""
-    except FilterNotExpressible as error:
-        shown, refused = None, error.detail
-    if asked.chunk is None:
-        return Supposed(None, shown, refused, problems, asked.filters)
-    question = RecordedDecision(
-        origin=Origin("", "", _REQUEST, None, principal.tenant, principal.digest, f"{principal.tenant}/{principal.id}", ""),
-        id="",
-        point=Point.CHUNK,
-        action="chunk.read",
-        about=asked.file or str(asked.chunk.get("id", "the chunk")),
-        document={**document, "chunk": asked.chunk},
-        allowed=False,
-        reasons=(),
-    )
-    explanation = await explain_one(question, policies.engine, tracer, was_asked=False, directory=str(policies.directory))
-    return Supposed(explanation, shown, refused, (*problems, *_misstamped(schema, asked.chunk)), asked.filters)
-
-
-def _misstamped(schema: RowSchema, chunk: JsonObject) -> list[str]:
-    return [f"the chunk is not stamped as declared: {fault}" for fault in schema.faults(chunk)]
+def _plan_lines(plan: Mapping[str, Any]) -> Iterator[str]:
+    """Yield a recorded filter: a record holds its size and digest, so the formula is what the policy of now makes of the recorded question."""
+    about = f"Filter in record {plan['record']} ({plan['rule'].replace('/', '.')} {plan['action']}, {spelt_plan(plan['plan'])})"
+    match plan["unchanged"]:
+        case True:
+            yield f"{about}: {plan['formula']}"
+        case False:
+            yield f"{about} was another than the policy makes now: {plan['formula']}"
+        case _ if plan["formula"] is None:
+            yield f"{about} cannot be made again: {plan['problem']}"
+        case _:
+            yield f"{about}, whose digest is not recorded, as the policy makes it now: {plan['formula']}"
 
 
 def _explanation_lines(explanation: Explanation) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""Recorded decisions, found in the audit records and explained: what `regate policy explain --decision` and its HTTP twin share.
+"""Recorded decisions, found in the audit records and explained: what `regate policy explain` and its HTTP twin share.
 
 Whoever calls this has decided that the asker may know; `tenant` bounds what is found all the same.
 """
@@ -7,14 +7,22 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
 from regate_gateway.policy.explain import HERE, Explanation, Tracing, as_document, explain, plan_document
-from regate_gateway.policy.recorded import Recorded, RecordedDecision, questions_in, read_records
-from regate_orchestrator.errors import ConfigurationError
-from regate_orchestrator.ports import PolicyEngine
+from regate_gateway.policy.explain_filter import spell
+from regate_gateway.policy.explain_stored import NotThere, find_stored
+from regate_gateway.policy.explain_supposed import Supposition, suppose
+from regate_gateway.policy.recorded import Recorded, RecordedDecision, RecordedPlan, questions_in, read_records
+from regate_orchestrator.errors import ConfigurationError, FilterNotExpressible, InvalidRequest, PolicyUnavailable
+from regate_orchestrator.filters import expression_of
+from regate_orchestrator.plan_notes import plan_digest
+from regate_orchestrator.ports import PolicyEngine, StateStore
+from regate_orchestrator.principal import Principal
+from regate_orchestrator.schema import RowSchema
+from regate_orchestrator.values import FileId, StoreId
 
 _MOST_EXPLAINED: Final = 200
 _MOST_TRACED: Final = 40
@@ -75,15 +83,33 @@ async def explain_all(found: list[Recorded], engine: PolicyEngine, tracing: Trac
 
     async with asyncio.TaskGroup() as group:
         running = [group.create_task(explained(one)) for one in asked[:_MOST_EXPLAINED]]
-    plans = tuple(plan_document(plan) for one in found for plan in one.plans)
-    return ExplainedRecords(tuple(task.result() for task in running), plans, max(len(asked) - _MOST_EXPLAINED, 0))
+    plans = [await _plan_explained(plan, engine) for one in found for plan in one.plans]
+    return ExplainedRecords(tuple(task.result() for task in running), tuple(plans), max(len(asked) - _MOST_EXPLAINED, 0))
+
+
+async def _plan_explained(recorded: RecordedPlan, engine: PolicyEngine) -> dict[str, Any]:
+    """Return the recorded filter with its formula, made again of the question as it was asked; and whether it is still the recorded one.
+
+    A record has no more of a filter than its size and its digest. `unchanged` is None where it has no digest.
+    """
+    document = plan_document(recorded)
+    try:
+        planned = await engine.plan(recorded.rule, recorded.document, unknown=recorded.unknown)
+    except (FilterNotExpressible, PolicyUnavailable) as error:
+        return {**document, "formula": None, "unchanged": None, "problem": error.detail}
+    unchanged = plan_digest(planned.plan) == recorded.digest if recorded.digest else None
+    return {**document, "formula": spell(expression_of(planned.plan)), "unchanged": unchanged, "problem": ""}
 
 
 class AuditExplainer:
-    """Explains recorded decisions of a running gateway (`services.Explaining`). One at a time: it is for people, not for programs."""
+    """Explains what a running gateway decided, or would (`services.Explaining`). One at a time: it is for people, not for programs."""
 
-    def __init__(self, audit: Path, engine: PolicyEngine, tracing: Tracing | None) -> None:
+    def __init__(
+        self, audit: Path, state: StateStore, schemas: Mapping[str, RowSchema], engine: PolicyEngine, tracing: Tracing | None
+    ) -> None:
         self._audit = audit
+        self._state = state
+        self._schemas = schemas
         self._engine = engine
         self._tracing = tracing
         self._turn = asyncio.Lock()
@@ -97,6 +123,17 @@ class AuditExplainer:
         """Return everything decided for this tenant's response explained, or None when there is nothing."""
         async with self._turn:
             return await self._explained(await asyncio.to_thread(find_response, self._audit, response, tenant=tenant))
+
+    async def file(self, principal: Principal, file: FileId, store: StoreId | None, *, now: int) -> dict[str, Any]:
+        """Return why the principal finds a stored file, or does not. Raises `InvalidRequest` where its tenant has no such file in the store."""
+        async with self._turn:
+            try:
+                stored = await find_stored(self._state, principal, file, store, self._schemas)
+            except NotThere as error:
+                raise InvalidRequest(f"There is nothing to explain: {error.words}.", param="file", code="nothing_to_explain") from error
+            asked = Supposition(principal, stored.store, stored.chunk, file, now)
+            found = await suppose(asked, self._engine, self._tracing, self._schemas["chunk"])
+            return replace(found, notes=(*((stored.problem,) if stored.problem else ()), *found.notes)).as_document()
 
     async def _explained(self, found: list[Recorded]) -> dict[str, Any] | None:
         return (await explain_all(found, self._engine, self._tracing)).as_document() if found else None

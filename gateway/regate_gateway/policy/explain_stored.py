@@ -13,6 +13,7 @@ from regate_adapters.state.store import SqlStateStore
 from regate_gateway.opening import state_url
 from regate_gateway.settings import Settings
 from regate_orchestrator.errors import ConfigurationError
+from regate_orchestrator.ports import StateStore
 from regate_orchestrator.principal import Principal
 from regate_orchestrator.schema import RowSchema
 from regate_orchestrator.values import FileId, JsonObject, StoreId
@@ -27,32 +28,42 @@ class StoredFile:
     problem: str | None
 
 
+class NotThere(Exception):
+    """Nobody of the tenant can find the file, or it is not said in which store; `words` say which, for whoever may ask."""
+
+    def __init__(self, words: str) -> None:
+        super().__init__(words)
+        self.words = words
+
+
 async def stored_file(
     settings: Settings, principal: Principal, file: FileId, store: StoreId | None, schemas: Mapping[str, RowSchema]
 ) -> StoredFile:
-    """Return the file as it is in the store, or in the only one that it is in. Raises `ConfigurationError` when nobody of the tenant can find it."""
+    """Return the file as the gateway's own database has it. Raises `ConfigurationError` where there is none, or nobody of the tenant can find it."""
     setting, url = state_url(settings)
     if "tables of this version" not in (found := await examine(url, setting=setting)):
         raise ConfigurationError(f"{setting}: there is nothing to look at: {found}")
     async with SqlStateStore.open(url, setting=setting) as state:
-        if await state.file(principal, file) is None:
-            raise ConfigurationError(
-                f"the tenant {principal.tenant} has no file {file}: another tenant's is never found, an expired one is gone"
-            )
-        stores = await state.stores_holding(principal, file)
-        if store is None and len(stores) != 1:
-            where = (
-                f"several vector stores: say which with --store: {', '.join(stores)}"
-                if stores
-                else "no vector store, so no search finds it"
-            )
-            raise ConfigurationError(f"the file {file} is in {where}")
-        chosen = stores[0] if store is None else store
-        attachment, row = await state.attachment(principal, chosen, file), await state.store(principal, chosen)
+        try:
+            return await find_stored(state, principal, file, store, schemas)
+        except NotThere as error:
+            raise ConfigurationError(error.words) from error
+
+
+async def find_stored(
+    state: StateStore, principal: Principal, file: FileId, store: StoreId | None, schemas: Mapping[str, RowSchema]
+) -> StoredFile:
+    """Return the file as it is in the store, or in the only one that it is in. Raises `NotThere`."""
+    if await state.file(principal, file) is None:
+        raise NotThere(f"the tenant {principal.tenant} has no file {file}: another tenant's is never found, an expired one is gone")
+    stores = await state.stores_holding(principal, file)
+    if store is None and len(stores) != 1:
+        where = f"several vector stores: say in which (store): {', '.join(stores)}" if stores else "no vector store, so no search finds it"
+        raise NotThere(f"the file {file} is in {where}")
+    chosen = stores[0] if store is None else store
+    attachment, row = await state.attachment(principal, chosen, file), await state.store(principal, chosen)
     if attachment is None or row is None:
-        raise ConfigurationError(
-            f"the file {file} is not in {chosen}, or that is no vector store that the tenant {principal.tenant} can use"
-        )
+        raise NotThere(f"the file {file} is not in {chosen}, or that is no vector store that the tenant {principal.tenant} can use")
     ended = f": {attachment.error_message}" if attachment.error_message else ""
     problem = None if attachment.status == "completed" else f"its ingestion is {attachment.status}{ended}, so no search finds it yet"
     return StoredFile(attachment.stamp, schemas["store"].canonical({**row.stamp, "id": row.id, "name": row.name}), problem)

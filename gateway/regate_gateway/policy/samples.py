@@ -61,21 +61,29 @@ def read_samples(path: Path) -> list[Sample]:
 
 
 def principal_in(entry: Any, place: str, *, beside: Sequence[str] = ()) -> Principal:
-    """Return the principal that somebody wrote down. Raises `click.UsageError` for anything else, a misspelt key included.
+    """Return the principal that somebody wrote down. Raises `click.UsageError` for anything else, and says that it stands at this place."""
+    try:
+        return written_principal(entry, beside=beside)
+    except ValueError as error:
+        raise click.UsageError(f"{place}: {error}") from None
+
+
+def written_principal(entry: Any, *, beside: Sequence[str] = ()) -> Principal:
+    """Return the principal that somebody wrote down. Raises `ValueError`, in words, for anything else, a misspelt key included.
 
     `beside` are keys that may stand in it and are no part of it.
     """
     principal = read_principal(entry)
     if principal is None:
-        raise click.UsageError(
-            f"{place}: is no principal: needs id and tenant (names), and may have teams, roles, projects, namespaces, scopes (lists of names), "
+        raise ValueError(
+            "is no principal: needs id and tenant (names), and may have teams, roles, projects, namespaces, scopes (lists of names), "
             "clearance (a whole number), attrs (an object)"
         )
     known = principal.as_input().keys()
     for key in entry.keys() - known - set(beside):
         near = nearest(key, known)
         advice = f"there are {', '.join(known)}" if near is None else f"did you mean {near!r}?"
-        raise click.UsageError(f"{place}: a principal has no {key!r}; {advice}")
+        raise ValueError(f"a principal has no {key!r}; {advice}")
     return principal
 
 

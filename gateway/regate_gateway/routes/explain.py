@@ -1,37 +1,75 @@
-"""`GET /v1/regate/explain`: why something was decided, for whom policy grants it. To everybody else the URL does not exist.
+"""`GET /v1/regate/explain`: why something was decided, or would be, for whom policy grants it. To everybody else the URL does not exist.
 
 What is explained stays within the caller's tenant, whatever the policy says: reasons tell of what a tenant has.
 """
 
 from __future__ import annotations
 
+from typing import Any, Final
+
+import orjson
 from starlette.responses import Response
 
 from regate_gateway.connection import reply
+from regate_gateway.policy.samples import written_principal
 from regate_gateway.routes.call import Call
 from regate_orchestrator.decisions import Deny, Point, Question
 from regate_orchestrator.errors import InvalidRequest, NotFound
+from regate_orchestrator.principal import Principal
+from regate_orchestrator.values import FileId, StoreId
 
 _ACTION = "policy.explain"
 _MOST = 256
+_MOST_PRINCIPAL: Final = 8_192
+_KINDS: Final = ("decision", "response", "file")
 
 
 async def explain(call: Call) -> Response:
-    """Answer `GET /v1/regate/explain?decision=ID` and `?response=ID`. Decided before anything of the request is read."""
+    """Answer `GET /v1/regate/explain` of a decision, a response or a file. Decided before anything of the request is read."""
     question = Question(Point.ADMIN, _ACTION, {"operation": {"tenant": call.context.principal.tenant}}, about=_ACTION)
     if isinstance(await call.services.enforcer.decide(call.context, question), Deny):
         scope = call.request.scope
         raise NotFound(f"Invalid URL ({scope['method']} {scope['path']}).", code="unknown_url")
     query = call.query()
-    query.refuse_unknown({"decision", "response"})
-    decision, response = query.maybe_string("decision", most=_MOST), query.maybe_string("response", most=_MOST)
-    tenant, explaining = call.context.principal.tenant, call.services.explaining
-    if decision is not None and response is None:
-        kind, identifier, found = "decision", decision, await call.while_connected(explaining.decision(tenant, decision))
-    elif response is not None and decision is None:
-        kind, identifier, found = "response", response, await call.while_connected(explaining.response(tenant, response))
-    else:
-        raise InvalidRequest("Exactly one of 'decision' and 'response' must be given.", param="decision", code="missing_required_parameter")
+    query.refuse_unknown({*_KINDS, "store", "principal"})
+    given = {name: value for name in _KINDS if (value := query.maybe_string(name, most=_MOST)) is not None}
+    store, principal = query.maybe_string("store", most=_MOST), query.maybe_string("principal", most=_MOST_PRINCIPAL)
+    if len(given) != 1:
+        raise InvalidRequest(
+            "Exactly one of 'decision', 'response' and 'file' must be given.", param="decision", code="missing_required_parameter"
+        )
+    ((kind, identifier),) = given.items()
+    if kind != "file" and not (store is None and principal is None):
+        raise InvalidRequest("'store' and 'principal' belong to 'file': leave them out.", param="principal")
+    found = await call.while_connected(_found(call, kind, identifier, store, principal))
     if found is None:
         raise NotFound.of(kind, identifier, param=kind)
     return reply({"object": "regate.explanation", kind: identifier, **found})
+
+
+async def _found(call: Call, kind: str, identifier: str, store: str | None, principal: str | None) -> dict[str, Any] | None:
+    tenant, explaining = call.context.principal.tenant, call.services.explaining
+    match kind:
+        case "decision":
+            return await explaining.decision(tenant, identifier)
+        case "response":
+            return await explaining.response(tenant, identifier)
+        case _:
+            in_store, now = None if store is None else StoreId(store), int(call.services.clock())
+            return await explaining.file(_principal(principal, tenant), FileId(identifier), in_store, now=now)
+
+
+def _principal(text: str | None, tenant: str) -> Principal:
+    """Return the principal that is asked about, who is of the caller's tenant. Raises `InvalidRequest`."""
+    if text is None:
+        raise InvalidRequest("'principal' says who would ask: give it with 'file'.", param="principal", code="missing_required_parameter")
+    try:
+        entry = orjson.loads(text)
+        principal = written_principal({"tenant": tenant, **entry} if isinstance(entry, dict) else entry)
+    except orjson.JSONDecodeError as error:
+        raise InvalidRequest("'principal' is no JSON: write an object with id, teams, roles, ….", param="principal") from error
+    except ValueError as error:
+        raise InvalidRequest(f"'principal': {error}.", param="principal") from error
+    if principal.tenant != tenant:
+        raise InvalidRequest("'principal' must be of your own tenant: leave its tenant out.", param="principal")
+    return principal

@@ -152,6 +152,10 @@ class AttachmentState(Protocol):
         """Return the attachment, looked up by the pair and within the principal's tenant."""
         ...
 
+    async def stores_holding(self, principal: Principal, file: FileId) -> list[StoreId]:
+        """Return the vector stores in which the principal's tenant has this file, whatever came of its ingestion."""
+        ...
+
     async def attachments(
         self, principal: Principal, store: StoreId, plan: FilterPlan, page: Page, *, status: str | None, batch: BatchId | None = None
     ) -> Rows[Attachment]:

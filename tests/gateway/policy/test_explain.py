@@ -141,7 +141,7 @@ async def _stored(tmp_path: Path) -> None:
         (["--file", "file-1"], 0, "DENIED: chunk.read file-1 by regate.chunk.allow"),
         (["--file", "file-1", "--store", "vs_1"], 0, "reason: not_shared_with_principal"),
         (["--file", "file-2", "--store", "vs_2"], 0, "DENIED: chunk.read file-2"),
-        (["--file", "file-2"], 1, "is in several vector stores: say which with --store: vs_1, vs_2"),
+        (["--file", "file-2"], 1, "is in several vector stores: say in which (store): vs_1, vs_2"),
         (["--file", "file-3"], 0, "Note: its ingestion is failed, so no search finds it yet"),
         (["--file", "file-1", "--store", "vs_2"], 1, "is not in vs_2"),
         (["--file", "file-9"], 1, "the tenant acme has no file file-9"),
@@ -272,6 +272,28 @@ def test_response_is_explained_with_every_decision_batch_member_and_filter(audit
     assert {("chunk.read", "c2", False, False), ("model.list", "small", True, True), ("ingest.document", "file_1", False, False)} <= seen
     assert [one for one in seen if one[2] != one[3]] == []
     assert {plan["rule"] for plan in document["filters"]} == {"regate/chunk/allow", "regate/store/allow"}
+
+
+def test_a_recorded_filter_is_shown_as_a_formula(audit: Path) -> None:
+    asked = ("--response", "resp_1", "--audit", str(audit), "--policy", str(shipped_policies()))
+
+    printed, document = run(*asked).stdout, json.loads(run(*asked, "--json").stdout)
+
+    lines = [line for line in printed.splitlines() if line.startswith("Filter in record")]
+    assert len(lines) == len(document["filters"]) > 1
+    assert all('tenant == "acme"' in line and "{" not in line for line in lines)
+    assert {plan["unchanged"] for plan in document["filters"]} == {True}
+
+
+def test_a_recorded_filter_that_is_made_otherwise_now_is_told(audit: Path, tmp_path: Path) -> None:
+    policy = copied_policies(tmp_path / "rego")
+    edit(policy, "data.json", {'"hr-only": "hr"': '"hr-only": "hr", "draft": "editor"'})
+
+    printed = run("--response", "resp_1", "--audit", str(audit), "--policy", str(policy)).stdout
+
+    (line, *_) = [line for line in printed.splitlines() if line.startswith("Filter in record") and "regate.chunk.allow" in line]
+    assert "was another than the policy makes now: " in line
+    assert "draft" in line
 
 
 def test_arguments_of_a_tool_are_shown_by_their_length_alone(audit: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
@@ -100,6 +101,68 @@ async def test_decision_of_another_tenant_answers_as_one_that_does_not_exist(ser
 
     assert (hidden.status_code, hidden.text) == (404, absent.text.replace("dec_none", decision))
     assert response.status_code == 404
+
+
+async def stored(serving: Serving) -> tuple[str, str]:
+    """Have alice attach a file to a private store of hers; return the ids of the file and the store."""
+    async with serving.as_("alice") as alice:
+        upload = {"file": ("plan.txt", b"The plan of the year.")}
+        file = (await alice.post("/files", files=upload, data={"purpose": "assistants"})).json()["id"]
+        store = (await alice.post("/vector_stores", json={"name": "hers", "metadata": {"regate.visibility": "private"}})).json()["id"]
+        assert (await alice.post(f"/vector_stores/{store}/files", json={"file_id": file})).status_code == 200
+    return file, store
+
+
+async def test_administrator_is_told_why_somebody_does_not_find_a_file(serve: Serve) -> None:
+    async with serve() as serving:
+        file, store = await stored(serving)
+        async with serving.as_("carol", roles=["policy_admin"]) as admin:
+            params = {"file": file, "store": store}
+            answers = [
+                (await admin.get("/regate/explain", params={**params, "principal": json.dumps({"id": name})})).json()
+                for name in ("alice", "carl")
+            ]
+
+    assert [(one["object"], one["file"], one["decision"]["allowed"]) for one in answers] == [
+        ("regate.explanation", file, True),
+        ("regate.explanation", file, False),
+    ]
+    assert answers[1]["decision"]["reasons"]
+    assert answers[1]["decision"]["attempts"]
+    assert '"carl"' in answers[1]["filter"]["formula"]
+
+
+ASKED_WRONG = {
+    "no principal": ({"file": "file-1"}, 400, "'principal' says who would ask"),
+    "no JSON": ({"file": "file-1", "principal": "carl"}, 400, "is no JSON"),
+    "no object": ({"file": "file-1", "principal": "[1]"}, 400, "needs id and tenant"),
+    "a misspelt key": ({"file": "file-1", "principal": '{"id": "carl", "team": ["hr"]}'}, 400, "did you mean 'teams'?"),
+    "another tenant's": ({"file": "file-1", "principal": '{"id": "eve", "tenant": "globex"}'}, 400, "of your own tenant"),
+    "a file that is not there": ({"file": "file-1", "principal": '{"id": "carl"}'}, 400, "has no file file-1"),
+    "a principal of a decision": ({"decision": "dec_1", "principal": '{"id": "carl"}'}, 400, "belong to 'file'"),
+}
+
+
+@pytest.mark.parametrize("name", ASKED_WRONG)
+async def test_what_cannot_be_supposed_is_refused_with_what_to_change(serve: Serve, name: str) -> None:
+    params, status, words = ASKED_WRONG[name]
+    async with serve() as serving, serving.as_("carol", roles=["policy_admin"]) as admin:
+        answer = await admin.get("/regate/explain", params=params)
+
+    assert (answer.status_code, words in answer.json()["error"]["message"]) == (status, True), answer.text
+
+
+async def test_a_file_of_another_tenant_is_explained_to_nobody(serve: Serve) -> None:
+    async with serve() as serving:
+        file, _ = await stored(serving)
+        asked = {"principal": json.dumps({"id": "alice"})}
+        async with serving.as_("eve", tenant="globex", roles=["policy_admin"]) as foreign, serving.as_("bob") as bob:
+            hidden = await foreign.get("/regate/explain", params={"file": file, **asked})
+            absent = await foreign.get("/regate/explain", params={"file": "file-none", **asked})
+            unknown = await bob.get("/regate/explain", params={"file": file, **asked})
+
+    assert (hidden.status_code, hidden.text) == (400, absent.text.replace("file-none", file))
+    assert (unknown.status_code, unknown.json()["error"]["code"]) == (404, "unknown_url")
 
 
 async def test_explanation_needs_exactly_one_identifier(serve: Serve) -> None:
