@@ -20,7 +20,7 @@ from regate_orchestrator.values import FileId, StoreId
 
 _ACTION = "policy.explain"
 _MOST = 256
-_MOST_PRINCIPAL: Final = 8_192
+_MOST_PRINCIPAL: Final = 1_024
 _KINDS: Final = ("decision", "response", "file")
 
 

@@ -281,7 +281,7 @@ def test_candidate_that_does_not_compile_exits_2(audit: Path, tmp_path: Path) ->
     assert (result.exit_code, "broken.rego" in result.stderr) == (2, True)
 
 
-def test_callers_are_named_and_no_argument_of_a_tool_is_printed(audit: Path, tmp_path: Path) -> None:
+def test_of_a_principal_the_name_alone_is_printed_and_no_argument_of_a_tool(audit: Path, tmp_path: Path) -> None:
     candidate = copied_policies(tmp_path / "rego")
     edit(
         candidate,
@@ -291,4 +291,4 @@ def test_callers_are_named_and_no_argument_of_a_tool_is_printed(audit: Path, tmp
 
     printed = [run(candidate, audit, *options).stdout for options in ([], ["--json"])]
 
-    assert [("alice" in text, "SECRET-ARGUMENT" in text) for text in printed] == [(True, False)] * 2
+    assert [("acme/alice" in text, "SECRET-ARGUMENT" in text, "clearance" in text) for text in printed] == [(True, False, False)] * 2
