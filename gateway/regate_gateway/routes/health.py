@@ -37,8 +37,14 @@ class Readiness:
             await reply({"status": "ending"}, 503)(scope, receive, send)
             return
         services = self._services
+        revision = ""
+
+        async def policy_answers() -> None:
+            nonlocal revision
+            revision = await services.enforcer.revision()
+
         policy, state, files, engines, upstreams = await asyncio.gather(
-            _probe(services.enforcer.revision()),
+            _probe(policy_answers()),
             _probe(services.state.check()),
             _probe(services.blobs.check()),
             self._engines(),
@@ -58,7 +64,7 @@ class Readiness:
         body["vector_stores"] = {name: part or "ok" for name, part in engines.items()}
         body["upstreams"] = dict(services.upstreams.reach())
         if ready:
-            body["policy_revision"] = await services.enforcer.revision()
+            body["policy_revision"] = revision
         if problem:
             body["policy_problem"] = problem.splitlines()[0]  # what follows quotes the policy, and anybody may ask here
         await reply(body, 200 if ready else 503)(scope, receive, send)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from shlex import quote
 
 import pytest
 
@@ -52,7 +53,10 @@ def test_opa_on_path_is_linked_and_then_left_alone(
 
 def test_old_opa_is_replaced_by_what_go_compiles(tmp_path: Path, opa: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     script(tmp_path / "tools" / "opa", "echo Version: 1.0.0")
-    script(tmp_path / "bin" / "go", f'/bin/mkdir -p "$GOBIN" && /bin/ln -s {opa} "$GOBIN/opa" && echo "$@" > {tmp_path}/asked')
+    script(
+        tmp_path / "bin" / "go",
+        f'/bin/mkdir -p "$GOBIN" && /bin/ln -s {quote(str(opa))} "$GOBIN/opa" && echo "$@" > {quote(str(tmp_path))}/asked',
+    )
     monkeypatch.setenv("PATH", str(tmp_path / "bin"))
 
     assert (opa_version(install(tmp_path / "tools")) or ()) >= OLDEST

@@ -10,6 +10,7 @@ import signal
 import sys
 from collections.abc import Awaitable, Callable
 from pathlib import Path
+from shlex import quote
 
 import aiohttp
 import pytest
@@ -219,7 +220,7 @@ async def test_change_that_takes_a_needed_rule_away_keeps_the_old_policy(policie
 def opa_that(does: str, *, opa: Path, at: Path) -> Path:
     """An OPA that does this first when it is to serve."""
     wrapper = at / "opa"
-    wrapper.write_text(f'#!/bin/sh\nif [ "$1" = run ]; then\n{does}\nfi\nexec {opa} "$@"\n', encoding="utf-8")
+    wrapper.write_text(f'#!/bin/sh\nif [ "$1" = run ]; then\n{does}\nfi\nexec {quote(str(opa))} "$@"\n', encoding="utf-8")
     wrapper.chmod(0o755)
     return wrapper
 
@@ -250,7 +251,7 @@ async def test_opa_that_cannot_start_is_refused_in_its_own_words(
 
 
 async def test_opa_that_is_not_there_is_refused(policies: Path, opa: Path, tmp_path: Path) -> None:
-    wrapper = opa_that(f'rm "$0"; exec {tmp_path}/absent', opa=opa, at=tmp_path)
+    wrapper = opa_that(f'rm "$0"; exec {quote(str(tmp_path))}/absent', opa=opa, at=tmp_path)
 
     with pytest.raises(ConfigurationError, match=r"status 127\): .*/absent: not found"):
         await ManagedOpa(policies, opa=wrapper).__aenter__()
