@@ -275,7 +275,7 @@ async def test_opa_that_says_two_megabytes_first_comes_up_and_all_is_logged(
     text = (line * (2_000_000 // len(line) + 1))[:2_000_000]
     (tmp_path / "talk.py").write_text(f"import sys\nsys.{stream}.write(open({str(tmp_path / 'text')!r}).read())\n")
     (tmp_path / "text").write_text(text)
-    wrapper = opa_that(f"{sys.executable} -I -S {tmp_path}/talk.py", opa=opa, at=tmp_path)
+    wrapper = opa_that(f"{quote(sys.executable)} -I -S {quote(str(tmp_path))}/talk.py", opa=opa, at=tmp_path)
 
     async with ManagedOpa(policies, opa=wrapper) as process:
         assert process.pid is not None
@@ -290,7 +290,7 @@ async def test_what_opa_says_while_it_serves_is_logged_and_never_holds_it_up(
     (tmp_path / "talk.py").write_text(
         "import os, sys, time\nwhile not os.path.exists('go'): time.sleep(0.05)\nprint('words\\n' * 10**5, 'the end')\n"
     )
-    wrapper = opa_that(f"{sys.executable} -I -S {tmp_path}/talk.py &", opa=opa, at=tmp_path)
+    wrapper = opa_that(f"{quote(sys.executable)} -I -S {quote(str(tmp_path))}/talk.py &", opa=opa, at=tmp_path)
 
     async with ManagedOpa(policies, opa=wrapper) as process, OpaEngine(process.address, schemas={}, deadline_s=20) as engine:
         (process.directory.parent / "go").touch()
