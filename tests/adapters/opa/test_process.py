@@ -305,7 +305,7 @@ async def test_what_opa_says_while_it_serves_is_logged_and_never_holds_it_up(
 async def test_last_words_of_an_opa_that_dies_are_logged(
     policies: Path, tmp_path: Path, opa: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    dies = f'{opa} "$@" & child=$!; while [ ! -e go ]; do sleep 0.05; done; echo farewell >&2; kill -9 $child; exit 7'
+    dies = f'{quote(str(opa))} "$@" & child=$!; while [ ! -e go ]; do sleep 0.05; done; echo farewell >&2; kill -9 $child; exit 7'
     wrapper = opa_that(dies, opa=opa, at=tmp_path)
 
     async with ManagedOpa(policies, opa=wrapper) as process, asyncio.TaskGroup() as tasks:
