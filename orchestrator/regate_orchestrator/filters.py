@@ -8,7 +8,7 @@ A field is a path from the row's root: `("tenant",)` is a stamped policy field, 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Final, Literal, TypeAlias, assert_never
 
@@ -168,6 +168,20 @@ def normalize(expression: Expression, *, positive: bool = True) -> Expression:
             return expression if positive else Not(expression)
         case _:
             assert_never(expression)
+
+
+def atoms_of(expression: Expression) -> Iterator[Atom]:
+    """Yield the tests of fields that the expression is made of, in the order in which they stand."""
+    match expression:
+        case And(parts) | Or(parts):
+            for part in parts:
+                yield from atoms_of(part)
+        case Not(part):
+            yield from atoms_of(part)
+        case Constant():
+            pass
+        case _:
+            yield expression
 
 
 def size(expression: Expression) -> int:

@@ -14,7 +14,7 @@ import subprocess
 import sys
 import tempfile
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -40,6 +40,13 @@ class Served:
     def token(self) -> str:
         """Alice's."""
         return self.tokens["alice"]
+
+    def scenes(self, command: Sequence[str | Path], **options: Any) -> dict[str, Any]:
+        """Run a client's program as Alice; return what each of its scenes brought, of which it prints a line of JSON each."""
+        environment = {**os.environ, "OPENAI_BASE_URL": self.url, "OPENAI_API_KEY": self.token}
+        said = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, timeout=200, check=True, **options).stdout
+        scenes = [json.loads(line) for line in said.splitlines()]
+        return {scene["scene"]: scene.get("result", scene.get("error")) for scene in scenes}
 
     def asked(self) -> list[dict[str, Any]]:
         """All chat requests that reached the model so far, the latest last."""

@@ -32,7 +32,6 @@ from regate_adapters.testing.vector_corpus import (
     exemption,
     expression_of_depth,
     hostile_chunks,
-    leaves,
 )
 from regate_adapters.testing.vector_editions import EDITION_CHECKS
 from regate_orchestrator.errors import FilterNotExpressible, VectorStoreUnavailable
@@ -48,6 +47,7 @@ from regate_orchestrator.filters import (
     Or,
     Overlaps,
     Text,
+    atoms_of,
     plan_of,
 )
 from regate_orchestrator.meaning import holds
@@ -159,7 +159,7 @@ async def _random_expressions_find_what_they_mean(store: VectorStore, exempt: Ex
     for turn in range(150):
         pool = all_atoms if turn % 10 == 0 else exact
         expression = expression_of_depth(dice, pool, depth=dice.randrange(1, 4))
-        allowed = {kind for kind in map(exemption, leaves(expression)) if kind is not None and kind in exempt}
+        allowed = {kind for kind in map(exemption, atoms_of(expression)) if kind is not None and kind in exempt}
         if await _agrees(store, chunks, expression, allowed):
             answered += 1
             telling += 0 < sum(holds(expression, _row(chunk)) for chunk in chunks) < len(chunks)

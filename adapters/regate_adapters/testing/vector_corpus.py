@@ -155,18 +155,6 @@ def expression_of_depth(dice: random.Random, atoms: Sequence[Expression], *, dep
             return Not(expression_of_depth(dice, atoms, depth=depth - 1))
 
 
-def leaves(expression: Expression) -> Iterator[Expression]:
-    """Yield the atoms of the expression."""
-    match expression:
-        case And(parts) | Or(parts):
-            for part in parts:
-                yield from leaves(part)
-        case Not(part):
-            yield from leaves(part)
-        case _:
-            yield expression
-
-
 def _own_values(field: Field) -> tuple[Scalar, ...]:
     match field:
         case ("attributes", "colour") | ("owner",) | ("region",):

@@ -6,12 +6,12 @@ Not the stores themselves. A new kind of store is added to `renderers_for`, and 
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final, TypeAlias
 
 from regate_orchestrator.errors import FilterNotExpressible
-from regate_orchestrator.filters import And, Atom, Constant, Expression, FilterPlan, Not, Nothing, Or, expression_of, plan_of
+from regate_orchestrator.filters import Atom, FilterPlan, Nothing, atoms_of, expression_of, plan_of
 from regate_orchestrator.schema import RowSchema
 from regate_orchestrator.values import StoreId
 
@@ -49,7 +49,7 @@ def refusal(renderer: Renderer, plan: FilterPlan) -> Refusal | None:
         return None  # no store is asked at all
     if (reason := _reason(renderer, plan)) is None:
         return None
-    return Refusal(reason, next((test for test in _tests(expression_of(plan)) if _reason(renderer, plan_of(test)) is not None), None))
+    return Refusal(reason, next((test for test in atoms_of(expression_of(plan)) if _reason(renderer, plan_of(test)) is not None), None))
 
 
 def _reason(renderer: Renderer, plan: FilterPlan) -> str | None:
@@ -58,19 +58,6 @@ def _reason(renderer: Renderer, plan: FilterPlan) -> str | None:
     except FilterNotExpressible as error:
         return error.detail
     return None
-
-
-def _tests(expression: Expression) -> Iterator[Atom]:
-    match expression:
-        case And(parts) | Or(parts):
-            for part in parts:
-                yield from _tests(part)
-        case Not(part):
-            yield from _tests(part)
-        case Constant():
-            pass
-        case _:
-            yield expression
 
 
 def _chroma(schema: RowSchema) -> Renderer:

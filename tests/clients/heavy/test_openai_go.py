@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import os
 import shutil
 import subprocess
 from pathlib import Path
@@ -32,10 +30,7 @@ def played(gateway: Served, tmp_path_factory: pytest.TempPathFactory) -> dict[st
     """What each scene brought."""
     program = tmp_path_factory.mktemp("go") / "openai_go"
     subprocess.run(["go", "build", "-o", program, "."], cwd=SOURCE, timeout=600, check=True)
-    environment = {**os.environ, "OPENAI_BASE_URL": gateway.url, "OPENAI_API_KEY": gateway.token}
-    said = subprocess.run([program], env=environment, stdout=subprocess.PIPE, text=True, timeout=100, check=True).stdout
-    scenes = [json.loads(line) for line in said.splitlines()]
-    return {scene["scene"]: scene.get("result", scene.get("error")) for scene in scenes}
+    return gateway.scenes([program])
 
 
 @pytest.mark.parametrize("scene", list(EXPECTED))

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import os
 import shutil
 import subprocess
 from pathlib import Path
@@ -33,11 +31,7 @@ def played(gateway: Served, tmp_path_factory: pytest.TempPathFactory) -> dict[st
     classpath = tmp_path_factory.mktemp("java") / "classpath"
     resolve = ["mvn", "-q", "-B", "dependency:build-classpath", f"-Dmdep.outputFile={classpath}"]
     subprocess.run(resolve, cwd=SOURCE, timeout=900, check=True)
-    environment = {**os.environ, "OPENAI_BASE_URL": gateway.url, "OPENAI_API_KEY": gateway.token}
-    command = ["java", "-cp", classpath.read_text(), "Scenes.java"]
-    said = subprocess.run(command, cwd=SOURCE, env=environment, stdout=subprocess.PIPE, text=True, timeout=200, check=True).stdout
-    scenes = [json.loads(line) for line in said.splitlines()]
-    return {scene["scene"]: scene.get("result", scene.get("error")) for scene in scenes}
+    return gateway.scenes(["java", "-cp", classpath.read_text(), "Scenes.java"], cwd=SOURCE)
 
 
 @pytest.mark.parametrize("scene", list(EXPECTED))

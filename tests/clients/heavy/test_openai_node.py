@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -34,18 +31,8 @@ EXPECTED: dict[str, Any] = {
 @pytest.fixture(scope="module")
 def played(gateway: Served) -> dict[str, Any]:
     """What each scene brought."""
-    said = subprocess.run(
-        [NODE / "node_modules/.bin/node", "--input-type=module"],
-        input=SCRIPT.read_text(),
-        cwd=NODE,  # where the script's imports are found
-        env={**os.environ, "OPENAI_BASE_URL": gateway.url, "OPENAI_API_KEY": gateway.token},
-        stdout=subprocess.PIPE,
-        text=True,
-        timeout=100,
-        check=True,
-    ).stdout
-    scenes = [json.loads(line) for line in said.splitlines()]
-    return {scene["scene"]: scene.get("result", scene.get("error")) for scene in scenes}
+    command = [NODE / "node_modules/.bin/node", "--input-type=module"]
+    return gateway.scenes(command, input=SCRIPT.read_text(), cwd=NODE)  # where the script's imports are found
 
 
 @pytest.mark.parametrize("scene", list(EXPECTED))
