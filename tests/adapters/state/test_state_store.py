@@ -150,6 +150,7 @@ CALLS: dict[str, Call] = {
     "files_named": lambda store, who, tail: _values(store.files_named(who, [FileId("file-" + tail)])),
     "store": lambda store, who, tail: store.store(who, StoreId("vs_" + tail)),
     "stores": lambda store, who, _: store.stores(who, ALL, Page()),
+    "stores_holding": lambda store, who, tail: store.stores_holding(who, FileId("file-" + tail)),
     "delete_store": lambda store, who, tail: store.delete_store(who, StoreId("vs_" + tail)),
     "update_store": lambda store, who, tail: store.update_store(who, StoreId("vs_" + tail), StoreChanges(name="Another")),
     "in_progress_among": lambda store, who, tail: store.in_progress_among(who, StoreId("vs_1"), [FileId("file-" + tail + tail)]),
