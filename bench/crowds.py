@@ -16,11 +16,11 @@ from bench.questions import batch, question, stamp
 from bench.timing import measure
 from regate_adapters.opa.batching import BatchingEngine
 from regate_adapters.opa.engine import OpaEngine
-from regate_orchestrator.batches import BATCH_RULE
+from regate_orchestrator.authz.batches import BATCH_RULE
 from regate_orchestrator.errors import FilterNotExpressible, VectorStoreUnavailable
-from regate_orchestrator.filters import Compare, FilterPlan, narrow
+from regate_orchestrator.filters.expression import Compare, FilterPlan, narrow
+from regate_orchestrator.filters.schema import RowSchema
 from regate_orchestrator.ports import Chunk
-from regate_orchestrator.schema import RowSchema
 from regate_orchestrator.values import FileId
 
 _CHUNKS: Final = 1_000

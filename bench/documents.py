@@ -18,7 +18,7 @@ from typing import Final
 from bench.documents_table import print_table
 from bench.machine import describe, watched
 from bench.timing import measure
-from regate_adapters.files.extract import WorkerExtractor
+from regate_adapters.files.readers.extract import WorkerExtractor
 
 _FILES: Final = 400
 _SMALL: Final = "A small file says something in a few words. " * 12

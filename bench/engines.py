@@ -19,10 +19,10 @@ from psycopg import sql
 from tests.postgres import VERSIONS, running_postgres
 
 from bench.corpus import DIMENSIONS, Vectors, name
-from regate_adapters.vector.chroma import ChromaVectorStore
-from regate_adapters.vector.pgvector import PgVectorStore
+from regate_adapters.vector.chroma.store import ChromaVectorStore
+from regate_adapters.vector.pgvector.store import PgVectorStore
+from regate_orchestrator.filters.schema import RowSchema
 from regate_orchestrator.ports import Vector, VectorStore
-from regate_orchestrator.schema import RowSchema
 from regate_orchestrator.values import StoreId
 
 STORE: Final = StoreId("vs_bench")

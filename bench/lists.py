@@ -26,14 +26,14 @@ from regate_adapters.opa.batching import BatchingEngine
 from regate_adapters.opa.caching import CachingEngine
 from regate_adapters.state.store import SqlStateStore
 from regate_adapters.testing.opa import running_opa
-from regate_gateway.policy.directory import shipped_policies
-from regate_orchestrator.batches import LISTED_FILES, LISTED_PROMPTS, LISTED_RESPONSES, LISTED_STORES
-from regate_orchestrator.decisions import Context
-from regate_orchestrator.enforcer import Enforcer
-from regate_orchestrator.listing import Listed, Listings, Reading
+from regate_gateway.workbench.directory import shipped_policies
+from regate_orchestrator.authz.batches import LISTED_FILES, LISTED_PROMPTS, LISTED_RESPONSES, LISTED_STORES
+from regate_orchestrator.authz.decisions import Context
+from regate_orchestrator.authz.enforcer import Enforcer
+from regate_orchestrator.authz.lists import Listed, Listings, Reading
+from regate_orchestrator.filters.schema import load_schema
 from regate_orchestrator.ports import Rows
 from regate_orchestrator.rows import FileRow, Page, PromptRow, PromptVersion, ResponseRow, StoreRow
-from regate_orchestrator.schema import load_schema
 from regate_orchestrator.values import FileId, JsonObject, PromptId, RequestId, ResponseId, StoreId
 
 WHO: Final = principal(5)

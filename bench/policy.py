@@ -23,9 +23,9 @@ from regate_adapters.opa.caching import CachingEngine
 from regate_adapters.opa.client import OpaAddress, OpaClient, Reply
 from regate_adapters.opa.engine import OpaEngine
 from regate_adapters.testing.opa import running_opa
-from regate_gateway.policy.directory import shipped_policies
-from regate_orchestrator.batches import BATCH_RULE
-from regate_orchestrator.schema import load_schema
+from regate_gateway.workbench.directory import shipped_policies
+from regate_orchestrator.authz.batches import BATCH_RULE
+from regate_orchestrator.filters.schema import load_schema
 from regate_orchestrator.values import JsonObject
 
 CHUNK: Final = "regate/chunk/allow"

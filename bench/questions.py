@@ -5,8 +5,8 @@ from __future__ import annotations
 import time
 from typing import Final
 
-from regate_orchestrator.batches import BATCH_ACTION, Batch
-from regate_orchestrator.enforcer import policy_input
+from regate_orchestrator.authz.batches import BATCH_ACTION, Batch
+from regate_orchestrator.authz.enforcer import policy_input
 from regate_orchestrator.principal import Principal
 from regate_orchestrator.values import Json, JsonObject
 

@@ -26,13 +26,13 @@ from bench.machine import describe, watched
 from bench.timing import aim
 from regate_adapters.opa.caching import CachingEngine
 from regate_adapters.testing.opa import running_opa
-from regate_gateway.policy.directory import shipped_policies
-from regate_orchestrator.batches import Batch
-from regate_orchestrator.decisions import Context, Point
-from regate_orchestrator.enforcer import Enforcer
+from regate_gateway.workbench.directory import shipped_policies
+from regate_orchestrator.authz.batches import Batch
+from regate_orchestrator.authz.decisions import Context, Point
+from regate_orchestrator.authz.enforcer import Enforcer
 from regate_orchestrator.errors import VectorStoreUnavailable
-from regate_orchestrator.filters import And, Compare, FilterPlan, all_of, expression_of, narrow, plan_of
-from regate_orchestrator.schema import load_schema
+from regate_orchestrator.filters.expression import And, Compare, FilterPlan, all_of, expression_of, narrow, plan_of
+from regate_orchestrator.filters.schema import load_schema
 from regate_orchestrator.values import JsonObject, RequestId
 
 _ADDED_AT_ONCE: Final = 2_000

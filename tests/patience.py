@@ -14,17 +14,17 @@ from typing import Any, Final
 PATIENT_S: Final = 120
 
 _CONSTANTS: Final = {
-    "regate_adapters.opa.vetting": ("_DEADLINE_S",),
+    "regate_adapters.opa.policies.vetting": ("_DEADLINE_S",),
     "regate_adapters.opa.acceptance.reading": ("_DEADLINE_S",),
-    "regate_adapters.opa.remote": ("_DEADLINE_S",),
-    "regate_adapters.opa.process": ("_START_S",),
-    "regate_adapters.opa.signed": ("_DEADLINE_S",),
-    "regate_adapters.backend.link": ("_CONNECT_S", "_LISTING_S", "_CONTACT_S"),
+    "regate_adapters.opa.policies.remote": ("_DEADLINE_S",),
+    "regate_adapters.opa.server.process": ("_START_S",),
+    "regate_adapters.opa.policies.signed": ("_DEADLINE_S",),
+    "regate_adapters.backend.upstream_client": ("_CONNECT_S", "_LISTING_S", "_CONTACT_S"),
     "regate_adapters.embeddings.upstream": ("_CONNECT_S",),
-    "regate_adapters.vector.chroma": ("_READ_S", "_CHECK_S"),
-    "regate_adapters.vector.pgvector": ("_CHECK_S",),
+    "regate_adapters.vector.chroma.store": ("_READ_S", "_CHECK_S"),
+    "regate_adapters.vector.pgvector.store": ("_CHECK_S",),
     "regate_gateway.routes.health": ("_DEADLINE_SECONDS",),
-    "regate_gateway.policy.explain_trace": ("_DEADLINE_S",),
+    "regate_gateway.workbench.explain.trace": ("_DEADLINE_S",),
 }
 
 
@@ -32,7 +32,7 @@ def wait_patiently() -> None:
     """Have every gateway in this process wait so long, from now on."""
     from regate_adapters.audit.spool import SpoolAuditLog
     from regate_adapters.state.store import SqlStateStore
-    from regate_adapters.vector.pgvector import PgVectorStore
+    from regate_adapters.vector.pgvector.store import PgVectorStore
 
     for module, names in _CONSTANTS.items():
         found = import_module(module)

@@ -13,12 +13,12 @@ import yaml
 from click.testing import CliRunner
 
 from regate_adapters.opa.install import require_opa
-from regate_adapters.opa.vetting import Content, vet
+from regate_adapters.opa.policies.vetting import Content, vet
 from regate_gateway.app import ROUTES
-from regate_gateway.cli import main
-from regate_gateway.configuration import load_settings
-from regate_gateway.policy.directory import assemble
-from regate_gateway.policy.entrypoints import asked_rules
+from regate_gateway.cli.main import main
+from regate_gateway.config.loading import load_settings
+from regate_gateway.workbench.check.entrypoints import asked_rules
+from regate_gateway.workbench.directory import assemble
 from regate_orchestrator.responses.diagram import diagram
 
 ROOT: Final = Path(__file__).parents[1]

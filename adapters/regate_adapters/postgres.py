@@ -1,4 +1,4 @@
-"""Connections to PostgreSQL, as the adapters on it need them. What is asked of it is theirs: `vector/pgvector.py` and `state/postgres.py`."""
+"""Connections to PostgreSQL, as the adapters on it need them. What is asked of it is theirs: `vector/pgvector/store.py` and `state/postgres.py`."""
 
 from __future__ import annotations
 

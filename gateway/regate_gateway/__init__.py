@@ -1,1 +1,1 @@
-"""The edge: server, middleware, routes, settings, errors and the command line. `wiring.py` alone names concrete adapters."""
+"""The edge: server, middleware, routes, settings, errors and the command line. `composition/wiring.py` alone names concrete adapters."""

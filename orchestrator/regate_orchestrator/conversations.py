@@ -10,15 +10,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import cast
 
-from regate_orchestrator.decisions import Context, Decision, Question
-from regate_orchestrator.enforcer import Enforcer
+from regate_orchestrator.authz.decisions import Context, Decision, Question
+from regate_orchestrator.authz.enforcer import Enforcer
 from regate_orchestrator.errors import InvalidRequest, NotPermitted
 from regate_orchestrator.ports import StateStore
-from regate_orchestrator.responses.authorizing import no_item, tool_result
-from regate_orchestrator.responses.gate import Gate
-from regate_orchestrator.responses.history import history_of
+from regate_orchestrator.responses.context.authorizing import no_item, tool_result
+from regate_orchestrator.responses.context.gate import Gate
+from regate_orchestrator.responses.context.history import history_of
+from regate_orchestrator.responses.context.sealing import Sealer, unseal
 from regate_orchestrator.responses.prompt import OUTPUTS
-from regate_orchestrator.responses.sealing import Sealer, unseal
 from regate_orchestrator.rows import HeldItem, StoredItem
 from regate_orchestrator.values import JsonObject
 

@@ -1,4 +1,4 @@
-"""The error tree of the core, split by who can act. `regate_gateway.errors` maps it to HTTP; nothing between translates.
+"""The error tree of the core, split by who can act. `regate_gateway.http.errors` maps it to HTTP; nothing between translates.
 
     RegateError
     ├── CallerError                 the caller can mend the request

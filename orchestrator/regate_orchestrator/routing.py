@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from regate_orchestrator.decisions import Allow, Context, Decision, Deny, Point, Question
-from regate_orchestrator.enforcer import Enforcer
+from regate_orchestrator.authz.decisions import Allow, Context, Decision, Deny, Point, Question
+from regate_orchestrator.authz.enforcer import Enforcer
 from regate_orchestrator.errors import NotFound, PolicyUnavailable
 from regate_orchestrator.ports import Catalogue, Serving
 from regate_orchestrator.values import Json, JsonObject

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Final, Literal, TypeAlias, cast
 
 from regate_orchestrator.errors import InvalidRequest
-from regate_orchestrator.filters import Scalar
+from regate_orchestrator.filters.expression import Scalar
 from regate_orchestrator.lineage import NOTHING_READ, Lineage, Source
 from regate_orchestrator.values import BatchId, ConversationId, FileId, Json, JsonObject, PartId, PromptId, ResponseId, StoreId, UploadId
 
@@ -169,7 +169,7 @@ class Attachment:
     error_code: str | None = None
     error_message: str | None = None
     edition: str = ""
-    """The one edition of its chunks that counts (`editions.py`); empty before a worker has begun."""
+    """The one edition of its chunks that counts (`documents/generations.py`); empty before a worker has begun."""
     attempts: int = 0
     """How often a worker has begun."""
     batch_id: BatchId | None = None

@@ -10,14 +10,14 @@ from typing import Final
 import pytest
 from tests.patience import wait_patiently
 
-from regate_adapters.testing.policy_text import RandomPolicy, Rule
-from regate_adapters.testing.proof import prove, random_cases
-from regate_adapters.testing.proof_oracle import UNIVERSES, Case, NotLoaded, UniverseName, running_oracle
-from regate_adapters.testing.proof_shrink import Mismatch, read_counterexample, replay, shrink, write_counterexample
-from regate_adapters.testing.proof_tally import Tally, reason_of, table
-from regate_adapters.testing.proof_targets import InterpreterTarget, Targets, open_targets
+from regate_adapters.testing.proof.__main__ import prove, random_cases
+from regate_adapters.testing.proof.oracle import UNIVERSES, Case, NotLoaded, UniverseName, running_oracle
+from regate_adapters.testing.proof.shrink import Mismatch, read_counterexample, replay, shrink, write_counterexample
+from regate_adapters.testing.proof.tally import Tally, reason_of, table
+from regate_adapters.testing.proof.targets import InterpreterTarget, Targets, open_targets
+from regate_adapters.testing.proof.text import RandomPolicy, Rule
 from regate_orchestrator.errors import FilterNotExpressible
-from regate_orchestrator.filters import And, Compare, Expression, FilterPlan, Not, Or, expression_of, plan_of
+from regate_orchestrator.filters.expression import And, Compare, Expression, FilterPlan, Not, Or, expression_of, plan_of
 
 wait_patiently()
 

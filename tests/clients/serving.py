@@ -87,10 +87,10 @@ def served(upstream: dict[str, Any] | None = None) -> Iterator[Served]:
 
 async def _serve() -> None:
     from regate_adapters.identity.jwt import mint_development_token
-    from regate_gateway.authentication import DEVELOPMENT_AUDIENCE, DEVELOPMENT_ISSUER, shared_secret
-    from regate_gateway.server import Running
-    from regate_gateway.settings import Settings
-    from regate_gateway.wiring import gateway_app
+    from regate_gateway.auth.authentication import DEVELOPMENT_AUDIENCE, DEVELOPMENT_ISSUER, shared_secret
+    from regate_gateway.composition.wiring import gateway_app
+    from regate_gateway.config.settings import Settings
+    from regate_gateway.http.server import Running
 
     wait_patiently()
     with tempfile.TemporaryDirectory() as folder:

@@ -24,11 +24,11 @@ from regate_adapters.opa.client import OpaClient
 from regate_adapters.opa.engine import OpaEngine
 from regate_adapters.state.database import Database
 from regate_adapters.state.store import SqlStateStore
-from regate_gateway.authentication import DEVELOPMENT_AUDIENCE, DEVELOPMENT_ISSUER, shared_secret
-from regate_gateway.policy.directory import shipped_policies
-from regate_gateway.server import Running
-from regate_gateway.settings import Settings
-from regate_gateway.wiring import Gateway, gateway_app
+from regate_gateway.auth.authentication import DEVELOPMENT_AUDIENCE, DEVELOPMENT_ISSUER, shared_secret
+from regate_gateway.composition.wiring import Gateway, gateway_app
+from regate_gateway.config.settings import Settings
+from regate_gateway.http.server import Running
+from regate_gateway.workbench.directory import shipped_policies
 
 wait_patiently()
 
@@ -180,7 +180,7 @@ async def upstream() -> AsyncIterator[ScriptedUpstream]:
 @pytest.fixture
 def policies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A copy of the shipped policies that a test may change, one file at a time: nobody is waited for who may still be writing."""
-    monkeypatch.setattr("regate_adapters.opa.settling._STILL_S", 0)
+    monkeypatch.setattr("regate_adapters.opa.policies.settling._STILL_S", 0)
     return Path(shutil.copytree(shipped_policies(), tmp_path / "rego"))
 
 

@@ -325,7 +325,7 @@ def chunks_in(place: Path) -> Counter[tuple[str, str]]:
     """Return how many chunks Chroma holds of each store and file."""
     from chromadb import PersistentClient
 
-    from regate_adapters.vector.chroma_place import quiet_settings
+    from regate_adapters.vector.chroma.place import quiet_settings
 
     client = PersistentClient(path=str(place), settings=quiet_settings())
     try:

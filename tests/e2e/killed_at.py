@@ -30,17 +30,17 @@ from tests.e2e.crashing import Caller, Ledger, age_unfinished_writes, broken_pro
 
 from regate_adapters.embeddings import wordllama  # noqa: F401
 from regate_adapters.identity.jwt import mint_development_token
-from regate_adapters.opa import leash
 from regate_adapters.opa.install import require_opa
+from regate_adapters.opa.server import parent_death as leash
 from regate_adapters.state.database import Database
 from regate_adapters.testing.ports import free_port
-from regate_adapters.vector import chroma  # noqa: F401
-from regate_gateway.authentication import DEVELOPMENT_AUDIENCE, DEVELOPMENT_ISSUER, shared_secret
-from regate_gateway.policy.build import build
-from regate_gateway.policy.directory import shipped_policies
-from regate_gateway.server import Running
-from regate_gateway.settings import Settings
-from regate_gateway.wiring import Rhythm, gateway_app
+from regate_adapters.vector.chroma import store as chroma  # noqa: F401
+from regate_gateway.auth.authentication import DEVELOPMENT_AUDIENCE, DEVELOPMENT_ISSUER, shared_secret
+from regate_gateway.composition.wiring import Rhythm, gateway_app
+from regate_gateway.config.settings import Settings
+from regate_gateway.http.server import Running
+from regate_gateway.workbench.build import build
+from regate_gateway.workbench.directory import shipped_policies
 
 LATER_S: Final = 25 * 3_600
 """How much later the gateway is started again: when all that is swept by its age is due."""

@@ -7,7 +7,7 @@ from tests.e2e.test_responses import leave_store, search_tool
 
 from regate_adapters.audit.reading import read
 from regate_adapters.audit.segments import segments_in
-from regate_gateway.policy.recorded import questions_in
+from regate_gateway.workbench.replay.recorded import questions_in
 
 TURNS = 20
 

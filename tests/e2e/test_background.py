@@ -17,9 +17,9 @@ from tests.e2e.test_idempotency import events_of
 from tests.orchestrator.responses.playbook import check_stream
 
 from regate_adapters.state.tables import response_events
-from regate_gateway.server import Running
-from regate_gateway.settings import Settings
-from regate_gateway.wiring import gateway_app
+from regate_gateway.composition.wiring import gateway_app
+from regate_gateway.config.settings import Settings
+from regate_gateway.http.server import Running
 
 
 def gated(gate: asyncio.Event, *pieces: str) -> Callable[[Any, web.Request], Any]:

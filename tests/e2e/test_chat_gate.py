@@ -13,9 +13,9 @@ import httpx
 import pytest
 from tests.e2e.conftest import ScriptedUpstream, World
 
-from regate_gateway.server import Running
-from regate_gateway.settings import Settings
-from regate_gateway.wiring import gateway_app
+from regate_gateway.composition.wiring import gateway_app
+from regate_gateway.config.settings import Settings
+from regate_gateway.http.server import Running
 
 CHAT: dict[str, Any] = {"model": "small", "messages": [{"role": "user", "content": "Hi"}]}
 PNG = base64.b64decode("iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg==")

@@ -35,9 +35,9 @@ from tests.e2e.killed_at import LATER_S
 from tests.e2e.test_process import JWT, SECRET, _children, _state, headers
 
 from regate_adapters.testing.ports import free_port
-from regate_gateway.server import Running
-from regate_gateway.settings import Settings
-from regate_gateway.wiring import gateway_app
+from regate_gateway.composition.wiring import gateway_app
+from regate_gateway.config.settings import Settings
+from regate_gateway.http.server import Running
 
 SEED: Final = int(os.environ.get("CRASH_SEED", random.SystemRandom().randrange(10**6)))
 ROUNDS: Final = int(os.environ.get("CRASH_ROUNDS", "1"))

@@ -15,7 +15,7 @@ from tests.deployments import only_on
 from tests.e2e.conftest import World, text
 
 from regate_adapters.identity.jwt import mint_development_token
-from regate_gateway.authentication import DEVELOPMENT_AUDIENCE, DEVELOPMENT_ISSUER
+from regate_gateway.auth.authentication import DEVELOPMENT_AUDIENCE, DEVELOPMENT_ISSUER
 
 pytestmark = only_on("embedded")
 

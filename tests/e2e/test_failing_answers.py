@@ -15,9 +15,9 @@ from aiohttp import web
 from tests.e2e.conftest import ScriptedUpstream, World, text
 from tests.patience import PATIENT_S
 
-from regate_gateway.server import Running
-from regate_gateway.settings import Settings
-from regate_gateway.wiring import gateway_app
+from regate_gateway.composition.wiring import gateway_app
+from regate_gateway.config.settings import Settings
+from regate_gateway.http.server import Running
 
 CHAT: dict[str, Any] = {"model": "small", "messages": [{"role": "user", "content": "Hi"}]}
 SECRET = "secret words of http://10.0.0.5:8000"

@@ -10,13 +10,13 @@ from typing import Any
 from tests.e2e.conftest import World
 from tests.orchestrator.responses.playbook import check_stream, request
 
-from regate_orchestrator.decisions import Context
+from regate_orchestrator.authz.decisions import Context
 from regate_orchestrator.principal import Principal
+from regate_orchestrator.quota.metering import Granted
 from regate_orchestrator.responses import driver
 from regate_orchestrator.responses.driver import Start
 from regate_orchestrator.responses.events import ModelEvent, TextWritten
 from regate_orchestrator.responses.request import Limits, ResponseRequest
-from regate_orchestrator.spending import Granted
 from regate_orchestrator.values import JsonObject, RequestId, ResponseId, mint
 
 

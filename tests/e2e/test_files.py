@@ -19,10 +19,10 @@ from tests.e2e.conftest import ScriptedUpstream, World
 from tests.e2e.test_retrieval import ACME, found, ingest
 
 from regate_adapters.testing.s3 import S3Server, running_s3
-from regate_gateway.metrics import Metrics
-from regate_gateway.server import Running
-from regate_gateway.settings import Settings
-from regate_gateway.wiring import gateway_app, open_services
+from regate_gateway.composition.wiring import gateway_app, open_services
+from regate_gateway.config.settings import Settings
+from regate_gateway.http.server import Running
+from regate_gateway.telemetry.metrics import Metrics
 from regate_orchestrator.errors import ConfigurationError
 
 LIMIT = 7 * 1024 * 1024

@@ -21,7 +21,7 @@ from tests.e2e.crashing import chunks_in
 from tests.e2e.test_process import JWT, SECRET, headers
 
 from regate_adapters.testing.ports import free_port
-from regate_orchestrator.ingestion import MOST_ATTEMPTS
+from regate_orchestrator.documents.ingestion import MOST_ATTEMPTS
 
 POISON = "poison"
 

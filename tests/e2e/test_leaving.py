@@ -9,9 +9,9 @@ from pathlib import Path
 from tests.e2e.conftest import ScriptedUpstream, World
 from tests.e2e.test_background import gated
 
-from regate_gateway.server import Running
-from regate_gateway.settings import Settings
-from regate_gateway.wiring import gateway_app
+from regate_gateway.composition.wiring import gateway_app
+from regate_gateway.config.settings import Settings
+from regate_gateway.http.server import Running
 
 
 async def test_client_that_leaves_a_plain_request_ends_the_upstream_call_and_cancels_the_response(world: World) -> None:

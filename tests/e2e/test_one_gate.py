@@ -17,8 +17,8 @@ from tests.e2e.test_responses import leave_store, search_tool
 from tests.e2e.test_socket import ask, socket
 from tests.e2e.test_turn_context import PNG, thinking
 
-from regate_gateway.server import Running
-from regate_gateway.wiring import gateway_app
+from regate_gateway.composition.wiring import gateway_app
+from regate_gateway.http.server import Running
 from regate_orchestrator.principal import Principal
 from regate_orchestrator.rows import MAX_HISTORY_ITEMS, StoredItem
 

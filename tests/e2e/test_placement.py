@@ -14,9 +14,9 @@ import pytest
 from tests.deployments import Deployment
 from tests.e2e.conftest import ScriptedUpstream, World
 
-from regate_gateway.server import Running
-from regate_gateway.settings import Settings
-from regate_gateway.wiring import gateway_app
+from regate_gateway.composition.wiring import gateway_app
+from regate_gateway.config.settings import Settings
+from regate_gateway.http.server import Running
 
 OTHER_MODEL = {"kind": "upstream", "upstream": "scripted", "model": "small"}
 

@@ -26,10 +26,10 @@ from tests.e2e.conftest import OPA_MS, ScriptedUpstream, World, opa_client, text
 from regate_adapters.opa.client import OpaClient, Reply
 from regate_adapters.opa.install import require_opa
 from regate_adapters.testing.opa import running_opa
-from regate_gateway.policy.directory import shipped_policies
-from regate_gateway.server import Running
-from regate_gateway.settings import Settings
-from regate_gateway.wiring import gateway_app
+from regate_gateway.composition.wiring import gateway_app
+from regate_gateway.config.settings import Settings
+from regate_gateway.http.server import Running
+from regate_gateway.workbench.directory import shipped_policies
 from regate_orchestrator.values import JsonObject
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")

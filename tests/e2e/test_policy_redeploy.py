@@ -23,12 +23,12 @@ from tests.adapters.opa.writers import Writer, copied, list_last, projected, rem
 from tests.deployments import only_on
 from tests.e2e.conftest import OPA_MS, ScriptedUpstream, World
 
-from regate_adapters.opa.source import read_source
-from regate_gateway.cli import main
-from regate_gateway.policy.directory import shipped_policies
-from regate_gateway.server import Running
-from regate_gateway.settings import Settings
-from regate_gateway.wiring import gateway_app
+from regate_adapters.opa.policies.source import read_source
+from regate_gateway.cli.main import main
+from regate_gateway.composition.wiring import gateway_app
+from regate_gateway.config.settings import Settings
+from regate_gateway.http.server import Running
+from regate_gateway.workbench.directory import shipped_policies
 
 pytestmark = only_on("embedded")
 
@@ -187,7 +187,7 @@ async def test_copy_that_stops_between_every_two_files_lets_nobody_in_and_logs_n
     caplog: pytest.LogCaptureFixture,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("regate_adapters.opa.settling._PATIENCE_S", 600)  # a stop is as long as two answers take this machine
+    monkeypatch.setattr("regate_adapters.opa.policies.settling._PATIENCE_S", 600)  # a stop is as long as two answers take this machine
     make(team)
     assembled, live = team / "build" / "policy", tmp_path / "site" / "policy"
     live.mkdir(parents=True)

@@ -16,9 +16,9 @@ from aiohttp import web
 from tests.e2e.conftest import ScriptedUpstream, World, text, tool_call
 from websockets.asyncio.client import connect
 
-from regate_gateway.server import Running
-from regate_gateway.settings import Settings
-from regate_gateway.wiring import gateway_app
+from regate_gateway.composition.wiring import gateway_app
+from regate_gateway.config.settings import Settings
+from regate_gateway.http.server import Running
 from regate_orchestrator.tokens import estimated_tokens
 
 CHAT: dict[str, Any] = {"model": "small", "messages": [{"role": "user", "content": "Hi"}]}

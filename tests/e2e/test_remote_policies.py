@@ -18,13 +18,13 @@ import pytest
 from tests.adapters.opa.policies import bundle_with
 
 from regate_adapters.identity.jwt import mint_development_token
-from regate_adapters.opa import leash
 from regate_adapters.opa.install import require_opa
-from regate_gateway.authentication import DEVELOPMENT_AUDIENCE, DEVELOPMENT_ISSUER, shared_secret
-from regate_gateway.policy.directory import shipped_policies
-from regate_gateway.server import Running
-from regate_gateway.settings import Settings
-from regate_gateway.wiring import gateway_app
+from regate_adapters.opa.server import parent_death as leash
+from regate_gateway.auth.authentication import DEVELOPMENT_AUDIENCE, DEVELOPMENT_ISSUER, shared_secret
+from regate_gateway.composition.wiring import gateway_app
+from regate_gateway.config.settings import Settings
+from regate_gateway.http.server import Running
+from regate_gateway.workbench.directory import shipped_policies
 
 STORE: Final = "custom/store/store.rego"
 WIDE: Final = {

@@ -12,9 +12,9 @@ from openai.types.responses.response_create_params import ResponseCreateParamsBa
 from tests.e2e.conftest import World
 from tests.e2e.test_responses import WEATHER
 
-from regate_gateway.server import Running
-from regate_gateway.settings import Settings
-from regate_gateway.wiring import gateway_app
+from regate_gateway.composition.wiring import gateway_app
+from regate_gateway.config.settings import Settings
+from regate_gateway.http.server import Running
 
 TOOL: dict[str, Any] = {
     **WEATHER,

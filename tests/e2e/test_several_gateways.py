@@ -22,9 +22,9 @@ from tests.e2e.test_background import gated, until
 from tests.e2e.test_process import hanging, headers, served
 from tests.orchestrator.responses.playbook import check_stream
 
-from regate_gateway.server import Running
-from regate_gateway.settings import Settings
-from regate_gateway.wiring import Rhythm, gateway_app
+from regate_gateway.composition.wiring import Rhythm, gateway_app
+from regate_gateway.config.settings import Settings
+from regate_gateway.http.server import Running
 
 pytestmark = only_on("postgres")
 

@@ -16,10 +16,10 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from tests.deployments import only_on
 from tests.e2e.conftest import OPA_MS, ScriptedUpstream, World
 
-from regate_gateway.cli import main
-from regate_gateway.server import Running
-from regate_gateway.settings import Settings
-from regate_gateway.wiring import gateway_app
+from regate_gateway.cli.main import main
+from regate_gateway.composition.wiring import gateway_app
+from regate_gateway.config.settings import Settings
+from regate_gateway.http.server import Running
 from regate_orchestrator.errors import ConfigurationError
 
 pytestmark = only_on("embedded")

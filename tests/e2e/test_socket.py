@@ -108,7 +108,7 @@ async def test_handshake_without_a_good_token_is_refused_with_the_envelope(world
 
 async def test_token_that_expires_ends_the_connection_at_its_next_request(world: World) -> None:
     from regate_adapters.identity.jwt import mint_development_token
-    from regate_gateway.authentication import DEVELOPMENT_AUDIENCE, DEVELOPMENT_ISSUER, shared_secret
+    from regate_gateway.auth.authentication import DEVELOPMENT_AUDIENCE, DEVELOPMENT_ISSUER, shared_secret
 
     secret = shared_secret(world.settings).reveal().encode()
     names = {"issuer": DEVELOPMENT_ISSUER, "audience": DEVELOPMENT_AUDIENCE, "subject": "alice", "tenant": "acme"}

@@ -11,9 +11,9 @@ import pytest
 from tests.e2e.conftest import ScriptedUpstream, World, text, tool_call
 from tests.e2e.test_responses import leave_store, search_tool
 
-from regate_gateway.server import Running
-from regate_gateway.settings import Settings
-from regate_gateway.wiring import gateway_app
+from regate_gateway.composition.wiring import gateway_app
+from regate_gateway.config.settings import Settings
+from regate_gateway.http.server import Running
 
 Open = Callable[[str, str], AbstractAsyncContextManager[World]]
 

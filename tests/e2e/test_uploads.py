@@ -14,8 +14,8 @@ import pytest
 from tests.e2e.conftest import ScriptedUpstream, World
 from tests.e2e.test_files import Clock, running
 
-from regate_gateway.settings import Settings
-from regate_orchestrator.chunked_uploads import KEPT_S, LIFETIME_S
+from regate_gateway.config.settings import Settings
+from regate_orchestrator.documents.upload_parts import KEPT_S, LIFETIME_S
 
 TEXT = b"".join(b"%06d parental leave\n" % number for number in range(4_000))
 Configure = Callable[..., Settings]

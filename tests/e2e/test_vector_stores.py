@@ -14,9 +14,9 @@ import pytest
 from tests.e2e.conftest import ScriptedUpstream, World, text, tool_call
 from tests.e2e.test_retrieval import ACME, found, ingest, shared_store
 
-from regate_gateway.server import Running
-from regate_gateway.settings import Settings
-from regate_gateway.wiring import gateway_app
+from regate_gateway.composition.wiring import gateway_app
+from regate_gateway.config.settings import Settings
+from regate_gateway.http.server import Running
 from regate_orchestrator.values import StoreId
 
 DAY = 86_400

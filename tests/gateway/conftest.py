@@ -12,9 +12,9 @@ import pytest
 import pytest_asyncio
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from regate_gateway.middleware import Edge
-from regate_gateway.server import Running
-from regate_gateway.settings import Listen
+from regate_gateway.config.settings import Listen
+from regate_gateway.http.middleware import Edge
+from regate_gateway.http.server import Running
 
 Handler = Callable[[Scope, Receive, Send], Awaitable[None]]
 

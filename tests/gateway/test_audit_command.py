@@ -16,7 +16,7 @@ from click.testing import CliRunner
 from regate_adapters.audit.reading import SpoolReader
 from regate_adapters.audit.segments import segments_in
 from regate_adapters.audit.spool import SpoolAuditLog
-from regate_gateway.cli import main
+from regate_gateway.cli.main import main
 
 NOON = datetime(2026, 1, 5, 12, tzinfo=UTC).timestamp()
 LONG = [f"acme/file-c/e/{number:06d}" for number in range(12)]

@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 from regate_adapters.identity.jwt import mint_development_token
-from regate_gateway.authentication import check_authentication, open_verifier, shared_secret, token_rules
-from regate_gateway.configuration import load_settings
-from regate_gateway.secret import Secret
-from regate_gateway.settings import Settings
+from regate_gateway.auth.authentication import check_authentication, open_verifier, shared_secret, token_rules
+from regate_gateway.config.loading import load_settings
+from regate_gateway.config.secret import Secret
+from regate_gateway.config.settings import Settings
 from regate_orchestrator.errors import ConfigurationError, Unauthenticated
 
 

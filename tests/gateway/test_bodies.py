@@ -11,8 +11,8 @@ import pytest
 from starlette.types import Receive, Scope, Send
 from tests.gateway.conftest import Connect, Served, answer
 
-from regate_gateway.bodies import read_json
-from regate_gateway.connection import ClientGone
+from regate_gateway.http.bodies import read_json
+from regate_gateway.http.connection import ClientGone
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from regate_gateway.checking import faults
-from regate_gateway.configuration import load_settings
+from regate_gateway.config.checking import faults
+from regate_gateway.config.loading import load_settings
 
 UNSTARTABLE = {
     "bundle file without a key": ("opa: {bundle: regate.yaml}", "opa.bundle: a bundle file is loaded by its signature only"),

@@ -29,7 +29,7 @@ def test_help_names_every_command_and_exits_0(tmp_path: Path) -> None:
 
 
 def test_help_imports_nothing_heavy(tmp_path: Path) -> None:
-    code = "import sys, regate_gateway.cli; print([m for m in ('aiohttp', 'chromadb', 'pydantic', 'numpy', 'uvicorn') if m in sys.modules])"
+    code = "import sys, regate_gateway.cli.main; print([m for m in ('aiohttp', 'chromadb', 'pydantic', 'numpy', 'uvicorn') if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=60, check=True)
     assert done.stdout.strip() == "[]"
 

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from regate_gateway.configuration import load_settings, reference, reference_table, show
-from regate_gateway.settings import Settings
-from regate_gateway.upstream_profiles import PROFILES
-from regate_gateway.upstream_settings import Upstream
+from regate_gateway.config.loading import load_settings, reference, reference_table, show
+from regate_gateway.config.settings import Settings
+from regate_gateway.config.upstream_profiles import PROFILES
+from regate_gateway.config.upstream_settings import Upstream
 from regate_orchestrator.errors import ConfigurationError
 from regate_orchestrator.upstream_traits import UpstreamTraits
 

@@ -11,8 +11,8 @@ import pytest
 from aiohttp import web
 
 from regate_adapters.testing.ports import free_port
-from regate_gateway.doctor import Diagnosis, diagnoses, report
-from regate_gateway.settings import Settings
+from regate_gateway.cli.doctor import Diagnosis, diagnoses, report
+from regate_gateway.config.settings import Settings
 
 JWKS = {
     "keys": [

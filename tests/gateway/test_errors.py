@@ -8,7 +8,7 @@ from typing import Any
 import orjson
 import pytest
 
-from regate_gateway.errors import MethodNotAllowed, describe, envelope, log_error
+from regate_gateway.http.errors import MethodNotAllowed, describe, envelope, log_error
 from regate_orchestrator import errors
 
 TABLE: list[tuple[errors.RegateError, int, str, str | None]] = [

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from regate_gateway.connection import Emit, EventStream
+from regate_gateway.http.connection import Emit, EventStream
 from regate_orchestrator.errors import InvalidRequest, StateUnavailable
 
 SCOPE: dict[str, Any] = {"type": "http", "state": {"request_id": "req_1"}}

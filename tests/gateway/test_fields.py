@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from regate_gateway.fields import Fields, Hint, Query
+from regate_gateway.http.fields import Fields, Hint, Query
 from regate_orchestrator.errors import InvalidRequest
 
 BODY: dict[str, Any] = {

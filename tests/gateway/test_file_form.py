@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from regate_gateway.routes.file_form import PURPOSES, FileForm, read_file_form
+from regate_gateway.routes.files.form import PURPOSES, FileForm, read_file_form
 from regate_orchestrator.errors import InvalidRequest
 
 DAY = 86_400

@@ -7,7 +7,7 @@ import logging
 import re
 from pathlib import Path
 
-from regate_gateway.logs import _FIELDS, JsonLines
+from regate_gateway.telemetry.logs import _FIELDS, JsonLines
 
 
 def line(message: str, **extra: object) -> str:

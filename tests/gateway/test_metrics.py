@@ -15,9 +15,9 @@ from tests.gateway.conftest import Handler, answer, application, listen
 
 from regate_adapters.opa.client import OpaAddress
 from regate_adapters.opa.engine import OpaEngine
-from regate_gateway.metrics import Metrics, Watched
-from regate_gateway.middleware import Edge
-from regate_gateway.server import Running
+from regate_gateway.http.middleware import Edge
+from regate_gateway.http.server import Running
+from regate_gateway.telemetry.metrics import Metrics, Watched
 from regate_orchestrator.errors import InvalidRequest, PolicyUnavailable
 
 
@@ -230,8 +230,8 @@ async def test_request_that_was_never_answered_is_counted_as_left() -> None:
 def test_neither_the_start_nor_a_request_imports_the_prometheus_library() -> None:
     script = """
 import sys
-import regate_gateway.app, regate_gateway.metrics
-metrics = regate_gateway.metrics.Metrics()
+import regate_gateway.app, regate_gateway.telemetry.metrics
+metrics = regate_gateway.telemetry.metrics.Metrics()
 metrics.served("/", "GET", 200, seconds=1)
 metrics.decided("chunk", allowed=True)
 print("prometheus_client" in sys.modules)

@@ -11,10 +11,10 @@ import pytest
 from starlette.types import Receive, Scope, Send
 from tests.gateway.conftest import Connect, Handler, Served, answer, application
 
-from regate_gateway.connection import ClientGone
-from regate_gateway.cors import CrossOrigin
-from regate_gateway.errors import MethodNotAllowed
-from regate_gateway.middleware import READ_HEADERS, Edge, bearer_token, request_id
+from regate_gateway.http.connection import ClientGone
+from regate_gateway.http.cors import CrossOrigin
+from regate_gateway.http.errors import MethodNotAllowed
+from regate_gateway.http.middleware import READ_HEADERS, Edge, bearer_token, request_id
 from regate_orchestrator.errors import LimitExceeded, NotFound, PolicyUnavailable, RegateError, UpstreamError
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")

@@ -12,7 +12,7 @@ import pytest
 
 _MEMORY = """
 import json, sys
-from regate_gateway.process import prepare
+from regate_gateway.composition.process import prepare
 
 def resident():
     return int(open("/proc/self/statm").read().split()[1]) * 4096 // 1_000_000
@@ -31,7 +31,7 @@ print(json.dumps([before, peak, resident()]))
 
 _FILES = """
 import json, logging, resource, sys
-from regate_gateway.process import prepare
+from regate_gateway.composition.process import prepare
 
 soft, hard, connections = map(int, sys.argv[1:])
 resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from regate_gateway.cli import main
+from regate_gateway.cli.main import main
 
 WEATHER = "name: Weather\ntemplate: {instructions: Hi.}\n"
 NOBODY = "http://127.0.0.1:9/v1"

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from regate_gateway.fields import Fields
-from regate_gateway.routes.prompt_template import read_template
+from regate_gateway.http.fields import Fields
+from regate_gateway.routes.prompts.template import read_template
 from regate_orchestrator.errors import CallerError, InvalidRequest, TooLarge
 
 WHOLE: dict[str, Any] = {

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from regate_gateway.quotas import (
+from regate_gateway.quota.quotas import (
     MOST_OUTPUT_TOKENS,
     Demand,
     duration,
@@ -16,11 +16,11 @@ from regate_gateway.quotas import (
     rate_headers,
     within_output_limit,
 )
-from regate_gateway.usage import UsageTap
+from regate_gateway.quota.usage import UsageTap
 from regate_orchestrator.errors import NotPermitted
-from regate_orchestrator.filters import ALWAYS
+from regate_orchestrator.filters.expression import ALWAYS
 from regate_orchestrator.ports import Allowance, Exhausted
-from regate_orchestrator.quota import QuotaLimits
+from regate_orchestrator.quota.limits import QuotaLimits
 from regate_orchestrator.responses.request import FileSearchTool, ResponseRequest
 from regate_orchestrator.values import StoreId
 

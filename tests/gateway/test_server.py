@@ -17,7 +17,7 @@ import pytest
 from starlette.types import Message, Receive, Scope, Send
 from tests.gateway.conftest import Connect, Later, answer, application, listen
 
-from regate_gateway.server import Running, authority
+from regate_gateway.http.server import Running, authority
 from regate_orchestrator.errors import ConfigurationError
 
 GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
@@ -306,9 +306,9 @@ def test_address_is_written_as_in_urls(host: str, port: int, written: str) -> No
 
 PROGRAM = """
 import asyncio
-from regate_gateway.process import prepare
-from regate_gateway.server import serve
-from regate_gateway.settings import Listen
+from regate_gateway.composition.process import prepare
+from regate_gateway.http.server import serve
+from regate_gateway.config.settings import Listen
 
 async def app(scope, receive, send):
     if scope["type"] == "lifespan":

@@ -7,7 +7,7 @@ import asyncio
 from starlette.types import Receive, Scope, Send
 from tests.gateway.conftest import Connect, listen
 
-from regate_gateway.server import Running
+from regate_gateway.http.server import Running
 
 
 async def test_request_that_is_cut_at_shutdown_ends_before_the_application_closes(connect: Connect) -> None:

@@ -16,7 +16,7 @@ from websockets.asyncio.client import ClientConnection
 from websockets.asyncio.client import connect as connect_socket
 from websockets.exceptions import ConnectionClosed
 
-from regate_gateway.server import Running
+from regate_gateway.http.server import Running
 
 TEXT, BINARY, CONTINUED, LAST = 0x1, 0x2, 0x0, 0x80
 

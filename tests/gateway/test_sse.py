@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from regate_gateway import sse
+from regate_gateway.http import sse
 
 
 def test_event_is_one_name_and_one_line_of_data() -> None:

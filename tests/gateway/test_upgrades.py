@@ -13,7 +13,7 @@ from tests.gateway.test_server import MALFORMED, echo_size, empty, error_of
 from websockets.asyncio.client import connect as connect_socket
 from websockets.exceptions import ConnectionClosed
 
-from regate_gateway.server import Running
+from regate_gateway.http.server import Running
 
 OFFERS = {
     "h2c": b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABkAARAAAAAAAIAAAAA\r\n",

@@ -12,7 +12,7 @@ import pytest
 from starlette.types import Receive, Scope, Send
 from tests.gateway.conftest import Connect, Served, answer
 
-from regate_gateway.uploads import read_upload
+from regate_gateway.http.multipart import read_upload
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

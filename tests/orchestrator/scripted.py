@@ -7,10 +7,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-from regate_orchestrator.decisions import Context
+from regate_orchestrator.authz.decisions import Context
 from regate_orchestrator.errors import PolicyUnavailable, RegateError
-from regate_orchestrator.filters import ALWAYS, Expression, plan_of
-from regate_orchestrator.meaning import holds
+from regate_orchestrator.filters.evaluate import holds
+from regate_orchestrator.filters.expression import ALWAYS, Expression, plan_of
 from regate_orchestrator.ports import Answer, Planned, Vector
 from regate_orchestrator.principal import Principal
 from regate_orchestrator.values import Json, JsonObject, RequestId

@@ -12,15 +12,15 @@ from tests.orchestrator.ingest_world import FILE, SCHEMA, VS, Clock, World, stam
 from tests.orchestrator.scripted import ANN, CONTEXT, Compass, Policy, Records
 
 from regate_adapters.state.store import SqlStateStore
-from regate_orchestrator.attaching import Attaching, Wanted
-from regate_orchestrator.attributes import split_attributes
-from regate_orchestrator.embedding import EmbeddingModels
-from regate_orchestrator.enforcer import Enforcer
+from regate_orchestrator.authz.enforcer import Enforcer
+from regate_orchestrator.documents.attachments import Attaching, Wanted
+from regate_orchestrator.documents.attributes import split_attributes
 from regate_orchestrator.errors import InvalidRequest, NotFound, NotPermitted, PolicyUnavailable, StateUnavailable
-from regate_orchestrator.filters import Everything
+from regate_orchestrator.filters.expression import Everything
+from regate_orchestrator.filters.schema import FieldSpec, RowSchema
 from regate_orchestrator.ports import Answer
+from regate_orchestrator.retrieval.embedding import EmbeddingModels
 from regate_orchestrator.rows import Attachment, FileRow, Totals
-from regate_orchestrator.schema import FieldSpec, RowSchema
 from regate_orchestrator.values import FileId, Json, JsonObject
 
 FILES = RowSchema("file", {name: FieldSpec(name, "string", required=True) for name in ("id", "tenant", "owner", "visibility")})

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from regate_orchestrator.attributes import RESERVED, split_attributes
+from regate_orchestrator.documents.attributes import RESERVED, split_attributes
 from regate_orchestrator.errors import InvalidRequest
 
 

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, cast
 
 import pytest
 
-from regate_orchestrator.chunking import Chunking, default_chunking
-from regate_orchestrator.embedding import EmbeddingModels
+from regate_orchestrator.documents.chunking import Chunking, default_chunking
 from regate_orchestrator.errors import InvalidRequest
+from regate_orchestrator.retrieval.embedding import EmbeddingModels
 
 if TYPE_CHECKING:
     from regate_orchestrator.ports import Embedder

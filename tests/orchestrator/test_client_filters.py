@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from regate_orchestrator.attributes import RESERVED
-from regate_orchestrator.client_filters import read_client_filter
+from regate_orchestrator.documents.attributes import RESERVED
 from regate_orchestrator.errors import InvalidRequest
-from regate_orchestrator.meaning import holds
+from regate_orchestrator.filters.client import read_client_filter
+from regate_orchestrator.filters.evaluate import holds
 
 VALUES = (None, 1, 5, "1", True, "10", "2024-05-01", "", False, 10, -3.5)
 ROWS = [{"attributes": {} if value is None else {"n": value}} for value in VALUES]

@@ -9,13 +9,13 @@ from typing import Any
 import pytest
 from tests.orchestrator.scripted import ANN, CONTEXT, NOW, Counts, Policy, Records
 
-from regate_orchestrator.batches import Admitted, Batch
-from regate_orchestrator.decisions import Allow, Deny, Point, Question
-from regate_orchestrator.enforcer import Enforcer
+from regate_orchestrator.authz.batches import Admitted, Batch
+from regate_orchestrator.authz.decisions import Allow, Deny, Point, Question
+from regate_orchestrator.authz.enforcer import Enforcer
 from regate_orchestrator.errors import AuditUnavailable, NotFound, PolicyUnavailable, Unauthenticated
-from regate_orchestrator.filters import Compare, Matching
+from regate_orchestrator.filters.expression import Compare, Matching
+from regate_orchestrator.filters.schema import FieldSpec, RowSchema
 from regate_orchestrator.ports import Answer, Planned
-from regate_orchestrator.schema import FieldSpec, RowSchema
 from regate_orchestrator.values import Json, JsonObject, RequestId
 
 FIELDS = {name: FieldSpec(name, "string", required=True) for name in ("tenant", "owner")}

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from regate_adapters.testing.vector import SCHEMA, Check, hostile_chunks, vector_store_conformance
+from regate_adapters.testing.vector.suite import SCHEMA, Check, hostile_chunks, vector_store_conformance
 from regate_adapters.vector.memory import MemoryVectorStore
-from regate_orchestrator.decisions import Allow
-from regate_orchestrator.engines import VectorEngines
+from regate_orchestrator.authz.decisions import Allow
 from regate_orchestrator.errors import PolicyUnavailable, VectorStoreUnavailable
-from regate_orchestrator.filters import Everything, Nothing
+from regate_orchestrator.filters.expression import Everything, Nothing
 from regate_orchestrator.ports import Chunk
+from regate_orchestrator.retrieval.engines import VectorEngines
 from regate_orchestrator.values import FileId, Json, StoreId
 
 ONE, TWO = StoreId("vs_1"), StoreId("vs_2")

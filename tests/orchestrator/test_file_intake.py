@@ -10,15 +10,15 @@ from pathlib import Path
 import pytest
 from tests.orchestrator.scripted import ANN, CONTEXT, NOW, Policy, Records
 
-from regate_adapters.files.disk import DiskBlobStore
+from regate_adapters.files.blobs.disk import DiskBlobStore
 from regate_adapters.state.store import SqlStateStore
-from regate_orchestrator.decisions import Context
-from regate_orchestrator.enforcer import Enforcer
+from regate_orchestrator.authz.decisions import Context
+from regate_orchestrator.authz.enforcer import Enforcer
+from regate_orchestrator.documents.uploads import FileIntake
 from regate_orchestrator.errors import AuditUnavailable, NotPermitted, PolicyUnavailable, StateUnavailable, TooLarge
-from regate_orchestrator.file_intake import FileIntake
+from regate_orchestrator.filters.schema import FieldSpec, RowSchema
 from regate_orchestrator.ports import Answer
 from regate_orchestrator.rows import FileRow
-from regate_orchestrator.schema import FieldSpec, RowSchema
 from regate_orchestrator.values import FileId, Json, JsonObject
 
 STAMP = {"tenant": "acme", "owner": "ann"}

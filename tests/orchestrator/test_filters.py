@@ -5,7 +5,8 @@ from __future__ import annotations
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from regate_orchestrator.filters import (
+from regate_orchestrator.filters.evaluate import holds
+from regate_orchestrator.filters.expression import (
     ALWAYS,
     NEVER,
     Compare,
@@ -31,7 +32,6 @@ from regate_orchestrator.filters import (
     plan_of,
     size,
 )
-from regate_orchestrator.meaning import holds
 
 scalars = st.sampled_from([None, True, False, 0, 1, 1.0, 2, "", "a", "1"])
 fields = st.sampled_from([("a",), ("b",), ("nested", "c")])

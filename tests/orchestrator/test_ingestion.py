@@ -10,9 +10,9 @@ import pytest
 from tests.orchestrator.ingest_world import ANN, EVE, FILE, VS, Clock, World, opened, stamp_of, working
 
 from regate_adapters.state.store import SqlStateStore
+from regate_orchestrator.documents.ingestion import MOST_ATTEMPTS, WORKERS, Pace
 from regate_orchestrator.errors import EmbeddingsUnavailable, InvalidRequest, StateUnavailable, TextTooLong
-from regate_orchestrator.filters import Everything
-from regate_orchestrator.ingestion import MOST_ATTEMPTS, WORKERS, Pace
+from regate_orchestrator.filters.expression import Everything
 from regate_orchestrator.ports import UnreadableFile
 from regate_orchestrator.rows import Attachment, FileBatch, Totals
 from regate_orchestrator.values import BatchId

@@ -14,9 +14,10 @@ import pytest
 from tests.orchestrator.scripted import CONTEXT, NOW, Counts, Policy, Records
 
 from regate_adapters.opa.caching import CachingEngine
-from regate_orchestrator import listing as module
-from regate_orchestrator.batches import CHUNKS, LISTED_FILES
-from regate_orchestrator.enforcer import Enforcer
+from regate_orchestrator.authz import lists as module
+from regate_orchestrator.authz.batches import CHUNKS, LISTED_FILES
+from regate_orchestrator.authz.enforcer import Enforcer
+from regate_orchestrator.authz.lists import Listed, Listings
 from regate_orchestrator.errors import (
     AuditUnavailable,
     FilterNotExpressible,
@@ -25,9 +26,8 @@ from regate_orchestrator.errors import (
     RegateError,
     StateUnavailable,
 )
-from regate_orchestrator.filters import ALWAYS, Compare, FilterPlan, expression_of
-from regate_orchestrator.listing import Listed, Listings
-from regate_orchestrator.meaning import holds
+from regate_orchestrator.filters.evaluate import holds
+from regate_orchestrator.filters.expression import ALWAYS, Compare, FilterPlan, expression_of
 from regate_orchestrator.ports import PolicyEngine, Rows
 from regate_orchestrator.rows import Page
 from regate_orchestrator.values import Json, JsonObject

@@ -12,7 +12,7 @@ import pytest
 from tests.adapters.state.samples import PATIENT_S
 
 from regate_adapters.state.store import SqlStateStore
-from regate_orchestrator.presence import Presence
+from regate_orchestrator.maintenance.membership import Presence
 from regate_orchestrator.values import GatewayId
 
 

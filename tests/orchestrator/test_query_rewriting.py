@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from regate_orchestrator.query_rewriting import rewritten
+from regate_orchestrator.retrieval.query_rewriting import rewritten
 
 
 @pytest.mark.parametrize(

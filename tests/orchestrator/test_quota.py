@@ -11,14 +11,14 @@ from typing import Any
 import pytest
 from tests.orchestrator.scripted import ANN, CONTEXT, NOW, Counts, Policy, Records
 
-from regate_orchestrator.decisions import Allow, Point
-from regate_orchestrator.enforcer import Enforcer
+from regate_orchestrator.authz.decisions import Allow, Point
+from regate_orchestrator.authz.enforcer import Enforcer
 from regate_orchestrator.errors import NotPermitted, PolicyUnavailable, UpstreamError
 from regate_orchestrator.ports import Allowance, Counted, Exhausted
 from regate_orchestrator.principal import Principal
-from regate_orchestrator.quota import QuotaLimits, granted, permits, quota_question, read_limits
+from regate_orchestrator.quota.limits import QuotaLimits, granted, permits, quota_question, read_limits
+from regate_orchestrator.quota.metering import MeteredBackend, Quotas, Spending, Unspent
 from regate_orchestrator.responses.events import ModelEnded, ModelEvent, TextWritten, Usage
-from regate_orchestrator.spending import MeteredBackend, Quotas, Spending, Unspent
 from regate_orchestrator.tokens import estimated_tokens
 from regate_orchestrator.values import Json, JsonObject
 

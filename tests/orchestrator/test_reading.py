@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from regate_adapters.files.disk import DiskBlobStore
-from regate_adapters.files.extract import WorkerExtractor
+from regate_adapters.files.blobs.disk import DiskBlobStore
+from regate_adapters.files.readers.extract import WorkerExtractor
+from regate_orchestrator.documents.file_text import FileReader, Inline, read_inline
 from regate_orchestrator.errors import InvalidRequest, NotFound, TooLarge
 from regate_orchestrator.ports import UnreadableFile
-from regate_orchestrator.reading import FileReader, Inline, read_inline
 from regate_orchestrator.rows import FileRow
 from regate_orchestrator.values import FileId
 

@@ -14,11 +14,9 @@ from tests.orchestrator.scripted import ANN, CONTEXT, NOW, Compass, Counts, Poli
 from regate_adapters.opa.caching import CachingEngine
 from regate_adapters.state.store import SqlStateStore
 from regate_adapters.vector.memory import MemoryVectorStore
-from regate_orchestrator import retrieval as module
-from regate_orchestrator.embedding import EmbeddingModels
-from regate_orchestrator.enforcer import Enforcer
+from regate_orchestrator.authz.enforcer import Enforcer
 from regate_orchestrator.errors import FilterNotExpressible, InvalidRequest, NotFound, PolicyUnavailable, VectorStoreUnavailable
-from regate_orchestrator.filters import (
+from regate_orchestrator.filters.expression import (
     ALWAYS,
     NEVER,
     Compare,
@@ -32,11 +30,13 @@ from regate_orchestrator.filters import (
     expression_of,
     plan_of,
 )
+from regate_orchestrator.filters.schema import FieldSpec, RowSchema
 from regate_orchestrator.ports import Chunk, Embedder, Found, PolicyEngine, Vector
 from regate_orchestrator.principal import Principal
-from regate_orchestrator.retrieval import OpenStore, Retrieval, Search
+from regate_orchestrator.retrieval import search as module
+from regate_orchestrator.retrieval.embedding import EmbeddingModels
+from regate_orchestrator.retrieval.search import OpenStore, Retrieval, Search
 from regate_orchestrator.rows import Attachment, FileRow, LooseChunks, StoreChanges, StoreRow
-from regate_orchestrator.schema import FieldSpec, RowSchema
 from regate_orchestrator.values import FileId, Json, JsonObject, StoreId
 
 EVE = Principal("eve", "globex")
@@ -338,7 +338,7 @@ class Moving(Engine):
 
 
 async def swap(world: World, file: str, edition: str, **stamp: Json) -> None:
-    """Stamp a file anew, as `attaching.py` does: its chunks are found under another edition from now on."""
+    """Stamp a file anew, as `documents/attachments.py` does: its chunks are found under another edition from now on."""
     row = await world.state.attachment(ANN, VS, FileId(file))
     assert row is not None
     anew = replace(row, edition=edition, stamp={**row.stamp, **stamp})

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import pytest
 from tests.orchestrator.scripted import CONTEXT, Policy, Records
 
-from regate_orchestrator.enforcer import Enforcer
+from regate_orchestrator.authz.enforcer import Enforcer
 from regate_orchestrator.errors import NotFound, PolicyUnavailable
 from regate_orchestrator.ports import Serving
 from regate_orchestrator.routing import MAX_OUTPUT_TOKENS, NO_STORE, Chosen, Obligations, choose_upstream

@@ -9,16 +9,16 @@ from pathlib import Path
 
 import pytest
 
-from regate_adapters.files.disk import DiskBlobStore
+from regate_adapters.files.blobs.disk import DiskBlobStore
 from regate_adapters.state.store import SqlStateStore
 from regate_adapters.vector.memory import MemoryVectorStore
 from regate_orchestrator.errors import StateUnavailable, VectorStoreUnavailable
-from regate_orchestrator.filters import Everything
+from regate_orchestrator.filters.expression import Everything
+from regate_orchestrator.filters.schema import FieldSpec, RowSchema
+from regate_orchestrator.maintenance.garbage_collection import FileSweeps, Sweeper
 from regate_orchestrator.ports import Chunk
 from regate_orchestrator.principal import Principal
 from regate_orchestrator.rows import Attachment, FileRow, StoreRow
-from regate_orchestrator.schema import FieldSpec, RowSchema
-from regate_orchestrator.sweeping import FileSweeps, Sweeper
 from regate_orchestrator.values import FileId, JsonObject, StoreId
 
 ANN = Principal("ann", "acme")

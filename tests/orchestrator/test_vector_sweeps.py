@@ -11,10 +11,10 @@ from tests.orchestrator.ingest_world import EVE, FILE, VS, World, opened, stamp_
 from tests.orchestrator.scripted import ANN, Records
 
 from regate_orchestrator.errors import AuditUnavailable, VectorStoreUnavailable
+from regate_orchestrator.maintenance.vector_garbage import VectorSweeps
 from regate_orchestrator.ports import Chunk
 from regate_orchestrator.rows import LooseChunks, StoreChanges, StoreRow, Totals
 from regate_orchestrator.values import FileId, StoreId
-from regate_orchestrator.vector_sweeps import VectorSweeps
 
 DAY = 86_400
 

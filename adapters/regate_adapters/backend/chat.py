@@ -1,6 +1,6 @@
 """The backend as the loop sees it: one chat completion at a time, streamed. Implements `ports.Backend` over `Upstreams`.
 
-Opens, reads and closes; `sse_reader.py` finds the events in the bytes and `chat_events.py` says what they tell.
+Opens, reads and closes; `backend/stream/sse_reader.py` finds the events in the bytes and `backend/stream/chat_events.py` says what they tell.
 """
 
 from __future__ import annotations
@@ -11,12 +11,12 @@ from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing, asynccontextmanager
 from typing import Final
 
-from regate_adapters.backend.chat_events import ChatTranslator
 from regate_adapters.backend.failures import misunderstood
-from regate_adapters.backend.link import UpstreamResponse
-from regate_adapters.backend.merging import merged
-from regate_adapters.backend.sse_reader import MOST_EVENT_BYTES, EventTooLarge, SseReader
-from regate_adapters.backend.tool_slots import NotUnderstood
+from regate_adapters.backend.stream.chat_events import ChatTranslator
+from regate_adapters.backend.stream.merging import merged
+from regate_adapters.backend.stream.sse_reader import MOST_EVENT_BYTES, EventTooLarge, SseReader
+from regate_adapters.backend.stream.tool_slots import NotUnderstood
+from regate_adapters.backend.upstream_client import UpstreamResponse
 from regate_adapters.backend.upstreams import Upstreams
 from regate_orchestrator.errors import UpstreamError
 from regate_orchestrator.responses.events import ModelEvent, ModelFailed

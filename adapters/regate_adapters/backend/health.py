@@ -1,4 +1,5 @@
-"""Whether an upstream can be reached, as far as its latest connections say. Pure; `link.py` tells it what happened, `upstreams.py` asks anew.
+"""Whether an upstream can be reached, as far as its latest connections say. Pure; `upstream_client.py` tells it what happened, `upstreams.py` asks
+anew.
 
 Only connections open the circuit, never answers: an upstream that answers with an error is reached, and what it refuses is the request's own
 matter. Two answers are told of all the same, for the operator alone can mend what they say: that the key is refused, and that there is no list

@@ -1,7 +1,7 @@
 """Upstreams: the configured backends as one, by the names of models that clients use. Implements `ports.Catalogue`.
 
-Which connection a request goes over, and under which of the upstream's own names for the model. The bytes are `link.py`'s; what the answers
-mean is `chat.py`'s, and that of the routes that pass bytes through.
+Which connection a request goes over, and under which of the upstream's own names for the model. The bytes are `upstream_client.py`'s; what the
+answers mean is `chat.py`'s, and that of the routes that pass bytes through.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ import orjson
 from regate_adapters.backend.catalogue import ModelCatalogue, Offer
 from regate_adapters.backend.failures import Unsent
 from regate_adapters.backend.health import Reach
-from regate_adapters.backend.link import Link, Pause, UpstreamConfig, UpstreamResponse
-from regate_adapters.backend.passing import PassingAnswer, passing
+from regate_adapters.backend.stream.passing import PassingAnswer, passing
+from regate_adapters.backend.upstream_client import Link, Pause, UpstreamConfig, UpstreamResponse
 from regate_adapters.backend.wording import Wording, mended
 from regate_orchestrator.errors import ConfigurationError, UpstreamError
 from regate_orchestrator.ports import Serving
@@ -137,7 +137,8 @@ class Upstreams:
     async def pass_through(
         self, upstream: str, path: str, payload: JsonObject, *, streamed: bool, alternates: Sequence[str] = ()
     ) -> AsyncIterator[PassingAnswer]:
-        """Send a request as `open` does, and enter with its answer once that is known to be one; see `passing.py`. Raises as `open` does."""
+        """Send a request as `open` does, and enter with its answer once that is known to be one; see `backend/stream/passing.py`. Raises as `open`
+        does."""
         member = "data" if path == "/embeddings" else "choices"
         async with self.open(upstream, path, payload, accept_stream=streamed, alternates=alternates) as response:
             yield await passing(response, member=member, streamed=streamed)

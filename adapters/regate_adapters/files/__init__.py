@@ -1,1 +1,2 @@
-"""Files: their bytes (`disk.py`, `s3.py`), and their text, by a process for each (`extract.py` asks, `fork_server.py` forks, `worker.py` reads)."""
+"""Files: their bytes (`files/blobs/disk.py`, `files/blobs/s3.py`), and their text, by a process for each (`files/readers/extract.py` asks,
+`files/readers/fork_server.py` forks, `files/readers/worker.py` reads)."""

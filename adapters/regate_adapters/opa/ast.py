@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import Any, Final, TypeAlias, assert_never
 
-from regate_orchestrator.filters import Scalar
+from regate_orchestrator.filters.expression import Scalar
 
 _DOCUMENTS: Final = ("input", "data")
 _LARGEST: Final = 2**63

@@ -15,7 +15,7 @@ from typing import Final, cast
 
 import orjson
 
-from regate_orchestrator.batches import BATCH_RULE, KINDS, NAMED
+from regate_orchestrator.authz.batches import BATCH_RULE, KINDS, NAMED
 from regate_orchestrator.concurrency import few_at_once
 from regate_orchestrator.errors import PolicyUnavailable
 from regate_orchestrator.ports import Answer, Planned, PolicyEngine

@@ -19,9 +19,9 @@ from regate_adapters.opa import ast
 from regate_adapters.opa.client import OpaAddress, OpaClient, Reply
 from regate_adapters.opa.residual import NotUnderstood, translate
 from regate_orchestrator.errors import PolicyUnavailable
-from regate_orchestrator.filters import plan_of
+from regate_orchestrator.filters.expression import plan_of
+from regate_orchestrator.filters.schema import RowSchema
 from regate_orchestrator.ports import Answer, Planned
-from regate_orchestrator.schema import RowSchema
 from regate_orchestrator.values import Json, JsonObject
 
 _log = logging.getLogger("regate.opa")
@@ -44,7 +44,7 @@ class _Meta:
 
 
 class RevisionGate(Protocol):
-    """Knows which policies may serve, where OPA takes them from elsewhere (`remote.py`)."""
+    """Knows which policies may serve, where OPA takes them from elsewhere (`opa/policies/remote.py`)."""
 
     async def require(self, revision: str) -> None:
         """Return when the policies of this revision may serve. Must raise `PolicyUnavailable` otherwise."""

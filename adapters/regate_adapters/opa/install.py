@@ -1,6 +1,6 @@
 """Obtains OPA, and finds it again: `python -m regate_adapters.opa.install --into DIR`.
 
-Taken, in this order, from an `opa` on PATH that is new enough, or compiled from OPA's Go module. Not what runs OPA (`process.py`).
+Taken, in this order, from an `opa` on PATH that is new enough, or compiled from OPA's Go module. Not what runs OPA (`opa/server/process.py`).
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The translator: a residual of partial evaluation as an expression of the filter algebra, exactly, or a refusal that says why.
 
 Total or reject: each shape below is one whose meaning in full evaluation is known; everything else is refused, so nothing is ever
-widened. `ast.py` reads what is translated here, `regate_orchestrator.meaning` says what the result means, and a differential test with
+widened. `ast.py` reads what is translated here, `regate_orchestrator.filters.evaluate` says what the result means, and a differential test with
 OPA as the oracle holds the two together. Not how a store renders the expression.
 
 Classic Rego evaluates references before it negates, partial evaluation folds them back, and the residual no longer tells
@@ -40,7 +40,8 @@ from regate_adapters.opa.ast import (
     substitute,
 )
 from regate_orchestrator.errors import FilterNotExpressible
-from regate_orchestrator.filters import (
+from regate_orchestrator.filters.evaluate import compares
+from regate_orchestrator.filters.expression import (
     ALWAYS,
     NEVER,
     Compare,
@@ -62,8 +63,7 @@ from regate_orchestrator.filters import (
     negate,
     size,
 )
-from regate_orchestrator.meaning import compares
-from regate_orchestrator.schema import RowSchema
+from regate_orchestrator.filters.schema import RowSchema
 
 _COMPARISONS: Final[dict[str, Operator]] = {
     "eq": "eq",

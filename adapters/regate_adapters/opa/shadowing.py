@@ -2,7 +2,7 @@
 
 `ShadowingEngine` is a `ports.PolicyEngine` whose every answer is the live engine's. The candidate cannot influence one: it is asked later, by
 `work`, from a bounded queue; what does not fit is dropped and counted, what it fails to answer is counted. Recorded traffic is compared by
-`regate_gateway.policy.replay`. The report holds metadata only: rules, actions, ids, digests and reasons, never what was asked with.
+`regate_gateway.workbench.replay.replaying`. The report holds metadata only: rules, actions, ids, digests and reasons, never what was asked with.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from typing import Any, Final, Literal, TypeAlias, cast
 import orjson
 from prometheus_client import Counter as Metric
 
-from regate_orchestrator.batches import BATCH_RULE, KINDS, NAMED
-from regate_orchestrator.document_decisions import DOCUMENTS_RULE
+from regate_orchestrator.authz.batches import BATCH_RULE, KINDS, NAMED
+from regate_orchestrator.authz.document_decisions import DOCUMENTS_RULE
+from regate_orchestrator.authz.plan_records import describe, plan_digest
 from regate_orchestrator.errors import FilterNotExpressible, PolicyUnavailable
-from regate_orchestrator.filters import FilterPlan
-from regate_orchestrator.plan_notes import describe, plan_digest
+from regate_orchestrator.filters.expression import FilterPlan
 from regate_orchestrator.ports import Answer, Planned, PolicyEngine
 from regate_orchestrator.principal import read_principal
 from regate_orchestrator.values import Clock, Json, JsonObject, wall_clock

@@ -1,4 +1,5 @@
-"""AES-256-GCM as the loop's `Sealer`. Not what is sealed, nor for whom (`regate_orchestrator.responses.sealing`), and not where the secret is.
+"""AES-256-GCM as the loop's `Sealer`. Not what is sealed, nor for whom (`regate_orchestrator.responses.context.sealing`), and not where the secret
+is.
 
 A sealed text is base64url of `1 | nonce (12) | ciphertext and tag`; the purpose is authenticated data, so a text sealed for one tenant,
 model or kind of item opens for no other (NIST SP 800-38D; random nonces are good for 2^32 texts a key).

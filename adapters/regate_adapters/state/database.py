@@ -15,8 +15,8 @@ from sqlalchemy import URL, make_url
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from regate_adapters.state.engines import Engines, cause
-from regate_adapters.state.json_sql import JsonSql
+from regate_adapters.state.dialects import Engines, cause
+from regate_adapters.state.filters.json_sql import JsonSql
 from regate_orchestrator.errors import ConfigurationError, StateUnavailable, naming
 from regate_orchestrator.values import Clock, GatewayId, mint, wall_clock
 

@@ -1,6 +1,6 @@
 """Rows to columns and back. What may be stored at all is decided here, once: only values that a filter can compare exactly later.
 
-Not the tables (`tables.py`), and not the views that policies see (`row_filter.py` names those fields).
+Not the tables (`tables.py`), and not the views that policies see (`state/filters/row_filter.py` names those fields).
 """
 
 from __future__ import annotations
@@ -294,7 +294,7 @@ def item_columns(position: int, item: StoredItem) -> Columns:
 
 
 def item_row(row: AnyRow, lineage: Lineage) -> StoredItem:
-    """Return the item that the columns describe, and that rests on this (`lineages.py`)."""
+    """Return the item that the columns describe, and that rests on this (`state/responses/lineages.py`)."""
     return StoredItem(row.id, row.body, row.direction, lineage, tuple(row.results))
 
 

@@ -21,9 +21,9 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from regate_adapters.postgres import PromptConnection, connection_parameters, in_words
+from regate_adapters.state.dialects import UPGRADE_SECONDS, Engines, is_ready, origin, prepare, standing
 from regate_adapters.state.encoding import decode, encode
-from regate_adapters.state.engines import UPGRADE_SECONDS, Engines, is_ready, origin, prepare, standing
-from regate_adapters.state.postgres_json import PostgresJson
+from regate_adapters.state.filters.postgres_json import PostgresJson
 from regate_adapters.state.tables import metadata
 from regate_orchestrator.errors import ConfigurationError
 

@@ -19,9 +19,9 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.pool import ConnectionPoolEntry
 
+from regate_adapters.state.dialects import Engines, cause, prepare, standing
 from regate_adapters.state.encoding import decode, encode
-from regate_adapters.state.engines import Engines, cause, prepare, standing
-from regate_adapters.state.sqlite_json import SqliteJson
+from regate_adapters.state.filters.sqlite_json import SqliteJson
 from regate_orchestrator.errors import ConfigurationError
 
 _READERS: Final = 4

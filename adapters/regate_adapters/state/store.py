@@ -8,25 +8,25 @@ from typing import Final, Self
 
 from sqlalchemy import select
 
-from regate_adapters.state.attachments import AttachmentState
-from regate_adapters.state.claims import ClaimState
-from regate_adapters.state.conversations import ConversationState
 from regate_adapters.state.database import Database
-from regate_adapters.state.file_batches import FileBatchState
-from regate_adapters.state.files import FileState
-from regate_adapters.state.held_items import HeldItemState
-from regate_adapters.state.idempotency_keys import IdempotencyKeyState
-from regate_adapters.state.interrupted import InterruptedState
-from regate_adapters.state.loose_chunks import LooseChunkState
-from regate_adapters.state.presence import PresenceState
-from regate_adapters.state.prompts import PromptState
-from regate_adapters.state.response_events import ResponseEventState
-from regate_adapters.state.responses import ResponseState
-from regate_adapters.state.store_expiry import StoreExpiryState
-from regate_adapters.state.stored_bytes import StoredBytesState
+from regate_adapters.state.documents.attachments import AttachmentState
+from regate_adapters.state.documents.file_batches import FileBatchState
+from regate_adapters.state.documents.files import FileState
+from regate_adapters.state.documents.leases import ClaimState
+from regate_adapters.state.documents.orphaned_chunks import LooseChunkState
+from regate_adapters.state.documents.store_expiry import StoreExpiryState
+from regate_adapters.state.documents.stored_bytes import StoredBytesState
+from regate_adapters.state.documents.uploads import UploadState
+from regate_adapters.state.documents.vector_stores import VectorStoreState
+from regate_adapters.state.membership import PresenceState
+from regate_adapters.state.responses.conversations import ConversationState
+from regate_adapters.state.responses.events import ResponseEventState
+from regate_adapters.state.responses.idempotency_keys import IdempotencyKeyState
+from regate_adapters.state.responses.interrupted import InterruptedState
+from regate_adapters.state.responses.items import HeldItemState
+from regate_adapters.state.responses.prompts import PromptState
+from regate_adapters.state.responses.rows import ResponseState
 from regate_adapters.state.tables import schema_revision
-from regate_adapters.state.uploads import UploadState
-from regate_adapters.state.vector_stores import VectorStoreState
 from regate_orchestrator.values import Clock, GatewayId, wall_clock
 
 _DEADLINE_SECONDS: Final = 5.0

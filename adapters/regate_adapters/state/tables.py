@@ -243,7 +243,7 @@ lineages: Final = Table(
     Column("added", JSON, nullable=False),
     PrimaryKeyConstraint("thread", "id"),
 )
-"""What items rest on (`lineages.py`). Never changed; each holds what is new since the one it grew from."""
+"""What items rest on (`state/responses/lineages.py`). Never changed; each holds what is new since the one it grew from."""
 
 response_items: Final = Table(
     "response_items",

@@ -21,7 +21,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from typing import Final
 
-from regate_adapters.testing.vector import ConformanceFailure
+from regate_adapters.testing.vector.suite import ConformanceFailure
 from regate_orchestrator.errors import NotFound, RegateError, TooLarge
 from regate_orchestrator.ports import BlobStore
 from regate_orchestrator.values import FileId, mint

@@ -10,8 +10,8 @@ from types import TracebackType
 
 from regate_adapters.opa.engine import OpaEngine
 from regate_adapters.opa.install import require_opa
-from regate_adapters.opa.process import ManagedOpa
-from regate_orchestrator.schema import RowSchema
+from regate_adapters.opa.server.process import ManagedOpa
+from regate_orchestrator.filters.schema import RowSchema
 
 
 def running_opa(

@@ -1,1 +1,2 @@
-"""Vector engines: Chroma (`chroma.py`, `chroma_server.py`), PostgreSQL (`pgvector.py`), and the reference in memory. All pass `testing.vector`."""
+"""Vector engines: Chroma (`vector/chroma/store.py`, `vector/chroma/server.py`), PostgreSQL (`vector/pgvector/store.py`), and the reference in memory.
+All pass `testing.vector`."""

@@ -1,10 +1,11 @@
-"""The tenant that a search is confined to, read off its filter. Not what confines it: that is `retrieval.py`, which puts the condition there."""
+"""The tenant that a search is confined to, read off its filter. Not what confines it: that is `retrieval/search.py`, which puts the condition
+there."""
 
 from __future__ import annotations
 
 from typing import Final
 
-from regate_orchestrator.filters import And, Compare, Expression
+from regate_orchestrator.filters.expression import And, Compare, Expression
 
 TENANT: Final = "tenant"
 

@@ -1,6 +1,6 @@
 """The reference vector store: every row in memory, the filter read by `meaning.holds` itself. Not for data that must survive a restart.
 
-What the other stores do differently is their bug (its proof and theirs is `regate_adapters.testing.vector`).
+What the other stores do differently is their bug (its proof and theirs is `regate_adapters.testing.vector.suite`).
 """
 
 from __future__ import annotations
@@ -11,12 +11,12 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from regate_adapters.vector.ranking import best, cosines
-from regate_orchestrator.editions import edition_of, renamed
+from regate_orchestrator.documents.generations import edition_of, renamed
 from regate_orchestrator.errors import VectorStoreUnavailable
-from regate_orchestrator.filters import Expression, FilterPlan, Nothing, Scalar, expression_of
-from regate_orchestrator.meaning import holds
+from regate_orchestrator.filters.evaluate import holds
+from regate_orchestrator.filters.expression import Expression, FilterPlan, Nothing, Scalar, expression_of
+from regate_orchestrator.filters.schema import RowSchema
 from regate_orchestrator.ports import Candidate, Chunk, Found, Vector
-from regate_orchestrator.schema import RowSchema
 from regate_orchestrator.values import FileId, JsonObject, StoreId
 
 

@@ -21,13 +21,13 @@ from typing import Any, Final
 import click
 import openai
 
+from regate_gateway.composition.services import Services
+from regate_gateway.composition.wiring import gateway_app, mint_token, read_audit
+from regate_gateway.config.settings import Settings
 from regate_gateway.demo.backend import MODEL, RunningBackend, running_backend
-from regate_gateway.server import Running
-from regate_gateway.services import Services
-from regate_gateway.settings import Settings
-from regate_gateway.wiring import gateway_app, mint_token, read_audit
-from regate_orchestrator.batches import Batch
-from regate_orchestrator.decisions import Context
+from regate_gateway.http.server import Running
+from regate_orchestrator.authz.batches import Batch
+from regate_orchestrator.authz.decisions import Context
 from regate_orchestrator.errors import ConfigurationError
 from regate_orchestrator.principal import Principal
 from regate_orchestrator.values import FileId, JsonObject, RequestId, StoreId

@@ -9,11 +9,11 @@ from typing import Any, Final, TypeVar
 
 from starlette.requests import Request
 
-from regate_gateway.bodies import read_json
-from regate_gateway.connection import while_connected
-from regate_gateway.fields import Query
-from regate_gateway.services import Services
-from regate_orchestrator.decisions import Context
+from regate_gateway.composition.services import Services
+from regate_gateway.http.bodies import read_json
+from regate_gateway.http.connection import while_connected
+from regate_gateway.http.fields import Query
+from regate_orchestrator.authz.decisions import Context
 from regate_orchestrator.rows import Page
 from regate_orchestrator.values import Json, JsonObject
 
@@ -40,7 +40,7 @@ class Call(Caller):
         return str(self.request.path_params[name])
 
     def say(self, meaning: str) -> None:
-        """Tell what the body meant, where it was no JSON and was read as it came: retries are told by it (`idempotency.py`)."""
+        """Tell what the body meant, where it was no JSON and was read as it came: retries are told by it (`http/idempotency.py`)."""
         self.request.scope["state"][_MEANING] = meaning
 
     @property

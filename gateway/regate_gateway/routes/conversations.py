@@ -11,18 +11,18 @@ from typing import Final
 
 from starlette.responses import Response
 
-from regate_gateway.connection import reply
-from regate_gateway.fields import Fields
+from regate_gateway.http.connection import reply
+from regate_gateway.http.fields import Fields
+from regate_gateway.routes.authorized_fetch import no_conversation, reach_conversation
 from regate_gateway.routes.call import Call
-from regate_gateway.routes.input_items import read_input_item
-from regate_gateway.routes.reach import no_conversation, reach_conversation
-from regate_gateway.routes.shown import included, shown_items
-from regate_gateway.routes.views import conversation_object, list_object
-from regate_orchestrator.decisions import Deny, Point, Question
+from regate_gateway.routes.responses.input_items import read_input_item
+from regate_gateway.routes.responses.redaction import included, shown_items
+from regate_gateway.routes.serializers import conversation_object, list_object
+from regate_orchestrator.authz.decisions import Deny, Point, Question
 from regate_orchestrator.errors import InvalidRequest, NotFound, NotPermitted
-from regate_orchestrator.responses.history import history_of
+from regate_orchestrator.quota.storage import stored_size
+from regate_orchestrator.responses.context.history import history_of
 from regate_orchestrator.rows import ConversationRow, HeldItem, StoredItem
-from regate_orchestrator.storage import stored_size
 from regate_orchestrator.values import ConversationId, JsonObject, mint
 
 _MOST_ITEMS: Final = 20

@@ -10,10 +10,10 @@ from typing import Any, Final
 import orjson
 from starlette.responses import Response
 
-from regate_gateway.connection import reply
-from regate_gateway.policy.samples import written_principal
+from regate_gateway.http.connection import reply
 from regate_gateway.routes.call import Call
-from regate_orchestrator.decisions import Deny, Point, Question
+from regate_gateway.workbench.check.samples import written_principal
+from regate_orchestrator.authz.decisions import Deny, Point, Question
 from regate_orchestrator.errors import InvalidRequest, NotFound
 from regate_orchestrator.principal import Principal
 from regate_orchestrator.values import FileId, StoreId

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Set
 from dataclasses import dataclass, field
 
-from regate_gateway.fields import Fields, Hint
+from regate_gateway.http.fields import Fields, Hint
 from regate_gateway.routes.field_hints import EXTRA_FIELDS
 from regate_orchestrator.errors import InvalidRequest
 from regate_orchestrator.values import Json

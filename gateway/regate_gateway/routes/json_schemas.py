@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
-from regate_gateway.fields import Fields
+from regate_gateway.http.fields import Fields
 from regate_orchestrator.errors import InvalidRequest
 from regate_orchestrator.values import Json, JsonObject
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
-from regate_orchestrator.filters import FilterPlan
+from regate_orchestrator.filters.expression import FilterPlan
 from regate_orchestrator.values import Json, JsonObject
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol, TypeAlias
 
-from regate_orchestrator.filters import FilterPlan, Scalar
+from regate_orchestrator.filters.expression import FilterPlan, Scalar
 from regate_orchestrator.values import FileId, JsonObject, StoreId
 
 Vector: TypeAlias = Sequence[float]
@@ -14,7 +14,7 @@ Vector: TypeAlias = Sequence[float]
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """A chunk to store. Its id is minted by us and names its edition (`editions.py`); `stamp` conforms to the chunk schema.
+    """A chunk to store. Its id is minted by us and names its edition (`documents/generations.py`); `stamp` conforms to the chunk schema.
 
     The vector is of unit length.
     """

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Generic, Protocol, TypeVar
 
-from regate_orchestrator.filters import FilterPlan, Scalar
+from regate_orchestrator.filters.expression import FilterPlan, Scalar
 from regate_orchestrator.lineage import Source
 from regate_orchestrator.principal import Principal
 from regate_orchestrator.rows import (

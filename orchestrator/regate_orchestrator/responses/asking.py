@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Final, cast
 
+from regate_orchestrator.responses.output.assembler import offered_tools, search_limit
 from regate_orchestrator.responses.prompt import FILE_SEARCH, Prompt
 from regate_orchestrator.responses.request import ClientTool
 from regate_orchestrator.responses.state import State
-from regate_orchestrator.responses.writing import offered_tools, search_limit
 from regate_orchestrator.values import Json, JsonObject
 
 _SEARCH_FUNCTION: Final[JsonObject] = {

@@ -1,7 +1,7 @@
 """Compaction: a conversation that grew too long is summarised by the model itself, and the summary stands for it from then on.
 
-The turn being answered is never summarised, so that nothing of it is lost. The summary leaves sealed (`sealing.py`), with the lineage of
-everything it was made from: it is decided again like any answer when it comes back. A part of the machine, as pure as the rest.
+The turn being answered is never summarised, so that nothing of it is lost. The summary leaves sealed (`responses/context/sealing.py`), with the
+lineage of everything it was made from: it is decided again like any answer when it comes back. A part of the machine, as pure as the rest.
 """
 
 from __future__ import annotations
@@ -10,12 +10,12 @@ from dataclasses import replace
 from typing import Final
 
 from regate_orchestrator.errors import InvalidRequest
+from regate_orchestrator.responses.context.sealing import seal
 from regate_orchestrator.responses.events import ArgumentsWritten, CallOpened, ReasoningWritten, RefusalWritten, TextWritten
-from regate_orchestrator.responses.output import Text
+from regate_orchestrator.responses.output.assembler import add_item, finish_item
+from regate_orchestrator.responses.output.emitter import Text
 from regate_orchestrator.responses.prompt import PromptItem, build_prompt, since_compaction, split_at_last_user
-from regate_orchestrator.responses.sealing import seal
 from regate_orchestrator.responses.state import State
-from regate_orchestrator.responses.writing import add_item, finish_item
 from regate_orchestrator.values import Json, JsonObject, mint
 
 _INSTRUCTIONS: Final = (

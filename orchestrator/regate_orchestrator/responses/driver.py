@@ -14,12 +14,13 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final, assert_never, cast
 
-from regate_orchestrator.decisions import Context, Deny, Point, Question
-from regate_orchestrator.enforcer import Enforcer
+from regate_orchestrator.authz.decisions import Context, Deny, Point, Question
+from regate_orchestrator.authz.enforcer import Enforcer
+from regate_orchestrator.authz.obligations import QUALITIES, demands_of
 from regate_orchestrator.errors import CallerError, NotFound, RegateError, UpstreamError
 from regate_orchestrator.lineage import Lineage
 from regate_orchestrator.ports import StateStore
-from regate_orchestrator.responses.authorizing import Authorizer, Turn, no_previous, tool_view
+from regate_orchestrator.quota.metering import Grant, Granted, Unspent
 from regate_orchestrator.responses.commands import (
     AuthorizeTurn,
     CallModel,
@@ -33,6 +34,10 @@ from regate_orchestrator.responses.commands import (
     RunSearch,
     Save,
 )
+from regate_orchestrator.responses.context.authorizing import Authorizer, Turn, no_previous, tool_view
+from regate_orchestrator.responses.context.gate import Gate
+from regate_orchestrator.responses.context.history import held
+from regate_orchestrator.responses.context.sealing import Sealer
 from regate_orchestrator.responses.events import (
     ClientLeft,
     ContextDecided,
@@ -48,18 +53,13 @@ from regate_orchestrator.responses.events import (
     Searched,
     ToolDecided,
 )
-from regate_orchestrator.responses.gate import Gate
-from regate_orchestrator.responses.history import held
 from regate_orchestrator.responses.machine import advance
 from regate_orchestrator.responses.prompt import FILE_SEARCH, Passage
 from regate_orchestrator.responses.request import Limits, ResponseRequest
-from regate_orchestrator.responses.sealing import Sealer
 from regate_orchestrator.responses.state import Phase, State
-from regate_orchestrator.retrieval import Hit, Retrieval, Search, hit_attributes
+from regate_orchestrator.retrieval.search import Hit, Retrieval, Search, hit_attributes
 from regate_orchestrator.rows import HeldItem, ResponseRow
-from regate_orchestrator.spending import Grant, Granted, Unspent
 from regate_orchestrator.tokens import estimated_tokens
-from regate_orchestrator.tool_controls import QUALITIES, demands_of
 from regate_orchestrator.values import Clock, ConversationId, JsonObject, ResponseId, wall_clock
 
 _log = logging.getLogger("regate.driver")

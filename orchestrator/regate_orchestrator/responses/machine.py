@@ -8,8 +8,9 @@ Rules that hold in every state:
   the response is stored, only after that very state was saved.
 - A call runs only if its tool was offered in this request and was decided; its arguments are reduced to the query.
 
-`TRANSITIONS` lists which events each phase expects and what may follow; anything else is a programming error and raises. `writing.py` says
-how the model's pieces become items, `asking.py` what it is asked, `compacting.py` how a conversation that grew too long is summarised.
+`TRANSITIONS` lists which events each phase expects and what may follow; anything else is a programming error and raises.
+`responses/output/assembler.py` says how the model's pieces become items, `asking.py` what it is asked, `compacting.py` how a conversation that grew
+too long is summarised.
 """
 
 from __future__ import annotations
@@ -21,7 +22,6 @@ from typing import Final, cast
 from regate_orchestrator.errors import InvalidRequest, LimitExceeded, RegateError, UpstreamError
 from regate_orchestrator.responses import compacting
 from regate_orchestrator.responses.asking import asked
-from regate_orchestrator.responses.citations import quotes
 from regate_orchestrator.responses.commands import (
     AuthorizeTurn,
     CallModel,
@@ -35,6 +35,8 @@ from regate_orchestrator.responses.commands import (
     RunSearch,
     Save,
 )
+from regate_orchestrator.responses.context.history import stored_result
+from regate_orchestrator.responses.context.withholding import withhold
 from regate_orchestrator.responses.events import (
     ArgumentsWritten,
     CallOpened,
@@ -56,12 +58,11 @@ from regate_orchestrator.responses.events import (
     ToolDecided,
     TurnAuthorized,
 )
-from regate_orchestrator.responses.history import stored_result
-from regate_orchestrator.responses.output import Heading, Status, search_item
+from regate_orchestrator.responses.output.assembler import abandon_turn, cite, close_turn, finish_item, write
+from regate_orchestrator.responses.output.citations import quotes
+from regate_orchestrator.responses.output.emitter import Heading, Status, search_item
 from regate_orchestrator.responses.prompt import CALLS, FILE_SEARCH, OUTPUTS, Passage, PromptItem, build_prompt
 from regate_orchestrator.responses.state import Ending, Output, Phase, State
-from regate_orchestrator.responses.withholding import withhold
-from regate_orchestrator.responses.writing import abandon_turn, cite, close_turn, finish_item, write
 from regate_orchestrator.rows import ResponseRow, StoredItem
 from regate_orchestrator.values import Json, JsonObject
 

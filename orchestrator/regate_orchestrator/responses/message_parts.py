@@ -1,6 +1,6 @@
 """The files and images inside messages and tool outputs, as a backend takes them: the text of documents, and images as data URLs.
 
-What is read here was decided before (`authorizing.py`), in each turn anew: a message keeps the id of a file, never its content.
+What is read here was decided before (`responses/context/authorizing.py`), in each turn anew: a message keeps the id of a file, never its content.
 """
 
 from __future__ import annotations
@@ -9,11 +9,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, cast
 
-from regate_orchestrator.data_urls import is_data_url
+from regate_orchestrator.documents.data_urls import is_data_url
+from regate_orchestrator.documents.file_text import FileReader, image_url, read_inline
 from regate_orchestrator.errors import InvalidRequest, NotFound, TooLarge
 from regate_orchestrator.lineage import FileSource
 from regate_orchestrator.ports import UnreadableFile
-from regate_orchestrator.reading import FileReader, image_url, read_inline
 from regate_orchestrator.responses.prompt import OUTPUTS, Part
 from regate_orchestrator.rows import FileRow
 from regate_orchestrator.upstream_traits import UpstreamTraits

@@ -13,7 +13,7 @@ from typing import Final, cast
 
 from regate_orchestrator.errors import InvalidRequest
 from regate_orchestrator.lineage import NOTHING_READ, ChunkSource, FileSource, Lineage
-from regate_orchestrator.responses.citations import marker, without_markers
+from regate_orchestrator.responses.output.citations import marker, without_markers
 from regate_orchestrator.responses.request import wire_name
 from regate_orchestrator.tokens import estimated_tokens
 from regate_orchestrator.upstream_traits import ReasoningField

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Final, Literal
 
-from regate_orchestrator.filters import Expression
+from regate_orchestrator.filters.expression import Expression
 from regate_orchestrator.values import ConversationId, Json, JsonObject, ResponseId, StoreId
 
 _TIER: Final = "service_tier"

@@ -1,4 +1,4 @@
-"""The state of one response between two events. A value: `machine.advance` and `writing.py` return new ones and change none."""
+"""The state of one response between two events. A value: `machine.advance` and `responses/output/assembler.py` return new ones and change none."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from enum import Enum, auto
 
 from regate_orchestrator.errors import RegateError
 from regate_orchestrator.lineage import NOTHING_READ, Lineage
+from regate_orchestrator.responses.context.sealing import NoSealer, Sealer
 from regate_orchestrator.responses.events import Usage
-from regate_orchestrator.responses.output import Heading, OpenCall, OpenMessage, OpenReasoning, Pen, Text
+from regate_orchestrator.responses.output.emitter import Heading, OpenCall, OpenMessage, OpenReasoning, Pen, Text
 from regate_orchestrator.responses.prompt import Passage, PromptItem
 from regate_orchestrator.responses.request import Limits
-from regate_orchestrator.responses.sealing import NoSealer, Sealer
 from regate_orchestrator.rows import ResponseRow, StoredItem
 from regate_orchestrator.upstream_traits import UpstreamTraits
 from regate_orchestrator.values import FileId, JsonObject

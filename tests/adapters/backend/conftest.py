@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from regate_adapters.backend.link import UpstreamConfig
+from regate_adapters.backend.upstream_client import UpstreamConfig
 from regate_adapters.backend.upstreams import Upstreams
 
 

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from regate_adapters.backend.chat import ChatBackend
-from regate_adapters.backend.merging import merged
-from regate_adapters.backend.sse_reader import MOST_EVENT_BYTES
+from regate_adapters.backend.stream.merging import merged
+from regate_adapters.backend.stream.sse_reader import MOST_EVENT_BYTES
 from regate_adapters.backend.upstreams import Upstreams, encode
 from regate_orchestrator.errors import UpstreamError
 from regate_orchestrator.responses.events import CallOpened, ModelEnded, ModelEvent, ModelFailed, TextWritten, Usage

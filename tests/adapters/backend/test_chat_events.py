@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from regate_adapters.backend.chat_events import ChatTranslator
-from regate_adapters.backend.token_usage import read_usage
-from regate_adapters.backend.tool_slots import NotUnderstood
+from regate_adapters.backend.stream.chat_events import ChatTranslator
+from regate_adapters.backend.stream.token_usage import read_usage
+from regate_adapters.backend.stream.tool_slots import NotUnderstood
 from regate_orchestrator.errors import UpstreamError
 from regate_orchestrator.responses.events import (
     CallOpened,

@@ -213,7 +213,7 @@ async def test_connection_that_never_comes_about_goes_to_the_alternate(
     upstream: ScriptedUpstream, new_upstream: type[ScriptedUpstream], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     upstream.script = lambda exchange: exchange.answer(200, b"instead")
-    monkeypatch.setattr("regate_adapters.backend.link._CONNECT_S", 1.0)
+    monkeypatch.setattr("regate_adapters.backend.upstream_client._CONNECT_S", 1.0)
     with socket.socket() as full:
         full.bind(("127.0.0.1", 0))
         full.listen(0)

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from regate_adapters.backend.merging import merged
+from regate_adapters.backend.stream.merging import merged
 from regate_orchestrator.responses.events import ArgumentsWritten, CallOpened, ModelEvent, ReasoningWritten, TextWritten
 
 EVENTS = st.one_of(

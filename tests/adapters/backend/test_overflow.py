@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from regate_adapters.backend.chat_events import ChatTranslator
+from regate_adapters.backend.stream.chat_events import ChatTranslator
 from regate_orchestrator.errors import UpstreamError
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from regate_adapters.backend.sse_reader import EventTooLarge, SseReader
+from regate_adapters.backend.stream.sse_reader import EventTooLarge, SseReader
 
 
 def read(*chunks: bytes, limit: int = 1_000) -> list[bytes]:

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from regate_adapters.backend.chat_events import ChatTranslator
-from regate_adapters.backend.merging import merged
-from regate_adapters.backend.text_frame import Frame, frame_of
-from regate_adapters.backend.tool_slots import NotUnderstood
+from regate_adapters.backend.stream.chat_events import ChatTranslator
+from regate_adapters.backend.stream.merging import merged
+from regate_adapters.backend.stream.text_frame import Frame, frame_of
+from regate_adapters.backend.stream.tool_slots import NotUnderstood
 from regate_orchestrator.errors import UpstreamError
 from regate_orchestrator.responses.events import ModelEvent, TextWritten
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from regate_adapters.backend.link import UpstreamConfig
+from regate_adapters.backend.upstream_client import UpstreamConfig
 from regate_adapters.backend.upstreams import Upstreams
 from regate_orchestrator.errors import ConfigurationError, UpstreamError
 from regate_orchestrator.upstream_traits import UpstreamTraits
@@ -124,7 +124,7 @@ async def test_detail_is_short_and_never_holds_the_key(upstream: ScriptedUpstrea
 async def test_error_text_that_never_ends_is_not_waited_for(
     upstream: ScriptedUpstream, upstreams: Upstreams, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("regate_adapters.backend.link._ERROR_TEXT_S", 60)
+    monkeypatch.setattr("regate_adapters.backend.upstream_client._ERROR_TEXT_S", 60)
 
     async def script(exchange: Exchange) -> None:
         await exchange.send(b"HTTP/1.1 500 Oops\r\nContent-Length: 100000\r\n\r\n" + b"x" * 9_000)

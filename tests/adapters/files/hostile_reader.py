@@ -18,8 +18,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from regate_adapters.files import confinement
-from regate_adapters.files.fork_server import Answer, ForkServer
+from regate_adapters.files.readers import confinement
+from regate_adapters.files.readers.fork_server import Answer, ForkServer
 
 LIBC = ctypes.CDLL(None, use_errno=True)
 MECHANISMS = {

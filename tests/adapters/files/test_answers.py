@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from regate_adapters.files.extract import _parsed
+from regate_adapters.files.readers.extract import _parsed
 from regate_orchestrator.ports import UnreadableFile
 
 

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from regate_adapters.files.disk import DiskBlobStore
-from regate_adapters.files.s3 import S3BlobStore, S3Credentials, S3Place
+from regate_adapters.files.blobs.disk import DiskBlobStore
+from regate_adapters.files.blobs.s3 import S3BlobStore, S3Credentials, S3Place
 from regate_adapters.testing.blobs import Check, ConformanceFailure, blob_store_conformance
 from regate_adapters.testing.s3 import S3Server
 from regate_orchestrator.errors import NotFound

@@ -16,7 +16,7 @@ import pytest
 import pytest_asyncio
 from tests.adapters.files import documents as make
 
-from regate_adapters.files.extract import WorkerExtractor, WorkerLimits
+from regate_adapters.files.readers.extract import WorkerExtractor, WorkerLimits
 from regate_orchestrator.ports import UnreadableFile
 
 LIMITS = WorkerLimits(wall_s=60.0, cpu_s=3, memory_bytes=768 * 1024 * 1024)

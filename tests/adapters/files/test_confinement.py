@@ -15,7 +15,7 @@ import pytest
 import pytest_asyncio
 from tests.adapters.files import hostile_reader
 
-from regate_adapters.files.extract import WorkerExtractor
+from regate_adapters.files.readers.extract import WorkerExtractor
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.skipif(sys.platform != "linux", reason="the mechanisms are Linux's")]
 

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from regate_adapters.files.disk import DiskBlobStore
-from regate_adapters.files.local import in_thread
+from regate_adapters.files.blobs.disk import DiskBlobStore
+from regate_adapters.files.blobs.local import in_thread
 from regate_orchestrator.errors import ConfigurationError, NotFound, StateUnavailable, TooLarge
 from regate_orchestrator.values import FileId, mint
 

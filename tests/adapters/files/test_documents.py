@@ -12,7 +12,7 @@ from tests.adapters.files import documents as make
 from tests.adapters.files import office
 from tests.adapters.files.office import chart, diagram, docx, mail, opendocument, paragraph, part, pptx, run, shape, xlsx
 
-from regate_adapters.files.extract import WorkerExtractor
+from regate_adapters.files.readers.extract import WorkerExtractor
 from regate_orchestrator.ports import UnreadableFile
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")

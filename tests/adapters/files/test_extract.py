@@ -13,7 +13,7 @@ import pytest
 import pytest_asyncio
 from tests.adapters.files import documents as make
 
-from regate_adapters.files.extract import WorkerExtractor, WorkerLimits
+from regate_adapters.files.readers.extract import WorkerExtractor, WorkerLimits
 from regate_orchestrator.errors import ExtractionUnavailable
 from regate_orchestrator.ports import UnreadableFile
 
@@ -375,7 +375,7 @@ async def test_when_the_gateway_is_killed_its_readers_and_their_server_end(tmp_p
     program = (
         "import asyncio\n"
         "from tests.adapters.files import documents as make\n"
-        "from regate_adapters.files.extract import WorkerExtractor\n"
+        "from regate_adapters.files.readers.extract import WorkerExtractor\n"
         "async def main():\n"
         "    async with WorkerExtractor() as extractor:\n"
         "        print(extractor._server._process.pid, flush=True)\n"

@@ -9,7 +9,7 @@ import pytest_asyncio
 from tests.adapters.files import documents as make
 from tests.adapters.files.office import docx, mail, paragraph, run
 
-from regate_adapters.files.extract import WorkerExtractor
+from regate_adapters.files.readers.extract import WorkerExtractor
 from regate_orchestrator.ports import UnreadableFile
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")

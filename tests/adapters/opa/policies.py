@@ -10,10 +10,10 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from regate_adapters.opa.bundle import build_bundle
-from regate_adapters.opa.signed import read_bundle
-from regate_adapters.opa.source import read_source
-from regate_orchestrator.filters import (
+from regate_adapters.opa.policies.bundle import build_bundle
+from regate_adapters.opa.policies.signed import read_bundle
+from regate_adapters.opa.policies.source import read_source
+from regate_orchestrator.filters.expression import (
     And,
     Compare,
     CompareFields,

@@ -25,9 +25,9 @@ from regate_adapters.opa.client import OpaClient
 from regate_adapters.opa.engine import OpaEngine
 from regate_adapters.testing.opa import RunningOpa, running_opa
 from regate_orchestrator.errors import FilterNotExpressible
-from regate_orchestrator.filters import expression_of
-from regate_orchestrator.meaning import holds
-from regate_orchestrator.schema import FieldSpec, RowSchema, load_schema
+from regate_orchestrator.filters.evaluate import holds
+from regate_orchestrator.filters.expression import expression_of
+from regate_orchestrator.filters.schema import FieldSpec, RowSchema, load_schema
 from regate_orchestrator.values import JsonObject
 
 wait_patiently()

@@ -16,11 +16,11 @@ from tests.adapters.opa.policies import write_policies
 from regate_adapters.opa.batching import BatchingEngine
 from regate_adapters.opa.engine import OpaEngine
 from regate_adapters.testing.opa import running_opa
-from regate_orchestrator import batches
+from regate_orchestrator.authz import batches
 from regate_orchestrator.errors import PolicyUnavailable
-from regate_orchestrator.filters import Matching
+from regate_orchestrator.filters.expression import Matching
+from regate_orchestrator.filters.schema import load_schema
 from regate_orchestrator.ports import Answer, Planned, PolicyEngine
-from regate_orchestrator.schema import load_schema
 from regate_orchestrator.values import Json, JsonObject
 
 RULE: Final = "regate/lib/batch/admitted"

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from tests.adapters.opa.policies import CHUNK, write_policies
 
-from regate_adapters.opa.bundle import build_bundle
-from regate_adapters.opa.source import BrokenPolicy, fingerprint, read_source
+from regate_adapters.opa.policies.bundle import build_bundle
+from regate_adapters.opa.policies.source import BrokenPolicy, fingerprint, read_source
 
 SCHEMA = {
     "type": "object",

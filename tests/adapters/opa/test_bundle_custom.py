@@ -11,8 +11,8 @@ from typing import Any, Final
 import pytest
 from tests.adapters.opa.policies import write_policies
 
-from regate_adapters.opa.bundle import build_bundle
-from regate_adapters.opa.source import BrokenPolicy, read_source
+from regate_adapters.opa.policies.bundle import build_bundle
+from regate_adapters.opa.policies.source import BrokenPolicy, read_source
 
 REGO: Final = Path(__file__).parents[3] / "rego"
 

@@ -16,7 +16,7 @@ from regate_adapters.opa.caching import CachingEngine
 from regate_adapters.opa.engine import OpaEngine
 from regate_adapters.testing.opa import RunningOpa, running_opa
 from regate_orchestrator.errors import FilterNotExpressible, PolicyUnavailable
-from regate_orchestrator.filters import Everything, Matching, Nothing
+from regate_orchestrator.filters.expression import Everything, Matching, Nothing
 from regate_orchestrator.ports import Answer, Planned, PolicyEngine
 from regate_orchestrator.values import Json, JsonObject
 

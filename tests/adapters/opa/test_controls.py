@@ -18,9 +18,9 @@ from regate_adapters.opa.acceptance.controls import RULES, SHIPPED_GUARDS, contr
 from regate_adapters.opa.acceptance.findings import Finding
 from regate_adapters.opa.acceptance.reading import parsed_by_command
 from regate_adapters.opa.acceptance.syntax import Policies, modules_of
-from regate_adapters.opa.bundle import build_bundle
-from regate_adapters.opa.source import BrokenPolicy, read_source
-from regate_gateway.policy.entrypoints import asked_rules
+from regate_adapters.opa.policies.bundle import build_bundle
+from regate_adapters.opa.policies.source import BrokenPolicy, read_source
+from regate_gateway.workbench.check.entrypoints import asked_rules
 
 REGO: Final = Path(__file__).parents[3] / "rego"
 GUARD: Final = 'package regate.guard\n\naction := "block"\n\ndeny_reasons contains "always"\n'

@@ -16,7 +16,7 @@ from regate_adapters.opa.engine import OpaEngine
 from regate_adapters.opa.residual import NotUnderstood
 from regate_adapters.testing.opa import RunningOpa, running_opa
 from regate_orchestrator.errors import PolicyUnavailable
-from regate_orchestrator.filters import Everything, Matching, Nothing
+from regate_orchestrator.filters.expression import Everything, Matching, Nothing
 from regate_orchestrator.ports import Answer
 from regate_orchestrator.values import JsonObject
 

@@ -11,11 +11,11 @@ from tests.adapters.opa.test_batching import ANN, KINDS, RULE, Noting
 from regate_adapters.audit.spool import SpoolAuditLog
 from regate_adapters.opa.batching import MOST_AT_ONCE, BatchingEngine
 from regate_adapters.testing.opa import running_opa
-from regate_gateway.policy.directory import shipped_policies
-from regate_gateway.policy.recorded import read_records
-from regate_orchestrator.batches import Batch
-from regate_orchestrator.decisions import Context
-from regate_orchestrator.enforcer import Enforcer
+from regate_gateway.workbench.directory import shipped_policies
+from regate_gateway.workbench.replay.recorded import read_records
+from regate_orchestrator.authz.batches import Batch
+from regate_orchestrator.authz.decisions import Context
+from regate_orchestrator.authz.enforcer import Enforcer
 from regate_orchestrator.ports import Answer, PolicyEngine
 from regate_orchestrator.principal import Principal
 from regate_orchestrator.values import JsonObject, RequestId

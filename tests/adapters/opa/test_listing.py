@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 from tests.adapters.opa.policies import CHUNK, write_policies
 
-from regate_adapters.opa.listing import DirectoryChanged, digest_list, listing, read_whole
-from regate_adapters.opa.source import BrokenPolicy, IncompletePolicy, fingerprint, read_source
+from regate_adapters.opa.policies.listing import DirectoryChanged, digest_list, listing, read_whole
+from regate_adapters.opa.policies.source import BrokenPolicy, IncompletePolicy, fingerprint, read_source
 
 
 def with_list(directory: Path) -> Path:
@@ -211,14 +211,14 @@ def test_folders_of_a_config_map_are_read_once(policies: Path, tmp_path: Path) -
 
 
 def test_directory_of_very_many_files_is_refused(policies: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("regate_adapters.opa.listing._MOST_FILES", 1)
+    monkeypatch.setattr("regate_adapters.opa.policies.listing._MOST_FILES", 1)
 
     with pytest.raises(BrokenPolicy, match="more than 1 files"):
         read_source(policies)
 
 
 def test_directory_of_very_many_bytes_is_refused_unread(policies: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("regate_adapters.opa.listing.MOST_BYTES", 10)
+    monkeypatch.setattr("regate_adapters.opa.policies.listing.MOST_BYTES", 10)
 
     with pytest.raises(BrokenPolicy, match="more than 10 bytes"):
         read_source(policies)

@@ -16,11 +16,11 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from tests.adapters.opa.policies import bundle_with, write_policies
 from tests.patience import wait_patiently
 
-from regate_adapters.opa.process import ManagedOpa
-from regate_adapters.opa.signed import read_bundle
-from regate_adapters.opa.source import BrokenPolicy
+from regate_adapters.opa.policies.signed import read_bundle
+from regate_adapters.opa.policies.source import BrokenPolicy
+from regate_adapters.opa.server.process import ManagedOpa
 from regate_adapters.testing.opa import running_opa
-from regate_orchestrator.filters import Matching
+from regate_orchestrator.filters.expression import Matching
 from regate_orchestrator.values import JsonObject
 
 wait_patiently()
@@ -77,7 +77,7 @@ async def test_opa_is_not_started_and_rule_and_line_are_told(name: str, shipped:
 async def test_the_policy_in_force_stays_and_the_problem_is_told_until_it_is_mended(
     name: str, shipped: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("regate_adapters.opa.process._RELOAD_S", 60)  # or an OPA that is slow to load the change would be restarted
+    monkeypatch.setattr("regate_adapters.opa.server.process._RELOAD_S", 60)  # or an OPA that is slow to load the change would be restarted
     file, text, said = SAID[name]
     running = running_opa(shipped, deadline_s=30)
     async with running as engine:

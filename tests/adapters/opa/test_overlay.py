@@ -15,9 +15,9 @@ import pytest_asyncio
 
 from regate_adapters.opa.engine import OpaEngine
 from regate_adapters.testing.opa import running_opa
-from regate_orchestrator.filters import expression_of
-from regate_orchestrator.meaning import holds
-from regate_orchestrator.schema import load_schema
+from regate_orchestrator.filters.evaluate import holds
+from regate_orchestrator.filters.expression import expression_of
+from regate_orchestrator.filters.schema import load_schema
 from regate_orchestrator.values import Json, JsonObject
 
 ROOT: Final = Path(__file__).parents[3]

@@ -16,8 +16,8 @@ from tests.adapters.opa.policies import short, write_policies
 from regate_adapters.opa.engine import OpaEngine
 from regate_adapters.opa.residual import NotUnderstood
 from regate_adapters.testing.opa import running_opa
-from regate_orchestrator.filters import expression_of
-from regate_orchestrator.schema import FieldSpec, RowSchema
+from regate_orchestrator.filters.expression import expression_of
+from regate_orchestrator.filters.schema import FieldSpec, RowSchema
 
 
 class Row(NamedTuple):

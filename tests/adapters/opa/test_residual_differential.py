@@ -2,7 +2,7 @@
 
 Two universes. In the first nothing is promised of rows: fields are missing, null, or of the wrong type, and no schema is known. In the
 second rows conform to a schema with optional fields, and the grammar has what partial evaluation makes ambiguous; there the translator
-may refuse, but what it accepts must agree. Grammar and rows are those of the larger proof, `regate_adapters.testing.proof`.
+may refuse, but what it accepts must agree. Grammar and rows are those of the larger proof, `regate_adapters.testing.proof.__main__`.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from tests.adapters.opa.policies import write_policies
 from regate_adapters.opa.engine import OpaEngine
 from regate_adapters.opa.residual import NotUnderstood
 from regate_adapters.testing.opa import RunningOpa, running_opa
-from regate_adapters.testing.policy_grammar import Form, Grammar
-from regate_adapters.testing.policy_rows import SCHEMA, any_row, some_principal, typed_row
-from regate_orchestrator.filters import expression_of
-from regate_orchestrator.meaning import holds
+from regate_adapters.testing.proof.grammar import Form, Grammar
+from regate_adapters.testing.proof.rows import SCHEMA, any_row, some_principal, typed_row
+from regate_orchestrator.filters.evaluate import holds
+from regate_orchestrator.filters.expression import expression_of
 
 SEED: Final = 20_261_123
 POLICIES: Final = 150

@@ -12,10 +12,10 @@ import pytest_asyncio
 
 from regate_adapters.opa.engine import OpaEngine
 from regate_adapters.testing.opa import running_opa
-from regate_orchestrator.filters import Matching, Nothing, expression_of, size
-from regate_orchestrator.meaning import holds
+from regate_orchestrator.filters.evaluate import holds
+from regate_orchestrator.filters.expression import Matching, Nothing, expression_of, size
+from regate_orchestrator.filters.schema import load_schema
 from regate_orchestrator.principal import Principal
-from regate_orchestrator.schema import load_schema
 from regate_orchestrator.values import Json, JsonObject
 
 REGO: Final = Path(__file__).parents[3] / "rego"

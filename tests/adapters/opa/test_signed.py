@@ -18,14 +18,14 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 from tests.adapters.opa.policies import CHUNK, write_policies
 
-from regate_adapters.opa.bundle import build_bundle
 from regate_adapters.opa.engine import OpaEngine
-from regate_adapters.opa.process import ManagedOpa
-from regate_adapters.opa.signed import read_bundle
-from regate_adapters.opa.source import BrokenPolicy, read_source
+from regate_adapters.opa.policies.bundle import build_bundle
+from regate_adapters.opa.policies.signed import read_bundle
+from regate_adapters.opa.policies.source import BrokenPolicy, read_source
+from regate_adapters.opa.server.process import ManagedOpa
 from regate_adapters.testing.opa import RunningOpa, running_opa
 from regate_orchestrator.errors import PolicyUnavailable
-from regate_orchestrator.filters import Matching
+from regate_orchestrator.filters.expression import Matching
 from regate_orchestrator.values import JsonObject
 
 NEEDED = ["regate/chunk/allow", "system/authz/allow"]
@@ -232,7 +232,9 @@ def running(build: Build, keys: Keys) -> RunningOpa:
 async def test_files_that_may_not_serve_change_nothing_and_a_good_one_is_taken_while_decisions_go_on(
     put: Callable[[Path, Path], None], running: RunningOpa, build: Build, keys: Keys, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("regate_adapters.opa.process._RELOAD_S", 30)  # or an OPA that is slow to load the good one would be restarted
+    monkeypatch.setattr(
+        "regate_adapters.opa.server.process._RELOAD_S", 30
+    )  # or an OPA that is slow to load the good one would be restarted
     bundle, process = tmp_path / "policy.tar.gz", running.process
     altered = read_bundle(bundle)
     altered["chunk/chunk.rego"] = CHUNK.replace("not denied", "true").encode()

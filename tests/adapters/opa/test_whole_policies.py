@@ -28,14 +28,14 @@ from tests.adapters.opa.writers import (
 )
 
 from regate_adapters.opa.engine import OpaEngine
-from regate_adapters.opa.listing import Fingerprint, digest_list
-from regate_adapters.opa.origins import Candidate, PolicyDirectory
-from regate_adapters.opa.process import ManagedOpa
-from regate_adapters.opa.settling import Found, SettlingPolicies
-from regate_adapters.opa.source import BrokenPolicy, fingerprint, read_source
+from regate_adapters.opa.policies.listing import Fingerprint, digest_list
+from regate_adapters.opa.policies.origins import Candidate, PolicyDirectory
+from regate_adapters.opa.policies.settling import Found, SettlingPolicies
+from regate_adapters.opa.policies.source import BrokenPolicy, fingerprint, read_source
+from regate_adapters.opa.server.process import ManagedOpa
 from regate_orchestrator.values import JsonObject
 
-SETTLING = "regate_adapters.opa.settling"
+SETTLING = "regate_adapters.opa.policies.settling"
 ASKED: JsonObject = {"principal": {"tenant": "acme", "roles": ["contractor"]}, "chunk": {"tenant": "acme"}}
 
 # Both deny contractors, each in another file: any half of one with a half of the other lets them in, and so does either without its overlay.
@@ -104,7 +104,7 @@ def live(tmp_path: Path) -> Path:
 
 @pytest.fixture(autouse=True)
 def patient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("regate_adapters.opa.process._RELOAD_S", 30)  # or an OPA that is slow to load a change would be restarted
+    monkeypatch.setattr("regate_adapters.opa.server.process._RELOAD_S", 30)  # or an OPA that is slow to load a change would be restarted
 
 
 def done(writer: Iterator[None]) -> None:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from regate_adapters.sealing.aead import AeadSealer
 from regate_orchestrator.errors import InvalidRequest
 from regate_orchestrator.lineage import NOTHING_READ, ChunkSource, FileSource, Lineage
-from regate_orchestrator.responses.sealing import kept_text, seal, unseal
+from regate_orchestrator.responses.context.sealing import kept_text, seal, unseal
 from regate_orchestrator.values import FileId, StoreId
 
 SEALER = AeadSealer(b"s" * 32)

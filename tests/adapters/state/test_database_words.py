@@ -13,9 +13,9 @@ from tests.postgres import Postgres
 from regate_adapters.state.database import examine
 from regate_adapters.state.store import SqlStateStore
 from regate_adapters.testing.ports import free_port
-from regate_adapters.vector.pgvector import PgVectorStore
+from regate_adapters.vector.pgvector.store import PgVectorStore
 from regate_orchestrator.errors import ConfigurationError
-from regate_orchestrator.schema import RowSchema
+from regate_orchestrator.filters.schema import RowSchema
 
 SCHEMA = RowSchema("chunk", {})
 SETTING = "state.url_env (DATABASE_URL)"

@@ -10,7 +10,7 @@ from tests.adapters.state.samples import ANN, BOB, EVE, PATIENT_S, attached_of, 
 
 from regate_adapters.state.store import SqlStateStore
 from regate_orchestrator.errors import InvalidRequest, NotFound
-from regate_orchestrator.filters import Everything
+from regate_orchestrator.filters.expression import Everything
 from regate_orchestrator.rows import DueBlob, ExpiredFile, FileUsage, Page, Totals
 from regate_orchestrator.values import FileId, StoreId
 

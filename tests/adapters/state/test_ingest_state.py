@@ -11,7 +11,7 @@ from tests.adapters.state.samples import ANN, EVE, PATIENT_S, attached_of, attac
 
 from regate_adapters.state.store import SqlStateStore
 from regate_orchestrator.errors import NotFound
-from regate_orchestrator.filters import Everything
+from regate_orchestrator.filters.expression import Everything
 from regate_orchestrator.rows import Attachment, FileBatch, LooseChunks, Page, Totals
 from regate_orchestrator.values import BatchId, FileId, StoreId
 

@@ -19,7 +19,7 @@ from regate_adapters.state.migrations import SCRIPTS
 from regate_adapters.state.store import SqlStateStore
 from regate_adapters.state.tables import REVISION, metadata, schema_revision
 from regate_orchestrator.errors import ConfigurationError
-from regate_orchestrator.filters import Everything
+from regate_orchestrator.filters.expression import Everything
 from regate_orchestrator.rows import ExpiredStore, LooseChunks, Page
 from regate_orchestrator.values import ConversationId, FileId, ResponseId, StoreId
 

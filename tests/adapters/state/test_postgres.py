@@ -17,7 +17,7 @@ from tests.postgres import Link, Postgres
 from regate_adapters.state.store import SqlStateStore
 from regate_adapters.state.tables import files, schema_revision
 from regate_orchestrator.errors import ConfigurationError, NotFound, StateUnavailable
-from regate_orchestrator.filters import Everything
+from regate_orchestrator.filters.expression import Everything
 from regate_orchestrator.rows import Page
 from regate_orchestrator.values import FileId, GatewayId, ResponseId, StoreId
 

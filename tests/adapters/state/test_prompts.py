@@ -12,7 +12,7 @@ from tests.adapters.state.samples import ANN, BOB, EVE, PATIENT_S, prompt_of, ve
 
 from regate_adapters.state.store import SqlStateStore
 from regate_orchestrator.errors import InvalidRequest
-from regate_orchestrator.filters import Compare, Matching, Not, Overlaps, Text, any_of
+from regate_orchestrator.filters.expression import Compare, Matching, Not, Overlaps, Text, any_of
 from regate_orchestrator.ports import Rows
 from regate_orchestrator.principal import Principal
 from regate_orchestrator.rows import Page, PromptVersion

@@ -15,13 +15,14 @@ from tests.adapters.state.samples import ANN, file_of
 from tests.postgres import Postgres
 
 from regate_adapters.state.encoding import decode, encode, file_columns
-from regate_adapters.state.json_sql import JsonSql
-from regate_adapters.state.postgres_json import PostgresJson
-from regate_adapters.state.row_filter import RowShape, render
-from regate_adapters.state.sqlite_json import SqliteJson
+from regate_adapters.state.filters.json_sql import JsonSql
+from regate_adapters.state.filters.postgres_json import PostgresJson
+from regate_adapters.state.filters.row_filter import RowShape, render
+from regate_adapters.state.filters.sqlite_json import SqliteJson
 from regate_adapters.state.tables import files, metadata
 from regate_orchestrator.errors import FilterNotExpressible
-from regate_orchestrator.filters import (
+from regate_orchestrator.filters.evaluate import holds
+from regate_orchestrator.filters.expression import (
     And,
     Compare,
     CompareFields,
@@ -36,7 +37,6 @@ from regate_orchestrator.filters import (
     Text,
     Truthy,
 )
-from regate_orchestrator.meaning import holds
 from regate_orchestrator.rows import FileRow
 
 ABSENT: Final = object()

@@ -24,15 +24,15 @@ from regate_adapters.state import tables
 from regate_adapters.state.encoding import file_columns, prompt_columns, response_columns, store_columns
 from regate_adapters.state.store import SqlStateStore
 from regate_adapters.testing.opa import running_opa
-from regate_gateway.policy.directory import shipped_policies
-from regate_gateway.policy.recorded import questions_in, read_records
-from regate_gateway.policy.replay_engine import row_schemas
-from regate_orchestrator.batches import CHUNKS, LISTED_FILES, LISTED_PROMPTS, LISTED_RESPONSES, LISTED_STORES
-from regate_orchestrator.decisions import Context
-from regate_orchestrator.enforcer import Enforcer
+from regate_gateway.workbench.directory import shipped_policies
+from regate_gateway.workbench.replay.engine import row_schemas
+from regate_gateway.workbench.replay.recorded import questions_in, read_records
+from regate_orchestrator.authz.batches import CHUNKS, LISTED_FILES, LISTED_PROMPTS, LISTED_RESPONSES, LISTED_STORES
+from regate_orchestrator.authz.decisions import Context
+from regate_orchestrator.authz.enforcer import Enforcer
+from regate_orchestrator.authz.lists import Listed, Listings, Reading
 from regate_orchestrator.errors import InvalidRequest
-from regate_orchestrator.filters import Everything
-from regate_orchestrator.listing import Listed, Listings, Reading
+from regate_orchestrator.filters.expression import Everything
 from regate_orchestrator.ports import Answer, Planned, PolicyEngine
 from regate_orchestrator.principal import Principal
 from regate_orchestrator.rows import Page, ResponseRow

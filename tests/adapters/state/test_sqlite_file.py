@@ -19,7 +19,7 @@ from tests.adapters.state.samples import ANN, PATIENT_S, response_of, waiting
 
 from regate_adapters.state.store import SqlStateStore
 from regate_orchestrator.errors import ConfigurationError, StateUnavailable
-from regate_orchestrator.filters import Everything
+from regate_orchestrator.filters.expression import Everything
 from regate_orchestrator.rows import Page
 from regate_orchestrator.values import ResponseId
 

@@ -30,7 +30,7 @@ from tests.adapters.state.samples import (
 
 from regate_adapters.state.store import SqlStateStore
 from regate_orchestrator.errors import InvalidRequest, NotFound, StateUnavailable
-from regate_orchestrator.filters import NEVER, Compare, Everything, FilterPlan, Matching, Not, Nothing, Overlaps, Text, any_of
+from regate_orchestrator.filters.expression import NEVER, Compare, Everything, FilterPlan, Matching, Not, Nothing, Overlaps, Text, any_of
 from regate_orchestrator.lineage import ChunkSource
 from regate_orchestrator.ports import LiveFile, Rows, StateStore
 from regate_orchestrator.principal import Principal

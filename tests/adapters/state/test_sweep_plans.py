@@ -31,19 +31,19 @@ from tests.adapters.state.samples import (
     store_of,
 )
 
-from regate_adapters.files.disk import DiskBlobStore
+from regate_adapters.files.blobs.disk import DiskBlobStore
 from regate_adapters.state.encoding import encode
 from regate_adapters.state.store import SqlStateStore
 from regate_adapters.state.tables import gateways, metadata, schema_revision
 from regate_adapters.vector.memory import MemoryVectorStore
-from regate_orchestrator.housekeeping import sweeps_of
+from regate_orchestrator.filters.schema import FieldSpec, RowSchema
+from regate_orchestrator.maintenance.garbage_collection import FileSweeps, Sweeper
+from regate_orchestrator.maintenance.membership import Presence
+from regate_orchestrator.maintenance.schedule import sweeps_of
+from regate_orchestrator.maintenance.vector_garbage import VectorSweeps
 from regate_orchestrator.ports import Chunk
-from regate_orchestrator.presence import Presence
 from regate_orchestrator.rows import LooseChunks, UploadPart, UploadRow
-from regate_orchestrator.schema import FieldSpec, RowSchema
-from regate_orchestrator.sweeping import FileSweeps, Sweeper
 from regate_orchestrator.values import ConversationId, FileId, JsonObject, PartId, ResponseId, StoreId, UploadId
-from regate_orchestrator.vector_sweeps import VectorSweeps
 
 DAY = 86_400
 BEGUN = 1_000

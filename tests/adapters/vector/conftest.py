@@ -9,9 +9,9 @@ import pytest
 from psycopg import sql
 from tests.postgres import VERSIONS, Postgres
 
-from regate_adapters.testing.vector import SCHEMA
-from regate_adapters.vector.chroma import ChromaVectorStore
-from regate_adapters.vector.pgvector import PgVectorStore
+from regate_adapters.testing.vector.suite import SCHEMA
+from regate_adapters.vector.chroma.store import ChromaVectorStore
+from regate_adapters.vector.pgvector.store import PgVectorStore
 
 
 @pytest.fixture

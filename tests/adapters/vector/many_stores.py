@@ -14,10 +14,10 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
-from regate_adapters.testing.vector import DIMENSIONS, SCHEMA, hostile_chunks
-from regate_adapters.vector.chroma import ChromaVectorStore
+from regate_adapters.testing.vector.suite import DIMENSIONS, SCHEMA, hostile_chunks
+from regate_adapters.vector.chroma.store import ChromaVectorStore
 from regate_orchestrator.errors import VectorStoreUnavailable
-from regate_orchestrator.filters import Everything
+from regate_orchestrator.filters.expression import Everything
 from regate_orchestrator.ports import Chunk
 from regate_orchestrator.values import StoreId
 

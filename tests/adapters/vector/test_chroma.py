@@ -13,14 +13,14 @@ from typing import Any
 
 import pytest
 
-from regate_adapters.testing.vector import DIMENSIONS, SCHEMA, hostile_chunks
-from regate_adapters.testing.vector_corpus import atoms, exemption
-from regate_adapters.vector.chroma import ChromaVectorStore
+from regate_adapters.testing.vector.corpus import atoms, exemption
+from regate_adapters.testing.vector.suite import DIMENSIONS, SCHEMA, hostile_chunks
+from regate_adapters.vector.chroma.store import ChromaVectorStore
 from regate_orchestrator.errors import ConfigurationError, FilterNotExpressible, VectorStoreUnavailable
-from regate_orchestrator.filters import Compare, Everything, Matching, Overlaps, all_of, any_of, negate, plan_of
-from regate_orchestrator.meaning import holds
+from regate_orchestrator.filters.evaluate import holds
+from regate_orchestrator.filters.expression import Compare, Everything, Matching, Overlaps, all_of, any_of, negate, plan_of
+from regate_orchestrator.filters.schema import FieldSpec, RowSchema
 from regate_orchestrator.ports import Candidate, Chunk, Found
-from regate_orchestrator.schema import FieldSpec, RowSchema
 from regate_orchestrator.values import FileId, StoreId
 
 STORE = StoreId("vs_0123456789abcdef")
@@ -75,8 +75,8 @@ async def test_a_file_that_moves_between_two_reads_of_a_search_is_found_once(tmp
 async def test_a_directory_serves_one_process(tmp_path: Path) -> None:
     program = (
         "import asyncio, pathlib, sys\n"
-        "from regate_adapters.testing.vector import SCHEMA\n"
-        "from regate_adapters.vector.chroma import ChromaVectorStore\n"
+        "from regate_adapters.testing.vector.suite import SCHEMA\n"
+        "from regate_adapters.vector.chroma.store import ChromaVectorStore\n"
         "from regate_orchestrator.errors import ConfigurationError\n"
         "async def main():\n"
         "    try:\n"
@@ -111,8 +111,8 @@ async def test_a_directory_that_cannot_be_made_is_a_configuration_error(tmp_path
 def test_opening_and_checking_do_not_load_chroma(tmp_path: Path) -> None:
     program = (
         "import asyncio, pathlib, sys\n"
-        "from regate_adapters.testing.vector import SCHEMA\n"
-        "from regate_adapters.vector.chroma import ChromaVectorStore\n"
+        "from regate_adapters.testing.vector.suite import SCHEMA\n"
+        "from regate_adapters.vector.chroma.store import ChromaVectorStore\n"
         "async def main():\n"
         "    async with ChromaVectorStore(pathlib.Path(sys.argv[1]), SCHEMA) as store: await store.check()\n"
         "asyncio.run(main())\n"
@@ -126,9 +126,9 @@ def test_the_engine_reads_no_environment_file_and_reaches_no_network(tmp_path: P
     (tmp_path / ".env").write_text("CHROMA_API_IMPL=no.such.Class\nANONYMIZED_TELEMETRY=True\n")
     program = (
         "import asyncio, os, pathlib, socket, sys\n"
-        "from regate_adapters.testing.vector import DIMENSIONS, SCHEMA, hostile_chunks\n"
-        "from regate_adapters.vector.chroma import ChromaVectorStore\n"
-        "from regate_orchestrator.filters import Everything\n"
+        "from regate_adapters.testing.vector.suite import DIMENSIONS, SCHEMA, hostile_chunks\n"
+        "from regate_adapters.vector.chroma.store import ChromaVectorStore\n"
+        "from regate_orchestrator.filters.expression import Everything\n"
         "os.chdir(sys.argv[1])\n"
         "def audit(event, arguments):\n"
         "    if event in ('socket.connect', 'socket.getaddrinfo'): print('network', arguments, flush=True)\n"

@@ -7,11 +7,11 @@ import math
 
 import pytest
 
-from regate_adapters.testing.vector import SCHEMA
-from regate_adapters.vector.chroma_filter import Where, render
-from regate_adapters.vector.chroma_layout import EMPTY, FALSE, TRUE, ChromaLayout
+from regate_adapters.testing.vector.suite import SCHEMA
+from regate_adapters.vector.chroma.filter import Where, render
+from regate_adapters.vector.chroma.layout import EMPTY, FALSE, TRUE, ChromaLayout
 from regate_orchestrator.errors import ConfigurationError, FilterNotExpressible
-from regate_orchestrator.filters import (
+from regate_orchestrator.filters.expression import (
     And,
     Compare,
     CompareFields,
@@ -28,7 +28,7 @@ from regate_orchestrator.filters import (
     Overlaps,
     Text,
 )
-from regate_orchestrator.schema import FieldSpec, RowSchema
+from regate_orchestrator.filters.schema import FieldSpec, RowSchema
 from regate_orchestrator.values import StoreId
 
 LAYOUT = ChromaLayout.of(SCHEMA)

@@ -11,12 +11,12 @@ import chromadb
 import pytest
 from tests.adapters.vector.many_stores import chunks_of, fault, fill, names
 
-from regate_adapters.testing.vector import DIMENSIONS, SCHEMA, hostile_chunks
-from regate_adapters.vector.chroma import ChromaVectorStore
-from regate_adapters.vector.chroma_collection import DIMENSIONS as DIMENSIONS_KEY
-from regate_adapters.vector.chroma_layout import ChromaLayout
-from regate_adapters.vector.chroma_place import Directory, quiet_settings
-from regate_orchestrator.filters import Everything
+from regate_adapters.testing.vector.suite import DIMENSIONS, SCHEMA, hostile_chunks
+from regate_adapters.vector.chroma.collection import DIMENSIONS as DIMENSIONS_KEY
+from regate_adapters.vector.chroma.layout import ChromaLayout
+from regate_adapters.vector.chroma.place import Directory, quiet_settings
+from regate_adapters.vector.chroma.store import ChromaVectorStore
+from regate_orchestrator.filters.expression import Everything
 from regate_orchestrator.values import StoreId
 
 FILES, STORES = 160, 45

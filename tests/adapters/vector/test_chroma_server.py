@@ -18,11 +18,11 @@ from tests.adapters.vector.many_stores import chunks_of, fault, fill, names
 from tests.postgres import Link
 
 from regate_adapters.testing.ports import free_port
-from regate_adapters.testing.vector import DIMENSIONS, SCHEMA, Check, Exempt, hostile_chunks, vector_store_conformance
-from regate_adapters.vector.chroma import ChromaVectorStore
-from regate_adapters.vector.chroma_server import ChromaServer
+from regate_adapters.testing.vector.suite import DIMENSIONS, SCHEMA, Check, Exempt, hostile_chunks, vector_store_conformance
+from regate_adapters.vector.chroma.server import ChromaServer
+from regate_adapters.vector.chroma.store import ChromaVectorStore
 from regate_orchestrator.errors import ConfigurationError, VectorStoreUnavailable
-from regate_orchestrator.filters import Everything
+from regate_orchestrator.filters.expression import Everything
 from regate_orchestrator.values import StoreId
 
 CHECKS = vector_store_conformance()
@@ -102,8 +102,8 @@ def patient(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def wait(monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
-    monkeypatch.setattr("regate_adapters.vector.chroma._CHECK_S", seconds)
-    monkeypatch.setattr("regate_adapters.vector.chroma_server._PROBE_S", seconds)
+    monkeypatch.setattr("regate_adapters.vector.chroma.store._CHECK_S", seconds)
+    monkeypatch.setattr("regate_adapters.vector.chroma.server._PROBE_S", seconds)
 
 
 @pytest.fixture

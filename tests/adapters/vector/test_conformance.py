@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from regate_adapters.testing.vector import SCHEMA, Check, ConformanceFailure, Exempt, vector_store_conformance
-from regate_adapters.vector.chroma import ChromaVectorStore
+from regate_adapters.testing.vector.suite import SCHEMA, Check, ConformanceFailure, Exempt, vector_store_conformance
+from regate_adapters.vector.chroma.store import ChromaVectorStore
 from regate_adapters.vector.memory import MemoryVectorStore
-from regate_orchestrator.filters import Everything, FilterPlan, Not, expression_of, plan_of
+from regate_orchestrator.filters.expression import Everything, FilterPlan, Not, expression_of, plan_of
 from regate_orchestrator.ports import Chunk, Found, Vector, VectorStore
 from regate_orchestrator.values import StoreId
 

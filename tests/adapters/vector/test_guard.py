@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from regate_adapters.vector.guard import tenant_of
-from regate_orchestrator.filters import And, Compare, Defined, Expression, Not, Or, Truthy
+from regate_orchestrator.filters.expression import And, Compare, Defined, Expression, Not, Or, Truthy
 
 
 @pytest.mark.parametrize(

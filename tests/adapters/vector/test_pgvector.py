@@ -11,13 +11,13 @@ import pytest
 from psycopg import sql
 from tests.postgres import Link, Postgres
 
-from regate_adapters.testing.vector import DIMENSIONS, SCHEMA, hostile_chunks
-from regate_adapters.vector.pgvector import PgVectorStore
-from regate_adapters.vector.pgvector_filter import Parameters, render
+from regate_adapters.testing.vector.suite import DIMENSIONS, SCHEMA, hostile_chunks
+from regate_adapters.vector.pgvector.filter import Parameters, render
+from regate_adapters.vector.pgvector.store import PgVectorStore
 from regate_orchestrator.errors import ConfigurationError, VectorStoreUnavailable
-from regate_orchestrator.filters import Compare, Everything, Matching, all_of
+from regate_orchestrator.filters.expression import Compare, Everything, Matching, all_of
+from regate_orchestrator.filters.schema import FieldSpec, RowSchema
 from regate_orchestrator.ports import Chunk, Found
-from regate_orchestrator.schema import FieldSpec, RowSchema
 from regate_orchestrator.values import FileId, StoreId
 
 STORE = StoreId("vs_0123456789abcdef")

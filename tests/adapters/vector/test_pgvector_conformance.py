@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from tests.postgres import Postgres
 
-from regate_adapters.testing.vector import SCHEMA, Check, vector_store_conformance
-from regate_adapters.vector.pgvector import PgVectorStore
+from regate_adapters.testing.vector.suite import SCHEMA, Check, vector_store_conformance
+from regate_adapters.vector.pgvector.store import PgVectorStore
 
 CHECKS = vector_store_conformance()
 QUICK = [check for check in CHECKS if "atom" not in str(check)]

@@ -8,12 +8,13 @@ from dataclasses import replace
 
 import pytest
 
-from regate_adapters.testing.vector import DIMENSIONS, SCHEMA, hostile_chunks
-from regate_adapters.vector.pgvector import PgVectorStore
-from regate_adapters.vector.pgvector_filter import Parameters, render
-from regate_adapters.vector.pgvector_values import shown_json, shown_text, stored_json, stored_text
+from regate_adapters.testing.vector.suite import DIMENSIONS, SCHEMA, hostile_chunks
+from regate_adapters.vector.pgvector.filter import Parameters, render
+from regate_adapters.vector.pgvector.store import PgVectorStore
+from regate_adapters.vector.pgvector.values import shown_json, shown_text, stored_json, stored_text
 from regate_orchestrator.errors import FilterNotExpressible
-from regate_orchestrator.filters import (
+from regate_orchestrator.filters.evaluate import holds
+from regate_orchestrator.filters.expression import (
     And,
     Compare,
     CompareFields,
@@ -30,7 +31,6 @@ from regate_orchestrator.filters import (
     Truthy,
     plan_of,
 )
-from regate_orchestrator.meaning import holds
 from regate_orchestrator.ports import Chunk
 from regate_orchestrator.values import StoreId
 

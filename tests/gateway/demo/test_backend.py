@@ -13,7 +13,7 @@ import openai
 import pytest
 
 from regate_adapters.backend.chat import ChatBackend
-from regate_adapters.backend.link import UpstreamConfig
+from regate_adapters.backend.upstream_client import UpstreamConfig
 from regate_adapters.backend.upstreams import Upstreams
 from regate_gateway.demo.backend import MODEL, RunningBackend, pieces_of, running_backend
 from regate_orchestrator.ports import Serving

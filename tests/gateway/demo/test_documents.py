@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from regate_gateway.demo.extractive import UNKNOWN, Answer, reply
-from regate_orchestrator.attributes import split_attributes
+from regate_orchestrator.documents.attributes import split_attributes
 
 FOLDER = files("regate_gateway.demo") / "documents"
 INDEX: dict[str, Any] = json.loads((FOLDER / "index.json").read_text(encoding="utf-8"))

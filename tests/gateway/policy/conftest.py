@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from regate_adapters.opa.install import require_opa
-from regate_gateway.policy.directory import shipped_policies
+from regate_gateway.workbench.directory import shipped_policies
 
 Write = Callable[[str, str], Path]
 

@@ -9,13 +9,13 @@ from typing import Any
 
 from regate_adapters.audit.spool import SpoolAuditLog
 from regate_adapters.testing.opa import running_opa
-from regate_gateway.policy.directory import shipped_policies
-from regate_gateway.policy.replay_engine import row_schemas
-from regate_orchestrator.batches import LISTED_STORES, Batch
-from regate_orchestrator.decisions import Context, Point, Question
-from regate_orchestrator.enforcer import Enforcer
-from regate_orchestrator.filters import FilterPlan
-from regate_orchestrator.listing import Listed, Listings
+from regate_gateway.workbench.directory import shipped_policies
+from regate_gateway.workbench.replay.engine import row_schemas
+from regate_orchestrator.authz.batches import LISTED_STORES, Batch
+from regate_orchestrator.authz.decisions import Context, Point, Question
+from regate_orchestrator.authz.enforcer import Enforcer
+from regate_orchestrator.authz.lists import Listed, Listings
+from regate_orchestrator.filters.expression import FilterPlan
 from regate_orchestrator.ports import Rows
 from regate_orchestrator.principal import Principal
 from regate_orchestrator.rows import Page

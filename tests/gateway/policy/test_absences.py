@@ -11,8 +11,8 @@ from regate_adapters.opa.acceptance.findings import Finding
 from regate_adapters.opa.acceptance.nodes import Node
 from regate_adapters.opa.acceptance.reading import parsed_by_command
 from regate_adapters.opa.acceptance.syntax import Policies, modules_of
-from regate_gateway.policy.absences import absence_warnings
-from regate_gateway.policy.directory import shipped_policies
+from regate_gateway.workbench.check.absences import absence_warnings
+from regate_gateway.workbench.directory import shipped_policies
 
 # what is written, below `package regate.custom.chunk` and an empty line -> the line that is warned of
 SILENT: dict[str, tuple[str, int]] = {

@@ -14,10 +14,10 @@ from tests.adapters.opa.policies import write_policies
 from tests.adapters.opa.writers import files_of
 
 from regate_adapters.opa.engine import OpaEngine
-from regate_adapters.opa.process import ManagedOpa
-from regate_adapters.opa.source import IncompletePolicy, read_source
-from regate_gateway.cli import main
-from regate_gateway.policy.directory import shipped_policies
+from regate_adapters.opa.policies.source import IncompletePolicy, read_source
+from regate_adapters.opa.server.process import ManagedOpa
+from regate_gateway.cli.main import main
+from regate_gateway.workbench.directory import shipped_policies
 from regate_orchestrator.values import JsonObject
 
 ALLOW = "package regate.chunk\n\ndefault allow := false\n\nallow if not data.regate.custom.chunk.deny\n"
@@ -33,7 +33,7 @@ def stop(event, arguments):
         os.write(1, b"r" if event == "os.rename" else b".")
         if not os.read(0, 1):
             os._exit(9)
-from regate_gateway.cli import main
+from regate_gateway.cli.main import main
 sys.addaudithook(stop)
 main(sys.argv[1:])
 """
@@ -84,8 +84,8 @@ async def test_caller_whom_all_deny_is_let_in_at_no_stop_of_an_assembly(
     base: Path, overlay: Path, tmp_path: Path, opa: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in ("_STILL_S", "_PATIENCE_S"):
-        monkeypatch.setattr(f"regate_adapters.opa.settling.{name}", 0)  # every stop is longer
-    monkeypatch.setattr("regate_adapters.opa.process._RELOAD_S", 30)
+        monkeypatch.setattr(f"regate_adapters.opa.policies.settling.{name}", 0)  # every stop is longer
+    monkeypatch.setattr("regate_adapters.opa.server.process._RELOAD_S", 30)
     live = tmp_path / "build" / "policy"
     assert assemble("--policy", base, "--overlay", overlay, "--output", live).exit_code == 0
     before = read_source(live).revision

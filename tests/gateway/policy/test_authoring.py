@@ -9,9 +9,9 @@ from tests.gateway.policy.conftest import Write
 
 from regate_adapters.opa.acceptance.findings import Finding
 from regate_adapters.opa.acceptance.judging import authoring_findings
-from regate_gateway.policy.check import read_schemas
-from regate_gateway.policy.opa_command import OpaCommand
-from regate_gateway.policy.parsing import parse_policies
+from regate_gateway.workbench.check.checks import read_schemas
+from regate_gateway.workbench.check.parsing import parse_policies
+from regate_gateway.workbench.opa_command import OpaCommand
 
 HEAD = """package regate.chunk
 

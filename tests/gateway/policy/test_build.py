@@ -15,8 +15,8 @@ from click.testing import CliRunner
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
-from regate_adapters.opa.source import read_source
-from regate_gateway.cli import main
+from regate_adapters.opa.policies.source import read_source
+from regate_gateway.cli.main import main
 
 
 @pytest.fixture(scope="module")

@@ -19,21 +19,21 @@ import regate_gateway
 import regate_orchestrator
 from regate_adapters.opa.acceptance.findings import Finding
 from regate_adapters.opa.acceptance.syntax import Policies
-from regate_adapters.opa.source import read_source
-from regate_gateway.cli import main
-from regate_gateway.policy.agreement import LISTINGS, Compiled, disagreements, fragment_findings
-from regate_gateway.policy.check import QUICK, read_schemas
-from regate_gateway.policy.directory import shipped_policies
-from regate_gateway.policy.entrypoints import CONTRACT, asked_rules, entrypoint_findings, required_rules
-from regate_gateway.policy.opa_command import OpaCommand
-from regate_gateway.policy.parsing import parse_policies
-from regate_gateway.policy.samples import Sample
-from regate_gateway.policy.support import Support, support_findings
-from regate_gateway.policy.tools import run_regal
-from regate_orchestrator.batches import BATCH_RULE
-from regate_orchestrator.decisions import Point
-from regate_orchestrator.enforcer import reasons_rule
-from regate_orchestrator.filters import Compare, FilterPlan, all_of, plan_of
+from regate_adapters.opa.policies.source import read_source
+from regate_gateway.cli.main import main
+from regate_gateway.workbench.check.agreement import LISTINGS, Compiled, disagreements, fragment_findings
+from regate_gateway.workbench.check.checks import QUICK, read_schemas
+from regate_gateway.workbench.check.entrypoints import CONTRACT, asked_rules, entrypoint_findings, required_rules
+from regate_gateway.workbench.check.parsing import parse_policies
+from regate_gateway.workbench.check.samples import Sample
+from regate_gateway.workbench.check.support import Support, support_findings
+from regate_gateway.workbench.check.tools import run_regal
+from regate_gateway.workbench.directory import shipped_policies
+from regate_gateway.workbench.opa_command import OpaCommand
+from regate_orchestrator.authz.batches import BATCH_RULE
+from regate_orchestrator.authz.decisions import Point
+from regate_orchestrator.authz.enforcer import reasons_rule
+from regate_orchestrator.filters.expression import Compare, FilterPlan, all_of, plan_of
 from regate_orchestrator.principal import Principal
 
 

@@ -12,8 +12,8 @@ import pytest
 from tests.gateway.policy.conftest import Write
 from tests.gateway.policy.test_check import report, run, status
 
-from regate_gateway.policy.check import CHECKS
-from regate_gateway.policy.page import Section, Table, page
+from regate_gateway.workbench.check.checks import CHECKS
+from regate_gateway.workbench.page import Section, Table, page
 
 
 def custom(write: Write, body: str) -> Path:

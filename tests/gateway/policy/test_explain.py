@@ -17,9 +17,9 @@ from tests.gateway.policy.recordings import ALICE, BOB, STORE, chunk, copied_pol
 
 from regate_adapters.opa.install import require_opa
 from regate_adapters.state.store import SqlStateStore
-from regate_gateway.policy.directory import shipped_policies
-from regate_gateway.policy.explain_command import explain
-from regate_gateway.policy.recorded import questions_in, read_records
+from regate_gateway.workbench.directory import shipped_policies
+from regate_gateway.workbench.explain.command import explain
+from regate_gateway.workbench.replay.recorded import questions_in, read_records
 from regate_orchestrator.principal import Principal
 from regate_orchestrator.rows import Attachment, FileRow, StoreRow
 from regate_orchestrator.values import FileId, StoreId

@@ -14,16 +14,16 @@ from tests.gateway.policy.recordings import ALICE, BOB, context, copied_policies
 
 from regate_adapters.opa.engine import OpaEngine
 from regate_adapters.opa.install import require_opa
-from regate_gateway.policy.recorded import questions_in, read_records
-from regate_gateway.policy.replay import Replay
-from regate_gateway.policy.replay import replay as replayed
-from regate_gateway.policy.replay_command import replay
-from regate_gateway.policy.replay_engine import running_policies
-from regate_orchestrator.decisions import Point, Question
-from regate_orchestrator.enforcer import Enforcer
-from regate_orchestrator.quota import quota_question
+from regate_gateway.workbench.replay.command import replay
+from regate_gateway.workbench.replay.engine import running_policies
+from regate_gateway.workbench.replay.recorded import questions_in, read_records
+from regate_gateway.workbench.replay.replaying import Replay
+from regate_gateway.workbench.replay.replaying import replay as replayed
+from regate_orchestrator.authz.decisions import Point, Question
+from regate_orchestrator.authz.enforcer import Enforcer
+from regate_orchestrator.authz.obligations import QUALITIES
+from regate_orchestrator.quota.limits import quota_question
 from regate_orchestrator.routing import route_question
-from regate_orchestrator.tool_controls import QUALITIES
 from regate_orchestrator.values import JsonObject
 
 SHOWN = ("would_deny", "would_allow", "filter_differs")

@@ -16,11 +16,11 @@ from tests.gateway.policy.recordings import copied_policies, edit
 
 from regate_adapters.audit.reading import read
 from regate_adapters.identity.jwt import mint_development_token
-from regate_gateway.authentication import DEVELOPMENT_AUDIENCE, DEVELOPMENT_ISSUER, shared_secret
-from regate_gateway.policy.shadow import as_document, read_report
-from regate_gateway.server import Running
-from regate_gateway.settings import Settings
-from regate_gateway.wiring import gateway_app
+from regate_gateway.auth.authentication import DEVELOPMENT_AUDIENCE, DEVELOPMENT_ISSUER, shared_secret
+from regate_gateway.composition.wiring import gateway_app
+from regate_gateway.config.settings import Settings
+from regate_gateway.http.server import Running
+from regate_gateway.workbench.replay.shadow import as_document, read_report
 
 
 @dataclass

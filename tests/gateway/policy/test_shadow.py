@@ -15,11 +15,11 @@ from tests.gateway.policy.recordings import ALICE, BOB, STORE, chunk, context, c
 from regate_adapters.audit.spool import SpoolAuditLog
 from regate_adapters.opa.shadowing import ShadowingEngine
 from regate_adapters.testing.opa import running_opa
-from regate_gateway.policy.replay_engine import row_schemas
-from regate_gateway.policy.shadow import as_document, read_report, shadow
-from regate_orchestrator.batches import Batch
-from regate_orchestrator.decisions import Point
-from regate_orchestrator.enforcer import Enforcer
+from regate_gateway.workbench.replay.engine import row_schemas
+from regate_gateway.workbench.replay.shadow import as_document, read_report, shadow
+from regate_orchestrator.authz.batches import Batch
+from regate_orchestrator.authz.decisions import Point
+from regate_orchestrator.authz.enforcer import Enforcer
 
 
 @asynccontextmanager

@@ -12,7 +12,7 @@ import pytest
 import yaml
 from click.testing import CliRunner, Result
 
-from regate_gateway.cli import main
+from regate_gateway.cli.main import main
 
 
 def regate(*arguments: object) -> Result:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
-from regate_orchestrator.filters import ALWAYS
+from regate_orchestrator.filters.expression import ALWAYS
 from regate_orchestrator.lineage import NOTHING_READ, ChunkSource
 from regate_orchestrator.responses.commands import AuthorizeTurn, Command, DecideContext, Emit, Save
 from regate_orchestrator.responses.events import ContextDecided, Event, ModelOpened, Requested, Saved, TurnAuthorized

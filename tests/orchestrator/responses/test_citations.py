@@ -7,7 +7,7 @@ import itertools
 from hypothesis import given
 from hypothesis import strategies as st
 
-from regate_orchestrator.responses.citations import clean, marker, without_markers
+from regate_orchestrator.responses.output.citations import clean, marker, without_markers
 
 MARKED = "Leave is 28 days 【1】. Ask HR【12†handbook】! 【not one】 end"
 

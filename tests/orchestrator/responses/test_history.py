@@ -5,7 +5,7 @@ from __future__ import annotations
 from tests.orchestrator.responses.playbook import passage
 
 from regate_orchestrator.lineage import Lineage
-from regate_orchestrator.responses.history import Readmitted, held, history_of, prompt_item, readmit, shown_body
+from regate_orchestrator.responses.context.history import Readmitted, held, history_of, prompt_item, readmit, shown_body
 from regate_orchestrator.responses.prompt import WITHHELD, build_prompt
 from regate_orchestrator.rows import ResponseRow, StoredItem
 from regate_orchestrator.values import ResponseId, StoreId

@@ -13,6 +13,7 @@ from tests.orchestrator.responses.playbook import NOW, SEARCH, WEATHER, Playbook
 from regate_orchestrator.errors import NotFound, PolicyUnavailable, StateUnavailable, UpstreamError
 from regate_orchestrator.lineage import NOTHING_READ
 from regate_orchestrator.responses.commands import CallModel, DecideTool, Finish, Recall, Refuse, RunSearch, Save
+from regate_orchestrator.responses.context.history import held
 from regate_orchestrator.responses.events import (
     ArgumentsWritten,
     CallOpened,
@@ -33,7 +34,6 @@ from regate_orchestrator.responses.events import (
     ToolDecided,
     Usage,
 )
-from regate_orchestrator.responses.history import held
 from regate_orchestrator.responses.machine import TRANSITIONS, advance
 from regate_orchestrator.responses.request import Include, Limits
 from regate_orchestrator.responses.state import Phase, State

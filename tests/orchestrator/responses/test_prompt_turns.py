@@ -13,8 +13,8 @@ from tests.orchestrator.responses.test_prompt import call, message, output, sear
 from regate_orchestrator.errors import InvalidRequest
 from regate_orchestrator.lineage import Lineage
 from regate_orchestrator.responses.commands import CallModel
+from regate_orchestrator.responses.context.history import prompt_item
 from regate_orchestrator.responses.events import ArgumentsWritten, CallOpened, ModelEnded, ModelOpened, Searched, ToolDecided, Usage
-from regate_orchestrator.responses.history import prompt_item
 from regate_orchestrator.responses.prompt import PromptItem, build_prompt
 from regate_orchestrator.rows import StoredItem
 

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.orchestrator.responses.playbook import check_stream
 
-from regate_orchestrator.responses.replay import events_of
+from regate_orchestrator.responses.output.replay import events_of
 
 WORDS = st.text(st.characters(codec="utf-8", exclude_characters="\x00"), max_size=12)
 

@@ -26,7 +26,7 @@ from regate_adapters.opa.acceptance.nodes import (
 )
 from regate_adapters.opa.acceptance.reach import Branch, Reach
 from regate_adapters.opa.acceptance.syntax import Definition
-from regate_orchestrator.schema import RowSchema
+from regate_orchestrator.filters.schema import RowSchema
 
 NO_WITH: Final = "`with` cannot be part of a filter; write a rule that reads the input as it is"
 _TWO_VALUES_FOR_A_KEY: Final = (

@@ -2,7 +2,7 @@
 
 A rule or a document may be right by every schema and still restrict nothing, because no code acts on it. Whatever is added to the policies for a
 part of the gateway that is yet to come has its line here until then. What can only be known when a decision is made is refused there
-(`regate_orchestrator.tool_controls`).
+(`regate_orchestrator.authz.obligations`).
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ from regate_adapters.opa.acceptance.nodes import Node
 from regate_adapters.opa.acceptance.reach import FILTERS, Filter, Reach
 from regate_adapters.opa.acceptance.rows import row_findings
 from regate_adapters.opa.acceptance.syntax import Policies, modules_of
-from regate_orchestrator.schema import RowSchema, read_schema
+from regate_orchestrator.filters.schema import RowSchema, read_schema
 
 
 def judged(trees: Mapping[str, Node], files: Mapping[str, bytes], schemas: Mapping[str, RowSchema]) -> list[Finding]:

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final, Literal, TypeAlias
 
 from regate_adapters.opa.acceptance.nodes import Node, Path, bare, is_call, operator_of, steps_below, variables
-from regate_orchestrator.schema import FieldType, RowSchema
+from regate_orchestrator.filters.schema import FieldType, RowSchema
 
 Kind: TypeAlias = Literal["string", "number", "boolean", "null", "names", "array", "set", "object", "any"]
 """`names` is an array of strings."""

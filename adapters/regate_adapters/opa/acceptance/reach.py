@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from regate_adapters.opa.acceptance.nodes import TRUE, Node, Path, bare, call_in, is_call, steps_below
 from regate_adapters.opa.acceptance.syntax import Definition, Policies
-from regate_orchestrator.batches import CHUNKS, KINDS
+from regate_orchestrator.authz.batches import CHUNKS, KINDS
 
 
 @dataclass(frozen=True, slots=True)

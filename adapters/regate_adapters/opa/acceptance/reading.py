@@ -1,7 +1,7 @@
 """Syntax trees of policies from their texts, by OPA's own parser: from its command line, all files in one run, or from a running OPA.
 
 Both are the builtin `rego.parse_module`, whose trees carry no places, so the line of each rule is looked up in the text. Who has the files on
-the disk and wants every line exact parses them one by one (`bundle.py`).
+the disk and wants every line exact parses them one by one (`opa/policies/bundle.py`).
 """
 
 from __future__ import annotations

@@ -33,7 +33,7 @@ from regate_adapters.opa.acceptance.nodes import (
 from regate_adapters.opa.acceptance.reach import Reach, mentions
 from regate_adapters.opa.acceptance.repeating import unrepeatable
 from regate_adapters.opa.acceptance.syntax import Definition
-from regate_orchestrator.schema import FieldType, RowSchema
+from regate_orchestrator.filters.schema import FieldType, RowSchema
 
 _TEXT: Final = ("startswith", "endswith", "contains")
 _LITERALS: Final[Mapping[str, FieldType]] = {"string": "string", "number": "number", "boolean": "boolean"}

@@ -1,0 +1,175 @@
+"""The text of Word documents and PowerPoint presentations, as somebody reads it who opens them, and what stands on workbooks' sheets beside
+their cells. A part of `formats.py`.
+
+Each part of the package is read once, in the order in which the others name it: a document with its notes, charts, diagrams, headers and
+footers; a slide with its own. Measured against the libraries for these formats, in `docs/documents.md`: each leaves out some of it.
+"""
+
+from __future__ import annotations
+
+import html
+import io
+import posixpath
+import re
+from collections.abc import Callable, Iterator, Mapping
+from typing import BinaryIO, Final
+
+from regate_adapters.files.text.packages import Package, trimmed
+from regate_adapters.files.text.unreadable import Unreadable, damaged
+
+_READ: Final = frozenset(
+    {
+        *("officeDocument", "header", "footer", "footnotes", "endnotes", "comments", "chart", "chartEx", "diagramData"),
+        *("slide", "notesSlide", "aFChunk", "worksheet", "chartsheet", "drawing"),
+    }
+)
+"""The kinds of relationship that lead to what is read; others lead to pictures, styles and templates."""
+_WITHOUT_RELATIONS: Final = (
+    r"(word|ppt)/((document|header|footer|footnotes|endnotes|comments)\d*"
+    r"|slides/slide\d+|notesslides/notesslide\d+|charts/chart\d+|diagrams/data\d+)\.xml"
+)
+_IN_ANOTHER_FORMAT: Final = "aFChunk"
+_SHEETS: Final = re.compile(r"xl/(workbook|worksheets/[^/]*|chartsheets/[^/]*)\.(xml|bin)", re.IGNORECASE)
+"""Parts of which `other_text.py` reads the cells, and here what is printed above and below them."""
+_PRINTED: Final = re.compile(rb"<(?:\w+:)?(?:odd|even|first)(?:Header|Footer)>([^<]+)<")
+_LAYOUT: Final = re.compile(r'&(?:"[^"]*"|K[0-9A-F]{6}|K\d\d[+-]\d{3}|\d+|[A-Z])')
+_UNSEEN: Final = frozenset({"del", "moveFrom", "Fallback"})
+_BREAKS: Final = {"tab": "\t", "br": "\n", "cr": "\n", "noBreakHyphen": "-", "ptab": "\t"}
+_TEXT: Final = frozenset({"t", "v"})
+_DEEPEST: Final = 40
+
+
+Attached = Callable[[BinaryIO, str], str]
+"""Returns the text of a file that stands in another, by its name."""
+
+
+def office_text(file: BinaryIO, *, attached: Attached) -> Iterator[str]:
+    """Yield the text of each part. Raises `Unreadable` for what cannot be opened; a part that is damaged is read as far as it goes."""
+    reading = _Reading(Package(file), attached)
+    yield from reading.following("")
+    if not reading.seen:
+        yield from reading.by_their_names()
+    if not reading.seen:
+        raise damaged()
+
+
+def beside_cells(package: Package) -> Iterator[str]:
+    """Yield what a workbook shows beside its cells: text boxes, charts, diagrams, comments, what is printed above and below a sheet."""
+    yield from _Reading(package, lambda _, __: "").following("")
+
+
+class _Reading:
+    """One package as it is read: `seen` are the parts that were."""
+
+    def __init__(self, package: Package, attached: Attached) -> None:
+        self.seen: set[str] = set()
+        self._package = package
+        self._attached = attached
+
+    def following(self, name: str, *, depth: int = 0) -> Iterator[str]:
+        """Yield the text of the part, and of those that it names."""
+        text, mentioned = self._text(name) if name else ("", [])
+        yield text
+        related = self._related(name)
+        for identifier in (*mentioned, *related):
+            kind, target = related.get(identifier, ("", ""))
+            if not target or target.casefold() in self.seen or target not in self._package or depth >= _DEEPEST:
+                continue
+            self.seen.add(target.casefold())
+            if kind == _IN_ANOTHER_FORMAT:
+                yield self._in_another_format(target)
+            else:
+                yield from self.following(target, depth=depth + 1)
+
+    def by_their_names(self) -> Iterator[str]:
+        """Yield the text of the parts that have such names as those that are read."""
+        for name in self._package.named(_WITHOUT_RELATIONS):
+            self.seen.add(name)
+            yield self._text(name)[0]
+
+    def _related(self, name: str) -> dict[str, tuple[str, str]]:
+        """Return the parts that are read of those that this one names, each with its kind, by the identifiers under which it does."""
+        folder, _, last = name.rpartition("/")
+        relations = _Relations()
+        self._package.parse(posixpath.join(folder, "_rels", f"{last}.rels"), relations)
+        return {
+            identifier: (kind, posixpath.normpath(posixpath.join("/", folder, target))[1:])
+            for identifier, (kind, target) in relations.targets.items()
+        }
+
+    def _text(self, name: str) -> tuple[str, list[str]]:
+        if sheet := _SHEETS.fullmatch(name):
+            return ("" if sheet[1].lower() == "workbook" else _printed(self._package.read(name))), []
+        read = _Part()
+        self._package.parse(name, read)
+        return trimmed("".join(read.parts)), read.mentioned
+
+    def _in_another_format(self, name: str) -> str:
+        try:
+            return self._attached(io.BytesIO(self._package.read(name)), name)
+        except Unreadable:
+            return ""
+
+
+def printed(text: str) -> str:
+    """Return what is printed above or below a sheet without the codes for its place and its font."""
+    return _LAYOUT.sub(" ", text).strip()
+
+
+def _printed(sheet: bytes) -> str:
+    texts = (html.unescape(found[1].decode(errors="replace")) for found in _PRINTED.finditer(sheet))
+    return "\n".join(dict.fromkeys(map(printed, texts)))
+
+
+class _Relations:
+    def __init__(self) -> None:
+        self.targets: dict[str, tuple[str, str]] = {}
+
+    def start(self, name: str, attributes: Mapping[str, str]) -> None:
+        kind = attributes.get("Type", "").rpartition("/")[2]
+        if name == "Relationship" and kind in _READ and attributes.get("TargetMode") != "External":
+            self.targets[attributes.get("Id", "")] = kind, attributes.get("Target", "")
+
+    def end(self, name: str) -> None: ...
+
+    def text(self, text: str) -> None: ...
+
+
+class _Part:
+    """The text of one part: a line for each paragraph, the cells of a row with tabs between them."""
+
+    def __init__(self) -> None:
+        self.parts: list[str] = []
+        self.mentioned: list[str] = []
+        self._open: list[str] = []
+        self._unseen = 0
+        self._cells = 0
+
+    def start(self, name: str, attributes: Mapping[str, str]) -> None:
+        within = self._open[-1] if self._open else ""
+        self._open.append(name)
+        if self._unseen or name in _UNSEEN:
+            self._unseen += 1
+            return
+        self.mentioned += [value for key, value in attributes.items() if key.startswith("related:")]
+        if name in _BREAKS and within in ("r", "p"):
+            self.parts.append(_BREAKS[name])
+        self._cells += name == "tc"
+
+    def end(self, name: str) -> None:
+        self._open.pop()
+        if self._unseen:
+            self._unseen -= 1
+        elif name == "p":
+            self.parts.append(" " if self._cells else "\n\n")
+        elif name == "tc":
+            self._cells -= 1
+            self.parts.append("\t")
+        elif name == "tr":
+            self.parts.append(" " if self._cells else "\n\n")
+        elif name in ("v", "comment"):
+            self.parts.append("\n")
+
+    def text(self, text: str) -> None:
+        if not self._unseen and self._open[-1] in _TEXT:
+            self.parts.append(text)

@@ -1,0 +1,172 @@
+"""Files in the state store, and what is known of bytes that have no file. The bytes are elsewhere (`regate_adapters.files`)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from sqlalchemy import ColumnElement, and_, delete, exists, func, insert, literal, not_, select, tuple_, update
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from regate_adapters.state.database import Database
+from regate_adapters.state.documents.orphaned_chunks import leave_behind
+from regate_adapters.state.encoding import file_columns, file_row, is_identifier
+from regate_adapters.state.filters.row_filter import RowShape
+from regate_adapters.state.listing import Listing, in_parts, page_of
+from regate_adapters.state.ordinals import next_ordinal
+from regate_adapters.state.tables import attachments, files, loose_blobs, upload_parts, uploads
+from regate_adapters.state.visibility import named, unexpired_file, within
+from regate_orchestrator.filters.expression import FilterPlan
+from regate_orchestrator.ports import Rows
+from regate_orchestrator.principal import Principal
+from regate_orchestrator.rows import DueBlob, ExpiredFile, FileRow, FileUsage, Page
+from regate_orchestrator.values import FileId, StoreId
+
+_SHAPE = RowShape(
+    texts={
+        "id": files.c.id,
+        "filename": files.c.filename,
+        "purpose": files.c.purpose,
+        "tenant": files.c.tenant,
+        "owner": files.c.owner,
+    },
+    numbers={},
+    document=files.c.stamp,
+)
+"""A file as `regate.file` sees it: its id, filename and purpose, and its stamp."""
+
+
+class FileState:
+    """The part of the state store that keeps files."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def begin_upload(self, principal: Principal, file: FileId, *, bytes: int, due_at: int) -> None:  # noqa: A002 — the column's name
+        """Write down that bytes may come to be stored under this id, which are loose from `due_at` on unless a file is added."""
+        claim = {"file_id": file, "tenant": principal.tenant, "owner": principal.id, "bytes": bytes, "due_at": due_at}
+        async with self._database.writing() as connection:
+            await connection.execute(insert(loose_blobs).values(claim))
+
+    async def claim_bytes(self, file: FileId, *, bytes: int) -> None:  # noqa: A002
+        """Write down how many bytes of an upload were stored."""
+        async with self._database.writing() as connection:
+            await connection.execute(update(loose_blobs).where(named(loose_blobs.c.file_id, file)).values(bytes=bytes))
+
+    async def file_usage(self, principal: Principal) -> FileUsage:
+        """Return what the principal has: own files that have not expired, and own uploads under way, of which one in parts is one file."""
+        owned = select(func.count(), func.coalesce(func.sum(files.c.bytes), 0)).where(
+            within(files.c.tenant, principal.tenant), within(files.c.owner, principal.id), unexpired_file(self._database.now())
+        )
+        is_part = exists().where(upload_parts.c.blob_id == loose_blobs.c.file_id)
+        claimed = select(func.count().filter(not_(is_part)), func.coalesce(func.sum(loose_blobs.c.bytes), 0)).where(
+            within(loose_blobs.c.tenant, principal.tenant), within(loose_blobs.c.owner, principal.id)
+        )
+        pending = select(func.count(), literal(0)).where(
+            within(uploads.c.tenant, principal.tenant),
+            within(uploads.c.owner, principal.id),
+            uploads.c.status == "pending",
+            uploads.c.expires_at > self._database.now(),
+        )
+        async with self._database.reading() as connection:
+            found = [(await connection.execute(each)).one() for each in (owned, claimed, pending)]
+        return FileUsage(sum(count for count, _ in found), int(sum(size for _, size in found)))
+
+    async def forget_blob(self, file: FileId) -> None:
+        """Forget bytes that have no file, since they are gone."""
+        async with self._database.writing() as connection:
+            await connection.execute(delete(loose_blobs).where(named(loose_blobs.c.file_id, file)))
+
+    async def due_blobs(self, *, after: DueBlob | None, limit: int) -> list[DueBlob]:
+        """Return bytes without a file that are due to be removed, of all tenants, the longest due first."""
+        order = (loose_blobs.c.due_at, loose_blobs.c.file_id)
+        due = select(*order).where(loose_blobs.c.due_at <= self._database.now())
+        if after is not None:
+            due = due.where(tuple_(*order) > (after.due_at, after.file_id))
+        async with self._database.reading() as connection:
+            return [DueBlob(FileId(row.file_id), row.due_at) for row in await connection.execute(due.order_by(*order).limit(limit))]
+
+    async def add_file(self, row: FileRow) -> None:
+        """Store a new file row, whose bytes are loose no more; raises `InvalidRequest` for a filename that no database can hold."""
+        async with self._database.writing() as connection:
+            await insert_file(self._database, connection, row)
+
+    async def file(self, principal: Principal, file: FileId) -> FileRow | None:
+        """Return the file's row."""
+        async with self._database.reading() as connection:
+            found = await connection.execute(select(files).where(*_own(principal, file, self._database.now())))
+            row = found.one_or_none()
+        return None if row is None else file_row(row)
+
+    async def files_named(self, principal: Principal, names: Sequence[FileId]) -> Mapping[FileId, FileRow]:
+        """Return the rows of these files, of those that are there."""
+        known = [name for name in dict.fromkeys(names) if is_identifier(name)]
+        own = (within(files.c.tenant, principal.tenant), unexpired_file(self._database.now()))
+        found: dict[FileId, FileRow] = {}
+        async with self._database.reading() as connection:
+            for part in in_parts(known):
+                rows = await connection.execute(select(files).where(files.c.id.in_(part), *own))
+                found.update({row.id: file_row(row) for row in rows})
+        return found
+
+    async def files(self, principal: Principal, plan: FilterPlan, page: Page, *, purpose: str | None) -> Rows[FileRow]:
+        """Return a page of the file rows that the plan permits."""
+        floor = and_(within(files.c.tenant, principal.tenant), unexpired_file(self._database.now()))
+        listing = Listing(files.c.id, files.c.ordinal, floor=floor, shape=_SHAPE)
+        narrowing = None if purpose is None else named(files.c.purpose, purpose)
+        return await page_of(self._database, listing, select(files), plan=plan, page=page, read=file_row, narrowing=narrowing)
+
+    async def delete_file(self, principal: Principal, file: FileId) -> list[StoreId] | None:
+        """Delete the file's row and, by its foreign keys, all its attachments; return the stores it was attached to.
+
+        Its bytes and chunks are loose.
+        """
+        now = self._database.now()
+        own = _own(principal, file, now)
+        async with self._database.writing() as connection:
+            # Locked first: an attachment that is being made is then either seen below, or finds its file gone.
+            if await connection.scalar(select(files.c.id).where(*own).with_for_update()) is None:
+                return None
+            await leave_behind(connection, attachments.c.file_id == file, now=now)
+            attached = select(attachments.c.store_id).where(attachments.c.file_id == file).order_by(attachments.c.store_id)
+            stores = [StoreId(store) for store in await connection.scalars(attached)]
+            await connection.execute(delete(files).where(*own))
+            await connection.execute(insert(loose_blobs).values(file_id=file, bytes=0, due_at=now))
+        return stores
+
+    async def expired_files(self, *, after: ExpiredFile | None, limit: int) -> list[ExpiredFile]:
+        """Return files that have expired, of all tenants, the longest expired first."""
+        order = (files.c.expires_at, files.c.id)
+        expired = select(files.c.tenant, *order).where(files.c.expires_at <= self._database.now())
+        if after is not None:
+            expired = expired.where(tuple_(*order) > (after.expired_at, after.id))
+        async with self._database.reading() as connection:
+            found = (await connection.execute(expired.order_by(*order).limit(limit))).all()
+            attached = await connection.execute(
+                select(attachments.c.file_id, attachments.c.store_id)
+                .where(attachments.c.file_id.in_([row.id for row in found]))
+                .order_by(attachments.c.store_id)
+            )
+            stores: dict[str, list[StoreId]] = {}
+            for row in attached:
+                stores.setdefault(row.file_id, []).append(StoreId(row.store_id))
+        return [ExpiredFile(FileId(row.id), row.tenant, row.expires_at, tuple(stores.get(row.id, ()))) for row in found]
+
+    async def drop_expired_file(self, file: FileId) -> None:
+        """Delete the row of a file that has expired, whoever's it was, and by its foreign keys all its attachments."""
+        expired = (named(files.c.id, file), not_(unexpired_file(self._database.now())))
+        async with self._database.writing() as connection:
+            if await connection.scalar(select(files.c.id).where(*expired).with_for_update()) is not None:
+                await leave_behind(connection, attachments.c.file_id == file, now=self._database.now())
+                await connection.execute(delete(files).where(*expired))
+
+
+async def insert_file(database: Database, connection: AsyncConnection, row: FileRow) -> None:
+    """Store a new file row in the connection's transaction; its bytes are loose no more."""
+    columns = file_columns(row)
+    ordinal = await next_ordinal(database, connection, files)
+    await connection.execute(insert(files).values(**columns, ordinal=ordinal))
+    await connection.execute(delete(loose_blobs).where(loose_blobs.c.file_id == row.id))
+
+
+def _own(principal: Principal, file: FileId, now: int) -> tuple[ColumnElement[bool], ...]:
+    return named(files.c.id, file), within(files.c.tenant, principal.tenant), unexpired_file(now)

@@ -1,0 +1,207 @@
+"""What is proven: everything that is given a filter plan and must find exactly the rows that the policy admits.
+
+A target loads rows once and then answers many plans. Each one of these is the product's own code on a real engine: the interpreter, the
+state store's SQL on a SQLite file and on PostgreSQL, and the vector stores. The counterpart, which knows what they should find, is `oracle.py`.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Protocol
+
+from sqlalchemy import Engine, create_engine, delete, event, insert, make_url, select
+from sqlalchemy.engine.interfaces import DBAPIConnection
+from sqlalchemy.pool import ConnectionPoolEntry
+
+from regate_adapters.state.encoding import encode, file_columns
+from regate_adapters.state.filters.json_sql import JsonSql
+from regate_adapters.state.filters.row_filter import RowShape, render
+from regate_adapters.state.filters.sqlite_json import SqliteJson
+from regate_adapters.state.tables import files
+from regate_adapters.testing.proof.oracle import UNIVERSES, Rows, UniverseName
+from regate_adapters.testing.proof.rows import SCHEMA
+from regate_adapters.vector.chroma.store import ChromaVectorStore
+from regate_adapters.vector.memory import MemoryVectorStore
+from regate_orchestrator.filters.evaluate import holds
+from regate_orchestrator.filters.expression import FilterPlan, expression_of
+from regate_orchestrator.ports import Chunk, VectorStore
+from regate_orchestrator.rows import FileRow
+from regate_orchestrator.values import FileId, StoreId
+
+_VECTOR: Final = (1.0, 0.0)
+_PGVECTOR: Final = "pgvector"
+_POSTGRES: Final = "postgres"
+_POSTGRES_URL: Final = "REGATE_PROOF_POSTGRES"
+_POSTGRES_VERSION: Final = 18
+
+
+class Target(Protocol):
+    """One thing that applies filter plans to rows of one universe."""
+
+    name: str
+    universe: UniverseName
+
+    async def load(self, rows: Rows) -> None:
+        """Hold exactly these rows from now on."""
+        ...
+
+    async def matching(self, plan: FilterPlan) -> frozenset[str]:
+        """Return which of the loaded rows the plan permits. Must raise `FilterNotExpressible` for what it cannot apply exactly."""
+        ...
+
+
+class InterpreterTarget:
+    """`regate_orchestrator.filters.evaluate`: what the filter algebra means."""
+
+    name = "interpreter"
+
+    def __init__(self, universe: UniverseName) -> None:
+        self.universe = universe
+        self._rows: Rows = {}
+
+    async def load(self, rows: Rows) -> None:
+        """Hold the rows as they are."""
+        self._rows = rows
+
+    async def matching(self, plan: FilterPlan) -> frozenset[str]:
+        """Return the rows for which the plan's expression holds."""
+        expression = expression_of(plan)
+        return frozenset(identifier for identifier, row in self._rows.items() if holds(expression, row))
+
+
+class RowsTarget:
+    """The state store's row filter on its own table of files; a row is a stamp. Tenant and owner are columns where rows are typed."""
+
+    def __init__(self, name: str, universe: UniverseName, engine: Engine, json: JsonSql) -> None:
+        self.name = name
+        self.universe = universe
+        self._engine = engine
+        self._json = json
+        columns = {"tenant": files.c.tenant, "owner": files.c.owner} if universe == "typed" else {}
+        self._shape = RowShape(texts=columns, numbers={}, document=files.c.stamp)
+        files.create(engine, checkfirst=False)
+
+    async def load(self, rows: Rows) -> None:
+        """Replace the table's rows. A dirty row may have no tenant, so its columns say nothing of it."""
+        typed = self.universe == "typed"
+        with self._engine.begin() as connection:
+            connection.execute(delete(files))
+            for identifier, row in rows.items():
+                stamp = row if typed else {"tenant": "-", "owner": "-"}
+                columns = file_columns(FileRow(FileId(identifier), "name", 0, "assistants", 0, stamp))
+                connection.execute(insert(files), [{**columns, "stamp": row}])
+
+    async def matching(self, plan: FilterPlan) -> frozenset[str]:
+        """Return the rows that the rendered condition selects."""
+        condition = render(expression_of(plan), self._shape, self._json)
+        with self._engine.connect() as connection:
+            return frozenset(connection.scalars(select(files.c.id).where(condition)))
+
+
+class StoreTarget:
+    """A vector store of typed rows, asked through its own `search` for more than it holds."""
+
+    def __init__(self, name: str, store: VectorStore) -> None:
+        self.name = name
+        self.universe: UniverseName = "typed"
+        self._store = store
+        self._place = StoreId("vs_proof0")
+        self._loads = 0
+        self._limit = 1
+
+    async def load(self, rows: Rows) -> None:
+        """Put the rows into a new store, and drop the one before."""
+        await self._store.drop(self._place)
+        self._loads += 1
+        self._place = StoreId(f"vs_proof{self._loads}")
+        self._limit = len(rows) + 1
+        await self._store.create(self._place, dimensions=len(_VECTOR))
+        await self._store.add(self._place, [_chunk(identifier, number, rows) for number, identifier in enumerate(rows)])
+
+    async def matching(self, plan: FilterPlan) -> frozenset[str]:
+        """Return the rows that a search with the plan finds."""
+        found = await self._store.search(self._place, _VECTOR, plan=plan, limit=self._limit)
+        return frozenset(candidate.id for candidate in found.candidates)
+
+
+def _chunk(identifier: str, number: int, rows: Rows) -> Chunk:
+    return Chunk(identifier, FileId("file-proof"), number, "text", _VECTOR, stamp=rows[identifier], attributes={})
+
+
+@dataclass(frozen=True, slots=True)
+class Targets:
+    """The targets that are there, and why others are not."""
+
+    opened: Sequence[Target]
+    absent: Mapping[str, str]
+
+
+@asynccontextmanager
+async def open_targets(folder: Path) -> AsyncIterator[Targets]:
+    """Yield every target that can be had on this machine, with its files below the folder."""
+    async with AsyncExitStack() as stack:
+        chroma = await stack.enter_async_context(ChromaVectorStore(folder / "chroma", SCHEMA))
+        targets: list[Target] = [InterpreterTarget(universe) for universe in UNIVERSES]
+        targets += [_sqlite(universe, folder, stack) for universe in UNIVERSES]
+        targets += [StoreTarget("memory", MemoryVectorStore(SCHEMA)), StoreTarget("chroma", chroma)]
+        absent: dict[str, str] = {}
+        try:
+            targets += await _on_postgres(stack)
+        except _NoPostgres as reason:
+            absent = dict.fromkeys((_POSTGRES, _PGVECTOR), str(reason))
+        yield Targets(targets, absent)
+
+
+def _sqlite(universe: UniverseName, folder: Path, stack: AsyncExitStack) -> Target:
+    engine = create_engine(f"sqlite:///{folder / universe}.db", json_serializer=encode)
+    stack.callback(engine.dispose)
+    event.listen(engine, "connect", _in_no_hurry)
+    return RowsTarget("sqlite", universe, engine, SqliteJson())
+
+
+class _NoPostgres(Exception):
+    """Neither is a PostgreSQL named, nor can one be started here; the message says what is missing."""
+
+
+async def _on_postgres(stack: AsyncExitStack) -> list[Target]:
+    """Return the targets on an empty database: of the server that `REGATE_PROOF_POSTGRES` names, or of one that is started for this run."""
+    url = os.environ.get(_POSTGRES_URL)
+    try:
+        from regate_adapters.state.filters.postgres_json import PostgresJson
+        from regate_adapters.vector.pgvector.store import PgVectorStore
+
+        if url is None:
+            # The development tree's own way of starting one; an installed package has no such module.
+            server = stack.enter_context(importlib.import_module("tests.postgres").running_postgres(_POSTGRES_VERSION))
+            url = server.url(stack.enter_context(server.database()))
+    except ImportError as error:
+        raise _NoPostgres(f"{error}; name a server in {_POSTGRES_URL}") from error
+    engines = {universe: _temporary_tables(url, stack) for universe in UNIVERSES}
+    return [
+        *(RowsTarget(_POSTGRES, universe, engine, PostgresJson()) for universe, engine in engines.items()),
+        StoreTarget(_PGVECTOR, await stack.enter_async_context(PgVectorStore(url, SCHEMA))),
+    ]
+
+
+def _temporary_tables(url: str, stack: AsyncExitStack) -> Engine:
+    """Return an engine of one connection whose tables are gone with it, so that a server that was given is left as it was."""
+    engine = create_engine(
+        make_url(url).set(drivername="postgresql+psycopg"),
+        connect_args={"options": "-c search_path=pg_temp -c jit=off"},
+        json_serializer=encode,
+        pool_size=1,
+        max_overflow=0,
+    )
+    stack.callback(engine.dispose)
+    return engine
+
+
+def _in_no_hurry(connection: DBAPIConnection, _entry: ConnectionPoolEntry) -> None:
+    cursor = connection.cursor()
+    cursor.execute("PRAGMA synchronous=OFF")  # nothing here must outlive a loss of power
+    cursor.close()

@@ -1,0 +1,1 @@
+"""The conformance suite of vector stores (`suite.py`)."""

@@ -1,0 +1,1 @@
+"""Chroma, embedded or as a server: the store, its filter, and how chunks are laid out in collections."""

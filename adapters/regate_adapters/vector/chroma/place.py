@@ -1,0 +1,128 @@
+"""Where Chroma runs: embedded in a directory of this process, or on a server (`server.py`). What is done there, `store.py` says.
+
+Embedded Chroma keeps the index of every collection that it was asked anything about: four open files and some 2.6 MB each. At a bound of its
+own (a fifth of the limit on open files, in 64 parts) it lets go of one that it may then read without its newest chunks, or not at all. So
+here it never comes to that: `Directory` lifts that bound, and says how many may be open before the client is made anew (`engine.py`).
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import resource
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, Protocol
+
+from regate_orchestrator.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from chromadb.api import ClientAPI
+    from chromadb.config import Settings
+
+_MOST_OPEN: Final = 64
+"""166 MB of small stores. Measured: 8 to 15 ms to open one, and 20 to 80 for a new client each time that so many others were opened."""
+
+_SHARE: Final = 16
+"""Of so many files that may be open one store may be: a quarter of the limit goes to indexes, and with 1,024 files 64 stores are open."""
+
+_NO_BOUND: Final = 65_536
+"""The bound of Chroma's own server, which is divided by 64 as well."""
+
+
+class ChromaPlace(Protocol):
+    """Where Chroma runs, and how to reach it."""
+
+    @property
+    def most_open(self) -> int | None:
+        """Return for how many stores a client may be used before it is closed and another is made; None where that would close nothing."""
+        ...
+
+    @property
+    def is_shared(self) -> bool:
+        """Return whether other programs may write there."""
+        ...
+
+    def hold(self) -> None:
+        """Make the place ready. Raises `ConfigurationError` when it cannot be used."""
+        ...
+
+    def release(self) -> None:
+        """Give up what `hold` took."""
+        ...
+
+    def client(self) -> ClientAPI:
+        """Return a new client. Called in a thread, when there is none; it may load Chroma, and may fail with anything."""
+        ...
+
+    def probe(self, client: ClientAPI | None) -> None:
+        """Fail with anything when the engine does not answer. The client is None as long as none was needed; none must be made for this."""
+        ...
+
+
+class Directory:
+    """Chroma embedded in this process, which alone may use the directory."""
+
+    is_shared = False
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._held: int | None = None
+
+    @property
+    def most_open(self) -> int:
+        """Return how many stores may be open under the limit on open files as it is now."""
+        limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+        return _MOST_OPEN if limit == resource.RLIM_INFINITY else max(1, min(_MOST_OPEN, limit // _SHARE))
+
+    def hold(self) -> None:
+        """Lock the directory for this process. Raises `ConfigurationError` when another holds it."""
+        self._held = _hold(self._path)
+
+    def release(self) -> None:
+        """Unlock the directory."""
+        held, self._held = self._held, None
+        if held is not None:
+            os.close(held)
+
+    def client(self) -> ClientAPI:
+        """Return a client on the directory, which loads Chroma. No other may be open."""
+        from chromadb.api import ServerAPI
+        from chromadb.api.client import Client
+        from chromadb.config import System
+        from chromadb.telemetry.product import ProductTelemetryClient
+
+        system = System(quiet_settings(is_persistent=True, persist_directory=str(self._path)))
+        system.instance(ProductTelemetryClient)
+        bindings: Any = system.instance(ServerAPI)
+        bindings.hnsw_cache_size = _NO_BOUND
+        system.start()
+        return Client.from_system(system)
+
+    def probe(self, client: ClientAPI | None) -> None:
+        """Ask an engine that is loaded for its collections."""
+        if client is not None:
+            client.list_collections(limit=1)
+
+
+def quiet_settings(**settings: Any) -> Settings:
+    """Return Chroma's settings: no `.env` of the working directory and no telemetry may reach the engine."""
+    from chromadb.config import Settings
+
+    return Settings(_env_file=None, anonymized_telemetry=False, allow_reset=False, **settings)
+
+
+def _hold(path: Path) -> int:
+    """Return a descriptor that locks the directory for this process until it is closed."""
+    try:
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        descriptor = os.open(path / "regate.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise ConfigurationError(f"vector: the directory {path} cannot be used: {error.strerror}") from error
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        os.close(descriptor)
+        raise ConfigurationError(
+            f"vector: another process uses {path}. Embedded Chroma serves one process: run one worker, or give each its own path."
+        ) from error
+    return descriptor

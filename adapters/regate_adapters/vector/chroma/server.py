@@ -1,0 +1,82 @@
+"""A Chroma server (`chroma run`) as the place of `store.py`: what several gateways share. The filters and the layout are the same.
+
+Chroma's client knows no deadline, for its requests or for those that making it takes. So the server is asked first, by a request of our own
+that has one, and the client's is then set where it keeps it. Nor does closing the client close its connections, so that is done here too.
+"""
+
+from __future__ import annotations
+
+import http.client
+import json
+from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import urlsplit
+
+from regate_adapters.vector.chroma.place import quiet_settings
+from regate_orchestrator.errors import ConfigurationError, VectorStoreUnavailable
+
+if TYPE_CHECKING:
+    from chromadb.api import ClientAPI
+
+_HEARTBEAT: Final = "/api/v2/heartbeat"
+_REQUEST_S: Final = 25.0
+_PROBE_S: Final = 1.5
+_MOST_BYTES: Final = 4_096
+
+
+class ChromaServer:
+    """A Chroma server at an http or https address. It has no accounts: only gateways may be able to reach it.
+
+    Any number of gateways may search at once. A chunk is replaced by a deletion and an addition, since Chroma knows no transaction: while
+    that goes on another gateway may not find it, but never finds it with the stamp it had.
+    """
+
+    most_open = None
+    is_shared = True
+
+    def __init__(self, url: str) -> None:
+        parts = urlsplit(url)
+        try:
+            port = parts.port
+        except ValueError:
+            port = -1
+        if parts.scheme not in {"http", "https"} or not parts.hostname or "@" in parts.netloc or parts.path.strip("/") or parts.query:
+            raise ConfigurationError("vector.stores: url of a Chroma server must be http://host:port, without path, user name or password")
+        if port == -1:
+            raise ConfigurationError("vector.stores: url of a Chroma server has no valid port")
+        self._is_secure = parts.scheme == "https"
+        self._host = parts.hostname
+        self._port = port or (443 if self._is_secure else 8000)
+        self._sessions: tuple[Any, ...] = ()
+
+    def hold(self) -> None:
+        """Take nothing: the server may start after the gateway, and readiness says whether it answers."""
+
+    def release(self) -> None:
+        """Close the client's connections."""
+        sessions, self._sessions = self._sessions, ()
+        for session in sessions:
+            session.close()
+
+    def client(self) -> ClientAPI:
+        """Return a client of the server, whose requests have a deadline."""
+        self.probe(None)
+        import chromadb
+
+        client = chromadb.HttpClient(self._host, self._port, ssl=self._is_secure, settings=quiet_settings())
+        self._sessions = tuple(one._server._session for one in (client, client._admin_client))  # noqa: SLF001 — see the module: no public way
+        for session in self._sessions:
+            session.timeout = _REQUEST_S
+        return client
+
+    def probe(self, client: ClientAPI | None) -> None:  # noqa: ARG002 — a request of our own has a deadline before a client is there
+        """Ask the server for its heartbeat."""
+        kind = http.client.HTTPSConnection if self._is_secure else http.client.HTTPConnection
+        connection = kind(self._host, self._port, timeout=_PROBE_S)
+        try:
+            connection.request("GET", _HEARTBEAT)
+            answer = connection.getresponse()
+            body = json.loads(answer.read(_MOST_BYTES))
+        finally:
+            connection.close()
+        if answer.status != http.HTTPStatus.OK or "nanosecond heartbeat" not in body:
+            raise VectorStoreUnavailable(f"what answers at the Chroma server's address is none (status {answer.status})")

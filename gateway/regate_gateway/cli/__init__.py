@@ -1,0 +1,1 @@
+"""The command `regate`: `main.py`, and a module for each group of commands. Policy commands are in `workbench/`."""

@@ -1,0 +1,168 @@
+"""`regate doctor`: connects once to everything that is configured, and says of each in one line what is there or why it cannot be used.
+
+Nothing is made, changed or served: databases are only looked at, and a managed OPA is started for the moment. Not what can be known without
+connecting; that is `config/checking.py`, which is asked first.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import AsyncExitStack
+from dataclasses import asdict, dataclass, replace
+from typing import Final, TypeAlias
+
+import click
+import orjson
+
+from regate_gateway.auth.authentication import token_rules
+from regate_gateway.composition.opening import opa_binary, open_blobs, open_policy, state_url
+from regate_gateway.composition.wiring import open_embedder, upstream_configs
+from regate_gateway.config.checking import faults
+from regate_gateway.config.secret import secret_from_environment
+from regate_gateway.config.settings import EmbeddingModel, Settings, Store
+from regate_gateway.config.upstream_settings import Upstream
+from regate_orchestrator.errors import ConfigurationError, RegateError
+
+_DEADLINE_S: Final = 30.0
+
+Examination: TypeAlias = Callable[[], Awaitable[str]]
+
+
+@dataclass(frozen=True, slots=True)
+class Diagnosis:
+    """What became of one thing: its setting, whether it can be used, what is there or what is wrong, and how long it took."""
+
+    name: str
+    ok: bool
+    says: str
+    ms: int
+
+
+async def report(settings: Settings, *, as_json: bool) -> int:
+    """Print the diagnoses, a line each as they come, or one JSON object at the end; return the exit code: 0 when all can be used."""
+    found = []
+    async for diagnosis in diagnoses(settings):
+        found.append(diagnosis)
+        if not as_json:
+            click.echo(f"{'ok  ' if diagnosis.ok else 'FAIL'}  {diagnosis.name:<24} {diagnosis.says}")
+    ok = all(diagnosis.ok for diagnosis in found)
+    if as_json:
+        click.echo(orjson.dumps({"ok": ok, "diagnoses": [asdict(one) for one in found]}, option=orjson.OPT_INDENT_2).decode())
+    return 0 if ok else 1
+
+
+async def diagnoses(settings: Settings) -> AsyncIterator[Diagnosis]:
+    """Yield a diagnosis of each thing that is configured, in the order of the settings. What it is about may hold hosts, never a secret."""
+    found = await asyncio.to_thread(faults, settings)
+    yield Diagnosis("configuration", not found, "; ".join(found) or "accepted", 0)
+    examinations = list(_examinations(settings))
+    async with asyncio.TaskGroup() as group:
+        running = [group.create_task(_examined(name, examination)) for name, examination in examinations]
+        for task in running:
+            yield await task
+
+
+async def _examined(name: str, examination: Examination) -> Diagnosis:
+    began = time.monotonic()
+    try:
+        async with asyncio.timeout(_DEADLINE_S):
+            ok, says = True, await examination()
+    except TimeoutError:
+        ok, says = False, f"no answer within {_DEADLINE_S:g} s"
+    except RegateError as error:
+        ok, says = False, str(getattr(error, "detail", "") or error.message)
+    return Diagnosis(name, ok, " ".join(says.split()), round((time.monotonic() - began) * 1000))
+
+
+def _examinations(settings: Settings) -> Iterator[tuple[str, Examination]]:
+    for upstream in settings.upstreams:
+        yield f"upstreams.{upstream.name}", lambda upstream=upstream: _upstream(settings, upstream)  # type: ignore[misc]  # mypy cannot infer a lambda's default
+    if settings.auth.jwt is not None and settings.auth.jwt.jwks_url is not None:
+        yield "auth.jwt.jwks_url", lambda: _jwks(settings)
+    yield "opa", lambda: _opa(settings)
+    yield "state", lambda: _state(settings)
+    for name, store in settings.vector.stores.items():
+        yield f"vector.stores.{name}", lambda name=name, store=store: _store(name, store)  # type: ignore[misc]  # likewise
+    yield "files", lambda: _files(settings)
+    for model in (settings.embeddings, *settings.embeddings.also):
+        if model.kind == "upstream":
+            yield f"embeddings ({model.model})", lambda model=model: _embeddings(settings, model)  # type: ignore[misc]  # likewise
+
+
+async def _upstream(settings: Settings, upstream: Upstream) -> str:
+    from regate_adapters.backend.upstreams import Upstreams
+
+    (config,) = (one for one in upstream_configs(settings) if one.name == upstream.name)
+    alone = replace(config, models=None, aliases={}, by_policy=False, fallback_for=())  # so that it is asked what it lists
+    async with Upstreams([alone]) as upstreams:
+        listed = {str(entry["id"]) for entry in await upstreams.model_entries()}
+    named = {*(upstream.models or ()), *upstream.aliases.values()} - {*upstream.aliases}
+    unlisted = sorted(named - listed)
+    said = f"lists {len(listed)} models" if len(listed) != 1 else f"lists one model, {next(iter(listed))}"
+    return said + (f"; not among them: {', '.join(unlisted)}" if unlisted else "")
+
+
+async def _jwks(settings: Settings) -> str:
+    from regate_adapters.identity.jwks import JwksUrl
+
+    jwt = settings.auth.jwt
+    assert jwt is not None  # noqa: S101 — INVARIANT: asked only where it is configured
+    assert jwt.jwks_url is not None  # noqa: S101 — likewise
+    async with JwksUrl(jwt.jwks_url, algorithms=token_rules(settings).algorithms) as keys:
+        if not keys.ready:
+            raise ConfigurationError(f"{jwt.jwks_url} gave no usable keys: {keys.problem}")
+        return f"{jwt.jwks_url} gave {keys.count} usable keys"
+
+
+async def _opa(settings: Settings) -> str:
+    async with AsyncExitStack() as stack:
+        opened = await open_policy(stack, settings)
+        revision = await opened.check()
+    kind = "remote OPA" if settings.opa.mode == "remote" else f"OPA {opa_binary(settings)}"
+    return f"{kind}, policy {revision}"
+
+
+async def _state(settings: Settings) -> str:
+    from regate_adapters.state.database import examine
+
+    setting, url = state_url(settings)
+    return await examine(url, setting=setting)
+
+
+async def _store(name: str, store: Store) -> str:
+    match store:
+        case Store(kind="pgvector", url_env=str() as variable):
+            from regate_adapters.vector.pgvector.store import PgVectorStore
+            from regate_orchestrator.filters.schema import RowSchema
+
+            setting = f"vector.stores.{name}.url_env"
+            url = secret_from_environment(variable, setting=setting).reveal()
+            return await PgVectorStore(url, RowSchema("chunk", {}), setting=f"{setting} ({variable})").examine()
+        case Store(kind="chroma_server", url=str() as address):
+            from regate_adapters.vector.chroma.server import ChromaServer
+
+            try:
+                await asyncio.to_thread(ChromaServer(address).probe, None)
+            except (OSError, ValueError) as error:
+                raise ConfigurationError(f"no Chroma answers at {address}: {error}") from error
+            return f"a Chroma server answers at {address}"
+        case Store(kind="memory"):
+            return "in memory, lost at exit"
+        case _:
+            return f"embedded Chroma in {store.path}"
+
+
+async def _files(settings: Settings) -> str:
+    if settings.files.kind == "disk":
+        return f"the directory {settings.files.path}"
+    async with AsyncExitStack() as stack:
+        await open_blobs(stack, settings.files)
+    return f"the bucket {settings.files.bucket}"
+
+
+async def _embeddings(settings: Settings, model: EmbeddingModel) -> str:
+    async with AsyncExitStack() as stack:
+        embedder = await open_embedder(stack, settings, model)
+        return f"vectors of {await embedder.dimensions()} dimensions"

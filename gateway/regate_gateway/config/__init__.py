@@ -1,0 +1,1 @@
+"""Configuration: everything an operator may set, and where it comes from."""

@@ -1,0 +1,122 @@
+"""What keeps a configuration from starting, as far as that can be known without starting or connecting to anything.
+
+`regate config check` says it, and `regate serve` begins with it. Not connections; those are `cli/doctor.py`'s.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TypeAlias
+
+from regate_gateway.auth.authentication import check_authentication
+from regate_gateway.composition.opening import check_policy_place, opa_binary, sealing_secret, state_url
+from regate_gateway.config.secret import secret_from_environment
+from regate_gateway.config.settings import Settings, Store
+from regate_orchestrator.errors import ConfigurationError, naming
+
+Check: TypeAlias = Callable[[], object]
+
+
+def require_startable(settings: Settings) -> None:
+    """Raise `ConfigurationError` with every fault that there is, a line each."""
+    if found := faults(settings):
+        raise ConfigurationError("\n".join(found))
+
+
+def faults(settings: Settings) -> list[str]:
+    """Return every fault as a line that names the setting; none when the gateway would accept the configuration. Nothing is made."""
+    found: list[str] = []
+    for check in _checks(settings):
+        try:
+            check()
+        except ConfigurationError as error:
+            found += error.message.splitlines()
+    return list(dict.fromkeys(found))
+
+
+def _checks(settings: Settings) -> Iterator[Check]:
+    yield lambda: check_authentication(settings)
+    for setting, variable in _named_variables(settings):
+        yield lambda setting=setting, variable=variable: secret_from_environment(variable, setting=setting)  # type: ignore[misc]  # mypy cannot infer a lambda's default
+    for setting, path in _directories(settings):
+        yield lambda setting=setting, path=path: check_directory(path, setting=setting)  # type: ignore[misc]  # likewise
+    if settings.state.sealing_key_env is not None:
+        yield lambda: sealing_secret(settings)
+    yield lambda: _check_database(settings)
+    yield lambda: _check_upstreams(settings)
+    for name, store in settings.vector.stores.items():
+        yield lambda name=name, store=store: _check_store(name, store)  # type: ignore[misc]  # likewise
+    yield lambda: _check_policy(settings)
+
+
+def _named_variables(settings: Settings) -> Iterator[tuple[str, str]]:
+    """Yield the settings that name a variable which the start demands, each with its variable."""
+    files = settings.files
+    named = {
+        "opa.token_env": settings.opa.token_env,
+        **{f"upstreams.{upstream.name}.api_key_env": upstream.api_key_env for upstream in settings.upstreams},
+        **{f"files.{name}": getattr(files, name) for name in ("access_key_id_env", "secret_access_key_env", "session_token_env")},
+    }
+    yield from ((setting, variable) for setting, variable in named.items() if variable is not None)
+
+
+def _directories(settings: Settings) -> Iterator[tuple[str, Path]]:
+    yield "data_dir", settings.data_dir
+    yield "files.path", settings.files.path
+    yield "audit.path", settings.audit.path
+    for name, store in settings.vector.stores.items():
+        if store.path is not None:
+            yield f"vector.stores.{name}.path", store.path
+
+
+def check_directory(path: Path, *, setting: str) -> None:
+    """Raise `ConfigurationError` unless the directory is there and can be written to, or can be made. Makes nothing that stays."""
+    there = next(parent for parent in (path.absolute(), *path.absolute().parents) if parent.exists())
+    try:
+        Path(tempfile.mkdtemp(prefix=".regate-", dir=there)).rmdir()
+    except OSError as error:
+        what = "cannot be written to" if there == path.absolute() else f"cannot be made in {there}"
+        raise ConfigurationError(f"{setting}: the directory {path} {what}: {error.strerror}") from error
+
+
+def _check_database(settings: Settings) -> None:
+    from regate_adapters.state.database import check_url
+
+    setting, url = state_url(settings)
+    with naming(setting):
+        place = check_url(url)
+    if place.drivername.startswith("sqlite"):
+        path = Path(place.database or "")
+        if path.exists() and not path.is_file():
+            raise ConfigurationError(f"{setting}: {path} is not a file")
+        check_directory(path.parent, setting=setting)
+
+
+def _check_upstreams(settings: Settings) -> None:
+    from regate_adapters.backend.upstreams import check_configs
+    from regate_gateway.composition.wiring import upstream_configs
+
+    check_configs(upstream_configs(settings))
+
+
+def _check_store(name: str, store: Store) -> None:
+    if store.url_env is not None:
+        url = secret_from_environment(store.url_env, setting=f"vector.stores.{name}.url_env").reveal()
+        with naming(f"vector.stores.{name}.url_env ({store.url_env})"):
+            try:
+                from regate_adapters.postgres import connection_parameters
+            except ModuleNotFoundError as error:
+                raise ConfigurationError("PostgreSQL needs its driver: install regate[postgres]") from error
+            connection_parameters(url)
+    elif store.url is not None:
+        from regate_adapters.vector.chroma.server import ChromaServer
+
+        ChromaServer(store.url)
+
+
+def _check_policy(settings: Settings) -> None:
+    check_policy_place(settings)
+    if settings.opa.mode == "managed":
+        opa_binary(settings)

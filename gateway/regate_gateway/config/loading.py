@@ -1,0 +1,234 @@
+"""Where settings come from, and how they are shown: `regate.yaml`, then `REGATE_…`, then the command line, each overriding the one before.
+
+Not what may be set (`settings.py`). Every fault is a `ConfigurationError` that names the setting, never its value.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from enum import Enum
+from pathlib import Path
+from types import UnionType
+from typing import Any, Final, Literal, Union, get_args, get_origin
+
+import yaml
+from pydantic import BaseModel, ValidationError
+from pydantic.fields import FieldInfo
+from pydantic_core import ErrorDetails
+from pydantic_settings import EnvSettingsSource
+from pydantic_settings.exceptions import SettingsError
+
+from regate_gateway.config.settings import Settings
+from regate_orchestrator.errors import ConfigurationError
+from regate_orchestrator.spelling import nearest
+
+DEFAULT_FILE: Final = Path("regate.yaml")
+_MOST_BYTES: Final = 1024 * 1024
+_OURS: Final = frozenset({"REGATE_CONFIG", "REGATE_TOKEN", "REGATE_URL"})
+_KUBERNETES: Final = re.compile(r"REGATE_(SERVICE_.*|PORT(_.*)?)")
+"""Kubernetes puts such variables into every pod of a namespace that has a service named `regate`; they are not ours."""
+
+
+def load_settings(path: Path | None = None, *, overrides: Mapping[str, Any] | None = None) -> Settings:
+    """Return the effective settings. Raises `ConfigurationError`.
+
+    `path` None means `regate.yaml` in the working directory, if there is one; a file that is named must exist. `overrides` are nested like
+    the file, and come from the command line.
+    """
+    merged = _merged(_merged(_read_file(path), _read_environment()), overrides or {})
+    try:
+        settings = Settings(**merged)
+    except ValidationError as error:
+        raise ConfigurationError("\n".join(dict.fromkeys(_explain(detail) for detail in error.errors()))) from None
+    _refuse_unknown_variables(settings)
+    return settings
+
+
+def file_in_force(path: Path | None) -> Path | None:
+    """Return the file that `load_settings` reads for this path, or None when it reads none."""
+    return path if path is not None else DEFAULT_FILE if DEFAULT_FILE.exists() else None
+
+
+def show(settings: Settings) -> dict[str, Any]:
+    """Return the effective settings as plain values. Safe to print: settings name the places of secrets and hold none."""
+    shown: dict[str, Any] = settings.model_dump(mode="json")
+    return shown
+
+
+@dataclass(frozen=True, slots=True)
+class SettingEntry:
+    """One row of the reference: the setting's path, the values it takes, its default, and what it means."""
+
+    path: str
+    values: str
+    default: str
+    meaning: str
+
+
+def reference() -> list[SettingEntry]:
+    """Return every setting there is, in the order in which they are declared."""
+    return list(_entries(Settings, ""))
+
+
+def reference_table() -> str:
+    """Return the reference as the Markdown table that `docs/configuration.md` holds."""
+    rows = [f"| `{entry.path}` | {entry.values} | {entry.default} | {entry.meaning} |" for entry in reference()]
+    return "\n".join(["| setting | values | default | meaning |", "| --- | --- | --- | --- |", *rows])
+
+
+class _StrictLoader(yaml.SafeLoader):
+    """YAML in which a key that is written twice is an error: the second would silently undo the first."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys = [key.value for key, _ in node.value]
+        twice = sorted({key for key in keys if keys.count(key) > 1}, key=str)
+        if twice:
+            raise ConfigurationError(f"{twice[0]}: written twice (line {node.start_mark.line + 1} and below)")
+        return super().construct_mapping(node, deep=deep)
+
+
+def _read_file(path: Path | None) -> dict[str, Any]:
+    path = file_in_force(path)
+    if path is None:
+        return {}
+    try:
+        with path.open("rb") as file:
+            text = file.read(_MOST_BYTES).decode("utf-8")
+        found = yaml.load(text, Loader=_StrictLoader)  # noqa: S506 - a SafeLoader, made stricter
+    except OSError as error:
+        raise ConfigurationError(f"{path} cannot be read: {error.strerror}") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f", line {mark.line + 1}" if mark is not None else ""
+        raise ConfigurationError(f"{path}{where}: not valid YAML") from error
+    if found is None:
+        return {}
+    if not isinstance(found, dict):
+        raise ConfigurationError(f"{path}: must hold settings by name, not a {type(found).__name__}")
+    return found
+
+
+def _read_environment() -> dict[str, Any]:
+    try:
+        return EnvSettingsSource(Settings)()
+    except SettingsError as error:
+        field = re.search(r'field "(\w+)"', str(error))
+        name = f"REGATE_{field.group(1).upper()}…" if field else "an environment variable"
+        raise ConfigurationError(f"{name}: a list or a group must be written as JSON") from error
+
+
+def _merged(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    result = dict(under)
+    for key, value in over.items():
+        below = result.get(key)
+        result[key] = _merged(below, value) if isinstance(below, Mapping) and isinstance(value, Mapping) else value
+    return result
+
+
+def _refuse_unknown_variables(settings: Settings) -> None:
+    """A misspelt variable would otherwise be ignored in silence. Variables that settings name as places of secrets are known."""
+    named = {value for value in _leaves(show(settings)) if isinstance(value, str)}
+    for variable in sorted(os.environ):
+        if not variable.startswith("REGATE_") or variable in _OURS | named or _KUBERNETES.fullmatch(variable):
+            continue
+        key = variable.removeprefix("REGATE_").split("__")[0].lower()
+        if key not in Settings.model_fields:
+            raise ConfigurationError(f"{variable}: there is no setting {key!r}{_suggestion(key, list(Settings.model_fields))}")
+
+
+def _leaves(value: Any) -> Iterator[Any]:
+    match value:
+        case dict():
+            for inner in value.values():
+                yield from _leaves(inner)
+        case list():
+            for inner in value:
+                yield from _leaves(inner)
+        case _:
+            yield value
+
+
+def _explain(detail: ErrorDetails) -> str:
+    path = ".".join(str(part) for part in detail["loc"])
+    if detail["type"] == "extra_forbidden":
+        return f"{path}: there is no such setting{_suggestion(str(detail['loc'][-1]), _keys_beside(detail['loc']))}"
+    if detail["type"] == "missing":
+        return f"{path}: must be set"
+    message = detail["msg"].removeprefix("Value error, ")
+    return f"{path}: {message}" if path else message
+
+
+def _keys_beside(location: tuple[int | str, ...]) -> list[str]:
+    model: type[BaseModel] | None = Settings
+    for part in location[:-1]:
+        if model is not None and isinstance(part, str) and part in model.model_fields:
+            model = _model_in(model.model_fields[part].annotation) or None
+    return list(model.model_fields) if model is not None else []
+
+
+def _suggestion(key: str, known: list[str]) -> str:
+    near = nearest(key, known)
+    return "" if near is None else f"; did you mean {near!r}?"
+
+
+def _entries(model: type[BaseModel], prefix: str) -> Iterator[SettingEntry]:
+    for name, field in model.model_fields.items():
+        inner = _model_in(field.annotation)
+        suffix = _container(field.annotation)
+        if inner is None or suffix or field.description:
+            yield SettingEntry(prefix + name, _values(field), _default(field), field.description or "")
+        if inner is not None:
+            yield from _entries(inner, f"{prefix}{name}{suffix}.")
+            if not inner.model_fields:
+                yield SettingEntry(prefix + name, "(no keys)", "–", (inner.__doc__ or "").strip())
+
+
+def _model_in(annotation: Any) -> type[BaseModel] | None:
+    """Return the section inside an annotation such as `Jwt | None`, `tuple[Upstream, ...]` or `dict[Name, Store]`."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    return next((found for inner in get_args(annotation) if (found := _model_in(inner)) is not None), None)
+
+
+def _container(annotation: Any) -> str:
+    if _model_in(annotation) is None:
+        return ""
+    origin = get_origin(annotation)
+    return "[]" if origin is tuple else ".<name>" if origin is dict else ""
+
+
+def _values(field: FieldInfo) -> str:
+    annotation = field.annotation
+    if get_origin(annotation) in {Union, UnionType}:
+        annotation = next(inner for inner in get_args(annotation) if inner is not type(None))
+    if get_origin(annotation) is Literal:
+        return " \\| ".join(f"`{value}`" for value in get_args(annotation))
+    if get_origin(annotation) is tuple:
+        return "list of groups" if _model_in(annotation) else "list"
+    if _model_in(annotation) is not None:
+        return "groups by name" if get_origin(annotation) is dict else "group"
+    if get_origin(annotation) is dict:
+        return "texts by name"
+    plain: object = get_args(annotation)[0] if get_origin(annotation) else annotation
+    names: dict[object, str] = {int: "whole number", float: "number", bool: "`true` \\| `false`", Path: "path"}
+    return names.get(plain, "text")
+
+
+def _default(field: FieldInfo) -> str:
+    extra = field.json_schema_extra
+    if isinstance(extra, dict) and "default_text" in extra:
+        text = str(extra["default_text"])
+        return text if " " in text else f"`{text}`"
+    if field.is_required():
+        return "must be set"
+    value = field.get_default(call_default_factory=False)
+    if value is None:
+        return "–"
+    if isinstance(value, tuple):
+        return "none"
+    if isinstance(value, bool):
+        return f"`{str(value).lower()}`"
+    return f"`{value.value if isinstance(value, Enum) else value}`"

@@ -1,0 +1,149 @@
+"""The client's connection: work that ends when the client leaves, and event streams that go out as they are made.
+
+A stream's headers are sent with its first event, so a failure before it is still an HTTP status, unless it was silent for so long that it had
+to be kept alive.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any, TypeVar
+
+import orjson
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from regate_gateway.http import sse
+from regate_gateway.http.errors import describe, log_error
+from regate_orchestrator.errors import RegateError
+from regate_orchestrator.values import JsonObject
+
+Result = TypeVar("Result")
+Emit = Callable[[JsonObject], Awaitable[None]]
+
+
+class ClientGone(Exception):
+    """The client left before the work was done. Nobody is there to be answered."""
+
+
+async def while_connected(
+    receive: Receive, work: Coroutine[Any, Any, Result], *, meanwhile: Coroutine[Any, Any, None] | None = None
+) -> Result:
+    """Return what the work returns; cancel it, wait for its end, and raise `ClientGone` as soon as the client disconnects.
+
+    What is to be done `meanwhile` ends with the work. The request's body must have been read: the next message is then the disconnect.
+    """
+    done: list[Result] = []
+    failed: list[Exception] = []
+
+    async def perform() -> None:
+        try:
+            done.append(await work)
+        except Exception as error:  # noqa: BLE001 — carried out of the group as it is, below
+            failed.append(error)
+
+    async with asyncio.TaskGroup() as group:
+        working = group.create_task(perform())
+        watching = group.create_task(_until_disconnect(receive))
+        beside = [] if meanwhile is None else [group.create_task(meanwhile)]
+        await asyncio.wait((working, watching), return_when=asyncio.FIRST_COMPLETED)
+        for task in (watching if working.done() else working, *beside):
+            task.cancel()
+    if failed:
+        raise failed[0]
+    if not done:
+        raise ClientGone
+    return done[0]
+
+
+async def _until_disconnect(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
+Produce = Callable[[Emit], Coroutine[Any, Any, object]]
+
+
+class EventStream(Response):
+    """A server-sent event stream made by `produce`, which is given the function that sends one event (one write, with its blank line).
+
+    `obscured` says that deltas are padded, so that their sizes on the wire tell less of the text in them; `silence_s`, how long nothing is
+    sent before a comment is.
+    """
+
+    def __init__(self, produce: Produce, *, obscured: bool, silence_s: float = sse.SILENCE_S) -> None:
+        super().__init__(status_code=200)
+        self._produce = produce
+        self._silence_s = silence_s
+        self._encode = sse.encode_obscured if obscured else sse.encode
+
+    def wrap(self, around: Callable[[Produce], Produce]) -> None:
+        """Put something around what makes the events: it hears each of them, and of the stream's end."""
+        self._produce = around(self._produce)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send the stream, ending with `[DONE]`. Raises what `produce` raises; the boundary answers it where nothing was sent yet.
+
+        Where comments alone were sent, which make a status of 200, what it raises is told as an `error` event.
+        """
+        wire = _Wire(send, self._silence_s)
+
+        async def emit(event: JsonObject) -> None:
+            await wire.write(self._encode(str(event["type"]), event))
+
+        try:
+            await while_connected(receive, self._produce(emit), meanwhile=wire.keep_alive())
+        except RegateError as error:
+            if not wire.is_kept_alive_alone:
+                raise
+            log_error(error, request_id=scope["state"]["request_id"])
+            await wire.write(sse.encode("error", _error_event(error)))
+        await wire.write(sse.DONE, last=True)
+
+
+class _Wire:
+    """The stream as it goes out: its headers with the first bytes, one write at a time, and a comment in each long silence."""
+
+    def __init__(self, send: Send, silence_s: float) -> None:
+        self._send = send
+        self._silence_s = silence_s
+        self._writing = asyncio.Lock()
+        self._wrote_at = asyncio.get_running_loop().time()
+        self._is_open = False
+        self.is_kept_alive_alone = False
+        """Whether comments were sent, and no event."""
+
+    async def write(self, data: bytes, *, last: bool = False) -> None:
+        """Send some of the stream."""
+        async with self._writing:
+            self.is_kept_alive_alone = False
+            await self._write(data, last=last)
+
+    async def keep_alive(self) -> None:
+        """Send a comment in every long silence, so that nobody in between takes the connection for dead. Never returns."""
+        clock = asyncio.get_running_loop().time
+        while True:
+            await asyncio.sleep(max(0.0, self._wrote_at + self._silence_s - clock()))
+            async with self._writing:
+                if clock() >= self._wrote_at + self._silence_s:
+                    self.is_kept_alive_alone = self.is_kept_alive_alone or not self._is_open
+                    await self._write(sse.COMMENT)
+
+    async def _write(self, data: bytes, *, last: bool = False) -> None:
+        if not self._is_open:
+            await self._send({"type": "http.response.start", "status": 200, "headers": list(sse.HEADERS)})
+            self._is_open = True
+        await self._send({"type": "http.response.body", "body": data, "more_body": not last})
+        self._wrote_at = asyncio.get_running_loop().time()
+
+
+def _error_event(error: RegateError) -> JsonObject:
+    """Return the event by which a stream tells that there is no response (OpenAI, "error")."""
+    answer = describe(error)
+    return {"type": "error", "sequence_number": 0, "code": answer.code or answer.type, "message": answer.message, "param": answer.param}
+
+
+def reply(body: object, status: int = 200) -> Response:
+    """Return a JSON answer."""
+    return Response(orjson.dumps(body), status_code=status, media_type="application/json")

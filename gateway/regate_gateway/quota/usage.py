@@ -1,0 +1,62 @@
+"""What an answer that passes through cost: read from its last bytes as they pass, or estimated from their number. Nothing is held back.
+
+The counterpart for the loop is `regate_orchestrator.quota.metering.MeteredBackend`.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+import orjson
+
+_TAIL_BYTES: Final = 4_096
+_USAGE: Final = re.compile(rb'"usage"\s*:\s*(\{[^{}]*(?:\{[^{}]*\}[^{}]*)*\})')
+"""An object under the key `usage`. Inside a JSON text every quotation mark is escaped, so no text of a model can look like it."""
+_BYTES_PER_TOKEN: Final = 4
+_LINES_PER_EVENT: Final = 2
+_MOST_TOKENS: Final = 1_000_000_000
+
+
+class UsageTap:
+    """Looks at the bytes of one answer. `sent` is what its request is taken to have cost; `writes` says whether the answer is text."""
+
+    def __init__(self, *, sent: int, writes: bool, streamed: bool) -> None:
+        self._sent = sent
+        self._writes = writes
+        self._streamed = streamed
+        self._tail = b""
+        self._bytes = 0
+        self._lines = 0
+
+    def note(self, chunk: bytes) -> None:
+        """Look at the next bytes."""
+        self._bytes += len(chunk)
+        self._lines += chunk.count(b"\n")
+        self._tail = chunk[-_TAIL_BYTES:] if len(chunk) >= _TAIL_BYTES else self._tail[len(chunk) - _TAIL_BYTES :] + chunk
+
+    def tokens(self) -> int:
+        """Return what the answer says that it used, the last word counting; what its size suggests where it says nothing."""
+        found = _USAGE.findall(self._tail)
+        reported = _total(found[-1]) if found else None
+        return self._sent + self._estimate() if reported is None else reported
+
+    def _estimate(self) -> int:
+        if not self._writes:
+            return 0  # the bytes of an embedding are no tokens
+        # A stream is mostly wrapping, and has about a token in an event.
+        return self._lines // _LINES_PER_EVENT if self._streamed else self._bytes // _BYTES_PER_TOKEN
+
+
+def _total(usage: bytes) -> int | None:
+    """Return the tokens that a usage object counts; None when it is none."""
+    try:
+        read = orjson.loads(usage)
+    except ValueError:
+        return None
+    counts = [read.get(name) for name in ("total_tokens", "prompt_tokens", "completion_tokens")]
+    total, *parts = [count if type(count) is int and 0 <= count <= _MOST_TOKENS else None for count in counts]
+    if total is not None:
+        return total
+    known = [part for part in parts if part is not None]
+    return sum(known) if known else None

@@ -1,0 +1,1 @@
+"""`/v1/prompts`, and their use in requests."""

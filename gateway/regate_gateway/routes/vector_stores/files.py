@@ -1,0 +1,153 @@
+"""`/v1/vector_stores/{id}/files`: the files in a store. What is decided about them, and when, is the core's (`documents/attachments.py`)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import partial
+from typing import Final, cast
+
+from starlette.responses import Response
+
+from regate_gateway.http.connection import reply
+from regate_gateway.http.fields import Fields, Query
+from regate_gateway.routes.authorized_fetch import reach_store
+from regate_gateway.routes.call import Call
+from regate_gateway.routes.serializers import attachment_object, list_object
+from regate_gateway.routes.vector_stores.fields import read_status_filter, read_wanted
+from regate_orchestrator.authz.batches import CHUNKS, Batch
+from regate_orchestrator.authz.decisions import Allow, Point, Question
+from regate_orchestrator.authz.lists import Listed
+from regate_orchestrator.documents.attributes import split_attributes
+from regate_orchestrator.documents.generations import chunk_id
+from regate_orchestrator.errors import InvalidRequest, NotFound, NotPermitted, VectorStoreUnavailable
+from regate_orchestrator.filters.expression import Scalar
+from regate_orchestrator.retrieval.search import expired
+from regate_orchestrator.rows import Attachment, StoreRow
+from regate_orchestrator.values import FileId
+
+_TRIES: Final = 3
+_MOST_ON_A_PAGE: Final = 1_000
+
+
+async def attach(call: Call) -> Response:
+    """Answer `POST /v1/vector_stores/{id}/files`: the ingest decision is made now, the text is read in the background."""
+    services, context = call.services, call.context
+    fields = Fields(await call.json())
+    fields.refuse_unknown({"file_id", "attributes", "chunking_strategy"})
+    wanted = read_wanted(fields)
+    store = await reach_usable_store(call, "store.add")
+    (attachment,) = await services.attaching.decide(context, store, services.retrieval.view(store), [wanted])
+    await services.attaching.put(context, [attachment])
+    return reply(attachment_object(attachment))
+
+
+async def listing(call: Call) -> Response:
+    """Answer `GET /v1/vector_stores/{id}/files`: those whose chunks the caller may see."""
+    services, context = call.services, call.context
+    status = read_status_filter(call.query())
+    store = await reach_store(services, context, call.path("store_id"), "store.read")
+    reading = partial(services.state.attachments, context.principal, store.id, status=status)
+    page = await services.listings.page(context, attachments_of(call, store), call.page(known=("filter",)), reading)
+    return reply(list_object([attachment_object(row) for row in page.rows], has_more=page.has_more))
+
+
+async def retrieve(call: Call) -> Response:
+    """Answer `GET /v1/vector_stores/{id}/files/{file_id}`, which clients poll."""
+    _, attachment = await _reach_attachment(call)
+    return reply(attachment_object(attachment))
+
+
+async def update(call: Call) -> Response:
+    """Answer `POST /v1/vector_stores/{id}/files/{file_id}`: other attributes in place of all there were, decided and stamped anew."""
+    services = call.services
+    fields = Fields(await call.json())
+    fields.refuse_unknown({"attributes"})
+    if "attributes" not in fields.values:
+        fields.required("attributes")
+    wanted = fields.maybe_object("attributes")
+    sent = cast("Mapping[str, Scalar]", {} if wanted is None else wanted.values)
+    attributes = split_attributes(sent, param="attributes")
+    store, present = await _reach_attachment(call)
+    if store.has_expired(services.clock()):
+        raise expired(store.id)
+    services.models.require([store])
+    view = services.retrieval.view(store)
+    return reply(attachment_object(await services.attaching.amend(call.context, view, present, sent=sent, attributes=attributes)))
+
+
+async def content(call: Call) -> Response:
+    """Answer `GET /v1/vector_stores/{id}/files/{file_id}/content`: the text as it was split, whole or, with `limit`, in pages."""
+    query = call.query()
+    query.refuse_unknown({"limit", "page"})
+    limit = None if query.maybe_string("limit", most=20) is None else query.integer("limit", least=1, most=_MOST_ON_A_PAGE, default=1)
+    for _ in range(_TRIES):
+        store, attachment = await _reach_attachment(call)
+        first = _page_start(query, attachment)
+        count = attachment.chunks if attachment.status == "completed" else 0
+        last = count if limit is None else min(first + limit, count)
+        ids = [chunk_id(attachment.edition, index) for index in range(first, last)]
+        texts = await call.services.vectors.texts(store.id, ids) if ids else {}
+        if len(texts) == len(ids):
+            data = [{"type": "text", "text": texts[identifier]} for identifier in ids]
+            following = _page_token(attachment, last) if last < count else None
+            page = {"object": "vector_store.file_content.page", "data": data, "has_more": last < count, "next_page": following}
+            return reply(page)
+    raise VectorStoreUnavailable(f"chunks of file {attachment.file_id} in store {store.id} are missing")
+
+
+async def detach(call: Call) -> Response:
+    """Answer `DELETE /v1/vector_stores/{id}/files/{file_id}`. No search finds its chunks from the moment this is acknowledged."""
+    services, context = call.services, call.context
+    store, attachment = await _reach_attachment(call)
+    resource = {"store": services.retrieval.view(store), "attachment": attachment.stamp}
+    decision = await services.enforcer.decide(context, Question(Point.STORE, "store.detach", resource, about=attachment.file_id))
+    if not isinstance(decision, Allow):
+        raise NotPermitted("The policy does not permit removing this file: only its owner or the store's may.")
+    removed = await services.state.delete_attachment(context.principal, store.id, attachment.file_id)
+    if removed is None:
+        raise NotFound.of("vector store file", attachment.file_id)
+    if removed.status == "completed":  # what a worker is writing is removed when it has stopped
+        await services.forget_edition(store.id, removed.file_id, removed.edition)
+    return reply({"id": attachment.file_id, "object": "vector_store.file.deleted", "deleted": True})
+
+
+async def reach_usable_store(call: Call, action: str) -> StoreRow:
+    """Return the store of the path, decided for the action; raises `InvalidRequest` when it has expired."""
+    store = await reach_store(call.services, call.context, call.path("store_id"), action)
+    if store.has_expired(call.services.clock()):
+        raise expired(store.id)
+    return store
+
+
+def attachments_of(call: Call, store: StoreRow) -> Listed[Attachment]:
+    """Return the store's files as a list; the chunk rule decides on their stamps."""
+    return Listed(CHUNKS, name=lambda row: row.file_id, view=lambda row: row.stamp, store=call.services.retrieval.view(store))
+
+
+async def _reach_attachment(call: Call) -> tuple[StoreRow, Attachment]:
+    """Return the store and the attachment, looked up by the pair; the chunk rule decides on its stamp."""
+    services, context = call.services, call.context
+    store = await reach_store(services, context, call.path("store_id"), "store.read")
+    file = FileId(call.path("file_id"))
+    attachment = await services.state.attachment(context.principal, store.id, file)
+    stamp = {} if attachment is None else attachment.stamp
+    batch = Batch(stores={store.id: services.retrieval.view(store)}, chunks=[(store.id, stamp)])
+    admitted = await services.enforcer.admit(context, "chunk.read", batch)
+    if attachment is None or 0 not in admitted.chunks:
+        raise NotFound.of("vector store file", file)
+    return store, attachment
+
+
+def _page_token(attachment: Attachment, first: int) -> str:
+    """Return what names the page that begins with this chunk, of the present chunks alone."""
+    return f"{attachment.edition.rpartition('/')[2]}.{first}"
+
+
+def _page_start(query: Query, attachment: Attachment) -> int:
+    token = query.maybe_string("page", most=200)
+    if token is None:
+        return 0
+    first = token.rpartition(".")[2]
+    if not (first.isascii() and first.isdigit() and len(first) < 10) or token != _page_token(attachment, int(first)):
+        raise InvalidRequest("'page' must be a 'next_page' of the file as it is now.", param="page", code="invalid_value")
+    return int(first)

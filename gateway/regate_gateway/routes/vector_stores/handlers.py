@@ -1,0 +1,213 @@
+"""`/v1/vector_stores`: stores, and search in them. Everything in a shared store is counted and listed per tenant.
+
+The files in a store are `files.py`, and those that come in batches `file_batches.py`.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from functools import partial
+from typing import Final
+
+from starlette.responses import Response
+
+from regate_gateway.http.connection import reply
+from regate_gateway.http.fields import Fields
+from regate_gateway.routes.authorized_fetch import reach_store
+from regate_gateway.routes.call import Call
+from regate_gateway.routes.responses.tools import read_ranking_options
+from regate_gateway.routes.serializers import list_object, search_result, store_object
+from regate_gateway.routes.vector_stores.fields import read_expiry, read_plain_wanted
+from regate_orchestrator.authz.batches import LISTED_STORES
+from regate_orchestrator.authz.decisions import Deny, Point, Question
+from regate_orchestrator.authz.lists import Listed
+from regate_orchestrator.documents.attributes import split_attributes
+from regate_orchestrator.errors import InvalidRequest, NotFound, NotPermitted, PolicyUnavailable, VectorStoreUnavailable
+from regate_orchestrator.filters.client import read_client_filter
+from regate_orchestrator.retrieval.engines import PLACEMENT
+from regate_orchestrator.retrieval.query_rewriting import rewritten
+from regate_orchestrator.retrieval.search import Search, expired
+from regate_orchestrator.rows import LooseChunks, StoreChanges, StoreRow, Totals
+from regate_orchestrator.values import FileId, Json, JsonObject, StoreId, mint
+
+_log = logging.getLogger("regate.vector_stores")
+_MOST_METADATA: Final = 16
+_PLACE_S: Final = 600
+"""How long a new store's place may be without its row; making both takes far less."""
+
+
+async def create(call: Call) -> Response:
+    """Answer `POST /v1/vector_stores`."""
+    services, context = call.services, call.context
+    fields = Fields(await call.json())
+    fields.refuse_unknown({"name", "description", "metadata", "file_ids", "chunking_strategy", "expires_after"})
+    name = fields.maybe_string("name", most=256) or ""
+    description = fields.maybe_string("description", most=512)
+    metadata = fields.metadata()
+    expiry = read_expiry(fields)
+    wanted = read_plain_wanted(fields, most=500)
+    requested = _requested(call, metadata)
+    identifier = StoreId(mint("vs_"))
+    resource: JsonObject = {"name": name, "requested": requested}
+    question = Question(Point.STORE, "store.create", resource, about=identifier, qualified_by=(PLACEMENT,))
+    decision, stamp = await services.enforcer.stamp(context, question, described={"id": identifier, "name": name})
+    if isinstance(decision, Deny):
+        raise _refused(decision)
+    engine = services.vectors.for_new(decision)
+    now = int(services.clock())
+    model = services.models.default
+    row = StoreRow(
+        id=identifier,
+        name=name,
+        created_at=now,
+        last_active_at=now,
+        metadata=metadata,
+        stamp=stamp,
+        embedder=model.name,
+        dimensions=await model.dimensions(),
+        engine=engine,
+        description=description,
+        expires_after_days=expiry if isinstance(expiry, int) else None,
+    )
+    files = await services.attaching.decide(context, row, services.retrieval.view(row), wanted)
+    await services.state.reserve(_place(identifier), for_s=_PLACE_S)
+    await services.vectors.create(identifier, dimensions=row.dimensions, engine=engine)
+    await services.state.add_store(row)
+    try:
+        await services.attaching.put(context, files)
+    except NotFound:  # a file was deleted after it was decided about: a store that was not answered must not stay
+        await _remove(call, identifier)
+        raise
+    return reply(await _shown(call, identifier))
+
+
+async def listing(call: Call) -> Response:
+    """Answer `GET /v1/vector_stores`: those that the policy lets the caller see."""
+    services, principal = call.services, call.context.principal
+    listed = Listed(LISTED_STORES, name=lambda row: row.id, view=services.retrieval.view)
+    page = await services.listings.page(call.context, listed, call.page(), partial(services.state.stores, principal))
+    totals = await services.state.totals(principal, [row.id for row in page.rows])
+    now = services.clock()
+    return reply(list_object([store_object(row, totals.get(row.id, Totals()), now=now) for row in page.rows], has_more=page.has_more))
+
+
+async def retrieve(call: Call) -> Response:
+    """Answer `GET /v1/vector_stores/{id}`."""
+    row = await reach_store(call.services, call.context, call.path("store_id"), "store.read")
+    return reply(await _shown(call, row.id))
+
+
+async def update(call: Call) -> Response:
+    """Answer `POST /v1/vector_stores/{id}`. What is not named stays; metadata with a sharing request has all sharing decided anew."""
+    services, context = call.services, call.context
+    fields = Fields(await call.json())
+    fields.refuse_unknown({"name", "expires_after", "metadata"})
+    name = fields.maybe_string("name", most=256)
+    expiry = read_expiry(fields)
+    metadata = fields.metadata() if fields.has("metadata") else None
+    requested = _requested(call, metadata or {})
+    row = await reach_store(services, context, call.path("store_id"), "store.update")
+    if row.has_expired(services.clock()):
+        raise expired(row.id)
+    stamp = await _shared_anew(call, row, requested, name=name) if requested else None
+    if metadata is not None and not requested:
+        metadata = _with_requests_of(row, metadata)
+    changes = StoreChanges(name=name, metadata=metadata, stamp=stamp, expires_after_days=expiry)
+    if not await services.state.update_store(context.principal, row.id, changes):
+        raise NotFound.of("vector store", row.id)
+    await services.state.touch_store(context.principal, row.id, at=int(services.clock()))
+    return reply(await _shown(call, row.id))
+
+
+async def delete(call: Call) -> Response:
+    """Answer `DELETE /v1/vector_stores/{id}`. Nothing of it can be found from the moment this is acknowledged."""
+    row = await reach_store(call.services, call.context, call.path("store_id"), "store.delete")
+    if not await _remove(call, row.id):
+        raise NotFound.of("vector store", row.id)
+    return reply({"id": row.id, "object": "vector_store.deleted", "deleted": True})
+
+
+async def search(call: Call) -> Response:
+    """Answer `POST /v1/vector_stores/{id}/search`."""
+    fields = Fields(await call.json())
+    fields.refuse_unknown({"query", "rewrite_query", "max_num_results", "filters", "ranking_options"})
+    query = fields.required("query")
+    queries = [query] if isinstance(query, str) else fields.strings("query", most=16, longest=100_000)
+    if not queries or not all(one.strip() for one in queries):
+        raise InvalidRequest("'query' must be a string, or a list of strings, that is not empty.", param="query")
+    if fields.boolean("rewrite_query", default=False):
+        queries = [rewritten(one) for one in queries]
+    limit = fields.integer("max_num_results", least=1, most=50, default=10)
+    narrowing = read_client_filter(fields.values.get("filters"))
+    threshold = read_ranking_options(fields)
+    retrieval = call.services.retrieval
+    (store,) = await retrieval.open(call.context, [StoreId(call.path("store_id"))], param="vector_store_id")
+    wanted = Search(tuple(dict.fromkeys(queries)), narrowing, limit, threshold)
+    hits = await call.while_connected(retrieval.search(call.context, [store], wanted))
+    data = [search_result(hit) for hit in hits]
+    page = {"object": "vector_store.search_results.page", "search_query": queries, "data": data, "has_more": False, "next_page": None}
+    return reply(page)
+
+
+async def _remove(call: Call, store: StoreId) -> bool:
+    """Delete the store with all that is in it; return False when it has gone already."""
+    services = call.services
+    if not await services.state.delete_store(call.context.principal, store):
+        return False
+    try:
+        await services.vectors.drop(store)
+    except VectorStoreUnavailable as error:  # the row is gone, so no search can reach what is loose (ADR 0005), and it is swept
+        _log.warning("vectors_left_behind", extra={"store": store, "detail": error.detail})
+    else:
+        await services.state.forget_loose_chunks(_place(store))
+    return True
+
+
+def _requested(call: Call, metadata: Mapping[str, str]) -> Mapping[str, Json]:
+    """Return the sharing that is asked for."""
+    requested = split_attributes(metadata, param="metadata", for_store=True).requested
+    if "share" in requested and not call.services.settings.vector.allow_shared_stores:
+        raise InvalidRequest("Stores shared by all tenants are turned off here.", param="metadata.regate.share")
+    return requested
+
+
+async def _shared_anew(call: Call, row: StoreRow, requested: Mapping[str, Json], *, name: str | None) -> JsonObject:
+    """Return the stamp of a store whose sharing is asked for anew, as decided by the rule that decides it of a new store."""
+    services = call.services
+    resource: JsonObject = {"store": services.retrieval.view(row), "requested": requested}
+    question = Question(Point.STORE, "store.update", resource, about=row.id)
+    described = {"id": row.id, "name": row.name if name is None else name}
+    decision, stamp = await services.enforcer.stamp(call.context, question, described=described)
+    if isinstance(decision, Deny):
+        raise _refused(decision)
+    if stamp["owner"] != row.stamp["owner"]:  # INVARIANT: write-once, whatever the policy says
+        raise PolicyUnavailable("regate/store/stamp: the owner of a store never changes")
+    return stamp
+
+
+def _with_requests_of(row: StoreRow, metadata: Mapping[str, str]) -> dict[str, str]:
+    """Return the metadata with the sharing requests that are in force: they stay until others are made, and so does what is shown of them."""
+    kept = {key: value for key, value in row.metadata.items() if key.lower().startswith("regate.")}
+    if len(kept) + len(metadata) > _MOST_METADATA:
+        message = f"'metadata' may have {_MOST_METADATA - len(kept)} keys beside the sharing requests that are in force."
+        raise InvalidRequest(message, param="metadata", code="object_above_max_properties")
+    return {**metadata, **kept}
+
+
+def _refused(decision: Deny) -> NotPermitted:
+    return NotPermitted("The policy does not permit this store: " + ("; ".join(decision.reasons) or "no reason given") + ".")
+
+
+def _place(store: StoreId) -> LooseChunks:
+    return LooseChunks(store, FileId(""), "")
+
+
+async def _shown(call: Call, store: StoreId) -> dict[str, object]:
+    """Return the store as it is now, as the caller's tenant sees it."""
+    services, principal = call.services, call.context.principal
+    row = await services.state.store(principal, store)
+    if row is None:
+        raise NotFound.of("vector store", store)
+    totals = await services.state.totals(principal, [store])
+    return dict(store_object(row, totals.get(store, Totals()), now=services.clock()))

@@ -1,0 +1,1 @@
+"""Logs, metrics, and what the edge adds to audit records."""

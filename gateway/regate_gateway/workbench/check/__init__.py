@@ -1,0 +1,1 @@
+"""`regate policy check`: everything that can be known of policies before they serve."""

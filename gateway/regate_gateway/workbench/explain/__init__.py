@@ -1,0 +1,1 @@
+"""`regate policy explain`: why a decision was made."""

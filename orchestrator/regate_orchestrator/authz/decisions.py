@@ -1,0 +1,85 @@
+"""Decisions: what is asked of the policy, and what came back. `enforcer.py` asks; a refusal is a value, never an exception."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import TypeAlias
+
+from regate_orchestrator.principal import Principal
+from regate_orchestrator.values import Json, JsonObject, RequestId
+
+
+class Point(StrEnum):
+    """A decision point: the Rego rule, below `data`, that must be exactly `true` for an allow."""
+
+    ROUTE = "regate/route/allow"
+    STORE = "regate/store/allow"
+    FILE = "regate/file/allow"
+    INGEST = "regate/ingest/allow"
+    CHUNK = "regate/chunk/allow"
+    TOOL = "regate/tool/allow"
+    TOOL_RESULT = "regate/tool/admit_result"
+    HISTORY = "regate/history/allow"
+    PROMPT = "regate/prompt/allow"
+    QUOTA = "regate/quota/limits"
+    """No yes or no: the limits, or nothing (`quota/limits.py`)."""
+    ADMIN = "regate/admin/allow"
+
+    @property
+    def package(self) -> str:
+        """Return the package's path below `data`, where the point's other rules live (`deny_reasons`, `stamp`, …)."""
+        return self.value.rpartition("/")[0]
+
+    @property
+    def short(self) -> str:
+        """Return the name used in audit records and metrics, e.g. `store` or `tool.result`."""
+        return "tool.result" if self is Point.TOOL_RESULT else self.value.split("/")[1]
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """On whose behalf, and as part of which request, something is decided. Passed as an argument, never ambient."""
+
+    principal: Principal
+    request_id: RequestId
+    response_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """One decision to make. `resource` holds the point's own input keys, metadata only: no text, prompt or token ever goes to OPA (I11)."""
+
+    point: Point
+    action: str
+    resource: JsonObject
+    about: str = ""
+    """The identifier of the thing decided about, for the audit record."""
+    qualified_by: tuple[str, ...] = ()
+    """Rules of the point's package that say how an allow is to be carried out (`backend`, …); asked beside the decision, never after it."""
+
+    @property
+    def qualifying_rules(self) -> list[str]:
+        """Return the paths of the rules that qualify an allow."""
+        return [f"{self.point.package}/{name}" for name in self.qualified_by]
+
+
+@dataclass(frozen=True, slots=True)
+class Allow:
+    """The rule evaluated to exactly `true` under this policy revision."""
+
+    revision: str
+    qualities: Mapping[str, Json] = field(default_factory=dict)
+    """What the rules that qualify it say, under the same revision; one that is undefined is not there."""
+
+
+@dataclass(frozen=True, slots=True)
+class Deny:
+    """The rule did not evaluate to `true`. Reasons are for the audit record and for callers who may know of the thing, never for others."""
+
+    revision: str
+    reasons: tuple[str, ...] = field(default=())
+
+
+Decision: TypeAlias = Allow | Deny

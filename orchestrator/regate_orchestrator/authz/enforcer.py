@@ -1,0 +1,357 @@
+"""The enforcer: the one place where a decision is asked for. Fails closed, and records every decision before its effect (I1, I12).
+
+An allow is exactly the value `true` from OPA; undefined, any other type and every error are not (I1). What OPA cannot answer raises
+`PolicyUnavailable`, which ends the operation. Inputs carry metadata only: no text, prompt, token or secret (I11).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from typing import Final, Literal, cast
+
+from regate_orchestrator.authz.batches import (
+    BATCH_ACTION,
+    BATCH_RULE,
+    NONE_ADMITTED,
+    Admitted,
+    Batch,
+    batch_entry,
+    outcomes_of,
+    read_admitted,
+)
+from regate_orchestrator.authz.decisions import Allow, Context, Decision, Deny, Point, Question
+from regate_orchestrator.authz.document_decisions import (
+    DOCUMENT_REASONS_RULE,
+    DOCUMENTS_RULE,
+    MOST_AT_ONCE,
+    Document,
+    Ingestible,
+    documents_input,
+    outcomes,
+    read_answer,
+)
+from regate_orchestrator.authz.plan_records import describe, plan_digest
+from regate_orchestrator.authz.records import decision_entry, value_entry
+from regate_orchestrator.concurrency import few_at_once
+from regate_orchestrator.errors import CallerError, PolicyUnavailable, Unauthenticated
+from regate_orchestrator.filters.expression import FilterPlan
+from regate_orchestrator.filters.schema import RowSchema
+from regate_orchestrator.ports import Answer, AuditLog, Meter, PolicyEngine, Unmetered
+from regate_orchestrator.principal import Principal, read_principal
+from regate_orchestrator.quota.limits import LIMITS, permits
+from regate_orchestrator.values import Clock, Json, JsonObject, RequestId, wall_clock
+
+_REASONS_RULE: Final = {Point.INGEST: "reject_reasons"}
+_STAMPED: Final = {Point.STORE: "store", Point.FILE: "file", Point.PROMPT: "prompt", Point.INGEST: "chunk"}
+
+
+@dataclass(frozen=True, slots=True)
+class Compiled:
+    """A filter plan, and what an audit record says of how it was made: enough to make it again, never its values."""
+
+    plan: FilterPlan
+    note: JsonObject
+    revision: str
+    now: int
+    """The time that the plan was made for: it may have been made for an earlier request."""
+    asked_at: int
+    """The time at which it was asked for."""
+
+
+_EMPTY_BATCH: Final = Batch()
+_UNMETERED: Final = Unmetered()
+_MOST_AT_ONCE: Final = 32
+"""Questions of one phase that are asked at the same time: half of what the wire to OPA takes, so that others find a place beside them."""
+
+
+class Enforcer:
+    """Asks the policy engine and records what it said. Holds no state of its own and caches no decision (I10)."""
+
+    def __init__(
+        self,
+        engine: PolicyEngine,
+        audit: AuditLog,
+        schemas: Mapping[str, RowSchema],
+        clock: Clock = wall_clock,
+        *,
+        meter: Meter = _UNMETERED,
+    ) -> None:
+        self._engine = engine
+        self._audit = audit
+        self._schemas = schemas
+        self._clock = clock
+        self._meter = meter
+
+    async def principal(self, claims: JsonObject, *, method: str, request_id: RequestId) -> Principal:
+        """Return the principal that `regate.authn.principal` makes of verified claims; raises `Unauthenticated` when it makes none."""
+        document: JsonObject = {
+            "v": 1,
+            "now": int(self._clock()),
+            "request_id": request_id,
+            "action": "authn.principal",
+            "claims": claims,
+            "method": method,
+        }
+        with self._waiting("ask"):
+            answer = await self._engine.ask("regate/authn/principal", document)
+        principal = read_principal(answer.value) if answer.defined else None
+        self._meter.decided("authn", allowed=principal is not None)
+        if principal is None:
+            await self._audit.record({"kind": "identity", "request_id": request_id, "revision": answer.revision, "allowed": False})
+            raise Unauthenticated("The token does not name a principal that may use this service.")
+        return principal
+
+    async def settle(
+        self, context: Context, phase: str, questions: Sequence[Question], *, batch: Batch = _EMPTY_BATCH, notes: JsonObject | None = None
+    ) -> tuple[list[Decision], Admitted]:
+        """Return the decisions of one phase of a request, after writing them all, with the notes, as one audit record."""
+        began = time.perf_counter()
+        now = int(self._clock())
+        asking = [partial(self._decide, context, question, now) for question in questions]
+        decisions, admitted = await asyncio.gather(few_at_once(asking, most=_MOST_AT_ONCE), self.admitted_at(context, batch, now=now))
+        self._count(questions, decisions)
+        record = self._record(context, phase, now) | {
+            "revision": admitted.revision or (decisions[0].revision if decisions else ""),
+            "ms": _milliseconds_since(began),
+            "decisions": [decision_entry(question, decision) for question, decision in zip(questions, decisions, strict=True)],
+        }
+        await self._write(record, batch, admitted, notes)
+        return decisions, admitted
+
+    async def decide(self, context: Context, question: Question) -> Decision:
+        """Return one decision, recorded."""
+        decisions, _ = await self.settle(context, question.action, [question])
+        return decisions[0]
+
+    async def require(self, context: Context, question: Question, *, otherwise: CallerError) -> Allow:
+        """Return the allow, recorded; raises `otherwise` on a deny."""
+        decision = await self.decide(context, question)
+        if isinstance(decision, Deny):
+            raise otherwise
+        return decision
+
+    async def admit(self, context: Context, phase: str, batch: Batch, *, notes: JsonObject | None = None) -> Admitted:
+        """Return what the batch admits, recorded."""
+        _, admitted = await self.settle(context, phase, [], batch=batch, notes=notes)
+        return admitted
+
+    async def ingestible(self, context: Context, store: JsonObject, documents: Sequence[Document]) -> list[Ingestible]:
+        """Return for each document whether its file may be read and whether it may be added to the store, and the stamp it must carry (I5).
+
+        Raises `PolicyUnavailable` as `stamp` does. What was decided is recorded before this returns.
+        """
+        decided: list[Ingestible] = []
+        for start in range(0, len(documents), MOST_AT_ONCE):
+            decided += await self._ingestible(context, store, documents[start : start + MOST_AT_ONCE])
+        return decided
+
+    async def stamp(self, context: Context, question: Question, *, described: JsonObject | None = None) -> tuple[Decision, dict[str, Json]]:
+        """Return the decision on a file, store or document that is new or stamped anew and, when allowed, the stamp it must carry (I5).
+
+        `described` are the row's fields that are not the policy's to say: its id, name and purpose. Raises `PolicyUnavailable` when the
+        policy allows but its stamp does not conform to the row schema: a policy bug writes nothing.
+        """
+        decision = await self.decide(context, question)
+        if isinstance(decision, Deny):
+            return decision, {}
+        document = self._input(context, question.action, question.resource, int(self._clock()))
+        with self._waiting("ask"):
+            answer = await self._engine.ask(f"{question.point.package}/stamp", document)
+            schema = self._schemas[_STAMPED[question.point]]
+            if not isinstance(answer.value, Mapping):
+                raise PolicyUnavailable(f"{question.point.package}/stamp is not an object")
+            stamp = dict(answer.value)
+            faults = schema.faults({**stamp, **(described or {})})
+            if faults or stamp.get("tenant") != context.principal.tenant:
+                raise PolicyUnavailable(f"{question.point.package}/stamp: {'; '.join(faults) or 'tenant is not the principal’s'}")
+        return decision, stamp
+
+    async def plan(self, context: Context, point: Point, action: str, *, unknown: str, resource: JsonObject) -> Compiled:
+        """Return for which rows the point's rule allows the action. The caller must record the note with the access that uses the plan."""
+        began = time.perf_counter()
+        now = int(self._clock())
+        with self._waiting("plan"):
+            planned = await self._engine.plan(point.value, self._input(context, action, resource, now), unknown=unknown)
+        made_for = now if planned.made_for is None else planned.made_for
+        note: JsonObject = {
+            "rule": point.value,
+            "unknown": unknown,
+            "action": action,
+            "resource": resource,
+            "now": made_for,
+            "revision": planned.revision,
+            "plan": describe(planned.plan),
+            "digest": plan_digest(planned.plan),
+            "ms": _milliseconds_since(began),
+        }
+        return Compiled(planned.plan, note, planned.revision, made_for, asked_at=now)
+
+    async def value(self, context: Context, rule: str, action: str, resource: JsonObject) -> Json:
+        """Return the value of a rule that is no yes or no (`on_deny`, `visible`), recorded; None when undefined."""
+        now = int(self._clock())
+        answer = await self._ask(rule, self._input(context, action, resource, now))
+        entry = value_entry(rule, action, resource, answer)
+        await self._audit.record(self._record(context, action, now) | {"revision": answer.revision, "values": [entry]})
+        return answer.value if answer.defined else None
+
+    async def admitted_at(self, context: Context, batch: Batch, *, now: int) -> Admitted:
+        """Return what the batch admits at this time. It is not recorded: `settled` must be, before anything is done on the strength of it."""
+        if batch.is_empty:
+            return NONE_ADMITTED
+        with self._waiting("batch"):
+            return read_admitted(await self._engine.ask(BATCH_RULE, self._input(context, BATCH_ACTION, batch.as_input(), now)), batch)
+
+    async def settled(self, context: Context, phase: str, batch: Batch, admitted: Admitted, *, now: int, notes: JsonObject) -> None:
+        """Record, with the notes, what `admitted_at` said of the batch."""
+        await self._write(self._record(context, phase, now) | {"revision": admitted.revision}, batch, admitted, notes)
+
+    async def explain_chunks(self, context: Context, batch: Batch) -> dict[int, tuple[str, ...]]:
+        """Return for each position in `batch.chunks` why it is denied. For operators only: reasons tell of a chunk's existence."""
+        document = self._input(context, "chunk.read", batch.as_input(), int(self._clock()))
+        with self._waiting("ask"):
+            answer = await self._engine.ask("regate/lib/batch/chunk_reasons", document)
+        reasons = answer.value if isinstance(answer.value, Mapping) else {}
+        return {int(position): _texts(texts) for position, texts in reasons.items()}
+
+    async def revision(self) -> str:
+        """Return the active policy revision; raises `PolicyUnavailable` when there is none."""
+        return await self._engine.revision()
+
+    async def record(self, context: Context, phase: str, notes: JsonObject) -> None:
+        """Write an audit record of something done under decisions recorded before."""
+        await self._audit.record(self._record(context, phase, int(self._clock())) | dict(notes))
+
+    async def _decide(self, context: Context, question: Question, now: int) -> Decision:
+        document = self._input(context, question.action, question.resource, now)
+        answer, said = await self._asked(question, document)
+        if answer.defined and question.point is Point.QUOTA:
+            if not permits(question.point, answer.value):  # a policy bug sets nobody free
+                raise PolicyUnavailable(f"{question.point.value} is not an object of six whole numbers")
+            return Allow(answer.revision, {LIMITS: answer.value})
+        if answer.defined and answer.value is True:
+            return Allow(answer.revision, await self._qualities(question, document, answer.revision, said))
+        with self._waiting("ask"):
+            reasons = await self._engine.ask(reasons_rule(question.point), document)
+        return Deny(answer.revision, _texts(reasons.value) if reasons.defined else ())
+
+    async def _ingestible(self, context: Context, store: JsonObject, documents: Sequence[Document]) -> list[Ingestible]:
+        began = time.perf_counter()
+        now = int(self._clock())
+        asked = self._input(context, BATCH_ACTION, documents_input(store, documents), now)
+        with self._waiting("batch"):
+            answer = await self._engine.ask(DOCUMENTS_RULE, asked)
+            if not answer.defined:
+                raise PolicyUnavailable(f"{DOCUMENTS_RULE} is undefined")
+            schema, tenant = self._schemas[_STAMPED[Point.INGEST]], context.principal.tenant
+            found = read_answer(answer.value, count=len(documents), schema=schema, tenant=tenant)
+        reasons = await self._document_reasons(asked, [place for place in range(len(documents)) if place not in found.stamps])
+        decided, entries = outcomes(store, documents, found, reasons=reasons, revision=answer.revision)
+        self._count([question for question, _ in entries], [decision for _, decision in entries])
+        record = self._record(context, "ingest.document", now) | {
+            "revision": answer.revision,
+            "ms": _milliseconds_since(began),
+            "decisions": [decision_entry(question, decision) for question, decision in entries],
+        }
+        await self._audit.record(record)
+        return decided
+
+    async def _document_reasons(self, asked: JsonObject, places: Sequence[int]) -> dict[int, tuple[str, ...]]:
+        """Return why the documents at these places are denied, as far as the policy says."""
+        if not places:
+            return {}
+        documents = cast("Sequence[Json]", asked["documents"])
+        answer = await self._ask(DOCUMENT_REASONS_RULE, {**asked, "documents": [documents[place] for place in places]})
+        said = answer.value if isinstance(answer.value, Mapping) else {}
+        return {place: _texts(said.get(str(position))) for position, place in enumerate(places)}
+
+    async def _asked(self, question: Question, document: JsonObject) -> tuple[Answer, list[Answer | BaseException]]:
+        """Return the decision's answer, and beside it what the rules that qualify it say, failures included: a deny needs none of them."""
+        if not question.qualified_by:
+            return await self._ask(question.point.value, document), []
+        rules = [question.point.value, *question.qualifying_rules]
+        answer, *said = await asyncio.gather(*(self._ask(rule, document) for rule in rules), return_exceptions=True)
+        if isinstance(answer, BaseException):
+            raise answer
+        return answer, said
+
+    async def _qualities(
+        self, question: Question, document: JsonObject, revision: str, said: Sequence[Answer | BaseException]
+    ) -> dict[str, Json]:
+        """Return the values that qualify an allow, all of the revision that allows; asks once more for one of another revision."""
+        qualities: dict[str, Json] = {}
+        for name, rule, first in zip(question.qualified_by, question.qualifying_rules, said, strict=True):
+            if isinstance(first, BaseException):
+                raise first
+            answer = first if first.revision == revision else await self._ask(rule, document)
+            if answer.revision != revision:
+                raise PolicyUnavailable(f"the policy changed while {question.point.value} was asked")
+            if answer.defined:
+                qualities[name] = answer.value
+        return qualities
+
+    async def _ask(self, rule: str, document: JsonObject) -> Answer:
+        with self._waiting("ask"):
+            return await self._engine.ask(rule, document)
+
+    @contextmanager
+    def _waiting(self, kind: Literal["ask", "plan", "batch"]) -> Iterator[None]:
+        """Measure an exchange with the policy engine, the reading of its answer included, and count it when the answer was of no use."""
+        began = time.perf_counter()
+        try:
+            yield
+        except PolicyUnavailable as error:
+            self._meter.unanswered(error)
+            raise
+        finally:
+            self._meter.asked(kind, seconds=time.perf_counter() - began)
+
+    async def _write(self, record: dict[str, Json], batch: Batch, admitted: Admitted, notes: JsonObject | None) -> None:
+        for point, allowed, denied in outcomes_of(batch, admitted):
+            self._meter.decided(point.short, allowed=True, count=allowed)
+            self._meter.decided(point.short, allowed=False, count=denied)
+        if not batch.is_empty:
+            record["batch"] = batch_entry(batch, admitted)
+        await self._audit.record(record | dict(notes or {}))
+
+    def _count(self, questions: Sequence[Question], decisions: Sequence[Decision]) -> None:
+        for question, decision in zip(questions, decisions, strict=True):
+            self._meter.decided(question.point.short, allowed=isinstance(decision, Allow))
+
+    def _input(self, context: Context, action: str, resource: JsonObject, now: int) -> JsonObject:
+        return policy_input(context.principal.as_input(), action, resource, request_id=context.request_id, now=now)
+
+    def _record(self, context: Context, phase: str, now: int) -> dict[str, Json]:
+        return {
+            "kind": "decisions",
+            "phase": phase,
+            "request_id": context.request_id,
+            "response_id": context.response_id,
+            "tenant": context.principal.tenant,
+            "subject": context.principal.id,
+            "principal": context.principal.digest,
+            "asked_as": context.principal.as_input(),
+            "now": now,
+        }
+
+
+def policy_input(principal: JsonObject, action: str, resource: JsonObject, *, request_id: str, now: int) -> JsonObject:
+    """Return the input of one question: what every point is told, and the point's own keys. Recorded questions are asked again with it."""
+    return {"v": 1, "now": now, "request_id": request_id, "action": action, "principal": principal, **resource}
+
+
+def reasons_rule(point: Point) -> str:
+    """Return the rule that says why the point denies."""
+    return f"{point.package}/{_REASONS_RULE.get(point, 'deny_reasons')}"
+
+
+def _texts(value: Json) -> tuple[str, ...]:
+    return tuple(text for text in value if isinstance(text, str)) if isinstance(value, list | tuple) else ()
+
+
+def _milliseconds_since(began: float) -> float:
+    return round((time.perf_counter() - began) * 1000, 3)

@@ -1,0 +1,49 @@
+"""Filter plans as records show them: kind, size and digest, never their values. Pure; `enforcer.py` writes them down."""
+
+from __future__ import annotations
+
+import hashlib
+
+from regate_orchestrator.filters.expression import (
+    And,
+    Everything,
+    Expression,
+    FilterPlan,
+    In,
+    Matching,
+    Not,
+    Nothing,
+    Or,
+    Overlaps,
+    expression_of,
+    size,
+)
+from regate_orchestrator.values import JsonObject
+
+
+def describe(plan: FilterPlan) -> JsonObject:
+    """Return a plan as audit records show it: its kind and size, never its values."""
+    match plan:
+        case Everything():
+            return {"kind": "everything"}
+        case Nothing():
+            return {"kind": "nothing"}
+        case Matching(expression):
+            return {"kind": "matching", "size": size(expression)}
+
+
+def plan_digest(plan: FilterPlan) -> str:
+    """Return a digest that two plans share when they are the same tree, in whatever order its parts and values are written."""
+    return hashlib.sha256(_spelt(expression_of(plan)).encode()).hexdigest()[:16]
+
+
+def _spelt(expression: Expression) -> str:
+    match expression:
+        case And(parts) | Or(parts):
+            return f"{type(expression).__name__}({', '.join(sorted(map(_spelt, parts)))})"
+        case Not(part):
+            return f"Not({_spelt(part)})"
+        case In(path, values) | Overlaps(path, values):
+            return f"{type(expression).__name__}({path!r}, {sorted(map(repr, values))})"
+        case _:
+            return repr(expression)

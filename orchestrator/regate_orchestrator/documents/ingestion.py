@@ -1,0 +1,314 @@
+"""Ingestion: the text of attached files in chunks with vectors, visible all at once or not at all. What may be attached: `attachments.py`.
+
+Workers claim attachments one by one from the state store, so that several workers, and several gateways, share the work and the dead leave
+none of it undone. A claim lapses unless it is renewed, and has an edition of chunks to itself (ADR 0008): a chunk can be found only while
+its attachment is `completed` and names its edition, so a crash, a detach, or two workers at one file show nothing half (I5, I9). A file at
+which workers die is given up after a few attempts.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import traceback
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from typing import Final, Protocol
+
+from regate_orchestrator.documents.generations import chunk_id
+from regate_orchestrator.errors import RegateError, StateUnavailable, TextTooLong, Unavailable
+from regate_orchestrator.places import Places
+from regate_orchestrator.ports import BlobStore, Chunk, Extractor, UnreadableFile, VectorStore
+from regate_orchestrator.principal import Principal, read_principal
+from regate_orchestrator.retrieval.embedding import EmbeddingModels
+from regate_orchestrator.rows import Attachment, FileRow, LooseChunks, StoreRow
+from regate_orchestrator.values import FileId, StoreId
+
+_log = logging.getLogger("regate.ingestion")
+_BATCH: Final = 64
+MOST_ATTEMPTS: Final = 3
+WORKERS: Final = 4
+"""How many attachments a gateway works at. Of one tenant it is half of them at most, so that others never wait for it."""
+
+
+class IngestState(Protocol):
+    """The state store as workers need it: attachments of all tenants, for them alone."""
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether other programs may use the state store at the same time."""
+        ...
+
+    async def claim_attachment(self, *, for_s: int, after: str, passing_over: Collection[str] = ()) -> Attachment | None:
+        """Return an attachment in progress that no other worker gets meanwhile, with one attempt more and an edition of its own; or None.
+
+        The edition is loose when the claim lapses. Tenants take turns, in the order of their names, beginning beyond `after`; those that
+        are to be passed over have none.
+        """
+        ...
+
+    async def renew_claim(self, claimed: Attachment, *, for_s: int) -> bool:
+        """Hold the attachment from now for so long; return False when it is no longer ours to finish."""
+        ...
+
+    async def release_claim(self, claimed: Attachment, *, again_in_s: int, counted: bool) -> None:
+        """Let others claim it after that time; an attempt that is not counted is taken back. What was written is loose."""
+        ...
+
+    async def release_claims(self) -> int:
+        """Let others claim everything that is held, and return how much. At start, and only where `is_shared` is false."""
+        ...
+
+    async def finish_attachment(
+        self,
+        claimed: Attachment,
+        *,
+        status: str,
+        usage_bytes: int = 0,
+        chunks: int = 0,
+        error_code: str | None = None,
+        error_message: str | None = None,
+    ) -> bool:
+        """Set the outcome; when completed, the claim's edition counts from now on. Return False, and change nothing, when it is not ours."""
+        ...
+
+    async def forget_loose_chunks(self, chunks: LooseChunks) -> None:
+        """Forget what was loose, since it is gone from the vector engine."""
+        ...
+
+    async def file(self, principal: Principal, file: FileId) -> FileRow | None:
+        """Return the file's row."""
+        ...
+
+    async def store(self, principal: Principal, store: StoreId) -> StoreRow | None:
+        """Return the vector store's row."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """How workers keep time, in seconds. A claim is renewed several times within `lease_s`; a failed attempt is repeated after `backoff_s`."""
+
+    lease_s: int = 60
+    renew_s: float = 15.0
+    poll_s: float = 5.0
+    backoff_s: tuple[int, ...] = (5, 30)
+
+
+@dataclass(frozen=True, slots=True)
+class _Stored:
+    usage_bytes: int
+    chunks: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Failed:
+    """Nothing was stored. What is `lasting` would fail again."""
+
+    code: str
+    message: str
+    lasting: bool
+
+
+class Ingestion:
+    """Makes the chunks of attached files."""
+
+    def __init__(
+        self,
+        *,
+        state: IngestState,
+        blobs: BlobStore,
+        extractor: Extractor,
+        models: EmbeddingModels,
+        vectors: VectorStore,
+        workers: int = WORKERS,
+        pace: Pace = Pace(),
+    ) -> None:
+        self._state = state
+        self._blobs = blobs
+        self._extractor = extractor
+        self._models = models
+        self._vectors = vectors
+        self._pace = pace
+        self._work_waits = asyncio.Event()
+        self._places = Places(workers)
+        self._claiming = asyncio.Lock()
+        self._last_tenant = ""
+
+    def wake(self) -> None:
+        """Say that there is work, so that nobody waits for a worker to look again by itself."""
+        self._work_waits.set()
+
+    async def resume(self) -> int:
+        """Take up what an earlier process was at, and return how much. In a state store that is shared it may live, so its claims must lapse."""
+        return 0 if self._state.is_shared else await self._state.release_claims()
+
+    async def work(self) -> None:
+        """Claim and finish attachments until cancelled. As many as there are workers may run at once."""
+        while True:
+            async with AsyncExitStack() as held:
+                claimed = await self._claim(held)
+                if claimed is not None:
+                    await self._attempt(claimed)
+                    continue
+            await self._wait()
+
+    async def _claim(self, held: AsyncExitStack) -> Attachment | None:
+        """Return the next attachment of a tenant that may take a further place, which is then held; or None."""
+        async with self._claiming:  # of two at once, each must know what the other took
+            self._work_waits.clear()
+            try:
+                claimed = await self._state.claim_attachment(
+                    for_s=self._pace.lease_s, after=self._last_tenant, passing_over=self._places.full()
+                )
+            except RegateError as error:
+                _log.error("ingest_waits", extra={"cause": getattr(error, "detail", "")})
+                return None
+            if claimed is not None:
+                self._last_tenant = str(claimed.stamp["tenant"])
+                held.enter_context(self._places.taken(self._last_tenant))
+            return claimed
+
+    async def _wait(self) -> None:
+        try:
+            async with asyncio.timeout(self._pace.poll_s):
+                await self._work_waits.wait()
+        except TimeoutError:
+            return
+
+    async def _attempt(self, claimed: Attachment) -> None:
+        """Finish the attachment, fail it, or let go of it. Never raises: what the state store could not be told is claimed again later."""
+        try:
+            if claimed.attempts > MOST_ATTEMPTS:
+                message = f"The file could not be processed: {MOST_ATTEMPTS} attempts were broken off."
+                await self._settle(claimed, _Failed("server_error", message, lasting=True))
+            else:
+                await self._settle(claimed, await self._while_held(claimed))
+        except RegateError as error:
+            _log.error("ingest_unfinished", extra={**_about(claimed), "cause": getattr(error, "detail", "") or str(error)})
+        except asyncio.CancelledError:
+            await self._give_back(claimed)
+            raise
+
+    async def _while_held(self, claimed: Attachment) -> _Stored | _Failed | None:
+        """Return what came of storing the chunks; None when the claim was lost in the middle."""
+        async with asyncio.TaskGroup() as group:
+            storing = group.create_task(self._store(claimed))
+            keeping = group.create_task(self._keep(claimed, storing))
+            storing.add_done_callback(lambda _: keeping.cancel())
+        return None if storing.cancelled() else storing.result()
+
+    async def _keep(self, claimed: Attachment, storing: asyncio.Task[_Stored | _Failed]) -> None:
+        """Renew the claim until cancelled; end the work when the claim is lost, or could not be renewed for as long as it lasts."""
+        loop = asyncio.get_running_loop()
+        held_until = loop.time() + self._pace.lease_s
+        while loop.time() < held_until:
+            await asyncio.sleep(self._pace.renew_s)
+            try:
+                if not await self._state.renew_claim(claimed, for_s=self._pace.lease_s):
+                    break
+                held_until = loop.time() + self._pace.lease_s
+            except StateUnavailable as error:
+                _log.warning("claim_not_renewed", extra={**_about(claimed), "cause": error.detail})
+        storing.cancel()
+
+    async def _settle(self, claimed: Attachment, outcome: _Stored | _Failed | None) -> None:
+        match outcome:
+            case _Stored(usage, chunks):
+                if await self._state.finish_attachment(claimed, status="completed", usage_bytes=usage, chunks=chunks):
+                    return
+            case _Failed(code, message, lasting) if lasting or claimed.attempts >= MOST_ATTEMPTS:
+                await self._state.finish_attachment(claimed, status="failed", error_code=code, error_message=message)
+            case _Failed():
+                pauses = self._pace.backoff_s
+                again_in_s = pauses[min(claimed.attempts, len(pauses)) - 1] if pauses else 0
+                await self._state.release_claim(claimed, again_in_s=again_in_s, counted=True)
+            case None:  # detached, deleted, cancelled or stamped anew while it was read
+                pass
+        await self._discard(claimed)
+
+    async def _give_back(self, claimed: Attachment) -> None:
+        """Let go of an attachment because this process ends, which is no fault of the file's."""
+        try:
+            await self._state.release_claim(claimed, again_in_s=0, counted=False)
+        except RegateError as error:
+            _log.warning("ingest_unfinished", extra={**_about(claimed), "cause": getattr(error, "detail", "")})
+
+    async def _discard(self, claimed: Attachment) -> None:
+        """Remove what was written and does not count. What cannot be removed now is loose, and swept."""
+        try:
+            await self._vectors.remove(claimed.store_id, claimed.file_id, edition=claimed.edition)
+            await self._state.forget_loose_chunks(LooseChunks(claimed.store_id, claimed.file_id, claimed.edition))
+        except RegateError as error:
+            _log.warning("chunks_left_behind", extra={**_about(claimed), "detail": getattr(error, "detail", "")})
+
+    async def _store(self, claimed: Attachment) -> _Stored | _Failed:
+        try:
+            return await self._store_chunks(claimed)
+        except UnreadableFile as error:
+            return _Failed(error.code, error.message, lasting=True)
+        except TextTooLong as error:
+            advice = f"Attach it again with a 'max_chunk_size_tokens' below {claimed.max_chunk_tokens}."
+            message = f"A chunk of the file is longer than what the embedding model takes{error.limit_text}. {advice}"
+            _log.warning("ingest_failed", extra={**_about(claimed), "cause": message})
+            return _Failed("invalid_file", message, lasting=True)
+        except Unavailable as error:
+            _log.warning("ingest_failed", extra={**_about(claimed), "cause": error.detail or str(error)})
+            return _Failed("server_error", error.message, lasting=False)
+        except RegateError as error:
+            _log.warning("ingest_failed", extra={**_about(claimed), "cause": str(error)})
+            return _Failed("server_error", error.message, lasting=True)
+        except Exception as error:  # noqa: BLE001 — whatever a file does to us must end with that file
+            _log.error("ingest_failed", extra={**_about(claimed), "cause": _place_of(error)})
+            return _Failed("server_error", "The file could not be processed.", lasting=False)
+
+    async def _store_chunks(self, claimed: Attachment) -> _Stored:
+        principal = read_principal(claimed.principal)
+        row = None if principal is None else await self._state.file(principal, claimed.file_id)
+        store = None if principal is None else await self._state.store(principal, claimed.store_id)
+        if principal is None or row is None or store is None:
+            raise UnreadableFile("invalid_file", "The file or its vector store was deleted.")
+        embedder = self._models.of(store)
+        texts = await self._extractor.chunks(
+            self._blobs.local(row.id),
+            filename=row.filename,
+            tenant=principal.tenant,
+            max_tokens=claimed.max_chunk_tokens,
+            overlap_tokens=claimed.overlap_tokens,
+        )
+        if not texts:
+            raise UnreadableFile("invalid_file", "The file holds no text.")
+        usage = 0
+        for start, batch in _batches(texts):
+            vectors = await embedder.embed(batch, tenant=principal.tenant)
+            chunks = [
+                Chunk(
+                    id=chunk_id(claimed.edition, start + offset),
+                    file_id=row.id,
+                    index=start + offset,
+                    text=text,
+                    vector=vector,
+                    stamp=claimed.stamp,
+                    attributes=claimed.attributes,
+                )
+                for offset, (text, vector) in enumerate(zip(batch, vectors, strict=True))
+            ]
+            await self._vectors.add(claimed.store_id, chunks)
+            usage += sum(len(text.encode()) + 4 * len(vector) for text, vector in zip(batch, vectors, strict=True))
+        return _Stored(usage, len(texts))
+
+
+def _about(claimed: Attachment) -> dict[str, str]:
+    return {"store": claimed.store_id, "file": claimed.file_id}
+
+
+def _place_of(error: Exception) -> str:
+    """Return what was raised and where, without its words: they may quote the text of a file (I11)."""
+    frames = traceback.extract_tb(error.__traceback__)
+    return type(error).__name__ + (f" at {frames[-1].filename}:{frames[-1].lineno}" if frames else "")
+
+
+def _batches(texts: Sequence[str]) -> Iterator[tuple[int, Sequence[str]]]:
+    for start in range(0, len(texts), _BATCH):
+        yield start, texts[start : start + _BATCH]

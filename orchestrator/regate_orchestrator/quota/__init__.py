@@ -1,0 +1,1 @@
+"""Quota: what a caller may spend and store, as the policy says, and what is counted against it."""

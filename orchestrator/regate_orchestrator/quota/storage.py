@@ -1,0 +1,88 @@
+"""Storage: how much a caller may have stored of responses, conversations and prompts, as `regate.quota.storage` says. Files: `documents/limits.py`.
+
+Room is looked for before anything is made. What is about to be stored counts from that moment until it is stored, so of several requests
+at once that are too much together, those that came too late are refused; gateways that share a database know only their own.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Final, Protocol
+
+from regate_orchestrator.authz.decisions import Context
+from regate_orchestrator.authz.enforcer import Enforcer
+from regate_orchestrator.errors import NotPermitted, PolicyUnavailable
+from regate_orchestrator.principal import Principal
+from regate_orchestrator.values import Json, JsonObject
+
+RULE: Final = "regate/quota/storage"
+ACTION: Final = "quota.storage"
+
+
+class StorageState(Protocol):
+    """The state store as storage needs it."""
+
+    async def stored_bytes(self, principal: Principal) -> int:
+        """Return how many bytes of responses, conversations and prompts the principal has stored."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class StorageLimits:
+    """What one principal may have stored. 0 is nothing at all."""
+
+    max_bytes: int
+
+
+def read_storage_limits(value: Json) -> StorageLimits:
+    """Return the limits. Raises `PolicyUnavailable` for anything but exactly one whole number."""
+    if isinstance(value, Mapping) and set(value) == {"max_bytes"}:
+        number = value["max_bytes"]
+        if type(number) is int and number >= 0:
+            return StorageLimits(number)
+    raise PolicyUnavailable(f"{RULE} is not an object of one whole number, max_bytes")
+
+
+def stored_size(value: Json) -> int:
+    """Return about how many bytes the value takes when it is stored."""
+    return len(json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace"))
+
+
+class Storage:
+    """Keeps what callers store within the limits that they are granted."""
+
+    def __init__(self, enforcer: Enforcer, state: StorageState) -> None:
+        self._enforcer = enforcer
+        self._state = state
+        self._coming: Counter[tuple[str, str]] = Counter()
+
+    @asynccontextmanager
+    async def room(self, context: Context, request: JsonObject, *, size: int) -> AsyncIterator[None]:
+        """Hold room for so many bytes until they are stored. `request` is the input's key of that name. Raises `NotPermitted` for none."""
+        who = (context.principal.tenant, context.principal.id)
+        self._coming[who] += size
+        try:
+            value = await self._enforcer.value(context, RULE, ACTION, {"request": request})
+            if value is None:
+                raise NotPermitted("The policy does not permit you to have anything stored.")
+            most = read_storage_limits(value).max_bytes
+            if await self._state.stored_bytes(context.principal) + self._coming[who] > most:
+                raise _exhausted(most)
+            yield
+        finally:
+            self._coming[who] -= size
+            if not self._coming[who]:
+                del self._coming[who]
+
+
+def _exhausted(most: int) -> NotPermitted:
+    """Return the refusal. Not 429: clients would send the request again and again."""
+    return NotPermitted(
+        f"You may have {most} bytes of responses, conversations and prompts stored in all (max_bytes): delete some first, "
+        "or send a response with 'store': false.",
+        code="storage_limit_exceeded",
+    )

@@ -1,0 +1,284 @@
+"""Authorizing a turn: everything that it needs is decided before a token is spent, in one audit record.
+
+The route and model, the tools that the model may see, the stores of `file_search`, every stored item to be used again and every source
+behind it (`gate.py`), the files inside messages, and the outputs of the client's tools. Not what happens then (`responses/machine.py`), and not how
+decisions are asked for (`authz/enforcer.py`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Final, cast
+
+from regate_orchestrator.authz.decisions import Context
+from regate_orchestrator.authz.enforcer import Enforcer
+from regate_orchestrator.errors import InvalidRequest, NotFound, NotPermitted, PolicyUnavailable
+from regate_orchestrator.lineage import NOTHING_READ, Lineage
+from regate_orchestrator.ports import Catalogue
+from regate_orchestrator.responses.context.gate import Gate, Passed
+from regate_orchestrator.responses.context.history import History, history_of, prompt_item
+from regate_orchestrator.responses.context.sealing import SEALED, Sealer, kept_text, unseal
+from regate_orchestrator.responses.events import ContextDecided, Recalled, TurnAuthorized
+from regate_orchestrator.responses.message_parts import MessageParts, files_of
+from regate_orchestrator.responses.prompt import FILE_SEARCH, OUTPUTS, PromptItem, output_text
+from regate_orchestrator.responses.request import ResponseRequest
+from regate_orchestrator.retrieval.search import OpenStore, Retrieval, opened
+from regate_orchestrator.routing import MAX_OUTPUT_TOKENS, NO_STORE, route_question, serve
+from regate_orchestrator.rows import MAX_HISTORY_ITEMS, HeldItem, StoredItem, too_many_items
+from regate_orchestrator.upstream_traits import UpstreamTraits
+from regate_orchestrator.values import FileId, Json, JsonObject, StoreId
+
+_ABLE: Final = frozenset({NO_STORE, MAX_OUTPUT_TOKENS})
+_REQUEST: Final[JsonObject] = {"id": "", "kind": "request", "labels": [], "created": 0, "policy_revision": ""}
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """An authorized turn, the stores that its searches may use, and what in its context is decided again for each further model call."""
+
+    authorized: TurnAuthorized
+    stores: Mapping[StoreId, OpenStore]
+    items: tuple[HeldItem, ...]
+    tool_results: tuple[JsonObject, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Authorizer:
+    """Decides turns. `parts` reads the files and images inside messages."""
+
+    enforcer: Enforcer
+    gate: Gate
+    retrieval: Retrieval
+    catalogue: Catalogue
+    sealer: Sealer
+    parts: MessageParts
+
+    async def authorize(self, context: Context, request: ResponseRequest, recalled: Recalled) -> Turn:
+        """Return the turn; raises the refusal. Foreign and absent are one, for models, stores, files, items and what is continued from."""
+        if len(recalled.earlier) + len(request.items) > MAX_HISTORY_ITEMS:
+            raise too_many_items(param="input")
+        ids = () if request.file_search is None else request.file_search.store_ids
+        present = await self.retrieval.candidates_to_open(context, ids)
+        sent = self._sent(context, request, recalled)
+        history = history_of([*recalled.earlier, *(one for one in sent if isinstance(one, HeldItem))])
+        asked = await self.gate.ask(context, history, files=_files(history, sent))
+        wanted: dict[str, JsonObject] = {store: present[store].view if store in present else {"id": ""} for store in ids}
+        results = tuple(tool_result(item) for item in request.items if item["type"] in OUTPUTS)
+        batch = replace(asked.batch, stores={**asked.batch.stores, **wanted}, tool_results=results)
+        questions = [route_question(request.model, _route(request)), *asked.questions]
+        (decisions, admitted), hidden = await asyncio.gather(
+            self.enforcer.settle(context, "turn", questions, batch=batch), self._hidden(context, request)
+        )
+        chosen = await serve(decisions[0], request.model, catalogue=self.catalogue, able=_ABLE)
+        if chosen.obligations.no_store and request.store:
+            raise NotPermitted("The policy permits this model only for responses that are not stored: send 'store': false.", param="store")
+        stores = opened(ids, present, admitted.stores, param="tools")
+        self.retrieval.require_models(stores)
+        if len(admitted.tool_results) < len(results):
+            raise NotPermitted("The policy does not admit a function call output of this request.", param="input")
+        passed = self.gate.read(asked, decisions[1:], admitted)
+        await self._check_earlier(context, request, recalled, passed)
+        traits = self.catalogue.traits(chosen.upstream)
+        _require_taken(request, traits)
+        tenant = context.principal.tenant
+        earlier = await self._earlier(recalled.earlier, passed, traits, tenant=tenant)
+        prompted, inputs = await self._current(request, sent, passed, traits, tenant=tenant)
+        authorized = TurnAuthorized(
+            upstream=chosen.upstream,
+            revision=admitted.revision or decisions[0].revision,
+            history=tuple(earlier),
+            sent=tuple(prompted),
+            inputs=tuple(inputs),
+            lineage=_context(passed, [*earlier, *prompted]),
+            hidden=hidden,
+            traits=traits,
+            alternates=chosen.alternates,
+            max_output_tokens=chosen.obligations.max_output_tokens,
+        )
+        items = tuple(one for position, one in enumerate(history.items) if position in passed.items)
+        return Turn(authorized, {store.row.id: store for store in stores}, items, results)
+
+    async def decide_again(self, context: Context, turn: Turn, lineage: Lineage) -> tuple[Turn, ContextDecided]:
+        """Return what may not be used any more of a turn's context, everything decided in one batch, and the turn without it.
+
+        Raises `NotPermitted` where the policy wants nothing used of a context that something is withheld from.
+        """
+        history = History(turn.items, {source.key: source for source in lineage})
+        if not (history.items or history.sources or turn.tool_results):
+            return turn, ContextDecided()
+        asked = await self.gate.ask(context, history)
+        batch = replace(asked.batch, tool_results=turn.tool_results)
+        decisions, admitted = await self.enforcer.settle(context, "context", asked.questions, batch=batch, notes=asked.notes)
+        passed = self.gate.read(asked, decisions, admitted)
+        items = tuple(one for position, one in enumerate(turn.items) if position in passed.items)
+        count = len(turn.items) - len(items) + len(passed.denied)
+        last = turn.items[-1].holder if turn.items else _request_of(context)
+        if len(admitted.tool_results) < len(turn.tool_results) or (count and not await self.gate.withholds(context, last, count=count)):
+            raise withheld_refused()
+        denied = frozenset(one.item.id for one in turn.items) - frozenset(one.item.id for one in items)
+        return replace(turn, items=items), ContextDecided(denied, passed.denied)
+
+    def _sent(self, context: Context, request: ResponseRequest, recalled: Recalled) -> list[JsonObject | HeldItem]:
+        """Return the request's items: those that the client wrote as they are, those that stand for something of ours with what holds it.
+
+        Raises `NotFound` for a reference to nothing, and `InvalidRequest` for a sealed item that was not made here.
+        """
+        known = {one.item.id for one in recalled.earlier}
+        holder = _request_of(context)
+        sent: list[JsonObject | HeldItem] = []
+        for item in request.items:
+            if item["type"] == "item_reference":
+                identifier = cast("str", item["id"])
+                if identifier in known:  # it is in the conversation, or was referred to, already
+                    continue
+                known.add(identifier)
+                if identifier not in recalled.referenced:
+                    raise no_item(identifier)
+                found = recalled.referenced[identifier]
+                sent.append(HeldItem(found.holder, replace(found.item, direction="input")))
+            elif item["type"] in SEALED and item.get("encrypted_content"):
+                unsealed = unseal(self.sealer, item, tenant=context.principal.tenant, owner=context.principal.id, model=request.model)
+                sent.append(HeldItem(holder, StoredItem(cast("str", item["id"]), item, "input", unsealed.lineage)))
+            else:
+                sent.append(item)
+        return sent
+
+    async def _hidden(self, context: Context, request: ResponseRequest) -> frozenset[str]:
+        """Return the tools, by wire name, that the policy does not let the model see; see `hidden_tools`."""
+        offered = {tool.wire: "function" for tool in request.client_tools}
+        if request.file_search is not None:
+            offered[FILE_SEARCH] = FILE_SEARCH
+        return await hidden_tools(self.enforcer, context, offered)
+
+    async def _check_earlier(self, context: Context, request: ResponseRequest, recalled: Recalled, passed: Passed) -> None:
+        """Refuse what the caller may not continue or refer to, and what something is withheld from where the policy says `refuse`."""
+        count = len(recalled.earlier)
+        if request.previous_response_id is not None and count and not any(position < count for position in passed.items):
+            raise no_previous(request.previous_response_id)  # not one item may be reused: to this caller the chain does not exist
+        for position, (item, _) in enumerate(passed.left.items[count:], start=count):
+            if position not in passed.items:
+                raise no_item(item.id)
+        if passed.left.withheld == 0:
+            return
+        last = recalled.earlier[-1].holder if recalled.earlier else _request_of(context)
+        if not await self.gate.withholds(context, last, count=passed.left.withheld):
+            raise withheld_refused(param="previous_response_id" if recalled.earlier else "input")
+
+    async def _earlier(self, earlier: Sequence[HeldItem], passed: Passed, traits: UpstreamTraits, *, tenant: str) -> list[PromptItem]:
+        """Return the items of the history for the prompt; a file in one that may no longer be read is left out of its message."""
+        prompted: list[PromptItem] = []
+        for one, (item, shown) in zip(earlier, passed.left.items, strict=False):  # the items of the request follow those
+            found = prompt_item(item, shown=shown)
+            if shown and item.body["type"] == "compaction":
+                found = replace(found, text=kept_text(self.sealer, item.body, tenant=cast("str", one.holder["tenant"]), model=""))
+            elif shown and (parts := await self.parts.earlier(item.body, passed.files, traits, tenant=tenant)):
+                found = replace(found, parts=parts)
+            prompted.append(found)
+        return prompted
+
+    async def _current(
+        self, request: ResponseRequest, sent: Sequence[JsonObject | HeldItem], passed: Passed, traits: UpstreamTraits, *, tenant: str
+    ) -> tuple[list[PromptItem], list[StoredItem]]:
+        """Return the request's items for the prompt, and as they are stored. Raises `NotFound` for a file that may not be read."""
+        prompted: list[PromptItem] = []
+        inputs: list[StoredItem] = []
+        referred = [one for one in sent if isinstance(one, HeldItem)]
+        readmitted = iter(passed.left.items[len(passed.left.items) - len(referred) :])
+        for one in sent:
+            if not isinstance(one, HeldItem):
+                prompted.append(PromptItem(one, parts=await self.parts.current(one, passed.files, traits, tenant=tenant)))
+                inputs.append(StoredItem(cast("str", one["id"]), one, "input"))
+                continue
+            item, shown = next(readmitted)
+            text = self._text(item, one, request) if shown else ""
+            parts = await self.parts.earlier(item.body, passed.files, traits, tenant=tenant) if shown else ()
+            prompted.append(replace(prompt_item(item, shown=shown), text=text, parts=parts))
+            inputs.append(one.item)
+        return prompted, inputs
+
+    def _text(self, item: StoredItem, one: HeldItem, request: ResponseRequest) -> str:
+        """Return what is sealed in an item. Reasoning that is referred to is there as it was written, for whichever model."""
+        sealed = item.body["type"] == "compaction" or (item.body["type"] == "reasoning" and one.holder["kind"] == "request")
+        if not sealed or not item.body.get("encrypted_content"):
+            return ""
+        return kept_text(self.sealer, item.body, tenant=cast("str", one.holder["tenant"]), model=request.model)
+
+
+def _require_taken(request: ResponseRequest, traits: UpstreamTraits) -> None:
+    """Raise `InvalidRequest` for a field of a backend's own that the upstream of this model is not said to take."""
+    for name in request.extra:
+        if name not in traits.extra_fields:
+            message = f"Unknown parameter: '{name}'. The backend of this model is not said to take it ('upstreams[].extra_fields')."
+            raise InvalidRequest(message, param=name, code="unknown_parameter")
+
+
+def _files(history: History, sent: Sequence[JsonObject | HeldItem]) -> list[FileId]:
+    """Return the files that any message names."""
+    bodies = [*(one.item.body for one in history.items), *(one for one in sent if not isinstance(one, HeldItem))]
+    return list(dict.fromkeys(file for body in bodies for file in files_of(body)))
+
+
+def _context(passed: Passed, prompted: Sequence[PromptItem]) -> Lineage:
+    """Return everything that the model is about to read. It grows from what the last item that may be used again rests on."""
+    grown_from = next((item.lineage for item, shown in reversed(passed.left.items) if shown and item.lineage.size), NOTHING_READ)
+    files = [part.source for item in prompted for part in item.parts if part.source is not None]
+    return grown_from.plus([*passed.left.sources.values(), *files])
+
+
+async def hidden_tools(enforcer: Enforcer, context: Context, offered: Mapping[str, str]) -> frozenset[str]:
+    """Return which of these tools, types by name, the policy does not let the model see.
+
+    Raises `PolicyUnavailable` when it does not say which.
+    """
+    if not offered:
+        return frozenset()
+    tools: list[Json] = [tool_view(kind, name) for name, kind in offered.items()]
+    visible = await enforcer.value(context, "regate/tool/visible", "tool.list", {"tools": tools})
+    if not isinstance(visible, list | tuple):
+        raise PolicyUnavailable("regate/tool/visible is not a set")
+    return frozenset(offered) - frozenset(name for name in visible if isinstance(name, str))
+
+
+def tool_view(kind: str, name: str, arguments: JsonObject | None = None) -> JsonObject:
+    """Return a tool, or a call of it, as policies see it (`rego/schemas/input/tool_call.json`)."""
+    return {"type": kind, "server_label": "", "name": name, "arguments": arguments or {}, "side_effect": False}
+
+
+def withheld_refused(*, param: str | None = None) -> NotPermitted:
+    """Return the refusal of a turn of whose context something is withheld, where the policy wants none of the rest used."""
+    message = "The policy does not permit continuing this conversation: part of it is no longer available to you."
+    return NotPermitted(message, param=param)
+
+
+def no_previous(response: str) -> InvalidRequest:
+    """Return the one error for a response that cannot be continued from: absent, foreign, and no longer permitted alike."""
+    message = f"Previous response with id '{response}' not found."
+    return InvalidRequest(message, param="previous_response_id", code="previous_response_not_found")
+
+
+def no_item(identifier: str, *, param: str = "input") -> NotFound:
+    """Return the one error for an item that cannot be referred to: absent, foreign, and no longer permitted alike."""
+    return NotFound(f"Item with id '{identifier}' not found.", param=param, code="not_found")
+
+
+def _request_of(context: Context) -> JsonObject:
+    """Return what holds an item that the request itself brings, as `regate.history` sees it."""
+    return {**_REQUEST, "tenant": context.principal.tenant, "owner": context.principal.id}
+
+
+def _route(request: ResponseRequest) -> JsonObject:
+    return {
+        "method": "POST",
+        "path": "/v1/responses",
+        "model": request.model,
+        "stream": request.stream,
+        "tool_types": list(request.tool_types),
+    }
+
+
+def tool_result(item: JsonObject) -> JsonObject:
+    """Return the output of a client's tool as policies see it: its size, never its text."""
+    size = len(output_text(item["output"]).encode("utf-8", "replace"))
+    return {"tool": tool_view("function", ""), "result": {"mime": "text/plain", "size": size, "labels": []}}
