@@ -29,8 +29,8 @@ Words = frozenset[str]
 
 _WORD: Final = re.compile(r"[^\W_]{2,}")
 _NUMBER: Final = re.compile(r"\d+e\d*|0x[0-9a-f]+")
-_MOST_PAGES: Final = 2_000
-_SLOW_S: Final = 30
+_MAX_PAGES: Final = 2_000
+_SLOW_SECONDS: Final = 30
 
 _ESCAPED: Final = re.compile(r"_x[0-9A-F]{4}_")
 _DESIGN: Final = re.compile(
@@ -150,7 +150,7 @@ def _shown(page: bytes | str) -> str:
 
 def _pdf(path: Path) -> Iterator[str]:
     with pypdfium2.PdfDocument(path) as document:
-        for number in range(min(len(document), _MOST_PAGES)):
+        for number in range(min(len(document), _MAX_PAGES)):
             try:
                 yield document[number].get_textpage().get_text_range().replace("\x02\r\n", "").replace("\x02", "-")
             except pypdfium2.PdfiumError:
@@ -199,7 +199,7 @@ def _shown_by(*command: str) -> Callable[[Path], Iterable[str]]:
     def show(path: Path) -> Iterator[str]:
         program = shutil.which(command[0])
         assert program is not None
-        shown = subprocess.run([program, *command[1:], str(path)], capture_output=True, check=True, timeout=_SLOW_S)
+        shown = subprocess.run([program, *command[1:], str(path)], capture_output=True, check=True, timeout=_SLOW_SECONDS)
         yield re.sub(r"-\n\s*", "-", shown.stdout.decode(errors="replace")).replace("[pic]", "")
 
     return show

@@ -20,7 +20,7 @@ _WHOLE: Final = 0.98
 _WHOLE_PDF: Final = 0.9
 """PDFium sets words apart by their places, so that its own words differ from run to run of text."""
 _LONG_ENOUGH: Final = 4
-_MOST_SHOWN: Final = 40
+_MAX_SHOWN: Final = 40
 _COLUMNS: Final = ("files", "whole", "partly", "refused", "though with text", "empty", "gibberish", "no reference")
 
 
@@ -51,7 +51,7 @@ async def print_table(read: Read, folder: Path) -> None:
             reasons[kind, outcome.why] += 1
     print(f"{'kind':<8}" + "".join(f"{name:>{max(len(name), 6) + 2}}" for name in _COLUMNS))
     for kind, counts in sorted(table.items()):
-        partly = f"  partly: {', '.join(f'{share:.0%}' for share in sorted(shares[kind])[:_MOST_SHOWN])}" if shares[kind] else ""
+        partly = f"  partly: {', '.join(f'{share:.0%}' for share in sorted(shares[kind])[:_MAX_SHOWN])}" if shares[kind] else ""
         print(f"{kind:<8}" + "".join(f"{counts[name]:>{max(len(name), 6) + 2}}" for name in _COLUMNS) + partly)
     for (kind, why), count in sorted(reasons.items()):
         print(f"  refused {kind:<6} {count:>4}  {why}")

@@ -1,6 +1,6 @@
 """What deciding a list a second time costs: a page as the filter alone gives it, beside the same page decided. `python -m bench.lists`.
 
-One managed OPA with the shipped policies, SQLite with some hundred rows of each kind, and the audit spool on the disk: all but HTTP. Every filter
+One managed OPA with the shipped policies, SQLite with some hundred rows of each kind, and the audit log on the disk: all but HTTP. Every filter
 is remembered, as in a gateway that is asked often. The two ways take turns, so that what the machine does meanwhile meets both alike.
 """
 
@@ -21,7 +21,7 @@ from bench.gateway import percentile
 from bench.machine import describe, watched
 from bench.questions import STORE, principal, question
 from bench.timing import aim
-from regate_adapters.audit.spool import SpoolAuditLog
+from regate_adapters.audit.log import SegmentedAuditLog
 from regate_adapters.opa.batching import BatchingEngine
 from regate_adapters.opa.caching import CachingEngine
 from regate_adapters.state.store import SqlStateStore
@@ -39,7 +39,7 @@ from regate_orchestrator.values import FileId, JsonObject, PromptId, RequestId, 
 WHO: Final = principal(5)
 CONTEXT: Final = Context(WHO, RequestId("req_bench"))
 _ROWS: Final = 300
-_MOST_MS: Final = 3
+_MAX_MS: Final = 3
 _KINDS: Final = ("store", "file", "prompt", "item", "chunk")
 
 
@@ -113,7 +113,7 @@ async def run(rounds: int) -> None:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         opa = await stack.enter_async_context(running_opa(policies, schemas=schemas, deadline_s=10))
         state = await stack.enter_async_context(SqlStateStore.open(f"sqlite:///{folder / 'state.db'}"))
-        log = await stack.enter_async_context(SpoolAuditLog.open(folder / "audit"))
+        log = await stack.enter_async_context(SegmentedAuditLog.open(folder / "audit"))
         enforcer = Enforcer(CachingEngine(BatchingEngine(opa), seconds=3_600, entries=10), log, schemas)
         await fill(state)
         with watched() as noise:
@@ -128,7 +128,7 @@ async def run(rounds: int) -> None:
                         partial(Listings(enforcer).page, CONTEXT, one.listed, Page(limit=limit), one.read),
                     )
                     before, after = (percentile(taken, 0.5) for taken in await in_turns(ways, rounds=rounds))
-                    aims = aim(after - before, _MOST_MS, "ms") if limit == 100 else ""
+                    aims = aim(after - before, _MAX_MS, "ms") if limit == 100 else ""
                     print(f"{limit:>4} {one.name:<19}{before:>7.2f} ms{after:>10.2f} ms{after - before:>5.2f} ms   {aims}", flush=True)
         print(noise)
 

@@ -30,7 +30,7 @@ from regate_orchestrator.values import JsonObject
 
 CHUNK: Final = "regate/chunk/allow"
 _SIZES: Final = (10, 50, 100, 400)
-_DEADLINE_S: Final = 10
+_DEADLINE_SECONDS: Final = 10
 
 
 def raw_asyncio(address: OpaAddress, path: str, body: bytes) -> Call:
@@ -135,7 +135,7 @@ async def run(calls: int) -> None:
     print(describe())
     policies = shipped_policies()
     schemas = {kind: load_schema(policies / "schemas" / f"{kind}.json") for kind in ("chunk", "store", "file", "item")}
-    running = running_opa(policies, schemas=schemas, deadline_s=_DEADLINE_S)
+    running = running_opa(policies, schemas=schemas, deadline_s=_DEADLINE_SECONDS)
     async with running as engine:
         address = running.process.address
         transport = httpx.AsyncHTTPTransport(uds=str(address.socket))

@@ -29,9 +29,9 @@ from regate_orchestrator.values import ResponseId
 _OPEN_FILES: Final = 1_024
 """What an ordinary shell grants."""
 _AT_ONCE: Final = 8
-_DAY_S: Final = 86_400
+_DAY_SECONDS: Final = 86_400
 _LOGS: Final = 10_000
-"""Responses whose log is to be swept, among all."""
+"""Responses whose log is to be collected, among all."""
 _TURNS_SHOWN: Final = (1, 50, 100, 200)
 _TEXT: Final = "Staff have 28 days of annual leave. Leave is asked for two weeks before it begins.\n" * 8
 

@@ -16,7 +16,7 @@ SCHEMAS: Final = POLICIES / "schemas"
 # The schemas are no data: without this, `opa test` would merge them into one document and find conflicts.
 TEST_ARGUMENTS: Final = ("--ignore", "schemas", "--fail-on-empty", "--timeout", "60s")  # a machine may be busy
 
-_DEADLINE_S: Final = 120
+_DEADLINE_SECONDS: Final = 120
 
 
 class Fault(Exception):
@@ -36,7 +36,7 @@ def call(*arguments: str, given: str = "") -> str:
     """Return what OPA wrote for these arguments; raises `Fault` with its words when it exits other than with 0."""
     command = [binary(), *arguments]
     done = subprocess.run(  # noqa: S603 (the arguments are our own)
-        command, cwd=ROOT, input=given, capture_output=True, text=True, timeout=_DEADLINE_S, check=False
+        command, cwd=ROOT, input=given, capture_output=True, text=True, timeout=_DEADLINE_SECONDS, check=False
     )
     if done.returncode != 0:
         raise Fault((done.stderr + done.stdout).strip() or f"{' '.join(arguments)} exited with {done.returncode}")

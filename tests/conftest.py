@@ -15,10 +15,10 @@ from tests.postgres import Postgres, running_postgres
 settings.register_profile("regate", settings(), deadline=None, database=None, suppress_health_check=[HealthCheck.too_slow], print_blob=True)
 settings.load_profile("regate")
 
-_LONGEST_PLACE: Final = 24
+_MAX_PLACE: Final = 24
 """How long the path of the directory for temporary files may be: tests listen on sockets in theirs, whose paths end at 104 bytes."""
 
-if len(tempfile.gettempdir()) > _LONGEST_PLACE:
+if len(tempfile.gettempdir()) > _MAX_PLACE:
     tempfile.tempdir = "/tmp"
 
 

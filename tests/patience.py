@@ -11,26 +11,26 @@ from collections.abc import Callable
 from importlib import import_module
 from typing import Any, Final
 
-PATIENT_S: Final = 120
+PATIENT_SECONDS: Final = 120
 
 _CONSTANTS: Final = {
-    "regate_adapters.opa.policies.vetting": ("_DEADLINE_S",),
-    "regate_adapters.opa.acceptance.reading": ("_DEADLINE_S",),
-    "regate_adapters.opa.policies.remote": ("_DEADLINE_S",),
-    "regate_adapters.opa.server.process": ("_START_S",),
-    "regate_adapters.opa.policies.signed": ("_DEADLINE_S",),
-    "regate_adapters.backend.upstream_client": ("_CONNECT_S", "_LISTING_S", "_CONTACT_S"),
-    "regate_adapters.embeddings.upstream": ("_CONNECT_S",),
-    "regate_adapters.vector.chroma.store": ("_READ_S", "_CHECK_S"),
-    "regate_adapters.vector.pgvector.store": ("_CHECK_S",),
+    "regate_adapters.opa.policies.vetting": ("_DEADLINE_SECONDS",),
+    "regate_adapters.opa.acceptance.reading": ("_DEADLINE_SECONDS",),
+    "regate_adapters.opa.policies.remote": ("_DEADLINE_SECONDS",),
+    "regate_adapters.opa.server.process": ("_START_SECONDS",),
+    "regate_adapters.opa.policies.signed": ("_DEADLINE_SECONDS",),
+    "regate_adapters.backend.upstream_client": ("_CONNECT_SECONDS", "_LISTING_SECONDS", "_CONTACT_SECONDS"),
+    "regate_adapters.embeddings.upstream": ("_CONNECT_SECONDS",),
+    "regate_adapters.vector.chroma.store": ("_READ_SECONDS", "_CHECK_SECONDS"),
+    "regate_adapters.vector.pgvector.store": ("_CHECK_SECONDS",),
     "regate_gateway.routes.health": ("_DEADLINE_SECONDS",),
-    "regate_gateway.workbench.explain.trace": ("_DEADLINE_S",),
+    "regate_gateway.workbench.explain.trace": ("_DEADLINE_SECONDS",),
 }
 
 
 def wait_patiently() -> None:
     """Have every gateway in this process wait so long, from now on."""
-    from regate_adapters.audit.spool import SpoolAuditLog
+    from regate_adapters.audit.log import SegmentedAuditLog
     from regate_adapters.state.store import SqlStateStore
     from regate_adapters.vector.pgvector.store import PgVectorStore
 
@@ -38,9 +38,9 @@ def wait_patiently() -> None:
         found = import_module(module)
         for name in names:
             assert hasattr(found, name), f"{module} has no {name} any more"
-            setattr(found, name, PATIENT_S)
-    for opens in (SqlStateStore.open, SpoolAuditLog.open, PgVectorStore.__init__):
-        _defaults(opens)["deadline_s"] = PATIENT_S
+            setattr(found, name, PATIENT_SECONDS)
+    for opens in (SqlStateStore.open, SegmentedAuditLog.open, PgVectorStore.__init__):
+        _defaults(opens)["deadline_s"] = PATIENT_SECONDS
 
 
 def _defaults(function: Callable[..., Any]) -> dict[str, Any]:

@@ -34,7 +34,7 @@ from regate_adapters.testing.ports import free_port
 
 VERSIONS: Final = (18, 16)
 _FOLDERS: Final = {18: "pginstall18", 16: "pginstall"}
-_READY_S: Final = 60.0
+_READY_SECONDS: Final = 60.0
 _SETTINGS: Final = {
     "listen_addresses": "127.0.0.1",
     "unix_socket_directories": "",  # the path of a temporary directory may be too long for one
@@ -99,7 +99,7 @@ def running_postgres(version: int, **more: str) -> Iterator[Postgres]:
                 yield Postgres(version, port, process)
             finally:
                 process.send_signal(signal.SIGINT)  # fast shutdown: connections are ended
-                process.wait(_READY_S)
+                process.wait(_READY_SECONDS)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
@@ -152,7 +152,7 @@ def _end_with_parent() -> None:
 
 
 def _wait_until_ready(process: subprocess.Popen[bytes], port: int, log: Path) -> None:
-    give_up = time.monotonic() + _READY_S
+    give_up = time.monotonic() + _READY_SECONDS
     while True:
         try:
             psycopg.connect(f"postgresql://postgres@127.0.0.1:{port}/postgres", connect_timeout=120).close()

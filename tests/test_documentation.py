@@ -31,7 +31,7 @@ _LINK: Final = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
 _HEADING: Final = re.compile(r"^#{1,6} (.+)$", re.MULTILINE)
 _COMMAND: Final = re.compile(r"(?:^|[\s(/$])regate ([a-z][^\n#)|;&]*)")
 _EXAMPLE: Final = re.compile(r"^`(overlay/[\w/.-]+\.json)`[^\n]*\n\n```json\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-_MOST_LINES: Final = 250
+_MAX_LINES: Final = 250
 _SHORT: Final = 60
 
 
@@ -86,7 +86,7 @@ def test_a_page_is_short_or_begins_with_its_sections(path: Path) -> None:
     listed = set(re.findall(r"\(#([^)]+)\)", beginning))
     expected = {re.sub(r"[^\w\- ]", "", section.removeprefix("## ")).lower().replace(" ", "-") for section in sections}
 
-    assert len(lines) <= _MOST_LINES
+    assert len(lines) <= _MAX_LINES
     assert path.name == "README.md" or len(lines) <= _SHORT or expected - listed <= {"reference"}
 
 

@@ -15,8 +15,8 @@ from psycopg.errors import ConnectionTimeout, InsufficientPrivilege
 from regate_orchestrator.errors import ConfigurationError
 
 _SQLALCHEMY_SCHEME: Final = "postgresql+psycopg://"
-_CONNECT_S: Final = "5"
-_WAIT_INTERVAL_S: Final = 0.1
+_CONNECT_SECONDS: Final = "5"
+_WAIT_INTERVAL_SECONDS: Final = 0.1
 _PORT: Final = 5432
 _RIGHTS: Final = {
     "schema": "USAGE, CREATE",
@@ -26,7 +26,7 @@ _RIGHTS: Final = {
 }
 _DEFAULTS: Final = {
     "application_name": "regate",
-    "connect_timeout": _CONNECT_S,
+    "connect_timeout": _CONNECT_SECONDS,
     "client_encoding": "UTF8",
     # A server that vanished is noticed on connections that lie idle, too.
     "keepalives_idle": "30",
@@ -42,7 +42,7 @@ class PromptConnection(AsyncConnection[Any]):
     swallows packets, which is when deadlines matter most. This one is closed instead; `statement_timeout` ends the query at the server.
     """
 
-    async def wait(self, gen: PQGen[RV], interval: float = _WAIT_INTERVAL_S, timeout: float | None = None) -> RV:  # noqa: ASYNC109
+    async def wait(self, gen: PQGen[RV], interval: float = _WAIT_INTERVAL_SECONDS, timeout: float | None = None) -> RV:  # noqa: ASYNC109
         """Return what the exchange returns. On cancellation the connection is closed before the error goes on."""
         limit = {} if timeout is None else {"timeout": timeout}
         try:

@@ -15,7 +15,7 @@ from regate_orchestrator.values import Clock
 Key = TypeVar("Key", bound=Hashable)
 Value = TypeVar("Value")
 
-_TIDY_S: Final = 1.0
+_TIDY_SECONDS: Final = 1.0
 _PLACE_BYTES: Final = 250
 """What the dictionary itself takes for an entry, about."""
 
@@ -88,7 +88,7 @@ class Remembered(Generic[Key, Value]):
         """Return the time of now; once a second, drop what is out of date before."""
         now = self._clock()
         if now >= self._tidy_at:
-            self._tidy_at = now + _TIDY_S
+            self._tidy_at = now + _TIDY_SECONDS
             for key in [key for key, entry in self._held.items() if now >= entry.until]:
                 self._drop(key)
         return now

@@ -19,12 +19,12 @@ from regate_orchestrator.responses.context.gate import Gate
 from regate_orchestrator.responses.context.history import history_of
 from regate_orchestrator.responses.context.sealing import Sealer, unseal
 from regate_orchestrator.responses.prompt import OUTPUTS
-from regate_orchestrator.rows import HeldItem, StoredItem
+from regate_orchestrator.rows import ItemWithParent, StoredItem
 from regate_orchestrator.values import JsonObject
 
 
 @dataclass(frozen=True, slots=True)
-class Arrivals:
+class ConversationWriter:
     """Decides what clients put into conversations."""
 
     enforcer: Enforcer
@@ -41,12 +41,12 @@ class Arrivals:
         admit, and `InvalidRequest` for what was sealed elsewhere, or for a use that a conversation has not.
         """
         referenced = [cast("str", item["id"]) for item in items if item["type"] == "item_reference"]
-        found = await self.state.held_items(context.principal, referenced) if referenced else {}
+        found = await self.state.items_with_parents(context.principal, referenced) if referenced else {}
         arrived = [self._arrived(context, item, found) for item in items]
-        history = history_of(one for one in arrived if isinstance(one, HeldItem))
+        history = history_of(one for one in arrived if isinstance(one, ItemWithParent))
         asked = await self.gate.ask(context, history)
         batch = replace(asked.batch, tool_results=[tool_result(item) for item in items if item["type"] in OUTPUTS])
-        decisions, admitted = await self.enforcer.settle(
+        decisions, admitted = await self.enforcer.decide_all(
             context, phase, [*questions, *asked.questions], batch=batch, notes={**notes, **asked.notes}
         )
         if len(admitted.tool_results) < len(batch.tool_results):
@@ -54,9 +54,9 @@ class Arrivals:
         for item, shown in self.gate.read(asked, decisions[len(questions) :], admitted).left.items:
             if not shown:
                 raise no_item(item.id, param="items")
-        return [one.item if isinstance(one, HeldItem) else one for one in arrived], decisions[: len(questions)]
+        return [one.item if isinstance(one, ItemWithParent) else one for one in arrived], decisions[: len(questions)]
 
-    def _arrived(self, context: Context, item: JsonObject, found: Mapping[str, HeldItem]) -> StoredItem | HeldItem:
+    def _arrived(self, context: Context, item: JsonObject, found: Mapping[str, ItemWithParent]) -> StoredItem | ItemWithParent:
         """Return an item as it is kept: one of ours that is referred to as it is, with what holds it."""
         identifier = cast("str", item["id"])
         match item["type"]:

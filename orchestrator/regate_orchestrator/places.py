@@ -32,7 +32,7 @@ class Places:
         try:
             yield
         finally:
-            self._give_back(tenant)
+            self._requeue(tenant)
 
     @asynccontextmanager
     async def in_turn(self, tenant: str) -> AsyncIterator[None]:
@@ -44,7 +44,7 @@ class Places:
         try:
             yield
         finally:
-            self._give_back(tenant)
+            self._requeue(tenant)
 
     async def _wait(self, tenant: str) -> None:
         served: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -53,7 +53,7 @@ class Places:
             await served
         except asyncio.CancelledError:
             if not served.cancelled():  # it was served at the moment at which it gave up
-                self._give_back(tenant)
+                self._requeue(tenant)
             raise
 
     def _may_take(self, tenant: str) -> bool:
@@ -63,7 +63,7 @@ class Places:
         self._free -= 1
         self._taken[tenant] += 1
 
-    def _give_back(self, tenant: str) -> None:
+    def _requeue(self, tenant: str) -> None:
         self._free += 1
         self._taken[tenant] -= 1
         if not self._taken[tenant]:

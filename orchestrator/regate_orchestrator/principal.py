@@ -12,7 +12,7 @@ from typing import Final
 from regate_orchestrator.values import Json, JsonObject
 
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:@|/+-]{0,127}")
-_MOST_NAMES: Final = 10_000
+_MAX_NAMES: Final = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +62,7 @@ def read_principal(value: object) -> Principal | None:
     lists = [value.get(key, ()) for key in ("teams", "roles", "projects", "namespaces", "scopes")]
     if not (is_name(value.get("id")) and is_name(value.get("tenant"))):
         return None
-    if not all(isinstance(names, list | tuple) and len(names) <= _MOST_NAMES and all(map(is_name, names)) for names in lists):
+    if not all(isinstance(names, list | tuple) and len(names) <= _MAX_NAMES and all(map(is_name, names)) for names in lists):
         return None
     clearance, attrs = value.get("clearance", 0), value.get("attrs", {})
     if isinstance(clearance, bool) or not isinstance(clearance, int) or not isinstance(attrs, Mapping):

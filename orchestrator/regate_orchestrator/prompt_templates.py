@@ -17,8 +17,8 @@ Value: TypeAlias = str | JsonObject
 """A text, or a content part of a message, such as an image or a file."""
 
 _VARIABLE: Final = re.compile(r"\{\{([A-Za-z_][A-Za-z0-9_-]*)\}\}")
-_LONGEST_NAME: Final = 64
-_MOST_VARIABLES: Final = 64
+_MAX_NAME: Final = 64
+_MAX_VARIABLES: Final = 64
 _ROLE_OF_PARTS: Final = "user"
 
 _Path: TypeAlias = tuple[str | int, ...]
@@ -34,15 +34,13 @@ def variables_of(template: JsonObject, *, param: str) -> tuple[str, ...]:
         found = _VARIABLE.findall(text)
         if found and not _holds_variables(path):
             place = param + _spelt(path)
-            message = (
-                f"'{place}' holds a variable, '{found[0][:_LONGEST_NAME]}': they stand in instructions and in the text of messages only."
-            )
+            message = f"'{place}' holds a variable, '{found[0][:_MAX_NAME]}': they stand in instructions and in the text of messages only."
             raise InvalidRequest(message, param=place, code="invalid_value")
         names |= dict.fromkeys(found)
-    if any(len(name) > _LONGEST_NAME for name in names):
-        raise InvalidRequest(f"Names of variables are at most {_LONGEST_NAME} characters long.", param=param, code="invalid_value")
-    if len(names) > _MOST_VARIABLES:
-        raise InvalidRequest(f"A template may have at most {_MOST_VARIABLES} variables.", param=param, code="invalid_value")
+    if any(len(name) > _MAX_NAME for name in names):
+        raise InvalidRequest(f"Names of variables are at most {_MAX_NAME} characters long.", param=param, code="invalid_value")
+    if len(names) > _MAX_VARIABLES:
+        raise InvalidRequest(f"A template may have at most {_MAX_VARIABLES} variables.", param=param, code="invalid_value")
     return tuple(names)
 
 
@@ -52,10 +50,10 @@ def require_values(variables: Sequence[str], given: Collection[str], *, param: s
     if missing:
         message = f"The prompt needs a value for {_listed(missing)}."
         raise InvalidRequest(message, param=f"{param}.{missing[0]}", code="missing_required_parameter")
-    superfluous = [name[:_LONGEST_NAME] for name in given if name not in variables]
+    superfluous = [name[:_MAX_NAME] for name in given if name not in variables]
     if superfluous:
         has = f"its variables are {_listed(variables)}" if variables else "it has none"
-        message = f"The prompt has no variable {_listed(superfluous[:_MOST_VARIABLES])}: {has}."
+        message = f"The prompt has no variable {_listed(superfluous[:_MAX_VARIABLES])}: {has}."
         raise InvalidRequest(message, param=f"{param}.{superfluous[0]}", code="unknown_parameter")
 
 
@@ -151,7 +149,7 @@ def _holds_variables(path: _Path) -> bool:
 
 
 def _spelt(path: _Path) -> str:
-    return "".join(f"[{step}]" if isinstance(step, int) else f".{step[:_LONGEST_NAME]}" for step in path)
+    return "".join(f"[{step}]" if isinstance(step, int) else f".{step[:_MAX_NAME]}" for step in path)
 
 
 def _size(value: Value) -> int:

@@ -46,21 +46,21 @@ class Chosen:
 
 def route_question(model: str, request: JsonObject) -> Question:
     """Return the question whether this model may be called so, with all that qualifies an allow. `request` is the input's key of that name."""
-    return Question(Point.ROUTE, "route.call", {"request": request}, about=model, qualified_by=(BACKEND, OBLIGATIONS))
+    return Question(Point.ROUTE, "route.call", {"request": request}, about=model, companions=(BACKEND, OBLIGATIONS))
 
 
 async def choose_upstream(
-    context: Context, model: str, request: JsonObject, *, enforcer: Enforcer, catalogue: Catalogue, able: frozenset[str]
+    context: Context, model: str, request: JsonObject, *, enforcer: Enforcer, catalogue: Catalogue, supported: frozenset[str]
 ) -> Chosen:
     """Return the upstream for a request, after recording the decision; raises as `serve` does.
 
     `able` names the obligations that the caller will meet. A caller with more to decide asks `route_question` among its own and calls `serve`.
     """
     decision = await enforcer.decide(context, route_question(model, request))
-    return await serve(decision, model, catalogue=catalogue, able=able)
+    return await serve(decision, model, catalogue=catalogue, supported=supported)
 
 
-async def serve(decision: Decision, model: str, *, catalogue: Catalogue, able: frozenset[str]) -> Chosen:
+async def serve(decision: Decision, model: str, *, catalogue: Catalogue, supported: frozenset[str]) -> Chosen:
     """Return the upstream that serves a model under the decision on `route_question`.
 
     Raises the one error for unknown and not granted; `PolicyUnavailable` where the policy asks for what cannot be done; and `UpstreamError`
@@ -68,7 +68,7 @@ async def serve(decision: Decision, model: str, *, catalogue: Catalogue, able: f
     """
     if isinstance(decision, Deny):
         raise no_such_model(model)
-    obligations = _obligations(decision.qualities.get(OBLIGATIONS, {}), able)
+    obligations = _obligations(decision.decision_attributes.get(OBLIGATIONS, {}), supported)
     serving = await _serving(decision, model, catalogue)
     return Chosen(serving.upstream, serving.alternates, obligations, decision.revision)
 
@@ -80,12 +80,12 @@ def no_such_model(model: str) -> NotFound:
 
 
 async def _serving(decision: Allow, model: str, catalogue: Catalogue) -> Serving:
-    if BACKEND not in decision.qualities:
+    if BACKEND not in decision.decision_attributes:
         serving = await catalogue.serving(model)
         if serving is None:
             raise no_such_model(model)
         return serving
-    backend = decision.qualities[BACKEND]
+    backend = decision.decision_attributes[BACKEND]
     if not isinstance(backend, str):
         raise PolicyUnavailable(f"{Point.ROUTE.package}/{BACKEND} is not a name: {backend!r}")
     serving = await catalogue.serving(model, by=backend)
@@ -94,7 +94,7 @@ async def _serving(decision: Allow, model: str, catalogue: Catalogue) -> Serving
     return serving
 
 
-def _obligations(value: Json, able: frozenset[str]) -> Obligations:
+def _obligations(value: Json, supported: frozenset[str]) -> Obligations:
     if not isinstance(value, Mapping):
         raise PolicyUnavailable(f"{Point.ROUTE.package}/{OBLIGATIONS} is not an object")
     no_store, most = value.get(NO_STORE, False), value.get(MAX_OUTPUT_TOKENS)
@@ -104,6 +104,6 @@ def _obligations(value: Json, able: frozenset[str]) -> Obligations:
         raise PolicyUnavailable(f"{Point.ROUTE.package}/{OBLIGATIONS}: {MAX_OUTPUT_TOKENS} is not a whole number of 1 or more")
     # One that asks for nothing (`no_store: false`) can be met by anybody, but only if it is known what it asks for.
     idle = {name for name, asked in ((NO_STORE, no_store), (MAX_OUTPUT_TOKENS, most is not None)) if not asked}
-    if unmet := sorted(value.keys() - able - idle):
+    if unmet := sorted(value.keys() - supported - idle):
         raise PolicyUnavailable(f"{Point.ROUTE.package}/{OBLIGATIONS} asks for what is not done here: {', '.join(unmet)}")
     return Obligations(no_store, most if type(most) is int else None)

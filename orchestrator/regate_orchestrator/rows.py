@@ -85,7 +85,7 @@ NO_USAGE: Final = FileUsage(0, 0)
 
 @dataclass(frozen=True, slots=True)
 class ExpiredFile:
-    """A file that is absent for everybody and still to be swept, and the vector stores that hold chunks of it."""
+    """A file that is absent for everybody and still to be collected, and the vector stores that hold chunks of it."""
 
     id: FileId
     tenant: str
@@ -150,7 +150,7 @@ class StoreChanges:
 class Attachment:
     """A file in a vector store. All its chunks carry `stamp` (policy fields) and `attributes` (the client's, without `regate.` keys).
 
-    `requested` is what the client sent, echoed as sent. Only a `completed` attachment is live: the chunks of its edition may be found.
+    `requested` is what the client sent, echoed as sent. Only a `completed` attachment is live: the chunks of its generation may be found.
     """
 
     store_id: StoreId
@@ -168,8 +168,8 @@ class Attachment:
     chunks: int = 0
     error_code: str | None = None
     error_message: str | None = None
-    edition: str = ""
-    """The one edition of its chunks that counts (`documents/generations.py`); empty before a worker has begun."""
+    generation: str = ""
+    """The one generation of its chunks that counts (`documents/generations.py`); empty before a worker has begun."""
     attempts: int = 0
     """How often a worker has begun."""
     batch_id: BatchId | None = None
@@ -187,15 +187,15 @@ class FileBatch:
 
 
 @dataclass(frozen=True, slots=True)
-class LooseChunks:
-    """Chunks in a vector engine that nothing counts: an edition of a file's. With an empty edition all of the file's; with no file, all of a store.
+class OrphanedChunks:
+    """Chunks in a vector engine that nothing counts: a generation of a file's. With an empty generation all of the file's; with no file, all of a store.
 
-    The last is the place of a store that is gone; chunks of a whole file were left by an earlier version, which knew no editions.
+    The last is the place of a store that is gone; chunks of a whole file were left by an earlier version, which knew no generations.
     """
 
     store_id: StoreId
     file_id: FileId
-    edition: str
+    generation: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -312,7 +312,7 @@ def _item_view(row: ResponseRow | ConversationRow, kind: str) -> dict[str, Json]
 
 
 @dataclass(frozen=True, slots=True)
-class HeldItem:
+class ItemWithParent:
     """A stored item, with the policy view of the row that holds it (a response's or a conversation's `view()`)."""
 
     holder: JsonObject

@@ -16,7 +16,7 @@ import openai
 import pytest
 from aiohttp import web
 from tests.deployments import EMBEDDED, NAMES, VARIABLE, Deployment, on_postgres
-from tests.patience import PATIENT_S, wait_patiently
+from tests.patience import PATIENT_SECONDS, wait_patiently
 
 from regate_adapters.audit.reading import read
 from regate_adapters.identity.jwt import mint_development_token
@@ -137,7 +137,7 @@ class World:
 
     def http(self, subject: str = "alice", tenant: str = "acme", **claims: Any) -> httpx.AsyncClient:
         headers = {"Authorization": f"Bearer {self.token(subject, tenant, **claims)}"}
-        return httpx.AsyncClient(base_url=f"{self.url}/v1", headers=headers, timeout=PATIENT_S, verify=NO_TLS)
+        return httpx.AsyncClient(base_url=f"{self.url}/v1", headers=headers, timeout=PATIENT_SECONDS, verify=NO_TLS)
 
     @contextmanager
     def impatient(self, seconds: float) -> Iterator[None]:
@@ -180,7 +180,7 @@ async def upstream() -> AsyncIterator[ScriptedUpstream]:
 @pytest.fixture
 def policies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A copy of the shipped policies that a test may change, one file at a time: nobody is waited for who may still be writing."""
-    monkeypatch.setattr("regate_adapters.opa.policies.settling._STILL_S", 0)
+    monkeypatch.setattr("regate_adapters.opa.policies.settling._STILL_SECONDS", 0)
     return Path(shutil.copytree(shipped_policies(), tmp_path / "rego"))
 
 

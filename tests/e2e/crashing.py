@@ -19,7 +19,7 @@ from typing import Any, Final
 import httpx
 from aiohttp import web
 
-SETTLED_S: Final = 30.0
+SETTLED_SECONDS: Final = 30.0
 _PIECE: Final = 9
 
 
@@ -151,7 +151,7 @@ class Caller:
         await self._post(f"/v1/vector_stores/{store}/file_batches/{batch}/cancel")
 
     async def ingested(self, store: str, file: str) -> None:
-        async with asyncio.timeout(SETTLED_S):
+        async with asyncio.timeout(SETTLED_SECONDS):
             while (await self.http.get(f"/v1/vector_stores/{store}/files/{file}")).json()["status"] == "in_progress":
                 await asyncio.sleep(0.01)
 
@@ -188,7 +188,7 @@ class Caller:
         return identifier
 
     async def ended(self, response: str) -> None:
-        async with asyncio.timeout(SETTLED_S):
+        async with asyncio.timeout(SETTLED_SECONDS):
             while (await self.http.get(f"/v1/responses/{response}")).json()["status"] in ("queued", "in_progress"):
                 await asyncio.sleep(0.01)
 
@@ -198,15 +198,15 @@ class Caller:
 
 async def settled(database: Path) -> None:
     """Return when nothing is being ingested any more, which nobody asks for."""
-    async with asyncio.timeout(SETTLED_S):
+    async with asyncio.timeout(SETTLED_SECONDS):
         while rows(database, "SELECT 1 FROM attachments WHERE status = 'in_progress'"):
             await asyncio.sleep(0.02)
 
 
 async def swept(database: Path) -> None:
     """Return when nothing is left that is known to be removed. The gateway must run, by a clock at which all of it is due."""
-    async with asyncio.timeout(SETTLED_S):
-        while rows(database, "SELECT 1 FROM loose_blobs UNION ALL SELECT 1 FROM loose_editions"):
+    async with asyncio.timeout(SETTLED_SECONDS):
+        while rows(database, "SELECT 1 FROM orphaned_blobs UNION ALL SELECT 1 FROM orphaned_generations"):
             await asyncio.sleep(0.02)
 
 
@@ -214,10 +214,10 @@ async def broken_promises(http: httpx.AsyncClient, ledger: Ledger) -> list[str]:
     """Return which acknowledged requests are not what was answered, as any client can see it."""
     found: list[str] = []
     for path, holds in ledger.made.items():
-        doomed = [gone for gone in ledger.removing if _goes_with(path, gone)]
+        tombstoned = [gone for gone in ledger.removing if _goes_with(path, gone)]
         answer = await http.get(path)
-        if doomed:
-            if any(gone in ledger.removed for gone in doomed) and answer.status_code != 404:
+        if tombstoned:
+            if any(gone in ledger.removed for gone in tombstoned) and answer.status_code != 404:
                 found.append(f"{path} was deleted, and is {answer.status_code}")
             continue
         if answer.status_code != 200:
@@ -280,7 +280,7 @@ def inconsistencies(database: Path) -> list[str]:
             "the row and the Response differ": "SELECT id, status FROM responses WHERE status <> json_extract(body, '$.status')",
             "a lock that nobody holds": "SELECT id, locked_by FROM conversations WHERE locked_by IS NOT NULL",
             "an ingestion that never ends": "SELECT store_id, file_id FROM attachments WHERE status NOT IN ('completed', 'failed', 'cancelled')",
-            "a claim that nobody holds": "SELECT store_id, file_id FROM attachments WHERE status <> 'in_progress' AND claimed_until > 0",
+            "a claim that nobody holds": "SELECT store_id, file_id FROM attachments WHERE status <> 'in_progress' AND leased_until > 0",
             "a key that stands for nothing": "SELECT key FROM idempotency_keys WHERE created IS NULL",
             "a turn of a response that did not complete": (
                 "SELECT i.conversation_id, i.response_id FROM conversation_items i JOIN responses r ON r.id = i.response_id"
@@ -308,7 +308,7 @@ def inconsistencies(database: Path) -> list[str]:
 
 
 def orphans(data: Path) -> list[str]:
-    """Return files and chunks without a row, and rows without theirs. The gateway must have ended, and must have swept."""
+    """Return files and chunks without a row, and rows without theirs. The gateway must have ended, and must have collected."""
     database = data / "regate.db"
     known = {file for (file,) in rows(database, "SELECT id FROM files")}
     kept = {path.name for path in (data / "files").iterdir()}

@@ -42,8 +42,8 @@ from regate_gateway.http.server import Running
 from regate_gateway.workbench.build import build
 from regate_gateway.workbench.directory import shipped_policies
 
-LATER_S: Final = 25 * 3_600
-"""How much later the gateway is started again: when all that is swept by its age is due."""
+LATER_SECONDS: Final = 25 * 3_600
+"""How much later the gateway is started again: when all that is collected by its age is due."""
 
 
 def main(folder: Path, upstream: str, when: str, every: int, offset: int) -> None:
@@ -212,7 +212,7 @@ async def restarted(life: Life) -> None:
     """Start again, let everything end by itself, and write down what is wrong."""
     data, ledger = life.place / "data", life.place / "ledger"
     age_unfinished_writes(data)
-    async with _running(life, now=life.began + LATER_S) as http:
+    async with _running(life, now=life.began + LATER_SECONDS) as http:
         await settled(data / "regate.db")
         await swept(data / "regate.db")
         problems = await broken_promises(http, Ledger.read(ledger) if ledger.exists() else Ledger())

@@ -20,7 +20,7 @@ import httpx
 import pytest
 import yaml
 from tests.e2e.crashing import (
-    SETTLED_S,
+    SETTLED_SECONDS,
     Caller,
     Ledger,
     age_unfinished_writes,
@@ -31,7 +31,7 @@ from tests.e2e.crashing import (
     settled,
     swept,
 )
-from tests.e2e.killed_at import LATER_S
+from tests.e2e.killed_at import LATER_SECONDS
 from tests.e2e.test_process import JWT, SECRET, _children, _state, headers
 
 from regate_adapters.testing.ports import free_port
@@ -233,16 +233,16 @@ async def _answers(http: httpx.AsyncClient, url: str) -> bool:
 
 async def ended(opa: int) -> None:
     """Return when the process is gone; the kernel ends it with its parent."""
-    async with asyncio.timeout(SETTLED_S):
+    async with asyncio.timeout(SETTLED_SECONDS):
         while Path(f"/proc/{opa}").exists() and "Z" not in _state(opa):
             await asyncio.sleep(0.02)
 
 
 async def a_day_later(data_dir: Path, upstream: str) -> None:
-    """Run the gateway a day later, until it has swept."""
+    """Run the gateway a day later, until it has collected."""
     now = Path(data_dir / "regate.db").stat().st_mtime
     settings = Settings.model_validate({**configuration(data_dir, upstream, 0), "auth": {}})
-    app, _ = gateway_app(settings, clock=lambda: now + LATER_S)
+    app, _ = gateway_app(settings, clock=lambda: now + LATER_SECONDS)
     async with Running(app, settings.listen):
         await swept(data_dir / "regate.db")
 

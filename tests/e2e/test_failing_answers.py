@@ -13,7 +13,7 @@ import openai
 import pytest
 from aiohttp import web
 from tests.e2e.conftest import ScriptedUpstream, World, text
-from tests.patience import PATIENT_S
+from tests.patience import PATIENT_SECONDS
 
 from regate_gateway.composition.wiring import gateway_app
 from regate_gateway.config.settings import Settings
@@ -105,7 +105,7 @@ def refusing(status: int) -> Turn:
 
 async def test_key_that_the_upstream_refuses_is_seen_where_operators_look(world: World) -> None:
     world.upstream.turns = [refusing(401)]
-    async with httpx.AsyncClient(base_url=world.url, timeout=PATIENT_S) as anyone, world.http() as http:
+    async with httpx.AsyncClient(base_url=world.url, timeout=PATIENT_SECONDS) as anyone, world.http() as http:
         failed = await http.post("/responses", json={"model": "small", "input": "Hi"})
         denied, figures = (await anyone.get("/readyz")).json(), (await anyone.get("/metrics")).text
         served = await http.post("/responses", json={"model": "small", "input": "Hi"})

@@ -21,7 +21,7 @@ from tests.e2e.crashing import chunks_in
 from tests.e2e.test_process import JWT, SECRET, headers
 
 from regate_adapters.testing.ports import free_port
-from regate_orchestrator.documents.ingestion import MOST_ATTEMPTS
+from regate_orchestrator.documents.ingestion import MAX_ATTEMPTS
 
 POISON = "poison"
 
@@ -152,7 +152,7 @@ async def test_file_that_was_half_ingested_when_the_gateway_was_killed_is_found_
         counts = (await http.get(f"/v1/vector_stores/{store}")).json()["file_counts"]
         pieces = (await http.get(f"/v1/vector_stores/{store}/files/{file}/content")).json()["data"]
         with closing(sqlite3.connect(tmp_path / "regate.db")) as database:
-            database.execute("UPDATE loose_editions SET due_at = 0")  # as when the dead worker's writes must have ended
+            database.execute("UPDATE orphaned_generations SET due_at = 0")  # as when the dead worker's writes must have ended
             database.commit()
     async with served(tmp_path, url) as (http, _):
         async with asyncio.timeout(120):
@@ -167,7 +167,7 @@ async def test_file_that_was_half_ingested_when_the_gateway_was_killed_is_found_
 
 def _waiting(data_dir: Path) -> int:
     with closing(sqlite3.connect(f"file:{data_dir / 'regate.db'}?mode=ro", uri=True)) as database:
-        (count,) = database.execute("SELECT count(*) FROM loose_editions").fetchone()
+        (count,) = database.execute("SELECT count(*) FROM orphaned_generations").fetchone()
         return int(count)
 
 
@@ -182,7 +182,7 @@ async def test_file_at_which_the_gateway_dies_again_and_again_is_given_up_and_ke
         await embeddings.reached.acquire()
         process.send_signal(signal.SIGKILL)
         await process.wait()
-    for _ in range(MOST_ATTEMPTS - 1):
+    for _ in range(MAX_ATTEMPTS - 1):
         async with served(tmp_path, url) as (http, process):
             await embeddings.reached.acquire()
             other = await upload(http, "harmless")
@@ -197,5 +197,5 @@ async def test_file_at_which_the_gateway_dies_again_and_again_is_given_up_and_ke
     assert read["status"] == "completed"
     assert (given_up["status"], given_up["last_error"]["code"]) == ("failed", "server_error")
     assert file not in found
-    assert len(found) == MOST_ATTEMPTS - 1
+    assert len(found) == MAX_ATTEMPTS - 1
     assert json.dumps(given_up["last_error"]["message"]).count("3 attempts") == 1

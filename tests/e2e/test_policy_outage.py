@@ -36,7 +36,7 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 CANARY = "blue-heron"
 DOCUMENT = f"# Leave\n\nEmployees have 28 days of annual leave. The canary is {CANARY}.\n"
-NEVER_S = 0.4
+NEVER_SECONDS = 0.4
 """How long the gateway waits for an answer that never comes. Every other answer has as long as it needs, on a machine that is slow too."""
 CONFLICT = """package regate.broken
 
@@ -597,7 +597,7 @@ def never_waiting_long(client: OpaClient, opa: BreakableOpa) -> None:
 
     async def asked(path: str, document: JsonObject) -> Reply:
         never = opa.fault in (hanging, slow) and opa.concerns(path.partition("?")[0], document)
-        client._deadline_s = NEVER_S if never else usual
+        client._deadline_s = NEVER_SECONDS if never else usual
         return await post(path, document)
 
     client.post = asked  # type: ignore[method-assign]

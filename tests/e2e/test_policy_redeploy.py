@@ -36,7 +36,7 @@ RULE = """package regate.custom.store
 
 deny if "contractor" in input.principal.roles
 
-# As of edition {}.
+# As of generation {}.
 """
 
 
@@ -55,10 +55,10 @@ def team(tmp_path: Path) -> Path:
     return tmp_path / "team"
 
 
-def amend(team: Path, edition: int) -> None:
+def amend(team: Path, generation: int) -> None:
     rule = team / "overlay" / "custom" / "store" / "store.rego"
     rule.parent.mkdir(exist_ok=True)
-    rule.write_text(RULE.format(edition))
+    rule.write_text(RULE.format(generation))
 
 
 def make(team: Path) -> None:
@@ -136,8 +136,8 @@ async def test_make_policy_again_and_again_lets_nobody_in_and_is_in_force_each_t
     make(team)
     live = team / "build" / "policy"
     async with watched(configure(opa={"bundle": live, "timeout_ms": OPA_MS}), upstream, live) as observed:
-        for edition in (2, 3):
-            amend(team, edition)
+        for generation in (2, 3):
+            amend(team, generation)
             await asyncio.to_thread(make, team)
             await observed.in_force(live)
         (team / "overlay" / "custom" / "store" / "store.rego").unlink()
@@ -187,7 +187,9 @@ async def test_copy_that_stops_between_every_two_files_lets_nobody_in_and_logs_n
     caplog: pytest.LogCaptureFixture,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("regate_adapters.opa.policies.settling._PATIENCE_S", 600)  # a stop is as long as two answers take this machine
+    monkeypatch.setattr(
+        "regate_adapters.opa.policies.settling._PATIENCE_SECONDS", 600
+    )  # a stop is as long as two answers take this machine
     make(team)
     assembled, live = team / "build" / "policy", tmp_path / "site" / "policy"
     live.mkdir(parents=True)

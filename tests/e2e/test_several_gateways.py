@@ -32,8 +32,8 @@ Start = Callable[..., AbstractAsyncContextManager[World]]
 
 KEY = {"Idempotency-Key": "one-key"}
 INTERRUPTED = {"code": "server_error", "message": "The gateway stopped before the response was complete."}
-LAPSED_S = 120
-SETTLED_S = 60
+LAPSED_SECONDS = 120
+SETTLED_SECONDS = 60
 
 
 @dataclass
@@ -163,7 +163,7 @@ async def test_what_a_killed_gateway_was_at_is_ended_by_another_once_it_must_be_
     async with start("b", clock=clock, rhythm=Rhythm(sweep_s=0.1)) as b, b.http() as via:
         async with (
             served(tmp_path / "killed", upstream.url, state=deployment.state) as (url, process),
-            httpx.AsyncClient(base_url=f"{url}/v1", headers=headers(), timeout=SETTLED_S) as http,
+            httpx.AsyncClient(base_url=f"{url}/v1", headers=headers(), timeout=SETTLED_SECONDS) as http,
         ):
             conversation = (await http.post("/conversations", json={})).json()["id"]
             turn, background = ask(stream=True, conversation=conversation), ask(stream=True, background=True)
@@ -179,7 +179,7 @@ async def test_what_a_killed_gateway_was_at_is_ended_by_another_once_it_must_be_
                 await process.wait()
         at_once = [(await via.get(f"/responses/{name}")).json()["status"] for name in identifiers]
         busy = (await via.post("/responses", json=turn, headers=KEY)).status_code
-        clock.ahead = LAPSED_S
+        clock.ahead = LAPSED_SECONDS
         failed = [await until(b.client(), name, "failed", "completed") for name in identifiers]
         seen += [event async for event in following]
         replayed = [event async for event in await b.client().responses.retrieve(identifiers[1], stream=True)]
@@ -196,7 +196,7 @@ async def test_what_a_killed_gateway_was_at_is_ended_by_another_once_it_must_be_
 async def test_response_of_a_gateway_that_was_taken_for_gone_stays_failed_for_everybody(
     start: Start, upstream: ScriptedUpstream, background: bool
 ) -> None:
-    gate, clock = asyncio.Event(), Clock(LAPSED_S)
+    gate, clock = asyncio.Event(), Clock(LAPSED_SECONDS)
     upstream.turns = [gated(gate, "Too", " late."), text("In time.")]
     async with start("a") as a, a.http() as http:
         conversation = (await a.client().conversations.create()).id
@@ -250,7 +250,7 @@ async def test_background_response_is_deleted_through_another_gateway_and_stays_
         queued = await a.client().responses.create(model="small", input="Hi", background=True)
         await until(b.client(), queued.id, "in_progress")
         deleted = (await http.delete(f"/responses/{queued.id}")).json()["deleted"]
-        async with asyncio.timeout(SETTLED_S):
+        async with asyncio.timeout(SETTLED_SECONDS):
             while upstream.closed_early == 0:
                 await asyncio.sleep(0.01)
         left = [(await http.get(f"/responses/{queued.id}")).status_code]

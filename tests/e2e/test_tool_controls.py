@@ -80,7 +80,7 @@ async def test_what_is_demanded_is_asked_beside_the_decision_and_recorded_with_i
     (decided,) = [one for record in world.audit() for one in record.get("decisions", ()) if one["action"] == "tool.call"]
 
     assert "blue-heron" in told
-    assert (decided["allowed"], decided["qualified_by"]) == (True, ["needs_approval", "obligations"])
+    assert (decided["allowed"], decided["companions"]) == (True, ["needs_approval", "obligations"])
     assert decided["qualities"] == {"needs_approval": False, "obligations": {"max_result_bytes": 4_194_304}}
 
 

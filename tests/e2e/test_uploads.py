@@ -15,7 +15,7 @@ from tests.e2e.conftest import ScriptedUpstream, World
 from tests.e2e.test_files import Clock, running
 
 from regate_gateway.config.settings import Settings
-from regate_orchestrator.documents.upload_parts import KEPT_S, LIFETIME_S
+from regate_orchestrator.documents.upload_parts import KEPT_SECONDS, LIFETIME_SECONDS
 
 TEXT = b"".join(b"%06d parental leave\n" % number for number in range(4_000))
 Configure = Callable[..., Settings]
@@ -217,14 +217,14 @@ async def test_abandoned_upload_is_over_after_an_hour_and_an_hour_later_swept(
     async with running(settings, upstream, policies, clock) as world, world.http() as http:
         upload = (await begun(http, bytes=3))["id"]
         made = (await part(http, upload, b"abc")).json()["id"]
-        clock.moved = LIFETIME_S + 1
+        clock.moved = LIFETIME_SECONDS + 1
         late = [await part(http, upload, b"abc"), await http.post(f"/uploads/{upload}/complete", json={"part_ids": [made]})]
         before = stored(world)
-    clock.moved = 2 * LIFETIME_S + 1
+    clock.moved = 2 * LIFETIME_SECONDS + 1
     async with running(settings, upstream, policies, clock) as world, asyncio.timeout(120):
         while stored(world):
             await asyncio.sleep(0.01)
-    clock.moved = LIFETIME_S + KEPT_S + 2
+    clock.moved = LIFETIME_SECONDS + KEPT_SECONDS + 2
     async with running(settings, upstream, policies, clock) as world, world.http() as http, asyncio.timeout(120):
         while (gone := await http.post(f"/uploads/{upload}/cancel")).status_code != 404:
             await asyncio.sleep(0.05)

@@ -202,11 +202,11 @@ async def test_what_an_expired_store_held_is_swept_from_the_engine(
         alice = world.client("alice", "acme")
         store = (await alice.vector_stores.create(name="s", expires_after={"anchor": "last_active_at", "days": 1})).id
         file = await ingest(alice, store, "leave.md", ACME)
-        before = await _editions(world, store)
+        before = await _generations(world, store)
     clock.time += DAY + 1
-    async with running(settings, upstream, policies, clock) as world:  # sweeps at its start
+    async with running(settings, upstream, policies, clock) as world:  # collectors at its start
         async with asyncio.timeout(120):
-            while await _editions(world, store):
+            while await _generations(world, store):
                 await asyncio.sleep(0.02)
         kept = await world.client("alice", "acme").files.retrieve(file)
 
@@ -214,10 +214,10 @@ async def test_what_an_expired_store_held_is_swept_from_the_engine(
     assert [record["about"] for record in world.audit(phase="store.expire")] == [store]
 
 
-async def _editions(world: World, store: str) -> frozenset[str]:
+async def _generations(world: World, store: str) -> frozenset[str]:
     services = world.gateway.services
     assert services is not None
-    return await services.vectors.editions(StoreId(store))
+    return await services.vectors.generations(StoreId(store))
 
 
 # ---------------------------------------------------------------- batches

@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from regate_adapters.audit.reading import SpoolReader
+from regate_adapters.audit.log import SegmentedAuditLog
+from regate_adapters.audit.reading import AuditLogReader
 from regate_adapters.audit.segments import segments_in
-from regate_adapters.audit.spool import SpoolAuditLog
 from regate_gateway.cli.main import main
 
 NOON = datetime(2026, 1, 5, 12, tzinfo=UTC).timestamp()
@@ -71,7 +71,7 @@ SECOND = [
 
 async def write(directory: Path, records: Sequence[dict[str, Any]], *, at: float, **settings: Any) -> None:
     times = iter(at + number * 60 for number in range(-1, 1_000))  # opening asks for one
-    async with SpoolAuditLog.open(directory, durable=False, clock=lambda: next(times), **settings) as log:
+    async with SegmentedAuditLog.open(directory, durable=False, clock=lambda: next(times), **settings) as log:
         for record in records:
             await log.record(record)
 
@@ -81,7 +81,7 @@ async def spools(tmp_path: Path) -> list[str]:
     """Two gateways' spools: one record a minute from noon on, those of the second half a minute later."""
     await write(tmp_path / "one", FIRST, at=NOON)
     await write(tmp_path / "two", SECOND, at=NOON + 30)
-    return ["--spool", str(tmp_path / "one"), "--spool", str(tmp_path / "two")]
+    return ["--log", str(tmp_path / "one"), "--log", str(tmp_path / "two")]
 
 
 def subjects(spools: list[str], *arguments: str) -> list[str]:
@@ -135,7 +135,7 @@ def test_a_time_that_is_none_is_wrong_usage(spools: list[str], time: str) -> Non
 
 
 async def test_reading_goes_on_where_it_was_over_new_segments_and_half_written_lines(tmp_path: Path) -> None:
-    reader = SpoolReader(tmp_path / "spool")
+    reader = AuditLogReader(tmp_path / "spool")
     await write(tmp_path / "spool", [found("bob", LONG, [0])] * 3, at=NOON, rotate_bytes=600)
     before = [record["seq"] for record in reader.more()]
     await write(tmp_path / "spool", [found("bob", LONG, [0])] * 3, at=NOON, rotate_bytes=600)
@@ -160,7 +160,7 @@ async def test_following_shows_what_is_recorded_from_then_on(tmp_path: Path) -> 
     spool = tmp_path / "spool"
     await write(spool, FIRST[:1], at=NOON)
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "regate_gateway", "audit", "--spool", str(spool), "--follow", "--json", "--file", "file-a"),
+        *(sys.executable, "-m", "regate_gateway", "audit", "--log", str(spool), "--follow", "--json", "--file", "file-a"),
         stdout=asyncio.subprocess.PIPE,
         env={"PYTHONUNBUFFERED": "1"},
     )

@@ -12,9 +12,9 @@ from regate_gateway.config.settings import Settings
 from regate_gateway.config.upstream_profiles import PROFILES
 from regate_gateway.config.upstream_settings import Upstream
 from regate_orchestrator.errors import ConfigurationError
-from regate_orchestrator.upstream_traits import UpstreamTraits
+from regate_orchestrator.upstream_capabilities import UpstreamCapabilities
 
-TRAITS = [trait.name for trait in fields(UpstreamTraits)]
+TRAITS = [trait.name for trait in fields(UpstreamCapabilities)]
 ROOT = Path(__file__).parents[2]
 JWT = "auth: {jwt: {issuer: i, audience: a, algorithms: [RS256], jwks_url: 'https://idp.example/jwks'}}\n"
 
@@ -232,8 +232,11 @@ def test_bad_configuration_is_refused_and_the_setting_named(text: str, message: 
 @pytest.mark.parametrize("kind", sorted(PROFILES))
 def test_kind_of_an_upstream_says_what_it_takes(kind: str) -> None:
     (upstream,) = load(f"upstreams: [{{name: a, base_url: 'http://h', kind: {kind}}}]").upstreams
-    expected = {**{name: getattr(UpstreamTraits(), name) for name in TRAITS}, **PROFILES[kind]}
-    assert {name: getattr(upstream.traits, name) for name in TRAITS} == {**expected, "extra_fields": frozenset(expected["extra_fields"])}
+    expected = {**{name: getattr(UpstreamCapabilities(), name) for name in TRAITS}, **PROFILES[kind]}
+    assert {name: getattr(upstream.capabilities, name) for name in TRAITS} == {
+        **expected,
+        "extra_fields": frozenset(expected["extra_fields"]),
+    }
 
 
 @pytest.mark.parametrize("kind", sorted(PROFILES))
@@ -253,7 +256,7 @@ def test_kind_of_an_upstream_says_what_it_takes(kind: str) -> None:
 )
 def test_setting_of_an_upstream_overrides_its_kind(kind: str, setting: str, value: str, trait: object) -> None:
     (upstream,) = load(f"upstreams: [{{name: a, base_url: 'http://h', {setting}: {value}, kind: {kind}}}]").upstreams
-    assert getattr(upstream.traits, setting) == trait
+    assert getattr(upstream.capabilities, setting) == trait
 
 
 def test_every_trait_is_a_setting_of_its_own() -> None:

@@ -48,7 +48,7 @@ class Reach:
 
 @dataclass
 class Sweeps:
-    removed: dict[str, int] = field(default_factory=lambda: {"loose_chunks": 5, "stray_chunks": 0})
+    removed: dict[str, int] = field(default_factory=lambda: {"orphaned_chunks": 5, "unknown_chunks": 0})
 
 
 @dataclass
@@ -94,8 +94,8 @@ async def test_what_counts_for_itself_is_read_at_the_scrape() -> None:
     assert shown[sample("regate_pushdown_mismatch_total")] == 3
     assert shown[sample("regate_audit_lost_total")] == 4
     assert shown[sample("regate_policy_info", revision="r1")] == 1
-    assert [shown[sample("regate_swept_total", sweep=name)] for name in ("loose_chunks", "stray_chunks")] == [5, 0]
-    assert shown[sample("regate_loose_chunks")] == 7
+    assert [shown[sample("regate_garbage_collected_total", sweep=name)] for name in ("orphaned_chunks", "unknown_chunks")] == [5, 0]
+    assert shown[sample("regate_orphaned_chunks")] == 7
     reached = {labels: value for (name, labels), value in shown.items() if name == "regate_upstream_reachable"}
     denied = {labels: value for (name, labels), value in shown.items() if name == "regate_upstream_denied"}
     assert reached == {(("upstream", "main"),): 1, (("upstream", "spare"),): 0, (("upstream", "own"),): 1}
@@ -117,7 +117,7 @@ async def test_what_an_alarm_watches_is_there_before_it_first_happens() -> None:
     metrics.watch(Watched(Plans(0, 0, ""), Admission(0), Audit(0), Reach(), Sweeps(), Loose()))
     shown = await figures(metrics)
     watched = [sample("regate_pushdown_mismatch_total"), sample("regate_audit_lost_total")]
-    watched += [sample("regate_swept_total", sweep="stray_chunks")]
+    watched += [sample("regate_garbage_collected_total", sweep="unknown_chunks")]
     watched += [sample("regate_policy_unavailable_total", cause=cause) for cause in ("timeout", "unreachable", "answer")]
 
     assert [shown[one] for one in watched] == [0] * 6

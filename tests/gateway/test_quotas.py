@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from regate_gateway.quota.quotas import (
-    MOST_OUTPUT_TOKENS,
+    MAX_OUTPUT_TOKENS,
     Demand,
     duration,
     forwarded_demand,
@@ -26,7 +26,7 @@ from regate_orchestrator.values import StoreId
 
 
 def limits(**changes: int) -> QuotaLimits:
-    plenty = {"rpm": 10, "tpm": 1_000, "max_turns": 4, "max_tool_calls": 8, "max_chunks": 50, "max_output_tokens": MOST_OUTPUT_TOKENS}
+    plenty = {"rpm": 10, "tpm": 1_000, "max_turns": 4, "max_tool_calls": 8, "max_chunks": 50, "max_output_tokens": MAX_OUTPUT_TOKENS}
     return QuotaLimits(**(plenty | changes))
 
 
@@ -98,8 +98,8 @@ def test_what_a_request_is_taken_to_need(demand: Demand, tokens: int) -> None:
         ({"prompt": ["a", "b"], "n": 5}, 50, {"prompt": ["a", "b"], "n": 5, "max_tokens": 5}),
         ({"prompt": [[1, 2], [3]]}, 50, {"prompt": [[1, 2], [3]], "max_tokens": 25}),
         ({"prompt": [1, 2, 3]}, 50, {"prompt": [1, 2, 3], "max_tokens": 50}),
-        ({}, MOST_OUTPUT_TOKENS, {}),
-        ({"max_tokens": 80}, MOST_OUTPUT_TOKENS, {"max_tokens": 80}),
+        ({}, MAX_OUTPUT_TOKENS, {}),
+        ({"max_tokens": 80}, MAX_OUTPUT_TOKENS, {"max_tokens": 80}),
     ],
 )
 def test_output_tokens_are_lowered_for_all_choices_together(body: dict[str, Any], most: int, expected: dict[str, Any]) -> None:
@@ -118,7 +118,7 @@ FUNCTION = {"type": "function", "name": "f"}
 
 
 @pytest.mark.parametrize(
-    ("asked", "most", "found"), [(None, 50, 50), (20, 50, 20), (80, 50, 50), (None, MOST_OUTPUT_TOKENS, None), (80, MOST_OUTPUT_TOKENS, 80)]
+    ("asked", "most", "found"), [(None, 50, 50), (20, 50, 20), (80, 50, 50), (None, MAX_OUTPUT_TOKENS, None), (80, MAX_OUTPUT_TOKENS, 80)]
 )
 def test_a_response_gets_the_lower_of_its_own_and_the_policys_limit(asked: int | None, most: int, found: int | None) -> None:
     assert narrowed_request(ResponseRequest("m", (), max_output_tokens=asked), limits(max_output_tokens=most)).max_output_tokens == found

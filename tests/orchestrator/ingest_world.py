@@ -103,13 +103,13 @@ class Engine(MemoryVectorStore):
     async def is_shared(self, store: StoreId) -> bool:
         return self.shared
 
-    async def editions(self, store: StoreId) -> frozenset[str]:
-        await self._call("editions")
-        return await super().editions(store)
+    async def generations(self, store: StoreId) -> frozenset[str]:
+        await self._call("generations")
+        return await super().generations(store)
 
-    async def remove(self, store: StoreId, file: FileId, *, edition: str | None = None) -> None:
+    async def remove(self, store: StoreId, file: FileId, *, generation: str | None = None) -> None:
         await self._call("remove")
-        await super().remove(store, file, edition=edition)
+        await super().remove(store, file, generation=generation)
 
     async def drop(self, store: StoreId) -> None:
         await self._call("drop")
@@ -170,7 +170,7 @@ class World:
         ids = await self.in_engine()
         files = {FileId(name.split("/")[1]) for name in ids}
         live = await self.state.live(who, [(VS, file) for file in files])
-        return [name for name in ids if any(name.startswith(row.edition + "/") for row in live.values())]
+        return [name for name in ids if any(name.startswith(row.generation + "/") for row in live.values())]
 
 
 @asynccontextmanager

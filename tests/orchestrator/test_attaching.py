@@ -13,7 +13,7 @@ from tests.orchestrator.scripted import ANN, CONTEXT, Compass, Policy, Records
 
 from regate_adapters.state.store import SqlStateStore
 from regate_orchestrator.authz.enforcer import Enforcer
-from regate_orchestrator.documents.attachments import Attaching, Wanted
+from regate_orchestrator.documents.attachments import Attachments, Wanted
 from regate_orchestrator.documents.attributes import split_attributes
 from regate_orchestrator.errors import InvalidRequest, NotFound, NotPermitted, PolicyUnavailable, StateUnavailable
 from regate_orchestrator.filters.expression import Everything
@@ -56,10 +56,10 @@ class Scene(World):
         super().__init__(state, clock)
         self.policy, self.audit = Ingesting({"regate/ingest/allow": True}), Records()
         self.woken = 0
-        self.attaching = self.over(state)
+        self.attachments = self.over(state)
 
-    def over(self, state: SqlStateStore, *, policy: Policy | None = None) -> Attaching:
-        return Attaching(
+    def over(self, state: SqlStateStore, *, policy: Policy | None = None) -> Attachments:
+        return Attachments(
             enforcer=Enforcer(policy or self.policy, self.audit, {"chunk": SCHEMA}, self.clock),
             state=state,
             vectors=self.engine,
@@ -78,13 +78,13 @@ class Scene(World):
     async def decide(self, *names: str) -> list[Attachment]:
         store = await self.state.store(ANN, VS)
         assert store is not None
-        return await self.attaching.decide(CONTEXT, store, VIEW, [wanted(name) for name in names])
+        return await self.attachments.decide(CONTEXT, store, VIEW, [wanted(name) for name in names])
 
     async def completed(self, *names: str) -> Attachment:
         """Attach the files and make their chunks; return the first."""
         for name in names:
             await self.file(name)
-        await self.attaching.put(CONTEXT, await self.decide(*names))
+        await self.attachments.put(CONTEXT, await self.decide(*names))
         async with working(self.ingestion()):
             for name in names:
                 await self.until("completed", name)
@@ -92,10 +92,10 @@ class Scene(World):
         assert row is not None
         return row
 
-    async def amend(self, present: Attachment, *, attaching: Attaching | None = None, **attributes: str) -> Attachment:
+    async def amend(self, present: Attachment, *, attachments: Attachments | None = None, **attributes: str) -> Attachment:
         sent = {key.replace("__", "."): value for key, value in attributes.items()}
         split = split_attributes(sent, param="attributes")
-        return await (attaching or self.attaching).amend(CONTEXT, VIEW, present, sent=sent, attributes=split)
+        return await (attachments or self.attachments).amend(CONTEXT, VIEW, present, sent=sent, attributes=split)
 
     async def found(self) -> dict[int, list[tuple[Any, Mapping[str, Any]]]]:
         """What can be found of the file now: for each chunk's index, under which visibility and with which attributes."""
@@ -106,7 +106,7 @@ class Scene(World):
         live = (await self.state.live(ANN, [(VS, FILE)])).get((VS, FILE))
         shown: dict[int, list[tuple[Any, Mapping[str, Any]]]] = {}
         for one in found.candidates:
-            if live is not None and one.id.startswith(live.edition + "/") and dict(one.stamp) == dict(live.stamp):
+            if live is not None and one.id.startswith(live.generation + "/") and dict(one.stamp) == dict(live.stamp):
                 shown.setdefault(one.index, []).append((one.stamp["visibility"], dict(one.attributes)))
         return shown
 
@@ -131,7 +131,7 @@ async def test_what_is_decided_is_stored_only_when_it_is_put(scene: Scene) -> No
     await scene.file("file-1")
     rows = await scene.decide("file-1")
     before = (await scene.state.totals(ANN, [VS]))[VS]
-    await scene.attaching.put(CONTEXT, rows)
+    await scene.attachments.put(CONTEXT, rows)
 
     assert (before, (await scene.state.totals(ANN, [VS]))[VS]) == (Totals(), Totals(in_progress=1))
     assert scene.woken == 1
@@ -163,7 +163,7 @@ async def test_a_refused_file_is_refused_with_the_reasons_and_takes_the_others_w
 
 async def test_a_file_in_progress_is_not_attached_again(scene: Scene) -> None:
     await scene.file("file-1")
-    await scene.attaching.put(CONTEXT, await scene.decide("file-1"))
+    await scene.attachments.put(CONTEXT, await scene.decide("file-1"))
     with pytest.raises(InvalidRequest, match="being processed"):
         await scene.decide("file-1")
 
@@ -204,7 +204,7 @@ async def test_every_decision_on_many_files_is_recorded_as_a_single_one_would_be
 async def test_an_answer_of_another_shape_lets_nothing_in(scene: Scene, answer: Json) -> None:
     await scene.file("file-1")
 
-    scene.attaching = scene.over(scene.state, policy=Policy({"regate/lib/batch/ingested": answer}))
+    scene.attachments = scene.over(scene.state, policy=Policy({"regate/lib/batch/ingested": answer}))
     with pytest.raises(PolicyUnavailable):
         await scene.decide("file-1")
 
@@ -248,14 +248,14 @@ async def test_a_crash_before_the_change_is_in_force_leaves_the_old_stamp_and_th
     present = await scene.completed("file-1")
     crashing = scene.over(Crashing(scene.state._database))
     with pytest.raises(StateUnavailable):
-        await scene.amend(present, attaching=crashing, regate__visibility="private")
+        await scene.amend(present, attachments=crashing, regate__visibility="private")
     written, found = await scene.in_engine(), await scene.found()
-    early = await scene.state.take_loose_chunks(limit=10)
+    early = await scene.state.take_orphaned_chunks(limit=10)
     scene.clock.time += 601
-    (chunks,) = await scene.state.take_loose_chunks(limit=10)
+    (chunks,) = await scene.state.take_orphaned_chunks(limit=10)
 
     assert found == {index: [("tenant", {})] for index in (0, 1)}
-    assert (len(written), early, {chunks.edition, present.edition}) == (4, [], {name.rpartition("/")[0] for name in written})
+    assert (len(written), early, {chunks.generation, present.generation}) == (4, [], {name.rpartition("/")[0] for name in written})
 
 
 async def test_a_file_of_which_the_engine_has_lost_chunks_is_read_again_under_the_new_stamp(scene: Scene) -> None:
@@ -272,7 +272,7 @@ async def test_a_file_of_which_the_engine_has_lost_chunks_is_read_again_under_th
 async def test_what_is_being_read_is_read_again_under_the_new_stamp(scene: Scene) -> None:
     scene.reader.gate.clear()
     await scene.file("file-1")
-    await scene.attaching.put(CONTEXT, await scene.decide("file-1"))
+    await scene.attachments.put(CONTEXT, await scene.decide("file-1"))
     async with working(scene.ingestion(), scene.ingestion()):
         await scene.reader.began.acquire()
         present = await scene.state.attachment(ANN, VS, FILE)

@@ -77,7 +77,7 @@ async def test_deny_ends_in_the_error_that_the_caller_of_require_chose() -> None
 
 async def test_one_record_holds_all_decisions_of_a_phase_with_what_was_asked() -> None:
     place = Place(answers={"regate/route/allow": True})
-    await place.enforcer.settle(CONTEXT, "turn", [ROUTE, STORE], batch=Batch(stores={"vs_1": {"tenant": "acme"}}), notes={"more": 1})
+    await place.enforcer.decide_all(CONTEXT, "turn", [ROUTE, STORE], batch=Batch(stores={"vs_1": {"tenant": "acme"}}), notes={"more": 1})
     (record,) = place.audit.written
     decisions: Any = record["decisions"]
 
@@ -102,7 +102,7 @@ async def test_every_question_carries_the_version_the_time_and_the_principal() -
 
 # ---------------------------------------------------------------- qualities
 
-QUALIFIED = Question(Point.ROUTE, "route.call", {"request": {"model": "small"}}, about="small", qualified_by=("backend", "obligations"))
+QUALIFIED = Question(Point.ROUTE, "route.call", {"request": {"model": "small"}}, about="small", companions=("backend", "obligations"))
 ALLOWED: dict[str, Json] = {"regate/route/allow": True, "regate/route/backend": "vllm"}
 
 
@@ -256,7 +256,7 @@ class Crowded(Policy):
 async def test_many_questions_of_one_phase_take_turns() -> None:
     policy, audit = Crowded(answers={"regate/route/allow": True}), Records()
     questions = [replace(ROUTE, about=str(number)) for number in range(500)]
-    decisions, _ = await Enforcer(policy, audit, SCHEMAS, lambda: NOW).settle(CONTEXT, "turn", questions)
+    decisions, _ = await Enforcer(policy, audit, SCHEMAS, lambda: NOW).decide_all(CONTEXT, "turn", questions)
     (record,) = audit.written
     entries: Any = record["decisions"]
 
@@ -369,7 +369,7 @@ async def test_records_tell_a_plans_size_and_none_of_its_values() -> None:
 
 async def test_decisions_are_counted_by_point_and_outcome() -> None:
     place = Place(answers={"regate/route/allow": True, BATCH: WHOLE})
-    await place.enforcer.settle(CONTEXT, "turn", [ROUTE, STORE], batch=ASKED)
+    await place.enforcer.decide_all(CONTEXT, "turn", [ROUTE, STORE], batch=ASKED)
 
     assert [count for count in place.counts.decisions if count[2]] == [
         ("route", True, 1),

@@ -14,7 +14,7 @@ from regate_adapters.files.blobs.disk import DiskBlobStore
 from regate_adapters.state.store import SqlStateStore
 from regate_orchestrator.authz.decisions import Context
 from regate_orchestrator.authz.enforcer import Enforcer
-from regate_orchestrator.documents.uploads import FileIntake
+from regate_orchestrator.documents.uploads import FileUploads
 from regate_orchestrator.errors import AuditUnavailable, NotPermitted, PolicyUnavailable, StateUnavailable, TooLarge
 from regate_orchestrator.filters.schema import FieldSpec, RowSchema
 from regate_orchestrator.ports import Answer
@@ -61,7 +61,7 @@ class Scene:
         self.policy = Uploads(answers={"regate/file/allow": True, "regate/file/stamp": STAMP, "regate/file/limits": limits})
         enforcer = Enforcer(self.policy, self.audit, {"file": RowSchema("file", FIELDS)}, lambda: self.now)
         self.now: float = NOW
-        self.intake = FileIntake(enforcer=enforcer, state=state, blobs=self.blobs, most_bytes=20, clock=lambda: self.now)
+        self.intake = FileUploads(enforcer=enforcer, state=state, blobs=self.blobs, most_bytes=20, clock=lambda: self.now)
 
     def limit(self, **changes: Json) -> None:
         limits = self.policy.answers["regate/file/limits"]
@@ -79,7 +79,7 @@ class Scene:
             return await incoming.keep(filename="a.txt", size=size, purpose="user_data", expires_in_s=expires_in_s)
 
     async def loose(self, *, at: float) -> list[FileId]:
-        """The bytes that would be swept at that time."""
+        """The bytes that would be collected at that time."""
         self.now, before = at, self.now
         try:
             return [blob.file_id for blob in await self.state.due_blobs(after=None, limit=10)]
@@ -99,7 +99,7 @@ async def scene(tmp_path: Path) -> AsyncIterator[Scene]:
         yield clock[0]
 
 
-async def test_a_file_is_kept_with_its_stamp_and_nothing_of_it_is_loose(scene: Scene) -> None:
+async def test_a_file_is_kept_with_its_stamp_and_nothing_of_it_is_orphaned(scene: Scene) -> None:
     row = await scene.send(b"12345", b"67890", expires_in_s=3_600)
 
     assert row == FileRow(row.id, "a.txt", 10, "user_data", NOW, STAMP, NOW + 3_600)
@@ -269,7 +269,7 @@ async def test_a_decision_that_cannot_be_recorded_keeps_no_file(scene: Scene) ->
     assert (scene.stored, await scene.loose(at=NOW + 100 * DAY)) == ([], [])
 
 
-async def test_an_upload_whose_process_dies_is_loose_a_day_later(scene: Scene) -> None:
+async def test_an_upload_whose_process_dies_is_orphaned_a_day_later(scene: Scene) -> None:
     reached = asyncio.Event()
 
     async def endless() -> AsyncIterator[bytes]:

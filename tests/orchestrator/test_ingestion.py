@@ -10,7 +10,7 @@ import pytest
 from tests.orchestrator.ingest_world import ANN, EVE, FILE, VS, Clock, World, opened, stamp_of, working
 
 from regate_adapters.state.store import SqlStateStore
-from regate_orchestrator.documents.ingestion import MOST_ATTEMPTS, WORKERS, Pace
+from regate_orchestrator.documents.ingestion import MAX_ATTEMPTS, WORKERS, Pace
 from regate_orchestrator.errors import EmbeddingsUnavailable, InvalidRequest, StateUnavailable, TextTooLong
 from regate_orchestrator.filters.expression import Everything
 from regate_orchestrator.ports import UnreadableFile
@@ -33,7 +33,7 @@ async def test_a_file_is_found_when_it_is_completed(world: World) -> None:
     assert row is not None
 
     assert (row.chunks, row.usage_bytes) == (150, sum(len(str(angle)) + 8 for angle in range(150)))
-    assert await world.live() == [f"{row.edition}/{index:06d}" for index in range(150)]
+    assert await world.live() == [f"{row.generation}/{index:06d}" for index in range(150)]
 
 
 async def test_nothing_of_a_file_is_found_before_it_is_whole(world: World) -> None:
@@ -65,7 +65,7 @@ async def test_work_begins_as_soon_as_there_is_some(world: World) -> None:
 
 async def test_what_a_killed_process_left_is_taken_up_by_the_next(world: World) -> None:
     await world.attach()
-    dead = await world.state.claim_attachment(for_s=3_600, after="")
+    dead = await world.state.lease_attachment(ttl_s=3_600, after="")
     assert dead is not None
     await world.engine.add(VS, [])
     resumed = world.ingestion()
@@ -111,7 +111,7 @@ async def test_a_file_that_is_taken_away_while_it_is_read_leaves_nothing(world: 
                 assert await world.state.cancel_batch(FileBatch(BatchId("vsfb_1"), row.store_id, 0, "acme", "ann"))
         world.reader.gate.set()
         async with asyncio.timeout(120):
-            while not await world.state.unknown_editions(VS, [row.edition]):  # the worker has removed what it wrote, and said so
+            while not await world.state.unknown_generations(VS, [row.generation]):  # the worker has removed what it wrote, and said so
                 await asyncio.sleep(0.005)
 
     assert (await world.in_engine(), await world.status()) == ([], "cancelled" if end == "cancelled" else "gone")
@@ -186,14 +186,14 @@ async def test_what_failed_for_want_of_a_dependency_is_tried_again(world: World)
 
 
 async def test_what_fails_again_and_again_is_given_up(world: World) -> None:
-    world.reader.failing = [EmbeddingsUnavailable("down") for _ in range(MOST_ATTEMPTS)]
+    world.reader.failing = [EmbeddingsUnavailable("down") for _ in range(MAX_ATTEMPTS)]
     await world.attach()
     async with working(world.ingestion()):
         await world.until("failed")
     row = await world.state.attachment(ANN, VS, FILE)
 
     assert row is not None
-    assert (row.attempts, row.error_code) == (MOST_ATTEMPTS, "server_error")
+    assert (row.attempts, row.error_code) == (MAX_ATTEMPTS, "server_error")
     assert (world.reader.failing, await world.in_engine()) == ([], [])
 
 
@@ -208,9 +208,9 @@ async def test_what_cannot_succeed_is_not_tried_again(world: World) -> None:
 
 async def test_a_file_at_which_workers_die_is_given_up(world: World) -> None:
     await world.attach()
-    for _ in range(MOST_ATTEMPTS):  # each claim's worker was killed
-        assert await world.state.claim_attachment(for_s=60, after="") is not None
-        await world.state.release_claims()
+    for _ in range(MAX_ATTEMPTS):  # each claim's worker was killed
+        assert await world.state.lease_attachment(ttl_s=60, after="") is not None
+        await world.state.release_leases()
     async with working(world.ingestion()):
         await world.until("failed")
     row = await world.state.attachment(ANN, VS, FILE)
@@ -237,16 +237,16 @@ async def test_chunks_that_cannot_be_removed_are_left_over(world: World) -> None
         await world.until("failed")
     written = await world.in_engine()
     world.clock.time += 1_000
-    taken = await world.state.take_loose_chunks(limit=10)
+    taken = await world.state.take_orphaned_chunks(limit=10)
 
-    assert len(written) == 64 * MOST_ATTEMPTS
-    assert {name.rpartition("/")[0] for name in written} == {chunks.edition for chunks in taken}
+    assert len(written) == 64 * MAX_ATTEMPTS
+    assert {name.rpartition("/")[0] for name in written} == {chunks.generation for chunks in taken}
 
 
 async def test_ending_the_process_is_no_fault_of_the_file(world: World) -> None:
     world.reader.gate.clear()
     await world.attach()
-    for _ in range(MOST_ATTEMPTS + 2):
+    for _ in range(MAX_ATTEMPTS + 2):
         async with working(world.ingestion()):
             await world.reader.began.acquire()
     world.reader.gate.set()
@@ -263,11 +263,11 @@ class Faltering(SqlStateStore):
 
     failing = 3
 
-    async def claim_attachment(self, *, for_s: int, after: str, passing_over: Collection[str] = ()) -> Attachment | None:
+    async def lease_attachment(self, *, ttl_s: int, after: str, passing_over: Collection[str] = ()) -> Attachment | None:
         if self.failing:
             self.failing -= 1
             raise StateUnavailable("down")
-        return await super().claim_attachment(for_s=for_s, after=after, passing_over=passing_over)
+        return await super().lease_attachment(ttl_s=ttl_s, after=after, passing_over=passing_over)
 
 
 async def test_a_state_store_that_fails_for_a_while_ends_no_worker(tmp_path: Path) -> None:

@@ -145,7 +145,7 @@ async def test_row_that_changes_between_two_readings_is_decided_as_it_is_shown()
 
 
 async def test_page_that_would_take_too_long_to_fill_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_MOST_EXAMINED", 100)
+    monkeypatch.setattr(module, "_MAX_EXAMINED", 100)
     place, shelf = Place(), rare(count=500, each=60)
     with pytest.raises(FilterNotExpressible) as failure:
         await place.shown(shelf, Page(limit=5))

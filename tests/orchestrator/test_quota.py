@@ -17,7 +17,7 @@ from regate_orchestrator.errors import NotPermitted, PolicyUnavailable, Upstream
 from regate_orchestrator.ports import Allowance, Counted, Exhausted
 from regate_orchestrator.principal import Principal
 from regate_orchestrator.quota.limits import QuotaLimits, granted, permits, quota_question, read_limits
-from regate_orchestrator.quota.metering import MeteredBackend, Quotas, Spending, Unspent
+from regate_orchestrator.quota.metering import MeteredBackend, NullQuota, Quotas, Spending
 from regate_orchestrator.responses.events import ModelEnded, ModelEvent, TextWritten, Usage
 from regate_orchestrator.tokens import estimated_tokens
 from regate_orchestrator.values import Json, JsonObject
@@ -245,7 +245,7 @@ async def test_a_call_that_the_upstream_does_not_take_up_costs_nothing() -> None
 
 async def test_without_a_quota_no_model_is_called() -> None:
     with pytest.raises(PolicyUnavailable):
-        Unspent().chat("up", PAYLOAD, alternates=())
+        NullQuota().chat("up", PAYLOAD, alternates=())
 
 
 def test_texts_count_by_their_bytes_and_enclosed_files_do_not() -> None:

@@ -36,7 +36,7 @@ from regate_orchestrator.principal import Principal
 from regate_orchestrator.retrieval import search as module
 from regate_orchestrator.retrieval.embedding import EmbeddingModels
 from regate_orchestrator.retrieval.search import OpenStore, Retrieval, Search
-from regate_orchestrator.rows import Attachment, FileRow, LooseChunks, StoreChanges, StoreRow
+from regate_orchestrator.rows import Attachment, FileRow, OrphanedChunks, StoreChanges, StoreRow
 from regate_orchestrator.values import FileId, Json, JsonObject, StoreId
 
 EVE = Principal("eve", "globex")
@@ -91,7 +91,7 @@ class World:
             vectors=self.vectors,
             models=EmbeddingModels(Compass(), *others),
             store_schema=STORES,
-            gated=frozenset({"main"} if gate else {"another"}),
+            post_filtered=frozenset({"main"} if gate else {"another"}),
             clock=lambda: self.now,
             meter=self.counts,
         )
@@ -109,7 +109,7 @@ class World:
         own = dict(attributes or {})
         await self.state.add_file(FileRow(FileId(file), f"{file}.md", 1, "assistants", NOW, whole))
         values: dict[str, Any] = {"requested": {}, "attributes": own, "max_chunk_tokens": 800, "overlap_tokens": 0, "policy_revision": "r1"}
-        named = {"chunks": len(angles), "edition": f"{who.tenant}/{file}"}
+        named = {"chunks": len(angles), "generation": f"{who.tenant}/{file}"}
         row = Attachment(VS, FileId(file), NOW, "completed", whole, principal=who.as_input(), **named, **values)
         await self.state.put_attachments([row])
         chunks = [
@@ -337,15 +337,15 @@ class Moving(Engine):
         return found
 
 
-async def swap(world: World, file: str, edition: str, **stamp: Json) -> None:
-    """Stamp a file anew, as `documents/attachments.py` does: its chunks are found under another edition from now on."""
+async def swap(world: World, file: str, generation: str, **stamp: Json) -> None:
+    """Stamp a file anew, as `documents/attachments.py` does: its chunks are found under another generation from now on."""
     row = await world.state.attachment(ANN, VS, FileId(file))
     assert row is not None
-    anew = replace(row, edition=edition, stamp={**row.stamp, **stamp})
-    await world.state.reserve(LooseChunks(VS, row.file_id, edition), for_s=600)
-    await world.vectors.restamp(VS, row.file_id, edition=row.edition, into=edition, stamp=anew.stamp, attributes={})
-    assert await world.state.amend_attachment(anew, since=row)
-    await world.vectors.remove(VS, row.file_id, edition=row.edition)
+    anew = replace(row, generation=generation, stamp={**row.stamp, **stamp})
+    await world.state.reserve(OrphanedChunks(VS, row.file_id, generation), ttl_s=600)
+    await world.vectors.restamp(VS, row.file_id, generation=row.generation, target=generation, stamp=anew.stamp, attributes={})
+    assert await world.state.amend_attachment(anew, expected=row)
+    await world.vectors.remove(VS, row.file_id, generation=row.generation)
 
 
 async def test_a_file_that_is_stamped_anew_in_mid_search_is_found_once(world: World) -> None:
@@ -541,7 +541,7 @@ async def test_search_that_examined_too_many_in_vain_is_an_error_and_not_a_short
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await rare(world)
-    monkeypatch.setattr(module, "_MOST_EXAMINED", 500)
+    monkeypatch.setattr(module, "_MAX_EXAMINED", 500)
 
     with pytest.raises(FilterNotExpressible):
         await world.found(world.retrieval(gate=True), limit=3)

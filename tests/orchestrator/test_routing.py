@@ -12,7 +12,7 @@ from regate_orchestrator.authz.enforcer import Enforcer
 from regate_orchestrator.errors import NotFound, PolicyUnavailable
 from regate_orchestrator.ports import Serving
 from regate_orchestrator.routing import MAX_OUTPUT_TOKENS, NO_STORE, Chosen, Obligations, choose_upstream
-from regate_orchestrator.upstream_traits import UpstreamTraits
+from regate_orchestrator.upstream_capabilities import UpstreamCapabilities
 from regate_orchestrator.values import Json
 
 EVERYTHING = frozenset({NO_STORE, MAX_OUTPUT_TOKENS})
@@ -32,7 +32,7 @@ class Models:
             return Serving(by) if by in upstreams else None
         return Serving(upstreams[0], tuple(upstreams[1:])) if upstreams else None
 
-    def traits(self, upstream: str) -> UpstreamTraits:
+    def capabilities(self, upstream: str) -> UpstreamCapabilities:
         raise AssertionError("not asked for")
 
 

@@ -1,4 +1,4 @@
-"""Sweeps over a real state store, real storage and a real vector store, some of which a test breaks."""
+"""Collectors over a real state store, real storage and a real vector store, some of which a test breaks."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from regate_adapters.vector.memory import MemoryVectorStore
 from regate_orchestrator.errors import StateUnavailable, VectorStoreUnavailable
 from regate_orchestrator.filters.expression import Everything
 from regate_orchestrator.filters.schema import FieldSpec, RowSchema
-from regate_orchestrator.maintenance.garbage_collection import FileSweeps, Sweeper
+from regate_orchestrator.maintenance.garbage_collection import FileGarbage, GarbageCollector
 from regate_orchestrator.ports import Chunk
 from regate_orchestrator.principal import Principal
 from regate_orchestrator.rows import Attachment, FileRow, StoreRow
@@ -45,10 +45,10 @@ class Vectors(MemoryVectorStore):
 
     stuck: frozenset[FileId] = frozenset()
 
-    async def remove(self, store: StoreId, file: FileId, *, edition: str | None = None) -> None:
+    async def remove(self, store: StoreId, file: FileId, *, generation: str | None = None) -> None:
         if file in self.stuck:
             raise VectorStoreUnavailable("the engine")
-        await super().remove(store, file, edition=edition)
+        await super().remove(store, file, generation=generation)
 
 
 @dataclass
@@ -68,7 +68,7 @@ class Scene:
         self.blobs = Disk(self.root)
         self.vectors = Vectors(SCHEMA)
         self.audit = Audit()
-        self.sweeps = FileSweeps(state=state, blobs=self.blobs, vectors=self.vectors, audit=self.audit)
+        self.sweeps = FileGarbage(state=state, blobs=self.blobs, vectors=self.vectors, audit=self.audit)
 
     async def fill(self) -> None:
         await self.vectors.create(STORE, dimensions=2)
@@ -76,7 +76,7 @@ class Scene:
         for file, expires in zip(FILES, (100, 100, None), strict=True):
             await self.put(file)
             await self.state.add_file(FileRow(file, "a.txt", 1, "user_data", 0, STAMP, expires))
-            row = Attachment(STORE, file, 0, "completed", STAMP, {}, {}, 800, 400, "r1", ANN.as_input(), edition=f"acme/{file}")
+            row = Attachment(STORE, file, 0, "completed", STAMP, {}, {}, 800, 400, "r1", ANN.as_input(), generation=f"acme/{file}")
             await self.state.put_attachments([row])
             await self.vectors.add(STORE, [Chunk(f"acme/{file}/0", file, 0, "text", VECTOR, STAMP, {})])
 
@@ -180,7 +180,7 @@ async def test_more_than_a_batch_is_swept_at_once(scene: Scene) -> None:
     assert await scene.sweeps.loose() == 250
 
 
-# ---------------------------------------------------------------- the sweeper
+# ---------------------------------------------------------------- the garbage_collector
 
 
 async def test_a_sweep_that_fails_keeps_no_other_from_running() -> None:
@@ -190,7 +190,7 @@ async def test_a_sweep_that_fails_keeps_no_other_from_running() -> None:
     async def works() -> int:
         return 3
 
-    assert await Sweeper({"broken": broken, "works": works}).once() == {"works": 3}
+    assert await GarbageCollector({"broken": broken, "works": works}).once() == {"works": 3}
 
 
 async def test_it_sweeps_at_start_and_again_until_it_is_cancelled() -> None:
@@ -201,7 +201,7 @@ async def test_it_sweeps_at_start_and_again_until_it_is_cancelled() -> None:
         return 0
 
     async with asyncio.TaskGroup() as tasks:
-        working = tasks.create_task(Sweeper({"counted": counted}, every_s=0.001).work())
+        working = tasks.create_task(GarbageCollector({"counted": counted}, every_s=0.001).work())
         for _ in range(3):
             await runs.acquire()
         working.cancel()

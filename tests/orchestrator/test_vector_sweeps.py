@@ -1,4 +1,4 @@
-"""What is loose in vector engines goes, whatever failed before; what counts never does; and what expires goes after a record of it."""
+"""What is orphaned in vector engines goes, whatever failed before; what counts never does; and what expires goes after a record of it."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ from tests.orchestrator.ingest_world import EVE, FILE, VS, World, opened, stamp_
 from tests.orchestrator.scripted import ANN, Records
 
 from regate_orchestrator.errors import AuditUnavailable, VectorStoreUnavailable
-from regate_orchestrator.maintenance.vector_garbage import VectorSweeps
+from regate_orchestrator.maintenance.vector_garbage import VectorGarbage
 from regate_orchestrator.ports import Chunk
-from regate_orchestrator.rows import LooseChunks, StoreChanges, StoreRow, Totals
+from regate_orchestrator.rows import OrphanedChunks, StoreChanges, StoreRow, Totals
 from regate_orchestrator.values import FileId, StoreId
 
 DAY = 86_400
 
 
 class Swept(World):
-    """A world with its sweeps."""
+    """A world with its collectors."""
 
     audit: Records
-    sweeps: VectorSweeps
+    sweeps: VectorGarbage
 
     def begin(self) -> None:
         self.audit = Records()
-        self.sweeps = VectorSweeps(state=self.state, vectors=self.engine, audit=self.audit, clock=self.clock)
+        self.sweeps = VectorGarbage(state=self.state, vectors=self.engine, audit=self.audit, clock=self.clock)
 
     async def completed(self, *names: str, who=ANN) -> None:  # type: ignore[no-untyped-def] — a principal
         for name in names:
@@ -36,9 +36,9 @@ class Swept(World):
             for name in names:
                 await self.until("completed", name, who=who)
 
-    async def stray(self, edition: str, file: FileId = FILE) -> None:
+    async def stray(self, generation: str, file: FileId = FILE) -> None:
         """Put a chunk into the engine of which nobody has written down anything."""
-        await self.engine.add(VS, [Chunk(f"{edition}/000000", file, 0, "stray", (1.0, 0.0), stamp_of(ANN), {})])
+        await self.engine.add(VS, [Chunk(f"{generation}/000000", file, 0, "stray", (1.0, 0.0), stamp_of(ANN), {})])
 
     async def files_in_engine(self) -> set[str]:
         return {name.split("/")[1] for name in await self.in_engine()}
@@ -53,7 +53,7 @@ async def world(tmp_path: Path) -> AsyncIterator[Swept]:
         yield made
 
 
-# ---------------------------------------------------------------- loose chunks
+# ---------------------------------------------------------------- orphaned chunks
 
 
 async def test_chunks_of_detached_files_go_and_those_of_attached_ones_stay(world: Swept) -> None:
@@ -74,7 +74,7 @@ async def test_a_file_that_is_attached_again_keeps_its_new_chunks(world: Swept) 
     assert await world.live() == await world.in_engine()
 
 
-async def test_an_engine_that_fails_keeps_its_loose_chunks_until_it_answers(world: Swept) -> None:
+async def test_an_engine_that_fails_keeps_its_orphaned_chunks_until_it_answers(world: Swept) -> None:
     await world.completed("file-1", "file-2")
     await world.state.delete_file(ANN, FILE)
     world.engine.broken = {"remove"}
@@ -92,14 +92,14 @@ async def test_the_place_of_a_deleted_store_goes(world: Swept) -> None:
     await world.state.delete_store(ANN, VS)
     await world.sweeps.loose()
 
-    assert await world.engine.editions(VS) == frozenset()
+    assert await world.engine.generations(VS) == frozenset()
     assert world.sweeps.waiting == 0
 
 
-async def test_all_chunks_of_a_file_go_where_an_earlier_version_knew_no_editions(world: Swept) -> None:
+async def test_all_chunks_of_a_file_go_where_an_earlier_version_knew_no_generations(world: Swept) -> None:
     await world.completed("file-2")
     await world.stray("acme/file-1")
-    await world.state.reserve(LooseChunks(VS, FILE, ""), for_s=0)
+    await world.state.reserve(OrphanedChunks(VS, FILE, ""), ttl_s=0)
 
     assert await world.sweeps.loose() == 1
     assert await world.files_in_engine() == {"file-2"}
@@ -107,10 +107,10 @@ async def test_all_chunks_of_a_file_go_where_an_earlier_version_knew_no_editions
 
 async def test_what_a_dead_worker_wrote_goes(world: Swept) -> None:
     await world.attach()
-    dead = await world.state.claim_attachment(for_s=60, after="")
+    dead = await world.state.lease_attachment(ttl_s=60, after="")
     assert dead is not None
-    await world.stray(dead.edition)
-    await world.state.release_claims()
+    await world.stray(dead.generation)
+    await world.state.release_leases()
     await world.completed("file-2")
     world.clock.time += 300
     await world.sweeps.loose()
@@ -124,15 +124,15 @@ async def test_what_a_dead_worker_wrote_goes(world: Swept) -> None:
 async def test_chunks_that_nobody_knows_of_go_and_no_other(world: Swept) -> None:
     await world.completed("file-1")
     await world.attach("file-2")
-    writing = await world.state.claim_attachment(for_s=60, after="")
+    writing = await world.state.lease_attachment(ttl_s=60, after="")
     assert writing is not None
-    await world.stray(writing.edition, FileId("file-2"))
-    for edition in ("acme/file-1", "acme/file-1/0123", "acme/file-9/0123"):  # as an old backup would bring them back
-        await world.stray(edition, FileId(edition.split("/")[1]))
+    await world.stray(writing.generation, FileId("file-2"))
+    for generation in ("acme/file-1", "acme/file-1/0123", "acme/file-9/0123"):  # as an old backup would bring them back
+        await world.stray(generation, FileId(generation.split("/")[1]))
 
     assert await world.sweeps.strays() == 3
     assert {name.rpartition("/")[0] for name in await world.in_engine()} == {
-        writing.edition,
+        writing.generation,
         *(name.rpartition("/")[0] for name in await world.live()),
     }
 
@@ -157,7 +157,7 @@ async def test_an_engine_of_this_program_alone_is_looked_through_once_and_again_
     async def note(call: str) -> None:
         looks.append(call)
 
-    world.engine.shared, world.engine.before, world.engine.broken = False, note, {"editions"}
+    world.engine.shared, world.engine.before, world.engine.broken = False, note, {"generations"}
     with pytest.raises(VectorStoreUnavailable):
         await world.sweeps.strays()
     world.engine.broken = set()
@@ -165,7 +165,7 @@ async def test_an_engine_of_this_program_alone_is_looked_through_once_and_again_
         await world.sweeps.strays()
         world.clock.time += 3_600
 
-    assert looks == ["editions"]
+    assert looks == ["generations"]
 
 
 # ---------------------------------------------------------------- expiry

@@ -24,7 +24,7 @@ MARK: Final = b'"lists":{'
 _LEAST: Final = 8
 """Shorter lists stand where they belong."""
 
-_MOST_KNOWN: Final = 20_000
+_MAX_KNOWN: Final = 20_000
 _DIGEST_BYTES: Final = 20
 _OWN: Final = ("chunks",)
 """Lists that stand in a record itself, beside its batch."""
@@ -75,7 +75,7 @@ class WrittenLists:
         """Count what was spelt as written."""
         self._known |= self._new
         self._new = {}
-        while len(self._known) > _MOST_KNOWN:
+        while len(self._known) > _MAX_KNOWN:
             del self._known[next(iter(self._known))]
 
     def drop(self) -> None:

@@ -1,4 +1,4 @@
-"""Reading the spool, for operators: whole records in their order, also while the log is being written."""
+"""Reading the audit log, for operators: whole records in their order, also while the log is being written."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ _log = logging.getLogger("regate.audit")
 def read(directory: Path, *, request_id: str | None = None, response_id: str | None = None) -> Iterator[dict[str, Any]]:
     """Yield the records of the request and of the response, if given; else all. A line that is no whole record is logged and left out."""
     wanted = {name: value for name, value in (("request_id", request_id), ("response_id", response_id)) if value is not None}
-    for record in SpoolReader(directory, mentioning=next(iter(wanted.values()), None)).more():
+    for record in AuditLogReader(directory, mentioning=next(iter(wanted.values()), None)).more():
         if all(record.get(name) == value for name, value in wanted.items()):
             yield record
 
 
-class SpoolReader:
-    """One reading of a spool, from its beginning on: each record once, in order, as often as `more` is asked for those that have come since.
+class AuditLogReader:
+    """One reading of an audit log, from its beginning on: each record once, in order, as often as `more` is asked for those that have come since.
 
     With `mentioning` only records that hold this text. Segments that were not written to since `since`, in epoch seconds, are passed over.
     """

@@ -1,4 +1,4 @@
-"""The spool's files: numbered segments of whole lines, appended to by one process. Blocking; `spool.py` calls it from its own thread.
+"""The audit log's files: numbered segments of whole lines, appended to by one process. Blocking; `audit log.py` calls it from its own thread.
 
 A segment is named for the number of its first record. A write that fails is taken back to the last whole record, so a number is used once
 or not at all; until that has succeeded nothing more is written.

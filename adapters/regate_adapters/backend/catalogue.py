@@ -20,8 +20,8 @@ from regate_orchestrator.values import Clock, JsonObject
 
 _log = logging.getLogger("regate.backend")
 
-_FRESH_S: Final = 30.0
-_COOLDOWN_S: Final = 5.0
+_FRESH_SECONDS: Final = 30.0
+_COOLDOWN_SECONDS: Final = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +42,7 @@ Fetch = Callable[[str], Awaitable[Sequence[ModelEntry]]]
 
 
 @dataclass(frozen=True, slots=True)
-class Offer:
+class CatalogueEntry:
     """What the configuration says an upstream serves. `models` None: what it lists. `aliases` are names for models of it."""
 
     models: Sequence[str] | None = None
@@ -56,13 +56,13 @@ class Offer:
 class _Listing:
     """What one upstream is known to serve, by the names that clients use. `known` is False until it is known what it lists."""
 
-    def __init__(self, upstream: str, offer: Offer, fetch: Fetch, clock: Clock) -> None:
+    def __init__(self, upstream: str, entry: CatalogueEntry, fetch: Fetch, clock: Clock) -> None:
         self.upstream = upstream
-        self.offer = offer
-        self.discovers = offer.models is None
+        self.entry = entry
+        self.discovers = entry.models is None
         self.known = not self.discovers
         self.entries: Mapping[str, ModelEntry] = {}
-        self._tell([ModelEntry(model, 0, upstream) for model in offer.models or ()])
+        self._tell([ModelEntry(model, 0, upstream) for model in entry.models or ()])
         self.error: UpstreamError | None = None
         self._fetch = fetch
         self._clock = clock
@@ -72,7 +72,7 @@ class _Listing:
     def refresh(self, group: asyncio.TaskGroup, *, older_than: float) -> asyncio.Task[None] | None:
         """Return the fetch under way, or a new one when the listing is as old as said and the last try is not just past; else None."""
         now = self._clock()
-        if self._running is None and now - self._fetched_at >= older_than and now - self._tried_at >= _COOLDOWN_S:
+        if self._running is None and now - self._fetched_at >= older_than and now - self._tried_at >= _COOLDOWN_SECONDS:
             self._tried_at = now
             self._running = group.create_task(self._refresh())
         return self._running
@@ -98,7 +98,7 @@ class _Listing:
 
     def _tell(self, listed: Sequence[ModelEntry]) -> None:
         own = {entry.id: entry for entry in listed}
-        aliases = self.offer.aliases
+        aliases = self.entry.aliases
         hidden = set(aliases.values()) if self.discovers else set()  # a name that the operator wrote down himself stays
         named = {alias: replace(own.get(model, ModelEntry(model, 0, self.upstream)), id=alias) for alias, model in aliases.items()}
         self.entries = named | {model: entry for model, entry in own.items() if model not in hidden and model not in named}
@@ -107,9 +107,9 @@ class _Listing:
 class ModelCatalogue:
     """Where several upstreams serve one model, the first configured is asked. Must be entered: fetches run in a task group of its own."""
 
-    def __init__(self, offers: Mapping[str, Offer], fetch: Fetch, *, clock: Clock = time.monotonic) -> None:
-        self._listings = {upstream: _Listing(upstream, offer, fetch, clock) for upstream, offer in offers.items()}
-        self._open = [listing for listing in self._listings.values() if not listing.offer.by_policy]
+    def __init__(self, entries: Mapping[str, CatalogueEntry], fetch: Fetch, *, clock: Clock = time.monotonic) -> None:
+        self._listings = {upstream: _Listing(upstream, entry, fetch, clock) for upstream, entry in entries.items()}
+        self._open = [listing for listing in self._listings.values() if not listing.entry.by_policy]
         self._group: asyncio.TaskGroup | None = None
 
     async def __aenter__(self) -> ModelCatalogue:
@@ -148,7 +148,7 @@ class ModelCatalogue:
 
         Raises `UpstreamError` when no upstream has ever said.
         """
-        if waiting := self._start(self._open, older_than=_FRESH_S):
+        if waiting := self._start(self._open, older_than=_FRESH_SECONDS):
             await asyncio.wait(waiting)
         models: dict[str, tuple[str, ModelEntry]] = {}
         for listing in self._open:
@@ -160,8 +160,8 @@ class ModelCatalogue:
 
     async def reserved(self) -> Mapping[str, tuple[frozenset[str], ModelEntry]]:
         """Return the models that are served only where policy says so, with the upstreams that it may name for each. Raises nothing."""
-        reserved = [listing for listing in self._listings.values() if listing.offer.by_policy]
-        if waiting := self._start(reserved, older_than=_FRESH_S):
+        reserved = [listing for listing in self._listings.values() if listing.entry.by_policy]
+        if waiting := self._start(reserved, older_than=_FRESH_SECONDS):
             await asyncio.wait(waiting)
         models: dict[str, tuple[frozenset[str], ModelEntry]] = {}
         for listing in reserved:
@@ -171,7 +171,7 @@ class ModelCatalogue:
         return {model: found for model, found in models.items() if not any(model in listing.entries for listing in self._open)}
 
     async def _find(self, model: str, asked: Sequence[_Listing]) -> str | None:
-        self._start(asked, older_than=_FRESH_S)  # a stale listing is renewed beside the request that noticed
+        self._start(asked, older_than=_FRESH_SECONDS)  # a stale listing is renewed beside the request that noticed
         found = _first(model, asked)
         waiting = set() if found is not None else self._start(asked, older_than=0)
         while waiting and found is None:
@@ -182,7 +182,7 @@ class ModelCatalogue:
         return found
 
     def _alternates(self, upstream: str, model: str) -> tuple[str, ...]:
-        return tuple(one.upstream for one in self._open if upstream in one.offer.fallback_for and model in one.entries)
+        return tuple(one.upstream for one in self._open if upstream in one.entry.fallback_for and model in one.entries)
 
     def _start(self, listings: Sequence[_Listing], *, older_than: float) -> set[asyncio.Task[None]]:
         if self._group is None:

@@ -14,7 +14,7 @@ from typing import Final
 from regate_adapters.backend.failures import misunderstood
 from regate_adapters.backend.stream.chat_events import ChatTranslator
 from regate_adapters.backend.stream.merging import merged
-from regate_adapters.backend.stream.sse_reader import MOST_EVENT_BYTES, EventTooLarge, SseReader
+from regate_adapters.backend.stream.sse_reader import MAX_EVENT_BYTES, EventTooLarge, SseReader
 from regate_adapters.backend.stream.tool_slots import NotUnderstood
 from regate_adapters.backend.upstream_client import UpstreamResponse
 from regate_adapters.backend.upstreams import Upstreams
@@ -22,15 +22,15 @@ from regate_orchestrator.errors import UpstreamError
 from regate_orchestrator.responses.events import ModelEvent, ModelFailed
 from regate_orchestrator.values import JsonObject
 
-MOST_STREAM_BYTES: Final = 64 * 1024 * 1024
-MOST_COMPLETION_BYTES: Final = 16 * 1024 * 1024
-_USAGE_S: Final = 2.0
+MAX_STREAM_BYTES: Final = 64 * 1024 * 1024
+MAX_COMPLETION_BYTES: Final = 16 * 1024 * 1024
+_USAGE_SECONDS: Final = 2.0
 """How long the usage is waited for when the turn's end was told: some upstreams send neither it nor an end mark, and keep the connection."""
-_LAST_S: Final = 0.25
+_LAST_SECONDS: Final = 0.25
 """How long anything is waited for when the usage was told too."""
-_SETTLE_S: Final = 0.05
+_SETTLE_SECONDS: Final = 0.05
 _DONE: Final = b"[DONE]"
-_LONGEST_DONE: Final = 16
+_MAX_DONE: Final = 16
 
 
 class ChatBackend:
@@ -52,7 +52,7 @@ class ChatBackend:
             async with aclosing(_events(upstream, response, translator)) as events:
                 yield events
             if translator.finished:  # the end of the body follows the last event; seeing it is what keeps the connection
-                await response.settle(within_s=_SETTLE_S)
+                await response.settle(within_s=_SETTLE_SECONDS)
 
 
 async def _events(upstream: str, response: UpstreamResponse, translator: ChatTranslator) -> AsyncGenerator[ModelEvent, None]:
@@ -78,7 +78,7 @@ async def _events(upstream: str, response: UpstreamResponse, translator: ChatTra
     except NotUnderstood as error:
         failure = misunderstood(upstream, str(error))
     except EventTooLarge:
-        failure = misunderstood(upstream, f"more than {MOST_EVENT_BYTES} bytes in an event, or {MOST_STREAM_BYTES} in all")
+        failure = misunderstood(upstream, f"more than {MAX_EVENT_BYTES} bytes in an event, or {MAX_STREAM_BYTES} in all")
     for event in _last_events(upstream, translator) if failure is None else [ModelFailed(failure)]:
         yield event
 
@@ -87,8 +87,8 @@ async def _whole(upstream: str, pieces: _Pieces) -> bytes:
     body = bytearray()
     async for piece in pieces:
         body += piece
-        if len(body) > MOST_COMPLETION_BYTES:
-            raise misunderstood(upstream, f"a body of more than {MOST_COMPLETION_BYTES} bytes")
+        if len(body) > MAX_COMPLETION_BYTES:
+            raise misunderstood(upstream, f"a body of more than {MAX_COMPLETION_BYTES} bytes")
     return bytes(body)
 
 
@@ -135,7 +135,7 @@ class _Pieces:
             return first
         if not self._translator.finished:
             return await anext(self._others)
-        patience = _LAST_S if self._translator.is_counted else _USAGE_S
+        patience = _LAST_SECONDS if self._translator.is_counted else _USAGE_SECONDS
         self.until = min(self.until, asyncio.get_running_loop().time() + patience)
         try:
             async with asyncio.timeout_at(self.until):
@@ -148,14 +148,14 @@ class _Payloads:
     """The payloads of a chat stream, up to its end mark."""
 
     def __init__(self) -> None:
-        self._reader = SseReader(limit=MOST_EVENT_BYTES)
+        self._reader = SseReader(limit=MAX_EVENT_BYTES)
         self._size = 0
         self.done = False
 
     def feed(self, chunk: bytes) -> list[bytes]:
         """Return the payloads that these bytes complete. Raises `EventTooLarge`, for the stream as a whole too."""
         self._size += len(chunk)
-        if self._size > MOST_STREAM_BYTES:
+        if self._size > MAX_STREAM_BYTES:
             raise EventTooLarge
         return self._until_done(self._reader.feed(chunk))
 
@@ -165,7 +165,7 @@ class _Payloads:
 
     def _until_done(self, payloads: list[bytes]) -> list[bytes]:
         for place, payload in enumerate(payloads):
-            if len(payload) < _LONGEST_DONE and payload.strip() == _DONE:
+            if len(payload) < _MAX_DONE and payload.strip() == _DONE:
                 self.done = True
                 return payloads[:place]
         return payloads

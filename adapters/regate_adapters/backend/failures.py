@@ -13,7 +13,7 @@ import aiohttp
 from regate_adapters.overflow import says_too_long
 from regate_orchestrator.errors import UpstreamError
 
-MOST_DETAIL: Final = 2_048
+MAX_DETAIL: Final = 2_048
 _RETRY_AFTER: Final = re.compile(r"[0-9]{1,6}|[A-Za-z]{3}, [0-9]{2} [A-Za-z]{3} [0-9]{4} [0-9:]{8} GMT")
 _REFUSED: Final = frozenset({400, 404, 405, 406, 409, 410, 411, 413, 414, 415, 422, 431, 501})
 """Statuses by which an upstream says that the request itself, as we sent it, is at fault."""
@@ -37,7 +37,7 @@ def refused(upstream: str, status: int, *, retry_after: str | None, text: str, s
 
     The gateway's own credentials being refused is the operator's matter, hence 502.
     """
-    detail = f"{upstream} answered {status}: {text}"[:MOST_DETAIL]
+    detail = f"{upstream} answered {status}: {text}"[:MAX_DETAIL]
     if status != 429 and says_too_long(text, prose=status in _REFUSED):
         return too_long(detail)
     error = of_status(status, retry_after=retry_after, detail=detail)
@@ -70,7 +70,7 @@ def too_long(detail: str) -> UpstreamError:
 
 def unreached(upstream: str, error: BaseException) -> UpstreamError:
     """Return the error for a connection that failed, broke or fell silent."""
-    detail = f"{upstream}: {type(error).__name__}: {error}"[:MOST_DETAIL]
+    detail = f"{upstream}: {type(error).__name__}: {error}"[:MAX_DETAIL]
     if isinstance(error, aiohttp.ConnectionTimeoutError):
         return Unsent("The backend did not answer in time.", status=504, detail=detail)
     if isinstance(error, TimeoutError):
@@ -88,4 +88,4 @@ def circuit_open(upstream: str, retry_after: str) -> Unsent:
 
 def misunderstood(upstream: str, reason: str) -> UpstreamError:
     """Return the error for an answer that does not follow the protocol."""
-    return UpstreamError("The backend's answer was not understood.", detail=f"{upstream}: {reason}"[:MOST_DETAIL])
+    return UpstreamError("The backend's answer was not understood.", detail=f"{upstream}: {reason}"[:MAX_DETAIL])

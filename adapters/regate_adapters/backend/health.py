@@ -16,8 +16,8 @@ from typing import Final, Literal
 from regate_orchestrator.values import Clock
 
 FAILURES: Final = 3
-OPEN_S: Final = 10.0
-FRESH_S: Final = 30.0
+OPEN_SECONDS: Final = 10.0
+FRESH_SECONDS: Final = 30.0
 
 Trouble = Literal["denied", "no_models"]
 Reach = Literal["ok", "unreachable", "unknown", "denied", "no_models"]
@@ -44,7 +44,7 @@ class Health:
     @property
     def is_open(self) -> bool:
         """Return whether requests must not wait for this upstream now."""
-        return self._failures >= FAILURES and self._clock() - self._heard_at < OPEN_S
+        return self._failures >= FAILURES and self._clock() - self._heard_at < OPEN_SECONDS
 
     @property
     def in_trouble(self) -> bool:
@@ -54,12 +54,12 @@ class Health:
     @property
     def is_stale(self) -> bool:
         """Return whether nothing was heard for so long that it says little of now."""
-        return self._clock() - self._heard_at >= FRESH_S
+        return self._clock() - self._heard_at >= FRESH_SECONDS
 
     @property
     def retry_after(self) -> str:
         """Return after how many whole seconds it may be worth asking again."""
-        return str(max(1, math.ceil(OPEN_S - (self._clock() - self._heard_at))))
+        return str(max(1, math.ceil(OPEN_SECONDS - (self._clock() - self._heard_at))))
 
     def reached(self) -> bool:
         """Note an answer of any kind; return whether this ended a trouble."""

@@ -11,7 +11,7 @@ import orjson
 from regate_adapters.backend.catalogue import ModelEntry
 from regate_adapters.backend.failures import misunderstood
 
-_MOST_MODELS: Final = 10_000
+_MAX_MODELS: Final = 10_000
 _ID: Final = re.compile(r"[!-~]{1,256}")
 _LISTS: Final = ("data", "models")
 _IDS: Final = ("id", "model", "name")
@@ -23,7 +23,7 @@ def listed_models(upstream: str, body: bytes) -> tuple[ModelEntry, ...]:
         document = orjson.loads(body)
     except orjson.JSONDecodeError as error:
         raise misunderstood(upstream, "its list of models is not JSON") from error
-    entries = (_entry(upstream, model) for model in _list_in(upstream, document)[:_MOST_MODELS])
+    entries = (_entry(upstream, model) for model in _list_in(upstream, document)[:_MAX_MODELS])
     return tuple(entry for entry in entries if entry is not None)
 
 

@@ -21,7 +21,7 @@ from yarl import URL
 from regate_adapters.backend.catalogue import ModelEntry
 from regate_adapters.backend.failures import (
     DENIED,
-    MOST_DETAIL,
+    MAX_DETAIL,
     TRANSPORT_ERRORS,
     UNCONNECTED,
     circuit_open,
@@ -33,24 +33,26 @@ from regate_adapters.backend.health import Health, Trouble
 from regate_adapters.backend.model_listing import listed_models
 from regate_adapters.backend.shown_errors import shown_words
 from regate_orchestrator.errors import UpstreamError
-from regate_orchestrator.upstream_traits import UpstreamTraits
+from regate_orchestrator.upstream_capabilities import UpstreamCapabilities
 from regate_orchestrator.values import Clock
 
 _log = logging.getLogger("regate.backend")
 
-_CONNECT_S: Final = 5.0
-_LISTING_S: Final = 5.0
-_CONTACT_S: Final = 2.0
-_ERROR_TEXT_S: Final = 2.0
-_RETRY_PAUSE_S: Final = 0.1
-_MOST_CONNECTIONS: Final = 1_024
-_KEEP_ALIVE_S: Final = 4.0  # below the 5 s after which uvicorn (and with it vLLM) closes, so that no request meets a closing connection
-_MOST_LISTING: Final = 4 * 1024 * 1024
+_CONNECT_SECONDS: Final = 5.0
+_LISTING_SECONDS: Final = 5.0
+_CONTACT_SECONDS: Final = 2.0
+_ERROR_TEXT_SECONDS: Final = 2.0
+_RETRY_PAUSE_SECONDS: Final = 0.1
+_MAX_CONNECTIONS: Final = 1_024
+_KEEP_ALIVE_SECONDS: Final = (
+    4.0  # below the 5 s after which uvicorn (and with it vLLM) closes, so that no request meets a closing connection
+)
+_MAX_LISTING: Final = 4 * 1024 * 1024
 _LARGE_BODY: Final = 512 * 1024
 _PATH: Final = re.compile(r"(/[a-z_]+){1,3}")
 BLANK: Final = b" \t\r\n\xef\xbb\xbf"
 """What may stand before an answer and says nothing."""
-_MOST_BLANK: Final = 1024 * 1024
+_MAX_BLANK: Final = 1024 * 1024
 _NO_LISTING: Final = frozenset({404, 405})
 _LACKING: Final = "does base_url lack its last part, such as /v1?"
 _PASSED_HEADERS: Final = ("content-length",)
@@ -71,7 +73,7 @@ class UpstreamConfig:
     api_key: str | None = field(repr=False)
     models: tuple[str, ...] | None
     timeout_s: float
-    traits: UpstreamTraits = field(default_factory=UpstreamTraits)
+    capabilities: UpstreamCapabilities = field(default_factory=UpstreamCapabilities)
     aliases: Mapping[str, str] = field(default_factory=dict)
     by_policy: bool = False
     fallback_for: tuple[str, ...] = ()
@@ -101,8 +103,8 @@ class UpstreamResponse:
             if said := chunk.lstrip(BLANK):
                 return said
             blank += len(chunk)
-            if blank > _MOST_BLANK:
-                raise misunderstood(self.upstream, f"more than {_MOST_BLANK} bytes that say nothing")
+            if blank > _MAX_BLANK:
+                raise misunderstood(self.upstream, f"more than {_MAX_BLANK} bytes that say nothing")
         return b""
 
     async def read(self, *, limit: int) -> bytes:
@@ -152,7 +154,7 @@ class _Chunks:
         return chunk
 
 
-class Link:
+class UpstreamClient:
     """One upstream's pool. No cookies, redirects, proxies from the environment, or decompression.
 
     `on_trouble` is told its name with each failure while it is in trouble: whoever made the link must then ask for `contact` until it is
@@ -178,8 +180,10 @@ class Link:
     def start(self) -> None:
         """Make the pool; connects to nothing yet."""
         self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=_MOST_CONNECTIONS, keepalive_timeout=_KEEP_ALIVE_S),
-            timeout=aiohttp.ClientTimeout(total=None, connect=_CONNECT_S, sock_connect=_CONNECT_S, sock_read=self._config.timeout_s),
+            connector=aiohttp.TCPConnector(limit=_MAX_CONNECTIONS, keepalive_timeout=_KEEP_ALIVE_SECONDS),
+            timeout=aiohttp.ClientTimeout(
+                total=None, connect=_CONNECT_SECONDS, sock_connect=_CONNECT_SECONDS, sock_read=self._config.timeout_s
+            ),
             cookie_jar=aiohttp.DummyCookieJar(),
             trust_env=False,
             auto_decompress=False,
@@ -202,7 +206,7 @@ class Link:
         self._held += 1
         try:
             # The total covers what aiohttp has no deadline for: an upstream that accepts the connection but not our body.
-            async with asyncio.timeout(_CONNECT_S + self._config.timeout_s):
+            async with asyncio.timeout(_CONNECT_SECONDS + self._config.timeout_s):
                 response = await self._send(self._url(path), body, headers, again=again)
         except BaseException as error:
             self._held -= 1
@@ -234,12 +238,12 @@ class Link:
         name = self.name
         response: aiohttp.ClientResponse | None = None
         try:
-            async with asyncio.timeout(_LISTING_S):
+            async with asyncio.timeout(_LISTING_SECONDS):
                 response = await self._get_models()
                 self._note_answer()
                 await self._require_success(response, listing=True)
                 self._note_over("no_models")
-                body = await UpstreamResponse(name, response).read(limit=_MOST_LISTING)
+                body = await UpstreamResponse(name, response).read(limit=_MAX_LISTING)
         except TRANSPORT_ERRORS as error:
             self._note_failure(error)
             raise unreached(name, error) from error
@@ -256,7 +260,7 @@ class Link:
     async def contact(self) -> None:
         """Learn whether the upstream can be reached: any answer will do, and none within two seconds counts as a failed connection."""
         try:
-            async with asyncio.timeout(_CONTACT_S):
+            async with asyncio.timeout(_CONTACT_SECONDS):
                 _let_go(await self._get_models())
             self._note_answer()
         except TRANSPORT_ERRORS as error:
@@ -276,12 +280,12 @@ class Link:
 
     def _note_failure(self, error: BaseException) -> None:
         # Whoever waited in vain for one of our own connections to come free has learnt nothing of the upstream.
-        if isinstance(error, UNCONNECTED) and self._held < _MOST_CONNECTIONS:
+        if isinstance(error, UNCONNECTED) and self._held < _MAX_CONNECTIONS:
             self._note_unreachable(error)
 
     def _note_unreachable(self, error: BaseException) -> None:
         if self.health.not_reached():
-            _log.warning("upstream_unreachable", extra={"upstream": self.name, "detail": str(error)[:MOST_DETAIL]})
+            _log.warning("upstream_unreachable", extra={"upstream": self.name, "detail": str(error)[:MAX_DETAIL]})
         if self.health.in_trouble:
             self._on_trouble(self.name)
 
@@ -312,7 +316,7 @@ class Link:
             if not again or error.os_error.errno != errno.ECONNREFUSED:
                 raise
         # Certainly nothing was sent, as no connection came about. A restarting backend is back a moment later.
-        await self._pause(_RETRY_PAUSE_S)
+        await self._pause(_RETRY_PAUSE_SECONDS)
         return await self._must_session.post(url, data=data(), headers=headers, allow_redirects=False)
 
     async def _require_success(self, response: aiohttp.ClientResponse, *, listing: bool = False) -> None:
@@ -330,12 +334,12 @@ class Link:
     async def _error_text(self, response: aiohttp.ClientResponse) -> str:
         text = bytearray()
         try:
-            async with asyncio.timeout(_ERROR_TEXT_S):
-                while len(text) < 2 * MOST_DETAIL and (chunk := await response.content.readany()):
+            async with asyncio.timeout(_ERROR_TEXT_SECONDS):
+                while len(text) < 2 * MAX_DETAIL and (chunk := await response.content.readany()):
                     text += chunk
         except TRANSPORT_ERRORS:
             text += b" (broken off)"
-        words = text[: 2 * MOST_DETAIL].decode("utf-8", "replace")
+        words = text[: 2 * MAX_DETAIL].decode("utf-8", "replace")
         # Some upstreams quote the key they refuse.
         return words if self._config.api_key is None else words.replace(self._config.api_key, "***")
 

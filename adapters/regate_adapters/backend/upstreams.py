@@ -21,22 +21,22 @@ from urllib.parse import urlsplit
 import aiohttp
 import orjson
 
-from regate_adapters.backend.catalogue import ModelCatalogue, Offer
+from regate_adapters.backend.catalogue import CatalogueEntry, ModelCatalogue
 from regate_adapters.backend.failures import Unsent
 from regate_adapters.backend.health import Reach
 from regate_adapters.backend.stream.passing import PassingAnswer, passing
-from regate_adapters.backend.upstream_client import Link, Pause, UpstreamConfig, UpstreamResponse
+from regate_adapters.backend.upstream_client import Pause, UpstreamClient, UpstreamConfig, UpstreamResponse
 from regate_adapters.backend.wording import Wording, mended
 from regate_orchestrator.errors import ConfigurationError, UpstreamError
 from regate_orchestrator.ports import Serving
-from regate_orchestrator.upstream_traits import UpstreamTraits
+from regate_orchestrator.upstream_capabilities import UpstreamCapabilities
 from regate_orchestrator.values import Clock, JsonObject
 
 _log = logging.getLogger("regate.backend")
 
-_TRIAL_AFTER_S: Final = (0.5, 1.0, 2.0, 4.0)
-_TRIAL_EVERY_S: Final = 5.0
-_MOST_MENDED: Final = 2
+_TRIAL_AFTER_SECONDS: Final = (0.5, 1.0, 2.0, 4.0)
+_TRIAL_EVERY_SECONDS: Final = 5.0
+_MAX_MENDED: Final = 2
 
 
 class Upstreams:
@@ -45,17 +45,17 @@ class Upstreams:
     def __init__(self, configs: Sequence[UpstreamConfig], *, clock: Clock = time.monotonic, pause: Pause = asyncio.sleep) -> None:
         check_configs(configs)
         self._pause = pause
-        self._traits = {config.name: config.traits for config in configs}
-        self._wordings = {config.name: Wording(config.traits, config.aliases) for config in configs}
-        self._links = {config.name: Link(config, clock=clock, pause=pause, on_trouble=self._try_again) for config in configs}
-        offers = {config.name: _offer(config) for config in configs}
-        self._catalogue = ModelCatalogue(offers, lambda name: self._links[name].models(), clock=clock)
+        self._capabilities = {config.name: config.capabilities for config in configs}
+        self._wordings = {config.name: Wording(config.capabilities, config.aliases) for config in configs}
+        self._clients = {config.name: UpstreamClient(config, clock=clock, pause=pause, on_trouble=self._try_again) for config in configs}
+        entries = {config.name: _entry(config) for config in configs}
+        self._catalogue = ModelCatalogue(entries, lambda name: self._clients[name].models(), clock=clock)
         self._group: asyncio.TaskGroup | None = None
         self._trials: dict[str, asyncio.Task[None]] = {}
 
     async def __aenter__(self) -> Self:
-        for link in self._links.values():
-            link.start()
+        for client in self._clients.values():
+            client.start()
         self._group = await asyncio.TaskGroup().__aenter__()
         await self._catalogue.__aenter__()
         return self
@@ -69,8 +69,8 @@ class Upstreams:
             if group is not None:
                 await group.__aexit__(None, None, None)
         finally:
-            for link in self._links.values():
-                await link.stop()
+            for client in self._clients.values():
+                await client.stop()
 
     def discover(self) -> None:
         """Begin to ask upstreams for their models: nobody need wait for it then, and what is wrong with an address or a key is told at start."""
@@ -80,14 +80,14 @@ class Upstreams:
         """Return who serves the model, or None when none does; see `ports.Catalogue.serving`. Raises `UpstreamError` when that is not known."""
         return await self._catalogue.serving(model, by=by)
 
-    def traits(self, upstream: str) -> UpstreamTraits:
+    def capabilities(self, upstream: str) -> UpstreamCapabilities:
         """Return what the operator says the upstream can take."""
-        return self._traits[upstream]
+        return self._capabilities[upstream]
 
     @property
     def extra_fields(self) -> frozenset[str]:
         """Return the fields beyond the API's own that any upstream takes."""
-        return frozenset().union(*(traits.extra_fields for traits in self._traits.values()))
+        return frozenset().union(*(capabilities.extra_fields for capabilities in self._capabilities.values()))
 
     async def catalogue(self) -> Mapping[str, str]:
         """Return the name of the upstream of every model. Raises `UpstreamError` when no upstream has ever said what it serves."""
@@ -103,7 +103,7 @@ class Upstreams:
 
     def reach(self) -> Mapping[str, Reach]:
         """Return for every upstream how its latest connection went."""
-        return {name: link.health.reach for name, link in self._links.items()}
+        return {name: client.health.reach for name, client in self._clients.items()}
 
     async def check(self) -> None:
         """Raise `UpstreamError` when not one upstream can be reached, or none has ever said what it serves. For readiness.
@@ -111,9 +111,9 @@ class Upstreams:
         Asks only upstreams of which nothing was heard for half a minute.
         """
         await self._catalogue.all()
-        await asyncio.gather(*(link.contact() for link in self._links.values() if link.health.is_stale))
-        if self._links and all(reach == "unreachable" for reach in self.reach().values()):
-            raise UpstreamError("The backend cannot be reached.", detail=f"none of {', '.join(self._links)} can be reached")
+        await asyncio.gather(*(client.contact() for client in self._clients.values() if client.health.is_stale))
+        if self._clients and all(reach == "unreachable" for reach in self.reach().values()):
+            raise UpstreamError("The backend cannot be reached.", detail=f"none of {', '.join(self._clients)} can be reached")
 
     @asynccontextmanager
     async def open(
@@ -126,12 +126,12 @@ class Upstreams:
         connection at once, which is how an upstream learns that nobody listens any more.
         """
         # Sorting keeps the order among equals: whoever is known to be out of reach comes last.
-        names = sorted((upstream, *alternates), key=lambda name: self._links[name].health.is_open)
-        link, response = await self._ask(names, path, payload, accept_stream=accept_stream)
+        names = sorted((upstream, *alternates), key=lambda name: self._clients[name].health.is_open)
+        client, response = await self._ask(names, path, payload, accept_stream=accept_stream)
         try:
-            yield link.answered(response)
+            yield client.answered(response)
         finally:
-            link.release(response)
+            client.release(response)
 
     @asynccontextmanager
     async def pass_through(
@@ -145,33 +145,35 @@ class Upstreams:
 
     async def _ask(
         self, names: Sequence[str], path: str, payload: JsonObject, *, accept_stream: bool
-    ) -> tuple[Link, aiohttp.ClientResponse]:
+    ) -> tuple[UpstreamClient, aiohttp.ClientResponse]:
         for name, following in zip(names, [*names[1:], None], strict=True):
-            link = self._links[name]
+            client = self._clients[name]
             try:
-                return link, await self._post(link, path, payload, accept_stream=accept_stream, again=following is None)
+                return client, await self._post(client, path, payload, accept_stream=accept_stream, again=following is None)
             except Unsent as error:
                 if following is None:
                     raise
                 _log.warning("failed_over", extra={"upstream": name, "instead": following, "detail": error.detail})
         raise AssertionError("there is at least one name")
 
-    async def _post(self, link: Link, path: str, payload: JsonObject, *, accept_stream: bool, again: bool) -> aiohttp.ClientResponse:
+    async def _post(
+        self, client: UpstreamClient, path: str, payload: JsonObject, *, accept_stream: bool, again: bool
+    ) -> aiohttp.ClientResponse:
         """Return what the upstream answers to the request in its own words, which its refusal may have to teach us."""
-        wording = self._wordings[link.name]
-        traits = known = wording.traits(payload)
-        for left in range(_MOST_MENDED, -1, -1):
+        wording = self._wordings[client.name]
+        capabilities = known = wording.capabilities(payload)
+        for left in range(_MAX_MENDED, -1, -1):
             try:
-                response = await link.post(path, encode(wording.of(payload, traits)), accept_stream=accept_stream, again=again)
+                response = await client.post(path, encode(wording.of(payload, capabilities)), accept_stream=accept_stream, again=again)
             except UpstreamError as refusal:
-                other = mended(payload, traits, refusal) if left else None
+                other = mended(payload, capabilities, refusal) if left else None
                 if other is None:
                     raise
-                _log.warning("worded_otherwise", extra={"upstream": link.name, "detail": refusal.detail})
-                traits = other
+                _log.warning("worded_otherwise", extra={"upstream": client.name, "detail": refusal.detail})
+                capabilities = other
             else:
-                if traits != known:
-                    wording.keep(payload, traits)
+                if capabilities != known:
+                    wording.keep(payload, capabilities)
                 return response
         raise AssertionError("the last refusal is raised")
 
@@ -181,13 +183,13 @@ class Upstreams:
             self._trials[name] = self._group.create_task(self._contact_until_reached(name))
 
     async def _contact_until_reached(self, name: str) -> None:
-        link = self._links[name]
+        client = self._clients[name]
         try:
-            for wait in chain(_TRIAL_AFTER_S, repeat(_TRIAL_EVERY_S)):
+            for wait in chain(_TRIAL_AFTER_SECONDS, repeat(_TRIAL_EVERY_SECONDS)):
                 await self._pause(wait)
-                if link.health.in_trouble:
-                    await link.contact()
-                if not link.health.in_trouble:
+                if client.health.in_trouble:
+                    await client.contact()
+                if not client.health.in_trouble:
                     return
         except Exception:  # noqa: BLE001 — an error that leaves this task would end the gateway; the circuit then closes by itself
             _log.exception("upstream_not_contacted", extra={"upstream": name})
@@ -219,5 +221,5 @@ def check_configs(configs: Sequence[UpstreamConfig]) -> None:
             raise ConfigurationError(f"{place}.timeout_s must be a positive number of seconds")
 
 
-def _offer(config: UpstreamConfig) -> Offer:
-    return Offer(config.models, config.aliases, by_policy=config.by_policy, fallback_for=frozenset(config.fallback_for))
+def _entry(config: UpstreamConfig) -> CatalogueEntry:
+    return CatalogueEntry(config.models, config.aliases, by_policy=config.by_policy, fallback_for=frozenset(config.fallback_for))

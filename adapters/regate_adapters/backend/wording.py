@@ -1,6 +1,6 @@
 """A request in one upstream's own words: its name for the model, its field for the output limit, its place for system messages.
 
-What an upstream wants is configured (`UpstreamTraits`). Where it refuses a request for one of these alone and says so, the other way is
+What an upstream wants is configured (`UpstreamCapabilities`). Where it refuses a request for one of these alone and says so, the other way is
 tried, and kept for that model once it was taken. Nothing is sent again for any other reason.
 """
 
@@ -12,7 +12,7 @@ from dataclasses import replace
 from typing import Final, cast
 
 from regate_orchestrator.errors import UpstreamError
-from regate_orchestrator.upstream_traits import OutputLimit, UpstreamTraits
+from regate_orchestrator.upstream_capabilities import OutputLimit, UpstreamCapabilities
 from regate_orchestrator.values import Json, JsonObject
 
 _LIMITS: Final[Mapping[OutputLimit, OutputLimit]] = {"max_tokens": "max_completion_tokens", "max_completion_tokens": "max_tokens"}
@@ -30,20 +30,20 @@ _MUST_LEAD: Final = re.compile(r"system (?:message|prompt|role)s?\b.{0,80}\b(?:b
 class Wording:
     """The words of one upstream. `aliases` are the names that clients use for models of it, each with its own."""
 
-    def __init__(self, traits: UpstreamTraits, aliases: Mapping[str, str]) -> None:
-        self._traits = traits
+    def __init__(self, capabilities: UpstreamCapabilities, aliases: Mapping[str, str]) -> None:
+        self._capabilities = capabilities
         self._aliases = aliases
-        self._found: dict[str, UpstreamTraits] = {}
+        self._found: dict[str, UpstreamCapabilities] = {}
 
-    def traits(self, payload: JsonObject) -> UpstreamTraits:
+    def capabilities(self, payload: JsonObject) -> UpstreamCapabilities:
         """Return the traits by which this request is worded: as configured, or as found out for its model."""
-        return self._found.get(str(payload.get("model")), self._traits)
+        return self._found.get(str(payload.get("model")), self._capabilities)
 
-    def keep(self, payload: JsonObject, traits: UpstreamTraits) -> None:
+    def keep(self, payload: JsonObject, capabilities: UpstreamCapabilities) -> None:
         """Word requests for this one's model so from now on."""
-        self._found[str(payload.get("model"))] = traits
+        self._found[str(payload.get("model"))] = capabilities
 
-    def of(self, payload: JsonObject, traits: UpstreamTraits) -> JsonObject:
+    def of(self, payload: JsonObject, capabilities: UpstreamCapabilities) -> JsonObject:
         """Return the request as the upstream is sent it."""
         worded = dict(payload)
         model = worded.get("model")
@@ -51,12 +51,12 @@ class Wording:
             worded["model"] = self._aliases[model]
         if "messages" not in worded:
             return worded
-        _limit(worded, traits.output_limit)
-        if not traits.stream_usage:
+        _limit(worded, capabilities.output_limit)
+        if not capabilities.stream_usage:
             worded.pop("stream_options", None)
-        if "seed" in worded and traits.seed_field != "seed":
-            worded.setdefault(traits.seed_field, worded.pop("seed"))
-        if traits.system_messages == "leading":
+        if "seed" in worded and capabilities.seed_field != "seed":
+            worded.setdefault(capabilities.seed_field, worded.pop("seed"))
+        if capabilities.system_messages == "leading":
             worded["messages"] = _led(cast("Sequence[Mapping[str, Json]]", worded["messages"]))
         if "tools" in worded:
             worded["tools"] = [_with_parameters(tool) for tool in cast("Sequence[Mapping[str, Json]]", worded["tools"])]
@@ -65,18 +65,22 @@ class Wording:
         return worded
 
 
-def mended(payload: JsonObject, traits: UpstreamTraits, refusal: UpstreamError) -> UpstreamTraits | None:
+def mended(payload: JsonObject, capabilities: UpstreamCapabilities, refusal: UpstreamError) -> UpstreamCapabilities | None:
     """Return the traits under which a refused request may be taken; None where the refusal says nothing of the kind."""
     if refusal.status != 400 or refusal.code == "context_length_exceeded" or "messages" not in payload:
         return None
     said = refusal.detail
-    other = _LIMITS[traits.output_limit]
-    if not _LIMITS.keys().isdisjoint(payload) and _names(said, traits.output_limit) and (_names(said, other) or _UNKNOWN.search(said)):
-        return replace(traits, output_limit=other)
-    if traits.stream_usage and "stream_options" in payload and _names(said, "stream_options") and _UNKNOWN.search(said):
-        return replace(traits, stream_usage=False)
-    if traits.system_messages == "anywhere" and _MUST_LEAD.search(said):
-        return replace(traits, system_messages="leading")
+    other = _LIMITS[capabilities.output_limit]
+    if (
+        not _LIMITS.keys().isdisjoint(payload)
+        and _names(said, capabilities.output_limit)
+        and (_names(said, other) or _UNKNOWN.search(said))
+    ):
+        return replace(capabilities, output_limit=other)
+    if capabilities.stream_usage and "stream_options" in payload and _names(said, "stream_options") and _UNKNOWN.search(said):
+        return replace(capabilities, stream_usage=False)
+    if capabilities.system_messages == "anywhere" and _MUST_LEAD.search(said):
+        return replace(capabilities, system_messages="leading")
     return None
 
 

@@ -16,13 +16,13 @@ from regate_orchestrator.ports import Embedder, Vector
 _Key: TypeAlias = tuple[str, str, bytes]
 
 _ENTRIES: Final = 10_000
-_MOST_BYTES: Final = 32 * 1024 * 1024
+_MAX_BYTES: Final = 32 * 1024 * 1024
 
 
 class CachedEmbedder:
     """Keeps the vectors of the texts used last, by (tenant, model, SHA-256 of the text); `entries=0` keeps none."""
 
-    def __init__(self, inner: Embedder, *, entries: int = _ENTRIES, most_bytes: int = _MOST_BYTES) -> None:
+    def __init__(self, inner: Embedder, *, entries: int = _ENTRIES, most_bytes: int = _MAX_BYTES) -> None:
         self._inner = inner
         self._entries = entries
         self._most_bytes = most_bytes

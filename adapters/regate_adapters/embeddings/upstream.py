@@ -16,10 +16,10 @@ from regate_orchestrator.errors import EmbeddingsUnavailable, TextTooLong
 from regate_orchestrator.ports import Vector
 
 _BATCH: Final = 64
-_MOST_BYTES: Final = 32 * 1024 * 1024
-_MOST_WORDS: Final = 2_048
-_MOST_CONNECTIONS: Final = 16
-_CONNECT_S: Final = 5.0
+_MAX_BYTES: Final = 32 * 1024 * 1024
+_MAX_WORDS: Final = 2_048
+_MAX_CONNECTIONS: Final = 16
+_CONNECT_SECONDS: Final = 5.0
 
 
 class UpstreamEmbedder:
@@ -38,9 +38,9 @@ class UpstreamEmbedder:
 
     async def __aenter__(self) -> Self:
         self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=_MOST_CONNECTIONS),
+            connector=aiohttp.TCPConnector(limit=_MAX_CONNECTIONS),
             cookie_jar=aiohttp.DummyCookieJar(),
-            timeout=aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT_S),
+            timeout=aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT_SECONDS),
         )
         return self
 
@@ -96,12 +96,12 @@ class UpstreamEmbedder:
         headers = {**self._headers, "Content-Type": "application/json"}
         async with self._session.post(self._url, data=body, headers=headers, allow_redirects=False) as answer:
             if answer.status != 200:
-                raise self._refused(answer.status, await answer.content.read(_MOST_WORDS))
+                raise self._refused(answer.status, await answer.content.read(_MAX_WORDS))
             read = bytearray()
             async for piece in answer.content.iter_any():
                 read += piece
-                if len(read) > _MOST_BYTES:
-                    raise EmbeddingsUnavailable(f"{self.name}: an answer of more than {_MOST_BYTES} bytes")
+                if len(read) > _MAX_BYTES:
+                    raise EmbeddingsUnavailable(f"{self.name}: an answer of more than {_MAX_BYTES} bytes")
             return bytes(read)
 
     def _refused(self, status: int, body: bytes) -> EmbeddingsUnavailable | TextTooLong:

@@ -28,7 +28,7 @@ _DIMENSIONS: Final = 256
 _WEIGHTS: Final = Path("weights/l2_supercat_256.safetensors")
 _TOKENIZER: Final = Path("tokenizers/l2_supercat_tokenizer_config.json")
 _TENSOR: Final = "embedding.weight"
-_LONGEST_HEADER: Final = 1 << 20
+_MAX_HEADER: Final = 1 << 20
 _NOWHERE: Final = (1.0, *[0.0] * (_DIMENSIONS - 1))
 """The vector of a text without any token: of unit length like all others, and the same for all such texts."""
 
@@ -102,7 +102,7 @@ def _read_weights(path: Path) -> NDArray[np.float16]:
     """Return the matrix of a safetensors file: 8 bytes of header length, the header in JSON, then the numbers."""
     with path.open("rb") as file:
         length = int.from_bytes(file.read(8), "little")
-        if length > _LONGEST_HEADER:
+        if length > _MAX_HEADER:
             raise ValueError("the header is too long")
         entry: dict[str, Any] = json.loads(file.read(length))[_TENSOR]
     rows, columns = entry["shape"]

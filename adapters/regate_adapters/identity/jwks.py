@@ -25,8 +25,8 @@ from regate_orchestrator.values import Clock
 
 _log = logging.getLogger("regate.identity")
 
-_MOST_BYTES: Final = 1024 * 1024
-_MOST_UNKNOWN: Final = 1_000
+_MAX_BYTES: Final = 1024 * 1024
+_MAX_UNKNOWN: Final = 1_000
 
 
 class JwksFile:
@@ -68,9 +68,9 @@ class JwksFile:
 
     def _read(self) -> KeySet:
         with self._path.open("rb") as file:
-            document = file.read(_MOST_BYTES + 1)
-        if len(document) > _MOST_BYTES:
-            raise ValueError(f"larger than {_MOST_BYTES} bytes")
+            document = file.read(_MAX_BYTES + 1)
+        if len(document) > _MAX_BYTES:
+            raise ValueError(f"larger than {_MAX_BYTES} bytes")
         return read_jwks(document, algorithms=self._algorithms)
 
 
@@ -190,7 +190,7 @@ class JwksUrl:
             return
         self._unknown[kid] = self._clock() + self._times.negative_s
         self._unknown.move_to_end(kid)
-        while len(self._unknown) > _MOST_UNKNOWN:
+        while len(self._unknown) > _MAX_UNKNOWN:
             self._unknown.popitem(last=False)
 
     async def _refreshed(self) -> None:
@@ -228,8 +228,8 @@ class JwksUrl:
             document = bytearray()
             async for piece in answer.content.iter_chunked(65_536):
                 document += piece
-                if len(document) > _MOST_BYTES:
-                    raise ValueError(f"the answer is larger than {_MOST_BYTES} bytes")
+                if len(document) > _MAX_BYTES:
+                    raise ValueError(f"the answer is larger than {_MAX_BYTES} bytes")
             return bytes(document)
 
 

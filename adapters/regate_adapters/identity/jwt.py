@@ -19,7 +19,7 @@ from typing import Final, TypeAlias
 import jwt
 import orjson
 
-from regate_adapters.identity.keys import MOST_KID_CHARACTERS, KeySource, check_algorithms
+from regate_adapters.identity.keys import MAX_KID_CHARACTERS, KeySource, check_algorithms
 from regate_adapters.remembering import Remembered
 from regate_orchestrator.errors import ConfigurationError, Unauthenticated
 from regate_orchestrator.principal import is_name
@@ -29,10 +29,10 @@ _log = logging.getLogger("regate.identity")
 
 Claims: TypeAlias = Mapping[str, Json]
 
-_MOST_TOKEN_CHARACTERS: Final = 16 * 1024
-_MOST_NAMES: Final = 10_000
-_MOST_VERDICTS: Final = 4_096
-_MOST_BYTES: Final = 32 * 1024 * 1024
+_MAX_TOKEN_CHARACTERS: Final = 16 * 1024
+_MAX_NAMES: Final = 10_000
+_MAX_VERDICTS: Final = 4_096
+_MAX_BYTES: Final = 32 * 1024 * 1024
 _LISTS: Final = ("teams", "roles", "projects", "namespaces")
 _TYPES: Final = ("jwt", "at+jwt", "application/at+jwt")
 
@@ -71,7 +71,7 @@ class JwtVerifier:
         self._keys = keys
         self._clock = clock
         self._signatures = jwt.PyJWS(algorithms=rules.algorithms, options={"enforce_minimum_key_length": True})
-        self._verdicts: Remembered[bytes, Claims] = Remembered(entries=_MOST_VERDICTS, most_bytes=_MOST_BYTES, clock=clock)
+        self._verdicts: Remembered[bytes, Claims] = Remembered(entries=_MAX_VERDICTS, most_bytes=_MAX_BYTES, clock=clock)
 
     @property
     def ready(self) -> bool:
@@ -97,7 +97,7 @@ class JwtVerifier:
         algorithm, kid = header["alg"], header.get("kid")
         if not isinstance(algorithm, str) or algorithm not in self._rules.algorithms:
             raise _Refused("algorithm not configured")
-        if kid is not None and not (isinstance(kid, str) and 0 < len(kid) <= MOST_KID_CHARACTERS):
+        if kid is not None and not (isinstance(kid, str) and 0 < len(kid) <= MAX_KID_CHARACTERS):
             raise _Refused("kid is not a short string")
         key = await self._keys.key(kid, algorithm=algorithm)
         if key is None:
@@ -176,7 +176,7 @@ class _Refused(Exception):
 
 def _read_header(token: str) -> Mapping[str, Json]:
     """The header of a compact, signed, three-part token; every other form is refused before any cryptography."""
-    if not token.isascii() or len(token) > _MOST_TOKEN_CHARACTERS:
+    if not token.isascii() or len(token) > _MAX_TOKEN_CHARACTERS:
         raise _Refused("not a token of allowed length")
     parts = token.split(".")
     if len(parts) != 3 or not all(parts):
@@ -216,7 +216,7 @@ def _is_count(value: Json) -> bool:
 
 
 def _is_list(value: Json) -> bool:
-    return isinstance(value, list) and len(value) <= _MOST_NAMES and all(isinstance(name, str) for name in value)
+    return isinstance(value, list) and len(value) <= _MAX_NAMES and all(isinstance(name, str) for name in value)
 
 
 _GRAMMAR: Final[Mapping[str, Callable[[Json], bool]]] = {

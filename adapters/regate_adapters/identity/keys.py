@@ -33,10 +33,10 @@ _KEY_SHAPE: Final[Mapping[str, tuple[str, str | None]]] = {
 }
 """Each asymmetric algorithm and the one kind of key (type, curve) that may verify it."""
 
-MOST_KID_CHARACTERS: Final = 128
-_MOST_KEYS: Final = 100
-_LEAST_SECRET_BYTES: Final = 32
-_LEAST_RSA_BITS: Final = 2048
+MAX_KID_CHARACTERS: Final = 128
+_MAX_KEYS: Final = 100
+_MIN_SECRET_BYTES: Final = 32
+_MIN_RSA_BITS: Final = 2048
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,8 +71,8 @@ class SharedSecret:
     """The one HMAC secret, for development and for issuers that share a secret with the gateway."""
 
     def __init__(self, secret: bytes, *, algorithms: Sequence[str]) -> None:
-        if len(secret) < _LEAST_SECRET_BYTES:
-            raise ConfigurationError(f"auth.jwt: the shared secret must have at least {_LEAST_SECRET_BYTES} bytes")
+        if len(secret) < _MIN_SECRET_BYTES:
+            raise ConfigurationError(f"auth.jwt: the shared secret must have at least {_MIN_SECRET_BYTES} bytes")
         if not is_hmac(algorithms):
             raise ConfigurationError("auth.jwt.algorithms: a shared secret verifies HS256, HS384 or HS512 only")
         if len(secret) < max(int(algorithm[2:]) // 8 for algorithm in algorithms):
@@ -129,8 +129,8 @@ def read_jwks(document: bytes, *, algorithms: Sequence[str]) -> KeySet:
     except orjson.JSONDecodeError as error:
         raise ValueError("the document is not JSON") from error
     entries = parsed.get("keys") if isinstance(parsed, dict) else None
-    if not isinstance(entries, list) or len(entries) > _MOST_KEYS:
-        raise ValueError(f"the document is not a JWKS with at most {_MOST_KEYS} keys")
+    if not isinstance(entries, list) or len(entries) > _MAX_KEYS:
+        raise ValueError(f"the document is not a JWKS with at most {_MAX_KEYS} keys")
     found: list[VerificationKey] = []
     for index, entry in enumerate(entries):
         try:
@@ -146,7 +146,7 @@ def _read_key(entry: object, configured: Sequence[str]) -> VerificationKey:
     if not isinstance(entry, dict):
         raise TypeError("not an object")
     kid, operations = entry.get("kid"), entry.get("key_ops")
-    if kid is not None and not (isinstance(kid, str) and 0 < len(kid) <= MOST_KID_CHARACTERS):
+    if kid is not None and not (isinstance(kid, str) and 0 < len(kid) <= MAX_KID_CHARACTERS):
         raise ValueError("its kid is not a short string")
     if entry.get("use", "sig") != "sig" or (operations is not None and "verify" not in operations):
         raise ValueError("not for verifying signatures")
@@ -156,8 +156,8 @@ def _read_key(entry: object, configured: Sequence[str]) -> VerificationKey:
     if not fitting:
         raise ValueError("of no configured algorithm")
     material = jwt.PyJWK.from_dict(entry, algorithm=fitting[0]).key
-    if isinstance(material, RSAPublicKey) and material.key_size < _LEAST_RSA_BITS:
-        raise ValueError(f"an RSA key of fewer than {_LEAST_RSA_BITS} bits")
+    if isinstance(material, RSAPublicKey) and material.key_size < _MIN_RSA_BITS:
+        raise ValueError(f"an RSA key of fewer than {_MIN_RSA_BITS} bits")
     return VerificationKey(kid, fitting, material)
 
 

@@ -19,7 +19,7 @@ from regate_adapters.remembering import Remembered
 from regate_orchestrator.ports import Answer, Planned, PolicyEngine
 from regate_orchestrator.values import Clock, JsonObject
 
-_MOST_BYTES: Final = 32 * 1024 * 1024
+_MAX_BYTES: Final = 32 * 1024 * 1024
 
 _Key: TypeAlias = tuple[str, str, bytes]
 
@@ -46,13 +46,13 @@ class CachingEngine:
         *,
         seconds: float,
         entries: int,
-        qualities: Collection[str] = (),
-        most_bytes: int = _MOST_BYTES,
+        decision_attributes: Collection[str] = (),
+        most_bytes: int = _MAX_BYTES,
         clock: Clock = time.monotonic,
     ) -> None:
         self._inner = inner
         self._seconds = seconds
-        self._qualities = frozenset(qualities)
+        self._decision_attributes = frozenset(decision_attributes)
         self._clock = clock
         self._remembered: Remembered[_Key, _Made] = Remembered(entries=entries, most_bytes=most_bytes, clock=clock)
         self.revision_seen = ""
@@ -75,7 +75,7 @@ class CachingEngine:
 
         Of a rule among `qualities` it may be that of at most `seconds` ago, under the revision that was last heard of.
         """
-        key = self._key(rule, "", document) if rule in self._qualities else None
+        key = self._key(rule, "", document) if rule in self._decision_attributes else None
         known = None if key is None else self._remembered.recall(key)
         if known is not None and isinstance(known.value, Answer):
             return known.value

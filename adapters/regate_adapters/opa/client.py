@@ -19,8 +19,8 @@ from opa_client.opa_async import AsyncOpaClient
 from regate_orchestrator.errors import ConfigurationError, PolicyUnavailable
 from regate_orchestrator.values import JsonObject
 
-_MOST_CONNECTIONS: Final = 64
-_MOST_BYTES: Final = 16 * 1024 * 1024
+_MAX_CONNECTIONS: Final = 64
+_MAX_BYTES: Final = 16 * 1024 * 1024
 _LOGGED: Final = 2_000
 
 
@@ -111,17 +111,17 @@ class OpaClient(AsyncOpaClient):  # type: ignore[misc]  # the library is untyped
             async for part in response.content.iter_any():
                 parts.append(part)
                 total += len(part)
-                if total > _MOST_BYTES:
-                    raise PolicyUnavailable(f"OPA's answer to {path} is larger than {_MOST_BYTES} bytes")
+                if total > _MAX_BYTES:
+                    raise PolicyUnavailable(f"OPA's answer to {path} is larger than {_MAX_BYTES} bytes")
             return Reply(response.status, b"".join(parts))
 
     async def _init_session(self) -> None:
         """Open the pool; the library calls this on entering."""
         socket = self._address.socket
         self._connector = (
-            aiohttp.UnixConnector(path=str(socket), limit=_MOST_CONNECTIONS)
+            aiohttp.UnixConnector(path=str(socket), limit=_MAX_CONNECTIONS)
             if socket is not None
-            else aiohttp.TCPConnector(limit=_MOST_CONNECTIONS)
+            else aiohttp.TCPConnector(limit=_MAX_CONNECTIONS)
         )
         tracing = aiohttp.TraceConfig()
         tracing.on_connection_reuseconn.append(_note_pooled)

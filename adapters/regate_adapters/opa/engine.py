@@ -31,7 +31,7 @@ _QUESTION: Final = "?provenance=true&strict-builtin-errors=true"
 _ANSWER_KEYS: Final = {"result", "provenance", "warning", "decision_id", "metrics"}
 _META: Final = "regate/meta"
 _REVISION: Final = "regate_revision"
-_MOST_RESIDUAL_BYTES: Final = 4 * 1024 * 1024
+_MAX_RESIDUAL_BYTES: Final = 4 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,8 +162,8 @@ class OpaEngine:
             "options": {"disableInlining": meta.helpers.get(rule.rpartition("/")[0], []), "nondeterministicBuiltins": True},
         }
         reply = await self._client.post("/v1/compile", request)
-        if reply.status == 200 and len(reply.body) > _MOST_RESIDUAL_BYTES:
-            raise NotUnderstood(rule, f"the residual is larger than {_MOST_RESIDUAL_BYTES} bytes: name the rules that list things")
+        if reply.status == 200 and len(reply.body) > _MAX_RESIDUAL_BYTES:
+            raise NotUnderstood(rule, f"the residual is larger than {_MAX_RESIDUAL_BYTES} bytes: name the rules that list things")
         body = _read(reply, rule, exact_numbers=True)
         if set(body) != {"result"}:
             raise PolicyUnavailable(f"OPA's compilation of {rule} has unknown parts: {sorted(body)}")

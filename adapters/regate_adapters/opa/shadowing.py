@@ -35,8 +35,8 @@ Outcome: TypeAlias = Literal["same", "would_allow", "would_deny", "differs", "er
 
 _CAPACITY: Final = 1_000
 _ASKING: Final = 4
-_MOST_REPORT_BYTES: Final = 64 * 1024 * 1024
-_SUMMARY_S: Final = 60.0
+_MAX_REPORT_BYTES: Final = 64 * 1024 * 1024
+_SUMMARY_SECONDS: Final = 60.0
 _WITHOUT_PAUSE: Final = 500
 _YES_OR_NO: Final = ("allow", "admit_result")
 _ALSO_COMPARED: Final = ("principal", "stamp", "on_deny", "limits", "backend", "obligations", "placement", "visible", "needs_approval")
@@ -175,7 +175,7 @@ class ShadowingEngine:
                 lines.append(self._line(asked, flip))
             if number % _WITHOUT_PAUSE == 0:  # the live requests are served by the same loop
                 await asyncio.sleep(0)
-        if self._clock() - self._summarised >= _SUMMARY_S:
+        if self._clock() - self._summarised >= _SUMMARY_SECONDS:
             self._summarised = self._clock()
             lines.append(self._summary())
         if lines:
@@ -280,7 +280,7 @@ class ShadowingEngine:
     def _append(self, lines: list[JsonObject]) -> None:
         """Append the lines; a report that cannot be written is logged and nothing else."""
         content = b"".join(orjson.dumps(line, option=orjson.OPT_APPEND_NEWLINE) for line in lines)
-        if self._written + len(content) > _MOST_REPORT_BYTES:
+        if self._written + len(content) > _MAX_REPORT_BYTES:
             return
         try:
             descriptor = os.open(self._report, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)

@@ -14,10 +14,10 @@ from regate_orchestrator.ports import Allowance, Counted, Exhausted
 from regate_orchestrator.principal import Principal
 from regate_orchestrator.values import Clock
 
-_REMEMBERED_S: Final = 61
+_REMEMBERED_SECONDS: Final = 61
 """A request counted within second n is 60 seconds old at the end of second n + 60."""
-_MOST_CALLERS: Final = 20_000
-_NEVER_S: Final = 60.0
+_MAX_CALLERS: Final = 20_000
+_NEVER_SECONDS: Final = 60.0
 """What a caller is told to wait where no waiting helps."""
 
 _Person: TypeAlias = tuple[str, str]
@@ -42,7 +42,7 @@ class _Caller:
 
     def forget(self, now: int) -> None:
         """Drop the seconds that are past."""
-        while self.seconds and self.seconds[0].at <= now - _REMEMBERED_S:
+        while self.seconds and self.seconds[0].at <= now - _REMEMBERED_SECONDS:
             past = self.seconds.popleft()
             self.requests -= past.requests
             self.tokens -= past.tokens
@@ -69,7 +69,7 @@ class _Caller:
 class LocalQuotaCounter:
     """Counts in memory. At most `most_callers` people are remembered; past that, whoever has been silent longest begins anew."""
 
-    def __init__(self, *, clock: Clock = time.monotonic, most_callers: int = _MOST_CALLERS) -> None:
+    def __init__(self, *, clock: Clock = time.monotonic, most_callers: int = _MAX_CALLERS) -> None:
         self._clock = clock
         self._most_callers = most_callers
         self._callers: OrderedDict[_Person, _Caller] = OrderedDict()
@@ -132,8 +132,8 @@ def _room_after(caller: _Caller, limit: Literal["requests", "tokens"], *, excess
     for second in caller.seconds:
         excess -= second.requests if limit == "requests" else second.tokens
         if excess <= 0:
-            return second.at + _REMEMBERED_S - clock
-    return _NEVER_S
+            return second.at + _REMEMBERED_SECONDS - clock
+    return _NEVER_SECONDS
 
 
 def _allowances(caller: _Caller, *, rpm: int, tpm: int, clock: float) -> tuple[Allowance, Allowance]:
@@ -141,7 +141,7 @@ def _allowances(caller: _Caller, *, rpm: int, tpm: int, clock: float) -> tuple[A
         "requests": max((second.at for second in caller.seconds if second.requests), default=None),
         "tokens": max((second.at for second in caller.seconds if second.tokens), default=None),
     }
-    resets = {name: 0.0 if at is None else at + _REMEMBERED_S - clock for name, at in last.items()}
+    resets = {name: 0.0 if at is None else at + _REMEMBERED_SECONDS - clock for name, at in last.items()}
     return (
         Allowance(rpm, max(0, rpm - caller.requests), resets["requests"]),
         Allowance(tpm, max(0, tpm - caller.tokens), resets["tokens"]),

@@ -7,8 +7,8 @@ from typing import Any, Final
 
 from sqlalchemy import Column, ColumnElement, and_, or_
 
-_MOST_GROUPS: Final = 100
-_MOST_MEMBERS: Final = 5_000
+_MAX_GROUPS: Final = 100
+_MAX_MEMBERS: Final = 5_000
 
 
 def among(columns: Sequence[Column[Any]], rows: Sequence[tuple[Any, ...]]) -> Iterator[ColumnElement[bool]]:
@@ -21,7 +21,7 @@ def among(columns: Sequence[Column[Any]], rows: Sequence[tuple[Any, ...]]) -> It
     for *first, last in rows:
         groups.setdefault(tuple(first), []).append(last)
         members += 1
-        if len(groups) >= _MOST_GROUPS or members >= _MOST_MEMBERS:
+        if len(groups) >= _MAX_GROUPS or members >= _MAX_MEMBERS:
             yield _any_of(columns, groups)
             groups, members = {}, 0
     if groups:

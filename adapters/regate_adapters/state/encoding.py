@@ -30,7 +30,7 @@ from regate_orchestrator.rows import (
 from regate_orchestrator.values import Json, JsonObject
 
 SECONDS_A_DAY: Final = 86_400
-_LARGEST_INTEGER: Final = 2**63 - 1
+_MAX_INTEGER: Final = 2**63 - 1
 _IDENTIFIER: Final = re.compile(r"[!-~]{1,256}")
 
 Columns = dict[str, object]
@@ -201,7 +201,7 @@ def attachment_columns(row: Attachment) -> Columns:
         "chunks": row.chunks,
         "error_code": row.error_code,
         "error_message": row.error_message,
-        "edition": row.edition,
+        "generation": row.generation,
         "attempts": row.attempts,
         "batch_id": row.batch_id,
     }
@@ -225,7 +225,7 @@ def attachment_row(row: AnyRow) -> Attachment:
         chunks=row.chunks,
         error_code=row.error_code,
         error_message=row.error_message,
-        edition=row.edition,
+        generation=row.generation,
         attempts=row.attempts,
         batch_id=row.batch_id,
     )
@@ -317,7 +317,7 @@ def _comparable(value: Json) -> bool:
         case str():
             return is_text(value)
         case int():
-            return abs(value) <= _LARGEST_INTEGER
+            return abs(value) <= _MAX_INTEGER
         case float():
             return math.isfinite(value)
         case Mapping():

@@ -21,7 +21,7 @@ from regate_orchestrator.rows import Page, no_such_cursor
 
 Member = TypeVar("Member")
 
-_MOST_MEMBERS: Final = 5_000
+_MAX_MEMBERS: Final = 5_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +36,7 @@ class Listing:
 
 def in_parts(members: Sequence[Member]) -> list[Sequence[Member]]:
     """Return the members in parts small enough for one statement's parameters, at two parameters a member."""
-    return [members[start : start + _MOST_MEMBERS] for start in range(0, len(members), _MOST_MEMBERS)]
+    return [members[start : start + _MAX_MEMBERS] for start in range(0, len(members), _MAX_MEMBERS)]
 
 
 async def page_of(

@@ -12,15 +12,15 @@ from regate_adapters.state.tables import gateways
 from regate_orchestrator.values import GatewayId
 
 
-class PresenceState:
+class MembershipState:
     """The part of the state store that knows which gateways are present."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def appear(self, *, for_s: int) -> None:
+    async def heartbeat(self, *, ttl_s: int) -> None:
         """Be present for so long from now, whether this gateway was until now or not."""
-        mine, until = gateways.c.id == self._database.gateway, self._database.now() + for_s
+        mine, until = gateways.c.id == self._database.gateway, self._database.now() + ttl_s
         async with self._database.writing() as connection:
             if not (await connection.execute(update(gateways).where(mine).values(present_until=until))).rowcount:
                 await connection.execute(insert(gateways).values(id=self._database.gateway, present_until=until))
@@ -31,7 +31,7 @@ class PresenceState:
         async with self._database.reading() as connection:
             return await connection.scalar(others) or 0
 
-    async def depart(self) -> None:
+    async def leave(self) -> None:
         """Be present no longer."""
         async with self._database.writing() as connection:
             await connection.execute(delete(gateways).where(gateways.c.id == self._database.gateway))

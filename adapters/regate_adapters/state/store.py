@@ -12,18 +12,18 @@ from regate_adapters.state.database import Database
 from regate_adapters.state.documents.attachments import AttachmentState
 from regate_adapters.state.documents.file_batches import FileBatchState
 from regate_adapters.state.documents.files import FileState
-from regate_adapters.state.documents.leases import ClaimState
-from regate_adapters.state.documents.orphaned_chunks import LooseChunkState
+from regate_adapters.state.documents.leases import LeaseState
+from regate_adapters.state.documents.orphaned_chunks import OrphanedChunkState
 from regate_adapters.state.documents.store_expiry import StoreExpiryState
 from regate_adapters.state.documents.stored_bytes import StoredBytesState
 from regate_adapters.state.documents.uploads import UploadState
 from regate_adapters.state.documents.vector_stores import VectorStoreState
-from regate_adapters.state.membership import PresenceState
+from regate_adapters.state.membership import MembershipState
 from regate_adapters.state.responses.conversations import ConversationState
 from regate_adapters.state.responses.events import ResponseEventState
 from regate_adapters.state.responses.idempotency_keys import IdempotencyKeyState
 from regate_adapters.state.responses.interrupted import InterruptedState
-from regate_adapters.state.responses.items import HeldItemState
+from regate_adapters.state.responses.items import ItemWithParentState
 from regate_adapters.state.responses.prompts import PromptState
 from regate_adapters.state.responses.rows import ResponseState
 from regate_adapters.state.tables import schema_revision
@@ -37,17 +37,17 @@ class SqlStateStore(
     UploadState,
     VectorStoreState,
     AttachmentState,
-    ClaimState,
+    LeaseState,
     FileBatchState,
-    LooseChunkState,
+    OrphanedChunkState,
     StoreExpiryState,
     PromptState,
     ResponseState,
     ResponseEventState,
     ConversationState,
-    HeldItemState,
+    ItemWithParentState,
     IdempotencyKeyState,
-    PresenceState,
+    MembershipState,
     StoredBytesState,
     InterruptedState,
 ):

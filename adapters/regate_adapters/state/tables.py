@@ -28,7 +28,7 @@ from sqlalchemy import (
 
 from regate_adapters.state.column_types import EXACT, QUERIED
 
-REVISION: Final = "uploads"
+REVISION: Final = "generations"
 """The newest migration (`migrations/`), which made the schema what it is here. A database of an older one is upgraded when it is opened."""
 
 metadata: Final = MetaData(
@@ -69,8 +69,8 @@ files: Final = Table(
     Index(None, "ordinal"),
 )
 
-loose_blobs: Final = Table(
-    "loose_blobs",
+orphaned_blobs: Final = Table(
+    "orphaned_blobs",
     metadata,
     Column("file_id", EXACT, primary_key=True),
     # Whose upload it is; nobody's when the file was deleted.
@@ -168,9 +168,9 @@ attachments: Final = Table(
     Column("chunks", Integer, nullable=False),
     Column("error_code", Text),
     Column("error_message", Text),
-    Column("edition", EXACT, nullable=False, server_default=""),
+    Column("generation", EXACT, nullable=False, server_default=""),
     Column("attempts", Integer, nullable=False, server_default="0"),
-    Column("claimed_until", BigInteger, nullable=False, server_default="0"),
+    Column("leased_until", BigInteger, nullable=False, server_default="0"),
     Column("batch_id", EXACT),
     Column("ordinal", BigInteger),
     PrimaryKeyConstraint("store_id", "file_id"),
@@ -194,16 +194,16 @@ file_batches: Final = Table(
     Index(None, "store_id"),
 )
 
-loose_editions: Final = Table(
-    "loose_editions",
+orphaned_generations: Final = Table(
+    "orphaned_generations",
     metadata,
     # No foreign keys: what is to be removed from the vector engine outlives the rows that it came from.
     Column("store_id", EXACT, nullable=False),
     Column("file_id", EXACT, nullable=False),
-    Column("edition", EXACT, nullable=False),
+    Column("generation", EXACT, nullable=False),
     Column("due_at", BigInteger, nullable=False),
-    Column("doomed", Boolean, nullable=False),
-    PrimaryKeyConstraint("store_id", "file_id", "edition"),
+    Column("tombstoned", Boolean, nullable=False),
+    PrimaryKeyConstraint("store_id", "file_id", "generation"),
     Index(None, "due_at"),
 )
 

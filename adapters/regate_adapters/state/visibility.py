@@ -20,7 +20,7 @@ def within(column: Column[str], tenant: str) -> ColumnElement[bool]:
 
 
 def unexpired_file(now: int) -> ColumnElement[bool]:
-    """Return the condition that a file has not expired. One that has is absent at once, and gone when it is swept."""
+    """Return the condition that a file has not expired. One that has is absent at once, and gone when it is collected."""
     return or_(files.c.expires_at.is_(None), files.c.expires_at > now)
 
 
@@ -43,7 +43,7 @@ def attached_store_unexpired(now: int) -> ColumnElement[bool]:
 
 
 def unexpired_store(tenant: str, now: int) -> ColumnElement[bool]:
-    """Return the condition that a vector store has not expired for the tenant. One that has is emptied at once, and truly when it is swept."""
+    """Return the condition that a vector store has not expired for the tenant. One that has is emptied at once, and truly when it is collected."""
     used = and_(store_activity.c.store_id == vector_stores.c.id, within(store_activity.c.tenant, tenant))
     return not_(exists(select(store_activity.c.store_id).where(used, has_expired(now)).correlate(vector_stores)))
 

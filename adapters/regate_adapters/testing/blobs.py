@@ -32,7 +32,7 @@ LARGE: Final = 96 * 1024 * 1024
 """Many times what a store may hold in memory, and more than several parts of any storage."""
 _HELD: Final = 32 * 1024 * 1024
 _PIECE: Final = 64 * 1024
-_LARGEST_PIECE: Final = 8 * 1024 * 1024
+_MAX_PIECE: Final = 8 * 1024 * 1024
 _SIZES: Final = (0, 1, _PIECE, 5 * 1024 * 1024, 5 * 1024 * 1024 + 1, 11 * 1024 * 1024)
 """Beside small ones, those at which storages in parts have their seams."""
 _HOSTILE: Final = ("", "file-", "file-XYZ", "file-1/../../etc", "../file-1", "file-1\n", "/etc/passwd", "file-1.part", "vs_1", "file-é")
@@ -114,7 +114,7 @@ async def _bytes_are_read_as_they_were_written(store: BlobStore) -> None:
         _expect(f"write returns the number of bytes ({size})", expected=size, actual=await store.write(file, _pieces(data), limit=size))
         pieces = [piece async for piece in store.read(file)]
         _expect(f"{size} bytes are read as they were written", expected=True, actual=b"".join(pieces) == data)
-        _expect("pieces are of bounded size", expected=True, actual=max(map(len, pieces), default=0) <= _LARGEST_PIECE)
+        _expect("pieces are of bounded size", expected=True, actual=max(map(len, pieces), default=0) <= _MAX_PIECE)
         await store.delete(file)
 
 

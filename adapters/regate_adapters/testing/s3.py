@@ -29,7 +29,7 @@ from regate_orchestrator.errors import ConfigurationError
 COMMAND: Final = "versitygw"
 _MODULE: Final = "github.com/versity/versitygw/cmd/versitygw@v1.8.0"
 _ADVICE: Final = f"run `make unit`, or put `{COMMAND}` on PATH"
-_READY_S: Final = 20.0
+_READY_SECONDS: Final = 20.0
 _UNFINISHED: Final = ".sgwtmp/multipart"
 
 
@@ -114,7 +114,7 @@ def _end_with_parent() -> None:
 
 
 def _wait_until_ready(process: subprocess.Popen[bytes], port: int, log: Path) -> None:
-    give_up = time.monotonic() + _READY_S
+    give_up = time.monotonic() + _READY_SECONDS
     while True:
         connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
         with contextlib.suppress(OSError, http.client.HTTPException):

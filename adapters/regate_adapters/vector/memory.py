@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from regate_adapters.vector.ranking import best, cosines
-from regate_orchestrator.documents.generations import edition_of, renamed
+from regate_orchestrator.documents.generations import generation_of, renamed
 from regate_orchestrator.errors import VectorStoreUnavailable
 from regate_orchestrator.filters.evaluate import holds
 from regate_orchestrator.filters.expression import Expression, FilterPlan, Nothing, Scalar, expression_of
@@ -72,23 +72,23 @@ class MemoryVectorStore:
         return {identifier: chunks[identifier].text for identifier in ids if identifier in chunks}
 
     async def restamp(
-        self, store: StoreId, file: FileId, *, edition: str, into: str, stamp: JsonObject, attributes: Mapping[str, Scalar]
+        self, store: StoreId, file: FileId, *, generation: str, target: str, stamp: JsonObject, attributes: Mapping[str, Scalar]
     ) -> int:
-        """Store each chunk of the edition once more, with this stamp and these attributes."""
-        chunks = [chunk for chunk in self._place(store).chunks.values() if _is_of(chunk, file, edition)]
-        await self.remove(store, file, edition=into)
-        await self.add(store, [replace(one, id=renamed(one.id, into=into), stamp=stamp, attributes=attributes) for one in chunks])
+        """Store each chunk of the generation once more, with this stamp and these attributes."""
+        chunks = [chunk for chunk in self._place(store).chunks.values() if _is_of(chunk, file, generation)]
+        await self.remove(store, file, generation=target)
+        await self.add(store, [replace(one, id=renamed(one.id, target=target), stamp=stamp, attributes=attributes) for one in chunks])
         return len(chunks)
 
-    async def remove(self, store: StoreId, file: FileId, *, edition: str | None = None) -> None:
-        """Remove the chunks of the file, or of one edition of it."""
+    async def remove(self, store: StoreId, file: FileId, *, generation: str | None = None) -> None:
+        """Remove the chunks of the file, or of one generation of it."""
         if place := self._stores.get(store):
-            place.chunks = {identifier: chunk for identifier, chunk in place.chunks.items() if not _is_of(chunk, file, edition)}
+            place.chunks = {identifier: chunk for identifier, chunk in place.chunks.items() if not _is_of(chunk, file, generation)}
 
-    async def editions(self, store: StoreId) -> frozenset[str]:
-        """Return which editions have chunks in the store."""
+    async def generations(self, store: StoreId) -> frozenset[str]:
+        """Return which generations have chunks in the store."""
         place = self._stores.get(store)
-        return frozenset() if place is None else frozenset(map(edition_of, place.chunks))
+        return frozenset() if place is None else frozenset(map(generation_of, place.chunks))
 
     async def is_shared(self, store: StoreId) -> bool:  # noqa: ARG002 — of every store the same
         """Return False: this memory is this program's alone."""
@@ -115,8 +115,8 @@ class MemoryVectorStore:
         return Candidate(chunk.id, chunk.file_id, chunk.index, chunk.text, score, stamp, dict(chunk.attributes))
 
 
-def _is_of(chunk: Chunk, file: FileId, edition: str | None) -> bool:
-    return chunk.file_id == file and edition in (None, edition_of(chunk.id))
+def _is_of(chunk: Chunk, file: FileId, generation: str | None) -> bool:
+    return chunk.file_id == file and generation in (None, generation_of(chunk.id))
 
 
 def row_of(schema: RowSchema, chunk: Chunk) -> Mapping[str, object]:

@@ -13,14 +13,14 @@ from typing import Final
 from regate_adapters.identity.jwks import JwksFile, JwksUrl
 from regate_adapters.identity.jwt import JwtVerifier, TokenRules
 from regate_adapters.identity.keys import SharedSecret
-from regate_gateway.config.secret import LEAST_SECRET_BYTES, Secret, own_secret, secret_from_environment, secret_from_file
+from regate_gateway.config.secret import MIN_SECRET_BYTES, Secret, own_secret, secret_from_environment, secret_from_file
 from regate_gateway.config.settings import Settings
 from regate_orchestrator.errors import ConfigurationError
 from regate_orchestrator.values import Clock, wall_clock
 
 DEVELOPMENT_ISSUER: Final = "regate-dev"
 DEVELOPMENT_AUDIENCE: Final = "regate"
-_DEVELOPMENT_LEEWAY_S: Final = 5.0
+_DEVELOPMENT_LEEWAY_SECONDS: Final = 5.0
 
 
 @asynccontextmanager
@@ -41,7 +41,7 @@ def token_rules(settings: Settings) -> TokenRules:
     """Return what every token must satisfy under these settings."""
     jwt = settings.auth.jwt
     if jwt is None:
-        return TokenRules(DEVELOPMENT_ISSUER, DEVELOPMENT_AUDIENCE, ("HS256",), leeway_s=_DEVELOPMENT_LEEWAY_S)
+        return TokenRules(DEVELOPMENT_ISSUER, DEVELOPMENT_AUDIENCE, ("HS256",), leeway_s=_DEVELOPMENT_LEEWAY_SECONDS)
     return TokenRules(jwt.issuer, jwt.audience, jwt.algorithms, leeway_s=jwt.leeway_s, cache_s=jwt.cache_s)
 
 
@@ -62,8 +62,8 @@ def shared_secret(settings: Settings) -> Secret:
         secret, setting = secret_from_file(jwt.secret_file, setting="auth.jwt.secret_file"), "auth.jwt.secret_file"
     else:
         raise ConfigurationError("auth.jwt: tokens of this issuer are signed with its private key, which the gateway does not have")
-    if len(secret.reveal().encode()) < LEAST_SECRET_BYTES:
-        raise ConfigurationError(f"{setting}: the secret has fewer than {LEAST_SECRET_BYTES} bytes")
+    if len(secret.reveal().encode()) < MIN_SECRET_BYTES:
+        raise ConfigurationError(f"{setting}: the secret has fewer than {MIN_SECRET_BYTES} bytes")
     return secret
 
 

@@ -1,4 +1,4 @@
-"""`regate audit`: who asked for what, what was granted, and why not, out of one spool or several. What records say is
+"""`regate audit`: who asked for what, what was granted, and why not, out of one audit log or several. What records say is
 `telemetry/audit_records.py`."""
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from regate_gateway.cli.options import config_option, data_dir_option, overrides
 from regate_gateway.telemetry.audit_records import Record, Wanted
 
 if TYPE_CHECKING:
-    from regate_adapters.audit.reading import SpoolReader
+    from regate_adapters.audit.reading import AuditLogReader
 
-_FOLLOW_S: Final = 0.5
+_FOLLOW_SECONDS: Final = 0.5
 _AGO: Final = re.compile(r"(\d+)([smhd])")
 _UNITS: Final = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 
@@ -58,7 +58,7 @@ class Moment(click.ParamType):  # type: ignore[type-arg] # generic in click's st
 @click.option("--denied", is_flag=True, help="Only where something was refused or withheld.")
 @click.option("--follow", is_flag=True, help="Go on with what is recorded from now on, until interrupted.")
 @click.option(
-    "--spool",
+    "--log",
     "spools",
     multiple=True,
     type=click.Path(file_okay=False, exists=True, path_type=Path),
@@ -99,9 +99,9 @@ def _spelt(moment: datetime | None) -> str | None:
 
 def _show(spools: tuple[Path, ...], wanted: Wanted, *, follow: bool, as_json: bool) -> None:
     """Print the records, the oldest first, those of several spools by time; leaves with exit code 1 when there is none."""
-    from regate_adapters.audit.reading import SpoolReader
+    from regate_adapters.audit.reading import AuditLogReader
 
-    readers = {spool: SpoolReader(spool, mentioning=wanted.mentioning, since=_epoch(wanted.since)) for spool in spools}
+    readers = {spool: AuditLogReader(spool, mentioning=wanted.mentioning, since=_epoch(wanted.since)) for spool in spools}
     shown = 0
     while True:
         for spool, record in _merged(readers):
@@ -112,18 +112,18 @@ def _show(spools: tuple[Path, ...], wanted: Wanted, *, follow: bool, as_json: bo
                 )
         if not follow:
             break
-        time.sleep(_FOLLOW_S)
+        time.sleep(_FOLLOW_SECONDS)
     if not shown:
         click.echo(f"regate: no such record in {', '.join(map(str, spools))}", err=True)
         sys.exit(1)
 
 
-def _merged(readers: dict[Path, SpoolReader]) -> Iterator[tuple[Path, Record]]:
+def _merged(readers: dict[Path, AuditLogReader]) -> Iterator[tuple[Path, Record]]:
     streams = [_named(spool, reader) for spool, reader in readers.items()]
     return heapq.merge(*streams, key=lambda one: str(one[1].get("at", "")))
 
 
-def _named(spool: Path, reader: SpoolReader) -> Iterator[tuple[Path, Record]]:
+def _named(spool: Path, reader: AuditLogReader) -> Iterator[tuple[Path, Record]]:
     for record in reader.more():
         yield spool, record
 

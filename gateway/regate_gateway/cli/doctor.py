@@ -25,7 +25,7 @@ from regate_gateway.config.settings import EmbeddingModel, Settings, Store
 from regate_gateway.config.upstream_settings import Upstream
 from regate_orchestrator.errors import ConfigurationError, RegateError
 
-_DEADLINE_S: Final = 30.0
+_DEADLINE_SECONDS: Final = 30.0
 
 Examination: TypeAlias = Callable[[], Awaitable[str]]
 
@@ -67,10 +67,10 @@ async def diagnoses(settings: Settings) -> AsyncIterator[Diagnosis]:
 async def _examined(name: str, examination: Examination) -> Diagnosis:
     began = time.monotonic()
     try:
-        async with asyncio.timeout(_DEADLINE_S):
+        async with asyncio.timeout(_DEADLINE_SECONDS):
             ok, says = True, await examination()
     except TimeoutError:
-        ok, says = False, f"no answer within {_DEADLINE_S:g} s"
+        ok, says = False, f"no answer within {_DEADLINE_SECONDS:g} s"
     except RegateError as error:
         ok, says = False, str(getattr(error, "detail", "") or error.message)
     return Diagnosis(name, ok, " ".join(says.split()), round((time.monotonic() - began) * 1000))

@@ -13,7 +13,7 @@ from urllib.parse import quote
 
 from regate_gateway.config.secret import Secret
 
-_DEADLINE_S: Final = 60.0
+_DEADLINE_SECONDS: Final = 60.0
 _PAGE: Final = 100
 
 
@@ -60,7 +60,7 @@ class GatewayClient:
         import aiohttp
 
         headers = {"Authorization": f"Bearer {self.token.reveal()}", "Content-Type": "application/json"}
-        timeout = aiohttp.ClientTimeout(total=_DEADLINE_S)
+        timeout = aiohttp.ClientTimeout(total=_DEADLINE_SECONDS)
         # A redirect is not followed: the token is for this gateway alone.
         async with (
             aiohttp.ClientSession(timeout=timeout) as session,

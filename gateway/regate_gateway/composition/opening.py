@@ -14,7 +14,7 @@ from typing import Any, Final
 from regate_adapters.opa.client import OpaAddress
 from regate_adapters.opa.engine import RevisionGate
 from regate_gateway.config.files_settings import Files
-from regate_gateway.config.secret import LEAST_SECRET_BYTES, Secret, own_secret, secret_from_environment
+from regate_gateway.config.secret import MIN_SECRET_BYTES, Secret, own_secret, secret_from_environment
 from regate_gateway.config.settings import Settings, Store
 from regate_gateway.workbench.check.entrypoints import required_rules
 from regate_gateway.workbench.directory import shipped_policies
@@ -96,8 +96,8 @@ def sealing_secret(settings: Settings) -> Secret:
     if settings.state.sealing_key_env is None:
         return own_secret(settings.data_dir / "sealing.secret", setting="data_dir")
     secret = secret_from_environment(settings.state.sealing_key_env, setting="state.sealing_key_env")
-    if len(secret.reveal().encode()) < LEAST_SECRET_BYTES:
-        raise ConfigurationError(f"state.sealing_key_env: the secret has fewer than {LEAST_SECRET_BYTES} bytes")
+    if len(secret.reveal().encode()) < MIN_SECRET_BYTES:
+        raise ConfigurationError(f"state.sealing_key_env: the secret has fewer than {MIN_SECRET_BYTES} bytes")
     return secret
 
 

@@ -15,10 +15,10 @@ from regate_gateway.telemetry.metrics import Metrics
 from regate_orchestrator.authz.decisions import Context
 from regate_orchestrator.authz.enforcer import Enforcer
 from regate_orchestrator.authz.lists import Listings
-from regate_orchestrator.conversations import Arrivals
-from regate_orchestrator.documents.attachments import Attaching
+from regate_orchestrator.conversations import ConversationWriter
+from regate_orchestrator.documents.attachments import Attachments
 from regate_orchestrator.documents.upload_parts import ChunkedUploads
-from regate_orchestrator.documents.uploads import FileIntake
+from regate_orchestrator.documents.uploads import FileUploads
 from regate_orchestrator.errors import UpstreamError, VectorStoreUnavailable
 from regate_orchestrator.filters.schema import RowSchema
 from regate_orchestrator.ports import Backend, BlobStore, Catalogue, StateStore
@@ -31,7 +31,7 @@ from regate_orchestrator.responses.message_parts import MessageParts
 from regate_orchestrator.retrieval.embedding import EmbeddingModels
 from regate_orchestrator.retrieval.engines import VectorEngines
 from regate_orchestrator.retrieval.search import Retrieval
-from regate_orchestrator.rows import LooseChunks
+from regate_orchestrator.rows import OrphanedChunks
 from regate_orchestrator.values import Clock, FileId, JsonObject, StoreId
 
 _log = logging.getLogger("regate.services")
@@ -119,20 +119,20 @@ class Services:
     enforcer: Enforcer
     state: StateStore
     blobs: BlobStore
-    files: FileIntake
+    files: FileUploads
     chunked_uploads: ChunkedUploads
     vectors: VectorEngines
     models: EmbeddingModels
     retrieval: Retrieval
     listings: Listings
-    attaching: Attaching
+    attachments: Attachments
     upstreams: Upstreams
     loop: LoopPorts
     """What a run needs, but for the backend: that comes with a quota (`quota/quotas.py`)."""
     backend: Backend
     parts: MessageParts
     """Reads the files and images inside messages."""
-    arrivals: Arrivals
+    conversation_writer: ConversationWriter
     background: BackgroundRuns
     quotas: Quotas
     storage: Storage
@@ -144,17 +144,17 @@ class Services:
     clock: Clock
 
     async def forget_chunks(self, store: StoreId, file: FileId) -> None:
-        """Remove all chunks of a file that is deleted. A failure is logged only: without its row no search reaches them, and they are swept."""
+        """Remove all chunks of a file that is deleted. A failure is logged only: without its row no search reaches them, and they are collected."""
         try:
             await self.vectors.remove(store, file)
         except VectorStoreUnavailable as error:
             _log.warning("chunks_left_behind", extra={"store": store, "file": file, "detail": error.detail})
 
-    async def forget_edition(self, store: StoreId, file: FileId, edition: str) -> None:
+    async def forget_generation(self, store: StoreId, file: FileId, generation: str) -> None:
         """Remove the chunks of a file that is no longer attached; others of the file stay, which may be attached again. Fails as above."""
         try:
-            await self.vectors.remove(store, file, edition=edition)
+            await self.vectors.remove(store, file, generation=generation)
         except VectorStoreUnavailable as error:
             _log.warning("chunks_left_behind", extra={"store": store, "file": file, "detail": error.detail})
         else:
-            await self.state.forget_loose_chunks(LooseChunks(store, file, edition))
+            await self.state.forget_orphaned_chunks(OrphanedChunks(store, file, generation))

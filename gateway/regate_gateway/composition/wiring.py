@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from regate_adapters.audit.spool import SpoolAuditLog
+from regate_adapters.audit.log import SegmentedAuditLog
 from regate_adapters.backend.chat import ChatBackend
 from regate_adapters.backend.upstream_client import UpstreamConfig
 from regate_adapters.backend.upstreams import Upstreams
@@ -46,18 +46,18 @@ from regate_gateway.telemetry.metrics import Admissions, Metrics, Watched
 from regate_gateway.workbench.check.entrypoints import asked_rules
 from regate_orchestrator.authz.enforcer import Enforcer
 from regate_orchestrator.authz.lists import Listings
-from regate_orchestrator.conversations import Arrivals
-from regate_orchestrator.documents.attachments import Attaching
+from regate_orchestrator.conversations import ConversationWriter
+from regate_orchestrator.documents.attachments import Attachments
 from regate_orchestrator.documents.file_text import FileReader
 from regate_orchestrator.documents.ingestion import WORKERS, Ingestion
 from regate_orchestrator.documents.upload_parts import ChunkedUploads
-from regate_orchestrator.documents.uploads import FileIntake
+from regate_orchestrator.documents.uploads import FileUploads
 from regate_orchestrator.errors import ConfigurationError, PolicyUnavailable
 from regate_orchestrator.filters.schema import RowSchema
-from regate_orchestrator.maintenance.garbage_collection import FileSweeps, Sweeper
-from regate_orchestrator.maintenance.membership import Presence
-from regate_orchestrator.maintenance.schedule import sweeps_of
-from regate_orchestrator.maintenance.vector_garbage import VectorSweeps
+from regate_orchestrator.maintenance.garbage_collection import FileGarbage, GarbageCollector
+from regate_orchestrator.maintenance.membership import Membership
+from regate_orchestrator.maintenance.schedule import collectors_of
+from regate_orchestrator.maintenance.vector_garbage import VectorGarbage
 from regate_orchestrator.ports import Embedder, PolicyEngine, StateStore
 from regate_orchestrator.quota.metering import Quotas
 from regate_orchestrator.quota.storage import Storage
@@ -163,8 +163,8 @@ async def open_services(
         OpaEngine(policy.address, schemas=schemas, deadline_s=settings.opa.timeout_ms / 1000, rules=asked_rules(), gate=policy.gate)
     )
     asked, shadowing = await _shadowed(stack, settings, BatchingEngine(opa))
-    engine = CachingEngine(asked, seconds=settings.opa.cache_s, entries=_PLANS_REMEMBERED, qualities=QUALITIES)
-    audit = await stack.enter_async_context(SpoolAuditLog.open(settings.audit.path, on_failure=settings.audit.on_failure))
+    engine = CachingEngine(asked, seconds=settings.opa.cache_s, entries=_PLANS_REMEMBERED, decision_attributes=QUALITIES)
+    audit = await stack.enter_async_context(SegmentedAuditLog.open(settings.audit.path, on_failure=settings.audit.on_failure))
     _starting("opening the state store")
     setting, url = state_url(settings)
     state = await stack.enter_async_context(SqlStateStore.open(url, setting=setting, clock=clock))
@@ -185,13 +185,13 @@ async def open_services(
         vectors=vectors,
         models=models,
         store_schema=schemas["store"],
-        gated=frozenset(name for name, store in settings.vector.stores.items() if store.on_inexpressible == "gate"),
+        post_filtered=frozenset(name for name, store in settings.vector.stores.items() if store.on_inexpressible == "gate"),
         clock=clock,
         meter=metrics,
     )
     listings = Listings(enforcer)
     ingestion = Ingestion(state=state, blobs=blobs, extractor=extractor, models=models, vectors=vectors)
-    attaching = Attaching(
+    attachments = Attachments(
         enforcer=enforcer,
         state=state,
         vectors=vectors,
@@ -213,12 +213,12 @@ async def open_services(
         limits=Limits(settings.tools.max_rounds, settings.tools.max_tool_calls),
     )
     background = BackgroundRuns(loop, most=settings.tools.max_background)
-    presence = Presence(state, lease_s=rhythm.lease_s, renew_s=rhythm.renew_s)
-    swept = FileSweeps(state=state, blobs=blobs, vectors=vectors, audit=audit)
-    swept_stores = VectorSweeps(state=state, vectors=vectors, audit=audit, clock=clock)
-    sweeper = Sweeper(sweeps_of(state, swept, swept_stores, presence, clock), every_s=rhythm.sweep_s)
-    metrics.watch(Watched(engine, Admissions(retrieval, listings), audit, upstreams, sweeper, swept_stores))
-    files = FileIntake(enforcer=enforcer, state=state, blobs=blobs, most_bytes=settings.listen.max_file_bytes, clock=clock)
+    membership = Membership(state, lease_s=rhythm.lease_s, renew_s=rhythm.renew_s)
+    swept = FileGarbage(state=state, blobs=blobs, vectors=vectors, audit=audit)
+    swept_stores = VectorGarbage(state=state, vectors=vectors, audit=audit, clock=clock)
+    garbage_collector = GarbageCollector(collectors_of(state, swept, swept_stores, membership, clock), every_s=rhythm.sweep_s)
+    metrics.watch(Watched(engine, Admissions(retrieval, listings), audit, upstreams, garbage_collector, swept_stores))
+    files = FileUploads(enforcer=enforcer, state=state, blobs=blobs, most_bytes=settings.listen.max_file_bytes, clock=clock)
     services = Services(
         settings=settings,
         authenticator=Authenticator(verifier, enforcer, anonymous=settings.auth.anonymous),
@@ -231,12 +231,12 @@ async def open_services(
         models=models,
         retrieval=retrieval,
         listings=listings,
-        attaching=attaching,
+        attachments=attachments,
         upstreams=upstreams,
         loop=loop,
         backend=ChatBackend(upstreams),
         parts=parts,
-        arrivals=Arrivals(enforcer, state, gate, sealer),
+        conversation_writer=ConversationWriter(enforcer, state, gate, sealer),
         background=background,
         quotas=Quotas(LocalQuotaCounter()),
         storage=Storage(enforcer, state),
@@ -246,14 +246,16 @@ async def open_services(
         metrics=metrics,
         clock=clock,
     )
-    stack.push_async_callback(presence.end)
-    resumed, interrupted = await ingestion.resume(), await presence.begin()
+    stack.push_async_callback(membership.end)
+    resumed, interrupted = await ingestion.resume(), await membership.begin()
     if resumed or interrupted:
         _log.warning("resumed", extra={"detail": f"{resumed} attachments to finish, {interrupted} responses were interrupted"})
     if settings.state.sealing_key_env is None and (others := await state.others_present()):
         detail = "state.sealing_key_env is not set, so no gateway can open what another sealed for a client (encrypted_content)"
         _log.warning("sealing_key_not_shared", extra={"count": others, "detail": detail})
-    return Opened(services, (*policy.workers, *shadowing, background.work, presence.work, sweeper.work, *[ingestion.work] * WORKERS))
+    return Opened(
+        services, (*policy.workers, *shadowing, background.work, membership.work, garbage_collector.work, *[ingestion.work] * WORKERS)
+    )
 
 
 def _starting(what: str) -> None:
@@ -302,7 +304,7 @@ def upstream_configs(settings: Settings) -> list[UpstreamConfig]:
             api_key=_api_key(upstream.name, upstream.api_key_env),
             models=upstream.models,
             timeout_s=upstream.timeout_s,
-            traits=upstream.traits,
+            capabilities=upstream.capabilities,
             aliases=upstream.aliases,
             by_policy=upstream.by_policy,
             fallback_for=upstream.fallback_for,

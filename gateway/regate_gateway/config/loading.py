@@ -26,7 +26,7 @@ from regate_orchestrator.errors import ConfigurationError
 from regate_orchestrator.spelling import nearest
 
 DEFAULT_FILE: Final = Path("regate.yaml")
-_MOST_BYTES: Final = 1024 * 1024
+_MAX_BYTES: Final = 1024 * 1024
 _OURS: Final = frozenset({"REGATE_CONFIG", "REGATE_TOKEN", "REGATE_URL"})
 _KUBERNETES: Final = re.compile(r"REGATE_(SERVICE_.*|PORT(_.*)?)")
 """Kubernetes puts such variables into every pod of a namespace that has a service named `regate`; they are not ours."""
@@ -96,7 +96,7 @@ def _read_file(path: Path | None) -> dict[str, Any]:
         return {}
     try:
         with path.open("rb") as file:
-            text = file.read(_MOST_BYTES).decode("utf-8")
+            text = file.read(_MAX_BYTES).decode("utf-8")
         found = yaml.load(text, Loader=_StrictLoader)  # noqa: S506 - a SafeLoader, made stricter
     except OSError as error:
         raise ConfigurationError(f"{path} cannot be read: {error.strerror}") from error

@@ -12,8 +12,8 @@ from typing import Final, NoReturn
 
 from regate_orchestrator.errors import ConfigurationError
 
-LEAST_SECRET_BYTES: Final = 32
-_MOST_BYTES: Final = 65_536
+MIN_SECRET_BYTES: Final = 32
+_MAX_BYTES: Final = 65_536
 
 
 class Secret:
@@ -55,7 +55,7 @@ def secret_from_file(path: Path, *, setting: str) -> Secret:
         with path.open("rb") as file:
             if os.fstat(file.fileno()).st_mode & (stat.S_IROTH | stat.S_IWOTH):
                 raise ConfigurationError(f"{setting}: {path} is open to every user of this machine; make it private (chmod 600)")
-            value = file.read(_MOST_BYTES).decode("utf-8")
+            value = file.read(_MAX_BYTES).decode("utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigurationError(f"{setting}: {path} cannot be read: {type(error).__name__}") from error
     return Secret(value.removesuffix("\n").removesuffix("\r"))
@@ -72,8 +72,8 @@ def own_secret(path: Path, *, setting: str) -> Secret:
     except OSError as error:
         raise ConfigurationError(f"{setting}: the secret {path} cannot be made: {error.strerror}") from error
     secret = secret_from_file(path, setting=setting)
-    if len(secret.reveal().encode()) < LEAST_SECRET_BYTES:
-        raise ConfigurationError(f"{path} holds fewer than {LEAST_SECRET_BYTES} bytes; delete it (a new one is made)")
+    if len(secret.reveal().encode()) < MIN_SECRET_BYTES:
+        raise ConfigurationError(f"{path} holds fewer than {MIN_SECRET_BYTES} bytes; delete it (a new one is made)")
     return secret
 
 

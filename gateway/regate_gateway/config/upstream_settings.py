@@ -9,7 +9,7 @@ from pydantic import Field, field_validator, model_validator
 
 from regate_gateway.config.types import EnvironmentName, ModelName, Name, Seconds, Section, plain_address
 from regate_gateway.config.upstream_profiles import PROFILES, UpstreamKind
-from regate_orchestrator.upstream_traits import OutputLimit, ReasoningField, SeedField, SystemMessages, UpstreamTraits
+from regate_orchestrator.upstream_capabilities import OutputLimit, ReasoningField, SeedField, SystemMessages, UpstreamCapabilities
 
 _SAME_REQUEST: Final = ("reasoning_field", "image_urls", "extra_fields", "service_tiers")
 """What a request is made for, before it is known which of two upstreams is sent it; each is sent it in its own words."""
@@ -73,10 +73,10 @@ class Upstream(Section):
         return (*(self.models or ()), *self.aliases)
 
     @property
-    def traits(self) -> UpstreamTraits:
+    def capabilities(self) -> UpstreamCapabilities:
         """What the upstream takes, by its kind and its own settings."""
-        own = {trait.name: getattr(self, trait.name) for trait in fields(UpstreamTraits)}
-        return UpstreamTraits(**{**own, "extra_fields": frozenset(self.extra_fields)})
+        own = {trait.name: getattr(self, trait.name) for trait in fields(UpstreamCapabilities)}
+        return UpstreamCapabilities(**{**own, "extra_fields": frozenset(self.extra_fields)})
 
     @model_validator(mode="before")
     @classmethod

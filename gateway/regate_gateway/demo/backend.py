@@ -29,8 +29,8 @@ from regate_gateway.demo.extractive import SEARCH, Answer, Message, Search, argu
 from regate_orchestrator.values import Json, JsonObject
 
 MODEL: Final = "regate-extract"
-_MOST_PROMPTS: Final = 1_000
-_MOST_BODY: Final = 32 * 1024 * 1024
+_MAX_PROMPTS: Final = 1_000
+_MAX_BODY: Final = 32 * 1024 * 1024
 _PIECE: Final = re.compile(r"\s*\S+")
 
 
@@ -74,7 +74,7 @@ class RunningBackend:
 @asynccontextmanager
 async def running_backend(*, host: str = "127.0.0.1", port: int = 0) -> AsyncIterator[RunningBackend]:
     """Serve in this event loop while the context lasts; port 0 takes a free one. Leaving closes all connections."""
-    prompts: deque[Sequence[Message]] = deque(maxlen=_MOST_PROMPTS)
+    prompts: deque[Sequence[Message]] = deque(maxlen=_MAX_PROMPTS)
     runner = web.AppRunner(make_app(prompts), access_log=None, shutdown_timeout=1.0, handler_cancellation=True)
     await runner.setup()
     try:
@@ -102,7 +102,7 @@ def make_app(prompts: deque[Sequence[Message]]) -> web.Application:
             return await _stream(request, completion, include_usage=asked.include_usage)
         return _json(200, _whole(completion))
 
-    app = web.Application(client_max_size=_MOST_BODY, middlewares=[_errors])
+    app = web.Application(client_max_size=_MAX_BODY, middlewares=[_errors])
     app.router.add_get("/v1/models", models)
     app.router.add_get("/v1/models/{model}", model)
     app.router.add_post("/v1/chat/completions", chat)

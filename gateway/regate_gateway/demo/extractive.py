@@ -19,8 +19,8 @@ UNKNOWN: Final = "The documents I was shown do not say."
 
 Message: TypeAlias = Mapping[str, object]
 
-_MOST_QUERY: Final = 400
-_MOST_SENTENCES: Final = 2
+_MAX_QUERY: Final = 400
+_MAX_SENTENCES: Final = 2
 _FEWEST_SHARED: Final = 0.4  # of the question's weight; less than this is chance
 _NEARLY_AS_GOOD: Final = 0.8
 _HEADING_WEIGHT: Final = 0.6
@@ -69,7 +69,7 @@ def reply(messages: Sequence[Message], *, may_search: bool, must_search: bool = 
     questions = [_content(message) for message in messages if message.get("role") == "user"]
     question, stress = _full_question(questions)
     if may_search and (must_search or not _searched(messages)):
-        return Search(question[:_MOST_QUERY].strip() or "everything")
+        return Search(question[:_MAX_QUERY].strip() or "everything")
     return Answer(answer(question, list(quotes(messages)), stress=stress))
 
 
@@ -88,7 +88,7 @@ def answer(question: str, candidates: Sequence[Quote], *, stress: frozenset[str]
     if total == 0 or best < _FEWEST_SHARED * total:
         return UNKNOWN
     order = sorted(range(len(candidates)), key=lambda place: (-scores[place], candidates[place].marker is None, place))
-    chosen = [place for place in order if scores[place] >= _NEARLY_AS_GOOD * best][:_MOST_SENTENCES]
+    chosen = [place for place in order if scores[place] >= _NEARLY_AS_GOOD * best][:_MAX_SENTENCES]
     return " ".join(_quoted(candidates[place]) for place in sorted(chosen))
 
 

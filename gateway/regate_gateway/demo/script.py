@@ -111,7 +111,7 @@ async def _run(data_dir: Path) -> int:
         good &= await _detached(stage)
         _title("The receipts")
         click.echo(f"pushdown mismatches (must be 0): {gateway.services.retrieval.mismatches}")
-        click.echo("every decision above is in the audit spool; with a gateway that keeps its data: regate audit --response ID")
+        click.echo("every decision above is in the audit log; with a gateway that keeps its data: regate audit --response ID")
         good &= gateway.services.retrieval.mismatches == 0
         click.secho("\nAll as promised." if good else "\nNot as promised: see above.", bold=True)
     return 0 if good else 1

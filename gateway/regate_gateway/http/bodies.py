@@ -14,7 +14,7 @@ from regate_gateway.http.fields import json_kind
 from regate_orchestrator.errors import InvalidRequest, TooLarge
 from regate_orchestrator.values import Json
 
-_MOST_DEPTH: Final = 100
+_MAX_DEPTH: Final = 100
 _LARGE: Final = 256 * 1024
 """Bodies above this are parsed in a thread, so that one of them does not hold up everybody's streams."""
 
@@ -99,11 +99,11 @@ def parse_json(body: bytes | bytearray) -> dict[str, Json]:
 def _refuse_depth(value: Json) -> None:
     """Level by level, so that depth costs no recursion."""
     level: list[Json] = [value]
-    for _ in range(_MOST_DEPTH):
+    for _ in range(_MAX_DEPTH):
         level = [inner for outer in level for inner in _inside(outer) if isinstance(inner, dict | list)]
         if not level:
             return
-    raise InvalidRequest(f"The request body is nested more than {_MOST_DEPTH} levels deep.", code="invalid_json")
+    raise InvalidRequest(f"The request body is nested more than {_MAX_DEPTH} levels deep.", code="invalid_json")
 
 
 def _refuse_nul(value: Json) -> None:

@@ -24,12 +24,12 @@ from regate_gateway.http.refusals import refusal
 
 _log = logging.getLogger("regate.server")
 
-_LEAST_PROGRESS: Final = 4_096
+_MIN_PROGRESS: Final = 4_096
 
-_LINGER_S: Final = 5.0
+_LINGER_SECONDS: Final = 5.0
 """How long a client may go on sending a body that was answered without being read: enough to send it and then read the answer."""
 
-_REFUSED_LINGER_S: Final = 1.0
+_REFUSED_LINGER_SECONDS: Final = 1.0
 """How long what still comes from a refused client is thrown away: closing over unread bytes would destroy our answer on its way."""
 
 
@@ -147,7 +147,7 @@ class BoundedHttp(HttpToolsProtocol):  # type: ignore[misc] # uvicorn's protocol
             self._end_receiving()
             self._await_reader()
         elif self._in_body and self.cycle.response_complete:
-            self._set_receiving(_LINGER_S, self._close)
+            self._set_receiving(_LINGER_SECONDS, self._close)
         elif not self._in_head and self.cycle.response_complete:
             self._await_next()
 
@@ -219,7 +219,7 @@ class BoundedHttp(HttpToolsProtocol):  # type: ignore[misc] # uvicorn's protocol
 
     def _body_is_late(self) -> None:
         """Time during which we did not read ourselves, because the application was busy, is not the client's."""
-        if self.flow.read_paused or self._window_bytes >= _LEAST_PROGRESS:
+        if self.flow.read_paused or self._window_bytes >= _MIN_PROGRESS:
             self._await_body()
         else:
             self._refuse(408)
@@ -269,7 +269,7 @@ class BoundedHttp(HttpToolsProtocol):  # type: ignore[misc] # uvicorn's protocol
             return
         self.transport.write_eof()
         self.flow.resume_reading()
-        self._set_receiving(_REFUSED_LINGER_S, self._close)
+        self._set_receiving(_REFUSED_LINGER_SECONDS, self._close)
 
     def _close(self) -> None:
         """Close once what was written is read, for which the client has limited time."""

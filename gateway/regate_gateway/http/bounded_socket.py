@@ -22,7 +22,7 @@ from regate_gateway.http.refusals import refusal
 
 _log = logging.getLogger("regate.server")
 
-_LINGER_S: Final = 1.0
+_LINGER_SECONDS: Final = 1.0
 """How long what still comes behind a frame that breaks the protocol is thrown away: closing over it would destroy our reason on its way."""
 _NOT_UTF_8: Final = 1007
 
@@ -91,7 +91,7 @@ class BoundedSocket(WebSocketsSansIOProtocol):  # type: ignore[misc] # uvicorn's
         if self.transport.can_write_eof():
             self.transport.write_eof()
         self.transport.resume_reading()
-        self.close_timer = self.loop.call_later(_LINGER_S, self.transport.close)
+        self.close_timer = self.loop.call_later(_LINGER_SECONDS, self.transport.close)
 
     # ---------------------------------------------------------------- slow readers
 

@@ -72,7 +72,7 @@ class EventStream(Response):
     sent before a comment is.
     """
 
-    def __init__(self, produce: Produce, *, obscured: bool, silence_s: float = sse.SILENCE_S) -> None:
+    def __init__(self, produce: Produce, *, obscured: bool, silence_s: float = sse.SILENCE_SECONDS) -> None:
         super().__init__(status_code=200)
         self._produce = produce
         self._silence_s = silence_s

@@ -20,7 +20,7 @@ _SHOWN: Final = (
     b"x-request-id, openai-processing-ms, retry-after, x-ratelimit-limit-requests, x-ratelimit-remaining-requests, "
     b"x-ratelimit-reset-requests, x-ratelimit-limit-tokens, x-ratelimit-remaining-tokens, x-ratelimit-reset-tokens"
 )
-_REMEMBERED_S: Final = b"600"
+_REMEMBERED_SECONDS: Final = b"600"
 _HEADER_NAMES: Final = re.compile(rb"[A-Za-z0-9-]+(?:, ?[A-Za-z0-9-]+){0,99}")
 _VARY: Final = (b"vary", b"origin")
 
@@ -46,7 +46,7 @@ class CrossOrigin:
             return None
         if not header_values(scope, b"access-control-request-method"):
             return None
-        answer = [(b"access-control-allow-methods", _METHODS), (b"access-control-max-age", _REMEMBERED_S)]
+        answer = [(b"access-control-allow-methods", _METHODS), (b"access-control-max-age", _REMEMBERED_SECONDS)]
         asked = b", ".join(header_values(scope, b"access-control-request-headers"))
         if _HEADER_NAMES.fullmatch(asked):  # any may be sent: the application sees those that it reads, and no others
             answer.append((b"access-control-allow-headers", asked))

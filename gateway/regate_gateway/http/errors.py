@@ -69,7 +69,7 @@ _CALLER: Final[tuple[tuple[type[CallerError], int, str], ...]] = (
 )
 """The caller's errors. The first class that fits decides."""
 
-_UNAVAILABLE_RETRY_S: Final = 5
+_UNAVAILABLE_RETRY_SECONDS: Final = 5
 _INTERNAL: Final = "The server had an error while processing the request. Quote the request id when you report it."
 
 
@@ -100,7 +100,7 @@ def describe(error: BaseException) -> ErrorAnswer:
             retry = None if wait is None else _seconds(wait)
             return ErrorAnswer(status, kind, error.code, error.message, error.param, retry)
         case Unavailable():
-            return ErrorAnswer(503, "server_error", error.code, error.message, retry_after=_UNAVAILABLE_RETRY_S)
+            return ErrorAnswer(503, "server_error", error.code, error.message, retry_after=_UNAVAILABLE_RETRY_SECONDS)
         case UpstreamError():
             return ErrorAnswer(error.status, _type_of(error.status), error.code, error.message, retry_after=_given(error.retry_after))
         case _:

@@ -14,11 +14,11 @@ from regate_orchestrator.errors import InvalidRequest
 from regate_orchestrator.spelling import nearest
 from regate_orchestrator.values import Json
 
-_MOST_PARAMETERS: Final = 50
-_MOST_METADATA: Final = 16
-_MOST_KEY: Final = 64
-_MOST_VALUE: Final = 512
-_LONGEST_ID: Final = 256
+_MAX_PARAMETERS: Final = 50
+_MAX_METADATA: Final = 16
+_MAX_KEY: Final = 64
+_MAX_VALUE: Final = 512
+_MAX_ID: Final = 256
 _NO_HINTS: Final[Mapping[str, Hint]] = {}
 
 
@@ -90,7 +90,7 @@ class Fields:
 
     def id(self, name: str) -> str:
         """Return a required id, or name by which something is found: never an empty one, which would be read as none."""
-        return self._text(name, self.required(name), _LONGEST_ID, least=1)
+        return self._text(name, self.required(name), _MAX_ID, least=1)
 
     def maybe_id(self, name: str) -> str | None:
         """Return the id, or None when the field is absent."""
@@ -98,14 +98,14 @@ class Fields:
 
     def ids(self, name: str, *, most: int) -> list[str]:
         """Return an array of ids, empty when the field is absent."""
-        return [self._text(f"{name}[{index}]", value, _LONGEST_ID, least=1) for index, value in enumerate(self.array(name, most=most))]
+        return [self._text(f"{name}[{index}]", value, _MAX_ID, least=1) for index, value in enumerate(self.array(name, most=most))]
 
     def choice(self, name: str, options: Collection[str], *, default: str | None) -> str:
         """Return one of the options; without a default the field is required."""
         value = self.values.get(name)
         if value is None and default is not None:
             return default
-        text = self._text(name, self.required(name), _MOST_VALUE)
+        text = self._text(name, self.required(name), _MAX_VALUE)
         if text not in options:
             raise _not_among(self.param(name), text, options)
         return text
@@ -187,12 +187,12 @@ class Fields:
         if pairs is None:
             return {}
         param = self.param(name)
-        if len(pairs.values) > _MOST_METADATA:
-            message = f"Invalid '{param}': too many properties. Expected at most {_MOST_METADATA}, but got {len(pairs.values)}."
+        if len(pairs.values) > _MAX_METADATA:
+            message = f"Invalid '{param}': too many properties. Expected at most {_MAX_METADATA}, but got {len(pairs.values)}."
             raise InvalidRequest(message, param=param, code="object_above_max_properties")
-        if any(len(key) > _MOST_KEY for key in pairs.values):
-            raise InvalidRequest(f"Invalid '{param}': a key is longer than {_MOST_KEY} characters.", param=param, code="invalid_value")
-        return {key: pairs._text(key, value, _MOST_VALUE) for key, value in pairs.values.items()}  # noqa: SLF001 — our own class
+        if any(len(key) > _MAX_KEY for key in pairs.values):
+            raise InvalidRequest(f"Invalid '{param}': a key is longer than {_MAX_KEY} characters.", param=param, code="invalid_value")
+        return {key: pairs._text(key, value, _MAX_VALUE) for key, value in pairs.values.items()}  # noqa: SLF001 — our own class
 
     def _wrong_type(self, name: str, expected: str, value: Json) -> InvalidRequest:
         param = self.param(name)
@@ -217,7 +217,7 @@ class Query:
     def __init__(self, scope: MutableMapping[str, Any]) -> None:
         try:
             text = scope["query_string"].decode("ascii")
-            pairs = parse_qsl(text, keep_blank_values=True, max_num_fields=_MOST_PARAMETERS, encoding="utf-8", errors="strict")
+            pairs = parse_qsl(text, keep_blank_values=True, max_num_fields=_MAX_PARAMETERS, encoding="utf-8", errors="strict")
         except ValueError:
             raise InvalidRequest("The query string is not valid.", code="invalid_query") from None
         self._values: dict[str, list[str]] = {}
@@ -245,7 +245,7 @@ class Query:
 
     def choice(self, name: str, options: Collection[str], *, default: str) -> str:
         """Return one of the options."""
-        value = self.maybe_string(name, most=_MOST_VALUE)
+        value = self.maybe_string(name, most=_MAX_VALUE)
         if value is None:
             return default
         if value not in options:

@@ -37,7 +37,7 @@ _OF_BODIES: Final = frozenset({b"content-type", b"content-length", b"transfer-en
 _REPLAYED: Final = (b"idempotent-replayed", b"true")
 _KEY: Final = re.compile(r"[ -~]{1,255}")
 _PARAMETER: Final = re.compile(r"\{(\w+)\}")
-_RETRY_S: Final = 1.0
+_RETRY_SECONDS: Final = 1.0
 _LARGE: Final = 256 * 1024
 """Bodies above this are looked at in a thread, so that one of them does not hold up everybody's streams."""
 
@@ -80,7 +80,7 @@ async def once(call: Call, create: Handler, retrieval: Retrieval) -> Response:
         raise _reused()
     if use.created is None:
         message = "The first request with this Idempotency-Key is still running."
-        raise Conflict(message, code="idempotency_in_progress", retry_after=_RETRY_S)
+        raise Conflict(message, code="idempotency_in_progress", retry_after=_RETRY_SECONDS)
     if body is None and use.fingerprint != place + await _meaning_of_upload(call):
         raise _reused()
     return _Replayed(await _again(call, retrieval, use.created, body))

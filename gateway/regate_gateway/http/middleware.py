@@ -37,7 +37,7 @@ _BEARER: Final = re.compile(r"[Bb][Ee][Aa][Rr][Ee][Rr] +([A-Za-z0-9._~+/-]+=*)")
 _CLIENT_GONE: Final = 499
 """Logged, never sent: the client left before there was an answer."""
 
-_LONGEST_PATH: Final = 256
+_MAX_PATH: Final = 256
 
 
 def request_id(scope: Scope) -> RequestId:
@@ -157,7 +157,7 @@ class _Exchange:
 
     def log(self) -> None:
         """Write the access log's line: no query string, no header, no body."""
-        path = self._scope["state"].get("path_template") or self._scope["path"][:_LONGEST_PATH]
+        path = self._scope["state"].get("path_template") or self._scope["path"][:_MAX_PATH]
         _log.info(
             "request",
             extra={

@@ -20,9 +20,9 @@ from starlette.types import Receive, Scope
 from regate_gateway.http.bodies import body_pieces, content_type, header_values
 from regate_orchestrator.errors import InvalidRequest, TooLarge
 
-_MOST_PARTS: Final = 32
-_MOST_FIELD_BYTES: Final = 64 * 1024
-_MOST_FILENAME: Final = 255
+_MAX_PARTS: Final = 32
+_MAX_FIELD_BYTES: Final = 64 * 1024
+_MAX_FILENAME: Final = 255
 _FORM_BYTES: Final = 1024 * 1024
 """What a form may hold beside the file itself."""
 
@@ -84,7 +84,7 @@ async def read_upload(
 def filename_for_storage(given: str | None, *, param: str) -> str:
     """Return the last component of the name that the client gave; a directory in it means nothing here. Raises `InvalidRequest`."""
     name = (given or "").replace("\\", "/").rpartition("/")[2].strip()
-    if not name or len(name) > _MOST_FILENAME or not name.isprintable() or name in {".", ".."}:
+    if not name or len(name) > _MAX_FILENAME or not name.isprintable() or name in {".", ".."}:
         raise InvalidRequest("The file needs a filename of 1 to 255 printable characters.", param=param, code="invalid_filename")
     return name
 
@@ -149,7 +149,7 @@ async def _part_bytes(events: AsyncIterator[_Event], *, limit: int) -> AsyncGene
 async def _read_text(events: AsyncIterator[_Event], part: _PartBegan) -> str:
     name = part.name[:100]
     text = bytearray()
-    async with aclosing(_part_bytes(events, limit=_MOST_FIELD_BYTES)) as pieces:
+    async with aclosing(_part_bytes(events, limit=_MAX_FIELD_BYTES)) as pieces:
         async for piece in pieces:
             text += piece
     try:
@@ -202,8 +202,8 @@ class _Form:
 
     def _part_begins(self) -> None:
         self._parts += 1
-        if self._parts > _MOST_PARTS:
-            raise InvalidRequest(f"The form has more than {_MOST_PARTS} parts.", code="invalid_form")
+        if self._parts > _MAX_PARTS:
+            raise InvalidRequest(f"The form has more than {_MAX_PARTS} parts.", code="invalid_form")
         self._headers = {}
 
     def _header_name(self, data: bytes, start: int, end: int) -> None:

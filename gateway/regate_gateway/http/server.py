@@ -25,11 +25,11 @@ from regate_gateway.http.bounded_socket import BoundedSocket
 from regate_orchestrator.errors import ConfigurationError
 
 _BACKLOG: Final = 2_048
-_TICK_S: Final = 0.05
-_PING_S: Final = 20.0
+_TICK_SECONDS: Final = 0.05
+_PING_SECONDS: Final = 20.0
 """How often a WebSocket is pinged, and how long its answer may take."""
 
-_LAST_WORDS_S: Final = 6.0
+_LAST_WORDS_SECONDS: Final = 6.0
 """How long a request that is cut at shutdown has to end: somewhat more than a response has to store what there was."""
 
 
@@ -80,7 +80,7 @@ class _Server(uvicorn.Server):
         if signal.SIGTERM in self._captured_signals:
             until, signals = time.monotonic() + self._notice_s, len(self._captured_signals)
             while time.monotonic() < until and len(self._captured_signals) == signals:  # noqa: ASYNC110 - signals come outside of the loop
-                await asyncio.sleep(_TICK_S)
+                await asyncio.sleep(_TICK_SECONDS)
         await super().shutdown(sockets)
 
     async def _wait_tasks_to_complete(self) -> None:
@@ -92,7 +92,7 @@ class _Server(uvicorn.Server):
             for task in running:
                 task.cancel()
             if running:
-                await asyncio.wait(running, timeout=_LAST_WORDS_S)
+                await asyncio.wait(running, timeout=_LAST_WORDS_SECONDS)
             raise
 
 
@@ -176,8 +176,8 @@ def _configuration(app: ASGIApp, listen: Listen) -> uvicorn.Config:
         http=partial(BoundedHttp, listen=listen),  # type: ignore[arg-type] # uvicorn only calls it
         ws=partial(BoundedSocket, listen=listen),  # type: ignore[arg-type] # likewise
         ws_max_size=listen.max_body_bytes,
-        ws_ping_interval=_PING_S,
-        ws_ping_timeout=_PING_S,
+        ws_ping_interval=_PING_SECONDS,
+        ws_ping_timeout=_PING_SECONDS,
         ws_per_message_deflate=False,  # a text beside a secret, compressed together, tells of the secret by its size
         lifespan="on",
         log_config=None,

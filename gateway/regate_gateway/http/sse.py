@@ -27,7 +27,7 @@ _NOISE: Final = secrets.token_urlsafe(12_288)
 COMMENT: Final = b": keep-alive\n\n"
 """Bytes that every client ignores; sent in long silences, so that a lost connection is noticed, and a living one not taken for dead."""
 
-SILENCE_S: Final = 15.0
+SILENCE_SECONDS: Final = 15.0
 """How long a stream may be silent: proxies commonly give up after 30 to 60 seconds."""
 
 

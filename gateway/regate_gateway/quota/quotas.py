@@ -24,7 +24,7 @@ from regate_orchestrator.responses.request import FileSearchTool, Limits, Respon
 from regate_orchestrator.tokens import estimated_tokens
 from regate_orchestrator.values import Json, JsonObject
 
-MOST_OUTPUT_TOKENS: Final = 10_000_000
+MAX_OUTPUT_TOKENS: Final = 10_000_000
 """The most that the API lets a request ask for. A limit of as much lowers nothing, and none is sent: backends refuse what exceeds their own."""
 
 _OUTPUT_LIMITS: Final = ("max_tokens", "max_completion_tokens")
@@ -104,7 +104,7 @@ def forwarded_demand(values: Mapping[str, Json], *, writes: bool) -> Demand:
 
 def within_output_limit(body: dict[str, Json], limits: QuotaLimits) -> dict[str, Json]:
     """Return the body with its limits on output tokens lowered to the policy's, for all choices together; one is set where it has none."""
-    if limits.max_output_tokens >= MOST_OUTPUT_TOKENS:
+    if limits.max_output_tokens >= MAX_OUTPUT_TOKENS:
         return body
     most = limits.max_output_tokens // _choices(body)
     if most == 0:
@@ -153,12 +153,12 @@ def granting(caller: Caller, path: str) -> Grant:
             held = opening.pop_all()
         backend = MeteredBackend(caller.services.backend, spending)
 
-        async def settle() -> None:
+        async def finalize() -> None:
             async with held:
                 if not backend.calls:  # it stands for no tokens then
                     await spending.used(0)
 
-        return Granted(narrowed, _within(caller.services.loop.limits, spending.limits), backend, settle)
+        return Granted(narrowed, _within(caller.services.loop.limits, spending.limits), backend, finalize)
 
     return grant
 
@@ -169,7 +169,7 @@ def _within(limits: Limits, granted: QuotaLimits) -> Limits:
 
 def narrowed_request(request: ResponseRequest, limits: QuotaLimits) -> ResponseRequest:
     """Return the request with its output tokens and the chunks of a search lowered to the limits. Raises `NotPermitted` for a search of none."""
-    if limits.max_output_tokens < MOST_OUTPUT_TOKENS:
+    if limits.max_output_tokens < MAX_OUTPUT_TOKENS:
         asked = limits.max_output_tokens if request.max_output_tokens is None else request.max_output_tokens
         request = replace(request, max_output_tokens=min(asked, limits.max_output_tokens))
     search = request.file_search

@@ -15,7 +15,7 @@ _USAGE: Final = re.compile(rb'"usage"\s*:\s*(\{[^{}]*(?:\{[^{}]*\}[^{}]*)*\})')
 """An object under the key `usage`. Inside a JSON text every quotation mark is escaped, so no text of a model can look like it."""
 _BYTES_PER_TOKEN: Final = 4
 _LINES_PER_EVENT: Final = 2
-_MOST_TOKENS: Final = 1_000_000_000
+_MAX_TOKENS: Final = 1_000_000_000
 
 
 class UsageTap:
@@ -55,7 +55,7 @@ def _total(usage: bytes) -> int | None:
     except ValueError:
         return None
     counts = [read.get(name) for name in ("total_tokens", "prompt_tokens", "completion_tokens")]
-    total, *parts = [count if type(count) is int and 0 <= count <= _MOST_TOKENS else None for count in counts]
+    total, *parts = [count if type(count) is int and 0 <= count <= _MAX_TOKENS else None for count in counts]
     if total is not None:
         return total
     known = [part for part in parts if part is not None]

@@ -19,7 +19,7 @@ _ABSENT: JsonObject = {"id": ""}
 _VERSION: Final = re.compile(r"[1-9][0-9]{0,8}")
 
 
-async def reach_store(services: Services, context: Context, store: str, action: str, *, param: str | None = None) -> StoreRow:
+async def fetch_store(services: Services, context: Context, store: str, action: str, *, param: str | None = None) -> StoreRow:
     """Return the vector store's row, decided for the action."""
     row = await services.state.store(context.principal, StoreId(store))
     view = _ABSENT if row is None else services.retrieval.view(row)
@@ -29,7 +29,7 @@ async def reach_store(services: Services, context: Context, store: str, action: 
     return row
 
 
-async def reach_file(services: Services, context: Context, file: str, action: str, *, param: str | None = None) -> FileRow:
+async def fetch_file(services: Services, context: Context, file: str, action: str, *, param: str | None = None) -> FileRow:
     """Return the file's row, decided for the action."""
     row = await services.state.file(context.principal, FileId(file))
     view = _ABSENT if row is None else file_view(services, row)
@@ -39,7 +39,7 @@ async def reach_file(services: Services, context: Context, file: str, action: st
     return row
 
 
-async def reach_response(services: Services, context: Context, response: str, action: str) -> ResponseRow:
+async def fetch_response(services: Services, context: Context, response: str, action: str) -> ResponseRow:
     """Return the response's row with its items, decided for the action."""
     row = await services.state.response(context.principal, ResponseId(response))
     view = _ABSENT if row is None else row.view()
@@ -49,7 +49,7 @@ async def reach_response(services: Services, context: Context, response: str, ac
     return row
 
 
-async def reach_conversation(services: Services, context: Context, conversation: str, action: str) -> ConversationRow:
+async def fetch_conversation(services: Services, context: Context, conversation: str, action: str) -> ConversationRow:
     """Return the conversation's row, decided for the action."""
     row = await services.state.conversation(context.principal, ConversationId(conversation))
     view = _ABSENT if row is None else row.view()
@@ -64,7 +64,7 @@ def no_conversation(conversation: str) -> NotFound:
     return NotFound(f"Conversation with id '{conversation}' not found.", code="not_found")
 
 
-async def reach_prompt(services: Services, context: Context, prompt: str, action: str, *, param: str | None = None) -> PromptRow:
+async def fetch_prompt(services: Services, context: Context, prompt: str, action: str, *, param: str | None = None) -> PromptRow:
     """Return the prompt's row, decided for the action."""
     row = await services.state.prompt(context.principal, PromptId(prompt))
     view = _ABSENT if row is None else prompt_view(services, row)
@@ -74,7 +74,7 @@ async def reach_prompt(services: Services, context: Context, prompt: str, action
     return row
 
 
-async def reach_prompt_version(
+async def fetch_prompt_version(
     services: Services, context: Context, row: PromptRow, version: str | None, *, param: str | None = None
 ) -> PromptVersion:
     """Return a version of a prompt that was decided about, by the number that a client wrote; None is the default version."""

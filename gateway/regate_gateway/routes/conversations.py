@@ -13,19 +13,19 @@ from starlette.responses import Response
 
 from regate_gateway.http.connection import reply
 from regate_gateway.http.fields import Fields
-from regate_gateway.routes.authorized_fetch import no_conversation, reach_conversation
+from regate_gateway.routes.authorized_fetch import fetch_conversation, no_conversation
 from regate_gateway.routes.call import Call
 from regate_gateway.routes.responses.input_items import read_input_item
-from regate_gateway.routes.responses.redaction import included, shown_items
+from regate_gateway.routes.responses.redaction import included, redacted_items
 from regate_gateway.routes.serializers import conversation_object, list_object
 from regate_orchestrator.authz.decisions import Deny, Point, Question
 from regate_orchestrator.errors import InvalidRequest, NotFound, NotPermitted
 from regate_orchestrator.quota.storage import stored_size
 from regate_orchestrator.responses.context.history import history_of
-from regate_orchestrator.rows import ConversationRow, HeldItem, StoredItem
+from regate_orchestrator.rows import ConversationRow, ItemWithParent, StoredItem
 from regate_orchestrator.values import ConversationId, JsonObject, mint
 
-_MOST_ITEMS: Final = 20
+_MAX_ITEMS: Final = 20
 
 
 async def create(call: Call) -> Response:
@@ -33,11 +33,11 @@ async def create(call: Call) -> Response:
     services, context = call.services, call.context
     fields = Fields(await call.json())
     fields.refuse_unknown({"metadata", "items"})
-    items = [read_input_item(item) for item in fields.objects("items", most=_MOST_ITEMS)]
+    items = [read_input_item(item) for item in fields.objects("items", most=_MAX_ITEMS)]
     identifier, now = ConversationId(mint("conv_")), int(services.clock())
     wanted = ConversationRow(identifier, context.principal.tenant, context.principal.id, now, fields.metadata(), "")
     question = Question(Point.HISTORY, "conversation.create", {"item": wanted.view()}, about=identifier)
-    kept, (decision,) = await services.arrivals.admit(
+    kept, (decision,) = await services.conversation_writer.admit(
         context, "conversation.create", items, questions=[question], notes=_notes(identifier, items)
     )
     if isinstance(decision, Deny):
@@ -82,11 +82,11 @@ async def append_items(call: Call) -> Response:
     fields = Fields(await call.json())
     fields.refuse_unknown({"items"})
     fields.required("items")
-    items = [read_input_item(item) for item in fields.objects("items", most=_MOST_ITEMS)]
+    items = [read_input_item(item) for item in fields.objects("items", most=_MAX_ITEMS)]
     call.query().refuse_unknown({"include"})
     included(call.query())  # before anything is appended
     row = await _reach(call, "conversation.update")
-    kept, _ = await call.services.arrivals.admit(call.context, "conversation.items", items, notes=_notes(row.id, items))
+    kept, _ = await call.services.conversation_writer.admit(call.context, "conversation.items", items, notes=_notes(row.id, items))
     async with call.room("/v1/conversations/{conversation_id}/items", _size(kept)):
         if not await call.services.state.append_items(call.context.principal, row.id, kept):
             raise no_conversation(row.id)
@@ -122,14 +122,14 @@ async def delete_item(call: Call) -> Response:
 
 
 async def _reach(call: Call, action: str) -> ConversationRow:
-    return await reach_conversation(call.services, call.context, call.path("conversation_id"), action)
+    return await fetch_conversation(call.services, call.context, call.path("conversation_id"), action)
 
 
 async def _shown(call: Call, row: ConversationRow, items: Sequence[StoredItem]) -> list[JsonObject]:
     """Return the items as the caller may see them now."""
-    history = history_of(HeldItem(row.view(), item) for item in items)
+    history = history_of(ItemWithParent(row.view(), item) for item in items)
     passed = await call.services.loop.gate.readmit(call.context, history, phase="conversation.read")
-    return shown_items(passed.left, call.query(), direction=None)
+    return redacted_items(passed.left, call.query(), direction=None)
 
 
 def _size(items: Sequence[StoredItem]) -> int:

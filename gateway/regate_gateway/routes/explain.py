@@ -20,7 +20,7 @@ from regate_orchestrator.values import FileId, StoreId
 
 _ACTION = "policy.explain"
 _MOST = 256
-_MOST_PRINCIPAL: Final = 1_024
+_MAX_PRINCIPAL: Final = 1_024
 _KINDS: Final = ("decision", "response", "file")
 
 
@@ -33,7 +33,7 @@ async def explain(call: Call) -> Response:
     query = call.query()
     query.refuse_unknown({*_KINDS, "store", "principal"})
     given = {name: value for name in _KINDS if (value := query.maybe_string(name, most=_MOST)) is not None}
-    store, principal = query.maybe_string("store", most=_MOST), query.maybe_string("principal", most=_MOST_PRINCIPAL)
+    store, principal = query.maybe_string("store", most=_MOST), query.maybe_string("principal", most=_MAX_PRINCIPAL)
     if len(given) != 1:
         raise InvalidRequest(
             "Exactly one of 'decision', 'response' and 'file' must be given.", param="decision", code="missing_required_parameter"

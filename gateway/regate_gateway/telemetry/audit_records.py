@@ -1,6 +1,6 @@
 """What audit records say of the things they are about: which chunk, file or store, and whether the person got it. Pure.
 
-Not how a spool is read (`regate_adapters.audit.reading`), nor how a record is shown (`cli/audit_command.py`).
+Not how an audit log is read (`regate_adapters.audit.reading`), nor how a record is shown (`cli/audit_command.py`).
 """
 
 from __future__ import annotations

@@ -79,7 +79,7 @@ class Sweeping(Protocol):
 
     @property
     def removed(self) -> Mapping[str, int]:
-        """Return how much each sweep has removed."""
+        """Return how much each collector has removed."""
         ...
 
 
@@ -97,7 +97,7 @@ class Watched:
     admission: Admission
     audit: Losing
     upstreams: Reaching
-    sweeper: Sweeping
+    garbage_collector: Sweeping
     loose: Waiting
 
 
@@ -215,9 +215,11 @@ def _collect_watched(watched: Watched) -> Iterator[Metric]:
     if watched.plans.revision_seen:
         info.add_metric((watched.plans.revision_seen,), 1)
     yield info
-    swept = {(name,): count for name, count in watched.sweeper.removed.items()}
+    swept = {(name,): count for name, count in watched.garbage_collector.removed.items()}
     yield _counter("regate_swept", "Things that sweeps have removed.", ("sweep",), swept.items())
-    waiting = GaugeMetricFamily("regate_loose_chunks", "Editions of chunks, and stores, that wait to be removed from a vector engine.")
+    waiting = GaugeMetricFamily(
+        "regate_orphaned_chunks", "Generations of chunks, and stores, that wait to be removed from a vector engine."
+    )
     waiting.add_metric((), watched.loose.waiting)
     yield waiting
     reachable = GaugeMetricFamily(

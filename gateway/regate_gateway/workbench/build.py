@@ -20,7 +20,7 @@ from regate_adapters.opa.policies.source import read_source
 from regate_gateway.workbench.check.entrypoints import required_rules
 from regate_orchestrator.errors import ConfigurationError
 
-_DEADLINE_S: Final = 30
+_DEADLINE_SECONDS: Final = 30
 _FOR_OPA: Final = 0o644  # nothing in it is secret: the gateway's token is put only into bundles that never leave the machine
 
 
@@ -67,7 +67,7 @@ def _git(directory: Path, *arguments: str) -> str | None:
     """Return what git says; None when there is no git, or it refuses."""
     command = ["git", "--no-optional-locks", "-C", str(directory), *arguments]
     try:
-        done = subprocess.run(command, capture_output=True, check=False, timeout=_DEADLINE_S)  # noqa: S603 — our own arguments
+        done = subprocess.run(command, capture_output=True, check=False, timeout=_DEADLINE_SECONDS)  # noqa: S603 — our own arguments
     except FileNotFoundError:
         return None
     except (OSError, subprocess.TimeoutExpired) as error:

@@ -12,7 +12,7 @@ from regate_adapters.opa.acceptance.findings import Finding
 from regate_gateway.workbench.opa_advice import advised
 from regate_orchestrator.errors import ConfigurationError
 
-_DEADLINE_S: Final = 120
+_DEADLINE_SECONDS: Final = 120
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +40,9 @@ class OpaCommand:
         """Return what OPA said to the arguments. Raises `ConfigurationError` when it does not run or does not end in time."""
         command = [str(self.binary), *arguments]
         try:
-            done = subprocess.run(command, cwd=self.directory, input=given, capture_output=True, check=False, timeout=_DEADLINE_S, env={})  # noqa: S603 — our own arguments
+            done = subprocess.run(
+                command, cwd=self.directory, input=given, capture_output=True, check=False, timeout=_DEADLINE_SECONDS, env={}
+            )  # noqa: S603 — our own arguments
         except (OSError, subprocess.TimeoutExpired) as error:
             raise ConfigurationError(f"opa {arguments[0]} did not run: {error}") from error
         return Said(done.returncode, done.stdout, done.stderr)

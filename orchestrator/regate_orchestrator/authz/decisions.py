@@ -56,13 +56,13 @@ class Question:
     resource: JsonObject
     about: str = ""
     """The identifier of the thing decided about, for the audit record."""
-    qualified_by: tuple[str, ...] = ()
+    companions: tuple[str, ...] = ()
     """Rules of the point's package that say how an allow is to be carried out (`backend`, …); asked beside the decision, never after it."""
 
     @property
-    def qualifying_rules(self) -> list[str]:
+    def companion_rules(self) -> list[str]:
         """Return the paths of the rules that qualify an allow."""
-        return [f"{self.point.package}/{name}" for name in self.qualified_by]
+        return [f"{self.point.package}/{name}" for name in self.companions]
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +70,7 @@ class Allow:
     """The rule evaluated to exactly `true` under this policy revision."""
 
     revision: str
-    qualities: Mapping[str, Json] = field(default_factory=dict)
+    decision_attributes: Mapping[str, Json] = field(default_factory=dict)
     """What the rules that qualify it say, under the same revision; one that is undefined is not there."""
 
 

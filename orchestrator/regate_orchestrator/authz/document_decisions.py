@@ -16,7 +16,7 @@ from regate_orchestrator.values import FileId, Json, JsonObject
 
 DOCUMENTS_RULE: Final = "regate/lib/batch/ingested"
 DOCUMENT_REASONS_RULE: Final = "regate/lib/batch/document_reasons"
-MOST_AT_ONCE: Final = 200
+MAX_CONCURRENT: Final = 200
 """Measured: 0.8 ms of OPA for each document, so a question stays well within its deadline."""
 
 

@@ -28,7 +28,7 @@ from regate_orchestrator.authz.decisions import Allow, Context, Decision, Deny, 
 from regate_orchestrator.authz.document_decisions import (
     DOCUMENT_REASONS_RULE,
     DOCUMENTS_RULE,
-    MOST_AT_ONCE,
+    MAX_CONCURRENT,
     Document,
     Ingestible,
     documents_input,
@@ -65,7 +65,7 @@ class Compiled:
 
 _EMPTY_BATCH: Final = Batch()
 _UNMETERED: Final = Unmetered()
-_MOST_AT_ONCE: Final = 32
+_MAX_CONCURRENT: Final = 32
 """Questions of one phase that are asked at the same time: half of what the wire to OPA takes, so that others find a place beside them."""
 
 
@@ -106,14 +106,14 @@ class Enforcer:
             raise Unauthenticated("The token does not name a principal that may use this service.")
         return principal
 
-    async def settle(
+    async def decide_all(
         self, context: Context, phase: str, questions: Sequence[Question], *, batch: Batch = _EMPTY_BATCH, notes: JsonObject | None = None
     ) -> tuple[list[Decision], Admitted]:
         """Return the decisions of one phase of a request, after writing them all, with the notes, as one audit record."""
         began = time.perf_counter()
         now = int(self._clock())
         asking = [partial(self._decide, context, question, now) for question in questions]
-        decisions, admitted = await asyncio.gather(few_at_once(asking, most=_MOST_AT_ONCE), self.admitted_at(context, batch, now=now))
+        decisions, admitted = await asyncio.gather(few_at_once(asking, most=_MAX_CONCURRENT), self.admitted_at(context, batch, now=now))
         self._count(questions, decisions)
         record = self._record(context, phase, now) | {
             "revision": admitted.revision or (decisions[0].revision if decisions else ""),
@@ -125,7 +125,7 @@ class Enforcer:
 
     async def decide(self, context: Context, question: Question) -> Decision:
         """Return one decision, recorded."""
-        decisions, _ = await self.settle(context, question.action, [question])
+        decisions, _ = await self.decide_all(context, question.action, [question])
         return decisions[0]
 
     async def require(self, context: Context, question: Question, *, otherwise: CallerError) -> Allow:
@@ -137,7 +137,7 @@ class Enforcer:
 
     async def admit(self, context: Context, phase: str, batch: Batch, *, notes: JsonObject | None = None) -> Admitted:
         """Return what the batch admits, recorded."""
-        _, admitted = await self.settle(context, phase, [], batch=batch, notes=notes)
+        _, admitted = await self.decide_all(context, phase, [], batch=batch, notes=notes)
         return admitted
 
     async def ingestible(self, context: Context, store: JsonObject, documents: Sequence[Document]) -> list[Ingestible]:
@@ -146,8 +146,8 @@ class Enforcer:
         Raises `PolicyUnavailable` as `stamp` does. What was decided is recorded before this returns.
         """
         decided: list[Ingestible] = []
-        for start in range(0, len(documents), MOST_AT_ONCE):
-            decided += await self._ingestible(context, store, documents[start : start + MOST_AT_ONCE])
+        for start in range(0, len(documents), MAX_CONCURRENT):
+            decided += await self._ingestible(context, store, documents[start : start + MAX_CONCURRENT])
         return decided
 
     async def stamp(self, context: Context, question: Question, *, described: JsonObject | None = None) -> tuple[Decision, dict[str, Json]]:
@@ -234,7 +234,7 @@ class Enforcer:
                 raise PolicyUnavailable(f"{question.point.value} is not an object of six whole numbers")
             return Allow(answer.revision, {LIMITS: answer.value})
         if answer.defined and answer.value is True:
-            return Allow(answer.revision, await self._qualities(question, document, answer.revision, said))
+            return Allow(answer.revision, await self._decision_attributes(question, document, answer.revision, said))
         with self._waiting("ask"):
             reasons = await self._engine.ask(reasons_rule(question.point), document)
         return Deny(answer.revision, _texts(reasons.value) if reasons.defined else ())
@@ -271,28 +271,28 @@ class Enforcer:
 
     async def _asked(self, question: Question, document: JsonObject) -> tuple[Answer, list[Answer | BaseException]]:
         """Return the decision's answer, and beside it what the rules that qualify it say, failures included: a deny needs none of them."""
-        if not question.qualified_by:
+        if not question.companions:
             return await self._ask(question.point.value, document), []
-        rules = [question.point.value, *question.qualifying_rules]
+        rules = [question.point.value, *question.companion_rules]
         answer, *said = await asyncio.gather(*(self._ask(rule, document) for rule in rules), return_exceptions=True)
         if isinstance(answer, BaseException):
             raise answer
         return answer, said
 
-    async def _qualities(
+    async def _decision_attributes(
         self, question: Question, document: JsonObject, revision: str, said: Sequence[Answer | BaseException]
     ) -> dict[str, Json]:
         """Return the values that qualify an allow, all of the revision that allows; asks once more for one of another revision."""
-        qualities: dict[str, Json] = {}
-        for name, rule, first in zip(question.qualified_by, question.qualifying_rules, said, strict=True):
+        decision_attributes: dict[str, Json] = {}
+        for name, rule, first in zip(question.companions, question.companion_rules, said, strict=True):
             if isinstance(first, BaseException):
                 raise first
             answer = first if first.revision == revision else await self._ask(rule, document)
             if answer.revision != revision:
                 raise PolicyUnavailable(f"the policy changed while {question.point.value} was asked")
             if answer.defined:
-                qualities[name] = answer.value
-        return qualities
+                decision_attributes[name] = answer.value
+        return decision_attributes
 
     async def _ask(self, rule: str, document: JsonObject) -> Answer:
         with self._waiting("ask"):

@@ -25,7 +25,7 @@ Row = TypeVar("Row")
 Reading = Callable[[FilterPlan, Page], Awaitable[Rows[Row]]]
 """Returns the page of the rows that the plan permits, as the state store's lists do."""
 
-_MOST_EXAMINED: Final = 20_000
+_MAX_EXAMINED: Final = 20_000
 """Twice the largest page there is. Deciding so many rows takes a second or two of OPA."""
 
 
@@ -109,9 +109,9 @@ async def _look(found: _Found[Row], page: Page, read: Reading[Row]) -> Rows[Row]
         if len(shown) > page.limit or not rows.has_more:
             kept = shown[-page.limit :] if page.is_backwards else shown[: page.limit]
             return Rows(tuple(kept), has_more=len(shown) > page.limit)
-        if want >= _MOST_EXAMINED:
+        if want >= _MAX_EXAMINED:
             raise FilterNotExpressible(f"{want} rows were examined for a page of {page.limit} of {found.listed.kind.action}")
-        want = min(want * 4, _MOST_EXAMINED)
+        want = min(want * 4, _MAX_EXAMINED)
 
 
 class _Found(Generic[Row]):

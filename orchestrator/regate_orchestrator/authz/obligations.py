@@ -28,11 +28,11 @@ class Demands:
     unmet: tuple[str, ...]
 
 
-def demands_of(qualities: Mapping[str, Json]) -> Demands:
+def demands_of(decision_attributes: Mapping[str, Json]) -> Demands:
     """Return what the rules that qualify an allow demand. A rule that says nothing, or what is not understood, demands what nobody can do."""
-    obligations = qualities.get(OBLIGATIONS)
+    obligations = decision_attributes.get(OBLIGATIONS)
     most = obligations.get(_MAX_RESULT_BYTES) if isinstance(obligations, Mapping) else None
-    return Demands(most if type(most) is int else 0, tuple(_unmet(qualities.get(NEEDS_APPROVAL), obligations)))
+    return Demands(most if type(most) is int else 0, tuple(_unmet(decision_attributes.get(NEEDS_APPROVAL), obligations)))
 
 
 def _unmet(needs_approval: Json, obligations: Json) -> Iterator[str]:

@@ -18,9 +18,9 @@ def decision_entry(question: Question, decision: Decision) -> JsonObject:
         "resource": question.resource,
     }
     match decision:
-        case Allow(_, qualities):
-            asked: dict[str, Json] = {"qualified_by": list(question.qualified_by)} if question.qualified_by else {}
-            return entry | {"allowed": True} | asked | ({"qualities": dict(qualities)} if qualities or asked else {})
+        case Allow(_, decision_attributes):
+            asked: dict[str, Json] = {"companions": list(question.companions)} if question.companions else {}
+            return entry | {"allowed": True} | asked | ({"qualities": dict(decision_attributes)} if decision_attributes or asked else {})
         case Deny(_, reasons):
             return entry | {"allowed": False, "reasons": list(reasons)}
 

@@ -1,8 +1,8 @@
-"""Attaching: the decisions that let files into a vector store and stamp them, and those that stamp them anew (I5).
+"""Attachments: the decisions that let files into a vector store and stamp them, and those that stamp them anew (I5).
 
 Nothing is read here: what is attached is in progress, and `ingestion.py`, the counterpart, makes its chunks. A file whose attributes change
-is decided again as it was at first. Its chunks are then stored once more under another edition, with the new stamp, before the attachment
-names that edition: so they are found under the old stamp or under the new one at every moment, and never under both or neither (ADR 0008).
+is decided again as it was at first. Its chunks are then stored once more under another generation, with the new stamp, before the attachment
+names that generation: so they are found under the old stamp or under the new one at every moment, and never under both or neither (ADR 0008).
 """
 
 from __future__ import annotations
@@ -17,18 +17,18 @@ from regate_orchestrator.authz.document_decisions import Document
 from regate_orchestrator.authz.enforcer import Enforcer
 from regate_orchestrator.documents.attributes import SplitAttributes
 from regate_orchestrator.documents.chunking import Chunking
-from regate_orchestrator.documents.generations import mint_edition
+from regate_orchestrator.documents.generations import mint_generation
 from regate_orchestrator.errors import InvalidRequest, NotFound, NotPermitted, PolicyUnavailable, VectorStoreUnavailable
 from regate_orchestrator.filters.expression import Scalar
 from regate_orchestrator.filters.schema import RowSchema
 from regate_orchestrator.ports import StateStore, VectorStore
 from regate_orchestrator.retrieval.embedding import EmbeddingModels
-from regate_orchestrator.rows import Attachment, FileBatch, FileRow, LooseChunks, StoreRow
+from regate_orchestrator.rows import Attachment, FileBatch, FileRow, OrphanedChunks, StoreRow
 from regate_orchestrator.values import Clock, FileId, Json, JsonObject, StoreId, wall_clock
 
 _log = logging.getLogger("regate.attaching")
 _TRIES: Final = 4
-_RESTAMP_S: Final = 600
+_RESTAMP_SECONDS: Final = 600
 """How long the chunks of a new stamp may lie unused; no engine takes longer to store them."""
 
 _ABSENT: Final[JsonObject] = {"id": ""}
@@ -48,7 +48,7 @@ class Wanted:
     param: str
 
 
-class Attaching:
+class Attachments:
     """Attaches files to vector stores, and changes the attributes of those attached. `wake` is called when there is work for ingestion."""
 
     def __init__(
@@ -133,9 +133,9 @@ class Attaching:
         for _ in range(_TRIES):
             row = await self._restamped(context, store_view, present, sent=sent, attributes=attributes)
             if row.status == "completed":
-                amended = await self._swap(row, since=present)
+                amended = await self._swap(row, expected=present)
             else:  # what is being written has the old stamp: it is written again
-                amended = await self._keep(replace(row, edition="") if row.status == "in_progress" else row, since=present)
+                amended = await self._keep(replace(row, generation="") if row.status == "in_progress" else row, expected=present)
             if amended is not None:
                 await self._state.touch_store(context.principal, present.store_id, at=int(self._clock()))
                 return amended
@@ -161,38 +161,38 @@ class Attaching:
             present, stamp=stamp, requested=dict(sent), attributes=dict(attributes.own), policy_revision=decision.revision, attempts=0
         )
 
-    async def _swap(self, row: Attachment, *, since: Attachment) -> Attachment | None:
+    async def _swap(self, row: Attachment, *, expected: Attachment) -> Attachment | None:
         """Return the completed attachment with its chunks under the new stamp, or None when it has changed since."""
-        edition = mint_edition(str(row.stamp["tenant"]), row.file_id)
-        await self._state.reserve(LooseChunks(row.store_id, row.file_id, edition), for_s=_RESTAMP_S)
+        generation = mint_generation(str(row.stamp["tenant"]), row.file_id)
+        await self._state.reserve(OrphanedChunks(row.store_id, row.file_id, generation), ttl_s=_RESTAMP_SECONDS)
         copied = await self._vectors.restamp(
-            row.store_id, row.file_id, edition=since.edition, into=edition, stamp=row.stamp, attributes=row.attributes
+            row.store_id, row.file_id, generation=expected.generation, target=generation, stamp=row.stamp, attributes=row.attributes
         )
         if copied != row.chunks:  # the engine has lost some, or has them from before an upgrade of the schema: the file is read again
-            again = await self._keep(replace(row, status="in_progress", edition=""), since=since)
-            await self._discard(row.store_id, row.file_id, edition)
+            again = await self._keep(replace(row, status="in_progress", generation=""), expected=expected)
+            await self._discard(row.store_id, row.file_id, generation)
             return again
-        swapped = replace(row, edition=edition)
-        if not await self._state.amend_attachment(swapped, since=since):
-            await self._discard(row.store_id, row.file_id, edition)
+        swapped = replace(row, generation=generation)
+        if not await self._state.amend_attachment(swapped, expected=expected):
+            await self._discard(row.store_id, row.file_id, generation)
             return None
-        await self._discard(row.store_id, row.file_id, since.edition)
+        await self._discard(row.store_id, row.file_id, expected.generation)
         return swapped
 
-    async def _keep(self, row: Attachment, *, since: Attachment) -> Attachment | None:
-        if not await self._state.amend_attachment(row, since=since):
+    async def _keep(self, row: Attachment, *, expected: Attachment) -> Attachment | None:
+        if not await self._state.amend_attachment(row, expected=expected):
             return None
         self._wake()
         return row
 
-    async def _discard(self, store: StoreId, file: FileId, edition: str) -> None:
-        """Remove chunks that nothing counts any more. What cannot be removed now is loose, and swept."""
+    async def _discard(self, store: StoreId, file: FileId, generation: str) -> None:
+        """Remove chunks that nothing counts any more. What cannot be removed now is orphaned, and collected."""
         try:
-            await self._vectors.remove(store, file, edition=edition)
+            await self._vectors.remove(store, file, generation=generation)
         except VectorStoreUnavailable as error:
             _log.warning("chunks_left_behind", extra={"store": store, "file": file, "detail": error.detail})
         else:
-            await self._state.forget_loose_chunks(LooseChunks(store, file, edition))
+            await self._state.forget_orphaned_chunks(OrphanedChunks(store, file, generation))
 
     def _document(self, file: FileRow | None, attributes: SplitAttributes) -> dict[str, Json]:
         return {

@@ -20,7 +20,7 @@ from regate_orchestrator.values import Json
 LONGEST: Final = 512
 """Characters of one attribute's text, and so of what it can be compared with."""
 
-_LONGEST_KEY: Final = 64
+_MAX_KEY: Final = 64
 _MOST: Final = 16
 _PREFIX: Final = "regate."
 _LISTS: Final = ("teams", "roles", "projects", "namespaces", "labels")
@@ -43,7 +43,7 @@ class SplitAttributes:
 
 def is_key(text: str) -> bool:
     """Return whether the text can be an attribute's key: any of 1 to 64 characters (OpenAI, "attributes") that every store can hold."""
-    return 0 < len(text) <= _LONGEST_KEY and _is_storable(text)
+    return 0 < len(text) <= _MAX_KEY and _is_storable(text)
 
 
 def split_attributes(values: Mapping[str, object], *, param: str, for_store: bool = False) -> SplitAttributes:
@@ -55,7 +55,7 @@ def split_attributes(values: Mapping[str, object], *, param: str, for_store: boo
     for key, value in values.items():
         place = f"{param}.{key}"
         if not is_key(key):
-            raise InvalidRequest(f"Keys of '{param}' are texts of 1 to {_LONGEST_KEY} characters, without NUL.", param=param)
+            raise InvalidRequest(f"Keys of '{param}' are texts of 1 to {_MAX_KEY} characters, without NUL.", param=param)
         if not isinstance(value, str | int | float | bool):
             raise InvalidRequest(f"'{place}' must be a string, a number or a boolean.", param=place)
         if isinstance(value, str) and not (len(value) <= LONGEST and _is_storable(value)):

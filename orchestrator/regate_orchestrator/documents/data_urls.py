@@ -14,7 +14,7 @@ _HEAD: Final = re.compile(
     rf'data:(?P<type>{_WORD}/{_WORD})?(?P<parameters>(?:;{_WORD}=(?:{_WORD}|"[^"\x00-\x1f]*"))*)(?P<base64>;base64)?,', re.IGNORECASE
 )
 _PARAMETER: Final = re.compile(rf';({_WORD})=({_WORD}|"[^"]*")')
-_LONGEST_HEAD: Final = 1_024
+_MAX_HEAD: Final = 1_024
 _BASE64: Final = re.compile(r"[A-Za-z0-9+/]*={0,2}")
 _PERCENT: Final = re.compile(r"[^%\x00-\x1f\x7f]*(?:%[0-9A-Fa-f]{2}[^%\x00-\x1f\x7f]*)*")
 
@@ -51,7 +51,7 @@ def is_data_url(value: str) -> bool:
 
 def parse(value: str) -> DataUrl | None:
     """Return the data URL, or None for what is none, its head too long, or its data not encoded as its head says."""
-    head = _HEAD.match(value[:_LONGEST_HEAD])
+    head = _HEAD.match(value[:_MAX_HEAD])
     if head is None:
         return None
     is_base64, encoded = head["base64"] is not None, value[head.end() :]

@@ -1,8 +1,8 @@
 """Ingestion: the text of attached files in chunks with vectors, visible all at once or not at all. What may be attached: `attachments.py`.
 
 Workers claim attachments one by one from the state store, so that several workers, and several gateways, share the work and the dead leave
-none of it undone. A claim lapses unless it is renewed, and has an edition of chunks to itself (ADR 0008): a chunk can be found only while
-its attachment is `completed` and names its edition, so a crash, a detach, or two workers at one file show nothing half (I5, I9). A file at
+none of it undone. A claim lapses unless it is renewed, and has a generation of chunks to itself (ADR 0008): a chunk can be found only while
+its attachment is `completed` and names its generation, so a crash, a detach, or two workers at one file show nothing half (I5, I9). A file at
 which workers die is given up after a few attempts.
 """
 
@@ -22,12 +22,12 @@ from regate_orchestrator.places import Places
 from regate_orchestrator.ports import BlobStore, Chunk, Extractor, UnreadableFile, VectorStore
 from regate_orchestrator.principal import Principal, read_principal
 from regate_orchestrator.retrieval.embedding import EmbeddingModels
-from regate_orchestrator.rows import Attachment, FileRow, LooseChunks, StoreRow
+from regate_orchestrator.rows import Attachment, FileRow, OrphanedChunks, StoreRow
 from regate_orchestrator.values import FileId, StoreId
 
 _log = logging.getLogger("regate.ingestion")
 _BATCH: Final = 64
-MOST_ATTEMPTS: Final = 3
+MAX_ATTEMPTS: Final = 3
 WORKERS: Final = 4
 """How many attachments a gateway works at. Of one tenant it is half of them at most, so that others never wait for it."""
 
@@ -40,29 +40,29 @@ class IngestState(Protocol):
         """Whether other programs may use the state store at the same time."""
         ...
 
-    async def claim_attachment(self, *, for_s: int, after: str, passing_over: Collection[str] = ()) -> Attachment | None:
-        """Return an attachment in progress that no other worker gets meanwhile, with one attempt more and an edition of its own; or None.
+    async def lease_attachment(self, *, ttl_s: int, after: str, passing_over: Collection[str] = ()) -> Attachment | None:
+        """Return an attachment in progress that no other worker gets meanwhile, with one attempt more and a generation of its own; or None.
 
-        The edition is loose when the claim lapses. Tenants take turns, in the order of their names, beginning beyond `after`; those that
+        The generation is orphaned when the claim lapses. Tenants take turns, in the order of their names, beginning beyond `after`; those that
         are to be passed over have none.
         """
         ...
 
-    async def renew_claim(self, claimed: Attachment, *, for_s: int) -> bool:
+    async def renew_lease(self, leased: Attachment, *, ttl_s: int) -> bool:
         """Hold the attachment from now for so long; return False when it is no longer ours to finish."""
         ...
 
-    async def release_claim(self, claimed: Attachment, *, again_in_s: int, counted: bool) -> None:
-        """Let others claim it after that time; an attempt that is not counted is taken back. What was written is loose."""
+    async def release_lease(self, leased: Attachment, *, retry_in_s: int, counted: bool) -> None:
+        """Let others claim it after that time; an attempt that is not counted is taken back. What was written is orphaned."""
         ...
 
-    async def release_claims(self) -> int:
+    async def release_leases(self) -> int:
         """Let others claim everything that is held, and return how much. At start, and only where `is_shared` is false."""
         ...
 
     async def finish_attachment(
         self,
-        claimed: Attachment,
+        leased: Attachment,
         *,
         status: str,
         usage_bytes: int = 0,
@@ -70,11 +70,11 @@ class IngestState(Protocol):
         error_code: str | None = None,
         error_message: str | None = None,
     ) -> bool:
-        """Set the outcome; when completed, the claim's edition counts from now on. Return False, and change nothing, when it is not ours."""
+        """Set the outcome; when completed, the claim's generation counts from now on. Return False, and change nothing, when it is not ours."""
         ...
 
-    async def forget_loose_chunks(self, chunks: LooseChunks) -> None:
-        """Forget what was loose, since it is gone from the vector engine."""
+    async def forget_orphaned_chunks(self, chunks: OrphanedChunks) -> None:
+        """Forget what was orphaned, since it is gone from the vector engine."""
         ...
 
     async def file(self, principal: Principal, file: FileId) -> FileRow | None:
@@ -142,33 +142,33 @@ class Ingestion:
 
     async def resume(self) -> int:
         """Take up what an earlier process was at, and return how much. In a state store that is shared it may live, so its claims must lapse."""
-        return 0 if self._state.is_shared else await self._state.release_claims()
+        return 0 if self._state.is_shared else await self._state.release_leases()
 
     async def work(self) -> None:
         """Claim and finish attachments until cancelled. As many as there are workers may run at once."""
         while True:
             async with AsyncExitStack() as held:
-                claimed = await self._claim(held)
-                if claimed is not None:
-                    await self._attempt(claimed)
+                leased = await self._lease(held)
+                if leased is not None:
+                    await self._attempt(leased)
                     continue
             await self._wait()
 
-    async def _claim(self, held: AsyncExitStack) -> Attachment | None:
+    async def _lease(self, held: AsyncExitStack) -> Attachment | None:
         """Return the next attachment of a tenant that may take a further place, which is then held; or None."""
         async with self._claiming:  # of two at once, each must know what the other took
             self._work_waits.clear()
             try:
-                claimed = await self._state.claim_attachment(
-                    for_s=self._pace.lease_s, after=self._last_tenant, passing_over=self._places.full()
+                leased = await self._state.lease_attachment(
+                    ttl_s=self._pace.lease_s, after=self._last_tenant, passing_over=self._places.full()
                 )
             except RegateError as error:
                 _log.error("ingest_waits", extra={"cause": getattr(error, "detail", "")})
                 return None
-            if claimed is not None:
-                self._last_tenant = str(claimed.stamp["tenant"])
+            if leased is not None:
+                self._last_tenant = str(leased.stamp["tenant"])
                 held.enter_context(self._places.taken(self._last_tenant))
-            return claimed
+            return leased
 
     async def _wait(self) -> None:
         try:
@@ -177,96 +177,96 @@ class Ingestion:
         except TimeoutError:
             return
 
-    async def _attempt(self, claimed: Attachment) -> None:
+    async def _attempt(self, leased: Attachment) -> None:
         """Finish the attachment, fail it, or let go of it. Never raises: what the state store could not be told is claimed again later."""
         try:
-            if claimed.attempts > MOST_ATTEMPTS:
-                message = f"The file could not be processed: {MOST_ATTEMPTS} attempts were broken off."
-                await self._settle(claimed, _Failed("server_error", message, lasting=True))
+            if leased.attempts > MAX_ATTEMPTS:
+                message = f"The file could not be processed: {MAX_ATTEMPTS} attempts were broken off."
+                await self._settle(leased, _Failed("server_error", message, lasting=True))
             else:
-                await self._settle(claimed, await self._while_held(claimed))
+                await self._settle(leased, await self._while_held(leased))
         except RegateError as error:
-            _log.error("ingest_unfinished", extra={**_about(claimed), "cause": getattr(error, "detail", "") or str(error)})
+            _log.error("ingest_unfinished", extra={**_about(leased), "cause": getattr(error, "detail", "") or str(error)})
         except asyncio.CancelledError:
-            await self._give_back(claimed)
+            await self._requeue(leased)
             raise
 
-    async def _while_held(self, claimed: Attachment) -> _Stored | _Failed | None:
+    async def _while_held(self, leased: Attachment) -> _Stored | _Failed | None:
         """Return what came of storing the chunks; None when the claim was lost in the middle."""
         async with asyncio.TaskGroup() as group:
-            storing = group.create_task(self._store(claimed))
-            keeping = group.create_task(self._keep(claimed, storing))
+            storing = group.create_task(self._store(leased))
+            keeping = group.create_task(self._keep(leased, storing))
             storing.add_done_callback(lambda _: keeping.cancel())
         return None if storing.cancelled() else storing.result()
 
-    async def _keep(self, claimed: Attachment, storing: asyncio.Task[_Stored | _Failed]) -> None:
+    async def _keep(self, leased: Attachment, storing: asyncio.Task[_Stored | _Failed]) -> None:
         """Renew the claim until cancelled; end the work when the claim is lost, or could not be renewed for as long as it lasts."""
         loop = asyncio.get_running_loop()
         held_until = loop.time() + self._pace.lease_s
         while loop.time() < held_until:
             await asyncio.sleep(self._pace.renew_s)
             try:
-                if not await self._state.renew_claim(claimed, for_s=self._pace.lease_s):
+                if not await self._state.renew_lease(leased, ttl_s=self._pace.lease_s):
                     break
                 held_until = loop.time() + self._pace.lease_s
             except StateUnavailable as error:
-                _log.warning("claim_not_renewed", extra={**_about(claimed), "cause": error.detail})
+                _log.warning("claim_not_renewed", extra={**_about(leased), "cause": error.detail})
         storing.cancel()
 
-    async def _settle(self, claimed: Attachment, outcome: _Stored | _Failed | None) -> None:
+    async def _settle(self, leased: Attachment, outcome: _Stored | _Failed | None) -> None:
         match outcome:
             case _Stored(usage, chunks):
-                if await self._state.finish_attachment(claimed, status="completed", usage_bytes=usage, chunks=chunks):
+                if await self._state.finish_attachment(leased, status="completed", usage_bytes=usage, chunks=chunks):
                     return
-            case _Failed(code, message, lasting) if lasting or claimed.attempts >= MOST_ATTEMPTS:
-                await self._state.finish_attachment(claimed, status="failed", error_code=code, error_message=message)
+            case _Failed(code, message, lasting) if lasting or leased.attempts >= MAX_ATTEMPTS:
+                await self._state.finish_attachment(leased, status="failed", error_code=code, error_message=message)
             case _Failed():
                 pauses = self._pace.backoff_s
-                again_in_s = pauses[min(claimed.attempts, len(pauses)) - 1] if pauses else 0
-                await self._state.release_claim(claimed, again_in_s=again_in_s, counted=True)
+                retry_in_s = pauses[min(leased.attempts, len(pauses)) - 1] if pauses else 0
+                await self._state.release_lease(leased, retry_in_s=retry_in_s, counted=True)
             case None:  # detached, deleted, cancelled or stamped anew while it was read
                 pass
-        await self._discard(claimed)
+        await self._discard(leased)
 
-    async def _give_back(self, claimed: Attachment) -> None:
+    async def _requeue(self, leased: Attachment) -> None:
         """Let go of an attachment because this process ends, which is no fault of the file's."""
         try:
-            await self._state.release_claim(claimed, again_in_s=0, counted=False)
+            await self._state.release_lease(leased, retry_in_s=0, counted=False)
         except RegateError as error:
-            _log.warning("ingest_unfinished", extra={**_about(claimed), "cause": getattr(error, "detail", "")})
+            _log.warning("ingest_unfinished", extra={**_about(leased), "cause": getattr(error, "detail", "")})
 
-    async def _discard(self, claimed: Attachment) -> None:
-        """Remove what was written and does not count. What cannot be removed now is loose, and swept."""
+    async def _discard(self, leased: Attachment) -> None:
+        """Remove what was written and does not count. What cannot be removed now is orphaned, and collected."""
         try:
-            await self._vectors.remove(claimed.store_id, claimed.file_id, edition=claimed.edition)
-            await self._state.forget_loose_chunks(LooseChunks(claimed.store_id, claimed.file_id, claimed.edition))
+            await self._vectors.remove(leased.store_id, leased.file_id, generation=leased.generation)
+            await self._state.forget_orphaned_chunks(OrphanedChunks(leased.store_id, leased.file_id, leased.generation))
         except RegateError as error:
-            _log.warning("chunks_left_behind", extra={**_about(claimed), "detail": getattr(error, "detail", "")})
+            _log.warning("chunks_left_behind", extra={**_about(leased), "detail": getattr(error, "detail", "")})
 
-    async def _store(self, claimed: Attachment) -> _Stored | _Failed:
+    async def _store(self, leased: Attachment) -> _Stored | _Failed:
         try:
-            return await self._store_chunks(claimed)
+            return await self._store_chunks(leased)
         except UnreadableFile as error:
             return _Failed(error.code, error.message, lasting=True)
         except TextTooLong as error:
-            advice = f"Attach it again with a 'max_chunk_size_tokens' below {claimed.max_chunk_tokens}."
+            advice = f"Attach it again with a 'max_chunk_size_tokens' below {leased.max_chunk_tokens}."
             message = f"A chunk of the file is longer than what the embedding model takes{error.limit_text}. {advice}"
-            _log.warning("ingest_failed", extra={**_about(claimed), "cause": message})
+            _log.warning("ingest_failed", extra={**_about(leased), "cause": message})
             return _Failed("invalid_file", message, lasting=True)
         except Unavailable as error:
-            _log.warning("ingest_failed", extra={**_about(claimed), "cause": error.detail or str(error)})
+            _log.warning("ingest_failed", extra={**_about(leased), "cause": error.detail or str(error)})
             return _Failed("server_error", error.message, lasting=False)
         except RegateError as error:
-            _log.warning("ingest_failed", extra={**_about(claimed), "cause": str(error)})
+            _log.warning("ingest_failed", extra={**_about(leased), "cause": str(error)})
             return _Failed("server_error", error.message, lasting=True)
         except Exception as error:  # noqa: BLE001 — whatever a file does to us must end with that file
-            _log.error("ingest_failed", extra={**_about(claimed), "cause": _place_of(error)})
+            _log.error("ingest_failed", extra={**_about(leased), "cause": _place_of(error)})
             return _Failed("server_error", "The file could not be processed.", lasting=False)
 
-    async def _store_chunks(self, claimed: Attachment) -> _Stored:
-        principal = read_principal(claimed.principal)
-        row = None if principal is None else await self._state.file(principal, claimed.file_id)
-        store = None if principal is None else await self._state.store(principal, claimed.store_id)
+    async def _store_chunks(self, leased: Attachment) -> _Stored:
+        principal = read_principal(leased.principal)
+        row = None if principal is None else await self._state.file(principal, leased.file_id)
+        store = None if principal is None else await self._state.store(principal, leased.store_id)
         if principal is None or row is None or store is None:
             raise UnreadableFile("invalid_file", "The file or its vector store was deleted.")
         embedder = self._models.of(store)
@@ -274,8 +274,8 @@ class Ingestion:
             self._blobs.local(row.id),
             filename=row.filename,
             tenant=principal.tenant,
-            max_tokens=claimed.max_chunk_tokens,
-            overlap_tokens=claimed.overlap_tokens,
+            max_tokens=leased.max_chunk_tokens,
+            overlap_tokens=leased.overlap_tokens,
         )
         if not texts:
             raise UnreadableFile("invalid_file", "The file holds no text.")
@@ -284,23 +284,23 @@ class Ingestion:
             vectors = await embedder.embed(batch, tenant=principal.tenant)
             chunks = [
                 Chunk(
-                    id=chunk_id(claimed.edition, start + offset),
+                    id=chunk_id(leased.generation, start + offset),
                     file_id=row.id,
                     index=start + offset,
                     text=text,
                     vector=vector,
-                    stamp=claimed.stamp,
-                    attributes=claimed.attributes,
+                    stamp=leased.stamp,
+                    attributes=leased.attributes,
                 )
                 for offset, (text, vector) in enumerate(zip(batch, vectors, strict=True))
             ]
-            await self._vectors.add(claimed.store_id, chunks)
+            await self._vectors.add(leased.store_id, chunks)
             usage += sum(len(text.encode()) + 4 * len(vector) for text, vector in zip(batch, vectors, strict=True))
         return _Stored(usage, len(texts))
 
 
-def _about(claimed: Attachment) -> dict[str, str]:
-    return {"store": claimed.store_id, "file": claimed.file_id}
+def _about(leased: Attachment) -> dict[str, str]:
+    return {"store": leased.store_id, "file": leased.file_id}
 
 
 def _place_of(error: Exception) -> str:

@@ -1,6 +1,6 @@
 """Files that come in parts: an upload is begun, given parts in any order and at once, and completed or cancelled within an hour.
 
-The parts' bytes are loose from the beginning (`uploads.py`), until they are a file's: whatever happens to an upload, they are removed in the
+The parts' bytes are orphaned from the beginning (`uploads.py`), until they are a file's: whatever happens to an upload, they are removed in the
 end. What its owner may have is asked with each part, and what the file may be both at the beginning and when it is one.
 """
 
@@ -13,22 +13,22 @@ from collections.abc import AsyncIterator, Sequence
 from typing import Any, Final, Protocol
 
 from regate_orchestrator.authz.decisions import Context
-from regate_orchestrator.documents.uploads import FileIntake
+from regate_orchestrator.documents.uploads import FileUploads
 from regate_orchestrator.errors import InvalidRequest, NotFound, StateUnavailable
 from regate_orchestrator.ports import BlobStore
 from regate_orchestrator.principal import Principal
 from regate_orchestrator.rows import FileRow, FileUsage, UploadPart, UploadRow
 from regate_orchestrator.values import Clock, FileId, PartId, UploadId, mint, wall_clock
 
-LIFETIME_S: Final = 3_600
+LIFETIME_SECONDS: Final = 3_600
 """How long an upload can be added to, as OpenAI has it."""
-MOST_PART_BYTES: Final = 64 * 1024 * 1024
-MOST_PARTS: Final = 1_000
-KEPT_S: Final = 86_400
+MAX_PART_BYTES: Final = 64 * 1024 * 1024
+MAX_PARTS: Final = 1_000
+KEPT_SECONDS: Final = 86_400
 """How long an upload is still known after it has expired, so that its maker is told what became of it."""
 OF_AN_UPLOAD: Final = FileUsage(1, 0)
 """What is received for an upload counts no file more: the upload does already."""
-_COMPLETION_S: Final = 3_600
+_COMPLETION_SECONDS: Final = 3_600
 
 
 class UploadState(Protocol):
@@ -47,7 +47,7 @@ class UploadState(Protocol):
         ...
 
     async def add_part(self, principal: Principal, part: UploadPart, *, most: int, due_at: int) -> bool:
-        """Store a part, whose bytes are loose from `due_at` on; return False when the upload is not pending, or has so many parts already."""
+        """Store a part, whose bytes are orphaned from `due_at` on; return False when the upload is not pending, or has so many parts already."""
         ...
 
     async def complete_upload(self, principal: Principal, upload: UploadId, row: FileRow) -> bool:
@@ -62,7 +62,7 @@ class UploadState(Protocol):
 class ChunkedUploads:
     """Takes files in parts."""
 
-    def __init__(self, *, state: UploadState, files: FileIntake, blobs: BlobStore, clock: Clock = wall_clock) -> None:
+    def __init__(self, *, state: UploadState, files: FileUploads, blobs: BlobStore, clock: Clock = wall_clock) -> None:
         self._state = state
         self._files = files
         self._blobs = blobs
@@ -72,7 +72,7 @@ class ChunkedUploads:
         """Return a new upload. Raises `NotPermitted` or `TooLarge` for what could not be completed as things are."""
         upload, now, principal = UploadId(mint("upload_")), int(self._clock()), context.principal
         await self._files.require_permitted(context, about=upload, filename=filename, purpose=purpose, size=size)
-        row = UploadRow(upload, principal.tenant, principal.id, filename, purpose, size, now, now + LIFETIME_S, expires_in_s)
+        row = UploadRow(upload, principal.tenant, principal.id, filename, purpose, size, now, now + LIFETIME_SECONDS, expires_in_s)
         await self._state.add_upload(row)
         return row
 
@@ -90,9 +90,9 @@ class ChunkedUploads:
     async def add_part(self, context: Context, row: UploadRow, blob: FileId, *, size: int) -> UploadPart:
         """Return the new part of the upload, whose bytes are stored. Raises `InvalidRequest` when the upload takes no more."""
         part = UploadPart(PartId(mint("part_")), row.id, blob, size, int(self._clock()))
-        if not await self._state.add_part(context.principal, part, most=MOST_PARTS, due_at=row.expires_at + _COMPLETION_S):
+        if not await self._state.add_part(context.principal, part, most=MAX_PARTS, due_at=row.expires_at + _COMPLETION_SECONDS):
             await self.pending(context, row.id)
-            raise InvalidRequest(f"An upload has at most {MOST_PARTS} parts; send larger ones.", code="too_many_parts")
+            raise InvalidRequest(f"An upload has at most {MAX_PARTS} parts; send larger ones.", code="too_many_parts")
         return part
 
     async def complete(self, context: Context, upload: UploadId, *, parts: Sequence[PartId], md5: str | None) -> tuple[UploadRow, FileRow]:
@@ -108,7 +108,7 @@ class ChunkedUploads:
             raise InvalidRequest(message, param="part_ids", code="invalid_upload_size")
         held = FileUsage(1, sum(part.bytes for part in present.values()))
         digest = hashlib.md5(usedforsecurity=False)
-        async with asyncio.timeout(_COMPLETION_S), self._files.receiving(context, replacing=held) as incoming:
+        async with asyncio.timeout(_COMPLETION_SECONDS), self._files.receiving(context, replacing=held) as incoming:
             try:
                 size = await incoming.write(self._joined(named, digest))
             except NotFound as error:  # its parts are gone: somebody ended it meanwhile

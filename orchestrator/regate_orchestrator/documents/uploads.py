@@ -1,7 +1,7 @@
 """File intake: how a file comes in and how it goes, so that no bytes are ever in the blob store of which nothing is known.
 
 Before the first byte is stored the state store knows that there may be bytes under the new id; a deletion leaves the same note. What a dead
-process or a storage that is down leaves behind is thereby found by the sweeps (`maintenance/garbage_collection.py`), without ever listing a storage,
+process or a storage that is down leaves behind is thereby found by the collectors (`maintenance/garbage_collection.py`), without ever listing a storage,
 which may hold more than ours. Not what a file's text becomes (`ingestion.py`).
 """
 
@@ -25,19 +25,19 @@ from regate_orchestrator.values import Clock, FileId, StoreId, mint, wall_clock
 Kept = TypeVar("Kept")
 
 _log = logging.getLogger("regate.files")
-_LONGEST_UPLOAD_S: Final = 6 * 3_600
-_LOOSE_AFTER_S: Final = 24 * 3_600
+_MAX_UPLOAD_SECONDS: Final = 6 * 3_600
+_LOOSE_AFTER_SECONDS: Final = 24 * 3_600
 """An upload that began so long ago is over, whatever became of its process; its bytes may be removed."""
 
-BATCH_EXPIRES_S: Final = 30 * 86_400
+BATCH_EXPIRES_SECONDS: Final = 30 * 86_400
 """OpenAI's default for files of purpose `batch`; other files stay until they are deleted."""
 
 
-class IntakeState(Protocol):
+class FileUploadState(Protocol):
     """The state store as file intake needs it."""
 
     async def begin_upload(self, principal: Principal, file: FileId, *, bytes: int, due_at: int) -> None:  # noqa: A002
-        """Write down that bytes may come to be stored under this id, which are loose from `due_at` on unless a file is added."""
+        """Write down that bytes may come to be stored under this id, which are orphaned from `due_at` on unless a file is added."""
         ...
 
     async def claim_bytes(self, file: FileId, *, bytes: int) -> None:  # noqa: A002
@@ -49,11 +49,11 @@ class IntakeState(Protocol):
         ...
 
     async def add_file(self, row: FileRow) -> None:
-        """Store a new file row, whose bytes are loose no more."""
+        """Store a new file row, whose bytes are orphaned no more."""
         ...
 
     async def delete_file(self, principal: Principal, file: FileId) -> list[StoreId] | None:
-        """Delete the file's row; its bytes are loose from now on. Return the stores it was attached to, None when it was not visible."""
+        """Delete the file's row; its bytes are orphaned from now on. Return the stores it was attached to, None when it was not visible."""
         ...
 
     async def forget_blob(self, file: FileId) -> None:
@@ -61,10 +61,10 @@ class IntakeState(Protocol):
         ...
 
 
-class FileIntake:
+class FileUploads:
     """Takes files in, and lets them go."""
 
-    def __init__(self, *, enforcer: Enforcer, state: IntakeState, blobs: BlobStore, most_bytes: int, clock: Clock = wall_clock) -> None:
+    def __init__(self, *, enforcer: Enforcer, state: FileUploadState, blobs: BlobStore, most_bytes: int, clock: Clock = wall_clock) -> None:
         self._enforcer = enforcer
         self._state = state
         self._blobs = blobs
@@ -81,7 +81,7 @@ class FileIntake:
         """
         file = FileId(mint("file-"))
         limits = await self.limits(context, about=file)
-        await self._state.begin_upload(context.principal, file, bytes=0, due_at=int(self._clock()) + _LOOSE_AFTER_S)
+        await self._state.begin_upload(context.principal, file, bytes=0, due_at=int(self._clock()) + _LOOSE_AFTER_SECONDS)
         incoming = Incoming(file, limits, context, self._enforcer, self._state, self._blobs, self._clock, replacing)
         try:
             await incoming.make_room(self._most_bytes)
@@ -95,7 +95,7 @@ class FileIntake:
                 await self._give_up(context.principal, file)
 
     async def remove(self, principal: Principal, file: FileId) -> list[StoreId] | None:
-        """Delete the file; return the stores it was attached to, or None when it was absent. Its bytes may be removed later, by a sweep."""
+        """Delete the file; return the stores it was attached to, or None when it was absent. Its bytes may be removed later, by a collector."""
         stores = await self._state.delete_file(principal, file)
         if stores is not None:
             await self.remove_bytes(file)
@@ -103,10 +103,10 @@ class FileIntake:
 
     async def limits(self, context: Context, *, about: str) -> FileLimits:
         """Return what the caller may have. Raises `NotPermitted` when the policy permits no uploads."""
-        decision = await self._enforcer.decide(context, Question(Point.FILE, "file.upload", {}, about=about, qualified_by=(LIMITS,)))
+        decision = await self._enforcer.decide(context, Question(Point.FILE, "file.upload", {}, about=about, companions=(LIMITS,)))
         if isinstance(decision, Deny):
             raise NotPermitted("The policy does not permit uploads: " + ("; ".join(decision.reasons) or "no reason given") + ".")
-        return read_limits(decision.qualities.get(LIMITS))
+        return read_limits(decision.decision_attributes.get(LIMITS))
 
     async def require_permitted(self, context: Context, *, about: str, filename: str, purpose: str, size: int) -> None:
         """Raise what a file of so many bytes would meet if it were here now: `NotPermitted` or `TooLarge`. It is decided again when it is."""
@@ -131,7 +131,7 @@ class FileIntake:
             await self.remove_bytes(file)
 
     async def remove_bytes(self, file: FileId) -> None:
-        """Remove bytes that have no file. A storage that does not answer is no error: a sweep removes them then."""
+        """Remove bytes that have no file. A storage that does not answer is no error: a collector removes them then."""
         try:
             await self._blobs.delete(file)
             await self._state.forget_blob(file)
@@ -148,7 +148,7 @@ class Incoming:
         limits: FileLimits,
         context: Context,
         enforcer: Enforcer,
-        state: IntakeState,
+        state: FileUploadState,
         blobs: BlobStore,
         clock: Clock,
         replacing: FileUsage,
@@ -182,10 +182,10 @@ class Incoming:
         INVARIANT: what is claimed is written down before it is added up, by every upload; so of two that are too much together, one sees both.
         """
         try:
-            async with asyncio.timeout(_LONGEST_UPLOAD_S):
+            async with asyncio.timeout(_MAX_UPLOAD_SECONDS):
                 size = await self._blobs.write(self._file, parts, limit=self.limit)
         except TimeoutError as error:
-            hours = _LONGEST_UPLOAD_S // 3_600
+            hours = _MAX_UPLOAD_SECONDS // 3_600
             raise InvalidRequest(f"The upload took longer than {hours} hours.", param="file", code="upload_timeout") from error
         await self._state.claim_bytes(self._file, bytes=size)
         if (await self._usage()).bytes > self._limits.max_total_bytes:

@@ -17,10 +17,10 @@ from regate_orchestrator.spelling import nearest
 
 _ORDERINGS: Final[Mapping[str, Ordering]] = {"gt": "gt", "gte": "ge", "lt": "lt", "lte": "le"}
 DEEPEST: Final = 8
-MOST_PARTS: Final = 200
-MOST_VALUES: Final = 100
+MAX_PARTS: Final = 200
+MAX_VALUES: Final = 100
 """Of one list."""
-MOST_LISTED: Final = 1_000
+MAX_LISTED: Final = 1_000
 """Values of all lists together."""
 
 
@@ -37,8 +37,8 @@ class _Reader:
 
     def read(self, value: object, place: str, *, depth: int) -> Expression:
         self._parts += 1
-        if depth > DEEPEST or self._parts > MOST_PARTS:
-            raise InvalidRequest(f"'{self._param}' may be {DEEPEST} deep and have {MOST_PARTS} parts at most.", param=self._param)
+        if depth > DEEPEST or self._parts > MAX_PARTS:
+            raise InvalidRequest(f"'{self._param}' may be {DEEPEST} deep and have {MAX_PARTS} parts at most.", param=self._param)
         if not isinstance(value, Mapping):
             raise InvalidRequest(f"'{place}' must be a filter object with a 'type'.", param=place)
         kind = value.get("type")
@@ -77,11 +77,11 @@ class _Reader:
                 raise InvalidRequest(f"'{place}.type' must be one of and, or, eq, ne, gt, gte, lt, lte, in, nin.", param=f"{place}.type")
 
     def _members(self, value: object, place: str) -> tuple[Scalar, ...]:
-        if not isinstance(value, list) or not 0 < len(value) <= MOST_VALUES:
-            raise InvalidRequest(f"'{place}' must be a list of 1 to {MOST_VALUES} values.", param=place)
+        if not isinstance(value, list) or not 0 < len(value) <= MAX_VALUES:
+            raise InvalidRequest(f"'{place}' must be a list of 1 to {MAX_VALUES} values.", param=place)
         self._listed += len(value)
-        if self._listed > MOST_LISTED:
-            raise InvalidRequest(f"The lists of '{self._param}' may have {MOST_LISTED} values at most, all together.", param=self._param)
+        if self._listed > MAX_LISTED:
+            raise InvalidRequest(f"The lists of '{self._param}' may have {MAX_LISTED} values at most, all together.", param=self._param)
         return tuple(_scalar(one, place) for one in value)
 
 

@@ -1,7 +1,7 @@
 """Sweeping: what is of no more use to anybody is removed in the background, once at start and then every minute.
 
-A sweep is a small function that may be run at any time, by several processes at once, and again after it failed in the middle. What it
-removes was absent for every caller before: nobody waits for a sweep, and nothing depends on one having run.
+A collector is a small function that may be run at any time, by several processes at once, and again after it failed in the middle. What it
+removes was absent for every caller before: nobody waits for a collector, and nothing depends on one having run.
 """
 
 from __future__ import annotations
@@ -17,31 +17,31 @@ from regate_orchestrator.ports import AuditLog, BlobStore, VectorStore
 from regate_orchestrator.rows import DueBlob, ExpiredFile
 from regate_orchestrator.values import FileId
 
-_log = logging.getLogger("regate.sweeping")
-_EVERY_S: Final = 60.0
+_log = logging.getLogger("regate.garbage_collection")
+_EVERY_SECONDS: Final = 60.0
 _BATCH: Final = 100
 
-Sweep: TypeAlias = Callable[[], Awaitable[int]]
+Collector: TypeAlias = Callable[[], Awaitable[int]]
 """Removes what it can, and returns how many things. Must be idempotent."""
 
 
-class Sweeper:
-    """Runs sweeps, by their names, one after the other. One that fails is logged and tried again the next time; it never ends another."""
+class GarbageCollector:
+    """Runs collectors, by their names, one after the other. One that fails is logged and tried again the next time; it never ends another."""
 
-    def __init__(self, sweeps: Mapping[str, Sweep], *, every_s: float = _EVERY_S) -> None:
-        self._sweeps = dict(sweeps)
+    def __init__(self, collectors: Mapping[str, Collector], *, every_s: float = _EVERY_SECONDS) -> None:
+        self._collectors = dict(collectors)
         self._every_s = every_s
-        self.removed: Counter[str] = Counter(dict.fromkeys(sweeps, 0))
-        """What each sweep has removed since the start."""
+        self.removed: Counter[str] = Counter(dict.fromkeys(collectors, 0))
+        """What each collector has removed since the start."""
 
     async def once(self) -> dict[str, int]:
-        """Run each sweep and return what it removed; a sweep that failed is not in it."""
+        """Run each collector and return what it removed; a collector that failed is not in it."""
         removed: dict[str, int] = {}
-        for name, sweep in self._sweeps.items():
+        for name, collector in self._collectors.items():
             try:
-                removed[name] = await sweep()
+                removed[name] = await collector()
             except Exception as error:  # noqa: BLE001 — housekeeping must never end the gateway
-                _log.warning("sweep_failed", extra={"command": name, "cause": _cause(error)})
+                _log.warning("garbage_collection_failed", extra={"command": name, "cause": _cause(error)})
             else:
                 self.removed[name] += removed[name]
                 if removed[name]:
@@ -55,8 +55,8 @@ class Sweeper:
             await asyncio.sleep(self._every_s)
 
 
-class SweptFiles(Protocol):
-    """The state store as the sweeps of files need it: rows of all tenants, for them alone."""
+class FileGarbageState(Protocol):
+    """The state store as the collectors of files need it: rows of all tenants, for them alone."""
 
     async def expired_files(self, *, after: ExpiredFile | None, limit: int) -> list[ExpiredFile]:
         """Return files that have expired, the longest expired first, from beyond `after`."""
@@ -75,10 +75,10 @@ class SweptFiles(Protocol):
         ...
 
 
-class FileSweeps:
-    """The sweeps of files. A file whose chunks or bytes cannot be removed now keeps its row, and keeps no other file from being swept."""
+class FileGarbage:
+    """The collectors of files. A file whose chunks or bytes cannot be removed now keeps its row, and keeps no other file from being collected."""
 
-    def __init__(self, *, state: SweptFiles, blobs: BlobStore, vectors: VectorStore, audit: AuditLog) -> None:
+    def __init__(self, *, state: FileGarbageState, blobs: BlobStore, vectors: VectorStore, audit: AuditLog) -> None:
         self._state = state
         self._blobs = blobs
         self._vectors = vectors

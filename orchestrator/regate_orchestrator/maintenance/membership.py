@@ -1,4 +1,4 @@
-"""Presence: which gateways share the state store, as far as each can know. Who does not renew its presence is gone, or taken for gone.
+"""Membership: which gateways share the state store, as far as each can know. Who does not renew its presence is gone, or taken for gone.
 
 What a gateway has in flight (responses, the locks that they hold, idempotency keys) is its own while it is present. Once it is gone, any other
 ends it. A gateway that was only taken for gone may go on; what was ended in its place stays so (ADR 0009).
@@ -25,11 +25,11 @@ class SharedState(Protocol):
         """Whether other gateways may use this database at the same time."""
         ...
 
-    async def appear(self, *, for_s: int) -> None:
+    async def heartbeat(self, *, ttl_s: int) -> None:
         """Be present for so long from now, whether this gateway was until now or not."""
         ...
 
-    async def depart(self) -> None:
+    async def leave(self) -> None:
         """Be present no longer. Must be idempotent."""
         ...
 
@@ -47,7 +47,7 @@ class SharedState(Protocol):
         ...
 
 
-class Presence:
+class Membership:
     """This gateway's presence, from `begin` to `end`. `work` must run between the two."""
 
     def __init__(self, state: SharedState, *, lease_s: int = 60, renew_s: float = 15.0) -> None:
@@ -57,7 +57,7 @@ class Presence:
 
     async def begin(self) -> int:
         """Be present, end what was interrupted, and return how many responses. Where the state store is not shared, all other gateways are gone."""
-        await self._state.appear(for_s=self._lease_s)
+        await self._state.heartbeat(ttl_s=self._lease_s)
         if not self._state.is_shared:
             await self._state.forget_other_gateways()
         return await self.end_interrupted()
@@ -67,17 +67,17 @@ class Presence:
         while True:
             await asyncio.sleep(self._renew_s)
             try:
-                await self._state.appear(for_s=self._lease_s)
+                await self._state.heartbeat(ttl_s=self._lease_s)
             except RegateError as error:
-                _log.warning("presence_not_renewed", extra={"cause": getattr(error, "detail", "")})
+                _log.warning("membership_not_renewed", extra={"cause": getattr(error, "detail", "")})
 
     async def end(self) -> None:
         """Be gone, so that others need not wait. Must come after all that this gateway had in flight has ended."""
         try:
-            await self._state.depart()
+            await self._state.leave()
         except RegateError as error:
-            _log.warning("presence_not_ended", extra={"cause": getattr(error, "detail", "")})
+            _log.warning("membership_not_ended", extra={"cause": getattr(error, "detail", "")})
 
     async def end_interrupted(self) -> int:
-        """End what gateways that are gone had in flight; return how many responses. A sweep."""
+        """End what gateways that are gone had in flight; return how many responses. A collector."""
         return await self._state.end_interrupted(error=_INTERRUPTED)

@@ -1,6 +1,6 @@
-"""The sweeps of vector stores: what has expired, what was loose in the vector engines, and what nobody knows of there.
+"""The collectors of vector stores: what has expired, what was orphaned in the vector engines, and what nobody knows of there.
 
-The counterpart is `garbage_collection.py`, which runs them. A chunk that is swept was found by nobody before: its edition does not count (ADR 0008).
+The counterpart is `garbage_collection.py`, which runs them. A chunk that is collected was found by nobody before: its generation does not count (ADR 0008).
 """
 
 from __future__ import annotations
@@ -12,17 +12,17 @@ from typing import Final, Protocol
 from regate_orchestrator.documents.generations import file_of
 from regate_orchestrator.errors import RegateError
 from regate_orchestrator.ports import AuditLog, VectorStore
-from regate_orchestrator.rows import ExpiredStore, LooseChunks
+from regate_orchestrator.rows import ExpiredStore, OrphanedChunks
 from regate_orchestrator.values import Clock, StoreId, wall_clock
 
-_log = logging.getLogger("regate.sweeping")
+_log = logging.getLogger("regate.garbage_collection")
 _BATCH: Final = 100
-_ROUND_S: Final = 3_600
+_ROUND_SECONDS: Final = 3_600
 """A round through all stores, looking for chunks that nobody knows of, begins at most so often."""
 
 
-class SweptStores(Protocol):
-    """The state store as these sweeps need it: rows of all tenants, for them alone."""
+class VectorGarbageState(Protocol):
+    """The state store as these collectors need it: rows of all tenants, for them alone."""
 
     async def expired_stores(self, *, limit: int) -> list[ExpiredStore]:
         """Return stores that have expired for a tenant and were not emptied since. One that is emptied must not be returned again."""
@@ -32,31 +32,31 @@ class SweptStores(Protocol):
         """Delete what the tenant has in the store, and return how many files. Must leave a store alone that is in use again."""
         ...
 
-    async def take_loose_chunks(self, *, limit: int) -> list[LooseChunks]:
-        """Return loose chunks that are due, which from now on can never count again. What is not forgotten is returned again, a while later."""
+    async def take_orphaned_chunks(self, *, limit: int) -> list[OrphanedChunks]:
+        """Return orphaned chunks that are due, which from now on can never count again. What is not forgotten is returned again, a while later."""
         ...
 
-    async def forget_loose_chunks(self, chunks: LooseChunks) -> None:
-        """Forget what was loose, since it is gone from the vector engine."""
+    async def forget_orphaned_chunks(self, chunks: OrphanedChunks) -> None:
+        """Forget what was orphaned, since it is gone from the vector engine."""
         ...
 
-    async def loose_chunks_due(self) -> int:
-        """Return how many loose editions, and places of stores, wait to be removed."""
+    async def orphaned_chunks_due(self) -> int:
+        """Return how many orphaned generations, and places of stores, wait to be removed."""
         ...
 
     async def store_beyond(self, store: StoreId) -> StoreId | None:
         """Return the store that comes next in the order of ids; None after the last."""
         ...
 
-    async def unknown_editions(self, store: StoreId, editions: Iterable[str]) -> list[str]:
-        """Return those of the editions that neither count nor are loose."""
+    async def unknown_generations(self, store: StoreId, generations: Iterable[str]) -> list[str]:
+        """Return those of the generations that neither count nor are orphaned."""
         ...
 
 
-class VectorSweeps:
-    """The sweeps of vector stores. What cannot be removed now is kept for later, and keeps nothing else from being swept."""
+class VectorGarbage:
+    """The collectors of vector stores. What cannot be removed now is kept for later, and keeps nothing else from being collected."""
 
-    def __init__(self, *, state: SweptStores, vectors: VectorStore, audit: AuditLog, clock: Clock = wall_clock) -> None:
+    def __init__(self, *, state: VectorGarbageState, vectors: VectorStore, audit: AuditLog, clock: Clock = wall_clock) -> None:
         self._state = state
         self._vectors = vectors
         self._audit = audit
@@ -66,7 +66,7 @@ class VectorSweeps:
         self._missed = 0
         self._saw_all = False
         self.waiting = 0
-        """Loose chunks that the last sweep could not remove, or had not come to."""
+        """Orphaned chunks that the last collector could not remove, or had not come to."""
 
     async def expired(self) -> int:
         """Let go of all that expired stores hold, after a record of it. Return how many files that were."""
@@ -78,51 +78,51 @@ class VectorSweeps:
         return emptied
 
     async def loose(self) -> int:
-        """Remove from the engines what was loose. Return how many editions and stores that were."""
+        """Remove from the engines what was orphaned. Return how many generations and stores that were."""
         removed = 0
-        while batch := await self._state.take_loose_chunks(limit=_BATCH):
+        while batch := await self._state.take_orphaned_chunks(limit=_BATCH):
             for chunks in batch:
                 try:
                     await self._remove(chunks)
                     removed += 1
                 except RegateError as error:
                     _log.warning("chunks_left_behind", extra={"store": chunks.store_id, "cause": getattr(error, "detail", "")})
-        self.waiting = await self._state.loose_chunks_due()
+        self.waiting = await self._state.orphaned_chunks_due()
         return removed
 
     async def strays(self) -> int:
         """Look through one store, and remove what nobody knows of there, such as what an old backup of an engine brought back.
 
-        Return how many editions that were. After the last store nothing is looked at until an hour has passed. An engine that only this
+        Return how many generations that were. After the last store nothing is looked at until an hour has passed. An engine that only this
         program writes to needs no second look: looking makes it read the store's index, and nothing can have come there since.
         """
         if self._clock() < self._rests_until:
             return 0
         store = await self._state.store_beyond(self._last)
         if store is None:
-            self._last, self._rests_until = StoreId(""), self._clock() + _ROUND_S
+            self._last, self._rests_until = StoreId(""), self._clock() + _ROUND_SECONDS
             self._saw_all, self._missed = self._saw_all or self._missed == 0, 0
             return 0
         self._last = store
         if self._saw_all and not await self._vectors.is_shared(store):
             return 0
         self._missed += 1
-        removed = await self._remove_strays(store)
+        removed = await self._remove_unknown(store)
         self._missed -= 1
         return removed
 
-    async def _remove_strays(self, store: StoreId) -> int:
+    async def _remove_unknown(self, store: StoreId) -> int:
         # What is written meanwhile is not among these; what is among them was written down before it was written.
-        unknown = await self._state.unknown_editions(store, await self._vectors.editions(store))
-        for edition in unknown:
-            await self._vectors.remove(store, file_of(edition), edition=edition)
+        unknown = await self._state.unknown_generations(store, await self._vectors.generations(store))
+        for generation in unknown:
+            await self._vectors.remove(store, file_of(generation), generation=generation)
         if unknown:
-            _log.warning("strays_removed", extra={"store": store, "count": len(unknown)})
+            _log.warning("unknown_chunks_removed", extra={"store": store, "count": len(unknown)})
         return len(unknown)
 
-    async def _remove(self, chunks: LooseChunks) -> None:
+    async def _remove(self, chunks: OrphanedChunks) -> None:
         if chunks.file_id:
-            await self._vectors.remove(chunks.store_id, chunks.file_id, edition=chunks.edition or None)
+            await self._vectors.remove(chunks.store_id, chunks.file_id, generation=chunks.generation or None)
         else:
             await self._vectors.drop(chunks.store_id)
-        await self._state.forget_loose_chunks(chunks)
+        await self._state.forget_orphaned_chunks(chunks)

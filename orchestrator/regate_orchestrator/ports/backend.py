@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from regate_orchestrator.responses.events import ModelEvent
-from regate_orchestrator.upstream_traits import UpstreamTraits
+from regate_orchestrator.upstream_capabilities import UpstreamCapabilities
 from regate_orchestrator.values import JsonObject
 
 
@@ -47,6 +47,6 @@ class Catalogue(Protocol):
         """
         ...
 
-    def traits(self, upstream: str) -> UpstreamTraits:
+    def capabilities(self, upstream: str) -> UpstreamCapabilities:
         """Return what the upstream, which `serving` has named, can take."""
         ...

@@ -14,7 +14,7 @@ Vector: TypeAlias = Sequence[float]
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """A chunk to store. Its id is minted by us and names its edition (`documents/generations.py`); `stamp` conforms to the chunk schema.
+    """A chunk to store. Its id is minted by us and names its generation (`documents/generations.py`); `stamp` conforms to the chunk schema.
 
     The vector is of unit length.
     """
@@ -82,21 +82,21 @@ class VectorStore(Protocol):
         ...
 
     async def restamp(
-        self, store: StoreId, file: FileId, *, edition: str, into: str, stamp: JsonObject, attributes: Mapping[str, Scalar]
+        self, store: StoreId, file: FileId, *, generation: str, target: str, stamp: JsonObject, attributes: Mapping[str, Scalar]
     ) -> int:
-        """Store each chunk of the file's edition once more, under the edition `into` and with this stamp and these attributes; return how many.
+        """Store each chunk of the file's generation once more, under the generation `into` and with this stamp and these attributes; return how many.
 
-        Index, text and vector must be the very same, stamp and attributes replaced and never merged; the chunks of `edition` must stay as
+        Index, text and vector must be the very same, stamp and attributes replaced and never merged; the chunks of `generation` must stay as
         they are. Must be idempotent: what a broken-off call left of `into` is replaced.
         """
         ...
 
-    async def remove(self, store: StoreId, file: FileId, *, edition: str | None = None) -> None:
-        """Remove the chunks of this edition of the file; without one, all chunks of the file. Must be idempotent."""
+    async def remove(self, store: StoreId, file: FileId, *, generation: str | None = None) -> None:
+        """Remove the chunks of this generation of the file; without one, all chunks of the file. Must be idempotent."""
         ...
 
-    async def editions(self, store: StoreId) -> frozenset[str]:
-        """Return which editions have chunks in the store; none for a store that is not there. For housekeeping: may be slow."""
+    async def generations(self, store: StoreId) -> frozenset[str]:
+        """Return which generations have chunks in the store; none for a store that is not there. For housekeeping: may be slow."""
         ...
 
     async def is_shared(self, store: StoreId) -> bool:

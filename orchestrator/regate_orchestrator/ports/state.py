@@ -17,10 +17,10 @@ from regate_orchestrator.rows import (
     ConversationRow,
     FileBatch,
     FileRow,
-    HeldItem,
+    ItemWithParent,
     KeyUse,
     LoggedEvent,
-    LooseChunks,
+    OrphanedChunks,
     Page,
     PromptRow,
     PromptVersion,
@@ -46,12 +46,12 @@ class Rows(Generic[Row]):
 
 @dataclass(frozen=True, slots=True)
 class LiveFile:
-    """What is true of an attached file now: the stamp its chunks carry, the edition of them that counts, and the name it is cited by."""
+    """What is true of an attached file now: the stamp its chunks carry, the generation of them that counts, and the name it is cited by."""
 
     filename: str
     stamp: JsonObject
     attributes: Mapping[str, Scalar]
-    edition: str
+    generation: str
 
 
 class FileState(Protocol):
@@ -113,7 +113,7 @@ class StoreState(Protocol):
         ...
 
     async def delete_store(self, principal: Principal, store: StoreId) -> bool:
-        """Delete the store's row and all its attachments. Its place in the vector engine is loose."""
+        """Delete the store's row and all its attachments. Its place in the vector engine is orphaned."""
         ...
 
 
@@ -123,25 +123,25 @@ class AttachmentState(Protocol):
     async def put_attachments(self, rows: Sequence[Attachment], *, batch: FileBatch | None = None) -> None:
         """Store the attachments, which are all of one tenant and store, and the batch they come in; all or none, in one transaction.
 
-        An earlier attachment of the same file in the same store is replaced whole, and its chunks are loose. Raises `NotFound` when the
+        An earlier attachment of the same file in the same store is replaced whole, and its chunks are orphaned. Raises `NotFound` when the
         store or a file has gone, or expired, meanwhile.
         """
         ...
 
-    async def amend_attachment(self, row: Attachment, *, since: Attachment) -> bool:
-        """Replace the attachment by this row; return False, and change nothing, when its status or edition is not as it was `since`.
+    async def amend_attachment(self, row: Attachment, *, expected: Attachment) -> bool:
+        """Replace the attachment by this row; return False, and change nothing, when its status or generation is not as it was `since`.
 
-        In one transaction with it the edition that `since` named is loose, and the one that the row names, which must have been reserved,
-        counts; False as well when that was loose for too long.
+        In one transaction with it the generation that `since` named is orphaned, and the one that the row names, which must have been reserved,
+        counts; False as well when that was orphaned for too long.
         """
         ...
 
-    async def reserve(self, chunks: LooseChunks, *, for_s: int) -> None:
-        """Write down that this is about to be stored: after that time it is loose, unless by then an attachment, or a store, counts it."""
+    async def reserve(self, chunks: OrphanedChunks, *, ttl_s: int) -> None:
+        """Write down that this is about to be stored: after that time it is orphaned, unless by then an attachment, or a store, counts it."""
         ...
 
-    async def forget_loose_chunks(self, chunks: LooseChunks) -> None:
-        """Forget what was loose, since it is gone from the vector engine."""
+    async def forget_orphaned_chunks(self, chunks: OrphanedChunks) -> None:
+        """Forget what was orphaned, since it is gone from the vector engine."""
         ...
 
     async def in_progress_among(self, principal: Principal, store: StoreId, files: Sequence[FileId]) -> frozenset[FileId]:
@@ -166,7 +166,7 @@ class AttachmentState(Protocol):
         ...
 
     async def delete_attachment(self, principal: Principal, store: StoreId, file: FileId) -> Attachment | None:
-        """Delete the attachment and return it as it was. From the moment this returns, no search may return its chunks, which are loose."""
+        """Delete the attachment and return it as it was. From the moment this returns, no search may return its chunks, which are orphaned."""
         ...
 
     async def totals(self, principal: Principal, stores: Sequence[StoreId]) -> Mapping[StoreId, Totals]:
@@ -174,7 +174,7 @@ class AttachmentState(Protocol):
         ...
 
     async def live(self, principal: Principal, pairs: Sequence[tuple[StoreId, FileId]]) -> Mapping[tuple[StoreId, FileId], LiveFile]:
-        """Return the completed attachments among these pairs, with their present stamp and edition and the file's name. Retrieval joins on it.
+        """Return the completed attachments among these pairs, with their present stamp and generation and the file's name. Retrieval joins on it.
 
         Nothing of a store that has expired for the principal's tenant may be among them.
         """
@@ -243,7 +243,7 @@ class PromptState(Protocol):
 class ResponseState(Protocol):
     """The part of the state store that keeps responses, their items and their logs."""
 
-    async def save_response(self, row: ResponseRow, *, again: bool = False) -> None:
+    async def save_response(self, row: ResponseRow, *, is_update: bool = False) -> None:
         """Store the response and its items, replacing an earlier state of the same response. Must be durable when it returns.
 
         Saved `again`, the earlier state must be there: one that was deleted meanwhile must not come back, and `NotFound` is raised.
@@ -302,7 +302,7 @@ class ResponseState(Protocol):
         """Return the sources that are logged with the events up to this sequence number: what those after it rest on as well."""
         ...
 
-    async def held_items(self, principal: Principal, ids: Sequence[str]) -> Mapping[str, HeldItem]:
+    async def items_with_parents(self, principal: Principal, ids: Sequence[str]) -> Mapping[str, ItemWithParent]:
         """Return those of the items that are stored, in a response or a conversation, each with the row that holds it.
 
         An item that several rows hold is taken from where it was first: from the oldest response, else from the oldest conversation.

@@ -53,7 +53,7 @@ def granted(decision: Decision) -> QuotaLimits:
     """Return the limits that the decision on `quota_question` grants. Raises `NotPermitted` where the policy says nothing of them."""
     if isinstance(decision, Deny):
         raise NotPermitted("The policy grants you no quota for this request.")
-    limits = read_limits(decision.qualities.get(LIMITS))
+    limits = read_limits(decision.decision_attributes.get(LIMITS))
     if limits is None:
         raise PolicyUnavailable(f"{Point.QUOTA.value} was not asked")
     return limits

@@ -91,14 +91,14 @@ class Granted:
     request: ResponseRequest
     limits: Limits
     backend: Backend
-    settle: Callable[[], Awaitable[None]]
+    finalize: Callable[[], Awaitable[None]]
 
 
 Grant: TypeAlias = Callable[[ResponseRequest], Awaitable[Granted]]
 """Decides what of a request is granted, and counts it. Raises the refusal."""
 
 
-class Unspent:
+class NullQuota:
     """A backend that takes no call: the loop has it until a quota was granted, so none can be forgotten."""
 
     def chat(self, *_call: object, **_options: object) -> NoReturn:

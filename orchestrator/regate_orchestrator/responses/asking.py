@@ -28,7 +28,7 @@ _SEARCH_FUNCTION: Final[JsonObject] = {
 
 def asked(state: State, prompt: Prompt) -> tuple[dict[str, Json], bool]:
     """Return the call's payload, and whether it offers the search. In the last round it does not, so that the model must answer."""
-    request = state.must_heading.request
+    request = state.must_header.request
     searchable = request.file_search is not None and FILE_SEARCH not in state.hidden and request.permits(FILE_SEARCH)
     last_round = state.round + 1 >= state.limits.max_rounds
     offers_search = searchable and not last_round and state.searches_opened < search_limit(state)

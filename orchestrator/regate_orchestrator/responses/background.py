@@ -27,8 +27,8 @@ _log = logging.getLogger("regate.background")
 _WRITTEN_AT_ONCE: Final = 64
 _WRITTEN_NOW: Final = ("response.queued", "response.completed", "response.incomplete", "response.failed")
 """What is stored when it happens: that there is a log, before anybody knows of the response; and how it ended."""
-_LOOK_S: Final = 1.0
-_POLL_S: Final = 0.1
+_LOOK_SECONDS: Final = 1.0
+_POLL_SECONDS: Final = 0.1
 _POLLS: Final = 100
 """How often it is asked whether another gateway has ended its run: for ten looks of that gateway, or a look and a slow last save."""
 
@@ -58,7 +58,7 @@ class BackgroundRuns:
             try:
                 while True:
                     await self._begun.wait()
-                    await asyncio.sleep(_LOOK_S)
+                    await asyncio.sleep(_LOOK_SECONDS)
                     await self._heed()
                     for begun in tuple(self._runs.values()):
                         await begun.write()
@@ -93,7 +93,7 @@ class BackgroundRuns:
             for _ in range(_POLLS):
                 if await self._ports.state.response_status(principal, response) not in UNFINISHED:
                     return
-                await asyncio.sleep(_POLL_S)
+                await asyncio.sleep(_POLL_SECONDS)
 
     async def _heed(self) -> None:
         """Cancel the runs that other gateways were asked to cancel."""

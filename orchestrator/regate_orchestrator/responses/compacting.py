@@ -26,7 +26,7 @@ _INSTRUCTIONS: Final = (
 
 def begin(state: State) -> State:
     """Return the state about to write a summary, where one is wanted and there is something to summarise; else the state as it is."""
-    request = state.must_heading.request
+    request = state.must_header.request
     if not request.compact and request.compact_threshold is None:
         return state
     items = since_compaction([*state.history, *state.prompted])
@@ -45,7 +45,7 @@ def begin(state: State) -> State:
 
 def messages(state: State) -> list[Json]:
     """Return the messages that ask for the summary."""
-    prompt = build_prompt(state.must_heading.request.instructions, state.prompted)
+    prompt = build_prompt(state.must_header.request.instructions, state.prompted)
     return [*prompt.messages, {"role": "user", "content": _INSTRUCTIONS}]
 
 
@@ -58,9 +58,9 @@ def write(state: State, event: TextWritten | RefusalWritten | ReasoningWritten |
 
 def finish(state: State) -> State:
     """Return the state with the summary as an output item, in place of everything that it stands for."""
-    heading, text = state.must_heading, str(state.summary or "")
+    header, text = state.must_header, str(state.summary or "")
     identifier, index = mint("cmp_"), len(state.outputs)
-    sealed = seal(state.sealer, "compaction", text, state.lineage, tenant=state.tenant, owner=state.owner, model=heading.request.model)
+    sealed = seal(state.sealer, "compaction", text, state.lineage, tenant=state.tenant, owner=state.owner, model=header.request.model)
     item: JsonObject = {"id": identifier, "type": "compaction", "encrypted_content": sealed}
     state = finish_item(add_item(state, item), index, item)
     return replace(

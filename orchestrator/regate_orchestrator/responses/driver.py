@@ -20,7 +20,7 @@ from regate_orchestrator.authz.obligations import QUALITIES, demands_of
 from regate_orchestrator.errors import CallerError, NotFound, RegateError, UpstreamError
 from regate_orchestrator.lineage import Lineage
 from regate_orchestrator.ports import StateStore
-from regate_orchestrator.quota.metering import Grant, Granted, Unspent
+from regate_orchestrator.quota.metering import Grant, Granted, NullQuota
 from regate_orchestrator.responses.commands import (
     AuthorizeTurn,
     CallModel,
@@ -58,7 +58,7 @@ from regate_orchestrator.responses.prompt import FILE_SEARCH, Passage
 from regate_orchestrator.responses.request import Limits, ResponseRequest
 from regate_orchestrator.responses.state import Phase, State
 from regate_orchestrator.retrieval.search import Hit, Retrieval, Search, hit_attributes
-from regate_orchestrator.rows import HeldItem, ResponseRow
+from regate_orchestrator.rows import ItemWithParent, ResponseRow
 from regate_orchestrator.tokens import estimated_tokens
 from regate_orchestrator.values import Clock, ConversationId, JsonObject, ResponseId, wall_clock
 
@@ -135,21 +135,21 @@ async def run(start: Start, *, ports: LoopPorts, emit: EmitEvent) -> Outcome:
         if not driver.is_under_way:
             raise
         _log.exception("run_broke", extra={"request_id": start.context.request_id, "response": start.response_id})
-        await driver.break_off()
+        await driver.fail()
     finally:
-        await driver.let_go()
+        await driver.release()
     return driver.outcome()
 
 
 async def measure(start: Start, *, ports: LoopPorts) -> int:
     """Return an estimate of the input tokens of the first model call, everything in it decided, without making the call. Raises the refusal."""
-    driver = _Driver(replace(start, grant=None), ports, _unheard)
+    driver = _Driver(replace(start, grant=None), ports, _null_sink)
     principal = start.context.principal
     try:
         driver.step(Requested(replace(start.request, background=False), start.response_id, principal.tenant, principal.id))
         call = await driver.first_call()
     finally:
-        await driver.let_go()
+        await driver.release()
     return estimated_tokens([call.payload["messages"], call.payload.get("tools", [])])
 
 
@@ -208,7 +208,7 @@ class _Driver:
         self._commands.clear()
         reason = self._start.left()
         if isinstance(reason, ClientLeft) and not self._start.request.background:
-            self._emit = _unheard
+            self._emit = _null_sink
         # What has ended stays as it ended, whatever became of its last words.
         self.step(ClientLeft() if self._state.phase in (Phase.SAVING, Phase.ENDED) else reason)
         try:
@@ -222,17 +222,17 @@ class _Driver:
         """Whether the client was told of the response, and not yet of its end."""
         return self._state.opened and self._state.phase is not Phase.ENDED
 
-    async def break_off(self) -> None:
+    async def fail(self) -> None:
         """End the response as failed, since a fault of ours must not leave it in progress for ever."""
         self._commands.clear()
         self.step(Failed(RunBroke("The server had an error while it made the response.")))
         async with asyncio.timeout(_LAST_WORDS_SECONDS):
             await self.drain()
 
-    async def let_go(self) -> None:
+    async def release(self) -> None:
         """Release the conversation where its turn did not end by being stored, and settle what was spent."""
         if self._granted is not None:
-            await self._granted.settle()
+            await self._granted.finalize()
         conversation, self._conversation = self._conversation, None
         if conversation is None:
             return
@@ -314,7 +314,7 @@ class _Driver:
 
     async def _call_model(self, command: CallModel) -> None:
         last: Event = ModelFailed(UpstreamError("The backend's stream ended without a finish reason."))
-        backend = Unspent() if self._granted is None else self._granted.backend
+        backend = NullQuota() if self._granted is None else self._granted.backend
         async with backend.chat(command.upstream, command.payload, alternates=command.alternates) as events:
             self.step(ModelOpened())
             await self.drain()
@@ -331,7 +331,7 @@ class _Driver:
 
     async def _recall(self, request: ResponseRequest) -> Recalled:
         referenced = [cast("str", item["id"]) for item in request.items if item["type"] == "item_reference"]
-        found = await self._ports.state.held_items(self._context.principal, referenced) if referenced else {}
+        found = await self._ports.state.items_with_parents(self._context.principal, referenced) if referenced else {}
         if request.conversation is not None:
             return Recalled(await self._recall_conversation(request.conversation), referenced=found)
         if request.previous_response_id is None:
@@ -353,7 +353,7 @@ class _Driver:
         """Return a remembered response as it is now. What is stored is as the store has it: deleted, it is gone here as well."""
         return await self._ports.state.response(self._context.principal, row.id) if row.body["store"] else row
 
-    async def _recall_conversation(self, conversation: ConversationId) -> tuple[HeldItem, ...]:
+    async def _recall_conversation(self, conversation: ConversationId) -> tuple[ItemWithParent, ...]:
         """Hold the conversation for this response and return its items. Absent, foreign and denied are one.
 
         A turn adds to the conversation, so it is decided as a change of it: who may only read it must not hold it up.
@@ -368,16 +368,16 @@ class _Driver:
             items = await self._ports.state.lock_conversation(self._context.principal, conversation, self._start.response_id)
         if row is None or items is None:
             raise NotFound(f"Conversation with id '{conversation}' not found.", param="conversation", code="not_found")
-        return tuple(HeldItem(row.view(), item) for item in items)
+        return tuple(ItemWithParent(row.view(), item) for item in items)
 
     async def _decide_tool(self, command: DecideTool) -> ToolDecided:
         tool = tool_view(FILE_SEARCH, command.name, command.arguments)
         resource: JsonObject = {"tool": tool, "turn": {"index": command.round, "calls_so_far": command.calls_so_far}}
-        question = Question(Point.TOOL, "tool.call", resource, about=command.name, qualified_by=QUALITIES)
+        question = Question(Point.TOOL, "tool.call", resource, about=command.name, companions=QUALITIES)
         decision = await self._ports.enforcer.decide(self._context, question)
         if isinstance(decision, Deny):
             return ToolDecided(command.call_id, allowed=False)
-        demands = demands_of(decision.qualities)
+        demands = demands_of(decision.decision_attributes)
         if demands.unmet:
             notes: JsonObject = {"kind": "refused", "about": command.name, "reasons": list(demands.unmet)}
             await self._ports.enforcer.record(self._context, "tool.refused", notes)
@@ -402,7 +402,7 @@ class _Driver:
 
     async def _save(self, row: ResponseRow) -> None:
         # A save that has begun is finished even when the client leaves in the middle of it.
-        saving = asyncio.ensure_future(self._ports.state.save_response(row, again=self._is_stored))  # noqa: TID251 — awaited below in every case
+        saving = asyncio.ensure_future(self._ports.state.save_response(row, is_update=self._is_stored))  # noqa: TID251 — awaited below in every case
         try:
             await asyncio.shield(saving)
         except asyncio.CancelledError:
@@ -419,5 +419,5 @@ def _passage(hit: Hit) -> Passage:
     return Passage(hit.source, hit.filename, hit.candidate.text, hit.candidate.score, hit_attributes(hit))
 
 
-async def _unheard(event: JsonObject) -> None:
+async def _null_sink(event: JsonObject) -> None:
     """Send an event to nobody."""

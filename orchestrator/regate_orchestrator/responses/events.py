@@ -10,8 +10,8 @@ from regate_orchestrator.errors import RegateError, UpstreamError
 from regate_orchestrator.lineage import Lineage, SourceKey
 from regate_orchestrator.responses.prompt import Passage, PromptItem
 from regate_orchestrator.responses.request import Limits, ResponseRequest
-from regate_orchestrator.rows import HeldItem, StoredItem
-from regate_orchestrator.upstream_traits import UpstreamTraits
+from regate_orchestrator.rows import ItemWithParent, StoredItem
+from regate_orchestrator.upstream_capabilities import UpstreamCapabilities
 from regate_orchestrator.values import JsonObject, ResponseId
 
 FinishReason: TypeAlias = Literal["stop", "length", "tool_calls", "content_filter"]
@@ -115,9 +115,9 @@ class Recalled:
     the items that the request names by id.
     """
 
-    earlier: tuple[HeldItem, ...] = ()
+    earlier: tuple[ItemWithParent, ...] = ()
     status: str | None = None
-    referenced: Mapping[str, HeldItem] = field(default_factory=dict)
+    referenced: Mapping[str, ItemWithParent] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +143,7 @@ class TurnAuthorized:
     inputs: tuple[StoredItem, ...]
     lineage: Lineage
     hidden: frozenset[str] = frozenset()
-    traits: UpstreamTraits = field(default_factory=UpstreamTraits)
+    capabilities: UpstreamCapabilities = field(default_factory=UpstreamCapabilities)
     """What the upstream takes."""
     alternates: tuple[str, ...] = ()
     """Upstreams that may be asked while the first cannot be reached."""

@@ -60,7 +60,7 @@ from regate_orchestrator.responses.events import (
 )
 from regate_orchestrator.responses.output.assembler import abandon_turn, cite, close_turn, finish_item, write
 from regate_orchestrator.responses.output.citations import quotes
-from regate_orchestrator.responses.output.emitter import Heading, Status, search_item
+from regate_orchestrator.responses.output.emitter import Header, Status, search_item
 from regate_orchestrator.responses.prompt import CALLS, FILE_SEARCH, OUTPUTS, Passage, PromptItem, build_prompt
 from regate_orchestrator.responses.state import Ending, Output, Phase, State
 from regate_orchestrator.rows import ResponseRow, StoredItem
@@ -126,7 +126,7 @@ def _advance(state: State, event: Event, now: int) -> Step:
         case Recalled():
             return _recalled(state, event)
         case QuotaGranted(request, limits):
-            return replace(state, heading=replace(state.must_heading, request=request), limits=limits), []
+            return replace(state, header=replace(state.must_header, request=request), limits=limits), []
         case TurnAuthorized():
             return _authorized(state, event, now)
         case ContextDecided(items, sources):
@@ -151,7 +151,7 @@ def _advance(state: State, event: Event, now: int) -> Step:
 
 def _requested(state: State, event: Requested, now: int) -> Step:
     request = event.request
-    state = replace(state, heading=Heading(event.response_id, now, request), tenant=event.tenant, owner=event.owner)
+    state = replace(state, header=Header(event.response_id, now, request), tenant=event.tenant, owner=event.owner)
     if request.refers_back:
         return replace(state, phase=Phase.RECALLING), [Recall(request)]
     return replace(state, phase=Phase.AUTHORIZING), [AuthorizeTurn(request, Recalled())]
@@ -161,17 +161,17 @@ def _recalled(state: State, recalled: Recalled) -> Step:
     if recalled.status not in (None, "completed", "incomplete"):
         message = f"The previous response is {recalled.status}; continue from one that has ended."
         return _failed(state, InvalidRequest(message, param="previous_response_id"), 0)
-    return replace(state, phase=Phase.AUTHORIZING), [AuthorizeTurn(state.must_heading.request, recalled)]
+    return replace(state, phase=Phase.AUTHORIZING), [AuthorizeTurn(state.must_header.request, recalled)]
 
 
 def _authorized(state: State, event: TurnAuthorized, now: int) -> Step:
-    request = state.must_heading.request.in_tiers() if event.traits.service_tiers else state.must_heading.request
+    request = state.must_header.request.in_tiers() if event.capabilities.service_tiers else state.must_header.request
     state = replace(
         state,
-        heading=replace(state.must_heading, request=request),
+        header=replace(state.must_header, request=request),
         upstream=event.upstream,
         alternates=event.alternates,
-        traits=event.traits,
+        capabilities=event.capabilities,
         max_output_tokens=min((most for most in (request.max_output_tokens, event.max_output_tokens) if most is not None), default=None),
         revision=event.revision,
         history=event.history,
@@ -181,28 +181,28 @@ def _authorized(state: State, event: TurnAuthorized, now: int) -> Step:
         hidden=event.hidden,
     )
     if not request.generate:
-        response = state.must_heading.response("in_progress", ())
-        pen = state.pen.write("response.created", response=response).write("response.in_progress", response=response)
-        return _end(replace(state, opened=True, begun=True, pen=pen), "completed", now)
+        response = state.must_header.response("in_progress", ())
+        emitter = state.emitter.write("response.created", response=response).write("response.in_progress", response=response)
+        return _end(replace(state, opened=True, begun=True, emitter=emitter), "completed", now)
     state = compacting.begin(state)
     if request.background:
-        row = _row(state, "queued", state.must_heading.response("queued", ()))
+        row = _row(state, "queued", state.must_header.response("queued", ()))
         return replace(state, phase=Phase.QUEUEING), [Save(row)]
     return _call_model(state)
 
 
 def _call_model(state: State) -> Step:
     """Return the command that opens the next model turn, or the refusal of a request whose items do not pair up."""
-    request = state.must_heading.request
+    request = state.must_header.request
     if state.summary is not None:
         payload: dict[str, Json] = {"model": request.model, "messages": compacting.messages(state)}
         return replace(state, phase=Phase.CALLING), [CallModel(state.upstream, payload, state.alternates)]
     try:
         history = [item for item in state.history if not (request.forget_reasoning and item.body["type"] == "reasoning")]
-        prompt = build_prompt(request.instructions, [*history, *state.prompted], reasoning_field=state.traits.reasoning_field)
+        prompt = build_prompt(request.instructions, [*history, *state.prompted], reasoning_field=state.capabilities.reasoning_field)
     except InvalidRequest as error:
         return _failed(state, error, 0)
-    window = state.traits.context_window
+    window = state.capabilities.context_window
     if window is not None and prompt.tokens > window:
         shorter = _truncated(state) if request.truncation == "auto" else None
         return _failed(state, _too_long(window), 0) if shorter is None else _call_model(shorter)
@@ -214,17 +214,17 @@ def _call_model(state: State) -> Step:
 def _model_opened(state: State) -> Step:
     if state.begun:
         return replace(state, phase=_reading(state)), []
-    if state.must_heading.request.store:
-        return replace(state, phase=Phase.OPENING), [Save(_row(state, "in_progress", state.must_heading.response("in_progress", ())))]
+    if state.must_header.request.store:
+        return replace(state, phase=Phase.OPENING), [Save(_row(state, "in_progress", state.must_header.response("in_progress", ())))]
     return _announce(state)
 
 
 def _announce(state: State) -> Step:
     """Return the state that reads the model, after telling the client that it does; a background response was created before."""
-    response = state.must_heading.response("in_progress", ())
-    pen = state.pen if state.opened else state.pen.write("response.created", response=response)
-    pen = pen.write("response.in_progress", response=response)
-    return _emit(replace(state, phase=_reading(state), opened=True, begun=True, pen=pen))
+    response = state.must_header.response("in_progress", ())
+    emitter = state.emitter if state.opened else state.emitter.write("response.created", response=response)
+    emitter = emitter.write("response.in_progress", response=response)
+    return _emit(replace(state, phase=_reading(state), opened=True, begun=True, emitter=emitter))
 
 
 def _reading(state: State) -> Phase:
@@ -234,9 +234,9 @@ def _reading(state: State) -> Phase:
 def _saved(state: State) -> Step:
     match state.phase:
         case Phase.QUEUEING:
-            response = state.must_heading.response("queued", ())
-            pen = state.pen.write("response.created", response=response).write("response.queued", response=response)
-            emitted, commands = _emit(replace(state, opened=True, pen=pen, phase=Phase.READMITTING))
+            response = state.must_header.response("queued", ())
+            emitter = state.emitter.write("response.created", response=response).write("response.queued", response=response)
+            emitted, commands = _emit(replace(state, opened=True, emitter=emitter, phase=Phase.READMITTING))
             return emitted, [*commands, DecideContext(emitted.lineage)]
         case Phase.OPENING:
             return _announce(state)
@@ -249,7 +249,7 @@ def _summarized(state: State, event: ModelEnded, now: int) -> Step:
     if not str(state.summary or "").strip():
         return _failed(state, UpstreamError("The backend returned an empty summary."), now)
     state = compacting.finish(replace(state, usage=state.usage + event.usage, summary_tokens=event.usage.output_tokens))
-    if state.must_heading.request.compact:
+    if state.must_header.request.compact:
         return _end(state, "completed", now)
     return _continue(state, now)
 
@@ -260,8 +260,8 @@ def _model_ended(state: State, event: ModelEnded, now: int) -> Step:
     unseen = any(call.index is None for call in state.calls.values())
     if not cut and state.message is not None and not state.calls:
         state = _cite_unmarked(state)
-    heading = replace(state.must_heading, request=state.must_heading.request.served_in(event.service_tier))
-    state = close_turn(replace(state, heading=heading, usage=state.usage + event.usage), cut=cut)
+    header = replace(state.must_header, request=state.must_header.request.served_in(event.service_tier))
+    state = close_turn(replace(state, header=header, usage=state.usage + event.usage), cut=cut)
     if cut:
         return _end(state, "incomplete", now, incomplete="max_output_tokens" if event.reason == "length" else "content_filter")
     if state.searches:
@@ -277,7 +277,7 @@ def _is_answered(state: State, *, unseen: bool) -> bool:
     """Return whether the model said or called anything. To the output of a client's tool it may have nothing to add; to a question it must."""
     if any(output.body["type"] in _ANSWERS for output in state.outputs):
         return True
-    items = state.must_heading.request.items
+    items = state.must_header.request.items
     return not unseen and bool(items) and items[-1]["type"] in OUTPUTS
 
 
@@ -315,7 +315,7 @@ def _next_search(state: State, now: int) -> Step:
         search = state.searches[0]
         if search.query is not None:
             emitted, commands = _emit(replace(state, phase=Phase.DECIDING))
-            tool = state.must_heading.request.file_search
+            tool = state.must_header.request.file_search
             stores = [] if tool is None else list(tool.store_ids)
             arguments: JsonObject = {"query_length": len(search.query), "vector_store_ids": stores}
             done = state.searches_opened - len(state.searches)
@@ -329,9 +329,9 @@ def _tool_decided(state: State, now: int, *, allowed: bool) -> Step:
     search = state.searches[0]
     if not allowed:
         return _next_search(_close_search(state, "failed", (), note=_TOOL_DENIED), now)
-    pen = state.pen.write("response.file_search_call.searching", item_id=search.item_id, output_index=search.index)
-    emitted, commands = _emit(replace(state, phase=Phase.SEARCHING, pen=pen))
-    tool = state.must_heading.request.file_search
+    emitter = state.emitter.write("response.file_search_call.searching", item_id=search.item_id, output_index=search.index)
+    emitted, commands = _emit(replace(state, phase=Phase.SEARCHING, emitter=emitter))
+    tool = state.must_header.request.file_search
     assert tool is not None  # noqa: S101 — INVARIANT: a search is pending only where the tool was offered
     assert search.query is not None  # noqa: S101 — INVARIANT: a search without a query is never decided
     return emitted, [*commands, RunSearch(search.call_id, search.query, tool)]
@@ -341,14 +341,14 @@ def _searched(state: State, passages: tuple[Passage, ...], now: int, *, admitted
     search = state.searches[0]
     if not admitted:
         return _next_search(_close_search(state, "failed", (), note=_RESULT_DENIED), now)
-    pen = state.pen.write("response.file_search_call.completed", item_id=search.item_id, output_index=search.index)
-    return _next_search(_close_search(replace(state, pen=pen), "completed", passages, note=""), now)
+    emitter = state.emitter.write("response.file_search_call.completed", item_id=search.item_id, output_index=search.index)
+    return _next_search(_close_search(replace(state, emitter=emitter), "completed", passages, note=""), now)
 
 
 def _close_search(state: State, status: str, passages: tuple[Passage, ...], *, note: str) -> State:
     """Return the state with the current search done: its item closed, and what it found in the prompt and in the lineage from now on."""
     search, *rest = state.searches
-    results = [passage.as_result() for passage in passages] if state.must_heading.request.include.results else None
+    results = [passage.as_result() for passage in passages] if state.must_header.request.include.results else None
     queries = [] if search.query is None else [search.query]
     item = search_item(search.item_id, "completed" if status == "completed" else "failed", queries, results)
     state = finish_item(replace(state, searches=tuple(rest)), search.index, item)
@@ -364,13 +364,13 @@ def _end(state: State, status: Status, now: int, *, incomplete: str | None = Non
     """Return the commands that end the response in this status: what is unsent, the final row, and after it the terminal event."""
     reported: JsonObject | None = None if error is None else {"code": _error_code(error), "message": error.message}
     completed_at = now if status == "completed" else None
-    response = state.must_heading.response(
+    response = state.must_header.response(
         status, state.bodies, usage=state.usage, completed_at=completed_at, incomplete=incomplete, error=reported
     )
     event = None if status == "cancelled" else f"response.{status}"
     row = _row(state, status, response)
     state, commands = _emit(replace(state, phase=Phase.SAVING, ending=Ending(response, row, event, error)))
-    if not state.must_heading.request.store:
+    if not state.must_header.request.store:
         state, last = _ended(state)
         return state, [*commands, *last]
     return state, [*commands, Save(row)]
@@ -379,13 +379,13 @@ def _end(state: State, status: Status, now: int, *, incomplete: str | None = Non
 def _ended(state: State) -> Step:
     ending = state.ending
     assert ending is not None  # noqa: S101 — INVARIANT: set before saving begins
-    pen = state.pen if ending.event is None else state.pen.write(ending.event, response=ending.response)
-    state, commands = _emit(replace(state, phase=Phase.ENDED, pen=pen))
+    emitter = state.emitter if ending.event is None else state.emitter.write(ending.event, response=ending.response)
+    state, commands = _emit(replace(state, phase=Phase.ENDED, emitter=emitter))
     return state, [*commands, Finish(ending.response, ending.row, ending.error)]
 
 
 def _failed(state: State, error: RegateError, now: int) -> Step:
-    if state.phase is Phase.CALLING and error.code == "context_length_exceeded" and state.must_heading.request.truncation == "auto":
+    if state.phase is Phase.CALLING and error.code == "context_length_exceeded" and state.must_header.request.truncation == "auto":
         shorter = _truncated(state)
         if shorter is not None:
             return _call_model(replace(shorter, round=max(0, state.round - 1)))
@@ -393,7 +393,7 @@ def _failed(state: State, error: RegateError, now: int) -> Step:
         return replace(state, phase=Phase.ENDED), [Refuse(error)]
     if state.phase is Phase.SAVING:  # the final state could not be stored, so it is not claimed (DESIGN §7)
         reported: JsonObject = {"code": _error_code(error), "message": error.message}
-        response = state.must_heading.response("failed", state.bodies, usage=state.usage, error=reported)
+        response = state.must_header.response("failed", state.bodies, usage=state.usage, error=reported)
         told = state.ending is not None and state.ending.event is not None
         ending = Ending(response, _row(state, "failed", response), "response.failed" if told else None, error)
         return _ended(replace(state, ending=ending))
@@ -430,25 +430,25 @@ def _error_code(error: RegateError) -> str:
 
 
 def _emit(state: State) -> Step:
-    commands: list[Command] = [Emit(event) for event in state.pen.written]
-    return replace(state, pen=state.pen.handed_over()), commands
+    commands: list[Command] = [Emit(event) for event in state.emitter.written]
+    return replace(state, emitter=state.emitter.handed_over()), commands
 
 
 def _row(state: State, status: Status, response: JsonObject) -> ResponseRow:
-    heading = state.must_heading
+    header = state.must_header
     return ResponseRow(
-        id=heading.id,
+        id=header.id,
         tenant=state.tenant,
         owner=state.owner,
-        created_at=heading.created_at,
+        created_at=header.created_at,
         status=status,
-        previous_response_id=heading.request.previous_response_id,
-        model=heading.request.model,
+        previous_response_id=header.request.previous_response_id,
+        model=header.request.model,
         policy_revision=state.revision,
         body={name: value for name, value in response.items() if name != "output"},
         items=(*state.inputs, *map(_output_item, state.outputs)),
-        conversation_id=heading.request.conversation,
-        background=heading.request.background,
+        conversation_id=header.request.conversation,
+        background=header.request.background,
     )
 
 

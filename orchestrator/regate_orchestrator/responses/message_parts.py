@@ -16,11 +16,11 @@ from regate_orchestrator.lineage import FileSource
 from regate_orchestrator.ports import UnreadableFile
 from regate_orchestrator.responses.prompt import OUTPUTS, Part
 from regate_orchestrator.rows import FileRow
-from regate_orchestrator.upstream_traits import UpstreamTraits
+from regate_orchestrator.upstream_capabilities import UpstreamCapabilities
 from regate_orchestrator.values import FileId, Json, JsonObject
 
-_MOST_TEXT: Final = 4 * 1024 * 1024
-_MOST_IMAGE: Final = 20 * 1024 * 1024
+_MAX_TEXT: Final = 4 * 1024 * 1024
+_MAX_IMAGE: Final = 20 * 1024 * 1024
 GONE: Final = Part({"type": "text", "text": "[A file that was here is no longer available.]"})
 """What stands in the place of a file that may not be read any more."""
 _BEYOND_TEXT: Final = frozenset({"input_image", "input_file"})
@@ -39,7 +39,9 @@ class MessageParts:
 
     reader: FileReader
 
-    async def current(self, body: JsonObject, files: Mapping[FileId, FileRow], traits: UpstreamTraits, *, tenant: str) -> tuple[Part, ...]:
+    async def current(
+        self, body: JsonObject, files: Mapping[FileId, FileRow], capabilities: UpstreamCapabilities, *, tenant: str
+    ) -> tuple[Part, ...]:
         """Return the content of a message that is sent now, read for the tenant; nothing for one of text alone.
 
         Raises `NotFound` for a file that is absent or may not be read, `InvalidRequest` for one that holds no text or image, and for the
@@ -48,40 +50,44 @@ class MessageParts:
         if not _has_more_than_text(body):
             return ()
         try:
-            return tuple([await self._read(part, files, traits, tenant) for part in _parts(body)])
+            return tuple([await self._read(part, files, capabilities, tenant) for part in _parts(body)])
         except UnreadableFile as error:
             raise InvalidRequest(error.message, param="input", code=error.code) from error
 
-    async def earlier(self, body: JsonObject, files: Mapping[FileId, FileRow], traits: UpstreamTraits, *, tenant: str) -> tuple[Part, ...]:
+    async def earlier(
+        self, body: JsonObject, files: Mapping[FileId, FileRow], capabilities: UpstreamCapabilities, *, tenant: str
+    ) -> tuple[Part, ...]:
         """Return the content of a message of the history: what can no longer be read is left out, with a word in its place."""
         if not _has_more_than_text(body):
             return ()
         content: list[Part] = []
         for part in _parts(body):
             try:
-                content.append(await self._read(part, files, traits, tenant))
+                content.append(await self._read(part, files, capabilities, tenant))
             except (NotFound, InvalidRequest, UnreadableFile, TooLarge):
                 content.append(GONE)
         return tuple(content)
 
-    async def _read(self, part: Mapping[str, Json], files: Mapping[FileId, FileRow], traits: UpstreamTraits, tenant: str) -> Part:
+    async def _read(
+        self, part: Mapping[str, Json], files: Mapping[FileId, FileRow], capabilities: UpstreamCapabilities, tenant: str
+    ) -> Part:
         source = FileSource(row.id, row.stamp) if (row := _row(part, files)) is not None else None
         match part["type"]:
             case "input_image":
-                return Part(await self._image(part, row, traits), source)
+                return Part(await self._image(part, row, capabilities), source)
             case "input_file":
                 return Part(await self._file(part, row, tenant), source)
             case _:
                 return Part({"type": "text", "text": str(part.get("text", part.get("refusal", "")))})
 
-    async def _image(self, part: Mapping[str, Json], row: FileRow | None, traits: UpstreamTraits) -> JsonObject:
+    async def _image(self, part: Mapping[str, Json], row: FileRow | None, capabilities: UpstreamCapabilities) -> JsonObject:
         if row is not None:
-            address = await self.reader.data_url(row, limit_bytes=_MOST_IMAGE)
+            address = await self.reader.data_url(row, limit_bytes=_MAX_IMAGE)
         else:
             address = cast("str", part["image_url"])
             if is_data_url(address):
-                address = image_url(read_inline(address, param="input", limit_bytes=_MOST_IMAGE).data)
-            elif not traits.image_urls:
+                address = image_url(read_inline(address, param="input", limit_bytes=_MAX_IMAGE).data)
+            elif not capabilities.image_urls:
                 message = "Addresses of images are not fetched here: send the image as a data URL, or upload it and give its 'file_id'."
                 raise InvalidRequest(message, param="input", code="unsupported_parameter")
         detail = part.get("detail", "auto")
@@ -90,11 +96,11 @@ class MessageParts:
 
     async def _file(self, part: Mapping[str, Json], row: FileRow | None, tenant: str) -> JsonObject:
         if row is not None:
-            name, text = row.filename, await self.reader.text(row, tenant=tenant, limit_bytes=_MOST_TEXT)
+            name, text = row.filename, await self.reader.text(row, tenant=tenant, limit_bytes=_MAX_TEXT)
         else:
             name = cast("str", part["filename"])
-            inline = read_inline(cast("str", part["file_data"]), param="input", limit_bytes=_MOST_IMAGE)
-            text = await self.reader.text_of_inline(inline, filename=name, tenant=tenant, limit_bytes=_MOST_TEXT)
+            inline = read_inline(cast("str", part["file_data"]), param="input", limit_bytes=_MAX_IMAGE)
+            text = await self.reader.text_of_inline(inline, filename=name, tenant=tenant, limit_bytes=_MAX_TEXT)
         return {"type": "text", "text": f"[File: {name}]\n{text}"}
 
 

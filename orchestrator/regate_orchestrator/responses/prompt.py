@@ -16,7 +16,7 @@ from regate_orchestrator.lineage import NOTHING_READ, ChunkSource, FileSource, L
 from regate_orchestrator.responses.output.citations import marker, without_markers
 from regate_orchestrator.responses.request import wire_name
 from regate_orchestrator.tokens import estimated_tokens
-from regate_orchestrator.upstream_traits import ReasoningField
+from regate_orchestrator.upstream_capabilities import ReasoningField
 from regate_orchestrator.values import FileId, Json, JsonObject
 
 FILE_SEARCH: Final = "file_search"

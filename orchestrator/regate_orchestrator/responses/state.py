@@ -10,11 +10,11 @@ from regate_orchestrator.errors import RegateError
 from regate_orchestrator.lineage import NOTHING_READ, Lineage
 from regate_orchestrator.responses.context.sealing import NoSealer, Sealer
 from regate_orchestrator.responses.events import Usage
-from regate_orchestrator.responses.output.emitter import Heading, OpenCall, OpenMessage, OpenReasoning, Pen, Text
+from regate_orchestrator.responses.output.emitter import Emitter, Header, OpenCall, OpenMessage, OpenReasoning, Text
 from regate_orchestrator.responses.prompt import Passage, PromptItem
 from regate_orchestrator.responses.request import Limits
 from regate_orchestrator.rows import ResponseRow, StoredItem
-from regate_orchestrator.upstream_traits import UpstreamTraits
+from regate_orchestrator.upstream_capabilities import UpstreamCapabilities
 from regate_orchestrator.values import FileId, JsonObject
 
 
@@ -71,18 +71,18 @@ class State:
 
     phase: Phase = Phase.IDLE
     limits: Limits = field(default_factory=Limits)
-    heading: Heading | None = None
+    header: Header | None = None
     tenant: str = ""
     owner: str = ""
     upstream: str = ""
     alternates: tuple[str, ...] = ()
-    traits: UpstreamTraits = field(default_factory=UpstreamTraits)
+    capabilities: UpstreamCapabilities = field(default_factory=UpstreamCapabilities)
     max_output_tokens: int | None = None
     """The client's limit or the policy's, whichever is lower."""
     revision: str = ""
     sealer: Sealer = field(default_factory=NoSealer)
     hidden: frozenset[str] = frozenset()
-    pen: Pen = field(default_factory=Pen)
+    emitter: Emitter = field(default_factory=Emitter)
     opened: bool = False
     """Whether `response.created` was sent: before it a failure refuses the request, after it a failure is told in the stream."""
     begun: bool = False
@@ -114,10 +114,10 @@ class State:
     ending: Ending | None = None
 
     @property
-    def must_heading(self) -> Heading:
+    def must_header(self) -> Header:
         """Return the heading, which is there from the first event on."""
-        assert self.heading is not None  # noqa: S101 — INVARIANT: set by Requested, which is the first event of every run
-        return self.heading
+        assert self.header is not None  # noqa: S101 — INVARIANT: set by Requested, which is the first event of every run
+        return self.header
 
     @property
     def spent(self) -> int:

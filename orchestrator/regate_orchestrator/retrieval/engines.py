@@ -18,7 +18,7 @@ from regate_orchestrator.values import FileId, JsonObject, StoreId
 
 PLACEMENT: Final = "placement"
 """The rule of `regate.store` that qualifies an allow of `store.create`."""
-_MOST_REMEMBERED: Final = 10_000
+_MAX_REMEMBERED: Final = 10_000
 
 Placed = Callable[[StoreId], Awaitable[str | None]]
 """Returns the engine that the store's row names, of whatever tenant; None when there is no such row."""
@@ -40,9 +40,9 @@ class VectorEngines:
 
     def for_new(self, decision: Allow) -> str:
         """Return the engine of a store that may be created. Raises `PolicyUnavailable` when the policy names one that is not configured."""
-        if PLACEMENT not in decision.qualities:
+        if PLACEMENT not in decision.decision_attributes:
             return self.default
-        engine = decision.qualities[PLACEMENT]
+        engine = decision.decision_attributes[PLACEMENT]
         if not isinstance(engine, str) or engine not in self._engines:
             raise PolicyUnavailable(f"regate/store/{PLACEMENT} names {engine!r}, which is not among vector.stores")
         return engine
@@ -69,19 +69,19 @@ class VectorEngines:
         return await (await self._of(store)).texts(store, ids)
 
     async def restamp(
-        self, store: StoreId, file: FileId, *, edition: str, into: str, stamp: JsonObject, attributes: Mapping[str, Scalar]
+        self, store: StoreId, file: FileId, *, generation: str, target: str, stamp: JsonObject, attributes: Mapping[str, Scalar]
     ) -> int:
-        """Store the chunks of the edition once more in the store's engine."""
-        return await (await self._of(store)).restamp(store, file, edition=edition, into=into, stamp=stamp, attributes=attributes)
+        """Store the chunks of the generation once more in the store's engine."""
+        return await (await self._of(store)).restamp(store, file, generation=generation, target=target, stamp=stamp, attributes=attributes)
 
-    async def remove(self, store: StoreId, file: FileId, *, edition: str | None = None) -> None:
-        """Remove the chunks of the file, or of one edition of it."""
+    async def remove(self, store: StoreId, file: FileId, *, generation: str | None = None) -> None:
+        """Remove the chunks of the file, or of one generation of it."""
         for place in await self._wherever(store):
-            await place.remove(store, file, edition=edition)
+            await place.remove(store, file, generation=generation)
 
-    async def editions(self, store: StoreId) -> frozenset[str]:
-        """Return which editions the store's engine has of it."""
-        return frozenset().union(*[await place.editions(store) for place in await self._wherever(store)])
+    async def generations(self, store: StoreId) -> frozenset[str]:
+        """Return which generations the store's engine has of it."""
+        return frozenset().union(*[await place.generations(store) for place in await self._wherever(store)])
 
     async def is_shared(self, store: StoreId) -> bool:
         """Return whether other programs may write to the store's engine."""
@@ -128,5 +128,5 @@ class VectorEngines:
 
     def _remember(self, store: StoreId, engine: str) -> None:
         self._known[store] = engine
-        while len(self._known) > _MOST_REMEMBERED:
+        while len(self._known) > _MAX_REMEMBERED:
             self._known.popitem(last=False)

@@ -14,7 +14,7 @@ from regate_orchestrator.authz.batches import Batch
 from regate_orchestrator.authz.decisions import Context, Point
 from regate_orchestrator.authz.enforcer import Enforcer
 from regate_orchestrator.authz.plan_records import describe
-from regate_orchestrator.documents.generations import edition_of
+from regate_orchestrator.documents.generations import generation_of
 from regate_orchestrator.errors import FilterNotExpressible, InvalidRequest, NotFound, VectorStoreUnavailable
 from regate_orchestrator.filters.expression import Compare, Everything, Expression, FilterPlan, Nothing, Scalar, narrow
 from regate_orchestrator.filters.schema import RowSchema
@@ -24,9 +24,9 @@ from regate_orchestrator.retrieval.embedding import EmbeddingModels
 from regate_orchestrator.rows import StoreRow
 from regate_orchestrator.values import Clock, FileId, JsonObject, StoreId, wall_clock
 
-_MOST_AT_ONCE: Final = 1_000
-_MOST_EXAMINED: Final = 100_000
-_MOST_MOVES: Final = 3
+_MAX_CONCURRENT: Final = 1_000
+_MAX_EXAMINED: Final = 100_000
+_MAX_MOVES: Final = 3
 _ABSENT_STORE: Final = StoreId("")
 _UNMETERED: Final = Unmetered()
 
@@ -65,11 +65,11 @@ class Search:
 
 
 @dataclass(frozen=True, slots=True)
-class _Way:
+class _SearchPlan:
     """How one store is searched: the plan with the guard inside, and whether the policy's part of it is left to the post-check alone."""
 
     plan: FilterPlan
-    gated: bool
+    post_filtered: bool
     note: JsonObject
     revision: str = ""
     """Of the policy that the plan was made by; unknown where it is gated."""
@@ -79,13 +79,13 @@ class _Way:
 
 @dataclass(frozen=True, slots=True)
 class _Passed:
-    """What was admitted of some candidates. `moved` says that a file was found under another edition than the one that counts, and under no other.
+    """What was admitted of some candidates. `moved` says that a file was found under another generation than the one that counts, and under no other.
 
     So it is when it was stamped anew, or attached again, between the search and the look at what is live: then the search is out of date.
     """
 
     hits: tuple[Hit, ...]
-    moved: bool
+    superseded: bool
 
 
 class Retrieval:
@@ -102,7 +102,7 @@ class Retrieval:
         vectors: VectorStore,
         models: EmbeddingModels,
         store_schema: RowSchema,
-        gated: frozenset[str],
+        post_filtered: frozenset[str],
         clock: Clock = wall_clock,
         meter: Meter = _UNMETERED,
     ) -> None:
@@ -111,7 +111,7 @@ class Retrieval:
         self._vectors = vectors
         self._models = models
         self._store_schema = store_schema
-        self._gated = gated
+        self._gated = post_filtered
         self._clock = clock
         self._meter = meter
         self.mismatches = 0
@@ -158,9 +158,9 @@ class Retrieval:
         vectors = {name: await one.embed(search.queries, tenant=context.principal.tenant) for name, one in embedders.items()}
         best: dict[tuple[StoreId, FileId, int], Hit] = {}
         for store in stores:
-            way = await self._way(context, store)
+            search_plan = await self._way(context, store)
             for vector in vectors[store.row.embedder]:
-                for hit in await self._search_one(context, store, vector, search, way):
+                for hit in await self._search_one(context, store, vector, search, search_plan):
                     place = (hit.store_id, hit.candidate.file_id, hit.candidate.index)
                     if place not in best or hit.candidate.score > best[place].candidate.score:
                         best[place] = hit
@@ -169,7 +169,7 @@ class Retrieval:
         ranked = sorted(kept, key=lambda hit: (-hit.candidate.score, hit.store_id, hit.candidate.id))
         return tuple(ranked[: search.limit])
 
-    async def _way(self, context: Context, store: OpenStore) -> _Way:
+    async def _way(self, context: Context, store: OpenStore) -> _SearchPlan:
         """Return how to search: the plan with the guard conjoined, or the guard alone where the policy is left to the post-check."""
         guard = Compare("eq", ("tenant",), context.principal.tenant)  # INVARIANT I3: outside the policy's reach
         try:
@@ -177,10 +177,10 @@ class Retrieval:
         except FilterNotExpressible as error:
             if store.row.engine not in self._gated:
                 raise
-            return _Way(narrow(Everything(), guard), gated=True, note={"refused": error.detail})
-        return _Way(narrow(compiled.plan, guard), False, compiled.note, compiled.revision, compiled.now)
+            return _SearchPlan(narrow(Everything(), guard), post_filtered=True, note={"refused": error.detail})
+        return _SearchPlan(narrow(compiled.plan, guard), False, compiled.note, compiled.revision, compiled.now)
 
-    async def _search_one(self, context: Context, store: OpenStore, vector: Vector, search: Search, way: _Way) -> list[Hit]:
+    async def _search_one(self, context: Context, store: OpenStore, vector: Vector, search: Search, search_plan: _SearchPlan) -> list[Hit]:
         """Return the best admitted hits, looking further until there are enough or no candidate is left. Each candidate is decided once.
 
         Raises `FilterNotExpressible` when too many were examined in vain: an answer that may lack hits must not pass for a whole one.
@@ -190,38 +190,38 @@ class Retrieval:
         examined: set[str] = set()
         while True:
             try:
-                found = await self._vectors.search(store.row.id, vector, plan=narrow(way.plan, search.narrowing), limit=want)
+                found = await self._vectors.search(store.row.id, vector, plan=narrow(search_plan.plan, search.narrowing), limit=want)
             except VectorStoreUnavailable:
                 if await self._state.store(context.principal, store.row.id) is None:
                     return []  # deleted in the middle of the search: nothing of it can be found any more
                 raise
             except FilterNotExpressible as error:
-                if way.gated or store.row.engine not in self._gated:
+                if search_plan.post_filtered or store.row.engine not in self._gated:
                     raise
                 guard = Compare("eq", ("tenant",), context.principal.tenant)
-                way = _Way(narrow(Everything(), guard), gated=True, note={"refused": error.detail})
+                search_plan = _SearchPlan(narrow(Everything(), guard), post_filtered=True, note={"refused": error.detail})
                 continue
             unseen = [candidate for candidate in found.candidates if candidate.id not in examined]
-            moved = False
-            for start in range(0, len(unseen) or 1, _MOST_AT_ONCE):
-                part = replace(found, candidates=tuple(unseen[start : start + _MOST_AT_ONCE]))
-                admitted = await self._admit(context, store, part, way)
+            superseded = False
+            for start in range(0, len(unseen) or 1, _MAX_CONCURRENT):
+                part = replace(found, candidates=tuple(unseen[start : start + _MAX_CONCURRENT]))
+                admitted = await self._admit(context, store, part, search_plan)
                 hits |= {(hit.candidate.file_id, hit.candidate.index): hit for hit in admitted.hits}
-                moved = moved or admitted.moved
+                superseded = superseded or admitted.superseded
             examined.update(candidate.id for candidate in unseen)
-            if moved and moves < _MOST_MOVES:
+            if superseded and moves < _MAX_MOVES:
                 moves += 1
                 continue
-            if len(hits) >= search.limit or found.exhausted or isinstance(way.plan, Nothing):
+            if len(hits) >= search.limit or found.exhausted or isinstance(search_plan.plan, Nothing):
                 return sorted(hits.values(), key=lambda hit: (-hit.candidate.score, hit.candidate.id))[: search.limit]
-            if want >= _MOST_EXAMINED:
+            if want >= _MAX_EXAMINED:
                 raise FilterNotExpressible(f"{len(examined)} chunks of store {store.row.id} were examined for {search.limit} admitted ones")
-            want = min(want * 4, _MOST_EXAMINED)
+            want = min(want * 4, _MAX_EXAMINED)
 
-    async def _admit(self, context: Context, store: OpenStore, found: Found, way: _Way) -> _Passed:
+    async def _admit(self, context: Context, store: OpenStore, found: Found, search_plan: _SearchPlan) -> _Passed:
         """Return the candidates that are live and admitted. One batch decides them; nothing looks at a candidate before (I9).
 
-        A chunk is live while its file is attached, and it is of the edition that counts and carries the very stamp of record: a chunk of a
+        A chunk is live while its file is attached, and it is of the generation that counts and carries the very stamp of record: a chunk of a
         detached file, of an old backup, of an unfinished ingest or of a stamp since replaced is gone.
         """
         live = await self._state.live(context.principal, [(store.row.id, candidate.file_id) for candidate in found.candidates])
@@ -230,9 +230,9 @@ class Retrieval:
         notes: JsonObject = {
             "retrieval": {
                 "store": store.row.id,
-                "plan": describe(way.plan),
-                "compiled": way.note,
-                "gated": way.gated,
+                "plan": describe(search_plan.plan),
+                "compiled": search_plan.note,
+                "gated": search_plan.post_filtered,
                 "total": found.total,
                 "permitted": found.permitted,
                 "returned": len(found.candidates),
@@ -250,14 +250,18 @@ class Retrieval:
         denied = [candidate for candidate in present if candidate.id not in kept]
         self._meter.examined(admitted=len(passed), denied=len(denied), gone=len(found.candidates) - len(present))
         if denied:
-            mismatched = await self._mismatched(context, store, denied, way, admitted.revision)
+            mismatched = await self._mismatched(context, store, denied, search_plan, admitted.revision)
             self.mismatches += mismatched
             chunks = [candidate.id for candidate in denied]
             await self._enforcer.record(context, "chunk.denied", {"kind": "denied", "alert": mismatched > 0, "chunks": chunks})
         hits = tuple(Hit(store.row.id, live[store.row.id, candidate.file_id].filename, candidate) for candidate in passed)
-        return _Passed(hits, moved=_is_moved(found.candidates, present, {file: row.edition for (_, file), row in live.items()}))
+        return _Passed(
+            hits, superseded=_is_superseded(found.candidates, present, {file: row.generation for (_, file), row in live.items()})
+        )
 
-    async def _mismatched(self, context: Context, store: OpenStore, denied: Sequence[Candidate], way: _Way, revision: str) -> int:
+    async def _mismatched(
+        self, context: Context, store: OpenStore, denied: Sequence[Candidate], search_plan: _SearchPlan, revision: str
+    ) -> int:
         """Return how many of these the filter should have left out (I4).
 
         Those are another tenant's, and what the policy that made the plan denies at the very time the plan was made for. The others are no
@@ -265,10 +269,10 @@ class Retrieval:
         """
         own = [candidate for candidate in denied if candidate.stamp.get("tenant") == context.principal.tenant]
         foreign = len(denied) - len(own)
-        if way.gated or way.revision != revision or not own:
+        if search_plan.post_filtered or search_plan.revision != revision or not own:
             return foreign
         batch = Batch(stores={store.row.id: store.view}, chunks=[(store.row.id, candidate.stamp) for candidate in own])
-        then = await self._enforcer.admitted_at(context, batch, now=way.now)
+        then = await self._enforcer.admitted_at(context, batch, now=search_plan.now)
         return foreign if then.revision != revision else foreign + len(own) - len(then.chunks)
 
 
@@ -292,15 +296,15 @@ def expired(store: StoreId, *, param: str | None = None) -> InvalidRequest:
     return InvalidRequest(message, param=param, code="vector_store_expired")
 
 
-def _is_moved(candidates: Sequence[Candidate], present: Sequence[Candidate], editions: Mapping[FileId, str]) -> bool:
-    """Return whether a live file was found under other editions than the one that counts, and under no other."""
+def _is_superseded(candidates: Sequence[Candidate], present: Sequence[Candidate], generations: Mapping[FileId, str]) -> bool:
+    """Return whether a live file was found under other generations than the one that counts, and under no other."""
     current = {candidate.file_id for candidate in present}
     others = (one for one in candidates if one.file_id not in current)
-    return any(editions.get(one.file_id, edition_of(one.id)) != edition_of(one.id) for one in others)
+    return any(generations.get(one.file_id, generation_of(one.id)) != generation_of(one.id) for one in others)
 
 
 def _is_live(candidate: Candidate, file: LiveFile | None) -> bool:
-    return file is not None and edition_of(candidate.id) == file.edition and dict(candidate.stamp) == dict(file.stamp)
+    return file is not None and generation_of(candidate.id) == file.generation and dict(candidate.stamp) == dict(file.stamp)
 
 
 def hit_attributes(hit: Hit) -> dict[str, Scalar]:

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from tests.adapters.audit.test_spool import full_disk
 
 from regate_adapters.audit.lists import WholeLists, WrittenLists, without_lists
+from regate_adapters.audit.log import SegmentedAuditLog
 from regate_adapters.audit.reading import read, read_segment
-from regate_adapters.audit.spool import SpoolAuditLog
 from regate_orchestrator.errors import AuditUnavailable
 from regate_orchestrator.values import JsonObject
 
@@ -48,7 +48,7 @@ def told(record: dict[str, Any]) -> dict[str, Any]:
 
 
 async def record_all(directory: Path, *records: dict[str, Any], **options: Any) -> None:
-    async with SpoolAuditLog.open(directory, **options) as log:
+    async with SegmentedAuditLog.open(directory, **options) as log:
         for record in records:
             await log.record(record)
 
@@ -83,7 +83,7 @@ async def test_every_segment_can_be_read_by_itself_and_so_can_what_is_written_af
 
 
 async def test_what_could_not_be_written_is_not_counted_on(directory: Path) -> None:
-    async with SpoolAuditLog.open(directory) as log:
+    async with SegmentedAuditLog.open(directory) as log:
         await log.record(turn(10))
         with full_disk(next(directory.glob("audit-*")).stat().st_size + 50), pytest.raises(AuditUnavailable):
             await log.record(turn(30))

@@ -1,4 +1,4 @@
-"""The spool: what was recorded is there, once, in order and without gaps, whatever happens to the process or the disk."""
+"""The audit log: what was recorded is there, once, in order and without gaps, whatever happens to the process or the disk."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from typing import Any
 
 import pytest
 
+from regate_adapters.audit.log import SegmentedAuditLog
 from regate_adapters.audit.reading import read
-from regate_adapters.audit.spool import SpoolAuditLog
 from regate_orchestrator.errors import AuditUnavailable, ConfigurationError
 
 _RECORD_UNTIL_KILLED = """
 import asyncio, pathlib, sys
-from regate_adapters.audit.spool import SpoolAuditLog
+from regate_adapters.audit.log import SegmentedAuditLog
 
 async def write(log, writer):
     for number in range(1_000_000):
@@ -32,7 +32,7 @@ async def write(log, writer):
         print(f"{writer}/{number}", flush=True)
 
 async def main():
-    async with SpoolAuditLog.open(pathlib.Path(sys.argv[1]), rotate_bytes=20_000) as log:
+    async with SegmentedAuditLog.open(pathlib.Path(sys.argv[1]), rotate_bytes=20_000) as log:
         async with asyncio.TaskGroup() as group:
             for writer in range(8):
                 group.create_task(write(log, writer))
@@ -61,7 +61,7 @@ def files_in(directory: Path) -> list[str]:
 
 
 async def record_each(directory: Path, *records: dict[str, Any], **options: Any) -> None:
-    async with SpoolAuditLog.open(directory, **options) as log:
+    async with SegmentedAuditLog.open(directory, **options) as log:
         for record in records:
             await log.record(record)
 
@@ -71,12 +71,12 @@ async def record_each(directory: Path, *records: dict[str, Any], **options: Any)
 
 async def test_what_its_user_raises_is_raised_as_it_was(directory: Path) -> None:
     with pytest.raises(ConfigurationError, match="of the user's"):
-        async with SpoolAuditLog.open(directory):
+        async with SegmentedAuditLog.open(directory):
             raise ConfigurationError("of the user's")
 
 
 async def test_record_is_in_the_file_when_the_call_returns(directory: Path) -> None:
-    async with SpoolAuditLog.open(directory, clock=lambda: 1_795_000_000.25) as log:
+    async with SegmentedAuditLog.open(directory, clock=lambda: 1_795_000_000.25) as log:
         await log.record({"kind": "decisions", "request_id": "req_1", "nested": {"list": [1, None, True]}})
         lines = (directory / files_in(directory)[0]).read_bytes().splitlines()
     assert lines == [
@@ -86,7 +86,7 @@ async def test_record_is_in_the_file_when_the_call_returns(directory: Path) -> N
 
 @pytest.mark.parametrize("durable", [True, False])
 async def test_records_made_at_once_are_all_there_once_and_numbered_without_gaps(directory: Path, durable: bool) -> None:
-    async with SpoolAuditLog.open(directory, durable=durable, rotate_bytes=3_000) as log:
+    async with SegmentedAuditLog.open(directory, durable=durable, rotate_bytes=3_000) as log:
         await asyncio.gather(*(log.record({"name": name}) for name in range(500)))
         await asyncio.gather(*(log.record({"name": name}) for name in range(500, 600)))
     records = list(read(directory))
@@ -124,7 +124,7 @@ async def test_hostile_value_stays_in_its_line_and_comes_back_as_it_was(director
 
 @pytest.mark.parametrize("value", [object(), b"bytes", {1: object()}])
 async def test_what_is_not_json_is_refused_and_uses_no_number(directory: Path, value: object) -> None:
-    async with SpoolAuditLog.open(directory) as log:
+    async with SegmentedAuditLog.open(directory) as log:
         with pytest.raises(AuditUnavailable):
             await log.record({"value": value})  # type: ignore[dict-item] — the point of the test
         await log.record({"kind": "next"})
@@ -179,7 +179,7 @@ async def test_segment_that_was_begun_and_never_written_keeps_its_number(directo
 
 
 async def test_removed_segment_is_noticed_before_the_next_record(directory: Path) -> None:
-    async with SpoolAuditLog.open(directory) as log:
+    async with SegmentedAuditLog.open(directory) as log:
         await log.record({"kind": "x"})
         (directory / "audit-0000000000000001.jsonl").unlink()
         await log.record({"kind": "y"})
@@ -211,9 +211,9 @@ async def test_reader_leaves_out_a_line_that_is_still_being_written(directory: P
 
 
 async def test_directory_serves_one_process_at_a_time(directory: Path) -> None:
-    async with SpoolAuditLog.open(directory):
+    async with SegmentedAuditLog.open(directory):
         with pytest.raises(ConfigurationError, match="in use by another process"):
-            async with SpoolAuditLog.open(directory):
+            async with SegmentedAuditLog.open(directory):
                 pass
     await record_each(directory, {"kind": "free again"})
     assert numbers_in(directory) == [1]
@@ -222,7 +222,7 @@ async def test_directory_serves_one_process_at_a_time(directory: Path) -> None:
 async def test_directory_that_cannot_be_used_is_refused(directory: Path) -> None:
     directory.write_text("a file")
     with pytest.raises(ConfigurationError, match=r"audit\.path"):
-        async with SpoolAuditLog.open(directory):
+        async with SegmentedAuditLog.open(directory):
             pass
 
 
@@ -230,26 +230,26 @@ async def test_segment_that_leads_elsewhere_is_not_followed(directory: Path) -> 
     directory.mkdir()
     (directory / "audit-0000000000000001.jsonl").symlink_to("/dev/null")
     with pytest.raises(ConfigurationError):
-        async with SpoolAuditLog.open(directory):
+        async with SegmentedAuditLog.open(directory):
             pass
 
 
 async def test_closed_log_refuses(directory: Path) -> None:
-    async with SpoolAuditLog.open(directory) as log:
+    async with SegmentedAuditLog.open(directory) as log:
         pass
     with pytest.raises(AuditUnavailable):
         await log.record({"kind": "late"})
 
 
 async def test_what_was_handed_over_before_the_end_is_written(directory: Path) -> None:
-    async with SpoolAuditLog.open(directory) as log, asyncio.TaskGroup() as group:
+    async with SegmentedAuditLog.open(directory) as log, asyncio.TaskGroup() as group:
         for name in range(50):
             group.create_task(log.record({"name": name}))
     assert len(numbers_in(directory)) == 50
 
 
 async def test_caller_who_leaves_disturbs_no_other(directory: Path) -> None:
-    async with SpoolAuditLog.open(directory, deadline_s=60) as log:
+    async with SegmentedAuditLog.open(directory, deadline_s=60) as log:
         tasks = [asyncio.wait_for(log.record({"name": name}), timeout=0.000_1 if name % 2 else 60) for name in range(60)]
         results = await asyncio.gather(*tasks, return_exceptions=True)
         await log.record({"name": "last"})
@@ -267,7 +267,7 @@ async def test_caller_who_leaves_disturbs_no_other(directory: Path) -> None:
 
 async def test_full_disk_refuses_every_caller_and_leaves_no_half_line_and_no_gap(directory: Path) -> None:
     segment = directory / "audit-0000000000000001.jsonl"
-    async with SpoolAuditLog.open(directory) as log:
+    async with SegmentedAuditLog.open(directory) as log:
         await log.record({"kind": "before"})
         before = segment.read_bytes()
         with full_disk(len(before) + 100):
@@ -282,7 +282,7 @@ async def test_half_line_that_cannot_be_taken_back_stops_the_log_until_it_can(di
     def refuse(descriptor: int, length: int) -> None:
         raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
 
-    async with SpoolAuditLog.open(directory) as log:
+    async with SegmentedAuditLog.open(directory) as log:
         await log.record({"kind": "before"})
         with monkeypatch.context() as patched:
             patched.setattr(os, "ftruncate", refuse)
@@ -296,7 +296,7 @@ async def test_half_line_that_cannot_be_taken_back_stops_the_log_until_it_can(di
 
 
 async def test_counted_losses_are_told_of_as_soon_as_writing_works_again(directory: Path) -> None:
-    async with SpoolAuditLog.open(directory, on_failure="count") as log:
+    async with SegmentedAuditLog.open(directory, on_failure="count") as log:
         await log.record({"kind": "before"})
         with full_disk((directory / "audit-0000000000000001.jsonl").stat().st_size + 20):
             for _ in range(3):
@@ -308,21 +308,21 @@ async def test_counted_losses_are_told_of_as_soon_as_writing_works_again(directo
 
 
 async def test_losses_are_told_of_at_the_end_when_nothing_more_is_recorded(directory: Path) -> None:
-    async with SpoolAuditLog.open(directory, on_failure="count") as log:
+    async with SegmentedAuditLog.open(directory, on_failure="count") as log:
         with full_disk(20):
             await log.record({"kind": "lost"})
     assert [(record["seq"], record["kind"], record["lost"]) for record in read(directory)] == [(1, "gap", 1)]
 
 
 async def test_record_that_takes_too_long_is_refused_and_leaves_no_gap(directory: Path) -> None:
-    async with SpoolAuditLog.open(directory, deadline_s=0) as log:
+    async with SegmentedAuditLog.open(directory, deadline_s=0) as log:
         outcomes = await asyncio.gather(*(log.record({"name": name}) for name in range(20)), return_exceptions=True)
     numbers = numbers_in(directory)
     assert ([type(outcome) for outcome in outcomes], numbers) == ([AuditUnavailable] * 20, list(range(1, len(numbers) + 1)))
 
 
 async def test_record_written_after_its_deadline_is_not_counted_as_lost(directory: Path) -> None:
-    async with SpoolAuditLog.open(directory, deadline_s=0, on_failure="count") as log:
+    async with SegmentedAuditLog.open(directory, deadline_s=0, on_failure="count") as log:
         for name in range(50):
             await asyncio.gather(*(log.record({"name": (name, part)}) for part in range(4)))
     records = list(read(directory))
@@ -331,7 +331,7 @@ async def test_record_written_after_its_deadline_is_not_counted_as_lost(director
 
 
 async def test_segment_that_cannot_be_begun_refuses_and_recovers(directory: Path) -> None:
-    async with SpoolAuditLog.open(directory, rotate_bytes=1) as log:
+    async with SegmentedAuditLog.open(directory, rotate_bytes=1) as log:
         await log.record({"kind": "first"})
         obstacle = directory / "audit-0000000000000002.jsonl"
         obstacle.mkdir()

@@ -221,7 +221,7 @@ async def test_failing_discovery_keeps_what_was_known(upstream: ScriptedUpstream
 @pytest.fixture
 def patient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Wait longer for a listing than a test that does not wait for it may take."""
-    monkeypatch.setattr("regate_adapters.backend.upstream_client._LISTING_S", 60)
+    monkeypatch.setattr("regate_adapters.backend.upstream_client._LISTING_SECONDS", 60)
 
 
 @pytest.mark.usefixtures("patient")

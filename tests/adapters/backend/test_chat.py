@@ -9,7 +9,7 @@ import pytest
 
 from regate_adapters.backend.chat import ChatBackend
 from regate_adapters.backend.stream.merging import merged
-from regate_adapters.backend.stream.sse_reader import MOST_EVENT_BYTES
+from regate_adapters.backend.stream.sse_reader import MAX_EVENT_BYTES
 from regate_adapters.backend.upstreams import Upstreams, encode
 from regate_orchestrator.errors import UpstreamError
 from regate_orchestrator.responses.events import CallOpened, ModelEnded, ModelEvent, ModelFailed, TextWritten, Usage
@@ -276,7 +276,7 @@ async def test_huge_event_has_failed_before_it_ends(upstream: ScriptedUpstream, 
 
     upstream.script = script
     assert failure(await chat(upstreams)).status == 502
-    assert sent < 4 * MOST_EVENT_BYTES
+    assert sent < 4 * MAX_EVENT_BYTES
 
 
 async def test_refusal_of_the_request_raises_before_anything_is_yielded(upstream: ScriptedUpstream, upstreams: Upstreams) -> None:
@@ -323,7 +323,7 @@ async def test_cancelling_the_reader_is_seen_by_the_upstream_at_once(upstream: S
 @pytest.fixture
 def settling(monkeypatch: pytest.MonkeyPatch) -> None:
     """Wait long for the end of a body, which certainly comes."""
-    monkeypatch.setattr("regate_adapters.backend.chat._SETTLE_S", 30)
+    monkeypatch.setattr("regate_adapters.backend.chat._SETTLE_SECONDS", 30)
 
 
 @pytest.mark.usefixtures("settling")

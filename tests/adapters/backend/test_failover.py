@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from regate_adapters.backend.health import FAILURES, FRESH_S
+from regate_adapters.backend.health import FAILURES, FRESH_SECONDS
 from regate_adapters.backend.upstreams import Upstreams
 from regate_orchestrator.errors import UpstreamError
 
@@ -191,7 +191,7 @@ async def test_readiness_needs_one_upstream_that_can_be_reached(
         assert (before, pool.reach()) == ({"main": "unknown", "spare": "unknown"}, {"main": "unreachable", "spare": "ok"})
         await pool.check()
         assert len(upstream.requests) == 1  # what was heard is good for half a minute
-        clock.now += FRESH_S
+        clock.now += FRESH_SECONDS
         await pool.check()
         assert len(upstream.requests) == 2
 
@@ -213,7 +213,7 @@ async def test_connection_that_never_comes_about_goes_to_the_alternate(
     upstream: ScriptedUpstream, new_upstream: type[ScriptedUpstream], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     upstream.script = lambda exchange: exchange.answer(200, b"instead")
-    monkeypatch.setattr("regate_adapters.backend.upstream_client._CONNECT_S", 1.0)
+    monkeypatch.setattr("regate_adapters.backend.upstream_client._CONNECT_SECONDS", 1.0)
     with socket.socket() as full:
         full.bind(("127.0.0.1", 0))
         full.listen(0)

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from regate_adapters.backend.health import FAILURES, FRESH_S, OPEN_S, Health
+from regate_adapters.backend.health import FAILURES, FRESH_SECONDS, OPEN_SECONDS, Health
 
 
 class Hand:
@@ -45,7 +45,7 @@ def test_circuit_closes_by_itself_and_opens_again_with_the_next_failure(clock: H
     health = Health(clock)
     for _ in range(FAILURES):
         health.not_reached()
-    clock.now += OPEN_S - 0.5
+    clock.now += OPEN_SECONDS - 0.5
     before = health.is_open, health.retry_after
     clock.now += 0.5
     after = health.is_open, health.in_trouble
@@ -58,5 +58,5 @@ def test_what_was_heard_grows_old(clock: Hand) -> None:
     never = health.is_stale, health.reach
     health.reached()
     fresh = health.is_stale
-    clock.now += FRESH_S
+    clock.now += FRESH_SECONDS
     assert (never, fresh, health.is_stale) == ((True, "unknown"), False, True)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from regate_adapters.backend.stream.sse_reader import MOST_EVENT_BYTES
+from regate_adapters.backend.stream.sse_reader import MAX_EVENT_BYTES
 from regate_adapters.backend.upstreams import Upstreams
 from regate_orchestrator.errors import UpstreamError
 
@@ -240,13 +240,13 @@ async def test_stream_of_one_event_that_never_ends_is_given_up(upstream: Scripte
     upstream.script = script
     async with asyncio.timeout(60):
         error = await refusal(upstreams, streamed=True)
-    assert str(MOST_EVENT_BYTES) in error.detail
+    assert str(MAX_EVENT_BYTES) in error.detail
 
 
 async def test_stream_that_is_long_in_beginning_is_passed_on_meanwhile(
     upstream: ScriptedUpstream, upstreams: Upstreams, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("regate_adapters.backend.stream.passing._PATIENCE_S", 0.01)
+    monkeypatch.setattr("regate_adapters.backend.stream.passing._PATIENCE_SECONDS", 0.01)
     opened = asyncio.Event()
 
     async def script(exchange: Exchange) -> None:

@@ -11,7 +11,7 @@ import pytest
 from regate_adapters.backend.upstream_client import UpstreamConfig
 from regate_adapters.backend.upstreams import Upstreams
 from regate_orchestrator.errors import ConfigurationError, UpstreamError
-from regate_orchestrator.upstream_traits import UpstreamTraits
+from regate_orchestrator.upstream_capabilities import UpstreamCapabilities
 from regate_orchestrator.values import JsonObject
 
 if TYPE_CHECKING:
@@ -124,7 +124,7 @@ async def test_detail_is_short_and_never_holds_the_key(upstream: ScriptedUpstrea
 async def test_error_text_that_never_ends_is_not_waited_for(
     upstream: ScriptedUpstream, upstreams: Upstreams, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("regate_adapters.backend.upstream_client._ERROR_TEXT_S", 60)
+    monkeypatch.setattr("regate_adapters.backend.upstream_client._ERROR_TEXT_SECONDS", 60)
 
     async def script(exchange: Exchange) -> None:
         await exchange.send(b"HTTP/1.1 500 Oops\r\nContent-Length: 100000\r\n\r\n" + b"x" * 9_000)
@@ -318,9 +318,11 @@ def test_two_upstreams_of_one_name_are_refused(new_upstream: type[ScriptedUpstre
 
 
 def test_traits_are_those_of_the_configuration(new_upstream: type[ScriptedUpstream]) -> None:
-    traits = UpstreamTraits(reasoning_field="reasoning_content", image_urls=True, context_window=8_192, extra_fields=frozenset({"top_k"}))
-    pool = Upstreams([new_upstream().config("plain"), new_upstream().config("able", traits=traits)])
-    assert (pool.traits("plain"), pool.traits("able"), pool.extra_fields) == (UpstreamTraits(), traits, {"top_k"})
+    capabilities = UpstreamCapabilities(
+        reasoning_field="reasoning_content", image_urls=True, context_window=8_192, extra_fields=frozenset({"top_k"})
+    )
+    pool = Upstreams([new_upstream().config("plain"), new_upstream().config("able", capabilities=capabilities)])
+    assert (pool.capabilities("plain"), pool.capabilities("able"), pool.extra_fields) == (UpstreamCapabilities(), capabilities, {"top_k"})
 
 
 def test_key_is_not_shown() -> None:

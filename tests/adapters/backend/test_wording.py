@@ -11,7 +11,7 @@ import pytest
 from regate_adapters.backend.chat import ChatBackend
 from regate_adapters.backend.upstreams import Upstreams
 from regate_orchestrator.errors import UpstreamError
-from regate_orchestrator.upstream_traits import UpstreamTraits
+from regate_orchestrator.upstream_capabilities import UpstreamCapabilities
 
 if TYPE_CHECKING:
     from tests.adapters.backend.conftest import Exchange, ScriptedUpstream
@@ -21,10 +21,10 @@ PAYLOAD: dict[str, Any] = {"model": "m", "messages": [HI]}
 ANSWER = {"choices": [{"index": 0, "delta": {"content": "a"}, "finish_reason": "stop"}]}
 
 
-async def sent(upstream: ScriptedUpstream, *payloads: dict[str, Any], **traits: Any) -> list[dict[str, Any]]:
+async def sent(upstream: ScriptedUpstream, *payloads: dict[str, Any], **capabilities: Any) -> list[dict[str, Any]]:
     """Have the payloads answered one after the other, and return all that the upstream was sent."""
     upstream.script = upstream.script or (lambda exchange: exchange.stream(ANSWER, b"[DONE]"))
-    async with Upstreams([upstream.config(traits=UpstreamTraits(**traits))]) as pool:
+    async with Upstreams([upstream.config(capabilities=UpstreamCapabilities(**capabilities))]) as pool:
         for payload in payloads:
             async with ChatBackend(pool).chat("scripted", payload) as events:
                 assert [event async for event in events]
@@ -243,7 +243,7 @@ async def test_tool_that_is_no_function_stays_as_it_is(upstream: ScriptedUpstrea
 async def test_completion_is_sent_as_it_is(upstream: ScriptedUpstream) -> None:
     payload = {"model": "m", "prompt": "a", "max_tokens": 5}
     upstream.script = lambda exchange: exchange.answer_json({"choices": []})
-    config = upstream.config(traits=UpstreamTraits(output_limit="max_completion_tokens"))
+    config = upstream.config(capabilities=UpstreamCapabilities(output_limit="max_completion_tokens"))
     async with Upstreams([config]) as pool, pool.pass_through("scripted", "/completions", payload, streamed=False):
         pass
     assert json.loads(upstream.requests[0].body) == payload

@@ -85,7 +85,7 @@ def caching(
     inner: PolicyEngine, *, seconds: float = 5, entries: int = 100, most_bytes: int = 1_000_000, clock: Time | None = None
 ) -> CachingEngine:
     return CachingEngine(
-        inner, seconds=seconds, entries=entries, qualities=["regate/chunk/on_deny"], most_bytes=most_bytes, clock=clock or Time()
+        inner, seconds=seconds, entries=entries, decision_attributes=["regate/chunk/on_deny"], most_bytes=most_bytes, clock=clock or Time()
     )
 
 

@@ -8,8 +8,8 @@ from typing import Final
 
 from tests.adapters.opa.test_batching import ANN, KINDS, RULE, Noting
 
-from regate_adapters.audit.spool import SpoolAuditLog
-from regate_adapters.opa.batching import MOST_AT_ONCE, BatchingEngine
+from regate_adapters.audit.log import SegmentedAuditLog
+from regate_adapters.opa.batching import MAX_CONCURRENT, BatchingEngine
 from regate_adapters.testing.opa import running_opa
 from regate_gateway.workbench.directory import shipped_policies
 from regate_gateway.workbench.replay.recorded import read_records
@@ -24,7 +24,7 @@ ITEMS: Final = 30_000
 CHUNKS: Final = 10_000
 CONTEXT: Final = Context(Principal("ann", "acme", teams=("hr",), clearance=1), RequestId("req_1"))
 SHARING: Final[JsonObject] = {"tenant": "acme", "visibility": "attributes", "teams": ["hr"], "roles": [], "projects": [], "namespaces": []}
-PATIENT_S: Final = 60
+PATIENT_SECONDS: Final = 60
 
 
 def item(number: int) -> JsonObject:
@@ -66,8 +66,8 @@ async def test_batch_of_a_very_long_conversation_is_answered_whole(tmp_path: Pat
         items=[item(number) for number in range(ITEMS)],
     )
     async with (
-        running_opa(shipped_policies(), deadline_s=PATIENT_S) as opa,
-        SpoolAuditLog.open(tmp_path, durable=False, deadline_s=PATIENT_S) as log,
+        running_opa(shipped_policies(), deadline_s=PATIENT_SECONDS) as opa,
+        SegmentedAuditLog.open(tmp_path, durable=False, deadline_s=PATIENT_SECONDS) as log,
     ):
         counting = Counting(opa)
         admitted = await Enforcer(BatchingEngine(counting), log, {}).admit(CONTEXT, "turn", batch)
@@ -77,7 +77,7 @@ async def test_batch_of_a_very_long_conversation_is_answered_whole(tmp_path: Pat
     assert admitted.items == {number for number in range(ITEMS) if number % 3}
     assert admitted.chunks == {number for number in range(CHUNKS) if number % 4}
     assert admitted.stores == {name for number, name in enumerate(stores) if number % 5}
-    assert (sum(sizes), max(sizes) <= MOST_AT_ONCE + len(KINDS), counting.most) == (ITEMS + CHUNKS, True, 2)
+    assert (sum(sizes), max(sizes) <= MAX_CONCURRENT + len(KINDS), counting.most) == (ITEMS + CHUNKS, True, 2)
     assert {name: len(part["asked"]) for name, part in record["batch"].items()} == {"stores": 1_000, "chunks": CHUNKS, "items": ITEMS}
 
 
@@ -101,7 +101,7 @@ class Interrupted(Counting):
 
 async def test_others_are_served_between_the_parts() -> None:
     asked: JsonObject = {"v": 1, "now": 1, "request_id": "r", "action": "batch", "principal": ANN}
-    async with running_opa(shipped_policies(), deadline_s=PATIENT_S) as opa, asyncio.TaskGroup() as group:
+    async with running_opa(shipped_policies(), deadline_s=PATIENT_SECONDS) as opa, asyncio.TaskGroup() as group:
         engine = Interrupted(opa)
         others = group.create_task(engine.others())
         await BatchingEngine(engine).ask(RULE, {**asked, "items": [item(number) for number in range(5_000)]})

@@ -55,8 +55,8 @@ DEPARTURES: dict[str, tuple[Callable[[Path], object], str]] = {
 
 @pytest.mark.parametrize("name", DEPARTURES)
 def test_directory_that_departs_from_its_list_is_refused_and_told_in_what(name: str, policies: Path) -> None:
-    depart, fault = DEPARTURES[name]
-    depart(with_list(policies))
+    leave, fault = DEPARTURES[name]
+    leave(with_list(policies))
 
     with pytest.raises(IncompletePolicy, match=fault):
         read_source(policies)
@@ -211,14 +211,14 @@ def test_folders_of_a_config_map_are_read_once(policies: Path, tmp_path: Path) -
 
 
 def test_directory_of_very_many_files_is_refused(policies: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("regate_adapters.opa.policies.listing._MOST_FILES", 1)
+    monkeypatch.setattr("regate_adapters.opa.policies.listing._MAX_FILES", 1)
 
     with pytest.raises(BrokenPolicy, match="more than 1 files"):
         read_source(policies)
 
 
 def test_directory_of_very_many_bytes_is_refused_unread(policies: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("regate_adapters.opa.policies.listing.MOST_BYTES", 10)
+    monkeypatch.setattr("regate_adapters.opa.policies.listing.MAX_BYTES", 10)
 
     with pytest.raises(BrokenPolicy, match="more than 10 bytes"):
         read_source(policies)

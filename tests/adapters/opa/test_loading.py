@@ -77,7 +77,9 @@ async def test_opa_is_not_started_and_rule_and_line_are_told(name: str, shipped:
 async def test_the_policy_in_force_stays_and_the_problem_is_told_until_it_is_mended(
     name: str, shipped: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("regate_adapters.opa.server.process._RELOAD_S", 60)  # or an OPA that is slow to load the change would be restarted
+    monkeypatch.setattr(
+        "regate_adapters.opa.server.process._RELOAD_SECONDS", 60
+    )  # or an OPA that is slow to load the change would be restarted
     file, text, said = SAID[name]
     running = running_opa(shipped, deadline_s=30)
     async with running as engine:

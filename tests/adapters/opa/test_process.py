@@ -94,7 +94,9 @@ async def test_opa_killed_time_and_again_comes_back(running: OpaEngine, managed:
 async def test_changed_rule_comes_into_force_and_no_question_fails(
     running: OpaEngine, managed: RunningOpa, policies: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("regate_adapters.opa.server.process._RELOAD_S", 30)  # or an OPA that is slow to load the change would be restarted
+    monkeypatch.setattr(
+        "regate_adapters.opa.server.process._RELOAD_SECONDS", 30
+    )  # or an OPA that is slow to load the change would be restarted
     before = await asked(running)
     (policies / "chunk" / "chunk.rego").write_text(CHUNK.replace('visibility == "tenant"', 'visibility == "nobody"'), encoding="utf-8")
 
@@ -260,7 +262,7 @@ async def test_opa_that_is_not_there_is_refused(policies: Path, opa: Path, tmp_p
 async def test_opa_that_does_not_answer_in_time_is_refused_in_its_own_words(
     policies: Path, tmp_path: Path, opa: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("regate_adapters.opa.server.process._START_S", 1)
+    monkeypatch.setattr("regate_adapters.opa.server.process._START_SECONDS", 1)
     wrapper = opa_that("echo I am thinking; exec sleep 600", opa=opa, at=tmp_path)
 
     with pytest.raises(ConfigurationError, match=r"OPA did not answer within 1 s of its start \(status -9\): I am thinking"):

@@ -233,7 +233,7 @@ async def test_files_that_may_not_serve_change_nothing_and_a_good_one_is_taken_w
     put: Callable[[Path, Path], None], running: RunningOpa, build: Build, keys: Keys, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
-        "regate_adapters.opa.server.process._RELOAD_S", 30
+        "regate_adapters.opa.server.process._RELOAD_SECONDS", 30
     )  # or an OPA that is slow to load the good one would be restarted
     bundle, process = tmp_path / "policy.tar.gz", running.process
     altered = read_bundle(bundle)

@@ -104,7 +104,9 @@ def live(tmp_path: Path) -> Path:
 
 @pytest.fixture(autouse=True)
 def patient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("regate_adapters.opa.server.process._RELOAD_S", 30)  # or an OPA that is slow to load a change would be restarted
+    monkeypatch.setattr(
+        "regate_adapters.opa.server.process._RELOAD_SECONDS", 30
+    )  # or an OPA that is slow to load a change would be restarted
 
 
 def done(writer: Iterator[None]) -> None:
@@ -119,8 +121,8 @@ def done(writer: Iterator[None]) -> None:
 async def test_policy_with_a_list_is_never_taken_in_part_however_long_its_writer_stops(
     write: Writer, old: Path, new: Path, live: Path, opa: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(f"{SETTLING}._STILL_S", 0)  # every stop is longer than that
-    monkeypatch.setattr(f"{SETTLING}._PATIENCE_S", 0)
+    monkeypatch.setattr(f"{SETTLING}._STILL_SECONDS", 0)  # every stop is longer than that
+    monkeypatch.setattr(f"{SETTLING}._PATIENCE_SECONDS", 0)
     done(copied(sorted)(listed(old), live))
     whole = {read_source(old).revision, read_source(new).revision}
     stops, wrong = 0, []
@@ -138,7 +140,7 @@ async def test_policy_with_a_list_is_never_taken_in_part_however_long_its_writer
 async def test_list_that_was_seen_once_is_demanded_from_then_on(
     old: Path, new: Path, live: Path, opa: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(f"{SETTLING}._PATIENCE_S", 0)
+    monkeypatch.setattr(f"{SETTLING}._PATIENCE_SECONDS", 0)
     done(copied(sorted)(listed(old), live))
     async with watched(live, opa) as place:
         (live / ".digests").unlink()
@@ -155,7 +157,7 @@ async def test_list_that_was_seen_once_is_demanded_from_then_on(
 
 
 async def test_list_that_comes_later_is_demanded_too(old: Path, live: Path, opa: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(f"{SETTLING}._PATIENCE_S", 0)
+    monkeypatch.setattr(f"{SETTLING}._PATIENCE_SECONDS", 0)
     done(copied(sorted)(old, live))
     async with watched(live, opa) as place:
         listed(live)
@@ -239,7 +241,7 @@ async def test_policy_that_was_there_only_while_it_was_built_is_not_taken(old: P
 async def test_policy_that_has_lost_a_file_waits_for_it_and_logs_no_error(
     write: Writer, old: Path, new: Path, live: Path, opa: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(f"{SETTLING}._PATIENCE_S", 3600)
+    monkeypatch.setattr(f"{SETTLING}._PATIENCE_SECONDS", 3600)
     caplog.set_level(logging.INFO, "regate.opa")
     done(copied(sorted)(old, live))
     async with watched(live, opa) as place, asyncio.TaskGroup() as tasks:
@@ -263,7 +265,7 @@ async def test_policy_that_has_lost_a_file_waits_for_it_and_logs_no_error(
 async def test_file_that_is_taken_away_for_good_is_gone_in_the_end(
     new: Path, live: Path, opa: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(f"{SETTLING}._PATIENCE_S", 0.5)
+    monkeypatch.setattr(f"{SETTLING}._PATIENCE_SECONDS", 0.5)
     done(copied(sorted)(new, live))
     async with watched(live, opa) as place:
         (live / "custom" / "chunk" / "chunk.rego").unlink()
@@ -293,8 +295,8 @@ async def test_file_of_the_same_size_and_time_is_another_one(old: Path, live: Pa
 async def test_config_map_is_one_or_the_other_at_every_stop(
     with_list: bool, old: Path, new: Path, live: Path, opa: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(f"{SETTLING}._STILL_S", 0)
-    monkeypatch.setattr(f"{SETTLING}._PATIENCE_S", 0)
+    monkeypatch.setattr(f"{SETTLING}._STILL_SECONDS", 0)
+    monkeypatch.setattr(f"{SETTLING}._PATIENCE_SECONDS", 0)
     if with_list:
         listed(old), listed(new)
     live.mkdir(parents=True)
@@ -323,8 +325,8 @@ async def test_what_reads_the_policies_in_force_never_reads_those_that_are_being
     async with watched(live, opa) as place:
         done(copied(sorted)(new, live))
         before = read_source(place.process.directory).files
-        for edition in range(4):
-            (live / "more.rego").write_text(f"package regate.more{edition}\n")
+        for generation in range(4):
+            (live / "more.rego").write_text(f"package regate.more{generation}\n")
             await place.process.look()
         after = read_source(place.process.directory).files
         kept = [path for path in place.process.directory.parent.glob("content-*") if path.is_dir()]

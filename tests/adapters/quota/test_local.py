@@ -163,14 +163,14 @@ async def test_past_the_bound_whoever_is_silent_longest_begins_anew_and_nobody_e
 @settings(max_examples=200)
 @given(st.lists(st.tuples(st.floats(0, 40, allow_nan=False), st.integers(1, 30)), max_size=60), st.integers(1, 8), st.integers(1, 100))
 def test_no_sixty_seconds_ever_hold_more_than_the_limit_and_no_room_is_wasted(
-    arrivals: list[tuple[float, int]], rpm: int, tpm: int
+    conversation_writer: list[tuple[float, int]], rpm: int, tpm: int
 ) -> None:
     time = Time(0.0)
     counter = LocalQuotaCounter(clock=time)
     passed: list[tuple[float, int]] = []
 
     async def run() -> None:
-        for wait, tokens in arrivals:
+        for wait, tokens in conversation_writer:
             time.now += wait
             found = await counter.reserve(ANN, rpm=rpm, tpm=tpm, tokens=tokens)
             lately = [size for at, size in passed if at > time.now - 60]

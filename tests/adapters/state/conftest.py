@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
-from tests.adapters.state.samples import PATIENT_S
+from tests.adapters.state.samples import PATIENT_SECONDS
 from tests.postgres import Postgres
 
 from regate_adapters.state.store import SqlStateStore
@@ -31,5 +31,5 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 
 @pytest.fixture
 async def store(url: str) -> AsyncIterator[SqlStateStore]:
-    async with SqlStateStore.open(url, deadline_s=PATIENT_S) as opened:
+    async with SqlStateStore.open(url, deadline_s=PATIENT_SECONDS) as opened:
         yield opened

@@ -26,7 +26,7 @@ ANN = Principal("ann", "acme", teams=("sales",))
 BOB = Principal("bob", "acme")
 EVE = Principal("eve", "globex")
 
-PATIENT_S = 60
+PATIENT_SECONDS = 60
 """How long what must succeed may take on the slowest machine."""
 
 
@@ -76,8 +76,8 @@ def version_of(
 
 
 def attached_of(who: Principal, store: str = "vs_1", file: str = "file-1", **changes: Any) -> Attachment:
-    """A completed attachment, whose chunks are of an edition of their own."""
-    values = {"status": "completed", "usage_bytes": 10, "chunks": 2, "edition": f"{who.tenant}/{file}/e1"}
+    """A completed attachment, whose chunks are of a generation of their own."""
+    values = {"status": "completed", "usage_bytes": 10, "chunks": 2, "generation": f"{who.tenant}/{file}/e1"}
     return attachment_of(who, store, file, **(values | changes))
 
 

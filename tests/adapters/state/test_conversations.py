@@ -9,12 +9,12 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from tests.adapters.state.samples import ANN, BOB, EVE, PATIENT_S, conversation_of, event_of, items_of, response_of
+from tests.adapters.state.samples import ANN, BOB, EVE, PATIENT_SECONDS, conversation_of, event_of, items_of, response_of
 
 from regate_adapters.state.store import SqlStateStore
 from regate_orchestrator.errors import InvalidRequest, StateUnavailable
 from regate_orchestrator.ports import Rows
-from regate_orchestrator.rows import HeldItem, LoggedEvent, Page, ResponseRow, StoredItem
+from regate_orchestrator.rows import ItemWithParent, LoggedEvent, Page, ResponseRow, StoredItem
 from regate_orchestrator.values import ConversationId, ResponseId
 
 CONVERSATION, RESPONSE, OTHER = ConversationId("conv_1"), ResponseId("resp_1"), ResponseId("resp_2")
@@ -23,7 +23,7 @@ CONVERSATION, RESPONSE, OTHER = ConversationId("conv_1"), ResponseId("resp_1"), 
 @pytest.fixture
 async def stores(url: str) -> AsyncIterator[tuple[SqlStateStore, SqlStateStore]]:
     """Two gateways on one database, with a conversation of one item."""
-    async with SqlStateStore.open(url, deadline_s=PATIENT_S) as one, SqlStateStore.open(url, deadline_s=PATIENT_S) as other:
+    async with SqlStateStore.open(url, deadline_s=PATIENT_SECONDS) as one, SqlStateStore.open(url, deadline_s=PATIENT_SECONDS) as other:
         await one.add_conversation(conversation_of(ANN), items_of("msg_1"))
         yield one, other
 
@@ -89,7 +89,7 @@ async def test_name_that_is_no_identifier_is_absent_and_no_error(store: SqlState
         await store.delete_conversation(ANN, conversation) or None,
         await store.delete_conversation_item(ANN, CONVERSATION, name) or None,
         await store.update_conversation(ANN, conversation, metadata={}) or None,
-        await store.held_items(ANN, [name]) or None,
+        await store.items_with_parents(ANN, [name]) or None,
     ]
     assert found == [None] * 12
 
@@ -154,7 +154,7 @@ async def test_deleted_conversation_is_gone_with_its_items_and_its_responses_sta
     await store.lock_conversation(ANN, CONVERSATION, RESPONSE)
     await store.save_response(turn_of())
     deleted = [await store.delete_conversation(ANN, CONVERSATION), await store.delete_conversation(ANN, CONVERSATION)]
-    held = await store.held_items(ANN, ["msg_1", "msg_resp_1_0"])
+    held = await store.items_with_parents(ANN, ["msg_1", "msg_resp_1_0"])
     assert (deleted, list(held), await store.response(ANN, RESPONSE)) == ([True, False], ["msg_resp_1_0"], turn_of())
 
 
@@ -309,10 +309,10 @@ async def test_turn_whose_saving_is_cut_short_is_all_there_or_not_at_all(store: 
 
 async def test_items_are_found_wherever_they_are_with_what_holds_them(store: SqlStateStore) -> None:
     await store.save_response(response_of(BOB))
-    held = await store.held_items(ANN, ["msg_resp_1_1", "msg_1", "msg_none", "msg_1"])
+    held = await store.items_with_parents(ANN, ["msg_resp_1_1", "msg_1", "msg_none", "msg_1"])
     assert held == {
-        "msg_resp_1_1": HeldItem(response_of(BOB).view(), response_of(BOB).items[1]),
-        "msg_1": HeldItem(conversation_of(ANN).view(), items_of("msg_1")[0]),
+        "msg_resp_1_1": ItemWithParent(response_of(BOB).view(), response_of(BOB).items[1]),
+        "msg_1": ItemWithParent(conversation_of(ANN).view(), items_of("msg_1")[0]),
     }
 
 
@@ -320,18 +320,18 @@ async def test_item_that_several_hold_is_the_oldest_responses(store: SqlStateSto
     item = items_of("msg_1")
     for name, created in (("resp_2", 300), ("resp_1", 200), ("resp_3", 400)):
         await store.save_response(replace(response_of(ANN, name, created=created), items=tuple(item)))
-    held = await store.held_items(ANN, ["msg_1"])
+    held = await store.items_with_parents(ANN, ["msg_1"])
     assert [one.holder["id"] for one in held.values()] == ["resp_1"]
 
 
 async def test_item_of_another_tenant_does_not_hide_ones_own(store: SqlStateStore) -> None:
     await store.save_response(replace(response_of(EVE, "resp_eve", created=1), items=tuple(items_of("msg_1"))))
-    held = {who.id: [one.holder["id"] for one in (await store.held_items(who, ["msg_1"])).values()] for who in (ANN, EVE)}
+    held = {who.id: [one.holder["id"] for one in (await store.items_with_parents(who, ["msg_1"])).values()] for who in (ANN, EVE)}
     assert held == {"ann": ["conv_1"], "eve": ["resp_eve"]}
 
 
 async def test_many_items_are_asked_for_at_once(store: SqlStateStore) -> None:
-    assert list(await store.held_items(ANN, [f"msg_{number}" for number in range(12_000)])) == ["msg_1"]
+    assert list(await store.items_with_parents(ANN, [f"msg_{number}" for number in range(12_000)])) == ["msg_1"]
 
 
 # ---------------------------------------------------------------- events

@@ -7,7 +7,7 @@ from typing import Any, LiteralString
 
 import pytest
 from psycopg import sql
-from tests.patience import PATIENT_S
+from tests.patience import PATIENT_SECONDS
 from tests.postgres import Postgres
 
 from regate_adapters.state.database import examine
@@ -22,7 +22,7 @@ SETTING = "state.url_env (DATABASE_URL)"
 
 
 async def opened_state(url: str) -> None:
-    async with SqlStateStore.open(url, setting=SETTING, deadline_s=PATIENT_S):
+    async with SqlStateStore.open(url, setting=SETTING, deadline_s=PATIENT_SECONDS):
         pass
 
 
@@ -32,7 +32,7 @@ async def opened_vectors(url: str) -> None:
 
 
 async def examined_state(url: str) -> None:
-    await examine(url, setting=SETTING, deadline_s=PATIENT_S)
+    await examine(url, setting=SETTING, deadline_s=PATIENT_SECONDS)
 
 
 async def examined_vectors(url: str) -> None:

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import replace
 
 import pytest
-from tests.adapters.state.samples import ANN, BOB, EVE, PATIENT_S, attached_of, attachment_of, file_of, store_of
+from tests.adapters.state.samples import ANN, BOB, EVE, PATIENT_SECONDS, attached_of, attachment_of, file_of, store_of
 
 from regate_adapters.state.store import SqlStateStore
 from regate_orchestrator.errors import InvalidRequest, NotFound
@@ -35,7 +35,7 @@ def clock() -> Clock:
 
 @pytest.fixture
 async def store(url: str, clock: Clock) -> AsyncIterator[SqlStateStore]:
-    async with SqlStateStore.open(url, clock=clock, deadline_s=PATIENT_S) as opened:
+    async with SqlStateStore.open(url, clock=clock, deadline_s=PATIENT_SECONDS) as opened:
         yield opened
 
 

@@ -6,7 +6,7 @@ import asyncio
 from dataclasses import replace
 
 import pytest
-from tests.adapters.state.samples import ANN, BOB, EVE, PATIENT_S
+from tests.adapters.state.samples import ANN, BOB, EVE, PATIENT_SECONDS
 
 from regate_adapters.state.store import SqlStateStore
 from regate_orchestrator.principal import Principal
@@ -89,6 +89,6 @@ async def test_keys_that_count_no_longer_are_forgotten(store: SqlStateStore) -> 
 
 
 async def test_of_many_claims_at_once_one_wins(url: str) -> None:
-    async with SqlStateStore.open(url, deadline_s=PATIENT_S) as one, SqlStateStore.open(url, deadline_s=PATIENT_S) as other:
+    async with SqlStateStore.open(url, deadline_s=PATIENT_SECONDS) as one, SqlStateStore.open(url, deadline_s=PATIENT_SECONDS) as other:
         claims = await asyncio.gather(*(claim((one, other)[number % 2], name=f"c{number}") for number in range(16)))
     assert (claims.count(None), claims.count(KeyUse("f1", None))) == (1, 15)

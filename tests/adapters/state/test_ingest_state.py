@@ -1,4 +1,4 @@
-"""Claims, editions and loose chunks: whoever writes chunks, in whatever order they end, no edition is forgotten and no wrong one counts."""
+"""Claims, generations and orphaned chunks: whoever writes chunks, in whatever order they end, no generation is forgotten and no wrong one counts."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import replace
 
 import pytest
-from tests.adapters.state.samples import ANN, EVE, PATIENT_S, attached_of, attachment_of, batch_of, file_of, stamp_of, store_of
+from tests.adapters.state.samples import ANN, EVE, PATIENT_SECONDS, attached_of, attachment_of, batch_of, file_of, stamp_of, store_of
 
 from regate_adapters.state.store import SqlStateStore
 from regate_orchestrator.errors import NotFound
 from regate_orchestrator.filters.expression import Everything
-from regate_orchestrator.rows import Attachment, FileBatch, LooseChunks, Page, Totals
+from regate_orchestrator.rows import Attachment, FileBatch, OrphanedChunks, Page, Totals
 from regate_orchestrator.values import BatchId, FileId, StoreId
 
 FILE, STORE = FileId("file-1"), StoreId("vs_1")
@@ -36,108 +36,108 @@ def clock() -> Clock:
 
 @pytest.fixture
 async def store(url: str, clock: Clock) -> AsyncIterator[SqlStateStore]:
-    async with SqlStateStore.open(url, clock=clock, deadline_s=PATIENT_S) as opened:
+    async with SqlStateStore.open(url, clock=clock, deadline_s=PATIENT_SECONDS) as opened:
         await opened.add_store(store_of(ANN, shared=True))
         for who, name in ((ANN, "file-1"), (ANN, "file-2"), (EVE, "file-3")):
             await opened.add_file(file_of(who, name))
         yield opened
 
 
-async def claimed(store: SqlStateStore, *, after: str = "", for_s: int = 60) -> Attachment:
-    row = await store.claim_attachment(for_s=for_s, after=after)
+async def leased(store: SqlStateStore, *, after: str = "", ttl_s: int = 60) -> Attachment:
+    row = await store.lease_attachment(ttl_s=ttl_s, after=after)
     assert row is not None
     return row
 
 
 async def loose(store: SqlStateStore, clock: Clock, *, within: float = 0) -> list[str]:
-    """Return the editions that are due by then; they are doomed by asking."""
+    """Return the generations that are due by then; they are tombstoned by asking."""
     clock.time += within
-    return [chunks.edition for chunks in await store.take_loose_chunks(limit=100)]
+    return [chunks.generation for chunks in await store.take_orphaned_chunks(limit=100)]
 
 
-def left(row: Attachment) -> LooseChunks:
-    return LooseChunks(row.store_id, row.file_id, row.edition)
+def left(row: Attachment) -> OrphanedChunks:
+    return OrphanedChunks(row.store_id, row.file_id, row.generation)
 
 
 # ---------------------------------------------------------------- claims
 
 
-async def test_each_attachment_is_claimed_once_and_every_claim_has_an_edition_of_its_own(store: SqlStateStore) -> None:
+async def test_each_attachment_is_claimed_once_and_every_claim_has_an_generation_of_its_own(store: SqlStateStore) -> None:
     await store.put_attachments([attachment_of(ANN), attachment_of(ANN, file="file-2")])
-    one, two = await claimed(store), await claimed(store)
+    one, two = await leased(store), await leased(store)
 
     assert {one.file_id, two.file_id} == {"file-1", "file-2"}
-    assert one.edition.startswith("acme/file-1/")
-    assert two.edition.startswith("acme/file-2/")
+    assert one.generation.startswith("acme/file-1/")
+    assert two.generation.startswith("acme/file-2/")
     assert (one.attempts, two.attempts) == (1, 1)
-    assert await store.claim_attachment(for_s=60, after="") is None
+    assert await store.lease_attachment(ttl_s=60, after="") is None
 
 
 async def test_only_what_is_in_progress_is_claimed(store: SqlStateStore) -> None:
     await store.put_attachments([attached_of(ANN), attachment_of(ANN, file="file-2", status="cancelled")])
 
-    assert await store.claim_attachment(for_s=60, after="") is None
+    assert await store.lease_attachment(ttl_s=60, after="") is None
 
 
 async def test_tenants_take_turns(store: SqlStateStore) -> None:
     await store.put_attachments([attachment_of(ANN), attachment_of(ANN, file="file-2")])
     await store.put_attachments([attachment_of(EVE, file="file-3", created_at=999)])
-    first = await claimed(store, after="")
-    second = await claimed(store, after=str(first.stamp["tenant"]))
-    third = await claimed(store, after=str(second.stamp["tenant"]))
+    first = await leased(store, after="")
+    second = await leased(store, after=str(first.stamp["tenant"]))
+    third = await leased(store, after=str(second.stamp["tenant"]))
 
     assert [row.file_id for row in (first, second, third)] == ["file-1", "file-3", "file-2"]
 
 
-async def test_a_claim_lapses_and_the_next_is_another_attempt_with_another_edition(store: SqlStateStore, clock: Clock) -> None:
+async def test_a_claim_lapses_and_the_next_is_another_attempt_with_another_generation(store: SqlStateStore, clock: Clock) -> None:
     await store.put_attachments([attachment_of(ANN)])
-    dead = await claimed(store, for_s=60)
+    dead = await leased(store, ttl_s=60)
     clock.time += 59
-    early = await store.claim_attachment(for_s=60, after="")
+    early = await store.lease_attachment(ttl_s=60, after="")
     clock.time += 1
-    heir = await claimed(store)
+    heir = await leased(store)
 
-    assert (early, heir.attempts, heir.edition != dead.edition) == (None, 2, True)
-    assert await store.renew_claim(dead, for_s=60) is False
+    assert (early, heir.attempts, heir.generation != dead.generation) == (None, 2, True)
+    assert await store.renew_lease(dead, ttl_s=60) is False
     assert await store.finish_attachment(dead, status="completed", chunks=1) is False
     assert await store.finish_attachment(heir, status="completed", chunks=2) is True
 
 
 async def test_a_claim_that_is_renewed_does_not_lapse(store: SqlStateStore, clock: Clock) -> None:
     await store.put_attachments([attachment_of(ANN)])
-    row = await claimed(store, for_s=60)
+    row = await leased(store, ttl_s=60)
     for _ in range(5):
         clock.time += 50
-        assert await store.renew_claim(row, for_s=60)
+        assert await store.renew_lease(row, ttl_s=60)
 
-    assert await store.claim_attachment(for_s=60, after="") is None
+    assert await store.lease_attachment(ttl_s=60, after="") is None
     assert await loose(store, clock) == []
     assert await store.finish_attachment(row, status="completed")
 
 
 async def test_a_released_claim_is_taken_up_after_its_pause(store: SqlStateStore, clock: Clock) -> None:
     await store.put_attachments([attachment_of(ANN)])
-    row = await claimed(store)
-    await store.release_claim(row, again_in_s=30, counted=True)
-    early = await store.claim_attachment(for_s=60, after="")
+    row = await leased(store)
+    await store.release_lease(row, retry_in_s=30, counted=True)
+    early = await store.lease_attachment(ttl_s=60, after="")
     clock.time += 30
-    again = await claimed(store)
-    await store.release_claim(again, again_in_s=0, counted=False)
+    again = await leased(store)
+    await store.release_lease(again, retry_in_s=0, counted=False)
 
-    assert (early, again.attempts, (await claimed(store)).attempts) == (None, 2, 2)
+    assert (early, again.attempts, (await leased(store)).attempts) == (None, 2, 2)
 
 
 async def test_all_claims_are_let_go_of_at_once(store: SqlStateStore) -> None:
     await store.put_attachments([attachment_of(ANN), attachment_of(ANN, file="file-2")])
-    await claimed(store)
-    await claimed(store)
+    await leased(store)
+    await leased(store)
 
-    assert await store.release_claims() == 2
-    assert (await claimed(store)).attempts == 2
+    assert await store.release_leases() == 2
+    assert (await leased(store)).attempts == 2
 
 
 async def test_workers_of_several_gateways_never_hold_the_same_attachment(url: str) -> None:
-    async with SqlStateStore.open(url, deadline_s=PATIENT_S) as one, SqlStateStore.open(url, deadline_s=PATIENT_S) as other:
+    async with SqlStateStore.open(url, deadline_s=PATIENT_SECONDS) as one, SqlStateStore.open(url, deadline_s=PATIENT_SECONDS) as other:
         await one.add_store(store_of(ANN))
         names = [f"file-{number:03d}" for number in range(40)]
         for name in names:
@@ -146,60 +146,60 @@ async def test_workers_of_several_gateways_never_hold_the_same_attachment(url: s
         held: list[str] = []
 
         async def work(state: SqlStateStore) -> None:
-            while (row := await state.claim_attachment(for_s=60, after="")) is not None:
+            while (row := await state.lease_attachment(ttl_s=60, after="")) is not None:
                 held.append(row.file_id)
 
         await asyncio.gather(*(work(state) for state in (one, other) for _ in range(4)))
     assert sorted(held) == names
 
 
-# ---------------------------------------------------------------- what counts, and what is loose
+# ---------------------------------------------------------------- what counts, and what is orphaned
 
 
-async def test_completed_edition_counts_and_is_not_left_over(store: SqlStateStore, clock: Clock) -> None:
+async def test_completed_generation_counts_and_is_not_left_over(store: SqlStateStore, clock: Clock) -> None:
     await store.put_attachments([attachment_of(ANN)])
-    row = await claimed(store)
+    row = await leased(store)
     assert await store.finish_attachment(row, status="completed", usage_bytes=9, chunks=3)
     live = await store.live(ANN, [(STORE, FILE)])
 
-    assert live[STORE, FILE].edition == row.edition
+    assert live[STORE, FILE].generation == row.generation
     assert await store.attachment(ANN, STORE, FILE) == replace(row, status="completed", usage_bytes=9, chunks=3)
     assert await loose(store, clock, within=10_000) == []
 
 
 async def test_outcome_is_set_once(store: SqlStateStore) -> None:
     await store.put_attachments([attachment_of(ANN)])
-    row = await claimed(store)
+    row = await leased(store)
     await store.finish_attachment(row, status="failed", error_code="invalid_file", error_message="no text")
 
     assert await store.finish_attachment(row, status="completed") is False
     assert await store.attachment(ANN, STORE, FILE) == replace(row, status="failed", error_code="invalid_file", error_message="no text")
 
 
-async def test_failed_edition_is_left_over_at_once(store: SqlStateStore, clock: Clock) -> None:
+async def test_failed_generation_is_left_over_at_once(store: SqlStateStore, clock: Clock) -> None:
     await store.put_attachments([attachment_of(ANN)])
-    row = await claimed(store)
+    row = await leased(store)
     await store.finish_attachment(row, status="failed", error_code="server_error")
 
-    assert await loose(store, clock) == [row.edition]
+    assert await loose(store, clock) == [row.generation]
 
 
-async def test_edition_of_a_dead_worker_is_left_over_when_its_writes_must_have_ended(store: SqlStateStore, clock: Clock) -> None:
+async def test_generation_of_a_dead_worker_is_left_over_when_its_writes_must_have_ended(store: SqlStateStore, clock: Clock) -> None:
     await store.put_attachments([attachment_of(ANN)])
-    row = await claimed(store, for_s=60)
+    row = await leased(store, ttl_s=60)
     before = await loose(store, clock, within=60 + MARGIN - 1)
 
-    assert (before, await loose(store, clock, within=1)) == ([], [row.edition])
+    assert (before, await loose(store, clock, within=1)) == ([], [row.generation])
 
 
-async def test_doomed_edition_can_never_count(store: SqlStateStore, clock: Clock) -> None:
+async def test_doomed_generation_can_never_count(store: SqlStateStore, clock: Clock) -> None:
     await store.put_attachments([attachment_of(ANN)])
-    row = await claimed(store, for_s=60)
-    doomed = await loose(store, clock, within=1_000)
+    row = await leased(store, ttl_s=60)
+    tombstoned = await loose(store, clock, within=1_000)
     finished = await store.finish_attachment(row, status="completed", chunks=1)
 
-    assert (doomed, finished, await store.live(ANN, [(STORE, FILE)])) == ([row.edition], False, {})
-    assert (await claimed(store)).attempts == 2
+    assert (tombstoned, finished, await store.live(ANN, [(STORE, FILE)])) == ([row.generation], False, {})
+    assert (await leased(store)).attempts == 2
 
 
 ENDS: dict[str, Callable[[SqlStateStore], Awaitable[object]]] = {
@@ -213,14 +213,14 @@ ENDS: dict[str, Callable[[SqlStateStore], Awaitable[object]]] = {
 @pytest.mark.parametrize("end", ENDS)
 async def test_worker_cannot_complete_what_was_ended_in_the_middle(store: SqlStateStore, clock: Clock, end: str) -> None:
     await store.put_attachments([attachment_of(ANN, batch_id="vsfb_1")], batch=batch_of(ANN))
-    row = await claimed(store)
+    row = await leased(store)
     await ENDS[end](store)
     not_yet = await loose(store, clock)
 
-    assert await store.renew_claim(row, for_s=60) is False
+    assert await store.renew_lease(row, ttl_s=60) is False
     assert await store.finish_attachment(row, status="completed", chunks=1) is False
     assert await store.live(ANN, [(STORE, FILE)]) == {}
-    assert (not_yet, await loose(store, clock)) == ([], [row.edition])
+    assert (not_yet, await loose(store, clock)) == ([], [row.generation])
 
 
 @pytest.mark.parametrize("end", ["detached", "file deleted", "attached again"])
@@ -235,49 +235,49 @@ async def test_the_place_of_a_deleted_store_is_left_over_and_forgotten_with_all_
     await store.put_attachments([attached_of(ANN)])
     await store.delete_attachment(ANN, STORE, FILE)
     await store.delete_store(ANN, STORE)
-    taken = await store.take_loose_chunks(limit=10)
-    await store.forget_loose_chunks(LooseChunks(STORE, FileId(""), ""))
+    taken = await store.take_orphaned_chunks(limit=10)
+    await store.forget_orphaned_chunks(OrphanedChunks(STORE, FileId(""), ""))
 
-    assert set(taken) == {LooseChunks(STORE, FILE, "acme/file-1/e1"), LooseChunks(STORE, FileId(""), "")}
+    assert set(taken) == {OrphanedChunks(STORE, FILE, "acme/file-1/e1"), OrphanedChunks(STORE, FileId(""), "")}
     assert await loose(store, clock, within=10_000) == []
 
 
 async def test_the_place_of_a_new_store_is_left_over_unless_the_store_is_added(store: SqlStateStore, clock: Clock) -> None:
     for name in ("vs_2", "vs_3"):
-        await store.reserve(LooseChunks(StoreId(name), FileId(""), ""), for_s=600)
+        await store.reserve(OrphanedChunks(StoreId(name), FileId(""), ""), ttl_s=600)
     await store.add_store(store_of(ANN, "vs_2"))
     clock.time += 600
 
-    assert await store.take_loose_chunks(limit=10) == [LooseChunks(StoreId("vs_3"), FileId(""), "")]
+    assert await store.take_orphaned_chunks(limit=10) == [OrphanedChunks(StoreId("vs_3"), FileId(""), "")]
 
 
-async def test_loose_chunks_are_taken_again_until_they_are_forgotten(store: SqlStateStore, clock: Clock) -> None:
+async def test_orphaned_chunks_are_taken_again_until_they_are_forgotten(store: SqlStateStore, clock: Clock) -> None:
     await store.put_attachments([attached_of(ANN)])
     await store.delete_attachment(ANN, STORE, FILE)
-    first, second, waiting = await loose(store, clock), await loose(store, clock), await store.loose_chunks_due()
+    first, second, waiting = await loose(store, clock), await loose(store, clock), await store.orphaned_chunks_due()
     third = await loose(store, clock, within=60)
-    await store.forget_loose_chunks(LooseChunks(STORE, FILE, "acme/file-1/e1"))
+    await store.forget_orphaned_chunks(OrphanedChunks(STORE, FILE, "acme/file-1/e1"))
 
     assert (first, second, waiting, third) == (["acme/file-1/e1"], [], 1, ["acme/file-1/e1"])
-    assert (await store.loose_chunks_due(), await loose(store, clock, within=10_000)) == (0, [])
+    assert (await store.orphaned_chunks_due(), await loose(store, clock, within=10_000)) == (0, [])
 
 
 async def test_deleting_what_is_left_over_already_leaves_it_once(store: SqlStateStore, clock: Clock) -> None:
     await store.put_attachments([attachment_of(ANN)])
-    row = await claimed(store)
+    row = await leased(store)
     await store.delete_attachment(ANN, STORE, FILE)
     await store.put_attachments([attachment_of(ANN)])
-    again = await claimed(store)
+    again = await leased(store)
     await store.delete_file(ANN, FILE)
 
-    assert sorted(await loose(store, clock, within=10_000)) == sorted([row.edition, again.edition])
+    assert sorted(await loose(store, clock, within=10_000)) == sorted([row.generation, again.generation])
 
 
 async def test_what_nobody_knows_of_is_told_from_what_counts_and_what_is_left_over(store: SqlStateStore) -> None:
     await store.put_attachments([attached_of(ANN), attachment_of(ANN, file="file-2")])
-    row = await claimed(store)
-    unknown = await store.unknown_editions(STORE, ["acme/file-1/e1", row.edition, "acme/file-1/e0", "acme/file-1"])
-    elsewhere = await store.unknown_editions(StoreId("vs_2"), ["acme/file-1/e1"])
+    row = await leased(store)
+    unknown = await store.unknown_generations(STORE, ["acme/file-1/e1", row.generation, "acme/file-1/e0", "acme/file-1"])
+    elsewhere = await store.unknown_generations(StoreId("vs_2"), ["acme/file-1/e1"])
 
     assert (unknown, elsewhere) == (["acme/file-1", "acme/file-1/e0"], ["acme/file-1/e1"])
 
@@ -291,13 +291,13 @@ async def test_stores_of_all_tenants_come_one_after_the_other(store: SqlStateSto
 # ---------------------------------------------------------------- stamping anew
 
 
-async def test_amended_attachment_changes_stamp_and_edition_at_once(store: SqlStateStore, clock: Clock) -> None:
+async def test_amended_attachment_changes_stamp_and_generation_at_once(store: SqlStateStore, clock: Clock) -> None:
     await store.put_attachments([attached_of(ANN)])
     since = attached_of(ANN)
-    await store.reserve(LooseChunks(STORE, FILE, "acme/file-1/e2"), for_s=600)
-    row = replace(since, edition="acme/file-1/e2", stamp=stamp_of(ANN, teams=["hr"]), requested={"n": 1}, attributes={"n": 1})
+    await store.reserve(OrphanedChunks(STORE, FILE, "acme/file-1/e2"), ttl_s=600)
+    row = replace(since, generation="acme/file-1/e2", stamp=stamp_of(ANN, teams=["hr"]), requested={"n": 1}, attributes={"n": 1})
 
-    assert await store.amend_attachment(row, since=since)
+    assert await store.amend_attachment(row, expected=since)
     assert await store.attachment(ANN, STORE, FILE) == row
     assert await loose(store, clock, within=10_000) == ["acme/file-1/e1"]
 
@@ -305,44 +305,44 @@ async def test_amended_attachment_changes_stamp_and_edition_at_once(store: SqlSt
 @pytest.mark.parametrize("end", ["detached", "file deleted", "attached again", "amended by another"])
 async def test_nothing_is_amended_that_is_not_as_it_was(store: SqlStateStore, clock: Clock, end: str) -> None:
     await store.put_attachments([attached_of(ANN)])
-    await store.reserve(LooseChunks(STORE, FILE, "acme/file-1/e2"), for_s=600)
+    await store.reserve(OrphanedChunks(STORE, FILE, "acme/file-1/e2"), ttl_s=600)
     if end == "amended by another":
-        await store.reserve(LooseChunks(STORE, FILE, "acme/file-1/e3"), for_s=600)
-        assert await store.amend_attachment(attached_of(ANN, edition="acme/file-1/e3"), since=attached_of(ANN))
+        await store.reserve(OrphanedChunks(STORE, FILE, "acme/file-1/e3"), ttl_s=600)
+        assert await store.amend_attachment(attached_of(ANN, generation="acme/file-1/e3"), since=attached_of(ANN))
     else:
         await ENDS[end](store)
     present = await store.attachment(ANN, STORE, FILE)
 
-    assert await store.amend_attachment(attached_of(ANN, edition="acme/file-1/e2"), since=attached_of(ANN)) is False
+    assert await store.amend_attachment(attached_of(ANN, generation="acme/file-1/e2"), since=attached_of(ANN)) is False
     assert await store.attachment(ANN, STORE, FILE) == present
     assert "acme/file-1/e2" in await loose(store, clock, within=10_000)
 
 
-async def test_an_edition_that_lay_unused_for_too_long_is_not_adopted(store: SqlStateStore, clock: Clock) -> None:
+async def test_an_generation_that_lay_unused_for_too_long_is_not_adopted(store: SqlStateStore, clock: Clock) -> None:
     await store.put_attachments([attached_of(ANN)])
-    await store.reserve(LooseChunks(STORE, FILE, "acme/file-1/e2"), for_s=600)
-    doomed = await loose(store, clock, within=600)
+    await store.reserve(OrphanedChunks(STORE, FILE, "acme/file-1/e2"), ttl_s=600)
+    tombstoned = await loose(store, clock, within=600)
 
-    assert doomed == ["acme/file-1/e2"]
-    assert await store.amend_attachment(attached_of(ANN, edition="acme/file-1/e2"), since=attached_of(ANN)) is False
+    assert tombstoned == ["acme/file-1/e2"]
+    assert await store.amend_attachment(attached_of(ANN, generation="acme/file-1/e2"), since=attached_of(ANN)) is False
     assert await store.attachment(ANN, STORE, FILE) == attached_of(ANN)
 
 
 async def test_attachment_stamped_anew_while_it_is_read_is_read_again(store: SqlStateStore, clock: Clock) -> None:
     await store.put_attachments([attachment_of(ANN)])
-    row = await claimed(store)
-    amended = replace(row, edition="", attempts=0, stamp=stamp_of(ANN, teams=["hr"]))
-    assert await store.amend_attachment(amended, since=row)
+    row = await leased(store)
+    amended = replace(row, generation="", attempts=0, stamp=stamp_of(ANN, teams=["hr"]))
+    assert await store.amend_attachment(amended, expected=row)
 
     assert await store.finish_attachment(row, status="completed") is False
-    again = await claimed(store)
-    assert (again.attempts, again.stamp, again.edition != row.edition) == (1, stamp_of(ANN, teams=["hr"]), True)
+    again = await leased(store)
+    assert (again.attempts, again.stamp, again.generation != row.generation) == (1, stamp_of(ANN, teams=["hr"]), True)
 
 
 async def test_tenant_owner_and_time_of_an_attachment_are_written_once(store: SqlStateStore) -> None:
     await store.put_attachments([attached_of(ANN)])
     row = attached_of(ANN, stamp=stamp_of(replace(ANN, id="zoe")), created_at=5)
-    await store.amend_attachment(row, since=attached_of(ANN))
+    await store.amend_attachment(row, expected=attached_of(ANN))
     page = await store.attachments(ANN, STORE, Everything(), Page(), status=None)
 
     assert [found.created_at for found in page.rows] == [100]
@@ -408,7 +408,7 @@ async def test_a_batch_is_found_in_its_own_store_and_by_its_own_tenant(store: Sq
 
 @pytest.mark.parametrize("rounds", [8])
 async def test_batches_of_the_same_files_at_once_do_not_wait_for_each_other_in_turn(url: str, rounds: int) -> None:
-    async with SqlStateStore.open(url, deadline_s=PATIENT_S) as one, SqlStateStore.open(url, deadline_s=PATIENT_S) as other:
+    async with SqlStateStore.open(url, deadline_s=PATIENT_SECONDS) as one, SqlStateStore.open(url, deadline_s=PATIENT_SECONDS) as other:
         await one.add_store(store_of(ANN))
         names = [f"file-{number:02d}" for number in range(20)]
         for name in names:

@@ -93,7 +93,7 @@ async def test_response_that_goes_on_with_what_was_deleted_meanwhile_is_stored_w
 
 async def test_item_of_another_thread_brings_what_it_rests_on(store: SqlStateStore) -> None:
     await store.save_response(turn("resp_1", Lineage.of([chunk(1)])))
-    referred = (await store.held_items(ANN, ["resp_1_1"]))["resp_1_1"].item
+    referred = (await store.items_with_parents(ANN, ["resp_1_1"]))["resp_1_1"].item
     conversation = conversation_of(ANN)
     await store.add_conversation(conversation, [referred])
     await store.delete_response(ANN, ResponseId("resp_1"))

@@ -13,14 +13,14 @@ from alembic.migration import MigrationContext
 from alembic.operations import Operations
 from sqlalchemy import Connection, Engine, create_engine, inspect, make_url, update
 from tests.adapters.state import version_1
-from tests.adapters.state.samples import ANN, EVE, PATIENT_S, attachment_of, file_of, response_of, store_of
+from tests.adapters.state.samples import ANN, EVE, PATIENT_SECONDS, attachment_of, file_of, response_of, store_of
 
 from regate_adapters.state.migrations import SCRIPTS
 from regate_adapters.state.store import SqlStateStore
 from regate_adapters.state.tables import REVISION, metadata, schema_revision
 from regate_orchestrator.errors import ConfigurationError
 from regate_orchestrator.filters.expression import Everything
-from regate_orchestrator.rows import ExpiredStore, LooseChunks, Page
+from regate_orchestrator.rows import ExpiredStore, OrphanedChunks, Page
 from regate_orchestrator.values import ConversationId, FileId, ResponseId, StoreId
 
 FILE, STORE, RESPONSE = FileId("file-1"), StoreId("vs_1"), ResponseId("resp_1")
@@ -87,14 +87,14 @@ def new_schema(url: str) -> dict[str, Any]:
 
 
 async def test_upgraded_database_has_the_very_same_tables_as_a_new_one(old: str) -> None:
-    async with SqlStateStore.open(old, deadline_s=PATIENT_S):
+    async with SqlStateStore.open(old, deadline_s=PATIENT_SECONDS):
         pass
     upgraded = read_schema(old)
     assert upgraded == new_schema(old)
 
 
 async def test_upgraded_database_kept_every_row(old: str) -> None:
-    async with SqlStateStore.open(old, deadline_s=PATIENT_S) as store:
+    async with SqlStateStore.open(old, deadline_s=PATIENT_SECONDS) as store:
         found = [
             await store.file(ANN, FILE),
             await store.store(EVE, STORE),
@@ -103,7 +103,7 @@ async def test_upgraded_database_kept_every_row(old: str) -> None:
         ]
         activity = await store.store(ANN, STORE)
     attached = attachment_of(
-        ANN, status="completed", usage_bytes=10, chunks=2, principal={"id": "ann", "tenant": "acme"}, edition="acme/file-1"
+        ANN, status="completed", usage_bytes=10, chunks=2, principal={"id": "ann", "tenant": "acme"}, generation="acme/file-1"
     )
     kept = [file_of(ANN), None, attached, response_of(ANN)]
     stamp = {name: value for name, value in store_of(ANN).stamp.items() if name != "shared"}
@@ -121,18 +121,18 @@ def stop_at(url: str, revision: str) -> None:
     engine.dispose()
 
 
-async def test_chunks_that_were_loose_or_half_written_before_there_were_editions_are_removed(old: str) -> None:
+async def test_chunks_that_were_orphaned_or_half_written_before_there_were_generations_are_removed(old: str) -> None:
     stop_at(old, "loose_chunks")
     run(old, "INSERT INTO loose_chunks VALUES ('vs_0', '', 5), ('vs_1', 'file-0', 7), ('vs_1', 'file-1', 8)")
     run(old, "UPDATE attachments SET status = 'in_progress'")
-    async with SqlStateStore.open(old, deadline_s=PATIENT_S) as store:
-        await store.put_attachments([attachment_of(ANN)])  # what is attached again is not all loose any more
-        taken = await store.take_loose_chunks(limit=10)
+    async with SqlStateStore.open(old, deadline_s=PATIENT_SECONDS) as store:
+        await store.put_attachments([attachment_of(ANN)])  # what is attached again is not all orphaned any more
+        taken = await store.take_orphaned_chunks(limit=10)
 
     assert set(taken) == {
-        LooseChunks(StoreId("vs_0"), FileId(""), ""),
-        LooseChunks(STORE, FileId("file-0"), ""),
-        LooseChunks(STORE, FILE, "acme/file-1"),
+        OrphanedChunks(StoreId("vs_0"), FileId(""), ""),
+        OrphanedChunks(STORE, FileId("file-0"), ""),
+        OrphanedChunks(STORE, FILE, "acme/file-1"),
     }
 
 
@@ -143,7 +143,7 @@ async def test_rows_of_an_earlier_version_are_listed_as_they_were_and_before_new
     older = [("file-3", 90), ("file-0", 100), ("file-2", 110)]
     for name, created in older:
         run(old, f"INSERT INTO files ({columns}) VALUES ('{name}', 'acme', 'ann', 'x', 1, 'assistants', {created}, {stamp})")
-    async with SqlStateStore.open(old, deadline_s=PATIENT_S) as store:
+    async with SqlStateStore.open(old, deadline_s=PATIENT_SECONDS) as store:
         await store.add_file(file_of(ANN, "file-00", created=50))
         rows = (await store.files(ANN, Everything(), Page(order="asc"), purpose=None)).rows
 
@@ -151,7 +151,7 @@ async def test_rows_of_an_earlier_version_are_listed_as_they_were_and_before_new
 
 
 async def test_store_of_an_earlier_version_is_in_no_engine_until_it_is_placed(old: str) -> None:
-    async with SqlStateStore.open(old, deadline_s=PATIENT_S) as store:
+    async with SqlStateStore.open(old, deadline_s=PATIENT_SECONDS) as store:
         before = await store.engine_of(STORE)
         placed = [await store.place_stores(engine="main"), await store.place_stores(engine="second")]
         assert (before, placed, await store.engine_of(STORE)) == (None, [1, 0], "main")
@@ -165,8 +165,8 @@ async def test_what_an_earlier_version_left_in_flight_is_nobodys_and_is_ended(ol
         "INSERT INTO conversations VALUES ('conv_1', 'acme', 'ann', 1, '{}', 'r1', 'resp_1')",
         "INSERT INTO idempotency_keys VALUES ('acme', 'ann', 'key', 'f', 'c1', NULL, 1)",
     )
-    async with SqlStateStore.open(old, deadline_s=PATIENT_S) as store:
-        await store.appear(for_s=60)
+    async with SqlStateStore.open(old, deadline_s=PATIENT_SECONDS) as store:
+        await store.heartbeat(ttl_s=60)
         ended = await store.end_interrupted(error={"code": "server_error"})
         found = [
             await store.response_status(ANN, RESPONSE),
@@ -181,20 +181,20 @@ async def test_store_of_an_earlier_version_is_emptied_when_it_expires(old: str) 
     run(old, "UPDATE vector_stores SET expires_after_days = 1")
     told = []
     for now in (170 + 86_399, 170 + 86_400):
-        async with SqlStateStore.open(old, deadline_s=PATIENT_S, clock=lambda now=now: now) as store:  # type: ignore[misc] — bound at once
+        async with SqlStateStore.open(old, deadline_s=PATIENT_SECONDS, clock=lambda now=now: now) as store:  # type: ignore[misc] — bound at once
             told.append(await store.expired_stores(limit=10))
     assert told == [[], [ExpiredStore(STORE, "acme")]]
 
 
 async def test_gateways_that_start_at_once_upgrade_once(old: str) -> None:
     async def start(number: int) -> None:
-        async with SqlStateStore.open(old, deadline_s=PATIENT_S) as store:
+        async with SqlStateStore.open(old, deadline_s=PATIENT_SECONDS) as store:
             await store.save_response(response_of(ANN, f"resp_at_once_{number}"))
 
     async with asyncio.TaskGroup() as starting:
         for number in range(4):
             starting.create_task(start(number))
-    async with SqlStateStore.open(old, deadline_s=PATIENT_S) as store:
+    async with SqlStateStore.open(old, deadline_s=PATIENT_SECONDS) as store:
         rows = [await store.response(ANN, ResponseId(f"resp_at_once_{number}")) for number in range(4)]
     assert (None not in rows, read_schema(old)["revision"]) == (True, [(REVISION,)])
 
@@ -208,7 +208,7 @@ async def test_gateway_that_starts_amid_an_upgrade_waits_for_its_end(postgres_ur
     run(postgres_url, *version_1.statements("postgresql"))
 
     async def start() -> None:
-        async with SqlStateStore.open(postgres_url, deadline_s=PATIENT_S):
+        async with SqlStateStore.open(postgres_url, deadline_s=PATIENT_SECONDS):
             pass
 
     async def until_waiting(programs: int) -> None:
@@ -235,7 +235,7 @@ async def test_upgrade_that_fails_leaves_the_database_as_it_was(old: str) -> Non
     with engine.connect() as connection:
         before = schema_of(connection)
     with pytest.raises(ConfigurationError, match="cannot be used"):
-        async with SqlStateStore.open(old, deadline_s=PATIENT_S):
+        async with SqlStateStore.open(old, deadline_s=PATIENT_SECONDS):
             pass
     with engine.connect() as connection:
         after = schema_of(connection)
@@ -247,17 +247,17 @@ async def test_upgrade_that_fails_leaves_the_database_as_it_was(old: str) -> Non
 async def test_other_version_than_the_first_is_refused(old: str, version: int) -> None:
     run(old, f"UPDATE schema_version SET version = {version}")
     with pytest.raises(ConfigurationError, match="later version"):
-        async with SqlStateStore.open(old, deadline_s=PATIENT_S):
+        async with SqlStateStore.open(old, deadline_s=PATIENT_SECONDS):
             pass
 
 
 async def test_database_of_a_later_program_is_refused_and_left_alone(url: str) -> None:
-    async with SqlStateStore.open(url, deadline_s=PATIENT_S):
+    async with SqlStateStore.open(url, deadline_s=PATIENT_SECONDS):
         pass
     run(url, "UPDATE schema_revision SET revision = 'of_tomorrow'")
     before = read_schema(url)
     with pytest.raises(ConfigurationError, match="later version"):
-        async with SqlStateStore.open(url, deadline_s=PATIENT_S):
+        async with SqlStateStore.open(url, deadline_s=PATIENT_SECONDS):
             pass
     assert read_schema(url) == before
 

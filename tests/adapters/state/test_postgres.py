@@ -11,7 +11,7 @@ import psycopg
 import pytest
 from psycopg import sql
 from sqlalchemy import func, insert, select
-from tests.adapters.state.samples import ANN, BOB, EVE, PATIENT_S, attachment_of, file_of, response_of, store_of, waiting
+from tests.adapters.state.samples import ANN, BOB, EVE, PATIENT_SECONDS, attachment_of, file_of, response_of, store_of, waiting
 from tests.postgres import Link, Postgres
 
 from regate_adapters.state.store import SqlStateStore
@@ -47,13 +47,13 @@ def change(url: str, statement: str) -> None:
 
 async def test_gateways_that_start_at_once_make_the_tables_once(postgres_url: str) -> None:
     async def start(number: int) -> None:
-        async with SqlStateStore.open(postgres_url, deadline_s=PATIENT_S) as store:
+        async with SqlStateStore.open(postgres_url, deadline_s=PATIENT_SECONDS) as store:
             await store.save_response(response_of(ANN, f"resp_{number}"))
 
     async with asyncio.TaskGroup() as starting:
         for number in range(5):
             starting.create_task(start(number))
-    async with SqlStateStore.open(postgres_url, deadline_s=PATIENT_S) as store:
+    async with SqlStateStore.open(postgres_url, deadline_s=PATIENT_SECONDS) as store:
         assert len((await store.responses(ANN, Everything(), Page())).rows) == 5
 
 
@@ -61,24 +61,26 @@ async def test_gateways_that_start_at_once_make_the_tables_once(postgres_url: st
     "statement", ["UPDATE schema_revision SET revision = 'of_tomorrow'", "DELETE FROM schema_revision", "DROP TABLE schema_revision"]
 )
 async def test_database_of_a_later_program_is_refused(postgres_url: str, statement: str) -> None:
-    async with SqlStateStore.open(postgres_url, deadline_s=PATIENT_S):
+    async with SqlStateStore.open(postgres_url, deadline_s=PATIENT_SECONDS):
         pass
     change(postgres_url, statement)
     with pytest.raises(ConfigurationError, match=r"state\.url"):
-        async with SqlStateStore.open(postgres_url, deadline_s=PATIENT_S):
+        async with SqlStateStore.open(postgres_url, deadline_s=PATIENT_SECONDS):
             pass
 
 
 async def test_database_of_something_else_is_refused_and_left_alone(postgres_url: str) -> None:
     change(postgres_url, "CREATE TABLE theirs (id integer)")
     with pytest.raises(ConfigurationError, match="something else"):
-        async with SqlStateStore.open(postgres_url, deadline_s=PATIENT_S):
+        async with SqlStateStore.open(postgres_url, deadline_s=PATIENT_SECONDS):
             pass
 
 
 async def test_database_that_is_not_there_is_refused_without_the_password(postgres: Postgres) -> None:
     with pytest.raises(ConfigurationError) as refusal:
-        async with SqlStateStore.open(f"postgresql+psycopg://postgres:swordfish@127.0.0.1:{postgres.port}/nowhere", deadline_s=PATIENT_S):
+        async with SqlStateStore.open(
+            f"postgresql+psycopg://postgres:swordfish@127.0.0.1:{postgres.port}/nowhere", deadline_s=PATIENT_SECONDS
+        ):
             pass
     assert ("cannot be used" in refusal.value.message, "swordfish" in refusal.value.message) == (True, False)
 
@@ -96,8 +98,8 @@ async def test_server_that_swallows_everything_is_refused_in_time(postgres: Post
 
 async def test_first_uses_by_a_tenant_at_once_are_recorded_once(postgres_url: str) -> None:
     async with (
-        SqlStateStore.open(postgres_url, deadline_s=PATIENT_S) as one,
-        SqlStateStore.open(postgres_url, deadline_s=PATIENT_S) as other,
+        SqlStateStore.open(postgres_url, deadline_s=PATIENT_SECONDS) as one,
+        SqlStateStore.open(postgres_url, deadline_s=PATIENT_SECONDS) as other,
     ):
         for round_number in range(5):
             name = f"vs_{round_number}"
@@ -109,8 +111,8 @@ async def test_first_uses_by_a_tenant_at_once_are_recorded_once(postgres_url: st
 
 async def test_one_file_attached_many_times_at_once_is_attached_once(postgres_url: str) -> None:
     async with (
-        SqlStateStore.open(postgres_url, deadline_s=PATIENT_S) as one,
-        SqlStateStore.open(postgres_url, deadline_s=PATIENT_S) as other,
+        SqlStateStore.open(postgres_url, deadline_s=PATIENT_SECONDS) as one,
+        SqlStateStore.open(postgres_url, deadline_s=PATIENT_SECONDS) as other,
     ):
         await one.add_file(file_of(ANN))
         await one.add_store(store_of(ANN))
@@ -128,8 +130,8 @@ async def test_file_deleted_while_it_is_attached_leaves_no_attachment_that_was_n
         return name
 
     async with (
-        SqlStateStore.open(postgres_url, deadline_s=PATIENT_S) as one,
-        SqlStateStore.open(postgres_url, deadline_s=PATIENT_S) as other,
+        SqlStateStore.open(postgres_url, deadline_s=PATIENT_SECONDS) as one,
+        SqlStateStore.open(postgres_url, deadline_s=PATIENT_SECONDS) as other,
     ):
         names = [f"vs_{number}" for number in range(8)]
         for name in names:
@@ -139,15 +141,15 @@ async def test_file_deleted_while_it_is_attached_leaves_no_attachment_that_was_n
             await one.add_file(file_of(ANN))
             *attached, deleted = await asyncio.gather(*(attach(other, name) for name in names), one.delete_file(ANN, FILE))
             outcomes.append(set(deleted or []) == {name for name in attached if name is not None})
-        left = await one.claim_attachment(for_s=60, after="")
+        left = await one.lease_attachment(ttl_s=60, after="")
     assert (outcomes, left) == ([True] * 5, None)
 
 
 async def test_new_responses_saved_at_once_under_one_id_are_each_whole(postgres_url: str) -> None:
     gateway = GatewayId("gw_both")
     async with (
-        SqlStateStore.open(postgres_url, deadline_s=PATIENT_S, gateway=gateway) as one,
-        SqlStateStore.open(postgres_url, deadline_s=PATIENT_S, gateway=gateway) as other,
+        SqlStateStore.open(postgres_url, deadline_s=PATIENT_SECONDS, gateway=gateway) as one,
+        SqlStateStore.open(postgres_url, deadline_s=PATIENT_SECONDS, gateway=gateway) as other,
     ):
         await asyncio.gather(*(store.responses(ANN, Everything(), Page()) for store in (one, other) for _ in range(8)))
         rows = [response_of(ANN, items=3 + number % 3, text=f"version {number}") for number in range(16)]
@@ -156,7 +158,7 @@ async def test_new_responses_saved_at_once_under_one_id_are_each_whole(postgres_
 
 
 async def test_response_id_of_another_tenant_is_refused_and_nothing_of_it_changed(postgres_url: str) -> None:
-    async with SqlStateStore.open(postgres_url, deadline_s=PATIENT_S) as store:
+    async with SqlStateStore.open(postgres_url, deadline_s=PATIENT_SECONDS) as store:
         await store.save_response(response_of(ANN))
         with pytest.raises(StateUnavailable):
             await store.save_response(response_of(EVE))
@@ -164,7 +166,7 @@ async def test_response_id_of_another_tenant_is_refused_and_nothing_of_it_change
 
 
 async def test_a_read_cannot_write(postgres_url: str) -> None:
-    async with SqlStateStore.open(postgres_url, deadline_s=PATIENT_S) as store:
+    async with SqlStateStore.open(postgres_url, deadline_s=PATIENT_SECONDS) as store:
         with pytest.raises(StateUnavailable, match="Try again later") as refusal:
             async with store._database.reading() as connection:
                 await connection.execute(insert(schema_revision).values(revision="x"))
@@ -172,7 +174,7 @@ async def test_a_read_cannot_write(postgres_url: str) -> None:
 
 
 async def test_a_read_sees_one_state_though_another_writes_meanwhile(postgres_url: str) -> None:
-    async with SqlStateStore.open(postgres_url, deadline_s=PATIENT_S) as store:
+    async with SqlStateStore.open(postgres_url, deadline_s=PATIENT_SECONDS) as store:
         counted = select(func.count()).select_from(files)
         async with store._database.reading() as connection:
             before = await connection.scalar(counted)
@@ -186,7 +188,7 @@ async def test_a_read_sees_one_state_though_another_writes_meanwhile(postgres_ur
 
 
 async def test_server_that_ended_all_connections_is_not_noticed(postgres_url: str, postgres: Postgres) -> None:
-    async with SqlStateStore.open(postgres_url, deadline_s=PATIENT_S) as store:
+    async with SqlStateStore.open(postgres_url, deadline_s=PATIENT_SECONDS) as store:
         await asyncio.gather(*(store.save_response(response_of(ANN, f"resp_{number}")) for number in range(8)))
         name = sql.Literal(postgres_url.rpartition("/")[2])
         others = sql.SQL("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = {} AND pid <> pg_backend_pid()")
@@ -200,7 +202,7 @@ async def test_broken_network_is_unavailable_in_time_and_mended_without_a_restar
     fault: str, postgres_url: str, postgres: Postgres
 ) -> None:
     through = postgres_url.replace(f":{postgres.port}/", ":{}/")
-    async with Link(postgres.port) as link, SqlStateStore.open(through.format(link.port), deadline_s=PATIENT_S) as store:
+    async with Link(postgres.port) as link, SqlStateStore.open(through.format(link.port), deadline_s=PATIENT_SECONDS) as store:
         await store.save_response(response_of(ANN))
         hasty = waiting(store, 0.4)
         link.become("swallow" if fault == "swallow" else "cut")
@@ -220,7 +222,7 @@ async def test_broken_network_is_unavailable_in_time_and_mended_without_a_restar
 
 
 async def test_write_that_waits_for_a_lock_ends_in_time_and_reads_go_on(postgres_url: str) -> None:
-    async with SqlStateStore.open(postgres_url, deadline_s=PATIENT_S) as store:
+    async with SqlStateStore.open(postgres_url, deadline_s=PATIENT_SECONDS) as store:
         await store.save_response(response_of(ANN))
         with psycopg.connect(postgres_url.replace("+psycopg", "")) as other:
             other.execute("SELECT * FROM responses FOR UPDATE")
@@ -233,7 +235,7 @@ async def test_write_that_waits_for_a_lock_ends_in_time_and_reads_go_on(postgres
 
 
 async def test_cancelled_save_is_all_or_nothing_and_every_connection_is_given_back(postgres_url: str) -> None:
-    async with SqlStateStore.open(postgres_url, deadline_s=PATIENT_S) as store:
+    async with SqlStateStore.open(postgres_url, deadline_s=PATIENT_SECONDS) as store:
         for number in range(30):
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(0.0005 * number):
@@ -245,7 +247,7 @@ async def test_cancelled_save_is_all_or_nothing_and_every_connection_is_given_ba
 
 
 async def test_failure_says_nothing_of_the_rows(postgres_url: str) -> None:
-    async with SqlStateStore.open(postgres_url, deadline_s=PATIENT_S) as store:
+    async with SqlStateStore.open(postgres_url, deadline_s=PATIENT_SECONDS) as store:
         await store.add_file(file_of(ANN))
         with pytest.raises(StateUnavailable) as refusal:
             await store.add_file(file_of(ANN))
@@ -253,7 +255,7 @@ async def test_failure_says_nothing_of_the_rows(postgres_url: str) -> None:
 
 
 async def test_database_without_its_tables_fails_the_check(postgres_url: str) -> None:
-    async with SqlStateStore.open(postgres_url, deadline_s=PATIENT_S) as store:
+    async with SqlStateStore.open(postgres_url, deadline_s=PATIENT_SECONDS) as store:
         await store.check()
         change(postgres_url, "DROP TABLE schema_revision")
         with pytest.raises(StateUnavailable):
@@ -267,7 +269,7 @@ async def test_response_is_there_whole_after_the_process_was_killed(postgres_url
             process.stdout.readline()
         process.kill()
         acknowledged = 25 + len(process.stdout.read().split())
-    async with SqlStateStore.open(postgres_url, deadline_s=PATIENT_S) as store:
+    async with SqlStateStore.open(postgres_url, deadline_s=PATIENT_SECONDS) as store:
         listed = (await store.responses(ANN, Everything(), Page(limit=10_000))).rows
         rows = [await store.response(ANN, row.id) for row in listed]
     whole = [row for row in rows if row is not None and row == response_of(ANN, row.id, items=20)]

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import pytest
-from tests.adapters.state.samples import ANN, BOB, EVE, PATIENT_S, conversation_of, event_of, items_of, response_of
+from tests.adapters.state.samples import ANN, BOB, EVE, PATIENT_SECONDS, conversation_of, event_of, items_of, response_of
 
 from regate_adapters.state.store import SqlStateStore
 from regate_orchestrator.errors import GatewayStopped, InvalidRequest, StateUnavailable
@@ -17,7 +17,7 @@ from regate_orchestrator.values import ConversationId, JsonObject, ResponseId
 
 CONVERSATION, RESPONSE, OTHER = ConversationId("conv_1"), ResponseId("resp_1"), ResponseId("resp_2")
 ERROR: JsonObject = {"code": "server_error", "message": "interrupted"}
-LEASE_S = 60
+LEASE_SECONDS = 60
 
 
 @dataclass
@@ -36,17 +36,17 @@ def clock() -> Clock:
 @pytest.fixture
 async def one(url: str, clock: Clock) -> AsyncIterator[SqlStateStore]:
     """The gateway that is at something."""
-    async with SqlStateStore.open(url, clock=clock, deadline_s=PATIENT_S) as store:
+    async with SqlStateStore.open(url, clock=clock, deadline_s=PATIENT_SECONDS) as store:
         await store.add_conversation(conversation_of(ANN), items_of("msg_1"))
-        await store.appear(for_s=LEASE_S)
+        await store.heartbeat(ttl_s=LEASE_SECONDS)
         yield store
 
 
 @pytest.fixture
 async def other(one: SqlStateStore, url: str, clock: Clock) -> AsyncIterator[SqlStateStore]:
     """The gateway that stays."""
-    async with SqlStateStore.open(url, clock=clock, deadline_s=PATIENT_S) as store:
-        await store.appear(for_s=10 * LEASE_S)
+    async with SqlStateStore.open(url, clock=clock, deadline_s=PATIENT_SECONDS) as store:
+        await store.heartbeat(ttl_s=10 * LEASE_SECONDS)
         yield store
 
 
@@ -87,15 +87,15 @@ async def in_flight(store: SqlStateStore) -> tuple[str | None, bool, bool]:
 
 async def test_what_a_present_gateway_has_in_flight_is_left_alone(one: SqlStateStore, other: SqlStateStore, clock: Clock) -> None:
     await begin(one)
-    clock.now += LEASE_S - 1
+    clock.now += LEASE_SECONDS - 1
     assert (await other.end_interrupted(error=ERROR), await in_flight(other)) == (0, ("in_progress", True, True))
 
 
 async def test_presence_that_is_renewed_does_not_lapse(one: SqlStateStore, other: SqlStateStore, clock: Clock) -> None:
     await begin(one)
     for _ in range(3):
-        clock.now += LEASE_S - 1
-        await one.appear(for_s=LEASE_S)
+        clock.now += LEASE_SECONDS - 1
+        await one.heartbeat(ttl_s=LEASE_SECONDS)
     assert (await other.end_interrupted(error=ERROR), await in_flight(other)) == (0, ("in_progress", True, True))
 
 
@@ -106,10 +106,10 @@ async def test_what_a_gateway_that_is_gone_had_in_flight_is_ended(
 ) -> None:
     row = await begin(one, status)
     if end == "lapsed":
-        clock.now += LEASE_S
+        clock.now += LEASE_SECONDS
     else:
-        await one.depart()
-        await one.depart()
+        await one.leave()
+        await one.leave()
     counts = [await other.end_interrupted(error=ERROR) for _ in range(2)]
     body = {**row.body, "status": "failed", "error": ERROR}
     last = LoggedEvent({"type": "response.failed", "sequence_number": 2, "response": {**body, "output": [row.items[1].body]}})
@@ -120,7 +120,7 @@ async def test_what_a_gateway_that_is_gone_had_in_flight_is_ended(
 
 async def test_what_was_opened_without_being_present_is_nobodys(one: SqlStateStore, other: SqlStateStore, url: str, clock: Clock) -> None:
     await begin(one)
-    async with SqlStateStore.open(url, clock=clock, deadline_s=PATIENT_S) as tool:
+    async with SqlStateStore.open(url, clock=clock, deadline_s=PATIENT_SECONDS) as tool:
         await tool.save_response(replace(response_of(ANN, "resp_2"), status="in_progress"))
     ended = await other.end_interrupted(error=ERROR)
     assert (ended, await other.response_status(ANN, OTHER), await in_flight(other)) == (1, "failed", ("in_progress", True, True))
@@ -128,7 +128,7 @@ async def test_what_was_opened_without_being_present_is_nobodys(one: SqlStateSto
 
 async def test_gateway_never_ends_its_own_even_if_its_presence_has_lapsed(one: SqlStateStore, clock: Clock) -> None:
     await begin(one)
-    clock.now += 2 * LEASE_S
+    clock.now += 2 * LEASE_SECONDS
     assert (await one.end_interrupted(error=ERROR), await in_flight(one)) == (0, ("in_progress", True, True))
 
 
@@ -142,7 +142,7 @@ async def test_what_has_ended_is_left_as_it_is(one: SqlStateStore, other: SqlSta
     await begin(one)
     await one.save_response(turn_of())
     await one.finish_key(ANN, "key", claim="c1", created="resp_1", fingerprint="f1")
-    await one.depart()
+    await one.leave()
     ended = await other.end_interrupted(error=ERROR)
     key = await other.claim_key(ANN, "key", fingerprint="f", claim="probe", at=1_001)
     assert (ended, await other.response(ANN, RESPONSE), key) == (0, replace(turn_of()), KeyUse("f1", "resp_1"))
@@ -152,7 +152,7 @@ async def test_response_without_a_log_gets_none(one: SqlStateStore, other: SqlSt
     await one.save_response(replace(response_of(ANN), status="in_progress", background=True))
     await one.save_response(replace(response_of(ANN, "resp_2"), status="in_progress"))
     await one.append_events(OTHER, [event_of(0)])
-    await one.depart()
+    await one.leave()
     await other.end_interrupted(error=ERROR)
     logs = [await other.events(ANN, response, after=-1, limit=9) for response in (RESPONSE, OTHER)]
     assert logs == [[], [event_of(0)]]
@@ -161,7 +161,7 @@ async def test_response_without_a_log_gets_none(one: SqlStateStore, other: SqlSt
 async def test_lock_for_a_response_that_was_never_stored_is_let_go(one: SqlStateStore, other: SqlStateStore) -> None:
     await one.lock_conversation(ANN, CONVERSATION, RESPONSE)
     locked = await is_locked(other)
-    await one.depart()
+    await one.leave()
     assert (locked, await other.end_interrupted(error=ERROR), await is_locked(other)) == (True, 0, False)
 
 
@@ -170,11 +170,11 @@ async def test_gateways_that_end_the_same_at_once_end_it_once(one: SqlStateStore
     for name in names:
         await one.save_response(replace(response_of(ANN, name), status="in_progress", background=True))
         await one.append_events(ResponseId(name), [event_of(0)])
-    await one.depart()
+    await one.leave()
 
     async def start() -> int:
-        async with SqlStateStore.open(url, clock=clock, deadline_s=PATIENT_S) as store:
-            await store.appear(for_s=LEASE_S)
+        async with SqlStateStore.open(url, clock=clock, deadline_s=PATIENT_SECONDS) as store:
+            await store.heartbeat(ttl_s=LEASE_SECONDS)
             return await store.end_interrupted(error=ERROR)
 
     counts = await asyncio.gather(*(start() for _ in range(4)))
@@ -189,7 +189,7 @@ async def test_gateways_that_end_the_same_at_once_end_it_once(one: SqlStateStore
 async def taken(one: SqlStateStore, other: SqlStateStore, clock: Clock) -> SqlStateStore:
     """A gateway whose response was failed by another while it went on."""
     await begin(one)
-    clock.now += LEASE_S
+    clock.now += LEASE_SECONDS
     await other.end_interrupted(error=ERROR)
     return one
 
@@ -208,7 +208,7 @@ LATE: dict[str, tuple[Callable[[SqlStateStore], Awaitable[object]], type[Excepti
 async def test_response_that_was_ended_stays_as_it_ended(taken: SqlStateStore, other: SqlStateStore, name: str, back: bool) -> None:
     before = await other.response(ANN, RESPONSE), await other.events(ANN, RESPONSE, after=-1, limit=9)
     if back:
-        await taken.appear(for_s=LEASE_S)
+        await taken.heartbeat(ttl_s=LEASE_SECONDS)
     late, refusal = LATE[name]
     with pytest.raises(refusal):
         await late(taken)
@@ -232,7 +232,7 @@ async def test_turn_that_was_ended_is_not_mixed_with_the_next(taken: SqlStateSto
 
 
 async def test_gateway_that_was_taken_for_gone_is_present_again(taken: SqlStateStore, other: SqlStateStore) -> None:
-    await taken.appear(for_s=LEASE_S)
+    await taken.heartbeat(ttl_s=LEASE_SECONDS)
     await taken.save_response(replace(response_of(ANN, "resp_2"), status="in_progress"))
     ended = await other.end_interrupted(error=ERROR)
     await taken.save_response(response_of(ANN, "resp_2"))
@@ -243,17 +243,17 @@ async def test_saving_and_being_ended_at_once_is_one_of_the_two(one: SqlStateSto
     seen = set()
     for number in range(20):
         name = ResponseId(f"resp_{number}")
-        await one.appear(for_s=LEASE_S)
+        await one.heartbeat(ttl_s=LEASE_SECONDS)
         await one.lock_conversation(ANN, CONVERSATION, name)
         await one.save_response(turn_of("in_progress", name))
         before = len(await one.conversation_items(ANN, CONVERSATION) or [])
-        clock.now += LEASE_S
+        clock.now += LEASE_SECONDS
         saved, ended = await asyncio.gather(
             one.save_response(turn_of("completed", name)), other.end_interrupted(error=ERROR), return_exceptions=True
         )
         appended = len(await one.conversation_items(ANN, CONVERSATION) or []) - before
         seen.add((type(saved), ended, await one.response_status(ANN, name), appended, await is_locked(one)))
-        await other.appear(for_s=10 * LEASE_S)
+        await other.heartbeat(ttl_s=10 * LEASE_SECONDS)
     assert seen <= {(type(None), 0, "completed", 2, False), (GatewayStopped, 1, "failed", 0, False)}
 
 
@@ -278,7 +278,7 @@ async def test_nobody_is_asked_where_no_other_gateway_would_hear(one: SqlStateSt
         case "foreground":
             await one.save_response(replace(row, background=False))
         case "gone":
-            clock.now += LEASE_S
+            clock.now += LEASE_SECONDS
     asked = await (one if name == "own" else other).request_cancel(
         EVE if name == "foreign" else ANN, ResponseId("resp_9") if name == "absent" else RESPONSE
     )

@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from tests.adapters.state.samples import ANN, BOB, EVE, PATIENT_S, prompt_of, version_of
+from tests.adapters.state.samples import ANN, BOB, EVE, PATIENT_SECONDS, prompt_of, version_of
 
 from regate_adapters.state.store import SqlStateStore
 from regate_orchestrator.errors import InvalidRequest
@@ -24,7 +24,7 @@ PROMPT, OTHER = PromptId("pmpt_1"), PromptId("pmpt_2")
 @pytest.fixture
 async def stores(url: str) -> AsyncIterator[tuple[SqlStateStore, SqlStateStore]]:
     """Two gateways on one database, with one prompt of one version."""
-    async with SqlStateStore.open(url, deadline_s=PATIENT_S) as one, SqlStateStore.open(url, deadline_s=PATIENT_S) as other:
+    async with SqlStateStore.open(url, deadline_s=PATIENT_SECONDS) as one, SqlStateStore.open(url, deadline_s=PATIENT_SECONDS) as other:
         await one.add_prompt(prompt_of(ANN), version_of(ANN))
         yield one, other
 

@@ -14,10 +14,10 @@ from typing import Any, Final
 import pytest
 import pytest_asyncio
 from sqlalchemy import insert
-from tests.adapters.state.samples import BOB, PATIENT_S, attachment_of, file_of, prompt_of, response_of, stamp_of, store_of
+from tests.adapters.state.samples import BOB, PATIENT_SECONDS, attachment_of, file_of, prompt_of, response_of, stamp_of, store_of
 from tests.postgres import Postgres
 
-from regate_adapters.audit.spool import SpoolAuditLog
+from regate_adapters.audit.log import SegmentedAuditLog
 from regate_adapters.opa.batching import BatchingEngine
 from regate_adapters.opa.engine import OpaEngine
 from regate_adapters.state import tables
@@ -143,7 +143,7 @@ async def fill(state: SqlStateStore, kind: str) -> list[str]:
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def opa() -> AsyncIterator[OpaEngine]:
-    async with running_opa(shipped_policies(), schemas=SCHEMAS, deadline_s=PATIENT_S) as engine:
+    async with running_opa(shipped_policies(), schemas=SCHEMAS, deadline_s=PATIENT_SECONDS) as engine:
         yield engine
 
 
@@ -166,14 +166,14 @@ def url_of_all(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPath
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def filled(url_of_all: str, kind: str) -> AsyncIterator[tuple[SqlStateStore, list[str]]]:
-    async with SqlStateStore.open(url_of_all, deadline_s=PATIENT_S) as state:
+    async with SqlStateStore.open(url_of_all, deadline_s=PATIENT_SECONDS) as state:
         yield state, await fill(state, kind)
 
 
 @pytest_asyncio.fixture(loop_scope="module")
 async def place(opa: OpaEngine, filled: tuple[SqlStateStore, list[str]], tmp_path: Path) -> AsyncIterator[Place]:
     engine, audit = Widened(BatchingEngine(opa)), tmp_path / "audit"
-    async with SpoolAuditLog.open(audit, durable=False, deadline_s=PATIENT_S) as log:
+    async with SegmentedAuditLog.open(audit, durable=False, deadline_s=PATIENT_SECONDS) as log:
         state, names = filled
         yield Place(state, Listings(Enforcer(engine, log, SCHEMAS)), engine, audit, names)
 
@@ -234,7 +234,7 @@ async def test_what_the_filter_let_through_wrongly_raises_the_alarm(place: Place
 async def test_page_of_what_a_right_filter_permits_takes_one_batch(place: Place, kind: str) -> None:
     engine = Counting(place.engine.inner)
     listed, read = list_of(kind, place.state)
-    async with SpoolAuditLog.open(place.audit.parent / "second", durable=False, deadline_s=PATIENT_S) as log:
+    async with SegmentedAuditLog.open(place.audit.parent / "second", durable=False, deadline_s=PATIENT_SECONDS) as log:
         listings = Listings(Enforcer(engine, log, SCHEMAS))
         rows = await listings.page(CONTEXT, listed, Page(limit=10, order="asc"), read)
 

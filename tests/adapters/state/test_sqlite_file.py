@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from tests.adapters.state.samples import ANN, PATIENT_S, response_of, waiting
+from tests.adapters.state.samples import ANN, PATIENT_SECONDS, response_of, waiting
 
 from regate_adapters.state.store import SqlStateStore
 from regate_orchestrator.errors import ConfigurationError, StateUnavailable
@@ -67,7 +67,7 @@ def full_disk(size: int) -> Iterator[None]:
 async def test_database_is_readable_by_its_user_alone(tmp_path: Path) -> None:
     path = tmp_path / "state.db"
     path.touch(mode=0o644)
-    async with SqlStateStore.open(url_of(path), deadline_s=PATIENT_S) as store:
+    async with SqlStateStore.open(url_of(path), deadline_s=PATIENT_SECONDS) as store:
         await store.save_response(response_of(ANN))
         modes = {file.name: stat.S_IMODE(file.stat().st_mode) for file in tmp_path.iterdir()}
     assert modes == {"state.db": 0o600, "state.db-wal": 0o600, "state.db-shm": 0o600}
@@ -75,9 +75,9 @@ async def test_database_is_readable_by_its_user_alone(tmp_path: Path) -> None:
 
 async def test_database_goes_on_where_it_ended(tmp_path: Path) -> None:
     path = tmp_path / "state.db"
-    async with SqlStateStore.open(url_of(path), deadline_s=PATIENT_S) as store:
+    async with SqlStateStore.open(url_of(path), deadline_s=PATIENT_SECONDS) as store:
         await store.save_response(response_of(ANN))
-    async with SqlStateStore.open(url_of(path), deadline_s=PATIENT_S) as store:
+    async with SqlStateStore.open(url_of(path), deadline_s=PATIENT_SECONDS) as store:
         assert await store.response(ANN, ResponseId("resp_1")) == response_of(ANN)
 
 
@@ -93,11 +93,11 @@ def change(path: Path, statement: str) -> None:
 )
 async def test_database_of_a_later_program_is_refused(tmp_path: Path, statement: str) -> None:
     path = tmp_path / "state.db"
-    async with SqlStateStore.open(url_of(path), deadline_s=PATIENT_S):
+    async with SqlStateStore.open(url_of(path), deadline_s=PATIENT_SECONDS):
         pass
     change(path, statement)
     with pytest.raises(ConfigurationError, match=r"state\.url"):
-        async with SqlStateStore.open(url_of(path), deadline_s=PATIENT_S):
+        async with SqlStateStore.open(url_of(path), deadline_s=PATIENT_SECONDS):
             pass
 
 
@@ -105,7 +105,7 @@ async def test_database_of_something_else_is_refused_and_left_alone(tmp_path: Pa
     path = tmp_path / "state.db"
     change(path, "CREATE TABLE theirs (id)")
     with pytest.raises(ConfigurationError, match="something else"):
-        async with SqlStateStore.open(url_of(path), deadline_s=PATIENT_S):
+        async with SqlStateStore.open(url_of(path), deadline_s=PATIENT_SECONDS):
             pass
 
 
@@ -113,7 +113,7 @@ async def test_file_that_is_no_database_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "state.db"
     path.write_bytes(b"certainly no database " * 500)
     with pytest.raises(ConfigurationError, match="cannot be used"):
-        async with SqlStateStore.open(url_of(path), deadline_s=PATIENT_S):
+        async with SqlStateStore.open(url_of(path), deadline_s=PATIENT_SECONDS):
             pass
 
 
@@ -131,14 +131,14 @@ async def test_file_that_is_no_database_is_refused(tmp_path: Path) -> None:
 )
 async def test_url_that_cannot_serve_is_refused(url: str) -> None:
     with pytest.raises(ConfigurationError, match=r"state\.url"):
-        async with SqlStateStore.open(url, deadline_s=PATIENT_S):
+        async with SqlStateStore.open(url, deadline_s=PATIENT_SECONDS):
             pass
 
 
 async def test_locked_database_refuses_writes_in_time_and_goes_on_reading(tmp_path: Path) -> None:
     path = tmp_path / "state.db"
     async with SqlStateStore.open(url_of(path), deadline_s=0.5) as hasty:
-        store = waiting(hasty, PATIENT_S)
+        store = waiting(hasty, PATIENT_SECONDS)
         await store.save_response(response_of(ANN))
         with locked(path):
             with pytest.raises(StateUnavailable):
@@ -151,7 +151,7 @@ async def test_locked_database_refuses_writes_in_time_and_goes_on_reading(tmp_pa
 async def test_write_that_is_cancelled_lets_the_next_one_write(tmp_path: Path) -> None:
     gc.disable()  # so that nothing but the store itself lets go of what the cancelled write held
     try:
-        async with SqlStateStore.open(url_of(tmp_path / "state.db"), deadline_s=PATIENT_S) as store:
+        async with SqlStateStore.open(url_of(tmp_path / "state.db"), deadline_s=PATIENT_SECONDS) as store:
             for number in range(60):
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(0.0001 * number):
@@ -165,7 +165,7 @@ async def test_write_that_is_cancelled_lets_the_next_one_write(tmp_path: Path) -
 
 async def test_full_disk_refuses_writes_stores_nothing_and_recovers(tmp_path: Path) -> None:
     path = tmp_path / "state.db"
-    async with SqlStateStore.open(url_of(path), deadline_s=PATIENT_S) as store:
+    async with SqlStateStore.open(url_of(path), deadline_s=PATIENT_SECONDS) as store:
         await store.save_response(response_of(ANN))
         with full_disk((tmp_path / "state.db-wal").stat().st_size):
             with pytest.raises(StateUnavailable):
@@ -178,7 +178,7 @@ async def test_full_disk_refuses_writes_stores_nothing_and_recovers(tmp_path: Pa
 
 async def test_database_that_breaks_is_unavailable_and_says_nothing_of_its_rows(tmp_path: Path) -> None:
     path = tmp_path / "state.db"
-    async with SqlStateStore.open(url_of(path), deadline_s=PATIENT_S) as store:
+    async with SqlStateStore.open(url_of(path), deadline_s=PATIENT_SECONDS) as store:
         await store.save_response(response_of(ANN))
         change(path, "ALTER TABLE responses RENAME TO elsewhere")
         with pytest.raises(StateUnavailable) as refusal:
@@ -192,7 +192,7 @@ async def test_database_that_breaks_is_unavailable_and_says_nothing_of_its_rows(
 
 async def test_database_without_its_tables_fails_the_check(tmp_path: Path) -> None:
     path = tmp_path / "state.db"
-    async with SqlStateStore.open(url_of(path), deadline_s=PATIENT_S) as store:
+    async with SqlStateStore.open(url_of(path), deadline_s=PATIENT_SECONDS) as store:
         await store.check()
         change(path, "DROP TABLE schema_revision")
         with pytest.raises(StateUnavailable):
@@ -207,7 +207,7 @@ async def test_response_is_there_whole_after_the_process_was_killed(tmp_path: Pa
             process.stdout.readline()
         process.kill()
         acknowledged = 25 + len(process.stdout.read().split())
-    async with SqlStateStore.open(url_of(path), deadline_s=PATIENT_S) as store:
+    async with SqlStateStore.open(url_of(path), deadline_s=PATIENT_SECONDS) as store:
         listed = (await store.responses(ANN, Everything(), Page(limit=10_000))).rows
         rows = [await store.response(ANN, row.id) for row in listed]
     whole = [row for row in rows if row is not None and row == response_of(ANN, row.id, items=20)]

@@ -13,7 +13,7 @@ from tests.adapters.state.samples import (
     ANN,
     BOB,
     EVE,
-    PATIENT_S,
+    PATIENT_SECONDS,
     attached_of,
     attachment_of,
     batch_of,
@@ -167,7 +167,7 @@ CALLS: dict[str, Call] = {
     "responses": lambda store, who, _: store.responses(who, ALL, Page()),
     "events": lambda store, who, tail: store.events(who, ResponseId("resp_" + tail), after=-1, limit=9),
     "logged_sources": lambda store, who, tail: store.logged_sources(who, ResponseId("resp_" + tail), through=9),
-    "held_items": lambda store, who, tail: _values(store.held_items(who, ["msg_resp_1_0" if tail == "1" else "msg_2"])),
+    "items_with_parents": lambda store, who, tail: _values(store.items_with_parents(who, ["msg_resp_1_0" if tail == "1" else "msg_2"])),
     "conversation": lambda store, who, tail: store.conversation(who, _conversation(tail)),
     "update_conversation": lambda store, who, tail: store.update_conversation(who, _conversation(tail), metadata={}),
     "delete_conversation": lambda store, who, tail: store.delete_conversation(who, _conversation(tail)),
@@ -421,7 +421,7 @@ async def test_response_that_was_deleted_does_not_come_back_when_it_is_saved_aga
     await store.save_response(replace(response_of(ANN), status="in_progress"), again=True)
     await store.delete_response(ANN, RESPONSE)
     with pytest.raises(NotFound):
-        await store.save_response(response_of(ANN), again=True)
+        await store.save_response(response_of(ANN), is_update=True)
     assert await store.response(ANN, RESPONSE) is None
 
 
@@ -483,7 +483,7 @@ async def test_responses_saved_at_once_are_each_whole(store: SqlStateStore) -> N
 
 async def test_two_stores_over_one_database_write_at_once(store: SqlStateStore, url: str) -> None:
     names = [f"resp_{number}" for number in range(40)]
-    async with SqlStateStore.open(url, deadline_s=PATIENT_S) as other:
+    async with SqlStateStore.open(url, deadline_s=PATIENT_SECONDS) as other:
         await asyncio.gather(*((store, other)[number % 2].save_response(response_of(ANN, name)) for number, name in enumerate(names)))
         seen = await asyncio.gather(*((other, store)[number % 2].response(ANN, ResponseId(name)) for number, name in enumerate(names)))
     assert seen == [response_of(ANN, name) for name in names]

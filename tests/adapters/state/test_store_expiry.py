@@ -1,4 +1,4 @@
-"""A vector store expires for each tenant by its own last use: it is emptied at once, on every path, and truly when it is swept."""
+"""A vector store expires for each tenant by its own last use: it is emptied at once, on every path, and truly when it is collected."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from tests.adapters.state.samples import ANN, BOB, EVE, PATIENT_S, attached_of, attachment_of, batch_of, file_of, stamp_of, store_of
+from tests.adapters.state.samples import ANN, BOB, EVE, PATIENT_SECONDS, attached_of, attachment_of, batch_of, file_of, stamp_of, store_of
 
 from regate_adapters.state.store import SqlStateStore
 from regate_orchestrator.errors import InvalidRequest, NotFound
@@ -39,7 +39,7 @@ def clock() -> Clock:
 @pytest.fixture
 async def store(url: str, clock: Clock) -> AsyncIterator[SqlStateStore]:
     """A shared store of acme's that expires after two days, made at 100, with a file of acme's in it."""
-    async with SqlStateStore.open(url, clock=clock, deadline_s=PATIENT_S) as opened:
+    async with SqlStateStore.open(url, clock=clock, deadline_s=PATIENT_SECONDS) as opened:
         await opened.add_store(replace(store_of(ANN, shared=True), expires_after_days=2))
         await opened.add_file(file_of(ANN))
         await opened.add_file(file_of(EVE, "file-2"))
@@ -164,7 +164,7 @@ async def test_emptying_leaves_the_chunks_over_and_the_files_and_the_other_tenan
     clock.time = EXPIRES
     await store.empty_expired_store(ExpiredStore(STORE, "acme"))
 
-    assert [chunks.edition for chunks in await store.take_loose_chunks(limit=10)] == ["acme/file-1/e1"]
+    assert [chunks.generation for chunks in await store.take_orphaned_chunks(limit=10)] == ["acme/file-1/e1"]
     assert await store.file(ANN, FILE) is not None
     assert len(await store.live(EVE, [(STORE, FileId("file-2"))])) == 1
 

@@ -50,7 +50,7 @@ async def test_what_is_gone_does_not_count(store: SqlStateStore) -> None:
 async def test_a_response_counts_as_it_is_now(store: SqlStateStore) -> None:
     await store.save_response(replace(response_of(ANN, text="long " * 100), status="in_progress"))
     now = response_of(ANN, text="short", items=1)
-    await store.save_response(now, again=True)
+    await store.save_response(now, is_update=True)
 
     assert await store.stored_bytes(ANN) == stored_size(now.body) + sum(map(item_size, now.items))
 

@@ -18,7 +18,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from tests.adapters.state.samples import (
     ANN,
     EVE,
-    PATIENT_S,
+    PATIENT_SECONDS,
     attached_of,
     attachment_of,
     batch_of,
@@ -37,12 +37,12 @@ from regate_adapters.state.store import SqlStateStore
 from regate_adapters.state.tables import gateways, metadata, schema_revision
 from regate_adapters.vector.memory import MemoryVectorStore
 from regate_orchestrator.filters.schema import FieldSpec, RowSchema
-from regate_orchestrator.maintenance.garbage_collection import FileSweeps, Sweeper
-from regate_orchestrator.maintenance.membership import Presence
-from regate_orchestrator.maintenance.schedule import sweeps_of
-from regate_orchestrator.maintenance.vector_garbage import VectorSweeps
+from regate_orchestrator.maintenance.garbage_collection import FileGarbage, GarbageCollector
+from regate_orchestrator.maintenance.membership import Membership
+from regate_orchestrator.maintenance.schedule import collectors_of
+from regate_orchestrator.maintenance.vector_garbage import VectorGarbage
 from regate_orchestrator.ports import Chunk
-from regate_orchestrator.rows import LooseChunks, UploadPart, UploadRow
+from regate_orchestrator.rows import OrphanedChunks, UploadPart, UploadRow
 from regate_orchestrator.values import ConversationId, FileId, JsonObject, PartId, ResponseId, StoreId, UploadId
 
 DAY = 86_400
@@ -73,14 +73,14 @@ def clock() -> Clock:
 
 @pytest.fixture
 async def store(url: str, clock: Clock) -> AsyncIterator[SqlStateStore]:
-    async with SqlStateStore.open(url, clock=clock, deadline_s=PATIENT_S) as opened:
+    async with SqlStateStore.open(url, clock=clock, deadline_s=PATIENT_SECONDS) as opened:
         yield opened
 
 
 @pytest.fixture
 async def gone(store: SqlStateStore, url: str, clock: Clock) -> AsyncIterator[SqlStateStore]:
     """Another gateway on the database, which is not present any more."""
-    async with SqlStateStore.open(url, clock=clock, deadline_s=PATIENT_S) as opened:
+    async with SqlStateStore.open(url, clock=clock, deadline_s=PATIENT_SECONDS) as opened:
         yield opened
 
 
@@ -94,15 +94,15 @@ async def vectors() -> MemoryVectorStore:
 
 
 @pytest.fixture
-def sweeper(store: SqlStateStore, vectors: MemoryVectorStore, clock: Clock, tmp_path: Path) -> Sweeper:
-    files = FileSweeps(state=store, blobs=DiskBlobStore(tmp_path / "files"), vectors=vectors, audit=Records())
-    stores = VectorSweeps(state=store, vectors=vectors, audit=Records(), clock=clock)
-    return Sweeper(sweeps_of(store, files, stores, Presence(store), clock))
+def garbage_collector(store: SqlStateStore, vectors: MemoryVectorStore, clock: Clock, tmp_path: Path) -> GarbageCollector:
+    files = FileGarbage(state=store, blobs=DiskBlobStore(tmp_path / "files"), vectors=vectors, audit=Records())
+    stores = VectorGarbage(state=store, vectors=vectors, audit=Records(), clock=clock)
+    return GarbageCollector(collectors_of(store, files, stores, Membership(store), clock))
 
 
 async def litter(store: SqlStateStore, gone: SqlStateStore, clock: Clock) -> None:
-    """Leave something for each sweep, and let the time come in which it is due."""
-    await gone.appear(for_s=60)
+    """Leave something for each collector, and let the time come in which it is due."""
+    await gone.heartbeat(ttl_s=60)
     for name in ("vs_1", "vs_2"):
         await store.add_store(replace(store_of(ANN, name, created=BEGUN, shared=True), expires_after_days=2))
     for who, name, expires in ((ANN, "file-1", BEGUN + DAY), (ANN, "file-2", None), (EVE, "file-3", None), (ANN, "file-4", None)):
@@ -115,7 +115,7 @@ async def litter(store: SqlStateStore, gone: SqlStateStore, clock: Clock) -> Non
     upload = UploadRow(UploadId("upload_1"), ANN.tenant, ANN.id, "a.txt", "assistants", 3, BEGUN, BEGUN + 3_600, None)
     await store.add_upload(upload)
     await store.add_part(ANN, UploadPart(PartId("part_1"), upload.id, FileId("file-9"), 1, BEGUN), most=9, due_at=BEGUN)
-    await store.reserve(LooseChunks(StoreId("vs_9"), FileId(""), ""), for_s=0)
+    await store.reserve(OrphanedChunks(StoreId("vs_9"), FileId(""), ""), ttl_s=0)
     await store.claim_key(ANN, "old", fingerprint="f", claim="c", at=BEGUN)
     await store.finish_key(ANN, "old", claim="c", fingerprint="f", created="resp_0")
     await store.claim_key(ANN, "given-up", fingerprint="f", claim="c", at=BEGUN + 3 * DAY - 7_200)
@@ -132,15 +132,15 @@ async def litter(store: SqlStateStore, gone: SqlStateStore, clock: Clock) -> Non
 
 async def work(store: SqlStateStore) -> None:
     """Do what else a gateway does by itself, or at its start."""
-    await store.appear(for_s=60)
-    await store.appear(for_s=60)
+    await store.heartbeat(ttl_s=60)
+    await store.heartbeat(ttl_s=60)
     await store.forget_other_gateways()
-    await store.claim_attachment(for_s=60, after="")
-    await store.release_claims()
+    await store.lease_attachment(ttl_s=60, after="")
+    await store.release_leases()
     await store.place_stores(engine="main")
     await store.cancel_requests()
-    await store.loose_chunks_due()
-    await store.depart()
+    await store.orphaned_chunks_due()
+    await store.leave()
 
 
 # ---------------------------------------------------------------- plans
@@ -186,11 +186,11 @@ async def reads_all_of(connection: AsyncConnection, said: Said) -> list[str]:
 
 
 async def test_no_statement_of_a_sweep_or_a_start_reads_a_table_that_grows(
-    store: SqlStateStore, gone: SqlStateStore, sweeper: Sweeper, clock: Clock
+    store: SqlStateStore, gone: SqlStateStore, garbage_collector: GarbageCollector, clock: Clock
 ) -> None:
     await litter(store, gone, clock)
     with overheard(store) as said:
-        removed = await sweeper.once()
+        removed = await garbage_collector.once()
         await work(store)
     whole = {}
     for one in said:
@@ -198,7 +198,7 @@ async def test_no_statement_of_a_sweep_or_a_start_reads_a_table_that_grows(
             if steps := await reads_all_of(connection, one):
                 whole[one[0]] = steps
 
-    assert {name: count > 0 for name, count in removed.items()} == dict.fromkeys(sweeper.removed, True)
+    assert {name: count > 0 for name, count in removed.items()} == dict.fromkeys(garbage_collector.removed, True)
     assert len(said) > 30
     assert whole == {}
 
@@ -219,7 +219,7 @@ LATER = BEGUN + 1_000 * DAY
 
 
 def stored(many: int) -> dict[str, list[dict[str, Any]]]:
-    """Return rows of each table that no sweep has anything to do with, and whose number grows."""
+    """Return rows of each table that no collector has anything to do with, and whose number grows."""
     owned, text_of = {"tenant": "acme", "owner": "ann"}, [f"{number:06}" for number in range(many)]
     stamped = {**owned, "created_at": BEGUN, "stamp": {}}
     response = {**owned, "created_at": BEGUN, "status": "completed", "model": "m", "policy_revision": "r", "body": {}}
@@ -236,7 +236,7 @@ def stored(many: int) -> dict[str, list[dict[str, Any]]]:
         "principal": {},
         "usage_bytes": 1,
         "chunks": 1,
-        "edition": "e",
+        "generation": "e",
     }
     return {
         "responses": [{**response, "id": f"resp_{n}", "background": int(n) % 2 == 0} for n in text_of],
@@ -249,8 +249,10 @@ def stored(many: int) -> dict[str, list[dict[str, Any]]]:
             {"store_id": f"vs_{n}", "tenant": "acme", "last_active_at": BEGUN, "empties_at": None if int(n) % 2 else LATER} for n in text_of
         ],
         "attachments": [{**attachment, "store_id": f"vs_{n}", "file_id": f"file-{n}"} for n in text_of],
-        "loose_blobs": [{"file_id": f"file-x{n}", "bytes": 0, "due_at": LATER} for n in text_of],
-        "loose_editions": [{"store_id": f"vs_{n}", "file_id": "f", "edition": "e", "due_at": LATER, "doomed": False} for n in text_of],
+        "orphaned_blobs": [{"file_id": f"file-x{n}", "bytes": 0, "due_at": LATER} for n in text_of],
+        "orphaned_generations": [
+            {"store_id": f"vs_{n}", "file_id": "f", "generation": "e", "due_at": LATER, "tombstoned": False} for n in text_of
+        ],
         "idempotency_keys": [
             {**owned, "key": n, "fingerprint": "f", "claim": "c", "created": "resp_1", "created_at": BEGUN + 3 * DAY - 2} for n in text_of
         ],
@@ -277,19 +279,19 @@ async def test_a_sweep_that_finds_nothing_costs_the_same_however_much_is_stored(
     async def watch(connection: aiosqlite.Connection) -> None:
         await connection.set_progress_handler(count, 1)  # type: ignore[arg-type] — typed as if its result were not looked at
 
-    async with SqlStateStore.open(f"sqlite:///{tmp_path / 'state.db'}", clock=clock, deadline_s=PATIENT_S) as store:
+    async with SqlStateStore.open(f"sqlite:///{tmp_path / 'state.db'}", clock=clock, deadline_s=PATIENT_SECONDS) as store:
         for engine in (store._database._engines.reader, store._database._engines.writer):
             event.listen(engine.sync_engine, "connect", lambda connection, _: connection.run_async(watch))
-        files = FileSweeps(state=store, blobs=DiskBlobStore(tmp_path / "files"), vectors=vectors, audit=Records())
-        stores = VectorSweeps(state=store, vectors=vectors, audit=Records(), clock=clock)
-        sweeper = Sweeper(sweeps_of(store, files, stores, Presence(store), clock))
-        await store.appear(for_s=60)
+        files = FileGarbage(state=store, blobs=DiskBlobStore(tmp_path / "files"), vectors=vectors, audit=Records())
+        stores = VectorGarbage(state=store, vectors=vectors, audit=Records(), clock=clock)
+        garbage_collector = GarbageCollector(collectors_of(store, files, stores, Membership(store), clock))
+        await store.heartbeat(ttl_s=60)
         costs = []
         for many in (1, MANY):
             await asyncio.to_thread(fill, f"sqlite:///{tmp_path / 'state.db'}", many)
-            await sweeper.once()
+            await garbage_collector.once()
             steps = 0
-            assert set((await sweeper.once()).values()) == {0}
+            assert set((await garbage_collector.once()).values()) == {0}
             await work(store)
             costs.append(steps)
 

@@ -48,7 +48,7 @@ async def test_counts_and_sums_are_whole_numbers(store: SqlStateStore) -> None:
         (await store.totals(ANN, [STORE]))[STORE],
         await store.batch_totals(batch_of(ANN)),
         await store.file_usage(ANN),
-        await store.loose_chunks_due(),
+        await store.orphaned_chunks_due(),
     ]
     assert set(types_within(found)) == {int, str}  # numbers and their names
 

@@ -121,10 +121,10 @@ async def test_housekeeping_leaves_nothing_open_that_nobody_else_uses(tmp_path: 
         for name in names(3):
             await fill(store, name)
     async with ChromaVectorStore(tmp_path, SCHEMA) as store:
-        looked = [len(await store.editions(name)) for name in names(3)]
+        looked = [len(await store.generations(name)) for name in names(3)]
         idle = open_indexes(tmp_path)
         await fault(store, names(1)[0])
-        await store.editions(names(2)[1])
+        await store.generations(names(2)[1])
         used = open_indexes(tmp_path)
 
     assert (looked, idle, used) == ([1, 1, 1], 0, 2)

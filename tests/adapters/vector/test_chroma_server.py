@@ -102,8 +102,8 @@ def patient(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def wait(monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
-    monkeypatch.setattr("regate_adapters.vector.chroma.store._CHECK_S", seconds)
-    monkeypatch.setattr("regate_adapters.vector.chroma.server._PROBE_S", seconds)
+    monkeypatch.setattr("regate_adapters.vector.chroma.store._CHECK_SECONDS", seconds)
+    monkeypatch.setattr("regate_adapters.vector.chroma.server._PROBE_SECONDS", seconds)
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""Audit records made as the gateway makes them: a real enforcer, a real OPA with real policies, a real spool."""
+"""Audit records made as the gateway makes them: a real enforcer, a real OPA with real policies, a real audit log."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from regate_adapters.audit.spool import SpoolAuditLog
+from regate_adapters.audit.log import SegmentedAuditLog
 from regate_adapters.testing.opa import running_opa
 from regate_gateway.workbench.directory import shipped_policies
 from regate_gateway.workbench.replay.engine import row_schemas
@@ -56,7 +56,7 @@ def copied_policies(target: Path) -> Path:
 async def record(policies: Path, audit: Path, activity: Activity) -> None:
     """Let an enforcer decide under these policies, and record it in the audit directory."""
     schemas = row_schemas(policies)
-    async with running_opa(policies, schemas=schemas, deadline_s=10) as engine, SpoolAuditLog.open(audit, durable=False) as log:
+    async with running_opa(policies, schemas=schemas, deadline_s=10) as engine, SegmentedAuditLog.open(audit, durable=False) as log:
         await activity(Enforcer(engine, log, schemas))
 
 

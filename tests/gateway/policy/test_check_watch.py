@@ -15,7 +15,7 @@ from queue import Queue
 import pytest
 from tests.gateway.policy.conftest import Write
 
-_DEADLINE_S = 60
+_DEADLINE_SECONDS = 60
 
 
 class Watching:
@@ -36,7 +36,7 @@ class Watching:
         """The lines up to the first that begins so."""
         found: list[str] = []
         while not found or not found[-1].startswith(beginning):
-            line = self._lines.get(timeout=_DEADLINE_S)
+            line = self._lines.get(timeout=_DEADLINE_SECONDS)
             assert line is not None, found
             found.append(line)
         return found
@@ -93,4 +93,4 @@ def test_an_interrupt_ends_it_without_an_error(policies: Path) -> None:
         watched.until("policy format")
         watched.process.send_signal(signal.SIGINT)
 
-        assert watched.process.wait(_DEADLINE_S) == 0
+        assert watched.process.wait(_DEADLINE_SECONDS) == 0

@@ -216,9 +216,9 @@ async def valued(enforcer: Enforcer) -> None:
         [
             quota_question(REQUEST),
             route_question("small", REQUEST),
-            Question(Point.FILE, "file.upload", {}, qualified_by=("limits",)),
-            Question(Point.STORE, "store.create", new, qualified_by=("placement",)),
-            Question(Point.TOOL, "tool.call", {"tool": tool, "turn": {"index": 0, "calls_so_far": 0}}, qualified_by=QUALITIES),
+            Question(Point.FILE, "file.upload", {}, companions=("limits",)),
+            Question(Point.STORE, "store.create", new, companions=("placement",)),
+            Question(Point.TOOL, "tool.call", {"tool": tool, "turn": {"index": 0, "calls_so_far": 0}}, companions=QUALITIES),
         ],
     )
     await enforcer.value(who, "regate/tool/visible", "tool.list", {"tools": [tool]})

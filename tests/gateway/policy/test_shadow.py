@@ -12,7 +12,7 @@ import pytest
 from click.testing import CliRunner
 from tests.gateway.policy.recordings import ALICE, BOB, STORE, chunk, context, copied_policies, edit, record, usual
 
-from regate_adapters.audit.spool import SpoolAuditLog
+from regate_adapters.audit.log import SegmentedAuditLog
 from regate_adapters.opa.shadowing import ShadowingEngine
 from regate_adapters.testing.opa import running_opa
 from regate_gateway.workbench.replay.engine import row_schemas
@@ -31,7 +31,7 @@ async def working(tmp_path: Path, changes: dict[str, str]) -> AsyncIterator[tupl
     async with (
         running_opa(live, schemas=schemas, deadline_s=10) as engine,
         running_opa(candidate, schemas=schemas, deadline_s=10) as other,
-        SpoolAuditLog.open(tmp_path / "audit", durable=False) as log,
+        SegmentedAuditLog.open(tmp_path / "audit", durable=False) as log,
         asyncio.TaskGroup() as group,
     ):
         shadowing = ShadowingEngine(engine, other, report=report)

@@ -11,7 +11,7 @@ from regate_orchestrator.responses.events import ClientLeft, Failed, ModelEnded,
 from regate_orchestrator.responses.machine import advance
 from regate_orchestrator.responses.prompt import PromptItem
 from regate_orchestrator.responses.state import State
-from regate_orchestrator.upstream_traits import UpstreamTraits
+from regate_orchestrator.upstream_capabilities import UpstreamCapabilities
 from regate_orchestrator.values import ResponseId
 
 OVERFLOW = UpstreamError("too long", status=400, code="context_length_exceeded")
@@ -101,7 +101,7 @@ def test_known_window_is_kept_to_before_the_backend_is_asked() -> None:
     history = tuple(message(f"{role}{turn}", role, "word " * 100) for turn in range(4) for role in ("user", "assistant"))
     refused, shortened = requested(Playbook()), requested(Playbook(request(truncation="auto")))
     for book in (refused, shortened):
-        book.tell(authorized(book.request, history=history, traits=UpstreamTraits(context_window=300)))
+        book.tell(authorized(book.request, history=history, capabilities=UpstreamCapabilities(context_window=300)))
 
     assert refused.of(CallModel) == []
     assert (type(refused.commands[-1]), refused.commands[-1].error.code) == (Refuse, "context_length_exceeded")  # type: ignore[union-attr]
@@ -114,7 +114,7 @@ def test_reasoning_of_earlier_turns_is_sent_back_unless_the_client_wants_it_forg
     sent = []
     for forget in (False, True):
         book = requested(Playbook(request(forget_reasoning=forget)))
-        book.tell(authorized(book.request, history=history, traits=UpstreamTraits(reasoning_field="reasoning")))
+        book.tell(authorized(book.request, history=history, capabilities=UpstreamCapabilities(reasoning_field="reasoning")))
         sent.append(book.of(CallModel)[0].payload["messages"][1])  # type: ignore[index,call-overload]
 
     assert sent == [{"role": "assistant", "content": "b", "reasoning": "Hm."}, {"role": "assistant", "content": "b"}]

@@ -17,9 +17,9 @@ from regate_adapters.backend.stream.vouched_events import VouchedEvents
 from regate_adapters.backend.upstream_client import BLANK, UpstreamResponse
 from regate_orchestrator.errors import UpstreamError
 
-_MOST_HELD: Final = 1024 * 1024
+_MAX_HELD: Final = 1024 * 1024
 _LARGE: Final = 64 * 1024
-_PATIENCE_S: Final = 15.0
+_PATIENCE_SECONDS: Final = 15.0
 """How long a stream's first event is waited for before the client is told that there is a stream: others on the way have deadlines too."""
 
 
@@ -51,7 +51,7 @@ async def passing(response: UpstreamResponse, *, member: str, streamed: bool) ->
         return await _plain(response, chunks, b"", member)
     stream = _Stream(response, chunks)
     try:
-        async with asyncio.timeout(_PATIENCE_S):
+        async with asyncio.timeout(_PATIENCE_SECONDS):
             head = await response.beginning()
             if not head.startswith(b"{"):
                 await stream.begin(head)
@@ -87,7 +87,7 @@ class _Plain:
 
 async def _plain(response: UpstreamResponse, chunks: AsyncIterator[bytes], head: bytes, member: str) -> _Plain:
     held = bytearray(head)
-    while len(held) <= _MOST_HELD:
+    while len(held) <= _MAX_HELD:
         chunk = await anext(chunks, b"")
         if not chunk:
             body = bytes(held)
@@ -95,7 +95,7 @@ async def _plain(response: UpstreamResponse, chunks: AsyncIterator[bytes], head:
             return _Plain(body, chunks)
         held += chunk
     if not _begins_as_answer(held, member):
-        raise misunderstood(response.upstream, f"more than {_MOST_HELD} bytes that do not begin as an answer")
+        raise misunderstood(response.upstream, f"more than {_MAX_HELD} bytes that do not begin as an answer")
     return _Plain(bytes(held), chunks)
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Final
 
-MOST_EVENT_BYTES: Final = 4 * 1024 * 1024
+MAX_EVENT_BYTES: Final = 4 * 1024 * 1024
 """More than any event of a chat completion has."""
 _BOM: Final = b"\xef\xbb\xbf"
 _FIELD: Final = b"data: "

@@ -13,7 +13,7 @@ from typing import Final
 
 import orjson
 
-from regate_adapters.backend.failures import MOST_DETAIL, of_status, too_long
+from regate_adapters.backend.failures import MAX_DETAIL, of_status, too_long
 from regate_adapters.overflow import says_too_long
 from regate_orchestrator.errors import UpstreamError
 
@@ -62,7 +62,7 @@ def tells_error(answer: Mapping[str, object]) -> bool:
 def reported(upstream: str, answer: Mapping[str, object]) -> UpstreamError:
     """Return the error that the answer tells, as if it had come with the status that it stands for. The words are ours."""
     about = list(_about(answer))
-    detail = f"{upstream} answered with an error: {json.dumps(answer)}"[:MOST_DETAIL]
+    detail = f"{upstream} answered with an error: {json.dumps(answer)}"[:MAX_DETAIL]
     status = _status_within(about)
     if status != 429 and any(says_too_long(one, prose=True) for one in about):
         return too_long(detail)

@@ -22,7 +22,7 @@ from regate_orchestrator.responses.events import ArgumentsWritten, CallOpened, M
 from regate_orchestrator.values import mint
 
 _ID: Final = re.compile(r"[!-~]{1,256}")
-_MOST_CALLS: Final = 256
+_MAX_CALLS: Final = 256
 
 _Place: TypeAlias = tuple[str, int]
 
@@ -109,8 +109,8 @@ class ToolSlots:
             return current
         for earlier in self._calls:  # a call is announced before the next one begins
             self._open(earlier, events)
-        if len(self._calls) >= _MOST_CALLS:
-            raise NotUnderstood(f"more than {_MOST_CALLS} tool calls")
+        if len(self._calls) >= _MAX_CALLS:
+            raise NotUnderstood(f"more than {_MAX_CALLS} tool calls")
         call = _Call(len(self._calls))
         self._calls.append(call)
         if place is not None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Final
 
 from regate_adapters.backend.failures import misunderstood
-from regate_adapters.backend.stream.sse_reader import MOST_EVENT_BYTES, SseReader
+from regate_adapters.backend.stream.sse_reader import MAX_EVENT_BYTES, SseReader
 from regate_adapters.backend.stream.told_errors import read_loosely, reported, tells_error
 from regate_adapters.backend.upstream_client import UpstreamResponse
 from regate_orchestrator.errors import UpstreamError
@@ -32,8 +32,8 @@ class VouchedEvents:
         end = max(block.rfind(b"\n\n") + 2, block.rfind(b"\n\r\n") + 3)
         end = end if end >= 3 else 0
         self._rest = block[end:]
-        if len(self._rest) > MOST_EVENT_BYTES:
-            self.failure = misunderstood(self._response.upstream, f"an event of more than {MOST_EVENT_BYTES} bytes")
+        if len(self._rest) > MAX_EVENT_BYTES:
+            self.failure = misunderstood(self._response.upstream, f"an event of more than {MAX_EVENT_BYTES} bytes")
         return self._passed(block[:end])
 
     def finish(self) -> bytes:

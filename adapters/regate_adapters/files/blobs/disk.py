@@ -16,7 +16,7 @@ from regate_orchestrator.values import FileId
 
 _PIECE: Final = 256 * 1024
 _UNFINISHED: Final = ".part"
-_ABANDONED_S: Final = 86_400
+_ABANDONED_SECONDS: Final = 86_400
 
 
 class DiskBlobStore:
@@ -27,7 +27,7 @@ class DiskBlobStore:
         try:
             root.mkdir(mode=0o700, parents=True, exist_ok=True)
             for leftover in root.glob(f"*{_UNFINISHED}"):
-                if time.time() - leftover.stat().st_mtime > _ABANDONED_S:  # of a process that was killed while it wrote
+                if time.time() - leftover.stat().st_mtime > _ABANDONED_SECONDS:  # of a process that was killed while it wrote
                     leftover.unlink(missing_ok=True)
         except OSError as error:
             raise ConfigurationError(f"files.path: the directory {root} cannot be used: {error.strerror}") from error

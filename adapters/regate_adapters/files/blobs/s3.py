@@ -41,7 +41,7 @@ _COPIES_AT_ONCE: Final = 2 * AT_ONCE
 """As many as are read at a time, in turns and in ingestion: who waits for a copy would wait for whoever is read."""
 _CONNECTIONS: Final = 32
 _COPY: Final = ".copy"
-_ABANDONED_S: Final = 86_400
+_ABANDONED_SECONDS: Final = 86_400
 _FAILURES: Final = (BotoCoreError, ClientError, ConnectionFailure, OSError)  # TimeoutError is an OSError
 
 
@@ -84,7 +84,7 @@ class S3BlobStore:
         try:
             self._scratch.mkdir(mode=0o700, parents=True, exist_ok=True)
             for leftover in self._scratch.glob(f"*{_COPY}"):
-                if time.time() - leftover.stat().st_mtime > _ABANDONED_S:  # of a process that was killed while it read
+                if time.time() - leftover.stat().st_mtime > _ABANDONED_SECONDS:  # of a process that was killed while it read
                     leftover.unlink(missing_ok=True)
         except OSError as error:
             raise ConfigurationError(f"files.path: the directory {self._scratch} cannot be used: {error.strerror}") from error

@@ -32,7 +32,7 @@ WORKER: Final = ("-m", "regate_adapters.files.readers.worker")
 AT_ONCE: Final = 4
 """How many files of turns, and beside them of ingestion, are read at a time."""
 _INGESTION_IS_NICER: Final = 10
-_LONGEST_MESSAGE: Final = 2_000
+_MAX_MESSAGE: Final = 2_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,6 +146,6 @@ def _parsed(output: bytes) -> list[str]:
         case {"chunks": [*chunks]} if chunks and all(isinstance(chunk, str) for chunk in chunks):
             return [chunk.encode(errors="replace").decode() for chunk in chunks]
         case {"code": "invalid_file" | "unsupported_file" as code, "message": str(message)}:
-            raise UnreadableFile(code, message[:_LONGEST_MESSAGE])
+            raise UnreadableFile(code, message[:_MAX_MESSAGE])
         case _:
             raise UnreadableFile("invalid_file", "The file could not be read.")

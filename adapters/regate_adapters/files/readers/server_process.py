@@ -28,8 +28,8 @@ _ENVIRONMENT: Final = {
     "RAYON_NUM_THREADS": "1",  # a process with threads cannot be forked
     "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1",  # memory in large pages is shared with a child in half the time
 }
-_START_S: Final = 60.0
-_DEATH_S: Final = 30.0
+_START_SECONDS: Final = 60.0
+_DEATH_SECONDS: Final = 30.0
 _PIECE: Final = 64 * 1024
 
 
@@ -73,7 +73,7 @@ class ServerProcess:
             raise ExtractionUnavailable(f"the readers' process does not start: {error}") from error
         started = cls(process, ours, {})
         try:
-            async with asyncio.timeout(_START_S):
+            async with asyncio.timeout(_START_SECONDS):
                 (length,) = LENGTH.unpack(await _exactly(ours, LENGTH.size))
                 started.confinement = json.loads(await _exactly(ours, length))
         except (TimeoutError, OSError) as error:
@@ -159,7 +159,7 @@ async def _end(life: socket.socket) -> int | None:
     """Have the child killed if it lives, and return how it ended, once it has; None when nobody can say."""
     try:
         life.shutdown(socket.SHUT_WR)
-        async with asyncio.timeout(_DEATH_S):
+        async with asyncio.timeout(_DEATH_SECONDS):
             said = await asyncio.get_running_loop().sock_recv(life, ENDED.size)
     except (TimeoutError, OSError):
         return None

@@ -31,7 +31,7 @@ _OTHERS: Final = (
 )
 _ALPHABETS_OF_WEST: Final = tuple(map(frozenset, _WESTERN))
 _ALPHABETS: Final = (*_ALPHABETS_OF_WEST, *map(frozenset, _OTHERS))
-_MOST_FOREIGN: Final = 0.05
+_MAX_FOREIGN: Final = 0.05
 _NOWHERE: Final = re.compile("[aeiou]\u00e6")
 """What no language writes, and Croatian's letters look like in the encoding of the West."""
 
@@ -51,4 +51,4 @@ def _are_of_one(text: str, alphabets: tuple[frozenset[str], ...]) -> bool:
     if _NOWHERE.search(plain):
         return False
     letters = [character for character in plain if character > "\x7f" and character.isalpha()]
-    return any(sum(letter not in alphabet for letter in letters) <= _MOST_FOREIGN * len(letters) for alphabet in alphabets)
+    return any(sum(letter not in alphabet for letter in letters) <= _MAX_FOREIGN * len(letters) for alphabet in alphabets)

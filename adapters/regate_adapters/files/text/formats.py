@@ -20,7 +20,7 @@ from regate_adapters.files.text.pdf_text import pdf_text
 from regate_adapters.files.text.plain_text import BOMS, decode
 from regate_adapters.files.text.plausible import is_gibberish
 from regate_adapters.files.text.rtf_text import rtf_text
-from regate_adapters.files.text.unreadable import MOST_CHARACTERS, Unreadable
+from regate_adapters.files.text.unreadable import MAX_CHARACTERS, Unreadable
 from regate_adapters.files.text.word_text import doc_text
 
 _DEEPEST: Final = 3
@@ -71,8 +71,8 @@ def _bounded(parts: Iterable[str]) -> str:
         if part.strip():
             kept.append(part.strip())
             length += len(part)
-        if length > MOST_CHARACTERS:
-            raise Unreadable("invalid_file", f"The file's text is longer than {MOST_CHARACTERS:,} characters.")
+        if length > MAX_CHARACTERS:
+            raise Unreadable("invalid_file", f"The file's text is longer than {MAX_CHARACTERS:,} characters.")
     return "\n\n".join(kept)
 
 

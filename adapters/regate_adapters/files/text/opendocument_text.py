@@ -18,7 +18,7 @@ _SHOWN: Final = frozenset({"body", "math"})
 _PRINTED: Final = frozenset({"header", "header-left", "header-first", "footer", "footer-left", "footer-first"})
 _FILLED_IN: Final = _UNSEEN | {"sheet-name", "file-name", "title", "date", "time", "page-number", "page-count"}
 """What is printed in their place differs from page to page."""
-_MOST_SPACES: Final = 100
+_MAX_SPACES: Final = 100
 
 
 def opendocument_text(file: BinaryIO) -> Iterator[str]:
@@ -73,7 +73,7 @@ class _Content:
             self._paragraphs += 1
         elif name == "s":
             count = attributes.get("c", "1")
-            self.parts.append(" " * min(int(count) if count.isdigit() else 1, _MOST_SPACES))
+            self.parts.append(" " * min(int(count) if count.isdigit() else 1, _MAX_SPACES))
         elif name in ("tab", "line-break"):
             self.parts.append("\t" if name == "tab" else "\n")
         self._cells += name == "table-cell" and not self._unseen

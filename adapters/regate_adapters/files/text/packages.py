@@ -12,9 +12,9 @@ from typing import BinaryIO, Final, Protocol
 
 from regate_adapters.files.text.unreadable import Unreadable, damaged, protected
 
-_MOST_UNPACKED: Final = 200 * 1024 * 1024
-_MOST_MEMBERS: Final = 10_000
-_MOST_RATIO: Final = 200
+_MAX_UNPACKED: Final = 200 * 1024 * 1024
+_MAX_MEMBERS: Final = 10_000
+_MAX_RATIO: Final = 200
 _SMALL: Final = 1024 * 1024
 _PIECE: Final = 256 * 1024
 COMPOUND: Final = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"
@@ -48,12 +48,12 @@ class Package:
         except _BROKEN:
             raise (protected() if _is_encrypted(file) else damaged()) from None
         members = self._archive.infolist()
-        if len(members) > _MOST_MEMBERS:
+        if len(members) > _MAX_MEMBERS:
             raise _swollen()
         if any(member.flag_bits & 1 for member in members):
             raise protected()
         self._members = {member.filename.lstrip("/").casefold(): member for member in members}
-        self._left = _MOST_UNPACKED
+        self._left = _MAX_UNPACKED
         self.damaged = False
         """Whether something that was to be read could not be, or not to its end."""
 
@@ -91,7 +91,7 @@ class Package:
         member = self._members.get(name.lstrip("/").casefold())
         if member is None:
             return
-        swollen = member.file_size > _SMALL and member.file_size > _MOST_RATIO * max(member.compress_size, 1)
+        swollen = member.file_size > _SMALL and member.file_size > _MAX_RATIO * max(member.compress_size, 1)
         self._left -= member.file_size
         if swollen or self._left < 0:
             raise _swollen()

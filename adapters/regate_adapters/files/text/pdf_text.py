@@ -14,7 +14,7 @@ from regate_adapters.files.text.plausible import is_gibberish, is_plain
 from regate_adapters.files.text.unreadable import Unreadable, damaged, protected
 
 _TYPED: Final = frozenset({pdfium.FPDF_FORMFIELD_TEXTFIELD, pdfium.FPDF_FORMFIELD_COMBOBOX, pdfium.FPDF_FORMFIELD_LISTBOX})
-_MOST_FIELD_BYTES: Final = 1024 * 1024
+_MAX_FIELD_BYTES: Final = 1024 * 1024
 _CHARACTERS_ASKED: Final = 400
 """Of a page."""
 _HYPHEN: Final = "\x02"
@@ -87,7 +87,7 @@ def _typed(form: Any, page: pypdfium2.PdfPage) -> Iterator[str]:
 
 def _string(get: Callable[[Any, int], int]) -> str:
     """Return a string that PDFium writes into a buffer, once it has said how long that must be."""
-    size = min(get(None, 0), _MOST_FIELD_BYTES)
+    size = min(get(None, 0), _MAX_FIELD_BYTES)
     if size <= 2:
         return ""
     buffer = ctypes.create_string_buffer(size)

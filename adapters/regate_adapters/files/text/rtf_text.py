@@ -64,7 +64,7 @@ _SEEN: Final = frozenset({"ud", "shpinst", "do", "annotation", "moMath", "moMath
 """Those of the groups that older readers are to skip that hold text."""
 _ASIDE: Final = re.compile(r"(header|footer)[lrf]?|footnote|annotation|shptxt")
 """What stands in the midst of a paragraph, and is read elsewhere."""
-_LONGEST_RUN: Final = 64
+_MAX_RUN: Final = 64
 """Bytes that stand for a character of one `\\u`, at most."""
 
 
@@ -149,7 +149,7 @@ class _Document:
             return max(number or 0, 0)
         if word == "u" and number is not None:
             self._write(chr(number % 0x10000))
-            self._to_skip = min(self._group.replaced, _LONGEST_RUN)
+            self._to_skip = min(self._group.replaced, _MAX_RUN)
         elif word in _WRITTEN:
             self._write(_WRITTEN[word])
         else:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-MOST_CHARACTERS: Final = 10_000_000
+MAX_CHARACTERS: Final = 10_000_000
 
 
 class Unreadable(Exception):

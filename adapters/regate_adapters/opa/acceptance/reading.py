@@ -18,7 +18,7 @@ from regate_adapters.opa.client import OpaClient
 from regate_orchestrator.errors import PolicyUnavailable
 from regate_orchestrator.values import JsonObject
 
-_DEADLINE_S: Final = 30
+_DEADLINE_SECONDS: Final = 30
 _AT_ONCE: Final = 256 * 1024
 """Bytes of policies in one question to a running OPA: it works half a second on them, and answers with about eight times as many."""
 _PARSED: Final = "[[name, json.marshal(rego.parse_module(name, text))] | some name, text in input]"
@@ -35,7 +35,7 @@ def parsed_by_command(opa: Path, texts: Mapping[str, str]) -> dict[str, Node]:
     command = [str(opa), "eval", "--stdin-input", "--strict-builtin-errors", "--format", "raw", _PARSED]
     given = json.dumps(texts).encode()
     try:
-        done = subprocess.run(command, input=given, capture_output=True, check=False, timeout=_DEADLINE_S, env={})  # noqa: S603
+        done = subprocess.run(command, input=given, capture_output=True, check=False, timeout=_DEADLINE_SECONDS, env={})  # noqa: S603
     except (OSError, subprocess.TimeoutExpired) as error:
         raise NotParsed(f"opa eval did not run: {error}") from error
     if done.returncode != 0:

@@ -16,8 +16,8 @@ from typing import Final
 
 DIGESTS: Final = ".digests"
 MANIFEST: Final = ".manifest"
-MOST_BYTES: Final = 64 * 1024 * 1024
-_MOST_FILES: Final = 10_000
+MAX_BYTES: Final = 64 * 1024 * 1024
+_MAX_FILES: Final = 10_000
 _SUFFIXES: Final = (".rego", ".json", ".yaml", ".yml")
 _TESTS: Final = "_test.rego"
 _PROJECTED: Final = "..data"
@@ -52,8 +52,8 @@ def listing(directory: Path) -> dict[str, Stamp]:
     found: dict[str, Stamp] = {}
     for name, status in _files(str(_root(directory)), "", frozenset()):
         found[name] = stamp_of(status)
-        if len(found) > _MOST_FILES:
-            raise TooLarge(f"it holds more than {_MOST_FILES} files")
+        if len(found) > _MAX_FILES:
+            raise TooLarge(f"it holds more than {_MAX_FILES} files")
     return found
 
 
@@ -61,8 +61,8 @@ def read_whole(directory: Path) -> tuple[dict[str, Stamp], dict[str, bytes]]:
     """Return the listing and the contents that belong to it. Raises `OSError`: `DirectoryChanged` when there was no moment at which it held these."""
     root = _root(directory)
     stamps = listing(root)
-    if sum(size for _, _, size, _, _ in stamps.values()) > MOST_BYTES:
-        raise TooLarge(f"it holds more than {MOST_BYTES} bytes of policies and data")
+    if sum(size for _, _, size, _, _ in stamps.values()) > MAX_BYTES:
+        raise TooLarge(f"it holds more than {MAX_BYTES} bytes of policies and data")
     contents: dict[str, bytes] = {}
     try:
         for name, stamp in stamps.items():

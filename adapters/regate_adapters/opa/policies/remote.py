@@ -26,8 +26,8 @@ from regate_orchestrator.filters.schema import RowSchema
 
 _log = logging.getLogger("regate.opa")
 
-_DEADLINE_S: Final = 10.0
-_LOOK_EVERY_S: Final = 5.0
+_DEADLINE_SECONDS: Final = 10.0
+_LOOK_EVERY_SECONDS: Final = 5.0
 _REMEMBERED: Final = 8
 _DOCUMENTS: Final = ("tools", "guard_thresholds")
 """The operators' documents in which controls can be asked for."""
@@ -44,8 +44,8 @@ class RemotePolicies:
     """
 
     def __init__(self, address: OpaAddress, *, schemas: Mapping[str, RowSchema], wait_s: float) -> None:
-        self._client = OpaClient(address, deadline_s=_DEADLINE_S)
-        self._probe = OpaEngine(address, schemas={}, deadline_s=_DEADLINE_S)
+        self._client = OpaClient(address, deadline_s=_DEADLINE_SECONDS)
+        self._probe = OpaEngine(address, schemas={}, deadline_s=_DEADLINE_SECONDS)
         self._schemas = schemas
         self._wait_s = wait_s
         self._wanted = asyncio.Event()
@@ -98,7 +98,7 @@ class RemotePolicies:
                 self._looked.notify_all()
             self._wanted.clear()
             try:
-                async with asyncio.timeout(_LOOK_EVERY_S):
+                async with asyncio.timeout(_LOOK_EVERY_SECONDS):
                     await self._wanted.wait()
             except TimeoutError:
                 continue

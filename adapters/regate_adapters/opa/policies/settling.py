@@ -20,11 +20,11 @@ from regate_adapters.opa.policies.source import BrokenPolicy, IncompletePolicy
 
 _log = logging.getLogger("regate.opa")
 
-POLL_S: Final = 0.25
-_STILL_S: Final = 1.0
-_PATIENCE_S: Final = 10.0
+POLL_SECONDS: Final = 0.25
+_STILL_SECONDS: Final = 1.0
+_PATIENCE_SECONDS: Final = 10.0
 """For how long policies must be still of which something is missing, or gone: a copy in progress looks so, and may pause for a while."""
-_SETTLE_S: Final = 30.0
+_SETTLE_SECONDS: Final = 30.0
 
 Found: TypeAlias = Candidate | BrokenPolicy | OSError | None
 """What came of building the policies that are there; None for those in force already."""
@@ -40,7 +40,7 @@ class SettlingPolicies:
 
     async def first(self) -> Candidate:
         """Return the policies that are there, once they are still. Raises `BrokenPolicy` for such as may not serve, or never are."""
-        deadline = time.monotonic() + _SETTLE_S
+        deadline = time.monotonic() + _SETTLE_SECONDS
         while time.monotonic() < deadline:
             since, seen = await self._glance()
             found = await self._examined()
@@ -50,8 +50,8 @@ class SettlingPolicies:
                     return found
             elif found is not None and await self._stays(found, seen, until=since):
                 raise found
-            await asyncio.sleep(POLL_S)
-        raise BrokenPolicy(f"the policies were written to for {_SETTLE_S} s")
+            await asyncio.sleep(POLL_SECONDS)
+        raise BrokenPolicy(f"the policies were written to for {_SETTLE_SECONDS} s")
 
     async def look(self, conclude: Callable[[Found], Awaitable[None]]) -> None:
         """Hand over what is there if that has changed and become still. Returns at once where nothing has changed since."""
@@ -59,12 +59,12 @@ class SettlingPolicies:
         while seen != self._concluded:
             found = await self._examined()
             if (why := _unfinished(found)) is not None:
-                _log.info("policy_awaited", extra={"cause": why, "for_s": _PATIENCE_S})
-            if await self._stays(found, seen, until=since + (_PATIENCE_S if why else _stillness(found))):
+                _log.info("policy_awaited", extra={"cause": why, "for_s": _PATIENCE_SECONDS})
+            if await self._stays(found, seen, until=since + (_PATIENCE_SECONDS if why else _stillness(found))):
                 self._concluded = seen
                 await conclude(found)
                 return
-            await asyncio.sleep(POLL_S)
+            await asyncio.sleep(POLL_SECONDS)
             since, seen = await self._glance()
 
     def look_again(self) -> None:
@@ -98,13 +98,13 @@ class SettlingPolicies:
             left = until - time.monotonic()
             if left <= 0:
                 return True
-            await asyncio.sleep(min(left, POLL_S))
+            await asyncio.sleep(min(left, POLL_SECONDS))
         return False
 
 
 def _stillness(found: Found) -> float:
     """Return for how long this must have been there, in seconds, before it can be believed that nobody is still writing it."""
-    return 0.0 if isinstance(found, Candidate) and found.is_whole else _STILL_S
+    return 0.0 if isinstance(found, Candidate) and found.is_whole else _STILL_SECONDS
 
 
 def _unfinished(found: Found) -> str | None:

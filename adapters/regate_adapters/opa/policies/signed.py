@@ -28,15 +28,15 @@ SIGNATURES: Final = ".signatures.json"
 _ALGORITHM: Final = "RS256"
 _TOKEN: Final = "system/gateway_token/data.json"  # noqa: S105 — the name of a file
 _PUBLIC_KEY: Final = re.compile(rb"-----BEGIN (?:RSA )?PUBLIC KEY-----")
-_MOST_BYTES: Final = 64 * 1024 * 1024
-_MOST_FILES: Final = 10_000
-_DEADLINE_S: Final = 30
+_MAX_BYTES: Final = 64 * 1024 * 1024
+_MAX_FILES: Final = 10_000
+_DEADLINE_SECONDS: Final = 30
 
 
 def read_bundle(bundle: Path) -> dict[str, bytes]:
     """Return the files of a bundle by name. Raises `BrokenPolicy` for what is none, or could be read in two ways."""
     files: dict[str, bytes] = {}
-    left = _MOST_BYTES
+    left = _MAX_BYTES
     try:
         with tarfile.open(bundle, "r:gz") as archive:
             for member in archive:
@@ -47,8 +47,8 @@ def read_bundle(bundle: Path) -> dict[str, bytes]:
                 if content is None or name in files or str(PurePosixPath(name)) != name or ".." in PurePosixPath(name).parts:
                     raise BrokenPolicy(f"{bundle.name} is no bundle: {member.name!r} is no plain file, or there twice")
                 left -= member.size
-                if left < 0 or len(files) == _MOST_FILES:
-                    raise BrokenPolicy(f"{bundle.name} holds more than {_MOST_BYTES} bytes or {_MOST_FILES} files")
+                if left < 0 or len(files) == _MAX_FILES:
+                    raise BrokenPolicy(f"{bundle.name} holds more than {_MAX_BYTES} bytes or {_MAX_FILES} files")
                 files[name] = content.read()
     except (OSError, EOFError, tarfile.TarError, ValueError, UnicodeError) as error:
         raise BrokenPolicy(f"{bundle.name} cannot be read as a bundle: {error}") from error
@@ -116,7 +116,7 @@ class SignedBundle:
         with tempfile.TemporaryDirectory(prefix="verify-", dir=built.parent) as folder:
             command = [str(opa), "build", "--bundle", built.name, *self.arguments(), "--output", str(Path(folder, "verified.tar.gz"))]
             try:
-                done = subprocess.run(command, cwd=built.parent, capture_output=True, check=False, timeout=_DEADLINE_S, env={})  # noqa: S603
+                done = subprocess.run(command, cwd=built.parent, capture_output=True, check=False, timeout=_DEADLINE_SECONDS, env={})  # noqa: S603
             except (OSError, subprocess.TimeoutExpired) as error:
                 raise BrokenPolicy(f"opa build did not run: {error}") from error
         if done.returncode != 0:

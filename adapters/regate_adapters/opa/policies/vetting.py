@@ -24,7 +24,7 @@ _Answer = TypeVar("_Answer")
 
 _AUTHZ: Final = ("data", "system", "authz")
 _ENTRYPOINTS: Final = ("allow", "admit_result")
-_DEADLINE_S: Final = 30
+_DEADLINE_SECONDS: Final = 30
 _POLICIES_KEPT: Final = 8
 _MODULES_KEPT: Final = 128
 _CUSTOM: Final = "data.regate.custom."
@@ -80,7 +80,7 @@ def examine_packed(opa: Path, packed: Content) -> None:
 def run_opa(opa: Path, arguments: list[str], *, at: Path) -> bytes:
     """Return what OPA's command prints, run in `at`, so that its messages name files as the operator knows them. Raises `BrokenPolicy`."""
     try:
-        done = subprocess.run([opa, *arguments], cwd=at, capture_output=True, check=False, timeout=_DEADLINE_S, env={})  # noqa: S603
+        done = subprocess.run([opa, *arguments], cwd=at, capture_output=True, check=False, timeout=_DEADLINE_SECONDS, env={})  # noqa: S603
     except (OSError, subprocess.TimeoutExpired) as error:
         raise BrokenPolicy(f"opa {arguments[0]} did not run: {error}") from error
     if done.returncode != 0:

@@ -14,7 +14,7 @@ _log = logging.getLogger("regate.opa")
 
 _LONGEST: Final = 4096
 _KEPT: Final = 500
-_SILENT_S: Final = 1.0
+_SILENT_SECONDS: Final = 1.0
 
 
 class Child(asyncio.SubprocessProtocol):
@@ -46,7 +46,7 @@ class Child(asyncio.SubprocessProtocol):
         """Return its status once it has ended and its words are logged. Nothing that it left running is listened to any longer."""
         await self._ended.wait()
         try:  # a grandchild may hold the other end of the pipe
-            async with asyncio.timeout(_SILENT_S):
+            async with asyncio.timeout(_SILENT_SECONDS):
                 await self._silent.wait()
         except TimeoutError:
             pass

@@ -25,7 +25,7 @@ from regate_adapters.opa.client import OpaAddress
 from regate_adapters.opa.engine import OpaEngine
 from regate_adapters.opa.policies.listing import is_policy
 from regate_adapters.opa.policies.origins import Candidate, PolicyDirectory, PolicyOrigin
-from regate_adapters.opa.policies.settling import POLL_S, Found, SettlingPolicies
+from regate_adapters.opa.policies.settling import POLL_SECONDS, Found, SettlingPolicies
 from regate_adapters.opa.policies.signed import SignedBundle
 from regate_adapters.opa.policies.source import BrokenPolicy
 from regate_adapters.opa.server import parent_death as leash
@@ -34,15 +34,15 @@ from regate_orchestrator.errors import ConfigurationError, PolicyUnavailable
 
 _log = logging.getLogger("regate.opa")
 
-_PROBE_S: Final = 0.01
-_START_S: Final = 10.0
-_ANSWER_S: Final = 1.0
-_RELOAD_S: Final = 5.0
+_PROBE_SECONDS: Final = 0.01
+_START_SECONDS: Final = 10.0
+_ANSWER_SECONDS: Final = 1.0
+_RELOAD_SECONDS: Final = 5.0
 """How long OPA may take to load policies that it was given, on a busy machine; then it is restarted, which refuses what is asked meanwhile."""
-_STOP_S: Final = 2.0
-_STEADY_S: Final = 5.0
-_LONGEST_DELAY_S: Final = 5.0
-_LONGEST_SOCKET_PATH: Final = 100  # the kernel's limit is 108 bytes, 104 on macOS
+_STOP_SECONDS: Final = 2.0
+_STEADY_SECONDS: Final = 5.0
+_MAX_DELAY_SECONDS: Final = 5.0
+_MAX_SOCKET_PATH: Final = 100  # the kernel's limit is 108 bytes, 104 on macOS
 
 
 class ManagedOpa:
@@ -66,7 +66,7 @@ class ManagedOpa:
         build = partial(self._origin.build, self._built, opa=opa, gateway_token=self._token, required=frozenset(required))
         self._policies = SettlingPolicies(self._origin.fingerprint, build)
         self.address = OpaAddress("http://opa", socket=self._private / "opa.sock", token=self._token)
-        self._probe = OpaEngine(self.address, schemas={}, deadline_s=_ANSWER_S)
+        self._probe = OpaEngine(self.address, schemas={}, deadline_s=_ANSWER_SECONDS)
         self.revision = ""
         """The revision of the newest policies that were accepted."""
         self.problem: str | None = None
@@ -118,8 +118,8 @@ class ManagedOpa:
             if self._child is not None:
                 status = await self._child.wait()
                 _log.error("opa_died", extra={"status": status, "after_s": round(time.monotonic() - self._started, 3)})
-            steady = time.monotonic() - self._started > _STEADY_S
-            delay = 0.0 if steady else min(max(2 * delay, 0.05), _LONGEST_DELAY_S)
+            steady = time.monotonic() - self._started > _STEADY_SECONDS
+            delay = 0.0 if steady else min(max(2 * delay, 0.05), _MAX_DELAY_SECONDS)
             await asyncio.sleep(delay)
             self.restarts += 1
             try:
@@ -137,8 +137,8 @@ class ManagedOpa:
             *self._origin.arguments(),
         )
         self._child = child = await start_child(command, at=self._private)
-        if not await self._answers(within_s=_START_S):
-            fault = "ended while it started" if child.pid is None else f"did not answer within {_START_S} s of its start"
+        if not await self._answers(within_s=_START_SECONDS):
+            fault = "ended while it started" if child.pid is None else f"did not answer within {_START_SECONDS} s of its start"
             child.kill()
             status = await child.wait()
             raise ConfigurationError(f"OPA {fault} (status {status}): {child.words or 'it said nothing'}")
@@ -152,13 +152,13 @@ class ManagedOpa:
                     return True
             except PolicyUnavailable:
                 pass
-            await asyncio.sleep(_PROBE_S)
+            await asyncio.sleep(_PROBE_SECONDS)
         return False
 
     async def _close(self) -> None:
         try:
             if self._child is not None:
-                await self._child.end(within_s=_STOP_S)
+                await self._child.end(within_s=_STOP_SECONDS)
         finally:
             await self._probe.__aexit__(None, None, None)
             shutil.rmtree(self._private, ignore_errors=True)
@@ -167,7 +167,7 @@ class ManagedOpa:
 
     async def _keep_current(self) -> None:
         while True:
-            await asyncio.sleep(POLL_S)
+            await asyncio.sleep(POLL_SECONDS)
             await self.look()
 
     async def look(self) -> None:
@@ -194,11 +194,11 @@ class ManagedOpa:
 
     async def _replace(self, candidate: Candidate) -> None:
         await self._accept(candidate)
-        if not await self._answers(within_s=_RELOAD_S):
+        if not await self._answers(within_s=_RELOAD_SECONDS):
             # The file watch inside OPA failed us: a restart takes the new bundle for certain.
             if self._child is not None:
                 self._child.kill()
-            await asyncio.sleep(_PROBE_S)
+            await asyncio.sleep(_PROBE_SECONDS)
         _log.warning("policy_changed", extra={"revision": self.revision, "gone": list(candidate.gone)})
 
     async def _accept(self, candidate: Candidate) -> None:
@@ -228,4 +228,4 @@ def _private_path() -> Path:
     """Return where to make a directory of our own, with room for a socket's name in its path."""
     name = f"regate-{secrets.token_hex(6)}"
     usual = Path(tempfile.gettempdir()) / name
-    return usual if len(bytes(usual / "opa.sock")) <= _LONGEST_SOCKET_PATH else Path("/tmp") / name  # noqa: S108
+    return usual if len(bytes(usual / "opa.sock")) <= _MAX_SOCKET_PATH else Path("/tmp") / name  # noqa: S108

@@ -13,7 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from regate_adapters.state.among import among
 from regate_adapters.state.database import Database
-from regate_adapters.state.documents.orphaned_chunks import adopt, leave_behind, reclaim
+from regate_adapters.state.documents.orphaned_chunks import commit, leave_behind, reclaim
 from regate_adapters.state.encoding import attachment_columns, attachment_row, is_identifier
 from regate_adapters.state.filters.row_filter import RowShape
 from regate_adapters.state.listing import Listing, in_parts, page_of
@@ -32,7 +32,7 @@ from regate_orchestrator.errors import NotFound
 from regate_orchestrator.filters.expression import FilterPlan
 from regate_orchestrator.ports import LiveFile, Rows
 from regate_orchestrator.principal import Principal
-from regate_orchestrator.rows import Attachment, FileBatch, LooseChunks, Page, Totals
+from regate_orchestrator.rows import Attachment, FileBatch, OrphanedChunks, Page, Totals
 from regate_orchestrator.values import BatchId, FileId, StoreId
 
 _SHAPE = RowShape(texts={"tenant": attachments.c.tenant, "owner": attachments.c.owner}, numbers={}, document=attachments.c.stamp)
@@ -71,18 +71,18 @@ class AttachmentState:
                 await connection.execute(insert(attachments), list(part))
             await reclaim(connection, rows[0].store_id, [row.file_id for row in rows])
 
-    async def amend_attachment(self, row: Attachment, *, since: Attachment) -> bool:
+    async def amend_attachment(self, row: Attachment, *, expected: Attachment) -> bool:
         """Replace the attachment by this row; return False when it is not as it was since, and change nothing.
 
-        An edition that the row no longer names is loose. One that it newly names must have been reserved, and is adopted.
+        A generation that the row no longer names is orphaned. One that it newly names must have been reserved, and is adopted.
         """
         now = self._database.now()
         unchanged = and_(
-            attachments.c.store_id == since.store_id,
-            attachments.c.file_id == since.file_id,
-            attachments.c.tenant == str(since.stamp["tenant"]),
-            attachments.c.status == since.status,
-            attachments.c.edition == since.edition,
+            attachments.c.store_id == expected.store_id,
+            attachments.c.file_id == expected.file_id,
+            attachments.c.tenant == str(expected.stamp["tenant"]),
+            attachments.c.status == expected.status,
+            attachments.c.generation == expected.generation,
             attached_file_unexpired(now),
         )
         columns = attachment_columns(row)
@@ -90,11 +90,11 @@ class AttachmentState:
         async with self._database.writing() as connection:
             if await connection.scalar(select(attachments.c.file_id).where(unchanged).with_for_update()) is None:
                 return False
-            if row.edition != since.edition:
-                if row.edition and not await adopt(connection, LooseChunks(row.store_id, row.file_id, row.edition)):
+            if row.generation != expected.generation:
+                if row.generation and not await commit(connection, OrphanedChunks(row.store_id, row.file_id, row.generation)):
                     return False
                 await leave_behind(connection, unchanged, now=now)
-            await connection.execute(update(attachments).where(unchanged).values(changes | {"claimed_until": 0}))
+            await connection.execute(update(attachments).where(unchanged).values(changes | {"leased_until": 0}))
         return True
 
     async def in_progress_among(self, principal: Principal, store: StoreId, files: Sequence[FileId]) -> frozenset[FileId]:
@@ -137,7 +137,7 @@ class AttachmentState:
         return await page_of(self._database, listing, select(attachments), plan=plan, page=page, read=attachment_row, narrowing=narrowing)
 
     async def delete_attachment(self, principal: Principal, store: StoreId, file: FileId) -> Attachment | None:
-        """Delete the attachment and return it as it was. From the moment this returns, `live` has nothing of it; its chunks are loose."""
+        """Delete the attachment and return it as it was. From the moment this returns, `live` has nothing of it; its chunks are orphaned."""
         own = _own(principal, store, file, self._database.now())
         async with self._database.writing() as connection:
             row = (await connection.execute(select(attachments).where(*own).with_for_update())).one_or_none()
@@ -181,7 +181,7 @@ class AttachmentState:
         async with self._database.reading() as connection:
             for some in among((attachments.c.store_id, attachments.c.file_id), known):
                 for row in await connection.execute(statement.where(some)):
-                    found[row.store_id, row.file_id] = LiveFile(row.filename, row.stamp, row.attributes, row.edition)
+                    found[row.store_id, row.file_id] = LiveFile(row.filename, row.stamp, row.attributes, row.generation)
         return found
 
 
@@ -194,7 +194,7 @@ def _own(principal: Principal, store: StoreId, file: FileId, now: int) -> tuple[
 
 
 async def _require_parents(connection: AsyncConnection, rows: Sequence[Attachment], *, now: int) -> None:
-    """Raise `NotFound` unless files and store are there, and keep all until the transaction ends. Attaching one file is done one at a time."""
+    """Raise `NotFound` unless files and store are there, and keep all until the transaction ends. Attachments one file is done one at a time."""
     ((store, tenant),) = {(row.store_id, str(row.stamp["tenant"])) for row in rows}
     wanted = sorted(row.file_id for row in rows)  # in one order, so that two batches of the same files do not wait for each other in turn
     present: set[str] = set()

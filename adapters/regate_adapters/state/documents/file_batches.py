@@ -50,11 +50,11 @@ class FileBatchState:
         return stamps
 
     async def cancel_batch(self, batch: FileBatch) -> int:
-        """Cancel the batch's files that are in progress, and return how many. What workers have written of them is loose."""
+        """Cancel the batch's files that are in progress, and return how many. What workers have written of them is orphaned."""
         running = and_(self._of(batch), _IN_PROGRESS)
         async with self._database.writing() as connection:
             await leave_behind(connection, running, now=self._database.now())
-            cancelled = await connection.execute(update(attachments).where(running).values(status="cancelled", claimed_until=0))
+            cancelled = await connection.execute(update(attachments).where(running).values(status="cancelled", leased_until=0))
         return cancelled.rowcount
 
     def _of(self, batch: FileBatch) -> ColumnElement[bool]:

@@ -13,7 +13,7 @@ from regate_adapters.state.encoding import file_columns, file_row, is_identifier
 from regate_adapters.state.filters.row_filter import RowShape
 from regate_adapters.state.listing import Listing, in_parts, page_of
 from regate_adapters.state.ordinals import next_ordinal
-from regate_adapters.state.tables import attachments, files, loose_blobs, upload_parts, uploads
+from regate_adapters.state.tables import attachments, files, orphaned_blobs, upload_parts, uploads
 from regate_adapters.state.visibility import named, unexpired_file, within
 from regate_orchestrator.filters.expression import FilterPlan
 from regate_orchestrator.ports import Rows
@@ -42,24 +42,24 @@ class FileState:
         self._database = database
 
     async def begin_upload(self, principal: Principal, file: FileId, *, bytes: int, due_at: int) -> None:  # noqa: A002 — the column's name
-        """Write down that bytes may come to be stored under this id, which are loose from `due_at` on unless a file is added."""
+        """Write down that bytes may come to be stored under this id, which are orphaned from `due_at` on unless a file is added."""
         claim = {"file_id": file, "tenant": principal.tenant, "owner": principal.id, "bytes": bytes, "due_at": due_at}
         async with self._database.writing() as connection:
-            await connection.execute(insert(loose_blobs).values(claim))
+            await connection.execute(insert(orphaned_blobs).values(claim))
 
     async def claim_bytes(self, file: FileId, *, bytes: int) -> None:  # noqa: A002
         """Write down how many bytes of an upload were stored."""
         async with self._database.writing() as connection:
-            await connection.execute(update(loose_blobs).where(named(loose_blobs.c.file_id, file)).values(bytes=bytes))
+            await connection.execute(update(orphaned_blobs).where(named(orphaned_blobs.c.file_id, file)).values(bytes=bytes))
 
     async def file_usage(self, principal: Principal) -> FileUsage:
         """Return what the principal has: own files that have not expired, and own uploads under way, of which one in parts is one file."""
         owned = select(func.count(), func.coalesce(func.sum(files.c.bytes), 0)).where(
             within(files.c.tenant, principal.tenant), within(files.c.owner, principal.id), unexpired_file(self._database.now())
         )
-        is_part = exists().where(upload_parts.c.blob_id == loose_blobs.c.file_id)
-        claimed = select(func.count().filter(not_(is_part)), func.coalesce(func.sum(loose_blobs.c.bytes), 0)).where(
-            within(loose_blobs.c.tenant, principal.tenant), within(loose_blobs.c.owner, principal.id)
+        is_part = exists().where(upload_parts.c.blob_id == orphaned_blobs.c.file_id)
+        claimed = select(func.count().filter(not_(is_part)), func.coalesce(func.sum(orphaned_blobs.c.bytes), 0)).where(
+            within(orphaned_blobs.c.tenant, principal.tenant), within(orphaned_blobs.c.owner, principal.id)
         )
         pending = select(func.count(), literal(0)).where(
             within(uploads.c.tenant, principal.tenant),
@@ -74,19 +74,19 @@ class FileState:
     async def forget_blob(self, file: FileId) -> None:
         """Forget bytes that have no file, since they are gone."""
         async with self._database.writing() as connection:
-            await connection.execute(delete(loose_blobs).where(named(loose_blobs.c.file_id, file)))
+            await connection.execute(delete(orphaned_blobs).where(named(orphaned_blobs.c.file_id, file)))
 
     async def due_blobs(self, *, after: DueBlob | None, limit: int) -> list[DueBlob]:
         """Return bytes without a file that are due to be removed, of all tenants, the longest due first."""
-        order = (loose_blobs.c.due_at, loose_blobs.c.file_id)
-        due = select(*order).where(loose_blobs.c.due_at <= self._database.now())
+        order = (orphaned_blobs.c.due_at, orphaned_blobs.c.file_id)
+        due = select(*order).where(orphaned_blobs.c.due_at <= self._database.now())
         if after is not None:
             due = due.where(tuple_(*order) > (after.due_at, after.file_id))
         async with self._database.reading() as connection:
             return [DueBlob(FileId(row.file_id), row.due_at) for row in await connection.execute(due.order_by(*order).limit(limit))]
 
     async def add_file(self, row: FileRow) -> None:
-        """Store a new file row, whose bytes are loose no more; raises `InvalidRequest` for a filename that no database can hold."""
+        """Store a new file row, whose bytes are orphaned no more; raises `InvalidRequest` for a filename that no database can hold."""
         async with self._database.writing() as connection:
             await insert_file(self._database, connection, row)
 
@@ -118,7 +118,7 @@ class FileState:
     async def delete_file(self, principal: Principal, file: FileId) -> list[StoreId] | None:
         """Delete the file's row and, by its foreign keys, all its attachments; return the stores it was attached to.
 
-        Its bytes and chunks are loose.
+        Its bytes and chunks are orphaned.
         """
         now = self._database.now()
         own = _own(principal, file, now)
@@ -130,7 +130,7 @@ class FileState:
             attached = select(attachments.c.store_id).where(attachments.c.file_id == file).order_by(attachments.c.store_id)
             stores = [StoreId(store) for store in await connection.scalars(attached)]
             await connection.execute(delete(files).where(*own))
-            await connection.execute(insert(loose_blobs).values(file_id=file, bytes=0, due_at=now))
+            await connection.execute(insert(orphaned_blobs).values(file_id=file, bytes=0, due_at=now))
         return stores
 
     async def expired_files(self, *, after: ExpiredFile | None, limit: int) -> list[ExpiredFile]:
@@ -161,11 +161,11 @@ class FileState:
 
 
 async def insert_file(database: Database, connection: AsyncConnection, row: FileRow) -> None:
-    """Store a new file row in the connection's transaction; its bytes are loose no more."""
+    """Store a new file row in the connection's transaction; its bytes are orphaned no more."""
     columns = file_columns(row)
     ordinal = await next_ordinal(database, connection, files)
     await connection.execute(insert(files).values(**columns, ordinal=ordinal))
-    await connection.execute(delete(loose_blobs).where(loose_blobs.c.file_id == row.id))
+    await connection.execute(delete(orphaned_blobs).where(orphaned_blobs.c.file_id == row.id))
 
 
 def _own(principal: Principal, file: FileId, now: int) -> tuple[ColumnElement[bool], ...]:

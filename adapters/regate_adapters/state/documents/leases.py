@@ -1,6 +1,6 @@
 """Claims in the state store: which attachment a worker is making chunks of, and what came of it. For ingestion alone, of all tenants.
 
-A claim lapses by itself, so what a dead worker held is taken up by another. Every claim writes an edition of its own (ADR 0008): two workers
+A claim lapses by itself, so what a dead worker held is taken up by another. Every claim writes a generation of its own (ADR 0008): two workers
 that both believe in theirs cannot mix their chunks, and only the one that the attachment names can finish it.
 """
 
@@ -13,29 +13,29 @@ from sqlalchemy import ColumnElement, and_, exists, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from regate_adapters.state.database import Database
-from regate_adapters.state.documents.orphaned_chunks import adopt, hasten, postpone, reserve
+from regate_adapters.state.documents.orphaned_chunks import commit, expire_now, reschedule, reserve
 from regate_adapters.state.encoding import AnyRow, attachment_row
 from regate_adapters.state.tables import attachments
 from regate_adapters.state.visibility import attached_file_unexpired
-from regate_orchestrator.documents.generations import mint_edition
-from regate_orchestrator.rows import Attachment, LooseChunks
+from regate_orchestrator.documents.generations import mint_generation
+from regate_orchestrator.rows import Attachment, OrphanedChunks
 
 _IN_PROGRESS: Final = attachments.c.status == "in_progress"
 
 
-class ClaimState:
+class LeaseState:
     """The part of the state store that hands attachments out to workers."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def claim_attachment(self, *, for_s: int, after: str, passing_over: Collection[str] = ()) -> Attachment | None:
-        """Return the next attachment in progress that nobody holds, under a new edition; tenants take turns, beginning beyond `after`.
+    async def lease_attachment(self, *, ttl_s: int, after: str, passing_over: Collection[str] = ()) -> Attachment | None:
+        """Return the next attachment in progress that nobody holds, under a new generation; tenants take turns, beginning beyond `after`.
 
         Those of tenants that are to be passed over stay where they are.
         """
         now = self._database.now()
-        free = and_(_IN_PROGRESS, attachments.c.claimed_until <= now, attached_file_unexpired(now))
+        free = and_(_IN_PROGRESS, attachments.c.leased_until <= now, attached_file_unexpired(now))
         if passing_over:
             free = and_(free, attachments.c.tenant.not_in(sorted(passing_over)))
         async with self._database.reading() as connection:  # looking for work must not keep others from writing
@@ -45,38 +45,38 @@ class ClaimState:
             row = await _first(connection, free & (attachments.c.tenant > after)) or await _first(connection, free)
             if row is None:
                 return None
-            edition = mint_edition(row.tenant, row.file_id)
-            claimed = {"edition": edition, "attempts": row.attempts + 1, "claimed_until": now + for_s}
-            chunks = LooseChunks(row.store_id, row.file_id, edition)
+            generation = mint_generation(row.tenant, row.file_id)
+            leased = {"generation": generation, "attempts": row.attempts + 1, "leased_until": now + ttl_s}
+            chunks = OrphanedChunks(row.store_id, row.file_id, generation)
             await reserve(connection, chunks, due_at=now)
-            await postpone(connection, chunks, due_at=now + for_s)
-            await connection.execute(update(attachments).where(_pair(row.store_id, row.file_id)).values(claimed))
+            await reschedule(connection, chunks, due_at=now + ttl_s)
+            await connection.execute(update(attachments).where(_pair(row.store_id, row.file_id)).values(leased))
             taken = await connection.execute(select(attachments).where(_pair(row.store_id, row.file_id)))
             return attachment_row(taken.one())
 
-    async def renew_claim(self, claimed: Attachment, *, for_s: int) -> bool:
+    async def renew_lease(self, leased: Attachment, *, ttl_s: int) -> bool:
         """Hold the attachment for longer; return False when it is another's, gone, or no longer in progress."""
-        until = self._database.now() + for_s
+        until = self._database.now() + ttl_s
         async with self._database.writing() as connection:
-            if not await _hold(connection, claimed):
+            if not await _hold(connection, leased):
                 return False
-            await connection.execute(update(attachments).where(_same(claimed)).values(claimed_until=until))
-            return await postpone(connection, _loose(claimed), due_at=until)
+            await connection.execute(update(attachments).where(_same(leased)).values(leased_until=until))
+            return await reschedule(connection, _orphaned(leased), due_at=until)
 
-    async def release_claim(self, claimed: Attachment, *, again_in_s: int, counted: bool) -> None:
-        """Let go of the attachment, to be claimed after that time; an attempt that is not counted is taken back. What was written is loose."""
+    async def release_lease(self, leased: Attachment, *, retry_in_s: int, counted: bool) -> None:
+        """Let go of the attachment, to be claimed after that time; an attempt that is not counted is taken back. What was written is orphaned."""
         now = self._database.now()
-        let_go = {"claimed_until": now + again_in_s, "attempts": claimed.attempts if counted else claimed.attempts - 1}
+        let_go = {"leased_until": now + retry_in_s, "attempts": leased.attempts if counted else leased.attempts - 1}
         async with self._database.writing() as connection:
-            if await _hold(connection, claimed):
-                await connection.execute(update(attachments).where(_same(claimed)).values(let_go))
-            await postpone(connection, _loose(claimed), due_at=now)  # a write that was broken off may still arrive
+            if await _hold(connection, leased):
+                await connection.execute(update(attachments).where(_same(leased)).values(let_go))
+            await reschedule(connection, _orphaned(leased), due_at=now)  # a write that was broken off may still arrive
 
-    async def release_claims(self) -> int:
+    async def release_leases(self) -> int:
         """Let go of everything that is held, and return how much. Must be called at start and only where no other program can hold any."""
-        held = and_(_IN_PROGRESS, attachments.c.claimed_until > self._database.now())
+        held = and_(_IN_PROGRESS, attachments.c.leased_until > self._database.now())
         async with self._database.writing() as connection:
-            return (await connection.execute(update(attachments).where(held).values(claimed_until=0))).rowcount
+            return (await connection.execute(update(attachments).where(held).values(leased_until=0))).rowcount
 
     @property
     def is_shared(self) -> bool:
@@ -85,7 +85,7 @@ class ClaimState:
 
     async def finish_attachment(
         self,
-        claimed: Attachment,
+        leased: Attachment,
         *,
         status: str,
         usage_bytes: int = 0,
@@ -93,9 +93,9 @@ class ClaimState:
         error_code: str | None = None,
         error_message: str | None = None,
     ) -> bool:
-        """Set the outcome of a claimed attachment, whose edition then counts if it is completed.
+        """Set the outcome of a claimed attachment, whose generation then counts if it is completed.
 
-        Returns False when it is another's, gone, or no longer in progress, and changes nothing; the edition is loose then.
+        Returns False when it is another's, gone, or no longer in progress, and changes nothing; the generation is orphaned then.
         """
         now = self._database.now()
         outcome = {
@@ -104,15 +104,15 @@ class ClaimState:
             "chunks": chunks,
             "error_code": error_code,
             "error_message": error_message,
-            "claimed_until": 0,
+            "leased_until": 0,
         }
         async with self._database.writing() as connection:
-            ours = await _hold(connection, claimed)
+            ours = await _hold(connection, leased)
             if ours and status == "completed":
-                ours = await adopt(connection, _loose(claimed))
+                ours = await commit(connection, _orphaned(leased))
             if ours:
-                await connection.execute(update(attachments).where(_same(claimed)).values(outcome))
-            await hasten(connection, _loose(claimed), now=now)  # unless it was adopted, and is loose no more
+                await connection.execute(update(attachments).where(_same(leased)).values(outcome))
+            await expire_now(connection, _orphaned(leased), now=now)  # unless it was adopted, and is orphaned no more
         return ours
 
 
@@ -123,9 +123,9 @@ async def _first(connection: AsyncConnection, free: ColumnElement[bool]) -> AnyR
     return (await connection.execute(first.with_for_update(skip_locked=True))).one_or_none()
 
 
-async def _hold(connection: AsyncConnection, claimed: Attachment) -> bool:
-    """Lock the attachment and return whether it is still in progress under the claim's edition."""
-    held = select(attachments.c.edition).where(_same(claimed), _IN_PROGRESS).with_for_update()
+async def _hold(connection: AsyncConnection, leased: Attachment) -> bool:
+    """Lock the attachment and return whether it is still in progress under the claim's generation."""
+    held = select(attachments.c.generation).where(_same(leased), _IN_PROGRESS).with_for_update()
     return await connection.scalar(held) is not None
 
 
@@ -133,9 +133,9 @@ def _pair(store: str, file: str) -> ColumnElement[bool]:
     return and_(attachments.c.store_id == store, attachments.c.file_id == file)
 
 
-def _same(claimed: Attachment) -> ColumnElement[bool]:
-    return and_(_pair(claimed.store_id, claimed.file_id), attachments.c.edition == claimed.edition)
+def _same(leased: Attachment) -> ColumnElement[bool]:
+    return and_(_pair(leased.store_id, leased.file_id), attachments.c.generation == leased.generation)
 
 
-def _loose(claimed: Attachment) -> LooseChunks:
-    return LooseChunks(claimed.store_id, claimed.file_id, claimed.edition)
+def _orphaned(leased: Attachment) -> OrphanedChunks:
+    return OrphanedChunks(leased.store_id, leased.file_id, leased.generation)

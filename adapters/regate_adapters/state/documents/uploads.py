@@ -1,4 +1,4 @@
-"""Uploads that come in parts, in the state store. Each is its maker's alone; what its parts hold is loose until a file has it (`files.py`)."""
+"""Uploads that come in parts, in the state store. Each is its maker's alone; what its parts hold is orphaned until a file has it (`files.py`)."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from regate_adapters.state.database import Database
 from regate_adapters.state.documents.files import insert_file
 from regate_adapters.state.encoding import upload_columns, upload_row
-from regate_adapters.state.tables import loose_blobs, upload_parts, uploads
+from regate_adapters.state.tables import orphaned_blobs, upload_parts, uploads
 from regate_adapters.state.visibility import named, within
 from regate_orchestrator.principal import Principal
 from regate_orchestrator.rows import FileRow, UploadPart, UploadRow
@@ -40,7 +40,7 @@ class UploadState:
             return [UploadPart(PartId(row.id), upload, FileId(row.blob_id), row.bytes, row.created_at) for row in found]
 
     async def add_part(self, principal: Principal, part: UploadPart, *, most: int, due_at: int) -> bool:
-        """Store a part, whose bytes are loose from `due_at` on; return False when the upload is not pending, or has so many parts already."""
+        """Store a part, whose bytes are orphaned from `due_at` on; return False when the upload is not pending, or has so many parts already."""
         values = {"id": part.id, "upload_id": part.upload, "blob_id": part.blob, "bytes": part.bytes, "created_at": part.created_at}
         async with self._database.writing() as connection:
             if not await self._is_pending(connection, principal, part.upload):
@@ -49,7 +49,7 @@ class UploadState:
             if (await connection.scalar(present) or 0) >= most:
                 return False
             await connection.execute(insert(upload_parts).values(values))
-            await connection.execute(update(loose_blobs).where(loose_blobs.c.file_id == part.blob).values(due_at=due_at))
+            await connection.execute(update(orphaned_blobs).where(orphaned_blobs.c.file_id == part.blob).values(due_at=due_at))
         return True
 
     async def complete_upload(self, principal: Principal, upload: UploadId, row: FileRow) -> bool:
@@ -70,7 +70,7 @@ class UploadState:
         return True
 
     async def forget_uploads(self, *, expired_before: int) -> int:
-        """Forget uploads that expired before this time, whatever became of them; return how many. Their parts' bytes were loose long before."""
+        """Forget uploads that expired before this time, whatever became of them; return how many. Their parts' bytes were orphaned long before."""
         async with self._database.writing() as connection:
             return (await connection.execute(delete(uploads).where(uploads.c.expires_at < expired_before))).rowcount
 
@@ -84,7 +84,7 @@ class UploadState:
         await connection.execute(update(uploads).where(uploads.c.id == upload).values(status=status))
         blobs = select(upload_parts.c.blob_id).where(upload_parts.c.upload_id == upload)
         nobodys = {"tenant": null(), "owner": null(), "bytes": 0, "due_at": self._database.now()}
-        await connection.execute(update(loose_blobs).where(loose_blobs.c.file_id.in_(blobs)).values(nobodys))
+        await connection.execute(update(orphaned_blobs).where(orphaned_blobs.c.file_id.in_(blobs)).values(nobodys))
 
 
 def _own(principal: Principal, upload: UploadId) -> tuple[ColumnElement[bool], ...]:

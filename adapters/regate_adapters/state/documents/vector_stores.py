@@ -7,7 +7,7 @@ from typing import Any, cast
 from sqlalchemy import ColumnElement, Select, and_, delete, func, insert, select, update
 
 from regate_adapters.state.database import Database
-from regate_adapters.state.documents.orphaned_chunks import adopt, place_of, reserve
+from regate_adapters.state.documents.orphaned_chunks import commit, place_of, reserve
 from regate_adapters.state.encoding import SECONDS_A_DAY, store_changes, store_columns, store_row
 from regate_adapters.state.filters.row_filter import RowShape
 from regate_adapters.state.listing import Listing, page_of
@@ -47,7 +47,7 @@ class VectorStoreState:
             ordinal = await next_ordinal(self._database, connection, vector_stores)
             await connection.execute(insert(vector_stores).values(**columns, ordinal=ordinal))
             await connection.execute(insert(store_activity).values(active))
-            await adopt(connection, place_of(row.id))
+            await commit(connection, place_of(row.id))
 
     async def store(self, principal: Principal, store: StoreId) -> StoreRow | None:
         """Return the vector store's row, with the activity of the principal's tenant."""
@@ -116,7 +116,7 @@ class VectorStoreState:
         return changed
 
     async def delete_store(self, principal: Principal, store: StoreId) -> bool:
-        """Delete the store's row and, by their foreign keys, all its attachments, of whatever tenant. Its place in the engine is loose."""
+        """Delete the store's row and, by their foreign keys, all its attachments, of whatever tenant. Its place in the engine is orphaned."""
         async with self._database.writing() as connection:
             deleted = await connection.execute(delete(vector_stores).where(named(vector_stores.c.id, store), deletable_store(principal)))
             if deleted.rowcount:

@@ -50,8 +50,8 @@ _WIDEST: Final = 100
 _ATOM_HEIGHT: Final = 12
 _HIGHEST: Final = 900
 """SQLite follows 100 open parser states and expressions 1,000 high; these bounds stay below both, whatever the tree."""
-_MOST_ATOMS: Final = 1_000
-_LARGEST_INTEGER: Final = 2**63 - 1
+_MAX_ATOMS: Final = 1_000
+_MAX_INTEGER: Final = 2**63 - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,8 +121,8 @@ class _Renderer:
                 return _Rendered(not_(self.render(part, depth=depth + 1).condition), _ATOM_HEIGHT + 1)
             case _:
                 self._atoms += 1
-                if self._atoms > _MOST_ATOMS:
-                    raise FilterNotExpressible(f"the filter has more than {_MOST_ATOMS} comparisons")
+                if self._atoms > _MAX_ATOMS:
+                    raise FilterNotExpressible(f"the filter has more than {_MAX_ATOMS} comparisons")
                 return _Rendered(func.coalesce(self._atom(expression), false()), _ATOM_HEIGHT)
 
     def _checked(self, rendered: _Rendered) -> _Rendered:
@@ -263,7 +263,7 @@ def _exact_text(value: str) -> str:
 
 
 def _exact_number(value: int | float) -> int | float:
-    if isinstance(value, int) and abs(value) > _LARGEST_INTEGER:
+    if isinstance(value, int) and abs(value) > _MAX_INTEGER:
         raise FilterNotExpressible("an integer past 64 bits has no exact form in SQL")
     if isinstance(value, float) and not math.isfinite(value):
         raise FilterNotExpressible("NaN and the infinities are not numbers of JSON")

@@ -16,7 +16,7 @@ from regate_adapters.state.responses.lineages import lineage_in, lineages_of
 from regate_adapters.state.tables import conversation_items, conversations, response_items, responses
 from regate_adapters.state.visibility import within
 from regate_orchestrator.principal import Principal
-from regate_orchestrator.rows import ConversationRow, HeldItem, ResponseRow
+from regate_orchestrator.rows import ConversationRow, ItemWithParent, ResponseRow
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,16 +36,16 @@ _PLACES: Final = (
 )
 
 
-class HeldItemState:
+class ItemWithParentState:
     """The part of the state store that finds items by id."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def held_items(self, principal: Principal, ids: Sequence[str]) -> Mapping[str, HeldItem]:
+    async def items_with_parents(self, principal: Principal, ids: Sequence[str]) -> Mapping[str, ItemWithParent]:
         """Return those of the items that are stored: from the oldest response that holds one, else from the oldest conversation."""
         known = [item for item in dict.fromkeys(ids) if is_identifier(item)]
-        found: dict[str, HeldItem] = {}
+        found: dict[str, ItemWithParent] = {}
         async with self._database.reading() as connection:
             for place in _PLACES:
                 for part in in_parts([item for item in known if item not in found]):
@@ -53,7 +53,7 @@ class HeldItemState:
         return found
 
 
-async def _found_at(connection: AsyncConnection, place: _Place, ids: Sequence[str], *, tenant: str) -> dict[str, HeldItem]:
+async def _found_at(connection: AsyncConnection, place: _Place, ids: Sequence[str], *, tenant: str) -> dict[str, ItemWithParent]:
     holders = place.holders
     wanted = (place.items.c.id.in_(ids), within(holders.c.tenant, tenant))
     joined = place.items.join(holders, holders.c.id == place.held_by)
@@ -66,6 +66,6 @@ async def _found_at(connection: AsyncConnection, place: _Place, ids: Sequence[st
     found = await lineages_of(connection, [item.item_thread for item in rows_of_items])
     # Newest first, so that of several holders the oldest has the last word.
     return {
-        item.id: HeldItem(views[item.holder_id], item_row(item, lineage_in(found, item.item_thread, item.lineage_id)))
+        item.id: ItemWithParent(views[item.holder_id], item_row(item, lineage_in(found, item.item_thread, item.lineage_id)))
         for item in rows_of_items
     }

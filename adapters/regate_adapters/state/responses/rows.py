@@ -27,7 +27,7 @@ from regate_orchestrator.principal import Principal
 from regate_orchestrator.rows import MAX_HISTORY_ITEMS, UNFINISHED, Page, ResponseRow, too_many_items
 from regate_orchestrator.values import ResponseId
 
-LONGEST_CHAIN: Final = 10_000
+MAX_CHAIN: Final = 10_000
 
 _SHAPE = RowShape(
     texts={
@@ -48,7 +48,7 @@ class ResponseState:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def save_response(self, row: ResponseRow, *, again: bool = False) -> None:
+    async def save_response(self, row: ResponseRow, *, is_update: bool = False) -> None:
         """Store the response and its items, replacing an earlier state of it, and settle its conversation (`turns.py`). On the disk at return.
 
         Tenant, owner and gateway are written once: an id that is another's is refused by the primary key. What is not this gateway's any more
@@ -60,7 +60,7 @@ class ResponseState:
             thread = await _thread_of(connection, row)
             columns = response_columns(row) | {"thread": thread}
             replace = update(responses).where(_same(row), responses.c.gateway == self._database.gateway).values(columns)
-            is_saved = await _changed(connection, replace) or (not again and await self._inserted(connection, {**columns, **known}))
+            is_saved = await _changed(connection, replace) or (not is_update and await self._inserted(connection, {**columns, **known}))
             # Another state of it may have been saved at this very moment.
             if not is_saved and not await _changed(connection, replace):
                 raise await _refusal(connection, row)
@@ -95,15 +95,15 @@ class ResponseState:
     async def chain(self, principal: Principal, response: ResponseId) -> list[ResponseRow] | None:
         """Return the response and all it continues from, oldest first; None when any link is absent or invisible.
 
-        Raises `InvalidRequest` for a chain longer than `LONGEST_CHAIN`, or of more items than a conversation can have.
+        Raises `InvalidRequest` for a chain longer than `MAX_CHAIN`, or of more items than a conversation can have.
         """
         links = _links(principal, response)
         oldest_first = (select(responses).join(links, links.c.id == responses.c.id)).order_by(links.c.back.desc())
         of_them = select(response_items).join(links, links.c.id == response_items.c.response_id)
         async with self._database.reading() as connection:
             rows = (await connection.execute(oldest_first)).all()
-            if len(rows) > LONGEST_CHAIN:
-                raise InvalidRequest(f"A conversation can be at most {LONGEST_CHAIN} responses long.", param="previous_response_id")
+            if len(rows) > MAX_CHAIN:
+                raise InvalidRequest(f"A conversation can be at most {MAX_CHAIN} responses long.", param="previous_response_id")
             if not rows or rows[0].previous_response_id is not None:
                 return None
             in_order = of_them.order_by(response_items.c.response_id, response_items.c.position).limit(MAX_HISTORY_ITEMS + 1)
@@ -177,7 +177,7 @@ def _links(principal: Principal, response: ResponseId) -> CTE:
     earlier = (
         select(responses.c.id, responses.c.previous_response_id, links.c.back + 1)
         .join(links, links.c.previous_response_id == responses.c.id)
-        .where(own, links.c.back < LONGEST_CHAIN)
+        .where(own, links.c.back < MAX_CHAIN)
     )
     return links.union_all(earlier)
 

@@ -36,7 +36,7 @@ UniverseName: TypeAlias = Literal["dirty", "typed"]
 Rows: TypeAlias = Mapping[str, JsonObject]
 """Rows by identifier."""
 
-_DEADLINE_S: Final = 30.0
+_DEADLINE_SECONDS: Final = 30.0
 _AUTHZ: Final = """package system.authz
 
 default allow := false
@@ -131,12 +131,12 @@ async def running_oracle(policies: Mapping[str, RandomPolicy], *, folder: Path, 
         for module, text in policy.modules(_path(name).replace("/", ".")).items()
     }
     await asyncio.to_thread(_write, texts, folder)
-    running = running_opa(folder, schemas={"chunk": SCHEMA}, deadline_s=_DEADLINE_S)
+    running = running_opa(folder, schemas={"chunk": SCHEMA}, deadline_s=_DEADLINE_SECONDS)
     address = running.process.address
     async with (
         running as typed,
-        OpaEngine(address, schemas={}, deadline_s=_DEADLINE_S) as dirty,
-        OpaClient(address, deadline_s=_DEADLINE_S) as client,
+        OpaEngine(address, schemas={}, deadline_s=_DEADLINE_SECONDS) as dirty,
+        OpaClient(address, deadline_s=_DEADLINE_SECONDS) as client,
     ):
         parsed = Policies(modules_of(await parsed_by_server(client, texts)))
         yield Oracle({"typed": typed, "dirty": dirty}, client, parsed, checked=checked)

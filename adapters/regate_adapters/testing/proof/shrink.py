@@ -19,7 +19,7 @@ from regate_adapters.testing.proof.targets import Target
 from regate_adapters.testing.proof.text import as_json, from_json
 from regate_orchestrator.errors import ConfigurationError, FilterNotExpressible
 
-_MOST_ROUNDS: Final = 40
+_MAX_ROUNDS: Final = 40
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,14 +43,14 @@ async def differing(oracle: Oracle, name: str, case: Case, *, target: Target) ->
 
 async def shrink(case: Case, target: Target, *, folder: Path) -> Case:
     """Return a case, no larger, on which the target still disagrees with the oracle. The folder must not exist yet."""
-    for number in range(_MOST_ROUNDS):
+    for number in range(_MAX_ROUNDS):
         smaller = await _first_that_differs(_smaller_policies(case), target, folder / f"policy{number}")
         if smaller is None:
             break
         case = smaller
     async with running_oracle({"p": case.policy}, folder=folder / "rows") as oracle:
         case = await _with_fewest_rows(oracle, case, target)
-        for _ in range(_MOST_ROUNDS):
+        for _ in range(_MAX_ROUNDS):
             plainer = await _first_plainer(oracle, case, target)
             if plainer is None:
                 break

@@ -15,9 +15,9 @@ from typing import Final
 from regate_adapters.testing.proof.oracle import UniverseName
 from regate_adapters.testing.proof.rows import LISTS, SCALARS
 
-LEAST_TELLING: Final = 0.25
+MIN_TELLING: Final = 0.25
 """The least share of compared plans that must permit some rows and not all."""
-LEAST_ACCEPTED: Final = 0.1
+MIN_ACCEPTED: Final = 0.1
 """The least share of plans that a target must accept; one that refuses all would never be wrong."""
 
 _FIELD: Final = re.compile(rf"\b({'|'.join((*SCALARS, *LISTS))})\b")
@@ -63,9 +63,9 @@ class Tally:
         who = f"{self.target} on {self.universe} rows"
         found = [f"{who}: {self.mismatches} decisions differ from full evaluation"] if self.mismatches else []
         found += [f"{who}: {self.wider} filters are wider than the rule"] if self.wider else []
-        if self.accepted < LEAST_ACCEPTED * self.plans or not self.accepted:
+        if self.accepted < MIN_ACCEPTED * self.plans or not self.accepted:
             found.append(f"{who}: degenerate, only {self.accepted} of {self.plans} plans were accepted")
-        elif self.telling < LEAST_TELLING * self.accepted:
+        elif self.telling < MIN_TELLING * self.accepted:
             found.append(f"{who}: degenerate, only {self.telling} of {self.accepted} plans permit some rows and not all")
         return found
 

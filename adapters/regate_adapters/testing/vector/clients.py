@@ -12,7 +12,7 @@ from regate_adapters.testing.conformance import ConformanceFailure, expect
 from regate_adapters.testing.vector.corpus import DIMENSIONS, QUERY, SCHEMA, hostile_chunks
 from regate_orchestrator.documents.attributes import LONGEST
 from regate_orchestrator.errors import FilterNotExpressible
-from regate_orchestrator.filters.client import DEEPEST, MOST_LISTED, MOST_PARTS, MOST_VALUES, read_client_filter
+from regate_orchestrator.filters.client import DEEPEST, MAX_LISTED, MAX_PARTS, MAX_VALUES, read_client_filter
 from regate_orchestrator.filters.evaluate import holds
 from regate_orchestrator.filters.expression import Compare, Expression, Matching, Not, Or, Overlaps, narrow
 from regate_orchestrator.ports import VectorStore
@@ -26,7 +26,7 @@ _MIXED: Final = ("red", 1, True, 2.5, False)
 def _largest_filters() -> Iterator[tuple[str, Any]]:
     """Yield the largest filters of each shape that a client may send."""
     keys = ("colour", "size", "author name")
-    leaves = MOST_PARTS - 1
+    leaves = MAX_PARTS - 1
     for join in ("and", "or"):
         for kind in ("lte", "gt"):
             parts: list[Any] = [{"type": kind, "key": keys[index % 3], "value": index - 100} for index in range(leaves)]
@@ -34,9 +34,9 @@ def _largest_filters() -> Iterator[tuple[str, Any]]:
         for kind in ("in", "nin"):
             parts = [{"type": kind, "key": f"k{index}", "value": list(_MIXED)} for index in range(leaves)]
             yield f"{join} of mixed {kind}", {"type": join, "filters": parts}
-            lists = MOST_LISTED // MOST_VALUES
+            lists = MAX_LISTED // MAX_VALUES
             parts = [
-                {"type": kind, "key": f"k{index}", "value": [f"{number:x<{LONGEST}}" for number in range(MOST_VALUES)]}
+                {"type": kind, "key": f"k{index}", "value": [f"{number:x<{LONGEST}}" for number in range(MAX_VALUES)]}
                 for index in range(lists)
             ]
             yield f"{join} of long {kind}", {"type": join, "filters": parts}
@@ -45,7 +45,7 @@ def _largest_filters() -> Iterator[tuple[str, Any]]:
 
 def _deep(join: str) -> Any:
     """Return a filter as deep as may be, its parts spread over all levels, which change between `and` and `or`."""
-    width = (MOST_PARTS - DEEPEST) // (DEEPEST - 1)
+    width = (MAX_PARTS - DEEPEST) // (DEEPEST - 1)
     value: Any = {"type": "ne", "key": "colour", "value": "red"}
     for level in range(DEEPEST - 1):
         join = "or" if join == "and" else "and"

@@ -1,6 +1,6 @@
-"""The part of the suite for vector stores (`suite.py`) that is about editions: what is read, copied and removed of one of several.
+"""The part of the suite for vector stores (`suite.py`) that is about generations: what is read, copied and removed of one of several.
 
-A file may have chunks of several editions in a store; no call that names one may touch another, or another file, or another store.
+A file may have chunks of several generations in a store; no call that names one may touch another, or another file, or another store.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Final
 
 from regate_adapters.testing.conformance import ConformanceFailure, expect
 from regate_adapters.testing.vector.corpus import DIMENSIONS, QUERY, SCHEMA, hostile_chunks
-from regate_orchestrator.documents.generations import chunk_id, edition_of, renamed
+from regate_orchestrator.documents.generations import chunk_id, generation_of, renamed
 from regate_orchestrator.errors import VectorStoreUnavailable
 from regate_orchestrator.filters.expression import Compare, Defined, Everything, Matching
 from regate_orchestrator.ports import Candidate, Chunk, VectorStore
@@ -26,15 +26,15 @@ _FILE: Final = FileId("file-0001")
 _EARLIER, _LATER, _NEW = (f"acme/{_FILE}/{name}" for name in ("aaaa", "aaaa1", "bbbb"))
 """The names of two of them begin alike: what is named must be compared whole."""
 _FIRST: Final = f"acme/{_FILE}"
-"""As the first version named its only edition: the beginning of all the others."""
+"""As the first version named its only generation: the beginning of all the others."""
 
 
-def _chunks(edition: str, *, count: int = 3) -> list[Chunk]:
-    """Return chunks of the edition, hostile in all but their ids, each with a field and an attribute that not every chunk has."""
+def _chunks(generation: str, *, count: int = 3) -> list[Chunk]:
+    """Return chunks of the generation, hostile in all but their ids, each with a field and an attribute that not every chunk has."""
     return [
         replace(
             chunk,
-            id=chunk_id(edition, place),
+            id=chunk_id(generation, place),
             file_id=_FILE,
             index=place,
             stamp={**chunk.stamp, "region": "eu"},
@@ -74,29 +74,29 @@ async def _removing_a_file_removes_all_its_chunks_and_no_other(store: VectorStor
     await store.remove(_ABSENT, _FILE)
 
 
-async def _removing_an_edition_removes_its_chunks_and_no_other(store: VectorStore) -> None:
-    for edition in (_EARLIER, _FIRST):
-        others = [chunk for one in (_EARLIER, _LATER, _FIRST) if one != edition for chunk in _chunks(one)]
-        await _filled(store, _chunks(edition), others)
+async def _removing_an_generation_removes_its_chunks_and_no_other(store: VectorStore) -> None:
+    for generation in (_EARLIER, _FIRST):
+        others = [chunk for one in (_EARLIER, _LATER, _FIRST) if one != generation for chunk in _chunks(one)]
+        await _filled(store, _chunks(generation), others)
         for _ in range(2):
-            await store.remove(_STORE, _FILE, edition=edition)
-        expect(f"all but {edition} stay", expected=sorted(chunk.id for chunk in others), actual=sorted(await _found(store)))
-        await store.remove(_STORE, FileId("file-none"), edition=_LATER)
-        expect("an edition of another file stays", expected=sorted(chunk.id for chunk in others), actual=sorted(await _found(store)))
-    await store.remove(_ABSENT, _FILE, edition=_EARLIER)
+            await store.remove(_STORE, _FILE, generation=generation)
+        expect(f"all but {generation} stay", expected=sorted(chunk.id for chunk in others), actual=sorted(await _found(store)))
+        await store.remove(_STORE, FileId("file-none"), generation=_LATER)
+        expect("a generation of another file stays", expected=sorted(chunk.id for chunk in others), actual=sorted(await _found(store)))
+    await store.remove(_ABSENT, _FILE, generation=_EARLIER)
 
 
 async def _a_copy_differs_in_stamp_and_attributes_and_in_nothing_else(store: VectorStore) -> None:
     earlier, stamp = _chunks(_EARLIER), _other_stamp()
     await _filled(store, earlier, _chunks(_LATER))
     before = await _found(store)
-    copied = await store.restamp(_STORE, _FILE, edition=_EARLIER, into=_NEW, stamp=stamp, attributes={"size": 2})
+    copied = await store.restamp(_STORE, _FILE, generation=_EARLIER, target=_NEW, stamp=stamp, attributes={"size": 2})
     after = await _found(store)
     expect("how many were copied", expected=len(earlier), actual=copied)
     expect("what was there stays as it was", expected=before, actual={key: value for key, value in after.items() if key in before})
-    expect("what is new", expected=sorted(renamed(one.id, into=_NEW) for one in earlier), actual=sorted(set(after) - set(before)))
+    expect("what is new", expected=sorted(renamed(one.id, target=_NEW) for one in earlier), actual=sorted(set(after) - set(before)))
     for chunk in earlier:
-        source, copy = after[chunk.id], after[renamed(chunk.id, into=_NEW)]
+        source, copy = after[chunk.id], after[renamed(chunk.id, target=_NEW)]
         same = (source.file_id, source.index, source.text)
         expect(f"the rest of {chunk.id}", expected=same, actual=(copy.file_id, copy.index, copy.text))
         if not math.isclose(source.score, copy.score, abs_tol=1e-6):
@@ -105,7 +105,7 @@ async def _a_copy_differs_in_stamp_and_attributes_and_in_nothing_else(store: Vec
         expect(f"attributes of the copy of {chunk.id}", expected={"size": 2}, actual=dict(copy.attributes))
     for gone in (Defined(("region",)), Defined(("attributes", "colour"))):
         found = await store.search(_STORE, QUERY, plan=Matching(gone), limit=_ALL)
-        merged = [one.id for one in found.candidates if edition_of(one.id) == _NEW]
+        merged = [one.id for one in found.candidates if generation_of(one.id) == _NEW]
         expect(f"nothing of the old stamp is merged into the copy ({gone!r})", expected=[], actual=merged)
     found = await store.search(_STORE, QUERY, plan=Matching(Compare("eq", ("owner",), "new-owner")), limit=_ALL)
     expect("the copy is found by its stamp", expected=len(earlier), actual=len(found.candidates))
@@ -114,20 +114,20 @@ async def _a_copy_differs_in_stamp_and_attributes_and_in_nothing_else(store: Vec
 async def _copying_again_replaces_the_copy_whole(store: VectorStore) -> None:
     await _filled(store, _chunks(_EARLIER), _chunks(_NEW, count=9))
     for _ in range(2):
-        copied = await store.restamp(_STORE, _FILE, edition=_EARLIER, into=_NEW, stamp=_other_stamp(), attributes={})
+        copied = await store.restamp(_STORE, _FILE, generation=_EARLIER, target=_NEW, stamp=_other_stamp(), attributes={})
         expect("how many were copied", expected=3, actual=copied)
     found = await _found(store)
-    expect("the copy holds nothing else", expected=3, actual=sum(edition_of(one) == _NEW for one in found))
+    expect("the copy holds nothing else", expected=3, actual=sum(generation_of(one) == _NEW for one in found))
     counted = await store.search(_STORE, QUERY, plan=Everything(), limit=1)
     expect("what is counted", expected=6, actual=counted.total)
 
 
 async def _copying_what_is_not_there_copies_nothing(store: VectorStore) -> None:
     await _filled(store, _chunks(_LATER))
-    copied = await store.restamp(_STORE, _FILE, edition=_EARLIER, into=_NEW, stamp=_other_stamp(), attributes={})
+    copied = await store.restamp(_STORE, _FILE, generation=_EARLIER, target=_NEW, stamp=_other_stamp(), attributes={})
     expect("copies of nothing", expected=(0, 3), actual=(copied, len(await _found(store))))
     try:
-        await store.restamp(_ABSENT, _FILE, edition=_EARLIER, into=_NEW, stamp=_other_stamp(), attributes={})
+        await store.restamp(_ABSENT, _FILE, generation=_EARLIER, target=_NEW, stamp=_other_stamp(), attributes={})
     except VectorStoreUnavailable:
         return
     raise ConformanceFailure("chunks of a store that is not there were copied")
@@ -137,37 +137,37 @@ async def _a_copy_with_a_stamp_not_as_declared_is_not_stored(store: VectorStore)
     await _filled(store, _chunks(_EARLIER))
     bad = {key: value for key, value in _other_stamp().items() if key != "level"}
     try:
-        await store.restamp(_STORE, _FILE, edition=_EARLIER, into=_NEW, stamp=bad, attributes={})
+        await store.restamp(_STORE, _FILE, generation=_EARLIER, target=_NEW, stamp=bad, attributes={})
     except VectorStoreUnavailable:
         expect("nothing was stored", expected=3, actual=len(await _found(store)))
         return
     raise ConformanceFailure("a stamp that lacks a field was stored")
 
 
-async def _editions_are_those_with_chunks_in_the_store(store: VectorStore) -> None:
+async def _generations_are_those_with_chunks_in_the_store(store: VectorStore) -> None:
     await _filled(store, _chunks(_EARLIER), _chunks(_LATER), _chunks(_FIRST))
     await store.create(_OTHER, dimensions=DIMENSIONS)
-    expect("editions", expected={_EARLIER, _LATER, _FIRST}, actual=set(await store.editions(_STORE)))
-    await store.remove(_STORE, _FILE, edition=_LATER)
-    expect("editions, one being removed", expected={_EARLIER, _FIRST}, actual=set(await store.editions(_STORE)))
+    expect("generations", expected={_EARLIER, _LATER, _FIRST}, actual=set(await store.generations(_STORE)))
+    await store.remove(_STORE, _FILE, generation=_LATER)
+    expect("generations, one being removed", expected={_EARLIER, _FIRST}, actual=set(await store.generations(_STORE)))
     for name in (_OTHER, _ABSENT):
-        expect(f"editions in {name}", expected=set(), actual=set(await store.editions(name)))
+        expect(f"generations in {name}", expected=set(), actual=set(await store.generations(name)))
 
 
 def _other_stamp() -> JsonObject:
-    """Return a stamp that has the required fields only, so that a field of another which is loose shows."""
+    """Return a stamp that has the required fields only, so that a field of another which is orphaned shows."""
     stamp = hostile_chunks(count=1)[0].stamp
     required = {key: value for key, value in stamp.items() if SCHEMA.fields[key].required}
     return required | {"tenant": "acme", "owner": "new-owner", "teams": []}
 
 
-EDITION_CHECKS: Final[tuple[Callable[[VectorStore], Awaitable[None]], ...]] = (
+GENERATION_CHECKS: Final[tuple[Callable[[VectorStore], Awaitable[None]], ...]] = (
     _texts_are_those_of_the_chunks_that_are_there,
     _removing_a_file_removes_all_its_chunks_and_no_other,
-    _removing_an_edition_removes_its_chunks_and_no_other,
+    _removing_an_generation_removes_its_chunks_and_no_other,
     _a_copy_differs_in_stamp_and_attributes_and_in_nothing_else,
     _copying_again_replaces_the_copy_whole,
     _copying_what_is_not_there_copies_nothing,
     _a_copy_with_a_stamp_not_as_declared_is_not_stored,
-    _editions_are_those_with_chunks_in_the_store,
+    _generations_are_those_with_chunks_in_the_store,
 )

@@ -33,7 +33,7 @@ from regate_adapters.testing.vector.corpus import (
     expression_of_depth,
     hostile_chunks,
 )
-from regate_adapters.testing.vector.generations import EDITION_CHECKS
+from regate_adapters.testing.vector.generations import GENERATION_CHECKS
 from regate_orchestrator.errors import FilterNotExpressible, VectorStoreUnavailable
 from regate_orchestrator.filters.evaluate import holds
 from regate_orchestrator.filters.expression import (
@@ -388,6 +388,6 @@ _PLAIN_CHECKS: Final[tuple[Callable[[VectorStore], Awaitable[None]], ...]] = (
     _a_vector_of_another_length_is_a_failure,
     _counts_are_of_the_store_and_of_the_plan,
     _it_answers_the_readiness_check,
-    *EDITION_CHECKS,
+    *GENERATION_CHECKS,
     *CLIENT_CHECKS,
 )

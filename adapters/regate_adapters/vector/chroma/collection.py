@@ -10,7 +10,7 @@ import numpy as np
 from regate_adapters.vector.chroma.filter import Where
 from regate_adapters.vector.chroma.layout import FILE_KEY, VERSION_KEY, ChromaLayout
 from regate_adapters.vector.ranking import Rows, best, cosines
-from regate_orchestrator.documents.generations import edition_of
+from regate_orchestrator.documents.generations import generation_of
 from regate_orchestrator.errors import VectorStoreUnavailable
 from regate_orchestrator.ports import Candidate, Vector
 from regate_orchestrator.values import FileId
@@ -23,15 +23,15 @@ _READ_STAMPS: Final = 100
 _READ_ROWS: Final = 500  # keeps the interpreter lock for 10 ms at most; 2,000 kept it for 40
 _LISTED_ROWS: Final = 5_000
 _OVERFETCH: Final = 4
-_LEAST_FETCHED: Final = 200
+_MIN_FETCHED: Final = 200
 _BEHIND: Final = ("Nothing found on disk", "Error finding id")
 _NO_CHUNK: Final = "none"
 
 
-def ids_of(collection: Collection, layout: ChromaLayout, file: FileId, edition: str | None) -> list[str]:
-    """Return the ids of the file's chunks, or of those of one edition, in their order."""
+def ids_of(collection: Collection, layout: ChromaLayout, file: FileId, generation: str | None) -> list[str]:
+    """Return the ids of the file's chunks, or of those of one generation, in their order."""
     ids: list[str] = collection.get(where={layout.prefix + FILE_KEY: {"$eq": file}}, include=[])["ids"]
-    return sorted(identifier for identifier in ids if edition in (None, edition_of(identifier)))
+    return sorted(identifier for identifier in ids if generation in (None, generation_of(identifier)))
 
 
 def listed(collection: Collection, *, offset: int) -> list[str]:
@@ -60,7 +60,7 @@ def read_on(collection: Collection) -> None:
 
 def nearest(collection: Collection, query: Rows, where: Where, limit: int) -> list[str]:
     """Return the ids that the approximate index finds nearest among those the filter permits."""
-    count = max(limit * _OVERFETCH, _LEAST_FETCHED)
+    count = max(limit * _OVERFETCH, _MIN_FETCHED)
     (ids,) = collection.query(query_embeddings=[query], n_results=count, where=where, include=[])["ids"]
     return list(ids)
 

@@ -43,8 +43,8 @@ from regate_orchestrator.filters.schema import FieldType
 Where: TypeAlias = dict[str, object]
 
 # Measured: 1,000 leaves cost 30 to 90 ms on small collections, 4,000 a second; SQLite ends at 32,766 variables, Chroma at 80 levels.
-_MOST_LEAVES: Final = 1_000
-_MOST_VALUES: Final = 10_000
+_MAX_LEAVES: Final = 1_000
+_MAX_VALUES: Final = 10_000
 _DEEPEST: Final = 60
 
 _TestOperator: TypeAlias = Literal["$eq", "$ne", "$in", "$nin", "$contains", "$not_contains"]
@@ -333,10 +333,10 @@ def _balanced(operator: Literal["$and", "$or"], parts: list[Where]) -> Where:
 
 def _refuse_oversize(tree: _Tree) -> None:
     leaves, values, depth = _measure(tree)
-    if leaves > _MOST_LEAVES or values > _MOST_VALUES or depth > _DEEPEST:
+    if leaves > _MAX_LEAVES or values > _MAX_VALUES or depth > _DEEPEST:
         raise FilterNotExpressible(
             f"Chroma: the filter has {leaves} conditions, {values} values and {depth} levels; "
-            f"at most {_MOST_LEAVES}, {_MOST_VALUES} and {_DEEPEST} are taken"
+            f"at most {_MAX_LEAVES}, {_MAX_VALUES} and {_DEEPEST} are taken"
         )
 
 

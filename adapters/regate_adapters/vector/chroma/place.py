@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from chromadb.api import ClientAPI
     from chromadb.config import Settings
 
-_MOST_OPEN: Final = 64
+_MAX_OPEN: Final = 64
 """166 MB of small stores. Measured: 8 to 15 ms to open one, and 20 to 80 for a new client each time that so many others were opened."""
 
 _SHARE: Final = 16
@@ -72,7 +72,7 @@ class Directory:
     def most_open(self) -> int:
         """Return how many stores may be open under the limit on open files as it is now."""
         limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-        return _MOST_OPEN if limit == resource.RLIM_INFINITY else max(1, min(_MOST_OPEN, limit // _SHARE))
+        return _MAX_OPEN if limit == resource.RLIM_INFINITY else max(1, min(_MAX_OPEN, limit // _SHARE))
 
     def hold(self) -> None:
         """Lock the directory for this process. Raises `ConfigurationError` when another holds it."""

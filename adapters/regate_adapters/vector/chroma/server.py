@@ -18,9 +18,9 @@ if TYPE_CHECKING:
     from chromadb.api import ClientAPI
 
 _HEARTBEAT: Final = "/api/v2/heartbeat"
-_REQUEST_S: Final = 25.0
-_PROBE_S: Final = 1.5
-_MOST_BYTES: Final = 4_096
+_REQUEST_SECONDS: Final = 25.0
+_PROBE_SECONDS: Final = 1.5
+_MAX_BYTES: Final = 4_096
 
 
 class ChromaServer:
@@ -65,17 +65,17 @@ class ChromaServer:
         client = chromadb.HttpClient(self._host, self._port, ssl=self._is_secure, settings=quiet_settings())
         self._sessions = tuple(one._server._session for one in (client, client._admin_client))  # noqa: SLF001 — see the module: no public way
         for session in self._sessions:
-            session.timeout = _REQUEST_S
+            session.timeout = _REQUEST_SECONDS
         return client
 
     def probe(self, client: ClientAPI | None) -> None:  # noqa: ARG002 — a request of our own has a deadline before a client is there
         """Ask the server for its heartbeat."""
         kind = http.client.HTTPSConnection if self._is_secure else http.client.HTTPConnection
-        connection = kind(self._host, self._port, timeout=_PROBE_S)
+        connection = kind(self._host, self._port, timeout=_PROBE_SECONDS)
         try:
             connection.request("GET", _HEARTBEAT)
             answer = connection.getresponse()
-            body = json.loads(answer.read(_MOST_BYTES))
+            body = json.loads(answer.read(_MAX_BYTES))
         finally:
             connection.close()
         if answer.status != http.HTTPStatus.OK or "nanosecond heartbeat" not in body:

@@ -43,7 +43,7 @@ from regate_adapters.vector.chroma.filter import Where, render
 from regate_adapters.vector.chroma.layout import ChromaLayout
 from regate_adapters.vector.chroma.place import ChromaPlace, Directory
 from regate_adapters.vector.guard import TENANT, tenant_of
-from regate_orchestrator.documents.generations import edition_of, renamed
+from regate_orchestrator.documents.generations import generation_of, renamed
 from regate_orchestrator.errors import RegateError, VectorStoreUnavailable
 from regate_orchestrator.filters.evaluate import holds
 from regate_orchestrator.filters.expression import Everything, Expression, FilterPlan, Scalar, expression_of
@@ -80,9 +80,9 @@ _WRITE_ROWS: Final = 200
 
 _TRIES: Final = 3
 _READERS: Final = 2
-_READ_S: Final = 30.0
-_WRITE_S: Final = 120.0
-_CHECK_S: Final = 2.0
+_READ_SECONDS: Final = 30.0
+_WRITE_SECONDS: Final = 120.0
+_CHECK_SECONDS: Final = 2.0
 
 
 class ChromaVectorStore:
@@ -133,18 +133,18 @@ class ChromaVectorStore:
         return await self._read("texts", store, lambda: self._texts(store, list(dict.fromkeys(ids))))
 
     async def restamp(
-        self, store: StoreId, file: FileId, *, edition: str, into: str, stamp: JsonObject, attributes: Mapping[str, Scalar]
+        self, store: StoreId, file: FileId, *, generation: str, target: str, stamp: JsonObject, attributes: Mapping[str, Scalar]
     ) -> int:
-        """Store each chunk of the edition once more, of the present schema version, with this stamp and these attributes."""
-        return await self._write("restamp", store, lambda: self._restamp(store, file, (edition, into), stamp, attributes))
+        """Store each chunk of the generation once more, of the present schema version, with this stamp and these attributes."""
+        return await self._write("restamp", store, lambda: self._restamp(store, file, (generation, target), stamp, attributes))
 
-    async def remove(self, store: StoreId, file: FileId, *, edition: str | None = None) -> None:
-        """Remove the chunks of the file, or of one edition of it, of any schema version."""
-        await self._write("remove", store, lambda: self._remove(store, file, edition))
+    async def remove(self, store: StoreId, file: FileId, *, generation: str | None = None) -> None:
+        """Remove the chunks of the file, or of one generation of it, of any schema version."""
+        await self._write("remove", store, lambda: self._remove(store, file, generation))
 
-    async def editions(self, store: StoreId) -> frozenset[str]:
-        """Return which editions have chunks in the store, of any schema version."""
-        return await self._read("editions", store, lambda: self._editions(store))
+    async def generations(self, store: StoreId) -> frozenset[str]:
+        """Return which generations have chunks in the store, of any schema version."""
+        return await self._read("generations", store, lambda: self._generations(store))
 
     async def is_shared(self, store: StoreId) -> bool:  # noqa: ARG002 — of every store the same
         """Return what the place says."""
@@ -156,15 +156,15 @@ class ChromaVectorStore:
 
     async def check(self) -> None:
         """Raise `VectorStoreUnavailable` when the place is not held, or the engine there does not answer. Never loads Chroma."""
-        await self._run(self._readers, "check", self._engine.probe, within_s=_CHECK_S)
+        await self._run(self._readers, "check", self._engine.probe, within_s=_CHECK_SECONDS)
 
     # ------------------------------------------------------------ threads
 
     async def _read(self, what: str, store: StoreId, work: Callable[[], Result]) -> Result:
-        return await self._run(self._readers, what, lambda: self._caught_up(store, work), within_s=_READ_S)
+        return await self._run(self._readers, what, lambda: self._caught_up(store, work), within_s=_READ_SECONDS)
 
     async def _write(self, what: str, store: StoreId, work: Callable[[], Result]) -> Result:
-        return await self._run(self._writer, what, lambda: self._caught_up(store, work), within_s=_WRITE_S)
+        return await self._run(self._writer, what, lambda: self._caught_up(store, work), within_s=_WRITE_SECONDS)
 
     async def _run(self, pool: ThreadPoolExecutor, what: str, work: Callable[[], Result], *, within_s: float) -> Result:
         if not self._is_open:
@@ -283,25 +283,27 @@ class ChromaVectorStore:
             texts.update(zip(got["ids"], got["documents"], strict=True))
         return texts
 
-    def _restamp(self, store: StoreId, file: FileId, editions: tuple[str, str], stamp: JsonObject, attributes: Mapping[str, Scalar]) -> int:
+    def _restamp(
+        self, store: StoreId, file: FileId, generations: tuple[str, str], stamp: JsonObject, attributes: Mapping[str, Scalar]
+    ) -> int:
         layout = self._layout.at(store)
-        edition, into = editions
-        self._remove(store, file, into)
+        generation, target = generations
+        self._remove(store, file, target)
         with self._collection(store) as collection:
-            ids = ids_of(collection, layout, file, edition)
+            ids = ids_of(collection, layout, file, generation)
         copied = 0
         for part in pages(ids, _WRITE_ROWS):
             with self._collection(store) as collection:
-                copied += self._copy(collection, layout, part, into, stamp, attributes)
+                copied += self._copy(collection, layout, part, target, stamp, attributes)
         return copied
 
     def _copy(
-        self, collection: Collection, layout: ChromaLayout, ids: list[str], into: str, stamp: JsonObject, attributes: Mapping[str, Scalar]
+        self, collection: Collection, layout: ChromaLayout, ids: list[str], target: str, stamp: JsonObject, attributes: Mapping[str, Scalar]
     ) -> int:
         got = collection.get(ids=ids, where=render(Everything(), layout), include=["documents", "metadatas", "embeddings"])
         found = [layout.candidate(*row, score=0.0) for row in zip(got["ids"], got["documents"], got["metadatas"], strict=True)]
         chunks = [
-            Chunk(renamed(one.id, into=into), one.file_id, one.index, one.text, vector, stamp, attributes)
+            Chunk(renamed(one.id, target=target), one.file_id, one.index, one.text, vector, stamp, attributes)
             for one, vector in zip(found, got["embeddings"], strict=True)
         ]
         if chunks:
@@ -313,20 +315,20 @@ class ChromaVectorStore:
             )
         return len(chunks)
 
-    def _remove(self, store: StoreId, file: FileId, edition: str | None) -> None:
+    def _remove(self, store: StoreId, file: FileId, generation: str | None) -> None:
         with self._collection_or_none(store) as collection:
-            ids = [] if collection is None else ids_of(collection, self._layout.at(store), file, edition)
+            ids = [] if collection is None else ids_of(collection, self._layout.at(store), file, generation)
         for part in pages(ids, _WRITE_ROWS):
             with self._collection_or_none(store) as collection:
                 if collection is not None:
                     collection.delete(ids=part)
 
-    def _editions(self, store: StoreId) -> frozenset[str]:
+    def _generations(self, store: StoreId) -> frozenset[str]:
         ids: list[str] = []
         with self._collection_or_none(store, briefly=True) as collection:
             while collection is not None and (page := listed(collection, offset=len(ids))):
                 ids += page
-        return frozenset(map(edition_of, ids))
+        return frozenset(map(generation_of, ids))
 
     def _drop(self, store: StoreId) -> None:
         from chromadb.errors import NotFoundError

@@ -57,8 +57,8 @@ _OPERATORS: Final[dict[Operator, sql.SQL]] = {
 }
 _TRUE: Final = sql.SQL("TRUE")
 _FALSE: Final = sql.SQL("FALSE")
-_MOST_NODES: Final = 2_000
-_MOST_VALUES: Final = 100_000
+_MAX_NODES: Final = 2_000
+_MAX_VALUES: Final = 100_000
 _DEEPEST: Final = 100
 
 
@@ -123,8 +123,8 @@ class _Renderer:
 
     def render(self, expression: Expression, *, depth: int) -> Condition:
         self._nodes += 1
-        if depth > _DEEPEST or self._nodes > _MOST_NODES:
-            raise FilterNotExpressible(f"PostgreSQL: the filter has more than {_DEEPEST} levels or {_MOST_NODES} conditions")
+        if depth > _DEEPEST or self._nodes > _MAX_NODES:
+            raise FilterNotExpressible(f"PostgreSQL: the filter has more than {_DEEPEST} levels or {_MAX_NODES} conditions")
         match expression:
             case Constant(holds):
                 return _TRUE if holds else _FALSE
@@ -292,8 +292,8 @@ class _Renderer:
 
     def _count_value(self) -> None:
         self._values += 1
-        if self._values > _MOST_VALUES:
-            raise FilterNotExpressible(f"PostgreSQL: the filter lists more than {_MOST_VALUES} values")
+        if self._values > _MAX_VALUES:
+            raise FilterNotExpressible(f"PostgreSQL: the filter lists more than {_MAX_VALUES} values")
 
 
 def _stored_at(document: sql.SQL, key: sql.Placeholder, kinds: tuple[Kind, ...], *, required: bool) -> _Source:

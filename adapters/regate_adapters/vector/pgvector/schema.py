@@ -32,9 +32,9 @@ _ROLE: Final = sql.Identifier("regate_vectors")
 _LOCK: Final = sql.SQL("SELECT pg_catalog.pg_advisory_xact_lock(7164783610294)")
 """Any number will do: it makes two gateways that start at once prepare the database one after the other."""
 _OLDEST_EXTENSION: Final = (0, 8)
-_MOST_INDEXED: Final = 2_000
+_MAX_INDEXED: Final = 2_000
 """The longest vectors that pgvector's HNSW takes. Longer ones are always searched exactly."""
-_MOST_INLINE: Final = 1_500
+_MAX_INLINE: Final = 1_500
 """Vectors up to here stay in the row (6 KB of a page's 8), since reading each from beside the table costs more than the comparison."""
 
 _MIGRATIONS: Final[tuple[tuple[LiteralString, ...], ...]] = (
@@ -173,8 +173,8 @@ async def make_chunk_table(cursor: AsyncCursor[TupleRow], dimensions: int) -> No
     if await _has_chunk_table(cursor, dimensions):
         return
     statements = list(_CHUNK_TABLE)
-    statements += [_INLINE] if dimensions <= _MOST_INLINE else []
-    statements += [_INDEX] if dimensions <= _MOST_INDEXED else []
+    statements += [_INLINE] if dimensions <= _MAX_INLINE else []
+    statements += [_INDEX] if dimensions <= _MAX_INDEXED else []
     for statement in statements:
         await cursor.execute(sql.SQL(statement).format(table=chunk_table(dimensions), dimensions=sql.Literal(dimensions)))
 

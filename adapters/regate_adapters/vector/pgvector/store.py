@@ -49,13 +49,13 @@ on both counts (1 % of 20,000: 26 ms, recall 0.88), which is why it is asked for
 
 _LAYOUT: Final = "1"
 _CONNECTIONS: Final = 8
-_DEADLINE_S: Final = 8.0
+_DEADLINE_SECONDS: Final = 8.0
 _ADD_FACTOR: Final = 8
 _OPEN_FACTOR: Final = 4
-_CHECK_S: Final = 2.0
+_CHECK_SECONDS: Final = 2.0
 _WRITE_ROWS: Final = 500
-_LEAST_EXPLORED: Final = 200
-_MOST_EXPLORED: Final = 1_000  # pgvector's own bound of ef_search
+_MIN_EXPLORED: Final = 200
+_MAX_EXPLORED: Final = 1_000  # pgvector's own bound of ef_search
 _INDEX_SETTINGS: Final = {
     "hnsw.iterative_scan": "strict_order",
     "hnsw.max_scan_tuples": "100000",
@@ -86,15 +86,15 @@ _INSERT: Final = sql.SQL(
 )
 
 
-_EDITION: Final = sql.SQL("regexp_replace(id, '/[^/]*$', '')")
-"""Of which edition a chunk is, by its id, as `editions.edition_of` has it."""
+_GENERATION: Final = sql.SQL("regexp_replace(id, '/[^/]*$', '')")
+"""Of which generation a chunk is, by its id, as `generations.generation_of` has it."""
 _RESTAMP: Final = sql.SQL(
     """INSERT INTO {table} (store, id, file, index, text, version, stamp, attributes, embedding)
        SELECT store, {into}::text || '/' || regexp_replace(id, '^.*/', ''), file, index, text, version,
               {stamp}::jsonb, {attributes}::jsonb, embedding
        FROM {table}
        WHERE store = {store}::text AND file = {file}::text AND version = {version}::text
-         AND regexp_replace(id, '/[^/]*$', '') = {edition}::text"""
+         AND regexp_replace(id, '/[^/]*$', '') = {generation}::text"""
 )
 
 
@@ -113,7 +113,7 @@ class PgVectorStore:
         *,
         setting: str = "vector.stores",
         exact_below: int = EXACT_BELOW,
-        deadline_s: float = _DEADLINE_S,
+        deadline_s: float = _DEADLINE_SECONDS,
     ) -> None:
         self._setting = setting
         with naming(setting):
@@ -172,7 +172,7 @@ class PgVectorStore:
             return Found((), total=0, permitted=0, exhausted=True)
         query = _Query(self._schema, self._version, store, expression, vector, limit)
         # Compiling a statement to machine code takes longer than any of these takes to run.
-        settings = {"jit": "off", "hnsw.ef_search": str(min(max(2 * limit, _LEAST_EXPLORED), _MOST_EXPLORED))}
+        settings = {"jit": "off", "hnsw.ef_search": str(min(max(2 * limit, _MIN_EXPLORED), _MAX_EXPLORED))}
         async with self._transaction("search", store, tenant=tenant_of(expression), settings=settings) as cursor:
             dimensions, total = await _place(cursor, store)
             if len(vector) != dimensions:
@@ -200,15 +200,15 @@ class PgVectorStore:
             return {shown_text(identifier): shown_text(text) for identifier, text in await cursor.fetchall()}
 
     async def restamp(
-        self, store: StoreId, file: FileId, *, edition: str, into: str, stamp: JsonObject, attributes: Mapping[str, Scalar]
+        self, store: StoreId, file: FileId, *, generation: str, target: str, stamp: JsonObject, attributes: Mapping[str, Scalar]
     ) -> int:
-        """Store each chunk of the edition once more, of the present schema version, with this stamp and these attributes; all or none."""
-        written = self._row(Chunk(chunk_id(into, 0), file, 0, "", (), stamp, attributes))
+        """Store each chunk of the generation once more, of the present schema version, with this stamp and these attributes; all or none."""
+        written = self._row(Chunk(chunk_id(target, 0), file, 0, "", (), stamp, attributes))
         values = {
             "store": _name(store),
             "file": _name(file),
-            "edition": _name(edition),
-            "into": _name(into),
+            "generation": _name(generation),
+            "into": _name(target),
             "version": self._version,
             "stamp": written["stamps"],
             "attributes": written["attributes"],
@@ -216,33 +216,33 @@ class PgVectorStore:
         slots = {name: sql.Placeholder(name) for name in values}
         async with self._transaction("restamp", store, write=True, within_s=self._deadline_s * _ADD_FACTOR) as cursor:
             dimensions, _ = await _place(cursor, store, lock=True)
-            replaced = await _delete_edition(cursor, store, dimensions, file=file, edition=into)
+            replaced = await _delete_generation(cursor, store, dimensions, file=file, generation=target)
             await cursor.execute(_RESTAMP.format(table=chunk_table(dimensions), **slots), values)
             copied = cursor.rowcount
             await _count(cursor, store, copied - replaced)
         return copied
 
-    async def remove(self, store: StoreId, file: FileId, *, edition: str | None = None) -> None:
-        """Remove the chunks of the file, or of one edition of it, of any schema version."""
+    async def remove(self, store: StoreId, file: FileId, *, generation: str | None = None) -> None:
+        """Remove the chunks of the file, or of one generation of it, of any schema version."""
         async with self._transaction("remove", store, write=True) as cursor:
             place = await _place_or_none(cursor, store, lock=True)
             if place is None:
                 return
-            if edition is None:
+            if generation is None:
                 removed = await _delete(cursor, store, place[0], column="file", values=[_name(file)])
             else:
-                removed = await _delete_edition(cursor, store, place[0], file=file, edition=edition)
+                removed = await _delete_generation(cursor, store, place[0], file=file, generation=generation)
             await _count(cursor, store, -removed)
 
-    async def editions(self, store: StoreId) -> frozenset[str]:
-        """Return which editions have chunks in the store, of any schema version."""
+    async def generations(self, store: StoreId) -> frozenset[str]:
+        """Return which generations have chunks in the store, of any schema version."""
         wanted = sql.SQL("SELECT DISTINCT {} FROM {} WHERE store = {}")
-        async with self._transaction("editions", store, within_s=self._deadline_s * _ADD_FACTOR) as cursor:
+        async with self._transaction("generations", store, within_s=self._deadline_s * _ADD_FACTOR) as cursor:
             place = await _place_or_none(cursor, store)
             if place is None:
                 return frozenset()
-            await cursor.execute(wanted.format(_EDITION, chunk_table(place[0]), sql.Placeholder()), [_name(store)])
-            return frozenset(shown_text(edition) for (edition,) in await cursor.fetchall())
+            await cursor.execute(wanted.format(_GENERATION, chunk_table(place[0]), sql.Placeholder()), [_name(store)])
+            return frozenset(shown_text(generation) for (generation,) in await cursor.fetchall())
 
     async def is_shared(self, store: StoreId) -> bool:  # noqa: ARG002 — of every store the same
         """Return True: any program that reaches the database may write."""
@@ -258,7 +258,7 @@ class PgVectorStore:
 
     async def check(self) -> None:
         """Raise `VectorStoreUnavailable` when the database does not answer within a short time, or lacks its tables."""
-        async with self._transaction("check", StoreId(""), within_s=min(_CHECK_S, self._deadline_s)) as cursor:
+        async with self._transaction("check", StoreId(""), within_s=min(_CHECK_SECONDS, self._deadline_s)) as cursor:
             await cursor.execute(sql.SQL("SELECT 1 FROM stores LIMIT 1"))
 
     # ------------------------------------------------------------ the database
@@ -384,10 +384,10 @@ async def _delete(cursor: Cursor, store: StoreId, dimensions: int, *, column: st
     return cursor.rowcount
 
 
-async def _delete_edition(cursor: Cursor, store: StoreId, dimensions: int, *, file: FileId, edition: str) -> int:
+async def _delete_generation(cursor: Cursor, store: StoreId, dimensions: int, *, file: FileId, generation: str) -> int:
     statement = sql.SQL("DELETE FROM {} WHERE store = {} AND file = {} AND {} = {}")
-    bound = statement.format(chunk_table(dimensions), sql.Placeholder(), sql.Placeholder(), _EDITION, sql.Placeholder())
-    await cursor.execute(bound, [_name(store), _name(file), _name(edition)])
+    bound = statement.format(chunk_table(dimensions), sql.Placeholder(), sql.Placeholder(), _GENERATION, sql.Placeholder())
+    await cursor.execute(bound, [_name(store), _name(file), _name(generation)])
     return cursor.rowcount
 
 

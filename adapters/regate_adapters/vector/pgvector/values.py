@@ -19,7 +19,7 @@ _ESCAPED: Final = {"\x00": "\x01\x02\x02", "\x01": "\x01\x02\x03", "\x02": "\x01
 _PLAIN: Final = {escape: character for character, escape in _ESCAPED.items()}
 _NEEDS_ESCAPE: Final = re.compile("[\x00-\x03]")
 _IS_ESCAPE: Final = re.compile("\x01[\x02\x03]{2}")
-_LARGEST_EXACT: Final = 2**53
+_MAX_EXACT: Final = 2**53
 
 
 def stored_text(value: str) -> str:
@@ -54,7 +54,7 @@ def _stored(value: Json) -> Any:
             return stored_text(value)
         case float():
             # The shortest decimal of a large float is not the float: its digits past 2^53 would compare with whole numbers wrongly.
-            return int(value) if math.isfinite(value) and abs(value) >= _LARGEST_EXACT else value
+            return int(value) if math.isfinite(value) and abs(value) >= _MAX_EXACT else value
         case Mapping():
             return {stored_text(str(key)): _stored(one) for key, one in value.items()}
         case _:

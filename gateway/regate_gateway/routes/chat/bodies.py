@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Final
 
 from regate_gateway.http.fields import Fields
-from regate_gateway.routes.chat.forwarded import MOST_CHOICES, MOST_OUTPUT_TOKENS, SAMPLING, Forwarded, read_forwarded
+from regate_gateway.routes.chat.forwarded import MAX_CHOICES, MAX_OUTPUT_TOKENS, SAMPLING, Forwarded, read_forwarded
 from regate_gateway.routes.chat.messages import read_messages
 from regate_gateway.routes.chat.tools import TOOL_FIELDS, read_chat_tools
 from regate_gateway.routes.extras import Extras
@@ -18,10 +18,10 @@ from regate_gateway.routes.responses.request import EFFORTS
 from regate_orchestrator.errors import InvalidRequest
 from regate_orchestrator.values import Json, JsonObject
 
-_MOST_LOGPROBS: Final = 20
-_MOST_INPUTS: Final = 2_048
-_MOST_TOKENS: Final = 1_000_000
-_LARGEST_TOKEN: Final = 2**31 - 1
+_MAX_LOGPROBS: Final = 20
+_MAX_INPUTS: Final = 2_048
+_MAX_TOKENS: Final = 1_000_000
+_MAX_TOKEN: Final = 2**31 - 1
 _STREAM: Final = ("model", "stream", "stream_options")
 _CHAT: Final = frozenset(
     {
@@ -41,7 +41,7 @@ def read_chat(body: Mapping[str, Json], *, listed: Collection[str], omit: Collec
     fields, extras = Fields(body), Extras(frozenset(listed))
     forwarded = read_forwarded(fields, "/chat/completions", _CHAT, extras, hints=IN_CHAT)
     for name in ("max_tokens", "max_completion_tokens"):
-        fields.maybe_integer(name, least=1, most=MOST_OUTPUT_TOKENS)
+        fields.maybe_integer(name, least=1, most=MAX_OUTPUT_TOKENS)
     if fields.has("reasoning_effort"):
         fields.choice("reasoning_effort", EFFORTS, default=None)
     fields.choice("verbosity", ("low", "medium", "high"), default="medium")
@@ -58,11 +58,11 @@ def read_completion(body: Mapping[str, Json], *, listed: Collection[str]) -> For
     fields = Fields(body)
     forwarded = read_forwarded(fields, "/completions", _COMPLETION, Extras(frozenset(listed)), hints=IN_COMPLETIONS)
     _require_texts_or_tokens(fields, "prompt")
-    fields.maybe_integer("max_tokens", least=0, most=MOST_OUTPUT_TOKENS)
-    fields.maybe_integer("logprobs", least=0, most=_MOST_LOGPROBS)
+    fields.maybe_integer("max_tokens", least=0, most=MAX_OUTPUT_TOKENS)
+    fields.maybe_integer("logprobs", least=0, most=_MAX_LOGPROBS)
     fields.boolean("echo", default=False)
     fields.maybe_string("suffix", most=LONGEST)
-    best, wanted = (fields.integer(name, least=1, most=MOST_CHOICES, default=1) for name in ("best_of", "n"))
+    best, wanted = (fields.integer(name, least=1, most=MAX_CHOICES, default=1) for name in ("best_of", "n"))
     if fields.has("best_of") and best < wanted:
         raise InvalidRequest(f"'best_of' must be at least 'n', which is {wanted}.", param="best_of")
     return forwarded
@@ -80,7 +80,7 @@ def read_embedding(body: Mapping[str, Json], *, listed: Collection[str]) -> Forw
 
 def _vacuous_logprobs(fields: Fields) -> frozenset[str]:
     """Check the wish for log probabilities, and return the fields that ask for nothing and that backends refuse all the same."""
-    wanted, top = fields.boolean("logprobs", default=False), fields.maybe_integer("top_logprobs", least=0, most=_MOST_LOGPROBS)
+    wanted, top = fields.boolean("logprobs", default=False), fields.maybe_integer("top_logprobs", least=0, most=_MAX_LOGPROBS)
     if top and not wanted:
         raise InvalidRequest("'top_logprobs' is only allowed when 'logprobs' is true.", param="top_logprobs")
     return frozenset() if wanted else frozenset({"top_logprobs"})
@@ -112,12 +112,12 @@ def _require_texts_or_tokens(fields: Fields, name: str) -> None:
     value = fields.required(name)
     if isinstance(value, str):
         texts = [fields.string(name, most=LONGEST)]
-    elif isinstance(first := next(iter(fields.array(name, most=_MOST_TOKENS)), None), str):
-        texts = fields.strings(name, most=_MOST_INPUTS, longest=LONGEST)
+    elif isinstance(first := next(iter(fields.array(name, most=_MAX_TOKENS)), None), str):
+        texts = fields.strings(name, most=_MAX_INPUTS, longest=LONGEST)
     else:
         texts = []
         several = isinstance(first, list)
-        for place, tokens in enumerate(fields.array(name, most=_MOST_INPUTS)) if several else [(0, value)]:
+        for place, tokens in enumerate(fields.array(name, most=_MAX_INPUTS)) if several else [(0, value)]:
             _require_tokens(tokens, f"{name}[{place}]" if several else name)
     if not all(texts):
         raise _no_input(name)
@@ -126,8 +126,8 @@ def _require_texts_or_tokens(fields: Fields, name: str) -> None:
 def _require_tokens(tokens: Json, place: str) -> None:
     if not isinstance(tokens, list) or {type(one) for one in tokens} != {int}:
         raise _no_input(place)
-    if len(tokens) > _MOST_TOKENS or min(tokens) < 0 or max(tokens) > _LARGEST_TOKEN:
-        raise InvalidRequest(f"'{place}' must be at most {_MOST_TOKENS} numbers of tokens.", param=place)
+    if len(tokens) > _MAX_TOKENS or min(tokens) < 0 or max(tokens) > _MAX_TOKEN:
+        raise InvalidRequest(f"'{place}' must be at most {_MAX_TOKENS} numbers of tokens.", param=place)
 
 
 def _no_input(place: str) -> InvalidRequest:

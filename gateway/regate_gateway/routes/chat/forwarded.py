@@ -34,11 +34,11 @@ _NUMBERS: Final[Mapping[str, tuple[float, float]]] = {
     "presence_penalty": (-2, 2),
     "frequency_penalty": (-2, 2),
 }
-MOST_CHOICES: Final = 16
-_MOST_STOPS: Final = 4
-_MOST_BIASES: Final = 1_024
-_LONGEST_STOP: Final = 10_000
-MOST_OUTPUT_TOKENS: Final = 10_000_000
+MAX_CHOICES: Final = 16
+_MAX_STOPS: Final = 4
+_MAX_BIASES: Final = 1_024
+_MAX_STOP: Final = 10_000
+MAX_OUTPUT_TOKENS: Final = 10_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,13 +108,13 @@ def sent(request: Forwarded, *, takes: Collection[str], has_tiers: bool) -> dict
 def _sampling(fields: Fields) -> None:
     for name, (least, most) in _NUMBERS.items():
         fields.maybe_number(name, least=least, most=most)
-    fields.maybe_integer("n", least=1, most=MOST_CHOICES)
+    fields.maybe_integer("n", least=1, most=MAX_CHOICES)
     fields.maybe_integer("seed", least=-(2**63), most=2**63 - 1)
     fields.maybe_string("user", most=512)
     if isinstance(fields.values.get("stop"), str):
-        fields.maybe_string("stop", most=_LONGEST_STOP)
+        fields.maybe_string("stop", most=_MAX_STOP)
     else:
-        fields.strings("stop", most=_MOST_STOPS, longest=_LONGEST_STOP)
+        fields.strings("stop", most=_MAX_STOPS, longest=_MAX_STOP)
     _logit_bias(fields)
 
 
@@ -122,8 +122,8 @@ def _logit_bias(fields: Fields) -> None:
     bias = fields.maybe_object("logit_bias")
     if bias is None:
         return
-    if len(bias.values) > _MOST_BIASES:
-        message = f"Invalid 'logit_bias': too many properties. Expected at most {_MOST_BIASES}, but got {len(bias.values)}."
+    if len(bias.values) > _MAX_BIASES:
+        message = f"Invalid 'logit_bias': too many properties. Expected at most {_MAX_BIASES}, but got {len(bias.values)}."
         raise InvalidRequest(message, param="logit_bias", code="object_above_max_properties")
     for token in bias.values:
         if not (token.isascii() and token.isdigit() and len(token) <= 10):

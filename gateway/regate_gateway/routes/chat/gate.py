@@ -23,7 +23,7 @@ from regate_orchestrator.responses.context.history import History
 from regate_orchestrator.responses.message_parts import files_of
 from regate_orchestrator.routing import route_question
 from regate_orchestrator.rows import FileRow
-from regate_orchestrator.upstream_traits import UpstreamTraits
+from regate_orchestrator.upstream_capabilities import UpstreamCapabilities
 from regate_orchestrator.values import FileId, Json, JsonObject
 
 _NOTHING: Final = Batch()
@@ -48,16 +48,16 @@ async def admit(call: Call, request: Forwarded) -> Admission:
     view = request_view(call.request.method, f"/v1{request.path}", request.model, stream=request.stream, tool_types=request.tool_types)
     questions = [route_question(request.model, view), quota_question(view), *asked.questions]
     outputs = [tool_result({"output": one.output}) for one in request.messages.outputs]
-    settling = services.enforcer.settle(context, "route.call", questions, batch=Batch(tool_results=outputs) if outputs else _NOTHING)
+    deciding = services.enforcer.decide_all(context, "route.call", questions, batch=Batch(tool_results=outputs) if outputs else _NOTHING)
     if offered := request.tools.offered:
-        (decisions, admitted), hidden = await asyncio.gather(settling, hidden_tools(services.enforcer, context, offered))
+        (decisions, admitted), hidden = await asyncio.gather(deciding, hidden_tools(services.enforcer, context, offered))
     else:
-        (decisions, admitted), hidden = await settling, frozenset()
+        (decisions, admitted), hidden = await deciding, frozenset()
     route, quota, *files = decisions
     return Admission(route, quota, services.loop.gate.read(asked, files, admitted).files, hidden, admitted)
 
 
-async def members(call: Call, request: Forwarded, admission: Admission, traits: UpstreamTraits) -> dict[str, Json]:
+async def members(call: Call, request: Forwarded, admission: Admission, capabilities: UpstreamCapabilities) -> dict[str, Json]:
     """Return the messages and tools that an upstream of these traits is sent. Raises the refusal, which names the place."""
     for position, output in enumerate(request.messages.outputs):
         if position not in admission.admitted.tool_results:
@@ -65,11 +65,11 @@ async def members(call: Call, request: Forwarded, admission: Admission, traits: 
     messages = [dict(message) for message in request.messages.sent]
     for one in request.messages.enclosed:
         content = list(cast("Sequence[Json]", messages[one.message]["content"]))
-        content[one.position] = {**await _read(call, one, admission, traits), **one.beside}
+        content[one.position] = {**await _read(call, one, admission, capabilities), **one.beside}
         messages[one.message]["content"] = content
-    if traits.reasoning_field != "none":
+    if capabilities.reasoning_field != "none":
         for place, text in request.messages.reasoning.items():
-            messages[place][traits.reasoning_field] = text
+            messages[place][capabilities.reasoning_field] = text
     return {**({"messages": messages} if messages else {}), **request.tools.members(admission.hidden)}
 
 
@@ -82,9 +82,9 @@ def _named_files(messages: Messages) -> list[FileId]:
     return list(dict.fromkeys(file for one in messages.enclosed for file in files_of(_message(one))))
 
 
-async def _read(call: Call, one: EnclosedPart, admission: Admission, traits: UpstreamTraits) -> JsonObject:
+async def _read(call: Call, one: EnclosedPart, admission: Admission, capabilities: UpstreamCapabilities) -> JsonObject:
     try:
-        (part,) = await call.services.parts.current(_message(one), admission.files, traits, tenant=call.context.principal.tenant)
+        (part,) = await call.services.parts.current(_message(one), admission.files, capabilities, tenant=call.context.principal.tenant)
     except CallerError as error:
         error.param = one.place  # where it stands in this request
         raise

@@ -16,10 +16,10 @@ from regate_gateway.routes.responses.input_items import LONGEST, file_source, im
 from regate_orchestrator.errors import InvalidRequest
 from regate_orchestrator.values import Json, JsonObject
 
-_MOST_MESSAGES: Final = 10_000
-_MOST_PARTS: Final = 1_000
-_MOST_ENCLOSED: Final = 500
-_MOST_CALLS: Final = 256
+_MAX_MESSAGES: Final = 10_000
+_MAX_PARTS: Final = 1_000
+_MAX_ENCLOSED: Final = 500
+_MAX_CALLS: Final = 256
 _ROLES: Final = ("developer", "system", "user", "assistant", "tool", "function")
 _BREAKPOINT: Final = "prompt_cache_breakpoint"
 _REASONING: Final = ("reasoning_content", "reasoning")
@@ -61,14 +61,14 @@ class Messages:
 
 def read_messages(fields: Fields, extras: Extras) -> Messages:
     """Return the messages. Raises `InvalidRequest`."""
-    found = fields.objects("messages", most=_MOST_MESSAGES)
+    found = fields.objects("messages", most=_MAX_MESSAGES)
     if not found:
         raise InvalidRequest("'messages' must be a list with at least one message object.", param="messages")
     messages = Messages()
     for message in found:
         _Reader(messages, extras).read(message)
-    if (count := len(messages.enclosed)) > _MOST_ENCLOSED:
-        too_many = f"Invalid 'messages': too many images and files. Expected at most {_MOST_ENCLOSED}, but got {count}."
+    if (count := len(messages.enclosed)) > _MAX_ENCLOSED:
+        too_many = f"Invalid 'messages': too many images and files. Expected at most {_MAX_ENCLOSED}, but got {count}."
         raise InvalidRequest(too_many, param="messages", code="array_above_max_length")
     return messages
 
@@ -119,7 +119,7 @@ class _Reader:
         return parts
 
     def _parts(self, message: Fields, read_part: Callable[[Fields], JsonObject]) -> list[Json]:
-        for part in message.objects("content", most=_MOST_PARTS):
+        for part in message.objects("content", most=_MAX_PARTS):
             self._read.append(read_part(part))
         return self._read
 
@@ -169,7 +169,7 @@ class _Reader:
         members: dict[str, Json] = {**self._beside(message, _OF_ASSISTANT), "content": self._said(message)}
         if (refusal := message.maybe_string("refusal", most=LONGEST)) is not None:
             members["refusal"] = refusal
-        if calls := [self._call(call) for call in message.objects("tool_calls", most=_MOST_CALLS)]:
+        if calls := [self._call(call) for call in message.objects("tool_calls", most=_MAX_CALLS)]:
             members["tool_calls"] = calls
         if (call := message.maybe_object("function_call")) is not None:
             members["function_call"] = self._named(call, "arguments")

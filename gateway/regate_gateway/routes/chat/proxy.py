@@ -42,13 +42,13 @@ async def list_models(call: Call) -> Response:
     if not entries and not reserved:
         return reply({"object": "list", "data": []})
     questions = [_listing_question(str(entry["id"])) for entry, _ in reserved]
-    decisions, admitted = await call.services.enforcer.settle(call.context, "model.list", questions, batch=batch)
+    decisions, admitted = await call.services.enforcer.decide_all(call.context, "model.list", questions, batch=batch)
     allowed = [entry for entry in entries if entry["id"] in admitted.models]
     # Of a model that runs only where policy says so, the policy must have said so to this caller.
     sent = [
         entry
         for (entry, upstreams), decision in zip(reserved, decisions, strict=True)
-        if isinstance(decision, Allow) and any(decision.qualities.get(BACKEND) == upstream for upstream in upstreams)
+        if isinstance(decision, Allow) and any(decision.decision_attributes.get(BACKEND) == upstream for upstream in upstreams)
     ]
     return reply({"object": "list", "data": [*allowed, *sent]})
 
@@ -59,7 +59,7 @@ async def retrieve_model(call: Call) -> Response:
     upstreams = call.services.upstreams
     known = [*await upstreams.model_entries(), *[entry for entry, _ in await upstreams.reserved_entries()]]
     request = request_view(call.request.method, "/v1/models", model)
-    await choose_upstream(call.context, model, request, enforcer=call.services.enforcer, catalogue=upstreams, able=_ABLE)
+    await choose_upstream(call.context, model, request, enforcer=call.services.enforcer, catalogue=upstreams, supported=_ABLE)
     entry = next((entry for entry in known if entry["id"] == model), None)
     if entry is None:
         raise no_such_model(model)
@@ -89,10 +89,12 @@ async def _forward(call: Call, request: Forwarded) -> Response:
     spending = await spend(call, admission.quota, demand)
     stack = AsyncExitStack()
     try:
-        chosen = await serve(admission.route, request.model, catalogue=upstreams, able=_ABLE)
-        traits = upstreams.traits(chosen.upstream)
-        checked = sent(request, takes=traits.extra_fields, has_tiers=traits.service_tiers)
-        body = _limited({**checked, **await members(call, request, admission, traits)}, request.path, chosen.obligations.max_output_tokens)
+        chosen = await serve(admission.route, request.model, catalogue=upstreams, supported=_ABLE)
+        capabilities = upstreams.capabilities(chosen.upstream)
+        checked = sent(request, takes=capabilities.extra_fields, has_tiers=capabilities.service_tiers)
+        body = _limited(
+            {**checked, **await members(call, request, admission, capabilities)}, request.path, chosen.obligations.max_output_tokens
+        )
         if request.writes:
             body = within_output_limit(body, spending.limits)
         passing = upstreams.pass_through(chosen.upstream, request.path, body, streamed=request.stream, alternates=chosen.alternates)
@@ -121,4 +123,4 @@ def _lower(value: Json, most: int) -> Json:
 
 def _listing_question(model: str) -> Question:
     request = request_view("GET", "/v1/models", model)
-    return Question(Point.ROUTE, "model.list", {"request": request}, about=model, qualified_by=(BACKEND,))
+    return Question(Point.ROUTE, "model.list", {"request": request}, about=model, companions=(BACKEND,))

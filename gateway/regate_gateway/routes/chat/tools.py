@@ -15,7 +15,7 @@ from regate_orchestrator.values import Json, JsonObject
 
 TOOL_FIELDS: Final = ("tools", "tool_choice", "parallel_tool_calls", "functions", "function_call")
 
-_MOST_TOOLS: Final = 128
+_MAX_TOOLS: Final = 128
 _LONGEST: Final = 1_000_000
 _CALLABLE: Final = ("function", "custom")
 
@@ -65,7 +65,7 @@ class ChatTools:
 def read_chat_tools(fields: Fields, extras: Extras, *, omit: Collection[str]) -> ChatTools:
     """Return the tools. Raises `InvalidRequest` for one that cannot be passed on, unless the operator lists its type as one to leave out."""
     tools: dict[str, JsonObject] = {}
-    for tool in fields.objects("tools", most=_MOST_TOOLS):
+    for tool in fields.objects("tools", most=_MAX_TOOLS):
         match tool.string("type", most=64):
             case kind if kind in omit or is_vacuous(kind, tool):
                 continue
@@ -78,7 +78,7 @@ def read_chat_tools(fields: Fields, extras: Extras, *, omit: Collection[str]) ->
                 message = f"Tools of type '{kind}' are not supported by this gateway; use 'function' or 'custom'."
                 raise InvalidRequest(message, param=tool.param("type"), code="unsupported_parameter")
     functions: dict[str, JsonObject] = {}
-    for function in fields.objects("functions", most=_MOST_TOOLS):
+    for function in fields.objects("functions", most=_MAX_TOOLS):
         functions[_new_name(function, {**tools, **functions})] = _function(function, extras)
     choice, chosen, allowed = _choice(fields, tools)
     call, called = _function_call(fields, functions)
@@ -141,7 +141,7 @@ def _choice(fields: Fields, tools: Mapping[str, JsonObject]) -> tuple[Json, str 
     allowed = choice.object(kind)
     allowed.refuse_unknown({"mode", "tools"})
     mode = allowed.choice("mode", ("auto", "required"), default=None)
-    names = frozenset(_named(one, one.choice("type", _CALLABLE, default=None), tools) for one in allowed.objects("tools", most=_MOST_TOOLS))
+    names = frozenset(_named(one, one.choice("type", _CALLABLE, default=None), tools) for one in allowed.objects("tools", most=_MAX_TOOLS))
     if not names:
         place = allowed.param("tools")
         raise InvalidRequest(f"'{place}' must name at least one tool.", param=place, code="missing_required_parameter")
@@ -173,7 +173,7 @@ def _named(choice: Fields, kind: str, tools: Mapping[str, JsonObject]) -> str:
 
 
 def _require_tools(fields: Fields, tools: str, choice: str) -> None:
-    if not fields.array(tools, most=_MOST_TOOLS):
+    if not fields.array(tools, most=_MAX_TOOLS):
         raise InvalidRequest(f"'{choice}' is only allowed when '{tools}' are specified.", param=choice)
 
 

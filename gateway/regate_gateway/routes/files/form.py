@@ -9,7 +9,7 @@ from typing import Final
 import orjson
 
 from regate_gateway.http.fields import Fields
-from regate_orchestrator.documents.uploads import BATCH_EXPIRES_S
+from regate_orchestrator.documents.uploads import BATCH_EXPIRES_SECONDS
 from regate_orchestrator.errors import InvalidRequest
 
 PURPOSES: Final = ("assistants", "batch", "fine-tune", "vision", "user_data", "evals")
@@ -18,8 +18,8 @@ _WHOLE: Final = "expires_after"
 _ANCHOR: Final = "expires_after[anchor]"
 _SECONDS: Final = "expires_after[seconds]"
 _KNOWN: Final = ("purpose", _WHOLE, _ANCHOR, _SECONDS)
-_LEAST_S: Final = 3_600
-_MOST_S: Final = 30 * 86_400
+_MIN_SECONDS: Final = 3_600
+_MAX_SECONDS: Final = 30 * 86_400
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,12 +44,12 @@ def read_expiry(fields: Fields, purpose: str) -> int | None:
     """Return how long a file is to stay, or None where it stays until it is deleted (OpenAI, "expires_after")."""
     expiry = fields.maybe_object(_WHOLE)
     if expiry is None:
-        return BATCH_EXPIRES_S if purpose == "batch" else None
+        return BATCH_EXPIRES_SECONDS if purpose == "batch" else None
     expiry.refuse_unknown({"anchor", "seconds"})
     expiry.required("anchor")
     expiry.required("seconds")
     expiry.choice("anchor", ("created_at",), default=None)
-    return expiry.integer("seconds", least=_LEAST_S, most=_MOST_S, default=_LEAST_S)
+    return expiry.integer("seconds", least=_MIN_SECONDS, most=_MAX_SECONDS, default=_MIN_SECONDS)
 
 
 def _nested(fields: Mapping[str, str]) -> Fields:

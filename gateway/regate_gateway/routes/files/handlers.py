@@ -9,7 +9,7 @@ from starlette.responses import Response, StreamingResponse
 
 from regate_gateway.http.connection import reply
 from regate_gateway.http.multipart import read_upload
-from regate_gateway.routes.authorized_fetch import file_view, reach_file
+from regate_gateway.routes.authorized_fetch import fetch_file, file_view
 from regate_gateway.routes.call import Call
 from regate_gateway.routes.files.form import PURPOSES, read_file_form
 from regate_gateway.routes.serializers import file_object, list_object
@@ -44,12 +44,12 @@ async def listing(call: Call) -> Response:
 
 async def retrieve(call: Call) -> Response:
     """Answer `GET /v1/files/{id}`."""
-    return reply(file_object(await reach_file(call.services, call.context, call.path("file_id"), "file.read")))
+    return reply(file_object(await fetch_file(call.services, call.context, call.path("file_id"), "file.read")))
 
 
 async def content(call: Call) -> Response:
     """Answer `GET /v1/files/{id}/content` with the bytes, as a download: never as something a browser would run."""
-    row = await reach_file(call.services, call.context, call.path("file_id"), "file.read")
+    row = await fetch_file(call.services, call.context, call.path("file_id"), "file.read")
     headers = {
         "content-length": str(row.bytes),
         "content-disposition": "attachment",
@@ -62,7 +62,7 @@ async def content(call: Call) -> Response:
 async def delete(call: Call) -> Response:
     """Answer `DELETE /v1/files/{id}`. Its chunks can be found nowhere from the moment this is acknowledged."""
     services, principal = call.services, call.context.principal
-    row = await reach_file(services, call.context, call.path("file_id"), "file.delete")
+    row = await fetch_file(services, call.context, call.path("file_id"), "file.delete")
     stores = await services.files.remove(principal, row.id)
     if stores is None:
         raise NotFound.of("file", row.id)

@@ -14,11 +14,11 @@ from regate_gateway.http.multipart import filename_for_storage, read_upload
 from regate_gateway.routes.call import Call
 from regate_gateway.routes.files.form import PURPOSES, read_expiry
 from regate_gateway.routes.serializers import part_object, upload_object
-from regate_orchestrator.documents.upload_parts import MOST_PART_BYTES, MOST_PARTS, OF_AN_UPLOAD
+from regate_orchestrator.documents.upload_parts import MAX_PART_BYTES, MAX_PARTS, OF_AN_UPLOAD
 from regate_orchestrator.errors import InvalidRequest
 from regate_orchestrator.values import PartId, UploadId
 
-_MOST_BYTES: Final = 2**53 - 1
+_MAX_BYTES: Final = 2**53 - 1
 _MD5: Final = re.compile(r"[0-9A-Fa-f]{32}")
 
 
@@ -34,7 +34,7 @@ async def create(call: Call) -> Response:
         call.context,
         filename=filename_for_storage(fields.string("filename", most=1_024), param="filename"),
         purpose=purpose,
-        size=fields.integer("bytes", least=1, most=_MOST_BYTES, default=1),
+        size=fields.integer("bytes", least=1, most=_MAX_BYTES, default=1),
         expires_in_s=read_expiry(fields, purpose),
     )
     return reply(upload_object(row, status="pending"))
@@ -49,7 +49,7 @@ async def add_part(call: Call) -> Response:
         async def store(_filename: str, pieces: AsyncIterator[bytes]) -> int:
             return await incoming.write(pieces)
 
-        most = min(incoming.limit, MOST_PART_BYTES)
+        most = min(incoming.limit, MAX_PART_BYTES)
         form = await read_upload(call.request.scope, call.request.receive, limit=most, store=store, field="data", unnamed="part")
         for name in form.fields:
             raise InvalidRequest(f"Unknown parameter: '{name[:100]}'.", param=name[:100], code="unknown_parameter")
@@ -62,7 +62,7 @@ async def complete(call: Call) -> Response:
     fields = Fields(await call.json())
     fields.refuse_unknown({"part_ids", "md5"})
     fields.required("part_ids")
-    parts = [PartId(name) for name in fields.ids("part_ids", most=MOST_PARTS)]
+    parts = [PartId(name) for name in fields.ids("part_ids", most=MAX_PARTS)]
     md5 = fields.maybe_string("md5", most=64)
     if md5 is not None and not _MD5.fullmatch(md5):
         raise InvalidRequest("'md5' must be 32 hexadecimal digits.", param="md5", code="invalid_value")

@@ -12,7 +12,7 @@ from starlette.responses import Response
 
 from regate_gateway.http.connection import reply
 from regate_gateway.http.fields import Fields
-from regate_gateway.routes.authorized_fetch import no_such_prompt, prompt_view, reach_prompt, reach_prompt_version, version_number
+from regate_gateway.routes.authorized_fetch import fetch_prompt, fetch_prompt_version, no_such_prompt, prompt_view, version_number
 from regate_gateway.routes.call import Call
 from regate_gateway.routes.prompts.template import read_template
 from regate_gateway.routes.serializers import list_object, prompt_object, prompt_version_object
@@ -25,7 +25,7 @@ from regate_orchestrator.quota.storage import stored_size
 from regate_orchestrator.rows import PromptRow, PromptVersion
 from regate_orchestrator.values import PromptId, mint
 
-_LONGEST_NAME: Final = 256
+_MAX_NAME: Final = 256
 
 
 async def create(call: Call) -> Response:
@@ -60,7 +60,7 @@ async def listing(call: Call) -> Response:
 
 async def retrieve(call: Call) -> Response:
     """Answer `GET /v1/prompts/{id}`, with the template of the default version."""
-    return reply(await _shown(call, await reach_prompt(call.services, call.context, call.path("prompt_id"), "prompt.read")))
+    return reply(await _shown(call, await fetch_prompt(call.services, call.context, call.path("prompt_id"), "prompt.read")))
 
 
 async def update(call: Call) -> Response:
@@ -71,7 +71,7 @@ async def update(call: Call) -> Response:
         raise InvalidRequest("Give 'name', 'default_version' or both.", param="name", code="missing_required_parameter")
     name = _name(fields) if fields.has("name") else None
     wanted = fields.maybe_id("default_version")
-    row = await reach_prompt(call.services, call.context, call.path("prompt_id"), "prompt.update")
+    row = await fetch_prompt(call.services, call.context, call.path("prompt_id"), "prompt.update")
     default_version = None if wanted is None else version_number(wanted) or 0  # no version is 0, so it is refused below
     changed = await call.services.state.update_prompt(call.context.principal, row.id, name=name, default_version=default_version)
     if changed is None:
@@ -81,7 +81,7 @@ async def update(call: Call) -> Response:
 
 async def delete(call: Call) -> Response:
     """Answer `DELETE /v1/prompts/{id}`: no request can use any version of it from then on."""
-    row = await reach_prompt(call.services, call.context, call.path("prompt_id"), "prompt.delete")
+    row = await fetch_prompt(call.services, call.context, call.path("prompt_id"), "prompt.delete")
     if not await call.services.state.delete_prompt(call.context.principal, row.id):
         raise no_such_prompt(row.id)
     return reply({"id": row.id, "object": "prompt.deleted", "deleted": True})
@@ -92,7 +92,7 @@ async def add_version(call: Call) -> Response:
     fields = Fields(await call.json())
     fields.refuse_unknown({"template"})
     template, variables = read_template(fields)
-    row = await reach_prompt(call.services, call.context, call.path("prompt_id"), "prompt.update")
+    row = await fetch_prompt(call.services, call.context, call.path("prompt_id"), "prompt.update")
     async with call.room("/v1/prompts/{prompt_id}/versions", stored_size(template)):
         added = await call.services.state.add_prompt_version(
             call.context.principal, row.id, template=template, variables=variables, created_at=int(call.services.clock())
@@ -105,23 +105,23 @@ async def add_version(call: Call) -> Response:
 async def versions(call: Call) -> Response:
     """Answer `GET /v1/prompts/{id}/versions`, newest first unless asked otherwise; cursors are version numbers."""
     page = call.page()
-    row = await reach_prompt(call.services, call.context, call.path("prompt_id"), "prompt.read")
+    row = await fetch_prompt(call.services, call.context, call.path("prompt_id"), "prompt.read")
     found = await call.services.state.prompt_versions(call.context.principal, row.id, page)
     return reply(list_object([prompt_version_object(version) for version in found.rows], has_more=found.has_more, cursor="version"))
 
 
 async def version(call: Call) -> Response:
     """Answer `GET /v1/prompts/{id}/versions/{version}`."""
-    row = await reach_prompt(call.services, call.context, call.path("prompt_id"), "prompt.read")
-    return reply(prompt_version_object(await reach_prompt_version(call.services, call.context, row, call.path("version"))))
+    row = await fetch_prompt(call.services, call.context, call.path("prompt_id"), "prompt.read")
+    return reply(prompt_version_object(await fetch_prompt_version(call.services, call.context, row, call.path("version"))))
 
 
 async def _shown(call: Call, row: PromptRow) -> dict[str, object]:
-    return dict(prompt_object(row, await reach_prompt_version(call.services, call.context, row, None)))
+    return dict(prompt_object(row, await fetch_prompt_version(call.services, call.context, row, None)))
 
 
 def _name(fields: Fields) -> str:
-    name = fields.string("name", most=_LONGEST_NAME)
+    name = fields.string("name", most=_MAX_NAME)
     if not name.strip():
         raise InvalidRequest("'name' must not be empty.", param="name", code="invalid_value")
     return name

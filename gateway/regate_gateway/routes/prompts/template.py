@@ -22,8 +22,8 @@ _SETTINGS: Final = (
     *("temperature", "top_p", "text", "reasoning", "truncation"),
 )
 _TOOLS: Final = ("function", "custom", "namespace", "file_search")
-_MOST_ITEMS: Final = 1_000
-_MOST_BYTES: Final = 1024 * 1024
+_MAX_ITEMS: Final = 1_000
+_MAX_BYTES: Final = 1024 * 1024
 _PLACE: Final = "template"
 
 
@@ -34,8 +34,8 @@ def read_template(fields: Fields) -> tuple[JsonObject, tuple[str, ...]]:
     template = {name: value for name, value in sent.values.items() if value is not None}
     if not any(name in template for name in _PROMPTING):
         raise InvalidRequest(f"'{_PLACE}' must hold 'instructions', 'input' or both.", param=_PLACE, code="missing_required_parameter")
-    if len(orjson.dumps(template)) > _MOST_BYTES:
-        raise TooLarge(f"'{_PLACE}' is larger than {_MOST_BYTES} bytes.", param=_PLACE)
+    if len(orjson.dumps(template)) > _MAX_BYTES:
+        raise TooLarge(f"'{_PLACE}' is larger than {_MAX_BYTES} bytes.", param=_PLACE)
     _require_messages(sent)
     _refuse_other_tools(sent)
     variables = variables_of(template, param=_PLACE)
@@ -44,7 +44,7 @@ def read_template(fields: Fields) -> tuple[JsonObject, tuple[str, ...]]:
 
 
 def _require_messages(sent: Fields) -> None:
-    for item in sent.objects("input", most=_MOST_ITEMS):
+    for item in sent.objects("input", most=_MAX_ITEMS):
         if item.maybe_string("type", most=64) not in (None, "message"):
             place = item.param("type")
             raise InvalidRequest(f"'{place}' can only be 'message' in a template.", param=place, code="invalid_value")

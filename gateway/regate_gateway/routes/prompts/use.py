@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Final, cast
 
 from regate_gateway.http.fields import Fields, json_kind
-from regate_gateway.routes.authorized_fetch import reach_prompt, reach_prompt_version
+from regate_gateway.routes.authorized_fetch import fetch_prompt, fetch_prompt_version
 from regate_gateway.routes.call import Caller
 from regate_gateway.routes.responses.input_items import LONGEST, read_input_item, read_part
 from regate_orchestrator.errors import InvalidRequest
@@ -18,7 +18,7 @@ from regate_orchestrator.prompt_templates import Value, filled, require_values
 from regate_orchestrator.values import Json, JsonObject
 
 _PLACE: Final = "prompt.variables"
-_LONGEST_NAME: Final = 64
+_MAX_NAME: Final = 64
 _PARTS: Final = ("input_text", "input_image", "input_file")
 
 
@@ -36,8 +36,8 @@ async def resolve_prompt(caller: Caller, body: dict[str, Json]) -> dict[str, Jso
     wanted = asked.maybe_id("version")
     values = _values(asked)
     own = _own_input(fields)
-    row = await reach_prompt(caller.services, caller.context, identifier, "prompt.use", param="prompt.id")
-    version = await reach_prompt_version(caller.services, caller.context, row, wanted, param="prompt.version")
+    row = await fetch_prompt(caller.services, caller.context, identifier, "prompt.use", param="prompt.id")
+    version = await fetch_prompt_version(caller.services, caller.context, row, wanted, param="prompt.version")
     await caller.services.enforcer.record(caller.context, "prompt.used", {"prompt": {"id": row.id, "version": version.version}})
     require_values(version.variables, values, param=_PLACE)
     template = filled(version.template, values, most=caller.services.settings.listen.max_body_bytes, param=_PLACE)
@@ -54,7 +54,7 @@ def _values(asked: Fields) -> dict[str, Value]:
 
 
 def _value(name: str, value: Json) -> Value:
-    place = f"{_PLACE}.{name[:_LONGEST_NAME]}"
+    place = f"{_PLACE}.{name[:_MAX_NAME]}"
     if isinstance(value, str):
         return value
     if not isinstance(value, Mapping):

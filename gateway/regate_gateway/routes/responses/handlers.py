@@ -19,12 +19,12 @@ from regate_gateway.http.bodies import body_pieces, content_type, has_body, pars
 from regate_gateway.http.connection import Emit, EventStream, reply
 from regate_gateway.http.fields import Fields
 from regate_gateway.quota.quotas import granting
-from regate_gateway.routes.authorized_fetch import reach_response
+from regate_gateway.routes.authorized_fetch import fetch_response
 from regate_gateway.routes.call import Call
 from regate_gateway.routes.prompts.use import resolve_prompt
-from regate_gateway.routes.responses.redaction import shown_items
+from regate_gateway.routes.responses.redaction import redacted_items
 from regate_gateway.routes.responses.request import read_response_request
-from regate_gateway.routes.responses.stream import follow, gated, replay, sent
+from regate_gateway.routes.responses.stream import follow, readmitted, replay, sent
 from regate_gateway.routes.serializers import list_object
 from regate_orchestrator.authz.batches import LISTED_RESPONSES
 from regate_orchestrator.authz.lists import Listed
@@ -97,7 +97,7 @@ async def retrieve(call: Call) -> Response:
     call = await _with_body_as_query(call)
     query = call.query()
     query.refuse_unknown(_READ)
-    row = await reach_response(call.services, call.context, call.path("response_id"), "response.read")
+    row = await fetch_response(call.services, call.context, call.path("response_id"), "response.read")
     if query.boolean("stream", default=False):
         after = query.integer("starting_after", least=-1, most=2**53, default=-1)
         return await follow(call, row, after, obscured=query.boolean("include_obfuscation", default=True))
@@ -108,16 +108,16 @@ async def retrieve(call: Call) -> Response:
 
 async def cancel(call: Call) -> Response:
     """Answer `POST /v1/responses/{id}/cancel`, for background responses. One that has ended is answered as it ended."""
-    row = await reach_response(call.services, call.context, call.path("response_id"), "response.cancel")
+    row = await fetch_response(call.services, call.context, call.path("response_id"), "response.cancel")
     if not row.background:
         raise InvalidRequest("Only a response that was created with 'background' can be cancelled.", param="response_id")
     await call.services.background.cancel(call.context.principal, row.id)
-    return reply(await _shown_response(call, await reach_response(call.services, call.context, row.id, "response.read")))
+    return reply(await _shown_response(call, await fetch_response(call.services, call.context, row.id, "response.read")))
 
 
 async def delete(call: Call) -> Response:
     """Answer `DELETE /v1/responses/{id}`. One that is still being made is cancelled first."""
-    row = await reach_response(call.services, call.context, call.path("response_id"), "response.delete")
+    row = await fetch_response(call.services, call.context, call.path("response_id"), "response.delete")
     await call.services.background.cancel(call.context.principal, row.id)
     await call.services.state.delete_response(call.context.principal, row.id)
     return reply({"id": row.id, "object": "response", "deleted": True})
@@ -133,8 +133,8 @@ async def listing(call: Call) -> Response:
 
 async def input_items(call: Call) -> Response:
     """Answer `GET /v1/responses/{id}/input_items`."""
-    row = await reach_response(call.services, call.context, call.path("response_id"), "response.read")
-    items = shown_items(await gated(call, row), call.query(), direction="input")
+    row = await fetch_response(call.services, call.context, call.path("response_id"), "response.read")
+    items = redacted_items(await readmitted(call, row), call.query(), direction="input")
     return reply(_page_of(items, call.page(known=("include",))))
 
 
@@ -175,7 +175,7 @@ async def _begin_background(call: Call, start: driver.Start, *, obscured: bool) 
         return reply(queued)
     events = background.follow(start.response_id, after=-1)
     if events is None:  # it has ended already
-        row = await reach_response(call.services, call.context, start.response_id, "response.read")
+        row = await fetch_response(call.services, call.context, start.response_id, "response.read")
         return EventStream(replay(call, row, -1), obscured=obscured)
     return EventStream(sent(events), obscured=obscured)
 
@@ -184,7 +184,7 @@ async def _begin_background(call: Call, start: driver.Start, *, obscured: bool) 
 
 
 async def _shown_response(call: Call, row: ResponseRow) -> JsonObject:
-    return {**row.body, "output": shown_items(await gated(call, row), call.query(), direction="output")}
+    return {**row.body, "output": redacted_items(await readmitted(call, row), call.query(), direction="output")}
 
 
 def _page_of(items: Sequence[JsonObject], page: Page) -> JsonObject:

@@ -6,7 +6,7 @@ from typing import Literal
 
 from regate_gateway.http.fields import Query
 from regate_gateway.routes.responses.include import require_includable
-from regate_orchestrator.responses.context.history import Readmitted, passages_of, shown_body
+from regate_orchestrator.responses.context.history import Readmitted, passages_of, redacted_body
 from regate_orchestrator.values import JsonObject
 
 
@@ -17,14 +17,14 @@ def included(query: Query) -> list[str]:
     return names
 
 
-def shown_items(left: Readmitted, query: Query, *, direction: Literal["input", "output"] | None) -> list[JsonObject]:
+def redacted_items(left: Readmitted, query: Query, *, direction: Literal["input", "output"] | None) -> list[JsonObject]:
     """Return the items as the caller may see them now; those of one direction, or all. Raises `InvalidRequest` for an unknown `include`."""
     include = included(query)
     shown: list[JsonObject] = []
     for item, visible in left.items:
         if direction not in (None, item.direction):
             continue
-        body = shown_body(item.body, shown=visible)
+        body = redacted_body(item.body, shown=visible)
         if body["type"] == "file_search_call" and "file_search_call.results" in include:
             body = {**body, "results": [passage.as_result() for passage in passages_of(item)] if visible else []}
         shown.append(body)

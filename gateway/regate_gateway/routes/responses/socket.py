@@ -26,8 +26,8 @@ from regate_orchestrator.responses.driver import EmitEvent, Outcome, Start
 from regate_orchestrator.rows import ResponseRow
 from regate_orchestrator.values import Json, JsonObject, RequestId, ResponseId, mint
 
-_LONGEST_S: Final = 3_600.0
-_MOST_WAITING: Final = 8
+_MAX_SECONDS: Final = 3_600.0
+_MAX_WAITING: Final = 8
 _POLICY_VIOLATION: Final = 1008
 
 
@@ -36,7 +36,7 @@ async def serve(caller: Caller, socket: WebSocket) -> None:
     await socket.accept()
     connection = _Connection(caller, socket)
     try:
-        async with asyncio.timeout(_LONGEST_S), asyncio.TaskGroup() as group:
+        async with asyncio.timeout(_MAX_SECONDS), asyncio.TaskGroup() as group:
             working = group.create_task(connection.work())
             try:
                 await connection.read()
@@ -51,7 +51,7 @@ async def serve(caller: Caller, socket: WebSocket) -> None:
 class _Connection:
     caller: Caller
     socket: WebSocket
-    frames: asyncio.Queue[str] = field(default_factory=lambda: asyncio.Queue(_MOST_WAITING))
+    frames: asyncio.Queue[str] = field(default_factory=lambda: asyncio.Queue(_MAX_WAITING))
     remembered: dict[ResponseId, tuple[ResponseRow, ...]] = field(default_factory=dict)
     """The chain of the last response, where it is kept here alone."""
 
@@ -65,7 +65,7 @@ class _Connection:
             try:
                 self.frames.put_nowait(frame)
             except asyncio.QueueFull:
-                message = f"More than {_MOST_WAITING} requests are waiting on this connection."
+                message = f"More than {_MAX_WAITING} requests are waiting on this connection."
                 await self.refuse(LimitExceeded(message, retry_after=1))
 
     async def _text(self) -> str | None:

@@ -12,7 +12,7 @@ from typing import Final, cast
 
 from regate_gateway.http.connection import Emit, EventStream, Produce
 from regate_gateway.routes.call import Call
-from regate_gateway.routes.responses.redaction import shown_items
+from regate_gateway.routes.responses.redaction import redacted_items
 from regate_orchestrator.errors import InvalidRequest
 from regate_orchestrator.lineage import NOTHING_READ, Lineage
 from regate_orchestrator.responses.background import Heard, numbered_after
@@ -22,7 +22,7 @@ from regate_orchestrator.rows import UNFINISHED, LoggedEvent, ResponseRow
 from regate_orchestrator.values import JsonObject
 
 _EVENTS_AT_ONCE: Final = 512
-_POLL_S: Final = 0.25
+_POLL_SECONDS: Final = 0.25
 _LAST_POLLS: Final = 20
 """How often it is looked for the last events of a run that has ended: it stores them right after its last save, unless it cannot."""
 _LAST: Final = ("response.completed", "response.incomplete", "response.failed")
@@ -97,15 +97,15 @@ async def _elsewhere(call: Call, row: ResponseRow, after: int) -> AsyncIterator[
             return
         if status not in UNFINISHED:
             polls -= 1
-        await asyncio.sleep(_POLL_S)
+        await asyncio.sleep(_POLL_SECONDS)
 
 
 def replay(call: Call, row: ResponseRow, after: int) -> Produce:
     """Return what replays an ended response. Where anything of it is withheld by now, only how it ended is told, without what is withheld."""
 
     async def produce(emit: Emit) -> None:
-        left = await gated(call, row)
-        response = {**row.body, "output": shown_items(left, call.query(), direction="output")}
+        left = await readmitted(call, row)
+        response = {**row.body, "output": redacted_items(left, call.query(), direction="output")}
         told = events_of(response)
         if left.withheld:
             for event in told[-1:]:
@@ -135,7 +135,7 @@ async def _logged(call: Call, row: ResponseRow, after: int) -> AsyncIterator[Log
         after = _number(page[-1].event)
 
 
-async def gated(call: Call, row: ResponseRow) -> Readmitted:
+async def readmitted(call: Call, row: ResponseRow) -> Readmitted:
     """Return what of a stored response the caller may see now."""
     return (await call.services.loop.gate.readmit(call.context, history_of(held([row])), phase="response.read")).left
 

@@ -16,7 +16,7 @@ from regate_orchestrator.responses.request import ClientTool, FileSearchTool
 from regate_orchestrator.values import Json, JsonObject, StoreId
 
 _NAME: Final = re.compile(r"[A-Za-z0-9_-]{1,128}")
-_MOST_TOOLS: Final = 256
+_MAX_TOOLS: Final = 256
 _LONGEST: Final = 1_000_000
 _SECRETS: Final = frozenset({"authorization", "headers"})
 """Members of tools that hold the client's credentials for others: neither stored nor shown, of a tool that is left out too."""
@@ -50,7 +50,7 @@ def read_tools(fields: Fields, *, omit: Collection[str] = ()) -> Tools:
     client: dict[str, ClientTool] = {}
     search: FileSearchTool | None = None
     echo: list[JsonObject] = []
-    for tool in fields.objects("tools", most=_MOST_TOOLS):
+    for tool in fields.objects("tools", most=_MAX_TOOLS):
         match tool.string("type", most=64):
             case kind if kind in omit or is_vacuous(kind, tool):
                 echo.append({name: value for name, value in tool.values.items() if name not in _SECRETS})
@@ -141,15 +141,15 @@ def _namespace(client: dict[str, ClientTool], tool: Fields) -> JsonObject:
     tool.refuse_unknown({"type", "name", "description", "tools"})
     name = tool_name(tool)
     members: list[Json] = []
-    for member in tool.objects("tools", most=_MOST_TOOLS):
+    for member in tool.objects("tools", most=_MAX_TOOLS):
         if member.string("type", most=64) not in ("function", "custom"):
             place = member.param("type")
             raise InvalidRequest(
                 "A namespace can hold tools of type 'function' and 'custom' only.", param=place, code="unsupported_parameter"
             )
         members.append(_add(client, _client_tool(member, namespace=name), member))
-    if len(client) > _MOST_TOOLS:
-        raise InvalidRequest(f"A request can have at most {_MOST_TOOLS} tools.", param="tools", code="array_above_max_length")
+    if len(client) > _MAX_TOOLS:
+        raise InvalidRequest(f"A request can have at most {_MAX_TOOLS} tools.", param="tools", code="array_above_max_length")
     return {"type": "namespace", "name": name, "description": tool.maybe_string("description", most=_LONGEST), "tools": members}
 
 
@@ -202,7 +202,7 @@ def read_tool_choice(fields: Fields, tools: Tools) -> Choice:
     if kind == "allowed_tools":
         choice.refuse_unknown({"type", "mode", "tools"})
         mode = choice.choice("mode", ("auto", "required"), default="auto")
-        named = choice.objects("tools", most=_MOST_TOOLS)
+        named = choice.objects("tools", most=_MAX_TOOLS)
         allowed = frozenset(_named(one, one.string("type", most=64), tools) for one in named)
         if not allowed:
             place = choice.param("tools")

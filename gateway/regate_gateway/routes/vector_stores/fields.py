@@ -12,7 +12,7 @@ from regate_orchestrator.errors import InvalidRequest
 from regate_orchestrator.filters.expression import Scalar
 from regate_orchestrator.values import FileId
 
-MOST_IN_A_BATCH: Final = 2_000
+MAX_IN_A_BATCH: Final = 2_000
 _STATUSES: Final = ("in_progress", "completed", "failed", "cancelled")
 
 
@@ -67,12 +67,12 @@ def read_many_wanted(fields: Fields) -> list[Wanted]:
         raise InvalidRequest("'file_ids' and 'files' are mutually exclusive.", param="files", code="mutually_exclusive_parameters")
     if fields.has("files"):
         found = []
-        for one in fields.objects("files", most=MOST_IN_A_BATCH):
+        for one in fields.objects("files", most=MAX_IN_A_BATCH):
             one.refuse_unknown({"file_id", "attributes", "chunking_strategy"})
             found.append(read_wanted(one))
     else:
         fields.required("file_ids")
-        names = fields.ids("file_ids", most=MOST_IN_A_BATCH)
+        names = fields.ids("file_ids", most=MAX_IN_A_BATCH)
         found = [_wanted(FileId(name), fields, param=f"file_ids[{index}]") for index, name in enumerate(names)]
     if not found:
         raise InvalidRequest(

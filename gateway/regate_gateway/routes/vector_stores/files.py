@@ -10,7 +10,7 @@ from starlette.responses import Response
 
 from regate_gateway.http.connection import reply
 from regate_gateway.http.fields import Fields, Query
-from regate_gateway.routes.authorized_fetch import reach_store
+from regate_gateway.routes.authorized_fetch import fetch_store
 from regate_gateway.routes.call import Call
 from regate_gateway.routes.serializers import attachment_object, list_object
 from regate_gateway.routes.vector_stores.fields import read_status_filter, read_wanted
@@ -26,7 +26,7 @@ from regate_orchestrator.rows import Attachment, StoreRow
 from regate_orchestrator.values import FileId
 
 _TRIES: Final = 3
-_MOST_ON_A_PAGE: Final = 1_000
+_MAX_ON_A_PAGE: Final = 1_000
 
 
 async def attach(call: Call) -> Response:
@@ -35,9 +35,9 @@ async def attach(call: Call) -> Response:
     fields = Fields(await call.json())
     fields.refuse_unknown({"file_id", "attributes", "chunking_strategy"})
     wanted = read_wanted(fields)
-    store = await reach_usable_store(call, "store.add")
-    (attachment,) = await services.attaching.decide(context, store, services.retrieval.view(store), [wanted])
-    await services.attaching.put(context, [attachment])
+    store = await fetch_usable_store(call, "store.add")
+    (attachment,) = await services.attachments.decide(context, store, services.retrieval.view(store), [wanted])
+    await services.attachments.put(context, [attachment])
     return reply(attachment_object(attachment))
 
 
@@ -45,7 +45,7 @@ async def listing(call: Call) -> Response:
     """Answer `GET /v1/vector_stores/{id}/files`: those whose chunks the caller may see."""
     services, context = call.services, call.context
     status = read_status_filter(call.query())
-    store = await reach_store(services, context, call.path("store_id"), "store.read")
+    store = await fetch_store(services, context, call.path("store_id"), "store.read")
     reading = partial(services.state.attachments, context.principal, store.id, status=status)
     page = await services.listings.page(context, attachments_of(call, store), call.page(known=("filter",)), reading)
     return reply(list_object([attachment_object(row) for row in page.rows], has_more=page.has_more))
@@ -53,7 +53,7 @@ async def listing(call: Call) -> Response:
 
 async def retrieve(call: Call) -> Response:
     """Answer `GET /v1/vector_stores/{id}/files/{file_id}`, which clients poll."""
-    _, attachment = await _reach_attachment(call)
+    _, attachment = await _fetch_attachment(call)
     return reply(attachment_object(attachment))
 
 
@@ -67,25 +67,25 @@ async def update(call: Call) -> Response:
     wanted = fields.maybe_object("attributes")
     sent = cast("Mapping[str, Scalar]", {} if wanted is None else wanted.values)
     attributes = split_attributes(sent, param="attributes")
-    store, present = await _reach_attachment(call)
+    store, present = await _fetch_attachment(call)
     if store.has_expired(services.clock()):
         raise expired(store.id)
     services.models.require([store])
     view = services.retrieval.view(store)
-    return reply(attachment_object(await services.attaching.amend(call.context, view, present, sent=sent, attributes=attributes)))
+    return reply(attachment_object(await services.attachments.amend(call.context, view, present, sent=sent, attributes=attributes)))
 
 
 async def content(call: Call) -> Response:
     """Answer `GET /v1/vector_stores/{id}/files/{file_id}/content`: the text as it was split, whole or, with `limit`, in pages."""
     query = call.query()
     query.refuse_unknown({"limit", "page"})
-    limit = None if query.maybe_string("limit", most=20) is None else query.integer("limit", least=1, most=_MOST_ON_A_PAGE, default=1)
+    limit = None if query.maybe_string("limit", most=20) is None else query.integer("limit", least=1, most=_MAX_ON_A_PAGE, default=1)
     for _ in range(_TRIES):
-        store, attachment = await _reach_attachment(call)
+        store, attachment = await _fetch_attachment(call)
         first = _page_start(query, attachment)
         count = attachment.chunks if attachment.status == "completed" else 0
         last = count if limit is None else min(first + limit, count)
-        ids = [chunk_id(attachment.edition, index) for index in range(first, last)]
+        ids = [chunk_id(attachment.generation, index) for index in range(first, last)]
         texts = await call.services.vectors.texts(store.id, ids) if ids else {}
         if len(texts) == len(ids):
             data = [{"type": "text", "text": texts[identifier]} for identifier in ids]
@@ -98,7 +98,7 @@ async def content(call: Call) -> Response:
 async def detach(call: Call) -> Response:
     """Answer `DELETE /v1/vector_stores/{id}/files/{file_id}`. No search finds its chunks from the moment this is acknowledged."""
     services, context = call.services, call.context
-    store, attachment = await _reach_attachment(call)
+    store, attachment = await _fetch_attachment(call)
     resource = {"store": services.retrieval.view(store), "attachment": attachment.stamp}
     decision = await services.enforcer.decide(context, Question(Point.STORE, "store.detach", resource, about=attachment.file_id))
     if not isinstance(decision, Allow):
@@ -107,13 +107,13 @@ async def detach(call: Call) -> Response:
     if removed is None:
         raise NotFound.of("vector store file", attachment.file_id)
     if removed.status == "completed":  # what a worker is writing is removed when it has stopped
-        await services.forget_edition(store.id, removed.file_id, removed.edition)
+        await services.forget_generation(store.id, removed.file_id, removed.generation)
     return reply({"id": attachment.file_id, "object": "vector_store.file.deleted", "deleted": True})
 
 
-async def reach_usable_store(call: Call, action: str) -> StoreRow:
+async def fetch_usable_store(call: Call, action: str) -> StoreRow:
     """Return the store of the path, decided for the action; raises `InvalidRequest` when it has expired."""
-    store = await reach_store(call.services, call.context, call.path("store_id"), action)
+    store = await fetch_store(call.services, call.context, call.path("store_id"), action)
     if store.has_expired(call.services.clock()):
         raise expired(store.id)
     return store
@@ -124,10 +124,10 @@ def attachments_of(call: Call, store: StoreRow) -> Listed[Attachment]:
     return Listed(CHUNKS, name=lambda row: row.file_id, view=lambda row: row.stamp, store=call.services.retrieval.view(store))
 
 
-async def _reach_attachment(call: Call) -> tuple[StoreRow, Attachment]:
+async def _fetch_attachment(call: Call) -> tuple[StoreRow, Attachment]:
     """Return the store and the attachment, looked up by the pair; the chunk rule decides on its stamp."""
     services, context = call.services, call.context
-    store = await reach_store(services, context, call.path("store_id"), "store.read")
+    store = await fetch_store(services, context, call.path("store_id"), "store.read")
     file = FileId(call.path("file_id"))
     attachment = await services.state.attachment(context.principal, store.id, file)
     stamp = {} if attachment is None else attachment.stamp
@@ -140,7 +140,7 @@ async def _reach_attachment(call: Call) -> tuple[StoreRow, Attachment]:
 
 def _page_token(attachment: Attachment, first: int) -> str:
     """Return what names the page that begins with this chunk, of the present chunks alone."""
-    return f"{attachment.edition.rpartition('/')[2]}.{first}"
+    return f"{attachment.generation.rpartition('/')[2]}.{first}"
 
 
 def _page_start(query: Query, attachment: Attachment) -> int:

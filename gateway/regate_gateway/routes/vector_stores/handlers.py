@@ -14,7 +14,7 @@ from starlette.responses import Response
 
 from regate_gateway.http.connection import reply
 from regate_gateway.http.fields import Fields
-from regate_gateway.routes.authorized_fetch import reach_store
+from regate_gateway.routes.authorized_fetch import fetch_store
 from regate_gateway.routes.call import Call
 from regate_gateway.routes.responses.tools import read_ranking_options
 from regate_gateway.routes.serializers import list_object, search_result, store_object
@@ -28,12 +28,12 @@ from regate_orchestrator.filters.client import read_client_filter
 from regate_orchestrator.retrieval.engines import PLACEMENT
 from regate_orchestrator.retrieval.query_rewriting import rewritten
 from regate_orchestrator.retrieval.search import Search, expired
-from regate_orchestrator.rows import LooseChunks, StoreChanges, StoreRow, Totals
+from regate_orchestrator.rows import OrphanedChunks, StoreChanges, StoreRow, Totals
 from regate_orchestrator.values import FileId, Json, JsonObject, StoreId, mint
 
 _log = logging.getLogger("regate.vector_stores")
-_MOST_METADATA: Final = 16
-_PLACE_S: Final = 600
+_MAX_METADATA: Final = 16
+_PLACE_SECONDS: Final = 600
 """How long a new store's place may be without its row; making both takes far less."""
 
 
@@ -50,7 +50,7 @@ async def create(call: Call) -> Response:
     requested = _requested(call, metadata)
     identifier = StoreId(mint("vs_"))
     resource: JsonObject = {"name": name, "requested": requested}
-    question = Question(Point.STORE, "store.create", resource, about=identifier, qualified_by=(PLACEMENT,))
+    question = Question(Point.STORE, "store.create", resource, about=identifier, companions=(PLACEMENT,))
     decision, stamp = await services.enforcer.stamp(context, question, described={"id": identifier, "name": name})
     if isinstance(decision, Deny):
         raise _refused(decision)
@@ -70,12 +70,12 @@ async def create(call: Call) -> Response:
         description=description,
         expires_after_days=expiry if isinstance(expiry, int) else None,
     )
-    files = await services.attaching.decide(context, row, services.retrieval.view(row), wanted)
-    await services.state.reserve(_place(identifier), for_s=_PLACE_S)
+    files = await services.attachments.decide(context, row, services.retrieval.view(row), wanted)
+    await services.state.reserve(_place(identifier), ttl_s=_PLACE_SECONDS)
     await services.vectors.create(identifier, dimensions=row.dimensions, engine=engine)
     await services.state.add_store(row)
     try:
-        await services.attaching.put(context, files)
+        await services.attachments.put(context, files)
     except NotFound:  # a file was deleted after it was decided about: a store that was not answered must not stay
         await _remove(call, identifier)
         raise
@@ -94,7 +94,7 @@ async def listing(call: Call) -> Response:
 
 async def retrieve(call: Call) -> Response:
     """Answer `GET /v1/vector_stores/{id}`."""
-    row = await reach_store(call.services, call.context, call.path("store_id"), "store.read")
+    row = await fetch_store(call.services, call.context, call.path("store_id"), "store.read")
     return reply(await _shown(call, row.id))
 
 
@@ -107,7 +107,7 @@ async def update(call: Call) -> Response:
     expiry = read_expiry(fields)
     metadata = fields.metadata() if fields.has("metadata") else None
     requested = _requested(call, metadata or {})
-    row = await reach_store(services, context, call.path("store_id"), "store.update")
+    row = await fetch_store(services, context, call.path("store_id"), "store.update")
     if row.has_expired(services.clock()):
         raise expired(row.id)
     stamp = await _shared_anew(call, row, requested, name=name) if requested else None
@@ -122,7 +122,7 @@ async def update(call: Call) -> Response:
 
 async def delete(call: Call) -> Response:
     """Answer `DELETE /v1/vector_stores/{id}`. Nothing of it can be found from the moment this is acknowledged."""
-    row = await reach_store(call.services, call.context, call.path("store_id"), "store.delete")
+    row = await fetch_store(call.services, call.context, call.path("store_id"), "store.delete")
     if not await _remove(call, row.id):
         raise NotFound.of("vector store", row.id)
     return reply({"id": row.id, "object": "vector_store.deleted", "deleted": True})
@@ -157,10 +157,10 @@ async def _remove(call: Call, store: StoreId) -> bool:
         return False
     try:
         await services.vectors.drop(store)
-    except VectorStoreUnavailable as error:  # the row is gone, so no search can reach what is loose (ADR 0005), and it is swept
+    except VectorStoreUnavailable as error:  # the row is gone, so no search can reach what is orphaned (ADR 0005), and it is collected
         _log.warning("vectors_left_behind", extra={"store": store, "detail": error.detail})
     else:
-        await services.state.forget_loose_chunks(_place(store))
+        await services.state.forget_orphaned_chunks(_place(store))
     return True
 
 
@@ -189,8 +189,8 @@ async def _shared_anew(call: Call, row: StoreRow, requested: Mapping[str, Json],
 def _with_requests_of(row: StoreRow, metadata: Mapping[str, str]) -> dict[str, str]:
     """Return the metadata with the sharing requests that are in force: they stay until others are made, and so does what is shown of them."""
     kept = {key: value for key, value in row.metadata.items() if key.lower().startswith("regate.")}
-    if len(kept) + len(metadata) > _MOST_METADATA:
-        message = f"'metadata' may have {_MOST_METADATA - len(kept)} keys beside the sharing requests that are in force."
+    if len(kept) + len(metadata) > _MAX_METADATA:
+        message = f"'metadata' may have {_MAX_METADATA - len(kept)} keys beside the sharing requests that are in force."
         raise InvalidRequest(message, param="metadata", code="object_above_max_properties")
     return {**metadata, **kept}
 
@@ -199,8 +199,8 @@ def _refused(decision: Deny) -> NotPermitted:
     return NotPermitted("The policy does not permit this store: " + ("; ".join(decision.reasons) or "no reason given") + ".")
 
 
-def _place(store: StoreId) -> LooseChunks:
-    return LooseChunks(store, FileId(""), "")
+def _place(store: StoreId) -> OrphanedChunks:
+    return OrphanedChunks(store, FileId(""), "")
 
 
 async def _shown(call: Call, store: StoreId) -> dict[str, object]:

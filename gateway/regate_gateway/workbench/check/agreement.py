@@ -31,7 +31,7 @@ Places: TypeAlias = Mapping[str, tuple[str, int]]
 """File and line of each rule, by its whole name."""
 
 _VALUES: Final[Mapping[FieldType, Any]] = {"string": "sample", "number": 0, "boolean": False, "list": []}
-_MOST_SHOWN: Final = 5
+_MAX_SHOWN: Final = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,6 +172,6 @@ def _differences(one: Compiled, rows: Sequence[Row], admitted: set[int], place: 
         says = "admits it, and full evaluation denies it" if filtered else "leaves it out, and full evaluation allows it"
         message = f"the filter for the sample caller {one.sample.name!r} {says}: {json.dumps(row, sort_keys=True)}"
         found.append(Finding("filter-disagrees", message, *place))
-        if len(found) == _MOST_SHOWN:
+        if len(found) == _MAX_SHOWN:
             break
     return found

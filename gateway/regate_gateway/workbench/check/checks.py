@@ -51,7 +51,7 @@ _NEEDS: Final[Mapping[str, tuple[str, ...]]] = {
 CHECKS: Final = tuple(_NEEDS)
 """The names of all checks, in their order."""
 
-_COMPILE_S: Final = 20.0
+_COMPILE_SECONDS: Final = 20.0
 _PLACED: Final = re.compile(r"([\w./-]+\.rego):(\d+): (.+)", re.DOTALL)
 _ASKED: Final = frozenset(listing.unknown for listing in LISTINGS)
 
@@ -214,7 +214,7 @@ def _check_filters(task: Task, run: _Run, policies: Policies, schemas: Mapping[s
 async def _compile(task: Task, schemas: Mapping[str, RowSchema], samples: Sequence[Sample]) -> list[Compiled]:
     async with (
         ManagedOpa(task.directory, opa=task.opa) as managed,
-        OpaEngine(managed.address, schemas=schemas, deadline_s=_COMPILE_S) as engine,
+        OpaEngine(managed.address, schemas=schemas, deadline_s=_COMPILE_SECONDS) as engine,
     ):
         return await compile_all(engine, samples, schemas)
 

@@ -12,7 +12,7 @@ import click
 
 from regate_gateway.workbench.options import config_option, html_option, overlay_option, policy_option
 
-_SLOW_S: Final = 1.0
+_SLOW_SECONDS: Final = 1.0
 
 
 @click.command()
@@ -120,5 +120,5 @@ class _Progress:
 
     def begins(self, name: str) -> None:
         """Tell of the check if the checks are slow so far."""
-        if time.monotonic() - self._began > _SLOW_S:
+        if time.monotonic() - self._began > _SLOW_SECONDS:
             click.echo(f"regate: checking {name} …", err=True)

@@ -20,7 +20,7 @@ from regate_orchestrator.spelling import nearest
 
 TENANT: Final = "acme"
 _MANY: Final = 50
-_MOST_NAMES: Final = 200
+_MAX_NAMES: Final = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +35,7 @@ def built_in_samples(policies: Policies, documents: Sequence[Any]) -> list[Sampl
     """Return the built-in principals: without groups, with few, with many, with every name that policies and data mention, and a stranger."""
     few = ("hr", "eng")
     many = tuple(f"group-{number}" for number in range(_MANY))
-    names = tuple(sorted({*_names_in_data(documents), *_names_in_rules(policies)})[:_MOST_NAMES])
+    names = tuple(sorted({*_names_in_data(documents), *_names_in_rules(policies)})[:_MAX_NAMES])
     return [
         Sample("no groups", Principal("nia", TENANT)),
         Sample("few groups", Principal("fay", TENANT, few, ("editor",), ("apollo",), ("prod",))),

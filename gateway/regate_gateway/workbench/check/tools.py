@@ -17,7 +17,7 @@ from regate_gateway.workbench.opa_command import OpaCommand, reported_errors
 _TEST_FILES: Final = "*_test.rego"
 _NO_DATA: Final = ("--ignore", "schemas", "--ignore", "bench")  # JSON files that OPA would merge into one document
 _TEST_LIMIT: Final = "60s"  # OPA's own, of five seconds, fails tests on a busy machine
-_DEADLINE_S: Final = 120
+_DEADLINE_SECONDS: Final = 120
 
 
 def find_tests(directory: Path) -> Path | None:
@@ -72,7 +72,7 @@ def run_regal(opa: OpaCommand, folders: Sequence[Path]) -> Outcome:
     command = [regal, "lint", "--format", "json", *map(str, folders)]
     home = {"PATH": os.environ.get("PATH", ""), "HOME": os.environ.get("HOME", "")}
     try:
-        done = subprocess.run(command, cwd=opa.directory, capture_output=True, check=False, timeout=_DEADLINE_S, env=home)  # noqa: S603 — our own arguments
+        done = subprocess.run(command, cwd=opa.directory, capture_output=True, check=False, timeout=_DEADLINE_SECONDS, env=home)  # noqa: S603 — our own arguments
         violations = json.loads(done.stdout)["violations"]
         findings = [_violation(one, opa.directory) for one in violations if one.get("level", "error") == "error"]
     except (OSError, subprocess.TimeoutExpired, ValueError, KeyError, TypeError) as error:

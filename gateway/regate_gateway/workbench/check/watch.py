@@ -20,7 +20,7 @@ from regate_gateway.workbench.directory import Chosen, sources, with_overlay
 from regate_gateway.workbench.page import write_page
 from regate_orchestrator.errors import ConfigurationError
 
-_POLL_S: Final = 0.25
+_POLL_SECONDS: Final = 0.25
 
 _Seen = Mapping[str, tuple[int, int]]
 
@@ -114,7 +114,7 @@ class _Watch:
         now = self._seen
         while (found := _look(self._folders)) != now or now == self._seen:
             now = found
-            time.sleep(_POLL_S)
+            time.sleep(_POLL_SECONDS)
         names, self._seen = _difference(self._seen, now), now
         return names
 

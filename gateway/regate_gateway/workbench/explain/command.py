@@ -25,7 +25,7 @@ from regate_orchestrator.errors import ConfigurationError, PolicyUnavailable
 from regate_orchestrator.principal import Principal
 from regate_orchestrator.values import FileId, JsonObject, StoreId
 
-_MOST_BYTES: Final = 1024 * 1024
+_MAX_BYTES: Final = 1024 * 1024
 _STORE: Final[JsonObject] = {"id": ""}
 
 
@@ -49,7 +49,7 @@ def _store(ctx: click.Context, param: click.Parameter, value: str | None) -> Jso
 
 def _read(path: Path) -> str:
     with path.open("rb") as file:
-        return file.read(_MOST_BYTES).decode("utf-8")
+        return file.read(_MAX_BYTES).decode("utf-8")
 
 
 @dataclass(frozen=True, slots=True)

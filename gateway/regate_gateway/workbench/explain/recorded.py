@@ -24,8 +24,8 @@ from regate_orchestrator.ports import PolicyEngine, StateStore
 from regate_orchestrator.principal import Principal
 from regate_orchestrator.values import FileId, StoreId
 
-_MOST_EXPLAINED: Final = 200
-_MOST_TRACED: Final = 40
+_MAX_EXPLAINED: Final = 200
+_MAX_TRACED: Final = 40
 _AT_ONCE: Final = 2
 """Each trace is a process of its own."""
 
@@ -74,7 +74,7 @@ async def explain_all(found: list[Recorded], engine: PolicyEngine, tracing: Trac
     """Return every decision explained; rules and lines for a single one, and else for those that are denied, as far as is bearable."""
     asked = [decision for one in found for decision in one.every_decision]
     traced = {id(one) for one in asked if len(asked) == 1}
-    traced |= {id(one) for one in [one for one in asked if not one.allowed][:_MOST_TRACED]}
+    traced |= {id(one) for one in [one for one in asked if not one.allowed][:_MAX_TRACED]}
     room = asyncio.Semaphore(_AT_ONCE)
 
     async def explained(one: RecordedDecision) -> Explanation:
@@ -82,9 +82,9 @@ async def explain_all(found: list[Recorded], engine: PolicyEngine, tracing: Trac
             return await explain(one, engine, tracing if id(one) in traced else None, was_asked=True, directory=directory)
 
     async with asyncio.TaskGroup() as group:
-        running = [group.create_task(explained(one)) for one in asked[:_MOST_EXPLAINED]]
+        running = [group.create_task(explained(one)) for one in asked[:_MAX_EXPLAINED]]
     plans = [await _plan_explained(plan, engine) for one in found for plan in one.plans]
-    return ExplainedRecords(tuple(task.result() for task in running), tuple(plans), max(len(asked) - _MOST_EXPLAINED, 0))
+    return ExplainedRecords(tuple(task.result() for task in running), tuple(plans), max(len(asked) - _MAX_EXPLAINED, 0))
 
 
 async def _plan_explained(recorded: RecordedPlan, engine: PolicyEngine) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from typing import Any, Final
 from regate_orchestrator.errors import PolicyUnavailable
 from regate_orchestrator.values import Json, JsonObject
 
-_DEADLINE_S: Final = 20.0
+_DEADLINE_SECONDS: Final = 20.0
 _DEEPEST: Final = 12
 _REFERENCE: Final = re.compile(r"\binput(?:\.[A-Za-z_]\w*)+")
 _BINDING: Final = re.compile(r"\bsome\s+(?:\w+\s*,\s*)?(\w+)\s+in\s+(input(?:\.[A-Za-z_]\w*)+)")
@@ -99,10 +99,10 @@ class Tracer:
         except OSError as error:
             raise PolicyUnavailable(f"opa eval did not run: {error}") from error
         try:
-            async with asyncio.timeout(_DEADLINE_S):
+            async with asyncio.timeout(_DEADLINE_SECONDS):
                 out, err = await process.communicate(given)
         except TimeoutError as error:
-            raise PolicyUnavailable(f"opa eval did not end within {_DEADLINE_S} s") from error
+            raise PolicyUnavailable(f"opa eval did not end within {_DEADLINE_SECONDS} s") from error
         finally:
             if process.returncode is None:
                 process.kill()

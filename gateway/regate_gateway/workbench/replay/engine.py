@@ -23,7 +23,7 @@ from regate_orchestrator.errors import ConfigurationError
 from regate_orchestrator.filters.schema import RowSchema, load_schema
 
 ROW_KINDS: Final = ("chunk", "store", "file", "prompt", "item")
-_DEADLINE_S: Final = 10.0
+_DEADLINE_SECONDS: Final = 10.0
 _GIVEN_AT_BUILD: Final = (("regate", "meta"), ("system", "gateway_token"))
 """What a bundle that regate built carries already, and every build fills in anew."""
 
@@ -48,7 +48,7 @@ async def running_policies(place: Path, *, opa: Path | None = None) -> AsyncIter
         schemas = row_schemas(directory)
         async with (
             ManagedOpa(directory, opa=program) as managed,
-            OpaEngine(managed.address, schemas=schemas, deadline_s=_DEADLINE_S) as engine,
+            OpaEngine(managed.address, schemas=schemas, deadline_s=_DEADLINE_SECONDS) as engine,
         ):
             yield RunningPolicies(engine, directory, program, schemas, managed.revision)
 

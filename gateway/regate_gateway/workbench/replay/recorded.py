@@ -126,7 +126,7 @@ class Recorded:
 
 
 def read_records(place: Path, *, mentioning: str | None = None) -> Iterator[Record]:
-    """Yield the audit records in a spool's directory, or in one file of JSON lines, oldest first. Raises `OSError`.
+    """Yield the audit records in an audit log's directory, or in one file of JSON lines, oldest first. Raises `OSError`.
 
     With `mentioning` only records that hold this text are returned, and few others read, which is what makes looking for one identifier quick.
     """
@@ -215,14 +215,14 @@ def _decision(origin: Origin, entry: Record, asked_as: JsonObject, now: int) -> 
         document=policy_input(asked_as, action, dict(entry["resource"]), request_id=origin.request_id, now=now),
         allowed=allowed,
         reasons=tuple(map(str, entry.get("reasons", ()))),
-        values=tuple(_qualities(point, entry)),
+        values=tuple(_decision_attributes(point, entry)),
     )
 
 
-def _qualities(point: Point, entry: Record) -> Iterator[RecordedValue]:
+def _decision_attributes(point: Point, entry: Record) -> Iterator[RecordedValue]:
     """Yield what qualified an allow. Records of earlier versions name those rules only that said something."""
     said = dict(entry.get("qualities", {}))
-    for name in dict.fromkeys([*entry.get("qualified_by", ()), *said]):
+    for name in dict.fromkeys([*entry.get("companions", ()), *said]):
         yield RecordedValue(f"{point.package}/{name}", (said[name],) if name in said else ())
 
 

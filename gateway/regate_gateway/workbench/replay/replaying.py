@@ -33,7 +33,7 @@ from regate_orchestrator.values import Json, JsonObject
 
 Outcome: TypeAlias = Literal["same", "would_deny", "would_allow", "value_differs", "filter_differs", "error"]
 
-MOST_EXAMPLES: Final = 5
+MAX_EXAMPLES: Final = 5
 _AT_ONCE: Final = 16
 
 
@@ -87,7 +87,7 @@ class Replay:
         tally = self.tallies.setdefault(key, Tally(change.point, change.rule, change.action))
         tally.asked += 1
         seen = tally.outcomes[change.outcome] = tally.count(change.outcome) + 1
-        if change.outcome != "same" and seen <= MOST_EXAMPLES:
+        if change.outcome != "same" and seen <= MAX_EXAMPLES:
             tally.examples.append(change)
 
 

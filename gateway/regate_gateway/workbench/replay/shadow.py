@@ -21,7 +21,7 @@ from regate_gateway.workbench.replay.recorded import principal_names
 from regate_gateway.workbench.replay.table import aligned
 from regate_orchestrator.errors import ConfigurationError
 
-_MOST_SHOWN: Final = 10
+_MAX_SHOWN: Final = 10
 _FLIPS: Final = ("would_deny", "would_allow", "differs")
 _OUTCOMES: Final = ("same", *_FLIPS, "error", "dropped")
 
@@ -62,7 +62,7 @@ def read_report(lines: Iterable[bytes]) -> ShadowReport:
                 continue
             written[str(record["rule"]), str(record["outcome"])] += 1
             report.principals[str(record["principal"] or "-"), str(record["outcome"])] += 1
-            report.latest = [*report.latest[1 - _MOST_SHOWN :], record]
+            report.latest = [*report.latest[1 - _MAX_SHOWN :], record]
         except (ValueError, KeyError, TypeError):
             report.unreadable += 1
     for counts in runs.values():
@@ -132,7 +132,7 @@ def _names(report: ShadowReport, audit: Path | None, config: Path | None) -> dic
         from regate_gateway.config.loading import load_settings
 
         audit = load_settings(config).audit.path
-    shown = [principal for (principal, _), _ in report.principals.most_common(_MOST_SHOWN)]
+    shown = [principal for (principal, _), _ in report.principals.most_common(_MAX_SHOWN)]
     return principal_names(audit, dict.fromkeys(shown)) if audit.exists() else {}
 
 
@@ -181,7 +181,7 @@ def _lines(report: ShadowReport) -> Iterator[str]:
         yield ""
     if document["principals"]:
         yield "Principals with most flips (by digest, with the names that audit records tell)"
-        for one in document["principals"][:_MOST_SHOWN]:
+        for one in document["principals"][:_MAX_SHOWN]:
             yield f"  {one['principal']}  {one['name'] or '-'}  {one['outcome']}  {one['count']}"
         yield ""
         yield "Latest flips"

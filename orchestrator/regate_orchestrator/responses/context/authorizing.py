@@ -26,8 +26,8 @@ from regate_orchestrator.responses.prompt import FILE_SEARCH, OUTPUTS, PromptIte
 from regate_orchestrator.responses.request import ResponseRequest
 from regate_orchestrator.retrieval.search import OpenStore, Retrieval, opened
 from regate_orchestrator.routing import MAX_OUTPUT_TOKENS, NO_STORE, route_question, serve
-from regate_orchestrator.rows import MAX_HISTORY_ITEMS, HeldItem, StoredItem, too_many_items
-from regate_orchestrator.upstream_traits import UpstreamTraits
+from regate_orchestrator.rows import MAX_HISTORY_ITEMS, ItemWithParent, StoredItem, too_many_items
+from regate_orchestrator.upstream_capabilities import UpstreamCapabilities
 from regate_orchestrator.values import FileId, Json, JsonObject, StoreId
 
 _ABLE: Final = frozenset({NO_STORE, MAX_OUTPUT_TOKENS})
@@ -40,7 +40,7 @@ class Turn:
 
     authorized: TurnAuthorized
     stores: Mapping[StoreId, OpenStore]
-    items: tuple[HeldItem, ...]
+    items: tuple[ItemWithParent, ...]
     tool_results: tuple[JsonObject, ...]
 
 
@@ -62,16 +62,16 @@ class Authorizer:
         ids = () if request.file_search is None else request.file_search.store_ids
         present = await self.retrieval.candidates_to_open(context, ids)
         sent = self._sent(context, request, recalled)
-        history = history_of([*recalled.earlier, *(one for one in sent if isinstance(one, HeldItem))])
+        history = history_of([*recalled.earlier, *(one for one in sent if isinstance(one, ItemWithParent))])
         asked = await self.gate.ask(context, history, files=_files(history, sent))
         wanted: dict[str, JsonObject] = {store: present[store].view if store in present else {"id": ""} for store in ids}
         results = tuple(tool_result(item) for item in request.items if item["type"] in OUTPUTS)
         batch = replace(asked.batch, stores={**asked.batch.stores, **wanted}, tool_results=results)
         questions = [route_question(request.model, _route(request)), *asked.questions]
         (decisions, admitted), hidden = await asyncio.gather(
-            self.enforcer.settle(context, "turn", questions, batch=batch), self._hidden(context, request)
+            self.enforcer.decide_all(context, "turn", questions, batch=batch), self._hidden(context, request)
         )
-        chosen = await serve(decisions[0], request.model, catalogue=self.catalogue, able=_ABLE)
+        chosen = await serve(decisions[0], request.model, catalogue=self.catalogue, supported=_ABLE)
         if chosen.obligations.no_store and request.store:
             raise NotPermitted("The policy permits this model only for responses that are not stored: send 'store': false.", param="store")
         stores = opened(ids, present, admitted.stores, param="tools")
@@ -80,11 +80,11 @@ class Authorizer:
             raise NotPermitted("The policy does not admit a function call output of this request.", param="input")
         passed = self.gate.read(asked, decisions[1:], admitted)
         await self._check_earlier(context, request, recalled, passed)
-        traits = self.catalogue.traits(chosen.upstream)
-        _require_taken(request, traits)
+        capabilities = self.catalogue.capabilities(chosen.upstream)
+        _require_taken(request, capabilities)
         tenant = context.principal.tenant
-        earlier = await self._earlier(recalled.earlier, passed, traits, tenant=tenant)
-        prompted, inputs = await self._current(request, sent, passed, traits, tenant=tenant)
+        earlier = await self._earlier(recalled.earlier, passed, capabilities, tenant=tenant)
+        prompted, inputs = await self._current(request, sent, passed, capabilities, tenant=tenant)
         authorized = TurnAuthorized(
             upstream=chosen.upstream,
             revision=admitted.revision or decisions[0].revision,
@@ -93,7 +93,7 @@ class Authorizer:
             inputs=tuple(inputs),
             lineage=_context(passed, [*earlier, *prompted]),
             hidden=hidden,
-            traits=traits,
+            capabilities=capabilities,
             alternates=chosen.alternates,
             max_output_tokens=chosen.obligations.max_output_tokens,
         )
@@ -110,7 +110,7 @@ class Authorizer:
             return turn, ContextDecided()
         asked = await self.gate.ask(context, history)
         batch = replace(asked.batch, tool_results=turn.tool_results)
-        decisions, admitted = await self.enforcer.settle(context, "context", asked.questions, batch=batch, notes=asked.notes)
+        decisions, admitted = await self.enforcer.decide_all(context, "context", asked.questions, batch=batch, notes=asked.notes)
         passed = self.gate.read(asked, decisions, admitted)
         items = tuple(one for position, one in enumerate(turn.items) if position in passed.items)
         count = len(turn.items) - len(items) + len(passed.denied)
@@ -120,14 +120,14 @@ class Authorizer:
         denied = frozenset(one.item.id for one in turn.items) - frozenset(one.item.id for one in items)
         return replace(turn, items=items), ContextDecided(denied, passed.denied)
 
-    def _sent(self, context: Context, request: ResponseRequest, recalled: Recalled) -> list[JsonObject | HeldItem]:
+    def _sent(self, context: Context, request: ResponseRequest, recalled: Recalled) -> list[JsonObject | ItemWithParent]:
         """Return the request's items: those that the client wrote as they are, those that stand for something of ours with what holds it.
 
         Raises `NotFound` for a reference to nothing, and `InvalidRequest` for a sealed item that was not made here.
         """
         known = {one.item.id for one in recalled.earlier}
         holder = _request_of(context)
-        sent: list[JsonObject | HeldItem] = []
+        sent: list[JsonObject | ItemWithParent] = []
         for item in request.items:
             if item["type"] == "item_reference":
                 identifier = cast("str", item["id"])
@@ -137,10 +137,10 @@ class Authorizer:
                 if identifier not in recalled.referenced:
                     raise no_item(identifier)
                 found = recalled.referenced[identifier]
-                sent.append(HeldItem(found.holder, replace(found.item, direction="input")))
+                sent.append(ItemWithParent(found.holder, replace(found.item, direction="input")))
             elif item["type"] in SEALED and item.get("encrypted_content"):
                 unsealed = unseal(self.sealer, item, tenant=context.principal.tenant, owner=context.principal.id, model=request.model)
-                sent.append(HeldItem(holder, StoredItem(cast("str", item["id"]), item, "input", unsealed.lineage)))
+                sent.append(ItemWithParent(holder, StoredItem(cast("str", item["id"]), item, "input", unsealed.lineage)))
             else:
                 sent.append(item)
         return sent
@@ -166,39 +166,47 @@ class Authorizer:
         if not await self.gate.withholds(context, last, count=passed.left.withheld):
             raise withheld_refused(param="previous_response_id" if recalled.earlier else "input")
 
-    async def _earlier(self, earlier: Sequence[HeldItem], passed: Passed, traits: UpstreamTraits, *, tenant: str) -> list[PromptItem]:
+    async def _earlier(
+        self, earlier: Sequence[ItemWithParent], passed: Passed, capabilities: UpstreamCapabilities, *, tenant: str
+    ) -> list[PromptItem]:
         """Return the items of the history for the prompt; a file in one that may no longer be read is left out of its message."""
         prompted: list[PromptItem] = []
         for one, (item, shown) in zip(earlier, passed.left.items, strict=False):  # the items of the request follow those
             found = prompt_item(item, shown=shown)
             if shown and item.body["type"] == "compaction":
                 found = replace(found, text=kept_text(self.sealer, item.body, tenant=cast("str", one.holder["tenant"]), model=""))
-            elif shown and (parts := await self.parts.earlier(item.body, passed.files, traits, tenant=tenant)):
+            elif shown and (parts := await self.parts.earlier(item.body, passed.files, capabilities, tenant=tenant)):
                 found = replace(found, parts=parts)
             prompted.append(found)
         return prompted
 
     async def _current(
-        self, request: ResponseRequest, sent: Sequence[JsonObject | HeldItem], passed: Passed, traits: UpstreamTraits, *, tenant: str
+        self,
+        request: ResponseRequest,
+        sent: Sequence[JsonObject | ItemWithParent],
+        passed: Passed,
+        capabilities: UpstreamCapabilities,
+        *,
+        tenant: str,
     ) -> tuple[list[PromptItem], list[StoredItem]]:
         """Return the request's items for the prompt, and as they are stored. Raises `NotFound` for a file that may not be read."""
         prompted: list[PromptItem] = []
         inputs: list[StoredItem] = []
-        referred = [one for one in sent if isinstance(one, HeldItem)]
+        referred = [one for one in sent if isinstance(one, ItemWithParent)]
         readmitted = iter(passed.left.items[len(passed.left.items) - len(referred) :])
         for one in sent:
-            if not isinstance(one, HeldItem):
-                prompted.append(PromptItem(one, parts=await self.parts.current(one, passed.files, traits, tenant=tenant)))
+            if not isinstance(one, ItemWithParent):
+                prompted.append(PromptItem(one, parts=await self.parts.current(one, passed.files, capabilities, tenant=tenant)))
                 inputs.append(StoredItem(cast("str", one["id"]), one, "input"))
                 continue
             item, shown = next(readmitted)
             text = self._text(item, one, request) if shown else ""
-            parts = await self.parts.earlier(item.body, passed.files, traits, tenant=tenant) if shown else ()
+            parts = await self.parts.earlier(item.body, passed.files, capabilities, tenant=tenant) if shown else ()
             prompted.append(replace(prompt_item(item, shown=shown), text=text, parts=parts))
             inputs.append(one.item)
         return prompted, inputs
 
-    def _text(self, item: StoredItem, one: HeldItem, request: ResponseRequest) -> str:
+    def _text(self, item: StoredItem, one: ItemWithParent, request: ResponseRequest) -> str:
         """Return what is sealed in an item. Reasoning that is referred to is there as it was written, for whichever model."""
         sealed = item.body["type"] == "compaction" or (item.body["type"] == "reasoning" and one.holder["kind"] == "request")
         if not sealed or not item.body.get("encrypted_content"):
@@ -206,17 +214,17 @@ class Authorizer:
         return kept_text(self.sealer, item.body, tenant=cast("str", one.holder["tenant"]), model=request.model)
 
 
-def _require_taken(request: ResponseRequest, traits: UpstreamTraits) -> None:
+def _require_taken(request: ResponseRequest, capabilities: UpstreamCapabilities) -> None:
     """Raise `InvalidRequest` for a field of a backend's own that the upstream of this model is not said to take."""
     for name in request.extra:
-        if name not in traits.extra_fields:
+        if name not in capabilities.extra_fields:
             message = f"Unknown parameter: '{name}'. The backend of this model is not said to take it ('upstreams[].extra_fields')."
             raise InvalidRequest(message, param=name, code="unknown_parameter")
 
 
-def _files(history: History, sent: Sequence[JsonObject | HeldItem]) -> list[FileId]:
+def _files(history: History, sent: Sequence[JsonObject | ItemWithParent]) -> list[FileId]:
     """Return the files that any message names."""
-    bodies = [*(one.item.body for one in history.items), *(one for one in sent if not isinstance(one, HeldItem))]
+    bodies = [*(one.item.body for one in history.items), *(one for one in sent if not isinstance(one, ItemWithParent))]
     return list(dict.fromkeys(file for body in bodies for file in files_of(body)))
 
 

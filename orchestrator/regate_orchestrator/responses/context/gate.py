@@ -68,7 +68,7 @@ class Gate:
     async def readmit(self, context: Context, history: History, *, phase: str) -> Passed:
         """Return what of the history the caller may use now, everything decided and recorded together."""
         asked = await self.ask(context, history)
-        decisions, admitted = await self.enforcer.settle(context, phase, asked.questions, batch=asked.batch, notes=asked.notes)
+        decisions, admitted = await self.enforcer.decide_all(context, phase, asked.questions, batch=asked.batch, notes=asked.notes)
         return self.read(asked, decisions, admitted)
 
     async def ask(self, context: Context, history: History, *, files: Sequence[FileId] = ()) -> Asked:

@@ -12,7 +12,7 @@ from typing import cast
 
 from regate_orchestrator.lineage import ChunkSource, Source, SourceKey, all_of, touching
 from regate_orchestrator.responses.prompt import WITHHELD, Passage, PromptItem
-from regate_orchestrator.rows import HeldItem, ResponseRow, StoredItem
+from regate_orchestrator.rows import ItemWithParent, ResponseRow, StoredItem
 from regate_orchestrator.values import FileId, JsonObject, StoreId
 
 
@@ -20,7 +20,7 @@ from regate_orchestrator.values import FileId, JsonObject, StoreId
 class History:
     """Stored items in order, each with what holds it, and every source that any of them rests on or found."""
 
-    items: tuple[HeldItem, ...]
+    items: tuple[ItemWithParent, ...]
     sources: Mapping[SourceKey, Source]
 
 
@@ -34,12 +34,12 @@ class Readmitted:
     withheld: int
 
 
-def held(rows: Iterable[ResponseRow]) -> tuple[HeldItem, ...]:
+def held(rows: Iterable[ResponseRow]) -> tuple[ItemWithParent, ...]:
     """Return the items of these responses, in order, each with its response's view."""
-    return tuple(HeldItem(view, item) for row, view in ((row, row.view()) for row in rows) for item in row.items)
+    return tuple(ItemWithParent(view, item) for row, view in ((row, row.view()) for row in rows) for item in row.items)
 
 
-def history_of(items: Iterable[HeldItem]) -> History:
+def history_of(items: Iterable[ItemWithParent]) -> History:
     """Return the history that these items make together."""
     listed = tuple(items)
     sources = all_of(one.item.lineage for one in listed)
@@ -76,10 +76,10 @@ def prompt_item(item: StoredItem, *, shown: bool) -> PromptItem:
 
 def withheld(body: JsonObject, *, turn: int | None) -> PromptItem:
     """Return an item for a prompt without what is in it: its place and its pairing stay."""
-    return PromptItem(shown_body(body, shown=False), note=WITHHELD, turn=turn)
+    return PromptItem(redacted_body(body, shown=False), note=WITHHELD, turn=turn)
 
 
-def shown_body(body: JsonObject, *, shown: bool) -> JsonObject:
+def redacted_body(body: JsonObject, *, shown: bool) -> JsonObject:
     """Return an item as a reader may see it: a withheld message keeps its place and id but not its text; calls keep neither input."""
     if shown:
         return body

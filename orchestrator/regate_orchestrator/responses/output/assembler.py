@@ -75,16 +75,18 @@ def close_reasoning(state: State, status: ItemStatus = "completed") -> State:
     text, item = str(reasoning.text), reasoning.item(status)
     place: dict[str, Json] = {"item_id": reasoning.id, "output_index": reasoning.index}
     if reasoning.summarized:
-        pen = state.pen.write("response.reasoning_summary_text.done", **place, summary_index=0, text=text)
-        pen = pen.write("response.reasoning_summary_part.done", **place, summary_index=0, part={"type": "summary_text", "text": text})
+        emitter = state.emitter.write("response.reasoning_summary_text.done", **place, summary_index=0, text=text)
+        emitter = emitter.write(
+            "response.reasoning_summary_part.done", **place, summary_index=0, part={"type": "summary_text", "text": text}
+        )
     else:
-        pen = state.pen.write("response.reasoning_text.done", **place, content_index=0, text=text)
-        pen = pen.write("response.content_part.done", **place, content_index=0, part={"type": "reasoning_text", "text": text})
-    request, lineage = state.must_heading.request, state.outputs[reasoning.index].lineage
+        emitter = state.emitter.write("response.reasoning_text.done", **place, content_index=0, text=text)
+        emitter = emitter.write("response.content_part.done", **place, content_index=0, part={"type": "reasoning_text", "text": text})
+    request, lineage = state.must_header.request, state.outputs[reasoning.index].lineage
     if request.include.encrypted_reasoning:
         sealed = seal(state.sealer, "reasoning", text, lineage, tenant=state.tenant, owner=state.owner, model=request.model)
         item = {**item, "encrypted_content": sealed}
-    state = replace(state, pen=pen, reasoning=None, prompted=(*state.prompted, PromptItem(item, text=text, lineage=lineage)))
+    state = replace(state, emitter=emitter, reasoning=None, prompted=(*state.prompted, PromptItem(item, text=text, lineage=lineage)))
     return finish_item(state, reasoning.index, item)
 
 
@@ -97,12 +99,14 @@ def close_message(state: State, status: ItemStatus = "completed") -> State:
     assert message is not None  # noqa: S101 — INVARIANT: writing text never closes the message
     place: dict[str, Json] = {"item_id": message.id, "output_index": message.index, "content_index": 0}
     if message.kind == "output_text":
-        pen = state.pen.write("response.output_text.done", **place, text=str(message.text), logprobs=list(message.logprobs))
+        emitter = state.emitter.write("response.output_text.done", **place, text=str(message.text), logprobs=list(message.logprobs))
     else:
-        pen = state.pen.write("response.refusal.done", **place, refusal=str(message.text))
-    pen = pen.write("response.content_part.done", **place, part=message.part())
+        emitter = state.emitter.write("response.refusal.done", **place, refusal=str(message.text))
+    emitter = emitter.write("response.content_part.done", **place, part=message.part())
     item = message.item(status)
-    state = replace(state, pen=pen, message=None, prompted=(*state.prompted, PromptItem(item, lineage=state.lineage, turn=state.round)))
+    state = replace(
+        state, emitter=emitter, message=None, prompted=(*state.prompted, PromptItem(item, lineage=state.lineage, turn=state.round))
+    )
     return finish_item(state, message.index, item)
 
 
@@ -110,8 +114,8 @@ def finish_item(state: State, index: int, body: JsonObject) -> State:
     """Return the state with the item at this index in its final form, announced as done."""
     outputs = list(state.outputs)
     outputs[index] = replace(outputs[index], body=body)
-    pen = state.pen.write("response.output_item.done", output_index=index, item=body)
-    return replace(state, pen=pen, outputs=tuple(outputs))
+    emitter = state.emitter.write("response.output_item.done", output_index=index, item=body)
+    return replace(state, emitter=emitter, outputs=tuple(outputs))
 
 
 def cite(state: State, marker: int, position: int) -> State:
@@ -123,7 +127,7 @@ def cite(state: State, marker: int, position: int) -> State:
     annotation: JsonObject = {"type": "file_citation", "file_id": file_id, "filename": filename, "index": position}
     if annotation in message.annotations:
         return state
-    pen = state.pen.write(
+    emitter = state.emitter.write(
         "response.output_text.annotation.added",
         item_id=message.id,
         output_index=message.index,
@@ -131,13 +135,13 @@ def cite(state: State, marker: int, position: int) -> State:
         annotation_index=len(message.annotations),
         annotation=annotation,
     )
-    return replace(state, pen=pen, message=replace(message, annotations=(*message.annotations, annotation)))
+    return replace(state, emitter=emitter, message=replace(message, annotations=(*message.annotations, annotation)))
 
 
 def add_item(state: State, body: JsonObject) -> State:
     """Return the state with a new output item, announced as added: its index and id are what they will stay."""
-    pen = state.pen.write("response.output_item.added", output_index=len(state.outputs), item=body)
-    return replace(state, pen=pen, outputs=(*state.outputs, Output(body, state.lineage)))
+    emitter = state.emitter.write("response.output_item.added", output_index=len(state.outputs), item=body)
+    return replace(state, emitter=emitter, outputs=(*state.outputs, Output(body, state.lineage)))
 
 
 def _open_message(state: State, kind: Literal["output_text", "refusal"]) -> State:
@@ -146,10 +150,10 @@ def _open_message(state: State, kind: Literal["output_text", "refusal"]) -> Stat
     state = close_message(state)
     message = OpenMessage(mint("msg_"), len(state.outputs), kind)
     state = add_item(state, message.item("in_progress"))
-    pen = state.pen.write(
+    emitter = state.emitter.write(
         "response.content_part.added", item_id=message.id, output_index=message.index, content_index=0, part=message.part(empty=True)
     )
-    return replace(state, pen=pen, message=message)
+    return replace(state, emitter=emitter, message=message)
 
 
 def _write_text(state: State, piece: str, logprobs: tuple[JsonObject, ...] = (), *, last: bool = False) -> State:
@@ -157,12 +161,12 @@ def _write_text(state: State, piece: str, logprobs: tuple[JsonObject, ...] = (),
     assert message is not None  # noqa: S101 — INVARIANT: callers open the message first
     cleaned = clean(message.held, piece, last=last)
     start = len(message.text)
-    pen = state.pen
+    emitter = state.emitter
     if cleaned.text:
         place: dict[str, Json] = {"item_id": message.id, "output_index": message.index, "content_index": 0}
-        pen = pen.write("response.output_text.delta", **place, delta=cleaned.text, logprobs=list(logprobs))
+        emitter = emitter.write("response.output_text.delta", **place, delta=cleaned.text, logprobs=list(logprobs))
     text, seen = message.text + cleaned.text, message.logprobs + logprobs if logprobs else message.logprobs
-    state = replace(state, pen=pen, message=replace(message, text=text, held=cleaned.held, logprobs=seen))
+    state = replace(state, emitter=emitter, message=replace(message, text=text, held=cleaned.held, logprobs=seen))
     for number, offset in cleaned.cited:
         state = cite(state, number, start + offset)
     return state
@@ -171,28 +175,30 @@ def _write_text(state: State, piece: str, logprobs: tuple[JsonObject, ...] = (),
 def _write_refusal(state: State, piece: str) -> State:
     message = state.message
     assert message is not None  # noqa: S101 — INVARIANT: callers open the message first
-    pen = state.pen.write("response.refusal.delta", item_id=message.id, output_index=message.index, content_index=0, delta=piece)
-    return replace(state, pen=pen, message=replace(message, text=message.text + piece))
+    emitter = state.emitter.write("response.refusal.delta", item_id=message.id, output_index=message.index, content_index=0, delta=piece)
+    return replace(state, emitter=emitter, message=replace(message, text=message.text + piece))
 
 
 def _write_reasoning(state: State, piece: str) -> State:
     reasoning = state.reasoning
     if reasoning is None:
-        reasoning = OpenReasoning(mint("rs_"), len(state.outputs), state.must_heading.request.summarize_reasoning)
+        reasoning = OpenReasoning(mint("rs_"), len(state.outputs), state.must_header.request.summarize_reasoning)
         state = add_item(state, reasoning.item("in_progress"))
         place: dict[str, Json] = {"item_id": reasoning.id, "output_index": reasoning.index}
         if reasoning.summarized:
             part: JsonObject = {"type": "summary_text", "text": ""}
-            pen = state.pen.write("response.reasoning_summary_part.added", **place, summary_index=0, part=part)
+            emitter = state.emitter.write("response.reasoning_summary_part.added", **place, summary_index=0, part=part)
         else:
-            pen = state.pen.write("response.content_part.added", **place, content_index=0, part={"type": "reasoning_text", "text": ""})
-        state = replace(state, pen=pen)
+            emitter = state.emitter.write(
+                "response.content_part.added", **place, content_index=0, part={"type": "reasoning_text", "text": ""}
+            )
+        state = replace(state, emitter=emitter)
     place = {"item_id": reasoning.id, "output_index": reasoning.index}
     if reasoning.summarized:
-        pen = state.pen.write("response.reasoning_summary_text.delta", **place, summary_index=0, delta=piece)
+        emitter = state.emitter.write("response.reasoning_summary_text.delta", **place, summary_index=0, delta=piece)
     else:
-        pen = state.pen.write("response.reasoning_text.delta", **place, content_index=0, delta=piece)
-    return replace(state, pen=pen, reasoning=replace(reasoning, text=reasoning.text + piece))
+        emitter = state.emitter.write("response.reasoning_text.delta", **place, content_index=0, delta=piece)
+    return replace(state, emitter=emitter, reasoning=replace(reasoning, text=reasoning.text + piece))
 
 
 def _open_call(state: State, event: CallOpened) -> State:
@@ -200,8 +206,8 @@ def _open_call(state: State, event: CallOpened) -> State:
     if event.name == FILE_SEARCH and state.searching_offered and state.searches_opened < search_limit(state):
         call = OpenCall(mint("fs_"), len(state.outputs), event.call_id, FILE_SEARCH)
         state = add_item(state, search_item(call.id, "in_progress", [], None))
-        pen = state.pen.write("response.file_search_call.in_progress", item_id=call.id, output_index=call.index)
-        state = replace(state, pen=pen, searches_opened=state.searches_opened + 1)
+        emitter = state.emitter.write("response.file_search_call.in_progress", item_id=call.id, output_index=call.index)
+        state = replace(state, emitter=emitter, searches_opened=state.searches_opened + 1)
     elif tool is not None:
         call = OpenCall(mint("ctc_" if tool.custom else "fc_"), len(state.outputs), event.call_id, event.name, tool)
         state = add_item(state, call.item("in_progress"))
@@ -212,7 +218,7 @@ def _open_call(state: State, event: CallOpened) -> State:
 
 def offered_tools(state: State) -> dict[str, ClientTool]:
     """Return the client's tools that the model may call, by wire name: those that policy shows and `tool_choice` permits."""
-    request = state.must_heading.request
+    request = state.must_header.request
     if request.tool_choice == "none":
         return {}
     return {tool.wire: tool for tool in request.client_tools if tool.wire not in state.hidden and request.permits(tool.wire)}
@@ -220,7 +226,7 @@ def offered_tools(state: State) -> dict[str, ClientTool]:
 
 def search_limit(state: State) -> int:
     """Return how many searches the response may run: the client's limit or the operator's, whichever is lower."""
-    asked = state.must_heading.request.max_tool_calls
+    asked = state.must_header.request.max_tool_calls
     return state.limits.max_tool_calls if asked is None else min(asked, state.limits.max_tool_calls)
 
 
@@ -228,10 +234,10 @@ def _write_arguments(state: State, slot: int, piece: str) -> State:
     call = state.calls.get(slot)
     if call is None or not piece:
         return state
-    pen = state.pen
+    emitter = state.emitter
     if call.tool is not None and not call.tool.custom:  # the free text of a custom tool is known when its arguments are whole
-        pen = pen.write("response.function_call_arguments.delta", item_id=call.id, output_index=call.index, delta=piece)
-    return replace(state, pen=pen, calls={**state.calls, slot: replace(call, arguments=call.arguments + piece)})
+        emitter = emitter.write("response.function_call_arguments.delta", item_id=call.id, output_index=call.index, delta=piece)
+    return replace(state, emitter=emitter, calls={**state.calls, slot: replace(call, arguments=call.arguments + piece)})
 
 
 def _close_call(state: State, call: OpenCall, status: ItemStatus) -> State:
@@ -249,17 +255,17 @@ def _close_call(state: State, call: OpenCall, status: ItemStatus) -> State:
     place: dict[str, Json] = {"item_id": call.id, "output_index": index}
     if status == "completed" and call.tool is not None and not call.tool.custom and not str(call.arguments).strip():
         # Some backends write nothing where there are no arguments; clients, and backends that read it again, want JSON.
-        state = replace(state, pen=state.pen.write("response.function_call_arguments.delta", **place, delta="{}"))
+        state = replace(state, emitter=state.emitter.write("response.function_call_arguments.delta", **place, delta="{}"))
         call = replace(call, arguments=call.arguments + "{}")
     item = call.item(status)
     if status == "completed" and call.tool is not None and call.tool.custom:
         text = free_text(str(call.arguments))
-        pen = state.pen.write("response.custom_tool_call_input.delta", **place, delta=text)
-        state = replace(state, pen=pen.write("response.custom_tool_call_input.done", **place, input=text))
+        emitter = state.emitter.write("response.custom_tool_call_input.delta", **place, delta=text)
+        state = replace(state, emitter=emitter.write("response.custom_tool_call_input.done", **place, input=text))
     elif status == "completed":
         name = cast("str", item["name"])
-        pen = state.pen.write("response.function_call_arguments.done", **place, name=name, arguments=str(call.arguments))
-        state = replace(state, pen=pen)
+        emitter = state.emitter.write("response.function_call_arguments.done", **place, name=name, arguments=str(call.arguments))
+        state = replace(state, emitter=emitter)
     return finish_item(state, index, item)
 
 

@@ -35,24 +35,24 @@ DEFAULTS: Final[Mapping[str, Json]] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Pen:
+class Emitter:
     """The next sequence number and the events written since the machine last handed them over."""
 
     sequence: int = 0
     written: tuple[JsonObject, ...] = ()
 
-    def write(self, kind: str, **members: Json) -> Pen:
+    def write(self, kind: str, **members: Json) -> Emitter:
         """Return the pen after writing one event."""
         event: JsonObject = {"type": kind, "sequence_number": self.sequence, **members}
-        return Pen(self.sequence + 1, (*self.written, event))
+        return Emitter(self.sequence + 1, (*self.written, event))
 
-    def handed_over(self) -> Pen:
+    def handed_over(self) -> Emitter:
         """Return the pen with nothing written."""
         return replace(self, written=())
 
 
 @dataclass(frozen=True, slots=True)
-class Heading:
+class Header:
     """What a Response says of itself beside its output."""
 
     id: ResponseId

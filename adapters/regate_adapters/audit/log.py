@@ -1,6 +1,6 @@
-"""`SpoolAuditLog`: the audit port over local files. Records that arrive together are written together; each caller waits for its own (I12).
+"""`SegmentedAuditLog`: the audit port over local files. Records that arrive together are written together; each caller waits for its own (I12).
 
-Not how a record is spelt (`lines.py`), nor where the files begin and end (`segments.py`). Shipping the spool elsewhere is another
+Not how a record is spelt (`lines.py`), nor where the files begin and end (`segments.py`). Shipping the audit log elsewhere is another
 program's work: the files are append-only, numbered without gaps, and safe to read while they grow (`reading.py`).
 """
 
@@ -25,7 +25,7 @@ OnFailure: TypeAlias = Literal["block", "count"]
 
 _ROTATE_BYTES: Final = 64 * 1024 * 1024
 _DEADLINE_SECONDS: Final = 5.0
-_MOST_TOGETHER: Final = 1_000
+_MAX_TOGETHER: Final = 1_000
 
 
 @dataclass(slots=True)
@@ -37,7 +37,7 @@ class _Waiting:
     abandoned: bool = False
 
 
-class SpoolAuditLog:
+class SegmentedAuditLog:
     """The audit log on this machine's disk. Made by `open` alone."""
 
     def __init__(self, segments: Segments, *, on_failure: OnFailure, deadline_s: float, clock: Clock) -> None:
@@ -121,7 +121,7 @@ class SpoolAuditLog:
             await self._wake.wait()
             self._wake.clear()
             while self._pending:
-                batch, self._pending = self._pending[:_MOST_TOGETHER], self._pending[_MOST_TOGETHER:]
+                batch, self._pending = self._pending[:_MAX_TOGETHER], self._pending[_MAX_TOGETHER:]
                 await self._write(thread, [waiting for waiting in batch if not waiting.abandoned])
             if self._closed:
                 if self._unreported:

@@ -12,7 +12,7 @@ ReasoningField: TypeAlias = Literal["none", "reasoning", "reasoning_content"]
 
 
 @dataclass(frozen=True, slots=True)
-class UpstreamTraits:
+class UpstreamCapabilities:
     """The ways of one upstream. The defaults are what every server of the chat protocol takes."""
 
     output_limit: OutputLimit = "max_tokens"
