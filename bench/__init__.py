@@ -1,1 +1,3 @@
-"""Benchmarks: measured side by side in one run, with the machine's noise stated. Nothing here is asserted; `make bench` prints."""
+"""Benchmarks: measured side by side in one run, with the machine's noise stated. Nothing here is
+asserted; `make bench` prints.
+"""

@@ -9,7 +9,9 @@ PARTS = ("policy", "lists", "overhead", "streams", "retrieval", "documents", "ve
 
 
 def main() -> int:
-    """Run the parts one after the other, each in a process of its own; return the first failure's exit code."""
+    """Run the parts one after the other, each in a process of its own; return the first failure's
+    exit code.
+    """
     parts = sys.argv[1:] or PARTS
     for part in parts:
         if part not in PARTS:

@@ -1,7 +1,8 @@
-"""A backend for benchmarks: as fast as one process can be, so that what is measured is the gateway. One token an event, one write an event.
+"""A backend for benchmarks: as fast as one process can be, so that what is measured is the gateway. One token
+an event, one write an event.
 
-`python -m bench.backend --port N`. The number of tokens is `max_tokens` of the request; without `stream` they come at once.
-Asked by a user with tools, it searches instead.
+`python -m bench.backend --port N`. The number of tokens is `max_tokens` of the request; without `stream` they
+come at once. Asked by a user with tools, it searches instead.
 """
 
 from __future__ import annotations
@@ -21,8 +22,11 @@ _LAST: Final = (
     b'"choices":[{"index":0,"delta":{},"finish_reason":"stop"}]}\n\ndata: [DONE]\n\n'
 )
 _SEARCH: Final = (
-    b'data: {"id":"chatcmpl-1","object":"chat.completion.chunk","choices":[{"index":0,"delta":{"tool_calls":[{"index":0,"id":"call_1",'
-    b'"type":"function","function":{"name":"file_search","arguments":"{\\"query\\":\\"annual leave\\"}"}}]},"finish_reason":"tool_calls"}]}\n\n'
+    b"data: "
+    b'{"id":"chatcmpl-1","object":"chat.completion.chunk","choices":[{"index":0,'
+    b'"delta":{"tool_calls":[{"index":0,"id":"call_1",'
+    b'"type":"function","function":{"name":"file_search","arguments":"{\\"query\\":\\"annual '
+    b'leave\\"}"}}]},"finish_reason":"tool_calls"}]}\n\n'
     b"data: [DONE]\n\n"
 )
 EVENT_BYTES: Final = len(_TOKEN)
@@ -35,13 +39,26 @@ def _chunk(data: bytes) -> bytes:
 async def _serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     try:
         while head := await reader.readuntil(b"\r\n\r\n"):
-            length = next((int(line.split(b":")[1]) for line in head.split(b"\r\n") if line.lower().startswith(b"content-length")), 0)
+            length = next(
+                (
+                    int(line.split(b":")[1])
+                    for line in head.split(b"\r\n")
+                    if line.lower().startswith(b"content-length")
+                ),
+                0,
+            )
             body = json.loads(await reader.readexactly(length) or b"{}")
             if head.startswith(b"GET"):
                 _answer(writer, {"object": "list", "data": [{"id": "bench", "object": "model"}]})
             elif not body.get("stream"):
                 message = {"role": "assistant", "content": " token" * body.get("max_tokens", 1)}
-                _answer(writer, {"object": "chat.completion", "choices": [{"index": 0, "message": message, "finish_reason": "stop"}]})
+                _answer(
+                    writer,
+                    {
+                        "object": "chat.completion",
+                        "choices": [{"index": 0, "message": message, "finish_reason": "stop"}],
+                    },
+                )
             else:
                 writer.write(_HEAD)
                 if body.get("tools") and body["messages"][-1]["role"] == "user":
@@ -59,7 +76,10 @@ async def _serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> 
 
 def _answer(writer: asyncio.StreamWriter, body: object) -> None:
     encoded = json.dumps(body).encode()
-    writer.write(b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n%s" % (len(encoded), encoded))
+    writer.write(
+        b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n%s"
+        % (len(encoded), encoded)
+    )
 
 
 async def _run(port: int) -> None:

@@ -1,7 +1,9 @@
-"""A store of many tenants to search: vectors, stamps, and who asks. Made from a seed, so that every run and every engine has the same.
+"""A store of many tenants to search: vectors, stamps, and who asks. Made from a seed, so that every run and
+every engine has the same.
 
-The tenants differ in size, as tenants do: one has 2 % of the chunks and one 0.02 %, half of which is for the board alone; the others share
-the rest evenly. Whoever is on the staff of one of the two may therefore see 1 % or 0.01 % of the store.
+The tenants differ in size, as tenants do: one has 2 % of the chunks and one 0.02 %, half of which is for the
+board alone; the others share the rest evenly. Whoever is on the staff of one of the two may therefore see 1 %
+or 0.01 % of the store.
 """
 
 from __future__ import annotations
@@ -28,7 +30,9 @@ _LARGE, _SMALL, _OTHERS = 0, 1, 2
 
 @dataclass(frozen=True, slots=True)
 class Asker:
-    """Who asks, which chunks they may see, and whether tenants share with each other for them (which lifts the tenant's guard)."""
+    """Who asks, which chunks they may see, and whether tenants share with each other for them (which
+    lifts the tenant's guard).
+    """
 
     name: str
     principal: Principal
@@ -47,7 +51,15 @@ class Corpus:
     def chunk(self, number: int) -> Chunk:
         """Return the chunk as it is stored."""
         file = FileId(f"file-{number // CHUNKS_PER_FILE}")
-        return Chunk(name(number), file, number % CHUNKS_PER_FILE, "text", self.vectors[number].tolist(), self.stamp(number), {})
+        return Chunk(
+            name(number),
+            file,
+            number % CHUNKS_PER_FILE,
+            "text",
+            self.vectors[number].tolist(),
+            self.stamp(number),
+            {},
+        )
 
     def stamp(self, number: int) -> JsonObject:
         """Return the chunk's stamp; every field that the rule reads says something."""
@@ -68,7 +80,12 @@ class Corpus:
     def askers(self) -> list[Asker]:
         """Return who asks, by how much of the store they may see."""
         return [
-            Asker("100 %", _who("t0", "staff", "board", "all-hands"), np.arange(len(self.vectors)), across_tenants=True),
+            Asker(
+                "100 %",
+                _who("t0", "staff", "board", "all-hands"),
+                np.arange(len(self.vectors)),
+                across_tenants=True,
+            ),
             Asker("1 %", _who("t0", "staff", "all-hands", "book-club"), self._of_staff(_LARGE)),
             Asker("0.01 %", _who("t1", "staff", "all-hands", "book-club"), self._of_staff(_SMALL)),
         ]
@@ -92,13 +109,17 @@ def make_corpus(chunks: int) -> Corpus:
     large, small = chunks // 50, chunks // 5_000
     rest = np.arange(chunks - large - small) % (TENANTS - _OTHERS) + _OTHERS
     tenants = np.concatenate([np.full(large, _LARGE), np.full(small, _SMALL), rest])
-    for_board = np.concatenate([np.arange(large) % 2, np.arange(small) % 2, np.zeros(len(rest), int)]).astype(bool)
+    for_board = np.concatenate([np.arange(large) % 2, np.arange(small) % 2, np.zeros(len(rest), int)]).astype(
+        bool
+    )
     order = source.permutation(chunks)
     return Corpus(make_vectors(chunks, seed=1), tenants[order], for_board[order])
 
 
 def make_vectors(count: int, *, seed: int) -> Vectors:
-    """Return unit vectors in 200 clusters, as embeddings of documents are; the seed says where in them, never where they are."""
+    """Return unit vectors in 200 clusters, as embeddings of documents are; the seed says where in
+    them, never where they are.
+    """
     centres = np.random.default_rng(0).normal(size=(200, DIMENSIONS))
     source = np.random.default_rng(seed)
     raw = centres[source.integers(0, len(centres), count)] + 0.6 * source.normal(size=(count, DIMENSIONS))

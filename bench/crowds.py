@@ -1,4 +1,6 @@
-"""A user of very many groups, and chunks of very many labels: compiled, searched and decided, in time and bytes, or refused. Part of `policy.py`."""
+"""A user of very many groups, and chunks of very many labels: compiled, searched and decided, in time
+and bytes, or refused. Part of `policy.py`.
+"""
 
 from __future__ import annotations
 
@@ -36,16 +38,27 @@ async def measure_crowds(opa: OpaEngine, schema: RowSchema) -> None:
     for groups in _GROUPS:
         asked = batch(100, groups=groups, labels=_LABELS, distinct=True)
         taken, _ = await measure(partial(BatchingEngine(opa).ask, BATCH_RULE, asked), calls=_CALLS)
-        print(f"  decide 100 of them for a user of {groups} teams: {percentile(taken, 0.5):.1f} ms, {len(orjson.dumps(asked))} B asked")
+        print(
+            f"  decide 100 of them for a user of {groups} teams: {percentile(taken, 0.5):.1f} ms, "
+            f"{len(orjson.dumps(asked))} B asked"
+        )
     for context in (engines.pgvector(schema), engines.chroma(schema, vectors)):
         async with context as engine:
             await engine.store.create(engines.STORE, dimensions=DIMENSIONS)
-            await engine.store.add(engines.STORE, [_chunk(number, vectors[number].tolist()) for number in range(_CHUNKS)])
+            await engine.store.add(
+                engines.STORE, [_chunk(number, vectors[number].tolist()) for number in range(_CHUNKS)]
+            )
             await engine.settled()
             for groups in _GROUPS:
-                planned = await opa.plan("regate/chunk/allow", question("chunk.read", groups), unknown="chunk")
+                planned = await opa.plan(
+                    "regate/chunk/allow", question("chunk.read", groups), unknown="chunk"
+                )
                 print(
-                    f"  {engine.name}, a user of {groups} teams: {await _searched(engine, planned.plan, vectors[0].tolist())}", flush=True
+                    (
+                        f"  {engine.name}, a user of {groups} teams: "
+                        f"{await _searched(engine, planned.plan, vectors[0].tolist())}"
+                    ),
+                    flush=True,
                 )
 
 
@@ -56,7 +69,9 @@ async def _searched(engine: Engine, plan: FilterPlan, vector: list[float]) -> st
         found = await engine.store.search(engines.STORE, vector, plan=guarded, limit=K)
     except (FilterNotExpressible, VectorStoreUnavailable) as error:
         return f"refused in {(time.perf_counter() - began) * 1000:.1f} ms: {error.detail}"
-    taken, _ = await measure(lambda: engine.store.search(engines.STORE, vector, plan=guarded, limit=K), calls=_CALLS)
+    taken, _ = await measure(
+        lambda: engine.store.search(engines.STORE, vector, plan=guarded, limit=K), calls=_CALLS
+    )
     return f"search {percentile(taken, 0.5):.1f} ms, {len(found.candidates)} of {found.permitted} permitted"
 
 

@@ -1,7 +1,8 @@
 """What reading a file costs, and how much of the files of a folder is read. `python -m bench.documents`.
 
-The first measures small files through the real readers: how many a second, and the processor time of each. The second needs a folder of the
-caller's (`--folder`, or the environment's `DOCUMENTS`) and prints a table by kind of file (`documents_table.py`).
+The first measures small files through the real readers: how many a second, and the processor time of each.
+The second needs a folder of the caller's (`--folder`, or the environment's `DOCUMENTS`) and prints a table by
+kind of file (`documents_table.py`).
 """
 
 from __future__ import annotations
@@ -31,14 +32,19 @@ async def small_files(extractor: WorkerExtractor) -> None:
         path.write_text(_SMALL)
 
         async def read() -> None:
-            await extractor.chunks(_at(path), filename="a.txt", tenant="acme", max_tokens=800, overlap_tokens=400)
+            await extractor.chunks(
+                _at(path), filename="a.txt", tenant="acme", max_tokens=800, overlap_tokens=400
+            )
 
         await read()
         for at_once in (1, 2):
             before = _processor_ms(extractor)
             _, rate = await measure(read, calls=_FILES, connections=at_once)
             each = (_processor_ms(extractor) - before) / _FILES
-            print(f"{at_once} at once: {rate:.0f} files a second; {each:.1f} ms of a processor each, so {1000 / each:.0f} a second a core")
+            print(
+                f"{at_once} at once: {rate:.0f} files a second; {each:.1f} ms of a processor each, so "
+                f"{1000 / each:.0f} a second a core"
+            )
 
 
 def _processor_ms(extractor: WorkerExtractor) -> float:
@@ -57,12 +63,19 @@ async def _at(path: Path) -> AsyncIterator[Path]:
 async def main() -> None:
     """Measure both."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--folder", type=Path, default=os.environ.get("DOCUMENTS"), help="measure what is read of the files below it")
+    parser.add_argument(
+        "--folder",
+        type=Path,
+        default=os.environ.get("DOCUMENTS"),
+        help="measure what is read of the files below it",
+    )
     folder = parser.parse_args().folder
     print(describe())
     async with WorkerExtractor() as extractor:
         if folder is not None:
-            await print_table(lambda path: extractor.text(_at(path), filename=path.name, tenant="acme"), Path(folder))
+            await print_table(
+                lambda path: extractor.text(_at(path), filename=path.name, tenant="acme"), Path(folder)
+            )
         with watched():
             await small_files(extractor)
 

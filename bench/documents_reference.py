@@ -1,7 +1,8 @@
-"""What a reader could read of a document, found without any of our readers: the words that `bench.documents` looks for in what was read.
+"""What a reader could read of a document, found without any of our readers: the words that `bench.documents`
+looks for in what was read.
 
-Of archives of XML it is what stands in all their parts, however these hang together; of other kinds what another library or program shows,
-where it is installed. A kind of which nothing else knows has no reference.
+Of archives of XML it is what stands in all their parts, however these hang together; of other kinds what
+another library or program shows, where it is installed. A kind of which nothing else knows has no reference.
 """
 
 from __future__ import annotations
@@ -34,22 +35,43 @@ _SLOW_SECONDS: Final = 30
 
 _ESCAPED: Final = re.compile(r"_x[0-9A-F]{4}_")
 _DESIGN: Final = re.compile(
-    r"docprops/|customxml/|.*/(theme|styles|settings|fonttable|numbering|websettings|stylesWithEffects|tablestyles|presprops|viewprops|glossary"
-    r"|slidelayouts|slidemasters|notesmasters|handoutmasters|style\d|colors\d|quickstyle|drawing\d*\.xml\.rels|layout\d|people|persons)",
+    r"docprops/|customxml/|.*/(theme|styles|settings|fonttable|numbering|websettings|stylesWithEffects"
+    r"|tablestyles|presprops|viewprops|glossary"
+    r"|slidelayouts|slidemasters|notesmasters|handoutmasters|style\d|colors\d|quickstyle"
+    r"|drawing\d*\.xml\.rels|layout\d|people|persons)",
     re.IGNORECASE,
 )
 """Parts that say how a document looks, and texts of which others are made; nobody reads them in it."""
 _DELETED: Final = frozenset({"del", "moveFrom", "Fallback", "rPh", "tracked-changes"})
 _WRITTEN: Final = frozenset({"t", "v", "oddHeader", "oddFooter"})
 _ENDS: Final = frozenset(
-    {"p", "si", "is", "comment", "c", "v", "pt", "h", "tab", "br", "cr", "line-break", "s", "oMath", "tc", "table-cell"}
+    {
+        "p",
+        "si",
+        "is",
+        "comment",
+        "c",
+        "v",
+        "pt",
+        "h",
+        "tab",
+        "br",
+        "cr",
+        "line-break",
+        "s",
+        "oMath",
+        "tc",
+        "table-cell",
+    }
 )
 
 
 def words(text: str) -> Words:
     """Return the different words of a text that have a letter, whatever their case and shape."""
     plain = unicodedata.normalize("NFKC", text).casefold()
-    return frozenset(word for word in _WORD.findall(plain) if any(map(str.isalpha, word)) and not _NUMBER.fullmatch(word))
+    return frozenset(
+        word for word in _WORD.findall(plain) if any(map(str.isalpha, word)) and not _NUMBER.fullmatch(word)
+    )
 
 
 def reference(path: Path) -> Words | None:
@@ -57,7 +79,8 @@ def reference(path: Path) -> Words | None:
     try:
         find = _REFERENCES[path.suffix.lower()]
         return words("\n".join(find(path)))
-    except Exception:  # noqa: BLE001 — a library may raise anything on a broken file, and then it tells nothing
+    # A library may raise anything on a broken file, and then it tells nothing
+    except Exception:  # noqa: BLE001
         return None
 
 
@@ -68,7 +91,10 @@ def _parts(path: Path, wanted: str) -> Iterator[Any]:
     with zipfile.ZipFile(path) as archive:
         for name in archive.namelist():
             if re.fullmatch(wanted, name, re.IGNORECASE) and not _DESIGN.match(name):
-                tree = lxml.etree.fromstring(archive.read(name), lxml.etree.XMLParser(recover=True, resolve_entities=False, huge_tree=True))
+                tree = lxml.etree.fromstring(
+                    archive.read(name),
+                    lxml.etree.XMLParser(recover=True, resolve_entities=False, huge_tree=True),
+                )
                 if tree is not None:
                     yield tree
 
@@ -125,7 +151,9 @@ def _opendocument(path: Path) -> Iterator[str]:
 
 def _paragraphs(tree: Any) -> Iterator[str]:
     for paragraph in tree.iter("{*}p", "{*}h"):
-        if not any(lxml.etree.QName(above).localname in {*_DELETED, "forms"} for above in paragraph.iterancestors()):
+        if not any(
+            lxml.etree.QName(above).localname in {*_DELETED, "forms"} for above in paragraph.iterancestors()
+        ):
             yield "".join(_written(paragraph, lambda _: True))
 
 
@@ -143,7 +171,17 @@ def _shown(page: bytes | str) -> str:
     """Return what a browser's algorithm makes of a page."""
     tree = importlib.import_module("html5lib").parse(page, treebuilder="lxml", namespaceHTMLElements=False)
     lxml.etree.strip_elements(
-        tree, "script", "style", "noscript", "template", "svg", "iframe", "object", lxml.etree.Comment, lxml.etree.PI, with_tail=False
+        tree,
+        "script",
+        "style",
+        "noscript",
+        "template",
+        "svg",
+        "iframe",
+        "object",
+        lxml.etree.Comment,
+        lxml.etree.PI,
+        with_tail=False,
     )
     return " ".join(tree.xpath("//text()"))
 
@@ -152,7 +190,13 @@ def _pdf(path: Path) -> Iterator[str]:
     with pypdfium2.PdfDocument(path) as document:
         for number in range(min(len(document), _MAX_PAGES)):
             try:
-                yield document[number].get_textpage().get_text_range().replace("\x02\r\n", "").replace("\x02", "-")
+                yield (
+                    document[number]
+                    .get_textpage()
+                    .get_text_range()
+                    .replace("\x02\r\n", "")
+                    .replace("\x02", "-")
+                )
             except pypdfium2.PdfiumError:
                 continue
 
@@ -165,7 +209,11 @@ def _mail(path: Path) -> Iterator[str]:
         if part.get_content_type() == "text/plain":
             yield str(part.get_content())
     if "text/plain" not in {part.get_content_type() for part in message.walk()}:
-        yield from (_shown(str(part.get_content())) for part in message.walk() if part.get_content_type() == "text/html")
+        yield from (
+            _shown(str(part.get_content()))
+            for part in message.walk()
+            if part.get_content_type() == "text/html"
+        )
 
 
 def _notebook(path: Path) -> Iterator[str]:
@@ -199,7 +247,9 @@ def _shown_by(*command: str) -> Callable[[Path], Iterable[str]]:
     def show(path: Path) -> Iterator[str]:
         program = shutil.which(command[0])
         assert program is not None
-        shown = subprocess.run([program, *command[1:], str(path)], capture_output=True, check=True, timeout=_SLOW_SECONDS)
+        shown = subprocess.run(
+            [program, *command[1:], str(path)], capture_output=True, check=True, timeout=_SLOW_SECONDS
+        )
         yield re.sub(r"-\n\s*", "-", shown.stdout.decode(errors="replace")).replace("[pic]", "")
 
     return show

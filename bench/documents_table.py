@@ -1,4 +1,6 @@
-"""What is read of the files of a folder, beside what a reader could read of them: a table by kind of file. A part of `bench.documents`."""
+"""What is read of the files of a folder, beside what a reader could read of them: a table by kind of
+file. A part of `bench.documents`.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +23,16 @@ _WHOLE_PDF: Final = 0.9
 """PDFium sets words apart by their places, so that its own words differ from run to run of text."""
 _LONG_ENOUGH: Final = 4
 _MAX_SHOWN: Final = 40
-_COLUMNS: Final = ("files", "whole", "partly", "refused", "though with text", "empty", "gibberish", "no reference")
+_COLUMNS: Final = (
+    "files",
+    "whole",
+    "partly",
+    "refused",
+    "though with text",
+    "empty",
+    "gibberish",
+    "no reference",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +45,9 @@ class Outcome:
 
 
 async def print_table(read: Read, folder: Path) -> None:
-    """Read all files below the folder that have a reference, and print the table, what was lost and why files were refused."""
+    """Read all files below the folder that have a reference, and print the table, what was lost and
+    why files were refused.
+    """
     table: dict[str, Counter[str]] = defaultdict(Counter)
     shares: dict[str, list[float]] = defaultdict(list)
     notable: list[tuple[str, float, str]] = []
@@ -51,8 +64,14 @@ async def print_table(read: Read, folder: Path) -> None:
             reasons[kind, outcome.why] += 1
     print(f"{'kind':<8}" + "".join(f"{name:>{max(len(name), 6) + 2}}" for name in _COLUMNS))
     for kind, counts in sorted(table.items()):
-        partly = f"  partly: {', '.join(f'{share:.0%}' for share in sorted(shares[kind])[:_MAX_SHOWN])}" if shares[kind] else ""
-        print(f"{kind:<8}" + "".join(f"{counts[name]:>{max(len(name), 6) + 2}}" for name in _COLUMNS) + partly)
+        partly = (
+            f"  partly: {', '.join(f'{share:.0%}' for share in sorted(shares[kind])[:_MAX_SHOWN])}"
+            if shares[kind]
+            else ""
+        )
+        print(
+            f"{kind:<8}" + "".join(f"{counts[name]:>{max(len(name), 6) + 2}}" for name in _COLUMNS) + partly
+        )
     for (kind, why), count in sorted(reasons.items()):
         print(f"  refused {kind:<6} {count:>4}  {why}")
     for column, share, name in sorted(notable):
@@ -87,12 +106,18 @@ def _lost(expected: Words, text: str) -> list[str]:
 
 
 def is_garbled(text: str) -> bool:
-    """Return whether nobody could read the text: characters that mean nothing, letters of many scripts, or words that cannot be said."""
+    """Return whether nobody could read the text: characters that mean nothing, letters of many
+    scripts, or words that cannot be said.
+    """
     written = re.sub(r"\s", "", text)
     nothing = sum(unicodedata.category(one) in ("Cc", "Cn", "Co", "Cs") or one == "\ufffd" for one in written)
     letters = [one for one in written if one.isalpha()]
     scripts = Counter(unicodedata.name(one, "?").split()[0] for one in letters)
-    many = [name for name, count in scripts.items() if count > 0.03 * len(letters) and name not in ("CJK", "HIRAGANA", "KATAKANA")]
+    many = [
+        name
+        for name, count in scripts.items()
+        if count > 0.03 * len(letters) and name not in ("CJK", "HIRAGANA", "KATAKANA")
+    ]
     latin = [word for word in re.findall(r"[A-Za-z]{4,}", text) if len(set(word.casefold())) > 2]
     unsaid = [word for word in latin if not re.search("[aeiouy]", word, re.IGNORECASE)]
     phonetic = sum("\u0180" <= one <= "\u02af" for one in letters)

@@ -1,6 +1,8 @@
-"""The vector engines to measure, each with our adapter on it and with two ways past the adapter: its own search without any filter, and exact.
+"""The vector engines to measure, each with our adapter on it and with two ways past the adapter: its own
+search without any filter, and exact.
 
-pgvector runs on the server that the development dependencies carry, Chroma is embedded. Nothing here knows of policies.
+pgvector runs on the server that the development dependencies carry, Chroma is embedded. Nothing here knows of
+policies.
 """
 
 from __future__ import annotations
@@ -30,9 +32,9 @@ K: Final = 10
 Search = Callable[[Vector], Awaitable[list[str]]]
 
 _MEMORY: Final = {"shared_buffers": "1GB", "maintenance_work_mem": "512MB", "effective_cache_size": "2GB"}
-_NEAREST: Final = sql.SQL("SELECT id FROM regate_vectors.{} ORDER BY embedding <=> %s::vector LIMIT {}").format(
-    sql.Identifier(f"chunks_{DIMENSIONS}"), sql.Literal(K)
-)
+_NEAREST: Final = sql.SQL(
+    "SELECT id FROM regate_vectors.{} ORDER BY embedding <=> %s::vector LIMIT {}"
+).format(sql.Identifier(f"chunks_{DIMENSIONS}"), sql.Literal(K))
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +46,9 @@ class Engine:
     unfiltered: Search
     exact: Search
     settled: Callable[[], Awaitable[None]]
-    """Must be called when all is stored, before anything is measured: the engine does what it would do in time by itself."""
+    """Must be called when all is stored, before anything is measured: the engine does what it would do
+    in time by itself.
+    """
 
 
 @asynccontextmanager
@@ -53,7 +57,9 @@ async def pgvector(schema: RowSchema) -> AsyncIterator[Engine]:
     async with AsyncExitStack() as stack:
         server = stack.enter_context(running_postgres(VERSIONS[0], **_MEMORY))
         store = await stack.enter_async_context(PgVectorStore(server.url(), schema))
-        around = await stack.enter_async_context(await psycopg.AsyncConnection.connect(server.url(), autocommit=True))
+        around = await stack.enter_async_context(
+            await psycopg.AsyncConnection.connect(server.url(), autocommit=True)
+        )
 
         async def searching(vector: Vector, *, index: bool) -> list[str]:
             await around.execute(sql.SQL("SET enable_indexscan = {}").format(sql.Literal(index)))
@@ -75,13 +81,18 @@ async def pgvector(schema: RowSchema) -> AsyncIterator[Engine]:
 
 @asynccontextmanager
 async def chroma(schema: RowSchema, vectors: Vectors) -> AsyncIterator[Engine]:
-    """Enter with embedded Chroma. It has no exact search, so that is a matrix product over the vectors in memory."""
+    """Enter with embedded Chroma. It has no exact search, so that is a matrix product over the vectors
+    in memory.
+    """
     with tempfile.TemporaryDirectory(prefix="regate-bench-") as folder:
         async with ChromaVectorStore(Path(folder), schema) as store:
 
             def nearest(vector: Vector) -> list[str]:
-                with store._collection(STORE) as collection:  # noqa: SLF001 — the very collection that the adapter searches
-                    found = collection.query(query_embeddings=[np.asarray(vector, dtype=np.float32)], n_results=K, include=[])
+                # The very collection that the adapter searches
+                with store._collection(STORE) as collection:  # noqa: SLF001
+                    found = collection.query(
+                        query_embeddings=[np.asarray(vector, dtype=np.float32)], n_results=K, include=[]
+                    )
                 return list(found["ids"][0])
 
             async def exact(vector: Vector) -> list[str]:
@@ -91,4 +102,6 @@ async def chroma(schema: RowSchema, vectors: Vectors) -> AsyncIterator[Engine]:
             async def settled() -> None:
                 await asyncio.sleep(0)
 
-            yield Engine("Chroma, embedded", store, lambda vector: asyncio.to_thread(nearest, vector), exact, settled)
+            yield Engine(
+                "Chroma, embedded", store, lambda vector: asyncio.to_thread(nearest, vector), exact, settled
+            )

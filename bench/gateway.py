@@ -64,7 +64,9 @@ def free_port() -> int:
 
 
 @asynccontextmanager
-async def running_gateway(upstream: str | None = None, *, open_files: int | None = None) -> AsyncIterator[RunningGateway]:
+async def running_gateway(
+    upstream: str | None = None, *, open_files: int | None = None
+) -> AsyncIterator[RunningGateway]:
     """Enter with a fresh gateway, which may open so many files; its data goes with it."""
     with tempfile.TemporaryDirectory(prefix="regate-bench-") as folder:
         data_dir = Path(folder)
@@ -73,7 +75,14 @@ async def running_gateway(upstream: str | None = None, *, open_files: int | None
             "data_dir": str(data_dir),
             "listen": {"port": port},
             "upstreams": [{"name": "bench", "base_url": upstream}] if upstream else [],
-            "auth": {"jwt": {"issuer": ISSUER, "audience": AUDIENCE, "algorithms": ["HS256"], "secret_env": "BENCH_TOKEN_SECRET"}},
+            "auth": {
+                "jwt": {
+                    "issuer": ISSUER,
+                    "audience": AUDIENCE,
+                    "algorithms": ["HS256"],
+                    "secret_env": "BENCH_TOKEN_SECRET",
+                }
+            },
             "opa": {"timeout_ms": 60_000},  # a busy machine is to be slow, and not refused
             "telemetry": {"access_log": False, "log_level": "warning"},
         }

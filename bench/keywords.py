@@ -1,4 +1,6 @@
-"""Search by words alone (Okapi BM25), to compare with: what a search without any model finds. Not a benchmark of its own."""
+"""Search by words alone (Okapi BM25), to compare with: what a search without any model finds. Not a
+benchmark of its own.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,11 @@ class Keywords:
     """The chunks of some files, split as ingestion splits them."""
 
     def __init__(self, files: Mapping[str, str]) -> None:
-        chunks = [(name, chunk) for name, text in files.items() for chunk in split(text, filename=name, max_tokens=800, overlap_tokens=400)]
+        chunks = [
+            (name, chunk)
+            for name, text in files.items()
+            for chunk in split(text, filename=name, max_tokens=800, overlap_tokens=400)
+        ]
         self._names = [name for name, _ in chunks]
         self._counts = [Counter(_WORD.findall(chunk.casefold())) for _, chunk in chunks]
         self._lengths = [counts.total() for counts in self._counts]
@@ -30,7 +36,10 @@ class Keywords:
         """Return the files of the best chunks, best first."""
         words = _WORD.findall(query.casefold())
         scores = [sum(self._score(word, place) for word in words) for place in range(len(self._names))]
-        return [self._names[place] for place in sorted(range(len(scores)), key=lambda place: -scores[place])[:most]]
+        return [
+            self._names[place]
+            for place in sorted(range(len(scores)), key=lambda place: -scores[place])[:most]
+        ]
 
     def _score(self, word: str, place: int) -> float:
         count, holding = self._counts[place][word], self._holding[word]

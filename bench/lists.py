@@ -1,7 +1,9 @@
-"""What deciding a list a second time costs: a page as the filter alone gives it, beside the same page decided. `python -m bench.lists`.
+"""What deciding a list a second time costs: a page as the filter alone gives it, beside the same page
+decided. `python -m bench.lists`.
 
-One managed OPA with the shipped policies, SQLite with some hundred rows of each kind, and the audit log on the disk: all but HTTP. Every filter
-is remembered, as in a gateway that is asked often. The two ways take turns, so that what the machine does meanwhile meets both alike.
+One managed OPA with the shipped policies, SQLite with some hundred rows of each kind, and the audit log on
+the disk: all but HTTP. Every filter is remembered, as in a gateway that is asked often. The two ways take
+turns, so that what the machine does meanwhile meets both alike.
 """
 
 from __future__ import annotations
@@ -53,33 +55,59 @@ class List:
 
 
 async def fill(state: SqlStateStore) -> None:
-    """Store rows of all kinds: a team's, of seven teams, each made by somebody else; and a person's own responses."""
+    """Store rows of all kinds: a team's, of seven teams, each made by somebody else; and a person's
+    own responses.
+    """
     for number in range(_ROWS):
-        sharing: JsonObject = {"visibility": "attributes", "teams": [f"team-{number % 7}"], "owner": f"user-{number}"}
+        sharing: JsonObject = {
+            "visibility": "attributes",
+            "teams": [f"team-{number % 7}"],
+            "owner": f"user-{number}",
+        }
         stamp = {name: value for name, value in (STORE | sharing).items() if name not in ("id", "name")}
         unshared = {name: value for name, value in stamp.items() if name != "shared"}
         name, at = f"{number:032x}", 1_700_000_000 + number
-        await state.add_store(StoreRow(StoreId(f"vs_{name}"), "Handbook", at, at, {}, stamp, "model-256", 256, "main"))
+        await state.add_store(
+            StoreRow(StoreId(f"vs_{name}"), "Handbook", at, at, {}, stamp, "model-256", 256, "main")
+        )
         await state.add_file(FileRow(FileId(f"file-{name}"), "handbook.md", 3, "assistants", at, unshared))
         prompt = PromptRow(PromptId(f"pmpt_{name}"), "Greeting", at, {}, unshared)
-        await state.add_prompt(prompt, PromptVersion(prompt.id, 1, at, WHO.id, {"instructions": "Be brief."}, ()))
+        await state.add_prompt(
+            prompt, PromptVersion(prompt.id, 1, at, WHO.id, {"instructions": "Be brief."}, ())
+        )
         body = {"id": f"resp_{name}", "object": "response", "error": None}
-        await state.save_response(ResponseRow(ResponseId(f"resp_{name}"), "acme", WHO.id, at, "completed", None, "small", "r1", body))
+        await state.save_response(
+            ResponseRow(
+                ResponseId(f"resp_{name}"), "acme", WHO.id, at, "completed", None, "small", "r1", body
+            )
+        )
 
 
 def lists(state: SqlStateStore, schemas: Any) -> list[List]:
     """Return the lists as the routes make them."""
 
     def described(kind: str, *fields: str) -> Callable[[Any], JsonObject]:
-        return lambda row: schemas[kind].canonical({**row.stamp, **{field: getattr(row, field) for field in ("id", *fields)}})  # type: ignore[no-any-return]
+        return lambda row: schemas[kind].canonical(
+            {**row.stamp, **{field: getattr(row, field) for field in ("id", *fields)}}
+        )  # type: ignore[no-any-return]
 
     def named(row: Any) -> str:
         return str(row.id)
 
     return [
-        List("vector stores", Listed(LISTED_STORES, named, described("store", "name")), partial(state.stores, WHO)),
-        List("files", Listed(LISTED_FILES, named, described("file", "filename", "purpose")), partial(state.files, WHO, purpose=None)),
-        List("prompts", Listed(LISTED_PROMPTS, named, described("prompt", "name")), partial(state.prompts, WHO)),
+        List(
+            "vector stores",
+            Listed(LISTED_STORES, named, described("store", "name")),
+            partial(state.stores, WHO),
+        ),
+        List(
+            "files",
+            Listed(LISTED_FILES, named, described("file", "filename", "purpose")),
+            partial(state.files, WHO, purpose=None),
+        ),
+        List(
+            "prompts", Listed(LISTED_PROMPTS, named, described("prompt", "name")), partial(state.prompts, WHO)
+        ),
         List("responses", Listed(LISTED_RESPONSES, named, ResponseRow.view), partial(state.responses, WHO)),
     ]
 
@@ -129,7 +157,13 @@ async def run(rounds: int) -> None:
                     )
                     before, after = (percentile(taken, 0.5) for taken in await in_turns(ways, rounds=rounds))
                     aims = aim(after - before, _MAX_MS, "ms") if limit == 100 else ""
-                    print(f"{limit:>4} {one.name:<19}{before:>7.2f} ms{after:>10.2f} ms{after - before:>5.2f} ms   {aims}", flush=True)
+                    print(
+                        (
+                            f"{limit:>4} {one.name:<19}{before:>7.2f} ms{after:>10.2f} "
+                            f"ms{after - before:>5.2f} ms   {aims}"
+                        ),
+                        flush=True,
+                    )
         print(noise)
 
 

@@ -1,4 +1,6 @@
-"""What the machine was doing while something was measured: figures mean little without it. Not a benchmark of its own."""
+"""What the machine was doing while something was measured: figures mean little without it. Not a
+benchmark of its own.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +17,9 @@ _TICKS = os.sysconf("SC_CLK_TCK")
 
 @dataclass(slots=True)
 class Noise:
-    """How many cores' worth of time processes other than ours used. Known once the measurement has ended; None where it cannot be told."""
+    """How many cores' worth of time processes other than ours used. Known once the measurement has
+    ended; None where it cannot be told.
+    """
 
     others: float | None = None
 
@@ -27,12 +31,17 @@ class Noise:
 
 def describe() -> str:
     """Return the machine in a few words."""
-    return f"{os.cpu_count()} cores ({_model()}), Python {platform.python_version()}, load {os.getloadavg()[0]:.1f} at the start"
+    return (
+        f"{os.cpu_count()} cores ({_model()}), Python {platform.python_version()}, load "
+        f"{os.getloadavg()[0]:.1f} at the start"
+    )
 
 
 @contextmanager
 def watched() -> Iterator[Noise]:
-    """Yield what will say how busy others were while the block ran. Ours are this process and all that descend from it, if they still run."""
+    """Yield what will say how busy others were while the block ran. Ours are this process and all that
+    descend from it, if they still run.
+    """
     noise = Noise()
     busy, own, began = _busy_s(), _own_s(), time.perf_counter()
     yield noise
@@ -80,4 +89,7 @@ def _model() -> str:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:
         return platform.machine()
-    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())
+    return next(
+        (line.partition(":")[2].strip() for line in lines if line.startswith("model name")),
+        platform.machine(),
+    )

@@ -1,4 +1,5 @@
-"""What the gateway adds to `/v1/chat/completions`: the same request to a backend directly and through Regate, taking turns in one run.
+"""What the gateway adds to `/v1/chat/completions`: the same request to a backend directly and through Regate,
+taking turns in one run.
 
 Also start time, memory after start, and decisions per request. `python -m bench.overhead`.
 """
@@ -14,10 +15,16 @@ import aiohttp
 
 from bench.gateway import RunningGateway, percentile, running_backend, running_gateway, token
 
-BODY = {"model": "regate-extract", "messages": [{"role": "user", "content": "Say something short."}], "max_tokens": 16}
+BODY = {
+    "model": "regate-extract",
+    "messages": [{"role": "user", "content": "Say something short."}],
+    "max_tokens": 16,
+}
 
 
-async def measure(session: aiohttp.ClientSession, url: str, headers: dict[str, str], *, requests: int, connections: int) -> list[float]:
+async def measure(
+    session: aiohttp.ClientSession, url: str, headers: dict[str, str], *, requests: int, connections: int
+) -> list[float]:
     """Return each request's milliseconds, `connections` at a time."""
     left = iter(range(requests))
     taken: list[float] = []
@@ -53,9 +60,14 @@ async def run(requests: int) -> None:
             seconds = {"direct": 0.0, "gateway": 0.0}
             await measure(session, f"{gateway.url}/v1", bearer, requests=50, connections=connections)
             for _ in range(5):
-                for name, url, headers, taken in (("direct", backend, {}, direct), ("gateway", f"{gateway.url}/v1", bearer, through)):
+                for name, url, headers, taken in (
+                    ("direct", backend, {}, direct),
+                    ("gateway", f"{gateway.url}/v1", bearer, through),
+                ):
                     began = time.perf_counter()
-                    taken.extend(await measure(session, url, headers, requests=requests // 5, connections=connections))
+                    taken.extend(
+                        await measure(session, url, headers, requests=requests // 5, connections=connections)
+                    )
                     seconds[name] += time.perf_counter() - began
             for name, taken in (("direct", direct), ("gateway", through)):
                 row = f"{percentile(taken, 0.5):>8.2f}{percentile(taken, 0.99):>8.2f}{len(taken) / seconds[name]:>8.0f}"
@@ -63,7 +75,10 @@ async def run(requests: int) -> None:
             added = percentile(through, 0.5) - percentile(direct, 0.5)
             noise = percentile(direct, 0.9) - percentile(direct, 0.1)
             print(f"{'':<13}added p50 {added:.2f} ms; noise (p90 - p10 of direct) {noise:.2f} ms")
-        print(f"decisions per request: {decisions_per_request(gateway):.2f}; memory after: {gateway.resident_mib():.0f} MiB")
+        print(
+            f"decisions per request: {decisions_per_request(gateway):.2f}; memory after: "
+            f"{gateway.resident_mib():.0f} MiB"
+        )
 
 
 def decisions_per_request(gateway: RunningGateway) -> float:

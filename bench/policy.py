@@ -1,6 +1,8 @@
-"""What decisions cost: one, many in a batch, and filters, compiled and remembered; beside raw asyncio and httpx as references.
+"""What decisions cost: one, many in a batch, and filters, compiled and remembered; beside raw asyncio and
+httpx as references.
 
-All against one managed OPA with the shipped policies, on its unix socket, by the engines that the gateway has. `python -m bench.policy`.
+All against one managed OPA with the shipped policies, on its unix socket, by the engines that the gateway
+has. `python -m bench.policy`.
 """
 
 from __future__ import annotations
@@ -34,8 +36,13 @@ _DEADLINE_SECONDS: Final = 10
 
 
 def raw_asyncio(address: OpaAddress, path: str, body: bytes) -> Call:
-    """Return a call over kept connections with nothing but asyncio's streams: what the socket itself costs."""
-    head = f"POST {path} HTTP/1.1\r\nHost: opa\r\nAuthorization: Bearer {address.token}\r\nContent-Type: application/json\r\n"
+    """Return a call over kept connections with nothing but asyncio's streams: what the socket
+    itself costs.
+    """
+    head = (
+        f"POST {path} HTTP/1.1\r\nHost: opa\r\nAuthorization: Bearer {address.token}\r\nContent-Type: "
+        "application/json\r\n"
+    )
     request = f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body
     streams: list[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = []
 
@@ -43,7 +50,11 @@ def raw_asyncio(address: OpaAddress, path: str, body: bytes) -> Call:
         reader, writer = streams.pop() if streams else await asyncio.open_unix_connection(address.socket)
         writer.write(request)
         answer = await reader.readuntil(b"\r\n\r\n")
-        length = next(int(line.split(b":")[1]) for line in answer.split(b"\r\n") if line.lower().startswith(b"content-length"))
+        length = next(
+            int(line.split(b":")[1])
+            for line in answer.split(b"\r\n")
+            if line.lower().startswith(b"content-length")
+        )
         await reader.readexactly(length)
         streams.append((reader, writer))
 
@@ -58,9 +69,18 @@ async def decisions(engine: OpaEngine, address: OpaAddress, client: httpx.AsyncC
         ("decision", "regate/store/allow", question("store.search", 5), 1, 0.5),
         ("100 distinct chunks", BATCH_RULE, batch(100, distinct=True), 20, None),
     ):
-        path, body = f"/v1/data/{rule}?provenance=true&strict-builtin-errors=true", orjson.dumps({"input": asked})
+        path, body = (
+            f"/v1/data/{rule}?provenance=true&strict-builtin-errors=true",
+            orjson.dumps({"input": asked}),
+        )
         rows += [
-            Row(f"{name}: engine", partial(engine.ask, rule, asked), calls // divisor, most, 5_000 if most else None),
+            Row(
+                f"{name}: engine",
+                partial(engine.ask, rule, asked),
+                calls // divisor,
+                most,
+                5_000 if most else None,
+            ),
             Row(f"{name}: raw asyncio", raw_asyncio(address, path, body), calls // divisor),
             Row(f"{name}: httpx", partial(client.post, path, content=body), calls // divisor // 4),
         ]
@@ -79,26 +99,45 @@ async def decisions(engine: OpaEngine, address: OpaAddress, client: httpx.AsyncC
 
 
 async def plans(engine: OpaEngine, calls: int) -> None:
-    """Print what it costs to compile a filter, to translate what OPA leaves of the rule, and to find a filter that is remembered."""
-    print(f"\n{'filter for a user of':<24}{'residual':>12}{'compile p50':>13}{'translate p50':>15}{'remembered p50':>16}  aims")
+    """Print what it costs to compile a filter, to translate what OPA leaves of the rule, and to find a
+    filter that is remembered.
+    """
+    print(
+        f"\n{'filter for a user of':<24}{'residual':>12}{'compile p50':>13}{'translate p50':>15}{'remembered p50':>16}  aims"
+    )
     for teams in (5, 100, 500, 10_000):
         asked = question("chunk.read", teams)
         repeated = max(20, calls // (10 if teams <= 500 else 100))
         cold, _ = await measure(partial(engine.plan, CHUNK, asked, unknown="chunk"), calls=repeated)
         replayed = await _Replayed.of(engine, asked)
-        without_io, _ = await measure(partial(replayed.engine.plan, CHUNK, asked, unknown="chunk"), calls=repeated)
+        without_io, _ = await measure(
+            partial(replayed.engine.plan, CHUNK, asked, unknown="chunk"), calls=repeated
+        )
         caching = CachingEngine(engine, seconds=3_600, entries=10)
         await caching.plan(CHUNK, asked, unknown="chunk")
         warm, _ = await measure(partial(caching.plan, CHUNK, asked, unknown="chunk"), calls=calls)
         compiled, translated, remembered = (percentile(taken, 0.5) for taken in (cold, without_io, warm))
-        line = f"{teams:>6} teams{'':<12}{replayed.size:>10} B{compiled:>10.2f} ms{translated:>12.3f} ms{1000 * remembered:>13.1f} µs"
-        aims = [f"translate {aim(translated, 0.5, 'ms')}", f"remembered {aim(1000 * remembered, 20, 'µs')}"] if teams <= 100 else []
-        aims += [f"compile {aim(compiled, 50, 'ms')}, residual {aim(replayed.size / 1e6, 5, 'MB')}"] if teams == 500 else []
+        line = (
+            f"{teams:>6} teams{'':<12}{replayed.size:>10} B{compiled:>10.2f} ms{translated:>12.3f} "
+            f"ms{1000 * remembered:>13.1f} µs"
+        )
+        aims = (
+            [f"translate {aim(translated, 0.5, 'ms')}", f"remembered {aim(1000 * remembered, 20, 'µs')}"]
+            if teams <= 100
+            else []
+        )
+        aims += (
+            [f"compile {aim(compiled, 50, 'ms')}, residual {aim(replayed.size / 1e6, 5, 'MB')}"]
+            if teams == 500
+            else []
+        )
         print(f"{line}  {'; '.join(aims)}", flush=True)
 
 
 class _Replayed:
-    """An engine whose OPA answers at once with what it answered before, so that nothing is left but reading and translating."""
+    """An engine whose OPA answers at once with what it answered before, so that nothing is left but
+    reading and translating.
+    """
 
     def __init__(self, engine: OpaEngine, size: int) -> None:
         self.engine = engine
@@ -134,14 +173,19 @@ async def run(calls: int) -> None:
     """Measure, and print the tables."""
     print(describe())
     policies = shipped_policies()
-    schemas = {kind: load_schema(policies / "schemas" / f"{kind}.json") for kind in ("chunk", "store", "file", "item")}
+    schemas = {
+        kind: load_schema(policies / "schemas" / f"{kind}.json")
+        for kind in ("chunk", "store", "file", "item")
+    }
     running = running_opa(policies, schemas=schemas, deadline_s=_DEADLINE_SECONDS)
     async with running as engine:
         address = running.process.address
         transport = httpx.AsyncHTTPTransport(uds=str(address.socket))
         headers = {"Authorization": f"Bearer {address.token}"}
         with watched() as noise:
-            async with httpx.AsyncClient(transport=transport, base_url="http://opa", headers=headers) as client:
+            async with httpx.AsyncClient(
+                transport=transport, base_url="http://opa", headers=headers
+            ) as client:
                 await decisions(engine, address, client, calls)
             await plans(engine, calls)
             await crowds.measure_crowds(engine, schemas["chunk"])

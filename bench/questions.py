@@ -1,4 +1,6 @@
-"""What the benchmarks ask the policy: inputs as the enforcer makes them, of chosen sizes. Not a benchmark of its own."""
+"""What the benchmarks ask the policy: inputs as the enforcer makes them, of chosen sizes. Not a
+benchmark of its own.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +33,13 @@ def principal(groups: int) -> Principal:
 
 def question(action: str, groups: int, **resource: Json) -> JsonObject:
     """Return the input of one question by a principal with this many teams."""
-    return policy_input(principal(groups).as_input(), action, {"store": STORE, **resource}, request_id="req_bench", now=int(time.time()))
+    return policy_input(
+        principal(groups).as_input(),
+        action,
+        {"store": STORE, **resource},
+        request_id="req_bench",
+        now=int(time.time()),
+    )
 
 
 def stamp(number: int, *, labels: int = 1, distinct: bool = False) -> JsonObject:
@@ -40,7 +48,13 @@ def stamp(number: int, *, labels: int = 1, distinct: bool = False) -> JsonObject
         "teams": [f"team-{number % 7}"],
         "labels": [f"label-{one}" for one in range(labels)],
     }
-    scalars: dict[str, Json] = {"tenant": "acme", "visibility": "attributes", "level": 1, "legal_hold": False, "embargo_until": 0}
+    scalars: dict[str, Json] = {
+        "tenant": "acme",
+        "visibility": "attributes",
+        "level": 1,
+        "legal_hold": False,
+        "embargo_until": 0,
+    }
     return scalars | lists | {"owner": f"user-{number}" if distinct else "bob"}
 
 
@@ -48,4 +62,6 @@ def batch(size: int, *, groups: int = 5, labels: int = 1, distinct: bool = False
     """Return the input of a batch of this many chunks."""
     chunks = [("vs_1", stamp(number, labels=labels, distinct=distinct)) for number in range(size)]
     resource = Batch(stores={"vs_1": STORE}, chunks=chunks).as_input()
-    return policy_input(principal(groups).as_input(), BATCH_ACTION, resource, request_id="req_bench", now=int(time.time()))
+    return policy_input(
+        principal(groups).as_input(), BATCH_ACTION, resource, request_id="req_bench", now=int(time.time())
+    )

@@ -1,7 +1,8 @@
-"""Retrieval in one store shared by three tenants, beside stores that hold one tenant each and a search by words: recall, leaks, latency, memory.
+"""Retrieval in one store shared by three tenants, beside stores that hold one tenant each and a search by
+words: recall, leaks, latency, memory.
 
-Reads a corpus with one folder of Markdown a tenant and `queries.jsonl` (tenant, query, facts with the file that answers). Says so and does
-nothing when it is not there. `make bench PARTS=retrieval CORPUS=folder`.
+Reads a corpus with one folder of Markdown a tenant and `queries.jsonl` (tenant, query, facts with the file
+that answers). Says so and does nothing when it is not there. `make bench PARTS=retrieval CORPUS=folder`.
 """
 
 from __future__ import annotations
@@ -44,14 +45,18 @@ class Tally:
 class Client:
     """One tenant's member."""
 
-    def __init__(self, session: aiohttp.ClientSession, url: str, tenant: str, *, roles: tuple[str, ...] = ()) -> None:
+    def __init__(
+        self, session: aiohttp.ClientSession, url: str, tenant: str, *, roles: tuple[str, ...] = ()
+    ) -> None:
         self._session = session
         self._url = url
         self._headers = {"Authorization": f"Bearer {token('user', tenant, teams=('staff',), roles=roles)}"}
 
     async def call(self, method: str, path: str, **more: Any) -> Any:
         """Return the answer's JSON; raises on anything but 2xx."""
-        async with self._session.request(method, f"{self._url}/v1{path}", headers=self._headers, **more) as answer:
+        async with self._session.request(
+            method, f"{self._url}/v1{path}", headers=self._headers, **more
+        ) as answer:
             if answer.status != 200:
                 raise RuntimeError(f"{method} {path}: {answer.status} {await answer.text()}")
             return await answer.json()
@@ -83,14 +88,23 @@ async def ingest(client: Client, store: str, files: Sequence[str], progress: Any
 async def run(corpus: Path) -> None:
     """Ingest, ask every question in both ways, and print the table."""
     tenants = sorted(folder.name for folder in corpus.iterdir() if folder.is_dir())
-    questions = [json.loads(line) for line in (corpus / "queries.jsonl").read_text(encoding="utf-8").splitlines() if line]
+    questions = [
+        json.loads(line)
+        for line in (corpus / "queries.jsonl").read_text(encoding="utf-8").splitlines()
+        if line
+    ]
     async with running_gateway() as gateway, aiohttp.ClientSession() as session:
         clients = {tenant: Client(session, gateway.url, tenant, roles=("store_admin",)) for tenant in tenants}
         before = gateway.resident_mib()
         shared = (
-            await clients[tenants[0]].call("POST", "/vector_stores", json={"name": "shared", "metadata": {"regate.share": "all_tenants"}})
+            await clients[tenants[0]].call(
+                "POST", "/vector_stores", json={"name": "shared", "metadata": {"regate.share": "all_tenants"}}
+            )
         )["id"]
-        own = {tenant: (await clients[tenant].call("POST", "/vector_stores", json={"name": tenant}))["id"] for tenant in tenants}
+        own = {
+            tenant: (await clients[tenant].call("POST", "/vector_stores", json={"name": tenant}))["id"]
+            for tenant in tenants
+        }
         names: dict[str, dict[str, str]] = {}
         documents = {tenant: sorted((corpus / tenant).glob("*.md")) for tenant in tenants}
         count = sum(map(len, documents.values()))
@@ -104,7 +118,8 @@ async def run(corpus: Path) -> None:
         seconds = time.perf_counter() - began
         together, apart, by_words, same = Tally(), Tally(), Tally(), 0
         keywords = {
-            tenant: Keywords({path.name: path.read_text(encoding="utf-8") for path in paths}) for tenant, paths in documents.items()
+            tenant: Keywords({path.name: path.read_text(encoding="utf-8") for path in paths})
+            for tenant, paths in documents.items()
         }
         with click.progressbar(questions, label=f"asking {len(questions)} questions, twice") as asked:
             for question in asked:
@@ -113,13 +128,29 @@ async def run(corpus: Path) -> None:
                 second = await ask(clients[tenant], own[tenant], question, names[tenant], apart)
                 same += first == second
                 by_words.count(keywords[tenant].search(question["query"], max(CUTOFFS)), question)
-        report(gateway, together, apart, by_words, questions=len(questions), same=same, documents=count, seconds=seconds, before=before)
+        report(
+            gateway,
+            together,
+            apart,
+            by_words,
+            questions=len(questions),
+            same=same,
+            documents=count,
+            seconds=seconds,
+            before=before,
+        )
 
 
-async def ask(client: Client, store: str, question: dict[str, Any], names: dict[str, str], tally: Tally) -> list[tuple[str, float]]:
+async def ask(
+    client: Client, store: str, question: dict[str, Any], names: dict[str, str], tally: Tally
+) -> list[tuple[str, float]]:
     """Search as the right tenant, count, and return the hits."""
     began = time.perf_counter()
-    page = await client.call("POST", f"/vector_stores/{store}/search", json={"query": question["query"], "max_num_results": max(CUTOFFS)})
+    page = await client.call(
+        "POST",
+        f"/vector_stores/{store}/search",
+        json={"query": question["query"], "max_num_results": max(CUTOFFS)},
+    )
     tally.milliseconds.append((time.perf_counter() - began) * 1000)
     found = page["data"]
     tally.leaks += sum(hit["file_id"] not in names for hit in found)
@@ -140,8 +171,13 @@ def report(
     before: float,
 ) -> None:
     """Print the table."""
-    print(f"\n{documents} documents in one shared store of all tenants, and each tenant's in a store of its own; {questions} questions")
-    print(f"{'store':<14}{'recall@1':>10}{'recall@5':>10}{'recall@10':>11}{'leaks':>7}{'p50 ms':>9}{'p99 ms':>9}")
+    print(
+        f"\n{documents} documents in one shared store of all tenants, and each tenant's in a store of "
+        f"its own; {questions} questions"
+    )
+    print(
+        f"{'store':<14}{'recall@1':>10}{'recall@5':>10}{'recall@10':>11}{'leaks':>7}{'p50 ms':>9}{'p99 ms':>9}"
+    )
     for name, tally in (("shared", together), ("one tenant", apart), ("BM25", by_words)):
         recall = "".join(f"{tally.hits[cutoff] / questions:>{10 + (cutoff == 10)}.3f}" for cutoff in CUTOFFS)
         if not tally.milliseconds:
@@ -151,17 +187,26 @@ def report(
         print(f"{name:<14}{recall}{tally.leaks:>7}{fifty:>9.1f}{ninety_nine:>9.1f}")
     print(f"identical hits, order and scores in both: {same} of {questions}")
     print(
-        f"ingest: {2 * documents / seconds:.1f} attachments/s; memory: {before:.0f} MiB after start, {gateway.resident_mib():.0f} MiB after all"
+        f"ingest: {2 * documents / seconds:.1f} attachments/s; memory: {before:.0f} MiB after start, "
+        f"{gateway.resident_mib():.0f} MiB after all"
     )
 
 
 def main() -> None:
     """Run from the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--corpus", type=Path, default=os.environ.get("CORPUS"), help="the folder; else the environment's CORPUS")
+    parser.add_argument(
+        "--corpus",
+        type=Path,
+        default=os.environ.get("CORPUS"),
+        help="the folder; else the environment's CORPUS",
+    )
     corpus: Path | None = parser.parse_args().corpus
     if corpus is None or not (corpus / "queries.jsonl").is_file():
-        print("no corpus found: say where it is with CORPUS=folder (one folder of Markdown a tenant, and queries.jsonl)")
+        print(
+            "no corpus found: say where it is with CORPUS=folder (one folder of Markdown a tenant, and "
+            "queries.jsonl)"
+        )
         return
     asyncio.run(run(corpus))
 

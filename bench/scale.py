@@ -1,6 +1,8 @@
-"""What grows: thousands of vector stores, a million responses, a conversation of hundreds of turns. `make scale`, or `python -m bench.scale stores`.
+"""What grows: thousands of vector stores, a million responses, a conversation of hundreds of turns. `make
+scale`, or `python -m bench.scale stores`.
 
-Each part is by itself, with a gateway or a database of its own, and prints what was measured at a64f341 beside what is measured now.
+Each part is by itself, with a gateway or a database of its own, and prints what was measured at a64f341
+beside what is measured now.
 """
 
 from __future__ import annotations
@@ -72,7 +74,9 @@ class Client:
 
 
 @asynccontextmanager
-async def _client(backend: str | None = None, *, open_files: int | None = None) -> AsyncIterator[tuple[Client, RunningGateway]]:
+async def _client(
+    backend: str | None = None, *, open_files: int | None = None
+) -> AsyncIterator[tuple[Client, RunningGateway]]:
     async with running_gateway(backend, open_files=open_files) as gateway, aiohttp.ClientSession() as session:
         yield Client(session, gateway), gateway
 
@@ -94,7 +98,9 @@ async def _each(work: Callable[[int], Awaitable[None]], count: int, *, doing: st
 
 
 async def stores(count: int) -> None:
-    """Search so many vector stores, twice each, at a gateway that may open as many files as an ordinary shell lets it."""
+    """Search so many vector stores, twice each, at a gateway that may open as many files as an
+    ordinary shell lets it.
+    """
     async with _client(open_files=_OPEN_FILES) as (client, gateway):
         file, made = await client.upload(), dict[int, str]()
         before = gateway.resident_mib()
@@ -103,13 +109,20 @@ async def stores(count: int) -> None:
             made[number] = await client.store(f"store {number}", file)
 
         seconds = await _each(make, count, doing="making stores")
-        print(f"{count} vector stores of one file, {_OPEN_FILES} open files allowed: made in {seconds:.0f} s, {_held(gateway, before)}")
+        print(
+            f"{count} vector stores of one file, {_OPEN_FILES} open files allowed: made in "
+            f"{seconds:.0f} s, {_held(gateway, before)}"
+        )
         for round_ in (1, 2):
             statuses, taken = Counter[int](), list[float]()
 
-            async def search(number: int, statuses: Counter[int] = statuses, taken: list[float] = taken) -> None:
+            async def search(
+                number: int, statuses: Counter[int] = statuses, taken: list[float] = taken
+            ) -> None:
                 began = time.perf_counter()
-                status, found = await client.post(f"/vector_stores/{made[number]}/search", query="annual leave")
+                status, found = await client.post(
+                    f"/vector_stores/{made[number]}/search", query="annual leave"
+                )
                 taken.append((time.perf_counter() - began) * 1000)
                 statuses[status if status != 200 or found["data"] else 0] += 1
 
@@ -131,15 +144,21 @@ async def responses(count: int) -> None:
         path = Path(folder) / "regate.db"
         async with SqlStateStore.open(f"sqlite+aiosqlite:///{path}") as state:
             await state.save_response(_response("resp_first", background=True))
-            await state.append_events(ResponseId("resp_first"), [LoggedEvent({"type": "response.completed", "sequence_number": 0})])
+            await state.append_events(
+                ResponseId("resp_first"), [LoggedEvent({"type": "response.completed", "sequence_number": 0})]
+            )
         _multiply(path, count)
         async with SqlStateStore.open(f"sqlite+aiosqlite:///{path}", deadline_s=60) as state:
             size = path.stat().st_size / 2**20
-            print(f"{count:,} responses in {size:.0f} MiB of SQLite, {_LOGS:,} with a log that is to be swept")
+            print(
+                f"{count:,} responses in {size:.0f} MiB of SQLite, {_LOGS:,} with a log that is to be swept"
+            )
             for what in ("something", "nothing"):
                 waited = list[float]()
                 async with asyncio.TaskGroup() as group:
-                    sweep = group.create_task(_timed(state.forget_events(made_before=int(time.time()) - 3_600)))
+                    sweep = group.create_task(
+                        _timed(state.forget_events(made_before=int(time.time()) - 3_600))
+                    )
                     while not (waited and sweep.done()):
                         waited.append(await _saved(state, f"resp_{what}_{len(waited)}"))
                 removed, seconds = sweep.result()
@@ -151,7 +170,9 @@ async def responses(count: int) -> None:
 def _response(name: str, *, background: bool = False) -> ResponseRow:
     body = {"id": name, "object": "response", "error": None}
     at = 1_700_000_000 if background else int(time.time())
-    return ResponseRow(ResponseId(name), "acme", "ann", at, "completed", None, "small", "r1", body, background=background)
+    return ResponseRow(
+        ResponseId(name), "acme", "ann", at, "completed", None, "small", "r1", body, background=background
+    )
 
 
 def _multiply(path: Path, count: int) -> None:
@@ -159,10 +180,17 @@ def _multiply(path: Path, count: int) -> None:
     with sqlite3.connect(path) as database:
         for table, column, many in (("responses", "id", count), ("response_events", "response_id", _LOGS)):
             columns = [str(row[1]) for row in database.execute(f"PRAGMA table_info({table})")]
-            copied = ", ".join(f"printf('resp_%08d', n) AS {name}" if name == column else name for name in columns)
-            numbers = f"WITH RECURSIVE numbers(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM numbers WHERE n < {many})"
+            copied = ", ".join(
+                f"printf('resp_%08d', n) AS {name}" if name == column else name for name in columns
+            )
+            numbers = (
+                "WITH RECURSIVE numbers(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM numbers WHERE n < "
+                f"{many})"
+            )
             one = f"(SELECT * FROM {table} LIMIT 1)"
-            database.execute(f"{numbers} INSERT INTO {table} ({', '.join(columns)}) SELECT {copied} FROM numbers, {one}")
+            database.execute(
+                f"{numbers} INSERT INTO {table} ({', '.join(columns)}) SELECT {copied} FROM numbers, {one}"
+            )
 
 
 async def _timed(work: Awaitable[int]) -> tuple[int, float]:
@@ -184,18 +212,27 @@ async def conversation(turns: int) -> None:
         previous, taken, sizes, before = None, list[float](), list[tuple[int, int]](), gateway.resident_mib()
         for _ in range(turns):
             began = time.perf_counter()
-            status, made = await client.post("/responses", model="bench", input="And then?", previous_response_id=previous, tools=tools)
+            status, made = await client.post(
+                "/responses", model="bench", input="And then?", previous_response_id=previous, tools=tools
+            )
             if status != 200:
                 raise RuntimeError(json.dumps(made))
             taken.append((time.perf_counter() - began) * 1000)
             previous = made["id"]
             sizes.append((_bytes(gateway.data_dir, "regate.db*"), _bytes(gateway.data_dir / "audit", "*")))
-        print(f"a conversation of {turns} turns, each with file_search: {gateway.resident_mib() - before:+.0f} MiB in the end")
+        print(
+            f"a conversation of {turns} turns, each with file_search: "
+            f"{gateway.resident_mib() - before:+.0f} MiB in the end"
+        )
         for turn in (one for one in _TURNS_SHOWN if one <= turns):
             stored, recorded = (size / 2**20 for size in sizes[turn - 1])
             last = percentile(taken[max(0, turn - 10) : turn], 0.5)
-            print(f"  turn {turn:<5}{last:>7.0f} ms; {stored:>6.1f} MiB stored, {recorded:>6.2f} MiB of audit")
-        print("  (at a64f341, 51 turns stored 22.5 MB, a turn went from 0.4 to 3.5 s, and memory grew by 80 MB)")
+            print(
+                f"  turn {turn:<5}{last:>7.0f} ms; {stored:>6.1f} MiB stored, {recorded:>6.2f} MiB of audit"
+            )
+        print(
+            "  (at a64f341, 51 turns stored 22.5 MB, a turn went from 0.4 to 3.5 s, and memory grew by 80 MB)"
+        )
 
 
 def _bytes(folder: Path, pattern: str) -> int:

@@ -1,5 +1,6 @@
-"""What the loop costs on a stream: the rate of 2 MB of single tokens beside a plain pass-through of ours and the backend itself, the time to
-the first token, and a conversation of a thousand turns. All take turns in one run. `python -m bench.streams`.
+"""What the loop costs on a stream: the rate of 2 MB of single tokens beside a plain pass-through of ours and
+the backend itself, the time to the first token, and a conversation of a thousand turns. All take turns in one
+run. `python -m bench.streams`.
 """
 
 from __future__ import annotations
@@ -29,9 +30,22 @@ class Bench:
         self._gateway = f"{gateway}/v1"
 
     async def stream(self, way: str, tokens: int) -> tuple[float, float]:
-        """Return the seconds to the first token and to the end of a stream that came this way: direct, pass-through, or the loop."""
-        chat = {"model": "bench", "messages": [{"role": "user", "content": "Go."}], "stream": True, "max_tokens": tokens}
-        loop = {"model": "bench", "input": "Go.", "stream": True, "max_output_tokens": max(16, tokens), "store": False}
+        """Return the seconds to the first token and to the end of a stream that came this way: direct,
+        pass-through, or the loop.
+        """
+        chat = {
+            "model": "bench",
+            "messages": [{"role": "user", "content": "Go."}],
+            "stream": True,
+            "max_tokens": tokens,
+        }
+        loop = {
+            "model": "bench",
+            "input": "Go.",
+            "stream": True,
+            "max_output_tokens": max(16, tokens),
+            "store": False,
+        }
         url, body, headers = {
             "direct": (f"{self._backend}/chat/completions", chat, {}),
             "pass-through": (f"{self._gateway}/chat/completions", chat, self._headers),
@@ -49,9 +63,16 @@ class Bench:
 
     async def turn(self, previous: str | None) -> tuple[str, float]:
         """Return the id of a further turn of a conversation, and the seconds that it took."""
-        body: dict[str, Any] = {"model": "bench", "input": "And then?", "previous_response_id": previous, "max_output_tokens": 16}
+        body: dict[str, Any] = {
+            "model": "bench",
+            "input": "And then?",
+            "previous_response_id": previous,
+            "max_output_tokens": 16,
+        }
         began = time.perf_counter()
-        async with self._session.post(f"{self._gateway}/responses", json=body, headers=self._headers) as answer:
+        async with self._session.post(
+            f"{self._gateway}/responses", json=body, headers=self._headers
+        ) as answer:
             found = json.loads(await answer.read())
         if answer.status != 200:
             raise RuntimeError(str(found))
@@ -65,9 +86,15 @@ async def rates(bench: Bench, *, rounds: int) -> None:
     for _ in range(rounds):
         for way, seconds in taken.items():
             seconds.append((await bench.stream(way, tokens))[1])
-    print(f"{_STREAM_BYTES / 1e6:.0f} MB in events of one token ({tokens} events), {rounds} rounds; noise: p90 - p10 of direct")
+    print(
+        f"{_STREAM_BYTES / 1e6:.0f} MB in events of one token ({tokens} events), {rounds} rounds; "
+        "noise: p90 - p10 of direct"
+    )
     for way, seconds in taken.items():
-        print(f"  {way:<14}{percentile(seconds, 0.5):>8.3f} s{tokens / percentile(seconds, 0.5):>12.0f} events/s")
+        print(
+            f"  {way:<14}{percentile(seconds, 0.5):>8.3f} s{tokens / percentile(seconds, 0.5):>12.0f} "
+            "events/s"
+        )
     noise = percentile(taken["direct"], 0.9) - percentile(taken["direct"], 0.1)
     share = percentile(taken["pass-through"], 0.5) / percentile(taken["loop"], 0.5)
     print(f"  the loop passes at {share:.0%} of the rate of the pass-through (aim 80 %); noise {noise:.3f} s")
@@ -103,7 +130,11 @@ async def chain(bench: Bench, *, turns: int) -> None:
 
 async def run(rounds: int, turns: int) -> None:
     """Measure, and print the tables."""
-    async with running_backend("bench.backend") as backend, running_gateway(backend) as gateway, aiohttp.ClientSession() as session:
+    async with (
+        running_backend("bench.backend") as backend,
+        running_gateway(backend) as gateway,
+        aiohttp.ClientSession() as session,
+    ):
         bench = Bench(session, backend, gateway.url)
         for way in ("direct", "pass-through", "loop"):
             await bench.stream(way, 100)

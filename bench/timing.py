@@ -1,4 +1,6 @@
-"""Many calls measured: one after the other or several at once, beside what they are meant to take. Not a benchmark of its own."""
+"""Many calls measured: one after the other or several at once, beside what they are meant to take. Not
+a benchmark of its own.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +18,9 @@ CONNECTIONS: Final = (1, 16)
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A call to measure. The aims are the most milliseconds of the median at one connection, and the least calls a second at sixteen."""
+    """A call to measure. The aims are the most milliseconds of the median at one connection, and the
+    least calls a second at sixteen.
+    """
 
     name: str
     call: Call
@@ -45,7 +49,9 @@ async def measure(call: Call, *, calls: int, connections: int = 1) -> tuple[list
 
 async def table(rows: list[Row]) -> None:
     """Measure each row at one connection and at sixteen, and print it."""
-    print(f"{'':<36}{'1: p50 ms':>11}{'p99 ms':>9}{'per s':>8}{'16: p50 ms':>13}{'p99 ms':>9}{'per s':>8}  aim")
+    print(
+        f"{'':<36}{'1: p50 ms':>11}{'p99 ms':>9}{'per s':>8}{'16: p50 ms':>13}{'p99 ms':>9}{'per s':>8}  aim"
+    )
     for row in rows:
         line, median, rate = f"{row.name:<36}", 0.0, 0.0
         for connections, width in zip(CONNECTIONS, (11, 13), strict=True):

@@ -1,9 +1,11 @@
-"""One store of 1,000 tenants: what the policy's filter costs in recall and time, for principals who may see all of it, 1 % and 0.01 %.
+"""One store of 1,000 tenants: what the policy's filter costs in recall and time, for principals who may see
+all of it, 1 % and 0.01 %.
 
-The filters are those that OPA compiles of the shipped chunk rule, with the tenant's guard, and every hit is decided again, as in a
-retrieval. (Behind the guard nobody sees all of a store of many tenants. So whoever does is asked about without it and without the rule's
-own condition on the tenant, as where tenants share; the post-check then has no say.) Recall is against exact search over what the
-principal may see. `python -m bench.vectors --chunks 100000`.
+The filters are those that OPA compiles of the shipped chunk rule, with the tenant's guard, and every hit is
+decided again, as in a retrieval. (Behind the guard nobody sees all of a store of many tenants. So whoever
+does is asked about without it and without the rule's own condition on the tenant, as where tenants share; the
+post-check then has no say.) Recall is against exact search over what the principal may see. `python -m
+bench.vectors --chunks 100000`.
 """
 
 from __future__ import annotations
@@ -31,7 +33,15 @@ from regate_orchestrator.authz.batches import Batch
 from regate_orchestrator.authz.decisions import Context, Point
 from regate_orchestrator.authz.enforcer import Enforcer
 from regate_orchestrator.errors import VectorStoreUnavailable
-from regate_orchestrator.filters.expression import And, Compare, FilterPlan, all_of, expression_of, narrow, plan_of
+from regate_orchestrator.filters.expression import (
+    And,
+    Compare,
+    FilterPlan,
+    all_of,
+    expression_of,
+    narrow,
+    plan_of,
+)
 from regate_orchestrator.filters.schema import load_schema
 from regate_orchestrator.values import JsonObject, RequestId
 
@@ -111,7 +121,10 @@ async def run(chunks: int, queries: int, wanted: Sequence[str]) -> None:
     """Fill and measure each engine."""
     print(describe())
     policies = shipped_policies()
-    schemas = {kind: load_schema(policies / "schemas" / f"{kind}.json") for kind in ("chunk", "store", "file", "item")}
+    schemas = {
+        kind: load_schema(policies / "schemas" / f"{kind}.json")
+        for kind in ("chunk", "store", "file", "item")
+    }
     corpus, asked = make_corpus(chunks), make_vectors(queries, seed=2)
     made: dict[str, Callable[[], AbstractAsyncContextManager[Engine]]] = {
         "pgvector": lambda: engines.pgvector(schemas["chunk"]),
@@ -119,11 +132,16 @@ async def run(chunks: int, queries: int, wanted: Sequence[str]) -> None:
     }
     async with running_opa(policies, schemas=schemas) as opa:
         remembering = CachingEngine(opa, seconds=3_600, entries=100)
-        enforcers = Enforcers(Enforcer(opa, _Unrecorded(), schemas), Enforcer(remembering, _Unrecorded(), schemas))
+        enforcers = Enforcers(
+            Enforcer(opa, _Unrecorded(), schemas), Enforcer(remembering, _Unrecorded(), schemas)
+        )
         for engine_name in wanted:
             async with made[engine_name]() as engine:
                 seconds = await fill(engine, corpus)
-                print(f"\n{engine.name}: {chunks} chunks of {TENANTS} tenants in one store, stored in {seconds:.0f} s; {queries} queries")
+                print(
+                    f"\n{engine.name}: {chunks} chunks of {TENANTS} tenants in one store, stored in "
+                    f"{seconds:.0f} s; {queries} queries"
+                )
                 with watched() as noise:
                     await measure(engine, corpus, asked, enforcers)
                 print(noise)
@@ -138,14 +156,19 @@ async def fill(engine: Engine, corpus: Corpus) -> float:
         part = range(start, min(start + _ADDED_AT_ONCE, count))
         await engine.store.add(STORE, [corpus.chunk(number) for number in part])
         if part.stop == count or part.stop % (10 * _ADDED_AT_ONCE) == 0:
-            print(f"{engine.name}: stored {part.stop} of {count} chunks in {time.perf_counter() - began:.0f} s", flush=True)
+            print(
+                f"{engine.name}: stored {part.stop} of {count} chunks in {time.perf_counter() - began:.0f} s",
+                flush=True,
+            )
     await engine.settled()
     return time.perf_counter() - began
 
 
 async def measure(engine: Engine, corpus: Corpus, queries: Vectors, enforcers: Enforcers) -> None:
     """Print recall and times: of the engine by itself, then of each principal."""
-    print(f"{'':<34}{'recall@10':>10}{'short':>7}{'p50 ms':>9}{'p99 ms':>9}{'checks p50':>12}{'remembered':>12}{'denied':>9}")
+    print(
+        f"{'':<34}{'recall@10':>10}{'short':>7}{'p50 ms':>9}{'p99 ms':>9}{'checks p50':>12}{'remembered':>12}{'denied':>9}"
+    )
     whole = np.arange(len(corpus.vectors))
     for label, search in (("the engine, unfiltered", engine.unfiltered), ("exact, unfiltered", engine.exact)):
         figures = Figures()
@@ -157,52 +180,78 @@ async def measure(engine: Engine, corpus: Corpus, queries: Vectors, enforcers: E
         figures.show(label)
     checks: list[Checks] = []
     for asker in corpus.askers():
-        await retrieve(engine, corpus, asker, queries[0], enforcers, Figures())  # the first pays for what later ones find warm
+        await retrieve(
+            engine, corpus, asker, queries[0], enforcers, Figures()
+        )  # the first pays for what later ones find warm
         figures = Figures()
         for query in queries:
             await retrieve(engine, corpus, asker, query, enforcers, figures)
         figures.show(f"permitted: {asker.name}")
         checks += figures.checks
     names = ("opening", "compiling", "remembering", "deciding")
-    store, compiled, remembered, hits = (percentile([getattr(one, part) for one in checks], 0.5) for part in names)
+    store, compiled, remembered, hits = (
+        percentile([getattr(one, part) for one in checks], 0.5) for part in names
+    )
     print(
-        f"checks, p50: store {store:.2f} ms, filter compiled {compiled:.2f} ms or remembered {remembered:.2f} ms, decision on the hits {hits:.2f} ms;"
-        f" together with a remembered filter {aim(percentile([one.with_filter(one.remembering) for one in checks], 0.5), _CHECKS_AIM_MS, 'ms')}"
+        f"checks, p50: store {store:.2f} ms, filter compiled {compiled:.2f} ms or remembered "
+        f"{remembered:.2f} ms, decision on the hits {hits:.2f} ms;"
+        " together with a remembered filter "
+        f"{aim(percentile([one.with_filter(one.remembering) for one in checks], 0.5), _CHECKS_AIM_MS, 'ms')}"
     )
 
 
-async def retrieve(engine: Engine, corpus: Corpus, asker: Asker, query: Vectors, enforcers: Enforcers, figures: Figures) -> None:
+async def retrieve(
+    engine: Engine, corpus: Corpus, asker: Asker, query: Vectors, enforcers: Enforcers, figures: Figures
+) -> None:
     """Do what a retrieval does, with the filter compiled and remembered, and note recall and times."""
     context = Context(asker.principal, RequestId("req_bench"))
     enforcer = enforcers.remembering
     _, opening = await timed(enforcer.admit(context, "store.search", Batch(stores={STORE: _STORE_ROW})))
     resource: JsonObject = {"store": _STORE_ROW}
-    compiled, compiling = await timed(enforcers.compiling.plan(context, Point.CHUNK, "chunk.read", unknown="chunk", resource=resource))
-    _, remembering = await timed(enforcer.plan(context, Point.CHUNK, "chunk.read", unknown="chunk", resource=resource))
+    compiled, compiling = await timed(
+        enforcers.compiling.plan(context, Point.CHUNK, "chunk.read", unknown="chunk", resource=resource)
+    )
+    _, remembering = await timed(
+        enforcer.plan(context, Point.CHUNK, "chunk.read", unknown="chunk", resource=resource)
+    )
     try:
-        found, searching = await timed(engine.store.search(STORE, query.tolist(), plan=plan_for(asker, compiled.plan), limit=K))
-    except VectorStoreUnavailable:  # it took too long, which on a busy machine is no fault of the others' figures
+        found, searching = await timed(
+            engine.store.search(STORE, query.tolist(), plan=plan_for(asker, compiled.plan), limit=K)
+        )
+    except (
+        VectorStoreUnavailable
+    ):  # it took too long, which on a busy machine is no fault of the others' figures
         figures.failed += 1
         return
-    batch = Batch(stores={STORE: _STORE_ROW}, chunks=[(STORE, candidate.stamp) for candidate in found.candidates])
+    batch = Batch(
+        stores={STORE: _STORE_ROW}, chunks=[(STORE, candidate.stamp) for candidate in found.candidates]
+    )
     admitted, deciding = await timed(enforcer.admit(context, "chunk.read", batch))
     figures.checks.append(Checks(opening, compiling, remembering, deciding))
     figures.searches.append(searching)
-    figures.recalls.append(recall(corpus, asker.permitted, query, [candidate.id for candidate in found.candidates]))
+    figures.recalls.append(
+        recall(corpus, asker.permitted, query, [candidate.id for candidate in found.candidates])
+    )
     figures.denied += 0 if asker.across_tenants else len(found.candidates) - len(admitted.chunks)
 
 
 def plan_for(asker: Asker, compiled: FilterPlan) -> FilterPlan:
-    """Return the plan as retrieval would give it to the store: with the tenant's guard, or, across tenants, without any word on tenants."""
+    """Return the plan as retrieval would give it to the store: with the tenant's guard, or, across
+    tenants, without any word on tenants.
+    """
     if not asker.across_tenants:
         return narrow(compiled, Compare("eq", ("tenant",), asker.principal.tenant))
     expression = expression_of(compiled)
     parts = expression.parts if isinstance(expression, And) else (expression,)
-    return plan_of(all_of(part for part in parts if not (isinstance(part, Compare) and part.field == ("tenant",))))
+    return plan_of(
+        all_of(part for part in parts if not (isinstance(part, Compare) and part.field == ("tenant",)))
+    )
 
 
 def recall(corpus: Corpus, among: Numbers, query: Vectors, found: Sequence[str]) -> float:
-    """Return which share of the best is among the found. A chunk as similar as the last of the best counts as well: either is right."""
+    """Return which share of the best is among the found. A chunk as similar as the last of the best
+    counts as well: either is right.
+    """
     exact = corpus.vectors[among].astype(np.float64) @ query.astype(np.float64)
     count = min(K, len(among))
     least = np.partition(exact, -count)[-count] - _ROUNDING
@@ -222,7 +271,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--chunks", type=int, default=100_000)
     parser.add_argument("--queries", type=int, default=50)
-    parser.add_argument("--engine", action="append", choices=ENGINES, help="measure this one; may be given again")
+    parser.add_argument(
+        "--engine", action="append", choices=ENGINES, help="measure this one; may be given again"
+    )
     arguments = parser.parse_args()
     asyncio.run(run(arguments.chunks, arguments.queries, arguments.engine or ENGINES))
 

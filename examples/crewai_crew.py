@@ -33,11 +33,30 @@ def main(document: str, question: str, model: str) -> None:
         return "\n".join(part.text for hit in found for part in hit.content) or "Nothing was found."
 
     # The provider's name tells CrewAI which protocol to speak; the gateway sees only what follows it.
-    llm = LLM(model=f"openai/{model}", base_url=GATEWAY, api_key=os.environ["OPENAI_API_KEY"], api="responses")
-    reader = Agent(role="Reader", goal="Find what documents say.", backstory="You quote, and never guess.", tools=[search], llm=llm)
-    writer = Agent(role="Writer", goal="Write short answers.", backstory="You write for busy people.", llm=llm)
-    find = Task(description=f"Use search and answer: {question}", expected_output="The passages that answer it.", agent=reader)
-    write = Task(description="Write the answer in one sentence.", expected_output="One sentence.", agent=writer, context=[find])
+    llm = LLM(
+        model=f"openai/{model}", base_url=GATEWAY, api_key=os.environ["OPENAI_API_KEY"], api="responses"
+    )
+    reader = Agent(
+        role="Reader",
+        goal="Find what documents say.",
+        backstory="You quote, and never guess.",
+        tools=[search],
+        llm=llm,
+    )
+    writer = Agent(
+        role="Writer", goal="Write short answers.", backstory="You write for busy people.", llm=llm
+    )
+    find = Task(
+        description=f"Use search and answer: {question}",
+        expected_output="The passages that answer it.",
+        agent=reader,
+    )
+    write = Task(
+        description="Write the answer in one sentence.",
+        expected_output="One sentence.",
+        agent=writer,
+        context=[find],
+    )
     print(Crew(agents=[reader, writer], tasks=[find, write]).kickoff().raw)
 
 

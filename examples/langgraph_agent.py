@@ -50,7 +50,9 @@ def main(document: str, question: str, model: str) -> None:
         for update in step.values():
             for message in update["messages"]:
                 calls = message.tool_calls if isinstance(message, AIMessage) else ()
-                print(f"{message.type}: {message.text}", *(f"{call['name']}({call['args']})" for call in calls))
+                print(
+                    f"{message.type}: {message.text}", *(f"{call['name']}({call['args']})" for call in calls)
+                )
 
 
 if __name__ == "__main__":

@@ -26,7 +26,12 @@ def main(document: str, question: str, model: str) -> None:
             if event.type == "response.output_text.delta":
                 print(event.delta, end="", flush=True)
         answer = stream.get_final_response()
-    cited = {note.filename for item in answer.output if item.type == "message" for note in item.content[0].annotations}  # type: ignore[union-attr]
+    cited = {
+        note.filename
+        for item in answer.output
+        if item.type == "message"
+        for note in item.content[0].annotations
+    }  # type: ignore[union-attr]
     print("\ncites:", ", ".join(sorted(cited)) or "nothing")
 
 

@@ -1,7 +1,9 @@
-"""What each entrypoint costs inside OPA, measured with `opa bench` on the inputs in `bench/`. Numbers to compare on change, not a check.
+"""What each entrypoint costs inside OPA, measured with `opa bench` on the inputs in `bench/`. Numbers to
+compare on change, not a check.
 
-`bench/<package>/input.json` serves every entrypoint of the package, `bench/<package>.<rule>/…` one rule; any other `bench/<package>.<name>/…`
-is one more case of the package's first entrypoint. (One folder each, as OPA would take files of one folder for parts of one document.)
+`bench/<package>/input.json` serves every entrypoint of the package, `bench/<package>.<rule>/…` one rule; any
+other `bench/<package>.<name>/…` is one more case of the package's first entrypoint. (One folder each, as OPA
+would take files of one folder for parts of one document.)
 """
 
 from __future__ import annotations
@@ -36,7 +38,9 @@ def cases() -> Iterator[tuple[str, Path]]:
 
 
 def measure(rule: str, given: Path) -> tuple[int, int]:
-    """Return nanoseconds and allocations of one evaluation; raises `Fault` when the rule is undefined for the input."""
+    """Return nanoseconds and allocations of one evaluation; raises `Fault` when the rule is undefined
+    for the input.
+    """
     arguments = ("--bundle", str(opa.POLICIES), "--input", str(given), f"data.regate.{rule}")
     if "result" not in opa.read("eval", *arguments, "--format", "json"):
         raise opa.Fault(f"{rule}: is undefined for {given.parent.name}, so nothing would be measured")

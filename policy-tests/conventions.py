@@ -1,4 +1,6 @@
-"""Conventions of the policies that OPA itself does not check: annotations, the contract of entrypoints, schemas, tests, safe negation."""
+"""Conventions of the policies that OPA itself does not check: annotations, the contract of
+entrypoints, schemas, tests, safe negation.
+"""
 
 from __future__ import annotations
 
@@ -62,7 +64,8 @@ ENTRYPOINTS: Final = {
 ROWS: Final = {"chunk", "store", "file", "prompt", "item"}
 FILTERS: Final = {"chunk", "store", "file", "prompt", "history"}
 
-# The rules of `regate.custom` that the shipped rules consult; docs/extending-policies.md promises them to whoever extends.
+# The rules of `regate.custom` that the shipped rules consult; docs/extending-policies.md promises them to
+# whoever extends.
 CONSULTED: Final = {
     *(f"{point}/{rule}" for point in FILTERS for rule in ("deny", "grant")),
     *(f"{point}/stamp" for point in ("store", "file", "prompt", "ingest")),
@@ -81,7 +84,10 @@ _INPUT_KEYS: Final = (
 
 def faults() -> Iterator[str]:
     """Yield each breach of a convention, in words that say where it is."""
-    modules = {path: opa.read("parse", str(path), "--format", "json") for path in sorted(opa.POLICIES.rglob("*.rego"))}
+    modules = {
+        path: opa.read("parse", str(path), "--format", "json")
+        for path in sorted(opa.POLICIES.rglob("*.rego"))
+    }
     yield from _packages(modules)
     yield from _annotations(modules)
     yield from _negations(modules)
@@ -104,7 +110,11 @@ def _packages(modules: dict[Path, Node]) -> Iterator[str]:
     described: set[str] = set()
     for path, module in modules.items():
         folder = path.parent.relative_to(opa.POLICIES)
-        expected = ".".join(folder.parts) + f".{path.stem}" if folder.parts[0] == "system" else ".".join(("regate", *folder.parts))
+        expected = (
+            ".".join(folder.parts) + f".{path.stem}"
+            if folder.parts[0] == "system"
+            else ".".join(("regate", *folder.parts))
+        )
         if _name(module) != expected:
             yield f"{_place(path)}: package {_name(module)} should be {expected}, after its folder"
         test = opa.TESTS / folder / f"{path.stem if folder.parts[0] == 'system' else folder.name}_test.rego"
@@ -133,7 +143,10 @@ def _annotations(modules: dict[Path, Node]) -> Iterator[str]:
     entrypoints = {name for name, annotation in annotated.items() if annotation.get("entrypoint")}
     wanted = {f"regate.{path.replace('/', '.')}" for path in ENTRYPOINTS}
     for name in sorted(entrypoints ^ wanted):
-        yield f"{name}: is {'marked as' if name in entrypoints else 'not marked as'} an entrypoint, unlike what the gateway asks for"
+        yield (
+            f"{name}: is {'marked as' if name in entrypoints else 'not marked as'} an entrypoint, unlike "
+            "what the gateway asks for"
+        )
     for name in sorted(entrypoints):
         code = annotated[name].get("custom", {}).get("code")
         if not code or code in codes:
@@ -144,29 +157,46 @@ def _annotations(modules: dict[Path, Node]) -> Iterator[str]:
 def _negations(modules: dict[Path, Node]) -> Iterator[str]:
     for path, module in modules.items():
         for node in _nodes(module.get("rules", [])):
-            # OPA takes a reference out of a negation, so a missing key would make the whole rule undefined, and a deny rule silent.
-            if node.get("negated") and any(part.get("type") == "var" and part.get("value") == "input" for part in _nodes(node["terms"])):
-                yield f"{_place(path)}: negates an expression on input; negate a named rule, which survives missing keys"
+            # OPA takes a reference out of a negation, so a missing key would make the whole rule undefined,
+            # and a deny rule silent.
+            if node.get("negated") and any(
+                part.get("type") == "var" and part.get("value") == "input" for part in _nodes(node["terms"])
+            ):
+                yield (
+                    f"{_place(path)}: negates an expression on input; negate a named rule, which survives "
+                    "missing keys"
+                )
 
 
 def _data_names(modules: dict[Path, Node]) -> Iterator[str]:
     operators = json.loads((opa.POLICIES / "data.json").read_text(encoding="utf-8"))["regate"]
     schemas = {path.stem for path in (opa.SCHEMAS / "operators").glob("*.json")}
     if schemas != set(operators):
-        yield f"rego/data.json and rego/schemas/operators differ in {', '.join(sorted(schemas ^ set(operators)))}"
-    known = {("regate", name) for name in operators} | {tuple(_name(module).split(".")) for module in modules.values()}
+        yield (
+            "rego/data.json and rego/schemas/operators differ in "
+            f"{', '.join(sorted(schemas ^ set(operators)))}"
+        )
+    known = {("regate", name) for name in operators} | {
+        tuple(_name(module).split(".")) for module in modules.values()
+    }
     for path, module in modules.items():
         for node in _nodes(module):
             parts = node.get("value")
             if node.get("type") != "ref" or not isinstance(parts, list) or parts[0].get("value") != "data":
                 continue
             names = tuple(str(part["value"]) for part in parts[1:])
-            if names[:1] == ("regate",) and names[:2] != ("regate", "custom") and not any(names[: len(one)] == one for one in known):
+            if (
+                names[:1] == ("regate",)
+                and names[:2] != ("regate", "custom")
+                and not any(names[: len(one)] == one for one in known)
+            ):
                 yield f"{_place(path)}: data.{'.'.join(names)} is neither a package nor in rego/data.json"
 
 
 def _consulted(modules: dict[Path, Node]) -> Iterator[str]:
-    """Yield where the rules that are consulted differ from those that are promised. A package of custom rules must never be shipped."""
+    """Yield where the rules that are consulted differ from those that are promised. A package of
+    custom rules must never be shipped.
+    """
     found: set[str] = set()
     for path, module in modules.items():
         if _name(module).startswith("regate.custom"):
@@ -180,7 +210,10 @@ def _consulted(modules: dict[Path, Node]) -> Iterator[str]:
             ):
                 found.add("/".join(str(part["value"]) for part in parts[3:]))
     for rule in sorted(found ^ CONSULTED):
-        yield f"regate.custom/{rule}: is {'consulted but not promised' if rule in found else 'promised but not consulted'}"
+        yield (
+            f"regate.custom/{rule}: is "
+            f"{'consulted but not promised' if rule in found else 'promised but not consulted'}"
+        )
 
 
 def _filter_rules(modules: dict[Path, Node]) -> Iterator[str]:
@@ -193,7 +226,11 @@ def _filter_rules(modules: dict[Path, Node]) -> Iterator[str]:
                 yield f"{_place(path)}: {name} has an else or arguments, which no filter can follow"
             if rule.get("default") and name != "allow":
                 yield f"{_place(path)}: {name} has a default; a helper of a filter has none"
-            if not rule.get("default") and name == "allow" and rule["head"]["value"] != {"type": "boolean", "value": True}:
+            if (
+                not rule.get("default")
+                and name == "allow"
+                and rule["head"]["value"] != {"type": "boolean", "value": True}
+            ):
                 yield f"{_place(path)}: allow may only ever be made true"
 
 
@@ -202,16 +239,23 @@ def _row_schemas() -> Iterator[str]:
     if set(found) != ROWS:
         yield f"rego/schemas holds {', '.join(sorted(found))}; rows are {', '.join(sorted(ROWS))}"
     for name, schema in found.items():
-        if schema.get("additionalProperties") is not False or set(schema["required"]) != set(schema["properties"]):
+        if schema.get("additionalProperties") is not False or set(schema["required"]) != set(
+            schema["properties"]
+        ):
             yield f"rego/schemas/{name}.json: a row has all its fields, always, and no others"
         for key, field in schema["properties"].items():
             text_list = field["type"] == "array" and field.get("items") == {"type": "string"}
             if not text_list and field["type"] not in ("string", "integer", "boolean"):
-                yield f"rego/schemas/{name}.json: {key} is neither a text, a whole number, a boolean nor a list of texts"
+                yield (
+                    f"rego/schemas/{name}.json: {key} is neither a text, a whole number, a boolean nor a "
+                    "list of texts"
+                )
 
 
 def _misspelt_keys(modules: dict[Path, Node]) -> Iterator[str]:
-    """Yield each file in which OPA does not notice a misspelt input key: its package's schemas are not wired."""
+    """Yield each file in which OPA does not notice a misspelt input key: its package's schemas are
+    not wired.
+    """
     with tempfile.TemporaryDirectory() as folder:
         copy = Path(folder) / "rego"
         shutil.copytree(opa.POLICIES, copy)
@@ -222,7 +266,10 @@ def _misspelt_keys(modules: dict[Path, Node]) -> Iterator[str]:
                 changed = key.sub(r"\1_misspelt", text, count=1)
                 target.write_text(changed, encoding="utf-8")
                 if changed != text and _accepted(copy):
-                    yield f"{_place(path)}: a misspelt input key goes unnoticed; name the schemas in the package's METADATA"
+                    yield (
+                        f"{_place(path)}: a misspelt input key goes unnoticed; name the schemas in the "
+                        "package's METADATA"
+                    )
             target.write_text(text, encoding="utf-8")
 
 

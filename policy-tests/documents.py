@@ -1,4 +1,6 @@
-"""Operators' documents: every one has a schema, every schema a document, and the document matches it. The types of rules are OPA's to check."""
+"""Operators' documents: every one has a schema, every schema a document, and the document matches it.
+The types of rules are OPA's to check.
+"""
 
 from __future__ import annotations
 
@@ -22,12 +24,30 @@ _QUERY: Final = """{
 
 def faults(policies: Path) -> Iterator[str]:
     """Yield what is wrong with each document in a policy directory, in words that name it."""
-    schemas = {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in (policies / "schemas" / "operators").glob("*.json")}
-    arguments = ("eval", "--data", *_data_arguments(policies), "--strict-builtin-errors", "--stdin-input", "--format", "raw", _QUERY)
+    schemas = {
+        path.stem: json.loads(path.read_text(encoding="utf-8"))
+        for path in (policies / "schemas" / "operators").glob("*.json")
+    }
+    arguments = (
+        "eval",
+        "--data",
+        *_data_arguments(policies),
+        "--strict-builtin-errors",
+        "--stdin-input",
+        "--format",
+        "raw",
+        _QUERY,
+    )
     found = opa.read(*arguments, given=json.dumps(schemas))
     yield from (f"data.regate.{fault}" for fault in found["wrong"])
-    yield from (f"data.regate.{name}: has no schema in schemas/operators" for name in sorted(set(found["names"]) - set(schemas)))
-    yield from (f"data.regate.{name}: is missing, so what it restricts is free" for name in sorted(set(schemas) - set(found["names"])))
+    yield from (
+        f"data.regate.{name}: has no schema in schemas/operators"
+        for name in sorted(set(found["names"]) - set(schemas))
+    )
+    yield from (
+        f"data.regate.{name}: is missing, so what it restricts is free"
+        for name in sorted(set(schemas) - set(found["names"]))
+    )
 
 
 def count(policies: Path) -> int:

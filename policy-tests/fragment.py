@@ -1,7 +1,9 @@
-"""The filter fragment: checks that the rules that become filters compile to what a filter can say, and stay small for callers with many groups.
+"""The filter fragment: checks that the rules that become filters compile to what a filter can say, and stay
+small for callers with many groups.
 
-Each rule is partially evaluated with its row unknown, and every expression of what remains must have one of the few shapes below. This says
-whether a policy *is* in the fragment; what a residual means is the business of the translator in `regate_adapters.opa`, which has its own proof.
+Each rule is partially evaluated with its row unknown, and every expression of what remains must have one of
+the few shapes below. This says whether a policy *is* in the fragment; what a residual means is the business
+of the translator in `regate_adapters.opa`, which has its own proof.
 """
 
 from __future__ import annotations
@@ -40,13 +42,18 @@ def faults() -> Iterator[str]:
             if (reason := _reason_against(expression, row)) is not None:
                 yield f"regate.{point} for {action}: {reason}"
         if len(list(expressions(one))) != len(list(expressions(many))):
-            yield f"regate.{point} for {action}: the filter grows with the number of the caller's groups; write chunk-first membership"
+            yield (
+                f"regate.{point} for {action}: the filter grows with the number of the caller's groups; "
+                "write chunk-first membership"
+            )
         if not any(_mentions_row(expression, row) for expression in expressions(many)):
             yield f"regate.{point} for {action}: the filter does not depend on the row at all"
 
 
 def helpers_of(point: str) -> list[str]:
-    """Return the boolean helper rules of a package, which a filter must not inline: inlining multiplies them out."""
+    """Return the boolean helper rules of a package, which a filter must not inline: inlining
+    multiplies them out.
+    """
     names: set[str] = set()
     for path in sorted((opa.POLICIES / point).glob("*.rego")):
         for rule in opa.read("parse", str(path), "--format", "json")["rules"]:
@@ -65,7 +72,17 @@ def residual(point: str, row: str, action: str, *, groups: int, helpers: list[st
     document = {"v": 1, "now": 1000, "request_id": "r", "action": action, "principal": principal}
     return dict(
         opa.read(
-            *("eval", "--bundle", str(opa.POLICIES), "--partial", "--unknowns", f"input.{row}", "--stdin-input", "--format", "json"),
+            *(
+                "eval",
+                "--bundle",
+                str(opa.POLICIES),
+                "--partial",
+                "--unknowns",
+                f"input.{row}",
+                "--stdin-input",
+                "--format",
+                "json",
+            ),
             *(part for helper in helpers for part in ("--disable-inlining", helper)),
             f"data.regate.{point}.allow == true",
             given=json.dumps(document),
@@ -74,7 +91,9 @@ def residual(point: str, row: str, action: str, *, groups: int, helpers: list[st
 
 
 def expressions(partial: Node) -> Iterator[Node]:
-    """Yield every expression of a residual, those of its support rules included; a rule of a shape that no filter has, as an odd one."""
+    """Yield every expression of a residual, those of its support rules included; a rule of a shape
+    that no filter has, as an odd one.
+    """
     for body in partial.get("queries") or []:
         yield from body
     for module in partial.get("modules") or []:
@@ -95,7 +114,11 @@ def _reason_against(expression: Node, row: str) -> str | None:
         return "`with`"
     terms = expression["terms"]
     if isinstance(terms, dict):
-        if terms["type"] == "boolean" or _is_rule(terms) or (terms["type"] == "ref" and _is_field(terms, row)):
+        if (
+            terms["type"] == "boolean"
+            or _is_rule(terms)
+            or (terms["type"] == "ref" and _is_field(terms, row))
+        ):
             return None
         return f"an expression of type {terms['type']}"
     if expression.get("negated"):
@@ -107,12 +130,20 @@ def _reason_against(expression: Node, row: str) -> str | None:
     if operator in _COMPARISONS:
         fields = [term for term in (left, right) if _is_field(term, row)]
         known = [term for term in (left, right) if _is_known(term)]
-        return None if len(fields) == 1 and len(known) == 1 else f"{operator} of other than a field and a known value"
+        return (
+            None
+            if len(fields) == 1 and len(known) == 1
+            else f"{operator} of other than a field and a known value"
+        )
     if operator == "internal.member_2":
         fits = (_is_field(left, row) or _is_element(left, row)) and _is_known(right)
         return None if fits else "membership other than of a field, or its element, in a known collection"
     if operator in _TEXT:
-        return None if _is_field(left, row) and _is_known(right) else f"{operator} of other than a field and a known value"
+        return (
+            None
+            if _is_field(left, row) and _is_known(right)
+            else f"{operator} of other than a field and a known value"
+        )
     return f"the builtin {operator}"
 
 
@@ -123,15 +154,29 @@ def _is_known(term: Node) -> bool:
 
 
 def _is_field(term: Node, row: str) -> bool:
-    return term["type"] == "ref" and _path(term)[:2] == ["input", row] and len(_path(term)) == 3 and term["value"][2]["type"] == "string"
+    return (
+        term["type"] == "ref"
+        and _path(term)[:2] == ["input", row]
+        and len(_path(term)) == 3
+        and term["value"][2]["type"] == "string"
+    )
 
 
 def _is_element(term: Node, row: str) -> bool:
-    return term["type"] == "ref" and len(term["value"]) == 4 and term["value"][3]["type"] == "var" and _path(term)[:2] == ["input", row]
+    return (
+        term["type"] == "ref"
+        and len(term["value"]) == 4
+        and term["value"][3]["type"] == "var"
+        and _path(term)[:2] == ["input", row]
+    )
 
 
 def _is_rule(term: Node) -> bool:
-    return term["type"] == "ref" and _path(term)[:2] == ["data", "partial"] and all(part["type"] == "string" for part in term["value"][1:])
+    return (
+        term["type"] == "ref"
+        and _path(term)[:2] == ["data", "partial"]
+        and all(part["type"] == "string" for part in term["value"][1:])
+    )
 
 
 def _path(term: Node) -> list[Any]:
@@ -140,4 +185,7 @@ def _path(term: Node) -> list[Any]:
 
 def _mentions_row(expression: Node, row: str) -> bool:
     terms = expression["terms"]
-    return any(_is_field(term, row) or _is_element(term, row) for term in (terms if isinstance(terms, list) else [terms]))
+    return any(
+        _is_field(term, row) or _is_element(term, row)
+        for term in (terms if isinstance(terms, list) else [terms])
+    )

@@ -1,7 +1,9 @@
-"""Hostile inputs: every decision with every part of its input replaced by something of another type, under strict builtin errors.
+"""Hostile inputs: every decision with every part of its input replaced by something of another type, under
+strict builtin errors.
 
-The gateway asks with `strict-builtin-errors=true`, where a builtin given the wrong type is an error (503) and not a mere undefined. Nothing
-that is stored, claimed or requested may cause that. Says nothing of what is allowed: the tests do.
+The gateway asks with `strict-builtin-errors=true`, where a builtin given the wrong type is an error (503) and
+not a mere undefined. Nothing that is stored, claimed or requested may cause that. Says nothing of what is
+allowed: the tests do.
 """
 
 from __future__ import annotations
@@ -47,13 +49,29 @@ _REQUESTED: Final = {"visibility": "tenant", "teams": ["eng"], "level": 9, "labe
 # package -> further input, by action
 _BASES: Final[dict[str, tuple[tuple[str, dict[str, Any]], ...]]] = {
     "authn": (
-        ("authn.principal", {"method": "jwt", "claims": {"sub": "", "tenant": "acme", "teams": ["hr"], "scope": "a b", "clearance": 1}}),
+        (
+            "authn.principal",
+            {
+                "method": "jwt",
+                "claims": {"sub": "", "tenant": "acme", "teams": ["hr"], "scope": "a b", "clearance": 1},
+            },
+        ),
     ),
-    "quota": (("quota.limits", {"request": {"method": "GET", "path": "/", "model": "m", "stream": False, "tool_types": []}}),),
+    "quota": (
+        (
+            "quota.limits",
+            {"request": {"method": "GET", "path": "/", "model": "m", "stream": False, "tool_types": []}},
+        ),
+    ),
     "guard": (("guard.check", {"step": "input", "scores": {"injection": 0.5}, "labels": ["pii"]}),),
     "admin": (("audit.read", {"operation": {"tenant": "acme"}}),),
     "prompt": (("prompt.read", {"prompt": _ROW}), ("prompt.create", {"requested": _REQUESTED})),
-    "route": (("route.buy", {"request": {"method": "GET", "path": "/", "model": "m", "stream": False, "tool_types": []}}),),
+    "route": (
+        (
+            "route.buy",
+            {"request": {"method": "GET", "path": "/", "model": "m", "stream": False, "tool_types": []}},
+        ),
+    ),
     "store": (
         ("store.search", {"store": _ROW | {"shared": False}}),
         ("store.create", {"requested": _REQUESTED | {"share": "x"}}),
@@ -70,7 +88,10 @@ _BASES: Final[dict[str, tuple[tuple[str, dict[str, Any]], ...]]] = {
     "history": (("history.reuse", {"item": _ROW}),),
     "ingest": (
         ("ingest.document", {"store": _ROW, "document": {"requested": _REQUESTED, "file": _ROW}}),
-        ("ingest.document", {"store": _ROW, "document": {"requested": _REQUESTED, "file": _ROW}, "attachment": _STAMP}),
+        (
+            "ingest.document",
+            {"store": _ROW, "document": {"requested": _REQUESTED, "file": _ROW}, "attachment": _STAMP},
+        ),
     ),
     "lib.batch": (
         (
@@ -90,15 +111,30 @@ _BASES: Final[dict[str, tuple[tuple[str, dict[str, Any]], ...]]] = {
 
 
 def check(policies: Path) -> int:
-    """Return how many inputs were tried; raises `Fault` when one makes a builtin fail, or two rules disagree."""
+    """Return how many inputs were tried; raises `Fault` when one makes a builtin fail, or two rules
+    disagree.
+    """
     tried = 0
     for package, bases in _BASES.items():
         inputs = [odd for action, resource in bases for odd in _variants(_document(action, resource))]
-        query = f"count([answer | some one in input.inputs; answer := data.regate.{package} with input as one])"
-        arguments = ("eval", "--bundle", str(policies), "--strict-builtin-errors", "--stdin-input", "--format", "raw", query)
+        query = (
+            f"count([answer | some one in input.inputs; answer := data.regate.{package} with input as one])"
+        )
+        arguments = (
+            "eval",
+            "--bundle",
+            str(policies),
+            "--strict-builtin-errors",
+            "--stdin-input",
+            "--format",
+            "raw",
+            query,
+        )
         answered = int(opa.call(*arguments, given=json.dumps({"inputs": inputs})))
         if answered != len(inputs):
-            raise opa.Fault(f"regate.{package}: {len(inputs) - answered} of {len(inputs)} odd inputs have no answer")
+            raise opa.Fault(
+                f"regate.{package}: {len(inputs) - answered} of {len(inputs)} odd inputs have no answer"
+            )
         tried += answered
     return tried
 

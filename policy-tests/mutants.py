@@ -1,6 +1,8 @@
-"""Mutants: each condition of each rule left out in turn. A mutant that all tests still pass is a condition that no test needs.
+"""Mutants: each condition of each rule left out in turn. A mutant that all tests still pass is a condition
+that no test needs.
 
-Coverage counts lines that were reached; one passing case reaches every line of a conjunction. This shows that each of them matters.
+Coverage counts lines that were reached; one passing case reaches every line of a conjunction. This shows that
+each of them matters.
 """
 
 from __future__ import annotations
@@ -32,7 +34,10 @@ def hunt() -> tuple[int, list[str]]:
                 target.write_text(mutant, encoding="utf-8")
                 tried += 1
                 if _passes(copy):
-                    survivors.append(f"{path.relative_to(opa.ROOT)}:{number}: no test needs `{text.splitlines()[number - 1].strip()}`")
+                    survivors.append(
+                        f"{path.relative_to(opa.ROOT)}:{number}: no test needs "
+                        f"`{text.splitlines()[number - 1].strip()}`"
+                    )
             target.write_text(text, encoding="utf-8")
     return tried, survivors
 
@@ -51,7 +56,9 @@ def _mutants(text: str) -> Iterator[tuple[int, str]]:
 
 
 def _without(lines: list[str], index: int) -> list[str]:
-    """Return the lines with the condition that begins there replaced by one that always holds, its own block included."""
+    """Return the lines with the condition that begins there replaced by one that always holds, its own
+    block included.
+    """
     end = index
     if lines[index].endswith(("{", "(", "[")):
         end = next(later for later in range(index + 1, len(lines)) if re.match(r"^\t[^\t\s]", lines[later]))

@@ -1,4 +1,6 @@
-"""OPA as these checks call it: the binary found in `.tools` or on PATH, and one call that returns what it wrote. Not the gateway's adapter."""
+"""OPA as these checks call it: the binary found in `.tools` or on PATH, and one call that returns what
+it wrote. Not the gateway's adapter.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +16,13 @@ TESTS: Final = ROOT / "policy-tests"
 SCHEMAS: Final = POLICIES / "schemas"
 
 # The schemas are no data: without this, `opa test` would merge them into one document and find conflicts.
-TEST_ARGUMENTS: Final = ("--ignore", "schemas", "--fail-on-empty", "--timeout", "60s")  # a machine may be busy
+TEST_ARGUMENTS: Final = (
+    "--ignore",
+    "schemas",
+    "--fail-on-empty",
+    "--timeout",
+    "60s",
+)  # a machine may be busy
 
 _DEADLINE_SECONDS: Final = 120
 
@@ -33,13 +41,17 @@ def binary() -> str:
 
 
 def call(*arguments: str, given: str = "") -> str:
-    """Return what OPA wrote for these arguments; raises `Fault` with its words when it exits other than with 0."""
+    """Return what OPA wrote for these arguments; raises `Fault` with its words when it exits other
+    than with 0.
+    """
     command = [binary(), *arguments]
-    done = subprocess.run(  # noqa: S603 (the arguments are our own)
+    done = subprocess.run(
         command, cwd=ROOT, input=given, capture_output=True, text=True, timeout=_DEADLINE_SECONDS, check=False
     )
     if done.returncode != 0:
-        raise Fault((done.stderr + done.stdout).strip() or f"{' '.join(arguments)} exited with {done.returncode}")
+        raise Fault(
+            (done.stderr + done.stdout).strip() or f"{' '.join(arguments)} exited with {done.returncode}"
+        )
     return done.stdout
 
 

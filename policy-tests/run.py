@@ -1,8 +1,9 @@
-"""All checks of the policies: format, types against the schemas, tests with full coverage, the filter fragment, conventions,
-odd inputs, operators' documents, the bundle.
+"""All checks of the policies: format, types against the schemas, tests with full coverage, the filter
+fragment, conventions, odd inputs, operators' documents, the bundle.
 
-`python policy-tests/run.py` prints one line a check and exits with 1 when any fails. `--mutants` adds a slow one: with each condition of
-each rule left out in turn, some test must fail. `--bench` measures each entrypoint instead.
+`python policy-tests/run.py` prints one line a check and exits with 1 when any fails. `--mutants` adds a slow
+one: with each condition of each rule left out in turn, some test must fail. `--bench` measures each
+entrypoint instead.
 """
 
 from __future__ import annotations
@@ -28,11 +29,16 @@ _FOLDERS: Final = (str(opa.POLICIES), str(opa.TESTS))
 def check_format() -> str:
     """Return a summary; raises `Fault` naming the files that `opa fmt` would change."""
     opa.call("fmt", "--fail", "--list", *_FOLDERS)
-    return f"{len(list(opa.POLICIES.rglob('*.rego')))} policies, {len(list(opa.TESTS.rglob('*.rego')))} test files"
+    return (
+        f"{len(list(opa.POLICIES.rglob('*.rego')))} policies, {len(list(opa.TESTS.rglob('*.rego')))} test "
+        "files"
+    )
 
 
 def check_types() -> str:
-    """Return a summary; raises `Fault` for what does not compile strictly, or names a key that the schemas do not have."""
+    """Return a summary; raises `Fault` for what does not compile strictly, or names a key that the
+    schemas do not have.
+    """
     opa.call("check", "--strict", "--schema", str(opa.SCHEMAS), str(opa.POLICIES))
     opa.call("check", "--strict", "--ignore", "schemas", *_FOLDERS)
     return f"{len(list(opa.SCHEMAS.rglob('*.json')))} schemas"
@@ -129,7 +135,9 @@ def _measure_all() -> int:
     try:
         for rule, given in bench.cases():
             nanoseconds, allocations = bench.measure(rule, given)
-            sys.stdout.write(f"{rule:<24} {given.parent.name:<22} {nanoseconds:>10} ns/op {allocations:>8} allocs/op\n")
+            sys.stdout.write(
+                f"{rule:<24} {given.parent.name:<22} {nanoseconds:>10} ns/op {allocations:>8} allocs/op\n"
+            )
             sys.stdout.flush()
     except opa.Fault as fault:
         sys.stdout.write(f"{fault}\n")

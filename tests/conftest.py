@@ -1,4 +1,6 @@
-"""What all tests may use: real PostgreSQL servers, each started once. Random examples end by their number, never by a clock."""
+"""What all tests may use: real PostgreSQL servers, each started once. Random examples end by their
+number, never by a clock.
+"""
 
 from __future__ import annotations
 
@@ -11,12 +13,22 @@ import pytest
 from hypothesis import HealthCheck, settings
 from tests.postgres import Postgres, running_postgres
 
-# On top of hypothesis's own default, which in CI draws the same examples each time. No database: a checkout may be read-only.
-settings.register_profile("regate", settings(), deadline=None, database=None, suppress_health_check=[HealthCheck.too_slow], print_blob=True)
+# On top of hypothesis's own default, which in CI draws the same examples each time. No database: a checkout
+# may be read-only.
+settings.register_profile(
+    "regate",
+    settings(),
+    deadline=None,
+    database=None,
+    suppress_health_check=[HealthCheck.too_slow],
+    print_blob=True,
+)
 settings.load_profile("regate")
 
 _MAX_PLACE: Final = 24
-"""How long the path of the directory for temporary files may be: tests listen on sockets in theirs, whose paths end at 104 bytes."""
+"""How long the path of the directory for temporary files may be: tests listen on sockets in theirs,
+whose paths end at 104 bytes.
+"""
 
 if len(tempfile.gettempdir()) > _MAX_PLACE:
     tempfile.tempdir = "/tmp"

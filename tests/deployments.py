@@ -1,4 +1,5 @@
-"""What a gateway of the tests keeps its state and its vectors in. What a client is told must not depend on it.
+"""What a gateway of the tests keeps its state and its vectors in. What a client is told must not depend on
+it.
 
 embedded    SQLite and Chroma in the gateway's own directory, as without configuration
 postgres    one PostgreSQL database with pgvector, of a plain user, as an operator prepares it
@@ -60,12 +61,16 @@ def on_postgres(server: Postgres) -> Iterator[Deployment]:
     """Yield a deployment with an empty database of its own, which is gone at the end."""
     _prepare(server)
     with server.database(_PREPARED) as name:
-        server.execute(sql.SQL("ALTER DATABASE {} OWNER TO {}").format(sql.Identifier(name), sql.Identifier(_USER)))
+        server.execute(
+            sql.SQL("ALTER DATABASE {} OWNER TO {}").format(sql.Identifier(name), sql.Identifier(_USER))
+        )
         yield Deployment("postgres", server.url(name, user=_USER))
 
 
 def _prepare(server: Postgres) -> None:
-    """Make, once, the user and what all databases are copies of: to copy an extension is quicker than to make it."""
+    """Make, once, the user and what all databases are copies of: to copy an extension is quicker than
+    to make it.
+    """
     if server.execute(sql.SQL("SELECT 1 FROM pg_roles WHERE rolname = {}").format(_USER)):
         return
     server.execute(sql.SQL("CREATE ROLE {} LOGIN").format(sql.Identifier(_USER)))

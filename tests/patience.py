@@ -1,7 +1,8 @@
-"""How long what must succeed may take on the slowest machine. No test's outcome may hang on how fast the machine is.
+"""How long what must succeed may take on the slowest machine. No test's outcome may hang on how fast the
+machine is.
 
-The gateway's own limits suit a machine that has time for it. Tests run on busy ones, so the gateways in them wait as long as this instead; a
-test that is about a limit says which one it means.
+The gateway's own limits suit a machine that has time for it. Tests run on busy ones, so the gateways in them
+wait as long as this instead; a test that is about a limit says which one it means.
 """
 
 from __future__ import annotations

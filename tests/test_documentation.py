@@ -1,4 +1,6 @@
-"""Documentation is a gate: what the code says of itself and what the documents say must agree, and what they show must work."""
+"""Documentation is a gate: what the code says of itself and what the documents say must agree, and
+what they show must work.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +32,9 @@ _CODE: Final = re.compile(r"`[^`\n]*`")
 _LINK: Final = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
 _HEADING: Final = re.compile(r"^#{1,6} (.+)$", re.MULTILINE)
 _COMMAND: Final = re.compile(r"(?:^|[\s(/$])regate ([a-z][^\n#)|;&]*)")
-_EXAMPLE: Final = re.compile(r"^`(overlay/[\w/.-]+\.json)`[^\n]*\n\n```json\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+_EXAMPLE: Final = re.compile(
+    r"^`(overlay/[\w/.-]+\.json)`[^\n]*\n\n```json\n(.*?)^```$", re.MULTILINE | re.DOTALL
+)
 _MAX_LINES: Final = 250
 _SHORT: Final = 60
 
@@ -46,7 +50,10 @@ def prose(path: Path) -> str:
 def anchors(path: Path) -> set[str]:
     """Return the anchors of the page's headings, as GitHub makes them."""
     headings = _HEADING.findall(_FENCE.sub("", path.read_text(encoding="utf-8")))
-    return {re.sub(r"[^\w\- ]", "", re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", heading)).lower().replace(" ", "-") for heading in headings}
+    return {
+        re.sub(r"[^\w\- ]", "", re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", heading)).lower().replace(" ", "-")
+        for heading in headings
+    }
 
 
 def broken_links(path: Path) -> Iterator[str]:
@@ -66,14 +73,19 @@ def test_every_link_within_the_repository_leads_to_what_is_there(path: Path) -> 
 
 def test_a_link_to_nothing_is_noticed(tmp_path: Path) -> None:
     page = tmp_path / "page.md"
-    page.write_text("# One thing\n\n[a](#one-thing) [b](#another) [c](absent.md) [d](https://example.com/#x)\n")
+    page.write_text(
+        "# One thing\n\n[a](#one-thing) [b](#another) [c](absent.md) [d](https://example.com/#x)\n"
+    )
 
     assert list(broken_links(page)) == ["#another", "absent.md"]
 
 
 @pytest.mark.parametrize("path", [path for path in TOPICS if path.name != "README.md"], ids=named)
 def test_every_page_is_in_the_table_of_contents(path: Path) -> None:
-    listed = {link.partition("#")[0] for link in _LINK.findall((ROOT / "docs/README.md").read_text(encoding="utf-8"))}
+    listed = {
+        link.partition("#")[0]
+        for link in _LINK.findall((ROOT / "docs/README.md").read_text(encoding="utf-8"))
+    }
 
     assert path.name in listed
 
@@ -84,16 +96,28 @@ def test_a_page_is_short_or_begins_with_its_sections(path: Path) -> None:
     beginning = "\n".join(lines).partition("\n## ")[0]
     sections = [line for line in lines if line.startswith("## ")]
     listed = set(re.findall(r"\(#([^)]+)\)", beginning))
-    expected = {re.sub(r"[^\w\- ]", "", section.removeprefix("## ")).lower().replace(" ", "-") for section in sections}
+    expected = {
+        re.sub(r"[^\w\- ]", "", section.removeprefix("## ")).lower().replace(" ", "-") for section in sections
+    }
 
     assert len(lines) <= _MAX_LINES
     assert path.name == "README.md" or len(lines) <= _SHORT or expected - listed <= {"reference"}
 
 
-@pytest.mark.parametrize("folder", ["orchestrator", "adapters", "gateway", "rego", "policy-tests", "tests", "deploy", "bench"])
+@pytest.mark.parametrize(
+    "folder", ["orchestrator", "adapters", "gateway", "rego", "policy-tests", "tests", "deploy", "bench"]
+)
 def test_code_names_pages_that_are_there(folder: str) -> None:
-    files = [path for path in (ROOT / folder).rglob("*") if path.suffix in {".py", ".rego", ".md", ".yaml", ".service"}]
-    mentioned = {(named(path), page) for path in files for page in re.findall(r"docs/[\w-]+\.md", path.read_text(encoding="utf-8"))}
+    files = [
+        path
+        for path in (ROOT / folder).rglob("*")
+        if path.suffix in {".py", ".rego", ".md", ".yaml", ".service"}
+    ]
+    mentioned = {
+        (named(path), page)
+        for path in files
+        for page in re.findall(r"docs/[\w-]+\.md", path.read_text(encoding="utf-8"))
+    }
 
     assert files
     assert [(file, page) for file, page in sorted(mentioned) if not (ROOT / page).exists()] == []
@@ -101,7 +125,11 @@ def test_code_names_pages_that_are_there(folder: str) -> None:
 
 def overlay_examples() -> list[tuple[str, str, str]]:
     """Return the page, the file and its content, of each example of a file in an overlay."""
-    return [(path.name, *example) for path in TOPICS for example in _EXAMPLE.findall(path.read_text(encoding="utf-8"))]
+    return [
+        (path.name, *example)
+        for path in TOPICS
+        for example in _EXAMPLE.findall(path.read_text(encoding="utf-8"))
+    ]
 
 
 def test_each_document_that_may_be_filled_has_an_example() -> None:
@@ -112,8 +140,12 @@ def test_each_document_that_may_be_filled_has_an_example() -> None:
     assert documents - shown == {"max_tool_result_bytes", "guard_thresholds"}
 
 
-@pytest.mark.parametrize(("page", "name", "content"), overlay_examples(), ids=lambda value: value if len(value) < 60 else "")
-def test_an_overlay_takes_each_example_as_it_is_printed(page: str, name: str, content: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("page", "name", "content"), overlay_examples(), ids=lambda value: value if len(value) < 60 else ""
+)
+def test_an_overlay_takes_each_example_as_it_is_printed(
+    page: str, name: str, content: str, tmp_path: Path
+) -> None:
     example = tmp_path / name
     example.parent.mkdir(parents=True)
     example.write_text(content)
@@ -126,7 +158,9 @@ def test_an_overlay_takes_each_example_as_it_is_printed(page: str, name: str, co
 
 
 def test_the_shape_that_the_documentation_warns_of_is_refused_in_those_words(tmp_path: Path) -> None:
-    (words,) = re.findall(r'"policy_problem": "(.*)"', (ROOT / "docs/operators-data.md").read_text(encoding="utf-8"))
+    (words,) = re.findall(
+        r'"policy_problem": "(.*)"', (ROOT / "docs/operators-data.md").read_text(encoding="utf-8")
+    )
     example = tmp_path / "overlay/regate/deny_labels/data.json"
     example.parent.mkdir(parents=True)
     example.write_text('{"regate": {"deny_labels": {"board": "director"}}}')
@@ -148,7 +182,9 @@ def settings_examples() -> list[tuple[str, str]]:
     ]
 
 
-@pytest.mark.parametrize(("page", "text"), settings_examples(), ids=lambda value: value if value.endswith(".md") else "")
+@pytest.mark.parametrize(
+    ("page", "text"), settings_examples(), ids=lambda value: value if value.endswith(".md") else ""
+)
 def test_each_example_of_a_configuration_is_accepted(page: str, text: str, tmp_path: Path) -> None:
     settings = yaml.safe_load(text)
     if "upstreams" not in settings:  # an excerpt: what it names is configured elsewhere in the file
@@ -180,8 +216,14 @@ def test_each_command_and_option_of_regate_that_is_shown_exists(path: Path) -> N
 
 
 def test_every_test_that_the_threat_model_names_exists() -> None:
-    mentioned = set(re.findall(r"`(test_[a-z0-9_]+)`", (ROOT / "docs/threat-model.md").read_text(encoding="utf-8")))
-    defined = {name for path in (ROOT / "tests").rglob("test_*.py") for name in re.findall(r"def (test_\w+)", path.read_text())}
+    mentioned = set(
+        re.findall(r"`(test_[a-z0-9_]+)`", (ROOT / "docs/threat-model.md").read_text(encoding="utf-8"))
+    )
+    defined = {
+        name
+        for path in (ROOT / "tests").rglob("test_*.py")
+        for name in re.findall(r"def (test_\w+)", path.read_text())
+    }
 
     assert mentioned
     assert mentioned <= defined
@@ -190,7 +232,11 @@ def test_every_test_that_the_threat_model_names_exists() -> None:
 @pytest.mark.parametrize("path", asked_rules())
 def test_every_rule_that_is_asked_for_is_documented(path: str) -> None:
     package, _, rule = path.rpartition("/")
-    rows = [line for line in (ROOT / "docs/decision-points.md").read_text().splitlines() if f"`{package.replace('/', '.')}`" in line]
+    rows = [
+        line
+        for line in (ROOT / "docs/decision-points.md").read_text().splitlines()
+        if f"`{package.replace('/', '.')}`" in line
+    ]
 
     assert any(f"`{rule}`" in row for row in rows)
 
@@ -222,7 +268,11 @@ def test_diagram_of_the_machine_is_drawn_from_its_table() -> None:
 
 
 def test_no_file_names_a_path_of_a_machine() -> None:
-    files = [path for folder in ("orchestrator", "adapters", "gateway", "rego", "docs", "bench") for path in (ROOT / folder).rglob("*")]
+    files = [
+        path
+        for folder in ("orchestrator", "adapters", "gateway", "rego", "docs", "bench")
+        for path in (ROOT / folder).rglob("*")
+    ]
     texts = [path for path in files if path.suffix in {".py", ".rego", ".md", ".json", ".toml"}]
     assert texts
 

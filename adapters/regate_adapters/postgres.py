@@ -1,4 +1,6 @@
-"""Connections to PostgreSQL, as the adapters on it need them. What is asked of it is theirs: `vector/pgvector/store.py` and `state/postgres.py`."""
+"""Connections to PostgreSQL, as the adapters on it need them. What is asked of it is theirs:
+`vector/pgvector/store.py` and `state/postgres.py`.
+"""
 
 from __future__ import annotations
 
@@ -38,12 +40,20 @@ _DEFAULTS: Final = {
 class PromptConnection(AsyncConnection[Any]):
     """A connection that gives up at once when its task is cancelled.
 
-    psycopg's own would first ask the server to cancel the query, over a new connection, and wait for both: up to 10 seconds when the network
-    swallows packets, which is when deadlines matter most. This one is closed instead; `statement_timeout` ends the query at the server.
+    psycopg's own would first ask the server to cancel the query, over a new connection, and wait for both: up
+    to 10 seconds when the network swallows packets, which is when deadlines matter most. This one is closed
+    instead; `statement_timeout` ends the query at the server.
     """
 
-    async def wait(self, gen: PQGen[RV], interval: float = _WAIT_INTERVAL_SECONDS, timeout: float | None = None) -> RV:  # noqa: ASYNC109
-        """Return what the exchange returns. On cancellation the connection is closed before the error goes on."""
+    async def wait(
+        self,
+        gen: PQGen[RV],
+        interval: float = _WAIT_INTERVAL_SECONDS,
+        timeout: float | None = None,  # noqa: ASYNC109
+    ) -> RV:
+        """Return what the exchange returns. On cancellation the connection is closed before the error
+        goes on.
+        """
         limit = {} if timeout is None else {"timeout": timeout}
         try:
             return await waiting.wait_async(gen, self.pgconn.socket, interval=interval, **limit)
@@ -53,8 +63,12 @@ class PromptConnection(AsyncConnection[Any]):
 
 
 def connection_parameters(url: str) -> dict[str, Any]:
-    """Return the parameters of a `postgresql://` URL, with our defaults where it is silent. Raises `ConfigurationError`, never with the URL."""
-    plain = "postgresql://" + url.removeprefix(_SQLALCHEMY_SCHEME) if url.startswith(_SQLALCHEMY_SCHEME) else url
+    """Return the parameters of a `postgresql://` URL, with our defaults where it is silent. Raises
+    `ConfigurationError`, never with the URL.
+    """
+    plain = (
+        "postgresql://" + url.removeprefix(_SQLALCHEMY_SCHEME) if url.startswith(_SQLALCHEMY_SCHEME) else url
+    )
     if not plain.startswith(("postgresql://", "postgres://")):
         raise ConfigurationError("not a URL of PostgreSQL, such as postgresql://user@host/database")
     try:
@@ -65,9 +79,11 @@ def connection_parameters(url: str) -> dict[str, Any]:
 
 
 def in_words(error: BaseException, parameters: Mapping[str, Any]) -> str:
-    """Return why the database cannot be used, for its operator at the start: what the connection came to, or which right is missing.
+    """Return why the database cannot be used, for its operator at the start: what the connection came to, or
+    which right is missing.
 
-    Only there: these words name hosts, users and tables, and none of them a value or a password. Later failures are told by `cause`.
+    Only there: these words name hosts, users and tables, and none of them a value or a password. Later
+    failures are told by `cause`.
     """
     host, port = parameters.get("host", "the local socket"), parameters.get("port", _PORT)
     if isinstance(error, TimeoutError | ConnectionTimeout):
@@ -90,6 +106,8 @@ def _grant(said: str, user: str | None) -> str:
 
 
 def cause(error: BaseException) -> str:
-    """Return the kind of a failure and PostgreSQL's code for it: its words would quote values, so they are left out."""
+    """Return the kind of a failure and PostgreSQL's code for it: its words would quote values, so they
+    are left out.
+    """
     code = getattr(error, "sqlstate", None)
     return f"{type(error).__name__} ({code})" if code else type(error).__name__

@@ -1,1 +1,3 @@
-"""The edge: server, middleware, routes, settings, errors and the command line. `composition/wiring.py` alone names concrete adapters."""
+"""The edge: server, middleware, routes, settings, errors and the command line. `composition/wiring.py`
+alone names concrete adapters.
+"""

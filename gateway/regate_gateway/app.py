@@ -1,7 +1,8 @@
-"""The application: the closed table of routes, and nothing else is served. What is not in the table is a 404 in the envelope.
+"""The application: the closed table of routes, and nothing else is served. What is not in the table is a 404
+in the envelope.
 
-Routing goes by `scope["path"]`; nothing reads `request.url`, which is rebuilt from the Host header. Every route below `/v1` is
-authenticated before its handler runs.
+Routing goes by `scope["path"]`; nothing reads `request.url`, which is rebuilt from the Host header. Every
+route below `/v1` is authenticated before its handler runs.
 """
 
 from __future__ import annotations
@@ -99,7 +100,9 @@ IDEMPOTENT: Final[Mapping[str, str]] = {
     "/v1/prompts": "/v1/prompts/{prompt_id}",
     "/v1/vector_stores/{store_id}/file_batches": "/v1/vector_stores/{store_id}/file_batches/{batch_id}",
 }
-"""The creates that take an `Idempotency-Key`, each with the route that retrieves what it made (`http/idempotency.py`)."""
+"""The creates that take an `Idempotency-Key`, each with the route that retrieves what it made
+(`http/idempotency.py`).
+"""
 
 
 SOCKETS: Final = ("/v1/responses",)
@@ -127,10 +130,16 @@ def build_app(services: Services) -> ASGIApp:
 
 
 def _idempotent(method: str, path: str, handler: Handler) -> Handler:
-    """Return the handler, which answers a create that is sent again, under the same key, with what is there already."""
+    """Return the handler, which answers a create that is sent again, under the same key, with what is
+    there already.
+    """
     if method != "POST" or path not in IDEMPOTENT:
         return handler
-    retrievals = [Retrieval(template, retrieve) for verb, template, retrieve in ROUTES if (verb, template) == ("GET", IDEMPOTENT[path])]
+    retrievals = [
+        Retrieval(template, retrieve)
+        for verb, template, retrieve in ROUTES
+        if (verb, template) == ("GET", IDEMPOTENT[path])
+    ]
 
     async def create(call: Call) -> Response:
         return await once(call, handler, retrievals[0])
@@ -139,7 +148,9 @@ def _idempotent(method: str, path: str, handler: Handler) -> Handler:
 
 
 class _Table:
-    """The router, with its own refusals turned into ours. Not Starlette's application, whose error middleware would answer before the edge."""
+    """The router, with its own refusals turned into ours. Not Starlette's application, whose error
+    middleware would answer before the edge.
+    """
 
     def __init__(self, router: Router) -> None:
         self._router = router
@@ -151,15 +162,20 @@ class _Table:
         except HTTPException as error:
             method, path = scope["method"], scope["path"]
             allowed = (error.headers or {}).get("Allow", "").split(", ")
-            raise MethodNotAllowed(f"Invalid method for this URL ({method} {path}).", allowed=allowed) from error
+            raise MethodNotAllowed(
+                f"Invalid method for this URL ({method} {path}).", allowed=allowed
+            ) from error
 
 
-async def _not_listed(scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG001 — the ASGI signature
+# The ASGI signature
+async def _not_listed(scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG001
     raise NotFound(f"Invalid URL ({scope['method']} {scope['path']}).", code="unknown_url")
 
 
 class _Named:
-    """A route that says its template to the edge: logs and metrics show that, and never the path that a client chose."""
+    """A route that says its template to the edge: logs and metrics show that, and never the path that
+    a client chose.
+    """
 
     def __init__(self, template: str, app: ASGIApp) -> None:
         self._template = template

@@ -1,4 +1,6 @@
-"""Work that is done a few at a time: so that many questions neither wait for their turn past their deadline, nor crowd out everybody else's."""
+"""Work that is done a few at a time: so that many questions neither wait for their turn past their
+deadline, nor crowd out everybody else's.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +12,8 @@ Result = TypeVar("Result")
 
 
 async def few_at_once(work: Sequence[Callable[[], Awaitable[Result]]], *, most: int) -> list[Result]:
-    """Return what each piece of work returns, in their order; at most so many of them run at a time, begun in that order.
+    """Return what each piece of work returns, in their order; at most so many of them run at a time, begun in
+    that order.
 
     The first failure ends those that run, and is raised as it was; what was not begun is not begun any more.
     """

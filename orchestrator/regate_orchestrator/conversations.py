@@ -1,7 +1,9 @@
-"""Conversations: what a client puts into one, decided before it is kept. Turns of responses come in by another way (`responses/driver.py`).
+"""Conversations: what a client puts into one, decided before it is kept. Turns of responses come in by
+another way (`responses/driver.py`).
 
-What is in a conversation enters later prompts as history. So what can only be decided when it arrives is decided here: outputs of tools, and
-items of ours that are referred to. A summary that we sealed keeps the lineage it was sealed with; what a client wrote has none.
+What is in a conversation enters later prompts as history. So what can only be decided when it arrives is
+decided here: outputs of tools, and items of ours that are referred to. A summary that we sealed keeps the
+lineage it was sealed with; what a client wrote has none.
 """
 
 from __future__ import annotations
@@ -33,30 +35,46 @@ class ConversationWriter:
     sealer: Sealer
 
     async def admit(
-        self, context: Context, phase: str, items: Sequence[JsonObject], *, questions: Sequence[Question] = (), notes: JsonObject
+        self,
+        context: Context,
+        phase: str,
+        items: Sequence[JsonObject],
+        *,
+        questions: Sequence[Question] = (),
+        notes: JsonObject,
     ) -> tuple[list[StoredItem], list[Decision]]:
-        """Return the items as they are kept, and the decisions on the questions; all is recorded together, with the notes.
+        """Return the items as they are kept, and the decisions on the questions; all is recorded together,
+        with the notes.
 
-        Raises `NotFound` for a reference to what is absent, invisible or withheld, `NotPermitted` for a tool's output that the policy does not
-        admit, and `InvalidRequest` for what was sealed elsewhere, or for a use that a conversation has not.
+        Raises `NotFound` for a reference to what is absent, invisible or withheld, `NotPermitted` for a
+        tool's output that the policy does not admit, and `InvalidRequest` for what was sealed elsewhere, or
+        for a use that a conversation has not.
         """
         referenced = [cast("str", item["id"]) for item in items if item["type"] == "item_reference"]
         found = await self.state.items_with_parents(context.principal, referenced) if referenced else {}
         arrived = [self._arrived(context, item, found) for item in items]
         history = history_of(one for one in arrived if isinstance(one, ItemWithParent))
         asked = await self.gate.ask(context, history)
-        batch = replace(asked.batch, tool_results=[tool_result(item) for item in items if item["type"] in OUTPUTS])
+        batch = replace(
+            asked.batch, tool_results=[tool_result(item) for item in items if item["type"] in OUTPUTS]
+        )
         decisions, admitted = await self.enforcer.decide_all(
             context, phase, [*questions, *asked.questions], batch=batch, notes={**notes, **asked.notes}
         )
         if len(admitted.tool_results) < len(batch.tool_results):
-            raise NotPermitted("The policy does not admit a function call output among these items.", param="items")
+            raise NotPermitted(
+                "The policy does not admit a function call output among these items.", param="items"
+            )
         for item, shown in self.gate.read(asked, decisions[len(questions) :], admitted).left.items:
             if not shown:
                 raise no_item(item.id, param="items")
-        return [one.item if isinstance(one, ItemWithParent) else one for one in arrived], decisions[: len(questions)]
+        return [one.item if isinstance(one, ItemWithParent) else one for one in arrived], decisions[
+            : len(questions)
+        ]
 
-    def _arrived(self, context: Context, item: JsonObject, found: Mapping[str, ItemWithParent]) -> StoredItem | ItemWithParent:
+    def _arrived(
+        self, context: Context, item: JsonObject, found: Mapping[str, ItemWithParent]
+    ) -> StoredItem | ItemWithParent:
         """Return an item as it is kept: one of ours that is referred to as it is, with what holds it."""
         identifier = cast("str", item["id"])
         match item["type"]:
@@ -69,7 +87,10 @@ class ConversationWriter:
                 sealed = unseal(self.sealer, item, tenant=who.tenant, owner=who.id, model="", param="items")
                 return StoredItem(identifier, item, "input", sealed.lineage)
             case "reasoning" if item.get("encrypted_content"):
-                message = "Encrypted reasoning can be sent to the model that made it only: leave 'encrypted_content' out of a conversation."
+                message = (
+                    "Encrypted reasoning can be sent to the model that made it only: leave "
+                    "'encrypted_content' out of a conversation."
+                )
                 raise InvalidRequest(message, param="items", code="unsupported_parameter")
             case _:
                 return StoredItem(identifier, item, "input")

@@ -1,4 +1,5 @@
-"""The error tree of the core, split by who can act. `regate_gateway.http.errors` maps it to HTTP; nothing between translates.
+"""The error tree of the core, split by who can act. `regate_gateway.http.errors` maps it to HTTP; nothing
+between translates.
 
     RegateError
     ├── CallerError                 the caller can mend the request
@@ -15,14 +16,15 @@
     │   ├── VectorStoreUnavailable  the vector store failed
     │   ├── EmbeddingsUnavailable   the embedder failed
     │   ├── ExtractionUnavailable   a file could not be read now, by no fault of its own
-    │   ├── GatewayStopped          the gateway ended, or was taken for gone, while a response was being made
+    │   ├── GatewayStopped          the gateway ended, or its lease did, while it made a response
     │   ├── AuditUnavailable        the record could not be written, so the effect did not happen
     │   └── FilterNotExpressible    the policy's residual has no exact form in this store
     ├── UpstreamError               the backend failed; carries a status, never its words
     └── ConfigurationError          refused at start
 
-A refusal by policy is a value (`decisions.Deny`); it becomes one of these only at the point where an operation ends because of it.
-Messages are written for the caller and never carry a secret, a foreign id, document text, or a backend's own words.
+A refusal by policy is a value (`decisions.Deny`); it becomes one of these only at the point where an
+operation ends because of it. Messages are written for the caller and never carry a secret, a foreign id,
+document text, or a backend's own words.
 """
 
 from __future__ import annotations
@@ -33,7 +35,9 @@ from typing import ClassVar
 
 
 class RegateError(Exception):
-    """The root; never raised itself. `code` is stable and machine-readable, `message` is safe to show to the caller."""
+    """The root; never raised itself. `code` is stable and machine-readable, `message` is safe to show
+    to the caller.
+    """
 
     code: str | None = None
     is_logged: bool = False
@@ -67,11 +71,15 @@ class TextTooLong(InvalidRequest):
 
     def __init__(self, limit: int | None = None) -> None:
         self.limit_text = "" if limit is None else f" ({limit} tokens)"
-        super().__init__(f"The text is longer than what the embedding model takes{self.limit_text}. Shorten it.")
+        super().__init__(
+            f"The text is longer than what the embedding model takes{self.limit_text}. Shorten it."
+        )
 
 
 class Unauthenticated(CallerError):
-    """No token, or one that does not verify. The message never says which check failed beyond what the caller already knows."""
+    """No token, or one that does not verify. The message never says which check failed beyond what the
+    caller already knows.
+    """
 
     code = "invalid_api_key"
 
@@ -83,11 +91,15 @@ class NotPermitted(CallerError):
 
 
 class NotFound(CallerError):
-    """Absent or invisible: the two must be indistinguishable, so they are one class with one wording per kind of object."""
+    """Absent or invisible: the two must be indistinguishable, so they are one class with one wording
+    per kind of object.
+    """
 
     @classmethod
     def of(cls, kind: str, identifier: str, *, param: str | None = None) -> NotFound:
-        """Return the one wording used for every absent or invisible object of this kind (`'vector store'`, `'file'`, …)."""
+        """Return the one wording used for every absent or invisible object of this kind (`'vector
+        store'`, `'file'`, …).
+        """
         return cls(f"No such {kind}: {identifier}", param=param, code="not_found")
 
 
@@ -108,7 +120,9 @@ class LimitExceeded(CallerError):
 
 
 class Unavailable(RegateError):
-    """A dependency gave no usable answer. Always a refusal: nothing was read, written or sent because of the missing answer."""
+    """A dependency gave no usable answer. Always a refusal: nothing was read, written or sent because
+    of the missing answer.
+    """
 
     default_message: ClassVar[str] = "A dependency is unavailable. Try again later."
 
@@ -154,7 +168,9 @@ class ExtractionUnavailable(Unavailable):
 
 
 class GatewayStopped(Unavailable):
-    """The gateway that made the response ended, or was taken for gone by another that ended it in its place."""
+    """The gateway that made the response ended, or was taken for gone by another that ended it in
+    its place.
+    """
 
     code = "server_error"
     default_message = "The gateway stopped before the response was complete."
@@ -168,19 +184,32 @@ class AuditUnavailable(Unavailable):
 
 
 class FilterNotExpressible(Unavailable):
-    """The filter has no exact form in this store. Raised before any IO; `detail` says which part and why, for operators."""
+    """The filter has no exact form in this store. Raised before any IO; `detail` says which part and
+    why, for operators.
+    """
 
     code = "filter_not_expressible"
-    default_message = "The access policy cannot be applied by this vector store, so nothing was searched. Tell the operator."
+    default_message = (
+        "The access policy cannot be applied by this vector store, so nothing was searched. Tell the "
+        "operator."
+    )
 
 
 class UpstreamError(RegateError):
-    """The backend failed. `status` is what the caller is told (429 keeps `retry_after`); `detail` is for the log only."""
+    """The backend failed. `status` is what the caller is told (429 keeps `retry_after`); `detail` is
+    for the log only.
+    """
 
     code = "upstream_error"
 
     def __init__(
-        self, message: str, *, status: int = 502, code: str | None = None, retry_after: str | None = None, detail: str = ""
+        self,
+        message: str,
+        *,
+        status: int = 502,
+        code: str | None = None,
+        retry_after: str | None = None,
+        detail: str = "",
     ) -> None:
         super().__init__(message, code=code)
         self.status = status
@@ -189,14 +218,18 @@ class UpstreamError(RegateError):
 
 
 class ConfigurationError(RegateError):
-    """The configuration is unsafe or inconsistent; the message says which setting to change. Raised at start only."""
+    """The configuration is unsafe or inconsistent; the message says which setting to change. Raised at
+    start only.
+    """
 
     code = "configuration_error"
 
 
 @contextmanager
 def naming(setting: str) -> Iterator[None]:
-    """Name the setting at fault before whatever `ConfigurationError` is raised within: what reads a place does not know where that was set."""
+    """Name the setting at fault before whatever `ConfigurationError` is raised within: what reads a
+    place does not know where that was set.
+    """
     try:
         yield
     except ConfigurationError as error:

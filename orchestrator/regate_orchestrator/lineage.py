@@ -1,7 +1,9 @@
-"""Lineage: everything that was in a model's context when something was written. Each use of what was written decides all of it again (I15).
+"""Lineage: everything that was in a model's context when something was written. Each use of what was written
+decides all of it again (I15).
 
-A context grows by a few sources at a time, so a lineage shares all but what is new with the one that it grew from: a conversation keeps each
-source once, however long it is. Values; nothing here decides anything (`responses/readmission.py` does).
+A context grows by a few sources at a time, so a lineage shares all but what is new with the one that it grew
+from: a conversation keeps each source once, however long it is. Values; nothing here decides anything
+(`responses/readmission.py` does).
 """
 
 from __future__ import annotations
@@ -34,7 +36,9 @@ class ChunkSource:
 
 @dataclass(frozen=True, slots=True)
 class FileSource:
-    """A stored file that was read into the prompt whole, named by a message or a tool's output. The stamp is that of when it was read."""
+    """A stored file that was read into the prompt whole, named by a message or a tool's output. The
+    stamp is that of when it was read.
+    """
 
     file_id: FileId
     stamp: JsonObject
@@ -50,20 +54,26 @@ Source: TypeAlias = ChunkSource | FileSource
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Lineage:
-    """The sources of one context: those that came in last, after those of the context that it grew from. Two are equal that hold the same."""
+    """The sources of one context: those that came in last, after those of the context that it grew
+    from. Two are equal that hold the same.
+    """
 
     parent: Lineage | None = None
     added: tuple[Source, ...] = ()
     id: str = field(default_factory=lambda: mint("lin_"))
     kept_in: str = ""
-    """Where it is kept already, which the state store alone says and reads; empty for one that is not kept yet."""
+    """Where it is kept already, which the state store alone says and reads; empty for one that is not
+    kept yet.
+    """
     size: int = field(init=False)
     labels: frozenset[str] = field(init=False)
     """The labels of all that is in it."""
 
     def __post_init__(self) -> None:
         before = self.parent
-        new = {label for source in self.added for label in cast("Sequence[str]", source.stamp.get("labels", ()))}
+        new = {
+            label for source in self.added for label in cast("Sequence[str]", source.stamp.get("labels", ()))
+        }
         known: frozenset[str] = frozenset() if before is None else before.labels
         object.__setattr__(self, "size", len(self.added) + (0 if before is None else before.size))
         object.__setattr__(self, "labels", known if new <= known else known | new)
@@ -95,7 +105,9 @@ class Lineage:
         return tuple(source for source in self if source.key not in known)
 
     def parts(self) -> list[Lineage]:
-        """Return the lineages that it grew from, the oldest first, and itself. Each differs from the one before by what it `added`."""
+        """Return the lineages that it grew from, the oldest first, and itself. Each differs from the
+        one before by what it `added`.
+        """
         found: list[Lineage] = []
         part: Lineage | None = self
         while part is not None:
@@ -107,18 +119,24 @@ class Lineage:
         return itertools.chain.from_iterable(part.added for part in self.parts())
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Lineage) and (self is other or (self.size == other.size and list(self) == list(other)))
+        return isinstance(other, Lineage) and (
+            self is other or (self.size == other.size and list(self) == list(other))
+        )
 
     def __hash__(self) -> int:
         return hash((self.size, self.labels))
 
 
 NOTHING_READ: Final = Lineage(id="")
-"""The lineage of what rests on nothing of ours: what a client wrote, or a model that had read no more than that."""
+"""The lineage of what rests on nothing of ours: what a client wrote, or a model that had read no more
+than that.
+"""
 
 
 def touching(keys: frozenset[SourceKey]) -> Callable[[Lineage], bool]:
-    """Return what says whether a lineage holds one of these. Lineages that share parts are looked through once."""
+    """Return what says whether a lineage holds one of these. Lineages that share parts are looked
+    through once.
+    """
     judged: dict[str, bool] = {}
 
     def touches(lineage: Lineage) -> bool:
@@ -166,7 +184,9 @@ def written(sources: Iterable[Source]) -> list[Json]:
 
 
 def read_sources(value: Json) -> Iterator[Source]:
-    """Yield the sources that `written` wrote. Raises `ValueError` for anything else: what is not known cannot be decided."""
+    """Yield the sources that `written` wrote. Raises `ValueError` for anything else: what is not known
+    cannot be decided.
+    """
     for group in cast("Sequence[Sequence[Json]]", value):
         match group:
             case ["chunk", str(store), str(file), Mapping() as stamp, [*chunks]]:

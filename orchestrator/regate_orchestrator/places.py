@@ -1,7 +1,9 @@
-"""Places for work that is dear, shared by tenants so that none holds up another: whoever waits is served in turn, and no tenant fills them.
+"""Places for work that is dear, shared by tenants so that none holds up another: whoever waits is served in
+turn, and no tenant fills them.
 
-A tenant may take a further place only while more are free than it has already. So alone it takes half of them, whatever it asks for, and
-several that ask for all they can get leave one to the next; work that takes long is in the way of its own tenant's work alone.
+A tenant may take a further place only while more are free than it has already. So alone it takes half of
+them, whatever it asks for, and several that ask for all they can get leave one to the next; work that takes
+long is in the way of its own tenant's work alone.
 """
 
 from __future__ import annotations

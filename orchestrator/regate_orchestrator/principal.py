@@ -1,4 +1,6 @@
-"""The principal: who asks. Made from verified claims by `regate.authn.principal`, and handed on as an argument everywhere."""
+"""The principal: who asks. Made from verified claims by `regate.authn.principal`, and handed on as an
+argument everywhere.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,9 @@ _MAX_NAMES: Final = 10_000
 
 @dataclass(frozen=True, slots=True)
 class Principal:
-    """Who asks. `(tenant, id)` together name a person; neither is ever normalised, so `acme` and `ACME` are two tenants."""
+    """Who asks. `(tenant, id)` together name a person; neither is ever normalised, so `acme` and
+    `ACME` are two tenants.
+    """
 
     id: str
     tenant: str
@@ -51,21 +55,30 @@ class Principal:
 
 
 def is_name(value: object) -> bool:
-    """Return whether a value may serve as a tenant, subject, team, … : 1 to 128 plain ASCII characters, no blanks, no wildcards."""
+    """Return whether a value may serve as a tenant, subject, team, … : 1 to 128 plain ASCII
+    characters, no blanks, no wildcards.
+    """
     return isinstance(value, str) and _NAME.fullmatch(value) is not None
 
 
 def read_principal(value: object) -> Principal | None:
-    """Return the principal that a policy (or a stored job) describes, or `None` when any part of it has not exactly the right shape."""
+    """Return the principal that a policy (or a stored job) describes, or `None` when any part of it
+    has not exactly the right shape.
+    """
     if not isinstance(value, Mapping):
         return None
     lists = [value.get(key, ()) for key in ("teams", "roles", "projects", "namespaces", "scopes")]
     if not (is_name(value.get("id")) and is_name(value.get("tenant"))):
         return None
-    if not all(isinstance(names, list | tuple) and len(names) <= _MAX_NAMES and all(map(is_name, names)) for names in lists):
+    if not all(
+        isinstance(names, list | tuple) and len(names) <= _MAX_NAMES and all(map(is_name, names))
+        for names in lists
+    ):
         return None
     clearance, attrs = value.get("clearance", 0), value.get("attrs", {})
     if isinstance(clearance, bool) or not isinstance(clearance, int) or not isinstance(attrs, Mapping):
         return None
     teams, roles, projects, namespaces, scopes = (tuple(names) for names in lists)
-    return Principal(value["id"], value["tenant"], teams, roles, projects, namespaces, scopes, clearance, dict(attrs))
+    return Principal(
+        value["id"], value["tenant"], teams, roles, projects, namespaces, scopes, clearance, dict(attrs)
+    )

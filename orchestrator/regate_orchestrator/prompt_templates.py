@@ -1,7 +1,9 @@
-"""Prompt templates: which variables a template has, and the template with values in their place. No language; nothing is evaluated.
+"""Prompt templates: which variables a template has, and the template with values in their place. No language;
+nothing is evaluated.
 
-A variable is written `{{name}}`. It may stand in instructions and in the text of messages, and nowhere else. A value is put in as it is and
-never looked at again, so a value that reads `{{other}}` stays that. What else a template may hold is checked by whoever reads it.
+A variable is written `{{name}}`. It may stand in instructions and in the text of messages, and nowhere else.
+A value is put in as it is and never looked at again, so a value that reads `{{other}}` stays that. What else
+a template may hold is checked by whoever reads it.
 """
 
 from __future__ import annotations
@@ -27,25 +29,35 @@ _Path: TypeAlias = tuple[str | int, ...]
 def variables_of(template: JsonObject, *, param: str) -> tuple[str, ...]:
     """Return the names of the template's variables, in the order in which they first appear.
 
-    Raises `InvalidRequest` for a variable where none may stand, a name that is too long, and too many of them.
+    Raises `InvalidRequest` for a variable where none may stand, a name that is too long, and too many of
+    them.
     """
     names: dict[str, None] = {}
     for path, text in _strings(template, ()):
         found = _VARIABLE.findall(text)
         if found and not _holds_variables(path):
             place = param + _spelt(path)
-            message = f"'{place}' holds a variable, '{found[0][:_MAX_NAME]}': they stand in instructions and in the text of messages only."
+            message = (
+                f"'{place}' holds a variable, '{found[0][:_MAX_NAME]}': they stand in instructions and in "
+                "the text of messages only."
+            )
             raise InvalidRequest(message, param=place, code="invalid_value")
         names |= dict.fromkeys(found)
     if any(len(name) > _MAX_NAME for name in names):
-        raise InvalidRequest(f"Names of variables are at most {_MAX_NAME} characters long.", param=param, code="invalid_value")
+        raise InvalidRequest(
+            f"Names of variables are at most {_MAX_NAME} characters long.", param=param, code="invalid_value"
+        )
     if len(names) > _MAX_VARIABLES:
-        raise InvalidRequest(f"A template may have at most {_MAX_VARIABLES} variables.", param=param, code="invalid_value")
+        raise InvalidRequest(
+            f"A template may have at most {_MAX_VARIABLES} variables.", param=param, code="invalid_value"
+        )
     return tuple(names)
 
 
 def require_values(variables: Sequence[str], given: Collection[str], *, param: str) -> None:
-    """Raise `InvalidRequest`, naming them all, for variables without a value and for values without a variable."""
+    """Raise `InvalidRequest`, naming them all, for variables without a value and for values without a
+    variable.
+    """
     missing = [name for name in variables if name not in given]
     if missing:
         message = f"The prompt needs a value for {_listed(missing)}."
@@ -58,9 +70,11 @@ def require_values(variables: Sequence[str], given: Collection[str], *, param: s
 
 
 def filled(template: JsonObject, values: Mapping[str, Value], *, most: int, param: str) -> dict[str, Json]:
-    """Return the template with each variable replaced by its value; there must be one for each (`require_values`).
+    """Return the template with each variable replaced by its value; there must be one for each
+    (`require_values`).
 
-    Raises `InvalidRequest` for a part in a place for text, and `TooLarge` before the values that are put in come to more than `most` bytes.
+    Raises `InvalidRequest` for a part in a place for text, and `TooLarge` before the values that are put in
+    come to more than `most` bytes.
     """
     filler = _Filler(values, most=most, param=param)
     result = dict(template)
@@ -72,7 +86,9 @@ def filled(template: JsonObject, values: Mapping[str, Value], *, most: int, para
 
 
 class _Filler:
-    """Puts values in, counting their bytes at each place, so that a short request cannot become a huge prompt."""
+    """Puts values in, counting their bytes at each place, so that a short request cannot become a huge
+    prompt.
+    """
 
     def __init__(self, values: Mapping[str, Value], *, most: int, param: str) -> None:
         self._values = values
@@ -88,7 +104,10 @@ class _Filler:
         if isinstance(content, str):
             part = self._part_for(content, role)
             return {**item, "content": self.text(content) if part is None else [part]}
-        return {**item, "content": [self._content_part(part, role) for part in cast("Sequence[JsonObject]", content)]}
+        return {
+            **item,
+            "content": [self._content_part(part, role) for part in cast("Sequence[JsonObject]", content)],
+        }
 
     def _content_part(self, part: JsonObject, role: Json) -> JsonObject:
         text = part.get("text")
@@ -97,7 +116,9 @@ class _Filler:
         return self._part_for(text, role) or {**part, "text": self.text(text)}
 
     def _part_for(self, text: str, role: Json) -> JsonObject | None:
-        """Return the part that stands for the whole text, if the text is one variable and its value is a part."""
+        """Return the part that stands for the whole text, if the text is one variable and its value is
+        a part.
+        """
         whole = _VARIABLE.fullmatch(text)
         value = None if whole is None else self._values[whole[1]]
         if whole is None or value is None or isinstance(value, str):
@@ -121,7 +142,11 @@ class _Filler:
 
     def _misplaced(self, name: str, why: str) -> InvalidRequest:
         place = f"{self._param}.{name}"
-        return InvalidRequest(f"'{place}' must be a string: {why}, where no image or file can be.", param=place, code="invalid_type")
+        return InvalidRequest(
+            f"'{place}' must be a string: {why}, where no image or file can be.",
+            param=place,
+            code="invalid_type",
+        )
 
 
 def _strings(value: Json, path: _Path) -> Iterator[tuple[_Path, str]]:
@@ -153,7 +178,11 @@ def _spelt(path: _Path) -> str:
 
 
 def _size(value: Value) -> int:
-    texts = (value,) if isinstance(value, str) else tuple(text for text in value.values() if isinstance(text, str))
+    texts = (
+        (value,)
+        if isinstance(value, str)
+        else tuple(text for text in value.values() if isinstance(text, str))
+    )
     return sum(len(text.encode()) for text in texts)
 
 

@@ -1,7 +1,9 @@
-"""Routing: which upstream serves a model that the caller may use, and what must be done with the answer. The policy first, then the configuration.
+"""Routing: which upstream serves a model that the caller may use, and what must be done with the answer. The
+policy first, then the configuration.
 
-`regate.route.backend` is binding: what it names and cannot serve is a refusal, never another upstream. An obligation that the caller of this
-module does not declare itself able to meet is a refusal too. Not which upstreams there are (`ports.Catalogue`).
+`regate.route.backend` is binding: what it names and cannot serve is a refusal, never another upstream. An
+obligation that the caller of this module does not declare itself able to meet is a refusal too. Not which
+upstreams there are (`ports.Catalogue`).
 """
 
 from __future__ import annotations
@@ -36,7 +38,9 @@ class Obligations:
 
 @dataclass(frozen=True, slots=True)
 class Chosen:
-    """The upstream that serves a permitted request, what must be done with its answer, and the policy revision that says so."""
+    """The upstream that serves a permitted request, what must be done with its answer, and the policy
+    revision that says so.
+    """
 
     upstream: str
     alternates: tuple[str, ...]
@@ -45,16 +49,27 @@ class Chosen:
 
 
 def route_question(model: str, request: JsonObject) -> Question:
-    """Return the question whether this model may be called so, with all that qualifies an allow. `request` is the input's key of that name."""
-    return Question(Point.ROUTE, "route.call", {"request": request}, about=model, companions=(BACKEND, OBLIGATIONS))
+    """Return the question whether this model may be called so, with all that qualifies an allow.
+    `request` is the input's key of that name.
+    """
+    return Question(
+        Point.ROUTE, "route.call", {"request": request}, about=model, companions=(BACKEND, OBLIGATIONS)
+    )
 
 
 async def choose_upstream(
-    context: Context, model: str, request: JsonObject, *, enforcer: Enforcer, catalogue: Catalogue, supported: frozenset[str]
+    context: Context,
+    model: str,
+    request: JsonObject,
+    *,
+    enforcer: Enforcer,
+    catalogue: Catalogue,
+    supported: frozenset[str],
 ) -> Chosen:
     """Return the upstream for a request, after recording the decision; raises as `serve` does.
 
-    `able` names the obligations that the caller will meet. A caller with more to decide asks `route_question` among its own and calls `serve`.
+    `able` names the obligations that the caller will meet. A caller with more to decide asks `route_question`
+    among its own and calls `serve`.
     """
     decision = await enforcer.decide(context, route_question(model, request))
     return await serve(decision, model, catalogue=catalogue, supported=supported)
@@ -63,8 +78,8 @@ async def choose_upstream(
 async def serve(decision: Decision, model: str, *, catalogue: Catalogue, supported: frozenset[str]) -> Chosen:
     """Return the upstream that serves a model under the decision on `route_question`.
 
-    Raises the one error for unknown and not granted; `PolicyUnavailable` where the policy asks for what cannot be done; and `UpstreamError`
-    when it is not known who serves the model.
+    Raises the one error for unknown and not granted; `PolicyUnavailable` where the policy asks for what
+    cannot be done; and `UpstreamError` when it is not known who serves the model.
     """
     if isinstance(decision, Deny):
         raise no_such_model(model)
@@ -90,7 +105,10 @@ async def _serving(decision: Allow, model: str, catalogue: Catalogue) -> Serving
         raise PolicyUnavailable(f"{Point.ROUTE.package}/{BACKEND} is not a name: {backend!r}")
     serving = await catalogue.serving(model, by=backend)
     if serving is None:
-        raise PolicyUnavailable(f"{Point.ROUTE.package}/{BACKEND} names {backend!r}, which is not configured or does not serve {model!r}")
+        raise PolicyUnavailable(
+            f"{Point.ROUTE.package}/{BACKEND} names {backend!r}, which is not configured or does not "
+            f"serve {model!r}"
+        )
     return serving
 
 
@@ -101,9 +119,16 @@ def _obligations(value: Json, supported: frozenset[str]) -> Obligations:
     if not isinstance(no_store, bool):
         raise PolicyUnavailable(f"{Point.ROUTE.package}/{OBLIGATIONS}: {NO_STORE} is neither true nor false")
     if most is not None and (type(most) is not int or most < 1):
-        raise PolicyUnavailable(f"{Point.ROUTE.package}/{OBLIGATIONS}: {MAX_OUTPUT_TOKENS} is not a whole number of 1 or more")
-    # One that asks for nothing (`no_store: false`) can be met by anybody, but only if it is known what it asks for.
-    idle = {name for name, asked in ((NO_STORE, no_store), (MAX_OUTPUT_TOKENS, most is not None)) if not asked}
+        raise PolicyUnavailable(
+            f"{Point.ROUTE.package}/{OBLIGATIONS}: {MAX_OUTPUT_TOKENS} is not a whole number of 1 or more"
+        )
+    # One that asks for nothing (`no_store: false`) can be met by anybody, but only if it is known what it
+    # asks for.
+    idle = {
+        name for name, asked in ((NO_STORE, no_store), (MAX_OUTPUT_TOKENS, most is not None)) if not asked
+    }
     if unmet := sorted(value.keys() - supported - idle):
-        raise PolicyUnavailable(f"{Point.ROUTE.package}/{OBLIGATIONS} asks for what is not done here: {', '.join(unmet)}")
+        raise PolicyUnavailable(
+            f"{Point.ROUTE.package}/{OBLIGATIONS} asks for what is not done here: {', '.join(unmet)}"
+        )
     return Obligations(no_store, most if type(most) is int else None)

@@ -1,6 +1,8 @@
-"""What is stored: files, stores, attachments, prompts, responses, conversations, their items. Each row carries owner, tenant, attributes (I8).
+"""What is stored: files, stores, attachments, prompts, responses, conversations, their items. Each row
+carries owner, tenant, attributes (I8).
 
-A *stamp* is a mapping that conforms to the row's schema in `rego/schemas/`; it always holds `tenant` and `owner`, which are write-once.
+A *stamp* is a mapping that conforms to the row's schema in `rego/schemas/`; it always holds `tenant` and
+`owner`, which are write-once.
 """
 
 from __future__ import annotations
@@ -12,14 +14,27 @@ from typing import Final, Literal, TypeAlias, cast
 from regate_orchestrator.errors import InvalidRequest
 from regate_orchestrator.filters.expression import Scalar
 from regate_orchestrator.lineage import NOTHING_READ, Lineage, Source
-from regate_orchestrator.values import BatchId, ConversationId, FileId, Json, JsonObject, PartId, PromptId, ResponseId, StoreId, UploadId
+from regate_orchestrator.values import (
+    BatchId,
+    ConversationId,
+    FileId,
+    Json,
+    JsonObject,
+    PartId,
+    PromptId,
+    ResponseId,
+    StoreId,
+    UploadId,
+)
 
 AttachmentStatus: TypeAlias = Literal["in_progress", "completed", "failed", "cancelled"]
 
 UNFINISHED: Final = ("queued", "in_progress")
 """The statuses of a response that is still being made."""
 MAX_HISTORY_ITEMS: Final = 10_000
-"""How many items a conversation, or a chain of responses, can have. All of them are decided again in each turn."""
+"""How many items a conversation, or a chain of responses, can have. All of them are decided again in
+each turn.
+"""
 
 
 def too_many_items(*, param: str) -> InvalidRequest:
@@ -46,7 +61,9 @@ class FileRow:
 
 @dataclass(frozen=True, slots=True)
 class UploadRow:
-    """A file that comes in parts: what was said of it, and what became of it. It is its maker's alone, and can be added to until it expires."""
+    """A file that comes in parts: what was said of it, and what became of it. It is its maker's alone,
+    and can be added to until it expires.
+    """
 
     id: UploadId
     tenant: str
@@ -85,7 +102,9 @@ NO_USAGE: Final = FileUsage(0, 0)
 
 @dataclass(frozen=True, slots=True)
 class ExpiredFile:
-    """A file that is absent for everybody and still to be collected, and the vector stores that hold chunks of it."""
+    """A file that is absent for everybody and still to be collected, and the vector stores that hold
+    chunks of it.
+    """
 
     id: FileId
     tenant: str
@@ -103,9 +122,11 @@ class DueBlob:
 
 @dataclass(frozen=True, slots=True)
 class StoreRow:
-    """A vector store. `embedder` names the model its vectors were made with, `engine` where they are; no other is ever used for it.
+    """A vector store. `embedder` names the model its vectors were made with, `engine` where they are; no
+    other is ever used for it.
 
-    `last_active_at` and `expires_at` are those of the tenant that it was looked up for, which in a shared store is one of many.
+    `last_active_at` and `expires_at` are those of the tenant that it was looked up for, which in a shared
+    store is one of many.
     """
 
     id: StoreId
@@ -120,7 +141,9 @@ class StoreRow:
     description: str | None = None
     expires_after_days: int | None = None
     expires_at: int | None = None
-    """None when it does not expire; and for a tenant that never used it, since there is nothing of that tenant's to expire."""
+    """None when it does not expire; and for a tenant that never used it, since there is nothing of
+    that tenant's to expire.
+    """
 
     def has_expired(self, now: float) -> bool:
         """Return whether nothing may be searched in it or added to it any more, on behalf of this tenant."""
@@ -137,7 +160,9 @@ class ExpiredStore:
 
 @dataclass(frozen=True, slots=True)
 class StoreChanges:
-    """What an update of a vector store changes. What is None stays as it is; so it never undoes what another update changed meanwhile."""
+    """What an update of a vector store changes. What is None stays as it is; so it never undoes what
+    another update changed meanwhile.
+    """
 
     name: str | None = None
     metadata: Mapping[str, str] | None = None
@@ -148,9 +173,11 @@ class StoreChanges:
 
 @dataclass(frozen=True, slots=True)
 class Attachment:
-    """A file in a vector store. All its chunks carry `stamp` (policy fields) and `attributes` (the client's, without `regate.` keys).
+    """A file in a vector store. All its chunks carry `stamp` (policy fields) and `attributes` (the client's,
+    without `regate.` keys).
 
-    `requested` is what the client sent, echoed as sent. Only a `completed` attachment is live: the chunks of its generation may be found.
+    `requested` is what the client sent, echoed as sent. Only a `completed` attachment is live: the chunks of
+    its generation may be found.
     """
 
     store_id: StoreId
@@ -169,7 +196,9 @@ class Attachment:
     error_code: str | None = None
     error_message: str | None = None
     generation: str = ""
-    """The one generation of its chunks that counts (`documents/generations.py`); empty before a worker has begun."""
+    """The one generation of its chunks that counts (`documents/generations.py`); empty before a worker
+    has begun.
+    """
     attempts: int = 0
     """How often a worker has begun."""
     batch_id: BatchId | None = None
@@ -177,7 +206,9 @@ class Attachment:
 
 @dataclass(frozen=True, slots=True)
 class FileBatch:
-    """Files that were attached with one request. Which they are, each attachment says; the batch belongs to the tenant that sent it."""
+    """Files that were attached with one request. Which they are, each attachment says; the batch
+    belongs to the tenant that sent it.
+    """
 
     id: BatchId
     store_id: StoreId
@@ -188,9 +219,11 @@ class FileBatch:
 
 @dataclass(frozen=True, slots=True)
 class OrphanedChunks:
-    """Chunks in a vector engine that nothing counts: a generation of a file's. With an empty generation all of the file's; with no file, all of a store.
+    """Chunks in a vector engine that nothing counts: a generation of a file's. With an empty generation all
+    of the file's; with no file, all of a store.
 
-    The last is the place of a store that is gone; chunks of a whole file were left by an earlier version, which knew no generations.
+    The last is the place of a store that is gone; chunks of a whole file were left by an earlier version,
+    which knew no generations.
     """
 
     store_id: StoreId
@@ -200,7 +233,9 @@ class OrphanedChunks:
 
 @dataclass(frozen=True, slots=True)
 class Totals:
-    """What a principal's tenant has in a store, by attachment status, and the bytes its completed chunks use."""
+    """What a principal's tenant has in a store, by attachment status, and the bytes its completed
+    chunks use.
+    """
 
     in_progress: int = 0
     completed: int = 0
@@ -216,7 +251,9 @@ class Totals:
 
 @dataclass(frozen=True, slots=True)
 class PromptRow:
-    """A prompt. Its templates are its versions, numbered from 1 without gaps up to `latest_version`; none is ever changed or taken away."""
+    """A prompt. Its templates are its versions, numbered from 1 without gaps up to `latest_version`;
+    none is ever changed or taken away.
+    """
 
     id: PromptId
     name: str
@@ -230,7 +267,9 @@ class PromptRow:
 
 @dataclass(frozen=True, slots=True)
 class PromptVersion:
-    """One template of a prompt, in the API's shape, and the names of the variables in it (`prompt_templates.py`)."""
+    """One template of a prompt, in the API's shape, and the names of the variables in it
+    (`prompt_templates.py`).
+    """
 
     prompt_id: PromptId
     version: int
@@ -242,19 +281,25 @@ class PromptVersion:
 
 @dataclass(frozen=True, slots=True)
 class StoredItem:
-    """One item of a response or conversation, with the lineage of all that the model had read when it was made (empty for what the client sent)."""
+    """One item of a response or conversation, with the lineage of all that the model had read when it
+    was made (empty for what the client sent).
+    """
 
     id: str
     body: JsonObject
     direction: Literal["input", "output"]
     lineage: Lineage = NOTHING_READ
     results: tuple[JsonObject, ...] = ()
-    """Of a `file_search_call`: what it found, text included, one mapping a chunk with `chunk_id`; leaves again only through the gate (I9)."""
+    """Of a `file_search_call`: what it found, text included, one mapping a chunk with `chunk_id`;
+    leaves again only through the gate (I9).
+    """
 
 
 @dataclass(frozen=True, slots=True)
 class ResponseRow:
-    """A response: `body` is the Response object without its `output`, which is rebuilt from the output items."""
+    """A response: `body` is the Response object without its `output`, which is rebuilt from the
+    output items.
+    """
 
     id: ResponseId
     tenant: str
@@ -267,7 +312,9 @@ class ResponseRow:
     body: JsonObject
     items: tuple[StoredItem, ...] = field(default=())
     conversation_id: ConversationId | None = None
-    """The conversation that its items become part of when it ends well; it holds that conversation's lock until then."""
+    """The conversation that its items become part of when it ends well; it holds that conversation's
+    lock until then.
+    """
     background: bool = False
 
     def view(self) -> dict[str, Json]:
@@ -277,7 +324,9 @@ class ResponseRow:
 
 @dataclass(frozen=True, slots=True)
 class LoggedEvent:
-    """An event of a background response as its log keeps it, with the sources that the model had read since the event before."""
+    """An event of a background response as its log keeps it, with the sources that the model had read
+    since the event before.
+    """
 
     event: JsonObject
     sources: tuple[Source, ...] = ()
@@ -313,19 +362,30 @@ def _item_view(row: ResponseRow | ConversationRow, kind: str) -> dict[str, Json]
 
 @dataclass(frozen=True, slots=True)
 class ItemWithParent:
-    """A stored item, with the policy view of the row that holds it (a response's or a conversation's `view()`)."""
+    """A stored item, with the policy view of the row that holds it (a response's or a conversation's
+    `view()`).
+    """
 
     holder: JsonObject
     item: StoredItem
 
     def view(self) -> dict[str, Json]:
-        """Return the item as `regate.history` sees it: its holder's owner, and the labels of everything it was made from."""
-        return {**self.holder, "id": self.item.id, "kind": cast("str", self.item.body["type"]), "labels": sorted(self.item.lineage.labels)}
+        """Return the item as `regate.history` sees it: its holder's owner, and the labels of
+        everything it was made from.
+        """
+        return {
+            **self.holder,
+            "id": self.item.id,
+            "kind": cast("str", self.item.body["type"]),
+            "labels": sorted(self.item.lineage.labels),
+        }
 
 
 @dataclass(frozen=True, slots=True)
 class KeyUse:
-    """What an idempotency key is used for: the request, by its fingerprint, and the id of what it created, None while it is running."""
+    """What an idempotency key is used for: the request, by its fingerprint, and the id of what it
+    created, None while it is running.
+    """
 
     fingerprint: str
     created: str | None
@@ -343,14 +403,22 @@ class Page:
     @property
     def cursors(self) -> dict[str, str]:
         """Return the ids of the rows between which the page lies, by their parameters."""
-        return {name: cursor for name, cursor in (("after", self.after), ("before", self.before)) if cursor is not None}
+        return {
+            name: cursor
+            for name, cursor in (("after", self.after), ("before", self.before))
+            if cursor is not None
+        }
 
     @property
     def is_backwards(self) -> bool:
-        """Return whether the page ends at a row: it holds the rows nearest before that one, in the list's order all the same."""
+        """Return whether the page ends at a row: it holds the rows nearest before that one, in the
+        list's order all the same.
+        """
         return self.before is not None and self.after is None
 
 
 def no_such_cursor(param: str) -> InvalidRequest:
-    """Return the one error for a cursor that is no row of the list: absent, in another list, and not to be seen by the caller alike (I7)."""
+    """Return the one error for a cursor that is no row of the list: absent, in another list, and not
+    to be seen by the caller alike (I7).
+    """
     return InvalidRequest(f"'{param}' must be the id of an object in this list.", param=param)

@@ -1,4 +1,6 @@
-"""Counting tokens without a tokenizer: an estimate, the same for every model. Where an upstream reports its usage, that counts instead."""
+"""Counting tokens without a tokenizer: an estimate, the same for every model. Where an upstream
+reports its usage, that counts instead.
+"""
 
 from __future__ import annotations
 
@@ -14,14 +16,20 @@ _ENCLOSED_TOKENS: Final = 1_000
 
 
 def estimated_tokens(value: Json) -> int:
-    """Return about how many tokens a part of a request is: by the bytes of its texts and names; what is enclosed counts as a fixed number."""
+    """Return about how many tokens a part of a request is: by the bytes of its texts and names; what
+    is enclosed counts as a fixed number.
+    """
     return 1 + _bytes(value) // BYTES_PER_TOKEN
 
 
 def _bytes(value: Json) -> int:
     match value:
         case str():
-            return _ENCLOSED_TOKENS * BYTES_PER_TOKEN if value.startswith(_ENCLOSED) else len(value.encode("utf-8", "replace"))
+            return (
+                _ENCLOSED_TOKENS * BYTES_PER_TOKEN
+                if value.startswith(_ENCLOSED)
+                else len(value.encode("utf-8", "replace"))
+            )
         case Mapping():
             return sum(len(name) + _bytes(member) for name, member in value.items())
         case Sequence():

@@ -1,4 +1,6 @@
-"""What an upstream can take, and how it wants to be asked: one record, whether a profile says it, the operator, or the upstream's own refusals."""
+"""What an upstream can take, and how it wants to be asked: one record, whether a profile says it, the
+operator, or the upstream's own refusals.
+"""
 
 from __future__ import annotations
 
@@ -18,15 +20,21 @@ class UpstreamCapabilities:
     output_limit: OutputLimit = "max_tokens"
     """The field that limits what is written."""
     system_messages: SystemMessages = "leading"
-    """`leading`: what system and developer messages say goes into one, at the beginning; `anywhere`: they stay where they are."""
+    """`leading`: what system and developer messages say goes into one, at the beginning; `anywhere`:
+    they stay where they are.
+    """
     stream_usage: bool = True
     """Whether a streamed answer may be asked to tell its usage (`stream_options`)."""
     seed_field: SeedField = "seed"
     """The field that a request's `seed` is sent in."""
     reasoning_field: ReasoningField = "none"
-    """The field of an assistant message in which reasoning of earlier turns may be sent back to it; `none`: it must not be sent."""
+    """The field of an assistant message in which reasoning of earlier turns may be sent back to it;
+    `none`: it must not be sent.
+    """
     image_urls: bool = False
-    """Whether http(s) addresses of images may be passed on, which the upstream then fetches itself, from where it stands."""
+    """Whether http(s) addresses of images may be passed on, which the upstream then fetches itself,
+    from where it stands.
+    """
     context_window: int | None = None
     """Tokens that a request and its answer may have together; None: nobody said."""
     service_tiers: bool = False

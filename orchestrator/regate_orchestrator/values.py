@@ -29,5 +29,7 @@ wall_clock: Clock = time.time
 
 
 def mint(prefix: str) -> str:
-    """Return a new identifier with 192 random bits, e.g. `mint('resp_')`. Identifiers are minted here and never accepted from outside."""
+    """Return a new identifier with 192 random bits, e.g. `mint('resp_')`. Identifiers are minted here
+    and never accepted from outside.
+    """
     return prefix + secrets.token_hex(24)

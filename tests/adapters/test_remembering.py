@@ -1,4 +1,6 @@
-"""What is remembered: within its number and its bytes, the latter counted as memory counts them, and gone when it is out of date."""
+"""What is remembered: within its number and its bytes, the latter counted as memory counts them, and
+gone when it is out of date.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +27,9 @@ class Clock:
         return self.now
 
 
-def remembered(clock: Clock | None = None, *, entries: int = 10, most_bytes: int = 1_000_000) -> Remembered[str, Any]:
+def remembered(
+    clock: Clock | None = None, *, entries: int = 10, most_bytes: int = 1_000_000
+) -> Remembered[str, Any]:
     return Remembered(entries=entries, most_bytes=most_bytes, clock=clock or Clock())
 
 
@@ -45,14 +49,20 @@ def traced(make: Callable[[int], Any], *, many: int = 200) -> tuple[int, list[An
 
 def claims(number: int) -> Any:
     names = [f"team-{number}-{team}" for team in range(100)]
-    return MappingProxyType(orjson.loads(orjson.dumps({"sub": f"p{number}", "teams": names, "scope": "read", "exp": 10**9 + number})))
+    return MappingProxyType(
+        orjson.loads(
+            orjson.dumps({"sub": f"p{number}", "teams": names, "scope": "read", "exp": 10**9 + number})
+        )
+    )
 
 
 SHAPES: dict[str, Callable[[int], Any]] = {
     "claims": claims,
     "text": lambda number: f"{number}" * 200,
     "numbers": lambda number: [float(number + one) for one in range(500)],
-    "tree": lambda number: {f"{number}/{one}": {"a": [f"{number}-{one}"], "b": (number + one) * 10**6} for one in range(50)},
+    "tree": lambda number: {
+        f"{number}/{one}": {"a": [f"{number}-{one}"], "b": (number + one) * 10**6} for one in range(50)
+    },
 }
 
 
@@ -81,7 +91,7 @@ def test_the_least_recently_used_go_first_by_number_and_by_bytes() -> None:
         assert [held.recall(key) is not None for key in "abc"] == [True, False, True]
 
 
-def test_what_is_larger_than_all_may_be_takes_the_place_of_nothing_and_leaves_what_it_should_replace_out() -> None:
+def test_what_is_larger_than_all_may_be_takes_no_place_and_leaves_what_it_should_replace_out() -> None:
     held = remembered(most_bytes=5_000)
     held.remember("a", "small", until=1)
     held.remember("b", "small", until=1)

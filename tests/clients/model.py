@@ -1,8 +1,10 @@
-"""A backend that behaves like a small obedient model: chat completions and embeddings, answered by rule. It stands for what is outside of us.
+"""A backend that behaves like a small obedient model: chat completions and embeddings, answered by rule. It
+stands for what is outside of us.
 
-The clients and suites that this folder runs bring their own questions, so a script of turns does not do: what is answered follows from the
-messages alone. It calls an offered tool that a question names (`adder(1, 2)`), describes or is made to use, with arguments made from the
-tool's schema; reports what a tool said; fills a JSON schema; repeats, counts, remembers and sums up. Everything else it echoes.
+The clients and suites that this folder runs bring their own questions, so a script of turns does not do: what
+is answered follows from the messages alone. It calls an offered tool that a question names (`adder(1, 2)`),
+describes or is made to use, with arguments made from the tool's schema; reports what a tool said; fills a
+JSON schema; repeats, counts, remembers and sums up. Everything else it echoes.
 
     python -m tests.clients.model --port 8081
 """
@@ -100,7 +102,9 @@ def _arguments(tool: Mapping[str, Any], question: str) -> Any:
         return arguments_for(schema, question)
     values = [part.strip().strip("'\"") for part in _ARGUMENT.findall(given.group(1)) if part.strip()]
     names = [*schema.get("required", ()), *schema.get("properties", {})]
-    return {name: _cast(value, schema["properties"][name]) for name, value in zip(names, values, strict=False)}
+    return {
+        name: _cast(value, schema["properties"][name]) for name, value in zip(names, values, strict=False)
+    }
 
 
 def _cast(value: str, schema: Mapping[str, Any]) -> Any:
@@ -109,7 +113,9 @@ def _cast(value: str, schema: Mapping[str, Any]) -> Any:
 
 
 def arguments_for(schema: Mapping[str, Any], question: str, root: Mapping[str, Any] | None = None) -> Any:
-    """Return the least value of the schema; its strings are what the question quotes, its last name, or all of it."""
+    """Return the least value of the schema; its strings are what the question quotes, its last name,
+    or all of it.
+    """
     root = schema if root is None else root
     if "$ref" in schema:
         target: Any = root
@@ -128,7 +134,10 @@ def arguments_for(schema: Mapping[str, Any], question: str, root: Mapping[str, A
     match kind:
         case "object":
             properties: Mapping[str, Any] = schema.get("properties", {})
-            return {name: arguments_for(properties[name], question, root) for name in schema.get("required", properties)}
+            return {
+                name: arguments_for(properties[name], question, root)
+                for name in schema.get("required", properties)
+            }
         case "array":
             return [arguments_for(schema.get("items", {"type": "string"}), question, root)]
         case "integer" | "number":
@@ -175,7 +184,11 @@ def _spoken(messages: Sequence[Message], question: str) -> str:
 def text_of(message: Message) -> str:
     """Return a message's text parts, joined."""
     content = message.get("content")
-    return content if isinstance(content, str) else "".join(str(part.get("text", "")) for part in _parts(message))
+    return (
+        content
+        if isinstance(content, str)
+        else "".join(str(part.get("text", "")) for part in _parts(message))
+    )
 
 
 def _parts(message: Message) -> Sequence[Mapping[str, Any]]:
@@ -214,7 +227,12 @@ def _deltas(turn: Turn, body: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     for index, call in enumerate(turn.calls):
         yield {
             "tool_calls": [
-                {"index": index, "id": _call_id(index, call), "type": "function", "function": {"name": call.name, "arguments": ""}}
+                {
+                    "index": index,
+                    "id": _call_id(index, call),
+                    "type": "function",
+                    "function": {"name": call.name, "arguments": ""},
+                }
             ]
         }
         half = len(call.arguments) // 2
@@ -230,7 +248,11 @@ def _message(turn: Turn) -> dict[str, Any]:
     message: dict[str, Any] = {"role": "assistant", "content": turn.text or None}
     if turn.calls:
         message["tool_calls"] = [
-            {"id": _call_id(index, call), "type": "function", "function": {"name": call.name, "arguments": call.arguments}}
+            {
+                "id": _call_id(index, call),
+                "type": "function",
+                "function": {"name": call.name, "arguments": call.arguments},
+            }
             for index, call in enumerate(turn.calls)
         ]
     return message
@@ -256,18 +278,34 @@ def make_app(model: Model) -> web.Application:
         finish, usage = "tool_calls" if turn.calls else "stop", usage_of(body, turn)
         head = {"id": f"chatcmpl-{len(model.requests)}", "created": 1_760_000_000, "model": body["model"]}
         if not body.get("stream"):
-            choice = {"index": 0, "message": {**_message(turn), **_reasoning(body)}, "logprobs": None, "finish_reason": finish}
-            return web.json_response({**head, "object": "chat.completion", "choices": [choice], "usage": usage})
+            choice = {
+                "index": 0,
+                "message": {**_message(turn), **_reasoning(body)},
+                "logprobs": None,
+                "finish_reason": finish,
+            }
+            return web.json_response(
+                {**head, "object": "chat.completion", "choices": [choice], "usage": usage}
+            )
         response = web.StreamResponse(headers={"content-type": "text/event-stream"})
         await response.prepare(request)
-        chunks = [{"choices": [{"index": 0, "delta": delta, "finish_reason": None}]} for delta in _deltas(turn, body)]
+        chunks = [
+            {"choices": [{"index": 0, "delta": delta, "finish_reason": None}]}
+            for delta in _deltas(turn, body)
+        ]
         chunks.append({"choices": [{"index": 0, "delta": {}, "finish_reason": finish}]})
         if (body.get("stream_options") or {}).get("include_usage"):
             chunks.append({"choices": [], "usage": usage})
-        pause = 0.02 if re.fullmatch(r"[\d, ]+", turn.text) else 0  # it counts aloud: what is told in pieces must not arrive as one
+        pause = (
+            0.02 if re.fullmatch(r"[\d, ]+", turn.text) else 0
+        )  # it counts aloud: what is told in pieces must not arrive as one
         for chunk in chunks:
             await asyncio.sleep(pause)
-            await response.write(b"data: " + json.dumps({**head, "object": "chat.completion.chunk", **chunk}).encode() + b"\n\n")
+            await response.write(
+                b"data: "
+                + json.dumps({**head, "object": "chat.completion.chunk", **chunk}).encode()
+                + b"\n\n"
+            )
         await response.write(b"data: [DONE]\n\n")
         return response
 
@@ -277,15 +315,38 @@ def make_app(model: Model) -> web.Application:
         texts = [body["input"]] if isinstance(body["input"], str) else body["input"]
         vectors: list[Any] = [embedding_of(str(text)) for text in texts]
         if body.get("encoding_format") == "base64":
-            vectors = [base64.b64encode(struct.pack(f"<{DIMENSIONS}f", *vector)).decode() for vector in vectors]
-        data = [{"object": "embedding", "index": index, "embedding": vector} for index, vector in enumerate(vectors)]
-        return web.json_response({"object": "list", "data": data, "model": body["model"], "usage": {"prompt_tokens": 1, "total_tokens": 1}})
+            vectors = [
+                base64.b64encode(struct.pack(f"<{DIMENSIONS}f", *vector)).decode() for vector in vectors
+            ]
+        data = [
+            {"object": "embedding", "index": index, "embedding": vector}
+            for index, vector in enumerate(vectors)
+        ]
+        return web.json_response(
+            {
+                "object": "list",
+                "data": data,
+                "model": body["model"],
+                "usage": {"prompt_tokens": 1, "total_tokens": 1},
+            }
+        )
 
     async def completions(request: web.Request) -> web.Response:
         body = await request.json()
-        choice = {"index": 0, "text": f"You said: {body['prompt']}", "logprobs": None, "finish_reason": "stop"}
+        choice = {
+            "index": 0,
+            "text": f"You said: {body['prompt']}",
+            "logprobs": None,
+            "finish_reason": "stop",
+        }
         return web.json_response(
-            {"id": "cmpl-1", "object": "text_completion", "created": 1_760_000_000, "model": body["model"], "choices": [choice]}
+            {
+                "id": "cmpl-1",
+                "object": "text_completion",
+                "created": 1_760_000_000,
+                "model": body["model"],
+                "choices": [choice],
+            }
         )
 
     async def asked(_: web.Request) -> web.Response:

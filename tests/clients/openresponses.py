@@ -1,6 +1,8 @@
-"""Runs a local copy of the Open Responses acceptance tests against a gateway before the rule-driven model: `make openresponses SUITE=path`.
+"""Runs a local copy of the Open Responses acceptance tests against a gateway before the rule-driven model:
+`make openresponses SUITE=path`.
 
-The copy is the caller's: nothing of it is part of this repository. Its tests run under Bun and want `zod` in its `node_modules`.
+The copy is the caller's: nothing of it is part of this repository. Its tests run under Bun and want `zod` in
+its `node_modules`.
 """
 
 from __future__ import annotations
@@ -24,7 +26,9 @@ def main(suite: Path, *options: str) -> int:
     bun = shutil.which("bun") or str(ROOT / ".tools/clients-node/node_modules/.bin/bun")
     with served() as gateway:
         command = [bun, "run", str(RUNNER), "--base-url", gateway.url, "--model", "small", *options]
-        return subprocess.run(command, cwd=suite, env={**os.environ, "OPENRESPONSES_API_KEY": gateway.token}, check=False).returncode
+        return subprocess.run(
+            command, cwd=suite, env={**os.environ, "OPENRESPONSES_API_KEY": gateway.token}, check=False
+        ).returncode
 
 
 if __name__ == "__main__":

@@ -1,7 +1,9 @@
-"""The model and a gateway before it in one process of their own, for clients that run in another: `python -m tests.clients.serving`.
+"""The model and a gateway before it in one process of their own, for clients that run in another: `python -m
+tests.clients.serving`.
 
-It prints one line of JSON that says where everything is, and ends with its standard input, so that nothing outlives the client. The process
-may have another interpreter than the client's (`REGATE_PYTHON`), since some clients cannot be installed beside the gateway.
+It prints one line of JSON that says where everything is, and ends with its standard input, so that nothing
+outlives the client. The process may have another interpreter than the client's (`REGATE_PYTHON`), since some
+clients cannot be installed beside the gateway.
 """
 
 from __future__ import annotations
@@ -42,9 +44,13 @@ class Served:
         return self.tokens["alice"]
 
     def scenes(self, command: Sequence[str | Path], **options: Any) -> dict[str, Any]:
-        """Run a client's program as Alice; return what each of its scenes brought, of which it prints a line of JSON each."""
+        """Run a client's program as Alice; return what each of its scenes brought, of which it prints
+        a line of JSON each.
+        """
         environment = {**os.environ, "OPENAI_BASE_URL": self.url, "OPENAI_API_KEY": self.token}
-        said = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, timeout=200, check=True, **options).stdout
+        said = subprocess.run(
+            command, env=environment, stdout=subprocess.PIPE, text=True, timeout=200, check=True, **options
+        ).stdout
         scenes = [json.loads(line) for line in said.splitlines()]
         return {scene["scene"]: scene.get("result", scene.get("error")) for scene in scenes}
 
@@ -58,13 +64,19 @@ class Served:
         """How many connections became WebSockets so far and have ended."""
         with urllib.request.urlopen(self.url.removesuffix("/v1") + "/metrics") as answer:
             text = answer.read().decode()
-        counted = re.search(r'^regate_requests_total\{method="GET",route="/v1/responses",status="101"\} ([0-9.]+)$', text, re.MULTILINE)
+        counted = re.search(
+            r'^regate_requests_total\{method="GET",route="/v1/responses",status="101"\} ([0-9.]+)$',
+            text,
+            re.MULTILINE,
+        )
         return int(float(counted.group(1))) if counted else 0
 
 
 @contextmanager
 def served(upstream: dict[str, Any] | None = None) -> Iterator[Served]:
-    """Enter with the process answering, before this upstream instead of the model; it has ended on leaving."""
+    """Enter with the process answering, before this upstream instead of the model; it has ended on
+    leaving.
+    """
     path = os.pathsep.join(str(ROOT / folder) for folder in ("orchestrator", "adapters", "gateway", "."))
     process = subprocess.Popen(
         [os.environ.get("REGATE_PYTHON", sys.executable), "-m", "tests.clients.serving"],
@@ -99,7 +111,9 @@ async def _serve() -> None:
                 {
                     "data_dir": folder,
                     "listen": {"port": 0},
-                    "upstreams": [json.loads(os.environ[_UPSTREAM]) or {"name": "model", "base_url": model.url}],
+                    "upstreams": [
+                        json.loads(os.environ[_UPSTREAM]) or {"name": "model", "base_url": model.url}
+                    ],
                     "opa": {"timeout_ms": 60_000},
                     "telemetry": {"access_log": False},
                 }
@@ -108,7 +122,12 @@ async def _serve() -> None:
             secret = shared_secret(settings).reveal().encode()
             tokens = {
                 subject: mint_development_token(
-                    secret, issuer=DEVELOPMENT_ISSUER, audience=DEVELOPMENT_AUDIENCE, subject=subject, tenant=tenant, ttl_s=86_400
+                    secret,
+                    issuer=DEVELOPMENT_ISSUER,
+                    audience=DEVELOPMENT_AUDIENCE,
+                    subject=subject,
+                    tenant=tenant,
+                    ttl_s=86_400,
                 )
                 for subject, tenant in PEOPLE.items()
             }

@@ -1,4 +1,6 @@
-"""The example of the README runs as it is, in a process of its own. Those that need more than the SDK are in `heavy/`."""
+"""The example of the README runs as it is, in a process of its own. Those that need more than the SDK
+are in `heavy/`.
+"""
 
 from __future__ import annotations
 

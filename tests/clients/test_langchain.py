@@ -1,4 +1,6 @@
-"""`langchain-openai` and LangGraph, unmodified, through the Responses API and through chat completions. The standard tests are in `heavy/`."""
+"""`langchain-openai` and LangGraph, unmodified, through the Responses API and through chat
+completions. The standard tests are in `heavy/`.
+"""
 
 from __future__ import annotations
 
@@ -34,7 +36,9 @@ def get_weather(city: str) -> str:
 
 @pytest.fixture
 async def options(gateway: Served) -> AsyncIterator[dict[str, Any]]:
-    """How a chat model reaches the gateway; its connections belong to the test, since LangChain's own outlive the event loop."""
+    """How a chat model reaches the gateway; its connections belong to the test, since LangChain's own
+    outlive the event loop.
+    """
     async with openai.DefaultAsyncHttpxClient() as asynchronous:
         with openai.DefaultHttpxClient() as synchronous:
             yield {
@@ -82,7 +86,9 @@ def test_tool_is_called_and_answered(either: ChatOpenAI) -> None:
     question = HumanMessage("What is the weather in Paris?")
     called = model.invoke([question])
     (call,) = called.tool_calls
-    answer = model.invoke([question, called, ToolMessage(get_weather.invoke(call["args"]), tool_call_id=call["id"])])
+    answer = model.invoke(
+        [question, called, ToolMessage(get_weather.invoke(call["args"]), tool_call_id=call["id"])]
+    )
 
     assert (call["name"], call["args"]) == ("get_weather", {"city": "Paris"})
     assert answer.text == "The tool said: Paris is sunny"
@@ -98,7 +104,9 @@ def test_streamed_tool_call_adds_up(either: ChatOpenAI) -> None:
 
 @pytest.mark.parametrize("method", ["json_schema", "function_calling"])
 def test_structured_output(either: ChatOpenAI, method: Any) -> None:
-    assert either.with_structured_output(Place, method=method).invoke("I live in Paris") == Place(city="Paris")
+    assert either.with_structured_output(Place, method=method).invoke("I live in Paris") == Place(
+        city="Paris"
+    )
 
 
 def test_history_is_sent_back(either: ChatOpenAI) -> None:
@@ -111,7 +119,11 @@ def test_history_is_kept_by_the_gateway(responses: Callable[..., ChatOpenAI], ga
     second = model.invoke([NAMED, first, WHO])
 
     assert second.text == "Your name is Alice."
-    assert [message["content"] for message in gateway.asked()[-1]["messages"]] == [NAMED.text, first.text, WHO.text]
+    assert [message["content"] for message in gateway.asked()[-1]["messages"]] == [
+        NAMED.text,
+        first.text,
+        WHO.text,
+    ]
 
 
 def test_content_blocks_of_version_1_are_sent_back(responses: Callable[..., ChatOpenAI]) -> None:
@@ -125,12 +137,18 @@ def test_file_search_is_bound_as_a_hosted_tool(responses: Callable[..., ChatOpen
     model = responses(include=["file_search_call.results"])
     store = model.root_client.vector_stores.create(name="places")
     model.root_client.vector_stores.files.upload_and_poll(
-        vector_store_id=store.id, file=("lighthouse.txt", b"The lighthouse of Alderney is open on Sundays."), poll_interval_ms=20
+        vector_store_id=store.id,
+        file=("lighthouse.txt", b"The lighthouse of Alderney is open on Sundays."),
+        poll_interval_ms=20,
     )
-    answer = model.bind_tools([{"type": "file_search", "vector_store_ids": [store.id]}]).invoke("Use file_search for the lighthouse.")
+    answer = model.bind_tools([{"type": "file_search", "vector_store_ids": [store.id]}]).invoke(
+        "Use file_search for the lighthouse."
+    )
 
     assert "open on Sundays" in answer.text
-    assert {citation["filename"] for block in answer.content for citation in block.get("annotations", ())} == {"lighthouse.txt"}
+    assert {
+        citation["filename"] for block in answer.content for citation in block.get("annotations", ())
+    } == {"lighthouse.txt"}
 
 
 def test_picture_is_part_of_the_input(either: ChatOpenAI) -> None:
@@ -144,7 +162,10 @@ def test_document_is_part_of_the_input(responses: Callable[..., ChatOpenAI]) -> 
     data = base64.b64encode(pdf_bytes("The lamp is lit at dusk.")).decode()
     document = {"type": "file", "base64": data, "mime_type": "application/pdf", "filename": "lamp.pdf"}
 
-    assert "lit at dusk" in responses().invoke([HumanMessage([{"type": "text", "text": "What is said?"}, document])]).text
+    assert (
+        "lit at dusk"
+        in responses().invoke([HumanMessage([{"type": "text", "text": "What is said?"}, document])]).text
+    )
 
 
 def test_custom_tool_takes_free_text(responses: Callable[..., ChatOpenAI]) -> None:
@@ -163,7 +184,12 @@ def test_custom_tool_takes_free_text(responses: Callable[..., ChatOpenAI]) -> No
 
 
 def test_settings_of_a_model_are_accepted(responses: Callable[..., ChatOpenAI]) -> None:
-    model = responses(reasoning={"effort": "low", "summary": "auto"}, verbosity="low", include=["reasoning.encrypted_content"], store=False)
+    model = responses(
+        reasoning={"effort": "low", "summary": "auto"},
+        verbosity="low",
+        include=["reasoning.encrypted_content"],
+        store=False,
+    )
 
     assert model.invoke("Hello there").text == "You said: Hello there"
 
@@ -171,4 +197,6 @@ def test_settings_of_a_model_are_accepted(responses: Callable[..., ChatOpenAI]) 
 def test_embeddings(options: dict[str, Any]) -> None:
     embeddings = OpenAIEmbeddings(**options, check_embedding_ctx_length=False)
 
-    assert embeddings.embed_documents(["one", "two"]) == [pytest.approx(embedding_of(text)) for text in ("one", "two")]
+    assert embeddings.embed_documents(["one", "two"]) == [
+        pytest.approx(embedding_of(text)) for text in ("one", "two")
+    ]

@@ -1,4 +1,6 @@
-"""The OpenAI Agents SDK, unmodified: its loop of model turns, tools, handoffs and sessions runs against the gateway."""
+"""The OpenAI Agents SDK, unmodified: its loop of model turns, tools, handoffs and sessions runs
+against the gateway.
+"""
 
 from __future__ import annotations
 
@@ -36,10 +38,14 @@ async def client(gateway: Served) -> AsyncIterator[openai.AsyncOpenAI]:
 
 
 @pytest.fixture(params=["responses", "chat", "websocket"])
-async def either(request: pytest.FixtureRequest, client: openai.AsyncOpenAI, gateway: Served) -> AsyncIterator[agents.RunConfig]:
+async def either(
+    request: pytest.FixtureRequest, client: openai.AsyncOpenAI, gateway: Served
+) -> AsyncIterator[agents.RunConfig]:
     """How the SDK reaches the gateway."""
     provider = OpenAIProvider(
-        openai_client=client, use_responses=request.param != "chat", use_responses_websocket=request.param == "websocket"
+        openai_client=client,
+        use_responses=request.param != "chat",
+        use_responses_websocket=request.param == "websocket",
     )
     before = gateway.websockets()
     yield agents.RunConfig(model_provider=provider, tracing_disabled=True)
@@ -52,7 +58,9 @@ async def either(request: pytest.FixtureRequest, client: openai.AsyncOpenAI, gat
 
 @pytest.fixture
 def config(client: openai.AsyncOpenAI) -> agents.RunConfig:
-    return agents.RunConfig(model_provider=OpenAIProvider(openai_client=client, use_responses=True), tracing_disabled=True)
+    return agents.RunConfig(
+        model_provider=OpenAIProvider(openai_client=client, use_responses=True), tracing_disabled=True
+    )
 
 
 def agent(**options: Any) -> agents.Agent[None]:
@@ -67,17 +75,25 @@ async def test_agent_answers_under_its_instructions(either: agents.RunConfig, ga
 
 
 async def test_agent_uses_its_tool(either: agents.RunConfig) -> None:
-    result = await agents.Runner.run(agent(tools=[get_weather]), "What is the weather in Paris?", run_config=either)
+    result = await agents.Runner.run(
+        agent(tools=[get_weather]), "What is the weather in Paris?", run_config=either
+    )
 
     assert result.final_output == "The tool said: Paris is sunny"
 
 
 async def test_streamed_run_tells_of_the_tool_and_of_every_word(either: agents.RunConfig) -> None:
-    run = agents.Runner.run_streamed(agent(tools=[get_weather]), "What is the weather in Paris?", run_config=either)
+    run = agents.Runner.run_streamed(
+        agent(tools=[get_weather]), "What is the weather in Paris?", run_config=either
+    )
     events = [event async for event in run.stream_events()]
 
     items = [event.name for event in events if event.type == "run_item_stream_event"]
-    words = [event.data.delta for event in events if event.type == "raw_response_event" and event.data.type == "response.output_text.delta"]
+    words = [
+        event.data.delta
+        for event in events
+        if event.type == "raw_response_event" and event.data.type == "response.output_text.delta"
+    ]
     assert items == ["tool_called", "tool_output", "message_output_created"]
     assert "".join(words) == run.final_output == "The tool said: Paris is sunny"
 
@@ -90,28 +106,37 @@ async def test_agent_returns_its_output_type(either: agents.RunConfig) -> None:
 
 async def test_agent_hands_over_to_another(either: agents.RunConfig) -> None:
     speaker = agents.Agent("Spanish", model="small")
-    result = await agents.Runner.run(agent(handoffs=[speaker]), "Please transfer_to_spanish", run_config=either)
+    result = await agents.Runner.run(
+        agent(handoffs=[speaker]), "Please transfer_to_spanish", run_config=either
+    )
 
     assert result.last_agent is speaker
 
 
 async def test_runs_are_chained_by_previous_response(config: agents.RunConfig, gateway: Served) -> None:
     first = await agents.Runner.run(agent(), "My name is Alice.", run_config=config)
-    second = await agents.Runner.run(agent(), "What is my name?", previous_response_id=first.last_response_id, run_config=config)
+    second = await agents.Runner.run(
+        agent(), "What is my name?", previous_response_id=first.last_response_id, run_config=config
+    )
 
     assert second.final_output == "Your name is Alice."
 
 
 async def test_tool_turns_are_chained_by_previous_response(config: agents.RunConfig) -> None:
     result = await agents.Runner.run(
-        agent(tools=[get_weather]), "What is the weather in Paris?", auto_previous_response_id=True, run_config=config
+        agent(tools=[get_weather]),
+        "What is the weather in Paris?",
+        auto_previous_response_id=True,
+        run_config=config,
     )
 
     assert result.final_output == "The tool said: Paris is sunny"
 
 
 async def test_items_of_a_run_are_the_input_of_the_next(either: agents.RunConfig) -> None:
-    first = await agents.Runner.run(agent(tools=[get_weather]), "My name is Alice. What is the weather in Paris?", run_config=either)
+    first = await agents.Runner.run(
+        agent(tools=[get_weather]), "My name is Alice. What is the weather in Paris?", run_config=either
+    )
     history = [*first.to_input_list(), {"role": "user", "content": "What is my name?"}]
     second = await agents.Runner.run(agent(tools=[get_weather]), history, run_config=either)
 
@@ -126,26 +151,44 @@ async def test_session_of_the_client_keeps_the_conversation(either: agents.RunCo
     assert second.final_output == "Your name is Alice."
 
 
-async def test_session_in_the_gateway_keeps_the_conversation(config: agents.RunConfig, client: openai.AsyncOpenAI) -> None:
+async def test_session_in_the_gateway_keeps_the_conversation(
+    config: agents.RunConfig, client: openai.AsyncOpenAI
+) -> None:
     session = agents.OpenAIConversationsSession(openai_client=client)
     await agents.Runner.run(
-        agent(tools=[get_weather]), "My name is Alice. What is the weather in Paris?", session=session, run_config=config
+        agent(tools=[get_weather]),
+        "My name is Alice. What is the weather in Paris?",
+        session=session,
+        run_config=config,
     )
     second = await agents.Runner.run(agent(), "What is my name?", session=session, run_config=config)
     kept = await session.get_items()
     await session.clear_session()
 
     assert second.final_output == "Your name is Alice."
-    assert [item.get("type") for item in kept] == ["message", "function_call", "function_call_output", *["message"] * 3]
+    assert [item.get("type") for item in kept] == [
+        "message",
+        "function_call",
+        "function_call_output",
+        *["message"] * 3,
+    ]
 
 
-async def test_hosted_file_search_runs_in_the_gateway(config: agents.RunConfig, client: openai.AsyncOpenAI) -> None:
+async def test_hosted_file_search_runs_in_the_gateway(
+    config: agents.RunConfig, client: openai.AsyncOpenAI
+) -> None:
     store = await client.vector_stores.create(name="places")
     await client.vector_stores.files.upload_and_poll(
-        vector_store_id=store.id, file=("lighthouse.txt", b"The lighthouse of Alderney is open on Sundays."), poll_interval_ms=20
+        vector_store_id=store.id,
+        file=("lighthouse.txt", b"The lighthouse of Alderney is open on Sundays."),
+        poll_interval_ms=20,
     )
-    search = agents.FileSearchTool(vector_store_ids=[store.id], max_num_results=3, include_search_results=True)
-    result = await agents.Runner.run(agent(tools=[search]), "Use file_search for the lighthouse.", run_config=config)
+    search = agents.FileSearchTool(
+        vector_store_ids=[store.id], max_num_results=3, include_search_results=True
+    )
+    result = await agents.Runner.run(
+        agent(tools=[search]), "Use file_search for the lighthouse.", run_config=config
+    )
 
     assert [item.raw_item.type for item in result.new_items] == ["file_search_call", "message"]
     assert "open on Sundays" in result.final_output
@@ -153,15 +196,24 @@ async def test_hosted_file_search_runs_in_the_gateway(config: agents.RunConfig, 
 
 async def test_picture_is_part_of_the_input(either: agents.RunConfig) -> None:
     picture = "data:image/png;base64," + base64.b64encode(png_bytes()).decode()
-    content = [{"type": "input_text", "text": "What is it?"}, {"type": "input_image", "image_url": picture, "detail": "auto"}]
+    content = [
+        {"type": "input_text", "text": "What is it?"},
+        {"type": "input_image", "image_url": picture, "detail": "auto"},
+    ]
     result = await agents.Runner.run(agent(), [{"role": "user", "content": content}], run_config=either)
 
     assert result.final_output == "The picture shows a red heart on a white background."
 
 
-async def test_session_is_compacted_by_the_gateway(config: agents.RunConfig, client: openai.AsyncOpenAI) -> None:
+async def test_session_is_compacted_by_the_gateway(
+    config: agents.RunConfig, client: openai.AsyncOpenAI
+) -> None:
     session = agents.OpenAIResponsesCompactionSession(
-        "one", agents.SQLiteSession("one"), client=client, model="gpt-5.5-codex", should_trigger_compaction=lambda _: True
+        "one",
+        agents.SQLiteSession("one"),
+        client=client,
+        model="gpt-5.5-codex",
+        should_trigger_compaction=lambda _: True,
     )
     await agents.Runner.run(agent(), "My name is Alice.", session=session, run_config=config)
     kept = [item.get("type") for item in await session.get_items()]

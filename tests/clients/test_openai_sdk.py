@@ -1,4 +1,6 @@
-"""The official `openai` SDK, sync and async: every resource that the gateway serves, with the SDK's own helpers."""
+"""The official `openai` SDK, sync and async: every resource that the gateway serves, with the SDK's
+own helpers.
+"""
 
 from __future__ import annotations
 
@@ -32,7 +34,11 @@ class Sdk:
 
     async def __call__(self, call: Callable[[Any], Any]) -> Any:
         """The result of a call."""
-        return await (asyncio.to_thread(call, self.client) if isinstance(self.client, openai.OpenAI) else call(self.client))
+        return await (
+            asyncio.to_thread(call, self.client)
+            if isinstance(self.client, openai.OpenAI)
+            else call(self.client)
+        )
 
     async def all(self, call: Callable[[Any], Any]) -> list[Any]:
         """Everything that a stream brings, or all pages of a list."""
@@ -81,11 +87,19 @@ class Sdk:
 
 
 def _after(last: list[Any], turn: dict[str, Any]) -> dict[str, Any]:
-    return {"model": "small", **({"previous_response_id": last[-1].response.id} if last and last[-1].type != "error" else {}), **turn}
+    return {
+        "model": "small",
+        **({"previous_response_id": last[-1].response.id} if last and last[-1].type != "error" else {}),
+        **turn,
+    }
 
 
 def _final(stream: Any) -> Any:
-    return stream.get_final_response() if hasattr(stream, "get_final_response") else stream.get_final_completion()
+    return (
+        stream.get_final_response()
+        if hasattr(stream, "get_final_response")
+        else stream.get_final_completion()
+    )
 
 
 @pytest.fixture(params=[openai.OpenAI, openai.AsyncOpenAI], ids=["sync", "async"])
@@ -105,7 +119,11 @@ async def stored_file(sdk: Sdk, text: bytes = TEXT) -> Any:
 async def store_with_file(sdk: Sdk, **options: Any) -> tuple[str, str]:
     store = await sdk(lambda client: client.vector_stores.create(name="places"))
     file = await stored_file(sdk)
-    await sdk(lambda client: client.vector_stores.files.create_and_poll(file.id, vector_store_id=store.id, poll_interval_ms=20, **options))
+    await sdk(
+        lambda client: client.vector_stores.files.create_and_poll(
+            file.id, vector_store_id=store.id, poll_interval_ms=20, **options
+        )
+    )
     return store.id, file.id
 
 
@@ -115,11 +133,19 @@ async def store_with_file(sdk: Sdk, **options: Any) -> tuple[str, str]:
 async def test_response_is_created(sdk: Sdk) -> None:
     response = await sdk(lambda client: client.responses.create(model="small", input="Hello there"))
 
-    assert (response.output_text, response.status, response.error) == ("You said: Hello there", "completed", None)
+    assert (response.output_text, response.status, response.error) == (
+        "You said: Hello there",
+        "completed",
+        None,
+    )
 
 
 async def test_instructions_are_read_before_the_input(sdk: Sdk, gateway: Served) -> None:
-    await sdk(lambda client: client.responses.create(model="small", instructions="Be brief.", input=[{"role": "user", "content": "Hello"}]))
+    await sdk(
+        lambda client: client.responses.create(
+            model="small", instructions="Be brief.", input=[{"role": "user", "content": "Hello"}]
+        )
+    )
 
     assert [(message["role"], message["content"]) for message in gateway.asked()[-1]["messages"]] == [
         ("system", "Be brief."),
@@ -128,7 +154,9 @@ async def test_instructions_are_read_before_the_input(sdk: Sdk, gateway: Served)
 
 
 async def test_response_is_streamed_in_pieces_and_in_order(sdk: Sdk) -> None:
-    events = await sdk.all(lambda client: client.responses.create(model="small", input="Count from 1 to 20", stream=True))
+    events = await sdk.all(
+        lambda client: client.responses.create(model="small", input="Count from 1 to 20", stream=True)
+    )
 
     pieces = [event.delta for event in events if event.type == "response.output_text.delta"]
     assert [event.sequence_number for event in events] == list(range(len(events)))
@@ -138,20 +166,26 @@ async def test_response_is_streamed_in_pieces_and_in_order(sdk: Sdk) -> None:
 
 
 async def test_stream_helper_accumulates_the_response(sdk: Sdk) -> None:
-    events, final = await sdk.streamed(lambda client: client.responses.stream(model="small", input="Count from 1 to 3"))
+    events, final = await sdk.streamed(
+        lambda client: client.responses.stream(model="small", input="Count from 1 to 3")
+    )
 
     assert final.output_text == "1, 2, 3"
     assert final.usage.total_tokens == events[-1].response.usage.total_tokens > 0
 
 
 async def test_parse_helper_returns_the_model_of_a_schema(sdk: Sdk) -> None:
-    response = await sdk(lambda client: client.responses.parse(model="small", input="I live in Paris", text_format=Place))
+    response = await sdk(
+        lambda client: client.responses.parse(model="small", input="I live in Paris", text_format=Place)
+    )
 
     assert response.output_parsed == Place(city="Paris")
 
 
 async def test_stream_helper_parses_a_schema(sdk: Sdk) -> None:
-    _, final = await sdk.streamed(lambda client: client.responses.stream(model="small", input="I live in Paris", text_format=Place))
+    _, final = await sdk.streamed(
+        lambda client: client.responses.stream(model="small", input="I live in Paris", text_format=Place)
+    )
 
     assert final.output_parsed == Place(city="Paris")
 
@@ -176,12 +210,24 @@ async def test_function_call_is_answered_in_a_second_turn(sdk: Sdk) -> None:
         "strict": False,
         "parameters": {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]},
     }
-    first = await sdk(lambda client: client.responses.create(model="small", input="What is the weather in Paris?", tools=[tool]))
+    first = await sdk(
+        lambda client: client.responses.create(
+            model="small", input="What is the weather in Paris?", tools=[tool]
+        )
+    )
     call = first.output[0]
     output = {"type": "function_call_output", "call_id": call.call_id, "output": "sunny"}
-    second = await sdk(lambda client: client.responses.create(model="small", previous_response_id=first.id, input=[output], tools=[tool]))
+    second = await sdk(
+        lambda client: client.responses.create(
+            model="small", previous_response_id=first.id, input=[output], tools=[tool]
+        )
+    )
 
-    assert (call.name, call.arguments, second.output_text) == ("get_weather", '{"city": "Paris"}', "The tool said: sunny")
+    assert (call.name, call.arguments, second.output_text) == (
+        "get_weather",
+        '{"city": "Paris"}',
+        "The tool said: sunny",
+    )
 
 
 async def test_pieces_of_a_streamed_function_call_add_up_to_its_arguments(sdk: Sdk) -> None:
@@ -191,7 +237,9 @@ async def test_pieces_of_a_streamed_function_call_add_up_to_its_arguments(sdk: S
         "strict": False,
         "parameters": {"properties": {"a": {"type": "integer"}, "b": {"type": "integer"}}},
     }
-    events, final = await sdk.streamed(lambda client: client.responses.stream(model="small", input="adder(1, 2)", tools=[tool]))
+    events, final = await sdk.streamed(
+        lambda client: client.responses.stream(model="small", input="adder(1, 2)", tools=[tool])
+    )
 
     pieces = [event.delta for event in events if event.type == "response.function_call_arguments.delta"]
     assert "".join(pieces) == final.output[0].arguments == '{"a": 1, "b": 2}'
@@ -199,13 +247,19 @@ async def test_pieces_of_a_streamed_function_call_add_up_to_its_arguments(sdk: S
 
 async def test_previous_response_is_remembered(sdk: Sdk) -> None:
     first = await sdk(lambda client: client.responses.create(model="small", input="My name is Alice."))
-    second = await sdk(lambda client: client.responses.create(model="small", input="What is my name?", previous_response_id=first.id))
+    second = await sdk(
+        lambda client: client.responses.create(
+            model="small", input="What is my name?", previous_response_id=first.id
+        )
+    )
 
     assert (second.output_text, second.previous_response_id) == ("Your name is Alice.", first.id)
 
 
 async def test_output_items_can_be_sent_back_as_input(sdk: Sdk) -> None:
-    first = await sdk(lambda client: client.responses.create(model="small", input="My name is Alice.", store=False))
+    first = await sdk(
+        lambda client: client.responses.create(model="small", input="My name is Alice.", store=False)
+    )
     history = [
         {"role": "user", "content": "My name is Alice."},
         *(item.model_dump(exclude_none=True) for item in first.output),
@@ -217,7 +271,11 @@ async def test_output_items_can_be_sent_back_as_input(sdk: Sdk) -> None:
 
 
 async def test_stored_response_is_retrieved_and_deleted(sdk: Sdk) -> None:
-    created = await sdk(lambda client: client.responses.create(model="small", input="Keep this", metadata={"topic": "keeping"}))
+    created = await sdk(
+        lambda client: client.responses.create(
+            model="small", input="Keep this", metadata={"topic": "keeping"}
+        )
+    )
     stored = await sdk(lambda client: client.responses.retrieve(created.id))
     await sdk(lambda client: client.responses.delete(created.id))
 
@@ -227,7 +285,9 @@ async def test_stored_response_is_retrieved_and_deleted(sdk: Sdk) -> None:
 
 
 async def test_response_that_is_not_stored_cannot_be_retrieved(sdk: Sdk) -> None:
-    created = await sdk(lambda client: client.responses.create(model="small", input="Forget this", store=False))
+    created = await sdk(
+        lambda client: client.responses.create(model="small", input="Forget this", store=False)
+    )
 
     with pytest.raises(openai.NotFoundError):
         await sdk(lambda client: client.responses.retrieve(created.id))
@@ -260,12 +320,20 @@ async def test_file_search_answers_with_citations_and_results(sdk: Sdk, gateway:
 
 
 async def test_image_reaches_the_model(sdk: Sdk) -> None:
-    uploaded = await sdk(lambda client: client.files.create(file=("point.png", png_bytes()), purpose="vision"))
-    inline = {"type": "input_image", "image_url": "data:image/png;base64," + base64.b64encode(png_bytes()).decode(), "detail": "auto"}
+    uploaded = await sdk(
+        lambda client: client.files.create(file=("point.png", png_bytes()), purpose="vision")
+    )
+    inline = {
+        "type": "input_image",
+        "image_url": "data:image/png;base64," + base64.b64encode(png_bytes()).decode(),
+        "detail": "auto",
+    }
     for image in (inline, {"type": "input_image", "file_id": uploaded.id, "detail": "low"}):
         content = [{"type": "input_text", "text": "What is it?"}, image]
         response = await sdk(
-            lambda client, content=content: client.responses.create(model="small", input=[{"role": "user", "content": content}])
+            lambda client, content=content: client.responses.create(
+                model="small", input=[{"role": "user", "content": content}]
+            )
         )
 
         assert response.output_text == "The picture shows a red heart on a white background."
@@ -280,7 +348,9 @@ async def test_document_reaches_the_model(sdk: Sdk) -> None:
     ):
         content = [document, {"type": "input_text", "text": "What is said?"}]
         response = await sdk(
-            lambda client, content=content: client.responses.create(model="small", input=[{"role": "user", "content": content}])
+            lambda client, content=content: client.responses.create(
+                model="small", input=[{"role": "user", "content": content}]
+            )
         )
 
         assert said in response.output_text
@@ -289,7 +359,11 @@ async def test_document_reaches_the_model(sdk: Sdk) -> None:
 async def test_item_is_referred_to_by_its_id(sdk: Sdk) -> None:
     first = await sdk(lambda client: client.responses.create(model="small", input="My name is Alice."))
     reference = {"type": "item_reference", "id": first.output[0].id}
-    items = [{"role": "user", "content": "My name is Alice."}, reference, {"role": "user", "content": "What is my name?"}]
+    items = [
+        {"role": "user", "content": "My name is Alice."},
+        reference,
+        {"role": "user", "content": "What is my name?"},
+    ]
     second = await sdk(lambda client: client.responses.create(model="small", input=items))
 
     assert second.output_text == "Your name is Alice."
@@ -297,29 +371,62 @@ async def test_item_is_referred_to_by_its_id(sdk: Sdk) -> None:
 
 async def test_custom_tool_takes_free_text(sdk: Sdk) -> None:
     tool = {"type": "custom", "name": "run_code", "description": "Run code."}
-    first = await sdk(lambda client: client.responses.create(model="small", input="run_code('print(1)')", tools=[tool]))
+    first = await sdk(
+        lambda client: client.responses.create(model="small", input="run_code('print(1)')", tools=[tool])
+    )
     call = first.output[0]
     output = {"type": "custom_tool_call_output", "call_id": call.call_id, "output": "1"}
-    second = await sdk(lambda client: client.responses.create(model="small", previous_response_id=first.id, input=[output], tools=[tool]))
+    second = await sdk(
+        lambda client: client.responses.create(
+            model="small", previous_response_id=first.id, input=[output], tools=[tool]
+        )
+    )
 
-    assert (call.type, call.name, call.input, second.output_text) == ("custom_tool_call", "run_code", "print(1)", "The tool said: 1")
+    assert (call.type, call.name, call.input, second.output_text) == (
+        "custom_tool_call",
+        "run_code",
+        "print(1)",
+        "The tool said: 1",
+    )
 
 
 async def test_tool_in_a_namespace_keeps_its_names(sdk: Sdk) -> None:
-    member = {"type": "function", "name": "lookup", "strict": False, "parameters": {"properties": {"city": {"type": "string"}}}}
+    member = {
+        "type": "function",
+        "name": "lookup",
+        "strict": False,
+        "parameters": {"properties": {"city": {"type": "string"}}},
+    }
     tool = {"type": "namespace", "name": "weather", "description": "About weather.", "tools": [member]}
-    response = await sdk(lambda client: client.responses.create(model="small", input="Please lookup 'Paris'", tools=[tool]))
+    response = await sdk(
+        lambda client: client.responses.create(model="small", input="Please lookup 'Paris'", tools=[tool])
+    )
 
-    assert [(call.namespace, call.name, call.arguments) for call in response.output] == [("weather", "lookup", '{"city": "Paris"}')]
+    assert [(call.namespace, call.name, call.arguments) for call in response.output] == [
+        ("weather", "lookup", '{"city": "Paris"}')
+    ]
 
 
 async def test_tools_that_are_not_allowed_are_not_called(sdk: Sdk) -> None:
     tools = [
-        {"type": "function", "name": name, "strict": False, "parameters": {"properties": {"city": {"type": "string"}}}}
+        {
+            "type": "function",
+            "name": name,
+            "strict": False,
+            "parameters": {"properties": {"city": {"type": "string"}}},
+        }
         for name in ("first_choice", "second_choice")
     ]
-    allowed = {"type": "allowed_tools", "mode": "required", "tools": [{"type": "function", "name": "second_choice"}]}
-    response = await sdk(lambda client: client.responses.create(model="small", input="first_choice", tools=tools, tool_choice=allowed))
+    allowed = {
+        "type": "allowed_tools",
+        "mode": "required",
+        "tools": [{"type": "function", "name": "second_choice"}],
+    }
+    response = await sdk(
+        lambda client: client.responses.create(
+            model="small", input="first_choice", tools=tools, tool_choice=allowed
+        )
+    )
 
     assert [call.name for call in response.output] == ["second_choice"]
 
@@ -345,11 +452,17 @@ async def test_everything_that_shapes_an_answer_is_accepted(sdk: Sdk) -> None:
         )
     )
 
-    assert (response.status, response.reasoning.effort, response.text.verbosity) == ("completed", "low", "low")
+    assert (response.status, response.reasoning.effort, response.text.verbosity) == (
+        "completed",
+        "low",
+        "low",
+    )
 
 
 async def test_background_response_is_polled_for(sdk: Sdk) -> None:
-    response = await sdk(lambda client: client.responses.create(model="small", input="Count from 1 to 3", background=True))
+    response = await sdk(
+        lambda client: client.responses.create(model="small", input="Count from 1 to 3", background=True)
+    )
     first = response.status
     async with asyncio.timeout(120):
         while response.status in ("queued", "in_progress"):
@@ -361,18 +474,28 @@ async def test_background_response_is_polled_for(sdk: Sdk) -> None:
 async def test_background_stream_is_taken_up_again_after_any_event(sdk: Sdk) -> None:
     events = await sdk.all(
         lambda client: client.responses.create(
-            model="small", input="Count from 1 to 3", background=True, stream=True, stream_options={"include_obfuscation": False}
+            model="small",
+            input="Count from 1 to 3",
+            background=True,
+            stream=True,
+            stream_options={"include_obfuscation": False},
         )
     )
     response = events[0].response.id
-    rest = await sdk.all(lambda client: client.responses.retrieve(response, stream=True, starting_after=4, include_obfuscation=False))
+    rest = await sdk.all(
+        lambda client: client.responses.retrieve(
+            response, stream=True, starting_after=4, include_obfuscation=False
+        )
+    )
 
     assert [event.to_dict() for event in rest] == [event.to_dict() for event in events[5:]]
     assert rest[-1].type == "response.completed"
 
 
 async def test_background_response_is_cancelled(sdk: Sdk) -> None:
-    response = await sdk(lambda client: client.responses.create(model="small", input="Wait for 30 seconds", background=True))
+    response = await sdk(
+        lambda client: client.responses.create(model="small", input="Wait for 30 seconds", background=True)
+    )
     cancelled = await sdk(lambda client: client.responses.cancel(response.id))
     again = await sdk(lambda client: client.responses.cancel(response.id))
 
@@ -387,9 +510,15 @@ async def test_input_tokens_are_counted(sdk: Sdk) -> None:
 
 
 async def test_conversation_is_compacted_and_continued(sdk: Sdk) -> None:
-    history = [{"role": "user", "content": "My name is Alice."}, {"role": "assistant", "content": "Hello Alice."}]
+    history = [
+        {"role": "user", "content": "My name is Alice."},
+        {"role": "assistant", "content": "Hello Alice."},
+    ]
     compacted = await sdk(lambda client: client.responses.compact(model="small", input=history))
-    items = [*(item.model_dump(exclude_none=True) for item in compacted.output), {"role": "user", "content": "What is my name?"}]
+    items = [
+        *(item.model_dump(exclude_none=True) for item in compacted.output),
+        {"role": "user", "content": "What is my name?"},
+    ]
     response = await sdk(lambda client: client.responses.create(model="small", input=items, store=False))
 
     assert compacted.output[-1].type == "compaction"
@@ -397,7 +526,9 @@ async def test_conversation_is_compacted_and_continued(sdk: Sdk) -> None:
 
 
 async def test_turns_follow_each_other_on_a_websocket(sdk: Sdk) -> None:
-    first, second = await sdk.over_websocket({"input": "My name is Alice.", "store": False}, {"input": "What is my name?", "store": False})
+    first, second = await sdk.over_websocket(
+        {"input": "My name is Alice.", "store": False}, {"input": "What is my name?", "store": False}
+    )
 
     assert first.type == second.type == "response.completed"
     assert second.response.output_text == "Your name is Alice."
@@ -405,7 +536,8 @@ async def test_turns_follow_each_other_on_a_websocket(sdk: Sdk) -> None:
 
 async def test_refusal_leaves_the_websocket_open(sdk: Sdk) -> None:
     refused, answered = await sdk.over_websocket(
-        {"input": "Hi", "previous_response_id": "resp_absent"}, {"input": "Hello there", "previous_response_id": None}
+        {"input": "Hi", "previous_response_id": "resp_absent"},
+        {"input": "Hello there", "previous_response_id": None},
     )
 
     assert (refused.type, refused.to_dict()["error"]["code"]) == ("error", "previous_response_not_found")
@@ -415,7 +547,10 @@ async def test_refusal_leaves_the_websocket_open(sdk: Sdk) -> None:
 async def test_response_of_another_user_does_not_exist(sdk: Sdk, gateway: Served) -> None:
     created = await sdk(lambda client: client.responses.create(model="small", input="Mine"))
 
-    with openai.OpenAI(base_url=gateway.url, api_key=gateway.tokens["eve"], max_retries=0) as eve, pytest.raises(openai.NotFoundError):
+    with (
+        openai.OpenAI(base_url=gateway.url, api_key=gateway.tokens["eve"], max_retries=0) as eve,
+        pytest.raises(openai.NotFoundError),
+    ):
         await asyncio.to_thread(eve.responses.retrieve, created.id)
 
 
@@ -425,7 +560,9 @@ async def test_refusals_are_the_exceptions_of_the_sdk(sdk: Sdk) -> None:
     with pytest.raises(openai.NotFoundError) as unknown:
         await sdk(lambda client: client.responses.create(model="no-such-model", input="Hi"))
     with pytest.raises(openai.AuthenticationError):
-        await sdk(lambda client: client.with_options(api_key="wrong").responses.create(model="small", input="Hi"))
+        await sdk(
+            lambda client: client.with_options(api_key="wrong").responses.create(model="small", input="Hi")
+        )
 
     assert (refused.value.param, unknown.value.code) == ("temperature", "model_not_found")
 
@@ -435,11 +572,19 @@ async def test_refusals_are_the_exceptions_of_the_sdk(sdk: Sdk) -> None:
 
 async def test_conversation_keeps_what_is_said_in_it(sdk: Sdk) -> None:
     conversation = await sdk(lambda client: client.conversations.create(metadata={"topic": "names"}))
-    await sdk(lambda client: client.responses.create(model="small", input="My name is Alice.", conversation=conversation.id))
-    second = await sdk(
-        lambda client: client.responses.create(model="small", input="What is my name?", conversation={"id": conversation.id})
+    await sdk(
+        lambda client: client.responses.create(
+            model="small", input="My name is Alice.", conversation=conversation.id
+        )
     )
-    items = await sdk.all(lambda client: client.conversations.items.list(conversation.id, order="asc", limit=2))
+    second = await sdk(
+        lambda client: client.responses.create(
+            model="small", input="What is my name?", conversation={"id": conversation.id}
+        )
+    )
+    items = await sdk.all(
+        lambda client: client.conversations.items.list(conversation.id, order="asc", limit=2)
+    )
 
     assert (second.output_text, second.conversation.id) == ("Your name is Alice.", conversation.id)
     assert [item.content[0].text for item in items][::3] == ["My name is Alice.", "Your name is Alice."]
@@ -447,7 +592,9 @@ async def test_conversation_keeps_what_is_said_in_it(sdk: Sdk) -> None:
 
 
 async def test_conversation_is_read_changed_and_deleted(sdk: Sdk) -> None:
-    made = await sdk(lambda client: client.conversations.create(items=[{"role": "user", "content": "My name is Alice."}]))
+    made = await sdk(
+        lambda client: client.conversations.create(items=[{"role": "user", "content": "My name is Alice."}])
+    )
     changed = await sdk(lambda client: client.conversations.update(made.id, metadata={"topic": "names"}))
     read = await sdk(lambda client: client.conversations.retrieve(made.id))
     deleted = await sdk(lambda client: client.conversations.delete(made.id))
@@ -462,11 +609,14 @@ async def test_items_of_a_conversation_are_added_read_and_deleted(sdk: Sdk) -> N
     conversation = await sdk(lambda client: client.conversations.create())
     added = await sdk(
         lambda client: client.conversations.items.create(
-            conversation.id, items=[{"role": "user", "content": text} for text in ("My name is Alice.", "Hello.")]
+            conversation.id,
+            items=[{"role": "user", "content": text} for text in ("My name is Alice.", "Hello.")],
         )
     )
     first, second = added.data
-    read = await sdk(lambda client: client.conversations.items.retrieve(first.id, conversation_id=conversation.id))
+    read = await sdk(
+        lambda client: client.conversations.items.retrieve(first.id, conversation_id=conversation.id)
+    )
     await sdk(lambda client: client.conversations.items.delete(second.id, conversation_id=conversation.id))
     left = await sdk.all(lambda client: client.conversations.items.list(conversation.id))
 
@@ -491,7 +641,11 @@ async def test_file_is_stored_read_and_deleted(sdk: Sdk) -> None:
 
 async def test_file_is_uploaded_with_the_time_it_expires(sdk: Sdk) -> None:
     expiry = {"anchor": "created_at", "seconds": 3600}
-    file = await sdk(lambda client: client.files.create(file=("short.txt", TEXT), purpose="user_data", expires_after=expiry))
+    file = await sdk(
+        lambda client: client.files.create(
+            file=("short.txt", TEXT), purpose="user_data", expires_after=expiry
+        )
+    )
 
     assert file.expires_at == file.created_at + 3600
 
@@ -512,10 +666,14 @@ async def test_file_is_attached_by_the_polling_helper_and_found(sdk: Sdk) -> Non
     listed = await sdk.all(lambda client: client.vector_stores.files.list(store, filter="completed"))
     found = await sdk.all(lambda client: client.vector_stores.search(store, query="Where is the lighthouse?"))
     filtered = await sdk.all(
-        lambda client: client.vector_stores.search(store, query="lighthouse", filters={"type": "ne", "key": "region", "value": "islands"})
+        lambda client: client.vector_stores.search(
+            store, query="lighthouse", filters={"type": "ne", "key": "region", "value": "islands"}
+        )
     )
 
-    assert [(each.id, each.status, each.attributes) for each in listed] == [(file, "completed", {"region": "islands"})]
+    assert [(each.id, each.status, each.attributes) for each in listed] == [
+        (file, "completed", {"region": "islands"})
+    ]
     assert [(hit.file_id, hit.filename) for hit in found] == [(file, "lighthouse.txt")]
     assert filtered == []
 
@@ -527,25 +685,44 @@ async def test_file_is_uploaded_and_attached_in_one_call(sdk: Sdk) -> None:
             vector_store_id=store.id, file=("lighthouse.txt", TEXT), poll_interval_ms=20
         )
     )
-    parts = await sdk.all(lambda client: client.vector_stores.files.content(attached.id, vector_store_id=store.id))
+    parts = await sdk.all(
+        lambda client: client.vector_stores.files.content(attached.id, vector_store_id=store.id)
+    )
 
     assert attached.status == "completed"
     assert "".join(part.text for part in parts).strip() == TEXT.decode().strip()
 
 
 async def test_vector_store_is_changed(sdk: Sdk) -> None:
-    store = await sdk(lambda client: client.vector_stores.create(name="old", expires_after={"anchor": "last_active_at", "days": 3}))
-    changed = await sdk(lambda client: client.vector_stores.update(store.id, name="new", metadata={"kind": "test"}))
+    store = await sdk(
+        lambda client: client.vector_stores.create(
+            name="old", expires_after={"anchor": "last_active_at", "days": 3}
+        )
+    )
+    changed = await sdk(
+        lambda client: client.vector_stores.update(store.id, name="new", metadata={"kind": "test"})
+    )
     read = await sdk(lambda client: client.vector_stores.retrieve(store.id))
 
-    assert (changed.name, read.name, read.metadata, read.expires_after.days) == ("new", "new", {"kind": "test"}, 3)
+    assert (changed.name, read.name, read.metadata, read.expires_after.days) == (
+        "new",
+        "new",
+        {"kind": "test"},
+        3,
+    )
 
 
 async def test_attributes_of_an_attached_file_are_changed(sdk: Sdk) -> None:
     store, file = await store_with_file(sdk, attributes={"region": "islands"})
-    changed = await sdk(lambda client: client.vector_stores.files.update(file, vector_store_id=store, attributes={"region": "coast"}))
+    changed = await sdk(
+        lambda client: client.vector_stores.files.update(
+            file, vector_store_id=store, attributes={"region": "coast"}
+        )
+    )
     filters = {"type": "eq", "key": "region", "value": "coast"}
-    found = await sdk.all(lambda client: client.vector_stores.search(store, query="lighthouse", filters=filters))
+    found = await sdk.all(
+        lambda client: client.vector_stores.search(store, query="lighthouse", filters=filters)
+    )
 
     assert changed.attributes == {"region": "coast"}
     assert [hit.file_id for hit in found] == [file]
@@ -554,14 +731,22 @@ async def test_attributes_of_an_attached_file_are_changed(sdk: Sdk) -> None:
 async def test_batch_of_files_is_attached_by_the_polling_helpers(sdk: Sdk) -> None:
     store = await sdk(lambda client: client.vector_stores.create(name="places"))
     file = await stored_file(sdk)
-    made = await sdk(lambda client: client.vector_stores.file_batches.create_and_poll(store.id, file_ids=[file.id], poll_interval_ms=20))
+    made = await sdk(
+        lambda client: client.vector_stores.file_batches.create_and_poll(
+            store.id, file_ids=[file.id], poll_interval_ms=20
+        )
+    )
     uploaded = await sdk(
         lambda client: client.vector_stores.file_batches.upload_and_poll(
             store.id, files=[("one.txt", b"One."), ("two.txt", b"Two.")], poll_interval_ms=20
         )
     )
-    listed = await sdk.all(lambda client: client.vector_stores.file_batches.list_files(uploaded.id, vector_store_id=store.id))
-    read = await sdk(lambda client: client.vector_stores.file_batches.retrieve(made.id, vector_store_id=store.id))
+    listed = await sdk.all(
+        lambda client: client.vector_stores.file_batches.list_files(uploaded.id, vector_store_id=store.id)
+    )
+    read = await sdk(
+        lambda client: client.vector_stores.file_batches.retrieve(made.id, vector_store_id=store.id)
+    )
 
     assert (made.status, made.file_counts.completed, read.id) == ("completed", 1, made.id)
     assert (uploaded.status, uploaded.file_counts.completed, len(listed)) == ("completed", 2, 2)
@@ -594,7 +779,9 @@ async def test_chat_completion_passes_through(sdk: Sdk) -> None:
             model="small", messages=[{"role": "user", "content": "I live in Paris"}], response_format=Place
         )
     )
-    _, streamed = await sdk.streamed(lambda client: client.chat.completions.stream(model="small", messages=messages))
+    _, streamed = await sdk.streamed(
+        lambda client: client.chat.completions.stream(model="small", messages=messages)
+    )
 
     assert whole.choices[0].message.content == streamed.choices[0].message.content == "1, 2, 3"
     assert parsed.choices[0].message.parsed == Place(city="Paris")
@@ -609,9 +796,13 @@ async def test_old_completion_passes_through(sdk: Sdk) -> None:
 @pytest.mark.parametrize("encoding", ["float", "base64", None])
 async def test_embeddings_come_as_numbers_in_every_format(sdk: Sdk, encoding: str | None) -> None:
     options = {} if encoding is None else {"encoding_format": encoding}
-    answer = await sdk(lambda client: client.embeddings.create(model="small", input=["one", "two"], **options))
+    answer = await sdk(
+        lambda client: client.embeddings.create(model="small", input=["one", "two"], **options)
+    )
 
     if encoding == "base64":
         assert all(isinstance(each.embedding, str) for each in answer.data)
     else:
-        assert [each.embedding for each in answer.data] == [pytest.approx(embedding_of(text)) for text in ("one", "two")]
+        assert [each.embedding for each in answer.data] == [
+            pytest.approx(embedding_of(text)) for text in ("one", "two")
+        ]

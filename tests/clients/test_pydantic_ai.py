@@ -94,7 +94,9 @@ async def test_history_is_kept_by_the_gateway(responses: Model, gateway: Served)
 
 async def test_conversation_is_kept_by_the_gateway(responses: Model, provider: OpenAIProvider) -> None:
     conversation = await provider.client.conversations.create()
-    agent = Agent(responses, model_settings=OpenAIResponsesModelSettings(openai_conversation_id=conversation.id))
+    agent = Agent(
+        responses, model_settings=OpenAIResponsesModelSettings(openai_conversation_id=conversation.id)
+    )
     await agent.run("My name is Alice.")
 
     assert (await agent.run("What is my name?")).output == "Your name is Alice."
@@ -114,8 +116,13 @@ async def test_document_is_part_of_the_input(responses: Model) -> None:
 
 async def test_settings_of_a_reasoning_model_are_accepted(provider: OpenAIProvider) -> None:
     settings = OpenAIResponsesModelSettings(
-        openai_reasoning_effort="low", openai_reasoning_summary="auto", openai_text_verbosity="low", openai_truncation="auto"
+        openai_reasoning_effort="low",
+        openai_reasoning_summary="auto",
+        openai_text_verbosity="low",
+        openai_truncation="auto",
     )
-    result = await Agent(OpenAIResponsesModel("gpt-5.5-codex", provider=provider)).run("Hello there", model_settings=settings)
+    result = await Agent(OpenAIResponsesModel("gpt-5.5-codex", provider=provider)).run(
+        "Hello there", model_settings=settings
+    )
 
     assert result.output == "You said: Hello there"

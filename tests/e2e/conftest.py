@@ -1,4 +1,6 @@
-"""The whole gateway over sockets: real OPA with the shipped policies, real stores, real uvicorn, and an upstream that obeys a script."""
+"""The whole gateway over sockets: real OPA with the shipped policies, real stores, real uvicorn, and
+an upstream that obeys a script.
+"""
 
 from __future__ import annotations
 
@@ -52,13 +54,17 @@ def ended(reason: str) -> dict[str, Any]:
 NO_TLS = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 """Knows no authority: to load them all takes a client longer than most tests take."""
 OPA_MS = 60_000
-"""How long a decision may take on the slowest machine; who waits for one that never comes says `impatient`."""
+"""How long a decision may take on the slowest machine; who waits for one that never comes says
+`impatient`.
+"""
 USAGE = {"choices": [], "usage": {"prompt_tokens": 7, "completion_tokens": 3, "total_tokens": 10}}
 
 
 @dataclass
 class ScriptedUpstream:
-    """Answers each chat completion with the next turn of its script, and remembers what it was sent. Stands for what is outside of us."""
+    """Answers each chat completion with the next turn of its script, and remembers what it was sent.
+    Stands for what is outside of us.
+    """
 
     turns: list[Any] = field(default_factory=list)
     requests: list[dict[str, Any]] = field(default_factory=list)
@@ -72,12 +78,18 @@ class ScriptedUpstream:
         return json.dumps(self.requests[-1]["messages"], ensure_ascii=False)
 
     async def models(self, request: web.Request) -> web.Response:
-        return web.json_response({"object": "list", "data": [{"id": name, "object": "model"} for name in ("small", "large")]})
+        return web.json_response(
+            {"object": "list", "data": [{"id": name, "object": "model"} for name in ("small", "large")]}
+        )
 
     async def embeddings(self, request: web.Request) -> web.Response:
         self.requests.append(await request.json())
         return web.json_response(
-            {"object": "list", "data": [{"object": "embedding", "index": 0, "embedding": [0.5, 0.5]}], "model": "small"}
+            {
+                "object": "list",
+                "data": [{"object": "embedding", "index": 0, "embedding": [0.5, 0.5]}],
+                "model": "small",
+            }
         )
 
     async def chat(self, request: web.Request) -> web.StreamResponse:
@@ -88,15 +100,25 @@ class ScriptedUpstream:
         if callable(turn):
             return await turn(self, request)
         if not body.get("stream"):
-            content = "".join(chunk["choices"][0]["delta"].get("content", "") for chunk in turn if chunk["choices"])
+            content = "".join(
+                chunk["choices"][0]["delta"].get("content", "") for chunk in turn if chunk["choices"]
+            )
             message = {"role": "assistant", "content": content}
             return web.json_response(
-                {"id": "c", "object": "chat.completion", "choices": [{"index": 0, "message": message, "finish_reason": "stop"}]}
+                {
+                    "id": "c",
+                    "object": "chat.completion",
+                    "choices": [{"index": 0, "message": message, "finish_reason": "stop"}],
+                }
             )
         response = web.StreamResponse(headers={"content-type": "text/event-stream"})
         await response.prepare(request)
         for chunk in [*turn, USAGE]:
-            await response.write(b"data: " + json.dumps({"id": "c", "object": "chat.completion.chunk", **chunk}).encode() + b"\n\n")
+            await response.write(
+                b"data: "
+                + json.dumps({"id": "c", "object": "chat.completion.chunk", **chunk}).encode()
+                + b"\n\n"
+            )
         await response.write(b"data: [DONE]\n\n")
         return response
 
@@ -124,20 +146,31 @@ class World:
     def token(self, subject: str, tenant: str, **claims: Any) -> str:
         secret = shared_secret(self.settings).reveal().encode()
         return mint_development_token(
-            secret, issuer=DEVELOPMENT_ISSUER, audience=DEVELOPMENT_AUDIENCE, subject=subject, tenant=tenant, ttl_s=3600, **claims
+            secret,
+            issuer=DEVELOPMENT_ISSUER,
+            audience=DEVELOPMENT_AUDIENCE,
+            subject=subject,
+            tenant=tenant,
+            ttl_s=3600,
+            **claims,
         )
 
     def client(self, subject: str = "alice", tenant: str = "acme", **claims: Any) -> openai.AsyncOpenAI:
         http = openai.DefaultAsyncHttpxClient(verify=NO_TLS)
         client = openai.AsyncOpenAI(
-            base_url=f"{self.url}/v1", api_key=self.token(subject, tenant, **claims), max_retries=0, http_client=http
+            base_url=f"{self.url}/v1",
+            api_key=self.token(subject, tenant, **claims),
+            max_retries=0,
+            http_client=http,
         )
         self.clients.append(client)
         return client
 
     def http(self, subject: str = "alice", tenant: str = "acme", **claims: Any) -> httpx.AsyncClient:
         headers = {"Authorization": f"Bearer {self.token(subject, tenant, **claims)}"}
-        return httpx.AsyncClient(base_url=f"{self.url}/v1", headers=headers, timeout=PATIENT_SECONDS, verify=NO_TLS)
+        return httpx.AsyncClient(
+            base_url=f"{self.url}/v1", headers=headers, timeout=PATIENT_SECONDS, verify=NO_TLS
+        )
 
     @contextmanager
     def impatient(self, seconds: float) -> Iterator[None]:
@@ -158,7 +191,11 @@ class World:
         return state._database
 
     def audit(self, **wanted: Any) -> list[dict[str, Any]]:
-        return [record for record in read(self.settings.audit.path) if all(record.get(key) == value for key, value in wanted.items())]
+        return [
+            record
+            for record in read(self.settings.audit.path)
+            if all(record.get(key) == value for key, value in wanted.items())
+        ]
 
 
 @pytest.fixture
@@ -179,14 +216,18 @@ async def upstream() -> AsyncIterator[ScriptedUpstream]:
 
 @pytest.fixture
 def policies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A copy of the shipped policies that a test may change, one file at a time: nobody is waited for who may still be writing."""
+    """A copy of the shipped policies that a test may change, one file at a time: nobody is waited for
+    who may still be writing.
+    """
     monkeypatch.setattr("regate_adapters.opa.policies.settling._STILL_SECONDS", 0)
     return Path(shutil.copytree(shipped_policies(), tmp_path / "rego"))
 
 
 @pytest.fixture(params=NAMES)
 def deployment(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Deployment]:
-    """What the test's gateways stand on: each test runs on all of them, unless it says on which (`only_on`)."""
+    """What the test's gateways stand on: each test runs on all of them, unless it says on which
+    (`only_on`).
+    """
     if request.param == EMBEDDED.name:
         yield EMBEDDED
         return
@@ -196,7 +237,9 @@ def deployment(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) 
 
 
 @pytest.fixture
-def configure(tmp_path: Path, upstream: ScriptedUpstream, policies: Path, deployment: Deployment) -> Callable[..., Settings]:
+def configure(
+    tmp_path: Path, upstream: ScriptedUpstream, policies: Path, deployment: Deployment
+) -> Callable[..., Settings]:
     """Settings for a gateway of this test's own."""
 
     def settings(**changes: Any) -> Settings:
@@ -213,7 +256,9 @@ def configure(tmp_path: Path, upstream: ScriptedUpstream, policies: Path, deploy
 
 
 @pytest.fixture
-async def world(configure: Callable[..., Settings], upstream: ScriptedUpstream, policies: Path) -> AsyncIterator[World]:
+async def world(
+    configure: Callable[..., Settings], upstream: ScriptedUpstream, policies: Path
+) -> AsyncIterator[World]:
     settings = configure()
     app, gateway = gateway_app(settings)
     async with Running(app, settings.listen) as server:

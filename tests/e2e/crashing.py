@@ -1,6 +1,8 @@
-"""What the crash tests share: a model that answers by rule, a ledger of what was acknowledged, and what must hold after a restart.
+"""What the crash tests share: a model that answers by rule, a ledger of what was acknowledged, and what must
+hold after a restart.
 
-Not a test. `test_crash.py` kills a whole process in the middle of many requests; `killed_at.py` kills one at each commit.
+Not a test. `test_crash.py` kills a whole process in the middle of many requests; `killed_at.py` kills one at
+each commit.
 """
 
 from __future__ import annotations
@@ -36,15 +38,27 @@ async def chat(request: web.Request) -> web.StreamResponse:
     asked = asked if isinstance(asked, str) else "".join(part.get("text", "") for part in asked)
     offered = [tool["function"]["name"] for tool in body.get("tools", ())]
     if offered and messages[-1]["role"] != "tool":
-        call = {"index": 0, "id": "call_1", "type": "function", "function": {"name": offered[0], "arguments": json.dumps({"query": asked})}}
+        call = {
+            "index": 0,
+            "id": "call_1",
+            "type": "function",
+            "function": {"name": offered[0], "arguments": json.dumps({"query": asked})},
+        }
         deltas, reason = [{"tool_calls": [call]}], "tool_calls"
     else:
         whole = expected(asked)
         deltas, reason = [{"content": whole[at : at + _PIECE]} for at in range(0, len(whole), _PIECE)], "stop"
     response = web.StreamResponse(headers={"content-type": "text/event-stream"})
     await response.prepare(request)
-    for choice in [*({"index": 0, "delta": delta} for delta in deltas), {"index": 0, "delta": {}, "finish_reason": reason}]:
-        await response.write(b"data: " + json.dumps({"id": "c", "object": "chat.completion.chunk", "choices": [choice]}).encode() + b"\n\n")
+    for choice in [
+        *({"index": 0, "delta": delta} for delta in deltas),
+        {"index": 0, "delta": {}, "finish_reason": reason},
+    ]:
+        await response.write(
+            b"data: "
+            + json.dumps({"id": "c", "object": "chat.completion.chunk", "choices": [choice]}).encode()
+            + b"\n\n"
+        )
         await asyncio.sleep(0)  # what else is asked is answered in between
     usage = {"choices": [], "usage": {"prompt_tokens": 7, "completion_tokens": 3, "total_tokens": 10}}
     await response.write(b"data: " + json.dumps(usage).encode() + b"\n\ndata: [DONE]\n\n")
@@ -75,7 +89,9 @@ async def modelled() -> AsyncIterator[str]:
 
 @dataclass
 class Ledger:
-    """Paths of what was acknowledged, each with what it must hold; kept in a file, so that it outlives whoever writes it."""
+    """Paths of what was acknowledged, each with what it must hold; kept in a file, so that it outlives
+    whoever writes it.
+    """
 
     file: Path | None = None
     made: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -116,7 +132,9 @@ class Caller:
         return dict(answer.json())
 
     async def upload(self, name: str, text: str) -> str:
-        made = await self._post("/v1/files", files={"file": (name, text.encode())}, data={"purpose": "user_data"})
+        made = await self._post(
+            "/v1/files", files={"file": (name, text.encode())}, data={"purpose": "user_data"}
+        )
         self.ledger.note("made", f"/v1/files/{made['id']}", content=text)
         return str(made["id"])
 
@@ -130,7 +148,9 @@ class Caller:
         self.ledger.note("made", f"/v1/vector_stores/{store}/files/{file}", status=["completed"])
 
     async def change(self, path: str, member: str, value: Any) -> None:
-        """Change one member of what is at the path: it must be as before or as asked until that is acknowledged, and as asked from then on."""
+        """Change one member of what is at the path: it must be as before or as asked until that is
+        acknowledged, and as asked from then on.
+        """
         holds = self.ledger.made[path]
         earlier = holds.get("changed", {}).get(member) or [(await self.http.get(path)).json()[member]]
         for one in ([*earlier, value], [value]):
@@ -152,7 +172,9 @@ class Caller:
 
     async def ingested(self, store: str, file: str) -> None:
         async with asyncio.timeout(SETTLED_SECONDS):
-            while (await self.http.get(f"/v1/vector_stores/{store}/files/{file}")).json()["status"] == "in_progress":
+            while (await self.http.get(f"/v1/vector_stores/{store}/files/{file}")).json()[
+                "status"
+            ] == "in_progress":
                 await asyncio.sleep(0.01)
 
     async def search(self, store: str, query: str) -> list[dict[str, Any]]:
@@ -173,23 +195,32 @@ class Caller:
         made = await self._post("/v1/responses", json={"model": "small", "input": asked, **request})
         background = request.get("background", False)
         assert background or made["status"] == "completed", made
-        self.ledger.note("made", f"/v1/responses/{made['id']}", asked=asked, status=["completed", *["failed"] * background])
+        self.ledger.note(
+            "made", f"/v1/responses/{made['id']}", asked=asked, status=["completed", *["failed"] * background]
+        )
         return str(made["id"])
 
     async def stream(self, asked: str, **request: Any) -> str:
         identifier = ""
-        async with self.http.stream("POST", "/v1/responses", json={"model": "small", "input": asked, "stream": True, **request}) as answer:
+        async with self.http.stream(
+            "POST", "/v1/responses", json={"model": "small", "input": asked, "stream": True, **request}
+        ) as answer:
             assert answer.status_code == 200, await answer.aread()
             async for line in answer.aiter_lines():
                 if line.startswith("data: {") and "response" in (event := json.loads(line[6:])):
                     identifier, ended = event["response"]["id"], event["type"] == "response.completed"
                     if ended:
-                        self.ledger.note("made", f"/v1/responses/{identifier}", asked=asked, status=["completed"])
+                        self.ledger.note(
+                            "made", f"/v1/responses/{identifier}", asked=asked, status=["completed"]
+                        )
         return identifier
 
     async def ended(self, response: str) -> None:
         async with asyncio.timeout(SETTLED_SECONDS):
-            while (await self.http.get(f"/v1/responses/{response}")).json()["status"] in ("queued", "in_progress"):
+            while (await self.http.get(f"/v1/responses/{response}")).json()["status"] in (
+                "queued",
+                "in_progress",
+            ):
                 await asyncio.sleep(0.01)
 
 
@@ -204,7 +235,9 @@ async def settled(database: Path) -> None:
 
 
 async def swept(database: Path) -> None:
-    """Return when nothing is left that is known to be removed. The gateway must run, by a clock at which all of it is due."""
+    """Return when nothing is left that is known to be removed. The gateway must run, by a clock at
+    which all of it is due.
+    """
     async with asyncio.timeout(SETTLED_SECONDS):
         while rows(database, "SELECT 1 FROM orphaned_blobs UNION ALL SELECT 1 FROM orphaned_generations"):
             await asyncio.sleep(0.02)
@@ -228,18 +261,28 @@ async def broken_promises(http: httpx.AsyncClient, ledger: Ledger) -> list[str]:
 
 
 def _goes_with(path: str, gone: str) -> bool:
-    """Return whether what is at the path goes with what was deleted: what is below it, and what a deleted file was attached to."""
-    return f"{path}/".startswith(f"{gone}/") or (gone.startswith("/v1/files/") and path.endswith(gone.removeprefix("/v1")))
+    """Return whether what is at the path goes with what was deleted: what is below it, and what a
+    deleted file was attached to.
+    """
+    return f"{path}/".startswith(f"{gone}/") or (
+        gone.startswith("/v1/files/") and path.endswith(gone.removeprefix("/v1"))
+    )
 
 
-async def _problems(http: httpx.AsyncClient, path: str, found: dict[str, Any], holds: dict[str, Any]) -> list[str]:
+async def _problems(
+    http: httpx.AsyncClient, path: str, found: dict[str, Any], holds: dict[str, Any]
+) -> list[str]:
     problems = []
     if "status" in holds and found["status"] not in holds["status"]:
         problems.append(f"is {found['status']}")
     for member, values in holds.get("changed", {}).items():
         if found[member] not in values:
             problems.append(f"has {member} {found[member]}")
-    if "asked" in holds and found["status"] == "completed" and _text(found["output"]) != expected(holds["asked"]):
+    if (
+        "asked" in holds
+        and found["status"] == "completed"
+        and _text(found["output"]) != expected(holds["asked"])
+    ):
         problems.append(f"says {_text(found['output'])!r}")
     if "content" in holds and (await http.get(f"{path}/content")).text != holds["content"]:
         problems.append("has other bytes")
@@ -251,13 +294,21 @@ async def _problems(http: httpx.AsyncClient, path: str, found: dict[str, Any], h
 async def _conversation_problems(http: httpx.AsyncClient, path: str) -> list[str]:
     """Return what is wrong with a conversation of questions and answers, and take one more turn in it."""
     identifier = path.rpartition("/")[2]
-    again = await http.post("/v1/responses", json={"model": "small", "input": "Again?", "conversation": identifier})
+    again = await http.post(
+        "/v1/responses", json={"model": "small", "input": "Again?", "conversation": identifier}
+    )
     if again.status_code != 200 or again.json()["status"] != "completed":
         return [f"takes no new turn: {again.text}"]
     items = (await http.get(f"{path}/items", params={"order": "asc", "limit": 100})).json()["data"]
-    said = [(item["role"], "".join(part["text"] for part in item["content"])) for item in items if item["type"] == "message"]
+    said = [
+        (item["role"], "".join(part["text"] for part in item["content"]))
+        for item in items
+        if item["type"] == "message"
+    ]
     asked, answered = said[::2], said[1::2]
-    whole = [("user", text) for _, text in asked] == asked and [("assistant", expected(text)) for _, text in asked] == answered
+    whole = [("user", text) for _, text in asked] == asked and [
+        ("assistant", expected(text)) for _, text in asked
+    ] == answered
     return [] if whole else [f"holds {said}"]
 
 
@@ -276,24 +327,38 @@ def inconsistencies(database: Path) -> list[str]:
     found = [
         f"{what}: {row}"
         for what, statement in {
-            "a response that never ends": "SELECT id, status FROM responses WHERE status IN ('queued', 'in_progress')",
-            "the row and the Response differ": "SELECT id, status FROM responses WHERE status <> json_extract(body, '$.status')",
+            "a response that never ends": (
+                "SELECT id, status FROM responses WHERE status IN ('queued', 'in_progress')"
+            ),
+            "the row and the Response differ": (
+                "SELECT id, status FROM responses WHERE status <> json_extract(body, '$.status')"
+            ),
             "a lock that nobody holds": "SELECT id, locked_by FROM conversations WHERE locked_by IS NOT NULL",
-            "an ingestion that never ends": "SELECT store_id, file_id FROM attachments WHERE status NOT IN ('completed', 'failed', 'cancelled')",
-            "a claim that nobody holds": "SELECT store_id, file_id FROM attachments WHERE status <> 'in_progress' AND leased_until > 0",
+            "an ingestion that never ends": (
+                "SELECT store_id, file_id FROM attachments WHERE status NOT IN ('completed', 'failed', "
+                "'cancelled')"
+            ),
+            "a claim that nobody holds": (
+                "SELECT store_id, file_id FROM attachments WHERE status <> 'in_progress' AND leased_until > 0"
+            ),
             "a key that stands for nothing": "SELECT key FROM idempotency_keys WHERE created IS NULL",
             "a turn of a response that did not complete": (
-                "SELECT i.conversation_id, i.response_id FROM conversation_items i JOIN responses r ON r.id = i.response_id"
+                "SELECT i.conversation_id, i.response_id FROM conversation_items i JOIN responses r ON "
+                "r.id = i.response_id"
                 " WHERE r.status NOT IN ('completed', 'incomplete')"
             ),
             "a completed response whose turn is not in its conversation": (
-                "SELECT r.id FROM responses r JOIN conversations c ON c.id = r.conversation_id JOIN response_items i ON i.response_id = r.id"
-                " LEFT JOIN conversation_items k ON k.conversation_id = c.id AND k.id = i.id WHERE r.status = 'completed' AND k.id IS NULL"
+                "SELECT r.id FROM responses r JOIN conversations c ON c.id = r.conversation_id JOIN "
+                "response_items i ON i.response_id = r.id"
+                " LEFT JOIN conversation_items k ON k.conversation_id = c.id AND k.id = i.id WHERE "
+                "r.status = 'completed' AND k.id IS NULL"
             ),
         }.items()
         for row in rows(database, statement)
     ]
-    items = rows(database, "SELECT response_id, direction, body FROM response_items ORDER BY response_id, position")
+    items = rows(
+        database, "SELECT response_id, direction, body FROM response_items ORDER BY response_id, position"
+    )
     said: dict[tuple[str, str], str] = {}
     for response, direction, body in items:
         item = json.loads(body)
@@ -308,16 +373,24 @@ def inconsistencies(database: Path) -> list[str]:
 
 
 def orphans(data: Path) -> list[str]:
-    """Return files and chunks without a row, and rows without theirs. The gateway must have ended, and must have collected."""
+    """Return files and chunks without a row, and rows without theirs. The gateway must have ended, and
+    must have collected.
+    """
     database = data / "regate.db"
     known = {file for (file,) in rows(database, "SELECT id FROM files")}
     kept = {path.name for path in (data / "files").iterdir()}
-    found = [f"bytes without a file: {name}" for name in sorted(kept - known)] + [f"a file without bytes: {name}" for name in known - kept]
+    found = [f"bytes without a file: {name}" for name in sorted(kept - known)] + [
+        f"a file without bytes: {name}" for name in known - kept
+    ]
     counting = "SELECT store_id, file_id, chunks FROM attachments WHERE status = 'completed'"
     wanted = {(store, file): count for store, file, count in rows(database, counting)}
     present = chunks_in(data / "vector" / "main")
     found += [f"chunks that belong to nothing: {pair}" for pair in present if pair not in wanted]
-    found += [f"{present[pair]} of {count} chunks: {pair}" for pair, count in wanted.items() if present[pair] != count]
+    found += [
+        f"{present[pair]} of {count} chunks: {pair}"
+        for pair, count in wanted.items()
+        if present[pair] != count
+    ]
     return found
 
 
@@ -331,7 +404,9 @@ def chunks_in(place: Path) -> Counter[tuple[str, str]]:
     try:
         names = [collection.name for collection in client.list_collections()]
         collections = [(name, client.get_collection(name, embedding_function=None)) for name in names]
-        return Counter((name, chunk.split("/")[1]) for name, one in collections for chunk in one.get(include=[])["ids"])
+        return Counter(
+            (name, chunk.split("/")[1]) for name, one in collections for chunk in one.get(include=[])["ids"]
+        )
     finally:
         client.close()
 

@@ -1,9 +1,11 @@
-"""Kills a gateway at each commit of one scenario, starts it again, and prints what is wrong then: a program, run by `test_crash.py`.
+"""Kills a gateway at each commit of one scenario, starts it again, and prints what is wrong then: a program,
+run by `test_crash.py`.
 
     python -m tests.e2e.killed_at FOLDER UPSTREAM WHEN EVERY OFFSET
 
-Each gateway is a fork of this process, which has loaded everything and opened nothing; and all ask one OPA. So a death and a restart cost
-little. A line of JSON is printed for each: at which commit, right before or right after it, and what was found.
+Each gateway is a fork of this process, which has loaded everything and opened nothing; and all ask one OPA.
+So a death and a restart cost little. A line of JSON is printed for each: at which commit, right before or
+right after it, and what was found.
 """
 
 from __future__ import annotations
@@ -26,7 +28,16 @@ from typing import Any, Final
 import chromadb  # noqa: F401 - loaded once, for all
 import httpx
 from sqlalchemy.ext.asyncio import AsyncConnection
-from tests.e2e.crashing import Caller, Ledger, age_unfinished_writes, broken_promises, inconsistencies, orphans, settled, swept
+from tests.e2e.crashing import (
+    Caller,
+    Ledger,
+    age_unfinished_writes,
+    broken_promises,
+    inconsistencies,
+    orphans,
+    settled,
+    swept,
+)
 
 from regate_adapters.embeddings import wordllama  # noqa: F401
 from regate_adapters.identity.jwt import mint_development_token
@@ -74,7 +85,12 @@ def _died(life: Life) -> int:
     problems = [broke.read_text()] if broke.exists() else json.loads(found.read_text())
     total = int(commits.read_text()) if commits.exists() else 0
     killed = os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL
-    print(json.dumps({"at": life.at, "when": life.when, "killed": killed, "total": total, "problems": problems}), flush=True)
+    print(
+        json.dumps(
+            {"at": life.at, "when": life.when, "killed": killed, "total": total, "problems": problems}
+        ),
+        flush=True,
+    )
     return total
 
 
@@ -85,7 +101,18 @@ def _policies(folder: Path) -> Iterator[str]:
     folder.mkdir(exist_ok=True)
     build(shipped_policies(), bundle, opa=opa, revision="", signing_key=None)
     address = f"127.0.0.1:{free_port()}"
-    arguments = [str(opa), "run", "--server", "--addr", address, "--skip-version-check", "--log-level", "error", "--bundle", str(bundle)]
+    arguments = [
+        str(opa),
+        "run",
+        "--server",
+        "--addr",
+        address,
+        "--skip-version-check",
+        "--log-level",
+        "error",
+        "--bundle",
+        str(bundle),
+    ]
     process = subprocess.Popen([sys.executable, "-I", "-S", leash.__file__, str(os.getpid()), *arguments])
     try:
         while _status(f"http://{address}/health?bundles=true") != 200:
@@ -131,18 +158,29 @@ def _settings(life: Life) -> Settings:
 @asynccontextmanager
 async def _running(life: Life, *, now: int) -> AsyncIterator[httpx.AsyncClient]:
     settings = _settings(life)
-    app, _ = gateway_app(settings, clock=lambda: now, rhythm=Rhythm(renew_s=3_600))  # no commit but those of the scenario
+    app, _ = gateway_app(
+        settings, clock=lambda: now, rhythm=Rhythm(renew_s=3_600)
+    )  # no commit but those of the scenario
     async with Running(app, settings.listen) as server:
         secret = shared_secret(settings).reveal().encode()
         token = mint_development_token(
-            secret, issuer=DEVELOPMENT_ISSUER, audience=DEVELOPMENT_AUDIENCE, subject="alice", tenant="acme", ttl_s=3600
+            secret,
+            issuer=DEVELOPMENT_ISSUER,
+            audience=DEVELOPMENT_AUDIENCE,
+            subject="alice",
+            tenant="acme",
+            ttl_s=3600,
         )
-        async with httpx.AsyncClient(base_url=server.url, headers={"Authorization": f"Bearer {token}"}, timeout=60) as http:
+        async with httpx.AsyncClient(
+            base_url=server.url, headers={"Authorization": f"Bearer {token}"}, timeout=60
+        ) as http:
             yield http
 
 
 async def lived(life: Life) -> None:
-    """Run the scenario until this process dies at the commit; write how many commits there were if it never does."""
+    """Run the scenario until this process dies at the commit; write how many commits there were if it
+    never does.
+    """
     numbers = itertools.count(1)
     _let_die(numbers, at=life.at, when=life.when)
     async with _running(life, now=life.began) as http:
@@ -169,7 +207,10 @@ def _let_die(numbers: Iterator[int], *, at: int | None, when: str) -> None:
 
 async def scenario(caller: Caller) -> None:
     """Everything that leaves something behind, once, one after the other."""
-    kept, detached, deleted = [await caller.upload(f"{name}.md", f"# {name}\n\nThe {name} is blue.") for name in ("sky", "sea", "ink")]
+    kept, detached, deleted = [
+        await caller.upload(f"{name}.md", f"# {name}\n\nThe {name} is blue.")
+        for name in ("sky", "sea", "ink")
+    ]
     store, dropped = await caller.store(), await caller.store()
     attached = ((dropped, kept), (store, detached), (store, deleted))
     for place, file in attached:

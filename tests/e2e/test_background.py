@@ -1,4 +1,6 @@
-"""Background responses: they own themselves, connections only follow them, and each end of theirs is stored."""
+"""Background responses: they own themselves, connections only follow them, and each end of theirs is
+stored.
+"""
 
 from __future__ import annotations
 
@@ -59,10 +61,17 @@ async def test_background_response_is_queued_at_once_and_polled_to_its_end(world
     gate.set()
     finished = await until(client, queued.id, "completed")
 
-    assert (queued.status, queued.background, running.status, finished.output_text) == ("queued", True, "in_progress", "Slow answer.")
+    assert (queued.status, queued.background, running.status, finished.output_text) == (
+        "queued",
+        True,
+        "in_progress",
+        "Slow answer.",
+    )
 
 
-async def test_background_stream_goes_on_without_its_connection_and_is_taken_up_where_it_broke(world: World) -> None:
+async def test_background_stream_goes_on_without_its_connection_and_is_taken_up_where_it_broke(
+    world: World,
+) -> None:
     client, gate = world.client(), asyncio.Event()
     world.upstream.turns = [gated(gate, "One", " two", " three.")]
     seen: list[Any] = []
@@ -74,7 +83,9 @@ async def test_background_stream_goes_on_without_its_connection_and_is_taken_up_
     await stream.close()
     gate.set()
     identifier = seen[0].response.id
-    resumed = await client.responses.retrieve(identifier, stream=True, starting_after=seen[-1].sequence_number)
+    resumed = await client.responses.retrieve(
+        identifier, stream=True, starting_after=seen[-1].sequence_number
+    )
     seen += [event async for event in resumed]
     check_stream([event.to_dict() for event in seen])
 
@@ -85,9 +96,19 @@ async def test_background_stream_goes_on_without_its_connection_and_is_taken_up_
 async def test_ended_stream_is_replayed_from_its_log_with_the_same_numbers(world: World) -> None:
     client = world.client()
     world.upstream.turns = [text("One", " two")]
-    first = [event.to_dict() async for event in await client.responses.create(model="small", input="Hi", background=True, stream=True)]
+    first = [
+        event.to_dict()
+        async for event in await client.responses.create(
+            model="small", input="Hi", background=True, stream=True
+        )
+    ]
     await until(client, first[0]["response"]["id"], "completed")
-    again = [event.to_dict() async for event in await client.responses.retrieve(first[0]["response"]["id"], stream=True, starting_after=3)]
+    again = [
+        event.to_dict()
+        async for event in await client.responses.retrieve(
+            first[0]["response"]["id"], stream=True, starting_after=3
+        )
+    ]
 
     shown = [{name: value for name, value in event.items() if name != "obfuscation"} for event in first]
     replayed = [{name: value for name, value in event.items() if name != "obfuscation"} for event in again]
@@ -95,18 +116,31 @@ async def test_ended_stream_is_replayed_from_its_log_with_the_same_numbers(world
 
 
 @pytest.mark.parametrize("after", [0, 2, 7])
-async def test_log_that_lacks_its_end_is_replayed_with_the_end_that_was_stored(world: World, after: int) -> None:
+async def test_log_that_lacks_its_end_is_replayed_with_the_end_that_was_stored(
+    world: World, after: int
+) -> None:
     client = world.client()
     world.upstream.turns = [text("One", " two")]
-    first = [event.to_dict() async for event in await client.responses.create(model="small", input="Hi", background=True, stream=True)]
+    first = [
+        event.to_dict()
+        async for event in await client.responses.create(
+            model="small", input="Hi", background=True, stream=True
+        )
+    ]
     identifier, last = first[0]["response"]["id"], first[-1]["sequence_number"]
     await until(client, identifier, "completed")
     async with world.database.writing() as connection:
         # As a gateway leaves it that dies after it stored the response, before it logged the last event.
         await connection.execute(delete(response_events).where(response_events.c.sequence == last))
-    again = [event async for event in await client.responses.retrieve(identifier, stream=True, starting_after=after)]
+    again = [
+        event
+        async for event in await client.responses.retrieve(identifier, stream=True, starting_after=after)
+    ]
 
-    assert ([event.sequence_number for event in again], again[-1].type) == (list(range(after + 1, last + 1)), "response.completed")
+    assert ([event.sequence_number for event in again], again[-1].type) == (
+        list(range(after + 1, last + 1)),
+        "response.completed",
+    )
 
 
 async def test_cancelled_background_response_ends_the_upstream_call_and_stays_cancelled(world: World) -> None:
@@ -125,11 +159,15 @@ async def test_cancelled_background_response_ends_the_upstream_call_and_stays_ca
 
 
 @pytest.mark.parametrize("background", [False, True], ids=["foreground", "background"])
-async def test_response_that_is_deleted_while_it_is_made_stays_deleted(world: World, background: bool) -> None:
+async def test_response_that_is_deleted_while_it_is_made_stays_deleted(
+    world: World, background: bool
+) -> None:
     client, gate = world.client(), asyncio.Event()
     world.upstream.turns = [gated(gate, "Begun", " and ended.")]
     conversation = (await client.conversations.create()).id
-    stream = await client.responses.create(model="small", input="Hi", stream=True, background=background, conversation=conversation)
+    stream = await client.responses.create(
+        model="small", input="Hi", stream=True, background=background, conversation=conversation
+    )
     events = aiter(stream)
     identifier = (await anext(events)).response.id
     await until(client, identifier, "in_progress")
@@ -158,7 +196,9 @@ async def test_another_persons_background_response_cannot_be_cancelled_or_follow
         await mallory.responses.cancel("resp_" + "0" * 48)
     gate.set()
 
-    assert cancelled.value.body["message"].replace(queued.id, "ID") == absent.value.body["message"].replace("resp_" + "0" * 48, "ID")
+    assert cancelled.value.body["message"].replace(queued.id, "ID") == absent.value.body["message"].replace(
+        "resp_" + "0" * 48, "ID"
+    )
     assert followed.value.status_code == 404
 
 
@@ -212,12 +252,21 @@ async def test_response_that_the_gateways_end_interrupts_is_stored_as_failed(
 async def test_replay_passes_the_gate_again(world: World) -> None:
     client = world.client()
     store = await client.vector_stores.create(name="handbook")
-    file = await client.vector_stores.files.upload_and_poll(vector_store_id=store.id, file=("leave.md", b"Everyone has 28 days of leave."))
-    call = {"index": 0, "id": "c", "type": "function", "function": {"name": "file_search", "arguments": '{"query": "leave"}'}}
+    file = await client.vector_stores.files.upload_and_poll(
+        vector_store_id=store.id, file=("leave.md", b"Everyone has 28 days of leave.")
+    )
+    call = {
+        "index": 0,
+        "id": "c",
+        "type": "function",
+        "function": {"name": "file_search", "arguments": '{"query": "leave"}'},
+    }
     search = [{"choices": [{"index": 0, "delta": {"tool_calls": [call]}}]}, ended("tool_calls")]
     world.upstream.turns = [search, text("28 days, it says 【1】.")]
     tools: Any = [{"type": "file_search", "vector_store_ids": [store.id]}]
-    stream = await client.responses.create(model="small", input="How many?", tools=tools, background=True, stream=True)
+    stream = await client.responses.create(
+        model="small", input="How many?", tools=tools, background=True, stream=True
+    )
     identifier = [event async for event in stream][-1].response.id  # type: ignore[union-attr]
     await client.vector_stores.files.delete(file.id, vector_store_id=store.id)
     events = [event async for event in await client.responses.retrieve(identifier, stream=True)]
@@ -231,7 +280,10 @@ async def test_stream_whose_backend_is_silent_is_kept_alive(world: World) -> Non
     gate = asyncio.Event()
     world.upstream.turns = [gated(gate, "One", " two.")]
     received = ""
-    async with world.http() as http, http.stream("POST", "/responses", json={"model": "small", "input": "Hi", "stream": True}) as answer:
+    async with (
+        world.http() as http,
+        http.stream("POST", "/responses", json={"model": "small", "input": "Hi", "stream": True}) as answer,
+    ):
         async for piece in answer.aiter_text():
             received += piece
             if "\n\n: keep-alive\n\n" in received:
@@ -252,8 +304,15 @@ async def test_stream_asked_for_in_the_body_of_a_get_is_given(world: World) -> N
 
         untyped = await http.request("GET", f"/responses/{identifier}", content=b'{"stream": true}')
         form = await http.request("GET", f"/responses/{identifier}", data={"stream": "true"})
-        whole, rest = await read(stream=True), await read(stream=True, starting_after=3, include_obfuscation=False)
-        mixed, plain, empty = await read("?starting_after=3", stream=True), await read(stream=False), await read()
+        whole, rest = (
+            await read(stream=True),
+            await read(stream=True, starting_after=3, include_obfuscation=False),
+        )
+        mixed, plain, empty = (
+            await read("?starting_after=3", stream=True),
+            await read(stream=False),
+            await read(),
+        )
         refused = [
             await read(stream=1),
             await read(stream=True, starting_after="x"),
@@ -263,7 +322,12 @@ async def test_stream_asked_for_in_the_body_of_a_get_is_given(world: World) -> N
         included = await read(include=["file_search_call.results"])
 
     assert whole.headers["content-type"].startswith("text/event-stream")
-    assert [events_of(answer)[0]["sequence_number"] for answer in (whole, untyped, rest, mixed)] == [0, 0, 4, 4]
+    assert [events_of(answer)[0]["sequence_number"] for answer in (whole, untyped, rest, mixed)] == [
+        0,
+        0,
+        4,
+        4,
+    ]
     assert ["obfuscation" in answer.text for answer in (whole, rest)] == [True, False]
     assert [answer.json()["status"] for answer in (plain, empty, included, form)] == ["completed"] * 4
     assert [(answer.status_code, answer.json()["error"]["param"]) for answer in refused] == [

@@ -1,4 +1,6 @@
-"""What enters the prompt of a chat completion: files, images, tools and what tools returned, each decided and read as in `/v1/responses`."""
+"""What enters the prompt of a chat completion: files, images, tools and what tools returned, each
+decided and read as in `/v1/responses`.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +20,9 @@ from regate_gateway.config.settings import Settings
 from regate_gateway.http.server import Running
 
 CHAT: dict[str, Any] = {"model": "small", "messages": [{"role": "user", "content": "Hi"}]}
-PNG = base64.b64decode("iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg==")
+PNG = base64.b64decode(
+    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
+)
 PNG_URL = "data:image/png;base64," + base64.b64encode(PNG).decode()
 WEATHER = {"type": "function", "function": {"name": "weather"}}
 LAUNCH = {"type": "function", "function": {"name": "launch"}}
@@ -62,7 +66,10 @@ async def uploaded(http: httpx.AsyncClient, name: str, content: bytes) -> str:
 async def test_files_by_id_and_inline_reach_the_model_as_text_and_never_by_name(world: World) -> None:
     async with world.http() as http:
         file = await uploaded(http, "leave.md", b"28 days")
-        inline = {"file_data": "data:text/plain;base64," + base64.b64encode(b"29 days").decode(), "filename": "old.txt"}
+        inline = {
+            "file_data": "data:text/plain;base64," + base64.b64encode(b"29 days").decode(),
+            "filename": "old.txt",
+        }
         statuses = [
             (await http.post("/chat/completions", json=with_part({"type": "file", "file": one}))).status_code
             for one in ({"file_id": file}, inline)
@@ -79,7 +86,8 @@ async def test_an_image_is_what_its_first_bytes_say_whatever_it_is_called(world:
     called_jpeg = PNG_URL.replace("image/png", "image/jpeg")
     async with world.http() as http:
         answer = await http.post(
-            "/chat/completions", json=with_part({"type": "image_url", "image_url": {"url": called_jpeg, "detail": "high"}})
+            "/chat/completions",
+            json=with_part({"type": "image_url", "image_url": {"url": called_jpeg, "detail": "high"}}),
         )
 
     assert answer.status_code == 200
@@ -97,11 +105,16 @@ async def test_a_file_that_may_not_be_read_is_as_absent_and_nothing_is_sent(worl
     found = []
     async with world.http() as http:
         for file in (foreign, private, "file-absent"):
-            answer = await http.post("/chat/completions", json=with_part({"type": "file", "file": {"file_id": file}}))
+            answer = await http.post(
+                "/chat/completions", json=with_part({"type": "file", "file": {"file_id": file}})
+            )
             found.append((answer.status_code, answer.text.replace(file, "ID")))
 
     assert set(found) == {found[0]}
-    assert (found[0][0], json.loads(found[0][1])["error"]["param"]) == (404, "messages[0].content[1].file.file_id")
+    assert (found[0][0], json.loads(found[0][1])["error"]["param"]) == (
+        404,
+        "messages[0].content[1].file.file_id",
+    )
     assert world.upstream.requests == []
 
 
@@ -110,7 +123,10 @@ async def test_files_and_outputs_are_decided_with_the_route_in_one_record(world:
     async with world.http() as http:
         file = await uploaded(http, "leave.md", b"28 days")
         body = with_part({"type": "file", "file": {"file_id": file}})
-        body["messages"] += [{"role": "assistant", "tool_calls": [call]}, {"role": "tool", "tool_call_id": "c", "content": "Rain."}]
+        body["messages"] += [
+            {"role": "assistant", "tool_calls": [call]},
+            {"role": "tool", "tool_call_id": "c", "content": "Rain."},
+        ]
         answer = await http.post("/chat/completions", json=body)
 
     (record,) = world.audit(phase="route.call")
@@ -175,32 +191,49 @@ async def test_policy_is_told_every_type_of_tool(world: World) -> None:
         for body, _ in TYPES:
             await http.post("/chat/completions", json=CHAT | body)
 
-    told = [[one["resource"]["request"]["tool_types"] for one in record["decisions"]] for record in world.audit(phase="route.call")]
+    told = [
+        [one["resource"]["request"]["tool_types"] for one in record["decisions"]]
+        for record in world.audit(phase="route.call")
+    ]
     assert told == [[types, types] for _, types in TYPES]
 
 
-async def test_an_output_that_policy_does_not_admit_is_refused_by_its_place_and_nothing_is_sent(governed: Governed) -> None:
-    small, large = {"role": "tool", "tool_call_id": "c", "content": "ok"}, {"role": "tool", "tool_call_id": "d", "content": "x" * 100}
-    parts = {"role": "tool", "tool_call_id": "d", "content": [{"type": "text", "text": "x" * 60}, {"type": "text", "text": "x" * 60}]}
+async def test_an_output_that_policy_does_not_admit_is_refused_by_its_place_and_nothing_is_sent(
+    governed: Governed,
+) -> None:
+    small, large = (
+        {"role": "tool", "tool_call_id": "c", "content": "ok"},
+        {"role": "tool", "tool_call_id": "d", "content": "x" * 100},
+    )
+    parts = {
+        "role": "tool",
+        "tool_call_id": "d",
+        "content": [{"type": "text", "text": "x" * 60}, {"type": "text", "text": "x" * 60}],
+    }
     function = {"role": "function", "name": "f", "content": "x" * 100}
     found = []
     async with governed(max_tool_result_bytes=99) as world, world.http() as http:
         for last in (large, parts, function, small):
-            answer = await http.post("/chat/completions", json=CHAT | {"messages": [*CHAT["messages"], small, last]})
+            answer = await http.post(
+                "/chat/completions", json=CHAT | {"messages": [*CHAT["messages"], small, last]}
+            )
             found.append((answer.status_code, answer.json().get("error", {}).get("param")))
 
     assert found == [(403, "messages[2].content")] * 3 + [(200, None)]
     assert len(world.upstream.requests) == 1
 
 
-async def test_what_is_refused_after_it_was_counted_has_cost_a_request_and_no_tokens(governed: Governed) -> None:
+async def test_what_is_refused_after_it_was_counted_has_cost_a_request_and_no_tokens(
+    governed: Governed,
+) -> None:
     large = {"role": "tool", "tool_call_id": "d", "content": "x" * 100}
     async with governed(max_tool_result_bytes=99) as world, world.http() as http:
         await http.post("/chat/completions", json=CHAT | {"messages": [large]})
         answer = await http.post("/embeddings", json={"model": "small", "input": "x"})
 
     requests, tokens = (
-        [int(answer.headers[f"x-ratelimit-{name}-{kind}"]) for name in ("limit", "remaining")] for kind in ("requests", "tokens")
+        [int(answer.headers[f"x-ratelimit-{name}-{kind}"]) for name in ("limit", "remaining")]
+        for kind in ("requests", "tokens")
     )
     assert (requests[0] - requests[1], tokens[0] - tokens[1] < 10) == (2, True)
 
@@ -215,7 +248,9 @@ async def asked(world: World) -> float:
     return sum(float(line.split()[-1]) for line in lines if line.startswith("regate_decision_seconds_count"))
 
 
-async def test_a_conversation_of_text_asks_the_policy_nothing_more_than_an_embedding_does(world: World) -> None:
+async def test_a_conversation_of_text_asks_the_policy_nothing_more_than_an_embedding_does(
+    world: World,
+) -> None:
     asking = []
     async with world.http() as http:
         for path, body in (

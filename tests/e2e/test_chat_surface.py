@@ -1,4 +1,6 @@
-"""The surface of the routes that pass requests on: every member that is known is checked before anything is decided; every other is refused."""
+"""The surface of the routes that pass requests on: every member that is known is checked before
+anything is decided; every other is refused.
+"""
 
 from __future__ import annotations
 
@@ -38,7 +40,11 @@ WEATHER: dict[str, Any] = {
 }
 GREP: dict[str, Any] = {
     "type": "custom",
-    "custom": {"name": "grep", "description": "Finds.", "format": {"type": "grammar", "grammar": {"syntax": "regex", "definition": ".*"}}},
+    "custom": {
+        "name": "grep",
+        "description": "Finds.",
+        "format": {"type": "grammar", "grammar": {"syntax": "regex", "definition": ".*"}},
+    },
 }
 SCHEMA = {"name": "answer", "description": "d", "schema": {"type": "object"}, "strict": True}
 PNG = base64.b64encode(b"\x89PNG\r\n\x1a\n" + b"\0" * 20).decode()
@@ -90,7 +96,16 @@ TAKEN: list[dict[str, Any]] = [
 ]
 """What asks for nothing that is not done anyway: taken, and not sent on."""
 
-ELSEWHERE = {"model", "messages", "stream", "tool_choice", "function_call", "parallel_tool_calls", "top_logprobs", "stream_options"}
+ELSEWHERE = {
+    "model",
+    "messages",
+    "stream",
+    "tool_choice",
+    "function_call",
+    "parallel_tool_calls",
+    "top_logprobs",
+    "stream_options",
+}
 """Fields that other tables and tests are about."""
 
 REFUSED: list[tuple[dict[str, Any], str]] = [
@@ -137,15 +152,26 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"response_format": {"type": "grammar"}}, "response_format.type"),
     ({"response_format": {"type": "json_object", "json_schema": SCHEMA}}, "response_format.json_schema"),
     ({"response_format": {"type": "json_schema"}}, "response_format.json_schema"),
-    ({"response_format": {"type": "json_schema", "json_schema": {"name": "a", "schema": []}}}, "response_format.json_schema.schema"),
     (
-        {"response_format": {"type": "json_schema", "json_schema": {"name": "a", "schema": {"$ref": "http://169.254.169.254/"}}}},
+        {"response_format": {"type": "json_schema", "json_schema": {"name": "a", "schema": []}}},
+        "response_format.json_schema.schema",
+    ),
+    (
+        {
+            "response_format": {
+                "type": "json_schema",
+                "json_schema": {"name": "a", "schema": {"$ref": "http://169.254.169.254/"}},
+            }
+        },
         "response_format.json_schema.schema.$ref",
     ),
     ({"messages": []}, "messages"),
     ({"messages": "Hi"}, "messages"),
     ({"messages": ["Hi"]}, "messages[0]"),
-    ({"messages": [{"role": "user", "content": [{"type": "file", "file": {"file_id": "file-1"}}] * 501}]}, "messages"),
+    (
+        {"messages": [{"role": "user", "content": [{"type": "file", "file": {"file_id": "file-1"}}] * 501}]},
+        "messages",
+    ),
 ]
 
 REFUSED_MESSAGES: list[tuple[dict[str, Any], str]] = [
@@ -156,14 +182,29 @@ REFUSED_MESSAGES: list[tuple[dict[str, Any], str]] = [
     ({"role": "user", "content": []}, "content"),
     ({"role": "user", "content": "x", "name": 7}, "name"),
     ({"role": "user", "content": "x", "tool_calls": []}, "tool_calls"),
-    ({"role": "system", "content": [{"type": "image_url", "image_url": {"url": f"data:image/png;base64,{PNG}"}}]}, "content[0].type"),
+    (
+        {
+            "role": "system",
+            "content": [{"type": "image_url", "image_url": {"url": f"data:image/png;base64,{PNG}"}}],
+        },
+        "content[0].type",
+    ),
     ({"role": "assistant", "content": "x", "audio": {"id": "audio_1"}}, "audio"),
     ({"role": "assistant", "content": "x", "prefix": True}, "prefix"),
     ({"role": "assistant", "content": [{"type": "image_url"}]}, "content[0].type"),
     ({"role": "assistant", "tool_calls": [{"id": "c"}]}, "tool_calls[0].function"),
     ({"role": "assistant", "tool_calls": [{"id": "c", "type": "mcp", "mcp": {}}]}, "tool_calls[0].type"),
-    ({"role": "assistant", "tool_calls": [{"id": "c", "function": {"name": "f", "arguments": {}}}]}, "tool_calls[0].function.arguments"),
-    ({"role": "assistant", "tool_calls": [{"id": "c", "function": {"name": "f", "arguments": "", "x": 1}}]}, "tool_calls[0].function.x"),
+    (
+        {"role": "assistant", "tool_calls": [{"id": "c", "function": {"name": "f", "arguments": {}}}]},
+        "tool_calls[0].function.arguments",
+    ),
+    (
+        {
+            "role": "assistant",
+            "tool_calls": [{"id": "c", "function": {"name": "f", "arguments": "", "x": 1}}],
+        },
+        "tool_calls[0].function.x",
+    ),
     ({"role": "assistant", "function_call": {"arguments": "{}"}}, "function_call.name"),
     ({"role": "tool", "content": "x"}, "tool_call_id"),
     ({"role": "tool", "tool_call_id": "c", "content": [{"type": "image_url"}]}, "content[0].type"),
@@ -174,20 +215,39 @@ REFUSED_PARTS: list[tuple[dict[str, Any], str]] = [
     ({"text": "x"}, "type"),
     ({"type": "text"}, "text"),
     ({"type": "text", "text": "x", "cache_control": {"type": "ephemeral"}}, "cache_control"),
-    ({"type": "text", "text": "x", "prompt_cache_breakpoint": {"mode": "implicit"}}, "prompt_cache_breakpoint.mode"),
+    (
+        {"type": "text", "text": "x", "prompt_cache_breakpoint": {"mode": "implicit"}},
+        "prompt_cache_breakpoint.mode",
+    ),
     ({"type": "refusal", "refusal": "x"}, "type"),
-    *(({"type": kind, kind: {"url": "http://127.0.0.1/"}}, "type") for kind in ("video_url", "audio_url", "input_image", "image_embeds")),
+    *(
+        ({"type": kind, kind: {"url": "http://127.0.0.1/"}}, "type")
+        for kind in ("video_url", "audio_url", "input_image", "image_embeds")
+    ),
     ({"type": "input_audio", "input_audio": {"data": "aGk=", "format": "wav"}}, "type"),
     ({"type": "image_url", "image_url": f"data:image/png;base64,{PNG}"}, "image_url"),
     *(
         ({"type": "image_url", "image_url": {"url": url}}, "image_url.url")
-        for url in ("file:///etc/passwd", "ftp://h/x", "gopher://h", "data:text/html;base64,aGk=", "", " http://h/x")
+        for url in (
+            "file:///etc/passwd",
+            "ftp://h/x",
+            "gopher://h",
+            "data:text/html;base64,aGk=",
+            "",
+            " http://h/x",
+        )
     ),
     ({"type": "image_url", "image_url": {"url": "http://169.254.169.254/latest/meta-data"}}, "image_url.url"),
     ({"type": "image_url", "image_url": {"url": "https://example.com/x.png"}}, "image_url.url"),
     ({"type": "image_url", "image_url": {"url": "data:image/png;base64,aGk="}}, "image_url.url"),
-    ({"type": "image_url", "image_url": {"url": f"data:image/png;base64,{PNG}", "detail": "most"}}, "image_url.detail"),
-    ({"type": "image_url", "image_url": {"url": f"data:image/png;base64,{PNG}", "headers": {}}}, "image_url.headers"),
+    (
+        {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{PNG}", "detail": "most"}},
+        "image_url.detail",
+    ),
+    (
+        {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{PNG}", "headers": {}}},
+        "image_url.headers",
+    ),
     ({"type": "file", "file": {}}, "file.file_id"),
     ({"type": "file", "file": {"file_id": ""}}, "file.file_id"),
     ({"type": "file", "file": {"file_id": "file-1", "file_data": "aGk="}}, "file.file_id"),
@@ -199,7 +259,16 @@ REFUSED_PARTS: list[tuple[dict[str, Any], str]] = [
 REFUSED_TOOLS: list[tuple[dict[str, Any], str]] = [
     *(
         ({"type": kind}, "type")
-        for kind in ("mcp", "web_search", "web_search_preview", "code_interpreter", "file_search", "retrieval", "image_generation", "shell")
+        for kind in (
+            "mcp",
+            "web_search",
+            "web_search_preview",
+            "code_interpreter",
+            "file_search",
+            "retrieval",
+            "image_generation",
+            "shell",
+        )
     ),
     ({"function": {"name": "f"}}, "type"),
     ({"type": "function"}, "function"),
@@ -210,7 +279,10 @@ REFUSED_TOOLS: list[tuple[dict[str, Any], str]] = [
     ({"type": "function", "function": {"name": "f"}, "server_url": "http://h"}, "server_url"),
     *(
         (
-            {"type": "function", "function": {"name": "f", "parameters": {"properties": {"a": [{key: value}]}}}},
+            {
+                "type": "function",
+                "function": {"name": "f", "parameters": {"properties": {"a": [{key: value}]}}},
+            },
             f"function.parameters.properties.a[0].{key}",
         )
         for key, value in (
@@ -222,7 +294,10 @@ REFUSED_TOOLS: list[tuple[dict[str, Any], str]] = [
         )
     ),
     (
-        {"type": "custom", "custom": {"name": "c", "format": {"type": "grammar", "grammar": {"syntax": "bnf"}}}},
+        {
+            "type": "custom",
+            "custom": {"name": "c", "format": {"type": "grammar", "grammar": {"syntax": "bnf"}}},
+        },
         "custom.format.grammar.syntax",
     ),
 ]
@@ -231,9 +306,15 @@ REFUSED_CHOICES: list[tuple[dict[str, Any], str]] = [
     ({"tool_choice": "any", "tools": [WEATHER]}, "tool_choice"),
     ({"tool_choice": "required"}, "tool_choice"),
     ({"tool_choice": {"type": "function", "function": {"name": "weather"}}}, "tool_choice"),
-    ({"tool_choice": {"type": "function", "function": {"name": "other"}}, "tools": [WEATHER]}, "tool_choice.function.name"),
+    (
+        {"tool_choice": {"type": "function", "function": {"name": "other"}}, "tools": [WEATHER]},
+        "tool_choice.function.name",
+    ),
     ({"tool_choice": {"type": "mcp"}, "tools": [WEATHER]}, "tool_choice.type"),
-    ({"tool_choice": {"type": "allowed_tools", "allowed_tools": {"mode": "auto"}}, "tools": [WEATHER]}, "tool_choice.allowed_tools.tools"),
+    (
+        {"tool_choice": {"type": "allowed_tools", "allowed_tools": {"mode": "auto"}}, "tools": [WEATHER]},
+        "tool_choice.allowed_tools.tools",
+    ),
     ({"function_call": {"name": "other"}, "functions": [WEATHER["function"]]}, "function_call.name"),
     ({"function_call": {"name": "weather"}}, "function_call"),
     ({"tools": [WEATHER, WEATHER]}, "tools[1].function.name"),
@@ -244,9 +325,15 @@ REFUSED_CHOICES: list[tuple[dict[str, Any], str]] = [
 def all_refused() -> list[tuple[dict[str, Any], str]]:
     return [
         *REFUSED,
-        *(({"messages": [*CHAT["messages"], message]}, f"messages[1].{param}") for message, param in REFUSED_MESSAGES),
         *(
-            ({"messages": [{"role": "user", "content": [{"type": "text", "text": "x"}, part]}]}, f"messages[0].content[1].{param}")
+            ({"messages": [*CHAT["messages"], message]}, f"messages[1].{param}")
+            for message, param in REFUSED_MESSAGES
+        ),
+        *(
+            (
+                {"messages": [{"role": "user", "content": [{"type": "text", "text": "x"}, part]}]},
+                f"messages[0].content[1].{param}",
+            )
             for part, param in REFUSED_PARTS
         ),
         *(({"tools": [GREP, tool]}, f"tools[1].{param}") for tool, param in REFUSED_TOOLS),
@@ -280,9 +367,17 @@ REFUSED_OF_COMPLETIONS: list[tuple[dict[str, Any], str]] = [
 ]
 
 EMBEDDING = {"model": "small", "input": "x"}
-SENT_OF_EMBEDDINGS: dict[str, Any] = {"input": ["a", "b"], "encoding_format": "float", "dimensions": 8, "user": "u"}
+SENT_OF_EMBEDDINGS: dict[str, Any] = {
+    "input": ["a", "b"],
+    "encoding_format": "float",
+    "dimensions": 8,
+    "user": "u",
+}
 REFUSED_OF_EMBEDDINGS: list[tuple[dict[str, Any], str]] = [
-    *(({"input": value}, "input") for value in ("", [], [""], {"text": "x"}, [True], [-1], [2**40], [{"type": "image_url"}])),
+    *(
+        ({"input": value}, "input")
+        for value in ("", [], [""], {"text": "x"}, [True], [-1], [2**40], [{"type": "image_url"}])
+    ),
     ({"input": ["x"] * 2_049}, "input"),
     ({"input": [[1], []]}, "input[1]"),
     ({"dimensions": 0}, "dimensions"),
@@ -293,19 +388,32 @@ REFUSED_OF_EMBEDDINGS: list[tuple[dict[str, Any], str]] = [
 ]
 
 
-async def params(http: httpx.AsyncClient, path: str, body: dict[str, Any], rows: list[tuple[dict[str, Any], str]]) -> list[Any]:
-    """What each of the changes to a body is answered: the place that a 400 with a code names, or whatever else it is."""
+async def params(
+    http: httpx.AsyncClient, path: str, body: dict[str, Any], rows: list[tuple[dict[str, Any], str]]
+) -> list[Any]:
+    """What each of the changes to a body is answered: the place that a 400 with a code names, or
+    whatever else it is.
+    """
     found = []
     for change, _ in rows:
         answer = await http.post(path, json=body | change)
         error = answer.json().get("error", {})
-        named = error.get("param") if answer.status_code == 400 and error.get("code") and error.get("message") else answer.text
+        named = (
+            error.get("param")
+            if answer.status_code == 400 and error.get("code") and error.get("message")
+            else answer.text
+        )
         found.append((change, named))
     return found
 
 
 def test_every_field_of_the_official_client_is_in_a_table() -> None:
-    known = {*SENT, *(name for row in TAKEN for name in row), *(name for row, _ in REFUSED for name in row), *ELSEWHERE}
+    known = {
+        *SENT,
+        *(name for row in TAKEN for name in row),
+        *(name for row, _ in REFUSED for name in row),
+        *ELSEWHERE,
+    }
     legacy = {*SENT, *SENT_OF_COMPLETIONS, *ELSEWHERE}
 
     assert set(CompletionCreateParamsBase.__annotations__) - known == set()
@@ -314,7 +422,11 @@ def test_every_field_of_the_official_client_is_in_a_table() -> None:
 
 
 async def test_what_is_known_reaches_the_upstream_as_it_is(world: World) -> None:
-    rows = [*({name: value} for name, value in SENT.items() if name != "functions"), {"functions": SENT["functions"]}, *SENT_TOGETHER]
+    rows = [
+        *({name: value} for name, value in SENT.items() if name != "functions"),
+        {"functions": SENT["functions"]},
+        *SENT_TOGETHER,
+    ]
     found = []
     async with world.http() as http:
         for row in rows:
@@ -333,7 +445,9 @@ async def test_what_asks_for_nothing_is_taken_and_not_sent_on(world: World) -> N
     assert world.upstream.requests == [CHAT] * len(TAKEN)
 
 
-async def test_messages_reach_the_upstream_as_they_are_and_what_is_left_over_in_them_does_not(world: World) -> None:
+async def test_messages_reach_the_upstream_as_they_are_and_what_is_left_over_in_them_does_not(
+    world: World,
+) -> None:
     call = {"id": "c", "type": "function", "function": {"name": "weather", "arguments": "{}"}}
     custom = {"id": "d", "type": "custom", "custom": {"name": "grep", "input": "x"}}
     kept: list[dict[str, Any]] = [
@@ -343,25 +457,43 @@ async def test_messages_reach_the_upstream_as_they_are_and_what_is_left_over_in_
         {"role": "assistant", "content": None, "tool_calls": [call, custom]},
         {"role": "tool", "content": "Rain.", "tool_call_id": "c"},
         {"role": "tool", "content": [{"type": "text", "text": "Found."}], "tool_call_id": "d"},
-        {"role": "assistant", "content": [{"type": "text", "text": "Rain"}, {"type": "refusal", "refusal": "No."}]},
+        {
+            "role": "assistant",
+            "content": [{"type": "text", "text": "Rain"}, {"type": "refusal", "refusal": "No."}],
+        },
         {"role": "assistant", "content": None, "function_call": {"name": "f", "arguments": "{}"}},
         {"role": "function", "content": "7", "name": "f"},
     ]
-    answered = {"role": "assistant", "content": None, "refusal": None, "annotations": [], "audio": None, "function_call": None}
+    answered = {
+        "role": "assistant",
+        "content": None,
+        "refusal": None,
+        "annotations": [],
+        "audio": None,
+        "function_call": None,
+    }
     left_over = [
         {**answered, "content": "Hm.", "tool_calls": [], "reasoning_content": "Let me see."},
         {**answered, "tool_calls": [{**call, "index": 0}]},
         {"role": "tool", "content": "Sun.", "tool_call_id": "c"},
         answered,
         {"role": "assistant", "content": []},
-        {"role": "user", "content": [{"type": "text", "text": "x", "prompt_cache_breakpoint": {"mode": "explicit", "ttl": "30m"}}]},
+        {
+            "role": "user",
+            "content": [
+                {"type": "text", "text": "x", "prompt_cache_breakpoint": {"mode": "explicit", "ttl": "30m"}}
+            ],
+        },
     ]
     async with world.http() as http:
         answer = await http.post("/chat/completions", json=CHAT | {"messages": [*kept, *left_over]})
 
     assert answer.status_code == 200, answer.text
     assert world.upstream.requests[-1]["messages"] == [
-        {"role": "system", "content": [{"type": "text", "text": "Be brief."}, {"type": "text", "text": "Be kind."}]},
+        {
+            "role": "system",
+            "content": [{"type": "text", "text": "Be brief."}, {"type": "text", "text": "Be kind."}],
+        },
         *kept[2:],
         {"role": "assistant", "content": "Hm."},
         {"role": "assistant", "content": None, "tool_calls": [call]},
@@ -382,7 +514,11 @@ async def test_what_is_not_known_or_does_not_fit_is_refused_by_its_place(world: 
 
 
 async def test_bodies_are_checked_before_anything_is_decided_or_counted(world: World) -> None:
-    before_upstream = [row for row in all_refused() if "image_url.url" not in row[1] and row[1] != "messages[0].content[1].file.file_data"]
+    before_upstream = [
+        row
+        for row in all_refused()
+        if "image_url.url" not in row[1] and row[1] != "messages[0].content[1].file.file_data"
+    ]
     async with world.http() as http:
         await params(http, "/chat/completions", CHAT, before_upstream)
         good = await http.post("/chat/completions", json=CHAT)
@@ -405,7 +541,12 @@ async def test_completions_and_embeddings_are_held_to_the_same(world: World) -> 
 
 ADVICE: list[tuple[str, dict[str, Any], str, str]] = [
     ("/chat/completions", {"temprature": 1}, "unknown_parameter", "Did you mean 'temperature'?"),
-    ("/chat/completions", {"max_output_tokens": 9}, "unsupported_parameter", "moved to 'max_completion_tokens'"),
+    (
+        "/chat/completions",
+        {"max_output_tokens": 9},
+        "unsupported_parameter",
+        "moved to 'max_completion_tokens'",
+    ),
     ("/chat/completions", {"messages": None, "input": "Hi"}, "unsupported_parameter", "moved to 'messages'"),
     ("/chat/completions", {"previous_response_id": "resp_1"}, "unsupported_parameter", "'messages'"),
     *(
@@ -413,7 +554,12 @@ ADVICE: list[tuple[str, dict[str, Any], str, str]] = [
         for path in ("/chat/completions", "/completions", "/embeddings", "/responses")
         for name in ("top_k", "min_p", "repetition_penalty", "num_ctx", "xyzzy")
     ),
-    ("/chat/completions", {"messages": [{"role": "user", "contents": "Hi"}]}, "unknown_parameter", "Did you mean 'messages[0].content'?"),
+    (
+        "/chat/completions",
+        {"messages": [{"role": "user", "contents": "Hi"}]},
+        "unknown_parameter",
+        "Did you mean 'messages[0].content'?",
+    ),
     ("/completions", {"promt": "x"}, "unknown_parameter", "Did you mean 'prompt'?"),
     ("/embeddings", {"encoding": "float"}, "unknown_parameter", "Did you mean 'encoding_format'?"),
     ("/responses", {"temprature": 1}, "unknown_parameter", "Did you mean 'temperature'?"),
@@ -431,14 +577,21 @@ ADVICE: list[tuple[str, dict[str, Any], str, str]] = [
 
 
 async def test_misspelt_and_misplaced_fields_are_told_what_to_send_instead(world: World) -> None:
-    bodies = {"/chat/completions": CHAT, "/completions": COMPLETION, "/embeddings": EMBEDDING, "/responses": EMBEDDING}
+    bodies = {
+        "/chat/completions": CHAT,
+        "/completions": COMPLETION,
+        "/embeddings": EMBEDDING,
+        "/responses": EMBEDDING,
+    }
     found = []
     async with world.http() as http:
         for path, change, _, advice in ADVICE:
             answer = await http.post(path, json=bodies[path] | change)
             error = answer.json()["error"]
             assert answer.status_code == 400, answer.text
-            found.append((path, change, error["code"], advice if advice in error["message"] else error["message"]))
+            found.append(
+                (path, change, error["code"], advice if advice in error["message"] else error["message"])
+            )
 
     assert found == ADVICE
 
@@ -446,8 +599,14 @@ async def test_misspelt_and_misplaced_fields_are_told_what_to_send_instead(world
 async def test_schemas_of_responses_refer_to_nothing_outside_themselves_either(world: World) -> None:
     outside = {"properties": {"a": {"$ref": "http://169.254.169.254/"}}}
     rows: list[tuple[dict[str, Any], str]] = [
-        ({"tools": [{"type": "function", "name": "f", "parameters": outside}]}, "tools[0].parameters.properties.a.$ref"),
-        ({"text": {"format": {"type": "json_schema", "name": "a", "schema": outside}}}, "text.format.schema.properties.a.$ref"),
+        (
+            {"tools": [{"type": "function", "name": "f", "parameters": outside}]},
+            "tools[0].parameters.properties.a.$ref",
+        ),
+        (
+            {"text": {"format": {"type": "json_schema", "name": "a", "schema": outside}}},
+            "text.format.schema.properties.a.$ref",
+        ),
     ]
     async with world.http() as http:
         found = await params(http, "/responses", EMBEDDING, rows)
@@ -477,7 +636,9 @@ def opened(configure: Callable[..., Settings], upstream: ScriptedUpstream, polic
     return running
 
 
-async def test_fields_of_a_backends_own_go_where_the_operator_lists_them_and_nowhere_else(opened: Opened) -> None:
+async def test_fields_of_a_backends_own_go_where_the_operator_lists_them_and_nowhere_else(
+    opened: Opened,
+) -> None:
     part = {"type": "text", "text": "x", "cache_control": {"type": "ephemeral"}}
     extra = {"top_k": 4, "messages": [{"role": "user", "content": [part]}], "web_search_options": {}}
     extra |= {"prompt_cache_key": "k", "store": True, "modalities": ["text", "audio"]}
@@ -504,7 +665,10 @@ async def test_responses_pass_a_backends_own_fields_on_as_chat_completions_do(op
     listed = ["top_k", "min_p", "messages", "n", "web_search_options", "seed"]
     rows: list[tuple[dict[str, Any], str]] = [
         ({"min_tokens": 4}, "min_tokens"),
-        *(({name: value}, name) for name, value in (("messages", []), ("n", 2), ("web_search_options", {}), ("seed", 7))),
+        *(
+            ({name: value}, name)
+            for name, value in (("messages", []), ("n", 2), ("web_search_options", {}), ("seed", 7))
+        ),
     ]
     asked = {"model": "small", "input": "Hi", "store": False}
     async with opened(extra_fields=listed) as world, world.http() as http:
@@ -520,15 +684,22 @@ async def test_reasoning_goes_back_only_to_a_backend_that_takes_it_and_under_its
     said = {"role": "assistant", "content": "Hm.", "reasoning_content": "Let me see."}
     async with opened(reasoning_field="reasoning") as world, world.http() as http:
         for model in ("small", "large"):
-            assert (await http.post("/chat/completions", json={"model": model, "messages": [said]})).status_code == 200
+            assert (
+                await http.post("/chat/completions", json={"model": model, "messages": [said]})
+            ).status_code == 200
 
     plain = {"role": "assistant", "content": "Hm."}
-    assert [request["messages"] for request in world.upstream.requests] == [[plain | {"reasoning": "Let me see."}], [plain]]
+    assert [request["messages"] for request in world.upstream.requests] == [
+        [plain | {"reasoning": "Let me see."}],
+        [plain],
+    ]
 
 
 async def test_tools_that_the_operator_leaves_out_are_not_sent(opened: Opened) -> None:
     async with opened(tools={"omit": ["web_search"]}) as world, world.http() as http:
-        answer = await http.post("/chat/completions", json=CHAT | {"tools": [{"type": "web_search"}], "tool_choice": "required"})
+        answer = await http.post(
+            "/chat/completions", json=CHAT | {"tools": [{"type": "web_search"}], "tool_choice": "required"}
+        )
 
     assert (answer.status_code, world.upstream.requests) == (200, [CHAT])
 
@@ -541,7 +712,10 @@ async def test_addresses_of_images_go_only_to_an_upstream_that_may_fetch_them(op
         plain = await http.post("/chat/completions", json=CHAT | {"model": "large"} | body)
 
     assert (able.status_code, world.upstream.requests) == (200, [CHAT | body])
-    assert (plain.status_code, plain.json()["error"]["param"]) == (400, "messages[0].content[0].image_url.url")
+    assert (plain.status_code, plain.json()["error"]["param"]) == (
+        400,
+        "messages[0].content[0].image_url.url",
+    )
 
 
 TIERS = ("auto", "default", "flex", "scale", "priority", "fast", "ultrafast", "on_demand", "performance")
@@ -550,7 +724,9 @@ TIERS = ("auto", "default", "flex", "scale", "priority", "fast", "ultrafast", "o
 async def test_the_tier_of_service_is_told_to_an_upstream_that_has_tiers(opened: Opened) -> None:
     async with opened(service_tiers=True) as world, world.http() as http:
         for tier in TIERS:
-            assert (await http.post("/chat/completions", json=CHAT | {"service_tier": tier})).status_code == 200
+            assert (
+                await http.post("/chat/completions", json=CHAT | {"service_tier": tier})
+            ).status_code == 200
         told = [request.get("service_tier") for request in world.upstream.requests]
 
     assert told == list(TIERS)
@@ -568,7 +744,9 @@ async def test_an_upstream_without_tiers_is_not_told_and_the_answer_says_default
 async def test_an_upstream_that_says_its_tier_is_believed(world: World) -> None:
     async def answer(upstream: ScriptedUpstream, request: web.Request) -> web.Response:
         choice = {"index": 0, "message": {"role": "assistant", "content": "Hi"}, "finish_reason": "stop"}
-        return web.json_response({"id": "c", "object": "chat.completion", "choices": [choice], "service_tier": "scale"})
+        return web.json_response(
+            {"id": "c", "object": "chat.completion", "choices": [choice], "service_tier": "scale"}
+        )
 
     world.upstream.turns = [answer]
     async with world.http() as http:
@@ -584,7 +762,10 @@ async def test_responses_tell_the_tier_as_well_and_say_in_which_they_were_served
     async with opened(service_tiers=True) as world, world.http() as http:
         world.upstream.turns = [text("Hi."), served("default"), text("Hi."), text("Hi.")]
         asked = [("small", "flex"), ("small", "priority"), ("small", "auto"), ("large", "flex")]
-        answers = [await http.post("/responses", json={"model": model, "input": "Hi", "service_tier": tier}) for model, tier in asked]
+        answers = [
+            await http.post("/responses", json={"model": model, "input": "Hi", "service_tier": tier})
+            for model, tier in asked
+        ]
         stored = await http.get(f"/responses/{answers[1].json()['id']}")
         told = [request.get("service_tier") for request in world.upstream.requests]
 

@@ -1,7 +1,8 @@
-"""Searching while files come and go and are stamped anew, on real Chroma and real pgvector: no search fails, lies or finds what was deleted.
+"""Searching while files come and go and are stamped anew, on real Chroma and real pgvector: no search fails,
+lies or finds what was deleted.
 
-What a search may find is decided by when it was sent: a file that was taken out before must not be found, and one that was there all along,
-whatever was changed about it, must be found exactly once.
+What a search may find is decided by when it was sent: a file that was taken out before must not be found, and
+one that was there all along, whatever was changed about it, must be found exactly once.
 """
 
 from __future__ import annotations
@@ -33,7 +34,13 @@ class Scene:
         return dict(answer.json())
 
     async def upload(self, text: str) -> str:
-        return str((await self.post("/files", files={"file": ("a.md", text.encode())}, data={"purpose": "assistants"}))["id"])
+        return str(
+            (
+                await self.post(
+                    "/files", files={"file": ("a.md", text.encode())}, data={"purpose": "assistants"}
+                )
+            )["id"]
+        )
 
     async def attach(self, file: str) -> None:
         await self.post(f"/vector_stores/{self.store}/files", json={"file_id": file})
@@ -48,14 +55,18 @@ class Scene:
     async def search(self) -> None:
         """Search once, and note what is wrong with the answer."""
         gone_before = set(self.gone)
-        answer = await self.http.post(f"/vector_stores/{self.store}/search", json={"query": "annual leave", "max_num_results": 50})
+        answer = await self.http.post(
+            f"/vector_stores/{self.store}/search", json={"query": "annual leave", "max_num_results": 50}
+        )
         self.searches += 1
         if answer.status_code != 200:
             self.problems.append(f"{answer.status_code} {answer.text}")
             return
         found = [hit["file_id"] for hit in answer.json()["data"]]
         self.problems += [f"{file} was gone and is found" for file in gone_before.intersection(found)]
-        self.problems += [f"{file} is found {found.count(file)} times" for file in self.lasting if found.count(file) != 1]
+        self.problems += [
+            f"{file} is found {found.count(file)} times" for file in self.lasting if found.count(file) != 1
+        ]
         self.problems += [f"{file} is found more than once" for file in set(found) if found.count(file) > 1]
 
 
@@ -111,13 +122,17 @@ async def _deleting(scene: Scene) -> None:
 
 
 async def _stamping(scene: Scene, file: str) -> None:
-    """Give a file other attributes and another visibility, again and again: its owner finds it under each of them."""
+    """Give a file other attributes and another visibility, again and again: its owner finds it under
+    each of them.
+    """
     for number in range(ROUNDS):
         sent = {"regate.visibility": ("private", "tenant", "attributes")[number % 3], "number": number}
         await scene.post(f"/vector_stores/{scene.store}/files/{file}", json={"attributes": sent})
 
 
-async def test_a_store_that_is_deleted_while_it_is_searched_is_found_empty_or_absent_and_nothing_fails(world: World) -> None:
+async def test_a_store_that_is_deleted_while_it_is_searched_is_found_empty_or_absent_and_nothing_fails(
+    world: World,
+) -> None:
     async with world.http("alice", "acme") as http:
         for _ in range(3):
             store = (await http.post("/vector_stores", json={"name": "s"})).json()["id"]
@@ -125,7 +140,10 @@ async def test_a_store_that_is_deleted_while_it_is_searched_is_found_empty_or_ab
             await scene.attach(await scene.upload("Annual leave."))
             body = {"query": "annual leave"}
             async with asyncio.TaskGroup() as group:
-                searches = [group.create_task(http.post(f"/vector_stores/{store}/search", json=body)) for _ in range(12)]
+                searches = [
+                    group.create_task(http.post(f"/vector_stores/{store}/search", json=body))
+                    for _ in range(12)
+                ]
                 deleted = await http.delete(f"/vector_stores/{store}")
                 late = await http.post(f"/vector_stores/{store}/search", json=body)
 
@@ -134,8 +152,13 @@ async def test_a_store_that_is_deleted_while_it_is_searched_is_found_empty_or_ab
 
 
 async def test_nobody_finds_a_file_after_it_was_made_private_however_fast_they_ask(world: World) -> None:
-    async with world.http("alice", "acme", teams=["hr"]) as alice, world.http("bob", "acme", teams=["rnd"]) as bob:
-        made = await alice.post("/vector_stores", json={"name": "s", "metadata": {"regate.visibility": "tenant"}})
+    async with (
+        world.http("alice", "acme", teams=["hr"]) as alice,
+        world.http("bob", "acme", teams=["rnd"]) as bob,
+    ):
+        made = await alice.post(
+            "/vector_stores", json={"name": "s", "metadata": {"regate.visibility": "tenant"}}
+        )
         scene = Scene(alice, made.json()["id"])
         file = await scene.upload("Annual leave.")
         await scene.attach(file)
@@ -143,8 +166,12 @@ async def test_nobody_finds_a_file_after_it_was_made_private_however_fast_they_a
         seen: list[tuple[bool, int]] = []
         for _ in range(ROUNDS):
             for visibility in ("tenant", "private"):
-                await scene.post(f"{path}/files/{file}", json={"attributes": {"regate.visibility": visibility}})
-                answers = await asyncio.gather(*(bob.post(f"{path}/search", json={"query": "leave"}) for _ in range(3)))
+                await scene.post(
+                    f"{path}/files/{file}", json={"attributes": {"regate.visibility": visibility}}
+                )
+                answers = await asyncio.gather(
+                    *(bob.post(f"{path}/search", json={"query": "leave"}) for _ in range(3))
+                )
                 seen += [(visibility == "tenant", len(answer.json()["data"])) for answer in answers]
 
     assert set(seen) == {(True, 1), (False, 0)}

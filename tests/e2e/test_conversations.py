@@ -1,4 +1,6 @@
-"""Conversations over sockets, with the official client: what is kept, who may see it, and what of it is shown and used again."""
+"""Conversations over sockets, with the official client: what is kept, who may see it, and what of it
+is shown and used again.
+"""
 
 from __future__ import annotations
 
@@ -69,8 +71,13 @@ async def test_policy_can_refuse_to_make_one(world: World) -> None:
 
 async def test_conversation_is_made_once_under_one_key(world: World) -> None:
     async with world.http() as http:
-        answers = [await http.post("/conversations", json={"metadata": {"a": "b"}}, headers=KEY) for _ in range(2)]
-    assert (answers[0].json(), [is_replay(answer) for answer in answers]) == (answers[1].json(), [False, True])
+        answers = [
+            await http.post("/conversations", json={"metadata": {"a": "b"}}, headers=KEY) for _ in range(2)
+        ]
+    assert (answers[0].json(), [is_replay(answer) for answer in answers]) == (
+        answers[1].json(),
+        [False, True],
+    )
 
 
 @pytest.mark.parametrize(
@@ -95,7 +102,10 @@ async def test_metadata_must_be_given_to_be_replaced(world: World) -> None:
         made = (await http.post("/conversations", json={"metadata": {"a": "b"}})).json()
         refused = await http.post(f"/conversations/{made['id']}", json={})
         emptied = await http.post(f"/conversations/{made['id']}", json={"metadata": None})
-    assert (error_of(refused), emptied.json()) == ((400, "missing_required_parameter"), {**made, "metadata": {}})
+    assert (error_of(refused), emptied.json()) == (
+        (400, "missing_required_parameter"),
+        {**made, "metadata": {}},
+    )
 
 
 # ---------------------------------------------------------------- items
@@ -104,7 +114,9 @@ async def test_metadata_must_be_given_to_be_replaced(world: World) -> None:
 async def test_items_are_listed_in_order_and_by_pages(world: World) -> None:
     client = world.client()
     made = await client.conversations.create(items=ITEMS)
-    added = await client.conversations.items.create(made.id, items=[{"role": "user", "content": f"Item {number}"} for number in range(3)])
+    added = await client.conversations.items.create(
+        made.id, items=[{"role": "user", "content": f"Item {number}"} for number in range(3)]
+    )
     ascending = [item async for item in client.conversations.items.list(made.id, order="asc", limit=2)]
     newest = await client.conversations.items.list(made.id, limit=1)
     assert texts(added.data) == ["Item 0", "Item 1", "Item 2"]
@@ -120,7 +132,11 @@ async def test_item_is_read_and_deleted_by_its_id(world: World) -> None:
     after = await client.conversations.items.delete(first.id, conversation_id=made.id)  # type: ignore[arg-type]
     with pytest.raises(openai.NotFoundError):
         await client.conversations.items.retrieve(first.id, conversation_id=made.id)  # type: ignore[arg-type]
-    assert (read, after, texts((await client.conversations.items.list(made.id)).data)) == (first, made, ["Hello Ann."])
+    assert (read, after, texts((await client.conversations.items.list(made.id)).data)) == (
+        first,
+        made,
+        ["Hello Ann."],
+    )
 
 
 async def test_ids_of_clients_are_never_taken_over(world: World) -> None:
@@ -148,7 +164,11 @@ async def test_output_of_a_tool_is_decided_when_it_arrives(world: World) -> None
                 pass
         also = await http.post(f"/conversations/{made}/items", json=sent)
         left = (await http.get(f"/conversations/{made}/items")).json()["data"]
-    assert (error_of(refused), error_of(also), len(left)) == ((403, "policy_denied"), (403, "policy_denied"), 2)
+    assert (error_of(refused), error_of(also), len(left)) == (
+        (403, "policy_denied"),
+        (403, "policy_denied"),
+        2,
+    )
 
 
 async def test_item_of_ones_own_is_referred_to(world: World) -> None:
@@ -167,7 +187,9 @@ async def test_item_of_somebody_else_cannot_be_referred_to(world: World, other: 
     bodies = []
     for item in (response.output[0].id, "msg_" + "0" * 48):
         async with world.http(*other) as http:
-            answer = await http.post("/conversations", json={"items": [{"type": "item_reference", "id": item}]})
+            answer = await http.post(
+                "/conversations", json={"items": [{"type": "item_reference", "id": item}]}
+            )
         bodies.append((answer.status_code, answer.text.replace(str(item), "ID")))
     assert (bodies[0], bodies[0][0]) == (bodies[1], 404)
 
@@ -192,7 +214,9 @@ async def call(http: httpx.AsyncClient, name: str, conversation: str, item: str)
 
 @pytest.mark.parametrize("other", [("bob", "acme"), ("alice", "globex")])
 @pytest.mark.parametrize("name", CALLS)
-async def test_foreign_conversation_answers_exactly_as_an_absent_one(world: World, name: str, other: tuple[str, str]) -> None:
+async def test_foreign_conversation_answers_exactly_as_an_absent_one(
+    world: World, name: str, other: tuple[str, str]
+) -> None:
     async with world.http() as http:
         made = (await http.post("/conversations", json={"items": ITEMS})).json()["id"]
         item = (await http.get(f"/conversations/{made}/items")).json()["last_id"]
@@ -207,12 +231,17 @@ async def test_foreign_conversation_answers_exactly_as_an_absent_one(world: Worl
 
 async def test_item_of_another_conversation_answers_exactly_as_an_absent_one(world: World) -> None:
     async with world.http() as http:
-        made, other = [(await http.post("/conversations", json={"items": ITEMS})).json()["id"] for _ in range(2)]
+        made, other = [
+            (await http.post("/conversations", json={"items": ITEMS})).json()["id"] for _ in range(2)
+        ]
         foreign = (await http.get(f"/conversations/{other}/items")).json()["last_id"]
         absent = "msg_" + "0" * 48
         for name in ("item", "delete item"):
             answers = [await call(http, name, made, item) for item in (foreign, absent)]
-            said = [(answer.status_code, answer.text.replace(foreign, "ID").replace(absent, "ID")) for answer in answers]
+            said = [
+                (answer.status_code, answer.text.replace(foreign, "ID").replace(absent, "ID"))
+                for answer in answers
+            ]
             assert (said[0], said[0][0]) == (said[1], 404)
 
 
@@ -222,8 +251,13 @@ async def test_who_is_granted_reading_may_neither_change_nor_go_on_with_it(world
     async with world.http("bob") as http, asyncio.timeout(120):
         while (read := await http.get(f"/conversations/{made.id}/items")).status_code == 404:
             pass
-        refused = {name: (await call(http, name, made.id, "msg_1")).status_code for name in ("update", "delete", "append", "delete item")}
-        response = await http.post("/responses", json={"model": "small", "input": "Hi", "conversation": made.id})
+        refused = {
+            name: (await call(http, name, made.id, "msg_1")).status_code
+            for name in ("update", "delete", "append", "delete item")
+        }
+        response = await http.post(
+            "/responses", json={"model": "small", "input": "Hi", "conversation": made.id}
+        )
     assert (len(read.json()["data"]), refused) == (2, dict.fromkeys(refused, 403))
     assert (response.status_code, world.upstream.requests) == (404, [])
 
@@ -237,7 +271,11 @@ async def test_turn_of_a_response_joins_the_conversation(world: World) -> None:
     world.upstream.turns = [text("You are Ann.")]
     await client.responses.create(model="small", input="Who am I?", conversation=made.id)
     listed = [item async for item in client.conversations.items.list(made.id, order="asc")]
-    assert [message["content"] for message in world.upstream.requests[0]["messages"]] == ["My name is Ann.", "Hello Ann.", "Who am I?"]
+    assert [message["content"] for message in world.upstream.requests[0]["messages"]] == [
+        "My name is Ann.",
+        "Hello Ann.",
+        "Who am I?",
+    ]
     assert texts(listed) == ["My name is Ann.", "Hello Ann.", "Who am I?", "You are Ann."]
 
 
@@ -250,9 +288,14 @@ async def test_conversation_is_held_while_a_response_is_made_in_it(world: World)
         ask = {"model": "small", "input": "Hi", "conversation": made}
         first = running.create_task(http.post("/responses", json=ask))
         await held.arrived.wait()
-        refused = [error_of(await call(http, name, made, item)) for name in ("delete", "append", "delete item")]
+        refused = [
+            error_of(await call(http, name, made, item)) for name in ("delete", "append", "delete item")
+        ]
         refused.append(error_of(await http.post("/responses", json=ask)))
-        allowed = [(await call(http, name, made, item)).status_code for name in ("retrieve", "items", "item", "update")]
+        allowed = [
+            (await call(http, name, made, item)).status_code
+            for name in ("retrieve", "items", "item", "update")
+        ]
         held.go.set()
         answered = (await first).status_code
         after = (await call(http, "append", made, item)).status_code
@@ -262,8 +305,13 @@ async def test_conversation_is_held_while_a_response_is_made_in_it(world: World)
 async def test_conversation_withholds_what_is_no_longer_permitted(world: World) -> None:
     alice, store, file = await leave_store(world)
     made = await alice.conversations.create()
-    world.upstream.turns = [tool_call("file_search", {"query": "leave"}), text("28 days, says blue-heron【1】.")]
-    await alice.responses.create(model="small", input="Leave?", tools=[search_tool(store)], conversation=made.id)
+    world.upstream.turns = [
+        tool_call("file_search", {"query": "leave"}),
+        text("28 days, says blue-heron【1】."),
+    ]
+    await alice.responses.create(
+        model="small", input="Leave?", tools=[search_tool(store)], conversation=made.id
+    )
     path = f"/conversations/{made.id}/items?include[]=file_search_call.results"
     async with world.http("alice", "acme", teams=["hr"]) as http:
         before = (await http.get(path)).text
@@ -275,7 +323,10 @@ async def test_conversation_withholds_what_is_no_longer_permitted(world: World) 
 
 async def test_withheld_item_cannot_be_copied_into_a_conversation(world: World) -> None:
     alice, store, file = await leave_store(world)
-    world.upstream.turns = [tool_call("file_search", {"query": "leave"}), text("28 days, says blue-heron【1】.")]
+    world.upstream.turns = [
+        tool_call("file_search", {"query": "leave"}),
+        text("28 days, says blue-heron【1】."),
+    ]
     response = await alice.responses.create(model="small", input="Leave?", tools=[search_tool(store)])
     reference: Any = {"type": "item_reference", "id": response.output[-1].id}
     copied = await alice.conversations.create(items=[reference])
@@ -322,7 +373,11 @@ async def test_sealed_summary_keeps_what_it_was_made_from(world: World) -> None:
     ]
     first = await alice.responses.create(model="small", input="Leave?", tools=[search_tool(store)])
     compacted = await alice.responses.compact(model="small", previous_response_id=first.id)
-    summary: Any = next(item for item in compacted.output if item.type == "compaction").model_dump(exclude_none=True)
-    made = await alice.conversations.create(items=[{"type": "compaction", "encrypted_content": summary["encrypted_content"]}])
+    summary: Any = next(item for item in compacted.output if item.type == "compaction").model_dump(
+        exclude_none=True
+    )
+    made = await alice.conversations.create(
+        items=[{"type": "compaction", "encrypted_content": summary["encrypted_content"]}]
+    )
     (kept,) = await world.gateway.services.state.conversation_items(Principal("alice", "acme"), made.id)  # type: ignore[union-attr, arg-type, misc]
     assert {ref.file_id for ref in kept.lineage} == {file}

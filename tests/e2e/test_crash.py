@@ -1,6 +1,8 @@
-"""The gateway is killed: in the middle of many requests, and at each commit of its state. What was acknowledged is there afterwards.
+"""The gateway is killed: in the middle of many requests, and at each commit of its state. What was
+acknowledged is there afterwards.
 
-`CRASH_SEED` chooses one moment; `CRASH_ROUNDS` how many are tried; `CRASH_EVERY=1` kills at every commit (`make crash`).
+`CRASH_SEED` chooses one moment; `CRASH_ROUNDS` how many are tried; `CRASH_EVERY=1` kills at every commit
+(`make crash`).
 """
 
 from __future__ import annotations
@@ -50,17 +52,25 @@ Work = Callable[[], Awaitable[object]]
 
 @pytest.mark.timeout(1_200)
 @pytest.mark.parametrize("round_", range(ROUNDS))
-async def test_gateway_killed_in_the_middle_of_many_requests_keeps_every_promise(round_: int, tmp_path: Path) -> None:
+async def test_gateway_killed_in_the_middle_of_many_requests_keeps_every_promise(
+    round_: int, tmp_path: Path
+) -> None:
     seed = SEED + round_
     print(f"CRASH_SEED={seed}")
     ledger = Ledger()
     async with modelled() as upstream:
-        async with served(tmp_path, upstream) as (url, process), httpx.AsyncClient(base_url=url, headers=headers(), timeout=60) as http:
+        async with (
+            served(tmp_path, upstream) as (url, process),
+            httpx.AsyncClient(base_url=url, headers=headers(), timeout=60) as http,
+        ):
             (opa,) = _children(process.pid)
             await killed_amid(Caller(http, ledger), process, random.Random(seed))
             await ended(opa)
         age_unfinished_writes(tmp_path)
-        async with served(tmp_path, upstream) as (url, _), httpx.AsyncClient(base_url=url, headers=headers(), timeout=60) as http:
+        async with (
+            served(tmp_path, upstream) as (url, _),
+            httpx.AsyncClient(base_url=url, headers=headers(), timeout=60) as http,
+        ):
             await settled(tmp_path / "regate.db")
             problems = await broken_promises(http, ledger)
         problems += inconsistencies(tmp_path / "regate.db")
@@ -74,7 +84,9 @@ async def test_gateway_killed_at_a_commit_keeps_every_promise(tmp_path: Path) ->
     offset = SEED % EVERY
     print(f"CRASH_SEED={SEED} CRASH_EVERY={EVERY}")
     async with modelled() as upstream:
-        before, after = await asyncio.gather(*[deaths(tmp_path / when, upstream, when, offset) for when in ("before", "after")])
+        before, after = await asyncio.gather(
+            *[deaths(tmp_path / when, upstream, when, offset) for when in ("before", "after")]
+        )
 
     assert [told for told in (*before, *after) if told["problems"]] == []
 
@@ -83,7 +95,9 @@ async def test_gateway_killed_at_a_commit_keeps_every_promise(tmp_path: Path) ->
 
 
 class Mixed:
-    """Requests of every kind that leaves something behind, each on what earlier ones made and none on what another is using."""
+    """Requests of every kind that leaves something behind, each on what earlier ones made and none on
+    what another is using.
+    """
 
     def __init__(self, caller: Caller, chance: random.Random) -> None:
         self._caller = caller
@@ -103,12 +117,23 @@ class Mixed:
 
     async def one(self) -> None:
         """Make one request of a random kind."""
-        kinds: Sequence[Work] = (self.plain, self.stream, self.turn, self.background, self.upload, self.attach, self.remove, self.make)
+        kinds: Sequence[Work] = (
+            self.plain,
+            self.stream,
+            self.turn,
+            self.background,
+            self.upload,
+            self.attach,
+            self.remove,
+            self.make,
+        )
         await self._chance.choices(kinds, weights=(4, 6, 6, 4, 3, 4, 3, 1))[0]()
 
     async def plain(self) -> None:
         earlier = self._chance.choice([None, *self._responses])
-        self._responses.append(await self._caller.ask(self._question(), **({"previous_response_id": earlier} if earlier else {})))
+        self._responses.append(
+            await self._caller.ask(self._question(), **({"previous_response_id": earlier} if earlier else {}))
+        )
 
     async def stream(self) -> None:
         await self._caller.stream(self._question(), previous_response_id=self._chance.choice(self._responses))
@@ -127,7 +152,11 @@ class Mixed:
         await speak(self._question(), background=True)
 
     async def upload(self) -> None:
-        self._files.append(await self._caller.upload("a.txt", f"Document {self._question()}" * self._chance.randrange(1, 400)))
+        self._files.append(
+            await self._caller.upload(
+                "a.txt", f"Document {self._question()}" * self._chance.randrange(1, 400)
+            )
+        )
 
     async def attach(self) -> None:
         if not self._files:
@@ -142,7 +171,9 @@ class Mixed:
             await self.attach()
             return
         store, file = self._attached.pop(self._chance.randrange(len(self._attached)))
-        await self._caller.remove(self._chance.choice((f"/v1/files/{file}", f"/v1/vector_stores/{store}/files/{file}")))
+        await self._caller.remove(
+            self._chance.choice((f"/v1/files/{file}", f"/v1/vector_stores/{store}/files/{file}"))
+        )
 
     async def make(self) -> None:
         """Make a store with a file in it and delete it again."""
@@ -200,7 +231,9 @@ def configuration(data_dir: Path, upstream: str, port: int) -> dict[str, Any]:
 
 @asynccontextmanager
 async def served(data_dir: Path, upstream: str) -> AsyncIterator[tuple[str, asyncio.subprocess.Process]]:
-    """Enter with `regate serve` answering, with embedded defaults; it is ended on leaving, if it still runs."""
+    """Enter with `regate serve` answering, with embedded defaults; it is ended on leaving, if it
+    still runs.
+    """
     port = free_port()
     config = data_dir / "regate.yaml"
     config.write_text(yaml.safe_dump(configuration(data_dir, upstream, port)))
@@ -261,6 +294,7 @@ async def deaths(folder: Path, upstream: str, when: str, offset: int) -> list[di
     assert process.returncode == 0
     assert not whole["killed"]
     assert len(others) == len(range(1 + offset, whole["total"] + 1, EVERY))
-    # The last commits may be others' (a background response that ends as the scenario does): there is then nothing left to die in.
+    # The last commits may be others' (a background response that ends as the scenario does): there is then
+    # nothing left to die in.
     assert all(told["killed"] for told in others if told["at"] < whole["total"] - 3)
     return [whole, *others]

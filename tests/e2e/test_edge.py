@@ -28,14 +28,18 @@ async def test_models_are_those_the_caller_may_use(world: World) -> None:
 
 async def test_chat_completion_passes_through(world: World) -> None:
     world.upstream.turns = [text("Hello.")]
-    completion = await world.client().chat.completions.create(model="small", messages=[{"role": "user", "content": "Hi"}])
+    completion = await world.client().chat.completions.create(
+        model="small", messages=[{"role": "user", "content": "Hi"}]
+    )
 
     assert completion.choices[0].message.content == "Hello."
 
 
 async def test_chat_completion_streams_through(world: World) -> None:
     world.upstream.turns = [text("Hel", "lo.")]
-    stream = await world.client().chat.completions.create(model="small", messages=[{"role": "user", "content": "Hi"}], stream=True)
+    stream = await world.client().chat.completions.create(
+        model="small", messages=[{"role": "user", "content": "Hi"}], stream=True
+    )
     pieces = [chunk.choices[0].delta.content async for chunk in stream if chunk.choices]
 
     assert "".join(piece or "" for piece in pieces) == "Hello."
@@ -49,7 +53,11 @@ async def test_embeddings_pass_through(world: World) -> None:
 
 async def test_no_header_of_the_caller_reaches_the_upstream(world: World) -> None:
     async with world.http() as http:
-        await http.post("/chat/completions", json=CHAT, headers={"Cookie": "a=b", "X-Tenant": "globex", "X-Forwarded-For": "1.2.3.4"})
+        await http.post(
+            "/chat/completions",
+            json=CHAT,
+            headers={"Cookie": "a=b", "X-Tenant": "globex", "X-Forwarded-For": "1.2.3.4"},
+        )
 
     sent = {name.lower() for name in world.upstream.headers[-1]}
     assert not sent & {"authorization", "cookie", "x-tenant", "x-forwarded-for"}
@@ -64,12 +72,20 @@ async def test_unknown_fields_do_not_reach_the_upstream(world: World) -> None:
 
 
 @pytest.mark.parametrize("change", [{"store": True}, {"modalities": ["audio"]}])
-async def test_what_a_passed_on_request_cannot_have_is_refused_by_name(world: World, change: dict[str, Any]) -> None:
+async def test_what_a_passed_on_request_cannot_have_is_refused_by_name(
+    world: World, change: dict[str, Any]
+) -> None:
     async with world.http() as http:
         refused = await http.post("/chat/completions", json=CHAT | change)
-        taken = await http.post("/chat/completions", json=CHAT | {"store": False, "service_tier": "auto", "metadata": {"a": "b"}})
+        taken = await http.post(
+            "/chat/completions", json=CHAT | {"store": False, "service_tier": "auto", "metadata": {"a": "b"}}
+        )
 
-    assert (refused.status_code, refused.json()["error"]["param"], taken.status_code) == (400, next(iter(change)), 200)
+    assert (refused.status_code, refused.json()["error"]["param"], taken.status_code) == (
+        400,
+        next(iter(change)),
+        200,
+    )
     assert not {"store", "service_tier", "metadata"} & set(world.upstream.requests[-1])
 
 
@@ -94,7 +110,9 @@ async def test_duplicate_keys_are_forwarded_as_they_were_checked(world: World) -
 )
 async def test_what_is_not_listed_is_not_served(world: World, method: str, path: str) -> None:
     async with httpx.AsyncClient(base_url=world.url, timeout=120) as http:
-        answer = await http.request(method, path, headers={"Authorization": f"Bearer {world.token('alice', 'acme')}"})
+        answer = await http.request(
+            method, path, headers={"Authorization": f"Bearer {world.token('alice', 'acme')}"}
+        )
 
     assert answer.status_code == 404
     assert "error" in answer.json()
@@ -135,7 +153,9 @@ async def test_wrong_or_missing_token_is_401(world: World, headers: dict[str, st
 async def test_two_authorization_headers_are_refused(world: World) -> None:
     token = world.token("alice", "acme")
     async with httpx.AsyncClient(base_url=f"{world.url}/v1", timeout=120) as http:
-        answer = await http.get("/models", headers=[("Authorization", f"Bearer {token}"), ("Authorization", f"Bearer {token}")])
+        answer = await http.get(
+            "/models", headers=[("Authorization", f"Bearer {token}"), ("Authorization", f"Bearer {token}")]
+        )
 
     assert answer.status_code in (400, 401)
 
@@ -152,7 +172,9 @@ async def test_two_authorization_headers_are_refused(world: World) -> None:
         (b"model=small", "application/x-www-form-urlencoded"),
     ],
 )
-async def test_malformed_bodies_are_400_and_the_server_goes_on(world: World, content: bytes, kind: str) -> None:
+async def test_malformed_bodies_are_400_and_the_server_goes_on(
+    world: World, content: bytes, kind: str
+) -> None:
     async with world.http() as http:
         refused = await http.post("/responses", content=content, headers={"Content-Type": kind})
         after = await http.get("/models")
@@ -166,9 +188,13 @@ async def test_body_of_100_megabytes_is_413_and_the_server_goes_on(world: World)
             yield b"x" * 1_000_000
 
     async with world.http() as http:
-        declared = await http.post("/responses", content=b"x" * 100_000_000, headers={"Content-Type": "application/json"})
+        declared = await http.post(
+            "/responses", content=b"x" * 100_000_000, headers={"Content-Type": "application/json"}
+        )
         try:
-            counted = (await http.post("/responses", content=pieces(), headers={"Content-Type": "application/json"})).status_code
+            counted = (
+                await http.post("/responses", content=pieces(), headers={"Content-Type": "application/json"})
+            ).status_code
         except (httpx.ReadError, httpx.WriteError, httpx.RemoteProtocolError):
             counted = 413  # the server answered and closed while the client was still sending
         after = await http.get("/models")
@@ -178,11 +204,17 @@ async def test_body_of_100_megabytes_is_413_and_the_server_goes_on(world: World)
 
 def _opa_pid() -> int:
     """The process id of the gateway's OPA, which is a child of this process."""
-    children = [int(child) for tasks in Path("/proc/self/task").glob("*/children") for child in tasks.read_text().split()]
+    children = [
+        int(child)
+        for tasks in Path("/proc/self/task").glob("*/children")
+        for child in tasks.read_text().split()
+    ]
     return max(child for child in children if b"run\0--server" in Path(f"/proc/{child}/cmdline").read_bytes())
 
 
-async def test_without_opa_nothing_is_decided_sent_or_shown_and_all_is_well_when_it_returns(world: World) -> None:
+async def test_without_opa_nothing_is_decided_sent_or_shown_and_all_is_well_when_it_returns(
+    world: World,
+) -> None:
     client = world.client()
     store = (await client.vector_stores.create(name="acme")).id
     file = await client.files.create(file=("a.md", b"text"), purpose="assistants")
@@ -201,11 +233,16 @@ async def test_without_opa_nothing_is_decided_sent_or_shown_and_all_is_well_when
                     "list": http.get("/vector_stores"),
                     "file": http.get(f"/files/{file.id}"),
                     "content": http.get(f"/files/{file.id}/content"),
-                    "upload": http.post("/files", files={"file": ("b.md", b"text")}, data={"purpose": "assistants"}),
+                    "upload": http.post(
+                        "/files", files={"file": ("b.md", b"text")}, data={"purpose": "assistants"}
+                    ),
                     "delete": http.delete(f"/vector_stores/{store}"),
                 }
                 results = await asyncio.gather(*calls.values())
-                answers = {name: (answer.status_code, answer.json()["error"]["code"]) for name, answer in zip(calls, results, strict=True)}
+                answers = {
+                    name: (answer.status_code, answer.json()["error"]["code"])
+                    for name, answer in zip(calls, results, strict=True)
+                }
             async with httpx.AsyncClient(timeout=120) as http:
                 ready = await http.get(f"{world.url}/readyz")
     finally:
@@ -255,5 +292,7 @@ async def test_model_restricted_by_operators_data_is_neither_listed_nor_usable(w
 
     assert [model.id async for model in world.client().models.list()] == ["small"]
     with pytest.raises(openai.NotFoundError):
-        await world.client().chat.completions.create(model="large", messages=[{"role": "user", "content": "Hi"}])
+        await world.client().chat.completions.create(
+            model="large", messages=[{"role": "user", "content": "Hi"}]
+        )
     assert [model.id async for model in world.client("gita", "globex").models.list()] == ["small", "large"]

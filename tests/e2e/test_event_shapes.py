@@ -1,4 +1,6 @@
-"""Events and Responses have every member that OpenAI's own types require, and those that Open Responses requires beside."""
+"""Events and Responses have every member that OpenAI's own types require, and those that Open
+Responses requires beside.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +30,16 @@ NEVER_NULL: Final[dict[str, type | tuple[type, ...]]] = {
     "metadata": dict,
 }
 NULLABLE: Final = (
-    *("completed_at", "incomplete_details", "previous_response_id", "instructions", "error", "reasoning", "usage", "max_output_tokens"),
+    *(
+        "completed_at",
+        "incomplete_details",
+        "previous_response_id",
+        "instructions",
+        "error",
+        "reasoning",
+        "usage",
+        "max_output_tokens",
+    ),
     *("max_tool_calls", "safety_identifier", "prompt_cache_key"),
 )
 
@@ -38,11 +49,17 @@ def chunk(**delta: Any) -> dict[str, Any]:
 
 
 def called(index: int, name: str, arguments: str) -> dict[str, Any]:
-    return chunk(tool_calls=[{"index": index, "id": f"call_{index}", "function": {"name": name, "arguments": arguments}}])
+    return chunk(
+        tool_calls=[
+            {"index": index, "id": f"call_{index}", "function": {"name": name, "arguments": arguments}}
+        ]
+    )
 
 
 def events_in(body: str) -> list[dict[str, Any]]:
-    return [json.loads(block.split("data: ", 1)[1]) for block in body.split("\n\n") if block.startswith("event: ")]
+    return [
+        json.loads(block.split("data: ", 1)[1]) for block in body.split("\n\n") if block.startswith("event: ")
+    ]
 
 
 def faults(events: list[dict[str, Any]]) -> list[str]:
@@ -68,11 +85,17 @@ async def test_every_event_is_valid_by_the_clients_own_types(world: World) -> No
     ]
     scenes: list[tuple[list[Any], dict[str, Any]]] = [
         ([everything], {"tools": tools}),
-        ([tool_call("file_search", {"query": "leave"}), text("28【1】.")], {"tools": tools, "include": ["file_search_call.results"]}),
+        (
+            [tool_call("file_search", {"query": "leave"}), text("28【1】.")],
+            {"tools": tools, "include": ["file_search_call.results"]},
+        ),
         ([[chunk(refusal="No."), ended("stop")]], {}),
         ([[chunk(content="Half"), ended("length")]], {}),
         ([[chunk(content="Half")]], {}),
-        ([thinking("Hm.", "Yes.")], {"reasoning": {"summary": "auto"}, "include": ["reasoning.encrypted_content"]}),
+        (
+            [thinking("Hm.", "Yes.")],
+            {"reasoning": {"summary": "auto"}, "include": ["reasoning.encrypted_content"]},
+        ),
         ([text("Later.")], {"background": True}),
     ]
     kinds: set[str] = set()
@@ -80,14 +103,33 @@ async def test_every_event_is_valid_by_the_clients_own_types(world: World) -> No
     async with world.http("alice", "acme", teams=["hr"]) as http:
         for turns, more in scenes:
             world.upstream.turns = turns
-            events = events_in((await http.post("/responses", json={"model": "small", "input": "Hi", "stream": True, **more})).text)
-            replayed = events_in((await http.get(f"/responses/{events[-1]['response']['id']}?stream=true")).text)
+            events = events_in(
+                (
+                    await http.post(
+                        "/responses", json={"model": "small", "input": "Hi", "stream": True, **more}
+                    )
+                ).text
+            )
+            replayed = events_in(
+                (await http.get(f"/responses/{events[-1]['response']['id']}?stream=true")).text
+            )
             kinds |= {event["type"].removeprefix("response.") for event in events}
             found += faults(events) + faults(replayed)
 
     assert found == []
-    assert kinds >= {"queued", "incomplete", "failed", "refusal.done", "reasoning_text.done", "reasoning_summary_part.done"}
-    assert kinds >= {"custom_tool_call_input.done", "function_call_arguments.done", "file_search_call.completed"}
+    assert kinds >= {
+        "queued",
+        "incomplete",
+        "failed",
+        "refusal.done",
+        "reasoning_text.done",
+        "reasoning_summary_part.done",
+    }
+    assert kinds >= {
+        "custom_tool_call_input.done",
+        "function_call_arguments.done",
+        "file_search_call.completed",
+    }
     assert kinds >= {"output_text.annotation.added", "output_item.done", "content_part.done"}
 
 
@@ -96,5 +138,7 @@ async def test_response_has_every_member_that_open_responses_requires(world: Wor
         made = (await http.post("/responses", json={"model": "small", "input": "Hi"})).json()
 
     assert {name for name in NULLABLE if name not in made} == set()
-    assert {name: made.get(name) for name, kind in NEVER_NULL.items() if not isinstance(made.get(name), kind)} == {}
+    assert {
+        name: made.get(name) for name, kind in NEVER_NULL.items() if not isinstance(made.get(name), kind)
+    } == {}
     assert made["usage"]["input_tokens_details"].keys() == {"cached_tokens", "cache_write_tokens"}

@@ -1,4 +1,6 @@
-"""A fault of ours in the middle of a response: it ends as failed, for whoever listens and for whoever asks later."""
+"""A fault of ours in the middle of a response: it ends as failed, for whoever listens and for whoever
+asks later.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +26,9 @@ class Faulty:
     """A backend port with a fault: it breaks in a way that nobody foresaw."""
 
     @asynccontextmanager
-    async def chat(self, upstream: str, payload: JsonObject, *, alternates: Sequence[str] = ()) -> AsyncIterator[AsyncIterator[ModelEvent]]:
+    async def chat(
+        self, upstream: str, payload: JsonObject, *, alternates: Sequence[str] = ()
+    ) -> AsyncIterator[AsyncIterator[ModelEvent]]:
         async def events() -> AsyncIterator[ModelEvent]:
             yield TextWritten("Half an ans")
             raise KeyError("a secret of ours")
@@ -66,7 +70,10 @@ async def test_background_response_that_breaks_by_a_fault_of_ours_is_failed(worl
     await world.gateway.services.background.start(begun)
     client = world.client()
     async with asyncio.timeout(60):
-        while (found := await client.responses.retrieve(begun.response_id)).status in ("queued", "in_progress"):
+        while (found := await client.responses.retrieve(begun.response_id)).status in (
+            "queued",
+            "in_progress",
+        ):
             await asyncio.sleep(0.02)
 
     assert found.status == "failed"

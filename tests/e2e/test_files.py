@@ -72,19 +72,31 @@ def clock() -> Clock:
 
 @pytest.fixture
 async def world(
-    configure: Callable[..., Settings], upstream: ScriptedUpstream, policies: Path, storage: dict[str, Any], clock: Clock
+    configure: Callable[..., Settings],
+    upstream: ScriptedUpstream,
+    policies: Path,
+    storage: dict[str, Any],
+    clock: Clock,
 ) -> AsyncIterator[World]:
     (policies / "custom").mkdir()
-    (policies / "custom" / "file.rego").write_text('package regate.custom.file\n\ndeny if input.filename == "secret.txt"\n')
+    (policies / "custom" / "file.rego").write_text(
+        'package regate.custom.file\n\ndeny if input.filename == "secret.txt"\n'
+    )
     data = json.loads((policies / "data.json").read_text())
-    data["regate"]["file_limits"]["roles"] = {"guest": {"max_bytes": 1_000, "max_files": 2, "max_total_bytes": 1_500}}
+    data["regate"]["file_limits"]["roles"] = {
+        "guest": {"max_bytes": 1_000, "max_files": 2, "max_total_bytes": 1_500}
+    }
     (policies / "data.json").write_text(json.dumps(data))
-    async with running(configure(files=storage, listen={"port": 0, "max_file_bytes": LIMIT}), upstream, policies, clock) as world:
+    async with running(
+        configure(files=storage, listen={"port": 0, "max_file_bytes": LIMIT}), upstream, policies, clock
+    ) as world:
         yield world
 
 
 @asynccontextmanager
-async def running(settings: Settings, upstream: ScriptedUpstream, policies: Path, clock: Clock) -> AsyncIterator[World]:
+async def running(
+    settings: Settings, upstream: ScriptedUpstream, policies: Path, clock: Clock
+) -> AsyncIterator[World]:
     app, gateway = gateway_app(settings, clock=clock)
     async with Running(app, settings.listen) as server:
         world = World(server.url, settings, gateway, upstream, policies)
@@ -124,7 +136,9 @@ async def test_a_file_comes_back_as_it_was_sent_however_it_was_given(world: Worl
     assert seen == [(name, len(data), True) for _, name in given]
 
 
-async def test_a_file_object_has_the_documented_shape_and_is_the_same_wherever_it_is_shown(world: World) -> None:
+async def test_a_file_object_has_the_documented_shape_and_is_the_same_wherever_it_is_shown(
+    world: World,
+) -> None:
     client = world.client()
     made = await client.files.create(file=("a.md", b"text"), purpose="assistants")
     waited = await client.files.wait_for_processing(made.id, poll_interval=0.01, max_wait_seconds=60)
@@ -147,8 +161,12 @@ async def test_a_file_object_has_the_documented_shape_and_is_the_same_wherever_i
 async def test_files_are_listed_by_purpose_and_page_by_page(world: World) -> None:
     client = world.client()
     purposes = ["assistants", "batch", "fine-tune", "vision", "user_data", "evals"]
-    made = {purpose: (await client.files.create(file=("a.txt", b"x"), purpose=purpose)).id for purpose in purposes}  # type: ignore[arg-type]
-    by_purpose = {purpose: [file.id async for file in client.files.list(purpose=purpose)] for purpose in purposes}
+    made = {
+        purpose: (await client.files.create(file=("a.txt", b"x"), purpose=purpose)).id for purpose in purposes
+    }  # type: ignore[arg-type]
+    by_purpose = {
+        purpose: [file.id async for file in client.files.list(purpose=purpose)] for purpose in purposes
+    }
     first = await client.files.list(limit=4, order="asc")
     second = await first.get_next_page()
     every = [file.id async for file in client.files.list(limit=1, order="desc")]
@@ -159,20 +177,28 @@ async def test_files_are_listed_by_purpose_and_page_by_page(world: World) -> Non
 
 
 @both
-async def test_a_deleted_file_is_absent_and_nothing_of_it_is_stored(world: World, request: pytest.FixtureRequest) -> None:
+async def test_a_deleted_file_is_absent_and_nothing_of_it_is_stored(
+    world: World, request: pytest.FixtureRequest
+) -> None:
     client = world.client()
     kept = await client.files.create(file=("a.txt", b"kept"), purpose="user_data")
     made = await client.files.create(file=("b.txt", b"deleted"), purpose="user_data")
     deleted = await client.files.delete(made.id)
 
-    for reading in (client.files.retrieve(made.id), client.files.content(made.id), client.files.delete(made.id)):
+    for reading in (
+        client.files.retrieve(made.id),
+        client.files.content(made.id),
+        client.files.delete(made.id),
+    ):
         with pytest.raises(openai.NotFoundError):
             await reading
     assert deleted.to_dict() == {"id": made.id, "object": "file", "deleted": True}
     assert stored(world, request) == [kept.id]
 
 
-async def test_a_file_larger_than_the_limit_is_413_and_nothing_of_it_is_stored(world: World, request: pytest.FixtureRequest) -> None:
+async def test_a_file_larger_than_the_limit_is_413_and_nothing_of_it_is_stored(
+    world: World, request: pytest.FixtureRequest
+) -> None:
     client = world.client()
     whole = await client.files.create(file=("whole.bin", b"x" * LIMIT), purpose="user_data")
     with pytest.raises(openai.APIStatusError) as refusal:
@@ -182,7 +208,9 @@ async def test_a_file_larger_than_the_limit_is_413_and_nothing_of_it_is_stored(w
     assert stored(world, request) == [whole.id]
 
 
-async def test_what_the_policy_lets_a_caller_have_is_all_that_is_stored(world: World, request: pytest.FixtureRequest) -> None:
+async def test_what_the_policy_lets_a_caller_have_is_all_that_is_stored(
+    world: World, request: pytest.FixtureRequest
+) -> None:
     guest, alice = world.client("gus", roles=["guest"]), world.client()
     refusals = []
 
@@ -236,13 +264,17 @@ async def test_a_document_in_the_storage_is_ingested_and_found(world: World) -> 
     assert ["blue-heron" in hit for hit in await found(client, store)] == [True]
 
 
-async def test_a_file_says_when_it_expires_and_is_then_as_absent_as_one_that_was_deleted(world: World, clock: Clock) -> None:
+async def test_a_file_says_when_it_expires_and_is_then_as_absent_as_one_that_was_deleted(
+    world: World, clock: Clock
+) -> None:
     client = world.client()
     store = (await client.vector_stores.create(name="acme")).id
     file = await ingest(client, store, "leave.md", ACME)
     kept = await client.files.create(file=("kept.md", ACME.encode()), purpose="assistants")
     brief = await client.files.create(
-        file=("brief.md", b"All blue-heron leave ends."), purpose="assistants", expires_after={"anchor": "created_at", "seconds": 3600}
+        file=("brief.md", b"All blue-heron leave ends."),
+        purpose="assistants",
+        expires_after={"anchor": "created_at", "seconds": 3600},
     )
     await client.vector_stores.files.create_and_poll(brief.id, vector_store_id=store, poll_interval_ms=20)
     before = sorted(await found(client, store))
@@ -263,7 +295,11 @@ async def test_a_file_says_when_it_expires_and_is_then_as_absent_as_one_that_was
                 answers.append((answer.status_code, answer.text.replace(identifier, "<id>")))
         attached = await http.post(f"/vector_stores/{store}/files", json={"file_id": brief.id})
 
-    assert (kept.expires_at, brief.expires_at, batch.expires_at) == (None, brief.created_at + 3_600, batch.created_at + 30 * 86_400)
+    assert (kept.expires_at, brief.expires_at, batch.expires_at) == (
+        None,
+        brief.created_at + 3_600,
+        batch.created_at + 30 * 86_400,
+    )
     assert len(before) == 2
     assert answers[:6] == answers[6:]
     assert [status for status, _ in answers] == [404] * 12
@@ -291,10 +327,14 @@ async def test_an_expired_file_is_swept_when_the_gateway_starts(
         swept = world.audit(kind="sweep")
 
     assert (before, after) == (sorted([brief.id, kept.id]), [kept.id])
-    assert [(record["phase"], record["about"], record["tenant"]) for record in swept] == [("file.expire", brief.id, "acme")]
+    assert [(record["phase"], record["about"], record["tenant"]) for record in swept] == [
+        ("file.expire", brief.id, "acme")
+    ]
 
 
-@pytest.mark.parametrize(("seconds", "anchor"), [(3599, "created_at"), (2_592_001, "created_at"), (3600, "last_active_at")])
+@pytest.mark.parametrize(
+    ("seconds", "anchor"), [(3599, "created_at"), (2_592_001, "created_at"), (3600, "last_active_at")]
+)
 async def test_an_expiry_that_is_not_offered_is_refused_by_name(
     world: World, request: pytest.FixtureRequest, seconds: int, anchor: str
 ) -> None:
@@ -305,7 +345,9 @@ async def test_an_expiry_that_is_not_offered_is_refused_by_name(
             expires_after={"anchor": anchor, "seconds": seconds},  # type: ignore[typeddict-item]
         )
 
-    assert refusal.value.param == ("expires_after.anchor" if anchor != "created_at" else "expires_after.seconds")
+    assert refusal.value.param == (
+        "expires_after.anchor" if anchor != "created_at" else "expires_after.seconds"
+    )
     assert stored(world, request) == []
 
 
@@ -318,7 +360,9 @@ async def test_content_whose_storage_has_lost_it_is_an_error_and_no_empty_file(w
         await client.files.content(made.id)
 
 
-async def test_files_that_cannot_be_read_fail_with_a_reason_and_a_good_one_among_them_is_found(world: World) -> None:
+async def test_files_that_cannot_be_read_fail_with_a_reason_and_a_good_one_among_them_is_found(
+    world: World,
+) -> None:
     client = world.client()
     store = (await client.vector_stores.create(name="acme")).id
     out = io.BytesIO()
@@ -337,12 +381,17 @@ async def test_files_that_cannot_be_read_fail_with_a_reason_and_a_good_one_among
     outcomes = {}
     for name, (data, _) in sent.items():
         file = await client.files.create(file=(name, data), purpose="assistants")
-        attached = await client.vector_stores.files.create_and_poll(file.id, vector_store_id=store, poll_interval_ms=20)
+        attached = await client.vector_stores.files.create_and_poll(
+            file.id, vector_store_id=store, poll_interval_ms=20
+        )
         error = attached.last_error
         outcomes[name] = (attached.status, error and error.code, bool(error and error.message))
     counts = (await client.vector_stores.retrieve(store)).file_counts
 
-    assert outcomes == {name: ("failed", code, True) if code else ("completed", None, False) for name, (_, code) in sent.items()}
+    assert outcomes == {
+        name: ("failed", code, True) if code else ("completed", None, False)
+        for name, (_, code) in sent.items()
+    }
     assert (counts.failed, counts.completed, counts.in_progress) == (7, 1, 0)
     assert ["blue-heron" in hit for hit in await found(client, store)] == [True]
 
@@ -360,6 +409,8 @@ async def test_a_gateway_does_not_start_on_a_bucket_that_cannot_be_used(
     names = {"access_key_id_env": "S3_KEY", "secret_access_key_env": "S3_SECRET"}
     settings = configure(files={"kind": "s3", "bucket": s3.bucket(), "endpoint_url": s3.url, **names})
 
-    with pytest.raises(ConfigurationError, match=r"the bucket test-[0-9a-f]+ cannot be used .*SignatureDoesNotMatch"):
+    with pytest.raises(
+        ConfigurationError, match=r"the bucket test-[0-9a-f]+ cannot be used .*SignatureDoesNotMatch"
+    ):
         async with AsyncExitStack() as stack:
             await open_services(stack, settings, Metrics())

@@ -1,4 +1,6 @@
-"""`Idempotency-Key` over sockets: what is sent again is answered again, through the gate, and nothing is made twice."""
+"""`Idempotency-Key` over sockets: what is sent again is answered again, through the gate, and nothing
+is made twice.
+"""
 
 from __future__ import annotations
 
@@ -45,7 +47,11 @@ class Held:
         response = web.StreamResponse(headers={"content-type": "text/event-stream"})
         await response.prepare(request)
         for chunk in text("Late."):
-            await response.write(b"data: " + json.dumps({"id": "c", "object": "chat.completion.chunk", **chunk}).encode() + b"\n\n")
+            await response.write(
+                b"data: "
+                + json.dumps({"id": "c", "object": "chat.completion.chunk", **chunk}).encode()
+                + b"\n\n"
+            )
         await response.write(b"data: [DONE]\n\n")
         return response
 
@@ -75,7 +81,9 @@ async def test_response_is_made_once_and_answered_twice(world: World) -> None:
 @pytest.mark.parametrize("kind", ["vector store", "file", "attachment"])
 async def test_object_is_made_once_and_answered_twice(world: World, kind: str) -> None:
     async with world.http() as http:
-        file = (await http.post("/files", files={"file": ("a.txt", b"Text")}, data={"purpose": "assistants"})).json()["id"]
+        file = (
+            await http.post("/files", files={"file": ("a.txt", b"Text")}, data={"purpose": "assistants"})
+        ).json()["id"]
         store = (await http.post("/vector_stores", json={})).json()["id"]
 
         async def create() -> httpx.Response:
@@ -84,21 +92,33 @@ async def test_object_is_made_once_and_answered_twice(world: World, kind: str) -
                     return await http.post("/vector_stores", json={"name": "One"}, headers=KEY)
                 case "file":
                     upload = {"file": ("b.txt", b"More text")}
-                    return await http.post("/files", files=upload, data={"purpose": "assistants"}, headers=KEY)
+                    return await http.post(
+                        "/files", files=upload, data={"purpose": "assistants"}, headers=KEY
+                    )
                 case _:
-                    return await http.post(f"/vector_stores/{store}/files", json={"file_id": file}, headers=KEY)
+                    return await http.post(
+                        f"/vector_stores/{store}/files", json={"file_id": file}, headers=KEY
+                    )
 
         answers = [await create() for _ in range(3)]
-        listed = [len((await http.get(path)).json()["data"]) for path in ("/files", "/vector_stores", f"/vector_stores/{store}/files")]
+        listed = [
+            len((await http.get(path)).json()["data"])
+            for path in ("/files", "/vector_stores", f"/vector_stores/{store}/files")
+        ]
     expected = {"vector store": [1, 2, 0], "file": [2, 1, 0], "attachment": [1, 1, 1]}[kind]
-    assert ([answer.status_code for answer in answers], [is_replay(answer) for answer in answers]) == ([200] * 3, [False, True, True])
+    assert ([answer.status_code for answer in answers], [is_replay(answer) for answer in answers]) == (
+        [200] * 3,
+        [False, True, True],
+    )
     assert (len({answer.json()["id"] for answer in answers}), listed) == (1, expected)
 
 
 async def test_official_client_reads_a_replay_like_any_answer(world: World) -> None:
     world.upstream.turns = [text("Once.")]
     client = world.client()
-    answers = [await client.responses.create(model="small", input="Hello", extra_headers=KEY) for _ in range(2)]
+    answers = [
+        await client.responses.create(model="small", input="Hello", extra_headers=KEY) for _ in range(2)
+    ]
     assert [answer.output_text for answer in answers] == ["Once.", "Once."]
 
 
@@ -131,15 +151,28 @@ async def test_key_of_another_request_is_refused(world: World, other: str) -> No
 
 
 async def test_same_meaning_in_another_order_is_the_same_request(world: World) -> None:
-    spellings = ('{"name": "One", "metadata": {"a": "1", "b": "2"}}', '{ "metadata":{"b":"2","a":"\\u0031"},\n"name":"One" }')
+    spellings = (
+        '{"name": "One", "metadata": {"a": "1", "b": "2"}}',
+        '{ "metadata":{"b":"2","a":"\\u0031"},\n"name":"One" }',
+    )
     async with world.http() as http:
         headers = KEY | {"Content-Type": "application/json"}
-        answers = [await http.post("/vector_stores", content=spelling, headers=headers) for spelling in spellings]
-    assert ([answer.status_code for answer in answers], [is_replay(answer) for answer in answers]) == ([200, 200], [False, True])
+        answers = [
+            await http.post("/vector_stores", content=spelling, headers=headers) for spelling in spellings
+        ]
+    assert ([answer.status_code for answer in answers], [is_replay(answer) for answer in answers]) == (
+        [200, 200],
+        [False, True],
+    )
 
 
 def upload(
-    *, content: bytes = b"12345", name: str = "a.txt", purpose: str = "assistants", boundary: str = "line", last: bool = False
+    *,
+    content: bytes = b"12345",
+    name: str = "a.txt",
+    purpose: str = "assistants",
+    boundary: str = "line",
+    last: bool = False,
 ) -> dict[str, Any]:
     """A form as bytes; `last` says that the file comes behind the other field."""
     head = f"--{boundary}\r\nContent-Disposition: form-data; name="
@@ -151,7 +184,13 @@ def upload(
 
 
 SAME: list[dict[str, Any]] = [{}, {"boundary": "another-line"}, {"last": True}]
-OTHER: list[dict[str, Any]] = [{"content": b"12346"}, {"content": b"1234"}, {"content": b""}, {"name": "b.txt"}, {"purpose": "user_data"}]
+OTHER: list[dict[str, Any]] = [
+    {"content": b"12346"},
+    {"content": b"1234"},
+    {"content": b""},
+    {"name": "b.txt"},
+    {"purpose": "user_data"},
+]
 
 
 async def test_uploads_of_equal_length_are_told_apart_and_equal_ones_are_not(world: World) -> None:
@@ -163,9 +202,9 @@ async def test_uploads_of_equal_length_are_told_apart_and_equal_ones_are_not(wor
         listed = (await http.get("/files")).json()["data"]
         text = (await http.get(f"/files/{first.json()['id']}/content")).text
 
-    assert [(answer.status_code, answer.json()["id"], is_replay(answer)) for answer in same] == [(200, first.json()["id"], True)] * len(
-        SAME
-    )
+    assert [(answer.status_code, answer.json()["id"], is_replay(answer)) for answer in same] == [
+        (200, first.json()["id"], True)
+    ] * len(SAME)
     assert [error_of(answer) for answer in other] == [(422, "idempotency_key_reused")] * len(OTHER)
     assert (broken.status_code, len(listed), text) == (400, 1, "12345")
 
@@ -202,7 +241,9 @@ async def test_request_is_not_begun_again_while_it_is_running(world: World) -> N
 
 async def test_many_at_once_make_one(world: World) -> None:
     async with world.http() as http:
-        answers = await asyncio.gather(*(http.post("/vector_stores", json={}, headers=KEY) for _ in range(12)))
+        answers = await asyncio.gather(
+            *(http.post("/vector_stores", json={}, headers=KEY) for _ in range(12))
+        )
         listed = (await http.get("/vector_stores")).json()["data"]
     assert (len(listed), {answer.status_code for answer in answers} <= {200, 409}) == (1, True)
 
@@ -234,7 +275,11 @@ async def test_create_whose_client_left_is_carried_out_when_it_is_sent_again(wor
         async with asyncio.timeout(120):
             while (answer := await http.post("/responses", json=ASK, headers=KEY)).status_code == 409:
                 pass
-    assert (answer.status_code, is_replay(answer), answer.json()["output"][0]["content"][0]["text"]) == (200, False, "Again.")
+    assert (answer.status_code, is_replay(answer), answer.json()["output"][0]["content"][0]["text"]) == (
+        200,
+        False,
+        "Again.",
+    )
 
 
 async def test_replay_passes_the_gate_and_is_recorded(world: World) -> None:
@@ -281,7 +326,9 @@ async def test_stream_is_made_once_and_told_twice(world: World) -> None:
 
 async def test_stream_that_cannot_be_told_again_here_says_what_to_retrieve(world: World) -> None:
     async with world.http() as http:
-        first = events_of(await http.post("/responses", json={**ASK, "stream": True}, headers=KEY))[-1]["response"]["id"]
+        first = events_of(await http.post("/responses", json={**ASK, "stream": True}, headers=KEY))[-1][
+            "response"
+        ]["id"]
         state = world.gateway.services.state
         row = await state.response(Principal("alice", "acme"), first)
         await state.save_response(replace(row, status="in_progress"))  # as one that another gateway is making
@@ -313,17 +360,24 @@ async def test_stream_that_failed_is_carried_out_when_it_is_sent_again(world: Wo
     async with world.http() as http:
         first = await http.post("/responses", json={**ASK, "stream": True}, headers=KEY)
         again = await http.post("/responses", json={**ASK, "stream": True}, headers=KEY)
-    assert [events_of(answer)[-1]["type"] for answer in (first, again)] == ["response.failed", "response.completed"]
+    assert [events_of(answer)[-1]["type"] for answer in (first, again)] == [
+        "response.failed",
+        "response.completed",
+    ]
 
 
 @pytest.mark.parametrize("key", ["", "x" * 256, "käse", "a\tb"])
 async def test_key_that_is_none_is_refused(world: World, key: str) -> None:
     async with world.http() as http:
-        answer = await http.post("/vector_stores", json={}, headers={"Idempotency-Key": key.encode("latin-1")})
+        answer = await http.post(
+            "/vector_stores", json={}, headers={"Idempotency-Key": key.encode("latin-1")}
+        )
     assert error_of(answer) == (400, "invalid_idempotency_key")
 
 
 async def test_two_keys_are_refused(world: World) -> None:
     async with world.http() as http:
-        answer = await http.post("/vector_stores", json={}, headers=[("Idempotency-Key", "a"), ("Idempotency-Key", "b")])
+        answer = await http.post(
+            "/vector_stores", json={}, headers=[("Idempotency-Key", "a"), ("Idempotency-Key", "b")]
+        )
     assert error_of(answer) == (400, "duplicate_header")

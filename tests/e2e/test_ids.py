@@ -1,4 +1,6 @@
-"""Ids in requests: one that can be nobody's is refused by its place, before anything is done, paid or kept."""
+"""Ids in requests: one that can be nobody's is refused by its place, before anything is done, paid
+or kept.
+"""
 
 from __future__ import annotations
 
@@ -43,9 +45,16 @@ ITEMS: Final[dict[str, tuple[Body, str]]] = {
     "name of a call": (lambda value: call(name=value), "name"),
     "namespace of a call": (lambda value: call(namespace=value), "namespace"),
     "output": (lambda value: {"type": "function_call_output", "call_id": value, "output": "x"}, "call_id"),
-    "custom output": (lambda value: {"type": "custom_tool_call_output", "call_id": value, "output": "x"}, "call_id"),
+    "custom output": (
+        lambda value: {"type": "custom_tool_call_output", "call_id": value, "output": "x"},
+        "call_id",
+    ),
     "file in an output": (
-        lambda value: {"type": "function_call_output", "call_id": "c", "output": [{"type": "input_file", "file_id": value}]},
+        lambda value: {
+            "type": "function_call_output",
+            "call_id": "c",
+            "output": [{"type": "input_file", "file_id": value}],
+        },
         "output[0].file_id",
     ),
 }
@@ -56,31 +65,63 @@ REQUESTS: Final[dict[str, tuple[Body, str]]] = {
     "store": (lambda value: of_search(value), "tools[0].vector_store_ids[0]"),
     "second store": (lambda value: of_search("vs_1", value), "tools[0].vector_store_ids[1]"),
     "prompt": (lambda value: {"model": "small", "prompt": {"id": value}}, "prompt.id"),
-    "version of a prompt": (lambda value: {"model": "small", "prompt": {"id": "pmpt_1", "version": value}}, "prompt.version"),
-    **{name: ((lambda value, make=make: of_items(make(value))), f"input[1].{place}") for name, (make, place) in ITEMS.items()},
+    "version of a prompt": (
+        lambda value: {"model": "small", "prompt": {"id": "pmpt_1", "version": value}},
+        "prompt.version",
+    ),
+    **{
+        name: ((lambda value, make=make: of_items(make(value))), f"input[1].{place}")
+        for name, (make, place) in ITEMS.items()
+    },
 }
 """Bodies of `POST /v1/responses` with one id in them, and where that stands."""
 
 ELSEWHERE: Final[dict[str, tuple[str, Body, str]]] = {
     **{
-        f"{name} in a conversation": ("/conversations", (lambda value, make=make: {"items": [make(value)]}), f"items[0].{place}")
+        f"{name} in a conversation": (
+            "/conversations",
+            (lambda value, make=make: {"items": [make(value)]}),
+            f"items[0].{place}",
+        )
         for name, (make, place) in ITEMS.items()
     },
-    "previous response, compacted": ("/responses/compact", lambda value: of_response(previous_response_id=value), "previous_response_id"),
+    "previous response, compacted": (
+        "/responses/compact",
+        lambda value: of_response(previous_response_id=value),
+        "previous_response_id",
+    ),
     "reference, compacted": ("/responses/compact", lambda value: of_items({"id": value}), "input[1].id"),
-    "conversation, measured": ("/responses/input_tokens", lambda value: of_response(conversation=value), "conversation"),
+    "conversation, measured": (
+        "/responses/input_tokens",
+        lambda value: of_response(conversation=value),
+        "conversation",
+    ),
     "file, measured": (
         "/responses/input_tokens",
         lambda value: of_items(of_part("input_file", file_id=value)),
         "input[1].content[1].file_id",
     ),
-    "files of a store": ("/vector_stores", lambda value: {"name": "n", "file_ids": ["file-1", value]}, "file_ids[1]"),
+    "files of a store": (
+        "/vector_stores",
+        lambda value: {"name": "n", "file_ids": ["file-1", value]},
+        "file_ids[1]",
+    ),
     "file of a store": ("/vector_stores/STORE/files", lambda value: {"file_id": value}, "file_id"),
     "batch": ("/vector_stores/STORE/file_batches", lambda value: {"file_ids": [value]}, "file_ids[0]"),
-    "batch of files": ("/vector_stores/STORE/file_batches", lambda value: {"files": [{"file_id": value}]}, "files[0].file_id"),
+    "batch of files": (
+        "/vector_stores/STORE/file_batches",
+        lambda value: {"files": [{"file_id": value}]},
+        "files[0].file_id",
+    ),
     "store in a template": (
         "/prompts",
-        lambda value: {"name": "n", "template": {"instructions": "Hi", "tools": [{"type": "file_search", "vector_store_ids": [value]}]}},
+        lambda value: {
+            "name": "n",
+            "template": {
+                "instructions": "Hi",
+                "tools": [{"type": "file_search", "vector_store_ids": [value]}],
+            },
+        },
         "template.tools[0].vector_store_ids[0]",
     ),
     "file in a template": (
@@ -105,7 +146,9 @@ def expected(name: str, bad: str, place: str) -> tuple[int, str, str]:
 
 
 @pytest.mark.parametrize("bad", BAD)
-async def test_id_that_can_be_nobodys_is_refused_by_its_place_before_anything_is_done(world: World, bad: str) -> None:
+async def test_id_that_can_be_nobodys_is_refused_by_its_place_before_anything_is_done(
+    world: World, bad: str
+) -> None:
     value = BAD[bad][0]
     async with world.http() as http:
         store = (await http.post("/vector_stores", json={"name": "s"})).json()["id"]
@@ -134,8 +177,19 @@ async def test_id_that_can_be_nobodys_is_refused_over_a_socket(world: World) -> 
 
 async def test_id_with_a_nul_is_refused_wherever_it_stands(world: World) -> None:
     async with world.http() as http:
-        answers = [await http.post("/responses", content=json.dumps(make("a\0b")), headers=JSON) for make, _ in REQUESTS.values()]
-        paths = ("/responses", "/files", "/vector_stores", "/conversations", "/prompts", "/vector_stores/vs_1/files", "/models")
+        answers = [
+            await http.post("/responses", content=json.dumps(make("a\0b")), headers=JSON)
+            for make, _ in REQUESTS.values()
+        ]
+        paths = (
+            "/responses",
+            "/files",
+            "/vector_stores",
+            "/conversations",
+            "/prompts",
+            "/vector_stores/vs_1/files",
+            "/models",
+        )
         gone = [(await http.get(f"{path}/a%00b")).status_code for path in paths]
 
     assert [answer.status_code for answer in answers] == [400] * len(REQUESTS)

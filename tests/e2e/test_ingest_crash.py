@@ -1,4 +1,6 @@
-"""The gateway is killed while it ingests: what was half done shows nowhere, is taken up again, and a file at which it dies is given up."""
+"""The gateway is killed while it ingests: what was half done shows nowhere, is taken up again, and a
+file at which it dies is given up.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +29,9 @@ POISON = "poison"
 
 
 class Embeddings:
-    """An upstream that makes embeddings, but for what is poisoned: of that it makes all but the last few and then answers no more."""
+    """An upstream that makes embeddings, but for what is poisoned: of that it makes all but the last
+    few and then answers no more.
+    """
 
     def __init__(self) -> None:
         self.reached = asyncio.Semaphore(0)
@@ -38,8 +42,18 @@ class Embeddings:
         if not self.harmless and len(texts) < 64 and any(POISON in text for text in texts):
             self.reached.release()
             await asyncio.sleep(600)  # until the caller is killed
-        vectors = [{"object": "embedding", "index": place, "embedding": [1.0, len(text) / 1_000]} for place, text in enumerate(texts)]
-        return web.json_response({"object": "list", "data": vectors, "model": "e", "usage": {"prompt_tokens": 1, "total_tokens": 1}})
+        vectors = [
+            {"object": "embedding", "index": place, "embedding": [1.0, len(text) / 1_000]}
+            for place, text in enumerate(texts)
+        ]
+        return web.json_response(
+            {
+                "object": "list",
+                "data": vectors,
+                "model": "e",
+                "usage": {"prompt_tokens": 1, "total_tokens": 1},
+            }
+        )
 
     async def models(self, request: web.Request) -> web.Response:
         return web.json_response({"object": "list", "data": [{"id": "e", "object": "model"}]})
@@ -59,7 +73,9 @@ async def upstream() -> AsyncIterator[tuple[Embeddings, str]]:
 
 
 @asynccontextmanager
-async def served(data_dir: Path, url: str) -> AsyncIterator[tuple[httpx.AsyncClient, asyncio.subprocess.Process]]:
+async def served(
+    data_dir: Path, url: str
+) -> AsyncIterator[tuple[httpx.AsyncClient, asyncio.subprocess.Process]]:
     """Enter with `regate serve` answering; it is ended on leaving, if it still runs."""
     port = free_port()
     config = data_dir / "regate.yaml"
@@ -79,7 +95,10 @@ async def served(data_dir: Path, url: str) -> AsyncIterator[tuple[httpx.AsyncCli
         stderr=asyncio.subprocess.DEVNULL,
     )
     try:
-        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", headers=headers(), timeout=60) as http, asyncio.timeout(90):
+        async with (
+            httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", headers=headers(), timeout=60) as http,
+            asyncio.timeout(90),
+        ):
             while not await _answers(http):
                 assert process.returncode is None
                 await asyncio.sleep(0.05)
@@ -104,7 +123,11 @@ async def post(http: httpx.AsyncClient, path: str, **kwargs: Any) -> dict[str, A
 
 
 async def upload(http: httpx.AsyncClient, text: str) -> str:
-    return str((await post(http, "/files", files={"file": ("a.md", text.encode())}, data={"purpose": "assistants"}))["id"])
+    return str(
+        (await post(http, "/files", files={"file": ("a.md", text.encode())}, data={"purpose": "assistants"}))[
+            "id"
+        ]
+    )
 
 
 async def status(http: httpx.AsyncClient, store: str, file: str, *, ended: bool = False) -> dict[str, Any]:
@@ -116,7 +139,9 @@ async def status(http: httpx.AsyncClient, store: str, file: str, *, ended: bool 
 
 
 async def files_found(http: httpx.AsyncClient, store: str) -> set[str]:
-    page = await post(http, f"/vector_stores/{store}/search", json={"query": "anything", "max_num_results": 50})
+    page = await post(
+        http, f"/vector_stores/{store}/search", json={"query": "anything", "max_num_results": 50}
+    )
     return {hit["file_id"] for hit in page["data"]}
 
 
@@ -152,7 +177,9 @@ async def test_file_that_was_half_ingested_when_the_gateway_was_killed_is_found_
         counts = (await http.get(f"/v1/vector_stores/{store}")).json()["file_counts"]
         pieces = (await http.get(f"/v1/vector_stores/{store}/files/{file}/content")).json()["data"]
         with closing(sqlite3.connect(tmp_path / "regate.db")) as database:
-            database.execute("UPDATE orphaned_generations SET due_at = 0")  # as when the dead worker's writes must have ended
+            database.execute(
+                "UPDATE orphaned_generations SET due_at = 0"
+            )  # as when the dead worker's writes must have ended
             database.commit()
     async with served(tmp_path, url) as (http, _):
         async with asyncio.timeout(120):

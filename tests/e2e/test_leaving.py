@@ -1,4 +1,6 @@
-"""Whoever leaves before the end, the client or the gateway: the backend is let go, and what there was is stored with an end."""
+"""Whoever leaves before the end, the client or the gateway: the backend is let go, and what there was
+is stored with an end.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +16,9 @@ from regate_gateway.config.settings import Settings
 from regate_gateway.http.server import Running
 
 
-async def test_client_that_leaves_a_plain_request_ends_the_upstream_call_and_cancels_the_response(world: World) -> None:
+async def test_client_that_leaves_a_plain_request_ends_the_upstream_call_and_cancels_the_response(
+    world: World,
+) -> None:
     world.upstream.turns = [gated(asyncio.Event(), "Begun", " never")]
     async with world.http() as http, asyncio.TaskGroup() as group:
         asking = group.create_task(http.post("/responses", json={"model": "small", "input": "Hi"}))
@@ -24,7 +28,9 @@ async def test_client_that_leaves_a_plain_request_ends_the_upstream_call_and_can
             asking.cancel()
             while world.upstream.closed_early == 0:
                 await asyncio.sleep(0.01)
-            while (found := (await http.get(f"/responses/{listed[0]['id']}")).json())["status"] == "in_progress":
+            while (found := (await http.get(f"/responses/{listed[0]['id']}")).json())[
+                "status"
+            ] == "in_progress":
                 await asyncio.sleep(0.01)
 
     assert (found["status"], found["completed_at"]) == ("cancelled", None)

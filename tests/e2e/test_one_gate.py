@@ -1,5 +1,6 @@
-"""Whatever entered a prompt is decided again at each use: files in messages, a stream that is joined, a response that goes on, what is sealed
-or remembered by a connection."""
+"""Whatever entered a prompt is decided again at each use: files in messages, a stream that is joined, a
+response that goes on, what is sealed or remembered by a connection.
+"""
 
 from __future__ import annotations
 
@@ -32,18 +33,24 @@ async def uploaded(client: openai.AsyncOpenAI, *, image: bool = False) -> str:
 
 
 def message(file: str, *, image: bool = False) -> Any:
-    part = {"type": "input_image", "file_id": file, "detail": "auto"} if image else {"type": "input_file", "file_id": file}
+    part = (
+        {"type": "input_image", "file_id": file, "detail": "auto"}
+        if image
+        else {"type": "input_file", "file_id": file}
+    )
     return [{"role": "user", "content": [part, {"type": "input_text", "text": "What is the code?"}]}]
 
 
-async def answer_from_a_file(world: World, client: openai.AsyncOpenAI, *, image: bool = False, **changes: Any) -> tuple[str, Any]:
+async def answer_from_a_file(
+    world: World, client: openai.AsyncOpenAI, *, image: bool = False, **changes: Any
+) -> tuple[str, Any]:
     """A response that was made from a file in its message."""
     file = await uploaded(client, image=image)
     world.upstream.turns = [text(SAID)]
     return file, await client.responses.create(model="small", input=message(file, image=image), **changes)
 
 
-# ---------------------------------------------------------------- each way to use an answer again
+# ---------------------------------------------------- each way to use an answer again
 
 
 async def retrieved(world: World, client: openai.AsyncOpenAI, made: Any) -> str:
@@ -82,7 +89,9 @@ USES = [retrieved, streamed_again, continued, referred_to, compacted, put_into_a
 
 
 @pytest.mark.parametrize("use", USES, ids=lambda use: use.__name__)
-async def test_answer_made_from_a_file_leaves_with_the_file(world: World, use: Callable[..., Awaitable[str]]) -> None:
+async def test_answer_made_from_a_file_leaves_with_the_file(
+    world: World, use: Callable[..., Awaitable[str]]
+) -> None:
     client = world.client()
     file, made = await answer_from_a_file(world, client)
     await client.files.delete(file)
@@ -91,7 +100,9 @@ async def test_answer_made_from_a_file_leaves_with_the_file(world: World, use: C
 
 
 @pytest.mark.parametrize("use", USES, ids=lambda use: use.__name__)
-async def test_answer_made_from_a_file_leaves_with_the_team_that_shared_it(world: World, use: Callable[..., Awaitable[str]]) -> None:
+async def test_answer_made_from_a_file_leaves_with_the_team_that_shared_it(
+    world: World, use: Callable[..., Awaitable[str]]
+) -> None:
     shared = await uploaded(world.client("alice", teams=["deal"]))
     world.upstream.turns = [text(SAID)]
     made = await world.client("bob", teams=["deal"]).responses.create(model="small", input=message(shared))
@@ -115,10 +126,25 @@ async def test_answer_made_from_an_image_or_a_tools_file_leaves_with_it(world: W
     image, first = await answer_from_a_file(world, client, image=True)
     file = await uploaded(client)
     world.upstream.turns = [tool_call("fetch", {}), text(SAID)]
-    tools: Any = [{"type": "function", "name": "fetch", "parameters": {"type": "object", "properties": {}}, "strict": False}]
+    tools: Any = [
+        {
+            "type": "function",
+            "name": "fetch",
+            "parameters": {"type": "object", "properties": {}},
+            "strict": False,
+        }
+    ]
     called = await client.responses.create(model="small", input="Fetch it.", tools=tools)
-    output: Any = [{"type": "function_call_output", "call_id": "call_1", "output": [{"type": "input_file", "file_id": file}]}]
-    second = await client.responses.create(model="small", input=output, previous_response_id=called.id, tools=tools)
+    output: Any = [
+        {
+            "type": "function_call_output",
+            "call_id": "call_1",
+            "output": [{"type": "input_file", "file_id": file}],
+        }
+    ]
+    second = await client.responses.create(
+        model="small", input=output, previous_response_id=called.id, tools=tools
+    )
     for gone in (image, file):
         await client.files.delete(gone)
     shown = [(await client.responses.retrieve(made.id)).to_json() for made in (first, second)]
@@ -151,7 +177,7 @@ async def test_what_a_later_turn_made_of_the_answer_leaves_too(world: World) -> 
     assert "revolp" not in (await client.responses.retrieve(second.id)).to_json()
 
 
-# ---------------------------------------------------------------- a stream that is joined while it runs
+# ---------------------------------------------------- a stream that is joined while it runs
 
 
 async def detached(world: World, client: openai.AsyncOpenAI, store: str, file: str) -> openai.AsyncOpenAI:
@@ -165,18 +191,27 @@ async def deleted(world: World, client: openai.AsyncOpenAI, store: str, file: st
 
 
 async def team_lost(world: World, client: openai.AsyncOpenAI, store: str, file: str) -> openai.AsyncOpenAI:
-    stamped = await client.vector_stores.files.update(file, vector_store_id=store, attributes={"regate.teams": "board"})
+    stamped = await client.vector_stores.files.update(
+        file, vector_store_id=store, attributes={"regate.teams": "board"}
+    )
     assert stamped.status == "completed"
     return client
 
 
 @pytest.mark.parametrize("lose", [detached, deleted])
 @pytest.mark.parametrize("after", [None, 6])
-async def test_joined_stream_tells_nothing_made_from_what_is_gone(world: World, lose: Any, after: int | None) -> None:
+async def test_joined_stream_tells_nothing_made_from_what_is_gone(
+    world: World, lose: Any, after: int | None
+) -> None:
     alice, store, file = await leave_store(world)
     gate = asyncio.Event()
-    world.upstream.turns = [tool_call("file_search", {"query": "leave"}), gated(gate, "Blue-heron says 28", " days.")]
-    stream = await alice.responses.create(model="small", input="Leave?", tools=[search_tool(store)], background=True, stream=True)
+    world.upstream.turns = [
+        tool_call("file_search", {"query": "leave"}),
+        gated(gate, "Blue-heron says 28", " days."),
+    ]
+    stream = await alice.responses.create(
+        model="small", input="Leave?", tools=[search_tool(store)], background=True, stream=True
+    )
     async for event in stream:
         if event.type == "response.created":
             identifier = event.response.id
@@ -194,14 +229,24 @@ async def test_joined_stream_tells_nothing_made_from_what_is_gone(world: World, 
 
 
 async def collected(client: openai.AsyncOpenAI, identifier: str, **options: Any) -> str:
-    return str([event.to_json() async for event in await client.responses.retrieve(identifier, stream=True, **options)])
+    return str(
+        [
+            event.to_json()
+            async for event in await client.responses.retrieve(identifier, stream=True, **options)
+        ]
+    )
 
 
 async def test_joined_stream_tells_everything_that_may_be_known(world: World) -> None:
     alice, store, _ = await leave_store(world)
     gate = asyncio.Event()
-    world.upstream.turns = [tool_call("file_search", {"query": "leave"}), gated(gate, "Blue-heron says 28", " days.")]
-    queued = await alice.responses.create(model="small", input="Leave?", tools=[search_tool(store)], background=True, stream=True)
+    world.upstream.turns = [
+        tool_call("file_search", {"query": "leave"}),
+        gated(gate, "Blue-heron says 28", " days."),
+    ]
+    queued = await alice.responses.create(
+        model="small", input="Leave?", tools=[search_tool(store)], background=True, stream=True
+    )
     async for event in queued:
         if event.type == "response.created":
             identifier = event.response.id
@@ -215,7 +260,7 @@ async def test_joined_stream_tells_everything_that_may_be_known(world: World) ->
     assert "Blue-heron says 28" in told.result()
 
 
-# ---------------------------------------------------------------- a response that goes on
+# ---------------------------------------------------- a response that goes on
 
 
 def after(work: Callable[[], Awaitable[Any]], turn: list[dict[str, Any]]) -> Any:
@@ -226,7 +271,11 @@ def after(work: Callable[[], Awaitable[Any]], turn: list[dict[str, Any]]) -> Any
         response = web.StreamResponse(headers={"content-type": "text/event-stream"})
         await response.prepare(request)
         for chunk in turn:
-            await response.write(b"data: " + json.dumps({"id": "c", "object": "chat.completion.chunk", **chunk}).encode() + b"\n\n")
+            await response.write(
+                b"data: "
+                + json.dumps({"id": "c", "object": "chat.completion.chunk", **chunk}).encode()
+                + b"\n\n"
+            )
         await response.write(b"data: [DONE]\n\n")
         return response
 
@@ -236,12 +285,18 @@ def after(work: Callable[[], Awaitable[Any]], turn: list[dict[str, Any]]) -> Any
 @pytest.mark.parametrize("lose", [detached, deleted, team_lost])
 async def test_what_is_lost_between_two_rounds_is_not_sent_again(world: World, lose: Any) -> None:
     _, store, file = await leave_store(world)
-    owner, bob = world.client("alice", "acme", teams=["hr", "board"]), world.client("bob", "acme", teams=["hr"])
+    owner, bob = (
+        world.client("alice", "acme", teams=["hr", "board"]),
+        world.client("bob", "acme", teams=["hr"]),
+    )
 
     async def gone() -> None:
         await lose(world, owner, store, file)
 
-    more = [*text("Blue-heron first. ")[:-1], *tool_call("file_search", {"query": "blue-heron"}, call_id="call_2")]
+    more = [
+        *text("Blue-heron first. ")[:-1],
+        *tool_call("file_search", {"query": "blue-heron"}, call_id="call_2"),
+    ]
     world.upstream.turns = [tool_call("file_search", {"query": "leave"}), after(gone, more), text("Done.")]
     made = await bob.responses.create(model="small", input="Leave?", tools=[search_tool(store)])
     prompts = [json.dumps(request["messages"]) for request in world.upstream.requests]
@@ -254,7 +309,10 @@ async def test_what_is_lost_between_two_rounds_is_not_sent_again(world: World, l
 async def test_file_that_is_deleted_between_two_rounds_is_not_sent_again(world: World) -> None:
     alice, store, _ = await leave_store(world)
     plan = await uploaded(alice)
-    turns = [after(lambda: alice.files.delete(plan), tool_call("file_search", {"query": "leave"})), text("Done.")]
+    turns = [
+        after(lambda: alice.files.delete(plan), tool_call("file_search", {"query": "leave"})),
+        text("Done."),
+    ]
     world.upstream.turns = list(turns)
     made = await alice.responses.create(model="small", input=message(plan), tools=[search_tool(store)])
     prompts = [json.dumps(request["messages"]) for request in world.upstream.requests]
@@ -266,8 +324,13 @@ async def test_file_that_is_deleted_between_two_rounds_is_not_sent_again(world: 
 async def test_history_that_is_lost_between_two_rounds_is_not_sent_again(world: World) -> None:
     alice, store, _ = await leave_store(world)
     plan, first = await answer_from_a_file(world, alice)
-    world.upstream.turns = [after(lambda: alice.files.delete(plan), tool_call("file_search", {"query": "leave"})), text("Done.")]
-    await alice.responses.create(model="small", input="And leave?", previous_response_id=first.id, tools=[search_tool(store)])
+    world.upstream.turns = [
+        after(lambda: alice.files.delete(plan), tool_call("file_search", {"query": "leave"})),
+        text("Done."),
+    ]
+    await alice.responses.create(
+        model="small", input="And leave?", previous_response_id=first.id, tools=[search_tool(store)]
+    )
     prompts = [json.dumps(request["messages"]) for request in world.upstream.requests[-2:]]
 
     assert ["plover" in prompt for prompt in prompts] == [True, False]
@@ -295,7 +358,9 @@ async def in_force(world: World) -> None:
             await asyncio.sleep(0.05)
 
 
-async def test_what_waited_in_the_queue_is_decided_again_before_it_is_sent(configure: Any, upstream: ScriptedUpstream) -> None:
+async def test_what_waited_in_the_queue_is_decided_again_before_it_is_sent(
+    configure: Any, upstream: ScriptedUpstream
+) -> None:
     settings = configure(tools={"max_background": 1})
     app, gateway = gateway_app(settings)
     async with Running(app, settings.listen) as server:
@@ -314,13 +379,15 @@ async def test_what_waited_in_the_queue_is_decided_again_before_it_is_sent(confi
     assert "plover" not in json.dumps(upstream.requests)
 
 
-# ---------------------------------------------------------------- what is sealed, and what a connection remembers
+# ---------------------------------------------------- what is sealed, and what a connection remembers
 
 
 async def test_sealed_reasoning_opens_for_nobody_else_of_the_tenant(world: World) -> None:
     world.upstream.turns = [thinking("Let me see.", "Four.")]
     include: Any = ["reasoning.encrypted_content"]
-    first = await world.client("alice").responses.create(model="small", input="2+2?", store=False, include=include)
+    first = await world.client("alice").responses.create(
+        model="small", input="2+2?", store=False, include=include
+    )
     history: Any = [first.output[0].to_dict(), {"role": "user", "content": "?"}]
     with pytest.raises(openai.BadRequestError) as refused:
         await world.client("bob").responses.create(model="small", input=history, store=False)
@@ -333,7 +400,9 @@ async def test_sealed_summary_opens_for_nobody_else_of_the_tenant(world: World, 
     alice, bob = world.client("alice"), world.client("bob")
     world.upstream.turns = [text("Noted."), text("Summary: plover.")]
     first = await alice.responses.create(model="small", input="Remember plover.")
-    summary = (await alice.responses.compact(model="small", previous_response_id=first.id)).output[-1].to_dict()
+    summary = (
+        (await alice.responses.compact(model="small", previous_response_id=first.id)).output[-1].to_dict()
+    )
     items: Any = [summary, {"role": "user", "content": "What?"}]
     sealed: Any = [{"type": "compaction", "encrypted_content": summary["encrypted_content"]}]
     uses: dict[str, Callable[[], Awaitable[Any]]] = {
@@ -348,12 +417,16 @@ async def test_sealed_summary_opens_for_nobody_else_of_the_tenant(world: World, 
 
 
 @pytest.mark.parametrize("stored", ["first", "second"])
-async def test_what_was_deleted_cannot_be_continued_by_the_connection_that_remembers_it(world: World, stored: str) -> None:
+async def test_what_was_deleted_cannot_be_continued_by_the_connection_that_remembers_it(
+    world: World, stored: str
+) -> None:
     alice = world.client("alice", "acme")
     world.upstream.turns = [text("One."), text("Two."), text("Three.")]
     async with socket(world, world.token("alice", "acme")) as connection:
         first = (await ask(connection, input="1", store=stored == "first"))[-1]["response"]["id"]
-        second = (await ask(connection, input="2", store=stored == "second", previous_response_id=first))[-1]["response"]["id"]
+        second = (await ask(connection, input="2", store=stored == "second", previous_response_id=first))[-1][
+            "response"
+        ]["id"]
         await alice.responses.delete(first if stored == "first" else second)
         refused = (await ask(connection, input="3", store=False, previous_response_id=second))[-1]
 
@@ -367,7 +440,9 @@ async def test_stored_response_is_continued_by_its_connection_as_it_is_stored(wo
     world.upstream.turns = [text(SAID), text("Two."), text("Three.")]
     async with socket(world, world.token("alice", "acme")) as connection:
         first = (await ask(connection, input=message(file)))[-1]["response"]["id"]
-        second = (await ask(connection, input="2", store=False, previous_response_id=first))[-1]["response"]["id"]
+        second = (await ask(connection, input="2", store=False, previous_response_id=first))[-1]["response"][
+            "id"
+        ]
         await alice.files.delete(file)
         await ask(connection, input="3", store=False, previous_response_id=second)
 
@@ -375,7 +450,7 @@ async def test_stored_response_is_continued_by_its_connection_as_it_is_stored(wo
     assert "withheld" in world.upstream.prompt
 
 
-# ---------------------------------------------------------------- how long a conversation can be
+# ---------------------------------------------------- how long a conversation can be
 
 
 async def test_conversation_that_would_grow_too_long_is_refused_before_anything_is_done(world: World) -> None:
@@ -384,7 +459,10 @@ async def test_conversation_that_would_grow_too_long_is_refused_before_anything_
     assert world.gateway.services is not None
     state, principal = world.gateway.services.state, Principal("alice", "acme")
     body = {"type": "message", "role": "user", "content": [{"type": "input_text", "text": "x"}]}
-    many = [StoredItem(f"msg_{number}", {**body, "id": f"msg_{number}"}, "input") for number in range(MAX_HISTORY_ITEMS - 1)]
+    many = [
+        StoredItem(f"msg_{number}", {**body, "id": f"msg_{number}"}, "input")
+        for number in range(MAX_HISTORY_ITEMS - 1)
+    ]
     await state.append_items(principal, conversation, many)  # type: ignore[arg-type]
     two: Any = [{"role": "user", "content": "one"}, {"role": "user", "content": "two"}]
     for refused in (

@@ -1,4 +1,6 @@
-"""The OpenAPI document is complete, and what is served is what it says: Schemathesis makes the requests, good ones and bad ones."""
+"""The OpenAPI document is complete, and what is served is what it says: Schemathesis makes the
+requests, good ones and bad ones.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +30,9 @@ CHECKS = (not_a_server_error, status_code_conformance, content_type_conformance,
 
 
 def test_every_route_is_described_and_nothing_else() -> None:
-    described = {(method.upper(), path) for path, operations in build()["paths"].items() for method in operations}
+    described = {
+        (method.upper(), path) for path, operations in build()["paths"].items() for method in operations
+    }
 
     assert described == {(method, re.sub(r":\w+}", "}", path)) for method, path, _ in ROUTES}
 
@@ -38,7 +42,9 @@ def test_idempotency_is_described_where_it_is() -> None:
     described = {
         path
         for path, operations in paths.items()
-        if any(one.get("name") == "Idempotency-Key" for one in operations.get("post", {}).get("parameters", []))
+        if any(
+            one.get("name") == "Idempotency-Key" for one in operations.get("post", {}).get("parameters", [])
+        )
     }
 
     assert described == {path for path in IDEMPOTENT if path in paths}
@@ -82,13 +88,21 @@ async def test_answers_are_as_described_whatever_is_asked(world: World) -> None:
     assert len(asked) == sum(len(operations) for operations in document["paths"].values())
 
 
-def _ask_everything(url: str, headers: dict[str, str], document: dict[str, Any], failures: list[str], asked: set[str]) -> None:
+def _ask_everything(
+    url: str, headers: dict[str, str], document: dict[str, Any], failures: list[str], asked: set[str]
+) -> None:
     for found in schemathesis.openapi.from_dict(document).get_all_operations():
         operation = found.ok()
         for mode in (GenerationMode.POSITIVE, GenerationMode.NEGATIVE):
 
             @seed(1)
-            @settings(max_examples=EXAMPLES, deadline=None, database=None, phases=[Phase.generate], suppress_health_check=list(HealthCheck))
+            @settings(
+                max_examples=EXAMPLES,
+                deadline=None,
+                database=None,
+                phases=[Phase.generate],
+                suppress_health_check=list(HealthCheck),
+            )
             @given(case=operation.as_strategy(generation_mode=mode))
             def ask(case: Any) -> None:
                 response = case.call(base_url=url, headers=headers, timeout=120)
@@ -96,6 +110,9 @@ def _ask_everything(url: str, headers: dict[str, str], document: dict[str, Any],
                 try:
                     case.validate_response(response, checks=CHECKS)
                 except Exception as error:
-                    failures.append(f"{case.operation.method} {case.operation.path}: {response.status_code} {str(error)[:500]}")
+                    failures.append(
+                        f"{case.operation.method} {case.operation.path}: {response.status_code} "
+                        f"{str(error)[:500]}"
+                    )
 
             ask()

@@ -1,4 +1,6 @@
-"""Where a vector store is, and with which model it was made: both are remembered, and nothing else is ever used in their place."""
+"""Where a vector store is, and with which model it was made: both are remembered, and nothing else is
+ever used in their place.
+"""
 
 from __future__ import annotations
 
@@ -62,7 +64,9 @@ async def add(world: World, tenant: str, store: str, text: str) -> None:
     file = await client.files.create(file=("a.md", text.encode()), purpose="assistants")
     await client.vector_stores.files.create(vector_store_id=store, file_id=file.id)
     async with asyncio.timeout(60):
-        while (state := await client.vector_stores.files.retrieve(vector_store_id=store, file_id=file.id)).status == "in_progress":
+        while (
+            state := await client.vector_stores.files.retrieve(vector_store_id=store, file_id=file.id)
+        ).status == "in_progress":
             await asyncio.sleep(0.05)
     assert state.status == "completed"
 
@@ -77,18 +81,32 @@ async def engine_of(world: World, store: str) -> str | None:
     return await world.gateway.services.state.engine_of(store)  # type: ignore[arg-type]
 
 
-async def test_policy_says_where_a_tenants_new_stores_are_and_they_stay_there(start: Start, two_engines: dict[str, Any]) -> None:
+async def test_policy_says_where_a_tenants_new_stores_are_and_they_stay_there(
+    start: Start, two_engines: dict[str, Any]
+) -> None:
     async with start(vector=two_engines, placement={"acme": "acme-own"}) as world:
-        acme, globex = await filled(world, "acme", "Acme: 28 days of leave."), await filled(world, "globex", "Globex: 20 days of leave.")
+        acme, globex = (
+            await filled(world, "acme", "Acme: 28 days of leave."),
+            await filled(world, "globex", "Globex: 20 days of leave."),
+        )
         placed = [await engine_of(world, store) for store in (acme, globex)]
-        found = [(await searched(world, tenant, store)).json()["data"] for tenant, store in (("acme", acme), ("globex", globex))]
+        found = [
+            (await searched(world, tenant, store)).json()["data"]
+            for tenant, store in (("acme", acme), ("globex", globex))
+        ]
         async with httpx.AsyncClient(base_url=world.url, timeout=120) as http:
             ready = (await http.get("/readyz")).json()
     async with start(vector=two_engines | {"default": "acme-own"}, placement={"globex": "acme-own"}) as world:
-        later = [(await searched(world, tenant, store)).json()["data"] for tenant, store in (("acme", acme), ("globex", globex))]
+        later = [
+            (await searched(world, tenant, store)).json()["data"]
+            for tenant, store in (("acme", acme), ("globex", globex))
+        ]
 
     assert placed == ["acme-own", "main"]
-    assert [[hit["content"][0]["text"] for hit in hits] for hits in found] == [["Acme: 28 days of leave."], ["Globex: 20 days of leave."]]
+    assert [[hit["content"][0]["text"] for hit in hits] for hits in found] == [
+        ["Acme: 28 days of leave."],
+        ["Globex: 20 days of leave."],
+    ]
     assert later == found
     assert ready["vector_stores"] == {"main": "ok", "acme-own": "ok"}
 
@@ -113,10 +131,16 @@ async def test_engine_that_policy_names_and_that_is_not_configured_gets_no_store
         answer = await http.post("/vector_stores", json={"name": "Handbook"})
         listed = await http.get("/vector_stores")
 
-    assert (answer.status_code, answer.json()["error"]["code"], listed.json()["data"]) == (503, "policy_unavailable", [])
+    assert (answer.status_code, answer.json()["error"]["code"], listed.json()["data"]) == (
+        503,
+        "policy_unavailable",
+        [],
+    )
 
 
-async def test_store_of_another_model_is_refused_in_words_that_say_what_to_do(start: Start, upstream: ScriptedUpstream) -> None:
+async def test_store_of_another_model_is_refused_in_words_that_say_what_to_do(
+    start: Start, upstream: ScriptedUpstream
+) -> None:
     async with start() as world:
         store = await filled(world, "acme", "28 days of leave.")
     async with start(embeddings=OTHER_MODEL) as world:
@@ -149,7 +173,10 @@ async def test_model_that_is_still_named_goes_on_serving_its_stores(start: Start
         rows = [await world.gateway.services.state.store(principal(), one) for one in (store, newer)]  # type: ignore[arg-type]
 
     assert {hit["content"][0]["text"] for hit in found} == {"28 days of leave.", "Parental leave is 60 days."}
-    assert [(row.embedder, row.dimensions) for row in rows if row] == [("wordllama-256", 256), ("upstream:small", 2)]
+    assert [(row.embedder, row.dimensions) for row in rows if row] == [
+        ("wordllama-256", 256),
+        ("upstream:small", 2),
+    ]
 
 
 def principal() -> Any:

@@ -1,7 +1,9 @@
-"""Every way in which OPA can fail to answer, at every decision: a refusal, nothing leaked, nothing written, nothing sent on, and it ends by itself.
+"""Every way in which OPA can fail to answer, at every decision: a refusal, nothing leaked, nothing written,
+nothing sent on, and it ends by itself.
 
-One gateway uses a real OPA through a proxy that breaks the answers of one decision only, so that the walk reaches it. The answers of an
-OPA without policy, of a rule that is missing and of rules that conflict are OPA's own.
+One gateway uses a real OPA through a proxy that breaks the answers of one decision only, so that the walk
+reaches it. The answers of an OPA without policy, of a rule that is missing and of rules that conflict are
+OPA's own.
 """
 
 from __future__ import annotations
@@ -37,7 +39,9 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 CANARY = "blue-heron"
 DOCUMENT = f"# Leave\n\nEmployees have 28 days of annual leave. The canary is {CANARY}.\n"
 NEVER_SECONDS = 0.4
-"""How long the gateway waits for an answer that never comes. Every other answer has as long as it needs, on a machine that is slow too."""
+"""How long the gateway waits for an answer that never comes. Every other answer has as long as it
+needs, on a machine that is slow too.
+"""
 CONFLICT = """package regate.broken
 
 conflict := 1 if input.action
@@ -55,7 +59,9 @@ def everything(path: str, document: dict[str, Any]) -> bool:
 
 @dataclass
 class BreakableOpa:
-    """A proxy before a real OPA. Questions that `concerns` picks, by their path and document, are answered by `fault` instead."""
+    """A proxy before a real OPA. Questions that `concerns` picks, by their path and document, are
+    answered by `fault` instead.
+    """
 
     session: aiohttp.ClientSession
     token: str
@@ -84,8 +90,12 @@ class BreakableOpa:
 
     async def forward(self, session: aiohttp.ClientSession, path: str, body: bytes | None) -> web.Response:
         headers = {"Authorization": f"Bearer {self.token}", "Content-Type": "application/json"}
-        async with session.request("GET" if body is None else "POST", f"http://opa{path}", data=body, headers=headers) as answer:
-            return web.Response(status=answer.status, body=await answer.read(), content_type="application/json")
+        async with session.request(
+            "GET" if body is None else "POST", f"http://opa{path}", data=body, headers=headers
+        ) as answer:
+            return web.Response(
+                status=answer.status, body=await answer.read(), content_type="application/json"
+            )
 
 
 # ---------------------------------------------------------------- faults
@@ -105,7 +115,9 @@ async def slow(opa: BreakableOpa, request: web.Request, body: bytes) -> web.Stre
     """Begin the true answer in time, and never end it."""
     whole = await opa.forward(opa.session, request.path_qs, body)
     assert isinstance(whole.body, bytes)
-    answer = web.StreamResponse(headers={"Content-Type": "application/json", "Content-Length": str(len(whole.body))})
+    answer = web.StreamResponse(
+        headers={"Content-Type": "application/json", "Content-Length": str(len(whole.body))}
+    )
     await answer.prepare(request)
     await answer.write(whole.body[:-1])
     return await asyncio.get_running_loop().create_future()
@@ -151,7 +163,9 @@ async def elsewhere(opa: BreakableOpa, request: web.Request, body: bytes, rule: 
     """Ask OPA for another rule instead."""
     if request.path == "/v1/compile":
         document = json.loads(body)
-        document["query"] = f"regate_revision = data.regate.meta.revision; data.regate.{rule.replace('/', '.')} == true"
+        document["query"] = (
+            f"regate_revision = data.regate.meta.revision; data.regate.{rule.replace('/', '.')} == true"
+        )
         return await opa.forward(opa.session, "/v1/compile", json.dumps(document).encode())
     return await opa.forward(opa.session, f"/v1/data/regate/{rule}?{request.query_string}", body)
 
@@ -172,11 +186,28 @@ NO_ANSWER: tuple[Fault, ...] = (dead, hanging, slow, failing, wrong_status, garb
 NOT_YES: tuple[Fault, ...] = (without_policy, undefined, missing)
 
 NEVER_TRUE = (False, 1, "true", [True], {"allow": True})
-NOBODY = (True, "alice", {"id": "alice"}, {"id": "alice", "tenant": ["acme"]}, {"id": "a", "tenant": "acme", "teams": "hr"})
+NOBODY = (
+    True,
+    "alice",
+    {"id": "alice"},
+    {"id": "alice", "tenant": ["acme"]},
+    {"id": "a", "tenant": "acme", "teams": "hr"},
+)
 NO_STAMP = (True, [], {}, {"tenant": "acme"})
 NO_PLAN = (None, True, [[]], {"queries": True}, {"queries": [[]]}, {"queries": [], "support": True}, {})
-PLENTY = dict.fromkeys(("rpm", "tpm", "max_turns", "max_tool_calls", "max_chunks", "max_output_tokens"), 1_000_000)
-NO_LIMITS = (True, [], {}, {"rpm": 1}, PLENTY | {"rpm": "1"}, PLENTY | {"tpm": 0.5}, PLENTY | {"tpm": -1}, PLENTY | {"more": 1})
+PLENTY = dict.fromkeys(
+    ("rpm", "tpm", "max_turns", "max_tool_calls", "max_chunks", "max_output_tokens"), 1_000_000
+)
+NO_LIMITS = (
+    True,
+    [],
+    {},
+    {"rpm": 1},
+    PLENTY | {"rpm": "1"},
+    PLENTY | {"tpm": 0.5},
+    PLENTY | {"tpm": -1},
+    PLENTY | {"more": 1},
+)
 EMPTY: dict[str, Any] = {"stores": [], "chunks": [], "items": [], "tool_results": [], "models": []}
 NO_BATCH = (True, {}, EMPTY, *(EMPTY | {name: True} for name in ("stores", "chunks", "items")))
 NO_DOCUMENTS = (
@@ -188,7 +219,10 @@ NO_DOCUMENTS = (
     *({"readable": readable, "stamps": {}} for readable in (True, {"0": True}, ["0"], [True], [1], [-1])),
     *({"readable": [0], "stamps": {place: stamp}} for place in ("0", "1", "00") for stamp in NO_STAMP),
 )
-NO_CHUNKS = (*NO_BATCH, *(EMPTY | {"chunks": wrong} for wrong in ({"0": True}, ["0"], [True], [0, 99], [-1], [0.5], None)))
+NO_CHUNKS = (
+    *NO_BATCH,
+    *(EMPTY | {"chunks": wrong} for wrong in ({"0": True}, ["0"], [True], [0, 99], [-1], [0.5], None)),
+)
 
 
 # ---------------------------------------------------------------- what is asked for
@@ -212,14 +246,18 @@ class Scene:
         self.store = (await self.alice.post("/vector_stores", json={"name": "acme"})).json()["id"]
         self.file, self.spare = [await self.upload(content) for content in (DOCUMENT, "Nothing of note.")]
         assert (await self.attach(self.file)).status_code == 200
-        while (attached := (await self.alice.get(f"/vector_stores/{self.store}/files/{self.file}")).json())["status"] == "in_progress":
+        while (attached := (await self.alice.get(f"/vector_stores/{self.store}/files/{self.file}")).json())[
+            "status"
+        ] == "in_progress":
             await asyncio.sleep(0.05)  # the API is polled, as clients do
         assert attached["status"] == "completed"
         self.response = (await self.respond()).json()["id"]
         assert CANARY in self.world.upstream.prompt
 
     async def upload(self, content: str) -> str:
-        answer = await self.alice.post("/files", files={"file": ("leave.md", content.encode())}, data={"purpose": "assistants"})
+        answer = await self.alice.post(
+            "/files", files={"file": ("leave.md", content.encode())}, data={"purpose": "assistants"}
+        )
         return str(answer.json()["id"])
 
     async def attach(self, file: str) -> httpx.Response:
@@ -227,18 +265,26 @@ class Scene:
 
     async def respond(self, **more: Any) -> httpx.Response:
         """Have the model search, and answer."""
-        self.world.upstream.turns = [tool_call("file_search", {"query": "annual leave"}), text("They have 28 days.")]
+        self.world.upstream.turns = [
+            tool_call("file_search", {"query": "annual leave"}),
+            text("They have 28 days."),
+        ]
         tools = [{"type": "file_search", "vector_store_ids": [self.store]}]
-        return await self.alice.post("/responses", json={"model": "small", "input": "How many days?", "tools": tools} | more)
+        return await self.alice.post(
+            "/responses", json={"model": "small", "input": "How many days?", "tools": tools} | more
+        )
 
     async def written(self) -> dict[str, Any]:
         """All that the caller has, and what lies on the disk."""
         listings = {
-            path: (await self.alice.get(path)).json()["data"] for path in ("/vector_stores", "/files", f"/vector_stores/{self.store}/files")
+            path: (await self.alice.get(path)).json()["data"]
+            for path in ("/vector_stores", "/files", f"/vector_stores/{self.store}/files")
         }
         responses = (await self.alice.get("/responses", params={"limit": 100})).json()["data"]
         blobs = sorted(path.name for path in self.world.settings.files.path.rglob("*") if path.is_file())
-        return {path: [(one["id"], one.get("attributes")) for one in data] for path, data in listings.items()} | {
+        return {
+            path: [(one["id"], one.get("attributes")) for one in data] for path, data in listings.items()
+        } | {
             "responses": [one["id"] for one in responses],
             "blobs": blobs,
         }
@@ -246,7 +292,9 @@ class Scene:
 
 @dataclass(frozen=True)
 class Point:
-    """One decision: which question it is, what leads to it, the statuses that deny, and values that are no permission."""
+    """One decision: which question it is, what leads to it, the statuses that deny, and values that
+    are no permission.
+    """
 
     name: str
     path: str
@@ -269,7 +317,9 @@ async def list_models(scene: Scene) -> httpx.Response:
 
 
 async def chat(scene: Scene) -> httpx.Response:
-    return await scene.alice.post("/chat/completions", json={"model": "small", "messages": [{"role": "user", "content": "Hi"}]})
+    return await scene.alice.post(
+        "/chat/completions", json={"model": "small", "messages": [{"role": "user", "content": "Hi"}]}
+    )
 
 
 async def delete_store(scene: Scene) -> httpx.Response:
@@ -314,11 +364,15 @@ async def embed(scene: Scene) -> httpx.Response:
 
 async def go_on(scene: Scene) -> httpx.Response:
     scene.world.upstream.turns = [text("As I said.")]
-    return await scene.alice.post("/responses", json={"model": "small", "input": "Again?", "previous_response_id": scene.response})
+    return await scene.alice.post(
+        "/responses", json={"model": "small", "input": "Again?", "previous_response_id": scene.response}
+    )
 
 
 async def read_response(scene: Scene) -> httpx.Response:
-    return await scene.alice.get(f"/responses/{scene.response}", params={"include[]": "file_search_call.results"})
+    return await scene.alice.get(
+        f"/responses/{scene.response}", params={"include[]": "file_search_call.results"}
+    )
 
 
 async def attach(scene: Scene) -> httpx.Response:
@@ -331,7 +385,9 @@ async def attach_another(scene: Scene) -> httpx.Response:
 
 async def amend(scene: Scene) -> httpx.Response:
     attributes = {"turn": next(scene.numbers)}
-    return await scene.alice.post(f"/vector_stores/{scene.store}/files/{scene.file}", json={"attributes": attributes})
+    return await scene.alice.post(
+        f"/vector_stores/{scene.store}/files/{scene.file}", json={"attributes": attributes}
+    )
 
 
 async def upload(scene: Scene) -> httpx.Response:
@@ -360,7 +416,13 @@ POINTS = (
     Point("content", BATCH, read_content, (404,), NO_BATCH, "chunks"),
     Point("quota", "/v1/data/regate/quota/limits", chat, (403,), NO_LIMITS),
     Point("quota of a response", "/v1/data/regate/quota/limits", respond, (403,), NO_LIMITS),
-    Point("quota of a response in the background", "/v1/data/regate/quota/limits", respond_in_background, (403,), (True,)),
+    Point(
+        "quota of a response in the background",
+        "/v1/data/regate/quota/limits",
+        respond_in_background,
+        (403,),
+        (True,),
+    ),
     Point("quota of an embedding", "/v1/data/regate/quota/limits", embed, (403,), (True,)),
     Point("file", "/v1/data/regate/file/allow", download, (404,), NEVER_TRUE),
     Point("tool", "/v1/data/regate/tool/allow", respond, (200,), NEVER_TRUE),
@@ -368,7 +430,9 @@ POINTS = (
     Point("history", BATCH, go_on, (400,), NO_BATCH, "items"),
     Point("stored response", "/v1/data/regate/history/allow", read_response, (404,), NEVER_TRUE),
     Point("stored items", BATCH, read_response, (200,), NO_BATCH, "items"),
-    Point("ingest", "/v1/data/regate/lib/batch/ingested", attach, (403, 404), NO_DOCUMENTS, again=attach_another),
+    Point(
+        "ingest", "/v1/data/regate/lib/batch/ingested", attach, (403, 404), NO_DOCUMENTS, again=attach_another
+    ),
     Point("ingest anew", "/v1/data/regate/ingest/allow", amend, (403,), NEVER_TRUE),
     Point("ingest stamp anew", "/v1/data/regate/ingest/stamp", amend, (503,), NO_STAMP),
     Point("upload", "/v1/data/regate/file/allow", upload, (403,), NEVER_TRUE),
@@ -377,7 +441,11 @@ POINTS = (
 
 
 def cases(faults: Callable[[Point], Iterable[Fault]]) -> list[Any]:
-    listed = [pytest.param(point, fault, id=f"{point.name}-{fault.__name__}") for point in POINTS for fault in faults(point)]
+    listed = [
+        pytest.param(point, fault, id=f"{point.name}-{fault.__name__}")
+        for point in POINTS
+        for fault in faults(point)
+    ]
     assert listed
     return listed
 
@@ -387,13 +455,17 @@ SHOWING = (search, read_content, download, list_models, list_stores, read_respon
 WRITING = (delete_store, attach, amend, upload)
 """Acts that would change what is stored."""
 BEFORE_ALL = ("route", "quota")
-"""Points that come before everything else of a request: refused there, it has called no model and stored nothing."""
+"""Points that come before everything else of a request: refused there, it has called no model and
+stored nothing.
+"""
 CALLING = (respond,)
 """Acts that call the model before the decision is reached."""
 
 
 async def refused(scene: Scene, point: Point, fault: Fault) -> httpx.Response:
-    """Do what leads to the decision while its answer is broken, and check all that must hold whatever the answer is."""
+    """Do what leads to the decision while its answer is broken, and check all that must hold whatever
+    the answer is.
+    """
     untouched = point.act in WRITING or point.name.startswith(BEFORE_ALL)
     before = await scene.written() if untouched else {}
     sent, broken = len(scene.world.upstream.requests), scene.opa.broken
@@ -417,12 +489,18 @@ async def refused(scene: Scene, point: Point, fault: Fault) -> httpx.Response:
 async def test_decision_that_opa_cannot_make_is_unavailable(scene: Scene, point: Point, fault: Fault) -> None:
     answer = await refused(scene, point, fault)
 
-    codes = {"policy_unavailable", "filter_not_expressible"} if point.path == "/v1/compile" else {"policy_unavailable"}
+    codes = (
+        {"policy_unavailable", "filter_not_expressible"}
+        if point.path == "/v1/compile"
+        else {"policy_unavailable"}
+    )
     assert (answer.status_code, answer.json()["error"]["code"]) in {(503, code) for code in codes}
 
 
 @pytest.mark.parametrize(("point", "fault"), cases(lambda point: (*NOT_YES, *map(result, point.values))))
-async def test_answer_that_is_not_exactly_a_yes_permits_nothing(scene: Scene, point: Point, fault: Fault) -> None:
+async def test_answer_that_is_not_exactly_a_yes_permits_nothing(
+    scene: Scene, point: Point, fault: Fault
+) -> None:
     await refused(scene, point, fault)
 
 
@@ -451,7 +529,9 @@ class Meeting:
 
 
 @pytest.mark.parametrize("act", [chat, respond])
-async def test_quota_and_route_are_asked_at_once(scene: Scene, act: Callable[[Scene], Awaitable[httpx.Response]]) -> None:
+async def test_quota_and_route_are_asked_at_once(
+    scene: Scene, act: Callable[[Scene], Awaitable[httpx.Response]]
+) -> None:
     asked = ("/v1/data/regate/quota/limits", "/v1/data/regate/route/allow")
     with scene.opa.breaking(Meeting(*asked), lambda path, _: path in asked):
         answer = await act(scene)
@@ -476,7 +556,9 @@ async def test_store_with_a_file_that_is_deleted_while_it_is_decided_about_is_no
 
 
 async def lacking_a_rule(opa: BreakableOpa, request: web.Request, body: bytes) -> web.StreamResponse:
-    """The policy's description of itself, as it is when a rule that the gateway asks for is not among its rules."""
+    """The policy's description of itself, as it is when a rule that the gateway asks for is not among
+    its rules.
+    """
     whole = await opa.forward(opa.session, request.path_qs, body)
     assert isinstance(whole.body, bytes)
     answer = json.loads(whole.body)
@@ -509,7 +591,10 @@ async def test_hundred_requests_at_once_are_all_refused_in_time_while_opa_hangs(
 async def test_metrics_tell_of_decisions_and_outages_and_of_nobody(scene: Scene) -> None:
     async def figures() -> dict[str, float]:
         lines = (await anyone.get("/metrics")).text.splitlines()
-        return {name: float(value) for name, _, value in (line.rpartition(" ") for line in lines if line.startswith("regate_"))}
+        return {
+            name: float(value)
+            for name, _, value in (line.rpartition(" ") for line in lines if line.startswith("regate_"))
+        }
 
     async with httpx.AsyncClient(base_url=scene.world.url, timeout=120) as anyone:
         before = await figures()
@@ -534,8 +619,14 @@ async def test_metrics_tell_of_decisions_and_outages_and_of_nobody(scene: Scene)
     assert f'regate_requests_total{{{route},status="200"}}' in grown
     assert f'regate_requests_total{{{route},status="503"}}' in grown
     assert 'regate_requests_total{method="GET",route="unlisted",status="404"}' in grown
-    assert {"regate_pushdown_mismatch_total", "regate_audit_lost_total", 'regate_plan_cache_total{outcome="hit"}'} <= after.keys() - grown
-    assert [name for name in after if name.startswith("regate_policy_info")] == [f'regate_policy_info{{revision="{scene.revision}"}}']
+    assert {
+        "regate_pushdown_mismatch_total",
+        "regate_audit_lost_total",
+        'regate_plan_cache_total{outcome="hit"}',
+    } <= after.keys() - grown
+    assert [name for name in after if name.startswith("regate_policy_info")] == [
+        f'regate_policy_info{{revision="{scene.revision}"}}'
+    ]
     assert not any(word in name for name in after for word in ("alice", "acme", scene.store, "small"))
 
 
@@ -555,7 +646,9 @@ async def scene(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Scene
         assert address.socket is not None
         assert address.token is not None
         opa = BreakableOpa(
-            await stack.enter_async_context(aiohttp.ClientSession(connector=aiohttp.UnixConnector(str(address.socket)))),
+            await stack.enter_async_context(
+                aiohttp.ClientSession(connector=aiohttp.UnixConnector(str(address.socket)))
+            ),
             address.token,
             await opa_without_policy(stack, root / "empty.sock"),
         )
@@ -566,14 +659,21 @@ async def scene(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Scene
             ("POST", "chat/completions", upstream.chat),
             ("POST", "embeddings", upstream.embeddings),
         ]
-        upstream.url = f"{await served(stack, [(method, f'/v1/{path}', handler) for method, path, handler in routes])}/v1"
+        address = await served(stack, [(method, f"/v1/{path}", handler) for method, path, handler in routes])
+        upstream.url = f"{address}/v1"
         settings = Settings.model_validate(
             {
                 "data_dir": root / "data",
                 "listen": {"port": 0},
                 "upstreams": [{"name": "scripted", "base_url": upstream.url}],
                 # No plan is remembered: each search must ask for its own, or the outage would not be seen.
-                "opa": {"mode": "remote", "url": proxy, "token_env": "REGATE_TEST_OPA_TOKEN", "timeout_ms": OPA_MS, "cache_s": 0},
+                "opa": {
+                    "mode": "remote",
+                    "url": proxy,
+                    "token_env": "REGATE_TEST_OPA_TOKEN",
+                    "timeout_ms": OPA_MS,
+                    "cache_s": 0,
+                },
                 "vector": {"stores": {"main": {"kind": "memory"}}},
                 "telemetry": {"access_log": False},
             }
@@ -584,7 +684,9 @@ async def scene(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Scene
         never_waiting_long(opa_client(gateway), opa)
         world = World(server.url, settings, gateway, upstream, policies)
         headers = {"Authorization": f"Bearer {world.token('alice', 'acme', teams=['hr'])}"}
-        fresh = httpx.Limits(max_keepalive_connections=0)  # a connection each, so that no request meets what another left
+        fresh = httpx.Limits(
+            max_keepalive_connections=0
+        )  # a connection each, so that no request meets what another left
         alice = httpx.AsyncClient(base_url=f"{world.url}/v1", headers=headers, timeout=90, limits=fresh)
         made = Scene(world, opa, await stack.enter_async_context(alice), managed.process.revision)
         await made.prepare()
@@ -606,14 +708,25 @@ def never_waiting_long(client: OpaClient, opa: BreakableOpa) -> None:
 async def opa_without_policy(stack: AsyncExitStack, socket: Path) -> aiohttp.ClientSession:
     """Return a session with an OPA that runs and knows nothing."""
     process = await asyncio.create_subprocess_exec(
-        *(str(require_opa()), "run", "--server", "--addr", f"unix://{socket}", "--skip-version-check", "--log-level", "error")
+        *(
+            str(require_opa()),
+            "run",
+            "--server",
+            "--addr",
+            f"unix://{socket}",
+            "--skip-version-check",
+            "--log-level",
+            "error",
+        )
     )
     stack.push_async_callback(process.wait)
     stack.callback(process.terminate)
     while not socket.exists():
         assert process.returncode is None
         await asyncio.sleep(0.01)  # a process says in no other way that it listens
-    return await stack.enter_async_context(aiohttp.ClientSession(connector=aiohttp.UnixConnector(str(socket))))
+    return await stack.enter_async_context(
+        aiohttp.ClientSession(connector=aiohttp.UnixConnector(str(socket)))
+    )
 
 
 async def served(stack: AsyncExitStack, routes: list[tuple[str, str, Any]]) -> str:

@@ -1,4 +1,5 @@
-"""Redeploying a team's policies under a running gateway, in each way that the documents name: nobody is let in meanwhile, and nothing is amiss.
+"""Redeploying a team's policies under a running gateway, in each way that the documents name: nobody is let
+in meanwhile, and nothing is amiss.
 
 What is deployed denies contractors by a rule of the team's own; the shipped policies alone would let them in.
 """
@@ -63,7 +64,9 @@ def amend(team: Path, generation: int) -> None:
 
 def make(team: Path) -> None:
     environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
-    done = subprocess.run(["make", "policy"], cwd=team, env=environment, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        ["make", "policy"], cwd=team, env=environment, capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stdout + done.stderr
 
 
@@ -106,7 +109,11 @@ async def watched(settings: Settings, upstream: ScriptedUpstream, policies: Path
     async with Running(app, settings.listen) as server:
         world = World(server.url, settings, gateway, upstream, policies)
         async with world.http("ann", teams=["eng"]) as ann:
-            store = (await ann.post("/vector_stores", json={"name": "hers", "metadata": {"regate.visibility": "tenant"}})).json()["id"]
+            store = (
+                await ann.post(
+                    "/vector_stores", json={"name": "hers", "metadata": {"regate.visibility": "tenant"}}
+                )
+            ).json()["id"]
         async with world.http("bob", teams=["eng"]) as bob:
             assert (await bob.get(f"/vector_stores/{store}")).status_code == 200
         observed = Watched(world, store)
@@ -126,12 +133,19 @@ async def until(condition: Callable[[], bool]) -> None:
 
 def nothing_was_amiss(observed: Watched, caplog: pytest.LogCaptureFixture) -> bool:
     errors = [(record.name, record.message) for record in caplog.records if record.levelno > logging.WARNING]
-    assert (set(observed.statuses), {(status, said) for status, said, _ in observed.readiness}, errors) == ({404}, {(200, "ready")}, [])
+    assert (set(observed.statuses), {(status, said) for status, said, _ in observed.readiness}, errors) == (
+        {404},
+        {(200, "ready")},
+        [],
+    )
     return True
 
 
 async def test_make_policy_again_and_again_lets_nobody_in_and_is_in_force_each_time(
-    configure: Callable[..., Settings], upstream: ScriptedUpstream, team: Path, caplog: pytest.LogCaptureFixture
+    configure: Callable[..., Settings],
+    upstream: ScriptedUpstream,
+    team: Path,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     make(team)
     live = team / "build" / "policy"
@@ -154,7 +168,9 @@ def checked_out(new: Path, live: Path) -> Iterator[None]:
 
     def git(*arguments: str) -> None:
         subprocess.run(
-            ["git", "-c", "user.name=t", "-c", "user.email=t@example.com", "-C", str(live), *arguments], check=True, capture_output=True
+            ["git", "-c", "user.name=t", "-c", "user.email=t@example.com", "-C", str(live), *arguments],
+            check=True,
+            capture_output=True,
         )
 
     git("init", "--initial-branch", "one")

@@ -26,7 +26,9 @@ JWT = {"issuer": "tests", "audience": "regate", "algorithms": ["HS256"], "secret
 
 
 @asynccontextmanager
-async def served(data_dir: Path, upstream: str, **more: Any) -> AsyncIterator[tuple[str, asyncio.subprocess.Process]]:
+async def served(
+    data_dir: Path, upstream: str, **more: Any
+) -> AsyncIterator[tuple[str, asyncio.subprocess.Process]]:
     """Enter with `regate serve` answering; it is ended on leaving, if it still runs."""
     port = free_port()
     config = data_dir / "regate.yaml"
@@ -64,7 +66,9 @@ async def served(data_dir: Path, upstream: str, **more: Any) -> AsyncIterator[tu
 
 
 def headers() -> dict[str, str]:
-    token = mint_development_token(SECRET.encode(), issuer="tests", audience="regate", subject="alice", tenant="acme", ttl_s=600)
+    token = mint_development_token(
+        SECRET.encode(), issuer="tests", audience="regate", subject="alice", tenant="acme", ttl_s=600
+    )
     return {"Authorization": f"Bearer {token}"}
 
 
@@ -72,7 +76,9 @@ async def hanging(upstream: ScriptedUpstream, request: web.Request) -> web.Strea
     """Say a word, and then nothing more until the caller is gone."""
     response = web.StreamResponse(headers={"content-type": "text/event-stream"})
     await response.prepare(request)
-    await response.write(b"data: " + json.dumps({"choices": [{"index": 0, "delta": {"content": "Half"}}]}).encode() + b"\n\n")
+    await response.write(
+        b"data: " + json.dumps({"choices": [{"index": 0, "delta": {"content": "Half"}}]}).encode() + b"\n\n"
+    )
     while request.transport is not None and not request.transport.is_closing():
         await asyncio.sleep(0.02)
     return response
@@ -82,7 +88,9 @@ async def killed_in_mid_stream(http: httpx.AsyncClient, process: asyncio.subproc
     """Kill the gateway at the first delta of a streamed response; return the response's id."""
     identifier = ""
     try:
-        async with http.stream("POST", "/v1/responses", json={"model": "small", "input": "Hi", "stream": True}) as stream:
+        async with http.stream(
+            "POST", "/v1/responses", json={"model": "small", "input": "Hi", "stream": True}
+        ) as stream:
             async for line in stream.aiter_lines():
                 if line.startswith("data: ") and not identifier:
                     identifier = json.loads(line[6:])["response"]["id"]
@@ -97,9 +105,15 @@ async def test_response_in_progress_when_the_process_was_killed_is_failed_after_
     upstream: ScriptedUpstream, tmp_path: Path
 ) -> None:
     upstream.turns = [hanging]
-    async with served(tmp_path, upstream.url) as (url, process), httpx.AsyncClient(base_url=url, headers=headers(), timeout=60) as http:
+    async with (
+        served(tmp_path, upstream.url) as (url, process),
+        httpx.AsyncClient(base_url=url, headers=headers(), timeout=60) as http,
+    ):
         identifier = await killed_in_mid_stream(http, process)
-    async with served(tmp_path, upstream.url) as (url, _), httpx.AsyncClient(base_url=url, headers=headers(), timeout=60) as http:
+    async with (
+        served(tmp_path, upstream.url) as (url, _),
+        httpx.AsyncClient(base_url=url, headers=headers(), timeout=60) as http,
+    ):
         stored = (await http.get(f"/v1/responses/{identifier}")).json()
 
     assert (stored["status"], stored["error"]["code"]) == ("failed", "server_error")
@@ -118,7 +132,11 @@ async def test_no_opa_outlives_the_gateway(upstream: ScriptedUpstream, tmp_path:
 
 
 def _children(pid: int) -> list[int]:
-    found = [int(child) for tasks in Path(f"/proc/{pid}/task").glob("*/children") for child in tasks.read_text().split()]
+    found = [
+        int(child)
+        for tasks in Path(f"/proc/{pid}/task").glob("*/children")
+        for child in tasks.read_text().split()
+    ]
     return [child for child in found if b"--server" in Path(f"/proc/{child}/cmdline").read_bytes()]
 
 
@@ -138,11 +156,14 @@ def _state(pid: int) -> str:
         ({"upstreams": [{"name": "u", "base_url": "ftp://x"}]}, "base_url"),
     ],
 )
-async def test_unsafe_configuration_does_not_start(tmp_path: Path, changes: dict[str, Any], said: str) -> None:
+async def test_unsafe_configuration_does_not_start(
+    tmp_path: Path, changes: dict[str, Any], said: str
+) -> None:
     config = tmp_path / "regate.yaml"
     config.write_text(yaml.safe_dump({"data_dir": str(tmp_path)} | changes))
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "regate_gateway", "serve", "--config", str(config)), stderr=asyncio.subprocess.PIPE
+        *(sys.executable, "-m", "regate_gateway", "serve", "--config", str(config)),
+        stderr=asyncio.subprocess.PIPE,
     )
     _, errors = await process.communicate()
 

@@ -45,7 +45,9 @@ class Shell:
     environment: dict[str, str]
 
     async def run(self, *arguments: str, stdin: str = "", **environment: str) -> Done:
-        kept = {name: value for name, value in os.environ.items() if not name.startswith(("REGATE_", "OPENAI_"))}
+        kept = {
+            name: value for name, value in os.environ.items() if not name.startswith(("REGATE_", "OPENAI_"))
+        }
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "regate_gateway", "prompt", *arguments),
             cwd=self.folder,
@@ -58,7 +60,9 @@ class Shell:
         return Done(process.returncode or 0, out.decode(), err.decode())
 
     def write(self, name: str, content: Any) -> str:
-        (self.folder / name).write_text(content if isinstance(content, str) else yaml.safe_dump(content), encoding="utf-8")
+        (self.folder / name).write_text(
+            content if isinstance(content, str) else yaml.safe_dump(content), encoding="utf-8"
+        )
         return name
 
 
@@ -66,14 +70,18 @@ class Shell:
 def shell(world: World, tmp_path: Path) -> Shell:
     folder = tmp_path / "shell"
     folder.mkdir()
-    return Shell(folder, {"REGATE_URL": f"{world.url}/v1", "REGATE_TOKEN": world.token("alice", "acme", teams=["hr"])})
+    return Shell(
+        folder, {"REGATE_URL": f"{world.url}/v1", "REGATE_TOKEN": world.token("alice", "acme", teams=["hr"])}
+    )
 
 
 async def test_prompt_is_managed_from_the_command_line(shell: Shell) -> None:
     created = await shell.run("create", shell.write("weather.yaml", FILE))
     identifier = created.out.strip()
     second = json.dumps({"template": {"instructions": "Bonjour {{name}}."}})
-    updated = await shell.run("update", identifier, "--file", "-", "--make-default", "--name", "Greeting", stdin=second)
+    updated = await shell.run(
+        "update", identifier, "--file", "-", "--make-default", "--name", "Greeting", stdin=second
+    )
     listed = await shell.run("list")
     versions = await shell.run("versions", identifier)
     shown = await shell.run("show", identifier)
@@ -82,7 +90,9 @@ async def test_prompt_is_managed_from_the_command_line(shell: Shell) -> None:
     deleted = await shell.run("delete", identifier, "--yes")
     gone = await shell.run("show", identifier)
 
-    assert [done.code for done in (created, updated, listed, versions, shown, first, back, deleted, gone)] == [0] * 8 + [1]
+    assert [
+        done.code for done in (created, updated, listed, versions, shown, first, back, deleted, gone)
+    ] == [0] * 8 + [1]
     assert updated.out == "Greeting: latest version 2, default version 2\n"
     assert (listed.out.split()[:2], listed.out.split()[-1]) == ([identifier, "2/2"], "Greeting")
     assert [line.split()[0::2] for line in versions.out.splitlines()] == [["1", "name"], ["2", "name"]]
@@ -93,18 +103,42 @@ async def test_prompt_is_managed_from_the_command_line(shell: Shell) -> None:
 
 
 async def test_options_of_create_win_over_the_file(shell: Shell) -> None:
-    content = json.dumps({"name": "x", "metadata": {"regate.visibility": "private", "a": "b"}, "template": {"instructions": "Hi."}})
+    content = json.dumps(
+        {
+            "name": "x",
+            "metadata": {"regate.visibility": "private", "a": "b"},
+            "template": {"instructions": "Hi."},
+        }
+    )
     created = await shell.run(
-        "create", "-", "--name", "y", "--metadata", "regate.visibility=tenant", "--metadata", "c=d=e", "--json", stdin=content
+        "create",
+        "-",
+        "--name",
+        "y",
+        "--metadata",
+        "regate.visibility=tenant",
+        "--metadata",
+        "c=d=e",
+        "--json",
+        stdin=content,
     )
 
-    assert (created.json["name"], created.json["metadata"]) == ("y", {"regate.visibility": "tenant", "a": "b", "c": "d=e"})
+    assert (created.json["name"], created.json["metadata"]) == (
+        "y",
+        {"regate.visibility": "tenant", "a": "b", "c": "d=e"},
+    )
 
 
-async def test_list_goes_over_all_pages_and_shows_nothing_that_a_terminal_obeys(shell: Shell, world: World) -> None:
+async def test_list_goes_over_all_pages_and_shows_nothing_that_a_terminal_obeys(
+    shell: Shell, world: World
+) -> None:
     async with world.http("alice", "acme") as http:
         for number in range(103):
-            body = {"name": f"\x1b[2J{number:03d}\n", "template": {"instructions": "x"}, "metadata": {"regate.visibility": "private"}}
+            body = {
+                "name": f"\x1b[2J{number:03d}\n",
+                "template": {"instructions": "x"},
+                "metadata": {"regate.visibility": "private"},
+            }
             await http.post("/prompts", json=body)
     plain, listed = await shell.run("list"), await shell.run("list", "--json")
 
@@ -117,7 +151,10 @@ async def test_delete_asks_first_and_another_persons_token_sees_nothing(shell: S
     identifier = (await shell.run("create", shell.write("weather.yaml", FILE))).out.strip()
     other = {"REGATE_TOKEN": "", "OPENAI_API_KEY": world.token("mallory", "globex")}
     foreign = [await shell.run("list", **other), await shell.run("delete", identifier, "--yes", **other)]
-    refused, agreed = await shell.run("delete", identifier, stdin="n\n"), await shell.run("delete", identifier, stdin="y\n")
+    refused, agreed = (
+        await shell.run("delete", identifier, stdin="n\n"),
+        await shell.run("delete", identifier, stdin="y\n"),
+    )
 
     assert [(done.code, done.out) for done in foreign] == [(0, ""), (1, "")]
     assert (refused.code, agreed.code, agreed.out) == (1, 0, f"Deleted {identifier}.\n")

@@ -1,4 +1,6 @@
-"""Prompts over sockets: managed over the API, used through the official client, shared by stamp and decided at each use."""
+"""Prompts over sockets: managed over the API, used through the official client, shared by stamp and
+decided at each use.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +17,10 @@ from tests.e2e.conftest import World, text
 TEMPLATE: dict[str, Any] = {
     "model": "small",
     "instructions": "You answer in {{language}}.",
-    "input": [{"role": "developer", "content": "Be brief."}, {"role": "user", "content": "What is the weather in {{city}}?"}],
+    "input": [
+        {"role": "developer", "content": "Be brief."},
+        {"role": "user", "content": "What is the weather in {{city}}?"},
+    ],
     "temperature": 0.25,
 }
 VALUES = {"language": "French", "city": "Lyon"}
@@ -29,7 +34,13 @@ PNG = base64.b64encode(
 
 
 async def made(
-    world: World, *, template: Any = None, metadata: Any = None, subject: str = "alice", tenant: str = "acme", **claims: Any
+    world: World,
+    *,
+    template: Any = None,
+    metadata: Any = None,
+    subject: str = "alice",
+    tenant: str = "acme",
+    **claims: Any,
 ) -> str:
     """Make a prompt and return its id."""
     body = {"name": "Weather", "template": template or TEMPLATE, "metadata": metadata or {}}
@@ -53,27 +64,57 @@ def faults(answers: list[httpx.Response]) -> list[tuple[int, str | None]]:
 async def test_prompt_is_made_changed_and_deleted(world: World) -> None:
     async with world.http() as http:
         created = (
-            await http.post("/prompts", json={"name": "Weather", "template": TEMPLATE, "metadata": {"regate.teams": "", "a": "b"}})
+            await http.post(
+                "/prompts",
+                json={"name": "Weather", "template": TEMPLATE, "metadata": {"regate.teams": "", "a": "b"}},
+            )
         ).json()
         place = f"/prompts/{created['id']}"
-        second = (await http.post(f"{place}/versions", json={"template": {"instructions": "Hello {{name}}."}})).json()
+        second = (
+            await http.post(f"{place}/versions", json={"template": {"instructions": "Hello {{name}}."}})
+        ).json()
         before = (await http.get(place)).json()
         changed = (await http.post(place, json={"name": "Greeting", "default_version": "2"})).json()
         listed = (await http.get("/prompts")).json()
-        versions = [(await http.get(f"{place}/versions", params={"limit": 1, **more})).json() for more in ({}, {"after": "2"})]
+        versions = [
+            (await http.get(f"{place}/versions", params={"limit": 1, **more})).json()
+            for more in ({}, {"after": "2"})
+        ]
         first = (await http.get(f"{place}/versions/1")).json()
         deleted = (await http.delete(place)).json()
-        gone = [(await http.get(path)).status_code for path in (place, f"{place}/versions", f"{place}/versions/1")]
+        gone = [
+            (await http.get(path)).status_code for path in (place, f"{place}/versions", f"{place}/versions/1")
+        ]
 
-    shared = {"id": created["id"], "object": "prompt", "created_at": created["created_at"], "metadata": {"regate.teams": "", "a": "b"}}
+    shared = {
+        "id": created["id"],
+        "object": "prompt",
+        "created_at": created["created_at"],
+        "metadata": {"regate.teams": "", "a": "b"},
+    }
     weather = {"template": TEMPLATE, "variables": ["language", "city"]}
     assert created == {**shared, "name": "Weather", "default_version": "1", "latest_version": "1", **weather}
     assert before == {**created, "latest_version": "2"}
     summary = {**shared, "name": "Greeting", "default_version": "2", "latest_version": "2"}
     assert changed == {**summary, "template": {"instructions": "Hello {{name}}."}, "variables": ["name"]}
-    assert listed == {"object": "list", "data": [summary], "first_id": created["id"], "last_id": created["id"], "has_more": False}
-    assert first == {"object": "prompt.version", "prompt_id": created["id"], "version": "1", "created_at": first["created_at"], **weather}
-    assert [(page["data"], page["first_id"], page["has_more"]) for page in versions] == [([second], "2", True), ([first], "1", False)]
+    assert listed == {
+        "object": "list",
+        "data": [summary],
+        "first_id": created["id"],
+        "last_id": created["id"],
+        "has_more": False,
+    }
+    assert first == {
+        "object": "prompt.version",
+        "prompt_id": created["id"],
+        "version": "1",
+        "created_at": first["created_at"],
+        **weather,
+    }
+    assert [(page["data"], page["first_id"], page["has_more"]) for page in versions] == [
+        ([second], "2", True),
+        ([first], "1", False),
+    ]
     assert (deleted, gone) == ({"id": created["id"], "object": "prompt.deleted", "deleted": True}, [404] * 3)
     assert created["id"].startswith("pmpt_")
 
@@ -95,7 +136,10 @@ NO_PROMPTS: list[tuple[dict[str, Any], str]] = [
 
 async def test_what_makes_no_prompt_is_refused_by_name(world: World) -> None:
     async with world.http() as http:
-        answers = [await http.post("/prompts", json={"name": "Weather", "template": TEMPLATE} | change) for change, _ in NO_PROMPTS]
+        answers = [
+            await http.post("/prompts", json={"name": "Weather", "template": TEMPLATE} | change)
+            for change, _ in NO_PROMPTS
+        ]
         listed = (await http.get("/prompts")).json()["data"]
 
     assert faults(answers) == [(400, param) for _, param in NO_PROMPTS]
@@ -116,7 +160,11 @@ async def test_one_requests_only_what_one_holds(world: World) -> None:
         body = {"name": "Weather", "template": TEMPLATE, "metadata": {"regate.teams": "finance"}}
         answer = await http.post("/prompts", json=body)
 
-    assert (answer.status_code, answer.json()["error"]["code"], "teams that you hold" in answer.text) == (403, "policy_denied", True)
+    assert (answer.status_code, answer.json()["error"]["code"], "teams that you hold" in answer.text) == (
+        403,
+        "policy_denied",
+        True,
+    )
 
 
 NO_CHANGES: list[tuple[dict[str, Any], str]] = [
@@ -147,7 +195,9 @@ async def test_version_that_there_is_not_is_not_found(world: World) -> None:
     versions = ["2", "0", "01", "one", "-1", "1.0", "9" * 30, " 1", "١"]
     async with world.http() as http:
         managed = [await http.get(f"/prompts/{identifier}/versions/{version}") for version in versions]
-        bodies = [{"prompt": {"id": identifier, "version": version, "variables": VALUES}} for version in versions]
+        bodies = [
+            {"prompt": {"id": identifier, "version": version, "variables": VALUES}} for version in versions
+        ]
         used = [await http.post("/responses", json=body) for body in bodies]
 
     assert faults(managed) == [(404, None)] * len(versions)
@@ -176,11 +226,20 @@ ROUTES = [
 async def test_foreign_prompt_answers_exactly_as_an_absent_one(world: World) -> None:
     identifier = await made(world, metadata=PRIVATE, teams=["hr"])
     absent = "pmpt_" + "0" * 48
-    asked = [(one, method, f"/prompts/{one}{tail}", body) for method, tail, body in ROUTES for one in (identifier, absent)]
-    asked += [(one, "POST", "/responses", {"prompt": {"id": one, "variables": VALUES}}) for one in (identifier, absent)]
+    asked = [
+        (one, method, f"/prompts/{one}{tail}", body)
+        for method, tail, body in ROUTES
+        for one in (identifier, absent)
+    ]
+    asked += [
+        (one, "POST", "/responses", {"prompt": {"id": one, "variables": VALUES}})
+        for one in (identifier, absent)
+    ]
     for subject, tenant in (("mallory", "globex"), ("alice", "globex"), ("bob", "acme")):
         async with world.http(subject, tenant, teams=["hr"], roles=["policy_admin"]) as http:
-            answers = [told(await http.request(method, path, json=body), one) for one, method, path, body in asked]
+            answers = [
+                told(await http.request(method, path, json=body), one) for one, method, path, body in asked
+            ]
             listed = (await http.get("/prompts")).json()["data"]
         assert (answers[::2], {status for status, _ in answers}, listed) == (answers[1::2], {404}, [])
     async with world.http(teams=["hr"]) as http:
@@ -193,8 +252,13 @@ async def test_matching_team_reads_and_uses_but_does_not_change(world: World) ->
     identifier = await made(world, teams=["hr"])
     async with world.http("bob", "acme", teams=["hr"]) as http:
         listed = [one["id"] for one in (await http.get("/prompts")).json()["data"]]
-        answers = [(await http.request(method, f"/prompts/{identifier}{tail}", json=body)).status_code for method, tail, body in ROUTES]
-    response = await world.client("bob", "acme", teams=["hr"]).responses.create(prompt={"id": identifier, "variables": VALUES})
+        answers = [
+            (await http.request(method, f"/prompts/{identifier}{tail}", json=body)).status_code
+            for method, tail, body in ROUTES
+        ]
+    response = await world.client("bob", "acme", teams=["hr"]).responses.create(
+        prompt={"id": identifier, "variables": VALUES}
+    )
 
     assert (listed, response.status) == ([identifier], "completed")
     assert answers == [200, 403, 403, 200, 403, 200, 404]
@@ -203,7 +267,9 @@ async def test_matching_team_reads_and_uses_but_does_not_change(world: World) ->
 async def test_other_user_without_a_match_has_no_such_prompt(world: World) -> None:
     identifier = await made(world, teams=["hr"])
     with pytest.raises(openai.NotFoundError) as refusal:
-        await world.client("bob", "acme", teams=["sales"]).responses.create(prompt={"id": identifier, "variables": VALUES})
+        await world.client("bob", "acme", teams=["sales"]).responses.create(
+            prompt={"id": identifier, "variables": VALUES}
+        )
 
     assert refusal.value.body == {
         "message": f"Prompt with id '{identifier}' not found.",
@@ -215,20 +281,36 @@ async def test_other_user_without_a_match_has_no_such_prompt(world: World) -> No
 
 
 async def test_administrator_changes_what_is_shared_and_no_private_draft(world: World) -> None:
-    draft, shared = await made(world, metadata=PRIVATE), await made(world, metadata={"regate.visibility": "tenant"})
+    draft, shared = (
+        await made(world, metadata=PRIVATE),
+        await made(world, metadata={"regate.visibility": "tenant"}),
+    )
     async with world.http("root", "acme", roles=["policy_admin"]) as http:
-        answers = [(await http.post(f"/prompts/{one}", json={"name": "Checked"})).status_code for one in (draft, shared)]
+        answers = [
+            (await http.post(f"/prompts/{one}", json={"name": "Checked"})).status_code
+            for one in (draft, shared)
+        ]
 
     assert answers == [404, 200]
 
 
 async def test_stamp_is_never_shown(world: World) -> None:
     identifier = await made(world, teams=["secret-team"], subject="somebody")
-    paths = ["/prompts", f"/prompts/{identifier}", f"/prompts/{identifier}/versions", f"/prompts/{identifier}/versions/1"]
+    paths = [
+        "/prompts",
+        f"/prompts/{identifier}",
+        f"/prompts/{identifier}/versions",
+        f"/prompts/{identifier}/versions/1",
+    ]
     async with world.http("somebody", "acme", teams=["secret-team"]) as http:
         shown = "".join([(await http.get(path)).text for path in paths])
 
-    assert [word in shown for word in ("secret-team", "somebody", "acme", identifier)] == [False, False, False, True]
+    assert [word in shown for word in ("secret-team", "somebody", "acme", identifier)] == [
+        False,
+        False,
+        False,
+        True,
+    ]
 
 
 async def test_lists_go_on_over_what_the_caller_may_see_alone(world: World) -> None:
@@ -255,7 +337,9 @@ async def test_lists_go_on_over_what_the_caller_may_see_alone(world: World) -> N
 async def test_official_client_uses_a_prompt(world: World) -> None:
     identifier = await made(world)
     world.upstream.turns = [text("Il pleut.")]
-    response = await world.client().responses.create(prompt={"id": identifier, "version": "1", "variables": VALUES})
+    response = await world.client().responses.create(
+        prompt={"id": identifier, "version": "1", "variables": VALUES}
+    )
 
     assert (response.output_text, response.model, response.temperature) == ("Il pleut.", "small", 0.25)
     assert response.prompt is not None
@@ -269,8 +353,12 @@ async def test_official_client_uses_a_prompt(world: World) -> None:
 async def test_official_client_streams_a_prompt(world: World) -> None:
     identifier = await made(world)
     world.upstream.turns = [text("Il ", "pleut.")]
-    stream = await world.client().responses.create(prompt={"id": identifier, "variables": VALUES}, stream=True)
-    ends = [event.response async for event in stream if event.type in ("response.created", "response.completed")]
+    stream = await world.client().responses.create(
+        prompt={"id": identifier, "variables": VALUES}, stream=True
+    )
+    ends = [
+        event.response async for event in stream if event.type in ("response.created", "response.completed")
+    ]
 
     assert [one.prompt and one.prompt.version for one in ends] == ["1", "1"]
     assert ends[-1].output_text == "Il pleut."
@@ -288,23 +376,35 @@ async def test_official_client_uses_a_prompt_over_a_socket_and_nobody_elses(worl
                     ends.append(event.to_dict())
                     break
 
-    assert [ends[0]["error"][name] for name in ("message", "param")] == [f"Prompt with id '{other}' not found.", "prompt.id"]  # type: ignore[index,call-overload]
+    assert [ends[0]["error"][name] for name in ("message", "param")] == [
+        f"Prompt with id '{other}' not found.",
+        "prompt.id",
+    ]  # type: ignore[index,call-overload]
     assert (ends[1]["response"]["prompt"]["id"], len(world.upstream.requests)) == (mine, 1)  # type: ignore[index,call-overload]
     assert messages(world)[-1] == ("user", "What is the weather in Lyon?")
 
 
 async def test_prompt_runs_in_the_background(world: World) -> None:
     identifier = await made(world)
-    queued = await world.client().responses.create(prompt={"id": identifier, "variables": VALUES}, background=True, stream=True)
+    queued = await world.client().responses.create(
+        prompt={"id": identifier, "variables": VALUES}, background=True, stream=True
+    )
     last = [event async for event in queued][-1]
 
-    assert (last.type, messages(world)[0]) == ("response.completed", ("system", "You answer in French.\n\nBe brief."))
+    assert (last.type, messages(world)[0]) == (
+        "response.completed",
+        ("system", "You answer in French.\n\nBe brief."),
+    )
 
 
 async def test_request_wins_over_the_template_and_its_items_come_last(world: World) -> None:
     identifier = await made(world)
     response = await world.client().responses.create(
-        prompt={"id": identifier, "variables": VALUES}, model="large", instructions="Shout.", input="And tomorrow?", temperature=1
+        prompt={"id": identifier, "variables": VALUES},
+        model="large",
+        instructions="Shout.",
+        input="And tomorrow?",
+        temperature=1,
     )
 
     assert (response.model, response.temperature, response.instructions) == ("large", 1, "Shout.")
@@ -342,15 +442,23 @@ async def test_values_are_data_whatever_they_say(world: World) -> None:
 
 
 async def test_image_and_file_stand_for_whole_parts(world: World) -> None:
-    content = [{"type": "input_text", "text": part} for part in ("Describe {{how}}:", "{{photo}}", "{{notes}}")]
-    identifier = await made(world, template={"model": "small", "input": [{"role": "user", "content": content}]})
+    content = [
+        {"type": "input_text", "text": part} for part in ("Describe {{how}}:", "{{photo}}", "{{notes}}")
+    ]
+    identifier = await made(
+        world, template={"model": "small", "input": [{"role": "user", "content": content}]}
+    )
     file = await world.client().files.create(file=("notes.txt", b"Taken in Lyon."), purpose="user_data")
     await world.client().responses.create(
         prompt={
             "id": identifier,
             "variables": {
                 "how": {"type": "input_text", "text": "briefly"},
-                "photo": {"type": "input_image", "image_url": f"data:image/png;base64,{PNG}", "detail": "auto"},
+                "photo": {
+                    "type": "input_image",
+                    "image_url": f"data:image/png;base64,{PNG}",
+                    "detail": "auto",
+                },
                 "notes": {"type": "input_file", "file_id": file.id},
             },
         }
@@ -368,11 +476,27 @@ NO_VALUES: list[tuple[Any, str, str]] = [
     ({**VALUES, "city": 7}, "prompt.variables.city", "an integer"),
     ({**VALUES, "city": None}, "prompt.variables.city", "null"),
     ({**VALUES, "city": ["Lyon"]}, "prompt.variables.city", "an array"),
-    ({**VALUES, "city": {"type": "output_text", "text": "Lyon"}}, "prompt.variables.city.type", "output_text"),
+    (
+        {**VALUES, "city": {"type": "output_text", "text": "Lyon"}},
+        "prompt.variables.city.type",
+        "output_text",
+    ),
     ({**VALUES, "city": {"type": "input_text"}}, "prompt.variables.city.text", "city.text"),
-    ({**VALUES, "city": {"type": "input_image", "image_url": "file:///etc/passwd"}}, "prompt.variables.city.image_url", "data URL"),
-    ({**VALUES, "city": {"type": "input_file", "file_url": "http://127.0.0.1/"}}, "prompt.variables.city.file_url", "not supported"),
-    ({**VALUES, "city": {"type": "input_image", "file_id": "file-1"}}, "prompt.variables.city", "within other text"),
+    (
+        {**VALUES, "city": {"type": "input_image", "image_url": "file:///etc/passwd"}},
+        "prompt.variables.city.image_url",
+        "data URL",
+    ),
+    (
+        {**VALUES, "city": {"type": "input_file", "file_url": "http://127.0.0.1/"}},
+        "prompt.variables.city.file_url",
+        "not supported",
+    ),
+    (
+        {**VALUES, "city": {"type": "input_image", "file_id": "file-1"}},
+        "prompt.variables.city",
+        "within other text",
+    ),
     ("French", "prompt.variables", "an object"),
 ]
 
@@ -384,7 +508,11 @@ async def test_values_that_do_not_fit_are_refused_by_name(world: World) -> None:
         answers = [await http.post("/responses", json=body) for body in bodies]
 
     assert faults(answers) == [(400, param) for _, param, _ in NO_VALUES]
-    assert [named for answer, (_, _, named) in zip(answers, NO_VALUES, strict=True) if named not in answer.json()["error"]["message"]] == []
+    assert [
+        named
+        for answer, (_, _, named) in zip(answers, NO_VALUES, strict=True)
+        if named not in answer.json()["error"]["message"]
+    ] == []
     assert world.upstream.requests == []
 
 
@@ -420,7 +548,9 @@ async def test_fault_in_the_requests_own_items_is_told_by_their_own_place(world:
 async def test_short_request_does_not_become_a_huge_prompt(world: World) -> None:
     identifier = await made(world, template={"model": "small", "instructions": "{{a}}" * 1_000})
     async with world.http() as http:
-        answer = await http.post("/responses", json={"prompt": {"id": identifier, "variables": {"a": "x" * 100_000}}})
+        answer = await http.post(
+            "/responses", json={"prompt": {"id": identifier, "variables": {"a": "x" * 100_000}}}
+        )
 
     assert (answer.status_code, answer.json()["error"]["code"]) == (413, "request_too_large")
     assert world.upstream.requests == []
@@ -439,8 +569,13 @@ async def test_without_a_model_anywhere_the_model_is_missed(world: World) -> Non
 
 async def test_file_in_a_template_is_read_with_the_users_authority(world: World) -> None:
     dora = {"subject": "dora", "tenant": "acme", "teams": ["board"]}
-    file = await world.client(**dora).files.create(file=("d.txt", b"The board's own words."), purpose="user_data")
-    template = {"model": "small", "input": [{"role": "user", "content": [{"type": "input_file", "file_id": file.id}]}]}
+    file = await world.client(**dora).files.create(
+        file=("d.txt", b"The board's own words."), purpose="user_data"
+    )
+    template = {
+        "model": "small",
+        "input": [{"role": "user", "content": [{"type": "input_file", "file_id": file.id}]}],
+    }
     identifier = await made(world, template=template, metadata={"regate.visibility": "tenant"}, **dora)
     with pytest.raises(openai.NotFoundError):
         await world.client("bob", "acme").responses.create(prompt={"id": identifier})
@@ -452,10 +587,18 @@ async def test_file_in_a_template_is_read_with_the_users_authority(world: World)
 
 async def test_store_in_a_template_is_searched_with_the_users_authority(world: World) -> None:
     store = await world.client("dora", "acme", teams=["board"]).vector_stores.create(name="Board")
-    template = {"model": "small", "instructions": "Search.", "tools": [{"type": "file_search", "vector_store_ids": [store.id]}]}
-    identifier = await made(world, template=template, metadata={"regate.visibility": "tenant"}, subject="dora", teams=["board"])
+    template = {
+        "model": "small",
+        "instructions": "Search.",
+        "tools": [{"type": "file_search", "vector_store_ids": [store.id]}],
+    }
+    identifier = await made(
+        world, template=template, metadata={"regate.visibility": "tenant"}, subject="dora", teams=["board"]
+    )
     with pytest.raises(openai.NotFoundError):
-        await world.client("bob", "acme").responses.create(prompt={"id": identifier}, input="What is decided?")
+        await world.client("bob", "acme").responses.create(
+            prompt={"id": identifier}, input="What is decided?"
+        )
 
     assert world.upstream.requests == []
 
@@ -508,7 +651,9 @@ async def test_instructions_are_not_carried_over_and_items_are(world: World) -> 
 
 async def test_each_use_is_decided_by_the_rights_of_now(world: World) -> None:
     identifier = await made(world, teams=["hr"])
-    first = await world.client("bob", "acme", teams=["hr"]).responses.create(prompt={"id": identifier, "variables": VALUES})
+    first = await world.client("bob", "acme", teams=["hr"]).responses.create(
+        prompt={"id": identifier, "variables": VALUES}
+    )
     with pytest.raises(openai.NotFoundError):
         await world.client("bob", "acme").responses.create(
             prompt={"id": identifier, "variables": VALUES}, previous_response_id=first.id, input="Again."
@@ -519,18 +664,35 @@ async def test_each_use_is_decided_by_the_rights_of_now(world: World) -> None:
 
 async def test_every_use_leaves_a_record_of_the_decision_and_the_version_without_text(world: World) -> None:
     identifier = await made(world)
-    response = await world.client().responses.create(prompt={"id": identifier, "variables": {**VALUES, "city": "Atlantis"}})
+    response = await world.client().responses.create(
+        prompt={"id": identifier, "variables": {**VALUES, "city": "Atlantis"}}
+    )
     with pytest.raises(openai.NotFoundError):
-        await world.client("mallory", "globex").responses.create(prompt={"id": identifier, "variables": VALUES})
+        await world.client("mallory", "globex").responses.create(
+            prompt={"id": identifier, "variables": VALUES}
+        )
     (allowed,) = world.audit(phase="prompt.use", tenant="acme")
     denied = world.audit(phase="prompt.use", tenant="globex")
     (used,) = world.audit(phase="prompt.used")
     (created,) = world.audit(phase="prompt.create")
 
-    assert (allowed["response_id"], used["response_id"], used["prompt"]) == (response.id, response.id, {"id": identifier, "version": 1})
-    assert [(one["point"], one["about"], one["allowed"]) for record in (created, allowed) for one in record["decisions"]] == [
-        ("prompt", identifier, True)
-    ] * 2
-    assert {(one["about"], one["allowed"]) for record in denied for one in record["decisions"]} == {(identifier, False)}
+    assert (allowed["response_id"], used["response_id"], used["prompt"]) == (
+        response.id,
+        response.id,
+        {"id": identifier, "version": 1},
+    )
+    assert [
+        (one["point"], one["about"], one["allowed"])
+        for record in (created, allowed)
+        for one in record["decisions"]
+    ] == [("prompt", identifier, True)] * 2
+    assert {(one["about"], one["allowed"]) for record in denied for one in record["decisions"]} == {
+        (identifier, False)
+    }
     written = json.dumps(world.audit())
-    assert [word in written for word in ("Atlantis", "{{city}}", "You answer in", identifier)] == [False, False, False, True]
+    assert [word in written for word in ("Atlantis", "{{city}}", "You answer in", identifier)] == [
+        False,
+        False,
+        False,
+        True,
+    ]

@@ -1,4 +1,6 @@
-"""Quotas over sockets: the policy's numbers bound requests, tokens, turns, searches and answers; clients are told in OpenAI's words."""
+"""Quotas over sockets: the policy's numbers bound requests, tokens, turns, searches and answers;
+clients are told in OpenAI's words.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +24,14 @@ from regate_gateway.http.server import Running
 from regate_orchestrator.tokens import estimated_tokens
 
 CHAT: dict[str, Any] = {"model": "small", "messages": [{"role": "user", "content": "Hi"}]}
-PLENTY = {"rpm": 1_000, "tpm": 1_000_000, "max_turns": 10, "max_tool_calls": 10, "max_chunks": 50, "max_output_tokens": 10_000_000}
+PLENTY = {
+    "rpm": 1_000,
+    "tpm": 1_000_000,
+    "max_turns": 10,
+    "max_tool_calls": 10,
+    "max_chunks": 50,
+    "max_output_tokens": 10_000_000,
+}
 
 Limited = Callable[..., AbstractAsyncContextManager[World]]
 
@@ -57,7 +66,9 @@ def answering(usage: dict[str, Any] | None) -> Callable[[ScriptedUpstream, web.R
 
     async def answer(upstream: ScriptedUpstream, request: web.Request) -> web.Response:
         choice = {"index": 0, "message": {"role": "assistant", "content": "Yes."}, "finish_reason": "stop"}
-        return web.json_response({"id": "c", "object": "chat.completion", "choices": [choice], "usage": usage})
+        return web.json_response(
+            {"id": "c", "object": "chat.completion", "choices": [choice], "usage": usage}
+        )
 
     return answer
 
@@ -79,7 +90,9 @@ class Purse:
 # ---------------------------------------------------------------- requests
 
 
-async def test_requests_past_the_limit_are_refused_as_openai_does_and_the_backend_hears_of_none(limited: Limited) -> None:
+async def test_requests_past_the_limit_are_refused_as_openai_does_and_the_backend_hears_of_none(
+    limited: Limited,
+) -> None:
     async with limited(rpm=2) as world:
         client = world.client()
         raw = [await client.chat.completions.with_raw_response.create(**CHAT) for _ in range(2)]
@@ -93,7 +106,10 @@ async def test_requests_past_the_limit_are_refused_as_openai_does_and_the_backen
     assert "requests per minute (RPM): limit 2, used 2, requested 1" in error["message"]
     assert 1 <= int(answer.headers["retry-after"]) <= 61
     assert [one.headers["x-ratelimit-remaining-requests"] for one in raw] == ["1", "0"]
-    assert (answer.headers["x-ratelimit-limit-requests"], answer.headers["x-ratelimit-remaining-requests"]) == ("2", "0")
+    assert (
+        answer.headers["x-ratelimit-limit-requests"],
+        answer.headers["x-ratelimit-remaining-requests"],
+    ) == ("2", "0")
     assert sent == 2
 
 
@@ -115,7 +131,11 @@ async def test_every_way_to_a_model_is_counted(limited: Limited) -> None:
         for name, (path, body) in WAYS.items():
             async with world.http(name) as http:  # a person for each, so that each has a minute of its own
                 first, second = await http.post(path, json=body), await http.post(path, json=body)
-            found[name] = (first.status_code, first.headers["x-ratelimit-remaining-requests"], second.json()["error"]["code"])
+            found[name] = (
+                first.status_code,
+                first.headers["x-ratelimit-remaining-requests"],
+                second.json()["error"]["code"],
+            )
 
     # The scripted backend knows no /completions; what it refuses was counted all the same.
     refused = found.pop("completion")
@@ -123,15 +143,24 @@ async def test_every_way_to_a_model_is_counted(limited: Limited) -> None:
     assert found == dict.fromkeys(found, (200, "0", "rate_limit_exceeded"))
 
 
-async def test_each_response_over_a_socket_is_counted_and_narrowed_and_one_that_is_refused_leaves_it_open(limited: Limited) -> None:
+async def test_each_response_over_a_socket_is_counted_and_narrowed_and_one_that_is_refused_leaves_it_open(
+    limited: Limited,
+) -> None:
     async with limited(rpm=2, max_output_tokens=50) as world, world.http() as http:
         world.upstream.turns = [text("One."), text("Two.")]
         headers = {"Authorization": http.headers["authorization"]}
-        async with connect(world.url.replace("http", "ws") + "/v1/responses", additional_headers=headers) as connection:
+        async with connect(
+            world.url.replace("http", "ws") + "/v1/responses", additional_headers=headers
+        ) as connection:
             ended = []
             for more in ({}, {"generate": False}, {}, {}, {}):
-                await connection.send(json.dumps({"type": "response.create", "model": "small", "input": "Hi"} | more))
-                while (frame := json.loads(await connection.recv()))["type"] not in ("response.completed", "error"):
+                await connection.send(
+                    json.dumps({"type": "response.create", "model": "small", "input": "Hi"} | more)
+                )
+                while (frame := json.loads(await connection.recv()))["type"] not in (
+                    "response.completed",
+                    "error",
+                ):
                     pass
                 ended.append(frame)
         sent = [request["max_tokens"] for request in world.upstream.requests]
@@ -145,7 +174,9 @@ async def test_what_calls_no_model_is_not_counted(limited: Limited) -> None:
     async with limited(rpm=0) as world, world.http() as http:
         answers = [await http.get(path) for path in ("/models", "/responses", "/files", "/vector_stores")]
 
-    assert [(answer.status_code, "x-ratelimit-limit-requests" in answer.headers) for answer in answers] == [(200, False)] * 4
+    assert [(answer.status_code, "x-ratelimit-limit-requests" in answer.headers) for answer in answers] == [
+        (200, False)
+    ] * 4
 
 
 async def test_requests_at_once_pass_no_limit(limited: Limited) -> None:
@@ -155,7 +186,9 @@ async def test_requests_at_once_pass_no_limit(limited: Limited) -> None:
     assert sorted(answer.status_code for answer in answers) == [200] * 5 + [429] * 25
 
 
-async def test_each_person_has_a_quota_of_their_own_and_names_are_nothing_without_the_tenant(limited: Limited) -> None:
+async def test_each_person_has_a_quota_of_their_own_and_names_are_nothing_without_the_tenant(
+    limited: Limited,
+) -> None:
     async with limited(rpm=1) as world:
         statuses = []
         for subject, tenant in (("alice", "acme"), ("bob", "acme"), ("alice", "globex"), ("alice", "acme")):
@@ -165,10 +198,17 @@ async def test_each_person_has_a_quota_of_their_own_and_names_are_nothing_withou
     assert statuses == [200, 200, 200, 429]
 
 
-async def test_limits_of_a_role_come_before_the_tenants_and_a_change_is_in_force_without_a_restart(limited: Limited) -> None:
+async def test_limits_of_a_role_come_before_the_tenants_and_a_change_is_in_force_without_a_restart(
+    limited: Limited,
+) -> None:
     async with limited(rpm=0) as world, world.http(roles=["batch"]) as http:
         before = (await http.post("/chat/completions", json=CHAT)).status_code
-        say(world.policies, default=PLENTY | {"rpm": 0}, tenants={"acme": {"rpm": 0}}, roles={"batch": {"rpm": 7}})
+        say(
+            world.policies,
+            default=PLENTY | {"rpm": 0},
+            tenants={"acme": {"rpm": 0}},
+            roles={"batch": {"rpm": 7}},
+        )
         async with asyncio.timeout(120):
             while (answer := await http.post("/chat/completions", json=CHAT)).status_code == 429:
                 pass
@@ -176,7 +216,9 @@ async def test_limits_of_a_role_come_before_the_tenants_and_a_change_is_in_force
     assert (before, answer.status_code, answer.headers["x-ratelimit-limit-requests"]) == (429, 200, "7")
 
 
-async def test_a_model_that_is_not_granted_is_not_found_and_counts_as_a_request_without_tokens(limited: Limited) -> None:
+async def test_a_model_that_is_not_granted_is_not_found_and_counts_as_a_request_without_tokens(
+    limited: Limited,
+) -> None:
     async with limited(rpm=3) as world, world.http() as http:
         answers = [
             await http.post("/chat/completions", json=CHAT | {"model": "none"}),
@@ -184,7 +226,9 @@ async def test_a_model_that_is_not_granted_is_not_found_and_counts_as_a_request_
         ]
         used = await Purse(http).used()
 
-    assert [(answer.status_code, answer.json()["error"]["code"]) for answer in answers] == [(404, "model_not_found")] * 2
+    assert [(answer.status_code, answer.json()["error"]["code"]) for answer in answers] == [
+        (404, "model_not_found")
+    ] * 2
     assert [answer.headers["x-ratelimit-remaining-requests"] for answer in answers] == ["2", "1"]
     assert used == 0
 
@@ -216,7 +260,9 @@ async def test_what_the_backend_says_it_used_is_what_counts(limited: Limited) ->
 async def test_what_a_backend_does_not_say_is_estimated(limited: Limited) -> None:
     async with limited() as world, world.http() as http:
         world.upstream.turns = [answering(None)]
-        await http.post("/chat/completions", json=CHAT | {"messages": [{"role": "user", "content": "x" * 4_000}]})
+        await http.post(
+            "/chat/completions", json=CHAT | {"messages": [{"role": "user", "content": "x" * 4_000}]}
+        )
         used = await Purse(http).used()
 
     assert 1_000 < used < 1_100
@@ -224,7 +270,11 @@ async def test_what_a_backend_does_not_say_is_estimated(limited: Limited) -> Non
 
 async def test_a_response_counts_all_that_its_calls_of_the_model_used(limited: Limited) -> None:
     async with limited() as world:
-        for name, more in {"plain": {}, "streamed": {"stream": True}, "background": {"background": True}}.items():
+        for name, more in {
+            "plain": {},
+            "streamed": {"stream": True},
+            "background": {"background": True},
+        }.items():
             async with world.http(name) as http:
                 assert (await searching(world, http, turns=1, **more)).status_code == 200
                 purse = Purse(http)
@@ -282,7 +332,9 @@ async def test_a_client_that_leaves_has_spent_what_was_written_and_no_more(limit
                 await asyncio.sleep(0.001)
 
         world.upstream.turns = [endless]
-        async with http.stream("POST", "/chat/completions", json=CHAT | {"stream": True, "max_tokens": 100_000}) as answer:
+        async with http.stream(
+            "POST", "/chat/completions", json=CHAT | {"stream": True, "max_tokens": 100_000}
+        ) as answer:
             await anext(answer.aiter_bytes())
         purse = Purse(http)
         async with asyncio.timeout(120):
@@ -298,7 +350,10 @@ async def test_output_tokens_are_lowered_before_the_backend_is_asked(limited: Li
         for body in (CHAT, CHAT | {"max_tokens": 20}, CHAT | {"max_completion_tokens": 90}):
             await http.post("/chat/completions", json=body)
         made = (await http.post("/responses", json={"model": "small", "input": "Hi"})).json()
-        sent = [{name: request.get(name) for name in ("max_tokens", "max_completion_tokens")} for request in world.upstream.requests]
+        sent = [
+            {name: request.get(name) for name in ("max_tokens", "max_completion_tokens")}
+            for request in world.upstream.requests
+        ]
 
     assert sent[:3] == [
         {"max_tokens": 50, "max_completion_tokens": None},
@@ -320,7 +375,9 @@ async def test_without_a_limit_of_the_policy_none_is_made_up(limited: Limited) -
 async def searching(world: World, http: httpx.AsyncClient, *, turns: int, **more: Any) -> httpx.Response:
     """Ask a model that searches over and over."""
     store = (await http.post("/vector_stores", json={"name": "s"})).json()["id"]
-    world.upstream.turns = [tool_call("file_search", {"query": "x"}, call_id=f"c{number}") for number in range(turns)]
+    world.upstream.turns = [
+        tool_call("file_search", {"query": "x"}, call_id=f"c{number}") for number in range(turns)
+    ]
     tools = [{"type": "file_search", "vector_store_ids": [store]}]
     return await http.post("/responses", json={"model": "small", "input": "Look.", "tools": tools} | more)
 
@@ -333,10 +390,17 @@ async def test_a_model_that_searches_over_and_over_is_bounded_by_the_policy(limi
             async with world.http(role, roles=[role]) as http:
                 before = len(world.upstream.requests)
                 answer = await searching(world, http, turns=calls - 1)
-                found[role] = (answer.status_code, ["tools" in request for request in world.upstream.requests[before:]])
+                found[role] = (
+                    answer.status_code,
+                    ["tools" in request for request in world.upstream.requests[before:]],
+                )
 
     # The last turn that a model may take has nothing to search with any more.
-    assert found == {"turns": (200, [True, True, False]), "calls": (200, [True, False]), "free": (200, [True] * 6)}
+    assert found == {
+        "turns": (200, [True, True, False]),
+        "calls": (200, [True, False]),
+        "free": (200, [True] * 6),
+    }
 
 
 async def test_a_search_gives_no_more_chunks_than_the_policy_says(limited: Limited) -> None:
@@ -360,9 +424,20 @@ async def test_a_limit_of_nothing_is_a_refusal_that_no_waiting_mends(limited: Li
     async with limited(roles={nothing: {nothing: 0} for nothing, _, _ in cases}) as world:
         for nothing, path, body in cases:
             async with world.http("alice", roles=[nothing]) as http:
-                answer = await searching(world, http, turns=1) if body is None else await http.post(path, json=body)
+                answer = (
+                    await searching(world, http, turns=1)
+                    if body is None
+                    else await http.post(path, json=body)
+                )
                 embedded = await http.post("/embeddings", json={"model": "small", "input": "x"})
-            found.append((answer.status_code, answer.json()["error"]["code"], "retry-after" in answer.headers, embedded.status_code))
+            found.append(
+                (
+                    answer.status_code,
+                    answer.json()["error"]["code"],
+                    "retry-after" in answer.headers,
+                    embedded.status_code,
+                )
+            )
         sent = [request for request in world.upstream.requests if "messages" in request]
 
     assert found == [(403, "policy_denied", False, 200)] * 6
@@ -386,14 +461,20 @@ async def test_the_decision_is_in_the_audit_record_before_the_backend_is_asked(l
     (record,) = seen
     decision = next(one for one in record["decisions"] if one["point"] == "quota")
     assert [one["point"] for one in record["decisions"]] == ["route", "quota"]
-    assert (decision["rule"], decision["allowed"], decision["qualities"]) == ("regate/quota/limits", True, {"limits": PLENTY | {"rpm": 9}})
+    assert (decision["rule"], decision["allowed"], decision["qualities"]) == (
+        "regate/quota/limits",
+        True,
+        {"limits": PLENTY | {"rpm": 9}},
+    )
     assert decision["resource"]["request"]["path"] == "/v1/chat/completions"
 
 
 async def test_a_policy_that_names_no_limits_grants_nothing(limited: Limited) -> None:
     async with limited() as world, world.http() as http:
         rule = world.policies / "quota" / "quota.rego"
-        rule.write_text(rule.read_text().replace("count(deny_reasons) == 0", 'input.principal.id == "nobody"'))
+        rule.write_text(
+            rule.read_text().replace("count(deny_reasons) == 0", 'input.principal.id == "nobody"')
+        )
         async with asyncio.timeout(120):
             while (answer := await http.post("/chat/completions", json=CHAT)).status_code == 200:
                 pass

@@ -1,4 +1,6 @@
-"""A gateway before an OPA that is not its own: ready, and answering, only while what that OPA runs is what a managed one would be given."""
+"""A gateway before an OPA that is not its own: ready, and answering, only while what that OPA runs is
+what a managed one would be given.
+"""
 
 from __future__ import annotations
 
@@ -52,19 +54,39 @@ class Sidecar:
     token: str | None
 
     def put(self, changes: dict[str, str], revision: str, **data: Any) -> None:
-        bundle_with(shipped_policies(), changes, self.bundle, opa=self.opa, revision=revision, token=self.token, data=data)
+        bundle_with(
+            shipped_policies(),
+            changes,
+            self.bundle,
+            opa=self.opa,
+            revision=revision,
+            token=self.token,
+            data=data,
+        )
 
 
 @contextmanager
 def sidecar(folder: Path, changes: dict[str, str], *, token: str | None = None) -> Iterator[Sidecar]:
-    """Yield an OPA on the shipped policies with these changes, from its start on. With a token it asks for it, as `rego/system` has it."""
+    """Yield an OPA on the shipped policies with these changes, from its start on. With a token it asks
+    for it, as `rego/system` has it.
+    """
     folder.mkdir()
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{probe.getsockname()[1]}"
     running = Sidecar(f"http://{address}", folder / "policy.tar.gz", require_opa(), token)
     running.put(changes, "r1")
-    arguments = [str(running.opa), "run", "--server", "--addr", address, "--skip-version-check", "--log-level", "error", "--watch"]
+    arguments = [
+        str(running.opa),
+        "run",
+        "--server",
+        "--addr",
+        address,
+        "--skip-version-check",
+        "--log-level",
+        "error",
+        "--watch",
+    ]
     closed = ["--authentication=token", "--authorization=basic"] if token else []
     command = [
         sys.executable,
@@ -126,7 +148,12 @@ async def gateway(folder: Path, opa: Sidecar, monkeypatch: pytest.MonkeyPatch) -
     app, _ = gateway_app(settings)
     async with Running(app, settings.listen) as server:
         secret = shared_secret(settings).reveal().encode()
-        names = {"issuer": DEVELOPMENT_ISSUER, "audience": DEVELOPMENT_AUDIENCE, "subject": "alice", "tenant": "acme"}
+        names = {
+            "issuer": DEVELOPMENT_ISSUER,
+            "audience": DEVELOPMENT_AUDIENCE,
+            "subject": "alice",
+            "tenant": "acme",
+        }
         headers = {"Authorization": f"Bearer {mint_development_token(secret, ttl_s=3600, **names)}"}
         async with httpx.AsyncClient(headers=headers, timeout=90) as http:
             yield Serving(server.url, http)
@@ -168,7 +195,9 @@ async def test_policies_outside_of_the_fragment_are_never_served_and_rule_and_li
     assert (made.status_code, len(again.json()["data"]), mended["checks"]["policy"]) == (200, 1, "ok")
 
 
-async def test_a_control_that_is_not_there_is_told_of_rules_and_of_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_control_that_is_not_there_is_told_of_rules_and_of_data(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with sidecar(tmp_path / "opa", ASKING) as opa:
         async with gateway(tmp_path, opa, monkeypatch) as serving:
             by_rule = await serving.until(policy_is_refused)
@@ -177,14 +206,21 @@ async def test_a_control_that_is_not_there_is_told_of_rules_and_of_data(tmp_path
             opa.put({}, "r3", tools={"mail": {"type": "mcp", "tenants": {}, "needs_approval": True}})
             by_data = await serving.until(policy_is_refused)
 
-    assert "custom/tool/tool.rego:3: no-such-control: regate.custom.tool.approve asks in vain" in by_rule["policy_problem"]
+    assert (
+        "custom/tool/tool.rego:3: no-such-control: regate.custom.tool.approve asks in vain"
+        in by_rule["policy_problem"]
+    )
     assert "data.regate.tools.mail.needs_approval asks in vain" in by_data["policy_problem"]
 
 
 async def test_an_opa_that_does_not_show_its_policies_is_no_policy_and_what_to_permit_is_told(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    closed = (shipped_policies() / "system" / "authz.rego").read_text().replace('["v1", "policies"]', '["v1", "nothing"]')
+    closed = (
+        (shipped_policies() / "system" / "authz.rego")
+        .read_text()
+        .replace('["v1", "policies"]', '["v1", "nothing"]')
+    )
     with sidecar(tmp_path / "opa", {"system/authz.rego": closed}, token=TOKEN) as opa:
         async with gateway(tmp_path, opa, monkeypatch) as serving:
             refused = await serving.until(policy_is_refused)

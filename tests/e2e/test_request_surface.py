@@ -1,4 +1,6 @@
-"""The surface of `/v1/responses`: every request field does what it says, or is refused by name; none is ignored."""
+"""The surface of `/v1/responses`: every request field does what it says, or is refused by name; none
+is ignored.
+"""
 
 from __future__ import annotations
 
@@ -41,7 +43,10 @@ SENT = {
         {"reasoning_effort": "high"},
     ),
     "instructions": ("Be brief.", {}),
-    "tools": ([TOOL], {"tools": [{"type": "function", "function": {name: TOOL[name] for name in TOOL if name != "type"}}]}),
+    "tools": (
+        [TOOL],
+        {"tools": [{"type": "function", "function": {name: TOOL[name] for name in TOOL if name != "type"}}]},
+    ),
 }
 """Fields that the upstream is told, in its own spelling, and that the Response repeats."""
 
@@ -88,8 +93,14 @@ REFUSED_VALUES: list[tuple[dict[str, Any], str]] = [
     ({"reasoning": {"effort": "most"}}, "reasoning.effort"),
     ({"prompt_cache_options": {"mode": "explicit"}}, "prompt_cache_options.mode"),
     ({"prompt_cache_options": {"prewarm": True}}, "prompt_cache_options.prewarm"),
-    ({"prompt_cache_options": {"comparison_response_id": "resp_1"}}, "prompt_cache_options.comparison_response_id"),
-    ({"context_management": [{"type": "compaction", "compact_threshold": 999}]}, "context_management[0].compact_threshold"),
+    (
+        {"prompt_cache_options": {"comparison_response_id": "resp_1"}},
+        "prompt_cache_options.comparison_response_id",
+    ),
+    (
+        {"context_management": [{"type": "compaction", "compact_threshold": 999}]},
+        "context_management[0].compact_threshold",
+    ),
     ({"stream_options": {"include_usage": True}}, "stream_options.include_usage"),
     ({"text": {"format": {"type": "grammar"}}}, "text.format.type"),
     ({"top_logprobs": 21}, "top_logprobs"),
@@ -99,31 +110,91 @@ REFUSED_VALUES: list[tuple[dict[str, Any], str]] = [
     *(
         ({"tools": [{"type": kind}]}, "tools[0].type")
         for kind in (
-            *("mcp", "web_search", "web_search_2025_08_26", "web_search_preview", "code_interpreter", "image_generation"),
-            *("computer", "computer_use_preview", "local_shell", "shell", "apply_patch", "programmatic_tool_calling"),
+            *(
+                "mcp",
+                "web_search",
+                "web_search_2025_08_26",
+                "web_search_preview",
+                "code_interpreter",
+                "image_generation",
+            ),
+            *(
+                "computer",
+                "computer_use_preview",
+                "local_shell",
+                "shell",
+                "apply_patch",
+                "programmatic_tool_calling",
+            ),
         )
     ),
     ({"tools": [{"type": "namespace", "name": "n", "tools": [{"type": "mcp"}]}]}, "tools[0].tools[0].type"),
     ({"tools": [{"type": "function", "name": "f", "defer_loading": True}]}, "tools[0].defer_loading"),
     ({"tools": [{"type": "function", "name": "f", "async": True}]}, "tools[0].async"),
     ({"tools": [{"type": "function", "name": "f", "output_schema": {}}]}, "tools[0].output_schema"),
-    ({"tools": [{"type": "function", "name": "f", "allowed_callers": ["direct"]}]}, "tools[0].allowed_callers"),
     (
-        {"tools": [{"type": "file_search", "vector_store_ids": ["v"], "ranking_options": {"hybrid_search": {}}}]},
+        {"tools": [{"type": "function", "name": "f", "allowed_callers": ["direct"]}]},
+        "tools[0].allowed_callers",
+    ),
+    (
+        {
+            "tools": [
+                {"type": "file_search", "vector_store_ids": ["v"], "ranking_options": {"hybrid_search": {}}}
+            ]
+        },
         "tools[0].ranking_options.hybrid_search",
     ),
-    *(({"tool_choice": {"type": kind}}, "tool_choice.type") for kind in ("mcp", "web_search_preview", "shell", "apply_patch")),
+    *(
+        ({"tool_choice": {"type": kind}}, "tool_choice.type")
+        for kind in ("mcp", "web_search_preview", "shell", "apply_patch")
+    ),
     *(
         ({"input": [{"type": kind, "id": "x"}]}, "input[0].type")
         for kind in (
-            *("mcp_list_tools", "mcp_call", "mcp_approval_request", "mcp_approval_response", "web_search_call", "computer_call"),
-            *("computer_call_output", "code_interpreter_call", "image_generation_call", "local_shell_call", "shell_call"),
-            *("apply_patch_call", "tool_search_call", "tool_search_output", "program", "additional_tools", "compaction_trigger"),
+            *(
+                "mcp_list_tools",
+                "mcp_call",
+                "mcp_approval_request",
+                "mcp_approval_response",
+                "web_search_call",
+                "computer_call",
+            ),
+            *(
+                "computer_call_output",
+                "code_interpreter_call",
+                "image_generation_call",
+                "local_shell_call",
+                "shell_call",
+            ),
+            *(
+                "apply_patch_call",
+                "tool_search_call",
+                "tool_search_output",
+                "program",
+                "additional_tools",
+                "compaction_trigger",
+            ),
         )
     ),
     ({"input": [{"type": "function_call_output", "output": "x"}]}, "input[0].call_id"),
-    ({"input": [{"type": "function_call", "call_id": "c", "name": "f", "arguments": "{}", "caller": {"type": "x"}}]}, "input[0].caller"),
-    ({"input": [{"type": "function_call", "call_id": "c", "name": "f", "arguments": "{}", "async": True}]}, "input[0].async"),
+    (
+        {
+            "input": [
+                {
+                    "type": "function_call",
+                    "call_id": "c",
+                    "name": "f",
+                    "arguments": "{}",
+                    "caller": {"type": "x"},
+                }
+            ]
+        },
+        "input[0].caller",
+    ),
+    (
+        {"input": [{"type": "function_call", "call_id": "c", "name": "f", "arguments": "{}", "async": True}]},
+        "input[0].async",
+    ),
     (
         {"input": [{"role": "user", "content": [{"type": "input_file", "file_url": "http://127.0.0.1/x"}]}]},
         "input[0].content[0].file_url",
@@ -157,10 +228,17 @@ async def test_fields_reach_the_upstream_and_are_repeated(world: World) -> None:
 async def test_fields_that_the_gateway_itself_honours_are_repeated(world: World) -> None:
     async with world.http() as http:
         found = {
-            name: (await http.post("/responses", json={"model": "small", "input": "Hi", name: value})).json().get(name)
+            name: (await http.post("/responses", json={"model": "small", "input": "Hi", name: value}))
+            .json()
+            .get(name)
             for name, value in REPEATED.items()
         }
-        taken = [(await http.post("/responses", json={"model": "small", "input": "Hi", name: TAKEN[name]})).status_code for name in TAKEN]
+        taken = [
+            (
+                await http.post("/responses", json={"model": "small", "input": "Hi", name: TAKEN[name]})
+            ).status_code
+            for name in TAKEN
+        ]
 
     assert found == REPEATED
     assert set(taken) == {200}
@@ -176,7 +254,12 @@ async def test_what_is_not_supported_is_refused_by_its_name(world: World) -> Non
 
 
 async def test_fields_of_compacting_and_measuring_are_taken_or_refused_by_name(world: World) -> None:
-    hints = {"prompt_cache_key": "k", "prompt_cache_retention": "24h", "prompt_cache_options": {"mode": "implicit"}, "service_tier": "auto"}
+    hints = {
+        "prompt_cache_key": "k",
+        "prompt_cache_retention": "24h",
+        "prompt_cache_options": {"mode": "implicit"},
+        "service_tier": "auto",
+    }
     measured: dict[str, Any] = {
         "instructions": "Be brief.",
         "parallel_tool_calls": True,
@@ -187,8 +270,12 @@ async def test_fields_of_compacting_and_measuring_are_taken_or_refused_by_name(w
         "truncation": "auto",
     }
     async with world.http() as http:
-        compacted = await http.post("/responses/compact", json={"model": "small", "input": "Hi", "instructions": "Be brief."} | hints)
-        counted = await http.post("/responses/input_tokens", json={"model": "small", "input": "Hi"} | measured)
+        compacted = await http.post(
+            "/responses/compact", json={"model": "small", "input": "Hi", "instructions": "Be brief."} | hints
+        )
+        counted = await http.post(
+            "/responses/input_tokens", json={"model": "small", "input": "Hi"} | measured
+        )
         named = [
             await refused(http, {"image": {}}, "/responses/compact"),
             await refused(http, {"personality": "x"}, "/responses/input_tokens"),
@@ -203,10 +290,17 @@ async def test_query_parameters_of_reading_are_honoured_or_refused(world: World)
     items = [{"role": "user", "content": f"Number {number}"} for number in range(3)]
     async with world.http() as http:
         made = (await http.post("/responses", json={"model": "small", "input": items})).json()["id"]
-        listed = [item["id"] for item in (await http.get(f"/responses/{made}/input_items?order=asc")).json()["data"]]
+        listed = [
+            item["id"] for item in (await http.get(f"/responses/{made}/input_items?order=asc")).json()["data"]
+        ]
         last = (await http.get(f"/responses/{made}/input_items?order=asc&limit=1&before={listed[2]}")).json()
         first = (await http.get(f"/responses/{made}/input_items?order=desc&before={listed[1]}")).json()
-        queries = ("?include=everything", "/input_items?include[]=everything", "/input_items?before=msg_absent", "?foo=1")
+        queries = (
+            "?include=everything",
+            "/input_items?include[]=everything",
+            "/input_items?before=msg_absent",
+            "?foo=1",
+        )
         params = [(await http.get(f"/responses/{made}{query}")).json()["error"]["param"] for query in queries]
 
     assert ([item["id"] for item in last["data"]], last["has_more"]) == ([listed[1]], True)
@@ -219,7 +313,13 @@ async def test_credentials_in_a_tool_that_is_left_out_are_neither_shown_nor_stor
 ) -> None:
     settings = configure(data_dir=world.settings.data_dir.parent / "other", tools={"omit": ["mcp"]})
     app, gateway = gateway_app(settings)
-    tool = {"type": "mcp", "server_label": "s", "server_url": "https://mcp.example", "authorization": "hush", "headers": {"x-key": "hush"}}
+    tool = {
+        "type": "mcp",
+        "server_label": "s",
+        "server_url": "https://mcp.example",
+        "authorization": "hush",
+        "headers": {"x-key": "hush"},
+    }
     async with Running(app, settings.listen) as server:
         other = World(server.url, settings, gateway, world.upstream, world.policies)
         async with other.http() as http:

@@ -1,4 +1,6 @@
-"""The Responses loop through the official client: streamed and not, tools, chains, re-authorization, endings."""
+"""The Responses loop through the official client: streamed and not, tools, chains, re-authorization,
+endings.
+"""
 
 from __future__ import annotations
 
@@ -42,20 +44,35 @@ def search_tool(store: str) -> Any:
 
 async def test_plain_answer_is_complete(world: World) -> None:
     world.upstream.turns = [text("Hello", " there.")]
-    response = await world.client().responses.create(model="small", input="Hi", instructions="Be brief.", metadata={"a": "b"})
+    response = await world.client().responses.create(
+        model="small", input="Hi", instructions="Be brief.", metadata={"a": "b"}
+    )
 
-    assert (response.status, response.output_text, response.metadata) == ("completed", "Hello there.", {"a": "b"})
+    assert (response.status, response.output_text, response.metadata) == (
+        "completed",
+        "Hello there.",
+        {"a": "b"},
+    )
     assert response.usage is not None
     assert response.usage.total_tokens == 10
 
 
-async def test_stream_has_one_lifecycle_gapless_numbers_and_the_final_output_it_streamed(world: World) -> None:
+async def test_stream_has_one_lifecycle_gapless_numbers_and_the_final_output_it_streamed(
+    world: World,
+) -> None:
     world.upstream.turns = [text("Hello", " there.")]
     events, response = await answered(world.client(), input="Hi")
 
     assert [event.sequence_number for event in events] == list(range(len(events)))
-    assert [events[0].type, events[1].type, events[-1].type] == ["response.created", "response.in_progress", "response.completed"]
-    assert "".join(event.delta for event in events if event.type == "response.output_text.delta") == response.output_text
+    assert [events[0].type, events[1].type, events[-1].type] == [
+        "response.created",
+        "response.in_progress",
+        "response.completed",
+    ]
+    assert (
+        "".join(event.delta for event in events if event.type == "response.output_text.delta")
+        == response.output_text
+    )
 
 
 async def test_stream_ends_with_done_and_every_event_in_one_piece(world: World) -> None:
@@ -70,7 +87,10 @@ async def test_stream_ends_with_done_and_every_event_in_one_piece(world: World) 
 async def test_stream_helper_of_the_sdk_accumulates_the_whole_response(world: World) -> None:
     alice, store, _ = await leave_store(world)
     thinking = [{"choices": [{"index": 0, "delta": {"reasoning": "Let me think."}}]}]
-    world.upstream.turns = [tool_call("file_search", {"query": "leave"}), thinking + text("It is 28 days【1】.")]
+    world.upstream.turns = [
+        tool_call("file_search", {"query": "leave"}),
+        thinking + text("It is 28 days【1】."),
+    ]
     async with alice.responses.stream(model="small", input="Leave?", tools=[search_tool(store)]) as stream:
         kinds = [event.type async for event in stream]
         response = await stream.get_final_response()
@@ -82,8 +102,13 @@ async def test_stream_helper_of_the_sdk_accumulates_the_whole_response(world: Wo
 
 async def test_file_search_answers_with_citations_and_results_on_request(world: World) -> None:
     alice, store, file = await leave_store(world)
-    world.upstream.turns = [tool_call("file_search", {"query": "annual leave"}), text("It is 28 days", "【1】", ".")]
-    events, response = await answered(alice, input="Leave?", tools=[search_tool(store)], include=["file_search_call.results"])
+    world.upstream.turns = [
+        tool_call("file_search", {"query": "annual leave"}),
+        text("It is 28 days", "【1】", "."),
+    ]
+    events, response = await answered(
+        alice, input="Leave?", tools=[search_tool(store)], include=["file_search_call.results"]
+    )
 
     search, message = response.output
     assert (search.type, search.status, search.queries, search.results[0].file_id) == (
@@ -92,9 +117,14 @@ async def test_file_search_answers_with_citations_and_results_on_request(world: 
         ["annual leave"],
         file,
     )
-    assert (message.content[0].text, message.content[0].annotations[0].filename) == ("It is 28 days.", "leave.md")
+    assert (message.content[0].text, message.content[0].annotations[0].filename) == (
+        "It is 28 days.",
+        "leave.md",
+    )
     kinds = [event.type for event in events]
-    assert kinds.index("response.file_search_call.searching") < kinds.index("response.file_search_call.completed")
+    assert kinds.index("response.file_search_call.searching") < kinds.index(
+        "response.file_search_call.completed"
+    )
 
 
 async def test_passages_stand_in_tool_messages_only(world: World) -> None:
@@ -102,7 +132,9 @@ async def test_passages_stand_in_tool_messages_only(world: World) -> None:
     world.upstream.turns = [tool_call("file_search", {"query": "annual leave"}), text("28.")]
     await alice.responses.create(model="small", input="Leave?", tools=[search_tool(store)])
 
-    assert {message["role"] for message in world.upstream.requests[-1]["messages"] if "blue-heron" in str(message)} == {"tool"}
+    assert {
+        message["role"] for message in world.upstream.requests[-1]["messages"] if "blue-heron" in str(message)
+    } == {"tool"}
 
 
 async def test_function_call_goes_to_the_client_and_its_output_comes_back(world: World) -> None:
@@ -112,10 +144,16 @@ async def test_function_call_goes_to_the_client_and_its_output_comes_back(world:
     (call,) = first.output
     assert (call.type, call.name) == ("function_call", "weather")  # type: ignore[union-attr]
     output = {"type": "function_call_output", "call_id": call.call_id, "output": "sun"}  # type: ignore[union-attr]
-    second = await client.responses.create(model="small", input=[output], previous_response_id=first.id, tools=[WEATHER])  # type: ignore[list-item]
+    second = await client.responses.create(
+        model="small", input=[output], previous_response_id=first.id, tools=[WEATHER]
+    )  # type: ignore[list-item]
 
     assert second.output_text == "Sunny."
-    assert [message["role"] for message in world.upstream.requests[-1]["messages"]] == ["user", "assistant", "tool"]
+    assert [message["role"] for message in world.upstream.requests[-1]["messages"]] == [
+        "user",
+        "assistant",
+        "tool",
+    ]
 
 
 async def test_unanswered_function_call_is_the_callers_error(world: World) -> None:
@@ -133,12 +171,20 @@ async def test_chain_carries_the_conversation_and_not_the_instructions(world: Wo
     first = await client.responses.create(model="small", input="Colour?", instructions="Secret instruction.")
     await client.responses.create(model="small", input="Sure?", previous_response_id=first.id)
 
-    assert [message["content"] for message in world.upstream.requests[-1]["messages"]] == ["Colour?", "Blue.", "Sure?"]
+    assert [message["content"] for message in world.upstream.requests[-1]["messages"]] == [
+        "Colour?",
+        "Blue.",
+        "Sure?",
+    ]
 
 
 async def test_text_of_a_file_detached_in_mid_conversation_leaves_the_prompt(world: World) -> None:
     alice, store, file = await leave_store(world)
-    world.upstream.turns = [tool_call("file_search", {"query": "leave"}), text("28 days, says blue-heron【1】."), text("I cannot say.")]
+    world.upstream.turns = [
+        tool_call("file_search", {"query": "leave"}),
+        text("28 days, says blue-heron【1】."),
+        text("I cannot say."),
+    ]
     first = await alice.responses.create(model="small", input="Leave?", tools=[search_tool(store)])
     await alice.vector_stores.files.delete(vector_store_id=store, file_id=file)
     await alice.responses.create(model="small", input="Again?", previous_response_id=first.id)
@@ -150,7 +196,10 @@ async def test_text_of_a_file_detached_in_mid_conversation_leaves_the_prompt(wor
 
 async def test_stored_response_withholds_what_is_no_longer_permitted(world: World) -> None:
     alice, store, file = await leave_store(world)
-    world.upstream.turns = [tool_call("file_search", {"query": "leave"}), text("28 days, says blue-heron【1】.")]
+    world.upstream.turns = [
+        tool_call("file_search", {"query": "leave"}),
+        text("28 days, says blue-heron【1】."),
+    ]
     first = await alice.responses.create(model="small", input="Leave?", tools=[search_tool(store)])
     async with world.http("alice", "acme", teams=["hr"]) as http:
         before = (await http.get(f"/responses/{first.id}?include=file_search_call.results")).text
@@ -169,7 +218,9 @@ async def test_lost_team_takes_the_answer_out_of_the_next_prompt(world: World) -
     world.upstream.turns = [tool_call("file_search", {"query": "leave"}), text("28 days【1】."), text("?")]
     first = await bob.responses.create(model="small", input="Leave?", tools=[search_tool(store)])
     assert "28 days" in first.output_text
-    await world.client("bob", "acme", teams=["rnd"]).responses.create(model="small", input="Again?", previous_response_id=first.id)
+    await world.client("bob", "acme", teams=["rnd"]).responses.create(
+        model="small", input="Again?", previous_response_id=first.id
+    )
 
     assert "28 days" not in world.upstream.prompt
     assert "blue-heron" not in world.upstream.prompt
@@ -177,11 +228,15 @@ async def test_lost_team_takes_the_answer_out_of_the_next_prompt(world: World) -
 
 @pytest.mark.parametrize("other", [("bob", "acme"), ("alice", "globex")])
 async def test_chain_of_somebody_else_does_not_exist(world: World, other: tuple[str, str]) -> None:
-    first = await world.client("alice", "acme").responses.create(model="small", input="The codeword is heron.")
+    first = await world.client("alice", "acme").responses.create(
+        model="small", input="The codeword is heron."
+    )
     spent = len(world.upstream.requests)
 
     with pytest.raises(openai.BadRequestError) as refused:
-        await world.client(*other).responses.create(model="small", input="Codeword?", previous_response_id=first.id)
+        await world.client(*other).responses.create(
+            model="small", input="Codeword?", previous_response_id=first.id
+        )
     assert refused.value.code == "previous_response_not_found"
     assert len(world.upstream.requests) == spent
 
@@ -225,7 +280,9 @@ async def cut_off(upstream: ScriptedUpstream, request: web.Request) -> web.Strea
     """Begin an answer, and break the connection in the middle of it."""
     response = web.StreamResponse(headers={"content-type": "text/event-stream"})
     await response.prepare(request)
-    await response.write(b"data: " + json.dumps({"choices": [{"index": 0, "delta": {"content": "Half"}}]}).encode() + b"\n\n")
+    await response.write(
+        b"data: " + json.dumps({"choices": [{"index": 0, "delta": {"content": "Half"}}]}).encode() + b"\n\n"
+    )
     assert request.transport is not None
     request.transport.abort()
     return response
@@ -249,11 +306,15 @@ async def test_failed_turn_cannot_be_continued(world: World) -> None:
 
 
 async def refuse(upstream: ScriptedUpstream, request: web.Request) -> web.StreamResponse:
-    return web.json_response({"error": {"message": "secret backend words"}}, status=429, headers={"Retry-After": "7"})
+    return web.json_response(
+        {"error": {"message": "secret backend words"}}, status=429, headers={"Retry-After": "7"}
+    )
 
 
 @pytest.mark.parametrize("stream", [False, True])
-async def test_failure_before_the_first_byte_is_an_http_status_in_our_words(world: World, stream: bool) -> None:
+async def test_failure_before_the_first_byte_is_an_http_status_in_our_words(
+    world: World, stream: bool
+) -> None:
     world.upstream.turns = [refuse]
     async with world.http() as http:
         answer = await http.post("/responses", json={"model": "small", "input": "Hi", "stream": stream})
@@ -270,7 +331,11 @@ async def test_client_that_leaves_ends_the_upstream_call_and_leaves_no_completed
         await response.prepare(request)
         try:
             while True:
-                await response.write(b"data: " + json.dumps({"choices": [{"index": 0, "delta": {"content": "x"}}]}).encode() + b"\n\n")
+                await response.write(
+                    b"data: "
+                    + json.dumps({"choices": [{"index": 0, "delta": {"content": "x"}}]}).encode()
+                    + b"\n\n"
+                )
                 await asyncio.sleep(0.01)
         finally:
             left.set()
@@ -303,7 +368,11 @@ async def test_client_that_leaves_ends_the_upstream_call_and_leaves_no_completed
         ({"input": [{"role": "user"}]}, "input[0].content"),
         ({"input": [{"role": "robot", "content": "x"}]}, "input[0].role"),
         (
-            {"input": [{"role": "user", "content": [{"type": "input_image", "image_url": "http://127.0.0.1/x"}]}]},
+            {
+                "input": [
+                    {"role": "user", "content": [{"type": "input_image", "image_url": "http://127.0.0.1/x"}]}
+                ]
+            },
             "input",
         ),
         ({"input": [{"type": "mcp_call", "id": "mcp_1"}]}, "input[0].type"),
@@ -315,7 +384,10 @@ async def test_client_that_leaves_ends_the_upstream_call_and_leaves_no_completed
         ({"tools": [{"type": "function", "name": "file_search"}]}, "tools[0].name"),
         ({"tools": [{"type": "function", "name": "a b"}]}, "tools[0].name"),
         ({"tools": [{"type": "file_search", "vector_store_ids": []}]}, "tools[0].vector_store_ids"),
-        ({"tools": [{"type": "file_search", "vector_store_ids": ["v"], "filters": {"type": "xor"}}]}, "tools[0].filters.key"),
+        (
+            {"tools": [{"type": "file_search", "vector_store_ids": ["v"], "filters": {"type": "xor"}}]},
+            "tools[0].filters.key",
+        ),
         ({"tool_choice": "maybe"}, "tool_choice"),
         ({"include": ["everything"]}, "include[0]"),
         ({"unheard_of": 1}, "unheard_of"),
@@ -323,7 +395,9 @@ async def test_client_that_leaves_ends_the_upstream_call_and_leaves_no_completed
         ({"truncation": "perhaps"}, "truncation"),
     ],
 )
-async def test_what_cannot_be_honoured_is_refused_by_name(world: World, change: dict[str, Any], param: str) -> None:
+async def test_what_cannot_be_honoured_is_refused_by_name(
+    world: World, change: dict[str, Any], param: str
+) -> None:
     async with world.http() as http:
         answer = await http.post("/responses", json={"model": "small", "input": "Hi"} | change)
 

@@ -15,12 +15,18 @@ ACME = "# Leave\n\nAcme employees have 28 days of annual leave. The canary of ac
 GLOBEX = "# Leave\n\nGlobex employees have 25 days of annual leave. The canary of globex is red-kite.\n"
 
 
-async def ingest(client: openai.AsyncOpenAI, store: str, name: str, content: str, attributes: dict[str, Any] | None = None) -> str:
+async def ingest(
+    client: openai.AsyncOpenAI, store: str, name: str, content: str, attributes: dict[str, Any] | None = None
+) -> str:
     """Upload and attach a document, and wait until it can be found; return the file's id."""
     file = await client.files.create(file=(name, content.encode()), purpose="assistants")
-    await client.vector_stores.files.create(vector_store_id=store, file_id=file.id, attributes=attributes or {})
+    await client.vector_stores.files.create(
+        vector_store_id=store, file_id=file.id, attributes=attributes or {}
+    )
     async with asyncio.timeout(60):
-        while (attached := await client.vector_stores.files.retrieve(vector_store_id=store, file_id=file.id)).status == "in_progress":
+        while (
+            attached := await client.vector_stores.files.retrieve(vector_store_id=store, file_id=file.id)
+        ).status == "in_progress":
             await asyncio.sleep(0.05)  # the API is polled, as clients do
     assert attached.status == "completed", attached.last_error
     return file.id
@@ -32,7 +38,9 @@ async def shared_store(world: World) -> str:
     return (await admin.vector_stores.create(name="shared", metadata={"regate.share": "all_tenants"})).id
 
 
-async def found(client: openai.AsyncOpenAI, store: str, query: str = "How many days of annual leave?", **more: Any) -> list[str]:
+async def found(
+    client: openai.AsyncOpenAI, store: str, query: str = "How many days of annual leave?", **more: Any
+) -> list[str]:
     page = await client.vector_stores.search(vector_store_id=store, query=query, **more)
     return [part.text for hit in page.data for part in hit.content]
 
@@ -55,7 +63,9 @@ async def test_hits_and_scores_do_not_depend_on_other_tenants(world: World) -> N
     for number in range(5):
         await ingest(gita, store, f"leave-{number}.md", GLOBEX + f"annual leave {number}")
 
-    assert (await alice.vector_stores.search(vector_store_id=store, query="annual leave")).model_dump_json() == before
+    assert (
+        await alice.vector_stores.search(vector_store_id=store, query="annual leave")
+    ).model_dump_json() == before
 
 
 async def test_a_shared_store_is_counted_and_listed_per_tenant(world: World) -> None:
@@ -72,7 +82,13 @@ async def test_team_documents_are_found_by_the_team_only(world: World) -> None:
     alice = world.client("alice", "acme", teams=["hr", "staff"])
     store = (await alice.vector_stores.create(name="acme", metadata={"regate.visibility": "tenant"})).id
     await ingest(alice, store, "leave.md", ACME, {"regate.visibility": "tenant"})
-    await ingest(alice, store, "severance.md", "Severance pay is three months. Canary grey-owl.", {"regate.teams": "hr"})
+    await ingest(
+        alice,
+        store,
+        "severance.md",
+        "Severance pay is three months. Canary grey-owl.",
+        {"regate.teams": "hr"},
+    )
     bob = world.client("bob", "acme", teams=["rnd"])
 
     assert ["grey-owl" in hit for hit in await found(bob, store, "severance pay")] == [False]
@@ -104,12 +120,22 @@ async def test_client_filters_narrow_by_the_clients_own_attributes(world: World)
 
     assert len(await found(alice, store, filters={"type": "eq", "key": "city", "value": "rome"})) == 1
     assert len(await found(alice, store, filters={"type": "gt", "key": "year", "value": 2020})) == 2
-    either = {"type": "or", "filters": [{"type": "ne", "key": "city", "value": "rome"}, {"type": "eq", "key": "land", "value": "globex"}]}
+    either = {
+        "type": "or",
+        "filters": [
+            {"type": "ne", "key": "city", "value": "rome"},
+            {"type": "eq", "key": "land", "value": "globex"},
+        ],
+    }
     assert ["Oslo" in hit for hit in await found(alice, store, filters=either)] == [True]
 
 
-@pytest.mark.parametrize("attributes", [{"tenant": "globex"}, {"owner": "bob"}, {"_gw_schema": 1}, {"regate.tenant": "globex"}])
-async def test_no_client_can_set_or_shadow_a_policy_attribute(world: World, attributes: dict[str, Any]) -> None:
+@pytest.mark.parametrize(
+    "attributes", [{"tenant": "globex"}, {"owner": "bob"}, {"_gw_schema": 1}, {"regate.tenant": "globex"}]
+)
+async def test_no_client_can_set_or_shadow_a_policy_attribute(
+    world: World, attributes: dict[str, Any]
+) -> None:
     alice = world.client("alice", "acme")
     store = (await alice.vector_stores.create(name="acme")).id
     file = await alice.files.create(file=("a.md", b"text"), purpose="assistants")
@@ -125,7 +151,9 @@ async def test_one_may_request_only_what_one_holds(world: World) -> None:
     file = await alice.files.create(file=("a.md", b"text"), purpose="assistants")
 
     with pytest.raises(openai.PermissionDeniedError):
-        await alice.vector_stores.files.create(vector_store_id=store, file_id=file.id, attributes={"regate.teams": "board"})
+        await alice.vector_stores.files.create(
+            vector_store_id=store, file_id=file.id, attributes={"regate.teams": "board"}
+        )
 
 
 async def test_detached_file_is_found_no_more(world: World) -> None:
@@ -174,7 +202,9 @@ async def test_foreign_ids_answer_exactly_as_absent_ones(world: World, method: s
     response = (await alice.responses.create(model="small", input="Hi")).id
     foreign = {"store": store, "file": file, "response": response}
     absent = {"store": "vs_" + "0" * 48, "file": "file-" + "0" * 48, "response": "resp_" + "0" * 48}
-    body = {"query": "leave"} if path.endswith("search") else {"file_id": "{file}"} if method == "POST" else None
+    body = (
+        {"query": "leave"} if path.endswith("search") else {"file_id": "{file}"} if method == "POST" else None
+    )
     answers = []
     async with world.http("gita", "globex") as gita:
         for ids in (foreign, absent):
@@ -189,13 +219,17 @@ async def test_foreign_ids_answer_exactly_as_absent_ones(world: World, method: s
     assert answers[0][0] == 404
 
 
-async def test_one_foreign_store_in_a_list_fails_the_whole_request_before_a_token_is_spent(world: World) -> None:
+async def test_one_foreign_store_in_a_list_fails_the_whole_request_before_a_token_is_spent(
+    world: World,
+) -> None:
     alice, gita = world.client("alice", "acme"), world.client("gita", "globex")
     mine = (await gita.vector_stores.create(name="globex")).id
     theirs = (await alice.vector_stores.create(name="acme")).id
 
     with pytest.raises(openai.NotFoundError):
-        await gita.responses.create(model="small", input="x", tools=[{"type": "file_search", "vector_store_ids": [mine, theirs]}])
+        await gita.responses.create(
+            model="small", input="x", tools=[{"type": "file_search", "vector_store_ids": [mine, theirs]}]
+        )
     assert world.upstream.requests == []
 
 
@@ -211,13 +245,17 @@ async def test_model_cannot_widen_a_search_by_its_arguments(world: World) -> Non
         "tenant": "acme",
     }
     world.upstream.turns = [tool_call("file_search", wide), text("Done.")]
-    await gita.responses.create(model="small", input="leave?", tools=[{"type": "file_search", "vector_store_ids": [store]}])
+    await gita.responses.create(
+        model="small", input="leave?", tools=[{"type": "file_search", "vector_store_ids": [store]}]
+    )
 
     assert "red-kite" in world.upstream.prompt
     assert "blue-heron" not in world.upstream.prompt
 
 
-async def test_counts_of_what_was_filtered_are_in_the_audit_record_and_not_in_the_answer(world: World) -> None:
+async def test_counts_of_what_was_filtered_are_in_the_audit_record_and_not_in_the_answer(
+    world: World,
+) -> None:
     store = await shared_store(world)
     alice, gita = world.client("alice", "acme"), world.client("gita", "globex")
     await ingest(alice, store, "leave.md", ACME)
@@ -234,7 +272,12 @@ async def test_counts_of_what_was_filtered_are_in_the_audit_record_and_not_in_th
 async def test_every_kind_of_document_is_read(world: World, tmp_path: Path) -> None:
     alice = world.client("alice", "acme")
     store = (await alice.vector_stores.create(name="acme")).id
-    await ingest(alice, store, "page.html", "<html><body><h1>Leave</h1><p>HTML canary swift.</p><script>x()</script></body></html>")
+    await ingest(
+        alice,
+        store,
+        "page.html",
+        "<html><body><h1>Leave</h1><p>HTML canary swift.</p><script>x()</script></body></html>",
+    )
     await ingest(alice, store, "plain.txt", "Text canary lark.")
     everything = " ".join(await found(alice, store, "canary"))
 
@@ -249,7 +292,9 @@ async def test_unreadable_file_fails_with_a_reason_and_is_never_found(world: Wor
     file = await alice.files.create(file=("broken.pdf", b"%PDF-1.4 not really"), purpose="assistants")
     await alice.vector_stores.files.create(vector_store_id=store, file_id=file.id)
     async with asyncio.timeout(60):
-        while (attached := await alice.vector_stores.files.retrieve(vector_store_id=store, file_id=file.id)).status == "in_progress":
+        while (
+            attached := await alice.vector_stores.files.retrieve(vector_store_id=store, file_id=file.id)
+        ).status == "in_progress":
             await asyncio.sleep(0.05)
 
     assert attached.status == "failed"

@@ -1,4 +1,6 @@
-"""A rule of one's own on routes, as docs/policies.md has it: one team's model is absent for everybody else, wherever it could be used."""
+"""A rule of one's own on routes, as docs/policies.md has it: one team's model is absent for everybody
+else, wherever it could be used.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,9 @@ pytestmark = only_on("embedded")
 @pytest.fixture
 def policies(policies: Path) -> Path:
     """The shipped policies with the documented rule."""
-    (rule,) = re.findall(r"```rego\n(package regate\.custom\.route\n.*?)```", DOCUMENT.read_text(encoding="utf-8"), re.DOTALL)
+    (rule,) = re.findall(
+        r"```rego\n(package regate\.custom\.route\n.*?)```", DOCUMENT.read_text(encoding="utf-8"), re.DOTALL
+    )
     folder = policies / "custom" / "route"
     folder.mkdir(parents=True)
     (folder / "route.rego").write_text(rule)
@@ -34,8 +38,14 @@ ASKED = [
 
 async def test_model_of_one_team_is_absent_for_all_others(world: World) -> None:
     async with world.http("rita", teams=["rnd"]) as rita, world.http("bob", teams=["hr"]) as bob:
-        listed = [sorted(model["id"] for model in (await http.get("/models")).json()["data"]) for http in (rita, bob)]
-        refused = [(await bob.post(path, json={"model": "large", **body})).json()["error"]["code"] for path, body in ASKED]
+        listed = [
+            sorted(model["id"] for model in (await http.get("/models")).json()["data"])
+            for http in (rita, bob)
+        ]
+        refused = [
+            (await bob.post(path, json={"model": "large", **body})).json()["error"]["code"]
+            for path, body in ASKED
+        ]
         answered = (await rita.post("/responses", json={"model": "large", "input": "Hi"})).json()["status"]
         other = (await bob.post("/responses", json={"model": "small", "input": "Hi"})).json()["status"]
 

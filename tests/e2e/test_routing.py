@@ -1,4 +1,6 @@
-"""Several upstreams behind one gateway: aliases, the policy's choice, its obligations, and an upstream that is down. Over sockets, with real OPA."""
+"""Several upstreams behind one gateway: aliases, the policy's choice, its obligations, and an upstream
+that is down. Over sockets, with real OPA.
+"""
 
 from __future__ import annotations
 
@@ -51,14 +53,17 @@ async def nowhere() -> AsyncIterator[str]:
 
 
 @pytest.fixture
-async def opened(configure: Callable[..., Settings], upstream: ScriptedUpstream, policies: Path) -> AsyncIterator[Open]:
+async def opened(
+    configure: Callable[..., Settings], upstream: ScriptedUpstream, policies: Path
+) -> AsyncIterator[Open]:
     """Open a gateway before these upstreams, under a policy with this in `data.regate.backends`."""
     async with AsyncExitStack() as stack:
 
         async def open_world(*upstreams: dict[str, Any], backends: dict[str, Any] | None = None) -> World:
             data = json.loads((policies / "data.json").read_text())
             data["regate"]["backends"] = {
-                model: {"backend": "main", "tenants": {}, "obligations": {}} | said for model, said in (backends or {}).items()
+                model: {"backend": "main", "tenants": {}, "obligations": {}} | said
+                for model, said in (backends or {}).items()
             }
             (policies / "data.json").write_text(json.dumps(data))
             settings = configure(upstreams=list(upstreams))
@@ -85,7 +90,9 @@ async def listed(world: World, tenant: str) -> list[str]:
     return [model.id async for model in world.client("ann", tenant).models.list()]
 
 
-async def test_clients_see_the_alias_and_the_upstream_its_own_name(opened: Open, upstream: ScriptedUpstream) -> None:
+async def test_clients_see_the_alias_and_the_upstream_its_own_name(
+    opened: Open, upstream: ScriptedUpstream
+) -> None:
     world = await opened({"name": "main", "base_url": upstream.url, "aliases": {"house": "small"}})
     await ask(world, model="house")
     hidden = await ask(world, model="small")
@@ -98,7 +105,9 @@ async def test_clients_see_the_alias_and_the_upstream_its_own_name(opened: Open,
     assert (hidden.status_code, hidden.json()["error"]["code"]) == (404, "model_not_found")
 
 
-async def test_policy_sends_a_tenant_to_its_own_upstream(opened: Open, upstream: ScriptedUpstream, second: ScriptedUpstream) -> None:
+async def test_policy_sends_a_tenant_to_its_own_upstream(
+    opened: Open, upstream: ScriptedUpstream, second: ScriptedUpstream
+) -> None:
     world = await opened(
         {"name": "main", "base_url": upstream.url, "models": ["small"]},
         {"name": "globex-own", "base_url": second.url, "models": ["small", "secret"], "by_policy": True},
@@ -130,11 +139,17 @@ async def test_upstream_that_policy_names_and_that_cannot_serve_is_a_refusal(
     )
     answer = await ask(world)
 
-    assert (answer.status_code, answer.json()["error"]["code"], backend in answer.text) == (503, "policy_unavailable", False)
+    assert (answer.status_code, answer.json()["error"]["code"], backend in answer.text) == (
+        503,
+        "policy_unavailable",
+        False,
+    )
     assert upstream.requests == second.requests == []
 
 
-async def test_upstream_that_policy_names_has_no_fallback(opened: Open, nowhere: str, second: ScriptedUpstream) -> None:
+async def test_upstream_that_policy_names_has_no_fallback(
+    opened: Open, nowhere: str, second: ScriptedUpstream
+) -> None:
     upstreams = [
         {"name": "main", "base_url": nowhere, "models": ["small", "free"]},
         {"name": "spare", "base_url": second.url, "models": ["small", "free"], "fallback_for": ["main"]},
@@ -142,32 +157,50 @@ async def test_upstream_that_policy_names_has_no_fallback(opened: Open, nowhere:
     world = await opened(*upstreams, backends={"small": {"backend": "main"}})
     pinned, free = await ask(world), await ask(world, model="free")
 
-    assert (pinned.status_code, pinned.json()["error"]["code"], free.status_code) == (502, "upstream_error", 200)
+    assert (pinned.status_code, pinned.json()["error"]["code"], free.status_code) == (
+        502,
+        "upstream_error",
+        200,
+    )
     assert [request["model"] for request in second.requests] == ["free"]
 
 
 async def test_obligation_lowers_what_a_client_may_ask_for(opened: Open, upstream: ScriptedUpstream) -> None:
     world = await opened(
-        {"name": "main", "base_url": upstream.url}, backends={"small": {"obligations": {"no_store": True, "max_output_tokens": 50}}}
+        {"name": "main", "base_url": upstream.url},
+        backends={"small": {"obligations": {"no_store": True, "max_output_tokens": 50}}},
     )
     await ask(world)
     await ask(world, max_tokens=20)
     await ask(world, max_completion_tokens=900)
     await ask(world, model="large", max_tokens=900)
 
-    limits = [{name: sent[name] for name in ("max_tokens", "max_completion_tokens") if name in sent} for sent in upstream.requests]
+    limits = [
+        {name: sent[name] for name in ("max_tokens", "max_completion_tokens") if name in sent}
+        for sent in upstream.requests
+    ]
     assert limits == [{"max_tokens": 50}, {"max_tokens": 20}, {"max_tokens": 50}, {"max_tokens": 900}]
 
 
-async def test_obligation_that_is_not_known_is_a_refusal(opened: Open, upstream: ScriptedUpstream, policies: Path) -> None:
+async def test_obligation_that_is_not_known_is_a_refusal(
+    opened: Open, upstream: ScriptedUpstream, policies: Path
+) -> None:
     schema = policies / "schemas/operators/backends.json"
     document = json.loads(schema.read_text())
-    document["additionalProperties"]["properties"]["obligations"]["properties"]["watermark"] = {"type": "boolean"}
+    document["additionalProperties"]["properties"]["obligations"]["properties"]["watermark"] = {
+        "type": "boolean"
+    }
     schema.write_text(json.dumps(document))
-    world = await opened({"name": "main", "base_url": upstream.url}, backends={"small": {"obligations": {"watermark": True}}})
+    world = await opened(
+        {"name": "main", "base_url": upstream.url}, backends={"small": {"obligations": {"watermark": True}}}
+    )
     answer = await ask(world)
 
-    assert (answer.status_code, answer.json()["error"]["code"], upstream.requests) == (503, "policy_unavailable", [])
+    assert (answer.status_code, answer.json()["error"]["code"], upstream.requests) == (
+        503,
+        "policy_unavailable",
+        [],
+    )
 
 
 async def test_upstream_that_is_down_is_stood_in_for_and_readiness_tells_which(
@@ -186,7 +219,9 @@ async def test_upstream_that_is_down_is_stood_in_for_and_readiness_tells_which(
     assert (ready.status_code, ready.json()["upstreams"]) == (200, {"main": "unreachable", "spare": "ok"})
 
 
-async def test_gateway_before_nothing_that_answers_is_not_ready_and_fails_fast(opened: Open, nowhere: str) -> None:
+async def test_gateway_before_nothing_that_answers_is_not_ready_and_fails_fast(
+    opened: Open, nowhere: str
+) -> None:
     world = await opened({"name": "main", "base_url": nowhere, "models": ["small"]})
     answers = [await ask(world) for _ in range(5)]
     async with httpx.AsyncClient(base_url=world.url, timeout=120) as http:
@@ -194,7 +229,9 @@ async def test_gateway_before_nothing_that_answers_is_not_ready_and_fails_fast(o
     with pytest.raises(openai.APIStatusError) as streamed:
         await world.client().chat.completions.create(**CHAT, stream=True)
 
-    assert {(answer.status_code, answer.json()["error"]["code"]) for answer in answers} == {(502, "upstream_error")}
+    assert {(answer.status_code, answer.json()["error"]["code"]) for answer in answers} == {
+        (502, "upstream_error")
+    }
     assert "retry-after" in answers[-1].headers
     assert (ready.status_code, ready.json()["checks"]["upstreams"], ready.json()["upstreams"]) == (
         503,
@@ -212,7 +249,9 @@ async def respond(world: World, tenant: str = "acme", **changes: Any) -> httpx.R
         return await http.post("/responses", json={"model": "small", "input": "Hi"} | changes)
 
 
-async def test_responses_run_where_policy_sends_the_tenant(opened: Open, upstream: ScriptedUpstream, second: ScriptedUpstream) -> None:
+async def test_responses_run_where_policy_sends_the_tenant(
+    opened: Open, upstream: ScriptedUpstream, second: ScriptedUpstream
+) -> None:
     world = await opened(
         {"name": "main", "base_url": upstream.url, "models": ["small"]},
         {"name": "globex-own", "base_url": second.url, "models": ["small"], "by_policy": True},
@@ -223,10 +262,18 @@ async def test_responses_run_where_policy_sends_the_tenant(opened: Open, upstrea
     assert (statuses, len(upstream.requests), len(second.requests)) == ([200, 200], 1, 1)
 
 
-async def test_response_is_stood_in_for_unless_policy_named_the_upstream(opened: Open, nowhere: str, second: ScriptedUpstream) -> None:
+async def test_response_is_stood_in_for_unless_policy_named_the_upstream(
+    opened: Open, nowhere: str, second: ScriptedUpstream
+) -> None:
     upstreams = [
         {"name": "main", "base_url": nowhere, "models": ["small"], "aliases": {"free": "one"}},
-        {"name": "spare", "base_url": second.url, "models": ["small"], "aliases": {"free": "another"}, "fallback_for": ["main"]},
+        {
+            "name": "spare",
+            "base_url": second.url,
+            "models": ["small"],
+            "aliases": {"free": "another"},
+            "fallback_for": ["main"],
+        },
     ]
     world = await opened(*upstreams, backends={"small": {"backend": "main"}})
     second.turns = [text("Here.")]
@@ -237,9 +284,13 @@ async def test_response_is_stood_in_for_unless_policy_named_the_upstream(opened:
     assert [request["model"] for request in second.requests] == ["another"]
 
 
-async def test_response_to_be_kept_nowhere_is_refused_unless_it_asks_for_that(opened: Open, upstream: ScriptedUpstream) -> None:
+async def test_response_to_be_kept_nowhere_is_refused_unless_it_asks_for_that(
+    opened: Open, upstream: ScriptedUpstream
+) -> None:
     obligations = {"no_store": True, "max_output_tokens": 50}
-    world = await opened({"name": "main", "base_url": upstream.url}, backends={"small": {"obligations": obligations}})
+    world = await opened(
+        {"name": "main", "base_url": upstream.url}, backends={"small": {"obligations": obligations}}
+    )
     stored, unstored = await respond(world), await respond(world, store=False, max_output_tokens=900)
     async with world.http("ann", "acme") as http:
         known = await http.get(f"/responses/{unstored.json()['id']}")
@@ -249,12 +300,18 @@ async def test_response_to_be_kept_nowhere_is_refused_unless_it_asks_for_that(op
     assert [request["max_tokens"] for request in upstream.requests] == [50]
 
 
-async def test_response_whose_request_is_too_long_fails_in_words_of_ours(opened: Open, upstream: ScriptedUpstream) -> None:
+async def test_response_whose_request_is_too_long_fails_in_words_of_ours(
+    opened: Open, upstream: ScriptedUpstream
+) -> None:
     async def too_long(_: ScriptedUpstream, request: web.Request) -> web.Response:
-        return web.json_response({"error": {"message": "too long", "code": "context_length_exceeded"}}, status=400)
+        return web.json_response(
+            {"error": {"message": "too long", "code": "context_length_exceeded"}}, status=400
+        )
 
     world = await opened({"name": "main", "base_url": upstream.url})
     upstream.turns = [too_long, too_long]
     answers = [await respond(world), await ask(world)]
 
-    assert [(answer.status_code, answer.json()["error"]["code"]) for answer in answers] == [(400, "context_length_exceeded")] * 2
+    assert [(answer.status_code, answer.json()["error"]["code"]) for answer in answers] == [
+        (400, "context_length_exceeded")
+    ] * 2

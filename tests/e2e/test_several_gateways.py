@@ -1,4 +1,6 @@
-"""Two gateways on one PostgreSQL: neither harms what the other is at, and what one that died was at is ended by the other."""
+"""Two gateways on one PostgreSQL: neither harms what the other is at, and what one that died was at is
+ended by the other.
+"""
 
 from __future__ import annotations
 
@@ -47,7 +49,13 @@ class Clock:
 
 
 @pytest.fixture
-def start(configure: Callable[..., Settings], upstream: ScriptedUpstream, policies: Path, deployment: Deployment, tmp_path: Path) -> Start:
+def start(
+    configure: Callable[..., Settings],
+    upstream: ScriptedUpstream,
+    policies: Path,
+    deployment: Deployment,
+    tmp_path: Path,
+) -> Start:
     """What starts a gateway of this name on the one database. All it shares with the others is in there."""
 
     @asynccontextmanager
@@ -55,7 +63,9 @@ def start(configure: Callable[..., Settings], upstream: ScriptedUpstream, polici
         name: str, *, tools: Any = None, sealing: Mapping[str, str] = MappingProxyType({}), **options: Any
     ) -> AsyncIterator[World]:
         memory = {"stores": {"main": {"kind": "memory"}}}
-        settings = configure(data_dir=tmp_path / name, vector=memory, tools=tools or {}, state={**deployment.state, **sealing})
+        settings = configure(
+            data_dir=tmp_path / name, vector=memory, tools=tools or {}, state={**deployment.state, **sealing}
+        )
         app, gateway = gateway_app(settings, **options)
         async with Running(app, settings.listen) as server:
             world = World(server.url, settings, gateway, upstream, policies)
@@ -104,26 +114,39 @@ async def test_gateway_that_starts_beside_another_warns_when_neither_could_open_
         alone = [record.message for record in caplog.records]
         async with start("b", sealing=sealing):
             pass
-    warned = [record.__dict__["count"] for record in caplog.records if record.message == "sealing_key_not_shared"]
+    warned = [
+        record.__dict__["count"] for record in caplog.records if record.message == "sealing_key_not_shared"
+    ]
 
     assert ("sealing_key_not_shared" in alone, warned) == (False, [] if shared else [1])
 
 
-async def test_starting_a_gateway_leaves_alone_what_another_is_at(start: Start, upstream: ScriptedUpstream) -> None:
+async def test_starting_a_gateway_leaves_alone_what_another_is_at(
+    start: Start, upstream: ScriptedUpstream
+) -> None:
     gate = asyncio.Event()
     upstream.turns = [gated(gate, "In the", " background."), gated(gate, "In", " time.")]
     async with start("a") as a, a.http() as http:
         conversation = (await a.client().conversations.create()).id
-        background = await a.client().responses.create(model="small", input="Hi", background=True, conversation=conversation)
+        background = await a.client().responses.create(
+            model="small", input="Hi", background=True, conversation=conversation
+        )
         await until(a.client(), background.id, "in_progress")
         async with http.stream("POST", "/responses", json=ask(stream=True), headers=KEY) as answer:
             events = events_from(answer)
             streamed = (await first(events, "response.in_progress"))["response"]["id"]
             async with start("b", rhythm=Rhythm(sweep_s=0.1)) as b, b.http() as via:
-                seen = [(await via.get(f"/responses/{name}")).json()["status"] for name in (background.id, streamed)]
+                seen = [
+                    (await via.get(f"/responses/{name}")).json()["status"]
+                    for name in (background.id, streamed)
+                ]
                 refused = [
-                    (await via.post("/responses", json=ask(conversation=conversation))).json()["error"]["code"],
-                    (await via.post("/responses", json=ask(stream=True), headers=KEY)).json()["error"]["code"],
+                    (await via.post("/responses", json=ask(conversation=conversation))).json()["error"][
+                        "code"
+                    ],
+                    (await via.post("/responses", json=ask(stream=True), headers=KEY)).json()["error"][
+                        "code"
+                    ],
                 ]
                 gate.set()
                 ended = await first(events, "response.completed")
@@ -131,7 +154,11 @@ async def test_starting_a_gateway_leaves_alone_what_another_is_at(start: Start, 
                 said = await said_in(b, conversation)
 
     assert (seen, refused) == (["in_progress"] * 2, ["conversation_locked", "idempotency_in_progress"])
-    assert (ended["response"]["id"], finished.status, said) == (streamed, "completed", ["Hi", "In the background."])
+    assert (ended["response"]["id"], finished.status, said) == (
+        streamed,
+        "completed",
+        ["Hi", "In the background."],
+    )
 
 
 async def test_gateway_that_ends_is_gone_when_it_has_ended_what_it_was_at(
@@ -148,7 +175,11 @@ async def test_gateway_that_ends_is_gone_when_it_has_ended_what_it_was_at(
         present += deployment.query("SELECT count(*) FROM gateways")
         found = await b.client().responses.retrieve(queued.id)
     present += deployment.query("SELECT count(*) FROM gateways")
-    assert (present, found.status, found.error and found.error.to_dict()) == ([(2,), (1,), (0,)], "failed", INTERRUPTED)
+    assert (present, found.status, found.error and found.error.to_dict()) == (
+        [(2,), (1,), (0,)],
+        "failed",
+        INTERRUPTED,
+    )
 
 
 # ---------------------------------------------------------------- killed, or taken for gone
@@ -171,8 +202,12 @@ async def test_what_a_killed_gateway_was_at_is_ended_by_another_once_it_must_be_
                 http.stream("POST", "/responses", json=turn, headers=KEY) as one,
                 http.stream("POST", "/responses", json=background) as other,
             ):
-                streams = [events_from(answer) for answer in (one, other)]  # kept: to let go of one is to leave
-                identifiers = [(await first(events, "response.in_progress"))["response"]["id"] for events in streams]
+                streams = [
+                    events_from(answer) for answer in (one, other)
+                ]  # kept: to let go of one is to leave
+                identifiers = [
+                    (await first(events, "response.in_progress"))["response"]["id"] for events in streams
+                ]
                 following = await b.client().responses.retrieve(identifiers[1], stream=True)
                 seen = [await anext(aiter(following))]
                 process.send_signal(signal.SIGKILL)
@@ -183,7 +218,9 @@ async def test_what_a_killed_gateway_was_at_is_ended_by_another_once_it_must_be_
         failed = [await until(b.client(), name, "failed", "completed") for name in identifiers]
         seen += [event async for event in following]
         replayed = [event async for event in await b.client().responses.retrieve(identifiers[1], stream=True)]
-        again = [event async for event in events_from(await via.post("/responses", json=turn, headers=KEY))][-1]
+        again = [event async for event in events_from(await via.post("/responses", json=turn, headers=KEY))][
+            -1
+        ]
         said = await said_in(b, conversation)
 
     assert (at_once, busy) == (["in_progress"] * 2, 409)
@@ -209,11 +246,17 @@ async def test_response_of_a_gateway_that_was_taken_for_gone_stays_failed_for_ev
                 gate.set()
                 told = [event async for event in events][-1]
                 after = [(await one.client().responses.retrieve(identifier)).to_dict() for one in (a, b)]
-                replayed = [event async for event in await b.client().responses.retrieve(identifier, stream=True)][-1]
+                replayed = [
+                    event async for event in await b.client().responses.retrieve(identifier, stream=True)
+                ][-1]
                 await b.client().responses.create(model="small", input="Hi again", conversation=conversation)
                 said = await said_in(a, conversation)
 
-    assert (told["type"], told["response"]["error"], replayed.type) == ("response.failed", INTERRUPTED, "response.failed")
+    assert (told["type"], told["response"]["error"], replayed.type) == (
+        "response.failed",
+        INTERRUPTED,
+        "response.failed",
+    )
     assert after == [found.to_dict()] * 2
     assert (found.status, found.error.to_dict(), said) == ("failed", INTERRUPTED, ["Hi again", "In time."])  # type: ignore[union-attr]
 
@@ -222,12 +265,18 @@ async def test_response_of_a_gateway_that_was_taken_for_gone_stays_failed_for_ev
 
 
 @pytest.mark.parametrize("status", ["in_progress", "queued"])
-async def test_background_response_is_cancelled_through_another_gateway(start: Start, upstream: ScriptedUpstream, status: str) -> None:
+async def test_background_response_is_cancelled_through_another_gateway(
+    start: Start, upstream: ScriptedUpstream, status: str
+) -> None:
     gate = asyncio.Event()
     upstream.turns = [gated(gate, "Begun", " never"), gated(gate, "Queued")]
     async with start("a", tools={"max_background": 1}) as a, start("b") as b:
         conversation = (await a.client().conversations.create()).id
-        more: Any = [{"conversation": conversation}, {}] if status == "in_progress" else [{}, {"conversation": conversation}]
+        more: Any = (
+            [{"conversation": conversation}, {}]
+            if status == "in_progress"
+            else [{}, {"conversation": conversation}]
+        )
         running = await a.client().responses.create(model="small", input="Hi", background=True, **more[0])
         await until(b.client(), running.id, "in_progress")
         queued = await a.client().responses.create(model="small", input="Hi", background=True, **more[1])
@@ -236,14 +285,20 @@ async def test_background_response_is_cancelled_through_another_gateway(start: S
         again = await b.client().responses.cancel(wanted.id)
         found = await a.client().responses.retrieve(wanted.id)
         gate.set()
-        other = await until(b.client(), (queued if wanted is running else running).id, "completed", "failed", "cancelled")
-        await b.client().conversations.items.create(conversation, items=[{"type": "message", "role": "user", "content": "Free again."}])
+        other = await until(
+            b.client(), (queued if wanted is running else running).id, "completed", "failed", "cancelled"
+        )
+        await b.client().conversations.items.create(
+            conversation, items=[{"type": "message", "role": "user", "content": "Free again."}]
+        )
 
     assert [one.status for one in (cancelled, again, found, other)] == ["cancelled"] * 3 + ["completed"]
     assert upstream.closed_early == (1 if wanted is running else 0)
 
 
-async def test_background_response_is_deleted_through_another_gateway_and_stays_deleted(start: Start, upstream: ScriptedUpstream) -> None:
+async def test_background_response_is_deleted_through_another_gateway_and_stays_deleted(
+    start: Start, upstream: ScriptedUpstream
+) -> None:
     gate = asyncio.Event()
     upstream.turns = [gated(gate, "Begun", " never")]
     async with start("a") as a, start("b") as b, b.http() as http:
@@ -259,7 +314,9 @@ async def test_background_response_is_deleted_through_another_gateway_and_stays_
     assert (deleted, left) == (True, [404, 404])
 
 
-async def test_another_persons_response_is_not_cancelled_through_another_gateway(start: Start, upstream: ScriptedUpstream) -> None:
+async def test_another_persons_response_is_not_cancelled_through_another_gateway(
+    start: Start, upstream: ScriptedUpstream
+) -> None:
     gate = asyncio.Event()
     upstream.turns = [gated(gate, "Mine", ".")]
     async with start("a") as a, start("b") as b, b.http("mallory") as mallory:
@@ -276,7 +333,9 @@ async def test_another_persons_response_is_not_cancelled_through_another_gateway
 
 
 @pytest.mark.parametrize("after", [-1, 2])
-async def test_background_response_is_followed_through_another_gateway(start: Start, upstream: ScriptedUpstream, after: int) -> None:
+async def test_background_response_is_followed_through_another_gateway(
+    start: Start, upstream: ScriptedUpstream, after: int
+) -> None:
     gate = asyncio.Event()
     upstream.turns = [gated(gate, "One", " two", " three.")]
     async with start("a") as a, start("b") as b:
@@ -295,7 +354,9 @@ async def test_background_response_is_followed_through_another_gateway(start: St
     assert told[-1].response.output_text == "One two three."  # type: ignore[union-attr]
 
 
-async def test_stream_of_a_response_ends_when_it_is_cancelled_at_another_gateway(start: Start, upstream: ScriptedUpstream) -> None:
+async def test_stream_of_a_response_ends_when_it_is_cancelled_at_another_gateway(
+    start: Start, upstream: ScriptedUpstream
+) -> None:
     upstream.turns = [gated(asyncio.Event(), "Begun", " never")]
     async with start("a") as a, start("b") as b:
         own = await a.client().responses.create(model="small", input="Hi", background=True, stream=True)
@@ -307,10 +368,15 @@ async def test_stream_of_a_response_ends_when_it_is_cancelled_at_another_gateway
         cancelled = await b.client().responses.cancel(identifier)
         told += [event async for event in events]
         seen += [event async for event in followed]
-    assert (cancelled.status, [shown(event) for event in seen]) == ("cancelled", [shown(event) for event in told])
+    assert (cancelled.status, [shown(event) for event in seen]) == (
+        "cancelled",
+        [shown(event) for event in told],
+    )
 
 
-async def test_response_that_is_not_streamed_is_not_followed_through_another_gateway(start: Start, upstream: ScriptedUpstream) -> None:
+async def test_response_that_is_not_streamed_is_not_followed_through_another_gateway(
+    start: Start, upstream: ScriptedUpstream
+) -> None:
     gate = asyncio.Event()
     upstream.turns = [gated(gate, "Quiet", ".")]
     async with start("a") as a, start("b") as b:

@@ -1,4 +1,6 @@
-"""A gateway on a signed policy bundle, as an operator has it: built by the command, refused at start, degraded and mended while it serves."""
+"""A gateway on a signed policy bundle, as an operator has it: built by the command, refused at start,
+degraded and mended while it serves.
+"""
 
 from __future__ import annotations
 
@@ -33,13 +35,21 @@ def keys(tmp_path: Path) -> tuple[Path, Path]:
     key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
     private, public = tmp_path / "key.pem", tmp_path / "public.pem"
     plain = serialization.NoEncryption()
-    private.write_bytes(key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, plain))
-    public.write_bytes(key.public_key().public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo))
+    private.write_bytes(
+        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, plain)
+    )
+    public.write_bytes(
+        key.public_key().public_bytes(
+            serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
+        )
+    )
     return private, public
 
 
 def build(policies: Path, bundle: Path, *more: object) -> None:
-    done = CliRunner().invoke(main, ["policy", "build", "--policy", str(policies), "--output", str(bundle), *map(str, more)])
+    done = CliRunner().invoke(
+        main, ["policy", "build", "--policy", str(policies), "--output", str(bundle), *map(str, more)]
+    )
     assert done.exit_code == 0, done.output
 
 
@@ -61,7 +71,9 @@ async def test_gateway_serves_by_a_signed_bundle_and_a_bad_one_degrades_it_until
     schema["required"].append("region")
     (policies / "schemas" / "store.json").write_text(json.dumps(schema))
     (policies / "custom" / "store").mkdir(parents=True)
-    (policies / "custom" / "store" / "store.rego").write_text('package regate.custom.store\n\nstamp := {"region": "eu"}\n')
+    (policies / "custom" / "store" / "store.rego").write_text(
+        'package regate.custom.store\n\nstamp := {"region": "eu"}\n'
+    )
     build(policies, bundle, "--signing-key", private, "--revision", "r1")
     settings = configure(opa={"bundle": bundle, "verification_key": public, "timeout_ms": OPA_MS})
     app, gateway = gateway_app(settings)
@@ -72,7 +84,8 @@ async def test_gateway_serves_by_a_signed_bundle_and_a_bad_one_degrades_it_until
         async with world.http() as alice:
             made = (await alice.post("/vector_stores", json={"name": "hers"})).json()
             (policies / "custom" / "store" / "store.rego").write_text(
-                'package regate.custom.store\n\nstamp := {"region": "eu"}\n\ndeny if input.store.region == "eu"\n'
+                'package regate.custom.store\n\nstamp := {"region": "eu"}\n\ndeny if '
+                'input.store.region == "eu"\n'
             )
             build(policies, following)  # nobody signed it
             following.replace(bundle)
@@ -83,7 +96,12 @@ async def test_gateway_serves_by_a_signed_bundle_and_a_bad_one_degrades_it_until
             following.replace(bundle)
             mended = await ready(server.url, lambda body: body["status"] == "ready")
             afterwards = await alice.get(f"/vector_stores/{made['id']}")
-            denied = next(one["id"] for record in world.audit() for one in record.get("decisions", ()) if not one["allowed"])
+            denied = next(
+                one["id"]
+                for record in world.audit()
+                for one in record.get("decisions", ())
+                if not one["allowed"]
+            )
         async with world.http("carol", roles=["policy_admin"]) as admin:
             explained = (await admin.get("/regate/explain", params={"decision": denied})).json()
 
@@ -113,7 +131,9 @@ async def test_gateway_does_not_start_on_a_bundle_that_is_not_signed(
     assert cause == "policy.tar.gz is refused: bundle missing .signatures.json file"
 
 
-@pytest.mark.parametrize(("with_key", "says"), [(True, "a directory has no signature"), (False, "set opa.verification_key")])
+@pytest.mark.parametrize(
+    ("with_key", "says"), [(True, "a directory has no signature"), (False, "set opa.verification_key")]
+)
 async def test_a_key_belongs_to_a_bundle_and_a_bundle_to_a_key(
     with_key: bool,
     says: str,
@@ -132,7 +152,11 @@ async def test_a_key_belongs_to_a_bundle_and_a_bundle_to_a_key(
 @pytest.mark.usefixtures("deployment")
 @pytest.mark.parametrize("command", [["check"], ["build", "--output", "b.tar.gz"]])
 def test_what_works_on_sources_asks_for_the_directory_when_a_bundle_is_configured(
-    command: list[str], policies: Path, tmp_path: Path, keys: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+    command: list[str],
+    policies: Path,
+    tmp_path: Path,
+    keys: tuple[Path, Path],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     build(policies, tmp_path / "policy.tar.gz", "--signing-key", keys[0])
     monkeypatch.chdir(tmp_path)

@@ -28,7 +28,12 @@ async def answer(connection: ClientConnection) -> list[dict[str, Any]]:
     """The frames up to the one that ends a response."""
     frames: list[dict[str, Any]] = []
     async with asyncio.timeout(120):
-        while not frames or frames[-1]["type"] not in ("response.completed", "response.incomplete", "response.failed", "error"):
+        while not frames or frames[-1]["type"] not in (
+            "response.completed",
+            "response.incomplete",
+            "response.failed",
+            "error",
+        ):
             frames.append(json.loads(await connection.recv()))
     return frames
 
@@ -53,7 +58,11 @@ async def test_turns_of_one_connection_follow_each_other(world: World) -> None:
         first = await ask(connection, input="Capital?")
         second = await ask(connection, input="How many?", previous_response_id=first[-1]["response"]["id"])
 
-    assert [message["content"] for message in world.upstream.requests[-1]["messages"]] == ["Capital?", "Paris.", "How many?"]
+    assert [message["content"] for message in world.upstream.requests[-1]["messages"]] == [
+        "Capital?",
+        "Paris.",
+        "How many?",
+    ]
     assert second[0]["sequence_number"] == 0
 
 
@@ -61,14 +70,26 @@ async def test_unstored_response_can_be_continued_on_its_connection_and_nowhere_
     world.upstream.turns = [text("One."), text("Two."), text("Three.")]
     async with socket(world, world.token("alice", "acme")) as connection:
         first = await ask(connection, input="1", store=False)
-        second = await ask(connection, input="2", store=False, previous_response_id=first[-1]["response"]["id"])
-        third = await ask(connection, input="3", store=False, previous_response_id=second[-1]["response"]["id"])
+        second = await ask(
+            connection, input="2", store=False, previous_response_id=first[-1]["response"]["id"]
+        )
+        third = await ask(
+            connection, input="3", store=False, previous_response_id=second[-1]["response"]["id"]
+        )
         gone = await ask(connection, input="4", store=False, previous_response_id=first[-1]["response"]["id"])
     async with socket(world, world.token("alice", "acme")) as other:
         absent = await ask(other, input="4", store=False, previous_response_id=third[-1]["response"]["id"])
 
-    assert [message["content"] for message in world.upstream.requests[-1]["messages"]] == ["1", "One.", "2", "Two.", "3"]
-    assert [(frames[-1]["status"], frames[-1]["error"]["code"]) for frames in (gone, absent)] == [(400, "previous_response_not_found")] * 2
+    assert [message["content"] for message in world.upstream.requests[-1]["messages"]] == [
+        "1",
+        "One.",
+        "2",
+        "Two.",
+        "3",
+    ]
+    assert [(frames[-1]["status"], frames[-1]["error"]["code"]) for frames in (gone, absent)] == [
+        (400, "previous_response_not_found")
+    ] * 2
 
 
 async def test_failed_continuation_forgets_what_it_continued_and_keeps_the_connection(world: World) -> None:
@@ -88,16 +109,27 @@ async def test_failed_continuation_forgets_what_it_continued_and_keeps_the_conne
 async def test_warm_up_calls_no_model_and_can_be_continued(world: World) -> None:
     world.upstream.turns = [text("Hello.")]
     async with socket(world, world.token("alice", "acme")) as connection:
-        warm = await ask(connection, input=[{"role": "developer", "content": "Be brief."}], store=False, generate=False, stream=True)
+        warm = await ask(
+            connection,
+            input=[{"role": "developer", "content": "Be brief."}],
+            store=False,
+            generate=False,
+            stream=True,
+        )
         called = len(world.upstream.requests)
         await ask(connection, input="Hi", store=False, previous_response_id=warm[-1]["response"]["id"])
 
-    assert ([frame["type"] for frame in warm], called) == (["response.created", "response.in_progress", "response.completed"], 0)
+    assert ([frame["type"] for frame in warm], called) == (
+        ["response.created", "response.in_progress", "response.completed"],
+        0,
+    )
     assert [message["content"] for message in world.upstream.requests[0]["messages"]] == ["Be brief.", "Hi"]
 
 
 @pytest.mark.parametrize("token", [None, "not.a.token"])
-async def test_handshake_without_a_good_token_is_refused_with_the_envelope(world: World, token: str | None) -> None:
+async def test_handshake_without_a_good_token_is_refused_with_the_envelope(
+    world: World, token: str | None
+) -> None:
     with pytest.raises(InvalidStatus) as refused:
         async with socket(world, token):
             pass
@@ -111,7 +143,12 @@ async def test_token_that_expires_ends_the_connection_at_its_next_request(world:
     from regate_gateway.auth.authentication import DEVELOPMENT_AUDIENCE, DEVELOPMENT_ISSUER, shared_secret
 
     secret = shared_secret(world.settings).reveal().encode()
-    names = {"issuer": DEVELOPMENT_ISSUER, "audience": DEVELOPMENT_AUDIENCE, "subject": "alice", "tenant": "acme"}
+    names = {
+        "issuer": DEVELOPMENT_ISSUER,
+        "audience": DEVELOPMENT_AUDIENCE,
+        "subject": "alice",
+        "tenant": "acme",
+    }
     brief = mint_development_token(secret, ttl_s=-3, **names)  # within the leeway of five seconds
     async with socket(world, brief) as connection:
         frames: list[dict[str, Any]] = []
@@ -126,7 +163,13 @@ async def test_token_that_expires_ends_the_connection_at_its_next_request(world:
 
 @pytest.mark.parametrize(
     "frame",
-    ["{", "[]", '{"type": "response.cancel"}', '{"type": "response.create"}', '{"type": "response.create", "model": "small", "input": 1}'],
+    [
+        "{",
+        "[]",
+        '{"type": "response.cancel"}',
+        '{"type": "response.create"}',
+        '{"type": "response.create", "model": "small", "input": 1}',
+    ],
 )
 async def test_bad_frame_is_an_error_frame_and_the_connection_lives(world: World, frame: str) -> None:
     world.upstream.turns = [text("Fine.")]
@@ -136,7 +179,9 @@ async def test_bad_frame_is_an_error_frame_and_the_connection_lives(world: World
         fine = await ask(connection, input="Hi")
 
     assert (refused[0]["type"], refused[0]["status"]) == ("error", 400)
-    assert {name: refused[0][name] for name in ("code", "message", "param")}.items() <= refused[0]["error"].items()
+    assert {name: refused[0][name] for name in ("code", "message", "param")}.items() <= refused[0][
+        "error"
+    ].items()
     assert fine[-1]["type"] == "response.completed"
 
 
@@ -157,14 +202,22 @@ async def test_tools_are_answered_by_the_next_frame(world: World) -> None:
         first = await ask(connection, input="Weather?", store=False, tools=tools)
         call = first[-1]["response"]["output"][0]
         output = [{"type": "function_call_output", "call_id": call["call_id"], "output": "sun"}]
-        second = await ask(connection, input=output, store=False, tools=tools, previous_response_id=first[-1]["response"]["id"])
+        second = await ask(
+            connection,
+            input=output,
+            store=False,
+            tools=tools,
+            previous_response_id=first[-1]["response"]["id"],
+        )
 
     assert second[-1]["response"]["output"][0]["content"][0]["text"] == "Sunny."
 
 
 async def test_path_that_is_no_socket_is_a_404(world: World) -> None:
     with pytest.raises(InvalidStatus) as refused:
-        async with connect(world.url.replace("http", "ws") + "/v1/files", additional_headers={"Authorization": "Bearer x"}):
+        async with connect(
+            world.url.replace("http", "ws") + "/v1/files", additional_headers={"Authorization": "Bearer x"}
+        ):
             pass
 
     assert refused.value.response.status_code in (404, 405)

@@ -46,7 +46,9 @@ async def test_frame_without_a_request_is_refused_and_the_connection_lives(world
 @pytest.mark.parametrize("binary", [False, True])
 async def test_message_in_fragments_is_one_message(world: World, binary: bool) -> None:
     world.upstream.turns = [text("Fine.")]
-    body = json.dumps({"type": "response.create", "model": "small", "input": "Zoë"}, ensure_ascii=False).encode()
+    body = json.dumps(
+        {"type": "response.create", "model": "small", "input": "Zoë"}, ensure_ascii=False
+    ).encode()
     async with socket(world, world.token("alice", "acme")) as connection:
         await connection.send((bytes([byte]) for byte in body), text=not binary)
         frames = await answer(connection)

@@ -19,7 +19,11 @@ import httpx
 import pytest
 import yaml
 
-SMALL = {"vector": {"stores": {"main": {"kind": "memory"}}}, "listen": {"port": 0, "shutdown_notice_s": 0}, "opa": {"timeout_ms": 60_000}}
+SMALL = {
+    "vector": {"stores": {"main": {"kind": "memory"}}},
+    "listen": {"port": 0, "shutdown_notice_s": 0},
+    "opa": {"timeout_ms": 60_000},
+}
 COMMAND = (sys.executable, "-m", "regate_gateway")
 
 
@@ -27,7 +31,13 @@ COMMAND = (sys.executable, "-m", "regate_gateway")
 async def serving(*arguments: str, cwd: Path, stderr: int) -> AsyncIterator[asyncio.subprocess.Process]:
     """Enter with `regate serve` begun; it has ended on leaving."""
     process = await asyncio.create_subprocess_exec(
-        *COMMAND, "serve", *arguments, cwd=cwd, env=environment(), stdout=asyncio.subprocess.DEVNULL, stderr=stderr
+        *COMMAND,
+        "serve",
+        *arguments,
+        cwd=cwd,
+        env=environment(),
+        stdout=asyncio.subprocess.DEVNULL,
+        stderr=stderr,
     )
     try:
         async with asyncio.timeout(120):
@@ -51,7 +61,9 @@ async def logged(process: asyncio.subprocess.Process, message: str) -> dict[str,
     raise AssertionError(f"nothing was logged as {message}")
 
 
-async def test_start_is_told_step_by_step_then_once_that_it_answers_and_how_to_get_a_token(tmp_path: Path) -> None:
+async def test_start_is_told_step_by_step_then_once_that_it_answers_and_how_to_get_a_token(
+    tmp_path: Path,
+) -> None:
     here, elsewhere = tmp_path / "here and there", tmp_path / "elsewhere"
     here.mkdir()
     elsewhere.mkdir()
@@ -61,12 +73,18 @@ async def test_start_is_told_step_by_step_then_once_that_it_answers_and_how_to_g
         said = await logged(process, "serving")
         hint = (await logged(process, "development_mode"))["command"]
         token = subprocess.run(shlex.split(hint), cwd=elsewhere, capture_output=True, text=True, check=True)
-        async with httpx.AsyncClient(base_url=said["address"], headers={"Authorization": f"Bearer {token.stdout.strip()}"}) as http:
+        async with httpx.AsyncClient(
+            base_url=said["address"], headers={"Authorization": f"Bearer {token.stdout.strip()}"}
+        ) as http:
             answer = await http.get("/vector_stores")
 
     assert (answer.status_code, token.stderr, bool(step["detail"])) == (200, "", True)
     assert (said["configuration"], said["data_dir"]) == (str(here / "regate.yaml"), str(here / "kept"))
-    assert (said["address"].startswith("http://127.0.0.1:"), bool(said["version"]), len(said["revision"]) > 8) == (True, True, True)
+    assert (
+        said["address"].startswith("http://127.0.0.1:"),
+        bool(said["version"]),
+        len(said["revision"]) > 8,
+    ) == (True, True, True)
 
 
 async def test_at_a_terminal_one_line_of_text_says_that_it_answers(tmp_path: Path) -> None:
@@ -75,20 +93,30 @@ async def test_at_a_terminal_one_line_of_text_says_that_it_answers(tmp_path: Pat
     terminal = os.fdopen(outer, "rb", buffering=0)
     async with serving(cwd=tmp_path, stderr=inner):
         os.close(inner)
-        lines = await asyncio.to_thread(lines_until, terminal, b"Development tokens: export OPENAI_API_KEY=$(")
+        lines = await asyncio.to_thread(
+            lines_until, terminal, b"Development tokens: export OPENAI_API_KEY=$("
+        )
     terminal.close()
 
     said = [line for line in lines if line.startswith(b"Regate ")]
     assert len(said) == 1
-    assert (b"serves http://127.0.0.1:" in said[0], b"policy: " in said[0], f"data: {tmp_path / 'data'}".encode() in said[0]) == (
+    assert (
+        b"serves http://127.0.0.1:" in said[0],
+        b"policy: " in said[0],
+        f"data: {tmp_path / 'data'}".encode() in said[0],
+    ) == (
         True,
         True,
         True,
     )
 
 
-async def test_gateway_that_was_told_to_end_is_not_ready_and_answers_until_it_listens_no_more(tmp_path: Path) -> None:
-    (tmp_path / "regate.yaml").write_text(yaml.safe_dump(SMALL | {"listen": {"port": 0, "shutdown_notice_s": 600}}))
+async def test_gateway_that_was_told_to_end_is_not_ready_and_answers_until_it_listens_no_more(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "regate.yaml").write_text(
+        yaml.safe_dump(SMALL | {"listen": {"port": 0, "shutdown_notice_s": 600}})
+    )
     async with serving(cwd=tmp_path, stderr=asyncio.subprocess.PIPE) as process:
         url = (await logged(process, "serving"))["address"].removesuffix("/v1")
         async with httpx.AsyncClient(base_url=url) as http:
@@ -162,6 +190,9 @@ async def test_gateway_that_cannot_start_says_why_once_and_never_that_it_serves(
     told = [line for line in lines if not line.startswith("{") or json.loads(line)["level"] != "info"]
 
     assert process.returncode == 1
-    assert (len([line for line in told if line.startswith("regate: ")]), [line for line in told if line.startswith("{")]) == (1, [])
+    assert (
+        len([line for line in told if line.startswith("regate: ")]),
+        [line for line in told if line.startswith("{")],
+    ) == (1, [])
     assert said in told[0]
     assert not any("serving" in line for line in lines)

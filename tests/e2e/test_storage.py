@@ -1,4 +1,6 @@
-"""How much a caller may have stored beside files, over sockets: the policy says it, and every way to store something counts."""
+"""How much a caller may have stored beside files, over sockets: the policy says it, and every way to
+store something counts.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +31,11 @@ def limited(configure: Callable[..., Settings], upstream: ScriptedUpstream, poli
     @asynccontextmanager
     async def running(most: int) -> AsyncIterator[World]:
         data = json.loads((policies / "data.json").read_text())
-        data["regate"]["storage_limits"] = {"default": {"max_bytes": most}, "tenants": {}, "roles": {"archive": {"max_bytes": 10_000_000}}}
+        data["regate"]["storage_limits"] = {
+            "default": {"max_bytes": most},
+            "tenants": {},
+            "roles": {"archive": {"max_bytes": 10_000_000}},
+        }
         (policies / "data.json").write_text(json.dumps(data))
         settings = configure()
         app, gateway = gateway_app(settings)
@@ -58,7 +64,9 @@ WAYS: dict[str, tuple[str, dict[str, Any]]] = {
 
 
 @pytest.mark.parametrize("way", WAYS)
-async def test_what_there_is_no_room_for_is_refused_before_anything_is_stored_or_sent(limited: Limited, way: str) -> None:
+async def test_what_there_is_no_room_for_is_refused_before_anything_is_stored_or_sent(
+    limited: Limited, way: str
+) -> None:
     path, body = WAYS[way]
     async with limited(1_000) as world, world.http() as http:
         answer = await http.post(path, json=body)
@@ -77,14 +85,23 @@ async def test_a_response_that_is_not_stored_needs_no_room(limited: Limited) -> 
 
 
 async def test_everything_that_is_stored_counts_and_what_is_deleted_makes_room(limited: Limited) -> None:
-    async with limited(9_000) as world, world.http() as http, world.http("bob") as other, world.http(roles=["archive"]) as archivist:
+    async with (
+        limited(9_000) as world,
+        world.http() as http,
+        world.http("bob") as other,
+        world.http(roles=["archive"]) as archivist,
+    ):
         world.upstream.turns = [text("Yes.")]
         response = await http.post("/responses", json={"model": "small", "input": LONG})
         conversation = (await http.post("/conversations", json={"items": [message(LONG)]})).json()["id"]
-        prompt = (await http.post("/prompts", json={"name": "p", "template": {"input": [message(LONG)]}})).json()["id"]
+        prompt = (
+            await http.post("/prompts", json={"name": "p", "template": {"input": [message(LONG)]}})
+        ).json()["id"]
         items = {"items": [message(LONG * 2)]}
         full = await http.post(f"/conversations/{conversation}/items", json=items)
-        version = await http.post(f"/prompts/{prompt}/versions", json={"template": {"input": [message(LONG * 2)]}})
+        version = await http.post(
+            f"/prompts/{prompt}/versions", json={"template": {"input": [message(LONG * 2)]}}
+        )
         theirs = await other.post("/conversations", json=items)
         more = await archivist.post("/conversations", json=items)
         await http.delete(f"/conversations/{more.json()['id']}")
@@ -108,7 +125,9 @@ async def test_an_item_that_is_deleted_makes_room(limited: Limited) -> None:
 
 async def test_requests_at_the_same_time_are_never_too_much_together(limited: Limited) -> None:
     async with limited(10_000) as world, world.http() as http:
-        answers = await asyncio.gather(*(http.post("/conversations", json={"items": [message(LONG)]}) for _ in range(12)))
+        answers = await asyncio.gather(
+            *(http.post("/conversations", json={"items": [message(LONG)]}) for _ in range(12))
+        )
         said = Counter(code_of(one) for one in answers)
 
     assert said[REFUSED] >= 8
@@ -118,7 +137,9 @@ async def test_requests_at_the_same_time_are_never_too_much_together(limited: Li
 async def test_without_a_limit_nothing_is_stored(limited: Limited, policies: Path) -> None:
     async with limited(1_000_000) as world, world.http() as http:
         rule = policies / "quota" / "quota.rego"
-        rule.write_text(rule.read_text().replace('input.action == "quota.storage"', 'input.action == "never"'))
+        rule.write_text(
+            rule.read_text().replace('input.action == "quota.storage"', 'input.action == "never"')
+        )
         async with asyncio.timeout(60):
             while (answer := await http.post("/conversations", json={})).status_code == 200:
                 await asyncio.sleep(0.1)

@@ -1,4 +1,6 @@
-"""What a policy demands of a call that it permits: done, or the call does not run, the model is told so, and the record says why."""
+"""What a policy demands of a call that it permits: done, or the call does not run, the model is told
+so, and the record says why.
+"""
 
 from __future__ import annotations
 
@@ -17,15 +19,23 @@ from regate_gateway.http.server import Running
 
 Open = Callable[[str, str], AbstractAsyncContextManager[World]]
 
-# what the policy demands -> a text of the shipped tool rules and what stands in its place, what the record says
+# what the policy demands -> a text of the shipped tool rules and what stands in its place, what the record
+# says
 DEMANDS: dict[str, tuple[str, str, str]] = {
-    "approval": ("input.tool.side_effect == false\n", "input.tool.side_effect == true\n", "approval_needed: there is nobody to ask"),
-    "approval, in other words": ("needs_approval := false if {", 'needs_approval := "no" if {', "approval_needed: there is nobody to ask"),
-    "nothing is said of approval": ("default needs_approval := true\n", "", "approval_needed: there is nobody to ask"),
-    "what is not known": ('{"max_result_bytes": _most_bytes})', '{"max_result_bytes": 9, "keep_s": 5})', "obligation keep_s: is not done here"),
-    "a deadline": ('{"max_result_bytes": _most_bytes})', '{"max_result_bytes": 9, "deadline_s": 5})', "obligation deadline_s: is not done here"),
-    "a size that is none": ('{"max_result_bytes": _most_bytes})', '{"max_result_bytes": "9"})', "obligation max_result_bytes: is no whole number"),
-    "nothing is said of obligations": ("_deadline := {", "_deadline := {} if false\n\n_unused := {", "obligations: are no object"),
+    "approval": ("input.tool.side_effect == false\n", "input.tool.side_effect == true\n",
+        "approval_needed: there is nobody to ask"),
+    "approval, in other words": ("needs_approval := false if {", 'needs_approval := "no" if {',
+        "approval_needed: there is nobody to ask"),
+    "nothing is said of approval": ("default needs_approval := true\n", "",
+        "approval_needed: there is nobody to ask"),
+    "what is not known": ('{"max_result_bytes": _most_bytes})', '{"max_result_bytes": 9, "keep_s": 5})',
+        "obligation keep_s: is not done here"),
+    "a deadline": ('{"max_result_bytes": _most_bytes})', '{"max_result_bytes": 9, "deadline_s": 5})',
+        "obligation deadline_s: is not done here"),
+    "a size that is none": ('{"max_result_bytes": _most_bytes})', '{"max_result_bytes": "9"})',
+        "obligation max_result_bytes: is no whole number"),
+    "nothing is said of obligations": ("_deadline := {", "_deadline := {} if false\n\n_unused := {",
+        "obligations: are no object"),
 }  # fmt: skip
 
 
@@ -39,7 +49,9 @@ def opened(configure: Callable[..., Settings], upstream: ScriptedUpstream, polic
         said = rules.read_text()
         assert old in said
         said = said.replace(old, new)
-        if "default needs_approval" not in said:  # and then it is undefined, since nothing is permitted without
+        if (
+            "default needs_approval" not in said
+        ):  # and then it is undefined, since nothing is permitted without
             said = said.replace("input.tool.side_effect == false\n", "input.tool.side_effect == true\n")
         rules.write_text(said)
         settings = configure()
@@ -58,7 +70,9 @@ async def searched(world: World) -> tuple[Any, str]:
     alice, store, _ = await leave_store(world)
     world.upstream.turns = [tool_call("file_search", {"query": "leave"}), text("I could not look.")]
     response = await alice.responses.create(model="small", input="Leave?", tools=[search_tool(store)])
-    (told,) = [message["content"] for message in world.upstream.requests[-1]["messages"] if message["role"] == "tool"]
+    (told,) = [
+        message["content"] for message in world.upstream.requests[-1]["messages"] if message["role"] == "tool"
+    ]
     return response, told
 
 
@@ -70,14 +84,19 @@ async def test_a_call_that_needs_what_is_not_there_does_not_run(name: str, opene
         (refused,) = world.audit(phase="tool.refused")
         chunks = world.audit(phase="chunk.read", response_id=response.id)
 
-    assert (response.status, [item.status for item in response.output if item.type == "file_search_call"]) == ("completed", ["failed"])
+    assert (
+        response.status,
+        [item.status for item in response.output if item.type == "file_search_call"],
+    ) == ("completed", ["failed"])
     assert (told, chunks) == ("The search did not run: it is not permitted.", [])
     assert (refused["kind"], refused["about"], refused["reasons"]) == ("refused", "file_search", [reason])
 
 
 async def test_what_is_demanded_is_asked_beside_the_decision_and_recorded_with_it(world: World) -> None:
     _, told = await searched(world)
-    (decided,) = [one for record in world.audit() for one in record.get("decisions", ()) if one["action"] == "tool.call"]
+    (decided,) = [
+        one for record in world.audit() for one in record.get("decisions", ()) if one["action"] == "tool.call"
+    ]
 
     assert "blue-heron" in told
     assert (decided["allowed"], decided["companions"]) == (True, ["needs_approval", "obligations"])
@@ -87,7 +106,12 @@ async def test_what_is_demanded_is_asked_beside_the_decision_and_recorded_with_i
 async def test_a_result_larger_than_the_call_may_have_does_not_enter_the_prompt(opened: Open) -> None:
     async with opened('{"max_result_bytes": _most_bytes})', '{"max_result_bytes": 9})') as world:
         _, told = await searched(world)
-        admitted = [one for record in world.audit() for one in record.get("decisions", ()) if one["action"] == "tool.result"]
+        admitted = [
+            one
+            for record in world.audit()
+            for one in record.get("decisions", ())
+            if one["action"] == "tool.result"
+        ]
 
     assert [one["allowed"] for one in admitted] == [True]  # by the rule that bounds all results
     assert "blue-heron" not in told

@@ -1,4 +1,6 @@
-"""What a turn is made from beside its text: referred items, sealed items, images and files; each decided, in each turn anew."""
+"""What a turn is made from beside its text: referred items, sealed items, images and files; each
+decided, in each turn anew.
+"""
 
 from __future__ import annotations
 
@@ -37,7 +39,11 @@ async def test_referred_item_stands_in_the_prompt_where_it_was_referred_to(world
     second = await client.responses.create(model="small", input=items)
     listed = await client.responses.input_items.list(second.id, order="asc")
 
-    assert [message["content"] for message in messages(world)] == ["What is the capital of France?", "Paris.", "How many live there?"]
+    assert [message["content"] for message in messages(world)] == [
+        "What is the capital of France?",
+        "Paris.",
+        "How many live there?",
+    ]
     assert listed.data[1].id == first.output[0].id
 
 
@@ -71,7 +77,9 @@ async def test_item_that_is_referred_to_twice_is_read_once(world: World) -> None
     world.upstream.turns = [text("Paris."), text("Yes.")]
     first = await client.responses.create(model="small", input="Capital?")
     reference: Any = {"type": "item_reference", "id": first.output[0].id}
-    await client.responses.create(model="small", input=[reference, reference, {"role": "user", "content": "Sure?"}])
+    await client.responses.create(
+        model="small", input=[reference, reference, {"role": "user", "content": "Sure?"}]
+    )
 
     assert [message["content"] for message in messages(world)] == ["Paris.", "Sure?"]
 
@@ -79,8 +87,14 @@ async def test_item_that_is_referred_to_twice_is_read_once(world: World) -> None
 async def test_referred_answer_whose_source_was_detached_is_withheld(world: World) -> None:
     client = world.client()
     store = await client.vector_stores.create(name="handbook")
-    file = await client.vector_stores.files.upload_and_poll(vector_store_id=store.id, file=("leave.md", b"Everyone has 28 days of leave."))
-    world.upstream.turns = [tool_call("file_search", {"query": "leave"}), text("28 days 【1】."), text("I do not know.")]
+    file = await client.vector_stores.files.upload_and_poll(
+        vector_store_id=store.id, file=("leave.md", b"Everyone has 28 days of leave.")
+    )
+    world.upstream.turns = [
+        tool_call("file_search", {"query": "leave"}),
+        text("28 days 【1】."),
+        text("I do not know."),
+    ]
     tools: Any = [{"type": "file_search", "vector_store_ids": [store.id]}]
     first = await client.responses.create(model="small", input="How many days?", tools=tools)
     await client.vector_stores.files.delete(file.id, vector_store_id=store.id)
@@ -100,7 +114,12 @@ async def test_sealed_reasoning_goes_out_when_asked_for_and_comes_back(world: Wo
     include: Any = ["reasoning.encrypted_content"]
     first = await client.responses.create(model="small", input="2+2?", store=False, include=include)
     reasoning, message = first.output
-    history: Any = [{"role": "user", "content": "2+2?"}, reasoning.to_dict(), message.to_dict(), {"role": "user", "content": "Twice that?"}]
+    history: Any = [
+        {"role": "user", "content": "2+2?"},
+        reasoning.to_dict(),
+        message.to_dict(),
+        {"role": "user", "content": "Twice that?"},
+    ]
     second = await client.responses.create(model="small", input=history, store=False)
 
     assert reasoning.type == "reasoning"
@@ -113,14 +132,18 @@ async def test_sealed_reasoning_goes_out_when_asked_for_and_comes_back(world: Wo
     [("mallory", "globex", "small", ""), ("alice", "acme", "large", ""), ("alice", "acme", "small", "x")],
     ids=["tenant", "model", "tampered"],
 )
-async def test_sealed_reasoning_opens_only_where_it_was_made(world: World, subject: str, tenant: str, model: str, spoil: str) -> None:
+async def test_sealed_reasoning_opens_only_where_it_was_made(
+    world: World, subject: str, tenant: str, model: str, spoil: str
+) -> None:
     world.upstream.turns = [thinking("Let me see.", "Four.")]
     include: Any = ["reasoning.encrypted_content"]
     first = await world.client().responses.create(model="small", input="2+2?", store=False, include=include)
     item = first.output[0].to_dict()
     item["encrypted_content"] = spoil + str(item["encrypted_content"])
     with pytest.raises(openai.BadRequestError) as refused:
-        await world.client(subject, tenant).responses.create(model=model, input=[item, {"role": "user", "content": "?"}], store=False)  # type: ignore[list-item]
+        await world.client(subject, tenant).responses.create(
+            model=model, input=[item, {"role": "user", "content": "?"}], store=False
+        )  # type: ignore[list-item]
 
     assert refused.value.code == "invalid_encrypted_content"
     assert len(world.upstream.requests) == 1
@@ -130,14 +153,20 @@ async def test_reasoning_is_sealed_in_done_and_not_in_added(world: World) -> Non
     world.upstream.turns = [thinking("Let me see.", "Four.")]
     include: Any = ["reasoning.encrypted_content"]
     stream = await world.client().responses.create(model="small", input="2+2?", include=include, stream=True)
-    items = [event.item.to_dict() async for event in stream if event.type in ("response.output_item.added", "response.output_item.done")]
+    items = [
+        event.item.to_dict()
+        async for event in stream
+        if event.type in ("response.output_item.added", "response.output_item.done")
+    ]
 
     assert ["encrypted_content" in item for item in items if item["type"] == "reasoning"] == [False, True]
 
 
 async def test_reasoning_is_given_as_a_summary_when_that_is_asked_for(world: World) -> None:
     world.upstream.turns = [thinking("Let me see.", "Four.")]
-    stream = await world.client().responses.create(model="small", input="2+2?", reasoning={"summary": "auto"}, stream=True)
+    stream = await world.client().responses.create(
+        model="small", input="2+2?", reasoning={"summary": "auto"}, stream=True
+    )
     events = [event async for event in stream]
     kinds = [event.type for event in events]
 
@@ -155,7 +184,8 @@ async def test_compacted_conversation_goes_on_from_its_sealed_summary(world: Wor
     first = await client.responses.create(model="small", input="Capital of France?")
     compacted = await client.responses.compact(model="small", previous_response_id=first.id)
     await client.responses.create(
-        model="small", input=[*(item.to_dict() for item in compacted.output), {"role": "user", "content": "How many?"}]
+        model="small",
+        input=[*(item.to_dict() for item in compacted.output), {"role": "user", "content": "How many?"}],
     )  # type: ignore[list-item]
 
     assert (compacted.object, compacted.output[0].type) == ("response.compaction", "compaction")
@@ -165,13 +195,19 @@ async def test_compacted_conversation_goes_on_from_its_sealed_summary(world: Wor
     assert messages(world)[1]["content"] == "How many?"
 
 
-async def test_long_conversation_is_summarised_before_the_answer_and_the_current_turn_is_kept_whole(world: World) -> None:
+async def test_long_conversation_is_summarised_before_the_answer_and_the_current_turn_is_kept_whole(
+    world: World,
+) -> None:
     client = world.client()
     management: Any = [{"type": "compaction", "compact_threshold": 1000}]
     world.upstream.turns = [text("Noted."), text("SUMMARY: a long text."), text("Sure."), text("Bye.")]
     first = await client.responses.create(model="small", input="word " * 2000)
     stream = await client.responses.create(
-        model="small", input="And now?", previous_response_id=first.id, context_management=management, stream=True
+        model="small",
+        input="And now?",
+        previous_response_id=first.id,
+        context_management=management,
+        stream=True,
     )
     events = [event async for event in stream]
     second = events[-1].response  # type: ignore[union-attr]
@@ -192,7 +228,9 @@ async def test_long_conversation_is_summarised_before_the_answer_and_the_current
 async def test_summary_of_what_was_detached_is_withheld_with_it(world: World) -> None:
     client = world.client()
     store = await client.vector_stores.create(name="handbook")
-    file = await client.vector_stores.files.upload_and_poll(vector_store_id=store.id, file=("leave.md", b"Everyone has 28 days of leave."))
+    file = await client.vector_stores.files.upload_and_poll(
+        vector_store_id=store.id, file=("leave.md", b"Everyone has 28 days of leave.")
+    )
     world.upstream.turns = [
         tool_call("file_search", {"query": "leave"}),
         text("28 days 【1】."),
@@ -203,7 +241,9 @@ async def test_summary_of_what_was_detached_is_withheld_with_it(world: World) ->
     first = await client.responses.create(model="small", input="How many days?", tools=tools)
     compacted = await client.responses.compact(model="small", previous_response_id=first.id)
     await client.vector_stores.files.delete(file.id, vector_store_id=store.id)
-    await client.responses.create(model="small", input=[compacted.output[0].to_dict(), {"role": "user", "content": "How many?"}])  # type: ignore[list-item]
+    await client.responses.create(
+        model="small", input=[compacted.output[0].to_dict(), {"role": "user", "content": "How many?"}]
+    )  # type: ignore[list-item]
 
     assert "28 days" not in world.upstream.prompt
 
@@ -233,7 +273,10 @@ async def test_file_by_id_or_inline_reaches_the_model_as_text(world: World) -> N
     client = world.client()
     file = await client.files.create(file=("leave.md", b"Everyone has 28 days."), purpose="user_data")
     inline = "data:text/plain;base64," + base64.b64encode(b"Nobody works on Sunday.").decode()
-    content: Any = [{"type": "input_file", "file_id": file.id}, {"type": "input_file", "file_data": inline, "filename": "rules.txt"}]
+    content: Any = [
+        {"type": "input_file", "file_id": file.id},
+        {"type": "input_file", "file_data": inline, "filename": "rules.txt"},
+    ]
     await client.responses.create(model="small", input=[{"role": "user", "content": content}])
 
     assert [part["text"] for part in messages(world)[0]["content"]] == [
@@ -243,12 +286,16 @@ async def test_file_by_id_or_inline_reaches_the_model_as_text(world: World) -> N
 
 
 async def test_foreign_file_in_a_message_is_as_absent_and_nothing_is_asked(world: World) -> None:
-    theirs = await world.client("bob", "globex").files.create(file=("secret.md", b"Secret."), purpose="user_data")
+    theirs = await world.client("bob", "globex").files.create(
+        file=("secret.md", b"Secret."), purpose="user_data"
+    )
     answers = []
     async with world.http() as http:
         for identifier in (theirs.id, "file-" + "0" * 48):
             content = [{"type": "input_file", "file_id": identifier}]
-            answer = await http.post("/responses", json={"model": "small", "input": [{"role": "user", "content": content}]})
+            answer = await http.post(
+                "/responses", json={"model": "small", "input": [{"role": "user", "content": content}]}
+            )
             answers.append((answer.status_code, answer.text.replace(identifier, "ID")))
 
     assert answers[0] == answers[1]
@@ -278,9 +325,13 @@ async def test_file_in_an_earlier_message_is_decided_again_and_leaves_with_its_d
         {"type": "input_file", "file_data": "AAAA", "filename": "a.exe"},
     ],
 )
-async def test_what_cannot_be_read_into_a_message_is_the_callers_error(world: World, part: dict[str, Any]) -> None:
+async def test_what_cannot_be_read_into_a_message_is_the_callers_error(
+    world: World, part: dict[str, Any]
+) -> None:
     async with world.http() as http:
-        answer = await http.post("/responses", json={"model": "small", "input": [{"role": "user", "content": [part]}]})
+        answer = await http.post(
+            "/responses", json={"model": "small", "input": [{"role": "user", "content": [part]}]}
+        )
 
     assert (answer.status_code, answer.json()["error"]["param"]) == (400, "input")
     assert world.upstream.requests == []
@@ -301,7 +352,10 @@ async def test_image_that_a_tool_returned_follows_its_tool_message(world: World)
     await client.responses.create(model="small", input=items)
 
     assert [message["role"] for message in messages(world)] == ["user", "assistant", "tool", "user"]
-    assert (messages(world)[2]["content"], messages(world)[3]["content"][1]["image_url"]["url"]) == ("Shot.", data)
+    assert (messages(world)[2]["content"], messages(world)[3]["content"][1]["image_url"]["url"]) == (
+        "Shot.",
+        data,
+    )
 
 
 # ---------------------------------------------------------------- the window of the model
@@ -311,7 +365,10 @@ def too_long() -> Any:
     async def turn(_upstream: Any, _request: Any) -> Any:
         from aiohttp import web
 
-        error = {"message": "This model's maximum context length is 10 tokens.", "code": "context_length_exceeded"}
+        error = {
+            "message": "This model's maximum context length is 10 tokens.",
+            "code": "context_length_exceeded",
+        }
         return web.json_response({"error": error}, status=400)
 
     return turn
@@ -324,7 +381,9 @@ async def test_overflow_is_a_400_unless_truncation_is_auto(world: World) -> None
     second = await client.responses.create(model="small", input="2", previous_response_id=first.id)
     with pytest.raises(openai.BadRequestError) as refused:
         await client.responses.create(model="small", input="3", previous_response_id=second.id)
-    third = await client.responses.create(model="small", input="3", previous_response_id=second.id, truncation="auto")
+    third = await client.responses.create(
+        model="small", input="3", previous_response_id=second.id, truncation="auto"
+    )
 
     assert refused.value.code == "context_length_exceeded"
     assert third.output_text == "Three."
@@ -346,33 +405,55 @@ async def test_input_tokens_are_estimated_without_asking_the_backend(world: Worl
 async def test_custom_tool_is_offered_as_a_function_and_its_free_text_restored(world: World) -> None:
     client = world.client()
     world.upstream.turns = [tool_call("apply_patch", {"input": "*** Begin"}), text("Done.")]
-    tools: Any = [{"type": "custom", "name": "apply_patch", "description": "Patches.", "format": {"type": "text"}}]
+    tools: Any = [
+        {"type": "custom", "name": "apply_patch", "description": "Patches.", "format": {"type": "text"}}
+    ]
     stream = await client.responses.create(model="small", input="Patch it.", tools=tools, stream=True)
     events = [event async for event in stream]
     first = events[-1].response  # type: ignore[union-attr]
     output: Any = [{"type": "custom_tool_call_output", "call_id": first.output[0].call_id, "output": "ok"}]
-    second = await client.responses.create(model="small", input=output, previous_response_id=first.id, tools=tools)
+    second = await client.responses.create(
+        model="small", input=output, previous_response_id=first.id, tools=tools
+    )
 
     assert (first.output[0].type, first.output[0].input) == ("custom_tool_call", "*** Begin")
-    assert [event.input for event in events if event.type == "response.custom_tool_call_input.done"] == ["*** Begin"]
+    assert [event.input for event in events if event.type == "response.custom_tool_call_input.done"] == [
+        "*** Begin"
+    ]
     assert world.upstream.requests[0]["tools"][0]["function"]["name"] == "apply_patch"
     assert [message["role"] for message in messages(world)] == ["user", "assistant", "tool"]
     assert json.loads(messages(world)[1]["tool_calls"][0]["function"]["arguments"]) == {"input": "*** Begin"}
     assert second.output_text == "Done."
 
 
-async def test_tools_of_a_namespace_are_flattened_for_the_backend_and_restored_for_the_client(world: World) -> None:
+async def test_tools_of_a_namespace_are_flattened_for_the_backend_and_restored_for_the_client(
+    world: World,
+) -> None:
     client = world.client()
     world.upstream.turns = [tool_call("agents__spawn", {"name": "x"}), text("Spawned.")]
-    function = {"type": "function", "name": "spawn", "description": "d", "parameters": {"type": "object"}, "strict": False}
-    tools: Any = [{"type": "namespace", "name": "agents", "description": "Agents.", "tools": [function]}, {**function}]
+    function = {
+        "type": "function",
+        "name": "spawn",
+        "description": "d",
+        "parameters": {"type": "object"},
+        "strict": False,
+    }
+    tools: Any = [
+        {"type": "namespace", "name": "agents", "description": "Agents.", "tools": [function]},
+        {**function},
+    ]
     first = await client.responses.create(model="small", input="Go.", tools=tools)
     call = first.output[0].to_dict()
     output = {"type": "function_call_output", "call_id": call["call_id"], "output": "ok"}
-    await client.responses.create(model="small", input=[{"role": "user", "content": "Go."}, call, output], tools=tools)  # type: ignore[list-item]
+    await client.responses.create(
+        model="small", input=[{"role": "user", "content": "Go."}, call, output], tools=tools
+    )  # type: ignore[list-item]
 
     assert (call["name"], call["namespace"]) == ("spawn", "agents")
-    assert [tool["function"]["name"] for tool in world.upstream.requests[0]["tools"]] == ["agents__spawn", "spawn"]
+    assert [tool["function"]["name"] for tool in world.upstream.requests[0]["tools"]] == [
+        "agents__spawn",
+        "spawn",
+    ]
     assert messages(world)[1]["tool_calls"][0]["function"]["name"] == "agents__spawn"
 
 
@@ -381,7 +462,11 @@ async def test_allowed_tools_is_a_hard_limit(world: World) -> None:
     world.upstream.turns = [tool_call("forbidden", {}), text("I may not.")]
     function = {"type": "function", "description": "d", "parameters": {"type": "object"}, "strict": False}
     tools: Any = [{**function, "name": "allowed"}, {**function, "name": "forbidden"}]
-    choice: Any = {"type": "allowed_tools", "mode": "auto", "tools": [{"type": "function", "name": "allowed"}]}
+    choice: Any = {
+        "type": "allowed_tools",
+        "mode": "auto",
+        "tools": [{"type": "function", "name": "allowed"}],
+    }
     answer = await client.responses.create(model="small", input="Go.", tools=tools, tool_choice=choice)
 
     assert [tool["function"]["name"] for tool in world.upstream.requests[0]["tools"]] == ["allowed"]
@@ -414,7 +499,10 @@ async def _polls() -> Any:
 
 
 async def test_vacuous_tools_are_echoed_and_not_offered(world: World) -> None:
-    tools: Any = [{"type": "web_search", "external_web_access": False}, {"type": "tool_search", "execution": "client"}]
+    tools: Any = [
+        {"type": "web_search", "external_web_access": False},
+        {"type": "tool_search", "execution": "client"},
+    ]
     async with world.http() as http:
         answer = await http.post("/responses", json={"model": "small", "input": "Hi", "tools": tools})
 
@@ -424,8 +512,18 @@ async def test_vacuous_tools_are_echoed_and_not_offered(world: World) -> None:
 
 async def test_log_probabilities_are_passed_on_when_asked_for(world: World) -> None:
     client = world.client()
-    token = {"token": "Yes", "logprob": -0.1, "bytes": [89], "top_logprobs": [{"token": "No", "logprob": -2.0, "bytes": None}]}
-    world.upstream.turns = [[{"choices": [{"index": 0, "delta": {"content": "Yes"}, "logprobs": {"content": [token]}}]}, ended("stop")]]
+    token = {
+        "token": "Yes",
+        "logprob": -0.1,
+        "bytes": [89],
+        "top_logprobs": [{"token": "No", "logprob": -2.0, "bytes": None}],
+    }
+    world.upstream.turns = [
+        [
+            {"choices": [{"index": 0, "delta": {"content": "Yes"}, "logprobs": {"content": [token]}}]},
+            ended("stop"),
+        ]
+    ]
     include: Any = ["message.output_text.logprobs"]
     answer = await client.responses.create(model="small", input="Sure?", top_logprobs=1, include=include)
     part = answer.output[0].content[0]  # type: ignore[union-attr]
@@ -436,12 +534,16 @@ async def test_log_probabilities_are_passed_on_when_asked_for(world: World) -> N
 
 @pytest.mark.parametrize("wanted", [True, False])
 async def test_deltas_are_padded_unless_the_client_wants_none_of_it(world: World, wanted: bool) -> None:
-    stream = await world.client().responses.create(model="small", input="Hi", stream=True, stream_options={"include_obfuscation": wanted})
+    stream = await world.client().responses.create(
+        model="small", input="Hi", stream=True, stream_options={"include_obfuscation": wanted}
+    )
     deltas = [event.to_dict() async for event in stream if event.type == "response.output_text.delta"]
 
     assert deltas
     assert all(("obfuscation" in delta) == wanted for delta in deltas)
-    assert not wanted or {len((str(delta["delta"]) + str(delta["obfuscation"])).encode()) % 16 for delta in deltas} == {0}
+    assert not wanted or {
+        len((str(delta["delta"]) + str(delta["obfuscation"])).encode()) % 16 for delta in deltas
+    } == {0}
 
 
 INLINE = {
@@ -458,17 +560,29 @@ async def test_inline_files_come_as_any_data_url(world: World) -> None:
     async with world.http() as http:
         for address in INLINE:
             world.upstream.turns = [text("Read.")]
-            content = [{"type": "input_text", "text": "Read it."}, {"type": "input_file", "file_data": address}]
-            answer = await http.post("/responses", json={"model": "small", "input": [{"role": "user", "content": content}]})
+            content = [
+                {"type": "input_text", "text": "Read it."},
+                {"type": "input_file", "file_data": address},
+            ]
+            answer = await http.post(
+                "/responses", json={"model": "small", "input": [{"role": "user", "content": content}]}
+            )
             sent = world.upstream.requests[-1]["messages"][-1]["content"]
             read.append(f"{answer.status_code} {sent[-1]['text'].partition(chr(10))[2]}")
         image = {"type": "input_image", "image_url": f"DATA:image/png;name=a.png;base64,{IMAGE}"}
-        shown = await http.post("/responses", json={"model": "small", "input": [{"role": "user", "content": [image]}]})
+        shown = await http.post(
+            "/responses", json={"model": "small", "input": [{"role": "user", "content": [image]}]}
+        )
         nonsense = [{"type": "input_file", "file_data": "data:text/plain;charset=nonsense,x"}]
-        refused = await http.post("/responses", json={"model": "small", "input": [{"role": "user", "content": nonsense}]})
+        refused = await http.post(
+            "/responses", json={"model": "small", "input": [{"role": "user", "content": nonsense}]}
+        )
 
     assert read == [f"200 {expected}" for expected in INLINE.values()]
-    assert (shown.status_code, world.upstream.requests[-1]["messages"][-1]["content"][-1]["image_url"]["url"]) == (
+    assert (
+        shown.status_code,
+        world.upstream.requests[-1]["messages"][-1]["content"][-1]["image_url"]["url"],
+    ) == (
         200,
         f"data:image/png;base64,{IMAGE}",
     )
@@ -486,7 +600,9 @@ async def test_assistant_that_said_nothing_may_have_null_content(world: World) -
     async with world.http() as http:
         answer = await http.post("/responses", json={"model": "small", "input": said})
         items = (await http.get(f"/responses/{answer.json()['id']}/input_items?order=asc")).json()["data"]
-        refused = await http.post("/responses", json={"model": "small", "input": [{"role": "user", "content": None}]})
+        refused = await http.post(
+            "/responses", json={"model": "small", "input": [{"role": "user", "content": None}]}
+        )
         absent = await http.post("/responses", json={"model": "small", "input": [{"role": "assistant"}]})
 
     assert (answer.status_code, items[1]["content"]) == (200, [])

@@ -1,4 +1,6 @@
-"""Files in parts, with the official client: through the same policy as other files, whole or not at all, and nothing left of what is given up."""
+"""Files in parts, with the official client: through the same policy as other files, whole or not at
+all, and nothing left of what is given up.
+"""
 
 from __future__ import annotations
 
@@ -27,12 +29,20 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-async def world(configure: Configure, upstream: ScriptedUpstream, policies: Path, clock: Clock) -> AsyncIterator[World]:
-    """A gateway whose policy denies one name, and whose guests may have 1,000 bytes a file, two files, and 1,500 bytes in all."""
+async def world(
+    configure: Configure, upstream: ScriptedUpstream, policies: Path, clock: Clock
+) -> AsyncIterator[World]:
+    """A gateway whose policy denies one name, and whose guests may have 1,000 bytes a file, two files,
+    and 1,500 bytes in all.
+    """
     (policies / "custom").mkdir()
-    (policies / "custom" / "file.rego").write_text('package regate.custom.file\n\ndeny if input.filename == "secret.txt"\n')
+    (policies / "custom" / "file.rego").write_text(
+        'package regate.custom.file\n\ndeny if input.filename == "secret.txt"\n'
+    )
     data = json.loads((policies / "data.json").read_text())
-    data["regate"]["file_limits"]["roles"] = {"guest": {"max_bytes": 1_000, "max_files": 2, "max_total_bytes": 1_500}}
+    data["regate"]["file_limits"]["roles"] = {
+        "guest": {"max_bytes": 1_000, "max_files": 2, "max_total_bytes": 1_500}
+    }
     (policies / "data.json").write_text(json.dumps(data))
     async with running(configure(), upstream, policies, clock) as found:
         yield found
@@ -44,7 +54,13 @@ def stored(world: World) -> list[str]:
 
 
 def described(**changes: Any) -> dict[str, Any]:
-    return {"filename": "leave.txt", "purpose": "assistants", "bytes": 3, "mime_type": "text/plain", **changes}
+    return {
+        "filename": "leave.txt",
+        "purpose": "assistants",
+        "bytes": 3,
+        "mime_type": "text/plain",
+        **changes,
+    }
 
 
 async def begun(http: httpx.AsyncClient, **changes: Any) -> dict[str, Any]:
@@ -62,22 +78,35 @@ async def test_openais_client_uploads_a_file_in_parts(world: World, tmp_path: Pa
     path.write_bytes(TEXT)
     alice = world.client()
     upload = await alice.uploads.upload_file_chunked(
-        file=path, mime_type="text/plain", purpose="assistants", part_size=30_000, md5=hashlib.md5(TEXT).hexdigest()
+        file=path,
+        mime_type="text/plain",
+        purpose="assistants",
+        part_size=30_000,
+        md5=hashlib.md5(TEXT).hexdigest(),
     )
     assert upload.file is not None
     content = await alice.files.content(upload.file.id)
     listed = [file.id async for file in alice.files.list()]
 
-    assert (upload.status, upload.file.filename, upload.file.bytes, content.content == TEXT) == ("completed", "leave.txt", len(TEXT), True)
+    assert (upload.status, upload.file.filename, upload.file.bytes, content.content == TEXT) == (
+        "completed",
+        "leave.txt",
+        len(TEXT),
+        True,
+    )
     assert (listed, stored(world)) == ([upload.file.id], [upload.file.id])
 
 
-async def test_parts_are_joined_in_the_order_in_which_they_are_named_and_the_others_are_dropped(world: World) -> None:
+async def test_parts_are_joined_in_the_order_in_which_they_are_named_and_the_others_are_dropped(
+    world: World,
+) -> None:
     async with world.http() as http:
         upload = await begun(http, bytes=6, expires_after={"anchor": "created_at", "seconds": 3_600})
         answers = await asyncio.gather(*(part(http, upload["id"], data) for data in (b"def", b"xyz", b"abc")))
         ids = [answer.json()["id"] for answer in answers]
-        done = (await http.post(f"/uploads/{upload['id']}/complete", json={"part_ids": [ids[2], ids[0]]})).json()
+        done = (
+            await http.post(f"/uploads/{upload['id']}/complete", json={"part_ids": [ids[2], ids[0]]})
+        ).json()
         content = await http.get(f"/files/{done['file']['id']}/content")
 
     assert (content.content, done["file"]["expires_at"] - done["file"]["created_at"]) == (b"abcdef", 3_600)
@@ -114,7 +143,9 @@ async def test_cancelled_upload_leaves_nothing_and_takes_nothing_more(world: Wor
         ]
 
     assert (cancelled.json()["status"], cancelled.json()["file"], stored(world)) == ("cancelled", None, [])
-    assert [(answer.status_code, answer.json()["error"]["code"]) for answer in after] == [(400, "upload_not_pending")] * 3
+    assert [(answer.status_code, answer.json()["error"]["code"]) for answer in after] == [
+        (400, "upload_not_pending")
+    ] * 3
 
 
 WRONG = {
@@ -135,7 +166,9 @@ async def test_completion_that_is_not_exact_is_refused_and_can_be_mended(
         upload = (await begun(http, bytes=6))["id"]
         ids = [(await part(http, upload, data)).json()["id"] for data in (b"abc", b"def")]
         named = asked | (
-            {"part_ids": [ids[one] if isinstance(one, int) else one for one in asked["part_ids"]]} if "part_ids" in asked else {}
+            {"part_ids": [ids[one] if isinstance(one, int) else one for one in asked["part_ids"]]}
+            if "part_ids" in asked
+            else {}
         )
         refused = await http.post(f"/uploads/{upload}/complete", json=named)
         mended = await http.post(f"/uploads/{upload}/complete", json={"part_ids": ids})
@@ -148,7 +181,9 @@ async def test_of_two_completions_at_once_one_makes_the_file(world: World) -> No
     async with world.http() as http:
         upload = (await begun(http, bytes=3))["id"]
         made = (await part(http, upload, b"abc")).json()["id"]
-        answers = await asyncio.gather(*(http.post(f"/uploads/{upload}/complete", json={"part_ids": [made]}) for _ in range(4)))
+        answers = await asyncio.gather(
+            *(http.post(f"/uploads/{upload}/complete", json={"part_ids": [made]}) for _ in range(4))
+        )
         files = (await http.get("/files")).json()["data"]
 
     assert sorted(answer.status_code for answer in answers) == [200, 400, 400, 400]
@@ -167,11 +202,17 @@ async def test_of_two_completions_at_once_one_makes_the_file(world: World) -> No
         ({"mimetype": "text/plain"}, 400, "mimetype"),
     ],
 )
-async def test_an_upload_that_could_not_be_completed_is_not_begun(world: World, changes: dict[str, Any], status: int, param: str) -> None:
+async def test_an_upload_that_could_not_be_completed_is_not_begun(
+    world: World, changes: dict[str, Any], status: int, param: str
+) -> None:
     async with world.http() as http:
         answer = await http.post("/uploads", json=described(**changes))
 
-    assert (answer.status_code, answer.json()["error"]["param"], bool(answer.json()["error"]["code"])) == (status, param, True)
+    assert (answer.status_code, answer.json()["error"]["param"], bool(answer.json()["error"]["code"])) == (
+        status,
+        param,
+        True,
+    )
 
 
 async def test_what_a_caller_may_have_is_counted_with_parts_and_holds_for_the_whole(world: World) -> None:
@@ -188,7 +229,9 @@ async def test_what_a_caller_may_have_is_counted_with_parts_and_holds_for_the_wh
         full = await gus.post(f"/uploads/{second['id']}/complete", json={"part_ids": made})
 
     assert too_large.status_code == 413
-    assert [(one.status_code, one.json()["error"]["code"]) for one in (no_room, no_part, no_third)] == [(403, "storage_limit_exceeded")] * 3
+    assert [(one.status_code, one.json()["error"]["code"]) for one in (no_room, no_part, no_third)] == [
+        (403, "storage_limit_exceeded")
+    ] * 3
     assert (done.status_code, full.status_code) == (200, 200)
     assert stored(world) == sorted(one.json()["file"]["id"] for one in (done, full))
 
@@ -218,14 +261,21 @@ async def test_abandoned_upload_is_over_after_an_hour_and_an_hour_later_swept(
         upload = (await begun(http, bytes=3))["id"]
         made = (await part(http, upload, b"abc")).json()["id"]
         clock.moved = LIFETIME_SECONDS + 1
-        late = [await part(http, upload, b"abc"), await http.post(f"/uploads/{upload}/complete", json={"part_ids": [made]})]
+        late = [
+            await part(http, upload, b"abc"),
+            await http.post(f"/uploads/{upload}/complete", json={"part_ids": [made]}),
+        ]
         before = stored(world)
     clock.moved = 2 * LIFETIME_SECONDS + 1
     async with running(settings, upstream, policies, clock) as world, asyncio.timeout(120):
         while stored(world):
             await asyncio.sleep(0.01)
     clock.moved = LIFETIME_SECONDS + KEPT_SECONDS + 2
-    async with running(settings, upstream, policies, clock) as world, world.http() as http, asyncio.timeout(120):
+    async with (
+        running(settings, upstream, policies, clock) as world,
+        world.http() as http,
+        asyncio.timeout(120),
+    ):
         while (gone := await http.post(f"/uploads/{upload}/cancel")).status_code != 404:
             await asyncio.sleep(0.05)
 

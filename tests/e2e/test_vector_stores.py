@@ -1,4 +1,6 @@
-"""Vector stores through the official client: updating, expiring, batches, stamping anew, content in pages, and search with all it takes."""
+"""Vector stores through the official client: updating, expiring, batches, stamping anew, content in
+pages, and search with all it takes.
+"""
 
 from __future__ import annotations
 
@@ -39,7 +41,9 @@ def clock() -> Clock:
 
 
 @asynccontextmanager
-async def running(settings: Settings, upstream: ScriptedUpstream, policies: Path, clock: Clock) -> AsyncIterator[World]:
+async def running(
+    settings: Settings, upstream: ScriptedUpstream, policies: Path, clock: Clock
+) -> AsyncIterator[World]:
     app, gateway = gateway_app(settings, clock=clock)
     async with Running(app, settings.listen) as server:
         world = World(server.url, settings, gateway, upstream, policies)
@@ -49,7 +53,9 @@ async def running(settings: Settings, upstream: ScriptedUpstream, policies: Path
 
 
 @pytest.fixture
-async def world(configure: Callable[..., Settings], upstream: ScriptedUpstream, policies: Path, clock: Clock) -> AsyncIterator[World]:
+async def world(
+    configure: Callable[..., Settings], upstream: ScriptedUpstream, policies: Path, clock: Clock
+) -> AsyncIterator[World]:
     async with running(configure(), upstream, policies, clock) as world:
         yield world
 
@@ -76,10 +82,23 @@ async def test_store_is_made_and_changed_as_asked_and_nothing_else_changes(world
 
     assert made.expires_after is not None
     assert made.expires_at is not None
-    assert (made.expires_after.days, made.expires_at - (made.last_active_at or 0), made.status) == (3, 3 * DAY, "completed")
-    assert (renamed.name, renamed.metadata, renamed.expires_at) == ("Rules", {"colour": "blue"}, made.expires_at)
+    assert (made.expires_after.days, made.expires_at - (made.last_active_at or 0), made.status) == (
+        3,
+        3 * DAY,
+        "completed",
+    )
+    assert (renamed.name, renamed.metadata, renamed.expires_at) == (
+        "Rules",
+        {"colour": "blue"},
+        made.expires_at,
+    )
     assert (told.name, told.metadata, told.expires_at) == ("Rules", {"size": "big"}, made.expires_at)
-    assert (kept.name, kept.metadata, kept.expires_after, kept.expires_at) == ("Rules", {"size": "big"}, None, None)
+    assert (kept.name, kept.metadata, kept.expires_after, kept.expires_at) == (
+        "Rules",
+        {"size": "big"},
+        None,
+        None,
+    )
 
 
 @pytest.mark.parametrize(
@@ -96,17 +115,26 @@ async def test_store_is_made_and_changed_as_asked_and_nothing_else_changes(world
         {"owner": "bob"},
     ],
 )
-async def test_a_store_is_neither_made_nor_changed_with_what_is_not_as_described(world: World, body: dict[str, Any]) -> None:
+async def test_a_store_is_neither_made_nor_changed_with_what_is_not_as_described(
+    world: World, body: dict[str, Any]
+) -> None:
     async with world.http("alice", "acme") as alice:
         made = (await alice.post("/vector_stores", json={"name": "s"})).json()
-        refused = [await alice.post("/vector_stores", json=body), await alice.post(f"/vector_stores/{made['id']}", json=body)]
+        refused = [
+            await alice.post("/vector_stores", json=body),
+            await alice.post(f"/vector_stores/{made['id']}", json=body),
+        ]
         after = (await alice.get(f"/vector_stores/{made['id']}")).json()
 
-    assert [(answer.status_code, str(answer.json()["error"]["param"]).split(".")[0]) for answer in refused] == [(400, next(iter(body)))] * 2
+    assert [
+        (answer.status_code, str(answer.json()["error"]["param"]).split(".")[0]) for answer in refused
+    ] == [(400, next(iter(body)))] * 2
     assert after == made
 
 
-async def test_sharing_is_decided_anew_only_when_it_is_asked_for_and_only_what_one_holds(world: World) -> None:
+async def test_sharing_is_decided_anew_only_when_it_is_asked_for_and_only_what_one_holds(
+    world: World,
+) -> None:
     alice, bob = world.client("alice", "acme", teams=["hr"]), world.client("bob", "acme", teams=["rnd"])
     store = (await alice.vector_stores.create(name="s", metadata={"regate.teams": "hr", "colour": "blue"})).id
     with pytest.raises(openai.NotFoundError):
@@ -146,14 +174,18 @@ async def test_only_the_owner_and_the_tenants_store_admin_change_a_store(world: 
         await world.client("carol", "acme", teams=["hr"]).vector_stores.update(store, name="mine")
     with pytest.raises(openai.NotFoundError):
         await world.client("eve", "globex", roles=["store_admin"]).vector_stores.update(store, name="mine")
-    changed = await world.client("admin", "acme", roles=["store_admin"], teams=["hr"]).vector_stores.update(store, name="Ours")
+    changed = await world.client("admin", "acme", roles=["store_admin"], teams=["hr"]).vector_stores.update(
+        store, name="Ours"
+    )
 
     assert changed.name == "Ours"
 
 
 async def test_an_expired_store_can_be_read_and_deleted_and_nothing_else(world: World, clock: Clock) -> None:
     alice = world.client("alice", "acme")
-    store = (await alice.vector_stores.create(name="s", expires_after={"anchor": "last_active_at", "days": 1})).id
+    store = (
+        await alice.vector_stores.create(name="s", expires_after={"anchor": "last_active_at", "days": 1})
+    ).id
     file = await ingest(alice, store, "leave.md", ACME)
     other = await uploaded(alice, "b.md", "text")
     clock.time += DAY + 1
@@ -164,7 +196,9 @@ async def test_an_expired_store_can_be_read_and_deleted_and_nothing_else(world: 
         lambda: alice.vector_stores.files.create(store, file_id=other),
         lambda: alice.vector_stores.file_batches.create(store, file_ids=[other]),
         lambda: alice.vector_stores.update(store, name="again"),
-        lambda: alice.responses.create(model="small", input="x", tools=[{"type": "file_search", "vector_store_ids": [store]}]),
+        lambda: alice.responses.create(
+            model="small", input="x", tools=[{"type": "file_search", "vector_store_ids": [store]}]
+        ),
     ):
         with pytest.raises(openai.BadRequestError) as refused:
             await attempt()
@@ -181,7 +215,11 @@ async def test_an_expired_store_can_be_read_and_deleted_and_nothing_else(world: 
 async def test_using_a_store_keeps_it_and_each_tenant_has_its_own_time(world: World, clock: Clock) -> None:
     admin = world.client("admin", roles=["store_admin"])
     metadata = {"regate.share": "all_tenants"}
-    store = (await admin.vector_stores.create(name="s", metadata=metadata, expires_after={"anchor": "last_active_at", "days": 1})).id
+    store = (
+        await admin.vector_stores.create(
+            name="s", metadata=metadata, expires_after={"anchor": "last_active_at", "days": 1}
+        )
+    ).id
     gita = world.client("gita", "globex")
     unused = await gita.vector_stores.retrieve(store)
     await ingest(gita, store, "leave.md", "Globex has 25 days of leave.")
@@ -200,7 +238,9 @@ async def test_what_an_expired_store_held_is_swept_from_the_engine(
     settings = configure()
     async with running(settings, upstream, policies, clock) as world:
         alice = world.client("alice", "acme")
-        store = (await alice.vector_stores.create(name="s", expires_after={"anchor": "last_active_at", "days": 1})).id
+        store = (
+            await alice.vector_stores.create(name="s", expires_after={"anchor": "last_active_at", "days": 1})
+        ).id
         file = await ingest(alice, store, "leave.md", ACME)
         before = await _generations(world, store)
     clock.time += DAY + 1
@@ -231,17 +271,33 @@ async def test_a_batch_is_created_and_polled_by_the_client(world: World) -> None
     batch = await alice.vector_stores.file_batches.create_and_poll(
         store, file_ids=[*files, broken, files[0]], attributes={"year": 2026}, poll_interval_ms=50
     )
-    listed = [file async for file in alice.vector_stores.file_batches.list_files(batch.id, vector_store_id=store, limit=1)]
-    failed = await alice.vector_stores.file_batches.list_files(batch.id, vector_store_id=store, filter="failed")
+    listed = [
+        file
+        async for file in alice.vector_stores.file_batches.list_files(
+            batch.id, vector_store_id=store, limit=1
+        )
+    ]
+    failed = await alice.vector_stores.file_batches.list_files(
+        batch.id, vector_store_id=store, filter="failed"
+    )
 
     assert batch.id.startswith("vsfb_")
-    assert (batch.status, batch.file_counts.completed, batch.file_counts.failed, batch.file_counts.total) == ("completed", 2, 1, 3)
+    assert (batch.status, batch.file_counts.completed, batch.file_counts.failed, batch.file_counts.total) == (
+        "completed",
+        2,
+        1,
+        3,
+    )
     assert sorted(file.id for file in listed) == sorted([*files, broken])
-    assert [(file.id, file.last_error and file.last_error.code) for file in failed.data] == [(broken, "invalid_file")]
+    assert [(file.id, file.last_error and file.last_error.code) for file in failed.data] == [
+        (broken, "invalid_file")
+    ]
     assert len(await found(alice, store, "leave", filters={"type": "eq", "key": "year", "value": 2026})) == 2
 
 
-async def test_files_of_a_batch_are_uploaded_by_the_client_and_have_their_own_attributes(world: World) -> None:
+async def test_files_of_a_batch_are_uploaded_by_the_client_and_have_their_own_attributes(
+    world: World,
+) -> None:
     alice = world.client("alice", "acme")
     store = (await alice.vector_stores.create(name="s")).id
     sent = [(f"{city}.md", f"Annual leave in {city}.".encode()) for city in ("Rome", "Oslo", "Bern")]
@@ -251,12 +307,20 @@ async def test_files_of_a_batch_are_uploaded_by_the_client_and_have_their_own_at
         store,
         files=[
             {"file_id": rome, "attributes": {"city": "rome"}},
-            {"file_id": bern, "chunking_strategy": {"type": "static", "static": {"max_chunk_size_tokens": 100, "chunk_overlap_tokens": 0}}},
+            {
+                "file_id": bern,
+                "chunking_strategy": {
+                    "type": "static",
+                    "static": {"max_chunk_size_tokens": 100, "chunk_overlap_tokens": 0},
+                },
+            },
         ],
         attributes={"city": "ignored"},
     )
     await alice.vector_stores.file_batches.poll(second.id, vector_store_id=store, poll_interval_ms=50)
-    one, other = [await alice.vector_stores.files.retrieve(file, vector_store_id=store) for file in (rome, bern)]
+    one, other = [
+        await alice.vector_stores.files.retrieve(file, vector_store_id=store) for file in (rome, bern)
+    ]
 
     assert (first.status, first.file_counts.completed) == ("completed", 3)
     assert (one.attributes, other.attributes) == ({"city": "rome"}, {})
@@ -301,11 +365,16 @@ async def test_a_batch_with_one_file_that_the_policy_refuses_attaches_nothing(wo
         ({"file_ids": ["file-1"] * 2_001}, "file_ids"),
         ({"files": [{}]}, "files[0].file_id"),
         ({"files": [{"file_id": "file-1", "colour": "blue"}]}, "files[0].colour"),
-        ({"files": [{"file_id": "file-1"}, {"file_id": "file-1", "attributes": {"a": 1}}]}, "files[1].file_id"),
+        (
+            {"files": [{"file_id": "file-1"}, {"file_id": "file-1", "attributes": {"a": 1}}]},
+            "files[1].file_id",
+        ),
         ({"file_ids": ["file-1"], "attributes": {"tenant": "globex"}}, "attributes.tenant"),
     ],
 )
-async def test_a_batch_that_is_not_as_described_is_refused(world: World, body: dict[str, Any], param: str) -> None:
+async def test_a_batch_that_is_not_as_described_is_refused(
+    world: World, body: dict[str, Any], param: str
+) -> None:
     async with world.http("alice", "acme") as alice:
         store = (await alice.post("/vector_stores", json={"name": "s"})).json()["id"]
         answer = await alice.post(f"/vector_stores/{store}/file_batches", json=body)
@@ -319,9 +388,13 @@ async def test_a_cancelled_batch_keeps_what_is_completed_and_the_rest_is_never_f
     files = [await uploaded(alice, f"{number}.md", f"Annual leave, part {number}.") for number in range(40)]
     batch = await alice.vector_stores.file_batches.create(store, file_ids=files)
     with pytest.raises(openai.PermissionDeniedError):
-        await world.client("carol", "acme", teams=["hr"]).vector_stores.file_batches.cancel(batch.id, vector_store_id=store)
+        await world.client("carol", "acme", teams=["hr"]).vector_stores.file_batches.cancel(
+            batch.id, vector_store_id=store
+        )
     async with asyncio.timeout(60):
-        while (await alice.vector_stores.file_batches.retrieve(batch.id, vector_store_id=store)).file_counts.completed == 0:
+        while (
+            await alice.vector_stores.file_batches.retrieve(batch.id, vector_store_id=store)
+        ).file_counts.completed == 0:
             await asyncio.sleep(0.01)  # the API is polled, as clients do
     cancelled = await alice.vector_stores.file_batches.cancel(batch.id, vector_store_id=store)
     counts = cancelled.file_counts
@@ -335,11 +408,15 @@ async def test_a_cancelled_batch_keeps_what_is_completed_and_the_rest_is_never_f
     assert len(hits) == counts.completed
 
 
-async def test_a_file_that_is_taken_out_counts_in_its_batch_no_more_and_may_be_attached_again(world: World) -> None:
+async def test_a_file_that_is_taken_out_counts_in_its_batch_no_more_and_may_be_attached_again(
+    world: World,
+) -> None:
     alice = world.client("alice", "acme")
     store = (await alice.vector_stores.create(name="s")).id
     file = await uploaded(alice, "a.md", "Annual leave.")
-    batch = await alice.vector_stores.file_batches.create_and_poll(store, file_ids=[file], poll_interval_ms=50)
+    batch = await alice.vector_stores.file_batches.create_and_poll(
+        store, file_ids=[file], poll_interval_ms=50
+    )
     await alice.vector_stores.files.delete(file, vector_store_id=store)
     after = await alice.vector_stores.file_batches.retrieve(batch.id, vector_store_id=store)
     await alice.vector_stores.files.create_and_poll(file, vector_store_id=store, poll_interval_ms=50)
@@ -351,7 +428,9 @@ async def test_a_file_that_is_taken_out_counts_in_its_batch_no_more_and_may_be_a
 async def test_a_batch_that_is_sent_again_under_its_key_is_the_same_batch(world: World) -> None:
     async with world.http("alice", "acme") as alice:
         store = (await alice.post("/vector_stores", json={"name": "s"})).json()["id"]
-        file = (await alice.post("/files", files={"file": ("a.md", b"text")}, data={"purpose": "assistants"})).json()["id"]
+        file = (
+            await alice.post("/files", files={"file": ("a.md", b"text")}, data={"purpose": "assistants"})
+        ).json()["id"]
         sent = {"json": {"file_ids": [file]}, "headers": {"Idempotency-Key": "once"}}
         first, second = [await alice.post(f"/vector_stores/{store}/file_batches", **sent) for _ in range(2)]  # type: ignore[arg-type]
 
@@ -366,20 +445,32 @@ async def test_attributes_are_replaced_and_stamped_anew(world: World) -> None:
     store = (await alice.vector_stores.create(name="s", metadata={"regate.visibility": "tenant"})).id
     file = await ingest(alice, store, "leave.md", ACME, {"regate.visibility": "tenant", "city": "rome"})
     before = await found(bob, store)
-    private = await alice.vector_stores.files.update(file, vector_store_id=store, attributes={"regate.visibility": "private", "year": 2026})
+    private = await alice.vector_stores.files.update(
+        file, vector_store_id=store, attributes={"regate.visibility": "private", "year": 2026}
+    )
     hidden = await found(bob, store)
     with pytest.raises(openai.NotFoundError):
-        await bob.vector_stores.files.update(file, vector_store_id=store, attributes={"regate.visibility": "tenant"})
+        await bob.vector_stores.files.update(
+            file, vector_store_id=store, attributes={"regate.visibility": "tenant"}
+        )
     old = await found(alice, store, filters={"type": "eq", "key": "city", "value": "rome"})
     new = await found(alice, store, filters={"type": "eq", "key": "year", "value": 2026})
-    shown = await alice.vector_stores.files.update(file, vector_store_id=store, attributes={"regate.visibility": "tenant"})
+    shown = await alice.vector_stores.files.update(
+        file, vector_store_id=store, attributes={"regate.visibility": "tenant"}
+    )
 
     assert (len(before), hidden, old, len(new)) == (1, [], [], 1)
     assert private.attributes == {"regate.visibility": "private", "year": 2026}
-    assert (shown.status, shown.attributes, len(await found(bob, store))) == ("completed", {"regate.visibility": "tenant"}, 1)
+    assert (shown.status, shown.attributes, len(await found(bob, store))) == (
+        "completed",
+        {"regate.visibility": "tenant"},
+        1,
+    )
 
 
-async def test_attributes_are_changed_by_whoever_added_the_file_and_widened_by_nobody_else(world: World) -> None:
+async def test_attributes_are_changed_by_whoever_added_the_file_and_widened_by_nobody_else(
+    world: World,
+) -> None:
     alice = world.client("alice", "acme", teams=["hr"])
     store = (await alice.vector_stores.create(name="s", metadata={"regate.visibility": "tenant"})).id
     file = await ingest(alice, store, "leave.md", ACME, {"regate.teams": "hr"})
@@ -388,17 +479,25 @@ async def test_attributes_are_changed_by_whoever_added_the_file_and_widened_by_n
     with pytest.raises(openai.PermissionDeniedError):
         await carol.vector_stores.files.update(file, vector_store_id=store, attributes={"a": 1})
     with pytest.raises(openai.PermissionDeniedError):
-        await admin.vector_stores.files.update(file, vector_store_id=store, attributes={"regate.visibility": "tenant"})
+        await admin.vector_stores.files.update(
+            file, vector_store_id=store, attributes={"regate.visibility": "tenant"}
+        )
     await admin.vector_stores.files.update(file, vector_store_id=store, attributes={"a": 1})
     with pytest.raises(openai.PermissionDeniedError):
-        await alice.vector_stores.files.update(file, vector_store_id=store, attributes={"regate.teams": "board"})
+        await alice.vector_stores.files.update(
+            file, vector_store_id=store, attributes={"regate.teams": "board"}
+        )
 
     assert await found(world.client("bob", "acme", teams=["rnd"]), store) == []
     assert len(await found(carol, store, filters={"type": "eq", "key": "a", "value": 1})) == 1
 
 
-@pytest.mark.parametrize("attributes", [{"tenant": "globex"}, {"regate.owner": "bob"}, {"_x": 1}, {"a": None}, {"a": []}, 5])
-async def test_attributes_that_are_none_are_refused_and_nothing_changes(world: World, attributes: Any) -> None:
+@pytest.mark.parametrize(
+    "attributes", [{"tenant": "globex"}, {"regate.owner": "bob"}, {"_x": 1}, {"a": None}, {"a": []}, 5]
+)
+async def test_attributes_that_are_none_are_refused_and_nothing_changes(
+    world: World, attributes: Any
+) -> None:
     alice = world.client("alice", "acme")
     store = (await alice.vector_stores.create(name="s")).id
     file = await ingest(alice, store, "leave.md", ACME, {"city": "rome"})
@@ -406,7 +505,11 @@ async def test_attributes_that_are_none_are_refused_and_nothing_changes(world: W
         answer = await http.post(f"/vector_stores/{store}/files/{file}", json={"attributes": attributes})
         missing = await http.post(f"/vector_stores/{store}/files/{file}", json={})
 
-    assert (answer.status_code, missing.status_code, missing.json()["error"]["param"]) == (400, 400, "attributes")
+    assert (answer.status_code, missing.status_code, missing.json()["error"]["param"]) == (
+        400,
+        400,
+        "attributes",
+    )
     assert len(await found(alice, store, filters={"type": "eq", "key": "city", "value": "rome"})) == 1
 
 
@@ -414,10 +517,17 @@ async def test_a_stamp_that_is_narrowed_reaches_running_conversations(world: Wor
     alice, bob = world.client("alice", "acme", teams=["hr"]), world.client("bob", "acme", teams=["rnd"])
     store = (await alice.vector_stores.create(name="s", metadata={"regate.visibility": "tenant"})).id
     file = await ingest(alice, store, "leave.md", ACME, {"regate.visibility": "tenant"})
-    world.upstream.turns = [tool_call("file_search", {"query": "annual leave"}), text("28 days, says blue-heron.")]
-    first = await bob.responses.create(model="small", input="leave?", tools=[{"type": "file_search", "vector_store_ids": [store]}])
+    world.upstream.turns = [
+        tool_call("file_search", {"query": "annual leave"}),
+        text("28 days, says blue-heron."),
+    ]
+    first = await bob.responses.create(
+        model="small", input="leave?", tools=[{"type": "file_search", "vector_store_ids": [store]}]
+    )
     read = "blue-heron" in world.upstream.prompt
-    await alice.vector_stores.files.update(file, vector_store_id=store, attributes={"regate.visibility": "private"})
+    await alice.vector_stores.files.update(
+        file, vector_store_id=store, attributes={"regate.visibility": "private"}
+    )
     await bob.responses.create(model="small", input="Say it again.", previous_response_id=first.id)
 
     assert (read, "blue-heron" in world.upstream.prompt) == (True, False)
@@ -429,7 +539,9 @@ async def test_content_is_whole_for_the_client_and_in_pages_for_whoever_asks(wor
     words = " ".join(f"word{number}." for number in range(900))
     file = await uploaded(alice, "long.md", words)
     strategy: Any = {"type": "static", "static": {"max_chunk_size_tokens": 100, "chunk_overlap_tokens": 0}}
-    await alice.vector_stores.files.create_and_poll(file, vector_store_id=store, chunking_strategy=strategy, poll_interval_ms=50)
+    await alice.vector_stores.files.create_and_poll(
+        file, vector_store_id=store, chunking_strategy=strategy, poll_interval_ms=50
+    )
     whole = [part.text async for part in alice.vector_stores.files.content(file, vector_store_id=store)]
     pieces, token, pages = [], None, 0
     async with world.http("alice", "acme") as http:
@@ -467,10 +579,14 @@ async def test_search_takes_several_queries_rewrites_them_and_ranks_all_hits_tog
         max_num_results=50,
         ranking_options={"ranker": "default-2024-11-15", "score_threshold": 0.1},
     )
-    verbatim = await alice.vector_stores.search(store, query=["  leave? "], ranking_options={"ranker": "none"})
+    verbatim = await alice.vector_stores.search(
+        store, query=["  leave? "], ranking_options={"ranker": "none"}
+    )
     scores = [hit.score for hit in page.data]
     (best,) = (await alice.vector_stores.search(store, query="annual leave", max_num_results=1)).data
-    none = await alice.vector_stores.search(store, query="annual leave", ranking_options={"score_threshold": 1.0})
+    none = await alice.vector_stores.search(
+        store, query="annual leave", ranking_options={"score_threshold": 1.0}
+    )
 
     assert page.model_extra is not None
     assert page.model_extra["search_query"] == ["annual leave", "the notice period"]
@@ -512,8 +628,19 @@ FILTERS: list[tuple[dict[str, Any], set[str]]] = [
     (compare("in", "city", ["rome", "oslo", "nowhere"]), {"rome", "oslo"}),
     (compare("nin", "city", ["rome"]), {"oslo", "bern"}),
     (compare("in", "year", [2024, 2025]), {"oslo", "bern"}),
-    (both(compare("gte", "year", 2024), either(compare("eq", "city", "oslo"), compare("nin", "city", ["rome", "oslo"]))), {"oslo", "bern"}),
-    (either(both(compare("eq", "open", False), compare("lt", "year", 2025)), both(compare("eq", "size", 1.5))), {"oslo", "rome"}),
+    (
+        both(
+            compare("gte", "year", 2024),
+            either(compare("eq", "city", "oslo"), compare("nin", "city", ["rome", "oslo"])),
+        ),
+        {"oslo", "bern"},
+    ),
+    (
+        either(
+            both(compare("eq", "open", False), compare("lt", "year", 2025)), both(compare("eq", "size", 1.5))
+        ),
+        {"oslo", "rome"},
+    ),
     (both(compare("ne", "land", "acme")), {"rome", "oslo", "bern"}),  # what no file has is like nothing
 ]
 
@@ -532,7 +659,10 @@ async def test_every_filter_of_a_search_means_what_it_says_nested_as_well(world:
     answers = [
         (
             filters,
-            {hit.filename.removesuffix(".md") for hit in (await alice.vector_stores.search(store, query="leave", filters=filters)).data},
+            {
+                hit.filename.removesuffix(".md")
+                for hit in (await alice.vector_stores.search(store, query="leave", filters=filters)).data
+            },
         )
         for filters, _ in FILTERS  # type: ignore[misc]
     ]
@@ -570,7 +700,9 @@ async def test_foreign_ids_answer_exactly_as_absent_ones_on_every_new_route(worl
     alice = world.client("alice", "acme")
     store = (await alice.vector_stores.create(name="acme")).id
     file = await uploaded(alice, "leave.md", ACME)
-    batch = await alice.vector_stores.file_batches.create_and_poll(store, file_ids=[file], poll_interval_ms=50)
+    batch = await alice.vector_stores.file_batches.create_and_poll(
+        store, file_ids=[file], poll_interval_ms=50
+    )
     differing = []
     async with world.http("gita", "globex") as gita:
         own = (await gita.post("/vector_stores", json={"name": "globex"})).json()["id"]
@@ -583,12 +715,21 @@ async def test_foreign_ids_answer_exactly_as_absent_ones_on_every_new_route(worl
                 differing.append((method, path, answers))
 
     assert differing == []
-    assert (await alice.vector_stores.file_batches.retrieve(batch.id, vector_store_id=store)).file_counts.completed == 1
+    assert (
+        await alice.vector_stores.file_batches.retrieve(batch.id, vector_store_id=store)
+    ).file_counts.completed == 1
 
 
-async def _asked(http: httpx.AsyncClient, method: str, path: str, body: Any, ids: dict[str, str]) -> tuple[int, str, list[str]]:
+async def _asked(
+    http: httpx.AsyncClient, method: str, path: str, body: Any, ids: dict[str, str]
+) -> tuple[int, str, list[str]]:
     sent = (
-        None if body is None else {key: [one.format(**ids) for one in value] if key == "file_ids" else value for key, value in body.items()}
+        None
+        if body is None
+        else {
+            key: [one.format(**ids) for one in value] if key == "file_ids" else value
+            for key, value in body.items()
+        }
     )
     answer = await http.request(method, path.format(**ids), json=sent)
     shown = answer.text
@@ -613,7 +754,9 @@ async def test_a_batch_in_a_shared_store_is_its_own_tenants(world: World) -> Non
 # ---------------------------------------------------------------- the order of lists
 
 
-async def test_what_is_made_within_one_second_is_listed_in_the_order_in_which_it_was_made(world: World) -> None:
+async def test_what_is_made_within_one_second_is_listed_in_the_order_in_which_it_was_made(
+    world: World,
+) -> None:
     """The clock of this gateway stands still."""
     world.upstream.turns = [text("Hi.") for _ in range(5)]
     made: dict[str, list[str]] = {}
@@ -626,13 +769,20 @@ async def test_what_is_made_within_one_second_is_listed_in_the_order_in_which_it
         made["/files"] = [await uploaded(world.client(), f"{number}.md", "Leave.") for number in range(5)]
         made["/vector_stores"] = [await create("/vector_stores", name=f"s{number}") for number in range(5)]
         made["/responses"] = [await create("/responses", model="small", input="Hi") for _ in range(5)]
-        made["/prompts"] = [await create("/prompts", name="p", template={"instructions": "Hi"}) for _ in range(5)]
+        made["/prompts"] = [
+            await create("/prompts", name="p", template={"instructions": "Hi"}) for _ in range(5)
+        ]
         store, other = made["/vector_stores"][:2]
         for file in reversed(made["/files"]):
             await create(f"/vector_stores/{store}/files", file_id=file)
-        batch = await create(f"/vector_stores/{other}/file_batches", file_ids=[*made["/files"][3:], *made["/files"][:3]])
+        batch = await create(
+            f"/vector_stores/{other}/file_batches", file_ids=[*made["/files"][3:], *made["/files"][:3]]
+        )
         made[f"/vector_stores/{store}/files"] = made["/files"][::-1]
-        made[f"/vector_stores/{other}/file_batches/{batch}/files"] = [*made["/files"][3:], *made["/files"][:3]]
+        made[f"/vector_stores/{other}/file_batches/{batch}/files"] = [
+            *made["/files"][3:],
+            *made["/files"][:3],
+        ]
         found: dict[str, list[str]] = {}
         for path, ids in made.items():
             first = (await http.get(f"{path}?order=asc&limit=2")).json()["data"]

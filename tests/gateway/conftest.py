@@ -68,7 +68,11 @@ class Raw:
             head = (await self.reader.readuntil(b"\r\n\r\n")).decode()
             first, *lines = head.strip().split("\r\n")
             headers = dict(line.lower().split(": ", 1) for line in lines)
-            return int(first.split()[1]), headers, await self.reader.readexactly(int(headers["content-length"]))
+            return (
+                int(first.split()[1]),
+                headers,
+                await self.reader.readexactly(int(headers["content-length"])),
+            )
 
 
 Connect = Callable[[Running], AbstractAsyncContextManager[Raw]]
@@ -92,7 +96,9 @@ Later = Callable[[float], Awaitable[None]]
 
 @pytest.fixture
 async def later(monkeypatch: pytest.MonkeyPatch) -> Later:
-    """Let so many seconds pass at once for all that waits in this event loop, after it has taken in what was sent."""
+    """Let so many seconds pass at once for all that waits in this event loop, after it has taken in
+    what was sent.
+    """
     loop, ahead, usual = asyncio.get_running_loop(), 0.0, asyncio.get_running_loop().time
     monkeypatch.setattr(loop, "time", lambda: usual() + ahead)
 

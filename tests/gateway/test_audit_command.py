@@ -23,7 +23,12 @@ LONG = [f"acme/file-c/e/{number:06d}" for number in range(12)]
 
 
 def decided(subject: str, *, about: str, allowed: bool, tenant: str = "acme", **more: Any) -> dict[str, Any]:
-    decision = {"action": "file.read", "about": about, "allowed": allowed, "reasons": [] if allowed else ["not_shared"]}
+    decision = {
+        "action": "file.read",
+        "about": about,
+        "allowed": allowed,
+        "reasons": [] if allowed else ["not_shared"],
+    }
     return {
         "kind": "decisions",
         "phase": "file.read",
@@ -37,11 +42,26 @@ def decided(subject: str, *, about: str, allowed: bool, tenant: str = "acme", **
 
 def found(subject: str, chunks: Sequence[str], admitted: Sequence[int]) -> dict[str, Any]:
     batch = {
-        "chunks": {"asked": [{"store": "vs_1", "chunk": {"level": number}} for number in range(len(chunks))], "admitted": list(admitted)}
+        "chunks": {
+            "asked": [{"store": "vs_1", "chunk": {"level": number}} for number in range(len(chunks))],
+            "admitted": list(admitted),
+        }
     }
     retrieval = {"store": "vs_1", "total": 9, "permitted": 9, "returned": len(chunks), "chunks": list(chunks)}
-    who = {"subject": subject, "tenant": "acme", "request_id": f"req_{subject}", "response_id": f"resp_{subject}"}
-    return {"kind": "decisions", "phase": "chunk.read", **who, "decisions": [], "batch": batch, "retrieval": retrieval}
+    who = {
+        "subject": subject,
+        "tenant": "acme",
+        "request_id": f"req_{subject}",
+        "response_id": f"resp_{subject}",
+    }
+    return {
+        "kind": "decisions",
+        "phase": "chunk.read",
+        **who,
+        "decisions": [],
+        "batch": batch,
+        "retrieval": retrieval,
+    }
 
 
 def listed(subject: str, files: Sequence[str], admitted: Sequence[int]) -> dict[str, Any]:
@@ -64,7 +84,13 @@ FIRST = [
 ]
 SECOND = [
     decided("dave", about="file-a", allowed=True, tenant="globex", response_id="resp_dave"),
-    {"kind": "denied", "phase": "chunk.denied", "subject": "dave", "tenant": "globex", "chunks": ["globex/file-a/e/000001"]},
+    {
+        "kind": "denied",
+        "phase": "chunk.denied",
+        "subject": "dave",
+        "tenant": "globex",
+        "chunks": ["globex/file-a/e/000001"],
+    },
     {"kind": "sweep", "phase": "file.expire", "tenant": "acme", "about": "file-b"},
 ]
 
@@ -114,13 +140,22 @@ def subjects(spools: list[str], *arguments: str) -> list[str]:
         (["--subject", "alice", "--tenant", "acme", "--denied"], ["alice"]),
     ],
 )
-def test_records_are_chosen_by_what_they_say_and_told_by_time(spools: list[str], arguments: list[str], expected: list[str]) -> None:
+def test_records_are_chosen_by_what_they_say_and_told_by_time(
+    spools: list[str], arguments: list[str], expected: list[str]
+) -> None:
     assert subjects(spools, *arguments) == expected
 
 
 def test_line_says_of_the_chunk_that_was_asked_for_whether_it_was_granted(spools: list[str]) -> None:
-    said = [CliRunner().invoke(main, ["audit", *spools, "--chunk", chunk]).stdout.strip() for chunk in (LONG[11], LONG[10])]
-    assert ("resp_bob" in said[0], said[0].endswith(f"{LONG[11]}: granted"), said[1].endswith(f"{LONG[10]}: DENIED")) == (True, True, True)
+    said = [
+        CliRunner().invoke(main, ["audit", *spools, "--chunk", chunk]).stdout.strip()
+        for chunk in (LONG[11], LONG[10])
+    ]
+    assert (
+        "resp_bob" in said[0],
+        said[0].endswith(f"{LONG[11]}: granted"),
+        said[1].endswith(f"{LONG[10]}: DENIED"),
+    ) == (True, True, True)
 
 
 def test_nothing_found_is_said_and_is_exit_code_1(spools: list[str]) -> None:
@@ -147,7 +182,12 @@ async def test_reading_goes_on_where_it_was_over_new_segments_and_half_written_l
         file.write(b'"kind":"late"}\n')
     after = [record["seq"] for record in reader.more()]
 
-    assert (len(segments_in(tmp_path / "spool")) > 2, before, [record["seq"] for record in between], after) == (
+    assert (
+        len(segments_in(tmp_path / "spool")) > 2,
+        before,
+        [record["seq"] for record in between],
+        after,
+    ) == (
         True,
         [1, 2, 3],
         [4, 5, 6],
@@ -160,7 +200,18 @@ async def test_following_shows_what_is_recorded_from_then_on(tmp_path: Path) -> 
     spool = tmp_path / "spool"
     await write(spool, FIRST[:1], at=NOON)
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "regate_gateway", "audit", "--log", str(spool), "--follow", "--json", "--file", "file-a"),
+        *(
+            sys.executable,
+            "-m",
+            "regate_gateway",
+            "audit",
+            "--log",
+            str(spool),
+            "--follow",
+            "--json",
+            "--file",
+            "file-a",
+        ),
         stdout=asyncio.subprocess.PIPE,
         env={"PYTHONUNBUFFERED": "1"},
     )

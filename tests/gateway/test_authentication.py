@@ -23,13 +23,20 @@ def _here(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 
 def with_jwt(algorithm: str = "HS256", **source: str) -> Settings:
-    return load_settings(overrides={"auth": {"jwt": {"issuer": "i", "audience": "a", "algorithms": [algorithm], **source}}})
+    return load_settings(
+        overrides={"auth": {"jwt": {"issuer": "i", "audience": "a", "algorithms": [algorithm], **source}}}
+    )
 
 
 def token_for(settings: Settings, secret: Secret) -> str:
     rules = token_rules(settings)
     return mint_development_token(
-        secret.reveal().encode(), issuer=rules.issuer, audience=rules.audience, subject="alice", tenant="acme", ttl_s=60
+        secret.reveal().encode(),
+        issuer=rules.issuer,
+        audience=rules.audience,
+        subject="alice",
+        tenant="acme",
+        ttl_s=60,
     )
 
 
@@ -41,7 +48,10 @@ async def test_development_token_is_accepted_by_the_same_settings() -> None:
 
 
 async def test_development_token_of_another_data_dir_is_refused() -> None:
-    ours, theirs = load_settings(overrides={"data_dir": "ours"}), load_settings(overrides={"data_dir": "theirs"})
+    ours, theirs = (
+        load_settings(overrides={"data_dir": "ours"}),
+        load_settings(overrides={"data_dir": "theirs"}),
+    )
     token = token_for(theirs, shared_secret(theirs))
     async with open_verifier(ours) as verifier:
         with pytest.raises(Unauthenticated):
@@ -52,7 +62,12 @@ def test_development_secret_is_private_and_kept() -> None:
     settings = load_settings()
     first, second = shared_secret(settings), shared_secret(settings)
     mode = stat.S_IMODE((settings.data_dir / "development.secret").stat().st_mode)
-    assert (first == second, mode, len(first.reveal()), [path.name for path in settings.data_dir.iterdir()]) == (
+    assert (
+        first == second,
+        mode,
+        len(first.reveal()),
+        [path.name for path in settings.data_dir.iterdir()],
+    ) == (
         True,
         0o600,
         64,
@@ -121,7 +136,9 @@ def test_secret_file_that_everybody_can_read_does_not_start(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize(
-    "source", [{"jwks_url": "http://idp.example/jwks"}, {"jwks_file": "absent.json"}], ids=["JWKS without TLS", "absent JWKS file"]
+    "source",
+    [{"jwks_url": "http://idp.example/jwks"}, {"jwks_file": "absent.json"}],
+    ids=["JWKS without TLS", "absent JWKS file"],
 )
 def test_unusable_jwks_does_not_start(source: dict[str, str]) -> None:
     with pytest.raises(ConfigurationError):
@@ -138,4 +155,9 @@ def test_secret_shows_itself_nowhere() -> None:
     shown = f"{secret} {secret!r} {[secret]} {secret:}"
     with pytest.raises(TypeError):
         pickle.dumps(secret)
-    assert ("hidden" in shown, "***" in shown, secret == Secret("hidden"), secret == "hidden") == (False, True, True, False)
+    assert ("hidden" in shown, "***" in shown, secret == Secret("hidden"), secret == "hidden") == (
+        False,
+        True,
+        True,
+        False,
+    )

@@ -1,4 +1,6 @@
-"""JSON bodies over a real server: what is strict JSON within the limits comes through, everything else is a 4xx that says what to change."""
+"""JSON bodies over a real server: what is strict JSON within the limits comes through, everything else
+is a 4xx that says what to change.
+"""
 
 from __future__ import annotations
 
@@ -24,9 +26,15 @@ async def echo(scope: Scope, receive: Receive, send: Send) -> None:
     await answer(send, orjson.dumps(await read_json(scope, receive, limit=LIMIT)))
 
 
-async def post(served: Served, connect: Connect, body: bytes, *, headers: bytes = JSON_TYPE, chunked: bool = False) -> tuple[int, Any]:
+async def post(
+    served: Served, connect: Connect, body: bytes, *, headers: bytes = JSON_TYPE, chunked: bool = False
+) -> tuple[int, Any]:
     framing = b"Transfer-Encoding: chunked\r\n" if chunked else b"Content-Length: %d\r\n" % len(body)
-    payload = b"".join(b"%x\r\n%b\r\n" % (len(piece), piece) for piece in _pieces(body)) + b"0\r\n\r\n" if chunked else body
+    payload = (
+        b"".join(b"%x\r\n%b\r\n" % (len(piece), piece) for piece in _pieces(body)) + b"0\r\n\r\n"
+        if chunked
+        else body
+    )
     served.handler = echo
     async with connect(served.server) as raw:
         raw.writer.write(b"POST / HTTP/1.1\r\nHost: a\r\n" + headers + framing + b"\r\n" + payload)
@@ -54,7 +62,9 @@ GOOD: dict[str, bytes] = {
 
 @pytest.mark.parametrize("body", GOOD.values(), ids=GOOD.keys())
 @pytest.mark.parametrize("chunked", [False, True], ids=["declared", "chunked"])
-async def test_strict_json_comes_through_unchanged(served: Served, connect: Connect, body: bytes, chunked: bool) -> None:
+async def test_strict_json_comes_through_unchanged(
+    served: Served, connect: Connect, body: bytes, chunked: bool
+) -> None:
     assert await post(served, connect, body, chunked=chunked) == (200, json.loads(body))
 
 
@@ -88,7 +98,11 @@ BAD: dict[str, bytes] = {
 @pytest.mark.parametrize("body", BAD.values(), ids=BAD.keys())
 async def test_anything_else_is_400_invalid_json(served: Served, connect: Connect, body: bytes) -> None:
     status, answered = await post(served, connect, body)
-    assert (status, answered["error"]["type"], answered["error"]["code"]) == (400, "invalid_request_error", "invalid_json")
+    assert (status, answered["error"]["type"], answered["error"]["code"]) == (
+        400,
+        "invalid_request_error",
+        "invalid_json",
+    )
 
 
 async def test_tables_are_not_empty() -> None:
@@ -101,27 +115,42 @@ async def test_body_over_the_limit_is_413(served: Served, connect: Connect, chun
     assert (status, answered["error"]["code"]) == (413, "request_too_large")
 
 
-async def test_declared_length_over_the_limit_is_refused_before_the_body_comes(served: Served, connect: Connect) -> None:
+async def test_declared_length_over_the_limit_is_refused_before_the_body_comes(
+    served: Served, connect: Connect
+) -> None:
     served.handler = echo
     async with connect(served.server) as raw:
-        await raw.send(b"POST / HTTP/1.1\r\nHost: a\r\n" + JSON_TYPE + b"Content-Length: 999999999999999999\r\n\r\n")
+        await raw.send(
+            b"POST / HTTP/1.1\r\nHost: a\r\n" + JSON_TYPE + b"Content-Length: 999999999999999999\r\n\r\n"
+        )
         assert (await raw.answer())[0] == 413
 
 
 @pytest.mark.parametrize("encoding", [b"gzip", b"deflate", b"zstd", b"br", b"identity, gzip"])
 async def test_compressed_body_is_refused(served: Served, connect: Connect, encoding: bytes) -> None:
-    status, answered = await post(served, connect, b"{}", headers=JSON_TYPE + b"Content-Encoding: " + encoding + b"\r\n")
+    status, answered = await post(
+        served, connect, b"{}", headers=JSON_TYPE + b"Content-Encoding: " + encoding + b"\r\n"
+    )
     assert (status, answered["error"]["code"]) == (400, "invalid_encoding")
 
 
-@pytest.mark.parametrize("kind", [None, b"text/plain", b"application/x-www-form-urlencoded", b"application/jsonp", b"multipart/form-data"])
-async def test_body_that_is_not_declared_as_json_is_refused(served: Served, connect: Connect, kind: bytes | None) -> None:
-    status, answered = await post(served, connect, b"{}", headers=b"" if kind is None else b"Content-Type: " + kind + b"\r\n")
+@pytest.mark.parametrize(
+    "kind",
+    [None, b"text/plain", b"application/x-www-form-urlencoded", b"application/jsonp", b"multipart/form-data"],
+)
+async def test_body_that_is_not_declared_as_json_is_refused(
+    served: Served, connect: Connect, kind: bytes | None
+) -> None:
+    status, answered = await post(
+        served, connect, b"{}", headers=b"" if kind is None else b"Content-Type: " + kind + b"\r\n"
+    )
     assert (status, answered["error"]["code"]) == (400, "invalid_content_type")
 
 
 async def test_charset_is_accepted_beside_the_type(served: Served, connect: Connect) -> None:
-    assert (await post(served, connect, b"{}", headers=b"Content-Type: Application/JSON; charset=utf-8\r\n"))[0] == 200
+    assert (await post(served, connect, b"{}", headers=b"Content-Type: Application/JSON; charset=utf-8\r\n"))[
+        0
+    ] == 200
 
 
 async def test_client_that_leaves_in_the_middle_ends_the_reading(served: Served, connect: Connect) -> None:

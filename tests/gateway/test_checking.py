@@ -10,16 +10,34 @@ from regate_gateway.config.checking import faults
 from regate_gateway.config.loading import load_settings
 
 UNSTARTABLE = {
-    "bundle file without a key": ("opa: {bundle: regate.yaml}", "opa.bundle: a bundle file is loaded by its signature only"),
+    "bundle file without a key": (
+        "opa: {bundle: regate.yaml}",
+        "opa.bundle: a bundle file is loaded by its signature only",
+    ),
     "absent policies": ("opa: {bundle: /nope}", "opa.bundle: there is no /nope"),
-    "absent key": ("opa: {bundle: regate.yaml, verification_key: nope.pem}", "opa.verification_key: there is no nope.pem"),
-    "a key for a directory": ("opa: {bundle: ., verification_key: regate.yaml}", "opa.verification_key: a directory has no signature"),
+    "absent key": (
+        "opa: {bundle: regate.yaml, verification_key: nope.pem}",
+        "opa.verification_key: there is no nope.pem",
+    ),
+    "a key for a directory": (
+        "opa: {bundle: ., verification_key: regate.yaml}",
+        "opa.verification_key: a directory has no signature",
+    ),
     "an OPA that is none": ("opa: {binary: /bin/false}", "opa.binary: /bin/false is no OPA"),
-    "data where none can be": ("data_dir: /proc/x", "data_dir: the directory /proc/x cannot be made in /proc"),
+    "data where none can be": (
+        "data_dir: /proc/x",
+        "data_dir: the directory /proc/x cannot be made in /proc",
+    ),
     "data below a file": ("data_dir: regate.yaml/x", "data_dir: the directory regate.yaml/x cannot be made"),
-    "records where none can be": ("audit: {path: /proc/x}", "audit.path: the directory /proc/x cannot be made"),
+    "records where none can be": (
+        "audit: {path: /proc/x}",
+        "audit.path: the directory /proc/x cannot be made",
+    ),
     "a database that is a directory": ("state: {url: 'sqlite:///.'}", "state.url: "),
-    "a variable that holds no URL": ("state: {url_env: MISSPELT}", "state.url_env (MISSPELT): not a database URL"),
+    "a variable that holds no URL": (
+        "state: {url_env: MISSPELT}",
+        "state.url_env (MISSPELT): not a database URL",
+    ),
     "a variable that holds no URL of PostgreSQL": (
         "vector: {stores: {main: {kind: pgvector, url_env: MISSPELT}}}",
         "vector.stores.main.url_env (MISSPELT): not a URL of PostgreSQL",
@@ -28,7 +46,10 @@ UNSTARTABLE = {
         "opa: {mode: remote, url: 'http://h', token_env: NO_TOKEN}",
         "opa.token_env: the environment variable NO_TOKEN",
     ),
-    "a secret that is too short": ("state: {sealing_key_env: MISSPELT}", "state.sealing_key_env: the secret has fewer than 32 bytes"),
+    "a secret that is too short": (
+        "state: {sealing_key_env: MISSPELT}",
+        "state.sealing_key_env: the secret has fewer than 32 bytes",
+    ),
     "a Chroma server without a port": (
         "vector: {stores: {main: {kind: chroma_server, url: 'http://h:x'}}}",
         "vector.stores: url of a Chroma server has no valid port",
@@ -52,14 +73,27 @@ def found(text: str) -> list[str]:
 
 
 @pytest.mark.parametrize(("text", "said"), UNSTARTABLE.values(), ids=UNSTARTABLE.keys())
-def test_fault_is_told_by_its_setting_and_without_secrets_and_nothing_is_made(tmp_path: Path, text: str, said: str) -> None:
+def test_fault_is_told_by_its_setting_and_without_secrets_and_nothing_is_made(
+    tmp_path: Path, text: str, said: str
+) -> None:
     told = "\n".join(found(text))
-    assert (said in told, "swordfish" in told, [path.name for path in tmp_path.iterdir()]) == (True, False, ["regate.yaml"])
+    assert (said in told, "swordfish" in told, [path.name for path in tmp_path.iterdir()]) == (
+        True,
+        False,
+        ["regate.yaml"],
+    )
 
 
 def test_every_fault_is_told_at_once() -> None:
     told = [fault.partition(":")[0] for fault in found("{opa: {bundle: /nope}, data_dir: /proc/x}")]
-    assert told == ["data_dir", "files.path", "audit.path", "vector.stores.main.path", "state.url", "opa.bundle"]
+    assert told == [
+        "data_dir",
+        "files.path",
+        "audit.path",
+        "vector.stores.main.path",
+        "state.url",
+        "opa.bundle",
+    ]
 
 
 def test_nothing_is_wrong_with_the_defaults() -> None:

@@ -1,4 +1,6 @@
-"""Settings: where they come from, what is refused and by which name, and that the documentation mentions every one."""
+"""Settings: where they come from, what is refused and by which name, and that the documentation
+mentions every one.
+"""
 
 from __future__ import annotations
 
@@ -41,20 +43,46 @@ def refusal(text: str) -> str:
 def test_nothing_configured_is_development_mode_on_loopback_with_all_paths_below_data_dir() -> None:
     settings = load_settings()
     paths = [settings.files.path, settings.audit.path, settings.vector.stores["main"].path]
-    found = (settings.is_development, settings.listen.host, settings.listen.port, settings.state.url, [str(path) for path in paths])
-    assert found == (True, "127.0.0.1", 8080, "sqlite:///data/regate.db", ["data/files", "data/audit", "data/vector/main"])
+    found = (
+        settings.is_development,
+        settings.listen.host,
+        settings.listen.port,
+        settings.state.url,
+        [str(path) for path in paths],
+    )
+    assert found == (
+        True,
+        "127.0.0.1",
+        8080,
+        "sqlite:///data/regate.db",
+        ["data/files", "data/audit", "data/vector/main"],
+    )
 
 
 def test_data_dir_moves_every_path_that_is_not_set() -> None:
-    settings = load("data_dir: /var/lib/regate\nfiles: {path: /mnt/files}\nvector: {default: b, stores: {b: {on_inexpressible: gate}}}\n")
-    found = (str(settings.files.path), str(settings.audit.path), str(settings.vector.stores["b"].path), settings.state.url)
-    assert found == ("/mnt/files", "/var/lib/regate/audit", "/var/lib/regate/vector/b", "sqlite:////var/lib/regate/regate.db")
+    settings = load(
+        "data_dir: /var/lib/regate\nfiles: {path: /mnt/files}\nvector: {default: b, stores: {b: "
+        "{on_inexpressible: gate}}}\n"
+    )
+    found = (
+        str(settings.files.path),
+        str(settings.audit.path),
+        str(settings.vector.stores["b"].path),
+        settings.state.url,
+    )
+    assert found == (
+        "/mnt/files",
+        "/var/lib/regate/audit",
+        "/var/lib/regate/vector/b",
+        "sqlite:////var/lib/regate/regate.db",
+    )
 
 
 def test_databases_are_named_by_the_variables_that_hold_their_urls() -> None:
     settings = load(
         "state: {url_env: STATE_URL}\n"
-        "vector: {stores: {main: {kind: pgvector, url_env: VECTOR_URL}, other: {kind: chroma_server, url: 'http://chroma:8000'}}}\n"
+        "vector: {stores: {main: {kind: pgvector, url_env: VECTOR_URL}, other: {kind: chroma_server, "
+        "url: 'http://chroma:8000'}}}\n"
     )
     main, other = settings.vector.stores["main"], settings.vector.stores["other"]
     found = (settings.state.url, settings.state.url_env, main.path, main.url_env, other.path, other.url)
@@ -66,16 +94,22 @@ def test_file_in_the_working_directory_is_read() -> None:
     assert load_settings().listen.port == 1234
 
 
-def test_environment_overrides_the_file_and_the_command_line_overrides_both(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_environment_overrides_the_file_and_the_command_line_overrides_both(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setenv("REGATE_LISTEN__PORT", "2")
     monkeypatch.setenv("REGATE_TOOLS__MAX_ROUNDS", "3")
-    Path("regate.yaml").write_text("listen: {port: 1, max_connections: 7}\ntools: {max_rounds: 1}\n", encoding="utf-8")
+    Path("regate.yaml").write_text(
+        "listen: {port: 1, max_connections: 7}\ntools: {max_rounds: 1}\n", encoding="utf-8"
+    )
     settings = load_settings(overrides={"tools": {"max_rounds": 4}})
     assert (settings.listen.port, settings.listen.max_connections, settings.tools.max_rounds) == (2, 7, 4)
 
 
 def test_lists_in_the_environment_are_json(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("REGATE_UPSTREAMS", '[{"name": "local", "base_url": "http://127.0.0.1:1/v1/", "models": ["m"]}]')
+    monkeypatch.setenv(
+        "REGATE_UPSTREAMS", '[{"name": "local", "base_url": "http://127.0.0.1:1/v1/", "models": ["m"]}]'
+    )
     (upstream,) = load_settings().upstreams
     assert (upstream.base_url, upstream.models) == ("http://127.0.0.1:1/v1", ("m",))
 
@@ -102,7 +136,10 @@ REFUSED: dict[str, tuple[str, str]] = {
         "vector.stores.main.knd: there is no such setting; did you mean 'kind'?",
     ),
     "quota, which is not built": ("quota: {url: x}", "quota.url: there is no such setting"),
-    "a key without a bundle": ("opa: {verification_key: k.pem}", "opa: verification_key belongs to a bundle of mode managed"),
+    "a key without a bundle": (
+        "opa: {verification_key: k.pem}",
+        "opa: verification_key belongs to a bundle of mode managed",
+    ),
     "a key for a remote OPA": (
         "opa: {mode: remote, url: 'http://opa:8181', verification_key: k.pem}",
         "opa: verification_key belongs to a bundle of mode managed",
@@ -119,19 +156,28 @@ REFUSED: dict[str, tuple[str, str]] = {
     "origin with a path": ("listen: {cors_origins: ['https://a.example/']}", "is not an origin"),
     "origin with a user": ("listen: {cors_origins: ['https://u@a.example']}", "is not an origin"),
     "origin no browser sends": ("listen: {cors_origins: ['https://A.example']}", "in lower case"),
-    "anonymous on the network": ("listen: {host: '::'}\nauth: {anonymous: true}", "auth.anonymous is accepted on a loopback address only"),
+    "anonymous on the network": (
+        "listen: {host: '::'}\nauth: {anonymous: true}",
+        "auth.anonymous is accepted on a loopback address only",
+    ),
     "anonymous on the network beside tokens": (
         "listen: {host: 10.0.0.1}\n" + JWT.replace("{jwt", "{anonymous: true, jwt"),
         "auth.anonymous is accepted",
     ),
     "no issuer": (JWT.replace("issuer: i, ", ""), "auth.jwt.issuer: must be set"),
-    "empty issuer": (JWT.replace("issuer: i", "issuer: ''"), "auth.jwt.issuer: String should have at least 1 character"),
+    "empty issuer": (
+        JWT.replace("issuer: i", "issuer: ''"),
+        "auth.jwt.issuer: String should have at least 1 character",
+    ),
     "no audience": (JWT.replace("audience: a, ", ""), "auth.jwt.audience: must be set"),
     "no algorithms": (JWT.replace("[RS256]", "[]"), "auth.jwt.algorithms"),
     "algorithm none": (JWT.replace("RS256", "none"), "auth.jwt.algorithms.0: Input should be"),
     "HS with a JWKS": (JWT.replace("RS256", "HS256"), "auth.jwt: jwks_url does not fit the algorithms"),
     "HS beside RS": (JWT.replace("RS256", "RS256, HS256"), "auth.jwt: algorithms must not mix"),
-    "RS with a secret": (JWT.replace("jwks_url: 'https://idp.example/jwks'", "secret_env: S"), "auth.jwt: secret_env does not fit"),
+    "RS with a secret": (
+        JWT.replace("jwks_url: 'https://idp.example/jwks'", "secret_env: S"),
+        "auth.jwt: secret_env does not fit",
+    ),
     "no key source": (JWT.replace(", jwks_url: 'https://idp.example/jwks'", ""), "auth.jwt: exactly one of"),
     "two key sources": (JWT.replace("jwks_url", "jwks_file: f, jwks_url"), "auth.jwt: exactly one of"),
     "upstream of another scheme": (
@@ -147,18 +193,27 @@ REFUSED: dict[str, tuple[str, str]] = {
         "upstreams: the name 'a' is used twice",
     ),
     "model served twice": (
-        "upstreams: [{name: a, base_url: 'http://h', models: [m]}, {name: b, base_url: 'http://i', models: [m]}]",
+        (
+            "upstreams: [{name: a, base_url: 'http://h', models: [m]}, {name: b, base_url: 'http://i', "
+            "models: [m]}]"
+        ),
         "upstreams: the model 'm' is used twice",
     ),
     "alias that is another upstream's model": (
-        "upstreams: [{name: a, base_url: 'http://h', models: [m]}, {name: b, base_url: 'http://i', aliases: {m: x}}]",
+        (
+            "upstreams: [{name: a, base_url: 'http://h', models: [m]}, {name: b, base_url: 'http://i', "
+            "aliases: {m: x}}]"
+        ),
         "upstreams: the model 'm' is used twice, by 'a' and 'b'",
     ),
     "alias that is a model of its own": (
         "upstreams: [{name: a, base_url: 'http://h', models: [m], aliases: {m: x}}]",
         "upstreams.0: the model 'm' is named twice among models and aliases",
     ),
-    "alias with a blank": ("upstreams: [{name: a, base_url: 'http://h', aliases: {'a b': x}}]", "upstreams.0.aliases.a b"),
+    "alias with a blank": (
+        "upstreams: [{name: a, base_url: 'http://h', aliases: {'a b': x}}]",
+        "upstreams.0.aliases.a b",
+    ),
     "fallback for an upstream after it": (
         "upstreams: [{name: a, base_url: 'http://h', fallback_for: [b]}, {name: b, base_url: 'http://i'}]",
         "upstreams: 'a' is fallback_for 'b', which is no upstream before it",
@@ -168,30 +223,66 @@ REFUSED: dict[str, tuple[str, str]] = {
         "upstreams: 'a' is fallback_for 'a', which is no upstream before it",
     ),
     "fallback for what only policy may choose": (
-        "upstreams: [{name: a, base_url: 'http://h', by_policy: true}, {name: b, base_url: 'http://i', fallback_for: [a]}]",
-        "upstreams: 'b' is fallback_for 'a', which is no upstream before it that every request may be sent to",
+        (
+            "upstreams: [{name: a, base_url: 'http://h', by_policy: true}, {name: b, base_url: 'http://i', "
+            "fallback_for: [a]}]"
+        ),
+        (
+            "upstreams: 'b' is fallback_for 'a', which is no upstream before it that every request may be "
+            "sent to"
+        ),
     ),
     "fallback that cannot take the same": (
-        "upstreams: [{name: a, base_url: 'http://h', service_tiers: true}, {name: b, base_url: 'http://i', fallback_for: [a]}]",
+        (
+            "upstreams: [{name: a, base_url: 'http://h', service_tiers: true}, {name: b, base_url: "
+            "'http://i', fallback_for: [a]}]"
+        ),
         "upstreams: 'b' is fallback_for 'a' with another service_tiers",
     ),
     "fallback that may not fetch the same": (
-        "upstreams: [{name: a, base_url: 'http://h', image_urls: true}, {name: b, base_url: 'http://i', fallback_for: [a]}]",
+        (
+            "upstreams: [{name: a, base_url: 'http://h', image_urls: true}, {name: b, base_url: "
+            "'http://i', fallback_for: [a]}]"
+        ),
         "upstreams: 'b' is fallback_for 'a' with another image_urls",
     ),
-    "kind of upstream that there is not": ("upstreams: [{name: a, base_url: 'http://h', kind: vlm}]", "upstreams.0.kind: Input should be"),
-    "kind of upstream that is no name": ("upstreams: [{name: a, base_url: 'http://h', kind: [vllm]}]", "upstreams.0.kind: Input should be"),
+    "kind of upstream that there is not": (
+        "upstreams: [{name: a, base_url: 'http://h', kind: vlm}]",
+        "upstreams.0.kind: Input should be",
+    ),
+    "kind of upstream that is no name": (
+        "upstreams: [{name: a, base_url: 'http://h', kind: [vllm]}]",
+        "upstreams.0.kind: Input should be",
+    ),
     "fallback that only policy may choose": (
-        "upstreams: [{name: a, base_url: 'http://h'}, {name: b, base_url: 'http://i', by_policy: true, fallback_for: [a]}]",
+        (
+            "upstreams: [{name: a, base_url: 'http://h'}, {name: b, base_url: 'http://i', by_policy: true, "
+            "fallback_for: [a]}]"
+        ),
         "upstreams.1: by_policy and fallback_for exclude each other",
     ),
     "remote OPA without an address": ("opa: {mode: remote}", "opa: url must be set with mode remote"),
-    "address of a managed OPA": ("opa: {url: 'http://h'}", "opa: url must be set with mode remote, and only then"),
-    "policies for a remote OPA": ("opa: {mode: remote, url: 'http://h', bundle: p}", "opa: bundle and binary belong to mode managed"),
+    "address of a managed OPA": (
+        "opa: {url: 'http://h'}",
+        "opa: url must be set with mode remote, and only then",
+    ),
+    "policies for a remote OPA": (
+        "opa: {mode: remote, url: 'http://h', bundle: p}",
+        "opa: bundle and binary belong to mode managed",
+    ),
     "default store that is not there": ("vector: {default: other}", "vector: default names 'other'"),
-    "embeddings without a model": ("embeddings: {kind: upstream}", "embeddings: upstream and model must both be set"),
-    "limit of the local embedding model": ("embeddings: {max_tokens: 512}", "embeddings: max_tokens belongs to kind upstream"),
-    "embeddings of an unknown upstream": ("embeddings: {kind: upstream, upstream: x, model: m}", "embeddings.upstream names 'x'"),
+    "embeddings without a model": (
+        "embeddings: {kind: upstream}",
+        "embeddings: upstream and model must both be set",
+    ),
+    "limit of the local embedding model": (
+        "embeddings: {max_tokens: 512}",
+        "embeddings: max_tokens belongs to kind upstream",
+    ),
+    "embeddings of an unknown upstream": (
+        "embeddings: {kind: upstream, upstream: x, model: m}",
+        "embeddings.upstream names 'x'",
+    ),
     "further embeddings without a model": (
         "embeddings: {also: [{kind: upstream}]}",
         "embeddings.also.0: upstream and model must both be set",
@@ -202,9 +293,18 @@ REFUSED: dict[str, tuple[str, str]] = {
     ),
     "embeddings named twice": ("embeddings: {also: [{kind: local}]}", "embeddings: also names a model twice"),
     "another database": ("state: {url: 'mysql://h/d'}", "state.url: String should match pattern"),
-    "database with a password": ("state: {url: 'postgresql://u:secret@h/d'}", "state.url: must not hold a password"),
-    "database with a password behind": ("state: {url: 'postgresql://h/d?password=secret'}", "state.url: must not hold a password"),
-    "two databases": ("state: {url: 'postgresql://h/d', url_env: DATABASE_URL}", "state: exactly one of url and url_env"),
+    "database with a password": (
+        "state: {url: 'postgresql://u:secret@h/d'}",
+        "state.url: must not hold a password",
+    ),
+    "database with a password behind": (
+        "state: {url: 'postgresql://h/d?password=secret'}",
+        "state.url: must not hold a password",
+    ),
+    "two databases": (
+        "state: {url: 'postgresql://h/d', url_env: DATABASE_URL}",
+        "state: exactly one of url and url_env",
+    ),
     "pgvector without a database": (
         "vector: {stores: {main: {kind: pgvector}}}",
         "vector.stores.main: url_env must be set with kind pgvector",
@@ -254,8 +354,12 @@ def test_kind_of_an_upstream_says_what_it_takes(kind: str) -> None:
         ("extra_fields", "[mine]", frozenset({"mine"})),
     ],
 )
-def test_setting_of_an_upstream_overrides_its_kind(kind: str, setting: str, value: str, trait: object) -> None:
-    (upstream,) = load(f"upstreams: [{{name: a, base_url: 'http://h', {setting}: {value}, kind: {kind}}}]").upstreams
+def test_setting_of_an_upstream_overrides_its_kind(
+    kind: str, setting: str, value: str, trait: object
+) -> None:
+    (upstream,) = load(
+        f"upstreams: [{{name: a, base_url: 'http://h', {setting}: {value}, kind: {kind}}}]"
+    ).upstreams
     assert getattr(upstream.capabilities, setting) == trait
 
 
@@ -272,7 +376,8 @@ def test_table_of_kinds_is_in_the_documentation() -> None:
         for name, value in profile.items()
         for said in (value if isinstance(value, tuple) else (value,))
         if name not in ("service_tiers", "stream_usage", "seed_field")
-        and f"`{str(said).lower() if isinstance(said, bool) else said}`" not in table.partition(f"| `{kind}` |")[2].partition("\n")[0]
+        and f"`{str(said).lower() if isinstance(said, bool) else said}`"
+        not in table.partition(f"| `{kind}` |")[2].partition("\n")[0]
     ]
     assert missing == []
 
@@ -282,7 +387,9 @@ def test_table_of_refusals_is_not_empty() -> None:
 
 
 def test_refusal_does_not_repeat_the_value() -> None:
-    assert "secret" not in refusal("upstreams: [{name: a, base_url: 'http://u:secret@h/v1', api_key_env: 'secret value'}]")
+    assert "secret" not in refusal(
+        "upstreams: [{name: a, base_url: 'http://u:secret@h/v1', api_key_env: 'secret value'}]"
+    )
 
 
 def test_all_faults_are_told_at_once() -> None:
@@ -307,8 +414,16 @@ def test_variable_that_is_not_json_is_refused_by_name(monkeypatch: pytest.Monkey
         load_settings()
 
 
-def test_variables_of_kubernetes_and_of_named_secrets_are_not_settings(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("REGATE_SERVICE_HOST", "REGATE_PORT", "REGATE_PORT_8080_TCP_ADDR", "REGATE_CONFIG", "REGATE_BACKEND_KEY"):
+def test_variables_of_kubernetes_and_of_named_secrets_are_not_settings(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name in (
+        "REGATE_SERVICE_HOST",
+        "REGATE_PORT",
+        "REGATE_PORT_8080_TCP_ADDR",
+        "REGATE_CONFIG",
+        "REGATE_BACKEND_KEY",
+    ):
         monkeypatch.setenv(name, "tcp://10.0.0.1:8080")
     settings = load("upstreams: [{name: a, base_url: 'http://h', api_key_env: REGATE_BACKEND_KEY}]\n")
     assert settings.upstreams[0].api_key_env == "REGATE_BACKEND_KEY"
@@ -330,7 +445,10 @@ def test_shown_settings_load_again_as_the_same() -> None:
 
 def test_every_setting_says_what_it_means() -> None:
     entries = reference()
-    assert (len(entries) > 50, [entry.path for entry in entries if not entry.meaning.endswith((".", ")"))]) == (True, [])
+    assert (
+        len(entries) > 50,
+        [entry.path for entry in entries if not entry.meaning.endswith((".", ")"))],
+    ) == (True, [])
 
 
 def test_documentation_holds_the_reference_as_it_is() -> None:
@@ -342,10 +460,17 @@ S3 = "files: {kind: s3, bucket: regate-files"
 
 def test_files_in_s3_name_the_variables_that_hold_their_keys() -> None:
     files = load(
-        S3
-        + ", endpoint_url: 'https://s3.example:9000/', region: eu-central-1, prefix: a/b-1/, access_key_id_env: K, secret_access_key_env: S}"
+        S3 + ", endpoint_url: 'https://s3.example:9000/', region: eu-central-1, prefix: a/b-1/, "
+        "access_key_id_env: K, secret_access_key_env: S}"
     ).files
-    found = (files.bucket, files.endpoint_url, files.prefix, str(files.path), files.access_key_id_env, files.secret_access_key_env)
+    found = (
+        files.bucket,
+        files.endpoint_url,
+        files.prefix,
+        str(files.path),
+        files.access_key_id_env,
+        files.secret_access_key_env,
+    )
     assert found == ("regate-files", "https://s3.example:9000", "a/b-1/", "data/files", "K", "S")
 
 

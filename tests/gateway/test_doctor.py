@@ -1,4 +1,6 @@
-"""`regate doctor` before real neighbours: a line for each thing that is configured, and an exit code that says whether all can be used."""
+"""`regate doctor` before real neighbours: a line for each thing that is configured, and an exit code
+that says whether all can be used.
+"""
 
 from __future__ import annotations
 
@@ -16,19 +18,30 @@ from regate_gateway.config.settings import Settings
 
 JWKS = {
     "keys": [
-        {"kty": "OKP", "crv": "Ed25519", "x": "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo", "kid": "one", "alg": "EdDSA", "use": "sig"}
+        {
+            "kty": "OKP",
+            "crv": "Ed25519",
+            "x": "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo",
+            "kid": "one",
+            "alg": "EdDSA",
+            "use": "sig",
+        }
     ]
 }
 
 
 @pytest.fixture
 async def neighbour() -> AsyncIterator[str]:
-    """A backend that lists two models for whoever has the key, makes vectors, publishes verification keys, and is no Chroma server."""
+    """A backend that lists two models for whoever has the key, makes vectors, publishes verification
+    keys, and is no Chroma server.
+    """
 
     async def models(request: web.Request) -> web.Response:
         if request.headers.get("Authorization") != "Bearer right":
             return web.json_response({"error": {"message": "who are you? wrong"}}, status=401)
-        return web.json_response({"object": "list", "data": [{"id": name, "object": "model"} for name in ("small", "large")]})
+        return web.json_response(
+            {"object": "list", "data": [{"id": name, "object": "model"} for name in ("small", "large")]}
+        )
 
     async def embeddings(request: web.Request) -> web.Response:
         return web.json_response({"data": [{"index": 0, "embedding": [0.6, 0.8, 0.0]}]})
@@ -70,12 +83,20 @@ async def test_everything_that_answers_is_told_and_nothing_is_made(
     monkeypatch.setenv("KEY", "right")
     embeddings = {"kind": "upstream", "upstream": "local", "model": "small"}
     configured = settings(
-        tmp_path, upstreams=[upstream(neighbour, models=["small", "huge"])], auth=jwt(f"{neighbour}/keys"), embeddings=embeddings
+        tmp_path,
+        upstreams=[upstream(neighbour, models=["small", "huge"])],
+        auth=jwt(f"{neighbour}/keys"),
+        embeddings=embeddings,
     )
     code = await report(configured, as_json=True)
     result = json.loads(capsys.readouterr().out)
 
-    assert (code, result["ok"], [one["name"] for one in result["diagnoses"] if not one["ok"]], list(tmp_path.iterdir())) == (
+    assert (
+        code,
+        result["ok"],
+        [one["name"] for one in result["diagnoses"] if not one["ok"]],
+        list(tmp_path.iterdir()),
+    ) == (
         0,
         True,
         [],
@@ -100,7 +121,12 @@ async def test_everything_that_does_not_answer_is_told_by_its_setting_and_the_ex
         auth=jwt(f"{nobody}/keys"),
         opa={"mode": "remote", "url": nobody},
         state={"url_env": "DATABASE"},
-        vector={"stores": {"main": {"kind": "chroma_server", "url": nobody}, "other": {"kind": "pgvector", "url_env": "DATABASE"}}},
+        vector={
+            "stores": {
+                "main": {"kind": "chroma_server", "url": nobody},
+                "other": {"kind": "pgvector", "url_env": "DATABASE"},
+            }
+        },
     )
     code = await report(configured, as_json=False)
     printed = capsys.readouterr().out
@@ -110,10 +136,16 @@ async def test_everything_that_does_not_answer_is_told_by_its_setting_and_the_ex
         1,
         ["upstreams.local", "auth.jwt.jwks_url", "opa", "state", "vector.stores.main", "vector.stores.other"],
     )
-    assert (printed.count("state.url_env (DATABASE)"), "Connection refused" in printed, "swordfish" in printed) == (1, True, False)
+    assert (
+        printed.count("state.url_env (DATABASE)"),
+        "Connection refused" in printed,
+        "swordfish" in printed,
+    ) == (1, True, False)
 
 
-async def test_what_answers_and_cannot_be_used_fails(tmp_path: Path, neighbour: str, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_what_answers_and_cannot_be_used_fails(
+    tmp_path: Path, neighbour: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("KEY", "wrong")
     configured = settings(
         tmp_path,
@@ -123,7 +155,11 @@ async def test_what_answers_and_cannot_be_used_fails(tmp_path: Path, neighbour: 
     )
     found = await told(configured)
 
-    assert [name for name, one in found.items() if not one.ok] == ["upstreams.local", "auth.jwt.jwks_url", "vector.stores.main"]
+    assert [name for name, one in found.items() if not one.ok] == [
+        "upstreams.local",
+        "auth.jwt.jwks_url",
+        "vector.stores.main",
+    ]
     assert ("401" in found["upstreams.local"].says, "wrong" in found["upstreams.local"].says) == (True, False)
 
 

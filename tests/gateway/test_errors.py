@@ -1,4 +1,6 @@
-"""The error table: every error of the core has its status, type and code, and no answer holds what was not written for callers."""
+"""The error table: every error of the core has its status, type and code, and no answer holds what was
+not written for callers.
+"""
 
 from __future__ import annotations
 
@@ -36,14 +38,20 @@ TABLE: list[tuple[errors.RegateError, int, str, str | None]] = [
 
 
 @pytest.mark.parametrize(("error", "status", "kind", "code"), TABLE, ids=lambda value: type(value).__name__)
-def test_error_has_its_status_type_and_code(error: errors.RegateError, status: int, kind: str, code: str | None) -> None:
+def test_error_has_its_status_type_and_code(
+    error: errors.RegateError, status: int, kind: str, code: str | None
+) -> None:
     answer = describe(error)
     assert (answer.status, answer.type, answer.code) == (status, kind, code)
 
 
 def test_every_error_of_the_core_is_in_the_table() -> None:
     abstract = {errors.RegateError, errors.CallerError, errors.Unavailable}
-    core = {found for _, found in inspect.getmembers(errors, inspect.isclass) if issubclass(found, errors.RegateError)} - abstract
+    core = {
+        found
+        for _, found in inspect.getmembers(errors, inspect.isclass)
+        if issubclass(found, errors.RegateError)
+    } - abstract
     assert core - {type(error) for error, *_ in TABLE} == set()
 
 
@@ -56,12 +64,23 @@ def body_of(error: BaseException) -> Any:
 
 
 def test_envelope_has_exactly_the_four_members() -> None:
-    expected = {"message": "m", "type": "invalid_request_error", "param": "tools[0].type", "code": "invalid_value"}
+    expected = {
+        "message": "m",
+        "type": "invalid_request_error",
+        "param": "tools[0].type",
+        "code": "invalid_value",
+    }
     assert body_of(errors.InvalidRequest("m", param="tools[0].type")) == expected
 
 
 @pytest.mark.parametrize(
-    "error", [errors.PolicyUnavailable("secret"), errors.ConfigurationError("secret"), KeyError("secret"), MemoryError("secret")]
+    "error",
+    [
+        errors.PolicyUnavailable("secret"),
+        errors.ConfigurationError("secret"),
+        KeyError("secret"),
+        MemoryError("secret"),
+    ],
 )
 def test_detail_is_not_shown(error: BaseException) -> None:
     assert b"secret" not in envelope(error)[2]

@@ -1,4 +1,6 @@
-"""A stream of events on its way out: what is one event is one message to the server, and nothing holds it back."""
+"""A stream of events on its way out: what is one event is one message to the server, and nothing holds
+it back.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,9 @@ async def test_each_event_is_sent_whole_and_as_soon_as_it_is_made() -> None:
 
     async def produce(emit: Emit) -> None:
         for number in range(3):
-            await emit({"type": "response.output_text.delta", "sequence_number": number, "delta": "two\n\nlines"})
+            await emit(
+                {"type": "response.output_text.delta", "sequence_number": number, "delta": "two\n\nlines"}
+            )
             seen.append(len(sent))
 
     async def receive() -> dict[str, Any]:
@@ -33,7 +37,10 @@ async def test_each_event_is_sent_whole_and_as_soon_as_it_is_made() -> None:
     bodies = [message["body"] for message in sent if message["type"] == "http.response.body"]
 
     assert seen == [2, 3, 4]  # the headers, and each event at once
-    assert all(body.startswith(b"event: ") and body.endswith(b"\n\n") and body.count(b"\n\n") == 1 for body in bodies[:-1])
+    assert all(
+        body.startswith(b"event: ") and body.endswith(b"\n\n") and body.count(b"\n\n") == 1
+        for body in bodies[:-1]
+    )
     assert bodies[-1] == b"data: [DONE]\n\n"
 
 
@@ -120,7 +127,10 @@ async def test_failure_after_comments_alone_is_an_error_event() -> None:
     told = [block for block in client.body.split(b"\n\n") if block and not block.startswith(b":")]
 
     assert told == [
-        b'event: error\ndata: {"type":"error","sequence_number":0,"code":"invalid_value","message":"No.","param":"input"}',
+        (
+            b"event: error\ndata: "
+            b'{"type":"error","sequence_number":0,"code":"invalid_value","message":"No.","param":"input"}'
+        ),
         b"data: [DONE]",
     ]
     assert client.messages[-1]["more_body"] is False

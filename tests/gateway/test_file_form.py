@@ -11,7 +11,9 @@ DAY = 86_400
 
 
 def fields(**changes: str) -> dict[str, str]:
-    return {"purpose": "user_data"} | {name.replace("__", "[") + ("]" if "__" in name else ""): value for name, value in changes.items()}
+    return {"purpose": "user_data"} | {
+        name.replace("__", "[") + ("]" if "__" in name else ""): value for name, value in changes.items()
+    }
 
 
 def test_a_file_stays_unless_it_is_said_to_expire_and_a_batch_file_stays_thirty_days() -> None:
@@ -34,7 +36,9 @@ def test_what_is_said_of_a_batch_file_comes_before_the_default() -> None:
     assert read_file_form(said).expires_in_s == 3_600
 
 
-@pytest.mark.parametrize("seconds", ["", "3599", "2592001", "-3600", "3600.0", "1e4", " 3600", "٣٦٠٠", "9" * 5_000, "null"])
+@pytest.mark.parametrize(
+    "seconds", ["", "3599", "2592001", "-3600", "3600.0", "1e4", " 3600", "٣٦٠٠", "9" * 5_000, "null"]
+)
 def test_any_other_number_of_seconds_is_refused(seconds: str) -> None:
     with pytest.raises(InvalidRequest) as refusal:
         read_file_form(fields(expires_after__anchor="created_at", expires_after__seconds=seconds))
@@ -43,7 +47,9 @@ def test_any_other_number_of_seconds_is_refused(seconds: str) -> None:
 
 @pytest.mark.parametrize("anchor", [None, "", "last_active_at"])
 def test_the_anchor_must_be_the_creation(anchor: str | None) -> None:
-    said = fields(expires_after__seconds="3600") | ({} if anchor is None else {"expires_after[anchor]": anchor})
+    said = fields(expires_after__seconds="3600") | (
+        {} if anchor is None else {"expires_after[anchor]": anchor}
+    )
     with pytest.raises(InvalidRequest) as refusal:
         read_file_form(said)
     assert refusal.value.param == "expires_after.anchor"
@@ -68,7 +74,9 @@ def test_other_purposes_are_refused(purpose: str) -> None:
         read_file_form({"purpose": purpose})
 
 
-@pytest.mark.parametrize("text", ['{"anchor": "created_at", "seconds": 3600}', '{"seconds":3600,"anchor":"created_at"}'])
+@pytest.mark.parametrize(
+    "text", ['{"anchor": "created_at", "seconds": 3600}', '{"seconds":3600,"anchor":"created_at"}']
+)
 def test_the_expiry_may_be_written_as_json(text: str) -> None:
     assert read_file_form(fields(expires_after=text)).expires_in_s == 3_600
 
@@ -82,10 +90,15 @@ def test_the_expiry_may_be_written_as_json(text: str) -> None:
         ({"expires_after": '{"anchor": "created_at"}'}, "expires_after.seconds"),
         ({"expires_after": '{"anchor": "created_at", "seconds": "3600"}'}, "expires_after.seconds"),
         ({"expires_after": '{"anchor": "created_at", "seconds": 3600, "days": 1}'}, "expires_after.days"),
-        ({"expires_after": '{"anchor": "created_at", "seconds": 3600}', "expires_after[seconds]": "3600"}, "expires_after"),
+        (
+            {"expires_after": '{"anchor": "created_at", "seconds": 3600}', "expires_after[seconds]": "3600"},
+            "expires_after",
+        ),
     ],
 )
-def test_an_expiry_in_json_that_does_not_say_both_is_refused_where_it_is_wrong(said: dict[str, str], param: str) -> None:
+def test_an_expiry_in_json_that_does_not_say_both_is_refused_where_it_is_wrong(
+    said: dict[str, str], param: str
+) -> None:
     with pytest.raises(InvalidRequest) as refusal:
         read_file_form({"purpose": "user_data", **said})
     assert (refusal.value.param, bool(refusal.value.code)) == (param, True)

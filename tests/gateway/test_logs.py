@@ -42,9 +42,16 @@ def test_odd_text_does_not_cost_the_line() -> None:
 
 def test_every_field_that_a_call_adds_is_written() -> None:
     root = Path(__file__).parents[2]
-    sources = [path.read_text() for folder in ("orchestrator", "adapters", "gateway") for path in (root / folder).rglob("*.py")]
+    sources = [
+        path.read_text()
+        for folder in ("orchestrator", "adapters", "gateway")
+        for path in (root / folder).rglob("*.py")
+    ]
     added = {
-        name for text in sources for extra in re.findall(r"[(, ]extra=\{([^}]*)\}", text) for name in re.findall(r'"([a-z_]+)":', extra)
+        name
+        for text in sources
+        for extra in re.findall(r"[(, ]extra=\{([^}]*)\}", text)
+        for name in re.findall(r'"([a-z_]+)":', extra)
     }
 
     assert {"request_id", "detail"} < added

@@ -40,7 +40,9 @@ class Audit:
 
 @dataclass
 class Reach:
-    found: dict[str, str] = field(default_factory=lambda: {"main": "ok", "spare": "unreachable", "own": "denied", "new": "unknown"})
+    found: dict[str, str] = field(
+        default_factory=lambda: {"main": "ok", "spare": "unreachable", "own": "denied", "new": "unknown"}
+    )
 
     def reach(self) -> dict[str, str]:
         return self.found
@@ -61,7 +63,11 @@ async def figures(metrics: Metrics) -> dict[tuple[str, tuple[tuple[str, str], ..
     text, content_type = await metrics.exposition()
     assert content_type.startswith("text/plain")
     families = list(text_string_to_metric_families(text.decode()))
-    return {(sample.name, tuple(sorted(sample.labels.items()))): sample.value for family in families for sample in family.samples}
+    return {
+        (sample.name, tuple(sorted(sample.labels.items()))): sample.value
+        for family in families
+        for sample in family.samples
+    }
 
 
 def sample(name: str, **labels: str) -> tuple[str, tuple[tuple[str, str], ...]]:
@@ -80,7 +86,10 @@ async def test_decisions_and_candidates_are_shown_as_they_were_counted() -> None
     assert shown[sample("regate_decisions_total", point="chunk", allowed="true")] == 7
     assert shown[sample("regate_decisions_total", point="chunk", allowed="false")] == 2
     assert shown[sample("regate_decisions_total", point="tool.result", allowed="true")] == 1
-    assert [shown[sample("regate_retrieval_candidates_total", outcome=outcome)] for outcome in ("admitted", "denied", "gone")] == [8, 2, 1]
+    assert [
+        shown[sample("regate_retrieval_candidates_total", outcome=outcome)]
+        for outcome in ("admitted", "denied", "gone")
+    ] == [8, 2, 1]
 
 
 async def test_what_counts_for_itself_is_read_at_the_scrape() -> None:
@@ -94,9 +103,14 @@ async def test_what_counts_for_itself_is_read_at_the_scrape() -> None:
     assert shown[sample("regate_pushdown_mismatch_total")] == 3
     assert shown[sample("regate_audit_lost_total")] == 4
     assert shown[sample("regate_policy_info", revision="r1")] == 1
-    assert [shown[sample("regate_garbage_collected_total", sweep=name)] for name in ("orphaned_chunks", "unknown_chunks")] == [5, 0]
+    assert [
+        shown[sample("regate_garbage_collected_total", sweep=name)]
+        for name in ("orphaned_chunks", "unknown_chunks")
+    ] == [5, 0]
     assert shown[sample("regate_orphaned_chunks")] == 7
-    reached = {labels: value for (name, labels), value in shown.items() if name == "regate_upstream_reachable"}
+    reached = {
+        labels: value for (name, labels), value in shown.items() if name == "regate_upstream_reachable"
+    }
     denied = {labels: value for (name, labels), value in shown.items() if name == "regate_upstream_denied"}
     assert reached == {(("upstream", "main"),): 1, (("upstream", "spare"),): 0, (("upstream", "own"),): 1}
     assert denied == {(("upstream", "main"),): 0, (("upstream", "spare"),): 0, (("upstream", "own"),): 1}
@@ -118,7 +132,10 @@ async def test_what_an_alarm_watches_is_there_before_it_first_happens() -> None:
     shown = await figures(metrics)
     watched = [sample("regate_pushdown_mismatch_total"), sample("regate_audit_lost_total")]
     watched += [sample("regate_garbage_collected_total", sweep="unknown_chunks")]
-    watched += [sample("regate_policy_unavailable_total", cause=cause) for cause in ("timeout", "unreachable", "answer")]
+    watched += [
+        sample("regate_policy_unavailable_total", cause=cause)
+        for cause in ("timeout", "unreachable", "answer")
+    ]
 
     assert [shown[one] for one in watched] == [0] * 6
 
@@ -130,7 +147,8 @@ async def test_durations_fall_into_their_buckets() -> None:
     shown = await figures(metrics)
 
     below = [
-        shown[sample("regate_decision_seconds_bucket", kind="plan", le=bound)] for bound in ("0.0002", "0.002", "0.005", "2.5", "+Inf")
+        shown[sample("regate_decision_seconds_bucket", kind="plan", le=bound)]
+        for bound in ("0.0002", "0.002", "0.005", "2.5", "+Inf")
     ]
     assert below == [2, 2, 3, 3, 4]
     assert shown[sample("regate_decision_seconds_sum", kind="plan")] == pytest.approx(60.0033)
@@ -153,7 +171,9 @@ async def cause(url: str, *, deadline_s: float = 30) -> str:
             await engine.ask("regate/route/allow", {})
     metrics.unanswered(raised.value)
     (counted,) = [
-        labels for (name, labels), value in (await figures(metrics)).items() if name == "regate_policy_unavailable_total" and value
+        labels
+        for (name, labels), value in (await figures(metrics)).items()
+        if name == "regate_policy_unavailable_total" and value
     ]
     return dict(counted)["cause"]
 
@@ -170,7 +190,9 @@ async def test_engine_that_is_not_there_is_counted_as_unreachable() -> None:
     assert await cause(f"http://127.0.0.1:{port}") == "unreachable"
 
 
-@pytest.mark.parametrize(("status", "body"), [(500, b"{}"), (200, b"<html>"), (200, b"[]"), (200, b'{"result": true}')])
+@pytest.mark.parametrize(
+    ("status", "body"), [(500, b"{}"), (200, b"<html>"), (200, b"[]"), (200, b'{"result": true}')]
+)
 async def test_engine_that_answers_with_something_else_is_counted_as_that(status: int, body: bytes) -> None:
     async def opa(scope: Scope, receive: Receive, send: Send) -> None:
         await answer(send, body, status=status)
@@ -182,7 +204,9 @@ async def test_engine_that_answers_with_something_else_is_counted_as_that(status
 # ---------------------------------------------------------------- requests
 
 
-async def requested(handler: Handler, method: str, path: str) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
+async def requested(
+    handler: Handler, method: str, path: str
+) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
     """The figures after one request over a socket."""
     metrics = Metrics()
     async with (
@@ -201,7 +225,9 @@ async def test_request_is_counted_under_its_template_and_never_under_its_path() 
 
     shown = await requested(found, "GET", "/v1/files/file-of-alice?tenant=acme")
 
-    assert shown[sample("regate_requests_total", route="/v1/files/{file_id}", method="GET", status="201")] == 1
+    assert (
+        shown[sample("regate_requests_total", route="/v1/files/{file_id}", method="GET", status="201")] == 1
+    )
     assert shown[sample("regate_request_seconds_count", route="/v1/files/{file_id}", method="GET")] == 1
     assert not any("alice" in repr(key) or "acme" in repr(key) for key in shown)
 
@@ -221,7 +247,9 @@ async def test_request_that_was_never_answered_is_counted_as_left() -> None:
     metrics = Metrics()
     metrics.served(None, "GET", 0, seconds=1)
 
-    assert (await figures(metrics))[sample("regate_requests_total", route="unlisted", method="GET", status="499")] == 1
+    assert (await figures(metrics))[
+        sample("regate_requests_total", route="unlisted", method="GET", status="499")
+    ] == 1
 
 
 # ---------------------------------------------------------------- what it costs
@@ -236,6 +264,8 @@ metrics.served("/", "GET", 200, seconds=1)
 metrics.decided("chunk", allowed=True)
 print("prometheus_client" in sys.modules)
 """
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=60)
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=60
+    )
 
     assert done.stdout == "False\n"

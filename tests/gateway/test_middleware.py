@@ -23,7 +23,11 @@ HEAD = b"Host: gateway.example:8080\r\nAuthorization: Bearer a.b.c\r\n"
 
 
 async def show(scope: Scope, receive: Receive, send: Send) -> None:
-    shown = {"id": request_id(scope), "headers": [name.decode() for name, _ in scope["headers"]], "path": scope["path"]}
+    shown = {
+        "id": request_id(scope),
+        "headers": [name.decode() for name, _ in scope["headers"]],
+        "path": scope["path"],
+    }
     await answer(send, json.dumps(shown).encode())
 
 
@@ -39,7 +43,12 @@ def failing(error: BaseException) -> Handler:
 
 
 async def exchange(
-    served: Served, handler: Handler, connect: Connect, head: bytes = HEAD, *, line: bytes = b"GET /v1/models HTTP/1.1"
+    served: Served,
+    handler: Handler,
+    connect: Connect,
+    head: bytes = HEAD,
+    *,
+    line: bytes = b"GET /v1/models HTTP/1.1",
 ) -> Any:
     served.handler = handler
     async with connect(served.server) as raw:
@@ -59,9 +68,12 @@ async def test_processing_time_is_a_whole_number_of_milliseconds(served: Served,
 
 
 SMUGGLED = [
-    "X-Tenant", "X-Tenant-Id", "X_Tenant", "X-User", "X-Forwarded-User", "X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Uri",
-    "X-Original-Url", "X-Rewrite-Url", "X-Http-Method-Override", "X-Auth-Request-User", "Remote-User", "Forwarded", "Cookie",
-    "Proxy-Authorization", "X-Amzn-Oidc-Data", "Api-Key", "X-Api-Key", "OpenAI-Organization", "User-Agent", "X-Regate-Principal",
+    "X-Tenant", "X-Tenant-Id", "X_Tenant", "X-User", "X-Forwarded-User", "X-Forwarded-For",
+    "X-Forwarded-Host", "X-Forwarded-Uri",
+    "X-Original-Url", "X-Rewrite-Url", "X-Http-Method-Override", "X-Auth-Request-User", "Remote-User",
+    "Forwarded", "Cookie",
+    "Proxy-Authorization", "X-Amzn-Oidc-Data", "Api-Key", "X-Api-Key", "OpenAI-Organization", "User-Agent",
+    "X-Regate-Principal",
 ]  # fmt: skip
 
 
@@ -90,32 +102,58 @@ async def test_every_header_that_reaches_the_application_is_listed() -> None:
         b"Host: a\r\nContent-Type: application/json\r\nContent-Type: text/plain\r\n",
     ],
 )
-async def test_headers_that_could_be_read_in_two_ways_are_refused(served: Served, connect: Connect, head: bytes) -> None:
+async def test_headers_that_could_be_read_in_two_ways_are_refused(
+    served: Served, connect: Connect, head: bytes
+) -> None:
     status, _, body = await exchange(served, show, connect, head)
     assert (status, body["error"]["type"]) == (400, "invalid_request_error")
 
 
-@pytest.mark.parametrize("host", [b"localhost", b"127.0.0.1:8080", b"[::1]:8080", b"gateway.svc.cluster.local", b"my_service:1"])
+@pytest.mark.parametrize(
+    "host", [b"localhost", b"127.0.0.1:8080", b"[::1]:8080", b"gateway.svc.cluster.local", b"my_service:1"]
+)
 async def test_ordinary_hosts_are_accepted(served: Served, connect: Connect, host: bytes) -> None:
     assert (await exchange(served, show, connect, b"Host: " + host + b"\r\n"))[0] == 200
 
 
 @pytest.mark.parametrize(
-    "value", [None, b"", b"a.b.c", b"Basic YTpi", b"Bearer", b"Bearer ", b"Bearer a b", b"Bearer a,b", b"Token a.b.c", b"Bearer \xff"]
+    "value",
+    [
+        None,
+        b"",
+        b"a.b.c",
+        b"Basic YTpi",
+        b"Bearer",
+        b"Bearer ",
+        b"Bearer a b",
+        b"Bearer a,b",
+        b"Token a.b.c",
+        b"Bearer \xff",
+    ],
 )
-async def test_anything_but_one_bearer_token_is_401(served: Served, connect: Connect, value: bytes | None) -> None:
+async def test_anything_but_one_bearer_token_is_401(
+    served: Served, connect: Connect, value: bytes | None
+) -> None:
     head = b"Host: a\r\n" + (b"" if value is None else b"Authorization: " + value + b"\r\n")
     status, headers, body = await exchange(served, show_token, connect, head)
-    assert (status, headers["www-authenticate"], body["error"]["type"]) == (401, 'bearer realm="regate"', "authentication_error")
+    assert (status, headers["www-authenticate"], body["error"]["type"]) == (
+        401,
+        'bearer realm="regate"',
+        "authentication_error",
+    )
 
 
 async def test_token_is_not_read_from_query_or_cookie(served: Served, connect: Connect) -> None:
     line = b"GET /v1/models?access_token=a.b.c&api_key=a.b.c HTTP/1.1"
-    assert (await exchange(served, show_token, connect, b"Host: a\r\nCookie: token=a.b.c\r\n", line=line))[0] == 401
+    assert (await exchange(served, show_token, connect, b"Host: a\r\nCookie: token=a.b.c\r\n", line=line))[
+        0
+    ] == 401
 
 
 async def test_bearer_is_read_in_any_case(served: Served, connect: Connect) -> None:
-    assert (await exchange(served, show_token, connect, b"Host: a\r\nAuthorization: bEARER a.b-_~+/.c==\r\n"))[2] == "a.b-_~+/.c=="
+    assert (
+        await exchange(served, show_token, connect, b"Host: a\r\nAuthorization: bEARER a.b-_~+/.c==\r\n")
+    )[2] == "a.b-_~+/.c=="
 
 
 ERRORS: list[tuple[BaseException, int, str | None, str | None]] = [
@@ -129,15 +167,29 @@ ERRORS: list[tuple[BaseException, int, str | None, str | None]] = [
 ]
 
 
-@pytest.mark.parametrize(("error", "status", "code", "retry_after"), ERRORS, ids=lambda value: type(value).__name__)
+@pytest.mark.parametrize(
+    ("error", "status", "code", "retry_after"), ERRORS, ids=lambda value: type(value).__name__
+)
 async def test_error_before_the_answer_becomes_the_envelope_and_shows_no_detail(
-    served: Served, connect: Connect, error: BaseException, status: int, code: str | None, retry_after: str | None
+    served: Served,
+    connect: Connect,
+    error: BaseException,
+    status: int,
+    code: str | None,
+    retry_after: str | None,
 ) -> None:
     found, headers, body = await exchange(served, failing(error), connect)
-    assert (found, body["error"]["code"], headers.get("retry-after"), "secret" in json.dumps(body)) == (status, code, retry_after, False)
+    assert (found, body["error"]["code"], headers.get("retry-after"), "secret" in json.dumps(body)) == (
+        status,
+        code,
+        retry_after,
+        False,
+    )
 
 
-async def test_error_after_the_answer_began_cuts_the_connection_so_that_it_cannot_pass_for_whole(served: Served, connect: Connect) -> None:
+async def test_error_after_the_answer_began_cuts_the_connection_so_that_it_cannot_pass_for_whole(
+    served: Served, connect: Connect
+) -> None:
     async def fails_late(scope: Scope, receive: Receive, send: Send) -> None:
         await send({"type": "http.response.start", "status": 200, "headers": []})
         await send({"type": "http.response.body", "body": b"half", "more_body": True})
@@ -150,16 +202,26 @@ async def test_error_after_the_answer_began_cuts_the_connection_so_that_it_canno
     assert (b"half" in received, received.endswith(b"0\r\n\r\n"), b"late" in received) == (True, False, False)
 
 
-async def test_access_log_has_the_facts_and_no_secret(served: Served, connect: Connect, caplog: pytest.LogCaptureFixture) -> None:
+async def test_access_log_has_the_facts_and_no_secret(
+    served: Served, connect: Connect, caplog: pytest.LogCaptureFixture
+) -> None:
     caplog.set_level(logging.INFO, "regate.access")
     _, headers, _ = await exchange(served, show, connect, line=b"GET /v1/models?api_key=secret HTTP/1.1")
     (record,) = [record for record in caplog.records if record.name == "regate.access"]
     logged = {name: getattr(record, name) for name in ("request_id", "method", "path", "status", "complete")}
-    expected = {"request_id": headers["x-request-id"], "method": "GET", "path": "/v1/models", "status": 200, "complete": True}
+    expected = {
+        "request_id": headers["x-request-id"],
+        "method": "GET",
+        "path": "/v1/models",
+        "status": 200,
+        "complete": True,
+    }
     assert (logged, "secret" in repr(vars(record)), "a.b.c" in repr(vars(record))) == (expected, False, False)
 
 
-async def test_client_that_left_is_logged_and_not_answered(served: Served, connect: Connect, caplog: pytest.LogCaptureFixture) -> None:
+async def test_client_that_left_is_logged_and_not_answered(
+    served: Served, connect: Connect, caplog: pytest.LogCaptureFixture
+) -> None:
     caplog.set_level(logging.INFO, "regate.access")
     entered, left = asyncio.Event(), asyncio.Event()
 
@@ -191,10 +253,20 @@ async def test_websocket_with_two_hosts_is_refused_with_the_envelope() -> None:
         return {"type": "websocket.connect"}
 
     await Edge(application(show), access_log=False)(
-        {"type": "websocket", "http_version": "1.1", "path": "/", "headers": [(b"host", b"a"), (b"host", b"b")]}, receive, send
+        {
+            "type": "websocket",
+            "http_version": "1.1",
+            "path": "/",
+            "headers": [(b"host", b"a"), (b"host", b"b")],
+        },
+        receive,
+        send,
     )
 
-    assert [message["type"] for message in sent] == ["websocket.http.response.start", "websocket.http.response.body"]
+    assert [message["type"] for message in sent] == [
+        "websocket.http.response.start",
+        "websocket.http.response.body",
+    ]
     assert sent[0]["status"] == 400
 
 
@@ -216,7 +288,11 @@ async def asked_from(origin: bytes, *, method: bytes, more: bytes = b"") -> tupl
             raise MethodNotAllowed("no", allowed=("GET",))
         await answer(send)
 
-    lines = [line.split(b": ", 1) for line in (b"host: h\r\norigin: " + origin + b"\r\n" + more).split(b"\r\n") if line]
+    lines = [
+        line.split(b": ", 1)
+        for line in (b"host: h\r\norigin: " + origin + b"\r\n" + more).split(b"\r\n")
+        if line
+    ]
     scope = {
         "type": "http",
         "method": method.decode(),
@@ -229,7 +305,10 @@ async def asked_from(origin: bytes, *, method: bytes, more: bytes = b"") -> tupl
     return sent[0]["status"], dict(sent[0]["headers"])
 
 
-PREFLIGHT = b"access-control-request-method: POST\r\naccess-control-request-headers: authorization,content-type,x-stainless-os\r\n"
+PREFLIGHT = (
+    b"access-control-request-method: POST\r\naccess-control-request-headers: "
+    b"authorization,content-type,x-stainless-os\r\n"
+)
 
 
 async def test_page_of_a_listed_origin_may_ask_and_read() -> None:
@@ -238,7 +317,11 @@ async def test_page_of_a_listed_origin_may_ask_and_read() -> None:
     assert preflight[0] == 204
     assert preflight[1][b"access-control-allow-origin"] == headers[b"access-control-allow-origin"] == ORIGIN
     assert preflight[1][b"access-control-allow-headers"] == b"authorization,content-type,x-stainless-os"
-    assert (status, b"x-request-id" in headers[b"access-control-expose-headers"], headers[b"vary"]) == (200, True, b"origin")
+    assert (status, b"x-request-id" in headers[b"access-control-expose-headers"], headers[b"vary"]) == (
+        200,
+        True,
+        b"origin",
+    )
 
 
 async def test_page_of_a_listed_origin_can_read_why_it_was_refused() -> None:
@@ -247,7 +330,13 @@ async def test_page_of_a_listed_origin_can_read_why_it_was_refused() -> None:
 
 
 OTHERS = [
-    *(b"https://evil.example", b"null", b"http://app.example.com", b"https://app.example.com:8443", b"https://app.example.com.evil"),
+    *(
+        b"https://evil.example",
+        b"null",
+        b"http://app.example.com",
+        b"https://app.example.com:8443",
+        b"https://app.example.com.evil",
+    ),
     *(ORIGIN + b"\r\norigin: https://evil.example", b"https://sub.app.example.com"),
 ]
 
@@ -256,7 +345,10 @@ OTHERS = [
 @pytest.mark.parametrize("method", [b"OPTIONS", b"GET"])
 async def test_page_of_any_other_origin_may_not(origin: bytes, method: bytes) -> None:
     status, headers = await asked_from(origin, method=method, more=PREFLIGHT)
-    assert (status, b"access-control-allow-origin" in headers) == (405 if method == b"OPTIONS" else 200, False)
+    assert (status, b"access-control-allow-origin" in headers) == (
+        405 if method == b"OPTIONS" else 200,
+        False,
+    )
 
 
 async def test_header_names_are_not_repeated_to_the_browser_unless_they_are_names() -> None:

@@ -1,4 +1,6 @@
-"""`regate prompt` short of a gateway: wrong usage, files that hold no prompt, and nobody who answers. The rest is in `tests/e2e`."""
+"""`regate prompt` short of a gateway: wrong usage, files that hold no prompt, and nobody who answers.
+The rest is in `tests/e2e`.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +16,12 @@ NOBODY = "http://127.0.0.1:9/v1"
 
 
 def run(*arguments: str, stdin: str = "", token: str = "token") -> Result:
-    environment = {"REGATE_TOKEN": token, "OPENAI_API_KEY": None, "REGATE_URL": NOBODY, "OPENAI_BASE_URL": None}
+    environment = {
+        "REGATE_TOKEN": token,
+        "OPENAI_API_KEY": None,
+        "REGATE_URL": NOBODY,
+        "OPENAI_BASE_URL": None,
+    }
     return CliRunner().invoke(main, ["prompt", *arguments], input=stdin, env=environment)
 
 

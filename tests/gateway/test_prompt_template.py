@@ -1,4 +1,6 @@
-"""Templates as they come in: what may stand in one, and that whatever a request would be refused for is refused when it is stored."""
+"""Templates as they come in: what may stand in one, and that whatever a request would be refused for
+is refused when it is stored.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,10 @@ WHOLE: dict[str, Any] = {
         {
             "type": "message",
             "role": "user",
-            "content": [{"type": "input_text", "text": "{{photo}}"}, {"type": "input_file", "file_id": "file-1"}],
+            "content": [
+                {"type": "input_text", "text": "{{photo}}"},
+                {"type": "input_file", "file_id": "file-1"},
+            ],
         },
         {"role": "assistant", "content": [{"type": "output_text", "text": "Noted, {{language}}."}]},
     ],
@@ -25,7 +30,12 @@ WHOLE: dict[str, Any] = {
     "tools": [
         {"type": "function", "name": "f", "parameters": {"type": "object"}},
         {"type": "custom", "name": "c"},
-        {"type": "namespace", "name": "n", "description": "", "tools": [{"type": "function", "name": "f", "parameters": {}}]},
+        {
+            "type": "namespace",
+            "name": "n",
+            "description": "",
+            "tools": [{"type": "function", "name": "f", "parameters": {}}],
+        },
         {"type": "file_search", "vector_store_ids": ["vs_1"]},
     ],
     "tool_choice": "auto",
@@ -66,18 +76,28 @@ def test_empty_fields_are_left_out() -> None:
         ({"input": [{"role": "robot", "content": "x"}]}, "template.input[0].role"),
         ({"input": [{"role": "user"}]}, "template.input[0].content"),
         ({"input": [{"type": "item_reference", "id": "msg_1"}]}, "template.input[0].type"),
-        ({"input": [{"type": "function_call_output", "call_id": "c", "output": "x"}]}, "template.input[0].type"),
+        (
+            {"input": [{"type": "function_call_output", "call_id": "c", "output": "x"}]},
+            "template.input[0].type",
+        ),
         ({"input": [{"id": "msg_1"}]}, "template.input[0].role"),
         (
             {"input": [{"role": "system", "content": [{"type": "input_image", "file_id": "file-1"}]}]},
             "template.input[0].content[0].type",
         ),
         (
-            {"input": [{"role": "user", "content": [{"type": "input_file", "file_url": "http://127.0.0.1/"}]}]},
+            {
+                "input": [
+                    {"role": "user", "content": [{"type": "input_file", "file_url": "http://127.0.0.1/"}]}
+                ]
+            },
             "template.input[0].content[0].file_url",
         ),
         ({"instructions": "x", "temperature": 3}, "template.temperature"),
-        ({"instructions": "x", "tools": [{"type": "mcp", "server_label": "s", "authorization": "secret"}]}, "template.tools[0].type"),
+        (
+            {"instructions": "x", "tools": [{"type": "mcp", "server_label": "s", "authorization": "secret"}]},
+            "template.tools[0].type",
+        ),
         ({"instructions": "x", "tools": [{"type": "function", "name": "a b"}]}, "template.tools[0].name"),
         ({"instructions": "x", "tool_choice": {"type": "function", "name": "f"}}, "template.tool_choice"),
         ({"instructions": "x", "previous_response_id": "resp_1"}, "template.previous_response_id"),

@@ -26,11 +26,21 @@ from regate_orchestrator.values import StoreId
 
 
 def limits(**changes: int) -> QuotaLimits:
-    plenty = {"rpm": 10, "tpm": 1_000, "max_turns": 4, "max_tool_calls": 8, "max_chunks": 50, "max_output_tokens": MAX_OUTPUT_TOKENS}
+    plenty = {
+        "rpm": 10,
+        "tpm": 1_000,
+        "max_turns": 4,
+        "max_tool_calls": 8,
+        "max_chunks": 50,
+        "max_output_tokens": MAX_OUTPUT_TOKENS,
+    }
     return QuotaLimits(**(plenty | changes))
 
 
-@pytest.mark.parametrize(("seconds", "text"), [(0.0, "0s"), (0.02, "1s"), (12, "12s"), (59.1, "1m0s"), (60.75, "1m1s"), (3_600, "60m0s")])
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0.0, "0s"), (0.02, "1s"), (12, "12s"), (59.1, "1m0s"), (60.75, "1m1s"), (3_600, "60m0s")],
+)
 def test_durations_are_whole_seconds_and_never_too_short(seconds: float, text: str) -> None:
     assert duration(seconds) == text
 
@@ -63,7 +73,9 @@ def test_headers_are_those_of_the_api() -> None:
     ],
 )
 def test_what_a_forwarded_request_asks_for(values: dict[str, Any], output: int | None, choices: int) -> None:
-    found = forwarded_demand({"messages": [{"role": "user", "content": "x" * 400}], "user": "y" * 4_000, **values}, writes=True)
+    found = forwarded_demand(
+        {"messages": [{"role": "user", "content": "x" * 400}], "user": "y" * 4_000, **values}, writes=True
+    )
 
     assert (100 < found.sent < 115, found.output, found.choices) == (True, output, choices)
 
@@ -92,7 +104,11 @@ def test_what_a_request_is_taken_to_need(demand: Demand, tokens: int) -> None:
         ({"max_tokens": 20}, 50, {"max_tokens": 20}),
         ({"max_tokens": 80}, 50, {"max_tokens": 50}),
         ({"max_completion_tokens": 80}, 50, {"max_completion_tokens": 50}),
-        ({"max_completion_tokens": 10, "max_tokens": 80}, 50, {"max_completion_tokens": 10, "max_tokens": 50}),
+        (
+            {"max_completion_tokens": 10, "max_tokens": 80},
+            50,
+            {"max_completion_tokens": 10, "max_tokens": 50},
+        ),
         ({"n": 5}, 50, {"n": 5, "max_tokens": 10}),
         ({"n": 2, "best_of": 10}, 50, {"n": 2, "best_of": 10, "max_tokens": 5}),
         ({"prompt": ["a", "b"], "n": 5}, 50, {"prompt": ["a", "b"], "n": 5, "max_tokens": 5}),
@@ -102,7 +118,9 @@ def test_what_a_request_is_taken_to_need(demand: Demand, tokens: int) -> None:
         ({"max_tokens": 80}, MAX_OUTPUT_TOKENS, {"max_tokens": 80}),
     ],
 )
-def test_output_tokens_are_lowered_for_all_choices_together(body: dict[str, Any], most: int, expected: dict[str, Any]) -> None:
+def test_output_tokens_are_lowered_for_all_choices_together(
+    body: dict[str, Any], most: int, expected: dict[str, Any]
+) -> None:
     assert within_output_limit(body, limits(max_output_tokens=most)) == expected
 
 
@@ -118,10 +136,24 @@ FUNCTION = {"type": "function", "name": "f"}
 
 
 @pytest.mark.parametrize(
-    ("asked", "most", "found"), [(None, 50, 50), (20, 50, 20), (80, 50, 50), (None, MAX_OUTPUT_TOKENS, None), (80, MAX_OUTPUT_TOKENS, 80)]
+    ("asked", "most", "found"),
+    [
+        (None, 50, 50),
+        (20, 50, 20),
+        (80, 50, 50),
+        (None, MAX_OUTPUT_TOKENS, None),
+        (80, MAX_OUTPUT_TOKENS, 80),
+    ],
 )
-def test_a_response_gets_the_lower_of_its_own_and_the_policys_limit(asked: int | None, most: int, found: int | None) -> None:
-    assert narrowed_request(ResponseRequest("m", (), max_output_tokens=asked), limits(max_output_tokens=most)).max_output_tokens == found
+def test_a_response_gets_the_lower_of_its_own_and_the_policys_limit(
+    asked: int | None, most: int, found: int | None
+) -> None:
+    assert (
+        narrowed_request(
+            ResponseRequest("m", (), max_output_tokens=asked), limits(max_output_tokens=most)
+        ).max_output_tokens
+        == found
+    )
 
 
 @pytest.mark.parametrize(("most", "found"), [(5, 5), (20, 20), (50, 20)])
@@ -146,7 +178,12 @@ def test_a_search_of_nothing_is_refused_and_a_response_without_one_is_not(nothin
 
 # ---------------------------------------------------------------- what an answer used
 
-USAGE = {"prompt_tokens": 7, "completion_tokens": 3, "total_tokens": 10, "prompt_tokens_details": {"cached_tokens": 5}}
+USAGE = {
+    "prompt_tokens": 7,
+    "completion_tokens": 3,
+    "total_tokens": 10,
+    "prompt_tokens_details": {"cached_tokens": 5},
+}
 
 
 def tokens_of(body: bytes, *, size: int = 7, writes: bool = True, streamed: bool = False) -> int:
@@ -157,20 +194,27 @@ def tokens_of(body: bytes, *, size: int = 7, writes: bool = True, streamed: bool
 
 
 def stream(*chunks: Any) -> bytes:
-    return b"".join(b"data: " + json.dumps(chunk).encode() + b"\n\n" for chunk in chunks) + b"data: [DONE]\n\n"
+    return (
+        b"".join(b"data: " + json.dumps(chunk).encode() + b"\n\n" for chunk in chunks) + b"data: [DONE]\n\n"
+    )
 
 
 @pytest.mark.parametrize("size", [1, 7, 4_096, 100_000])
 @pytest.mark.parametrize("usage", [USAGE, {"prompt_tokens": 7, "completion_tokens": 3}, {"total_tokens": 10}])
 def test_the_usage_of_an_answer_counts_wherever_its_bytes_are_cut(usage: dict[str, Any], size: int) -> None:
-    body = json.dumps({"choices": [{"message": {"content": "x" * 9_000}}], "usage": usage, "service_tier": "default"}, indent=1).encode()
+    body = json.dumps(
+        {"choices": [{"message": {"content": "x" * 9_000}}], "usage": usage, "service_tier": "default"},
+        indent=1,
+    ).encode()
 
     assert tokens_of(body, size=size) == 10
 
 
 @pytest.mark.parametrize("size", [1, 7, 100_000])
 def test_the_last_usage_of_a_stream_counts(size: int) -> None:
-    pieces = [{"choices": [{"delta": {"content": "y"}}], "usage": {"total_tokens": number}} for number in range(50)]
+    pieces = [
+        {"choices": [{"delta": {"content": "y"}}], "usage": {"total_tokens": number}} for number in range(50)
+    ]
 
     assert tokens_of(stream(*pieces, {"choices": [], "usage": USAGE}), size=size, streamed=True) == 10
 
@@ -189,7 +233,10 @@ def test_text_that_looks_like_usage_is_none() -> None:
     assert tokens_of(stream({"choices": [{"delta": {"content": content}}]}), streamed=True) == 102
 
 
-@pytest.mark.parametrize("usage", [{}, {"total_tokens": -5}, {"total_tokens": "10"}, {"total_tokens": True}, {"total_tokens": 10**12}])
+@pytest.mark.parametrize(
+    "usage",
+    [{}, {"total_tokens": -5}, {"total_tokens": "10"}, {"total_tokens": True}, {"total_tokens": 10**12}],
+)
 def test_usage_that_is_no_count_is_estimated(usage: dict[str, Any]) -> None:
     body = json.dumps({"usage": usage}).encode()
 
@@ -200,7 +247,12 @@ def test_the_bytes_of_an_embedding_are_no_tokens() -> None:
     vectors = {"data": [{"embedding": [0.1] * 2_000}]}
 
     assert tokens_of(json.dumps(vectors).encode(), writes=False) == 100
-    assert tokens_of(json.dumps(vectors | {"usage": {"prompt_tokens": 8, "total_tokens": 8}}).encode(), writes=False) == 8
+    assert (
+        tokens_of(
+            json.dumps(vectors | {"usage": {"prompt_tokens": 8, "total_tokens": 8}}).encode(), writes=False
+        )
+        == 8
+    )
 
 
 def test_an_answer_of_any_size_is_looked_at_in_bounded_memory() -> None:

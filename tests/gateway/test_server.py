@@ -97,10 +97,16 @@ async def test_body_that_keeps_coming_is_not_cut(connect: Connect, later: Later)
             while here < 10_240:
                 here += await arrived.get()
             await later(40)
-        assert await raw.answer() == (200, {"content-type": "application/json", "content-length": "5"}, b"30720")
+        assert await raw.answer() == (
+            200,
+            {"content-type": "application/json", "content-length": "5"},
+            b"30720",
+        )
 
 
-async def test_time_in_which_the_application_does_not_read_is_not_the_clients(connect: Connect, later: Later) -> None:
+async def test_time_in_which_the_application_does_not_read_is_not_the_clients(
+    connect: Connect, later: Later
+) -> None:
     called, reads = asyncio.Event(), asyncio.Event()
 
     async def reads_late(scope: Scope, receive: Receive, send: Send) -> None:
@@ -114,7 +120,9 @@ async def test_time_in_which_the_application_does_not_read_is_not_the_clients(co
         connect(server) as raw,
         asyncio.TaskGroup() as group,
     ):
-        group.create_task(raw.send(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n" % size + b"x" * size))
+        group.create_task(
+            raw.send(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n" % size + b"x" * size)
+        )
         await called.wait()
         await later(200)
         reads.set()
@@ -161,7 +169,9 @@ async def test_one_connection_too_many_is_refused_and_room_comes_back(connect: C
 
 MALFORMED = {
     "not HTTP": b"\x16\x03\x01\x02\x00\x01\x00\r\n\r\n",
-    "both length and chunks": b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+    "both length and chunks": (
+        b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"
+    ),
     "two lengths": b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\nContent-Length: 4\r\n\r\nabcd",
     "negative length": b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: -1\r\n\r\n",
     "folded header": b"GET / HTTP/1.1\r\nHost: a\r\nX: y\r\n z\r\n\r\n",
@@ -172,7 +182,9 @@ MALFORMED = {
 
 
 @pytest.mark.parametrize("request_bytes", MALFORMED.values(), ids=MALFORMED.keys())
-async def test_malformed_request_is_answered_400_and_the_connection_ends(connect: Connect, request_bytes: bytes) -> None:
+async def test_malformed_request_is_answered_400_and_the_connection_ends(
+    connect: Connect, request_bytes: bytes
+) -> None:
     async with Running(application(echo_size), listen()) as server, connect(server) as raw:
         await raw.send(request_bytes)
         assert error_of(await raw.rest()) == (400, "invalid_request_error")
@@ -276,11 +288,16 @@ async def _stop(server: Running) -> None:
 
 
 async def test_address_in_use_is_a_configuration_error() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as taken, pytest.raises(ConfigurationError, match="cannot be bound"):
+    with (
+        socket.create_server(("127.0.0.1", 0)) as taken,
+        pytest.raises(ConfigurationError, match="cannot be bound"),
+    ):
         Running(application(empty), listen().model_copy(update={"port": taken.getsockname()[1]}))
 
 
-async def test_application_that_fails_to_start_is_one_error_with_its_reason_and_no_exit(caplog: pytest.LogCaptureFixture) -> None:
+async def test_application_that_fails_to_start_is_one_error_with_its_reason_and_no_exit(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     async def fails(scope: Scope, receive: Receive, send: Send) -> None:
         await receive()
         await send({"type": "lifespan.startup.failed", "message": "no policy"})
@@ -334,7 +351,9 @@ print("returned", flush=True)
 @asynccontextmanager
 async def program() -> AsyncIterator[tuple[asyncio.subprocess.Process, int]]:
     """Enter with the program listening on the port; it is gone on leaving."""
-    process = await asyncio.create_subprocess_exec(sys.executable, "-c", PROGRAM, stdout=asyncio.subprocess.PIPE)
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", PROGRAM, stdout=asyncio.subprocess.PIPE
+    )
     assert process.stdout is not None
     try:
         async with asyncio.timeout(60):

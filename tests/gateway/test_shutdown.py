@@ -1,4 +1,6 @@
-"""What runs when the server stops: it may finish, and what is cut at the end of the grace has its last words before the application closes."""
+"""What runs when the server stops: it may finish, and what is cut at the end of the grace has its last
+words before the application closes.
+"""
 
 from __future__ import annotations
 

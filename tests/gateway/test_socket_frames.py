@@ -1,4 +1,6 @@
-"""Frames that break the protocol end the connection with the code that RFC 6455 has for it, and are no fault of ours."""
+"""Frames that break the protocol end the connection with the code that RFC 6455 has for it, and are no
+fault of ours.
+"""
 
 from __future__ import annotations
 
@@ -65,7 +67,11 @@ ENDING: Final[dict[str, tuple[list[bytes], int]]] = {
 async def test_frame_that_breaks_the_protocol_ends_the_connection_with_its_code(
     sent: list[bytes], code: int, caplog: pytest.LogCaptureFixture
 ) -> None:
-    async with asyncio.timeout(60), server() as running, connect_socket(running.url.replace("http", "ws")) as connection:
+    async with (
+        asyncio.timeout(60),
+        server() as running,
+        connect_socket(running.url.replace("http", "ws")) as connection,
+    ):
         for piece in sent:
             write(connection, piece)
         with pytest.raises(ConnectionClosed) as closed:

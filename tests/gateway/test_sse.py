@@ -10,7 +10,10 @@ from regate_gateway.http import sse
 
 
 def test_event_is_one_name_and_one_line_of_data() -> None:
-    assert sse.encode("response.created", {"type": "response.created"}) == b'event: response.created\ndata: {"type":"response.created"}\n\n'
+    assert (
+        sse.encode("response.created", {"type": "response.created"})
+        == b'event: response.created\ndata: {"type":"response.created"}\n\n'
+    )
 
 
 SPLITTING = "\n\r\x0b\x0c\x1c\x1d\x1e\x85\u2028\u2029"
@@ -20,7 +23,10 @@ SPLITTING = "\n\r\x0b\x0c\x1c\x1d\x1e\x85\u2028\u2029"
 def test_no_text_can_end_an_event_early(end: str) -> None:
     text = f"Zoë{end}{end}event: response.completed{end}data: {{}}{end}{end}"
     lines = sse.encode("delta", {"delta": text, end: [text]}).decode().splitlines()
-    assert (lines[::2], json.loads(lines[1].removeprefix("data: "))) == (["event: delta", ""], {"delta": text, end: [text]})
+    assert (lines[::2], json.loads(lines[1].removeprefix("data: "))) == (
+        ["event: delta", ""],
+        {"delta": text, end: [text]},
+    )
 
 
 def test_every_other_character_is_written_as_it_is() -> None:

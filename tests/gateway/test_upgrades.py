@@ -1,4 +1,6 @@
-"""Offers to switch protocols: a WebSocket begins with a GET, and a request with any other offer is answered as though it had none."""
+"""Offers to switch protocols: a WebSocket begins with a GET, and a request with any other offer is
+answered as though it had none.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +18,9 @@ from websockets.exceptions import ConnectionClosed
 from regate_gateway.http.server import Running
 
 OFFERS = {
-    "h2c": b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABkAARAAAAAAAIAAAAA\r\n",
+    "h2c": (
+        b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABkAARAAAAAAAIAAAAA\r\n"
+    ),
     "h2c without settings": b"Connection: Upgrade\r\nUpgrade: h2c\r\n",
     "websocket": b"Connection: Upgrade\r\nUpgrade: websocket\r\n",
     "websocket with a key": b"Connection: Upgrade\r\nUpgrade: websocket\r\n"
@@ -61,7 +65,14 @@ async def test_post_with_an_offer_is_answered_as_without_and_so_is_what_follows(
 
 async def test_pipelined_requests_around_an_offer_are_all_answered(connect: Connect) -> None:
     post = b"POST / HTTP/1.1\r\nHost: a\r\n"
-    sent = [GET, post + OFFERS["h2c"] + BODIES["chunks"], GET, post + OFFERS["websocket"] + BODIES["length"], post + BODIES["length"], GET]
+    sent = [
+        GET,
+        post + OFFERS["h2c"] + BODIES["chunks"],
+        GET,
+        post + OFFERS["websocket"] + BODIES["length"],
+        post + BODIES["length"],
+        GET,
+    ]
     async with Running(application(echo_size), listen()) as server, connect(server) as raw:
         await raw.send(b"".join(sent))
         sizes = [(await raw.answer())[2] for _ in sent]
@@ -76,7 +87,11 @@ async def test_request_is_seen_whole_beside_its_offer(connect: Connect) -> None:
         await echo_size(scope, receive, send)
 
     async with Running(application(looks), listen()) as server, connect(server) as raw:
-        await raw.send(b"PUT /a%20b?c=d HTTP/1.1\r\nHost: a\r\nX-Two:  b\xffc\r\nX-Two: e\r\n" + OFFERS["h2c"] + BODIES["length"])
+        await raw.send(
+            b"PUT /a%20b?c=d HTTP/1.1\r\nHost: a\r\nX-Two:  b\xffc\r\nX-Two: e\r\n"
+            + OFFERS["h2c"]
+            + BODIES["length"]
+        )
         await raw.answer()
     found = [(seen[0][name]) for name in ("type", "method", "path", "query_string", "http_version")]
     assert (found, [value for name, value in seen[0]["headers"] if name == b"x-two"]) == (
@@ -87,7 +102,11 @@ async def test_request_is_seen_whole_beside_its_offer(connect: Connect) -> None:
 
 async def test_expected_continue_is_given_in_spite_of_an_offer(connect: Connect) -> None:
     async with Running(application(echo_size), listen()) as server, connect(server) as raw:
-        await raw.send(b"POST / HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\n" + OFFERS["h2c"] + b"Content-Length: 5\r\n\r\n")
+        await raw.send(
+            b"POST / HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\n"
+            + OFFERS["h2c"]
+            + b"Content-Length: 5\r\n\r\n"
+        )
         async with asyncio.timeout(30):
             told = await raw.reader.readuntil(b"\r\n\r\n")
         await raw.send(b"hello")
@@ -96,14 +115,27 @@ async def test_expected_continue_is_given_in_spite_of_an_offer(connect: Connect)
 
 async def test_connection_that_was_to_close_closes_in_spite_of_an_offer(connect: Connect) -> None:
     async with Running(application(echo_size), listen()) as server, connect(server) as raw:
-        await raw.send(b"POST / HTTP/1.1\r\nHost: a\r\nConnection: close, upgrade\r\nUpgrade: h2c\r\n" + BODIES["length"] + GET)
+        await raw.send(
+            b"POST / HTTP/1.1\r\nHost: a\r\nConnection: close, upgrade\r\nUpgrade: h2c\r\n"
+            + BODIES["length"]
+            + GET
+        )
         received = await raw.rest()
-    assert (received.count(b"HTTP/1.1 200"), b"connection: close" in received, received[-1:]) == (1, True, b"5")
+    assert (received.count(b"HTTP/1.1 200"), b"connection: close" in received, received[-1:]) == (
+        1,
+        True,
+        b"5",
+    )
 
 
 async def test_body_that_stops_after_an_offer_is_cut_at_the_deadline(connect: Connect) -> None:
-    async with Running(application(echo_size), listen(receive_timeout_s=0.3)) as server, connect(server) as raw:
-        await raw.send(b"POST / HTTP/1.1\r\nHost: a\r\n" + OFFERS["websocket"] + b"Content-Length: 5\r\n\r\nhel")
+    async with (
+        Running(application(echo_size), listen(receive_timeout_s=0.3)) as server,
+        connect(server) as raw,
+    ):
+        await raw.send(
+            b"POST / HTTP/1.1\r\nHost: a\r\n" + OFFERS["websocket"] + b"Content-Length: 5\r\n\r\nhel"
+        )
         assert error_of(await raw.rest())[0] == 408
 
 
@@ -122,12 +154,16 @@ UNANSWERABLE = {
     "no key": b"GET / HTTP/1.1\r\nHost: a\r\n" + OFFERS["websocket"] + b"\r\n",
     "another version": b"GET / HTTP/1.1\r\nHost: a\r\n" + SOCKET.replace(b"13", b"8") + b"\r\n",
     "bad key": b"GET / HTTP/1.1\r\nHost: a\r\n" + SOCKET.replace(b"dGhl", b"!!!!") + b"\r\n",
-    "two keys": b"GET / HTTP/1.1\r\nHost: a\r\n" + SOCKET + b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n",
+    "two keys": b"GET / HTTP/1.1\r\nHost: a\r\n"
+    + SOCKET
+    + b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n",
 }
 
 
 @pytest.mark.parametrize("request_bytes", UNANSWERABLE.values(), ids=UNANSWERABLE.keys())
-async def test_what_begins_neither_a_request_nor_a_socket_is_refused_at_once(connect: Connect, request_bytes: bytes) -> None:
+async def test_what_begins_neither_a_request_nor_a_socket_is_refused_at_once(
+    connect: Connect, request_bytes: bytes
+) -> None:
     async with Running(application(empty), listen()) as server, connect(server) as raw:
         await raw.send(request_bytes)
         assert error_of(await raw.rest()) == (400, "invalid_request_error")
@@ -148,7 +184,9 @@ IGNORED = {
 
 
 @pytest.mark.parametrize("request_bytes", IGNORED.values(), ids=IGNORED.keys())
-async def test_offer_of_a_socket_that_cannot_be_one_is_ignored(connect: Connect, request_bytes: bytes) -> None:
+async def test_offer_of_a_socket_that_cannot_be_one_is_ignored(
+    connect: Connect, request_bytes: bytes
+) -> None:
     async with Running(application(echo_size), listen()) as server, connect(server) as raw:
         await raw.send(request_bytes)
         async with asyncio.timeout(30):
@@ -240,7 +278,9 @@ async def test_client_that_does_not_read_its_frames_is_cut(connect: Connect) -> 
 
 
 async def test_socket_outlives_the_deadlines_of_a_request() -> None:
-    async with Running(application(echo), listen(head_timeout_s=0.2, receive_timeout_s=0.2, keep_alive_s=0.2)) as server:
+    async with Running(
+        application(echo), listen(head_timeout_s=0.2, receive_timeout_s=0.2, keep_alive_s=0.2)
+    ) as server:
         async with connect_socket(server.url.replace("http", "ws")) as connection:
             with pytest.raises(TimeoutError):
                 await asyncio.wait_for(connection.recv(), 1)

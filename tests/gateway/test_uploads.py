@@ -1,4 +1,6 @@
-"""Uploads over a real server: the file streams to storage, forms are held to their limits, and what is malformed is a 4xx."""
+"""Uploads over a real server: the file streams to storage, forms are held to their limits, and what is
+malformed is a 4xx.
+"""
 
 from __future__ import annotations
 
@@ -38,7 +40,13 @@ class Recorder:
 
 def part(name: str, content: bytes, *, filename: str | None = None, extra: bytes = b"") -> bytes:
     shown = "" if filename is None else f'; filename="{filename}"'
-    return f'--line\r\nContent-Disposition: form-data; name="{name}"{shown}\r\n'.encode() + extra + b"\r\n" + content + b"\r\n"
+    return (
+        f'--line\r\nContent-Disposition: form-data; name="{name}"{shown}\r\n'.encode()
+        + extra
+        + b"\r\n"
+        + content
+        + b"\r\n"
+    )
 
 
 def form(*parts: bytes) -> bytes:
@@ -67,16 +75,30 @@ async def upload(
 
 
 @pytest.mark.parametrize("parts", [(PURPOSE, FILE), (FILE, PURPOSE)], ids=["field first", "file first"])
-async def test_fields_and_file_come_in_any_order(served: Served, connect: Connect, parts: tuple[bytes, ...]) -> None:
+async def test_fields_and_file_come_in_any_order(
+    served: Served, connect: Connect, parts: tuple[bytes, ...]
+) -> None:
     status, found, recorder = await upload(served, connect, form(*parts))
-    expected = {"fields": {"purpose": "assistants"}, "filename": "a.txt", "size": 5, "sha256": hashlib.sha256(b"hello").hexdigest()}
+    expected = {
+        "fields": {"purpose": "assistants"},
+        "filename": "a.txt",
+        "size": 5,
+        "sha256": hashlib.sha256(b"hello").hexdigest(),
+    }
     assert (status, found, recorder.received) == (200, expected, b"hello")
 
 
 async def test_large_file_arrives_whole_and_in_small_pieces(served: Served, connect: Connect) -> None:
     content = bytes(range(256)) * 12_000 + b"\r\n--lin\r\n--line-"
-    status, found, recorder = await upload(served, connect, form(part("file", content, filename="a.bin"), PURPOSE))
-    assert (status, found["size"], recorder.received == content, recorder.largest < 1_000_000) == (200, len(content), True, True)
+    status, found, recorder = await upload(
+        served, connect, form(part("file", content, filename="a.bin"), PURPOSE)
+    )
+    assert (status, found["size"], recorder.received == content, recorder.largest < 1_000_000) == (
+        200,
+        len(content),
+        True,
+        True,
+    )
 
 
 async def test_empty_file_is_a_file(served: Served, connect: Connect) -> None:
@@ -94,7 +116,9 @@ async def test_empty_file_is_a_file(served: Served, connect: Connect) -> None:
         ("naïve 漢.md", "naïve 漢.md"),
     ],
 )
-async def test_only_the_last_part_of_a_filename_is_kept(served: Served, connect: Connect, given: str, kept: str) -> None:
+async def test_only_the_last_part_of_a_filename_is_kept(
+    served: Served, connect: Connect, given: str, kept: str
+) -> None:
     _, found, _ = await upload(served, connect, form(part("file", b"x", filename=given)))
     assert found["filename"] == kept
 
@@ -116,9 +140,16 @@ REFUSED: dict[str, bytes] = {
     "no disposition": b"--line\r\nContent-Type: text/plain\r\n\r\nx\r\n--line--\r\n",
     "another disposition": b'--line\r\nContent-Disposition: attachment; name="file"\r\n\r\nx\r\n--line--\r\n',
     "no name": b"--line\r\nContent-Disposition: form-data\r\n\r\nx\r\n--line--\r\n",
-    "two dispositions": b'--line\r\nContent-Disposition: form-data; name="a"\r\nContent-Disposition: form-data; name="b"\r\n\r\nx\r\n--line--\r\n',
-    "base64 part": form(part("file", b"eA==", filename="a.txt", extra=b"Content-Transfer-Encoding: base64\r\n")),
-    "many part headers": form(part("file", b"x", filename="a.txt", extra=b"".join(b"X-%d: y\r\n" % n for n in range(20)))),
+    "two dispositions": (
+        b'--line\r\nContent-Disposition: form-data; name="a"\r\nContent-Disposition: form-data; '
+        b'name="b"\r\n\r\nx\r\n--line--\r\n'
+    ),
+    "base64 part": form(
+        part("file", b"eA==", filename="a.txt", extra=b"Content-Transfer-Encoding: base64\r\n")
+    ),
+    "many part headers": form(
+        part("file", b"x", filename="a.txt", extra=b"".join(b"X-%d: y\r\n" % n for n in range(20)))
+    ),
     "huge part header": form(part("file", b"x", filename="a.txt", extra=b"X: " + b"y" * 100_000 + b"\r\n")),
     "many parts": form(FILE, *(part(f"f{number}", b"x") for number in range(40))),
     "field not UTF-8": form(FILE, part("purpose", b"\xff")),
@@ -138,14 +169,22 @@ async def test_table_of_bad_forms_is_not_empty() -> None:
 
 
 @pytest.mark.parametrize(
-    "kind", [b"application/json", b"multipart/form-data", b"multipart/form-data; boundary=", b"multipart/form-data; boundary=" + b"x" * 71]
+    "kind",
+    [
+        b"application/json",
+        b"multipart/form-data",
+        b"multipart/form-data; boundary=",
+        b"multipart/form-data; boundary=" + b"x" * 71,
+    ],
 )
 async def test_bad_content_type_is_400(served: Served, connect: Connect, kind: bytes) -> None:
     assert (await upload(served, connect, form(FILE), kind=kind))[0] == 400
 
 
 async def test_file_over_the_limit_is_413_and_is_never_complete(served: Served, connect: Connect) -> None:
-    status, found, recorder = await upload(served, connect, form(part("file", b"x" * (LIMIT + 1), filename="a.bin")))
+    status, found, recorder = await upload(
+        served, connect, form(part("file", b"x" * (LIMIT + 1), filename="a.bin"))
+    )
     assert (status, found["error"]["code"], recorder.complete) == (413, "request_too_large", False)
 
 
@@ -158,7 +197,9 @@ async def test_field_over_its_limit_is_413(served: Served, connect: Connect) -> 
     assert (await upload(served, connect, form(part("purpose", b"x" * 70_000), FILE)))[0] == 413
 
 
-async def test_storage_that_stops_before_the_end_is_an_error_of_ours(served: Served, connect: Connect) -> None:
+async def test_storage_that_stops_before_the_end_is_an_error_of_ours(
+    served: Served, connect: Connect
+) -> None:
     async def stops(filename: str, pieces: AsyncIterator[bytes]) -> int:
         return len(await anext(pieces))
 
@@ -168,5 +209,10 @@ async def test_storage_that_stops_before_the_end_is_an_error_of_ours(served: Ser
     body = form(part("file", b"x" * 500_000, filename="a.bin"))
     served.handler = receives
     async with connect(served.server) as raw:
-        raw.writer.write(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Type: " + TYPE + b"\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
+        raw.writer.write(
+            b"POST / HTTP/1.1\r\nHost: a\r\nContent-Type: "
+            + TYPE
+            + b"\r\nContent-Length: %d\r\n\r\n" % len(body)
+            + body
+        )
         assert (await raw.answer())[0] == 500

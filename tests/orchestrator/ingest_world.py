@@ -1,4 +1,6 @@
-"""A vector store with files in it, over a real state store and a real vector engine. What reads files is scripted: it stands for the outside."""
+"""A vector store with files in it, over a real state store and a real vector engine. What reads files
+is scripted: it stands for the outside.
+"""
 
 from __future__ import annotations
 
@@ -50,7 +52,9 @@ class Clock:
 
 @dataclass
 class Reader:
-    """Takes out of each file the chunks that the test says, once `gate` is open; `failing` is what it raises instead, for as many times."""
+    """Takes out of each file the chunks that the test says, once `gate` is open; `failing` is what it
+    raises instead, for as many times.
+    """
 
     chunked: dict[str, list[str]] = field(default_factory=dict)
     failing: list[BaseException] = field(default_factory=list)
@@ -59,7 +63,13 @@ class Reader:
     began: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(0))
 
     async def chunks(
-        self, local: AbstractAsyncContextManager[Path], *, filename: str, tenant: str, max_tokens: int, overlap_tokens: int
+        self,
+        local: AbstractAsyncContextManager[Path],
+        *,
+        filename: str,
+        tenant: str,
+        max_tokens: int,
+        overlap_tokens: int,
     ) -> list[str]:
         self.reading.append(filename)
         self.began.release()
@@ -68,7 +78,9 @@ class Reader:
             raise self.failing.pop(0)
         return self.chunked.get(filename, ["1", "2"])
 
-    async def text(self, source: AbstractAsyncContextManager[Path] | bytes, *, filename: str, tenant: str) -> str:
+    async def text(
+        self, source: AbstractAsyncContextManager[Path] | bytes, *, filename: str, tenant: str
+    ) -> str:
         raise NotImplementedError
 
 
@@ -81,7 +93,9 @@ class Bytes:
 
 
 class Engine(MemoryVectorStore):
-    """A vector engine that a test can break, and look in on: `before` runs before each call, with the call's name."""
+    """A vector engine that a test can break, and look in on: `before` runs before each call, with the
+    call's name.
+    """
 
     shared = True
 
@@ -139,14 +153,18 @@ class World:
         )
 
     async def make(self) -> None:
-        await self.state.add_store(StoreRow(VS, "Handbook", 1_000, 1_000, {}, stamp_of(ANN, shared=True), "compass-2", 2, "main"))
+        await self.state.add_store(
+            StoreRow(VS, "Handbook", 1_000, 1_000, {}, stamp_of(ANN, shared=True), "compass-2", 2, "main")
+        )
         await self.engine.create(VS, dimensions=2)
 
     async def attach(self, file: str = "file-1", *, who: Principal = ANN, **changes: Any) -> Attachment:
         stamp = stamp_of(who)
         if await self.state.file(who, FileId(file)) is None:
             await self.state.add_file(FileRow(FileId(file), f"{file}.txt", 1, "assistants", 1_000, stamp))
-        row = Attachment(VS, FileId(file), 1_000, "in_progress", stamp, {}, {}, 800, 400, "r1", who.as_input(), **changes)
+        row = Attachment(
+            VS, FileId(file), 1_000, "in_progress", stamp, {}, {}, 800, 400, "r1", who.as_input(), **changes
+        )
         await self.state.put_attachments([row])
         return row
 

@@ -1,4 +1,6 @@
-"""Ports with a script: a policy whose rules the test says, and places that keep what they are told. They stand for what is outside of the core."""
+"""Ports with a script: a policy whose rules the test says, and places that keep what they are told.
+They stand for what is outside of the core.
+"""
 
 from __future__ import annotations
 
@@ -25,8 +27,8 @@ LISTED = ("listed_files", "listed_prompts", "listed_responses", "listed_stores")
 class Policy:
     """A policy engine that answers as the test says, and remembers what it was asked.
 
-    `chunks` is the rule of chunks and of rows that are listed, for the plan and the decision alike; a test that tears the two apart sets
-    `planned` as well.
+    `chunks` is the rule of chunks and of rows that are listed, for the plan and the decision alike; a test
+    that tears the two apart sets `planned` as well.
     """
 
     answers: dict[str, Json] = field(default_factory=dict)
@@ -63,7 +65,9 @@ class Policy:
         assert isinstance(stores, dict)
         assert isinstance(now, int)
         decide = self.decides or (lambda row, _: holds(self.chunks, row))
-        admitted: list[Json] = [position for position, entry in enumerate(chunks) if decide(entry["chunk"], now)]
+        admitted: list[Json] = [
+            position for position, entry in enumerate(chunks) if decide(entry["chunk"], now)
+        ]
         known: list[Json] = [name for name, row in stores.items() if row.get("tenant")]
         listed: dict[str, Json] = {}
         for kind in LISTED:

@@ -1,4 +1,6 @@
-"""What lets files into a store, and changes those in it: nothing is half done, and at every moment a file is found under exactly one stamp."""
+"""What lets files into a store, and changes those in it: nothing is half done, and at every moment a
+file is found under exactly one stamp.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +17,13 @@ from regate_adapters.state.store import SqlStateStore
 from regate_orchestrator.authz.enforcer import Enforcer
 from regate_orchestrator.documents.attachments import Attachments, Wanted
 from regate_orchestrator.documents.attributes import split_attributes
-from regate_orchestrator.errors import InvalidRequest, NotFound, NotPermitted, PolicyUnavailable, StateUnavailable
+from regate_orchestrator.errors import (
+    InvalidRequest,
+    NotFound,
+    NotPermitted,
+    PolicyUnavailable,
+    StateUnavailable,
+)
 from regate_orchestrator.filters.expression import Everything
 from regate_orchestrator.filters.schema import FieldSpec, RowSchema
 from regate_orchestrator.ports import Answer
@@ -23,12 +31,17 @@ from regate_orchestrator.retrieval.embedding import EmbeddingModels
 from regate_orchestrator.rows import Attachment, FileRow, Totals
 from regate_orchestrator.values import FileId, Json, JsonObject
 
-FILES = RowSchema("file", {name: FieldSpec(name, "string", required=True) for name in ("id", "tenant", "owner", "visibility")})
+FILES = RowSchema(
+    "file",
+    {name: FieldSpec(name, "string", required=True) for name in ("id", "tenant", "owner", "visibility")},
+)
 VIEW: JsonObject = {"id": VS, "tenant": "acme"}
 
 
 class Ingesting(Policy):
-    """A policy that stamps `visibility` as requested. It neither lets in nor lets be read what a test says."""
+    """A policy that stamps `visibility` as requested. It neither lets in nor lets be read what a
+    test says.
+    """
 
     denied: frozenset[str] = frozenset()
     unreadable: frozenset[str] = frozenset()
@@ -39,7 +52,11 @@ class Ingesting(Policy):
         own = {place: one for place, one in enumerate(documents) if one["file"].get("tenant") == "acme"}
         self.answers["regate/lib/batch/ingested"] = {
             "readable": [place for place, one in own.items() if one["file"]["id"] not in self.unreadable],
-            "stamps": {str(place): self._stamp(one) for place, one in own.items() if one["file"]["id"] not in self.denied},
+            "stamps": {
+                str(place): self._stamp(one)
+                for place, one in own.items()
+                if one["file"]["id"] not in self.denied
+            },
         }
         self.answers["regate/lib/batch/document_reasons"] = {"0": ["not_today"]}
         self.answers["regate/ingest/stamp"] = self._stamp(document.get("document", {"requested": {}}))
@@ -73,7 +90,9 @@ class Scene(World):
         self.woken += 1
 
     async def file(self, name: str, **stamp: Any) -> None:
-        await self.state.add_file(FileRow(FileId(name), f"{name}.txt", 1, "assistants", 1_000, stamp_of(ANN, **stamp)))
+        await self.state.add_file(
+            FileRow(FileId(name), f"{name}.txt", 1, "assistants", 1_000, stamp_of(ANN, **stamp))
+        )
 
     async def decide(self, *names: str) -> list[Attachment]:
         store = await self.state.store(ANN, VS)
@@ -92,13 +111,19 @@ class Scene(World):
         assert row is not None
         return row
 
-    async def amend(self, present: Attachment, *, attachments: Attachments | None = None, **attributes: str) -> Attachment:
+    async def amend(
+        self, present: Attachment, *, attachments: Attachments | None = None, **attributes: str
+    ) -> Attachment:
         sent = {key.replace("__", "."): value for key, value in attributes.items()}
         split = split_attributes(sent, param="attributes")
-        return await (attachments or self.attachments).amend(CONTEXT, VIEW, present, sent=sent, attributes=split)
+        return await (attachments or self.attachments).amend(
+            CONTEXT, VIEW, present, sent=sent, attributes=split
+        )
 
     async def found(self) -> dict[int, list[tuple[Any, Mapping[str, Any]]]]:
-        """What can be found of the file now: for each chunk's index, under which visibility and with which attributes."""
+        """What can be found of the file now: for each chunk's index, under which visibility and with
+        which attributes.
+        """
         at_first = self.engine.before
         self.engine.before = None
         found = await self.engine.search(VS, (1.0, 0.0), plan=Everything(), limit=100)
@@ -106,7 +131,11 @@ class Scene(World):
         live = (await self.state.live(ANN, [(VS, FILE)])).get((VS, FILE))
         shown: dict[int, list[tuple[Any, Mapping[str, Any]]]] = {}
         for one in found.candidates:
-            if live is not None and one.id.startswith(live.generation + "/") and dict(one.stamp) == dict(live.stamp):
+            if (
+                live is not None
+                and one.id.startswith(live.generation + "/")
+                and dict(one.stamp) == dict(live.stamp)
+            ):
                 shown.setdefault(one.index, []).append((one.stamp["visibility"], dict(one.attributes)))
         return shown
 
@@ -234,7 +263,12 @@ async def test_at_every_moment_the_file_is_found_under_one_stamp_and_whole(scene
     seen.append(await scene.found())
 
     old, new = ({index: [(visibility, {})] for index in (0, 1)} for visibility in ("tenant", "private"))
-    assert seen == [old, old, new, new]  # before the copy is cleared, before it is written, before the old is removed, and after
+    assert seen == [
+        old,
+        old,
+        new,
+        new,
+    ]  # before the copy is cleared, before it is written, before the old is removed, and after
 
 
 class Crashing(SqlStateStore):
@@ -244,7 +278,9 @@ class Crashing(SqlStateStore):
         raise StateUnavailable("crashed")
 
 
-async def test_a_crash_before_the_change_is_in_force_leaves_the_old_stamp_and_the_copy_is_swept(scene: Scene) -> None:
+async def test_a_crash_before_the_change_is_in_force_leaves_the_old_stamp_and_the_copy_is_swept(
+    scene: Scene,
+) -> None:
     present = await scene.completed("file-1")
     crashing = scene.over(Crashing(scene.state._database))
     with pytest.raises(StateUnavailable):
@@ -255,10 +291,16 @@ async def test_a_crash_before_the_change_is_in_force_leaves_the_old_stamp_and_th
     (chunks,) = await scene.state.take_orphaned_chunks(limit=10)
 
     assert found == {index: [("tenant", {})] for index in (0, 1)}
-    assert (len(written), early, {chunks.generation, present.generation}) == (4, [], {name.rpartition("/")[0] for name in written})
+    assert (len(written), early, {chunks.generation, present.generation}) == (
+        4,
+        [],
+        {name.rpartition("/")[0] for name in written},
+    )
 
 
-async def test_a_file_of_which_the_engine_has_lost_chunks_is_read_again_under_the_new_stamp(scene: Scene) -> None:
+async def test_a_file_of_which_the_engine_has_lost_chunks_is_read_again_under_the_new_stamp(
+    scene: Scene,
+) -> None:
     present = await scene.completed("file-1")
     await scene.engine.remove(VS, FILE)
     amended = await scene.amend(present, regate__visibility="private")
@@ -286,8 +328,13 @@ async def test_what_is_being_read_is_read_again_under_the_new_stamp(scene: Scene
 
 async def test_changes_at_once_leave_one_of_them_and_nothing_else(scene: Scene) -> None:
     present = await scene.completed("file-1")
-    outcomes = await asyncio.gather(*(scene.amend(present, size=str(number)) for number in range(4)), return_exceptions=True)
-    (last,) = {tuple(found) for found in ([attributes["size"] for _, attributes in one] for one in (await scene.found()).values())}
+    outcomes = await asyncio.gather(
+        *(scene.amend(present, size=str(number)) for number in range(4)), return_exceptions=True
+    )
+    (last,) = {
+        tuple(found)
+        for found in ([attributes["size"] for _, attributes in one] for one in (await scene.found()).values())
+    }
 
     assert len(last) == 1
     assert {type(outcome) for outcome in outcomes} <= {Attachment, InvalidRequest}

@@ -12,7 +12,8 @@ from regate_orchestrator.errors import InvalidRequest
 
 def test_requests_go_to_the_policy_and_the_rest_stays_the_clients() -> None:
     split = split_attributes(
-        {"colour": "red", "regate.teams": "hr, rnd", "regate.level": "2", "regate.visibility": "private"}, param="attributes"
+        {"colour": "red", "regate.teams": "hr, rnd", "regate.level": "2", "regate.visibility": "private"},
+        param="attributes",
     )
 
     assert split.own == {"colour": "red"}
@@ -72,14 +73,30 @@ def test_everything_else_is_refused(values: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize(
-    "key", ["author name", "日本", "e\u0301", "\n", " ", "a'; --", "$or", "k" * 64, "🔑" * 64, "tenants", "regate", "a_b"]
+    "key",
+    [
+        "author name",
+        "日本",
+        "e\u0301",
+        "\n",
+        " ",
+        "a'; --",
+        "$or",
+        "k" * 64,
+        "🔑" * 64,
+        "tenants",
+        "regate",
+        "a_b",
+    ],
 )
 def test_any_text_of_up_to_64_characters_is_a_key_of_the_clients(key: str) -> None:
     assert split_attributes({key: 1}, param="attributes").own == {key: 1}
 
 
 def test_sharing_with_all_tenants_can_be_asked_of_a_store_only() -> None:
-    assert split_attributes({"regate.share": "all_tenants"}, param="metadata", for_store=True).requested == {"share": "all_tenants"}
+    assert split_attributes({"regate.share": "all_tenants"}, param="metadata", for_store=True).requested == {
+        "share": "all_tenants"
+    }
 
 
 @pytest.mark.parametrize(
@@ -93,7 +110,9 @@ def test_sharing_with_all_tenants_can_be_asked_of_a_store_only() -> None:
         ("regate.xyz", False, "There are: teams"),
     ],
 )
-def test_sharing_request_that_is_not_known_is_answered_with_what_was_meant(key: str, for_store: bool, said: str) -> None:
+def test_sharing_request_that_is_not_known_is_answered_with_what_was_meant(
+    key: str, for_store: bool, said: str
+) -> None:
     with pytest.raises(InvalidRequest) as refused:
         split_attributes({key: "hr"}, param="attributes", for_store=for_store)
 

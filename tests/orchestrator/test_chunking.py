@@ -1,4 +1,6 @@
-"""How files are split where the client does not say, and that no chunk is larger than the embedding model takes."""
+"""How files are split where the client does not say, and that no chunk is larger than the embedding
+model takes.
+"""
 
 from __future__ import annotations
 
@@ -56,7 +58,9 @@ def test_each_store_is_split_for_its_own_model() -> None:
 @pytest.mark.parametrize("size", [513, 800, 4_096])
 def test_chunks_that_the_model_does_not_take_are_refused_with_its_limit(size: int) -> None:
     with pytest.raises(InvalidRequest, match="at most 512") as raised:
-        models(small=512).require_chunks_that_fit(store("small"), [Chunking(), replace(Chunking(), max_tokens=size)])
+        models(small=512).require_chunks_that_fit(
+            store("small"), [Chunking(), replace(Chunking(), max_tokens=size)]
+        )
     assert raised.value.param == "chunking_strategy"
 
 

@@ -1,4 +1,6 @@
-"""The client's filters: read into the one algebra, with OpenAI's meaning, and refused in words when they are not filters."""
+"""The client's filters: read into the one algebra, with OpenAI's meaning, and refused in words when
+they are not filters.
+"""
 
 from __future__ import annotations
 
@@ -29,8 +31,23 @@ def matching(value: Any) -> list[int]:
         ({"type": "ne", "key": "n", "value": 1}, [0, *range(2, 11)]),
         ({"type": "in", "key": "n", "value": [1, "1"]}, [1, 3]),
         ({"type": "nin", "key": "n", "value": [1, "1", True, False, ""]}, [0, 2, 5, 6, 9, 10]),
-        ({"type": "or", "filters": [{"type": "eq", "key": "n", "value": 5}, {"type": "eq", "key": "n", "value": True}]}, [2, 4]),
-        ({"type": "and", "filters": [{"type": "gt", "key": "n", "value": -5}, {"type": "ne", "key": "n", "value": 5}]}, [1, 9, 10]),
+        (
+            {
+                "type": "or",
+                "filters": [
+                    {"type": "eq", "key": "n", "value": 5},
+                    {"type": "eq", "key": "n", "value": True},
+                ],
+            },
+            [2, 4],
+        ),
+        (
+            {
+                "type": "and",
+                "filters": [{"type": "gt", "key": "n", "value": -5}, {"type": "ne", "key": "n", "value": 5}],
+            },
+            [1, 9, 10],
+        ),
         ({"type": "gt", "key": "n", "value": 2}, [2, 9]),
         ({"type": "gte", "key": "n", "value": 5}, [2, 9]),
         ({"type": "lt", "key": "n", "value": 2}, [1, 10]),
@@ -51,7 +68,11 @@ def nested(depth: int) -> Any:
 
 def listed_inside() -> Any:
     """Ten thousand values, in lists of a hundred at every depth."""
-    some: list[Any] = [{"type": kind, "key": f"n{index}", "value": list(range(100))} for index in range(7) for kind in ("in", "nin")]
+    some: list[Any] = [
+        {"type": kind, "key": f"n{index}", "value": list(range(100))}
+        for index in range(7)
+        for kind in ("in", "nin")
+    ]
     value: Any = {"type": "and", "filters": some}
     for _ in range(6):
         value = {"type": "or", "filters": [value, *some]}
@@ -97,9 +118,13 @@ def test_what_is_not_a_filter_is_refused_with_the_place_at_fault(value: Any, par
     assert raised.value.param == param
 
 
-@pytest.mark.parametrize("key", [*sorted(RESERVED), " Tenant ", "\uff54enant", "_gw", "regate.teams", "REGATE.x"])
+@pytest.mark.parametrize(
+    "key", [*sorted(RESERVED), " Tenant ", "\uff54enant", "_gw", "regate.teams", "REGATE.x"]
+)
 @pytest.mark.parametrize("wrap", [lambda one: one, lambda one: {"type": "or", "filters": [one]}])
-def test_key_that_no_attribute_can_have_is_refused_and_not_just_found_nowhere(key: str, wrap: Callable[[object], object]) -> None:
+def test_key_that_no_attribute_can_have_is_refused_and_not_just_found_nowhere(
+    key: str, wrap: Callable[[object], object]
+) -> None:
     assert RESERVED
     with pytest.raises(InvalidRequest, match="reserved name") as refused:
         read_client_filter(wrap({"type": "eq", "key": key, "value": "globex"}))
@@ -119,12 +144,30 @@ def test_misspelt_member_of_a_filter_is_answered_with_what_was_meant() -> None:
 
 
 @pytest.mark.parametrize(
-    "key", ["author name", "$or", "a'; --", "日本", "é", "e\u0301", "\n", " ", "k" * 64, "🔑" * 64, "a.b.c", "x_", "my tenant"]
+    "key",
+    [
+        "author name",
+        "$or",
+        "a'; --",
+        "日本",
+        "é",
+        "e\u0301",
+        "\n",
+        " ",
+        "k" * 64,
+        "🔑" * 64,
+        "a.b.c",
+        "x_",
+        "my tenant",
+    ],
 )
 def test_any_text_of_up_to_64_characters_is_a_key(key: str) -> None:
     expression = read_client_filter({"type": "eq", "key": key, "value": 1})
 
-    assert (holds(expression, {"attributes": {key: 1}}), holds(expression, {"attributes": {key.strip() + "x": 1}})) == (True, False)
+    assert (
+        holds(expression, {"attributes": {key: 1}}),
+        holds(expression, {"attributes": {key.strip() + "x": 1}}),
+    ) == (True, False)
 
 
 def test_message_on_too_many_values_says_what_the_limit_is() -> None:

@@ -1,4 +1,6 @@
-"""Work a few at a time: all of it, in order, never more at once than was said, and ended by the first failure."""
+"""Work a few at a time: all of it, in order, never more at once than was said, and ended by the first
+failure.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +14,9 @@ from regate_orchestrator.concurrency import few_at_once
 
 
 class Desk:
-    """Work that notes how much of it was under way at once; piece 3 may fail, and others then wait for ever."""
+    """Work that notes how much of it was under way at once; piece 3 may fail, and others then wait
+    for ever.
+    """
 
     def __init__(self, *, fails: bool = False) -> None:
         self.fails = fails

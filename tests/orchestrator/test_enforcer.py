@@ -19,7 +19,10 @@ from regate_orchestrator.ports import Answer, Planned
 from regate_orchestrator.values import Json, JsonObject, RequestId
 
 FIELDS = {name: FieldSpec(name, "string", required=True) for name in ("tenant", "owner")}
-SCHEMAS = {kind: RowSchema(kind, FIELDS | {"id": FieldSpec("id", "string", required=False)}) for kind in ("store", "file", "chunk")}
+SCHEMAS = {
+    kind: RowSchema(kind, FIELDS | {"id": FieldSpec("id", "string", required=False)})
+    for kind in ("store", "file", "chunk")
+}
 ROUTE = Question(Point.ROUTE, "route.call", {"request": {"model": "small"}}, about="small")
 STORE = Question(Point.STORE, "store.create", {"name": "x"}, about="vs_1")
 
@@ -47,9 +50,14 @@ async def test_undefined_rule_is_a_deny() -> None:
     assert await Place().enforcer.decide(CONTEXT, ROUTE) == Deny("r1")
 
 
-@pytest.mark.parametrize(("point", "rule"), [(Point.ROUTE, "regate/route/deny_reasons"), (Point.INGEST, "regate/ingest/reject_reasons")])
+@pytest.mark.parametrize(
+    ("point", "rule"),
+    [(Point.ROUTE, "regate/route/deny_reasons"), (Point.INGEST, "regate/ingest/reject_reasons")],
+)
 async def test_deny_says_why_in_the_words_of_the_policy(point: Point, rule: str) -> None:
-    decision = await Place(answers={rule: ["too_large", 7, "too_late"]}).enforcer.decide(CONTEXT, Question(point, "x", {}))
+    decision = await Place(answers={rule: ["too_large", 7, "too_late"]}).enforcer.decide(
+        CONTEXT, Question(point, "x", {})
+    )
 
     assert decision == Deny("r1", ("too_large", "too_late"))
 
@@ -77,11 +85,19 @@ async def test_deny_ends_in_the_error_that_the_caller_of_require_chose() -> None
 
 async def test_one_record_holds_all_decisions_of_a_phase_with_what_was_asked() -> None:
     place = Place(answers={"regate/route/allow": True})
-    await place.enforcer.decide_all(CONTEXT, "turn", [ROUTE, STORE], batch=Batch(stores={"vs_1": {"tenant": "acme"}}), notes={"more": 1})
+    await place.enforcer.decide_all(
+        CONTEXT, "turn", [ROUTE, STORE], batch=Batch(stores={"vs_1": {"tenant": "acme"}}), notes={"more": 1}
+    )
     (record,) = place.audit.written
     decisions: Any = record["decisions"]
 
-    assert [record[key] for key in ("kind", "phase", "request_id", "tenant", "now")] == ["decisions", "turn", "req_1", "acme", NOW]
+    assert [record[key] for key in ("kind", "phase", "request_id", "tenant", "now")] == [
+        "decisions",
+        "turn",
+        "req_1",
+        "acme",
+        NOW,
+    ]
     assert [(entry["rule"], entry["allowed"], entry["resource"]) for entry in decisions] == [
         ("regate/route/allow", True, ROUTE.resource),
         ("regate/store/allow", False, STORE.resource),
@@ -96,13 +112,26 @@ async def test_every_question_carries_the_version_the_time_and_the_principal() -
 
     assert place.policy.asked[0] == (
         "regate/route/allow",
-        {"v": 1, "now": NOW, "request_id": "req_1", "action": "route.call", "principal": ANN.as_input(), "request": {"model": "small"}},
+        {
+            "v": 1,
+            "now": NOW,
+            "request_id": "req_1",
+            "action": "route.call",
+            "principal": ANN.as_input(),
+            "request": {"model": "small"},
+        },
     )
 
 
 # ---------------------------------------------------------------- qualities
 
-QUALIFIED = Question(Point.ROUTE, "route.call", {"request": {"model": "small"}}, about="small", companions=("backend", "obligations"))
+QUALIFIED = Question(
+    Point.ROUTE,
+    "route.call",
+    {"request": {"model": "small"}},
+    about="small",
+    companions=("backend", "obligations"),
+)
 ALLOWED: dict[str, Json] = {"regate/route/allow": True, "regate/route/backend": "vllm"}
 
 
@@ -117,7 +146,9 @@ async def test_allow_carries_what_qualifies_it_and_the_record_says_so() -> None:
 
 
 class Together(Policy):
-    """An engine that answers nobody before three questions have come; another order of asking would wait for ever."""
+    """An engine that answers nobody before three questions have come; another order of asking would
+    wait for ever.
+    """
 
     async def ask(self, rule: str, document: JsonObject) -> Answer:
         if len(self.asked) == 2:
@@ -188,15 +219,27 @@ async def test_quality_that_stays_of_another_policy_ends_the_operation() -> None
 
 # ---------------------------------------------------------------- batches
 
-WHOLE: JsonObject = {"stores": ["vs_1"], "chunks": [0, 2], "items": [], "tool_results": [], "models": ["small"]}
-ASKED = Batch(stores={"vs_1": {}, "vs_2": {}}, chunks=[("vs_1", {}), ("vs_1", {}), ("vs_2", {})], models=["small", "large"])
+WHOLE: JsonObject = {
+    "stores": ["vs_1"],
+    "chunks": [0, 2],
+    "items": [],
+    "tool_results": [],
+    "models": ["small"],
+}
+ASKED = Batch(
+    stores={"vs_1": {}, "vs_2": {}},
+    chunks=[("vs_1", {}), ("vs_1", {}), ("vs_2", {})],
+    models=["small", "large"],
+)
 BATCH = "regate/lib/batch/admitted"
 
 
 async def test_batch_admits_exactly_what_is_named() -> None:
     admitted = await Place(answers={BATCH: WHOLE}).enforcer.admit(CONTEXT, "turn", ASKED)
 
-    assert admitted == Admitted("r1", frozenset({"vs_1"}), frozenset({0, 2}), frozenset(), frozenset(), frozenset({"small"}))
+    assert admitted == Admitted(
+        "r1", frozenset({"vs_1"}), frozenset({0, 2}), frozenset(), frozenset(), frozenset({"small"})
+    )
 
 
 @pytest.mark.parametrize(
@@ -204,7 +247,23 @@ async def test_batch_admits_exactly_what_is_named() -> None:
     [
         *(None, True, [], "all", {}),
         {name: value for name, value in WHOLE.items() if name != "items"},
-        *(WHOLE | {"chunks": wrong} for wrong in (None, True, {"0": True}, [True], [False], ["0"], [3], [-1], [0.5], [0.0], [[0]], [{}])),
+        *(
+            WHOLE | {"chunks": wrong}
+            for wrong in (
+                None,
+                True,
+                {"0": True},
+                [True],
+                [False],
+                ["0"],
+                [3],
+                [-1],
+                [0.5],
+                [0.0],
+                [[0]],
+                [{}],
+            )
+        ),
         *(WHOLE | {"stores": wrong} for wrong in (["vs_3"], [0], {"vs_1": True}, "vs_1")),
         WHOLE | {"models": ["other"]},
     ],
@@ -230,7 +289,10 @@ async def test_rows_of_lists_are_admitted_as_they_are_named() -> None:
 @pytest.mark.parametrize(
     "value",
     [
-        *({name: value for name, value in ROWS.items() if name != missing} for missing in ("listed_stores", "listed_files")),
+        *(
+            {name: value for name, value in ROWS.items() if name != missing}
+            for missing in ("listed_stores", "listed_files")
+        ),
         *(ROWS | {"listed_stores": wrong} for wrong in (None, True, ["vs_1"], [2], [True], {"0": True})),
         ROWS | {"listed_prompts": [0]},
     ],
@@ -319,7 +381,15 @@ async def test_stamp_that_does_not_conform_or_names_another_tenant_writes_nothin
 
 
 @pytest.mark.parametrize(
-    "value", [None, True, "ann", {"id": "ann"}, {"id": "ann", "tenant": "*"}, {"id": "ann", "tenant": "a", "teams": "hr"}]
+    "value",
+    [
+        None,
+        True,
+        "ann",
+        {"id": "ann"},
+        {"id": "ann", "tenant": "*"},
+        {"id": "ann", "tenant": "a", "teams": "hr"},
+    ],
 )
 async def test_claims_that_name_no_principal_are_refused_and_recorded(value: Json) -> None:
     place = Place(answers={"regate/authn/principal": value})
@@ -344,7 +414,14 @@ async def test_record_of_a_plan_says_the_time_it_was_made_for() -> None:
     audit = Records()
     enforcer = Enforcer(Remembering(), audit, SCHEMAS, lambda: NOW)
     compiled = await enforcer.plan(CONTEXT, Point.STORE, "store.list", unknown="store", resource={})
-    await enforcer.settled(CONTEXT, "store.list", Batch(), Admitted("r1"), now=compiled.asked_at, notes={"compiled": compiled.note})
+    await enforcer.settled(
+        CONTEXT,
+        "store.list",
+        Batch(),
+        Admitted("r1"),
+        now=compiled.asked_at,
+        notes={"compiled": compiled.note},
+    )
     (record,) = audit.written
     note: Any = record["compiled"]
 

@@ -1,4 +1,6 @@
-"""Several vector engines as one: the contract of a single one, and that a store is never looked for in another than its own."""
+"""Several vector engines as one: the contract of a single one, and that a store is never looked for in
+another than its own.
+"""
 
 from __future__ import annotations
 
@@ -54,7 +56,9 @@ async def count(engine: MemoryVectorStore | VectorEngines, store: StoreId) -> in
 
 
 class Anywhere(Rows):
-    """Rows of which one names the second engine, as do all others that are asked for: for checks that write no rows."""
+    """Rows of which one names the second engine, as do all others that are asked for: for checks that
+    write no rows.
+    """
 
     async def engine_of(self, store: StoreId) -> str | None:
         return None if store.endswith("absent") else "second"
@@ -142,7 +146,10 @@ async def test_detached_file_is_removed_from_the_stores_engine() -> None:
 async def test_new_store_is_where_the_policy_says_else_in_the_default() -> None:
     engines = World().engines
 
-    assert [engines.for_new(Allow("r1")), engines.for_new(Allow("r1", {"placement": "second"}))] == ["first", "second"]
+    assert [engines.for_new(Allow("r1")), engines.for_new(Allow("r1", {"placement": "second"}))] == [
+        "first",
+        "second",
+    ]
 
 
 @pytest.mark.parametrize("engine", ["third", "", None, 7, ["first"]])

@@ -1,4 +1,6 @@
-"""How files come and go: real state and storage, a policy that the test says, and failures in the middle of everything."""
+"""How files come and go: real state and storage, a policy that the test says, and failures in the
+middle of everything.
+"""
 
 from __future__ import annotations
 
@@ -15,14 +17,23 @@ from regate_adapters.state.store import SqlStateStore
 from regate_orchestrator.authz.decisions import Context
 from regate_orchestrator.authz.enforcer import Enforcer
 from regate_orchestrator.documents.uploads import FileUploads
-from regate_orchestrator.errors import AuditUnavailable, NotPermitted, PolicyUnavailable, StateUnavailable, TooLarge
+from regate_orchestrator.errors import (
+    AuditUnavailable,
+    NotPermitted,
+    PolicyUnavailable,
+    StateUnavailable,
+    TooLarge,
+)
 from regate_orchestrator.filters.schema import FieldSpec, RowSchema
 from regate_orchestrator.ports import Answer
 from regate_orchestrator.rows import FileRow
 from regate_orchestrator.values import FileId, Json, JsonObject
 
 STAMP = {"tenant": "acme", "owner": "ann"}
-FIELDS = {name: FieldSpec(name, "string", required=True) for name in ("id", "filename", "purpose", "tenant", "owner")}
+FIELDS = {
+    name: FieldSpec(name, "string", required=True)
+    for name in ("id", "filename", "purpose", "tenant", "owner")
+}
 DAY = 86_400
 
 
@@ -58,10 +69,14 @@ class Scene:
         self.blobs = Disk(self.root)
         self.audit = Records()
         limits = {"max_bytes": 10, "max_files": 3, "max_total_bytes": 25}
-        self.policy = Uploads(answers={"regate/file/allow": True, "regate/file/stamp": STAMP, "regate/file/limits": limits})
+        self.policy = Uploads(
+            answers={"regate/file/allow": True, "regate/file/stamp": STAMP, "regate/file/limits": limits}
+        )
         enforcer = Enforcer(self.policy, self.audit, {"file": RowSchema("file", FIELDS)}, lambda: self.now)
         self.now: float = NOW
-        self.intake = FileUploads(enforcer=enforcer, state=state, blobs=self.blobs, most_bytes=20, clock=lambda: self.now)
+        self.intake = FileUploads(
+            enforcer=enforcer, state=state, blobs=self.blobs, most_bytes=20, clock=lambda: self.now
+        )
 
     def limit(self, **changes: Json) -> None:
         limits = self.policy.answers["regate/file/limits"]
@@ -76,7 +91,9 @@ class Scene:
         self.policy.answers["regate/file/stamp"] = {"tenant": who.principal.tenant, "owner": who.principal.id}
         async with self.intake.receiving(who) as incoming:
             size = await incoming.write(pieces())
-            return await incoming.keep(filename="a.txt", size=size, purpose="user_data", expires_in_s=expires_in_s)
+            return await incoming.keep(
+                filename="a.txt", size=size, purpose="user_data", expires_in_s=expires_in_s
+            )
 
     async def loose(self, *, at: float) -> list[FileId]:
         """The bytes that would be collected at that time."""
@@ -144,7 +161,9 @@ async def test_a_file_past_the_limit_leaves_nothing(scene: Scene) -> None:
 # ---------------------------------------------------------------- limits
 
 
-@pytest.mark.parametrize(("changes", "limit"), [({}, 10), ({"max_bytes": 30, "max_total_bytes": 90}, 20), ({"max_bytes": 0}, 0)])
+@pytest.mark.parametrize(
+    ("changes", "limit"), [({}, 10), ({"max_bytes": 30, "max_total_bytes": 90}, 20), ({"max_bytes": 0}, 0)]
+)
 async def test_a_file_may_have_what_the_policy_says_and_never_more_than_the_gateway_takes(
     scene: Scene, changes: dict[str, int], limit: int
 ) -> None:
@@ -166,7 +185,9 @@ async def test_nobody_has_more_files_than_the_policy_says(scene: Scene) -> None:
     assert (refusal.value.code, scene.stored) == ("storage_limit_exceeded", sorted(kept))
 
 
-async def test_nobody_has_more_bytes_than_the_policy_says_and_an_upload_ends_where_there_is_no_room(scene: Scene) -> None:
+async def test_nobody_has_more_bytes_than_the_policy_says_and_an_upload_ends_where_there_is_no_room(
+    scene: Scene,
+) -> None:
     for size in (10, 9):
         await scene.send(b"x" * size)
     seen = 0
@@ -205,7 +226,9 @@ async def test_others_files_and_expired_ones_take_no_room(scene: Scene) -> None:
 
 
 @pytest.mark.parametrize(("limit", "most", "size"), [("max_files", 2, 1), ("max_total_bytes", 20, 10)])
-async def test_uploads_at_the_same_time_are_never_too_much_together(scene: Scene, limit: str, most: int, size: int) -> None:
+async def test_uploads_at_the_same_time_are_never_too_much_together(
+    scene: Scene, limit: str, most: int, size: int
+) -> None:
     scene.limit(max_files=100, max_total_bytes=1_000)
     scene.limit(**{limit: most})
     begun = asyncio.Barrier(6)
@@ -231,13 +254,23 @@ async def test_uploads_at_the_same_time_are_never_too_much_together(scene: Scene
         uploads = [tasks.create_task(send()) for _ in range(6)]
     usage = await scene.state.file_usage(ANN)
 
-    assert (usage.files, usage.bytes) == (sum(upload.result() for upload in uploads), len(scene.stored) * size)
+    assert (usage.files, usage.bytes) == (
+        sum(upload.result() for upload in uploads),
+        len(scene.stored) * size,
+    )
     assert (usage.files if limit == "max_files" else usage.bytes) <= most
 
 
 @pytest.mark.parametrize(
     "said",
-    [None, [], "10", {}, {"max_bytes": 1, "max_files": 1}, {"max_bytes": 1, "max_files": 1, "max_total_bytes": 1, "more": 1}]
+    [
+        None,
+        [],
+        "10",
+        {},
+        {"max_bytes": 1, "max_files": 1},
+        {"max_bytes": 1, "max_files": 1, "max_total_bytes": 1, "more": 1},
+    ]
     + [{"max_bytes": odd, "max_files": 1, "max_total_bytes": 1} for odd in (None, -1, 1.5, "1", True)],
 )
 async def test_limits_that_are_not_said_are_no_permission(scene: Scene, said: Json) -> None:
@@ -307,7 +340,9 @@ async def test_a_file_that_was_stored_though_its_request_was_cancelled_is_remove
     assert (scene.stored, files, await scene.loose(at=NOW + 100 * DAY)) == ([], [], [])
 
 
-async def test_bytes_whose_row_cannot_be_removed_stay_with_it(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_bytes_whose_row_cannot_be_removed_stay_with_it(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
     async def failing(*_: object) -> None:
         raise StateUnavailable("gone")
 
@@ -333,7 +368,9 @@ async def test_a_deleted_file_is_gone_with_its_bytes(scene: Scene) -> None:
     assert (scene.stored, await scene.loose(at=NOW)) == ([], [])
 
 
-async def test_a_file_is_deleted_also_when_its_storage_does_not_answer_and_its_bytes_are_swept_later(scene: Scene) -> None:
+async def test_a_file_is_deleted_also_when_its_storage_does_not_answer_and_its_bytes_are_swept_later(
+    scene: Scene,
+) -> None:
     row = await scene.send(b"x")
     scene.blobs.stuck = True
 

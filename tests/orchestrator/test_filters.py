@@ -43,18 +43,28 @@ atoms: st.SearchStrategy[Expression] = st.one_of(
     st.builds(CompareFields, operators, fields, fields),
     st.builds(In, fields, values),
     st.builds(Overlaps, fields, values),
-    st.builds(Text, st.sampled_from(["startswith", "endswith", "contains"]), fields, st.sampled_from(["", "a"])),
+    st.builds(
+        Text, st.sampled_from(["startswith", "endswith", "contains"]), fields, st.sampled_from(["", "a"])
+    ),
     st.builds(Truthy, fields),
     st.builds(Defined, fields),
     st.builds(NonEmpty, fields),
     st.sampled_from([ALWAYS, NEVER]),
 )
 expressions = st.recursive(
-    atoms, lambda inner: st.one_of(st.lists(inner, max_size=3).map(all_of), st.lists(inner, max_size=3).map(any_of), inner.map(negate))
+    atoms,
+    lambda inner: st.one_of(
+        st.lists(inner, max_size=3).map(all_of), st.lists(inner, max_size=3).map(any_of), inner.map(negate)
+    ),
 )
 leaves = st.one_of(scalars, st.lists(scalars, max_size=2))
 rows = st.fixed_dictionaries(
-    {}, optional={"a": leaves, "b": leaves, "nested": st.one_of(leaves, st.fixed_dictionaries({}, optional={"c": leaves}))}
+    {},
+    optional={
+        "a": leaves,
+        "b": leaves,
+        "nested": st.one_of(leaves, st.fixed_dictionaries({}, optional={"c": leaves})),
+    },
 )
 
 
@@ -96,7 +106,9 @@ def test_values_that_python_takes_for_equal_are_kept_apart() -> None:
 
 
 def test_missing_null_and_other_types_never_satisfy_a_positive_atom() -> None:
-    assert not any(holds(Compare("eq", ("a",), "x"), row) for row in ({}, {"a": None}, {"a": 1}, {"a": ["x"]}))
+    assert not any(
+        holds(Compare("eq", ("a",), "x"), row) for row in ({}, {"a": None}, {"a": 1}, {"a": ["x"]})
+    )
 
 
 def test_not_equal_needs_the_field_and_its_negation_does_not() -> None:

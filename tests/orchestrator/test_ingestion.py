@@ -1,4 +1,6 @@
-"""Ingestion with workers that die, hang and race: a file is found whole or not at all, and what is given up is given up with a reason."""
+"""Ingestion with workers that die, hang and race: a file is found whole or not at all, and what is
+given up is given up with a reason.
+"""
 
 from __future__ import annotations
 
@@ -108,13 +110,20 @@ async def test_a_file_that_is_taken_away_while_it_is_read_leaves_nothing(world: 
             case "store deleted":
                 await world.state.delete_store(ANN, VS)
             case _:
-                assert await world.state.cancel_batch(FileBatch(BatchId("vsfb_1"), row.store_id, 0, "acme", "ann"))
+                assert await world.state.cancel_batch(
+                    FileBatch(BatchId("vsfb_1"), row.store_id, 0, "acme", "ann")
+                )
         world.reader.gate.set()
         async with asyncio.timeout(120):
-            while not await world.state.unknown_generations(VS, [row.generation]):  # the worker has removed what it wrote, and said so
+            while not await world.state.unknown_generations(
+                VS, [row.generation]
+            ):  # the worker has removed what it wrote, and said so
                 await asyncio.sleep(0.005)
 
-    assert (await world.in_engine(), await world.status()) == ([], "cancelled" if end == "cancelled" else "gone")
+    assert (await world.in_engine(), await world.status()) == (
+        [],
+        "cancelled" if end == "cancelled" else "gone",
+    )
 
 
 async def test_work_on_what_is_no_longer_wanted_ends_before_it_is_done(world: World) -> None:
@@ -124,7 +133,9 @@ async def test_work_on_what_is_no_longer_wanted_ends_before_it_is_done(world: Wo
         await world.reader.began.acquire()
         await world.state.delete_attachment(ANN, VS, FILE)
         await world.attach("file-2")
-        await world.reader.began.acquire()  # the worker has turned to the next, though the gate was never opened
+        await (
+            world.reader.began.acquire()
+        )  # the worker has turned to the next, though the gate was never opened
         world.reader.gate.set()
         await world.until("completed", "file-2")
 
@@ -162,7 +173,9 @@ async def test_an_unreadable_file_fails_at_once_with_its_reason(world: World) ->
     assert (row.attempts, row.error_code, row.error_message) == (1, "unsupported_file", "No text in here.")
 
 
-async def test_chunk_that_the_embedding_model_does_not_take_fails_at_once_with_what_to_change(world: World) -> None:
+async def test_chunk_that_the_embedding_model_does_not_take_fails_at_once_with_what_to_change(
+    world: World,
+) -> None:
     world.reader.failing = [TextTooLong(512)]
     await world.attach()
     async with working(world.ingestion()):
@@ -171,7 +184,10 @@ async def test_chunk_that_the_embedding_model_does_not_take_fails_at_once_with_w
 
     assert row is not None
     assert (row.attempts, row.error_code) == (1, "invalid_file")
-    assert [words in str(row.error_message) for words in ("512 tokens", f"below {row.max_chunk_tokens}")] == [True, True]
+    assert [words in str(row.error_message) for words in ("512 tokens", f"below {row.max_chunk_tokens}")] == [
+        True,
+        True,
+    ]
 
 
 async def test_what_failed_for_want_of_a_dependency_is_tried_again(world: World) -> None:
@@ -216,10 +232,15 @@ async def test_a_file_at_which_workers_die_is_given_up(world: World) -> None:
     row = await world.state.attachment(ANN, VS, FILE)
 
     assert row is not None
-    assert (row.error_code, row.error_message) == ("server_error", "The file could not be processed: 3 attempts were broken off.")
+    assert (row.error_code, row.error_message) == (
+        "server_error",
+        "The file could not be processed: 3 attempts were broken off.",
+    )
 
 
-async def test_chunks_written_before_a_failure_are_removed_and_not_logged(world: World, caplog: pytest.LogCaptureFixture) -> None:
+async def test_chunks_written_before_a_failure_are_removed_and_not_logged(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
     world.reader.chunked["file-1.txt"] = [str(angle) for angle in range(100)] + ["no angle"]
     await world.attach()
     async with working(world.ingestion()):
@@ -263,7 +284,9 @@ class Faltering(SqlStateStore):
 
     failing = 3
 
-    async def lease_attachment(self, *, ttl_s: int, after: str, passing_over: Collection[str] = ()) -> Attachment | None:
+    async def lease_attachment(
+        self, *, ttl_s: int, after: str, passing_over: Collection[str] = ()
+    ) -> Attachment | None:
         if self.failing:
             self.failing -= 1
             raise StateUnavailable("down")
@@ -329,4 +352,6 @@ async def test_files_of_a_tenant_that_take_for_ever_keep_no_other_tenant_waiting
         await world.reader.began.acquire()
         reading = list(world.reader.reading)
 
-    assert [int(name.removeprefix("file-").removesuffix(".txt")) // 10 for name in reading] == [0] * (WORKERS // 2) + [1]
+    assert [int(name.removeprefix("file-").removesuffix(".txt")) // 10 for name in reading] == [0] * (
+        WORKERS // 2
+    ) + [1]

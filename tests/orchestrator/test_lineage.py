@@ -4,12 +4,24 @@ from __future__ import annotations
 
 import pytest
 
-from regate_orchestrator.lineage import NOTHING_READ, ChunkSource, FileSource, Lineage, Source, all_of, read_sources, touching, written
+from regate_orchestrator.lineage import (
+    NOTHING_READ,
+    ChunkSource,
+    FileSource,
+    Lineage,
+    Source,
+    all_of,
+    read_sources,
+    touching,
+    written,
+)
 from regate_orchestrator.values import FileId, Json, StoreId
 
 
 def chunk(number: int, *, file: str = "file-1", labels: tuple[str, ...] = ()) -> ChunkSource:
-    return ChunkSource(StoreId("vs_1"), FileId(file), f"acme/{file}/{number:06}", {"tenant": "acme", "labels": list(labels)})
+    return ChunkSource(
+        StoreId("vs_1"), FileId(file), f"acme/{file}/{number:06}", {"tenant": "acme", "labels": list(labels)}
+    )
 
 
 FILE = FileSource(FileId("file-9"), {"tenant": "acme", "owner": "ann"})
@@ -52,7 +64,13 @@ def test_whoever_read_a_source_later_is_touched_by_it_and_nobody_before() -> Non
     after = reader.plus([chunk(3)])
     touches = touching(frozenset({chunk(2).key}))
 
-    assert [touches(one) for one in (NOTHING_READ, before, reader, after, before)] == [False, False, True, True, False]
+    assert [touches(one) for one in (NOTHING_READ, before, reader, after, before)] == [
+        False,
+        False,
+        True,
+        True,
+        False,
+    ]
 
 
 def test_sources_of_many_lineages_are_listed_once_as_they_came() -> None:
@@ -72,7 +90,12 @@ def test_a_lineage_of_thousands_of_turns_is_read_without_recursion() -> None:
 
 @pytest.mark.parametrize(
     "sources",
-    [[], [chunk(1)], [chunk(1), chunk(2), chunk(1, file="file-2"), FILE, chunk(3)], [FILE, chunk(1, labels=("hr",)), chunk(2)]],
+    [
+        [],
+        [chunk(1)],
+        [chunk(1), chunk(2), chunk(1, file="file-2"), FILE, chunk(3)],
+        [FILE, chunk(1, labels=("hr",)), chunk(2)],
+    ],
 )
 def test_written_sources_are_read_as_they_were(sources: list[Source]) -> None:
     assert list(read_sources(written(sources))) == sources
@@ -82,7 +105,10 @@ def test_chunks_of_one_file_share_what_is_written_of_it() -> None:
     assert len(written([chunk(number) for number in range(100)])) == 1
 
 
-@pytest.mark.parametrize("value", [[["page", "https://example.org", {}]], [["chunk", "vs_1", "file-1", {}]], [["file", 1, {}]], [[]]])
+@pytest.mark.parametrize(
+    "value",
+    [[["page", "https://example.org", {}]], [["chunk", "vs_1", "file-1", {}]], [["file", 1, {}]], [[]]],
+)
 def test_source_of_an_unknown_kind_is_never_taken_for_none(value: Json) -> None:
     with pytest.raises(ValueError, match="unknown kind"):
         list(read_sources(value))

@@ -1,4 +1,5 @@
-"""Lists: full pages of what the rule permits, whatever the filter let through, and one record before anything is shown.
+"""Lists: full pages of what the rule permits, whatever the filter let through, and one record before anything
+is shown.
 
 The policy and the reading of rows are scripted here; over a real OPA and real databases the same is tried in
 `tests/adapters/state/test_shown_lists.py`.
@@ -34,7 +35,9 @@ from regate_orchestrator.values import Json, JsonObject
 
 PUBLIC = Compare("eq", ("visibility",), "tenant")
 FILES: Listed[JsonObject] = Listed(LISTED_FILES, name=lambda row: str(row["id"]), view=dict)
-STORED: Listed[JsonObject] = Listed(CHUNKS, name=lambda row: str(row["id"]), view=dict, store={"id": "vs_1", "tenant": "acme"})
+STORED: Listed[JsonObject] = Listed(
+    CHUNKS, name=lambda row: str(row["id"]), view=dict, store={"id": "vs_1", "tenant": "acme"}
+)
 
 
 def row(number: int, *, visible: bool, **more: Json) -> dict[str, Json]:
@@ -43,7 +46,9 @@ def row(number: int, *, visible: bool, **more: Json) -> dict[str, Json]:
 
 @dataclass
 class Shelf:
-    """Rows in their order, read page by page as a state store reads them; `between` is done before each reading."""
+    """Rows in their order, read page by page as a state store reads them; `between` is done before
+    each reading.
+    """
 
     rows: list[dict[str, Json]]
     failing: RegateError | None = None
@@ -69,12 +74,18 @@ class Place:
     """Lists, with all that they talk to. The filter permits everything; the rule, what is public."""
 
     def __init__(self, *, engine: Any = None, **policy: Any) -> None:
-        self.policy, self.audit, self.counts = Policy(chunks=PUBLIC, planned=ALWAYS, **policy), Records(), Counts()
+        self.policy, self.audit, self.counts = (
+            Policy(chunks=PUBLIC, planned=ALWAYS, **policy),
+            Records(),
+            Counts(),
+        )
         self.now = NOW
         wrapped: PolicyEngine = self.policy if engine is None else engine(self.policy)
         self.listings = Listings(Enforcer(wrapped, self.audit, {}, lambda: self.now, meter=self.counts))
 
-    async def shown(self, shelf: Shelf, page: Page, listed: Listed[JsonObject] = FILES) -> tuple[list[Json], bool]:
+    async def shown(
+        self, shelf: Shelf, page: Page, listed: Listed[JsonObject] = FILES
+    ) -> tuple[list[Json], bool]:
         rows = await self.listings.page(CONTEXT, listed, page, shelf.read)
         return [one["id"] for one in rows.rows], rows.has_more
 
@@ -93,14 +104,21 @@ def rare(count: int = 200, each: int = 20) -> Shelf:
 
 @pytest.mark.parametrize(
     ("limit", "shown", "more"),
-    [(3, [0, 20, 40], True), (9, [*range(0, 180, 20)], True), (10, [*range(0, 200, 20)], False), (100, [*range(0, 200, 20)], False)],
+    [
+        (3, [0, 20, 40], True),
+        (9, [*range(0, 180, 20)], True),
+        (10, [*range(0, 200, 20)], False),
+        (100, [*range(0, 200, 20)], False),
+    ],
 )
 async def test_page_is_filled_from_beyond_what_is_denied(limit: int, shown: list[int], more: bool) -> None:
     assert await Place().shown(rare(), Page(limit=limit)) == ([f"id-{number:03d}" for number in shown], more)
 
 
 async def test_only_a_row_that_may_be_shown_says_that_there_is_more() -> None:
-    shelf = Shelf([row(0, visible=True), row(1, visible=True), *(row(number, visible=False) for number in range(2, 50))])
+    shelf = Shelf(
+        [row(0, visible=True), row(1, visible=True), *(row(number, visible=False) for number in range(2, 50))]
+    )
 
     assert await Place().shown(shelf, Page(limit=2)) == (["id-000", "id-001"], False)
 
@@ -121,11 +139,16 @@ async def test_each_row_is_decided_once_however_far_is_looked() -> None:
 
 
 @pytest.mark.parametrize("listed", [FILES, STORED], ids=["files", "files of a store"])
-async def test_list_of_which_nothing_is_permitted_is_empty_and_no_batch_is_asked(listed: Listed[JsonObject]) -> None:
+async def test_list_of_which_nothing_is_permitted_is_empty_and_no_batch_is_asked(
+    listed: Listed[JsonObject],
+) -> None:
     place = Place()
 
     assert await place.shown(Shelf([]), Page(), listed) == ([], False)
-    assert (place.batches, [sorted(one)[:2] for one in place.audit.written]) == ([], [["asked_as", "compiled"]])
+    assert (place.batches, [sorted(one)[:2] for one in place.audit.written]) == (
+        [],
+        [["asked_as", "compiled"]],
+    )
 
 
 async def test_files_of_a_store_are_decided_by_their_stamps_with_the_store() -> None:
@@ -151,7 +174,10 @@ async def test_page_that_would_take_too_long_to_fill_is_an_error(monkeypatch: py
         await place.shown(shelf, Page(limit=5))
     (record, denied) = place.audit.written
 
-    assert (failure.value.detail, shelf.readings) == ("100 rows were examined for a page of 5 of file.list", [6, 24, 96, 100])
+    assert (failure.value.detail, shelf.readings) == (
+        "100 rows were examined for a page of 5 of file.list",
+        [6, 24, 96, 100],
+    )
     assert (len(record["batch"]["listed_files"]["asked"]), denied["alert"]) == (100, True)  # type: ignore[call-overload,index]
 
 
@@ -165,7 +191,10 @@ async def test_cursor_that_is_denied_is_refused_and_the_refusal_rests_on_a_recor
     with pytest.raises(InvalidRequest) as refusal:
         await place.shown(rare(), Page(limit=3, **cursors))
 
-    assert (refusal.value.param, refusal.value.message) == (side, f"'{side}' must be the id of an object in this list.")
+    assert (refusal.value.param, refusal.value.message) == (
+        side,
+        f"'{side}' must be the id of an object in this list.",
+    )
     assert place.audit.written[0]["phase"] == "file.list"
 
 
@@ -206,8 +235,17 @@ async def test_one_record_holds_the_filter_what_was_asked_and_what_was_admitted(
     record: Any
     (record, _) = place.audit.written
 
-    assert [record[name] for name in ("kind", "phase", "tenant", "revision", "now")] == ["decisions", "file.list", "acme", "r1", NOW]
-    assert (record["compiled"]["rule"], record["compiled"]["plan"]) == ("regate/file/allow", {"kind": "everything"})
+    assert [record[name] for name in ("kind", "phase", "tenant", "revision", "now")] == [
+        "decisions",
+        "file.list",
+        "acme",
+        "r1",
+        NOW,
+    ]
+    assert (record["compiled"]["rule"], record["compiled"]["plan"]) == (
+        "regate/file/allow",
+        {"kind": "everything"},
+    )
     assert record["batch"] == {"listed_files": {"asked": shelf.rows, "admitted": [0, 10, 20, 30]}}
     assert [count for count in place.counts.decisions if count[2]] == [("file", True, 4), ("file", False, 36)]
 
@@ -241,7 +279,12 @@ async def test_rows_that_a_right_filter_would_have_left_out_are_counted_and_told
     await place.shown(rare(count=40, each=10), Page(limit=2))
     denied = place.audit.written[-1]
 
-    assert (place.listings.mismatches, denied["kind"], denied["phase"], denied["alert"]) == (36, "denied", "file.list.denied", True)
+    assert (place.listings.mismatches, denied["kind"], denied["phase"], denied["alert"]) == (
+        36,
+        "denied",
+        "file.list.denied",
+        True,
+    )
     assert denied["rows"] == [f"id-{number:03d}" for number in range(40) if number % 10]
 
 
@@ -253,14 +296,24 @@ async def test_filter_of_an_earlier_policy_shows_nothing_more_and_is_no_mismatch
     place, shelf = Place(engine=caching), Shelf([row(0, visible=False), row(1, visible=True)])
     place.policy.chunks = ALWAYS
     assert await place.shown(shelf, Page()) == (["id-000", "id-001"], False)
-    place.policy.chunks, place.policy.rev = PUBLIC, "r2"  # tightened, after the gateway last heard of the revision
+    place.policy.chunks, place.policy.rev = (
+        PUBLIC,
+        "r2",
+    )  # tightened, after the gateway last heard of the revision
 
     assert await place.shown(shelf, Page()) == (["id-001"], False)
-    assert (place.policy.compiled, place.listings.mismatches, place.audit.written[-1]["alert"]) == (1, 0, False)
+    assert (place.policy.compiled, place.listings.mismatches, place.audit.written[-1]["alert"]) == (
+        1,
+        0,
+        False,
+    )
 
 
 async def test_row_whose_time_has_passed_is_dropped_and_is_no_mismatch() -> None:
-    place, shelf = Place(engine=caching), Shelf([row(0, visible=True, until=NOW + 3), row(1, visible=True, until=NOW + 99)])
+    place, shelf = (
+        Place(engine=caching),
+        Shelf([row(0, visible=True, until=NOW + 3), row(1, visible=True, until=NOW + 99)]),
+    )
     place.policy.decides = lambda one, now: one["until"] > now
     assert await place.shown(shelf, Page()) == (["id-000", "id-001"], False)
     place.now = NOW + 4

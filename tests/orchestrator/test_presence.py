@@ -1,4 +1,6 @@
-"""Membership is renewed for as long as a gateway lives, whatever the database does meanwhile, and ends with it."""
+"""Membership is renewed for as long as a gateway lives, whatever the database does meanwhile, and ends
+with it.
+"""
 
 from __future__ import annotations
 
@@ -22,8 +24,12 @@ def path(tmp_path: Path) -> Path:
 
 
 @asynccontextmanager
-async def opened(path: Path, name: str, *, deadline_s: float = PATIENT_SECONDS) -> AsyncIterator[SqlStateStore]:
-    async with SqlStateStore.open(f"sqlite:///{path}", gateway=GatewayId(name), deadline_s=deadline_s) as state:
+async def opened(
+    path: Path, name: str, *, deadline_s: float = PATIENT_SECONDS
+) -> AsyncIterator[SqlStateStore]:
+    async with SqlStateStore.open(
+        f"sqlite:///{path}", gateway=GatewayId(name), deadline_s=deadline_s
+    ) as state:
         yield state
 
 
@@ -62,7 +68,11 @@ async def test_gateway_on_a_database_of_its_own_is_alone_from_its_beginning(path
 
 
 async def test_presence_that_was_taken_away_is_back_at_the_next_renewal(path: Path) -> None:
-    async with gateway(path, "gw_1") as membership, gateway(path, "gw_2") as other, asyncio.TaskGroup() as group:
+    async with (
+        gateway(path, "gw_1") as membership,
+        gateway(path, "gw_2") as other,
+        asyncio.TaskGroup() as group,
+    ):
         await membership.begin()
         working = group.create_task(membership.work())
         await other.begin()
@@ -70,8 +80,14 @@ async def test_presence_that_was_taken_away_is_back_at_the_next_renewal(path: Pa
         working.cancel()
 
 
-async def test_presence_outlasts_a_database_that_does_not_answer(path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    async with opened(path, "gw_1") as state, opened(path, "gw_1", deadline_s=0.5) as hasty, asyncio.TaskGroup() as group:
+async def test_presence_outlasts_a_database_that_does_not_answer(
+    path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with (
+        opened(path, "gw_1") as state,
+        opened(path, "gw_1", deadline_s=0.5) as hasty,
+        asyncio.TaskGroup() as group,
+    ):
         await Membership(state, lease_s=1).begin()
         before = present(path)["gw_1"]
         with closing(sqlite3.connect(path, isolation_level=None)) as blocking:
@@ -80,5 +96,7 @@ async def test_presence_outlasts_a_database_that_does_not_answer(path: Path, cap
             async with asyncio.timeout(PATIENT_SECONDS):
                 while "membership_not_renewed" not in caplog.messages:
                     await asyncio.sleep(0.01)
-        await until_present(path, "gw_1", beyond=before)  # it tries again and again, so that one that is fast enough suffices
+        await until_present(
+            path, "gw_1", beyond=before
+        )  # it tries again and again, so that one that is fast enough suffices
         working.cancel()

@@ -35,7 +35,20 @@ def test_variables_are_those_of_instructions_and_messages_in_their_order() -> No
 
 
 @pytest.mark.parametrize(
-    "text", ["{{ a }}", "{a}", "{{}}", "{{1a}}", "{{a b}}", "{{a.b}}", "{{a", "a}}", "{{%a%}}", "{{größe}}", "{{a|upper}}"]
+    "text",
+    [
+        "{{ a }}",
+        "{a}",
+        "{{}}",
+        "{{1a}}",
+        "{{a b}}",
+        "{{a.b}}",
+        "{{a",
+        "a}}",
+        "{{%a%}}",
+        "{{größe}}",
+        "{{a|upper}}",
+    ],
 )
 def test_other_braces_are_text(text: str) -> None:
     template = {"instructions": text}
@@ -48,8 +61,14 @@ def test_other_braces_are_text(text: str) -> None:
         ({"model": "{{a}}"}, "template.model"),
         ({"input": [{"role": "{{a}}", "content": "x"}]}, "template.input[0].role"),
         ({"input": [user([{**IMAGE, "image_url": "{{a}}"}])]}, "template.input[0].content[0].image_url"),
-        ({"input": [{"role": "assistant", "content": [{"type": "refusal", "refusal": "{{a}}"}]}]}, "template.input[0].content[0].refusal"),
-        ({"tools": [{"type": "file_search", "vector_store_ids": ["{{a}}"]}]}, "template.tools[0].vector_store_ids[0]"),
+        (
+            {"input": [{"role": "assistant", "content": [{"type": "refusal", "refusal": "{{a}}"}]}]},
+            "template.input[0].content[0].refusal",
+        ),
+        (
+            {"tools": [{"type": "file_search", "vector_store_ids": ["{{a}}"]}]},
+            "template.tools[0].vector_store_ids[0]",
+        ),
         ({"text": {"format": {"schema": {"{{a}}": {}}}}}, "template.text.format.schema.{{a}}"),
     ],
 )
@@ -59,7 +78,11 @@ def test_variable_where_none_may_stand_is_refused(template: dict[str, Any], para
     assert refusal.value.param == param
 
 
-@pytest.mark.parametrize("text", ["{{" + "a" * 65 + "}}", "".join(f"{{{{a{number}}}}}" for number in range(65))], ids=["long", "many"])
+@pytest.mark.parametrize(
+    "text",
+    ["{{" + "a" * 65 + "}}", "".join(f"{{{{a{number}}}}}" for number in range(65))],
+    ids=["long", "many"],
+)
 def test_names_and_their_number_are_limited(text: str) -> None:
     with pytest.raises(InvalidRequest):
         variables_of({"instructions": text}, param="template")
@@ -67,7 +90,9 @@ def test_names_and_their_number_are_limited(text: str) -> None:
 
 def test_limits_themselves_are_allowed() -> None:
     names = ["a" * 64, *(f"a{number}" for number in range(63))]
-    assert variables_of({"instructions": "".join(f"{{{{{name}}}}}" for name in names)}, param="template") == tuple(names)
+    assert variables_of(
+        {"instructions": "".join(f"{{{{{name}}}}}" for name in names)}, param="template"
+    ) == tuple(names)
 
 
 # ---------------------------------------------------------------- which values there must be
@@ -83,10 +108,16 @@ def test_limits_themselves_are_allowed() -> None:
         (("a",), ["a", "z" * 5_000], "prompt.variables." + "z" * 64, "its variables are 'a'"),
     ],
 )
-def test_values_that_do_not_fit_are_named(variables: tuple[str, ...], given_names: list[str], param: str, named: str) -> None:
+def test_values_that_do_not_fit_are_named(
+    variables: tuple[str, ...], given_names: list[str], param: str, named: str
+) -> None:
     with pytest.raises(InvalidRequest) as refusal:
         require_values(variables, given_names, param="prompt.variables")
-    assert (refusal.value.param, named in refusal.value.message, len(refusal.value.message) < 300) == (param, True, True)
+    assert (refusal.value.param, named in refusal.value.message, len(refusal.value.message) < 300) == (
+        param,
+        True,
+        True,
+    )
 
 
 def test_values_that_fit_are_accepted() -> None:
@@ -99,13 +130,19 @@ def test_values_that_fit_are_accepted() -> None:
 def test_values_stand_where_their_variables_stood() -> None:
     template = {
         "instructions": "Be {{mood}}.",
-        "input": [user("{{who}} asks {{who}}"), {"role": "developer", "content": [{"type": "input_text", "text": "{{mood}}!"}]}],
+        "input": [
+            user("{{who}} asks {{who}}"),
+            {"role": "developer", "content": [{"type": "input_text", "text": "{{mood}}!"}]},
+        ],
         "temperature": 0.5,
     }
     before = json.dumps(template)
     assert fill(template, {"mood": "kind", "who": "Ann"}) == {
         "instructions": "Be kind.",
-        "input": [user("Ann asks Ann"), {"role": "developer", "content": [{"type": "input_text", "text": "kind!"}]}],
+        "input": [
+            user("Ann asks Ann"),
+            {"role": "developer", "content": [{"type": "input_text", "text": "kind!"}]},
+        ],
         "temperature": 0.5,
     }
     assert json.dumps(template) == before
@@ -119,12 +156,23 @@ def test_value_is_put_in_as_it_is_and_never_looked_at_again(value: str) -> None:
 
 @given(st.text(), st.text())
 def test_neighbouring_values_make_no_variable(first: str, second: str) -> None:
-    assert fill({"instructions": "{{a}}{{b}}"}, {"a": first, "b": second}, most=10_000)["instructions"] == first + second
+    assert (
+        fill({"instructions": "{{a}}{{b}}"}, {"a": first, "b": second}, most=10_000)["instructions"]
+        == first + second
+    )
 
 
 def test_part_stands_for_a_whole_content_part() -> None:
-    template = {"input": [user([{"type": "input_text", "text": "Describe"}, {"type": "input_text", "text": "{{it}}"}]), user("{{it}}")]}
-    assert fill(template, {"it": IMAGE})["input"] == [user([{"type": "input_text", "text": "Describe"}, IMAGE]), user([IMAGE])]
+    template = {
+        "input": [
+            user([{"type": "input_text", "text": "Describe"}, {"type": "input_text", "text": "{{it}}"}]),
+            user("{{it}}"),
+        ]
+    }
+    assert fill(template, {"it": IMAGE})["input"] == [
+        user([{"type": "input_text", "text": "Describe"}, IMAGE]),
+        user([IMAGE]),
+    ]
 
 
 @pytest.mark.parametrize(

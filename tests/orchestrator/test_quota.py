@@ -1,4 +1,6 @@
-"""Limits are read strictly, asked for once and recorded; and what a call spends is corrected whatever becomes of it."""
+"""Limits are read strictly, asked for once and recorded; and what a call spends is corrected whatever
+becomes of it.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +26,13 @@ from regate_orchestrator.values import Json, JsonObject
 
 LIMITS = QuotaLimits(rpm=10, tpm=1_000, max_turns=4, max_tool_calls=8, max_chunks=20, max_output_tokens=100)
 SAID: dict[str, Json] = dict(asdict(LIMITS))
-REQUEST: JsonObject = {"method": "POST", "path": "/v1/responses", "model": "small", "stream": False, "tool_types": []}
+REQUEST: JsonObject = {
+    "method": "POST",
+    "path": "/v1/responses",
+    "model": "small",
+    "stream": False,
+    "tool_types": [],
+}
 RULE = "regate/quota/limits"
 
 MALFORMED: list[Json] = [
@@ -35,7 +43,10 @@ MALFORMED: list[Json] = [
 
 
 def test_six_whole_numbers_are_limits_and_nought_is_one() -> None:
-    assert [read_limits(SAID), read_limits({**SAID, "rpm": 0})] == [LIMITS, QuotaLimits(**{**asdict(LIMITS), "rpm": 0})]
+    assert [read_limits(SAID), read_limits({**SAID, "rpm": 0})] == [
+        LIMITS,
+        QuotaLimits(**{**asdict(LIMITS), "rpm": 0}),
+    ]
 
 
 @pytest.mark.parametrize("value", MALFORMED)
@@ -44,7 +55,12 @@ def test_anything_else_is_none(value: Json) -> None:
 
 
 def test_limits_permit_where_limits_are_asked_for_and_nowhere_else() -> None:
-    assert [permits(Point.QUOTA, SAID), permits(Point.QUOTA, True), permits(Point.ROUTE, SAID), permits(Point.ROUTE, True)] == [
+    assert [
+        permits(Point.QUOTA, SAID),
+        permits(Point.QUOTA, True),
+        permits(Point.ROUTE, SAID),
+        permits(Point.ROUTE, True),
+    ] == [
         True,
         False,
         False,
@@ -67,7 +83,14 @@ async def test_limits_are_asked_for_once_and_recorded_with_what_was_said() -> No
     (record,) = place.audit.written
     (entry,) = record["decisions"]  # type: ignore[misc]  # JSON
 
-    asked = {"v": 1, "now": NOW, "request_id": "req_1", "action": "quota.limits", "principal": ANN.as_input(), "request": REQUEST}
+    asked = {
+        "v": 1,
+        "now": NOW,
+        "request_id": "req_1",
+        "action": "quota.limits",
+        "principal": ANN.as_input(),
+        "request": REQUEST,
+    }
     assert (granted(decision), place.policy.asked) == (LIMITS, [(RULE, asked)])
     assert (record["phase"], record["revision"], record["subject"]) == ("quota.limits", "r1", "ann")
     assert {name: entry[name] for name in ("point", "rule", "about", "allowed", "qualities", "resource")} == {  # type: ignore[call-overload, index]
@@ -88,7 +111,11 @@ async def test_a_policy_that_says_nothing_grants_nothing_and_the_reasons_are_rec
         granted(decision)
 
     (entry,) = place.audit.written[0]["decisions"]  # type: ignore[misc]
-    assert (refused.value.code, entry["allowed"], entry["reasons"]) == ("policy_denied", False, ["no_limit: tpm"])  # type: ignore[call-overload, index]
+    assert (refused.value.code, entry["allowed"], entry["reasons"]) == (
+        "policy_denied",
+        False,
+        ["no_limit: tpm"],
+    )  # type: ignore[call-overload, index]
     assert place.counts.decisions == [("quota", False, 1)]
 
 
@@ -118,7 +145,11 @@ class Till:
 
     async def reserve(self, principal: Principal, *, rpm: int, tpm: int, tokens: int) -> Counted | Exhausted:
         self.reserved.append(tokens)
-        return Exhausted("tokens", tokens, 1.0, _SOME, _SOME) if self.full else Counted(principal.tenant, principal.id, 0, _SOME, _SOME)
+        return (
+            Exhausted("tokens", tokens, 1.0, _SOME, _SOME)
+            if self.full
+            else Counted(principal.tenant, principal.id, 0, _SOME, _SOME)
+        )
 
     async def correct(self, counted: Counted, *, by: int) -> None:
         self.corrections.append(by)
@@ -154,7 +185,9 @@ class Model:
     calls: list[Sequence[ModelEvent | Exception]]
 
     @asynccontextmanager
-    async def chat(self, upstream: str, payload: JsonObject, *, alternates: Sequence[str] = ()) -> AsyncIterator[AsyncIterator[ModelEvent]]:
+    async def chat(
+        self, upstream: str, payload: JsonObject, *, alternates: Sequence[str] = ()
+    ) -> AsyncIterator[AsyncIterator[ModelEvent]]:
         script = self.calls.pop(0)
         if script and isinstance(script[0], Exception):
             raise script[0]
@@ -198,7 +231,9 @@ async def test_what_the_backend_reports_is_what_the_request_stands_for_over_all_
 
 async def test_a_backend_that_reports_nothing_is_estimated_by_what_went_in_and_came_out() -> None:
     till = Till()
-    backend = MeteredBackend(Model([[TextWritten("y" * 40), ModelEnded("stop", Usage())]]), await spending_of(till, tokens=1))
+    backend = MeteredBackend(
+        Model([[TextWritten("y" * 40), ModelEnded("stop", Usage())]]), await spending_of(till, tokens=1)
+    )
     await call(backend)
 
     assert (100 < ESTIMATE < 120, backend.spent) == (True, ESTIMATE + 10)
@@ -249,6 +284,9 @@ async def test_without_a_quota_no_model_is_called() -> None:
 
 
 def test_texts_count_by_their_bytes_and_enclosed_files_do_not() -> None:
-    text, image = estimated_tokens({"content": "é" * 200}), estimated_tokens({"url": "data:image/png;base64," + "A" * 1_000_000})
+    text, image = (
+        estimated_tokens({"content": "é" * 200}),
+        estimated_tokens({"url": "data:image/png;base64," + "A" * 1_000_000}),
+    )
 
     assert (100 <= text <= 104, 1_000 <= image <= 1_004, estimated_tokens(None)) == (True, True, 1)

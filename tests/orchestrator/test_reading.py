@@ -50,7 +50,10 @@ async def stored(tmp_path: Path) -> AsyncIterator[Stored]:
 async def test_a_stored_document_gives_its_whole_text(stored: Stored) -> None:
     long = "\n".join(f"Line {number} says something." for number in range(2_000))
 
-    assert await stored.reader.text(await stored.put(long.encode()), tenant="acme", limit_bytes=1_000_000) == long
+    assert (
+        await stored.reader.text(await stored.put(long.encode()), tenant="acme", limit_bytes=1_000_000)
+        == long
+    )
 
 
 async def test_text_up_to_the_limit_is_read_and_one_byte_more_is_too_large(stored: Stored) -> None:
@@ -87,7 +90,9 @@ async def test_bytes_are_read_up_to_the_limit_and_not_beyond(stored: Stored) -> 
 
 
 @pytest.mark.parametrize("media_type", IMAGES)
-async def test_an_image_becomes_a_data_url_of_the_type_that_its_bytes_show(stored: Stored, media_type: str) -> None:
+async def test_an_image_becomes_a_data_url_of_the_type_that_its_bytes_show(
+    stored: Stored, media_type: str
+) -> None:
     row = await stored.put(IMAGES[media_type], "misleading.txt")
 
     url = await stored.reader.data_url(row, limit_bytes=1_000)
@@ -131,9 +136,26 @@ def test_inline_data_is_base64_with_or_without_a_data_url(value: str, media_type
 @pytest.mark.parametrize(
     "value",
     [
-        *("not base64!", "d29yZHM", "d29yZHM=\n", "data:text/plain;base64,wörter", "data:text/plain;base64,d29y%2", "data:text/plain,100%"),
-        *("data:text/plain", "data:text;base64,d29yZHM=", "data:text/plain;base64;x=y,d29yZHM=", "data:;;base64,d29yZHM="),
-        *("data:text/plain;charset=nonsense,words", "data:text/plain;charset=utf-8;base64,d29yZHM", "data:text/plain,a\nb", "date:,words"),
+        *(
+            "not base64!",
+            "d29yZHM",
+            "d29yZHM=\n",
+            "data:text/plain;base64,wörter",
+            "data:text/plain;base64,d29y%2",
+            "data:text/plain,100%",
+        ),
+        *(
+            "data:text/plain",
+            "data:text;base64,d29yZHM=",
+            "data:text/plain;base64;x=y,d29yZHM=",
+            "data:;;base64,d29yZHM=",
+        ),
+        *(
+            "data:text/plain;charset=nonsense,words",
+            "data:text/plain;charset=utf-8;base64,d29yZHM",
+            "data:text/plain,a\nb",
+            "date:,words",
+        ),
         *(
             "data:;charset=shift_jis,%ff%ff",
             "data:;charset=base64,words",
@@ -198,13 +220,17 @@ def test_the_limit_on_inline_data_is_exact(size: int) -> None:
 async def test_an_inline_document_is_read_by_its_name_or_else_its_media_type(
     stored: Stored, inline: Inline, filename: str | None, text: str
 ) -> None:
-    assert await stored.reader.text_of_inline(inline, filename=filename, tenant="acme", limit_bytes=100) == text
+    assert (
+        await stored.reader.text_of_inline(inline, filename=filename, tenant="acme", limit_bytes=100) == text
+    )
 
 
 async def test_an_inline_document_larger_than_a_pipe_is_read_whole(stored: Stored) -> None:
     data = b"word " * 400_000
 
-    text = await stored.reader.text_of_inline(Inline(data, ""), filename="a.txt", tenant="acme", limit_bytes=len(data))
+    text = await stored.reader.text_of_inline(
+        Inline(data, ""), filename="a.txt", tenant="acme", limit_bytes=len(data)
+    )
 
     assert text == data.decode().strip()
 
@@ -212,10 +238,14 @@ async def test_an_inline_document_larger_than_a_pipe_is_read_whole(stored: Store
 async def test_an_inline_document_of_no_known_kind_is_unsupported(stored: Stored) -> None:
     for filename in (None, "a.exe"):
         with pytest.raises(UnreadableFile) as refusal:
-            await stored.reader.text_of_inline(Inline(b"x", "application/octet-stream"), filename=filename, tenant="acme", limit_bytes=100)
+            await stored.reader.text_of_inline(
+                Inline(b"x", "application/octet-stream"), filename=filename, tenant="acme", limit_bytes=100
+            )
         assert refusal.value.code == "unsupported_file"
 
 
 async def test_the_limit_on_text_holds_for_inline_documents(stored: Stored) -> None:
     with pytest.raises(TooLarge):
-        await stored.reader.text_of_inline(Inline(b"12345", "text/plain"), filename=None, tenant="acme", limit_bytes=4)
+        await stored.reader.text_of_inline(
+            Inline(b"12345", "text/plain"), filename=None, tenant="acme", limit_bytes=4
+        )

@@ -1,4 +1,6 @@
-"""Retrieval: no search before the decision, the guard and the filter inside the search, and every chunk decided before anything sees it."""
+"""Retrieval: no search before the decision, the guard and the filter inside the search, and every
+chunk decided before anything sees it.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +17,13 @@ from regate_adapters.opa.caching import CachingEngine
 from regate_adapters.state.store import SqlStateStore
 from regate_adapters.vector.memory import MemoryVectorStore
 from regate_orchestrator.authz.enforcer import Enforcer
-from regate_orchestrator.errors import FilterNotExpressible, InvalidRequest, NotFound, PolicyUnavailable, VectorStoreUnavailable
+from regate_orchestrator.errors import (
+    FilterNotExpressible,
+    InvalidRequest,
+    NotFound,
+    PolicyUnavailable,
+    VectorStoreUnavailable,
+)
 from regate_orchestrator.filters.expression import (
     ALWAYS,
     NEVER,
@@ -48,7 +56,9 @@ FIELDS = {name: FieldSpec(name, "string", required=True) for name in ("tenant", 
     "embargo_until": FieldSpec("embargo_until", "number", required=False)
 }
 CHUNKS = RowSchema("chunk", FIELDS)
-STORES = RowSchema("store", FIELDS | {name: FieldSpec(name, "string", required=True) for name in ("id", "name")})
+STORES = RowSchema(
+    "store", FIELDS | {name: FieldSpec(name, "string", required=True) for name in ("id", "name")}
+)
 
 
 class Engine(MemoryVectorStore):
@@ -83,7 +93,9 @@ class World:
         self.vectors: Engine = Engine()
         self.now = NOW
 
-    def retrieval(self, *others: Embedder, gate: bool = False, engine: PolicyEngine | None = None) -> Retrieval:
+    def retrieval(
+        self, *others: Embedder, gate: bool = False, engine: PolicyEngine | None = None
+    ) -> Retrieval:
         enforcer = Enforcer(engine or self.policy, self.audit, {}, lambda: self.now, meter=self.counts)
         return Retrieval(
             enforcer=enforcer,
@@ -102,23 +114,48 @@ class World:
         await self.vectors.create(VS, dimensions=2)
 
     async def put(
-        self, file: str, angles: Sequence[float], *, who: Principal = ANN, attributes: Mapping[str, Scalar] | None = None, **stamp: Json
+        self,
+        file: str,
+        angles: Sequence[float],
+        *,
+        who: Principal = ANN,
+        attributes: Mapping[str, Scalar] | None = None,
+        **stamp: Json,
     ) -> None:
-        """Attach a file whose chunks lie at these angles from the query, in degrees; their ids end in the angle."""
+        """Attach a file whose chunks lie at these angles from the query, in degrees; their ids end in
+        the angle.
+        """
         whole: dict[str, Json] = {"tenant": who.tenant, "owner": who.id, "visibility": "tenant"} | stamp
         own = dict(attributes or {})
         await self.state.add_file(FileRow(FileId(file), f"{file}.md", 1, "assistants", NOW, whole))
-        values: dict[str, Any] = {"requested": {}, "attributes": own, "max_chunk_tokens": 800, "overlap_tokens": 0, "policy_revision": "r1"}
+        values: dict[str, Any] = {
+            "requested": {},
+            "attributes": own,
+            "max_chunk_tokens": 800,
+            "overlap_tokens": 0,
+            "policy_revision": "r1",
+        }
         named = {"chunks": len(angles), "generation": f"{who.tenant}/{file}"}
-        row = Attachment(VS, FileId(file), NOW, "completed", whole, principal=who.as_input(), **named, **values)
+        row = Attachment(
+            VS, FileId(file), NOW, "completed", whole, principal=who.as_input(), **named, **values
+        )
         await self.state.put_attachments([row])
         chunks = [
-            Chunk(f"{who.tenant}/{file}/{angle}", FileId(file), number, str(angle), direction(angle), whole, own)
+            Chunk(
+                f"{who.tenant}/{file}/{angle}", FileId(file), number, str(angle), direction(angle), whole, own
+            )
             for number, angle in enumerate(angles)
         ]
         await self.vectors.add(VS, chunks)
 
-    async def found(self, retrieval: Retrieval | None = None, *, limit: int = 5, narrowing: Expression = ALWAYS, **more: Any) -> list[str]:
+    async def found(
+        self,
+        retrieval: Retrieval | None = None,
+        *,
+        limit: int = 5,
+        narrowing: Expression = ALWAYS,
+        **more: Any,
+    ) -> list[str]:
         """What ann finds at 0 degrees: texts, which are angles."""
         used = retrieval or self.retrieval()
         stores = await used.open(CONTEXT, [VS], param="vector_store_id")
@@ -138,7 +175,13 @@ async def world(tmp_path: Path) -> AsyncIterator[World]:
 
 
 async def test_absent_and_denied_stores_are_refused_in_one_wording_and_never_searched(world: World) -> None:
-    world.policy.answers["regate/lib/batch/admitted"] = {"stores": [], "chunks": [], "items": [], "tool_results": [], "models": []}
+    world.policy.answers["regate/lib/batch/admitted"] = {
+        "stores": [],
+        "chunks": [],
+        "items": [],
+        "tool_results": [],
+        "models": [],
+    }
     said = []
     for store in (VS, StoreId("vs_0")):
         with pytest.raises(NotFound) as refused:
@@ -146,7 +189,9 @@ async def test_absent_and_denied_stores_are_refused_in_one_wording_and_never_sea
         said.append(refused.value.message.replace(store, "…"))
 
     assert said[0] == said[1]
-    assert [document["stores"] for _, document in world.policy.asked][1] == {"vs_0": {"id": ""}}  # asked about all the same
+    assert [document["stores"] for _, document in world.policy.asked][1] == {
+        "vs_0": {"id": ""}
+    }  # asked about all the same
     assert world.vectors.searches == []
 
 
@@ -155,14 +200,18 @@ async def test_one_store_that_is_not_the_callers_to_search_refuses_all(world: Wo
         await world.retrieval().open(CONTEXT, [VS, StoreId("vs_0")], param="tools")
 
 
-async def test_store_of_a_model_that_is_gone_is_refused_and_its_vectors_are_compared_with_none(world: World) -> None:
+async def test_store_of_a_model_that_is_gone_is_refused_and_its_vectors_are_compared_with_none(
+    world: World,
+) -> None:
     row = await world.state.store(ANN, VS)
     assert row is not None
     other = await _other_store(world)
     with pytest.raises(InvalidRequest, match="embedding model") as refused:
         await world.retrieval().open(CONTEXT, [other.id], param="tools")
     with pytest.raises(InvalidRequest):
-        await world.retrieval().search(CONTEXT, [OpenStore(row, {}), OpenStore(other, {})], Search(("0",), ALWAYS, 5))
+        await world.retrieval().search(
+            CONTEXT, [OpenStore(row, {}), OpenStore(other, {})], Search(("0",), ALWAYS, 5)
+        )
 
     assert (refused.value.code, world.vectors.searches) == ("embedding_model_not_configured", [])
 
@@ -245,7 +294,9 @@ async def test_ties_are_broken_by_chunk_id(world: World) -> None:
 async def test_several_queries_give_each_chunk_its_best_score(world: World) -> None:
     await world.put("a", [0, 90])
     used = world.retrieval()
-    hits = await used.search(CONTEXT, await used.open(CONTEXT, [VS], param="x"), Search(("0", "90"), ALWAYS, 5))
+    hits = await used.search(
+        CONTEXT, await used.open(CONTEXT, [VS], param="x"), Search(("0", "90"), ALWAYS, 5)
+    )
 
     assert [round(hit.candidate.score, 3) for hit in hits] == [1.0, 1.0]
 
@@ -281,10 +332,14 @@ async def test_store_with_a_defect_leaks_nothing_and_raises_the_alarm(world: Wor
 
     assert await world.found(used) == ["1"]
     assert used.mismatches == 1
-    assert world.counts.candidates == [(1, 1, 1)]  # another tenant's chunk has no attachment here, so it is not even decided
+    assert world.counts.candidates == [
+        (1, 1, 1)
+    ]  # another tenant's chunk has no attachment here, so it is not even decided
 
 
-async def test_chunk_that_the_filter_admits_and_the_decision_denies_is_dropped_counted_and_told(world: World) -> None:
+async def test_chunk_that_the_filter_admits_and_the_decision_denies_is_dropped_counted_and_told(
+    world: World,
+) -> None:
     await world.put("open", [1])
     await world.put("closed", [2, 3], visibility="private")
     world.policy.chunks, world.policy.planned = PUBLIC, ALWAYS  # a filter that is too wide
@@ -292,9 +347,11 @@ async def test_chunk_that_the_filter_admits_and_the_decision_denies_is_dropped_c
 
     assert await world.found(used) == ["1"]
     assert used.mismatches == 2
-    assert [(record["alert"], record["chunks"]) for record in world.audit.written if record.get("kind") == "denied"] == [
-        (True, ["acme/closed/2", "acme/closed/3"])
-    ]
+    assert [
+        (record["alert"], record["chunks"])
+        for record in world.audit.written
+        if record.get("kind") == "denied"
+    ] == [(True, ["acme/closed/2", "acme/closed/3"])]
     assert world.counts.candidates == [(1, 2, 0)]
 
 
@@ -305,7 +362,9 @@ async def test_chunk_of_a_detached_or_restamped_file_is_gone(world: World) -> No
     await world.put("restamped", [2])
     stamped = await world.state.attachment(ANN, VS, FileId("restamped"))
     assert stamped is not None
-    await world.state.put_attachments([replace(stamped, stamp={**stamped.stamp, "visibility": "private"}, status="completed")])
+    await world.state.put_attachments(
+        [replace(stamped, stamp={**stamped.stamp, "visibility": "private"}, status="completed")]
+    )
     world.policy.chunks = PUBLIC
 
     assert await world.found() == ["1"]
@@ -324,7 +383,9 @@ async def test_answer_with_too_few_live_chunks_is_filled_up_from_further_away(wo
 
 
 class Moving(Engine):
-    """A store in which something changes right after each of the first searches: what it answers is then out of date."""
+    """A store in which something changes right after each of the first searches: what it answers is
+    then out of date.
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -338,12 +399,16 @@ class Moving(Engine):
 
 
 async def swap(world: World, file: str, generation: str, **stamp: Json) -> None:
-    """Stamp a file anew, as `documents/attachments.py` does: its chunks are found under another generation from now on."""
+    """Stamp a file anew, as `documents/attachments.py` does: its chunks are found under another
+    generation from now on.
+    """
     row = await world.state.attachment(ANN, VS, FileId(file))
     assert row is not None
     anew = replace(row, generation=generation, stamp={**row.stamp, **stamp})
     await world.state.reserve(OrphanedChunks(VS, row.file_id, generation), ttl_s=600)
-    await world.vectors.restamp(VS, row.file_id, generation=row.generation, target=generation, stamp=anew.stamp, attributes={})
+    await world.vectors.restamp(
+        VS, row.file_id, generation=row.generation, target=generation, stamp=anew.stamp, attributes={}
+    )
     assert await world.state.amend_attachment(anew, expected=row)
     await world.vectors.remove(VS, row.file_id, generation=row.generation)
 
@@ -353,7 +418,10 @@ async def test_a_file_that_is_stamped_anew_in_mid_search_is_found_once(world: Wo
     await world.vectors.create(VS, dimensions=2)
     await world.put("moving", [1])
     await world.put("still", [2])
-    moving.after = [lambda: swap(world, "moving", "acme/moving/e2"), lambda: swap(world, "moving", "acme/moving/e3")]
+    moving.after = [
+        lambda: swap(world, "moving", "acme/moving/e2"),
+        lambda: swap(world, "moving", "acme/moving/e3"),
+    ]
 
     assert await world.found() == ["1", "2"]
     assert len(moving.searches) == 3
@@ -406,7 +474,9 @@ async def test_an_engine_that_fails_is_no_empty_store(world: World) -> None:
         await world.found()
 
 
-async def test_an_expired_store_is_refused_to_whoever_may_search_it_and_absent_to_others(world: World) -> None:
+async def test_an_expired_store_is_refused_to_whoever_may_search_it_and_absent_to_others(
+    world: World,
+) -> None:
     await world.state.update_store(ANN, VS, StoreChanges(expires_after_days=1))
     world.now = NOW + 86_400
     with pytest.raises(InvalidRequest) as refused:
@@ -427,7 +497,10 @@ async def test_stale_wide_plan_shows_nothing_and_is_no_mismatch(world: World) ->
     used = world.retrieval(engine=caching(world.policy))
     assert await world.found(used) == ["1", "2"]  # the policy is wide, and so is the plan that is remembered
     stores = await used.open(CONTEXT, [VS], param="x")
-    world.policy.chunks, world.policy.rev = PUBLIC, "r2"  # tightened, after this request last heard of the revision
+    world.policy.chunks, world.policy.rev = (
+        PUBLIC,
+        "r2",
+    )  # tightened, after this request last heard of the revision
 
     assert await used.search(CONTEXT, stores, Search(("0",), ALWAYS, 5)) == ()
     assert world.policy.compiled == 1
@@ -450,7 +523,9 @@ async def test_chunk_whose_time_has_passed_is_dropped_and_is_no_mismatch(world: 
     assert (world.policy.compiled, used.mismatches) == (1, 0)
 
 
-async def test_filter_that_is_wrong_for_its_own_time_is_a_mismatch_though_it_was_remembered(world: World) -> None:
+async def test_filter_that_is_wrong_for_its_own_time_is_a_mismatch_though_it_was_remembered(
+    world: World,
+) -> None:
     await world.put("expired", [1], embargo_until=NOW - 1)
     world.policy.planned = ALWAYS
     world.policy.decides = lambda row, now: row["embargo_until"] > now
@@ -503,7 +578,11 @@ async def test_gated_store_gives_exactly_the_permitted_chunks_however_rare(world
 async def test_gated_search_decides_each_candidate_once_and_in_bounded_batches(world: World) -> None:
     await rare(world)
     await world.found(world.retrieval(gate=True), limit=3)
-    sizes = [len(document["chunks"]) for rule, document in world.policy.asked if rule == "regate/lib/batch/admitted"]
+    sizes = [
+        len(document["chunks"])
+        for rule, document in world.policy.asked
+        if rule == "regate/lib/batch/admitted"
+    ]
     limits = [limit for _, limit in world.vectors.searches]
 
     assert limits == sorted(set(limits))
@@ -534,7 +613,9 @@ async def test_client_filter_that_the_store_cannot_express_is_an_error_even_when
     world.vectors.refuses = {"colour"}
 
     with pytest.raises(FilterNotExpressible):
-        await world.found(world.retrieval(gate=True), narrowing=Compare("eq", ("attributes", "colour"), "blue"))
+        await world.found(
+            world.retrieval(gate=True), narrowing=Compare("eq", ("attributes", "colour"), "blue")
+        )
 
 
 async def test_search_that_examined_too_many_in_vain_is_an_error_and_not_a_short_answer(

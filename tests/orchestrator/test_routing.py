@@ -20,9 +20,13 @@ EVERYTHING = frozenset({NO_STORE, MAX_OUTPUT_TOKENS})
 
 @dataclass
 class Models:
-    """A catalogue with a script: model to the upstreams that serve it, of which the first has the second in its place."""
+    """A catalogue with a script: model to the upstreams that serve it, of which the first has the
+    second in its place.
+    """
 
-    served: Mapping[str, Sequence[str]] = field(default_factory=lambda: {"small": ("vllm", "spare"), "large": ("vllm",)})
+    served: Mapping[str, Sequence[str]] = field(
+        default_factory=lambda: {"small": ("vllm", "spare"), "large": ("vllm",)}
+    )
     asked: list[tuple[str, str | None]] = field(default_factory=list)
 
     async def serving(self, model: str, *, by: str | None = None) -> Serving | None:
@@ -37,11 +41,18 @@ class Models:
 
 
 async def chosen(
-    model: str = "small", *, able: frozenset[str] = frozenset(), allowed: bool = True, models: Models | None = None, **said: Json
+    model: str = "small",
+    *,
+    able: frozenset[str] = frozenset(),
+    allowed: bool = True,
+    models: Models | None = None,
+    **said: Json,
 ) -> Chosen:
     rules = {f"regate/route/{name}": value for name, value in said.items()}
     enforcer = Enforcer(Policy(answers={"regate/route/allow": allowed} | rules), Records(), {})
-    return await choose_upstream(CONTEXT, model, {"model": model}, enforcer=enforcer, catalogue=models or Models(), able=able)
+    return await choose_upstream(
+        CONTEXT, model, {"model": model}, enforcer=enforcer, catalogue=models or Models(), able=able
+    )
 
 
 async def test_without_a_word_of_the_policy_the_configuration_decides() -> None:
@@ -72,7 +83,11 @@ async def test_unknown_and_denied_models_are_one_error_and_the_denied_asks_no_up
     with pytest.raises(NotFound) as denied:
         await chosen("none", allowed=False, models=models)
 
-    assert (unknown.value.message, unknown.value.code, models.asked) == (denied.value.message, denied.value.code, [])
+    assert (unknown.value.message, unknown.value.code, models.asked) == (
+        denied.value.message,
+        denied.value.code,
+        [],
+    )
 
 
 @pytest.mark.parametrize("obligations", [{}, {"no_store": False}, {"max_output_tokens": None}])
@@ -83,7 +98,9 @@ async def test_obligations_that_ask_for_nothing_are_met_by_anybody(obligations: 
 async def test_obligations_that_can_be_met_are_handed_on() -> None:
     asked: Json = {"no_store": True, "max_output_tokens": 100}
 
-    assert (await chosen(obligations=asked, able=EVERYTHING)).obligations == Obligations(no_store=True, max_output_tokens=100)
+    assert (await chosen(obligations=asked, able=EVERYTHING)).obligations == Obligations(
+        no_store=True, max_output_tokens=100
+    )
 
 
 @pytest.mark.parametrize(

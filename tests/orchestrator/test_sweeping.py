@@ -76,7 +76,20 @@ class Scene:
         for file, expires in zip(FILES, (100, 100, None), strict=True):
             await self.put(file)
             await self.state.add_file(FileRow(file, "a.txt", 1, "user_data", 0, STAMP, expires))
-            row = Attachment(STORE, file, 0, "completed", STAMP, {}, {}, 800, 400, "r1", ANN.as_input(), generation=f"acme/{file}")
+            row = Attachment(
+                STORE,
+                file,
+                0,
+                "completed",
+                STAMP,
+                {},
+                {},
+                800,
+                400,
+                "r1",
+                ANN.as_input(),
+                generation=f"acme/{file}",
+            )
             await self.state.put_attachments([row])
             await self.vectors.add(STORE, [Chunk(f"acme/{file}/0", file, 0, "text", VECTOR, STAMP, {})])
 
@@ -124,19 +137,24 @@ async def test_nothing_is_swept_before_its_time(scene: Scene, clock: Clock) -> N
     assert await scene.left() == {"bytes": FILES, "chunks": FILES, "rows": FILES}
 
 
-async def test_an_expired_file_is_removed_with_its_chunks_and_bytes_after_a_record_of_it(scene: Scene, clock: Clock) -> None:
+async def test_an_expired_file_is_removed_with_its_chunks_and_bytes_after_a_record_of_it(
+    scene: Scene, clock: Clock
+) -> None:
     clock.time = 100
 
     assert await scene.sweeps.expired() == 2
     clock.time = 0  # nothing hides what is there
     assert await scene.left() == {"bytes": FILES[2:], "chunks": FILES[2:], "rows": FILES[2:]}
     assert scene.audit.records == [
-        {"kind": "sweep", "phase": "file.expire", "tenant": "acme", "about": file, "stores": [STORE]} for file in FILES[:2]
+        {"kind": "sweep", "phase": "file.expire", "tenant": "acme", "about": file, "stores": [STORE]}
+        for file in FILES[:2]
     ]
 
 
 @pytest.mark.parametrize("broken", ["blobs", "vectors"])
-async def test_what_cannot_be_removed_now_keeps_its_row_and_no_other_file(scene: Scene, clock: Clock, broken: str) -> None:
+async def test_what_cannot_be_removed_now_keeps_its_row_and_no_other_file(
+    scene: Scene, clock: Clock, broken: str
+) -> None:
     clock.time = 100
     place: Disk | Vectors = getattr(scene, broken)
     place.stuck = frozenset(FILES[:1])
@@ -151,7 +169,9 @@ async def test_what_cannot_be_removed_now_keeps_its_row_and_no_other_file(scene:
     assert await scene.left() == {"bytes": FILES[2:], "chunks": FILES[2:], "rows": FILES[2:]}
 
 
-async def test_bytes_of_an_upload_that_died_are_removed_and_those_of_files_are_not(scene: Scene, clock: Clock) -> None:
+async def test_bytes_of_an_upload_that_died_are_removed_and_those_of_files_are_not(
+    scene: Scene, clock: Clock
+) -> None:
     died, going = FileId("file-d"), FileId("file-e")
     for file, due in ((died, 200), (going, 201)):
         await scene.state.begin_upload(ANN, file, bytes=0, due_at=due)

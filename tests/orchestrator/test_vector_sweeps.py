@@ -1,4 +1,6 @@
-"""What is orphaned in vector engines goes, whatever failed before; what counts never does; and what expires goes after a record of it."""
+"""What is orphaned in vector engines goes, whatever failed before; what counts never does; and what
+expires goes after a record of it.
+"""
 
 from __future__ import annotations
 
@@ -38,7 +40,9 @@ class Swept(World):
 
     async def stray(self, generation: str, file: FileId = FILE) -> None:
         """Put a chunk into the engine of which nobody has written down anything."""
-        await self.engine.add(VS, [Chunk(f"{generation}/000000", file, 0, "stray", (1.0, 0.0), stamp_of(ANN), {})])
+        await self.engine.add(
+            VS, [Chunk(f"{generation}/000000", file, 0, "stray", (1.0, 0.0), stamp_of(ANN), {})]
+        )
 
     async def files_in_engine(self) -> set[str]:
         return {name.split("/")[1] for name in await self.in_engine()}
@@ -115,7 +119,9 @@ async def test_what_a_dead_worker_wrote_goes(world: Swept) -> None:
     world.clock.time += 300
     await world.sweeps.loose()
 
-    assert {name.rpartition("/")[0] for name in await world.in_engine()} == {name.rpartition("/")[0] for name in await world.live()}
+    assert {name.rpartition("/")[0] for name in await world.in_engine()} == {
+        name.rpartition("/")[0] for name in await world.live()
+    }
 
 
 # ---------------------------------------------------------------- strays
@@ -127,7 +133,11 @@ async def test_chunks_that_nobody_knows_of_go_and_no_other(world: Swept) -> None
     writing = await world.state.lease_attachment(ttl_s=60, after="")
     assert writing is not None
     await world.stray(writing.generation, FileId("file-2"))
-    for generation in ("acme/file-1", "acme/file-1/0123", "acme/file-9/0123"):  # as an old backup would bring them back
+    for generation in (
+        "acme/file-1",
+        "acme/file-1/0123",
+        "acme/file-9/0123",
+    ):  # as an old backup would bring them back
         await world.stray(generation, FileId(generation.split("/")[1]))
 
     assert await world.sweeps.strays() == 3
@@ -137,11 +147,17 @@ async def test_chunks_that_nobody_knows_of_go_and_no_other(world: Swept) -> None
     }
 
 
-async def test_stores_are_looked_through_one_at_a_time_and_the_round_begins_anew_after_an_hour(world: Swept) -> None:
+async def test_stores_are_looked_through_one_at_a_time_and_the_round_begins_anew_after_an_hour(
+    world: Swept,
+) -> None:
     other = StoreId("vs_2")
-    await world.state.add_store(StoreRow(other, "s", 0, 0, {}, stamp_of(ANN, shared=False), "compass-2", 2, "main"))
+    await world.state.add_store(
+        StoreRow(other, "s", 0, 0, {}, stamp_of(ANN, shared=False), "compass-2", 2, "main")
+    )
     await world.engine.create(other, dimensions=2)
-    await world.engine.add(other, [Chunk("acme/file-9/0/000000", FileId("file-9"), 0, "stray", (1.0, 0.0), stamp_of(ANN), {})])
+    await world.engine.add(
+        other, [Chunk("acme/file-9/0/000000", FileId("file-9"), 0, "stray", (1.0, 0.0), stamp_of(ANN), {})]
+    )
     await world.stray("acme/file-9")
     rounds = [await world.sweeps.strays() for _ in range(4)]
     await world.stray("acme/file-9")
@@ -151,7 +167,9 @@ async def test_stores_are_looked_through_one_at_a_time_and_the_round_begins_anew
     assert (rounds, resting, await world.sweeps.strays()) == ([1, 1, 0, 0], [0, 0, 0], 1)
 
 
-async def test_an_engine_of_this_program_alone_is_looked_through_once_and_again_only_while_a_look_failed(world: Swept) -> None:
+async def test_an_engine_of_this_program_alone_is_looked_through_once_and_again_only_while_a_look_failed(
+    world: Swept,
+) -> None:
     looks: list[str] = []
 
     async def note(call: str) -> None:
@@ -161,7 +179,9 @@ async def test_an_engine_of_this_program_alone_is_looked_through_once_and_again_
     with pytest.raises(VectorStoreUnavailable):
         await world.sweeps.strays()
     world.engine.broken = set()
-    for _ in range(4):  # hours: the end of the round, the look that failed, the end of that round, and nothing more
+    for _ in range(
+        4
+    ):  # hours: the end of the round, the look that failed, the end of that round, and nothing more
         await world.sweeps.strays()
         world.clock.time += 3_600
 

@@ -1,4 +1,6 @@
-"""One record, one line: how audit records are spelt. Whatever a record holds, its line is one line on every terminal and in every tool."""
+"""One record, one line: how audit records are spelt. Whatever a record holds, its line is one line on
+every terminal and in every tool.
+"""
 
 from __future__ import annotations
 
@@ -12,14 +14,19 @@ import orjson
 
 from regate_orchestrator.values import Json, JsonObject
 
-# JSON escapes the characters below U+0020 itself. These are the others that end a line, move a cursor or turn the direction of text, in
-# UTF-8: DEL, the C1 controls (U+009B begins an ANSI sequence), zero-width and bidirectional marks, U+2028, U+2029 and the byte order mark.
-_UNPRINTABLE: Final = re.compile(rb"\x7f|\xc2[\x80-\x9f]|\xe2\x80[\x8b-\x8f\xa8-\xae]|\xe2\x81[\xa0-\xaf]|\xef\xbb\xbf")
+# JSON escapes the characters below U+0020 itself. These are the others that end a line, move a cursor or turn
+# the direction of text, in UTF-8: DEL, the C1 controls (U+009B begins an ANSI sequence), zero-width and
+# bidirectional marks, U+2028, U+2029 and the byte order mark.
+_UNPRINTABLE: Final = re.compile(
+    rb"\x7f|\xc2[\x80-\x9f]|\xe2\x80[\x8b-\x8f\xa8-\xae]|\xe2\x81[\xa0-\xaf]|\xef\xbb\xbf"
+)
 _OURS: Final = ("seq", "at")
 
 
 def body_of(record: JsonObject) -> bytes:
-    """Return the record as the inside of a JSON object, without `seq` and `at`, which are the log's own. Raises `TypeError` or `ValueError`."""
+    """Return the record as the inside of a JSON object, without `seq` and `at`, which are the log's
+    own. Raises `TypeError` or `ValueError`.
+    """
     return spelt({name: value for name, value in record.items() if name not in _OURS})[1:-1]
 
 
@@ -28,7 +35,8 @@ def spelt(value: Json) -> bytes:
     try:
         text = orjson.dumps(value, default=_plain)
     except TypeError:
-        # A lone surrogate or an integer past 64 bits, both of which a request can carry: the slower spelling has both, in ASCII.
+        # A lone surrogate or an integer past 64 bits, both of which a request can carry: the slower spelling
+        # has both, in ASCII.
         text = json.dumps(value, default=_plain, allow_nan=False, separators=(",", ":")).encode()
     return _UNPRINTABLE.sub(_escaped, text)
 
@@ -44,7 +52,9 @@ def read_line(line: bytes) -> dict[str, Any] | None:
     if not line.endswith(b"\n"):
         return None
     try:
-        record = json.loads(line)  # not orjson, which refuses the lone surrogates that `body_of` may have escaped
+        record = json.loads(
+            line
+        )  # not orjson, which refuses the lone surrogates that `body_of` may have escaped
     except ValueError:
         return None
     if not isinstance(record, dict) or not isinstance(record.get("seq"), int):

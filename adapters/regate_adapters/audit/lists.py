@@ -1,8 +1,10 @@
-"""Long lists in records: each is written once, and where it has grown since, what was added (`"lists"` in a line).
+"""Long lists in records: each is written once, and where it has grown since, what was added (`"lists"` in a
+line).
 
-A turn of a conversation is recorded with everything that was decided for it, and that is everything before it, each time. So a list of a batch
-is found again by a digest of its elements, in their order: a record names the digest of what is written already, and gives the rest. All that
-a line needs stands in lines before it, in the same segment. Whoever reads a segment from its beginning has every list whole (`WholeLists`).
+A turn of a conversation is recorded with everything that was decided for it, and that is everything before
+it, each time. So a list of a batch is found again by a digest of its elements, in their order: a record names
+the digest of what is written already, and gives the rest. All that a line needs stands in lines before it, in
+the same segment. Whoever reads a segment from its beginning has every list whole (`WholeLists`).
 """
 
 from __future__ import annotations
@@ -16,7 +18,9 @@ from regate_adapters.audit.lines import spelt
 from regate_orchestrator.values import Json, JsonObject
 
 LISTS: Final = "lists"
-"""The member of a line that holds its lists, by where they belong: the kind within its batch, or the name of the record's own list."""
+"""The member of a line that holds its lists, by where they belong: the kind within its batch, or the
+name of the record's own list.
+"""
 
 MARK: Final = b'"lists":{'
 """What stands in every line that has some."""
@@ -32,7 +36,9 @@ _OWN: Final = ("chunks",)
 
 @dataclass(frozen=True, slots=True)
 class LongList:
-    """A list that was taken out of a record. `digests` says of each element what the list is up to it, included."""
+    """A list that was taken out of a record. `digests` says of each element what the list is up to it,
+    included.
+    """
 
     place: str
     elements: tuple[bytes, ...]
@@ -40,7 +46,9 @@ class LongList:
 
 
 def without_lists(record: JsonObject) -> tuple[JsonObject, tuple[LongList, ...]]:
-    """Return the record without its long lists, and these. Positions that a batch admitted are given as first and last of each run."""
+    """Return the record without its long lists, and these. Positions that a batch admitted are given
+    as first and last of each run.
+    """
     content: dict[str, Json] = dict(record)
     lists: list[LongList] = []
     for place in _OWN:
@@ -51,7 +59,11 @@ def without_lists(record: JsonObject) -> tuple[JsonObject, tuple[LongList, ...]]
     if isinstance(batch, Mapping):
         shortened: dict[str, Json] = {}
         for kind, part in batch.items():
-            if isinstance(part, Mapping) and _is_long(asked := part.get("asked")) and _are_positions(part.get("admitted")):
+            if (
+                isinstance(part, Mapping)
+                and _is_long(asked := part.get("asked"))
+                and _are_positions(part.get("admitted"))
+            ):
                 lists.append(_long(f"batch.{kind}", cast("Sequence[Json]", asked)))
                 shortened[kind] = {"admitted": list(_runs(cast("Sequence[int]", part["admitted"])))}
             else:
@@ -61,7 +73,9 @@ def without_lists(record: JsonObject) -> tuple[JsonObject, tuple[LongList, ...]]
 
 
 class WrittenLists:
-    """Which lists the present segment holds. What is `spelt` counts as written from `keep` on, and never after `forget`."""
+    """Which lists the present segment holds. What is `spelt` counts as written from `keep` on, and
+    never after `forget`.
+    """
 
     def __init__(self) -> None:
         self._known: dict[str, None] = {}
@@ -87,18 +101,32 @@ class WrittenLists:
         self._known, self._new = {}, {}
 
     def _spelt(self, one: LongList) -> bytes:
-        count = next((place + 1 for place in reversed(range(len(one.digests))) if self._is_written(one.digests[place])), 0)
+        count = next(
+            (
+                place + 1
+                for place in reversed(range(len(one.digests)))
+                if self._is_written(one.digests[place])
+            ),
+            0,
+        )
         self._new[one.digests[-1]] = None
         more = b",".join(one.elements[count:])
         after = b"" if not count else b'"after":"%s",' % one.digests[count - 1].encode()
-        return b'"%s":{%s"digest":"%s","more":[%s]}' % (one.place.encode(), after, one.digests[-1].encode(), more)
+        return b'"%s":{%s"digest":"%s","more":[%s]}' % (
+            one.place.encode(),
+            after,
+            one.digests[-1].encode(),
+            more,
+        )
 
     def _is_written(self, digest: str) -> bool:
         return digest in self._known or digest in self._new
 
 
 class WholeLists:
-    """The lists of one segment, for whoever reads it from its beginning and learns from every line that has some."""
+    """The lists of one segment, for whoever reads it from its beginning and learns from every line
+    that has some.
+    """
 
     def __init__(self) -> None:
         self._known: dict[str, tuple[str | None, list[Any]]] = {}
@@ -108,10 +136,14 @@ class WholeLists:
         for written in record.get(LISTS, {}).values():
             before = written.get("after")
             if before is None or before in self._known:
-                self._known.setdefault(written["digest"], (before, written["more"]))  # never after itself, whatever a file says
+                self._known.setdefault(
+                    written["digest"], (before, written["more"])
+                )  # never after itself, whatever a file says
 
     def whole(self, record: Mapping[str, Any]) -> dict[str, Any]:
-        """Return a record that was learnt from, its lists where they belong. One whose beginning was not read is left out."""
+        """Return a record that was learnt from, its lists where they belong. One whose beginning was
+        not read is left out.
+        """
         content = {name: value for name, value in record.items() if name != LISTS}
         for place, written in record.get(LISTS, {}).items():
             found = self._elements(written["digest"])
@@ -119,7 +151,13 @@ class WholeLists:
             if kind == place:
                 content |= {} if found is None else {place: found}
                 continue
-            part = {"admitted": [position for first, last in content["batch"][kind]["admitted"] for position in range(first, last + 1)]}
+            part = {
+                "admitted": [
+                    position
+                    for first, last in content["batch"][kind]["admitted"]
+                    for position in range(first, last + 1)
+                ]
+            }
             content["batch"] = {**content["batch"], kind: part if found is None else {"asked": found, **part}}
         return content
 

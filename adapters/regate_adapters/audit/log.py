@@ -1,7 +1,9 @@
-"""`SegmentedAuditLog`: the audit port over local files. Records that arrive together are written together; each caller waits for its own (I12).
+"""`SegmentedAuditLog`: the audit port over local files. Records that arrive together are written together;
+each caller waits for its own (I12).
 
-Not how a record is spelt (`lines.py`), nor where the files begin and end (`segments.py`). Shipping the audit log elsewhere is another
-program's work: the files are append-only, numbered without gaps, and safe to read while they grow (`reading.py`).
+Not how a record is spelt (`lines.py`), nor where the files begin and end (`segments.py`). Shipping the audit
+log elsewhere is another program's work: the files are append-only, numbered without gaps, and safe to read
+while they grow (`reading.py`).
 """
 
 from __future__ import annotations
@@ -50,7 +52,9 @@ class SegmentedAuditLog:
         self._closed = False
         self._unreported = 0
         self.lost = 0
-        """Records that were not written although their effect happened. Stays 0 when `on_failure` is `block`."""
+        """Records that were not written although their effect happened. Stays 0 when `on_failure` is
+        `block`.
+        """
 
     @classmethod
     @asynccontextmanager
@@ -64,11 +68,13 @@ class SegmentedAuditLog:
         deadline_s: float = _DEADLINE_SECONDS,
         clock: Clock = wall_clock,
     ) -> AsyncIterator[Self]:
-        """Yield the log, its numbers going on from the last record in the directory; on leaving, what was recorded is written.
+        """Yield the log, its numbers going on from the last record in the directory; on leaving, what was
+        recorded is written.
 
-        `durable` waits for the disk, and so survives a loss of power; without it a record survives the end of this process only. With
-        `on_failure="count"` a record that cannot be written is counted in `lost`, and in a `gap` record as soon as writing works again.
-        Raises `ConfigurationError` when the directory cannot be used or is another process's.
+        `durable` waits for the disk, and so survives a loss of power; without it a record survives the end of
+        this process only. With `on_failure="count"` a record that cannot be written is counted in `lost`, and
+        in a `gap` record as soon as writing works again. Raises `ConfigurationError` when the directory
+        cannot be used or is another process's.
         """
         segments = Segments(directory, durable=durable, rotate_bytes=rotate_bytes)
         with ThreadPoolExecutor(max_workers=1, thread_name_prefix="regate-audit") as thread:
@@ -89,7 +95,9 @@ class SegmentedAuditLog:
                 await _run(thread, segments.close)
 
     async def record(self, record: JsonObject) -> None:
-        """Append one record; when this returns it is written. Raises `AuditUnavailable` when it is not, unless losses are only counted."""
+        """Append one record; when this returns it is written. Raises `AuditUnavailable` when it is
+        not, unless losses are only counted.
+        """
         try:
             await self._append(record)
         except AuditUnavailable as error:
@@ -138,7 +146,9 @@ class SegmentedAuditLog:
         except OSError as error:
             for waiting in batch:
                 if not waiting.written.done():
-                    waiting.written.set_exception(AuditUnavailable(f"{type(error).__name__}: {error.strerror}"))
+                    waiting.written.set_exception(
+                        AuditUnavailable(f"{type(error).__name__}: {error.strerror}")
+                    )
             return
         self._unreported -= gap
         for waiting in batch:

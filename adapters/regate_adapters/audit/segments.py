@@ -1,7 +1,8 @@
-"""The audit log's files: numbered segments of whole lines, appended to by one process. Blocking; `audit log.py` calls it from its own thread.
+"""The audit log's files: numbered segments of whole lines, appended to by one process. Blocking; `audit
+log.py` calls it from its own thread.
 
-A segment is named for the number of its first record. A write that fails is taken back to the last whole record, so a number is used once
-or not at all; until that has succeeded nothing more is written.
+A segment is named for the number of its first record. A write that fails is taken back to the last whole
+record, so a number is used once or not at all; until that has succeeded nothing more is written.
 """
 
 from __future__ import annotations
@@ -29,7 +30,9 @@ _CLOSED: Final = -1
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """When something was recorded, the body of its line, and the lists that were taken out of it. Made by `of`."""
+    """When something was recorded, the body of its line, and the lists that were taken out of it. Made
+    by `of`.
+    """
 
     at: float
     body: bytes
@@ -64,8 +67,9 @@ class Segments:
     def open(self, at: float) -> None:
         """Take the directory for this process and find the end of the log.
 
-        What a crash left half-written is set aside in a file of its own, logged, and recorded as the first new record. Raises
-        `ConfigurationError` when the directory cannot be used, or is in use by another process.
+        What a crash left half-written is set aside in a file of its own, logged, and recorded as the first
+        new record. Raises `ConfigurationError` when the directory cannot be used, or is in use by another
+        process.
         """
         try:
             self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -75,10 +79,13 @@ class Segments:
                 self.append([Entry.of(at, {"kind": "audit.torn", "bytes": torn})])
         except OSError as error:
             self.close()
-            raise ConfigurationError(f"audit.path: {self._directory} cannot be used: {error.strerror}") from error
+            raise ConfigurationError(
+                f"audit.path: {self._directory} cannot be used: {error.strerror}"
+            ) from error
 
     def append(self, entries: Sequence[Entry]) -> None:
-        """Write the entries as one run of records; when this returns they are written, and on the disk if durable.
+        """Write the entries as one run of records; when this returns they are written, and on the disk if
+        durable.
 
         Raises `OSError` when they are not, in which case no number was used.
         """
@@ -86,7 +93,9 @@ class Segments:
             return
         self._repair()
         self._follow()
-        lines = b"".join(self._line(self.next_sequence + offset, entry) for offset, entry in enumerate(entries))
+        lines = b"".join(
+            self._line(self.next_sequence + offset, entry) for offset, entry in enumerate(entries)
+        )
         self._dirty = True
         try:
             _write_all(self._descriptor, lines)
@@ -113,15 +122,21 @@ class Segments:
         return line_of(sequence, entry.at, body)
 
     def _take(self) -> None:
-        self._lock = os.open(self._directory / ".lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        self._lock = os.open(
+            self._directory / ".lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600
+        )
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             self.close()
-            raise ConfigurationError(f"audit.path: {self._directory} is in use by another process; each needs its own") from error
+            raise ConfigurationError(
+                f"audit.path: {self._directory} is in use by another process; each needs its own"
+            ) from error
 
     def _recover(self) -> int:
-        """Open the last segment at its end; return how many bytes after its last whole record were set aside."""
+        """Open the last segment at its end; return how many bytes after its last whole record were
+        set aside.
+        """
         present = segments_in(self._directory)
         if not present:
             self._begin_segment()
@@ -143,7 +158,11 @@ class Segments:
         return len(torn)
 
     def _set_aside(self, segment: Path, torn: bytes) -> None:
-        descriptor = os.open(segment.with_suffix(".torn"), os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        descriptor = os.open(
+            segment.with_suffix(".torn"),
+            os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC,
+            0o600,
+        )
         try:
             _write_all(descriptor, torn)
             os.fsync(descriptor)
@@ -162,7 +181,9 @@ class Segments:
         self._size = 0
 
     def _open_segment(self, path: Path, *, new: bool) -> None:
-        flags = os.O_WRONLY | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC | (os.O_CREAT | os.O_EXCL if new else 0)
+        flags = (
+            os.O_WRONLY | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC | (os.O_CREAT | os.O_EXCL if new else 0)
+        )
         descriptor = os.open(path, flags, 0o600)
         if self._descriptor != _CLOSED:
             os.close(self._descriptor)

@@ -1,8 +1,10 @@
-"""The catalogue: which models there are and which upstream serves each. Asks through a callable; `upstreams.py` does the network part.
+"""The catalogue: which models there are and which upstream serves each. Asks through a callable;
+`upstreams.py` does the network part.
 
-Models named in the configuration, aliases among them, are taken as they are. The others are discovered, and three rules keep that quiet: a
-listing is good for 30 seconds, concurrent callers share one fetch, and a fetch that fails takes nothing away. A known model is never kept
-waiting. All names here are those that clients use; an upstream's own name for a model is `upstreams.py`'s matter.
+Models named in the configuration, aliases among them, are taken as they are. The others are discovered, and
+three rules keep that quiet: a listing is good for 30 seconds, concurrent callers share one fetch, and a fetch
+that fails takes nothing away. A known model is never kept waiting. All names here are those that clients use;
+an upstream's own name for a model is `upstreams.py`'s matter.
 """
 
 from __future__ import annotations
@@ -43,18 +45,24 @@ Fetch = Callable[[str], Awaitable[Sequence[ModelEntry]]]
 
 @dataclass(frozen=True, slots=True)
 class CatalogueEntry:
-    """What the configuration says an upstream serves. `models` None: what it lists. `aliases` are names for models of it."""
+    """What the configuration says an upstream serves. `models` None: what it lists. `aliases` are
+    names for models of it.
+    """
 
     models: Sequence[str] | None = None
     aliases: Mapping[str, str] = field(default_factory=dict)
     by_policy: bool = False
     """Whether it is asked only for what the policy sends to it."""
     fallback_for: frozenset[str] = frozenset()
-    """Upstreams in whose place it may be asked, for the models that both serve, while they cannot be reached."""
+    """Upstreams in whose place it may be asked, for the models that both serve, while they cannot be
+    reached.
+    """
 
 
 class _Listing:
-    """What one upstream is known to serve, by the names that clients use. `known` is False until it is known what it lists."""
+    """What one upstream is known to serve, by the names that clients use. `known` is False until it is
+    known what it lists.
+    """
 
     def __init__(self, upstream: str, entry: CatalogueEntry, fetch: Fetch, clock: Clock) -> None:
         self.upstream = upstream
@@ -70,9 +78,15 @@ class _Listing:
         self._running: asyncio.Task[None] | None = None
 
     def refresh(self, group: asyncio.TaskGroup, *, older_than: float) -> asyncio.Task[None] | None:
-        """Return the fetch under way, or a new one when the listing is as old as said and the last try is not just past; else None."""
+        """Return the fetch under way, or a new one when the listing is as old as said and the last try
+        is not just past; else None.
+        """
         now = self._clock()
-        if self._running is None and now - self._fetched_at >= older_than and now - self._tried_at >= _COOLDOWN_SECONDS:
+        if (
+            self._running is None
+            and now - self._fetched_at >= older_than
+            and now - self._tried_at >= _COOLDOWN_SECONDS
+        ):
             self._tried_at = now
             self._running = group.create_task(self._refresh())
         return self._running
@@ -91,7 +105,8 @@ class _Listing:
         except UpstreamError as error:
             self.error = error
             _log.warning("models_not_listed", extra={"upstream": self.upstream, "detail": error.detail})
-        except Exception:  # noqa: BLE001 — an error that leaves this task would end the gateway; it is logged with its trace
+        # An error that leaves this task would end the gateway; it is logged with its trace
+        except Exception:  # noqa: BLE001
             _log.exception("models_not_listed", extra={"upstream": self.upstream})
         finally:
             self._running = None
@@ -99,16 +114,29 @@ class _Listing:
     def _tell(self, listed: Sequence[ModelEntry]) -> None:
         own = {entry.id: entry for entry in listed}
         aliases = self.entry.aliases
-        hidden = set(aliases.values()) if self.discovers else set()  # a name that the operator wrote down himself stays
-        named = {alias: replace(own.get(model, ModelEntry(model, 0, self.upstream)), id=alias) for alias, model in aliases.items()}
-        self.entries = named | {model: entry for model, entry in own.items() if model not in hidden and model not in named}
+        hidden = (
+            set(aliases.values()) if self.discovers else set()
+        )  # a name that the operator wrote down himself stays
+        named = {
+            alias: replace(own.get(model, ModelEntry(model, 0, self.upstream)), id=alias)
+            for alias, model in aliases.items()
+        }
+        self.entries = named | {
+            model: entry for model, entry in own.items() if model not in hidden and model not in named
+        }
 
 
 class ModelCatalogue:
-    """Where several upstreams serve one model, the first configured is asked. Must be entered: fetches run in a task group of its own."""
+    """Where several upstreams serve one model, the first configured is asked. Must be entered: fetches
+    run in a task group of its own.
+    """
 
-    def __init__(self, entries: Mapping[str, CatalogueEntry], fetch: Fetch, *, clock: Clock = time.monotonic) -> None:
-        self._listings = {upstream: _Listing(upstream, entry, fetch, clock) for upstream, entry in entries.items()}
+    def __init__(
+        self, entries: Mapping[str, CatalogueEntry], fetch: Fetch, *, clock: Clock = time.monotonic
+    ) -> None:
+        self._listings = {
+            upstream: _Listing(upstream, entry, fetch, clock) for upstream, entry in entries.items()
+        }
         self._open = [listing for listing in self._listings.values() if not listing.entry.by_policy]
         self._group: asyncio.TaskGroup | None = None
 
@@ -128,9 +156,11 @@ class ModelCatalogue:
         self._start(list(self._listings.values()), older_than=0)
 
     async def serving(self, model: str, *, by: str | None = None) -> Serving | None:
-        """Return who serves the model, or None when all that might were asked and none does; see `ports.Catalogue.serving`.
+        """Return who serves the model, or None when all that might were asked and none does; see
+        `ports.Catalogue.serving`.
 
-        Raises `UpstreamError` when the model is unknown and an upstream that might serve it has never said what it serves.
+        Raises `UpstreamError` when the model is unknown and an upstream that might serve it has never said
+        what it serves.
         """
         if by is None:
             asked = self._open
@@ -144,7 +174,8 @@ class ModelCatalogue:
         return Serving(found, self._alternates(found, model) if by is None else ())
 
     async def all(self) -> Mapping[str, tuple[str, ModelEntry]]:
-        """Return every model with its upstream, in the order of configuration; not those that only policy sends requests to.
+        """Return every model with its upstream, in the order of configuration; not those that only policy
+        sends requests to.
 
         Raises `UpstreamError` when no upstream has ever said.
         """
@@ -159,7 +190,9 @@ class ModelCatalogue:
         return models
 
     async def reserved(self) -> Mapping[str, tuple[frozenset[str], ModelEntry]]:
-        """Return the models that are served only where policy says so, with the upstreams that it may name for each. Raises nothing."""
+        """Return the models that are served only where policy says so, with the upstreams that it may
+        name for each. Raises nothing.
+        """
         reserved = [listing for listing in self._listings.values() if listing.entry.by_policy]
         if waiting := self._start(reserved, older_than=_FRESH_SECONDS):
             await asyncio.wait(waiting)
@@ -168,10 +201,16 @@ class ModelCatalogue:
             for entry in listing.entries.values():
                 upstreams, first = models.get(entry.id, (frozenset(), entry))
                 models[entry.id] = (upstreams | {listing.upstream}, first)
-        return {model: found for model, found in models.items() if not any(model in listing.entries for listing in self._open)}
+        return {
+            model: found
+            for model, found in models.items()
+            if not any(model in listing.entries for listing in self._open)
+        }
 
     async def _find(self, model: str, asked: Sequence[_Listing]) -> str | None:
-        self._start(asked, older_than=_FRESH_SECONDS)  # a stale listing is renewed beside the request that noticed
+        self._start(
+            asked, older_than=_FRESH_SECONDS
+        )  # a stale listing is renewed beside the request that noticed
         found = _first(model, asked)
         waiting = set() if found is not None else self._start(asked, older_than=0)
         while waiting and found is None:
@@ -182,21 +221,31 @@ class ModelCatalogue:
         return found
 
     def _alternates(self, upstream: str, model: str) -> tuple[str, ...]:
-        return tuple(one.upstream for one in self._open if upstream in one.entry.fallback_for and model in one.entries)
+        return tuple(
+            one.upstream for one in self._open if upstream in one.entry.fallback_for and model in one.entries
+        )
 
     def _start(self, listings: Sequence[_Listing], *, older_than: float) -> set[asyncio.Task[None]]:
         if self._group is None:
             return set()
-        tasks = [listing.refresh(self._group, older_than=older_than) for listing in listings if listing.discovers]
+        tasks = [
+            listing.refresh(self._group, older_than=older_than) for listing in listings if listing.discovers
+        ]
         return {task for task in tasks if task is not None}
 
     def _require_knowledge(self, asked: Sequence[_Listing]) -> None:
         for listing in asked:
             if not listing.known:
                 error = listing.error
-                detail = f"{listing.upstream} never listed its models" + (f": {error.detail}" if error else "")
+                detail = f"{listing.upstream} never listed its models" + (
+                    f": {error.detail}" if error else ""
+                )
                 passing = error is None or error.status != 400
-                advice = "Try again later." if passing else "Tell the operator: the gateway's log says what it answers."
+                advice = (
+                    "Try again later."
+                    if passing
+                    else "Tell the operator: the gateway's log says what it answers."
+                )
                 raise UpstreamError(f"A backend cannot say which models it serves. {advice}", detail=detail)
 
 

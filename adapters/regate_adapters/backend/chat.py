@@ -1,6 +1,8 @@
-"""The backend as the loop sees it: one chat completion at a time, streamed. Implements `ports.Backend` over `Upstreams`.
+"""The backend as the loop sees it: one chat completion at a time, streamed. Implements `ports.Backend` over
+`Upstreams`.
 
-Opens, reads and closes; `backend/stream/sse_reader.py` finds the events in the bytes and `backend/stream/chat_events.py` says what they tell.
+Opens, reads and closes; `backend/stream/sse_reader.py` finds the events in the bytes and
+`backend/stream/chat_events.py` says what they tell.
 """
 
 from __future__ import annotations
@@ -25,7 +27,9 @@ from regate_orchestrator.values import JsonObject
 MAX_STREAM_BYTES: Final = 64 * 1024 * 1024
 MAX_COMPLETION_BYTES: Final = 16 * 1024 * 1024
 _USAGE_SECONDS: Final = 2.0
-"""How long the usage is waited for when the turn's end was told: some upstreams send neither it nor an end mark, and keep the connection."""
+"""How long the usage is waited for when the turn's end was told: some upstreams send neither it nor an
+end mark, and keep the connection.
+"""
 _LAST_SECONDS: Final = 0.25
 """How long anything is waited for when the usage was told too."""
 _SETTLE_SECONDS: Final = 0.05
@@ -40,22 +44,31 @@ class ChatBackend:
         self._upstreams = upstreams
 
     @asynccontextmanager
-    async def chat(self, upstream: str, payload: JsonObject, *, alternates: Sequence[str] = ()) -> AsyncIterator[AsyncIterator[ModelEvent]]:
-        """Open a streamed chat completion and enter with its events, the last being `ModelEnded` or `ModelFailed`.
+    async def chat(
+        self, upstream: str, payload: JsonObject, *, alternates: Sequence[str] = ()
+    ) -> AsyncIterator[AsyncIterator[ModelEvent]]:
+        """Open a streamed chat completion and enter with its events, the last being `ModelEnded` or
+        `ModelFailed`.
 
-        Raises `UpstreamError` unless the upstream, or an alternate asked in its place, answers 2xx. Leaving before the end closes the
-        connection at once.
+        Raises `UpstreamError` unless the upstream, or an alternate asked in its place, answers 2xx. Leaving
+        before the end closes the connection at once.
         """
         asked = {**payload, "stream": True, "stream_options": {"include_usage": True}}
-        async with self._upstreams.open(upstream, "/chat/completions", asked, accept_stream=True, alternates=alternates) as response:
+        async with self._upstreams.open(
+            upstream, "/chat/completions", asked, accept_stream=True, alternates=alternates
+        ) as response:
             translator = ChatTranslator(response.upstream)
             async with aclosing(_events(upstream, response, translator)) as events:
                 yield events
-            if translator.finished:  # the end of the body follows the last event; seeing it is what keeps the connection
+            if (
+                translator.finished
+            ):  # the end of the body follows the last event; seeing it is what keeps the connection
                 await response.settle(within_s=_SETTLE_SECONDS)
 
 
-async def _events(upstream: str, response: UpstreamResponse, translator: ChatTranslator) -> AsyncGenerator[ModelEvent, None]:
+async def _events(
+    upstream: str, response: UpstreamResponse, translator: ChatTranslator
+) -> AsyncGenerator[ModelEvent, None]:
     failure: UpstreamError | None = None
     try:
         stream = _Payloads()
@@ -73,12 +86,15 @@ async def _events(upstream: str, response: UpstreamResponse, translator: ChatTra
             for event in _unended(stream, translator):
                 yield event
     except UpstreamError as error:
-        # Once the upstream has said how its turn ended, a connection that then breaks or idles loses at most the usage.
+        # Once the upstream has said how its turn ended, a connection that then breaks or idles loses at most
+        # the usage.
         failure = None if translator.finished else response.without_key(error)
     except NotUnderstood as error:
         failure = misunderstood(upstream, str(error))
     except EventTooLarge:
-        failure = misunderstood(upstream, f"more than {MAX_EVENT_BYTES} bytes in an event, or {MAX_STREAM_BYTES} in all")
+        failure = misunderstood(
+            upstream, f"more than {MAX_EVENT_BYTES} bytes in an event, or {MAX_STREAM_BYTES} in all"
+        )
     for event in _last_events(upstream, translator) if failure is None else [ModelFailed(failure)]:
         yield event
 
@@ -93,7 +109,9 @@ async def _whole(upstream: str, pieces: _Pieces) -> bytes:
 
 
 def _unended(stream: _Payloads, translator: ChatTranslator) -> list[ModelEvent]:
-    """Return what an event tells that the body's end has cut short of its blank line; after the end was told, what is damaged is not missed."""
+    """Return what an event tells that the body's end has cut short of its blank line; after the end
+    was told, what is damaged is not missed.
+    """
     try:
         return [event for data in stream.finish() for event in translator.read(data)]
     except NotUnderstood:
@@ -110,9 +128,11 @@ def _last_events(upstream: str, translator: ChatTranslator) -> list[ModelEvent]:
 
 
 class _Pieces:
-    """The pieces of a body. Once the upstream has said how its turn ended they are waited for a moment longer, and are then at their end.
+    """The pieces of a body. Once the upstream has said how its turn ended they are waited for a moment
+    longer, and are then at their end.
 
-    `until` is how long that is, by the loop's clock. A class, not a generator: one that is abandoned half-way needs no closing of its own.
+    `until` is how long that is, by the loop's clock. A class, not a generator: one that is abandoned half-way
+    needs no closing of its own.
     """
 
     def __init__(self, first: bytes, others: AsyncIterator[bytes], translator: ChatTranslator) -> None:
@@ -153,7 +173,9 @@ class _Payloads:
         self.done = False
 
     def feed(self, chunk: bytes) -> list[bytes]:
-        """Return the payloads that these bytes complete. Raises `EventTooLarge`, for the stream as a whole too."""
+        """Return the payloads that these bytes complete. Raises `EventTooLarge`, for the stream as a
+        whole too.
+        """
         self._size += len(chunk)
         if self._size > MAX_STREAM_BYTES:
             raise EventTooLarge

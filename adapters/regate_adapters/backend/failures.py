@@ -1,6 +1,8 @@
-"""Failures of an upstream, as the one error the core knows. Not the events of a broken stream: those are `chat.py`'s.
+"""Failures of an upstream, as the one error the core knows. Not the events of a broken stream: those are
+`chat.py`'s.
 
-The messages are ours, word for word. What the upstream said goes into `detail`, for the log, cut short and without the key we sent.
+The messages are ours, word for word. What the upstream said goes into `detail`, for the log, cut short and
+without the key we sent.
 """
 
 from __future__ import annotations
@@ -32,7 +34,9 @@ class Unsent(UpstreamError):
     """No connection came about: certainly nothing was sent, so another upstream may be asked instead."""
 
 
-def refused(upstream: str, status: int, *, retry_after: str | None, text: str, shown: str = "") -> UpstreamError:
+def refused(
+    upstream: str, status: int, *, retry_after: str | None, text: str, shown: str = ""
+) -> UpstreamError:
     """Return the error for an answer that is not 2xx; `shown` is what of its words the caller may see.
 
     The gateway's own credentials being refused is the operator's matter, hence 502.
@@ -51,20 +55,32 @@ def of_status(status: int, *, retry_after: str | None, detail: str) -> UpstreamE
     if status == 429:
         given = retry_after if retry_after is not None and _RETRY_AFTER.fullmatch(retry_after) else None
         message = "The backend takes no more requests at present. Try again later."
-        return UpstreamError(message, status=429, code="rate_limit_exceeded", retry_after=given, detail=detail)
+        return UpstreamError(
+            message, status=429, code="rate_limit_exceeded", retry_after=given, detail=detail
+        )
     if status in _REFUSED:
-        message = "The backend refused the request. The gateway's log says why, under the id in the answer's header 'x-request-id'."
+        message = (
+            "The backend refused the request. The gateway's log says why, under the id in the answer's "
+            "header 'x-request-id'."
+        )
         return UpstreamError(message, status=400, detail=detail)
     if status in DENIED:
-        return UpstreamError("The backend did not accept the gateway's credentials. Tell the operator.", detail=detail)
+        return UpstreamError(
+            "The backend did not accept the gateway's credentials. Tell the operator.", detail=detail
+        )
     if status == 408:
         return UpstreamError("The backend did not answer in time.", status=504, detail=detail)
     return UpstreamError("The backend failed to answer.", detail=detail)
 
 
 def too_long(detail: str) -> UpstreamError:
-    """Return the error for a request that is longer than the model's context: the caller's to mend, whatever status the upstream gave it."""
-    message = "The request is longer than the model's context window. Shorten the input, or ask for fewer output tokens."
+    """Return the error for a request that is longer than the model's context: the caller's to mend,
+    whatever status the upstream gave it.
+    """
+    message = (
+        "The request is longer than the model's context window. Shorten the input, or ask for fewer output "
+        "tokens."
+    )
     return UpstreamError(message, status=400, code="context_length_exceeded", detail=detail)
 
 
@@ -81,11 +97,15 @@ def unreached(upstream: str, error: BaseException) -> UpstreamError:
 
 
 def circuit_open(upstream: str, retry_after: str) -> Unsent:
-    """Return the error for a request that was not sent because the upstream could not be reached just before."""
+    """Return the error for a request that was not sent because the upstream could not be reached just
+    before.
+    """
     detail = f"{upstream}: not asked, as its latest connections did not come about"
     return Unsent("The backend cannot be reached.", retry_after=retry_after, detail=detail)
 
 
 def misunderstood(upstream: str, reason: str) -> UpstreamError:
     """Return the error for an answer that does not follow the protocol."""
-    return UpstreamError("The backend's answer was not understood.", detail=f"{upstream}: {reason}"[:MAX_DETAIL])
+    return UpstreamError(
+        "The backend's answer was not understood.", detail=f"{upstream}: {reason}"[:MAX_DETAIL]
+    )

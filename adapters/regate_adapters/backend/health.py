@@ -1,11 +1,11 @@
-"""Whether an upstream can be reached, as far as its latest connections say. Pure; `upstream_client.py` tells it what happened, `upstreams.py` asks
-anew.
+"""Whether an upstream can be reached, as far as its latest connections say. Pure; `upstream_client.py` tells
+it what happened, `upstreams.py` asks anew.
 
-Only connections open the circuit, never answers: an upstream that answers with an error is reached, and what it refuses is the request's own
-matter. Two answers are told of all the same, for the operator alone can mend what they say: that the key is refused, and that there is no list
-of models at this address.
-After three connections in a row that did not come about the circuit is open: requests fail at once, or go to an alternate. A trial every few
-seconds closes it again; without one it closes by itself after ten seconds.
+Only connections open the circuit, never answers: an upstream that answers with an error is reached, and what
+it refuses is the request's own matter. Two answers are told of all the same, for the operator alone can mend
+what they say: that the key is refused, and that there is no list of models at this address.
+After three connections in a row that did not come about the circuit is open: requests fail at once, or go to
+an alternate. A trial every few seconds closes it again; without one it closes by itself after ten seconds.
 """
 
 from __future__ import annotations
@@ -21,7 +21,9 @@ FRESH_SECONDS: Final = 30.0
 
 Trouble = Literal["denied", "no_models"]
 Reach = Literal["ok", "unreachable", "unknown", "denied", "no_models"]
-"""`denied`: the upstream answers, and does not accept the key. `no_models`: it answers that it has no list of models."""
+"""`denied`: the upstream answers, and does not accept the key. `no_models`: it answers that it has no
+list of models.
+"""
 
 
 class Health:

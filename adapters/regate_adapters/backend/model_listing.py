@@ -1,4 +1,6 @@
-"""Reads what `GET /models` answers, in the shapes that backends give it: a list of models, below `data` or `models` or by itself."""
+"""Reads what `GET /models` answers, in the shapes that backends give it: a list of models, below
+`data` or `models` or by itself.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +20,9 @@ _IDS: Final = ("id", "model", "name")
 
 
 def listed_models(upstream: str, body: bytes) -> tuple[ModelEntry, ...]:
-    """Return the models of a listing; entries without a plain id are left out. Raises `UpstreamError` for what is no listing."""
+    """Return the models of a listing; entries without a plain id are left out. Raises `UpstreamError`
+    for what is no listing.
+    """
     try:
         document = orjson.loads(body)
     except orjson.JSONDecodeError as error:
@@ -28,7 +32,9 @@ def listed_models(upstream: str, body: bytes) -> tuple[ModelEntry, ...]:
 
 
 def _list_in(upstream: str, document: object) -> list[object]:
-    found = [document[name] for name in _LISTS if name in document] if isinstance(document, dict) else [document]
+    found = (
+        [document[name] for name in _LISTS if name in document] if isinstance(document, dict) else [document]
+    )
     listed: object = next((value for value in found if value is not None), [])
     if isinstance(listed, list) and found:
         return listed  # Ollama says `null` when it has none

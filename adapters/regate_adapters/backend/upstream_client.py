@@ -1,7 +1,8 @@
 """One upstream's pool of kept connections, and requests of our own making over it.
 
-What leaves here is our body and our headers with the upstream's own key; nothing of the client's request is passed on, and an answer that
-is not 2xx becomes an `UpstreamError` in our words (`failures.py`). Not which upstream is asked: that is `upstreams.py`.
+What leaves here is our body and our headers with the upstream's own key; nothing of the client's request is
+passed on, and an answer that is not 2xx becomes an `UpstreamError` in our words (`failures.py`). Not which
+upstream is asked: that is `upstreams.py`.
 """
 
 from __future__ import annotations
@@ -44,9 +45,8 @@ _CONTACT_SECONDS: Final = 2.0
 _ERROR_TEXT_SECONDS: Final = 2.0
 _RETRY_PAUSE_SECONDS: Final = 0.1
 _MAX_CONNECTIONS: Final = 1_024
-_KEEP_ALIVE_SECONDS: Final = (
-    4.0  # below the 5 s after which uvicorn (and with it vLLM) closes, so that no request meets a closing connection
-)
+# Below the 5 s after which uvicorn (and with it vLLM) closes, so that no request meets a closing connection
+_KEEP_ALIVE_SECONDS: Final = 4.0
 _MAX_LISTING: Final = 4 * 1024 * 1024
 _LARGE_BODY: Final = 512 * 1024
 _PATH: Final = re.compile(r"(/[a-z_]+){1,3}")
@@ -62,10 +62,12 @@ Pause = Callable[[float], Awaitable[None]]
 
 @dataclass(frozen=True, slots=True)
 class UpstreamConfig:
-    """A backend that speaks the OpenAI API. `models` None means that it lists them itself; `timeout_s` is the longest wait for its next bytes.
+    """A backend that speaks the OpenAI API. `models` None means that it lists them itself; `timeout_s` is the
+    longest wait for its next bytes.
 
-    `aliases` are names that clients use for models of it; `by_policy` and `fallback_for` are those of `catalogue.Offer`. `show_errors`: callers
-    may see its own words about what it refuses, without addresses and secrets.
+    `aliases` are names that clients use for models of it; `by_policy` and `fallback_for` are those of
+    `catalogue.Offer`. `show_errors`: callers may see its own words about what it refuses, without addresses
+    and secrets.
     """
 
     name: str
@@ -90,14 +92,20 @@ class UpstreamResponse:
         self._response = response
         self._key = key
         self.status = response.status
-        self.headers: Mapping[str, str] = {name: response.headers[name] for name in _PASSED_HEADERS if name in response.headers}
+        self.headers: Mapping[str, str] = {
+            name: response.headers[name] for name in _PASSED_HEADERS if name in response.headers
+        }
 
     def chunks(self) -> AsyncIterator[bytes]:
-        """Return the body's bytes as they come. Raises `UpstreamError` when they break off or stay away; reads no faster than it is asked to."""
+        """Return the body's bytes as they come. Raises `UpstreamError` when they break off or stay
+        away; reads no faster than it is asked to.
+        """
         return _Chunks(self.upstream, self._response.content)
 
     async def beginning(self) -> bytes:
-        """Return the body's first bytes that say something, with what came with them; none at its end. Raises as `chunks` does."""
+        """Return the body's first bytes that say something, with what came with them; none at its end.
+        Raises as `chunks` does.
+        """
         blank = 0
         async for chunk in self.chunks():
             if said := chunk.lstrip(BLANK):
@@ -108,7 +116,9 @@ class UpstreamResponse:
         return b""
 
     async def read(self, *, limit: int) -> bytes:
-        """Return the whole body. Raises `UpstreamError` when it is larger than the limit, breaks off or stays away."""
+        """Return the whole body. Raises `UpstreamError` when it is larger than the limit, breaks off
+        or stays away.
+        """
         body = bytearray()
         async for chunk in self.chunks():
             body += chunk
@@ -117,13 +127,17 @@ class UpstreamResponse:
         return bytes(body)
 
     def without_key(self, error: UpstreamError) -> UpstreamError:
-        """Return the error, whose detail quotes the answer, without the key that was sent: some upstreams quote what they refuse."""
+        """Return the error, whose detail quotes the answer, without the key that was sent: some
+        upstreams quote what they refuse.
+        """
         if self._key is not None:
             error.detail = error.detail.replace(self._key, "***")
         return error
 
     async def settle(self, *, within_s: float) -> None:
-        """Read on to the end of a body of which nothing more is wanted, so that its connection can be used again; waits no longer than said."""
+        """Read on to the end of a body of which nothing more is wanted, so that its connection can be
+        used again; waits no longer than said.
+        """
         try:
             async with asyncio.timeout(within_s):
                 while await self._response.content.readany():
@@ -133,7 +147,9 @@ class UpstreamResponse:
 
 
 class _Chunks:
-    """The pieces of a body. A class, not a generator: one that is abandoned half-way needs no closing of its own."""
+    """The pieces of a body. A class, not a generator: one that is abandoned half-way needs no closing
+    of its own.
+    """
 
     __slots__ = ("_content", "_upstream")
 
@@ -157,11 +173,13 @@ class _Chunks:
 class UpstreamClient:
     """One upstream's pool. No cookies, redirects, proxies from the environment, or decompression.
 
-    `on_trouble` is told its name with each failure while it is in trouble: whoever made the link must then ask for `contact` until it is
-    reached again.
+    `on_trouble` is told its name with each failure while it is in trouble: whoever made the link must then
+    ask for `contact` until it is reached again.
     """
 
-    def __init__(self, config: UpstreamConfig, *, clock: Clock, pause: Pause, on_trouble: Callable[[str], None]) -> None:
+    def __init__(
+        self, config: UpstreamConfig, *, clock: Clock, pause: Pause, on_trouble: Callable[[str], None]
+    ) -> None:
         self.name = config.name
         self.health = Health(clock)
         self._config = config
@@ -169,11 +187,18 @@ class UpstreamClient:
         self._on_trouble = on_trouble
         self._held = 0
         self._accepted = False
-        """Whether its key was good for the latest request: one may be good for requests and not for the list of models."""
+        """Whether its key was good for the latest request: one may be good for requests and not for
+        the list of models.
+        """
         self._session: aiohttp.ClientSession | None = None
         self._urls: dict[str, URL] = {}
         key = {} if config.api_key is None else {"Authorization": f"Bearer {config.api_key}"}
-        self._headers = {"User-Agent": "regate", "Accept-Encoding": "identity", "Accept": "application/json", **key}
+        self._headers = {
+            "User-Agent": "regate",
+            "Accept-Encoding": "identity",
+            "Accept": "application/json",
+            **key,
+        }
         self._json_headers = {**self._headers, "Content-Type": "application/json"}
         self._stream_headers = {**self._json_headers, "Accept": "text/event-stream, application/json"}
 
@@ -182,7 +207,10 @@ class UpstreamClient:
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=_MAX_CONNECTIONS, keepalive_timeout=_KEEP_ALIVE_SECONDS),
             timeout=aiohttp.ClientTimeout(
-                total=None, connect=_CONNECT_SECONDS, sock_connect=_CONNECT_SECONDS, sock_read=self._config.timeout_s
+                total=None,
+                connect=_CONNECT_SECONDS,
+                sock_connect=_CONNECT_SECONDS,
+                sock_read=self._config.timeout_s,
             ),
             cookie_jar=aiohttp.DummyCookieJar(),
             trust_env=False,
@@ -195,17 +223,22 @@ class UpstreamClient:
         if session is not None:
             await session.close()
 
-    async def post(self, path: str, body: bytes, *, accept_stream: bool, again: bool = True) -> aiohttp.ClientResponse:
-        """Return a 2xx answer whose body is still to be read, and which must be released; or raise `UpstreamError`.
+    async def post(
+        self, path: str, body: bytes, *, accept_stream: bool, again: bool = True
+    ) -> aiohttp.ClientResponse:
+        """Return a 2xx answer whose body is still to be read, and which must be released; or raise
+        `UpstreamError`.
 
-        That is `Unsent` where certainly nothing was sent. `again` tries a refused connection once more, for want of another upstream.
+        That is `Unsent` where certainly nothing was sent. `again` tries a refused connection once more, for
+        want of another upstream.
         """
         if self.health.is_open:
             raise circuit_open(self.name, self.health.retry_after)
         headers = self._stream_headers if accept_stream else self._json_headers
         self._held += 1
         try:
-            # The total covers what aiohttp has no deadline for: an upstream that accepts the connection but not our body.
+            # The total covers what aiohttp has no deadline for: an upstream that accepts the connection but
+            # not our body.
             async with asyncio.timeout(_CONNECT_SECONDS + self._config.timeout_s):
                 response = await self._send(self._url(path), body, headers, again=again)
         except BaseException as error:
@@ -258,7 +291,9 @@ class UpstreamClient:
         return listed_models(name, body)
 
     async def contact(self) -> None:
-        """Learn whether the upstream can be reached: any answer will do, and none within two seconds counts as a failed connection."""
+        """Learn whether the upstream can be reached: any answer will do, and none within two seconds
+        counts as a failed connection.
+        """
         try:
             async with asyncio.timeout(_CONTACT_SECONDS):
                 _let_go(await self._get_models())
@@ -279,18 +314,23 @@ class UpstreamClient:
             _log.warning("upstream_no_longer_%s", trouble, extra={"upstream": self.name})
 
     def _note_failure(self, error: BaseException) -> None:
-        # Whoever waited in vain for one of our own connections to come free has learnt nothing of the upstream.
+        # Whoever waited in vain for one of our own connections to come free has learnt nothing of the
+        # upstream.
         if isinstance(error, UNCONNECTED) and self._held < _MAX_CONNECTIONS:
             self._note_unreachable(error)
 
     def _note_unreachable(self, error: BaseException) -> None:
         if self.health.not_reached():
-            _log.warning("upstream_unreachable", extra={"upstream": self.name, "detail": str(error)[:MAX_DETAIL]})
+            _log.warning(
+                "upstream_unreachable", extra={"upstream": self.name, "detail": str(error)[:MAX_DETAIL]}
+            )
         if self.health.in_trouble:
             self._on_trouble(self.name)
 
     async def _get_models(self) -> aiohttp.ClientResponse:
-        return await self._must_session.get(self._url("/models"), headers=self._headers, allow_redirects=False)
+        return await self._must_session.get(
+            self._url("/models"), headers=self._headers, allow_redirects=False
+        )
 
     @property
     def _must_session(self) -> aiohttp.ClientSession:
@@ -305,7 +345,9 @@ class UpstreamClient:
             self._urls[path] = URL(self._config.base_url.rstrip("/") + path)
         return self._urls[path]
 
-    async def _send(self, url: URL, body: bytes, headers: Mapping[str, str], *, again: bool) -> aiohttp.ClientResponse:
+    async def _send(
+        self, url: URL, body: bytes, headers: Mapping[str, str], *, again: bool
+    ) -> aiohttp.ClientResponse:
         # A large body is written piecewise, so that the event loop goes on serving others meanwhile.
         def data() -> bytes | io.BytesIO:
             return body if len(body) <= _LARGE_BODY else io.BytesIO(body)
@@ -315,7 +357,8 @@ class UpstreamClient:
         except aiohttp.ClientConnectorError as error:
             if not again or error.os_error.errno != errno.ECONNREFUSED:
                 raise
-        # Certainly nothing was sent, as no connection came about. A restarting backend is back a moment later.
+        # Certainly nothing was sent, as no connection came about. A restarting backend is back a moment
+        # later.
         await self._pause(_RETRY_PAUSE_SECONDS)
         return await self._must_session.post(url, data=data(), headers=headers, allow_redirects=False)
 
@@ -323,7 +366,13 @@ class UpstreamClient:
         if not 200 <= response.status < 300:
             text = await self._error_text(response)
             shown = shown_words(text) if self._config.show_errors else ""
-            error = refused(self.name, response.status, retry_after=response.headers.get("Retry-After"), text=text, shown=shown)
+            error = refused(
+                self.name,
+                response.status,
+                retry_after=response.headers.get("Retry-After"),
+                text=text,
+                shown=shown,
+            )
             if response.status in DENIED and not (listing and self._accepted):
                 self._accepted = False
                 self._note_trouble("denied", error)
@@ -345,10 +394,13 @@ class UpstreamClient:
 
 
 def _let_go(response: aiohttp.ClientResponse) -> None:
-    """Close the connection at once, unless the body was read to its end and the connection is back in the pool already."""
+    """Close the connection at once, unless the body was read to its end and the connection is back in
+    the pool already.
+    """
     connection = response.connection
     if connection is None:
         return
     if connection.transport is not None:
-        connection.transport.abort()  # a plain close would first wait for the peer to take what we still have to send
+        # A plain close would first wait for the peer to take what we still have to send
+        connection.transport.abort()
     response.close()

@@ -1,4 +1,5 @@
-"""A bounded cache before an embedder. Keyed by tenant, so that nobody learns from its speed what another tenant has embedded.
+"""A bounded cache before an embedder. Keyed by tenant, so that nobody learns from its speed what another
+tenant has embedded.
 
 Texts are not kept, only their digests.
 """
@@ -20,7 +21,9 @@ _MAX_BYTES: Final = 32 * 1024 * 1024
 
 
 class CachedEmbedder:
-    """Keeps the vectors of the texts used last, by (tenant, model, SHA-256 of the text); `entries=0` keeps none."""
+    """Keeps the vectors of the texts used last, by (tenant, model, SHA-256 of the text); `entries=0`
+    keeps none.
+    """
 
     def __init__(self, inner: Embedder, *, entries: int = _ENTRIES, most_bytes: int = _MAX_BYTES) -> None:
         self._inner = inner
@@ -39,8 +42,13 @@ class CachedEmbedder:
         return await self._inner.dimensions()
 
     async def embed(self, texts: Sequence[str], *, tenant: str) -> list[Vector]:
-        """Return one vector a text, asking the inner embedder once for each distinct text that is not kept."""
-        keys = [(tenant, self._inner.name, hashlib.sha256(text.encode(errors="surrogatepass")).digest()) for text in texts]
+        """Return one vector a text, asking the inner embedder once for each distinct text that is
+        not kept.
+        """
+        keys = [
+            (tenant, self._inner.name, hashlib.sha256(text.encode(errors="surrogatepass")).digest())
+            for text in texts
+        ]
         known = {key: vector for key in keys if (vector := self._recall(key)) is not None}
         asked = {key: text for key, text in zip(keys, texts, strict=True) if key not in known}
         if asked:

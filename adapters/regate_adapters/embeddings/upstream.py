@@ -1,4 +1,6 @@
-"""An embedder behind an OpenAI-compatible `/embeddings`. Believes nothing of the answer that it has not checked."""
+"""An embedder behind an OpenAI-compatible `/embeddings`. Believes nothing of the answer that it has
+not checked.
+"""
 
 from __future__ import annotations
 
@@ -23,10 +25,18 @@ _CONNECT_SECONDS: Final = 5.0
 
 
 class UpstreamEmbedder:
-    """Asks an upstream for vectors, 64 texts a call, each call within the deadline. Must be entered before use."""
+    """Asks an upstream for vectors, 64 texts a call, each call within the deadline. Must be entered
+    before use.
+    """
 
     def __init__(
-        self, base_url: str, model: str, *, api_key: str | None = None, most_tokens: int | None = None, deadline_s: float = 30.0
+        self,
+        base_url: str,
+        model: str,
+        *,
+        api_key: str | None = None,
+        most_tokens: int | None = None,
+        deadline_s: float = 30.0,
     ) -> None:
         self._url = base_url.rstrip("/") + "/embeddings"
         self._model = model
@@ -44,7 +54,9 @@ class UpstreamEmbedder:
         )
         return self
 
-    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         session, self._session = self._session, None
         if session is not None:
             await session.close()
@@ -55,13 +67,16 @@ class UpstreamEmbedder:
         return f"upstream:{self._model}"
 
     async def dimensions(self) -> int:
-        """Return the vectors' length, which the first call finds out by asking for one. Raises `EmbeddingsUnavailable`."""
+        """Return the vectors' length, which the first call finds out by asking for one. Raises
+        `EmbeddingsUnavailable`.
+        """
         if self._length is None:
             await self._ask(["dimensions"])
         assert self._length is not None  # noqa: S101 — INVARIANT: an answer that was accepted has a length
         return self._length
 
-    async def embed(self, texts: Sequence[str], *, tenant: str) -> list[Vector]:  # noqa: ARG002 — nothing is kept, so nothing is shared
+    # Nothing is kept, so nothing is shared
+    async def embed(self, texts: Sequence[str], *, tenant: str) -> list[Vector]:  # noqa: ARG002
         """Return one unit-length vector a text.
 
         Raises `TextTooLong`, and `EmbeddingsUnavailable` for any answer but a complete and well-formed one.
@@ -88,7 +103,9 @@ class UpstreamEmbedder:
         try:
             return await self._post_once(body)
         except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError):
-            return await self._post_once(body)  # a pooled connection that had been closed; asking twice changes nothing
+            return await self._post_once(
+                body
+            )  # a pooled connection that had been closed; asking twice changes nothing
 
     async def _post_once(self, body: bytes) -> bytes:
         if self._session is None:
@@ -106,18 +123,25 @@ class UpstreamEmbedder:
 
     def _refused(self, status: int, body: bytes) -> EmbeddingsUnavailable | TextTooLong:
         words = body.decode("utf-8", "replace")
-        # Some servers say so with 500; nothing is quoted back by an API of embeddings that could be taken for it.
+        # Some servers say so with 500; nothing is quoted back by an API of embeddings that could be taken for
+        # it.
         if status != 429 and says_too_long(words, prose=True):
             return TextTooLong(self._most_tokens or told_limit(words))
-        return EmbeddingsUnavailable(f"{self.name}: status {status}")  # its words may quote the text of a document
+        return EmbeddingsUnavailable(
+            f"{self.name}: status {status}"
+        )  # its words may quote the text of a document
 
     def _checked(self, answer: bytes, count: int) -> list[Vector]:
         try:
             data = orjson.loads(answer)["data"]
             vectors = _in_order(data, count)
         except (ValueError, KeyError, TypeError, OverflowError) as error:
-            raise EmbeddingsUnavailable(f"{self.name}: a malformed answer ({type(error).__name__})") from error
-        lengths = {len(vector) for vector in vectors} | ({self._length} if self._length is not None else set())
+            raise EmbeddingsUnavailable(
+                f"{self.name}: a malformed answer ({type(error).__name__})"
+            ) from error
+        lengths = {len(vector) for vector in vectors} | (
+            {self._length} if self._length is not None else set()
+        )
         if len(lengths) != 1 or 0 in lengths:
             raise EmbeddingsUnavailable(f"{self.name}: vectors of lengths {sorted(lengths)}")
         (self._length,) = lengths
@@ -125,7 +149,9 @@ class UpstreamEmbedder:
 
 
 def _in_order(data: Sequence[Mapping[str, object]], count: int) -> list[Vector]:
-    """Return the vectors in the order of the inputs. Raises `ValueError` unless there is exactly one for each."""
+    """Return the vectors in the order of the inputs. Raises `ValueError` unless there is exactly one
+    for each.
+    """
     vectors = {entry["index"]: _unit(entry["embedding"]) for entry in data}
     if len(data) != count or vectors.keys() != set(range(count)):
         raise ValueError("not one vector for each text")
@@ -133,7 +159,9 @@ def _in_order(data: Sequence[Mapping[str, object]], count: int) -> list[Vector]:
 
 
 def _unit(value: object) -> Vector:
-    if not isinstance(value, list) or not all(isinstance(one, int | float) and not isinstance(one, bool) for one in value):
+    if not isinstance(value, list) or not all(
+        isinstance(one, int | float) and not isinstance(one, bool) for one in value
+    ):
         raise ValueError("not a list of numbers")
     length = math.hypot(*value)
     if not math.isfinite(length) or length == 0:

@@ -1,6 +1,8 @@
-"""The local embedder: the static word vectors that the `wordllama` distribution carries, averaged. No network, no GPU, some microseconds.
+"""The local embedder: the static word vectors that the `wordllama` distribution carries, averaged. No
+network, no GPU, some microseconds.
 
-The distribution is read as data: its weights and its tokenizer's file. Its code is never imported, since it would reach for a model hub.
+The distribution is read as data: its weights and its tokenizer's file. Its code is never imported, since it
+would reach for a model hub.
 """
 
 from __future__ import annotations
@@ -68,8 +70,11 @@ class WordLlamaEmbedder:
         """Return the vectors' length, without loading the model."""
         return _DIMENSIONS
 
-    async def embed(self, texts: Sequence[str], *, tenant: str) -> list[Vector]:  # noqa: ARG002 — nothing is kept, so nothing is shared
-        """Return one unit-length vector a text. Raises `EmbeddingsUnavailable` when the packaged files cannot be read."""
+    # Nothing is kept, so nothing is shared
+    async def embed(self, texts: Sequence[str], *, tenant: str) -> list[Vector]:  # noqa: ARG002
+        """Return one unit-length vector a text. Raises `EmbeddingsUnavailable` when the packaged files
+        cannot be read.
+        """
         return await asyncio.to_thread(self._embed, texts)
 
     def _embed(self, texts: Sequence[str]) -> list[Vector]:
@@ -99,7 +104,9 @@ def _package_folder() -> Path:
 
 
 def _read_weights(path: Path) -> NDArray[np.float16]:
-    """Return the matrix of a safetensors file: 8 bytes of header length, the header in JSON, then the numbers."""
+    """Return the matrix of a safetensors file: 8 bytes of header length, the header in JSON, then the
+    numbers.
+    """
     with path.open("rb") as file:
         length = int.from_bytes(file.read(8), "little")
         if length > _MAX_HEADER:
@@ -108,7 +115,9 @@ def _read_weights(path: Path) -> NDArray[np.float16]:
     rows, columns = entry["shape"]
     if entry["dtype"] != "F16" or columns != _DIMENSIONS:
         raise ValueError("the weights are not 256 half-precision numbers a token")
-    weights = np.fromfile(path, dtype="<f2", count=rows * columns, offset=8 + length + entry["data_offsets"][0])
+    weights = np.fromfile(
+        path, dtype="<f2", count=rows * columns, offset=8 + length + entry["data_offsets"][0]
+    )
     return weights.reshape(rows, columns)
 
 

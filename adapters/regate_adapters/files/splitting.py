@@ -1,4 +1,6 @@
-"""Text in chunks of so many tokens, cut where the text itself pauses. Tokens are counted offline, in `cl100k_base`."""
+"""Text in chunks of so many tokens, cut where the text itself pauses. Tokens are counted offline, in
+`cl100k_base`.
+"""
 
 from __future__ import annotations
 
@@ -6,13 +8,16 @@ import re
 from pathlib import Path
 from typing import Final
 
-_TOKENS_OF: Final = "gpt-4"  # the splitter names an encoding by a model that uses it; this one loads three times faster than the newer
+# The splitter names an encoding by a model that uses it; this one loads three times faster than the newer
+_TOKENS_OF: Final = "gpt-4"
 _MARKDOWN: Final = frozenset({".md", ".markdown"})
 _UNBROKEN: Final = re.compile(r"([A-Za-z0-9+/=_%-]{1000})(?=[A-Za-z0-9+/=_%-])")
 
 
 def split(text: str, *, filename: str, max_tokens: int, overlap_tokens: int) -> list[str]:
-    """Return the text in chunks of at most `max_tokens` tokens, in order; neighbours share about `overlap_tokens`, which must be fewer."""
+    """Return the text in chunks of at most `max_tokens` tokens, in order; neighbours share about
+    `overlap_tokens`, which must be fewer.
+    """
     if len(text.encode()) <= max_tokens:  # a token is a byte at least
         return [text] if text.strip() else []
     from semantic_text_splitter import MarkdownSplitter, TextSplitter

@@ -1,6 +1,8 @@
-"""Where verification keys come from: a JWKS file, read again when it changes, or a JWKS URL, fetched with restraint.
+"""Where verification keys come from: a JWKS file, read again when it changes, or a JWKS URL, fetched with
+restraint.
 
-Both obey one rule: a failed read never evicts good keys. Not what a key is (`keys.py`), not the verification (`jwt.py`).
+Both obey one rule: a failed read never evicts good keys. Not what a key is (`keys.py`), not the verification
+(`jwt.py`).
 """
 
 from __future__ import annotations
@@ -30,7 +32,9 @@ _MAX_UNKNOWN: Final = 1_000
 
 
 class JwksFile:
-    """Keys in a local file. Reading raises `ConfigurationError` at start; later a bad file is logged and the good keys stay."""
+    """Keys in a local file. Reading raises `ConfigurationError` at start; later a bad file is logged
+    and the good keys stay.
+    """
 
     def __init__(self, path: Path, *, algorithms: Sequence[str]) -> None:
         _require_public_keys(algorithms)
@@ -78,8 +82,9 @@ class JwksFile:
 class JwksTimes:
     """How often a JWKS URL is asked, in seconds.
 
-    Keys older than `refresh_s` are fetched again while they go on being used; keys that no fetch confirmed for `keep_s` are no longer
-    trusted. An unknown key id leads to a fetch at most once per `cooldown_s`, and to none for `negative_s` once the issuer had no such key.
+    Keys older than `refresh_s` are fetched again while they go on being used; keys that no fetch confirmed
+    for `keep_s` are no longer trusted. An unknown key id leads to a fetch at most once per `cooldown_s`, and
+    to none for `negative_s` once the issuer had no such key.
     """
 
     deadline_s: float = 5.0
@@ -90,12 +95,21 @@ class JwksTimes:
 
 
 class JwksUrl:
-    """Keys behind a URL. Must be entered (`async with`): its fetches run in a task group of its own, so no caller's cancellation ends one.
+    """Keys behind a URL. Must be entered (`async with`): its fetches run in a task group of its own, so no
+    caller's cancellation ends one.
 
-    The URL must be https, or http on a loopback address. No redirect is followed, no proxy or cookie used, no compressed answer accepted.
+    The URL must be https, or http on a loopback address. No redirect is followed, no proxy or cookie used, no
+    compressed answer accepted.
     """
 
-    def __init__(self, url: str, *, algorithms: Sequence[str], times: JwksTimes | None = None, clock: Clock = time.monotonic) -> None:
+    def __init__(
+        self,
+        url: str,
+        *,
+        algorithms: Sequence[str],
+        times: JwksTimes | None = None,
+        clock: Clock = time.monotonic,
+    ) -> None:
         _require_public_keys(algorithms)
         check_jwks_url(url)
         self._url = url
@@ -129,7 +143,9 @@ class JwksUrl:
             raise
         return self
 
-    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         await self._close()
 
     async def _close(self) -> None:
@@ -214,7 +230,8 @@ class JwksUrl:
         except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
             self.problem = str(error) or type(error).__name__
             _log.warning("the JWKS URL gave no usable keys, those at hand stay: %s", type(error).__name__)
-        except Exception:  # noqa: BLE001 - an error that leaves this task would end the gateway; it is logged with its trace
+        # An error that leaves this task would end the gateway; it is logged with its trace
+        except Exception:  # noqa: BLE001
             _log.exception("fetching the JWKS failed in an unforeseen way, the keys at hand stay")
         finally:
             self._refreshing = None
@@ -234,12 +251,18 @@ class JwksUrl:
 
 
 def check_jwks_url(url: str) -> None:
-    """Raise `ConfigurationError` unless the URL is https, or http on loopback, and carries no user, password or fragment."""
+    """Raise `ConfigurationError` unless the URL is https, or http on loopback, and carries no user,
+    password or fragment.
+    """
     parts = urlsplit(url)
     if parts.hostname is None or "@" in parts.netloc or parts.fragment:
-        raise ConfigurationError("auth.jwt.jwks_url must be a plain URL with a host, without user name, password or fragment")
+        raise ConfigurationError(
+            "auth.jwt.jwks_url must be a plain URL with a host, without user name, password or fragment"
+        )
     if parts.scheme != "https" and not (parts.scheme == "http" and _is_loopback(parts.hostname)):
-        raise ConfigurationError("auth.jwt.jwks_url must be https (http is accepted on a loopback address only)")
+        raise ConfigurationError(
+            "auth.jwt.jwks_url must be https (http is accepted on a loopback address only)"
+        )
 
 
 def _is_loopback(host: str) -> bool:
@@ -252,4 +275,6 @@ def _is_loopback(host: str) -> bool:
 def _require_public_keys(algorithms: Sequence[str]) -> None:
     check_algorithms(algorithms)
     if is_hmac(algorithms):
-        raise ConfigurationError("auth.jwt.algorithms: a JWKS verifies RS, PS, ES or EdDSA only; an HS secret is never published")
+        raise ConfigurationError(
+            "auth.jwt.algorithms: a JWKS verifies RS, PS, ES or EdDSA only; an HS secret is never published"
+        )

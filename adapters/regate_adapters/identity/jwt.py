@@ -1,7 +1,9 @@
-"""Verified tokens: `JwtVerifier.verify(token)` returns claims or raises `Unauthenticated`; there is no third outcome and no anonymous fallback.
+"""Verified tokens: `JwtVerifier.verify(token)` returns claims or raises `Unauthenticated`; there is no third
+outcome and no anonymous fallback.
 
-Algorithms, issuer and audience are fixed by configuration; a token's header only selects a key. Not who the caller is: claims become a
-principal in Rego (`regate.authn.principal`). Counterparts: `keys.py` (which key verifies what) and `jwks.py` (where keys come from).
+Algorithms, issuer and audience are fixed by configuration; a token's header only selects a key. Not who the
+caller is: claims become a principal in Rego (`regate.authn.principal`). Counterparts: `keys.py` (which key
+verifies what) and `jwks.py` (where keys come from).
 """
 
 from __future__ import annotations
@@ -36,16 +38,25 @@ _MAX_BYTES: Final = 32 * 1024 * 1024
 _LISTS: Final = ("teams", "roles", "projects", "namespaces")
 _TYPES: Final = ("jwt", "at+jwt", "application/at+jwt")
 
-_REFUSED_HEADERS: Final = frozenset({"crit", "b64", "jku", "jwk", "x5u", "x5c", "cty", "enc", "zip", "epk", "p2c", "p2s"})
-"""Header members that would make verification depend on the token itself, or that belong to encrypted and nested tokens."""
+_REFUSED_HEADERS: Final = frozenset(
+    {"crit", "b64", "jku", "jwk", "x5u", "x5c", "cty", "enc", "zip", "epk", "p2c", "p2s"}
+)
+"""Header members that would make verification depend on the token itself, or that belong to encrypted
+and nested tokens.
+"""
 
-_REFUSAL: Final = "The bearer token is not valid here: it is malformed, expired, not yet valid, or not issued for this gateway."
+_REFUSAL: Final = (
+    "The bearer token is not valid here: it is malformed, expired, not yet valid, or not issued for this "
+    "gateway."
+)
 """One wording for every failed check: the log, not the caller, learns which."""
 
 
 @dataclass(frozen=True, slots=True)
 class TokenRules:
-    """What every token must satisfy. `leeway_s` forgives differing clocks; `cache_s` 0 verifies every token every time."""
+    """What every token must satisfy. `leeway_s` forgives differing clocks; `cache_s` 0 verifies every
+    token every time.
+    """
 
     issuer: str
     audience: str
@@ -56,10 +67,13 @@ class TokenRules:
     def __post_init__(self) -> None:
         if not self.issuer or not self.audience:
             raise ConfigurationError(
-                "auth.jwt.issuer and auth.jwt.audience must both be set: without them any token of the issuer is accepted"
+                "auth.jwt.issuer and auth.jwt.audience must both be set: without them any token of the "
+                "issuer is accepted"
             )
         if not 0 <= self.leeway_s <= 300 or not 0 <= self.cache_s <= 300:
-            raise ConfigurationError("auth.jwt.leeway_s and auth.jwt.cache_s must be between 0 and 300 seconds")
+            raise ConfigurationError(
+                "auth.jwt.leeway_s and auth.jwt.cache_s must be between 0 and 300 seconds"
+            )
         check_algorithms(self.algorithms)
 
 
@@ -70,8 +84,12 @@ class JwtVerifier:
         self._rules = rules
         self._keys = keys
         self._clock = clock
-        self._signatures = jwt.PyJWS(algorithms=rules.algorithms, options={"enforce_minimum_key_length": True})
-        self._verdicts: Remembered[bytes, Claims] = Remembered(entries=_MAX_VERDICTS, most_bytes=_MAX_BYTES, clock=clock)
+        self._signatures = jwt.PyJWS(
+            algorithms=rules.algorithms, options={"enforce_minimum_key_length": True}
+        )
+        self._verdicts: Remembered[bytes, Claims] = Remembered(
+            entries=_MAX_VERDICTS, most_bytes=_MAX_BYTES, clock=clock
+        )
 
     @property
     def ready(self) -> bool:
@@ -79,7 +97,9 @@ class JwtVerifier:
         return self._keys.ready
 
     async def verify(self, token: str) -> Claims:
-        """Return the claims of a token whose signature, issuer, audience, times and claim types all hold. Raises `Unauthenticated`."""
+        """Return the claims of a token whose signature, issuer, audience, times and claim types all
+        hold. Raises `Unauthenticated`.
+        """
         digest = hashlib.sha256(token.encode("utf-8", "surrogatepass")).digest()
         cached = self._verdicts.recall(digest)
         if cached is not None:
@@ -112,12 +132,18 @@ class JwtVerifier:
         return MappingProxyType(claims)
 
     def _check_envelope(self, claims: Claims) -> None:
-        """The registered claims: issuer, audience and times. `exp` is required; `nbf` and `iat` bind when they are there."""
+        """The registered claims: issuer, audience and times. `exp` is required; `nbf` and `iat` bind
+        when they are there.
+        """
         if claims.get("iss") != self._rules.issuer:
             raise _Refused("issuer")
         audience = claims.get("aud")
         audiences = [audience] if isinstance(audience, str) else audience
-        if not isinstance(audiences, list) or not all(isinstance(one, str) for one in audiences) or self._rules.audience not in audiences:
+        if (
+            not isinstance(audiences, list)
+            or not all(isinstance(one, str) for one in audiences)
+            or self._rules.audience not in audiences
+        ):
             raise _Refused("audience")
         now, leeway = self._clock(), self._rules.leeway_s
         if _moment(claims, "exp") <= now - leeway:
@@ -128,7 +154,9 @@ class JwtVerifier:
     def _remember(self, digest: bytes, claims: Claims) -> None:
         """Keep a good verdict, under the whole token's digest, never past the token's own expiry."""
         if self._rules.cache_s:
-            self._verdicts.remember(digest, claims, until=min(_moment(claims, "exp"), self._clock() + self._rules.cache_s))
+            self._verdicts.remember(
+                digest, claims, until=min(_moment(claims, "exp"), self._clock() + self._rules.cache_s)
+            )
 
 
 def mint_development_token(
@@ -147,7 +175,9 @@ def mint_development_token(
     clearance: int = 0,
     clock: Clock = wall_clock,
 ) -> str:
-    """Return an HS256 token that a verifier with this secret accepts. For development and demonstrations only."""
+    """Return an HS256 token that a verifier with this secret accepts. For development and
+    demonstrations only.
+    """
     now = int(clock())
     claims: dict[str, Json] = {
         "iss": issuer,
@@ -167,7 +197,9 @@ def mint_development_token(
         _check_grammar(claims)
     except _Refused as refused:
         raise ConfigurationError(f"no such token can be accepted: {refused}") from None
-    return jwt.PyJWS(options={"enforce_minimum_key_length": True}).encode(orjson.dumps(claims), secret, algorithm="HS256")
+    return jwt.PyJWS(options={"enforce_minimum_key_length": True}).encode(
+        orjson.dumps(claims), secret, algorithm="HS256"
+    )
 
 
 class _Refused(Exception):
@@ -175,7 +207,9 @@ class _Refused(Exception):
 
 
 def _read_header(token: str) -> Mapping[str, Json]:
-    """The header of a compact, signed, three-part token; every other form is refused before any cryptography."""
+    """The header of a compact, signed, three-part token; every other form is refused before any
+    cryptography.
+    """
     if not token.isascii() or len(token) > _MAX_TOKEN_CHARACTERS:
         raise _Refused("not a token of allowed length")
     parts = token.split(".")
@@ -206,7 +240,12 @@ def _read_object(raw: bytes) -> dict[str, Json]:
 
 def _moment(claims: Claims, name: str) -> float:
     value = claims.get(name)
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value) or abs(value) > 2**53:
+    if (
+        isinstance(value, bool)
+        or not isinstance(value, int | float)
+        or not math.isfinite(value)
+        or abs(value) > 2**53
+    ):
         raise _Refused(f"{name} is not a time")
     return float(value)
 
@@ -216,7 +255,9 @@ def _is_count(value: Json) -> bool:
 
 
 def _is_list(value: Json) -> bool:
-    return isinstance(value, list) and len(value) <= _MAX_NAMES and all(isinstance(name, str) for name in value)
+    return (
+        isinstance(value, list) and len(value) <= _MAX_NAMES and all(isinstance(name, str) for name in value)
+    )
 
 
 _GRAMMAR: Final[Mapping[str, Callable[[Json], bool]]] = {
@@ -230,7 +271,9 @@ _GRAMMAR: Final[Mapping[str, Callable[[Json], bool]]] = {
 
 
 def _check_grammar(claims: Claims) -> None:
-    """Refuse wrong types before the policy sees them. `sub` is required; a tenant is required by the policy, which may read another claim."""
+    """Refuse wrong types before the policy sees them. `sub` is required; a tenant is required by the
+    policy, which may read another claim.
+    """
     if "sub" not in claims:
         raise _Refused("sub is missing")
     for name, holds in _GRAMMAR.items():

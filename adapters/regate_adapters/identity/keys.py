@@ -72,11 +72,17 @@ class SharedSecret:
 
     def __init__(self, secret: bytes, *, algorithms: Sequence[str]) -> None:
         if len(secret) < _MIN_SECRET_BYTES:
-            raise ConfigurationError(f"auth.jwt: the shared secret must have at least {_MIN_SECRET_BYTES} bytes")
+            raise ConfigurationError(
+                f"auth.jwt: the shared secret must have at least {_MIN_SECRET_BYTES} bytes"
+            )
         if not is_hmac(algorithms):
-            raise ConfigurationError("auth.jwt.algorithms: a shared secret verifies HS256, HS384 or HS512 only")
+            raise ConfigurationError(
+                "auth.jwt.algorithms: a shared secret verifies HS256, HS384 or HS512 only"
+            )
         if len(secret) < max(int(algorithm[2:]) // 8 for algorithm in algorithms):
-            raise ConfigurationError("auth.jwt: the shared secret is shorter than the hash of a configured algorithm")
+            raise ConfigurationError(
+                "auth.jwt: the shared secret is shorter than the hash of a configured algorithm"
+            )
         self._key = VerificationKey(None, tuple(algorithms), secret)
 
     async def key(self, kid: str | None, *, algorithm: str) -> VerificationKey | None:
@@ -91,12 +97,18 @@ class SharedSecret:
 
 
 def check_algorithms(algorithms: Sequence[str]) -> None:
-    """Raise `ConfigurationError` unless these are known algorithms of one family: HMAC and public keys are never mixed."""
+    """Raise `ConfigurationError` unless these are known algorithms of one family: HMAC and public keys
+    are never mixed.
+    """
     unknown = [name for name in algorithms if name not in _HMAC and name not in _KEY_SHAPE]
     if unknown or not algorithms:
-        raise ConfigurationError(f"auth.jwt.algorithms: {unknown or 'empty'}; choose from {', '.join([*_HMAC, *_KEY_SHAPE])}")
+        raise ConfigurationError(
+            f"auth.jwt.algorithms: {unknown or 'empty'}; choose from {', '.join([*_HMAC, *_KEY_SHAPE])}"
+        )
     if any(name in _HMAC for name in algorithms) and not is_hmac(algorithms):
-        raise ConfigurationError("auth.jwt.algorithms: HS algorithms must not be mixed with RS, PS, ES or EdDSA")
+        raise ConfigurationError(
+            "auth.jwt.algorithms: HS algorithms must not be mixed with RS, PS, ES or EdDSA"
+        )
 
 
 def is_hmac(algorithms: Sequence[str]) -> bool:
@@ -115,14 +127,18 @@ class KeySet:
 
     def find(self, kid: str | None, *, algorithm: str) -> VerificationKey | None:
         """Return the one matching key; None when there is none, or when the choice would be a guess."""
-        fitting = [key for key in self._keys if algorithm in key.algorithms and (kid is None or key.kid == kid)]
+        fitting = [
+            key for key in self._keys if algorithm in key.algorithms and (kid is None or key.kid == kid)
+        ]
         return fitting[0] if len(fitting) == 1 else None
 
 
 def read_jwks(document: bytes, *, algorithms: Sequence[str]) -> KeySet:
-    """Return the keys of a JWKS document that can verify one of these algorithms. Raises `ValueError` when there is none.
+    """Return the keys of a JWKS document that can verify one of these algorithms. Raises `ValueError` when
+    there is none.
 
-    Keys that do not fit (symmetric, private, for encryption, weak, of another kind) are left out, with a log line each.
+    Keys that do not fit (symmetric, private, for encryption, weak, of another kind) are left out, with a log
+    line each.
     """
     try:
         parsed = orjson.loads(document)
@@ -136,7 +152,11 @@ def read_jwks(document: bytes, *, algorithms: Sequence[str]) -> KeySet:
         try:
             found.append(_read_key(entry, algorithms))
         except (ValueError, TypeError, jwt.PyJWTError) as error:
-            _log.warning("JWKS key %d is not usable (%s)", index, type(error).__name__ if isinstance(error, jwt.PyJWTError) else error)
+            _log.warning(
+                "JWKS key %d is not usable (%s)",
+                index,
+                type(error).__name__ if isinstance(error, jwt.PyJWTError) else error,
+            )
     if not found:
         raise ValueError("the document holds no usable key")
     return KeySet(found)

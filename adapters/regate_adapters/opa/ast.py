@@ -1,7 +1,8 @@
-"""OPA's JSON syntax trees as typed values: terms, statements, rules. Not their meaning; that is `residual.py`, the counterpart.
+"""OPA's JSON syntax trees as typed values: terms, statements, rules. Not their meaning; that is
+`residual.py`, the counterpart.
 
-Reading is total: a shape that is not known becomes `Opaque` or `Unknown` with its name, so that the translator can refuse it by name.
-What is malformed raises `Unreadable`.
+Reading is total: a shape that is not known becomes `Opaque` or `Unknown` with its name, so that the
+translator can refuse it by name. What is malformed raises `Unreadable`.
 """
 
 from __future__ import annotations
@@ -32,7 +33,9 @@ class Known:
 
 @dataclass(frozen=True, slots=True)
 class Collection:
-    """A literal array, set or object; `elements` are what Rego's `in` iterates over, so of an object its values."""
+    """A literal array, set or object; `elements` are what Rego's `in` iterates over, so of an object
+    its values.
+    """
 
     kind: str
     elements: tuple[Term, ...]
@@ -86,7 +89,9 @@ class Bare:
 
 @dataclass(frozen=True, slots=True)
 class Negation:
-    """A `not` with a body of its own (`import rego.v2`): the plain complement, unlike the classic `not` of `Statement.negated`."""
+    """A `not` with a body of its own (`import rego.v2`): the plain complement, unlike the classic
+    `not` of `Statement.negated`.
+    """
 
     body: Body
 
@@ -112,7 +117,9 @@ Form: TypeAlias = Call | Bare | Negation | Junction | Unknown
 
 @dataclass(frozen=True, slots=True)
 class Statement:
-    """One expression of a body. `negated` is the classic `not`; `modified` says that `with` changes its input."""
+    """One expression of a body. `negated` is the classic `not`; `modified` says that `with` changes
+    its input.
+    """
 
     form: Form
     negated: bool = False
@@ -125,7 +132,9 @@ RulePath: TypeAlias = tuple[str, ...]
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """One rule of a support module. `plain` is false for functions, partial sets and objects, and rules with `else`."""
+    """One rule of a support module. `plain` is false for functions, partial sets and objects, and
+    rules with `else`.
+    """
 
     path: RulePath
     body: Body
@@ -136,14 +145,18 @@ class Rule:
 
 @dataclass(frozen=True, slots=True)
 class Residual:
-    """What partial evaluation left: some query's body must hold; the bodies may refer to the rules. No query means never."""
+    """What partial evaluation left: some query's body must hold; the bodies may refer to the rules. No
+    query means never.
+    """
 
     queries: tuple[Body, ...]
     rules: Mapping[RulePath, tuple[Rule, ...]]
 
 
 def parse(text: bytes) -> Any:
-    """Return the JSON value, with every number exact. Raises `Unreadable` for bad JSON and for numbers that have no exact form."""
+    """Return the JSON value, with every number exact. Raises `Unreadable` for bad JSON and for numbers
+    that have no exact form.
+    """
     try:
         return json.loads(text, parse_int=_integer, parse_float=_fraction, parse_constant=_refuse_constant)
     except Unreadable:
@@ -153,7 +166,9 @@ def parse(text: bytes) -> Any:
 
 
 def read_residual(result: object) -> Residual:
-    """Return the residual in the `result` of a compile answer. Raises `Unreadable` when it has not exactly the known shape."""
+    """Return the residual in the `result` of a compile answer. Raises `Unreadable` when it has not
+    exactly the known shape.
+    """
     if not isinstance(result, Mapping) or not set(result) <= {"queries", "support"}:
         raise Unreadable("the residual is not an object of queries and support")
     try:
@@ -170,7 +185,11 @@ def read_residual(result: object) -> Residual:
 def read_body(statements: Sequence[Mapping[str, Any]]) -> Body:
     """Return a body."""
     return tuple(
-        Statement(_form(statement["terms"]), negated=bool(statement.get("negated")), modified=bool(statement.get("with")))
+        Statement(
+            _form(statement["terms"]),
+            negated=bool(statement.get("negated")),
+            modified=bool(statement.get("with")),
+        )
         for statement in statements
     )
 
@@ -202,7 +221,12 @@ def occurrences(subject: Body | Statement | Term) -> Counter[str]:
 
 def binding(statement: Statement) -> tuple[str, Ref | Known] | None:
     """Return the variable that the statement binds, and to what; None when it is no binding."""
-    if statement.negated or statement.modified or not isinstance(statement.form, Call) or statement.form.operator != "eq":
+    if (
+        statement.negated
+        or statement.modified
+        or not isinstance(statement.form, Call)
+        or statement.form.operator != "eq"
+    ):
         return None
     match statement.form.arguments:
         case (Variable(name), (Ref() | Known()) as value) | ((Ref() | Known()) as value, Variable(name)):
@@ -212,7 +236,9 @@ def binding(statement: Statement) -> tuple[str, Ref | Known] | None:
 
 
 def repeats_variable(statement: Statement) -> bool:
-    """Return whether a variable stands twice in one test, where an existential reading of each place would lose that they are one."""
+    """Return whether a variable stands twice in one test, where an existential reading of each place
+    would lose that they are one.
+    """
     match statement.form:
         case Call() | Bare():
             return any(count > 1 for count in occurrences(statement).values())
@@ -231,7 +257,10 @@ def substitute(statement: Statement, name: str, value: Ref | Known) -> Statement
 
 def _form(terms: Any) -> Form:
     if isinstance(terms, list):
-        return Call(".".join(part["value"] for part in terms[0]["value"]), tuple(read_term(term) for term in terms[1:]))
+        return Call(
+            ".".join(part["value"] for part in terms[0]["value"]),
+            tuple(read_term(term) for term in terms[1:]),
+        )
     match terms.get("type"):
         case "not":
             return Negation(read_body(terms["body"]))
@@ -268,7 +297,12 @@ def _module_rules(module: Mapping[str, Any]) -> list[Rule]:
 def _rule(package: RulePath, rule: Mapping[str, Any]) -> Rule:
     head = rule["head"]
     name = [part["value"] for part in head["ref"]] if head.get("ref") else [head["name"]]
-    plain = "else" not in rule and not head.get("args") and "key" not in head and all(isinstance(part, str) for part in name)
+    plain = (
+        "else" not in rule
+        and not head.get("args")
+        and "key" not in head
+        and all(isinstance(part, str) for part in name)
+    )
     return Rule(
         path=(*package, *map(str, name)),
         body=read_body(rule["body"]),
@@ -279,7 +313,9 @@ def _rule(package: RulePath, rule: Mapping[str, Any]) -> Rule:
 
 
 def _variables(subject: Body | Statement | Form | Term) -> Iterator[str]:
-    """Yield the name of each local variable, as often as it occurs. Lists of known values can be very long, so these are passed over."""
+    """Yield the name of each local variable, as often as it occurs. Lists of known values can be very
+    long, so these are passed over.
+    """
     match subject:
         case Statement(form):
             yield from _variables(form)
@@ -317,7 +353,9 @@ def _form_with(form: Form, name: str, value: Ref | Known) -> Form:
         case Negation(body):
             return Negation(tuple(substitute(statement, name, value) for statement in body))
         case Junction(conjunctive, left, right):
-            bodies = (tuple(substitute(statement, name, value) for statement in body) for body in (left, right))
+            bodies = (
+                tuple(substitute(statement, name, value) for statement in body) for body in (left, right)
+            )
             return Junction(conjunctive, *bodies)
         case Unknown():
             return form
@@ -335,7 +373,11 @@ def _term_with(term: Term, name: str, value: Ref | Known) -> Term:
             steps = tuple(_step_with(step, name, value) for step in steps)
             if root != name:
                 return Ref(root, steps)
-            return Ref(value.root, (*value.steps, *steps)) if isinstance(value, Ref) else Opaque("reference into a scalar")
+            return (
+                Ref(value.root, (*value.steps, *steps))
+                if isinstance(value, Ref)
+                else Opaque("reference into a scalar")
+            )
         case Known() | Opaque():
             return term
         case _:
@@ -345,7 +387,9 @@ def _term_with(term: Term, name: str, value: Ref | Known) -> Term:
 def _step_with(step: Step, name: str, value: Ref | Known) -> Step:
     if not isinstance(step, Variable) or step.name != name:
         return step
-    return value.value if isinstance(value, Known) and isinstance(value.value, str) else Opaque("computed index")
+    return (
+        value.value if isinstance(value, Known) and isinstance(value.value, str) else Opaque("computed index")
+    )
 
 
 def _integer(text: str) -> int:

@@ -1,8 +1,10 @@
-"""A policy engine that asks about batches with as little work as an exact answer takes, and in questions that OPA answers in time.
+"""A policy engine that asks about batches with as little work as an exact answer takes, and in questions that
+OPA answers in time.
 
-Not an engine of its own: it wraps `engine.py`. Chunks of one file, and mostly of one owner, carry the same stamp: what is the same is asked
-once. A large batch is asked in parts, a few at once: OPA evaluates a question on one core, and a question has a deadline. Each member is
-decided by the same rule on the same input as before, and answers are put together only when all come from one revision of the policy.
+Not an engine of its own: it wraps `engine.py`. Chunks of one file, and mostly of one owner, carry the same
+stamp: what is the same is asked once. A large batch is asked in parts, a few at once: OPA evaluates a
+question on one core, and a question has a deadline. Each member is decided by the same rule on the same input
+as before, and answers are put together only when all come from one revision of the policy.
 """
 
 from __future__ import annotations
@@ -22,12 +24,15 @@ from regate_orchestrator.ports import Answer, Planned, PolicyEngine
 from regate_orchestrator.values import Json, JsonObject
 
 SPLIT_FROM: Final = 64
-"""Measured with both of 2 cores free: 100 different chunks take 4.7 ms in two questions and 6.6 in one, 64 take 3.4 and 4.6, 20 take 1.7 and 2.0.
+"""Measured with both of 2 cores free: 100 different chunks take 4.7 ms in two questions and 6.6 in one, 64
+take 3.4 and 4.6, 20 take 1.7 and 2.0.
 
 The second question costs OPA about 0.5 ms of processor time by itself, which only many members are worth.
 """
 MAX_CONCURRENT: Final = 500
-"""Measured: 0.03 to 0.06 ms of OPA for each member, so that a question takes 30 ms, and stays within its deadline where all is slow."""
+"""Measured: 0.03 to 0.06 ms of OPA for each member, so that a question takes 30 ms, and stays within
+its deadline where all is slow.
+"""
 _PARTS_AT_ONCE: Final = 2
 """So a large batch leaves OPA something for everybody else's questions."""
 _MAX_TRIES: Final = 3
@@ -39,7 +44,9 @@ _NAMES: Final = tuple(kind.name for kind in KINDS)
 class BatchingEngine:
     """Wraps an engine as `ports.PolicyEngine`. Whatever is no batch is passed on as it is."""
 
-    def __init__(self, inner: PolicyEngine, *, split_from: int = SPLIT_FROM, most: int = MAX_CONCURRENT) -> None:
+    def __init__(
+        self, inner: PolicyEngine, *, split_from: int = SPLIT_FROM, most: int = MAX_CONCURRENT
+    ) -> None:
         self._inner = inner
         self._split_from = split_from
         self._most = most
@@ -64,7 +71,9 @@ class BatchingEngine:
         return await self._inner.revision()
 
     async def _ask_in_parts(self, parts: Sequence[_Part]) -> Answer:
-        """Return the parts' answers as one. What was answered by another policy than the newest is asked again."""
+        """Return the parts' answers as one. What was answered by another policy than the newest is
+        asked again.
+        """
         answers: dict[int, Answer] = {}
         newest = ""
 
@@ -74,7 +83,11 @@ class BatchingEngine:
             newest = answers[place].revision
 
         for _ in range(_MAX_TRIES):
-            stale = [place for place in range(len(parts)) if place not in answers or answers[place].revision != newest]
+            stale = [
+                place
+                for place in range(len(parts))
+                if place not in answers or answers[place].revision != newest
+            ]
             await few_at_once([partial(ask, place) for place in stale], most=_PARTS_AT_ONCE)
             for answer in answers.values():
                 if not answer.defined:
@@ -86,7 +99,9 @@ class BatchingEngine:
 
 @dataclass(frozen=True, slots=True)
 class _Part:
-    """One of the questions that a batch is asked in. Of the kinds that are cut, `own` are its members, and `starts` the places of the first."""
+    """One of the questions that a batch is asked in. Of the kinds that are cut, `own` are its members,
+    and `starts` the places of the first.
+    """
 
     document: JsonObject
     own: Mapping[str, Sequence[Json]]
@@ -94,7 +109,9 @@ class _Part:
 
 
 def _parts_of(document: JsonObject, *, split_from: int, most: int) -> Iterator[_Part]:
-    """Yield the parts: of each kind that has many members every part has its share, and the first has everything else."""
+    """Yield the parts: of each kind that has many members every part has its share, and the first has
+    everything else.
+    """
     kinds = {name: cast("Sequence[Json]", document[name]) for name in _NAMES if document.get(name)}
     cut = {name: list(members) for name, members in kinds.items() if len(members) >= split_from}
     count = max(-(-sum(map(len, kinds.values())) // most), 2) if cut else 1
@@ -105,7 +122,12 @@ def _parts_of(document: JsonObject, *, split_from: int, most: int) -> Iterator[_
         if number == 0:
             yield _Part({**document, **_shared(document, {**kinds, **own})}, own, starts)
         elif any(own.values()):
-            yield _Part({name: value for name, value in document.items() if name not in _NAMES} | _shared(document, own), own, starts)
+            yield _Part(
+                {name: value for name, value in document.items() if name not in _NAMES}
+                | _shared(document, own),
+                own,
+                starts,
+            )
 
 
 def _shared(document: JsonObject, members: Mapping[str, Sequence[Json]]) -> dict[str, Json]:
@@ -116,7 +138,11 @@ def _shared(document: JsonObject, members: Mapping[str, Sequence[Json]]) -> dict
     stores = cast("Mapping[str, Json]", document.get("stores", {}))
     chunks = members.get("chunks", ())
     needed = [chunk.get("store") for chunk in chunks if isinstance(chunk, Mapping)]
-    named = {name: stores[name] for name in (*members.get("stores", ()), *needed) if isinstance(name, str) and name in stores}
+    named = {
+        name: stores[name]
+        for name in (*members.get("stores", ()), *needed)
+        if isinstance(name, str) and name in stores
+    }
     return {name: list(some) for name, some in members.items()} | {"stores": named}
 
 
@@ -125,7 +151,9 @@ def _joined(answers: Sequence[tuple[_Part, Answer]]) -> Answer:
     (first, answer), *_ = answers
     found: dict[str, Json] = {}
     for name in first.own:
-        found[name] = [member for part, said in answers if part.own[name] for member in _admitted(said, name, part)]
+        found[name] = [
+            member for part, said in answers if part.own[name] for member in _admitted(said, name, part)
+        ]
     return _with(answer, found)
 
 
@@ -140,10 +168,19 @@ def _admitted(answer: Answer, name: str, part: _Part) -> list[Json]:
 
 
 def _placed(answer: Answer, places: Sequence[Sequence[Json]]) -> Answer:
-    """Return the answer about the distinct chunks as one about all. An undefined one stays as it is, for the enforcer to refuse."""
+    """Return the answer about the distinct chunks as one about all. An undefined one stays as it is,
+    for the enforcer to refuse.
+    """
     if not answer.defined:
         return answer
-    return _with(answer, {"chunks": [position for place in _positions(answer, "chunks", len(places)) for position in places[place]]})
+    return _with(
+        answer,
+        {
+            "chunks": [
+                position for place in _positions(answer, "chunks", len(places)) for position in places[place]
+            ]
+        },
+    )
 
 
 def _with(answer: Answer, found: Mapping[str, Json]) -> Answer:
@@ -153,7 +190,9 @@ def _with(answer: Answer, found: Mapping[str, Json]) -> Answer:
 
 
 def _positions(answer: Answer, name: str, asked: int) -> list[int]:
-    """Return the admitted positions. Raises `PolicyUnavailable` unless they are a set of those that were asked about."""
+    """Return the admitted positions. Raises `PolicyUnavailable` unless they are a set of those that
+    were asked about.
+    """
     listed = _listed(answer, name)
     positions = [position for position in listed if type(position) is int and 0 <= position < asked]
     if len(positions) < len(listed) or len(set(positions)) < len(positions):
@@ -173,7 +212,9 @@ def _not_asked(name: str) -> PolicyUnavailable:
 
 
 async def _distinct(chunks: Sequence[Json]) -> tuple[list[Json], list[list[Json]]]:
-    """Return each different chunk once, and at which positions it was asked about. In JSON 1, 1.0 and true differ, as they do for OPA."""
+    """Return each different chunk once, and at which positions it was asked about. In JSON 1, 1.0 and
+    true differ, as they do for OPA.
+    """
     if len(chunks) < 2:
         return list(chunks), []
     positions: dict[bytes, list[Json]] = {}

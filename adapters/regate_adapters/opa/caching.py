@@ -1,8 +1,10 @@
-"""A policy engine that remembers filter plans and what qualifies a decision for a few seconds, and nothing else: decisions come from OPA (I10).
+"""A policy engine that remembers filter plans and what qualifies a decision for a few seconds, and nothing
+else: decisions come from OPA (I10).
 
-Both are remembered by the policy revision, the rule, the unknown and the digest of the canonical full input, of which only the request's id is
-left out and the time is cut to a bucket. A plan that is out of date cannot show a chunk, because the post-check is not remembered; a quality that is
-out of date is of another revision than the decision, which the enforcer notices. Not an engine of its own; it wraps `engine.py`.
+Both are remembered by the policy revision, the rule, the unknown and the digest of the canonical full input,
+of which only the request's id is left out and the time is cut to a bucket. A plan that is out of date cannot
+show a chunk, because the post-check is not remembered; a quality that is out of date is of another revision
+than the decision, which the enforcer notices. Not an engine of its own; it wraps `engine.py`.
 """
 
 from __future__ import annotations
@@ -33,11 +35,12 @@ class _Made:
 
 
 class CachingEngine:
-    """Wraps an engine as `ports.PolicyEngine`. All that it holds is of one revision: the last that any answer named.
+    """Wraps an engine as `ports.PolicyEngine`. All that it holds is of one revision: the last that any answer
+    named.
 
-    A plan is used for less than `seconds`, by the clock that the inputs carry and by a clock that nobody can set; 0 remembers nothing. So are
-    the answers of `qualities`: rules that only say how a decision is to be carried out. At most `entries` of `most_bytes` together are held, and
-    the least recently used go first.
+    A plan is used for less than `seconds`, by the clock that the inputs carry and by a clock that nobody can
+    set; 0 remembers nothing. So are the answers of `qualities`: rules that only say how a decision is to be
+    carried out. At most `entries` of `most_bytes` together are held, and the least recently used go first.
     """
 
     def __init__(
@@ -54,9 +57,13 @@ class CachingEngine:
         self._seconds = seconds
         self._decision_attributes = frozenset(decision_attributes)
         self._clock = clock
-        self._remembered: Remembered[_Key, _Made] = Remembered(entries=entries, most_bytes=most_bytes, clock=clock)
+        self._remembered: Remembered[_Key, _Made] = Remembered(
+            entries=entries, most_bytes=most_bytes, clock=clock
+        )
         self.revision_seen = ""
-        """The revision that the last answer named; empty before the first, and when OPA said that no policy is active."""
+        """The revision that the last answer named; empty before the first, and when OPA said that no
+        policy is active.
+        """
         self.hits = 0
         self.misses = 0
 
@@ -71,9 +78,11 @@ class CachingEngine:
         return self._remembered.bytes
 
     async def ask(self, rule: str, document: JsonObject) -> Answer:
-        """Return OPA's answer of now, and forget everything when it names another revision. See `ports.PolicyEngine.ask`.
+        """Return OPA's answer of now, and forget everything when it names another revision. See
+        `ports.PolicyEngine.ask`.
 
-        Of a rule among `qualities` it may be that of at most `seconds` ago, under the revision that was last heard of.
+        Of a rule among `qualities` it may be that of at most `seconds` ago, under the revision that was last
+        heard of.
         """
         key = self._key(rule, "", document) if rule in self._decision_attributes else None
         known = None if key is None else self._remembered.recall(key)
@@ -87,7 +96,9 @@ class CachingEngine:
         return answer
 
     async def plan(self, rule: str, document: JsonObject, *, unknown: str) -> Planned:
-        """Return for which rows the rule is true, as it was at most `seconds` ago under the same revision. See `ports.PolicyEngine.plan`."""
+        """Return for which rows the rule is true, as it was at most `seconds` ago under the same
+        revision. See `ports.PolicyEngine.plan`.
+        """
         key = self._key(rule, unknown, document)
         if key is None:
             return await self._compile(rule, document, unknown)
@@ -110,7 +121,9 @@ class CachingEngine:
     async def _compile(self, rule: str, document: JsonObject, unknown: str) -> Planned:
         seen = self.revision_seen
         planned = await self._inner.plan(rule, document, unknown=unknown)
-        if self.revision_seen == seen:  # else others have heard something newer meanwhile, and this plan may be of before
+        if (
+            self.revision_seen == seen
+        ):  # else others have heard something newer meanwhile, and this plan may be of before
             self._learn(planned.revision)
         return planned
 
@@ -120,14 +133,20 @@ class CachingEngine:
             self._remembered.clear()
 
     def _key(self, rule: str, unknown: str, document: JsonObject) -> _Key | None:
-        """Return by what the answer is remembered, or None when it must not be: without a time no bucket would ever end."""
+        """Return by what the answer is remembered, or None when it must not be: without a time no
+        bucket would ever end.
+        """
         now = document.get("now")
         if self._seconds <= 0 or not isinstance(now, int) or isinstance(now, bool):
             return None
         canonical = {**document, "now": now // self._seconds}
         canonical.pop("request_id", None)
         try:
-            return rule, unknown, hashlib.sha256(orjson.dumps(canonical, option=orjson.OPT_SORT_KEYS)).digest()
+            return (
+                rule,
+                unknown,
+                hashlib.sha256(orjson.dumps(canonical, option=orjson.OPT_SORT_KEYS)).digest(),
+            )
         except TypeError:  # not JSON: for the engine to refuse
             return None
 

@@ -1,4 +1,5 @@
-"""The wire to OPA: `opa-python-client` over a unix socket or HTTP, one request at a time, with a deadline and a size cap.
+"""The wire to OPA: `opa-python-client` over a unix socket or HTTP, one request at a time, with a deadline and
+a size cap.
 
 Not what the answers mean; that is `engine.py`, the counterpart.
 """
@@ -34,7 +35,13 @@ class OpaAddress:
 
     def __post_init__(self) -> None:
         parts = urlsplit(self.url)
-        if parts.scheme not in {"http", "https"} or not parts.hostname or parts.username or parts.query or parts.fragment:
+        if (
+            parts.scheme not in {"http", "https"}
+            or not parts.hostname
+            or parts.username
+            or parts.query
+            or parts.fragment
+        ):
             raise ConfigurationError("opa.url must be http://host:port or https://host:port")
 
 
@@ -69,10 +76,11 @@ class OpaClient(AsyncOpaClient):  # type: ignore[misc]  # the library is untyped
         self._deadline_s = deadline_s
 
     async def post(self, path: str, document: JsonObject) -> Reply:
-        """Return the answer to one POST of JSON. Raises `PolicyUnavailable` when there is none in time or it is larger than 16 MiB.
+        """Return the answer to one POST of JSON. Raises `PolicyUnavailable` when there is none in time or it
+        is larger than 16 MiB.
 
-        An answered request is never sent again. One that met a pooled connection which OPA had closed was not answered, and is sent
-        once more on another.
+        An answered request is never sent again. One that met a pooled connection which OPA had closed was not
+        answered, and is sent once more on another.
         """
         try:
             body = orjson.dumps(document)
@@ -104,7 +112,12 @@ class OpaClient(AsyncOpaClient):  # type: ignore[misc]  # the library is untyped
             raise PolicyUnavailable("the connection to OPA is closed")
         headers = {} if body is None else {"Content-Type": "application/json"}
         async with self._session.request(
-            method, f"{self._root}{path}", data=body, allow_redirects=False, trace_request_ctx=use, headers=headers
+            method,
+            f"{self._root}{path}",
+            data=body,
+            allow_redirects=False,
+            trace_request_ctx=use,
+            headers=headers,
         ) as response:
             parts: list[bytes] = []
             total = 0
@@ -128,7 +141,9 @@ class OpaClient(AsyncOpaClient):  # type: ignore[misc]  # the library is untyped
         token = self._address.token
         self._session = aiohttp.ClientSession(
             connector=self._connector,
-            timeout=aiohttp.ClientTimeout(total=None),  # `post` sets the one deadline, for sending and reading together
+            timeout=aiohttp.ClientTimeout(
+                total=None
+            ),  # `post` sets the one deadline, for sending and reading together
             headers={"Accept-Encoding": "identity"} | ({"Authorization": f"Bearer {token}"} if token else {}),
             trace_configs=[tracing],
             cookie_jar=aiohttp.DummyCookieJar(),
@@ -136,5 +151,7 @@ class OpaClient(AsyncOpaClient):  # type: ignore[misc]  # the library is untyped
         )
 
 
-async def _note_pooled(_session: aiohttp.ClientSession, context: SimpleNamespace, _params: aiohttp.TraceConnectionReuseconnParams) -> None:
+async def _note_pooled(
+    _session: aiohttp.ClientSession, context: SimpleNamespace, _params: aiohttp.TraceConnectionReuseconnParams
+) -> None:
     context.trace_request_ctx.pooled = True

@@ -1,7 +1,8 @@
-"""The policy engine on OPA: questions answered and rules compiled into filter plans. Decides nothing; the enforcer reads the answers.
+"""The policy engine on OPA: questions answered and rules compiled into filter plans. Decides nothing; the
+enforcer reads the answers.
 
-What is not exactly the expected answer is `PolicyUnavailable`: another status, another shape, a missing revision, no answer in time.
-`client.py` carries the bytes, `residual.py` makes the plan.
+What is not exactly the expected answer is `PolicyUnavailable`: another status, another shape, a missing
+revision, no answer in time. `client.py` carries the bytes, `residual.py` makes the plan.
 """
 
 from __future__ import annotations
@@ -54,10 +55,11 @@ class RevisionGate(Protocol):
 class OpaEngine:
     """One OPA as `ports.PolicyEngine`. Must be entered before use; many tasks may use it at once.
 
-    `schemas` are the row schemas by the name of the unknown; a plan may then name declared fields only. OPA must run a bundle made by
-    `bundle.build_bundle`, which carries `data.regate.meta`. `rules`, where they are given, are all that may be asked for: while the policy
-    lacks one there is no `revision`, and `problem` says so. No answer and no plan is given of a revision that the `gate` does not let through;
-    without one OPA runs only what was accepted before.
+    `schemas` are the row schemas by the name of the unknown; a plan may then name declared fields only. OPA
+    must run a bundle made by `bundle.build_bundle`, which carries `data.regate.meta`. `rules`, where they are
+    given, are all that may be asked for: while the policy lacks one there is no `revision`, and `problem`
+    says so. No answer and no plan is given of a revision that the `gate` does not let through; without one
+    OPA runs only what was accepted before.
     """
 
     def __init__(
@@ -82,12 +84,16 @@ class OpaEngine:
         await self._client.__aenter__()
         return self
 
-    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         """Close the connection pool."""
         await self._client.__aexit__(kind, error, trace)
 
     async def ask(self, rule: str, document: JsonObject) -> Answer:
-        """Return the rule's value for this input, and the revision of the bundle that gave it. See `ports.PolicyEngine.ask`."""
+        """Return the rule's value for this input, and the revision of the bundle that gave it. See
+        `ports.PolicyEngine.ask`.
+        """
         self._require_rule(rule)
         answer = await self._ask(rule, document)
         if answer.revision:  # one that names none says nothing at all, and that permits nothing
@@ -101,13 +107,17 @@ class OpaEngine:
             return Answer(defined=False, value=None, revision="")
         if not set(body) <= _ANSWER_KEYS:
             raise PolicyUnavailable(f"OPA's answer for {rule} has unknown parts: {sorted(body)}")
-        return Answer(defined="result" in body, value=body.get("result"), revision=_revision_of(body.get("provenance"), rule))
+        return Answer(
+            defined="result" in body,
+            value=body.get("result"),
+            revision=_revision_of(body.get("provenance"), rule),
+        )
 
     async def plan(self, rule: str, document: JsonObject, *, unknown: str) -> Planned:
         """Return for which rows the rule is true. See `ports.PolicyEngine.plan`.
 
-        The revision is part of the compiled query, so it is that of the very policy which made the plan; a policy change between
-        learning the helper rules and compiling is noticed, and the plan made once more.
+        The revision is part of the compiled query, so it is that of the very policy which made the plan; a
+        policy change between learning the helper rules and compiling is noticed, and the plan made once more.
         """
         self._require_rule(rule)
         meta = self._known_meta or await self._meta()
@@ -124,10 +134,18 @@ class OpaEngine:
         raise PolicyUnavailable(f"the policy changed twice while {rule} was compiled")
 
     async def revision(self) -> str:
-        """Return the active policy's revision; raises `PolicyUnavailable` unless a bundle is active that says so itself, and has all rules."""
+        """Return the active policy's revision; raises `PolicyUnavailable` unless a bundle is active
+        that says so itself, and has all rules.
+        """
         meta = await self._meta()
-        lacking = sorted(rule for rule in self._rules or () if f"data.{rule.replace('/', '.')}" not in meta.places)
-        self.problem = f"the policy lacks {', '.join(lacking)}, for which OPA answers as for a denial" if lacking else None
+        lacking = sorted(
+            rule for rule in self._rules or () if f"data.{rule.replace('/', '.')}" not in meta.places
+        )
+        self.problem = (
+            f"the policy lacks {', '.join(lacking)}, for which OPA answers as for a denial"
+            if lacking
+            else None
+        )
         if self.problem is not None:
             raise PolicyUnavailable(self.problem)
         await self._require_accepted(meta.revision)
@@ -141,10 +159,14 @@ class OpaEngine:
         answer = await self._ask(_META, {})
         if not answer.defined:
             self._known_meta = None
-            raise PolicyUnavailable("OPA has no data.regate.meta: no policy is active, or its bundle was not built by regate")
+            raise PolicyUnavailable(
+                "OPA has no data.regate.meta: no policy is active, or its bundle was not built by regate"
+            )
         meta = _read_meta(answer.value)
         if meta.revision != answer.revision:
-            raise PolicyUnavailable(f"the bundle’s revision is {answer.revision!r}, its content says {meta.revision!r}")
+            raise PolicyUnavailable(
+                f"the bundle’s revision is {answer.revision!r}, its content says {meta.revision!r}"
+            )
         self._known_meta = meta
         return meta
 
@@ -159,11 +181,17 @@ class OpaEngine:
             "query": f"{_REVISION} = data.regate.meta.revision; data.{rule.replace('/', '.')} == true",
             "input": document,
             "unknowns": [f"input.{unknown}"],
-            "options": {"disableInlining": meta.helpers.get(rule.rpartition("/")[0], []), "nondeterministicBuiltins": True},
+            "options": {
+                "disableInlining": meta.helpers.get(rule.rpartition("/")[0], []),
+                "nondeterministicBuiltins": True,
+            },
         }
         reply = await self._client.post("/v1/compile", request)
         if reply.status == 200 and len(reply.body) > _MAX_RESIDUAL_BYTES:
-            raise NotUnderstood(rule, f"the residual is larger than {_MAX_RESIDUAL_BYTES} bytes: name the rules that list things")
+            raise NotUnderstood(
+                rule,
+                f"the residual is larger than {_MAX_RESIDUAL_BYTES} bytes: name the rules that list things",
+            )
         body = _read(reply, rule, exact_numbers=True)
         if set(body) != {"result"}:
             raise PolicyUnavailable(f"OPA's compilation of {rule} has unknown parts: {sorted(body)}")
@@ -193,10 +221,15 @@ def _read(reply: Reply, rule: str, *, exact_numbers: bool = False) -> Mapping[st
 
 
 def _revision_of(provenance: object, rule: str) -> str:
-    """Return the revision of the one bundle that is active, which proves that the answer came from a policy at all."""
+    """Return the revision of the one bundle that is active, which proves that the answer came from a
+    policy at all.
+    """
     bundles = provenance.get("bundles") if isinstance(provenance, Mapping) else None
     if isinstance(bundles, Mapping):
-        revisions = {bundle.get("revision") for bundle in bundles.values() if isinstance(bundle, Mapping)} - {None, ""}
+        revisions = {bundle.get("revision") for bundle in bundles.values() if isinstance(bundle, Mapping)} - {
+            None,
+            "",
+        }
         if len(revisions) == 1 and isinstance(revision := revisions.pop(), str):
             return revision
     raise PolicyUnavailable(f"OPA's answer for {rule} names no policy bundle")
@@ -218,7 +251,9 @@ def _residual(result: object, rule: str) -> ast.Residual:
 
 
 def _without_revision(residual: ast.Residual) -> tuple[str | None, ast.Residual]:
-    """Return the revision that every query carries, and the residual without it; None when there is no query."""
+    """Return the revision that every query carries, and the residual without it; None when there is
+    no query.
+    """
     revisions: set[str] = set()
     queries: list[ast.Body] = []
     for query in residual.queries:
@@ -235,7 +270,9 @@ def _without_revision(residual: ast.Residual) -> tuple[str | None, ast.Residual]
 
 def _carried_revision(statement: ast.Statement) -> str | None:
     match statement:
-        case ast.Statement(ast.Call("eq", (ast.Variable(name), ast.Known(str(revision)))), negated=False, modified=False):
+        case ast.Statement(
+            ast.Call("eq", (ast.Variable(name), ast.Known(str(revision)))), negated=False, modified=False
+        ):
             return revision if name == _REVISION else None
         case _:
             return None

@@ -1,6 +1,7 @@
 """Obtains OPA, and finds it again: `python -m regate_adapters.opa.install --into DIR`.
 
-Taken, in this order, from an `opa` on PATH that is new enough, or compiled from OPA's Go module. Not what runs OPA (`opa/server/process.py`).
+Taken, in this order, from an `opa` on PATH that is new enough, or compiled from OPA's Go module. Not what
+runs OPA (`opa/server/process.py`).
 """
 
 from __future__ import annotations
@@ -20,15 +21,22 @@ from regate_adapters.go_commands import compiled, say
 from regate_orchestrator.errors import ConfigurationError
 
 OLDEST: Final = (1, 22, 2)
-"""The oldest OPA whose partial evaluation the translator was proven on; older ones negate mirrored comparisons (OPA pull request 9373)."""
+"""The oldest OPA whose partial evaluation the translator was proven on; older ones negate mirrored
+comparisons (OPA pull request 9373).
+"""
 
 _MODULE: Final = f"github.com/open-policy-agent/opa@v{'.'.join(map(str, OLDEST))}"
 _VERSION: Final = re.compile(r"^Version: (\d+)\.(\d+)\.(\d+)", re.MULTILINE)
-_ADVICE: Final = f"install OPA {'.'.join(map(str, OLDEST))} or newer and put `opa` on PATH (see openpolicyagent.org, “Download OPA”)"
+_ADVICE: Final = (
+    f"install OPA {'.'.join(map(str, OLDEST))} or newer and put `opa` on PATH (see openpolicyagent.org, "
+    "“Download OPA”)"
+)
 
 
 def find_opa(extra_dirs: Sequence[Path] = ()) -> Path | None:
-    """Return an OPA that is new enough: in the given directories (or itself given), in `.tools` of the project or here, or on PATH."""
+    """Return an OPA that is new enough: in the given directories (or itself given), in `.tools` of the
+    project or here, or on PATH.
+    """
     for candidate in _candidates(extra_dirs):
         version = opa_version(candidate)
         if version is not None and version >= OLDEST:
@@ -56,7 +64,7 @@ def opa_version(opa: Path) -> tuple[int, ...] | None:
 @lru_cache(maxsize=8)
 def _version_of(opa: Path, _file: tuple[int, int, int]) -> tuple[int, ...]:
     """Ask the executable, once for each file that it has been; raises when it does not say."""
-    done = subprocess.run([opa, "version"], capture_output=True, text=True, check=False, timeout=30, env={})  # noqa: S603
+    done = subprocess.run([opa, "version"], capture_output=True, text=True, check=False, timeout=30, env={})
     found = _VERSION.search(done.stdout)
     if found is None:
         raise ValueError(f"{opa} is no OPA")
@@ -64,7 +72,9 @@ def _version_of(opa: Path, _file: tuple[int, int, int]) -> tuple[int, ...]:
 
 
 def install(into: Path) -> Path:
-    """Return the OPA in the directory, after putting one there unless it is there already. Raises `ConfigurationError` with advice."""
+    """Return the OPA in the directory, after putting one there unless it is there already. Raises
+    `ConfigurationError` with advice.
+    """
     into = into.resolve()
     target = into / "opa"
     if _is_new_enough(target):
@@ -88,8 +98,12 @@ def install(into: Path) -> Path:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; return its exit status."""
-    parser = argparse.ArgumentParser(prog="python -m regate_adapters.opa.install", description="Obtain Open Policy Agent.")
-    parser.add_argument("--into", type=Path, required=True, metavar="DIR", help="the directory to put `opa` into")
+    parser = argparse.ArgumentParser(
+        prog="python -m regate_adapters.opa.install", description="Obtain Open Policy Agent."
+    )
+    parser.add_argument(
+        "--into", type=Path, required=True, metavar="DIR", help="the directory to put `opa` into"
+    )
     try:
         install(parser.parse_args(arguments).into)
     except (ConfigurationError, OSError) as error:

@@ -1,12 +1,15 @@
-"""The translator: a residual of partial evaluation as an expression of the filter algebra, exactly, or a refusal that says why.
+"""The translator: a residual of partial evaluation as an expression of the filter algebra, exactly, or a
+refusal that says why.
 
-Total or reject: each shape below is one whose meaning in full evaluation is known; everything else is refused, so nothing is ever
-widened. `ast.py` reads what is translated here, `regate_orchestrator.filters.evaluate` says what the result means, and a differential test with
-OPA as the oracle holds the two together. Not how a store renders the expression.
+Total or reject: each shape below is one whose meaning in full evaluation is known; everything else is
+refused, so nothing is ever widened. `ast.py` reads what is translated here,
+`regate_orchestrator.filters.evaluate` says what the result means, and a differential test with OPA as the
+oracle holds the two together. Not how a store renders the expression.
 
-Classic Rego evaluates references before it negates, partial evaluation folds them back, and the residual no longer tells
-`not input.chunk.x == 1` (true without the field) from `x := input.chunk.x; not x == 1` (undefined without it). So with a row schema a
-direct negation is refused on a field that may be missing; the negation of a named rule is exact always.
+Classic Rego evaluates references before it negates, partial evaluation folds them back, and the residual no
+longer tells `not input.chunk.x == 1` (true without the field) from `x := input.chunk.x; not x == 1`
+(undefined without it). So with a row schema a direct negation is refused on a field that may be missing; the
+negation of a named rule is exact always.
 """
 
 from __future__ import annotations
@@ -74,15 +77,30 @@ _COMPARISONS: Final[dict[str, Operator]] = {
     "gt": "gt",
     "gte": "ge",
 }
-_MIRRORED: Final[dict[Operator, Operator]] = {"eq": "eq", "ne": "ne", "lt": "gt", "gt": "lt", "le": "ge", "ge": "le"}
-_TEXT: Final[dict[str, TextOperator]] = {"startswith": "startswith", "endswith": "endswith", "contains": "contains"}
+_MIRRORED: Final[dict[Operator, Operator]] = {
+    "eq": "eq",
+    "ne": "ne",
+    "lt": "gt",
+    "gt": "lt",
+    "le": "ge",
+    "ge": "le",
+}
+_TEXT: Final[dict[str, TextOperator]] = {
+    "startswith": "startswith",
+    "endswith": "endswith",
+    "contains": "contains",
+}
 _LARGEST: Final = 100_000
 
 
 class NotUnderstood(FilterNotExpressible):
-    """The residual has no exact form in the filter algebra. `within` is the rule at fault as far as the residual still names it."""
+    """The residual has no exact form in the filter algebra. `within` is the rule at fault as far as
+    the residual still names it.
+    """
 
-    def __init__(self, rule: str, reason: str, *, within: str | None = None, place: str | None = None) -> None:
+    def __init__(
+        self, rule: str, reason: str, *, within: str | None = None, place: str | None = None
+    ) -> None:
         named = within if within and within != rule else rule
         super().__init__(f"{rule}: {named}{f' ({place})' if place else ''}: {reason}")
         self.rule = rule
@@ -94,8 +112,8 @@ class NotUnderstood(FilterNotExpressible):
 def translate(residual: Residual, *, rule: str, unknown: str, schema: RowSchema | None) -> Expression:
     """Return for which rows the residual of `data.<rule> == true` holds, `input.<unknown>` being the row.
 
-    Raises `NotUnderstood` for whatever has no exact form, and for fields that the schema does not declare. Without a schema every field
-    is taken as declared and required.
+    Raises `NotUnderstood` for whatever has no exact form, and for fields that the schema does not declare.
+    Without a schema every field is taken as declared and required.
     """
     translator = _Translator(residual, rule=rule, unknown=unknown, schema=schema)
     try:
@@ -131,7 +149,9 @@ class _Translator:
         return all_of([*(self._statement(statement) for statement in statements), *conditions])
 
     def _without_bindings(self, body: Body) -> tuple[Body, list[Expression]]:
-        """Return the body with local variables replaced by what they are bound to, and what the bindings require by themselves."""
+        """Return the body with local variables replaced by what they are bound to, and what the
+        bindings require by themselves.
+        """
         conditions: list[Expression] = []
         while True:
             for position, statement in enumerate(body):
@@ -151,7 +171,8 @@ class _Translator:
                 return body, conditions
 
     def _require_plain_uses(self, statements: Body, name: str) -> None:
-        # An element may move into one positive test only: "some element is not …" is no complement of "some element is …".
+        # An element may move into one positive test only: "some element is not …" is no complement of "some
+        # element is …".
         for statement in statements:
             if occurrences(statement)[name] and (statement.negated or not isinstance(statement.form, Call)):
                 raise self.refusal("a test of list elements under negation")
@@ -196,9 +217,13 @@ class _Translator:
                 assert_never(form)
 
     def _negated_call(self, call: Call) -> Expression:
-        """Return the classic `not` of a builtin other than equality, whose references must all be defined for it to hold."""
+        """Return the classic `not` of a builtin other than equality, whose references must all be
+        defined for it to hold.
+        """
         conditions = [
-            Defined(self._field(argument)) for argument in call.arguments if isinstance(argument, Ref) and argument.root == "input"
+            Defined(self._field(argument))
+            for argument in call.arguments
+            if isinstance(argument, Ref) and argument.root == "input"
         ]
         return all_of([negate(self._call(call)), *conditions])
 
@@ -308,7 +333,9 @@ class _Translator:
         return field
 
     def _place(self, ref: Ref) -> tuple[Field, bool]:
-        """Return the field below the row that the reference names, and whether it goes on to the field's elements."""
+        """Return the field below the row that the reference names, and whether it goes on to the
+        field's elements.
+        """
         if ref.root != "input" or ref.steps[:1] != (self._unknown,):
             raise self.refusal(f"{ref} is no part of input.{self._unknown}")
         steps = ref.steps[1:]
@@ -334,9 +361,13 @@ class _Translator:
             return
         spec = self._schema.fields.get(field[0])
         if spec is None or len(field) > 1:
-            raise self.refusal(f"field {'.'.join(field)} is not declared in the schema of {self._schema.kind}")
+            raise self.refusal(
+                f"field {'.'.join(field)} is not declared in the schema of {self._schema.kind}"
+            )
         if self._complemented and not spec.required:
-            raise self.refusal(f"a direct negation on {field[0]}, which may be missing; negate a named rule instead")
+            raise self.refusal(
+                f"a direct negation on {field[0]}, which may be missing; negate a named rule instead"
+            )
 
     # ------------------------------------------------------------ support rules
 
@@ -362,7 +393,9 @@ class _Translator:
         return expression
 
     def _rule_of(self, rules: tuple[Rule, ...]) -> Expression:
-        """Return when the rule is true. Rules that may be true and false at once are refused: full evaluation has a conflict there."""
+        """Return when the rule is true. Rules that may be true and false at once are refused: full
+        evaluation has a conflict there.
+        """
         if not all(rule.plain for rule in rules):
             raise self.refusal("a function, a partial rule, or a rule with `else`")
         values = [rule.value for rule in rules]
@@ -370,7 +403,9 @@ class _Translator:
             raise self.refusal("a rule whose value is not true or false")
         default = any(rule.default and rule.value == Known(True) for rule in rules)
         bodies = [rule for rule in rules if not rule.default]
-        if any(rule.value == Known(default) for rule in bodies) and (default or not all(rule.value == Known(True) for rule in bodies)):
+        if any(rule.value == Known(default) for rule in bodies) and (
+            default or not all(rule.value == Known(True) for rule in bodies)
+        ):
             raise self.refusal("a rule that may be both true and false")
         if default:
             return negate(any_of(self.body(rule.body) for rule in bodies))

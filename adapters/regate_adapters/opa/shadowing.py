@@ -1,8 +1,11 @@
-"""A candidate policy in the live one's shadow: asked the same, off the hot path, with what it would change counted and written down.
+"""A candidate policy in the live one's shadow: asked the same, off the hot path, with what it would change
+counted and written down.
 
-`ShadowingEngine` is a `ports.PolicyEngine` whose every answer is the live engine's. The candidate cannot influence one: it is asked later, by
-`work`, from a bounded queue; what does not fit is dropped and counted, what it fails to answer is counted. Recorded traffic is compared by
-`regate_gateway.workbench.replay.replaying`. The report holds metadata only: rules, actions, ids, digests and reasons, never what was asked with.
+`ShadowingEngine` is a `ports.PolicyEngine` whose every answer is the live engine's. The candidate cannot
+influence one: it is asked later, by `work`, from a bounded queue; what does not fit is dropped and counted,
+what it fails to answer is counted. Recorded traffic is compared by
+`regate_gateway.workbench.replay.replaying`. The report holds metadata only: rules, actions, ids, digests and
+reasons, never what was asked with.
 """
 
 from __future__ import annotations
@@ -39,7 +42,17 @@ _MAX_REPORT_BYTES: Final = 64 * 1024 * 1024
 _SUMMARY_SECONDS: Final = 60.0
 _WITHOUT_PAUSE: Final = 500
 _YES_OR_NO: Final = ("allow", "admit_result")
-_ALSO_COMPARED: Final = ("principal", "stamp", "on_deny", "limits", "backend", "obligations", "placement", "visible", "needs_approval")
+_ALSO_COMPARED: Final = (
+    "principal",
+    "stamp",
+    "on_deny",
+    "limits",
+    "backend",
+    "obligations",
+    "placement",
+    "visible",
+    "needs_approval",
+)
 _REASONS: Final = {"regate/ingest/allow": "regate/ingest/reject_reasons"}
 _CHUNK_REASONS: Final = "regate/lib/batch/chunk_reasons"
 
@@ -85,13 +98,21 @@ class _Flip:
 
 
 class ShadowingEngine:
-    """The live engine, shadowed. `work` must run for as long as it is used; without it questions are dropped once the queue is full.
+    """The live engine, shadowed. `work` must run for as long as it is used; without it questions are dropped
+    once the queue is full.
 
-    `report` is a file to which every flip is appended as one JSON line, at most 64 MiB of them. `counts` holds what `/metrics` shows.
+    `report` is a file to which every flip is appended as one JSON line, at most 64 MiB of them. `counts`
+    holds what `/metrics` shows.
     """
 
     def __init__(
-        self, live: PolicyEngine, candidate: PolicyEngine, *, report: Path, capacity: int = _CAPACITY, clock: Clock = wall_clock
+        self,
+        live: PolicyEngine,
+        candidate: PolicyEngine,
+        *,
+        report: Path,
+        capacity: int = _CAPACITY,
+        clock: Clock = wall_clock,
     ) -> None:
         self._live = live
         self._candidate = candidate
@@ -131,7 +152,9 @@ class ShadowingEngine:
     # ------------------------------------------------------------ off the hot path
 
     async def work(self) -> None:
-        """Ask the candidate what the live engine was asked, until cancelled. Must never raise for anything that the candidate does."""
+        """Ask the candidate what the live engine was asked, until cancelled. Must never raise for
+        anything that the candidate does.
+        """
         try:
             await asyncio.to_thread(self._prepare)
         except OSError as error:
@@ -154,7 +177,10 @@ class ShadowingEngine:
                 await self._compare(asked)
             except Exception as error:  # noqa: BLE001 — whatever the candidate does must end here
                 self._count(asked.rule, "error", is_value=_is_value(asked))
-                _log.warning("shadow_failed", extra={"rule": asked.rule, "cause": getattr(error, "detail", "") or repr(error)})
+                _log.warning(
+                    "shadow_failed",
+                    extra={"rule": asked.rule, "cause": getattr(error, "detail", "") or repr(error)},
+                )
             finally:
                 self._waiting.task_done()
 
@@ -188,7 +214,12 @@ class ShadowingEngine:
             same = (answer.defined, answer.value) == (asked.answer.defined, asked.answer.value)
             return _Flip(asked.rule, "same" if same else "differs", about)
         was, now = _allows(asked.answer), _allows(answer)
-        return _Flip(asked.rule, _outcome(was=was, now=now), about, await self._reasons(asked) if was and not now else ())
+        return _Flip(
+            asked.rule,
+            _outcome(was=was, now=now),
+            about,
+            await self._reasons(asked) if was and not now else (),
+        )
 
     async def _compare_plan(self, asked: _Compiled) -> _Flip:
         try:
@@ -209,7 +240,9 @@ class ShadowingEngine:
         flips: list[_Flip] = []
         for kind in KINDS:
             name, members = kind.name, cast("Sized", asked.document.get(kind.name, ()))
-            keys: list[str | int] = list(cast("Iterable[str]", members)) if name in NAMED else list(range(len(members)))
+            keys: list[str | int] = (
+                list(cast("Iterable[str]", members)) if name in NAMED else list(range(len(members)))
+            )
             for key in keys:
                 outcome = _outcome(was=(name, key) in was, now=(name, key) in now)
                 why = reasons.get(str(key), ()) if name == "chunks" and outcome == "would_deny" else ()
@@ -217,15 +250,26 @@ class ShadowingEngine:
         return flips
 
     async def _compare_documents(self, asked: _Asked) -> list[_Flip]:
-        """Return every document compared: whether its file may be read, whether it may be ingested, and how it is stamped."""
-        was, now = (_stamps(answer.value) for answer in (asked.answer, await self._candidate.ask(asked.rule, asked.document)))
+        """Return every document compared: whether its file may be read, whether it may be ingested,
+        and how it is stamped.
+        """
+        was, now = (
+            _stamps(answer.value)
+            for answer in (asked.answer, await self._candidate.ask(asked.rule, asked.document))
+        )
         flips: list[_Flip] = []
-        for position, document in enumerate(cast("Sequence[Mapping[str, JsonObject]]", asked.document["documents"])):
+        for position, document in enumerate(
+            cast("Sequence[Mapping[str, JsonObject]]", asked.document["documents"])
+        ):
             about, key = f"file/{document['file'].get('id', '')}", str(position)
-            flips.append(_Flip("regate/file/allow", _outcome(was=position in was[0], now=position in now[0]), about))
+            flips.append(
+                _Flip("regate/file/allow", _outcome(was=position in was[0], now=position in now[0]), about)
+            )
             flips.append(_Flip("regate/ingest/allow", _outcome(was=key in was[1], now=key in now[1]), about))
             if key in was[1] and key in now[1]:
-                flips.append(_Flip("regate/ingest/stamp", "same" if was[1][key] == now[1][key] else "differs", about))
+                flips.append(
+                    _Flip("regate/ingest/stamp", "same" if was[1][key] == now[1][key] else "differs", about)
+                )
         return flips
 
     async def _reasons(self, asked: _Asked) -> tuple[str, ...]:
@@ -234,10 +278,16 @@ class ShadowingEngine:
 
     async def _chunk_reasons(self, asked: _Asked) -> dict[str, tuple[str, ...]]:
         value = await self._value(_CHUNK_REASONS, asked.document)
-        return {position: _texts(texts) for position, texts in value.items()} if isinstance(value, Mapping) else {}
+        return (
+            {position: _texts(texts) for position, texts in value.items()}
+            if isinstance(value, Mapping)
+            else {}
+        )
 
     async def _value(self, rule: str, document: JsonObject) -> Json:
-        """Return what the candidate says beside its decision; None when it cannot say, which is no reason to lose the flip."""
+        """Return what the candidate says beside its decision; None when it cannot say, which is no
+        reason to lose the flip.
+        """
         try:
             return (await self._candidate.ask(rule, document)).value
         except PolicyUnavailable:
@@ -267,11 +317,18 @@ class ShadowingEngine:
         }
 
     def _summary(self) -> JsonObject:
-        counts: list[Json] = [{"rule": rule, "outcome": outcome, "count": count} for (rule, outcome), count in sorted(self.counts.items())]
+        counts: list[Json] = [
+            {"rule": rule, "outcome": outcome, "count": count}
+            for (rule, outcome), count in sorted(self.counts.items())
+        ]
         return {"kind": "summary", "since": self._since, "at": self._now(), "counts": counts}
 
     def _now(self) -> str:
-        return datetime.fromtimestamp(self._clock(), UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+        return (
+            datetime.fromtimestamp(self._clock(), UTC)
+            .isoformat(timespec="milliseconds")
+            .replace("+00:00", "Z")
+        )
 
     def _prepare(self) -> None:
         self._report.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -283,7 +340,9 @@ class ShadowingEngine:
         if self._written + len(content) > _MAX_REPORT_BYTES:
             return
         try:
-            descriptor = os.open(self._report, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+            descriptor = os.open(
+                self._report, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600
+            )
             with open(descriptor, "ab") as file:  # noqa: PTH123 — a descriptor
                 file.write(content)
         except OSError as error:
@@ -293,7 +352,9 @@ class ShadowingEngine:
 
 
 def unharming(work: Callable[[], Coroutine[Any, Any, object]]) -> Callable[[], Coroutine[Any, Any, None]]:
-    """Return the work so that its failure ends it alone, with a line in the log, and not whatever runs beside it."""
+    """Return the work so that its failure ends it alone, with a line in the log, and not whatever runs
+    beside it.
+    """
 
     async def tried() -> None:
         try:
@@ -333,7 +394,9 @@ def _admitted(value: Json) -> frozenset[tuple[str, str | int]]:
 
 def _stamps(value: Json) -> tuple[frozenset[Json], Mapping[str, Json]]:
     """Return which files may be read, by position, and the stamps of what may be ingested."""
-    readable, stamps = (value.get("readable"), value.get("stamps")) if isinstance(value, Mapping) else (None, None)
+    readable, stamps = (
+        (value.get("readable"), value.get("stamps")) if isinstance(value, Mapping) else (None, None)
+    )
     if not isinstance(readable, list | tuple) or not isinstance(stamps, Mapping):
         raise PolicyUnavailable(f"{DOCUMENTS_RULE} is not what was asked for")
     return frozenset(readable), stamps
@@ -350,7 +413,9 @@ def _identifier(document: JsonObject) -> str:
 
 def _spelt(plan: FilterPlan) -> str:
     described = describe(plan)
-    return f"{described['kind']} (size {described['size']})" if "size" in described else str(described["kind"])
+    return (
+        f"{described['kind']} (size {described['size']})" if "size" in described else str(described["kind"])
+    )
 
 
 def _texts(value: Json) -> tuple[str, ...]:

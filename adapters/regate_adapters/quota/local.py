@@ -1,6 +1,8 @@
-"""`LocalQuotaCounter`: what callers spent in the last minute, in this process's memory. Not shared: each gateway counts for itself.
+"""`LocalQuotaCounter`: what callers spent in the last minute, in this process's memory. Not shared: each
+gateway counts for itself.
 
-A minute is a sliding one, in steps of a second: what was counted is forgotten when it is surely older than 60 seconds, never before.
+A minute is a sliding one, in steps of a second: what was counted is forgotten when it is surely older than 60
+seconds, never before.
 """
 
 from __future__ import annotations
@@ -67,7 +69,9 @@ class _Caller:
 
 
 class LocalQuotaCounter:
-    """Counts in memory. At most `most_callers` people are remembered; past that, whoever has been silent longest begins anew."""
+    """Counts in memory. At most `most_callers` people are remembered; past that, whoever has been
+    silent longest begins anew.
+    """
 
     def __init__(self, *, clock: Clock = time.monotonic, most_callers: int = _MAX_CALLERS) -> None:
         self._clock = clock
@@ -80,7 +84,9 @@ class LocalQuotaCounter:
         return len(self._callers)
 
     async def reserve(self, principal: Principal, *, rpm: int, tpm: int, tokens: int) -> Counted | Exhausted:
-        """Count a request and its tokens unless either would pass its limit. See `ports.QuotaCounter.reserve`."""
+        """Count a request and its tokens unless either would pass its limit. See
+        `ports.QuotaCounter.reserve`.
+        """
         clock = self._clock()
         now = int(clock)
         caller = self._caller((principal.tenant, principal.id), now)
@@ -99,10 +105,14 @@ class LocalQuotaCounter:
                 *_allowances(caller, rpm=rpm, tpm=tpm, clock=clock),
             )
         caller.add(now, requests=1, tokens=tokens)
-        return Counted(principal.tenant, principal.id, now, *_allowances(caller, rpm=rpm, tpm=tpm, clock=clock))
+        return Counted(
+            principal.tenant, principal.id, now, *_allowances(caller, rpm=rpm, tpm=tpm, clock=clock)
+        )
 
     async def correct(self, counted: Counted, *, by: int) -> None:
-        """Count more tokens from now on, or fewer from when they were counted. See `ports.QuotaCounter.correct`."""
+        """Count more tokens from now on, or fewer from when they were counted. See
+        `ports.QuotaCounter.correct`.
+        """
         now = int(self._clock())
         caller = self._caller((counted.tenant, counted.subject), now)
         if by > 0:
@@ -111,7 +121,9 @@ class LocalQuotaCounter:
             caller.take(counted.at, tokens=-by)
 
     def _caller(self, person: _Person, now: int) -> _Caller:
-        """Return the person's last minute, of which what is past is forgotten; and forget people of whom nothing is left."""
+        """Return the person's last minute, of which what is past is forgotten; and forget people of
+        whom nothing is left.
+        """
         caller = self._callers.get(person)
         if caller is None:
             caller = self._callers[person] = _Caller()

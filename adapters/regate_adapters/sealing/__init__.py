@@ -1,1 +1,3 @@
-"""Sealing of what clients keep for us (`encrypted_content`): authenticated encryption under a key of the deployment."""
+"""Sealing of what clients keep for us (`encrypted_content`): authenticated encryption under a key of
+the deployment.
+"""

@@ -1,8 +1,9 @@
-"""AES-256-GCM as the loop's `Sealer`. Not what is sealed, nor for whom (`regate_orchestrator.responses.context.sealing`), and not where the secret
-is.
+"""AES-256-GCM as the loop's `Sealer`. Not what is sealed, nor for whom
+(`regate_orchestrator.responses.context.sealing`), and not where the secret is.
 
-A sealed text is base64url of `1 | nonce (12) | ciphertext and tag`; the purpose is authenticated data, so a text sealed for one tenant,
-model or kind of item opens for no other (NIST SP 800-38D; random nonces are good for 2^32 texts a key).
+A sealed text is base64url of `1 | nonce (12) | ciphertext and tag`; the purpose is authenticated data, so a
+text sealed for one tenant, model or kind of item opens for no other (NIST SP 800-38D; random nonces are good
+for 2^32 texts a key).
 """
 
 from __future__ import annotations
@@ -55,4 +56,5 @@ class AeadSealer:
 
 def _plain(value: object) -> object:
     """Return mappings and sequences of other kinds as those that JSON has."""
-    return dict(value) if hasattr(value, "keys") else list(value)  # type: ignore[call-overload] # JSON has no third kind
+    # JSON has no third kind
+    return dict(value) if hasattr(value, "keys") else list(value)  # type: ignore[call-overload]

@@ -1,1 +1,3 @@
-"""State: files, vector stores, attachments and responses in a SQL database. `store.py` implements the port."""
+"""State: files, vector stores, attachments and responses in a SQL database. `store.py` implements
+the port.
+"""

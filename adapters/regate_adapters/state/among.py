@@ -12,9 +12,11 @@ _MAX_MEMBERS: Final = 5_000
 
 
 def among(columns: Sequence[Column[Any]], rows: Sequence[tuple[Any, ...]]) -> Iterator[ColumnElement[bool]]:
-    """Yield conditions that hold, together, for the rows whose columns are one of these; each is small enough for one statement.
+    """Yield conditions that hold, together, for the rows whose columns are one of these; each is small enough
+    for one statement.
 
-    Not as a list of rows: SQLite reads the whole table for that, however it is indexed. Rows that differ in the last column alone cost least.
+    Not as a list of rows: SQLite reads the whole table for that, however it is indexed. Rows that differ in
+    the last column alone cost least.
     """
     groups: dict[tuple[Any, ...], list[Any]] = {}
     members = 0
@@ -31,6 +33,7 @@ def among(columns: Sequence[Column[Any]], rows: Sequence[tuple[Any, ...]]) -> It
 def _any_of(columns: Sequence[Column[Any]], groups: dict[tuple[Any, ...], list[Any]]) -> ColumnElement[bool]:
     *first, last = columns
     each = [
-        and_(*(column == value for column, value in zip(first, values, strict=True)), last.in_(found)) for values, found in groups.items()
+        and_(*(column == value for column, value in zip(first, values, strict=True)), last.in_(found))
+        for values, found in groups.items()
     ]
     return or_(*each)

@@ -1,4 +1,6 @@
-"""The column types that several tables share. Migrations use them too, so what one of them means must never change: a new meaning is a new type."""
+"""The column types that several tables share. Migrations use them too, so what one of them means must
+never change: a new meaning is a new type.
+"""
 
 from __future__ import annotations
 

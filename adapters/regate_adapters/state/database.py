@@ -1,6 +1,7 @@
 """The database behind the state store: transactions with a deadline, and the translation of its errors.
 
-Which database it is, its URL says: `sqlite.py` and `postgres.py` open one each, and nothing else here or beside knows the difference.
+Which database it is, its URL says: `sqlite.py` and `postgres.py` open one each, and nothing else here or
+beside knows the difference.
 """
 
 from __future__ import annotations
@@ -29,16 +30,25 @@ class Database:
     _deadline_s: float
     _clock: Clock
     gateway: GatewayId
-    """As whom rows are written that are in flight: whoever opened the database, from then until it is closed."""
+    """As whom rows are written that are in flight: whoever opened the database, from then until it is
+    closed.
+    """
 
     @classmethod
     @asynccontextmanager
     async def open(
-        cls, url: str, *, deadline_s: float, setting: str = "state.url", clock: Clock = wall_clock, gateway: GatewayId | None = None
+        cls,
+        url: str,
+        *,
+        deadline_s: float,
+        setting: str = "state.url",
+        clock: Clock = wall_clock,
+        gateway: GatewayId | None = None,
     ) -> AsyncIterator[Database]:
         """Yield the database, its tables made or upgraded as needed.
 
-        Raises `ConfigurationError`, naming the setting that holds the URL, when it cannot serve or is a later program's.
+        Raises `ConfigurationError`, naming the setting that holds the URL, when it cannot serve or is a later
+        program's.
         """
         async with AsyncExitStack() as stack:
             with naming(setting):
@@ -65,15 +75,19 @@ class Database:
 
     @asynccontextmanager
     async def reading(self) -> AsyncIterator[AsyncConnection]:
-        """Yield a connection that sees one consistent state. Raises `StateUnavailable` when the database fails or the deadline passes."""
+        """Yield a connection that sees one consistent state. Raises `StateUnavailable` when the
+        database fails or the deadline passes.
+        """
         async with self._translated(), self._engines.reader.connect() as connection:
             yield connection
 
     @asynccontextmanager
     async def writing(self) -> AsyncIterator[AsyncConnection]:
-        """Yield a connection in a write transaction, committed on leaving and rolled back on any error. Raises `StateUnavailable`.
+        """Yield a connection in a write transaction, committed on leaving and rolled back on any error.
+        Raises `StateUnavailable`.
 
-        Other writers may run meanwhile, unless the database excludes them: what depends on a row must lock it (`with_for_update`).
+        Other writers may run meanwhile, unless the database excludes them: what depends on a row must lock it
+        (`with_for_update`).
         """
         async with self._translated(), self._engines.writer.begin() as connection:
             yield connection
@@ -90,7 +104,9 @@ class Database:
 
 
 async def examine(url: str, *, setting: str = "state.url", deadline_s: float = 5.0) -> str:
-    """Return in words what the database holds, for its operator. Raises `ConfigurationError` when it cannot serve; changes nothing."""
+    """Return in words what the database holds, for its operator. Raises `ConfigurationError` when it
+    cannot serve; changes nothing.
+    """
     with naming(setting):
         place = check_url(url)
         if place.drivername.startswith("sqlite"):
@@ -103,7 +119,8 @@ async def examine(url: str, *, setting: str = "state.url", deadline_s: float = 5
 
 
 def check_url(url: str) -> URL:
-    """Return the URL read. Raises `ConfigurationError` for one that names no database which can be used; nothing is connected to.
+    """Return the URL read. Raises `ConfigurationError` for one that names no database which can be used;
+    nothing is connected to.
 
     What PostgreSQL needs is loaded here: its driver is optional.
     """
@@ -125,7 +142,8 @@ def check_url(url: str) -> URL:
             return parsed
         case other:
             raise ConfigurationError(
-                f"{other} is not a database that this version can use; use sqlite:///path or postgresql+psycopg://host/database"
+                f"{other} is not a database that this version can use; use sqlite:///path or "
+                "postgresql+psycopg://host/database"
             )
 
 

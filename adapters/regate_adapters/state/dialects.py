@@ -1,4 +1,6 @@
-"""What `sqlite.py` and `postgres.py` have in common: what they open, the tables in it, and how a failure is told. No database is named here."""
+"""What `sqlite.py` and `postgres.py` have in common: what they open, the tables in it, and how a
+failure is told. No database is named here.
+"""
 
 from __future__ import annotations
 
@@ -20,10 +22,11 @@ _FIRST: Final = table("schema_version", column("version"))
 
 @dataclass(frozen=True, slots=True)
 class Engines:
-    """An open database: how to look into its JSON, what reads of it (one consistent state each), and what writes.
+    """An open database: how to look into its JSON, what reads of it (one consistent state each), and what
+    writes.
 
-    `is_shared` says whether other programs may use it at the same time; `in_turn` lets the transactions that ask for the same thing do so one
-    after the other, each until its end.
+    `is_shared` says whether other programs may use it at the same time; `in_turn` lets the transactions that
+    ask for the same thing do so one after the other, each until its end.
     """
 
     json: JsonSql
@@ -34,11 +37,15 @@ class Engines:
 
 
 UPGRADE_SECONDS: Final = 600.0
-"""How long opening waits for an upgrade, its own or another program's: large tables take longer than any call may."""
+"""How long opening waits for an upgrade, its own or another program's: large tables take longer than
+any call may.
+"""
 
 
 def is_ready(connection: Connection) -> bool:
-    """Return whether the tables are there and of this program's revision. An upgrade under way holds nothing that this asks for."""
+    """Return whether the tables are there and of this program's revision. An upgrade under way holds
+    nothing that this asks for.
+    """
     if not inspect(connection).has_table(schema_revision.name):
         return False
     return list(connection.scalars(select(schema_revision.c.revision))) == [REVISION]
@@ -49,7 +56,8 @@ def prepare(connection: Connection, place: str) -> bool:
 
     All happens in the connection's transaction, which must exclude every other writer.
 
-    Raises `ConfigurationError`, naming the place, when they are something else's or were upgraded by a later program.
+    Raises `ConfigurationError`, naming the place, when they are something else's or were upgraded by a later
+    program.
     """
     present = _revision(connection, place)
     if present == REVISION:
@@ -65,7 +73,9 @@ def prepare(connection: Connection, place: str) -> bool:
 
 
 def standing(connection: Connection, place: str) -> str:
-    """Return in words what the next start finds there. Raises `ConfigurationError` where that would refuse it; changes nothing."""
+    """Return in words what the next start finds there. Raises `ConfigurationError` where that would
+    refuse it; changes nothing.
+    """
     present = _revision(connection, place)
     if present is None:
         return "no tables yet, which the first start makes"
@@ -73,7 +83,10 @@ def standing(connection: Connection, place: str) -> str:
         return "tables of this version"
     from regate_adapters.state.migrations import later_than
 
-    return f"tables of an earlier version, which the next start upgrades in {len(later_than(present, place=place))} steps"
+    return (
+        "tables of an earlier version, which the next start upgrades in "
+        f"{len(later_than(present, place=place))} steps"
+    )
 
 
 def _revision(connection: Connection, place: str) -> str | None:
@@ -98,7 +111,9 @@ def origin(error: BaseException) -> BaseException:
 
 
 def cause(error: BaseException) -> str:
-    """Return what the database said, without the statement and its values; of PostgreSQL, whose words quote values, the code alone."""
+    """Return what the database said, without the statement and its values; of PostgreSQL, whose words
+    quote values, the code alone.
+    """
     said = origin(error)
     if hasattr(said, "sqlstate"):
         return f"{type(said).__name__} ({said.sqlstate or 'no code'})"

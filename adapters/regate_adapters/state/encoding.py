@@ -1,6 +1,8 @@
-"""Rows to columns and back. What may be stored at all is decided here, once: only values that a filter can compare exactly later.
+"""Rows to columns and back. What may be stored at all is decided here, once: only values that a filter can
+compare exactly later.
 
-Not the tables (`tables.py`), and not the views that policies see (`state/filters/row_filter.py` names those fields).
+Not the tables (`tables.py`), and not the views that policies see (`state/filters/row_filter.py` names those
+fields).
 """
 
 from __future__ import annotations
@@ -34,16 +36,22 @@ _MAX_INTEGER: Final = 2**63 - 1
 _IDENTIFIER: Final = re.compile(r"[!-~]{1,256}")
 
 Columns = dict[str, object]
-AnyRow = Row[Any]  # the columns' types are the tables' business; each `*_row` function below names what it takes out
+AnyRow = Row[
+    Any
+]  # the columns' types are the tables' business; each `*_row` function below names what it takes out
 
 
 def is_identifier(value: str) -> bool:
-    """Return whether a text can be the identifier of any row. What cannot is absent, and never reaches the database."""
+    """Return whether a text can be the identifier of any row. What cannot is absent, and never reaches
+    the database.
+    """
     return _IDENTIFIER.fullmatch(value) is not None
 
 
 def encode(value: object) -> str:
-    """Return the JSON text of a value, in the one spelling that all stored documents have; raises `StateUnavailable` for what is not JSON."""
+    """Return the JSON text of a value, in the one spelling that all stored documents have; raises
+    `StateUnavailable` for what is not JSON.
+    """
     try:
         return orjson.dumps(value, default=_plain).decode()
     except orjson.JSONEncodeError as error:
@@ -85,7 +93,10 @@ def file_row(row: AnyRow) -> FileRow:
 
 def upload_columns(row: UploadRow) -> Columns:
     """Return the columns of an upload; raises `InvalidRequest` for a name that cannot be stored."""
-    texts = {"filename": _text(row.filename, param="filename"), "purpose": _text(row.purpose, param="purpose")}
+    texts = {
+        "filename": _text(row.filename, param="filename"),
+        "purpose": _text(row.purpose, param="purpose"),
+    }
     return {name: getattr(row, name) for name in UploadRow.__slots__} | texts
 
 
@@ -112,7 +123,9 @@ def store_columns(row: StoreRow) -> Columns:
 
 
 def store_changes(changes: StoreChanges) -> Columns:
-    """Return the columns that change; raises as `store_columns` does. Tenant and owner are write-once and never among them."""
+    """Return the columns that change; raises as `store_columns` does. Tenant and owner are write-once
+    and never among them.
+    """
     columns: Columns = {}
     if changes.name is not None:
         columns["name"] = _text(changes.name, param="name")
@@ -121,12 +134,16 @@ def store_changes(changes: StoreChanges) -> Columns:
     if changes.stamp is not None:
         columns |= {"stamp": _owned(changes.stamp)["stamp"], "shared": changes.stamp.get("shared") is True}
     if changes.expires_after_days is not None:
-        columns["expires_after_days"] = None if changes.expires_after_days == "never" else changes.expires_after_days
+        columns["expires_after_days"] = (
+            None if changes.expires_after_days == "never" else changes.expires_after_days
+        )
     return columns
 
 
 def store_row(row: AnyRow) -> StoreRow:
-    """Return the vector store that the columns describe; `last_active_at` and `used_at` must have been selected for one tenant."""
+    """Return the vector store that the columns describe; `last_active_at` and `used_at` must have been
+    selected for one tenant.
+    """
     return StoreRow(
         id=row.id,
         name=row.name,
@@ -162,7 +179,15 @@ def prompt_columns(row: PromptRow) -> Columns:
 
 def prompt_row(row: AnyRow) -> PromptRow:
     """Return the prompt that the columns describe."""
-    return PromptRow(row.id, row.name, row.created_at, row.client_metadata, row.stamp, row.default_version, row.latest_version)
+    return PromptRow(
+        row.id,
+        row.name,
+        row.created_at,
+        row.client_metadata,
+        row.stamp,
+        row.default_version,
+        row.latest_version,
+    )
 
 
 def prompt_version_columns(row: PromptVersion) -> Columns:
@@ -180,7 +205,9 @@ def prompt_version_columns(row: PromptVersion) -> Columns:
 
 def prompt_version_row(row: AnyRow) -> PromptVersion:
     """Return the prompt's version that the columns describe."""
-    return PromptVersion(row.prompt_id, row.version, row.created_at, row.created_by, row.template, tuple(row.variables))
+    return PromptVersion(
+        row.prompt_id, row.version, row.created_at, row.created_by, row.template, tuple(row.variables)
+    )
 
 
 def attachment_columns(row: Attachment) -> Columns:
@@ -232,7 +259,9 @@ def attachment_row(row: AnyRow) -> Attachment:
 
 
 def response_columns(row: ResponseRow) -> Columns:
-    """Return the columns of a response that a later state of it may change: all but its id, tenant and owner."""
+    """Return the columns of a response that a later state of it may change: all but its id, tenant
+    and owner.
+    """
     return {
         "created_at": row.created_at,
         "status": row.status,
@@ -278,7 +307,9 @@ def conversation_columns(row: ConversationRow) -> Columns:
 
 def conversation_row(row: AnyRow) -> ConversationRow:
     """Return the conversation that the columns describe."""
-    return ConversationRow(row.id, row.tenant, row.owner, row.created_at, row.client_metadata, row.policy_revision)
+    return ConversationRow(
+        row.id, row.tenant, row.owner, row.created_at, row.client_metadata, row.policy_revision
+    )
 
 
 def item_columns(position: int, item: StoredItem) -> Columns:
@@ -299,7 +330,9 @@ def item_row(row: AnyRow, lineage: Lineage) -> StoredItem:
 
 
 def _owned(stamp: JsonObject) -> Columns:
-    """Return the policy columns and the stamp. Raises `StateUnavailable` for a stamp that no filter could judge exactly (a policy's fault)."""
+    """Return the policy columns and the stamp. Raises `StateUnavailable` for a stamp that no filter
+    could judge exactly (a policy's fault).
+    """
     tenant, owner = stamp.get("tenant"), stamp.get("owner")
     if not (isinstance(tenant, str) and tenant and isinstance(owner, str) and owner):
         raise StateUnavailable("the stamp names no tenant or no owner")
@@ -310,7 +343,9 @@ def _owned(stamp: JsonObject) -> Columns:
 
 
 def _comparable(value: Json) -> bool:
-    """Return whether every database compares the value as Rego does: no NUL, no lone surrogate, no NaN, no integer past 64 bits."""
+    """Return whether every database compares the value as Rego does: no NUL, no lone surrogate, no
+    NaN, no integer past 64 bits.
+    """
     match value:
         case None | bool():
             return True

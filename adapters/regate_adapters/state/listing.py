@@ -1,6 +1,8 @@
-"""Lists: one page of rows in the order in which they were made, with an id of the list as the cursor (OpenAI, "Pagination").
+"""Lists: one page of rows in the order in which they were made, with an id of the list as the cursor (OpenAI,
+"Pagination").
 
-A cursor must be a row that the caller may see in this list; any other id is refused with one wording, whether it exists or not (I7).
+A cursor must be a row that the caller may see in this list; any other id is refused with one wording, whether
+it exists or not (I7).
 """
 
 from __future__ import annotations
@@ -26,7 +28,9 @@ _MAX_MEMBERS: Final = 5_000
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """What is listed: the columns that make the order, the tenant floor, and where the policy finds a row's fields."""
+    """What is listed: the columns that make the order, the tenant floor, and where the policy finds a
+    row's fields.
+    """
 
     identifier: ColumnElement[str]
     ordinal: Column[int]
@@ -49,9 +53,11 @@ async def page_of(
     read: Callable[[AnyRow], Member],
     narrowing: ColumnElement[bool] | None = None,
 ) -> Rows[Member]:
-    """Return the page of the statement's rows that the plan permits, and of these only what the client narrows the list to. `Nothing` does no IO.
+    """Return the page of the statement's rows that the plan permits, and of these only what the client
+    narrows the list to. `Nothing` does no IO.
 
-    Raises `InvalidRequest` for a cursor that names no row which the plan permits, and `FilterNotExpressible` before any IO.
+    Raises `InvalidRequest` for a cursor that names no row which the plan permits, and `FilterNotExpressible`
+    before any IO.
     """
     if isinstance(plan, Nothing):
         for param in page.cursors:
@@ -61,7 +67,9 @@ async def page_of(
     # Back from `before` means the rows nearest to it: they are read in the opposite order and turned round.
     descending = (page.order == "desc") != page.is_backwards
     position = tuple_(listing.ordinal, listing.identifier)
-    order = [column.desc() if descending else column.asc() for column in (listing.ordinal, listing.identifier)]
+    order = [
+        column.desc() if descending else column.asc() for column in (listing.ordinal, listing.identifier)
+    ]
     wanted = permitted if narrowing is None else permitted.where(narrowing)
     cursors: dict[str, Member] = {}
     async with database.reading() as connection:
@@ -69,13 +77,21 @@ async def page_of(
             found = await _named(connection, listing, permitted, cursor, param=param)
             cursors[param] = read(found)
             place = tuple_(found.place, cursor)
-            wanted = wanted.where(position > place if (param == "after") == (page.order == "asc") else position < place)
+            wanted = wanted.where(
+                position > place if (param == "after") == (page.order == "asc") else position < place
+            )
         rows = (await connection.execute(wanted.order_by(*order).limit(page.limit + 1))).all()
     members = [read(row) for row in rows[: page.limit]]
-    return Rows(tuple(reversed(members) if page.is_backwards else members), has_more=len(rows) > page.limit, cursors=cursors)
+    return Rows(
+        tuple(reversed(members) if page.is_backwards else members),
+        has_more=len(rows) > page.limit,
+        cursors=cursors,
+    )
 
 
-async def _named(connection: AsyncConnection, listing: Listing, permitted: Select[Any], cursor: str, *, param: str) -> AnyRow:
+async def _named(
+    connection: AsyncConnection, listing: Listing, permitted: Select[Any], cursor: str, *, param: str
+) -> AnyRow:
     """Return the row that a cursor names, with its `place` in the list's order."""
     if is_identifier(cursor):
         named = permitted.add_columns(listing.ordinal.label("place")).where(listing.identifier == cursor)

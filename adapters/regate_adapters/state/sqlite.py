@@ -1,4 +1,5 @@
-"""SQLite behind the state store: one connection writes and a few read, so that no reader waits for a writer (WAL).
+"""SQLite behind the state store: one connection writes and a few read, so that no reader waits for a writer
+(WAL).
 
 The counterpart is `postgres.py`; `database.py` chooses between them by the URL.
 """
@@ -32,7 +33,8 @@ _PATIENCE_SECONDS: Final = 60.0
 _PRAGMAS: Final = (
     "PRAGMA foreign_keys=ON",
     "PRAGMA journal_mode=WAL",
-    # Each commit is on the disk when it returns: FULL survives a loss of power, where WAL with NORMAL may lose the last commits.
+    # Each commit is on the disk when it returns: FULL survives a loss of power, where WAL with NORMAL may
+    # lose the last commits.
     "PRAGMA synchronous=FULL",
     "PRAGMA trusted_schema=OFF",
 )
@@ -59,17 +61,23 @@ async def _in_turn(_connection: AsyncConnection, _what: str) -> None:
 
 
 def file_url(url: URL) -> URL:
-    """Return the URL of the database file. Its file must be a plain path: what several connections cannot share is refused."""
+    """Return the URL of the database file. Its file must be a plain path: what several connections
+    cannot share is refused.
+    """
     if not url.database or url.database.startswith((":", "file:")) or url.query:
         raise ConfigurationError("must name a file, such as sqlite:///regate.db, without options")
     return URL.create("sqlite+aiosqlite", database=str(Path(url.database).absolute()))
 
 
 def _prepare_file(url: URL, deadline_s: float) -> None:
-    """Make the file and its tables if they are not there, readable by this user alone, and upgrade what an earlier program made."""
+    """Make the file and its tables if they are not there, readable by this user alone, and upgrade
+    what an earlier program made.
+    """
     path = Path(url.database or "")
     patience = max(deadline_s, _PATIENCE_SECONDS)
-    engine = create_engine(url.set(drivername="sqlite"), connect_args=_connect_args(patience), hide_parameters=True)
+    engine = create_engine(
+        url.set(drivername="sqlite"), connect_args=_connect_args(patience), hide_parameters=True
+    )
     event.listen(engine, "connect", _without_foreign_keys)
     event.listen(engine, "begin", _begin_with("BEGIN IMMEDIATE"))
     try:
@@ -119,7 +127,8 @@ def _engine(url: URL, *, begin: str, connections: int, deadline_s: float) -> Asy
 
 
 def _connect_args(deadline_s: float) -> dict[str, object]:
-    # Waiting for another process's lock ends before our own deadline does. Transactions begin where `_begin_with` says, not implicitly.
+    # Waiting for another process's lock ends before our own deadline does. Transactions begin where
+    # `_begin_with` says, not implicitly.
     return {"timeout": deadline_s * _BUSY_SHARE, "isolation_level": None}
 
 
@@ -130,10 +139,14 @@ def _on_connect(connection: DBAPIConnection, _entry: ConnectionPoolEntry) -> Non
     cursor.close()
 
 
-def _roll_back(connection: DBAPIConnection, _entry: ConnectionPoolEntry, _error: BaseException | None) -> None:
-    """End the transaction of a connection that is thrown away, because its caller was cancelled in the middle of a statement.
+def _roll_back(
+    connection: DBAPIConnection, _entry: ConnectionPoolEntry, _error: BaseException | None
+) -> None:
+    """End the transaction of a connection that is thrown away, because its caller was cancelled in the middle
+    of a statement.
 
-    Closing alone does not: SQLite keeps a closed connection, and its write lock, for as long as Python keeps one of its statements.
+    Closing alone does not: SQLite keeps a closed connection, and its write lock, for as long as Python keeps
+    one of its statements.
     """
 
     async def roll_back(driver: aiosqlite.Connection) -> None:
@@ -146,7 +159,9 @@ def _roll_back(connection: DBAPIConnection, _entry: ConnectionPoolEntry, _error:
 
 
 def _without_foreign_keys(connection: DBAPIConnection, entry: ConnectionPoolEntry) -> None:
-    """Set a connection up for changing tables: a table that is rebuilt must not take the rows with it that refer to it."""
+    """Set a connection up for changing tables: a table that is rebuilt must not take the rows with it
+    that refer to it.
+    """
     _on_connect(connection, entry)
     cursor = connection.cursor()
     cursor.execute("PRAGMA foreign_keys=OFF")

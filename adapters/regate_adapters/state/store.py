@@ -1,4 +1,6 @@
-"""`SqlStateStore`: the state port over a SQL database, put together from its parts. Proven by the conformance tests of the port."""
+"""`SqlStateStore`: the state port over a SQL database, put together from its parts. Proven by the
+conformance tests of the port.
+"""
 
 from __future__ import annotations
 
@@ -51,7 +53,9 @@ class SqlStateStore(
     StoredBytesState,
     InterruptedState,
 ):
-    """The one repository (`ports.StateStore`). Every statement carries the tenant floor; every call ends within the deadline."""
+    """The one repository (`ports.StateStore`). Every statement carries the tenant floor; every call
+    ends within the deadline.
+    """
 
     @classmethod
     @asynccontextmanager
@@ -64,14 +68,18 @@ class SqlStateStore(
         clock: Clock = wall_clock,
         gateway: GatewayId | None = None,
     ) -> AsyncIterator[Self]:
-        """Yield the store over the database at the URL (`sqlite:///path`), its tables made if it is new and upgraded if they are old.
+        """Yield the store over the database at the URL (`sqlite:///path`), its tables made if it is new and
+        upgraded if they are old.
 
-        What it writes that is in flight is that gateway's, by default a new one's. Opening makes none present (`appear`).
+        What it writes that is in flight is that gateway's, by default a new one's. Opening makes none present
+        (`appear`).
 
-        Raises `ConfigurationError`, naming the setting that holds the URL, when the database cannot be used, is something else's, or was
-        upgraded by a later program.
+        Raises `ConfigurationError`, naming the setting that holds the URL, when the database cannot be used,
+        is something else's, or was upgraded by a later program.
         """
-        async with Database.open(url, setting=setting, deadline_s=deadline_s, clock=clock, gateway=gateway) as database:
+        async with Database.open(
+            url, setting=setting, deadline_s=deadline_s, clock=clock, gateway=gateway
+        ) as database:
             yield cls(database)
 
     async def check(self) -> None:

@@ -1,8 +1,10 @@
-"""The tables of the state store. What a row means is said in `regate_orchestrator.rows`; how rows become those values, in `encoding.py`.
+"""The tables of the state store. What a row means is said in `regate_orchestrator.rows`; how rows become
+those values, in `encoding.py`.
 
-Policy columns (`tenant`, `owner`) stand beside the stamp they were taken from, so that the tenant floor and the list order are served by
-an index. They are write-once: no UPDATE in this package names them, nor `ordinal`, which says in which order rows of a table became visible
-(`ordinals.py`). Whoever changes a table adds a migration (`migrations/`).
+Policy columns (`tenant`, `owner`) stand beside the stamp they were taken from, so that the tenant floor and
+the list order are served by an index. They are write-once: no UPDATE in this package names them, nor
+`ordinal`, which says in which order rows of a table became visible (`ordinals.py`). Whoever changes a table
+adds a migration (`migrations/`).
 """
 
 from __future__ import annotations
@@ -29,7 +31,9 @@ from sqlalchemy import (
 from regate_adapters.state.column_types import EXACT, QUERIED
 
 REVISION: Final = "generations"
-"""The newest migration (`migrations/`), which made the schema what it is here. A database of an older one is upgraded when it is opened."""
+"""The newest migration (`migrations/`), which made the schema what it is here. A database of an older
+one is upgraded when it is opened.
+"""
 
 metadata: Final = MetaData(
     naming_convention={
@@ -47,7 +51,9 @@ gateways: Final = Table(
     Column("id", EXACT, primary_key=True),
     Column("present_until", BigInteger, nullable=False),
 )
-"""The gateways that are present. What is in flight names one of them in its column `gateway`; what names none of them is interrupted."""
+"""The gateways that are present. What is in flight names one of them in its column `gateway`; what
+names none of them is interrupted.
+"""
 
 files: Final = Table(
     "files",
@@ -81,7 +87,9 @@ orphaned_blobs: Final = Table(
     Index(None, "tenant", "owner"),
     Index(None, "due_at", "file_id"),
 )
-"""Bytes that may be in the blob store without a file: written down before an upload and with a deletion, so that none is ever forgotten."""
+"""Bytes that may be in the blob store without a file: written down before an upload and with a
+deletion, so that none is ever forgotten.
+"""
 
 uploads: Final = Table(
     "uploads",
@@ -105,7 +113,8 @@ upload_parts: Final = Table(
     metadata,
     Column("id", EXACT, primary_key=True),
     Column("upload_id", EXACT, ForeignKey("uploads.id", ondelete="CASCADE"), nullable=False),
-    # Under which the bytes are stored, and loose: no foreign key, since they are removed before the part is forgotten.
+    # Under which the bytes are stored, and loose: no foreign key, since they are removed before the part is
+    # forgotten.
     Column("blob_id", EXACT, nullable=False),
     Column("bytes", BigInteger, nullable=False),
     Column("created_at", BigInteger, nullable=False),
@@ -142,7 +151,8 @@ store_activity: Final = Table(
     Column("store_id", EXACT, ForeignKey("vector_stores.id", ondelete="CASCADE"), nullable=False),
     Column("tenant", EXACT, nullable=False),
     Column("last_active_at", BigInteger, nullable=False),
-    # When what the tenant has in the store is let go of: follows from the other column and the store's own, and is NULL once that was done.
+    # When what the tenant has in the store is let go of: follows from the other column and the store's own,
+    # and is NULL once that was done.
     Column("empties_at", BigInteger),
     PrimaryKeyConstraint("store_id", "tenant"),
     Index(None, "empties_at", "store_id", "tenant"),
@@ -243,7 +253,9 @@ lineages: Final = Table(
     Column("added", JSON, nullable=False),
     PrimaryKeyConstraint("thread", "id"),
 )
-"""What items rest on (`state/responses/lineages.py`). Never changed; each holds what is new since the one it grew from."""
+"""What items rest on (`state/responses/lineages.py`). Never changed; each holds what is new since the
+one it grew from.
+"""
 
 response_items: Final = Table(
     "response_items",

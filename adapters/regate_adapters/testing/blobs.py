@@ -1,4 +1,5 @@
-"""The conformance suite for blob stores: what `ports.BlobStore` promises, checked on any implementation. Not a test module itself.
+"""The conformance suite for blob stores: what `ports.BlobStore` promises, checked on any implementation. Not
+a test module itself.
 
 To prove a new adapter:
 
@@ -7,7 +8,8 @@ To prove a new adapter:
         async with MyBlobStore(tmp_path) as store:
             await check(store)
 
-What a store leaves in its storage when an upload fails cannot be seen through the port: the adapter's own tests must look there.
+What a store leaves in its storage when an upload fails cannot be seen through the port: the adapter's own
+tests must look there.
 """
 
 from __future__ import annotations
@@ -35,7 +37,18 @@ _PIECE: Final = 64 * 1024
 _MAX_PIECE: Final = 8 * 1024 * 1024
 _SIZES: Final = (0, 1, _PIECE, 5 * 1024 * 1024, 5 * 1024 * 1024 + 1, 11 * 1024 * 1024)
 """Beside small ones, those at which storages in parts have their seams."""
-_HOSTILE: Final = ("", "file-", "file-XYZ", "file-1/../../etc", "../file-1", "file-1\n", "/etc/passwd", "file-1.part", "vs_1", "file-é")
+_HOSTILE: Final = (
+    "",
+    "file-",
+    "file-XYZ",
+    "file-1/../../etc",
+    "../file-1",
+    "file-1\n",
+    "/etc/passwd",
+    "file-1.part",
+    "vs_1",
+    "file-é",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,10 +124,16 @@ async def _open_local(store: BlobStore, file: FileId) -> None:
 async def _bytes_are_read_as_they_were_written(store: BlobStore) -> None:
     for size in _SIZES:
         file, data = _new(), _content(size)
-        _expect(f"write returns the number of bytes ({size})", expected=size, actual=await store.write(file, _pieces(data), limit=size))
+        _expect(
+            f"write returns the number of bytes ({size})",
+            expected=size,
+            actual=await store.write(file, _pieces(data), limit=size),
+        )
         pieces = [piece async for piece in store.read(file)]
         _expect(f"{size} bytes are read as they were written", expected=True, actual=b"".join(pieces) == data)
-        _expect("pieces are of bounded size", expected=True, actual=max(map(len, pieces), default=0) <= _MAX_PIECE)
+        _expect(
+            "pieces are of bounded size", expected=True, actual=max(map(len, pieces), default=0) <= _MAX_PIECE
+        )
         await store.delete(file)
 
 
@@ -139,7 +158,11 @@ async def _a_local_path_holds_the_bytes_while_it_is_used(store: BlobStore) -> No
 async def _an_absent_file_is_not_found(store: BlobStore) -> None:
     file = _new()
     _expect("reading an absent file raises NotFound", expected=True, actual=await _is_absent(store, file))
-    _expect("its local path raises NotFound", expected=NotFound, actual=type(await _raised(_open_local(store, file))))
+    _expect(
+        "its local path raises NotFound",
+        expected=NotFound,
+        actual=type(await _raised(_open_local(store, file))),
+    )
 
 
 async def _what_is_no_id_is_not_found_and_names_no_place(store: BlobStore) -> None:
@@ -151,7 +174,9 @@ async def _what_is_no_id_is_not_found_and_names_no_place(store: BlobStore) -> No
             ("local", _open_local(store, file)),
             ("delete", store.delete(file)),
         ):
-            _expect(f"{doing} of {name!r} raises NotFound", expected=NotFound, actual=type(await _raised(work)))
+            _expect(
+                f"{doing} of {name!r} raises NotFound", expected=NotFound, actual=type(await _raised(work))
+            )
 
 
 async def _deleting_is_idempotent(store: BlobStore) -> None:
@@ -234,9 +259,17 @@ async def _a_large_file_takes_bounded_memory(store: BlobStore) -> None:
     finally:
         tracemalloc.stop()
     _expect("a large file is read as it was written", expected=written.hexdigest(), actual=seen.hexdigest())
-    _expect(f"less than {_HELD} bytes of Python's memory are held (peak {peak})", expected=True, actual=peak < _HELD)
+    _expect(
+        f"less than {_HELD} bytes of Python's memory are held (peak {peak})",
+        expected=True,
+        actual=peak < _HELD,
+    )
     grown = _resident() - before
-    _expect(f"the process grows by less than the file ({grown} bytes)", expected=True, actual=grown < LARGE * 2 // 3)
+    _expect(
+        f"the process grows by less than the file ({grown} bytes)",
+        expected=True,
+        actual=grown < LARGE * 2 // 3,
+    )
     await store.delete(file)
 
 

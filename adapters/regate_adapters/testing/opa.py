@@ -1,4 +1,6 @@
-"""A real OPA for tests: managed as in production, on policies of the test's choosing. Not a fake; there is none."""
+"""A real OPA for tests: managed as in production, on policies of the test's choosing. Not a fake;
+there is none.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +24,8 @@ def running_opa(
     required: Collection[str] = (),
     verification_key: Path | None = None,
 ) -> RunningOpa:
-    """Return a context that yields an engine on the directory's policies, which are watched: `async with running_opa(path) as engine`.
+    """Return a context that yields an engine on the directory's policies, which are watched: `async with
+    running_opa(path) as engine`.
 
     With a verification key the policies are a signed bundle.
     """
@@ -31,7 +34,9 @@ def running_opa(
 
 
 class RunningOpa:
-    """The process, its watcher and one engine. `process` is there for tests that kill it, break its policies or read its `problem`."""
+    """The process, its watcher and one engine. `process` is there for tests that kill it, break its
+    policies or read its `problem`.
+    """
 
     def __init__(self, process: ManagedOpa, *, schemas: Mapping[str, RowSchema], deadline_s: float) -> None:
         self.process = process
@@ -47,11 +52,15 @@ class RunningOpa:
             # Entered here and left in `__aexit__`, so that no `yield` stands inside the task group.
             tasks = await stack.enter_async_context(asyncio.TaskGroup())
             self._watch = tasks.create_task(self.process.watch())
-            engine = await stack.enter_async_context(OpaEngine(self.process.address, schemas=self._schemas, deadline_s=self._deadline_s))
+            engine = await stack.enter_async_context(
+                OpaEngine(self.process.address, schemas=self._schemas, deadline_s=self._deadline_s)
+            )
             self._stack = stack.pop_all()
         return engine
 
-    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         """End it all."""
         if self._watch is not None:
             self._watch.cancel()

@@ -7,7 +7,9 @@ import socket
 from typing import Final
 
 _RANGE: Final = (20_000, 32_000)
-"""Below those that systems give to outgoing connections: of these, one could take the port before the server does."""
+"""Below those that systems give to outgoing connections: of these, one could take the port before the
+server does.
+"""
 _TRIES: Final = 100
 
 

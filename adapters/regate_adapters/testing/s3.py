@@ -1,6 +1,7 @@
 """A real S3 server for tests: Versity's gateway, over a temporary directory, on a loopback port. Not a fake.
 
-`python -m regate_adapters.testing.s3 --into DIR` compiles it once. It keeps objects as files, so a test can see what is left behind.
+`python -m regate_adapters.testing.s3 --into DIR` compiles it once. It keeps objects as files, so a test can
+see what is left behind.
 """
 
 from __future__ import annotations
@@ -69,20 +70,43 @@ def running_s3() -> Iterator[S3Server]:
         notes.mkdir()  # beside the data, so that no file system needs extended attributes
         port = free_port()
         environment = {"ROOT_ACCESS_KEY": "regate", "ROOT_SECRET_KEY": secrets.token_hex(16), "HOME": folder}
-        options = ["--port", f"127.0.0.1:{port}", "--health", "/health", "--quiet", "posix", "--sidecar", str(notes), str(root)]
+        options = [
+            "--port",
+            f"127.0.0.1:{port}",
+            "--health",
+            "/health",
+            "--quiet",
+            "posix",
+            "--sidecar",
+            str(notes),
+            str(root),
+        ]
         with (
             log.open("wb") as output,
-            subprocess.Popen([command, *options], stdout=output, stderr=output, env=environment, preexec_fn=_end_with_parent) as process,  # noqa: S603, PLW1509
+            subprocess.Popen(
+                [command, *options],
+                stdout=output,
+                stderr=output,
+                env=environment,
+                preexec_fn=_end_with_parent,  # noqa: PLW1509
+            ) as process,
         ):
             try:
                 _wait_until_ready(process, port, log)
-                yield S3Server(f"http://127.0.0.1:{port}", environment["ROOT_ACCESS_KEY"], environment["ROOT_SECRET_KEY"], root)
+                yield S3Server(
+                    f"http://127.0.0.1:{port}",
+                    environment["ROOT_ACCESS_KEY"],
+                    environment["ROOT_SECRET_KEY"],
+                    root,
+                )
             finally:
                 process.kill()
 
 
 def require_s3() -> Path:
-    """Return the server's command, from `.tools` of the project or from PATH. Raises `ConfigurationError` that says what to do."""
+    """Return the server's command, from `.tools` of the project or from PATH. Raises
+    `ConfigurationError` that says what to do.
+    """
     made = Path(__file__).resolve().parents[3] / ".tools" / COMMAND
     found = str(made) if made.exists() else shutil.which(COMMAND)
     if found is None:
@@ -92,8 +116,12 @@ def require_s3() -> Path:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Compile the server; return the exit status."""
-    parser = argparse.ArgumentParser(prog="python -m regate_adapters.testing.s3", description="Obtain the S3 server that tests use.")
-    parser.add_argument("--into", type=Path, required=True, metavar="DIR", help=f"the directory to put `{COMMAND}` into")
+    parser = argparse.ArgumentParser(
+        prog="python -m regate_adapters.testing.s3", description="Obtain the S3 server that tests use."
+    )
+    parser.add_argument(
+        "--into", type=Path, required=True, metavar="DIR", help=f"the directory to put `{COMMAND}` into"
+    )
     into: Path = parser.parse_args(arguments).into.resolve()
     try:
         into.mkdir(parents=True, exist_ok=True)

@@ -1,6 +1,8 @@
-"""The reference vector store: every row in memory, the filter read by `meaning.holds` itself. Not for data that must survive a restart.
+"""The reference vector store: every row in memory, the filter read by `meaning.holds` itself. Not for data
+that must survive a restart.
 
-What the other stores do differently is their bug (its proof and theirs is `regate_adapters.testing.vector.suite`).
+What the other stores do differently is their bug (its proof and theirs is
+`regate_adapters.testing.vector.suite`).
 """
 
 from __future__ import annotations
@@ -43,9 +45,13 @@ class MemoryVectorStore:
         place = self._place(store)
         for chunk in chunks:
             if faults := self._schema.faults(chunk.stamp):
-                raise VectorStoreUnavailable(f"chunk {chunk.id} is not stamped as declared: {'; '.join(faults)}")
+                raise VectorStoreUnavailable(
+                    f"chunk {chunk.id} is not stamped as declared: {'; '.join(faults)}"
+                )
             if len(chunk.vector) != place.dimensions:
-                raise VectorStoreUnavailable(f"chunk {chunk.id} has a vector of another length than {place.dimensions}")
+                raise VectorStoreUnavailable(
+                    f"chunk {chunk.id} has a vector of another length than {place.dimensions}"
+                )
         place.chunks.update({chunk.id: chunk for chunk in chunks})
 
     async def search(self, store: StoreId, vector: Vector, *, plan: FilterPlan, limit: int) -> Found:
@@ -57,7 +63,9 @@ class MemoryVectorStore:
             raise VectorStoreUnavailable(f"the query has a vector of another length than {place.dimensions}")
         expression = expression_of(plan)
         permitted = {chunk.id: chunk for chunk in place.chunks.values() if self._holds(expression, chunk)}
-        rows = np.array([chunk.vector for chunk in permitted.values()], dtype=np.float32).reshape(-1, place.dimensions)
+        rows = np.array([chunk.vector for chunk in permitted.values()], dtype=np.float32).reshape(
+            -1, place.dimensions
+        )
         ranked = best(list(permitted), cosines(rows, np.array(vector, dtype=np.float32)), limit)
         return Found(
             tuple(self._candidate(permitted[identifier], score) for identifier, score in ranked),
@@ -72,18 +80,35 @@ class MemoryVectorStore:
         return {identifier: chunks[identifier].text for identifier in ids if identifier in chunks}
 
     async def restamp(
-        self, store: StoreId, file: FileId, *, generation: str, target: str, stamp: JsonObject, attributes: Mapping[str, Scalar]
+        self,
+        store: StoreId,
+        file: FileId,
+        *,
+        generation: str,
+        target: str,
+        stamp: JsonObject,
+        attributes: Mapping[str, Scalar],
     ) -> int:
         """Store each chunk of the generation once more, with this stamp and these attributes."""
         chunks = [chunk for chunk in self._place(store).chunks.values() if _is_of(chunk, file, generation)]
         await self.remove(store, file, generation=target)
-        await self.add(store, [replace(one, id=renamed(one.id, target=target), stamp=stamp, attributes=attributes) for one in chunks])
+        await self.add(
+            store,
+            [
+                replace(one, id=renamed(one.id, target=target), stamp=stamp, attributes=attributes)
+                for one in chunks
+            ],
+        )
         return len(chunks)
 
     async def remove(self, store: StoreId, file: FileId, *, generation: str | None = None) -> None:
         """Remove the chunks of the file, or of one generation of it."""
         if place := self._stores.get(store):
-            place.chunks = {identifier: chunk for identifier, chunk in place.chunks.items() if not _is_of(chunk, file, generation)}
+            place.chunks = {
+                identifier: chunk
+                for identifier, chunk in place.chunks.items()
+                if not _is_of(chunk, file, generation)
+            }
 
     async def generations(self, store: StoreId) -> frozenset[str]:
         """Return which generations have chunks in the store."""
@@ -112,7 +137,9 @@ class MemoryVectorStore:
 
     def _candidate(self, chunk: Chunk, score: float) -> Candidate:
         stamp = self._schema.canonical(chunk.stamp)
-        return Candidate(chunk.id, chunk.file_id, chunk.index, chunk.text, score, stamp, dict(chunk.attributes))
+        return Candidate(
+            chunk.id, chunk.file_id, chunk.index, chunk.text, score, stamp, dict(chunk.attributes)
+        )
 
 
 def _is_of(chunk: Chunk, file: FileId, generation: str | None) -> bool:
@@ -120,5 +147,7 @@ def _is_of(chunk: Chunk, file: FileId, generation: str | None) -> bool:
 
 
 def row_of(schema: RowSchema, chunk: Chunk) -> Mapping[str, object]:
-    """Return the chunk as filters see it: the stamp in the canonical view, the client's attributes below `attributes`."""
+    """Return the chunk as filters see it: the stamp in the canonical view, the client's attributes
+    below `attributes`.
+    """
     return {**schema.canonical(chunk.stamp), "attributes": dict(chunk.attributes)}

@@ -1,4 +1,6 @@
-"""The authenticator: from a request's one token to the principal on whose behalf everything in it is decided."""
+"""The authenticator: from a request's one token to the principal on whose behalf everything in it is
+decided.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +26,9 @@ class Verifier(Protocol):
 
 
 class Authenticator:
-    """Verifies tokens and has `regate.authn` say whom their claims name. `anonymous` is for one person on a loopback address."""
+    """Verifies tokens and has `regate.authn` say whom their claims name. `anonymous` is for one person
+    on a loopback address.
+    """
 
     def __init__(self, verifier: Verifier, enforcer: Enforcer, *, anonymous: bool) -> None:
         self._verifier = verifier
@@ -32,7 +36,9 @@ class Authenticator:
         self._anonymous = anonymous
 
     async def context(self, scope: Scope) -> Context:
-        """Return on whose behalf the request is. Raises `Unauthenticated`, and `PolicyUnavailable` when OPA cannot say."""
+        """Return on whose behalf the request is. Raises `Unauthenticated`, and `PolicyUnavailable`
+        when OPA cannot say.
+        """
         identifier = request_id(scope)
         if self._anonymous and not has_authorization(scope):
             claims, method = dict(_ANONYMOUS), "anonymous"

@@ -1,1 +1,3 @@
-"""The command `regate`: `main.py`, and a module for each group of commands. Policy commands are in `workbench/`."""
+"""The command `regate`: `main.py`, and a module for each group of commands. Policy commands are in
+`workbench/`.
+"""

@@ -1,4 +1,6 @@
-"""What `regate serve` says once it answers: to a person at a terminal a line of text, to whatever collects logs a line of the log."""
+"""What `regate serve` says once it answers: to a person at a terminal a line of text, to whatever
+collects logs a line of the log.
+"""
 
 from __future__ import annotations
 
@@ -65,9 +67,15 @@ class Serving:
 
 
 def own_command() -> str:
-    """Return how this program is called from any directory: its name where that is found, else what it was called by."""
+    """Return how this program is called from any directory: its name where that is found, else what it
+    was called by.
+    """
     called = Path(sys.argv[0])
     if called.name == "__main__.py" or not called.is_file():
         return f"{shlex.quote(sys.executable)} -m regate_gateway"
     found = shutil.which(called.name)
-    return called.name if found is not None and Path(found).samefile(called) else shlex.quote(str(called.absolute()))
+    return (
+        called.name
+        if found is not None and Path(found).samefile(called)
+        else shlex.quote(str(called.absolute()))
+    )

@@ -1,5 +1,6 @@
-"""`regate audit`: who asked for what, what was granted, and why not, out of one audit log or several. What records say is
-`telemetry/audit_records.py`."""
+"""`regate audit`: who asked for what, what was granted, and why not, out of one audit log or several. What
+records say is `telemetry/audit_records.py`.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +27,9 @@ _UNITS: Final = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 
 
 class Moment(click.ParamType):  # type: ignore[type-arg] # generic in click's stubs alone
-    """A time, as `2026-11-29`, `2026-11-29T14:00`, `2026-11-29T14:00:00+01:00`, or so long ago: `30m`, `12h`, `7d`. Without a zone it is UTC."""
+    """A time, as `2026-11-29`, `2026-11-29T14:00`, `2026-11-29T14:00:00+01:00`, or so long ago: `30m`,
+    `12h`, `7d`. Without a zone it is UTC.
+    """
 
     name = "time"
 
@@ -37,7 +40,11 @@ class Moment(click.ParamType):  # type: ignore[type-arg] # generic in click's st
         try:
             moment = datetime.fromisoformat(value)
         except ValueError:
-            self.fail(f"{value!r} is no time: write 2026-11-29, 2026-11-29T14:00, or so long ago as 30m, 12h, 7d", param, ctx)
+            self.fail(
+                f"{value!r} is no time: write 2026-11-29, 2026-11-29T14:00, or so long ago as 30m, 12h, 7d",
+                param,
+                ctx,
+            )
         return moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
 
 
@@ -46,7 +53,9 @@ class Moment(click.ParamType):  # type: ignore[type-arg] # generic in click's st
 @click.option("--request", metavar="ID", help="Only what was decided for this request (header x-request-id).")
 @click.option("--subject", metavar="NAME", help="Only of this person.")
 @click.option("--tenant", metavar="NAME", help="Only of this tenant.")
-@click.option("--file", metavar="ID", help="Only what is about this file or a chunk of it, and whether it was granted.")
+@click.option(
+    "--file", metavar="ID", help="Only what is about this file or a chunk of it, and whether it was granted."
+)
 @click.option("--chunk", metavar="ID", help="Only what is about this chunk, and whether it was granted.")
 @click.option(
     "--since",
@@ -78,7 +87,8 @@ def audit(
     until: Any,
     **wanted: Any,
 ) -> None:
-    """Show the audit records: every decision, by whom, under which policy revision, and what a retrieval filtered.
+    """Show the audit records: every decision, by whom, under which policy revision, and what a retrieval
+    filtered.
 
     Exit code 1 when there is no such record.
 
@@ -94,21 +104,32 @@ def audit(
 
 def _spelt(moment: datetime | None) -> str | None:
     """Return the time as records have it."""
-    return None if moment is None else moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return (
+        None
+        if moment is None
+        else moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    )
 
 
 def _show(spools: tuple[Path, ...], wanted: Wanted, *, follow: bool, as_json: bool) -> None:
-    """Print the records, the oldest first, those of several spools by time; leaves with exit code 1 when there is none."""
+    """Print the records, the oldest first, those of several spools by time; leaves with exit code 1
+    when there is none.
+    """
     from regate_adapters.audit.reading import AuditLogReader
 
-    readers = {spool: AuditLogReader(spool, mentioning=wanted.mentioning, since=_epoch(wanted.since)) for spool in spools}
+    readers = {
+        spool: AuditLogReader(spool, mentioning=wanted.mentioning, since=_epoch(wanted.since))
+        for spool in spools
+    }
     shown = 0
     while True:
         for spool, record in _merged(readers):
             if wanted.takes(record):
                 shown += 1
                 click.echo(
-                    _as_json(spool, record, several=len(spools) > 1) if as_json else _line(spool, record, wanted, several=len(spools) > 1)
+                    _as_json(spool, record, several=len(spools) > 1)
+                    if as_json
+                    else _line(spool, record, wanted, several=len(spools) > 1)
                 )
         if not follow:
             break
@@ -139,8 +160,15 @@ def _as_json(spool: Path, record: Record, *, several: bool) -> str:
 
 
 def _line(spool: Path, record: Record, wanted: Wanted, *, several: bool) -> str:
-    """Return one record as a person reads it; of a file or chunk that was asked for, whether it was granted."""
-    parts = [f"{record.get('seq', '?'):>6}  {record.get('at', '')}  {record.get('subject', '-')}@{record.get('tenant', '-')}"]
+    """Return one record as a person reads it; of a file or chunk that was asked for, whether it was
+    granted.
+    """
+    parts = [
+        (
+            f"{record.get('seq', '?'):>6}  {record.get('at', '')}  "
+            f"{record.get('subject', '-')}@{record.get('tenant', '-')}"
+        )
+    ]
     parts += [str(spool)] if several else []
     parts.append(str(record.get("phase") or record.get("kind")))
     if about := wanted.sightings(record):
@@ -152,8 +180,13 @@ def _line(spool: Path, record: Record, wanted: Wanted, *, several: bool) -> str:
         parts.append(f"{decision['action']} {decision['about']}: {verdict}")
     for name, counts in record.get("batch", {}).items():
         parts.append(
-            f"{name} {len(counts['admitted'])} of {len(counts['asked'])}" if "asked" in counts else f"{name} {len(counts['admitted'])}"
+            f"{name} {len(counts['admitted'])} of {len(counts['asked'])}"
+            if "asked" in counts
+            else f"{name} {len(counts['admitted'])}"
         )
     if found := record.get("retrieval"):
-        parts.append(f"{found['store']}: {found['total']} chunks, {found['permitted']} permitted, {found['returned']} returned")
+        parts.append(
+            f"{found['store']}: {found['total']} chunks, {found['permitted']} permitted, "
+            f"{found['returned']} returned"
+        )
     return "  ".join(parts)

@@ -1,7 +1,8 @@
-"""`regate doctor`: connects once to everything that is configured, and says of each in one line what is there or why it cannot be used.
+"""`regate doctor`: connects once to everything that is configured, and says of each in one line what is there
+or why it cannot be used.
 
-Nothing is made, changed or served: databases are only looked at, and a managed OPA is started for the moment. Not what can be known without
-connecting; that is `config/checking.py`, which is asked first.
+Nothing is made, changed or served: databases are only looked at, and a managed OPA is started for the moment.
+Not what can be known without connecting; that is `config/checking.py`, which is asked first.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from typing import Final, TypeAlias
 
 import click
@@ -32,7 +34,9 @@ Examination: TypeAlias = Callable[[], Awaitable[str]]
 
 @dataclass(frozen=True, slots=True)
 class Diagnosis:
-    """What became of one thing: its setting, whether it can be used, what is there or what is wrong, and how long it took."""
+    """What became of one thing: its setting, whether it can be used, what is there or what is wrong,
+    and how long it took.
+    """
 
     name: str
     ok: bool
@@ -41,7 +45,9 @@ class Diagnosis:
 
 
 async def report(settings: Settings, *, as_json: bool) -> int:
-    """Print the diagnoses, a line each as they come, or one JSON object at the end; return the exit code: 0 when all can be used."""
+    """Print the diagnoses, a line each as they come, or one JSON object at the end; return the exit
+    code: 0 when all can be used.
+    """
     found = []
     async for diagnosis in diagnoses(settings):
         found.append(diagnosis)
@@ -49,12 +55,18 @@ async def report(settings: Settings, *, as_json: bool) -> int:
             click.echo(f"{'ok  ' if diagnosis.ok else 'FAIL'}  {diagnosis.name:<24} {diagnosis.says}")
     ok = all(diagnosis.ok for diagnosis in found)
     if as_json:
-        click.echo(orjson.dumps({"ok": ok, "diagnoses": [asdict(one) for one in found]}, option=orjson.OPT_INDENT_2).decode())
+        click.echo(
+            orjson.dumps(
+                {"ok": ok, "diagnoses": [asdict(one) for one in found]}, option=orjson.OPT_INDENT_2
+            ).decode()
+        )
     return 0 if ok else 1
 
 
 async def diagnoses(settings: Settings) -> AsyncIterator[Diagnosis]:
-    """Yield a diagnosis of each thing that is configured, in the order of the settings. What it is about may hold hosts, never a secret."""
+    """Yield a diagnosis of each thing that is configured, in the order of the settings. What it is
+    about may hold hosts, never a secret.
+    """
     found = await asyncio.to_thread(faults, settings)
     yield Diagnosis("configuration", not found, "; ".join(found) or "accepted", 0)
     examinations = list(_examinations(settings))
@@ -78,24 +90,26 @@ async def _examined(name: str, examination: Examination) -> Diagnosis:
 
 def _examinations(settings: Settings) -> Iterator[tuple[str, Examination]]:
     for upstream in settings.upstreams:
-        yield f"upstreams.{upstream.name}", lambda upstream=upstream: _upstream(settings, upstream)  # type: ignore[misc]  # mypy cannot infer a lambda's default
+        yield f"upstreams.{upstream.name}", partial(_upstream, settings, upstream)
     if settings.auth.jwt is not None and settings.auth.jwt.jwks_url is not None:
         yield "auth.jwt.jwks_url", lambda: _jwks(settings)
     yield "opa", lambda: _opa(settings)
     yield "state", lambda: _state(settings)
     for name, store in settings.vector.stores.items():
-        yield f"vector.stores.{name}", lambda name=name, store=store: _store(name, store)  # type: ignore[misc]  # likewise
+        yield f"vector.stores.{name}", partial(_store, name, store)
     yield "files", lambda: _files(settings)
     for model in (settings.embeddings, *settings.embeddings.also):
         if model.kind == "upstream":
-            yield f"embeddings ({model.model})", lambda model=model: _embeddings(settings, model)  # type: ignore[misc]  # likewise
+            yield f"embeddings ({model.model})", partial(_embeddings, settings, model)
 
 
 async def _upstream(settings: Settings, upstream: Upstream) -> str:
     from regate_adapters.backend.upstreams import Upstreams
 
     (config,) = (one for one in upstream_configs(settings) if one.name == upstream.name)
-    alone = replace(config, models=None, aliases={}, by_policy=False, fallback_for=())  # so that it is asked what it lists
+    alone = replace(
+        config, models=None, aliases={}, by_policy=False, fallback_for=()
+    )  # so that it is asked what it lists
     async with Upstreams([alone]) as upstreams:
         listed = {str(entry["id"]) for entry in await upstreams.model_entries()}
     named = {*(upstream.models or ()), *upstream.aliases.values()} - {*upstream.aliases}
@@ -139,7 +153,9 @@ async def _store(name: str, store: Store) -> str:
 
             setting = f"vector.stores.{name}.url_env"
             url = secret_from_environment(variable, setting=setting).reveal()
-            return await PgVectorStore(url, RowSchema("chunk", {}), setting=f"{setting} ({variable})").examine()
+            return await PgVectorStore(
+                url, RowSchema("chunk", {}), setting=f"{setting} ({variable})"
+            ).examine()
         case Store(kind="chroma_server", url=str() as address):
             from regate_adapters.vector.chroma.server import ChromaServer
 

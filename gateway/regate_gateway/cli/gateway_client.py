@@ -1,4 +1,5 @@
-"""A client of a running gateway, for commands that manage what it keeps. It knows the API's envelope and pages, and none of its objects.
+"""A client of a running gateway, for commands that manage what it keeps. It knows the API's envelope and
+pages, and none of its objects.
 
 What it needs is imported when it asks, so that a command's help costs nothing.
 """
@@ -18,7 +19,9 @@ _PAGE: Final = 100
 
 
 class Refused(Exception):
-    """The gateway refused the request, or did not answer as one. The message is for whoever runs the command."""
+    """The gateway refused the request, or did not answer as one. The message is for whoever runs the
+    command.
+    """
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +32,11 @@ class GatewayClient:
     token: Secret
 
     def call(
-        self, method: str, *path: str, body: Mapping[str, Any] | None = None, query: Mapping[str, str] | None = None
+        self,
+        method: str,
+        *path: str,
+        body: Mapping[str, Any] | None = None,
+        query: Mapping[str, str] | None = None,
     ) -> dict[str, Any]:
         """Return the answer to one request below the base URL. Raises `Refused`."""
         import aiohttp
@@ -56,7 +63,9 @@ class GatewayClient:
             if more:
                 query["after"] = page["data"][-1][cursor]
 
-    async def _exchange(self, method: str, place: str, content: bytes | None, query: Mapping[str, str]) -> dict[str, Any]:
+    async def _exchange(
+        self, method: str, place: str, content: bytes | None, query: Mapping[str, str]
+    ) -> dict[str, Any]:
         import aiohttp
 
         headers = {"Authorization": f"Bearer {self.token.reveal()}", "Content-Type": "application/json"}
@@ -64,7 +73,9 @@ class GatewayClient:
         # A redirect is not followed: the token is for this gateway alone.
         async with (
             aiohttp.ClientSession(timeout=timeout) as session,
-            session.request(method, place, params=query, headers=headers, data=content, allow_redirects=False) as answer,
+            session.request(
+                method, place, params=query, headers=headers, data=content, allow_redirects=False
+            ) as answer,
         ):
             return self._read(answer.status, await answer.read())
 

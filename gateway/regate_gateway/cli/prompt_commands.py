@@ -1,6 +1,8 @@
-"""The `regate prompt` group: prompts of a running gateway, over its API and with a token. What they are is said in docs/prompts.md.
+"""The `regate prompt` group: prompts of a running gateway, over its API and with a token. What they are is
+said in docs/prompts.md.
 
-Exit codes are those of `regate`: 0 done, 1 refused or failed with the reason on standard error, 2 wrong usage.
+Exit codes are those of `regate`: 0 done, 1 refused or failed with the reason on standard error, 2 wrong
+usage.
 """
 
 from __future__ import annotations
@@ -40,8 +42,9 @@ class PromptCommands(click.Group):
 def prompt() -> None:
     """Manage the prompts of a running gateway: templates with versions and variables.
 
-    A request uses one as {"prompt": {"id": "pmpt_...", "version": "2", "variables": {"city": "Lyon"}}}. The caller is whoever the token in
-    REGATE_TOKEN, or else in OPENAI_API_KEY, names; what they may see and do is decided by policy.
+    A request uses one as {"prompt": {"id": "pmpt_...", "version": "2", "variables": {"city": "Lyon"}}}. The
+    caller is whoever the token in REGATE_TOKEN, or else in OPENAI_API_KEY, names; what they may see and do is
+    decided by policy.
     """
 
 
@@ -86,19 +89,29 @@ def listing(url: str, *, as_json: bool) -> None:
         _print_json(found)
         return
     for one in found:
-        click.echo(f"{one['id']}  {one['default_version']}/{one['latest_version']}  {_day(one)}  {_plain(one['name'])}")
+        click.echo(
+            f"{one['id']}  {one['default_version']}/{one['latest_version']}  {_day(one)}  "
+            f"{_plain(one['name'])}"
+        )
 
 
 @prompt.command()
 @click.argument("prompt_id", metavar="ID")
 @click.option(
-    "--version", "number", metavar="N", help="Show this version alone.  [default: the prompt, with its default version's template]"
+    "--version",
+    "number",
+    metavar="N",
+    help="Show this version alone.  [default: the prompt, with its default version's template]",
 )
 @_connected
 def show(prompt_id: str, number: str | None, url: str, *, as_json: bool) -> None:
     """Show a prompt with its template and variables, as YAML."""
     client = _client(url)
-    found = client.call("GET", "prompts", prompt_id) if number is None else client.call("GET", "prompts", prompt_id, "versions", number)
+    found = (
+        client.call("GET", "prompts", prompt_id)
+        if number is None
+        else client.call("GET", "prompts", prompt_id, "versions", number)
+    )
     _print(found, as_json=as_json)
 
 
@@ -119,7 +132,10 @@ def versions(prompt_id: str, url: str, *, as_json: bool) -> None:
 @click.argument("file", type=_file)
 @click.option("--name", metavar="TEXT", help="The prompt's name, whatever the file says.")
 @click.option(
-    "--metadata", multiple=True, metavar="KEY=VALUE", help="Metadata beside the file's, e.g. regate.visibility=private (repeatable)."
+    "--metadata",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="Metadata beside the file's, e.g. regate.visibility=private (repeatable).",
 )
 @_connected
 def create(file: IO[bytes], name: str | None, metadata: Sequence[str], url: str, *, as_json: bool) -> None:
@@ -138,7 +154,9 @@ def create(file: IO[bytes], name: str | None, metadata: Sequence[str], url: str,
 
 @prompt.command()
 @click.argument("prompt_id", metavar="ID")
-@click.option("--file", type=_file, help="Add the template in this file, written as for create, as a new version.")
+@click.option(
+    "--file", type=_file, help="Add the template in this file, written as for create, as a new version."
+)
 @click.option("--make-default", is_flag=True, help="Make the version that --file adds the default.")
 @click.option("--default-version", metavar="N", help="Make this version the default.")
 @click.option("--name", metavar="TEXT", help="Change the name.")
@@ -155,7 +173,8 @@ def update(
 ) -> None:
     """Add a version to a prompt, choose its default version, or change its name.
 
-    A version is never changed: requests that name one get the same template for good. Name and metadata in a file are left out here.
+    A version is never changed: requests that name one get the same template for good. Name and metadata in a
+    file are left out here.
     """
     if file is None and default_version is None and name is None:
         raise click.UsageError("Say what to update: --file, --default-version or --name.")
@@ -163,14 +182,27 @@ def update(
         raise click.UsageError("--make-default goes with --file, and without --default-version.")
     client = _client(url)
     if file is not None:
-        added = client.call("POST", "prompts", prompt_id, "versions", body={"template": _read(file).get("template")})
+        added = client.call(
+            "POST", "prompts", prompt_id, "versions", body={"template": _read(file).get("template")}
+        )
         default_version = added["version"] if make_default else default_version
-    changes = {key: value for key, value in (("name", name), ("default_version", default_version)) if value is not None}
-    found = client.call("POST", "prompts", prompt_id, body=changes) if changes else client.call("GET", "prompts", prompt_id)
+    changes = {
+        key: value
+        for key, value in (("name", name), ("default_version", default_version))
+        if value is not None
+    }
+    found = (
+        client.call("POST", "prompts", prompt_id, body=changes)
+        if changes
+        else client.call("GET", "prompts", prompt_id)
+    )
     if as_json:
         _print_json(found)
     else:
-        click.echo(f"{_plain(found['name'])}: latest version {found['latest_version']}, default version {found['default_version']}")
+        click.echo(
+            f"{_plain(found['name'])}: latest version {found['latest_version']}, default version "
+            f"{found['default_version']}"
+        )
 
 
 @prompt.command()
@@ -248,4 +280,6 @@ def _day(found: Mapping[str, Any]) -> str:
 
 def _plain(text: str) -> str:
     """Return a text that others wrote without what a terminal would obey."""
-    return "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in text)
+    return "".join(
+        character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in text
+    )

@@ -1,6 +1,8 @@
-"""Opening: from settings to what lies outside, one function for each: the policy engine, the state's place, vector engines, file storage.
+"""Opening: from settings to what lies outside, one function for each: the policy engine, the state's place,
+vector engines, file storage.
 
-Not what is made of them (`wiring.py`, the counterpart), and not whether what is there is in order (`cli/doctor.py`, which opens the same).
+Not what is made of them (`wiring.py`, the counterpart), and not whether what is there is in order
+(`cli/doctor.py`, which opens the same).
 """
 
 from __future__ import annotations
@@ -29,7 +31,9 @@ _ROW_KINDS: Final = ("chunk", "store", "file", "prompt", "item")
 
 @dataclass(frozen=True, slots=True)
 class OpenedPolicy:
-    """Where OPA answers and its policies lie, what is wrong with the newest of them, what keeps it running, and what knows which may serve."""
+    """Where OPA answers and its policies lie, what is wrong with the newest of them, what keeps it
+    running, and what knows which may serve.
+    """
 
     address: OpaAddress
     directory: Path
@@ -41,39 +45,61 @@ class OpenedPolicy:
 
 
 async def open_policy(stack: AsyncExitStack, settings: Settings) -> OpenedPolicy:
-    """Return the policy engine's place, opened on the stack: OPA of our own, or the remote one. Raises `ConfigurationError`."""
+    """Return the policy engine's place, opened on the stack: OPA of our own, or the remote one. Raises
+    `ConfigurationError`.
+    """
     if settings.opa.mode == "remote":
         from regate_adapters.opa.policies.remote import RemotePolicies
 
         variable = settings.opa.token_env
-        token = None if variable is None else secret_from_environment(variable, setting="opa.token_env").reveal()
+        token = (
+            None if variable is None else secret_from_environment(variable, setting="opa.token_env").reveal()
+        )
         assert settings.opa.url is not None  # noqa: S101 — INVARIANT: settings demand it in remote mode
         address, wait_s = OpaAddress(settings.opa.url, token=token), settings.opa.timeout_ms / 1000
-        remote = await stack.enter_async_context(RemotePolicies(address, schemas=row_schemas_in(shipped_policies()), wait_s=wait_s))
-        return OpenedPolicy(address, shipped_policies(), lambda: remote.problem, (remote.work,), remote.check, gate=remote)
+        remote = await stack.enter_async_context(
+            RemotePolicies(address, schemas=row_schemas_in(shipped_policies()), wait_s=wait_s)
+        )
+        return OpenedPolicy(
+            address, shipped_policies(), lambda: remote.problem, (remote.work,), remote.check, gate=remote
+        )
     from regate_adapters.opa.server.process import ManagedOpa
 
     policies = check_policy_place(settings)
     opa, key = opa_binary(settings), settings.opa.verification_key
-    managed = await stack.enter_async_context(ManagedOpa(policies, opa=opa, required=required_rules(), verification_key=key))
-    return OpenedPolicy(managed.address, managed.directory, lambda: managed.problem, (managed.watch,), managed.check)
+    managed = await stack.enter_async_context(
+        ManagedOpa(policies, opa=opa, required=required_rules(), verification_key=key)
+    )
+    return OpenedPolicy(
+        managed.address, managed.directory, lambda: managed.problem, (managed.watch,), managed.check
+    )
 
 
 def check_policy_place(settings: Settings) -> Path:
-    """Return where the policies of a managed OPA are. Raises `ConfigurationError` when nothing there could be loaded as configured."""
+    """Return where the policies of a managed OPA are. Raises `ConfigurationError` when nothing there
+    could be loaded as configured.
+    """
     policies, key = settings.opa.bundle or shipped_policies(), settings.opa.verification_key
     for setting, path in (("opa.bundle", policies), ("opa.verification_key", key)):
         if path is not None and not path.exists():
             raise ConfigurationError(f"{setting}: there is no {path}")
     if key is not None and policies.is_dir():
-        raise ConfigurationError("opa.verification_key: a directory has no signature; name in opa.bundle what `regate policy build` wrote")
+        raise ConfigurationError(
+            "opa.verification_key: a directory has no signature; name in opa.bundle what `regate "
+            "policy build` wrote"
+        )
     if key is None and policies.is_file():
-        raise ConfigurationError("opa.bundle: a bundle file is loaded by its signature only; set opa.verification_key, or name a directory")
+        raise ConfigurationError(
+            "opa.bundle: a bundle file is loaded by its signature only; set opa.verification_key, or "
+            "name a directory"
+        )
     return policies
 
 
 def opa_binary(settings: Settings) -> Path:
-    """Return the OPA to run. Raises `ConfigurationError` when the configured one is none, or there is none that is new enough."""
+    """Return the OPA to run. Raises `ConfigurationError` when the configured one is none, or there is
+    none that is new enough.
+    """
     from regate_adapters.opa.install import OLDEST, opa_version, require_opa
 
     binary = settings.opa.binary
@@ -82,17 +108,23 @@ def opa_binary(settings: Settings) -> Path:
     version = opa_version(binary)
     if version is None or version < OLDEST:
         found = "is no OPA that runs here" if version is None else f"is OPA {'.'.join(map(str, version))}"
-        raise ConfigurationError(f"opa.binary: {binary} {found}; OPA {'.'.join(map(str, OLDEST))} or newer is needed")
+        raise ConfigurationError(
+            f"opa.binary: {binary} {found}; OPA {'.'.join(map(str, OLDEST))} or newer is needed"
+        )
     return binary
 
 
 def row_schemas_in(policies: Path) -> dict[str, RowSchema]:
-    """Return the schemas of all kinds of rows that the policies in the directory are about. Raises `ConfigurationError`."""
+    """Return the schemas of all kinds of rows that the policies in the directory are about. Raises
+    `ConfigurationError`.
+    """
     return {kind: load_schema(policies / "schemas" / f"{kind}.json") for kind in _ROW_KINDS}
 
 
 def sealing_secret(settings: Settings) -> Secret:
-    """Return the secret under which what clients keep is sealed; one of our own is made at first use. Raises `ConfigurationError`."""
+    """Return the secret under which what clients keep is sealed; one of our own is made at first use.
+    Raises `ConfigurationError`.
+    """
     if settings.state.sealing_key_env is None:
         return own_secret(settings.data_dir / "sealing.secret", setting="data_dir")
     secret = secret_from_environment(settings.state.sealing_key_env, setting="state.sealing_key_env")
@@ -107,12 +139,16 @@ def state_url(settings: Settings) -> tuple[str, str]:
     Raises `ConfigurationError` when the variable that holds it is not set.
     """
     if (variable := settings.state.url_env) is not None:
-        return f"state.url_env ({variable})", secret_from_environment(variable, setting="state.url_env").reveal()
+        return f"state.url_env ({variable})", secret_from_environment(
+            variable, setting="state.url_env"
+        ).reveal()
     assert settings.state.url is not None  # noqa: S101 — INVARIANT: settings demand one of the two
     return "state.url", settings.state.url
 
 
-async def open_vector_engine(stack: AsyncExitStack, name: str, store: Store, schema: RowSchema) -> VectorStore:
+async def open_vector_engine(
+    stack: AsyncExitStack, name: str, store: Store, schema: RowSchema
+) -> VectorStore:
     """Return the vector engine, opened on the stack. Raises `ConfigurationError` when it cannot be used."""
     match store:
         case Store(kind="memory"):
@@ -124,7 +160,9 @@ async def open_vector_engine(stack: AsyncExitStack, name: str, store: Store, sch
             try:
                 from regate_adapters.vector.pgvector.store import PgVectorStore
             except ModuleNotFoundError as error:
-                raise ConfigurationError(f"vector.stores.{name}: pgvector needs PostgreSQL's driver: install regate[postgres]") from error
+                raise ConfigurationError(
+                    f"vector.stores.{name}: pgvector needs PostgreSQL's driver: install regate[postgres]"
+                ) from error
             setting = f"vector.stores.{name}.url_env ({variable})"
             return await stack.enter_async_context(PgVectorStore(url, schema, setting=setting))
         case Store(kind="chroma_server", url=str() as url):
@@ -141,7 +179,9 @@ async def open_vector_engine(stack: AsyncExitStack, name: str, store: Store, sch
 
 
 async def open_blobs(stack: AsyncExitStack, files: Files) -> BlobStore:
-    """Return the storage of uploaded bytes, opened on the stack. Raises `ConfigurationError` when it cannot be used."""
+    """Return the storage of uploaded bytes, opened on the stack. Raises `ConfigurationError` when it
+    cannot be used.
+    """
     if files.kind == "disk":
         from regate_adapters.files.blobs.disk import DiskBlobStore
 
@@ -155,8 +195,12 @@ async def open_blobs(stack: AsyncExitStack, files: Files) -> BlobStore:
         token = files.session_token_env
         credentials = S3Credentials(
             secret_from_environment(files.access_key_id_env, setting="files.access_key_id_env").reveal(),
-            secret_from_environment(files.secret_access_key_env, setting="files.secret_access_key_env").reveal(),
-            None if token is None else secret_from_environment(token, setting="files.session_token_env").reveal(),
+            secret_from_environment(
+                files.secret_access_key_env, setting="files.secret_access_key_env"
+            ).reveal(),
+            None
+            if token is None
+            else secret_from_environment(token, setting="files.session_token_env").reveal(),
         )
     assert files.bucket is not None  # noqa: S101 — INVARIANT: settings demand it with kind s3
     place = S3Place(files.bucket, files.region or "us-east-1", files.endpoint_url, files.prefix or "")
@@ -164,5 +208,7 @@ async def open_blobs(stack: AsyncExitStack, files: Files) -> BlobStore:
     try:
         await store.check()
     except StateUnavailable as error:
-        raise ConfigurationError(f"files: the bucket {files.bucket} cannot be used ({error.detail})") from error
+        raise ConfigurationError(
+            f"files: the bucket {files.bucket} cannot be used ({error.detail})"
+        ) from error
     return store

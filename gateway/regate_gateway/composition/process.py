@@ -1,4 +1,6 @@
-"""What a gateway's process asks of the system before it serves: as many open files as it may have, and memory given back."""
+"""What a gateway's process asks of the system before it serves: as many open files as it may have, and
+memory given back.
+"""
 
 from __future__ import annotations
 
@@ -16,19 +18,27 @@ _log = logging.getLogger("regate.gateway")
 _LARGE_BYTES: Final = 256 * 1024
 _MALLOPT_MMAP_THRESHOLD: Final = -3
 _OTHER_FILES: Final = 400
-"""Files a gateway has open beside its clients' connections: upstreams, OPA, databases, the vector engine's indexes."""
+"""Files a gateway has open beside its clients' connections: upstreams, OPA, databases, the vector
+engine's indexes.
+"""
 
 
 def prepare(*, most_connections: int) -> None:
-    """Raise the limit on open files as far as this user may, warn when it is low all the same, and have large memory given back when freed.
+    """Raise the limit on open files as far as this user may, warn when it is low all the same, and have large
+    memory given back when freed.
 
-    From then on a SIGHUP ends nothing, but for that of a terminal that is closed, which ends the process in order, as SIGTERM does.
+    From then on a SIGHUP ends nothing, but for that of a terminal that is closed, which ends the process in
+    order, as SIGTERM does.
     """
     signal.signal(signal.SIGHUP, _end_in_order if sys.stderr.isatty() else signal.SIG_IGN)
     allowed = _raise_open_files()
     if allowed < most_connections + _OTHER_FILES:
         _log.warning(
-            "open_files_few", extra={"limit": allowed, "detail": f"listen.max_connections is {most_connections}, and others need some too"}
+            "open_files_few",
+            extra={
+                "limit": allowed,
+                "detail": f"listen.max_connections is {most_connections}, and others need some too",
+            },
         )
     _give_back_large_memory()
 
@@ -55,8 +65,8 @@ def _counted(limit: int) -> int:
 def _give_back_large_memory() -> None:
     """Have glibc map what is large, so that it goes back to the system when it is freed.
 
-    By itself it does so until the first such is freed, and from then on keeps pieces up to that size in its heaps. Bodies of 4 MB, six at once,
-    left 70 to 100 MB there. Other C libraries are left as they are.
+    By itself it does so until the first such is freed, and from then on keeps pieces up to that size in its
+    heaps. Bodies of 4 MB, six at once, left 70 to 100 MB there. Other C libraries are left as they are.
     """
     try:
         if not (os.confstr("CS_GNU_LIBC_VERSION") or "").startswith("glibc"):

@@ -1,4 +1,6 @@
-"""What routes work with: the core's services and the ports, all as the types of the core. Made by `wiring.py`."""
+"""What routes work with: the core's services and the ports, all as the types of the core. Made by
+`wiring.py`.
+"""
 
 from __future__ import annotations
 
@@ -47,7 +49,9 @@ class Answering(Protocol):
 
     @property
     def failure(self) -> UpstreamError | None:
-        """How the upstream said that it failed amid a stream, known when the chunks have ended; None where it did not say so."""
+        """How the upstream said that it failed amid a stream, known when the chunks have ended; None
+        where it did not say so.
+        """
         ...
 
     def chunks(self) -> AsyncIterator[bytes]:
@@ -68,17 +72,23 @@ class Upstreams(Catalogue, Protocol):
         ...
 
     async def reserved_entries(self) -> list[tuple[JsonObject, frozenset[str]]]:
-        """Return the models that are served only where policy says so, each with the upstreams that the policy may name for it."""
+        """Return the models that are served only where policy says so, each with the upstreams that
+        the policy may name for it.
+        """
         ...
 
     def pass_through(
         self, upstream: str, path: str, payload: JsonObject, *, streamed: bool, alternates: Sequence[str] = ()
     ) -> AbstractAsyncContextManager[Answering]:
-        """Send a request of our own making; raises `UpstreamError` unless the upstream, or an alternate in its place, answers it."""
+        """Send a request of our own making; raises `UpstreamError` unless the upstream, or an
+        alternate in its place, answers it.
+        """
         ...
 
     def reach(self) -> Mapping[str, str]:
-        """Return for every upstream how it was found last: `ok`, `unreachable`, `denied`, `no_models` or `unknown`."""
+        """Return for every upstream how it was found last: `ok`, `unreachable`, `denied`, `no_models`
+        or `unknown`.
+        """
         ...
 
     async def check(self) -> None:
@@ -95,7 +105,9 @@ class Authenticator(Protocol):
 
 
 class Explaining(Protocol):
-    """Whoever explains decisions, recorded ones and such as nobody asked for yet. Whoever asks must have been permitted to."""
+    """Whoever explains decisions, recorded ones and such as nobody asked for yet. Whoever asks must
+    have been permitted to.
+    """
 
     async def decision(self, tenant: str, decision: str) -> dict[str, Any] | None:
         """Return the decision of this tenant explained, or None when there is none."""
@@ -105,8 +117,12 @@ class Explaining(Protocol):
         """Return everything decided for this tenant's response explained, or None when there is nothing."""
         ...
 
-    async def file(self, principal: Principal, file: FileId, store: StoreId | None, *, now: int) -> dict[str, Any]:
-        """Return why the principal finds a stored file, or does not. Raises `InvalidRequest` where its tenant has no such file in the store."""
+    async def file(
+        self, principal: Principal, file: FileId, store: StoreId | None, *, now: int
+    ) -> dict[str, Any]:
+        """Return why the principal finds a stored file, or does not. Raises `InvalidRequest` where its
+        tenant has no such file in the store.
+        """
         ...
 
 
@@ -144,14 +160,18 @@ class Services:
     clock: Clock
 
     async def forget_chunks(self, store: StoreId, file: FileId) -> None:
-        """Remove all chunks of a file that is deleted. A failure is logged only: without its row no search reaches them, and they are collected."""
+        """Remove all chunks of a file that is deleted. A failure is logged only: without its row no
+        search reaches them, and they are collected.
+        """
         try:
             await self.vectors.remove(store, file)
         except VectorStoreUnavailable as error:
             _log.warning("chunks_left_behind", extra={"store": store, "file": file, "detail": error.detail})
 
     async def forget_generation(self, store: StoreId, file: FileId, generation: str) -> None:
-        """Remove the chunks of a file that is no longer attached; others of the file stay, which may be attached again. Fails as above."""
+        """Remove the chunks of a file that is no longer attached; others of the file stay, which may
+        be attached again. Fails as above.
+        """
         try:
             await self.vectors.remove(store, file, generation=generation)
         except VectorStoreUnavailable as error:

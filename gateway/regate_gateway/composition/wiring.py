@@ -1,4 +1,6 @@
-"""Wiring: settings become adapters, adapters become services, services an application. With `opening.py` it alone names concrete adapters."""
+"""Wiring: settings become adapters, adapters become services, services an application. With
+`opening.py` it alone names concrete adapters.
+"""
 
 from __future__ import annotations
 
@@ -88,7 +90,9 @@ class Opened:
 
 @dataclass(frozen=True, slots=True)
 class Rhythm:
-    """How often a gateway does what it does by itself, in seconds. Its presence is renewed several times within `lease_s`."""
+    """How often a gateway does what it does by itself, in seconds. Its presence is renewed several
+    times within `lease_s`.
+    """
 
     lease_s: int = 60
     renew_s: float = 15.0
@@ -122,14 +126,17 @@ class Gateway:
         if scope["type"] == "lifespan":
             await self._live(receive, send)
         else:
-            assert self._app is not None  # noqa: S101 — INVARIANT: the server serves nothing before startup is complete
+            # INVARIANT: the server serves nothing before startup is complete
+            assert self._app is not None  # noqa: S101
             await self._app(scope, receive, send)
 
     async def _live(self, receive: Receive, send: Send) -> None:
         await receive()
         try:
             async with AsyncExitStack() as stack:
-                opened = await open_services(stack, self._settings, self._metrics, clock=self._clock, rhythm=self._rhythm)
+                opened = await open_services(
+                    stack, self._settings, self._metrics, clock=self._clock, rhythm=self._rhythm
+                )
                 self.services = opened.services
                 self._app = build_app(opened.services)
                 async with asyncio.TaskGroup() as group:
@@ -144,27 +151,50 @@ class Gateway:
         await send({"type": "lifespan.shutdown.complete"})
 
 
-def gateway_app(settings: Settings, *, clock: Clock = wall_clock, rhythm: Rhythm = Rhythm()) -> tuple[ASGIApp, Gateway]:
-    """Return the application with its edge, and the gateway inside it. By the clock rows are made and expire, and nothing else."""
+def gateway_app(
+    settings: Settings, *, clock: Clock = wall_clock, rhythm: Rhythm = Rhythm()
+) -> tuple[ASGIApp, Gateway]:
+    """Return the application with its edge, and the gateway inside it. By the clock rows are made and
+    expire, and nothing else.
+    """
     metrics = Metrics()
     gateway = Gateway(settings, metrics, clock, rhythm)
     cross_origin = CrossOrigin(settings.listen.cors_origins)
-    return Edge(gateway, access_log=settings.telemetry.access_log, metrics=metrics, cross_origin=cross_origin), gateway
+    return Edge(
+        gateway, access_log=settings.telemetry.access_log, metrics=metrics, cross_origin=cross_origin
+    ), gateway
 
 
 async def open_services(
-    stack: AsyncExitStack, settings: Settings, metrics: Metrics, *, clock: Clock = wall_clock, rhythm: Rhythm = Rhythm()
+    stack: AsyncExitStack,
+    settings: Settings,
+    metrics: Metrics,
+    *,
+    clock: Clock = wall_clock,
+    rhythm: Rhythm = Rhythm(),
 ) -> Opened:
-    """Return the services, opened on the stack and counting in `metrics`. Raises `ConfigurationError` when anything cannot be used as configured."""
+    """Return the services, opened on the stack and counting in `metrics`. Raises `ConfigurationError`
+    when anything cannot be used as configured.
+    """
     _starting("reading and checking the policies")
     policy = await open_policy(stack, settings)
     schemas = row_schemas_in(policy.directory)
     opa = await stack.enter_async_context(
-        OpaEngine(policy.address, schemas=schemas, deadline_s=settings.opa.timeout_ms / 1000, rules=asked_rules(), gate=policy.gate)
+        OpaEngine(
+            policy.address,
+            schemas=schemas,
+            deadline_s=settings.opa.timeout_ms / 1000,
+            rules=asked_rules(),
+            gate=policy.gate,
+        )
     )
     asked, shadowing = await _shadowed(stack, settings, BatchingEngine(opa))
-    engine = CachingEngine(asked, seconds=settings.opa.cache_s, entries=_PLANS_REMEMBERED, decision_attributes=QUALITIES)
-    audit = await stack.enter_async_context(SegmentedAuditLog.open(settings.audit.path, on_failure=settings.audit.on_failure))
+    engine = CachingEngine(
+        asked, seconds=settings.opa.cache_s, entries=_PLANS_REMEMBERED, decision_attributes=QUALITIES
+    )
+    audit = await stack.enter_async_context(
+        SegmentedAuditLog.open(settings.audit.path, on_failure=settings.audit.on_failure)
+    )
     _starting("opening the state store")
     setting, url = state_url(settings)
     state = await stack.enter_async_context(SqlStateStore.open(url, setting=setting, clock=clock))
@@ -185,7 +215,9 @@ async def open_services(
         vectors=vectors,
         models=models,
         store_schema=schemas["store"],
-        post_filtered=frozenset(name for name, store in settings.vector.stores.items() if store.on_inexpressible == "gate"),
+        post_filtered=frozenset(
+            name for name, store in settings.vector.stores.items() if store.on_inexpressible == "gate"
+        ),
         clock=clock,
         meter=metrics,
     )
@@ -216,9 +248,15 @@ async def open_services(
     membership = Membership(state, lease_s=rhythm.lease_s, renew_s=rhythm.renew_s)
     swept = FileGarbage(state=state, blobs=blobs, vectors=vectors, audit=audit)
     swept_stores = VectorGarbage(state=state, vectors=vectors, audit=audit, clock=clock)
-    garbage_collector = GarbageCollector(collectors_of(state, swept, swept_stores, membership, clock), every_s=rhythm.sweep_s)
-    metrics.watch(Watched(engine, Admissions(retrieval, listings), audit, upstreams, garbage_collector, swept_stores))
-    files = FileUploads(enforcer=enforcer, state=state, blobs=blobs, most_bytes=settings.listen.max_file_bytes, clock=clock)
+    garbage_collector = GarbageCollector(
+        collectors_of(state, swept, swept_stores, membership, clock), every_s=rhythm.sweep_s
+    )
+    metrics.watch(
+        Watched(engine, Admissions(retrieval, listings), audit, upstreams, garbage_collector, swept_stores)
+    )
+    files = FileUploads(
+        enforcer=enforcer, state=state, blobs=blobs, most_bytes=settings.listen.max_file_bytes, clock=clock
+    )
     services = Services(
         settings=settings,
         authenticator=Authenticator(verifier, enforcer, anonymous=settings.auth.anonymous),
@@ -249,12 +287,26 @@ async def open_services(
     stack.push_async_callback(membership.end)
     resumed, interrupted = await ingestion.resume(), await membership.begin()
     if resumed or interrupted:
-        _log.warning("resumed", extra={"detail": f"{resumed} attachments to finish, {interrupted} responses were interrupted"})
+        _log.warning(
+            "resumed",
+            extra={"detail": f"{resumed} attachments to finish, {interrupted} responses were interrupted"},
+        )
     if settings.state.sealing_key_env is None and (others := await state.others_present()):
-        detail = "state.sealing_key_env is not set, so no gateway can open what another sealed for a client (encrypted_content)"
+        detail = (
+            "state.sealing_key_env is not set, so no gateway can open what another sealed for a client "
+            "(encrypted_content)"
+        )
         _log.warning("sealing_key_not_shared", extra={"count": others, "detail": detail})
     return Opened(
-        services, (*policy.workers, *shadowing, background.work, membership.work, garbage_collector.work, *[ingestion.work] * WORKERS)
+        services,
+        (
+            *policy.workers,
+            *shadowing,
+            background.work,
+            membership.work,
+            garbage_collector.work,
+            *[ingestion.work] * WORKERS,
+        ),
     )
 
 
@@ -263,8 +315,11 @@ def _starting(what: str) -> None:
     _log.info("starting", extra={"detail": what})
 
 
-async def _shadowed(stack: AsyncExitStack, settings: Settings, live: PolicyEngine) -> tuple[PolicyEngine, tuple[Worker, ...]]:
-    """Return the engine to ask, with the candidate in its shadow if there is one, and what keeps the candidate running.
+async def _shadowed(
+    stack: AsyncExitStack, settings: Settings, live: PolicyEngine
+) -> tuple[PolicyEngine, tuple[Worker, ...]]:
+    """Return the engine to ask, with the candidate in its shadow if there is one, and what keeps the
+    candidate running.
 
     A candidate that does not run is logged and left out: it must never keep the gateway from serving.
     """
@@ -282,12 +337,18 @@ async def _shadowed(stack: AsyncExitStack, settings: Settings, live: PolicyEngin
         _log.error("shadow_not_started", extra={"cause": str(error)})
         return live, ()
     candidate = await stack.enter_async_context(OpaEngine(managed.address, schemas=schemas))
-    shadowing = ShadowingEngine(live, BatchingEngine(candidate), report=settings.data_dir / "shadow" / "flips.jsonl")
+    shadowing = ShadowingEngine(
+        live, BatchingEngine(candidate), report=settings.data_dir / "shadow" / "flips.jsonl"
+    )
     return shadowing, (unharming(managed.watch), unharming(shadowing.work))
 
 
-def _explaining(settings: Settings, state: StateStore, schemas: Mapping[str, RowSchema], opa: OpaEngine, policies: Path) -> Explaining:
-    """Return what explains decisions: with rules and lines where OPA is ours, as a remote OPA's policies are not at hand."""
+def _explaining(
+    settings: Settings, state: StateStore, schemas: Mapping[str, RowSchema], opa: OpaEngine, policies: Path
+) -> Explaining:
+    """Return what explains decisions: with rules and lines where OPA is ours, as a remote OPA's
+    policies are not at hand.
+    """
     from regate_gateway.workbench.explain.recorded import AuditExplainer
     from regate_gateway.workbench.explain.trace import Tracer
 
@@ -296,7 +357,9 @@ def _explaining(settings: Settings, state: StateStore, schemas: Mapping[str, Row
 
 
 def upstream_configs(settings: Settings) -> list[UpstreamConfig]:
-    """Return the backends, with their keys. Raises `ConfigurationError` when the variable of one is not set."""
+    """Return the backends, with their keys. Raises `ConfigurationError` when the variable of one is
+    not set.
+    """
     return [
         UpstreamConfig(
             name=upstream.name,
@@ -319,22 +382,37 @@ def _api_key(upstream: str, variable: str | None) -> str | None:
         return None
     key = os.environ.get(variable)
     if not key:
-        raise ConfigurationError(f"upstreams.{upstream}.api_key_env: the environment variable {variable} is not set")
+        raise ConfigurationError(
+            f"upstreams.{upstream}.api_key_env: the environment variable {variable} is not set"
+        )
     return key
 
 
-async def _vectors(stack: AsyncExitStack, vector: Vector, schema: RowSchema, state: StateStore) -> VectorEngines:
-    """Return all configured engines. Stores of a version that had one engine only are recorded as being in the default one."""
-    engines = {name: await open_vector_engine(stack, name, store, schema) for name, store in vector.stores.items()}
+async def _vectors(
+    stack: AsyncExitStack, vector: Vector, schema: RowSchema, state: StateStore
+) -> VectorEngines:
+    """Return all configured engines. Stores of a version that had one engine only are recorded as
+    being in the default one.
+    """
+    engines = {
+        name: await open_vector_engine(stack, name, store, schema) for name, store in vector.stores.items()
+    }
     if placed := await state.place_stores(engine=vector.default):
-        _log.warning("stores_placed", extra={"detail": f"{placed} vector stores of an earlier version are in {vector.default}"})
+        _log.warning(
+            "stores_placed",
+            extra={"detail": f"{placed} vector stores of an earlier version are in {vector.default}"},
+        )
     return VectorEngines(engines, default=vector.default, placed=state.engine_of)
 
 
 async def _models(stack: AsyncExitStack, settings: Settings) -> EmbeddingModels:
     chosen = (settings.embeddings, *settings.embeddings.also)
     embedders = [await open_embedder(stack, settings, one) for one in chosen]
-    limits = {embedder.name: one.max_tokens for embedder, one in zip(embedders, chosen, strict=True) if one.max_tokens is not None}
+    limits = {
+        embedder.name: one.max_tokens
+        for embedder, one in zip(embedders, chosen, strict=True)
+        if one.max_tokens is not None
+    }
     return EmbeddingModels(*embedders, limits=limits)
 
 
@@ -345,26 +423,41 @@ async def open_embedder(stack: AsyncExitStack, settings: Settings, chosen: Embed
 
         (config,) = (one for one in upstream_configs(settings) if one.name == chosen.upstream)
         assert chosen.model is not None  # noqa: S101 — INVARIANT: settings demand it with kind upstream
-        embedder = UpstreamEmbedder(config.base_url, chosen.model, api_key=config.api_key, most_tokens=chosen.max_tokens)
+        embedder = UpstreamEmbedder(
+            config.base_url, chosen.model, api_key=config.api_key, most_tokens=chosen.max_tokens
+        )
         return CachedEmbedder(await stack.enter_async_context(embedder))
     from regate_adapters.embeddings.wordllama import WordLlamaEmbedder
 
     return CachedEmbedder(WordLlamaEmbedder())
 
 
-def read_audit(settings: Settings, *, request_id: str | None, response_id: str | None) -> Iterator[dict[str, Any]]:
+def read_audit(
+    settings: Settings, *, request_id: str | None, response_id: str | None
+) -> Iterator[dict[str, Any]]:
     """Yield the audit records of a request or a response, or all, oldest first."""
     from regate_adapters.audit.reading import read
 
     return read(settings.audit.path, request_id=request_id, response_id=response_id)
 
 
-def mint_token(settings: Settings, *, subject: str, tenant: str, teams: Sequence[str] = (), roles: Sequence[str] = ()) -> str:
-    """Return a development token that a gateway with these settings accepts. Raises `ConfigurationError` where it holds no secret."""
+def mint_token(
+    settings: Settings, *, subject: str, tenant: str, teams: Sequence[str] = (), roles: Sequence[str] = ()
+) -> str:
+    """Return a development token that a gateway with these settings accepts. Raises
+    `ConfigurationError` where it holds no secret.
+    """
     from regate_adapters.identity.jwt import mint_development_token
 
     rules = token_rules(settings)
     secret = shared_secret(settings).reveal().encode()
     return mint_development_token(
-        secret, issuer=rules.issuer, audience=rules.audience, subject=subject, tenant=tenant, ttl_s=3600, teams=teams, roles=roles
+        secret,
+        issuer=rules.issuer,
+        audience=rules.audience,
+        subject=subject,
+        tenant=tenant,
+        ttl_s=3600,
+        teams=teams,
+        roles=roles,
     )

@@ -1,12 +1,15 @@
-"""What keeps a configuration from starting, as far as that can be known without starting or connecting to anything.
+"""What keeps a configuration from starting, as far as that can be known without starting or connecting to
+anything.
 
-`regate config check` says it, and `regate serve` begins with it. Not connections; those are `cli/doctor.py`'s.
+`regate config check` says it, and `regate serve` begins with it. Not connections; those are
+`cli/doctor.py`'s.
 """
 
 from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import TypeAlias
 
@@ -26,7 +29,9 @@ def require_startable(settings: Settings) -> None:
 
 
 def faults(settings: Settings) -> list[str]:
-    """Return every fault as a line that names the setting; none when the gateway would accept the configuration. Nothing is made."""
+    """Return every fault as a line that names the setting; none when the gateway would accept the
+    configuration. Nothing is made.
+    """
     found: list[str] = []
     for check in _checks(settings):
         try:
@@ -39,9 +44,9 @@ def faults(settings: Settings) -> list[str]:
 def _checks(settings: Settings) -> Iterator[Check]:
     yield lambda: check_authentication(settings)
     for setting, variable in _named_variables(settings):
-        yield lambda setting=setting, variable=variable: secret_from_environment(variable, setting=setting)  # type: ignore[misc]  # mypy cannot infer a lambda's default
+        yield partial(secret_from_environment, variable, setting=setting)
     for setting, path in _directories(settings):
-        yield lambda setting=setting, path=path: check_directory(path, setting=setting)  # type: ignore[misc]  # likewise
+        yield partial(check_directory, path, setting=setting)
     if settings.state.sealing_key_env is not None:
         yield lambda: sealing_secret(settings)
     yield lambda: _check_database(settings)
@@ -57,7 +62,10 @@ def _named_variables(settings: Settings) -> Iterator[tuple[str, str]]:
     named = {
         "opa.token_env": settings.opa.token_env,
         **{f"upstreams.{upstream.name}.api_key_env": upstream.api_key_env for upstream in settings.upstreams},
-        **{f"files.{name}": getattr(files, name) for name in ("access_key_id_env", "secret_access_key_env", "session_token_env")},
+        **{
+            f"files.{name}": getattr(files, name)
+            for name in ("access_key_id_env", "secret_access_key_env", "session_token_env")
+        },
     }
     yield from ((setting, variable) for setting, variable in named.items() if variable is not None)
 
@@ -72,7 +80,9 @@ def _directories(settings: Settings) -> Iterator[tuple[str, Path]]:
 
 
 def check_directory(path: Path, *, setting: str) -> None:
-    """Raise `ConfigurationError` unless the directory is there and can be written to, or can be made. Makes nothing that stays."""
+    """Raise `ConfigurationError` unless the directory is there and can be written to, or can be made.
+    Makes nothing that stays.
+    """
     there = next(parent for parent in (path.absolute(), *path.absolute().parents) if parent.exists())
     try:
         Path(tempfile.mkdtemp(prefix=".regate-", dir=there)).rmdir()

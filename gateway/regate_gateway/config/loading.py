@@ -1,6 +1,8 @@
-"""Where settings come from, and how they are shown: `regate.yaml`, then `REGATE_…`, then the command line, each overriding the one before.
+"""Where settings come from, and how they are shown: `regate.yaml`, then `REGATE_…`, then the command line,
+each overriding the one before.
 
-Not what may be set (`settings.py`). Every fault is a `ConfigurationError` that names the setting, never its value.
+Not what may be set (`settings.py`). Every fault is a `ConfigurationError` that names the setting, never its
+value.
 """
 
 from __future__ import annotations
@@ -29,20 +31,24 @@ DEFAULT_FILE: Final = Path("regate.yaml")
 _MAX_BYTES: Final = 1024 * 1024
 _OURS: Final = frozenset({"REGATE_CONFIG", "REGATE_TOKEN", "REGATE_URL"})
 _KUBERNETES: Final = re.compile(r"REGATE_(SERVICE_.*|PORT(_.*)?)")
-"""Kubernetes puts such variables into every pod of a namespace that has a service named `regate`; they are not ours."""
+"""Kubernetes puts such variables into every pod of a namespace that has a service named `regate`; they
+are not ours.
+"""
 
 
 def load_settings(path: Path | None = None, *, overrides: Mapping[str, Any] | None = None) -> Settings:
     """Return the effective settings. Raises `ConfigurationError`.
 
-    `path` None means `regate.yaml` in the working directory, if there is one; a file that is named must exist. `overrides` are nested like
-    the file, and come from the command line.
+    `path` None means `regate.yaml` in the working directory, if there is one; a file that is named must
+    exist. `overrides` are nested like the file, and come from the command line.
     """
     merged = _merged(_merged(_read_file(path), _read_environment()), overrides or {})
     try:
         settings = Settings(**merged)
     except ValidationError as error:
-        raise ConfigurationError("\n".join(dict.fromkeys(_explain(detail) for detail in error.errors()))) from None
+        raise ConfigurationError(
+            "\n".join(dict.fromkeys(_explain(detail) for detail in error.errors()))
+        ) from None
     _refuse_unknown_variables(settings)
     return settings
 
@@ -53,7 +59,9 @@ def file_in_force(path: Path | None) -> Path | None:
 
 
 def show(settings: Settings) -> dict[str, Any]:
-    """Return the effective settings as plain values. Safe to print: settings name the places of secrets and hold none."""
+    """Return the effective settings as plain values. Safe to print: settings name the places of
+    secrets and hold none.
+    """
     shown: dict[str, Any] = settings.model_dump(mode="json")
     return shown
 
@@ -75,7 +83,9 @@ def reference() -> list[SettingEntry]:
 
 def reference_table() -> str:
     """Return the reference as the Markdown table that `docs/configuration.md` holds."""
-    rows = [f"| `{entry.path}` | {entry.values} | {entry.default} | {entry.meaning} |" for entry in reference()]
+    rows = [
+        f"| `{entry.path}` | {entry.values} | {entry.default} | {entry.meaning} |" for entry in reference()
+    ]
     return "\n".join(["| setting | values | default | meaning |", "| --- | --- | --- | --- |", *rows])
 
 
@@ -124,19 +134,25 @@ def _merged(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]
     result = dict(under)
     for key, value in over.items():
         below = result.get(key)
-        result[key] = _merged(below, value) if isinstance(below, Mapping) and isinstance(value, Mapping) else value
+        result[key] = (
+            _merged(below, value) if isinstance(below, Mapping) and isinstance(value, Mapping) else value
+        )
     return result
 
 
 def _refuse_unknown_variables(settings: Settings) -> None:
-    """A misspelt variable would otherwise be ignored in silence. Variables that settings name as places of secrets are known."""
+    """A misspelt variable would otherwise be ignored in silence. Variables that settings name as
+    places of secrets are known.
+    """
     named = {value for value in _leaves(show(settings)) if isinstance(value, str)}
     for variable in sorted(os.environ):
         if not variable.startswith("REGATE_") or variable in _OURS | named or _KUBERNETES.fullmatch(variable):
             continue
         key = variable.removeprefix("REGATE_").split("__")[0].lower()
         if key not in Settings.model_fields:
-            raise ConfigurationError(f"{variable}: there is no setting {key!r}{_suggestion(key, list(Settings.model_fields))}")
+            raise ConfigurationError(
+                f"{variable}: there is no setting {key!r}{_suggestion(key, list(Settings.model_fields))}"
+            )
 
 
 def _leaves(value: Any) -> Iterator[Any]:
@@ -154,7 +170,10 @@ def _leaves(value: Any) -> Iterator[Any]:
 def _explain(detail: ErrorDetails) -> str:
     path = ".".join(str(part) for part in detail["loc"])
     if detail["type"] == "extra_forbidden":
-        return f"{path}: there is no such setting{_suggestion(str(detail['loc'][-1]), _keys_beside(detail['loc']))}"
+        return (
+            f"{path}: there is no such "
+            f"setting{_suggestion(str(detail['loc'][-1]), _keys_beside(detail['loc']))}"
+        )
     if detail["type"] == "missing":
         return f"{path}: must be set"
     message = detail["msg"].removeprefix("Value error, ")
@@ -187,7 +206,9 @@ def _entries(model: type[BaseModel], prefix: str) -> Iterator[SettingEntry]:
 
 
 def _model_in(annotation: Any) -> type[BaseModel] | None:
-    """Return the section inside an annotation such as `Jwt | None`, `tuple[Upstream, ...]` or `dict[Name, Store]`."""
+    """Return the section inside an annotation such as `Jwt | None`, `tuple[Upstream, ...]` or
+    `dict[Name, Store]`.
+    """
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return annotation
     return next((found for inner in get_args(annotation) if (found := _model_in(inner)) is not None), None)
@@ -213,7 +234,12 @@ def _values(field: FieldInfo) -> str:
     if get_origin(annotation) is dict:
         return "texts by name"
     plain: object = get_args(annotation)[0] if get_origin(annotation) else annotation
-    names: dict[object, str] = {int: "whole number", float: "number", bool: "`true` \\| `false`", Path: "path"}
+    names: dict[object, str] = {
+        int: "whole number",
+        float: "number",
+        bool: "`true` \\| `false`",
+        Path: "path",
+    }
     return names.get(plain, "text")
 
 

@@ -1,4 +1,6 @@
-"""`Secret`: a value that shows itself only when asked to. Not where secrets come from (`auth/authentication.py`, `settings.py` name the places)."""
+"""`Secret`: a value that shows itself only when asked to. Not where secrets come from
+(`auth/authentication.py`, `settings.py` name the places).
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,9 @@ _MAX_BYTES: Final = 65_536
 
 
 class Secret:
-    """A secret string. Its `repr` and `str` are `***`, it cannot be pickled, and only `reveal` returns the value."""
+    """A secret string. Its `repr` and `str` are `***`, it cannot be pickled, and only `reveal` returns
+    the value.
+    """
 
     __slots__ = ("_value",)
 
@@ -25,7 +29,9 @@ class Secret:
         self._value = value
 
     def reveal(self) -> str:
-        """Return the value. The result must go straight to where it is used, and never into a message, a log or a record."""
+        """Return the value. The result must go straight to where it is used, and never into a message,
+        a log or a record.
+        """
         return self._value
 
     def __repr__(self) -> str:
@@ -42,7 +48,9 @@ class Secret:
 
 
 def secret_from_environment(name: str, *, setting: str) -> Secret:
-    """Return the secret in this environment variable. Raises `ConfigurationError` when it is unset or empty."""
+    """Return the secret in this environment variable. Raises `ConfigurationError` when it is unset
+    or empty.
+    """
     value = os.environ.get(name, "")
     if not value:
         raise ConfigurationError(f"{setting}: the environment variable {name} is not set")
@@ -50,11 +58,15 @@ def secret_from_environment(name: str, *, setting: str) -> Secret:
 
 
 def secret_from_file(path: Path, *, setting: str) -> Secret:
-    """Return the secret in this file, without its last line end. Raises `ConfigurationError` when it is unreadable, or readable by everybody."""
+    """Return the secret in this file, without its last line end. Raises `ConfigurationError` when it
+    is unreadable, or readable by everybody.
+    """
     try:
         with path.open("rb") as file:
             if os.fstat(file.fileno()).st_mode & (stat.S_IROTH | stat.S_IWOTH):
-                raise ConfigurationError(f"{setting}: {path} is open to every user of this machine; make it private (chmod 600)")
+                raise ConfigurationError(
+                    f"{setting}: {path} is open to every user of this machine; make it private (chmod 600)"
+                )
             value = file.read(_MAX_BYTES).decode("utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigurationError(f"{setting}: {path} cannot be read: {type(error).__name__}") from error
@@ -62,23 +74,31 @@ def secret_from_file(path: Path, *, setting: str) -> Secret:
 
 
 def own_secret(path: Path, *, setting: str) -> Secret:
-    """Return the secret in the file, after making it, readable by its owner only, when it is not there yet. Raises `ConfigurationError`."""
+    """Return the secret in the file, after making it, readable by its owner only, when it is not there
+    yet. Raises `ConfigurationError`.
+    """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         if not path.exists():
             _write_once(path, secrets.token_hex(32))
         if path.stat().st_mode & 0o077:
-            raise ConfigurationError(f"{path} is open to other users; delete it (a new one is made) or chmod 600 it")
+            raise ConfigurationError(
+                f"{path} is open to other users; delete it (a new one is made) or chmod 600 it"
+            )
     except OSError as error:
         raise ConfigurationError(f"{setting}: the secret {path} cannot be made: {error.strerror}") from error
     secret = secret_from_file(path, setting=setting)
     if len(secret.reveal().encode()) < MIN_SECRET_BYTES:
-        raise ConfigurationError(f"{path} holds fewer than {MIN_SECRET_BYTES} bytes; delete it (a new one is made)")
+        raise ConfigurationError(
+            f"{path} holds fewer than {MIN_SECRET_BYTES} bytes; delete it (a new one is made)"
+        )
     return secret
 
 
 def _write_once(path: Path, text: str) -> None:
-    """Make the file whole or not at all: of two processes that start at once, both end up with the same secret."""
+    """Make the file whole or not at all: of two processes that start at once, both end up with the
+    same secret.
+    """
     draft = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
     descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     try:

@@ -1,7 +1,9 @@
-"""Settings: everything an operator may set, with its type, default and meaning. Unknown keys are refused; unsafe combinations do not start.
+"""Settings: everything an operator may set, with its type, default and meaning. Unknown keys are refused;
+unsafe combinations do not start.
 
-Not where they are read from (`loading.py`, the counterpart: file, environment, command line), and not what is built from them
-(`composition/wiring.py`). Secrets are never settings: a setting names the environment variable or the file that holds one.
+Not where they are read from (`loading.py`, the counterpart: file, environment, command line), and not what is
+built from them (`composition/wiring.py`). Secrets are never settings: a setting names the environment
+variable or the file that holds one.
 """
 
 from __future__ import annotations
@@ -19,7 +21,8 @@ from regate_gateway.config.types import EnvironmentName, Name, Seconds, Section,
 from regate_gateway.config.upstream_settings import Upstream, require_plain_routes
 
 Algorithm = Literal[
-    "HS256", "HS384", "HS512", "RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"
+    "HS256", "HS384", "HS512", "RS256", "RS384", "RS512",
+    "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"
 ]  # fmt: skip
 _MIB: Final = 1024 * 1024
 DEFAULT_DATA_DIR: Final = Path("./data")
@@ -29,26 +32,51 @@ class Listen(Section):
     """Where the gateway listens, and what one client may cost it."""
 
     host: str = Field(
-        default="127.0.0.1", min_length=1, description="Address to bind. Only a loopback address is accepted without `auth.jwt`."
+        default="127.0.0.1",
+        min_length=1,
+        description="Address to bind. Only a loopback address is accepted without `auth.jwt`.",
     )
     port: int = Field(default=8080, ge=0, le=65_535, description="Port to bind; 0 chooses a free one.")
-    max_connections: int = Field(default=1_000, ge=1, le=100_000, description="Connections at once; one more is answered 503 and closed.")
-    head_timeout_s: Seconds = Field(default=10, description="Time within which a request's whole head must arrive.")
-    receive_timeout_s: Seconds = Field(default=30, description="Period in which at least 4 KiB of a request body (or its end) must arrive.")
-    write_timeout_s: Seconds = Field(default=60, description="Time that a client may leave its answer unread before it is disconnected.")
+    max_connections: int = Field(
+        default=1_000,
+        ge=1,
+        le=100_000,
+        description="Connections at once; one more is answered 503 and closed.",
+    )
+    head_timeout_s: Seconds = Field(
+        default=10, description="Time within which a request's whole head must arrive."
+    )
+    receive_timeout_s: Seconds = Field(
+        default=30, description="Period in which at least 4 KiB of a request body (or its end) must arrive."
+    )
+    write_timeout_s: Seconds = Field(
+        default=60, description="Time that a client may leave its answer unread before it is disconnected."
+    )
     keep_alive_s: Seconds = Field(default=30, description="Time that an idle connection is kept open.")
-    shutdown_grace_s: Seconds = Field(default=20, description="Time that running requests have to finish at shutdown.")
+    shutdown_grace_s: Seconds = Field(
+        default=20, description="Time that running requests have to finish at shutdown."
+    )
     shutdown_notice_s: float = Field(
         default=3,
         ge=0,
         le=3_600,
-        description="Time after SIGTERM in which `/readyz` says 503 and all else is answered, before the gateway stops to listen; "
+        description="Time after SIGTERM in which `/readyz` says 503 and all else is answered, before the "
+        "gateway "
+        "stops to listen; "
         "load balancers should notice within it.",
     )
     cors_origins: tuple[str, ...] = Field(
-        default=(), description="Origins of web pages that may call the API from a browser, as `https://app.example.com`."
+        default=(),
+        description=(
+            "Origins of web pages that may call the API from a browser, as `https://app.example.com`."
+        ),
     )
-    max_head_bytes: int = Field(default=32 * 1024, ge=8 * 1024, le=_MIB, description="Largest request head (request line and headers).")
+    max_head_bytes: int = Field(
+        default=32 * 1024,
+        ge=8 * 1024,
+        le=_MIB,
+        description="Largest request head (request line and headers).",
+    )
     max_headers: int = Field(default=100, ge=10, le=1_000, description="Most header lines of one request.")
     max_body_bytes: int = Field(default=10 * _MIB, ge=1_024, description="Largest JSON body.")
     max_file_bytes: int = Field(default=512 * _MIB, ge=1, description="Largest uploaded file.")
@@ -58,9 +86,15 @@ class Listen(Section):
     def _plain_origins(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         for origin in value:
             parts = urlsplit(origin)
-            if parts.scheme not in {"http", "https"} or origin != f"{parts.scheme}://{parts.netloc}" or not parts.hostname or "@" in origin:
+            if (
+                parts.scheme not in {"http", "https"}
+                or origin != f"{parts.scheme}://{parts.netloc}"
+                or not parts.hostname
+                or "@" in origin
+            ):
                 raise ValueError(
-                    f"{origin!r} is not an origin: write scheme, host and port as a browser does, such as https://app.example.com"
+                    f"{origin!r} is not an origin: write scheme, host and port as a browser does, such "
+                    "as https://app.example.com"
                 )
             if origin != origin.lower():
                 raise ValueError(f"{origin!r}: browsers send origins in lower case")
@@ -80,68 +114,117 @@ class Jwt(Section):
 
     issuer: str = Field(min_length=1, description="The `iss` that every token must have.")
     audience: str = Field(min_length=1, description="The `aud` that every token must have.")
-    algorithms: tuple[Algorithm, ...] = Field(min_length=1, description="Signature algorithms accepted. HS is never mixed with the others.")
-    jwks_url: str | None = Field(default=None, description="Address of the issuer's JWKS; https, or http on loopback.")
-    jwks_file: Path | None = Field(default=None, description="File with the issuer's JWKS, read again when it changes.")
+    algorithms: tuple[Algorithm, ...] = Field(
+        min_length=1, description="Signature algorithms accepted. HS is never mixed with the others."
+    )
+    jwks_url: str | None = Field(
+        default=None, description="Address of the issuer's JWKS; https, or http on loopback."
+    )
+    jwks_file: Path | None = Field(
+        default=None, description="File with the issuer's JWKS, read again when it changes."
+    )
     secret_env: EnvironmentName | None = Field(
         default=None, description="Environment variable with the shared HS secret, 32 bytes or more."
     )
     secret_file: Path | None = Field(
-        default=None, description="File with the shared HS secret, 32 bytes or more, not readable by everybody."
+        default=None,
+        description="File with the shared HS secret, 32 bytes or more, not readable by everybody.",
     )
-    leeway_s: float = Field(default=30, ge=0, le=300, description="Difference of clocks forgiven in `exp`, `nbf` and `iat`.")
+    leeway_s: float = Field(
+        default=30, ge=0, le=300, description="Difference of clocks forgiven in `exp`, `nbf` and `iat`."
+    )
     cache_s: float = Field(
-        default=0, ge=0, le=300, description="Time for which a good verdict on a token is remembered; 0 verifies every time."
+        default=0,
+        ge=0,
+        le=300,
+        description="Time for which a good verdict on a token is remembered; 0 verifies every time.",
     )
 
     @model_validator(mode="after")
     def _one_key_source(self) -> Self:
-        named = [name for name in ("jwks_url", "jwks_file", "secret_env", "secret_file") if getattr(self, name) is not None]
+        named = [
+            name
+            for name in ("jwks_url", "jwks_file", "secret_env", "secret_file")
+            if getattr(self, name) is not None
+        ]
         if len(named) != 1:
-            raise ValueError(f"exactly one of jwks_url, jwks_file, secret_env, secret_file must be set (found {len(named)})")
+            raise ValueError(
+                "exactly one of jwks_url, jwks_file, secret_env, secret_file must be set (found "
+                f"{len(named)})"
+            )
         symmetric = [name for name in self.algorithms if name.startswith("HS")]
         if symmetric and len(symmetric) != len(self.algorithms):
-            raise ValueError("algorithms must not mix HS with RS, PS, ES or EdDSA: a public key would serve as a secret")
+            raise ValueError(
+                "algorithms must not mix HS with RS, PS, ES or EdDSA: a public key would serve as a secret"
+            )
         if bool(symmetric) != named[0].startswith("secret"):
-            raise ValueError(f"{named[0]} does not fit the algorithms: HS needs a shared secret, the others a JWKS")
+            raise ValueError(
+                f"{named[0]} does not fit the algorithms: HS needs a shared secret, the others a JWKS"
+            )
         return self
 
 
 class Auth(Section):
-    """Who may call. Without `jwt` and without `anonymous` the gateway runs in development mode, with a secret of its own."""
+    """Who may call. Without `jwt` and without `anonymous` the gateway runs in development mode, with a
+    secret of its own.
+    """
 
-    jwt: Jwt | None = Field(default=None, description="Verification of bearer tokens. Absent: development mode, on loopback only.")
-    anonymous: bool = Field(default=False, description="Accept requests without a token, as the anonymous principal; on loopback only.")
+    jwt: Jwt | None = Field(
+        default=None, description="Verification of bearer tokens. Absent: development mode, on loopback only."
+    )
+    anonymous: bool = Field(
+        default=False,
+        description="Accept requests without a token, as the anonymous principal; on loopback only.",
+    )
 
 
 class Opa(Section):
     """The policy engine."""
 
-    mode: Literal["managed", "remote"] = Field(default="managed", description="Run OPA as a child process, or use a given one.")
-    url: str | None = Field(default=None, description="Address of the OPA to use; required with `mode: remote`.")
+    mode: Literal["managed", "remote"] = Field(
+        default="managed", description="Run OPA as a child process, or use a given one."
+    )
+    url: str | None = Field(
+        default=None, description="Address of the OPA to use; required with `mode: remote`."
+    )
     bundle: Path | None = Field(
         default=None,
-        description="Policy directory of the managed OPA, or with `verification_key` a signed bundle, watched for changes. "
+        description="Policy directory of the managed OPA, or with `verification_key` a signed bundle, "
+        "watched for "
+        "changes. "
         "Absent: the shipped policies.",
     )
     verification_key: Path | None = Field(
         default=None,
-        description="File with the RSA public key (PEM) that the bundle's signature must verify with; `bundle` is then a signed bundle.",
+        description=(
+            "File with the RSA public key (PEM) that the bundle's signature must verify with; `bundle` is "
+            "then a signed bundle."
+        ),
     )
-    binary: Path | None = Field(default=None, description="The `opa` to run. Absent: the first on the PATH that is recent enough.")
-    token_env: EnvironmentName | None = Field(default=None, description="Environment variable with the token for a remote OPA.")
-    timeout_ms: int = Field(default=1_500, ge=10, le=60_000, description="Deadline of one decision; later is a refusal.")
+    binary: Path | None = Field(
+        default=None, description="The `opa` to run. Absent: the first on the PATH that is recent enough."
+    )
+    token_env: EnvironmentName | None = Field(
+        default=None, description="Environment variable with the token for a remote OPA."
+    )
+    timeout_ms: int = Field(
+        default=1_500, ge=10, le=60_000, description="Deadline of one decision; later is a refusal."
+    )
     cache_s: float = Field(
         default=5,
         ge=0,
         le=60,
-        description="Time for which a compiled filter is used again under the same policy and input; 0 compiles every time. "
+        description="Time for which a compiled filter is used again under the same policy and input; 0 "
+        "compiles "
+        "every time. "
         "Decisions are never kept.",
     )
 
     shadow: Path | None = Field(
         default=None,
-        description="Directory of a candidate policy that is asked everything too, off the hot path. It changes no answer; "
+        description="Directory of a candidate policy that is asked everything too, off the hot path. It "
+        "changes no "
+        "answer; "
         "`regate policy shadow` shows what it would change.",
     )
 
@@ -156,7 +239,10 @@ class Opa(Section):
         if self.mode == "remote" and (self.bundle is not None or self.binary is not None):
             raise ValueError("bundle and binary belong to mode managed; a remote OPA loads its own policies")
         if self.verification_key is not None and self.bundle is None:
-            raise ValueError("verification_key belongs to a bundle of mode managed; a remote OPA verifies with a key of its own")
+            raise ValueError(
+                "verification_key belongs to a bundle of mode managed; a remote OPA verifies with a "
+                "key of its own"
+            )
         return self
 
 
@@ -166,16 +252,22 @@ class State(Section):
     url: str | None = Field(
         default=None,
         pattern=r"^(sqlite(\+aiosqlite)?:///[^?#]+|postgresql(\+psycopg)?://[^#]+)$",
-        description="The database: `sqlite:///path`, or `postgresql+psycopg://user@host/database` without a password.",
+        description=(
+            "The database: `sqlite:///path`, or `postgresql+psycopg://user@host/database` without a password."
+        ),
         json_schema_extra={"default_text": "sqlite:///<data_dir>/regate.db"},
     )
     url_env: EnvironmentName | None = Field(
-        default=None, description="Environment variable that holds the URL instead, for a PostgreSQL that asks for a password."
+        default=None,
+        description=(
+            "Environment variable that holds the URL instead, for a PostgreSQL that asks for a password."
+        ),
     )
 
     sealing_key_env: EnvironmentName | None = Field(
         default=None,
-        description="Environment variable with the secret, 32 bytes or more, under which what clients keep (`encrypted_content`) is sealed. "
+        description="Environment variable with the secret, 32 bytes or more, under which what clients keep "
+        "(`encrypted_content`) is sealed. "
         "Absent: one of this gateway's own, in `data_dir`; gateways that share a database must share it.",
     )
 
@@ -185,7 +277,10 @@ class State(Section):
         if value is not None and value.startswith("postgresql"):
             parts = urlsplit(value)
             if parts.password is not None or "password" in parts.query:
-                raise ValueError("must not hold a password; put the whole URL into an environment variable and name that in url_env")
+                raise ValueError(
+                    "must not hold a password; put the whole URL into an environment variable and name "
+                    "that in url_env"
+                )
         return value
 
     @model_validator(mode="after")
@@ -200,19 +295,32 @@ class Store(Section):
 
     kind: Literal["chroma", "chroma_server", "pgvector", "memory"] = Field(
         default="chroma",
-        description="The engine: Chroma embedded or as a server, PostgreSQL with pgvector, or memory (lost at exit).",
+        description=(
+            "The engine: Chroma embedded or as a server, PostgreSQL with pgvector, or memory (lost at exit)."
+        ),
     )
-    path: Path | None = Field(default=None, description="Directory of embedded Chroma.", json_schema_extra=below_data_dir("vector/<name>"))
+    path: Path | None = Field(
+        default=None,
+        description="Directory of embedded Chroma.",
+        json_schema_extra=below_data_dir("vector/<name>"),
+    )
     url: str | None = Field(
-        default=None, description="Address of a Chroma server, as `http://host:port`; required with `kind: chroma_server`."
+        default=None,
+        description="Address of a Chroma server, as `http://host:port`; required with `kind: chroma_server`.",
     )
     url_env: EnvironmentName | None = Field(
         default=None,
-        description="Environment variable with the database's URL, as `postgresql://user:password@host/database`; required with `kind: pgvector`.",
+        description=(
+            "Environment variable with the database's URL, as `postgresql://user:password@host/database`; "
+            "required with `kind: pgvector`."
+        ),
     )
     on_inexpressible: Literal["deny", "gate"] = Field(
         default="deny",
-        description="When the engine cannot express a policy filter: `deny` the search, or `gate`: search within the tenant and check each hit.",
+        description=(
+            "When the engine cannot express a policy filter: `deny` the search, or `gate`: search within "
+            "the tenant and check each hit."
+        ),
     )
 
     @model_validator(mode="after")
@@ -230,11 +338,16 @@ class Store(Section):
 class Vector(Section):
     """The vector engines and which of them new vector stores use. A store stays where it was made."""
 
-    default: Name = Field(default="main", description="The engine of new vector stores, unless `regate.store.placement` names another.")
+    default: Name = Field(
+        default="main",
+        description="The engine of new vector stores, unless `regate.store.placement` names another.",
+    )
     stores: dict[Name, Store] = Field(
         description="The engines, by name.", json_schema_extra={"default_text": "one, `main`, of kind chroma"}
     )
-    allow_shared_stores: bool = Field(default=True, description="Let a `store_admin` make stores that all tenants may add to and search.")
+    allow_shared_stores: bool = Field(
+        default=True, description="Let a `store_admin` make stores that all tenants may add to and search."
+    )
 
     @model_validator(mode="after")
     def _default_exists(self) -> Self:
@@ -247,12 +360,25 @@ class EmbeddingModel(Section):
     """A model that makes vectors."""
 
     kind: Literal["local", "upstream"] = Field(
-        default="local", description="The small model that ships with Regate, to begin with; or one of an upstream, which finds more."
+        default="local",
+        description=(
+            "The small model that ships with Regate, to begin with; or one of an upstream, which finds more."
+        ),
     )
-    upstream: Name | None = Field(default=None, description="The upstream to ask; required with `kind: upstream`.")
-    model: str | None = Field(default=None, min_length=1, description="The upstream's embedding model; required with `kind: upstream`.")
+    upstream: Name | None = Field(
+        default=None, description="The upstream to ask; required with `kind: upstream`."
+    )
+    model: str | None = Field(
+        default=None,
+        min_length=1,
+        description="The upstream's embedding model; required with `kind: upstream`.",
+    )
     max_tokens: int | None = Field(
-        default=None, ge=64, description="Tokens that the upstream's model takes of one text; chunks are smaller then. Absent: not known."
+        default=None,
+        ge=64,
+        description=(
+            "Tokens that the upstream's model takes of one text; chunks are smaller then. Absent: not known."
+        ),
     )
 
     @model_validator(mode="after")
@@ -265,11 +391,16 @@ class EmbeddingModel(Section):
 
 
 class Embeddings(EmbeddingModel):
-    """The model that makes the vectors of new stores, and those of earlier stores. A store is only ever used with its own."""
+    """The model that makes the vectors of new stores, and those of earlier stores. A store is only
+    ever used with its own.
+    """
 
     also: tuple[EmbeddingModel, ...] = Field(
         default=(),
-        description="Further models, for the stores that were made with them; each entry has the keys `kind`, `upstream`, `model` and `max_tokens`.",
+        description=(
+            "Further models, for the stores that were made with them; each entry has the keys `kind`, "
+            "`upstream`, `model` and `max_tokens`."
+        ),
     )
 
     @model_validator(mode="after")
@@ -281,18 +412,29 @@ class Embeddings(EmbeddingModel):
 
 
 class Quota(Section):
-    """Accepts no key in this version: the policy says what callers may spend, and each gateway counts for itself, in memory."""
+    """Accepts no key in this version: the policy says what callers may spend, and each gateway counts
+    for itself, in memory.
+    """
 
 
 class Tools(Section):
     """What bounds the loop in which a model calls tools."""
 
     max_rounds: int = Field(default=10, ge=1, le=100, description="Calls of the model within one response.")
-    max_tool_calls: int = Field(default=32, ge=1, le=1_000, description="Tool calls within one response; a request may ask for fewer.")
-    max_background: int = Field(default=64, ge=1, le=10_000, description="Background responses that run at once; the others wait, queued.")
+    max_tool_calls: int = Field(
+        default=32, ge=1, le=1_000, description="Tool calls within one response; a request may ask for fewer."
+    )
+    max_background: int = Field(
+        default=64,
+        ge=1,
+        le=10_000,
+        description="Background responses that run at once; the others wait, queued.",
+    )
     omit: tuple[str, ...] = Field(
         default=(),
-        description="Types of tools that this gateway cannot run and that are left out of a request, as if policy hid them, rather than refused; "
+        description="Types of tools that this gateway cannot run and that are left out of a request, as if "
+        "policy "
+        "hid them, rather than refused; "
         "e.g. `web_search`.",
     )
 
@@ -311,18 +453,29 @@ class Audit(Section):
 
     path: Path = Field(description="Directory of the record.", json_schema_extra=below_data_dir("audit"))
     on_failure: Literal["block", "count"] = Field(
-        default="block", description="When a record cannot be written: `block` the request, or let it happen and `count` the loss."
+        default="block",
+        description=(
+            "When a record cannot be written: `block` the request, or let it happen and `count` the loss."
+        ),
     )
 
 
 class Settings(BaseSettings):
-    """All settings. Build it with `configuration.load_settings`, which names the setting at fault when something is wrong."""
+    """All settings. Build it with `configuration.load_settings`, which names the setting at fault when
+    something is wrong.
+    """
 
-    model_config = SettingsConfigDict(env_prefix="REGATE_", env_nested_delimiter="__", extra="forbid", frozen=True)
+    model_config = SettingsConfigDict(
+        env_prefix="REGATE_", env_nested_delimiter="__", extra="forbid", frozen=True
+    )
 
-    data_dir: Path = Field(default=DEFAULT_DATA_DIR, description="Directory below which every other path lies unless it is set.")
+    data_dir: Path = Field(
+        default=DEFAULT_DATA_DIR, description="Directory below which every other path lies unless it is set."
+    )
     listen: Listen = Field(default_factory=Listen)
-    upstreams: tuple[Upstream, ...] = Field(default=(), description="The backends; each entry has the keys below.")
+    upstreams: tuple[Upstream, ...] = Field(
+        default=(), description="The backends; each entry has the keys below."
+    )
     auth: Auth = Field(default_factory=Auth)
     opa: Opa = Field(default_factory=Opa)
     state: State
@@ -343,7 +496,9 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003
         file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Read nothing but the constructor's arguments: `loading.py` alone says which source overrides which."""
+        """Read nothing but the constructor's arguments: `loading.py` alone says which source
+        overrides which.
+        """
         return (init_settings,)
 
     @model_validator(mode="before")
@@ -370,13 +525,19 @@ class Settings(BaseSettings):
     def _safe_together(self) -> Self:
         require_plain_routes(self.upstreams)
         names = [upstream.name for upstream in self.upstreams]
-        for place, model in (("upstream", self.embeddings), *(("also: upstream", one) for one in self.embeddings.also)):
+        for place, model in (
+            ("upstream", self.embeddings),
+            *(("also: upstream", one) for one in self.embeddings.also),
+        ):
             if model.upstream is not None and model.upstream not in names:
                 raise ValueError(f"embeddings.{place} names {model.upstream!r}, which is not among upstreams")
         if not self.listen.is_loopback and self.auth.anonymous:
             raise ValueError("auth.anonymous is accepted on a loopback address only; listen.host is not one")
         if not self.listen.is_loopback and self.auth.jwt is None:
-            raise ValueError("auth.jwt must be set: without it only a loopback address may be bound, and listen.host is not one")
+            raise ValueError(
+                "auth.jwt must be set: without it only a loopback address may be bound, and "
+                "listen.host is not one"
+            )
         return self
 
     @property
@@ -391,7 +552,9 @@ def _names(section: Any, key: str) -> bool:
 
 
 def _fill(values: dict[str, Any], key: str, defaults: dict[str, Any]) -> None:
-    """Put defaults below a key where nothing was said; what is not a mapping is left for validation to refuse."""
+    """Put defaults below a key where nothing was said; what is not a mapping is left for validation to
+    refuse.
+    """
     given = values.get(key)
     if given is None:
         given = {}

@@ -1,4 +1,6 @@
-"""What settings are made of: the closed section, and the types of single values. The settings themselves are `settings.py`."""
+"""What settings are made of: the closed section, and the types of single values. The settings
+themselves are `settings.py`.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +27,9 @@ def below_data_dir(name: str) -> dict[str, Any]:
 
 
 def plain_address(value: str, *, instead: str) -> str:
-    """Return an address without its last slash; raises `ValueError`, saying which setting to use instead, for one that holds a secret."""
+    """Return an address without its last slash; raises `ValueError`, saying which setting to use
+    instead, for one that holds a secret.
+    """
     parts = urlsplit(value)
     if parts.scheme not in {"http", "https"} or not parts.hostname or parts.query or parts.fragment:
         raise ValueError("must be an http or https address with a host, without query or fragment")

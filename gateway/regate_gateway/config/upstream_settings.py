@@ -9,10 +9,18 @@ from pydantic import Field, field_validator, model_validator
 
 from regate_gateway.config.types import EnvironmentName, ModelName, Name, Seconds, Section, plain_address
 from regate_gateway.config.upstream_profiles import PROFILES, UpstreamKind
-from regate_orchestrator.upstream_capabilities import OutputLimit, ReasoningField, SeedField, SystemMessages, UpstreamCapabilities
+from regate_orchestrator.upstream_capabilities import (
+    OutputLimit,
+    ReasoningField,
+    SeedField,
+    SystemMessages,
+    UpstreamCapabilities,
+)
 
 _SAME_REQUEST: Final = ("reasoning_field", "image_urls", "extra_fields", "service_tiers")
-"""What a request is made for, before it is known which of two upstreams is sent it; each is sent it in its own words."""
+"""What a request is made for, before it is known which of two upstreams is sent it; each is sent it in
+its own words.
+"""
 
 
 class Upstream(Section):
@@ -20,52 +28,99 @@ class Upstream(Section):
 
     name: Name = Field(description="Name of the upstream, unique; used in records and metrics.")
     kind: UpstreamKind = Field(
-        default="generic", description="What it is: the settings from `output_limit` on that are not set are then as that kind takes them."
+        default="generic",
+        description=(
+            "What it is: the settings from `output_limit` on that are not set are then as that kind takes "
+            "them."
+        ),
     )
-    base_url: str = Field(description="Address of its API, up to and including `/v1`; http or https, without user name or password.")
+    base_url: str = Field(
+        description=(
+            "Address of its API, up to and including `/v1`; http or https, without user name or password."
+        )
+    )
     api_key_env: EnvironmentName | None = Field(
         default=None, description="Environment variable that holds the key sent to it; none is sent without."
     )
-    models: tuple[str, ...] | None = Field(default=None, description="Models it serves. Absent: those it lists itself are discovered.")
+    models: tuple[str, ...] | None = Field(
+        default=None, description="Models it serves. Absent: those it lists itself are discovered."
+    )
     aliases: dict[ModelName, ModelName] = Field(
         default_factory=dict,
-        description="Names that clients use for models of it, each with its own name. A discovered model is then served by its aliases only.",
+        description=(
+            "Names that clients use for models of it, each with its own name. A discovered model is then "
+            "served by its aliases only."
+        ),
         json_schema_extra={"default_text": "none"},
     )
     by_policy: bool = Field(
-        default=False, description="Ask it only for what `regate.route.backend` sends to it. Its models may then be those of others too."
+        default=False,
+        description=(
+            "Ask it only for what `regate.route.backend` sends to it. Its models may then be those of "
+            "others too."
+        ),
     )
     fallback_for: tuple[Name, ...] = Field(
         default=(),
-        description="Upstreams, configured before it, for which it stands in while they cannot be reached, with the models that both serve.",
+        description=(
+            "Upstreams, configured before it, for which it stands in while they cannot be reached, with "
+            "the models that both serve."
+        ),
     )
     timeout_s: Seconds = Field(default=300, description="Longest wait for its next bytes.")
     show_errors: bool = Field(
         default=False,
-        description="Show callers its own words about a request that it refuses, without addresses and what may be a secret.",
+        description=(
+            "Show callers its own words about a request that it refuses, without addresses and what may be "
+            "a secret."
+        ),
     )
-    output_limit: OutputLimit = Field(default="max_tokens", description="Field in which it takes the most tokens that it may write.")
+    output_limit: OutputLimit = Field(
+        default="max_tokens", description="Field in which it takes the most tokens that it may write."
+    )
     system_messages: SystemMessages = Field(
         default="leading",
-        description="What system and developer messages say goes into one, at the beginning, or they stay `anywhere` they are.",
+        description=(
+            "What system and developer messages say goes into one, at the beginning, or they stay "
+            "`anywhere` they are."
+        ),
     )
-    stream_usage: bool = Field(default=True, description="Ask it for the usage of streamed answers (`stream_options`).")
-    seed_field: SeedField = Field(default="seed", description="Field in which it takes the `seed` of a request.")
+    stream_usage: bool = Field(
+        default=True, description="Ask it for the usage of streamed answers (`stream_options`)."
+    )
+    seed_field: SeedField = Field(
+        default="seed", description="Field in which it takes the `seed` of a request."
+    )
     reasoning_field: ReasoningField = Field(
         default="none",
-        description="Field of assistant messages in which reasoning of earlier turns is sent back to it; `none` sends it nothing of them.",
+        description=(
+            "Field of assistant messages in which reasoning of earlier turns is sent back to it; `none` "
+            "sends it nothing of them."
+        ),
     )
     image_urls: bool = Field(
         default=False,
-        description="Pass http and https addresses of images on to it. It then fetches whatever callers name, from where it stands in your network.",
+        description=(
+            "Pass http and https addresses of images on to it. It then fetches whatever callers name, from "
+            "where it stands in your network."
+        ),
     )
     context_window: int | None = Field(
-        default=None, ge=1, description="Tokens that a request and its answer may have together. Absent: only the upstream knows."
+        default=None,
+        ge=1,
+        description=(
+            "Tokens that a request and its answer may have together. Absent: only the upstream knows."
+        ),
     )
     service_tiers: bool = Field(
-        default=False, description="Tell it which `service_tier` a request asks for. Else every answer is of the tier `default`."
+        default=False,
+        description=(
+            "Tell it which `service_tier` a request asks for. Else every answer is of the tier `default`."
+        ),
     )
-    extra_fields: tuple[str, ...] = Field(default=(), description="Request fields beyond the known ones that are passed on to it.")
+    extra_fields: tuple[str, ...] = Field(
+        default=(), description="Request fields beyond the known ones that are passed on to it."
+    )
 
     @property
     def named_models(self) -> tuple[str, ...]:
@@ -90,7 +145,10 @@ class Upstream(Section):
         if twice:
             raise ValueError(f"the model {twice[0]!r} is named twice among models and aliases")
         if self.by_policy and self.fallback_for:
-            raise ValueError("by_policy and fallback_for exclude each other: what policy alone may choose stands in for nobody")
+            raise ValueError(
+                "by_policy and fallback_for exclude each other: what policy alone may choose stands in "
+                "for nobody"
+            )
         return self
 
     @field_validator("base_url")
@@ -100,7 +158,9 @@ class Upstream(Section):
 
 
 def require_plain_routes(upstreams: tuple[Upstream, ...]) -> None:
-    """Raise `ValueError` unless each upstream has a name of its own and it is clear from the configuration who serves each model it names."""
+    """Raise `ValueError` unless each upstream has a name of its own and it is clear from the
+    configuration who serves each model it names.
+    """
     before: dict[str, Upstream] = {}
     owners: dict[str, str] = {}
     for upstream in upstreams:
@@ -110,13 +170,21 @@ def require_plain_routes(upstreams: tuple[Upstream, ...]) -> None:
         for name in upstream.fallback_for:
             first = before.get(name)
             if first is None or first.by_policy:
-                raise ValueError(f"{place} is fallback_for {name!r}, which is no upstream before it that every request may be sent to")
+                raise ValueError(
+                    f"{place} is fallback_for {name!r}, which is no upstream before it that every "
+                    "request may be sent to"
+                )
             for setting in _SAME_REQUEST:
                 if getattr(first, setting) != getattr(upstream, setting):
-                    raise ValueError(f"{place} is fallback_for {name!r} with another {setting}: it could not be sent the same request")
+                    raise ValueError(
+                        f"{place} is fallback_for {name!r} with another {setting}: it could not be "
+                        "sent the same request"
+                    )
         if not upstream.by_policy:
             for model in upstream.named_models:
                 owner = owners.setdefault(model, upstream.name)
                 if owner != upstream.name and owner not in upstream.fallback_for:
-                    raise ValueError(f"upstreams: the model {model!r} is used twice, by {owner!r} and {upstream.name!r}")
+                    raise ValueError(
+                        f"upstreams: the model {model!r} is used twice, by {owner!r} and {upstream.name!r}"
+                    )
         before[upstream.name] = upstream

@@ -1,7 +1,9 @@
-"""The bundled backend: a small OpenAI-compatible server in front of the quoting model (`extractive.py`). For demonstrations and tests.
+"""The bundled backend: a small OpenAI-compatible server in front of the quoting model (`extractive.py`). For
+demonstrations and tests.
 
-It speaks real HTTP and real server-sent events, needs no key and no model file, and keeps the prompts it was sent, so that one can see
-what did not reach it. Not part of the gateway: to the gateway it is a backend like any other.
+It speaks real HTTP and real server-sent events, needs no key and no model file, and keeps the prompts it was
+sent, so that one can see what did not reach it. Not part of the gateway: to the gateway it is a backend like
+any other.
 
     python -m regate_gateway.demo.backend --port 8081
 """
@@ -73,9 +75,13 @@ class RunningBackend:
 
 @asynccontextmanager
 async def running_backend(*, host: str = "127.0.0.1", port: int = 0) -> AsyncIterator[RunningBackend]:
-    """Serve in this event loop while the context lasts; port 0 takes a free one. Leaving closes all connections."""
+    """Serve in this event loop while the context lasts; port 0 takes a free one. Leaving closes all
+    connections.
+    """
     prompts: deque[Sequence[Message]] = deque(maxlen=_MAX_PROMPTS)
-    runner = web.AppRunner(make_app(prompts), access_log=None, shutdown_timeout=1.0, handler_cancellation=True)
+    runner = web.AppRunner(
+        make_app(prompts), access_log=None, shutdown_timeout=1.0, handler_cancellation=True
+    )
     await runner.setup()
     try:
         await web.TCPSite(runner, host, port).start()
@@ -92,7 +98,11 @@ def make_app(prompts: deque[Sequence[Message]]) -> web.Application:
         return _json(200, {"object": "list", "data": [_MODEL_ENTRY]})
 
     async def model(request: web.Request) -> web.Response:
-        return _json(200, _MODEL_ENTRY) if request.match_info["model"] == MODEL else _no_such_model(request.match_info["model"])
+        return (
+            _json(200, _MODEL_ENTRY)
+            if request.match_info["model"] == MODEL
+            else _no_such_model(request.match_info["model"])
+        )
 
     async def chat(request: web.Request) -> web.StreamResponse:
         asked = read_request(await request.read())
@@ -110,7 +120,9 @@ def make_app(prompts: deque[Sequence[Message]]) -> web.Application:
 
 
 def read_request(body: bytes) -> ChatRequest:
-    """Return the request. Raises the HTTP error that answers one which is malformed or names another model."""
+    """Return the request. Raises the HTTP error that answers one which is malformed or names
+    another model.
+    """
     try:
         document = orjson.loads(body)
     except orjson.JSONDecodeError:
@@ -118,9 +130,17 @@ def read_request(body: bytes) -> ChatRequest:
     if not isinstance(document, dict):
         _refuse(400, "The body must be an object.")
     if document.get("model") != MODEL:
-        _refuse(404, f"The model `{document.get('model')}` does not exist; this backend has `{MODEL}`.", code="model_not_found")
+        _refuse(
+            404,
+            f"The model `{document.get('model')}` does not exist; this backend has `{MODEL}`.",
+            code="model_not_found",
+        )
     messages = document.get("messages")
-    if not isinstance(messages, list) or not messages or not all(isinstance(message, dict) for message in messages):
+    if (
+        not isinstance(messages, list)
+        or not messages
+        or not all(isinstance(message, dict) for message in messages)
+    ):
         _refuse(400, "messages must be a list of at least one object.", param="messages")
     limit = document.get("max_completion_tokens", document.get("max_tokens"))
     if limit is not None and (not isinstance(limit, int) or isinstance(limit, bool) or limit < 1):
@@ -149,7 +169,11 @@ def complete(request: ChatRequest) -> Completion:
     kept = pieces[: request.most_words]
     finish = "length" if len(kept) < len(pieces) else "tool_calls" if isinstance(said, Search) else "stop"
     prompt = sum(len(str(message.get("content") or "").split()) for message in request.messages)
-    usage: JsonObject = {"prompt_tokens": prompt, "completion_tokens": len(kept), "total_tokens": prompt + len(kept)}
+    usage: JsonObject = {
+        "prompt_tokens": prompt,
+        "completion_tokens": len(kept),
+        "total_tokens": prompt + len(kept),
+    }
     return Completion(kept, isinstance(said, Search), finish, usage)
 
 
@@ -169,7 +193,12 @@ def _whole(completion: Completion) -> JsonObject:
     if completion.is_search:
         function: JsonObject = {"name": SEARCH, "arguments": text}
         message["tool_calls"] = [{"id": completion.call_id, "type": "function", "function": function}]
-    choice: JsonObject = {"index": 0, "message": message, "logprobs": None, "finish_reason": completion.finish}
+    choice: JsonObject = {
+        "index": 0,
+        "message": message,
+        "logprobs": None,
+        "finish_reason": completion.finish,
+    }
     return completion.body("chat.completion", choices=[choice], usage=completion.usage)
 
 
@@ -191,20 +220,36 @@ def _chunks(completion: Completion, *, include_usage: bool) -> Iterator[JsonObje
 
     yield chunk({"role": "assistant", "content": None if completion.is_search else ""})
     if completion.is_search:
-        opened: JsonObject = {"index": 0, "id": completion.call_id, "type": "function", "function": {"name": SEARCH, "arguments": ""}}
+        opened: JsonObject = {
+            "index": 0,
+            "id": completion.call_id,
+            "type": "function",
+            "function": {"name": SEARCH, "arguments": ""},
+        }
         yield chunk({"tool_calls": [opened]})
     for piece in completion.pieces:
-        yield chunk({"tool_calls": [{"index": 0, "function": {"arguments": piece}}]} if completion.is_search else {"content": piece})
+        yield chunk(
+            {"tool_calls": [{"index": 0, "function": {"arguments": piece}}]}
+            if completion.is_search
+            else {"content": piece}
+        )
     yield chunk({}, completion.finish)
     if include_usage:
         yield completion.body("chat.completion.chunk", choices=[], usage=completion.usage)
 
 
-_MODEL_ENTRY: Final[JsonObject] = {"id": MODEL, "object": "model", "created": 1_760_000_000, "owned_by": "regate"}
+_MODEL_ENTRY: Final[JsonObject] = {
+    "id": MODEL,
+    "object": "model",
+    "created": 1_760_000_000,
+    "owned_by": "regate",
+}
 
 
 def _offered(tools: object) -> set[object]:
-    functions = (tool.get("function") for tool in tools if isinstance(tool, dict)) if isinstance(tools, list) else ()
+    functions = (
+        (tool.get("function") for tool in tools if isinstance(tool, dict)) if isinstance(tools, list) else ()
+    )
     return {function.get("name") for function in functions if isinstance(function, Mapping)}
 
 
@@ -221,11 +266,18 @@ class _Refused(Exception):
 
 
 def _refuse(status: int, message: str, *, param: str | None = None, code: str | None = None) -> NoReturn:
-    raise _Refused(status, {"message": message, "type": "invalid_request_error", "param": param, "code": code})
+    raise _Refused(
+        status, {"message": message, "type": "invalid_request_error", "param": param, "code": code}
+    )
 
 
 def _no_such_model(model: str) -> web.Response:
-    error: JsonObject = {"message": f"No such model: {model}", "type": "invalid_request_error", "param": None, "code": "model_not_found"}
+    error: JsonObject = {
+        "message": f"No such model: {model}",
+        "type": "invalid_request_error",
+        "param": None,
+        "code": "model_not_found",
+    }
     return _json(404, {"error": error})
 
 
@@ -236,7 +288,12 @@ async def _errors(request: web.Request, handler: Handler) -> web.StreamResponse:
     except _Refused as refusal:
         return _json(refusal.status, {"error": refusal.error})
     except web.HTTPException as error:
-        about: JsonObject = {"message": f"{error.status} {error.reason}", "type": "invalid_request_error", "param": None, "code": None}
+        about: JsonObject = {
+            "message": f"{error.status} {error.reason}",
+            "type": "invalid_request_error",
+            "param": None,
+            "code": None,
+        }
         return _json(error.status, {"error": about})
 
 
@@ -256,9 +313,13 @@ async def _serve(host: str, port: int) -> None:
 
 def main() -> None:
     """Serve until interrupted or told to end; the first line printed says where."""
-    parser = argparse.ArgumentParser(prog="python -m regate_gateway.demo.backend", description="Serve the bundled demonstration backend.")
+    parser = argparse.ArgumentParser(
+        prog="python -m regate_gateway.demo.backend", description="Serve the bundled demonstration backend."
+    )
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
-    parser.add_argument("--port", type=int, default=8081, help="port to listen on, 0 for a free one (default: %(default)s)")
+    parser.add_argument(
+        "--port", type=int, default=8081, help="port to listen on, 0 for a free one (default: %(default)s)"
+    )
     options = parser.parse_args()
     asyncio.run(_serve(options.host, options.port))
 

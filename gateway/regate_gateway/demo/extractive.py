@@ -1,7 +1,8 @@
-"""A model that only quotes: it asks for a search, then answers with sentences that stand in its prompt. Pure; `backend.py` serves it.
+"""A model that only quotes: it asks for a search, then answers with sentences that stand in its prompt. Pure;
+`backend.py` serves it.
 
-It knows nothing and invents nothing. What it says was in the prompt, word for word, so whatever a policy failed to keep out of the
-prompt, an old answer in the history included, would be there to read.
+It knows nothing and invents nothing. What it says was in the prompt, word for word, so whatever a policy
+failed to keep out of the prompt, an old answer in the history included, would be there to read.
 """
 
 from __future__ import annotations
@@ -32,17 +33,20 @@ _LIST_SIGN: Final = re.compile(r"^\s*(?:[-*+]|\d+[.)])\s+")
 _WORD: Final = re.compile(r"[^\W_]+(?:[.,]\d+)*")
 _FOLLOW_UP: Final = re.compile(r"\s*(?:and|but|or|what about|how about|also)\b", re.IGNORECASE)
 _COMMON_WORDS: Final = """
-a about after all also am an and any are as at be been before but by can could did do does for from get give had has have how i if in into is
-it its just like long many may me much must my no not of on one only or our out shall should so some such tell than that the their them then
-there these they this those to up us was we were what when where which while who whom whose why will with would you your please happen happens
-company policy
+a about after all also am an and any are as at be been before but by can could did do does for from get give
+had has have how i if in into is it its just like long many may me much must my no not of on one only or our
+out shall should so some such tell than that the their them then there these they this those to up us was we
+were what when where which while who whom whose why will with would you your please happen happens company
+policy
 """
 _COMMON: Final = frozenset(_COMMON_WORDS.split())
 
 
 @dataclass(frozen=True, slots=True)
 class Quote:
-    """A sentence of the prompt, the marker of the passage it stands in (None for one of an earlier answer), and the words around it."""
+    """A sentence of the prompt, the marker of the passage it stands in (None for one of an earlier
+    answer), and the words around it.
+    """
 
     text: str
     marker: int | None
@@ -65,7 +69,9 @@ class Answer:
 
 
 def reply(messages: Sequence[Message], *, may_search: bool, must_search: bool = False) -> Search | Answer:
-    """Return a search while the last question has none, where one may be made; else the answer that the prompt holds."""
+    """Return a search while the last question has none, where one may be made; else the answer that
+    the prompt holds.
+    """
     questions = [_content(message) for message in messages if message.get("role") == "user"]
     question, stress = _full_question(questions)
     if may_search and (must_search or not _searched(messages)):
@@ -74,26 +80,36 @@ def reply(messages: Sequence[Message], *, may_search: bool, must_search: bool = 
 
 
 def answer(question: str, candidates: Sequence[Quote], *, stress: frozenset[str] = frozenset()) -> str:
-    """Return the best matching sentences with their markers, in the order of the prompt, or that there are none.
+    """Return the best matching sentences with their markers, in the order of the prompt, or that there are
+    none.
 
-    Where there are words to `stress`, only sentences that hold one, or stand below a heading that does, come into question.
+    Where there are words to `stress`, only sentences that hold one, or stand below a heading that does, come
+    into question.
     """
     asked = words(question)
     weights = _weights(candidates)
-    # A word that no sentence has weighs as much as the rarest one there is: a question about something else must not match by the rest.
+    # A word that no sentence has weighs as much as the rarest one there is: a question about something else
+    # must not match by the rest.
     rarest = max(weights.values(), default=1.0)
     total = sum(weights.get(word, rarest) for word in asked)
-    scores = [_score(quote, asked, weights) if not stress or stress & (quote.words | quote.heading) else 0.0 for quote in candidates]
+    scores = [
+        _score(quote, asked, weights) if not stress or stress & (quote.words | quote.heading) else 0.0
+        for quote in candidates
+    ]
     best = max(scores, default=0.0)
     if total == 0 or best < _FEWEST_SHARED * total:
         return UNKNOWN
-    order = sorted(range(len(candidates)), key=lambda place: (-scores[place], candidates[place].marker is None, place))
+    order = sorted(
+        range(len(candidates)), key=lambda place: (-scores[place], candidates[place].marker is None, place)
+    )
     chosen = [place for place in order if scores[place] >= _NEARLY_AS_GOOD * best][:_MAX_SENTENCES]
     return " ".join(_quoted(candidates[place]) for place in sorted(chosen))
 
 
 def quotes(messages: Sequence[Message]) -> Iterator[Quote]:
-    """Yield every sentence of the prompt's passages and earlier answers once, the passages first and the latest before the others."""
+    """Yield every sentence of the prompt's passages and earlier answers once, the passages first and
+    the latest before the others.
+    """
     seen: set[str] = set()
     tools = [_content(message) for message in reversed(messages) if message.get("role") == "tool"]
     answers = [_content(message) for message in reversed(messages) if message.get("role") == "assistant"]
@@ -111,7 +127,9 @@ def words(text: str) -> frozenset[str]:
 
 
 def _full_question(questions: Sequence[str]) -> tuple[str, frozenset[str]]:
-    """Return the last question, and the words in it to stress where it needed the one before it to be understood ("And for contractors?")."""
+    """Return the last question, and the words in it to stress where it needed the one before it to be
+    understood ("And for contractors?").
+    """
     if not questions:
         return "", frozenset()
     last = questions[-1]
@@ -144,7 +162,9 @@ def _passages(text: str) -> Iterator[Quote]:
 
 
 def _sentences(text: str, *, marker: int | None, heading: str) -> Iterator[Quote]:
-    """Yield a passage's sentences. Lines of one paragraph are joined; Markdown headings are context for what follows, no sentences."""
+    """Yield a passage's sentences. Lines of one paragraph are joined; Markdown headings are context
+    for what follows, no sentences.
+    """
     context = words(heading.rpartition(".")[0] or heading)
     title: frozenset[str] = frozenset()
     for block in _blocks(text):

@@ -1,8 +1,8 @@
 """The demonstration: two tenants, one shared store, the same questions, and why each answer is what it is.
 
-Everything is real: OPA with the shipped policies, the gateway on a socket, the official `openai` client, a backend that answers only from
-its prompt. What was filtered is told by the gateway's own audit records, and by which rule by asking OPA as an operator would; no answer
-says so.
+Everything is real: OPA with the shipped policies, the gateway on a socket, the official `openai` client, a
+backend that answers only from its prompt. What was filtered is told by the gateway's own audit records, and
+by which rule by asking OPA as an operator would; no answer says so.
 """
 
 from __future__ import annotations
@@ -102,8 +102,13 @@ async def _run(data_dir: Path) -> int:
         for person in people.values():
             stack.push_async_callback(person.client.close)
         _title("Regate: two tenants, one shared store, every decision made by OPA")
-        click.echo(f"gateway {server.url}/v1   backend {backend.base_url}   policy {await gateway.services.enforcer.revision()}")
-        store = await people["alice"].client.vector_stores.create(name="shared", metadata={"regate.share": "all_tenants"})
+        click.echo(
+            f"gateway {server.url}/v1   backend {backend.base_url}   policy "
+            f"{await gateway.services.enforcer.revision()}"
+        )
+        store = await people["alice"].client.vector_stores.create(
+            name="shared", metadata={"regate.share": "all_tenants"}
+        )
         stage = Stage(settings, gateway.services, backend, people, StoreId(store.id))
         await _ingest(stage, index)
         good = await _same_question(stage, index)
@@ -111,7 +116,10 @@ async def _run(data_dir: Path) -> int:
         good &= await _detached(stage)
         _title("The receipts")
         click.echo(f"pushdown mismatches (must be 0): {gateway.services.retrieval.mismatches}")
-        click.echo("every decision above is in the audit log; with a gateway that keeps its data: regate audit --response ID")
+        click.echo(
+            "every decision above is in the audit log; with a gateway that keeps its data: regate "
+            "audit --response ID"
+        )
         good &= gateway.services.retrieval.mismatches == 0
         click.secho("\nAll as promised." if good else "\nNot as promised: see above.", bold=True)
     return 0 if good else 1
@@ -128,7 +136,10 @@ async def _same_question(stage: Stage, index: Mapping[str, Any]) -> bool:
             person = stage.people[name]
             response = await _ask(stage, person, question["question"])
             says = question["says"]
-            own, other = says[person.principal.tenant], [fact for tenant, fact in says.items() if tenant != person.principal.tenant]
+            own, other = (
+                says[person.principal.tenant],
+                [fact for tenant, fact in says.items() if tenant != person.principal.tenant],
+            )
             good &= own in response.output_text and not any(fact in response.output_text for fact in other)
     return good
 
@@ -149,16 +160,24 @@ async def _detached(stage: Stage) -> bool:
     held = _sentence("acme/annual-leave.md")
     before = held in _prompt(stage)
     await alice.client.vector_stores.files.delete(vector_store_id=stage.store, file_id=file)
-    click.secho("\n  alice detaches annual-leave.md from the store, and goes on with the conversation", fg="yellow")
-    await _ask(stage, alice, "And how many of those days of annual leave may be carried over?", previous=first.id)
+    click.secho(
+        "\n  alice detaches annual-leave.md from the store, and goes on with the conversation", fg="yellow"
+    )
+    await _ask(
+        stage, alice, "And how many of those days of annual leave may be carried over?", previous=first.id
+    )
     prompt = _prompt(stage)
     after = held in prompt or first.output_text in prompt
     click.echo(f"\n  the document's text in the prompt of the turn before:  {'yes' if before else 'no'}")
-    click.echo(f"  the document's text, or the answer made from it, in the prompt of this turn:  {'yes' if after else 'no'}")
+    click.echo(
+        "  the document's text, or the answer made from it, in the prompt of this turn:  "
+        f"{'yes' if after else 'no'}"
+    )
     for record in read_audit(stage.settings, request_id=None, response_id=None):
         if record.get("phase") == "history.withheld":
             click.echo(
-                f"  audit: {record['count']} item(s) of the earlier turn withheld, as regate.history.on_deny says: {record['on_deny']}"
+                f"  audit: {record['count']} item(s) of the earlier turn withheld, as "
+                f"regate.history.on_deny says: {record['on_deny']}"
             )
     return before and not after
 
@@ -178,29 +197,41 @@ async def _ask(stage: Stage, person: Person, question: str, *, previous: str | N
         tools=[{"type": "file_search", "vector_store_ids": [stage.store], "max_num_results": 4}],
     )
     _wrapped("  answer   ", response.output_text)
-    cited = Counter(f"{annotation.filename} ({annotation.file_id[:13]}…)" for annotation in _annotations(response))
+    cited = Counter(
+        f"{annotation.filename} ({annotation.file_id[:13]}…)" for annotation in _annotations(response)
+    )
     _wrapped("  cites    ", ", ".join(cited) or "nothing")
     await _tell_filtered(stage, person, response.id)
     return response
 
 
 async def _tell_filtered(stage: Stage, person: Person, response_id: str) -> None:
-    records = [one["retrieval"] for one in read_audit(stage.settings, request_id=None, response_id=response_id) if "retrieval" in one]
+    records = [
+        one["retrieval"]
+        for one in read_audit(stage.settings, request_id=None, response_id=response_id)
+        if "retrieval" in one
+    ]
     if not records:
         click.echo("  audit    the model did not search")
         return
     found = records[-1]
     total, permitted = found["total"], found["permitted"]
     click.echo(
-        f"  audit    the store holds {total} chunks; the filter let {permitted} through, {found['returned']} were found and decided again"
+        f"  audit    the store holds {total} chunks; the filter let {permitted} through, "
+        f"{found['returned']} were found and decided again"
     )
     reasons = await _reasons(stage, person)
-    told = ", ".join(f"{count} {_RULES.get(reason, 'for a reason')} (regate.chunk: {reason})" for reason, count in reasons.most_common())
+    told = ", ".join(
+        f"{count} {_RULES.get(reason, 'for a reason')} (regate.chunk: {reason})"
+        for reason, count in reasons.most_common()
+    )
     _wrapped("  withheld ", told or "nothing")
 
 
 async def _reasons(stage: Stage, person: Person) -> Counter[str]:
-    """Return, as only an operator may ask, by which rule each document of the store is denied to the person."""
+    """Return, as only an operator may ask, by which rule each document of the store is denied to the
+    person.
+    """
     context = Context(person.principal, RequestId("req_demo"))
     services = stage.services
     stamps: list[JsonObject] = []
@@ -209,10 +240,16 @@ async def _reasons(stage: Stage, person: Person) -> Counter[str]:
         stamps += [file.stamp for file in live.values()]
     row = await services.state.store(person.principal, stage.store)
     assert row is not None  # noqa: S101 — INVARIANT: the store is shared
-    batch = Batch(stores={stage.store: services.retrieval.view(row)}, chunks=[(stage.store, stamp) for stamp in stamps])
+    batch = Batch(
+        stores={stage.store: services.retrieval.view(row)}, chunks=[(stage.store, stamp) for stamp in stamps]
+    )
     explained = await services.enforcer.explain_chunks(context, batch)
     first = ("other_tenant", "not_shared_with_principal")
-    return Counter(next((one for one in first if one in reasons), reasons[0]) for reasons in explained.values() if reasons)
+    return Counter(
+        next((one for one in first if one in reasons), reasons[0])
+        for reasons in explained.values()
+        if reasons
+    )
 
 
 async def _ingest(stage: Stage, index: Mapping[str, Any]) -> None:
@@ -222,11 +259,15 @@ async def _ingest(stage: Stage, index: Mapping[str, Any]) -> None:
             client = stage.people[entry["owner"]].client
             path = _DOCUMENTS / entry["file"]
             file = await client.files.create(file=(path.name, path.read_bytes()), purpose="assistants")
-            await client.vector_stores.files.create(vector_store_id=stage.store, file_id=file.id, attributes=entry["attributes"])
+            await client.vector_stores.files.create(
+                vector_store_id=stage.store, file_id=file.id, attributes=entry["attributes"]
+            )
             attached = await client.vector_stores.files.retrieve(vector_store_id=stage.store, file_id=file.id)
             while attached.status == "in_progress":
                 await asyncio.sleep(_POLL_SECONDS)
-                attached = await client.vector_stores.files.retrieve(vector_store_id=stage.store, file_id=file.id)
+                attached = await client.vector_stores.files.retrieve(
+                    vector_store_id=stage.store, file_id=file.id
+                )
             if attached.status != "completed":
                 raise ConfigurationError(f"{entry['file']} could not be ingested: {attached.last_error}")
             stage.documents[FileId(file.id)] = entry["file"]
@@ -238,9 +279,13 @@ def _people(settings: Settings, url: str, index: Mapping[str, Any]) -> dict[str,
     people: dict[str, Person] = {}
     for tenant, told in index["tenants"].items():
         for one in told["principals"]:
-            token = mint_token(settings, subject=one["sub"], tenant=tenant, teams=one["teams"], roles=one["roles"])
+            token = mint_token(
+                settings, subject=one["sub"], tenant=tenant, teams=one["teams"], roles=one["roles"]
+            )
             principal = Principal(one["sub"], tenant, teams=tuple(one["teams"]), roles=tuple(one["roles"]))
-            people[one["sub"]] = Person(principal, openai.AsyncOpenAI(base_url=f"{url}/v1", api_key=token, max_retries=0))
+            people[one["sub"]] = Person(
+                principal, openai.AsyncOpenAI(base_url=f"{url}/v1", api_key=token, max_retries=0)
+            )
     return people
 
 

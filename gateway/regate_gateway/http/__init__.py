@@ -1,1 +1,3 @@
-"""HTTP: the server, what stands before every route, and how bodies, fields and errors are read and written."""
+"""HTTP: the server, what stands before every route, and how bodies, fields and errors are read and
+written.
+"""

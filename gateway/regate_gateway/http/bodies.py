@@ -1,4 +1,6 @@
-"""Request bodies: bytes counted as they arrive, and one strict JSON reader. Not the fields inside (`fields.py`), not uploads (`multipart.py`)."""
+"""Request bodies: bytes counted as they arrive, and one strict JSON reader. Not the fields inside
+(`fields.py`), not uploads (`multipart.py`).
+"""
 
 from __future__ import annotations
 
@@ -22,11 +24,13 @@ _LARGE: Final = 256 * 1024
 async def read_json(scope: Scope, receive: Receive, *, limit: int) -> dict[str, Json]:
     """Return the request's JSON object. Raises `InvalidRequest`, `TooLarge`, or `ClientGone`.
 
-    What is returned is at most 100 levels deep and holds no NaN, no infinite number, no lone surrogate and no NUL character.
+    What is returned is at most 100 levels deep and holds no NaN, no infinite number, no lone surrogate and no
+    NUL character.
     """
     if content_type(scope) != "application/json":
         raise InvalidRequest(
-            "Send the request body as JSON, with the header 'Content-Type: application/json'.", code="invalid_content_type"
+            "Send the request body as JSON, with the header 'Content-Type: application/json'.",
+            code="invalid_content_type",
         )
     body = bytearray()
     async for piece in body_pieces(scope, receive, limit=limit):
@@ -37,14 +41,21 @@ async def read_json(scope: Scope, receive: Receive, *, limit: int) -> dict[str, 
 
 
 async def parsed(body: bytes | bytearray) -> dict[str, Json]:
-    """Return the JSON object in these bytes, without holding up everybody else for it. Raises `InvalidRequest`."""
+    """Return the JSON object in these bytes, without holding up everybody else for it. Raises
+    `InvalidRequest`.
+    """
     return parse_json(body) if len(body) <= _LARGE else await asyncio.to_thread(parse_json, body)
 
 
 async def body_pieces(scope: Scope, receive: Receive, *, limit: int) -> AsyncIterator[bytes]:
-    """Yield the body as it arrives. Raises `TooLarge` as soon as more than `limit` bytes are declared or counted, and `ClientGone`."""
+    """Yield the body as it arrives. Raises `TooLarge` as soon as more than `limit` bytes are declared
+    or counted, and `ClientGone`.
+    """
     if any(value.lower() != b"identity" for value in header_values(scope, b"content-encoding")):
-        raise InvalidRequest("Compressed request bodies are not accepted: send it without Content-Encoding.", code="invalid_encoding")
+        raise InvalidRequest(
+            "Compressed request bodies are not accepted: send it without Content-Encoding.",
+            code="invalid_encoding",
+        )
     declared = header_values(scope, b"content-length")
     if any(not value.isdigit() or int(value[:20]) > limit for value in declared):
         raise _too_large(limit)
@@ -74,7 +85,9 @@ def has_body(scope: Scope) -> bool:
 
 
 def content_type(scope: Scope) -> str:
-    """Return the one media type the request declares, without parameters, in lower case; empty when there is none, or more than one."""
+    """Return the one media type the request declares, without parameters, in lower case; empty when
+    there is none, or more than one.
+    """
     values = header_values(scope, b"content-type")
     return values[0].split(b";")[0].strip().lower().decode("latin-1") if len(values) == 1 else ""
 
@@ -85,11 +98,16 @@ def parse_json(body: bytes | bytearray) -> dict[str, Json]:
         value = orjson.loads(body)
     except orjson.JSONDecodeError as error:
         raise InvalidRequest(
-            f"The request body is not valid JSON (line {error.lineno}, column {error.colno}). NaN, infinities and lone surrogates are not JSON.",
+            (
+                f"The request body is not valid JSON (line {error.lineno}, column {error.colno}). NaN, "
+                "infinities and lone surrogates are not JSON."
+            ),
             code="invalid_json",
         ) from None
     if not isinstance(value, dict):
-        raise InvalidRequest(f"The request body must be a JSON object, not {json_kind(value)}.", code="invalid_json")
+        raise InvalidRequest(
+            f"The request body must be a JSON object, not {json_kind(value)}.", code="invalid_json"
+        )
     _refuse_depth(value)
     if b"\\u0000" in body:
         _refuse_nul(value)
@@ -103,7 +121,9 @@ def _refuse_depth(value: Json) -> None:
         level = [inner for outer in level for inner in _inside(outer) if isinstance(inner, dict | list)]
         if not level:
             return
-    raise InvalidRequest(f"The request body is nested more than {_MAX_DEPTH} levels deep.", code="invalid_json")
+    raise InvalidRequest(
+        f"The request body is nested more than {_MAX_DEPTH} levels deep.", code="invalid_json"
+    )
 
 
 def _refuse_nul(value: Json) -> None:
@@ -111,7 +131,9 @@ def _refuse_nul(value: Json) -> None:
     while waiting:
         current = waiting.pop()
         if isinstance(current, str) and "\0" in current:
-            raise InvalidRequest("The request body holds the character U+0000, which no text may contain.", code="invalid_json")
+            raise InvalidRequest(
+                "The request body holds the character U+0000, which no text may contain.", code="invalid_json"
+            )
         if isinstance(current, dict):
             waiting.extend(current)
         if isinstance(current, dict | list):

@@ -6,7 +6,8 @@
     an idle connection                            keep_alive_s         closed
     a body still coming after the answer          a few seconds        closed
 
-The one offer to switch protocols that is taken is a WebSocket's (`bounded_socket.py`, the counterpart). Any other is ignored.
+The one offer to switch protocols that is taken is a WebSocket's (`bounded_socket.py`, the counterpart). Any
+other is ignored.
 """
 
 from __future__ import annotations
@@ -27,14 +28,20 @@ _log = logging.getLogger("regate.server")
 _MIN_PROGRESS: Final = 4_096
 
 _LINGER_SECONDS: Final = 5.0
-"""How long a client may go on sending a body that was answered without being read: enough to send it and then read the answer."""
+"""How long a client may go on sending a body that was answered without being read: enough to send it
+and then read the answer.
+"""
 
 _REFUSED_LINGER_SECONDS: Final = 1.0
-"""How long what still comes from a refused client is thrown away: closing over unread bytes would destroy our answer on its way."""
+"""How long what still comes from a refused client is thrown away: closing over unread bytes would
+destroy our answer on its way.
+"""
 
 
 class BoundedHttp(HttpToolsProtocol):  # type: ignore[misc] # uvicorn's protocols are not typed for us
-    """uvicorn's httptools protocol with deadlines for receiving and writing, limits on the head, and a cap on connections."""
+    """uvicorn's httptools protocol with deadlines for receiving and writing, limits on the head, and a
+    cap on connections.
+    """
 
     def __init__(self, *args: Any, listen: Listen, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -80,7 +87,9 @@ class BoundedHttp(HttpToolsProtocol):  # type: ignore[misc] # uvicorn's protocol
             self._refuse(431)
 
     def _parse(self, data: bytes) -> None:
-        """Parse all of it. httptools stops behind the head of a request that offers to switch protocols, and means to go no further."""
+        """Parse all of it. httptools stops behind the head of a request that offers to switch
+        protocols, and means to go no further.
+        """
         while data:
             try:
                 self.parser.feed_data(data)
@@ -120,7 +129,9 @@ class BoundedHttp(HttpToolsProtocol):  # type: ignore[misc] # uvicorn's protocol
         super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
-        """The head is whole: the body's deadline begins. What becomes of an offer to switch protocols is decided in `_parse`."""
+        """The head is whole: the body's deadline begins. What becomes of an offer to switch protocols
+        is decided in `_parse`.
+        """
         if self.parser.should_upgrade():
             if self.parser.get_method() == b"CONNECT":
                 raise httptools.HttpParserError("not a proxy")
@@ -141,7 +152,9 @@ class BoundedHttp(HttpToolsProtocol):  # type: ignore[misc] # uvicorn's protocol
             self._await_next()
 
     def on_response_complete(self) -> None:
-        """The answer is written: wait for the rest of the request, or for the next one, or for the client to read."""
+        """The answer is written: wait for the rest of the request, or for the next one, or for the
+        client to read.
+        """
         super().on_response_complete()
         if self.transport.is_closing():
             self._end_receiving()
@@ -154,15 +167,29 @@ class BoundedHttp(HttpToolsProtocol):  # type: ignore[misc] # uvicorn's protocol
     # ---------------------------------------------------------------- offers to switch protocols
 
     def _begins_socket(self) -> bool:
-        """Whether the request begins a WebSocket: a GET without a body that offers nothing else, with no answer owed before it."""
+        """Whether the request begins a WebSocket: a GET without a body that offers nothing else, with
+        no answer owed before it.
+        """
         offered = [value.strip().lower() for name, value in self.headers if name == b"upgrade"]
-        has_body = any((name == b"content-length" and int(value)) or name == b"transfer-encoding" for name, value in self.headers)
+        has_body = any(
+            (name == b"content-length" and int(value)) or name == b"transfer-encoding"
+            for name, value in self.headers
+        )
         is_get = (self.parser.get_method(), self.parser.get_http_version()) == (b"GET", "1.1")
-        return is_get and offered == [b"websocket"] and not has_body and (self.cycle is None or self.cycle.response_complete)
+        return (
+            is_get
+            and offered == [b"websocket"]
+            and not has_body
+            and (self.cycle is None or self.cycle.response_complete)
+        )
 
     def _head_without_offer(self) -> bytes:
-        """Return the head as though nothing had been offered: a server may ignore an `Upgrade` (RFC 9110, section 7.8)."""
-        return self._head(self.parser.get_http_version(), [header for header in self.headers if header[0] != b"upgrade"])
+        """Return the head as though nothing had been offered: a server may ignore an `Upgrade` (RFC
+        9110, section 7.8).
+        """
+        return self._head(
+            self.parser.get_http_version(), [header for header in self.headers if header[0] != b"upgrade"]
+        )
 
     def _head(self, version: str, headers: list[tuple[bytes, bytes]]) -> bytes:
         first = b"%s %s HTTP/%s\r\n" % (self.parser.get_method(), self.url, version.encode())
@@ -173,7 +200,9 @@ class BoundedHttp(HttpToolsProtocol):  # type: ignore[misc] # uvicorn's protocol
         self._end_receiving()
         self._end_writing()
         self.connections.discard(self)
-        protocol = self.ws_protocol_class(config=self.config, server_state=self.server_state, app_state=self.app_state)
+        protocol = self.ws_protocol_class(
+            config=self.config, server_state=self.server_state, app_state=self.app_state
+        )
         self.transport.set_protocol(protocol)
         protocol.connection_made(self.transport)
         protocol.begin(self._head("1.1", self.headers), early)
@@ -218,7 +247,9 @@ class BoundedHttp(HttpToolsProtocol):  # type: ignore[misc] # uvicorn's protocol
         self._refuse(408)
 
     def _body_is_late(self) -> None:
-        """Time during which we did not read ourselves, because the application was busy, is not the client's."""
+        """Time during which we did not read ourselves, because the application was busy, is not the
+        client's.
+        """
         if self.flow.read_paused or self._window_bytes >= _MIN_PROGRESS:
             self._await_body()
         else:
@@ -279,5 +310,7 @@ class BoundedHttp(HttpToolsProtocol):  # type: ignore[misc] # uvicorn's protocol
 
 def _parser(protocol: HttpToolsProtocol) -> httptools.HttpRequestParser:
     parser = httptools.HttpRequestParser(protocol)
-    parser.set_dangerous_leniencies(lenient_data_after_close=True)  # as uvicorn has it: it answers the request before what is then ignored
+    parser.set_dangerous_leniencies(
+        lenient_data_after_close=True
+    )  # as uvicorn has it: it answers the request before what is then ignored
     return parser

@@ -1,4 +1,5 @@
-"""One WebSocket connection: uvicorn's protocol with the deadlines it lacks. Its own pings end one whose client is gone.
+"""One WebSocket connection: uvicorn's protocol with the deadlines it lacks. Its own pings end one whose
+client is gone.
 
     a handshake that is not answered              receive_timeout_s    aborted
     frames that are not read                      write_timeout_s      aborted
@@ -23,11 +24,14 @@ from regate_gateway.http.refusals import refusal
 _log = logging.getLogger("regate.server")
 
 _LINGER_SECONDS: Final = 1.0
-"""How long what still comes behind a frame that breaks the protocol is thrown away: closing over it would destroy our reason on its way."""
+"""How long what still comes behind a frame that breaks the protocol is thrown away: closing over it
+would destroy our reason on its way.
+"""
 _NOT_UTF_8: Final = 1007
 
 
-class BoundedSocket(WebSocketsSansIOProtocol):  # type: ignore[misc] # uvicorn's protocols are not typed for us
+# Uvicorn's protocols are not typed for us
+class BoundedSocket(WebSocketsSansIOProtocol):  # type: ignore[misc]
     """uvicorn's WebSocket protocol with deadlines for the handshake and for writing."""
 
     def __init__(self, *args: Any, listen: Listen, **kwargs: Any) -> None:
@@ -38,7 +42,9 @@ class BoundedSocket(WebSocketsSansIOProtocol):  # type: ignore[misc] # uvicorn's
         self.frames: list[bytes] = []
 
     def begin(self, head: bytes, early: bytes) -> None:
-        """Begin the handshake with the whole head of its request. What the client sent behind it is read when the connection stands."""
+        """Begin the handshake with the whole head of its request. What the client sent behind it is
+        read when the connection stands.
+        """
         self._early = early
         self.read_paused = True
         self.transport.pause_reading()

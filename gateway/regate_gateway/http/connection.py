@@ -1,7 +1,8 @@
-"""The client's connection: work that ends when the client leaves, and event streams that go out as they are made.
+"""The client's connection: work that ends when the client leaves, and event streams that go out as they are
+made.
 
-A stream's headers are sent with its first event, so a failure before it is still an HTTP status, unless it was silent for so long that it had
-to be kept alive.
+A stream's headers are sent with its first event, so a failure before it is still an HTTP status, unless it
+was silent for so long that it had to be kept alive.
 """
 
 from __future__ import annotations
@@ -30,9 +31,11 @@ class ClientGone(Exception):
 async def while_connected(
     receive: Receive, work: Coroutine[Any, Any, Result], *, meanwhile: Coroutine[Any, Any, None] | None = None
 ) -> Result:
-    """Return what the work returns; cancel it, wait for its end, and raise `ClientGone` as soon as the client disconnects.
+    """Return what the work returns; cancel it, wait for its end, and raise `ClientGone` as soon as the client
+    disconnects.
 
-    What is to be done `meanwhile` ends with the work. The request's body must have been read: the next message is then the disconnect.
+    What is to be done `meanwhile` ends with the work. The request's body must have been read: the next
+    message is then the disconnect.
     """
     done: list[Result] = []
     failed: list[Exception] = []
@@ -66,10 +69,11 @@ Produce = Callable[[Emit], Coroutine[Any, Any, object]]
 
 
 class EventStream(Response):
-    """A server-sent event stream made by `produce`, which is given the function that sends one event (one write, with its blank line).
+    """A server-sent event stream made by `produce`, which is given the function that sends one event (one
+    write, with its blank line).
 
-    `obscured` says that deltas are padded, so that their sizes on the wire tell less of the text in them; `silence_s`, how long nothing is
-    sent before a comment is.
+    `obscured` says that deltas are padded, so that their sizes on the wire tell less of the text in them;
+    `silence_s`, how long nothing is sent before a comment is.
     """
 
     def __init__(self, produce: Produce, *, obscured: bool, silence_s: float = sse.SILENCE_SECONDS) -> None:
@@ -83,9 +87,11 @@ class EventStream(Response):
         self._produce = around(self._produce)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Send the stream, ending with `[DONE]`. Raises what `produce` raises; the boundary answers it where nothing was sent yet.
+        """Send the stream, ending with `[DONE]`. Raises what `produce` raises; the boundary answers it where
+        nothing was sent yet.
 
-        Where comments alone were sent, which make a status of 200, what it raises is told as an `error` event.
+        Where comments alone were sent, which make a status of 200, what it raises is told as an `error`
+        event.
         """
         wire = _Wire(send, self._silence_s)
 
@@ -103,7 +109,9 @@ class EventStream(Response):
 
 
 class _Wire:
-    """The stream as it goes out: its headers with the first bytes, one write at a time, and a comment in each long silence."""
+    """The stream as it goes out: its headers with the first bytes, one write at a time, and a comment
+    in each long silence.
+    """
 
     def __init__(self, send: Send, silence_s: float) -> None:
         self._send = send
@@ -121,7 +129,9 @@ class _Wire:
             await self._write(data, last=last)
 
     async def keep_alive(self) -> None:
-        """Send a comment in every long silence, so that nobody in between takes the connection for dead. Never returns."""
+        """Send a comment in every long silence, so that nobody in between takes the connection for
+        dead. Never returns.
+        """
         clock = asyncio.get_running_loop().time
         while True:
             await asyncio.sleep(max(0.0, self._wrote_at + self._silence_s - clock()))
@@ -141,7 +151,13 @@ class _Wire:
 def _error_event(error: RegateError) -> JsonObject:
     """Return the event by which a stream tells that there is no response (OpenAI, "error")."""
     answer = describe(error)
-    return {"type": "error", "sequence_number": 0, "code": answer.code or answer.type, "message": answer.message, "param": answer.param}
+    return {
+        "type": "error",
+        "sequence_number": 0,
+        "code": answer.code or answer.type,
+        "message": answer.message,
+        "param": answer.param,
+    }
 
 
 def reply(body: object, status: int = 200) -> Response:

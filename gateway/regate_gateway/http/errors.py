@@ -1,7 +1,8 @@
 """Errors on the wire: the one table from the core's error tree to a status, an OpenAI error type and a code.
 
-Routes never build an error answer: they raise an error of `regate_orchestrator.errors`, and the error boundary (`middleware.py`) or, inside a
-stream, the route itself asks `describe`. Unknown exceptions say nothing of themselves.
+Routes never build an error answer: they raise an error of `regate_orchestrator.errors`, and the error
+boundary (`middleware.py`) or, inside a stream, the route itself asks `describe`. Unknown exceptions say
+nothing of themselves.
 """
 
 from __future__ import annotations
@@ -45,7 +46,9 @@ class MethodNotAllowed(CallerError):
 
 
 class Conflict(CallerError):
-    """The request cannot be carried out as things are now. `retry_after` is in seconds, None where trying again does not help."""
+    """The request cannot be carried out as things are now. `retry_after` is in seconds, None where
+    trying again does not help.
+    """
 
     def __init__(self, message: str, *, code: str, retry_after: float | None = None) -> None:
         super().__init__(message, code=code)
@@ -70,7 +73,9 @@ _CALLER: Final[tuple[tuple[type[CallerError], int, str], ...]] = (
 """The caller's errors. The first class that fits decides."""
 
 _UNAVAILABLE_RETRY_SECONDS: Final = 5
-_INTERNAL: Final = "The server had an error while processing the request. Quote the request id when you report it."
+_INTERNAL: Final = (
+    "The server had an error while processing the request. Quote the request id when you report it."
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +91,9 @@ class ErrorAnswer:
 
     def body(self) -> JsonObject:
         """Return the OpenAI envelope."""
-        message = self.message.encode("utf-8", "replace").decode()  # a lone surrogate in it must not cost the answer
+        message = self.message.encode(
+            "utf-8", "replace"
+        ).decode()  # a lone surrogate in it must not cost the answer
         return {"error": {"message": message, "type": self.type, "param": self.param, "code": self.code}}
 
 
@@ -95,20 +102,33 @@ def describe(error: BaseException) -> ErrorAnswer:
     error = leading(error)
     match error:
         case CallerError():
-            status, kind = next(((status, kind) for cls, status, kind in _CALLER if isinstance(error, cls)), (400, "invalid_request_error"))
+            status, kind = next(
+                ((status, kind) for cls, status, kind in _CALLER if isinstance(error, cls)),
+                (400, "invalid_request_error"),
+            )
             wait = error.retry_after if isinstance(error, LimitExceeded | Conflict) else None
             retry = None if wait is None else _seconds(wait)
             return ErrorAnswer(status, kind, error.code, error.message, error.param, retry)
         case Unavailable():
-            return ErrorAnswer(503, "server_error", error.code, error.message, retry_after=_UNAVAILABLE_RETRY_SECONDS)
+            return ErrorAnswer(
+                503, "server_error", error.code, error.message, retry_after=_UNAVAILABLE_RETRY_SECONDS
+            )
         case UpstreamError():
-            return ErrorAnswer(error.status, _type_of(error.status), error.code, error.message, retry_after=_given(error.retry_after))
+            return ErrorAnswer(
+                error.status,
+                _type_of(error.status),
+                error.code,
+                error.message,
+                retry_after=_given(error.retry_after),
+            )
         case _:
             return ErrorAnswer(500, "server_error", None, _INTERNAL)
 
 
 def envelope(error: BaseException) -> tuple[int, Headers, bytes]:
-    """Return the status, headers and body with which a request that failed so must be answered. Logs nothing; see `log_error`."""
+    """Return the status, headers and body with which a request that failed so must be answered. Logs
+    nothing; see `log_error`.
+    """
     error = leading(error)
     answer = describe(error)
     body = orjson.dumps(answer.body())
@@ -127,7 +147,8 @@ def envelope(error: BaseException) -> tuple[int, Headers, bytes]:
 
 
 def log_error(error: BaseException, *, request_id: str) -> None:
-    """Log what the operator must know: details of failing dependencies, and the trace of what should not happen.
+    """Log what the operator must know: details of failing dependencies, and the trace of what should not
+    happen.
 
     Callers' errors are not logged, and none is a second time.
     """
@@ -136,15 +157,21 @@ def log_error(error: BaseException, *, request_id: str) -> None:
         case CallerError() | RegateError(is_logged=True):
             return
         case Unavailable() | UpstreamError():
-            _log.warning("%s: %s", error.code, error.detail or error.message, extra={"request_id": request_id})
+            _log.warning(
+                "%s: %s", error.code, error.detail or error.message, extra={"request_id": request_id}
+            )
         case ConfigurationError() | RegateError():
             _log.error("%s: %s", type(error).__name__, error.message, extra={"request_id": request_id})
         case _:
-            _log.error("unforeseen %s", type(error).__name__, exc_info=error, extra={"request_id": request_id})
+            _log.error(
+                "unforeseen %s", type(error).__name__, exc_info=error, extra={"request_id": request_id}
+            )
 
 
 def leading(error: BaseException) -> BaseException:
-    """Return the error that a group of errors comes down to: an unforeseen one if there is any, else the first."""
+    """Return the error that a group of errors comes down to: an unforeseen one if there is any, else
+    the first.
+    """
     if not isinstance(error, BaseExceptionGroup):
         return error
     found = [leading(inner) for inner in error.exceptions]
@@ -171,4 +198,8 @@ def _seconds(value: float) -> int:
 
 def _given(value: str | None) -> int | None:
     """A backend's own `Retry-After`, when it is a plain number of seconds; its words are never passed on."""
-    return min(int(value), 86_400) if value is not None and value.isascii() and value.isdigit() and len(value) <= 9 else None
+    return (
+        min(int(value), 86_400)
+        if value is not None and value.isascii() and value.isdigit() and len(value) <= 9
+        else None
+    )

@@ -1,6 +1,8 @@
-"""Fields of requests: typed reading of JSON objects and query strings, with OpenAI's own wording and codes where a value does not fit.
+"""Fields of requests: typed reading of JSON objects and query strings, with OpenAI's own wording and codes
+where a value does not fit.
 
-A route reads every field through `Fields` (or `Query`) and calls `refuse_unknown`, so that no field is ignored in silence.
+A route reads every field through `Fields` (or `Query`) and calls `refuse_unknown`, so that no field is
+ignored in silence.
 """
 
 from __future__ import annotations
@@ -31,7 +33,9 @@ class Hint:
 
 
 class Fields:
-    """One JSON object of a request. `null` counts as absent; every wrong type is an `InvalidRequest` with the field's path as `param`."""
+    """One JSON object of a request. `null` counts as absent; every wrong type is an `InvalidRequest`
+    with the field's path as `param`.
+    """
 
     def __init__(self, values: Mapping[str, Json], *, path: str = "") -> None:
         self.values = values
@@ -45,38 +49,53 @@ class Fields:
         """Return whether the field is there and not `null`."""
         return self.values.get(name) is not None
 
-    def refuse_unknown(self, known: Collection[str], *, hints: Mapping[str, Hint] = _NO_HINTS, otherwise: str = "") -> None:
-        """Raise `InvalidRequest` with code `unknown_parameter` for the first field that is there and not known.
+    def refuse_unknown(
+        self, known: Collection[str], *, hints: Mapping[str, Hint] = _NO_HINTS, otherwise: str = ""
+    ) -> None:
+        """Raise `InvalidRequest` with code `unknown_parameter` for the first field that is there and not
+        known.
 
-        The message says what was meant, if a known name is spelt like it, and else the sentence `otherwise`. `hints` go before both, each for
-        a name that means something elsewhere.
+        The message says what was meant, if a known name is spelt like it, and else the sentence `otherwise`.
+        `hints` go before both, each for a name that means something elsewhere.
         """
         for name, value in self.values.items():
             if name not in known and value is not None:
                 raise self._unknown(name, known, hints.get(name), otherwise)
 
-    def _unknown(self, name: str, known: Collection[str], hint: Hint | None, otherwise: str) -> InvalidRequest:
+    def _unknown(
+        self, name: str, known: Collection[str], hint: Hint | None, otherwise: str
+    ) -> InvalidRequest:
         param = self.param(name[:200])
         if hint is not None:
             kind = "Unknown" if hint.code == "unknown_parameter" else "Unsupported"
             return InvalidRequest(f"{kind} parameter: '{param}'. {hint.text}", param=param, code=hint.code)
         near = nearest(name, known)
         advice = otherwise if near is None else f"Did you mean '{self.param(near)}'?"
-        return InvalidRequest(f"Unknown parameter: '{param}'. {advice}".rstrip(), param=param, code="unknown_parameter")
+        return InvalidRequest(
+            f"Unknown parameter: '{param}'. {advice}".rstrip(), param=param, code="unknown_parameter"
+        )
 
     def refuse_unsupported(self, *names: str) -> None:
-        """Raise `InvalidRequest` with code `unsupported_parameter` for the first of these that is there: it would change the answer."""
+        """Raise `InvalidRequest` with code `unsupported_parameter` for the first of these that is
+        there: it would change the answer.
+        """
         for name in names:
             if self.has(name):
                 param = self.param(name)
-                raise InvalidRequest(f"'{param}' is not supported by this gateway yet.", param=param, code="unsupported_parameter")
+                raise InvalidRequest(
+                    f"'{param}' is not supported by this gateway yet.",
+                    param=param,
+                    code="unsupported_parameter",
+                )
 
     def required(self, name: str) -> Json:
         """Return the field of whatever type."""
         value = self.values.get(name)
         if value is None:
             param = self.param(name)
-            raise InvalidRequest(f"Missing required parameter: '{param}'.", param=param, code="missing_required_parameter")
+            raise InvalidRequest(
+                f"Missing required parameter: '{param}'.", param=param, code="missing_required_parameter"
+            )
         return value
 
     def string(self, name: str, *, most: int) -> str:
@@ -89,7 +108,9 @@ class Fields:
         return None if value is None else self._text(name, value, most)
 
     def id(self, name: str) -> str:
-        """Return a required id, or name by which something is found: never an empty one, which would be read as none."""
+        """Return a required id, or name by which something is found: never an empty one, which would
+        be read as none.
+        """
         return self._text(name, self.required(name), _MAX_ID, least=1)
 
     def maybe_id(self, name: str) -> str | None:
@@ -98,7 +119,10 @@ class Fields:
 
     def ids(self, name: str, *, most: int) -> list[str]:
         """Return an array of ids, empty when the field is absent."""
-        return [self._text(f"{name}[{index}]", value, _MAX_ID, least=1) for index, value in enumerate(self.array(name, most=most))]
+        return [
+            self._text(f"{name}[{index}]", value, _MAX_ID, least=1)
+            for index, value in enumerate(self.array(name, most=most))
+        ]
 
     def choice(self, name: str, options: Collection[str], *, default: str | None) -> str:
         """Return one of the options; without a default the field is required."""
@@ -164,13 +188,18 @@ class Fields:
             raise self._wrong_type(name, "an array", value)
         if len(value) > most:
             param = self.param(name)
-            message = f"Invalid '{param}': array too long. Expected at most {most} entries, but got {len(value)}."
+            message = (
+                f"Invalid '{param}': array too long. Expected at most {most} entries, but got {len(value)}."
+            )
             raise InvalidRequest(message, param=param, code="array_above_max_length")
         return value
 
     def strings(self, name: str, *, most: int, longest: int) -> list[str]:
         """Return an array of strings, empty when the field is absent."""
-        return [self._text(f"{name}[{index}]", value, longest) for index, value in enumerate(self.array(name, most=most))]
+        return [
+            self._text(f"{name}[{index}]", value, longest)
+            for index, value in enumerate(self.array(name, most=most))
+        ]
 
     def objects(self, name: str, *, most: int) -> list[Fields]:
         """Return an array of objects, empty when the field is absent."""
@@ -182,17 +211,27 @@ class Fields:
         return found
 
     def metadata(self, name: str = "metadata") -> dict[str, str]:
-        """Return OpenAI's metadata: at most 16 pairs, keys of at most 64 and string values of at most 512 characters."""
+        """Return OpenAI's metadata: at most 16 pairs, keys of at most 64 and string values of at most
+        512 characters.
+        """
         pairs = self.maybe_object(name)
         if pairs is None:
             return {}
         param = self.param(name)
         if len(pairs.values) > _MAX_METADATA:
-            message = f"Invalid '{param}': too many properties. Expected at most {_MAX_METADATA}, but got {len(pairs.values)}."
+            message = (
+                f"Invalid '{param}': too many properties. Expected at most {_MAX_METADATA}, but got "
+                f"{len(pairs.values)}."
+            )
             raise InvalidRequest(message, param=param, code="object_above_max_properties")
         if any(len(key) > _MAX_KEY for key in pairs.values):
-            raise InvalidRequest(f"Invalid '{param}': a key is longer than {_MAX_KEY} characters.", param=param, code="invalid_value")
-        return {key: pairs._text(key, value, _MAX_VALUE) for key, value in pairs.values.items()}  # noqa: SLF001 — our own class
+            raise InvalidRequest(
+                f"Invalid '{param}': a key is longer than {_MAX_KEY} characters.",
+                param=param,
+                code="invalid_value",
+            )
+        # Our own class
+        return {key: pairs._text(key, value, _MAX_VALUE) for key, value in pairs.values.items()}  # noqa: SLF001
 
     def _wrong_type(self, name: str, expected: str, value: Json) -> InvalidRequest:
         param = self.param(name)
@@ -204,7 +243,10 @@ class Fields:
             raise self._wrong_type(name, "a string", value)
         if len(value) < least:
             param = self.param(name)
-            message = f"Invalid '{param}': empty string. Expected a string with minimum length {least}, but got an empty string instead."
+            message = (
+                f"Invalid '{param}': empty string. Expected a string with minimum length {least}, but got "
+                "an empty string instead."
+            )
             raise InvalidRequest(message, param=param, code="empty_string")
         if len(value) > most:
             raise _too_long(self.param(name), len(value), most)
@@ -212,12 +254,20 @@ class Fields:
 
 
 class Query:
-    """The query string. A parameter may occur once, unless it is read as a list (`name` or `name[]`, repeated)."""
+    """The query string. A parameter may occur once, unless it is read as a list (`name` or `name[]`,
+    repeated).
+    """
 
     def __init__(self, scope: MutableMapping[str, Any]) -> None:
         try:
             text = scope["query_string"].decode("ascii")
-            pairs = parse_qsl(text, keep_blank_values=True, max_num_fields=_MAX_PARAMETERS, encoding="utf-8", errors="strict")
+            pairs = parse_qsl(
+                text,
+                keep_blank_values=True,
+                max_num_fields=_MAX_PARAMETERS,
+                encoding="utf-8",
+                errors="strict",
+            )
         except ValueError:
             raise InvalidRequest("The query string is not valid.", code="invalid_query") from None
         self._values: dict[str, list[str]] = {}
@@ -232,13 +282,17 @@ class Query:
             if name not in known:
                 near = nearest(name, known)
                 advice = "" if near is None else f" Did you mean '{near}'?"
-                raise InvalidRequest(f"Unknown parameter: '{name[:200]}'.{advice}", param=name[:200], code="unknown_parameter")
+                raise InvalidRequest(
+                    f"Unknown parameter: '{name[:200]}'.{advice}", param=name[:200], code="unknown_parameter"
+                )
 
     def maybe_string(self, name: str, *, most: int) -> str | None:
         """Return the parameter, or None when it is absent."""
         values = self._values.get(name, [])
         if len(values) > 1:
-            raise InvalidRequest(f"Invalid '{name}': it is given more than once.", param=name, code="invalid_value")
+            raise InvalidRequest(
+                f"Invalid '{name}': it is given more than once.", param=name, code="invalid_value"
+            )
         if values and len(values[0]) > most:
             raise _too_long(name, len(values[0]), most)
         return values[0] if values else None
@@ -259,7 +313,9 @@ class Query:
             return default
         digits = value.removeprefix("-")
         if not (digits.isascii() and digits.isdigit()):
-            raise InvalidRequest(f"Invalid type for '{name}': expected an integer.", param=name, code="invalid_type")
+            raise InvalidRequest(
+                f"Invalid type for '{name}': expected an integer.", param=name, code="invalid_type"
+            )
         number = int(value)
         _require_between(name, number, "integer", (least, most))
         return number
@@ -272,12 +328,14 @@ class Query:
         """Return all values of a parameter that may be repeated."""
         values = self._values.get(name, [])
         if len(values) > most:
-            raise InvalidRequest(f"Invalid '{name}': given more than {most} times.", param=name, code="array_above_max_length")
+            raise InvalidRequest(
+                f"Invalid '{name}': given more than {most} times.", param=name, code="array_above_max_length"
+            )
         return values
 
 
 def json_kind(value: object) -> str:
-    """Return what a JSON value is, in the words of an error message: `an integer`, `an object`, `null`, …"""
+    """Return what a JSON value is, in the words of an error message, such as `an integer` or `null`."""
     match value:
         case None:
             return "null"
@@ -298,18 +356,31 @@ def json_kind(value: object) -> str:
 def _require_between(param: str, value: float, kind: str, bounds: tuple[float, float]) -> None:
     least, most = bounds
     if not value >= least:
-        message = f"Invalid '{param}': {kind} below minimum value. Expected a value >= {least}, but got {value} instead."
+        message = (
+            f"Invalid '{param}': {kind} below minimum value. Expected a value >= {least}, but got {value} "
+            "instead."
+        )
         raise InvalidRequest(message, param=param, code=f"{kind}_below_min_value")
     if not value <= most:
-        message = f"Invalid '{param}': {kind} above maximum value. Expected a value <= {most}, but got {value} instead."
+        message = (
+            f"Invalid '{param}': {kind} above maximum value. Expected a value <= {most}, but got {value} "
+            "instead."
+        )
         raise InvalidRequest(message, param=param, code=f"{kind}_above_max_value")
 
 
 def _too_long(param: str, length: int, most: int) -> InvalidRequest:
-    message = f"Invalid '{param}': string too long. Expected a string with maximum length {most}, but got one with length {length}."
+    message = (
+        f"Invalid '{param}': string too long. Expected a string with maximum length {most}, but got one "
+        f"with length {length}."
+    )
     return InvalidRequest(message, param=param, code="string_above_max_length")
 
 
 def _not_among(param: str, value: str, options: Collection[str]) -> InvalidRequest:
     supported = ", ".join(f"'{option}'" for option in options if option)
-    return InvalidRequest(f"Invalid value: '{value[:100]}'. Supported values are: {supported}.", param=param, code="invalid_value")
+    return InvalidRequest(
+        f"Invalid value: '{value[:100]}'. Supported values are: {supported}.",
+        param=param,
+        code="invalid_value",
+    )

@@ -1,7 +1,8 @@
 """`Idempotency-Key`: a create that is sent again is answered again, and nothing is made twice.
 
-No answer is kept. What the first request created is read again, by the route that retrieves it and as the caller may see it now, so that
-what leaves passes the same gate as ever (I9). A key is its principal's own: (tenant, subject, key). Which creates take one, `app.py` says.
+No answer is kept. What the first request created is read again, by the route that retrieves it and as the
+caller may see it now, so that what leaves passes the same gate as ever (I9). A key is its principal's own:
+(tenant, subject, key). Which creates take one, `app.py` says.
 """
 
 from __future__ import annotations
@@ -64,7 +65,9 @@ class Retrieval:
 
 
 async def once(call: Call, create: Handler, retrieval: Retrieval) -> Response:
-    """Answer a create, at most once for a key. Raises `Unprocessable` for a key of another request, `Conflict` while the first is running."""
+    """Answer a create, at most once for a key. Raises `Unprocessable` for a key of another request,
+    `Conflict` while the first is running.
+    """
     key = _key(call.request.scope)
     if key is None:
         return await create(call)
@@ -72,7 +75,11 @@ async def once(call: Call, create: Handler, retrieval: Retrieval) -> Response:
     place, meaning = _place(call.request.scope), "" if body is None else await _meaning(body)
     claim = _Claim(call, key, mint("claim_"), place, meaning)
     use = await call.services.state.claim_key(
-        call.context.principal, key, fingerprint=place + meaning, claim=claim.id, at=int(call.services.clock())
+        call.context.principal,
+        key,
+        fingerprint=place + meaning,
+        claim=claim.id,
+        at=int(call.services.clock()),
     )
     if use is None:
         return await claim.settled(create)
@@ -87,11 +94,15 @@ async def once(call: Call, create: Handler, retrieval: Retrieval) -> Response:
 
 
 def _reused() -> Unprocessable:
-    return Unprocessable("This Idempotency-Key was used for another request: use a new one.", code="idempotency_key_reused")
+    return Unprocessable(
+        "This Idempotency-Key was used for another request: use a new one.", code="idempotency_key_reused"
+    )
 
 
 async def _again(call: Call, retrieval: Retrieval, created: str, body: bytes | None) -> Response:
-    """Return what was created, in the form in which this create answers: as a stream, if it asked for one, and with what it asked to include."""
+    """Return what was created, in the form in which this create answers: as a stream, if it asked for
+    one, and with what it asked to include.
+    """
     asked = orjson.loads(body) if body else {}
     streamed = asked.get("stream") is True
     query = {"stream": ["true"] if streamed else [], "include": asked.get("include") or []}
@@ -100,7 +111,10 @@ async def _again(call: Call, retrieval: Retrieval, created: str, body: bytes | N
     try:
         return await retrieval.handler(retrieval.of(call, created, query))
     except NotFound:
-        message = "What this Idempotency-Key created is no longer there, or was not stored: use a new key to create it again."
+        message = (
+            "What this Idempotency-Key created is no longer there, or was not stored: use a new key to "
+            "create it again."
+        )
         raise Conflict(message, code="idempotency_gone") from None
     except InvalidRequest:
         if not streamed:
@@ -155,30 +169,42 @@ class _Claim:
         return settled
 
     async def finish(self, created: str) -> None:
-        """Say what was created. When that fails the create is answered all the same, and the key stays claimed: nothing is made twice."""
+        """Say what was created. When that fails the create is answered all the same, and the key stays
+        claimed: nothing is made twice.
+        """
         fingerprint = self.place + (self.meaning or self.call.meaning or "")
         try:
             await self.call.services.state.finish_key(
                 self.call.context.principal, self.key, claim=self.id, created=created, fingerprint=fingerprint
             )
         except StateUnavailable as error:
-            _log.warning("key_not_finished", extra={"request_id": self.call.context.request_id, "detail": error.detail})
+            _log.warning(
+                "key_not_finished", extra={"request_id": self.call.context.request_id, "detail": error.detail}
+            )
 
     async def release(self) -> None:
         """Let the key go. When that fails it stays claimed, for an hour at most."""
         try:
             await self.call.services.state.release_key(self.call.context.principal, self.key, claim=self.id)
         except StateUnavailable as error:
-            _log.warning("key_not_released", extra={"request_id": self.call.context.request_id, "detail": error.detail})
+            _log.warning(
+                "key_not_released", extra={"request_id": self.call.context.request_id, "detail": error.detail}
+            )
 
 
 def _stays(event: JsonObject) -> Mapping[str, Json] | None:
-    """Return the response of an event after which it is there to be read again: it has ended well, or goes on without its client."""
+    """Return the response of an event after which it is there to be read again: it has ended well, or
+    goes on without its client.
+    """
     response = cast("Mapping[str, Json] | None", event.get("response"))
     if response is None:
         return None
     ended = event["type"] in ("response.completed", "response.incomplete")
-    return response if ended or (response.get("background") is True and event["type"] != "response.failed") else None
+    return (
+        response
+        if ended or (response.get("background") is True and event["type"] != "response.failed")
+        else None
+    )
 
 
 class _Replayed(Response):
@@ -205,16 +231,24 @@ def _key(scope: Scope) -> str | None:
         return None
     key = values[0].decode("latin-1").strip()
     if not _KEY.fullmatch(key):
-        raise InvalidRequest("The header Idempotency-Key must be 1 to 255 printable ASCII characters.", code="invalid_idempotency_key")
+        raise InvalidRequest(
+            "The header Idempotency-Key must be 1 to 255 printable ASCII characters.",
+            code="invalid_idempotency_key",
+        )
     return key
 
 
 async def _with_body(call: Call) -> tuple[Call, bytes | None]:
-    """Return the call, its body to be read again, and the body. An upload's is None: it is never held in memory."""
+    """Return the call, its body to be read again, and the body. An upload's is None: it is never held
+    in memory.
+    """
     scope, receive = call.request.scope, call.request.receive
     if content_type(scope) != "application/json":
         return call, None
-    pieces = [piece async for piece in body_pieces(scope, receive, limit=call.services.settings.listen.max_body_bytes)]
+    pieces = [
+        piece
+        async for piece in body_pieces(scope, receive, limit=call.services.settings.listen.max_body_bytes)
+    ]
     body = b"".join(pieces)
     waiting: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
 
@@ -230,14 +264,19 @@ def _place(scope: Scope) -> str:
 
 
 async def _meaning(body: bytes) -> str:
-    """Return what tells JSON bodies apart: their values, in whatever order and spacing their members are written."""
+    """Return what tells JSON bodies apart: their values, in whatever order and spacing their members
+    are written.
+    """
     return await asyncio.to_thread(_of_json, body) if len(body) > _LARGE else _of_json(body)
 
 
 def _of_json(body: bytes) -> str:
     try:
         return _digest(orjson.dumps(orjson.loads(body), option=orjson.OPT_SORT_KEYS))
-    except (ValueError, TypeError):  # no JSON, or nested deeper than it is read: it will be refused, and is another than any that was not
+    except (
+        ValueError,
+        TypeError,
+    ):  # no JSON, or nested deeper than it is read: it will be refused, and is another than any that was not
         return _digest(body)
 
 

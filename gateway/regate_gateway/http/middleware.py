@@ -1,8 +1,9 @@
 """The outermost layer, pure ASGI: request id, header checks, the error boundary, timing, and the access log.
 
-Not the limits of connections (`server.py`), not authentication (a route hands `bearer_token` to the verifier), not the error table
-(`errors.py`). Of a request's headers only those in `READ_HEADERS` go on to the application: no other header can carry an identity, rename
-the method or move the path, because nothing behind this layer can see it.
+Not the limits of connections (`server.py`), not authentication (a route hands `bearer_token` to the
+verifier), not the error table (`errors.py`). Of a request's headers only those in `READ_HEADERS` go on to the
+application: no other header can carry an identity, rename the method or move the path, because nothing behind
+this layer can see it.
 """
 
 from __future__ import annotations
@@ -26,13 +27,23 @@ _log = logging.getLogger("regate.access")
 
 READ_HEADERS: Final = frozenset(
     {
-        *(b"accept", b"authorization", b"content-encoding", b"content-length", b"content-type", b"expect", b"host"),
+        *(
+            b"accept",
+            b"authorization",
+            b"content-encoding",
+            b"content-length",
+            b"content-type",
+            b"expect",
+            b"host",
+        ),
         *(b"idempotency-key", b"transfer-encoding"),
     }
 )
 """The request headers that the application can see."""
 
-_HOST: Final = re.compile(rb"(?:[A-Za-z0-9](?:[A-Za-z0-9._-]{0,253})|\[[0-9A-Fa-f:.]{2,45}\])(?::[0-9]{1,5})?")
+_HOST: Final = re.compile(
+    rb"(?:[A-Za-z0-9](?:[A-Za-z0-9._-]{0,253})|\[[0-9A-Fa-f:.]{2,45}\])(?::[0-9]{1,5})?"
+)
 _BEARER: Final = re.compile(r"[Bb][Ee][Aa][Rr][Ee][Rr] +([A-Za-z0-9._~+/-]+=*)")
 _CLIENT_GONE: Final = 499
 """Logged, never sent: the client left before there was an answer."""
@@ -51,10 +62,15 @@ def has_authorization(scope: Scope) -> bool:
 
 
 def bearer_token(scope: Scope) -> str:
-    """Return the one bearer token of this request, unverified. Raises `Unauthenticated` when there is none, or another scheme."""
+    """Return the one bearer token of this request, unverified. Raises `Unauthenticated` when there is
+    none, or another scheme.
+    """
     values = header_values(scope, b"authorization")
     if not values:
-        raise Unauthenticated("You did not provide a token. Send it in the header 'Authorization: Bearer TOKEN'.", code="missing_token")
+        raise Unauthenticated(
+            "You did not provide a token. Send it in the header 'Authorization: Bearer TOKEN'.",
+            code="missing_token",
+        )
     found = _BEARER.fullmatch(values[0].decode("latin-1").strip())
     if len(values) > 1 or found is None:
         raise Unauthenticated("The Authorization header must be 'Bearer TOKEN', with one token.")
@@ -62,12 +78,20 @@ def bearer_token(scope: Scope) -> str:
 
 
 class Edge:
-    """Wraps the application. A route may set `scope["state"]["path_template"]`, which the access log then shows instead of the path.
+    """Wraps the application. A route may set `scope["state"]["path_template"]`, which the access log then
+    shows instead of the path.
 
     What it puts into `scope["state"]["answer_headers"]` is part of the answer, whichever that becomes.
     """
 
-    def __init__(self, app: ASGIApp, *, access_log: bool, metrics: Metrics | None = None, cross_origin: CrossOrigin = NO_ORIGINS) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        access_log: bool,
+        metrics: Metrics | None = None,
+        cross_origin: CrossOrigin = NO_ORIGINS,
+    ) -> None:
         self._app = app
         self._access_log = access_log
         self._metrics = metrics
@@ -94,7 +118,8 @@ class Edge:
             await self._app(scope, receive, exchange.send)
         except ClientGone:
             exchange.status = exchange.status or _CLIENT_GONE
-        except Exception as error:  # noqa: BLE001 - the boundary: every error is answered or logged here, by the one table
+        # The boundary: every error is answered or logged here, by the one table
+        except Exception as error:  # noqa: BLE001
             await exchange.fail(error)
         finally:
             if self._access_log:
@@ -143,7 +168,9 @@ class _Exchange:
             self.complete = True
 
     async def fail(self, error: Exception) -> None:
-        """Answer with the error's envelope; once an answer began, leave it unfinished, so that the server cuts the connection."""
+        """Answer with the error's envelope; once an answer began, leave it unfinished, so that the
+        server cuts the connection.
+        """
         log_error(error, request_id=self._id)
         if self.status:
             return
@@ -173,7 +200,9 @@ class _Exchange:
     def count(self, metrics: Metrics) -> None:
         """Count the request under its route's template, never under the path that the client chose."""
         seconds = time.perf_counter() - self._began
-        metrics.served(self._scope["state"].get("path_template"), self._scope["method"], self.status, seconds=seconds)
+        metrics.served(
+            self._scope["state"].get("path_template"), self._scope["method"], self.status, seconds=seconds
+        )
 
     def _own_headers(self) -> list[tuple[bytes, bytes]]:
         return [
@@ -221,11 +250,22 @@ class _Handshake(_Exchange):
 def _check_headers(scope: Scope) -> None:
     """Refuse a request whose framing headers could be read in two ways. Raises `InvalidRequest`."""
     hosts = header_values(scope, b"host")
-    if len(hosts) > 1 or (not hosts and scope["http_version"] != "1.0") or not all(_HOST.fullmatch(host) for host in hosts):
+    if (
+        len(hosts) > 1
+        or (not hosts and scope["http_version"] != "1.0")
+        or not all(_HOST.fullmatch(host) for host in hosts)
+    ):
         raise InvalidRequest(
-            "The request needs exactly one Host header: a host name or address, with an optional port.", code="invalid_host"
+            "The request needs exactly one Host header: a host name or address, with an optional port.",
+            code="invalid_host",
         )
-    for name in (b"authorization", b"content-type", b"content-length", b"transfer-encoding", b"idempotency-key"):
+    for name in (
+        b"authorization",
+        b"content-type",
+        b"content-length",
+        b"transfer-encoding",
+        b"idempotency-key",
+    ):
         if len(header_values(scope, name)) > 1:
             shown = name.decode().title()
             raise InvalidRequest(f"The header {shown} is given more than once.", code="duplicate_header")

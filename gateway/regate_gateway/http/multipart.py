@@ -1,6 +1,8 @@
-"""Uploads: a multipart form read as a stream. The file's bytes go to storage while they arrive; memory holds one piece at a time.
+"""Uploads: a multipart form read as a stream. The file's bytes go to storage while they arrive; memory holds
+one piece at a time.
 
-Not the storage (`regate_adapters.files`): `read_upload` is given a callable that stores. Counterpart of `bodies.py` for JSON.
+Not the storage (`regate_adapters.files`): `read_upload` is given a callable that stores. Counterpart of
+`bodies.py` for JSON.
 """
 
 from __future__ import annotations
@@ -36,7 +38,9 @@ class _Digest(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Upload:
-    """A form that was read to its end: the text fields, and the name, size and digest of the file that is stored by now."""
+    """A form that was read to its end: the text fields, and the name, size and digest of the file that
+    is stored by now.
+    """
 
     fields: Mapping[str, str]
     filename: str
@@ -44,20 +48,29 @@ class Upload:
     sha256: str
 
     def meaning(self) -> str:
-        """Return a digest of all that the form says, which two forms share that say the same in other bytes: boundary, order, headers of parts."""
+        """Return a digest of all that the form says, which two forms share that say the same in other
+        bytes: boundary, order, headers of parts.
+        """
         said = orjson.dumps([sorted(self.fields.items()), self.filename, self.sha256])
         return hashlib.sha256(said).hexdigest()
 
 
 async def read_upload(
-    scope: Scope, receive: Receive, *, limit: int, store: Store, field: str = "file", unnamed: str | None = None
+    scope: Scope,
+    receive: Receive,
+    *,
+    limit: int,
+    store: Store,
+    field: str = "file",
+    unnamed: str | None = None,
 ) -> Upload:
-    """Read a form whose file part is called `field`, handing the file to `store` as it arrives, before or after the other fields.
+    """Read a form whose file part is called `field`, handing the file to `store` as it arrives, before or
+    after the other fields.
 
     `unnamed` is the name of a file that has none; without it each must have one.
 
-    Raises `InvalidRequest`, `TooLarge` or `ClientGone`. When it raises after `store` returned, the caller must remove what was stored; the
-    caller knows, because `store` is its own.
+    Raises `InvalidRequest`, `TooLarge` or `ClientGone`. When it raises after `store` returned, the caller
+    must remove what was stored; the caller knows, because `store` is its own.
     """
     boundary = _boundary(scope)
     fields: dict[str, str] = {}
@@ -69,7 +82,9 @@ async def read_upload(
                 continue
             if event.name in fields or (stored is not None and event.name == field):
                 raise InvalidRequest(
-                    f"The form field '{event.name[:100]}' is given more than once.", param=event.name[:100], code="invalid_form"
+                    f"The form field '{event.name[:100]}' is given more than once.",
+                    param=event.name[:100],
+                    code="invalid_form",
                 )
             if event.name == field:
                 name = unnamed or filename_for_storage(event.filename, param=field)
@@ -77,15 +92,23 @@ async def read_upload(
             else:
                 fields[event.name] = await _read_text(events, event)
     if stored is None:
-        raise InvalidRequest(f"Missing required parameter: '{field}'.", param=field, code="missing_required_parameter")
+        raise InvalidRequest(
+            f"Missing required parameter: '{field}'.", param=field, code="missing_required_parameter"
+        )
     return Upload(fields, stored[0], stored[1], digest.hexdigest())
 
 
 def filename_for_storage(given: str | None, *, param: str) -> str:
-    """Return the last component of the name that the client gave; a directory in it means nothing here. Raises `InvalidRequest`."""
+    """Return the last component of the name that the client gave; a directory in it means nothing
+    here. Raises `InvalidRequest`.
+    """
     name = (given or "").replace("\\", "/").rpartition("/")[2].strip()
     if not name or len(name) > _MAX_FILENAME or not name.isprintable() or name in {".", ".."}:
-        raise InvalidRequest("The file needs a filename of 1 to 255 printable characters.", param=param, code="invalid_filename")
+        raise InvalidRequest(
+            "The file needs a filename of 1 to 255 printable characters.",
+            param=param,
+            code="invalid_filename",
+        )
     return name
 
 
@@ -117,7 +140,9 @@ class _PartEnded:
 _Event: TypeAlias = _PartBegan | _Data | _PartEnded
 
 
-async def _hand_over(events: AsyncIterator[_Event], name: str, *, store: Store, limit: int, digest: _Digest) -> int:
+async def _hand_over(
+    events: AsyncIterator[_Event], name: str, *, store: Store, limit: int, digest: _Digest
+) -> int:
     async with aclosing(_digested(_part_bytes(events, limit=limit), digest)) as pieces:
         size = await store(name, pieces)
         async for _ in pieces:
@@ -155,14 +180,20 @@ async def _read_text(events: AsyncIterator[_Event], part: _PartBegan) -> str:
     try:
         value = text.decode("utf-8")
     except UnicodeDecodeError:
-        raise InvalidRequest(f"The form field '{name}' is not UTF-8 text.", param=name, code="invalid_form") from None
+        raise InvalidRequest(
+            f"The form field '{name}' is not UTF-8 text.", param=name, code="invalid_form"
+        ) from None
     if "\0" in value:
-        raise InvalidRequest(f"The form field '{name}' holds the character U+0000.", param=name, code="invalid_form")
+        raise InvalidRequest(
+            f"The form field '{name}' holds the character U+0000.", param=name, code="invalid_form"
+        )
     return value
 
 
 async def _events(pieces: AsyncIterator[bytes], boundary: bytes) -> AsyncGenerator[_Event]:
-    """Yield what the form consists of, in its order. Raises `InvalidRequest` when it is malformed or breaks off."""
+    """Yield what the form consists of, in its order. Raises `InvalidRequest` when it is malformed or
+    breaks off.
+    """
     form = _Form(boundary)
     try:
         async for piece in pieces:
@@ -248,7 +279,10 @@ def _boundary(scope: Scope) -> bytes:
     _, options = parse_options_header(header_values(scope, b"content-type")[0])
     boundary = options.get(b"boundary", b"")
     if not 1 <= len(boundary) <= 70:
-        raise InvalidRequest("The multipart/form-data body needs a boundary of 1 to 70 characters.", code="invalid_content_type")
+        raise InvalidRequest(
+            "The multipart/form-data body needs a boundary of 1 to 70 characters.",
+            code="invalid_content_type",
+        )
     return boundary
 
 

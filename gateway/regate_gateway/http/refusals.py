@@ -1,4 +1,6 @@
-"""What the server answers by itself, before any application: requests that are no HTTP, too large or too slow. As bytes, in the envelope."""
+"""What the server answers by itself, before any application: requests that are no HTTP, too large or
+too slow. As bytes, in the envelope.
+"""
 
 from __future__ import annotations
 
@@ -21,6 +23,7 @@ def refusal(status: int, message: str | None = None) -> bytes:
     body = orjson.dumps({"error": {"message": message or usual, "type": kind, "param": None, "code": None}})
     retry = "retry-after: 5\r\n" if status == 503 else ""
     head = (
-        f"HTTP/1.1 {status} {reason}\r\ncontent-type: application/json\r\ncontent-length: {len(body)}\r\n{retry}connection: close\r\n\r\n"
+        f"HTTP/1.1 {status} {reason}\r\ncontent-type: application/json\r\ncontent-length: "
+        f"{len(body)}\r\n{retry}connection: close\r\n\r\n"
     )
     return head.encode() + body

@@ -1,4 +1,5 @@
-"""The HTTP server: uvicorn with the deadlines and limits it lacks (`bounded_http.py`, `bounded_socket.py`), begun and ended in order.
+"""The HTTP server: uvicorn with the deadlines and limits it lacks (`bounded_http.py`, `bounded_socket.py`),
+begun and ended in order.
 
 Not what is served (`app.py`), and not body sizes (`bodies.py`).
 """
@@ -30,17 +31,22 @@ _PING_SECONDS: Final = 20.0
 """How often a WebSocket is pinged, and how long its answer may take."""
 
 _LAST_WORDS_SECONDS: Final = 6.0
-"""How long a request that is cut at shutdown has to end: somewhat more than a response has to store what there was."""
+"""How long a request that is cut at shutdown has to end: somewhat more than a response has to store
+what there was.
+"""
 
 
 class _Lifespan(LifespanOn):
-    """uvicorn's lifespan, which keeps why the application did not start, for whoever started it to tell; uvicorn logs it, and that it did."""
+    """uvicorn's lifespan, which keeps why the application did not start, for whoever started it to
+    tell; uvicorn logs it, and that it did.
+    """
 
     failure = "the gateway did not start; the reason is in the log above"
 
     async def startup(self) -> None:
         """Start the application, and return when it has started or failed to."""
-        self._living = asyncio.create_task(self.main())  # noqa: TID251 - as uvicorn has it: it ends with `shutdown`
+        # As uvicorn has it: it ends with `shutdown`
+        self._living = asyncio.create_task(self.main())  # noqa: TID251
         await self.receive_queue.put({"type": "lifespan.startup"})
         await self.startup_event.wait()
         self.should_exit = self.startup_failed or self.error_occurred
@@ -56,7 +62,13 @@ class _Lifespan(LifespanOn):
 class _Server(uvicorn.Server):
     """uvicorn's server, which says when it has started, and never ends the process by itself."""
 
-    def __init__(self, config: uvicorn.Config, *, notice_s: float = 0, when_listening: Callable[[], Awaitable[None]] | None = None) -> None:
+    def __init__(
+        self,
+        config: uvicorn.Config,
+        *,
+        notice_s: float = 0,
+        when_listening: Callable[[], Awaitable[None]] | None = None,
+    ) -> None:
         super().__init__(config)
         self.listening = asyncio.Event()
         self._notice_s = notice_s
@@ -65,7 +77,9 @@ class _Server(uvicorn.Server):
         config.lifespan_class = _Lifespan
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Start the application and listen. Raises `ConfigurationError` where uvicorn would leave the process."""
+        """Start the application and listen. Raises `ConfigurationError` where uvicorn would leave the
+        process.
+        """
         try:
             await super().startup(sockets)
         except SystemExit:
@@ -75,16 +89,21 @@ class _Server(uvicorn.Server):
         self.listening.set()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Stop: after a SIGTERM, give notice before. Applications find it in their scope's `state`, under `ending`."""
+        """Stop: after a SIGTERM, give notice before. Applications find it in their scope's `state`,
+        under `ending`.
+        """
         self.lifespan.state["ending"] = True
         if signal.SIGTERM in self._captured_signals:
             until, signals = time.monotonic() + self._notice_s, len(self._captured_signals)
-            while time.monotonic() < until and len(self._captured_signals) == signals:  # noqa: ASYNC110 - signals come outside of the loop
+            # Signals come outside of the loop
+            while time.monotonic() < until and len(self._captured_signals) == signals:  # noqa: ASYNC110
                 await asyncio.sleep(_TICK_SECONDS)
         await super().shutdown(sockets)
 
     async def _wait_tasks_to_complete(self) -> None:
-        """Wait for what runs. What is cut when the grace is over may still store its end: uvicorn itself would close the application first."""
+        """Wait for what runs. What is cut when the grace is over may still store its end: uvicorn
+        itself would close the application first.
+        """
         try:
             await super()._wait_tasks_to_complete()
         except asyncio.CancelledError:
@@ -102,8 +121,11 @@ def bind(listen: Listen) -> socket.socket:
     try:
         listener = socket.create_server((listen.host, listen.port), family=family, backlog=_BACKLOG)
     except OSError as error:
-        raise ConfigurationError(f"listen: {authority(listen.host, listen.port)} cannot be bound: {error.strerror}") from error
-    # Accepted connections inherit it; asyncio sets it only on sockets made with an explicit protocol, and an answer would wait for an ACK.
+        raise ConfigurationError(
+            f"listen: {authority(listen.host, listen.port)} cannot be bound: {error.strerror}"
+        ) from error
+    # Accepted connections inherit it; asyncio sets it only on sockets made with an explicit protocol, and an
+    # answer would wait for an ACK.
     listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     return listener
 
@@ -114,17 +136,20 @@ def authority(host: str, port: int) -> str:
 
 
 def serve(app: ASGIApp, listen: Listen, *, when_listening: Callable[[str], Awaitable[None]]) -> None:
-    """Serve until SIGINT or SIGTERM, then let running requests finish. Blocks; the application's lifespan runs within it.
+    """Serve until SIGINT or SIGTERM, then let running requests finish. Blocks; the application's lifespan
+    runs within it.
 
-    `when_listening` is called with the address, as `http://host:port`, once requests are answered there. Raises `ConfigurationError` when the
-    address cannot be had or the application does not start.
+    `when_listening` is called with the address, as `http://host:port`, once requests are answered there.
+    Raises `ConfigurationError` when the address cannot be had or the application does not start.
     """
     listener = bind(listen)
     address = f"http://{authority(listen.host, listener.getsockname()[1])}"
     config = _configuration(app, listen)
 
     async def run() -> None:
-        server = _Server(config, notice_s=listen.shutdown_notice_s, when_listening=lambda: when_listening(address))
+        server = _Server(
+            config, notice_s=listen.shutdown_notice_s, when_listening=lambda: when_listening(address)
+        )
         await server.serve(sockets=[listener])
 
     with suppress(KeyboardInterrupt), asyncio.Runner(loop_factory=config.get_loop_factory()) as runner:
@@ -132,7 +157,9 @@ def serve(app: ASGIApp, listen: Listen, *, when_listening: Callable[[str], Await
 
 
 class Running:
-    """The server inside this event loop: `async with Running(app, listen) as server`, then `server.url`. For the demonstration and for tests."""
+    """The server inside this event loop: `async with Running(app, listen) as server`, then
+    `server.url`. For the demonstration and for tests.
+    """
 
     def __init__(self, app: ASGIApp, listen: Listen) -> None:
         self._socket = bind(listen)
@@ -143,7 +170,8 @@ class Running:
 
     async def __aenter__(self) -> Self:
         await self._group.__aenter__()
-        serving = self._group.create_task(self._server._serve([self._socket]))  # noqa: SLF001 - serve() takes the process's signals
+        # Serve() takes the process's signals
+        serving = self._group.create_task(self._server._serve([self._socket]))  # noqa: SLF001
         listening = self._group.create_task(self._server.listening.wait())
         try:
             await asyncio.wait((serving, listening), return_when=asyncio.FIRST_COMPLETED)
@@ -156,11 +184,15 @@ class Running:
             await self._end()
         return self
 
-    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         await self._end()
 
     async def _end(self) -> None:
-        """Stop in order, whatever ended the block: the application's lifespan is closed even when the block was cancelled."""
+        """Stop in order, whatever ended the block: the application's lifespan is closed even when the
+        block was cancelled.
+        """
         self._server.should_exit = True
         try:
             await self._group.__aexit__(None, None, None)
@@ -178,7 +210,8 @@ def _configuration(app: ASGIApp, listen: Listen) -> uvicorn.Config:
         ws_max_size=listen.max_body_bytes,
         ws_ping_interval=_PING_SECONDS,
         ws_ping_timeout=_PING_SECONDS,
-        ws_per_message_deflate=False,  # a text beside a secret, compressed together, tells of the secret by its size
+        # A text beside a secret, compressed together, tells of the secret by its size
+        ws_per_message_deflate=False,
         lifespan="on",
         log_config=None,
         access_log=False,

@@ -1,4 +1,6 @@
-"""Server-sent events as bytes. Not which events there are (`regate_orchestrator.responses`), and not when they are sent (the routes)."""
+"""Server-sent events as bytes. Not which events there are (`regate_orchestrator.responses`), and not
+when they are sent (the routes).
+"""
 
 from __future__ import annotations
 
@@ -25,18 +27,23 @@ _NOISE: Final = secrets.token_urlsafe(12_288)
 """Padding is cut from here: it need not be secret, only of a length that hides the delta's."""
 
 COMMENT: Final = b": keep-alive\n\n"
-"""Bytes that every client ignores; sent in long silences, so that a lost connection is noticed, and a living one not taken for dead."""
+"""Bytes that every client ignores; sent in long silences, so that a lost connection is noticed, and a
+living one not taken for dead.
+"""
 
 SILENCE_SECONDS: Final = 15.0
 """How long a stream may be silent: proxies commonly give up after 30 to 60 seconds."""
 
 
-# JSON escapes the characters below U+0020 itself. These are the others at which some clients split lines, in UTF-8: U+0085, U+2028, U+2029.
+# JSON escapes the characters below U+0020 itself. These are the others at which some clients split lines, in
+# UTF-8: U+0085, U+2028, U+2029.
 _LINE_END: Final = re.compile(rb"\xc2\x85|\xe2\x80[\xa8\xa9]")
 
 
 def one_line(body: JsonObject) -> bytes:
-    """Return the JSON of an event or frame: one line to every client, also to one that splits where `str.splitlines` does."""
+    """Return the JSON of an event or frame: one line to every client, also to one that splits where
+    `str.splitlines` does.
+    """
     text = orjson.dumps(body)
     return text if text.isascii() else _LINE_END.sub(_escaped, text)
 
@@ -46,7 +53,9 @@ def _escaped(match: re.Match[bytes]) -> bytes:
 
 
 def encode(name: str, body: JsonObject) -> bytes:
-    """Return one named event, whole, so that one write sends it. Its data is one line, so no text can end the event early."""
+    """Return one named event, whole, so that one write sends it. Its data is one line, so no text can
+    end the event early.
+    """
     return b"event: " + name.encode("ascii") + b"\ndata: " + one_line(body) + b"\n\n"
 
 
@@ -56,12 +65,17 @@ def encode_obscured(name: str, body: JsonObject) -> bytes:
 
 
 def obscured(body: JsonObject) -> JsonObject:
-    """Return the event; one with a delta with random characters up to the next multiple of a block (OpenAI's `obfuscation`)."""
+    """Return the event; one with a delta with random characters up to the next multiple of a block
+    (OpenAI's `obfuscation`).
+    """
     delta = body.get("delta")
     if not isinstance(delta, str):
         return body
     start = secrets.randbelow(len(_NOISE) - _BLOCK)
-    return {**body, "obfuscation": _NOISE[start : start + _BLOCK - len(delta.encode("utf-8", "replace")) % _BLOCK]}
+    return {
+        **body,
+        "obfuscation": _NOISE[start : start + _BLOCK - len(delta.encode("utf-8", "replace")) % _BLOCK],
+    }
 
 
 def encode_data(body: JsonObject) -> bytes:

@@ -1,1 +1,3 @@
-"""The OpenAPI document that the gateway serves: operations and schemas in YAML, put together by `document.py`."""
+"""The OpenAPI document that the gateway serves: operations and schemas in YAML, put together by
+`document.py`.
+"""

@@ -1,4 +1,6 @@
-"""Puts the OpenAPI 3.1 document together. What is alike for every operation is said here once: errors, security, parameters of the path."""
+"""Puts the OpenAPI 3.1 document together. What is alike for every operation is said here once: errors,
+security, parameters of the path.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +26,9 @@ _ERRORS: Final[Mapping[str, str]] = {
     "503": "Something that is needed is unavailable; nothing was done.",
     "504": "The backend did not answer in time.",
 }
-_STREAM: Final = {"schema": {"type": "string", "description": "Server-sent events, ending with `data: [DONE]`."}}
+_STREAM: Final = {
+    "schema": {"type": "string", "description": "Server-sent events, ending with `data: [DONE]`."}
+}
 
 
 @functools.cache
@@ -42,7 +46,10 @@ def build() -> dict[str, Any]:
         "info": {
             "title": "Regate",
             "version": "1",
-            "description": "The OpenAI API with every access decided by policy. Keys of attributes and metadata with `regate.` request sharing.",
+            "description": (
+                "The OpenAI API with every access decided by policy. Keys of attributes and metadata with "
+                "`regate.` request sharing."
+            ),
         },
         "servers": [{"url": "/"}],
         "security": [{"bearer": []}],
@@ -62,16 +69,31 @@ def _path(path: str, operations: Mapping[str, Any]) -> dict[str, Any]:
 
 def _operation(method: str, path: str, names: list[str], operation: Mapping[str, Any]) -> dict[str, Any]:
     parameters: list[dict[str, Any]] = [
-        {"name": name, "in": "path", "required": True, "schema": {"type": "string", "minLength": 1, "maxLength": 256}} for name in names
+        {
+            "name": name,
+            "in": "path",
+            "required": True,
+            "schema": {"type": "string", "minLength": 1, "maxLength": 256},
+        }
+        for name in names
     ]
     parameters += [{"$ref": f"#/components/parameters/{name}"} for name in operation.get("query", ())]
     if operation.get("idempotent"):
-        parameters.append({"name": "Idempotency-Key", "in": "header", "schema": {"type": "string", "pattern": "^[!-~]{1,255}$"}})
+        parameters.append(
+            {
+                "name": "Idempotency-Key",
+                "in": "header",
+                "schema": {"type": "string", "pattern": "^[!-~]{1,255}$"},
+            }
+        )
     described: dict[str, Any] = {
         "operationId": re.sub(r"\W+", "_", f"{method}{path}").strip("_"),
         "summary": operation["summary"],
         "parameters": parameters,
-        "responses": {"200": _answer(operation), **{status: _error(text) for status, text in _ERRORS.items()}},
+        "responses": {
+            "200": _answer(operation),
+            **{status: _error(text) for status, text in _ERRORS.items()},
+        },
     }
     for kind, media in (("body", "application/json"), ("form", "multipart/form-data")):
         if kind in operation:
@@ -81,7 +103,10 @@ def _operation(method: str, path: str, names: list[str], operation: Mapping[str,
 
 def _answer(operation: Mapping[str, Any]) -> dict[str, Any]:
     if operation.get("bytes"):
-        return {"description": "The bytes.", "content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}}
+        return {
+            "description": "The bytes.",
+            "content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}},
+        }
     content: dict[str, Any] = {"application/json": {"schema": operation["answer"]}}
     if operation.get("streams"):
         content["text/event-stream"] = _STREAM
@@ -89,7 +114,10 @@ def _answer(operation: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _error(text: str) -> dict[str, Any]:
-    return {"description": text, "content": {"application/json": {"schema": {"$ref": "#/components/schemas/Error"}}}}
+    return {
+        "description": text,
+        "content": {"application/json": {"schema": {"$ref": "#/components/schemas/Error"}}},
+    }
 
 
 def _load(name: str) -> dict[str, Any]:

@@ -1,7 +1,9 @@
-"""Quotas at the edge: what a request may spend, as a refusal, as headers, and as limits of what the request itself asked for.
+"""Quotas at the edge: what a request may spend, as a refusal, as headers, and as limits of what the request
+itself asked for.
 
-Asked for and counted once for each request that calls a model, before the call; every such request counts, one that is refused later included.
-What is spent in the end is told by `usage.py` for answers that pass through, and by `MeteredBackend` for the loop.
+Asked for and counted once for each request that calls a model, before the call; every such request counts,
+one that is refused later included. What is spent in the end is told by `usage.py` for answers that pass
+through, and by `MeteredBackend` for the loop.
 """
 
 from __future__ import annotations
@@ -25,7 +27,9 @@ from regate_orchestrator.tokens import estimated_tokens
 from regate_orchestrator.values import Json, JsonObject
 
 MAX_OUTPUT_TOKENS: Final = 10_000_000
-"""The most that the API lets a request ask for. A limit of as much lowers nothing, and none is sent: backends refuse what exceeds their own."""
+"""The most that the API lets a request ask for. A limit of as much lowers nothing, and none is sent:
+backends refuse what exceeds their own.
+"""
 
 _OUTPUT_LIMITS: Final = ("max_tokens", "max_completion_tokens")
 _CHOICES: Final = ("n", "best_of")
@@ -34,7 +38,9 @@ _UNITS: Final = {"requests": "requests per minute (RPM)", "tokens": "tokens per 
 
 @dataclass(frozen=True, slots=True)
 class Demand:
-    """What a request asks for: its input's tokens, the output tokens that it names (None where it names none), and whether it has output."""
+    """What a request asks for: its input's tokens, the output tokens that it names (None where it
+    names none), and whether it has output.
+    """
 
     sent: int
     output: int | None = None
@@ -50,9 +56,11 @@ class Demand:
 
 
 async def spend(caller: Caller, decision: Decision, demand: Demand) -> Spending:
-    """Return the request counted under the decision on `quota_question`, after having the answer say what is left, where it has headers.
+    """Return the request counted under the decision on `quota_question`, after having the answer say what is
+    left, where it has headers.
 
-    Raises `LimitExceeded` for a limit that is used up, and `NotPermitted` where the policy grants nothing at all.
+    Raises `LimitExceeded` for a limit that is used up, and `NotPermitted` where the policy grants nothing at
+    all.
     """
     services, limits = caller.services, granted(decision)
     if demand.writes and not (limits.max_turns and limits.max_output_tokens):
@@ -73,7 +81,11 @@ def rate_headers(found: Spending | Exhausted) -> Headers:
 
 
 def _headers_of(name: str, allowance: Allowance) -> Headers:
-    values = {"limit": str(allowance.limit), "remaining": str(allowance.remaining), "reset": duration(allowance.reset_s)}
+    values = {
+        "limit": str(allowance.limit),
+        "remaining": str(allowance.remaining),
+        "reset": duration(allowance.reset_s),
+    }
     return [(f"x-ratelimit-{kind}-{name}".encode(), value.encode()) for kind, value in values.items()]
 
 
@@ -87,7 +99,8 @@ def _refusal(found: Exhausted) -> str:
     allowance = found.requests if found.limit == "requests" else found.tokens
     used = allowance.limit - allowance.remaining
     return (
-        f"Rate limit reached on {_UNITS[found.limit]}: limit {allowance.limit}, used {used}, requested {found.asked}. "
+        f"Rate limit reached on {_UNITS[found.limit]}: limit {allowance.limit}, used {used}, requested "
+        f"{found.asked}. "
         f"Try again in {duration(found.after_s)}."
     )
 
@@ -97,18 +110,34 @@ def _refusal(found: Exhausted) -> str:
 
 def forwarded_demand(values: Mapping[str, Json], *, writes: bool) -> Demand:
     """Return what a request that is passed on asks for."""
-    named = [limit for name in _OUTPUT_LIMITS if isinstance(limit := values.get(name), int) and not isinstance(limit, bool) and limit > 0]
-    sent = {name: value for name, value in values.items() if name in ("messages", "prompt", "input", "tools", "functions")}
+    named = [
+        limit
+        for name in _OUTPUT_LIMITS
+        if isinstance(limit := values.get(name), int) and not isinstance(limit, bool) and limit > 0
+    ]
+    sent = {
+        name: value
+        for name, value in values.items()
+        if name in ("messages", "prompt", "input", "tools", "functions")
+    }
     return Demand(estimated_tokens(sent), min(named, default=None), _choices(values), writes)
 
 
 def within_output_limit(body: dict[str, Json], limits: QuotaLimits) -> dict[str, Json]:
-    """Return the body with its limits on output tokens lowered to the policy's, for all choices together; one is set where it has none."""
+    """Return the body with its limits on output tokens lowered to the policy's, for all choices
+    together; one is set where it has none.
+    """
     if limits.max_output_tokens >= MAX_OUTPUT_TOKENS:
         return body
     most = limits.max_output_tokens // _choices(body)
     if most == 0:
-        raise NotPermitted(f"The policy permits you {limits.max_output_tokens} output tokens, fewer than the choices asked for.", param="n")
+        raise NotPermitted(
+            (
+                f"The policy permits you {limits.max_output_tokens} output tokens, fewer than the choices "
+                "asked for."
+            ),
+            param="n",
+        )
     named = [name for name in _OUTPUT_LIMITS if name in body] or _OUTPUT_LIMITS[:1]
     return body | {name: _lower(body.get(name), most) for name in named}
 
@@ -118,10 +147,16 @@ def _lower(value: Json, most: int) -> Json:
 
 
 def _choices(values: Mapping[str, Json]) -> int:
-    """Return how many answers are asked for: so many for each prompt, where there are several (several texts, or lists of tokens)."""
+    """Return how many answers are asked for: so many for each prompt, where there are several (several
+    texts, or lists of tokens).
+    """
     prompt = values.get("prompt")
-    prompts = len(prompt) if isinstance(prompt, list) and not all(isinstance(token, int) for token in prompt) else 1
-    return prompts * max([1, *(int(count) for name in _CHOICES if isinstance(count := values.get(name), int | float))])
+    prompts = (
+        len(prompt) if isinstance(prompt, list) and not all(isinstance(token, int) for token in prompt) else 1
+    )
+    return prompts * max(
+        [1, *(int(count) for name in _CHOICES if isinstance(count := values.get(name), int | float))]
+    )
 
 
 # ---------------------------------------------------------------- responses
@@ -138,11 +173,15 @@ def granting(caller: Caller, path: str) -> Grant:
             "stream": request.stream,
             "tool_types": list(request.tool_types),
         }
-        sent = estimated_tokens([request.instructions, list(request.items), *[tool.parameters for tool in request.client_tools]])
+        sent = estimated_tokens(
+            [request.instructions, list(request.items), *[tool.parameters for tool in request.client_tools]]
+        )
         async with AsyncExitStack() as opening:
             if request.store:
                 size = stored_size(list(request.items))
-                await opening.enter_async_context(caller.services.storage.room(caller.context, view, size=size))
+                await opening.enter_async_context(
+                    caller.services.storage.room(caller.context, view, size=size)
+                )
             decision = await caller.services.enforcer.decide(caller.context, quota_question(view))
             spending = await spend(caller, decision, Demand(sent, request.max_output_tokens))
             try:
@@ -164,11 +203,15 @@ def granting(caller: Caller, path: str) -> Grant:
 
 
 def _within(limits: Limits, granted: QuotaLimits) -> Limits:
-    return Limits(min(limits.max_rounds, granted.max_turns), min(limits.max_tool_calls, granted.max_tool_calls))
+    return Limits(
+        min(limits.max_rounds, granted.max_turns), min(limits.max_tool_calls, granted.max_tool_calls)
+    )
 
 
 def narrowed_request(request: ResponseRequest, limits: QuotaLimits) -> ResponseRequest:
-    """Return the request with its output tokens and the chunks of a search lowered to the limits. Raises `NotPermitted` for a search of none."""
+    """Return the request with its output tokens and the chunks of a search lowered to the limits.
+    Raises `NotPermitted` for a search of none.
+    """
     if limits.max_output_tokens < MAX_OUTPUT_TOKENS:
         asked = limits.max_output_tokens if request.max_output_tokens is None else request.max_output_tokens
         request = replace(request, max_output_tokens=min(asked, limits.max_output_tokens))

@@ -1,4 +1,5 @@
-"""What an answer that passes through cost: read from its last bytes as they pass, or estimated from their number. Nothing is held back.
+"""What an answer that passes through cost: read from its last bytes as they pass, or estimated from their
+number. Nothing is held back.
 
 The counterpart for the loop is `regate_orchestrator.quota.metering.MeteredBackend`.
 """
@@ -12,14 +13,18 @@ import orjson
 
 _TAIL_BYTES: Final = 4_096
 _USAGE: Final = re.compile(rb'"usage"\s*:\s*(\{[^{}]*(?:\{[^{}]*\}[^{}]*)*\})')
-"""An object under the key `usage`. Inside a JSON text every quotation mark is escaped, so no text of a model can look like it."""
+"""An object under the key `usage`. Inside a JSON text every quotation mark is escaped, so no text of a
+model can look like it.
+"""
 _BYTES_PER_TOKEN: Final = 4
 _LINES_PER_EVENT: Final = 2
 _MAX_TOKENS: Final = 1_000_000_000
 
 
 class UsageTap:
-    """Looks at the bytes of one answer. `sent` is what its request is taken to have cost; `writes` says whether the answer is text."""
+    """Looks at the bytes of one answer. `sent` is what its request is taken to have cost; `writes`
+    says whether the answer is text.
+    """
 
     def __init__(self, *, sent: int, writes: bool, streamed: bool) -> None:
         self._sent = sent
@@ -33,10 +38,16 @@ class UsageTap:
         """Look at the next bytes."""
         self._bytes += len(chunk)
         self._lines += chunk.count(b"\n")
-        self._tail = chunk[-_TAIL_BYTES:] if len(chunk) >= _TAIL_BYTES else self._tail[len(chunk) - _TAIL_BYTES :] + chunk
+        self._tail = (
+            chunk[-_TAIL_BYTES:]
+            if len(chunk) >= _TAIL_BYTES
+            else self._tail[len(chunk) - _TAIL_BYTES :] + chunk
+        )
 
     def tokens(self) -> int:
-        """Return what the answer says that it used, the last word counting; what its size suggests where it says nothing."""
+        """Return what the answer says that it used, the last word counting; what its size suggests
+        where it says nothing.
+        """
         found = _USAGE.findall(self._tail)
         reported = _total(found[-1]) if found else None
         return self._sent + self._estimate() if reported is None else reported

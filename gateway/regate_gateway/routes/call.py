@@ -40,7 +40,9 @@ class Call(Caller):
         return str(self.request.path_params[name])
 
     def say(self, meaning: str) -> None:
-        """Tell what the body meant, where it was no JSON and was read as it came: retries are told by it (`http/idempotency.py`)."""
+        """Tell what the body meant, where it was no JSON and was read as it came: retries are told by
+        it (`http/idempotency.py`).
+        """
         self.request.scope["state"][_MEANING] = meaning
 
     @property
@@ -51,10 +53,14 @@ class Call(Caller):
 
     async def json(self) -> dict[str, Json]:
         """Return the JSON body, read once under the limits."""
-        return await read_json(self.request.scope, self.request.receive, limit=self.services.settings.listen.max_body_bytes)
+        return await read_json(
+            self.request.scope, self.request.receive, limit=self.services.settings.listen.max_body_bytes
+        )
 
     def room(self, path: str, size: int) -> AbstractAsyncContextManager[None]:
-        """Hold room for so many bytes that this request is about to have stored. Raises `NotPermitted` where there is none."""
+        """Hold room for so many bytes that this request is about to have stored. Raises `NotPermitted`
+        where there is none.
+        """
         view: JsonObject = {"method": "POST", "path": path, "model": "", "stream": False, "tool_types": []}
         return self.services.storage.room(self.context, view, size=size)
 

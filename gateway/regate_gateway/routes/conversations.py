@@ -1,7 +1,9 @@
-"""`/v1/conversations`: conversations and the items in them. Responses add their turns by themselves (`regate_orchestrator.responses.driver`).
+"""`/v1/conversations`: conversations and the items in them. Responses add their turns by themselves
+(`regate_orchestrator.responses.driver`).
 
-A conversation belongs to who made it, subject and tenant; making one is decided as the row it would be (`conversation.create`). Items leave
-through the gate, as those of responses do: what rests on something no longer permitted is withheld (I9).
+A conversation belongs to who made it, subject and tenant; making one is decided as the row it would be
+(`conversation.create`). Items leave through the gate, as those of responses do: what rests on something no
+longer permitted is withheld (I9).
 """
 
 from __future__ import annotations
@@ -35,13 +37,19 @@ async def create(call: Call) -> Response:
     fields.refuse_unknown({"metadata", "items"})
     items = [read_input_item(item) for item in fields.objects("items", most=_MAX_ITEMS)]
     identifier, now = ConversationId(mint("conv_")), int(services.clock())
-    wanted = ConversationRow(identifier, context.principal.tenant, context.principal.id, now, fields.metadata(), "")
+    wanted = ConversationRow(
+        identifier, context.principal.tenant, context.principal.id, now, fields.metadata(), ""
+    )
     question = Question(Point.HISTORY, "conversation.create", {"item": wanted.view()}, about=identifier)
     kept, (decision,) = await services.conversation_writer.admit(
         context, "conversation.create", items, questions=[question], notes=_notes(identifier, items)
     )
     if isinstance(decision, Deny):
-        raise NotPermitted("The policy does not permit this conversation: " + ("; ".join(decision.reasons) or "no reason given") + ".")
+        raise NotPermitted(
+            "The policy does not permit this conversation: "
+            + ("; ".join(decision.reasons) or "no reason given")
+            + "."
+        )
     row = ConversationRow(identifier, wanted.tenant, wanted.owner, now, wanted.metadata, decision.revision)
     async with call.room("/v1/conversations", _size(kept)):
         await services.state.add_conversation(row, kept)
@@ -58,7 +66,9 @@ async def update(call: Call) -> Response:
     fields = Fields(await call.json())
     fields.refuse_unknown({"metadata"})
     if "metadata" not in fields.values:
-        raise InvalidRequest("Missing required parameter: 'metadata'.", param="metadata", code="missing_required_parameter")
+        raise InvalidRequest(
+            "Missing required parameter: 'metadata'.", param="metadata", code="missing_required_parameter"
+        )
     metadata = fields.metadata()
     row = await _reach(call, "conversation.update")
     if not await call.services.state.update_conversation(call.context.principal, row.id, metadata=metadata):
@@ -86,7 +96,9 @@ async def append_items(call: Call) -> Response:
     call.query().refuse_unknown({"include"})
     included(call.query())  # before anything is appended
     row = await _reach(call, "conversation.update")
-    kept, _ = await call.services.conversation_writer.admit(call.context, "conversation.items", items, notes=_notes(row.id, items))
+    kept, _ = await call.services.conversation_writer.admit(
+        call.context, "conversation.items", items, notes=_notes(row.id, items)
+    )
     async with call.room("/v1/conversations/{conversation_id}/items", _size(kept)):
         if not await call.services.state.append_items(call.context.principal, row.id, kept):
             raise no_conversation(row.id)
@@ -116,7 +128,9 @@ async def retrieve_item(call: Call) -> Response:
 async def delete_item(call: Call) -> Response:
     """Answer `DELETE /v1/conversations/{id}/items/{item}` with the conversation."""
     row = await _reach(call, "conversation.update")
-    if not await call.services.state.delete_conversation_item(call.context.principal, row.id, call.path("item_id")):
+    if not await call.services.state.delete_conversation_item(
+        call.context.principal, row.id, call.path("item_id")
+    ):
         raise _no_item(call)
     return reply(conversation_object(row))
 
@@ -142,5 +156,7 @@ def _notes(conversation: ConversationId, items: Sequence[JsonObject]) -> JsonObj
 
 
 def _no_item(call: Call) -> NotFound:
-    message = f"Item with id '{call.path('item_id')}' not found in conversation '{call.path('conversation_id')}'."
+    message = (
+        f"Item with id '{call.path('item_id')}' not found in conversation '{call.path('conversation_id')}'."
+    )
     return NotFound(message, code="not_found")

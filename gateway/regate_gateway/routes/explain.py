@@ -1,6 +1,8 @@
-"""`GET /v1/regate/explain`: why something was decided, or would be, for whom policy grants it. To everybody else the URL does not exist.
+"""`GET /v1/regate/explain`: why something was decided, or would be, for whom policy grants it. To everybody
+else the URL does not exist.
 
-What is explained stays within the caller's tenant, whatever the policy says: reasons tell of what a tenant has.
+What is explained stays within the caller's tenant, whatever the policy says: reasons tell of what a tenant
+has.
 """
 
 from __future__ import annotations
@@ -25,18 +27,27 @@ _KINDS: Final = ("decision", "response", "file")
 
 
 async def explain(call: Call) -> Response:
-    """Answer `GET /v1/regate/explain` of a decision, a response or a file. Decided before anything of the request is read."""
-    question = Question(Point.ADMIN, _ACTION, {"operation": {"tenant": call.context.principal.tenant}}, about=_ACTION)
+    """Answer `GET /v1/regate/explain` of a decision, a response or a file. Decided before anything of
+    the request is read.
+    """
+    question = Question(
+        Point.ADMIN, _ACTION, {"operation": {"tenant": call.context.principal.tenant}}, about=_ACTION
+    )
     if isinstance(await call.services.enforcer.decide(call.context, question), Deny):
         scope = call.request.scope
         raise NotFound(f"Invalid URL ({scope['method']} {scope['path']}).", code="unknown_url")
     query = call.query()
     query.refuse_unknown({*_KINDS, "store", "principal"})
     given = {name: value for name in _KINDS if (value := query.maybe_string(name, most=_MOST)) is not None}
-    store, principal = query.maybe_string("store", most=_MOST), query.maybe_string("principal", most=_MAX_PRINCIPAL)
+    store, principal = (
+        query.maybe_string("store", most=_MOST),
+        query.maybe_string("principal", most=_MAX_PRINCIPAL),
+    )
     if len(given) != 1:
         raise InvalidRequest(
-            "Exactly one of 'decision', 'response' and 'file' must be given.", param="decision", code="missing_required_parameter"
+            "Exactly one of 'decision', 'response' and 'file' must be given.",
+            param="decision",
+            code="missing_required_parameter",
         )
     ((kind, identifier),) = given.items()
     if kind != "file" and not (store is None and principal is None):
@@ -47,7 +58,9 @@ async def explain(call: Call) -> Response:
     return reply({"object": "regate.explanation", kind: identifier, **found})
 
 
-async def _found(call: Call, kind: str, identifier: str, store: str | None, principal: str | None) -> dict[str, Any] | None:
+async def _found(
+    call: Call, kind: str, identifier: str, store: str | None, principal: str | None
+) -> dict[str, Any] | None:
     tenant, explaining = call.context.principal.tenant, call.services.explaining
     match kind:
         case "decision":
@@ -62,14 +75,22 @@ async def _found(call: Call, kind: str, identifier: str, store: str | None, prin
 def _principal(text: str | None, tenant: str) -> Principal:
     """Return the principal that is asked about, who is of the caller's tenant. Raises `InvalidRequest`."""
     if text is None:
-        raise InvalidRequest("'principal' says who would ask: give it with 'file'.", param="principal", code="missing_required_parameter")
+        raise InvalidRequest(
+            "'principal' says who would ask: give it with 'file'.",
+            param="principal",
+            code="missing_required_parameter",
+        )
     try:
         entry = orjson.loads(text)
         principal = written_principal({"tenant": tenant, **entry} if isinstance(entry, dict) else entry)
     except orjson.JSONDecodeError as error:
-        raise InvalidRequest("'principal' is no JSON: write an object with id, teams, roles, ….", param="principal") from error
+        raise InvalidRequest(
+            "'principal' is no JSON: write an object with id, teams, roles, ….", param="principal"
+        ) from error
     except ValueError as error:
         raise InvalidRequest(f"'principal': {error}.", param="principal") from error
     if principal.tenant != tenant:
-        raise InvalidRequest("'principal' must be of your own tenant: leave its tenant out.", param="principal")
+        raise InvalidRequest(
+            "'principal' must be of your own tenant: leave its tenant out.", param="principal"
+        )
     return principal

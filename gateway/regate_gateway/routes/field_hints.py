@@ -1,4 +1,6 @@
-"""What callers are told of fields that mean something elsewhere: in another API of OpenAI's, or to one kind of backend."""
+"""What callers are told of fields that mean something elsewhere: in another API of OpenAI's, or to one
+kind of backend.
+"""
 
 from __future__ import annotations
 
@@ -8,13 +10,34 @@ from typing import Final
 from regate_gateway.http.fields import Hint
 
 EXTRA_FIELDS: Final = (
-    "A field of the backend's own is passed on where 'upstreams[].kind' or 'upstreams[].extra_fields' says that it takes it."
+    "A field of the backend's own is passed on where 'upstreams[].kind' or 'upstreams[].extra_fields' says "
+    "that it takes it."
 )
 """For whoever sends what one kind of backend takes: what it is that has to be set."""
 
 _BACKENDS_OWN: Final = (
-    *("top_k", "top_a", "min_p", "typical_p", "tfs_z", "repetition_penalty", "repeat_penalty", "repeat_last_n", "length_penalty"),
-    *("min_tokens", "num_predict", "num_ctx", "n_predict", "stop_token_ids", "ignore_eos", "use_beam_search", "bad_words", "samplers"),
+    *(
+        "top_k",
+        "top_a",
+        "min_p",
+        "typical_p",
+        "tfs_z",
+        "repetition_penalty",
+        "repeat_penalty",
+        "repeat_last_n",
+        "length_penalty",
+    ),
+    *(
+        "min_tokens",
+        "num_predict",
+        "num_ctx",
+        "n_predict",
+        "stop_token_ids",
+        "ignore_eos",
+        "use_beam_search",
+        "bad_words",
+        "samplers",
+    ),
     *(
         "options",
         "format",
@@ -50,12 +73,22 @@ ELSEWHERE: Final[Mapping[str, Hint]] = {
         }.items()
     },
     "logprobs": Hint(
-        "In the Responses API, ask for log probabilities with 'include': ['message.output_text.logprobs'] and 'top_logprobs'."
+        "In the Responses API, ask for log probabilities with 'include': "
+        "['message.output_text.logprobs'] and 'top_logprobs'."
     ),
     "system": Hint("In the Responses API, send it as 'instructions'."),
     **{
         name: Hint("The Responses API has no such parameter; use '/v1/chat/completions' for it.")
-        for name in ("n", "stop", "seed", "logit_bias", "prediction", "modalities", "audio", "web_search_options")
+        for name in (
+            "n",
+            "stop",
+            "seed",
+            "logit_bias",
+            "prediction",
+            "modalities",
+            "audio",
+            "web_search_options",
+        )
     },
 }
 """What `/v1/responses` says of fields of chat completions, none of which it passes on as it is."""
@@ -92,11 +125,18 @@ IN_CHAT: Final[Mapping[str, Hint]] = {
 IN_COMPLETIONS: Final[Mapping[str, Hint]] = {
     **{
         name: _moved("Completions", to)
-        for name, to in {"messages": "prompt", "input": "prompt", "max_completion_tokens": "max_tokens"}.items()
+        for name, to in {
+            "messages": "prompt",
+            "input": "prompt",
+            "max_completion_tokens": "max_tokens",
+        }.items()
     },
     **_OWN,
 }
 IN_EMBEDDINGS: Final[Mapping[str, Hint]] = {
-    **{name: _moved("Embeddings", to) for name, to in {"messages": "input", "prompt": "input", "texts": "input"}.items()},
+    **{
+        name: _moved("Embeddings", to)
+        for name, to in {"messages": "input", "prompt": "input", "texts": "input"}.items()
+    },
     **_OWN,
 }

@@ -1,4 +1,6 @@
-"""`/healthz`, `/readyz` and `/metrics`: the only routes without a caller. They tell of the process, never of anybody's data."""
+"""`/healthz`, `/readyz` and `/metrics`: the only routes without a caller. They tell of the process,
+never of anybody's data.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +25,8 @@ async def alive(request: Request) -> Response:  # noqa: ARG001 — Starlette's s
 
 
 class Readiness:
-    """`GET /readyz`: 200 when policy, state, files, vector store and one upstream at least would answer; else 503, naming what would not.
+    """`GET /readyz`: 200 when policy, state, files, vector store and one upstream at least would answer; else
+    503, naming what would not.
 
     503 too once the gateway was told to end, while it still answers everything else.
     """
@@ -59,20 +62,32 @@ class Readiness:
         }
         ready = all(part is None for part in parts.values())
         problem = services.policy_problem()
-        body: dict[str, object] = {"status": "ready" if ready and not problem else "degraded" if ready else "not ready"}
+        body: dict[str, object] = {
+            "status": "ready" if ready and not problem else "degraded" if ready else "not ready"
+        }
         body["checks"] = {name: "ok" if part is None else part for name, part in parts.items()}
         body["vector_stores"] = {name: part or "ok" for name, part in engines.items()}
         body["upstreams"] = dict(services.upstreams.reach())
         if ready:
             body["policy_revision"] = revision
         if problem:
-            body["policy_problem"] = problem.splitlines()[0]  # what follows quotes the policy, and anybody may ask here
+            body["policy_problem"] = problem.splitlines()[
+                0
+            ]  # what follows quotes the policy, and anybody may ask here
         await reply(body, 200 if ready else 503)(scope, receive, send)
 
     async def _engines(self) -> dict[str, str | None]:
-        """Return what is wrong with each vector engine. Only that of new stores must answer: one tenant's own is not everybody's matter."""
+        """Return what is wrong with each vector engine. Only that of new stores must answer: one
+        tenant's own is not everybody's matter.
+        """
         vectors = self._services.vectors
-        return dict(zip(vectors.names, await asyncio.gather(*(_probe(vectors.check_engine(name)) for name in vectors.names)), strict=True))
+        return dict(
+            zip(
+                vectors.names,
+                await asyncio.gather(*(_probe(vectors.check_engine(name)) for name in vectors.names)),
+                strict=True,
+            )
+        )
 
 
 async def _probe(check: Awaitable[object]) -> str | None:
@@ -88,7 +103,9 @@ async def _probe(check: Awaitable[object]) -> str | None:
 
 
 class Exposition:
-    """`GET /metrics` in Prometheus' text format. Labels hold names from code and configuration only, never of tenants or people."""
+    """`GET /metrics` in Prometheus' text format. Labels hold names from code and configuration only,
+    never of tenants or people.
+    """
 
     def __init__(self, services: Services) -> None:
         self._services = services

@@ -1,6 +1,8 @@
-"""JSON Schemas inside requests: of tools' parameters and of structured output. A backend may resolve what they refer to, so that must lie in them.
+"""JSON Schemas inside requests: of tools' parameters and of structured output. A backend may resolve what
+they refer to, so that must lie in them.
 
-Validators fetch a reference that leads elsewhere, from where the backend stands in the network. The schemas are otherwise the backend's to judge.
+Validators fetch a reference that leads elsewhere, from where the backend stands in the network. The schemas
+are otherwise the backend's to judge.
 """
 
 from __future__ import annotations
@@ -14,7 +16,9 @@ from regate_orchestrator.values import Json, JsonObject
 
 _REFERENCES: Final = ("$ref", "$dynamicRef", "$recursiveRef")
 _BASES: Final = ("$id", "id")
-"""What references below it are relative to. At the root `$id` names the schema itself; `id` is its name in drafts before the sixth."""
+"""What references below it are relative to. At the root `$id` names the schema itself; `id` is its
+name in drafts before the sixth.
+"""
 
 
 def read_schema(fields: Fields, name: str) -> JsonObject:
@@ -50,5 +54,8 @@ def _objects(schema: JsonObject, root: str) -> Iterator[tuple[str, JsonObject]]:
 
 
 def _leads_elsewhere(place: str) -> InvalidRequest:
-    message = f"'{place[:500]}' must lead to a place in the same schema, such as '#/$defs/name': nothing is fetched on a request's word."
+    message = (
+        f"'{place[:500]}' must lead to a place in the same schema, such as '#/$defs/name': nothing is "
+        "fetched on a request's word."
+    )
     return InvalidRequest(message, param=place[:500], code="invalid_value")

@@ -1,4 +1,6 @@
-"""Rows in the API's shapes. Stamps are never shown; attributes and metadata are echoed as the client sent them."""
+"""Rows in the API's shapes. Stamps are never shown; attributes and metadata are echoed as the client
+sent them.
+"""
 
 from __future__ import annotations
 
@@ -67,7 +69,9 @@ def store_object(row: StoreRow, totals: Totals, *, now: float) -> JsonObject:
         "description": row.description,
         "file_counts": _file_counts(totals),
         "status": status,
-        "expires_after": None if row.expires_after_days is None else {"anchor": "last_active_at", "days": row.expires_after_days},
+        "expires_after": None
+        if row.expires_after_days is None
+        else {"anchor": "last_active_at", "days": row.expires_after_days},
         "expires_at": row.expires_at,
         "last_active_at": row.last_active_at,
         "metadata": dict(row.metadata),
@@ -116,14 +120,22 @@ def attachment_object(row: Attachment) -> JsonObject:
         "attributes": dict(row.requested),
         "chunking_strategy": {
             "type": "static",
-            "static": {"max_chunk_size_tokens": row.max_chunk_tokens, "chunk_overlap_tokens": row.overlap_tokens},
+            "static": {
+                "max_chunk_size_tokens": row.max_chunk_tokens,
+                "chunk_overlap_tokens": row.overlap_tokens,
+            },
         },
     }
 
 
 def conversation_object(row: ConversationRow) -> JsonObject:
     """Return a Conversation object."""
-    return {"id": row.id, "object": "conversation", "created_at": row.created_at, "metadata": dict(row.metadata)}
+    return {
+        "id": row.id,
+        "object": "conversation",
+        "created_at": row.created_at,
+        "metadata": dict(row.metadata),
+    }
 
 
 def search_result(hit: Hit) -> JsonObject:
@@ -139,7 +151,9 @@ def search_result(hit: Hit) -> JsonObject:
 
 def prompt_object(row: PromptRow, version: PromptVersion | None = None) -> JsonObject:
     """Return a prompt, with the template of the given version: its default one."""
-    template: dict[str, Json] = {} if version is None else {"template": version.template, "variables": list(version.variables)}
+    template: dict[str, Json] = (
+        {} if version is None else {"template": version.template, "variables": list(version.variables)}
+    )
     return {
         "id": row.id,
         "object": "prompt",

@@ -1,4 +1,6 @@
-"""`/openapi.json`: the document that describes every route. It tells of the product, never of anybody's data, so it needs no token."""
+"""`/openapi.json`: the document that describes every route. It tells of the product, never of
+anybody's data, so it needs no token.
+"""
 
 from __future__ import annotations
 

@@ -1,6 +1,8 @@
-"""What audit records say of the things they are about: which chunk, file or store, and whether the person got it. Pure.
+"""What audit records say of the things they are about: which chunk, file or store, and whether the person got
+it. Pure.
 
-Not how an audit log is read (`regate_adapters.audit.reading`), nor how a record is shown (`cli/audit_command.py`).
+Not how an audit log is read (`regate_adapters.audit.reading`), nor how a record is shown
+(`cli/audit_command.py`).
 """
 
 from __future__ import annotations
@@ -22,7 +24,9 @@ class Sighting:
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """Which records somebody asks for; None means any. Times are as records have them, so that they compare as texts."""
+    """Which records somebody asks for; None means any. Times are as records have them, so that they
+    compare as texts.
+    """
 
     request: str | None = None
     response: str | None = None
@@ -41,7 +45,12 @@ class Wanted:
 
     def takes(self, record: Record) -> bool:
         """Return whether the record is asked for."""
-        named = {"request_id": self.request, "response_id": self.response, "subject": self.subject, "tenant": self.tenant}
+        named = {
+            "request_id": self.request,
+            "response_id": self.response,
+            "subject": self.subject,
+            "tenant": self.tenant,
+        }
         if any(value is not None and record.get(name) != value for name, value in named.items()):
             return False
         at = str(record.get("at", ""))
@@ -87,11 +96,16 @@ def is_denied(record: Record) -> bool:
         return True
     if any(not decision.get("allowed") for decision in record.get("decisions", ())):
         return True
-    return any(len(part.get("admitted", ())) < len(part.get("asked", ())) for part in record.get("batch", {}).values())
+    return any(
+        len(part.get("admitted", ())) < len(part.get("asked", ()))
+        for part in record.get("batch", {}).values()
+    )
 
 
 def _members(kind: str, part: Mapping[str, Any]) -> Iterator[Sighting]:
-    """Yield the members of a batch that have ids: the keys of what was asked by name, else the ids inside of what was asked."""
+    """Yield the members of a batch that have ids: the keys of what was asked by name, else the ids
+    inside of what was asked.
+    """
     asked, admitted = part.get("asked", ()), set(part.get("admitted", ()))
     if isinstance(asked, Mapping):
         yield from (Sighting(name, name in admitted) for name in asked)

@@ -1,4 +1,6 @@
-"""Logging: one JSON object per line on standard error. Only listed extra fields are written, so that no call can log a token by accident."""
+"""Logging: one JSON object per line on standard error. Only listed extra fields are written, so that
+no call can log a token by accident.
+"""
 
 from __future__ import annotations
 
@@ -9,9 +11,45 @@ from datetime import UTC, datetime
 from typing import Final
 
 _FIELDS: Final = (
-    *("request_id", "method", "path", "status", "ms", "complete", "store", "file", "response_id", "upstream", "detail", "count"),
-    *("cause", "code", "command", "rule", "revision", "problem", "in_force", "lacking", "words", "after_s", "segment", "line"),
-    *("bytes", "lost", "outcome", "body", "response", "conversation", "instead", "from_revision", "to_revision"),
+    *(
+        "request_id",
+        "method",
+        "path",
+        "status",
+        "ms",
+        "complete",
+        "store",
+        "file",
+        "response_id",
+        "upstream",
+        "detail",
+        "count",
+    ),
+    *(
+        "cause",
+        "code",
+        "command",
+        "rule",
+        "revision",
+        "problem",
+        "in_force",
+        "lacking",
+        "words",
+        "after_s",
+        "segment",
+        "line",
+    ),
+    *(
+        "bytes",
+        "lost",
+        "outcome",
+        "body",
+        "response",
+        "conversation",
+        "instead",
+        "from_revision",
+        "to_revision",
+    ),
     *("version", "address", "configuration", "data_dir", "gone", "for_s", "limit"),
 )
 """The extra fields that a log call may carry."""
@@ -25,18 +63,29 @@ class JsonLines(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         """Return the line."""
         at = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
-        line: dict[str, object] = {"at": at, "level": record.levelname.lower(), "logger": record.name, "message": record.getMessage()}
+        line: dict[str, object] = {
+            "at": at,
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": record.getMessage(),
+        }
         line |= {name: getattr(record, name) for name in _FIELDS if hasattr(record, name)}
         if record.exc_info:
             line["trace"] = self.formatException(record.exc_info)[-_LONGEST:]
-        return json.dumps(line, default=str, separators=(",", ":"))  # ASCII only: no text can move a terminal's cursor
+        return json.dumps(
+            line, default=str, separators=(",", ":")
+        )  # ASCII only: no text can move a terminal's cursor
 
 
 def configure_logging(level: str) -> None:
-    """Send all logging of this process to standard error as JSON lines, from this level on. Replaces what was configured before."""
+    """Send all logging of this process to standard error as JSON lines, from this level on. Replaces
+    what was configured before.
+    """
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonLines())
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level.upper())
-    logging.getLogger("uvicorn.error").setLevel(max(root.level, logging.WARNING))  # below it, it logs query strings
+    logging.getLogger("uvicorn.error").setLevel(
+        max(root.level, logging.WARNING)
+    )  # below it, it logs query strings

@@ -1,7 +1,9 @@
-"""What the process counts, and how `/metrics` shows it. Plain numbers while requests run; the Prometheus library only reads them at a scrape.
+"""What the process counts, and how `/metrics` shows it. Plain numbers while requests run; the Prometheus
+library only reads them at a scrape.
 
-Every label comes from a closed set: names in code and of upstreams, route templates, statuses. Never a tenant, a person, a store, a model or
-a path that a client chose (I11). One object belongs to one gateway; it is counted in by one event loop, so nothing here takes a lock.
+Every label comes from a closed set: names in code and of upstreams, route templates, statuses. Never a
+tenant, a person, a store, a model or a path that a client chose (I11). One object belongs to one gateway; it
+is counted in by one event loop, so nothing here takes a lock.
 """
 
 from __future__ import annotations
@@ -28,7 +30,23 @@ _UNLISTED: Final = "unlisted"
 _NO_ANSWER: Final = 499
 
 _DECISION_BOUNDS: Final = (0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
-_REQUEST_BOUNDS: Final = (0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0)
+_REQUEST_BOUNDS: Final = (
+    0.002,
+    0.005,
+    0.01,
+    0.025,
+    0.05,
+    0.1,
+    0.25,
+    0.5,
+    1.0,
+    2.5,
+    5.0,
+    10.0,
+    30.0,
+    60.0,
+    300.0,
+)
 
 
 class Plans(Protocol):
@@ -131,7 +149,9 @@ class Metrics:
         self._candidates: Counter[str] = Counter()
         self._refused: Counter[str] = Counter()
         self._requests: Counter[tuple[str, str, int]] = Counter()
-        self._served: defaultdict[tuple[str, str], _Durations] = defaultdict(lambda: _Durations(_REQUEST_BOUNDS))
+        self._served: defaultdict[tuple[str, str], _Durations] = defaultdict(
+            lambda: _Durations(_REQUEST_BOUNDS)
+        )
         self._watched: Watched | None = None
 
     # ------------------------------------------------------------ ports.Meter
@@ -155,7 +175,9 @@ class Metrics:
     # ------------------------------------------------------------ the gateway's own
 
     def served(self, route: str | None, method: str, status: int, *, seconds: float) -> None:
-        """Note a request that has ended. `route` is its template, None when no route was reached; `status` is 0 when nothing was answered."""
+        """Note a request that has ended. `route` is its template, None when no route was reached;
+        `status` is 0 when nothing was answered.
+        """
         name, verb = route or _UNLISTED, method if method in _METHODS else "other"
         self._requests[name, verb, status or _NO_ANSWER] += 1
         self._served[name, verb].add(seconds)
@@ -169,8 +191,12 @@ class Metrics:
         self._watched = watched
 
     async def exposition(self) -> tuple[bytes, str]:
-        """Return the figures of this moment in Prometheus' text format, with those of the process, and the content type."""
-        await asyncio.to_thread(import_module, "prometheus_client")  # 70 ms the first time: no request waits for that
+        """Return the figures of this moment in Prometheus' text format, with those of the process, and
+        the content type.
+        """
+        await asyncio.to_thread(
+            import_module, "prometheus_client"
+        )  # 70 ms the first time: no request waits for that
         from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, CollectorRegistry, generate_latest
 
         registry = CollectorRegistry()
@@ -183,20 +209,43 @@ class Metrics:
 
     def collect(self) -> Iterator[Metric]:
         """Yield the figures as the Prometheus library wants them."""
-        decisions = {(point, str(allowed).lower()): count for (point, allowed), count in self._decisions.items()}
-        yield _counter("regate_decisions", "Decisions by decision point.", ("point", "allowed"), decisions.items())
+        decisions = {
+            (point, str(allowed).lower()): count for (point, allowed), count in self._decisions.items()
+        }
+        yield _counter(
+            "regate_decisions", "Decisions by decision point.", ("point", "allowed"), decisions.items()
+        )
         waits = {(kind,): durations for kind, durations in self._waits.items()}
-        yield _histogram("regate_decision_seconds", "Time that the policy engine was waited for.", ("kind",), waits.items())
+        yield _histogram(
+            "regate_decision_seconds", "Time that the policy engine was waited for.", ("kind",), waits.items()
+        )
         unanswered = {(cause,): self._unanswered[cause] for cause in _CAUSES}
         yield _counter(
-            "regate_policy_unavailable", "Questions without a usable answer; each was a refusal.", ("cause",), unanswered.items()
+            "regate_policy_unavailable",
+            "Questions without a usable answer; each was a refusal.",
+            ("cause",),
+            unanswered.items(),
         )
         candidates = {(outcome,): self._candidates[outcome] for outcome in _OUTCOMES}
-        yield _counter("regate_retrieval_candidates", "Chunks that vector stores returned.", ("outcome",), candidates.items())
+        yield _counter(
+            "regate_retrieval_candidates",
+            "Chunks that vector stores returned.",
+            ("outcome",),
+            candidates.items(),
+        )
         refused = {(limit,): self._refused[limit] for limit in _LIMITS}
-        yield _counter("regate_quota_refused", "Requests that would have passed their caller's limit.", ("limit",), refused.items())
-        requests = {(route, method, str(status)): count for (route, method, status), count in self._requests.items()}
-        yield _counter("regate_requests", "Requests that have ended.", ("route", "method", "status"), requests.items())
+        yield _counter(
+            "regate_quota_refused",
+            "Requests that would have passed their caller's limit.",
+            ("limit",),
+            refused.items(),
+        )
+        requests = {
+            (route, method, str(status)): count for (route, method, status), count in self._requests.items()
+        }
+        yield _counter(
+            "regate_requests", "Requests that have ended.", ("route", "method", "status"), requests.items()
+        )
         served = "Time until a request's answer was sent whole."
         yield _histogram("regate_request_seconds", served, ("route", "method"), self._served.items())
         if self._watched is not None:
@@ -207,25 +256,42 @@ def _collect_watched(watched: Watched) -> Iterator[Metric]:
     from prometheus_client.core import GaugeMetricFamily
 
     plans = {("hit",): watched.plans.hits, ("miss",): watched.plans.misses}
-    yield _counter("regate_plan_cache", "Filter plans taken from memory, or compiled.", ("outcome",), plans.items())
-    mismatch = "Chunks and listed rows that a filter admitted and the decision denied under the same policy. Must stay 0."
+    yield _counter(
+        "regate_plan_cache", "Filter plans taken from memory, or compiled.", ("outcome",), plans.items()
+    )
+    mismatch = (
+        "Chunks and listed rows that a filter admitted and the decision denied under the same policy. Must "
+        "stay 0."
+    )
     yield _counter("regate_pushdown_mismatch", mismatch, (), [((), watched.admission.mismatches)])
-    yield _counter("regate_audit_lost", "Audit records lost although their effect happened.", (), [((), watched.audit.lost)])
-    info = GaugeMetricFamily("regate_policy_info", "The policy revision that the last answer came from.", labels=("revision",))
+    yield _counter(
+        "regate_audit_lost",
+        "Audit records lost although their effect happened.",
+        (),
+        [((), watched.audit.lost)],
+    )
+    info = GaugeMetricFamily(
+        "regate_policy_info", "The policy revision that the last answer came from.", labels=("revision",)
+    )
     if watched.plans.revision_seen:
         info.add_metric((watched.plans.revision_seen,), 1)
     yield info
     swept = {(name,): count for name, count in watched.garbage_collector.removed.items()}
     yield _counter("regate_swept", "Things that sweeps have removed.", ("sweep",), swept.items())
     waiting = GaugeMetricFamily(
-        "regate_orphaned_chunks", "Generations of chunks, and stores, that wait to be removed from a vector engine."
+        "regate_orphaned_chunks",
+        "Generations of chunks, and stores, that wait to be removed from a vector engine.",
     )
     waiting.add_metric((), watched.loose.waiting)
     yield waiting
     reachable = GaugeMetricFamily(
-        "regate_upstream_reachable", "Whether the latest connection to an upstream came about.", labels=("upstream",)
+        "regate_upstream_reachable",
+        "Whether the latest connection to an upstream came about.",
+        labels=("upstream",),
     )
-    denied = GaugeMetricFamily("regate_upstream_denied", "Whether an upstream refuses the gateway's key.", labels=("upstream",))
+    denied = GaugeMetricFamily(
+        "regate_upstream_denied", "Whether an upstream refuses the gateway's key.", labels=("upstream",)
+    )
     for name, reach in watched.upstreams.reach().items():
         if reach != "unknown":
             reachable.add_metric((name,), float(reach != "unreachable"))
@@ -233,7 +299,9 @@ def _collect_watched(watched: Watched) -> Iterator[Metric]:
     yield from (reachable, denied)
 
 
-def _counter(name: str, text: str, labels: tuple[str, ...], rows: Iterable[tuple[tuple[str, ...], int]]) -> Metric:
+def _counter(
+    name: str, text: str, labels: tuple[str, ...], rows: Iterable[tuple[tuple[str, ...], int]]
+) -> Metric:
     from prometheus_client.core import CounterMetricFamily
 
     family = CounterMetricFamily(name, text, labels=labels)
@@ -242,7 +310,9 @@ def _counter(name: str, text: str, labels: tuple[str, ...], rows: Iterable[tuple
     return family
 
 
-def _histogram(name: str, text: str, labels: tuple[str, ...], rows: Iterable[tuple[tuple[str, ...], _Durations]]) -> Metric:
+def _histogram(
+    name: str, text: str, labels: tuple[str, ...], rows: Iterable[tuple[tuple[str, ...], _Durations]]
+) -> Metric:
     from prometheus_client.core import HistogramMetricFamily
 
     family = HistogramMetricFamily(name, text, labels=labels)
@@ -252,7 +322,9 @@ def _histogram(name: str, text: str, labels: tuple[str, ...], rows: Iterable[tup
 
 
 def _cause(error: PolicyUnavailable) -> str:
-    """Return what kept the engine from answering: late, not reached, or there with something that is no answer."""
+    """Return what kept the engine from answering: late, not reached, or there with something that is
+    no answer.
+    """
     match error.__cause__:
         case TimeoutError():
             return "timeout"

@@ -1,7 +1,8 @@
-"""The `regate policy` group: where each of its commands is registered. The work is in the modules beside, imported when a command runs.
+"""The `regate policy` group: where each of its commands is registered. The work is in the modules beside,
+imported when a command runs.
 
-A command that lives in a module of its own is registered in `REGISTERED`, with one line below the group: its name, and where it is. The module is
-imported when the command is run or its help is asked for, never before.
+A command that lives in a module of its own is registered in `REGISTERED`, with one line below the group: its
+name, and where it is. The module is imported when the command is run or its help is asked for, never before.
 """
 
 from __future__ import annotations
@@ -15,7 +16,9 @@ import click
 from regate_gateway.workbench.options import config_option, overlay_option, policy_option
 
 REGISTERED: Final[dict[str, str]] = {}
-"""Command name to `module:attribute`, e.g. `"explain": "regate_gateway.workbench.explain.explanation:explain"`. Loaded when used."""
+"""Command name to `module:attribute`, e.g. `"explain":
+"regate_gateway.workbench.explain.explanation:explain"`. Loaded when used.
+"""
 
 
 class LazyCommands(click.Group):
@@ -51,7 +54,8 @@ REGISTERED["explain"] = "regate_gateway.workbench.explain.command:explain"
 @policy.command()
 @click.argument("directory", type=click.Path(path_type=Path))
 def init(directory: Path) -> None:
-    """Make a repository for a security team's own policies in DIRECTORY: an overlay, its data, its tests and its CI.
+    """Make a repository for a security team's own policies in DIRECTORY: an overlay, its data, its tests and
+    its CI.
 
     DIRECTORY must be new or empty. What is made passes `regate policy check`; its README leads on from there.
     """
@@ -71,14 +75,19 @@ def init(directory: Path) -> None:
     help="A team's own directory, to lay over the policies.",
 )
 @click.option(
-    "--output", required=True, type=click.Path(path_type=Path), help="Directory to write: a new one, or that of an earlier assembly."
+    "--output",
+    required=True,
+    type=click.Path(path_type=Path),
+    help="Directory to write: a new one, or that of an earlier assembly.",
 )
 @config_option
 def assemble(directory: Path | None, overlay: Path, output: Path, config: Path | None) -> None:
-    """Write the policies with an overlay laid over them into a directory, for opa.bundle to name. Tests are left out.
+    """Write the policies with an overlay laid over them into a directory, for opa.bundle to name. Tests are
+    left out.
 
-    The directory is written beside and renamed, and carries a list of digests of its files (.digests), without which a gateway never takes it
-    again: a policy is in force whole or not at all. Run it again after each change.
+    The directory is written beside and renamed, and carries a list of digests of its files (.digests),
+    without which a gateway never takes it again: a policy is in force whole or not at all. Run it again after
+    each change.
     """
     from regate_gateway.workbench.directory import assemble as write
     from regate_gateway.workbench.directory import sources
@@ -90,7 +99,12 @@ def assemble(directory: Path | None, overlay: Path, output: Path, config: Path |
 @policy.command()
 @policy_option
 @overlay_option
-@click.option("--output", required=True, type=click.Path(dir_okay=False, path_type=Path), help="The bundle to write, e.g. bundle.tar.gz.")
+@click.option(
+    "--output",
+    required=True,
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="The bundle to write, e.g. bundle.tar.gz.",
+)
 @click.option(
     "--revision",
     default="",
@@ -114,7 +128,8 @@ def build(
     *,
     as_json: bool,
 ) -> None:
-    """Build a bundle, signed if a key is given: for `opa.bundle` with `opa.verification_key`, or for an OPA that Regate does not run.
+    """Build a bundle, signed if a key is given: for `opa.bundle` with `opa.verification_key`, or for an OPA
+    that Regate does not run.
 
     \b
     Example: regate policy build --overlay overlay --output bundle.tar.gz --signing-key key.pem
@@ -136,11 +151,19 @@ def build(
     named = revision or commit_revision(overlay or chosen.directory, overlaid=overlay is not None) or ""
     opa = (chosen.opa or require_opa()).resolve()
     with with_overlay(chosen.directory, overlay) as merged:
-        built = build_bundle(merged.resolve(), output.absolute(), opa=opa, revision=named, signing_key=signing_key)
+        built = build_bundle(
+            merged.resolve(), output.absolute(), opa=opa, revision=named, signing_key=signing_key
+        )
     if as_json:
-        click.echo(orjson.dumps({"bundle": str(output), **asdict(built)}, option=orjson.OPT_INDENT_2).decode())
+        click.echo(
+            orjson.dumps({"bundle": str(output), **asdict(built)}, option=orjson.OPT_INDENT_2).decode()
+        )
         return
-    signed = "by RS256; opa.verification_key, or OPA's --verification-key, is the public key" if built.signed else "no"
+    signed = (
+        "by RS256; opa.verification_key, or OPA's --verification-key, is the public key"
+        if built.signed
+        else "no"
+    )
     shown = {
         "bundle": output,
         "revision": built.revision,

@@ -1,4 +1,6 @@
-"""OPA's command line, as the policy commands use it: one call, its output and its findings. Not the server; that is `regate_adapters.opa`."""
+"""OPA's command line, as the policy commands use it: one call, its output and its findings. Not the
+server; that is `regate_adapters.opa`.
+"""
 
 from __future__ import annotations
 
@@ -31,32 +33,50 @@ class Said:
 
 @dataclass(frozen=True, slots=True)
 class OpaCommand:
-    """An `opa` executable, run in one directory with an empty environment, since policies under test can read it."""
+    """An `opa` executable, run in one directory with an empty environment, since policies under test
+    can read it.
+    """
 
     binary: Path
     directory: Path
 
     def run(self, *arguments: str, given: bytes = b"") -> Said:
-        """Return what OPA said to the arguments. Raises `ConfigurationError` when it does not run or does not end in time."""
+        """Return what OPA said to the arguments. Raises `ConfigurationError` when it does not run or
+        does not end in time.
+        """
         command = [str(self.binary), *arguments]
         try:
             done = subprocess.run(
-                command, cwd=self.directory, input=given, capture_output=True, check=False, timeout=_DEADLINE_SECONDS, env={}
-            )  # noqa: S603 — our own arguments
+                command,
+                cwd=self.directory,
+                input=given,
+                capture_output=True,
+                check=False,
+                timeout=_DEADLINE_SECONDS,
+                env={},
+            )
         except (OSError, subprocess.TimeoutExpired) as error:
             raise ConfigurationError(f"opa {arguments[0]} did not run: {error}") from error
         return Said(done.returncode, done.stdout, done.stderr)
 
 
 def reported_errors(said: Said, code: str) -> list[Finding]:
-    """Return the errors in the JSON that OPA wrote, with their places; its plain words as one finding when it wrote no JSON."""
+    """Return the errors in the JSON that OPA wrote, with their places; its plain words as one finding
+    when it wrote no JSON.
+    """
     for output in (said.out, said.err):
         try:
             errors = json.loads(output)["errors"]
         except (ValueError, KeyError, TypeError):
             continue
         return [_error(error, code) for error in errors]
-    return [Finding(code, " ".join(said.words.split()) or f"opa ended with status {said.status} and said nothing", "opa")]
+    return [
+        Finding(
+            code,
+            " ".join(said.words.split()) or f"opa ended with status {said.status} and said nothing",
+            "opa",
+        )
+    ]
 
 
 def _error(error: dict[str, Any], code: str) -> Finding:

@@ -11,7 +11,10 @@ config_option = click.option(
     "config",
     type=click.Path(dir_okay=False, path_type=Path),
     envvar="REGATE_CONFIG",
-    help="Configuration file, which names the policy directory and the vector store.  [default: regate.yaml, if there is one]",
+    help=(
+        "Configuration file, which names the policy directory and the vector store.  [default: "
+        "regate.yaml, if there is one]"
+    ),
 )
 overlay_option = click.option(
     "--overlay",
@@ -22,8 +25,14 @@ policy_option = click.option(
     "--policy",
     "directory",
     type=click.Path(exists=True, file_okay=False, path_type=Path),
-    help="Policy directory.  [default: with --overlay the shipped one; else the configured one, if there is one]",
+    help=(
+        "Policy directory.  [default: with --overlay the shipped one; else the configured one, if there is "
+        "one]"
+    ),
 )
 html_option = click.option(
-    "--html", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE", help="Write the report as a page to look at, too."
+    "--html",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="Write the report as a page to look at, too.",
 )

@@ -1,6 +1,7 @@
 """A page to look at, of whatever a policy command reports: one file, which loads nothing and runs nothing.
 
-Not what is on it; each command says that. Everything that is shown is escaped, since policies and records are others' texts.
+Not what is on it; each command says that. Everything that is shown is escaped, since policies and records are
+others' texts.
 """
 
 from __future__ import annotations
@@ -14,8 +15,10 @@ from typing import Final
 from regate_orchestrator.errors import ConfigurationError
 
 _STYLE: Final = (
-    "body{font:15px/1.5 system-ui,sans-serif;margin:2rem auto;max-width:75rem;padding:0 1rem;color-scheme:light dark}"
-    "table{border-collapse:collapse;width:100%}th,td{text-align:left;vertical-align:top;padding:.3rem .7rem;border-bottom:1px solid #8885}"
+    "body{font:15px/1.5 system-ui,sans-serif;margin:2rem auto;max-width:75rem;padding:0 "
+    "1rem;color-scheme:light dark}"
+    "table{border-collapse:collapse;width:100%}th,td{text-align:left;vertical-align:top;padding:.3rem "
+    ".7rem;border-bottom:1px solid #8885}"
     "td{overflow-wrap:anywhere}td:first-child{font-family:ui-monospace,monospace}"
 )
 _POLICY: Final = "default-src 'none'; style-src 'unsafe-inline'"
@@ -62,8 +65,9 @@ def write_page(place: Path, text: str) -> None:
 
 
 def _table(table: Table) -> list[str]:
+    heads = "".join(f"<th>{escape(name)}</th>" for name in table.columns)
     return [
-        f"<table><thead><tr>{''.join(f'<th>{escape(name)}</th>' for name in table.columns)}</tr></thead><tbody>",
+        f"<table><thead><tr>{heads}</tr></thead><tbody>",
         *(f"<tr>{''.join(f'<td>{escape(cell)}</td>' for cell in row)}</tr>" for row in table.rows),
         "</tbody></table>",
     ]

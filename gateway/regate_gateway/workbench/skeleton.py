@@ -1,6 +1,8 @@
-"""`regate policy init`: a security team's own repository, to lay over the shipped policies. Its files are in `templates/`.
+"""`regate policy init`: a security team's own repository, to lay over the shipped policies. Its files are in
+`templates/`.
 
-The team never copies a shipped rule: it adds rules that the shipped ones consult, and gets the others with each version of Regate.
+The team never copies a shipped rule: it adds rules that the shipped ones consult, and gets the others with
+each version of Regate.
 """
 
 from __future__ import annotations
@@ -27,11 +29,14 @@ _FILES: Final = {
 def write_skeleton(directory: Path) -> list[str]:
     """Write the repository into a new or empty directory and return the names of its files.
 
-    Raises `ConfigurationError` when the directory holds anything, hidden files included, or cannot be written.
+    Raises `ConfigurationError` when the directory holds anything, hidden files included, or cannot be
+    written.
     """
     try:
         if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
-            raise ConfigurationError(f"{directory} is not empty: name a new directory, so that nothing of yours is overwritten")
+            raise ConfigurationError(
+                f"{directory} is not empty: name a new directory, so that nothing of yours is overwritten"
+            )
         for template, name in _FILES.items():
             target = directory / name
             target.parent.mkdir(parents=True, exist_ok=True)

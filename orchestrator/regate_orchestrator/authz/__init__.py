@@ -1,1 +1,3 @@
-"""Authorization: questions to the policy, singly and in batches, and how they are recorded. `enforcer.py` alone asks (I1)."""
+"""Authorization: questions to the policy, singly and in batches, and how they are recorded.
+`enforcer.py` alone asks (I1).
+"""

@@ -1,6 +1,8 @@
-"""Batches: many decisions in one query (`rego/lib/batch/batch.rego`), each by the same rule as when asked for singly.
+"""Batches: many decisions in one query (`rego/lib/batch/batch.rego`), each by the same rule as when asked for
+singly.
 
-What is asked, how the answer is read, and how both are written down. Not who asks: `enforcer.py`, the counterpart.
+What is asked, how the answer is read, and how both are written down. Not who asks: `enforcer.py`, the
+counterpart.
 """
 
 from __future__ import annotations
@@ -20,7 +22,9 @@ BATCH_ACTION: Final = "batch"
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """One kind of what a batch decides: its name there, and the rule and the action by which each member of it is decided."""
+    """One kind of what a batch decides: its name there, and the rule and the action by which each
+    member of it is decided.
+    """
 
     name: str
     point: Point
@@ -28,7 +32,9 @@ class Kind:
     row: str
     """The input key by which the rule knows a member."""
     is_list: bool = False
-    """Whether its members are the rows of a list that is to be shown, each decided as the list's filter was made."""
+    """Whether its members are the rows of a list that is to be shown, each decided as the list's
+    filter was made.
+    """
 
 
 LISTED_STORES: Final = Kind("listed_stores", Point.STORE, "store.list", "store", is_list=True)
@@ -88,7 +94,9 @@ class Batch:
 
     def as_input(self) -> JsonObject:
         """Return the batch's part of the policy input."""
-        listed: dict[str, Json] = {kind.name: list(getattr(self, kind.name)) for kind in KINDS if kind.is_list}
+        listed: dict[str, Json] = {
+            kind.name: list(getattr(self, kind.name)) for kind in KINDS if kind.is_list
+        }
         return {
             "stores": dict(self.stores),
             "chunks": [{"store": store, "chunk": stamp} for store, stamp in self.chunks],
@@ -101,7 +109,9 @@ class Batch:
 
 @dataclass(frozen=True, slots=True)
 class Admitted:
-    """What a batch admitted: store ids and model names, and positions in the batch's sequences. Whatever is not named is denied."""
+    """What a batch admitted: store ids and model names, and positions in the batch's sequences.
+    Whatever is not named is denied.
+    """
 
     revision: str
     stores: frozenset[str] = frozenset()
@@ -124,14 +134,17 @@ NONE_ADMITTED: Final = Admitted("")
 
 
 def read_admitted(answer: Answer, batch: Batch) -> Admitted:
-    """Return what the answer admits. Raises `PolicyUnavailable` unless it names, of each kind, a set of what was asked."""
+    """Return what the answer admits. Raises `PolicyUnavailable` unless it names, of each kind, a set
+    of what was asked.
+    """
     value = answer.value
     if not answer.defined or not isinstance(value, Mapping):
         raise PolicyUnavailable(f"{BATCH_RULE} is not an object")
     found: dict[str, frozenset[str] | frozenset[int]] = {}
     for kind in KINDS:
         if kind.is_list and not batch.count(kind) and kind.name not in value:
-            continue  # a policy that was assembled before there were these; of nobody's list anything is shown by it
+            # A policy that was assembled before there were these; of nobody's list anything is shown by it
+            continue
         found[kind.name] = _members(value, kind, batch)
     return Admitted(answer.revision, **cast("dict[str, Any]", found))
 
@@ -139,11 +152,17 @@ def read_admitted(answer: Answer, batch: Batch) -> Admitted:
 def batch_entry(batch: Batch, admitted: Admitted) -> JsonObject:
     """Return a batch as records hold it: what was asked, and what of it was admitted."""
     asked = batch.as_input()
-    return {kind.name: {"asked": asked[kind.name], "admitted": sorted(admitted.of(kind))} for kind in KINDS if asked[kind.name]}
+    return {
+        kind.name: {"asked": asked[kind.name], "admitted": sorted(admitted.of(kind))}
+        for kind in KINDS
+        if asked[kind.name]
+    }
 
 
 def outcomes_of(batch: Batch, admitted: Admitted) -> Iterator[tuple[Point, int, int]]:
-    """Yield, for each kind that was asked about, by which point it was decided, and how many members were admitted and denied."""
+    """Yield, for each kind that was asked about, by which point it was decided, and how many members
+    were admitted and denied.
+    """
     for kind in KINDS:
         if asked := batch.count(kind):
             allowed = len(admitted.of(kind))

@@ -1,4 +1,6 @@
-"""Decisions: what is asked of the policy, and what came back. `enforcer.py` asks; a refusal is a value, never an exception."""
+"""Decisions: what is asked of the policy, and what came back. `enforcer.py` asks; a refusal is a
+value, never an exception.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +31,9 @@ class Point(StrEnum):
 
     @property
     def package(self) -> str:
-        """Return the package's path below `data`, where the point's other rules live (`deny_reasons`, `stamp`, …)."""
+        """Return the package's path below `data`, where the point's other rules live (`deny_reasons`,
+        `stamp`, …).
+        """
         return self.value.rpartition("/")[0]
 
     @property
@@ -40,7 +44,9 @@ class Point(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """On whose behalf, and as part of which request, something is decided. Passed as an argument, never ambient."""
+    """On whose behalf, and as part of which request, something is decided. Passed as an argument,
+    never ambient.
+    """
 
     principal: Principal
     request_id: RequestId
@@ -49,7 +55,9 @@ class Context:
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """One decision to make. `resource` holds the point's own input keys, metadata only: no text, prompt or token ever goes to OPA (I11)."""
+    """One decision to make. `resource` holds the point's own input keys, metadata only: no text,
+    prompt or token ever goes to OPA (I11).
+    """
 
     point: Point
     action: str
@@ -57,7 +65,9 @@ class Question:
     about: str = ""
     """The identifier of the thing decided about, for the audit record."""
     companions: tuple[str, ...] = ()
-    """Rules of the point's package that say how an allow is to be carried out (`backend`, …); asked beside the decision, never after it."""
+    """Rules of the point's package that say how an allow is to be carried out (`backend`, …); asked
+    beside the decision, never after it.
+    """
 
     @property
     def companion_rules(self) -> list[str]:
@@ -76,7 +86,9 @@ class Allow:
 
 @dataclass(frozen=True, slots=True)
 class Deny:
-    """The rule did not evaluate to `true`. Reasons are for the audit record and for callers who may know of the thing, never for others."""
+    """The rule did not evaluate to `true`. Reasons are for the audit record and for callers who may
+    know of the thing, never for others.
+    """
 
     revision: str
     reasons: tuple[str, ...] = field(default=())

@@ -1,6 +1,8 @@
-"""Documents for one store, decided many at once (`rego/lib/batch/documents.rego`): what is asked, and how the answer is read.
+"""Documents for one store, decided many at once (`rego/lib/batch/documents.rego`): what is asked, and how the
+answer is read.
 
-Each document is decided by the very rules, on the very input, by which it would be decided alone. Not who asks: `enforcer.py`, the counterpart.
+Each document is decided by the very rules, on the very input, by which it would be decided alone. Not who
+asks: `enforcer.py`, the counterpart.
 """
 
 from __future__ import annotations
@@ -30,7 +32,9 @@ class Document:
 
 @dataclass(frozen=True, slots=True)
 class Ingestible:
-    """What was decided about one document: whether its file may be read, and whether it may be ingested, with its stamp if so (I5)."""
+    """What was decided about one document: whether its file may be read, and whether it may be
+    ingested, with its stamp if so (I5).
+    """
 
     readable: bool
     decision: Decision
@@ -56,11 +60,15 @@ def documents_input(store: JsonObject, documents: Sequence[Document]) -> JsonObj
 
 
 def read_answer(value: Json, *, count: int, schema: RowSchema, tenant: str) -> Answered:
-    """Return the answer; raises `PolicyUnavailable` unless it is exactly of its shape, and each stamp conforms and is the tenant's."""
+    """Return the answer; raises `PolicyUnavailable` unless it is exactly of its shape, and each stamp
+    conforms and is the tenant's.
+    """
     if not isinstance(value, Mapping):
         raise PolicyUnavailable(f"{DOCUMENTS_RULE} is not an object")
     readable, stamps = value.get("readable"), value.get("stamps")
-    if not isinstance(readable, list | tuple) or any(type(place) is not int or not 0 <= place < count for place in readable):
+    if not isinstance(readable, list | tuple) or any(
+        type(place) is not int or not 0 <= place < count for place in readable
+    ):
         raise PolicyUnavailable(f"{DOCUMENTS_RULE}.readable is not a set of positions")
     if not isinstance(stamps, Mapping):
         raise PolicyUnavailable(f"{DOCUMENTS_RULE}.stamps is not an object")
@@ -78,16 +86,28 @@ def read_answer(value: Json, *, count: int, schema: RowSchema, tenant: str) -> A
 
 
 def outcomes(
-    store: JsonObject, documents: Sequence[Document], found: Answered, *, reasons: Mapping[int, tuple[str, ...]], revision: str
+    store: JsonObject,
+    documents: Sequence[Document],
+    found: Answered,
+    *,
+    reasons: Mapping[int, tuple[str, ...]],
+    revision: str,
 ) -> tuple[list[Ingestible], list[tuple[Question, Decision]]]:
-    """Return what was decided about each document, and the same as single questions: so it is recorded, and can be asked again."""
+    """Return what was decided about each document, and the same as single questions: so it is
+    recorded, and can be asked again.
+    """
     decided: list[Ingestible] = []
     asked: list[tuple[Question, Decision]] = []
     for place, document in enumerate(documents):
         readable = place in found.readable
         decision = Allow(revision) if place in found.stamps else Deny(revision, reasons.get(place, ()))
         file = Question(Point.FILE, "file.read", {"file": document.view["file"]}, about=document.file_id)
-        ingest = Question(Point.INGEST, "ingest.document", {"store": store, "document": document.view}, about=document.file_id)
+        ingest = Question(
+            Point.INGEST,
+            "ingest.document",
+            {"store": store, "document": document.view},
+            about=document.file_id,
+        )
         asked += [(file, Allow(revision) if readable else Deny(revision)), (ingest, decision)]
         decided.append(Ingestible(readable, decision, found.stamps.get(place, {})))
     return decided, asked

@@ -1,7 +1,9 @@
-"""The enforcer: the one place where a decision is asked for. Fails closed, and records every decision before its effect (I1, I12).
+"""The enforcer: the one place where a decision is asked for. Fails closed, and records every decision before
+its effect (I1, I12).
 
-An allow is exactly the value `true` from OPA; undefined, any other type and every error are not (I1). What OPA cannot answer raises
-`PolicyUnavailable`, which ends the operation. Inputs carry metadata only: no text, prompt, token or secret (I11).
+An allow is exactly the value `true` from OPA; undefined, any other type and every error are not (I1). What
+OPA cannot answer raises `PolicyUnavailable`, which ends the operation. Inputs carry metadata only: no text,
+prompt, token or secret (I11).
 """
 
 from __future__ import annotations
@@ -52,7 +54,9 @@ _STAMPED: Final = {Point.STORE: "store", Point.FILE: "file", Point.PROMPT: "prom
 
 @dataclass(frozen=True, slots=True)
 class Compiled:
-    """A filter plan, and what an audit record says of how it was made: enough to make it again, never its values."""
+    """A filter plan, and what an audit record says of how it was made: enough to make it again, never
+    its values.
+    """
 
     plan: FilterPlan
     note: JsonObject
@@ -66,11 +70,15 @@ class Compiled:
 _EMPTY_BATCH: Final = Batch()
 _UNMETERED: Final = Unmetered()
 _MAX_CONCURRENT: Final = 32
-"""Questions of one phase that are asked at the same time: half of what the wire to OPA takes, so that others find a place beside them."""
+"""Questions of one phase that are asked at the same time: half of what the wire to OPA takes, so that
+others find a place beside them.
+"""
 
 
 class Enforcer:
-    """Asks the policy engine and records what it said. Holds no state of its own and caches no decision (I10)."""
+    """Asks the policy engine and records what it said. Holds no state of its own and caches no
+    decision (I10).
+    """
 
     def __init__(
         self,
@@ -88,7 +96,9 @@ class Enforcer:
         self._meter = meter
 
     async def principal(self, claims: JsonObject, *, method: str, request_id: RequestId) -> Principal:
-        """Return the principal that `regate.authn.principal` makes of verified claims; raises `Unauthenticated` when it makes none."""
+        """Return the principal that `regate.authn.principal` makes of verified claims; raises
+        `Unauthenticated` when it makes none.
+        """
         document: JsonObject = {
             "v": 1,
             "now": int(self._clock()),
@@ -102,23 +112,38 @@ class Enforcer:
         principal = read_principal(answer.value) if answer.defined else None
         self._meter.decided("authn", allowed=principal is not None)
         if principal is None:
-            await self._audit.record({"kind": "identity", "request_id": request_id, "revision": answer.revision, "allowed": False})
+            await self._audit.record(
+                {"kind": "identity", "request_id": request_id, "revision": answer.revision, "allowed": False}
+            )
             raise Unauthenticated("The token does not name a principal that may use this service.")
         return principal
 
     async def decide_all(
-        self, context: Context, phase: str, questions: Sequence[Question], *, batch: Batch = _EMPTY_BATCH, notes: JsonObject | None = None
+        self,
+        context: Context,
+        phase: str,
+        questions: Sequence[Question],
+        *,
+        batch: Batch = _EMPTY_BATCH,
+        notes: JsonObject | None = None,
     ) -> tuple[list[Decision], Admitted]:
-        """Return the decisions of one phase of a request, after writing them all, with the notes, as one audit record."""
+        """Return the decisions of one phase of a request, after writing them all, with the notes, as
+        one audit record.
+        """
         began = time.perf_counter()
         now = int(self._clock())
         asking = [partial(self._decide, context, question, now) for question in questions]
-        decisions, admitted = await asyncio.gather(few_at_once(asking, most=_MAX_CONCURRENT), self.admitted_at(context, batch, now=now))
+        decisions, admitted = await asyncio.gather(
+            few_at_once(asking, most=_MAX_CONCURRENT), self.admitted_at(context, batch, now=now)
+        )
         self._count(questions, decisions)
         record = self._record(context, phase, now) | {
             "revision": admitted.revision or (decisions[0].revision if decisions else ""),
             "ms": _milliseconds_since(began),
-            "decisions": [decision_entry(question, decision) for question, decision in zip(questions, decisions, strict=True)],
+            "decisions": [
+                decision_entry(question, decision)
+                for question, decision in zip(questions, decisions, strict=True)
+            ],
         }
         await self._write(record, batch, admitted, notes)
         return decisions, admitted
@@ -135,13 +160,18 @@ class Enforcer:
             raise otherwise
         return decision
 
-    async def admit(self, context: Context, phase: str, batch: Batch, *, notes: JsonObject | None = None) -> Admitted:
+    async def admit(
+        self, context: Context, phase: str, batch: Batch, *, notes: JsonObject | None = None
+    ) -> Admitted:
         """Return what the batch admits, recorded."""
         _, admitted = await self.decide_all(context, phase, [], batch=batch, notes=notes)
         return admitted
 
-    async def ingestible(self, context: Context, store: JsonObject, documents: Sequence[Document]) -> list[Ingestible]:
-        """Return for each document whether its file may be read and whether it may be added to the store, and the stamp it must carry (I5).
+    async def ingestible(
+        self, context: Context, store: JsonObject, documents: Sequence[Document]
+    ) -> list[Ingestible]:
+        """Return for each document whether its file may be read and whether it may be added to the store, and
+        the stamp it must carry (I5).
 
         Raises `PolicyUnavailable` as `stamp` does. What was decided is recorded before this returns.
         """
@@ -150,11 +180,15 @@ class Enforcer:
             decided += await self._ingestible(context, store, documents[start : start + MAX_CONCURRENT])
         return decided
 
-    async def stamp(self, context: Context, question: Question, *, described: JsonObject | None = None) -> tuple[Decision, dict[str, Json]]:
-        """Return the decision on a file, store or document that is new or stamped anew and, when allowed, the stamp it must carry (I5).
+    async def stamp(
+        self, context: Context, question: Question, *, described: JsonObject | None = None
+    ) -> tuple[Decision, dict[str, Json]]:
+        """Return the decision on a file, store or document that is new or stamped anew and, when allowed, the
+        stamp it must carry (I5).
 
-        `described` are the row's fields that are not the policy's to say: its id, name and purpose. Raises `PolicyUnavailable` when the
-        policy allows but its stamp does not conform to the row schema: a policy bug writes nothing.
+        `described` are the row's fields that are not the policy's to say: its id, name and purpose. Raises
+        `PolicyUnavailable` when the policy allows but its stamp does not conform to the row schema: a policy
+        bug writes nothing.
         """
         decision = await self.decide(context, question)
         if isinstance(decision, Deny):
@@ -168,15 +202,22 @@ class Enforcer:
             stamp = dict(answer.value)
             faults = schema.faults({**stamp, **(described or {})})
             if faults or stamp.get("tenant") != context.principal.tenant:
-                raise PolicyUnavailable(f"{question.point.package}/stamp: {'; '.join(faults) or 'tenant is not the principal’s'}")
+                fault = "; ".join(faults) or "tenant is not the principal's"
+                raise PolicyUnavailable(f"{question.point.package}/stamp: {fault}")
         return decision, stamp
 
-    async def plan(self, context: Context, point: Point, action: str, *, unknown: str, resource: JsonObject) -> Compiled:
-        """Return for which rows the point's rule allows the action. The caller must record the note with the access that uses the plan."""
+    async def plan(
+        self, context: Context, point: Point, action: str, *, unknown: str, resource: JsonObject
+    ) -> Compiled:
+        """Return for which rows the point's rule allows the action. The caller must record the note
+        with the access that uses the plan.
+        """
         began = time.perf_counter()
         now = int(self._clock())
         with self._waiting("plan"):
-            planned = await self._engine.plan(point.value, self._input(context, action, resource, now), unknown=unknown)
+            planned = await self._engine.plan(
+                point.value, self._input(context, action, resource, now), unknown=unknown
+            )
         made_for = now if planned.made_for is None else planned.made_for
         note: JsonObject = {
             "rule": point.value,
@@ -192,26 +233,41 @@ class Enforcer:
         return Compiled(planned.plan, note, planned.revision, made_for, asked_at=now)
 
     async def value(self, context: Context, rule: str, action: str, resource: JsonObject) -> Json:
-        """Return the value of a rule that is no yes or no (`on_deny`, `visible`), recorded; None when undefined."""
+        """Return the value of a rule that is no yes or no (`on_deny`, `visible`), recorded; None when
+        undefined.
+        """
         now = int(self._clock())
         answer = await self._ask(rule, self._input(context, action, resource, now))
         entry = value_entry(rule, action, resource, answer)
-        await self._audit.record(self._record(context, action, now) | {"revision": answer.revision, "values": [entry]})
+        await self._audit.record(
+            self._record(context, action, now) | {"revision": answer.revision, "values": [entry]}
+        )
         return answer.value if answer.defined else None
 
     async def admitted_at(self, context: Context, batch: Batch, *, now: int) -> Admitted:
-        """Return what the batch admits at this time. It is not recorded: `settled` must be, before anything is done on the strength of it."""
+        """Return what the batch admits at this time. It is not recorded: `settled` must be, before
+        anything is done on the strength of it.
+        """
         if batch.is_empty:
             return NONE_ADMITTED
         with self._waiting("batch"):
-            return read_admitted(await self._engine.ask(BATCH_RULE, self._input(context, BATCH_ACTION, batch.as_input(), now)), batch)
+            return read_admitted(
+                await self._engine.ask(BATCH_RULE, self._input(context, BATCH_ACTION, batch.as_input(), now)),
+                batch,
+            )
 
-    async def settled(self, context: Context, phase: str, batch: Batch, admitted: Admitted, *, now: int, notes: JsonObject) -> None:
+    async def settled(
+        self, context: Context, phase: str, batch: Batch, admitted: Admitted, *, now: int, notes: JsonObject
+    ) -> None:
         """Record, with the notes, what `admitted_at` said of the batch."""
-        await self._write(self._record(context, phase, now) | {"revision": admitted.revision}, batch, admitted, notes)
+        await self._write(
+            self._record(context, phase, now) | {"revision": admitted.revision}, batch, admitted, notes
+        )
 
     async def explain_chunks(self, context: Context, batch: Batch) -> dict[int, tuple[str, ...]]:
-        """Return for each position in `batch.chunks` why it is denied. For operators only: reasons tell of a chunk's existence."""
+        """Return for each position in `batch.chunks` why it is denied. For operators only: reasons
+        tell of a chunk's existence.
+        """
         document = self._input(context, "chunk.read", batch.as_input(), int(self._clock()))
         with self._waiting("ask"):
             answer = await self._engine.ask("regate/lib/batch/chunk_reasons", document)
@@ -234,12 +290,16 @@ class Enforcer:
                 raise PolicyUnavailable(f"{question.point.value} is not an object of six whole numbers")
             return Allow(answer.revision, {LIMITS: answer.value})
         if answer.defined and answer.value is True:
-            return Allow(answer.revision, await self._decision_attributes(question, document, answer.revision, said))
+            return Allow(
+                answer.revision, await self._decision_attributes(question, document, answer.revision, said)
+            )
         with self._waiting("ask"):
             reasons = await self._engine.ask(reasons_rule(question.point), document)
         return Deny(answer.revision, _texts(reasons.value) if reasons.defined else ())
 
-    async def _ingestible(self, context: Context, store: JsonObject, documents: Sequence[Document]) -> list[Ingestible]:
+    async def _ingestible(
+        self, context: Context, store: JsonObject, documents: Sequence[Document]
+    ) -> list[Ingestible]:
         began = time.perf_counter()
         now = int(self._clock())
         asked = self._input(context, BATCH_ACTION, documents_input(store, documents), now)
@@ -249,7 +309,9 @@ class Enforcer:
                 raise PolicyUnavailable(f"{DOCUMENTS_RULE} is undefined")
             schema, tenant = self._schemas[_STAMPED[Point.INGEST]], context.principal.tenant
             found = read_answer(answer.value, count=len(documents), schema=schema, tenant=tenant)
-        reasons = await self._document_reasons(asked, [place for place in range(len(documents)) if place not in found.stamps])
+        reasons = await self._document_reasons(
+            asked, [place for place in range(len(documents)) if place not in found.stamps]
+        )
         decided, entries = outcomes(store, documents, found, reasons=reasons, revision=answer.revision)
         self._count([question for question, _ in entries], [decision for _, decision in entries])
         record = self._record(context, "ingest.document", now) | {
@@ -265,16 +327,24 @@ class Enforcer:
         if not places:
             return {}
         documents = cast("Sequence[Json]", asked["documents"])
-        answer = await self._ask(DOCUMENT_REASONS_RULE, {**asked, "documents": [documents[place] for place in places]})
+        answer = await self._ask(
+            DOCUMENT_REASONS_RULE, {**asked, "documents": [documents[place] for place in places]}
+        )
         said = answer.value if isinstance(answer.value, Mapping) else {}
         return {place: _texts(said.get(str(position))) for position, place in enumerate(places)}
 
-    async def _asked(self, question: Question, document: JsonObject) -> tuple[Answer, list[Answer | BaseException]]:
-        """Return the decision's answer, and beside it what the rules that qualify it say, failures included: a deny needs none of them."""
+    async def _asked(
+        self, question: Question, document: JsonObject
+    ) -> tuple[Answer, list[Answer | BaseException]]:
+        """Return the decision's answer, and beside it what the rules that qualify it say, failures
+        included: a deny needs none of them.
+        """
         if not question.companions:
             return await self._ask(question.point.value, document), []
         rules = [question.point.value, *question.companion_rules]
-        answer, *said = await asyncio.gather(*(self._ask(rule, document) for rule in rules), return_exceptions=True)
+        answer, *said = await asyncio.gather(
+            *(self._ask(rule, document) for rule in rules), return_exceptions=True
+        )
         if isinstance(answer, BaseException):
             raise answer
         return answer, said
@@ -282,7 +352,9 @@ class Enforcer:
     async def _decision_attributes(
         self, question: Question, document: JsonObject, revision: str, said: Sequence[Answer | BaseException]
     ) -> dict[str, Json]:
-        """Return the values that qualify an allow, all of the revision that allows; asks once more for one of another revision."""
+        """Return the values that qualify an allow, all of the revision that allows; asks once more for
+        one of another revision.
+        """
         decision_attributes: dict[str, Json] = {}
         for name, rule, first in zip(question.companions, question.companion_rules, said, strict=True):
             if isinstance(first, BaseException):
@@ -300,7 +372,9 @@ class Enforcer:
 
     @contextmanager
     def _waiting(self, kind: Literal["ask", "plan", "batch"]) -> Iterator[None]:
-        """Measure an exchange with the policy engine, the reading of its answer included, and count it when the answer was of no use."""
+        """Measure an exchange with the policy engine, the reading of its answer included, and count it
+        when the answer was of no use.
+        """
         began = time.perf_counter()
         try:
             yield
@@ -310,7 +384,9 @@ class Enforcer:
         finally:
             self._meter.asked(kind, seconds=time.perf_counter() - began)
 
-    async def _write(self, record: dict[str, Json], batch: Batch, admitted: Admitted, notes: JsonObject | None) -> None:
+    async def _write(
+        self, record: dict[str, Json], batch: Batch, admitted: Admitted, notes: JsonObject | None
+    ) -> None:
         for point, allowed, denied in outcomes_of(batch, admitted):
             self._meter.decided(point.short, allowed=True, count=allowed)
             self._meter.decided(point.short, allowed=False, count=denied)
@@ -323,7 +399,9 @@ class Enforcer:
             self._meter.decided(question.point.short, allowed=isinstance(decision, Allow))
 
     def _input(self, context: Context, action: str, resource: JsonObject, now: int) -> JsonObject:
-        return policy_input(context.principal.as_input(), action, resource, request_id=context.request_id, now=now)
+        return policy_input(
+            context.principal.as_input(), action, resource, request_id=context.request_id, now=now
+        )
 
     def _record(self, context: Context, phase: str, now: int) -> dict[str, Json]:
         return {
@@ -339,9 +417,20 @@ class Enforcer:
         }
 
 
-def policy_input(principal: JsonObject, action: str, resource: JsonObject, *, request_id: str, now: int) -> JsonObject:
-    """Return the input of one question: what every point is told, and the point's own keys. Recorded questions are asked again with it."""
-    return {"v": 1, "now": now, "request_id": request_id, "action": action, "principal": principal, **resource}
+def policy_input(
+    principal: JsonObject, action: str, resource: JsonObject, *, request_id: str, now: int
+) -> JsonObject:
+    """Return the input of one question: what every point is told, and the point's own keys. Recorded
+    questions are asked again with it.
+    """
+    return {
+        "v": 1,
+        "now": now,
+        "request_id": request_id,
+        "action": action,
+        "principal": principal,
+        **resource,
+    }
 
 
 def reasons_rule(point: Point) -> str:

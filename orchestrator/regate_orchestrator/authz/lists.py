@@ -1,7 +1,9 @@
-"""Lists of rows: a page of what the compiled filter permits, each row of it decided again before anybody sees it (I13).
+"""Lists of rows: a page of what the compiled filter permits, each row of it decided again before anybody sees
+it (I13).
 
-The filter decides what a list costs; the decision decides what is shown, and what a cursor may name. What is denied is dropped, and the page
-filled from beyond it. All that a list rests on is one audit record. Retrieval does the same for chunks (`retrieval/search.py`).
+The filter decides what a list costs; the decision decides what is shown, and what a cursor may name. What is
+denied is dropped, and the page filled from beyond it. All that a list rests on is one audit record. Retrieval
+does the same for chunks (`retrieval/search.py`).
 """
 
 from __future__ import annotations
@@ -54,22 +56,30 @@ class Listed(Generic[Row]):
 
 
 class Listings:
-    """Shows lists to principals, and nothing in them that was not decided. Only what it returns may be shown."""
+    """Shows lists to principals, and nothing in them that was not decided. Only what it returns may
+    be shown.
+    """
 
     def __init__(self, enforcer: Enforcer) -> None:
         self._enforcer = enforcer
         self.mismatches = 0
-        """Rows that a filter permitted and the decision denied, by one policy at one time (I13): must stay 0."""
+        """Rows that a filter permitted and the decision denied, by one policy at one time (I13): must
+        stay 0.
+        """
 
     async def page(self, context: Context, listed: Listed[Row], page: Page, read: Reading[Row]) -> Rows[Row]:
-        """Return the page of the rows that the caller may be shown, recorded; it is full unless the list ends with it.
+        """Return the page of the rows that the caller may be shown, recorded; it is full unless the list ends
+        with it.
 
-        Raises `InvalidRequest` for a cursor that names no row which the caller may be shown, and `FilterNotExpressible` for a filter that the
-        store cannot follow, or that permits so much of what is denied that a page would take too long to fill.
+        Raises `InvalidRequest` for a cursor that names no row which the caller may be shown, and
+        `FilterNotExpressible` for a filter that the store cannot follow, or that permits so much of what is
+        denied that a page would take too long to fill.
         """
         began = time.perf_counter()
         kind = listed.kind
-        compiled = await self._enforcer.plan(context, kind.point, kind.action, unknown=kind.row, resource=listed.resource)
+        compiled = await self._enforcer.plan(
+            context, kind.point, kind.action, unknown=kind.row, resource=listed.resource
+        )
         found = _Found(self._enforcer, context, listed, compiled)
         try:
             rows = await _look(found, page, read)
@@ -81,19 +91,27 @@ class Listings:
 
     async def _record(self, context: Context, found: _Found[Row], began: float) -> None:
         action = found.listed.kind.action
-        notes: dict[str, Json] = {"compiled": found.compiled.note, "ms": round((time.perf_counter() - began) * 1000, 3)}
+        notes: dict[str, Json] = {
+            "compiled": found.compiled.note,
+            "ms": round((time.perf_counter() - began) * 1000, 3),
+        }
         if found.listed.store is not None:
             notes["files"] = list(found.names)  # a chunk's stamp does not say which it is
-        await self._enforcer.settled(context, action, found.asked, found.admitted, now=found.compiled.asked_at, notes=notes)
+        await self._enforcer.settled(
+            context, action, found.asked, found.admitted, now=found.compiled.asked_at, notes=notes
+        )
         if found.denied:
             mismatched = await found.mismatched()
             self.mismatches += mismatched
             rows = [found.names[place] for place in found.denied]
-            await self._enforcer.record(context, f"{action}.denied", {"kind": "denied", "alert": mismatched > 0, "rows": rows})
+            await self._enforcer.record(
+                context, f"{action}.denied", {"kind": "denied", "alert": mismatched > 0, "rows": rows}
+            )
 
 
 async def _look(found: _Found[Row], page: Page, read: Reading[Row]) -> Rows[Row]:
-    """Return the page, looking further until it is full and known to go on, or the list ends. Each row is decided once.
+    """Return the page, looking further until it is full and known to go on, or the list ends. Each row is
+    decided once.
 
     One row beyond the page is decided as well: only a row that may be shown says that there is more.
     """
@@ -105,17 +123,23 @@ async def _look(found: _Found[Row], page: Page, read: Reading[Row]) -> Rows[Row]
         for param in page.cursors:
             if param not in seen:
                 raise no_such_cursor(param)
-        shown = [row for row, is_shown in zip(rows.rows, allowed[len(rows.cursors) :], strict=True) if is_shown]
+        shown = [
+            row for row, is_shown in zip(rows.rows, allowed[len(rows.cursors) :], strict=True) if is_shown
+        ]
         if len(shown) > page.limit or not rows.has_more:
             kept = shown[-page.limit :] if page.is_backwards else shown[: page.limit]
             return Rows(tuple(kept), has_more=len(shown) > page.limit)
         if want >= _MAX_EXAMINED:
-            raise FilterNotExpressible(f"{want} rows were examined for a page of {page.limit} of {found.listed.kind.action}")
+            raise FilterNotExpressible(
+                f"{want} rows were examined for a page of {page.limit} of {found.listed.kind.action}"
+            )
         want = min(want * 4, _MAX_EXAMINED)
 
 
 class _Found(Generic[Row]):
-    """The rows that were looked at, in the order in which they were asked about, and what was decided about them: all by one policy."""
+    """The rows that were looked at, in the order in which they were asked about, and what was decided
+    about them: all by one policy.
+    """
 
     def __init__(self, enforcer: Enforcer, context: Context, listed: Listed[Row], compiled: Compiled) -> None:
         self._enforcer = enforcer
@@ -129,7 +153,8 @@ class _Found(Generic[Row]):
         self._last = Admitted("")
 
     async def decide(self, rows: Sequence[Row]) -> list[bool]:
-        """Return for each row whether it may be shown. Only those are asked about that were not decided as they are here.
+        """Return for each row whether it may be shown. Only those are asked about that were not decided as
+        they are here.
 
         When the policy has changed since others were decided, all are decided anew: a page is of one policy.
         """
@@ -161,7 +186,8 @@ class _Found(Generic[Row]):
         return [place for place in range(len(self.names)) if place not in self._allowed]
 
     async def mismatched(self) -> int:
-        """Return how many of the denied the filter should have left out: what its very policy denies at the time that it was made for.
+        """Return how many of the denied the filter should have left out: what its very policy denies at the
+        time that it was made for.
 
         The others are no fault: the policy changed, or a time that a rule compares with has come since.
         """

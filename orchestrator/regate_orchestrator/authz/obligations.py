@@ -1,7 +1,8 @@
-"""What a policy demands of a tool call that it permits, and what of it the gateway can do. What it cannot do is a refusal of the call, never silence.
+"""What a policy demands of a tool call that it permits, and what of it the gateway can do. What it cannot do
+is a refusal of the call, never silence.
 
-Asked beside the decision (`QUALITIES` qualify it). What is demanded for want of which a policy is not even loaded is said in
-`regate_adapters.opa.acceptance.controls`; here is what shows only when a call is decided.
+Asked beside the decision (`QUALITIES` qualify it). What is demanded for want of which a policy is not even
+loaded is said in `regate_adapters.opa.acceptance.controls`; here is what shows only when a call is decided.
 """
 
 from __future__ import annotations
@@ -21,7 +22,9 @@ _MAX_RESULT_BYTES: Final = "max_result_bytes"
 
 @dataclass(frozen=True, slots=True)
 class Demands:
-    """What must be done with a permitted call. `unmet` says in words what of it is not done here; a call with any must not run."""
+    """What must be done with a permitted call. `unmet` says in words what of it is not done here; a
+    call with any must not run.
+    """
 
     max_result_bytes: int
     """The largest result that may enter the prompt."""
@@ -29,10 +32,14 @@ class Demands:
 
 
 def demands_of(decision_attributes: Mapping[str, Json]) -> Demands:
-    """Return what the rules that qualify an allow demand. A rule that says nothing, or what is not understood, demands what nobody can do."""
+    """Return what the rules that qualify an allow demand. A rule that says nothing, or what is not
+    understood, demands what nobody can do.
+    """
     obligations = decision_attributes.get(OBLIGATIONS)
     most = obligations.get(_MAX_RESULT_BYTES) if isinstance(obligations, Mapping) else None
-    return Demands(most if type(most) is int else 0, tuple(_unmet(decision_attributes.get(NEEDS_APPROVAL), obligations)))
+    return Demands(
+        most if type(most) is int else 0, tuple(_unmet(decision_attributes.get(NEEDS_APPROVAL), obligations))
+    )
 
 
 def _unmet(needs_approval: Json, obligations: Json) -> Iterator[str]:
@@ -44,4 +51,6 @@ def _unmet(needs_approval: Json, obligations: Json) -> Iterator[str]:
     most = obligations.get(_MAX_RESULT_BYTES)
     if type(most) is not int or most < 0:
         yield f"obligation {_MAX_RESULT_BYTES}: is no whole number"
-    yield from (f"obligation {name}: is not done here" for name in sorted(obligations) if name != _MAX_RESULT_BYTES)
+    yield from (
+        f"obligation {name}: is not done here" for name in sorted(obligations) if name != _MAX_RESULT_BYTES
+    )

@@ -1,4 +1,6 @@
-"""Filter plans as records show them: kind, size and digest, never their values. Pure; `enforcer.py` writes them down."""
+"""Filter plans as records show them: kind, size and digest, never their values. Pure; `enforcer.py`
+writes them down.
+"""
 
 from __future__ import annotations
 
@@ -33,7 +35,9 @@ def describe(plan: FilterPlan) -> JsonObject:
 
 
 def plan_digest(plan: FilterPlan) -> str:
-    """Return a digest that two plans share when they are the same tree, in whatever order its parts and values are written."""
+    """Return a digest that two plans share when they are the same tree, in whatever order its parts
+    and values are written.
+    """
     return hashlib.sha256(_spelt(expression_of(plan)).encode()).hexdigest()[:16]
 
 

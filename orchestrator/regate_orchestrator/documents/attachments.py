@@ -1,8 +1,10 @@
-"""Attachments: the decisions that let files into a vector store and stamp them, and those that stamp them anew (I5).
+"""Attachments: the decisions that let files into a vector store and stamp them, and those that stamp them
+anew (I5).
 
-Nothing is read here: what is attached is in progress, and `ingestion.py`, the counterpart, makes its chunks. A file whose attributes change
-is decided again as it was at first. Its chunks are then stored once more under another generation, with the new stamp, before the attachment
-names that generation: so they are found under the old stamp or under the new one at every moment, and never under both or neither (ADR 0008).
+Nothing is read here: what is attached is in progress, and `ingestion.py`, the counterpart, makes its chunks.
+A file whose attributes change is decided again as it was at first. Its chunks are then stored once more under
+another generation, with the new stamp, before the attachment names that generation: so they are found under
+the old stamp or under the new one at every moment, and never under both or neither (ADR 0008).
 """
 
 from __future__ import annotations
@@ -18,7 +20,13 @@ from regate_orchestrator.authz.enforcer import Enforcer
 from regate_orchestrator.documents.attributes import SplitAttributes
 from regate_orchestrator.documents.chunking import Chunking
 from regate_orchestrator.documents.generations import mint_generation
-from regate_orchestrator.errors import InvalidRequest, NotFound, NotPermitted, PolicyUnavailable, VectorStoreUnavailable
+from regate_orchestrator.errors import (
+    InvalidRequest,
+    NotFound,
+    NotPermitted,
+    PolicyUnavailable,
+    VectorStoreUnavailable,
+)
 from regate_orchestrator.filters.expression import Scalar
 from regate_orchestrator.filters.schema import RowSchema
 from regate_orchestrator.ports import StateStore, VectorStore
@@ -36,7 +44,8 @@ _ABSENT: Final[JsonObject] = {"id": ""}
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """A file that a client wants in a store. `sent` are the attributes as sent; `param` names the file in the request.
+    """A file that a client wants in a store. `sent` are the attributes as sent; `param` names the file in the
+    request.
 
     `chunking` None: as fits the store's embedding model.
     """
@@ -49,7 +58,9 @@ class Wanted:
 
 
 class Attachments:
-    """Attaches files to vector stores, and changes the attributes of those attached. `wake` is called when there is work for ingestion."""
+    """Attaches files to vector stores, and changes the attributes of those attached. `wake` is called
+    when there is work for ingestion.
+    """
 
     def __init__(
         self,
@@ -70,27 +81,36 @@ class Attachments:
         self._wake = wake
         self._clock = clock
 
-    async def decide(self, context: Context, store: StoreRow, store_view: JsonObject, wanted: Sequence[Wanted]) -> list[Attachment]:
-        """Return the attachments to be, in progress and not stored yet. The caller has decided that the store may be added to.
+    async def decide(
+        self, context: Context, store: StoreRow, store_view: JsonObject, wanted: Sequence[Wanted]
+    ) -> list[Attachment]:
+        """Return the attachments to be, in progress and not stored yet. The caller has decided that the store
+        may be added to.
 
-        Raises `NotFound` for the first file that is absent, or may not be read, and `NotPermitted` with the policy's reasons for the first
-        that the ingest decision denies. Raises `InvalidRequest` for one that is in progress in the store, for chunks larger than the store's
-        embedding model takes, and when that is no longer configured.
+        Raises `NotFound` for the first file that is absent, or may not be read, and `NotPermitted` with the
+        policy's reasons for the first that the ingest decision denies. Raises `InvalidRequest` for one that
+        is in progress in the store, for chunks larger than the store's embedding model takes, and when that
+        is no longer configured.
         """
         self._models.require([store])
         chunkings = [one.chunking or self._models.chunking(store) for one in wanted]
         self._models.require_chunks_that_fit(store, chunkings)
         rows = await self._state.files_named(context.principal, [one.file_id for one in wanted])
-        documents = [Document(one.file_id, self._document(rows.get(one.file_id), one.attributes)) for one in wanted]
+        documents = [
+            Document(one.file_id, self._document(rows.get(one.file_id), one.attributes)) for one in wanted
+        ]
         decided = await self._enforcer.ingestible(context, store_view, documents)
         for one, outcome in zip(wanted, decided, strict=True):
-            # An absent file was decided about as well, so that it takes the same work as one that may not be read (I7).
+            # An absent file was decided about as well, so that it takes the same work as one that may not be
+            # read (I7).
             if one.file_id not in rows or not outcome.readable:
                 raise NotFound.of("file", one.file_id, param=one.param)
         for one, outcome in zip(wanted, decided, strict=True):
             if isinstance(outcome.decision, Deny):
                 raise _refused(outcome.decision, one.file_id)
-        running = await self._state.in_progress_among(context.principal, store.id, [one.file_id for one in wanted])
+        running = await self._state.in_progress_among(
+            context.principal, store.id, [one.file_id for one in wanted]
+        )
         for one in wanted:
             if one.file_id in running:
                 message = f"The file {one.file_id} is being processed in this store; wait until it is done."
@@ -113,8 +133,12 @@ class Attachments:
             for one, outcome, chunking in zip(wanted, decided, chunkings, strict=True)
         ]
 
-    async def put(self, context: Context, rows: Sequence[Attachment], *, batch: FileBatch | None = None) -> None:
-        """Store the attachments and their batch, all or none, and have their chunks made. Raises `NotFound` for what has gone meanwhile."""
+    async def put(
+        self, context: Context, rows: Sequence[Attachment], *, batch: FileBatch | None = None
+    ) -> None:
+        """Store the attachments and their batch, all or none, and have their chunks made. Raises
+        `NotFound` for what has gone meanwhile.
+        """
         if not rows and batch is None:
             return
         marked = rows if batch is None else [replace(row, batch_id=batch.id) for row in rows]
@@ -124,18 +148,28 @@ class Attachments:
         self._wake()
 
     async def amend(
-        self, context: Context, store_view: JsonObject, present: Attachment, *, sent: Mapping[str, Scalar], attributes: SplitAttributes
+        self,
+        context: Context,
+        store_view: JsonObject,
+        present: Attachment,
+        *,
+        sent: Mapping[str, Scalar],
+        attributes: SplitAttributes,
     ) -> Attachment:
-        """Return the attachment with these attributes in place of all it had, decided and stamped anew. When this returns they are in force.
+        """Return the attachment with these attributes in place of all it had, decided and stamped anew. When
+        this returns they are in force.
 
-        Raises `NotPermitted` with the policy's reasons when the ingest decision denies, and `NotFound` when it has gone meanwhile.
+        Raises `NotPermitted` with the policy's reasons when the ingest decision denies, and `NotFound` when
+        it has gone meanwhile.
         """
         for _ in range(_TRIES):
             row = await self._restamped(context, store_view, present, sent=sent, attributes=attributes)
             if row.status == "completed":
                 amended = await self._swap(row, expected=present)
             else:  # what is being written has the old stamp: it is written again
-                amended = await self._keep(replace(row, generation="") if row.status == "in_progress" else row, expected=present)
+                amended = await self._keep(
+                    replace(row, generation="") if row.status == "in_progress" else row, expected=present
+                )
             if amended is not None:
                 await self._state.touch_store(context.principal, present.store_id, at=int(self._clock()))
                 return amended
@@ -143,32 +177,62 @@ class Attachments:
             if found is None:
                 raise NotFound.of("vector store file", present.file_id)
             present = found
-        raise InvalidRequest("The file is being changed by others at the same time; try again.", code="vector_store_file_changed")
+        raise InvalidRequest(
+            "The file is being changed by others at the same time; try again.",
+            code="vector_store_file_changed",
+        )
 
     async def _restamped(
-        self, context: Context, store_view: JsonObject, present: Attachment, *, sent: Mapping[str, Scalar], attributes: SplitAttributes
+        self,
+        context: Context,
+        store_view: JsonObject,
+        present: Attachment,
+        *,
+        sent: Mapping[str, Scalar],
+        attributes: SplitAttributes,
     ) -> Attachment:
         file = await self._state.file(context.principal, present.file_id)
         if file is None:
             raise NotFound.of("vector store file", present.file_id)
-        resource: JsonObject = {"store": store_view, "document": self._document(file, attributes), "attachment": present.stamp}
-        decision, stamp = await self._enforcer.stamp(context, Question(Point.INGEST, "ingest.document", resource, about=present.file_id))
+        resource: JsonObject = {
+            "store": store_view,
+            "document": self._document(file, attributes),
+            "attachment": present.stamp,
+        }
+        decision, stamp = await self._enforcer.stamp(
+            context, Question(Point.INGEST, "ingest.document", resource, about=present.file_id)
+        )
         if isinstance(decision, Deny):
             raise _refused(decision, present.file_id)
         if stamp["owner"] != present.stamp["owner"]:  # INVARIANT: write-once, whatever the policy says
             raise PolicyUnavailable("regate/ingest/stamp: the owner of an attachment never changes")
         return replace(
-            present, stamp=stamp, requested=dict(sent), attributes=dict(attributes.own), policy_revision=decision.revision, attempts=0
+            present,
+            stamp=stamp,
+            requested=dict(sent),
+            attributes=dict(attributes.own),
+            policy_revision=decision.revision,
+            attempts=0,
         )
 
     async def _swap(self, row: Attachment, *, expected: Attachment) -> Attachment | None:
-        """Return the completed attachment with its chunks under the new stamp, or None when it has changed since."""
+        """Return the completed attachment with its chunks under the new stamp, or None when it has
+        changed since.
+        """
         generation = mint_generation(str(row.stamp["tenant"]), row.file_id)
-        await self._state.reserve(OrphanedChunks(row.store_id, row.file_id, generation), ttl_s=_RESTAMP_SECONDS)
-        copied = await self._vectors.restamp(
-            row.store_id, row.file_id, generation=expected.generation, target=generation, stamp=row.stamp, attributes=row.attributes
+        await self._state.reserve(
+            OrphanedChunks(row.store_id, row.file_id, generation), ttl_s=_RESTAMP_SECONDS
         )
-        if copied != row.chunks:  # the engine has lost some, or has them from before an upgrade of the schema: the file is read again
+        copied = await self._vectors.restamp(
+            row.store_id,
+            row.file_id,
+            generation=expected.generation,
+            target=generation,
+            stamp=row.stamp,
+            attributes=row.attributes,
+        )
+        if copied != row.chunks:
+            # The engine lost some, or has them from before an upgrade of the schema: read again.
             again = await self._keep(replace(row, status="in_progress", generation=""), expected=expected)
             await self._discard(row.store_id, row.file_id, generation)
             return again
@@ -186,7 +250,9 @@ class Attachments:
         return row
 
     async def _discard(self, store: StoreId, file: FileId, generation: str) -> None:
-        """Remove chunks that nothing counts any more. What cannot be removed now is orphaned, and collected."""
+        """Remove chunks that nothing counts any more. What cannot be removed now is orphaned, and
+        collected.
+        """
         try:
             await self._vectors.remove(store, file, generation=generation)
         except VectorStoreUnavailable as error:
@@ -205,9 +271,15 @@ class Attachments:
         }
 
     def _file_view(self, row: FileRow) -> JsonObject:
-        return self._file_schema.canonical({**row.stamp, "id": row.id, "filename": row.filename, "purpose": row.purpose})
+        return self._file_schema.canonical(
+            {**row.stamp, "id": row.id, "filename": row.filename, "purpose": row.purpose}
+        )
 
 
 def _refused(decision: Deny, file: FileId) -> NotPermitted:
     """Return the refusal with its reasons: whoever may read a document may know why it is refused."""
-    return NotPermitted(f"The ingest policy refused the file {file}: " + ("; ".join(decision.reasons) or "no reason given") + ".")
+    return NotPermitted(
+        f"The ingest policy refused the file {file}: "
+        + ("; ".join(decision.reasons) or "no reason given")
+        + "."
+    )

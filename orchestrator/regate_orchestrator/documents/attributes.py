@@ -1,7 +1,9 @@
-"""Attributes as clients send them, with files and stores: which are theirs, which are requests to the policy, and which are refused.
+"""Attributes as clients send them, with files and stores: which are theirs, which are requests to the policy,
+and which are refused.
 
-Keys that start with `regate.` *request* a sharing label; they go to the ingest, file or store decision, which alone says what is stamped
-(I5). Names that look like policy fields are refused, so that nobody thinks they do something. All else belongs to the client.
+Keys that start with `regate.` *request* a sharing label; they go to the ingest, file or store decision, which
+alone says what is stamped (I5). Names that look like policy fields are refused, so that nobody thinks they do
+something. All else belongs to the client.
 """
 
 from __future__ import annotations
@@ -27,7 +29,18 @@ _LISTS: Final = ("teams", "roles", "projects", "namespaces", "labels")
 _VISIBILITIES: Final = ("private", "attributes", "tenant")
 RESERVED: Final = frozenset(
     {
-        *("tenant", "tenant_id", "owner", "owner_id", "acl", "visibility", "teams", "roles", "projects", "namespaces"),
+        *(
+            "tenant",
+            "tenant_id",
+            "owner",
+            "owner_id",
+            "acl",
+            "visibility",
+            "teams",
+            "roles",
+            "projects",
+            "namespaces",
+        ),
         *("level", "labels", "clearance", "legal_hold", "embargo_until"),
     }
 )
@@ -35,19 +48,25 @@ RESERVED: Final = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class SplitAttributes:
-    """`own` are the client's; `requested` is what the policy is asked to stamp, holding only the keys that were sent."""
+    """`own` are the client's; `requested` is what the policy is asked to stamp, holding only the keys
+    that were sent.
+    """
 
     own: Mapping[str, Scalar]
     requested: Mapping[str, Json]
 
 
 def is_key(text: str) -> bool:
-    """Return whether the text can be an attribute's key: any of 1 to 64 characters (OpenAI, "attributes") that every store can hold."""
+    """Return whether the text can be an attribute's key: any of 1 to 64 characters (OpenAI,
+    "attributes") that every store can hold.
+    """
     return 0 < len(text) <= _MAX_KEY and _is_storable(text)
 
 
 def split_attributes(values: Mapping[str, object], *, param: str, for_store: bool = False) -> SplitAttributes:
-    """Return the client's attributes and its sharing requests. Raises `InvalidRequest` for anything else (OpenAI, "attributes")."""
+    """Return the client's attributes and its sharing requests. Raises `InvalidRequest` for anything
+    else (OpenAI, "attributes").
+    """
     if len(values) > _MOST:
         raise InvalidRequest(f"'{param}' may have at most {_MOST} keys; it has {len(values)}.", param=param)
     own: dict[str, Scalar] = {}
@@ -55,7 +74,9 @@ def split_attributes(values: Mapping[str, object], *, param: str, for_store: boo
     for key, value in values.items():
         place = f"{param}.{key}"
         if not is_key(key):
-            raise InvalidRequest(f"Keys of '{param}' are texts of 1 to {_MAX_KEY} characters, without NUL.", param=param)
+            raise InvalidRequest(
+                f"Keys of '{param}' are texts of 1 to {_MAX_KEY} characters, without NUL.", param=param
+            )
         if not isinstance(value, str | int | float | bool):
             raise InvalidRequest(f"'{place}' must be a string, a number or a boolean.", param=place)
         if isinstance(value, str) and not (len(value) <= LONGEST and _is_storable(value)):
@@ -66,14 +87,19 @@ def split_attributes(values: Mapping[str, object], *, param: str, for_store: boo
             name = key[len(_PREFIX) :]
             requested[name] = _requested(name, value, place=place, for_store=for_store)
         elif is_reserved(key):
-            raise InvalidRequest(f"'{place}' is a reserved name. To ask for sharing use keys such as 'regate.teams'.", param=place)
+            raise InvalidRequest(
+                f"'{place}' is a reserved name. To ask for sharing use keys such as 'regate.teams'.",
+                param=place,
+            )
         else:
             own[key] = value
     return SplitAttributes(own, requested)
 
 
 def is_reserved(key: str) -> bool:
-    """Return whether a reader could take the key for a policy field or a sharing request, however it is spelt."""
+    """Return whether a reader could take the key for a policy field or a sharing request, however it
+    is spelt.
+    """
     seen = unicodedata.normalize("NFKC", key).strip().casefold()
     return seen in RESERVED or seen.startswith(("_", _PREFIX))
 
@@ -103,4 +129,8 @@ def _requested(name: str, value: Scalar, *, place: str, for_store: bool) -> Json
     known = (*_LISTS, "level", "visibility", *(("share",) if for_store else ()))
     near = nearest(name, known)
     advice = f"There are: {', '.join(known)}." if near is None else f"Did you mean '{_PREFIX}{near}'?"
-    raise InvalidRequest(f"'{place}' is not a sharing request that Regate knows. {advice}", param=place, code="unknown_parameter")
+    raise InvalidRequest(
+        f"'{place}' is not a sharing request that Regate knows. {advice}",
+        param=place,
+        code="unknown_parameter",
+    )

@@ -19,7 +19,8 @@ class Chunking:
 def default_chunking(limit: int | None) -> Chunking:
     """Return OpenAI's default, or smaller chunks for a model that takes no more tokens than `limit`.
 
-    A quarter is left free: the model's tokenizer is not the one by which text is split, and counts more in most languages.
+    A quarter is left free: the model's tokenizer is not the one by which text is split, and counts more in
+    most languages.
     """
     size = _USUAL if limit is None else min(_USUAL, limit * 3 // 4)
     return Chunking(size, size // 2)

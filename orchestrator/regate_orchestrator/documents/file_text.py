@@ -1,6 +1,8 @@
-"""Reading files into a prompt: the text of documents and the bytes of images, stored here or sent inline (`input_file`, `input_image`).
+"""Reading files into a prompt: the text of documents and the bytes of images, stored here or sent inline
+(`input_file`, `input_image`).
 
-Nothing is decided here: the caller has decided that the row may be read. Not ingestion (`ingestion.py`), which splits and stamps.
+Nothing is decided here: the caller has decided that the row may be read. Not ingestion (`ingestion.py`),
+which splits and stamps.
 """
 
 from __future__ import annotations
@@ -42,32 +44,46 @@ class Inline:
 
 
 class FileReader:
-    """Reads whole files, each under a limit that the caller gives. Raises `UnreadableFile` for what cannot be read as what is wanted."""
+    """Reads whole files, each under a limit that the caller gives. Raises `UnreadableFile` for what
+    cannot be read as what is wanted.
+    """
 
     def __init__(self, blobs: BlobStore, extractor: Extractor) -> None:
         self._blobs = blobs
         self._extractor = extractor
 
     async def text(self, row: FileRow, *, tenant: str, limit_bytes: int) -> str:
-        """Return the text of a stored document, read for the tenant. Raises `TooLarge` when the text, in UTF-8, is longer than the limit."""
+        """Return the text of a stored document, read for the tenant. Raises `TooLarge` when the text,
+        in UTF-8, is longer than the limit.
+        """
         text = await self._extractor.text(self._blobs.local(row.id), filename=row.filename, tenant=tenant)
         return _bounded(text, limit_bytes)
 
-    async def text_of_inline(self, inline: Inline, *, filename: str | None, tenant: str, limit_bytes: int) -> str:
-        """Return the text of an inline document. Without a name, the media type says what it is. Raises `TooLarge` as `text` does."""
+    async def text_of_inline(
+        self, inline: Inline, *, filename: str | None, tenant: str, limit_bytes: int
+    ) -> str:
+        """Return the text of an inline document. Without a name, the media type says what it is.
+        Raises `TooLarge` as `text` does.
+        """
         name = filename or name_of(inline.media_type)
         if name is None:
-            raise UnreadableFile("unsupported_file", "The inline file needs a filename whose ending says what it is.")
+            raise UnreadableFile(
+                "unsupported_file", "The inline file needs a filename whose ending says what it is."
+            )
         return _bounded(await self._extractor.text(inline.data, filename=name, tenant=tenant), limit_bytes)
 
     async def content(self, row: FileRow, *, limit_bytes: int) -> bytes:
-        """Return the bytes of a stored file. Raises `TooLarge`, before anything is read, when they are more than the limit."""
+        """Return the bytes of a stored file. Raises `TooLarge`, before anything is read, when they are
+        more than the limit.
+        """
         if row.bytes > limit_bytes:
             raise TooLarge(f"The file {row.id} has {row.bytes} bytes; {limit_bytes} can be read here.")
         return b"".join([piece async for piece in self._blobs.read(row.id)])
 
     async def data_url(self, row: FileRow, *, limit_bytes: int) -> str:
-        """Return a stored image (PNG, JPEG, WebP or GIF, by its first bytes and never by its name) as a data URL. Raises `TooLarge`."""
+        """Return a stored image (PNG, JPEG, WebP or GIF, by its first bytes and never by its name) as
+        a data URL. Raises `TooLarge`.
+        """
         return image_url(await self.content(row, limit_bytes=limit_bytes))
 
 
@@ -97,12 +113,16 @@ def read_inline(value: str, *, param: str, limit_bytes: int) -> Inline:
 
 
 def name_of(media_type: str) -> str | None:
-    """Return the name that inline data of this type has where it came without one, or None where the type does not say what it is."""
+    """Return the name that inline data of this type has where it came without one, or None where the
+    type does not say what it is.
+    """
     return _NAMES.get(media_type)
 
 
 def _as_utf8(data: bytes, url: DataUrl, *, param: str) -> bytes:
-    """Return text in the character set that its URL names as UTF-8, marked so; what is no text, or names none, as it is."""
+    """Return text in the character set that its URL names as UTF-8, marked so; what is no text, or
+    names none, as it is.
+    """
     if url.charset is None or url.media_type.partition("/")[0] not in ("", "text"):
         return data
     try:
@@ -118,14 +138,20 @@ def _as_utf8(data: bytes, url: DataUrl, *, param: str) -> bytes:
 
 
 def _not_inline(param: str) -> InvalidRequest:
-    return InvalidRequest(f"'{param}' must be base64, or a data URL (RFC 2397).", param=param, code="invalid_value")
+    return InvalidRequest(
+        f"'{param}' must be base64, or a data URL (RFC 2397).", param=param, code="invalid_value"
+    )
 
 
 def image_url(data: bytes) -> str:
-    """Return the image as a data URL with the type that its first bytes show. Raises `UnreadableFile` for anything else."""
+    """Return the image as a data URL with the type that its first bytes show. Raises `UnreadableFile`
+    for anything else.
+    """
     media_type = image_type(data)
     if media_type is None:
-        raise UnreadableFile("unsupported_file", "The file is not an image. Supported are PNG, JPEG, WebP and GIF.")
+        raise UnreadableFile(
+            "unsupported_file", "The file is not an image. Supported are PNG, JPEG, WebP and GIF."
+        )
     return f"data:{media_type};base64,{base64.b64encode(data).decode('ascii')}"
 
 

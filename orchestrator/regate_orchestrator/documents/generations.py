@@ -1,8 +1,10 @@
-"""Generations: each time a file's chunks are written to a vector engine, they are another generation, named in the id of every chunk.
+"""Generations: each time a file's chunks are written to a vector engine, they are another generation, named
+in the id of every chunk.
 
-An attachment names the generation that counts. So whoever writes chunks can do so beside those that are found now, another worker of the same
-file or one that was believed dead included; they are all found from one moment on, or none is (ADR 0008). Every other generation is orphaned,
-recorded before its first chunk is written, and is removed from the engine.
+An attachment names the generation that counts. So whoever writes chunks can do so beside those that are found
+now, another worker of the same file or one that was believed dead included; they are all found from one
+moment on, or none is (ADR 0008). Every other generation is orphaned, recorded before its first chunk is
+written, and is removed from the engine.
 """
 
 from __future__ import annotations
@@ -16,7 +18,9 @@ _FILE: Final = "file-"
 
 
 def mint_generation(tenant: str, file: FileId) -> str:
-    """Return the name of a new generation. The tenant is part of it, so ids of different tenants' chunks can never meet."""
+    """Return the name of a new generation. The tenant is part of it, so ids of different tenants'
+    chunks can never meet.
+    """
     return f"{tenant}/{file}/{secrets.token_hex(12)}"
 
 
@@ -36,6 +40,8 @@ def generation_of(chunk: str) -> str:
 
 
 def file_of(generation: str) -> FileId:
-    """Return the file that the generation is of. The first version named its only generation after tenant and file alone."""
+    """Return the file that the generation is of. The first version named its only generation after
+    tenant and file alone.
+    """
     *_, before, last = ("", *generation.split("/"))
     return FileId(last if last.startswith(_FILE) else before)

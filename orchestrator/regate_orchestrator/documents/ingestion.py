@@ -1,9 +1,11 @@
-"""Ingestion: the text of attached files in chunks with vectors, visible all at once or not at all. What may be attached: `attachments.py`.
+"""Ingestion: the text of attached files in chunks with vectors, visible all at once or not at all. What may
+be attached: `attachments.py`.
 
-Workers claim attachments one by one from the state store, so that several workers, and several gateways, share the work and the dead leave
-none of it undone. A claim lapses unless it is renewed, and has a generation of chunks to itself (ADR 0008): a chunk can be found only while
-its attachment is `completed` and names its generation, so a crash, a detach, or two workers at one file show nothing half (I5, I9). A file at
-which workers die is given up after a few attempts.
+Workers claim attachments one by one from the state store, so that several workers, and several gateways,
+share the work and the dead leave none of it undone. A claim lapses unless it is renewed, and has a generation
+of chunks to itself (ADR 0008): a chunk can be found only while its attachment is `completed` and names its
+generation, so a crash, a detach, or two workers at one file show nothing half (I5, I9). A file at which
+workers die is given up after a few attempts.
 """
 
 from __future__ import annotations
@@ -29,7 +31,9 @@ _log = logging.getLogger("regate.ingestion")
 _BATCH: Final = 64
 MAX_ATTEMPTS: Final = 3
 WORKERS: Final = 4
-"""How many attachments a gateway works at. Of one tenant it is half of them at most, so that others never wait for it."""
+"""How many attachments a gateway works at. Of one tenant it is half of them at most, so that others
+never wait for it.
+"""
 
 
 class IngestState(Protocol):
@@ -40,11 +44,14 @@ class IngestState(Protocol):
         """Whether other programs may use the state store at the same time."""
         ...
 
-    async def lease_attachment(self, *, ttl_s: int, after: str, passing_over: Collection[str] = ()) -> Attachment | None:
-        """Return an attachment in progress that no other worker gets meanwhile, with one attempt more and a generation of its own; or None.
+    async def lease_attachment(
+        self, *, ttl_s: int, after: str, passing_over: Collection[str] = ()
+    ) -> Attachment | None:
+        """Return an attachment in progress that no other worker gets meanwhile, with one attempt more and a
+        generation of its own; or None.
 
-        The generation is orphaned when the claim lapses. Tenants take turns, in the order of their names, beginning beyond `after`; those that
-        are to be passed over have none.
+        The generation is orphaned when the claim lapses. Tenants take turns, in the order of their names,
+        beginning beyond `after`; those that are to be passed over have none.
         """
         ...
 
@@ -53,11 +60,15 @@ class IngestState(Protocol):
         ...
 
     async def release_lease(self, leased: Attachment, *, retry_in_s: int, counted: bool) -> None:
-        """Let others claim it after that time; an attempt that is not counted is taken back. What was written is orphaned."""
+        """Let others claim it after that time; an attempt that is not counted is taken back. What was
+        written is orphaned.
+        """
         ...
 
     async def release_leases(self) -> int:
-        """Let others claim everything that is held, and return how much. At start, and only where `is_shared` is false."""
+        """Let others claim everything that is held, and return how much. At start, and only where
+        `is_shared` is false.
+        """
         ...
 
     async def finish_attachment(
@@ -70,7 +81,9 @@ class IngestState(Protocol):
         error_code: str | None = None,
         error_message: str | None = None,
     ) -> bool:
-        """Set the outcome; when completed, the claim's generation counts from now on. Return False, and change nothing, when it is not ours."""
+        """Set the outcome; when completed, the claim's generation counts from now on. Return False,
+        and change nothing, when it is not ours.
+        """
         ...
 
     async def forget_orphaned_chunks(self, chunks: OrphanedChunks) -> None:
@@ -88,7 +101,9 @@ class IngestState(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Pace:
-    """How workers keep time, in seconds. A claim is renewed several times within `lease_s`; a failed attempt is repeated after `backoff_s`."""
+    """How workers keep time, in seconds. A claim is renewed several times within `lease_s`; a failed
+    attempt is repeated after `backoff_s`.
+    """
 
     lease_s: int = 60
     renew_s: float = 15.0
@@ -141,7 +156,9 @@ class Ingestion:
         self._work_waits.set()
 
     async def resume(self) -> int:
-        """Take up what an earlier process was at, and return how much. In a state store that is shared it may live, so its claims must lapse."""
+        """Take up what an earlier process was at, and return how much. In a state store that is shared
+        it may live, so its claims must lapse.
+        """
         return 0 if self._state.is_shared else await self._state.release_leases()
 
     async def work(self) -> None:
@@ -155,7 +172,9 @@ class Ingestion:
             await self._wait()
 
     async def _lease(self, held: AsyncExitStack) -> Attachment | None:
-        """Return the next attachment of a tenant that may take a further place, which is then held; or None."""
+        """Return the next attachment of a tenant that may take a further place, which is then held;
+        or None.
+        """
         async with self._claiming:  # of two at once, each must know what the other took
             self._work_waits.clear()
             try:
@@ -178,7 +197,9 @@ class Ingestion:
             return
 
     async def _attempt(self, leased: Attachment) -> None:
-        """Finish the attachment, fail it, or let go of it. Never raises: what the state store could not be told is claimed again later."""
+        """Finish the attachment, fail it, or let go of it. Never raises: what the state store could
+        not be told is claimed again later.
+        """
         try:
             if leased.attempts > MAX_ATTEMPTS:
                 message = f"The file could not be processed: {MAX_ATTEMPTS} attempts were broken off."
@@ -186,7 +207,10 @@ class Ingestion:
             else:
                 await self._settle(leased, await self._while_held(leased))
         except RegateError as error:
-            _log.error("ingest_unfinished", extra={**_about(leased), "cause": getattr(error, "detail", "") or str(error)})
+            _log.error(
+                "ingest_unfinished",
+                extra={**_about(leased), "cause": getattr(error, "detail", "") or str(error)},
+            )
         except asyncio.CancelledError:
             await self._requeue(leased)
             raise
@@ -200,7 +224,9 @@ class Ingestion:
         return None if storing.cancelled() else storing.result()
 
     async def _keep(self, leased: Attachment, storing: asyncio.Task[_Stored | _Failed]) -> None:
-        """Renew the claim until cancelled; end the work when the claim is lost, or could not be renewed for as long as it lasts."""
+        """Renew the claim until cancelled; end the work when the claim is lost, or could not be
+        renewed for as long as it lasts.
+        """
         loop = asyncio.get_running_loop()
         held_until = loop.time() + self._pace.lease_s
         while loop.time() < held_until:
@@ -216,10 +242,14 @@ class Ingestion:
     async def _settle(self, leased: Attachment, outcome: _Stored | _Failed | None) -> None:
         match outcome:
             case _Stored(usage, chunks):
-                if await self._state.finish_attachment(leased, status="completed", usage_bytes=usage, chunks=chunks):
+                if await self._state.finish_attachment(
+                    leased, status="completed", usage_bytes=usage, chunks=chunks
+                ):
                     return
             case _Failed(code, message, lasting) if lasting or leased.attempts >= MAX_ATTEMPTS:
-                await self._state.finish_attachment(leased, status="failed", error_code=code, error_message=message)
+                await self._state.finish_attachment(
+                    leased, status="failed", error_code=code, error_message=message
+                )
             case _Failed():
                 pauses = self._pace.backoff_s
                 retry_in_s = pauses[min(leased.attempts, len(pauses)) - 1] if pauses else 0
@@ -236,12 +266,18 @@ class Ingestion:
             _log.warning("ingest_unfinished", extra={**_about(leased), "cause": getattr(error, "detail", "")})
 
     async def _discard(self, leased: Attachment) -> None:
-        """Remove what was written and does not count. What cannot be removed now is orphaned, and collected."""
+        """Remove what was written and does not count. What cannot be removed now is orphaned, and
+        collected.
+        """
         try:
             await self._vectors.remove(leased.store_id, leased.file_id, generation=leased.generation)
-            await self._state.forget_orphaned_chunks(OrphanedChunks(leased.store_id, leased.file_id, leased.generation))
+            await self._state.forget_orphaned_chunks(
+                OrphanedChunks(leased.store_id, leased.file_id, leased.generation)
+            )
         except RegateError as error:
-            _log.warning("chunks_left_behind", extra={**_about(leased), "detail": getattr(error, "detail", "")})
+            _log.warning(
+                "chunks_left_behind", extra={**_about(leased), "detail": getattr(error, "detail", "")}
+            )
 
     async def _store(self, leased: Attachment) -> _Stored | _Failed:
         try:
@@ -250,7 +286,10 @@ class Ingestion:
             return _Failed(error.code, error.message, lasting=True)
         except TextTooLong as error:
             advice = f"Attach it again with a 'max_chunk_size_tokens' below {leased.max_chunk_tokens}."
-            message = f"A chunk of the file is longer than what the embedding model takes{error.limit_text}. {advice}"
+            message = (
+                f"A chunk of the file is longer than what the embedding model takes{error.limit_text}. "
+                f"{advice}"
+            )
             _log.warning("ingest_failed", extra={**_about(leased), "cause": message})
             return _Failed("invalid_file", message, lasting=True)
         except Unavailable as error:
@@ -295,7 +334,9 @@ class Ingestion:
                 for offset, (text, vector) in enumerate(zip(batch, vectors, strict=True))
             ]
             await self._vectors.add(leased.store_id, chunks)
-            usage += sum(len(text.encode()) + 4 * len(vector) for text, vector in zip(batch, vectors, strict=True))
+            usage += sum(
+                len(text.encode()) + 4 * len(vector) for text, vector in zip(batch, vectors, strict=True)
+            )
         return _Stored(usage, len(texts))
 
 

@@ -1,4 +1,6 @@
-"""Limits of files: what `regate.file.limits` says a caller may have. The policy gives numbers only; counting is `uploads.py`'s."""
+"""Limits of files: what `regate.file.limits` says a caller may have. The policy gives numbers only;
+counting is `uploads.py`'s.
+"""
 
 from __future__ import annotations
 
@@ -23,19 +25,28 @@ class FileLimits:
     max_total_bytes: int
 
     def exhausted(self) -> NotPermitted:
-        """Return the refusal of a file for which there is no room. Not 429: clients would send the file again and again."""
+        """Return the refusal of a file for which there is no room. Not 429: clients would send the
+        file again and again.
+        """
         return NotPermitted(
-            f"You may have {self.max_files} files with {self.max_total_bytes} bytes in all, uploads under way included: delete some first.",
+            (
+                f"You may have {self.max_files} files with {self.max_total_bytes} bytes in all, uploads "
+                "under way included: delete some first."
+            ),
             param="file",
             code="storage_limit_exceeded",
         )
 
 
 def read_limits(value: Json) -> FileLimits:
-    """Return the limits. Raises `PolicyUnavailable` for anything but exactly three whole numbers: a limit that is not said is no permission."""
+    """Return the limits. Raises `PolicyUnavailable` for anything but exactly three whole numbers: a
+    limit that is not said is no permission.
+    """
     if not isinstance(value, Mapping) or set(value) != set(_NAMES):
         raise PolicyUnavailable("regate/file/limits is not an object of " + ", ".join(_NAMES))
     numbers = [value[name] for name in _NAMES]
-    if not all(isinstance(number, int) and not isinstance(number, bool) and number >= 0 for number in numbers):
+    if not all(
+        isinstance(number, int) and not isinstance(number, bool) and number >= 0 for number in numbers
+    ):
         raise PolicyUnavailable("regate/file/limits holds what is no whole number")
     return FileLimits(*[number for number in numbers if isinstance(number, int)])

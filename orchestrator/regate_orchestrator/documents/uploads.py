@@ -1,8 +1,10 @@
-"""File intake: how a file comes in and how it goes, so that no bytes are ever in the blob store of which nothing is known.
+"""File intake: how a file comes in and how it goes, so that no bytes are ever in the blob store of which
+nothing is known.
 
-Before the first byte is stored the state store knows that there may be bytes under the new id; a deletion leaves the same note. What a dead
-process or a storage that is down leaves behind is thereby found by the collectors (`maintenance/garbage_collection.py`), without ever listing a storage,
-which may hold more than ours. Not what a file's text becomes (`ingestion.py`).
+Before the first byte is stored the state store knows that there may be bytes under the new id; a deletion
+leaves the same note. What a dead process or a storage that is down leaves behind is thereby found by the
+collectors (`maintenance/garbage_collection.py`), without ever listing a storage, which may hold more than
+ours. Not what a file's text becomes (`ingestion.py`).
 """
 
 from __future__ import annotations
@@ -37,7 +39,9 @@ class FileUploadState(Protocol):
     """The state store as file intake needs it."""
 
     async def begin_upload(self, principal: Principal, file: FileId, *, bytes: int, due_at: int) -> None:  # noqa: A002
-        """Write down that bytes may come to be stored under this id, which are orphaned from `due_at` on unless a file is added."""
+        """Write down that bytes may come to be stored under this id, which are orphaned from `due_at`
+        on unless a file is added.
+        """
         ...
 
     async def claim_bytes(self, file: FileId, *, bytes: int) -> None:  # noqa: A002
@@ -45,7 +49,9 @@ class FileUploadState(Protocol):
         ...
 
     async def file_usage(self, principal: Principal) -> FileUsage:
-        """Return what the principal has, uploads under way included: each from the moment at which `begin_upload` returned."""
+        """Return what the principal has, uploads under way included: each from the moment at which
+        `begin_upload` returned.
+        """
         ...
 
     async def add_file(self, row: FileRow) -> None:
@@ -53,7 +59,9 @@ class FileUploadState(Protocol):
         ...
 
     async def delete_file(self, principal: Principal, file: FileId) -> list[StoreId] | None:
-        """Delete the file's row; its bytes are orphaned from now on. Return the stores it was attached to, None when it was not visible."""
+        """Delete the file's row; its bytes are orphaned from now on. Return the stores it was attached
+        to, None when it was not visible.
+        """
         ...
 
     async def forget_blob(self, file: FileId) -> None:
@@ -64,7 +72,15 @@ class FileUploadState(Protocol):
 class FileUploads:
     """Takes files in, and lets them go."""
 
-    def __init__(self, *, enforcer: Enforcer, state: FileUploadState, blobs: BlobStore, most_bytes: int, clock: Clock = wall_clock) -> None:
+    def __init__(
+        self,
+        *,
+        enforcer: Enforcer,
+        state: FileUploadState,
+        blobs: BlobStore,
+        most_bytes: int,
+        clock: Clock = wall_clock,
+    ) -> None:
         self._enforcer = enforcer
         self._state = state
         self._blobs = blobs
@@ -72,17 +88,25 @@ class FileUploads:
         self._clock = clock
 
     @asynccontextmanager
-    async def receiving(self, context: Context, *, replacing: FileUsage = NO_USAGE) -> AsyncIterator[Incoming]:
-        """Yield a file to be received, of as many bytes as the policy's limits leave. Unless it was kept on leaving, nothing of it stays.
+    async def receiving(
+        self, context: Context, *, replacing: FileUsage = NO_USAGE
+    ) -> AsyncIterator[Incoming]:
+        """Yield a file to be received, of as many bytes as the policy's limits leave. Unless it was kept on
+        leaving, nothing of it stays.
 
         `replacing` is what its owner will have no more once it is kept, and what therefore does not count.
 
-        Raises `NotPermitted` when the policy denies or a limit is reached, `TooLarge` for a file larger than one may be.
+        Raises `NotPermitted` when the policy denies or a limit is reached, `TooLarge` for a file larger than
+        one may be.
         """
         file = FileId(mint("file-"))
         limits = await self.limits(context, about=file)
-        await self._state.begin_upload(context.principal, file, bytes=0, due_at=int(self._clock()) + _LOOSE_AFTER_SECONDS)
-        incoming = Incoming(file, limits, context, self._enforcer, self._state, self._blobs, self._clock, replacing)
+        await self._state.begin_upload(
+            context.principal, file, bytes=0, due_at=int(self._clock()) + _LOOSE_AFTER_SECONDS
+        )
+        incoming = Incoming(
+            file, limits, context, self._enforcer, self._state, self._blobs, self._clock, replacing
+        )
         try:
             await incoming.make_room(self._most_bytes)
             yield incoming
@@ -95,7 +119,9 @@ class FileUploads:
                 await self._give_up(context.principal, file)
 
     async def remove(self, principal: Principal, file: FileId) -> list[StoreId] | None:
-        """Delete the file; return the stores it was attached to, or None when it was absent. Its bytes may be removed later, by a collector."""
+        """Delete the file; return the stores it was attached to, or None when it was absent. Its bytes
+        may be removed later, by a collector.
+        """
         stores = await self._state.delete_file(principal, file)
         if stores is not None:
             await self.remove_bytes(file)
@@ -103,26 +129,46 @@ class FileUploads:
 
     async def limits(self, context: Context, *, about: str) -> FileLimits:
         """Return what the caller may have. Raises `NotPermitted` when the policy permits no uploads."""
-        decision = await self._enforcer.decide(context, Question(Point.FILE, "file.upload", {}, about=about, companions=(LIMITS,)))
+        decision = await self._enforcer.decide(
+            context, Question(Point.FILE, "file.upload", {}, about=about, companions=(LIMITS,))
+        )
         if isinstance(decision, Deny):
-            raise NotPermitted("The policy does not permit uploads: " + ("; ".join(decision.reasons) or "no reason given") + ".")
+            raise NotPermitted(
+                "The policy does not permit uploads: "
+                + ("; ".join(decision.reasons) or "no reason given")
+                + "."
+            )
         return read_limits(decision.decision_attributes.get(LIMITS))
 
-    async def require_permitted(self, context: Context, *, about: str, filename: str, purpose: str, size: int) -> None:
-        """Raise what a file of so many bytes would meet if it were here now: `NotPermitted` or `TooLarge`. It is decided again when it is."""
+    async def require_permitted(
+        self, context: Context, *, about: str, filename: str, purpose: str, size: int
+    ) -> None:
+        """Raise what a file of so many bytes would meet if it were here now: `NotPermitted` or
+        `TooLarge`. It is decided again when it is.
+        """
         limits = await self.limits(context, about=about)
         if size > min(limits.max_bytes, self._most_bytes):
-            raise TooLarge(f"The file is larger than the {min(limits.max_bytes, self._most_bytes)} bytes that are accepted.", param="bytes")
+            raise TooLarge(
+                (
+                    f"The file is larger than the {min(limits.max_bytes, self._most_bytes)} bytes that are "
+                    "accepted."
+                ),
+                param="bytes",
+            )
         usage = await self._state.file_usage(context.principal)
         if usage.files >= limits.max_files or usage.bytes + size > limits.max_total_bytes:
             raise limits.exhausted()
         described = {"id": about, "filename": filename, "purpose": purpose}
-        decision = await self._enforcer.decide(context, Question(Point.FILE, "file.create", {**described, "requested": {}}, about=about))
+        decision = await self._enforcer.decide(
+            context, Question(Point.FILE, "file.create", {**described, "requested": {}}, about=about)
+        )
         if isinstance(decision, Deny):
             raise refused(decision)
 
     async def _give_up(self, principal: Principal, file: FileId) -> None:
-        """Leave nothing of a file, its row included: what was cancelled while it was stored may have been stored. Bytes without are removed last."""
+        """Leave nothing of a file, its row included: what was cancelled while it was stored may have
+        been stored. Bytes without are removed last.
+        """
         try:
             await self._state.delete_file(principal, file)
         except StateUnavailable as error:
@@ -131,7 +177,9 @@ class FileUploads:
             await self.remove_bytes(file)
 
     async def remove_bytes(self, file: FileId) -> None:
-        """Remove bytes that have no file. A storage that does not answer is no error: a collector removes them then."""
+        """Remove bytes that have no file. A storage that does not answer is no error: a collector
+        removes them then.
+        """
         try:
             await self._blobs.delete(file)
             await self._state.forget_blob(file)
@@ -168,7 +216,9 @@ class Incoming:
         self._replacing = replacing
 
     async def make_room(self, most_bytes: int) -> None:
-        """Set the limit. Raises `NotPermitted` when the owner has as many files as allowed, this one included among them."""
+        """Set the limit. Raises `NotPermitted` when the owner has as many files as allowed, this one
+        included among them.
+        """
         usage = await self._usage()
         room = self._limits.max_total_bytes - usage.bytes
         if usage.files > self._limits.max_files or room < 0:
@@ -177,16 +227,20 @@ class Incoming:
         self.limit, self.short_of_room = min(largest, room), room < largest
 
     async def write(self, parts: AsyncIterator[bytes]) -> int:
-        """Store the bytes and return their number. Raises `TooLarge`, and `NotPermitted` when others' uploads took the room meanwhile.
+        """Store the bytes and return their number. Raises `TooLarge`, and `NotPermitted` when others' uploads
+        took the room meanwhile.
 
-        INVARIANT: what is claimed is written down before it is added up, by every upload; so of two that are too much together, one sees both.
+        INVARIANT: what is claimed is written down before it is added up, by every upload; so of two that are
+        too much together, one sees both.
         """
         try:
             async with asyncio.timeout(_MAX_UPLOAD_SECONDS):
                 size = await self._blobs.write(self._file, parts, limit=self.limit)
         except TimeoutError as error:
             hours = _MAX_UPLOAD_SECONDS // 3_600
-            raise InvalidRequest(f"The upload took longer than {hours} hours.", param="file", code="upload_timeout") from error
+            raise InvalidRequest(
+                f"The upload took longer than {hours} hours.", param="file", code="upload_timeout"
+            ) from error
         await self._state.claim_bytes(self._file, bytes=size)
         if (await self._usage()).bytes > self._limits.max_total_bytes:
             raise self._limits.exhausted()
@@ -197,15 +251,25 @@ class Incoming:
         return FileUsage(usage.files - self._replacing.files, usage.bytes - self._replacing.bytes)
 
     async def keep_as(self, keep: Callable[[FileId], Awaitable[Kept]]) -> Kept:
-        """Keep the bytes as something else than a file: `keep` is told under which id they are stored, and must write them down."""
+        """Keep the bytes as something else than a file: `keep` is told under which id they are stored,
+        and must write them down.
+        """
         kept = await keep(self._file)
         self.kept = True
         return kept
 
     async def keep(
-        self, *, filename: str, size: int, purpose: str, expires_in_s: int | None, add: Callable[[FileRow], Awaitable[None]] | None = None
+        self,
+        *,
+        filename: str,
+        size: int,
+        purpose: str,
+        expires_in_s: int | None,
+        add: Callable[[FileRow], Awaitable[None]] | None = None,
     ) -> FileRow:
-        """Return the new file, decided and stored, with `add` where that stores more. Raises `NotPermitted` when the policy denies."""
+        """Return the new file, decided and stored, with `add` where that stores more. Raises
+        `NotPermitted` when the policy denies.
+        """
         described = {"id": self._file, "filename": filename, "purpose": purpose}
         question = Question(Point.FILE, "file.create", {**described, "requested": {}}, about=self._file)
         decision, stamp = await self._enforcer.stamp(self._context, question, described=described)
@@ -221,4 +285,6 @@ class Incoming:
 
 def refused(decision: Deny) -> NotPermitted:
     """Return the refusal of a file, with the policy's reasons."""
-    return NotPermitted("The policy does not permit this upload: " + ("; ".join(decision.reasons) or "no reason given") + ".")
+    return NotPermitted(
+        "The policy does not permit this upload: " + ("; ".join(decision.reasons) or "no reason given") + "."
+    )

@@ -1,1 +1,3 @@
-"""The filter algebra: which rows a principal may see, as a value (`expression.py`), and what it means (`evaluate.py`)."""
+"""The filter algebra: which rows a principal may see, as a value (`expression.py`), and what it means
+(`evaluate.py`).
+"""

@@ -1,7 +1,8 @@
-"""The meaning of the filter algebra: an exact interpreter over one row. Its counterparts are the renderers, which must agree with it.
+"""The meaning of the filter algebra: an exact interpreter over one row. Its counterparts are the renderers,
+which must agree with it.
 
-Rows are JSON values as OPA sees them. Order and equality are Rego's: null < boolean < number < string < array < object; 1 equals 1.0 and
-never equals true (OPA documentation, "Comparison").
+Rows are JSON values as OPA sees them. Order and equality are Rego's: null < boolean < number < string < array
+< object; 1 equals 1.0 and never equals true (OPA documentation, "Comparison").
 """
 
 from __future__ import annotations
@@ -51,7 +52,9 @@ def holds(expression: Expression, row: Mapping[str, object]) -> bool:
             return value is not _MISSING and _atom_holds(expression, value)
 
 
-def _atom_holds(atom: Compare | Ordered | In | Overlaps | Text | Truthy | Defined | NonEmpty, value: object) -> bool:
+def _atom_holds(
+    atom: Compare | Ordered | In | Overlaps | Text | Truthy | Defined | NonEmpty, value: object
+) -> bool:
     match atom:
         case Compare(operator, _, known):
             return compares(operator, value, known)

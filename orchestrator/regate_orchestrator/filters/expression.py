@@ -1,9 +1,12 @@
-"""The filter algebra: which rows a principal may see, as a value. `evaluate.py` says what each node means; stores render it or refuse.
+"""The filter algebra: which rows a principal may see, as a value. `evaluate.py` says what each node means;
+stores render it or refuse.
 
-Every node is two-valued on a row: it holds or it does not. A missing field or a value of another type makes an atom not hold, and
-`Not` is the exact complement. That is what lets one tree mean the same in Rego, in SQL and in a vector store (ADR 0002).
+Every node is two-valued on a row: it holds or it does not. A missing field or a value of another type makes
+an atom not hold, and `Not` is the exact complement. That is what lets one tree mean the same in Rego, in SQL
+and in a vector store (ADR 0002).
 
-A field is a path from the row's root: `("tenant",)` is a stamped policy field, `("attributes", "colour")` a client attribute.
+A field is a path from the row's root: `("tenant",)` is a stamped policy field, `("attributes", "colour")` a
+client attribute.
 """
 
 from __future__ import annotations
@@ -28,7 +31,8 @@ class Constant:
 
 @dataclass(frozen=True, slots=True)
 class Compare:
-    """The field is present and compares so with a known value, in Rego's order (null < boolean < number < string < array < object).
+    """The field is present and compares so with a known value, in Rego's order (null < boolean < number <
+    string < array < object).
 
     `ne` needs the field to be present too: it is not the complement of `eq`.
     """
@@ -40,7 +44,9 @@ class Compare:
 
 @dataclass(frozen=True, slots=True)
 class Ordered:
-    """The field is a number that is so ordered with a known one. Unlike for `Compare`, nothing of another type comes before or after it."""
+    """The field is a number that is so ordered with a known one. Unlike for `Compare`, nothing of
+    another type comes before or after it.
+    """
 
     operator: Ordering
     field: Field
@@ -164,7 +170,17 @@ def normalize(expression: Expression, *, positive: bool = True) -> Expression:
         case Or(parts):
             join = any_of if positive else all_of
             return join(normalize(part, positive=positive) for part in parts)
-        case Compare() | Ordered() | CompareFields() | In() | Overlaps() | Text() | Truthy() | Defined() | NonEmpty():
+        case (
+            Compare()
+            | Ordered()
+            | CompareFields()
+            | In()
+            | Overlaps()
+            | Text()
+            | Truthy()
+            | Defined()
+            | NonEmpty()
+        ):
             return expression if positive else Not(expression)
         case _:
             assert_never(expression)
@@ -197,8 +213,11 @@ def size(expression: Expression) -> int:
             return 1
 
 
-def _join(parts: Iterable[Expression], kind: type[And] | type[Or], *, neutral: Constant, absorbing: Constant) -> Expression:
-    # Keyed by repr, not by value: in Python `Compare("eq", f, 1)`, `…, 1.0)` and `…, True)` are equal, in Rego the last is not.
+def _join(
+    parts: Iterable[Expression], kind: type[And] | type[Or], *, neutral: Constant, absorbing: Constant
+) -> Expression:
+    # Keyed by repr, not by value: in Python `Compare("eq", f, 1)`, `…, 1.0)` and `…, True)` are equal, in
+    # Rego the last is not.
     flat: dict[str, Expression] = {}
     for part in parts:
         if part == absorbing:
@@ -258,5 +277,7 @@ def expression_of(plan: FilterPlan) -> Expression:
 
 
 def narrow(plan: FilterPlan, *expressions: Expression) -> FilterPlan:
-    """Return the plan restricted further by And: the only way to combine a plan with a client filter or the guard."""
+    """Return the plan restricted further by And: the only way to combine a plan with a client filter
+    or the guard.
+    """
     return plan_of(all_of((*expressions, expression_of(plan))))

@@ -1,7 +1,9 @@
-"""Row schemas: which policy fields a row has, and of which type. Read from the JSON schemas in `rego/schemas/`, which OPA checks too.
+"""Row schemas: which policy fields a row has, and of which type. Read from the JSON schemas in
+`rego/schemas/`, which OPA checks too.
 
-The schema makes the *canonical view*: before a row is stored, searched or decided, only declared fields with the declared type are kept, so
-that the policy and every store see the same values and missing-key semantics never decide (DESIGN.md of the filter, ADR 0002).
+The schema makes the *canonical view*: before a row is stored, searched or decided, only declared fields with
+the declared type are kept, so that the policy and every store see the same values and missing-key semantics
+never decide (DESIGN.md of the filter, ADR 0002).
 """
 
 from __future__ import annotations
@@ -20,7 +22,9 @@ FieldType: TypeAlias = Literal["string", "number", "boolean", "list"]
 
 @dataclass(frozen=True, slots=True)
 class FieldSpec:
-    """One policy field. A required field is on every stamped row; a `list` is a list of strings and may be empty."""
+    """One policy field. A required field is on every stamped row; a `list` is a list of strings and
+    may be empty.
+    """
 
     name: str
     type: FieldType
@@ -35,13 +39,27 @@ class RowSchema:
     fields: Mapping[str, FieldSpec]
 
     def canonical(self, values: Mapping[str, Json]) -> dict[str, Json]:
-        """Return the canonical view: declared fields whose value has the declared type; all else is left out."""
-        return {name: values[name] for name, spec in self.fields.items() if name in values and _conforms(values[name], spec.type)}
+        """Return the canonical view: declared fields whose value has the declared type; all else is
+        left out.
+        """
+        return {
+            name: values[name]
+            for name, spec in self.fields.items()
+            if name in values and _conforms(values[name], spec.type)
+        }
 
     def faults(self, values: Mapping[str, Json]) -> list[str]:
         """Return what is wrong with a stamp, in words for an operator; empty when it conforms exactly."""
-        unknown = [f"{name}: not declared in rego/schemas/{self.kind}.json" for name in values if name not in self.fields]
-        missing = [f"{name}: required and missing" for name, spec in self.fields.items() if spec.required and name not in values]
+        unknown = [
+            f"{name}: not declared in rego/schemas/{self.kind}.json"
+            for name in values
+            if name not in self.fields
+        ]
+        missing = [
+            f"{name}: required and missing"
+            for name, spec in self.fields.items()
+            if spec.required and name not in values
+        ]
         wrong = [
             f"{name}: is not a {spec.type}"
             for name, spec in self.fields.items()
@@ -51,7 +69,9 @@ class RowSchema:
 
 
 def load_schema(path: Path) -> RowSchema:
-    """Return the row schema in a JSON schema file whose name says the kind of row. Raises `ConfigurationError` when it is no such schema."""
+    """Return the row schema in a JSON schema file whose name says the kind of row. Raises
+    `ConfigurationError` when it is no such schema.
+    """
     try:
         content = path.read_bytes()
     except OSError as error:
@@ -60,12 +80,17 @@ def load_schema(path: Path) -> RowSchema:
 
 
 def read_schema(kind: str, content: bytes, *, name: str) -> RowSchema:
-    """Return the row schema in a JSON schema. Raises `ConfigurationError`, with the name, when it is no such schema."""
+    """Return the row schema in a JSON schema. Raises `ConfigurationError`, with the name, when it is
+    no such schema.
+    """
     try:
         document = cast("JsonObject", json.loads(content))
         properties = cast("Mapping[str, Mapping[str, Json]]", document["properties"])
         required = cast("list[str]", document.get("required", []))
-        fields = {field: FieldSpec(field, _field_type(spec), field in required) for field, spec in properties.items()}
+        fields = {
+            field: FieldSpec(field, _field_type(spec), field in required)
+            for field, spec in properties.items()
+        }
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ConfigurationError(f"{name} is not a row schema: {error}") from error
     return RowSchema(kind, fields)

@@ -1,7 +1,9 @@
-"""Sweeping: what is of no more use to anybody is removed in the background, once at start and then every minute.
+"""Sweeping: what is of no more use to anybody is removed in the background, once at start and then every
+minute.
 
-A collector is a small function that may be run at any time, by several processes at once, and again after it failed in the middle. What it
-removes was absent for every caller before: nobody waits for a collector, and nothing depends on one having run.
+A collector is a small function that may be run at any time, by several processes at once, and again after it
+failed in the middle. What it removes was absent for every caller before: nobody waits for a collector, and
+nothing depends on one having run.
 """
 
 from __future__ import annotations
@@ -26,7 +28,9 @@ Collector: TypeAlias = Callable[[], Awaitable[int]]
 
 
 class GarbageCollector:
-    """Runs collectors, by their names, one after the other. One that fails is logged and tried again the next time; it never ends another."""
+    """Runs collectors, by their names, one after the other. One that fails is logged and tried again
+    the next time; it never ends another.
+    """
 
     def __init__(self, collectors: Mapping[str, Collector], *, every_s: float = _EVERY_SECONDS) -> None:
         self._collectors = dict(collectors)
@@ -63,11 +67,15 @@ class FileGarbageState(Protocol):
         ...
 
     async def drop_expired_file(self, file: FileId) -> None:
-        """Delete the row of an expired file and all its attachments. Must leave a file alone that has not expired."""
+        """Delete the row of an expired file and all its attachments. Must leave a file alone that has
+        not expired.
+        """
         ...
 
     async def due_blobs(self, *, after: DueBlob | None, limit: int) -> list[DueBlob]:
-        """Return bytes without a file that are due to be removed, the longest due first, from beyond `after`."""
+        """Return bytes without a file that are due to be removed, the longest due first, from beyond
+        `after`.
+        """
         ...
 
     async def forget_blob(self, file: FileId) -> None:
@@ -76,16 +84,22 @@ class FileGarbageState(Protocol):
 
 
 class FileGarbage:
-    """The collectors of files. A file whose chunks or bytes cannot be removed now keeps its row, and keeps no other file from being collected."""
+    """The collectors of files. A file whose chunks or bytes cannot be removed now keeps its row, and
+    keeps no other file from being collected.
+    """
 
-    def __init__(self, *, state: FileGarbageState, blobs: BlobStore, vectors: VectorStore, audit: AuditLog) -> None:
+    def __init__(
+        self, *, state: FileGarbageState, blobs: BlobStore, vectors: VectorStore, audit: AuditLog
+    ) -> None:
         self._state = state
         self._blobs = blobs
         self._vectors = vectors
         self._audit = audit
 
     async def expired(self) -> int:
-        """Remove expired files: their chunks, their bytes, then their rows, each after a record of it. Return how many."""
+        """Remove expired files: their chunks, their bytes, then their rows, each after a record of it.
+        Return how many.
+        """
         removed, last = 0, None
         while batch := await self._state.expired_files(after=last, limit=_BATCH):
             last = batch[-1]
@@ -98,7 +112,9 @@ class FileGarbage:
         return removed
 
     async def loose(self) -> int:
-        """Remove bytes without a file: of uploads whose process died, and of deleted files whose storage did not answer. Return how many."""
+        """Remove bytes without a file: of uploads whose process died, and of deleted files whose
+        storage did not answer. Return how many.
+        """
         removed, last = 0, None
         while batch := await self._state.due_blobs(after=last, limit=_BATCH):
             last = batch[-1]
@@ -113,7 +129,13 @@ class FileGarbage:
 
     async def _remove(self, file: ExpiredFile) -> None:
         await self._audit.record(
-            {"kind": "sweep", "phase": "file.expire", "tenant": file.tenant, "about": file.id, "stores": list(file.stores)}
+            {
+                "kind": "sweep",
+                "phase": "file.expire",
+                "tenant": file.tenant,
+                "about": file.id,
+                "stores": list(file.stores),
+            }
         )
         for store in file.stores:
             await self._vectors.remove(store, file.id)

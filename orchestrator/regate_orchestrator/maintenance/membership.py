@@ -1,7 +1,9 @@
-"""Membership: which gateways share the state store, as far as each can know. Who does not renew its presence is gone, or taken for gone.
+"""Membership: which gateways share the state store, as far as each can know. Who does not renew its presence
+is gone, or taken for gone.
 
-What a gateway has in flight (responses, the locks that they hold, idempotency keys) is its own while it is present. Once it is gone, any other
-ends it. A gateway that was only taken for gone may go on; what was ended in its place stays so (ADR 0009).
+What a gateway has in flight (responses, the locks that they hold, idempotency keys) is its own while it is
+present. Once it is gone, any other ends it. A gateway that was only taken for gone may go on; what was ended
+in its place stays so (ADR 0009).
 """
 
 from __future__ import annotations
@@ -38,11 +40,13 @@ class SharedState(Protocol):
         ...
 
     async def end_interrupted(self, *, error: JsonObject) -> int:
-        """End what is in flight, of all tenants, at gateways that are not present; return how many responses. In one transaction.
+        """End what is in flight, of all tenants, at gateways that are not present; return how many responses.
+        In one transaction.
 
-        Responses queued or in progress are marked as failed with this error, and must never be anything else: they neither stay in progress
-        nor are reused as history. The log of events that a background response has must end with its `response.failed`. Locks on
-        conversations are released, and keys of creates that were not finished are free again. Nothing of this gateway may be ended.
+        Responses queued or in progress are marked as failed with this error, and must never be anything else:
+        they neither stay in progress nor are reused as history. The log of events that a background response
+        has must end with its `response.failed`. Locks on conversations are released, and keys of creates that
+        were not finished are free again. Nothing of this gateway may be ended.
         """
         ...
 
@@ -56,14 +60,18 @@ class Membership:
         self._renew_s = renew_s
 
     async def begin(self) -> int:
-        """Be present, end what was interrupted, and return how many responses. Where the state store is not shared, all other gateways are gone."""
+        """Be present, end what was interrupted, and return how many responses. Where the state store
+        is not shared, all other gateways are gone.
+        """
         await self._state.heartbeat(ttl_s=self._lease_s)
         if not self._state.is_shared:
             await self._state.forget_other_gateways()
         return await self.end_interrupted()
 
     async def work(self) -> None:
-        """Stay present until cancelled. While the state store does not answer it is asked again, and others may take this gateway for gone."""
+        """Stay present until cancelled. While the state store does not answer it is asked again, and
+        others may take this gateway for gone.
+        """
         while True:
             await asyncio.sleep(self._renew_s)
             try:
@@ -72,7 +80,9 @@ class Membership:
                 _log.warning("membership_not_renewed", extra={"cause": getattr(error, "detail", "")})
 
     async def end(self) -> None:
-        """Be gone, so that others need not wait. Must come after all that this gateway had in flight has ended."""
+        """Be gone, so that others need not wait. Must come after all that this gateway had in flight
+        has ended.
+        """
         try:
             await self._state.leave()
         except RegateError as error:

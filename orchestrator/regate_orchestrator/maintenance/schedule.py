@@ -1,7 +1,9 @@
-"""Which collectors a gateway runs, by the names that its log and its metrics give them (docs/operations.md, What is collected).
+"""Which collectors a gateway runs, by the names that its log and its metrics give them (docs/operations.md,
+What is collected).
 
-Each must cost next to nothing while there is nothing to remove, however much there is, and must keep nobody waiting for long while there is:
-tests look at the plan of every statement (`tests/adapters/state/test_sweep_plans.py`).
+Each must cost next to nothing while there is nothing to remove, however much there is, and must keep nobody
+waiting for long while there is: tests look at the plan of every statement
+(`tests/adapters/state/test_sweep_plans.py`).
 """
 
 from __future__ import annotations
@@ -15,14 +17,20 @@ from regate_orchestrator.maintenance.vector_garbage import VectorGarbage
 from regate_orchestrator.values import Clock
 
 EVENTS_KEPT_SECONDS: Final = 3_600
-"""How long the log of a background response can be replayed event by event; after it, the stream is told again from the Response."""
+"""How long the log of a background response can be replayed event by event; after it, the stream is
+told again from the Response.
+"""
 
 
 class RecordGarbageState(Protocol):
-    """The state store as the collectors of what is kept for a while need it: rows of all tenants, for them alone."""
+    """The state store as the collectors of what is kept for a while need it: rows of all tenants, for
+    them alone.
+    """
 
     async def forget_events(self, *, made_before: int) -> int:
-        """Delete the logs of responses that were made before this time and have ended; return how many events."""
+        """Delete the logs of responses that were made before this time and have ended; return how many
+        events.
+        """
         ...
 
     async def forget_uploads(self, *, expired_before: int) -> int:

@@ -1,6 +1,8 @@
-"""The collectors of vector stores: what has expired, what was orphaned in the vector engines, and what nobody knows of there.
+"""The collectors of vector stores: what has expired, what was orphaned in the vector engines, and what nobody
+knows of there.
 
-The counterpart is `garbage_collection.py`, which runs them. A chunk that is collected was found by nobody before: its generation does not count (ADR 0008).
+The counterpart is `garbage_collection.py`, which runs them. A chunk that is collected was found by nobody
+before: its generation does not count (ADR 0008).
 """
 
 from __future__ import annotations
@@ -25,15 +27,21 @@ class VectorGarbageState(Protocol):
     """The state store as these collectors need it: rows of all tenants, for them alone."""
 
     async def expired_stores(self, *, limit: int) -> list[ExpiredStore]:
-        """Return stores that have expired for a tenant and were not emptied since. One that is emptied must not be returned again."""
+        """Return stores that have expired for a tenant and were not emptied since. One that is emptied
+        must not be returned again.
+        """
         ...
 
     async def empty_expired_store(self, expired: ExpiredStore) -> int:
-        """Delete what the tenant has in the store, and return how many files. Must leave a store alone that is in use again."""
+        """Delete what the tenant has in the store, and return how many files. Must leave a store alone
+        that is in use again.
+        """
         ...
 
     async def take_orphaned_chunks(self, *, limit: int) -> list[OrphanedChunks]:
-        """Return orphaned chunks that are due, which from now on can never count again. What is not forgotten is returned again, a while later."""
+        """Return orphaned chunks that are due, which from now on can never count again. What is not
+        forgotten is returned again, a while later.
+        """
         ...
 
     async def forget_orphaned_chunks(self, chunks: OrphanedChunks) -> None:
@@ -54,9 +62,13 @@ class VectorGarbageState(Protocol):
 
 
 class VectorGarbage:
-    """The collectors of vector stores. What cannot be removed now is kept for later, and keeps nothing else from being collected."""
+    """The collectors of vector stores. What cannot be removed now is kept for later, and keeps nothing
+    else from being collected.
+    """
 
-    def __init__(self, *, state: VectorGarbageState, vectors: VectorStore, audit: AuditLog, clock: Clock = wall_clock) -> None:
+    def __init__(
+        self, *, state: VectorGarbageState, vectors: VectorStore, audit: AuditLog, clock: Clock = wall_clock
+    ) -> None:
         self._state = state
         self._vectors = vectors
         self._audit = audit
@@ -73,7 +85,14 @@ class VectorGarbage:
         emptied = 0
         while batch := await self._state.expired_stores(limit=_BATCH):
             for store in batch:
-                await self._audit.record({"kind": "sweep", "phase": "store.expire", "tenant": store.tenant, "about": store.store_id})
+                await self._audit.record(
+                    {
+                        "kind": "sweep",
+                        "phase": "store.expire",
+                        "tenant": store.tenant,
+                        "about": store.store_id,
+                    }
+                )
                 emptied += await self._state.empty_expired_store(store)
         return emptied
 
@@ -86,15 +105,20 @@ class VectorGarbage:
                     await self._remove(chunks)
                     removed += 1
                 except RegateError as error:
-                    _log.warning("chunks_left_behind", extra={"store": chunks.store_id, "cause": getattr(error, "detail", "")})
+                    _log.warning(
+                        "chunks_left_behind",
+                        extra={"store": chunks.store_id, "cause": getattr(error, "detail", "")},
+                    )
         self.waiting = await self._state.orphaned_chunks_due()
         return removed
 
     async def strays(self) -> int:
-        """Look through one store, and remove what nobody knows of there, such as what an old backup of an engine brought back.
+        """Look through one store, and remove what nobody knows of there, such as what an old backup of an
+        engine brought back.
 
-        Return how many generations that were. After the last store nothing is looked at until an hour has passed. An engine that only this
-        program writes to needs no second look: looking makes it read the store's index, and nothing can have come there since.
+        Return how many generations that were. After the last store nothing is looked at until an hour has
+        passed. An engine that only this program writes to needs no second look: looking makes it read the
+        store's index, and nothing can have come there since.
         """
         if self._clock() < self._rests_until:
             return 0
@@ -112,7 +136,8 @@ class VectorGarbage:
         return removed
 
     async def _remove_unknown(self, store: StoreId) -> int:
-        # What is written meanwhile is not among these; what is among them was written down before it was written.
+        # What is written meanwhile is not among these; what is among them was written down before it was
+        # written.
         unknown = await self._state.unknown_generations(store, await self._vectors.generations(store))
         for generation in unknown:
             await self._vectors.remove(store, file_of(generation), generation=generation)

@@ -1,7 +1,8 @@
 """The ports: what the core needs from the world, with the obligations each implementation must meet.
 
-Implementations live in `regate_adapters`, one folder per outside thing, and raise the errors of `errors.py` and no others. Every network
-wait in an implementation must have a deadline, and must honour cancellation without leaving anything half-written.
+Implementations live in `regate_adapters`, one folder per outside thing, and raise the errors of `errors.py`
+and no others. Every network wait in an implementation must have a deadline, and must honour cancellation
+without leaving anything half-written.
 """
 
 from __future__ import annotations

@@ -18,19 +18,24 @@ class Backend(Protocol):
     def chat(
         self, upstream: str, payload: JsonObject, *, alternates: Sequence[str] = ()
     ) -> AbstractAsyncContextManager[AsyncIterator[ModelEvent]]:
-        """Open a streamed chat completion at the named upstream and yield its events, ending with `ModelEnded`.
+        """Open a streamed chat completion at the named upstream and yield its events, ending with
+        `ModelEnded`.
 
-        The payload names the model as clients do, and the output limit `max_tokens`; the upstream must be sent its own names for them. Must
-        not enter (raise `UpstreamError` instead) unless the upstream answered 2xx. The alternates may be asked, in their order, only where it
-        is certain that nothing was sent to the one before. Must yield `ModelFailed` when the stream breaks off, ends without a finish reason
-        that is known for a good one, or is not understood. Leaving the context must close the upstream connection at once.
+        The payload names the model as clients do, and the output limit `max_tokens`; the upstream must be
+        sent its own names for them. Must not enter (raise `UpstreamError` instead) unless the upstream
+        answered 2xx. The alternates may be asked, in their order, only where it is certain that nothing was
+        sent to the one before. Must yield `ModelFailed` when the stream breaks off, ends without a finish
+        reason that is known for a good one, or is not understood. Leaving the context must close the upstream
+        connection at once.
         """
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class Serving:
-    """Who serves a model. `alternates` may be asked instead, in their order, while the upstream cannot be reached."""
+    """Who serves a model. `alternates` may be asked instead, in their order, while the upstream cannot
+    be reached.
+    """
 
     upstream: str
     alternates: tuple[str, ...] = ()
@@ -40,10 +45,11 @@ class Catalogue(Protocol):
     """Which models there are, by the names that clients use, and which upstream serves each."""
 
     async def serving(self, model: str, *, by: str | None = None) -> Serving | None:
-        """Return who serves the model, or None when no upstream does. Raises `UpstreamError` when none can say.
+        """Return who serves the model, or None when no upstream does. Raises `UpstreamError` when none can
+        say.
 
-        With `by`, None when that very upstream is not configured or does not serve the model; it has no alternates. Without it an upstream
-        that is reserved for policy must not be returned.
+        With `by`, None when that very upstream is not configured or does not serve the model; it has no
+        alternates. Without it an upstream that is reserved for policy must not be returned.
         """
         ...
 

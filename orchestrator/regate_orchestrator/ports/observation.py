@@ -12,12 +12,16 @@ class AuditLog(Protocol):
     """The append-only record of decisions and data accesses."""
 
     async def record(self, record: JsonObject) -> None:
-        """Append one record. When this returns, the record survives the end of this process. Raises `AuditUnavailable` (I12)."""
+        """Append one record. When this returns, the record survives the end of this process. Raises
+        `AuditUnavailable` (I12).
+        """
         ...
 
 
 class Meter(Protocol):
-    """Counts what happened, for operators. Must be cheap, must never raise, and is told nothing of tenants, people or content (I11)."""
+    """Counts what happened, for operators. Must be cheap, must never raise, and is told nothing of
+    tenants, people or content (I11).
+    """
 
     def asked(self, kind: Literal["ask", "plan", "batch"], *, seconds: float) -> None:
         """Note how long the policy engine was waited for, whether it answered or not."""

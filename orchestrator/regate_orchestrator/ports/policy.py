@@ -11,7 +11,9 @@ from regate_orchestrator.values import Json, JsonObject
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What OPA said. `defined` is False for an undefined rule, in which case `value` is None and means nothing."""
+    """What OPA said. `defined` is False for an undefined rule, in which case `value` is None and means
+    nothing.
+    """
 
     defined: bool
     value: Json
@@ -22,7 +24,8 @@ class Answer:
 class Planned:
     """A filter plan and the policy revision that it was made under.
 
-    `made_for` is the input's `now` that it was made with, where that is not the one it was asked for: the plan was made for an earlier request.
+    `made_for` is the input's `now` that it was made with, where that is not the one it was asked for: the
+    plan was made for an earlier request.
     """
 
     plan: FilterPlan
@@ -34,20 +37,24 @@ class PolicyEngine(Protocol):
     """OPA. Knows nothing of decisions: the enforcer alone reads an answer as an allow."""
 
     async def ask(self, rule: str, document: JsonObject) -> Answer:
-        """Return the value of the rule at this path below `data` for this input, evaluated with strict builtin errors.
+        """Return the value of the rule at this path below `data` for this input, evaluated with strict
+        builtin errors.
 
-        Must raise `PolicyUnavailable` for everything but HTTP 200 with a well-formed body, and when the deadline passes. Must not retry.
+        Must raise `PolicyUnavailable` for everything but HTTP 200 with a well-formed body, and when the
+        deadline passes. Must not retry.
         """
         ...
 
     async def plan(self, rule: str, document: JsonObject, *, unknown: str) -> Planned:
         """Return for which rows `data.<rule>` is true, with `input.<unknown>` being the row.
 
-        Must raise `FilterNotExpressible` when the residual is not understood exactly (with rule, line and reason in its detail), and
-        `PolicyUnavailable` as `ask` does. Must never widen.
+        Must raise `FilterNotExpressible` when the residual is not understood exactly (with rule, line and
+        reason in its detail), and `PolicyUnavailable` as `ask` does. Must never widen.
         """
         ...
 
     async def revision(self) -> str:
-        """Return the revision of the active policy. Must raise `PolicyUnavailable` when no policy is active."""
+        """Return the revision of the active policy. Must raise `PolicyUnavailable` when no policy is
+        active.
+        """
         ...

@@ -10,7 +10,9 @@ from regate_orchestrator.principal import Principal
 
 @dataclass(frozen=True, slots=True)
 class Allowance:
-    """One limit of a caller at one moment: how much is left of it, and in how many seconds nothing of it will be used any more."""
+    """One limit of a caller at one moment: how much is left of it, and in how many seconds nothing of
+    it will be used any more.
+    """
 
     limit: int
     remaining: int
@@ -40,7 +42,9 @@ class Exhausted:
 
 
 class QuotaCounter(Protocol):
-    """Counts what each person, a subject within a tenant, has spent in the last minute. Holds no limits: each call brings those of now."""
+    """Counts what each person, a subject within a tenant, has spent in the last minute. Holds no
+    limits: each call brings those of now.
+    """
 
     async def reserve(self, principal: Principal, *, rpm: int, tpm: int, tokens: int) -> Counted | Exhausted:
         """Count one request and its tokens, unless either would pass its limit; then nothing must be counted.
@@ -50,5 +54,7 @@ class QuotaCounter(Protocol):
         ...
 
     async def correct(self, counted: Counted, *, by: int) -> None:
-        """Count more tokens of an earlier request, from now on, or fewer, from when it was counted. Never below nothing."""
+        """Count more tokens of an earlier request, from now on, or fewer, from when it was counted.
+        Never below nothing.
+        """
         ...

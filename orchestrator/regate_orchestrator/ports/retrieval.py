@@ -14,7 +14,8 @@ Vector: TypeAlias = Sequence[float]
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """A chunk to store. Its id is minted by us and names its generation (`documents/generations.py`); `stamp` conforms to the chunk schema.
+    """A chunk to store. Its id is minted by us and names its generation (`documents/generations.py`); `stamp`
+    conforms to the chunk schema.
 
     The vector is of unit length.
     """
@@ -46,9 +47,11 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """A search's answer, best first. `total` counts the chunks in the store and `permitted` those matching the plan: audit only (never shown).
+    """A search's answer, best first. `total` counts the chunks in the store and `permitted` those matching
+    the plan: audit only (never shown).
 
-    `permitted` is None where the store cannot count them cheaply. `exhausted` says that no further candidate matches the plan.
+    `permitted` is None where the store cannot count them cheaply. `exhausted` says that no further candidate
+    matches the plan.
     """
 
     candidates: tuple[Candidate, ...]
@@ -65,42 +68,62 @@ class VectorStore(Protocol):
         ...
 
     async def add(self, store: StoreId, chunks: Sequence[Chunk]) -> None:
-        """Store the chunks whole: all policy fields with their types. A chunk with an existing id is replaced, never merged."""
+        """Store the chunks whole: all policy fields with their types. A chunk with an existing id is
+        replaced, never merged.
+        """
         ...
 
     async def search(self, store: StoreId, vector: Vector, *, plan: FilterPlan, limit: int) -> Found:
         """Return the chunks most similar to the vector among those the plan permits.
 
-        The plan must be applied inside the search. `Nothing` must do no IO. What cannot be rendered exactly must raise
-        `FilterNotExpressible` before any IO; a failing engine must raise `VectorStoreUnavailable`, never answer empty. Hits, order and
-        scores must not depend on chunks that the plan does not permit. Ties are broken by chunk id.
+        The plan must be applied inside the search. `Nothing` must do no IO. What cannot be rendered exactly
+        must raise `FilterNotExpressible` before any IO; a failing engine must raise `VectorStoreUnavailable`,
+        never answer empty. Hits, order and scores must not depend on chunks that the plan does not permit.
+        Ties are broken by chunk id.
         """
         ...
 
     async def texts(self, store: StoreId, ids: Sequence[str]) -> Mapping[str, str]:
-        """Return the texts of those of these chunks that are there, by id. The caller has decided that they may be read."""
+        """Return the texts of those of these chunks that are there, by id. The caller has decided that
+        they may be read.
+        """
         ...
 
     async def restamp(
-        self, store: StoreId, file: FileId, *, generation: str, target: str, stamp: JsonObject, attributes: Mapping[str, Scalar]
+        self,
+        store: StoreId,
+        file: FileId,
+        *,
+        generation: str,
+        target: str,
+        stamp: JsonObject,
+        attributes: Mapping[str, Scalar],
     ) -> int:
-        """Store each chunk of the file's generation once more, under the generation `into` and with this stamp and these attributes; return how many.
+        """Store each chunk of the file's generation once more, under the generation `into` and with this
+        stamp and these attributes; return how many.
 
-        Index, text and vector must be the very same, stamp and attributes replaced and never merged; the chunks of `generation` must stay as
-        they are. Must be idempotent: what a broken-off call left of `into` is replaced.
+        Index, text and vector must be the very same, stamp and attributes replaced and never merged; the
+        chunks of `generation` must stay as they are. Must be idempotent: what a broken-off call left of
+        `into` is replaced.
         """
         ...
 
     async def remove(self, store: StoreId, file: FileId, *, generation: str | None = None) -> None:
-        """Remove the chunks of this generation of the file; without one, all chunks of the file. Must be idempotent."""
+        """Remove the chunks of this generation of the file; without one, all chunks of the file. Must
+        be idempotent.
+        """
         ...
 
     async def generations(self, store: StoreId) -> frozenset[str]:
-        """Return which generations have chunks in the store; none for a store that is not there. For housekeeping: may be slow."""
+        """Return which generations have chunks in the store; none for a store that is not there. For
+        housekeeping: may be slow.
+        """
         ...
 
     async def is_shared(self, store: StoreId) -> bool:
-        """Return whether other programs may write to the store's engine while this one uses it. Must do no IO in the engine."""
+        """Return whether other programs may write to the store's engine while this one uses it. Must
+        do no IO in the engine.
+        """
         ...
 
     async def drop(self, store: StoreId) -> None:
@@ -108,7 +131,9 @@ class VectorStore(Protocol):
         ...
 
     async def check(self) -> None:
-        """Raise `VectorStoreUnavailable` when the engine would not answer. Must be cheap: readiness calls it."""
+        """Raise `VectorStoreUnavailable` when the engine would not answer. Must be cheap: readiness
+        calls it.
+        """
         ...
 
 
@@ -117,7 +142,9 @@ class Embedder(Protocol):
 
     @property
     def name(self) -> str:
-        """Return what identifies the vector space, e.g. `wordllama-256`; vectors of different names are never compared."""
+        """Return what identifies the vector space, e.g. `wordllama-256`; vectors of different names
+        are never compared.
+        """
         ...
 
     async def dimensions(self) -> int:
@@ -125,5 +152,7 @@ class Embedder(Protocol):
         ...
 
     async def embed(self, texts: Sequence[str], *, tenant: str) -> list[Vector]:
-        """Return one unit-length vector a text. Caches, if any, must be keyed by tenant. Raises `EmbeddingsUnavailable`, and `TextTooLong`."""
+        """Return one unit-length vector a text. Caches, if any, must be keyed by tenant. Raises
+        `EmbeddingsUnavailable`, and `TextTooLong`.
+        """
         ...

@@ -36,7 +36,9 @@ class QuotaLimits:
 
 
 def read_limits(value: Json) -> QuotaLimits | None:
-    """Return the limits in a policy's answer; None unless it says all six, each a whole number of 0 or more, and nothing else."""
+    """Return the limits in a policy's answer; None unless it says all six, each a whole number of 0 or
+    more, and nothing else.
+    """
     names = [field.name for field in fields(QuotaLimits)]
     if not isinstance(value, Mapping) or set(value) != set(names):
         return None
@@ -45,12 +47,16 @@ def read_limits(value: Json) -> QuotaLimits | None:
 
 
 def quota_question(request: JsonObject) -> Question:
-    """Return the question what the caller may spend on a request. `request` is the input's key of that name."""
+    """Return the question what the caller may spend on a request. `request` is the input's key of
+    that name.
+    """
     return Question(Point.QUOTA, "quota.limits", {"request": request}, about=str(request.get("model", "")))
 
 
 def granted(decision: Decision) -> QuotaLimits:
-    """Return the limits that the decision on `quota_question` grants. Raises `NotPermitted` where the policy says nothing of them."""
+    """Return the limits that the decision on `quota_question` grants. Raises `NotPermitted` where the
+    policy says nothing of them.
+    """
     if isinstance(decision, Deny):
         raise NotPermitted("The policy grants you no quota for this request.")
     limits = read_limits(decision.decision_attributes.get(LIMITS))
@@ -60,5 +66,7 @@ def granted(decision: Decision) -> QuotaLimits:
 
 
 def permits(point: Point, value: Json) -> bool:
-    """Return whether a policy's answer at this point is a permission: limits where limits are asked for, else exactly `true`."""
+    """Return whether a policy's answer at this point is a permission: limits where limits are asked
+    for, else exactly `true`.
+    """
     return read_limits(value) is not None if point is Point.QUOTA else value is True

@@ -1,7 +1,9 @@
-"""What one request spends of its caller's quota: asked for, counted before the call, and corrected once it is known.
+"""What one request spends of its caller's quota: asked for, counted before the call, and corrected once it is
+known.
 
-Every request that calls a model is counted, one that is refused later included. Tokens are counted as an estimate before the call; what the
-upstream says it used takes its place, or a better estimate where it says nothing. What HTTP shows of it is the gateway's.
+Every request that calls a model is counted, one that is refused later included. Tokens are counted as an
+estimate before the call; what the upstream says it used takes its place, or a better estimate where it says
+nothing. What HTTP shows of it is the gateway's.
 """
 
 from __future__ import annotations
@@ -15,7 +17,14 @@ from regate_orchestrator.authz.decisions import Context
 from regate_orchestrator.errors import PolicyUnavailable
 from regate_orchestrator.ports import Backend, Counted, Exhausted, QuotaCounter
 from regate_orchestrator.quota.limits import QuotaLimits
-from regate_orchestrator.responses.events import ArgumentsWritten, ModelEnded, ModelEvent, ReasoningWritten, RefusalWritten, TextWritten
+from regate_orchestrator.responses.events import (
+    ArgumentsWritten,
+    ModelEnded,
+    ModelEvent,
+    ReasoningWritten,
+    RefusalWritten,
+    TextWritten,
+)
 from regate_orchestrator.responses.request import Limits, ResponseRequest
 from regate_orchestrator.tokens import BYTES_PER_TOKEN, estimated_tokens
 from regate_orchestrator.values import JsonObject
@@ -31,12 +40,15 @@ class Quotas:
         self._counter = counter
 
     async def count(self, context: Context, limits: QuotaLimits, *, tokens: int) -> Spending | Exhausted:
-        """Count a request with the tokens that it is taken to need, or return which limit it would pass: then nothing was counted.
+        """Count a request with the tokens that it is taken to need, or return which limit it would pass: then
+        nothing was counted.
 
         An estimate alone refuses nobody for ever: it is counted as the whole limit at most.
         """
         tokens = max(1, min(tokens, limits.tpm))
-        counted = await self._counter.reserve(context.principal, rpm=limits.rpm, tpm=limits.tpm, tokens=tokens)
+        counted = await self._counter.reserve(
+            context.principal, rpm=limits.rpm, tpm=limits.tpm, tokens=tokens
+        )
         return counted if isinstance(counted, Exhausted) else Spending(limits, counted, self._counter, tokens)
 
 
@@ -58,7 +70,9 @@ class Spending:
 
 @dataclass(slots=True)
 class MeteredBackend:
-    """A backend whose calls are spent: the sum of what they used so far is what the request stands for, whatever becomes of it."""
+    """A backend whose calls are spent: the sum of what they used so far is what the request stands
+    for, whatever becomes of it.
+    """
 
     inner: Backend
     spending: Spending
@@ -66,7 +80,9 @@ class MeteredBackend:
     spent: int = 0
 
     @asynccontextmanager
-    async def chat(self, upstream: str, payload: JsonObject, *, alternates: Sequence[str] = ()) -> AsyncIterator[AsyncIterator[ModelEvent]]:
+    async def chat(
+        self, upstream: str, payload: JsonObject, *, alternates: Sequence[str] = ()
+    ) -> AsyncIterator[AsyncIterator[ModelEvent]]:
         """Open the call. See `ports.Backend.chat`."""
         written = _Written()
         opened = False
@@ -83,7 +99,8 @@ class MeteredBackend:
 
 @dataclass(frozen=True, slots=True)
 class Granted:
-    """What a caller's quota grants of a response: the request and the loop's limits, narrowed to it, and the backend that spends of it.
+    """What a caller's quota grants of a response: the request and the loop's limits, narrowed to it, and the
+    backend that spends of it.
 
     `settle` must be called when the response has ended, however it did.
     """
@@ -117,17 +134,25 @@ class _Written:
         match event:
             case ModelEnded(usage=usage):
                 self._reported = usage.input_tokens + usage.output_tokens
-            case TextWritten(text) | ReasoningWritten(text) | RefusalWritten(text) | ArgumentsWritten(_, text):
+            case (
+                TextWritten(text) | ReasoningWritten(text) | RefusalWritten(text) | ArgumentsWritten(_, text)
+            ):
                 self._bytes += len(text.encode("utf-8", "replace"))
             case _:
                 pass
 
     def tokens(self, payload: JsonObject) -> int:
-        return self._reported or estimated_tokens([payload.get("messages"), payload.get("tools")]) + self._bytes // BYTES_PER_TOKEN
+        return (
+            self._reported
+            or estimated_tokens([payload.get("messages"), payload.get("tools")])
+            + self._bytes // BYTES_PER_TOKEN
+        )
 
 
 class _Noted:
-    """The events of a call, each noted as it passes. A class, not a generator: one that is abandoned half-way needs no closing of its own."""
+    """The events of a call, each noted as it passes. A class, not a generator: one that is abandoned
+    half-way needs no closing of its own.
+    """
 
     def __init__(self, events: AsyncIterator[ModelEvent], written: _Written) -> None:
         self._events = events

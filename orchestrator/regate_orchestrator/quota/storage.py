@@ -1,7 +1,9 @@
-"""Storage: how much a caller may have stored of responses, conversations and prompts, as `regate.quota.storage` says. Files: `documents/limits.py`.
+"""Storage: how much a caller may have stored of responses, conversations and prompts, as
+`regate.quota.storage` says. Files: `documents/limits.py`.
 
-Room is looked for before anything is made. What is about to be stored counts from that moment until it is stored, so of several requests
-at once that are too much together, those that came too late are refused; gateways that share a database know only their own.
+Room is looked for before anything is made. What is about to be stored counts from that moment until it is
+stored, so of several requests at once that are too much together, those that came too late are refused;
+gateways that share a database know only their own.
 """
 
 from __future__ import annotations
@@ -62,7 +64,9 @@ class Storage:
 
     @asynccontextmanager
     async def room(self, context: Context, request: JsonObject, *, size: int) -> AsyncIterator[None]:
-        """Hold room for so many bytes until they are stored. `request` is the input's key of that name. Raises `NotPermitted` for none."""
+        """Hold room for so many bytes until they are stored. `request` is the input's key of that
+        name. Raises `NotPermitted` for none.
+        """
         who = (context.principal.tenant, context.principal.id)
         self._coming[who] += size
         try:
@@ -82,7 +86,8 @@ class Storage:
 def _exhausted(most: int) -> NotPermitted:
     """Return the refusal. Not 429: clients would send the request again and again."""
     return NotPermitted(
-        f"You may have {most} bytes of responses, conversations and prompts stored in all (max_bytes): delete some first, "
+        f"You may have {most} bytes of responses, conversations and prompts stored in all (max_bytes): "
+        "delete some first, "
         "or send a response with 'store': false.",
         code="storage_limit_exceeded",
     )

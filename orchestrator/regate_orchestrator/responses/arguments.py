@@ -1,4 +1,6 @@
-"""Reading the arguments that a model wrote for a call of ours. Whatever it wrote, reading it fails in one way: there is no such text."""
+"""Reading the arguments that a model wrote for a call of ours. Whatever it wrote, reading it fails in
+one way: there is no such text.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +8,9 @@ import json
 
 
 def text_among(arguments: str, name: str) -> str | None:
-    """Return the text of this name in the arguments; None where they are no JSON object with such a text, one that UTF-8 can spell."""
+    """Return the text of this name in the arguments; None where they are no JSON object with such a
+    text, one that UTF-8 can spell.
+    """
     try:
         value = json.loads(arguments)
     except (ValueError, RecursionError):  # the latter for what is nested too deep

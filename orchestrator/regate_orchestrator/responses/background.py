@@ -1,10 +1,13 @@
-"""Background responses: runs that own themselves. A connection only follows a run's log, and leaving ends nothing but the following.
+"""Background responses: runs that own themselves. A connection only follows a run's log, and leaving ends
+nothing but the following.
 
-Every event of a run is in its log: in memory while it runs, and in the state store where the client may come back for the stream. Polling
-reads the row, cancelling ends the run and stores it as cancelled, and a run that the gateway's own end interrupts is stored as failed.
+Every event of a run is in its log: in memory while it runs, and in the state store where the client may come
+back for the stream. Polling reads the row, cancelling ends the run and stores it as cancelled, and a run that
+the gateway's own end interrupts is stored as failed.
 
-A run goes on at one gateway. Another that is asked to cancel it says so in the state store, where the one that has it looks every second; one
-that is asked to follow it reads the stored log, which is at most that much behind.
+A run goes on at one gateway. Another that is asked to cancel it says so in the state store, where the one
+that has it looks every second; one that is asked to follow it reads the stored log, which is at most that
+much behind.
 """
 
 from __future__ import annotations
@@ -26,16 +29,22 @@ from regate_orchestrator.values import JsonObject, ResponseId
 _log = logging.getLogger("regate.background")
 _WRITTEN_AT_ONCE: Final = 64
 _WRITTEN_NOW: Final = ("response.queued", "response.completed", "response.incomplete", "response.failed")
-"""What is stored when it happens: that there is a log, before anybody knows of the response; and how it ended."""
+"""What is stored when it happens: that there is a log, before anybody knows of the response; and how
+it ended.
+"""
 _LOOK_SECONDS: Final = 1.0
 _POLL_SECONDS: Final = 0.1
 _POLLS: Final = 100
-"""How often it is asked whether another gateway has ended its run: for ten looks of that gateway, or a look and a slow last save."""
+"""How often it is asked whether another gateway has ended its run: for ten looks of that gateway, or a
+look and a slow last save.
+"""
 
 
 @dataclass(frozen=True, slots=True)
 class Heard:
-    """An event of a run, and what of ours the model had read when it happened: whoever joins later may be told it only if that passes the gate."""
+    """An event of a run, and what of ours the model had read when it happened: whoever joins later may
+    be told it only if that passes the gate.
+    """
 
     event: JsonObject
     lineage: Lineage
@@ -76,12 +85,15 @@ class BackgroundRuns:
         return await asyncio.shield(begun.queued)
 
     def follow(self, response: ResponseId, *, after: int) -> AsyncIterator[Heard] | None:
-        """Return the events of a run that goes on, from the one after this number to the last; None when no such run does."""
+        """Return the events of a run that goes on, from the one after this number to the last; None
+        when no such run does.
+        """
         found = self._runs.get(response)
         return None if found is None else found.follow(after)
 
     async def cancel(self, principal: Principal, response: ResponseId) -> None:
-        """End the run, wherever it goes on: when this returns it is stored as cancelled, or as it ended just before.
+        """End the run, wherever it goes on: when this returns it is stored as cancelled, or as it ended just
+        before.
 
         Only where another gateway has it and is too slow, it may end as cancelled later.
         """
@@ -121,7 +133,9 @@ class _Run:
     def __init__(self, start: Start, ports: LoopPorts, slots: asyncio.Semaphore) -> None:
         self.response = start.response_id
         self.queued: asyncio.Future[JsonObject] = asyncio.get_running_loop().create_future()
-        self.queued.add_done_callback(lambda future: future.cancelled() or future.exception())  # whoever started the run may have left
+        self.queued.add_done_callback(
+            lambda future: future.cancelled() or future.exception()
+        )  # whoever started the run may have left
         self.task: asyncio.Task[None] | None = None
         self.cancelled = False
         self._start = replace(start, left=self._left, reads=self._read)
@@ -144,12 +158,15 @@ class _Run:
             self.task.cancel()
 
     async def perform(self) -> None:
-        """Run to the end. Raises nothing but cancellation: a refusal goes to whoever started the run, a failure into the Response."""
+        """Run to the end. Raises nothing but cancellation: a refusal goes to whoever started the run,
+        a failure into the Response.
+        """
         try:
             await run(self._start, ports=self._ports, emit=self._hear)
         except RegateError as refusal:
             self._tell(refusal)
-        except Exception as error:  # noqa: BLE001 — one run must not end the others, which share its task group
+        # One run must not end the others, which share its task group
+        except Exception as error:  # noqa: BLE001
             _log.exception("background_run_broke", extra={"response": self.response})
             self._tell(error)
         finally:
@@ -193,12 +210,15 @@ class _Run:
             self._holds_slot = True
 
     async def write(self) -> None:
-        """Store what is not yet stored. A failure is no reason to end the run: its last save, which must succeed, will tell."""
+        """Store what is not yet stored. A failure is no reason to end the run: its last save, which
+        must succeed, will tell.
+        """
         async with self._writing:
             if not self._unwritten:
                 return
-            # What has begun is finished, whoever is cancelled meanwhile: half-known events could not be stored again, nor what follows them.
-            writing = asyncio.ensure_future(self._append(tuple(self._unwritten)))  # noqa: TID251 — awaited below in every case
+            # What has begun is finished, whoever is cancelled meanwhile: half-known events could not be
+            # stored again, nor what follows them. Awaited below in every case
+            writing = asyncio.ensure_future(self._append(tuple(self._unwritten)))  # noqa: TID251
             try:
                 await asyncio.shield(writing)
             except asyncio.CancelledError:
@@ -229,10 +249,13 @@ class _Run:
 
 def _response(event: JsonObject) -> JsonObject:
     response = event["response"]
-    assert isinstance(response, dict)  # noqa: S101 — INVARIANT: the machine's lifecycle events carry the Response
+    # INVARIANT: the machine's lifecycle events carry the Response
+    assert isinstance(response, dict)  # noqa: S101
     return response
 
 
 def numbered_after(events: Sequence[JsonObject], after: int) -> list[JsonObject]:
     """Return the events whose number is greater."""
-    return [event for event in events if isinstance(number := event["sequence_number"], int) and number > after]
+    return [
+        event for event in events if isinstance(number := event["sequence_number"], int) and number > after
+    ]

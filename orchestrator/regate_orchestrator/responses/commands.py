@@ -1,4 +1,6 @@
-"""Commands: what the driver must do next. Their counterpart is `events.py`: each command names the event that answers it."""
+"""Commands: what the driver must do next. Their counterpart is `events.py`: each command names the
+event that answers it.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +17,8 @@ from regate_orchestrator.values import JsonObject
 
 @dataclass(frozen=True, slots=True)
 class Recall:
-    """Fetch what the request continues from and refers to. A conversation is held for this response until it ends.
+    """Fetch what the request continues from and refers to. A conversation is held for this response until it
+    ends.
 
     Answered by `Recalled` or `Failed`.
     """
@@ -36,9 +39,11 @@ class AuthorizeTurn:
 
 @dataclass(frozen=True, slots=True)
 class DecideContext:
-    """Decide again all that the turn was authorized with, and these sources, before it goes to the model once more.
+    """Decide again all that the turn was authorized with, and these sources, before it goes to the model once
+    more.
 
-    Answered by `ContextDecided`, or by `Failed` where the policy wants nothing used of a context that something is withheld from.
+    Answered by `ContextDecided`, or by `Failed` where the policy wants nothing used of a context that
+    something is withheld from.
     """
 
     lineage: Lineage
@@ -46,7 +51,9 @@ class DecideContext:
 
 @dataclass(frozen=True, slots=True)
 class CallModel:
-    """Open a model turn. Answered by `ModelOpened` and the model's events, the last being `ModelEnded`, `ModelFailed` or `Failed`."""
+    """Open a model turn. Answered by `ModelOpened` and the model's events, the last being
+    `ModelEnded`, `ModelFailed` or `Failed`.
+    """
 
     upstream: str
     payload: JsonObject
@@ -66,7 +73,9 @@ class DecideTool:
 
 @dataclass(frozen=True, slots=True)
 class RunSearch:
-    """Search for the query in the tool's stores, which the turn's authorization opened. Answered by `Searched` or `Failed`."""
+    """Search for the query in the tool's stores, which the turn's authorization opened. Answered by
+    `Searched` or `Failed`.
+    """
 
     call_id: str
     query: str
@@ -75,7 +84,9 @@ class RunSearch:
 
 @dataclass(frozen=True, slots=True)
 class Save:
-    """Store this state of the response, durably, before anything that follows. Answered by `Saved` or `Failed`."""
+    """Store this state of the response, durably, before anything that follows. Answered by `Saved` or
+    `Failed`.
+    """
 
     row: ResponseRow
 
@@ -89,7 +100,9 @@ class Emit:
 
 @dataclass(frozen=True, slots=True)
 class Finish:
-    """The response has ended so; `error` is set when it failed, and `row` is what is, or would be, stored. Not answered; always the last."""
+    """The response has ended so; `error` is set when it failed, and `row` is what is, or would be,
+    stored. Not answered; always the last.
+    """
 
     response: JsonObject
     row: ResponseRow
@@ -103,4 +116,15 @@ class Refuse:
     error: RegateError
 
 
-Command: TypeAlias = Recall | AuthorizeTurn | DecideContext | CallModel | DecideTool | RunSearch | Save | Emit | Finish | Refuse
+Command: TypeAlias = (
+    Recall
+    | AuthorizeTurn
+    | DecideContext
+    | CallModel
+    | DecideTool
+    | RunSearch
+    | Save
+    | Emit
+    | Finish
+    | Refuse
+)

@@ -1,7 +1,9 @@
-"""Compaction: a conversation that grew too long is summarised by the model itself, and the summary stands for it from then on.
+"""Compaction: a conversation that grew too long is summarised by the model itself, and the summary stands for
+it from then on.
 
-The turn being answered is never summarised, so that nothing of it is lost. The summary leaves sealed (`responses/context/sealing.py`), with the
-lineage of everything it was made from: it is decided again like any answer when it comes back. A part of the machine, as pure as the rest.
+The turn being answered is never summarised, so that nothing of it is lost. The summary leaves sealed
+(`responses/context/sealing.py`), with the lineage of everything it was made from: it is decided again like
+any answer when it comes back. A part of the machine, as pure as the rest.
 """
 
 from __future__ import annotations
@@ -11,21 +13,35 @@ from typing import Final
 
 from regate_orchestrator.errors import InvalidRequest
 from regate_orchestrator.responses.context.sealing import seal
-from regate_orchestrator.responses.events import ArgumentsWritten, CallOpened, ReasoningWritten, RefusalWritten, TextWritten
+from regate_orchestrator.responses.events import (
+    ArgumentsWritten,
+    CallOpened,
+    ReasoningWritten,
+    RefusalWritten,
+    TextWritten,
+)
 from regate_orchestrator.responses.output.assembler import add_item, finish_item
 from regate_orchestrator.responses.output.emitter import Text
-from regate_orchestrator.responses.prompt import PromptItem, build_prompt, since_compaction, split_at_last_user
+from regate_orchestrator.responses.prompt import (
+    PromptItem,
+    build_prompt,
+    since_compaction,
+    split_at_last_user,
+)
 from regate_orchestrator.responses.state import State
 from regate_orchestrator.values import Json, JsonObject, mint
 
 _INSTRUCTIONS: Final = (
-    "Summarise the conversation above so that it can be continued from your summary alone. Keep every fact, name, number, decision, open "
+    "Summarise the conversation above so that it can be continued from your summary alone. Keep every "
+    "fact, name, number, decision, open "
     "question and instruction that may still matter, and what each tool returned. Write the summary only."
 )
 
 
 def begin(state: State) -> State:
-    """Return the state about to write a summary, where one is wanted and there is something to summarise; else the state as it is."""
+    """Return the state about to write a summary, where one is wanted and there is something to
+    summarise; else the state as it is.
+    """
     request = state.must_header.request
     if not request.compact and request.compact_threshold is None:
         return state
@@ -36,7 +52,9 @@ def begin(state: State) -> State:
     try:
         tokens = build_prompt(request.instructions, items).tokens
         build_prompt(None, earlier)
-    except InvalidRequest:  # unpaired calls: of the whole they are the caller's fault, told later; of the earlier part, no place to cut
+    # Unpaired calls: of the whole they are the caller's fault, told later; of the earlier part, no place to
+    # cut
+    except InvalidRequest:
         return state
     if tokens < request.compact_threshold or not any(item.body["type"] != "compaction" for item in earlier):
         return state
@@ -49,7 +67,9 @@ def messages(state: State) -> list[Json]:
     return [*prompt.messages, {"role": "user", "content": _INSTRUCTIONS}]
 
 
-def write(state: State, event: TextWritten | RefusalWritten | ReasoningWritten | CallOpened | ArgumentsWritten) -> State:
+def write(
+    state: State, event: TextWritten | RefusalWritten | ReasoningWritten | CallOpened | ArgumentsWritten
+) -> State:
     """Return the state after a piece of the summary; what is no text of it is left out."""
     if isinstance(event, TextWritten) and state.summary is not None:
         return replace(state, summary=state.summary + event.text)
@@ -60,9 +80,21 @@ def finish(state: State) -> State:
     """Return the state with the summary as an output item, in place of everything that it stands for."""
     header, text = state.must_header, str(state.summary or "")
     identifier, index = mint("cmp_"), len(state.outputs)
-    sealed = seal(state.sealer, "compaction", text, state.lineage, tenant=state.tenant, owner=state.owner, model=header.request.model)
+    sealed = seal(
+        state.sealer,
+        "compaction",
+        text,
+        state.lineage,
+        tenant=state.tenant,
+        owner=state.owner,
+        model=header.request.model,
+    )
     item: JsonObject = {"id": identifier, "type": "compaction", "encrypted_content": sealed}
     state = finish_item(add_item(state, item), index, item)
     return replace(
-        state, summary=None, history=(), prompted=(PromptItem(item, text=text, lineage=state.lineage), *state.kept_apart), kept_apart=()
+        state,
+        summary=None,
+        history=(),
+        prompted=(PromptItem(item, text=text, lineage=state.lineage), *state.kept_apart),
+        kept_apart=(),
     )

@@ -1,4 +1,6 @@
-"""The machine's diagram, drawn from its table: `python -m regate_orchestrator.responses.diagram` prints what docs/responses.md holds."""
+"""The machine's diagram, drawn from its table: `python -m regate_orchestrator.responses.diagram`
+prints what docs/responses.md holds.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +13,9 @@ _ANYWHERE = (Failed, ModelFailed, ClientLeft)
 
 
 def diagram() -> str:
-    """Return the diagram in Mermaid's language: a phase a node, the events that lead on as edges. How runs break off is told in words."""
+    """Return the diagram in Mermaid's language: a phase a node, the events that lead on as edges. How
+    runs break off is told in words.
+    """
     return "\n".join(["stateDiagram-v2", "    [*] --> IDLE", *sorted(_edges()), "    ENDED --> [*]"])
 
 

@@ -1,8 +1,9 @@
-"""The driver: performs the machine's commands through the ports. The only place in the loop that awaits anything.
+"""The driver: performs the machine's commands through the ports. The only place in the loop that awaits
+anything.
 
-It decides nothing and keeps nothing between two events but the queue of commands. `emit` receives each event as it comes; a slow client
-therefore slows the reading of the upstream, and nothing is buffered without bound. Cancelling `run` closes the upstream connection and
-stores what there was.
+It decides nothing and keeps nothing between two events but the queue of commands. `emit` receives each event
+as it comes; a slow client therefore slows the reading of the upstream, and nothing is buffered without bound.
+Cancelling `run` closes the upstream connection and stores what there was.
 """
 
 from __future__ import annotations
@@ -68,7 +69,9 @@ _ENDED: Final = ("completed", "incomplete", "failed", "cancelled")
 
 EmitEvent = Callable[[JsonObject], Awaitable[None]]
 Remembered = Mapping[ResponseId, tuple[ResponseRow, ...]]
-"""Chains that are kept by a connection rather than in the state store, by their last response (`store: false` over a WebSocket)."""
+"""Chains that are kept by a connection rather than in the state store, by their last response (`store:
+false` over a WebSocket).
+"""
 
 
 class RunBroke(RegateError):
@@ -93,7 +96,9 @@ class LoopPorts:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """How a run ended: the Response object, what a further turn would continue from, and the error behind it when it failed."""
+    """How a run ended: the Response object, what a further turn would continue from, and the error
+    behind it when it failed.
+    """
 
     response: JsonObject
     chain: tuple[ResponseRow, ...]
@@ -103,9 +108,11 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """What a run begins with. `left` says, when the run is cancelled, what that means: by default that the client went away.
+    """What a run begins with. `left` says, when the run is cancelled, what that means: by default that the
+    client went away.
 
-    Without a `grant` no model may be called. `reads` is told what of ours the model has in its context, before any event that rests on it.
+    Without a `grant` no model may be called. `reads` is told what of ours the model has in its context,
+    before any event that rests on it.
     """
 
     request: ResponseRequest
@@ -120,8 +127,8 @@ class Start:
 async def run(start: Start, *, ports: LoopPorts, emit: EmitEvent) -> Outcome:
     """Return how the response ended, after sending every event to `emit`.
 
-    Raises the refusal when nothing was begun (no event was emitted and nothing sent to a backend that it accepted), and
-    `asyncio.CancelledError` after storing what there was when the client has left.
+    Raises the refusal when nothing was begun (no event was emitted and nothing sent to a backend that it
+    accepted), and `asyncio.CancelledError` after storing what there was when the client has left.
     """
     driver = _Driver(start, ports, emit)
     principal = start.context.principal
@@ -134,7 +141,9 @@ async def run(start: Start, *, ports: LoopPorts, emit: EmitEvent) -> Outcome:
     except Exception:
         if not driver.is_under_way:
             raise
-        _log.exception("run_broke", extra={"request_id": start.context.request_id, "response": start.response_id})
+        _log.exception(
+            "run_broke", extra={"request_id": start.context.request_id, "response": start.response_id}
+        )
         await driver.fail()
     finally:
         await driver.release()
@@ -142,11 +151,17 @@ async def run(start: Start, *, ports: LoopPorts, emit: EmitEvent) -> Outcome:
 
 
 async def measure(start: Start, *, ports: LoopPorts) -> int:
-    """Return an estimate of the input tokens of the first model call, everything in it decided, without making the call. Raises the refusal."""
+    """Return an estimate of the input tokens of the first model call, everything in it decided,
+    without making the call. Raises the refusal.
+    """
     driver = _Driver(replace(start, grant=None), ports, _null_sink)
     principal = start.context.principal
     try:
-        driver.step(Requested(replace(start.request, background=False), start.response_id, principal.tenant, principal.id))
+        driver.step(
+            Requested(
+                replace(start.request, background=False), start.response_id, principal.tenant, principal.id
+            )
+        )
         call = await driver.first_call()
     finally:
         await driver.release()
@@ -204,7 +219,9 @@ class _Driver:
         return first
 
     async def leave(self) -> None:
-        """Store what there was. Whoever is told of it is told; the client of a foreground response is gone."""
+        """Store what there was. Whoever is told of it is told; the client of a foreground response
+        is gone.
+        """
         self._commands.clear()
         reason = self._start.left()
         if isinstance(reason, ClientLeft) and not self._start.request.background:
@@ -239,13 +256,16 @@ class _Driver:
         try:
             await self._ports.state.unlock_conversation(conversation, self._start.response_id)
         except RegateError as error:
-            _log.error("conversation_left_locked", extra={"conversation": conversation, "cause": error.message})
+            _log.error(
+                "conversation_left_locked", extra={"conversation": conversation, "cause": error.message}
+            )
 
     def outcome(self) -> Outcome:
         """Return how it ended; raises the refusal."""
         if self._refusal is not None:
             raise self._refusal
-        assert self._finish is not None  # noqa: S101 — INVARIANT: the machine's last command is Finish or Refuse
+        # INVARIANT: the machine's last command is Finish or Refuse
+        assert self._finish is not None  # noqa: S101
         return Outcome(self._finish.response, (*self._earlier, self._finish.row), self._finish.error)
 
     async def _perform(self, command: Command) -> None:
@@ -277,17 +297,30 @@ class _Driver:
                 assert_never(command)
 
     def _note(self, error: RegateError | None) -> None:
-        """Log why the response failed, once and with all by which it is found; what the caller can mend is not logged."""
+        """Log why the response failed, once and with all by which it is found; what the caller can
+        mend is not logged.
+        """
         if error is None or error.is_logged or isinstance(error, CallerError):
             return
         error.is_logged = True
-        about = {"request_id": self._context.request_id, "response": self._start.response_id, "upstream": self._state.upstream}
-        _log.warning("response_failed", extra={**about, "code": error.code, "detail": getattr(error, "detail", "") or error.message})
+        about = {
+            "request_id": self._context.request_id,
+            "response": self._start.response_id,
+            "upstream": self._state.upstream,
+        }
+        _log.warning(
+            "response_failed",
+            extra={**about, "code": error.code, "detail": getattr(error, "detail", "") or error.message},
+        )
 
     async def _authorize(self, request: ResponseRequest, recalled: Recalled) -> None:
-        """Ask what the caller may spend and what the turn may use, both at once: neither depends on the other, and nothing begins before both."""
+        """Ask what the caller may spend and what the turn may use, both at once: neither depends on
+        the other, and nothing begins before both.
+        """
         granted, turn = await asyncio.gather(
-            self._grant(request), self._ports.authorizer.authorize(self._context, request, recalled), return_exceptions=True
+            self._grant(request),
+            self._ports.authorizer.authorize(self._context, request, recalled),
+            return_exceptions=True,
         )
         if isinstance(granted, BaseException):
             raise granted
@@ -300,11 +333,14 @@ class _Driver:
 
     @property
     def _must_turn(self) -> Turn:
-        assert self._turn is not None  # noqa: S101 — INVARIANT: the machine asks for nothing of a turn before it was authorized
+        # INVARIANT: the machine asks for nothing of a turn before it was authorized
+        assert self._turn is not None  # noqa: S101
         return self._turn
 
     async def _decide_context(self, lineage: Lineage) -> ContextDecided:
-        self._turn, decided = await self._ports.authorizer.decide_again(self._context, self._must_turn, lineage)
+        self._turn, decided = await self._ports.authorizer.decide_again(
+            self._context, self._must_turn, lineage
+        )
         return decided
 
     async def _grant(self, request: ResponseRequest) -> Granted | None:
@@ -326,12 +362,17 @@ class _Driver:
                     break
                 self.step(event)
                 await self.drain()
-        # The connection is closed before anything that follows, so that no upstream slot is held while a tool runs.
+        # The connection is closed before anything that follows, so that no upstream slot is held while a tool
+        # runs.
         self.step(last)
 
     async def _recall(self, request: ResponseRequest) -> Recalled:
         referenced = [cast("str", item["id"]) for item in request.items if item["type"] == "item_reference"]
-        found = await self._ports.state.items_with_parents(self._context.principal, referenced) if referenced else {}
+        found = (
+            await self._ports.state.items_with_parents(self._context.principal, referenced)
+            if referenced
+            else {}
+        )
         if request.conversation is not None:
             return Recalled(await self._recall_conversation(request.conversation), referenced=found)
         if request.previous_response_id is None:
@@ -350,13 +391,16 @@ class _Driver:
         return turns
 
     async def _present(self, row: ResponseRow) -> ResponseRow | None:
-        """Return a remembered response as it is now. What is stored is as the store has it: deleted, it is gone here as well."""
+        """Return a remembered response as it is now. What is stored is as the store has it: deleted,
+        it is gone here as well.
+        """
         return await self._ports.state.response(self._context.principal, row.id) if row.body["store"] else row
 
     async def _recall_conversation(self, conversation: ConversationId) -> tuple[ItemWithParent, ...]:
         """Hold the conversation for this response and return its items. Absent, foreign and denied are one.
 
-        A turn adds to the conversation, so it is decided as a change of it: who may only read it must not hold it up.
+        A turn adds to the conversation, so it is decided as a change of it: who may only read it must not
+        hold it up.
         """
         row = await self._ports.state.conversation(self._context.principal, conversation)
         view: JsonObject = {"id": ""} if row is None else row.view()
@@ -364,15 +408,24 @@ class _Driver:
         decision = await self._ports.enforcer.decide(self._context, question)
         items = None
         if row is not None and not isinstance(decision, Deny):
-            self._conversation = conversation  # before it is held: whatever becomes of this call, it is let go
-            items = await self._ports.state.lock_conversation(self._context.principal, conversation, self._start.response_id)
+            self._conversation = (
+                conversation  # before it is held: whatever becomes of this call, it is let go
+            )
+            items = await self._ports.state.lock_conversation(
+                self._context.principal, conversation, self._start.response_id
+            )
         if row is None or items is None:
-            raise NotFound(f"Conversation with id '{conversation}' not found.", param="conversation", code="not_found")
+            raise NotFound(
+                f"Conversation with id '{conversation}' not found.", param="conversation", code="not_found"
+            )
         return tuple(ItemWithParent(row.view(), item) for item in items)
 
     async def _decide_tool(self, command: DecideTool) -> ToolDecided:
         tool = tool_view(FILE_SEARCH, command.name, command.arguments)
-        resource: JsonObject = {"tool": tool, "turn": {"index": command.round, "calls_so_far": command.calls_so_far}}
+        resource: JsonObject = {
+            "tool": tool,
+            "turn": {"index": command.round, "calls_so_far": command.calls_so_far},
+        }
         question = Question(Point.TOOL, "tool.call", resource, about=command.name, companions=QUALITIES)
         decision = await self._ports.enforcer.decide(self._context, question)
         if isinstance(decision, Deny):
@@ -385,10 +438,16 @@ class _Driver:
         return ToolDecided(command.call_id, allowed=not demands.unmet)
 
     async def _search(self, command: RunSearch) -> Searched:
-        """Search the stores that the turn opened, then decide whether the result as a whole may enter the context."""
+        """Search the stores that the turn opened, then decide whether the result as a whole may enter
+        the context.
+        """
         search = Search((command.query,), command.tool.narrowing, command.tool.limit, command.tool.threshold)
-        hits = await self._ports.retrieval.search(self._context, list(self._must_turn.stores.values()), search)
-        labels = {label for hit in hits for label in cast("Sequence[str]", hit.candidate.stamp.get("labels", ()))}
+        hits = await self._ports.retrieval.search(
+            self._context, list(self._must_turn.stores.values()), search
+        )
+        labels = {
+            label for hit in hits for label in cast("Sequence[str]", hit.candidate.stamp.get("labels", ()))
+        }
         result: JsonObject = {
             "mime": "text/plain",
             "size": sum(len(hit.candidate.text.encode()) for hit in hits),
@@ -397,12 +456,16 @@ class _Driver:
         resource: JsonObject = {"tool": tool_view(FILE_SEARCH, FILE_SEARCH), "result": result}
         question = Question(Point.TOOL_RESULT, "tool.result", resource, about=FILE_SEARCH)
         decision = await self._ports.enforcer.decide(self._context, question)
-        admitted = not isinstance(decision, Deny) and cast("int", result["size"]) <= self._most_bytes[command.call_id]
+        admitted = (
+            not isinstance(decision, Deny)
+            and cast("int", result["size"]) <= self._most_bytes[command.call_id]
+        )
         return Searched(command.call_id, tuple(_passage(hit) for hit in hits) if admitted else (), admitted)
 
     async def _save(self, row: ResponseRow) -> None:
         # A save that has begun is finished even when the client leaves in the middle of it.
-        saving = asyncio.ensure_future(self._ports.state.save_response(row, is_update=self._is_stored))  # noqa: TID251 — awaited below in every case
+        save = self._ports.state.save_response(row, is_update=self._is_stored)
+        saving = asyncio.ensure_future(save)  # noqa: TID251 — awaited below in every case
         try:
             await asyncio.shield(saving)
         except asyncio.CancelledError:

@@ -1,4 +1,6 @@
-"""Events: what has happened, in past participles, told to the machine. Their counterpart is `commands.py`; each reply names its command."""
+"""Events: what has happened, in past participles, told to the machine. Their counterpart is
+`commands.py`; each reply names its command.
+"""
 
 from __future__ import annotations
 
@@ -37,7 +39,9 @@ class Usage:
 
 @dataclass(frozen=True, slots=True)
 class TextWritten:
-    """The model wrote a piece of its answer. `logprobs` are in the Responses API's shape, empty unless they were asked for."""
+    """The model wrote a piece of its answer. `logprobs` are in the Responses API's shape, empty unless
+    they were asked for.
+    """
 
     text: str
     logprobs: tuple[JsonObject, ...] = ()
@@ -59,7 +63,9 @@ class RefusalWritten:
 
 @dataclass(frozen=True, slots=True)
 class CallOpened:
-    """The model began a tool call. `slot` tells calls of one model turn apart; the upstream's index is not to be trusted for that."""
+    """The model began a tool call. `slot` tells calls of one model turn apart; the upstream's index is
+    not to be trusted for that.
+    """
 
     slot: int
     call_id: str
@@ -76,7 +82,9 @@ class ArgumentsWritten:
 
 @dataclass(frozen=True, slots=True)
 class ModelEnded:
-    """The model turn is complete. `service_tier` is the tier that the upstream says it was served in, if it says so."""
+    """The model turn is complete. `service_tier` is the tier that the upstream says it was served in,
+    if it says so.
+    """
 
     reason: FinishReason
     usage: Usage
@@ -90,7 +98,9 @@ class ModelFailed:
     error: UpstreamError
 
 
-ModelEvent: TypeAlias = TextWritten | ReasoningWritten | RefusalWritten | CallOpened | ArgumentsWritten | ModelEnded | ModelFailed
+ModelEvent: TypeAlias = (
+    TextWritten | ReasoningWritten | RefusalWritten | CallOpened | ArgumentsWritten | ModelEnded | ModelFailed
+)
 """What a backend yields."""
 
 
@@ -111,8 +121,8 @@ class Requested:
 class Recalled:
     """What came before was found (answers `Recall`). Nothing of it is decided yet.
 
-    `earlier` are the items of the chain or the conversation, oldest first; `status` is that of the response continued from; `referenced` are
-    the items that the request names by id.
+    `earlier` are the items of the chain or the conversation, oldest first; `status` is that of the response
+    continued from; `referenced` are the items that the request names by id.
     """
 
     earlier: tuple[ItemWithParent, ...] = ()
@@ -122,7 +132,9 @@ class Recalled:
 
 @dataclass(frozen=True, slots=True)
 class QuotaGranted:
-    """What the caller may spend was decided (while `AuthorizeTurn` is): the request and the loop's limits are narrowed to it."""
+    """What the caller may spend was decided (while `AuthorizeTurn` is): the request and the loop's
+    limits are narrowed to it.
+    """
 
     request: ResponseRequest
     limits: Limits
@@ -132,8 +144,9 @@ class QuotaGranted:
 class TurnAuthorized:
     """Route, model, stores, files and history were decided (answers `AuthorizeTurn`).
 
-    `history` is what may be used again and `sent` what the client sends now, both ready for a prompt; `inputs` is the latter as it is stored.
-    `hidden` are the tools, by wire name, that the policy does not let the model see.
+    `history` is what may be used again and `sent` what the client sends now, both ready for a prompt;
+    `inputs` is the latter as it is stored. `hidden` are the tools, by wire name, that the policy does not let
+    the model see.
     """
 
     upstream: str
@@ -153,7 +166,9 @@ class TurnAuthorized:
 
 @dataclass(frozen=True, slots=True)
 class ContextDecided:
-    """What is in the context was decided again (answers `DecideContext`): these items and sources may not be used any more."""
+    """What is in the context was decided again (answers `DecideContext`): these items and sources may
+    not be used any more.
+    """
 
     denied_items: frozenset[str] = frozenset()
     denied: frozenset[SourceKey] = frozenset()
@@ -174,7 +189,9 @@ class ToolDecided:
 
 @dataclass(frozen=True, slots=True)
 class Searched:
-    """The search ended (answers `RunSearch`); the passages are admitted. `admitted` is False when the result as a whole was denied."""
+    """The search ended (answers `RunSearch`); the passages are admitted. `admitted` is False when the
+    result as a whole was denied.
+    """
 
     call_id: str
     passages: tuple[Passage, ...]
@@ -199,4 +216,6 @@ class ClientLeft:
 
 
 Decided: TypeAlias = QuotaGranted | TurnAuthorized | ContextDecided | ToolDecided
-Event: TypeAlias = ModelEvent | Requested | Recalled | Decided | ModelOpened | Searched | Saved | Failed | ClientLeft
+Event: TypeAlias = (
+    ModelEvent | Requested | Recalled | Decided | ModelOpened | Searched | Saved | Failed | ClientLeft
+)

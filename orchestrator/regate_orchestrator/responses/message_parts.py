@@ -1,6 +1,8 @@
-"""The files and images inside messages and tool outputs, as a backend takes them: the text of documents, and images as data URLs.
+"""The files and images inside messages and tool outputs, as a backend takes them: the text of documents, and
+images as data URLs.
 
-What is read here was decided before (`responses/context/authorizing.py`), in each turn anew: a message keeps the id of a file, never its content.
+What is read here was decided before (`responses/context/authorizing.py`), in each turn anew: a message keeps
+the id of a file, never its content.
 """
 
 from __future__ import annotations
@@ -40,12 +42,18 @@ class MessageParts:
     reader: FileReader
 
     async def current(
-        self, body: JsonObject, files: Mapping[FileId, FileRow], capabilities: UpstreamCapabilities, *, tenant: str
+        self,
+        body: JsonObject,
+        files: Mapping[FileId, FileRow],
+        capabilities: UpstreamCapabilities,
+        *,
+        tenant: str,
     ) -> tuple[Part, ...]:
-        """Return the content of a message that is sent now, read for the tenant; nothing for one of text alone.
+        """Return the content of a message that is sent now, read for the tenant; nothing for one of text
+        alone.
 
-        Raises `NotFound` for a file that is absent or may not be read, `InvalidRequest` for one that holds no text or image, and for the
-        address of an image where the upstream must not fetch any.
+        Raises `NotFound` for a file that is absent or may not be read, `InvalidRequest` for one that holds no
+        text or image, and for the address of an image where the upstream must not fetch any.
         """
         if not _has_more_than_text(body):
             return ()
@@ -55,9 +63,16 @@ class MessageParts:
             raise InvalidRequest(error.message, param="input", code=error.code) from error
 
     async def earlier(
-        self, body: JsonObject, files: Mapping[FileId, FileRow], capabilities: UpstreamCapabilities, *, tenant: str
+        self,
+        body: JsonObject,
+        files: Mapping[FileId, FileRow],
+        capabilities: UpstreamCapabilities,
+        *,
+        tenant: str,
     ) -> tuple[Part, ...]:
-        """Return the content of a message of the history: what can no longer be read is left out, with a word in its place."""
+        """Return the content of a message of the history: what can no longer be read is left out, with
+        a word in its place.
+        """
         if not _has_more_than_text(body):
             return ()
         content: list[Part] = []
@@ -69,7 +84,11 @@ class MessageParts:
         return tuple(content)
 
     async def _read(
-        self, part: Mapping[str, Json], files: Mapping[FileId, FileRow], capabilities: UpstreamCapabilities, tenant: str
+        self,
+        part: Mapping[str, Json],
+        files: Mapping[FileId, FileRow],
+        capabilities: UpstreamCapabilities,
+        tenant: str,
     ) -> Part:
         source = FileSource(row.id, row.stamp) if (row := _row(part, files)) is not None else None
         match part["type"]:
@@ -80,7 +99,9 @@ class MessageParts:
             case _:
                 return Part({"type": "text", "text": str(part.get("text", part.get("refusal", "")))})
 
-    async def _image(self, part: Mapping[str, Json], row: FileRow | None, capabilities: UpstreamCapabilities) -> JsonObject:
+    async def _image(
+        self, part: Mapping[str, Json], row: FileRow | None, capabilities: UpstreamCapabilities
+    ) -> JsonObject:
         if row is not None:
             address = await self.reader.data_url(row, limit_bytes=_MAX_IMAGE)
         else:
@@ -88,10 +109,15 @@ class MessageParts:
             if is_data_url(address):
                 address = image_url(read_inline(address, param="input", limit_bytes=_MAX_IMAGE).data)
             elif not capabilities.image_urls:
-                message = "Addresses of images are not fetched here: send the image as a data URL, or upload it and give its 'file_id'."
+                message = (
+                    "Addresses of images are not fetched here: send the image as a data URL, or upload it "
+                    "and give its 'file_id'."
+                )
                 raise InvalidRequest(message, param="input", code="unsupported_parameter")
         detail = part.get("detail", "auto")
-        shown: JsonObject = {"url": address} if detail in ("auto", "original") else {"url": address, "detail": detail}
+        shown: JsonObject = (
+            {"url": address} if detail in ("auto", "original") else {"url": address, "detail": detail}
+        )
         return {"type": "image_url", "image_url": shown}
 
     async def _file(self, part: Mapping[str, Json], row: FileRow | None, tenant: str) -> JsonObject:
@@ -100,12 +126,16 @@ class MessageParts:
         else:
             name = cast("str", part["filename"])
             inline = read_inline(cast("str", part["file_data"]), param="input", limit_bytes=_MAX_IMAGE)
-            text = await self.reader.text_of_inline(inline, filename=name, tenant=tenant, limit_bytes=_MAX_TEXT)
+            text = await self.reader.text_of_inline(
+                inline, filename=name, tenant=tenant, limit_bytes=_MAX_TEXT
+            )
         return {"type": "text", "text": f"[File: {name}]\n{text}"}
 
 
 def _row(part: Mapping[str, Json], files: Mapping[FileId, FileRow]) -> FileRow | None:
-    """Return the stored file that a part names, or None for a part that names none. Raises `NotFound` for one that may not be read."""
+    """Return the stored file that a part names, or None for a part that names none. Raises `NotFound`
+    for one that may not be read.
+    """
     if part["type"] not in _BEYOND_TEXT or "file_id" not in part:
         return None
     file = FileId(cast("str", part["file_id"]))
@@ -120,5 +150,11 @@ def _has_more_than_text(body: JsonObject) -> bool:
 
 def _parts(body: JsonObject) -> Sequence[Mapping[str, Json]]:
     """Return the content of a message, or of a tool's output; nothing where it is a string."""
-    content = body.get("content") if body["type"] == "message" else body.get("output") if body["type"] in OUTPUTS else ""
+    content = (
+        body.get("content")
+        if body["type"] == "message"
+        else body.get("output")
+        if body["type"] in OUTPUTS
+        else ""
+    )
     return () if isinstance(content, str) else cast("Sequence[Mapping[str, Json]]", content)

@@ -1,7 +1,9 @@
-"""The prompt: items turned into chat messages. Passages appear in tool messages only, each under a marker, never as a system message.
+"""The prompt: items turned into chat messages. Passages appear in tool messages only, each under a marker,
+never as a system message.
 
-A model turn becomes one assistant message with its text and all its calls, followed by one tool message a call, as every backend wants
-it; two turns are never merged. Pairs are checked before: a call without its output, or an output without its call, is the caller's error.
+A model turn becomes one assistant message with its text and all its calls, followed by one tool message a
+call, as every backend wants it; two turns are never merged. Pairs are checked before: a call without its
+output, or an output without its call, is the caller's error.
 """
 
 from __future__ import annotations
@@ -27,7 +29,10 @@ OUTPUTS: Final = frozenset({"function_call_output", "custom_tool_call_output"})
 
 _SPOKEN: Final = frozenset({"message", "compaction"})
 
-_HEADING: Final = "Passages found. After each statement that rests on a passage, write that passage's marker, such as 【1】."
+_HEADING: Final = (
+    "Passages found. After each statement that rests on a passage, write that passage's marker, such as "
+    "【1】."
+)
 _NOTHING: Final = "No passages were found."
 _IMAGES: Final = "The images that the tools returned:"
 _SUMMARY: Final = "[Summary of the conversation so far]"
@@ -56,7 +61,9 @@ class Passage:
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """One part of a message's content as a backend takes it, and the stored file that it was read from, if any."""
+    """One part of a message's content as a backend takes it, and the stored file that it was read
+    from, if any.
+    """
 
     content: JsonObject
     source: FileSource | None = None
@@ -66,9 +73,10 @@ class Part:
 class PromptItem:
     """An item that goes into the prompt.
 
-    A `file_search_call` brings its passages, or in `note` the reason why there are none; a message with images or files brings `parts`, its
-    content as a backend takes it; a sealed item (reasoning, compaction) brings the `text` that was in it. `lineage` is what it rests on,
-    beside the passages and parts. `turn` tells the model turns of one response apart, where they are known.
+    A `file_search_call` brings its passages, or in `note` the reason why there are none; a message with
+    images or files brings `parts`, its content as a backend takes it; a sealed item (reasoning, compaction)
+    brings the `text` that was in it. `lineage` is what it rests on, beside the passages and parts. `turn`
+    tells the model turns of one response apart, where they are known.
     """
 
     body: JsonObject
@@ -93,7 +101,9 @@ class Prompt:
         return estimated_tokens(list(self.messages))
 
 
-def build_prompt(instructions: str | None, items: Sequence[PromptItem], *, reasoning_field: ReasoningField = "none") -> Prompt:
+def build_prompt(
+    instructions: str | None, items: Sequence[PromptItem], *, reasoning_field: ReasoningField = "none"
+) -> Prompt:
     """Return the prompt of the next model call. Raises `InvalidRequest` for unpaired calls and outputs.
 
     Earlier reasoning goes along only where the backend takes it, under the member that it takes it in.
@@ -114,7 +124,9 @@ def build_prompt(instructions: str | None, items: Sequence[PromptItem], *, reaso
             prompt.messages.append({"role": "user", "content": f"{_SUMMARY}\n{item.note or item.text}"})
         elif kind == "message" and role != "assistant":
             turn.close()
-            prompt.messages.append({"role": "system" if role == "developer" else cast("str", role), "content": _content(item)})
+            prompt.messages.append(
+                {"role": "system" if role == "developer" else cast("str", role), "content": _content(item)}
+            )
         else:
             turn.add(item, answer)
     turn.close()
@@ -122,7 +134,9 @@ def build_prompt(instructions: str | None, items: Sequence[PromptItem], *, reaso
 
 
 def since_compaction(items: Sequence[PromptItem]) -> list[PromptItem]:
-    """Return the items without what the last compaction stands for: all before it, but for the turn that was being answered then."""
+    """Return the items without what the last compaction stands for: all before it, but for the turn
+    that was being answered then.
+    """
     for position in range(len(items) - 1, -1, -1):
         if items[position].body["type"] == "compaction":
             _, kept = split_at_last_user(items[:position])
@@ -131,7 +145,9 @@ def since_compaction(items: Sequence[PromptItem]) -> list[PromptItem]:
 
 
 def split_at_last_user(items: Sequence[PromptItem]) -> tuple[list[PromptItem], list[PromptItem]]:
-    """Return the items before the last message of the user's, and those from it on; without such a message, nothing is kept apart."""
+    """Return the items before the last message of the user's, and those from it on; without such a
+    message, nothing is kept apart.
+    """
     for position in range(len(items) - 1, -1, -1):
         body = items[position].body
         if body["type"] == "message" and body.get("role") == "user":
@@ -165,10 +181,11 @@ def _is_cut_call(item: PromptItem) -> bool:
 
 
 def _as_answered(items: Sequence[PromptItem]) -> tuple[list[PromptItem], list[PromptItem | None]]:
-    """Return the items with each call at the place of its output, where something was said between the two, and the output of each call.
+    """Return the items with each call at the place of its output, where something was said between the two,
+    and the output of each call.
 
-    What a client says while its tool runs was said before the model knew the output, and the output stays the last word. Reasoning goes
-    with the call that it led to.
+    What a client says while its tool runs was said before the model knew the output, and the output stays the
+    last word. Reasoning goes with the call that it led to.
     """
     answers = _answers(items)
     spoken = -1
@@ -179,11 +196,19 @@ def _as_answered(items: Sequence[PromptItem]) -> tuple[list[PromptItem], list[Pr
     moved: dict[int, list[int]] = {}
     for position, answer in enumerate(answers):
         if answer is not None and said_before[answer] > position:
-            place = next(at for at in range(said_before[answer], answer + 1) if items[at].body["type"] in OUTPUTS)
+            place = next(
+                at for at in range(said_before[answer], answer + 1) if items[at].body["type"] in OUTPUTS
+            )
             moved.setdefault(place, []).extend([*_reasoning_before(items, position), position])
     gone = {position for positions in moved.values() for position in positions}
-    order = [at for position in range(len(items)) for at in (*moved.get(position, ()), *(() if position in gone else (position,)))]
-    return [items[at] for at in order], [None if (answer := answers[at]) is None else items[answer] for at in order]
+    order = [
+        at
+        for position in range(len(items))
+        for at in (*moved.get(position, ()), *(() if position in gone else (position,)))
+    ]
+    return [items[at] for at in order], [
+        None if (answer := answers[at]) is None else items[answer] for at in order
+    ]
 
 
 def _reasoning_before(items: Sequence[PromptItem], position: int) -> list[int]:
@@ -196,8 +221,9 @@ def _reasoning_before(items: Sequence[PromptItem], position: int) -> list[int]:
 def _answers(items: Sequence[PromptItem]) -> list[int | None]:
     """Return for each item the place of the output that answers it, where it is a call of the client's tools.
 
-    Backends use an id again in a later turn, so an output belongs to the first call before it that has none yet. A call with a note
-    (withheld, or of a tool that there is not) needs none: the note is what came of it.
+    Backends use an id again in a later turn, so an output belongs to the first call before it that has none
+    yet. A call with a note (withheld, or of a tool that there is not) needs none: the note is what came of
+    it.
     """
     answers: list[int | None] = [None] * len(items)
     places: dict[str, list[int]] = {}
@@ -207,7 +233,9 @@ def _answers(items: Sequence[PromptItem]) -> list[int | None]:
         elif item.body["type"] in OUTPUTS:
             call_id = cast("str", item.body["call_id"])
             if call_id not in places:
-                raise InvalidRequest(f"No tool call found for function call output with call_id {call_id}.", param="input")
+                raise InvalidRequest(
+                    f"No tool call found for function call output with call_id {call_id}.", param="input"
+                )
             waiting = (place for place in places[call_id] if answers[place] is None)
             answers[next(waiting, places[call_id][-1])] = position
     for item, answer in zip(items, answers, strict=True):
@@ -264,11 +292,17 @@ class _Turn:
         for item, answer in calls:
             content = _result(self._prompt, item, answer)
             self._prompt.messages.append({"role": "tool", "tool_call_id": _call_id(item), "content": content})
-        if images := [part for item, answer in calls for part in _images(item, answer)]:  # most backends' tool messages hold none
-            self._prompt.messages.append({"role": "user", "content": [{"type": "text", "text": _IMAGES}, *images]})
+        if images := [
+            part for item, answer in calls for part in _images(item, answer)
+        ]:  # most backends' tool messages hold none
+            self._prompt.messages.append(
+                {"role": "user", "content": [{"type": "text", "text": _IMAGES}, *images]}
+            )
 
     def _is_over_before(self, item: PromptItem) -> bool:
-        """Return whether the item is of another turn. A model turn writes its text before its calls, so text after anything is."""
+        """Return whether the item is of another turn. A model turn writes its text before its calls,
+        so text after anything is.
+        """
         if item.body["type"] == "message" or self._is_answered:
             return True
         last, _ = self._items[-1]
@@ -301,7 +335,11 @@ def _call(item: PromptItem) -> JsonObject:
     else:
         name = wire_name(cast("str", body["name"]), cast("str | None", body.get("namespace")))
         custom = body["type"] == "custom_tool_call"
-        arguments = json.dumps({"input": body["input"]}, ensure_ascii=False) if custom else cast("str", body["arguments"])
+        arguments = (
+            json.dumps({"input": body["input"]}, ensure_ascii=False)
+            if custom
+            else cast("str", body["arguments"])
+        )
     return {"id": _call_id(item), "type": "function", "function": {"name": name, "arguments": arguments}}
 
 
@@ -315,5 +353,7 @@ def _result(prompt: Prompt, item: PromptItem, answer: PromptItem | None) -> str:
     for passage in item.passages:
         number = len(prompt.sources) + 1
         prompt.sources[number] = (passage.source.file_id, passage.filename)
-        blocks.append(f"{marker(number)} file: {without_markers(passage.filename)}\n{without_markers(passage.text)}")
+        blocks.append(
+            f"{marker(number)} file: {without_markers(passage.filename)}\n{without_markers(passage.text)}"
+        )
     return "\n\n".join(blocks)

@@ -1,4 +1,6 @@
-"""What a client asked for with `POST /v1/responses`, checked and typed. The edge reads it; nothing here parses JSON."""
+"""What a client asked for with `POST /v1/responses`, checked and typed. The edge reads it; nothing
+here parses JSON.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,8 @@ _WIRE: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
 class ClientTool:
     """A tool that the client runs itself: a function, or a custom tool, whose one argument is free text.
 
-    `namespace` groups tools whose names need be unique only within it; backends know no such groups, so they are told `wire`.
+    `namespace` groups tools whose names need be unique only within it; backends know no such groups, so they
+    are told `wire`.
     """
 
     name: str
@@ -36,7 +39,9 @@ class ClientTool:
 
 
 def wire_name(name: str, namespace: str | None) -> str:
-    """Return the name of a client's tool before the backend: the same in every turn, and one that every backend takes."""
+    """Return the name of a client's tool before the backend: the same in every turn, and one that
+    every backend takes.
+    """
     joined = name if namespace is None else f"{namespace}__{name}"
     if _WIRE.fullmatch(joined):
         return joined
@@ -46,7 +51,9 @@ def wire_name(name: str, namespace: str | None) -> str:
 
 @dataclass(frozen=True, slots=True)
 class FileSearchTool:
-    """Retrieval run by us. `narrowing` is the client's filter; `echo` is the tool as the Response shows it."""
+    """Retrieval run by us. `narrowing` is the client's filter; `echo` is the tool as the Response
+    shows it.
+    """
 
     store_ids: tuple[StoreId, ...]
     limit: int
@@ -74,7 +81,9 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class ResponseRequest:
-    """One create call. `items` are input items in the API's shape with ids minted; `sampling` goes to the upstream as it is."""
+    """One create call. `items` are input items in the API's shape with ids minted; `sampling` goes to
+    the upstream as it is.
+    """
 
     model: str
     items: tuple[JsonObject, ...]
@@ -93,32 +102,46 @@ class ResponseRequest:
     parallel_tool_calls: bool = True
     max_tool_calls: int | None = None
     service_tier: str | None = None
-    """The tier of service that is asked for: told to an upstream that has tiers, and else answered with the default one."""
+    """The tier of service that is asked for: told to an upstream that has tiers, and else answered
+    with the default one.
+    """
     max_output_tokens: int | None = None
     truncation: Literal["auto", "disabled"] = "disabled"
     compact_threshold: int | None = None
     """The size of the context, in tokens, from which on what came before is summarised first."""
     generate: bool = True
-    """False: the context is authorized and kept to be continued from, and no model is called (a connection's warm-up)."""
+    """False: the context is authorized and kept to be continued from, and no model is called (a
+    connection's warm-up).
+    """
     compact: bool = False
-    """Nothing is answered: the conversation is summarised, and that is the output (`POST /v1/responses/compact`)."""
+    """Nothing is answered: the conversation is summarised, and that is the output (`POST
+    /v1/responses/compact`).
+    """
     summarize_reasoning: bool = False
     """The client asked for reasoning as a summary (`reasoning.summary`) rather than as it is."""
     forget_reasoning: bool = False
-    """Reasoning of earlier turns is not sent back, whatever the upstream would take (`reasoning.context: current_turn`)."""
+    """Reasoning of earlier turns is not sent back, whatever the upstream would take
+    (`reasoning.context: current_turn`).
+    """
     include: Include = field(default_factory=Include)
     sampling: Mapping[str, Json] = field(default_factory=dict)
-    """Already in the upstream's spelling: temperature, top_p, response_format, reasoning_effort, top_logprobs."""
+    """Already in the upstream's spelling: temperature, top_p, response_format, reasoning_effort,
+    top_logprobs.
+    """
     extra: Mapping[str, Json] = field(default_factory=dict)
     """Fields of a backend's own, for an upstream that is said to take them."""
     echo: Mapping[str, Json] = field(default_factory=dict)
-    """Members of the Response that only repeat the request: temperature, top_p, text, reasoning, metadata, user, …"""
+    """Members of the Response that only repeat the request: temperature, top_p, text, reasoning,
+    metadata, user, …
+    """
 
     @property
     def tool_types(self) -> tuple[str, ...]:
         """Return the types of the offered tools, for the route decision."""
         offered = [
-            name for name, custom in (("function", False), ("custom", True)) if any(tool.custom is custom for tool in self.client_tools)
+            name
+            for name, custom in (("function", False), ("custom", True))
+            if any(tool.custom is custom for tool in self.client_tools)
         ]
         return tuple([*offered, "file_search"] if self.file_search else offered)
 
@@ -133,12 +156,20 @@ class ResponseRequest:
         if self.service_tier is None:
             return self
         shown = "default" if self.service_tier == "auto" else self.service_tier
-        return replace(self, sampling={**self.sampling, _TIER: self.service_tier}, echo={**self.echo, _TIER: shown})
+        return replace(
+            self, sampling={**self.sampling, _TIER: self.service_tier}, echo={**self.echo, _TIER: shown}
+        )
 
     def served_in(self, tier: str | None) -> ResponseRequest:
         """Return the request as it is repeated once the upstream has said in which tier it was served."""
-        return self if tier is None or _TIER not in self.sampling else replace(self, echo={**self.echo, _TIER: tier})
+        return (
+            self
+            if tier is None or _TIER not in self.sampling
+            else replace(self, echo={**self.echo, _TIER: tier})
+        )
 
     def permits(self, wire: str) -> bool:
-        """Return whether `tool_choice` leaves this tool callable. `allowed_tools` is a hard limit, not advice to the model."""
+        """Return whether `tool_choice` leaves this tool callable. `allowed_tools` is a hard limit, not
+        advice to the model.
+        """
         return self.allowed is None or wire in self.allowed

@@ -1,4 +1,6 @@
-"""The state of one response between two events. A value: `machine.advance` and `responses/output/assembler.py` return new ones and change none."""
+"""The state of one response between two events. A value: `machine.advance` and
+`responses/output/assembler.py` return new ones and change none.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +12,14 @@ from regate_orchestrator.errors import RegateError
 from regate_orchestrator.lineage import NOTHING_READ, Lineage
 from regate_orchestrator.responses.context.sealing import NoSealer, Sealer
 from regate_orchestrator.responses.events import Usage
-from regate_orchestrator.responses.output.emitter import Emitter, Header, OpenCall, OpenMessage, OpenReasoning, Text
+from regate_orchestrator.responses.output.emitter import (
+    Emitter,
+    Header,
+    OpenCall,
+    OpenMessage,
+    OpenReasoning,
+    Text,
+)
 from regate_orchestrator.responses.prompt import Passage, PromptItem
 from regate_orchestrator.responses.request import Limits
 from regate_orchestrator.rows import ResponseRow, StoredItem
@@ -38,7 +47,9 @@ class Phase(Enum):
 
 @dataclass(frozen=True, slots=True)
 class PendingSearch:
-    """A `file_search` call to run: where its item is, and what the model asked (None when its arguments were not understood)."""
+    """A `file_search` call to run: where its item is, and what the model asked (None when its
+    arguments were not understood).
+    """
 
     index: int
     item_id: str
@@ -57,7 +68,9 @@ class Output:
 
 @dataclass(frozen=True, slots=True)
 class Ending:
-    """How the response is about to end, while its final row is being saved. `event` is None when nobody is left to be told."""
+    """How the response is about to end, while its final row is being saved. `event` is None when
+    nobody is left to be told.
+    """
 
     response: JsonObject
     row: ResponseRow
@@ -84,7 +97,9 @@ class State:
     hidden: frozenset[str] = frozenset()
     emitter: Emitter = field(default_factory=Emitter)
     opened: bool = False
-    """Whether `response.created` was sent: before it a failure refuses the request, after it a failure is told in the stream."""
+    """Whether `response.created` was sent: before it a failure refuses the request, after it a failure
+    is told in the stream.
+    """
     begun: bool = False
     """Whether `response.in_progress` was sent: the backend has accepted a call."""
     inputs: tuple[StoredItem, ...] = ()
@@ -93,7 +108,9 @@ class State:
     prompted: tuple[PromptItem, ...] = ()
     """The request's items, and what this response has added to the prompt so far."""
     kept_apart: tuple[PromptItem, ...] = ()
-    """While the conversation is being summarised: the turn being answered, which the summary does not stand for."""
+    """While the conversation is being summarised: the turn being answered, which the summary does not
+    stand for.
+    """
     summary: Text | None = None
     """The summary being written; None when none is."""
     lineage: Lineage = NOTHING_READ
@@ -116,12 +133,15 @@ class State:
     @property
     def must_header(self) -> Header:
         """Return the heading, which is there from the first event on."""
-        assert self.header is not None  # noqa: S101 — INVARIANT: set by Requested, which is the first event of every run
+        # INVARIANT: set by Requested, which is the first event of every run
+        assert self.header is not None  # noqa: S101
         return self.header
 
     @property
     def spent(self) -> int:
-        """Return the tokens written that count against `max_output_tokens`: a summary, which nobody asked to see, does not."""
+        """Return the tokens written that count against `max_output_tokens`: a summary, which nobody
+        asked to see, does not.
+        """
         return self.usage.output_tokens - self.summary_tokens
 
     @property

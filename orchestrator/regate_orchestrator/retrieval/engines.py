@@ -1,7 +1,9 @@
-"""The vector engines as one `ports.VectorStore`: each store is in the engine that its row names, and in no other.
+"""The vector engines as one `ports.VectorStore`: each store is in the engine that its row names, and in no
+other.
 
-Nothing is looked for elsewhere when an engine is not configured any more: what cannot be found must never pass for what is not there. Which
-engine a new store gets is decided by `regate.store.placement`, and by the configuration where that says nothing.
+Nothing is looked for elsewhere when an engine is not configured any more: what cannot be found must never
+pass for what is not there. Which engine a new store gets is decided by `regate.store.placement`, and by the
+configuration where that says nothing.
 """
 
 from __future__ import annotations
@@ -39,16 +41,22 @@ class VectorEngines:
         return list(self._engines)
 
     def for_new(self, decision: Allow) -> str:
-        """Return the engine of a store that may be created. Raises `PolicyUnavailable` when the policy names one that is not configured."""
+        """Return the engine of a store that may be created. Raises `PolicyUnavailable` when the policy
+        names one that is not configured.
+        """
         if PLACEMENT not in decision.decision_attributes:
             return self.default
         engine = decision.decision_attributes[PLACEMENT]
         if not isinstance(engine, str) or engine not in self._engines:
-            raise PolicyUnavailable(f"regate/store/{PLACEMENT} names {engine!r}, which is not among vector.stores")
+            raise PolicyUnavailable(
+                f"regate/store/{PLACEMENT} names {engine!r}, which is not among vector.stores"
+            )
         return engine
 
     async def create(self, store: StoreId, *, dimensions: int, engine: str | None = None) -> None:
-        """Make the store's place in the engine, which its row must name from then on; without it, where the row says already."""
+        """Make the store's place in the engine, which its row must name from then on; without it,
+        where the row says already.
+        """
         place = await self._of(store) if engine is None else self._named(engine, store)
         await place.create(store, dimensions=dimensions)
         if engine is not None:
@@ -69,10 +77,19 @@ class VectorEngines:
         return await (await self._of(store)).texts(store, ids)
 
     async def restamp(
-        self, store: StoreId, file: FileId, *, generation: str, target: str, stamp: JsonObject, attributes: Mapping[str, Scalar]
+        self,
+        store: StoreId,
+        file: FileId,
+        *,
+        generation: str,
+        target: str,
+        stamp: JsonObject,
+        attributes: Mapping[str, Scalar],
     ) -> int:
         """Store the chunks of the generation once more in the store's engine."""
-        return await (await self._of(store)).restamp(store, file, generation=generation, target=target, stamp=stamp, attributes=attributes)
+        return await (await self._of(store)).restamp(
+            store, file, generation=generation, target=target, stamp=stamp, attributes=attributes
+        )
 
     async def remove(self, store: StoreId, file: FileId, *, generation: str | None = None) -> None:
         """Remove the chunks of the file, or of one generation of it."""
@@ -108,7 +125,9 @@ class VectorEngines:
         return self._named(engine, store)
 
     async def _wherever(self, store: StoreId) -> list[VectorStore]:
-        """Return the store's engine; all of them once its row is gone, since an id is only ever one store's."""
+        """Return the store's engine; all of them once its row is gone, since an id is only ever one
+        store's.
+        """
         engine = await self._engine_of(store)
         return list(self._engines.values()) if engine is None else [self._named(engine, store)]
 
@@ -123,7 +142,9 @@ class VectorEngines:
 
     def _named(self, engine: str, store: StoreId) -> VectorStore:
         if engine not in self._engines:
-            raise VectorStoreUnavailable(f"store {store} is in the engine {engine!r}, which is not among vector.stores any more")
+            raise VectorStoreUnavailable(
+                f"store {store} is in the engine {engine!r}, which is not among vector.stores any more"
+            )
         return self._engines[engine]
 
     def _remember(self, store: StoreId, engine: str) -> None:

@@ -1,6 +1,8 @@
-"""Rewriting a search query (`rewrite_query`): the words that ask, rather than say what for, are taken off. By rule, and nobody is asked.
+"""Rewriting a search query (`rewrite_query`): the words that ask, rather than say what for, are taken off. By
+rule, and nobody is asked.
 
-No model is called: what is searched can be told beforehand, costs nothing, and shows the query to no backend. Meaning is never added.
+No model is called: what is searched can be told beforehand, costs nothing, and shows the query to no backend.
+Meaning is never added.
 """
 
 from __future__ import annotations
@@ -12,7 +14,8 @@ _BLANKS: Final = re.compile(r"\s+")
 _FILLERS: Final = re.compile(
     r"""(?:
         (?:hi|hello|hey|please|so|ok|okay|well)
-      | (?:can|could|would|will)\s+you\s+(?:please\s+)?(?:tell|show|give|explain|find|help)(?:\s+(?:me|us))?(?:\s+(?:to|with|about|out|what|how))*
+      | (?:can|could|would|will)\s+you\s+(?:please\s+)?(?:tell|show|give|explain|find|help)
+        (?:\s+(?:me|us))?(?:\s+(?:to|with|about|out|what|how))*
       | (?:please\s+)?(?:tell|show|give|explain|find)\s+(?:me|us)(?:\s+(?:about|out))?
       | (?:i|we)\s+(?:would\s+like|want|need)\s+to\s+(?:know|find\s+out|understand)(?:\s+about)?
       | (?:i|we)\s+(?:am|are|was|were)\s+(?:wondering|looking\s+for)
@@ -29,7 +32,9 @@ _TAIL: Final = re.compile(r"(?:[\s,]+(?:please|thanks|thank\s+you))?[\s?!.,;:]*$
 
 
 def rewritten(query: str) -> str:
-    """Return the query in one line without what asks at its beginning and end; as it was, in one line, when nothing else is in it."""
+    """Return the query in one line without what asks at its beginning and end; as it was, in one line,
+    when nothing else is in it.
+    """
     plain = _BLANKS.sub(" ", query).strip()
     rest = _TAIL.sub("", plain)
     while (asks := _FILLERS.match(rest)) is not None:

@@ -1,7 +1,9 @@
-"""Retrieval: the store decision, the filter plan, the search with the filter inside, and the admission of every chunk found (DESIGN §6).
+"""Retrieval: the store decision, the filter plan, the search with the filter inside, and the admission of
+every chunk found (DESIGN §6).
 
-`open` comes first and makes the only values that `search` accepts, so no store is searched before it was decided (I2). Counts of what was
-filtered go to the audit record and never into an answer. Used by the search route and by the driver alike.
+`open` comes first and makes the only values that `search` accepts, so no store is searched before it was
+decided (I2). Counts of what was filtered go to the audit record and never into an answer. Used by the search
+route and by the driver alike.
 """
 
 from __future__ import annotations
@@ -16,10 +18,27 @@ from regate_orchestrator.authz.enforcer import Enforcer
 from regate_orchestrator.authz.plan_records import describe
 from regate_orchestrator.documents.generations import generation_of
 from regate_orchestrator.errors import FilterNotExpressible, InvalidRequest, NotFound, VectorStoreUnavailable
-from regate_orchestrator.filters.expression import Compare, Everything, Expression, FilterPlan, Nothing, Scalar, narrow
+from regate_orchestrator.filters.expression import (
+    Compare,
+    Everything,
+    Expression,
+    FilterPlan,
+    Nothing,
+    Scalar,
+    narrow,
+)
 from regate_orchestrator.filters.schema import RowSchema
 from regate_orchestrator.lineage import ChunkSource
-from regate_orchestrator.ports import Candidate, Found, LiveFile, Meter, StateStore, Unmetered, Vector, VectorStore
+from regate_orchestrator.ports import (
+    Candidate,
+    Found,
+    LiveFile,
+    Meter,
+    StateStore,
+    Unmetered,
+    Vector,
+    VectorStore,
+)
 from regate_orchestrator.retrieval.embedding import EmbeddingModels
 from regate_orchestrator.rows import StoreRow
 from regate_orchestrator.values import Clock, FileId, JsonObject, StoreId, wall_clock
@@ -66,7 +85,9 @@ class Search:
 
 @dataclass(frozen=True, slots=True)
 class _SearchPlan:
-    """How one store is searched: the plan with the guard inside, and whether the policy's part of it is left to the post-check alone."""
+    """How one store is searched: the plan with the guard inside, and whether the policy's part of it
+    is left to the post-check alone.
+    """
 
     plan: FilterPlan
     post_filtered: bool
@@ -79,9 +100,11 @@ class _SearchPlan:
 
 @dataclass(frozen=True, slots=True)
 class _Passed:
-    """What was admitted of some candidates. `moved` says that a file was found under another generation than the one that counts, and under no other.
+    """What was admitted of some candidates. `moved` says that a file was found under another generation than
+    the one that counts, and under no other.
 
-    So it is when it was stamped anew, or attached again, between the search and the look at what is live: then the search is out of date.
+    So it is when it was stamped anew, or attached again, between the search and the look at what is live:
+    then the search is out of date.
     """
 
     hits: tuple[Hit, ...]
@@ -91,7 +114,8 @@ class _Passed:
 class Retrieval:
     """Searches vector stores on behalf of a principal.
 
-    `gated` names the engines in which a policy filter that they cannot express is left to the post-check, rather than refused.
+    `gated` names the engines in which a policy filter that they cannot express is left to the post-check,
+    rather than refused.
     """
 
     def __init__(
@@ -115,14 +139,18 @@ class Retrieval:
         self._clock = clock
         self._meter = meter
         self.mismatches = 0
-        """Chunks that the filter admitted and the post-check denied, by one policy at one time (I4): must stay 0."""
+        """Chunks that the filter admitted and the post-check denied, by one policy at one time (I4):
+        must stay 0.
+        """
 
     def view(self, row: StoreRow) -> JsonObject:
         """Return the store as policies see it (`rego/schemas/store.json`)."""
         return self._store_schema.canonical({**row.stamp, "id": row.id, "name": row.name})
 
     async def candidates_to_open(self, context: Context, ids: Sequence[StoreId]) -> dict[StoreId, OpenStore]:
-        """Return the stores among these that exist for the principal's tenant. None of them is decided yet: only `opened` may use them."""
+        """Return the stores among these that exist for the principal's tenant. None of them is decided
+        yet: only `opened` may use them.
+        """
         found: dict[StoreId, OpenStore] = {}
         for store in ids:
             row = await self._state.store(context.principal, store)
@@ -131,31 +159,40 @@ class Retrieval:
         return found
 
     async def open(self, context: Context, ids: Sequence[StoreId], *, param: str) -> tuple[OpenStore, ...]:
-        """Return the stores, decided for `store.search`; raises `NotFound` for the first that is absent or denied, as if it did not exist.
+        """Return the stores, decided for `store.search`; raises `NotFound` for the first that is absent or
+        denied, as if it did not exist.
 
-        Raises `InvalidRequest` for the first that has expired, or whose embedding model is no longer configured.
+        Raises `InvalidRequest` for the first that has expired, or whose embedding model is no longer
+        configured.
         """
         present = await self.candidates_to_open(context, ids)
         # An absent store is asked about as well, so that it takes the same work as one that is denied (I7).
-        asked: dict[str, JsonObject] = {store: present[store].view if store in present else {"id": _ABSENT_STORE} for store in ids}
+        asked: dict[str, JsonObject] = {
+            store: present[store].view if store in present else {"id": _ABSENT_STORE} for store in ids
+        }
         admitted = await self._enforcer.admit(context, "store.search", Batch(stores=asked))
         stores = opened(ids, present, admitted.stores, param=param)
         self.require_models(stores)
         return stores
 
     def require_models(self, stores: Sequence[OpenStore]) -> None:
-        """Raise `InvalidRequest` for the first store whose embedding model is no longer configured, as `search` would."""
+        """Raise `InvalidRequest` for the first store whose embedding model is no longer configured, as
+        `search` would.
+        """
         self._models.require([store.row for store in stores])
 
     async def search(self, context: Context, stores: Sequence[OpenStore], search: Search) -> tuple[Hit, ...]:
         """Return the admitted hits of all stores, best first; ties are broken by store and chunk id.
 
-        Raises `FilterNotExpressible` where the policy cannot be pushed down exactly and the operator chose `deny`, `InvalidRequest` for a
-        store of an embedding model that is no longer configured, and the `Unavailable` of whichever dependency fails; a failure is never an
-        empty result.
+        Raises `FilterNotExpressible` where the policy cannot be pushed down exactly and the operator chose
+        `deny`, `InvalidRequest` for a store of an embedding model that is no longer configured, and the
+        `Unavailable` of whichever dependency fails; a failure is never an empty result.
         """
         embedders = {embedder.name: embedder for embedder in (self._models.of(store.row) for store in stores)}
-        vectors = {name: await one.embed(search.queries, tenant=context.principal.tenant) for name, one in embedders.items()}
+        vectors = {
+            name: await one.embed(search.queries, tenant=context.principal.tenant)
+            for name, one in embedders.items()
+        }
         best: dict[tuple[StoreId, FileId, int], Hit] = {}
         for store in stores:
             search_plan = await self._way(context, store)
@@ -170,27 +207,43 @@ class Retrieval:
         return tuple(ranked[: search.limit])
 
     async def _way(self, context: Context, store: OpenStore) -> _SearchPlan:
-        """Return how to search: the plan with the guard conjoined, or the guard alone where the policy is left to the post-check."""
-        guard = Compare("eq", ("tenant",), context.principal.tenant)  # INVARIANT I3: outside the policy's reach
+        """Return how to search: the plan with the guard conjoined, or the guard alone where the policy
+        is left to the post-check.
+        """
+        guard = Compare(
+            "eq", ("tenant",), context.principal.tenant
+        )  # INVARIANT I3: outside the policy's reach
         try:
-            compiled = await self._enforcer.plan(context, Point.CHUNK, "chunk.read", unknown="chunk", resource={"store": store.view})
+            compiled = await self._enforcer.plan(
+                context, Point.CHUNK, "chunk.read", unknown="chunk", resource={"store": store.view}
+            )
         except FilterNotExpressible as error:
             if store.row.engine not in self._gated:
                 raise
-            return _SearchPlan(narrow(Everything(), guard), post_filtered=True, note={"refused": error.detail})
-        return _SearchPlan(narrow(compiled.plan, guard), False, compiled.note, compiled.revision, compiled.now)
+            return _SearchPlan(
+                narrow(Everything(), guard), post_filtered=True, note={"refused": error.detail}
+            )
+        return _SearchPlan(
+            narrow(compiled.plan, guard), False, compiled.note, compiled.revision, compiled.now
+        )
 
-    async def _search_one(self, context: Context, store: OpenStore, vector: Vector, search: Search, search_plan: _SearchPlan) -> list[Hit]:
-        """Return the best admitted hits, looking further until there are enough or no candidate is left. Each candidate is decided once.
+    async def _search_one(
+        self, context: Context, store: OpenStore, vector: Vector, search: Search, search_plan: _SearchPlan
+    ) -> list[Hit]:
+        """Return the best admitted hits, looking further until there are enough or no candidate is left. Each
+        candidate is decided once.
 
-        Raises `FilterNotExpressible` when too many were examined in vain: an answer that may lack hits must not pass for a whole one.
+        Raises `FilterNotExpressible` when too many were examined in vain: an answer that may lack hits must
+        not pass for a whole one.
         """
         want, moves = search.limit, 0
         hits: dict[tuple[FileId, int], Hit] = {}
         examined: set[str] = set()
         while True:
             try:
-                found = await self._vectors.search(store.row.id, vector, plan=narrow(search_plan.plan, search.narrowing), limit=want)
+                found = await self._vectors.search(
+                    store.row.id, vector, plan=narrow(search_plan.plan, search.narrowing), limit=want
+                )
             except VectorStoreUnavailable:
                 if await self._state.store(context.principal, store.row.id) is None:
                     return []  # deleted in the middle of the search: nothing of it can be found any more
@@ -199,7 +252,9 @@ class Retrieval:
                 if search_plan.post_filtered or store.row.engine not in self._gated:
                     raise
                 guard = Compare("eq", ("tenant",), context.principal.tenant)
-                search_plan = _SearchPlan(narrow(Everything(), guard), post_filtered=True, note={"refused": error.detail})
+                search_plan = _SearchPlan(
+                    narrow(Everything(), guard), post_filtered=True, note={"refused": error.detail}
+                )
                 continue
             unseen = [candidate for candidate in found.candidates if candidate.id not in examined]
             superseded = False
@@ -213,20 +268,38 @@ class Retrieval:
                 moves += 1
                 continue
             if len(hits) >= search.limit or found.exhausted or isinstance(search_plan.plan, Nothing):
-                return sorted(hits.values(), key=lambda hit: (-hit.candidate.score, hit.candidate.id))[: search.limit]
+                return sorted(hits.values(), key=lambda hit: (-hit.candidate.score, hit.candidate.id))[
+                    : search.limit
+                ]
             if want >= _MAX_EXAMINED:
-                raise FilterNotExpressible(f"{len(examined)} chunks of store {store.row.id} were examined for {search.limit} admitted ones")
+                raise FilterNotExpressible(
+                    f"{len(examined)} chunks of store {store.row.id} were examined for {search.limit} "
+                    "admitted ones"
+                )
             want = min(want * 4, _MAX_EXAMINED)
 
-    async def _admit(self, context: Context, store: OpenStore, found: Found, search_plan: _SearchPlan) -> _Passed:
-        """Return the candidates that are live and admitted. One batch decides them; nothing looks at a candidate before (I9).
+    async def _admit(
+        self, context: Context, store: OpenStore, found: Found, search_plan: _SearchPlan
+    ) -> _Passed:
+        """Return the candidates that are live and admitted. One batch decides them; nothing looks at a
+        candidate before (I9).
 
-        A chunk is live while its file is attached, and it is of the generation that counts and carries the very stamp of record: a chunk of a
-        detached file, of an old backup, of an unfinished ingest or of a stamp since replaced is gone.
+        A chunk is live while its file is attached, and it is of the generation that counts and carries the
+        very stamp of record: a chunk of a detached file, of an old backup, of an unfinished ingest or of a
+        stamp since replaced is gone.
         """
-        live = await self._state.live(context.principal, [(store.row.id, candidate.file_id) for candidate in found.candidates])
-        present = [candidate for candidate in found.candidates if _is_live(candidate, live.get((store.row.id, candidate.file_id)))]
-        batch = Batch(stores={store.row.id: store.view}, chunks=[(store.row.id, candidate.stamp) for candidate in present])
+        live = await self._state.live(
+            context.principal, [(store.row.id, candidate.file_id) for candidate in found.candidates]
+        )
+        present = [
+            candidate
+            for candidate in found.candidates
+            if _is_live(candidate, live.get((store.row.id, candidate.file_id)))
+        ]
+        batch = Batch(
+            stores={store.row.id: store.view},
+            chunks=[(store.row.id, candidate.stamp) for candidate in present],
+        )
         notes: JsonObject = {
             "retrieval": {
                 "store": store.row.id,
@@ -248,36 +321,57 @@ class Retrieval:
         ]
         kept = {candidate.id for candidate in passed}
         denied = [candidate for candidate in present if candidate.id not in kept]
-        self._meter.examined(admitted=len(passed), denied=len(denied), gone=len(found.candidates) - len(present))
+        self._meter.examined(
+            admitted=len(passed), denied=len(denied), gone=len(found.candidates) - len(present)
+        )
         if denied:
             mismatched = await self._mismatched(context, store, denied, search_plan, admitted.revision)
             self.mismatches += mismatched
             chunks = [candidate.id for candidate in denied]
-            await self._enforcer.record(context, "chunk.denied", {"kind": "denied", "alert": mismatched > 0, "chunks": chunks})
-        hits = tuple(Hit(store.row.id, live[store.row.id, candidate.file_id].filename, candidate) for candidate in passed)
+            await self._enforcer.record(
+                context, "chunk.denied", {"kind": "denied", "alert": mismatched > 0, "chunks": chunks}
+            )
+        hits = tuple(
+            Hit(store.row.id, live[store.row.id, candidate.file_id].filename, candidate)
+            for candidate in passed
+        )
         return _Passed(
-            hits, superseded=_is_superseded(found.candidates, present, {file: row.generation for (_, file), row in live.items()})
+            hits,
+            superseded=_is_superseded(
+                found.candidates, present, {file: row.generation for (_, file), row in live.items()}
+            ),
         )
 
     async def _mismatched(
-        self, context: Context, store: OpenStore, denied: Sequence[Candidate], search_plan: _SearchPlan, revision: str
+        self,
+        context: Context,
+        store: OpenStore,
+        denied: Sequence[Candidate],
+        search_plan: _SearchPlan,
+        revision: str,
     ) -> int:
         """Return how many of these the filter should have left out (I4).
 
-        Those are another tenant's, and what the policy that made the plan denies at the very time the plan was made for. The others are no
-        fault: the policy changed in mid-search, or a time that a rule compares with has come since.
+        Those are another tenant's, and what the policy that made the plan denies at the very time the plan
+        was made for. The others are no fault: the policy changed in mid-search, or a time that a rule
+        compares with has come since.
         """
         own = [candidate for candidate in denied if candidate.stamp.get("tenant") == context.principal.tenant]
         foreign = len(denied) - len(own)
         if search_plan.post_filtered or search_plan.revision != revision or not own:
             return foreign
-        batch = Batch(stores={store.row.id: store.view}, chunks=[(store.row.id, candidate.stamp) for candidate in own])
+        batch = Batch(
+            stores={store.row.id: store.view}, chunks=[(store.row.id, candidate.stamp) for candidate in own]
+        )
         then = await self._enforcer.admitted_at(context, batch, now=search_plan.now)
         return foreign if then.revision != revision else foreign + len(own) - len(then.chunks)
 
 
-def opened(ids: Sequence[StoreId], present: Mapping[StoreId, OpenStore], admitted: frozenset[str], *, param: str) -> tuple[OpenStore, ...]:
-    """Return the stores in order; raises `NotFound` for the first that is absent or was not admitted, with one wording for both.
+def opened(
+    ids: Sequence[StoreId], present: Mapping[StoreId, OpenStore], admitted: frozenset[str], *, param: str
+) -> tuple[OpenStore, ...]:
+    """Return the stores in order; raises `NotFound` for the first that is absent or was not admitted, with
+    one wording for both.
 
     Raises `InvalidRequest` for one that has expired, which whoever may search it may know.
     """
@@ -292,19 +386,30 @@ def opened(ids: Sequence[StoreId], present: Mapping[StoreId, OpenStore], admitte
 
 def expired(store: StoreId, *, param: str | None = None) -> InvalidRequest:
     """Return the refusal of everything but reading and deleting a store that has expired."""
-    message = f"The vector store {store} has expired, so it can neither be searched nor changed. Create a new one with its files."
+    message = (
+        f"The vector store {store} has expired, so it can neither be searched nor changed. Create a new "
+        "one with its files."
+    )
     return InvalidRequest(message, param=param, code="vector_store_expired")
 
 
-def _is_superseded(candidates: Sequence[Candidate], present: Sequence[Candidate], generations: Mapping[FileId, str]) -> bool:
-    """Return whether a live file was found under other generations than the one that counts, and under no other."""
+def _is_superseded(
+    candidates: Sequence[Candidate], present: Sequence[Candidate], generations: Mapping[FileId, str]
+) -> bool:
+    """Return whether a live file was found under other generations than the one that counts, and under
+    no other.
+    """
     current = {candidate.file_id for candidate in present}
     others = (one for one in candidates if one.file_id not in current)
     return any(generations.get(one.file_id, generation_of(one.id)) != generation_of(one.id) for one in others)
 
 
 def _is_live(candidate: Candidate, file: LiveFile | None) -> bool:
-    return file is not None and generation_of(candidate.id) == file.generation and dict(candidate.stamp) == dict(file.stamp)
+    return (
+        file is not None
+        and generation_of(candidate.id) == file.generation
+        and dict(candidate.stamp) == dict(file.stamp)
+    )
 
 
 def hit_attributes(hit: Hit) -> dict[str, Scalar]:

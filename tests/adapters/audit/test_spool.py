@@ -1,4 +1,6 @@
-"""The audit log: what was recorded is there, once, in order and without gaps, whatever happens to the process or the disk."""
+"""The audit log: what was recorded is there, once, in order and without gaps, whatever happens to the
+process or the disk.
+"""
 
 from __future__ import annotations
 
@@ -80,22 +82,33 @@ async def test_record_is_in_the_file_when_the_call_returns(directory: Path) -> N
         await log.record({"kind": "decisions", "request_id": "req_1", "nested": {"list": [1, None, True]}})
         lines = (directory / files_in(directory)[0]).read_bytes().splitlines()
     assert lines == [
-        b'{"seq":1,"at":"2026-11-18T11:06:40.250Z","kind":"decisions","request_id":"req_1","nested":{"list":[1,null,true]}}',
+        (
+            b'{"seq":1,"at":"2026-11-18T11:06:40.250Z","kind":"decisions","request_id":"req_1",'
+            b'"nested":{"list":[1,null,true]}}'
+        ),
     ]
 
 
 @pytest.mark.parametrize("durable", [True, False])
-async def test_records_made_at_once_are_all_there_once_and_numbered_without_gaps(directory: Path, durable: bool) -> None:
+async def test_records_made_at_once_are_all_there_once_and_numbered_without_gaps(
+    directory: Path, durable: bool
+) -> None:
     async with SegmentedAuditLog.open(directory, durable=durable, rotate_bytes=3_000) as log:
         await asyncio.gather(*(log.record({"name": name}) for name in range(500)))
         await asyncio.gather(*(log.record({"name": name}) for name in range(500, 600)))
     records = list(read(directory))
-    assert ([record["seq"] for record in records], [record["name"] for record in records]) == (list(range(1, 601)), list(range(600)))
+    assert ([record["seq"] for record in records], [record["name"] for record in records]) == (
+        list(range(1, 601)),
+        list(range(600)),
+    )
 
 
 async def test_record_cannot_choose_its_number_or_time(directory: Path) -> None:
     await record_each(directory, {"seq": 77, "at": "never", "kind": "x"}, {})
-    assert [(record["seq"], record["at"] != "never", record.get("kind")) for record in read(directory)] == [(1, True, "x"), (2, True, None)]
+    assert [(record["seq"], record["at"] != "never", record.get("kind")) for record in read(directory)] == [
+        (1, True, "x"),
+        (2, True, None),
+    ]
 
 
 HOSTILE = [
@@ -119,7 +132,13 @@ async def test_hostile_value_stays_in_its_line_and_comes_back_as_it_was(director
     text = "".join((directory / name).read_text(encoding="utf-8") for name in files_in(directory))
     unprintable = [character for character in text if character != "\n" and not character.isprintable()]
     first, second = read(directory)
-    assert (len(text.splitlines()), unprintable, first["value"], first[f"key {value}"], second["seq"]) == (2, [], value, [value], 2)
+    assert (len(text.splitlines()), unprintable, first["value"], first[f"key {value}"], second["seq"]) == (
+        2,
+        [],
+        value,
+        [value],
+        2,
+    )
 
 
 @pytest.mark.parametrize("value", [object(), b"bytes", {1: object()}])
@@ -159,7 +178,10 @@ async def test_log_is_readable_by_its_user_alone(directory: Path) -> None:
 async def test_numbers_go_on_after_a_restart(directory: Path) -> None:
     for name in range(3):
         await record_each(directory, {"name": name}, {"name": name})
-    assert (numbers_in(directory), files_in(directory)) == ([1, 2, 3, 4, 5, 6], ["audit-0000000000000001.jsonl"])
+    assert (numbers_in(directory), files_in(directory)) == (
+        [1, 2, 3, 4, 5, 6],
+        ["audit-0000000000000001.jsonl"],
+    )
 
 
 async def test_full_segment_is_followed_by_one_named_for_its_first_number(directory: Path) -> None:
@@ -186,21 +208,34 @@ async def test_removed_segment_is_noticed_before_the_next_record(directory: Path
     assert numbers_in(directory) == [2]
 
 
-@pytest.mark.parametrize("torn", [b'{"seq":3,"at":"20', b"\x00" * 700, b'{"seq":3,"at":"x"}', b"\n", b'not json\n{"seq":"4"}\n'], ids=ascii)
-async def test_half_written_end_is_set_aside_reported_and_its_number_used_again(directory: Path, torn: bytes) -> None:
+@pytest.mark.parametrize(
+    "torn",
+    [b'{"seq":3,"at":"20', b"\x00" * 700, b'{"seq":3,"at":"x"}', b"\n", b'not json\n{"seq":"4"}\n'],
+    ids=ascii,
+)
+async def test_half_written_end_is_set_aside_reported_and_its_number_used_again(
+    directory: Path, torn: bytes
+) -> None:
     await record_each(directory, {"kind": "x"}, {"kind": "x"})
     segment = directory / "audit-0000000000000001.jsonl"
     segment.write_bytes(segment.read_bytes() + torn)
     await record_each(directory, {"kind": "y"})
     kinds = [(record["seq"], record["kind"], record.get("bytes")) for record in read(directory)]
-    assert (kinds[2:], segment.with_suffix(".torn").read_bytes()) == ([(3, "audit.torn", len(torn)), (4, "y", None)], torn)
+    assert (kinds[2:], segment.with_suffix(".torn").read_bytes()) == (
+        [(3, "audit.torn", len(torn)), (4, "y", None)],
+        torn,
+    )
 
 
 async def test_segment_that_holds_no_whole_record_goes_on_from_its_name(directory: Path) -> None:
     await record_each(directory, {"kind": "x"})
     (directory / "audit-0000000000000002.jsonl").write_bytes(b'{"seq":2,')
     await record_each(directory, {"kind": "y"})
-    assert [(record["seq"], record["kind"]) for record in read(directory)] == [(1, "x"), (2, "audit.torn"), (3, "y")]
+    assert [(record["seq"], record["kind"]) for record in read(directory)] == [
+        (1, "x"),
+        (2, "audit.torn"),
+        (3, "y"),
+    ]
 
 
 async def test_reader_leaves_out_a_line_that_is_still_being_written(directory: Path) -> None:
@@ -250,12 +285,19 @@ async def test_what_was_handed_over_before_the_end_is_written(directory: Path) -
 
 async def test_caller_who_leaves_disturbs_no_other(directory: Path) -> None:
     async with SegmentedAuditLog.open(directory, deadline_s=60) as log:
-        tasks = [asyncio.wait_for(log.record({"name": name}), timeout=0.000_1 if name % 2 else 60) for name in range(60)]
+        tasks = [
+            asyncio.wait_for(log.record({"name": name}), timeout=0.000_1 if name % 2 else 60)
+            for name in range(60)
+        ]
         results = await asyncio.gather(*tasks, return_exceptions=True)
         await log.record({"name": "last"})
     stayed = {name for name in range(60) if results[name] is None}
     written = {record["name"] for record in read(directory)}
-    assert (stayed >= set(range(0, 60, 2)), stayed <= written, numbers_in(directory) == list(range(1, len(written) + 1))) == (
+    assert (
+        stayed >= set(range(0, 60, 2)),
+        stayed <= written,
+        numbers_in(directory) == list(range(1, len(written) + 1)),
+    ) == (
         True,
         True,
         True,
@@ -271,14 +313,23 @@ async def test_full_disk_refuses_every_caller_and_leaves_no_half_line_and_no_gap
         await log.record({"kind": "before"})
         before = segment.read_bytes()
         with full_disk(len(before) + 100):
-            outcomes = await asyncio.gather(*(log.record({"padding": "x" * 90}) for _ in range(5)), return_exceptions=True)
+            outcomes = await asyncio.gather(
+                *(log.record({"padding": "x" * 90}) for _ in range(5)), return_exceptions=True
+            )
         during = segment.read_bytes()
         await log.record({"kind": "after"})
     refused = [type(outcome) for outcome in outcomes]
-    assert (refused, during == before, numbers_in(directory), log.lost) == ([AuditUnavailable] * 5, True, [1, 2], 0)
+    assert (refused, during == before, numbers_in(directory), log.lost) == (
+        [AuditUnavailable] * 5,
+        True,
+        [1, 2],
+        0,
+    )
 
 
-async def test_half_line_that_cannot_be_taken_back_stops_the_log_until_it_can(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_half_line_that_cannot_be_taken_back_stops_the_log_until_it_can(
+    directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def refuse(descriptor: int, length: int) -> None:
         raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
 
@@ -286,7 +337,10 @@ async def test_half_line_that_cannot_be_taken_back_stops_the_log_until_it_can(di
         await log.record({"kind": "before"})
         with monkeypatch.context() as patched:
             patched.setattr(os, "ftruncate", refuse)
-            with full_disk((directory / "audit-0000000000000001.jsonl").stat().st_size + 20), pytest.raises(AuditUnavailable):
+            with (
+                full_disk((directory / "audit-0000000000000001.jsonl").stat().st_size + 20),
+                pytest.raises(AuditUnavailable),
+            ):
                 await log.record({"kind": "half"})
             with pytest.raises(AuditUnavailable):
                 await log.record({"kind": "stopped"})
@@ -304,7 +358,10 @@ async def test_counted_losses_are_told_of_as_soon_as_writing_works_again(directo
         await log.record({"kind": "after"})
         await log.record({"kind": "later"})
     kinds = [(record["seq"], record["kind"], record.get("lost")) for record in read(directory)]
-    assert (kinds, log.lost) == ([(1, "before", None), (2, "gap", 3), (3, "after", None), (4, "later", None)], 3)
+    assert (kinds, log.lost) == (
+        [(1, "before", None), (2, "gap", 3), (3, "after", None), (4, "later", None)],
+        3,
+    )
 
 
 async def test_losses_are_told_of_at_the_end_when_nothing_more_is_recorded(directory: Path) -> None:
@@ -316,9 +373,14 @@ async def test_losses_are_told_of_at_the_end_when_nothing_more_is_recorded(direc
 
 async def test_record_that_takes_too_long_is_refused_and_leaves_no_gap(directory: Path) -> None:
     async with SegmentedAuditLog.open(directory, deadline_s=0) as log:
-        outcomes = await asyncio.gather(*(log.record({"name": name}) for name in range(20)), return_exceptions=True)
+        outcomes = await asyncio.gather(
+            *(log.record({"name": name}) for name in range(20)), return_exceptions=True
+        )
     numbers = numbers_in(directory)
-    assert ([type(outcome) for outcome in outcomes], numbers) == ([AuditUnavailable] * 20, list(range(1, len(numbers) + 1)))
+    assert ([type(outcome) for outcome in outcomes], numbers) == (
+        [AuditUnavailable] * 20,
+        list(range(1, len(numbers) + 1)),
+    )
 
 
 async def test_record_written_after_its_deadline_is_not_counted_as_lost(directory: Path) -> None:
@@ -343,7 +405,9 @@ async def test_segment_that_cannot_be_begun_refuses_and_recovers(directory: Path
 
 
 def test_records_are_there_after_the_process_was_killed(directory: Path) -> None:
-    with subprocess.Popen([sys.executable, "-c", _RECORD_UNTIL_KILLED, str(directory)], stdout=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(
+        [sys.executable, "-c", _RECORD_UNTIL_KILLED, str(directory)], stdout=subprocess.PIPE, text=True
+    ) as process:
         assert process.stdout is not None
         acknowledged = [process.stdout.readline().strip() for _ in range(400)]
         process.send_signal(signal.SIGKILL)
@@ -351,11 +415,17 @@ def test_records_are_there_after_the_process_was_killed(directory: Path) -> None
     records = list(read(directory))
     written = {f"{record['writer']}/{record['number']}" for record in records}
     numbers = [record["seq"] for record in records]
-    assert (set(acknowledged) <= written, numbers, len(files_in(directory)) > 2) == (True, list(range(1, len(records) + 1)), True)
+    assert (set(acknowledged) <= written, numbers, len(files_in(directory)) > 2) == (
+        True,
+        list(range(1, len(records) + 1)),
+        True,
+    )
 
 
 async def test_log_goes_on_after_its_process_was_killed(directory: Path) -> None:
-    with subprocess.Popen([sys.executable, "-c", _RECORD_UNTIL_KILLED, str(directory)], stdout=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(
+        [sys.executable, "-c", _RECORD_UNTIL_KILLED, str(directory)], stdout=subprocess.PIPE, text=True
+    ) as process:
         assert process.stdout is not None
         process.stdout.readline()
         process.kill()

@@ -1,4 +1,6 @@
-"""A scripted upstream: a real server on loopback that answers byte for byte what a test says, and notes what it was sent."""
+"""A scripted upstream: a real server on loopback that answers byte for byte what a test says, and
+notes what it was sent.
+"""
 
 from __future__ import annotations
 
@@ -41,7 +43,9 @@ class Exchange:
         await self.answer(200, json.dumps(value).encode(), "Content-Type: application/json")
 
     async def open_stream(self) -> None:
-        await self.send(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n")
+        await self.send(
+            b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
+        )
 
     async def piece(self, data: bytes) -> None:
         await self.send(b"%x\r\n%s\r\n" % (len(data), data))
@@ -52,7 +56,11 @@ class Exchange:
     async def stream(self, *payloads: Any) -> None:
         await self.open_stream()
         for payload in payloads:
-            await self.piece(b"data: " + (payload if isinstance(payload, bytes) else json.dumps(payload).encode()) + b"\n\n")
+            await self.piece(
+                b"data: "
+                + (payload if isinstance(payload, bytes) else json.dumps(payload).encode())
+                + b"\n\n"
+            )
         await self.end()
 
     async def gone(self) -> None:
@@ -64,7 +72,9 @@ class Exchange:
             pass
 
     def reset(self) -> None:
-        self.writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.writer.get_extra_info("socket").setsockopt(
+            socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0)
+        )
         self.writer.transport.abort()
 
 
@@ -86,7 +96,12 @@ class ScriptedUpstream:
         return f"http://127.0.0.1:{self.port}/v1"
 
     def config(self, name: str = "scripted", **changes: Any) -> UpstreamConfig:
-        values: dict[str, Any] = {"base_url": self.base_url, "api_key": "sk-upstream", "models": None, "timeout_s": 60.0}
+        values: dict[str, Any] = {
+            "base_url": self.base_url,
+            "api_key": "sk-upstream",
+            "models": None,
+            "timeout_s": 60.0,
+        }
         return UpstreamConfig(name=name, **(values | changes))
 
     @asynccontextmanager
@@ -116,7 +131,10 @@ class ScriptedUpstream:
             while not writer.is_closing():
                 head = await reader.readuntil(b"\r\n\r\n")
                 first, *lines = head.decode("latin-1").rstrip("\r\n").split("\r\n")
-                headers = [(name.lower(), value.strip()) for name, _, value in (line.partition(":") for line in lines)]
+                headers = [
+                    (name.lower(), value.strip())
+                    for name, _, value in (line.partition(":") for line in lines)
+                ]
                 body = await reader.readexactly(int(dict(headers).get("content-length", "0")))
                 method, path, _ = first.split(" ")
                 exchange = Exchange(method, path, headers, body, number, reader, writer)

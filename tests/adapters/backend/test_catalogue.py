@@ -27,7 +27,10 @@ class Hand:
 
 
 def listing(*models: str) -> dict[str, Any]:
-    return {"object": "list", "data": [{"id": model, "object": "model", "created": 5, "owned_by": "them"} for model in models]}
+    return {
+        "object": "list",
+        "data": [{"id": model, "object": "model", "created": 5, "owned_by": "them"} for model in models],
+    }
 
 
 @asynccontextmanager
@@ -51,14 +54,20 @@ async def test_models_are_discovered(upstream: ScriptedUpstream) -> None:
             {"id": "b", "object": "model", "created": 5, "owned_by": "them"},
         ]
     sent = upstream.requests[0]
-    assert (sent.method, sent.path, dict(sent.headers)["authorization"]) == ("GET", "/v1/models", "Bearer sk-upstream")
+    assert (sent.method, sent.path, dict(sent.headers)["authorization"]) == (
+        "GET",
+        "/v1/models",
+        "Bearer sk-upstream",
+    )
 
 
 async def test_configured_models_are_taken_as_they_are(upstream: ScriptedUpstream) -> None:
     async with asked(upstream, upstream.config(models=("a",))) as (pool, _):
         assert await upstream_of(pool, "a") == "scripted"
         assert await upstream_of(pool, "b") is None
-        assert await pool.model_entries() == [{"id": "a", "object": "model", "created": 0, "owned_by": "scripted"}]
+        assert await pool.model_entries() == [
+            {"id": "a", "object": "model", "created": 0, "owned_by": "scripted"}
+        ]
     assert upstream.requests == []
 
 
@@ -78,13 +87,19 @@ async def test_alias_is_served_and_its_own_name_goes_to_the_upstream(upstream: S
         entries = await pool.model_entries()
         served = {model: await upstream_of(pool, model) for model in ("a", "b", "org/a-large-name")}
         for model in ("a", "b"):
-            async with pool.open("scripted", "/chat/completions", {"model": model, "n": 1}, accept_stream=False):
+            async with pool.open(
+                "scripted", "/chat/completions", {"model": model, "n": 1}, accept_stream=False
+            ):
                 pass
     assert entries == [
         {"id": "a", "object": "model", "created": 5, "owned_by": "them"},
         {"id": "b", "object": "model", "created": 5, "owned_by": "them"},
     ]
-    assert served == {"a": "scripted", "b": "scripted", "org/a-large-name": None}  # else a rule on "a" would be passed by
+    assert served == {
+        "a": "scripted",
+        "b": "scripted",
+        "org/a-large-name": None,
+    }  # else a rule on "a" would be passed by
     assert [json.loads(exchange.body) for exchange in upstream.requests if exchange.method == "POST"] == [
         {"model": "org/a-large-name", "n": 1},
         {"model": "b", "n": 1},
@@ -96,16 +111,25 @@ async def test_alias_needs_no_listing_and_leaves_a_written_name_alone(upstream: 
     discovered = upstream.config("discovered", aliases={"a": "own"})
     written = upstream.config("written", models=("x",), aliases={"b": "x"})
     async with asked(upstream, discovered, written) as (pool, _):
-        assert [await upstream_of(pool, model) for model in ("a", "x", "b")] == ["discovered", "written", "written"]
+        assert [await upstream_of(pool, model) for model in ("a", "x", "b")] == [
+            "discovered",
+            "written",
+            "written",
+        ]
 
 
 async def test_upstream_by_policy_serves_nobody_else(upstream: ScriptedUpstream) -> None:
-    configs = [upstream.config("open", models=("a",)), upstream.config("kept", models=("a", "own"), by_policy=True)]
+    configs = [
+        upstream.config("open", models=("a",)),
+        upstream.config("kept", models=("a", "own"), by_policy=True),
+    ]
     async with asked(upstream, *configs) as (pool, _):
         assert await pool.serving("a") == Serving("open")
         assert await pool.serving("own") is None
         assert await pool.catalogue() == {"a": "open"}
-        assert [(entry["id"], upstreams) for entry, upstreams in await pool.reserved_entries()] == [("own", frozenset({"kept"}))]
+        assert [(entry["id"], upstreams) for entry, upstreams in await pool.reserved_entries()] == [
+            ("own", frozenset({"kept"}))
+        ]
         assert await pool.serving("a", by="kept") == Serving("kept")
         assert await pool.serving("own", by="kept") == Serving("kept")
 
@@ -118,12 +142,17 @@ async def test_named_upstream_must_be_there_and_serve_the_model(upstream: Script
 
 async def test_named_upstream_that_never_listed_is_not_guessed_at(upstream: ScriptedUpstream) -> None:
     upstream.script = lambda exchange: exchange.answer(500, b"oops")
-    async with asked(upstream, upstream.config("written", models=("a",)), upstream.config("silent")) as (pool, _):
+    async with asked(upstream, upstream.config("written", models=("a",)), upstream.config("silent")) as (
+        pool,
+        _,
+    ):
         with pytest.raises(UpstreamError):
             await pool.serving("a", by="silent")
 
 
-async def test_alternates_are_those_that_stand_in_for_it_with_the_same_model(upstream: ScriptedUpstream) -> None:
+async def test_alternates_are_those_that_stand_in_for_it_with_the_same_model(
+    upstream: ScriptedUpstream,
+) -> None:
     configs = [
         upstream.config("main", models=("a", "b")),
         upstream.config("spare", models=("a",), fallback_for=("main",)),
@@ -151,7 +180,9 @@ async def test_listing_is_good_for_thirty_seconds(upstream: ScriptedUpstream) ->
 async def test_concurrent_callers_share_one_fetch(upstream: ScriptedUpstream) -> None:
     upstream.script = lambda exchange: exchange.answer_json(listing("a"))
     async with asked(upstream) as (pool, _):
-        found = await asyncio.gather(*(upstream_of(pool, "a") for _ in range(20)), *(upstream_of(pool, "b") for _ in range(20)))
+        found = await asyncio.gather(
+            *(upstream_of(pool, "a") for _ in range(20)), *(upstream_of(pool, "b") for _ in range(20))
+        )
     assert (set(found[:20]), set(found[20:]), len(upstream.requests)) == ({"scripted"}, {None}, 1)
 
 
@@ -206,8 +237,13 @@ async def test_unknown_model_asks_at_most_once_in_five_seconds(upstream: Scripte
     assert len(upstream.requests) == 2
 
 
-@pytest.mark.parametrize("answer", [(500, b"oops"), (200, b"oops"), (200, b'"oops"'), (200, b"{}"), (200, b'{"data": 5}'), (429, b"")])
-async def test_failing_discovery_keeps_what_was_known(upstream: ScriptedUpstream, answer: tuple[int, bytes]) -> None:
+@pytest.mark.parametrize(
+    "answer",
+    [(500, b"oops"), (200, b"oops"), (200, b'"oops"'), (200, b"{}"), (200, b'{"data": 5}'), (429, b"")],
+)
+async def test_failing_discovery_keeps_what_was_known(
+    upstream: ScriptedUpstream, answer: tuple[int, bytes]
+) -> None:
     upstream.script = lambda exchange: exchange.answer_json(listing("a"))
     async with asked(upstream) as (pool, clock):
         await pool.catalogue()
@@ -242,12 +278,17 @@ async def test_found_model_does_not_wait_for_an_upstream_that_hangs(
     upstream.script = lambda exchange: exchange.gone()
     other = new_upstream()
     other.script = lambda exchange: exchange.answer_json(listing("a"))
-    async with other.serving(), asked(upstream, upstream.config("hangs"), other.config("answers")) as (pool, _):
+    async with (
+        other.serving(),
+        asked(upstream, upstream.config("hangs"), other.config("answers")) as (pool, _),
+    ):
         async with asyncio.timeout(120):
             assert await upstream_of(pool, "a") == "answers"
 
 
-async def test_unknown_model_is_no_absence_while_an_upstream_has_never_answered(upstream: ScriptedUpstream) -> None:
+async def test_unknown_model_is_no_absence_while_an_upstream_has_never_answered(
+    upstream: ScriptedUpstream,
+) -> None:
     upstream.script = lambda exchange: exchange.answer(500, b"oops")
     async with asked(upstream, upstream.config("down"), upstream.config("fixed", models=("a",))) as (pool, _):
         assert await upstream_of(pool, "a") == "fixed"
@@ -276,11 +317,16 @@ _ENTRIES = [{"id": "a", "created": 5, "owned_by": "them"}, {"id": "b"}]
         {"data": [_ENTRIES[0], "b"]},
     ],
 )
-async def test_models_are_found_in_whatever_shape_they_are_listed(upstream: ScriptedUpstream, listing: Any) -> None:
+async def test_models_are_found_in_whatever_shape_they_are_listed(
+    upstream: ScriptedUpstream, listing: Any
+) -> None:
     upstream.script = lambda exchange: exchange.answer_json(listing)
     async with asked(upstream) as (pool, _):
         entries = await pool.model_entries()
-    assert [(one["id"], one["created"], one["owned_by"]) for one in entries] == [("a", 5, "them"), ("b", 0, "scripted")]
+    assert [(one["id"], one["created"], one["owned_by"]) for one in entries] == [
+        ("a", 5, "them"),
+        ("b", 0, "scripted"),
+    ]
 
 
 async def test_entries_of_a_listing_are_taken_with_care(upstream: ScriptedUpstream) -> None:
@@ -296,7 +342,9 @@ async def test_entries_of_a_listing_are_taken_with_care(upstream: ScriptedUpstre
     ]
     upstream.script = lambda exchange: exchange.answer_json({"data": odd})
     async with asked(upstream) as (pool, _):
-        assert await pool.model_entries() == [{"id": "good", "object": "model", "created": 0, "owned_by": "scripted"}]
+        assert await pool.model_entries() == [
+            {"id": "good", "object": "model", "created": 0, "owned_by": "scripted"}
+        ]
 
 
 async def test_null_listing_is_an_empty_one(upstream: ScriptedUpstream) -> None:

@@ -22,7 +22,9 @@ from regate_orchestrator.responses.events import (
 
 def translate(*chunks: Any) -> list[ModelEvent]:
     translator = ChatTranslator()
-    return [event for chunk in chunks for event in translator.read(json.dumps(chunk).encode())] + translator.end()
+    return [
+        event for chunk in chunks for event in translator.read(json.dumps(chunk).encode())
+    ] + translator.end()
 
 
 def delta(finish: str | None = None, **members: Any) -> dict[str, Any]:
@@ -41,13 +43,25 @@ TOLD: dict[str, tuple[list[Any], list[ModelEvent]]] = {
     "text with the finish": ([delta("stop", content="Hello")], [TextWritten("Hello")]),
     "reasoning, older name": ([delta(reasoning_content="Hm"), STOP], [ReasoningWritten("Hm")]),
     "reasoning, newer name": ([delta(reasoning="Hm"), STOP], [ReasoningWritten("Hm")]),
-    "reasoning under both names": ([delta(reasoning="Hm", reasoning_content="Hm"), STOP], [ReasoningWritten("Hm")]),
+    "reasoning under both names": (
+        [delta(reasoning="Hm", reasoning_content="Hm"), STOP],
+        [ReasoningWritten("Hm")],
+    ),
     "refusal": ([delta(refusal="No."), STOP], [RefusalWritten("No.")]),
-    "a first chunk without choices": ([{"choices": [], "prompt_filter_results": []}, delta(content="a"), STOP], [TextWritten("a")]),
+    "a first chunk without choices": (
+        [{"choices": [], "prompt_filter_results": []}, delta(content="a"), STOP],
+        [TextWritten("a")],
+    ),
     "null error beside choices": ([{**delta(content="a"), "error": None}, STOP], [TextWritten("a")]),
-    "no index in the choice": ([{"choices": [{"delta": {"content": "a"}, "finish_reason": "stop"}]}], [TextWritten("a")]),
+    "no index in the choice": (
+        [{"choices": [{"delta": {"content": "a"}, "finish_reason": "stop"}]}],
+        [TextWritten("a")],
+    ),
     "other choices": ([{"choices": [{"index": 1, "delta": {"content": "b"}}]}, STOP], []),
-    "empty finish reasons before the last": ([{"choices": [{"delta": {"content": "a"}, "finish_reason": ""}]}, STOP], [TextWritten("a")]),
+    "empty finish reasons before the last": (
+        [{"choices": [{"delta": {"content": "a"}, "finish_reason": ""}]}, STOP],
+        [TextWritten("a")],
+    ),
     "text and thinking in parts": (
         [
             delta(content=[{"type": "thinking", "thinking": [{"type": "text", "text": "Okay"}]}]),
@@ -57,13 +71,33 @@ TOLD: dict[str, tuple[list[Any], list[ModelEvent]]] = {
         [ReasoningWritten("Okay"), TextWritten("42")],
     ),
     "thinking and text in one list": (
-        [delta(content=[{"type": "reasoning_text", "text": "Okay"}, "4", {"type": "output_text", "text": "2"}]), STOP],
+        [
+            delta(
+                content=[
+                    {"type": "reasoning_text", "text": "Okay"},
+                    "4",
+                    {"type": "output_text", "text": "2"},
+                ]
+            ),
+            STOP,
+        ],
         [ReasoningWritten("Okay"), TextWritten("4"), TextWritten("2")],
     ),
-    "a refusal among the parts": ([delta(content=[{"type": "refusal", "refusal": "No."}]), STOP], [RefusalWritten("No.")]),
+    "a refusal among the parts": (
+        [delta(content=[{"type": "refusal", "refusal": "No."}]), STOP],
+        [RefusalWritten("No.")],
+    ),
     "thinking under its own name": ([delta(thinking="Hm"), STOP], [ReasoningWritten("Hm")]),
     "reasoning in details": (
-        [delta(reasoning_details=[{"type": "reasoning.text", "text": "Hm"}, {"type": "reasoning.encrypted", "data": "x"}]), STOP],
+        [
+            delta(
+                reasoning_details=[
+                    {"type": "reasoning.text", "text": "Hm"},
+                    {"type": "reasoning.encrypted", "data": "x"},
+                ]
+            ),
+            STOP,
+        ],
         [ReasoningWritten("Hm")],
     ),
     "reasoning and its details": (
@@ -78,7 +112,14 @@ TOLD: dict[str, tuple[list[Any], list[ModelEvent]]] = {
         [
             delta(reasoning_content="Hm"),
             delta(content="Hello"),
-            {"choices": [{"message": {"role": "assistant", "content": "Hello", "reasoning_content": "Hm"}, "finish_reason": "stop"}]},
+            {
+                "choices": [
+                    {
+                        "message": {"role": "assistant", "content": "Hello", "reasoning_content": "Hm"},
+                        "finish_reason": "stop",
+                    }
+                ]
+            },
         ],
         [ReasoningWritten("Hm"), TextWritten("Hello")],
     ),
@@ -94,20 +135,35 @@ TOLD: dict[str, tuple[list[Any], list[ModelEvent]]] = {
         [ReasoningWritten("Hm"), TextWritten("Hello")],
     ),
     "messages in the place of deltas": (
-        [{"choices": [{"message": {"content": "a"}}]}, {"choices": [{"message": {"content": "b"}, "finish_reason": "stop"}]}],
+        [
+            {"choices": [{"message": {"content": "a"}}]},
+            {"choices": [{"message": {"content": "b"}, "finish_reason": "stop"}]},
+        ],
         [TextWritten("a"), TextWritten("b")],
     ),
     "a word for no end before the last": (
-        [*[delta(word, content="a") for word in ("null", "None", "not_finished", "FINISH_REASON_UNSPECIFIED")], STOP],
+        [
+            *[
+                delta(word, content="a")
+                for word in ("null", "None", "not_finished", "FINISH_REASON_UNSPECIFIED")
+            ],
+            STOP,
+        ],
         [TextWritten("a")] * 4,
     ),
-    "an end in every chunk": ([delta("stop", content="a"), delta("stop", content="b")], [TextWritten("a"), TextWritten("b")]),
+    "an end in every chunk": (
+        [delta("stop", content="a"), delta("stop", content="b")],
+        [TextWritten("a"), TextWritten("b")],
+    ),
     "a keep-alive as an object": ([delta(content="a"), {}, {"type": "ping"}, None, STOP], [TextWritten("a")]),
     "a finish reason as an object": (
         [{"choices": [{"delta": {"content": "a"}, "finish_reason": {"type": "stop", "matched": 2}}]}],
         [TextWritten("a")],
     ),
-    "a whole completion": ([{"choices": [{"message": {"content": "a"}, "finish_reason": "stop"}]}], [TextWritten("a")]),
+    "a whole completion": (
+        [{"choices": [{"message": {"content": "a"}, "finish_reason": "stop"}]}],
+        [TextWritten("a")],
+    ),
 }
 
 
@@ -144,7 +200,13 @@ def test_finish_reason_of_a_turn_without_calls(finish: str, expected: str) -> No
 
 @pytest.mark.parametrize(
     ("finish", "expected"),
-    [("tool_calls", "tool_calls"), ("stop", "tool_calls"), ("function_call", "tool_calls"), ("eos", "tool_calls"), ("length", "length")],
+    [
+        ("tool_calls", "tool_calls"),
+        ("stop", "tool_calls"),
+        ("function_call", "tool_calls"),
+        ("eos", "tool_calls"),
+        ("length", "length"),
+    ],
 )
 def test_finish_reason_of_a_turn_with_calls(finish: str, expected: str) -> None:
     call = delta(tool_calls=[{"index": 0, "id": "a", "function": {"name": "f", "arguments": "{}"}}])
@@ -153,7 +215,9 @@ def test_finish_reason_of_a_turn_with_calls(finish: str, expected: str) -> None:
 
 def test_legacy_function_call_is_a_tool_call() -> None:
     events = translate(
-        delta(function_call={"name": "f", "arguments": ""}), delta(function_call={"arguments": "{}"}), delta("function_call")
+        delta(function_call={"name": "f", "arguments": ""}),
+        delta(function_call={"arguments": "{}"}),
+        delta("function_call"),
     )
     assert isinstance(events[0], CallOpened)
     assert events[0].name == "f"
@@ -181,14 +245,37 @@ RENAMED = {
         [{**STOP, "usage": USAGE}],
         [{**delta(content=""), "usage": {**USAGE, "completion_tokens": 1}}, {**STOP, "usage": USAGE}],
         [STOP, {"choices": [], "usage": USAGE}, {"choices": [], "usage": None}],
-        [STOP, {"choices": [], "usage": USAGE}, {"choices": [], "usage": {"prompt_tokens": 0, "completion_tokens": 0}}],
+        [
+            STOP,
+            {"choices": [], "usage": USAGE},
+            {"choices": [], "usage": {"prompt_tokens": 0, "completion_tokens": 0}},
+        ],
         [{"choices": [{"delta": {}, "finish_reason": "stop", "usage": USAGE}]}],
         [{**STOP, "x_groq": {"usage": USAGE}}],
         [STOP, {"choices": [], "usage": RENAMED}],
-        [STOP, {"choices": [], "usage": {"prompt_tokens": 7.0, "completion_tokens": 5, "cached_tokens": 3, "reasoning_tokens": 2}}],
+        [
+            STOP,
+            {
+                "choices": [],
+                "usage": {
+                    "prompt_tokens": 7.0,
+                    "completion_tokens": 5,
+                    "cached_tokens": 3,
+                    "reasoning_tokens": 2,
+                },
+            },
+        ],
     ],
     ids=[
-        *("own chunk", "own chunk without choices", "last chunk", "growing", "null afterwards", "zero afterwards", "in the choice"),
+        *(
+            "own chunk",
+            "own chunk without choices",
+            "last chunk",
+            "growing",
+            "null afterwards",
+            "zero afterwards",
+            "in the choice",
+        ),
         *("a host's own member", "other names", "without details"),
     ],
 )
@@ -212,7 +299,16 @@ def test_odd_usage_counts_as_zero(odd: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize(
     "data",
-    [b"nonsense", b"[]", b'"text"', b'{"choices": {"a": 1}}', b'{"choices": NaN}', b'{"choices": [', b"\xff", b"<html>"],
+    [
+        b"nonsense",
+        b"[]",
+        b'"text"',
+        b'{"choices": {"a": 1}}',
+        b'{"choices": NaN}',
+        b'{"choices": [',
+        b"\xff",
+        b"<html>",
+    ],
 )
 def test_what_is_no_chunk_is_not_understood(data: bytes) -> None:
     with pytest.raises(NotUnderstood):
@@ -224,7 +320,16 @@ def test_event_without_a_chunk_says_nothing(data: bytes) -> None:
     assert ChatTranslator().read(data) == []
 
 
-BROKEN = ["error", "abort", "cancelled", "network_error", "insufficient_system_resource", "MALFORMED_FUNCTION_CALL", "OTHER", "未知"]
+BROKEN = [
+    "error",
+    "abort",
+    "cancelled",
+    "network_error",
+    "insufficient_system_resource",
+    "MALFORMED_FUNCTION_CALL",
+    "OTHER",
+    "未知",
+]
 
 
 @pytest.mark.parametrize("reason", BROKEN)
@@ -239,7 +344,8 @@ def test_text_beside_a_broken_end_is_told(reason: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("reasons", "expected"), [(["length", "stop"], "length"), (["stop", "length"], "length"), (["stop", "stop"], "stop")]
+    ("reasons", "expected"),
+    [(["length", "stop"], "length"), (["stop", "length"], "length"), (["stop", "stop"], "stop")],
 )
 def test_of_two_ends_the_graver_holds(reasons: list[str], expected: str) -> None:
     assert translate(*[delta(reason, content="a") for reason in reasons])[-1] == ModelEnded(expected, Usage())  # type: ignore[arg-type]
@@ -254,8 +360,17 @@ def test_broken_end_is_not_mended_by_a_good_one(reasons: list[str]) -> None:
 @pytest.mark.parametrize(
     ("data", "text"),
     [
-        (b'{"choices":[{"delta":{"content":"a"},"logprobs":{"content":[{"token":"a","logprob":-Infinity}]}}]}', "a"),
-        (b'{"choices":[{"delta":{"content":"a"},"logprobs":{"content":[{"token":"a","logprob":NaN}]}}]}', "a"),
+        (
+            (
+                b'{"choices":[{"delta":{"content":"a"},"logprobs":{"content":[{"token":"a",'
+                b'"logprob":-Infinity}]}}]}'
+            ),
+            "a",
+        ),
+        (
+            b'{"choices":[{"delta":{"content":"a"},"logprobs":{"content":[{"token":"a","logprob":NaN}]}}]}',
+            "a",
+        ),
         (b'{"choices":[{"delta":{"content":"a"}}],"usage":{"prompt_tokens":Infinity}}', "a"),
         (b'{"choices":[{"delta":{"content":"a\xffb"}}]}', "a\ufffdb"),
         (b'{"choices":[{"delta":{"content":"a\nb"}}]}', "a\nb"),
@@ -274,7 +389,10 @@ def test_log_probability_that_is_no_number_is_a_very_low_one() -> None:
     data = b'{"choices":[{"delta":{"content":"a"},"logprobs":{"content":[%s]}}]}' % token
     (event,) = ChatTranslator().read(data)
     assert isinstance(event, TextWritten)
-    assert (event.logprobs[0]["logprob"], event.logprobs[0]["top_logprobs"][0]["logprob"]) == (-9999.0, -9999.0)  # type: ignore[index, call-overload]
+    assert (event.logprobs[0]["logprob"], event.logprobs[0]["top_logprobs"][0]["logprob"]) == (
+        -9999.0,
+        -9999.0,
+    )  # type: ignore[index, call-overload]
 
 
 def test_turn_without_a_finish_reason_has_not_ended() -> None:
@@ -297,5 +415,9 @@ def test_error_in_the_stream_is_told_in_our_words(chunk: dict[str, Any], status:
     translator.read(json.dumps(STOP).encode())
     with pytest.raises(UpstreamError) as raised:
         translator.read(json.dumps(chunk).encode())
-    assert (raised.value.status, "secret" in raised.value.message, "secret" in raised.value.detail) == (status, False, True)
+    assert (raised.value.status, "secret" in raised.value.message, "secret" in raised.value.detail) == (
+        status,
+        False,
+        True,
+    )
     assert not translator.finished

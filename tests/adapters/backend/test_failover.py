@@ -1,4 +1,6 @@
-"""Upstreams that cannot be reached: who is asked instead, when nobody may be, and how they come back. Real sockets; the pauses are the test's."""
+"""Upstreams that cannot be reached: who is asked instead, when nobody may be, and how they come back.
+Real sockets; the pauses are the test's.
+"""
 
 from __future__ import annotations
 
@@ -68,12 +70,18 @@ async def pool_of(*configs: Any) -> AsyncIterator[tuple[Upstreams, Hand, Pauses]
         yield pool, clock, pauses
 
 
-def dead(new_upstream: type[ScriptedUpstream], sock: socket.socket, name: str = "main", **changes: Any) -> Any:
-    return new_upstream().config(name, base_url=f"http://127.0.0.1:{sock.getsockname()[1]}/v1", models=("m",), **changes)
+def dead(
+    new_upstream: type[ScriptedUpstream], sock: socket.socket, name: str = "main", **changes: Any
+) -> Any:
+    return new_upstream().config(
+        name, base_url=f"http://127.0.0.1:{sock.getsockname()[1]}/v1", models=("m",), **changes
+    )
 
 
 async def post(pool: Upstreams, *alternates: str, upstream: str = "main") -> bytes:
-    async with pool.open(upstream, "/chat/completions", {"model": "m"}, accept_stream=False, alternates=alternates) as response:
+    async with pool.open(
+        upstream, "/chat/completions", {"model": "m"}, accept_stream=False, alternates=alternates
+    ) as response:
         return await response.read(limit=1_000)
 
 
@@ -125,12 +133,17 @@ async def test_request_that_was_sent_is_never_sent_anywhere_else(
 ) -> None:
     upstream.script = script
     other = new_upstream()
-    async with other.serving(), pool_of(upstream.config("main", timeout_s=1.0), other.config("spare")) as (pool, _, _):
+    async with (
+        other.serving(),
+        pool_of(upstream.config("main", timeout_s=1.0), other.config("spare")) as (pool, _, _),
+    ):
         await failure(pool, "spare")
     assert (len(upstream.requests), other.requests) == (1, [])
 
 
-async def test_upstream_in_trouble_is_not_waited_for(new_upstream: type[ScriptedUpstream], nobody: socket.socket) -> None:
+async def test_upstream_in_trouble_is_not_waited_for(
+    new_upstream: type[ScriptedUpstream], nobody: socket.socket
+) -> None:
     async with pool_of(dead(new_upstream, nobody)) as (pool, _, pauses):
         errors = [await failure(pool) for _ in range(FAILURES + 1)]
         assert [error.retry_after for error in errors] == [None, None, None, "10"]
@@ -162,7 +175,10 @@ async def test_trials_grow_rare_and_the_first_that_succeeds_ends_the_trouble(
                 await asyncio.sleep(0)
         main.script = lambda exchange: exchange.answer(200, b"back")
         assert await post(pool) == b"back"
-    assert [(exchange.method, exchange.path) for exchange in main.requests] == [("GET", "/v1/models"), ("POST", "/v1/chat/completions")]
+    assert [(exchange.method, exchange.path) for exchange in main.requests] == [
+        ("GET", "/v1/models"),
+        ("POST", "/v1/chat/completions"),
+    ]
 
 
 async def test_trouble_sends_requests_straight_to_the_alternate_and_back_when_it_is_over(
@@ -185,10 +201,17 @@ async def test_readiness_needs_one_upstream_that_can_be_reached(
     upstream: ScriptedUpstream, new_upstream: type[ScriptedUpstream], nobody: socket.socket
 ) -> None:
     upstream.script = lambda exchange: exchange.answer(401, b"who are you?")
-    async with pool_of(dead(new_upstream, nobody), upstream.config("spare", models=("m",))) as (pool, clock, _):
+    async with pool_of(dead(new_upstream, nobody), upstream.config("spare", models=("m",))) as (
+        pool,
+        clock,
+        _,
+    ):
         before = pool.reach()
         await pool.check()
-        assert (before, pool.reach()) == ({"main": "unknown", "spare": "unknown"}, {"main": "unreachable", "spare": "ok"})
+        assert (before, pool.reach()) == (
+            {"main": "unknown", "spare": "unknown"},
+            {"main": "unreachable", "spare": "ok"},
+        )
         await pool.check()
         assert len(upstream.requests) == 1  # what was heard is good for half a minute
         clock.now += FRESH_SECONDS
@@ -196,7 +219,9 @@ async def test_readiness_needs_one_upstream_that_can_be_reached(
         assert len(upstream.requests) == 2
 
 
-async def test_readiness_fails_when_nobody_can_be_reached(new_upstream: type[ScriptedUpstream], nobody: socket.socket) -> None:
+async def test_readiness_fails_when_nobody_can_be_reached(
+    new_upstream: type[ScriptedUpstream], nobody: socket.socket
+) -> None:
     async with pool_of(dead(new_upstream, nobody)) as (pool, _, _):
         with pytest.raises(UpstreamError):
             await pool.check()
@@ -217,10 +242,17 @@ async def test_connection_that_never_comes_about_goes_to_the_alternate(
     with socket.socket() as full:
         full.bind(("127.0.0.1", 0))
         full.listen(0)
-        with socket.socket() as first, socket.socket() as second:  # they fill the queue, so that nobody else is let in
+        with (
+            socket.socket() as first,
+            socket.socket() as second,
+        ):  # they fill the queue, so that nobody else is let in
             for one in (first, second):
                 one.setblocking(False)
                 one.connect_ex(full.getsockname())
-            async with pool_of(dead(new_upstream, full), upstream.config("spare", models=("m",))) as (pool, _, _):
+            async with pool_of(dead(new_upstream, full), upstream.config("spare", models=("m",))) as (
+                pool,
+                _,
+                _,
+            ):
                 assert await post(pool, "spare") == b"instead"
                 assert pool.reach() == {"main": "unreachable", "spare": "ok"}

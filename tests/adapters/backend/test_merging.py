@@ -1,4 +1,6 @@
-"""What arrived together leaves together: nothing is lost, nothing changes its order, and nothing of different kinds is joined."""
+"""What arrived together leaves together: nothing is lost, nothing changes its order, and nothing of
+different kinds is joined.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +11,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from regate_adapters.backend.stream.merging import merged
-from regate_orchestrator.responses.events import ArgumentsWritten, CallOpened, ModelEvent, ReasoningWritten, TextWritten
+from regate_orchestrator.responses.events import (
+    ArgumentsWritten,
+    CallOpened,
+    ModelEvent,
+    ReasoningWritten,
+    TextWritten,
+)
 
 EVENTS = st.one_of(
     st.builds(TextWritten, st.text(max_size=3)),
@@ -47,9 +55,9 @@ def test_adjacent_pieces_of_one_text_become_one() -> None:
 
 
 def test_log_probabilities_are_kept_in_order() -> None:
-    assert list(merged([TextWritten("a", ({"token": "a"},)), TextWritten("b"), TextWritten("c", ({"token": "c"},))])) == [
-        TextWritten("abc", ({"token": "a"}, {"token": "c"}))
-    ]
+    assert list(
+        merged([TextWritten("a", ({"token": "a"},)), TextWritten("b"), TextWritten("c", ({"token": "c"},))])
+    ) == [TextWritten("abc", ({"token": "a"}, {"token": "c"}))]
 
 
 def test_what_came_before_a_failure_is_yielded_before_it() -> None:

@@ -1,4 +1,6 @@
-"""Answers that pass through: what comes with a status of success and is no answer is an error of ours, and a good answer loses not a byte."""
+"""Answers that pass through: what comes with a status of success and is no answer is an error of ours,
+and a good answer loses not a byte.
+"""
 
 from __future__ import annotations
 
@@ -16,24 +18,41 @@ if TYPE_CHECKING:
     from tests.adapters.backend.conftest import Exchange, ScriptedUpstream
 
 SECRET = "secret words of http://10.0.0.5:8000 sk-upstream"
-ANSWER = {"id": "c", "choices": [{"index": 0, "message": {"role": "assistant", "content": 'an "error" of mine'}, "finish_reason": "stop"}]}
+ANSWER = {
+    "id": "c",
+    "choices": [
+        {
+            "index": 0,
+            "message": {"role": "assistant", "content": 'an "error" of mine'},
+            "finish_reason": "stop",
+        }
+    ],
+}
 
 
 def chunk(text: str = "", **members: Any) -> bytes:
-    return b"data: " + json.dumps({"choices": [{"index": 0, "delta": {"content": text}}], **members}).encode() + b"\n\n"
+    return (
+        b"data: "
+        + json.dumps({"choices": [{"index": 0, "delta": {"content": text}}], **members}).encode()
+        + b"\n\n"
+    )
 
 
 DONE = b"data: [DONE]\n\n"
 
 
-async def read(upstreams: Upstreams, *, path: str = "/chat/completions", streamed: bool = False) -> tuple[bytes, UpstreamError | None]:
+async def read(
+    upstreams: Upstreams, *, path: str = "/chat/completions", streamed: bool = False
+) -> tuple[bytes, UpstreamError | None]:
     """The bytes that would reach the client, and the failure that is told after them."""
     async with upstreams.pass_through("scripted", path, {}, streamed=streamed) as answer:
         body = b"".join([piece async for piece in answer.chunks()])
         return body, answer.failure
 
 
-async def refusal(upstreams: Upstreams, *, path: str = "/chat/completions", streamed: bool = False) -> UpstreamError:
+async def refusal(
+    upstreams: Upstreams, *, path: str = "/chat/completions", streamed: bool = False
+) -> UpstreamError:
     with pytest.raises(UpstreamError) as raised:
         await read(upstreams, path=path, streamed=streamed)
     return raised.value
@@ -52,7 +71,10 @@ ERRORS: dict[str, tuple[dict[str, Any], int]] = {
     "a text": ({"error": SECRET}, 502),
     "text-generation-inference": ({"error": SECRET, "error_type": "validation"}, 400),
     "beside the answer": ({**ANSWER, "error": {"message": SECRET, "code": 502}}, 502),
-    "inside a choice": ({"choices": [{"index": 0, "error": {"message": SECRET, "code": 429}, "finish_reason": "error"}]}, 429),
+    "inside a choice": (
+        {"choices": [{"index": 0, "error": {"message": SECRET, "code": 429}, "finish_reason": "error"}]},
+        429,
+    ),
     "vLLM, older": ({"object": "error", "message": SECRET, "type": "BadRequestError", "code": 400}, 400),
     "a type alone": ({"type": "error", "detail": SECRET}, 502),
     "FastAPI": ({"detail": SECRET}, 502),
@@ -67,7 +89,9 @@ TOLD = [case for case in ERRORS if case not in ("an answer without choices", "no
 
 @pytest.mark.parametrize("case", ERRORS)
 @pytest.mark.parametrize("streamed", [False, True])
-async def test_error_told_in_a_success_is_our_error(upstream: ScriptedUpstream, upstreams: Upstreams, case: str, streamed: bool) -> None:
+async def test_error_told_in_a_success_is_our_error(
+    upstream: ScriptedUpstream, upstreams: Upstreams, case: str, streamed: bool
+) -> None:
     told, status = ERRORS[case]
     upstream.script = lambda exchange: exchange.answer_json(told)
     error = await refusal(upstreams, streamed=streamed)
@@ -75,7 +99,9 @@ async def test_error_told_in_a_success_is_our_error(upstream: ScriptedUpstream, 
 
 
 @pytest.mark.parametrize("case", TOLD)
-async def test_error_in_place_of_the_first_event_is_our_error(upstream: ScriptedUpstream, upstreams: Upstreams, case: str) -> None:
+async def test_error_in_place_of_the_first_event_is_our_error(
+    upstream: ScriptedUpstream, upstreams: Upstreams, case: str
+) -> None:
     told, status = ERRORS[case]
     upstream.script = lambda exchange: exchange.stream(b"", told, b"[DONE]")
     error = await refusal(upstreams, streamed=True)
@@ -85,16 +111,31 @@ async def test_error_in_place_of_the_first_event_is_our_error(upstream: Scripted
 @pytest.mark.parametrize("path", ["/chat/completions", "/completions", "/embeddings"])
 @pytest.mark.parametrize(
     "body",
-    [b"", b"  \r\n", b"<html>secret</html>", b"secret words", b"[]", b'"secret"', b"null", b'{"choices": [', b"\xff\xfe", b"[" * 9_999],
+    [
+        b"",
+        b"  \r\n",
+        b"<html>secret</html>",
+        b"secret words",
+        b"[]",
+        b'"secret"',
+        b"null",
+        b'{"choices": [',
+        b"\xff\xfe",
+        b"[" * 9_999,
+    ],
 )
-async def test_what_is_no_answer_at_all_is_not_passed_on(upstream: ScriptedUpstream, upstreams: Upstreams, path: str, body: bytes) -> None:
+async def test_what_is_no_answer_at_all_is_not_passed_on(
+    upstream: ScriptedUpstream, upstreams: Upstreams, path: str, body: bytes
+) -> None:
     upstream.script = lambda exchange: exchange.answer(200, body, "Content-Type: text/html")
     for streamed in (False, True):
         error = await refusal(upstreams, path=path, streamed=streamed)
         assert (error.status, "secret" in error.message) == (502, False)
 
 
-async def test_embeddings_are_an_answer_of_their_own(upstream: ScriptedUpstream, upstreams: Upstreams) -> None:
+async def test_embeddings_are_an_answer_of_their_own(
+    upstream: ScriptedUpstream, upstreams: Upstreams
+) -> None:
     body = json.dumps({"object": "list", "data": [{"embedding": [0.5]}]}).encode()
     upstream.script = lambda exchange: exchange.answer(200, body)
     assert await read(upstreams, path="/embeddings") == (body, None)
@@ -125,8 +166,14 @@ async def test_good_answer_passes_byte_for_byte_however_it_is_labelled(
 
 
 @pytest.mark.parametrize("size", [100_000, 3_000_000])
-async def test_large_error_is_an_error_too(upstream: ScriptedUpstream, upstreams: Upstreams, size: int) -> None:
-    for told in ({"error": {"message": "x" * size}}, {"detail": "x" * size}, {"padding": "x" * size, "error": {"message": "y"}}):
+async def test_large_error_is_an_error_too(
+    upstream: ScriptedUpstream, upstreams: Upstreams, size: int
+) -> None:
+    for told in (
+        {"error": {"message": "x" * size}},
+        {"detail": "x" * size},
+        {"padding": "x" * size, "error": {"message": "y"}},
+    ):
         upstream.script = lambda exchange, told=told: exchange.answer_json(told)
         assert (await refusal(upstreams)).status == 502
 
@@ -164,7 +211,9 @@ async def test_good_stream_passes_byte_for_byte_however_it_is_cut(
     assert await read(upstreams, streamed=True) == (stream, None)
 
 
-async def test_good_stream_comes_while_the_upstream_is_still_writing(upstream: ScriptedUpstream, upstreams: Upstreams) -> None:
+async def test_good_stream_comes_while_the_upstream_is_still_writing(
+    upstream: ScriptedUpstream, upstreams: Upstreams
+) -> None:
     seen = asyncio.Event()
 
     async def script(exchange: Exchange) -> None:
@@ -177,7 +226,10 @@ async def test_good_stream_comes_while_the_upstream_is_still_writing(upstream: S
 
     upstream.script = script
     received = []
-    async with asyncio.timeout(30), upstreams.pass_through("scripted", "/chat/completions", {}, streamed=True) as answer:
+    async with (
+        asyncio.timeout(30),
+        upstreams.pass_through("scripted", "/chat/completions", {}, streamed=True) as answer,
+    ):
         async for piece in answer.chunks():
             received.append(piece)
             seen.set()
@@ -218,7 +270,15 @@ async def test_events_that_are_no_part_of_an_answer_are_left_out_and_comments_lo
 ) -> None:
     async def script(exchange: Exchange) -> None:
         await exchange.open_stream()
-        for piece in (b": secret\n\n", b"data: \n\n", chunk("a"), b'data: {"type": "ping"}\n\n', b"event: ping\n\n", chunk("b"), DONE):
+        for piece in (
+            b": secret\n\n",
+            b"data: \n\n",
+            chunk("a"),
+            b'data: {"type": "ping"}\n\n',
+            b"event: ping\n\n",
+            chunk("b"),
+            DONE,
+        ):
             await exchange.piece(piece)
         await exchange.end()
 
@@ -227,7 +287,9 @@ async def test_events_that_are_no_part_of_an_answer_are_left_out_and_comments_lo
     assert (body.replace(b":\n\n", b""), failure) == (chunk("a") + chunk("b") + DONE, None)
 
 
-async def test_stream_of_one_event_that_never_ends_is_given_up(upstream: ScriptedUpstream, upstreams: Upstreams) -> None:
+async def test_stream_of_one_event_that_never_ends_is_given_up(
+    upstream: ScriptedUpstream, upstreams: Upstreams
+) -> None:
     async def script(exchange: Exchange) -> None:
         await exchange.open_stream()
         await exchange.piece(b"data: ")
@@ -256,7 +318,10 @@ async def test_stream_that_is_long_in_beginning_is_passed_on_meanwhile(
         await exchange.end()
 
     upstream.script = script
-    async with asyncio.timeout(30), upstreams.pass_through("scripted", "/chat/completions", {}, streamed=True) as answer:
+    async with (
+        asyncio.timeout(30),
+        upstreams.pass_through("scripted", "/chat/completions", {}, streamed=True) as answer,
+    ):
         opened.set()
         body = b"".join([piece async for piece in answer.chunks()])
     assert (body, answer.failure is None) == (chunk("at last"), False)
@@ -276,7 +341,9 @@ async def test_stream_that_breaks_off_is_cut(upstream: ScriptedUpstream, upstrea
             await anext(pieces)
 
 
-async def test_connection_is_kept_after_a_whole_answer(upstream: ScriptedUpstream, upstreams: Upstreams) -> None:
+async def test_connection_is_kept_after_a_whole_answer(
+    upstream: ScriptedUpstream, upstreams: Upstreams
+) -> None:
     upstream.script = lambda exchange: exchange.answer_json(ANSWER)
     for _ in range(3):
         await read(upstreams)

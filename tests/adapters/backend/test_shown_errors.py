@@ -1,4 +1,6 @@
-"""What callers may see of an upstream's own words: what it says, and nothing of where it is or what opens it."""
+"""What callers may see of an upstream's own words: what it says, and nothing of where it is or what
+opens it.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +26,10 @@ WORDS = "Invalid schema: $ref '#/$defs/city' does not exist."
         ({"error": WORDS}, WORDS),
         ({"object": "error", "message": WORDS}, WORDS),
         ({"detail": WORDS}, WORDS),
-        ({"detail": [{"loc": ["body", "top_k"], "msg": "Extra inputs are not permitted"}]}, "top_k: Extra inputs are not permitted"),
+        (
+            {"detail": [{"loc": ["body", "top_k"], "msg": "Extra inputs are not permitted"}]},
+            "top_k: Extra inputs are not permitted",
+        ),
         ({"message": {"detail": [{"msg": "a"}, {"msg": "b"}]}}, "a; b"),
         ({"error": {"code": 5}}, ""),
         (["text"], ""),
@@ -66,7 +71,9 @@ HIDDEN = [
 
 @pytest.mark.parametrize("hidden", HIDDEN)
 def test_addresses_paths_and_secrets_are_taken_out(hidden: str) -> None:
-    shown = shown_words(json.dumps({"error": {"message": f"The request to {hidden} failed for 'temperature'."}}))
+    shown = shown_words(
+        json.dumps({"error": {"message": f"The request to {hidden} failed for 'temperature'."}})
+    )
     assert shown.startswith("The request to …")
     assert shown.endswith(" failed for 'temperature'.")
 
@@ -99,5 +106,9 @@ async def test_only_refusals_are_shown_and_only_where_the_operator_wants_it(
         with pytest.raises(UpstreamError) as raised:
             async with pool.open("scripted", "/chat/completions", {"model": "m"}, accept_stream=False):
                 pass
-    assert (raised.value.status, WORDS in raised.value.message, WORDS in raised.value.detail) == (expected, show and expected == 400, True)
+    assert (raised.value.status, WORDS in raised.value.message, WORDS in raised.value.detail) == (
+        expected,
+        show and expected == 400,
+        True,
+    )
     assert "sk-upstream" not in raised.value.message + raised.value.detail

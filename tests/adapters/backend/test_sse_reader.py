@@ -27,7 +27,10 @@ CASES = {
     "an event without data is none": (b"event: ping\n\ndata: a\n\n", [b"a"]),
     "a byte order mark at the start": (b"\xef\xbb\xbfdata: a\n\n", [b"a"]),
     "a missing last blank line": (b"data: a\n\ndata: b", [b"a", b"b"]),
-    "line separators inside of JSON": ("data: a\u2028b\u0085c\x0bd\n\n".encode(), ["a\u2028b\u0085c\x0bd".encode()]),
+    "line separators inside of JSON": (
+        "data: a\u2028b\u0085c\x0bd\n\n".encode(),
+        ["a\u2028b\u0085c\x0bd".encode()],
+    ),
     "nothing": (b"", []),
 }
 
@@ -49,10 +52,18 @@ _LINES = st.text(st.characters(codec="utf-8", exclude_characters="\r\n"), max_si
 
 
 @given(
-    st.lists(st.tuples(st.sampled_from([b"data: ", b"data:", b": ", b"id: "]), _LINES, st.sampled_from([b"\n\n", b"\n", b"\n\n\n"]))),
+    st.lists(
+        st.tuples(
+            st.sampled_from([b"data: ", b"data:", b": ", b"id: "]),
+            _LINES,
+            st.sampled_from([b"\n\n", b"\n", b"\n\n\n"]),
+        )
+    ),
     st.data(),
 )
-def test_events_read_many_at_once_are_those_read_byte_by_byte(lines: list[tuple[bytes, bytes, bytes]], data: st.DataObject) -> None:
+def test_events_read_many_at_once_are_those_read_byte_by_byte(
+    lines: list[tuple[bytes, bytes, bytes]], data: st.DataObject
+) -> None:
     stream = b"".join(b"".join(line) for line in lines)
     cut = data.draw(st.integers(0, len(stream)))
     one_by_one = read(*(stream[place : place + 1] for place in range(len(stream))))

@@ -28,7 +28,11 @@ CHUNKS = st.one_of(
     st.sampled_from([None, 1, ["a"], {"text": "a"}]).map(chunk),
     st.just(chunk("end", finish="stop")),
     st.just(chunk("x", usage={"prompt_tokens": 1, "completion_tokens": 1})),
-    st.just(json.dumps({"id": "c", "choices": [{"index": 0, "delta": {"reasoning": "hm"}, "finish_reason": None}]}).encode()),
+    st.just(
+        json.dumps(
+            {"id": "c", "choices": [{"index": 0, "delta": {"reasoning": "hm"}, "finish_reason": None}]}
+        ).encode()
+    ),
     st.just(json.dumps({"error": {"message": "no"}}).encode()),
     st.just(b"{"),
     st.binary(max_size=6).map(lambda junk: chunk("x").replace(b'"x"', junk)),

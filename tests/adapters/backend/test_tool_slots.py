@@ -1,4 +1,6 @@
-"""Habits of upstreams in streaming tool calls, each as the pieces it sends and the calls that must come out."""
+"""Habits of upstreams in streaming tool calls, each as the pieces it sends and the calls that must
+come out.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +14,9 @@ from regate_orchestrator.responses.events import ArgumentsWritten, CallOpened
 Chunks = list[list[dict[str, Any]]]
 
 
-def piece(index: int | None = None, identifier: str | None = None, name: str | None = None, arguments: Any = "") -> dict[str, Any]:
+def piece(
+    index: int | None = None, identifier: str | None = None, name: str | None = None, arguments: Any = ""
+) -> dict[str, Any]:
     members = {"index": index, "id": identifier, "function": {"name": name, "arguments": arguments}}
     return {key: value for key, value in members.items() if value is not None}
 
@@ -54,7 +58,10 @@ HABITS: dict[str, tuple[Chunks, list[tuple[str, str, str]]]] = {
         ],
         TWO,
     ),
-    "index 0 on every call, whole arguments": ([[piece(0, "a", "f", '{"x":1}')], [piece(0, "b", "g", '{"y":2}')]], TWO),
+    "index 0 on every call, whole arguments": (
+        [[piece(0, "a", "f", '{"x":1}')], [piece(0, "b", "g", '{"y":2}')]],
+        TWO,
+    ),
     "index 0 on every call, arguments in pieces": (
         [
             [piece(0, "a", "f")],
@@ -64,8 +71,14 @@ HABITS: dict[str, tuple[Chunks, list[tuple[str, str, str]]]] = {
         ],
         TWO,
     ),
-    "no index, one call a chunk": ([[piece(None, "a", "f", '{"x":1}')], [piece(None, "b", "g", '{"y":2}')]], TWO),
-    "no index, all calls in one chunk": ([[piece(None, "a", "f", '{"x":1}'), piece(None, "b", "g", '{"y":2}')]], TWO),
+    "no index, one call a chunk": (
+        [[piece(None, "a", "f", '{"x":1}')], [piece(None, "b", "g", '{"y":2}')]],
+        TWO,
+    ),
+    "no index, all calls in one chunk": (
+        [[piece(None, "a", "f", '{"x":1}'), piece(None, "b", "g", '{"y":2}')]],
+        TWO,
+    ),
     "no index, pieces follow the last call": (
         [
             [piece(None, "a", "f")],
@@ -77,7 +90,10 @@ HABITS: dict[str, tuple[Chunks, list[tuple[str, str, str]]]] = {
         TWO,
     ),
     "no index, pieces found by place": (
-        [[piece(None, "a", "f"), piece(None, "b", "g")], [piece(arguments='{"x":1}'), piece(arguments='{"y":2}')]],
+        [
+            [piece(None, "a", "f"), piece(None, "b", "g")],
+            [piece(arguments='{"x":1}'), piece(arguments='{"y":2}')],
+        ],
         TWO,
     ),
     "no index, pieces found by id": (
@@ -90,12 +106,21 @@ HABITS: dict[str, tuple[Chunks, list[tuple[str, str, str]]]] = {
         TWO,
     ),
     "id null in later pieces": (
-        [[piece(0, "a", "f")], [{"index": 0, "id": None, "type": None, "function": {"name": None, "arguments": '{"x":1}'}}]],
+        [
+            [piece(0, "a", "f")],
+            [{"index": 0, "id": None, "type": None, "function": {"name": None, "arguments": '{"x":1}'}}],
+        ],
         TWO[:1],
     ),
     "id empty in later pieces": ([[piece(0, "a", "f")], [piece(0, "", "", '{"x":1}')]], TWO[:1]),
-    "id and name again in every piece": ([[piece(0, "a", "f", '{"x"')], [piece(0, "a", "f", ":1}")], [piece(0, "a", "f")]], TWO[:1]),
-    "another id in every piece": ([[piece(0, "a", "f", '{"x"')], [piece(0, "z", None, ":1}")], [piece(0, "y")]], TWO[:1]),
+    "id and name again in every piece": (
+        [[piece(0, "a", "f", '{"x"')], [piece(0, "a", "f", ":1}")], [piece(0, "a", "f")]],
+        TWO[:1],
+    ),
+    "another id in every piece": (
+        [[piece(0, "a", "f", '{"x"')], [piece(0, "z", None, ":1}")], [piece(0, "y")]],
+        TWO[:1],
+    ),
     "id after the name": ([[piece(0, None, "f")], [piece(0, "a", arguments='{"x":1}')]], TWO[:1]),
     "name after the id": ([[piece(0, "a")], [piece(0, None, "f", '{"x":1}')]], TWO[:1]),
     "name after the arguments": ([[piece(0, "a", arguments='{"x"')], [piece(0, None, "f", ":1}")]], TWO[:1]),
@@ -115,7 +140,10 @@ HABITS: dict[str, tuple[Chunks, list[tuple[str, str, str]]]] = {
         [[piece(0, None, "f")], [piece(0, None, "g", '{"y":2}')]],
         [("minted", "f", ""), ("minted", "g", '{"y":2}')],
     ),
-    "one id for two calls": ([[piece(0, "a", "f", '{"x":1}')], [piece(1, "a", "g", '{"y":2}')]], [TWO[0], ("minted", *TWO[1][1:])]),
+    "one id for two calls": (
+        [[piece(0, "a", "f", '{"x":1}')], [piece(1, "a", "g", '{"y":2}')]],
+        [TWO[0], ("minted", *TWO[1][1:])],
+    ),
     "one id and index 0 for two calls": (
         [[piece(0, "a", "f", '{"x":1}')], [piece(0, "a", "g", '{"y":2}')]],
         [TWO[0], ("minted", *TWO[1][1:])],
@@ -126,11 +154,22 @@ HABITS: dict[str, tuple[Chunks, list[tuple[str, str, str]]]] = {
     "no arguments and no id": ([[piece(0, None, "f")]], [("minted", "f", "")]),
     "an empty piece at the end": ([[piece(0, "a", "f", '{"x":1}')], [piece(1)]], TWO[:1]),
     "arguments once more at the end": (
-        [[piece(0, "a", "f")], [piece(0, arguments='{"x"')], [piece(0, arguments=":1}")], [piece(0, arguments='{"x":1}')]],
+        [
+            [piece(0, "a", "f")],
+            [piece(0, arguments='{"x"')],
+            [piece(0, arguments=":1}")],
+            [piece(0, arguments='{"x":1}')],
+        ],
         TWO[:1],
     ),
-    "arguments once more, written otherwise": ([[piece(0, "a", "f", '{"x":1}')], [piece(0, arguments='{ "x": 1 }')]], TWO[:1]),
-    "arguments once more, as an object": ([[piece(0, "a", "f", '{"x":1}')], [piece(0, arguments={"x": 1})]], TWO[:1]),
+    "arguments once more, written otherwise": (
+        [[piece(0, "a", "f", '{"x":1}')], [piece(0, arguments='{ "x": 1 }')]],
+        TWO[:1],
+    ),
+    "arguments once more, as an object": (
+        [[piece(0, "a", "f", '{"x":1}')], [piece(0, arguments={"x": 1})]],
+        TWO[:1],
+    ),
     "the whole call once more at the end": (
         [
             [piece(0, "a", "f", '{"x":1}'), piece(1, "b", "g", '{"y":2}')],
@@ -138,7 +177,10 @@ HABITS: dict[str, tuple[Chunks, list[tuple[str, str, str]]]] = {
         ],
         TWO,
     ),
-    "the whole call once more, without an index": ([[piece(None, "a", "f", '{"x":1}')], [piece(None, "a", "f", '{"x":1}')]], TWO[:1]),
+    "the whole call once more, without an index": (
+        [[piece(None, "a", "f", '{"x":1}')], [piece(None, "a", "f", '{"x":1}')]],
+        TWO[:1],
+    ),
     "nested braces do not end a call": (
         [[piece(0, None, "f", '{"x":{"y":{}}')], [piece(0, None, "f", ',"z":1}')]],
         [("minted", "f", '{"x":{"y":{}},"z":1}')],

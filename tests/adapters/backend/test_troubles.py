@@ -1,4 +1,6 @@
-"""What only the operator can mend: a key that is refused, and an address without a list of models. Told once, and shown until it is over."""
+"""What only the operator can mend: a key that is refused, and an address without a list of models.
+Told once, and shown until it is over.
+"""
 
 from __future__ import annotations
 
@@ -58,14 +60,18 @@ async def test_key_that_is_refused_shows_until_it_is_accepted(
     assert told(caplog) == ["upstream_denied", "upstream_no_longer_denied"]
 
 
-async def test_key_that_is_refused_for_the_list_shows_at_once(upstream: ScriptedUpstream, upstreams: Upstreams) -> None:
+async def test_key_that_is_refused_for_the_list_shows_at_once(
+    upstream: ScriptedUpstream, upstreams: Upstreams
+) -> None:
     upstream.script = Answers(models=401, others=401)
     with pytest.raises(UpstreamError):
         await upstreams.check()
     assert upstreams.reach() == {"scripted": "denied"}
 
 
-async def test_key_that_is_good_for_all_but_the_list_is_good(upstream: ScriptedUpstream, upstreams: Upstreams) -> None:
+async def test_key_that_is_good_for_all_but_the_list_is_good(
+    upstream: ScriptedUpstream, upstreams: Upstreams
+) -> None:
     upstream.script = Answers(models=403)
     assert await ask(upstreams) == 200
     with pytest.raises(UpstreamError):
@@ -81,18 +87,26 @@ async def test_address_without_a_list_of_models_is_told_as_what_it_is(
     with caplog.at_level(logging.WARNING), pytest.raises(UpstreamError) as raised:
         await upstreams.serving("m")
     assert upstreams.reach() == {"scripted": "no_models"}
-    assert ("/v1" in raised.value.detail, "operator" in raised.value.message, "later" in raised.value.message) == (True, True, False)
+    assert (
+        "/v1" in raised.value.detail,
+        "operator" in raised.value.message,
+        "later" in raised.value.message,
+    ) == (True, True, False)
     assert told(caplog) == ["upstream_no_models"]
 
 
-async def test_list_that_fails_for_a_while_is_asked_for_later(upstream: ScriptedUpstream, upstreams: Upstreams) -> None:
+async def test_list_that_fails_for_a_while_is_asked_for_later(
+    upstream: ScriptedUpstream, upstreams: Upstreams
+) -> None:
     upstream.script = Answers(models=503)
     with pytest.raises(UpstreamError, match="Try again later"):
         await upstreams.serving("m")
     assert upstreams.reach() == {"scripted": "ok"}
 
 
-async def test_models_are_asked_for_at_start_without_being_waited_for(upstream: ScriptedUpstream, upstreams: Upstreams) -> None:
+async def test_models_are_asked_for_at_start_without_being_waited_for(
+    upstream: ScriptedUpstream, upstreams: Upstreams
+) -> None:
     upstream.script = Answers()
     upstreams.discover()
     assert upstream.requests == []

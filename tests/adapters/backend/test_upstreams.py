@@ -19,7 +19,9 @@ if TYPE_CHECKING:
 
 
 async def post(upstreams: Upstreams, payload: JsonObject | None = None, *, stream: bool = False) -> bytes:
-    async with upstreams.open("scripted", "/chat/completions", payload or {}, accept_stream=stream) as response:
+    async with upstreams.open(
+        "scripted", "/chat/completions", payload or {}, accept_stream=stream
+    ) as response:
         return b"".join([chunk async for chunk in response.chunks()])
 
 
@@ -31,14 +33,18 @@ async def refusal(upstreams: Upstreams) -> UpstreamError:
 
 async def test_answer_passes_byte_for_byte(upstream: ScriptedUpstream, upstreams: Upstreams) -> None:
     body = b'{ "odd"  :  "spacing" }\n'
-    upstream.script = lambda exchange: exchange.answer(200, body, "Content-Type: application/json; charset=utf-8", "X-Secret: 1")
+    upstream.script = lambda exchange: exchange.answer(
+        200, body, "Content-Type: application/json; charset=utf-8", "X-Secret: 1"
+    )
     async with upstreams.open("scripted", "/chat/completions", {}, accept_stream=False) as response:
         received = b"".join([chunk async for chunk in response.chunks()])
     assert response.status == 200
     assert (received, dict(response.headers)) == (body, {"content-length": str(len(body))})
 
 
-async def test_only_our_own_headers_are_sent(upstream: ScriptedUpstream, upstreams: Upstreams, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_only_our_own_headers_are_sent(
+    upstream: ScriptedUpstream, upstreams: Upstreams, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
     upstream.script = lambda exchange: exchange.answer(200, b"{}", "Set-Cookie: id=1")
     await post(upstreams)
@@ -91,9 +97,15 @@ async def test_large_body_arrives_whole(upstream: ScriptedUpstream, upstreams: U
 async def test_status_of_the_upstream_is_mapped_and_its_words_stay_inside(
     upstream: ScriptedUpstream, upstreams: Upstreams, status: int, expected: int
 ) -> None:
-    upstream.script = lambda exchange: exchange.answer(status, b"the backend's own words", "Location: http://127.0.0.1:9/")
+    upstream.script = lambda exchange: exchange.answer(
+        status, b"the backend's own words", "Location: http://127.0.0.1:9/"
+    )
     error = await refusal(upstreams)
-    assert (error.status, "own words" in error.message, "own words" in error.detail) == (expected, False, True)
+    assert (error.status, "own words" in error.message, "own words" in error.detail) == (
+        expected,
+        False,
+        True,
+    )
     assert len(upstream.requests) == 1
 
 
@@ -107,13 +119,17 @@ async def test_status_of_the_upstream_is_mapped_and_its_words_stay_inside(
         ("9" * 50, None),
     ],
 )
-async def test_retry_after_is_kept_where_it_is_one(upstream: ScriptedUpstream, upstreams: Upstreams, sent: str, kept: str | None) -> None:
+async def test_retry_after_is_kept_where_it_is_one(
+    upstream: ScriptedUpstream, upstreams: Upstreams, sent: str, kept: str | None
+) -> None:
     upstream.script = lambda exchange: exchange.answer(429, b"", f"Retry-After: {sent}")
     error = await refusal(upstreams)
     assert (error.retry_after, error.code) == (kept, "rate_limit_exceeded")
 
 
-async def test_detail_is_short_and_never_holds_the_key(upstream: ScriptedUpstream, upstreams: Upstreams) -> None:
+async def test_detail_is_short_and_never_holds_the_key(
+    upstream: ScriptedUpstream, upstreams: Upstreams
+) -> None:
     upstream.script = lambda exchange: exchange.answer(401, b"wrong key: sk-upstream " + b"x" * 100_000)
     error = await refusal(upstreams)
     assert "***" in error.detail
@@ -135,7 +151,9 @@ async def test_error_text_that_never_ends_is_not_waited_for(
         assert (await refusal(upstreams)).status == 502
 
 
-async def test_error_text_that_breaks_off_still_has_its_status(upstream: ScriptedUpstream, upstreams: Upstreams) -> None:
+async def test_error_text_that_breaks_off_still_has_its_status(
+    upstream: ScriptedUpstream, upstreams: Upstreams
+) -> None:
     async def script(exchange: Exchange) -> None:
         await exchange.send(b"HTTP/1.1 429 Slow down\r\nContent-Length: 100000\r\n\r\nbusy")
         exchange.writer.close()
@@ -145,7 +163,9 @@ async def test_error_text_that_breaks_off_still_has_its_status(upstream: Scripte
     assert (error.status, error.detail) == (429, "scripted answered 429: busy (broken off)")
 
 
-async def test_upstream_that_never_answers_is_a_timeout(upstream: ScriptedUpstream, impatient: Upstreams) -> None:
+async def test_upstream_that_never_answers_is_a_timeout(
+    upstream: ScriptedUpstream, impatient: Upstreams
+) -> None:
     upstream.script = lambda exchange: exchange.gone()
     async with asyncio.timeout(120):
         assert (await refusal(impatient)).status == 504
@@ -173,21 +193,32 @@ async def test_upstream_that_hangs_up_without_an_answer_has_failed_and_is_not_as
 
 
 @pytest.mark.parametrize(
-    "head", [b"nonsense\r\n\r\n", b"HTTP/1.1 200 OK\r\nX: " + b"y" * 100_000 + b"\r\n\r\n", b"HTTP/1.1 abc OK\r\n\r\n"]
+    "head",
+    [
+        b"nonsense\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nX: " + b"y" * 100_000 + b"\r\n\r\n",
+        b"HTTP/1.1 abc OK\r\n\r\n",
+    ],
 )
-async def test_answer_that_is_not_http_has_failed(upstream: ScriptedUpstream, upstreams: Upstreams, head: bytes) -> None:
+async def test_answer_that_is_not_http_has_failed(
+    upstream: ScriptedUpstream, upstreams: Upstreams, head: bytes
+) -> None:
     upstream.script = lambda exchange: exchange.send(head)
     assert (await refusal(upstreams)).status == 502
 
 
-async def test_encoding_that_was_not_asked_for_is_refused(upstream: ScriptedUpstream, upstreams: Upstreams) -> None:
+async def test_encoding_that_was_not_asked_for_is_refused(
+    upstream: ScriptedUpstream, upstreams: Upstreams
+) -> None:
     upstream.script = lambda exchange: exchange.answer(200, b"\x1f\x8b", "Content-Encoding: gzip")
     assert (await refusal(upstreams)).status == 502
 
 
 def free_port() -> tuple[socket.socket, int]:
     sock = socket.socket()
-    sock.bind(("127.0.0.1", 0))  # bound and not listening: connections are refused, and nobody else gets the port
+    sock.bind(
+        ("127.0.0.1", 0)
+    )  # bound and not listening: connections are refused, and nobody else gets the port
     return sock, sock.getsockname()[1]
 
 
@@ -217,7 +248,9 @@ async def test_refused_connection_is_tried_once_more(new_upstream: type[Scripted
     assert len(pauses) == 1
 
 
-async def test_leaving_before_the_body_ends_closes_the_connection(upstream: ScriptedUpstream, upstreams: Upstreams) -> None:
+async def test_leaving_before_the_body_ends_closes_the_connection(
+    upstream: ScriptedUpstream, upstreams: Upstreams
+) -> None:
     gone = asyncio.Event()
 
     async def script(exchange: Exchange) -> None:
@@ -242,9 +275,13 @@ async def test_leaving_frees_the_connection_though_the_upstream_takes_no_more_of
 
     left = asyncio.Event()
     server = await asyncio.start_server(answer_early, "127.0.0.1", 0)
-    config = UpstreamConfig("scripted", f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1", None, None, 1.0)
+    config = UpstreamConfig(
+        "scripted", f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1", None, None, 1.0
+    )
     async with server, Upstreams([config]) as pool:
-        async with pool.open("scripted", "/chat/completions", {"text": "x" * 32_000_000}, accept_stream=False) as response:
+        async with pool.open(
+            "scripted", "/chat/completions", {"text": "x" * 32_000_000}, accept_stream=False
+        ) as response:
             chunks = response.chunks()
             assert await anext(chunks) == b"abc"
             with pytest.raises(UpstreamError):  # by the deadline all buffers between the two are full
@@ -256,7 +293,9 @@ async def test_leaving_frees_the_connection_though_the_upstream_takes_no_more_of
     assert after == within - 1
 
 
-async def test_slow_reader_slows_the_upstream_instead_of_filling_memory(upstream: ScriptedUpstream, upstreams: Upstreams) -> None:
+async def test_slow_reader_slows_the_upstream_instead_of_filling_memory(
+    upstream: ScriptedUpstream, upstreams: Upstreams
+) -> None:
     sent, stuck = 0, asyncio.Event()
 
     async def script(exchange: Exchange) -> None:
@@ -278,7 +317,9 @@ async def test_slow_reader_slows_the_upstream_instead_of_filling_memory(upstream
     assert sent < 16 * 1024 * 1024
 
 
-async def test_connection_is_kept_for_the_next_request(upstream: ScriptedUpstream, upstreams: Upstreams) -> None:
+async def test_connection_is_kept_for_the_next_request(
+    upstream: ScriptedUpstream, upstreams: Upstreams
+) -> None:
     upstream.script = lambda exchange: exchange.answer(200, b"{}")
     for _ in range(3):
         await post(upstreams)
@@ -286,7 +327,9 @@ async def test_connection_is_kept_for_the_next_request(upstream: ScriptedUpstrea
 
 
 @pytest.mark.parametrize("path", ["", "/../admin", "//other", "/chat?x=1", "chat", "/chat/completions/"])
-async def test_path_that_is_not_ours_is_never_sent(upstream: ScriptedUpstream, upstreams: Upstreams, path: str) -> None:
+async def test_path_that_is_not_ours_is_never_sent(
+    upstream: ScriptedUpstream, upstreams: Upstreams, path: str
+) -> None:
     with pytest.raises(ValueError, match="not a path of ours"):
         async with upstreams.open("scripted", path, {}, accept_stream=False):
             pass
@@ -306,7 +349,9 @@ BAD: list[dict[str, Any]] = [
 
 
 @pytest.mark.parametrize("changes", BAD)
-def test_unsafe_configuration_is_refused(new_upstream: type[ScriptedUpstream], changes: dict[str, Any]) -> None:
+def test_unsafe_configuration_is_refused(
+    new_upstream: type[ScriptedUpstream], changes: dict[str, Any]
+) -> None:
     with pytest.raises(ConfigurationError):
         Upstreams([new_upstream().config(**changes)])
 
@@ -319,10 +364,19 @@ def test_two_upstreams_of_one_name_are_refused(new_upstream: type[ScriptedUpstre
 
 def test_traits_are_those_of_the_configuration(new_upstream: type[ScriptedUpstream]) -> None:
     capabilities = UpstreamCapabilities(
-        reasoning_field="reasoning_content", image_urls=True, context_window=8_192, extra_fields=frozenset({"top_k"})
+        reasoning_field="reasoning_content",
+        image_urls=True,
+        context_window=8_192,
+        extra_fields=frozenset({"top_k"}),
     )
-    pool = Upstreams([new_upstream().config("plain"), new_upstream().config("able", capabilities=capabilities)])
-    assert (pool.capabilities("plain"), pool.capabilities("able"), pool.extra_fields) == (UpstreamCapabilities(), capabilities, {"top_k"})
+    pool = Upstreams(
+        [new_upstream().config("plain"), new_upstream().config("able", capabilities=capabilities)]
+    )
+    assert (pool.capabilities("plain"), pool.capabilities("able"), pool.extra_fields) == (
+        UpstreamCapabilities(),
+        capabilities,
+        {"top_k"},
+    )
 
 
 def test_key_is_not_shown() -> None:

@@ -1,4 +1,6 @@
-"""What an upstream is sent: requests in its own words, as it is said to want them and as its refusals teach."""
+"""What an upstream is sent: requests in its own words, as it is said to want them and as its
+refusals teach.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +23,9 @@ PAYLOAD: dict[str, Any] = {"model": "m", "messages": [HI]}
 ANSWER = {"choices": [{"index": 0, "delta": {"content": "a"}, "finish_reason": "stop"}]}
 
 
-async def sent(upstream: ScriptedUpstream, *payloads: dict[str, Any], **capabilities: Any) -> list[dict[str, Any]]:
+async def sent(
+    upstream: ScriptedUpstream, *payloads: dict[str, Any], **capabilities: Any
+) -> list[dict[str, Any]]:
     """Have the payloads answered one after the other, and return all that the upstream was sent."""
     upstream.script = upstream.script or (lambda exchange: exchange.stream(ANSWER, b"[DONE]"))
     async with Upstreams([upstream.config(capabilities=UpstreamCapabilities(**capabilities))]) as pool:
@@ -47,25 +51,55 @@ def refusing(refuses: Callable[[dict[str, Any]], bool], status: int, body: Any) 
 @pytest.mark.parametrize("name", ["max_tokens", "max_completion_tokens"])
 @pytest.mark.parametrize(
     ("asked", "limit"),
-    [({"max_tokens": 64}, 64), ({"max_completion_tokens": 64}, 64), ({"max_tokens": 64, "max_completion_tokens": 32}, 32), ({}, None)],
+    [
+        ({"max_tokens": 64}, 64),
+        ({"max_completion_tokens": 64}, 64),
+        ({"max_tokens": 64, "max_completion_tokens": 32}, 32),
+        ({}, None),
+    ],
 )
 async def test_output_limit_goes_by_the_upstreams_name(
     upstream: ScriptedUpstream, name: str, asked: dict[str, int], limit: int | None
 ) -> None:
     (body,) = await sent(upstream, {**PAYLOAD, **asked}, output_limit=name)
-    assert {field: body[field] for field in body if field.startswith("max_")} == ({} if limit is None else {name: limit})
+    assert {field: body[field] for field in body if field.startswith("max_")} == (
+        {} if limit is None else {name: limit}
+    )
 
 
 def openai_says(field: str, other: str) -> dict[str, Any]:
     message = f"Unsupported parameter: '{field}' is not supported with this model. Use '{other}' instead."
-    return {"error": {"message": message, "type": "invalid_request_error", "param": field, "code": "unsupported_parameter"}}
+    return {
+        "error": {
+            "message": message,
+            "type": "invalid_request_error",
+            "param": field,
+            "code": "unsupported_parameter",
+        }
+    }
 
 
 REFUSALS: list[tuple[str, int, Any]] = [
     ("max_tokens", 400, openai_says("max_tokens", "max_completion_tokens")),
     ("max_tokens", 400, {"detail": "max_tokens is deprecated, please use max_completion_tokens"}),
-    ("max_tokens", 422, {"detail": [{"loc": ["body", "max_tokens"], "msg": "Extra inputs are not permitted", "type": "extra_forbidden"}]}),
-    ("max_completion_tokens", 400, {"error": {"message": "Unrecognized request argument supplied: max_completion_tokens"}}),
+    (
+        "max_tokens",
+        422,
+        {
+            "detail": [
+                {
+                    "loc": ["body", "max_tokens"],
+                    "msg": "Extra inputs are not permitted",
+                    "type": "extra_forbidden",
+                }
+            ]
+        },
+    ),
+    (
+        "max_completion_tokens",
+        400,
+        {"error": {"message": "Unrecognized request argument supplied: max_completion_tokens"}},
+    ),
     ("max_completion_tokens", 400, {"object": "error", "message": "unknown field `max_completion_tokens`"}),
 ]
 
@@ -84,18 +118,34 @@ async def test_other_name_is_tried_where_one_is_refused_and_is_kept(
 async def test_what_is_found_out_of_a_model_is_kept_for_that_model(upstream: ScriptedUpstream) -> None:
     refusal = openai_says("max_tokens", "max_completion_tokens")
     upstream.script = refusing(lambda body: body["model"] == "new" and "max_tokens" in body, 400, refusal)
-    bodies = await sent(upstream, *[{**PAYLOAD, "model": model, "max_tokens": 64} for model in ("new", "old", "new")])
+    bodies = await sent(
+        upstream, *[{**PAYLOAD, "model": model, "max_tokens": 64} for model in ("new", "old", "new")]
+    )
     assert ["max_tokens" in body for body in bodies] == [True, False, True, False]
 
 
 @pytest.mark.parametrize(
     ("status", "refusal"),
     [
-        (400, {"error": {"message": "max_tokens is too large: 100000. This model takes at most 4096 completion tokens."}}),
+        (
+            400,
+            {
+                "error": {
+                    "message": (
+                        "max_tokens is too large: 100000. This model takes at most 4096 completion tokens."
+                    )
+                }
+            },
+        ),
         (400, {"error": {"message": "Unsupported parameter: 'logit_bias'."}}),
         (
             400,
-            {"error": {"message": "maximum context length is 8192 tokens: use max_completion_tokens", "code": "context_length_exceeded"}},
+            {
+                "error": {
+                    "message": "maximum context length is 8192 tokens: use max_completion_tokens",
+                    "code": "context_length_exceeded",
+                }
+            },
         ),
         (400, "no"),
         (429, openai_says("max_tokens", "max_completion_tokens")),
@@ -112,7 +162,9 @@ async def test_any_other_refusal_is_final(upstream: ScriptedUpstream, status: in
 async def test_upstream_that_refuses_both_names_is_asked_no_third_way(upstream: ScriptedUpstream) -> None:
     async def script(exchange: Exchange) -> None:
         field, other = (
-            ("max_tokens", "max_completion_tokens") if b"max_tokens" in exchange.body else ("max_completion_tokens", "max_tokens")
+            ("max_tokens", "max_completion_tokens")
+            if b"max_tokens" in exchange.body
+            else ("max_completion_tokens", "max_tokens")
         )
         await exchange.answer(400, json.dumps(openai_says(field, other)).encode())
 
@@ -126,7 +178,15 @@ async def test_upstream_that_refuses_both_names_is_asked_no_third_way(upstream: 
 
 
 async def test_upstream_that_refuses_stream_options_is_not_sent_them(upstream: ScriptedUpstream) -> None:
-    refusal = {"detail": [{"type": "extra_forbidden", "loc": ["body", "stream_options"], "msg": "Extra inputs are not permitted"}]}
+    refusal = {
+        "detail": [
+            {
+                "type": "extra_forbidden",
+                "loc": ["body", "stream_options"],
+                "msg": "Extra inputs are not permitted",
+            }
+        ]
+    }
     upstream.script = refusing(lambda body: "stream_options" in body, 422, refusal)
     bodies = await sent(upstream, PAYLOAD, PAYLOAD)
     assert ["stream_options" in body for body in bodies] == [True, False, False]
@@ -180,14 +240,18 @@ LED: dict[str, tuple[list[Any], list[Any]]] = {
 
 
 @pytest.mark.parametrize("case", LED)
-async def test_what_the_system_says_is_one_message_at_the_beginning(upstream: ScriptedUpstream, case: str) -> None:
+async def test_what_the_system_says_is_one_message_at_the_beginning(
+    upstream: ScriptedUpstream, case: str
+) -> None:
     given, expected = LED[case]
     (body,) = await sent(upstream, {**PAYLOAD, "messages": given})
     assert body["messages"] == expected
 
 
 @pytest.mark.parametrize("case", LED)
-async def test_what_the_system_says_stays_where_it_is_for_whom_takes_it_there(upstream: ScriptedUpstream, case: str) -> None:
+async def test_what_the_system_says_stays_where_it_is_for_whom_takes_it_there(
+    upstream: ScriptedUpstream, case: str
+) -> None:
     given, _ = LED[case]
     (body,) = await sent(upstream, {**PAYLOAD, "messages": given}, system_messages="anywhere")
     assert body["messages"] == given
@@ -195,9 +259,14 @@ async def test_what_the_system_says_stays_where_it_is_for_whom_takes_it_there(up
 
 @pytest.mark.parametrize(
     "message",
-    ["System message must be at the beginning.", "Only the first message may have the system role: system message must be first"],
+    [
+        "System message must be at the beginning.",
+        "Only the first message may have the system role: system message must be first",
+    ],
 )
-async def test_upstream_that_wants_one_system_message_teaches_so(upstream: ScriptedUpstream, message: str) -> None:
+async def test_upstream_that_wants_one_system_message_teaches_so(
+    upstream: ScriptedUpstream, message: str
+) -> None:
     def misplaced(body: dict[str, Any]) -> bool:
         return any(one["role"] == "system" for one in body["messages"][1:])
 
@@ -220,13 +289,23 @@ EMPTY = {"type": "object", "properties": {}}
         ({"parameters": {}}, EMPTY),
         ({"parameters": {"type": "object"}}, EMPTY),
         ({"parameters": {"properties": {"a": {}}}}, {"type": "object", "properties": {"a": {}}}),
-        ({"parameters": {"type": "object", "additionalProperties": False}}, {**EMPTY, "additionalProperties": False}),
-        ({"parameters": {"$ref": "#/$defs/a", "$defs": {"a": {}}}}, {"$ref": "#/$defs/a", "$defs": {"a": {}}}),
+        (
+            {"parameters": {"type": "object", "additionalProperties": False}},
+            {**EMPTY, "additionalProperties": False},
+        ),
+        (
+            {"parameters": {"$ref": "#/$defs/a", "$defs": {"a": {}}}},
+            {"$ref": "#/$defs/a", "$defs": {"a": {}}},
+        ),
     ],
 )
-async def test_tool_says_that_it_takes_an_object(upstream: ScriptedUpstream, given: dict[str, Any], expected: Any) -> None:
+async def test_tool_says_that_it_takes_an_object(
+    upstream: ScriptedUpstream, given: dict[str, Any], expected: Any
+) -> None:
     function = {"name": "f", **given}
-    (body,) = await sent(upstream, {**PAYLOAD, "tools": [{"type": "function", "function": function}], "functions": [function]})
+    (body,) = await sent(
+        upstream, {**PAYLOAD, "tools": [{"type": "function", "function": function}], "functions": [function]}
+    )
     told = {"name": "f", "parameters": expected}
     assert (body["tools"], body["functions"]) == ([{"type": "function", "function": told}], [told])
 
@@ -244,6 +323,9 @@ async def test_completion_is_sent_as_it_is(upstream: ScriptedUpstream) -> None:
     payload = {"model": "m", "prompt": "a", "max_tokens": 5}
     upstream.script = lambda exchange: exchange.answer_json({"choices": []})
     config = upstream.config(capabilities=UpstreamCapabilities(output_limit="max_completion_tokens"))
-    async with Upstreams([config]) as pool, pool.pass_through("scripted", "/completions", payload, streamed=False):
+    async with (
+        Upstreams([config]) as pool,
+        pool.pass_through("scripted", "/completions", payload, streamed=False),
+    ):
         pass
     assert json.loads(upstream.requests[0].body) == payload

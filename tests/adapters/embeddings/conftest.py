@@ -30,7 +30,9 @@ class EmbeddingsServer:
 
     def answers(self, value: object, *, status: int = 200) -> None:
         async def answer(_body: dict[str, Any]) -> web.StreamResponse:
-            return web.Response(status=status, body=json.dumps(value).encode(), content_type="application/json")
+            return web.Response(
+                status=status, body=json.dumps(value).encode(), content_type="application/json"
+            )
 
         self.answer = answer
 

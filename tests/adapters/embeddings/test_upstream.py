@@ -17,7 +17,10 @@ if TYPE_CHECKING:
 
 
 async def faithful(body: dict[str, Any]) -> web.StreamResponse:
-    data = [{"index": place, "embedding": [float(len(text)), 1.0, 0.0]} for place, text in enumerate(body["input"])]
+    data = [
+        {"index": place, "embedding": [float(len(text)), 1.0, 0.0]}
+        for place, text in enumerate(body["input"])
+    ]
     return web.json_response({"data": data[::-1]})
 
 
@@ -61,7 +64,13 @@ async def test_the_length_is_found_out_once(server: EmbeddingsServer) -> None:
         {"data": [{"index": 0, "embedding": [1.0]}]},
         {"data": [{"index": 0, "embedding": [1.0]}, {"index": 0, "embedding": [1.0]}]},
         {"data": [{"index": 0, "embedding": [1.0]}, {"index": 2, "embedding": [1.0]}]},
-        {"data": [{"index": 0, "embedding": [1.0]}, {"index": 1, "embedding": [1.0]}, {"index": 1, "embedding": [1.0]}]},
+        {
+            "data": [
+                {"index": 0, "embedding": [1.0]},
+                {"index": 1, "embedding": [1.0]},
+                {"index": 1, "embedding": [1.0]},
+            ]
+        },
         {"data": [{"index": 0, "embedding": [1.0]}, {"index": 1, "embedding": [1.0, 0.0]}]},
         {"data": [{"index": 0, "embedding": []}, {"index": 1, "embedding": []}]},
         {"data": [{"index": 0, "embedding": [0.0]}, {"index": 1, "embedding": [1.0]}]},
@@ -74,7 +83,9 @@ async def test_the_length_is_found_out_once(server: EmbeddingsServer) -> None:
     ],
     ids=lambda value: json.dumps(value)[:60],
 )
-async def test_an_answer_that_is_not_one_vector_a_text_is_refused(server: EmbeddingsServer, value: object) -> None:
+async def test_an_answer_that_is_not_one_vector_a_text_is_refused(
+    server: EmbeddingsServer, value: object
+) -> None:
     server.answers(value)
 
     async with UpstreamEmbedder(server.url, "m") as embedder:
@@ -95,7 +106,9 @@ async def test_vectors_of_another_length_than_before_are_refused(server: Embeddi
 
 
 @pytest.mark.parametrize("status", [301, 400, 401, 429, 500])
-async def test_any_status_but_200_is_a_failure_that_says_nothing_of_the_body(server: EmbeddingsServer, status: int) -> None:
+async def test_any_status_but_200_is_a_failure_that_says_nothing_of_the_body(
+    server: EmbeddingsServer, status: int
+) -> None:
     server.answers({"error": {"message": "the key sk-1 is wrong"}}, status=status)
 
     async with UpstreamEmbedder(server.url, "m", api_key="sk-1") as embedder:
@@ -106,13 +119,44 @@ async def test_any_status_but_200_is_a_failure_that_says_nothing_of_the_body(ser
 
 
 TOO_LONG: list[tuple[int, Any, str]] = [
-    (400, {"object": "error", "message": "This model's maximum context length is 512 tokens. However, you requested 789 tokens."}, "512"),
+    (
+        400,
+        {
+            "object": "error",
+            "message": (
+                "This model's maximum context length is 512 tokens. However, you requested 789 tokens."
+            ),
+        },
+        "512",
+    ),
     (400, {"error": {"message": "Invalid 'input[0]': maximum input length is 8192 tokens."}}, "8192"),
     (400, {"error": {"message": "Too much.", "code": "context_length_exceeded"}}, ""),
-    (413, {"error": "Input validation error: `inputs` must have less than 512 tokens. Given: 789", "error_type": "Validation"}, "512"),
-    (500, {"error": {"message": "input (789 tokens) is too large to process. increase the batch size (current batch size: 512)"}}, "512"),
+    (
+        413,
+        {
+            "error": "Input validation error: `inputs` must have less than 512 tokens. Given: 789",
+            "error_type": "Validation",
+        },
+        "512",
+    ),
+    (
+        500,
+        {
+            "error": {
+                "message": (
+                    "input (789 tokens) is too large to process. increase the batch size (current batch "
+                    "size: 512)"
+                )
+            }
+        },
+        "512",
+    ),
     (400, {"error": "the input length exceeds the context length"}, ""),
-    (422, {"detail": "Token indices sequence length is longer than the maximum sequence length for this model"}, ""),
+    (
+        422,
+        {"detail": "Token indices sequence length is longer than the maximum sequence length for this model"},
+        "",
+    ),
 ]
 
 
@@ -129,7 +173,10 @@ async def test_text_that_the_model_does_not_take_is_told_as_what_it_is(
         messages.append(failure.value.message)
 
     told = f" ({limit} tokens)" if limit else ""
-    assert messages == [f"The text is longer than what the embedding model takes{words}. Shorten it." for words in (told, " (256 tokens)")]
+    assert messages == [
+        f"The text is longer than what the embedding model takes{words}. Shorten it."
+        for words in (told, " (256 tokens)")
+    ]
 
 
 async def test_an_upstream_that_hangs_is_given_up(server: EmbeddingsServer) -> None:

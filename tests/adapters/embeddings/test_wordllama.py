@@ -51,7 +51,9 @@ async def test_a_vector_does_not_depend_on_the_batch() -> None:
 
 
 async def test_like_meanings_are_nearer_than_others() -> None:
-    start, winter, money, _ = [list(vector) for vector in await WordLlamaEmbedder().embed(TEXTS, tenant="acme")]
+    start, winter, money, _ = [
+        list(vector) for vector in await WordLlamaEmbedder().embed(TEXTS, tenant="acme")
+    ]
 
     assert cosine(start, winter) > cosine(start, money) + 0.2
 
@@ -84,7 +86,8 @@ def test_vectors_are_those_of_the_package_itself() -> None:
         "from wordllama import WordLlama\n"
         "from regate_adapters.embeddings.wordllama import WordLlamaEmbedder\n"
         f"texts = {[text for text in TEXTS if text]!r}\n"
-        f"theirs = WordLlama.load(cache_dir={str(Path(spec.origin).parent)!r}, disable_download=True).embed(texts, norm=True)\n"
+        f"theirs = WordLlama.load(cache_dir={str(Path(spec.origin).parent)!r}, "
+        "disable_download=True).embed(texts, norm=True)\n"
         "ours = asyncio.run(WordLlamaEmbedder().embed(texts, tenant='acme'))\n"
         "print(float(np.abs(np.array(ours) - theirs).max()) < 1e-5)\n"
     )
@@ -95,7 +98,11 @@ def test_vectors_are_those_of_the_package_itself() -> None:
 def _run(program: str) -> str:
     paths = [str(Path(entry).resolve()) for entry in sys.path if entry]
     done = subprocess.run(
-        [sys.executable, "-c", f"import sys; sys.path[:0] = {paths!r}\n" + program], capture_output=True, text=True, timeout=60, check=False
+        [sys.executable, "-c", f"import sys; sys.path[:0] = {paths!r}\n" + program],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
     )
     if done.returncode:
         pytest.fail(done.stderr)

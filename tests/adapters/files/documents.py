@@ -75,10 +75,15 @@ def form_bytes(label: str, typed: str) -> bytes:
         [
             b"<< /Type /Catalog /Pages 2 0 R /AcroForm << /Fields [6 0 R] >> >>",
             b"<< /Type /Pages /Kids [3 0 R] /Count 1 >>",
-            b"<< /Type /Page /Parent 2 0 R /MediaBox [0 0 612 792] /Contents 4 0 R /Annots [6 0 R] /Resources << /Font << /F1 5 0 R >> >> >>",
+            (
+                b"<< /Type /Page /Parent 2 0 R /MediaBox [0 0 612 792] /Contents 4 0 R /Annots [6 0 R] "
+                b"/Resources << /Font << /F1 5 0 R >> >> >>"
+            ),
             b"<< /Length %d >>\nstream\n%s\nendstream" % (len(stream), stream),
             b"<< /Type /Font /Subtype /Type1 /BaseFont /Helvetica >>",
-            f"<< /Type /Annot /Subtype /Widget /FT /Tx /T (name) /V ({typed}) /Rect [150 700 300 720] >>".encode("latin-1"),
+            (
+                f"<< /Type /Annot /Subtype /Widget /FT /Tx /T (name) /V ({typed}) /Rect [150 700 300 720] >>"
+            ).encode("latin-1"),
         ]
     )
 
@@ -100,7 +105,8 @@ def coded_bytes(codes: str) -> bytes:
     widths = " ".join("600" for _ in codes)
     procedures = " ".join(f"/g{ord(code)} 6 0 R" for code in codes)
     font = (
-        f"<< /Type /Font /Subtype /Type3 /FontBBox [0 0 600 600] /FontMatrix [0.001 0 0 0.001 0 0] /FirstChar {ord(codes[0])} "
+        "<< /Type /Font /Subtype /Type3 /FontBBox [0 0 600 600] /FontMatrix [0.001 0 0 0.001 0 0] "
+        f"/FirstChar {ord(codes[0])} "
         f"/LastChar {ord(codes[-1])} /Widths [{widths}] /CharProcs << {procedures} >> "
         f"/Encoding << /Type /Encoding /Differences [{ord(codes[0])} {names}] >> >>"
     )
@@ -109,7 +115,10 @@ def coded_bytes(codes: str) -> bytes:
         [
             b"<< /Type /Catalog /Pages 2 0 R >>",
             b"<< /Type /Pages /Kids [3 0 R] /Count 1 >>",
-            b"<< /Type /Page /Parent 2 0 R /MediaBox [0 0 612 792] /Contents 4 0 R /Resources << /Font << /F1 5 0 R >> >> >>",
+            (
+                b"<< /Type /Page /Parent 2 0 R /MediaBox [0 0 612 792] /Contents 4 0 R /Resources << /Font "
+                b"<< /F1 5 0 R >> >> >>"
+            ),
             b"<< /Length %d >>\nstream\n%s\nendstream" % (len(stream), stream),
             font.encode("latin-1"),
             b"<< /Length %d >>\nstream\n%s\nendstream" % (len(drawn), drawn),
@@ -122,21 +131,46 @@ _FREE, _END, _TABLE = 0xFFFFFFFF, 0xFFFFFFFE, 0xFFFFFFFD
 
 
 def compound(streams: Mapping[str, bytes]) -> bytes:
-    """A compound file, as older Office documents are: streams in sectors, none so small that it would need the other kind."""
-    padded = {name: data.ljust(-(-max(len(data), 4_096) // _SECTOR) * _SECTOR, b"\0") for name, data in streams.items()}
+    """A compound file, as older Office documents are: streams in sectors, none so small that it would
+    need the other kind.
+    """
+    padded = {
+        name: data.ljust(-(-max(len(data), 4_096) // _SECTOR) * _SECTOR, b"\0")
+        for name, data in streams.items()
+    }
     directory_sectors = -(-(len(streams) + 1) * 128 // _SECTOR)
     table = [_TABLE, *range(2, directory_sectors + 1), _END]
     entries = [_entry("Root Entry", 5, child=1, start=_END, size=0)]
     for number, (name, data) in enumerate(padded.items(), start=1):
         start = len(table)
         table += [*range(start + 1, start + len(data) // _SECTOR), _END]
-        entries.append(_entry(name, 2, right=number + 1 if number < len(padded) else _FREE, start=start, size=len(data)))
+        entries.append(
+            _entry(name, 2, right=number + 1 if number < len(padded) else _FREE, start=start, size=len(data))
+        )
     head = struct.pack(
-        "<8s16sHHHHH6xIIIIIIIII", bytes.fromhex("d0cf11e0a1b11ae1"), b"", 0x3E, 3, 0xFFFE, 9, 6, 0, 1, 1, 0, 4_096, _END, 0, _END, 0
+        "<8s16sHHHHH6xIIIIIIIII",
+        bytes.fromhex("d0cf11e0a1b11ae1"),
+        b"",
+        0x3E,
+        3,
+        0xFFFE,
+        9,
+        6,
+        0,
+        1,
+        1,
+        0,
+        4_096,
+        _END,
+        0,
+        _END,
+        0,
     )
     head += struct.pack("<109I", 0, *[_FREE] * 108)
     fat = struct.pack(f"<{_SECTOR // 4}I", *table, *[_FREE] * (_SECTOR // 4 - len(table)))
-    return head + fat + b"".join(entries).ljust(directory_sectors * _SECTOR, b"\0") + b"".join(padded.values())
+    return (
+        head + fat + b"".join(entries).ljust(directory_sectors * _SECTOR, b"\0") + b"".join(padded.values())
+    )
 
 
 def _entry(name: str, kind: int, *, right: int = _FREE, child: int = _FREE, start: int, size: int) -> bytes:
@@ -196,7 +230,9 @@ def xls_bytes(cell: str, *, box: str, above: str, charted: str) -> bytes:
 
 def locked_xls_bytes() -> bytes:
     """A workbook of the older Excel that a password protects: a record says so after the first."""
-    records = struct.pack("<HHHHHHII", 0x0809, 16, 0x0600, 5, 0, 0, 0, 0) + struct.pack("<HHHHH", 0x2F, 6, 1, 1, 1)
+    records = struct.pack("<HHHHHHII", 0x0809, 16, 0x0600, 5, 0, 0, 0, 0) + struct.pack(
+        "<HHHHH", 0x2F, 6, 1, 1, 1
+    )
     return compound({"Workbook": records + b"x" * 5_000})
 
 
@@ -220,7 +256,10 @@ def with_member(archive: bytes, name: str, data: bytes) -> bytes:
 def with_document(archive: bytes, xml: bytes, *, declared_size: int | None = None) -> bytes:
     """The docx with another main part; `declared_size` is what the directory then lies about it."""
     out = io.BytesIO()
-    with zipfile.ZipFile(io.BytesIO(archive)) as old, zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as new:
+    with (
+        zipfile.ZipFile(io.BytesIO(archive)) as old,
+        zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as new,
+    ):
         for member in old.infolist():
             new.writestr(member.filename, xml if member.filename == "word/document.xml" else old.read(member))
     data = bytearray(out.getvalue())

@@ -1,6 +1,8 @@
-"""A reader that a file has taken over: run as the readers' server, it tries what a request's `filename` says, and answers what came of it.
+"""A reader that a file has taken over: run as the readers' server, it tries what a request's `filename` says,
+and answers what came of it.
 
-`--without NAME…` makes it as if the kernel lacked these mechanisms; `--as-user` gives up being root first. The last argument is the server's.
+`--without NAME…` makes it as if the kernel lacked these mechanisms; `--as-user` gives up being root first.
+The last argument is the server's.
 """
 
 from __future__ import annotations
@@ -132,7 +134,9 @@ def use_descriptors(_: str) -> None:
     raise OSError(errno.EBADF, "")
 
 
-ATTEMPTS: dict[str, Callable[[str], None]] = {name: made for name, made in globals().items() if callable(made) and name.islower()}
+ATTEMPTS: dict[str, Callable[[str], None]] = {
+    name: made for name, made in globals().items() if callable(made) and name.islower()
+}
 
 
 def outcome(name: str, argument: str) -> str:

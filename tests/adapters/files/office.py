@@ -1,4 +1,6 @@
-"""Office documents, books and mails written part by part, with what word processors write and libraries that write such files do not."""
+"""Office documents, books and mails written part by part, with what word processors write and
+libraries that write such files do not.
+"""
 
 from __future__ import annotations
 
@@ -42,13 +44,18 @@ def part(root: str, content: str) -> str:
 
 def relations(*targets: tuple[str, str], base: str = _OFFICE) -> str:
     """The relationships of a part, `rId1` and on, each a type and a target."""
-    rows = "".join(f'<Relationship Id="rId{n}" Type="{base}/{kind}" Target="{to}"/>' for n, (kind, to) in enumerate(targets, start=1))
+    rows = "".join(
+        f'<Relationship Id="rId{n}" Type="{base}/{kind}" Target="{to}"/>'
+        for n, (kind, to) in enumerate(targets, start=1)
+    )
     return f'{_XML}<Relationships xmlns="{_PACKAGE}">{rows}</Relationships>'
 
 
 def _types(*overrides: tuple[str, str]) -> str:
     rows = "".join(
-        f'<Override PartName="/{name}" ContentType="application/vnd.openxmlformats-officedocument.{kind}+xml"/>' for name, kind in overrides
+        f'<Override PartName="/{name}" '
+        f'ContentType="application/vnd.openxmlformats-officedocument.{kind}+xml"/>'
+        for name, kind in overrides
     )
     return (
         f'{_XML}<Types xmlns="http://schemas.openxmlformats.org/package/2006/content-types">'
@@ -75,9 +82,13 @@ _WORD_PARTS: Final = {
 
 
 def docx(body: str, **parts: str) -> bytes:
-    """A Word document of this body; other parts are named as their files, `chart1` and `data1` (of a diagram) among them."""
+    """A Word document of this body; other parts are named as their files, `chart1` and `data1` (of a
+    diagram) among them.
+    """
     named = {name: content for name, content in parts.items() if name in _WORD_PARTS}
-    members = {f"word/{name}.xml": part(f"w:{_WORD_PARTS[name][1]}", content) for name, content in named.items()}
+    members = {
+        f"word/{name}.xml": part(f"w:{_WORD_PARTS[name][1]}", content) for name, content in named.items()
+    }
     related = [(_WORD_PARTS[name][0], f"{name}.xml") for name in named]
     if "chart1" in parts:
         members["word/charts/chart1.xml"] = part("c:chartSpace", parts["chart1"])
@@ -105,11 +116,15 @@ def docx(body: str, **parts: str) -> bytes:
 
 def strict_docx(text: str) -> bytes:
     """A document in the strict form of the standard, whose namespaces are others."""
-    document = part("w:document", f"<w:body>{paragraph(run(text))}</w:body>").replace(_SPACES["w"], f"{STRICT}/wordprocessingml/main")
+    document = part("w:document", f"<w:body>{paragraph(run(text))}</w:body>").replace(
+        _SPACES["w"], f"{STRICT}/wordprocessingml/main"
+    )
     return zipped(
         {
             "[Content_Types].xml": _types(("word/document.xml", "wordprocessingml.document.main")),
-            "_rels/.rels": relations(("officeDocument", "word/document.xml"), base=f"{STRICT}/officeDocument/relationships"),
+            "_rels/.rels": relations(
+                ("officeDocument", "word/document.xml"), base=f"{STRICT}/officeDocument/relationships"
+            ),
             "word/document.xml": document,
         }
     )
@@ -123,13 +138,17 @@ def chart(*words: str) -> str:
 
 
 def diagram(*words: str) -> str:
-    points = "".join(f"<dgm:pt><dgm:t><a:p><a:r><a:t>{word}</a:t></a:r></a:p></dgm:t></dgm:pt>" for word in words)
+    points = "".join(
+        f"<dgm:pt><dgm:t><a:p><a:r><a:t>{word}</a:t></a:r></a:p></dgm:t></dgm:pt>" for word in words
+    )
     return f"<dgm:ptLst>{points}</dgm:ptLst>"
 
 
 def pptx(shapes: str, *, notes: str = "", chart1: str = "", data1: str = "") -> bytes:
     """A presentation of one slide."""
-    related = [("chart", "../charts/chart1.xml")] * bool(chart1) + [("diagramData", "../diagrams/data1.xml")] * bool(data1)
+    related = [("chart", "../charts/chart1.xml")] * bool(chart1) + [
+        ("diagramData", "../diagrams/data1.xml")
+    ] * bool(data1)
     related += [("notesSlide", "../notesSlides/notesSlide1.xml")] * bool(notes)
     members: dict[str, str] = {}
     if chart1:
@@ -137,14 +156,19 @@ def pptx(shapes: str, *, notes: str = "", chart1: str = "", data1: str = "") -> 
     if data1:
         members["ppt/diagrams/data1.xml"] = part("dgm:dataModel", data1)
     if notes:
-        members["ppt/notesSlides/notesSlide1.xml"] = part("p:notes", f"<p:cSld><p:spTree>{shape(notes)}</p:spTree></p:cSld>")
+        members["ppt/notesSlides/notesSlide1.xml"] = part(
+            "p:notes", f"<p:cSld><p:spTree>{shape(notes)}</p:spTree></p:cSld>"
+        )
     return zipped(
         {
             "[Content_Types].xml": _types(
-                ("ppt/presentation.xml", "presentationml.presentation.main"), ("ppt/slides/slide1.xml", "presentationml.slide")
+                ("ppt/presentation.xml", "presentationml.presentation.main"),
+                ("ppt/slides/slide1.xml", "presentationml.slide"),
             ),
             "_rels/.rels": relations(("officeDocument", "ppt/presentation.xml")),
-            "ppt/presentation.xml": part("p:presentation", '<p:sldIdLst><p:sldId id="256" r:id="rId1"/></p:sldIdLst>'),
+            "ppt/presentation.xml": part(
+                "p:presentation", '<p:sldIdLst><p:sldId id="256" r:id="rId1"/></p:sldIdLst>'
+            ),
             "ppt/_rels/presentation.xml.rels": relations(("slide", "slides/slide1.xml")),
             "ppt/slides/slide1.xml": part("p:sld", f"<p:cSld><p:spTree>{shapes}</p:spTree></p:cSld>"),
             "ppt/slides/_rels/slide1.xml.rels": relations(*related),
@@ -181,9 +205,16 @@ def xlsx(rows: list[list[str]], *, sheet: str = "Sheet1", printed: str = "") -> 
                 ("xl/sharedStrings.xml", "spreadsheetml.sharedStrings"),
             ),
             "_rels/.rels": relations(("officeDocument", "xl/workbook.xml")),
-            "xl/workbook.xml": f'{_XML}<workbook {space}><sheets><sheet name="{sheet}" sheetId="1" r:id="rId1"/></sheets></workbook>',
-            "xl/_rels/workbook.xml.rels": relations(("worksheet", "worksheets/sheet1.xml"), ("sharedStrings", "sharedStrings.xml")),
-            "xl/worksheets/sheet1.xml": f"{_XML}<worksheet {space}><sheetData>{cells}</sheetData>{above}</worksheet>",
+            "xl/workbook.xml": (
+                f'{_XML}<workbook {space}><sheets><sheet name="{sheet}" sheetId="1" '
+                'r:id="rId1"/></sheets></workbook>'
+            ),
+            "xl/_rels/workbook.xml.rels": relations(
+                ("worksheet", "worksheets/sheet1.xml"), ("sharedStrings", "sharedStrings.xml")
+            ),
+            "xl/worksheets/sheet1.xml": (
+                f"{_XML}<worksheet {space}><sheetData>{cells}</sheetData>{above}</worksheet>"
+            ),
             "xl/sharedStrings.xml": f"{_XML}<sst {space}><si><t>{shared}</t></si></sst>",
         }
     )
@@ -191,16 +222,23 @@ def xlsx(rows: list[list[str]], *, sheet: str = "Sheet1", printed: str = "") -> 
 
 def opendocument(content: str, *, kind: str = "text") -> bytes:
     names = " ".join(
-        f'xmlns:{one}="urn:oasis:names:tc:opendocument:xmlns:{one}:1.0"' for one in ("office", "text", "table", "draw", "presentation")
+        f'xmlns:{one}="urn:oasis:names:tc:opendocument:xmlns:{one}:1.0"'
+        for one in ("office", "text", "table", "draw", "presentation")
     )
     return zipped(
         {
             "mimetype": f"application/vnd.oasis.opendocument.{kind}",
-            "content.xml": f"{_XML}<office:document-content {names}><office:body>{content}</office:body></office:document-content>",
+            "content.xml": (
+                f"{_XML}<office:document-content "
+                f"{names}><office:body>{content}</office:body></office:document-content>"
+            ),
             "META-INF/manifest.xml": (
-                f'{_XML}<manifest:manifest xmlns:manifest="urn:oasis:names:tc:opendocument:xmlns:manifest:1.0">'
-                f'<manifest:file-entry manifest:full-path="/" manifest:media-type="application/vnd.oasis.opendocument.{kind}"/>'
-                '<manifest:file-entry manifest:full-path="content.xml" manifest:media-type="text/xml"/></manifest:manifest>'
+                f"{_XML}<manifest:manifest "
+                'xmlns:manifest="urn:oasis:names:tc:opendocument:xmlns:manifest:1.0">'
+                '<manifest:file-entry manifest:full-path="/" '
+                f'manifest:media-type="application/vnd.oasis.opendocument.{kind}"/>'
+                '<manifest:file-entry manifest:full-path="content.xml" '
+                'manifest:media-type="text/xml"/></manifest:manifest>'
             ),
         }
     )
@@ -209,22 +247,30 @@ def opendocument(content: str, *, kind: str = "text") -> bytes:
 def epub(*chapters: str) -> bytes:
     """A book whose chapters are not in the order of their names."""
     names = [f"{chr(122 - n)}.xhtml" for n in range(len(chapters))]
-    items = "".join(f'<item id="c{n}" href="{name}" media-type="application/xhtml+xml"/>' for n, name in enumerate(names))
+    items = "".join(
+        f'<item id="c{n}" href="{name}" media-type="application/xhtml+xml"/>' for n, name in enumerate(names)
+    )
     spine = "".join(f'<itemref idref="c{n}"/>' for n in range(len(names)))
     return zipped(
         {
             "mimetype": "application/epub+zip",
             "META-INF/container.xml": (
-                f'{_XML}<container version="1.0" xmlns="urn:oasis:names:tc:opendocument:xmlns:container"><rootfiles>'
-                '<rootfile full-path="OEBPS/book.opf" media-type="application/oebps-package+xml"/></rootfiles></container>'
+                f'{_XML}<container version="1.0" '
+                'xmlns="urn:oasis:names:tc:opendocument:xmlns:container"><rootfiles>'
+                '<rootfile full-path="OEBPS/book.opf" '
+                'media-type="application/oebps-package+xml"/></rootfiles></container>'
             ),
             "OEBPS/book.opf": (
                 f'{_XML}<package xmlns="http://www.idpf.org/2007/opf" version="3.0" unique-identifier="id">'
-                '<metadata xmlns:dc="http://purl.org/dc/elements/1.1/"><dc:identifier id="id">x</dc:identifier><dc:title>The book</dc:title>'
+                '<metadata xmlns:dc="http://purl.org/dc/elements/1.1/"><dc:identifier '
+                'id="id">x</dc:identifier><dc:title>The book</dc:title>'
                 f"<dc:language>en</dc:language></metadata><manifest>{items}</manifest><spine>{spine}</spine></package>"
             ),
             **{
-                f"OEBPS/{name}": f'{_XML}<html xmlns="http://www.w3.org/1999/xhtml"><head><title>unseen</title></head><body>{chapter}</body></html>'
+                f"OEBPS/{name}": (
+                    f"{_XML}<html "
+                    f'xmlns="http://www.w3.org/1999/xhtml"><head><title>unseen</title></head><body>{chapter}</body></html>'
+                )
                 for name, chapter in zip(names, chapters, strict=True)
             },
         }

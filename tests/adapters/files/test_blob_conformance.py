@@ -27,7 +27,9 @@ async def test_a_directory_keeps_the_contract(check: Check, tmp_path: Path) -> N
 @pytest.mark.parametrize("check", CHECKS, ids=str)
 async def test_s3_keeps_the_contract(check: Check, tmp_path: Path, s3: S3Server) -> None:
     place = S3Place(s3.bucket(), endpoint_url=s3.url, prefix="some/prefix/")
-    async with S3BlobStore(place, S3Credentials(s3.access_key_id, s3.secret_access_key), scratch=tmp_path) as store:
+    async with S3BlobStore(
+        place, S3Credentials(s3.access_key_id, s3.secret_access_key), scratch=tmp_path
+    ) as store:
         await check(store)
 
     assert list(tmp_path.iterdir()) == []
@@ -109,7 +111,9 @@ class Public(DiskBlobStore):
         (Public, "a_local_path_holds_the_bytes_while_it_is_used"),
     ],
 )
-async def test_a_store_that_breaks_a_promise_fails_its_check(broken: type[DiskBlobStore], promise: str, tmp_path: Path) -> None:
+async def test_a_store_that_breaks_a_promise_fails_its_check(
+    broken: type[DiskBlobStore], promise: str, tmp_path: Path
+) -> None:
     (check,) = (check for check in CHECKS if str(check) == promise)
 
     with pytest.raises(ConformanceFailure):

@@ -1,4 +1,6 @@
-"""Files made to harm whoever reads them, through the real worker process: each ends with a reason, in time, and within memory."""
+"""Files made to harm whoever reads them, through the real worker process: each ends with a reason, in
+time, and within memory.
+"""
 
 from __future__ import annotations
 
@@ -62,8 +64,17 @@ def stream(data: bytes, extra: bytes = b"") -> bytes:
 
 def page_of(content: bytes) -> bytes:
     font = b"<< /Type /Font /Subtype /Type1 /BaseFont /Helvetica >>"
-    page = b"<< /Type /Page /Parent 2 0 R /MediaBox [0 0 1 1] /Contents 4 0 R /Resources << /Font << /F1 5 0 R >> >> >>"
-    return pdf(b"<< /Type /Catalog /Pages 2 0 R >>", b"<< /Type /Pages /Kids [3 0 R] /Count 1 >>", page, content, font)
+    page = (
+        b"<< /Type /Page /Parent 2 0 R /MediaBox [0 0 1 1] /Contents 4 0 R /Resources << /Font << /F1 5 0 "
+        b"R >> >> >>"
+    )
+    return pdf(
+        b"<< /Type /Catalog /Pages 2 0 R >>",
+        b"<< /Type /Pages /Kids [3 0 R] /Count 1 >>",
+        page,
+        content,
+        font,
+    )
 
 
 def pdf_stream_bomb() -> bytes:
@@ -82,7 +93,10 @@ def pdf_layered_bomb() -> bytes:
 def pdf_text_bomb() -> bytes:
     """A page that shows 20 million characters."""
     return page_of(
-        stream(zlib.compress(b"BT /F1 1 Tf " + b"(xxxxxxxxxxxxxxxxxxxx) Tj 0 -1 Td " * 1_000_000 + b"ET", 9), b"/Filter /FlateDecode")
+        stream(
+            zlib.compress(b"BT /F1 1 Tf " + b"(xxxxxxxxxxxxxxxxxxxx) Tj 0 -1 Td " * 1_000_000 + b"ET", 9),
+            b"/Filter /FlateDecode",
+        )
     )
 
 
@@ -90,7 +104,9 @@ def pdf_huge_page_tree() -> bytes:
     """A million pages, of which all are one."""
     kids = b"3 0 R " * 1_000_000
     page = b"<< /Type /Page /Parent 2 0 R /MediaBox [0 0 1 1] >>"
-    return pdf(b"<< /Type /Catalog /Pages 2 0 R >>", b"<< /Type /Pages /Kids [%s] /Count 1000000 >>" % kids, page)
+    return pdf(
+        b"<< /Type /Catalog /Pages 2 0 R >>", b"<< /Type /Pages /Kids [%s] /Count 1000000 >>" % kids, page
+    )
 
 
 def pdf_page_tree_in_a_circle() -> bytes:
@@ -103,7 +119,10 @@ def pdf_deep_page_tree() -> bytes:
 
 
 def pdf_deep_array() -> bytes:
-    return pdf(b"<< /Type /Catalog /Pages 2 0 R /X " + b"[" * 200_000 + b"]" * 200_000 + b" >>", b"<< /Type /Pages /Kids [] /Count 0 >>")
+    return pdf(
+        b"<< /Type /Catalog /Pages 2 0 R /X " + b"[" * 200_000 + b"]" * 200_000 + b" >>",
+        b"<< /Type /Pages /Kids [] /Count 0 >>",
+    )
 
 
 def pdf_reference_to_itself() -> bytes:
@@ -112,8 +131,13 @@ def pdf_reference_to_itself() -> bytes:
 
 def pdf_form_within_itself() -> bytes:
     """A page that shows a form which shows itself."""
-    form = stream(b"/F Do", b"/Type /XObject /Subtype /Form /BBox [0 0 1 1] /Resources << /XObject << /F 5 0 R >> >>")
-    page = b"<< /Type /Page /Parent 2 0 R /MediaBox [0 0 1 1] /Contents 4 0 R /Resources << /XObject << /F 5 0 R >> >> >>"
+    form = stream(
+        b"/F Do", b"/Type /XObject /Subtype /Form /BBox [0 0 1 1] /Resources << /XObject << /F 5 0 R >> >>"
+    )
+    page = (
+        b"<< /Type /Page /Parent 2 0 R /MediaBox [0 0 1 1] /Contents 4 0 R /Resources << /XObject << /F 5 "
+        b"0 R >> >> >>"
+    )
     tree = b"<< /Type /Pages /Kids [3 0 R] /Count 1 >>"
     return pdf(b"<< /Type /Catalog /Pages 2 0 R >>", tree, page, stream(b"/F Do"), form)
 
@@ -138,17 +162,26 @@ def docx_tables_within_tables() -> bytes:
 
 
 def docx_million_paragraphs() -> bytes:
-    paragraphs = "".join(f"<w:p><w:r><w:t>{number:x} {'word ' * 5}</w:t></w:r></w:p>" for number in range(400_000))
+    paragraphs = "".join(
+        f"<w:p><w:r><w:t>{number:x} {'word ' * 5}</w:t></w:r></w:p>" for number in range(400_000)
+    )
     return docx_of(paragraphs)
 
 
 def docx_million_attributes() -> bytes:
-    return docx_of("<w:p " + " ".join(f'a{number:x}="{number * 2_654_435_761 % 2**32:x}"' for number in range(500_000)) + "/>")
+    return docx_of(
+        "<w:p "
+        + " ".join(f'a{number:x}="{number * 2_654_435_761 % 2**32:x}"' for number in range(500_000))
+        + "/>"
+    )
 
 
 def docx_quadratic_entities() -> bytes:
     entity = "x" * 50_000
-    xml = f'<?xml version="1.0"?><!DOCTYPE d [<!ENTITY e "{entity}">]><w:document {W}><w:body>{"<w:p><w:r><w:t>&e;</w:t></w:r></w:p>" * 20_000}'
+    xml = (
+        f'<?xml version="1.0"?><!DOCTYPE d [<!ENTITY e "{entity}">]><w:document '
+        f"{W}><w:body>{'<w:p><w:r><w:t>&e;</w:t></w:r></w:p>' * 20_000}"
+    )
     return docx((xml + "</w:body></w:document>").encode())
 
 
@@ -175,8 +208,20 @@ def docx_overlapping_members() -> bytes:
     for number in range(9_000):
         name = b"m%d" % number
         sizes = b"".join(value.to_bytes(4, "little") for value in (checksum, len(packed), 180_000))
-        entries += b"PK\x01\x02\x14\0\x14\0\0\0\x08\0\0\0\0\0" + sizes + len(name).to_bytes(2, "little") + b"\0" * 12 + b"\0\0\0\0" + name
-    end = b"PK\x05\x06\0\0\0\0" + (9_000).to_bytes(2, "little") * 2 + len(entries).to_bytes(4, "little") + len(local).to_bytes(4, "little")
+        entries += (
+            b"PK\x01\x02\x14\0\x14\0\0\0\x08\0\0\0\0\0"
+            + sizes
+            + len(name).to_bytes(2, "little")
+            + b"\0" * 12
+            + b"\0\0\0\0"
+            + name
+        )
+    end = (
+        b"PK\x05\x06\0\0\0\0"
+        + (9_000).to_bytes(2, "little") * 2
+        + len(entries).to_bytes(4, "little")
+        + len(local).to_bytes(4, "little")
+    )
     return local + entries + end + b"\0\0"
 
 
@@ -246,7 +291,10 @@ REFUSED: list[tuple[str, Callable[[], bytes], str]] = [
     ("a.html", html_unclosed_comments, "invalid_file"),
     ("a.zip", lambda: make.docx_bytes("x"), "unsupported_file"),
     ("a.gz", lambda: zlib.compress(b"\0" * 1_000_000), "unsupported_file"),
-    *((f"a{ending}", lambda: b"", "invalid_file") for ending in (".txt", ".md", ".json", ".html", ".pdf", ".docx", ".pptx")),
+    *(
+        (f"a{ending}", lambda: b"", "invalid_file")
+        for ending in (".txt", ".md", ".json", ".html", ".pdf", ".docx", ".pptx")
+    ),
     *(
         (f"a{ending}", lambda: b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR\xff\xfe", "invalid_file")
         for ending in (".txt", ".py", ".pdf", ".docx", ".pptx")
@@ -255,7 +303,11 @@ REFUSED: list[tuple[str, Callable[[], bytes], str]] = [
 ]
 
 
-@pytest.mark.parametrize(("filename", "bomb", "code"), REFUSED, ids=lambda value: value if isinstance(value, str) else value.__name__)
+@pytest.mark.parametrize(
+    ("filename", "bomb", "code"),
+    REFUSED,
+    ids=lambda value: value if isinstance(value, str) else value.__name__,
+)
 async def test_a_file_that_cannot_be_read_ends_with_a_reason(
     tmp_path: Path, extractor: WorkerExtractor, filename: str, bomb: Callable[[], bytes], code: str
 ) -> None:
@@ -296,7 +348,11 @@ READ_OR_REFUSED: list[tuple[str, Callable[[], bytes]]] = [
 ]
 
 
-@pytest.mark.parametrize(("filename", "bomb"), READ_OR_REFUSED, ids=lambda value: value if isinstance(value, str) else value.__name__)
+@pytest.mark.parametrize(
+    ("filename", "bomb"),
+    READ_OR_REFUSED,
+    ids=lambda value: value if isinstance(value, str) else value.__name__,
+)
 async def test_a_file_that_is_odd_is_read_or_refused_within_the_limits(
     tmp_path: Path, extractor: WorkerExtractor, filename: str, bomb: Callable[[], bytes]
 ) -> None:
@@ -320,17 +376,31 @@ async def test_a_page_whose_elements_are_never_closed_is_read_whole(tmp_path: Pa
     (tmp_path / "file").write_bytes((tag + b"word") * 60_000)
 
     async with WorkerExtractor(limits=replace(LIMITS, cpu_s=20)) as extractor:  # a processor may be slow
-        assert (await extractor.text(make.at(tmp_path / "file"), filename="a.html", tenant="acme")).count("word") == 60_000
+        assert (await extractor.text(make.at(tmp_path / "file"), filename="a.html", tenant="acme")).count(
+            "word"
+        ) == 60_000
 
 
-async def test_what_others_send_is_read_while_a_tenant_s_files_take_for_ever(tmp_path: Path, extractor: WorkerExtractor) -> None:
+async def test_what_others_send_is_read_while_a_tenant_s_files_take_for_ever(
+    tmp_path: Path, extractor: WorkerExtractor
+) -> None:
     (tmp_path / "small").write_text("good words")
     with make.stuck(tmp_path / "stuck"):
         async with asyncio.TaskGroup() as tasks:
-            slow = [tasks.create_task(extractor.text(make.at(tmp_path / "stuck"), filename="a.txt", tenant="acme")) for _ in range(9)]
+            slow = [
+                tasks.create_task(
+                    extractor.text(make.at(tmp_path / "stuck"), filename="a.txt", tenant="acme")
+                )
+                for _ in range(9)
+            ]
             slow += [tasks.create_task(split(extractor, tmp_path / "stuck", tenant="acme")) for _ in range(9)]
-            read = [await extractor.text(b"12345", filename="a.txt", tenant=tenant) for tenant in ("globex", "initech", "globex")]
-            chunked = [await split(extractor, tmp_path / "small", tenant=tenant) for tenant in ("globex", "initech")]
+            read = [
+                await extractor.text(b"12345", filename="a.txt", tenant=tenant)
+                for tenant in ("globex", "initech", "globex")
+            ]
+            chunked = [
+                await split(extractor, tmp_path / "small", tenant=tenant) for tenant in ("globex", "initech")
+            ]
             waiting = [task.done() for task in slow]
             for task in slow:
                 task.cancel()
@@ -338,11 +408,15 @@ async def test_what_others_send_is_read_while_a_tenant_s_files_take_for_ever(tmp
     assert (read, chunked, waiting) == (["12345"] * 3, [["good words"]] * 2, [False] * 18)
 
 
-async def test_a_turn_does_not_wait_for_ingestion_of_any_tenant(tmp_path: Path, extractor: WorkerExtractor) -> None:
+async def test_a_turn_does_not_wait_for_ingestion_of_any_tenant(
+    tmp_path: Path, extractor: WorkerExtractor
+) -> None:
     tenants = [f"tenant-{number}" for number in range(20)]
     with make.stuck(tmp_path / "stuck"):
         async with asyncio.TaskGroup() as tasks:
-            slow = [tasks.create_task(split(extractor, tmp_path / "stuck", tenant=tenant)) for tenant in tenants]
+            slow = [
+                tasks.create_task(split(extractor, tmp_path / "stuck", tenant=tenant)) for tenant in tenants
+            ]
             read = await extractor.text(b"12345", filename="a.txt", tenant=tenants[0])
             for task in slow:
                 task.cancel()
@@ -351,4 +425,6 @@ async def test_a_turn_does_not_wait_for_ingestion_of_any_tenant(tmp_path: Path, 
 
 
 async def split(extractor: WorkerExtractor, path: Path, *, tenant: str) -> list[str]:
-    return await extractor.chunks(make.at(path), filename="a.txt", tenant=tenant, max_tokens=800, overlap_tokens=400)
+    return await extractor.chunks(
+        make.at(path), filename="a.txt", tenant=tenant, max_tokens=800, overlap_tokens=400
+    )

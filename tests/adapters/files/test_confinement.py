@@ -1,4 +1,6 @@
-"""What a reader that a file has taken over can do: nothing, by several mechanisms, each of which holds where the others are lacking."""
+"""What a reader that a file has taken over can do: nothing, by several mechanisms, each of which holds
+where the others are lacking.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,10 @@ from tests.adapters.files import hostile_reader
 
 from regate_adapters.files.readers.extract import WorkerExtractor
 
-pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.skipif(sys.platform != "linux", reason="the mechanisms are Linux's")]
+pytestmark = [
+    pytest.mark.asyncio(loop_scope="module"),
+    pytest.mark.skipif(sys.platform != "linux", reason="the mechanisms are Linux's"),
+]
 
 ROOT = os.geteuid() == 0
 
@@ -43,7 +48,9 @@ def port() -> Iterator[int]:
 
 @pytest.fixture
 def data(tmp_path: Path) -> Path:
-    """A directory as the gateway's, with what is another tenant's in it. Its name is short enough for a socket."""
+    """A directory as the gateway's, with what is another tenant's in it. Its name is short enough for
+    a socket.
+    """
     (tmp_path / "file").write_text("another tenant's words")
     return tmp_path
 
@@ -63,13 +70,37 @@ async def test_everything_is_in_force_on_this_kernel(taken_over: WorkerExtractor
 @pytest.mark.parametrize(
     "attempt",
     [
-        *("connect {port}", "connect_unix {data}/socket", "listen", "read /etc/passwd", "read {data}/file", "read /proc/self/environ"),
-        *("write {data}/new", "write {data}/file", "write /dev/shm/new", "make_directory {data}/made", "remove {data}/file"),
-        *("fork", "spawn", "become", "stop_parent", "signal_pid {gateway}", "signal_all", "trace_parent", "read_memory_of_parent"),
+        *(
+            "connect {port}",
+            "connect_unix {data}/socket",
+            "listen",
+            "read /etc/passwd",
+            "read {data}/file",
+            "read /proc/self/environ",
+        ),
+        *(
+            "write {data}/new",
+            "write {data}/file",
+            "write /dev/shm/new",
+            "make_directory {data}/made",
+            "remove {data}/file",
+        ),
+        *(
+            "fork",
+            "spawn",
+            "become",
+            "stop_parent",
+            "signal_pid {gateway}",
+            "signal_all",
+            "trace_parent",
+            "read_memory_of_parent",
+        ),
         *("raise_limits", "limit_parent", "become_root"),
     ],
 )
-async def test_a_reader_that_was_taken_over_can_do_nothing(taken_over: WorkerExtractor, data: Path, port: int, attempt: str) -> None:
+async def test_a_reader_that_was_taken_over_can_do_nothing(
+    taken_over: WorkerExtractor, data: Path, port: int, attempt: str
+) -> None:
     with socket.socket(socket.AF_UNIX) as listening:
         listening.bind(str(data / "socket"))
         listening.listen()
@@ -83,7 +114,10 @@ async def test_a_reader_has_no_descriptor_but_its_file_and_its_answer(taken_over
 
 async def test_the_attempts_succeed_where_nothing_holds(data: Path, port: int) -> None:
     async with readers(*hostile_reader.MECHANISMS) as extractor:
-        done = [await tried(extractor, one) for one in (f"connect {port}", f"read {data}/file", "fork", "listen", "signal_pid 1")]
+        done = [
+            await tried(extractor, one)
+            for one in (f"connect {port}", f"read {data}/file", "fork", "listen", "signal_pid 1")
+        ]
 
     assert done == ["done", "done", "done", "done", "done" if ROOT else "EPERM"]
 
@@ -91,19 +125,42 @@ async def test_the_attempts_succeed_where_nothing_holds(data: Path, port: int) -
 @pytest.mark.parametrize(
     ("lacking", "attempts"),
     [
-        (("network_namespace", "landlock"), ("connect {port}", "read /etc/passwd", "write {data}/new", "fork", "signal_pid {gateway}")),
-        (("network_namespace", "system_calls"), ("connect {port}", "read /etc/passwd", "write {data}/new", "signal_pid {gateway}")),
+        (
+            ("network_namespace", "landlock"),
+            ("connect {port}", "read /etc/passwd", "write {data}/new", "fork", "signal_pid {gateway}"),
+        ),
+        (
+            ("network_namespace", "system_calls"),
+            ("connect {port}", "read /etc/passwd", "write {data}/new", "signal_pid {gateway}"),
+        ),
         (("landlock", "system_calls"), ("connect {port}",)),
-        (("system_calls",), ("connect {port}", "read {data}/file", "remove {data}/file", "become", "signal_pid {gateway}", "become_root")),
+        (
+            ("system_calls",),
+            (
+                "connect {port}",
+                "read {data}/file",
+                "remove {data}/file",
+                "become",
+                "signal_pid {gateway}",
+                "become_root",
+            ),
+        ),
     ],
     ids=", ".join,
 )
 async def test_what_the_kernel_lacks_is_said_and_the_rest_holds(
-    data: Path, port: int, caplog: pytest.LogCaptureFixture, lacking: tuple[str, ...], attempts: tuple[str, ...]
+    data: Path,
+    port: int,
+    caplog: pytest.LogCaptureFixture,
+    lacking: tuple[str, ...],
+    attempts: tuple[str, ...],
 ) -> None:
     with caplog.at_level(logging.INFO, logger="regate.files"):
         async with readers(*lacking) as extractor:
-            outcomes = [await tried(extractor, one.format(port=port, data=data, gateway=os.getpid())) for one in attempts]
+            outcomes = [
+                await tried(extractor, one.format(port=port, data=data, gateway=os.getpid()))
+                for one in attempts
+            ]
     (said,) = [record for record in caplog.records if record.message == "readers_confined"]
 
     assert "done" not in outcomes
@@ -117,7 +174,15 @@ async def test_an_ordinary_user_s_readers_are_held_as_root_s_are(data: Path, por
     async with readers("--as-user") as extractor:
         assert extractor._server is not None
         confinement = extractor._server.confinement
-        attempts = (f"connect {port}", f"read {data}/own", "write /dev/shm/new", "fork", "stop_parent", "signal_all", "become_root")
+        attempts = (
+            f"connect {port}",
+            f"read {data}/own",
+            "write /dev/shm/new",
+            "fork",
+            "stop_parent",
+            "signal_all",
+            "become_root",
+        )
         outcomes = {await tried(extractor, one) for one in attempts}
 
     assert confinement["lacking"] == {}

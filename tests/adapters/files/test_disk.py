@@ -145,7 +145,18 @@ async def test_deleting_is_idempotent(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["", "file-", "file-XYZ", "file-1/../../etc", "../file-1", "file-1\n", "/etc/passwd", "file-1.part", "vs_1"]
+    "name",
+    [
+        "",
+        "file-",
+        "file-XYZ",
+        "file-1/../../etc",
+        "../file-1",
+        "file-1\n",
+        "/etc/passwd",
+        "file-1.part",
+        "vs_1",
+    ],
 )
 async def test_what_is_no_identifier_never_becomes_a_path(tmp_path: Path, name: str) -> None:
     store = DiskBlobStore(tmp_path)
@@ -195,7 +206,10 @@ async def test_nobody_else_may_read_the_files(tmp_path: Path) -> None:
     store = DiskBlobStore(tmp_path / "files")
     await store.write(FILE, pieces(b"x"), limit=1)
 
-    assert [oct(path.stat().st_mode & 0o777) for path in (tmp_path / "files", tmp_path / "files" / FILE)] == ["0o700", "0o600"]
+    assert [oct(path.stat().st_mode & 0o777) for path in (tmp_path / "files", tmp_path / "files" / FILE)] == [
+        "0o700",
+        "0o600",
+    ]
 
 
 async def test_work_in_a_thread_is_waited_for_however_often_it_is_cancelled() -> None:

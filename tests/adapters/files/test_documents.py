@@ -1,4 +1,6 @@
-"""What somebody reads who opens a document is what is read of it, through the real worker: no word is lost, and none is there that is not seen."""
+"""What somebody reads who opens a document is what is read of it, through the real worker: no word is
+lost, and none is there that is not seen.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +12,19 @@ import pytest
 import pytest_asyncio
 from tests.adapters.files import documents as make
 from tests.adapters.files import office
-from tests.adapters.files.office import chart, diagram, docx, mail, opendocument, paragraph, part, pptx, run, shape, xlsx
+from tests.adapters.files.office import (
+    chart,
+    diagram,
+    docx,
+    mail,
+    opendocument,
+    paragraph,
+    part,
+    pptx,
+    run,
+    shape,
+    xlsx,
+)
 
 from regate_adapters.files.readers.extract import WorkerExtractor
 from regate_orchestrator.ports import UnreadableFile
@@ -42,11 +56,17 @@ def cell(text: str, properties: str = "") -> str:
     return f"<w:tc><w:tcPr>{properties}</w:tcPr>{paragraph(run(text))}</w:tc>"
 
 
-DRAWN = f'<mc:Choice Requires="wps"><w:drawing><wps:wsp><wps:txbx>{box("boxed")}</wps:txbx></wps:wsp></w:drawing></mc:Choice>'
+DRAWN = (
+    "<mc:Choice "
+    f'Requires="wps"><w:drawing><wps:wsp><wps:txbx>{box("boxed")}</wps:txbx></wps:wsp></w:drawing></mc:Choice>'
+)
 OLDER = f"<w:pict><v:shape><v:textbox>{box('boxed')}</v:textbox></v:shape></w:pict>"
-FIELD = "".join(f'<w:r><w:fldChar w:fldCharType="{kind}"/></w:r>' for kind in ("begin", "separate", "end")).replace(
+FIELD = "".join(
+    f'<w:r><w:fldChar w:fldCharType="{kind}"/></w:r>' for kind in ("begin", "separate", "end")
+).replace(
     '<w:r><w:fldChar w:fldCharType="separate"/></w:r>',
-    '<w:r><w:instrText>CODE</w:instrText></w:r><w:r><w:fldChar w:fldCharType="separate"/></w:r>' + run("result"),
+    '<w:r><w:instrText>CODE</w:instrText></w:r><w:r><w:fldChar w:fldCharType="separate"/></w:r>'
+    + run("result"),
 )
 
 
@@ -57,7 +77,9 @@ def math(text: str) -> str:
 def docx_with(*parts: tuple[str, str, bytes]) -> bytes:
     """A document that names these parts: the kind of each, its name, its bytes."""
     made = make.with_part(
-        docx(paragraph(run("body"))), "word/_rels/document.xml.rels", office.relations(*(part[:2] for part in parts)).encode()
+        docx(paragraph(run("body"))),
+        "word/_rels/document.xml.rels",
+        office.relations(*(part[:2] for part in parts)).encode(),
     )
     for _, name, data in parts:
         made = make.with_member(made, f"word/{name}", data)
@@ -67,13 +89,18 @@ def docx_with(*parts: tuple[str, str, bytes]) -> bytes:
 def xlsx_with(*parts: tuple[str, str, str]) -> bytes:
     """A workbook whose sheet names these parts."""
     made = xlsx([["cell"]], printed="&amp;L&amp;&quot;Arial,Bold&quot;&amp;12Confidential&amp;CPage &amp;P")
-    made = make.with_member(made, "xl/worksheets/_rels/sheet1.xml.rels", office.relations(*(part[:2] for part in parts)).encode())
+    made = make.with_member(
+        made, "xl/worksheets/_rels/sheet1.xml.rels", office.relations(*(part[:2] for part in parts)).encode()
+    )
     for _, name, content in parts:
         made = make.with_member(made, f"xl/{name.removeprefix('../')}", content.encode())
     return made
 
 
-RTF = rb"{\rtf1\ansi\ansicpg1252{\fonttbl{\f0 Fontname;}}\f0 rich\b text\b0\par caf\'e9 \u1044?\par{\*\generator Maker;}}"
+RTF = (
+    rb"{\rtf1\ansi\ansicpg1252{\fonttbl{\f0 Fontname;}}\f0 rich\b text\b0\par caf\'e9 "
+    rb"\u1044?\par{\*\generator Maker;}}"
+)
 NOTEBOOK = {
     "nbformat": 4,
     "cells": [
@@ -81,7 +108,10 @@ NOTEBOOK = {
         {
             "cell_type": "code",
             "source": "print('code')",
-            "outputs": [{"text": ["printed\n"]}, {"data": {"image/png": "iVBORw0KGgo", "text/plain": ["<Figure>"]}}],
+            "outputs": [
+                {"text": ["printed\n"]},
+                {"data": {"image/png": "iVBORw0KGgo", "text/plain": ["<Figure>"]}},
+            ],
         },
     ],
 }
@@ -95,7 +125,8 @@ DOCUMENTS: list[tuple[str, str, bytes, Sequence[str], Sequence[str]]] = [
         "a.docx",
         docx(
             paragraph(
-                f'{run("kept")}<w:ins w:id="1">{run("inserted")}</w:ins><w:del w:id="2"><w:r><w:delText>gone</w:delText></w:r></w:del>'
+                f'{run("kept")}<w:ins w:id="1">{run("inserted")}</w:ins><w:del '
+                'w:id="2"><w:r><w:delText>gone</w:delText></w:r></w:del>'
             )
         ),
         ["kept", "inserted"],
@@ -104,7 +135,10 @@ DOCUMENTS: list[tuple[str, str, bytes, Sequence[str], Sequence[str]]] = [
     (
         "what was moved, where it is now",
         "a.docx",
-        docx(paragraph(f'<w:moveFrom w:id="1">{run("moved")}</w:moveFrom>') + paragraph(f'<w:moveTo w:id="2">{run("here")}</w:moveTo>')),
+        docx(
+            paragraph(f'<w:moveFrom w:id="1">{run("moved")}</w:moveFrom>')
+            + paragraph(f'<w:moveTo w:id="2">{run("here")}</w:moveTo>')
+        ),
         ["here"],
         ["moved"],
     ),
@@ -118,11 +152,22 @@ DOCUMENTS: list[tuple[str, str, bytes, Sequence[str], Sequence[str]]] = [
         ["block", "inline"],
         [],
     ),
-    ("smart tags", "a.docx", docx(paragraph(f"<w:smartTag><w:smartTag>{run('tagged')}</w:smartTag></w:smartTag>")), ["tagged"], []),
+    (
+        "smart tags",
+        "a.docx",
+        docx(paragraph(f"<w:smartTag><w:smartTag>{run('tagged')}</w:smartTag></w:smartTag>")),
+        ["tagged"],
+        [],
+    ),
     (
         "simple fields and links",
         "a.docx",
-        docx(paragraph(f'<w:fldSimple w:instr="DATE">{run("today")}</w:fldSimple><w:hyperlink r:id="rId9">{run("link")}</w:hyperlink>')),
+        docx(
+            paragraph(
+                f'<w:fldSimple w:instr="DATE">{run("today")}</w:fldSimple><w:hyperlink '
+                f'r:id="rId9">{run("link")}</w:hyperlink>'
+            )
+        ),
         ["today", "link"],
         ["DATE"],
     ),
@@ -130,7 +175,11 @@ DOCUMENTS: list[tuple[str, str, bytes, Sequence[str], Sequence[str]]] = [
     (
         "text boxes",
         "a.docx",
-        docx(paragraph(f"<w:r><mc:AlternateContent>{DRAWN}<mc:Fallback>{OLDER}</mc:Fallback></mc:AlternateContent></w:r>")),
+        docx(
+            paragraph(
+                f"<w:r><mc:AlternateContent>{DRAWN}<mc:Fallback>{OLDER}</mc:Fallback></mc:AlternateContent></w:r>"
+            )
+        ),
         ["boxed"],
         [],
     ),
@@ -158,7 +207,9 @@ DOCUMENTS: list[tuple[str, str, bytes, Sequence[str], Sequence[str]]] = [
         "equations",
         "a.docx",
         docx(
-            paragraph("<m:oMath><m:sSup><m:e><m:r><m:t>base</m:t></m:r></m:e><m:sup><m:r><m:t>power</m:t></m:r></m:sup></m:sSup></m:oMath>")
+            paragraph(
+                "<m:oMath><m:sSup><m:e><m:r><m:t>base</m:t></m:r></m:e><m:sup><m:r><m:t>power</m:t></m:r></m:sup></m:sSup></m:oMath>"
+            )
         ),
         ["base", "power"],
         [],
@@ -166,14 +217,21 @@ DOCUMENTS: list[tuple[str, str, bytes, Sequence[str], Sequence[str]]] = [
     (
         "fractions",
         "a.docx",
-        docx(paragraph(f"<m:oMath><m:f><m:num>{math('above')}</m:num><m:den>{math('below')}</m:den></m:f></m:oMath>")),
+        docx(
+            paragraph(
+                f"<m:oMath><m:f><m:num>{math('above')}</m:num><m:den>{math('below')}</m:den></m:f></m:oMath>"
+            )
+        ),
         ["above", "below"],
         [],
     ),
     (
         "pages of other formats within a document",
         "a.docx",
-        docx_with(("aFChunk", "page.html", b"<html><p>of a page</p></html>"), ("aFChunk", "own.docx", docx(paragraph(run("of its own"))))),
+        docx_with(
+            ("aFChunk", "page.html", b"<html><p>of a page</p></html>"),
+            ("aFChunk", "own.docx", docx(paragraph(run("of its own")))),
+        ),
         ["of a page", "of its own"],
         [],
     ),
@@ -189,7 +247,10 @@ DOCUMENTS: list[tuple[str, str, bytes, Sequence[str], Sequence[str]]] = [
     (
         "a row with a gap",
         "a.docx",
-        docx(f'<w:tbl><w:tblGrid><w:gridCol/></w:tblGrid><w:tr><w:trPr><w:gridBefore w:val="1"/></w:trPr>{cell("after")}</w:tr></w:tbl>'),
+        docx(
+            "<w:tbl><w:tblGrid><w:gridCol/></w:tblGrid><w:tr><w:trPr><w:gridBefore "
+            f'w:val="1"/></w:trPr>{cell("after")}</w:tr></w:tbl>'
+        ),
         ["after"],
         [],
     ),
@@ -214,7 +275,10 @@ DOCUMENTS: list[tuple[str, str, bytes, Sequence[str], Sequence[str]]] = [
             (
                 "comments",
                 "../comments1.xml",
-                part("comments", "<commentList><comment><text><r><t>a comment</t></r></text></comment></commentList>"),
+                part(
+                    "comments",
+                    "<commentList><comment><text><r><t>a comment</t></r></text></comment></commentList>",
+                ),
             ),
             ("drawing", "../drawings/drawing1.xml", part("xdr", "<a:p><a:r><a:t>in a box</a:t></a:r></a:p>")),
             ("chart", "../charts/chart1.xml", part("c:chartSpace", chart("Sales", "North"))),
@@ -231,7 +295,10 @@ DOCUMENTS: list[tuple[str, str, bytes, Sequence[str], Sequence[str]]] = [
                 "styles.xml",
                 part(
                     "styles",
-                    "<page><header><p>above <title>???</title></p></header><footer><p>below</p></footer></page><other><p>unseen</p></other>",
+                    (
+                        "<page><header><p>above "
+                        "<title>???</title></p></header><footer><p>below</p></footer></page><other><p>unseen</p></other>"
+                    ),
                 ).encode(),
             ),
             "Object 1/content.xml",
@@ -243,25 +310,38 @@ DOCUMENTS: list[tuple[str, str, bytes, Sequence[str], Sequence[str]]] = [
     (
         "OpenDocument texts",
         "a.odt",
-        opendocument(f"<office:text>{DELETED}<text:h>Title</text:h><text:p>some<text:s/>text</text:p></office:text>"),
+        opendocument(
+            f"<office:text>{DELETED}<text:h>Title</text:h><text:p>some<text:s/>text</text:p></office:text>"
+        ),
         ["Title", "some text"],
         ["gone"],
     ),
     (
         "OpenDocument spreadsheets",
         "a.ods",
-        opendocument(SPREADSHEET.format("<table:table-cell><text:p>one</text:p></table:table-cell>" * 2), kind="spreadsheet"),
+        opendocument(
+            SPREADSHEET.format("<table:table-cell><text:p>one</text:p></table:table-cell>" * 2),
+            kind="spreadsheet",
+        ),
         ["one\tone"],
         [],
     ),
     (
         "OpenDocument presentations",
         "a.odp",
-        opendocument("<office:presentation><draw:page><text:p>slide</text:p></draw:page></office:presentation>"),
+        opendocument(
+            "<office:presentation><draw:page><text:p>slide</text:p></draw:page></office:presentation>"
+        ),
         ["slide"],
         [],
     ),
-    ("books", "a.epub", office.epub("<h1>First</h1><p>chapter</p>", "<p>Second</p>"), ["First\n\nchapter", "Second"], []),
+    (
+        "books",
+        "a.epub",
+        office.epub("<h1>First</h1><p>chapter</p>", "<p>Second</p>"),
+        ["First\n\nchapter", "Second"],
+        [],
+    ),
     (
         "mails",
         "a.eml",
@@ -271,7 +351,13 @@ DOCUMENTS: list[tuple[str, str, bytes, Sequence[str], Sequence[str]]] = [
     ),
     ("mails in HTML", "a.eml", mail(html="<p>The body</p><style>unseen</style>"), ["The body"], ["unseen"]),
     ("RTF", "a.rtf", RTF, ["richtext", "caf\u00e9 \u0414"], ["Fontname", "Maker"]),
-    ("notebooks", "a.ipynb", json.dumps(NOTEBOOK).encode(), ["prose", "print('code')", "printed", "<Figure>"], ["iVBORw0KGgo"]),
+    (
+        "notebooks",
+        "a.ipynb",
+        json.dumps(NOTEBOOK).encode(),
+        ["prose", "print('code')", "printed", "<Figure>"],
+        ["iVBORw0KGgo"],
+    ),
     (
         "Word 97",
         "a.doc",
@@ -291,7 +377,9 @@ DOCUMENTS: list[tuple[str, str, bytes, Sequence[str], Sequence[str]]] = [
 ]
 
 
-@pytest.mark.parametrize(("filename", "data", "seen", "unseen"), [row[1:] for row in DOCUMENTS], ids=[row[0] for row in DOCUMENTS])
+@pytest.mark.parametrize(
+    ("filename", "data", "seen", "unseen"), [row[1:] for row in DOCUMENTS], ids=[row[0] for row in DOCUMENTS]
+)
 async def test_what_is_seen_is_read(
     extractor: WorkerExtractor, filename: str, data: bytes, seen: Sequence[str], unseen: Sequence[str]
 ) -> None:
@@ -305,7 +393,9 @@ async def test_a_merged_cell_is_read_once(extractor: WorkerExtractor) -> None:
     row = cell("merged", '<w:gridSpan w:val="3"/>')
 
     assert (
-        await text_of(extractor, "a.docx", docx(f"<w:tbl><w:tr>{row}</w:tr><w:tr>{cell('a')}{cell('b')}</w:tr></w:tbl>"))
+        await text_of(
+            extractor, "a.docx", docx(f"<w:tbl><w:tr>{row}</w:tr><w:tr>{cell('a')}{cell('b')}</w:tr></w:tbl>")
+        )
         == "merged\n\na\tb"
     )
 
@@ -328,8 +418,13 @@ async def test_what_is_never_unpacked_may_be_as_large_as_it_likes(extractor: Wor
     assert await text_of(extractor, "a.docx", pictured) == "words"
 
 
-async def test_a_document_whose_relations_are_lost_is_read_by_the_names_of_its_parts(extractor: WorkerExtractor) -> None:
-    assert await text_of(extractor, "a.docx", make.with_part(docx(paragraph(run("words"))), "_rels/.rels", b"")) == "words"
+async def test_a_document_whose_relations_are_lost_is_read_by_the_names_of_its_parts(
+    extractor: WorkerExtractor,
+) -> None:
+    assert (
+        await text_of(extractor, "a.docx", make.with_part(docx(paragraph(run("words"))), "_rels/.rels", b""))
+        == "words"
+    )
 
 
 # ---------------------------------------------------------------- encodings
@@ -341,14 +436,28 @@ SENTENCES = {
     "gbk": "\u5408\u540c\u6761\u6b3e\u548c\u4ed8\u6b3e\u8bf4\u660e\u3002",
     "big5": "\u5408\u7d04\u689d\u6b3e\u8207\u4ed8\u6b3e\u8aaa\u660e\u3002",
     "euc_kr": "\uacc4\uc57d \uc870\ud56d \ubc0f \uc9c0\ubd88 \uc548\ub0b4.",
-    "cp1251": "\u0414\u043e\u0433\u043e\u0432\u043e\u0440 \u0438 \u0443\u0441\u043b\u043e\u0432\u0438\u044f \u043e\u043f\u043b\u0430\u0442\u044b.",
-    "koi8_r": "\u0414\u043e\u0433\u043e\u0432\u043e\u0440 \u0438 \u0443\u0441\u043b\u043e\u0432\u0438\u044f \u043e\u043f\u043b\u0430\u0442\u044b.",
-    "cp866": "\u0414\u043e\u0433\u043e\u0432\u043e\u0440 \u0438 \u0443\u0441\u043b\u043e\u0432\u0438\u044f \u043e\u043f\u043b\u0430\u0442\u044b.",
-    "cp1253": "\u0397 \u03c3\u03cd\u03bc\u03b2\u03b1\u03c3\u03b7 \u03ba\u03b1\u03b9 \u03bf\u03b9 \u03cc\u03c1\u03bf\u03b9.",
+    "cp1251": (
+        "\u0414\u043e\u0433\u043e\u0432\u043e\u0440 \u0438 \u0443\u0441\u043b\u043e\u0432\u0438\u044f "
+        "\u043e\u043f\u043b\u0430\u0442\u044b."
+    ),
+    "koi8_r": (
+        "\u0414\u043e\u0433\u043e\u0432\u043e\u0440 \u0438 \u0443\u0441\u043b\u043e\u0432\u0438\u044f "
+        "\u043e\u043f\u043b\u0430\u0442\u044b."
+    ),
+    "cp866": (
+        "\u0414\u043e\u0433\u043e\u0432\u043e\u0440 \u0438 \u0443\u0441\u043b\u043e\u0432\u0438\u044f "
+        "\u043e\u043f\u043b\u0430\u0442\u044b."
+    ),
+    "cp1253": (
+        "\u0397 \u03c3\u03cd\u03bc\u03b2\u03b1\u03c3\u03b7 \u03ba\u03b1\u03b9 \u03bf\u03b9 "
+        "\u03cc\u03c1\u03bf\u03b9."
+    ),
     "cp1250": "Umowa i warunki p\u0142atno\u015bci s\u0105 nast\u0119puj\u0105ce.",
     "iso8859_2": "Umowa i warunki p\u0142atno\u015bci s\u0105 nast\u0119puj\u0105ce.",
     "cp1254": "S\u00f6zle\u015fme ve \u00f6deme ko\u015fullar\u0131 \u015f\u00f6yledir.",
-    "cp1255": "\u05d4\u05d7\u05d5\u05d6\u05d4 \u05d5\u05ea\u05e0\u05d0\u05d9 \u05d4\u05ea\u05e9\u05dc\u05d5\u05dd.",
+    "cp1255": (
+        "\u05d4\u05d7\u05d5\u05d6\u05d4 \u05d5\u05ea\u05e0\u05d0\u05d9 \u05d4\u05ea\u05e9\u05dc\u05d5\u05dd."
+    ),
     "cp1256": "\u0627\u0644\u0639\u0642\u062f \u0648\u0634\u0631\u0648\u0637 \u0627\u0644\u062f\u0641\u0639.",
     "cp874": "\u0e2a\u0e31\u0e0d\u0e0d\u0e32\u0e41\u0e25\u0e30\u0e40\u0e07\u0e37\u0e48\u0e2d\u0e19\u0e44\u0e02",
     "cp1252": "Le caf\u00e9 est ferm\u00e9 \u00e0 No\u00ebl, d\u00e9j\u00e0.",
@@ -357,7 +466,9 @@ SENTENCES = {
 
 @pytest.mark.parametrize("encoding", SENTENCES)
 @pytest.mark.parametrize("filename", ["a.csv", "a.txt"])
-async def test_a_sentence_is_read_in_the_encoding_in_which_it_was_written(extractor: WorkerExtractor, filename: str, encoding: str) -> None:
+async def test_a_sentence_is_read_in_the_encoding_in_which_it_was_written(
+    extractor: WorkerExtractor, filename: str, encoding: str
+) -> None:
     assert await text_of(extractor, filename, SENTENCES[encoding].encode(encoding)) == SENTENCES[encoding]
 
 
@@ -365,16 +476,25 @@ async def test_a_sentence_is_read_in_the_encoding_in_which_it_was_written(extrac
     ("words", "encodings"),
     [
         ("Le caf\u00e9 ferm\u00e9 \u00e0 No\u00ebl", ("cp1252", "iso8859_1", "mac_roman")),
-        ("pr\u00f3ximo a\u00f1o habr\u00e1 m\u00e1s informaci\u00f3n", ("cp1252", "iso8859_15", "utf_16_le", "utf_16_be")),
+        (
+            "pr\u00f3ximo a\u00f1o habr\u00e1 m\u00e1s informaci\u00f3n",
+            ("cp1252", "iso8859_15", "utf_16_le", "utf_16_be"),
+        ),
         ("Perch\u00e9 la societ\u00e0 \u00e8 gi\u00e0", ("cp1252", "iso8859_1")),
-        ("gilt f\u00fcr \u00c4nderungen; n\u00f6tige Geb\u00fchren j\u00e4hrlich", ("cp1252", "mac_roman", "cp850", "utf_16_le")),
+        (
+            "gilt f\u00fcr \u00c4nderungen; n\u00f6tige Geb\u00fchren j\u00e4hrlich",
+            ("cp1252", "mac_roman", "cp850", "utf_16_le"),
+        ),
         ("As condi\u00e7\u00f5es n\u00e3o s\u00e3o aplic\u00e1veis", ("cp1252", "cp850")),
         ("ka\u017ed\u00e1 zm\u011bna je p\u0159\u00edli\u0161 pozd\u011b", ("cp1250", "iso8859_2", "cp852")),
         ("szerz\u0151d\u00e9s fizet\u00e9si felt\u00e9telek", ("cp1250", "iso8859_2")),
         ("uvjeti pla\u0107anja su sljede\u0107i", ("cp1250", "iso8859_2")),
         ("\u00f6deme ko\u015fullar\u0131 \u015f\u00f6yledir", ("cp1254", "iso8859_9")),
         (
-            "\u0414\u043e\u0433\u043e\u0432\u043e\u0440 \u043e\u043f\u043b\u0430\u0442\u044b \u0442\u043e\u0432\u0430\u0440\u043e\u0432",
+            (
+                "\u0414\u043e\u0433\u043e\u0432\u043e\u0440 \u043e\u043f\u043b\u0430\u0442\u044b "
+                "\u0442\u043e\u0432\u0430\u0440\u043e\u0432"
+            ),
             ("cp1251", "koi8_r", "mac_cyrillic"),
         ),
     ],
@@ -382,22 +502,30 @@ async def test_a_sentence_is_read_in_the_encoding_in_which_it_was_written(extrac
 async def test_a_table_of_a_few_words_is_read_in_the_encoding_of_their_language(
     extractor: WorkerExtractor, words: str, encodings: Sequence[str]
 ) -> None:
-    table = "id;name;amount\n" + "\n".join(f"{number};{word};{number * 3}" for number, word in enumerate(words.split()))
-
-    assert {encoding: await text_of(extractor, "a.csv", table.encode(encoding)) for encoding in encodings} == dict.fromkeys(
-        encodings, table
+    table = "id;name;amount\n" + "\n".join(
+        f"{number};{word};{number * 3}" for number, word in enumerate(words.split())
     )
+
+    assert {
+        encoding: await text_of(extractor, "a.csv", table.encode(encoding)) for encoding in encodings
+    } == dict.fromkeys(encodings, table)
 
 
 async def test_a_word_of_two_characters_in_shift_jis_is_read(extractor: WorkerExtractor) -> None:
     assert await text_of(extractor, "a.csv", "\u5951\u7d04".encode("shift_jis")) == "\u5951\u7d04"
 
 
-async def test_text_whose_encoding_cannot_be_told_is_refused_rather_than_guessed(extractor: WorkerExtractor) -> None:
-    assert "save it as UTF-8" in await refusal_of(extractor, "a.txt", "Umowa \u017c\u00f3\u0142ta".encode("cp1250"))
+async def test_text_whose_encoding_cannot_be_told_is_refused_rather_than_guessed(
+    extractor: WorkerExtractor,
+) -> None:
+    assert "save it as UTF-8" in await refusal_of(
+        extractor, "a.txt", "Umowa \u017c\u00f3\u0142ta".encode("cp1250")
+    )
 
 
-async def test_a_page_is_read_in_the_encoding_that_it_declares_however_late(extractor: WorkerExtractor) -> None:
+async def test_a_page_is_read_in_the_encoding_that_it_declares_however_late(
+    extractor: WorkerExtractor,
+) -> None:
     page = (
         b"<html><head>"
         + b"<!-- preamble -->" * 1_000
@@ -412,7 +540,9 @@ async def test_a_page_is_read_in_the_encoding_that_it_declares_however_late(extr
 
 
 @pytest.mark.parametrize("codes", ["\x01\x02\x03\x04\x05\x06", "'(6&5,37,21", "5(&20('$&,\u00cf1", "/,1(83"])
-async def test_codes_of_a_font_that_does_not_say_its_characters_are_no_text(extractor: WorkerExtractor, codes: str) -> None:
+async def test_codes_of_a_font_that_does_not_say_its_characters_are_no_text(
+    extractor: WorkerExtractor, codes: str
+) -> None:
     message = await refusal_of(extractor, "a.pdf", make.coded_bytes(codes))
 
     assert "fonts do not say which characters" in message
@@ -423,14 +553,18 @@ async def test_codes_of_a_font_that_are_characters_are_text(extractor: WorkerExt
 
 
 async def test_a_pdf_of_which_most_pages_are_codes_is_not_read_in_part(extractor: WorkerExtractor) -> None:
-    two_of_three = make.joined_pdfs(make.pdf_bytes("Readable"), make.coded_bytes("\x01\x02\x03\x04"), make.coded_bytes("\x05\x06\x07\x08"))
+    two_of_three = make.joined_pdfs(
+        make.pdf_bytes("Readable"), make.coded_bytes("\x01\x02\x03\x04"), make.coded_bytes("\x05\x06\x07\x08")
+    )
     one_of_two = make.joined_pdfs(make.pdf_bytes("Readable"), make.coded_bytes("\x01\x02\x03\x04"))
 
     assert "fonts do not say" in await refusal_of(extractor, "a.pdf", two_of_three)
     assert await text_of(extractor, "a.pdf", one_of_two) == "Readable"
 
 
-async def test_characters_that_stand_for_what_could_not_be_read_are_no_text(extractor: WorkerExtractor) -> None:
+async def test_characters_that_stand_for_what_could_not_be_read_are_no_text(
+    extractor: WorkerExtractor,
+) -> None:
     assert "cannot be read as text" in await refusal_of(extractor, "a.txt", ("\ufffd" * 10).encode())
 
 
@@ -453,8 +587,20 @@ async def test_a_mail_within_a_mail_is_read(extractor: WorkerExtractor) -> None:
     inner = base64.b64encode(mail(text="The inner body")).decode()
     outer = "\n".join(
         (
-            *("Subject: outer", "MIME-Version: 1.0", "Content-Type: multipart/mixed; boundary=b", "", "--b", "", "The outer body", "--b"),
-            *("Content-Type: application/octet-stream; name=in.eml", "Content-Disposition: attachment; filename=in.eml"),
+            *(
+                "Subject: outer",
+                "MIME-Version: 1.0",
+                "Content-Type: multipart/mixed; boundary=b",
+                "",
+                "--b",
+                "",
+                "The outer body",
+                "--b",
+            ),
+            *(
+                "Content-Type: application/octet-stream; name=in.eml",
+                "Content-Disposition: attachment; filename=in.eml",
+            ),
             *("Content-Transfer-Encoding: base64", "", inner, "--b--", ""),
         )
     )
@@ -465,7 +611,10 @@ async def test_a_mail_within_a_mail_is_read(extractor: WorkerExtractor) -> None:
 
 
 async def test_a_mail_that_was_forwarded_as_it_was_is_read(extractor: WorkerExtractor) -> None:
-    head = "Subject: outer\nMIME-Version: 1.0\nContent-Type: multipart/mixed; boundary=b\n\n--b\n\nThe outer body\n--b\n"
+    head = (
+        "Subject: outer\nMIME-Version: 1.0\nContent-Type: multipart/mixed; boundary=b\n\n--b\n\nThe outer "
+        "body\n--b\n"
+    )
     forwarded = f"{head}Content-Type: message/rfc822\n\n{mail(text='The inner body').decode()}\n--b--\n"
 
     text = await text_of(extractor, "a.eml", forwarded.encode())

@@ -33,11 +33,17 @@ class Files:
         self._root = root
         self._extractor = extractor
 
-    async def chunks(self, filename: str, data: bytes, *, max_tokens: int = 800, overlap_tokens: int = 400) -> list[str]:
+    async def chunks(
+        self, filename: str, data: bytes, *, max_tokens: int = 800, overlap_tokens: int = 400
+    ) -> list[str]:
         path = self._root / "file-1"
         path.write_bytes(data)
         return await self._extractor.chunks(
-            make.at(path), filename=filename, tenant="acme", max_tokens=max_tokens, overlap_tokens=overlap_tokens
+            make.at(path),
+            filename=filename,
+            tenant="acme",
+            max_tokens=max_tokens,
+            overlap_tokens=overlap_tokens,
         )
 
     async def refusal(self, filename: str, data: bytes) -> tuple[str, str]:
@@ -97,7 +103,14 @@ async def test_html_that_is_not_as_it_should_be_gives_what_a_reader_sees(files: 
 
     (text,) = await files.chunks("a.html", page)
 
-    assert [line for line in text.split("\n") if line] == ["One & two \u00e9", "three", "first", "second", "seen again" + "x", "a b end"]
+    assert [line for line in text.split("\n") if line] == [
+        "One & two \u00e9",
+        "three",
+        "first",
+        "second",
+        "seen again" + "x",
+        "a b end",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -106,7 +119,10 @@ async def test_html_that_is_not_as_it_should_be_gives_what_a_reader_sees(files: 
         (b"<meta charset='iso-8859-1'><p>caf\xe9", "caf\u00e9"),
         ("<p>\u65e5\u672c".encode("utf-16"), "\u65e5\u672c"),
         ("<p>caf\u00e9".encode(), "caf\u00e9"),
-        (b'<META http-equiv="Content-Type" content="text/html; charset=koi8-r"><p>\xf4\xc5\xcb\xd3\xd4', "\u0422\u0435\u043a\u0441\u0442"),
+        (
+            b'<META http-equiv="Content-Type" content="text/html; charset=koi8-r"><p>\xf4\xc5\xcb\xd3\xd4',
+            "\u0422\u0435\u043a\u0441\u0442",
+        ),
         ("<meta charset=utf-16><p>caf\u00e9".encode(), "caf\u00e9"),
         ("\ufeff<meta charset=koi8-r><p>caf\u00e9".encode(), "caf\u00e9"),
         (b"<meta charset=base64><p>plain", "plain"),
@@ -158,7 +174,25 @@ async def test_a_file_without_overlap_is_split_without_loss(files: Files) -> Non
 
 
 OF_OPENAI = [
-    *(".c", ".cpp", ".cs", ".css", ".go", ".html", ".java", ".js", ".json", ".md", ".php", ".py", ".rb", ".sh", ".tex", ".ts", ".txt")
+    *(
+        ".c",
+        ".cpp",
+        ".cs",
+        ".css",
+        ".go",
+        ".html",
+        ".java",
+        ".js",
+        ".json",
+        ".md",
+        ".php",
+        ".py",
+        ".rb",
+        ".sh",
+        ".tex",
+        ".ts",
+        ".txt",
+    )
 ]
 
 
@@ -169,9 +203,17 @@ async def test_every_kind_of_text_that_openai_takes_is_read(files: Files, ending
 
 @pytest.mark.parametrize(
     ("filename", "named"),
-    [("a.exe", "'.exe'"), ("a", "no ending"), ("a.txt.zip", "'.zip'"), (".txt", "no ending"), ("a.pages", "'.pages'")],
+    [
+        ("a.exe", "'.exe'"),
+        ("a", "no ending"),
+        ("a.txt.zip", "'.zip'"),
+        (".txt", "no ending"),
+        ("a.pages", "'.pages'"),
+    ],
 )
-async def test_other_kinds_are_not_supported_and_it_is_said_which_are(files: Files, filename: str, named: str) -> None:
+async def test_other_kinds_are_not_supported_and_it_is_said_which_are(
+    files: Files, filename: str, named: str
+) -> None:
     code, message = await files.refusal(filename, b"text")
 
     assert code == "unsupported_file"
@@ -186,7 +228,9 @@ async def test_a_file_without_text_is_invalid(files: Files, data: bytes) -> None
 
 async def test_a_pdf_that_lost_its_table_is_read_all_the_same(files: Files) -> None:
     whole = make.pdf_bytes("Quarterly figures")
-    (text,) = await files.chunks("a.pdf", whole[: whole.index(b"xref")] + b"trailer\n<< /Root 1 0 R >>\n%%EOF")
+    (text,) = await files.chunks(
+        "a.pdf", whole[: whole.index(b"xref")] + b"trailer\n<< /Root 1 0 R >>\n%%EOF"
+    )
 
     assert text == "Quarterly figures"
 
@@ -210,7 +254,9 @@ async def test_a_pdf_without_text_is_invalid(files: Files) -> None:
     ],
     ids=lambda value: value if isinstance(value, str) else "",  # an archive holds the time it was made
 )
-async def test_a_broken_file_is_invalid_and_none_of_it_is_quoted(files: Files, filename: str, data: bytes) -> None:
+async def test_a_broken_file_is_invalid_and_none_of_it_is_quoted(
+    files: Files, filename: str, data: bytes
+) -> None:
     code, message = await files.refusal(filename, data)
 
     assert code == "invalid_file"
@@ -227,11 +273,18 @@ async def test_a_locked_pdf_is_refused_and_one_without_password_is_read(files: F
 
 @pytest.mark.parametrize("kind", ["docx", "pptx"])
 async def test_an_archive_that_unpacks_to_too_much_is_refused(files: Files, kind: str) -> None:
-    whole, name = (make.docx_bytes("x"), "word/document.xml") if kind == "docx" else (make.pptx_bytes("x"), "ppt/slides/slide1.xml")
+    whole, name = (
+        (make.docx_bytes("x"), "word/document.xml")
+        if kind == "docx"
+        else (make.pptx_bytes("x"), "ppt/slides/slide1.xml")
+    )
     bomb = make.with_part(whole, name, b"<x>" + b" " * 30_000_000)
 
     assert len(bomb) < 100_000
-    assert await files.refusal(f"a.{kind}", bomb) == ("invalid_file", "The file unpacks to more than is allowed.")
+    assert await files.refusal(f"a.{kind}", bomb) == (
+        "invalid_file",
+        "The file unpacks to more than is allowed.",
+    )
 
 
 async def test_an_archive_that_lies_about_its_sizes_is_refused(files: Files) -> None:
@@ -273,7 +326,9 @@ async def test_entities_never_bring_in_another_file(files: Files, tmp_path: Path
 
 async def test_a_run_without_any_break_takes_no_squared_time(tmp_path: Path) -> None:
     async with WorkerExtractor(limits=WorkerLimits(cpu_s=20)) as extractor:
-        chunks = await Files(tmp_path, extractor).chunks("a.md", b"![](data:image/png;base64," + b"QUJD" * 200_000 + b")")
+        chunks = await Files(tmp_path, extractor).chunks(
+            "a.md", b"![](data:image/png;base64," + b"QUJD" * 200_000 + b")"
+        )
 
     assert sum(chunk.count("QUJD") for chunk in chunks) > 199_000
 
@@ -291,7 +346,9 @@ async def test_a_file_that_takes_all_its_processor_time_is_refused_for_good(tmp_
     assert (code, message) == ("invalid_file", "The file takes more processor time to read than is allowed.")
 
 
-async def test_a_file_that_is_not_read_by_its_deadline_may_be_read_later_on_a_machine_that_is_less_busy(tmp_path: Path) -> None:
+async def test_a_file_that_is_not_read_by_its_deadline_may_be_read_later_on_a_machine_that_is_less_busy(
+    tmp_path: Path,
+) -> None:
     with make.stuck(tmp_path / "stuck"):
         async with WorkerExtractor(limits=WorkerLimits(wall_s=0.5)) as extractor:
             with pytest.raises(ExtractionUnavailable):
@@ -300,19 +357,27 @@ async def test_a_file_that_is_not_read_by_its_deadline_may_be_read_later_on_a_ma
             assert readers() == []
 
 
-async def test_a_reader_that_the_machine_killed_is_no_fault_of_the_file(tmp_path: Path, extractor: WorkerExtractor) -> None:
+async def test_a_reader_that_the_machine_killed_is_no_fault_of_the_file(
+    tmp_path: Path, extractor: WorkerExtractor
+) -> None:
     with make.stuck(tmp_path / "stuck"):
         async with asyncio.TaskGroup() as tasks:
-            reading = tasks.create_task(_outcome(extractor.text(make.at(tmp_path / "stuck"), filename="a.txt", tenant="acme")))
+            reading = tasks.create_task(
+                _outcome(extractor.text(make.at(tmp_path / "stuck"), filename="a.txt", tenant="acme"))
+            )
             os.kill(await a_reader(), signal.SIGKILL)
 
     assert type(reading.result()) is ExtractionUnavailable
 
 
-async def test_a_reader_that_crashes_is_the_fault_of_the_file(tmp_path: Path, extractor: WorkerExtractor) -> None:
+async def test_a_reader_that_crashes_is_the_fault_of_the_file(
+    tmp_path: Path, extractor: WorkerExtractor
+) -> None:
     with make.stuck(tmp_path / "stuck"):
         async with asyncio.TaskGroup() as tasks:
-            reading = tasks.create_task(_outcome(extractor.text(make.at(tmp_path / "stuck"), filename="a.txt", tenant="acme")))
+            reading = tasks.create_task(
+                _outcome(extractor.text(make.at(tmp_path / "stuck"), filename="a.txt", tenant="acme"))
+            )
             os.kill(await a_reader(), signal.SIGSEGV)
 
     assert isinstance(reading.result(), UnreadableFile)
@@ -322,7 +387,9 @@ async def test_when_the_server_is_killed_its_readers_die_and_another_takes_its_p
     async with WorkerExtractor() as extractor:
         with make.stuck(tmp_path / "stuck"):
             async with asyncio.TaskGroup() as tasks:
-                reading = tasks.create_task(_outcome(extractor.text(make.at(tmp_path / "stuck"), filename="a.txt", tenant="acme")))
+                reading = tasks.create_task(
+                    _outcome(extractor.text(make.at(tmp_path / "stuck"), filename="a.txt", tenant="acme"))
+                )
                 reader = await a_reader()
                 os.kill(_parent(reader), signal.SIGKILL)
         await _until_gone(reader)
@@ -352,7 +419,9 @@ async def test_a_worker_that_answers_too_much_is_cut_off(tmp_path: Path) -> None
 async def test_a_cancelled_extraction_leaves_no_process(tmp_path: Path, extractor: WorkerExtractor) -> None:
     with make.stuck(tmp_path / "stuck"):
         async with asyncio.TaskGroup() as tasks:
-            reading = tasks.create_task(extractor.text(make.at(tmp_path / "stuck"), filename="a.txt", tenant="acme"))
+            reading = tasks.create_task(
+                extractor.text(make.at(tmp_path / "stuck"), filename="a.txt", tenant="acme")
+            )
             await a_reader()
             reading.cancel()
 
@@ -364,7 +433,9 @@ async def test_leaving_ends_what_still_runs(tmp_path: Path) -> None:
     with make.stuck(tmp_path / "stuck"):
         async with asyncio.TaskGroup() as tasks:
             async with WorkerExtractor() as extractor:
-                reading = tasks.create_task(_outcome(extractor.text(make.at(tmp_path / "stuck"), filename="a.txt", tenant="acme")))
+                reading = tasks.create_task(
+                    _outcome(extractor.text(make.at(tmp_path / "stuck"), filename="a.txt", tenant="acme"))
+                )
                 reader = await a_reader()
             await _until_gone(reader)
 
@@ -379,7 +450,8 @@ async def test_when_the_gateway_is_killed_its_readers_and_their_server_end(tmp_p
         "async def main():\n"
         "    async with WorkerExtractor() as extractor:\n"
         "        print(extractor._server._process.pid, flush=True)\n"
-        f"        await extractor.text(make.at({str(tmp_path / 'stuck')!r}), filename='a.txt', tenant='acme')\n"
+        f"        await extractor.text(make.at({str(tmp_path / 'stuck')!r}), filename='a.txt', "
+        "tenant='acme')\n"
         "asyncio.run(main())\n"
     )
     with make.stuck(tmp_path / "stuck"):
@@ -409,7 +481,11 @@ async def test_the_place_of_a_reader_that_ended_is_free_again(tmp_path: Path) ->
 def readers(of: int | None = None) -> list[int]:
     """The processes that read files: grandchildren of this one, or of that one."""
     parents = {int(path.name): _parent(int(path.name)) for path in Path("/proc").glob("[0-9]*")}
-    return [pid for pid, parent in parents.items() if parents.get(parent) == (of or os.getpid()) and "files.worker" in _command(parent)]
+    return [
+        pid
+        for pid, parent in parents.items()
+        if parents.get(parent) == (of or os.getpid()) and "readers.worker" in _command(parent)
+    ]
 
 
 async def a_reader(of: int | None = None) -> int:
@@ -466,7 +542,10 @@ async def test_files_are_read_at_the_same_time(tmp_path: Path, extractor: Worker
 
     async with asyncio.TaskGroup() as tasks:
         running = [
-            tasks.create_task(extractor.text(make.at(tmp_path / f"file-{number}"), filename="a.txt", tenant="acme")) for number in range(6)
+            tasks.create_task(
+                extractor.text(make.at(tmp_path / f"file-{number}"), filename="a.txt", tenant="acme")
+            )
+            for number in range(6)
         ]
 
     assert [task.result() for task in running] == [f"text {number}" for number in range(6)]
@@ -479,11 +558,18 @@ async def test_a_file_that_is_gone_is_invalid(tmp_path: Path, extractor: WorkerE
     assert (refusal.value.code, refusal.value.message) == ("invalid_file", "The file was deleted.")
 
 
-async def test_a_reader_is_bound_and_knows_no_secret_of_ours(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_reader_is_bound_and_knows_no_secret_of_ours(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", "sk-secret")
     with make.stuck(tmp_path / "stuck"):
-        async with WorkerExtractor(limits=WorkerLimits(cpu_s=7, memory_bytes=500_000_000)) as extractor, asyncio.TaskGroup() as tasks:
-            tasks.create_task(_outcome(extractor.text(make.at(tmp_path / "stuck"), filename="a.txt", tenant="acme")))
+        async with (
+            WorkerExtractor(limits=WorkerLimits(cpu_s=7, memory_bytes=500_000_000)) as extractor,
+            asyncio.TaskGroup() as tasks,
+        ):
+            tasks.create_task(
+                _outcome(extractor.text(make.at(tmp_path / "stuck"), filename="a.txt", tenant="acme"))
+            )
             reader = await a_reader()
             await _until_confined(reader)
             limits = Path(f"/proc/{reader}/limits").read_text()

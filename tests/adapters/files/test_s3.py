@@ -1,4 +1,6 @@
-"""What is S3's own: what an upload leaves in the bucket, a storage that fails, and where the client gets its settings from."""
+"""What is S3's own: what an upload leaves in the bucket, a storage that fails, and where the client
+gets its settings from.
+"""
 
 from __future__ import annotations
 
@@ -35,7 +37,14 @@ class Bucket:
         self.scratch = scratch
         self.credentials = S3Credentials(server.access_key_id, server.secret_access_key)
 
-    def store(self, *, url: str | None = None, name: str | None = None, secret: str | None = None, deadline_s: float = 20.0) -> S3BlobStore:
+    def store(
+        self,
+        *,
+        url: str | None = None,
+        name: str | None = None,
+        secret: str | None = None,
+        deadline_s: float = 20.0,
+    ) -> S3BlobStore:
         place = S3Place(name or self.name, endpoint_url=url or self.server.url, prefix="files/")
         credentials = S3Credentials(self.credentials.access_key_id, secret) if secret else self.credentials
         return S3BlobStore(place, credentials, scratch=self.scratch, deadline_s=deadline_s)
@@ -89,9 +98,13 @@ async def test_deleting_removes_what_a_killed_process_had_sent(bucket: Bucket) -
     async with bucket.store() as store:
         key = f"files/{FILE}"
         begun = await store._client.create_multipart_upload(Bucket=bucket.name, Key=key)
-        await store._client.upload_part(Bucket=bucket.name, Key=key, UploadId=begun["UploadId"], PartNumber=1, Body=b"x")
+        await store._client.upload_part(
+            Bucket=bucket.name, Key=key, UploadId=begun["UploadId"], PartNumber=1, Body=b"x"
+        )
         neighbour = await store._client.create_multipart_upload(Bucket=bucket.name, Key=f"{key}99")
-        await store._client.upload_part(Bucket=bucket.name, Key=f"{key}99", UploadId=neighbour["UploadId"], PartNumber=1, Body=b"x")
+        await store._client.upload_part(
+            Bucket=bucket.name, Key=f"{key}99", UploadId=neighbour["UploadId"], PartNumber=1, Body=b"x"
+        )
         before = bucket.content
         await store.delete(FILE)
 
@@ -100,7 +113,11 @@ async def test_deleting_removes_what_a_killed_process_had_sent(bucket: Bucket) -
 
 async def test_a_storage_that_is_gone_is_unavailable_everywhere(bucket: Bucket) -> None:
     async with bucket.store(url=f"http://127.0.0.1:{free_port()}", deadline_s=0.3) as store:
-        for work in (store.write(FILE, megabytes(1), limit=MIB), store.write(FILE, megabytes(6), limit=6 * MIB), store.delete(FILE)):
+        for work in (
+            store.write(FILE, megabytes(1), limit=MIB),
+            store.write(FILE, megabytes(6), limit=6 * MIB),
+            store.delete(FILE),
+        ):
             with pytest.raises(StateUnavailable):
                 await work
         with pytest.raises(StateUnavailable):
@@ -115,7 +132,9 @@ async def test_a_storage_that_is_gone_is_unavailable_everywhere(bucket: Bucket) 
 
 
 @pytest.mark.parametrize("state", ["swallow", "cut"])
-async def test_a_network_that_fails_in_the_middle_of_an_upload_ends_it_in_time(bucket: Bucket, state: str) -> None:
+async def test_a_network_that_fails_in_the_middle_of_an_upload_ends_it_in_time(
+    bucket: Bucket, state: str
+) -> None:
     port = urlsplit(bucket.server.url).port
     assert port is not None
     async with Link(port) as link:

@@ -1,4 +1,6 @@
-"""Keys and tokens for the identity tests: real key pairs, signed with the library and, where a form is forbidden, by hand."""
+"""Keys and tokens for the identity tests: real key pairs, signed with the library and, where a form is
+forbidden, by hand.
+"""
 
 from __future__ import annotations
 
@@ -34,10 +36,14 @@ class Pair:
     private: Any
     public: dict[str, Any]
 
-    def token(self, *, header: Mapping[str, Any] | None = None, algorithm: str | None = None, **changes: Any) -> str:
+    def token(
+        self, *, header: Mapping[str, Any] | None = None, algorithm: str | None = None, **changes: Any
+    ) -> str:
         headers = {"kid": self.kid, **(header or {})}
         payload = json.dumps(claims(**changes)).encode()
-        return jwt.PyJWS().encode(payload, self.private, algorithm=algorithm or self.algorithm, headers=headers)
+        return jwt.PyJWS().encode(
+            payload, self.private, algorithm=algorithm or self.algorithm, headers=headers
+        )
 
 
 @dataclass
@@ -51,7 +57,15 @@ class Keys:
 
 def claims(**changes: Any) -> dict[str, Any]:
     """The claims of a good token; a change to `...` leaves the claim out."""
-    good = {"iss": ISSUER, "aud": AUDIENCE, "exp": NOW + 600, "iat": NOW, "sub": "alice", "tenant": "acme", "teams": ["hr"]}
+    good = {
+        "iss": ISSUER,
+        "aud": AUDIENCE,
+        "exp": NOW + 600,
+        "iat": NOW,
+        "sub": "alice",
+        "tenant": "acme",
+        "teams": ["hr"],
+    }
     return {name: value for name, value in (good | changes).items() if value is not ...}
 
 
@@ -66,7 +80,12 @@ def jwks(*pairs: Pair | Mapping[str, Any]) -> bytes:
 
 
 def _pair(kid: str, algorithm: str, private: Any, to_jwk: Any) -> Pair:
-    return Pair(kid, algorithm, private, {**to_jwk(private.public_key(), as_dict=True), "kid": kid, "use": "sig", "alg": algorithm})
+    return Pair(
+        kid,
+        algorithm,
+        private,
+        {**to_jwk(private.public_key(), as_dict=True), "kid": kid, "use": "sig", "alg": algorithm},
+    )
 
 
 @pytest.fixture(scope="session")

@@ -1,4 +1,6 @@
-"""JWKS files and URLs: good keys outlive failures, unknown key ids cost one fetch per cooldown, and nothing but a plain answer is read."""
+"""JWKS files and URLs: good keys outlive failures, unknown key ids cost one fetch per cooldown, and
+nothing but a plain answer is read.
+"""
 
 from __future__ import annotations
 
@@ -65,13 +67,17 @@ async def test_key_is_fetched_once_and_then_known(issuer: Issuer, clock: HandClo
 async def test_random_key_ids_cost_one_fetch_per_cooldown(issuer: Issuer, clock: HandClock) -> None:
     async with JwksUrl(issuer.url, algorithms=RS, clock=clock) as source:
         clock.now += 30
-        found = await asyncio.gather(*(source.key(f"random-{number}", algorithm="RS256") for number in range(50)))
+        found = await asyncio.gather(
+            *(source.key(f"random-{number}", algorithm="RS256") for number in range(50))
+        )
         clock.now += 29
         found.append(await source.key("another", algorithm="RS256"))
     assert (set(found), issuer.fetches) == ({None}, 2)
 
 
-async def test_key_id_that_the_issuer_does_not_have_is_not_asked_for_again_soon(issuer: Issuer, clock: HandClock) -> None:
+async def test_key_id_that_the_issuer_does_not_have_is_not_asked_for_again_soon(
+    issuer: Issuer, clock: HandClock
+) -> None:
     times = JwksTimes(cooldown_s=10, negative_s=60)
     async with JwksUrl(issuer.url, algorithms=RS, times=times, clock=clock) as source:
         for _ in range(6):
@@ -89,7 +95,9 @@ async def test_rotated_key_is_found_after_the_cooldown(issuer: Issuer, clock: Ha
     assert (before, after is not None) == (None, True)
 
 
-async def test_key_that_the_issuer_withdrew_stops_working_with_the_next_refresh(issuer: Issuer, clock: HandClock, keys: Keys) -> None:
+async def test_key_that_the_issuer_withdrew_stops_working_with_the_next_refresh(
+    issuer: Issuer, clock: HandClock, keys: Keys
+) -> None:
     async with JwksUrl(issuer.url, algorithms=RS, clock=clock) as source:
         issuer.document = jwks(keys.other)
         clock.now += 30
@@ -128,7 +136,9 @@ BAD_ANSWERS: dict[str, Answer] = {
     "no keys": misbehave_with(body=b'{"keys": []}'),
     "keys not a list": misbehave_with(body=b'{"keys": {}}'),
     "symmetric key": misbehave_with(body=jwks({"kty": "oct", "k": "c2VjcmV0", "kid": "new", "alg": "HS256"})),
-    "key of another kind": misbehave_with(body=jwks({"kty": "EC", "crv": "P-256", "x": "AA", "y": "AA", "kid": "new"})),
+    "key of another kind": misbehave_with(
+        body=jwks({"kty": "EC", "crv": "P-256", "x": "AA", "y": "AA", "kid": "new"})
+    ),
     "2 MB": misbehave_with(body=b" " * 2_000_000 + b"{}"),
     "compressed": misbehave_with(body=b"\x1f\x8b", headers={"Content-Encoding": "gzip"}),
     "redirect": redirect,
@@ -146,7 +156,9 @@ async def test_bad_answer_never_evicts_good_keys(issuer: Issuer, clock: HandCloc
     assert (unknown, known is not None, issuer.fetches) == (None, True, 2)
 
 
-async def test_unreachable_issuer_at_start_is_not_ready_and_recovers(issuer: Issuer, clock: HandClock) -> None:
+async def test_unreachable_issuer_at_start_is_not_ready_and_recovers(
+    issuer: Issuer, clock: HandClock
+) -> None:
     issuer.answer = misbehave_with(status=503)
     async with JwksUrl(issuer.url, algorithms=RS, clock=clock) as source:
         at_first = source.ready, await source.key("rsa-1", algorithm="RS256")
@@ -187,7 +199,9 @@ async def test_slow_issuer_is_given_up_at_the_deadline(issuer: Issuer, clock: Ha
     assert (unknown, source.ready) == (None, False)
 
 
-async def test_keys_that_nobody_confirmed_for_too_long_are_no_longer_trusted(issuer: Issuer, clock: HandClock) -> None:
+async def test_keys_that_nobody_confirmed_for_too_long_are_no_longer_trusted(
+    issuer: Issuer, clock: HandClock
+) -> None:
     times = JwksTimes(keep_s=3_600)
     async with JwksUrl(issuer.url, algorithms=RS, times=times, clock=clock) as source:
         issuer.answer = misbehave_with(status=500)
@@ -216,7 +230,8 @@ async def test_cancelled_caller_does_not_end_the_fetch_of_others(issuer: Issuer,
 
 @pytest.mark.parametrize(
     "url",
-    ["http://idp.example/jwks", "ftp://idp.example/jwks", "https://user:pw@idp.example/jwks", "https://", "file:///etc/passwd", "https://h/#f", "http://127.0.0.1.evil.example/"],
+    ["http://idp.example/jwks", "ftp://idp.example/jwks", "https://user:pw@idp.example/jwks", "https://",
+    "file:///etc/passwd", "https://h/#f", "http://127.0.0.1.evil.example/"],
 )  # fmt: skip
 def test_unsafe_jwks_url_does_not_start(url: str) -> None:
     with pytest.raises(ConfigurationError):
@@ -228,7 +243,9 @@ def test_shared_secret_algorithms_do_not_start_with_a_jwks(tmp_path: Path) -> No
         JwksFile(tmp_path / "any", algorithms=("HS256",))
 
 
-async def test_changed_file_is_read_again_and_a_broken_one_changes_nothing(tmp_path: Path, keys: Keys) -> None:
+async def test_changed_file_is_read_again_and_a_broken_one_changes_nothing(
+    tmp_path: Path, keys: Keys
+) -> None:
     path = tmp_path / "jwks.json"
     path.write_bytes(jwks(keys.rsa))
     source = JwksFile(path, algorithms=RS)

@@ -1,4 +1,6 @@
-"""Tokens: everything that is not exactly right is refused with one wording, and what is right comes back as claims."""
+"""Tokens: everything that is not exactly right is refused with one wording, and what is right comes
+back as claims.
+"""
 
 from __future__ import annotations
 
@@ -39,18 +41,22 @@ def hs_token(header: dict[str, Any] | None = None, *, key: bytes = SECRET, **cha
 
 
 @pytest.mark.parametrize("kind", ["rsa", "ec", "ed"])
-async def test_token_signed_with_a_published_key_is_accepted(verifier: JwtVerifier, keys: Keys, kind: str) -> None:
+async def test_token_signed_with_a_published_key_is_accepted(
+    verifier: JwtVerifier, keys: Keys, kind: str
+) -> None:
     assert (await verifier.verify(getattr(keys, kind).token()))["sub"] == "alice"
 
 
 async def test_development_token_is_accepted_with_all_its_claims(clock: HandClock) -> None:
     token = mint_development_token(
         SECRET, issuer=ISSUER, audience=AUDIENCE, subject="bob", tenant="globex", ttl_s=60,
-        teams=["rnd"], roles=["store_admin"], projects=["p"], namespaces=["n"], scopes=["a", "b"], clearance=2, clock=clock,
+        teams=["rnd"], roles=["store_admin"], projects=["p"], namespaces=["n"], scopes=["a", "b"],
+        clearance=2, clock=clock,
     )  # fmt: skip
     found = await hs_verifier(clock).verify(token)
     expected = {
-        "iss": ISSUER, "aud": AUDIENCE, "iat": NOW, "exp": NOW + 60, "sub": "bob", "tenant": "globex", "teams": ["rnd"],
+        "iss": ISSUER, "aud": AUDIENCE, "iat": NOW, "exp": NOW + 60, "sub": "bob", "tenant": "globex",
+            "teams": ["rnd"],
         "roles": ["store_admin"], "projects": ["p"], "namespaces": ["n"], "scope": "a b", "clearance": 2,
     }  # fmt: skip
     assert dict(found) == expected
@@ -160,10 +166,16 @@ BAD_HEADERS: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.parametrize("changes", BAD_HEADERS.values(), ids=BAD_HEADERS.keys())
-async def test_token_with_a_bad_header_is_refused_although_its_signature_is_right(clock: HandClock, changes: dict[str, Any]) -> None:
-    header = {name: value for name, value in ({"alg": "HS256", "typ": "JWT"} | changes).items() if value is not ...}
+async def test_token_with_a_bad_header_is_refused_although_its_signature_is_right(
+    clock: HandClock, changes: dict[str, Any]
+) -> None:
+    header = {
+        name: value for name, value in ({"alg": "HS256", "typ": "JWT"} | changes).items() if value is not ...
+    }
     unsigned = by_hand(header, claims()).rpartition(".")[0]
-    signature = jwt.algorithms.HMACAlgorithm(jwt.algorithms.HMACAlgorithm.SHA256).sign(unsigned.encode(), SECRET)
+    signature = jwt.algorithms.HMACAlgorithm(jwt.algorithms.HMACAlgorithm.SHA256).sign(
+        unsigned.encode(), SECRET
+    )
     token = unsigned + "." + jwt.utils.base64url_encode(signature).decode()
     with pytest.raises(Unauthenticated):
         await hs_verifier(clock).verify(token)
@@ -171,7 +183,9 @@ async def test_token_with_a_bad_header_is_refused_although_its_signature_is_righ
 
 async def test_token_made_by_the_bad_header_recipe_is_accepted_without_a_bad_header(clock: HandClock) -> None:
     unsigned = by_hand({"alg": "HS256", "typ": "JWT", "kid": "any"}, claims()).rpartition(".")[0]
-    signature = jwt.algorithms.HMACAlgorithm(jwt.algorithms.HMACAlgorithm.SHA256).sign(unsigned.encode(), SECRET)
+    signature = jwt.algorithms.HMACAlgorithm(jwt.algorithms.HMACAlgorithm.SHA256).sign(
+        unsigned.encode(), SECRET
+    )
     found = await hs_verifier(clock).verify(unsigned + "." + jwt.utils.base64url_encode(signature).decode())
     assert found["tenant"] == "acme"
 
@@ -194,7 +208,9 @@ MALFORMED: dict[str, Callable[[str], str]] = {
     "another payload": lambda token: ".".join(
         [token.split(".")[0], by_hand({}, claims(tenant="globex")).split(".")[1], token.split(".")[2]]
     ),
-    "last character of the signature changed": lambda token: token[:-2] + ("A" if token[-2] != "A" else "B") + token[-1],
+    "last character of the signature changed": lambda token: (
+        token[:-2] + ("A" if token[-2] != "A" else "B") + token[-1]
+    ),
 }
 
 
@@ -206,7 +222,13 @@ async def test_malformed_token_is_refused(clock: HandClock, spoil: Callable[[str
 
 async def test_all_refusals_have_one_wording(clock: HandClock) -> None:
     messages = set()
-    for token in (hs_token(exp=NOW), hs_token(iss="x"), hs_token(key=b"x" * 32), "rubbish", hs_token(tenant=None)):
+    for token in (
+        hs_token(exp=NOW),
+        hs_token(iss="x"),
+        hs_token(key=b"x" * 32),
+        "rubbish",
+        hs_token(tenant=None),
+    ):
         with pytest.raises(Unauthenticated) as refused:
             await hs_verifier(clock).verify(token)
         messages.add((refused.value.message, refused.value.code))
@@ -246,7 +268,9 @@ async def test_cached_verdict_serves_no_other_token(clock: HandClock) -> None:
         await verifier.verify(token[:-2] + "AA")
 
 
-async def test_cached_verdict_lasts_no_longer_than_its_time_after_the_key_is_gone(clock: HandClock, keys: Keys, tmp_path: Path) -> None:
+async def test_cached_verdict_lasts_no_longer_than_its_time_after_the_key_is_gone(
+    clock: HandClock, keys: Keys, tmp_path: Path
+) -> None:
     path = tmp_path / "jwks.json"
     path.write_bytes(jwks(keys.rsa))
     rules = TokenRules(ISSUER, AUDIENCE, ("RS256",), leeway_s=0, cache_s=60)
@@ -276,7 +300,9 @@ def test_unsafe_rules_do_not_start(issuer: str, audience: str, algorithms: tuple
         TokenRules(issuer, audience, algorithms, leeway_s=0)
 
 
-@pytest.mark.parametrize(("secret", "algorithms"), [(b"x" * 31, ("HS256",)), (b"x" * 63, ("HS512",)), (b"x" * 64, ("RS256",))])
+@pytest.mark.parametrize(
+    ("secret", "algorithms"), [(b"x" * 31, ("HS256",)), (b"x" * 63, ("HS512",)), (b"x" * 64, ("RS256",))]
+)
 def test_short_secret_does_not_start(secret: bytes, algorithms: tuple[str, ...]) -> None:
     with pytest.raises(ConfigurationError):
         SharedSecret(secret, algorithms=algorithms)

@@ -1,7 +1,9 @@
-"""What a team may write as its own `deny`, and what becomes of it where policies are loaded: the tables of `test_acceptance.py`.
+"""What a team may write as its own `deny`, and what becomes of it where policies are loaded: the tables of
+`test_acceptance.py`.
 
-Each is a module below its `package`. `ROW` stands for the row, of which only fields are named that every row has, and `HERE` for the package.
-Before the `|` stand the line that is refused and the code that it is refused with.
+Each is a module below its `package`. `ROW` stands for the row, of which only fields are named that every row
+has, and `HERE` for the package. Before the `|` stand the line that is refused and the code that it is refused
+with.
 """
 
 from __future__ import annotations

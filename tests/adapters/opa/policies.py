@@ -98,7 +98,9 @@ def bundle_with(
     token: str | None = None,
     data: Mapping[str, Any] = MappingProxyType({}),
 ) -> Path:
-    """Write a bundle of the policies with files and data that `build_bundle` would have refused, as somebody makes by hand; return its path."""
+    """Write a bundle of the policies with files and data that `build_bundle` would have refused, as
+    somebody makes by hand; return its path.
+    """
     plain = target.with_name("plain.tar.gz")
     build_bundle(read_source(policies), plain, opa=opa, gateway_token=token, revision=revision)
     files = read_bundle(plain) | {name: text.encode() for name, text in changes.items()}

@@ -1,4 +1,6 @@
-"""What is refused where policies are loaded, so that no filter is wider than its rule: each member is shown to be wide by a real OPA, and refused."""
+"""What is refused where policies are loaded, so that no filter is wider than its rule: each member is
+shown to be wide by a real OPA, and refused.
+"""
 
 from __future__ import annotations
 
@@ -35,12 +37,15 @@ wait_patiently()
 REGO: Final = Path(__file__).parents[3] / "rego"
 
 PRINCIPAL: Final[JsonObject] = {
-    "id": "ann", "tenant": "acme", "teams": ["hr", "eng"], "roles": [], "projects": [], "namespaces": [], "scopes": [], "clearance": 1,
+    "id": "ann", "tenant": "acme", "teams": ["hr", "eng"], "roles": [], "projects": [], "namespaces": [],
+        "scopes": [], "clearance": 1,
     "attrs": {"kind": "x", "level": 1},
 }  # fmt: skip
 ROWS: Final = [
     {"owner": owner, "tenant": tenant, "labels": list(labels)}
-    for owner, tenant, labels in itertools.product(("bob", "eve", "hr"), ("acme", "globex"), ([], ["pii"], ["pii", "secret"]))
+    for owner, tenant, labels in itertools.product(
+        ("bob", "eve", "hr"), ("acme", "globex"), ([], ["pii"], ["pii", "secret"])
+    )
 ]
 
 
@@ -80,7 +85,10 @@ class Parsed:
 
 @pytest.fixture(scope="module")
 def parsed(opa: Path) -> Parsed:
-    shipped = {path.relative_to(REGO).as_posix(): path.read_text(encoding="utf-8") for path in sorted(REGO.rglob("*.rego"))}
+    shipped = {
+        path.relative_to(REGO).as_posix(): path.read_text(encoding="utf-8")
+        for path in sorted(REGO.rglob("*.rego"))
+    }
     texts: dict[str, str] = dict(shipped)
     files: dict[tuple[str, str], dict[str, str]] = {}
     for number, (made, (name, case)) in enumerate(itertools.product(FILTERS, CASES.items())):
@@ -97,25 +105,32 @@ def parsed(opa: Path) -> Parsed:
     return Parsed({name: trees[name] for name in shipped}, schemas, custom)
 
 
-# ---------------------------------------------------------------- refused, and served
+# ---------------------------------------------------- refused, and served
 
 
 @pytest.mark.parametrize("point", [made.package[-1] for made in FILTERS])
 @pytest.mark.parametrize("name", [*WIDE, *REFUSED])
-def test_what_may_widen_a_filter_is_refused_at_every_point_with_rule_and_line(parsed: Parsed, point: str, name: str) -> None:
+def test_what_may_widen_a_filter_is_refused_at_every_point_with_rule_and_line(
+    parsed: Parsed, point: str, name: str
+) -> None:
     case = CASES[name]
 
     found = parsed.findings(point, name)
 
     assert {one.file for one in found} == {f"custom/{point}/{point}.rego"}
-    # The trees of this table know where rules begin; the line within one is `tests/gateway/policy/test_authoring.py`'s.
+    # The trees of this table know where rules begin; the line within one is
+    # `tests/gateway/policy/test_authoring.py`'s.
     begins = max(row for row in rows_of(case) if row <= case.line)
     assert (begins, case.code) in {(one.row, one.code) for one in found}
 
 
 def rows_of(case: Case) -> list[int]:
     lines = case.module("p", "x").splitlines()
-    return [row for row, line in enumerate(lines, start=1) if line and line[0] not in "\t}" and not line.startswith(("package", "import"))]
+    return [
+        row
+        for row, line in enumerate(lines, start=1)
+        if line and line[0] not in "\t}" and not line.startswith(("package", "import"))
+    ]
 
 
 @pytest.mark.parametrize("point", [made.package[-1] for made in FILTERS])
@@ -126,32 +141,49 @@ def test_what_cannot_fail_is_served_at_every_point(parsed: Parsed, point: str, n
 
 def test_a_rule_is_found_by_whichever_head_it_is_written(opa: Path) -> None:
     texts = {
-        "chunk.rego": "package regate.chunk\n\ndefault allow := false\n\nallow if not data.regate.custom.chunk.deny\n",
-        "a.rego": "package regate\n\nchunk.allow if input.chunk == 1\n\ncustom.chunk.deny if f(input.chunk.owner)\n\nf(x) if x == 1\n",
+        "chunk.rego": (
+            "package regate.chunk\n\ndefault allow := false\n\nallow if not data.regate.custom.chunk.deny\n"
+        ),
+        "a.rego": (
+            "package regate\n\nchunk.allow if input.chunk == 1\n\ncustom.chunk.deny if "
+            "f(input.chunk.owner)\n\nf(x) if x == 1\n"
+        ),
     }
 
     found = authoring_findings(Policies(modules_of(parsed_by_command(opa, texts))), {})
 
-    assert [(one.file, one.row, one.code) for one in found] == [("a.rego", 3, "whole-row"), ("a.rego", 5, "no-functions")]
+    assert [(one.file, one.row, one.code) for one in found] == [
+        ("a.rego", 3, "whole-row"),
+        ("a.rego", 5, "no-functions"),
+    ]
 
 
-# ---------------------------------------------------------------- the witness: without the check the filter is wider
+# ---------------------------------------------------- the witness: without the check the filter is wider
 
 
 @pytest.fixture(scope="module")
 def witnesses(tmp_path_factory: pytest.TempPathFactory) -> RunningOpa:
-    """An OPA with each case in a package that no filter of the gateway is made of, so that nothing is refused."""
+    """An OPA with each case in a package that no filter of the gateway is made of, so that nothing is
+    refused.
+    """
     files = {"more.rego": "package regate.nothing\n\nx := 1\n"}
     for number, case in enumerate(CASES.values()):
         package = f"regate.witness.w{number:02}"
-        files[f"w{number}.rego"] = case.module(package, "row") + "\nallow if {\n\tinput.row.tenant\n\tnot deny\n}\n"
+        files[f"w{number}.rego"] = (
+            case.module(package, "row") + "\nallow if {\n\tinput.row.tenant\n\tnot deny\n}\n"
+        )
         files[f"m{number}.rego"] = MORE.replace("data.HERE", package).replace("ROW", "input.row")
-    return running_opa(write_policies(tmp_path_factory.mktemp("witnesses"), files), schemas={"row": SCHEMA}, deadline_s=30)
+    return running_opa(
+        write_policies(tmp_path_factory.mktemp("witnesses"), files), schemas={"row": SCHEMA}, deadline_s=30
+    )
 
 
 SCHEMA: Final = RowSchema(
     "row",
-    {name: FieldSpec(name, kind, required=True) for name, kind in (("owner", "string"), ("tenant", "string"), ("labels", "list"))},  # type: ignore[arg-type]
+    {
+        name: FieldSpec(name, kind, required=True)
+        for name, kind in (("owner", "string"), ("tenant", "string"), ("labels", "list"))
+    },  # type: ignore[arg-type]
 )
 
 
@@ -162,14 +194,24 @@ async def witness(witnesses: RunningOpa) -> AsyncIterator[OpaEngine]:
 
 
 async def compared(engine: OpaEngine, running: RunningOpa, name: str) -> tuple[set[int], set[int]]:
-    """Return which rows the case's filter lets through, and which full evaluation allows; an error of that is a denial."""
+    """Return which rows the case's filter lets through, and which full evaluation allows; an error of
+    that is a denial.
+    """
     rule = f"regate/witness/w{list(CASES).index(name):02}/allow"
-    asked: JsonObject = {"v": 1, "now": 1000, "request_id": "r", "action": "store.list", "principal": PRINCIPAL}
+    asked: JsonObject = {
+        "v": 1,
+        "now": 1000,
+        "request_id": "r",
+        "action": "store.list",
+        "principal": PRINCIPAL,
+    }
     expression = expression_of((await engine.plan(rule, asked, unknown="row")).plan)
     allowed: set[int] = set()
     async with OpaClient(running.process.address, deadline_s=30) as client:
         for number, row in enumerate(ROWS):
-            reply = await client.post(f"/v1/data/{rule}?strict-builtin-errors=true", {"input": {**asked, "row": row}})
+            reply = await client.post(
+                f"/v1/data/{rule}?strict-builtin-errors=true", {"input": {**asked, "row": row}}
+            )
             if reply.status == 200 and json.loads(reply.body).get("result") is True:
                 allowed.add(number)
     return {number for number, row in enumerate(ROWS) if holds(expression, row)}, allowed
@@ -177,7 +219,9 @@ async def compared(engine: OpaEngine, running: RunningOpa, name: str) -> tuple[s
 
 @pytest.mark.asyncio(loop_scope="module")
 @pytest.mark.parametrize("name", WIDE)
-async def test_without_the_check_the_filter_would_be_wider(witness: OpaEngine, witnesses: RunningOpa, name: str) -> None:
+async def test_without_the_check_the_filter_would_be_wider(
+    witness: OpaEngine, witnesses: RunningOpa, name: str
+) -> None:
     filtered, allowed = await compared(witness, witnesses, name)
 
     assert filtered > allowed
@@ -185,7 +229,9 @@ async def test_without_the_check_the_filter_would_be_wider(witness: OpaEngine, w
 
 @pytest.mark.asyncio(loop_scope="module")
 @pytest.mark.parametrize("name", SERVED)
-async def test_what_is_served_has_a_filter_that_is_its_rule(witness: OpaEngine, witnesses: RunningOpa, name: str) -> None:
+async def test_what_is_served_has_a_filter_that_is_its_rule(
+    witness: OpaEngine, witnesses: RunningOpa, name: str
+) -> None:
     filtered, allowed = await compared(witness, witnesses, name)
 
     assert filtered == allowed
@@ -193,7 +239,9 @@ async def test_what_is_served_has_a_filter_that_is_its_rule(witness: OpaEngine, 
 
 @pytest.mark.asyncio(loop_scope="module")
 @pytest.mark.parametrize("name", REFUSED)
-async def test_what_else_is_refused_has_no_wider_filter_than_its_rule(witness: OpaEngine, witnesses: RunningOpa, name: str) -> None:
+async def test_what_else_is_refused_has_no_wider_filter_than_its_rule(
+    witness: OpaEngine, witnesses: RunningOpa, name: str
+) -> None:
     try:
         filtered, allowed = await compared(witness, witnesses, name)
     except FilterNotExpressible:
@@ -202,7 +250,7 @@ async def test_what_else_is_refused_has_no_wider_filter_than_its_rule(witness: O
     assert filtered <= allowed
 
 
-# ---------------------------------------------------------------- trees
+# ---------------------------------------------------- trees
 
 
 def places(tree: Node) -> list[Any]:
@@ -210,8 +258,13 @@ def places(tree: Node) -> list[Any]:
 
 
 @pytest.mark.asyncio(loop_scope="module")
-async def test_a_running_opa_and_its_command_line_read_policies_alike(witness: OpaEngine, witnesses: RunningOpa, opa: Path) -> None:
-    texts = {path.relative_to(REGO).as_posix(): path.read_text(encoding="utf-8") for path in sorted(REGO.rglob("*.rego"))}
+async def test_a_running_opa_and_its_command_line_read_policies_alike(
+    witness: OpaEngine, witnesses: RunningOpa, opa: Path
+) -> None:
+    texts = {
+        path.relative_to(REGO).as_posix(): path.read_text(encoding="utf-8")
+        for path in sorted(REGO.rglob("*.rego"))
+    }
     async with OpaClient(witnesses.process.address, deadline_s=60) as client:
         served = await parsed_by_server(client, texts)
 
@@ -263,4 +316,6 @@ def test_what_does_not_parse_is_told_with_its_line(opa: Path) -> None:
 async def test_what_a_running_opa_does_not_parse_is_told(witness: OpaEngine, witnesses: RunningOpa) -> None:
     async with OpaClient(witnesses.process.address, deadline_s=60) as client:
         with pytest.raises(NotParsed, match=r"bad\.rego"):
-            await parsed_by_server(client, {"good.rego": "package good\n", "bad.rego": "package bad\n\nallow if ]\n"})
+            await parsed_by_server(
+                client, {"good.rego": "package good\n", "bad.rego": "package bad\n\nallow if ]\n"}
+            )

@@ -1,4 +1,6 @@
-"""Batches asked with less work: the answer is that of the whole question, whatever was asked of OPA. Real OPA, with the shipped policies."""
+"""Batches asked with less work: the answer is that of the whole question, whatever was asked of OPA.
+Real OPA, with the shipped policies.
+"""
 
 from __future__ import annotations
 
@@ -27,17 +29,41 @@ RULE: Final = "regate/lib/batch/admitted"
 REGO: Final = Path(__file__).parents[3] / "rego"
 WHO: Final[JsonObject] = {"id": "ann", "tenant": "acme", "teams": ["hr"], "clearance": 1, "attrs": {}}
 ANN: Final[JsonObject] = {**WHO, "roles": [], "projects": [], "namespaces": [], "scopes": []}
-OPEN: Final[JsonObject] = {"tenant": "acme", "owner": "bob", "visibility": "attributes", "teams": ["hr"], "level": 1}
-STAMP: Final[JsonObject] = {**OPEN, "legal_hold": False, "embargo_until": 0, "roles": [], "projects": [], "namespaces": [], "labels": []}
+OPEN: Final[JsonObject] = {
+    "tenant": "acme",
+    "owner": "bob",
+    "visibility": "attributes",
+    "teams": ["hr"],
+    "level": 1,
+}
+STAMP: Final[JsonObject] = {
+    **OPEN,
+    "legal_hold": False,
+    "embargo_until": 0,
+    "roles": [],
+    "projects": [],
+    "namespaces": [],
+    "labels": [],
+}
 STORE: Final[JsonObject] = {"id": "vs_1", "tenant": "acme", "owner": "ann"}
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 
 def batch(*chunks: Json, **more: Json) -> dict[str, Json]:
-    common: dict[str, Json] = {"v": 1, "now": 1_800_000_000, "request_id": "r1", "action": "batch", "principal": ANN}
+    common: dict[str, Json] = {
+        "v": 1,
+        "now": 1_800_000_000,
+        "request_id": "r1",
+        "action": "batch",
+        "principal": ANN,
+    }
     asked = [{"store": "vs_1", "chunk": chunk} for chunk in chunks]
-    return common | {"stores": {"vs_1": STORE}, "chunks": asked, "items": [], "tool_results": [], "models": []} | more
+    return (
+        common
+        | {"stores": {"vs_1": STORE}, "chunks": asked, "items": [], "tool_results": [], "models": []}
+        | more
+    )
 
 
 def different(count: int) -> list[Json]:
@@ -65,7 +91,9 @@ class Noting:
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def shipped() -> AsyncIterator[OpaEngine]:
-    async with running_opa(REGO, schemas={"chunk": load_schema(REGO / "schemas" / "chunk.json")}, deadline_s=10) as engine:
+    async with running_opa(
+        REGO, schemas={"chunk": load_schema(REGO / "schemas" / "chunk.json")}, deadline_s=10
+    ) as engine:
         yield engine
 
 
@@ -101,21 +129,52 @@ async def test_answer_is_that_of_the_whole_question(noting: Noting, split_from: 
     assert both == {True, False}
 
 
-ITEM: Final[JsonObject] = {"id": "m", "kind": "message", "tenant": "acme", "labels": [], "created": 1, "policy_revision": "r"}
+ITEM: Final[JsonObject] = {
+    "id": "m",
+    "kind": "message",
+    "tenant": "acme",
+    "labels": [],
+    "created": 1,
+    "policy_revision": "r",
+}
 ROW: Final[JsonObject] = {**OPEN, "roles": [], "projects": [], "namespaces": [], "labels": []}
-TOOL: Final[JsonObject] = {"type": "function", "server_label": "", "name": "f", "arguments": {}, "side_effect": False}
+TOOL: Final[JsonObject] = {
+    "type": "function",
+    "server_label": "",
+    "name": "f",
+    "arguments": {},
+    "side_effect": False,
+}
 
 
 def of_every_kind(size: int) -> dict[str, Json]:
-    """As many members of each kind, of which OPA admits some and not others, and of chunks none that is like another."""
+    """As many members of each kind, of which OPA admits some and not others, and of chunks none that
+    is like another.
+    """
     rows: list[Json] = [{**ROW, "id": f"r{number}", "level": number % 3} for number in range(size)]
     items: list[Json] = [{**ITEM, "owner": "ann" if number % 4 else "bob"} for number in range(size)]
-    stores: dict[str, Json] = {f"vs_{number}": {**ROW, "id": f"vs_{number}", "level": number % 3} for number in range(size)}
-    chunks: list[Json] = [{"store": f"vs_{number * 7 % size}", "chunk": chunk} for number, chunk in enumerate(different(size))]
-    results: list[Json] = [{"tool": TOOL, "result": {"mime": "", "size": number % 2 * 10**9, "labels": []}} for number in range(size)]
-    lists: dict[str, Json] = {"listed_files": rows, "listed_prompts": rows, "listed_stores": rows, "listed_responses": items}
+    stores: dict[str, Json] = {
+        f"vs_{number}": {**ROW, "id": f"vs_{number}", "level": number % 3} for number in range(size)
+    }
+    chunks: list[Json] = [
+        {"store": f"vs_{number * 7 % size}", "chunk": chunk} for number, chunk in enumerate(different(size))
+    ]
+    results: list[Json] = [
+        {"tool": TOOL, "result": {"mime": "", "size": number % 2 * 10**9, "labels": []}}
+        for number in range(size)
+    ]
+    lists: dict[str, Json] = {
+        "listed_files": rows,
+        "listed_prompts": rows,
+        "listed_stores": rows,
+        "listed_responses": items,
+    }
     models: list[Json] = [f"m{number}" for number in range(size)]
-    return batch() | {"stores": stores, "chunks": chunks, "items": items, "tool_results": results, "models": models} | lists
+    return (
+        batch()
+        | {"stores": stores, "chunks": chunks, "items": items, "tool_results": results, "models": models}
+        | lists
+    )
 
 
 KINDS: Final = tuple(kind.name for kind in batches.KINDS if kind.name != "stores")
@@ -128,7 +187,9 @@ def sets(answer: Answer) -> dict[str, set[Any]]:
 
 
 @pytest.mark.parametrize(("split_from", "most"), [(2, 1), (2, 10), (3, 25), (12, 40), (13, 40), (2, 10_000)])
-async def test_answer_about_every_kind_is_that_of_the_whole_question(noting: Noting, split_from: int, most: int) -> None:
+async def test_answer_about_every_kind_is_that_of_the_whole_question(
+    noting: Noting, split_from: int, most: int
+) -> None:
     asked = of_every_kind(12)
     whole = await noting.inner.ask(RULE, asked)
     answer = await BatchingEngine(noting, split_from=split_from, most=most).ask(RULE, asked)
@@ -151,7 +212,9 @@ async def test_no_question_has_more_members_than_opa_answers_in_time(noting: Not
 async def test_part_knows_the_stores_of_its_chunks_and_no_others(noting: Noting) -> None:
     asked = {**of_every_kind(12), **{name: [] for name in ("items", "tool_results", "models")}}
     await BatchingEngine(noting, split_from=13, most=1_000).ask(RULE, asked)
-    await BatchingEngine(noting, split_from=12, most=1_000).ask(RULE, {name: asked[name] for name in (*batch(), "stores", "chunks")})
+    await BatchingEngine(noting, split_from=12, most=1_000).ask(
+        RULE, {name: asked[name] for name in (*batch(), "stores", "chunks")}
+    )
     first, second = noting.asked[-2:]
 
     for part in (first, second):
@@ -170,7 +233,9 @@ async def test_what_is_the_same_is_asked_once(noting: Noting) -> None:
 
 
 async def test_same_stamp_in_two_stores_is_two_questions(noting: Noting) -> None:
-    asked = batch(STAMP) | {"chunks": [{"store": store, "chunk": STAMP} for store in ("vs_1", "vs_unknown", "vs_1")]}
+    asked = batch(STAMP) | {
+        "chunks": [{"store": store, "chunk": STAMP} for store in ("vs_1", "vs_unknown", "vs_1")]
+    }
 
     assert positions(await BatchingEngine(noting).ask(RULE, asked)) == [0, 2]
 
@@ -183,8 +248,14 @@ async def test_one_and_true_are_two_levels(noting: Noting) -> None:
     assert len(asked["chunks"]) == 4
 
 
-async def test_large_batch_is_asked_in_two_questions_and_everything_else_in_the_first_alone(noting: Noting) -> None:
-    others: dict[str, Json] = {"items": [{"tenant": "acme", "owner": "ann", "labels": []}], "tool_results": [], "models": ["small"]}
+async def test_large_batch_is_asked_in_two_questions_and_everything_else_in_the_first_alone(
+    noting: Noting,
+) -> None:
+    others: dict[str, Json] = {
+        "items": [{"tenant": "acme", "owner": "ann", "labels": []}],
+        "tool_results": [],
+        "models": ["small"],
+    }
     answer = await BatchingEngine(noting, split_from=5).ask(RULE, batch(*different(5), **others))
     first, second = noting.asked
 
@@ -197,7 +268,13 @@ async def test_large_batch_is_asked_in_two_questions_and_everything_else_in_the_
 async def test_anything_but_a_batch_of_chunks_is_passed_on_as_it_is(noting: Noting) -> None:
     engine = BatchingEngine(noting, split_from=2)
     chunks = batch(*different(4))
-    single: JsonObject = {**batch(), "action": "chunk.read", "store": STORE, "chunk": STAMP, "chunks": chunks["chunks"]}
+    single: JsonObject = {
+        **batch(),
+        "action": "chunk.read",
+        "store": STORE,
+        "chunk": STAMP,
+        "chunks": chunks["chunks"],
+    }
     odd: JsonObject = {**chunks, "chunks": {"0": STAMP}}
     await engine.ask("regate/chunk/allow", single)
     await engine.ask("regate/lib/batch/chunk_reasons", chunks)
@@ -217,12 +294,16 @@ ODD: Final = "package regate.lib.batch\n\nadmitted := input.answer\n"
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def odd(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[OpaEngine]:
     """An OPA whose batch rule says what the input tells it to."""
-    async with running_opa(write_policies(tmp_path_factory.mktemp("odd"), {"lib/batch/batch.rego": ODD}), deadline_s=10) as engine:
+    async with running_opa(
+        write_policies(tmp_path_factory.mktemp("odd"), {"lib/batch/batch.rego": ODD}), deadline_s=10
+    ) as engine:
         yield engine
 
 
 @pytest.mark.parametrize("split_from", [2, 1_000])
-@pytest.mark.parametrize("told", [True, {}, *({"chunks": chunks} for chunks in (1, [9], [-1], [True], ["0"], [0, 0]))], ids=str)
+@pytest.mark.parametrize(
+    "told", [True, {}, *({"chunks": chunks} for chunks in (1, [9], [-1], [True], ["0"], [0, 0]))], ids=str
+)
 async def test_answer_of_another_shape_is_no_answer(odd: OpaEngine, told: Json, split_from: int) -> None:
     one, other = different(2)
     with pytest.raises(PolicyUnavailable) as failure:
@@ -250,7 +331,9 @@ async def test_undefined_stays_undefined(odd: OpaEngine, split_from: int) -> Non
 @pytest.mark.parametrize("split_from", [2, 1_000])
 async def test_stamp_that_is_not_json_is_refused(noting: Noting, split_from: int) -> None:
     with pytest.raises(PolicyUnavailable) as failure:
-        await BatchingEngine(noting, split_from=split_from).ask(RULE, batch(STAMP, {**STAMP, "owner": "\ud800"}))
+        await BatchingEngine(noting, split_from=split_from).ask(
+            RULE, batch(STAMP, {**STAMP, "owner": "\ud800"})
+        )
 
     assert ("not JSON" in failure.value.detail, noting.asked) == (True, [])
 

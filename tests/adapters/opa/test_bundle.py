@@ -60,11 +60,16 @@ def test_opa_is_not_asked_again_about_what_did_not_change(policies: Path, tmp_pa
     (policies / "chunk" / "more.rego").write_text("package regate.more\n\nallow if input.level == 1\n")
     places = built(policies, tmp_path, noting)["regate"]["meta"]["places"]
 
-    assert (asked, log.read_text().split()) == ([["check", "parse", "parse", "check"], []], ["check", "parse", "check"])
+    assert (asked, log.read_text().split()) == (
+        [["check", "parse", "parse", "check"], []],
+        ["check", "parse", "check"],
+    )
     assert places["data.regate.more.allow"] == "chunk/more.rego:3"
 
 
-@pytest.mark.parametrize("name", ["chunk/more.rego", "data.json", "data.yaml", "schemas/chunk.json", ".manifest"])
+@pytest.mark.parametrize(
+    "name", ["chunk/more.rego", "data.json", "data.yaml", "schemas/chunk.json", ".manifest"]
+)
 def test_revision_changes_with_every_file_that_decides(policies: Path, name: str) -> None:
     before, seen = read_source(policies).revision, fingerprint(policies)
     (policies / name).parent.mkdir(exist_ok=True)
@@ -101,10 +106,16 @@ def test_bundle_says_its_revision_twice(policies: Path, tmp_path: Path, opa: Pat
     assert data["regate"]["meta"]["revision"] == revision == read_source(policies).revision
 
 
-def test_helpers_are_the_boolean_rules_that_a_filter_is_made_of(policies: Path, tmp_path: Path, opa: Path) -> None:
+def test_helpers_are_the_boolean_rules_that_a_filter_is_made_of(
+    policies: Path, tmp_path: Path, opa: Path
+) -> None:
     helpers = built(policies, tmp_path, opa)["regate"]["meta"]["helpers"]
 
-    assert helpers["regate/chunk"] == ["data.regate.chunk._same_tenant", "data.regate.chunk.denied", "data.regate.chunk.shared"]
+    assert helpers["regate/chunk"] == [
+        "data.regate.chunk._same_tenant",
+        "data.regate.chunk.denied",
+        "data.regate.chunk.shared",
+    ]
 
 
 def test_helpers_of_a_library_count_for_whoever_uses_it(tmp_path: Path, opa: Path) -> None:
@@ -113,7 +124,10 @@ def test_helpers_of_a_library_count_for_whoever_uses_it(tmp_path: Path, opa: Pat
         {
             "store.rego": "package regate.store\n\nimport data.regate.lib.rows\n\nallow if rows.own\n",
             "rows.rego": "package regate.lib.rows\n\nown if data.regate.lib.deep.known\n",
-            "deep.rego": "package regate.lib.deep\n\nknown if input.store.tenant\n\nname := input.store.name\n\nf(x) if x\n",
+            "deep.rego": (
+                "package regate.lib.deep\n\nknown if input.store.tenant\n\nname := "
+                "input.store.name\n\nf(x) if x\n"
+            ),
             "other.rego": "package regate.other\n\nunrelated if input.store.tenant\n",
         },
     )
@@ -144,7 +158,9 @@ h if input.x
 """
     directory = write_policies(tmp_path / "policies", {"chunk.rego": text})
 
-    assert built(directory, tmp_path, opa)["regate"]["meta"]["helpers"]["regate/chunk"] == ["data.regate.chunk.h"]
+    assert built(directory, tmp_path, opa)["regate"]["meta"]["helpers"]["regate/chunk"] == [
+        "data.regate.chunk.h"
+    ]
 
 
 def test_places_of_rules_are_kept_for_messages(policies: Path, tmp_path: Path, opa: Path) -> None:
@@ -154,7 +170,9 @@ def test_places_of_rules_are_kept_for_messages(policies: Path, tmp_path: Path, o
     assert places["data.regate.chunk.allow"] == f"chunk/chunk.rego:{line}"
 
 
-def test_broken_policy_is_refused_in_the_words_of_opa_and_leaves_the_old_bundle(policies: Path, tmp_path: Path, opa: Path) -> None:
+def test_broken_policy_is_refused_in_the_words_of_opa_and_leaves_the_old_bundle(
+    policies: Path, tmp_path: Path, opa: Path
+) -> None:
     built(policies, tmp_path, opa)
     before = (tmp_path / "bundle.tar.gz").read_bytes()
     (policies / "chunk" / "chunk.rego").write_text("package regate.chunk\n\nallow if {", encoding="utf-8")
@@ -165,7 +183,9 @@ def test_broken_policy_is_refused_in_the_words_of_opa_and_leaves_the_old_bundle(
 
 
 def test_field_that_the_schema_does_not_have_is_refused(tmp_path: Path, opa: Path) -> None:
-    directory = write_policies(tmp_path / "policies", {"chunk.rego": CHECKED, "schemas/chunk.json": json.dumps(SCHEMA)})
+    directory = write_policies(
+        tmp_path / "policies", {"chunk.rego": CHECKED, "schemas/chunk.json": json.dumps(SCHEMA)}
+    )
 
     with pytest.raises(BrokenPolicy, match=r"undefined ref: input\.chunk\.tennant"):
         built(directory, tmp_path, opa)
@@ -176,7 +196,9 @@ def test_directory_without_policies_is_refused(tmp_path: Path) -> None:
         read_source(tmp_path)
 
 
-def test_policies_may_not_write_what_the_bundle_says_of_itself(policies: Path, tmp_path: Path, opa: Path) -> None:
+def test_policies_may_not_write_what_the_bundle_says_of_itself(
+    policies: Path, tmp_path: Path, opa: Path
+) -> None:
     write_policies(policies, {"regate/meta/data.json": '{"revision": "mine"}'})
 
     with pytest.raises(BrokenPolicy, match="reserved"):

@@ -1,4 +1,6 @@
-"""What a team adds to the policies: its rules reach the filter, its misspellings and its broken data are refused when they are loaded."""
+"""What a team adds to the policies: its rules reach the filter, its misspellings and its broken data
+are refused when they are loaded.
+"""
 
 from __future__ import annotations
 
@@ -46,7 +48,9 @@ def shipped(tmp_path: Path) -> Path:
 
 
 def test_custom_rules_are_helpers_of_the_rule_that_consults_them(tmp_path: Path, opa: Path) -> None:
-    directory = write_policies(tmp_path / "policies", {"chunk.rego": CONSULTING, "custom/chunk/chunk.rego": DENYING})
+    directory = write_policies(
+        tmp_path / "policies", {"chunk.rego": CONSULTING, "custom/chunk/chunk.rego": DENYING}
+    )
 
     helpers = built(directory, tmp_path, opa)["regate"]["meta"]["helpers"]
 
@@ -65,25 +69,34 @@ def test_helpers_are_found_through_the_import_of_a_package_above_them(tmp_path: 
     rows = "package regate.lib.rows\n\nown if input.store.tenant\n"
     directory = write_policies(tmp_path / "policies", {"store.rego": text, "rows.rego": rows})
 
-    assert built(directory, tmp_path, opa)["regate"]["meta"]["helpers"]["regate/store"] == ["data.regate.lib.rows.own"]
+    assert built(directory, tmp_path, opa)["regate"]["meta"]["helpers"]["regate/store"] == [
+        "data.regate.lib.rows.own"
+    ]
 
 
 @pytest.mark.parametrize(
     ("name", "text", "said"),
     [
-        ("custom/chunk/chunk.rego", "package regate.custom.chunk\n\ndenny if input.chunk.far\n", r"chunk\.rego:3: .*regate\.custom\.chunk\.denny"),
-        ("custom/chnk/chnk.rego", "package regate.custom.chnk\n\ndeny if input.chunk.far\n", r"chnk\.rego:3: .*regate\.custom\.chnk\.deny"),
-        ("custom/custom.rego", "package regate.custom\n\ndeny if input.chunk.far\n", r"custom\.rego:3: .*regate\.custom\.deny"),
+        ("custom/chunk/chunk.rego", "package regate.custom.chunk\n\ndenny if input.chunk.far\n",
+        r"chunk\.rego:3: .*regate\.custom\.chunk\.denny"),
+        ("custom/chnk/chnk.rego", "package regate.custom.chnk\n\ndeny if input.chunk.far\n",
+        r"chnk\.rego:3: .*regate\.custom\.chnk\.deny"),
+        ("custom/custom.rego", "package regate.custom\n\ndeny if input.chunk.far\n",
+        r"custom\.rego:3: .*regate\.custom\.deny"),
     ],
 )  # fmt: skip
-def test_custom_rule_that_nothing_consults_is_refused(shipped: Path, tmp_path: Path, opa: Path, name: str, text: str, said: str) -> None:
+def test_custom_rule_that_nothing_consults_is_refused(
+    shipped: Path, tmp_path: Path, opa: Path, name: str, text: str, said: str
+) -> None:
     write_policies(shipped, {name: text})
 
     with pytest.raises(BrokenPolicy, match=said):
         built(shipped, tmp_path, opa)
 
 
-def test_custom_package_that_custom_rules_import_may_have_any_rules(shipped: Path, tmp_path: Path, opa: Path) -> None:
+def test_custom_package_that_custom_rules_import_may_have_any_rules(
+    shipped: Path, tmp_path: Path, opa: Path
+) -> None:
     using = "package regate.custom.chunk\n\nimport data.regate.custom.places\n\ndeny if places.far\n"
     places = "package regate.custom.places\n\nfar if input.chunk.level > 1\n"
     write_policies(shipped, {"custom/chunk/chunk.rego": using, "custom/places/places.rego": places})
@@ -105,7 +118,11 @@ def test_document_of_the_team_is_added_to_the_default(shipped: Path, tmp_path: P
         ("deny_labels", '{"hr-only": "boss"}', "deny_labels"),
         ("models", '{"big": "globex"}', r"data\.regate\.models: big: Invalid type"),
         ("tools", '{"web": {"type": "web_search"}}', r"data\.regate\.tools: web: tenants is required"),
-        ("tenants", '{"acme": {"suspnded": true, "suspended": true, "admins": []}}', r"data\.regate\.tenants: acme: .*suspnded"),
+        (
+            "tenants",
+            '{"acme": {"suspnded": true, "suspended": true, "admins": []}}',
+            r"data\.regate\.tenants: acme: .*suspnded",
+        ),
         ("quotas", '{"tenants": {"acme": {"rpm": -1}}}', r"data\.regate\.quotas: tenants\.acme\.rpm"),
     ],
 )
@@ -118,7 +135,9 @@ def test_document_that_contradicts_the_default_or_its_schema_is_refused(
         built(shipped, tmp_path, opa)
 
 
-def test_missing_document_is_refused_for_it_would_restrict_nothing(shipped: Path, tmp_path: Path, opa: Path) -> None:
+def test_missing_document_is_refused_for_it_would_restrict_nothing(
+    shipped: Path, tmp_path: Path, opa: Path
+) -> None:
     data = json.loads((shipped / "data.json").read_text(encoding="utf-8"))
     del data["regate"]["deny_labels"]
     (shipped / "data.json").write_text(json.dumps(data), encoding="utf-8")

@@ -1,4 +1,6 @@
-"""Remembered plans: what they may stand for, when they end, and that nothing else is remembered. Real OPA; only time is scripted."""
+"""Remembered plans: what they may stand for, when they end, and that nothing else is remembered. Real
+OPA; only time is scripted.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +28,13 @@ NOW = 1_800_000_000  # a multiple of 5: a bucket begins here
 
 
 def document(**changes: Json) -> JsonObject:
-    return {"v": 1, "now": NOW, "request_id": "r1", "action": "chunk.read", "principal": {"tenant": "acme", "teams": ["hr"]}} | changes
+    return {
+        "v": 1,
+        "now": NOW,
+        "request_id": "r1",
+        "action": "chunk.read",
+        "principal": {"tenant": "acme", "teams": ["hr"]},
+    } | changes
 
 
 class Time:
@@ -64,7 +72,9 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def steady(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[OpaEngine]:
-    policies = write_policies(tmp_path_factory.mktemp("policies"), {"chunk/chunk.rego": CHUNK, "plans.rego": LOWERED})
+    policies = write_policies(
+        tmp_path_factory.mktemp("policies"), {"chunk/chunk.rego": CHUNK, "plans.rego": LOWERED}
+    )
     async with running_opa(policies, deadline_s=10) as engine:
         yield engine
 
@@ -82,10 +92,20 @@ async def changing(managed: RunningOpa) -> AsyncIterator[Counted]:
 
 
 def caching(
-    inner: PolicyEngine, *, seconds: float = 5, entries: int = 100, most_bytes: int = 1_000_000, clock: Time | None = None
+    inner: PolicyEngine,
+    *,
+    seconds: float = 5,
+    entries: int = 100,
+    most_bytes: int = 1_000_000,
+    clock: Time | None = None,
 ) -> CachingEngine:
     return CachingEngine(
-        inner, seconds=seconds, entries=entries, decision_attributes=["regate/chunk/on_deny"], most_bytes=most_bytes, clock=clock or Time()
+        inner,
+        seconds=seconds,
+        entries=entries,
+        decision_attributes=["regate/chunk/on_deny"],
+        most_bytes=most_bytes,
+        clock=clock or Time(),
     )
 
 
@@ -111,7 +131,9 @@ async def test_same_question_of_another_request_is_compiled_once(counted: Counte
         {"v": 1.0},
     ],
 )
-async def test_anything_else_in_the_input_makes_another_plan(counted: Counted, changes: dict[str, Json]) -> None:
+async def test_anything_else_in_the_input_makes_another_plan(
+    counted: Counted, changes: dict[str, Json]
+) -> None:
     engine = caching(counted)
     await engine.plan(RULE, document(), unknown="chunk")
     await engine.plan(RULE, document(**changes), unknown="chunk")
@@ -122,7 +144,11 @@ async def test_anything_else_in_the_input_makes_another_plan(counted: Counted, c
 async def test_true_and_one_are_two_inputs(counted: Counted) -> None:
     engine = caching(counted)
     for clearance in (1, 1.0, True, "1"):
-        await engine.plan(RULE, document(principal={"tenant": "acme", "teams": ["hr"], "clearance": clearance}), unknown="chunk")
+        await engine.plan(
+            RULE,
+            document(principal={"tenant": "acme", "teams": ["hr"], "clearance": clearance}),
+            unknown="chunk",
+        )
 
     assert counted.plans == 4
 
@@ -215,7 +241,9 @@ async def test_plans_together_stay_within_their_bytes(counted: Counted) -> None:
 
 
 @pytest.mark.parametrize(("people", "teams"), [(300, 0), (300, 5), (40, 500)])
-async def test_bytes_that_are_counted_are_those_that_are_held(counted: Counted, people: int, teams: int) -> None:
+async def test_bytes_that_are_counted_are_those_that_are_held(
+    counted: Counted, people: int, teams: int
+) -> None:
     engine = caching(counted, entries=1_000, most_bytes=100_000_000)
     await engine.plan(RULE, document(), unknown="chunk")
     await engine.ask(QUALITY, document())
@@ -223,7 +251,11 @@ async def test_bytes_that_are_counted_are_those_that_are_held(counted: Counted, 
     tracemalloc.start()
     held, before = tracemalloc.get_traced_memory()[0], engine.bytes
     for person in range(people):
-        who: Json = {"id": f"p{person}", "tenant": f"t{person}", "teams": [f"team-{person}-{number}" for number in range(teams)]}
+        who: Json = {
+            "id": f"p{person}",
+            "tenant": f"t{person}",
+            "teams": [f"team-{person}-{number}" for number in range(teams)],
+        }
         await engine.plan(RULE, document(principal=who), unknown="chunk")
         await engine.ask(QUALITY, document(principal=who))
     del who
@@ -277,7 +309,9 @@ async def changed(changing: Counted, policies: Path, text: str) -> None:
 
 
 @pytest.mark.parametrize("heard_by", ["ask", "plan", "revision"])
-async def test_every_answer_that_names_another_revision_ends_all_plans(changing: Counted, policies: Path, heard_by: str) -> None:
+async def test_every_answer_that_names_another_revision_ends_all_plans(
+    changing: Counted, policies: Path, heard_by: str
+) -> None:
     engine = caching(changing)
     wide = await engine.plan(RULE, document(), unknown="chunk")
     await changed(changing, policies, OPEN)
@@ -293,7 +327,9 @@ async def test_every_answer_that_names_another_revision_ends_all_plans(changing:
     assert (await engine.plan(RULE, document(), unknown="chunk")).plan == Everything()
 
 
-async def test_stale_wide_plan_is_caught_by_the_decision_that_is_never_remembered(changing: Counted, policies: Path) -> None:
+async def test_stale_wide_plan_is_caught_by_the_decision_that_is_never_remembered(
+    changing: Counted, policies: Path
+) -> None:
     await changed(changing, policies, OPEN)
     engine = caching(changing)
     assert (await engine.plan(RULE, document(), unknown="chunk")).plan == Everything()
@@ -302,11 +338,15 @@ async def test_stale_wide_plan_is_caught_by_the_decision_that_is_never_remembere
     stale = await engine.plan(RULE, document(), unknown="chunk")
     answer = await engine.ask(RULE, document(chunk={"tenant": "globex", "visibility": "tenant"}))
     assert (stale.plan, answer.value) == (Everything(), False)
-    assert isinstance((await engine.plan(RULE, document(), unknown="chunk")).plan, Matching)  # the answer told of the new revision
+    assert isinstance(
+        (await engine.plan(RULE, document(), unknown="chunk")).plan, Matching
+    )  # the answer told of the new revision
 
 
 class Answering:
-    """An engine whose every word the test says: for orders of events that a real one shows once in a thousand runs."""
+    """An engine whose every word the test says: for orders of events that a real one shows once in a
+    thousand runs.
+    """
 
     def __init__(self, revision: str) -> None:
         self.current = revision
@@ -351,7 +391,9 @@ async def test_quality_of_another_request_is_asked_once_and_a_decision_each_time
     assert (engine.hits, engine.misses) == (0, 0)  # these tell of filters
 
 
-@pytest.mark.parametrize("changes", [{"now": NOW + 5}, {"principal": {"tenant": "globex"}}, {"action": "other"}])
+@pytest.mark.parametrize(
+    "changes", [{"now": NOW + 5}, {"principal": {"tenant": "globex"}}, {"action": "other"}]
+)
 async def test_quality_for_another_input_is_asked_again(counted: Counted, changes: dict[str, Json]) -> None:
     engine = caching(counted)
     await engine.ask(QUALITY, document())
@@ -380,7 +422,11 @@ async def test_quality_ends_with_the_policy_that_said_it() -> None:
     scripted.current = "new"
     await engine.ask(RULE, document())
 
-    assert [answer.revision for answer in [*remembered, await engine.ask(QUALITY, document())]] == ["old", "old", "new"]
+    assert [answer.revision for answer in [*remembered, await engine.ask(QUALITY, document())]] == [
+        "old",
+        "old",
+        "new",
+    ]
 
 
 async def test_engine_without_policy_ends_all_plans() -> None:

@@ -1,4 +1,6 @@
-"""Controls that a policy asks for and the gateway does not have: refused where policies are loaded, at the rule or the key that asks."""
+"""Controls that a policy asks for and the gateway does not have: refused where policies are loaded, at
+the rule or the key that asks.
+"""
 
 from __future__ import annotations
 
@@ -49,26 +51,34 @@ CATALOGUE: Final = """{
 # file -> its text, the line that asks, what is said
 ASKING: dict[str, tuple[str, str, int, str]] = {
     "approval by a custom rule": (
-        "custom/tool/tool.rego", "package regate.custom.tool\n\napprove if input.tool.name == `mail`\n", 3, "regate.custom.tool.approve asks in vain",
+        "custom/tool/tool.rego", "package regate.custom.tool\n\napprove if input.tool.name == `mail`\n", 3,
+        "regate.custom.tool.approve asks in vain",
     ),
     "a guard by a custom rule": (
-        "custom/guard/guard.rego", "package regate.custom.guard\n\nblock if input.step == `input`\n", 3, "regate.custom.guard.block asks in vain",
+        "custom/guard/guard.rego", "package regate.custom.guard\n\nblock if input.step == `input`\n", 3,
+        "regate.custom.guard.block asks in vain",
     ),
-    "redaction of chunks": ("chunk/redact.rego", "package regate.chunk\n\nredact := [`x`]\n", 3, "regate.chunk.redact asks in vain"),
-    "approval of a tool": ("regate/tools/data.json", CATALOGUE % ("true", ""), 5, "data.regate.tools.mail.needs_approval asks in vain"),
+    "redaction of chunks": ("chunk/redact.rego", "package regate.chunk\n\nredact := [`x`]\n", 3,
+        "regate.chunk.redact asks in vain"),
+    "approval of a tool": ("regate/tools/data.json", CATALOGUE % ("true", ""), 5,
+        "data.regate.tools.mail.needs_approval asks in vain"),
     "a deadline of a tool": (
-        "regate/tools/data.json", CATALOGUE % ("false", ',\n    "deadline_s": 5'), 6, "data.regate.tools.mail.deadline_s asks in vain",
+        "regate/tools/data.json", CATALOGUE % ("false", ',\n    "deadline_s": 5'), 6,
+        "data.regate.tools.mail.deadline_s asks in vain",
     ),
     "a deadline in YAML": (
         "regate/tools/data.yaml",
-        "mail:\n  type: mcp\n  tenants: {}\n  needs_approval: false\n  deadline_s: 5\n", 5, "data.regate.tools.mail.deadline_s asks in vain",
+        "mail:\n  type: mcp\n  tenants: {}\n  needs_approval: false\n  deadline_s: 5\n", 5,
+            "data.regate.tools.mail.deadline_s asks in vain",
     ),
     "a guard of the team's own": ("guard/guard.rego", GUARD, 3, "regate.guard is not the shipped one"),
 }  # fmt: skip
 
 
 @pytest.mark.parametrize("name", ASKING)
-def test_a_control_that_is_not_there_is_refused_at_its_line_with_what_to_do(name: str, shipped: Path, tmp_path: Path, opa: Path) -> None:
+def test_a_control_that_is_not_there_is_refused_at_its_line_with_what_to_do(
+    name: str, shipped: Path, tmp_path: Path, opa: Path
+) -> None:
     file, text, line, says = ASKING[name]
     write_policies(shipped, {file: text})
 
@@ -79,31 +89,59 @@ def test_a_control_that_is_not_there_is_refused_at_its_line_with_what_to_do(name
 
 
 @pytest.mark.parametrize("step", ["input", "chunk", "tool_result", "output"])
-@pytest.mark.parametrize("limits", ['{"scores": {"toxic": {"block": 0.9}}, "labels": {}}', '{"scores": {}, "labels": {"pii": "redact"}}'])
-def test_thresholds_of_guards_that_nobody_asks_are_refused(step: str, limits: str, shipped: Path, tmp_path: Path, opa: Path) -> None:
+@pytest.mark.parametrize(
+    "limits",
+    ['{"scores": {"toxic": {"block": 0.9}}, "labels": {}}', '{"scores": {}, "labels": {"pii": "redact"}}'],
+)
+def test_thresholds_of_guards_that_nobody_asks_are_refused(
+    step: str, limits: str, shipped: Path, tmp_path: Path, opa: Path
+) -> None:
     data = (shipped / "data.json").read_text()
-    (shipped / "data.json").write_text(data.replace(f'"{step}": {{"scores": {{}}, "labels": {{}}}}', f'"{step}": {limits}'))
+    (shipped / "data.json").write_text(
+        data.replace(f'"{step}": {{"scores": {{}}, "labels": {{}}}}', f'"{step}": {limits}')
+    )
     line = next(row for row, text in enumerate(data.splitlines(), start=1) if f'"{step}": {{"scores"' in text)
     kind = "scores" if "toxic" in limits else "labels"
 
     said = refusal(shipped, tmp_path, opa)
 
-    assert said.startswith(f"data.json:{line}: no-such-control: data.regate.guard_thresholds.{step}.{kind} asks in vain")
+    assert said.startswith(
+        f"data.json:{line}: no-such-control: data.regate.guard_thresholds.{step}.{kind} asks in vain"
+    )
 
 
 def found_in(texts: dict[str, str], opa: Path) -> list[Finding]:
-    policies = Policies(modules_of(parsed_by_command(opa, {name: text for name, text in texts.items() if name.endswith(".rego")})))
+    policies = Policies(
+        modules_of(
+            parsed_by_command(opa, {name: text for name, text in texts.items() if name.endswith(".rego")})
+        )
+    )
     return list(control_findings(policies, {name: text.encode() for name, text in texts.items()}))
 
 
 def test_what_asks_for_nothing_is_served(shipped: Path, opa: Path) -> None:
-    texts = {path.relative_to(shipped).as_posix(): path.read_text() for path in shipped.rglob("*") if path.is_file()}
+    texts = {
+        path.relative_to(shipped).as_posix(): path.read_text()
+        for path in shipped.rglob("*")
+        if path.is_file()
+    }
     tools = '{"mail": {"type": "mcp", "tenants": {}, "needs_approval": false, "max_result_bytes": 9}}'
     passing = 'package regate.guard\n\naction := "pass"\n'
     quiet = "package regate.custom.tool\n\ndefault approve := false\n"
 
     assert found_in(texts, opa) == []
-    assert found_in({**texts, "regate/tools/data.json": tools, "custom/tool/tool.rego": quiet, "guard/guard.rego": passing}, opa) == []
+    assert (
+        found_in(
+            {
+                **texts,
+                "regate/tools/data.json": tools,
+                "custom/tool/tool.rego": quiet,
+                "guard/guard.rego": passing,
+            },
+            opa,
+        )
+        == []
+    )
 
 
 def test_the_shipped_guard_is_the_one_that_is_known() -> None:
@@ -111,14 +149,27 @@ def test_the_shipped_guard_is_the_one_that_is_known() -> None:
 
 
 def test_every_rule_of_the_contract_is_asked_or_is_known_not_to_be() -> None:
-    """A rule that the contract demands and nobody asks is a control that is not there: it needs its line in `controls.py`."""
+    """A rule that the contract demands and nobody asks is a control that is not there: it needs its
+    line in `controls.py`.
+    """
     packages = (regate_adapters, regate_gateway, regate_orchestrator)
-    sources = [path for module in packages for path in Path(next(iter(module.__path__))).rglob("*.py") if path.name != "entrypoints.py"]
-    words = {node.value for path in sources for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Constant)}
+    sources = [
+        path
+        for module in packages
+        for path in Path(next(iter(module.__path__))).rglob("*.py")
+        if path.name != "entrypoints.py"
+    ]
+    words = {
+        node.value
+        for path in sources
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Constant)
+    }
     asked = {rule for rule in asked_rules() if rule in words or rule.rpartition("/")[2] in words}
 
     assert set(asked_rules()) - asked <= {"regate/guard/action"}
     assert not {word for word in words if isinstance(word, str) and word.startswith("regate/guard")}
     assert {".".join(rule[1:]) for rule in RULES} == {
-        "regate.custom.tool.approve", "regate.custom.guard.block", "regate.chunk.redact", "regate.custom.chunk.redact",
+        "regate.custom.tool.approve", "regate.custom.guard.block", "regate.chunk.redact",
+        "regate.custom.chunk.redact",
     }  # fmt: skip

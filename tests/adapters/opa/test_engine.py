@@ -1,4 +1,6 @@
-"""The engine against real OPA, and against a server that answers as OPA never should: everything but an exact answer is unavailability."""
+"""The engine against real OPA, and against a server that answers as OPA never should: everything but
+an exact answer is unavailability.
+"""
 
 from __future__ import annotations
 
@@ -51,7 +53,9 @@ lowered if lower(input.row.tenant) == "acme"
 
 @asynccontextmanager
 async def server(path: Path, replies: Sequence[bytes | None]) -> AsyncIterator[list[bytes]]:
-    """Listen on the socket and answer the n-th request with the n-th reply; None closes the connection instead, b"" never answers."""
+    """Listen on the socket and answer the n-th request with the n-th reply; None closes the connection
+    instead, b"" never answers.
+    """
     requests: list[bytes] = []
     left = list(replies)
 
@@ -59,7 +63,11 @@ async def server(path: Path, replies: Sequence[bytes | None]) -> AsyncIterator[l
         try:
             while True:
                 head = await reader.readuntil(b"\r\n\r\n")
-                length = next(int(line.split(b":")[1]) for line in head.split(b"\r\n") if line.lower().startswith(b"content-length"))
+                length = next(
+                    int(line.split(b":")[1])
+                    for line in head.split(b"\r\n")
+                    if line.lower().startswith(b"content-length")
+                )
                 requests.append(head + await reader.readexactly(length))
                 reply = left.pop(0)
                 if reply is None:
@@ -77,7 +85,10 @@ async def server(path: Path, replies: Sequence[bytes | None]) -> AsyncIterator[l
 
 
 def reply(body: str, *, status: str = "200 OK", more: str = "") -> bytes:
-    return f"HTTP/1.1 {status}\r\nContent-Type: application/json\r\n{more}Content-Length: {len(body.encode())}\r\n\r\n{body}".encode()
+    return (
+        f"HTTP/1.1 {status}\r\nContent-Type: application/json\r\n{more}Content-Length: "
+        f"{len(body.encode())}\r\n\r\n{body}"
+    ).encode()
 
 
 def engine_at(path: Path, *, deadline_s: float = 10) -> OpaEngine:
@@ -89,7 +100,10 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 @pytest.fixture(scope="module")
 def managed(tmp_path_factory: pytest.TempPathFactory) -> RunningOpa:
-    return running_opa(write_policies(tmp_path_factory.mktemp("policies"), {"chunk.rego": CHUNK, "plans.rego": PLANS}), deadline_s=10)
+    return running_opa(
+        write_policies(tmp_path_factory.mktemp("policies"), {"chunk.rego": CHUNK, "plans.rego": PLANS}),
+        deadline_s=10,
+    )
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -98,7 +112,9 @@ async def running(managed: RunningOpa) -> AsyncIterator[OpaEngine]:
         yield engine
 
 
-async def test_a_policy_that_lacks_a_rule_has_no_revision_and_the_problem_is_told(running: OpaEngine, managed: RunningOpa) -> None:
+async def test_a_policy_that_lacks_a_rule_has_no_revision_and_the_problem_is_told(
+    running: OpaEngine, managed: RunningOpa
+) -> None:
     asked = ["regate/chunk/allow", "regate/chunk/deny_reasons", "regate/absent/allow"]
     async with OpaEngine(managed.process.address, schemas={}, deadline_s=10, rules=asked) as engine:
         with pytest.raises(PolicyUnavailable):
@@ -108,15 +124,28 @@ async def test_a_policy_that_lacks_a_rule_has_no_revision_and_the_problem_is_tol
     assert problem == "the policy lacks regate/absent/allow, for which OPA answers as for a denial"
 
 
-async def test_a_rule_of_which_there_is_a_default_only_is_there(running: OpaEngine, managed: RunningOpa) -> None:
-    async with OpaEngine(managed.process.address, schemas={}, deadline_s=10, rules=["regate/plans/closed"]) as engine:
+async def test_a_rule_of_which_there_is_a_default_only_is_there(
+    running: OpaEngine, managed: RunningOpa
+) -> None:
+    async with OpaEngine(
+        managed.process.address, schemas={}, deadline_s=10, rules=["regate/plans/closed"]
+    ) as engine:
         assert await engine.revision() == managed.process.revision
 
 
-async def test_what_policies_are_not_checked_for_is_not_asked(running: OpaEngine, managed: RunningOpa) -> None:
-    async with OpaEngine(managed.process.address, schemas={}, deadline_s=10, rules=["regate/chunk/allow"]) as engine:
-        assert (await engine.ask("regate/chunk/allow", {"chunk": CHUNK_OF_ACME, "principal": PRINCIPAL})).value is True
-        for asking in (engine.ask("regate/plans/always", {}), engine.plan("regate/plans/always", {}, unknown="row")):
+async def test_what_policies_are_not_checked_for_is_not_asked(
+    running: OpaEngine, managed: RunningOpa
+) -> None:
+    async with OpaEngine(
+        managed.process.address, schemas={}, deadline_s=10, rules=["regate/chunk/allow"]
+    ) as engine:
+        assert (
+            await engine.ask("regate/chunk/allow", {"chunk": CHUNK_OF_ACME, "principal": PRINCIPAL})
+        ).value is True
+        for asking in (
+            engine.ask("regate/plans/always", {}),
+            engine.plan("regate/plans/always", {}, unknown="row"),
+        ):
             with pytest.raises(ValueError, match="none of the rules"):
                 await asking
 
@@ -141,7 +170,10 @@ async def test_rule_that_fails_is_unavailable_and_not_undefined(running: OpaEngi
     assert raised.value.detail.startswith("OPA answered 500")
 
 
-@pytest.mark.parametrize("rule", ["regate", "regate/", "regate/../system", "regate/plans/always?x=1", "regate.plans", "/regate/a", ""])
+@pytest.mark.parametrize(
+    "rule",
+    ["regate", "regate/", "regate/../system", "regate/plans/always?x=1", "regate.plans", "/regate/a", ""],
+)
 async def test_what_is_no_rule_is_never_asked(running: OpaEngine, rule: str) -> None:
     with pytest.raises(ValueError, match="no path of a rule"):
         await running.ask(rule, {})
@@ -158,7 +190,8 @@ async def test_input_that_is_no_json_is_unavailability(running: OpaEngine, text:
 async def test_plan_for_everything_nothing_and_some(running: OpaEngine, managed: RunningOpa) -> None:
     document: JsonObject = {"action": "read"}
     always, never, mixed, absent = [
-        await running.plan(f"regate/plans/{rule}", document, unknown="row") for rule in ("always", "never", "mixed", "absent")
+        await running.plan(f"regate/plans/{rule}", document, unknown="row")
+        for rule in ("always", "never", "mixed", "absent")
     ]
 
     assert (always.plan, never.plan, absent.plan) == (Everything(), Nothing(), Nothing())
@@ -180,13 +213,21 @@ async def test_refusal_names_rule_file_line_and_reason(running: OpaEngine) -> No
         await running.plan("regate/plans/lowered", {}, unknown="row")
 
     line = PLANS.splitlines().index('lowered if lower(input.row.tenant) == "acme"') + 1
-    assert raised.value.detail == f"data.regate.plans.lowered: data.regate.plans.lowered (plans.rego:{line}): builtin lower"
+    assert (
+        raised.value.detail
+        == f"data.regate.plans.lowered: data.regate.plans.lowered (plans.rego:{line}): builtin lower"
+    )
 
 
 async def test_many_tasks_share_one_engine(running: OpaEngine) -> None:
     async with asyncio.TaskGroup() as tasks:
         asked = [
-            tasks.create_task(running.ask("regate/chunk/allow", {"principal": PRINCIPAL, "chunk": {**CHUNK_OF_ACME, "tenant": tenant}}))
+            tasks.create_task(
+                running.ask(
+                    "regate/chunk/allow",
+                    {"principal": PRINCIPAL, "chunk": {**CHUNK_OF_ACME, "tenant": tenant}},
+                )
+            )
             for tenant in ["acme", "globex"] * 100
         ]
 
@@ -207,7 +248,16 @@ async def test_closed_engine_is_unavailable(tmp_path: Path) -> None:
 async def test_opa_without_any_policy_is_unavailable_though_it_answers(tmp_path: Path, opa: Path) -> None:
     address = OpaAddress("http://opa", socket=tmp_path / "opa.sock")
     process = await asyncio.create_subprocess_exec(
-        *(opa, "run", "--server", "--addr", f"unix://{address.socket}", "--skip-version-check", "--log-level", "error"),
+        *(
+            opa,
+            "run",
+            "--server",
+            "--addr",
+            f"unix://{address.socket}",
+            "--skip-version-check",
+            "--log-level",
+            "error",
+        ),
         stderr=asyncio.subprocess.DEVNULL,
     )
     try:
@@ -248,7 +298,11 @@ async def test_opa_that_drips_is_cut_off_at_the_deadline(tmp_path: Path) -> None
     [
         reply('{"result": true}', status="500 Internal Server Error"),
         reply(f'{{"result": true, {PROVENANCE}}}', status="201 Created"),
-        reply(f'{{"result": true, {PROVENANCE}}}', status="302 Found", more="Location: http://opa/v1/data/regate/chunk/allow\r\n"),
+        reply(
+            f'{{"result": true, {PROVENANCE}}}',
+            status="302 Found",
+            more="Location: http://opa/v1/data/regate/chunk/allow\r\n",
+        ),
         reply("<html>"),
         reply(""),
         reply("true"),
@@ -257,7 +311,9 @@ async def test_opa_that_drips_is_cut_off_at_the_deadline(tmp_path: Path) -> None
         reply('{"result": true, "provenance": {}}'),
         reply('{"result": true, "provenance": {"bundles": {}}}'),
         reply('{"result": true, "provenance": {"bundles": {"b": {"revision": ""}}}}'),
-        reply('{"result": true, "provenance": {"bundles": {"a": {"revision": "r1"}, "b": {"revision": "r2"}}}}'),
+        reply(
+            '{"result": true, "provenance": {"bundles": {"a": {"revision": "r1"}, "b": {"revision": "r2"}}}}'
+        ),
         reply('{"result": true, "provenance": {"bundles": {"b": {"revision": 1}}}}'),
         reply(f'{{"result": true, "surprise": 1, {PROVENANCE}}}'),
         reply(f'{{"result": true, {PROVENANCE}}}')[:-1] + b"\xff",
@@ -351,17 +407,25 @@ async def test_compilation_that_is_not_exact_is_no_plan(tmp_path: Path, compiled
         "[]",
         "null",
         f'{{"queries": [[{CARRIED}, {{"terms": {{"type": "templatestring", "parts": []}}}}]]}}',
-        f'{{"queries": [[{CARRIED}, {{"terms": {{"type": "ref", "value": [{{"type": "var", "value": "input"}}]}}}}]]}}',
+        (
+            f'{{"queries": [[{CARRIED}, {{"terms": {{"type": "ref", "value": [{{"type": "var", "value": '
+            '"input"}}]}}}}]]}}'
+        ),
     ],
 )
 async def test_residual_that_is_not_understood_is_refused(tmp_path: Path, result: str) -> None:
-    async with server(tmp_path / "s", [reply(META), reply(f'{{"result": {result}}}')]), engine_at(tmp_path / "s") as engine:
+    async with (
+        server(tmp_path / "s", [reply(META), reply(f'{{"result": {result}}}')]),
+        engine_at(tmp_path / "s") as engine,
+    ):
         with pytest.raises(NotUnderstood):
             await engine.plan("regate/chunk/allow", {}, unknown="chunk")
 
 
 async def test_policy_that_changes_while_a_rule_is_compiled_is_compiled_again(tmp_path: Path) -> None:
-    newer_meta, newer = (text.replace('"r1"', '"r2"') for text in (META, f'{{"result": {{"queries": [[{CARRIED}]]}}}}'))
+    newer_meta, newer = (
+        text.replace('"r1"', '"r2"') for text in (META, f'{{"result": {{"queries": [[{CARRIED}]]}}}}')
+    )
     answers = [reply(META), reply(newer), reply(newer_meta), reply(newer)]
     async with server(tmp_path / "s", answers), engine_at(tmp_path / "s") as engine:
         planned = await engine.plan("regate/chunk/allow", {}, unknown="chunk")
@@ -371,7 +435,10 @@ async def test_policy_that_changes_while_a_rule_is_compiled_is_compiled_again(tm
 
 async def test_bundle_that_was_not_built_by_regate_is_not_active_policy(tmp_path: Path) -> None:
     foreign = reply(META.replace('"revision": "r1", "helpers"', '"revision": "r0", "helpers"'))
-    async with server(tmp_path / "s", [reply(f"{{{PROVENANCE}}}"), foreign]), engine_at(tmp_path / "s") as engine:
+    async with (
+        server(tmp_path / "s", [reply(f"{{{PROVENANCE}}}"), foreign]),
+        engine_at(tmp_path / "s") as engine,
+    ):
         for _ in range(2):
             with pytest.raises(PolicyUnavailable):
                 await engine.revision()

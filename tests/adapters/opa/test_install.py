@@ -51,11 +51,16 @@ def test_opa_on_path_is_linked_and_then_left_alone(
     assert capsys.readouterr().out.splitlines()[-1].endswith("already")
 
 
-def test_old_opa_is_replaced_by_what_go_compiles(tmp_path: Path, opa: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_old_opa_is_replaced_by_what_go_compiles(
+    tmp_path: Path, opa: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     script(tmp_path / "tools" / "opa", "echo Version: 1.0.0")
     script(
         tmp_path / "bin" / "go",
-        f'/bin/mkdir -p "$GOBIN" && /bin/ln -s {quote(str(opa))} "$GOBIN/opa" && echo "$@" > {quote(str(tmp_path))}/asked',
+        (
+            f'/bin/mkdir -p "$GOBIN" && /bin/ln -s {quote(str(opa))} "$GOBIN/opa" && echo "$@" > '
+            f"{quote(str(tmp_path))}/asked"
+        ),
     )
     monkeypatch.setenv("PATH", str(tmp_path / "bin"))
 
@@ -64,7 +69,9 @@ def test_old_opa_is_replaced_by_what_go_compiles(tmp_path: Path, opa: Path, monk
     assert [path.name for path in (tmp_path / "tools").iterdir()] == ["opa"]
 
 
-def test_failure_says_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_failure_says_what_to_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     script(tmp_path / "bin" / "go", "echo no network >&2; exit 1")
     monkeypatch.setenv("PATH", str(tmp_path / "bin"))
 

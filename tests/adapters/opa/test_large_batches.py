@@ -1,4 +1,6 @@
-"""Batches of any size, asked by an enforcer of a real OPA with the shipped policies: answered in parts, as one answer, in one record."""
+"""Batches of any size, asked by an enforcer of a real OPA with the shipped policies: answered in
+parts, as one answer, in one record.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +25,14 @@ from regate_orchestrator.values import JsonObject, RequestId
 ITEMS: Final = 30_000
 CHUNKS: Final = 10_000
 CONTEXT: Final = Context(Principal("ann", "acme", teams=("hr",), clearance=1), RequestId("req_1"))
-SHARING: Final[JsonObject] = {"tenant": "acme", "visibility": "attributes", "teams": ["hr"], "roles": [], "projects": [], "namespaces": []}
+SHARING: Final[JsonObject] = {
+    "tenant": "acme",
+    "visibility": "attributes",
+    "teams": ["hr"],
+    "roles": [],
+    "projects": [],
+    "namespaces": [],
+}
 PATIENT_SECONDS: Final = 60
 
 
@@ -36,12 +45,25 @@ def item(number: int) -> JsonObject:
 
 def stamp(number: int) -> JsonObject:
     """A stamp like no other, of which every fourth is too high."""
-    scalars: JsonObject = {"owner": f"u{number}", "level": 0 if number % 4 else 9, "legal_hold": False, "embargo_until": 0}
+    scalars: JsonObject = {
+        "owner": f"u{number}",
+        "level": 0 if number % 4 else 9,
+        "legal_hold": False,
+        "embargo_until": 0,
+    }
     return {**SHARING, **scalars, "labels": []}
 
 
 def store(number: int) -> JsonObject:
-    return {**SHARING, "id": f"vs_{number}", "name": "s", "owner": "bob", "level": 0 if number % 5 else 9, "labels": [], "shared": False}
+    return {
+        **SHARING,
+        "id": f"vs_{number}",
+        "name": "s",
+        "owner": "bob",
+        "level": 0 if number % 5 else 9,
+        "labels": [],
+        "shared": False,
+    }
 
 
 class Counting(Noting):
@@ -78,7 +100,11 @@ async def test_batch_of_a_very_long_conversation_is_answered_whole(tmp_path: Pat
     assert admitted.chunks == {number for number in range(CHUNKS) if number % 4}
     assert admitted.stores == {name for number, name in enumerate(stores) if number % 5}
     assert (sum(sizes), max(sizes) <= MAX_CONCURRENT + len(KINDS), counting.most) == (ITEMS + CHUNKS, True, 2)
-    assert {name: len(part["asked"]) for name, part in record["batch"].items()} == {"stores": 1_000, "chunks": CHUNKS, "items": ITEMS}
+    assert {name: len(part["asked"]) for name, part in record["batch"].items()} == {
+        "stores": 1_000,
+        "chunks": CHUNKS,
+        "items": ITEMS,
+    }
 
 
 class Interrupted(Counting):
@@ -101,7 +127,10 @@ class Interrupted(Counting):
 
 async def test_others_are_served_between_the_parts() -> None:
     asked: JsonObject = {"v": 1, "now": 1, "request_id": "r", "action": "batch", "principal": ANN}
-    async with running_opa(shipped_policies(), deadline_s=PATIENT_SECONDS) as opa, asyncio.TaskGroup() as group:
+    async with (
+        running_opa(shipped_policies(), deadline_s=PATIENT_SECONDS) as opa,
+        asyncio.TaskGroup() as group,
+    ):
         engine = Interrupted(opa)
         others = group.create_task(engine.others())
         await BatchingEngine(engine).ask(RULE, {**asked, "items": [item(number) for number in range(5_000)]})

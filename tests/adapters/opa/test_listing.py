@@ -1,4 +1,6 @@
-"""A policy directory is read as it was at one moment, and is what its list of digests says or is not taken."""
+"""A policy directory is read as it was at one moment, and is what its list of digests says or is
+not taken.
+"""
 
 from __future__ import annotations
 
@@ -26,8 +28,12 @@ def with_list(directory: Path) -> Path:
 
 def test_list_is_what_sha256sum_writes_and_checks(policies: Path) -> None:
     with_list(policies)
-    written = subprocess.run(["sha256sum", "chunk/chunk.rego", "system/authz.rego"], cwd=policies, capture_output=True, check=True).stdout
-    checked = subprocess.run(["sha256sum", "--strict", "-c", ".digests"], cwd=policies, capture_output=True, check=False)
+    written = subprocess.run(
+        ["sha256sum", "chunk/chunk.rego", "system/authz.rego"], cwd=policies, capture_output=True, check=True
+    ).stdout
+    checked = subprocess.run(
+        ["sha256sum", "--strict", "-c", ".digests"], cwd=policies, capture_output=True, check=False
+    )
 
     assert ((policies / ".digests").read_bytes(), checked.returncode) == (written, 0)
 
@@ -41,12 +47,18 @@ def test_list_that_sha256sum_writes_in_another_way_is_read_too(prefix: str, poli
 
 
 DEPARTURES: dict[str, tuple[Callable[[Path], object], str]] = {
-    "changed": (lambda it: (it / "chunk/chunk.rego").write_text(CHUNK + "\n"), r"chunk/chunk\.rego is another one"),
+    "changed": (
+        lambda it: (it / "chunk/chunk.rego").write_text(CHUNK + "\n"),
+        r"chunk/chunk\.rego is another one",
+    ),
     "emptied": (lambda it: (it / "chunk/chunk.rego").write_text(""), r"chunk/chunk\.rego is another one"),
     "missing": (lambda it: (it / "chunk/chunk.rego").unlink(), r"chunk/chunk\.rego is missing"),
     "added": (lambda it: (it / "data.json").write_text("{}"), r"data\.json is not in the list"),
     "a manifest added": (lambda it: (it / ".manifest").write_text("{}"), r"\.manifest is not in the list"),
-    "moved": (lambda it: (it / "chunk/chunk.rego").rename(it / "chunk.rego"), r"chunk\.rego is not in the list"),
+    "moved": (
+        lambda it: (it / "chunk/chunk.rego").rename(it / "chunk.rego"),
+        r"chunk\.rego is not in the list",
+    ),
     "list emptied": (lambda it: (it / ".digests").write_text(""), "line 1 is no digest and name"),
     "list of nothing": (lambda it: (it / ".digests").write_text("hello\n"), "line 1 is no digest and name"),
     "list in another encoding": (lambda it: (it / ".digests").write_bytes(b"\xff\xfe\n"), "utf-8"),
@@ -73,7 +85,9 @@ def test_no_part_of_a_list_passes_for_the_list(policies: Path) -> None:
     assert passed == []
 
 
-@pytest.mark.parametrize("name", ["README.md", "chunk/chunk_test.rego", ".git/config", "chunk/.chunk.rego.swp"])
+@pytest.mark.parametrize(
+    "name", ["README.md", "chunk/chunk_test.rego", ".git/config", "chunk/.chunk.rego.swp"]
+)
 def test_what_is_no_policy_may_come_and_go_beside_a_list(name: str, policies: Path) -> None:
     with_list(policies)
     (policies / name).parent.mkdir(exist_ok=True)
@@ -83,7 +97,9 @@ def test_what_is_no_policy_may_come_and_go_beside_a_list(name: str, policies: Pa
 
 
 def test_list_may_name_what_is_no_policy(policies: Path) -> None:
-    (policies / ".digests").write_bytes(digest_list({**read_source(policies).files, "README.md": b"gone since"}))
+    (policies / ".digests").write_bytes(
+        digest_list({**read_source(policies).files, "README.md": b"gone since"})
+    )
 
     assert read_source(policies).listed
 
@@ -108,7 +124,9 @@ def test_list_is_no_part_of_the_revision(policies: Path) -> None:
     ],
     ids=["written", "removed", "added", "touched", "renamed away"],
 )
-def test_directory_that_is_written_to_while_it_is_read_is_not_read(meddle: Callable[[Path], object], policies: Path) -> None:
+def test_directory_that_is_written_to_while_it_is_read_is_not_read(
+    meddle: Callable[[Path], object], policies: Path
+) -> None:
     class Meddled(type(policies)):  # type: ignore[misc]
         """A path below which somebody writes when one file is opened."""
 
@@ -123,7 +141,9 @@ def test_directory_that_is_written_to_while_it_is_read_is_not_read(meddle: Calla
 
 def test_directories_that_are_swapped_at_any_time_are_never_mixed(tmp_path: Path) -> None:
     names = [f"p{number}.rego" for number in range(20)]
-    versions = [write_policies(tmp_path / text, dict.fromkeys(names, f"package {text}")) for text in ("one", "two")]
+    versions = [
+        write_policies(tmp_path / text, dict.fromkeys(names, f"package {text}")) for text in ("one", "two")
+    ]
     place, ended, mixed, whole = tmp_path / "place", threading.Event(), 0, 0
     place.symlink_to(versions[0])
 
@@ -196,7 +216,10 @@ def test_directory_behind_a_link_that_is_swapped_has_changed(policies: Path, tmp
     link.unlink()
     link.symlink_to(other)
 
-    assert (fingerprint(link) == before, read_source(link).revision) == (False, read_source(policies).revision)
+    assert (fingerprint(link) == before, read_source(link).revision) == (
+        False,
+        read_source(policies).revision,
+    )
 
 
 def test_folders_of_a_config_map_are_read_once(policies: Path, tmp_path: Path) -> None:
@@ -217,7 +240,9 @@ def test_directory_of_very_many_files_is_refused(policies: Path, monkeypatch: py
         read_source(policies)
 
 
-def test_directory_of_very_many_bytes_is_refused_unread(policies: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_directory_of_very_many_bytes_is_refused_unread(
+    policies: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("regate_adapters.opa.policies.listing.MAX_BYTES", 10)
 
     with pytest.raises(BrokenPolicy, match="more than 10 bytes"):

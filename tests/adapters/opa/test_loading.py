@@ -1,4 +1,6 @@
-"""A managed OPA is never given what is outside of the fragment, or asks for what is not there: not at start, not later, not in a signed bundle."""
+"""A managed OPA is never given what is outside of the fragment, or asks for what is not there: not at
+start, not later, not in a signed bundle.
+"""
 
 from __future__ import annotations
 
@@ -39,12 +41,17 @@ NARROW: Final = 'package regate.custom.store\n\ndeny if input.store.visibility =
 ASKING: Final = "package regate.custom.tool\n\napprove if input.tool.name\n"
 SAID: Final = {
     "outside": (CUSTOM, WIDE, f"{CUSTOM}:3: no-functions: _near is given input.store"),
-    "asking": ("custom/tool/tool.rego", ASKING, "custom/tool/tool.rego:3: no-such-control: regate.custom.tool.approve asks in vain"),
+    "asking": (
+        "custom/tool/tool.rego",
+        ASKING,
+        "custom/tool/tool.rego:3: no-such-control: regate.custom.tool.approve asks in vain",
+    ),
 }
 LISTING: Final[JsonObject] = {
     "v": 1, "now": 1, "request_id": "r", "action": "store.list",
     "principal": {
-        "id": "ann", "tenant": "acme", "teams": [], "roles": [], "projects": [], "namespaces": [], "scopes": [], "clearance": 0, "attrs": {},
+        "id": "ann", "tenant": "acme", "teams": [], "roles": [], "projects": [], "namespaces": [],
+            "scopes": [], "clearance": 0, "attrs": {},
     },
 }  # fmt: skip
 
@@ -114,17 +121,25 @@ class Signer:
         return self.folder / "public.pem"
 
     def bundle(self, policies: Path, changes: Mapping[str, str]) -> Path:
-        """Return a signed bundle of the policies with changes that `regate policy build` would have refused."""
-        files = read_bundle(bundle_with(policies, changes, self.folder / "altered.tar.gz", opa=self.opa, revision="r1"))
+        """Return a signed bundle of the policies with changes that `regate policy build` would have
+        refused.
+        """
+        files = read_bundle(
+            bundle_with(policies, changes, self.folder / "altered.tar.gz", opa=self.opa, revision="r1")
+        )
         place = self.folder / "signing"
         for name, content in files.items():
             path = place / name
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(content)
         key = ["--signing-alg", "RS256", "--signing-key", str(self.folder / "key.pem")]
-        subprocess.run([self.opa, "sign", *key, "--bundle", ".", "--output-file-path", "."], cwd=place, check=True)
+        subprocess.run(
+            [self.opa, "sign", *key, "--bundle", ".", "--output-file-path", "."], cwd=place, check=True
+        )
         target = self.folder / "signed.tar.gz"
-        subprocess.run(["tar", "-czf", target, *sorted(path.name for path in place.iterdir())], cwd=place, check=True)
+        subprocess.run(
+            ["tar", "-czf", target, *sorted(path.name for path in place.iterdir())], cwd=place, check=True
+        )
         return target
 
 
@@ -134,14 +149,18 @@ def signer(tmp_path: Path, opa: Path) -> Signer:
     folder.mkdir()
     key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
     plain = serialization.NoEncryption()
-    (folder / "key.pem").write_bytes(key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, plain))
+    (folder / "key.pem").write_bytes(
+        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, plain)
+    )
     form = serialization.PublicFormat.SubjectPublicKeyInfo
     (folder / "public.pem").write_bytes(key.public_key().public_bytes(serialization.Encoding.PEM, form))
     return Signer(opa, folder)
 
 
 @pytest.mark.parametrize("name", SAID)
-async def test_a_signature_does_not_replace_the_check(name: str, shipped: Path, opa: Path, signer: Signer) -> None:
+async def test_a_signature_does_not_replace_the_check(
+    name: str, shipped: Path, opa: Path, signer: Signer
+) -> None:
     file, text, said = SAID[name]
     process = ManagedOpa(signer.bundle(shipped, {file: text}), opa=opa, verification_key=signer.public)
 
@@ -151,6 +170,10 @@ async def test_a_signature_does_not_replace_the_check(name: str, shipped: Path, 
     assert refused.value.message.startswith(said)
 
 
-async def test_what_is_within_the_fragment_is_served_by_its_signature(shipped: Path, opa: Path, signer: Signer) -> None:
-    async with ManagedOpa(signer.bundle(shipped, {CUSTOM: NARROW}), opa=opa, verification_key=signer.public) as process:
+async def test_what_is_within_the_fragment_is_served_by_its_signature(
+    shipped: Path, opa: Path, signer: Signer
+) -> None:
+    async with ManagedOpa(
+        signer.bundle(shipped, {CUSTOM: NARROW}), opa=opa, verification_key=signer.public
+    ) as process:
         assert process.revision == "r1"

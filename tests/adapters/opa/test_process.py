@@ -98,7 +98,9 @@ async def test_changed_rule_comes_into_force_and_no_question_fails(
         "regate_adapters.opa.server.process._RELOAD_SECONDS", 30
     )  # or an OPA that is slow to load the change would be restarted
     before = await asked(running)
-    (policies / "chunk" / "chunk.rego").write_text(CHUNK.replace('visibility == "tenant"', 'visibility == "nobody"'), encoding="utf-8")
+    (policies / "chunk" / "chunk.rego").write_text(
+        CHUNK.replace('visibility == "tenant"', 'visibility == "nobody"'), encoding="utf-8"
+    )
 
     async def refused() -> bool:
         answer = await asked(running)
@@ -112,11 +114,15 @@ async def test_changed_rule_comes_into_force_and_no_question_fails(
     assert '"nobody"' in short(planned.plan.expression)
 
 
-async def test_changed_rule_is_in_force_when_opa_was_stopped_at_the_change(running: OpaEngine, managed: RunningOpa, policies: Path) -> None:
+async def test_changed_rule_is_in_force_when_opa_was_stopped_at_the_change(
+    running: OpaEngine, managed: RunningOpa, policies: Path
+) -> None:
     stopped = managed.process.pid
     assert stopped is not None
     os.kill(stopped, signal.SIGSTOP)
-    (policies / "chunk" / "chunk.rego").write_text(CHUNK.replace('visibility == "tenant"', 'visibility == "nobody"'), encoding="utf-8")
+    (policies / "chunk" / "chunk.rego").write_text(
+        CHUNK.replace('visibility == "tenant"', 'visibility == "nobody"'), encoding="utf-8"
+    )
 
     async def refused() -> bool:
         try:
@@ -150,7 +156,9 @@ async def test_broken_change_keeps_the_old_policy_and_says_so_until_it_is_mended
     await until(mended)
 
 
-async def test_directory_that_vanishes_keeps_the_old_policy(running: OpaEngine, managed: RunningOpa, policies: Path) -> None:
+async def test_directory_that_vanishes_keeps_the_old_policy(
+    running: OpaEngine, managed: RunningOpa, policies: Path
+) -> None:
     before = await asked(running)
     policies.rename(policies.parent / "elsewhere")
 
@@ -161,7 +169,9 @@ async def test_directory_that_vanishes_keeps_the_old_policy(running: OpaEngine, 
     assert await asked(running) == before
 
 
-async def test_restart_after_a_broken_change_takes_the_last_good_policy(running: OpaEngine, managed: RunningOpa, policies: Path) -> None:
+async def test_restart_after_a_broken_change_takes_the_last_good_policy(
+    running: OpaEngine, managed: RunningOpa, policies: Path
+) -> None:
     before = await asked(running)
     (policies / "chunk" / "chunk.rego").write_text("package regate.chunk\n\nallow if {", encoding="utf-8")
 
@@ -198,7 +208,9 @@ async def test_broken_policy_at_start_is_refused_and_leaves_nothing(policies: Pa
         ("regate/extra/needs", "data.regate.extra.needs takes arguments"),
     ],
 )
-async def test_policy_without_a_rule_that_is_asked_for_is_refused_at_start(rule: str, fault: str, policies: Path, opa: Path) -> None:
+async def test_policy_without_a_rule_that_is_asked_for_is_refused_at_start(
+    rule: str, fault: str, policies: Path, opa: Path
+) -> None:
     write_policies(policies, {"extra.rego": "package regate.extra\n\nneeds(x) if x\n"})
 
     with pytest.raises(BrokenPolicy, match=fault):
@@ -209,7 +221,9 @@ async def test_change_that_takes_a_needed_rule_away_keeps_the_old_policy(policie
     managed = running_opa(policies, required=["regate/chunk/deny_reasons"], deadline_s=10)
     async with managed as engine:
         before = await asked(engine)
-        (policies / "chunk" / "chunk.rego").write_text(CHUNK.replace("deny_reasons", "denial_reasons"), encoding="utf-8")
+        (policies / "chunk" / "chunk.rego").write_text(
+            CHUNK.replace("deny_reasons", "denial_reasons"), encoding="utf-8"
+        )
 
         async def told() -> bool:
             return managed.process.problem is not None
@@ -222,7 +236,9 @@ async def test_change_that_takes_a_needed_rule_away_keeps_the_old_policy(policie
 def opa_that(does: str, *, opa: Path, at: Path) -> Path:
     """An OPA that does this first when it is to serve."""
     wrapper = at / "opa"
-    wrapper.write_text(f'#!/bin/sh\nif [ "$1" = run ]; then\n{does}\nfi\nexec {quote(str(opa))} "$@"\n', encoding="utf-8")
+    wrapper.write_text(
+        f'#!/bin/sh\nif [ "$1" = run ]; then\n{does}\nfi\nexec {quote(str(opa))} "$@"\n', encoding="utf-8"
+    )
     wrapper.chmod(0o755)
     return wrapper
 
@@ -242,11 +258,19 @@ def said(caplog: pytest.LogCaptureFixture) -> list[str]:
     ],
 )
 async def test_opa_that_cannot_start_is_refused_in_its_own_words(
-    does: str, status: int, words: str, policies: Path, tmp_path: Path, opa: Path, caplog: pytest.LogCaptureFixture
+    does: str,
+    status: int,
+    words: str,
+    policies: Path,
+    tmp_path: Path,
+    opa: Path,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     wrapper = opa_that(does.replace("$0", str(opa)), opa=opa, at=tmp_path)
 
-    with pytest.raises(ConfigurationError, match=re.escape(f"OPA ended while it started (status {status}): ")) as refused:
+    with pytest.raises(
+        ConfigurationError, match=re.escape(f"OPA ended while it started (status {status}): ")
+    ) as refused:
         await ManagedOpa(policies, opa=wrapper).__aenter__()
     assert (words or "it said nothing") in refused.value.message
     assert words in "; ".join("\n".join(said(caplog)).splitlines())
@@ -265,17 +289,23 @@ async def test_opa_that_does_not_answer_in_time_is_refused_in_its_own_words(
     monkeypatch.setattr("regate_adapters.opa.server.process._START_SECONDS", 1)
     wrapper = opa_that("echo I am thinking; exec sleep 600", opa=opa, at=tmp_path)
 
-    with pytest.raises(ConfigurationError, match=r"OPA did not answer within 1 s of its start \(status -9\): I am thinking"):
+    with pytest.raises(
+        ConfigurationError, match=r"OPA did not answer within 1 s of its start \(status -9\): I am thinking"
+    ):
         await ManagedOpa(policies, opa=wrapper).__aenter__()
 
 
 @pytest.mark.parametrize("stream", ["stdout", "stderr"])
-@pytest.mark.parametrize("line", ["short line\n", "x" * 2_000_000 + "\n", "x" * 2_000_000], ids=["lines", "one line", "no line"])
+@pytest.mark.parametrize(
+    "line", ["short line\n", "x" * 2_000_000 + "\n", "x" * 2_000_000], ids=["lines", "one line", "no line"]
+)
 async def test_opa_that_says_two_megabytes_first_comes_up_and_all_is_logged(
     line: str, stream: str, policies: Path, tmp_path: Path, opa: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     text = (line * (2_000_000 // len(line) + 1))[:2_000_000]
-    (tmp_path / "talk.py").write_text(f"import sys\nsys.{stream}.write(open({str(tmp_path / 'text')!r}).read())\n")
+    (tmp_path / "talk.py").write_text(
+        f"import sys\nsys.{stream}.write(open({str(tmp_path / 'text')!r}).read())\n"
+    )
     (tmp_path / "text").write_text(text)
     wrapper = opa_that(f"{quote(sys.executable)} -I -S {quote(str(tmp_path))}/talk.py", opa=opa, at=tmp_path)
 
@@ -290,11 +320,17 @@ async def test_what_opa_says_while_it_serves_is_logged_and_never_holds_it_up(
     policies: Path, tmp_path: Path, opa: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     (tmp_path / "talk.py").write_text(
-        "import os, sys, time\nwhile not os.path.exists('go'): time.sleep(0.05)\nprint('words\\n' * 10**5, 'the end')\n"
+        "import os, sys, time\nwhile not os.path.exists('go'): time.sleep(0.05)\nprint('words\\n' * "
+        "10**5, 'the end')\n"
     )
-    wrapper = opa_that(f"{quote(sys.executable)} -I -S {quote(str(tmp_path))}/talk.py &", opa=opa, at=tmp_path)
+    wrapper = opa_that(
+        f"{quote(sys.executable)} -I -S {quote(str(tmp_path))}/talk.py &", opa=opa, at=tmp_path
+    )
 
-    async with ManagedOpa(policies, opa=wrapper) as process, OpaEngine(process.address, schemas={}, deadline_s=20) as engine:
+    async with (
+        ManagedOpa(policies, opa=wrapper) as process,
+        OpaEngine(process.address, schemas={}, deadline_s=20) as engine,
+    ):
         (process.directory.parent / "go").touch()
 
         async def ended() -> bool:
@@ -307,7 +343,10 @@ async def test_what_opa_says_while_it_serves_is_logged_and_never_holds_it_up(
 async def test_last_words_of_an_opa_that_dies_are_logged(
     policies: Path, tmp_path: Path, opa: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    dies = f'{quote(str(opa))} "$@" & child=$!; while [ ! -e go ]; do sleep 0.05; done; echo farewell >&2; kill -9 $child; exit 7'
+    dies = (
+        f'{quote(str(opa))} "$@" & child=$!; while [ ! -e go ]; do sleep 0.05; done; echo farewell >&2; '
+        "kill -9 $child; exit 7"
+    )
     wrapper = opa_that(dies, opa=opa, at=tmp_path)
 
     async with ManagedOpa(policies, opa=wrapper) as process, asyncio.TaskGroup() as tasks:
@@ -357,7 +396,9 @@ async def test_our_own_sudden_death_leaves_no_opa_running(policies: Path, opa: P
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
-async def test_neither_command_line_nor_environment_of_opa_holds_a_secret(running: OpaEngine, managed: RunningOpa) -> None:
+async def test_neither_command_line_nor_environment_of_opa_holds_a_secret(
+    running: OpaEngine, managed: RunningOpa
+) -> None:
     token = (managed.process.address.token or "").encode()
     process = Path(f"/proc/{managed.process.pid}")
 
@@ -392,7 +433,9 @@ FORBIDDEN = [
 ]
 
 
-async def test_opa_serves_decisions_to_the_gateway_and_nothing_else(running: OpaEngine, managed: RunningOpa) -> None:
+async def test_opa_serves_decisions_to_the_gateway_and_nothing_else(
+    running: OpaEngine, managed: RunningOpa
+) -> None:
     address = managed.process.address
     statuses = {}
     async with aiohttp.ClientSession(connector=aiohttp.UnixConnector(str(address.socket))) as session:

@@ -1,6 +1,8 @@
-"""Every construct that chunk rules are written with, against real OPA: what the translator makes of it, or why it refuses.
+"""Every construct that chunk rules are written with, against real OPA: what the translator makes of it, or
+why it refuses.
 
-The principal is fixed, so that each row can be read by itself. The table is also the documentation of the fragment.
+The principal is fixed, so that each row can be read by itself. The table is also the documentation of the
+fragment.
 """
 
 from __future__ import annotations
@@ -178,11 +180,17 @@ TABLE = [
         '(tenant eq "acme" & !label eq "secret")',
     ),
     Row(
-        ('allow if { input.chunk.tenant == "acme"; not bad }\nbad if { input.chunk.label == "secret"; input.chunk.level > 2 }'),
+        (
+            'allow if { input.chunk.tenant == "acme"; not bad }\nbad if { input.chunk.label == '
+            '"secret"; input.chunk.level > 2 }'
+        ),
         '(tenant eq "acme" & !(label eq "secret" & level gt 2))',
     ),
     Row(
-        ('allow if { input.chunk.tenant == "acme"; not bad }\nbad if input.chunk.label == "secret"\nbad if input.chunk.level > 2'),
+        (
+            'allow if { input.chunk.tenant == "acme"; not bad }\nbad if input.chunk.label == '
+            '"secret"\nbad if input.chunk.level > 2'
+        ),
         '(tenant eq "acme" & !(label eq "secret" | level gt 2))',
     ),
     Row(
@@ -190,7 +198,10 @@ TABLE = [
         '(tenant eq "acme" & (a eq 1 | b eq 2))',
     ),
     Row(
-        ("allow if f(input.chunk)\nf(c) if { c.tenant == input.user.tenant; c.level <= input.user.clearance }"),
+        (
+            "allow if f(input.chunk)\nf(c) if { c.tenant == input.user.tenant; c.level <= "
+            "input.user.clearance }"
+        ),
         '(tenant eq "acme" & level le 2)',
     ),
     Row(
@@ -258,11 +269,17 @@ TABLE = [
         '(cls eq "internal" | cls eq "public")',
     ),
     Row(
-        ('allow if { some cls, lvl in {"public":0,"internal":1,"secret":3}; lvl <= input.user.clearance; input.chunk.cls == cls }'),
+        (
+            'allow if { some cls, lvl in {"public":0,"internal":1,"secret":3}; lvl <= '
+            "input.user.clearance; input.chunk.cls == cls }"
+        ),
         '(cls eq "internal" | cls eq "public")',
     ),
     Row(
-        ('allow if input.chunk.cls in {c | some c, l in {"public":0,"internal":1,"secret":3}; l <= input.user.clearance}'),
+        (
+            'allow if input.chunk.cls in {c | some c, l in {"public":0,"internal":1,"secret":3}; l <= '
+            "input.user.clearance}"
+        ),
         'cls in ["internal", "public"]',
     ),
     Row(
@@ -322,11 +339,17 @@ TABLE = [
         "refused: `with`",
     ),
     Row(
-        ('allow if { input.chunk.tenant == "acme"; count(deny) == 0 }\ndeny contains "x" if input.chunk.label == "x"'),
+        (
+            'allow if { input.chunk.tenant == "acme"; count(deny) == 0 }\ndeny contains "x" if '
+            'input.chunk.label == "x"'
+        ),
         "refused: builtin count",
     ),
     Row(
-        ('allow if { input.chunk.tenant == "acme"; not deny["x"] }\ndeny contains "x" if input.chunk.label == "x"'),
+        (
+            'allow if { input.chunk.tenant == "acme"; not deny["x"] }\ndeny contains "x" if '
+            'input.chunk.label == "x"'
+        ),
         '(tenant eq "acme" & !label eq "x")',
     ),
     Row(
@@ -397,27 +420,58 @@ SCHEMA = RowSchema(
 
 TRAPS = [
     Row('allow if input.chunk.tennant == "acme"', "field tennant is not declared in the schema of chunk"),
-    Row('allow if input.chunk.tenant.name == "acme"', "field tenant.name is not declared in the schema of chunk"),
-    # Partial evaluation leaves the same residual for the next two, of which one is true of a row without the field.
+    Row(
+        'allow if input.chunk.tenant.name == "acme"',
+        "field tenant.name is not declared in the schema of chunk",
+    ),
+    # Partial evaluation leaves the same residual for the next two, of which one is true of a row without the
+    # field.
     Row('allow if not input.chunk.region == "us"', "a direct negation on region, which may be missing"),
-    Row('allow if { region := input.chunk.region; not region == "us" }', "a direct negation on region, which may be missing"),
-    Row("import rego.v2\nallow if not input.chunk.score > 3", "a direct negation on score, which may be missing"),
-    Row("import rego.v2\nallow if { score := input.chunk.score; not score > 3 }", "a direct negation on score, which may be missing"),
+    Row(
+        'allow if { region := input.chunk.region; not region == "us" }',
+        "a direct negation on region, which may be missing",
+    ),
+    Row(
+        "import rego.v2\nallow if not input.chunk.score > 3",
+        "a direct negation on score, which may be missing",
+    ),
+    Row(
+        "import rego.v2\nallow if { score := input.chunk.score; not score > 3 }",
+        "a direct negation on score, which may be missing",
+    ),
     Row('allow if not american\namerican if input.chunk.region == "us"', '!region eq "us"'),
     Row('allow if not input.chunk.tenant == "evil"', '!tenant eq "evil"'),
     Row("allow if not input.chunk.score > 3", "(!score gt 3 & defined(score))"),
     Row("allow if { score := input.chunk.score; score < 3; score > 1 }", "(score lt 3 & score gt 1)"),
     Row("allow if { some i; input.chunk.teams[i] == i }", "a variable shared between expressions"),
     Row('allow if { some team in input.chunk.teams; team != "hr" }', "list elements compared by ne"),
-    Row('allow if { some team in input.chunk.teams; not team == "hr" }', "a test of list elements under negation"),
-    Row('allow if { some team in input.chunk.teams; not team in ["hr"] }', "a test of list elements under negation"),
-    Row('allow if { some team in input.chunk.teams; team == "hr"; team == "eng" }', "a variable shared between expressions"),
-    Row('allow if { some team in input.chunk.teams; team >= "a"; team <= "b" }', "a variable shared between expressions"),
+    Row(
+        'allow if { some team in input.chunk.teams; not team == "hr" }',
+        "a test of list elements under negation",
+    ),
+    Row(
+        'allow if { some team in input.chunk.teams; not team in ["hr"] }',
+        "a test of list elements under negation",
+    ),
+    Row(
+        'allow if { some team in input.chunk.teams; team == "hr"; team == "eng" }',
+        "a variable shared between expressions",
+    ),
+    Row(
+        'allow if { some team in input.chunk.teams; team >= "a"; team <= "b" }',
+        "a variable shared between expressions",
+    ),
     Row('allow if { some team in input.chunk.teams; startswith(team, "h") }', "startswith of list elements"),
     Row("allow if { some team in input.chunk.teams }", "nonempty(teams)"),
-    Row("allow if not low\nlow if input.chunk.level == 1\nlow := false if input.chunk.level == 2", "may be both true and false"),
+    Row(
+        "allow if not low\nlow if input.chunk.level == 1\nlow := false if input.chunk.level == 2",
+        "may be both true and false",
+    ),
     Row("allow if high\ndefault high := true\nhigh := false if input.chunk.level <= 2", "!level le 2"),
-    Row("allow if low == false\nlow if input.chunk.level == 1\ndefault low := false", "compared with anything but `== true`"),
+    Row(
+        "allow if low == false\nlow if input.chunk.level == 1\ndefault low := false",
+        "compared with anything but `== true`",
+    ),
     Row("allow if input.chunk.level < 123456789012345678901234567890", "does not fit 64 bits"),
     Row("allow if input.chunk.level < 0.10000000000000000000001", "has no exact form"),
     Row("allow if input.chunk.level < 9007199254740993", "level lt 9007199254740993"),
@@ -430,7 +484,9 @@ TRAPS = [
 async def strict_engine(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[OpaEngine]:
     directory = tmp_path_factory.mktemp("traps")
     packages = {f"fragment/r{number:02}.rego": _module(number, row.rule) for number, row in enumerate(TRAPS)}
-    async with running_opa(write_policies(directory, packages), schemas={"chunk": SCHEMA}, deadline_s=10) as engine:
+    async with running_opa(
+        write_policies(directory, packages), schemas={"chunk": SCHEMA}, deadline_s=10
+    ) as engine:
         yield engine
 
 

@@ -1,8 +1,9 @@
 """The proof by trial: random policies on random rows, the translated filter against full evaluation by OPA.
 
-Two universes. In the first nothing is promised of rows: fields are missing, null, or of the wrong type, and no schema is known. In the
-second rows conform to a schema with optional fields, and the grammar has what partial evaluation makes ambiguous; there the translator
-may refuse, but what it accepts must agree. Grammar and rows are those of the larger proof, `regate_adapters.testing.proof.__main__`.
+Two universes. In the first nothing is promised of rows: fields are missing, null, or of the wrong type, and
+no schema is known. In the second rows conform to a schema with optional fields, and the grammar has what
+partial evaluation makes ambiguous; there the translator may refuse, but what it accepts must agree. Grammar
+and rows are those of the larger proof, `regate_adapters.testing.proof.__main__`.
 """
 
 from __future__ import annotations
@@ -34,8 +35,13 @@ def package(number: int) -> str:
 
 def modules(*, typed: bool) -> dict[str, str]:
     forms: frozenset[Form] = frozenset({"ambiguous"}) if typed else frozenset()
-    grammars = {number: Grammar(SEED + number, modern=number % 2 == 1, forms=forms) for number in range(POLICIES)}
-    return {f"fuzz/p{number:03}.rego": grammar.policy().module(package(number)) for number, grammar in grammars.items()}
+    grammars = {
+        number: Grammar(SEED + number, modern=number % 2 == 1, forms=forms) for number in range(POLICIES)
+    }
+    return {
+        f"fuzz/p{number:03}.rego": grammar.policy().module(package(number))
+        for number, grammar in grammars.items()
+    }
 
 
 def universe(folder: pytest.TempPathFactory, *, typed: bool) -> RunningOpa:
@@ -56,7 +62,9 @@ async def typed(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[OpaEn
 
 
 async def disagreements(engine: OpaEngine, *, typed: bool) -> tuple[list[str], int]:
-    """Return where filter and full evaluation differ, in words that reproduce it, and how many policies were accepted."""
+    """Return where filter and full evaluation differ, in words that reproduce it, and how many
+    policies were accepted.
+    """
     texts = list(modules(typed=typed).values())
     source = random.Random(SEED)
     found: list[str] = []
@@ -77,12 +85,17 @@ async def disagreements(engine: OpaEngine, *, typed: bool) -> tuple[list[str], i
         expression = expression_of(planned.plan)
         for position, row in enumerate(rows):
             if holds(expression, row) != (position in answer.value):
-                found.append(f"seed {SEED}, policy {number}, filter {expression}, principal {principal}, row {row}\n{text}")
+                found.append(
+                    f"seed {SEED}, policy {number}, filter {expression}, principal {principal}, row "
+                    f"{row}\n{text}"
+                )
     print(f"seed {SEED}: {accepted} of {len(texts)} policies accepted, {accepted * ROWS} decisions")
     return found, accepted
 
 
-async def test_filter_admits_exactly_what_full_evaluation_admits_however_dirty_the_rows(untyped: OpaEngine) -> None:
+async def test_filter_admits_exactly_what_full_evaluation_admits_however_dirty_the_rows(
+    untyped: OpaEngine,
+) -> None:
     found, _ = await disagreements(untyped, typed=False)
 
     assert not found, found[0]

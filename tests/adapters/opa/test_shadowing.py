@@ -1,4 +1,6 @@
-"""The shadowing engine before two real OPAs: answers are the live one's alone, and what the candidate would change is counted and written."""
+"""The shadowing engine before two real OPAs: answers are the live one's alone, and what the candidate
+would change is counted and written.
+"""
 
 from __future__ import annotations
 
@@ -71,7 +73,9 @@ class Stopped:
 
 
 @asynccontextmanager
-async def shadowing(tmp_path: Path, candidate: str, *, batches: bool = False) -> AsyncIterator[tuple[ShadowingEngine, Path]]:
+async def shadowing(
+    tmp_path: Path, candidate: str, *, batches: bool = False
+) -> AsyncIterator[tuple[ShadowingEngine, Path]]:
     more = {"lib/batch.rego": BATCH} if batches else {}
     live = write_policies(tmp_path / "live", {"chunk/chunk.rego": CHUNK, **more})
     other = write_policies(tmp_path / "other", {"chunk/chunk.rego": candidate, **more})
@@ -91,7 +95,11 @@ async def working(engine: ShadowingEngine) -> AsyncIterator[None]:
 
 
 def flips(report: Path) -> list[dict[str, Any]]:
-    records = [json.loads(line) for line in report.read_text(encoding="utf-8").splitlines()] if report.exists() else []
+    records = (
+        [json.loads(line) for line in report.read_text(encoding="utf-8").splitlines()]
+        if report.exists()
+        else []
+    )
     return [record for record in records if record["kind"] == "flip"]
 
 
@@ -122,7 +130,12 @@ async def test_tighter_candidate_is_counted_as_would_deny_with_its_reason(tmp_pa
 
     (flip,) = flips(report)
     assert dict(engine.counts) == {(RULE, "would_deny"): 1, (RULE, "same"): 1}
-    assert (flip["outcome"], flip["principal"], flip["reasons"], flip["request_id"]) == ("would_deny", ALICE.digest, ["draft"], "req_1")
+    assert (flip["outcome"], flip["principal"], flip["reasons"], flip["request_id"]) == (
+        "would_deny",
+        ALICE.digest,
+        ["draft"],
+        "req_1",
+    )
 
 
 async def test_looser_candidate_is_counted_as_would_allow(tmp_path: Path) -> None:
@@ -139,7 +152,9 @@ async def test_members_of_a_batch_are_compared_each_by_its_own_rule(tmp_path: Pa
         await engine.idle()
 
     assert dict(engine.counts) == {(RULE, "same"): 2, (RULE, "would_deny"): 1}
-    assert [(flip["rule"], flip["about"], flip["reasons"]) for flip in flips(report)] == [(RULE, "chunks/1", ["why not"])]
+    assert [(flip["rule"], flip["about"], flip["reasons"]) for flip in flips(report)] == [
+        (RULE, "chunks/1", ["why not"])
+    ]
 
 
 DOCUMENTS = """package regate.lib.batch
@@ -153,7 +168,11 @@ ingested := {
 
 async def test_documents_are_compared_each_by_the_rules_that_decide_it(tmp_path: Path) -> None:
     def policy(unreadable: str, level: int, denied: str) -> str:
-        return DOCUMENTS.replace("UNREADABLE", f'"{unreadable}"').replace("LEVEL", str(level)).replace("DENIED", f'"{denied}"')
+        return (
+            DOCUMENTS.replace("UNREADABLE", f'"{unreadable}"')
+            .replace("LEVEL", str(level))
+            .replace("DENIED", f'"{denied}"')
+        )
 
     live = write_policies(tmp_path / "live", {"lib/batch.rego": policy("file-1", 1, "file-2")})
     other = write_policies(tmp_path / "other", {"lib/batch.rego": policy("file-2", 2, "file-3")})
@@ -176,26 +195,39 @@ async def test_documents_are_compared_each_by_the_rules_that_decide_it(tmp_path:
     }
 
 
-async def test_filter_that_would_be_another_is_reported_by_its_size_and_never_its_values(tmp_path: Path) -> None:
+async def test_filter_that_would_be_another_is_reported_by_its_size_and_never_its_values(
+    tmp_path: Path,
+) -> None:
     async with shadowing(tmp_path, TIGHTER) as (engine, report):
         await engine.plan(RULE, document(), unknown="chunk")
         await engine.idle()
 
     (flip,) = flips(report)
-    assert (flip["outcome"], flip["filter"], "size" in flip["reasons"][0], "draft" in report.read_text()) == ("differs", True, True, False)
+    assert (flip["outcome"], flip["filter"], "size" in flip["reasons"][0], "draft" in report.read_text()) == (
+        "differs",
+        True,
+        True,
+        False,
+    )
 
 
 @pytest.mark.parametrize(
     "rule",
     [
-        "quota/limits", "file/limits", "route/backend", "route/obligations", "store/placement", "tool/visible", "tool/needs_approval",
+        "quota/limits", "file/limits", "route/backend", "route/obligations", "store/placement",
+        "tool/visible", "tool/needs_approval",
         "tool/obligations", "history/on_deny",
     ],
 )  # fmt: skip
 async def test_values_are_compared(rule: str, tmp_path: Path) -> None:
     point, name = rule.split("/")
-    saying = {kind: f'package regate.{point}\n\n{name} := {{"said": {said}}}\n' for kind, said in (("live", "1"), ("other", "0"))}
-    live, other = (write_policies(tmp_path / kind, {f"{point}/{name}.rego": text}) for kind, text in saying.items())
+    saying = {
+        kind: f'package regate.{point}\n\n{name} := {{"said": {said}}}\n'
+        for kind, said in (("live", "1"), ("other", "0"))
+    }
+    live, other = (
+        write_policies(tmp_path / kind, {f"{point}/{name}.rego": text}) for kind, text in saying.items()
+    )
     report = tmp_path / "shadow" / "flips.jsonl"
     async with running_opa(live, deadline_s=30) as engine, running_opa(other, deadline_s=30) as candidate:
         shadowed = ShadowingEngine(engine, candidate, report=report)

@@ -1,4 +1,6 @@
-"""The shipped policies on the real engine: one rule, two uses. What the compiled filter finds is what the batch decision admits."""
+"""The shipped policies on the real engine: one rule, two uses. What the compiled filter finds is what
+the batch decision admits.
+"""
 
 from __future__ import annotations
 
@@ -35,7 +37,10 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def engine() -> AsyncIterator[OpaEngine]:
-    schemas = {kind: load_schema(REGO / "schemas" / f"{kind}.json") for kind in ("chunk", "store", "file", "prompt", "item")}
+    schemas = {
+        kind: load_schema(REGO / "schemas" / f"{kind}.json")
+        for kind in ("chunk", "store", "file", "prompt", "item")
+    }
     async with running_opa(REGO, schemas=schemas, deadline_s=10) as engine:
         yield engine
 
@@ -79,7 +84,9 @@ async def test_chunk_filter_finds_exactly_what_the_batch_decision_admits(engine:
     for _ in range(30):
         asker = principal(source)
         rows = [row(source) for _ in range(40)]
-        planned = await engine.plan("regate/chunk/allow", document(asker, "chunk.read", store=store), unknown="chunk")
+        planned = await engine.plan(
+            "regate/chunk/allow", document(asker, "chunk.read", store=store), unknown="chunk"
+        )
         batch = {"stores": {"vs_1": store}, "chunks": [{"store": "vs_1", "chunk": one} for one in rows]}
         batch |= {"items": [], "tool_results": [], "models": []}
         answer = await engine.ask("regate/lib/batch/admitted", document(asker, "batch", **batch))
@@ -112,6 +119,8 @@ async def test_every_rule_that_filters_compiles_and_grows_with_the_principal_onl
 
 
 async def test_unknown_action_is_for_nobody(engine: OpaEngine) -> None:
-    planned = await engine.plan("regate/chunk/allow", document(Principal("ann", "acme"), "chunk.steal"), unknown="chunk")
+    planned = await engine.plan(
+        "regate/chunk/allow", document(Principal("ann", "acme"), "chunk.steal"), unknown="chunk"
+    )
 
     assert planned.plan == Nothing()

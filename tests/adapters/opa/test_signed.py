@@ -1,4 +1,6 @@
-"""A managed OPA on a signed bundle: what it refuses, and that a file which goes wrong later leaves the policy in force. Real OPA, real keys."""
+"""A managed OPA on a signed bundle: what it refuses, and that a file which goes wrong later leaves the
+policy in force. Real OPA, real keys.
+"""
 
 from __future__ import annotations
 
@@ -55,7 +57,9 @@ def keys(tmp_path_factory: pytest.TempPathFactory) -> Keys:
     plain = serialization.NoEncryption()
     for path in (private, other):
         key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
-        path.write_bytes(key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, plain))
+        path.write_bytes(
+            key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, plain)
+        )
         if path == private:
             form = serialization.PublicFormat.SubjectPublicKeyInfo
             public.write_bytes(key.public_key().public_bytes(serialization.Encoding.PEM, form))
@@ -69,7 +73,13 @@ Build = Callable[..., Path]
 def build(tmp_path: Path, opa: Path, keys: Keys) -> Build:
     """Builds and signs a bundle of these policies."""
 
-    def built(name: str = "policy.tar.gz", *, chunk: str = CHUNK, key: Path | None = keys.private, revision: str | None = None) -> Path:
+    def built(
+        name: str = "policy.tar.gz",
+        *,
+        chunk: str = CHUNK,
+        key: Path | None = keys.private,
+        revision: str | None = None,
+    ) -> Path:
         folder = tmp_path / f"source-{name}"
         write_policies(folder, {"chunk/chunk.rego": chunk, "schemas/chunk.json": json.dumps(SCHEMA)})
         build_bundle(read_source(folder), tmp_path / name, opa=opa, signing_key=key, revision=revision)
@@ -103,11 +113,15 @@ async def refusal(bundle: Path, opa: Path, key: Path) -> str:
 # ---------------------------------------------------------------- at start
 
 
-async def test_a_signed_bundle_is_served_under_its_revision_with_its_schemas(build: Build, opa: Path, keys: Keys) -> None:
+async def test_a_signed_bundle_is_served_under_its_revision_with_its_schemas(
+    build: Build, opa: Path, keys: Keys
+) -> None:
     process = managed(build(revision="2026-11-25.1"), opa, keys.public)
     async with process, OpaEngine(process.address, schemas={}, deadline_s=10) as engine:
         answer = await engine.ask("regate/chunk/allow", DOCUMENT)
-        planned = await engine.plan("regate/chunk/allow", {"principal": DOCUMENT["principal"]}, unknown="chunk")
+        planned = await engine.plan(
+            "regate/chunk/allow", {"principal": DOCUMENT["principal"]}, unknown="chunk"
+        )
         schema = json.loads((process.directory / "schemas" / "chunk.json").read_text())
 
     assert (answer.value, answer.revision, planned.revision) == (True, "2026-11-25.1", "2026-11-25.1")
@@ -116,8 +130,12 @@ async def test_a_signed_bundle_is_served_under_its_revision_with_its_schemas(bui
 
 
 TAMPERED: dict[str, Callable[[dict[str, bytes]], None]] = {
-    "a rule is changed": lambda files: files.update({"chunk/chunk.rego": files["chunk/chunk.rego"].replace(b"not denied", b"true")}),
-    "the data are changed": lambda files: files.update({"data.json": files["data.json"].replace(b"helpers", b"Helpers")}),
+    "a rule is changed": lambda files: files.update(
+        {"chunk/chunk.rego": files["chunk/chunk.rego"].replace(b"not denied", b"true")}
+    ),
+    "the data are changed": lambda files: files.update(
+        {"data.json": files["data.json"].replace(b"helpers", b"Helpers")}
+    ),
     "a schema is changed": lambda files: files.update({"schemas/chunk.json": b"{}"}),
     "a rule is added": lambda files: files.update({"more.rego": b"package regate.chunk\n\nallow if true\n"}),
     "a schema is added": lambda files: files.update({"schemas/store.json": b"{}"}),
@@ -130,40 +148,79 @@ TAMPERED: dict[str, Callable[[dict[str, bytes]], None]] = {
 
 
 @pytest.mark.parametrize("name", TAMPERED)
-async def test_a_bundle_that_was_tampered_with_is_refused(name: str, build: Build, opa: Path, keys: Keys, tmp_path: Path) -> None:
+async def test_a_bundle_that_was_tampered_with_is_refused(
+    name: str, build: Build, opa: Path, keys: Keys, tmp_path: Path
+) -> None:
     files = read_bundle(build())
     TAMPERED[name](files)
 
-    assert "altered.tar.gz is refused: " in await refusal(packed(files, tmp_path / "altered.tar.gz"), opa, keys.public)
+    assert "altered.tar.gz is refused: " in await refusal(
+        packed(files, tmp_path / "altered.tar.gz"), opa, keys.public
+    )
 
 
-async def test_a_bundle_without_a_signature_or_with_somebody_elses_is_refused(build: Build, opa: Path, keys: Keys) -> None:
-    assert "bundle missing .signatures.json file" in await refusal(build("unsigned.tar.gz", key=None), opa, keys.public)
-    assert "failed to verify JWT signature" in await refusal(build("foreign.tar.gz", key=keys.other), opa, keys.public)
+async def test_a_bundle_without_a_signature_or_with_somebody_elses_is_refused(
+    build: Build, opa: Path, keys: Keys
+) -> None:
+    assert "bundle missing .signatures.json file" in await refusal(
+        build("unsigned.tar.gz", key=None), opa, keys.public
+    )
+    assert "failed to verify JWT signature" in await refusal(
+        build("foreign.tar.gz", key=keys.other), opa, keys.public
+    )
 
 
-async def test_the_public_key_is_no_secret_that_one_could_sign_with(build: Build, opa: Path, keys: Keys, tmp_path: Path) -> None:
+async def test_the_public_key_is_no_secret_that_one_could_sign_with(
+    build: Build, opa: Path, keys: Keys, tmp_path: Path
+) -> None:
     folder = tmp_path / "forged"
     for name, content in read_bundle(build(key=None)).items():
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(content)
-    command = [str(opa), "sign", "--signing-alg", "HS256", "--signing-key", str(keys.public), "--bundle", ".", "--output-file-path", "."]
+    command = [
+        str(opa),
+        "sign",
+        "--signing-alg",
+        "HS256",
+        "--signing-key",
+        str(keys.public),
+        "--bundle",
+        ".",
+        "--output-file-path",
+        ".",
+    ]
     subprocess.run(command, cwd=folder, check=True)
-    files = {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    files = {
+        path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()
+    }
 
     assert ".signatures.json" in files
-    assert "failed to verify JWT signature" in await refusal(packed(files, tmp_path / "forged.tar.gz"), opa, keys.public)
+    assert "failed to verify JWT signature" in await refusal(
+        packed(files, tmp_path / "forged.tar.gz"), opa, keys.public
+    )
 
 
-async def test_a_bundle_that_can_be_read_in_two_ways_is_refused(build: Build, opa: Path, keys: Keys, tmp_path: Path) -> None:
+async def test_a_bundle_that_can_be_read_in_two_ways_is_refused(
+    build: Build, opa: Path, keys: Keys, tmp_path: Path
+) -> None:
     files = read_bundle(build())
-    for wrong in ("/chunk/chunk.rego", "./chunk/chunk.rego", "chunk//chunk.rego", "chunk/../chunk/chunk.rego", "chunk/./chunk.rego"):
-        twice = packed({**files, wrong: b"package regate.chunk\n\nallow if true\n"}, tmp_path / "twice.tar.gz")
+    for wrong in (
+        "/chunk/chunk.rego",
+        "./chunk/chunk.rego",
+        "chunk//chunk.rego",
+        "chunk/../chunk/chunk.rego",
+        "chunk/./chunk.rego",
+    ):
+        twice = packed(
+            {**files, wrong: b"package regate.chunk\n\nallow if true\n"}, tmp_path / "twice.tar.gz"
+        )
         assert "is no plain file, or there twice" in await refusal(twice, opa, keys.public)
 
 
-async def test_a_bundle_with_a_link_in_it_is_refused(build: Build, opa: Path, keys: Keys, tmp_path: Path) -> None:
+async def test_a_bundle_with_a_link_in_it_is_refused(
+    build: Build, opa: Path, keys: Keys, tmp_path: Path
+) -> None:
     linked = packed(read_bundle(build()), tmp_path / "linked.tar")
     with tarfile.open(tmp_path / "linked.tar.gz", "w:gz") as archive, tarfile.open(linked) as before:
         for member in before:
@@ -176,7 +233,9 @@ async def test_a_bundle_with_a_link_in_it_is_refused(build: Build, opa: Path, ke
 
 
 @pytest.mark.parametrize("content", [b"", b"not an archive", b"\x1f\x8b" + bytes(40)])
-async def test_a_file_that_is_no_bundle_is_refused(content: bytes, opa: Path, keys: Keys, tmp_path: Path) -> None:
+async def test_a_file_that_is_no_bundle_is_refused(
+    content: bytes, opa: Path, keys: Keys, tmp_path: Path
+) -> None:
     (tmp_path / "b.tar.gz").write_bytes(content)
 
     assert (await refusal(tmp_path / "b.tar.gz", opa, keys.public)).startswith("b.tar.gz ")
@@ -186,19 +245,36 @@ async def test_a_bundle_that_is_not_there_is_refused(opa: Path, keys: Keys, tmp_
     assert "b.tar.gz cannot be read as a bundle" in await refusal(tmp_path / "b.tar.gz", opa, keys.public)
 
 
-async def test_a_bundle_that_lacks_a_rule_is_refused_though_it_is_signed(build: Build, opa: Path, keys: Keys) -> None:
-    assert "lacks regate/chunk/allow" in await refusal(build(chunk="package regate.chunk\n\nalow := true\n"), opa, keys.public)
+async def test_a_bundle_that_lacks_a_rule_is_refused_though_it_is_signed(
+    build: Build, opa: Path, keys: Keys
+) -> None:
+    assert "lacks regate/chunk/allow" in await refusal(
+        build(chunk="package regate.chunk\n\nalow := true\n"), opa, keys.public
+    )
 
 
-async def test_a_signed_bundle_that_regate_did_not_build_is_refused(opa: Path, keys: Keys, tmp_path: Path) -> None:
+async def test_a_signed_bundle_that_regate_did_not_build_is_refused(
+    opa: Path, keys: Keys, tmp_path: Path
+) -> None:
     folder = write_policies(tmp_path / "source", {"chunk/chunk.rego": CHUNK})
-    command = [str(opa), "build", "--bundle", ".", "--output", str(tmp_path / "b.tar.gz"), "--signing-key", str(keys.private)]
+    command = [
+        str(opa),
+        "build",
+        "--bundle",
+        ".",
+        "--output",
+        str(tmp_path / "b.tar.gz"),
+        "--signing-key",
+        str(keys.private),
+    ]
     subprocess.run(command, cwd=folder, check=True)
 
     assert "was not built by `regate policy build`" in await refusal(tmp_path / "b.tar.gz", opa, keys.public)
 
 
-async def test_a_key_that_is_no_public_key_is_refused(build: Build, opa: Path, keys: Keys, tmp_path: Path) -> None:
+async def test_a_key_that_is_no_public_key_is_refused(
+    build: Build, opa: Path, keys: Keys, tmp_path: Path
+) -> None:
     (tmp_path / "secret").write_text("a shared secret")
     for key in (keys.private, tmp_path / "secret"):
         assert "must be a file with an RSA public key" in await refusal(build(), opa, key)
@@ -230,7 +306,12 @@ def running(build: Build, keys: Keys) -> RunningOpa:
 
 @pytest.mark.parametrize("put", [replaced, overwritten])
 async def test_files_that_may_not_serve_change_nothing_and_a_good_one_is_taken_while_decisions_go_on(
-    put: Callable[[Path, Path], None], running: RunningOpa, build: Build, keys: Keys, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    put: Callable[[Path, Path], None],
+    running: RunningOpa,
+    build: Build,
+    keys: Keys,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(
         "regate_adapters.opa.server.process._RELOAD_SECONDS", 30
@@ -253,7 +334,9 @@ async def test_files_that_may_not_serve_change_nothing_and_a_good_one_is_taken_w
         async def ask() -> None:
             nonlocal asked
             while not done.is_set():
-                answer = await engine.ask("regate/chunk/allow", DOCUMENT)  # whatever else it raises ends the test
+                answer = await engine.ask(
+                    "regate/chunk/allow", DOCUMENT
+                )  # whatever else it raises ends the test
                 assert answer.value is (answer.revision == before)
                 asked += 1
 
@@ -283,7 +366,9 @@ async def test_files_that_may_not_serve_change_nothing_and_a_good_one_is_taken_w
     assert (last.value, asked > 20, rule) == (False, True, CLOSED)
 
 
-async def test_the_file_that_is_in_force_put_back_ends_the_problem(running: RunningOpa, tmp_path: Path) -> None:
+async def test_the_file_that_is_in_force_put_back_ends_the_problem(
+    running: RunningOpa, tmp_path: Path
+) -> None:
     bundle = tmp_path / "policy.tar.gz"
     content = bundle.read_bytes()
     async with running as engine:
@@ -303,7 +388,9 @@ async def test_the_file_that_is_in_force_put_back_ends_the_problem(running: Runn
         assert await engine.revision() == before
 
 
-async def test_another_policy_under_the_same_revision_is_refused(build: Build, keys: Keys, tmp_path: Path) -> None:
+async def test_another_policy_under_the_same_revision_is_refused(
+    build: Build, keys: Keys, tmp_path: Path
+) -> None:
     bundle = build(revision="v1")
     running = running_opa(bundle, required=NEEDED, verification_key=keys.public, deadline_s=10)
     async with running as engine:
@@ -319,7 +406,9 @@ async def test_another_policy_under_the_same_revision_is_refused(build: Build, k
     assert answer.value is True
 
 
-async def test_opa_that_is_killed_after_a_bad_file_comes_back_with_the_last_good_one(running: RunningOpa, tmp_path: Path) -> None:
+async def test_opa_that_is_killed_after_a_bad_file_comes_back_with_the_last_good_one(
+    running: RunningOpa, tmp_path: Path
+) -> None:
     async with running as engine:
         before = await engine.revision()
         (tmp_path / "policy.tar.gz").write_bytes(b"nothing")

@@ -1,4 +1,6 @@
-"""A policy is in force whole or not at all, however it is written: at no stop of any writer is a caller let in whom old and new both deny."""
+"""A policy is in force whole or not at all, however it is written: at no stop of any writer is a
+caller let in whom old and new both deny.
+"""
 
 from __future__ import annotations
 
@@ -38,14 +40,22 @@ from regate_orchestrator.values import JsonObject
 SETTLING = "regate_adapters.opa.policies.settling"
 ASKED: JsonObject = {"principal": {"tenant": "acme", "roles": ["contractor"]}, "chunk": {"tenant": "acme"}}
 
-# Both deny contractors, each in another file: any half of one with a half of the other lets them in, and so does either without its overlay.
-ALLOW = "package regate.chunk\n\ndefault allow := false\n\nallow if {\n\tinput.chunk.tenant == input.principal.tenant\n\tnot denied\n}\n\n"
+# Both deny contractors, each in another file: any half of one with a half of the other lets them in, and so
+# does either without its overlay.
+ALLOW = (
+    "package regate.chunk\n\ndefault allow := false\n\nallow if {\n\tinput.chunk.tenant == "
+    "input.principal.tenant\n\tnot denied\n}\n\n"
+)
 OLD = {
-    "chunk/chunk.rego": ALLOW + "denied if data.regate.custom.chunk.deny\n\ndenied if data.regate.custom.store.deny\n",
-    "custom/chunk/chunk.rego": 'package regate.custom.chunk\n\ndeny if "contractor" in input.principal.roles\n',
+    "chunk/chunk.rego": ALLOW
+    + "denied if data.regate.custom.chunk.deny\n\ndenied if data.regate.custom.store.deny\n",
+    "custom/chunk/chunk.rego": (
+        'package regate.custom.chunk\n\ndeny if "contractor" in input.principal.roles\n'
+    ),
 }
 NEW = {
-    "chunk/chunk.rego": ALLOW + "denied if data.regate.custom.chunk.deny\n\ndenied if data.regate.custom.store.deny\n",
+    "chunk/chunk.rego": ALLOW
+    + "denied if data.regate.custom.chunk.deny\n\ndenied if data.regate.custom.store.deny\n",
     "custom/chunk/chunk.rego": 'package regate.custom.chunk\n\ndeny if "intern" in input.principal.roles\n',
     "extra/store.rego": 'package regate.custom.store\n\ndeny if "contractor" in input.principal.roles\n',
 }
@@ -64,7 +74,9 @@ at_once = {"renamed": renamed, "relinked": relinked}
 
 
 def listed(folder: Path) -> Path:
-    (folder / ".digests").write_bytes(digest_list({name: (folder / name).read_bytes() for name in files_of(folder)}))
+    (folder / ".digests").write_bytes(
+        digest_list({name: (folder / name).read_bytes() for name in files_of(folder)})
+    )
     return folder
 
 
@@ -83,7 +95,10 @@ class Place:
 @asynccontextmanager
 async def watched(live: Path, opa: Path) -> AsyncIterator[Place]:
     """A managed OPA that looks when it is told to."""
-    async with ManagedOpa(live, opa=opa) as process, OpaEngine(process.address, schemas={}, deadline_s=20) as engine:
+    async with (
+        ManagedOpa(live, opa=opa) as process,
+        OpaEngine(process.address, schemas={}, deadline_s=20) as engine,
+    ):
         yield Place(live, process, engine)
 
 
@@ -152,11 +167,19 @@ async def test_list_that_was_seen_once_is_demanded_from_then_on(
         done(copied(sorted)(listed(new), live))
         await place.process.look()
 
-    assert (without, changed) == (f"{live} has no .digests any more: write one, or restart to take the policies without it",) * 2
-    assert (revision, place.process.revision, place.process.problem) == (read_source(old).revision, read_source(new).revision, None)
+    assert (without, changed) == (
+        f"{live} has no .digests any more: write one, or restart to take the policies without it",
+    ) * 2
+    assert (revision, place.process.revision, place.process.problem) == (
+        read_source(old).revision,
+        read_source(new).revision,
+        None,
+    )
 
 
-async def test_list_that_comes_later_is_demanded_too(old: Path, live: Path, opa: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_list_that_comes_later_is_demanded_too(
+    old: Path, live: Path, opa: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(f"{SETTLING}._PATIENCE_SECONDS", 0)
     done(copied(sorted)(old, live))
     async with watched(live, opa) as place:
@@ -172,14 +195,18 @@ async def test_list_that_comes_later_is_demanded_too(old: Path, live: Path, opa:
 async def test_opa_does_not_start_on_a_part_of_what_is_listed(old: Path, opa: Path) -> None:
     listed(old)
     (old / "custom" / "chunk" / "chunk.rego").unlink()
-    with pytest.raises(BrokenPolicy, match=r"is not what its \.digests lists: custom/chunk/chunk\.rego is missing"):
+    with pytest.raises(
+        BrokenPolicy, match=r"is not what its \.digests lists: custom/chunk/chunk\.rego is missing"
+    ):
         await ManagedOpa(old, opa=opa).__aenter__()
 
 
 # ---------------------------------------------------------------- without one
 
 
-async def test_policy_that_is_being_written_is_taken_only_when_its_writer_is_still(old: Path, new: Path, live: Path, opa: Path) -> None:
+async def test_policy_that_is_being_written_is_taken_only_when_its_writer_is_still(
+    old: Path, new: Path, live: Path, opa: Path
+) -> None:
     done(copied(sorted)(old, live))
     writer = copied(base_then_overlay)(new, live)
     origin = PolicyDirectory(live)
@@ -206,7 +233,9 @@ async def test_policy_that_is_being_written_is_taken_only_when_its_writer_is_sti
     assert (whole, found.revision) == (True, read_source(new).revision)
 
 
-async def test_policy_that_was_there_only_while_it_was_built_is_not_taken(old: Path, new: Path, live: Path, opa: Path) -> None:
+async def test_policy_that_was_there_only_while_it_was_built_is_not_taken(
+    old: Path, new: Path, live: Path, opa: Path
+) -> None:
     live.parent.mkdir()
     live.symlink_to(old)
     origin = PolicyDirectory(live)
@@ -239,7 +268,13 @@ async def test_policy_that_was_there_only_while_it_was_built_is_not_taken(old: P
     ids=["base first", "overlay first", "mv", "ln"],
 )
 async def test_policy_that_has_lost_a_file_waits_for_it_and_logs_no_error(
-    write: Writer, old: Path, new: Path, live: Path, opa: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    write: Writer,
+    old: Path,
+    new: Path,
+    live: Path,
+    opa: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     monkeypatch.setattr(f"{SETTLING}._PATIENCE_SECONDS", 3600)
     caplog.set_level(logging.INFO, "regate.opa")
@@ -272,7 +307,9 @@ async def test_file_that_is_taken_away_for_good_is_gone_in_the_end(
         await place.process.look()
 
         assert (place.process.revision, place.process.problem) == (read_source(live).revision, None)
-    assert [record.__dict__["gone"] for record in caplog.records if record.message == "policy_changed"] == [["custom/chunk/chunk.rego"]]
+    assert [record.__dict__["gone"] for record in caplog.records if record.message == "policy_changed"] == [
+        ["custom/chunk/chunk.rego"]
+    ]
 
 
 async def test_file_of_the_same_size_and_time_is_another_one(old: Path, live: Path, opa: Path) -> None:

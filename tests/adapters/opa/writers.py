@@ -1,7 +1,8 @@
-"""Ways in which people put a policy in place of another, each as a writer that stops between every two things it does, in the middle of files too.
+"""Ways in which people put a policy in place of another, each as a writer that stops between every two things
+it does, in the middle of files too.
 
-They do what `cp`, `rsync`, `mv`, `ln` and Kubernetes do to a directory, step by step. A stop is a `yield`; what is there at a stop is what a
-gateway finds when the disk is slow, or the writer was killed.
+They do what `cp`, `rsync`, `mv`, `ln` and Kubernetes do to a directory, step by step. A stop is a `yield`;
+what is there at a stop is what a gateway finds when the disk is slow, or the writer was killed.
 """
 
 from __future__ import annotations
@@ -56,7 +57,9 @@ def removed_first(order: Callable[[list[str]], list[str]]) -> Writer:
 
 
 def synchronized(new: Path, live: Path) -> Iterator[None]:
-    """`rsync -a --delete new/ live/`: what is not in the new one goes first, each file is written hidden and renamed, with its old time."""
+    """`rsync -a --delete new/ live/`: what is not in the new one goes first, each file is written
+    hidden and renamed, with its old time.
+    """
     for name in sorted(set(files_of(live)) - set(files_of(new))):
         (live / name).unlink()
         yield
@@ -91,7 +94,9 @@ def relinked(new: Path, live: Path) -> Iterator[None]:
 
 
 def projected(new: Path, live: Path) -> Iterator[None]:
-    """What Kubernetes does when a ConfigMap changes: a folder of its own, one link swapped, then the links to the files set right."""
+    """What Kubernetes does when a ConfigMap changes: a folder of its own, one link swapped, then the
+    links to the files set right.
+    """
     payload = live / f"..{new.name}"
     for name in files_of(new):
         yield from _written(payload / name, (new / name).read_bytes())
@@ -105,7 +110,9 @@ def projected(new: Path, live: Path) -> Iterator[None]:
         if not (live / top).is_symlink():
             (live / top).symlink_to(f"..data/{top}")
             yield
-    for link in sorted(path for path in live.iterdir() if not path.name.startswith("..") and path.name not in tops):
+    for link in sorted(
+        path for path in live.iterdir() if not path.name.startswith("..") and path.name not in tops
+    ):
         link.unlink()
         yield
     if before is not None:

@@ -1,4 +1,6 @@
-"""The local counter: a sliding minute that never forgets too early, for each person apart, in bounded memory."""
+"""The local counter: a sliding minute that never forgets too early, for each person apart, in bounded
+memory.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +30,12 @@ class Time:
 
 
 async def counted(
-    counter: LocalQuotaCounter, principal: Principal = ANN, *, rpm: int = PLENTY, tpm: int = PLENTY, tokens: int = 1
+    counter: LocalQuotaCounter,
+    principal: Principal = ANN,
+    *,
+    rpm: int = PLENTY,
+    tpm: int = PLENTY,
+    tokens: int = 1,
 ) -> Counted:
     found = await counter.reserve(principal, rpm=rpm, tpm=tpm, tokens=tokens)
     assert isinstance(found, Counted)
@@ -36,7 +43,12 @@ async def counted(
 
 
 async def refused(
-    counter: LocalQuotaCounter, principal: Principal = ANN, *, rpm: int = PLENTY, tpm: int = PLENTY, tokens: int = 1
+    counter: LocalQuotaCounter,
+    principal: Principal = ANN,
+    *,
+    rpm: int = PLENTY,
+    tpm: int = PLENTY,
+    tokens: int = 1,
 ) -> Exhausted:
     found = await counter.reserve(principal, rpm=rpm, tpm=tpm, tokens=tokens)
     assert isinstance(found, Exhausted)
@@ -91,7 +103,10 @@ async def test_people_do_not_share_a_limit_even_of_one_name() -> None:
 async def test_a_limit_of_nothing_lets_nothing_through() -> None:
     counter = LocalQuotaCounter(clock=Time())
 
-    assert [(await refused(counter, rpm=0)).limit, (await refused(counter, tpm=0)).limit] == ["requests", "tokens"]
+    assert [(await refused(counter, rpm=0)).limit, (await refused(counter, tpm=0)).limit] == [
+        "requests",
+        "tokens",
+    ]
 
 
 async def test_a_limit_that_was_lowered_holds_at_once() -> None:
@@ -111,7 +126,9 @@ async def test_tokens_are_corrected_downwards_where_they_were_counted_and_upward
     await counter.correct(late, by=25)
     after = [(await counted(counter, tokens=1)).tokens.remaining]
     time.now = 1_062
-    after.append((await counted(counter, tokens=1)).tokens.remaining)  # what came from the first second is past
+    after.append(
+        (await counted(counter, tokens=1)).tokens.remaining
+    )  # what came from the first second is past
 
     assert after == [PLENTY - 86, PLENTY - 27]
 
@@ -161,7 +178,11 @@ async def test_past_the_bound_whoever_is_silent_longest_begins_anew_and_nobody_e
 
 
 @settings(max_examples=200)
-@given(st.lists(st.tuples(st.floats(0, 40, allow_nan=False), st.integers(1, 30)), max_size=60), st.integers(1, 8), st.integers(1, 100))
+@given(
+    st.lists(st.tuples(st.floats(0, 40, allow_nan=False), st.integers(1, 30)), max_size=60),
+    st.integers(1, 8),
+    st.integers(1, 100),
+)
 def test_no_sixty_seconds_ever_hold_more_than_the_limit_and_no_room_is_wasted(
     conversation_writer: list[tuple[float, int]], rpm: int, tpm: int
 ) -> None:

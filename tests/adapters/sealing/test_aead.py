@@ -60,11 +60,17 @@ def test_what_was_never_sealed_does_not_open(text: str) -> None:
 def test_another_secret_and_another_purpose_do_not_open() -> None:
     sealed = SEALER.seal({"a": 1}, purpose="p")
 
-    assert (SEALER.unseal(sealed, purpose="q"), AeadSealer(b"t" * 32).unseal(sealed, purpose="p")) == (None, None)
+    assert (SEALER.unseal(sealed, purpose="q"), AeadSealer(b"t" * 32).unseal(sealed, purpose="p")) == (
+        None,
+        None,
+    )
 
 
 def test_sealed_item_brings_its_lineage_back() -> None:
-    body = {"type": "compaction", "encrypted_content": seal(SEALER, "compaction", "summary", READ, **ANN, model="m")}
+    body = {
+        "type": "compaction",
+        "encrypted_content": seal(SEALER, "compaction", "summary", READ, **ANN, model="m"),
+    }
     found = unseal(SEALER, body, **ANN, model="another")
 
     assert (found.text, found.lineage, found.lineage.labels) == ("summary", READ, {"hr-only"})
@@ -81,7 +87,9 @@ def test_sealed_item_brings_its_lineage_back() -> None:
         ("compaction", {"owner": "ann\0"}),
     ],
 )
-def test_sealed_item_opens_only_for_its_person_and_reasoning_for_its_model(kind: str, other: dict[str, str]) -> None:
+def test_sealed_item_opens_only_for_its_person_and_reasoning_for_its_model(
+    kind: str, other: dict[str, str]
+) -> None:
     body = {"type": kind, "encrypted_content": seal(SEALER, kind, "t", NOTHING_READ, **ANN, model="m")}
     with pytest.raises(InvalidRequest) as refused:
         unseal(SEALER, body, **{**ANN, "model": "m", **other})
@@ -89,8 +97,12 @@ def test_sealed_item_opens_only_for_its_person_and_reasoning_for_its_model(kind:
     assert refused.value.code == "invalid_encrypted_content"
 
 
-def test_item_that_was_sealed_for_no_person_is_not_taken_from_a_client_but_is_read_where_it_is_stored() -> None:
-    sealed = SEALER.seal({"text": "old", "lineage": [["vs_1", "file-1", "acme/1", {}]]}, purpose="compaction\0acme\0")
+def test_item_that_was_sealed_for_no_person_is_not_taken_from_a_client_but_is_read_where_it_is_stored() -> (
+    None
+):
+    sealed = SEALER.seal(
+        {"text": "old", "lineage": [["vs_1", "file-1", "acme/1", {}]]}, purpose="compaction\0acme\0"
+    )
     body = {"type": "compaction", "encrypted_content": sealed}
     with pytest.raises(InvalidRequest):
         unseal(SEALER, body, **ANN, model="m")
@@ -99,6 +111,9 @@ def test_item_that_was_sealed_for_no_person_is_not_taken_from_a_client_but_is_re
 
 
 def test_one_kind_of_item_is_not_taken_for_another() -> None:
-    body = {"type": "compaction", "encrypted_content": seal(SEALER, "reasoning", "t", NOTHING_READ, **ANN, model="")}
+    body = {
+        "type": "compaction",
+        "encrypted_content": seal(SEALER, "reasoning", "t", NOTHING_READ, **ANN, model=""),
+    }
     with pytest.raises(InvalidRequest):
         unseal(SEALER, body, **ANN, model="")

@@ -18,7 +18,9 @@ def postgres_url(postgres: Postgres) -> Iterator[str]:
 
 @pytest.fixture(params=["sqlite", "postgres"])
 def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """An empty database of each kind that the store can use. Another kind joins the conformance tests by one more branch here."""
+    """An empty database of each kind that the store can use. Another kind joins the conformance tests
+    by one more branch here.
+    """
     match request.param:
         case "sqlite":
             return f"sqlite:///{tmp_path / 'state.db'}"

@@ -31,23 +31,42 @@ PATIENT_SECONDS = 60
 
 
 def waiting(store: SqlStateStore, deadline_s: float) -> SqlStateStore:
-    """Return the same open store, over the same connections, with another deadline: a short one is for what is to run into it alone."""
+    """Return the same open store, over the same connections, with another deadline: a short one is for
+    what is to run into it alone.
+    """
     return SqlStateStore(replace(store._database, _deadline_s=deadline_s))
 
 
 def stamp_of(who: Principal, **fields: Any) -> dict[str, Any]:
-    return {"tenant": who.tenant, "owner": who.id, "visibility": "tenant", "teams": list(who.teams), "level": 0, **fields}
+    return {
+        "tenant": who.tenant,
+        "owner": who.id,
+        "visibility": "tenant",
+        "teams": list(who.teams),
+        "level": 0,
+        **fields,
+    }
 
 
 def file_of(
-    who: Principal, name: str = "file-1", *, created: int = 100, filename: str = "a.txt", purpose: str = "assistants", **fields: Any
+    who: Principal,
+    name: str = "file-1",
+    *,
+    created: int = 100,
+    filename: str = "a.txt",
+    purpose: str = "assistants",
+    **fields: Any,
 ) -> FileRow:
     return FileRow(FileId(name), filename, 3, purpose, created, stamp_of(who, **fields))
 
 
-def store_of(who: Principal, name: str = "vs_1", *, created: int = 100, shared: bool = False, **fields: Any) -> StoreRow:
+def store_of(
+    who: Principal, name: str = "vs_1", *, created: int = 100, shared: bool = False, **fields: Any
+) -> StoreRow:
     stamp = stamp_of(who, shared=shared, **fields)
-    return StoreRow(StoreId(name), "Handbook", created, created, {"colour": "blue"}, stamp, "model-256", 256, "main")
+    return StoreRow(
+        StoreId(name), "Handbook", created, created, {"colour": "blue"}, stamp, "model-256", 256, "main"
+    )
 
 
 def attachment_of(who: Principal, store: str = "vs_1", file: str = "file-1", **changes: Any) -> Attachment:
@@ -65,14 +84,25 @@ def attachment_of(who: Principal, store: str = "vs_1", file: str = "file-1", **c
     return Attachment(StoreId(store), FileId(file), **(values | changes))
 
 
-def prompt_of(who: Principal, name: str = "pmpt_1", *, created: int = 100, title: str = "Greeting", **fields: Any) -> PromptRow:
-    return PromptRow(PromptId(name), title, created, {"colour": "blue", "regate.teams": "sales"}, stamp_of(who, **fields))
+def prompt_of(
+    who: Principal, name: str = "pmpt_1", *, created: int = 100, title: str = "Greeting", **fields: Any
+) -> PromptRow:
+    return PromptRow(
+        PromptId(name), title, created, {"colour": "blue", "regate.teams": "sales"}, stamp_of(who, **fields)
+    )
 
 
 def version_of(
-    who: Principal, name: str = "pmpt_1", number: int = 1, *, created: int = 100, text: str = "Hello {{name}}."
+    who: Principal,
+    name: str = "pmpt_1",
+    number: int = 1,
+    *,
+    created: int = 100,
+    text: str = "Hello {{name}}.",
 ) -> PromptVersion:
-    return PromptVersion(PromptId(name), number, created, who.id, {"instructions": text, "temperature": 0.5}, ("name",))
+    return PromptVersion(
+        PromptId(name), number, created, who.id, {"instructions": text, "temperature": 0.5}, ("name",)
+    )
 
 
 def attached_of(who: Principal, store: str = "vs_1", file: str = "file-1", **changes: Any) -> Attachment:
@@ -86,7 +116,13 @@ def batch_of(who: Principal, name: str = "vsfb_1", store: str = "vs_1") -> FileB
 
 
 def response_of(
-    who: Principal, name: str = "resp_1", *, previous: str | None = None, created: int = 100, items: int = 2, text: str = "x"
+    who: Principal,
+    name: str = "resp_1",
+    *,
+    previous: str | None = None,
+    created: int = 100,
+    items: int = 2,
+    text: str = "x",
 ) -> ResponseRow:
     read = Lineage.of([ChunkSource(StoreId("vs_1"), FileId("file-1"), "acme/file-1/000000", stamp_of(who))])
     results = ({"chunk_id": "acme/file-1/000000", "text": "found", "score": 0.25},)
@@ -113,7 +149,9 @@ def response_of(
     )
 
 
-def conversation_of(who: Principal, name: str = "conv_1", *, created: int = 100, **changes: Any) -> ConversationRow:
+def conversation_of(
+    who: Principal, name: str = "conv_1", *, created: int = 100, **changes: Any
+) -> ConversationRow:
     values: dict[str, Any] = {"metadata": {"colour": "blue"}, "policy_revision": "r1"}
     return ConversationRow(ConversationId(name), who.tenant, who.id, created, **(values | changes))
 
@@ -121,7 +159,10 @@ def conversation_of(who: Principal, name: str = "conv_1", *, created: int = 100,
 def items_of(*names: str, direction: Any = "input") -> list[StoredItem]:
     read = Lineage.of([ChunkSource(StoreId("vs_1"), FileId("file-1"), "acme/file-1/000000", stamp_of(ANN))])
     results = ({"chunk_id": "acme/file-1/000000", "text": "found \x00", "score": 0.25},)
-    return [StoredItem(name, {"type": "message", "id": name, "text": "nul \x00"}, direction, read, results) for name in names]
+    return [
+        StoredItem(name, {"type": "message", "id": name, "text": "nul \x00"}, direction, read, results)
+        for name in names
+    ]
 
 
 def event_of(number: int) -> LoggedEvent:

@@ -1,4 +1,6 @@
-"""Conversations, their lock, the turns that responses add to them, and the log of a response's events: conformance with the port."""
+"""Conversations, their lock, the turns that responses add to them, and the log of a response's events:
+conformance with the port.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +11,16 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from tests.adapters.state.samples import ANN, BOB, EVE, PATIENT_SECONDS, conversation_of, event_of, items_of, response_of
+from tests.adapters.state.samples import (
+    ANN,
+    BOB,
+    EVE,
+    PATIENT_SECONDS,
+    conversation_of,
+    event_of,
+    items_of,
+    response_of,
+)
 
 from regate_adapters.state.store import SqlStateStore
 from regate_orchestrator.errors import InvalidRequest, StateUnavailable
@@ -23,7 +34,10 @@ CONVERSATION, RESPONSE, OTHER = ConversationId("conv_1"), ResponseId("resp_1"), 
 @pytest.fixture
 async def stores(url: str) -> AsyncIterator[tuple[SqlStateStore, SqlStateStore]]:
     """Two gateways on one database, with a conversation of one item."""
-    async with SqlStateStore.open(url, deadline_s=PATIENT_SECONDS) as one, SqlStateStore.open(url, deadline_s=PATIENT_SECONDS) as other:
+    async with (
+        SqlStateStore.open(url, deadline_s=PATIENT_SECONDS) as one,
+        SqlStateStore.open(url, deadline_s=PATIENT_SECONDS) as other,
+    ):
         await one.add_conversation(conversation_of(ANN), items_of("msg_1"))
         yield one, other
 
@@ -33,8 +47,12 @@ def store(stores: tuple[SqlStateStore, SqlStateStore]) -> SqlStateStore:
     return stores[0]
 
 
-def turn_of(status: str = "completed", name: str = "resp_1", *, items: int = 2, text: str = "x", **changes: Any) -> ResponseRow:
-    return replace(response_of(ANN, name, items=items, text=text), status=status, conversation_id=CONVERSATION, **changes)
+def turn_of(
+    status: str = "completed", name: str = "resp_1", *, items: int = 2, text: str = "x", **changes: Any
+) -> ResponseRow:
+    return replace(
+        response_of(ANN, name, items=items, text=text), status=status, conversation_id=CONVERSATION, **changes
+    )
 
 
 def ids_of(items: list[StoredItem] | None) -> list[str]:
@@ -62,16 +80,24 @@ async def refused(call: Awaitable[object]) -> str | None:
 
 
 async def test_conversation_comes_back_as_stored(store: SqlStateStore) -> None:
-    await store.add_conversation(conversation_of(BOB, "conv_2", metadata={"ключ": "Größe"}), items_of("msg_a", "msg_b"))
+    await store.add_conversation(
+        conversation_of(BOB, "conv_2", metadata={"ключ": "Größe"}), items_of("msg_a", "msg_b")
+    )
     row = await store.conversation(ANN, ConversationId("conv_2"))
     items = await store.conversation_items(ANN, ConversationId("conv_2"))
-    assert (row, items) == (conversation_of(BOB, "conv_2", metadata={"ключ": "Größe"}), items_of("msg_a", "msg_b"))
+    assert (row, items) == (
+        conversation_of(BOB, "conv_2", metadata={"ключ": "Größe"}),
+        items_of("msg_a", "msg_b"),
+    )
 
 
 async def test_conversation_without_items_has_none_and_is_there(store: SqlStateStore) -> None:
     await store.add_conversation(conversation_of(ANN, "conv_2"), [])
     empty = ConversationId("conv_2")
-    assert (await store.conversation_items(ANN, empty), await store.conversation_page(ANN, empty, Page())) == ([], Rows((), has_more=False))
+    assert (
+        await store.conversation_items(ANN, empty),
+        await store.conversation_page(ANN, empty, Page()),
+    ) == ([], Rows((), has_more=False))
 
 
 @pytest.mark.parametrize("name", ["", "conv_1\x00", "\ud800", "CONV_1", "conv_1 ", "conv_%", "x" * 1000])
@@ -96,7 +122,10 @@ async def test_name_that_is_no_identifier_is_absent_and_no_error(store: SqlState
 
 async def test_metadata_is_replaced_whole(store: SqlStateStore) -> None:
     changed = await store.update_conversation(BOB, CONVERSATION, metadata={"size": "1"})
-    assert (changed, await store.conversation(ANN, CONVERSATION)) == (True, conversation_of(ANN, metadata={"size": "1"}))
+    assert (changed, await store.conversation(ANN, CONVERSATION)) == (
+        True,
+        conversation_of(ANN, metadata={"size": "1"}),
+    )
 
 
 async def test_items_stand_in_the_order_in_which_they_were_appended(store: SqlStateStore) -> None:
@@ -115,10 +144,15 @@ async def test_item_that_is_there_is_not_appended_again(store: SqlStateStore) ->
 async def test_items_appended_at_once_are_all_there_once(stores: tuple[SqlStateStore, SqlStateStore]) -> None:
     names = [f"msg_{number}_{part}" for number in range(12) for part in range(2)]
     await asyncio.gather(
-        *(stores[number % 2].append_items(ANN, CONVERSATION, items_of(*names[2 * number : 2 * number + 2])) for number in range(12))
+        *(
+            stores[number % 2].append_items(ANN, CONVERSATION, items_of(*names[2 * number : 2 * number + 2]))
+            for number in range(12)
+        )
     )
     kept = ids_of(await stores[0].conversation_items(ANN, CONVERSATION))
-    together = all(kept.index(names[2 * number]) + 1 == kept.index(names[2 * number + 1]) for number in range(12))
+    together = all(
+        kept.index(names[2 * number]) + 1 == kept.index(names[2 * number + 1]) for number in range(12)
+    )
     assert (kept[0], sorted(kept[1:]), together) == ("msg_1", sorted(names), True)
 
 
@@ -129,7 +163,9 @@ async def test_pages_follow_each_other_in_the_conversations_order(store: SqlStat
     seen: list[str] = []
     after, more = None, True
     while more:
-        rows = await store.conversation_page(ANN, ConversationId("conv_2"), Page(limit=4, order=order, after=after))
+        rows = await store.conversation_page(
+            ANN, ConversationId("conv_2"), Page(limit=4, order=order, after=after)
+        )
         assert rows is not None
         seen, more = seen + [item.id for item in rows.rows], rows.has_more
         after = seen[-1]
@@ -137,7 +173,9 @@ async def test_pages_follow_each_other_in_the_conversations_order(store: SqlStat
 
 
 @pytest.mark.parametrize("cursor", ["msg_9", "msg_foreign", "\x00", ""])
-async def test_cursor_that_is_no_item_of_the_conversation_is_refused(store: SqlStateStore, cursor: str) -> None:
+async def test_cursor_that_is_no_item_of_the_conversation_is_refused(
+    store: SqlStateStore, cursor: str
+) -> None:
     await store.add_conversation(conversation_of(ANN, "conv_2"), items_of("msg_foreign"))
     with pytest.raises(InvalidRequest) as refusal:
         await store.conversation_page(ANN, CONVERSATION, Page(after=cursor))
@@ -146,22 +184,39 @@ async def test_cursor_that_is_no_item_of_the_conversation_is_refused(store: SqlS
 
 async def test_item_of_another_conversation_is_not_in_this_one(store: SqlStateStore) -> None:
     await store.add_conversation(conversation_of(ANN, "conv_2"), items_of("msg_2"))
-    seen = await store.conversation_item(ANN, CONVERSATION, "msg_2"), await store.delete_conversation_item(ANN, CONVERSATION, "msg_2")
-    assert (seen, await store.conversation_item(ANN, ConversationId("conv_2"), "msg_2")) == ((None, False), items_of("msg_2")[0])
+    seen = (
+        await store.conversation_item(ANN, CONVERSATION, "msg_2"),
+        await store.delete_conversation_item(ANN, CONVERSATION, "msg_2"),
+    )
+    assert (seen, await store.conversation_item(ANN, ConversationId("conv_2"), "msg_2")) == (
+        (None, False),
+        items_of("msg_2")[0],
+    )
 
 
-async def test_deleted_conversation_is_gone_with_its_items_and_its_responses_stay(store: SqlStateStore) -> None:
+async def test_deleted_conversation_is_gone_with_its_items_and_its_responses_stay(
+    store: SqlStateStore,
+) -> None:
     await store.lock_conversation(ANN, CONVERSATION, RESPONSE)
     await store.save_response(turn_of())
-    deleted = [await store.delete_conversation(ANN, CONVERSATION), await store.delete_conversation(ANN, CONVERSATION)]
+    deleted = [
+        await store.delete_conversation(ANN, CONVERSATION),
+        await store.delete_conversation(ANN, CONVERSATION),
+    ]
     held = await store.items_with_parents(ANN, ["msg_1", "msg_resp_1_0"])
-    assert (deleted, list(held), await store.response(ANN, RESPONSE)) == ([True, False], ["msg_resp_1_0"], turn_of())
+    assert (deleted, list(held), await store.response(ANN, RESPONSE)) == (
+        [True, False],
+        ["msg_resp_1_0"],
+        turn_of(),
+    )
 
 
 # ---------------------------------------------------------------- the lock
 
 
-async def test_of_many_that_take_the_lock_at_once_one_wins(stores: tuple[SqlStateStore, SqlStateStore]) -> None:
+async def test_of_many_that_take_the_lock_at_once_one_wins(
+    stores: tuple[SqlStateStore, SqlStateStore],
+) -> None:
     async def take(number: int) -> list[StoredItem] | str | None:
         try:
             return await stores[number % 2].lock_conversation(ANN, CONVERSATION, ResponseId(f"resp_{number}"))
@@ -169,10 +224,15 @@ async def test_of_many_that_take_the_lock_at_once_one_wins(stores: tuple[SqlStat
             return refusal.code
 
     taken = await asyncio.gather(*(take(number) for number in range(16)))
-    assert (taken.count("conversation_locked"), [one for one in taken if one != "conversation_locked"]) == (15, [items_of("msg_1")])
+    assert (taken.count("conversation_locked"), [one for one in taken if one != "conversation_locked"]) == (
+        15,
+        [items_of("msg_1")],
+    )
 
 
-async def test_locked_conversation_refuses_changes_of_its_items_with_the_known_words(store: SqlStateStore) -> None:
+async def test_locked_conversation_refuses_changes_of_its_items_with_the_known_words(
+    store: SqlStateStore,
+) -> None:
     await store.lock_conversation(ANN, CONVERSATION, RESPONSE)
     codes = [
         await refused(call)
@@ -188,7 +248,10 @@ async def test_locked_conversation_refuses_changes_of_its_items_with_the_known_w
     said = (refusal.value.param, refusal.value.message)
     assert (codes, said) == (
         ["conversation_locked"] * 4,
-        ("conversation", "Another process is currently operating on this conversation. Please retry in a few seconds."),
+        (
+            "conversation",
+            "Another process is currently operating on this conversation. Please retry in a few seconds.",
+        ),
     )
 
 
@@ -216,10 +279,16 @@ async def test_lock_is_released_by_its_holder_alone_and_as_often_as_it_likes(sto
 
 
 @pytest.mark.parametrize("status", ["completed", "incomplete"])
-async def test_turn_that_ended_well_is_in_the_conversation_and_the_lock_is_free(store: SqlStateStore, status: str) -> None:
+async def test_turn_that_ended_well_is_in_the_conversation_and_the_lock_is_free(
+    store: SqlStateStore, status: str
+) -> None:
     await store.lock_conversation(ANN, CONVERSATION, RESPONSE)
     await store.save_response(turn_of(status))
-    assert (await store.conversation_items(ANN, CONVERSATION), await is_free(store), await store.response(ANN, RESPONSE)) == (
+    assert (
+        await store.conversation_items(ANN, CONVERSATION),
+        await is_free(store),
+        await store.response(ANN, RESPONSE),
+    ) == (
         [*items_of("msg_1"), *turn_of().items],
         True,
         turn_of(status),
@@ -230,14 +299,23 @@ async def test_turn_that_ended_well_is_in_the_conversation_and_the_lock_is_free(
 async def test_turn_that_did_not_is_not_and_the_lock_is_free(store: SqlStateStore, status: str) -> None:
     await store.lock_conversation(ANN, CONVERSATION, RESPONSE)
     await store.save_response(turn_of(status))
-    assert (ids_of(await store.conversation_items(ANN, CONVERSATION)), await is_free(store)) == (["msg_1"], True)
+    assert (ids_of(await store.conversation_items(ANN, CONVERSATION)), await is_free(store)) == (
+        ["msg_1"],
+        True,
+    )
 
 
 @pytest.mark.parametrize("status", ["queued", "in_progress"])
-async def test_turn_that_goes_on_changes_nothing_of_the_conversation(store: SqlStateStore, status: str) -> None:
+async def test_turn_that_goes_on_changes_nothing_of_the_conversation(
+    store: SqlStateStore, status: str
+) -> None:
     await store.lock_conversation(ANN, CONVERSATION, RESPONSE)
     await store.save_response(turn_of(status, background=True))
-    assert (ids_of(await store.conversation_items(ANN, CONVERSATION)), await is_free(store), await store.response(ANN, RESPONSE)) == (
+    assert (
+        ids_of(await store.conversation_items(ANN, CONVERSATION)),
+        await is_free(store),
+        await store.response(ANN, RESPONSE),
+    ) == (
         ["msg_1"],
         False,
         turn_of(status, background=True),
@@ -247,12 +325,18 @@ async def test_turn_that_goes_on_changes_nothing_of_the_conversation(store: SqlS
 async def test_item_of_a_turn_that_is_in_the_conversation_is_not_appended_again(store: SqlStateStore) -> None:
     await store.lock_conversation(ANN, CONVERSATION, RESPONSE)
     await store.save_response(replace(turn_of(), items=(*items_of("msg_1"), *turn_of().items)))
-    assert ids_of(await store.conversation_items(ANN, CONVERSATION)) == ["msg_1", "msg_resp_1_0", "msg_resp_1_1"]
+    assert ids_of(await store.conversation_items(ANN, CONVERSATION)) == [
+        "msg_1",
+        "msg_resp_1_0",
+        "msg_resp_1_1",
+    ]
 
 
 @pytest.mark.parametrize("holder", [None, OTHER])
 @pytest.mark.parametrize("status", ["completed", "incomplete"])
-async def test_turn_without_the_lock_is_not_stored_at_all(store: SqlStateStore, status: str, holder: ResponseId | None) -> None:
+async def test_turn_without_the_lock_is_not_stored_at_all(
+    store: SqlStateStore, status: str, holder: ResponseId | None
+) -> None:
     await store.lock_conversation(ANN, CONVERSATION, RESPONSE)
     await store.save_response(turn_of("in_progress", items=0))
     await store.unlock_conversation(CONVERSATION, RESPONSE)
@@ -260,7 +344,11 @@ async def test_turn_without_the_lock_is_not_stored_at_all(store: SqlStateStore, 
         await store.lock_conversation(ANN, CONVERSATION, holder)
     with pytest.raises(StateUnavailable):
         await store.save_response(turn_of(status))
-    assert (await store.response(ANN, RESPONSE), ids_of(await store.conversation_items(ANN, CONVERSATION)), await is_free(store)) == (
+    assert (
+        await store.response(ANN, RESPONSE),
+        ids_of(await store.conversation_items(ANN, CONVERSATION)),
+        await is_free(store),
+    ) == (
         turn_of("in_progress", items=0),
         ["msg_1"],
         holder is None,
@@ -280,7 +368,10 @@ async def test_turn_in_a_conversation_of_another_tenant_is_not_stored(store: Sql
     await store.lock_conversation(EVE, ConversationId("conv_eve"), RESPONSE)
     with pytest.raises(StateUnavailable):
         await store.save_response(replace(turn_of(), conversation_id=ConversationId("conv_eve")))
-    assert (await store.response(ANN, RESPONSE), await store.conversation_items(EVE, ConversationId("conv_eve"))) == (None, [])
+    assert (
+        await store.response(ANN, RESPONSE),
+        await store.conversation_items(EVE, ConversationId("conv_eve")),
+    ) == (None, [])
 
 
 async def test_failed_turn_does_not_release_the_lock_of_another(store: SqlStateStore) -> None:
@@ -298,7 +389,10 @@ async def test_turn_whose_saving_is_cut_short_is_all_there_or_not_at_all(store: 
             async with asyncio.timeout(0.0005 * number):
                 await store.save_response(turn_of(name=name, items=150, text="x" * 2_000))
         stored = await store.response(ANN, ResponseId(name)) is not None
-        appended = sum(item.startswith(f"msg_{name}_") for item in ids_of(await store.conversation_items(ANN, CONVERSATION)))
+        appended = sum(
+            item.startswith(f"msg_{name}_")
+            for item in ids_of(await store.conversation_items(ANN, CONVERSATION))
+        )
         seen.add((stored, appended, await is_free(store)))
         await store.unlock_conversation(CONVERSATION, ResponseId(name))
     assert seen <= {(True, 150, True), (False, 0, False)}
@@ -325,13 +419,20 @@ async def test_item_that_several_hold_is_the_oldest_responses(store: SqlStateSto
 
 
 async def test_item_of_another_tenant_does_not_hide_ones_own(store: SqlStateStore) -> None:
-    await store.save_response(replace(response_of(EVE, "resp_eve", created=1), items=tuple(items_of("msg_1"))))
-    held = {who.id: [one.holder["id"] for one in (await store.items_with_parents(who, ["msg_1"])).values()] for who in (ANN, EVE)}
+    await store.save_response(
+        replace(response_of(EVE, "resp_eve", created=1), items=tuple(items_of("msg_1")))
+    )
+    held = {
+        who.id: [one.holder["id"] for one in (await store.items_with_parents(who, ["msg_1"])).values()]
+        for who in (ANN, EVE)
+    }
     assert held == {"ann": ["conv_1"], "eve": ["resp_eve"]}
 
 
 async def test_many_items_are_asked_for_at_once(store: SqlStateStore) -> None:
-    assert list(await store.items_with_parents(ANN, [f"msg_{number}" for number in range(12_000)])) == ["msg_1"]
+    assert list(await store.items_with_parents(ANN, [f"msg_{number}" for number in range(12_000)])) == [
+        "msg_1"
+    ]
 
 
 # ---------------------------------------------------------------- events
@@ -353,7 +454,9 @@ async def test_event_that_is_logged_is_never_replaced(store: SqlStateStore) -> N
     await store.save_response(response_of(ANN))
     await store.append_events(RESPONSE, [event_of(0)])
     with pytest.raises(StateUnavailable):
-        await store.append_events(RESPONSE, [event_of(1), LoggedEvent({**event_of(0).event, "delta": "another"})])
+        await store.append_events(
+            RESPONSE, [event_of(1), LoggedEvent({**event_of(0).event, "delta": "another"})]
+        )
     assert await store.events(ANN, RESPONSE, after=-1, limit=9) == [event_of(0)]
 
 
@@ -374,7 +477,9 @@ async def test_log_outlives_a_new_state_of_its_response_and_ends_with_it(store: 
     assert (kept, await store.events(ANN, RESPONSE, after=-1, limit=9)) == ([event_of(0)], [])
 
 
-async def test_logs_of_old_responses_that_have_ended_are_forgotten_and_no_others(store: SqlStateStore) -> None:
+async def test_logs_of_old_responses_that_have_ended_are_forgotten_and_no_others(
+    store: SqlStateStore,
+) -> None:
     names = {"old": ("completed", 100), "new": ("completed", 900), "going": ("in_progress", 100)}
     for name, (status, created) in names.items():
         await store.save_response(replace(response_of(ANN, name, created=created), status=status))

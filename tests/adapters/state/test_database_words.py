@@ -1,4 +1,6 @@
-"""What an operator reads when PostgreSQL cannot be used as configured: where it was sought, what it said, which right is missing."""
+"""What an operator reads when PostgreSQL cannot be used as configured: where it was sought, what it
+said, which right is missing.
+"""
 
 from __future__ import annotations
 
@@ -44,7 +46,11 @@ ALL = [opened_state, opened_vectors, examined_state, examined_vectors]
 
 def nobody_listens(postgres: Postgres) -> tuple[str, tuple[str, ...]]:
     port = free_port()
-    return f"postgresql://regate:swordfish@127.0.0.1:{port}/regate", ("127.0.0.1", f"port {port}", "Connection refused")
+    return f"postgresql://regate:swordfish@127.0.0.1:{port}/regate", (
+        "127.0.0.1",
+        f"port {port}",
+        "Connection refused",
+    )
 
 
 def no_such_database(postgres: Postgres) -> tuple[str, tuple[str, ...]]:
@@ -55,13 +61,18 @@ def no_such_database(postgres: Postgres) -> tuple[str, tuple[str, ...]]:
 
 
 def no_such_user(postgres: Postgres) -> tuple[str, tuple[str, ...]]:
-    return f"postgresql://carl:swordfish@127.0.0.1:{postgres.port}/postgres", (f"port {postgres.port}", 'role "carl" does not exist')
+    return f"postgresql://carl:swordfish@127.0.0.1:{postgres.port}/postgres", (
+        f"port {postgres.port}",
+        'role "carl" does not exist',
+    )
 
 
 @pytest.mark.parametrize("use", ALL)
 @pytest.mark.parametrize("case", [nobody_listens, no_such_database, no_such_user])
 async def test_a_connection_that_does_not_come_about_is_told_with_place_and_reason_and_without_the_password(
-    postgres: Postgres, case: Callable[[Postgres], tuple[str, tuple[str, ...]]], use: Callable[[str], Awaitable[Any]]
+    postgres: Postgres,
+    case: Callable[[Postgres], tuple[str, tuple[str, ...]]],
+    use: Callable[[str], Awaitable[Any]],
 ) -> None:
     url, words = case(postgres)
     with pytest.raises(ConfigurationError) as refused:
@@ -92,7 +103,8 @@ async def test_the_right_to_make_tables_is_named_when_it_is_missing(
     postgres: Postgres, database: str, use: Callable[[str], Awaitable[Any]]
 ) -> None:
     with pytest.raises(
-        ConfigurationError, match=r"state\.url_env \(DATABASE_URL\): .*(CREATE on schema|GRANT USAGE, CREATE ON SCHEMA) public"
+        ConfigurationError,
+        match=r"state\.url_env \(DATABASE_URL\): .*(CREATE on schema|GRANT USAGE, CREATE ON SCHEMA) public",
     ):
         await use(postgres.url(database, user="tenant"))
 
@@ -128,4 +140,8 @@ async def test_examining_says_what_is_there_and_makes_nothing(postgres: Postgres
     after = await examine(url), await vectors.examine()
 
     assert ("no tables yet" in before[0], "no tables yet" in before[1]) == (True, True)
-    assert ("tables of this version" in after[0], "no tables yet" in after[1], "pgvector 0." in after[1]) == (True, False, True)
+    assert ("tables of this version" in after[0], "no tables yet" in after[1], "pgvector 0." in after[1]) == (
+        True,
+        False,
+        True,
+    )

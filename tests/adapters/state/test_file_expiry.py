@@ -1,4 +1,6 @@
-"""An expired file is absent at once, on every path; what is to be removed of files is never forgotten and never too much."""
+"""An expired file is absent at once, on every path; what is to be removed of files is never forgotten
+and never too much.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +8,16 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import replace
 
 import pytest
-from tests.adapters.state.samples import ANN, BOB, EVE, PATIENT_SECONDS, attached_of, attachment_of, file_of, store_of
+from tests.adapters.state.samples import (
+    ANN,
+    BOB,
+    EVE,
+    PATIENT_SECONDS,
+    attached_of,
+    attachment_of,
+    file_of,
+    store_of,
+)
 
 from regate_adapters.state.store import SqlStateStore
 from regate_orchestrator.errors import InvalidRequest, NotFound
@@ -62,7 +73,9 @@ READS: dict[str, Callable[[SqlStateStore], Awaitable[object]]] = {
     "files of a purpose": lambda store: _ids(store.files(ANN, Everything(), Page(), purpose="assistants")),
     "attachment": lambda store: store.attachment(ANN, STORE, FILE),
     "attachments": lambda store: _ids(store.attachments(ANN, STORE, Everything(), Page(), status=None)),
-    "attachments of a status": lambda store: _ids(store.attachments(ANN, STORE, Everything(), Page(), status="completed")),
+    "attachments of a status": lambda store: _ids(
+        store.attachments(ANN, STORE, Everything(), Page(), status="completed")
+    ),
     "live": lambda store: store.live(ANN, [(STORE, FILE), (STORE, FileId("file-2"))]),
     "totals": lambda store: store.totals(ANN, [STORE]),
     "delete_attachment": lambda store: store.delete_attachment(ANN, STORE, FILE),
@@ -95,7 +108,9 @@ async def test_the_totals_of_an_expired_file_are_gone(attached: SqlStateStore, c
     assert await attached.totals(ANN, [STORE]) == {STORE: Totals(completed=1, usage_bytes=10)}
 
 
-async def test_an_expired_file_is_no_cursor_and_can_be_attached_no_more(attached: SqlStateStore, clock: Clock) -> None:
+async def test_an_expired_file_is_no_cursor_and_can_be_attached_no_more(
+    attached: SqlStateStore, clock: Clock
+) -> None:
     clock.time = EXPIRES
 
     with pytest.raises(InvalidRequest):
@@ -113,7 +128,9 @@ async def due(store: SqlStateStore, *, after: DueBlob | None = None) -> list[str
     return [blob.file_id for blob in await store.due_blobs(after=after, limit=10)]
 
 
-async def test_expired_files_of_all_tenants_are_told_with_their_stores_in_pages(store: SqlStateStore, clock: Clock) -> None:
+async def test_expired_files_of_all_tenants_are_told_with_their_stores_in_pages(
+    store: SqlStateStore, clock: Clock
+) -> None:
     await store.add_store(store_of(ANN, "vs_1", shared=True))
     await store.add_store(store_of(ANN, "vs_2"))
     for who, name, expires in (
@@ -132,11 +149,16 @@ async def test_expired_files_of_all_tenants_are_told_with_their_stores_in_pages(
     first = await store.expired_files(after=None, limit=2)
     second = await store.expired_files(after=first[-1], limit=2)
 
-    assert first == [ExpiredFile(FileId("file-5"), "acme", 9, ()), ExpiredFile(FILE, "acme", 10, (StoreId("vs_1"), StoreId("vs_2")))]
+    assert first == [
+        ExpiredFile(FileId("file-5"), "acme", 9, ()),
+        ExpiredFile(FILE, "acme", 10, (StoreId("vs_1"), StoreId("vs_2"))),
+    ]
     assert second == [ExpiredFile(FileId("file-2"), "globex", 1_000, ())]
 
 
-async def test_dropping_takes_an_expired_file_with_its_attachments_and_no_other(attached: SqlStateStore, clock: Clock) -> None:
+async def test_dropping_takes_an_expired_file_with_its_attachments_and_no_other(
+    attached: SqlStateStore, clock: Clock
+) -> None:
     clock.time = EXPIRES
     for name in ("file-1", "file-2", "file-3"):
         await attached.drop_expired_file(FileId(name))
@@ -148,7 +170,9 @@ async def test_dropping_takes_an_expired_file_with_its_attachments_and_no_other(
     assert await attached.attachment(ANN, STORE, FileId("file-2")) is not None
 
 
-async def test_bytes_of_an_upload_are_due_when_said_and_never_once_the_file_is_there(store: SqlStateStore, clock: Clock) -> None:
+async def test_bytes_of_an_upload_are_due_when_said_and_never_once_the_file_is_there(
+    store: SqlStateStore, clock: Clock
+) -> None:
     for name in ("file-1", "file-2", "file-3"):
         await store.begin_upload(ANN, FileId(name), bytes=0, due_at=2_000)
     early = await due(store)
@@ -162,7 +186,9 @@ async def test_bytes_of_an_upload_are_due_when_said_and_never_once_the_file_is_t
     assert await due(store) == ["file-3"]
 
 
-async def test_a_principal_has_own_files_and_own_uploads_under_way(store: SqlStateStore, clock: Clock) -> None:
+async def test_a_principal_has_own_files_and_own_uploads_under_way(
+    store: SqlStateStore, clock: Clock
+) -> None:
     namesake = replace(EVE, id="ann")
     for who, name in ((ANN, "file-1"), (ANN, "file-2"), (BOB, "file-3"), (namesake, "file-4")):
         await store.add_file(replace(file_of(who, name), expires_at=EXPIRES if name == "file-2" else None))

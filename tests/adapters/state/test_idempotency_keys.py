@@ -1,4 +1,6 @@
-"""Idempotency keys: one claim wins, what came of it is known, and a key is a principal's own. Conformance with the port."""
+"""Idempotency keys: one claim wins, what came of it is known, and a key is a principal's own.
+Conformance with the port.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,13 @@ KEY = "a key of ~ printable characters"
 
 
 async def claim(
-    store: SqlStateStore, who: Principal = ANN, *, key: str = KEY, fingerprint: str = "f1", name: str = "c1", at: int = 100
+    store: SqlStateStore,
+    who: Principal = ANN,
+    *,
+    key: str = KEY,
+    fingerprint: str = "f1",
+    name: str = "c1",
+    at: int = 100,
 ) -> KeyUse | None:
     return await store.claim_key(who, key, fingerprint=fingerprint, claim=name, at=at)
 
@@ -56,7 +64,9 @@ async def test_key_of_what_was_created_is_not_released(store: SqlStateStore) -> 
     assert await claim(store) == KeyUse("f1", "resp_1")
 
 
-@pytest.mark.parametrize("who", [BOB, EVE, replace(ANN, tenant="globex")], ids=["colleague", "stranger", "namesake"])
+@pytest.mark.parametrize(
+    "who", [BOB, EVE, replace(ANN, tenant="globex")], ids=["colleague", "stranger", "namesake"]
+)
 async def test_key_of_somebody_else_is_another_key(store: SqlStateStore, who: Principal) -> None:
     await claim(store)
     assert await claim(store, who) is None
@@ -69,7 +79,9 @@ async def test_keys_are_compared_exactly(store: SqlStateStore, key: str) -> None
 
 
 @pytest.mark.parametrize(("created", "seconds"), [("resp_1", DAY), (None, HOUR)])
-async def test_key_counts_for_a_day_and_an_unfinished_one_for_an_hour(store: SqlStateStore, created: str | None, seconds: int) -> None:
+async def test_key_counts_for_a_day_and_an_unfinished_one_for_an_hour(
+    store: SqlStateStore, created: str | None, seconds: int
+) -> None:
     await claim(store)
     if created is not None:
         await store.finish_key(ANN, KEY, claim="c1", created=created, fingerprint="f1")
@@ -79,7 +91,12 @@ async def test_key_counts_for_a_day_and_an_unfinished_one_for_an_hour(store: Sql
 
 
 async def test_keys_that_count_no_longer_are_forgotten(store: SqlStateStore) -> None:
-    for key, at in (("old", 100), ("new", 200), ("unfinished", 100 + DAY - HOUR), ("running", 101 + DAY - HOUR)):
+    for key, at in (
+        ("old", 100),
+        ("new", 200),
+        ("unfinished", 100 + DAY - HOUR),
+        ("running", 101 + DAY - HOUR),
+    ):
         await claim(store, key=key, at=at)
     for key in ("old", "new"):
         await store.finish_key(ANN, key, claim="c1", created="resp_1", fingerprint="f1")
@@ -89,6 +106,11 @@ async def test_keys_that_count_no_longer_are_forgotten(store: SqlStateStore) -> 
 
 
 async def test_of_many_claims_at_once_one_wins(url: str) -> None:
-    async with SqlStateStore.open(url, deadline_s=PATIENT_SECONDS) as one, SqlStateStore.open(url, deadline_s=PATIENT_SECONDS) as other:
-        claims = await asyncio.gather(*(claim((one, other)[number % 2], name=f"c{number}") for number in range(16)))
+    async with (
+        SqlStateStore.open(url, deadline_s=PATIENT_SECONDS) as one,
+        SqlStateStore.open(url, deadline_s=PATIENT_SECONDS) as other,
+    ):
+        claims = await asyncio.gather(
+            *(claim((one, other)[number % 2], name=f"c{number}") for number in range(16))
+        )
     assert (claims.count(None), claims.count(KeyUse("f1", None))) == (1, 15)

@@ -1,4 +1,6 @@
-"""Claims, generations and orphaned chunks: whoever writes chunks, in whatever order they end, no generation is forgotten and no wrong one counts."""
+"""Claims, generations and orphaned chunks: whoever writes chunks, in whatever order they end, no
+generation is forgotten and no wrong one counts.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +9,17 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import replace
 
 import pytest
-from tests.adapters.state.samples import ANN, EVE, PATIENT_SECONDS, attached_of, attachment_of, batch_of, file_of, stamp_of, store_of
+from tests.adapters.state.samples import (
+    ANN,
+    EVE,
+    PATIENT_SECONDS,
+    attached_of,
+    attachment_of,
+    batch_of,
+    file_of,
+    stamp_of,
+    store_of,
+)
 
 from regate_adapters.state.store import SqlStateStore
 from regate_orchestrator.errors import NotFound
@@ -62,7 +74,9 @@ def left(row: Attachment) -> OrphanedChunks:
 # ---------------------------------------------------------------- claims
 
 
-async def test_each_attachment_is_claimed_once_and_every_claim_has_an_generation_of_its_own(store: SqlStateStore) -> None:
+async def test_each_attachment_is_claimed_once_and_every_claim_has_an_generation_of_its_own(
+    store: SqlStateStore,
+) -> None:
     await store.put_attachments([attachment_of(ANN), attachment_of(ANN, file="file-2")])
     one, two = await leased(store), await leased(store)
 
@@ -89,7 +103,9 @@ async def test_tenants_take_turns(store: SqlStateStore) -> None:
     assert [row.file_id for row in (first, second, third)] == ["file-1", "file-3", "file-2"]
 
 
-async def test_a_claim_lapses_and_the_next_is_another_attempt_with_another_generation(store: SqlStateStore, clock: Clock) -> None:
+async def test_a_claim_lapses_and_the_next_is_another_attempt_with_another_generation(
+    store: SqlStateStore, clock: Clock
+) -> None:
     await store.put_attachments([attachment_of(ANN)])
     dead = await leased(store, ttl_s=60)
     clock.time += 59
@@ -137,7 +153,10 @@ async def test_all_claims_are_let_go_of_at_once(store: SqlStateStore) -> None:
 
 
 async def test_workers_of_several_gateways_never_hold_the_same_attachment(url: str) -> None:
-    async with SqlStateStore.open(url, deadline_s=PATIENT_SECONDS) as one, SqlStateStore.open(url, deadline_s=PATIENT_SECONDS) as other:
+    async with (
+        SqlStateStore.open(url, deadline_s=PATIENT_SECONDS) as one,
+        SqlStateStore.open(url, deadline_s=PATIENT_SECONDS) as other,
+    ):
         await one.add_store(store_of(ANN))
         names = [f"file-{number:03d}" for number in range(40)]
         for name in names:
@@ -163,7 +182,9 @@ async def test_completed_generation_counts_and_is_not_left_over(store: SqlStateS
     live = await store.live(ANN, [(STORE, FILE)])
 
     assert live[STORE, FILE].generation == row.generation
-    assert await store.attachment(ANN, STORE, FILE) == replace(row, status="completed", usage_bytes=9, chunks=3)
+    assert await store.attachment(ANN, STORE, FILE) == replace(
+        row, status="completed", usage_bytes=9, chunks=3
+    )
     assert await loose(store, clock, within=10_000) == []
 
 
@@ -173,7 +194,9 @@ async def test_outcome_is_set_once(store: SqlStateStore) -> None:
     await store.finish_attachment(row, status="failed", error_code="invalid_file", error_message="no text")
 
     assert await store.finish_attachment(row, status="completed") is False
-    assert await store.attachment(ANN, STORE, FILE) == replace(row, status="failed", error_code="invalid_file", error_message="no text")
+    assert await store.attachment(ANN, STORE, FILE) == replace(
+        row, status="failed", error_code="invalid_file", error_message="no text"
+    )
 
 
 async def test_failed_generation_is_left_over_at_once(store: SqlStateStore, clock: Clock) -> None:
@@ -184,7 +207,9 @@ async def test_failed_generation_is_left_over_at_once(store: SqlStateStore, cloc
     assert await loose(store, clock) == [row.generation]
 
 
-async def test_generation_of_a_dead_worker_is_left_over_when_its_writes_must_have_ended(store: SqlStateStore, clock: Clock) -> None:
+async def test_generation_of_a_dead_worker_is_left_over_when_its_writes_must_have_ended(
+    store: SqlStateStore, clock: Clock
+) -> None:
     await store.put_attachments([attachment_of(ANN)])
     row = await leased(store, ttl_s=60)
     before = await loose(store, clock, within=60 + MARGIN - 1)
@@ -211,7 +236,9 @@ ENDS: dict[str, Callable[[SqlStateStore], Awaitable[object]]] = {
 
 
 @pytest.mark.parametrize("end", ENDS)
-async def test_worker_cannot_complete_what_was_ended_in_the_middle(store: SqlStateStore, clock: Clock, end: str) -> None:
+async def test_worker_cannot_complete_what_was_ended_in_the_middle(
+    store: SqlStateStore, clock: Clock, end: str
+) -> None:
     await store.put_attachments([attachment_of(ANN, batch_id="vsfb_1")], batch=batch_of(ANN))
     row = await leased(store)
     await ENDS[end](store)
@@ -224,25 +251,34 @@ async def test_worker_cannot_complete_what_was_ended_in_the_middle(store: SqlSta
 
 
 @pytest.mark.parametrize("end", ["detached", "file deleted", "attached again"])
-async def test_chunks_of_a_completed_attachment_are_left_over_once_it_is(store: SqlStateStore, clock: Clock, end: str) -> None:
+async def test_chunks_of_a_completed_attachment_are_left_over_once_it_is(
+    store: SqlStateStore, clock: Clock, end: str
+) -> None:
     await store.put_attachments([attached_of(ANN)])
     await ENDS[end](store)
 
     assert await loose(store, clock) == ["acme/file-1/e1"]
 
 
-async def test_the_place_of_a_deleted_store_is_left_over_and_forgotten_with_all_that_was_in_it(store: SqlStateStore, clock: Clock) -> None:
+async def test_the_place_of_a_deleted_store_is_left_over_and_forgotten_with_all_that_was_in_it(
+    store: SqlStateStore, clock: Clock
+) -> None:
     await store.put_attachments([attached_of(ANN)])
     await store.delete_attachment(ANN, STORE, FILE)
     await store.delete_store(ANN, STORE)
     taken = await store.take_orphaned_chunks(limit=10)
     await store.forget_orphaned_chunks(OrphanedChunks(STORE, FileId(""), ""))
 
-    assert set(taken) == {OrphanedChunks(STORE, FILE, "acme/file-1/e1"), OrphanedChunks(STORE, FileId(""), "")}
+    assert set(taken) == {
+        OrphanedChunks(STORE, FILE, "acme/file-1/e1"),
+        OrphanedChunks(STORE, FileId(""), ""),
+    }
     assert await loose(store, clock, within=10_000) == []
 
 
-async def test_the_place_of_a_new_store_is_left_over_unless_the_store_is_added(store: SqlStateStore, clock: Clock) -> None:
+async def test_the_place_of_a_new_store_is_left_over_unless_the_store_is_added(
+    store: SqlStateStore, clock: Clock
+) -> None:
     for name in ("vs_2", "vs_3"):
         await store.reserve(OrphanedChunks(StoreId(name), FileId(""), ""), ttl_s=600)
     await store.add_store(store_of(ANN, "vs_2"))
@@ -251,10 +287,16 @@ async def test_the_place_of_a_new_store_is_left_over_unless_the_store_is_added(s
     assert await store.take_orphaned_chunks(limit=10) == [OrphanedChunks(StoreId("vs_3"), FileId(""), "")]
 
 
-async def test_orphaned_chunks_are_taken_again_until_they_are_forgotten(store: SqlStateStore, clock: Clock) -> None:
+async def test_orphaned_chunks_are_taken_again_until_they_are_forgotten(
+    store: SqlStateStore, clock: Clock
+) -> None:
     await store.put_attachments([attached_of(ANN)])
     await store.delete_attachment(ANN, STORE, FILE)
-    first, second, waiting = await loose(store, clock), await loose(store, clock), await store.orphaned_chunks_due()
+    first, second, waiting = (
+        await loose(store, clock),
+        await loose(store, clock),
+        await store.orphaned_chunks_due(),
+    )
     third = await loose(store, clock, within=60)
     await store.forget_orphaned_chunks(OrphanedChunks(STORE, FILE, "acme/file-1/e1"))
 
@@ -273,10 +315,14 @@ async def test_deleting_what_is_left_over_already_leaves_it_once(store: SqlState
     assert sorted(await loose(store, clock, within=10_000)) == sorted([row.generation, again.generation])
 
 
-async def test_what_nobody_knows_of_is_told_from_what_counts_and_what_is_left_over(store: SqlStateStore) -> None:
+async def test_what_nobody_knows_of_is_told_from_what_counts_and_what_is_left_over(
+    store: SqlStateStore,
+) -> None:
     await store.put_attachments([attached_of(ANN), attachment_of(ANN, file="file-2")])
     row = await leased(store)
-    unknown = await store.unknown_generations(STORE, ["acme/file-1/e1", row.generation, "acme/file-1/e0", "acme/file-1"])
+    unknown = await store.unknown_generations(
+        STORE, ["acme/file-1/e1", row.generation, "acme/file-1/e0", "acme/file-1"]
+    )
     elsewhere = await store.unknown_generations(StoreId("vs_2"), ["acme/file-1/e1"])
 
     assert (unknown, elsewhere) == (["acme/file-1", "acme/file-1/e0"], ["acme/file-1/e1"])
@@ -285,17 +331,29 @@ async def test_what_nobody_knows_of_is_told_from_what_counts_and_what_is_left_ov
 async def test_stores_of_all_tenants_come_one_after_the_other(store: SqlStateStore) -> None:
     await store.add_store(store_of(EVE, "vs_2"))
 
-    assert [await store.store_beyond(StoreId(name)) for name in ("", "vs_1", "vs_2")] == ["vs_1", "vs_2", None]
+    assert [await store.store_beyond(StoreId(name)) for name in ("", "vs_1", "vs_2")] == [
+        "vs_1",
+        "vs_2",
+        None,
+    ]
 
 
 # ---------------------------------------------------------------- stamping anew
 
 
-async def test_amended_attachment_changes_stamp_and_generation_at_once(store: SqlStateStore, clock: Clock) -> None:
+async def test_amended_attachment_changes_stamp_and_generation_at_once(
+    store: SqlStateStore, clock: Clock
+) -> None:
     await store.put_attachments([attached_of(ANN)])
     since = attached_of(ANN)
     await store.reserve(OrphanedChunks(STORE, FILE, "acme/file-1/e2"), ttl_s=600)
-    row = replace(since, generation="acme/file-1/e2", stamp=stamp_of(ANN, teams=["hr"]), requested={"n": 1}, attributes={"n": 1})
+    row = replace(
+        since,
+        generation="acme/file-1/e2",
+        stamp=stamp_of(ANN, teams=["hr"]),
+        requested={"n": 1},
+        attributes={"n": 1},
+    )
 
     assert await store.amend_attachment(row, expected=since)
     assert await store.attachment(ANN, STORE, FILE) == row
@@ -308,27 +366,39 @@ async def test_nothing_is_amended_that_is_not_as_it_was(store: SqlStateStore, cl
     await store.reserve(OrphanedChunks(STORE, FILE, "acme/file-1/e2"), ttl_s=600)
     if end == "amended by another":
         await store.reserve(OrphanedChunks(STORE, FILE, "acme/file-1/e3"), ttl_s=600)
-        assert await store.amend_attachment(attached_of(ANN, generation="acme/file-1/e3"), since=attached_of(ANN))
+        assert await store.amend_attachment(
+            attached_of(ANN, generation="acme/file-1/e3"), since=attached_of(ANN)
+        )
     else:
         await ENDS[end](store)
     present = await store.attachment(ANN, STORE, FILE)
 
-    assert await store.amend_attachment(attached_of(ANN, generation="acme/file-1/e2"), since=attached_of(ANN)) is False
+    assert (
+        await store.amend_attachment(attached_of(ANN, generation="acme/file-1/e2"), since=attached_of(ANN))
+        is False
+    )
     assert await store.attachment(ANN, STORE, FILE) == present
     assert "acme/file-1/e2" in await loose(store, clock, within=10_000)
 
 
-async def test_an_generation_that_lay_unused_for_too_long_is_not_adopted(store: SqlStateStore, clock: Clock) -> None:
+async def test_an_generation_that_lay_unused_for_too_long_is_not_adopted(
+    store: SqlStateStore, clock: Clock
+) -> None:
     await store.put_attachments([attached_of(ANN)])
     await store.reserve(OrphanedChunks(STORE, FILE, "acme/file-1/e2"), ttl_s=600)
     tombstoned = await loose(store, clock, within=600)
 
     assert tombstoned == ["acme/file-1/e2"]
-    assert await store.amend_attachment(attached_of(ANN, generation="acme/file-1/e2"), since=attached_of(ANN)) is False
+    assert (
+        await store.amend_attachment(attached_of(ANN, generation="acme/file-1/e2"), since=attached_of(ANN))
+        is False
+    )
     assert await store.attachment(ANN, STORE, FILE) == attached_of(ANN)
 
 
-async def test_attachment_stamped_anew_while_it_is_read_is_read_again(store: SqlStateStore, clock: Clock) -> None:
+async def test_attachment_stamped_anew_while_it_is_read_is_read_again(
+    store: SqlStateStore, clock: Clock
+) -> None:
     await store.put_attachments([attachment_of(ANN)])
     row = await leased(store)
     amended = replace(row, generation="", attempts=0, stamp=stamp_of(ANN, teams=["hr"]))
@@ -336,7 +406,11 @@ async def test_attachment_stamped_anew_while_it_is_read_is_read_again(store: Sql
 
     assert await store.finish_attachment(row, status="completed") is False
     again = await leased(store)
-    assert (again.attempts, again.stamp, again.generation != row.generation) == (1, stamp_of(ANN, teams=["hr"]), True)
+    assert (again.attempts, again.stamp, again.generation != row.generation) == (
+        1,
+        stamp_of(ANN, teams=["hr"]),
+        True,
+    )
 
 
 async def test_tenant_owner_and_time_of_an_attachment_are_written_once(store: SqlStateStore) -> None:
@@ -367,17 +441,23 @@ async def test_many_files_are_attached_in_one_batch(store: SqlStateStore) -> Non
     names = [f"file-{number:04d}" for number in range(2_000)]
     for name in names:
         await store.add_file(file_of(ANN, name))
-    await store.put_attachments([attachment_of(ANN, file=name, batch_id="vsfb_1") for name in names], batch=batch_of(ANN))
+    await store.put_attachments(
+        [attachment_of(ANN, file=name, batch_id="vsfb_1") for name in names], batch=batch_of(ANN)
+    )
 
     assert await store.batch_totals(batch_of(ANN)) == Totals(in_progress=2_000)
     assert len(await store.files_named(ANN, [FileId(name) for name in names])) == 2_000
     assert len(await store.in_progress_among(ANN, STORE, [FileId(name) for name in names])) == 2_000
 
 
-async def test_cancelling_leaves_what_is_completed_and_what_is_of_no_batch_or_another(store: SqlStateStore) -> None:
+async def test_cancelling_leaves_what_is_completed_and_what_is_of_no_batch_or_another(
+    store: SqlStateStore,
+) -> None:
     await store.add_file(file_of(ANN, "file-4"))
     await store.put_attachments([attachment_of(ANN, batch_id="vsfb_1")], batch=batch_of(ANN))
-    await store.put_attachments([attachment_of(ANN, file="file-2", batch_id="vsfb_2")], batch=batch_of(ANN, "vsfb_2"))
+    await store.put_attachments(
+        [attachment_of(ANN, file="file-2", batch_id="vsfb_2")], batch=batch_of(ANN, "vsfb_2")
+    )
     await store.put_attachments([attached_of(ANN, file="file-4", batch_id="vsfb_1")])
 
     assert await store.batch_stamps(batch_of(ANN)) == [stamp_of(ANN)]
@@ -407,8 +487,13 @@ async def test_a_batch_is_found_in_its_own_store_and_by_its_own_tenant(store: Sq
 
 
 @pytest.mark.parametrize("rounds", [8])
-async def test_batches_of_the_same_files_at_once_do_not_wait_for_each_other_in_turn(url: str, rounds: int) -> None:
-    async with SqlStateStore.open(url, deadline_s=PATIENT_SECONDS) as one, SqlStateStore.open(url, deadline_s=PATIENT_SECONDS) as other:
+async def test_batches_of_the_same_files_at_once_do_not_wait_for_each_other_in_turn(
+    url: str, rounds: int
+) -> None:
+    async with (
+        SqlStateStore.open(url, deadline_s=PATIENT_SECONDS) as one,
+        SqlStateStore.open(url, deadline_s=PATIENT_SECONDS) as other,
+    ):
         await one.add_store(store_of(ANN))
         names = [f"file-{number:02d}" for number in range(20)]
         for name in names:
@@ -418,7 +503,9 @@ async def test_batches_of_the_same_files_at_once_do_not_wait_for_each_other_in_t
             orders = [names, list(reversed(names)), names[10:] + names[:10], names]
             await asyncio.gather(
                 *(
-                    state.put_attachments([attachment_of(ANN, file=name, batch_id=batch.id) for name in order], batch=batch)
+                    state.put_attachments(
+                        [attachment_of(ANN, file=name, batch_id=batch.id) for name in order], batch=batch
+                    )
                     for state, batch, order in zip((one, other, one, other), batches, orders, strict=True)
                 )
             )

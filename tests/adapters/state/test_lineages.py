@@ -1,4 +1,6 @@
-"""What items rest on is stored once for a thread, is complete without another's, and goes with the last that is in the thread."""
+"""What items rest on is stored once for a thread, is complete without another's, and goes with the
+last that is in the thread.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +24,9 @@ def chunk(number: int) -> ChunkSource:
     return ChunkSource(StoreId("vs_1"), FileId(f"file-{number // 5}"), f"acme/{number:06}", stamp)
 
 
-def turn(name: str, read: Lineage, *, previous: str | None = None, conversation: str | None = None) -> ResponseRow:
+def turn(
+    name: str, read: Lineage, *, previous: str | None = None, conversation: str | None = None
+) -> ResponseRow:
     """A response of two items, the second of which was written after everything in `read`."""
     items = tuple(
         StoredItem(f"{name}_{place}", {"type": "message", "id": f"{name}_{place}"}, "output", lineage)
@@ -45,7 +49,9 @@ async def test_each_source_of_a_long_chain_is_stored_once(store: SqlStateStore, 
     read = NOTHING_READ
     for number in range(40):
         read = read.plus(chunk(5 * number + place) for place in range(5))
-        await store.save_response(turn(f"resp_{number}", read, previous=f"resp_{number - 1}" if number else None))
+        await store.save_response(
+            turn(f"resp_{number}", read, previous=f"resp_{number - 1}" if number else None)
+        )
     chain = await store.chain(ANN, ResponseId("resp_39"))
     assert chain is not None
     lineages, size = kept(url)
@@ -66,7 +72,9 @@ async def test_chain_that_is_read_goes_on_from_what_is_stored(store: SqlStateSto
     assert kept(url)[0] == 2
 
 
-async def test_response_keeps_what_it_rests_on_when_the_one_before_it_is_deleted(store: SqlStateStore, url: str) -> None:
+async def test_response_keeps_what_it_rests_on_when_the_one_before_it_is_deleted(
+    store: SqlStateStore, url: str
+) -> None:
     read = Lineage.of([chunk(1)])
     await store.save_response(turn("resp_1", read))
     await store.save_response(turn("resp_2", read.plus([chunk(2)]), previous="resp_1"))
@@ -80,7 +88,9 @@ async def test_response_keeps_what_it_rests_on_when_the_one_before_it_is_deleted
     assert (left, kept(url)[0]) == (2, 0)
 
 
-async def test_response_that_goes_on_with_what_was_deleted_meanwhile_is_stored_whole(store: SqlStateStore) -> None:
+async def test_response_that_goes_on_with_what_was_deleted_meanwhile_is_stored_whole(
+    store: SqlStateStore,
+) -> None:
     await store.save_response(turn("resp_1", Lineage.of([chunk(1)])))
     (first,) = await store.chain(ANN, ResponseId("resp_1")) or []
     await store.delete_response(ANN, ResponseId("resp_1"))
@@ -104,7 +114,9 @@ async def test_item_of_another_thread_brings_what_it_rests_on(store: SqlStateSto
     assert one == found
 
 
-async def test_turns_of_a_conversation_outlive_it_with_all_they_rest_on(store: SqlStateStore, url: str) -> None:
+async def test_turns_of_a_conversation_outlive_it_with_all_they_rest_on(
+    store: SqlStateStore, url: str
+) -> None:
     conversation = conversation_of(ANN)
     await store.add_conversation(conversation, [])
     await store.lock_conversation(ANN, conversation.id, ResponseId("resp_1"))
@@ -134,10 +146,17 @@ async def test_lineage_that_is_lost_is_never_taken_for_none(store: SqlStateStore
 
 async def test_log_says_what_was_read_before_each_event(store: SqlStateStore) -> None:
     await store.save_response(turn("resp_1", NOTHING_READ))
-    events = [event_of(0), LoggedEvent(event_of(1).event, (chunk(1), FILE)), event_of(2), LoggedEvent(event_of(3).event, (chunk(2),))]
+    events = [
+        event_of(0),
+        LoggedEvent(event_of(1).event, (chunk(1), FILE)),
+        event_of(2),
+        LoggedEvent(event_of(3).event, (chunk(2),)),
+    ]
     await store.append_events(ResponseId("resp_1"), events)
     read = await store.events(ANN, ResponseId("resp_1"), after=0, limit=9)
-    before = [await store.logged_sources(ANN, ResponseId("resp_1"), through=number) for number in (-1, 0, 2, 3)]
+    before = [
+        await store.logged_sources(ANN, ResponseId("resp_1"), through=number) for number in (-1, 0, 2, 3)
+    ]
 
     assert read == events[1:]
     assert before == [[], [], [chunk(1), FILE], [chunk(1), FILE, chunk(2)]]
@@ -147,7 +166,10 @@ async def test_chain_of_more_items_than_can_be_decided_is_refused(store: SqlStat
     half = MAX_HISTORY_ITEMS // 2 + 1
     for number in (1, 2):
         items = tuple(StoredItem(f"m{number}_{place}", {"type": "message"}, "input") for place in range(half))
-        row = replace(response_of(ANN, f"resp_{number}", previous=f"resp_{number - 1}" if number > 1 else None), items=items)
+        row = replace(
+            response_of(ANN, f"resp_{number}", previous=f"resp_{number - 1}" if number > 1 else None),
+            items=items,
+        )
         await store.save_response(row)
     with pytest.raises(InvalidRequest) as refused:
         await store.chain(ANN, ResponseId("resp_2"))

@@ -1,4 +1,6 @@
-"""A database of an earlier program becomes one of this program: the very same tables, every row kept, all or nothing, by one gateway only."""
+"""A database of an earlier program becomes one of this program: the very same tables, every row kept,
+all or nothing, by one gateway only.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +15,15 @@ from alembic.migration import MigrationContext
 from alembic.operations import Operations
 from sqlalchemy import Connection, Engine, create_engine, inspect, make_url, update
 from tests.adapters.state import version_1
-from tests.adapters.state.samples import ANN, EVE, PATIENT_SECONDS, attachment_of, file_of, response_of, store_of
+from tests.adapters.state.samples import (
+    ANN,
+    EVE,
+    PATIENT_SECONDS,
+    attachment_of,
+    file_of,
+    response_of,
+    store_of,
+)
 
 from regate_adapters.state.migrations import SCRIPTS
 from regate_adapters.state.store import SqlStateStore
@@ -51,7 +61,8 @@ def schema_of(connection: Connection) -> dict[str, Any]:
     return {
         table: {
             "columns": {
-                column["name"]: (repr(column["type"]), column["nullable"], column["default"]) for column in found.get_columns(table)
+                column["name"]: (repr(column["type"]), column["nullable"], column["default"])
+                for column in found.get_columns(table)
             },
             "order": [column["name"] for column in found.get_columns(table)],
             "primary key": found.get_pk_constraint(table),
@@ -68,7 +79,9 @@ def read_schema(url: str) -> dict[str, Any]:
     engine = engine_of(url)
     with engine.connect() as connection:
         schema = schema_of(connection)
-        schema["revision"] = [tuple(row) for row in connection.exec_driver_sql("SELECT * FROM schema_revision")]
+        schema["revision"] = [
+            tuple(row) for row in connection.exec_driver_sql("SELECT * FROM schema_revision")
+        ]
     engine.dispose()
     return schema
 
@@ -103,7 +116,12 @@ async def test_upgraded_database_kept_every_row(old: str) -> None:
         ]
         activity = await store.store(ANN, STORE)
     attached = attachment_of(
-        ANN, status="completed", usage_bytes=10, chunks=2, principal={"id": "ann", "tenant": "acme"}, generation="acme/file-1"
+        ANN,
+        status="completed",
+        usage_bytes=10,
+        chunks=2,
+        principal={"id": "ann", "tenant": "acme"},
+        generation="acme/file-1",
     )
     kept = [file_of(ANN), None, attached, response_of(ANN)]
     stamp = {name: value for name, value in store_of(ANN).stamp.items() if name != "shared"}
@@ -121,12 +139,16 @@ def stop_at(url: str, revision: str) -> None:
     engine.dispose()
 
 
-async def test_chunks_that_were_orphaned_or_half_written_before_there_were_generations_are_removed(old: str) -> None:
+async def test_chunks_that_were_orphaned_or_half_written_before_there_were_generations_are_removed(
+    old: str,
+) -> None:
     stop_at(old, "loose_chunks")
     run(old, "INSERT INTO loose_chunks VALUES ('vs_0', '', 5), ('vs_1', 'file-0', 7), ('vs_1', 'file-1', 8)")
     run(old, "UPDATE attachments SET status = 'in_progress'")
     async with SqlStateStore.open(old, deadline_s=PATIENT_SECONDS) as store:
-        await store.put_attachments([attachment_of(ANN)])  # what is attached again is not all orphaned any more
+        await store.put_attachments(
+            [attachment_of(ANN)]
+        )  # what is attached again is not all orphaned any more
         taken = await store.take_orphaned_chunks(limit=10)
 
     assert set(taken) == {
@@ -142,7 +164,13 @@ async def test_rows_of_an_earlier_version_are_listed_as_they_were_and_before_new
     stamp = """'{"tenant": "acme", "owner": "ann"}'"""
     older = [("file-3", 90), ("file-0", 100), ("file-2", 110)]
     for name, created in older:
-        run(old, f"INSERT INTO files ({columns}) VALUES ('{name}', 'acme', 'ann', 'x', 1, 'assistants', {created}, {stamp})")
+        run(
+            old,
+            (
+                f"INSERT INTO files ({columns}) VALUES ('{name}', 'acme', 'ann', 'x', 1, 'assistants', "
+                f"{created}, {stamp})"
+            ),
+        )
     async with SqlStateStore.open(old, deadline_s=PATIENT_SECONDS) as store:
         await store.add_file(file_of(ANN, "file-00", created=50))
         rows = (await store.files(ANN, Everything(), Page(order="asc"), purpose=None)).rows
@@ -181,7 +209,8 @@ async def test_store_of_an_earlier_version_is_emptied_when_it_expires(old: str) 
     run(old, "UPDATE vector_stores SET expires_after_days = 1")
     told = []
     for now in (170 + 86_399, 170 + 86_400):
-        async with SqlStateStore.open(old, deadline_s=PATIENT_SECONDS, clock=lambda now=now: now) as store:  # type: ignore[misc] — bound at once
+        # Bound at once
+        async with SqlStateStore.open(old, deadline_s=PATIENT_SECONDS, clock=lambda now=now: now) as store:  # type: ignore[misc]
             told.append(await store.expired_stores(limit=10))
     assert told == [[], [ExpiredStore(STORE, "acme")]]
 
@@ -200,7 +229,8 @@ async def test_gateways_that_start_at_once_upgrade_once(old: str) -> None:
 
 
 _WAITING = (
-    "SELECT count(*) FROM pg_locks WHERE NOT granted AND pid IN (SELECT pid FROM pg_stat_activity WHERE datname = current_database())"
+    "SELECT count(*) FROM pg_locks WHERE NOT granted AND pid IN (SELECT pid FROM pg_stat_activity WHERE "
+    "datname = current_database())"
 )
 
 
@@ -217,8 +247,13 @@ async def test_gateway_that_starts_amid_an_upgrade_waits_for_its_end(postgres_ur
                 await asyncio.sleep(0.01)
 
     engine = engine_of(postgres_url)
-    with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as watch, engine.connect() as reader:
-        reader.exec_driver_sql("LOCK TABLE responses IN ACCESS SHARE MODE")  # the upgrade stops at this table, some tables altered
+    with (
+        engine.connect().execution_options(isolation_level="AUTOCOMMIT") as watch,
+        engine.connect() as reader,
+    ):
+        reader.exec_driver_sql(
+            "LOCK TABLE responses IN ACCESS SHARE MODE"
+        )  # the upgrade stops at this table, some tables altered
         async with asyncio.TaskGroup() as starting:
             starting.create_task(start())
             await until_waiting(1)
@@ -230,7 +265,9 @@ async def test_gateway_that_starts_amid_an_upgrade_waits_for_its_end(postgres_ur
 
 
 async def test_upgrade_that_fails_leaves_the_database_as_it_was(old: str) -> None:
-    run(old, "CREATE INDEX ix_response_items_id ON response_items (id)")  # in the way of the migration that makes it
+    run(
+        old, "CREATE INDEX ix_response_items_id ON response_items (id)"
+    )  # in the way of the migration that makes it
     engine = engine_of(old)
     with engine.connect() as connection:
         before = schema_of(connection)
@@ -281,6 +318,12 @@ asyncio.run(main())
 def test_opening_loads_alembic_for_an_upgrade_and_for_nothing_else(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path / 'state.db'}"
     run(url, *version_1.statements("sqlite"))
-    commands = [[sys.executable, "-c", _ALEMBIC_AFTER_OPENING, at] for at in (url, url, f"sqlite:///{tmp_path / 'new.db'}")]
-    said = [subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout.strip() for command in commands]
+    commands = [
+        [sys.executable, "-c", _ALEMBIC_AFTER_OPENING, at]
+        for at in (url, url, f"sqlite:///{tmp_path / 'new.db'}")
+    ]
+    said = [
+        subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout.strip()
+        for command in commands
+    ]
     assert said == ["True", "False", "False"]

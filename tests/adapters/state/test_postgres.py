@@ -1,4 +1,6 @@
-"""What is particular to PostgreSQL behind the state store: many gateways at once, which databases are refused, and what holds when it breaks."""
+"""What is particular to PostgreSQL behind the state store: many gateways at once, which databases are
+refused, and what holds when it breaks.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +13,17 @@ import psycopg
 import pytest
 from psycopg import sql
 from sqlalchemy import func, insert, select
-from tests.adapters.state.samples import ANN, BOB, EVE, PATIENT_SECONDS, attachment_of, file_of, response_of, store_of, waiting
+from tests.adapters.state.samples import (
+    ANN,
+    BOB,
+    EVE,
+    PATIENT_SECONDS,
+    attachment_of,
+    file_of,
+    response_of,
+    store_of,
+    waiting,
+)
 from tests.postgres import Link, Postgres
 
 from regate_adapters.state.store import SqlStateStore
@@ -58,7 +70,12 @@ async def test_gateways_that_start_at_once_make_the_tables_once(postgres_url: st
 
 
 @pytest.mark.parametrize(
-    "statement", ["UPDATE schema_revision SET revision = 'of_tomorrow'", "DELETE FROM schema_revision", "DROP TABLE schema_revision"]
+    "statement",
+    [
+        "UPDATE schema_revision SET revision = 'of_tomorrow'",
+        "DELETE FROM schema_revision",
+        "DROP TABLE schema_revision",
+    ],
 )
 async def test_database_of_a_later_program_is_refused(postgres_url: str, statement: str) -> None:
     async with SqlStateStore.open(postgres_url, deadline_s=PATIENT_SECONDS):
@@ -79,7 +96,8 @@ async def test_database_of_something_else_is_refused_and_left_alone(postgres_url
 async def test_database_that_is_not_there_is_refused_without_the_password(postgres: Postgres) -> None:
     with pytest.raises(ConfigurationError) as refusal:
         async with SqlStateStore.open(
-            f"postgresql+psycopg://postgres:swordfish@127.0.0.1:{postgres.port}/nowhere", deadline_s=PATIENT_SECONDS
+            f"postgresql+psycopg://postgres:swordfish@127.0.0.1:{postgres.port}/nowhere",
+            deadline_s=PATIENT_SECONDS,
         ):
             pass
     assert ("cannot be used" in refusal.value.message, "swordfish" in refusal.value.message) == (True, False)
@@ -88,7 +106,9 @@ async def test_database_that_is_not_there_is_refused_without_the_password(postgr
 async def test_server_that_swallows_everything_is_refused_in_time(postgres: Postgres) -> None:
     async with Link(postgres.port) as link:
         link.become("swallow")
-        with pytest.raises(ConfigurationError, match="cannot be used: no answer in time"):  # ours, not that of psycopg's longer limit
+        with pytest.raises(
+            ConfigurationError, match="cannot be used: no answer in time"
+        ):  # ours, not that of psycopg's longer limit
             async with SqlStateStore.open(postgres.url(port=link.port), deadline_s=0.3):
                 pass
 
@@ -104,7 +124,12 @@ async def test_first_uses_by_a_tenant_at_once_are_recorded_once(postgres_url: st
         for round_number in range(5):
             name = f"vs_{round_number}"
             await one.add_store(store_of(ANN, name, shared=True))
-            await asyncio.gather(*((one, other)[number % 2].touch_store(EVE, StoreId(name), at=200 + number) for number in range(10)))
+            await asyncio.gather(
+                *(
+                    (one, other)[number % 2].touch_store(EVE, StoreId(name), at=200 + number)
+                    for number in range(10)
+                )
+            )
         seen = [await one.store(EVE, StoreId(f"vs_{number}")) for number in range(5)]
     assert [row.last_active_at for row in seen if row is not None] == [209] * 5
 
@@ -116,12 +141,16 @@ async def test_one_file_attached_many_times_at_once_is_attached_once(postgres_ur
     ):
         await one.add_file(file_of(ANN))
         await one.add_store(store_of(ANN))
-        await asyncio.gather(*((one, other)[number % 2].put_attachments([attachment_of(ANN)]) for number in range(20)))
+        await asyncio.gather(
+            *((one, other)[number % 2].put_attachments([attachment_of(ANN)]) for number in range(20))
+        )
         totals = await one.totals(ANN, [STORE])
     assert totals[STORE].in_progress == 1
 
 
-async def test_file_deleted_while_it_is_attached_leaves_no_attachment_that_was_not_named(postgres_url: str) -> None:
+async def test_file_deleted_while_it_is_attached_leaves_no_attachment_that_was_not_named(
+    postgres_url: str,
+) -> None:
     async def attach(store: SqlStateStore, name: str) -> str | None:
         try:
             await store.put_attachments([attachment_of(ANN, name)])
@@ -139,7 +168,9 @@ async def test_file_deleted_while_it_is_attached_leaves_no_attachment_that_was_n
         outcomes = []
         for _ in range(5):
             await one.add_file(file_of(ANN))
-            *attached, deleted = await asyncio.gather(*(attach(other, name) for name in names), one.delete_file(ANN, FILE))
+            *attached, deleted = await asyncio.gather(
+                *(attach(other, name) for name in names), one.delete_file(ANN, FILE)
+            )
             outcomes.append(set(deleted or []) == {name for name in attached if name is not None})
         left = await one.lease_attachment(ttl_s=60, after="")
     assert (outcomes, left) == ([True] * 5, None)
@@ -151,9 +182,13 @@ async def test_new_responses_saved_at_once_under_one_id_are_each_whole(postgres_
         SqlStateStore.open(postgres_url, deadline_s=PATIENT_SECONDS, gateway=gateway) as one,
         SqlStateStore.open(postgres_url, deadline_s=PATIENT_SECONDS, gateway=gateway) as other,
     ):
-        await asyncio.gather(*(store.responses(ANN, Everything(), Page()) for store in (one, other) for _ in range(8)))
+        await asyncio.gather(
+            *(store.responses(ANN, Everything(), Page()) for store in (one, other) for _ in range(8))
+        )
         rows = [response_of(ANN, items=3 + number % 3, text=f"version {number}") for number in range(16)]
-        await asyncio.gather(*((one, other)[number % 2].save_response(row) for number, row in enumerate(rows)))
+        await asyncio.gather(
+            *((one, other)[number % 2].save_response(row) for number, row in enumerate(rows))
+        )
         assert await one.response(ANN, RESPONSE) in rows
 
 
@@ -162,7 +197,10 @@ async def test_response_id_of_another_tenant_is_refused_and_nothing_of_it_change
         await store.save_response(response_of(ANN))
         with pytest.raises(StateUnavailable):
             await store.save_response(response_of(EVE))
-        assert (await store.response(ANN, RESPONSE), await store.response(EVE, RESPONSE)) == (response_of(ANN), None)
+        assert (await store.response(ANN, RESPONSE), await store.response(EVE, RESPONSE)) == (
+            response_of(ANN),
+            None,
+        )
 
 
 async def test_a_read_cannot_write(postgres_url: str) -> None:
@@ -187,13 +225,22 @@ async def test_a_read_sees_one_state_though_another_writes_meanwhile(postgres_ur
 # ---------------------------------------------------------------- failures
 
 
-async def test_server_that_ended_all_connections_is_not_noticed(postgres_url: str, postgres: Postgres) -> None:
+async def test_server_that_ended_all_connections_is_not_noticed(
+    postgres_url: str, postgres: Postgres
+) -> None:
     async with SqlStateStore.open(postgres_url, deadline_s=PATIENT_SECONDS) as store:
-        await asyncio.gather(*(store.save_response(response_of(ANN, f"resp_{number}")) for number in range(8)))
+        await asyncio.gather(
+            *(store.save_response(response_of(ANN, f"resp_{number}")) for number in range(8))
+        )
         name = sql.Literal(postgres_url.rpartition("/")[2])
-        others = sql.SQL("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = {} AND pid <> pg_backend_pid()")
+        others = sql.SQL(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = {} AND pid <> "
+            "pg_backend_pid()"
+        )
         ended = postgres.execute(others.format(name))
-        read = await asyncio.gather(*(store.response(ANN, ResponseId(f"resp_{number}")) for number in range(8)))
+        read = await asyncio.gather(
+            *(store.response(ANN, ResponseId(f"resp_{number}")) for number in range(8))
+        )
     assert (len(ended) > 1, read) == (True, [response_of(ANN, f"resp_{number}") for number in range(8)])
 
 
@@ -202,7 +249,10 @@ async def test_broken_network_is_unavailable_in_time_and_mended_without_a_restar
     fault: str, postgres_url: str, postgres: Postgres
 ) -> None:
     through = postgres_url.replace(f":{postgres.port}/", ":{}/")
-    async with Link(postgres.port) as link, SqlStateStore.open(through.format(link.port), deadline_s=PATIENT_SECONDS) as store:
+    async with (
+        Link(postgres.port) as link,
+        SqlStateStore.open(through.format(link.port), deadline_s=PATIENT_SECONDS) as store,
+    ):
         await store.save_response(response_of(ANN))
         hasty = waiting(store, 0.4)
         link.become("swallow" if fault == "swallow" else "cut")
@@ -217,7 +267,10 @@ async def test_broken_network_is_unavailable_in_time_and_mended_without_a_restar
         link.become("pass")
         rows = await store.responses(BOB, Everything(), Page())
     details = {one.detail for one in refused if isinstance(one, StateUnavailable)}
-    assert ([type(one) for one in refused], [row.id for row in rows.rows]) == ([StateUnavailable] * 5, [RESPONSE])
+    assert ([type(one) for one in refused], [row.id for row in rows.rows]) == (
+        [StateUnavailable] * 5,
+        [RESPONSE],
+    )
     assert fault == "cut" or details == {"no answer within 0.4 s"}
 
 
@@ -231,7 +284,11 @@ async def test_write_that_waits_for_a_lock_ends_in_time_and_reads_go_on(postgres
             read = await store.response(ANN, RESPONSE)
         await store.save_response(response_of(ANN, text="later"))
         after = await store.response(ANN, RESPONSE)
-    assert (refusal.value.detail, read, after) == ("no answer within 0.5 s", response_of(ANN), response_of(ANN, text="later"))
+    assert (refusal.value.detail, read, after) == (
+        "no answer within 0.5 s",
+        response_of(ANN),
+        response_of(ANN, text="later"),
+    )
 
 
 async def test_cancelled_save_is_all_or_nothing_and_every_connection_is_given_back(postgres_url: str) -> None:
@@ -241,7 +298,10 @@ async def test_cancelled_save_is_all_or_nothing_and_every_connection_is_given_ba
                 async with asyncio.timeout(0.0005 * number):
                     await store.save_response(response_of(ANN, f"resp_{number}", items=200, text="x" * 2_000))
         listed = (await store.responses(ANN, Everything(), Page(limit=100))).rows
-        whole = [await store.response(ANN, row.id) == response_of(ANN, row.id, items=200, text="x" * 2_000) for row in listed]
+        whole = [
+            await store.response(ANN, row.id) == response_of(ANN, row.id, items=200, text="x" * 2_000)
+            for row in listed
+        ]
         at_once = await asyncio.gather(*(store.responses(BOB, Everything(), Page()) for _ in range(20)))
     assert (all(whole), len(at_once)) == (True, 20)
 
@@ -263,7 +323,9 @@ async def test_database_without_its_tables_fails_the_check(postgres_url: str) ->
 
 
 async def test_response_is_there_whole_after_the_process_was_killed(postgres_url: str) -> None:
-    with subprocess.Popen([sys.executable, "-c", _SAVE_UNTIL_KILLED, postgres_url], stdout=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(
+        [sys.executable, "-c", _SAVE_UNTIL_KILLED, postgres_url], stdout=subprocess.PIPE, text=True
+    ) as process:
         assert process.stdout is not None
         for _ in range(25):
             process.stdout.readline()

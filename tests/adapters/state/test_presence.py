@@ -1,4 +1,6 @@
-"""Gateways on one database: who is present, whose is what is in flight, and what becomes of it when its gateway is gone. Conformance."""
+"""Gateways on one database: who is present, whose is what is in flight, and what becomes of it when
+its gateway is gone. Conformance.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +10,16 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import pytest
-from tests.adapters.state.samples import ANN, BOB, EVE, PATIENT_SECONDS, conversation_of, event_of, items_of, response_of
+from tests.adapters.state.samples import (
+    ANN,
+    BOB,
+    EVE,
+    PATIENT_SECONDS,
+    conversation_of,
+    event_of,
+    items_of,
+    response_of,
+)
 
 from regate_adapters.state.store import SqlStateStore
 from regate_orchestrator.errors import GatewayStopped, InvalidRequest, StateUnavailable
@@ -55,7 +66,9 @@ def turn_of(status: str = "completed", name: str = "resp_1", **changes: Any) -> 
 
 
 async def begin(store: SqlStateStore, status: str = "in_progress") -> ResponseRow:
-    """Have everything in flight: a background response with a log, the lock of its conversation, and a key."""
+    """Have everything in flight: a background response with a log, the lock of its conversation,
+    and a key.
+    """
     row = turn_of(status, background=True)
     await store.lock_conversation(ANN, CONVERSATION, RESPONSE)
     await store.save_response(row)
@@ -85,18 +98,28 @@ async def in_flight(store: SqlStateStore) -> tuple[str | None, bool, bool]:
 # ---------------------------------------------------------------- whose it is
 
 
-async def test_what_a_present_gateway_has_in_flight_is_left_alone(one: SqlStateStore, other: SqlStateStore, clock: Clock) -> None:
+async def test_what_a_present_gateway_has_in_flight_is_left_alone(
+    one: SqlStateStore, other: SqlStateStore, clock: Clock
+) -> None:
     await begin(one)
     clock.now += LEASE_SECONDS - 1
-    assert (await other.end_interrupted(error=ERROR), await in_flight(other)) == (0, ("in_progress", True, True))
+    assert (await other.end_interrupted(error=ERROR), await in_flight(other)) == (
+        0,
+        ("in_progress", True, True),
+    )
 
 
-async def test_presence_that_is_renewed_does_not_lapse(one: SqlStateStore, other: SqlStateStore, clock: Clock) -> None:
+async def test_presence_that_is_renewed_does_not_lapse(
+    one: SqlStateStore, other: SqlStateStore, clock: Clock
+) -> None:
     await begin(one)
     for _ in range(3):
         clock.now += LEASE_SECONDS - 1
         await one.heartbeat(ttl_s=LEASE_SECONDS)
-    assert (await other.end_interrupted(error=ERROR), await in_flight(other)) == (0, ("in_progress", True, True))
+    assert (await other.end_interrupted(error=ERROR), await in_flight(other)) == (
+        0,
+        ("in_progress", True, True),
+    )
 
 
 @pytest.mark.parametrize("end", ["lapsed", "departed"])
@@ -112,21 +135,35 @@ async def test_what_a_gateway_that_is_gone_had_in_flight_is_ended(
         await one.leave()
     counts = [await other.end_interrupted(error=ERROR) for _ in range(2)]
     body = {**row.body, "status": "failed", "error": ERROR}
-    last = LoggedEvent({"type": "response.failed", "sequence_number": 2, "response": {**body, "output": [row.items[1].body]}})
+    last = LoggedEvent(
+        {"type": "response.failed", "sequence_number": 2, "response": {**body, "output": [row.items[1].body]}}
+    )
     found = await other.response(ANN, RESPONSE), await other.events(ANN, RESPONSE, after=1, limit=9)
-    assert (counts, found, await in_flight(other)) == ([1, 0], (replace(row, status="failed", body=body), [last]), ("failed", False, False))
+    assert (counts, found, await in_flight(other)) == (
+        [1, 0],
+        (replace(row, status="failed", body=body), [last]),
+        ("failed", False, False),
+    )
     assert await other.conversation_items(ANN, CONVERSATION) == items_of("msg_1")
 
 
-async def test_what_was_opened_without_being_present_is_nobodys(one: SqlStateStore, other: SqlStateStore, url: str, clock: Clock) -> None:
+async def test_what_was_opened_without_being_present_is_nobodys(
+    one: SqlStateStore, other: SqlStateStore, url: str, clock: Clock
+) -> None:
     await begin(one)
     async with SqlStateStore.open(url, clock=clock, deadline_s=PATIENT_SECONDS) as tool:
         await tool.save_response(replace(response_of(ANN, "resp_2"), status="in_progress"))
     ended = await other.end_interrupted(error=ERROR)
-    assert (ended, await other.response_status(ANN, OTHER), await in_flight(other)) == (1, "failed", ("in_progress", True, True))
+    assert (ended, await other.response_status(ANN, OTHER), await in_flight(other)) == (
+        1,
+        "failed",
+        ("in_progress", True, True),
+    )
 
 
-async def test_gateway_never_ends_its_own_even_if_its_presence_has_lapsed(one: SqlStateStore, clock: Clock) -> None:
+async def test_gateway_never_ends_its_own_even_if_its_presence_has_lapsed(
+    one: SqlStateStore, clock: Clock
+) -> None:
     await begin(one)
     clock.now += 2 * LEASE_SECONDS
     assert (await one.end_interrupted(error=ERROR), await in_flight(one)) == (0, ("in_progress", True, True))
@@ -145,7 +182,11 @@ async def test_what_has_ended_is_left_as_it_is(one: SqlStateStore, other: SqlSta
     await one.leave()
     ended = await other.end_interrupted(error=ERROR)
     key = await other.claim_key(ANN, "key", fingerprint="f", claim="probe", at=1_001)
-    assert (ended, await other.response(ANN, RESPONSE), key) == (0, replace(turn_of()), KeyUse("f1", "resp_1"))
+    assert (ended, await other.response(ANN, RESPONSE), key) == (
+        0,
+        replace(turn_of()),
+        KeyUse("f1", "resp_1"),
+    )
 
 
 async def test_response_without_a_log_gets_none(one: SqlStateStore, other: SqlStateStore) -> None:
@@ -158,14 +199,18 @@ async def test_response_without_a_log_gets_none(one: SqlStateStore, other: SqlSt
     assert logs == [[], [event_of(0)]]
 
 
-async def test_lock_for_a_response_that_was_never_stored_is_let_go(one: SqlStateStore, other: SqlStateStore) -> None:
+async def test_lock_for_a_response_that_was_never_stored_is_let_go(
+    one: SqlStateStore, other: SqlStateStore
+) -> None:
     await one.lock_conversation(ANN, CONVERSATION, RESPONSE)
     locked = await is_locked(other)
     await one.leave()
     assert (locked, await other.end_interrupted(error=ERROR), await is_locked(other)) == (True, 0, False)
 
 
-async def test_gateways_that_end_the_same_at_once_end_it_once(one: SqlStateStore, url: str, clock: Clock) -> None:
+async def test_gateways_that_end_the_same_at_once_end_it_once(
+    one: SqlStateStore, url: str, clock: Clock
+) -> None:
     names = [f"resp_{number}" for number in range(20)]
     for name in names:
         await one.save_response(replace(response_of(ANN, name), status="in_progress", background=True))
@@ -198,14 +243,19 @@ LATE: dict[str, tuple[Callable[[SqlStateStore], Awaitable[object]], type[Excepti
     "completed": (lambda store: store.save_response(turn_of("completed", background=True)), GatewayStopped),
     "failed": (lambda store: store.save_response(turn_of("failed", background=True)), GatewayStopped),
     "cancelled": (lambda store: store.save_response(turn_of("cancelled", background=True)), GatewayStopped),
-    "in_progress": (lambda store: store.save_response(turn_of("in_progress", background=True)), GatewayStopped),
+    "in_progress": (
+        lambda store: store.save_response(turn_of("in_progress", background=True)),
+        GatewayStopped,
+    ),
     "events": (lambda store: store.append_events(RESPONSE, [event_of(3)]), StateUnavailable),
 }
 
 
 @pytest.mark.parametrize("back", [False, True], ids=["still away", "present again"])
 @pytest.mark.parametrize("name", LATE)
-async def test_response_that_was_ended_stays_as_it_ended(taken: SqlStateStore, other: SqlStateStore, name: str, back: bool) -> None:
+async def test_response_that_was_ended_stays_as_it_ended(
+    taken: SqlStateStore, other: SqlStateStore, name: str, back: bool
+) -> None:
     before = await other.response(ANN, RESPONSE), await other.events(ANN, RESPONSE, after=-1, limit=9)
     if back:
         await taken.heartbeat(ttl_s=LEASE_SECONDS)
@@ -220,7 +270,9 @@ async def test_response_that_was_ended_stays_as_it_ended(taken: SqlStateStore, o
     )
 
 
-async def test_turn_that_was_ended_is_not_mixed_with_the_next(taken: SqlStateStore, other: SqlStateStore) -> None:
+async def test_turn_that_was_ended_is_not_mixed_with_the_next(
+    taken: SqlStateStore, other: SqlStateStore
+) -> None:
     await other.lock_conversation(ANN, CONVERSATION, OTHER)
     with pytest.raises(GatewayStopped):
         await taken.save_response(turn_of(background=True))
@@ -231,7 +283,9 @@ async def test_turn_that_was_ended_is_not_mixed_with_the_next(taken: SqlStateSto
     assert (locked, found) == (True, [*items_of("msg_1"), *turn_of(name="resp_2").items])
 
 
-async def test_gateway_that_was_taken_for_gone_is_present_again(taken: SqlStateStore, other: SqlStateStore) -> None:
+async def test_gateway_that_was_taken_for_gone_is_present_again(
+    taken: SqlStateStore, other: SqlStateStore
+) -> None:
     await taken.heartbeat(ttl_s=LEASE_SECONDS)
     await taken.save_response(replace(response_of(ANN, "resp_2"), status="in_progress"))
     ended = await other.end_interrupted(error=ERROR)
@@ -239,7 +293,9 @@ async def test_gateway_that_was_taken_for_gone_is_present_again(taken: SqlStateS
     assert (ended, await other.response(ANN, OTHER)) == (0, response_of(ANN, "resp_2"))
 
 
-async def test_saving_and_being_ended_at_once_is_one_of_the_two(one: SqlStateStore, other: SqlStateStore, clock: Clock) -> None:
+async def test_saving_and_being_ended_at_once_is_one_of_the_two(
+    one: SqlStateStore, other: SqlStateStore, clock: Clock
+) -> None:
     seen = set()
     for number in range(20):
         name = ResponseId(f"resp_{number}")
@@ -249,7 +305,9 @@ async def test_saving_and_being_ended_at_once_is_one_of_the_two(one: SqlStateSto
         before = len(await one.conversation_items(ANN, CONVERSATION) or [])
         clock.now += LEASE_SECONDS
         saved, ended = await asyncio.gather(
-            one.save_response(turn_of("completed", name)), other.end_interrupted(error=ERROR), return_exceptions=True
+            one.save_response(turn_of("completed", name)),
+            other.end_interrupted(error=ERROR),
+            return_exceptions=True,
         )
         appended = len(await one.conversation_items(ANN, CONVERSATION) or []) - before
         seen.add((type(saved), ended, await one.response_status(ANN, name), appended, await is_locked(one)))
@@ -260,7 +318,9 @@ async def test_saving_and_being_ended_at_once_is_one_of_the_two(one: SqlStateSto
 # ---------------------------------------------------------------- asking another gateway
 
 
-async def test_running_gateway_finds_the_wish_that_its_response_be_cancelled(one: SqlStateStore, other: SqlStateStore) -> None:
+async def test_running_gateway_finds_the_wish_that_its_response_be_cancelled(
+    one: SqlStateStore, other: SqlStateStore
+) -> None:
     await begin(one)
     before = await one.cancel_requests()
     asked = await other.request_cancel(BOB, RESPONSE)  # whether Bob may, was decided before
@@ -270,7 +330,9 @@ async def test_running_gateway_finds_the_wish_that_its_response_be_cancelled(one
 
 
 @pytest.mark.parametrize("name", ["own", "foreign", "absent", "ended", "foreground", "gone"])
-async def test_nobody_is_asked_where_no_other_gateway_would_hear(one: SqlStateStore, other: SqlStateStore, clock: Clock, name: str) -> None:
+async def test_nobody_is_asked_where_no_other_gateway_would_hear(
+    one: SqlStateStore, other: SqlStateStore, clock: Clock, name: str
+) -> None:
     row = await begin(one)
     match name:
         case "ended":

@@ -1,4 +1,6 @@
-"""Prompts and their versions: conformance with the port, beyond what `test_state_store.py` asks of every kind of row."""
+"""Prompts and their versions: conformance with the port, beyond what `test_state_store.py` asks of
+every kind of row.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +26,10 @@ PROMPT, OTHER = PromptId("pmpt_1"), PromptId("pmpt_2")
 @pytest.fixture
 async def stores(url: str) -> AsyncIterator[tuple[SqlStateStore, SqlStateStore]]:
     """Two gateways on one database, with one prompt of one version."""
-    async with SqlStateStore.open(url, deadline_s=PATIENT_SECONDS) as one, SqlStateStore.open(url, deadline_s=PATIENT_SECONDS) as other:
+    async with (
+        SqlStateStore.open(url, deadline_s=PATIENT_SECONDS) as one,
+        SqlStateStore.open(url, deadline_s=PATIENT_SECONDS) as other,
+    ):
         await one.add_prompt(prompt_of(ANN), version_of(ANN))
         yield one, other
 
@@ -34,23 +39,36 @@ def store(stores: tuple[SqlStateStore, SqlStateStore]) -> SqlStateStore:
     return stores[0]
 
 
-async def add_version(store: SqlStateStore, who: Principal = BOB, *, text: str = "Hi.", prompt: PromptId = PROMPT) -> PromptVersion | None:
-    return await store.add_prompt_version(who, prompt, template={"instructions": text}, variables=("a", "b"), created_at=200)
+async def add_version(
+    store: SqlStateStore, who: Principal = BOB, *, text: str = "Hi.", prompt: PromptId = PROMPT
+) -> PromptVersion | None:
+    return await store.add_prompt_version(
+        who, prompt, template={"instructions": text}, variables=("a", "b"), created_at=200
+    )
 
 
 async def test_prompt_comes_back_as_stored(store: SqlStateStore) -> None:
     row = prompt_of(ANN, "pmpt_2", title="Größe {{x}} '; DROP TABLE prompts; --", labels=["é"], level=3)
     await store.add_prompt(row, version_of(ANN, "pmpt_2"))
-    assert (await store.prompt(BOB, OTHER), await store.prompt_version(BOB, OTHER, 1)) == (row, version_of(ANN, "pmpt_2"))
+    assert (await store.prompt(BOB, OTHER), await store.prompt_version(BOB, OTHER, 1)) == (
+        row,
+        version_of(ANN, "pmpt_2"),
+    )
 
 
 @pytest.mark.parametrize("name", ["a\x00b", "a\ud800b"])
-async def test_name_that_no_database_holds_is_the_callers_fault_and_stores_nothing(store: SqlStateStore, name: str) -> None:
+async def test_name_that_no_database_holds_is_the_callers_fault_and_stores_nothing(
+    store: SqlStateStore, name: str
+) -> None:
     with pytest.raises(InvalidRequest) as refusal:
         await store.add_prompt(prompt_of(ANN, "pmpt_2", title=name), version_of(ANN, "pmpt_2"))
     with pytest.raises(InvalidRequest):
         await store.update_prompt(ANN, PROMPT, name=name, default_version=None)
-    assert (refusal.value.param, await store.prompt(ANN, OTHER), await store.prompt(ANN, PROMPT)) == ("name", None, prompt_of(ANN))
+    assert (refusal.value.param, await store.prompt(ANN, OTHER), await store.prompt(ANN, PROMPT)) == (
+        "name",
+        None,
+        prompt_of(ANN),
+    )
 
 
 async def test_versions_are_numbered_in_turn_and_none_is_changed(store: SqlStateStore) -> None:
@@ -64,7 +82,10 @@ async def test_new_version_is_not_the_default_until_it_is_made_so(store: SqlStat
     await add_version(store)
     before = await store.prompt(ANN, PROMPT)
     after = await store.update_prompt(ANN, PROMPT, name=None, default_version=2)
-    assert (before, after) == (replace(prompt_of(ANN), latest_version=2), replace(prompt_of(ANN), latest_version=2, default_version=2))
+    assert (before, after) == (
+        replace(prompt_of(ANN), latest_version=2),
+        replace(prompt_of(ANN), latest_version=2, default_version=2),
+    )
     assert await store.prompt(ANN, PROMPT) == after
 
 
@@ -85,14 +106,24 @@ async def test_versions_added_at_once_each_get_a_number(stores: tuple[SqlStateSt
     numbers = sorted(one.version for one in added if one is not None)
     row = await stores[0].prompt(ANN, PROMPT)
     assert (numbers, row and row.latest_version) == (list(range(2, 14)), 13)
-    assert [await stores[1].prompt_version(ANN, PROMPT, one.version) for one in added if one is not None] == added
+    assert [
+        await stores[1].prompt_version(ANN, PROMPT, one.version) for one in added if one is not None
+    ] == added
 
 
 async def test_deleted_prompt_takes_its_versions_along(store: SqlStateStore) -> None:
     await add_version(store)
     deleted = [await store.delete_prompt(ANN, PROMPT), await store.delete_prompt(ANN, PROMPT)]
-    left = [await store.prompt(ANN, PROMPT), await store.prompt_version(ANN, PROMPT, 1), await add_version(store)]
-    assert (deleted, left, await store.prompt_versions(ANN, PROMPT, Page())) == ([True, False], [None] * 3, Rows((), has_more=False))
+    left = [
+        await store.prompt(ANN, PROMPT),
+        await store.prompt_version(ANN, PROMPT, 1),
+        await add_version(store),
+    ]
+    assert (deleted, left, await store.prompt_versions(ANN, PROMPT, Page())) == (
+        [True, False],
+        [None] * 3,
+        Rows((), has_more=False),
+    )
 
 
 async def test_foreign_caller_changes_nothing(store: SqlStateStore) -> None:
@@ -138,7 +169,9 @@ async def test_versions_of_another_tenant_give_no_cursor(store: SqlStateStore) -
 
 
 async def test_prompts_are_permitted_by_what_the_prompt_rule_sees(store: SqlStateStore) -> None:
-    await store.add_prompt(prompt_of(ANN, "pmpt_2", title="Farewell", teams=["legal"], level=2), version_of(ANN, "pmpt_2"))
+    await store.add_prompt(
+        prompt_of(ANN, "pmpt_2", title="Farewell", teams=["legal"], level=2), version_of(ANN, "pmpt_2")
+    )
     seen = []
     for expression in (
         Compare("eq", ("name",), "Farewell"),

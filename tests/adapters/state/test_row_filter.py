@@ -1,4 +1,6 @@
-"""The row filter means in SQL what the algebra means: compared with the interpreter over rows chosen to break it, on a real database."""
+"""The row filter means in SQL what the algebra means: compared with the interpreter over rows chosen
+to break it, on a real database.
+"""
 
 from __future__ import annotations
 
@@ -43,25 +45,99 @@ ABSENT: Final = object()
 VALUES: Final[list[Any]] = [
     *(ABSENT, None, True, False, 0, 1, -1, 1.0, 0.0, -0.0, 0.1, 0.1 + 0.2, 0.3, 1e300, 5e-324),
     *(2**53, 2**53 + 1, float(2**53), -(2**53), 2**63 - 1, -(2**63) + 1, float(2**63)),
-    *("", "0", "1", "1.0", "a", "A", "b", "ab", "null", "true", "false", "[]", '"a"', "a%b", "a_b", "axb", "%", "_", "\\", "'", "$", "$.a"),
-    *("é", "e\u0301", "É", "ß", "SS", "ａ", "\uffff", "\U0001f600", "\ue000", "a\nb", "a\tb", "a\u2028b", " a", "a ", "\u200ba"),
-    *([], [None], ["a"], ["A"], ["a", "b"], [1], [1.0], [True], ["1"], [False, None], [["a"]], [{}], [""], ["a%b"], [2**53 + 1]),
+    *(
+        "",
+        "0",
+        "1",
+        "1.0",
+        "a",
+        "A",
+        "b",
+        "ab",
+        "null",
+        "true",
+        "false",
+        "[]",
+        '"a"',
+        "a%b",
+        "a_b",
+        "axb",
+        "%",
+        "_",
+        "\\",
+        "'",
+        "$",
+        "$.a",
+    ),
+    *(
+        "é",
+        "e\u0301",
+        "É",
+        "ß",
+        "SS",
+        "ａ",
+        "\uffff",
+        "\U0001f600",
+        "\ue000",
+        "a\nb",
+        "a\tb",
+        "a\u2028b",
+        " a",
+        "a ",
+        "\u200ba",
+    ),
+    *(
+        [],
+        [None],
+        ["a"],
+        ["A"],
+        ["a", "b"],
+        [1],
+        [1.0],
+        [True],
+        ["1"],
+        [False, None],
+        [["a"]],
+        [{}],
+        [""],
+        ["a%b"],
+        [2**53 + 1],
+    ),
     *({}, {"x": 1}, {"x": "a"}, {"x": None}, {"x": []}, {"x": {"x": "a"}}, {"y": True}, {"": "a"}),
 ]
-"""What a stamp may hold in a field: wrong types, look-alikes of each other, the edges of numbers and of code points."""
+"""What a stamp may hold in a field: wrong types, look-alikes of each other, the edges of numbers and
+of code points.
+"""
 
 KNOWN: Final = [value for value in VALUES if value is not ABSENT and not isinstance(value, list | dict)]
-FIELDS: Final = [("a",), ("b",), ("a", "x"), ("a", "x", "x"), ("no",), ("teams",), ("level",), ("two words",), ("dot.ted",), ("größe",)]
+FIELDS: Final = [
+    ("a",),
+    ("b",),
+    ("a", "x"),
+    ("a", "x", "x"),
+    ("no",),
+    ("teams",),
+    ("level",),
+    ("two words",),
+    ("dot.ted",),
+    ("größe",),
+]
 COLUMNS: Final = [("id",), ("filename",), ("purpose",), ("owner",), ("tenant",)]
 NUMBERED: Final = ("bytes",)
 
 
 def rows_of_all_kinds() -> list[FileRow]:
-    """Return a row for each value in each field, with the others' values running past it, and a filename that is hostile too."""
+    """Return a row for each value in each field, with the others' values running past it, and a
+    filename that is hostile too.
+    """
     names = [value for value in KNOWN if isinstance(value, str)]
     rows = []
     for number, (one, shift) in enumerate(itertools.product(range(len(VALUES)), (0, 7, 31))):
-        values = {"a": VALUES[one], "b": VALUES[(one + shift) % len(VALUES)], "größe": VALUES[(one * 5 + shift) % len(VALUES)]}
+        values = {
+            "a": VALUES[one],
+            "b": VALUES[(one + shift) % len(VALUES)],
+            "größe": VALUES[(one * 5 + shift) % len(VALUES)],
+        }
         values |= {"two words": VALUES[one - shift], "dot.ted": VALUES[one // 2]}
         fields = {name: value for name, value in values.items() if value is not ABSENT}
         rows.append(file_of(ANN, f"file-{number:03d}", filename=names[number % len(names)], **fields))
@@ -76,14 +152,18 @@ def view_of(row: FileRow) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module", params=["sqlite", "postgres"])
-def connection(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Connection]:
+def connection(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Connection]:
     """The rows on a database of each kind; its JSON functions are in the connection's `info`."""
     with contextlib.ExitStack() as stack:
         if request.param == "sqlite":
             url = f"sqlite:///{tmp_path_factory.mktemp('rows') / 'rows.db'}"
         else:
             server: Postgres = request.getfixturevalue("postgres")
-            url = server.url(stack.enter_context(server.database())).replace("postgresql://", "postgresql+psycopg://")
+            url = server.url(stack.enter_context(server.database())).replace(
+                "postgresql://", "postgresql+psycopg://"
+            )
         engine = create_engine(url, json_serializer=encode, json_deserializer=decode)
         stack.callback(engine.dispose)
         metadata.create_all(engine)
@@ -102,7 +182,9 @@ SHAPE: Final = RowShape(
 
 
 def found_in_sql(connection: Connection, expression: Expression) -> set[str]:
-    return set(connection.scalars(select(files.c.id).where(render(expression, SHAPE, connection.info["json"]))))
+    return set(
+        connection.scalars(select(files.c.id).where(render(expression, SHAPE, connection.info["json"])))
+    )
 
 
 def found_by_meaning(expression: Expression) -> set[str]:
@@ -112,7 +194,9 @@ def found_by_meaning(expression: Expression) -> set[str]:
 operators = st.sampled_from(["eq", "ne", "lt", "le", "gt", "ge"])
 scalars = st.sampled_from(KNOWN)
 texts = st.sampled_from([value for value in KNOWN if isinstance(value, str)])
-numbers = st.sampled_from([value for value in KNOWN if isinstance(value, int | float) and not isinstance(value, bool)])
+numbers = st.sampled_from(
+    [value for value in KNOWN if isinstance(value, int | float) and not isinstance(value, bool)]
+)
 columns = st.sampled_from([*COLUMNS, NUMBERED])
 fields = st.one_of(st.sampled_from(FIELDS), st.sampled_from(FIELDS[:2]), columns, st.just(("id", "x")))
 lists = st.lists(scalars, max_size=6).map(tuple)
@@ -150,11 +234,15 @@ def test_random_expressions_find_the_same_rows_in_sql(connection: Connection) ->
         assert found_in_sql(connection, expression) == expected
 
     compare()
-    assert sum(telling) > len(telling) / 5, "too few expressions tell rows apart for the comparison to mean anything"
+    assert sum(telling) > len(telling) / 5, (
+        "too few expressions tell rows apart for the comparison to mean anything"
+    )
 
 
 @pytest.mark.parametrize("operator", ["eq", "ne", "lt", "le", "gt", "ge"])
-def test_every_known_value_compares_with_every_stored_one_as_in_rego(connection: Connection, operator: Any) -> None:
+def test_every_known_value_compares_with_every_stored_one_as_in_rego(
+    connection: Connection, operator: Any
+) -> None:
     compared = [Compare(operator, ("a",), known) for known in KNOWN]
     assert [found_in_sql(connection, one) for one in compared] == [found_by_meaning(one) for one in compared]
 
@@ -162,13 +250,22 @@ def test_every_known_value_compares_with_every_stored_one_as_in_rego(connection:
 @pytest.mark.parametrize("operator", ["eq", "ne", "lt", "le", "gt", "ge"])
 def test_fields_compare_with_columns_on_either_side_as_in_rego(connection: Connection, operator: Any) -> None:
     pairs = [(left, right) for left in (*FIELDS[:3], *COLUMNS, NUMBERED) for right in (*COLUMNS, NUMBERED)]
-    compared = [CompareFields(operator, *fields) for left, right in pairs for fields in ((left, right), (right, left))]
+    compared = [
+        CompareFields(operator, *fields) for left, right in pairs for fields in ((left, right), (right, left))
+    ]
     assert [found_in_sql(connection, one) for one in compared] == [found_by_meaning(one) for one in compared]
 
 
 @pytest.mark.parametrize("operator", ["startswith", "endswith", "contains"])
-def test_every_text_is_found_in_every_stored_one_without_wildcards(connection: Connection, operator: Any) -> None:
-    compared = [Text(operator, field, known) for known in KNOWN if isinstance(known, str) for field in (("a",), ("filename",))]
+def test_every_text_is_found_in_every_stored_one_without_wildcards(
+    connection: Connection, operator: Any
+) -> None:
+    compared = [
+        Text(operator, field, known)
+        for known in KNOWN
+        if isinstance(known, str)
+        for field in (("a",), ("filename",))
+    ]
     assert [found_in_sql(connection, one) for one in compared] == [found_by_meaning(one) for one in compared]
 
 
@@ -190,7 +287,9 @@ def test_complement_of_each_atom_is_all_other_rows(connection: Connection) -> No
         NonEmpty(("a",)),
         CompareFields("le", ("a",), ("filename",)),
     ]
-    assert [found_in_sql(connection, Not(one)) for one in some] == [everything - found_by_meaning(one) for one in some]
+    assert [found_in_sql(connection, Not(one)) for one in some] == [
+        everything - found_by_meaning(one) for one in some
+    ]
 
 
 def test_principal_with_ten_thousand_teams_is_one_parameter(connection: Connection) -> None:
@@ -204,7 +303,9 @@ def test_wide_and_deep_expressions_are_rendered_within_the_databases_bounds(conn
     deep: Expression = Compare("eq", ("a",), "a")
     for number in range(10):
         deep = And((Or((Overlaps(("a",), (number, "a")), Not(deep))), Compare("ne", ("b",), number)))
-    assert [found_in_sql(connection, one) for one in (wide, deep)] == [found_by_meaning(one) for one in (wide, deep)]
+    assert [found_in_sql(connection, one) for one in (wide, deep)] == [
+        found_by_meaning(one) for one in (wide, deep)
+    ]
 
 
 NOT_EXACT: Final[list[Expression]] = [
@@ -221,13 +322,20 @@ NOT_EXACT: Final[list[Expression]] = [
     In(("a",), (float("inf"),)),
     Or(tuple(Compare("eq", ("a",), number) for number in range(1_001))),
 ]
-NOT_A_PATH_OF_SQLITE: Final[list[Expression]] = [Compare("eq", (name,), 1) for name in ('a"b', "a\\", "a\n", "")]
+NOT_A_PATH_OF_SQLITE: Final[list[Expression]] = [
+    Compare("eq", (name,), 1) for name in ('a"b', "a\\", "a\n", "")
+]
 
 
 @pytest.mark.parametrize(
     ("json", "expression"),
-    [*itertools.product(JSONS.values(), NOT_EXACT), *((JSONS["sqlite"], expression) for expression in NOT_A_PATH_OF_SQLITE)],
-    ids=lambda value: repr(value)[:60] if not isinstance(value, SqliteJson | PostgresJson) else type(value).__name__,
+    [
+        *itertools.product(JSONS.values(), NOT_EXACT),
+        *((JSONS["sqlite"], expression) for expression in NOT_A_PATH_OF_SQLITE),
+    ],
+    ids=lambda value: (
+        repr(value)[:60] if not isinstance(value, SqliteJson | PostgresJson) else type(value).__name__
+    ),
 )
 def test_what_has_no_exact_form_is_refused_with_a_reason(json: JsonSql, expression: Expression) -> None:
     with pytest.raises(FilterNotExpressible) as refusal:
@@ -247,7 +355,11 @@ def test_expression_that_is_too_deep_is_refused(json: JsonSql) -> None:
 @pytest.mark.parametrize("json", JSONS.values(), ids=JSONS)
 def test_no_value_and_no_name_stands_in_the_text_of_the_statement(json: JsonSql) -> None:
     expression = And(
-        (Compare("eq", ("fieldname",), "secretvalue"), Overlaps(("listname",), ("secretvalue",)), In(("fieldname",), ("secretvalue",)))
+        (
+            Compare("eq", ("fieldname",), "secretvalue"),
+            Overlaps(("listname",), ("secretvalue",)),
+            In(("fieldname",), ("secretvalue",)),
+        )
     )
     statement = str(select(files.c.id).where(render(expression, SHAPE, json)))
     assert [word in statement for word in ("fieldname", "listname", "secretvalue")] == [False] * 3

@@ -1,6 +1,8 @@
-"""Lists as they are shown, over a real OPA and real databases: whatever the filter lets through, nothing is shown that the rule denies.
+"""Lists as they are shown, over a real OPA and real databases: whatever the filter lets through, nothing is
+shown that the rule denies.
 
-No shipped policy has a filter wider than its rule, so the engine in between loses the filter: a plan is not to be trusted wherever it is from.
+No shipped policy has a filter wider than its rule, so the engine in between loses the filter: a plan is not
+to be trusted wherever it is from.
 """
 
 from __future__ import annotations
@@ -14,7 +16,16 @@ from typing import Any, Final
 import pytest
 import pytest_asyncio
 from sqlalchemy import insert
-from tests.adapters.state.samples import BOB, PATIENT_SECONDS, attachment_of, file_of, prompt_of, response_of, stamp_of, store_of
+from tests.adapters.state.samples import (
+    BOB,
+    PATIENT_SECONDS,
+    attachment_of,
+    file_of,
+    prompt_of,
+    response_of,
+    stamp_of,
+    store_of,
+)
 from tests.postgres import Postgres
 
 from regate_adapters.audit.log import SegmentedAuditLog
@@ -27,7 +38,13 @@ from regate_adapters.testing.opa import running_opa
 from regate_gateway.workbench.directory import shipped_policies
 from regate_gateway.workbench.replay.engine import row_schemas
 from regate_gateway.workbench.replay.recorded import questions_in, read_records
-from regate_orchestrator.authz.batches import CHUNKS, LISTED_FILES, LISTED_PROMPTS, LISTED_RESPONSES, LISTED_STORES
+from regate_orchestrator.authz.batches import (
+    CHUNKS,
+    LISTED_FILES,
+    LISTED_PROMPTS,
+    LISTED_RESPONSES,
+    LISTED_STORES,
+)
 from regate_orchestrator.authz.decisions import Context
 from regate_orchestrator.authz.enforcer import Enforcer
 from regate_orchestrator.authz.lists import Listed, Listings, Reading
@@ -84,12 +101,18 @@ class Place:
         return [listed.name(row) for row in rows.rows], rows.has_more
 
     def records(self, **wanted: Any) -> list[Any]:
-        return [record for record in read_records(self.audit) if all(record.get(key) == value for key, value in wanted.items())]
+        return [
+            record
+            for record in read_records(self.audit)
+            if all(record.get(key) == value for key, value in wanted.items())
+        ]
 
 
 def list_of(kind: str, state: SqlStateStore) -> tuple[Listed[Any], Reading[Any]]:
     def described(name: str, *fields: str) -> Any:
-        return lambda row: SCHEMAS[name].canonical({**row.stamp, **{field: getattr(row, field) for field in ("id", *fields)}})
+        return lambda row: SCHEMAS[name].canonical(
+            {**row.stamp, **{field: getattr(row, field) for field in ("id", *fields)}}
+        )
 
     listed: Listed[Any]
     match kind:
@@ -97,13 +120,17 @@ def list_of(kind: str, state: SqlStateStore) -> tuple[Listed[Any], Reading[Any]]
             listed = Listed(LISTED_STORES, name=lambda row: row.id, view=described("store", "name"))
             return listed, partial(state.stores, ANN)
         case "files":
-            listed = Listed(LISTED_FILES, name=lambda row: row.id, view=described("file", "filename", "purpose"))
+            listed = Listed(
+                LISTED_FILES, name=lambda row: row.id, view=described("file", "filename", "purpose")
+            )
             return listed, partial(state.files, ANN, purpose=None)
         case "prompts":
             listed = Listed(LISTED_PROMPTS, name=lambda row: row.id, view=described("prompt", "name"))
             return listed, partial(state.prompts, ANN)
         case "responses":
-            return Listed(LISTED_RESPONSES, name=lambda row: row.id, view=ResponseRow.view), partial(state.responses, ANN)
+            return Listed(LISTED_RESPONSES, name=lambda row: row.id, view=ResponseRow.view), partial(
+                state.responses, ANN
+            )
         case _:
             view = {**STORE.stamp, "id": STORE.id, "name": STORE.name}
             listed = Listed(CHUNKS, name=lambda row: row.file_id, view=lambda row: row.stamp, store=view)
@@ -111,20 +138,33 @@ def list_of(kind: str, state: SqlStateStore) -> tuple[Listed[Any], Reading[Any]]
 
 
 async def fill(state: SqlStateStore, kind: str) -> list[str]:
-    """Store the rows, several with one creation time; return the ids of those that ann may see, oldest first."""
+    """Store the rows, several with one creation time; return the ids of those that ann may see,
+    oldest first.
+    """
     owners = [ANN if number % EACH == 0 else BOB for number in range(COUNT)]
     about: list[Any] = [(who, f"id-{number:03d}") for number, who in enumerate(owners)]
     sharing = {"visibility": "private"}
     rows: list[dict[str, Any]]
     match kind:
         case "stores":
-            table, rows = tables.vector_stores, [store_columns(store_of(who, name, **sharing)) for who, name in about]
+            table, rows = (
+                tables.vector_stores,
+                [store_columns(store_of(who, name, **sharing)) for who, name in about],
+            )
         case "prompts":
-            table, rows = tables.prompts, [prompt_columns(prompt_of(who, name, **sharing)) for who, name in about]
+            table, rows = (
+                tables.prompts,
+                [prompt_columns(prompt_of(who, name, **sharing)) for who, name in about],
+            )
         case "responses":
             made = [response_of(who, name, items=0) for who, name in about]
-            own = [{"id": row.id, "tenant": row.tenant, "owner": row.owner, "gateway": "gw_1"} for row in made]
-            table, rows = tables.responses, [{**response_columns(row), **known} for row, known in zip(made, own, strict=True)]
+            own = [
+                {"id": row.id, "tenant": row.tenant, "owner": row.owner, "gateway": "gw_1"} for row in made
+            ]
+            table, rows = (
+                tables.responses,
+                [{**response_columns(row), **known} for row, known in zip(made, own, strict=True)],
+            )
         case _:
             table, rows = tables.files, [file_columns(file_of(who, name, **sharing)) for who, name in about]
     for number, row in enumerate(rows):
@@ -134,10 +174,18 @@ async def fill(state: SqlStateStore, kind: str) -> list[str]:
         await connection.execute(insert(table), rows)
     if kind == "attachments":
         await state.add_store(STORE)
-        stamps = [{**stamp_of(who, **sharing), "legal_hold": False, "embargo_until": 0, "labels": []} for who in owners]
+        stamps = [
+            {**stamp_of(who, **sharing), "legal_hold": False, "embargo_until": 0, "labels": []}
+            for who in owners
+        ]
         made_at = [row["created_at"] for row in rows]
         attached = zip(about, stamps, made_at, strict=True)
-        await state.put_attachments([attachment_of(BOB, STORE.id, name, stamp=stamp, created_at=at) for (_, name), stamp, at in attached])
+        await state.put_attachments(
+            [
+                attachment_of(BOB, STORE.id, name, stamp=stamp, created_at=at)
+                for (_, name), stamp, at in attached
+            ]
+        )
     return [name for who, name in about if who is ANN]
 
 
@@ -171,7 +219,9 @@ async def filled(url_of_all: str, kind: str) -> AsyncIterator[tuple[SqlStateStor
 
 
 @pytest_asyncio.fixture(loop_scope="module")
-async def place(opa: OpaEngine, filled: tuple[SqlStateStore, list[str]], tmp_path: Path) -> AsyncIterator[Place]:
+async def place(
+    opa: OpaEngine, filled: tuple[SqlStateStore, list[str]], tmp_path: Path
+) -> AsyncIterator[Place]:
     engine, audit = Widened(BatchingEngine(opa)), tmp_path / "audit"
     async with SegmentedAuditLog.open(audit, durable=False, deadline_s=PATIENT_SECONDS) as log:
         state, names = filled
@@ -179,7 +229,9 @@ async def place(opa: OpaEngine, filled: tuple[SqlStateStore, list[str]], tmp_pat
 
 
 @pytest.mark.parametrize("order", ["asc", "desc"])
-async def test_pages_are_full_of_what_the_rule_permits_without_gap_or_repetition(place: Place, kind: str, order: Any) -> None:
+async def test_pages_are_full_of_what_the_rule_permits_without_gap_or_repetition(
+    place: Place, kind: str, order: Any
+) -> None:
     wanted = place.names if order == "asc" else place.names[::-1]
     pages: list[list[str]] = []
     after, more = None, True
@@ -207,7 +259,11 @@ async def test_row_that_may_not_be_seen_is_no_cursor(place: Place, kind: str) ->
                 await place.shown(kind, Page(limit=8, **{side: cursor}))
             said.append((refusal.value.param, refusal.value.message))
 
-    assert said[:2] == said[2:] == [(side, f"'{side}' must be the id of an object in this list.") for side in ("after", "before")]
+    assert (
+        said[:2]
+        == said[2:]
+        == [(side, f"'{side}' must be the id of an object in this list.") for side in ("after", "before")]
+    )
 
 
 async def test_one_record_holds_the_filter_and_every_row_that_was_decided(place: Place, kind: str) -> None:
@@ -227,14 +283,20 @@ async def test_what_the_filter_let_through_wrongly_raises_the_alarm(place: Place
     await place.shown(kind, Page(limit=100, order="asc"))
     (denied,) = place.records(kind="denied")
 
-    assert (place.listings.mismatches, denied["alert"], len(denied["rows"])) == (COUNT - len(place.names), True, COUNT - len(place.names))
+    assert (place.listings.mismatches, denied["alert"], len(denied["rows"])) == (
+        COUNT - len(place.names),
+        True,
+        COUNT - len(place.names),
+    )
     assert set(denied["rows"]).isdisjoint(place.names)
 
 
 async def test_page_of_what_a_right_filter_permits_takes_one_batch(place: Place, kind: str) -> None:
     engine = Counting(place.engine.inner)
     listed, read = list_of(kind, place.state)
-    async with SegmentedAuditLog.open(place.audit.parent / "second", durable=False, deadline_s=PATIENT_SECONDS) as log:
+    async with SegmentedAuditLog.open(
+        place.audit.parent / "second", durable=False, deadline_s=PATIENT_SECONDS
+    ) as log:
         listings = Listings(Enforcer(engine, log, SCHEMAS))
         rows = await listings.page(CONTEXT, listed, Page(limit=10, order="asc"), read)
 

@@ -1,4 +1,6 @@
-"""What is particular to a database file: who may read it, which files are refused, and what survives when things break."""
+"""What is particular to a database file: who may read it, which files are refused, and what survives
+when things break.
+"""
 
 from __future__ import annotations
 
@@ -89,7 +91,12 @@ def change(path: Path, statement: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "statement", ["UPDATE schema_revision SET revision = 'of_tomorrow'", "DELETE FROM schema_revision", "DROP TABLE schema_revision"]
+    "statement",
+    [
+        "UPDATE schema_revision SET revision = 'of_tomorrow'",
+        "DELETE FROM schema_revision",
+        "DROP TABLE schema_revision",
+    ],
 )
 async def test_database_of_a_later_program_is_refused(tmp_path: Path, statement: str) -> None:
     path = tmp_path / "state.db"
@@ -145,7 +152,10 @@ async def test_locked_database_refuses_writes_in_time_and_goes_on_reading(tmp_pa
                 await hasty.save_response(response_of(ANN, "resp_2"))
             read = await store.response(ANN, ResponseId("resp_1"))
         await store.save_response(response_of(ANN, "resp_2"))
-        assert (read, await store.response(ANN, ResponseId("resp_2"))) == (response_of(ANN), response_of(ANN, "resp_2"))
+        assert (read, await store.response(ANN, ResponseId("resp_2"))) == (
+            response_of(ANN),
+            response_of(ANN, "resp_2"),
+        )
 
 
 async def test_write_that_is_cancelled_lets_the_next_one_write(tmp_path: Path) -> None:
@@ -155,7 +165,9 @@ async def test_write_that_is_cancelled_lets_the_next_one_write(tmp_path: Path) -
             for number in range(60):
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(0.0001 * number):
-                        await store.save_response(response_of(ANN, "resp_cancelled", items=150, text="x" * 2_000))
+                        await store.save_response(
+                            response_of(ANN, "resp_cancelled", items=150, text="x" * 2_000)
+                        )
                 await store.save_response(response_of(ANN, f"resp_{number}"))
             kept = (await store.responses(ANN, Everything(), Page(limit=100))).rows
     finally:
@@ -173,7 +185,11 @@ async def test_full_disk_refuses_writes_stores_nothing_and_recovers(tmp_path: Pa
             read = await store.response(ANN, ResponseId("resp_1"))
         lost = await store.response(ANN, ResponseId("resp_2"))
         await store.save_response(response_of(ANN, "resp_2"))
-        assert (read, lost, await store.response(ANN, ResponseId("resp_2"))) == (response_of(ANN), None, response_of(ANN, "resp_2"))
+        assert (read, lost, await store.response(ANN, ResponseId("resp_2"))) == (
+            response_of(ANN),
+            None,
+            response_of(ANN, "resp_2"),
+        )
 
 
 async def test_database_that_breaks_is_unavailable_and_says_nothing_of_its_rows(tmp_path: Path) -> None:
@@ -183,7 +199,11 @@ async def test_database_that_breaks_is_unavailable_and_says_nothing_of_its_rows(
         change(path, "ALTER TABLE responses RENAME TO elsewhere")
         with pytest.raises(StateUnavailable) as refusal:
             await store.response(ANN, ResponseId("resp_1"))
-    assert ("no such table" in refusal.value.detail, "acme" in refusal.value.detail, "resp_1" in refusal.value.detail) == (
+    assert (
+        "no such table" in refusal.value.detail,
+        "acme" in refusal.value.detail,
+        "resp_1" in refusal.value.detail,
+    ) == (
         True,
         False,
         False,
@@ -201,7 +221,9 @@ async def test_database_without_its_tables_fails_the_check(tmp_path: Path) -> No
 
 async def test_response_is_there_whole_after_the_process_was_killed(tmp_path: Path) -> None:
     path = tmp_path / "state.db"
-    with subprocess.Popen([sys.executable, "-c", _SAVE_UNTIL_KILLED, url_of(path)], stdout=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(
+        [sys.executable, "-c", _SAVE_UNTIL_KILLED, url_of(path)], stdout=subprocess.PIPE, text=True
+    ) as process:
         assert process.stdout is not None
         for _ in range(25):
             process.stdout.readline()

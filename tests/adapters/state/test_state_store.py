@@ -1,4 +1,6 @@
-"""Conformance of a state store with its port. Knows nothing of the database behind it: whatever `url` yields must pass."""
+"""Conformance of a state store with its port. Knows nothing of the database behind it: whatever `url`
+yields must pass.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +32,18 @@ from tests.adapters.state.samples import (
 
 from regate_adapters.state.store import SqlStateStore
 from regate_orchestrator.errors import InvalidRequest, NotFound, StateUnavailable
-from regate_orchestrator.filters.expression import NEVER, Compare, Everything, FilterPlan, Matching, Not, Nothing, Overlaps, Text, any_of
+from regate_orchestrator.filters.expression import (
+    NEVER,
+    Compare,
+    Everything,
+    FilterPlan,
+    Matching,
+    Not,
+    Nothing,
+    Overlaps,
+    Text,
+    any_of,
+)
 from regate_orchestrator.lineage import ChunkSource
 from regate_orchestrator.ports import LiveFile, Rows, StateStore
 from regate_orchestrator.principal import Principal
@@ -41,7 +54,9 @@ FILE, STORE, RESPONSE = FileId("file-1"), StoreId("vs_1"), ResponseId("resp_1")
 
 
 async def furnish(store: SqlStateStore, who: Principal = ANN) -> None:
-    """Give a tenant one of each: a file attached to a store, a response with an event, a conversation with an item, and a prompt."""
+    """Give a tenant one of each: a file attached to a store, a response with an event, a conversation
+    with an item, and a prompt.
+    """
     await store.add_file(file_of(who))
     await store.add_store(store_of(who))
     await store.put_attachments([attached_of(who)])
@@ -57,7 +72,13 @@ async def furnish(store: SqlStateStore, who: Principal = ANN) -> None:
 
 
 async def test_file_comes_back_as_stored(store: SqlStateStore) -> None:
-    row = file_of(ANN, filename="Größe 100%_'; DROP TABLE files; --\u2028.txt", level=2**53, labels=["é", "e\u0301"], ratio=0.1)
+    row = file_of(
+        ANN,
+        filename="Größe 100%_'; DROP TABLE files; --\u2028.txt",
+        level=2**53,
+        labels=["é", "e\u0301"],
+        ratio=0.1,
+    )
     await store.add_file(row)
     assert await store.file(BOB, FILE) == row
 
@@ -104,7 +125,9 @@ async def test_what_never_was_is_absent(store: SqlStateStore) -> None:
     assert found == [None] * 5
 
 
-@pytest.mark.parametrize("name", ["", "file-1\x00", "\ud800", "file 1", "FILE-1", "file-1\n", "é", "%", "file-_", "x" * 100_000])
+@pytest.mark.parametrize(
+    "name", ["", "file-1\x00", "\ud800", "file 1", "FILE-1", "file-1\n", "é", "%", "file-_", "x" * 100_000]
+)
 async def test_name_that_is_no_identifier_is_absent_and_no_error(store: SqlStateStore, name: str) -> None:
     await furnish(store)
     found = [
@@ -120,13 +143,17 @@ async def test_name_that_is_no_identifier_is_absent_and_no_error(store: SqlState
 
 
 @pytest.mark.parametrize("filename", ["a\x00b", "a\ud800b"])
-async def test_filename_that_no_database_holds_is_the_callers_fault(store: SqlStateStore, filename: str) -> None:
+async def test_filename_that_no_database_holds_is_the_callers_fault(
+    store: SqlStateStore, filename: str
+) -> None:
     with pytest.raises(InvalidRequest) as refusal:
         await store.add_file(file_of(ANN, filename=filename))
     assert refusal.value.param == "file"
 
 
-@pytest.mark.parametrize("value", ["a\x00b", "\ud800", float("nan"), float("inf"), 2**63, ["\x00"], {"\x00": 1}])
+@pytest.mark.parametrize(
+    "value", ["a\x00b", "\ud800", float("nan"), float("inf"), 2**63, ["\x00"], {"\x00": 1}]
+)
 async def test_stamp_that_no_filter_could_judge_is_not_stored(store: SqlStateStore, value: object) -> None:
     with pytest.raises(StateUnavailable):
         await store.add_file(file_of(ANN, level=value))
@@ -152,37 +179,63 @@ CALLS: dict[str, Call] = {
     "stores": lambda store, who, _: store.stores(who, ALL, Page()),
     "stores_holding": lambda store, who, tail: store.stores_holding(who, FileId("file-" + tail)),
     "delete_store": lambda store, who, tail: store.delete_store(who, StoreId("vs_" + tail)),
-    "update_store": lambda store, who, tail: store.update_store(who, StoreId("vs_" + tail), StoreChanges(name="Another")),
-    "in_progress_among": lambda store, who, tail: store.in_progress_among(who, StoreId("vs_1"), [FileId("file-" + tail + tail)]),
+    "update_store": lambda store, who, tail: store.update_store(
+        who, StoreId("vs_" + tail), StoreChanges(name="Another")
+    ),
+    "in_progress_among": lambda store, who, tail: store.in_progress_among(
+        who, StoreId("vs_1"), [FileId("file-" + tail + tail)]
+    ),
     "file_batch": lambda store, who, tail: store.file_batch(who, StoreId("vs_" + tail), BatchId("vsfb_1")),
-    "attachment": lambda store, who, tail: store.attachment(who, StoreId("vs_" + tail), FileId("file-" + tail)),
-    "attachments": lambda store, who, tail: store.attachments(who, StoreId("vs_" + tail), ALL, Page(), status=None),
-    "delete_attachment": lambda store, who, tail: store.delete_attachment(who, StoreId("vs_" + tail), FileId("file-" + tail)),
+    "attachment": lambda store, who, tail: store.attachment(
+        who, StoreId("vs_" + tail), FileId("file-" + tail)
+    ),
+    "attachments": lambda store, who, tail: store.attachments(
+        who, StoreId("vs_" + tail), ALL, Page(), status=None
+    ),
+    "delete_attachment": lambda store, who, tail: store.delete_attachment(
+        who, StoreId("vs_" + tail), FileId("file-" + tail)
+    ),
     "totals": lambda store, who, tail: _values(store.totals(who, [StoreId("vs_" + tail)])),
-    "live": lambda store, who, tail: _values(store.live(who, [(StoreId("vs_" + tail), FileId("file-" + tail))])),
+    "live": lambda store, who, tail: _values(
+        store.live(who, [(StoreId("vs_" + tail), FileId("file-" + tail))])
+    ),
     "response": lambda store, who, tail: store.response(who, ResponseId("resp_" + tail)),
     "chain": lambda store, who, tail: store.chain(who, ResponseId("resp_" + tail)),
     "response_status": lambda store, who, tail: store.response_status(who, ResponseId("resp_" + tail)),
     "delete_response": lambda store, who, tail: store.delete_response(who, ResponseId("resp_" + tail)),
     "responses": lambda store, who, _: store.responses(who, ALL, Page()),
     "events": lambda store, who, tail: store.events(who, ResponseId("resp_" + tail), after=-1, limit=9),
-    "logged_sources": lambda store, who, tail: store.logged_sources(who, ResponseId("resp_" + tail), through=9),
-    "items_with_parents": lambda store, who, tail: _values(store.items_with_parents(who, ["msg_resp_1_0" if tail == "1" else "msg_2"])),
+    "logged_sources": lambda store, who, tail: store.logged_sources(
+        who, ResponseId("resp_" + tail), through=9
+    ),
+    "items_with_parents": lambda store, who, tail: _values(
+        store.items_with_parents(who, ["msg_resp_1_0" if tail == "1" else "msg_2"])
+    ),
     "conversation": lambda store, who, tail: store.conversation(who, _conversation(tail)),
-    "update_conversation": lambda store, who, tail: store.update_conversation(who, _conversation(tail), metadata={}),
+    "update_conversation": lambda store, who, tail: store.update_conversation(
+        who, _conversation(tail), metadata={}
+    ),
     "delete_conversation": lambda store, who, tail: store.delete_conversation(who, _conversation(tail)),
     "conversation_items": lambda store, who, tail: store.conversation_items(who, _conversation(tail)),
     "conversation_page": lambda store, who, tail: store.conversation_page(who, _conversation(tail), Page()),
     "conversation_item": lambda store, who, tail: store.conversation_item(who, _conversation(tail), "msg_1"),
     "append_items": lambda store, who, tail: store.append_items(who, _conversation(tail), items_of("msg_9")),
-    "delete_conversation_item": lambda store, who, tail: store.delete_conversation_item(who, _conversation(tail), "msg_1"),
-    "claim_key": lambda store, who, tail: store.claim_key(who, "key-" + tail, fingerprint="f", claim=who.id, at=100),
+    "delete_conversation_item": lambda store, who, tail: store.delete_conversation_item(
+        who, _conversation(tail), "msg_1"
+    ),
+    "claim_key": lambda store, who, tail: store.claim_key(
+        who, "key-" + tail, fingerprint="f", claim=who.id, at=100
+    ),
     "lock_conversation": lambda store, who, tail: store.lock_conversation(who, _conversation(tail), RESPONSE),
     "prompt": lambda store, who, tail: store.prompt(who, _prompt(tail)),
     "prompts": lambda store, who, _: store.prompts(who, ALL, Page()),
-    "update_prompt": lambda store, who, tail: store.update_prompt(who, _prompt(tail), name="Other", default_version=None),
+    "update_prompt": lambda store, who, tail: store.update_prompt(
+        who, _prompt(tail), name="Other", default_version=None
+    ),
     "delete_prompt": lambda store, who, tail: store.delete_prompt(who, _prompt(tail)),
-    "add_prompt_version": lambda store, who, tail: store.add_prompt_version(who, _prompt(tail), template={}, variables=(), created_at=1),
+    "add_prompt_version": lambda store, who, tail: store.add_prompt_version(
+        who, _prompt(tail), template={}, variables=(), created_at=1
+    ),
     "prompt_version": lambda store, who, tail: store.prompt_version(who, _prompt(tail), 1),
     "prompt_versions": lambda store, who, tail: store.prompt_versions(who, _prompt(tail), Page()),
 }
@@ -202,9 +255,13 @@ async def _values(mapping: Awaitable[Any]) -> list[object]:
 
 def test_every_call_on_behalf_of_somebody_is_in_the_table_of_tenants() -> None:
     taking = {
-        name for name, member in inspect.getmembers(StateStore, inspect.isfunction) if "principal" in inspect.signature(member).parameters
+        name
+        for name, member in inspect.getmembers(StateStore, inspect.isfunction)
+        if "principal" in inspect.signature(member).parameters
     }
-    assert taking - {"touch_store", "finish_key", "release_key", "request_cancel", "stored_bytes"} == set(CALLS)
+    assert taking - {"touch_store", "finish_key", "release_key", "request_cancel", "stored_bytes"} == set(
+        CALLS
+    )
 
 
 @pytest.mark.parametrize("name", CALLS)
@@ -221,13 +278,24 @@ async def test_foreign_rows_answer_exactly_as_rows_that_do_not_exist(store: SqlS
 async def test_tenants_are_compared_exactly(store: SqlStateStore, tenant: str) -> None:
     await furnish(store)
     lookalike = Principal("ann", tenant)
-    found = [await store.file(lookalike, FILE), await store.response(lookalike, RESPONSE), await store.store(lookalike, STORE)]
+    found = [
+        await store.file(lookalike, FILE),
+        await store.response(lookalike, RESPONSE),
+        await store.store(lookalike, STORE),
+    ]
     assert found == [None] * 3
 
 
 async def test_foreign_caller_changes_nothing_by_deleting(store: SqlStateStore) -> None:
     await furnish(store)
-    for name in ("delete_file", "delete_store", "delete_attachment", "delete_response", "delete_conversation_item", "delete_conversation"):
+    for name in (
+        "delete_file",
+        "delete_store",
+        "delete_attachment",
+        "delete_response",
+        "delete_conversation_item",
+        "delete_conversation",
+    ):
         await CALLS[name](store, EVE, "1")
     present = [
         await store.file(ANN, FILE),
@@ -244,7 +312,10 @@ async def test_foreign_caller_changes_no_conversation(store: SqlStateStore) -> N
     for name in ("update_conversation", "append_items", "lock_conversation"):
         await CALLS[name](store, EVE, "1")
     conversation = ConversationId("conv_1")
-    seen = (await store.conversation(ANN, conversation), await store.lock_conversation(ANN, conversation, ResponseId("resp_2")))
+    seen = (
+        await store.conversation(ANN, conversation),
+        await store.lock_conversation(ANN, conversation, ResponseId("resp_2")),
+    )
     assert seen == (conversation_of(ANN), items_of("msg_1"))
 
 
@@ -279,7 +350,10 @@ async def share(store: SqlStateStore) -> None:
 async def test_shared_store_is_visible_to_all_tenants(store: SqlStateStore) -> None:
     await share(store)
     listed = await store.stores(EVE, ALL, Page())
-    assert (await store.store(EVE, STORE), listed.rows) == (store_of(ANN, shared=True), (store_of(ANN, shared=True),))
+    assert (await store.store(EVE, STORE), listed.rows) == (
+        store_of(ANN, shared=True),
+        (store_of(ANN, shared=True),),
+    )
 
 
 @pytest.mark.parametrize("shared", ["true", 1, None, [True]])
@@ -305,13 +379,21 @@ async def test_in_a_shared_store_no_tenant_sees_when_another_was_active(store: S
     await share(store)
     await store.touch_store(ANN, STORE, at=500)
     await store.touch_store(EVE, STORE, at=300)
-    seen = [row.last_active_at for who in (ANN, BOB, EVE, Principal("zoe", "initech")) if (row := await store.store(who, STORE))]
+    seen = [
+        row.last_active_at
+        for who in (ANN, BOB, EVE, Principal("zoe", "initech"))
+        if (row := await store.store(who, STORE))
+    ]
     assert seen == [500, 500, 300, 100]
 
 
 async def test_shared_store_is_deleted_by_its_makers_tenant_only(store: SqlStateStore) -> None:
     await share(store)
-    assert [await store.delete_store(EVE, STORE), await store.delete_store(BOB, STORE), await store.store(EVE, STORE)] == [
+    assert [
+        await store.delete_store(EVE, STORE),
+        await store.delete_store(BOB, STORE),
+        await store.store(EVE, STORE),
+    ] == [
         False,
         True,
         None,
@@ -359,7 +441,11 @@ async def test_nothing_is_attached_once_its_file_is_deleted(store: SqlStateStore
 async def test_completed_attachment_is_live_with_its_stamp_and_name(store: SqlStateStore) -> None:
     await furnish(store)
     live = await store.live(BOB, [(STORE, FILE), (STORE, FILE), (STORE, FileId("file-9"))])
-    assert live == {(STORE, FILE): LiveFile("a.txt", stamp_of(ANN), {"colour": "blue", "size": 1.5, "new": True}, "acme/file-1/e1")}
+    assert live == {
+        (STORE, FILE): LiveFile(
+            "a.txt", stamp_of(ANN), {"colour": "blue", "size": 1.5, "new": True}, "acme/file-1/e1"
+        )
+    }
 
 
 @pytest.mark.parametrize("end", ["replaced", "detached", "file deleted", "store deleted"])
@@ -388,7 +474,11 @@ async def test_deleting_a_file_names_the_stores_it_was_in(store: SqlStateStore) 
     await store.add_store(store_of(ANN, "vs_0"))
     await store.put_attachments([attachment_of(ANN, "vs_0")])
     await store.add_file(file_of(ANN, "file-2"))
-    deleted = [await store.delete_file(ANN, FILE), await store.delete_file(ANN, FileId("file-2")), await store.delete_file(ANN, FILE)]
+    deleted = [
+        await store.delete_file(ANN, FILE),
+        await store.delete_file(ANN, FileId("file-2")),
+        await store.delete_file(ANN, FILE),
+    ]
     assert deleted == [["vs_0", "vs_1"], [], None]
 
 
@@ -400,9 +490,13 @@ async def test_deleting_a_store_leaves_its_files(store: SqlStateStore) -> None:
 
 async def test_totals_count_by_status_and_the_bytes_of_completed_files(store: SqlStateStore) -> None:
     await store.add_store(store_of(ANN))
-    for number, status in enumerate(["in_progress", "completed", "completed", "failed", "cancelled", "cancelled", "cancelled"]):
+    for number, status in enumerate(
+        ["in_progress", "completed", "completed", "failed", "cancelled", "cancelled", "cancelled"]
+    ):
         await store.add_file(file_of(ANN, f"file-{number}"))
-        await store.put_attachments([attachment_of(ANN, file=f"file-{number}", status=status, usage_bytes=2**40)])
+        await store.put_attachments(
+            [attachment_of(ANN, file=f"file-{number}", status=status, usage_bytes=2**40)]
+        )
     expected = Totals(in_progress=1, completed=2, failed=1, cancelled=3, usage_bytes=2**41)
     assert await store.totals(BOB, [STORE, StoreId("vs_9")]) == {STORE: expected, "vs_9": Totals()}
 
@@ -416,7 +510,9 @@ async def test_later_state_of_a_response_replaces_the_earlier_whole(store: SqlSt
     assert await store.response(ANN, RESPONSE) == response_of(ANN, items=2, text="y")
 
 
-async def test_response_that_was_deleted_does_not_come_back_when_it_is_saved_again(store: SqlStateStore) -> None:
+async def test_response_that_was_deleted_does_not_come_back_when_it_is_saved_again(
+    store: SqlStateStore,
+) -> None:
     await store.save_response(replace(response_of(ANN), status="in_progress"))
     await store.save_response(replace(response_of(ANN), status="in_progress"), again=True)
     await store.delete_response(ANN, RESPONSE)
@@ -425,8 +521,12 @@ async def test_response_that_was_deleted_does_not_come_back_when_it_is_saved_aga
     assert await store.response(ANN, RESPONSE) is None
 
 
-@pytest.mark.parametrize("thief", [BOB, EVE, Principal("ann", "globex")], ids=["colleague", "foreigner", "namesake"])
-async def test_owner_and_tenant_of_a_response_are_written_once(store: SqlStateStore, thief: Principal) -> None:
+@pytest.mark.parametrize(
+    "thief", [BOB, EVE, Principal("ann", "globex")], ids=["colleague", "foreigner", "namesake"]
+)
+async def test_owner_and_tenant_of_a_response_are_written_once(
+    store: SqlStateStore, thief: Principal
+) -> None:
     await store.save_response(response_of(ANN))
     with pytest.raises(StateUnavailable):
         await store.save_response(response_of(thief, text="stolen"))
@@ -441,7 +541,12 @@ async def test_deleted_response_is_gone_with_its_items(store: SqlStateStore) -> 
 
 
 async def test_chain_is_oldest_first_with_items(store: SqlStateStore) -> None:
-    rows = [response_of(ANN, f"resp_{number}", previous=f"resp_{number - 1}" if number else None, items=number % 4) for number in range(30)]
+    rows = [
+        response_of(
+            ANN, f"resp_{number}", previous=f"resp_{number - 1}" if number else None, items=number % 4
+        )
+        for number in range(30)
+    ]
     for row in reversed(rows):
         await store.save_response(row)
     assert await store.chain(BOB, ResponseId("resp_29")) == rows
@@ -449,7 +554,9 @@ async def test_chain_is_oldest_first_with_items(store: SqlStateStore) -> None:
 
 async def test_chain_with_a_link_that_is_gone_is_absent(store: SqlStateStore) -> None:
     for number in range(3):
-        await store.save_response(response_of(ANN, f"resp_{number}", previous=f"resp_{number - 1}" if number else None))
+        await store.save_response(
+            response_of(ANN, f"resp_{number}", previous=f"resp_{number - 1}" if number else None)
+        )
     await store.delete_response(ANN, ResponseId("resp_0"))
     assert await store.chain(ANN, ResponseId("resp_2")) is None
 
@@ -476,7 +583,12 @@ async def test_what_is_not_json_is_refused_and_nothing_of_it_stored(store: SqlSt
 
 async def test_responses_saved_at_once_are_each_whole(store: SqlStateStore) -> None:
     texts = [f"version {number}" for number in range(20)]
-    await asyncio.gather(*(store.save_response(response_of(ANN, items=3 + number % 3, text=text)) for number, text in enumerate(texts)))
+    await asyncio.gather(
+        *(
+            store.save_response(response_of(ANN, items=3 + number % 3, text=text))
+            for number, text in enumerate(texts)
+        )
+    )
     row = await store.response(ANN, RESPONSE)
     assert row in [response_of(ANN, items=3 + number % 3, text=text) for number, text in enumerate(texts)]
 
@@ -484,19 +596,32 @@ async def test_responses_saved_at_once_are_each_whole(store: SqlStateStore) -> N
 async def test_two_stores_over_one_database_write_at_once(store: SqlStateStore, url: str) -> None:
     names = [f"resp_{number}" for number in range(40)]
     async with SqlStateStore.open(url, deadline_s=PATIENT_SECONDS) as other:
-        await asyncio.gather(*((store, other)[number % 2].save_response(response_of(ANN, name)) for number, name in enumerate(names)))
-        seen = await asyncio.gather(*((other, store)[number % 2].response(ANN, ResponseId(name)) for number, name in enumerate(names)))
+        await asyncio.gather(
+            *(
+                (store, other)[number % 2].save_response(response_of(ANN, name))
+                for number, name in enumerate(names)
+            )
+        )
+        seen = await asyncio.gather(
+            *((other, store)[number % 2].response(ANN, ResponseId(name)) for number, name in enumerate(names))
+        )
     assert seen == [response_of(ANN, name) for name in names]
 
 
 async def test_cancelled_save_leaves_all_or_nothing_and_the_store_working(store: SqlStateStore) -> None:
     for number in range(40):
-        save = asyncio.wait_for(store.save_response(response_of(ANN, f"resp_{number}", items=6)), timeout=number * 0.00004)
+        save = asyncio.wait_for(
+            store.save_response(response_of(ANN, f"resp_{number}", items=6)), timeout=number * 0.00004
+        )
         await asyncio.gather(save, return_exceptions=True)
     found = [await store.response(ANN, ResponseId(f"resp_{number}")) for number in range(40)]
     await store.save_response(response_of(ANN, "resp_last"))
     partial = [row for row in found if row is not None and row != response_of(ANN, row.id, items=6)]
-    assert (partial, None in found, await store.response(ANN, ResponseId("resp_last"))) == ([], True, response_of(ANN, "resp_last"))
+    assert (partial, None in found, await store.response(ANN, ResponseId("resp_last"))) == (
+        [],
+        True,
+        response_of(ANN, "resp_last"),
+    )
 
 
 # ---------------------------------------------------------------- lists
@@ -513,9 +638,11 @@ LISTS: dict[str, List] = {
 
 
 async def fill(store: SqlStateStore, kind: str) -> list[str]:
-    """Store 23 rows of the kind, some of another tenant between; return their ids in the order in which they were stored.
+    """Store 23 rows of the kind, some of another tenant between; return their ids in the order in which they
+    were stored.
 
-    Their creation times say another order: several have one, and some were stored after others that began later.
+    Their creation times say another order: several have one, and some were stored after others that began
+    later.
     """
     if kind == "attachments":
         await store.add_store(store_of(ANN, shared=True))
@@ -550,7 +677,9 @@ def ids_of(rows: Rows[Any]) -> list[str]:
 
 @pytest.mark.parametrize("order", ["asc", "desc"])
 @pytest.mark.parametrize("kind", LISTS)
-async def test_pages_follow_each_other_without_gap_or_repetition(store: SqlStateStore, kind: str, order: Any) -> None:
+async def test_pages_follow_each_other_without_gap_or_repetition(
+    store: SqlStateStore, kind: str, order: Any
+) -> None:
     names = await fill(store, kind)
     seen: list[str] = []
     after, more = None, True
@@ -562,19 +691,26 @@ async def test_pages_follow_each_other_without_gap_or_repetition(store: SqlState
 
 
 @pytest.mark.parametrize("kind", LISTS)
-async def test_whoever_pages_while_rows_are_made_at_once_meets_every_one(store: SqlStateStore, kind: str) -> None:
+async def test_whoever_pages_while_rows_are_made_at_once_meets_every_one(
+    store: SqlStateStore, kind: str
+) -> None:
     if kind == "attachments":
         await store.add_store(store_of(ANN, shared=True))
     names = {f"id-{number:02d}" for number in range(40)}
     seen: list[str] = []
     async with asyncio.TaskGroup() as group:
-        making = [group.create_task(make(store, kind, ANN, name, created=100 - int(name[-2:]) // 4)) for name in names]
+        making = [
+            group.create_task(make(store, kind, ANN, name, created=100 - int(name[-2:]) // 4))
+            for name in names
+        ]
         complete = False
         while not complete:
             complete = all(one.done() for one in making)  # asked before the page is read
             more = True
             while more:
-                rows = await LISTS[kind](store, ALL, Page(limit=3, order="asc", after=seen[-1] if seen else None))
+                rows = await LISTS[kind](
+                    store, ALL, Page(limit=3, order="asc", after=seen[-1] if seen else None)
+                )
                 seen, more = seen + ids_of(rows), rows.has_more
     assert (len(seen), set(seen)) == (len(names), names)
 
@@ -585,7 +721,9 @@ async def test_files_of_a_batch_are_listed_in_the_order_in_which_they_were_sent(
     for name in sorted(names):
         await store.add_file(file_of(ANN, name))
     await store.put_attachments([attachment_of(ANN, file=name) for name in names])
-    assert ids_of(await store.attachments(ANN, STORE, ALL, Page(limit=100, order="asc"), status=None)) == names
+    assert (
+        ids_of(await store.attachments(ANN, STORE, ALL, Page(limit=100, order="asc"), status=None)) == names
+    )
 
 
 async def test_file_that_is_attached_again_is_the_newest(store: SqlStateStore) -> None:
@@ -598,10 +736,14 @@ async def test_file_that_is_attached_again_is_the_newest(store: SqlStateStore) -
 
 @pytest.mark.parametrize("order", ["asc", "desc"])
 @pytest.mark.parametrize("kind", LISTS)
-async def test_page_before_a_row_holds_its_nearest_predecessors(store: SqlStateStore, kind: str, order: Any) -> None:
+async def test_page_before_a_row_holds_its_nearest_predecessors(
+    store: SqlStateStore, kind: str, order: Any
+) -> None:
     names = await fill(store, kind)
     listed = names if order == "asc" else names[::-1]
-    pages = [await LISTS[kind](store, ALL, Page(limit=5, order=order, before=listed[at])) for at in (0, 3, 5, 12)]
+    pages = [
+        await LISTS[kind](store, ALL, Page(limit=5, order=order, before=listed[at])) for at in (0, 3, 5, 12)
+    ]
     assert [(ids_of(rows), rows.has_more) for rows in pages] == [
         ([], False),
         (listed[:3], False),
@@ -616,7 +758,10 @@ async def test_page_between_two_rows_holds_what_is_between(store: SqlStateStore,
     listed = names if order == "asc" else names[::-1]
     rows = await store.responses(ANN, ALL, Page(limit=4, order=order, after=listed[2], before=listed[12]))
     last = await store.responses(ANN, ALL, Page(limit=9, order=order, after=listed[2], before=listed[12]))
-    assert [(ids_of(rows), rows.has_more), (ids_of(last), last.has_more)] == [(listed[3:7], True), (listed[3:12], False)]
+    assert [(ids_of(rows), rows.has_more), (ids_of(last), last.has_more)] == [
+        (listed[3:7], True),
+        (listed[3:12], False),
+    ]
 
 
 @pytest.mark.parametrize("cursor", ["id-99", "id-x03", "id-01", "", "\x00", "ID-00", "id-0_"])
@@ -630,37 +775,62 @@ async def test_cursor_that_the_caller_may_not_see_is_refused_as_one_that_does_no
     await LISTS[kind](store, owned, Page(**{side: "id-03"}))
     with pytest.raises(InvalidRequest) as refusal:
         await LISTS[kind](store, owned, Page(**{side: cursor}))
-    assert (refusal.value.param, refusal.value.message) == (side, f"'{side}' must be the id of an object in this list.")
+    assert (refusal.value.param, refusal.value.message) == (
+        side,
+        f"'{side}' must be the id of an object in this list.",
+    )
 
 
 @pytest.mark.parametrize("kind", LISTS)
 async def test_list_holds_what_the_plan_permits_and_nothing_else(store: SqlStateStore, kind: str) -> None:
     names = await fill(store, kind)
-    rows = await LISTS[kind](store, Matching(Not(Compare("eq", ("owner",), "ann"))), Page(limit=100, order="asc"))
+    rows = await LISTS[kind](
+        store, Matching(Not(Compare("eq", ("owner",), "ann"))), Page(limit=100, order="asc")
+    )
     assert ids_of(rows) == [name for name in names if int(name[-2:]) % 3]
 
 
 @pytest.mark.parametrize("plan", [Nothing(), Matching(NEVER)], ids=["nothing", "never"])
 @pytest.mark.parametrize("kind", LISTS)
-async def test_plan_that_permits_nothing_lists_nothing(store: SqlStateStore, kind: str, plan: FilterPlan) -> None:
+async def test_plan_that_permits_nothing_lists_nothing(
+    store: SqlStateStore, kind: str, plan: FilterPlan
+) -> None:
     await fill(store, kind)
     assert await LISTS[kind](store, plan, Page()) == Rows((), has_more=False)
 
 
 async def test_files_are_listed_by_purpose_and_permitted_by_what_policies_see(store: SqlStateStore) -> None:
-    for name, filename, purpose in (("file-1", "a.md", "assistants"), ("file-2", "b.md", "batch"), ("file-3", "a_md", "batch")):
+    for name, filename, purpose in (
+        ("file-1", "a.md", "assistants"),
+        ("file-2", "b.md", "batch"),
+        ("file-3", "a_md", "batch"),
+    ):
         await store.add_file(file_of(ANN, name, filename=filename, purpose=purpose))
-    plan = Matching(any_of([Text("endswith", ("filename",), "_md"), Compare("eq", ("id",), "file-1"), Compare("eq", ("purpose",), "x")]))
+    plan = Matching(
+        any_of(
+            [
+                Text("endswith", ("filename",), "_md"),
+                Compare("eq", ("id",), "file-1"),
+                Compare("eq", ("purpose",), "x"),
+            ]
+        )
+    )
     rows = await store.files(ANN, plan, Page(), purpose="batch")
     assert ids_of(rows) == ["file-3"]
 
 
 async def test_attachments_are_listed_by_status_and_permitted_by_their_stamp(store: SqlStateStore) -> None:
     await store.add_store(store_of(ANN))
-    for number, (status, team) in enumerate([("completed", "sales"), ("completed", "legal"), ("failed", "sales")]):
+    for number, (status, team) in enumerate(
+        [("completed", "sales"), ("completed", "legal"), ("failed", "sales")]
+    ):
         await store.add_file(file_of(ANN, f"file-{number}"))
-        await store.put_attachments([attachment_of(ANN, file=f"file-{number}", status=status, stamp=stamp_of(ANN, teams=[team]))])
-    rows = await store.attachments(ANN, STORE, Matching(Overlaps(("teams",), ("sales",))), Page(), status="completed")
+        await store.put_attachments(
+            [attachment_of(ANN, file=f"file-{number}", status=status, stamp=stamp_of(ANN, teams=[team]))]
+        )
+    rows = await store.attachments(
+        ANN, STORE, Matching(Overlaps(("teams",), ("sales",))), Page(), status="completed"
+    )
     assert ids_of(rows) == ["file-0"]
 
 

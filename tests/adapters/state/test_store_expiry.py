@@ -1,4 +1,6 @@
-"""A vector store expires for each tenant by its own last use: it is emptied at once, on every path, and truly when it is collected."""
+"""A vector store expires for each tenant by its own last use: it is emptied at once, on every path,
+and truly when it is collected.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +9,18 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from tests.adapters.state.samples import ANN, BOB, EVE, PATIENT_SECONDS, attached_of, attachment_of, batch_of, file_of, stamp_of, store_of
+from tests.adapters.state.samples import (
+    ANN,
+    BOB,
+    EVE,
+    PATIENT_SECONDS,
+    attached_of,
+    attachment_of,
+    batch_of,
+    file_of,
+    stamp_of,
+    store_of,
+)
 
 from regate_adapters.state.store import SqlStateStore
 from regate_orchestrator.errors import InvalidRequest, NotFound
@@ -75,7 +88,9 @@ async def test_a_first_use_in_the_second_of_its_making_is_a_use(store: SqlStateS
     assert (await seen(store, EVE)).expires_at == EXPIRES
 
 
-async def test_nothing_brings_an_expired_store_back_but_what_takes_its_expiry_off(store: SqlStateStore, clock: Clock) -> None:
+async def test_nothing_brings_an_expired_store_back_but_what_takes_its_expiry_off(
+    store: SqlStateStore, clock: Clock
+) -> None:
     clock.time = EXPIRES
     await store.touch_store(ANN, STORE, at=EXPIRES)
     still = await seen(store, ANN)
@@ -100,7 +115,9 @@ async def _rows(page: Awaitable[Any]) -> Any:
 
 
 @pytest.mark.parametrize("path", READS)
-async def test_an_expired_store_is_empty_at_once_as_when_it_is_swept(store: SqlStateStore, clock: Clock, path: str) -> None:
+async def test_an_expired_store_is_empty_at_once_as_when_it_is_swept(
+    store: SqlStateStore, clock: Clock, path: str
+) -> None:
     await store.add_file(file_of(ANN, "file-3"))
     await store.put_attachments([attachment_of(ANN, file="file-3")])
     clock.time = EXPIRES - 1
@@ -137,7 +154,9 @@ async def test_expired_stores_are_told_once_for_each_tenant_that_used_them_the_l
     assert (emptied, await store.expired_stores(limit=10)) == ([0, 1, 1], [])
 
 
-async def test_a_store_is_emptied_when_its_last_expiry_says_whatever_was_said_or_done_before(store: SqlStateStore, clock: Clock) -> None:
+async def test_a_store_is_emptied_when_its_last_expiry_says_whatever_was_said_or_done_before(
+    store: SqlStateStore, clock: Clock
+) -> None:
     clock.time = EXPIRES
     told = [await store.expired_stores(limit=10)]
     for days in (5, "never", 3):
@@ -158,7 +177,9 @@ async def test_a_store_is_emptied_when_its_last_expiry_says_whatever_was_said_or
     assert (last, emptied, again) == ([ExpiredStore(STORE, "acme")], 1, [ExpiredStore(STORE, "acme")])
 
 
-async def test_emptying_leaves_the_chunks_over_and_the_files_and_the_other_tenants_alone(store: SqlStateStore, clock: Clock) -> None:
+async def test_emptying_leaves_the_chunks_over_and_the_files_and_the_other_tenants_alone(
+    store: SqlStateStore, clock: Clock
+) -> None:
     clock.time = EXPIRES - 10
     await used_by_eve(store, at=EXPIRES - 10)
     clock.time = EXPIRES
@@ -169,7 +190,9 @@ async def test_emptying_leaves_the_chunks_over_and_the_files_and_the_other_tenan
     assert len(await store.live(EVE, [(STORE, FileId("file-2"))])) == 1
 
 
-async def test_emptied_store_stays_expired_for_its_own_tenant_and_is_new_to_a_guest(store: SqlStateStore, clock: Clock) -> None:
+async def test_emptied_store_stays_expired_for_its_own_tenant_and_is_new_to_a_guest(
+    store: SqlStateStore, clock: Clock
+) -> None:
     await used_by_eve(store, at=1_000)
     clock.time = 1_000 + 2 * DAY
     for expired in await store.expired_stores(limit=10):
@@ -177,11 +200,17 @@ async def test_emptied_store_stays_expired_for_its_own_tenant_and_is_new_to_a_gu
     ann, eve = await seen(store, ANN), await seen(store, EVE)
     await used_by_eve(store, at=int(clock.time))
 
-    assert (ann.has_expired(clock.time), eve.has_expired(clock.time), eve.last_active_at) == (True, False, 100)
+    assert (ann.has_expired(clock.time), eve.has_expired(clock.time), eve.last_active_at) == (
+        True,
+        False,
+        100,
+    )
     assert len(await store.live(EVE, [(STORE, FileId("file-2"))])) == 1
 
 
-async def test_a_store_that_is_used_again_before_it_is_swept_is_left_alone(store: SqlStateStore, clock: Clock) -> None:
+async def test_a_store_that_is_used_again_before_it_is_swept_is_left_alone(
+    store: SqlStateStore, clock: Clock
+) -> None:
     clock.time = EXPIRES
     expired = await store.expired_stores(limit=10)
     await store.update_store(ANN, STORE, StoreChanges(expires_after_days=300))

@@ -1,10 +1,21 @@
-"""How many bytes a person has stored, on each database: what is written counts, what is gone does not, and others' never."""
+"""How many bytes a person has stored, on each database: what is written counts, what is gone does not,
+and others' never.
+"""
 
 from __future__ import annotations
 
 from dataclasses import replace
 
-from tests.adapters.state.samples import ANN, BOB, EVE, conversation_of, items_of, prompt_of, response_of, version_of
+from tests.adapters.state.samples import (
+    ANN,
+    BOB,
+    EVE,
+    conversation_of,
+    items_of,
+    prompt_of,
+    response_of,
+    version_of,
+)
 
 from regate_adapters.state.encoding import item_size, stored_size
 from regate_adapters.state.store import SqlStateStore
@@ -24,15 +35,22 @@ async def test_everything_that_a_person_has_is_added_up_and_nothing_of_others(st
         await store.add_prompt(prompt_of(other, f"pmpt_{number}"), version_of(other, f"pmpt_{number}"))
 
     of_response = stored_size(response.body) + sum(map(item_size, response.items))
-    assert await store.stored_bytes(ANN) == of_response + sum(map(item_size, items)) + stored_size(version.template)
+    assert await store.stored_bytes(ANN) == of_response + sum(map(item_size, items)) + stored_size(
+        version.template
+    )
 
 
 async def test_a_version_counts_for_who_made_it(store: SqlStateStore) -> None:
     await store.add_prompt(prompt_of(ANN), version_of(ANN))
     before = await store.stored_bytes(ANN)
-    await store.add_prompt_version(BOB, PromptId("pmpt_1"), template={"instructions": "Hello."}, variables=(), created_at=100)
+    await store.add_prompt_version(
+        BOB, PromptId("pmpt_1"), template={"instructions": "Hello."}, variables=(), created_at=100
+    )
 
-    assert (await store.stored_bytes(ANN), await store.stored_bytes(BOB)) == (before, stored_size({"instructions": "Hello."}))
+    assert (await store.stored_bytes(ANN), await store.stored_bytes(BOB)) == (
+        before,
+        stored_size({"instructions": "Hello."}),
+    )
 
 
 async def test_what_is_gone_does_not_count(store: SqlStateStore) -> None:

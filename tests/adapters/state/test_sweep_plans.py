@@ -1,4 +1,6 @@
-"""What a gateway does by itself, again and again, costs what it finds to do and not what is stored: every statement goes by an index."""
+"""What a gateway does by itself, again and again, costs what it finds to do and not what is stored:
+every statement goes by an index.
+"""
 
 from __future__ import annotations
 
@@ -43,7 +45,15 @@ from regate_orchestrator.maintenance.schedule import collectors_of
 from regate_orchestrator.maintenance.vector_garbage import VectorGarbage
 from regate_orchestrator.ports import Chunk
 from regate_orchestrator.rows import OrphanedChunks, UploadPart, UploadRow
-from regate_orchestrator.values import ConversationId, FileId, JsonObject, PartId, ResponseId, StoreId, UploadId
+from regate_orchestrator.values import (
+    ConversationId,
+    FileId,
+    JsonObject,
+    PartId,
+    ResponseId,
+    StoreId,
+    UploadId,
+)
 
 DAY = 86_400
 BEGUN = 1_000
@@ -89,13 +99,19 @@ async def vectors() -> MemoryVectorStore:
     made = MemoryVectorStore(SCHEMA)
     await made.create(StoreId("vs_1"), dimensions=2)
     stamp = {name: str(stamp_of(ANN)[name]) for name in SCHEMA.fields}
-    await made.add(StoreId("vs_1"), [Chunk("acme/file-7/0/000000", FileId("file-7"), 0, "stray", (1.0, 0.0), stamp, {})])
+    await made.add(
+        StoreId("vs_1"), [Chunk("acme/file-7/0/000000", FileId("file-7"), 0, "stray", (1.0, 0.0), stamp, {})]
+    )
     return made
 
 
 @pytest.fixture
-def garbage_collector(store: SqlStateStore, vectors: MemoryVectorStore, clock: Clock, tmp_path: Path) -> GarbageCollector:
-    files = FileGarbage(state=store, blobs=DiskBlobStore(tmp_path / "files"), vectors=vectors, audit=Records())
+def garbage_collector(
+    store: SqlStateStore, vectors: MemoryVectorStore, clock: Clock, tmp_path: Path
+) -> GarbageCollector:
+    files = FileGarbage(
+        state=store, blobs=DiskBlobStore(tmp_path / "files"), vectors=vectors, audit=Records()
+    )
     stores = VectorGarbage(state=store, vectors=vectors, audit=Records(), clock=clock)
     return GarbageCollector(collectors_of(store, files, stores, Membership(store), clock))
 
@@ -105,16 +121,25 @@ async def litter(store: SqlStateStore, gone: SqlStateStore, clock: Clock) -> Non
     await gone.heartbeat(ttl_s=60)
     for name in ("vs_1", "vs_2"):
         await store.add_store(replace(store_of(ANN, name, created=BEGUN, shared=True), expires_after_days=2))
-    for who, name, expires in ((ANN, "file-1", BEGUN + DAY), (ANN, "file-2", None), (EVE, "file-3", None), (ANN, "file-4", None)):
+    for who, name, expires in (
+        (ANN, "file-1", BEGUN + DAY),
+        (ANN, "file-2", None),
+        (EVE, "file-3", None),
+        (ANN, "file-4", None),
+    ):
         await store.add_file(replace(file_of(who, name), expires_at=expires))
     await store.put_attachments([attached_of(ANN), attached_of(ANN, file="file-2")])
     await store.put_attachments([attached_of(EVE, "vs_2", "file-3")])
     await store.touch_store(EVE, StoreId("vs_2"), at=BEGUN)
     await store.put_attachments([attachment_of(ANN, file="file-4", batch_id="vsfb_1")], batch=batch_of(ANN))
     await store.begin_upload(ANN, FileId("file-9"), bytes=1, due_at=BEGUN)
-    upload = UploadRow(UploadId("upload_1"), ANN.tenant, ANN.id, "a.txt", "assistants", 3, BEGUN, BEGUN + 3_600, None)
+    upload = UploadRow(
+        UploadId("upload_1"), ANN.tenant, ANN.id, "a.txt", "assistants", 3, BEGUN, BEGUN + 3_600, None
+    )
     await store.add_upload(upload)
-    await store.add_part(ANN, UploadPart(PartId("part_1"), upload.id, FileId("file-9"), 1, BEGUN), most=9, due_at=BEGUN)
+    await store.add_part(
+        ANN, UploadPart(PartId("part_1"), upload.id, FileId("file-9"), 1, BEGUN), most=9, due_at=BEGUN
+    )
     await store.reserve(OrphanedChunks(StoreId("vs_9"), FileId(""), ""), ttl_s=0)
     await store.claim_key(ANN, "old", fingerprint="f", claim="c", at=BEGUN)
     await store.finish_key(ANN, "old", claim="c", fingerprint="f", created="resp_0")
@@ -151,10 +176,15 @@ def overheard(store: SqlStateStore) -> Iterator[list[Said]]:
     """Collect every statement that the store sends, with values for it."""
     said: dict[str, Said] = {}
 
-    def hear(_connection: Any, _cursor: Any, statement: str, parameters: Any, _context: Any, many: bool) -> None:
+    def hear(
+        _connection: Any, _cursor: Any, statement: str, parameters: Any, _context: Any, many: bool
+    ) -> None:
         said.setdefault(statement, (statement, parameters[0] if many else parameters))
 
-    engines = {id(engine): engine.sync_engine for engine in (store._database._engines.reader, store._database._engines.writer)}
+    engines = {
+        id(engine): engine.sync_engine
+        for engine in (store._database._engines.reader, store._database._engines.writer)
+    }
     for engine in engines.values():
         event.listen(engine, "before_cursor_execute", hear)
     found: list[Said] = []
@@ -171,7 +201,9 @@ async def reads_all_of(connection: AsyncConnection, said: Said) -> list[str]:
     statement, parameters = said
     if connection.dialect.name == "sqlite":
         plan = (await connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", parameters)).all()
-        return [step for *_, step in plan if any(re.match(rf"SCAN {table}(_\d+)?\b", step) for table in GROWING)]
+        return [
+            step for *_, step in plan if any(re.match(rf"SCAN {table}(_\d+)?\b", step) for table in GROWING)
+        ]
     for way in ("seqscan", "mergejoin", "hashjoin"):  # which tables of a few rows invite
         await connection.execute(text(f"SET LOCAL enable_{way} = off"))
     (rows,) = (await connection.exec_driver_sql(f"EXPLAIN (FORMAT JSON) {statement}", parameters)).one()
@@ -180,7 +212,11 @@ async def reads_all_of(connection: AsyncConnection, said: Said) -> list[str]:
     while plans:
         node = plans.pop()
         plans += node.get("Plans", [])
-        if "Scan" in node["Node Type"] and node.get("Relation Name") in GROWING and not {"Index Cond", "Recheck Cond"} & node.keys():
+        if (
+            "Scan" in node["Node Type"]
+            and node.get("Relation Name") in GROWING
+            and not {"Index Cond", "Recheck Cond"} & node.keys()
+        ):
             whole.append(f"{node['Node Type']} on {node['Relation Name']}")
     return whole
 
@@ -198,14 +234,18 @@ async def test_no_statement_of_a_sweep_or_a_start_reads_a_table_that_grows(
             if steps := await reads_all_of(connection, one):
                 whole[one[0]] = steps
 
-    assert {name: count > 0 for name, count in removed.items()} == dict.fromkeys(garbage_collector.removed, True)
+    assert {name: count > 0 for name, count in removed.items()} == dict.fromkeys(
+        garbage_collector.removed, True
+    )
     assert len(said) > 30
     assert whole == {}
 
 
 async def test_chunks_of_several_files_are_joined_with_their_files_by_an_index(store: SqlStateStore) -> None:
     with overheard(store) as said:
-        await store.live(ANN, [(StoreId(f"vs_{number % 2}"), FileId(f"file-{number}")) for number in range(5)])
+        await store.live(
+            ANN, [(StoreId(f"vs_{number % 2}"), FileId(f"file-{number}")) for number in range(5)]
+        )
     async with store._database.reading() as connection:
         whole = [await reads_all_of(connection, one) for one in said]
 
@@ -222,9 +262,24 @@ def stored(many: int) -> dict[str, list[dict[str, Any]]]:
     """Return rows of each table that no collector has anything to do with, and whose number grows."""
     owned, text_of = {"tenant": "acme", "owner": "ann"}, [f"{number:06}" for number in range(many)]
     stamped = {**owned, "created_at": BEGUN, "stamp": {}}
-    response = {**owned, "created_at": BEGUN, "status": "completed", "model": "m", "policy_revision": "r", "body": {}}
+    response = {
+        **owned,
+        "created_at": BEGUN,
+        "status": "completed",
+        "model": "m",
+        "policy_revision": "r",
+        "body": {},
+    }
     file = {**stamped, "filename": "a", "bytes": 1, "purpose": "p"}
-    shelf = {**stamped, "shared": False, "name": "s", "client_metadata": {}, "embedder": "m", "dimensions": 2, "engine": "main"}
+    shelf = {
+        **stamped,
+        "shared": False,
+        "name": "s",
+        "client_metadata": {},
+        "embedder": "m",
+        "dimensions": 2,
+        "engine": "main",
+    }
     attachment = {
         **stamped,
         "status": "completed",
@@ -241,20 +296,36 @@ def stored(many: int) -> dict[str, list[dict[str, Any]]]:
     return {
         "responses": [{**response, "id": f"resp_{n}", "background": int(n) % 2 == 0} for n in text_of],
         "conversations": [
-            {**owned, "id": f"conv_{n}", "created_at": BEGUN, "client_metadata": {}, "policy_revision": "r"} for n in text_of
+            {**owned, "id": f"conv_{n}", "created_at": BEGUN, "client_metadata": {}, "policy_revision": "r"}
+            for n in text_of
         ],
         "files": [{**file, "id": f"file-{n}", "expires_at": None if int(n) % 2 else LATER} for n in text_of],
         "vector_stores": [{**shelf, "id": f"vs_{n}", "expires_after_days": 1} for n in text_of],
         "store_activity": [
-            {"store_id": f"vs_{n}", "tenant": "acme", "last_active_at": BEGUN, "empties_at": None if int(n) % 2 else LATER} for n in text_of
+            {
+                "store_id": f"vs_{n}",
+                "tenant": "acme",
+                "last_active_at": BEGUN,
+                "empties_at": None if int(n) % 2 else LATER,
+            }
+            for n in text_of
         ],
         "attachments": [{**attachment, "store_id": f"vs_{n}", "file_id": f"file-{n}"} for n in text_of],
         "orphaned_blobs": [{"file_id": f"file-x{n}", "bytes": 0, "due_at": LATER} for n in text_of],
         "orphaned_generations": [
-            {"store_id": f"vs_{n}", "file_id": "f", "generation": "e", "due_at": LATER, "tombstoned": False} for n in text_of
+            {"store_id": f"vs_{n}", "file_id": "f", "generation": "e", "due_at": LATER, "tombstoned": False}
+            for n in text_of
         ],
         "idempotency_keys": [
-            {**owned, "key": n, "fingerprint": "f", "claim": "c", "created": "resp_1", "created_at": BEGUN + 3 * DAY - 2} for n in text_of
+            {
+                **owned,
+                "key": n,
+                "fingerprint": "f",
+                "claim": "c",
+                "created": "resp_1",
+                "created_at": BEGUN + 3 * DAY - 2,
+            }
+            for n in text_of
         ],
     }
 
@@ -268,7 +339,9 @@ def fill(url: str, many: int) -> None:
     engine.dispose()
 
 
-async def test_a_sweep_that_finds_nothing_costs_the_same_however_much_is_stored(tmp_path: Path, vectors: MemoryVectorStore) -> None:
+async def test_a_sweep_that_finds_nothing_costs_the_same_however_much_is_stored(
+    tmp_path: Path, vectors: MemoryVectorStore
+) -> None:
     """Counted in instructions of SQLite's machine, which a plan alone does not bound."""
     clock, steps = Clock(BEGUN + 3 * DAY), 0
 
@@ -277,12 +350,17 @@ async def test_a_sweep_that_finds_nothing_costs_the_same_however_much_is_stored(
         steps += 1
 
     async def watch(connection: aiosqlite.Connection) -> None:
-        await connection.set_progress_handler(count, 1)  # type: ignore[arg-type] — typed as if its result were not looked at
+        # Typed as if its result were not looked at
+        await connection.set_progress_handler(count, 1)  # type: ignore[arg-type]
 
-    async with SqlStateStore.open(f"sqlite:///{tmp_path / 'state.db'}", clock=clock, deadline_s=PATIENT_SECONDS) as store:
+    async with SqlStateStore.open(
+        f"sqlite:///{tmp_path / 'state.db'}", clock=clock, deadline_s=PATIENT_SECONDS
+    ) as store:
         for engine in (store._database._engines.reader, store._database._engines.writer):
             event.listen(engine.sync_engine, "connect", lambda connection, _: connection.run_async(watch))
-        files = FileGarbage(state=store, blobs=DiskBlobStore(tmp_path / "files"), vectors=vectors, audit=Records())
+        files = FileGarbage(
+            state=store, blobs=DiskBlobStore(tmp_path / "files"), vectors=vectors, audit=Records()
+        )
         stores = VectorGarbage(state=store, vectors=vectors, audit=Records(), clock=clock)
         garbage_collector = GarbageCollector(collectors_of(store, files, stores, Membership(store), clock))
         await store.heartbeat(ttl_s=60)

@@ -7,7 +7,17 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import pytest
-from tests.adapters.state.samples import ANN, attached_of, batch_of, event_of, file_of, prompt_of, response_of, store_of, version_of
+from tests.adapters.state.samples import (
+    ANN,
+    attached_of,
+    batch_of,
+    event_of,
+    file_of,
+    prompt_of,
+    response_of,
+    store_of,
+    version_of,
+)
 from tests.adapters.state.test_state_store import CALLS, RESPONSE, STORE, furnish
 
 from regate_adapters.state.store import SqlStateStore

@@ -52,11 +52,15 @@ CREATE TABLE store_activity (
 );
 """
 
-_STAMP: Final = json.dumps({"tenant": "acme", "owner": "ann", "visibility": "tenant", "teams": ["sales"], "level": 0})
+_STAMP: Final = json.dumps(
+    {"tenant": "acme", "owner": "ann", "visibility": "tenant", "teams": ["sales"], "level": 0}
+)
 _ITEM: Final = json.dumps({"type": "message", "text": "x"})
 _LINEAGE: Final = json.dumps([["vs_1", "file-1", "acme/file-1/000000", json.loads(_STAMP)]])
 _RESULTS: Final = json.dumps([{"chunk_id": "acme/file-1/000000", "text": "found", "score": 0.25}])
-_BODY: Final = json.dumps({"id": "resp_1", "object": "response", "error": None, "temperature": 1.0, "text": "x"})
+_BODY: Final = json.dumps(
+    {"id": "resp_1", "object": "response", "error": None, "temperature": 1.0, "text": "x"}
+)
 _REQUESTED: Final = json.dumps({"regate.teams": "sales", "colour": "blue"})
 _ATTRIBUTES: Final = json.dumps({"colour": "blue", "size": 1.5, "new": True})
 _PRINCIPAL: Final = json.dumps({"id": "ann", "tenant": "acme"})

@@ -1,4 +1,6 @@
-"""A Chroma store per test, in a directory of its own; real PostgreSQL servers, and a database of its own for each test on them."""
+"""A Chroma store per test, in a directory of its own; real PostgreSQL servers, and a database of its
+own for each test on them.
+"""
 
 from __future__ import annotations
 
@@ -33,7 +35,9 @@ def database(postgres: Postgres) -> Iterator[str]:
 
 @pytest.fixture
 def plain_database(postgres: Postgres, database: str) -> str:
-    """A database as an operator prepares it: the extension is there, and the user `plain` may make a schema and nothing else."""
+    """A database as an operator prepares it: the extension is there, and the user `plain` may make a
+    schema and nothing else.
+    """
     if not postgres.execute(sql.SQL("SELECT 1 FROM pg_roles WHERE rolname = 'plain'")):
         postgres.execute(sql.SQL("CREATE ROLE plain LOGIN"))
     postgres.execute(sql.SQL("CREATE EXTENSION vector"), database=database)

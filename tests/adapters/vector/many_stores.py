@@ -1,8 +1,10 @@
-"""Searches more stores than embedded Chroma can keep open, under a limit on open files, and prints what is wrong: run by `test_chroma_scale.py`.
+"""Searches more stores than embedded Chroma can keep open, under a limit on open files, and prints what is
+wrong: run by `test_chroma_scale.py`.
 
     python -m tests.adapters.vector.many_stores FOLDER FILES STORES
 
-Two rounds, a restart, and two rounds again. A line of JSON is printed for each search that failed or found anything but its store's own.
+Two rounds, a restart, and two rounds again. A line of JSON is printed for each search that failed or found
+anything but its store's own.
 """
 
 from __future__ import annotations
@@ -29,7 +31,9 @@ def names(count: int) -> list[StoreId]:
 
 def chunks_of(store: StoreId) -> list[Chunk]:
     """Return three chunks that tell whose they are."""
-    return [replace(chunk, id=f"acme/{store}/0/{chunk.index:06}", text=store) for chunk in hostile_chunks(count=3)]
+    return [
+        replace(chunk, id=f"acme/{store}/0/{chunk.index:06}", text=store) for chunk in hostile_chunks(count=3)
+    ]
 
 
 async def fill(store: ChromaVectorStore, name: StoreId) -> None:

@@ -18,7 +18,16 @@ from regate_adapters.testing.vector.suite import DIMENSIONS, SCHEMA, hostile_chu
 from regate_adapters.vector.chroma.store import ChromaVectorStore
 from regate_orchestrator.errors import ConfigurationError, FilterNotExpressible, VectorStoreUnavailable
 from regate_orchestrator.filters.evaluate import holds
-from regate_orchestrator.filters.expression import Compare, Everything, Matching, Overlaps, all_of, any_of, negate, plan_of
+from regate_orchestrator.filters.expression import (
+    Compare,
+    Everything,
+    Matching,
+    Overlaps,
+    all_of,
+    any_of,
+    negate,
+    plan_of,
+)
 from regate_orchestrator.filters.schema import FieldSpec, RowSchema
 from regate_orchestrator.ports import Candidate, Chunk, Found
 from regate_orchestrator.values import FileId, StoreId
@@ -159,7 +168,9 @@ def _run(program: str, *arguments: str) -> str:
 
 
 async def test_chunks_stamped_under_other_required_fields_are_not_seen(tmp_path: Path) -> None:
-    wider = RowSchema("conformance", {**SCHEMA.fields, "embargo": FieldSpec("embargo", "number", required=True)})
+    wider = RowSchema(
+        "conformance", {**SCHEMA.fields, "embargo": FieldSpec("embargo", "number", required=True)}
+    )
     async with ChromaVectorStore(tmp_path, SCHEMA) as store:
         await filled(store, hostile_chunks())
 
@@ -171,7 +182,9 @@ async def test_chunks_stamped_under_other_required_fields_are_not_seen(tmp_path:
 
 
 async def test_removing_a_file_removes_chunks_of_an_older_schema_too(tmp_path: Path) -> None:
-    wider = RowSchema("conformance", {**SCHEMA.fields, "embargo": FieldSpec("embargo", "number", required=True)})
+    wider = RowSchema(
+        "conformance", {**SCHEMA.fields, "embargo": FieldSpec("embargo", "number", required=True)}
+    )
     async with ChromaVectorStore(tmp_path, SCHEMA) as store:
         await filled(store, hostile_chunks())
 
@@ -214,7 +227,9 @@ async def test_the_engines_own_errors_never_leave(chroma: ChromaVectorStore, tmp
     await filled(chroma, hostile_chunks())
     with pytest.raises(VectorStoreUnavailable, match="Try again later"):
         await chroma.create(StoreId("no such / name"), dimensions=DIMENSIONS)
-    unwritable = Chunk("acme/1/1", FileId("file-1"), 0, "a secret \ud800", QUERY, hostile_chunks(count=1)[0].stamp, {})
+    unwritable = Chunk(
+        "acme/1/1", FileId("file-1"), 0, "a secret \ud800", QUERY, hostile_chunks(count=1)[0].stamp, {}
+    )
 
     with pytest.raises(VectorStoreUnavailable) as failure:
         await chroma.add(STORE, [unwritable])
@@ -247,12 +262,20 @@ async def test_a_vector_that_is_not_finite_is_refused(chroma: ChromaVectorStore)
         await chroma.search(STORE, [float("nan")] * DIMENSIONS, plan=Everything(), limit=1)
 
 
-async def test_reading_and_writing_at_once_never_shows_a_chunk_that_the_plan_forbids(chroma: ChromaVectorStore) -> None:
+async def test_reading_and_writing_at_once_never_shows_a_chunk_that_the_plan_forbids(
+    chroma: ChromaVectorStore,
+) -> None:
     chunks = hostile_chunks()
     await filled(chroma, chunks)
     plan = Matching(Compare("eq", ("legal_hold",), value=False))
-    held = [Chunk(one.id, one.file_id, one.index, one.text, one.vector, {**one.stamp, "legal_hold": True}, {}) for one in chunks]
-    free = [Chunk(one.id, one.file_id, one.index, one.text, one.vector, {**one.stamp, "legal_hold": False}, {}) for one in chunks]
+    held = [
+        Chunk(one.id, one.file_id, one.index, one.text, one.vector, {**one.stamp, "legal_hold": True}, {})
+        for one in chunks
+    ]
+    free = [
+        Chunk(one.id, one.file_id, one.index, one.text, one.vector, {**one.stamp, "legal_hold": False}, {})
+        for one in chunks
+    ]
     seen: list[bool] = []
 
     async def search() -> None:
@@ -290,16 +313,33 @@ async def test_a_cancelled_write_is_whole_or_followed_by_the_next(chroma: Chroma
 
 @pytest.mark.parametrize("reserved", ["\x00empty", "\x00true", "\x00false"])
 @pytest.mark.parametrize("place", ["field", "list", "attribute"])
-async def test_a_value_that_the_layout_reserves_is_refused_and_not_confused(chroma: ChromaVectorStore, reserved: str, place: str) -> None:
+async def test_a_value_that_the_layout_reserves_is_refused_and_not_confused(
+    chroma: ChromaVectorStore, reserved: str, place: str
+) -> None:
     (chunk,) = hostile_chunks(count=1)
     stamp = (
-        {**chunk.stamp, "owner": reserved} if place == "field" else {**chunk.stamp, "teams": [reserved]} if place == "list" else chunk.stamp
+        {**chunk.stamp, "owner": reserved}
+        if place == "field"
+        else {**chunk.stamp, "teams": [reserved]}
+        if place == "list"
+        else chunk.stamp
     )
     await chroma.create(STORE, dimensions=DIMENSIONS)
 
     with pytest.raises(VectorStoreUnavailable) as failure:
         await chroma.add(
-            STORE, [Chunk(chunk.id, chunk.file_id, 0, "", chunk.vector, stamp, {"x": reserved} if place == "attribute" else {})]
+            STORE,
+            [
+                Chunk(
+                    chunk.id,
+                    chunk.file_id,
+                    0,
+                    "",
+                    chunk.vector,
+                    stamp,
+                    {"x": reserved} if place == "attribute" else {},
+                )
+            ],
         )
 
     assert "cannot be stored exactly" in failure.value.detail
@@ -329,7 +369,9 @@ EVERY, NEVER = 1, 1_000_000
 
 
 @pytest.mark.parametrize("one_in", [EVERY, NEVER])
-async def test_filters_of_a_tenant_find_what_they_mean_whether_it_holds_few_chunks_or_many(tmp_path: Path, one_in: int) -> None:
+async def test_filters_of_a_tenant_find_what_they_mean_whether_it_holds_few_chunks_or_many(
+    tmp_path: Path, one_in: int
+) -> None:
     chunks = [*hostile_chunks(), *hostile_chunks(tenant="globex")]
     guard = Compare("eq", ("tenant",), "acme")
     answered = 0
@@ -342,7 +384,9 @@ async def test_filters_of_a_tenant_find_what_they_mean_whether_it_holds_few_chun
                 except FilterNotExpressible:
                     assert exemption(atom) is not None
                     continue
-                wanted = {one.id for one in chunks if holds(expression, {**one.stamp, "attributes": one.attributes})}
+                wanted = {
+                    one.id for one in chunks if holds(expression, {**one.stamp, "attributes": one.attributes})
+                }
                 answered += 1
 
                 assert {candidate.id for candidate in found.candidates} == wanted, expression
@@ -350,9 +394,14 @@ async def test_filters_of_a_tenant_find_what_they_mean_whether_it_holds_few_chun
     assert answered > 100
 
 
-async def test_order_and_scores_are_the_same_whether_a_tenant_holds_few_chunks_or_many(tmp_path: Path) -> None:
+async def test_order_and_scores_are_the_same_whether_a_tenant_holds_few_chunks_or_many(
+    tmp_path: Path,
+) -> None:
     plan = Matching(all_of([Compare("eq", ("tenant",), "acme"), Compare("eq", ("legal_hold",), value=False)]))
-    async with ChromaVectorStore(tmp_path / "few", SCHEMA, one_in=EVERY) as few, ChromaVectorStore(tmp_path, SCHEMA, one_in=NEVER) as many:
+    async with (
+        ChromaVectorStore(tmp_path / "few", SCHEMA, one_in=EVERY) as few,
+        ChromaVectorStore(tmp_path, SCHEMA, one_in=NEVER) as many,
+    ):
         for store in (few, many):
             await filled(store, [*hostile_chunks(count=200), *hostile_chunks(tenant="globex")])
         found, wanted = [await store.search(STORE, QUERY, plan=plan, limit=7) for store in (few, many)]
@@ -361,8 +410,12 @@ async def test_order_and_scores_are_the_same_whether_a_tenant_holds_few_chunks_o
     assert len(found.candidates) == 7
 
 
-async def test_chunks_of_a_tenant_stamped_under_other_required_fields_are_not_seen_however_few(tmp_path: Path) -> None:
-    wider = RowSchema("conformance", {**SCHEMA.fields, "embargo": FieldSpec("embargo", "number", required=True)})
+async def test_chunks_of_a_tenant_stamped_under_other_required_fields_are_not_seen_however_few(
+    tmp_path: Path,
+) -> None:
+    wider = RowSchema(
+        "conformance", {**SCHEMA.fields, "embargo": FieldSpec("embargo", "number", required=True)}
+    )
     async with ChromaVectorStore(tmp_path, SCHEMA) as store:
         await filled(store, hostile_chunks())
 

@@ -1,4 +1,6 @@
-"""What Chroma is told. That it means what the algebra means is shown, on the engine itself, by the conformance suite."""
+"""What Chroma is told. That it means what the algebra means is shown, on the engine itself, by the
+conformance suite.
+"""
 
 from __future__ import annotations
 
@@ -64,7 +66,10 @@ def test_nothing_is_no_filter_at_all_but_its_absence() -> None:
         (Compare("eq", ("attributes", "$or"), True), {"attributes.$or": {"$eq": TRUE}}),
         (Defined(("region",)), {"_gw_types": {"$contains": "string:region"}}),
         (In(("tenant",), ("a", "b", "a")), {"tenant": {"$in": ["a", "b"]}}),
-        (Or((Compare("eq", ("tenant",), "a"), Compare("eq", ("tenant",), "b"))), {"tenant": {"$in": ["a", "b"]}}),
+        (
+            Or((Compare("eq", ("tenant",), "a"), Compare("eq", ("tenant",), "b"))),
+            {"tenant": {"$in": ["a", "b"]}},
+        ),
         (Not(In(("tenant",), ("a", "b"))), {"tenant": {"$nin": ["a", "b"]}}),
         (Or((Compare("eq", ("tenant",), "a"),)), {"tenant": {"$eq": "a"}}),
     ],
@@ -141,7 +146,9 @@ def test_numbers_and_strings_are_listed_apart_and_booleans_are_neither() -> None
     ids=repr,
 )
 @pytest.mark.parametrize("inside", ["alone", "or"])
-def test_what_has_no_exact_form_is_refused_with_its_reason(expression: Expression, reason: str, inside: str) -> None:
+def test_what_has_no_exact_form_is_refused_with_its_reason(
+    expression: Expression, reason: str, inside: str
+) -> None:
     whole = expression if inside == "alone" else Or((Compare("eq", ("tenant",), "acme"), expression))
 
     with pytest.raises(FilterNotExpressible) as refusal:
@@ -188,7 +195,15 @@ def test_what_is_deeper_than_the_engine_takes_is_refused() -> None:
         expression = And((expression, Not(other))) if level % 2 else Or((expression, other))
 
     with pytest.raises(FilterNotExpressible):
-        rendered(And((expression, expression, Or((expression, *(Compare("ne", ("rank",), one) for one in range(500)))))))
+        rendered(
+            And(
+                (
+                    expression,
+                    expression,
+                    Or((expression, *(Compare("ne", ("rank",), one) for one in range(500)))),
+                )
+            )
+        )
 
 
 def test_no_value_is_ever_part_of_a_reason() -> None:
@@ -198,7 +213,9 @@ def test_no_value_is_ever_part_of_a_reason() -> None:
     assert "s3cret" not in refusal.value.detail
 
 
-@pytest.mark.parametrize("name", ["_gw_schema", "_gw_types", "file_id", "index", "attributes", "a.b", "$or", "", "chroma:document"])
+@pytest.mark.parametrize(
+    "name", ["_gw_schema", "_gw_types", "file_id", "index", "attributes", "a.b", "$or", "", "chroma:document"]
+)
 def test_a_schema_may_not_take_a_name_that_the_layout_needs(name: str) -> None:
     with pytest.raises(ConfigurationError, match="cannot be stored"):
         ChromaLayout.of(RowSchema("chunk", {name: FieldSpec(name, "string", required=True)}))
@@ -233,6 +250,8 @@ def test_every_key_is_of_the_store() -> None:
 
 
 def test_the_filter_is_json() -> None:
-    where = rendered(And((Compare("eq", ("tenant",), 'a"}'), In(COLOUR, (1, "x")), Not(Overlaps(("labels",), ("pii",))))))
+    where = rendered(
+        And((Compare("eq", ("tenant",), 'a"}'), In(COLOUR, (1, "x")), Not(Overlaps(("labels",), ("pii",)))))
+    )
 
     assert where == json.loads(json.dumps(where))

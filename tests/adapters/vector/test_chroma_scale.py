@@ -1,4 +1,6 @@
-"""More stores than embedded Chroma can keep open: all are found, again and again, and as few are open as were meant to be."""
+"""More stores than embedded Chroma can keep open: all are found, again and again, and as few are open
+as were meant to be.
+"""
 
 from __future__ import annotations
 
@@ -45,7 +47,10 @@ def open_indexes(folder: Path) -> int:
 async def test_more_stores_than_may_be_open_are_searched_twice_and_after_a_restart(tmp_path: Path) -> None:
     program = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "tests.adapters.vector.many_stores", str(tmp_path), str(FILES), str(STORES)),
-        env={"PYTHONPATH": ":".join(str(Path(entry or ".").resolve()) for entry in sys.path), "HOME": str(tmp_path)},
+        env={
+            "PYTHONPATH": ":".join(str(Path(entry or ".").resolve()) for entry in sys.path),
+            "HOME": str(tmp_path),
+        },
         stdout=asyncio.subprocess.PIPE,
     )
     said, _ = await program.communicate()
@@ -54,10 +59,16 @@ async def test_more_stores_than_may_be_open_are_searched_twice_and_after_a_resta
 
 
 async def test_stores_that_an_earlier_version_made_are_searched_as_well(tmp_path: Path) -> None:
-    client, layout = chromadb.PersistentClient(str(tmp_path), settings=quiet_settings()), ChromaLayout.of(SCHEMA)
+    client, layout = (
+        chromadb.PersistentClient(str(tmp_path), settings=quiet_settings()),
+        ChromaLayout.of(SCHEMA),
+    )
     for name in names(5):
         old = client.create_collection(
-            name, embedding_function=None, metadata={DIMENSIONS_KEY: DIMENSIONS}, configuration={"hnsw": {"space": "cosine"}}
+            name,
+            embedding_function=None,
+            metadata={DIMENSIONS_KEY: DIMENSIONS},
+            configuration={"hnsw": {"space": "cosine"}},
         )
         chunks = chunks_of(name)
         old.add(
@@ -131,7 +142,9 @@ async def test_housekeeping_leaves_nothing_open_that_nobody_else_uses(tmp_path: 
 
 
 @pytest.mark.parametrize(("files", "most"), [(-1, 64), (1_048_576, 64), (1_024, 64), (256, 16), (8, 1)])
-def test_a_quarter_of_the_files_that_may_be_open_are_for_indexes(files: int, most: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_quarter_of_the_files_that_may_be_open_are_for_indexes(
+    files: int, most: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("resource.getrlimit", lambda _: (files, files))
 
     assert Directory(Path("unused")).most_open == most

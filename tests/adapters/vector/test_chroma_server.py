@@ -1,4 +1,6 @@
-"""Chroma as a server keeps the contract that embedded Chroma keeps, for several gateways at once, and fails in time."""
+"""Chroma as a server keeps the contract that embedded Chroma keeps, for several gateways at once, and
+fails in time.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +20,14 @@ from tests.adapters.vector.many_stores import chunks_of, fault, fill, names
 from tests.postgres import Link
 
 from regate_adapters.testing.ports import free_port
-from regate_adapters.testing.vector.suite import DIMENSIONS, SCHEMA, Check, Exempt, hostile_chunks, vector_store_conformance
+from regate_adapters.testing.vector.suite import (
+    DIMENSIONS,
+    SCHEMA,
+    Check,
+    Exempt,
+    hostile_chunks,
+    vector_store_conformance,
+)
 from regate_adapters.vector.chroma.server import ChromaServer
 from regate_adapters.vector.chroma.store import ChromaVectorStore
 from regate_orchestrator.errors import ConfigurationError, VectorStoreUnavailable
@@ -60,7 +69,10 @@ def _answers(port: int) -> bool:
 @contextmanager
 def running(folder: Path, port: int, *arguments: str) -> Iterator[Server]:
     command = [str(Path(sys.executable).parent / "chroma"), "run", *arguments]
-    with (folder / "log").open("wb") as log, subprocess.Popen(command, cwd=folder, stdout=log, stderr=log) as process:
+    with (
+        (folder / "log").open("wb") as log,
+        subprocess.Popen(command, cwd=folder, stdout=log, stderr=log) as process,
+    ):
         try:
             give_up = time.monotonic() + 60
             while not _answers(port):
@@ -75,7 +87,9 @@ def running(folder: Path, port: int, *arguments: str) -> Iterator[Server]:
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     folder, port = tmp_path_factory.mktemp("chroma-server"), free_port()
-    with running(folder, port, "--path", str(folder / "data"), "--host", "127.0.0.1", "--port", str(port)) as started:
+    with running(
+        folder, port, "--path", str(folder / "data"), "--host", "127.0.0.1", "--port", str(port)
+    ) as started:
         yield started
 
 
@@ -149,11 +163,16 @@ async def test_what_a_server_let_go_of_before_it_was_stored_is_found_again(small
 async def test_a_broken_network_fails_the_check_in_time_and_is_mended_without_a_restart(
     break_by: str, server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async with Link(server.port) as link, ChromaVectorStore(ChromaServer(f"http://127.0.0.1:{link.port}"), SCHEMA) as store:
+    async with (
+        Link(server.port) as link,
+        ChromaVectorStore(ChromaServer(f"http://127.0.0.1:{link.port}"), SCHEMA) as store,
+    ):
         link.become("swallow" if break_by == "swallow" else "cut")
         wait(monkeypatch, 0.5)
         async with asyncio.timeout(20):  # less than a request may take
-            refused = await asyncio.gather(store.check(), store.search(STORE, QUERY, plan=Everything(), limit=1), return_exceptions=True)
+            refused = await asyncio.gather(
+                store.check(), store.search(STORE, QUERY, plan=Everything(), limit=1), return_exceptions=True
+            )
         wait(monkeypatch, 30)
         link.become("pass")
         await store.check()
@@ -163,7 +182,10 @@ async def test_a_broken_network_fails_the_check_in_time_and_is_mended_without_a_
 
 
 async def test_a_connection_cut_in_mid_use_is_a_failure_and_not_an_empty_answer(server: Server) -> None:
-    async with Link(server.port) as link, ChromaVectorStore(ChromaServer(f"http://127.0.0.1:{link.port}"), SCHEMA) as store:
+    async with (
+        Link(server.port) as link,
+        ChromaVectorStore(ChromaServer(f"http://127.0.0.1:{link.port}"), SCHEMA) as store,
+    ):
         await store.create(STORE, dimensions=DIMENSIONS)
         await store.add(STORE, hostile_chunks())
         link.become("cut")
@@ -188,14 +210,28 @@ async def test_something_else_at_the_address_fails_the_check() -> None:
         writer.close()
 
     listener = await asyncio.start_server(answer, "127.0.0.1", 0)
-    async with listener, ChromaVectorStore(ChromaServer(f"http://127.0.0.1:{listener.sockets[0].getsockname()[1]}"), SCHEMA) as store:
+    async with (
+        listener,
+        ChromaVectorStore(
+            ChromaServer(f"http://127.0.0.1:{listener.sockets[0].getsockname()[1]}"), SCHEMA
+        ) as store,
+    ):
         with pytest.raises(VectorStoreUnavailable):
             await store.check()
 
 
 @pytest.mark.parametrize(
     "url",
-    ["", "localhost:8000", "ftp://host", "http://", "http://user:word@host:8000", "http://host/path", "http://host:x", "http://h?x=1"],
+    [
+        "",
+        "localhost:8000",
+        "ftp://host",
+        "http://",
+        "http://user:word@host:8000",
+        "http://host/path",
+        "http://host:x",
+        "http://h?x=1",
+    ],
 )
 def test_an_address_that_cannot_be_a_server_is_refused_and_not_shown(url: str) -> None:
     with pytest.raises(ConfigurationError) as refusal:

@@ -7,7 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from regate_adapters.testing.vector.suite import SCHEMA, Check, ConformanceFailure, Exempt, vector_store_conformance
+from regate_adapters.testing.vector.suite import (
+    SCHEMA,
+    Check,
+    ConformanceFailure,
+    Exempt,
+    vector_store_conformance,
+)
 from regate_adapters.vector.chroma.store import ChromaVectorStore
 from regate_adapters.vector.memory import MemoryVectorStore
 from regate_orchestrator.filters.expression import Everything, FilterPlan, Not, expression_of, plan_of
@@ -33,9 +39,14 @@ async def test_chroma_keeps_the_contract(check: Check, chroma: ChromaVectorStore
     await check(chroma, exempt=CHROMA_REFUSES)
 
 
-# An approximate index cannot promise the last one, which is why exact search is the default. The atoms take long, and are filters alike.
-@pytest.mark.parametrize("check", [check for check in CHECKS if "atom" not in str(check) and "foreign" not in str(check)], ids=str)
-async def test_chroma_keeps_the_contract_when_its_index_chooses_the_candidates(check: Check, tmp_path: Path) -> None:
+# An approximate index cannot promise the last one, which is why exact search is the default. The atoms take
+# long, and are filters alike.
+@pytest.mark.parametrize(
+    "check", [check for check in CHECKS if "atom" not in str(check) and "foreign" not in str(check)], ids=str
+)
+async def test_chroma_keeps_the_contract_when_its_index_chooses_the_candidates(
+    check: Check, tmp_path: Path
+) -> None:
     async with ChromaVectorStore(tmp_path, SCHEMA, exact_up_to=0) as store:
         await check(store, exempt=CHROMA_REFUSES)
 
@@ -57,7 +68,10 @@ class Complementing(MemoryVectorStore):
     async def search(self, store: StoreId, vector: Vector, *, plan: FilterPlan, limit: int) -> Found:
         expression = expression_of(plan)
         return await super().search(
-            store, vector, plan=plan_of(Not(expression) if isinstance(expression, Not) else expression), limit=limit
+            store,
+            vector,
+            plan=plan_of(Not(expression) if isinstance(expression, Not) else expression),
+            limit=limit,
         )
 
 

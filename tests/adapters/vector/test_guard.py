@@ -22,5 +22,7 @@ from regate_orchestrator.filters.expression import And, Compare, Defined, Expres
     ],
     ids=repr,
 )
-def test_the_tenant_of_a_plan_is_that_of_an_outermost_condition(expression: Expression, tenant: str | None) -> None:
+def test_the_tenant_of_a_plan_is_that_of_an_outermost_condition(
+    expression: Expression, tenant: str | None
+) -> None:
     assert tenant_of(expression) == tenant

@@ -77,7 +77,9 @@ async def test_a_statement_without_any_filter_sees_only_what_its_transaction_nam
     assert found == (seen,)
 
 
-async def test_a_row_of_another_tenant_cannot_be_written_past_the_wall(postgres: Postgres, plain_database: str) -> None:
+async def test_a_row_of_another_tenant_cannot_be_written_past_the_wall(
+    postgres: Postgres, plain_database: str
+) -> None:
     async with PgVectorStore(postgres.url(plain_database, user="plain"), SCHEMA) as store:
         await filled(store, of_tenant("acme", count=1))
 
@@ -88,7 +90,9 @@ async def test_a_row_of_another_tenant_cannot_be_written_past_the_wall(postgres:
             connection.execute("""UPDATE regate_vectors.chunks_8 SET stamp = '{"tenant": "globex"}'""")
 
 
-async def test_a_user_who_passes_walls_without_being_superuser_is_refused(postgres: Postgres, plain_database: str) -> None:
+async def test_a_user_who_passes_walls_without_being_superuser_is_refused(
+    postgres: Postgres, plain_database: str
+) -> None:
     if not postgres.execute(sql.SQL("SELECT 1 FROM pg_roles WHERE rolname = 'passing'")):
         postgres.execute(sql.SQL("CREATE ROLE passing LOGIN BYPASSRLS"))
 
@@ -117,7 +121,9 @@ async def test_the_tenant_predicate_uses_its_index(postgres: Postgres, plain_dat
     assert "chunks_8_store_tenant_idx" in plan
 
 
-async def test_the_index_fills_the_limit_with_permitted_chunks_however_rare_they_are(postgres: Postgres, database: str) -> None:
+async def test_the_index_fills_the_limit_with_permitted_chunks_however_rare_they_are(
+    postgres: Postgres, database: str
+) -> None:
     async with PgVectorStore(postgres.url(database), SCHEMA, exact_below=0) as store:
         await filled(store, [*of_tenant("globex", count=1_500), *of_tenant("acme", count=15)])
 
@@ -126,7 +132,9 @@ async def test_the_index_fills_the_limit_with_permitted_chunks_however_rare_they
     assert [candidate.stamp["tenant"] for candidate in found.candidates] == ["acme"] * 10
 
 
-async def test_where_the_index_has_no_more_the_ranking_is_exact_after_all(postgres: Postgres, database: str) -> None:
+async def test_where_the_index_has_no_more_the_ranking_is_exact_after_all(
+    postgres: Postgres, database: str
+) -> None:
     async with PgVectorStore(postgres.url(database), SCHEMA) as store:
         await filled(store, [*of_tenant("globex", count=300), *of_tenant("acme", count=15)])
         exact = await store.search(STORE, QUERY, plan=ACME, limit=20)
@@ -155,7 +163,10 @@ async def test_a_vector_of_zeros_is_similar_to_nothing(pgvector: PgVectorStore) 
 
     found = await everything(pgvector)
 
-    assert [(candidate.id, round(candidate.score, 6)) for candidate in found.candidates] == [(one.id, 1.0), (other.id, 0.0)]
+    assert [(candidate.id, round(candidate.score, 6)) for candidate in found.candidates] == [
+        (one.id, 1.0),
+        (other.id, 0.0),
+    ]
 
 
 # ---------------------------------------------------------------- the schema
@@ -170,7 +181,9 @@ async def test_chunks_survive_the_store_being_closed_and_opened(postgres: Postgr
         assert await everything(store) == before
 
 
-async def test_gateways_that_start_at_once_prepare_the_database_together(postgres: Postgres, database: str) -> None:
+async def test_gateways_that_start_at_once_prepare_the_database_together(
+    postgres: Postgres, database: str
+) -> None:
     async def start() -> int:
         async with PgVectorStore(postgres.url(database), SCHEMA) as store:
             await store.create(STORE, dimensions=DIMENSIONS)
@@ -192,7 +205,9 @@ async def test_tables_of_a_later_version_are_refused(postgres: Postgres, databas
             pass
 
 
-async def test_a_user_who_may_prepare_nothing_is_told_what_is_missing(postgres: Postgres, plain_database: str) -> None:
+async def test_a_user_who_may_prepare_nothing_is_told_what_is_missing(
+    postgres: Postgres, plain_database: str
+) -> None:
     postgres.execute(sql.SQL("DROP EXTENSION vector"), database=plain_database)
 
     with pytest.raises(ConfigurationError, match="CREATE EXTENSION vector"):
@@ -220,13 +235,19 @@ async def test_a_database_that_is_not_there_is_refused_without_the_password(post
 async def test_a_server_that_swallows_everything_is_refused_in_time(postgres: Postgres) -> None:
     async with Link(postgres.port) as link:
         link.become("swallow")
-        with pytest.raises(ConfigurationError, match="cannot be used: no answer in time"):  # ours, not that of psycopg's longer limit
+        with pytest.raises(
+            ConfigurationError, match="cannot be used: no answer in time"
+        ):  # ours, not that of psycopg's longer limit
             async with PgVectorStore(postgres.url(port=link.port), SCHEMA, deadline_s=0.1):
                 pass
 
 
-async def test_chunks_stamped_under_other_required_fields_are_not_seen_but_removed(postgres: Postgres, database: str) -> None:
-    wider = RowSchema("conformance", {**SCHEMA.fields, "embargo": FieldSpec("embargo", "number", required=True)})
+async def test_chunks_stamped_under_other_required_fields_are_not_seen_but_removed(
+    postgres: Postgres, database: str
+) -> None:
+    wider = RowSchema(
+        "conformance", {**SCHEMA.fields, "embargo": FieldSpec("embargo", "number", required=True)}
+    )
     async with PgVectorStore(postgres.url(database), SCHEMA) as store:
         await filled(store, hostile_chunks())
 
@@ -251,10 +272,15 @@ async def test_writing_the_same_chunks_at_once_leaves_each_once(pgvector: PgVect
 
     found = await everything(pgvector)
 
-    assert (found.total, sorted(one.id for one in found.candidates)) == (len(chunks), sorted(chunk.id for chunk in chunks))
+    assert (found.total, sorted(one.id for one in found.candidates)) == (
+        len(chunks),
+        sorted(chunk.id for chunk in chunks),
+    )
 
 
-async def test_reading_and_writing_at_once_never_shows_a_chunk_that_the_plan_forbids(pgvector: PgVectorStore) -> None:
+async def test_reading_and_writing_at_once_never_shows_a_chunk_that_the_plan_forbids(
+    pgvector: PgVectorStore,
+) -> None:
     chunks = hostile_chunks()
     held = [replace(one, stamp={**one.stamp, "legal_hold": True}) for one in chunks]
     free = [replace(one, stamp={**one.stamp, "legal_hold": False}) for one in chunks]
@@ -264,7 +290,9 @@ async def test_reading_and_writing_at_once_never_shows_a_chunk_that_the_plan_for
 
     async def search() -> None:
         for _ in range(15):
-            found = await pgvector.search(STORE, QUERY, plan=Matching(Compare("eq", ("legal_hold",), value=False)), limit=100)
+            found = await pgvector.search(
+                STORE, QUERY, plan=Matching(Compare("eq", ("legal_hold",), value=False)), limit=100
+            )
             counts.append(len(found.candidates))
             seen.extend(candidate.stamp["legal_hold"] is False for candidate in found.candidates)
 
@@ -302,23 +330,34 @@ async def test_more_searches_than_connections_are_all_answered(pgvector: PgVecto
 # ---------------------------------------------------------------- failures
 
 
-async def test_a_server_that_ended_all_connections_is_not_noticed(postgres: Postgres, pgvector: PgVectorStore, database: str) -> None:
+async def test_a_server_that_ended_all_connections_is_not_noticed(
+    postgres: Postgres, pgvector: PgVectorStore, database: str
+) -> None:
     await filled(pgvector, hostile_chunks())
     async with asyncio.TaskGroup() as searching:
         for _ in range(8):
             searching.create_task(everything(pgvector))
     ended = postgres.execute(
-        sql.SQL("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = {} AND pid <> pg_backend_pid()").format(
-            sql.Literal(database)
-        )
+        sql.SQL(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = {} AND pid <> "
+            "pg_backend_pid()"
+        ).format(sql.Literal(database))
     )
 
-    assert (len(ended) > 1, [len((await everything(pgvector)).candidates) for _ in range(8)]) == (True, [60] * 8)
+    assert (len(ended) > 1, [len((await everything(pgvector)).candidates) for _ in range(8)]) == (
+        True,
+        [60] * 8,
+    )
 
 
 @pytest.mark.parametrize("fault", ["swallow", "cut"])
-async def test_a_broken_network_is_unavailable_in_time_and_mended_without_a_restart(fault: str, postgres: Postgres, database: str) -> None:
-    async with Link(postgres.port) as link, PgVectorStore(postgres.url(database, port=link.port), SCHEMA, deadline_s=30) as store:
+async def test_a_broken_network_is_unavailable_in_time_and_mended_without_a_restart(
+    fault: str, postgres: Postgres, database: str
+) -> None:
+    async with (
+        Link(postgres.port) as link,
+        PgVectorStore(postgres.url(database, port=link.port), SCHEMA, deadline_s=30) as store,
+    ):
         await filled(store, hostile_chunks())
         link.become("swallow" if fault == "swallow" else "cut")
         store._deadline_s = 0.1  # until it is mended; an addition has eight times as long
@@ -335,15 +374,28 @@ async def test_a_broken_network_is_unavailable_in_time_and_mended_without_a_rest
         store._deadline_s = 30
         link.become("pass")
 
-        assert ([type(one) for one in refused], len((await everything(store)).candidates)) == ([VectorStoreUnavailable] * 7, 60)
-    late = [isinstance(one, VectorStoreUnavailable) and " took longer than 0." in one.detail for one in refused]
+        assert ([type(one) for one in refused], len((await everything(store)).candidates)) == (
+            [VectorStoreUnavailable] * 7,
+            60,
+        )
+    late = [
+        isinstance(one, VectorStoreUnavailable) and " took longer than 0." in one.detail for one in refused
+    ]
     assert fault == "cut" or all(late)
 
 
-async def test_an_acknowledged_write_alone_is_there_when_the_network_breaks_in_the_middle(postgres: Postgres, database: str) -> None:
-    batches = [[replace(one, id=f"acme/{number}/{one.id}") for one in hostile_chunks(count=5)] for number in range(30)]
+async def test_an_acknowledged_write_alone_is_there_when_the_network_breaks_in_the_middle(
+    postgres: Postgres, database: str
+) -> None:
+    batches = [
+        [replace(one, id=f"acme/{number}/{one.id}") for one in hostile_chunks(count=5)]
+        for number in range(30)
+    ]
     acknowledged: set[str] = set()
-    async with Link(postgres.port) as link, PgVectorStore(postgres.url(database, port=link.port), SCHEMA, deadline_s=30) as store:
+    async with (
+        Link(postgres.port) as link,
+        PgVectorStore(postgres.url(database, port=link.port), SCHEMA, deadline_s=30) as store,
+    ):
         await store.create(STORE, dimensions=DIMENSIONS)
 
         async def write() -> None:

@@ -1,4 +1,6 @@
-"""The store on PostgreSQL keeps the contract without exemption: on both versions, with its own exact ranking and with the index's proposals."""
+"""The store on PostgreSQL keeps the contract without exemption: on both versions, with its own exact
+ranking and with the index's proposals.
+"""
 
 from __future__ import annotations
 
@@ -19,13 +21,17 @@ async def test_pgvector_keeps_the_contract_without_exemption(check: Check, pgvec
 
 
 @pytest.mark.parametrize("check", QUICK, ids=str)
-async def test_pgvector_keeps_the_contract_as_a_plain_user(check: Check, postgres: Postgres, plain_database: str) -> None:
+async def test_pgvector_keeps_the_contract_as_a_plain_user(
+    check: Check, postgres: Postgres, plain_database: str
+) -> None:
     async with PgVectorStore(postgres.url(plain_database, user="plain"), SCHEMA) as store:
         await check(store, exempt={})
 
 
 # An approximate index cannot promise the one on foreign chunks, which is why exact search is the default.
 @pytest.mark.parametrize("check", [check for check in QUICK if "foreign" not in str(check)], ids=str)
-async def test_pgvector_keeps_the_contract_when_its_index_chooses_the_candidates(check: Check, postgres: Postgres, database: str) -> None:
+async def test_pgvector_keeps_the_contract_when_its_index_chooses_the_candidates(
+    check: Check, postgres: Postgres, database: str
+) -> None:
     async with PgVectorStore(postgres.url(database), SCHEMA, exact_below=0) as store:
         await check(store, exempt={})

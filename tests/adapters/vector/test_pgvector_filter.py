@@ -1,4 +1,6 @@
-"""The filter for PostgreSQL: what is particular to it. That it means what the algebra means is the conformance suite's to show."""
+"""The filter for PostgreSQL: what is particular to it. That it means what the algebra means is the
+conformance suite's to show.
+"""
 
 from __future__ import annotations
 
@@ -48,11 +50,17 @@ FIELDS: tuple[Field, ...] = (
 )
 
 
-async def disagreements(store: PgVectorStore, chunks: list[Chunk], expressions: Iterator[Expression]) -> tuple[list[Expression], int]:
-    """Return the expressions on which the store and the algebra's meaning disagree, and how many tell rows apart."""
+async def disagreements(
+    store: PgVectorStore, chunks: list[Chunk], expressions: Iterator[Expression]
+) -> tuple[list[Expression], int]:
+    """Return the expressions on which the store and the algebra's meaning disagree, and how many tell
+    rows apart.
+    """
     await store.create(STORE, dimensions=DIMENSIONS)
     await store.add(STORE, chunks)
-    rows = {chunk.id: {**SCHEMA.canonical(chunk.stamp), "attributes": dict(chunk.attributes)} for chunk in chunks}
+    rows = {
+        chunk.id: {**SCHEMA.canonical(chunk.stamp), "attributes": dict(chunk.attributes)} for chunk in chunks
+    }
     wrong: list[Expression] = []
     telling = 0
     for expression in expressions:
@@ -65,20 +73,33 @@ async def disagreements(store: PgVectorStore, chunks: list[Chunk], expressions: 
 
 
 def hostile() -> list[Chunk]:
-    """Return the hostile chunks, some of them with attributes and lists that are hostile to this database above all."""
+    """Return the hostile chunks, some of them with attributes and lists that are hostile to this
+    database above all.
+    """
     odd = ("\x00", "\x01", "\x02", "\x01\x02\x02", "\x03", "\x04", "a\x00b", "a\x01b", "\uffff", "\U0001f600")
     chunks = hostile_chunks()
     for number, (one, other) in enumerate(itertools.pairwise((*odd, *odd))):
         chunk = chunks[number]
-        stamp = {**chunk.stamp, "owner": one, "region": other, "teams": [one, other], "labels": [other, one][: number % 3]}
+        stamp = {
+            **chunk.stamp,
+            "owner": one,
+            "region": other,
+            "teams": [one, other],
+            "labels": [other, one][: number % 3],
+        }
         attributes = {"colour": one, "size": None if number % 2 else 2**60 + number, "0": other, one: other}
         chunks[number] = replace(chunk, stamp=stamp, attributes=attributes)
     return chunks
 
 
 async def test_two_fields_of_any_types_compare_as_in_rego(pgvector: PgVectorStore) -> None:
-    pairs = (CompareFields(operator, left, right) for operator in OPERATORS for left, right in itertools.product(FIELDS, FIELDS))
-    # A fifth of some 1,700 keeps the test short; every field still meets every other under some operator or its mirror.
+    pairs = (
+        CompareFields(operator, left, right)
+        for operator in OPERATORS
+        for left, right in itertools.product(FIELDS, FIELDS)
+    )
+    # A fifth of some 1,700 keeps the test short; every field still meets every other under some operator or
+    # its mirror.
     some = (
         expression
         for number, pair in enumerate(pairs)
@@ -120,9 +141,15 @@ async def test_the_attributes_as_a_whole_are_an_object(pgvector: PgVectorStore) 
         In(whole, ("acme", 1, None)),
         Text("contains", whole, ""),
         *(Compare(operator, whole, value) for operator in OPERATORS for value in ("acme", 1, None, False)),
-        *(CompareFields(operator, whole, other) for operator in OPERATORS for other in (("owner",), ("teams",), ("attributes", "size"))),
+        *(
+            CompareFields(operator, whole, other)
+            for operator in OPERATORS
+            for other in (("owner",), ("teams",), ("attributes", "size"))
+        ),
     ]
-    chunks = [replace(chunk, attributes={}) if number % 4 == 0 else chunk for number, chunk in enumerate(hostile())]
+    chunks = [
+        replace(chunk, attributes={}) if number % 4 == 0 else chunk for number, chunk in enumerate(hostile())
+    ]
     wrong, telling = await disagreements(pgvector, chunks, iter(expressions))
     assert (wrong, telling >= 3) == ([], True)
 
@@ -130,10 +157,20 @@ async def test_the_attributes_as_a_whole_are_an_object(pgvector: PgVectorStore) 
 async def test_wide_deep_and_long_filters_are_answered_within_the_bounds(pgvector: PgVectorStore) -> None:
     deep: Expression = Compare("eq", ("owner",), "acme")
     for number in range(30):
-        deep = And((Or((Overlaps(("teams",), ("hr", f"team-{number}")), Not(deep))), Compare("ne", ("level",), number)))
+        deep = And(
+            (
+                Or((Overlaps(("teams",), ("hr", f"team-{number}")), Not(deep))),
+                Compare("ne", ("level",), number),
+            )
+        )
     wide = Or(tuple(Compare("eq", ("attributes", f"key-{number}"), number) for number in range(1_500)))
     long = Overlaps(("teams",), ("hr", *(f"team-{number}" for number in range(20_000))))
-    expressions: list[Expression] = [deep, Or((wide, Compare("eq", ("owner",), "acme"))), long, And((long, Not(deep)))]
+    expressions: list[Expression] = [
+        deep,
+        Or((wide, Compare("eq", ("owner",), "acme"))),
+        long,
+        And((long, Not(deep))),
+    ]
     wrong, telling = await disagreements(pgvector, hostile(), iter(expressions))
     assert (wrong, telling >= 3) == ([], True)
 
@@ -195,9 +232,14 @@ def test_escaped_texts_keep_their_order_and_what_they_are_part_of() -> None:
     assert not any("\x00" in text for text in stored)
     assert sorted(texts) == [text for _, text in sorted(zip(stored, texts, strict=True))]
     parts = texts[:43]
-    assert [[part in text for part in parts] for text in texts] == [[stored_text(part) in text for part in parts] for text in stored]
+    assert [[part in text for part in parts] for text in texts] == [
+        [stored_text(part) in text for part in parts] for text in stored
+    ]
 
 
 def test_json_comes_back_as_it_was_stored() -> None:
-    value = {"a\x00": [None, True, False, 0, -1.5, 5e-324, 1e300, 2**53, 2**70, "", "\x01\x02", {"b": []}], "": "é"}
+    value = {
+        "a\x00": [None, True, False, 0, -1.5, 5e-324, 1e300, 2**53, 2**70, "", "\x01\x02", {"b": []}],
+        "": "é",
+    }
     assert shown_json(stored_json(value)) == value

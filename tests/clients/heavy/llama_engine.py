@@ -1,8 +1,8 @@
-"""A real engine with a model of random weights: llama.cpp's own server, as `xllamacpp` has it. `python llama_engine.py` prints its address and
-runs until its standard input ends.
+"""A real engine with a model of random weights: llama.cpp's own server, as `xllamacpp` has it. `python
+llama_engine.py` prints its address and runs until its standard input ends.
 
-What such a model says is noise, but everything around it is real: the chat template, a grammar made of a JSON Schema, streams, usage, and
-the wording of every refusal.
+What such a model says is noise, but everything around it is real: the chat template, a grammar made of a JSON
+Schema, streams, usage, and the wording of every refusal.
 """
 
 from __future__ import annotations
@@ -22,13 +22,16 @@ _HEADS = 4
 _CONTEXT = 1024
 _SPECIAL = ("<unk>", "<s>", "</s>")
 _TEMPLATE = (
-    "{% if tools %}tools: {{ tools | tojson }}\n{% endif %}{% for message in messages %}{{ message.role }}: {{ message.content }}\n{% endfor %}"
+    "{% if tools %}tools: {{ tools | tojson }}\n{% endif %}{% for message in messages %}{{ "
+    "message.role }}: {{ message.content }}\n{% endfor %}"
     "{% if add_generation_prompt %}assistant: {% endif %}"
 )
 
 
 def write_model(path: Path) -> None:
-    """Write a Llama of two layers whose tokens are bytes, ASCII characters and three special ones; the same each time."""
+    """Write a Llama of two layers whose tokens are bytes, ASCII characters and three special ones; the
+    same each time.
+    """
     letters = ["\u2581", *map(chr, range(0x21, 0x7F))]
     tokens = [*_SPECIAL, *(f"<0x{byte:02X}>" for byte in range(256)), *letters]
     control = [gguf.TokenType.UNKNOWN, gguf.TokenType.CONTROL, gguf.TokenType.CONTROL]

@@ -1,4 +1,6 @@
-"""The Codex CLI, unmodified, with `wire_api = "responses"`: what it sends by itself is accepted, and its tools work through the gateway."""
+"""The Codex CLI, unmodified, with `wire_api = "responses"`: what it sends by itself is accepted, and
+its tools work through the gateway.
+"""
 
 from __future__ import annotations
 
@@ -36,12 +38,21 @@ def codex(gateway: Served, tmp_path: Path) -> Codex:
     (home / "config.toml").write_text(CONFIG.format(url=gateway.url))
 
     def run(*arguments: str, **settings: Any) -> list[dict[str, Any]]:
-        options = [part for name, value in settings.items() for part in ("-c", f"{name.replace('__', '.')}={json.dumps(value)}")]
+        options = [
+            part
+            for name, value in settings.items()
+            for part in ("-c", f"{name.replace('__', '.')}={json.dumps(value)}")
+        ]
         flags = ["--json", "--skip-git-repo-check", "--sandbox", "workspace-write"]
         said = subprocess.run(
             [NODE / ".bin/node", NODE / "@openai/codex/bin/codex.js", "exec", *flags, *options, *arguments],
             cwd=work,
-            env={"PATH": os.environ["PATH"], "HOME": str(home), "CODEX_HOME": str(home), "REGATE_TOKEN": gateway.token},
+            env={
+                "PATH": os.environ["PATH"],
+                "HOME": str(home),
+                "CODEX_HOME": str(home),
+                "REGATE_TOKEN": gateway.token,
+            },
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             text=True,
@@ -55,7 +66,11 @@ def codex(gateway: Served, tmp_path: Path) -> Codex:
 
 def items(events: list[dict[str, Any]], kind: str) -> list[dict[str, Any]]:
     """The items of a kind that were completed."""
-    return [event["item"] for event in events if event["type"] == "item.completed" and event["item"]["type"] == kind]
+    return [
+        event["item"]
+        for event in events
+        if event["type"] == "item.completed" and event["item"]["type"] == kind
+    ]
 
 
 def answer(events: list[dict[str, Any]]) -> str:
@@ -89,7 +104,10 @@ def test_codex_recognises_a_call_of_a_tool_in_a_namespace(codex: Codex, gateway:
     events = codex("multi_agent_v1__close_agent('nobody')")
 
     assert "nobody" in answer(events)
-    assert gateway.asked()[-1]["messages"][-2]["tool_calls"][0]["function"]["name"] == "multi_agent_v1__close_agent"
+    assert (
+        gateway.asked()[-1]["messages"][-2]["tool_calls"][0]["function"]["name"]
+        == "multi_agent_v1__close_agent"
+    )
 
 
 def test_codex_resumes_its_conversation(codex: Codex) -> None:

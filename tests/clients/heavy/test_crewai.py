@@ -1,4 +1,6 @@
-"""CrewAI, unmodified: a crew works by chat completions and by responses, with the older `openai` that it brings."""
+"""CrewAI, unmodified: a crew works by chat completions and by responses, with the older `openai` that
+it brings.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +10,12 @@ from typing import Any
 import pytest
 from tests.clients.serving import Served
 
-os.environ.update(OTEL_SDK_DISABLED="true", CREWAI_DISABLE_TELEMETRY="true", CREWAI_TRACING_ENABLED="false", CREWAI_TESTING="true")
+os.environ.update(
+    OTEL_SDK_DISABLED="true",
+    CREWAI_DISABLE_TELEMETRY="true",
+    CREWAI_TRACING_ENABLED="false",
+    CREWAI_TESTING="true",
+)
 
 from crewai import LLM, Agent, Crew, Task
 from crewai.tools import tool
@@ -33,7 +40,14 @@ def llm(request: pytest.FixtureRequest, gateway: Served) -> Any:
 
 
 def worked(llm: Any, description: str, **options: Any) -> Any:
-    agent = Agent(role="Reporter", goal="Report.", backstory="A reporter.", llm=llm, tools=options.pop("tools", []), verbose=False)
+    agent = Agent(
+        role="Reporter",
+        goal="Report.",
+        backstory="A reporter.",
+        llm=llm,
+        tools=options.pop("tools", []),
+        verbose=False,
+    )
     task = Task(description=description, expected_output="One line.", agent=agent, **options)
     return Crew(agents=[agent], tasks=[task], verbose=False).kickoff()
 
@@ -43,4 +57,7 @@ def test_crew_works_off_its_task(llm: Any) -> None:
 
 
 def test_crew_uses_its_tool(llm: Any) -> None:
-    assert worked(llm, "What is the weather in 'Paris'?", tools=[get_weather]).raw == "The tool said: Paris is sunny"
+    assert (
+        worked(llm, "What is the weather in 'Paris'?", tools=[get_weather]).raw
+        == "The tool said: Paris is sunny"
+    )

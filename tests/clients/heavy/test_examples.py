@@ -9,7 +9,9 @@ from tests.clients.serving import Served
 
 
 def test_example_of_a_langgraph_agent_uses_the_gateways_tool(gateway: Served, tmp_path: Path) -> None:
-    assert LIGHTHOUSE in played("langgraph_agent.py", gateway, tmp_path, "Use file_search for the lighthouse.")
+    assert LIGHTHOUSE in played(
+        "langgraph_agent.py", gateway, tmp_path, "Use file_search for the lighthouse."
+    )
 
 
 def test_example_of_a_langgraph_agent_uses_its_own_tool(gateway: Served, tmp_path: Path) -> None:
@@ -19,6 +21,10 @@ def test_example_of_a_langgraph_agent_uses_its_own_tool(gateway: Served, tmp_pat
 
 
 def test_example_of_a_crew(gateway: Served, tmp_path: Path) -> None:
-    quiet = {"OTEL_SDK_DISABLED": "true", "CREWAI_DISABLE_TELEMETRY": "true", "CREWAI_TRACING_ENABLED": "false"}
+    quiet = {
+        "OTEL_SDK_DISABLED": "true",
+        "CREWAI_DISABLE_TELEMETRY": "true",
+        "CREWAI_TRACING_ENABLED": "false",
+    }
 
     assert LIGHTHOUSE in played("crewai_crew.py", gateway, tmp_path, "What of the lighthouse?", **quiet)

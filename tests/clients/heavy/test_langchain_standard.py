@@ -1,6 +1,8 @@
-"""LangChain's own standard tests of a chat model, run on `ChatOpenAI` before the gateway: by responses and by chat completions.
+"""LangChain's own standard tests of a chat model, run on `ChatOpenAI` before the gateway: by responses and by
+chat completions.
 
-Its tests of pictures and documents fetch them from the internet, so they are not run: `test_langchain.py` has the like.
+Its tests of pictures and documents fetch them from the internet, so they are not run: `test_langchain.py` has
+the like.
 """
 
 from __future__ import annotations

@@ -1,4 +1,6 @@
-"""A real engine behind the gateway, met by the official client: what scripted upstreams are made to say, this one says by itself."""
+"""A real engine behind the gateway, met by the official client: what scripted upstreams are made to
+say, this one says by itself.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +28,10 @@ TOO_LONG = "a" * 3_000
 @pytest.fixture(scope="module")
 def client() -> Iterator[openai.OpenAI]:
     engine = subprocess.Popen(
-        [sys.executable, Path(__file__).with_name("llama_engine.py")], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        [sys.executable, Path(__file__).with_name("llama_engine.py")],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
     )
     assert engine.stdin is not None
     assert engine.stdout is not None
@@ -47,7 +52,10 @@ def test_model_is_listed(client: openai.OpenAI) -> None:
 def test_answer_that_is_cut_is_incomplete_and_counted(client: openai.OpenAI) -> None:
     response = client.responses.create(model="random", input="Hello", max_output_tokens=16)
 
-    assert (response.status, response.incomplete_details and response.incomplete_details.reason) == ("incomplete", "max_output_tokens")
+    assert (response.status, response.incomplete_details and response.incomplete_details.reason) == (
+        "incomplete",
+        "max_output_tokens",
+    )
     assert response.output_text
     assert response.usage is not None
     assert response.usage.output_tokens == 16
@@ -73,7 +81,9 @@ def test_structured_output_follows_its_schema(client: openai.OpenAI) -> None:
 
 def test_conversation_goes_on(client: openai.OpenAI) -> None:
     first = client.responses.create(model="random", input="Hello", max_output_tokens=16)
-    second = client.responses.create(model="random", input="And then?", previous_response_id=first.id, max_output_tokens=16)
+    second = client.responses.create(
+        model="random", input="And then?", previous_response_id=first.id, max_output_tokens=16
+    )
 
     assert first.usage is not None
     assert second.usage is not None
@@ -81,9 +91,15 @@ def test_conversation_goes_on(client: openai.OpenAI) -> None:
 
 
 def test_instructions_and_developer_messages_are_one_prompt(client: openai.OpenAI) -> None:
-    said = [{"role": "user", "content": "Hello"}, {"role": "developer", "content": "Briefly."}, {"role": "user", "content": "Well?"}]
+    said = [
+        {"role": "user", "content": "Hello"},
+        {"role": "developer", "content": "Briefly."},
+        {"role": "user", "content": "Well?"},
+    ]
 
-    response = client.responses.create(model="random", instructions="Be kind.", input=said, max_output_tokens=16)  # type: ignore[arg-type]
+    response = client.responses.create(
+        model="random", instructions="Be kind.", input=said, max_output_tokens=16
+    )  # type: ignore[arg-type]
 
     assert response.output_text
 

@@ -1,4 +1,6 @@
-"""The Vercel AI SDK, unmodified, under Node: `vercel.mjs` plays the scenes, and here is what each must bring."""
+"""The Vercel AI SDK, unmodified, under Node: `vercel.mjs` plays the scenes, and here is what each
+must bring.
+"""
 
 from __future__ import annotations
 

@@ -19,9 +19,16 @@ from regate_gateway.demo.backend import MODEL, RunningBackend, pieces_of, runnin
 from regate_orchestrator.ports import Serving
 from regate_orchestrator.responses.events import ArgumentsWritten, CallOpened, ModelEnded, TextWritten, Usage
 
-TOOL: Any = {"type": "function", "function": {"name": "file_search", "parameters": {"type": "object", "properties": {}}}}
+TOOL: Any = {
+    "type": "function",
+    "function": {"name": "file_search", "parameters": {"type": "object", "properties": {}}},
+}
 QUESTION = {"role": "user", "content": "How many days of leave?"}
-PASSAGES = {"role": "tool", "tool_call_id": "call_1", "content": "Passages found.\n\n【1】 file: leave.md\nThere are 28 days of leave."}
+PASSAGES = {
+    "role": "tool",
+    "tool_call_id": "call_1",
+    "content": "Passages found.\n\n【1】 file: leave.md\nThere are 28 days of leave.",
+}
 ANSWER = "There are 28 days of leave. 【1】"
 
 
@@ -47,19 +54,33 @@ async def test_offered_search_is_called(client: openai.AsyncOpenAI) -> None:
     (call,) = completion.choices[0].message.tool_calls or []
     assert completion.choices[0].finish_reason == "tool_calls"
     assert call.type == "function"
-    assert (call.function.name, json.loads(call.function.arguments)) == ("file_search", {"query": QUESTION["content"]})
+    assert (call.function.name, json.loads(call.function.arguments)) == (
+        "file_search",
+        {"query": QUESTION["content"]},
+    )
 
 
 @pytest.mark.parametrize(
-    "changes", [{"tool_choice": "none"}, {"tools": []}, {"tools": [{"type": "function", "function": {"name": "other"}}]}]
+    "changes",
+    [
+        {"tool_choice": "none"},
+        {"tools": []},
+        {"tools": [{"type": "function", "function": {"name": "other"}}]},
+    ],
 )
-async def test_search_that_may_not_be_called_is_not(client: openai.AsyncOpenAI, changes: dict[str, Any]) -> None:
-    completion = await client.chat.completions.create(**{"model": MODEL, "messages": [QUESTION], "tools": [TOOL], **changes})
+async def test_search_that_may_not_be_called_is_not(
+    client: openai.AsyncOpenAI, changes: dict[str, Any]
+) -> None:
+    completion = await client.chat.completions.create(
+        **{"model": MODEL, "messages": [QUESTION], "tools": [TOOL], **changes}
+    )
     assert completion.choices[0].message.tool_calls is None
 
 
 async def test_answer_quotes_the_prompt(client: openai.AsyncOpenAI) -> None:
-    completion = await client.chat.completions.create(model=MODEL, messages=[QUESTION, PASSAGES], tools=[TOOL])  # type: ignore[list-item]
+    completion = await client.chat.completions.create(
+        model=MODEL, messages=[QUESTION, PASSAGES], tools=[TOOL]
+    )  # type: ignore[list-item]
     assert (completion.choices[0].message.content, completion.choices[0].finish_reason) == (ANSWER, "stop")
     assert completion.usage is not None
     assert (completion.usage.prompt_tokens, completion.usage.completion_tokens) == (16, 7)
@@ -80,8 +101,13 @@ async def test_answer_is_streamed_word_by_word(client: openai.AsyncOpenAI) -> No
 
 
 async def test_limit_cuts_the_answer(client: openai.AsyncOpenAI) -> None:
-    completion = await client.chat.completions.create(model=MODEL, messages=[QUESTION, PASSAGES], max_tokens=3)  # type: ignore[list-item]
-    assert (completion.choices[0].message.content, completion.choices[0].finish_reason) == ("There are 28", "length")
+    completion = await client.chat.completions.create(
+        model=MODEL, messages=[QUESTION, PASSAGES], max_tokens=3
+    )  # type: ignore[list-item]
+    assert (completion.choices[0].message.content, completion.choices[0].finish_reason) == (
+        "There are 28",
+        "length",
+    )
 
 
 async def test_prompts_are_kept(client: openai.AsyncOpenAI, backend: RunningBackend) -> None:
@@ -114,7 +140,10 @@ async def test_embeddings_are_not_served(client: openai.AsyncOpenAI) -> None:
     ],
 )
 async def test_malformed_request_is_answered_as_one(backend: RunningBackend, body: bytes) -> None:
-    async with aiohttp.ClientSession() as session, session.post(f"{backend.base_url}/chat/completions", data=body) as answer:
+    async with (
+        aiohttp.ClientSession() as session,
+        session.post(f"{backend.base_url}/chat/completions", data=body) as answer,
+    ):
         assert (answer.status, (await answer.json())["error"]["type"]) == (400, "invalid_request_error")
     assert list(backend.prompts) == []
 
@@ -129,7 +158,10 @@ async def test_gateway_reads_the_search_and_the_answer(backend: RunningBackend) 
             answering = [event async for event in events]
     assert isinstance(searching[0], CallOpened)
     arguments = "".join(event.text for event in searching if isinstance(event, ArgumentsWritten))
-    assert (json.loads(arguments), searching[-1]) == ({"query": QUESTION["content"]}, ModelEnded("tool_calls", Usage(5, 0, 6, 0)))
+    assert (json.loads(arguments), searching[-1]) == (
+        {"query": QUESTION["content"]},
+        ModelEnded("tool_calls", Usage(5, 0, 6, 0)),
+    )
     assert ["".join(event.text for event in answering if isinstance(event, TextWritten)), answering[-1]] == [
         ANSWER,
         ModelEnded("stop", Usage(16, 0, 7, 0)),
@@ -150,7 +182,10 @@ async def test_command_serves_until_it_is_told_to_end() -> None:
             line = (await process.stdout.readline()).decode()
             base_url = re.fullmatch(r"regate-extract at (http://127\.0\.0\.1:\d+/v1)\n", line)
             assert base_url is not None
-            async with aiohttp.ClientSession() as session, session.get(f"{base_url.group(1)}/models") as answer:
+            async with (
+                aiohttp.ClientSession() as session,
+                session.get(f"{base_url.group(1)}/models") as answer,
+            ):
                 assert answer.status == 200
             process.send_signal(signal.SIGTERM)
             assert await process.wait() == 0

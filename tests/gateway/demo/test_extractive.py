@@ -6,7 +6,10 @@ import pytest
 
 from regate_gateway.demo.extractive import UNKNOWN, Answer, Search, reply
 
-HEADING = "Passages found. After each statement that rests on a passage, write that passage's marker, such as 【1】."
+HEADING = (
+    "Passages found. After each statement that rests on a passage, write that passage's marker, such as "
+    "【1】."
+)
 LEAVE = """# Annual leave
 
 Every full-time employee receives 28 days of annual
@@ -29,7 +32,10 @@ def said(text: str) -> dict[str, Any]:
 
 
 def found(**passages: str) -> dict[str, Any]:
-    blocks = [f"【{number}】 file: {name}.md\n{text}" for number, (name, text) in enumerate(passages.items(), start=1)]
+    blocks = [
+        f"【{number}】 file: {name}.md\n{text}"
+        for number, (name, text) in enumerate(passages.items(), start=1)
+    ]
     return {"role": "tool", "tool_call_id": "call_1", "content": "\n\n".join([HEADING, *blocks])}
 
 
@@ -44,7 +50,12 @@ def test_question_without_a_search_is_searched_for_first() -> None:
 
 
 def test_search_made_for_an_earlier_question_does_not_serve_the_next() -> None:
-    messages = [user("How many days of leave?"), found(leave=LEAVE), said("28 days."), user("What is the meal allowance?")]
+    messages = [
+        user("How many days of leave?"),
+        found(leave=LEAVE),
+        said("28 days."),
+        user("What is the meal allowance?"),
+    ]
     assert reply(messages, may_search=True) == Search("What is the meal allowance?")
 
 
@@ -59,7 +70,10 @@ def test_one_search_is_enough_for_a_question() -> None:
 
 
 def test_search_that_must_be_made_is_made_again() -> None:
-    assert isinstance(reply([user("How many days of leave?"), found(leave=LEAVE)], may_search=True, must_search=True), Search)
+    assert isinstance(
+        reply([user("How many days of leave?"), found(leave=LEAVE)], may_search=True, must_search=True),
+        Search,
+    )
 
 
 def test_search_that_is_not_offered_is_never_made() -> None:
@@ -74,26 +88,42 @@ def test_query_is_bounded() -> None:
 
 def test_answer_is_the_best_sentence_word_for_word_with_its_marker() -> None:
     question = user("How many days of annual leave does an employee get?")
-    assert answered(question, found(travel=TRAVEL, leave=LEAVE)) == "Every full-time employee receives 28 days of annual leave. 【2】"
+    assert (
+        answered(question, found(travel=TRAVEL, leave=LEAVE))
+        == "Every full-time employee receives 28 days of annual leave. 【2】"
+    )
 
 
 def test_heading_tells_what_a_sentence_is_about() -> None:
-    assert answered(user("Are contractors paid for days?"), found(travel=TRAVEL, leave=LEAVE)) == "They receive no paid days at all. 【2】"
+    assert (
+        answered(user("Are contractors paid for days?"), found(travel=TRAVEL, leave=LEAVE))
+        == "They receive no paid days at all. 【2】"
+    )
 
 
 def test_follow_up_is_answered_from_the_words_that_are_new_in_it() -> None:
     text = "Employees receive 28 days of paid annual leave. Contractors receive 20 days of it."
-    messages = [user("How many days of paid annual leave do employees receive?"), said("28."), user("And contractors?"), found(leave=text)]
+    messages = [
+        user("How many days of paid annual leave do employees receive?"),
+        said("28."),
+        user("And contractors?"),
+        found(leave=text),
+    ]
     assert answered(*messages) == "Contractors receive 20 days of it. 【1】"
 
 
-@pytest.mark.parametrize("question", ["What is the severance for each year?", "Who is the head of finance?", "", "And?"])
+@pytest.mark.parametrize(
+    "question", ["What is the severance for each year?", "Who is the head of finance?", "", "And?"]
+)
 def test_what_is_not_in_the_prompt_is_not_answered(question: str) -> None:
     assert answered(user(question), found(travel=TRAVEL, leave=LEAVE)) == UNKNOWN
 
 
 def test_search_that_found_nothing_is_said_so() -> None:
-    assert answered(user("How many days of leave?"), {"role": "tool", "content": "No passages were found."}) == UNKNOWN
+    assert (
+        answered(user("How many days of leave?"), {"role": "tool", "content": "No passages were found."})
+        == UNKNOWN
+    )
 
 
 def test_one_common_word_is_no_answer() -> None:
@@ -111,7 +141,13 @@ def test_secret_left_in_an_earlier_answer_would_show() -> None:
 
 def test_secret_left_in_an_earlier_tool_result_would_show() -> None:
     earlier = found(vault="The code of the vault is 4711.")
-    messages = [user("What is it?"), earlier, said("Nothing."), user("What is the code of the vault?"), found(leave=LEAVE)]
+    messages = [
+        user("What is it?"),
+        earlier,
+        said("Nothing."),
+        user("What is the code of the vault?"),
+        found(leave=LEAVE),
+    ]
     assert "4711" in answered(*messages)
 
 
@@ -128,7 +164,9 @@ def test_passage_found_again_is_quoted_from_the_latest_result() -> None:
 
 
 def test_question_in_parts_is_understood() -> None:
-    assert reply([user([{"type": "text", "text": "How many days of leave?"}])], may_search=True) == Search("How many days of leave?")
+    assert reply([user([{"type": "text", "text": "How many days of leave?"}])], may_search=True) == Search(
+        "How many days of leave?"
+    )
 
 
 def test_system_and_user_messages_are_no_sources() -> None:

@@ -1,4 +1,6 @@
-"""`regate policy assemble`: from the shipped policies, whole or not at all, again and again, and over nothing that is not its own."""
+"""`regate policy assemble`: from the shipped policies, whole or not at all, again and again, and over
+nothing that is not its own.
+"""
 
 from __future__ import annotations
 
@@ -44,10 +46,18 @@ def assemble(*arguments: object) -> Result:
 
 
 def stepped(*arguments: object) -> Generator[bytes]:
-    """Run the command in a process of its own that stops before each change, `r` for a renaming; close the generator to kill it there."""
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "PYTHONDONTWRITEBYTECODE": "1"}
+    """Run the command in a process of its own that stops before each change, `r` for a renaming; close
+    the generator to kill it there.
+    """
+    environment = {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
+        "PYTHONDONTWRITEBYTECODE": "1",
+    }
     command = [sys.executable, "-c", STEPPED, "policy", "assemble", *map(str, arguments)]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment, bufsize=0) as writer:
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment, bufsize=0
+    ) as writer:
         assert writer.stdin is not None
         assert writer.stdout is not None
         try:
@@ -91,7 +101,10 @@ async def test_caller_whom_all_deny_is_let_in_at_no_stop_of_an_assembly(
     before = read_source(live).revision
     amend(overlay)
     answers, revisions = [], []
-    async with ManagedOpa(live, opa=opa) as process, OpaEngine(process.address, schemas={}, deadline_s=20) as engine:
+    async with (
+        ManagedOpa(live, opa=opa) as process,
+        OpaEngine(process.address, schemas={}, deadline_s=20) as engine,
+    ):
         for _ in stepped("--policy", base, "--overlay", overlay, "--output", live):
             await process.look()
             answers.append((await engine.ask("regate/chunk/allow", ASKED)).value)
@@ -101,10 +114,15 @@ async def test_caller_whom_all_deny_is_let_in_at_no_stop_of_an_assembly(
         revisions.append(process.revision)
 
     assert (set(answers), len(answers) > 10) == ({False}, True)
-    assert (set(revisions), revisions[-1]) == ({before, read_source(live).revision}, read_source(live).revision)
+    assert (set(revisions), revisions[-1]) == (
+        {before, read_source(live).revision},
+        read_source(live).revision,
+    )
 
 
-def test_assembly_that_is_killed_leaves_a_whole_policy_or_none_and_the_next_mends_it(base: Path, overlay: Path, tmp_path: Path) -> None:
+def test_assembly_that_is_killed_leaves_a_whole_policy_or_none_and_the_next_mends_it(
+    base: Path, overlay: Path, tmp_path: Path
+) -> None:
     live = tmp_path / "build" / "policy"
     arguments = ("--policy", base, "--overlay", overlay, "--output", live)
     assert assemble(*arguments).exit_code == 0
@@ -120,7 +138,15 @@ def test_assembly_that_is_killed_leaves_a_whole_policy_or_none_and_the_next_mend
         writer.close()
         killed = read_source(live).revision if live.exists() else None
         assert assemble(*arguments).exit_code == 0
-        found.append("none" if killed is None else "old" if killed == before else "new" if killed == read_source(live).revision else "part")
+        found.append(
+            "none"
+            if killed is None
+            else "old"
+            if killed == before
+            else "new"
+            if killed == read_source(live).revision
+            else "part"
+        )
 
     assert (found, len(renamings)) == (["old", "old", "old", "none", "new"], 2)
 
@@ -129,7 +155,9 @@ def test_what_is_assembled_holds_a_list_of_all_its_files(base: Path, overlay: Pa
     (overlay / "README.md").write_text("What we decide.")
     assert assemble("--policy", base, "--overlay", overlay, "--output", tmp_path / "policy").exit_code == 0
 
-    checked = subprocess.run(["sha256sum", "--strict", "-c", ".digests"], cwd=tmp_path / "policy", capture_output=True, text=True)
+    checked = subprocess.run(
+        ["sha256sum", "--strict", "-c", ".digests"], cwd=tmp_path / "policy", capture_output=True, text=True
+    )
     assert (checked.returncode, sorted(checked.stdout.splitlines())) == (
         0,
         ["README.md: OK", "chunk/chunk.rego: OK", "custom/chunk/chunk.rego: OK", "system/authz.rego: OK"],
@@ -139,7 +167,12 @@ def test_what_is_assembled_holds_a_list_of_all_its_files(base: Path, overlay: Pa
 
 def test_nothing_is_left_beside_what_was_assembled(base: Path, overlay: Path, tmp_path: Path) -> None:
     for _ in range(2):
-        assert assemble("--policy", base, "--overlay", overlay, "--output", tmp_path / "build" / "policy").exit_code == 0
+        assert (
+            assemble(
+                "--policy", base, "--overlay", overlay, "--output", tmp_path / "build" / "policy"
+            ).exit_code
+            == 0
+        )
 
     assert [path.name for path in (tmp_path / "build").iterdir()] == ["policy"]
 
@@ -149,7 +182,11 @@ def test_base_of_which_a_part_is_missing_is_not_assembled(base: Path, overlay: P
     (tmp_path / "first" / "chunk" / "chunk.rego").unlink()
 
     result = assemble("--policy", tmp_path / "first", "--overlay", overlay, "--output", tmp_path / "second")
-    assert (result.exit_code, "chunk/chunk.rego is missing" in result.output, (tmp_path / "second").exists()) == (1, True, False)
+    assert (
+        result.exit_code,
+        "chunk/chunk.rego is missing" in result.output,
+        (tmp_path / "second").exists(),
+    ) == (1, True, False)
 
 
 # ---------------------------------------------------------------- over what
@@ -161,14 +198,22 @@ def test_what_is_taken_out_of_the_overlay_is_gone_from_what_is_configured_when_i
     monkeypatch.chdir(tmp_path)
     (tmp_path / "regate.yaml").write_text("opa: {bundle: build/policy}\n")
     (overlay / "custom" / "store").mkdir()
-    (overlay / "custom" / "store" / "store.rego").write_text("package regate.custom.store\n\ngrant if input.principal.id\n")
+    (overlay / "custom" / "store" / "store.rego").write_text(
+        "package regate.custom.store\n\ngrant if input.principal.id\n"
+    )
     held = []
     for _ in range(3):
         assert assemble("--overlay", "overlay", "--output", "build/policy").exit_code == 0
-        held.append(set(files_of(tmp_path / "build/policy")) - set(files_of(shipped_policies())) - {".digests"})
+        held.append(
+            set(files_of(tmp_path / "build/policy")) - set(files_of(shipped_policies())) - {".digests"}
+        )
         (overlay / "custom" / "store" / "store.rego").unlink(missing_ok=True)
 
-    assert held == [{"custom/chunk/chunk.rego", "custom/store/store.rego"}, {"custom/chunk/chunk.rego"}, {"custom/chunk/chunk.rego"}]
+    assert held == [
+        {"custom/chunk/chunk.rego", "custom/store/store.rego"},
+        {"custom/chunk/chunk.rego"},
+        {"custom/chunk/chunk.rego"},
+    ]
 
 
 def test_overlay_is_built_over_the_shipped_policies_too_and_not_over_the_configured_ones(
@@ -184,7 +229,9 @@ def test_overlay_is_built_over_the_shipped_policies_too_and_not_over_the_configu
     assert (over.exit_code, alone.exit_code, "rego_parse_error" in alone.output) == (0, 1, True), over.output
 
 
-def test_overlay_is_assembled_where_a_bundle_is_configured(tmp_path: Path, overlay: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_overlay_is_assembled_where_a_bundle_is_configured(
+    tmp_path: Path, overlay: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "policy.tar.gz").write_bytes(b"")
     (tmp_path / "regate.yaml").write_text("opa: {bundle: policy.tar.gz, verification_key: public.pem}\n")
@@ -195,10 +242,17 @@ def test_overlay_is_assembled_where_a_bundle_is_configured(tmp_path: Path, overl
 def test_base_that_is_given_is_the_base(base: Path, overlay: Path, tmp_path: Path) -> None:
     assert assemble("--policy", base, "--overlay", overlay, "--output", tmp_path / "policy").exit_code == 0
 
-    assert files_of(tmp_path / "policy") == [".digests", "chunk/chunk.rego", "custom/chunk/chunk.rego", "system/authz.rego"]
+    assert files_of(tmp_path / "policy") == [
+        ".digests",
+        "chunk/chunk.rego",
+        "custom/chunk/chunk.rego",
+        "system/authz.rego",
+    ]
 
 
-def test_directory_within_its_own_base_is_assembled_again_and_again_and_never_copied_into_itself(base: Path, overlay: Path) -> None:
+def test_directory_within_its_own_base_is_assembled_again_and_again_and_never_copied_into_itself(
+    base: Path, overlay: Path
+) -> None:
     held = []
     for _ in range(3):
         result = assemble("--policy", base, "--overlay", overlay, "--output", base / "build" / "policy")
@@ -236,7 +290,9 @@ def test_hand_made_changes_in_an_earlier_assembly_are_refused_by_the_gateway_and
 
 @pytest.mark.parametrize("name", ["notes.txt", "mine.rego", ".git/HEAD", "chunk/.hidden"])
 @pytest.mark.parametrize("assembled", [True, False])
-def test_what_no_assembly_wrote_is_left_alone(name: str, assembled: bool, base: Path, overlay: Path, tmp_path: Path) -> None:
+def test_what_no_assembly_wrote_is_left_alone(
+    name: str, assembled: bool, base: Path, overlay: Path, tmp_path: Path
+) -> None:
     live = tmp_path / "policy"
     arguments = ("--policy", base, "--overlay", overlay, "--output", live)
     if assembled:
@@ -278,7 +334,11 @@ def test_assembly_that_fails_leaves_the_earlier_one(base: Path, overlay: Path, t
     (overlay / "chunk" / "chunk.rego").mkdir(parents=True)  # a folder where the base has a file
 
     result = assemble("--policy", base, "--overlay", overlay, "--output", live)
-    assert (result.exit_code, read_source(live).revision, [path.name for path in tmp_path.glob(".policy*")]) == (1, before, [])
+    assert (
+        result.exit_code,
+        read_source(live).revision,
+        [path.name for path in tmp_path.glob(".policy*")],
+    ) == (1, before, [])
 
 
 def test_link_to_a_directory_stays_a_link(base: Path, overlay: Path, tmp_path: Path) -> None:
@@ -286,4 +346,7 @@ def test_link_to_a_directory_stays_a_link(base: Path, overlay: Path, tmp_path: P
     (tmp_path / "current").symlink_to("releases/one")
 
     assert assemble("--policy", base, "--overlay", overlay, "--output", tmp_path / "current").exit_code == 0
-    assert ((tmp_path / "current").is_symlink(), read_source(tmp_path / "releases" / "one").listed) == (True, True)
+    assert ((tmp_path / "current").is_symlink(), read_source(tmp_path / "releases" / "one").listed) == (
+        True,
+        True,
+    )

@@ -1,4 +1,6 @@
-"""`regate policy check` from end to end, with a real OPA: what it accepts, what it refuses, and what it prints."""
+"""`regate policy check` from end to end, with a real OPA: what it accepts, what it refuses, and what
+it prints.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +25,12 @@ from regate_adapters.opa.policies.source import read_source
 from regate_gateway.cli.main import main
 from regate_gateway.workbench.check.agreement import LISTINGS, Compiled, disagreements, fragment_findings
 from regate_gateway.workbench.check.checks import QUICK, read_schemas
-from regate_gateway.workbench.check.entrypoints import CONTRACT, asked_rules, entrypoint_findings, required_rules
+from regate_gateway.workbench.check.entrypoints import (
+    CONTRACT,
+    asked_rules,
+    entrypoint_findings,
+    required_rules,
+)
 from regate_gateway.workbench.check.parsing import parse_policies
 from regate_gateway.workbench.check.samples import Sample
 from regate_gateway.workbench.check.support import Support, support_findings
@@ -69,16 +76,30 @@ def test_the_shipped_policies_pass_with_their_tests_in_every_store_and_without_a
     assert codes(found) == set()
     assert [warning for check in found["checks"] for warning in check["warnings"]] == []
     assert {one["exact"] for one in found["stores"]} == {True}
-    names = ("types", "tests", "entrypoints", "authoring", "controls", "absences", "filters", "stores", "agreement")
+    names = (
+        "types",
+        "tests",
+        "entrypoints",
+        "authoring",
+        "controls",
+        "absences",
+        "filters",
+        "stores",
+        "agreement",
+    )
     assert {"ok"} == {status(found)[name] for name in names}
 
 
 def test_everything_wrong_is_told_at_once_and_the_exit_code_says_so(policies: Path) -> None:
     (policies / "history" / "history.rego").write_text(
-        (policies / "history" / "history.rego").read_text().replace('on_deny := "redact"', 'withheld :=    "redact"')
+        (policies / "history" / "history.rego")
+        .read_text()
+        .replace('on_deny := "redact"', 'withheld :=    "redact"')
     )
     (policies / "schemas" / "file.json").write_text(
-        (policies / "schemas" / "file.json").read_text().replace('"additionalProperties": false', '"additionalProperties": true')
+        (policies / "schemas" / "file.json")
+        .read_text()
+        .replace('"additionalProperties": false', '"additionalProperties": true')
     )
     tests = policies.parent / "tests"
     tests.mkdir()
@@ -103,7 +124,10 @@ def test_a_file_that_does_not_parse_ends_the_checks_at_its_line(write: Write) ->
 
 
 def test_what_opa_refuses_is_told_with_the_declared_names(write: Write) -> None:
-    text = "# METADATA\n# scope: package\n# schemas:\n#   - input: schema.input.route\npackage regate.extra\n\nopen if input.reqest == 1\n"
+    text = (
+        "# METADATA\n# scope: package\n# schemas:\n#   - input: schema.input.route\npackage "
+        "regate.extra\n\nopen if input.reqest == 1\n"
+    )
 
     found = report(["--policy", str(write("extra/extra.rego", text))])
 
@@ -117,7 +141,11 @@ def test_what_opa_refuses_is_told_with_the_declared_names(write: Write) -> None:
 def test_no_required_rule_can_be_left_out(rule: str, opa: Path) -> None:
     policies, _ = parse_policies([], OpaCommand(opa, Path.cwd()))
 
-    named = [finding.message.split()[0] for finding in entrypoint_findings(policies) if finding.code == "missing-entrypoint"]
+    named = [
+        finding.message.split()[0]
+        for finding in entrypoint_findings(policies)
+        if finding.code == "missing-entrypoint"
+    ]
 
     assert f"data.{rule.replace('/', '.')}" in named
 
@@ -126,7 +154,9 @@ def test_no_required_rule_can_be_left_out(rule: str, opa: Path) -> None:
 def test_a_decision_point_that_is_left_out_is_told_rule_by_rule(package: str, policies: Path) -> None:
     shutil.rmtree(policies / package)
 
-    (entrypoints,) = [check for check in report(["--policy", str(policies)])["checks"] if check["name"] == "entrypoints"]
+    (entrypoints,) = [
+        check for check in report(["--policy", str(policies)])["checks"] if check["name"] == "entrypoints"
+    ]
 
     named = [finding["message"].split()[0] for finding in entrypoints["findings"]]
     assert named == sorted(f"data.regate.{package.replace('/', '.')}.{rule}" for rule in CONTRACT[package])
@@ -142,14 +172,22 @@ def test_a_rule_that_takes_arguments_answers_nobody(policies: Path) -> None:
 
 
 def test_the_contract_is_what_the_shipped_policies_offer(opa: Path) -> None:
-    inspected = json.loads(OpaCommand(opa, shipped_policies()).run("inspect", "--annotations", "--format", "json", ".").out)
+    inspected = json.loads(
+        OpaCommand(opa, shipped_policies()).run("inspect", "--annotations", "--format", "json", ".").out
+    )
     offered = [note["path"][1:] for note in inspected["annotations"] if note["annotations"].get("entrypoint")]
 
-    assert {"/".join(part["value"] for part in path if part["type"] == "string") for path in offered} == set(asked_rules())
+    assert {"/".join(part["value"] for part in path if part["type"] == "string") for path in offered} == set(
+        asked_rules()
+    )
 
 
 def test_the_contract_covers_whatever_the_code_asks_for() -> None:
-    sources = [path for module in (regate_gateway, regate_orchestrator) for path in Path(next(iter(module.__path__))).rglob("*.py")]
+    sources = [
+        path
+        for module in (regate_gateway, regate_orchestrator)
+        for path in Path(next(iter(module.__path__))).rglob("*.py")
+    ]
     rule = re.compile(r"regate/[a-z_]+(?:/[a-z_]+)+")
     named = {text for path in sources for text in texts_in(path) if rule.fullmatch(text)}
     of_points = {point.value for point in Point} | {reasons_rule(point) for point in Point}
@@ -159,30 +197,49 @@ def test_the_contract_covers_whatever_the_code_asks_for() -> None:
 
 
 def texts_in(path: Path) -> Iterator[str]:
-    return (node.value for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Constant) and isinstance(node.value, str))
+    return (
+        node.value
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Constant) and isinstance(node.value, str)
+    )
 
 
-def test_a_filter_that_the_deployed_store_cannot_apply_is_a_finding_and_another_store_is_not_asked(write: Write) -> None:
+def test_a_filter_that_the_deployed_store_cannot_apply_is_a_finding_and_another_store_is_not_asked(
+    write: Write,
+) -> None:
     policy = chunk_rule(write, 'allow if startswith(input.chunk.owner, "svc-")')
 
     found = report(["--policy", str(policy), "--store", "chroma"])
     elsewhere = report(["--policy", str(policy), "--store", "memory", "--store", "sqlite"])
 
     assert codes(found) == {("chunk/chunk.rego", "not-expressible")}
-    assert [(one["store"], one["exact"]) for one in found["stores"] if one["store"] == "chroma"] == [("chroma", False)]
-    assert "Chroma has no string predicates (owner)" in next(one["reason"] for one in found["stores"] if one["store"] == "chroma")
+    assert [(one["store"], one["exact"]) for one in found["stores"] if one["store"] == "chroma"] == [
+        ("chroma", False)
+    ]
+    assert "Chroma has no string predicates (owner)" in next(
+        one["reason"] for one in found["stores"] if one["store"] == "chroma"
+    )
     assert codes(elsewhere) == set()
 
 
 def test_a_deployed_kind_of_store_that_cannot_be_tried_is_a_finding() -> None:
     tried = [Support("chunk", "chroma", None, None, for_everybody=False)]
 
-    assert [one.code for one in support_findings(tried, frozenset({"chroma", "cabinet"}), Policies([]))] == ["store-not-tried"]
+    assert [one.code for one in support_findings(tried, frozenset({"chroma", "cabinet"}), Policies([]))] == [
+        "store-not-tried"
+    ]
 
 
 def test_a_residual_outside_the_fragment_is_named_by_its_rule() -> None:
     document = {"action": "chunk.read"}
-    refused = Compiled(LISTINGS[0], Sample("fay", SUBJECT), document, None, "data.regate.chunk.odd: builtin lower", "data.regate.chunk.odd")
+    refused = Compiled(
+        LISTINGS[0],
+        Sample("fay", SUBJECT),
+        document,
+        None,
+        "data.regate.chunk.odd: builtin lower",
+        "data.regate.chunk.odd",
+    )
 
     (finding,) = fragment_findings([refused], {"data.regate.chunk.odd": ("chunk/chunk.rego", 7)})
 
@@ -191,17 +248,34 @@ def test_a_residual_outside_the_fragment_is_named_by_its_rule() -> None:
 
 
 def test_what_a_custom_rule_did_wrong_is_told_at_its_own_line_and_nothing_is_compiled(write: Write) -> None:
-    policy = write("custom/chunk/chunk.rego", 'package regate.custom.chunk\n\ndeny if lower(input.chunk.owner) == "x"\n')
+    policy = write(
+        "custom/chunk/chunk.rego", 'package regate.custom.chunk\n\ndeny if lower(input.chunk.owner) == "x"\n'
+    )
 
     found = report(["--policy", str(policy), "--store", "memory"])
 
-    told = [(one["file"], one["row"]) for check in found["checks"] for one in check["findings"] if check["name"] == "authoring"]
+    told = [
+        (one["file"], one["row"])
+        for check in found["checks"]
+        for one in check["findings"]
+        if check["name"] == "authoring"
+    ]
     assert set(told) == {("custom/chunk/chunk.rego", 3)}
     assert {status(found)[name] for name in ("filters", "stores", "agreement")} == {"not_run"}
 
 
 def test_a_rule_that_nothing_consults_is_told_at_its_line(write: Write) -> None:
-    found = report(["--policy", str(write("custom/chunk/chunk.rego", "package regate.custom.chunk\n\ndney if input.chunk.level == 9\n"))])
+    found = report(
+        [
+            "--policy",
+            str(
+                write(
+                    "custom/chunk/chunk.rego",
+                    "package regate.custom.chunk\n\ndney if input.chunk.level == 9\n",
+                )
+            ),
+        ]
+    )
 
     (finding,) = next(check["findings"] for check in found["checks"] if check["name"] == "filters")
     assert (finding["file"], finding["row"]) == ("custom/chunk/chunk.rego", 3)
@@ -209,10 +283,19 @@ def test_a_rule_that_nothing_consults_is_told_at_its_line(write: Write) -> None:
 
 
 def test_a_control_that_is_not_there_is_told_at_its_line(write: Write) -> None:
-    found = report(["--policy", str(write("custom/tool/tool.rego", "package regate.custom.tool\n\napprove if input.tool.name\n"))])
+    found = report(
+        [
+            "--policy",
+            str(write("custom/tool/tool.rego", "package regate.custom.tool\n\napprove if input.tool.name\n")),
+        ]
+    )
 
     (finding,) = next(check["findings"] for check in found["checks"] if check["name"] == "controls")
-    assert (finding["file"], finding["row"], finding["code"]) == ("custom/tool/tool.rego", 3, "no-such-control")
+    assert (finding["file"], finding["row"], finding["code"]) == (
+        "custom/tool/tool.rego",
+        3,
+        "no-such-control",
+    )
     assert status(found)["filters"] == "not_run"
 
 
@@ -224,22 +307,34 @@ def test_a_warning_fails_nothing_and_is_told_with_what_to_write(write: Write) ->
     printed = run(["--policy", str(policy), "--store", "memory"])
 
     (warning,) = next(check["warnings"] for check in found["checks"] if check["name"] == "absences")
-    assert (warning["file"], warning["row"], warning["code"]) == ("custom/chunk/chunk.rego", 3, "granted-by-absence")
+    assert (warning["file"], warning["row"], warning["code"]) == (
+        "custom/chunk/chunk.rego",
+        3,
+        "granted-by-absence",
+    )
     assert (found["ok"], printed.exit_code, codes(found)) == (True, 0, set())
-    assert "warning: custom/chunk/chunk.rego:3: granted-by-absence: the principal may have no manager" in printed.output
+    assert (
+        "warning: custom/chunk/chunk.rego:3: granted-by-absence: the principal may have no manager"
+        in printed.output
+    )
 
 
 PLACES = {"data.regate.chunk.allow": ("chunk/chunk.rego", 5)}
 SUBJECT = Principal("fay", "acme", clearance=2)
 CLEARED = Compare("le", ("level",), 2)
 OURS = Compare("eq", ("tenant",), "acme")
-RULE = "allow if {\n\tinput.chunk.tenant == input.principal.tenant\n\tinput.chunk.level <= input.principal.clearance\n}"
+RULE = (
+    "allow if {\n\tinput.chunk.tenant == input.principal.tenant\n\tinput.chunk.level <= "
+    "input.principal.clearance\n}"
+)
 
 
 def decided_otherwise(plan: FilterPlan, policies: Path, opa: Path) -> list[str]:
     document = {"v": 1, "now": 1, "request_id": "r", "action": "chunk.read", "principal": SUBJECT.as_input()}
     compiled = Compiled(LISTINGS[0], Sample("fay", SUBJECT), document, plan, None)
-    tried, findings = disagreements([compiled], read_schemas(policies)[0], PLACES, opa=OpaCommand(opa, policies), effort=QUICK)
+    tried, findings = disagreements(
+        [compiled], read_schemas(policies)[0], PLACES, opa=OpaCommand(opa, policies), effort=QUICK
+    )
     assert tried > 50
     return [finding.message for finding in findings]
 
@@ -249,24 +344,38 @@ def test_a_filter_that_agrees_with_the_rule_on_every_row_is_no_finding(write: Wr
 
 
 def test_rules_that_contradict_each_other_are_an_error_of_evaluation(write: Write, opa: Path) -> None:
-    policy = chunk_rule(write, 'allow if input.chunk.tenant == "acme"\n\nallow := false if input.chunk.legal_hold == true')
-    compiled = Compiled(LISTINGS[0], Sample("fay", SUBJECT), {"principal": SUBJECT.as_input()}, plan_of(OURS), None)
+    policy = chunk_rule(
+        write, 'allow if input.chunk.tenant == "acme"\n\nallow := false if input.chunk.legal_hold == true'
+    )
+    compiled = Compiled(
+        LISTINGS[0], Sample("fay", SUBJECT), {"principal": SUBJECT.as_input()}, plan_of(OURS), None
+    )
 
-    tried, findings = disagreements([compiled], read_schemas(policy)[0], PLACES, opa=OpaCommand(opa, policy), effort=QUICK)
+    tried, findings = disagreements(
+        [compiled], read_schemas(policy)[0], PLACES, opa=OpaCommand(opa, policy), effort=QUICK
+    )
 
-    assert (tried, [(one.file, one.code) for one in findings]) == (0, [("chunk/chunk.rego", "evaluation-error")])
+    assert (tried, [(one.file, one.code) for one in findings]) == (
+        0,
+        [("chunk/chunk.rego", "evaluation-error")],
+    )
 
 
 @pytest.mark.parametrize(
     ("plan", "says"),
     [
-        (plan_of(all_of([OURS, replace(CLEARED, operator="lt")])), "leaves it out, and full evaluation allows it"),
+        (
+            plan_of(all_of([OURS, replace(CLEARED, operator="lt")])),
+            "leaves it out, and full evaluation allows it",
+        ),
         (plan_of(all_of([OURS, replace(CLEARED, value=3)])), "admits it, and full evaluation denies it"),
         (plan_of(OURS), "admits it, and full evaluation denies it"),
         (plan_of(CLEARED), "admits it, and full evaluation denies it"),
     ],
 )
-def test_a_filter_that_differs_at_one_boundary_is_found_out_with_the_row(plan: FilterPlan, says: str, write: Write, opa: Path) -> None:
+def test_a_filter_that_differs_at_one_boundary_is_found_out_with_the_row(
+    plan: FilterPlan, says: str, write: Write, opa: Path
+) -> None:
     messages = decided_otherwise(plan, chunk_rule(write, RULE), opa)
 
     assert messages
@@ -275,14 +384,20 @@ def test_a_filter_that_differs_at_one_boundary_is_found_out_with_the_row(plan: F
 
 def test_further_principals_are_compiled_for(policies: Path, tmp_path: Path) -> None:
     samples = tmp_path / "samples.json"
-    samples.write_text(json.dumps([{"name": "auditor", "id": "amy", "tenant": "acme", "roles": ["auditor"], "clearance": 9}]))
+    samples.write_text(
+        json.dumps([{"name": "auditor", "id": "amy", "tenant": "acme", "roles": ["auditor"], "clearance": 9}])
+    )
 
     found = report(["--policy", str(policies), "--samples", str(samples)])
 
-    assert next(check["summary"] for check in found["checks"] if check["name"] == "filters").endswith("for 7 principals")
+    assert next(check["summary"] for check in found["checks"] if check["name"] == "filters").endswith(
+        "for 7 principals"
+    )
 
 
-@pytest.mark.parametrize("content", ["{", "[]", '[{"id": "amy"}]', '[{"id": "amy", "tenant": "acme", "clearance": "9"}]'])
+@pytest.mark.parametrize(
+    "content", ["{", "[]", '[{"id": "amy"}]', '[{"id": "amy", "tenant": "acme", "clearance": "9"}]']
+)
 def test_samples_that_are_no_principals_are_wrong_usage(content: str, tmp_path: Path) -> None:
     samples = tmp_path / "samples.json"
     samples.write_text(content)
@@ -292,7 +407,9 @@ def test_samples_that_are_no_principals_are_wrong_usage(content: str, tmp_path: 
     assert (result.exit_code, "--samples" in result.output) == (2, True)
 
 
-@pytest.mark.parametrize("arguments", [["--policy", "no/such/directory"], ["--store", "filing-cabinet"], ["--quik"]])
+@pytest.mark.parametrize(
+    "arguments", [["--policy", "no/such/directory"], ["--store", "filing-cabinet"], ["--quik"]]
+)
 def test_wrong_usage_ends_with_two(arguments: list[str]) -> None:
     assert run(arguments).exit_code == 2
 
@@ -306,7 +423,9 @@ def test_the_revision_that_is_reported_is_that_of_the_content(policies: Path) ->
 
 
 def linter(folder: Path, says: str) -> str:
-    """A PATH on which `regal` answers so. The linter is another project's program; its report is read as it documents it."""
+    """A PATH on which `regal` answers so. The linter is another project's program; its report is read
+    as it documents it.
+    """
     folder.mkdir()
     program = folder / "regal"
     program.write_text(f"#!/bin/sh\ncat <<'END'\n{says}\nEND\nexit 3\n")
@@ -327,13 +446,23 @@ VIOLATION = {
     [
         (
             json.dumps({"violations": [VIOLATION | {"location": {"file": "chunk/chunk.rego", "row": 9}}]}),
-            Finding("regal-bugs-leaked-internal-reference", "Outside reference to internal rule", "chunk/chunk.rego", 9),
+            Finding(
+                "regal-bugs-leaked-internal-reference",
+                "Outside reference to internal rule",
+                "chunk/chunk.rego",
+                9,
+            ),
         ),
         ("panic", None),
     ],
 )
 def test_what_the_linter_finds_is_a_finding_and_so_is_its_failure(
-    says: str, expected: Finding | None, policies: Path, tmp_path: Path, opa: Path, monkeypatch: pytest.MonkeyPatch
+    says: str,
+    expected: Finding | None,
+    policies: Path,
+    tmp_path: Path,
+    opa: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("PATH", linter(tmp_path / "bin", says))
 

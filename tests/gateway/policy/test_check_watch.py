@@ -44,7 +44,17 @@ class Watching:
 
 @contextmanager
 def watching(policies: Path, *options: str) -> Iterator[Watching]:
-    command = [sys.executable, "-m", "regate_gateway", "policy", "check", "--policy", str(policies), "--watch", *options]
+    command = [
+        sys.executable,
+        "-m",
+        "regate_gateway",
+        "policy",
+        "check",
+        "--policy",
+        str(policies),
+        "--watch",
+        *options,
+    ]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
         try:
             yield Watching(process)
@@ -60,7 +70,9 @@ WRONG = {
 
 
 @pytest.mark.parametrize("name", WRONG)
-def test_what_a_change_breaks_and_mends_is_told_and_nothing_else(name: str, policies: Path, write: Write) -> None:
+def test_what_a_change_breaks_and_mends_is_told_and_nothing_else(
+    name: str, policies: Path, write: Write
+) -> None:
     body, code = WRONG[name]
     with watching(policies, "--only", "authoring") as watched:
         watched.until("policy authoring")

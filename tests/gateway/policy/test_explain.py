@@ -1,4 +1,6 @@
-"""Explanations: verdict, rules, lines, reasons and filters, from a real OPA, a real `opa eval` and real audit records."""
+"""Explanations: verdict, rules, lines, reasons and filters, from a real OPA, a real `opa eval` and
+real audit records.
+"""
 
 from __future__ import annotations
 
@@ -33,7 +35,14 @@ def run(*options: str) -> Result:
 
 def suppose(principal: Principal, stamp: dict[str, Any], *, policy: Path | None = None) -> dict[str, Any]:
     """Explain a chunk that nobody asked about yet."""
-    given = ["--principal", json.dumps(principal.as_input()), "--chunk", json.dumps(stamp), "--store", json.dumps(STORE)]
+    given = [
+        "--principal",
+        json.dumps(principal.as_input()),
+        "--chunk",
+        json.dumps(stamp),
+        "--store",
+        json.dumps(STORE),
+    ]
     result = run(*given, "--policy", str(policy or shipped_policies()), "--json")
     assert result.exit_code == 0, result.output
     document: dict[str, Any] = json.loads(result.stdout)
@@ -62,15 +71,23 @@ def test_denied_chunk_names_the_failing_conditions_with_their_lines_and_values()
     team = next(condition for condition in failed if condition["text"] == "team in input.principal.teams")
     assert (explained["allowed"], explained["reasons"]) == (False, ["not_shared_with_principal"])
     assert team["values"] == {"input.principal.teams": ["eng"], "input.chunk.teams": ["hr"]}
-    assert [condition["text"] for condition in failed if condition["text"] not in line_of(condition["at"])] == []
+    assert [
+        condition["text"] for condition in failed if condition["text"] not in line_of(condition["at"])
+    ] == []
 
 
 def test_label_that_restricts_is_blamed_on_the_rule_that_held() -> None:
     explained = suppose(BOB, chunk(visibility="tenant", labels=["hr-only"]))["decision"]
 
-    (condition,) = [condition for condition in conditions(explained["attempts"]) if condition["text"] == "not restricted"]
+    (condition,) = [
+        condition for condition in conditions(explained["attempts"]) if condition["text"] == "not restricted"
+    ]
     (blamed,) = condition["because"]
-    assert (blamed["rule"], blamed["held"], blamed["values"]) == ("regate.chunk.restricted", True, {"input.chunk.labels": ["hr-only"]})
+    assert (blamed["rule"], blamed["held"], blamed["values"]) == (
+        "regate.chunk.restricted",
+        True,
+        {"input.chunk.labels": ["hr-only"]},
+    )
     assert explained["reasons"] == ["label_restricted: hr-only"]
 
 
@@ -79,7 +96,11 @@ def test_allowed_chunk_names_the_rules_that_held() -> None:
 
     (allow,) = explained["attempts"]
     held = {one["rule"] for one in allow["because"]}
-    assert (explained["allowed"], allow["rule"], "regate.chunk.granted" in held) == (True, "regate.chunk.allow", True)
+    assert (explained["allowed"], allow["rule"], "regate.chunk.granted" in held) == (
+        True,
+        "regate.chunk.allow",
+        True,
+    )
     assert line_of(allow["at"]) == "allow if {"
 
 
@@ -96,7 +117,9 @@ def test_filter_is_shown_as_formula_and_as_each_store_is_asked_it() -> None:
 
 @pytest.mark.parametrize(("options", "shown"), [([], False), (["--filters"], True)])
 def test_people_are_shown_what_stores_are_asked_when_they_ask_for_it(options: list[str], shown: bool) -> None:
-    printed = run("--principal", json.dumps(BOB.as_input()), "--policy", str(shipped_policies()), *options).stdout
+    printed = run(
+        "--principal", json.dumps(BOB.as_input()), "--policy", str(shipped_policies()), *options
+    ).stdout
 
     assert ('teams overlaps ["eng"]' in printed, "$contains" in printed) == (True, shown)
 
@@ -104,11 +127,23 @@ def test_people_are_shown_what_stores_are_asked_when_they_ask_for_it(options: li
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        (["--principal", '{"id": "bob", "tenant": "acme", "team": ["eng"]}'], "a principal has no 'team'; did you mean 'teams'?"),
-        (["--principal", '{"id": "bob", "tenant": "acme", "role": []}'], "a principal has no 'role'; did you mean 'roles'?"),
-        (["--principal", '{"id": "bob", "tenant": "acme", "x": 1}'], "a principal has no 'x'; there are id, tenant"),
+        (
+            ["--principal", '{"id": "bob", "tenant": "acme", "team": ["eng"]}'],
+            "a principal has no 'team'; did you mean 'teams'?",
+        ),
+        (
+            ["--principal", '{"id": "bob", "tenant": "acme", "role": []}'],
+            "a principal has no 'role'; did you mean 'roles'?",
+        ),
+        (
+            ["--principal", '{"id": "bob", "tenant": "acme", "x": 1}'],
+            "a principal has no 'x'; there are id, tenant",
+        ),
         (["--principal", '{"id": "bob"}'], "is no principal: needs id and tenant"),
-        (["--principal", '{"id": "bob", "tenant": "acme"}', "--file", "file-1", "--chunk", "{}"], "give --file or --chunk"),
+        (
+            ["--principal", '{"id": "bob", "tenant": "acme"}', "--file", "file-1", "--chunk", "{}"],
+            "give --file or --chunk",
+        ),
         (["--principal", '{"id": "bob", "tenant": "acme"}', "--store", "vs_1"], "with --file"),
         (["--response", "resp_1", "--file", "file-1"], "belong to --principal"),
     ],
@@ -122,16 +157,37 @@ def test_what_cannot_be_meant_is_wrong_usage(options: list[str], said: str) -> N
 async def _stored(tmp_path: Path) -> None:
     """A file of acme in one vector store for the team hr, another in two, and one whose ingestion failed."""
     held: list[tuple[str, str, Literal["completed", "failed"]]] = [
-        *(("vs_1", "file-1", "completed"), ("vs_1", "file-2", "completed"), ("vs_2", "file-2", "completed"), ("vs_1", "file-3", "failed"))
+        *(
+            ("vs_1", "file-1", "completed"),
+            ("vs_1", "file-2", "completed"),
+            ("vs_2", "file-2", "completed"),
+            ("vs_1", "file-3", "failed"),
+        )
     ]
     async with SqlStateStore.open(f"sqlite:///{tmp_path / 'data' / 'regate.db'}") as state:
         for name in ("vs_1", "vs_2"):
             await state.add_store(StoreRow(StoreId(name), name, 1, 1, {}, STORE, "local", 256, "main"))
         for name in ("file-1", "file-2", "file-3"):
-            await state.add_file(FileRow(FileId(name), "a.md", 3, "assistants", 1, {"tenant": "acme", "owner": "carol"}))
+            await state.add_file(
+                FileRow(FileId(name), "a.md", 3, "assistants", 1, {"tenant": "acme", "owner": "carol"})
+            )
         for store, file, status in held:
             await state.put_attachments(
-                [Attachment(StoreId(store), FileId(file), 1, status, chunk(), {}, {}, 800, 400, "r", {"id": "carol"})]
+                [
+                    Attachment(
+                        StoreId(store),
+                        FileId(file),
+                        1,
+                        status,
+                        chunk(),
+                        {},
+                        {},
+                        800,
+                        400,
+                        "r",
+                        {"id": "carol"},
+                    )
+                ]
             )
 
 
@@ -162,7 +218,9 @@ async def test_what_is_stored_of_a_file_explains_who_finds_it(
 
 def test_where_nothing_was_stored_yet_that_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    result = run("--principal", json.dumps(BOB.as_input()), "--policy", str(shipped_policies()), "--file", "file-1")
+    result = run(
+        "--principal", json.dumps(BOB.as_input()), "--policy", str(shipped_policies()), "--file", "file-1"
+    )
 
     assert (result.exit_code, "no file yet" in result.output, list(tmp_path.iterdir())) == (1, True, [])
 
@@ -179,7 +237,11 @@ def test_filter_that_a_store_cannot_express_is_shown_as_refused(tmp_path: Path) 
     edit(
         policies,
         "chunk/chunk.rego",
-        {'shared if input.chunk.visibility == "tenant"': 'shared if startswith(input.chunk.visibility, "ten")'},
+        {
+            'shared if input.chunk.visibility == "tenant"': (
+                'shared if startswith(input.chunk.visibility, "ten")'
+            )
+        },
     )
 
     shown = suppose(BOB, chunk(), policy=policies)["filter"]
@@ -197,7 +259,14 @@ def test_without_a_chunk_only_the_filter_is_shown() -> None:
 def test_chunk_may_come_from_a_file_and_its_faults_are_told(tmp_path: Path) -> None:
     (tmp_path / "chunk.json").write_text(json.dumps({**chunk(), "tennant": "acme"}), encoding="utf-8")
 
-    result = run("--principal", json.dumps(BOB.as_input()), "--chunk", f"@{tmp_path / 'chunk.json'}", "--policy", str(shipped_policies()))
+    result = run(
+        "--principal",
+        json.dumps(BOB.as_input()),
+        "--chunk",
+        f"@{tmp_path / 'chunk.json'}",
+        "--policy",
+        str(shipped_policies()),
+    )
 
     assert (result.exit_code, "tennant: not declared" in result.stdout) == (0, True)
 
@@ -208,7 +277,9 @@ def test_printed_command_asks_the_same_again(tmp_path: Path) -> None:
         (tmp_path / "opa").unlink(missing_ok=True)
         (tmp_path / "opa").symlink_to(require_opa())
         path = {"PATH": f"{tmp_path}:/usr/bin:/bin"}
-        done = subprocess.run(["sh", "-c", command], capture_output=True, text=True, env=path, timeout=60, check=True)
+        done = subprocess.run(
+            ["sh", "-c", command], capture_output=True, text=True, env=path, timeout=60, check=True
+        )
 
         assert done.stdout.strip().splitlines()[-1] == verdict
 
@@ -245,7 +316,15 @@ def denied_decision(audit: Path) -> str:
 
 
 def test_recorded_decision_is_explained_as_it_was_decided(audit: Path) -> None:
-    result = run("--decision", denied_decision(audit), "--audit", str(audit), "--policy", str(shipped_policies()), "--json")
+    result = run(
+        "--decision",
+        denied_decision(audit),
+        "--audit",
+        str(audit),
+        "--policy",
+        str(shipped_policies()),
+        "--json",
+    )
 
     (explained,) = json.loads(result.stdout)["decisions"]
     texts = {condition["text"] for condition in conditions(explained["attempts"])}
@@ -257,7 +336,11 @@ def test_recorded_decision_is_explained_as_it_was_decided(audit: Path) -> None:
 
 def test_decision_that_another_policy_would_take_differently_says_so(audit: Path, tmp_path: Path) -> None:
     policies = copied_policies(tmp_path / "rego")
-    edit(policies, "store/store.rego", {'"store_admin" in input.principal.roles': '"eng" in input.principal.teams'})
+    edit(
+        policies,
+        "store/store.rego",
+        {'"store_admin" in input.principal.roles': '"eng" in input.principal.teams'},
+    )
 
     result = run("--decision", denied_decision(audit), "--audit", str(audit), "--policy", str(policies))
 
@@ -269,7 +352,11 @@ def test_response_is_explained_with_every_decision_batch_member_and_filter(audit
 
     document = json.loads(result.stdout)
     seen = {(one["action"], one["about"], one["recorded"], one["allowed"]) for one in document["decisions"]}
-    assert {("chunk.read", "c2", False, False), ("model.list", "small", True, True), ("ingest.document", "file_1", False, False)} <= seen
+    assert {
+        ("chunk.read", "c2", False, False),
+        ("model.list", "small", True, True),
+        ("ingest.document", "file_1", False, False),
+    } <= seen
     assert [one for one in seen if one[2] != one[3]] == []
     assert {plan["rule"] for plan in document["filters"]} == {"regate/chunk/allow", "regate/store/allow"}
 
@@ -291,14 +378,20 @@ def test_a_recorded_filter_that_is_made_otherwise_now_is_told(audit: Path, tmp_p
 
     printed = run("--response", "resp_1", "--audit", str(audit), "--policy", str(policy)).stdout
 
-    (line, *_) = [line for line in printed.splitlines() if line.startswith("Filter in record") and "regate.chunk.allow" in line]
+    (line, *_) = [
+        line
+        for line in printed.splitlines()
+        if line.startswith("Filter in record") and "regate.chunk.allow" in line
+    ]
     assert "was another than the policy makes now: " in line
     assert "draft" in line
 
 
 def test_arguments_of_a_tool_are_shown_by_their_length_alone(audit: Path) -> None:
     printed = [
-        run("--response", "resp_1", "--audit", str(audit), "--policy", str(shipped_policies()), *options).stdout
+        run(
+            "--response", "resp_1", "--audit", str(audit), "--policy", str(shipped_policies()), *options
+        ).stdout
         for options in ([], ["--json"])
     ]
 

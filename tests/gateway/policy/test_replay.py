@@ -28,7 +28,13 @@ from regate_orchestrator.values import JsonObject
 
 SHOWN = ("would_deny", "would_allow", "filter_differs")
 OUTCOMES = (*SHOWN, "value_differs")
-REQUEST: JsonObject = {"method": "POST", "path": "/v1/responses", "model": "small", "stream": False, "tool_types": []}
+REQUEST: JsonObject = {
+    "method": "POST",
+    "path": "/v1/responses",
+    "model": "small",
+    "stream": False,
+    "tool_types": [],
+}
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -49,7 +55,11 @@ def run(candidate: Path, audit: Path, *options: str) -> Result:
 def changed(result: Result) -> list[dict[str, Any]]:
     rules = json.loads(result.stdout)["rules"]
     return [
-        {"point": rule["point"], "action": rule["action"], **{name: rule[name] for name in OUTCOMES if rule[name] or name in SHOWN}}
+        {
+            "point": rule["point"],
+            "action": rule["action"],
+            **{name: rule[name] for name in OUTCOMES if rule[name] or name in SHOWN},
+        }
         for rule in rules
         if rule["same"] != rule["asked"]
     ]
@@ -57,10 +67,13 @@ def changed(result: Result) -> list[dict[str, Any]]:
 
 def test_recording_holds_every_kind_of_question(audit: Path) -> None:
     asked = [questions_in(one) for one in read_records(audit)]
-    actions = {decision.action for one in asked for decision in one.every_decision} | {plan.rule for one in asked for plan in one.plans}
+    actions = {decision.action for one in asked for decision in one.every_decision} | {
+        plan.rule for one in asked for plan in one.plans
+    }
 
     assert {
-        "store.delete", "tool.call", "ingest.document", "store.search", "chunk.read", "history.reuse", "tool.result", "model.list",
+        "store.delete", "tool.call", "ingest.document", "store.search", "chunk.read", "history.reuse",
+        "tool.result", "model.list",
         "store.list", "file.list", "prompt.list", "response.list", "regate/chunk/allow", "regate/store/allow",
     } == actions  # fmt: skip
 
@@ -79,14 +92,34 @@ def test_new_deny_label_flips_exactly_what_carries_it(audit: Path, tmp_path: Pat
 
     flips = [
         {"point": "chunk", "action": "chunk.read", "would_deny": 1, "would_allow": 0, "filter_differs": 0},
-        {"point": "chunk filter", "action": "chunk.read", "would_deny": 0, "would_allow": 0, "filter_differs": 2},
-        {"point": "store filter", "action": "store.list", "would_deny": 0, "would_allow": 0, "filter_differs": 2},
-        {"point": "tool.result", "action": "tool.result", "would_deny": 4, "would_allow": 0, "filter_differs": 0},
+        {
+            "point": "chunk filter",
+            "action": "chunk.read",
+            "would_deny": 0,
+            "would_allow": 0,
+            "filter_differs": 2,
+        },
+        {
+            "point": "store filter",
+            "action": "store.list",
+            "would_deny": 0,
+            "would_allow": 0,
+            "filter_differs": 2,
+        },
+        {
+            "point": "tool.result",
+            "action": "tool.result",
+            "would_deny": 4,
+            "would_allow": 0,
+            "filter_differs": 0,
+        },
     ]
     assert (result.exit_code, changed(result)) == (1, flips)
 
 
-def test_example_names_the_chunk_the_principal_by_digest_and_the_new_reason(audit: Path, tmp_path: Path) -> None:
+def test_example_names_the_chunk_the_principal_by_digest_and_the_new_reason(
+    audit: Path, tmp_path: Path
+) -> None:
     candidate = copied_policies(tmp_path / "rego")
     edit(candidate, "data.json", {'"hr-only": "hr"': '"hr-only": "hr", "draft": "editor"'})
 
@@ -94,7 +127,11 @@ def test_example_names_the_chunk_the_principal_by_digest_and_the_new_reason(audi
 
     (rule,) = [rule for rule in json.loads(result.stdout)["rules"] if rule["point"] == "chunk"]
     (example,) = rule["examples"]
-    assert (example["about"], example["reasons"], len(example["principal"])) == ("c1", ["label_restricted: draft"], 16)
+    assert (example["about"], example["reasons"], len(example["principal"])) == (
+        "c1",
+        ["label_restricted: draft"],
+        16,
+    )
     assert example["name"] in {f"{one.tenant}/{one.id}" for one in (ALICE, BOB)}
 
 
@@ -120,7 +157,11 @@ def test_loosened_policy_shows_what_would_be_allowed(audit: Path, tmp_path: Path
 
 def test_filter_of_the_same_size_with_other_values_is_a_change(audit: Path, tmp_path: Path) -> None:
     candidate = copied_policies(tmp_path / "rego")
-    edit(candidate, "store/store.rego", {'input.store.visibility == "tenant"': 'input.store.visibility == "tenants"'})
+    edit(
+        candidate,
+        "store/store.rego",
+        {'input.store.visibility == "tenant"': 'input.store.visibility == "tenants"'},
+    )
 
     result = run(candidate, audit, "--json")
 
@@ -137,7 +178,11 @@ def test_rows_of_lists_are_decided_again_each_for_being_listed(audit: Path, tmp_
 
     result = run(candidate, audit, "--json")
 
-    decisions = {change["action"]: change["would_deny"] for change in changed(result) if not change["point"].endswith("filter")}
+    decisions = {
+        change["action"]: change["would_deny"]
+        for change in changed(result)
+        if not change["point"].endswith("filter")
+    }
     assert decisions == {"store.list": 2, "file.list": 2, "prompt.list": 2, "response.list": 1}
 
 
@@ -162,7 +207,9 @@ def test_bundle_serves_as_well_as_a_directory(audit: Path, tmp_path: Path) -> No
 
 async def test_recorded_limits_are_asked_for_again(tmp_path: Path) -> None:
     live, candidate = copied_policies(tmp_path / "live"), copied_policies(tmp_path / "candidate")
-    await record(live, tmp_path / "audit", lambda enforcer: enforcer.decide(context(ALICE), quota_question(REQUEST)))
+    await record(
+        live, tmp_path / "audit", lambda enforcer: enforcer.decide(context(ALICE), quota_question(REQUEST))
+    )
     edit(candidate, "quota/quota.rego", {"count(deny_reasons) == 0": 'input.principal.id == "nobody"'})
 
     async with running_policies(live) as same, running_policies(candidate) as other:
@@ -177,30 +224,41 @@ async def test_recorded_limits_are_asked_for_again(tmp_path: Path) -> None:
 # what is changed of the shipped policies -> the point and action that differ, and words of what is told
 VALUES: dict[str, tuple[str, dict[str, str], tuple[str, str], str]] = {
     "quotas of nothing": (
-        "data.json", {'"rpm": 1000000': '"rpm": 0', '"max_turns": 100': '"max_turns": 0'}, ("quota", "quota.limits"), '"rpm": 1000000',
+        "data.json", {'"rpm": 1000000': '"rpm": 0', '"max_turns": 100': '"max_turns": 0'}, ("quota",
+            "quota.limits"), '"rpm": 1000000',
     ),
-    "limits of files": ("data.json", {'"max_files": 10000': '"max_files": 3'}, ("file", "file.upload"), '"max_files": 3'),
+    "limits of files": ("data.json", {'"max_files": 10000': '"max_files": 3'}, ("file", "file.upload"),
+        '"max_files": 3'),
     "another upstream": (
-        "data.json", {'"backends": {}': '"backends": {"small": {"backend": "far", "tenants": {}, "obligations": {}}}'},
+        "data.json",
+            {'"backends": {}': '"backends": {"small": {"backend": "far", "tenants": {}, "obligations": {}}}'},
         ("route", "route.call"), 'backend: nothing → "far"',
     ),
     "obligations": (
-        "data.json", {'"backends": {}': '"backends": {"small": {"backend": "far", "tenants": {}, "obligations": {"no_store": true}}}'},
+        "data.json",
+        {
+            '"backends": {}': '"backends": {"small": '
+            '{"backend": "far", "tenants": {}, "obligations": {"no_store": true}}}'
+        },
         ("route", "route.call"), 'obligations: {} → {"no_store": true}',
     ),
-    "placement": ("data.json", {'"placement": {}': '"placement": {"acme": "far"}'}, ("store", "store.create"), 'placement: nothing → "far"'),
+    "placement": ("data.json", {'"placement": {}': '"placement": {"acme": "far"}'}, ("store",
+        "store.create"), 'placement: nothing → "far"'),
     "the largest result of a call": (
-        "data.json", {'"max_tool_result_bytes": 4194304': '"max_tool_result_bytes": 9'}, ("tool", "tool.call"), '{"max_result_bytes": 9}',
+        "data.json", {'"max_tool_result_bytes": 4194304': '"max_tool_result_bytes": 9'}, ("tool",
+            "tool.call"), '{"max_result_bytes": 9}',
     ),
     "approval": (
         "tool/tool.rego", {"input.tool.side_effect == false": "input.tool.side_effect == true"},
         ("tool", "tool.call"), "needs_approval: false → true",
     ),
     "visible tools": (
-        "data.json", {'"denied_tools": {}': '"denied_tools": {"mail": "x"}'}, ("tool visible", "tool.list"), 'visible: ["mail"] → []',
+        "data.json", {'"denied_tools": {}': '"denied_tools": {"mail": "x"}'}, ("tool visible", "tool.list"),
+            'visible: ["mail"] → []',
     ),
     "what becomes of what is withheld": (
-        "history/history.rego", {'on_deny := "redact"': 'on_deny := "refuse"'}, ("history on_deny", "history.reuse"), '"redact" → "refuse"',
+        "history/history.rego", {'on_deny := "redact"': 'on_deny := "refuse"'}, ("history on_deny",
+            "history.reuse"), '"redact" → "refuse"',
     ),
 }  # fmt: skip
 
@@ -208,7 +266,13 @@ VALUES: dict[str, tuple[str, dict[str, str], tuple[str, str], str]] = {
 async def valued(enforcer: Enforcer) -> None:
     """One of everything that is more than yes or no."""
     who = context(ALICE)
-    tool: JsonObject = {"type": "function", "server_label": "", "name": "mail", "arguments": {}, "side_effect": False}
+    tool: JsonObject = {
+        "type": "function",
+        "server_label": "",
+        "name": "mail",
+        "arguments": {},
+        "side_effect": False,
+    }
     new: JsonObject = {"id": "vs_2", "name": "new", "requested": {}}
     await enforcer.settle(
         who,
@@ -218,7 +282,12 @@ async def valued(enforcer: Enforcer) -> None:
             route_question("small", REQUEST),
             Question(Point.FILE, "file.upload", {}, companions=("limits",)),
             Question(Point.STORE, "store.create", new, companions=("placement",)),
-            Question(Point.TOOL, "tool.call", {"tool": tool, "turn": {"index": 0, "calls_so_far": 0}}, companions=QUALITIES),
+            Question(
+                Point.TOOL,
+                "tool.call",
+                {"tool": tool, "turn": {"index": 0, "calls_so_far": 0}},
+                companions=QUALITIES,
+            ),
         ],
     )
     await enforcer.value(who, "regate/tool/visible", "tool.list", {"tools": [tool]})
@@ -240,7 +309,9 @@ def test_values_that_stay_change_nothing(values: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", VALUES)
-def test_a_value_that_would_differ_is_a_change_and_both_are_told(name: str, values: Path, tmp_path: Path) -> None:
+def test_a_value_that_would_differ_is_a_change_and_both_are_told(
+    name: str, values: Path, tmp_path: Path
+) -> None:
     file, replacements, (point, action), told = VALUES[name]
     candidate = copied_policies(tmp_path / "rego")
     edit(candidate, file, replacements)
@@ -248,15 +319,19 @@ def test_a_value_that_would_differ_is_a_change_and_both_are_told(name: str, valu
     result = run(candidate, values, "--json")
 
     differing = [rule for rule in json.loads(result.stdout)["rules"] if rule["value_differs"]]
-    assert (result.exit_code, [(rule["point"], rule["action"], rule["value_differs"]) for rule in differing if rule["point"] == point]) == (
+    assert (result.exit_code, [(rule["point"], rule["action"],
+    rule["value_differs"]) for rule in differing if rule["point"] == point]) == (
         1, [(point, action, 1)],
     )  # fmt: skip
-    assert any(told in reason for rule in differing for example in rule["examples"] for reason in example["reasons"])
+    assert any(
+        told in reason for rule in differing for example in rule["examples"] for reason in example["reasons"]
+    )
 
 
 def test_values_of_an_earlier_version_are_asked_again_as_far_as_they_are_recorded() -> None:
     entry = {
-        "id": "dec_1", "rule": "regate/route/allow", "action": "route.call", "about": "small", "resource": {"request": REQUEST}, "allowed": True,
+        "id": "dec_1", "rule": "regate/route/allow", "action": "route.call", "about": "small",
+            "resource": {"request": REQUEST}, "allowed": True,
         "qualities": {"backend": "near"},
     }  # fmt: skip
     said = {"kind": "decisions", "asked_as": ALICE.as_input(), "now": 1, "decisions": [entry]}
@@ -281,14 +356,21 @@ def test_candidate_that_does_not_compile_exits_2(audit: Path, tmp_path: Path) ->
     assert (result.exit_code, "broken.rego" in result.stderr) == (2, True)
 
 
-def test_of_a_principal_the_name_alone_is_printed_and_no_argument_of_a_tool(audit: Path, tmp_path: Path) -> None:
+def test_of_a_principal_the_name_alone_is_printed_and_no_argument_of_a_tool(
+    audit: Path, tmp_path: Path
+) -> None:
     candidate = copied_policies(tmp_path / "rego")
     edit(
         candidate,
         "data.json",
-        {'"hr-only": "hr"': '"hr-only": "hr", "draft": "editor"', '"denied_tools": {}': '"denied_tools": {"mail": "x"}'},
+        {
+            '"hr-only": "hr"': '"hr-only": "hr", "draft": "editor"',
+            '"denied_tools": {}': '"denied_tools": {"mail": "x"}',
+        },
     )
 
     printed = [run(candidate, audit, *options).stdout for options in ([], ["--json"])]
 
-    assert [("acme/alice" in text, "SECRET-ARGUMENT" in text, "clearance" in text) for text in printed] == [(True, False, False)] * 2
+    assert [("acme/alice" in text, "SECRET-ARGUMENT" in text, "clearance" in text) for text in printed] == [
+        (True, False, False)
+    ] * 2

@@ -1,4 +1,6 @@
-"""The running gateway: explanations over HTTP, and a candidate policy in the live one's shadow. Real OPA, real stores, real sockets."""
+"""The running gateway: explanations over HTTP, and a candidate policy in the live one's shadow. Real
+OPA, real stores, real sockets.
+"""
 
 from __future__ import annotations
 
@@ -30,12 +32,24 @@ class Serving:
 
     def as_(self, subject: str, tenant: str = "acme", **claims: Any) -> httpx.AsyncClient:
         secret = shared_secret(self.settings).reveal().encode()
-        names = {"issuer": DEVELOPMENT_ISSUER, "audience": DEVELOPMENT_AUDIENCE, "subject": subject, "tenant": tenant}
+        names = {
+            "issuer": DEVELOPMENT_ISSUER,
+            "audience": DEVELOPMENT_AUDIENCE,
+            "subject": subject,
+            "tenant": tenant,
+        }
         token = mint_development_token(secret, ttl_s=3600, **names, **claims)
-        return httpx.AsyncClient(base_url=f"{self.url}/v1", headers={"Authorization": f"Bearer {token}"}, timeout=120)
+        return httpx.AsyncClient(
+            base_url=f"{self.url}/v1", headers={"Authorization": f"Bearer {token}"}, timeout=120
+        )
 
     def decisions(self, action: str) -> list[dict[str, Any]]:
-        return [one for record in read(self.settings.audit.path) for one in record.get("decisions", ()) if one["action"] == action]
+        return [
+            one
+            for record in read(self.settings.audit.path)
+            for one in record.get("decisions", ())
+            if one["action"] == action
+        ]
 
 
 Serve = Callable[..., AbstractAsyncContextManager[Serving]]
@@ -63,7 +77,11 @@ def serve(tmp_path: Path) -> Serve:
 async def denied_decision(serving: Serving) -> str:
     """Have bob refused alice's private store, and return the decision's id."""
     async with serving.as_("alice") as alice, serving.as_("bob") as bob:
-        made = (await alice.post("/vector_stores", json={"name": "hers", "metadata": {"regate.visibility": "private"}})).json()
+        made = (
+            await alice.post(
+                "/vector_stores", json={"name": "hers", "metadata": {"regate.visibility": "private"}}
+            )
+        ).json()
         assert (await bob.get(f"/vector_stores/{made['id']}")).status_code == 404
     return str(next(one["id"] for one in serving.decisions("store.read") if not one["allowed"]))
 
@@ -75,7 +93,11 @@ async def test_administrator_is_told_why_over_http(serve: Serve) -> None:
             answer = await admin.get("/regate/explain", params={"decision": decision})
 
     (explained,) = answer.json()["decisions"]
-    assert (answer.status_code, explained["allowed"], explained["reasons"]) == (200, False, ["not_shared_with_principal"])
+    assert (answer.status_code, explained["allowed"], explained["reasons"]) == (
+        200,
+        False,
+        ["not_shared_with_principal"],
+    )
     assert explained["attempts"][0]["condition"]["text"] == "readable"
     assert str(serving.settings.opa.bundle) not in answer.text
 
@@ -108,7 +130,11 @@ async def stored(serving: Serving) -> tuple[str, str]:
     async with serving.as_("alice") as alice:
         upload = {"file": ("plan.txt", b"The plan of the year.")}
         file = (await alice.post("/files", files=upload, data={"purpose": "assistants"})).json()["id"]
-        store = (await alice.post("/vector_stores", json={"name": "hers", "metadata": {"regate.visibility": "private"}})).json()["id"]
+        store = (
+            await alice.post(
+                "/vector_stores", json={"name": "hers", "metadata": {"regate.visibility": "private"}}
+            )
+        ).json()["id"]
         assert (await alice.post(f"/vector_stores/{store}/files", json={"file_id": file})).status_code == 200
     return file, store
 
@@ -119,7 +145,11 @@ async def test_administrator_is_told_why_somebody_does_not_find_a_file(serve: Se
         async with serving.as_("carol", roles=["policy_admin"]) as admin:
             params = {"file": file, "store": store}
             answers = [
-                (await admin.get("/regate/explain", params={**params, "principal": json.dumps({"id": name})})).json()
+                (
+                    await admin.get(
+                        "/regate/explain", params={**params, "principal": json.dumps({"id": name})}
+                    )
+                ).json()
                 for name in ("alice", "carl")
             ]
 
@@ -136,10 +166,26 @@ ASKED_WRONG = {
     "no principal": ({"file": "file-1"}, 400, "'principal' says who would ask"),
     "no JSON": ({"file": "file-1", "principal": "carl"}, 400, "is no JSON"),
     "no object": ({"file": "file-1", "principal": "[1]"}, 400, "needs id and tenant"),
-    "a misspelt key": ({"file": "file-1", "principal": '{"id": "carl", "team": ["hr"]}'}, 400, "did you mean 'teams'?"),
-    "another tenant's": ({"file": "file-1", "principal": '{"id": "eve", "tenant": "globex"}'}, 400, "of your own tenant"),
-    "a file that is not there": ({"file": "file-1", "principal": '{"id": "carl"}'}, 400, "has no file file-1"),
-    "a principal of a decision": ({"decision": "dec_1", "principal": '{"id": "carl"}'}, 400, "belong to 'file'"),
+    "a misspelt key": (
+        {"file": "file-1", "principal": '{"id": "carl", "team": ["hr"]}'},
+        400,
+        "did you mean 'teams'?",
+    ),
+    "another tenant's": (
+        {"file": "file-1", "principal": '{"id": "eve", "tenant": "globex"}'},
+        400,
+        "of your own tenant",
+    ),
+    "a file that is not there": (
+        {"file": "file-1", "principal": '{"id": "carl"}'},
+        400,
+        "has no file file-1",
+    ),
+    "a principal of a decision": (
+        {"decision": "dec_1", "principal": '{"id": "carl"}'},
+        400,
+        "belong to 'file'",
+    ),
 }
 
 
@@ -156,7 +202,10 @@ async def test_a_file_of_another_tenant_is_explained_to_nobody(serve: Serve) -> 
     async with serve() as serving:
         file, _ = await stored(serving)
         asked = {"principal": json.dumps({"id": "alice"})}
-        async with serving.as_("eve", tenant="globex", roles=["policy_admin"]) as foreign, serving.as_("bob") as bob:
+        async with (
+            serving.as_("eve", tenant="globex", roles=["policy_admin"]) as foreign,
+            serving.as_("bob") as bob,
+        ):
             hidden = await foreign.get("/regate/explain", params={"file": file, **asked})
             absent = await foreign.get("/regate/explain", params={"file": "file-none", **asked})
             unknown = await bob.get("/regate/explain", params={"file": file, **asked})
@@ -167,14 +216,23 @@ async def test_a_file_of_another_tenant_is_explained_to_nobody(serve: Serve) -> 
 
 async def test_explanation_needs_exactly_one_identifier(serve: Serve) -> None:
     async with serve() as serving, serving.as_("carol", roles=["policy_admin"]) as admin:
-        answers = [await admin.get("/regate/explain", params=params) for params in ({}, {"decision": "d", "response": "r"})]
+        answers = [
+            await admin.get("/regate/explain", params=params)
+            for params in ({}, {"decision": "d", "response": "r"})
+        ]
 
     assert [answer.status_code for answer in answers] == [400, 400]
 
 
-async def test_shadowed_candidate_changes_no_answer_and_its_flips_are_told(serve: Serve, tmp_path: Path) -> None:
+async def test_shadowed_candidate_changes_no_answer_and_its_flips_are_told(
+    serve: Serve, tmp_path: Path
+) -> None:
     candidate = copied_policies(tmp_path / "candidate")
-    edit(candidate, "store/store.rego", {'input.action in {"store.list", "store.read", "store.search"}': 'input.action == "store.list"'})
+    edit(
+        candidate,
+        "store/store.rego",
+        {'input.action in {"store.list", "store.read", "store.search"}': 'input.action == "store.list"'},
+    )
     flipped = 'regate_shadow_decisions_total{outcome="would_deny",rule="regate/store/allow"}'
     async with serve(shadow=candidate) as serving, serving.as_("alice") as alice:
         made = (await alice.post("/vector_stores", json={"name": "hers"})).json()
@@ -183,12 +241,16 @@ async def test_shadowed_candidate_changes_no_answer_and_its_flips_are_told(serve
             while flipped not in (await alice.get(f"{serving.url}/metrics")).text:
                 pass
 
-    report = as_document(read_report((serving.settings.data_dir / "shadow" / "flips.jsonl").read_bytes().splitlines()))
+    report = as_document(
+        read_report((serving.settings.data_dir / "shadow" / "flips.jsonl").read_bytes().splitlines())
+    )
     (rule,) = [rule for rule in report["rules"] if rule["rule"] == "regate/store/allow"]
     assert (answer.status_code, rule["would_deny"] >= 1, rule["would_allow"]) == (200, True, 0)
 
 
-async def test_candidate_that_does_not_compile_keeps_nobody_from_serving(serve: Serve, tmp_path: Path) -> None:
+async def test_candidate_that_does_not_compile_keeps_nobody_from_serving(
+    serve: Serve, tmp_path: Path
+) -> None:
     candidate = copied_policies(tmp_path / "candidate")
     (candidate / "broken.rego").write_text("package regate.broken\n\nallow if {\n", encoding="utf-8")
     async with serve(shadow=candidate) as serving, serving.as_("alice") as alice:

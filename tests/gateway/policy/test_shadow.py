@@ -1,4 +1,6 @@
-"""What `regate policy shadow` makes of a report, which is written here by a real shadowing engine before two real OPAs."""
+"""What `regate policy shadow` makes of a report, which is written here by a real shadowing engine
+before two real OPAs.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +12,17 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
-from tests.gateway.policy.recordings import ALICE, BOB, STORE, chunk, context, copied_policies, edit, record, usual
+from tests.gateway.policy.recordings import (
+    ALICE,
+    BOB,
+    STORE,
+    chunk,
+    context,
+    copied_policies,
+    edit,
+    record,
+    usual,
+)
 
 from regate_adapters.audit.log import SegmentedAuditLog
 from regate_adapters.opa.shadowing import ShadowingEngine
@@ -24,7 +36,9 @@ from regate_orchestrator.authz.enforcer import Enforcer
 
 @asynccontextmanager
 async def working(tmp_path: Path, changes: dict[str, str]) -> AsyncIterator[tuple[Enforcer, Path]]:
-    """Give an enforcer that works under the shipped policies, in whose shadow others stand, and the report; which is whole at the end."""
+    """Give an enforcer that works under the shipped policies, in whose shadow others stand, and the
+    report; which is whole at the end.
+    """
     live, candidate = copied_policies(tmp_path / "live"), copied_policies(tmp_path / "candidate")
     edit(candidate, "data.json", changes)
     schemas, report = row_schemas(live), tmp_path / "flips.jsonl"
@@ -46,8 +60,12 @@ async def shadowed(tmp_path: Path, changes: dict[str, str]) -> Path:
     async with working(tmp_path, changes) as (enforcer, report):
         for principal in (ALICE, BOB):
             chunks = [("vs_1", stamp) for stamp in (chunk(), chunk(visibility="tenant", labels=["draft"]))]
-            await enforcer.admit(context(principal), "chunk.read", Batch(stores={"vs_1": STORE}, chunks=chunks))
-            await enforcer.plan(context(principal), Point.CHUNK, "chunk.read", unknown="chunk", resource={"store": STORE})
+            await enforcer.admit(
+                context(principal), "chunk.read", Batch(stores={"vs_1": STORE}, chunks=chunks)
+            )
+            await enforcer.plan(
+                context(principal), Point.CHUNK, "chunk.read", unknown="chunk", resource={"store": STORE}
+            )
     return report
 
 
@@ -57,7 +75,15 @@ async def test_report_counts_flips_by_rule_direction_and_principal(tmp_path: Pat
     document = as_document(read_report(report.read_bytes().splitlines()))
 
     (rule,) = [rule for rule in document["rules"] if rule["rule"] == "regate/chunk/allow"]
-    assert rule == {"rule": "regate/chunk/allow", "same": 2, "would_deny": 2, "would_allow": 0, "differs": 2, "error": 0, "dropped": 0}
+    assert rule == {
+        "rule": "regate/chunk/allow",
+        "same": 2,
+        "would_deny": 2,
+        "would_allow": 0,
+        "differs": 2,
+        "error": 0,
+        "dropped": 0,
+    }
     assert {(one["principal"], one["outcome"], one["count"]) for one in document["principals"]} == {
         (principal.digest, outcome, 1) for principal in (ALICE, BOB) for outcome in ("would_deny", "differs")
     }
@@ -65,11 +91,20 @@ async def test_report_counts_flips_by_rule_direction_and_principal(tmp_path: Pat
 
 async def test_rows_of_lists_are_compared_each_by_the_rule_that_decides_it(tmp_path: Path) -> None:
     stores = [STORE, {**STORE, "labels": ["draft"]}]
-    rows = Batch(listed_stores=stores, listed_files=stores[1:], listed_prompts=stores[1:], listed_responses=stores[1:])
-    async with working(tmp_path, {'"hr-only": "hr"': '"hr-only": "hr", "draft": "editor"'}) as (enforcer, report):
+    rows = Batch(
+        listed_stores=stores, listed_files=stores[1:], listed_prompts=stores[1:], listed_responses=stores[1:]
+    )
+    async with working(tmp_path, {'"hr-only": "hr"': '"hr-only": "hr", "draft": "editor"'}) as (
+        enforcer,
+        report,
+    ):
         await enforcer.admit(context(ALICE), "lists", rows)
 
-    flips = [line for line in map(json.loads, report.read_text(encoding="utf-8").splitlines()) if line["kind"] == "flip"]
+    flips = [
+        line
+        for line in map(json.loads, report.read_text(encoding="utf-8").splitlines())
+        if line["kind"] == "flip"
+    ]
     assert [(flip["rule"], flip["about"], flip["outcome"]) for flip in flips] == [
         ("regate/store/allow", "listed_stores/1", "would_deny"),
         ("regate/file/allow", "listed_files/0", "would_deny"),
@@ -83,7 +118,12 @@ async def test_report_says_why_and_holds_no_name_and_no_attribute(tmp_path: Path
 
     text = report.read_text(encoding="utf-8")
 
-    assert ["label_restricted: draft" in text, "alice" in text, "handbook" in text, "carol" in text] == [True, False, False, False]
+    assert ["label_restricted: draft" in text, "alice" in text, "handbook" in text, "carol" in text] == [
+        True,
+        False,
+        False,
+        False,
+    ]
 
 
 async def test_command_prints_the_table_and_exits_1_when_something_would_change(tmp_path: Path) -> None:
@@ -100,7 +140,9 @@ async def test_names_that_audit_records_tell_stand_beside_digests(tmp_path: Path
     (tmp_path / "empty").mkdir()
     page = tmp_path / "shadow.html"
 
-    done = CliRunner().invoke(shadow, ["--report", str(report), "--audit", str(tmp_path / "audit"), "--html", str(page)])
+    done = CliRunner().invoke(
+        shadow, ["--report", str(report), "--audit", str(tmp_path / "audit"), "--html", str(page)]
+    )
     unknown = CliRunner().invoke(shadow, ["--report", str(report), "--audit", str(tmp_path / "empty")])
 
     for principal in (ALICE, BOB):
@@ -126,9 +168,14 @@ def test_no_report_is_told_and_exits_2(tmp_path: Path, monkeypatch: pytest.Monke
 
 
 def test_flips_after_the_last_summary_and_summaries_of_several_runs_are_added_up() -> None:
-    counts = [{"rule": "r", "outcome": "same", "count": 3}, {"rule": "r", "outcome": "would_deny", "count": 1}]
+    counts = [
+        {"rule": "r", "outcome": "same", "count": 3},
+        {"rule": "r", "outcome": "would_deny", "count": 1},
+    ]
     flip = {"kind": "flip", "rule": "r", "outcome": "would_deny", "principal": "p"}
-    summaries = [{"kind": "summary", "since": since, "counts": counts} for since in ("monday", "monday", "tuesday")]
+    summaries = [
+        {"kind": "summary", "since": since, "counts": counts} for since in ("monday", "monday", "tuesday")
+    ]
 
     report = read_report([*(json.dumps(one).encode() for one in (flip, *summaries, flip, flip)), b"torn"])
 

@@ -1,4 +1,6 @@
-"""A playbook: a scripted conversation with the machine, events in and commands out, and checks that every event stream must pass."""
+"""A playbook: a scripted conversation with the machine, events in and commands out, and checks that
+every event stream must pass.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +11,14 @@ from typing import Any
 from regate_orchestrator.filters.expression import ALWAYS
 from regate_orchestrator.lineage import NOTHING_READ, ChunkSource
 from regate_orchestrator.responses.commands import AuthorizeTurn, Command, DecideContext, Emit, Save
-from regate_orchestrator.responses.events import ContextDecided, Event, ModelOpened, Requested, Saved, TurnAuthorized
+from regate_orchestrator.responses.events import (
+    ContextDecided,
+    Event,
+    ModelOpened,
+    Requested,
+    Saved,
+    TurnAuthorized,
+)
 from regate_orchestrator.responses.machine import advance
 from regate_orchestrator.responses.prompt import Passage, PromptItem
 from regate_orchestrator.responses.request import ClientTool, FileSearchTool, Limits, ResponseRequest
@@ -18,21 +27,35 @@ from regate_orchestrator.rows import StoredItem
 from regate_orchestrator.values import FileId, ResponseId, StoreId
 
 NOW = 1_800_000_000
-SEARCH = FileSearchTool((StoreId("vs_1"),), 5, 0.0, ALWAYS, {"type": "file_search", "vector_store_ids": ["vs_1"]})
+SEARCH = FileSearchTool(
+    (StoreId("vs_1"),), 5, 0.0, ALWAYS, {"type": "file_search", "vector_store_ids": ["vs_1"]}
+)
 WEATHER = ClientTool("weather", "Tells the weather.", {"type": "object"}, strict=True)
 
 
 def request(**changes: Any) -> ResponseRequest:
-    message = {"id": "msg_in", "type": "message", "role": "user", "content": [{"type": "input_text", "text": "How many days of leave?"}]}
+    message = {
+        "id": "msg_in",
+        "type": "message",
+        "role": "user",
+        "content": [{"type": "input_text", "text": "How many days of leave?"}],
+    }
     return ResponseRequest(**({"model": "m", "items": (message,)} | changes))
 
 
 def passage(number: int = 1, *, text: str = "Everyone has 28 days of leave.") -> Passage:
-    source = ChunkSource(StoreId("vs_1"), FileId(f"file-{number}"), f"acme/file-{number}/000000", {"tenant": "acme", "labels": []})
+    source = ChunkSource(
+        StoreId("vs_1"),
+        FileId(f"file-{number}"),
+        f"acme/file-{number}/000000",
+        {"tenant": "acme", "labels": []},
+    )
     return Passage(source, f"leave-{number}.md", text, 0.9, {})
 
 
-def authorized(asked: ResponseRequest, *, history: Sequence[PromptItem] = (), **changes: Any) -> TurnAuthorized:
+def authorized(
+    asked: ResponseRequest, *, history: Sequence[PromptItem] = (), **changes: Any
+) -> TurnAuthorized:
     """The turn of a request whose items are all the client's own, everything allowed."""
     sent = tuple(PromptItem(item) for item in asked.items)
     inputs = tuple(StoredItem(str(item["id"]), item, "input") for item in asked.items)
@@ -40,7 +63,9 @@ def authorized(asked: ResponseRequest, *, history: Sequence[PromptItem] = (), **
 
 
 class Playbook:
-    """Feeds events to one machine and keeps every command. Answers saves and the context's decisions, so that a test says only what matters."""
+    """Feeds events to one machine and keeps every command. Answers saves and the context's decisions,
+    so that a test says only what matters.
+    """
 
     def __init__(self, asked: ResponseRequest | None = None, *, limits: Limits | None = None) -> None:
         self.state = State(limits=limits or Limits())
@@ -80,18 +105,39 @@ class Playbook:
 
 
 def check_stream(events: Iterable[Any]) -> None:
-    """Assert what holds for every complete stream: one lifecycle, gapless numbers, stable ids, closed items, output as streamed."""
+    """Assert what holds for every complete stream: one lifecycle, gapless numbers, stable ids, closed
+    items, output as streamed.
+    """
     events = list(events)
     assert [event["sequence_number"] for event in events] == list(range(len(events)))
     kinds = [event["type"] for event in events]
-    assert [kind for kind in kinds[:3] if kind != "response.queued"][:2] == ["response.created", "response.in_progress"]
+    assert [kind for kind in kinds[:3] if kind != "response.queued"][:2] == [
+        "response.created",
+        "response.in_progress",
+    ]
     assert kinds[-1] in ("response.completed", "response.incomplete", "response.failed")
-    assert sum(kind in ("response.created", "response.completed", "response.incomplete", "response.failed") for kind in kinds) == 2
+    assert (
+        sum(
+            kind in ("response.created", "response.completed", "response.incomplete", "response.failed")
+            for kind in kinds
+        )
+        == 2
+    )
     assert len({event["response"]["id"] for event in events if "response" in event}) == 1
-    added = {event["output_index"]: event["item"] for event in events if event["type"] == "response.output_item.added"}
-    done = {event["output_index"]: event["item"] for event in events if event["type"] == "response.output_item.done"}
+    added = {
+        event["output_index"]: event["item"]
+        for event in events
+        if event["type"] == "response.output_item.added"
+    }
+    done = {
+        event["output_index"]: event["item"]
+        for event in events
+        if event["type"] == "response.output_item.done"
+    }
     assert list(added) == list(range(len(added)))
-    assert {index: item["id"] for index, item in added.items()} == {index: item["id"] for index, item in done.items()}
+    assert {index: item["id"] for index, item in added.items()} == {
+        index: item["id"] for index, item in done.items()
+    }
     assert [done[index] for index in range(len(done))] == list(events[-1]["response"]["output"])
     texts: dict[str, str] = {}
     for event in events:
@@ -118,12 +164,16 @@ DELTAS = {
 
 
 def check_parts(events: Iterable[Any]) -> None:
-    """Assert that whatever is written is written into a part that was added and is done later, as clients put items together."""
+    """Assert that whatever is written is written into a part that was added and is done later, as
+    clients put items together.
+    """
     written: dict[tuple[str, str, int], str] = {}
     finished: set[tuple[str, str, int]] = set()
     for event in events:
         stem, _, last = event["type"].rpartition(".")
-        place = DELTAS.get(stem) or ("summary_index" if "summary_part" in stem else "content_index" if stem.endswith("_part") else None)
+        place = DELTAS.get(stem) or (
+            "summary_index" if "summary_part" in stem else "content_index" if stem.endswith("_part") else None
+        )
         if place is None:
             continue
         part = event["item_id"], place, event[place]

@@ -1,11 +1,20 @@
-"""History is decided again on every turn: what is no longer permitted leaves, together with all that was made from it."""
+"""History is decided again on every turn: what is no longer permitted leaves, together with all that
+was made from it.
+"""
 
 from __future__ import annotations
 
 from tests.orchestrator.responses.playbook import passage
 
 from regate_orchestrator.lineage import Lineage
-from regate_orchestrator.responses.context.history import Readmitted, held, history_of, prompt_item, readmit, shown_body
+from regate_orchestrator.responses.context.history import (
+    Readmitted,
+    held,
+    history_of,
+    prompt_item,
+    readmit,
+    shown_body,
+)
 from regate_orchestrator.responses.prompt import WITHHELD, build_prompt
 from regate_orchestrator.rows import ResponseRow, StoredItem
 from regate_orchestrator.values import ResponseId, StoreId
@@ -15,12 +24,29 @@ STAMP = {"tenant": "acme", "labels": []}
 
 
 def said(identifier: str, role: str, text: str, *, read: tuple[int, ...] = ()) -> StoredItem:
-    body = {"id": identifier, "type": "message", "role": role, "status": "completed", "content": [{"type": "output_text", "text": text}]}
-    return StoredItem(identifier, body, "output" if role == "assistant" else "input", Lineage.of(passage(number).source for number in read))
+    body = {
+        "id": identifier,
+        "type": "message",
+        "role": role,
+        "status": "completed",
+        "content": [{"type": "output_text", "text": text}],
+    }
+    return StoredItem(
+        identifier,
+        body,
+        "output" if role == "assistant" else "input",
+        Lineage.of(passage(number).source for number in read),
+    )
 
 
 def found(identifier: str, *numbers: int) -> StoredItem:
-    body = {"id": identifier, "type": "file_search_call", "status": "completed", "queries": ["leave"], "results": None}
+    body = {
+        "id": identifier,
+        "type": "file_search_call",
+        "status": "completed",
+        "queries": ["leave"],
+        "results": None,
+    }
     results = tuple(
         {
             "file_id": f"file-{number}",
@@ -86,7 +112,11 @@ def test_denied_item_is_withheld_whole() -> None:
 
 
 def test_withheld_call_keeps_its_place_but_neither_query_nor_arguments() -> None:
-    call = StoredItem("fc", {"id": "fc", "type": "function_call", "call_id": "c", "name": "f", "arguments": '{"salary": 1}'}, "output")
+    call = StoredItem(
+        "fc",
+        {"id": "fc", "type": "function_call", "call_id": "c", "name": "f", "arguments": '{"salary": 1}'},
+        "output",
+    )
 
     assert shown_body(call.body, shown=False)["arguments"] == "{}"
     assert shown_body(found("fs", 1).body, shown=False)["queries"] == []

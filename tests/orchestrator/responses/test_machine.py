@@ -8,11 +8,28 @@ from dataclasses import replace
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.orchestrator.responses.playbook import NOW, SEARCH, WEATHER, Playbook, authorized, check_stream, passage, request
+from tests.orchestrator.responses.playbook import (
+    NOW,
+    SEARCH,
+    WEATHER,
+    Playbook,
+    authorized,
+    check_stream,
+    passage,
+    request,
+)
 
 from regate_orchestrator.errors import NotFound, PolicyUnavailable, StateUnavailable, UpstreamError
 from regate_orchestrator.lineage import NOTHING_READ
-from regate_orchestrator.responses.commands import CallModel, DecideTool, Finish, Recall, Refuse, RunSearch, Save
+from regate_orchestrator.responses.commands import (
+    CallModel,
+    DecideTool,
+    Finish,
+    Recall,
+    Refuse,
+    RunSearch,
+    Save,
+)
 from regate_orchestrator.responses.context.history import held
 from regate_orchestrator.responses.events import (
     ArgumentsWritten,
@@ -42,11 +59,16 @@ from regate_orchestrator.values import ResponseId
 
 
 def searching(*, query: str = "leave", slot: int = 0) -> list[object]:
-    return [CallOpened(slot, f"call_{slot}", "file_search"), ArgumentsWritten(slot, json.dumps({"query": query}))]
+    return [
+        CallOpened(slot, f"call_{slot}", "file_search"),
+        ArgumentsWritten(slot, json.dumps({"query": query})),
+    ]
 
 
 def test_plain_answer_streams_created_to_completed_in_order() -> None:
-    book = Playbook().begin().tell(TextWritten("Hel"), TextWritten("lo"), ModelEnded("stop", Usage(3, 0, 2, 0)))
+    book = (
+        Playbook().begin().tell(TextWritten("Hel"), TextWritten("lo"), ModelEnded("stop", Usage(3, 0, 2, 0)))
+    )
     check_stream(book.events)
 
     assert book.kinds == [
@@ -77,14 +99,22 @@ def test_nothing_is_announced_before_the_backend_accepted_the_call() -> None:
 
 def test_failure_before_the_first_byte_is_a_refusal() -> None:
     error = UpstreamError("no", status=429)
-    book = Playbook().tell(Requested(request(), ResponseId("resp_1"), "acme", "alice"), authorized(request()), Failed(error))
+    book = Playbook().tell(
+        Requested(request(), ResponseId("resp_1"), "acme", "alice"), authorized(request()), Failed(error)
+    )
 
     assert book.commands[-1] == Refuse(error)
 
 
 def test_usage_is_summed_over_rounds() -> None:
-    book = Playbook(request(file_search=SEARCH)).begin().tell(*searching(), ModelEnded("tool_calls", Usage(10, 1, 5, 0)))
-    book.tell(ToolDecided("call_0", allowed=True), Searched("call_0", (passage(),), admitted=True), ModelOpened())
+    book = (
+        Playbook(request(file_search=SEARCH))
+        .begin()
+        .tell(*searching(), ModelEnded("tool_calls", Usage(10, 1, 5, 0)))
+    )
+    book.tell(
+        ToolDecided("call_0", allowed=True), Searched("call_0", (passage(),), admitted=True), ModelOpened()
+    )
     book.tell(TextWritten("28 days"), ModelEnded("stop", Usage(20, 2, 7, 3)))
 
     usage = book.of(Finish)[0].response["usage"]
@@ -93,7 +123,9 @@ def test_usage_is_summed_over_rounds() -> None:
 
 def test_file_search_round_trip_cites_the_file_behind_the_marker() -> None:
     book = Playbook(request(file_search=SEARCH)).begin().tell(*searching(), ModelEnded("tool_calls", Usage()))
-    assert [command.query for command in book.tell(ToolDecided("call_0", allowed=True)).of(RunSearch)] == ["leave"]
+    assert [command.query for command in book.tell(ToolDecided("call_0", allowed=True)).of(RunSearch)] == [
+        "leave"
+    ]
     book.tell(Searched("call_0", (passage(),), admitted=True), ModelOpened())
     book.tell(TextWritten("28 days【"), TextWritten("1】."), ModelEnded("stop", Usage()))
     check_stream(book.events)
@@ -102,15 +134,21 @@ def test_file_search_round_trip_cites_the_file_behind_the_marker() -> None:
     assert (search["type"], search["queries"], search["results"]) == ("file_search_call", ["leave"], None)
     (part,) = message["content"]
     assert part["text"] == "28 days."
-    assert part["annotations"] == [{"type": "file_citation", "file_id": "file-1", "filename": "leave-1.md", "index": 7}]
+    assert part["annotations"] == [
+        {"type": "file_citation", "file_id": "file-1", "filename": "leave-1.md", "index": 7}
+    ]
 
 
 def test_annotation_is_announced_before_the_content_part_is_done() -> None:
     book = Playbook(request(file_search=SEARCH)).begin().tell(*searching(), ModelEnded("tool_calls", Usage()))
-    book.tell(ToolDecided("call_0", allowed=True), Searched("call_0", (passage(),), admitted=True), ModelOpened())
+    book.tell(
+        ToolDecided("call_0", allowed=True), Searched("call_0", (passage(),), admitted=True), ModelOpened()
+    )
     book.tell(TextWritten("28 days"), ModelEnded("stop", Usage()))
 
-    assert book.kinds.index("response.output_text.annotation.added") < book.kinds.index("response.content_part.done")
+    assert book.kinds.index("response.output_text.annotation.added") < book.kinds.index(
+        "response.content_part.done"
+    )
 
 
 def test_unmarked_answer_cites_only_what_it_quotes() -> None:
@@ -125,7 +163,9 @@ def test_unmarked_answer_cites_only_what_it_quotes() -> None:
 
 def test_unmarked_answer_that_quotes_nothing_cites_nothing() -> None:
     book = Playbook(request(file_search=SEARCH)).begin().tell(*searching(), ModelEnded("tool_calls", Usage()))
-    book.tell(ToolDecided("call_0", allowed=True), Searched("call_0", (passage(),), admitted=True), ModelOpened())
+    book.tell(
+        ToolDecided("call_0", allowed=True), Searched("call_0", (passage(),), admitted=True), ModelOpened()
+    )
     book.tell(TextWritten("The documents do not say."), ModelEnded("stop", Usage()))
 
     assert book.of(Finish)[0].response["output"][1]["content"][0]["annotations"] == []
@@ -140,7 +180,11 @@ def test_marker_of_no_passage_is_removed_and_cites_nothing() -> None:
 
 def test_message_rests_on_every_chunk_that_the_model_had_read() -> None:
     book = Playbook(request(file_search=SEARCH)).begin().tell(*searching(), ModelEnded("tool_calls", Usage()))
-    book.tell(ToolDecided("call_0", allowed=True), Searched("call_0", (passage(1), passage(2)), admitted=True), ModelOpened())
+    book.tell(
+        ToolDecided("call_0", allowed=True),
+        Searched("call_0", (passage(1), passage(2)), admitted=True),
+        ModelOpened(),
+    )
     book.tell(TextWritten("28"), ModelEnded("stop", Usage()))
 
     row = book.of(Save)[-1].row
@@ -151,13 +195,21 @@ def test_message_rests_on_every_chunk_that_the_model_had_read() -> None:
 
 def test_what_is_lost_before_the_next_call_is_neither_sent_nor_read_from_then_on() -> None:
     book = Playbook(request(file_search=SEARCH)).begin().tell(*searching(), ModelEnded("tool_calls", Usage()))
-    book.tell(ToolDecided("call_0", allowed=True), Searched("call_0", (passage(1), passage(2)), admitted=True), ModelOpened())
+    book.tell(
+        ToolDecided("call_0", allowed=True),
+        Searched("call_0", (passage(1), passage(2)), admitted=True),
+        ModelOpened(),
+    )
     book.tell(TextWritten("28, says the first. "), *searching(), ModelEnded("tool_calls", Usage()))
     book.context = ContextDecided(denied=frozenset({passage(1).source.key}))
     book.tell(ToolDecided("call_0", allowed=True), Searched("call_0", (), admitted=True), ModelOpened())
     book.tell(TextWritten("Done."), ModelEnded("stop", Usage()))
     sent = json.dumps(book.of(CallModel)[-1].payload["messages"])
-    read = [[source.file_id for source in item.lineage] for item in book.of(Save)[-1].row.items if item.body["type"] == "message"]
+    read = [
+        [source.file_id for source in item.lineage]
+        for item in book.of(Save)[-1].row.items
+        if item.body["type"] == "message"
+    ]
 
     assert "28, says the first" not in sent
     assert sent.count("Everyone has 28 days") == 1
@@ -174,9 +226,13 @@ def test_item_that_may_no_longer_be_used_is_withheld_from_the_next_call() -> Non
 
 def test_results_are_kept_beside_the_stored_item_and_never_in_it() -> None:
     book = (
-        Playbook(request(file_search=SEARCH, include=Include(results=True))).begin().tell(*searching(), ModelEnded("tool_calls", Usage()))
+        Playbook(request(file_search=SEARCH, include=Include(results=True)))
+        .begin()
+        .tell(*searching(), ModelEnded("tool_calls", Usage()))
     )
-    book.tell(ToolDecided("call_0", allowed=True), Searched("call_0", (passage(),), admitted=True), ModelOpened())
+    book.tell(
+        ToolDecided("call_0", allowed=True), Searched("call_0", (passage(),), admitted=True), ModelOpened()
+    )
     book.tell(TextWritten("28"), ModelEnded("stop", Usage()))
 
     stored = next(item for item in book.of(Save)[-1].row.items if item.body["type"] == "file_search_call")
@@ -201,10 +257,20 @@ def test_denied_result_never_reaches_the_prompt() -> None:
 
 
 def test_search_arguments_other_than_the_query_are_ignored() -> None:
-    arguments = json.dumps({"query": "leave", "vector_store_ids": ["vs_foreign"], "filters": {"type": "or"}, "max_num_results": 50})
+    arguments = json.dumps(
+        {
+            "query": "leave",
+            "vector_store_ids": ["vs_foreign"],
+            "filters": {"type": "or"},
+            "max_num_results": 50,
+        }
+    )
     book = Playbook(request(file_search=SEARCH)).begin()
     book.tell(
-        CallOpened(0, "c", "file_search"), ArgumentsWritten(0, arguments), ModelEnded("tool_calls", Usage()), ToolDecided("c", allowed=True)
+        CallOpened(0, "c", "file_search"),
+        ArgumentsWritten(0, arguments),
+        ModelEnded("tool_calls", Usage()),
+        ToolDecided("c", allowed=True),
     )
 
     assert book.of(RunSearch) == [RunSearch("c", "leave", SEARCH)]
@@ -213,7 +279,9 @@ def test_search_arguments_other_than_the_query_are_ignored() -> None:
 @pytest.mark.parametrize("arguments", ["", "not json", "[]", '{"q": "x"}', '{"query": 7}', '{"query": " "}'])
 def test_search_with_unusable_arguments_fails_and_the_loop_goes_on(arguments: str) -> None:
     book = Playbook(request(file_search=SEARCH)).begin()
-    book.tell(CallOpened(0, "c", "file_search"), ArgumentsWritten(0, arguments), ModelEnded("tool_calls", Usage()))
+    book.tell(
+        CallOpened(0, "c", "file_search"), ArgumentsWritten(0, arguments), ModelEnded("tool_calls", Usage())
+    )
 
     assert book.of(DecideTool) == []
     assert "must be a JSON object" in book.of(CallModel)[-1].payload["messages"][-1]["content"]
@@ -221,17 +289,29 @@ def test_search_with_unusable_arguments_fails_and_the_loop_goes_on(arguments: st
 
 def test_function_call_ends_the_response_and_is_returned_to_the_client() -> None:
     book = Playbook(request(client_tools=(WEATHER,))).begin()
-    book.tell(CallOpened(0, "call_a", "weather"), ArgumentsWritten(0, '{"city":'), ArgumentsWritten(0, '"Rome"}'))
+    book.tell(
+        CallOpened(0, "call_a", "weather"), ArgumentsWritten(0, '{"city":'), ArgumentsWritten(0, '"Rome"}')
+    )
     book.tell(ModelEnded("tool_calls", Usage()))
     check_stream(book.events)
 
     (call,) = book.of(Finish)[0].response["output"]
-    assert (call["type"], call["call_id"], call["name"], call["arguments"]) == ("function_call", "call_a", "weather", '{"city":"Rome"}')
+    assert (call["type"], call["call_id"], call["name"], call["arguments"]) == (
+        "function_call",
+        "call_a",
+        "weather",
+        '{"city":"Rome"}',
+    )
 
 
 def test_parallel_calls_are_kept_apart_by_slot() -> None:
     book = Playbook(request(client_tools=(WEATHER,))).begin()
-    book.tell(CallOpened(0, "a", "weather"), CallOpened(1, "b", "weather"), ArgumentsWritten(1, "{}"), ArgumentsWritten(0, '{"x":1}'))
+    book.tell(
+        CallOpened(0, "a", "weather"),
+        CallOpened(1, "b", "weather"),
+        ArgumentsWritten(1, "{}"),
+        ArgumentsWritten(0, '{"x":1}'),
+    )
     book.tell(ModelEnded("tool_calls", Usage()))
     check_stream(book.events)
 
@@ -245,23 +325,35 @@ def test_call_without_arguments_has_the_empty_object(written: list[ArgumentsWrit
     check_stream(book.events)
 
     (call,) = book.of(Finish)[0].response["output"]
-    deltas = [event["delta"] for event in book.events if event["type"] == "response.function_call_arguments.delta"]
+    deltas = [
+        event["delta"] for event in book.events if event["type"] == "response.function_call_arguments.delta"
+    ]
     assert (json.loads(call["arguments"]), "".join(deltas)) == ({}, call["arguments"])
 
 
 def test_search_beside_a_function_call_runs_and_then_the_response_ends() -> None:
     book = Playbook(request(client_tools=(WEATHER,), file_search=SEARCH)).begin()
-    book.tell(*searching(slot=0), CallOpened(1, "b", "weather"), ArgumentsWritten(1, "{}"), ModelEnded("tool_calls", Usage()))
+    book.tell(
+        *searching(slot=0),
+        CallOpened(1, "b", "weather"),
+        ArgumentsWritten(1, "{}"),
+        ModelEnded("tool_calls", Usage()),
+    )
     book.tell(ToolDecided("call_0", allowed=True), Searched("call_0", (passage(),), admitted=True))
     check_stream(book.events)
 
-    assert [item["type"] for item in book.of(Finish)[0].response["output"]] == ["file_search_call", "function_call"]
+    assert [item["type"] for item in book.of(Finish)[0].response["output"]] == [
+        "file_search_call",
+        "function_call",
+    ]
     assert len(book.of(CallModel)) == 1
 
 
 def test_tool_that_was_not_offered_is_never_run_nor_shown() -> None:
     book = Playbook(request(client_tools=(WEATHER,))).begin()
-    book.tell(CallOpened(0, "x", "delete_everything"), ArgumentsWritten(0, "{}"), ModelEnded("tool_calls", Usage()))
+    book.tell(
+        CallOpened(0, "x", "delete_everything"), ArgumentsWritten(0, "{}"), ModelEnded("tool_calls", Usage())
+    )
 
     assert book.of(DecideTool) == []
     assert "delete_everything" not in json.dumps(book.events)
@@ -288,7 +380,9 @@ def test_loop_ends_when_the_model_calls_for_ever() -> None:
     while not book.of(Finish):
         book.tell(*searching(), ModelEnded("tool_calls", Usage()))
         if book.state.phase is Phase.DECIDING:
-            book.tell(ToolDecided("call_0", allowed=True), Searched("call_0", (), admitted=True), ModelOpened())
+            book.tell(
+                ToolDecided("call_0", allowed=True), Searched("call_0", (), admitted=True), ModelOpened()
+            )
     check_stream(book.events)
 
     assert len(book.of(CallModel)) == 3
@@ -298,7 +392,8 @@ def test_what_the_quota_grants_bounds_the_response_and_is_what_it_says_of_itself
     asked = request(file_search=SEARCH, max_output_tokens=100)
     book = Playbook(asked, limits=Limits(max_rounds=3))
     book.tell(
-        Requested(asked, ResponseId("resp_1"), "acme", "alice"), QuotaGranted(replace(asked, max_output_tokens=16), Limits(max_rounds=1))
+        Requested(asked, ResponseId("resp_1"), "acme", "alice"),
+        QuotaGranted(replace(asked, max_output_tokens=16), Limits(max_rounds=1)),
     )
     book.tell(authorized(asked), ModelOpened(), TextWritten("28."), ModelEnded("stop", Usage()))
     payload, created = book.of(CallModel)[0].payload, book.events[0]["response"]
@@ -308,11 +403,19 @@ def test_what_the_quota_grants_bounds_the_response_and_is_what_it_says_of_itself
 
 def test_length_makes_the_response_incomplete_and_runs_nothing() -> None:
     book = Playbook(request(file_search=SEARCH, max_output_tokens=16)).begin()
-    book.tell(TextWritten("A long"), CallOpened(0, "c", "file_search"), ArgumentsWritten(0, '{"query": "le'), ModelEnded("length", Usage()))
+    book.tell(
+        TextWritten("A long"),
+        CallOpened(0, "c", "file_search"),
+        ArgumentsWritten(0, '{"query": "le'),
+        ModelEnded("length", Usage()),
+    )
     check_stream(book.events)
 
     response = book.of(Finish)[0].response
-    assert (response["status"], response["incomplete_details"]) == ("incomplete", {"reason": "max_output_tokens"})
+    assert (response["status"], response["incomplete_details"]) == (
+        "incomplete",
+        {"reason": "max_output_tokens"},
+    )
     assert response["output"][-1]["status"] == "incomplete"
     assert book.of(DecideTool) == []
 
@@ -324,12 +427,19 @@ def test_content_filter_makes_the_response_incomplete() -> None:
 
 
 def test_failure_in_mid_stream_closes_items_stores_failed_and_says_so() -> None:
-    book = Playbook().begin().tell(TextWritten("Half an ans"), ModelFailed(UpstreamError("The backend broke off.")))
+    book = (
+        Playbook()
+        .begin()
+        .tell(TextWritten("Half an ans"), ModelFailed(UpstreamError("The backend broke off.")))
+    )
     check_stream(book.events)
 
     assert book.kinds[-1] == "response.failed"
     assert book.of(Save)[-1].row.status == "failed"
-    assert book.of(Finish)[0].response["error"] == {"code": "server_error", "message": "The backend broke off."}
+    assert book.of(Finish)[0].response["error"] == {
+        "code": "server_error",
+        "message": "The backend broke off.",
+    }
 
 
 def test_policy_failure_in_mid_loop_fails_the_response() -> None:
@@ -394,7 +504,9 @@ def test_chain_is_recalled_before_it_is_authorized() -> None:
 def test_half_turn_is_not_reused_as_history(status: str) -> None:
     asked = request(previous_response_id=ResponseId("resp_0"))
     row = ResponseRow(ResponseId("resp_0"), "acme", "alice", 0, status, None, "m", "rev", {})
-    book = Playbook(asked).tell(Requested(asked, ResponseId("resp_1"), "acme", "alice"), Recalled(held([row]), row.status))
+    book = Playbook(asked).tell(
+        Requested(asked, ResponseId("resp_1"), "acme", "alice"), Recalled(held([row]), row.status)
+    )
 
     assert isinstance(book.commands[-1], Refuse)
 
@@ -429,24 +541,39 @@ def test_remaining_tokens_are_what_the_next_round_may_use() -> None:
 
 fragments = st.lists(
     st.one_of(
-        st.builds(TextWritten, st.text(max_size=8) | st.sampled_from(["【1】", "【", "1】", "【12", " 【1†x】"])),
+        st.builds(
+            TextWritten, st.text(max_size=8) | st.sampled_from(["【1】", "【", "1】", "【12", " 【1†x】"])
+        ),
         st.builds(ReasoningWritten, st.text(min_size=1, max_size=5)),
         st.builds(RefusalWritten, st.text(min_size=1, max_size=5)),
-        st.builds(CallOpened, st.integers(0, 3), st.just("call"), st.sampled_from(["weather", "file_search", "unknown"])),
+        st.builds(
+            CallOpened,
+            st.integers(0, 3),
+            st.just("call"),
+            st.sampled_from(["weather", "file_search", "unknown"]),
+        ),
         st.builds(ArgumentsWritten, st.integers(0, 3), st.sampled_from(['{"query": "x"}', "{", ""])),
     ),
     max_size=12,
 )
 ends = st.one_of(
-    st.builds(ModelEnded, st.sampled_from(["stop", "tool_calls", "length", "content_filter"]), st.just(Usage(1, 0, 1, 0))),
+    st.builds(
+        ModelEnded,
+        st.sampled_from(["stop", "tool_calls", "length", "content_filter"]),
+        st.just(Usage(1, 0, 1, 0)),
+    ),
     st.just(ModelFailed(UpstreamError("broke off"))),
 )
 
 
 @settings(max_examples=300)
 @given(turns=st.lists(st.tuples(fragments, ends), min_size=1, max_size=6))
-def test_any_sequence_of_upstream_fragments_yields_a_valid_stream(turns: list[tuple[list[object], object]]) -> None:
-    book = Playbook(request(client_tools=(WEATHER,), file_search=SEARCH), limits=Limits(max_rounds=4, max_tool_calls=3)).begin()
+def test_any_sequence_of_upstream_fragments_yields_a_valid_stream(
+    turns: list[tuple[list[object], object]],
+) -> None:
+    book = Playbook(
+        request(client_tools=(WEATHER,), file_search=SEARCH), limits=Limits(max_rounds=4, max_tool_calls=3)
+    ).begin()
     for pieces, end in turns:
         seen: set[int] = set()
         for piece in pieces:
@@ -459,7 +586,9 @@ def test_any_sequence_of_upstream_fragments_yields_a_valid_stream(turns: list[tu
         while book.state.phase in (Phase.DECIDING, Phase.SEARCHING):
             call = book.state.searches[0].call_id
             book.tell(
-                ToolDecided(call, allowed=True) if book.state.phase is Phase.DECIDING else Searched(call, (passage(),), admitted=True)
+                ToolDecided(call, allowed=True)
+                if book.state.phase is Phase.DECIDING
+                else Searched(call, (passage(),), admitted=True)
             )
         if book.state.phase is not Phase.CALLING:
             break

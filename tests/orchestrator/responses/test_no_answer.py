@@ -35,11 +35,17 @@ OUTPUT = [
 
 UNANSWERED: dict[str, tuple[dict[str, Any], list[Event]]] = {
     "a tool that there is not, in every round": ({}, [*UNSEEN, ModelOpened(), *UNSEEN]),
-    "a search when no more is offered": ({"file_search": SEARCH}, [*SEARCHED, *FOUND, ModelOpened(), *SEARCHED]),
+    "a search when no more is offered": (
+        {"file_search": SEARCH},
+        [*SEARCHED, *FOUND, ModelOpened(), *SEARCHED],
+    ),
     "nothing": ({}, [STOP]),
     "nothing after a search": ({"file_search": SEARCH}, [*SEARCHED, *FOUND, ModelOpened(), STOP]),
     "reasoning alone": ({}, [ReasoningWritten("Hm."), STOP]),
-    "a tool that there is not, after the output of one": ({"items": tuple(OUTPUT)}, [*UNSEEN, ModelOpened(), *UNSEEN]),
+    "a tool that there is not, after the output of one": (
+        {"items": tuple(OUTPUT)},
+        [*UNSEEN, ModelOpened(), *UNSEEN],
+    ),
 }
 
 

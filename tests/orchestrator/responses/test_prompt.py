@@ -1,4 +1,6 @@
-"""What the model reads: turns kept whole, calls paired with outputs, passages under markers and nowhere else."""
+"""What the model reads: turns kept whole, calls paired with outputs, passages under markers and
+nowhere else.
+"""
 
 from __future__ import annotations
 
@@ -12,12 +14,22 @@ from regate_orchestrator.responses.prompt import PromptItem, build_prompt
 
 
 def message(role: str, text: str) -> PromptItem:
-    return PromptItem({"id": "m", "type": "message", "role": role, "content": [{"type": "output_text", "text": text}]})
+    return PromptItem(
+        {"id": "m", "type": "message", "role": role, "content": [{"type": "output_text", "text": text}]}
+    )
 
 
 def call(call_id: str, **more: Any) -> PromptItem:
     return PromptItem(
-        {"id": "fc", "type": "function_call", "call_id": call_id, "name": "weather", "arguments": "{}", "status": "completed"} | more
+        {
+            "id": "fc",
+            "type": "function_call",
+            "call_id": call_id,
+            "name": "weather",
+            "arguments": "{}",
+            "status": "completed",
+        }
+        | more
     )
 
 
@@ -26,12 +38,21 @@ def output(call_id: str, text: str = "sunny") -> PromptItem:
 
 
 def search(*numbers: int) -> PromptItem:
-    body = {"id": "fs_1", "type": "file_search_call", "status": "completed", "queries": ["leave"], "results": None}
+    body = {
+        "id": "fs_1",
+        "type": "file_search_call",
+        "status": "completed",
+        "queries": ["leave"],
+        "results": None,
+    }
     return PromptItem(body, passages=tuple(passage(number) for number in numbers))
 
 
 def test_message_and_calls_of_one_turn_are_one_assistant_message() -> None:
-    prompt = build_prompt(None, [message("user", "q"), message("assistant", "wait"), call("a"), call("b"), output("a"), output("b")])
+    prompt = build_prompt(
+        None,
+        [message("user", "q"), message("assistant", "wait"), call("a"), call("b"), output("a"), output("b")],
+    )
 
     assert [one["role"] for one in prompt.messages] == ["user", "assistant", "tool", "tool"]
     assert [one["id"] for one in prompt.messages[1]["tool_calls"]] == ["a", "b"]  # type: ignore[index,union-attr]
@@ -46,13 +67,21 @@ def test_two_model_turns_are_never_merged() -> None:
 def test_instructions_come_first_and_are_the_only_system_text_beside_the_users_own() -> None:
     prompt = build_prompt("Be brief.", [message("developer", "Own rule."), message("user", "q")])
 
-    assert [(one["role"], one["content"]) for one in prompt.messages] == [("system", "Be brief."), ("system", "Own rule."), ("user", "q")]
+    assert [(one["role"], one["content"]) for one in prompt.messages] == [
+        ("system", "Be brief."),
+        ("system", "Own rule."),
+        ("user", "q"),
+    ]
 
 
 def test_passages_stand_in_tool_messages_under_consecutive_markers() -> None:
     prompt = build_prompt(None, [message("user", "q"), search(1, 2), message("assistant", "a"), search(3)])
 
-    assert {number: file for number, (file, _) in prompt.sources.items()} == {1: "file-1", 2: "file-2", 3: "file-3"}
+    assert {number: file for number, (file, _) in prompt.sources.items()} == {
+        1: "file-1",
+        2: "file-2",
+        3: "file-3",
+    }
     assert "【3】 file: leave-3.md" in prompt.messages[-1]["content"]  # type: ignore[operator]
 
 
@@ -100,7 +129,14 @@ def test_only_a_message_of_calls_has_no_text(items: list[PromptItem], content: s
 
 
 def test_reasoning_alone_goes_with_an_empty_text() -> None:
-    thought = PromptItem({"id": "rs", "type": "reasoning", "summary": [], "content": [{"type": "reasoning_text", "text": "Hm."}]})
+    thought = PromptItem(
+        {
+            "id": "rs",
+            "type": "reasoning",
+            "summary": [],
+            "content": [{"type": "reasoning_text", "text": "Hm."}],
+        }
+    )
 
     assert build_prompt(None, [thought, message("assistant", "")], reasoning_field="reasoning").messages == [
         {"role": "assistant", "content": "", "reasoning": "Hm."}
@@ -108,6 +144,8 @@ def test_reasoning_alone_goes_with_an_empty_text() -> None:
 
 
 def test_call_cut_in_its_arguments_is_left_out() -> None:
-    prompt = build_prompt(None, [message("assistant", "I will"), call("a", status="incomplete"), message("user", "go on")])
+    prompt = build_prompt(
+        None, [message("assistant", "I will"), call("a", status="incomplete"), message("user", "go on")]
+    )
 
     assert [one["role"] for one in prompt.messages] == ["assistant", "user"]

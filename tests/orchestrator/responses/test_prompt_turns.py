@@ -1,4 +1,6 @@
-"""Model turns in a prompt: which calls stand in one assistant message, and which output answers which call."""
+"""Model turns in a prompt: which calls stand in one assistant message, and which output answers
+which call.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +16,15 @@ from regate_orchestrator.errors import InvalidRequest
 from regate_orchestrator.lineage import Lineage
 from regate_orchestrator.responses.commands import CallModel
 from regate_orchestrator.responses.context.history import prompt_item
-from regate_orchestrator.responses.events import ArgumentsWritten, CallOpened, ModelEnded, ModelOpened, Searched, ToolDecided, Usage
+from regate_orchestrator.responses.events import (
+    ArgumentsWritten,
+    CallOpened,
+    ModelEnded,
+    ModelOpened,
+    Searched,
+    ToolDecided,
+    Usage,
+)
 from regate_orchestrator.responses.prompt import PromptItem, build_prompt
 from regate_orchestrator.rows import StoredItem
 
@@ -24,7 +34,9 @@ def shape(messages: Any) -> list[tuple[str, list[str]]]:
     return [
         (
             one["role"],
-            [tool["id"] for tool in one.get("tool_calls", ())] or [one["tool_call_id"]] if one["role"] in ("assistant", "tool") else [],
+            [tool["id"] for tool in one.get("tool_calls", ())] or [one["tool_call_id"]]
+            if one["role"] in ("assistant", "tool")
+            else [],
         )
         for one in messages
     ]
@@ -33,7 +45,13 @@ def shape(messages: Any) -> list[tuple[str, list[str]]]:
 def test_call_after_an_output_begins_another_turn() -> None:
     prompt = build_prompt(None, [message("user", "q"), call("a"), output("a"), call("b"), output("b")])
 
-    assert shape(prompt.messages) == [("user", []), ("assistant", ["a"]), ("tool", ["a"]), ("assistant", ["b"]), ("tool", ["b"])]
+    assert shape(prompt.messages) == [
+        ("user", []),
+        ("assistant", ["a"]),
+        ("tool", ["a"]),
+        ("assistant", ["b"]),
+        ("tool", ["b"]),
+    ]
 
 
 def test_parallel_calls_answered_together_are_one_turn() -> None:
@@ -48,17 +66,28 @@ def test_searches_of_two_rounds_are_two_turns() -> None:
     for call_id in ("a", "b"):
         book.tell(CallOpened(0, call_id, "file_search"), ArgumentsWritten(0, json.dumps({"query": call_id})))
         book.tell(
-            ModelEnded("tool_calls", Usage()), ToolDecided(call_id, allowed=True), Searched(call_id, (), admitted=True), ModelOpened()
+            ModelEnded("tool_calls", Usage()),
+            ToolDecided(call_id, allowed=True),
+            Searched(call_id, (), admitted=True),
+            ModelOpened(),
         )
 
     sent = book.of(CallModel)[-1].payload["messages"]
-    assert shape(sent) == [("user", []), ("assistant", ["a"]), ("tool", ["a"]), ("assistant", ["b"]), ("tool", ["b"])]
+    assert shape(sent) == [
+        ("user", []),
+        ("assistant", ["a"]),
+        ("tool", ["a"]),
+        ("assistant", ["b"]),
+        ("tool", ["b"]),
+    ]
 
 
 def test_searches_of_one_round_are_one_turn() -> None:
     book = Playbook(request(file_search=SEARCH)).begin()
     for slot, call_id in enumerate(("a", "b")):
-        book.tell(CallOpened(slot, call_id, "file_search"), ArgumentsWritten(slot, json.dumps({"query": call_id})))
+        book.tell(
+            CallOpened(slot, call_id, "file_search"), ArgumentsWritten(slot, json.dumps({"query": call_id}))
+        )
     book.tell(ModelEnded("tool_calls", Usage()))
     for call_id in ("a", "b"):
         book.tell(ToolDecided(call_id, allowed=True), Searched(call_id, (passage(),), admitted=True))
@@ -69,12 +98,27 @@ def test_searches_of_one_round_are_one_turn() -> None:
 
 def test_call_of_no_tool_and_the_search_after_it_are_two_turns() -> None:
     book = Playbook(request(file_search=SEARCH, client_tools=(WEATHER,))).begin()
-    book.tell(CallOpened(0, "a", "nonsense"), ArgumentsWritten(0, "{}"), ModelEnded("tool_calls", Usage()), ModelOpened())
-    book.tell(CallOpened(0, "b", "file_search"), ArgumentsWritten(0, '{"query": "q"}'), ModelEnded("tool_calls", Usage()))
+    book.tell(
+        CallOpened(0, "a", "nonsense"),
+        ArgumentsWritten(0, "{}"),
+        ModelEnded("tool_calls", Usage()),
+        ModelOpened(),
+    )
+    book.tell(
+        CallOpened(0, "b", "file_search"),
+        ArgumentsWritten(0, '{"query": "q"}'),
+        ModelEnded("tool_calls", Usage()),
+    )
     book.tell(ToolDecided("b", allowed=True), Searched("b", (), admitted=True))
 
     sent = book.of(CallModel)[-1].payload["messages"]
-    assert shape(sent) == [("user", []), ("assistant", ["a"]), ("tool", ["a"]), ("assistant", ["b"]), ("tool", ["b"])]
+    assert shape(sent) == [
+        ("user", []),
+        ("assistant", ["a"]),
+        ("tool", ["a"]),
+        ("assistant", ["b"]),
+        ("tool", ["b"]),
+    ]
 
 
 def test_stored_searches_of_two_rounds_are_two_turns() -> None:
@@ -83,7 +127,12 @@ def test_stored_searches_of_two_rounds_are_two_turns() -> None:
     second = replace(first, id="fs_2", body={**first.body, "id": "fs_2"}, lineage=Lineage.of([found.source]))
     prompt = build_prompt(None, [prompt_item(item, shown=True) for item in (first, second)])
 
-    assert shape(prompt.messages) == [("assistant", ["fs_1"]), ("tool", ["fs_1"]), ("assistant", ["fs_2"]), ("tool", ["fs_2"])]
+    assert shape(prompt.messages) == [
+        ("assistant", ["fs_1"]),
+        ("tool", ["fs_1"]),
+        ("assistant", ["fs_2"]),
+        ("tool", ["fs_2"]),
+    ]
 
 
 Q1, Q2 = message("user", "q1"), message("user", "q2")
@@ -142,7 +191,14 @@ def test_text_that_the_model_wrote_after_its_call_is_of_the_same_turn() -> None:
 
 
 def test_reasoning_goes_with_the_call_that_it_led_to() -> None:
-    thought = PromptItem({"id": "rs", "type": "reasoning", "summary": [], "content": [{"type": "reasoning_text", "text": "Hm."}]})
+    thought = PromptItem(
+        {
+            "id": "rs",
+            "type": "reasoning",
+            "summary": [],
+            "content": [{"type": "reasoning_text", "text": "Hm."}],
+        }
+    )
     prompt = build_prompt(None, [Q1, thought, call("a"), Q2, output("a")], reasoning_field="reasoning")
 
     assert [one.get("reasoning") for one in prompt.messages] == [None, None, "Hm.", None]

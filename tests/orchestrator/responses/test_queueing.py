@@ -1,4 +1,6 @@
-"""Playbooks of background responses, of warm-ups, and of truncation: the paths on which a model is not called at once, or again."""
+"""Playbooks of background responses, of warm-ups, and of truncation: the paths on which a model is not
+called at once, or again.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +9,16 @@ from tests.orchestrator.responses.test_compacting import contents, message
 
 from regate_orchestrator.errors import StateUnavailable, UpstreamError
 from regate_orchestrator.responses.commands import CallModel, DecideContext, Finish, Refuse, Save
-from regate_orchestrator.responses.events import ClientLeft, Failed, ModelEnded, ModelOpened, Requested, Saved, TextWritten, Usage
+from regate_orchestrator.responses.events import (
+    ClientLeft,
+    Failed,
+    ModelEnded,
+    ModelOpened,
+    Requested,
+    Saved,
+    TextWritten,
+    Usage,
+)
 from regate_orchestrator.responses.machine import advance
 from regate_orchestrator.responses.prompt import PromptItem
 from regate_orchestrator.responses.state import State
@@ -43,7 +54,11 @@ def test_background_response_that_no_backend_accepts_is_failed_and_not_refused()
     book = requested(Playbook(request(background=True)))
     book.tell(authorized(book.request), Failed(UpstreamError("no")))
 
-    assert (book.kinds[-1], book.of(Refuse), book.of(Save)[-1].row.status) == ("response.failed", [], "failed")
+    assert (book.kinds[-1], book.of(Refuse), book.of(Save)[-1].row.status) == (
+        "response.failed",
+        [],
+        "failed",
+    )
 
 
 def test_background_response_that_cannot_be_queued_is_refused() -> None:
@@ -79,7 +94,11 @@ def test_overflow_is_the_callers_error_without_truncation() -> None:
 
 
 def test_truncation_drops_the_older_half_of_the_turns_until_it_fits() -> None:
-    history = tuple(message(f"{role}{turn}", role, f"{role} {turn}") for turn in range(4) for role in ("user", "assistant"))
+    history = tuple(
+        message(f"{role}{turn}", role, f"{role} {turn}")
+        for turn in range(4)
+        for role in ("user", "assistant")
+    )
     book = requested(Playbook(request(truncation="auto")))
     book.tell(authorized(book.request, history=history), Failed(OVERFLOW), Failed(OVERFLOW), Failed(OVERFLOW))
     sizes = [len(contents(call)) for call in book.of(CallModel)]
@@ -98,26 +117,47 @@ def test_truncation_keeps_the_rounds_for_the_tools() -> None:
 
 
 def test_known_window_is_kept_to_before_the_backend_is_asked() -> None:
-    history = tuple(message(f"{role}{turn}", role, "word " * 100) for turn in range(4) for role in ("user", "assistant"))
+    history = tuple(
+        message(f"{role}{turn}", role, "word " * 100) for turn in range(4) for role in ("user", "assistant")
+    )
     refused, shortened = requested(Playbook()), requested(Playbook(request(truncation="auto")))
     for book in (refused, shortened):
-        book.tell(authorized(book.request, history=history, capabilities=UpstreamCapabilities(context_window=300)))
+        book.tell(
+            authorized(book.request, history=history, capabilities=UpstreamCapabilities(context_window=300))
+        )
 
     assert refused.of(CallModel) == []
-    assert (type(refused.commands[-1]), refused.commands[-1].error.code) == (Refuse, "context_length_exceeded")  # type: ignore[union-attr]
+    assert (type(refused.commands[-1]), refused.commands[-1].error.code) == (
+        Refuse,
+        "context_length_exceeded",
+    )  # type: ignore[union-attr]
     assert [len(contents(call)) for call in shortened.of(CallModel)] == [3]
 
 
 def test_reasoning_of_earlier_turns_is_sent_back_unless_the_client_wants_it_forgotten() -> None:
-    thought = PromptItem({"id": "rs", "type": "reasoning", "summary": [], "content": [{"type": "reasoning_text", "text": "Hm."}]})
+    thought = PromptItem(
+        {
+            "id": "rs",
+            "type": "reasoning",
+            "summary": [],
+            "content": [{"type": "reasoning_text", "text": "Hm."}],
+        }
+    )
     history = (message("u1", "user", "a"), thought, message("a1", "assistant", "b"))
     sent = []
     for forget in (False, True):
         book = requested(Playbook(request(forget_reasoning=forget)))
-        book.tell(authorized(book.request, history=history, capabilities=UpstreamCapabilities(reasoning_field="reasoning")))
+        book.tell(
+            authorized(
+                book.request, history=history, capabilities=UpstreamCapabilities(reasoning_field="reasoning")
+            )
+        )
         sent.append(book.of(CallModel)[0].payload["messages"][1])  # type: ignore[index,call-overload]
 
-    assert sent == [{"role": "assistant", "content": "b", "reasoning": "Hm."}, {"role": "assistant", "content": "b"}]
+    assert sent == [
+        {"role": "assistant", "content": "b", "reasoning": "Hm."},
+        {"role": "assistant", "content": "b"},
+    ]
 
 
 def test_saving_is_answered_in_the_phase_it_was_asked_in() -> None:

@@ -15,16 +15,30 @@ WORDS = st.text(st.characters(codec="utf-8", exclude_characters="\x00"), max_siz
 
 @st.composite
 def items(draw: st.DrawFn) -> dict[str, Any]:
-    kind = draw(st.sampled_from(["message", "refusal", "reasoning", "summary", "call", "custom", "search", "compaction"]))
+    kind = draw(
+        st.sampled_from(
+            ["message", "refusal", "reasoning", "summary", "call", "custom", "search", "compaction"]
+        )
+    )
     text = draw(WORDS)
-    head = {"id": f"i_{draw(st.integers(0, 10**9))}", "status": draw(st.sampled_from(["completed", "incomplete"]))}
+    head = {
+        "id": f"i_{draw(st.integers(0, 10**9))}",
+        "status": draw(st.sampled_from(["completed", "incomplete"])),
+    }
     match kind:
         case "message":
-            cited = [{"type": "file_citation", "file_id": "f", "filename": "n", "index": 0}] * draw(st.integers(0, 2))
+            cited = [{"type": "file_citation", "file_id": "f", "filename": "n", "index": 0}] * draw(
+                st.integers(0, 2)
+            )
             part: dict[str, Any] = {"type": "output_text", "text": text, "annotations": cited, "logprobs": []}
             return {**head, "type": "message", "role": "assistant", "content": [part]}
         case "refusal":
-            return {**head, "type": "message", "role": "assistant", "content": [{"type": "refusal", "refusal": text}]}
+            return {
+                **head,
+                "type": "message",
+                "role": "assistant",
+                "content": [{"type": "refusal", "refusal": text}],
+            }
         case "reasoning":
             return {
                 **head,
@@ -46,9 +60,19 @@ def items(draw: st.DrawFn) -> dict[str, Any]:
 
 
 @settings(max_examples=150)
-@given(st.lists(items(), max_size=5, unique_by=lambda item: item["id"]), st.sampled_from(["completed", "incomplete", "failed"]))
+@given(
+    st.lists(items(), max_size=5, unique_by=lambda item: item["id"]),
+    st.sampled_from(["completed", "incomplete", "failed"]),
+)
 def test_replay_is_a_valid_stream_of_what_is_stored(output: list[dict[str, Any]], status: str) -> None:
-    response = {"id": "resp_1", "status": status, "output": output, "usage": {"total_tokens": 1}, "error": None, "incomplete_details": None}
+    response = {
+        "id": "resp_1",
+        "status": status,
+        "output": output,
+        "usage": {"total_tokens": 1},
+        "error": None,
+        "incomplete_details": None,
+    }
     events = events_of(response)
     check_stream(events)
 
@@ -56,10 +80,20 @@ def test_replay_is_a_valid_stream_of_what_is_stored(output: list[dict[str, Any]]
 
 
 def test_what_was_sealed_is_announced_only_when_it_is_done() -> None:
-    item = {"id": "r", "type": "reasoning", "status": "completed", "summary": [], "encrypted_content": "sealed"}
+    item = {
+        "id": "r",
+        "type": "reasoning",
+        "status": "completed",
+        "summary": [],
+        "encrypted_content": "sealed",
+    }
     events = events_of({"id": "resp_1", "status": "completed", "output": [item]})
 
-    assert ["encrypted_content" in str(event) for event in events if event["type"].startswith("response.output_item")] == [False, True]
+    assert [
+        "encrypted_content" in str(event)
+        for event in events
+        if event["type"].startswith("response.output_item")
+    ] == [False, True]
 
 
 def test_cancelled_response_has_no_terminal_event() -> None:

@@ -1,7 +1,9 @@
-"""The chat protocol's chunks as the machine's events: text, reasoning, refusals, calls, usage, and how the turn ended. Pure; reads no network.
+"""The chat protocol's chunks as the machine's events: text, reasoning, refusals, calls, usage, and how the
+turn ended. Pure; reads no network.
 
-A whole completion is read like one large chunk, its `message` being the delta. Which piece of a call belongs where is `tool_slots.py`; what words
-for an end mean is `finish_reasons.py`, and where usage may stand `token_usage.py`.
+A whole completion is read like one large chunk, its `message` being the delta. Which piece of a call belongs
+where is `tool_slots.py`; what words for an end mean is `finish_reasons.py`, and where usage may stand
+`token_usage.py`.
 """
 
 from __future__ import annotations
@@ -46,7 +48,9 @@ _TOLD_BY: Final[Mapping[str, tuple[type, ...]]] = {
 }
 """The events by which the members of a message were told before; those of the others are reasoning."""
 _IMPOSSIBLE: Final = -9999.0
-"""What stands for the log probability of a token that could not have come, as in OpenAI's own answers: JSON has no infinity."""
+"""What stands for the log probability of a token that could not have come, as in OpenAI's own answers:
+JSON has no infinity.
+"""
 
 
 class ChatTranslator:
@@ -74,7 +78,9 @@ class ChatTranslator:
         return self._usage is not None
 
     def read_all(self, chunks: Sequence[bytes]) -> Iterator[ModelEvent]:
-        """Yield what the chunks tell, as `read` does for each. A run of chunks that differ in their text alone is read as one."""
+        """Yield what the chunks tell, as `read` does for each. A run of chunks that differ in their
+        text alone is read as one.
+        """
         position = 0
         while position < len(chunks):
             frame = self._frame
@@ -98,7 +104,9 @@ class ChatTranslator:
             yield from self.read(frame.around(literal))
 
     def read(self, data: bytes) -> list[ModelEvent]:
-        """Return what a chunk tells. Raises `NotUnderstood`, and `UpstreamError` where the upstream reports an error in its stream."""
+        """Return what a chunk tells. Raises `NotUnderstood`, and `UpstreamError` where the upstream
+        reports an error in its stream.
+        """
         try:
             chunk = orjson.loads(data)
         except orjson.JSONDecodeError as error:
@@ -129,7 +137,9 @@ class ChatTranslator:
         return []
 
     def end(self) -> list[ModelEvent]:
-        """Return the turn's last events. Raises `NotUnderstood` when the upstream never said how it ended, or said that it broke off."""
+        """Return the turn's last events. Raises `NotUnderstood` when the upstream never said how it
+        ended, or said that it broke off.
+        """
         if self._reason is None:
             raise NotUnderstood("the stream ended without a finish reason")
         if self._ended is None:
@@ -146,20 +156,30 @@ class ChatTranslator:
         events = self._read_delta(delta, _logprobs(choice.get("logprobs"))) if isinstance(delta, dict) else []
         if events:
             self._in_deltas.update(map(type, events))
-        if isinstance(message, dict):  # all of an answer that was not streamed, or all that was streamed once more
+        if isinstance(
+            message, dict
+        ):  # all of an answer that was not streamed, or all that was streamed once more
             told = self._in_deltas
-            unsaid = {name: value for name, value in message.items() if told.isdisjoint(_TOLD_BY.get(name, (ReasoningWritten,)))}
+            unsaid = {
+                name: value
+                for name, value in message.items()
+                if told.isdisjoint(_TOLD_BY.get(name, (ReasoningWritten,)))
+            }
             events += self._read_delta(unsaid, _logprobs(choice.get("logprobs")))
         reason = choice.get("finish_reason")
         if isinstance(reason, dict):
             reason = reason.get("type")
         if isinstance(reason, str) and says_an_end(reason):
-            self._ended = meaning_of(reason) if self._reason is None else graver(self._ended, meaning_of(reason))
+            self._ended = (
+                meaning_of(reason) if self._reason is None else graver(self._ended, meaning_of(reason))
+            )
             self._reason = reason
         return events
 
     def _read_delta(self, delta: Mapping[str, object], logprobs: tuple[JsonObject, ...]) -> list[ModelEvent]:
-        if len(delta) == 1 and not logprobs and isinstance(text := delta.get("content"), str):  # nearly every chunk
+        if (
+            len(delta) == 1 and not logprobs and isinstance(text := delta.get("content"), str)
+        ):  # nearly every chunk
             return [TextWritten(text)] if text else []
         events: list[ModelEvent] = []
         # One and the same piece under two names is one piece.
@@ -176,7 +196,9 @@ class ChatTranslator:
 
 
 def _content(content: object, logprobs: tuple[JsonObject, ...], *, reasoned: bool) -> list[ModelEvent]:
-    """Return what is written as content: a text, or parts, of which some are reasoning, unless that was told beside it already."""
+    """Return what is written as content: a text, or parts, of which some are reasoning, unless that
+    was told beside it already.
+    """
     if not isinstance(content, list):
         text = _text(content)
         return [TextWritten(text, logprobs)] if text else []
@@ -197,19 +219,28 @@ def _content(content: object, logprobs: tuple[JsonObject, ...], *, reasoned: boo
 
 
 def _logprobs(value: object) -> tuple[JsonObject, ...]:
-    """Return the log probabilities of a piece of text, in the Responses API's shape; what is none is left out."""
+    """Return the log probabilities of a piece of text, in the Responses API's shape; what is none is
+    left out.
+    """
     content = _member(value, "content")
     if not isinstance(content, list):
         return ()
     return tuple(
-        {**_token(entry), "top_logprobs": [_token(top) for top in entry.get("top_logprobs") or () if _is_token(top)]}
+        {
+            **_token(entry),
+            "top_logprobs": [_token(top) for top in entry.get("top_logprobs") or () if _is_token(top)],
+        }
         for entry in content
         if _is_token(entry)
     )
 
 
 def _is_token(value: object) -> bool:
-    return isinstance(value, dict) and isinstance(value.get("token"), str) and isinstance(value.get("logprob"), int | float)
+    return (
+        isinstance(value, dict)
+        and isinstance(value.get("token"), str)
+        and isinstance(value.get("logprob"), int | float)
+    )
 
 
 def _token(value: Mapping[str, Json]) -> dict[str, Json]:
@@ -222,7 +253,9 @@ def _token(value: Mapping[str, Json]) -> dict[str, Json]:
 
 
 def _text(value: object) -> str:
-    """Return the text of a text, or of parts, which hold theirs under a name of their own or in parts again."""
+    """Return the text of a text, or of parts, which hold theirs under a name of their own or in
+    parts again.
+    """
     if isinstance(value, str):
         return value
     if isinstance(value, list):

@@ -1,20 +1,30 @@
-"""Merging: pieces that arrived together leave together. Nothing waits for anything: what was read at once is one event, and no more.
+"""Merging: pieces that arrived together leave together. Nothing waits for anything: what was read at once is
+one event, and no more.
 
-A fast backend then costs the loop an event a read instead of an event a token; a slow one is passed on token by token, as it comes.
+A fast backend then costs the loop an event a read instead of an event a token; a slow one is passed on token
+by token, as it comes.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from regate_orchestrator.responses.events import ArgumentsWritten, ModelEvent, ReasoningWritten, RefusalWritten, TextWritten
+from regate_orchestrator.responses.events import (
+    ArgumentsWritten,
+    ModelEvent,
+    ReasoningWritten,
+    RefusalWritten,
+    TextWritten,
+)
 from regate_orchestrator.values import JsonObject
 
 _Piece = TextWritten | ReasoningWritten | RefusalWritten | ArgumentsWritten
 
 
 def merged(events: Iterable[ModelEvent]) -> Iterator[ModelEvent]:
-    """Yield the events with adjacent pieces of the same text joined. What came before an error of the source is yielded before it is raised."""
+    """Yield the events with adjacent pieces of the same text joined. What came before an error of the
+    source is yielded before it is raised.
+    """
     first: _Piece | None = None
     texts: list[str] = []
     logprobs: list[JsonObject] = []
@@ -42,7 +52,11 @@ def merged(events: Iterable[ModelEvent]) -> Iterator[ModelEvent]:
 
 
 def _continues(first: _Piece, event: _Piece) -> bool:
-    same_slot = not isinstance(first, ArgumentsWritten) or not isinstance(event, ArgumentsWritten) or first.slot == event.slot
+    same_slot = (
+        not isinstance(first, ArgumentsWritten)
+        or not isinstance(event, ArgumentsWritten)
+        or first.slot == event.slot
+    )
     return type(first) is type(event) and same_slot
 
 

@@ -1,7 +1,9 @@
-"""Answers that pass through: their bytes as they come, once they are known to be an answer, so that no upstream's error passes for one.
+"""Answers that pass through: their bytes as they come, once they are known to be an answer, so that no
+upstream's error passes for one.
 
-A plain answer is held until it is whole, or too large to be held, and is then looked at. A stream goes on from its first event, in whole
-events (`vouched_events.py`). What a JSON object must be to be an error is in `told_errors.py`.
+A plain answer is held until it is whole, or too large to be held, and is then looked at. A stream goes on
+from its first event, in whole events (`vouched_events.py`). What a JSON object must be to be an error is in
+`told_errors.py`.
 """
 
 from __future__ import annotations
@@ -20,7 +22,9 @@ from regate_orchestrator.errors import UpstreamError
 _MAX_HELD: Final = 1024 * 1024
 _LARGE: Final = 64 * 1024
 _PATIENCE_SECONDS: Final = 15.0
-"""How long a stream's first event is waited for before the client is told that there is a stream: others on the way have deadlines too."""
+"""How long a stream's first event is waited for before the client is told that there is a stream:
+others on the way have deadlines too.
+"""
 
 
 class PassingAnswer(Protocol):
@@ -33,16 +37,21 @@ class PassingAnswer(Protocol):
 
     @property
     def failure(self) -> UpstreamError | None:
-        """How the upstream said that it failed amid its answer, known when the chunks have ended; None where it did not say so."""
+        """How the upstream said that it failed amid its answer, known when the chunks have ended; None
+        where it did not say so.
+        """
         ...
 
     def chunks(self) -> AsyncIterator[bytes]:
-        """Return the bytes: all of an answer that is held, or whole events. Raises `UpstreamError` when they break off or stay away."""
+        """Return the bytes: all of an answer that is held, or whole events. Raises `UpstreamError`
+        when they break off or stay away.
+        """
         ...
 
 
 async def passing(response: UpstreamResponse, *, member: str, streamed: bool) -> PassingAnswer:
-    """Return the answer once it is known to be one: a JSON object with this member, or, where a stream was asked for, a stream of them.
+    """Return the answer once it is known to be one: a JSON object with this member, or, where a stream was
+    asked for, a stream of them.
 
     Raises `UpstreamError` for everything else that comes with a status of success, told errors among it.
     """
@@ -85,7 +94,9 @@ class _Plain:
         return held or await anext(self._rest)
 
 
-async def _plain(response: UpstreamResponse, chunks: AsyncIterator[bytes], head: bytes, member: str) -> _Plain:
+async def _plain(
+    response: UpstreamResponse, chunks: AsyncIterator[bytes], head: bytes, member: str
+) -> _Plain:
     held = bytearray(head)
     while len(held) <= _MAX_HELD:
         chunk = await anext(chunks, b"")
@@ -112,7 +123,9 @@ def _require_answer(response: UpstreamResponse, body: bytes, member: str) -> Non
 
 
 def _begins_as_answer(held: bytes | bytearray, member: str) -> bool:
-    """Return whether a body begins as an answer, and with no error before it. Inside a JSON text every quotation mark is escaped."""
+    """Return whether a body begins as an answer, and with no error before it. Inside a JSON text every
+    quotation mark is escaped.
+    """
     place = held.find(b'"%s"' % member.encode())
     return held.lstrip(BLANK).startswith(b"{") and place >= 0 and b'"error"' not in held[:place]
 
@@ -149,7 +162,9 @@ class _Stream:
         return self._ready.popleft()
 
     async def begin(self, head: bytes) -> None:
-        """Return with the first event at hand. Raises `UpstreamError` for an error in its place. May be cancelled, and read from all the same."""
+        """Return with the first event at hand. Raises `UpstreamError` for an error in its place. May
+        be cancelled, and read from all the same.
+        """
         self._take(head)
         while not (self._events.begun or self._ended):
             self._take(await anext(self._chunks, b""))

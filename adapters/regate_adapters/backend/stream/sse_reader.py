@@ -1,7 +1,8 @@
-r"""Server-sent events, taken out of bytes as they arrive: their data. Not what it means (`chat_events.py`); names, ids and comments are passed over.
+r"""Server-sent events, taken out of bytes as they arrive: their data. Not what it means (`chat_events.py`);
+names, ids and comments are passed over.
 
-Lines end with `\n`, alone or after `\r`, and with nothing else: Python's own line splitting would also cut at U+2028 and U+0085, which
-JSON may hold. Counterpart of the gateway's `http/sse.py`, which writes events.
+Lines end with `\n`, alone or after `\r`, and with nothing else: Python's own line splitting would also cut at
+U+2028 and U+0085, which JSON may hold. Counterpart of the gateway's `http/sse.py`, which writes events.
 """
 
 from __future__ import annotations
@@ -45,8 +46,14 @@ class SseReader:
 
     @staticmethod
     def _is_plain(events: bytes) -> bool:
-        """Return whether each of the events is one line of data, as nearly every one is: every line end is one between two such lines."""
-        return events.startswith(_FIELD) and b"\r" not in events and events.count(b"\n") == 2 * events.count(_BETWEEN)
+        """Return whether each of the events is one line of data, as nearly every one is: every line
+        end is one between two such lines.
+        """
+        return (
+            events.startswith(_FIELD)
+            and b"\r" not in events
+            and events.count(b"\n") == 2 * events.count(_BETWEEN)
+        )
 
     def _feed_lines(self, chunk: bytes, events: list[bytes]) -> None:
         if b"\n" not in chunk:  # pieces of one long line are joined once, when it ends

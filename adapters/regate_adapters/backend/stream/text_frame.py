@@ -1,7 +1,9 @@
-"""The frame of a run of text chunks: what stays the same from one to the next, so that only the text between has to be read.
+"""The frame of a run of text chunks: what stays the same from one to the next, so that only the text between
+has to be read.
 
-A backend that writes token by token repeats some two hundred bytes around each. Reading them once a run is what lets the loop keep up with
-a pass-through. Whatever does not fit the frame to the byte is read as a chunk of its own (`chat_events.py`).
+A backend that writes token by token repeats some two hundred bytes around each. Reading them once a run is
+what lets the loop keep up with a pass-through. Whatever does not fit the frame to the byte is read as a chunk
+of its own (`chat_events.py`).
 """
 
 from __future__ import annotations
@@ -26,7 +28,9 @@ class Frame:
     tail: bytes
 
     def run(self, chunks: Sequence[bytes], start: int) -> list[bytes]:
-        """Return what stands between head and tail in the chunks of this frame from `start` on, up to the first of another."""
+        """Return what stands between head and tail in the chunks of this frame from `start` on, up to
+        the first of another.
+        """
         head, tail = self.head, self.tail
         least, first, last = len(head) + len(tail), len(head), -len(tail)
         literals: list[bytes] = []
@@ -48,7 +52,9 @@ class Frame:
             values = orjson.loads(b"[" + b",".join(literals) + b"]")
         except orjson.JSONDecodeError:
             return None
-        return values if len(values) == len(literals) and all(type(value) is str for value in values) else None
+        return (
+            values if len(values) == len(literals) and all(type(value) is str for value in values) else None
+        )
 
 
 _QUOTE: Final = ord('"')

@@ -7,12 +7,19 @@ from typing import Final
 
 from regate_orchestrator.responses.events import Usage
 
-_DETAILS: Final = ("prompt_tokens_details", "input_tokens_details", "completion_tokens_details", "output_tokens_details")
+_DETAILS: Final = (
+    "prompt_tokens_details",
+    "input_tokens_details",
+    "completion_tokens_details",
+    "output_tokens_details",
+)
 _MOST: Final = 2**53
 
 
 def usage_in(chunk: Mapping[str, object]) -> Usage | None:
-    """Return the usage that a chunk tells: beside the choices, inside the first, or among a host's own members; None where it tells none."""
+    """Return the usage that a chunk tells: beside the choices, inside the first, or among a host's own
+    members; None where it tells none.
+    """
     choices = chunk.get("choices")
     first = choices[0] if isinstance(choices, list) and choices else None
     for holder in (chunk, first, chunk.get("x_groq")):
@@ -40,6 +47,11 @@ def _count(counts: Mapping[str, object], *names: str) -> int:
     """Return the first of these that counts anything."""
     for name in names:
         value = counts.get(name)
-        if isinstance(value, int | float) and not isinstance(value, bool) and 1 <= value < _MOST and value == int(value):
+        if (
+            isinstance(value, int | float)
+            and not isinstance(value, bool)
+            and 1 <= value < _MOST
+            and value == int(value)
+        ):
             return int(value)
     return 0

@@ -1,7 +1,9 @@
-"""Errors that upstreams tell in an answer with a status of success: recognised, and made the one error that the core knows. Pure.
+"""Errors that upstreams tell in an answer with a status of success: recognised, and made the one error that
+the core knows. Pure.
 
-Backends and the proxies before them do so in many shapes: a member `error` in place of the answer, beside it, or inside a choice; an object
-that says of itself that it is an error; a bare message. What comes with another status than success is `backend/failures.py`'s.
+Backends and the proxies before them do so in many shapes: a member `error` in place of the answer, beside it,
+or inside a choice; an object that says of itself that it is an error; a bare message. What comes with another
+status than success is `backend/failures.py`'s.
 """
 
 from __future__ import annotations
@@ -22,9 +24,32 @@ _NUMBERED: Final = ("code", "status", "status_code", "http_code")
 _STATUS: Final = re.compile("[45][0-9][0-9]")
 _NAMED: Final = ("code", "type", "status", "error_type")
 _MEANT: Final[Mapping[str, int]] = {
-    **dict.fromkeys(("ratelimit", "ratelimiterror", "ratelimitexceeded", "toomanyrequests", "insufficientquota", "resourceexhausted"), 429),
-    **dict.fromkeys(("badrequest", "badrequesterror", "invalidrequest", "invalidrequesterror", "invalidargument", "invalidprompt"), 400),
-    **dict.fromkeys(("validation", "validationerror", "unprocessableentity", "unprocessableentityerror", "notfounderror"), 400),
+    **dict.fromkeys(
+        (
+            "ratelimit",
+            "ratelimiterror",
+            "ratelimitexceeded",
+            "toomanyrequests",
+            "insufficientquota",
+            "resourceexhausted",
+        ),
+        429,
+    ),
+    **dict.fromkeys(
+        (
+            "badrequest",
+            "badrequesterror",
+            "invalidrequest",
+            "invalidrequesterror",
+            "invalidargument",
+            "invalidprompt",
+        ),
+        400,
+    ),
+    **dict.fromkeys(
+        ("validation", "validationerror", "unprocessableentity", "unprocessableentityerror", "notfounderror"),
+        400,
+    ),
     **dict.fromkeys(("timeout", "timeouterror", "deadlineexceeded"), 408),
 }
 """The statuses that codes and types stand for, written in lower case with letters alone."""
@@ -33,8 +58,8 @@ _MEANT: Final[Mapping[str, int]] = {
 def read_loosely(text: bytes) -> object:
     """Return the JSON value; None for what is none.
 
-    What JSON does not have and some backends write all the same is let through: numbers that are none, line ends in texts, bytes that are no
-    UTF-8. Halves of a character become the mark for a lost one.
+    What JSON does not have and some backends write all the same is let through: numbers that are none, line
+    ends in texts, bytes that are no UTF-8. Halves of a character become the mark for a lost one.
     """
     try:
         return orjson.loads(text)
@@ -43,7 +68,11 @@ def read_loosely(text: bytes) -> object:
     try:
         value = json.loads(text.decode("utf-8", "replace"), strict=False)
         if b"\\ud" in text.lower():
-            value = json.loads(json.dumps(value, ensure_ascii=False).encode("utf-16", "surrogatepass").decode("utf-16", "replace"))
+            value = json.loads(
+                json.dumps(value, ensure_ascii=False)
+                .encode("utf-16", "surrogatepass")
+                .decode("utf-16", "replace")
+            )
     except (ValueError, RecursionError):
         return None
     return value
@@ -60,7 +89,9 @@ def tells_error(answer: Mapping[str, object]) -> bool:
 
 
 def reported(upstream: str, answer: Mapping[str, object]) -> UpstreamError:
-    """Return the error that the answer tells, as if it had come with the status that it stands for. The words are ours."""
+    """Return the error that the answer tells, as if it had come with the status that it stands for.
+    The words are ours.
+    """
     about = list(_about(answer))
     detail = f"{upstream} answered with an error: {json.dumps(answer)}"[:MAX_DETAIL]
     status = _status_within(about)
@@ -80,8 +111,19 @@ def _about(answer: Mapping[str, object]) -> Iterator[Mapping[str, object]]:
 
 
 def _status_within(about: Sequence[Mapping[str, object]]) -> int:
-    """Return the status by a number that is one, else by what a code or type is known to mean, else that of a failure."""
-    numbers = [str(value) for one in about for name in _NUMBERED if isinstance(value := one.get(name), int | str)]
-    names = [re.sub("[^a-z]", "", value.lower()) for one in about for name in _NAMED if isinstance(value := one.get(name), str)]
-    known = [int(text) for text in numbers if _STATUS.fullmatch(text)] + [_MEANT[name] for name in names if name in _MEANT]
+    """Return the status by a number that is one, else by what a code or type is known to mean, else
+    that of a failure.
+    """
+    numbers = [
+        str(value) for one in about for name in _NUMBERED if isinstance(value := one.get(name), int | str)
+    ]
+    names = [
+        re.sub("[^a-z]", "", value.lower())
+        for one in about
+        for name in _NAMED
+        if isinstance(value := one.get(name), str)
+    ]
+    known = [int(text) for text in numbers if _STATUS.fullmatch(text)] + [
+        _MEANT[name] for name in names if name in _MEANT
+    ]
     return next(iter(known), 502)

@@ -1,12 +1,18 @@
-"""Tool calls in a chat stream: which piece belongs to which call. Knows the habits of upstreams, and nothing of the stream around the calls.
+"""Tool calls in a chat stream: which piece belongs to which call. Knows the habits of upstreams, and nothing
+of the stream around the calls.
 
-OpenAI numbers parallel calls by `index` and gives the id and the name once, in a call's first piece. Others send index 0 for every call,
-no index, the id again in every piece, `null` for it later, no id at all, or a call whole in one piece. The rules that fit them all:
+OpenAI numbers parallel calls by `index` and gives the id and the name once, in a call's first piece. Others
+send index 0 for every call, no index, the id again in every piece, `null` for it later, no id at all, or a
+call whole in one piece. The rules that fit them all:
 
-- A piece belongs to the call at its index; without an index, to the call with its id, at its place among several, or to the last one.
-- It opens another call there when it brings another id with a name, another name, or its name and arguments after a whole object.
-- What is said again is not said twice: the same arguments once more, after they were whole, are those that were said.
-- A call is announced once its name is known, and under a minted id where the upstream gave none, or gave one twice.
+- A piece belongs to the call at its index; without an index, to the call with its id, at its place among
+  several, or to the last one.
+- It opens another call there when it brings another id with a name, another name, or its name and arguments
+  after a whole object.
+- What is said again is not said twice: the same arguments once more, after they were whole, are those that
+  were said.
+- A call is announced once its name is known, and under a minted id where the upstream gave none, or gave one
+  twice.
 """
 
 from __future__ import annotations
@@ -50,7 +56,10 @@ class _Call:
     @property
     def is_whole(self) -> bool:
         """Whether the arguments so far are a complete JSON object."""
-        return any(piece.rstrip().endswith("}") for piece in self.arguments[-2:]) and _object("".join(self.arguments)) is not None
+        return (
+            any(piece.rstrip().endswith("}") for piece in self.arguments[-2:])
+            and _object("".join(self.arguments)) is not None
+        )
 
     def repeats(self, arguments: str) -> bool:
         """Return whether these are the arguments so far, which are whole, once more."""
@@ -93,7 +102,9 @@ class ToolSlots:
         return events
 
     def close(self) -> list[ModelEvent]:
-        """Return what is still to be told of calls at the turn's end. Raises `NotUnderstood` for arguments of a call that was never named."""
+        """Return what is still to be told of calls at the turn's end. Raises `NotUnderstood` for
+        arguments of a call that was never named.
+        """
         events: list[ModelEvent] = []
         for call in self._calls:
             if call.name is None and "".join(call.arguments).strip():
@@ -102,7 +113,9 @@ class ToolSlots:
         self._calls = [call for call in self._calls if call.opened]
         return events
 
-    def _call_of(self, piece: _Piece, position: int, entries: Sequence[object], events: list[ModelEvent]) -> _Call:
+    def _call_of(
+        self, piece: _Piece, position: int, entries: Sequence[object], events: list[ModelEvent]
+    ) -> _Call:
         place = _place(piece, position, len(entries))
         current = self._current(piece, place)
         if current is not None and not _opens_another(piece, current):
@@ -173,7 +186,12 @@ def _piece(entry: object) -> _Piece:
         raise NotUnderstood("a tool call is not an object")
     function = entry.get("function")
     function = function if isinstance(function, Mapping) else {}
-    index, identifier, name, arguments = entry.get("index"), entry.get("id"), function.get("name"), function.get("arguments")
+    index, identifier, name, arguments = (
+        entry.get("index"),
+        entry.get("id"),
+        function.get("name"),
+        function.get("arguments"),
+    )
     if isinstance(arguments, Mapping):  # an object where the protocol has its text
         arguments = orjson.dumps(arguments).decode()
     if not isinstance(arguments, str | None):

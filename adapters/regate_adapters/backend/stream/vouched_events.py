@@ -1,6 +1,8 @@
-"""The events of a stream that passes through: cut whole out of the bytes, and held to be parts of an answer. Pure.
+"""The events of a stream that passes through: cut whole out of the bytes, and held to be parts of an answer.
+Pure.
 
-Nearly all are known for what they are by their bytes alone; the others are read. Nothing is held back but the beginning of an event.
+Nearly all are known for what they are by their bytes alone; the others are read. Nothing is held back but the
+beginning of an event.
 """
 
 from __future__ import annotations
@@ -33,7 +35,9 @@ class VouchedEvents:
         end = end if end >= 3 else 0
         self._rest = block[end:]
         if len(self._rest) > MAX_EVENT_BYTES:
-            self.failure = misunderstood(self._response.upstream, f"an event of more than {MAX_EVENT_BYTES} bytes")
+            self.failure = misunderstood(
+                self._response.upstream, f"an event of more than {MAX_EVENT_BYTES} bytes"
+            )
         return self._passed(block[:end])
 
     def finish(self) -> bytes:
@@ -57,7 +61,9 @@ class VouchedEvents:
         return b"".join(passed)
 
     def _look_at(self, event: bytes) -> bytes:
-        """Return the event as it passes on: itself, or nothing where it is no part of an answer. Raises `UpstreamError`."""
+        """Return the event as it passes on: itself, or nothing where it is no part of an answer.
+        Raises `UpstreamError`.
+        """
         found = SseReader(limit=2 * len(event) + 2)  # a last line without an end is counted twice
         data = b"\n".join([*found.feed(event), *found.finish()]).strip()
         if not data:
@@ -76,7 +82,9 @@ class VouchedEvents:
 
 
 def _is_plain(block: bytes) -> bool:
-    """Return whether each event is one line of data that holds choices, as nearly every one is, and none can be an error."""
+    """Return whether each event is one line of data that holds choices, as nearly every one is, and
+    none can be an error.
+    """
     if b'"error"' in block:
         return False
     return all(
@@ -101,4 +109,7 @@ def _split(block: bytes) -> list[bytes]:
 
 
 def _is_named_error(event: bytes) -> bool:
-    return any(line.partition(b":")[0] == b"event" and line.partition(b":")[2].strip() == b"error" for line in event.splitlines())
+    return any(
+        line.partition(b":")[0] == b"event" and line.partition(b":")[2].strip() == b"error"
+        for line in event.splitlines()
+    )

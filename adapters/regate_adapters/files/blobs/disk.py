@@ -20,17 +20,23 @@ _ABANDONED_SECONDS: Final = 86_400
 
 
 class DiskBlobStore:
-    """Keeps files in the directory. Raises `ConfigurationError` when it cannot be made; `StateUnavailable` when the disk fails later."""
+    """Keeps files in the directory. Raises `ConfigurationError` when it cannot be made;
+    `StateUnavailable` when the disk fails later.
+    """
 
     def __init__(self, root: Path) -> None:
         self._root = root
         try:
             root.mkdir(mode=0o700, parents=True, exist_ok=True)
             for leftover in root.glob(f"*{_UNFINISHED}"):
-                if time.time() - leftover.stat().st_mtime > _ABANDONED_SECONDS:  # of a process that was killed while it wrote
+                if (
+                    time.time() - leftover.stat().st_mtime > _ABANDONED_SECONDS
+                ):  # of a process that was killed while it wrote
                     leftover.unlink(missing_ok=True)
         except OSError as error:
-            raise ConfigurationError(f"files.path: the directory {root} cannot be used: {error.strerror}") from error
+            raise ConfigurationError(
+                f"files.path: the directory {root} cannot be used: {error.strerror}"
+            ) from error
 
     async def write(self, file: FileId, parts: AsyncIterator[bytes], *, limit: int) -> int:
         """Store the bytes and return their number; whatever is raised, nothing is left behind."""
@@ -43,7 +49,8 @@ class DiskBlobStore:
                 written += len(part)
                 if written > limit:
                     raise TooLarge(f"The file is larger than {limit} bytes.", param="file")
-                await in_thread(lambda data=part: opened.write(data))  # type: ignore[misc]  # mypy cannot infer a lambda's default
+                # Mypy cannot infer a lambda's default
+                await in_thread(lambda data=part: opened.write(data))  # type: ignore[misc]
             await in_thread(lambda: _finish(opened, unfinished, target))
         except BaseException:
             with contextlib.suppress(OSError):  # a full disk refuses what is still buffered

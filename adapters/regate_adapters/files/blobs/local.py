@@ -1,4 +1,6 @@
-"""Local files: what `disk.py` and the temporary copies of `s3.py` share. Work on a disk is done in threads, each of which is waited for."""
+"""Local files: what `disk.py` and the temporary copies of `s3.py` share. Work on a disk is done in
+threads, each of which is waited for.
+"""
 
 from __future__ import annotations
 
@@ -20,14 +22,18 @@ _BUFFER: Final = 256 * 1024
 
 
 def stored_name(file: FileId) -> str:
-    """Return the name under which the file is stored. Raises `NotFound` for what is no file id, so that no other name is ever used."""
+    """Return the name under which the file is stored. Raises `NotFound` for what is no file id, so
+    that no other name is ever used.
+    """
     if not _ID.fullmatch(file):
         raise NotFound.of("file", file)
     return file
 
 
 async def in_thread(work: Callable[[], Result]) -> Result:
-    """Return the work's result. Cancelled, however often, it waits for the thread first, so that nobody closes a file which is in use."""
+    """Return the work's result. Cancelled, however often, it waits for the thread first, so that
+    nobody closes a file which is in use.
+    """
     running = asyncio.get_running_loop().run_in_executor(None, work)
     try:
         return await asyncio.shield(running)
@@ -43,4 +49,6 @@ async def in_thread(work: Callable[[], Result]) -> Result:
 
 def create(path: Path) -> BinaryIO:
     """Return a new file, open for writing, that nobody else may read."""
-    return os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), "wb", buffering=_BUFFER)
+    return os.fdopen(
+        os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), "wb", buffering=_BUFFER
+    )

@@ -1,7 +1,8 @@
 """The `BlobStore` on S3-compatible storage: one object per upload, named by its id below a prefix.
 
-An upload goes part by part and is aborted when it fails; a download comes in ranges, so that a slow reader of ours holds no connection to
-the storage. The client is aiobotocore (ADR 0008). Not where secrets are read from: that is `composition/wiring.py`.
+An upload goes part by part and is aborted when it fails; a download comes in ranges, so that a slow reader of
+ours holds no connection to the storage. The client is aiobotocore (ADR 0008). Not where secrets are read
+from: that is `composition/wiring.py`.
 """
 
 from __future__ import annotations
@@ -35,10 +36,14 @@ Result = TypeVar("Result")
 
 _log = logging.getLogger("regate.files")
 _PART: Final = 5 * 1024 * 1024
-"""The least that S3 takes as a part. A file of up to one part is sent as one request; 10,000 parts are more than any file has."""
+"""The least that S3 takes as a part. A file of up to one part is sent as one request; 10,000 parts are
+more than any file has.
+"""
 _PIECE: Final = 1024 * 1024
 _COPIES_AT_ONCE: Final = 2 * AT_ONCE
-"""As many as are read at a time, in turns and in ingestion: who waits for a copy would wait for whoever is read."""
+"""As many as are read at a time, in turns and in ingestion: who waits for a copy would wait for
+whoever is read.
+"""
 _CONNECTIONS: Final = 32
 _COPY: Final = ".copy"
 _ABANDONED_SECONDS: Final = 86_400
@@ -47,7 +52,9 @@ _FAILURES: Final = (BotoCoreError, ClientError, ConnectionFailure, OSError)  # T
 
 @dataclass(frozen=True, slots=True)
 class S3Place:
-    """Where the objects are. Without an endpoint it is AWS; with one, the bucket is the first segment of the path."""
+    """Where the objects are. Without an endpoint it is AWS; with one, the bucket is the first segment
+    of the path.
+    """
 
     bucket: str
     region: str = "us-east-1"
@@ -57,7 +64,9 @@ class S3Place:
 
 @dataclass(frozen=True, slots=True, repr=False)
 class S3Credentials:
-    """A key pair. Without one, the client looks for the role of the machine or pod that it runs on, as AWS has it."""
+    """A key pair. Without one, the client looks for the role of the machine or pod that it runs on, as
+    AWS has it.
+    """
 
     access_key_id: str
     secret_access_key: str
@@ -65,14 +74,18 @@ class S3Credentials:
 
 
 class S3BlobStore:
-    """Keeps files in a bucket. `scratch` is a local directory for the copies that extraction reads, of which there are eight at a time.
+    """Keeps files in a bucket. `scratch` is a local directory for the copies that extraction reads, of which
+    there are eight at a time.
 
-    Use it as a context manager; entering raises `ConfigurationError` when the settings or the directory cannot be used.
+    Use it as a context manager; entering raises `ConfigurationError` when the settings or the directory
+    cannot be used.
     """
 
     _client: S3Client
 
-    def __init__(self, place: S3Place, credentials: S3Credentials | None, *, scratch: Path, deadline_s: float = 20.0) -> None:
+    def __init__(
+        self, place: S3Place, credentials: S3Credentials | None, *, scratch: Path, deadline_s: float = 20.0
+    ) -> None:
         self._place = place
         self._credentials = credentials
         self._scratch = scratch
@@ -84,10 +97,14 @@ class S3BlobStore:
         try:
             self._scratch.mkdir(mode=0o700, parents=True, exist_ok=True)
             for leftover in self._scratch.glob(f"*{_COPY}"):
-                if time.time() - leftover.stat().st_mtime > _ABANDONED_SECONDS:  # of a process that was killed while it read
+                if (
+                    time.time() - leftover.stat().st_mtime > _ABANDONED_SECONDS
+                ):  # of a process that was killed while it read
                     leftover.unlink(missing_ok=True)
         except OSError as error:
-            raise ConfigurationError(f"files.path: the directory {self._scratch} cannot be used: {error.strerror}") from error
+            raise ConfigurationError(
+                f"files.path: the directory {self._scratch} cannot be used: {error.strerror}"
+            ) from error
         credentials = self._credentials
         try:
             client = get_session().create_client(
@@ -101,14 +118,20 @@ class S3BlobStore:
             )
             self._client = await self._stack.enter_async_context(client)
         except (BotoCoreError, ValueError) as error:
-            raise ConfigurationError(f"files: the S3 client does not accept these settings ({type(error).__name__})") from error
+            raise ConfigurationError(
+                f"files: the S3 client does not accept these settings ({type(error).__name__})"
+            ) from error
         return self
 
-    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         await self._stack.aclose()
 
     async def write(self, file: FileId, parts: AsyncIterator[bytes], *, limit: int) -> int:
-        """Store the bytes and return their number: as one request when they fit into a part, else part by part as they come."""
+        """Store the bytes and return their number: as one request when they fit into a part, else part
+        by part as they come.
+        """
         key = self._key(file)
         written = 0
         part = bytearray()
@@ -129,7 +152,9 @@ class S3BlobStore:
                     del part[:_PART]
             sending = True
             if upload is None:
-                await self._asked(self._client.put_object(Bucket=self._place.bucket, Key=key, Body=bytes(part)))
+                await self._asked(
+                    self._client.put_object(Bucket=self._place.bucket, Key=key, Body=bytes(part))
+                )
             else:
                 await self._asked(upload.send(bytes(part)))
                 await self._asked(upload.complete())
@@ -140,9 +165,13 @@ class S3BlobStore:
         return written
 
     async def read(self, file: FileId) -> AsyncIterator[bytes]:
-        """Yield the bytes in pieces of 1 MiB, each asked for when the one before was taken. Raises `NotFound` when there is no such file."""
+        """Yield the bytes in pieces of 1 MiB, each asked for when the one before was taken. Raises
+        `NotFound` when there is no such file.
+        """
         key = self._key(file)
-        size = (await self._asked(self._client.head_object(Bucket=self._place.bucket, Key=key), file=file))["ContentLength"]
+        size = (await self._asked(self._client.head_object(Bucket=self._place.bucket, Key=key), file=file))[
+            "ContentLength"
+        ]
         for start in range(0, size, _PIECE):
             yield await self._asked(self._range(key, start, min(start + _PIECE, size) - 1), file=file)
 
@@ -155,7 +184,8 @@ class S3BlobStore:
                 copy = await in_thread(lambda: create(path))
                 try:
                     async for piece in self.read(file):
-                        await in_thread(lambda data=piece: copy.write(data))  # type: ignore[misc]  # mypy cannot infer a lambda's default
+                        # Mypy cannot infer a lambda's default
+                        await in_thread(lambda data=piece: copy.write(data))  # type: ignore[misc]
                 finally:
                     await in_thread(copy.close)
                 yield path
@@ -169,24 +199,39 @@ class S3BlobStore:
         begun = await self._asked(self._client.list_multipart_uploads(Bucket=self._place.bucket, Prefix=key))
         for upload in begun.get("Uploads", ()):
             if upload["Key"] == key:
-                await self._asked(self._client.abort_multipart_upload(Bucket=self._place.bucket, Key=key, UploadId=upload["UploadId"]))
+                await self._asked(
+                    self._client.abort_multipart_upload(
+                        Bucket=self._place.bucket, Key=key, UploadId=upload["UploadId"]
+                    )
+                )
 
     async def check(self) -> None:
-        """Raise `StateUnavailable` when the bucket does not answer a listing, which the credentials must permit."""
-        await self._asked(self._client.list_objects_v2(Bucket=self._place.bucket, Prefix=f"{self._place.prefix}file-", MaxKeys=1))
+        """Raise `StateUnavailable` when the bucket does not answer a listing, which the credentials
+        must permit.
+        """
+        await self._asked(
+            self._client.list_objects_v2(
+                Bucket=self._place.bucket, Prefix=f"{self._place.prefix}file-", MaxKeys=1
+            )
+        )
 
     def _key(self, file: FileId) -> str:
         return self._place.prefix + stored_name(file)
 
     async def _range(self, key: str, first: int, last: int) -> bytes:
-        answer = await self._client.get_object(Bucket=self._place.bucket, Key=key, Range=f"bytes={first}-{last}")
+        answer = await self._client.get_object(
+            Bucket=self._place.bucket, Key=key, Range=f"bytes={first}-{last}"
+        )
         async with answer["Body"] as body:
             piece: bytes = await body.read()
         return piece
 
     async def _clean(self, file: FileId) -> None:
-        """Leave nothing of an upload that failed, if the storage answers; cancelled meanwhile, it goes on to its end all the same."""
-        cleaning = asyncio.ensure_future(self.delete(file))  # noqa: TID251 — awaited here, and shielded from the cancellation we may be in
+        """Leave nothing of an upload that failed, if the storage answers; cancelled meanwhile, it goes
+        on to its end all the same.
+        """
+        # Awaited here, and shielded from the cancellation we may be in
+        cleaning = asyncio.ensure_future(self.delete(file))  # noqa: TID251
         try:
             await asyncio.shield(cleaning)
         except asyncio.CancelledError:
@@ -218,12 +263,16 @@ class _Upload:
 
     async def begin(self) -> None:
         """Open the upload."""
-        self._id = (await self._client.create_multipart_upload(Bucket=self._bucket, Key=self._key))["UploadId"]
+        self._id = (await self._client.create_multipart_upload(Bucket=self._bucket, Key=self._key))[
+            "UploadId"
+        ]
 
     async def send(self, data: bytes) -> None:
         """Send the next part."""
         number = len(self._parts) + 1
-        sent = await self._client.upload_part(Bucket=self._bucket, Key=self._key, UploadId=self._id, PartNumber=number, Body=data)
+        sent = await self._client.upload_part(
+            Bucket=self._bucket, Key=self._key, UploadId=self._id, PartNumber=number, Body=data
+        )
         self._parts.append({"ETag": sent["ETag"], "PartNumber": number})
 
     async def complete(self) -> None:
@@ -241,8 +290,10 @@ def _config(*, path_style: bool, deadline_s: float) -> AioConfig:
         retries={"mode": "standard", "total_max_attempts": 3},
         max_pool_connections=_CONNECTIONS,
         s3={"addressing_style": "path" if path_style else "auto"},
-        ignore_configured_endpoint_urls=True,  # the settings alone say where files go, whatever AWS_ENDPOINT_URL says
-        request_checksum_calculation="when_required",  # the checksums that AWS added are unknown to others' storage
+        # The settings alone say where files go, whatever AWS_ENDPOINT_URL says
+        ignore_configured_endpoint_urls=True,
+        # The checksums that AWS added are unknown to others' storage
+        request_checksum_calculation="when_required",
         response_checksum_validation="when_required",
     )
 

@@ -1,8 +1,10 @@
-"""What the kernel holds a process to that reads strangers' files: no network, no files, no other process, no rights of ours.
+"""What the kernel holds a process to that reads strangers' files: no network, no files, no other process, no
+rights of ours.
 
-Each mechanism is used where the kernel has it, alone if need be: a network namespace, an identity and capabilities given up, Landlock, and a
-list of the system calls that reading takes (`system_calls.py`). A network namespace is dear to make, so `without_network` is for the process
-that forks readers; `confine` is for each reader, once it has all that it needs open and imported. Both say what is in force and what is not.
+Each mechanism is used where the kernel has it, alone if need be: a network namespace, an identity and
+capabilities given up, Landlock, and a list of the system calls that reading takes (`system_calls.py`). A
+network namespace is dear to make, so `without_network` is for the process that forks readers; `confine` is
+for each reader, once it has all that it needs open and imported. Both say what is in force and what is not.
 """
 
 from __future__ import annotations
@@ -35,7 +37,9 @@ _LANDLOCK_CREATE_RULESET: Final = 444
 _LANDLOCK_RESTRICT_SELF: Final = 446
 _LANDLOCK_VERSION: Final = 1
 _FILES: Final = {1: (1 << 13) - 1, 2: (1 << 14) - 1, 3: (1 << 15) - 1, 4: (1 << 15) - 1, 5: (1 << 16) - 1}
-"""The rights to files that each version of Landlock can take away. Versions after the last here take away as much."""
+"""The rights to files that each version of Landlock can take away. Versions after the last here take
+away as much.
+"""
 _TCP_SINCE: Final = 4
 _TCP: Final = 0b11
 _SCOPES_SINCE: Final = 6
@@ -69,7 +73,8 @@ def without_network() -> Confinement:
 
 
 def confine(*, parent: int) -> Confinement:
-    """Take from this process, for good, all that reading an open file does not need. Its descriptors stay as they are.
+    """Take from this process, for good, all that reading an open file does not need. Its descriptors stay as
+    they are.
 
     It dies with its parent.
     """
@@ -78,13 +83,21 @@ def confine(*, parent: int) -> Confinement:
     if os.geteuid() == 0:  # another user has no other identity to take
         made.note("own_identity", _become_nobody)
     made.note("no_capabilities", _drop_capabilities)
-    made.note("dies_with_parent", lambda: _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL))  # whoever changes its identity is asked anew
+    made.note(
+        "dies_with_parent", lambda: _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    )  # whoever changes its identity is asked anew
     if os.getppid() != parent:  # it died before the kernel knew
         os._exit(1)
     version = _landlock_version()
-    for mechanism, since in (("landlock_files", 1), ("landlock_network", _TCP_SINCE), ("landlock_signals", _SCOPES_SINCE)):
+    for mechanism, since in (
+        ("landlock_files", 1),
+        ("landlock_network", _TCP_SINCE),
+        ("landlock_signals", _SCOPES_SINCE),
+    ):
         if version < since:
-            made.lacking[mechanism] = f"the kernel has version {version} of Landlock" if version else "the kernel has no Landlock"
+            made.lacking[mechanism] = (
+                f"the kernel has version {version} of Landlock" if version else "the kernel has no Landlock"
+            )
         else:
             made.in_force.append(mechanism)
     if version:
@@ -110,7 +123,9 @@ def bind(*, cpu_s: int, memory_bytes: int) -> None:
 
 
 def _leave_network() -> None:
-    """Not even loopback is up in the new one. Whoever may not make a network may in a user namespace, where the kernel lets anybody."""
+    """Not even loopback is up in the new one. Whoever may not make a network may in a user namespace,
+    where the kernel lets anybody.
+    """
     try:
         _call("unshare", _CLONE_NEWNET)
     except OSError:
@@ -170,7 +185,9 @@ def _syscall(number: int, *arguments: object) -> int:
 
 
 def _call(name: str, *arguments: object) -> int:
-    """Call a function of the C library that answers -1 when it fails. Raises `OSError` then, and where there is none of this name."""
+    """Call a function of the C library that answers -1 when it fails. Raises `OSError` then, and where
+    there is none of this name.
+    """
     function = getattr(_LIBRARY, name, None)
     if function is None:
         raise OSError(0, f"{sys.platform} has no {name}")

@@ -1,7 +1,9 @@
-"""The `Extractor`: each file is read by a process of its own, bounded in memory, processor time, wall-clock time and output, and confined.
+"""The `Extractor`: each file is read by a process of its own, bounded in memory, processor time, wall-clock
+time and output, and confined.
 
-The processes are forked by one that is warm (`fork_server.py`, the counterpart); `server_process.py` talks to it. Here it is decided who is
-read when: turns do not wait for ingestion, and within either tenants take turns.
+The processes are forked by one that is warm (`fork_server.py`, the counterpart); `server_process.py` talks to
+it. Here it is decided who is read when: turns do not wait for ingestion, and within either tenants take
+turns.
 """
 
 from __future__ import annotations
@@ -47,9 +49,17 @@ class WorkerLimits:
 
 
 class WorkerExtractor:
-    """Takes the text out of files. Leaving the context kills what still runs. `program` is what Python runs as the server."""
+    """Takes the text out of files. Leaving the context kills what still runs. `program` is what Python
+    runs as the server.
+    """
 
-    def __init__(self, *, limits: WorkerLimits = WorkerLimits(), at_once: int = AT_ONCE, program: Sequence[str] = WORKER) -> None:
+    def __init__(
+        self,
+        *,
+        limits: WorkerLimits = WorkerLimits(),
+        at_once: int = AT_ONCE,
+        program: Sequence[str] = WORKER,
+    ) -> None:
         self._limits = limits
         self._turns = Places(at_once)
         self._ingestion = Places(at_once)
@@ -64,24 +74,38 @@ class WorkerExtractor:
             _log.error("readers_not_started", extra={"cause": error.detail})
         return self
 
-    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         if self._server is not None:
             await self._server.end()
 
     async def chunks(
-        self, local: AbstractAsyncContextManager[Path], *, filename: str, tenant: str, max_tokens: int, overlap_tokens: int
+        self,
+        local: AbstractAsyncContextManager[Path],
+        *,
+        filename: str,
+        tenant: str,
+        max_tokens: int,
+        overlap_tokens: int,
     ) -> list[str]:
         """Return the file's text in chunks. See `ports.Extractor.chunks`."""
         split = {"max_tokens": max_tokens, "overlap_tokens": overlap_tokens}
         async with self._ingestion.in_turn(tenant):
-            return await self._read(local, {"filename": filename, "split": split, "nice": _INGESTION_IS_NICER})
+            return await self._read(
+                local, {"filename": filename, "split": split, "nice": _INGESTION_IS_NICER}
+            )
 
-    async def text(self, source: AbstractAsyncContextManager[Path] | bytes, *, filename: str, tenant: str) -> str:
+    async def text(
+        self, source: AbstractAsyncContextManager[Path] | bytes, *, filename: str, tenant: str
+    ) -> str:
         """Return the whole text. See `ports.Extractor.text`."""
         async with self._turns.in_turn(tenant):
             return "".join(await self._read(source, {"filename": filename, "split": None, "nice": 0}))
 
-    async def _read(self, source: AbstractAsyncContextManager[Path] | bytes, request: dict[str, Any]) -> list[str]:
+    async def _read(
+        self, source: AbstractAsyncContextManager[Path] | bytes, request: dict[str, Any]
+    ) -> list[str]:
         bounds = {"cpu_s": self._limits.cpu_s, "memory_bytes": self._limits.memory_bytes}
         server = await self._running()
         async with AsyncExitStack() as stack:
@@ -91,13 +115,17 @@ class WorkerExtractor:
                 path = await stack.enter_async_context(source)
                 file = await in_thread(lambda: _opened(path))
             try:
-                answer = await server.ask({**request, **bounds}, file, most=self._limits.output_bytes, within_s=self._limits.wall_s)
+                answer = await server.ask(
+                    {**request, **bounds}, file, most=self._limits.output_bytes, within_s=self._limits.wall_s
+                )
             finally:
                 os.close(file)
         return _chunks(answer)
 
     async def _running(self) -> ServerProcess:
-        """Return the server, started if there is none or it ended. The log says once of each what holds the processes that read."""
+        """Return the server, started if there is none or it ended. The log says once of each what
+        holds the processes that read.
+        """
         async with self._starting:
             if self._server is not None and self._server.has_failed:
                 await self._server.end()
@@ -106,7 +134,11 @@ class WorkerExtractor:
                 self._server = await ServerProcess.start(self._program)
                 held = self._server.confinement
                 level = logging.WARNING if held["lacking"] else logging.INFO
-                _log.log(level, "readers_confined", extra={"in_force": held["in_force"], "lacking": held["lacking"]})
+                _log.log(
+                    level,
+                    "readers_confined",
+                    extra={"in_force": held["in_force"], "lacking": held["lacking"]},
+                )
             return self._server
 
 
@@ -137,7 +169,9 @@ def _chunks(ended: Ended) -> list[str]:
 
 
 def _parsed(output: bytes) -> list[str]:
-    """Return the chunks of an answer. A reader that a file has taken over may answer anything, hence the checks."""
+    """Return the chunks of an answer. A reader that a file has taken over may answer anything, hence
+    the checks.
+    """
     try:
         answer = json.loads(output)
     except (ValueError, RecursionError):

@@ -1,10 +1,13 @@
-"""Serves each request in a child forked for it alone, so that it costs no start of an interpreter and nothing of one can be there at another.
+"""Serves each request in a child forked for it alone, so that it costs no start of an interpreter and nothing
+of one can be there at another.
 
-This process is warm and clean: it never touches a byte of a file. A child shares its memory as it was before, keeps of its descriptors the
-two that it reads from and answers on, gives up all else (`confinement.py`), and ends with its answer. The counterpart is `extract.py`.
+This process is warm and clean: it never touches a byte of a file. A child shares its memory as it was before,
+keeps of its descriptors the two that it reads from and answers on, gives up all else (`confinement.py`), and
+ends with its answer. The counterpart is `extract.py`.
 
-A request is its length, a line of JSON, and with these three descriptors: the input, where the answer goes, and a socket that is the
-request's life. When the other end of that is closed or shut, the child is killed; when the child has ended, it says how, and is closed.
+A request is its length, a line of JSON, and with these three descriptors: the input, where the answer goes,
+and a socket that is the request's life. When the other end of that is closed or shut, the child is killed;
+when the child has ended, it says how, and is closed.
 """
 
 from __future__ import annotations
@@ -40,7 +43,9 @@ class _Child:
 
 
 class ForkServer:
-    """Serves what comes over `control` until that is closed; `warm_up` is called before the first request, and returns what answers."""
+    """Serves what comes over `control` until that is closed; `warm_up` is called before the first
+    request, and returns what answers.
+    """
 
     def __init__(self, control: socket.socket, warm_up: Callable[[], Answer]) -> None:
         self._control = control
@@ -151,7 +156,9 @@ def _wake_on_death() -> socket.socket:
 
 
 def _be_child(parent: int, answer: Answer, request: dict[str, Any], source: int, sink: int) -> NoReturn:
-    """Answer and end. Whatever goes wrong, this process must never go on as the one that it was forked from."""
+    """Answer and end. Whatever goes wrong, this process must never go on as the one that it was
+    forked from.
+    """
     code = 1
     try:
         signal.set_wakeup_fd(-1)

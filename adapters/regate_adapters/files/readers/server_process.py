@@ -1,4 +1,6 @@
-"""The process that forks readers, as the gateway sees it: started, asked, ended. What it does is in `fork_server.py`, the counterpart."""
+"""The process that forks readers, as the gateway sees it: started, asked, ended. What it does is in
+`fork_server.py`, the counterpart.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +28,8 @@ _ENVIRONMENT: Final = {
     "PYTHONDONTWRITEBYTECODE": "1",
     "LC_ALL": "C.UTF-8",
     "RAYON_NUM_THREADS": "1",  # a process with threads cannot be forked
-    "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1",  # memory in large pages is shared with a child in half the time
+    # Memory in large pages is shared with a child in half the time
+    "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1",
 }
 _START_SECONDS: Final = 60.0
 _DEATH_SECONDS: Final = 30.0
@@ -42,7 +45,9 @@ class Ended:
 
 
 class ServerProcess:
-    """A running server. `confinement` is what it says of the processes that it forks: `in_force` and `lacking`."""
+    """A running server. `confinement` is what it says of the processes that it forks: `in_force` and
+    `lacking`.
+    """
 
     def __init__(self, process: Process, control: socket.socket, confinement: dict[str, Any]) -> None:
         self.confinement = confinement
@@ -58,7 +63,8 @@ class ServerProcess:
         ours.setblocking(False)
         try:
             with theirs:
-                # A session of its own, so that all its children can be ended with it. Their errors may quote a file: they are not kept.
+                # A session of its own, so that all its children can be ended with it. Their errors may quote
+                # a file: they are not kept.
                 process = await asyncio.create_subprocess_exec(
                     *(sys.executable, "-P", *program, str(theirs.fileno())),
                     stdin=DEVNULL,
@@ -95,8 +101,8 @@ class ServerProcess:
     async def ask(self, request: dict[str, Any], file: int, *, most: int, within_s: float) -> Ended:
         """Return what a reader made of the open file; it is dead by then, also when this is cancelled.
 
-        Raises `UnreadableFile` when it answers more than `most` bytes, `ExtractionUnavailable` when it takes longer than `within_s`, or when
-        the server fails.
+        Raises `UnreadableFile` when it answers more than `most` bytes, `ExtractionUnavailable` when it takes
+        longer than `within_s`, or when the server fails.
         """
         with _pair() as (output, sink), _pair() as (life, their_life):
             self._send(request, (file, sink.fileno(), their_life.fileno()))

@@ -1,7 +1,9 @@
-"""The system calls that reading an open file takes, as the program in which the kernel is told of them (seccomp). A part of `confinement.py`.
+"""The system calls that reading an open file takes, as the program in which the kernel is told of them
+(seccomp). A part of `confinement.py`.
 
-A call that is not listed fails with EPERM, as it does for whoever lacks a right; so what a library tries in passing does it no harm. Calls
-are left out that name another process or a path, that make a socket, a process or a program, or that change what others may do.
+A call that is not listed fails with EPERM, as it does for whoever lacks a right; so what a library tries in
+passing does it no harm. Calls are left out that name another process or a path, that make a socket, a process
+or a program, or that change what others may do.
 """
 
 from __future__ import annotations
@@ -64,7 +66,9 @@ _ENOSYS: Final = 38
 
 
 def program(machine: str) -> bytes | None:
-    """Return the program for this machine, eight bytes an instruction; None for a machine whose numbers are not known here."""
+    """Return the program for this machine, eight bytes an instruction; None for a machine whose
+    numbers are not known here.
+    """
     if machine not in _ARCHITECTURES:
         return None
     architecture, which = _ARCHITECTURES[machine]
@@ -75,7 +79,12 @@ def program(machine: str) -> bytes | None:
         (_RETURN, 0, 0, _KILL),  # the numbers of another architecture mean other calls
         (_LOAD, 0, 0, _NUMBER),
         *((_JUMP_IF_EQUAL, len(allowed) + 3 - place, 0, number) for place, number in enumerate(allowed)),
-        (_JUMP_IF_EQUAL, 4, 0, _CLONE3[which]),  # its flags cannot be seen from here: without it, threads are made by clone
+        (
+            _JUMP_IF_EQUAL,
+            4,
+            0,
+            _CLONE3[which],
+        ),  # its flags cannot be seen from here: without it, threads are made by clone
         (_JUMP_IF_EQUAL, 0, 4, _CLONE[which]),
         (_LOAD, 0, 0, _FIRST_ARGUMENT),
         (_JUMP_IF_SET, 0, 2, _CLONE_THREAD),

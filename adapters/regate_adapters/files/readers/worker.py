@@ -1,6 +1,8 @@
-"""The extraction worker: what reads one file in a process of its own, which `fork_server.py` made and bound. Started by `extract.py`.
+"""The extraction worker: what reads one file in a process of its own, which `fork_server.py` made and bound.
+Started by `extract.py`.
 
-It answers `{"chunks": […]}` (one chunk, the whole text, when no split is asked for) or `{"code": …, "message": …}`.
+It answers `{"chunks": […]}` (one chunk, the whole text, when no split is asked for) or `{"code": …,
+"message": …}`.
 """
 
 from __future__ import annotations
@@ -40,8 +42,14 @@ _SAMPLES: Final = {
     "a.txt": "caf\u00e9".encode("cp1252"),
     "a.md": b"# Title\n\nwith words to split",
     "a.html": b"<p>&eacute;</p>",
-    "a.eml": b"Date: Thu, 1 Jan 2026 00:00:00 +0000\nSubject: =?utf-8?b?YQ==?=\nContent-Type: text/html\n\n<p>a</p>",
-    "b.eml": b"Content-Type: multipart/mixed; boundary=b\n\n--b\nContent-Type: message/rfc822\n\nSubject: a\n\na\n--b--\n",
+    "a.eml": (
+        b"Date: Thu, 1 Jan 2026 00:00:00 +0000\nSubject: =?utf-8?b?YQ==?=\nContent-Type: "
+        b"text/html\n\n<p>a</p>"
+    ),
+    "b.eml": (
+        b"Content-Type: multipart/mixed; boundary=b\n\n--b\nContent-Type: message/rfc822\n\nSubject: "
+        b"a\n\na\n--b--\n"
+    ),
     "a.ipynb": b'{"cells": []}',
     "a.rtf": b"{\\rtf1 a}",
     **dict.fromkeys(("a.doc", "a.docx", "a.epub", "a.odt", "a.pdf", "a.xls"), b"none"),
@@ -63,12 +71,15 @@ def _answer(request: dict[str, Any], file: BinaryIO) -> dict[str, Any]:
         text = read_text(file, filename=filename)
         wanted = request["split"]
         chunks = [text] if wanted is None else split(text, filename=filename, **wanted)
-        return {"chunks": chunks} if chunks else {"code": "invalid_file", "message": "The file holds no text."}
+        return (
+            {"chunks": chunks} if chunks else {"code": "invalid_file", "message": "The file holds no text."}
+        )
     except Unreadable as refusal:
         return {"code": refusal.code, "message": refusal.message}
     except MemoryError:
         return {"code": "invalid_file", "message": "The file takes more memory to read than is allowed."}
-    except BaseException:  # noqa: BLE001 — a parser may raise anything on a broken file (Rust's panics are no Exceptions), and quote the file
+    # A parser may raise anything on a broken file (Rust's panics are no Exceptions), and quote the file
+    except BaseException:  # noqa: BLE001
         return {"code": "invalid_file", "message": "The file is not what its name says, or it is damaged."}
 
 

@@ -1,4 +1,6 @@
-"""Which letters beside ASCII's the languages of Europe write: text in the wrong encoding has those of none. A part of `formats.py`."""
+"""Which letters beside ASCII's the languages of Europe write: text in the wrong encoding has those of
+none. A part of `formats.py`.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +10,8 @@ from typing import Final
 _WESTERN: Final = (
     "\u00e0\u00e2\u00e7\u00e8\u00e9\u00ea\u00eb\u00ee\u00ef\u00f4\u0153\u00f9\u00fb\u00fc\u00ff",  # French
     "\u00e1\u00e9\u00ed\u00f1\u00f3\u00fa\u00fc\u00e7\u00e0\u00e8\u00ef\u00f2",  # Spanish, Catalan
-    "\u00e1\u00e2\u00e3\u00e0\u00e7\u00e9\u00ea\u00ed\u00f3\u00f4\u00fa\u00fc",  # Portuguese, whose other letter stands before an e alone
+    # Portuguese, whose other letter stands before an e alone
+    "\u00e1\u00e2\u00e3\u00e0\u00e7\u00e9\u00ea\u00ed\u00f3\u00f4\u00fa\u00fc",
     "\u00e0\u00e8\u00e9\u00ec\u00ed\u00ee\u00f2\u00f3\u00f9\u00fa",  # Italian
     "\u00e4\u00f6\u00fc\u00df\u00e9\u00e8\u00eb\u00ef\u00f3",  # German, Dutch
     "\u00e5\u00e4\u00f6\u00e9\u00fc\u00e0\u0161\u017e",  # Swedish, Finnish
@@ -19,7 +22,8 @@ _WESTERN: Final = (
 _OTHERS: Final = (
     "\u0105\u0107\u0119\u0142\u0144\u00f3\u015b\u017a\u017c",  # Polish
     "\u00e1\u010d\u010f\u00e9\u011b\u00ed\u0148\u00f3\u0159\u0161\u0165\u00fa\u016f\u00fd\u017e",  # Czech
-    "\u00e1\u00e4\u010d\u010f\u00e9\u00ed\u013a\u013e\u0148\u00f3\u00f4\u0155\u0161\u0165\u00fa\u00fd\u017e",  # Slovak
+    # Slovak
+    "\u00e1\u00e4\u010d\u010f\u00e9\u00ed\u013a\u013e\u0148\u00f3\u00f4\u0155\u0161\u0165\u00fa\u00fd\u017e",
     "\u00e1\u00e9\u00ed\u00f3\u00f6\u0151\u00fa\u00fc\u0171",  # Hungarian
     "\u0103\u00e2\u00ee\u015f\u0163\u0219\u021b",  # Romanian
     "\u010d\u0107\u0111\u0161\u017e",  # Croatian, Slovenian
@@ -51,4 +55,7 @@ def _are_of_one(text: str, alphabets: tuple[frozenset[str], ...]) -> bool:
     if _NOWHERE.search(plain):
         return False
     letters = [character for character in plain if character > "\x7f" and character.isalpha()]
-    return any(sum(letter not in alphabet for letter in letters) <= _MAX_FOREIGN * len(letters) for alphabet in alphabets)
+    return any(
+        sum(letter not in alphabet for letter in letters) <= _MAX_FOREIGN * len(letters)
+        for alphabet in alphabets
+    )

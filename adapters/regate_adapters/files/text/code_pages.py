@@ -1,4 +1,6 @@
-"""The encodings of documents of before Unicode, by what these say of their letters. A part of `formats.py`."""
+"""The encodings of documents of before Unicode, by what these say of their letters. A part of
+`formats.py`.
+"""
 
 from __future__ import annotations
 

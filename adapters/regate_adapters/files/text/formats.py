@@ -1,6 +1,8 @@
-"""The text of a file, by the ending of its name. Runs in the worker alone, under its limits and in its confinement.
+"""The text of a file, by the ending of its name. Runs in the worker alone, under its limits and in its
+confinement.
 
-Whatever a library raises on a broken file is for `files/readers/worker.py`, the counterpart, to report; `Unreadable` is for what is known here.
+Whatever a library raises on a broken file is for `files/readers/worker.py`, the counterpart, to report;
+`Unreadable` is for what is known here.
 """
 
 from __future__ import annotations
@@ -31,7 +33,9 @@ _UNSEEN: Final = re.compile("[\x00-\x08\x0b\x0e-\x1f\u00ad\u200b\u2060\ufeff\uff
 
 
 def read_text(file: BinaryIO, *, filename: str) -> str:
-    """Return the file's text: valid Unicode with plain line ends, not empty, of bounded length. Raises `Unreadable`."""
+    """Return the file's text: valid Unicode with plain line ends, not empty, of bounded length. Raises
+    `Unreadable`.
+    """
     written = _bounded(_read(file, filename, depth=0))
     text = _clean(written)
     if not written:
@@ -45,15 +49,22 @@ def _read(file: BinaryIO, filename: str, *, depth: int) -> Iterable[str]:
     ending = Path(filename).suffix.lower()
     kind = _by_content(file, ending) or ending
     if kind in _HOLDING_OTHERS:
-        return _HOLDING_OTHERS[kind](file, attached=lambda inner, name: _attached(inner, name, depth=depth + 1))
+        return _HOLDING_OTHERS[kind](
+            file, attached=lambda inner, name: _attached(inner, name, depth=depth + 1)
+        )
     if kind not in _READERS:
         named = f"Files of kind '{kind[:32]}'" if kind else "Files whose name has no ending"
-        raise Unreadable("unsupported_file", f"{named} are not supported. Supported are {' '.join(sorted({*_READERS, *_HOLDING_OTHERS}))}.")
+        raise Unreadable(
+            "unsupported_file",
+            f"{named} are not supported. Supported are {' '.join(sorted({*_READERS, *_HOLDING_OTHERS}))}.",
+        )
     return _READERS[kind](file)
 
 
 def _by_content(file: BinaryIO, ending: str) -> str:
-    """Return the ending of the kind that the file shows to be, where files of several kinds have names with this one."""
+    """Return the ending of the kind that the file shows to be, where files of several kinds have names
+    with this one.
+    """
     head = file.read(_HEAD)
     file.seek(0)
     return next((kind for start, kind, names in _STARTS if ending in names and start.match(head)), "")
@@ -77,7 +88,9 @@ def _bounded(parts: Iterable[str]) -> str:
 
 
 def _clean(text: str) -> str:
-    """Return the characters that somebody would search for: letters, not the shapes in which they are written."""
+    """Return the characters that somebody would search for: letters, not the shapes in which they are
+    written.
+    """
     valid = _UNSEEN.sub("", text.encode(errors="replace").decode())
     letters = _SHAPES.sub(lambda found: unicodedata.normalize("NFKC", found[0]), valid)
     return re.sub(r"\n{3,}", "\n\n", re.sub(r"\r\n?", "\n", letters)).strip()
@@ -98,10 +111,75 @@ def _html(file: BinaryIO) -> Iterator[str]:
 
 _TEXTS: Final = (
     # What OpenAI's file search takes, and its like; all of it is read as it is written.
-    *(".txt", ".text", ".log", ".md", ".markdown", ".rst", ".tex", ".csv", ".tsv", ".json", ".jsonl", ".ndjson", ".xml", ".yaml", ".yml"),
-    *(".toml", ".ini", ".conf", ".cfg", ".properties", ".diff", ".patch", ".sql", ".graphql", ".proto", ".rego", ".css", ".scss", ".less"),
-    *(".c", ".h", ".cc", ".cpp", ".hpp", ".cs", ".go", ".java", ".kt", ".scala", ".swift", ".rs", ".rb", ".php", ".pl", ".lua", ".r"),
-    *(".py", ".js", ".mjs", ".cjs", ".jsx", ".ts", ".mts", ".cts", ".tsx", ".vue", ".sh", ".bash", ".zsh", ".ps1", ".bat"),
+    *(
+        ".txt",
+        ".text",
+        ".log",
+        ".md",
+        ".markdown",
+        ".rst",
+        ".tex",
+        ".csv",
+        ".tsv",
+        ".json",
+        ".jsonl",
+        ".ndjson",
+        ".xml",
+        ".yaml",
+        ".yml",
+    ),
+    *(
+        ".toml",
+        ".ini",
+        ".conf",
+        ".cfg",
+        ".properties",
+        ".diff",
+        ".patch",
+        ".sql",
+        ".graphql",
+        ".proto",
+        ".rego",
+        ".css",
+        ".scss",
+        ".less",
+    ),
+    *(
+        ".c",
+        ".h",
+        ".cc",
+        ".cpp",
+        ".hpp",
+        ".cs",
+        ".go",
+        ".java",
+        ".kt",
+        ".scala",
+        ".swift",
+        ".rs",
+        ".rb",
+        ".php",
+        ".pl",
+        ".lua",
+        ".r",
+    ),
+    *(
+        ".py",
+        ".js",
+        ".mjs",
+        ".cjs",
+        ".jsx",
+        ".ts",
+        ".mts",
+        ".cts",
+        ".tsx",
+        ".vue",
+        ".sh",
+        ".bash",
+        ".zsh",
+        ".ps1",
+        ".bat",
+    ),
 )
 _WORDS: Final = frozenset({".doc", ".docx", ".docm", ".dotx", ".rtf"})
 _WORKBOOKS: Final = frozenset({".xls", ".xlsx", ".xlsm", ".xlsb"})
@@ -109,10 +187,20 @@ _STARTS: Final = (
     (re.compile(rb"(?s)PK\x03\x04.{26}(\[Content_Types\]|_rels|word|docProps)"), ".docx", _WORDS),
     (re.compile(re.escape(COMPOUND)), ".doc", _WORDS),
     (re.compile(rb"\s*\{\\rtf"), ".rtf", _WORDS),
-    (re.compile(rb"(\xef\xbb\xbf)?\s*<(!doctype\s+html|html|table)", re.IGNORECASE), ".html", _WORDS | _WORKBOOKS),
-    (re.compile(rb"(?si)((Date|From|Subject|Message-ID|X-[\w-]+):.*)?MIME-Version:"), ".mht", _WORDS | _WORKBOOKS),
+    (
+        re.compile(rb"(\xef\xbb\xbf)?\s*<(!doctype\s+html|html|table)", re.IGNORECASE),
+        ".html",
+        _WORDS | _WORKBOOKS,
+    ),
+    (
+        re.compile(rb"(?si)((Date|From|Subject|Message-ID|X-[\w-]+):.*)?MIME-Version:"),
+        ".mht",
+        _WORDS | _WORKBOOKS,
+    ),
 )
-"""How files begin that Office, and what exports to it, give names of other kinds; Office opens them by that as well."""
+"""How files begin that Office, and what exports to it, give names of other kinds; Office opens them by
+that as well.
+"""
 
 _HOLDING_OTHERS: Final[Mapping[str, Callable[..., Iterable[str]]]] = {
     **dict.fromkeys((".docx", ".docm", ".dotx", ".pptx", ".pptm", ".ppsx"), office_text),

@@ -1,4 +1,5 @@
-"""The text that a reader of an HTML page sees, in one pass and without a tree: pages nest as deep as their authors forgot to close elements.
+"""The text that a reader of an HTML page sees, in one pass and without a tree: pages nest as deep as their
+authors forgot to close elements.
 
 A part of `formats.py`, and like it for the extraction worker alone.
 """
@@ -29,18 +30,41 @@ _BLOCKS: Final = frozenset(
             "h1",
             "h2",
         ),
-        *("h3", "h4", "h5", "h6", "header", "hr", "li", "main", "nav", "ol", "option", "p", "pre", "section", "table", "title", "tr", "ul"),
+        *(
+            "h3",
+            "h4",
+            "h5",
+            "h6",
+            "header",
+            "hr",
+            "li",
+            "main",
+            "nav",
+            "ol",
+            "option",
+            "p",
+            "pre",
+            "section",
+            "table",
+            "title",
+            "tr",
+            "ul",
+        ),
     )
 )
 _CELLS: Final = frozenset(("td", "th"))
 _UNSEEN: Final = frozenset(("script", "style", "noscript", "template", "svg", "iframe", "object"))
 
-_DECLARED: Final = re.compile(rb"""<meta[^>]{0,200}?charset\s*=\s*["']?\s*([A-Za-z0-9_.:-]{1,40})""", re.IGNORECASE)
+_DECLARED: Final = re.compile(
+    rb"""<meta[^>]{0,200}?charset\s*=\s*["']?\s*([A-Za-z0-9_.:-]{1,40})""", re.IGNORECASE
+)
 _HEAD_BYTES: Final = 256 * 1024
 
 
 def declared_encoding(data: bytes) -> str | None:
-    """Return the encoding that the page declares near its beginning, as browsers understand it; None when it declares none that is known."""
+    """Return the encoding that the page declares near its beginning, as browsers understand it; None
+    when it declares none that is known.
+    """
     declared = _DECLARED.search(data[:_HEAD_BYTES])
     if declared is None:
         return None
@@ -51,7 +75,9 @@ def declared_encoding(data: bytes) -> str | None:
         return None
     if name in {"iso8859-1", "ascii"}:
         return "cp1252"
-    return "utf-8" if name.startswith("utf-16") else name  # that a page in UTF-16 declares it could not be read
+    return (
+        "utf-8" if name.startswith("utf-16") else name
+    )  # that a page in UTF-16 declares it could not be read
 
 
 def html_text(markup: str) -> str:

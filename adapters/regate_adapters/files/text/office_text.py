@@ -1,8 +1,9 @@
-"""The text of Word documents and PowerPoint presentations, as somebody reads it who opens them, and what stands on workbooks' sheets beside
-their cells. A part of `formats.py`.
+"""The text of Word documents and PowerPoint presentations, as somebody reads it who opens them, and what
+stands on workbooks' sheets beside their cells. A part of `formats.py`.
 
-Each part of the package is read once, in the order in which the others name it: a document with its notes, charts, diagrams, headers and
-footers; a slide with its own. Measured against the libraries for these formats, in `docs/documents.md`: each leaves out some of it.
+Each part of the package is read once, in the order in which the others name it: a document with its notes,
+charts, diagrams, headers and footers; a slide with its own. Measured against the libraries for these formats,
+in `docs/documents.md`: each leaves out some of it.
 """
 
 from __future__ import annotations
@@ -19,7 +20,17 @@ from regate_adapters.files.text.unreadable import Unreadable, damaged
 
 _READ: Final = frozenset(
     {
-        *("officeDocument", "header", "footer", "footnotes", "endnotes", "comments", "chart", "chartEx", "diagramData"),
+        *(
+            "officeDocument",
+            "header",
+            "footer",
+            "footnotes",
+            "endnotes",
+            "comments",
+            "chart",
+            "chartEx",
+            "diagramData",
+        ),
         *("slide", "notesSlide", "aFChunk", "worksheet", "chartsheet", "drawing"),
     }
 )
@@ -44,7 +55,9 @@ Attached = Callable[[BinaryIO, str], str]
 
 
 def office_text(file: BinaryIO, *, attached: Attached) -> Iterator[str]:
-    """Yield the text of each part. Raises `Unreadable` for what cannot be opened; a part that is damaged is read as far as it goes."""
+    """Yield the text of each part. Raises `Unreadable` for what cannot be opened; a part that is
+    damaged is read as far as it goes.
+    """
     reading = _Reading(Package(file), attached)
     yield from reading.following("")
     if not reading.seen:
@@ -54,7 +67,9 @@ def office_text(file: BinaryIO, *, attached: Attached) -> Iterator[str]:
 
 
 def beside_cells(package: Package) -> Iterator[str]:
-    """Yield what a workbook shows beside its cells: text boxes, charts, diagrams, comments, what is printed above and below a sheet."""
+    """Yield what a workbook shows beside its cells: text boxes, charts, diagrams, comments, what is
+    printed above and below a sheet.
+    """
     yield from _Reading(package, lambda _, __: "").following("")
 
 
@@ -73,7 +88,12 @@ class _Reading:
         related = self._related(name)
         for identifier in (*mentioned, *related):
             kind, target = related.get(identifier, ("", ""))
-            if not target or target.casefold() in self.seen or target not in self._package or depth >= _DEEPEST:
+            if (
+                not target
+                or target.casefold() in self.seen
+                or target not in self._package
+                or depth >= _DEEPEST
+            ):
                 continue
             self.seen.add(target.casefold())
             if kind == _IN_ANOTHER_FORMAT:
@@ -88,7 +108,9 @@ class _Reading:
             yield self._text(name)[0]
 
     def _related(self, name: str) -> dict[str, tuple[str, str]]:
-        """Return the parts that are read of those that this one names, each with its kind, by the identifiers under which it does."""
+        """Return the parts that are read of those that this one names, each with its kind, by the
+        identifiers under which it does.
+        """
         folder, _, last = name.rpartition("/")
         relations = _Relations()
         self._package.parse(posixpath.join(folder, "_rels", f"{last}.rels"), relations)

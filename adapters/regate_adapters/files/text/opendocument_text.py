@@ -1,4 +1,6 @@
-"""The text of OpenDocument files (text, spreadsheets, presentations) and of EPUB books. A part of `formats.py`."""
+"""The text of OpenDocument files (text, spreadsheets, presentations) and of EPUB books. A part of
+`formats.py`.
+"""
 
 from __future__ import annotations
 
@@ -15,14 +17,26 @@ from regate_adapters.files.text.unreadable import protected
 _UNSEEN: Final = frozenset({"tracked-changes", "scripts", "forms", "settings"})
 _PARAGRAPHS: Final = frozenset({"p", "h", "math"})
 _SHOWN: Final = frozenset({"body", "math"})
-_PRINTED: Final = frozenset({"header", "header-left", "header-first", "footer", "footer-left", "footer-first"})
-_FILLED_IN: Final = _UNSEEN | {"sheet-name", "file-name", "title", "date", "time", "page-number", "page-count"}
+_PRINTED: Final = frozenset(
+    {"header", "header-left", "header-first", "footer", "footer-left", "footer-first"}
+)
+_FILLED_IN: Final = _UNSEEN | {
+    "sheet-name",
+    "file-name",
+    "title",
+    "date",
+    "time",
+    "page-number",
+    "page-count",
+}
 """What is printed in their place differs from page to page."""
 _MAX_SPACES: Final = 100
 
 
 def opendocument_text(file: BinaryIO) -> Iterator[str]:
-    """Yield the document's text, that of the objects in it (charts and equations), and what is printed above and below its pages."""
+    """Yield the document's text, that of the objects in it (charts and equations), and what is printed
+    above and below its pages.
+    """
     package = Package(file)
     if b"encryption-data" in package.read("META-INF/manifest.xml"):
         raise protected()
@@ -45,9 +59,13 @@ def epub_text(file: BinaryIO) -> Iterator[str]:
     items, spine = _Items(), _Found("itemref", "idref")
     package.parse(book, items)
     package.parse(book, spine)
-    chapters = [items.places[item] for item in spine.values if item in items.places] or package.named(r".*\.x?html?")
+    chapters = [items.places[item] for item in spine.values if item in items.places] or package.named(
+        r".*\.x?html?"
+    )
     for chapter in dict.fromkeys(chapters):
-        place = posixpath.normpath(posixpath.join(posixpath.dirname(book), chapter)) if spine.values else chapter
+        place = (
+            posixpath.normpath(posixpath.join(posixpath.dirname(book), chapter)) if spine.values else chapter
+        )
         yield html_text(decode(package.read(place)))
 
 

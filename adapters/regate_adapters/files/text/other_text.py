@@ -41,7 +41,9 @@ def workbook_text(file: BinaryIO) -> Iterator[str]:
         for name in package.named(r"xl/.*\.(xml|bin|rels)"):
             package.read(name)  # which refuses what unpacks to too much
     yield from _cells_of(data)
-    yield from beside_cells(Package(io.BytesIO(data))) if data.startswith(b"PK") else _beside_cells_of_older(data)
+    yield from (
+        beside_cells(Package(io.BytesIO(data))) if data.startswith(b"PK") else _beside_cells_of_older(data)
+    )
 
 
 def _cells_of(data: bytes) -> Iterator[str]:
@@ -66,7 +68,9 @@ def _cells_of(data: bytes) -> Iterator[str]:
 
 
 def _is_locked(data: bytes) -> bool:
-    """Return whether a password protects a workbook of the older Excel: a record says so soon after its beginning."""
+    """Return whether a password protects a workbook of the older Excel: a record says so soon after
+    its beginning.
+    """
     return any(kind == _LOCKED_RECORD for kind, _ in islice(_records(data), _FIRST_RECORDS))
 
 
@@ -78,7 +82,11 @@ def _beside_cells_of_older(data: bytes) -> Iterator[str]:
             return
         if kind == _CONTINUED and length:
             yield _text_of_record(record, length)
-        length = struct.unpack_from("<H", record, 10)[0] if kind == _TEXT_OBJECT and len(record) > _LENGTH_PLACE else 0
+        length = (
+            struct.unpack_from("<H", record, 10)[0]
+            if kind == _TEXT_OBJECT and len(record) > _LENGTH_PLACE
+            else 0
+        )
         if kind in _PRINTED and len(record) > 2:
             yield printed(_text_of_record(record[2:], struct.unpack_from("<H", record)[0]))
         elif kind == _CHART_TEXT and len(record) > 3:
@@ -87,7 +95,11 @@ def _beside_cells_of_older(data: bytes) -> Iterator[str]:
 
 def _text_of_record(record: bytes, length: int) -> str:
     """Return a text of so many characters: a byte says whether each takes two."""
-    return record[1 : 1 + 2 * length].decode("utf-16-le", "replace") if record[:1] == b"\x01" else record[1 : 1 + length].decode("latin-1")
+    return (
+        record[1 : 1 + 2 * length].decode("utf-16-le", "replace")
+        if record[:1] == b"\x01"
+        else record[1 : 1 + length].decode("latin-1")
+    )
 
 
 def _records(data: bytes) -> Iterator[tuple[int, bytes]]:

@@ -1,4 +1,6 @@
-"""Documents that are archives of XML: their members, read in pieces and never beyond what is allowed. A part of `formats.py`."""
+"""Documents that are archives of XML: their members, read in pieces and never beyond what is allowed.
+A part of `formats.py`.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +26,9 @@ _BROKEN: Final = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError,
 
 
 class Reader(Protocol):
-    """What is told of an XML part as it is read. Names are local: the strict form of a standard differs in its namespaces alone."""
+    """What is told of an XML part as it is read. Names are local: the strict form of a standard
+    differs in its namespaces alone.
+    """
 
     def start(self, name: str, attributes: Mapping[str, str]) -> None:
         """An element begins."""
@@ -63,7 +67,10 @@ class Package:
     def named(self, pattern: str) -> list[str]:
         """Return the names of members that the pattern matches, numbers in them in their order."""
         found = [member.filename for name, member in self._members.items() if re.fullmatch(pattern, name)]
-        return sorted(found, key=lambda name: [int(piece) if piece.isdigit() else piece for piece in re.split(r"(\d+)", name)])
+        return sorted(
+            found,
+            key=lambda name: [int(piece) if piece.isdigit() else piece for piece in re.split(r"(\d+)", name)],
+        )
 
     def read(self, name: str) -> bytes:
         """Return a member's bytes; none of one that is damaged or absent."""
@@ -72,7 +79,9 @@ class Package:
         return content.getvalue()
 
     def parse(self, name: str, reader: Reader) -> None:
-        """Have a member read as XML, as far as it is well formed. An entity of its own is no part of such a document."""
+        """Have a member read as XML, as far as it is well formed. An entity of its own is no part of
+        such a document.
+        """
         parser = xml.parsers.expat.ParserCreate(namespace_separator="}")
         parser.buffer_text = True
         parser.StartElementHandler = lambda element, attributes: reader.start(
@@ -96,7 +105,9 @@ class Package:
         if swollen or self._left < 0:
             raise _swollen()
         try:
-            with self._archive.open(member) as opened:  # which never gives more than the size that is declared
+            with self._archive.open(
+                member
+            ) as opened:  # which never gives more than the size that is declared
                 while piece := opened.read(_PIECE):
                     take(piece)
         except _BROKEN:

@@ -1,4 +1,6 @@
-"""The text of a PDF, by PDFium: that of its pages in their order, and what was typed into its form. A part of `formats.py`."""
+"""The text of a PDF, by PDFium: that of its pages in their order, and what was typed into its form. A
+part of `formats.py`.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +15,9 @@ import pypdfium2.raw as pdfium
 from regate_adapters.files.text.plausible import is_gibberish, is_plain
 from regate_adapters.files.text.unreadable import Unreadable, damaged, protected
 
-_TYPED: Final = frozenset({pdfium.FPDF_FORMFIELD_TEXTFIELD, pdfium.FPDF_FORMFIELD_COMBOBOX, pdfium.FPDF_FORMFIELD_LISTBOX})
+_TYPED: Final = frozenset(
+    {pdfium.FPDF_FORMFIELD_TEXTFIELD, pdfium.FPDF_FORMFIELD_COMBOBOX, pdfium.FPDF_FORMFIELD_LISTBOX}
+)
 _MAX_FIELD_BYTES: Final = 1024 * 1024
 _CHARACTERS_ASKED: Final = 400
 """Of a page."""
@@ -22,7 +26,9 @@ _HYPHEN: Final = "\x02"
 
 
 def pdf_text(file: BinaryIO) -> Iterator[str]:
-    """Yield the text of each page. Raises `Unreadable`, also when what is written on most pages is no text, whatever it looks like."""
+    """Yield the text of each page. Raises `Unreadable`, also when what is written on most pages is no
+    text, whatever it looks like.
+    """
     document = _opened(file.read())
     form = document.formenv.raw if document.init_forms() else None
     hidden, seen = 0, 0
@@ -41,18 +47,27 @@ def pdf_text(file: BinaryIO) -> Iterator[str]:
             yield from _typed(form, page)
         page.close()
     if hidden > seen:
-        raise Unreadable("invalid_file", "The file's fonts do not say which characters they show: print or export it anew, or scan it.")
+        raise Unreadable(
+            "invalid_file",
+            "The file's fonts do not say which characters they show: print or export it anew, or scan it.",
+        )
 
 
 def _opened(data: bytes) -> pypdfium2.PdfDocument:
     try:
         return pypdfium2.PdfDocument(data)
     except pypdfium2.PdfiumError as error:
-        raise (protected() if error.err_code in (pdfium.FPDF_ERR_PASSWORD, pdfium.FPDF_ERR_SECURITY) else damaged()) from None
+        raise (
+            protected()
+            if error.err_code in (pdfium.FPDF_ERR_PASSWORD, pdfium.FPDF_ERR_SECURITY)
+            else damaged()
+        ) from None
 
 
 def _page_text(page: pypdfium2.PdfPage) -> tuple[str, bool]:
-    """Return what is written on the page, and whether the fonts say of most of it which characters they show."""
+    """Return what is written on the page, and whether the fonts say of most of it which characters
+    they show.
+    """
     text = page.get_textpage()
     try:
         written: str = text.get_text_range()
@@ -77,7 +92,10 @@ def _typed(form: Any, page: pypdfium2.PdfPage) -> Iterator[str]:
             continue
         try:
             kind = pdfium.FPDFAnnot_GetSubtype(annotation)
-            if kind == pdfium.FPDF_ANNOT_WIDGET and pdfium.FPDFAnnot_GetFormFieldType(form, annotation) in _TYPED:
+            if (
+                kind == pdfium.FPDF_ANNOT_WIDGET
+                and pdfium.FPDFAnnot_GetFormFieldType(form, annotation) in _TYPED
+            ):
                 yield _string(partial(pdfium.FPDFAnnot_GetFormFieldValue, form, annotation))
             elif kind == pdfium.FPDF_ANNOT_FREETEXT:
                 yield _string(partial(pdfium.FPDFAnnot_GetStringValue, annotation, b"Contents"))

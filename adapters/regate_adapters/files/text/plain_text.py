@@ -26,7 +26,9 @@ _ESCAPED: Final = re.compile(rb"\x1b[$(]|~\{")
 _RARE: Final = re.compile(r"mac|hp|cp(?!866|874|9\d\d|1125|125\d)", re.IGNORECASE)
 """Encodings that are likelier a wrong guess than Windows-1252, where both could be meant."""
 _IN_EUROPE: Final = re.compile(r"(windows-|cp)12(50|57)|iso-?8859-(2|3|4|10|13|14|15|16)$", re.IGNORECASE)
-"""Encodings with which Windows-1252 shares most of its letters: of a few words either could be meant, and the languages decide."""
+"""Encodings with which Windows-1252 shares most of its letters: of a few words either could be meant,
+and the languages decide.
+"""
 _OF_OLDER_MACHINES: Final = ("cp850", "mac_roman", "cp852", "mac_cyrillic")
 _WHOLE_FOR_EACH_CUT: Final = 20
 _WIDE_SHARE: Final = 0.3
@@ -34,7 +36,9 @@ _SAMPLE: Final = 64 * 1024
 
 
 def decode(data: bytes) -> str:
-    """Return the text of the bytes: as their mark says, else UTF-8, else as it is most probably encoded. Raises `Unreadable`."""
+    """Return the text of the bytes: as their mark says, else UTF-8, else as it is most probably
+    encoded. Raises `Unreadable`.
+    """
     for mark, encoding in BOMS:
         if data.startswith(mark):
             return _checked(_decoded(data, encoding))
@@ -46,7 +50,9 @@ def decode(data: bytes) -> str:
 
 
 def _wide(data: bytes) -> str | None:
-    """Return which UTF-16 it is without a mark, of text that is mostly in ASCII: every second byte is zero then."""
+    """Return which UTF-16 it is without a mark, of text that is mostly in ASCII: every second byte is
+    zero then.
+    """
     sample = data[:_SAMPLE]
     first, second = sample[::2].count(0), sample[1::2].count(0)
     enough = len(sample) * _WIDE_SHARE
@@ -67,7 +73,9 @@ def probable_encoding(data: bytes) -> str | None:
     guess = chardet.detect(_telling(data))["encoding"]
     western = _decoded(data, WINDOWS)
     windows_first = (
-        guess is None or _RARE.match(guess) or (_IN_EUROPE.match(guess) and western is not None and is_western(_around(western)))
+        guess is None
+        or _RARE.match(guess)
+        or (_IN_EUROPE.match(guess) and western is not None and is_western(_around(western)))
     )
     for encoding in (WINDOWS, guess) if windows_first else (guess, WINDOWS):
         text = None if encoding is None else _decoded(data, encoding)
@@ -105,7 +113,9 @@ def _decoded(data: bytes, encoding: str) -> str | None:
 
 def _checked(text: str | None) -> str:
     if text is None:
-        raise Unreadable("invalid_file", "The file is not text in an encoding that can be told: save it as UTF-8.")
+        raise Unreadable(
+            "invalid_file", "The file is not text in an encoding that can be told: save it as UTF-8."
+        )
     if "\x00" in text:
         raise Unreadable("invalid_file", "The file is not text: it holds zero bytes.")
     return text

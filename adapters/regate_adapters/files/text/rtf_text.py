@@ -1,7 +1,7 @@
 """The text of RTF documents, as somebody reads it who opens them. A part of `formats.py`.
 
-A document is groups of control words and of bytes; what the bytes mean depends on the font that is in force. Libraries for it lose footnotes
-and texts in other encodings than that of the whole.
+A document is groups of control words and of bytes; what the bytes mean depends on the font that is in force.
+Libraries for it lose footnotes and texts in other encodings than that of the whole.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ from regate_adapters.files.text.code_pages import OF_CHARACTER_SETS, WINDOWS
 from regate_adapters.files.text.unreadable import damaged
 
 _TOKEN: Final = re.compile(
-    rb"\\(?P<word>[a-zA-Z]{1,32})(?P<number>-?\d{1,10})? ?|\\'(?P<hex>[0-9a-fA-F]{2})|\\(?P<sign>[^a-zA-Z])|(?P<brace>[{}])|[\r\n\x00]+"
+    rb"\\(?P<word>[a-zA-Z]{1,32})(?P<number>-?\d{1,10})? "
+    rb"?|\\'(?P<hex>[0-9a-fA-F]{2})|\\(?P<sign>[^a-zA-Z])|(?P<brace>[{}])|[\r\n\x00]+"
     rb"|(?P<bytes>[^\\{}\r\n\x00]+)|(?P<other>\\)"
 )
 _WRITTEN: Final[Mapping[str, str]] = {
@@ -27,7 +28,15 @@ _WRITTEN: Final[Mapping[str, str]] = {
     **dict(zip(("lquote", "rquote", "ldblquote", "rdblquote"), "\u2018\u2019\u201c\u201d", strict=True)),
     **dict(zip(("emdash", "endash", "bullet", "zwj", "zwnj"), "\u2014\u2013\u2022\u200d\u200c", strict=True)),
 }
-_SIGNS: Final[Mapping[str, str]] = {"~": " ", "_": "-", "\\": "\\", "{": "{", "}": "}", "\n": "\n\n", "\r": "\n\n"}
+_SIGNS: Final[Mapping[str, str]] = {
+    "~": " ",
+    "_": "-",
+    "\\": "\\",
+    "{": "{",
+    "}": "}",
+    "\n": "\n\n",
+    "\r": "\n\n",
+}
 _UNSEEN: Final = frozenset(
     {
         *(
@@ -60,7 +69,9 @@ _UNSEEN: Final = frozenset(
         ),
     }
 )
-_SEEN: Final = frozenset({"ud", "shpinst", "do", "annotation", "moMath", "moMathPara", "moMathParaPr", "txfieldtext"})
+_SEEN: Final = frozenset(
+    {"ud", "shpinst", "do", "annotation", "moMath", "moMathPara", "moMathParaPr", "txfieldtext"}
+)
 """Those of the groups that older readers are to skip that hold text."""
 _ASIDE: Final = re.compile(r"(header|footer)[lrf]?|footnote|annotation|shptxt")
 """What stands in the midst of a paragraph, and is read elsewhere."""
@@ -121,7 +132,11 @@ class _Document:
             elif kind == "sign":
                 self._sign(token["sign"].decode("latin-1"))
         self._flush()
-        return "".join((*self._body, "\n\n", *self._asides)).encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+        return (
+            "".join((*self._body, "\n\n", *self._asides))
+            .encode("utf-16", "surrogatepass")
+            .decode("utf-16", "replace")
+        )
 
     def _brace(self, brace: bytes) -> None:
         self._flush()
@@ -198,7 +213,9 @@ class _Document:
             self._bytes += written[skipped:]
 
     def _flush(self) -> None:
-        """Write the bytes that were gathered: a character may take two of them, each written in its own way."""
+        """Write the bytes that were gathered: a character may take two of them, each written in its
+        own way.
+        """
         if self._bytes:
             encoding = self._group.encoding or self._fonts.get(self._default_font, "") or self._encoding
             self._write(self._bytes.decode(encoding, errors="replace"))

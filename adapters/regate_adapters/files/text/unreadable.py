@@ -8,7 +8,9 @@ MAX_CHARACTERS: Final = 10_000_000
 
 
 class Unreadable(Exception):
-    """The file has no text that can be had. `code` is `unsupported_file` or `invalid_file`; the message is for the file's owner."""
+    """The file has no text that can be had. `code` is `unsupported_file` or `invalid_file`; the
+    message is for the file's owner.
+    """
 
     def __init__(self, code: str, message: str) -> None:
         super().__init__(message)

@@ -27,7 +27,9 @@ _SPECIAL: Final = {7: "\t", 11: "\n", 12: "\n", 13: "\n\n", 30: "-", 31: "", 160
 
 
 def doc_text(file: BinaryIO) -> Iterator[str]:
-    """Yield the document's text, its notes and headers after it: the pieces of which the table in the file says where they lie."""
+    """Yield the document's text, its notes and headers after it: the pieces of which the table in the
+    file says where they lie.
+    """
     refuse_protected(file)
     if file.read(2) == _OLDEST:
         raise Unreadable("invalid_file", "The file is of a Word older than 6: save it as .docx.")
@@ -36,7 +38,11 @@ def doc_text(file: BinaryIO) -> Iterator[str]:
         with olefile.OleFileIO(file) as compound:
             main = compound.openstream("WordDocument").read()
             (kind,) = struct.unpack_from("<H", main)
-            table = compound.openstream("1Table" if main[0x0B] & 2 else "0Table").read() if kind == _WORD_97 else b""
+            table = (
+                compound.openstream("1Table" if main[0x0B] & 2 else "0Table").read()
+                if kind == _WORD_97
+                else b""
+            )
     except (OSError, IndexError, struct.error):
         raise damaged() from None
     if main[0x0B] & _LOCKED:
@@ -58,14 +64,18 @@ def _pieces(main: bytes, table: bytes) -> Iterator[str]:
 
 
 def _pieces_of_6(main: bytes) -> Iterator[str]:
-    begin, end, start, size = struct.unpack_from("<II", main, 0x18) + struct.unpack_from("<II", main, _TABLE_PLACE_OF_6)
+    begin, end, start, size = struct.unpack_from("<II", main, 0x18) + struct.unpack_from(
+        "<II", main, _TABLE_PLACE_OF_6
+    )
     places = _places(main[start : start + size]) if main[0x0A] & _IN_PIECES else [(begin, end - begin)]
     text = b"".join(main[place : place + length] for place, length in places)
     yield text.decode(_encoding(main, text), errors="replace")
 
 
 def _encoding(main: bytes, text: bytes) -> str:
-    """Return how the text is encoded: by the machine and the language that the file names, else by what the text looks like."""
+    """Return how the text is encoded: by the machine and the language that the file names, else by
+    what the text looks like.
+    """
     (language,) = struct.unpack_from("<H", main, 6)
     (machine,) = struct.unpack_from("<H", main, 0x14)
     if machine == _MACINTOSH:

@@ -1,8 +1,10 @@
-"""What may go wrong in what a filter's rules say of known things. It must not: full evaluation denies on an error, and a filter does not see it.
+"""What may go wrong in what a filter's rules say of known things. It must not: full evaluation denies on an
+error, and a filter does not see it.
 
-Under a negation OPA keeps every error of partial evaluation to itself and goes on as if the rule said nothing: of two rules that contradict
-each other, of an object with two values for one key, of a builtin that is given what it cannot take. A `deny` is then lost whole, and the filter
-is wider than the rule. So what is evaluated for a filter must be unable to fail, whatever is known of the caller.
+Under a negation OPA keeps every error of partial evaluation to itself and goes on as if the rule said
+nothing: of two rules that contradict each other, of an object with two values for one key, of a builtin that
+is given what it cannot take. A `deny` is then lost whole, and the filter is wider than the rule. So what is
+evaluated for a filter must be unable to fail, whatever is known of the caller.
 """
 
 from __future__ import annotations
@@ -30,14 +32,17 @@ from regate_orchestrator.filters.schema import RowSchema
 
 NO_WITH: Final = "`with` cannot be part of a filter; write a rule that reads the input as it is"
 _TWO_VALUES_FOR_A_KEY: Final = (
-    "an object may get two values for one key, and a filter would then be made as if the rule said nothing; write a set"
+    "an object may get two values for one key, and a filter would then be made as if the rule said "
+    "nothing; write a set"
 )
 _BINDING: Final = ("assign", "internal.print", "print")
 _SCALARS: Final = ("string", "number", "boolean", "null")
 
 
 def certainty_findings(reach: Reach, schemas: Mapping[str, RowSchema]) -> Iterator[Finding]:
-    """Yield what may fail while the filter is made. `schemas` are those of the rows in the input, by their key; of others nothing is known."""
+    """Yield what may fail while the filter is made. `schemas` are those of the rows in the input, by
+    their key; of others nothing is known.
+    """
     for path, definitions in reach.evaluated.items():
         for definition, branches in definitions:
             yield from _Reader(reach, definition, schemas).branches(branches)
@@ -130,8 +135,10 @@ class _Reader:
             return
         yield self._finding(
             "may-fail",
-            f"{spelt(operator)} fails on what it cannot take, and a filter would be made as if {self._definition.name} said nothing; give it what is "
-            "sure to have its type (after `is_string(x)`, say), or work it out in regate.custom.authn.attrs and compare the attribute",
+            f"{spelt(operator)} fails on what it cannot take, and a filter would be made as if "
+            f"{self._definition.name} said nothing; give it what is "
+            "sure to have its type (after `is_string(x)`, say), or work it out in "
+            "regate.custom.authn.attrs and compare the attribute",
         )
 
     def _finding(self, code: str, message: str) -> Finding:
@@ -140,7 +147,11 @@ class _Reader:
 
 def _contradictions(definitions: Sequence[tuple[Definition, Sequence[Branch]]]) -> Iterator[Finding]:
     """Yield where a rule may come to have two values at once."""
-    live = [(one, [branch for branch in branches if branch.head is not None]) for one, branches in definitions if not one.is_default]
+    live = [
+        (one, [branch for branch in branches if branch.head is not None])
+        for one, branches in definitions
+        if not one.is_default
+    ]
     live = [(one, branches) for one, branches in live if branches and not one.is_set]
     values = [bare(_value_of(branch)) for _, branches in live for branch in branches]
     keyed = any(one.is_partial for one, _ in live)
@@ -151,7 +162,8 @@ def _contradictions(definitions: Sequence[tuple[Definition, Sequence[Branch]]]) 
         if not keyed and apart and all(_has_one_value(one, branch) for branch in branches):
             continue
         message = (
-            f"{one.name} may have two values at once, and a filter would then be made as if it said nothing; write one definition whose body goes "
+            f"{one.name} may have two values at once, and a filter would then be made as if it said "
+            "nothing; write one definition whose body goes "
             "through no list (`else` for further cases), a rule that is true, or a set"
         )
         yield Finding("may-contradict", message, one.module.file, one.row)
@@ -164,7 +176,9 @@ def _value_of(branch: Branch) -> Node:
 
 
 def _has_one_value(definition: Definition, branch: Branch) -> bool:
-    """Return whether the branch cannot give two values: it gives a literal, or nothing in it goes through a list."""
+    """Return whether the branch cannot give two values: it gives a literal, or nothing in it goes
+    through a list.
+    """
     value = _value_of(branch)
     if value["type"] in _SCALARS:
         return True
@@ -181,7 +195,9 @@ def _has_one_value(definition: Definition, branch: Branch) -> bool:
 
 
 def _is_determined(tree: Any, bound: set[str]) -> bool:
-    """Return whether no reference in the tree goes through a list; what comprehensions and `every` do inside is their own affair."""
+    """Return whether no reference in the tree goes through a list; what comprehensions and `every` do
+    inside is their own affair.
+    """
     if isinstance(tree, list):
         return all(_is_determined(one, bound) for one in tree)
     if not isinstance(tree, dict):
@@ -204,6 +220,9 @@ def _arguments_differ(definitions: Sequence[Definition]) -> bool:
     given = [bare(one.node["head"].get("args") or []) for one in definitions]
     pairs = ((one, other) for number, one in enumerate(given) for other in given[number + 1 :])
     return all(
-        any(left["type"] in _SCALARS and right["type"] in _SCALARS and left != right for left, right in zip(one, other, strict=False))
+        any(
+            left["type"] in _SCALARS and right["type"] in _SCALARS and left != right
+            for left, right in zip(one, other, strict=False)
+        )
         for one, other in pairs
     )

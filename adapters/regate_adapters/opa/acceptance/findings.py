@@ -1,4 +1,6 @@
-"""A finding: one thing that is wrong with policies, with its place and a stable code. How findings are gathered and printed is others' business."""
+"""A finding: one thing that is wrong with policies, with its place and a stable code. How findings are
+gathered and printed is others' business.
+"""
 
 from __future__ import annotations
 
@@ -6,13 +8,23 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-_RANKS: Final[Mapping[str, int]] = {"wall-clock": 0, "no-functions": 0, "comprehension-over-row": 0, "computed-from-row": 2, "may-fail": 3}
-"""Of several things that are wrong with a line, which is told of: what says most precisely what to write, rather than what follows from it."""
+_RANKS: Final[Mapping[str, int]] = {
+    "wall-clock": 0,
+    "no-functions": 0,
+    "comprehension-over-row": 0,
+    "computed-from-row": 2,
+    "may-fail": 3,
+}
+"""Of several things that are wrong with a line, which is told of: what says most precisely what to
+write, rather than what follows from it.
+"""
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing that is wrong. `code` is stable; `message` says what is wrong and what to write instead; `row` 0 means the whole file."""
+    """One thing that is wrong. `code` is stable; `message` says what is wrong and what to write
+    instead; `row` 0 means the whole file.
+    """
 
     code: str
     message: str
@@ -25,7 +37,9 @@ class Finding:
 
 
 def one_a_line(findings: Iterable[Finding]) -> list[Finding]:
-    """Return the findings without repetition, and of those about one line the most helpful one. Those about whole files all stay."""
+    """Return the findings without repetition, and of those about one line the most helpful one. Those
+    about whole files all stay.
+    """
     told: dict[object, Finding] = {}
     for one in findings:
         place = (one.file, one.row) if one.row else one

@@ -1,4 +1,6 @@
-"""The forms of expressions that a filter can be made of. What is none of them is no filter: `rows.py`, the counterpart, says why not."""
+"""The forms of expressions that a filter can be made of. What is none of them is no filter: `rows.py`,
+the counterpart, says why not.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +32,9 @@ Part: TypeAlias = Literal["field", "element", "known", "condition", "other"]
 
 @dataclass
 class Scope:
-    """The local variables of a body that matter: elements of the row's lists, what else was made from the row, elements of the caller's lists."""
+    """The local variables of a body that matter: elements of the row's lists, what else was made from
+    the row, elements of the caller's lists.
+    """
 
     elements: set[str] = field(default_factory=set)
     derived: set[str] = field(default_factory=set)
@@ -80,7 +84,9 @@ class Forms:
             if steps and steps[0]["value"] != self._unknown:
                 # `input.principal.teams[i]` iterates just as `some … in` does.
                 scope.known |= {
-                    str(step["value"]) for step in steps[1:] if step["type"] == "var" and not str(step["value"]).startswith("$")
+                    str(step["value"])
+                    for step in steps[1:]
+                    if step["type"] == "var" and not str(step["value"]).startswith("$")
                 }
 
     def _bind_element(self, name: Node, domain: Node, scope: Scope, expression: Node) -> None:
@@ -95,7 +101,9 @@ class Forms:
             scope.known |= named
 
     def _derive(self, expression: Node, scope: Scope) -> None:
-        """Note what a variable that is bound to something of the row stands for, and the positions in its lists."""
+        """Note what a variable that is bound to something of the row stands for, and the positions in
+        its lists.
+        """
         terms = expression["terms"]
         if isinstance(terms, list) and is_call(terms, "assign", "eq") and len(terms) == 3:
             for one, other in ((terms[1], terms[2]), (terms[2], terms[1])):
@@ -105,13 +113,17 @@ class Forms:
             steps = steps_below(node, "input") or []
             if steps and steps[0]["value"] == self._unknown:
                 scope.derived |= {
-                    str(step["value"]) for step in steps[1:] if step["type"] == "var" and not str(step["value"]).startswith("$")
+                    str(step["value"])
+                    for step in steps[1:]
+                    if step["type"] == "var" and not str(step["value"]).startswith("$")
                 }
 
     # ------------------------------------------------------------ terms
 
     def field(self, term: Node) -> str | None:
-        """Return the field of the row that the term is; None for anything else, elements of a field included."""
+        """Return the field of the row that the term is; None for anything else, elements of a field
+        included.
+        """
         match steps_below(term, "input"):
             case [{"type": "string", "value": self._unknown}, {"type": "string", "value": str(name)}]:
                 return name
@@ -126,14 +138,18 @@ class Forms:
         return path
 
     def speaks_of_row(self, tree: Any, scope: Scope) -> bool:
-        """Return whether the tree reads the row, a variable that was made from it, or a rule that speaks of it."""
+        """Return whether the tree reads the row, a variable that was made from it, or a rule that
+        speaks of it.
+        """
         if mentions(tree, self._unknown) or not (scope.elements | scope.derived).isdisjoint(variables(tree)):
             return True
         return not self._reach.touching.isdisjoint(self._reach.policies.referred(tree))
 
     def is_open(self, tree: Any, scope: Scope) -> bool:
         """Return whether the tree speaks of the row, or rests on a rule that OPA leaves open."""
-        return self.speaks_of_row(tree, scope) or not self._reach.open.isdisjoint(self._reach.policies.referred(tree))
+        return self.speaks_of_row(tree, scope) or not self._reach.open.isdisjoint(
+            self._reach.policies.referred(tree)
+        )
 
     def _part(self, term: Node, scope: Scope) -> Part:
         if self.field(term) is not None:
@@ -141,7 +157,12 @@ class Forms:
         if term["type"] == "var" and term["value"] in scope.elements:
             return "element"
         steps = steps_below(term, "input") or []
-        if len(steps) == 3 and steps[0]["value"] == self._unknown and steps[1]["type"] == "string" and steps[2]["type"] == "var":
+        if (
+            len(steps) == 3
+            and steps[0]["value"] == self._unknown
+            and steps[1]["type"] == "string"
+            and steps[2]["type"] == "var"
+        ):
             return "element"
         if not self.is_open(term, scope):
             return "known"
@@ -150,13 +171,17 @@ class Forms:
     # ------------------------------------------------------------ expressions
 
     def is_sayable(self, expression: Node, scope: Scope, *, written_out: bool) -> bool:
-        """Return whether an open expression has one of the forms. `written_out` demands literals, since OPA works nothing out inside `or`."""
+        """Return whether an open expression has one of the forms. `written_out` demands literals,
+        since OPA works nothing out inside `or`.
+        """
         terms = expression["terms"]
         if expression.get("with"):
             return True  # it has been refused
         if expression.get("negated"):
             return isinstance(terms, dict) and self.condition(terms) is not None
-        if written_out and any(steps_below(node, "data") or _is_known_input(node, self._unknown) for node in nodes(terms)):
+        if written_out and any(
+            steps_below(node, "data") or _is_known_input(node, self._unknown) for node in nodes(terms)
+        ):
             return False
         if isinstance(terms, list):
             return self._is_sayable_call(terms, scope)
@@ -195,7 +220,9 @@ class Forms:
         if operator in COMPARISONS:
             return self._is_comparison(operator, arguments, left, right)
         if operator == "internal.member_2":
-            return (left in ("field", "element") and right == "known" and _is_flat(arguments[1])) or (left == "known" and right == "field")
+            return (left in ("field", "element") and right == "known" and _is_flat(arguments[1])) or (
+                left == "known" and right == "field"
+            )
         return operator in _TEXT and (left, right) == ("field", "known")
 
     def _is_comparison(self, operator: str, arguments: Sequence[Node], left: Part, right: Part) -> bool:
@@ -210,7 +237,9 @@ class Forms:
 
 
 def _bindable(term: Node) -> list[str]:
-    """Return the variables that unifying with the term may bind: those that stand in it as a value, not inside of a reference or call."""
+    """Return the variables that unifying with the term may bind: those that stand in it as a value,
+    not inside of a reference or call.
+    """
     if term["type"] == "var":
         return [str(term["value"])]
     if term["type"] in ("array", "set"):
@@ -222,7 +251,9 @@ def _bindable(term: Node) -> list[str]:
 
 def _is_flat(term: Node) -> bool:
     """Return whether a collection, as far as it is written out, holds no collections."""
-    return term["type"] not in ("array", "set") or all(one["type"] not in _COLLECTIONS for one in term["value"])
+    return term["type"] not in ("array", "set") or all(
+        one["type"] not in _COLLECTIONS for one in term["value"]
+    )
 
 
 def _is_known_input(node: Node, unknown: str) -> bool:

@@ -1,4 +1,6 @@
-"""Everything that must be true of policies before they serve, beside OPA's own check of them and the contract of their rules."""
+"""Everything that must be true of policies before they serve, beside OPA's own check of them and the
+contract of their rules.
+"""
 
 from __future__ import annotations
 
@@ -14,17 +16,24 @@ from regate_adapters.opa.acceptance.syntax import Policies, modules_of
 from regate_orchestrator.filters.schema import RowSchema, read_schema
 
 
-def judged(trees: Mapping[str, Node], files: Mapping[str, bytes], schemas: Mapping[str, RowSchema]) -> list[Finding]:
+def judged(
+    trees: Mapping[str, Node], files: Mapping[str, bytes], schemas: Mapping[str, RowSchema]
+) -> list[Finding]:
     """Return why the policies may not serve, by file and line; empty when they may.
 
-    `trees` are OPA's syntax trees of the modules, `files` the texts of modules and documents, both by file; `schemas` are those of the rows.
+    `trees` are OPA's syntax trees of the modules, `files` the texts of modules and documents, both by file;
+    `schemas` are those of the rows.
     """
     policies = Policies(modules_of(trees))
     return _in_order([*authoring_findings(policies, schemas), *control_findings(policies, files)])
 
 
-def authoring_findings(policies: Policies, schemas: Mapping[str, RowSchema], *, filters: Sequence[Filter] = FILTERS) -> list[Finding]:
-    """Return a breach of the authoring rules for each line that has one, by file and line. `schemas` are the row schemas by the row's name."""
+def authoring_findings(
+    policies: Policies, schemas: Mapping[str, RowSchema], *, filters: Sequence[Filter] = FILTERS
+) -> list[Finding]:
+    """Return a breach of the authoring rules for each line that has one, by file and line. `schemas`
+    are the row schemas by the row's name.
+    """
     found: list[Finding] = []
     for one in filters:
         reach = Reach(policies, one)
@@ -34,7 +43,9 @@ def authoring_findings(policies: Policies, schemas: Mapping[str, RowSchema], *, 
 
 
 def schemas_in(files: Mapping[str, bytes]) -> dict[str, RowSchema]:
-    """Return the row schemas among the files, by the row's name. Raises `ConfigurationError` for one that is none."""
+    """Return the row schemas among the files, by the row's name. Raises `ConfigurationError` for one
+    that is none.
+    """
     named = {one.unknown: f"schemas/{one.unknown}.json" for one in FILTERS}
     return {row: read_schema(row, files[name], name=name) for row, name in named.items() if name in files}
 

@@ -1,7 +1,8 @@
-"""Of which kind a known term is, and which builtins never fail on which kinds. Nothing here speaks of rules; that is `certainty.py`.
+"""Of which kind a known term is, and which builtins never fail on which kinds. Nothing here speaks of rules;
+that is `certainty.py`.
 
-The gateway's own inputs have the types of their schemas, so a builtin that is given what it takes is sure of an answer. A principal's
-attributes are made of claims and may be anything.
+The gateway's own inputs have the types of their schemas, so a builtin that is given what it takes is sure of
+an answer. A principal's attributes are made of claims and may be anything.
 """
 
 from __future__ import annotations
@@ -10,13 +11,23 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final, Literal, TypeAlias
 
-from regate_adapters.opa.acceptance.nodes import Node, Path, bare, is_call, operator_of, steps_below, variables
+from regate_adapters.opa.acceptance.nodes import (
+    Node,
+    Path,
+    bare,
+    is_call,
+    operator_of,
+    steps_below,
+    variables,
+)
 from regate_orchestrator.filters.schema import FieldType, RowSchema
 
 Kind: TypeAlias = Literal["string", "number", "boolean", "null", "names", "array", "set", "object", "any"]
 """`names` is an array of strings."""
 
-_ANY: Final[frozenset[Kind]] = frozenset({"string", "number", "boolean", "null", "names", "array", "set", "object", "any"})
+_ANY: Final[frozenset[Kind]] = frozenset(
+    {"string", "number", "boolean", "null", "names", "array", "set", "object", "any"}
+)
 _TEXT: Final[frozenset[Kind]] = frozenset({"string"})
 _NUMBER: Final[frozenset[Kind]] = frozenset({"number"})
 _ARRAY: Final[frozenset[Kind]] = frozenset({"array", "names"})
@@ -29,13 +40,20 @@ _SIZED: Final = _MANY | _OBJECT | _TEXT
 _Signature: TypeAlias = tuple[tuple[frozenset[Kind], ...], Kind]
 
 SURE: Final[Mapping[str, tuple[_Signature, ...]]] = {
-    **dict.fromkeys(("eq", "equal", "neq", "lt", "lte", "gt", "gte", "internal.member_2"), (((_ANY, _ANY), "boolean"),)),
+    **dict.fromkeys(
+        ("eq", "equal", "neq", "lt", "lte", "gt", "gte", "internal.member_2"), (((_ANY, _ANY), "boolean"),)
+    ),
     "internal.member_3": (((_ANY, _ANY, _ANY), "boolean"),),
-    **dict.fromkeys(("is_string", "is_number", "is_boolean", "is_array", "is_set", "is_object", "is_null"), (((_ANY,), "boolean"),)),
+    **dict.fromkeys(
+        ("is_string", "is_number", "is_boolean", "is_array", "is_set", "is_object", "is_null"),
+        (((_ANY,), "boolean"),),
+    ),
     "type_name": (((_ANY,), "string"),),
     **dict.fromkeys(("startswith", "endswith", "contains"), (((_TEXT, _TEXT), "boolean"),)),
     **dict.fromkeys(("lower", "upper", "trim_space"), (((_TEXT,), "string"),)),
-    **dict.fromkeys(("trim", "trim_left", "trim_right", "trim_prefix", "trim_suffix"), (((_TEXT, _TEXT), "string"),)),
+    **dict.fromkeys(
+        ("trim", "trim_left", "trim_right", "trim_prefix", "trim_suffix"), (((_TEXT, _TEXT), "string"),)
+    ),
     "replace": (((_TEXT, _TEXT, _TEXT), "string"),),
     "split": (((_TEXT, _TEXT), "names"),),
     "concat": (((_TEXT, _NAMES), "string"),),
@@ -64,7 +82,12 @@ _TESTS: Final[Mapping[str, Kind]] = {
     "is_set": "set",
     "is_object": "object",
 }
-_OF_ROWS: Final[Mapping[FieldType, Kind]] = {"string": "string", "number": "number", "boolean": "boolean", "list": "names"}
+_OF_ROWS: Final[Mapping[FieldType, Kind]] = {
+    "string": "string",
+    "number": "number",
+    "boolean": "boolean",
+    "list": "names",
+}
 _LITERALS: Final[Mapping[str, Kind]] = {
     "string": "string",
     "number": "number",
@@ -94,15 +117,22 @@ _OF_INPUT: Final[Mapping[Path, Kind]] = {
 
 
 class Kinds:
-    """The kinds of terms, in the order in which a body is evaluated. `schemas` are those of the rows that an input holds, by their key."""
+    """The kinds of terms, in the order in which a body is evaluated. `schemas` are those of the rows
+    that an input holds, by their key.
+    """
 
     def __init__(self, schemas: Mapping[str, RowSchema]) -> None:
         rows = ((row, spec) for row, schema in schemas.items() for spec in schema.fields.values())
-        self._input: Mapping[Path, Kind] = {**_OF_INPUT, **{(row, spec.name): _OF_ROWS[spec.type] for row, spec in rows}}
+        self._input: Mapping[Path, Kind] = {
+            **_OF_INPUT,
+            **{(row, spec.name): _OF_ROWS[spec.type] for row, spec in rows},
+        }
         self._shown: dict[str, Kind] = {}
 
     def within(self) -> Kinds:
-        """Return what is known inside a nested body: all that is known here, and nothing of what is learnt there."""
+        """Return what is known inside a nested body: all that is known here, and nothing of what is
+        learnt there.
+        """
         inner = Kinds({})
         inner._input, inner._shown = self._input, dict(self._shown)
         return inner
@@ -119,7 +149,9 @@ class Kinds:
         elif isinstance(terms, dict):
             for symbol in terms.get("symbols") or ():
                 if symbol["type"] == "call" and symbol["value"][-2]["type"] == "var":
-                    self._shown[_key(symbol["value"][-2])] = "string" if self.of(symbol["value"][-1]) == "names" else "any"
+                    self._shown[_key(symbol["value"][-2])] = (
+                        "string" if self.of(symbol["value"][-1]) == "names" else "any"
+                    )
 
     def forget(self, names: Iterator[str]) -> None:
         """Know nothing of these variables any more: a nested body has variables of the same names."""
@@ -151,7 +183,11 @@ class Kinds:
         if literal and names in self._input:
             return self._input[names]
         inside = steps[:-1]
-        if inside and all(step["type"] == "string" for step in inside) and self._input.get(names[:-1]) == "names":
+        if (
+            inside
+            and all(step["type"] == "string" for step in inside)
+            and self._input.get(names[:-1]) == "names"
+        ):
             return "string"
         return "any"
 
@@ -168,7 +204,9 @@ class Kinds:
     def _answer(self, terms: Sequence[Node]) -> Kind | None:
         given = [self.of(argument) for argument in terms[1:]]
         for taken, answer in SURE.get(operator_of(terms), ()):
-            if len(taken) == len(given) and all(kind in fitting for kind, fitting in zip(given, taken, strict=True)):
+            if len(taken) == len(given) and all(
+                kind in fitting for kind, fitting in zip(given, taken, strict=True)
+            ):
                 return answer
         return None
 

@@ -1,7 +1,9 @@
-"""Names resolved as OPA resolves them: in a resolved rule whatever does not begin with `input` or `data` is a local variable, or a builtin.
+"""Names resolved as OPA resolves them: in a resolved rule whatever does not begin with `input` or `data` is a
+local variable, or a builtin.
 
-OPA's parser leaves names as they are written, so a rule of the package, an import and a local variable look alike there; even an operator
-can be a rule of the same name. What was overlooked for want of this would be outside of every check.
+OPA's parser leaves names as they are written, so a rule of the package, an import and a local variable look
+alike there; even an operator can be a rule of the same name. What was overlooked for want of this would be
+outside of every check.
 """
 
 from __future__ import annotations
@@ -15,7 +17,9 @@ _UNTOUCHED: Final = ("location", "target")
 
 
 def resolved(rule: Node, known: Mapping[str, list[Node]]) -> Node:
-    """Return the rule with its names resolved. `known` are the names that a module knows beside its locals, each with what it stands for."""
+    """Return the rule with its names resolved. `known` are the names that a module knows beside its
+    locals, each with what it stands for.
+    """
     arguments = frozenset(variables(rule["head"].get("args") or []))
     return _Resolver(known).rule(rule, arguments)
 
@@ -27,7 +31,10 @@ class _Resolver:
     def rule(self, rule: Node, arguments: frozenset[str]) -> Node:
         body = rule.get("body") or []
         local = arguments | frozenset(declared_in(body))
-        done: Node = {"head": self._head(rule["head"], local), "body": self._body(body, arguments)}  # annotations are no part of it
+        done: Node = {
+            "head": self._head(rule["head"], local),
+            "body": self._body(body, arguments),
+        }  # annotations are no part of it
         if "else" in rule:
             done["else"] = self.rule(rule["else"], arguments)
         return done
@@ -52,7 +59,10 @@ class _Resolver:
             return tree
         match tree:
             case {"type": "ref", "value": [{"type": "var", "value": str(root)}, *rest]}:
-                return {**tree, "value": [*self._root(tree["value"][0], root, local), *self._term(rest, local)]}
+                return {
+                    **tree,
+                    "value": [*self._root(tree["value"][0], root, local), *self._term(rest, local)],
+                }
             case {"type": "var", "value": str(root)}:
                 meant = self._root(tree, root, local)
                 return tree if len(meant) == 1 else {**tree, "type": "ref", "value": meant}
@@ -68,7 +78,10 @@ class _Resolver:
             case {"type": "and" | "or", "lhs": left, "rhs": right}:
                 return {**tree, "lhs": self._body(left, local), "rhs": self._body(right, local)}
             case _:
-                return {name: value if name in _UNTOUCHED else self._term(value, local) for name, value in tree.items()}
+                return {
+                    name: value if name in _UNTOUCHED else self._term(value, local)
+                    for name, value in tree.items()
+                }
 
     def _root(self, term: Node, name: str, local: frozenset[str]) -> list[Node]:
         return [term] if name in local else self._known.get(name, [term])

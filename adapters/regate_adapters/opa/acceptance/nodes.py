@@ -1,4 +1,6 @@
-"""The pieces of OPA's syntax trees: walking them, and telling what a node is. Not what names in them mean; that is `names.py` and `syntax.py`."""
+"""The pieces of OPA's syntax trees: walking them, and telling what a node is. Not what names in them
+mean; that is `names.py` and `syntax.py`.
+"""
 
 from __future__ import annotations
 
@@ -33,7 +35,9 @@ FALSE: Final = {"type": "boolean", "value": False}
 
 
 def nodes(tree: Any) -> Iterator[Node]:
-    """Yield every object of a syntax tree, outermost first; places are left out, and so is the root of a reference, which is no term."""
+    """Yield every object of a syntax tree, outermost first; places are left out, and so is the root of
+    a reference, which is no term.
+    """
     waiting = [tree]
     while waiting:
         one = waiting.pop()
@@ -60,7 +64,9 @@ def bare(term: Any) -> Any:
 
 
 def call_in(node: Node) -> Sequence[Node] | None:
-    """Return operator and arguments where the node is a call, as a term or as an expression; None for anything else."""
+    """Return operator and arguments where the node is a call, as a term or as an expression; None for
+    anything else.
+    """
     terms = node.get("value") if node.get("type") == "call" else node.get("terms")
     return terms if isinstance(terms, list) else None
 
@@ -73,7 +79,11 @@ def is_call(terms: Sequence[Node], *operators: str) -> bool:
 def operator_of(terms: Sequence[Node]) -> str:
     """Return the name of what is called."""
     first = terms[0]
-    return ".".join(str(part["value"]) for part in first["value"]) if first["type"] == "ref" else str(first["value"])
+    return (
+        ".".join(str(part["value"]) for part in first["value"])
+        if first["type"] == "ref"
+        else str(first["value"])
+    )
 
 
 def spelt(operator: str) -> str:
@@ -87,7 +97,9 @@ def variables(tree: Any) -> Iterator[str]:
 
 
 def steps_below(term: Node, root: str) -> list[Node] | None:
-    """Return what follows `root` (`input`, `data`) in a reference to something below it; None for anything else."""
+    """Return what follows `root` (`input`, `data`) in a reference to something below it; None for
+    anything else.
+    """
     match term:
         case {"type": "ref", "value": [{"type": "var", "value": found}, *rest]} if found == root:
             return rest

@@ -1,7 +1,9 @@
-"""What a filter is made of: the rules that its `allow` reaches, which of them speak of the row, and what of them is evaluated for a listing.
+"""What a filter is made of: the rules that its `allow` reaches, which of them speak of the row, and what of
+them is evaluated for a listing.
 
-A filter is compiled for one action (`store.list`). What stands behind a test that this action fails is not evaluated then, so nothing can go
-wrong there. That a rule speaks of the row, and so must stay within the fragment, is asked whatever the action: the next filter may be of it.
+A filter is compiled for one action (`store.list`). What stands behind a test that this action fails is not
+evaluated then, so nothing can go wrong there. That a rule speaks of the row, and so must stay within the
+fragment, is asked whatever the action: the next filter may be of it.
 """
 
 from __future__ import annotations
@@ -17,7 +19,9 @@ from regate_orchestrator.authz.batches import CHUNKS, KINDS
 
 @dataclass(frozen=True, slots=True)
 class Filter:
-    """An `allow` that is compiled into a filter, with the row unknown: `package` below `data`, and the action that it is compiled for."""
+    """An `allow` that is compiled into a filter, with the row unknown: `package` below `data`, and the
+    action that it is compiled for.
+    """
 
     package: Path
     unknown: str
@@ -35,21 +39,27 @@ class Filter:
 
 
 FILTERS: Final = tuple(
-    Filter(tuple(kind.point.package.split("/")), kind.row, kind.action) for kind in KINDS if kind.is_list or kind is CHUNKS
+    Filter(tuple(kind.point.package.split("/")), kind.row, kind.action)
+    for kind in KINDS
+    if kind.is_list or kind is CHUNKS
 )
 """Everything that the gateway compiles."""
 
 
 @dataclass(frozen=True, slots=True)
 class Branch:
-    """One body of a definition, the first or that of an `else`: as much of it as is evaluated, and its head if that can come to have a value."""
+    """One body of a definition, the first or that of an `else`: as much of it as is evaluated, and its
+    head if that can come to have a value.
+    """
 
     body: tuple[Node, ...]
     head: Node | None
 
 
 class Reach:
-    """The rules that one filter reaches. `touching` speak of the row, `open` are or rest on those that OPA leaves open in a filter."""
+    """The rules that one filter reaches. `touching` speak of the row, `open` are or rest on those that
+    OPA leaves open in a filter.
+    """
 
     def __init__(self, policies: Policies, made: Filter) -> None:
         self.policies = policies
@@ -57,10 +67,19 @@ class Reach:
         self._fails: dict[Path, bool] = {}
         self.reached = self._all()
         self.evaluated: dict[Path, list[tuple[Definition, list[Branch]]]] = dict(self._evaluated())
-        refers = {path: set().union(*(policies.referred_by(definition) for definition in policies.rules[path])) for path in self.reached}
-        speaking = {path for path in self.reached if any(mentions(one.node, made.unknown) for one in policies.rules[path])}
+        refers = {
+            path: set().union(*(policies.referred_by(definition) for definition in policies.rules[path]))
+            for path in self.reached
+        }
+        speaking = {
+            path
+            for path in self.reached
+            if any(mentions(one.node, made.unknown) for one in policies.rules[path])
+        }
         self.touching = _with_dependents(speaking, refers)
-        self.helpers = {path for path in self.reached if path != made.entrypoint and policies.is_open_helper(path)}
+        self.helpers = {
+            path for path in self.reached if path != made.entrypoint and policies.is_open_helper(path)
+        }
         self.open = _with_dependents(self.touching | self.helpers, refers)
 
     def _all(self) -> set[Path]:
@@ -90,9 +109,13 @@ class Reach:
 
     def _branches(self, node: Node) -> Iterator[Branch]:
         body = node.get("body") or []
-        failing = next((position for position, expression in enumerate(body) if self._is_failed(expression)), None)
+        failing = next(
+            (position for position, expression in enumerate(body) if self._is_failed(expression)), None
+        )
         head = {name: node["head"][name] for name in ("key", "value", "ref", "args") if name in node["head"]}
-        yield Branch(tuple(body if failing is None else body[: failing + 1]), head if failing is None else None)
+        yield Branch(
+            tuple(body if failing is None else body[: failing + 1]), head if failing is None else None
+        )
         if "else" in node:
             yield from self._branches(node["else"])
 
@@ -131,7 +154,9 @@ class Reach:
         return self._fails[path]
 
     def _literals(self, term: Node) -> set[Any] | None:
-        """Return the texts of a collection that is written out, in place or as the value of a rule; None for anything else."""
+        """Return the texts of a collection that is written out, in place or as the value of a rule;
+        None for anything else.
+        """
         if (path := self.policies.exactly(term)) is not None:
             definitions = self.policies.rules[path]
             if len(definitions) != 1 or not all(map(_is_always, definitions[0].node.get("body") or [])):
@@ -149,9 +174,19 @@ def mentions(tree: Any, unknown: str) -> bool:
     if not isinstance(tree, dict):
         return False
     if (steps := steps_below(tree, "input")) is not None:
-        return not steps or steps[0]["type"] != "string" or steps[0]["value"] == unknown or mentions(steps, unknown)
+        return (
+            not steps
+            or steps[0]["type"] != "string"
+            or steps[0]["value"] == unknown
+            or mentions(steps, unknown)
+        )
     terms = call_in(tree)
-    if terms is not None and is_call(terms, "object.get") and steps_below(terms[1], "input") == [] and terms[2]["type"] == "string":
+    if (
+        terms is not None
+        and is_call(terms, "object.get")
+        and steps_below(terms[1], "input") == []
+        and terms[2]["type"] == "string"
+    ):
         return bool(terms[2]["value"] == unknown) or mentions(terms[3:], unknown)
     return any(mentions(value, unknown) for key, value in tree.items() if key != "location")
 

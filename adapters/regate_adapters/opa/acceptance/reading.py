@@ -1,7 +1,9 @@
-"""Syntax trees of policies from their texts, by OPA's own parser: from its command line, all files in one run, or from a running OPA.
+"""Syntax trees of policies from their texts, by OPA's own parser: from its command line, all files in one
+run, or from a running OPA.
 
-Both are the builtin `rego.parse_module`, whose trees carry no places, so the line of each rule is looked up in the text. Who has the files on
-the disk and wants every line exact parses them one by one (`opa/policies/bundle.py`).
+Both are the builtin `rego.parse_module`, whose trees carry no places, so the line of each rule is looked up
+in the text. Who has the files on the disk and wants every line exact parses them one by one
+(`opa/policies/bundle.py`).
 """
 
 from __future__ import annotations
@@ -20,9 +22,14 @@ from regate_orchestrator.values import JsonObject
 
 _DEADLINE_SECONDS: Final = 30
 _AT_ONCE: Final = 256 * 1024
-"""Bytes of policies in one question to a running OPA: it works half a second on them, and answers with about eight times as many."""
+"""Bytes of policies in one question to a running OPA: it works half a second on them, and answers with
+about eight times as many.
+"""
 _PARSED: Final = "[[name, json.marshal(rego.parse_module(name, text))] | some name, text in input]"
-_PARSING: Final = "some name, text in input.modules; tree := json.marshal(rego.parse_module(name, text)); parsed = [name, tree]"
+_PARSING: Final = (
+    "some name, text in input.modules; tree := json.marshal(rego.parse_module(name, text)); parsed = "
+    "[name, tree]"
+)
 _PIECE: Final = re.compile(r'"(?:[^"\\\n]|\\.)*"|`[^`]*`|#[^\n]*|[(\[{]|[)\]}]|\n|[A-Za-z_]\w*|.', re.DOTALL)
 
 
@@ -35,7 +42,9 @@ def parsed_by_command(opa: Path, texts: Mapping[str, str]) -> dict[str, Node]:
     command = [str(opa), "eval", "--stdin-input", "--strict-builtin-errors", "--format", "raw", _PARSED]
     given = json.dumps(texts).encode()
     try:
-        done = subprocess.run(command, input=given, capture_output=True, check=False, timeout=_DEADLINE_SECONDS, env={})  # noqa: S603
+        done = subprocess.run(
+            command, input=given, capture_output=True, check=False, timeout=_DEADLINE_SECONDS, env={}
+        )
     except (OSError, subprocess.TimeoutExpired) as error:
         raise NotParsed(f"opa eval did not run: {error}") from error
     if done.returncode != 0:
@@ -44,13 +53,21 @@ def parsed_by_command(opa: Path, texts: Mapping[str, str]) -> dict[str, Node]:
 
 
 async def parsed_by_server(client: OpaClient, texts: Mapping[str, str]) -> dict[str, Node]:
-    """Return the tree of each text, by its name. Raises `NotParsed`, and `PolicyUnavailable` when OPA gives no answer of use."""
+    """Return the tree of each text, by its name. Raises `NotParsed`, and `PolicyUnavailable` when OPA
+    gives no answer of use.
+    """
     trees: dict[str, Node] = {}
     for part in _in_parts(texts):
-        document: JsonObject = {"query": _PARSING, "input": {"modules": dict(part)}, "unknowns": ["input.unknown"]}
+        document: JsonObject = {
+            "query": _PARSING,
+            "input": {"modules": dict(part)},
+            "unknowns": ["input.unknown"],
+        }
         reply = await client.post("/v1/compile", document)
         if reply.status != 200:
-            raise PolicyUnavailable(f"OPA answered {reply.status} when it was to parse its policies: {reply.excerpt}")
+            raise PolicyUnavailable(
+                f"OPA answered {reply.status} when it was to parse its policies: {reply.excerpt}"
+            )
         trees |= _placed(_answers(json.loads(reply.body)), part)
     return trees
 
@@ -69,11 +86,16 @@ def _in_parts(texts: Mapping[str, str]) -> Iterator[dict[str, str]]:
 
 
 def _answers(body: Any) -> list[tuple[str, str]]:
-    """Return names and trees out of what partial evaluation left of the question: one query for each, `parsed = [name, tree]`."""
+    """Return names and trees out of what partial evaluation left of the question: one query for each,
+    `parsed = [name, tree]`.
+    """
     try:
         queries = body["result"].get("queries", [])
         found = [
-            expression["terms"][2]["value"] for query in queries for expression in query if expression["terms"][1]["value"] == "parsed"
+            expression["terms"][2]["value"]
+            for query in queries
+            for expression in query
+            if expression["terms"][1]["value"] == "parsed"
         ]
         return [(name["value"], tree["value"]) for name, tree in found]
     except (KeyError, TypeError, IndexError, ValueError) as error:

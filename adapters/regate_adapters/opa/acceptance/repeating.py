@@ -1,4 +1,6 @@
-"""What a filter may not call: builtins that answer differently each time, since a filter that is made with them ages."""
+"""What a filter may not call: builtins that answer differently each time, since a filter that is made
+with them ages.
+"""
 
 from __future__ import annotations
 
@@ -22,9 +24,14 @@ _UNREPEATABLE: Final[Mapping[str, str]] = {
 
 def unrepeatable(definition: Definition) -> Iterator[Finding]:
     """Yield each call in the definition that answers differently each time."""
-    for node in nodes([definition.node.get("body"), definition.node.get("else"), definition.head.get("value")]):
+    for node in nodes(
+        [definition.node.get("body"), definition.node.get("else"), definition.head.get("value")]
+    ):
         terms = call_in(node)
         if terms is not None and is_call(terms, *_UNREPEATABLE):
             operator = operator_of(terms)
-            message = f"{operator} answers differently each time, so a filter made with it ages: {_UNREPEATABLE[operator]}"
+            message = (
+                f"{operator} answers differently each time, so a filter made with it ages: "
+                f"{_UNREPEATABLE[operator]}"
+            )
             yield Finding("wall-clock", message, definition.module.file, row_of(node, definition.row))

@@ -1,8 +1,10 @@
-"""What a filter can say of a row: the authoring rules of filterable policies, found in the syntax tree, with what to write instead.
+"""What a filter can say of a row: the authoring rules of filterable policies, found in the syntax tree, with
+what to write instead.
 
-They bind the rules that are reached from the `allow` of a filterable package and speak of the row, or rest on what OPA leaves open in a filter.
-Each was seen to go wrong: a filter that widens, hides, or costs seconds for a caller with many groups. An expression that has none of the known
-forms is refused whatever it is. What a residual means is the translator's business (`residual.py`); what may fail in what is known is
+They bind the rules that are reached from the `allow` of a filterable package and speak of the row, or rest on
+what OPA leaves open in a filter. Each was seen to go wrong: a filter that widens, hides, or costs seconds for
+a caller with many groups. An expression that has none of the known forms is refused whatever it is. What a
+residual means is the translator's business (`residual.py`); what may fail in what is known is
 `certainty.py`'s.
 """
 
@@ -47,7 +49,9 @@ _KNOWN: Final[Mapping[Path, FieldType]] = {
 
 
 def row_findings(reach: Reach, schema: RowSchema | None) -> Iterator[Finding]:
-    """Yield every breach in the rules that the filter reaches. Without a schema every field counts as declared, and of any type."""
+    """Yield every breach in the rules that the filter reaches. Without a schema every field counts as
+    declared, and of any type.
+    """
     entrypoint = reach.filter.entrypoint
     for path in reach.reached:
         for definition in reach.policies.rules[path]:
@@ -81,42 +85,74 @@ class _Reader:
             if not is_entrypoint:
                 self._say(
                     "default-on-helper",
-                    f"{name} has a default; leave it out: a helper is true or undefined, and `not {name}` holds when it is",
+                    (
+                        f"{name} has a default; leave it out: a helper is true or undefined, and `not "
+                        f"{name}` holds when it is"
+                    ),
                 )
             elif self._definition.value != FALSE:
-                self._say("only-true-values", f"the default of {name} must be false: whatever no rule allows is denied")
+                self._say(
+                    "only-true-values",
+                    f"the default of {name} must be false: whatever no rule allows is denied",
+                )
             return self._found
         if self._definition.is_function:
             self._say(
-                "no-functions", f"{name} takes arguments and reads {self._row}; write a rule without arguments that names the fields itself"
+                "no-functions",
+                (
+                    f"{name} takes arguments and reads {self._row}; write a rule without arguments that "
+                    "names the fields itself"
+                ),
             )
         elif self._definition.is_partial:
             self._say(
-                "only-true-values", f"{name} is a set or an object made from {self._row}; write a rule that is true, and negate or name it"
+                "only-true-values",
+                (
+                    f"{name} is a set or an object made from {self._row}; write a rule that is true, and "
+                    "negate or name it"
+                ),
             )
         elif self._definition.value != TRUE:
-            self._say("only-true-values", f"{name} may only ever be made true; write what denies as a named rule and `not` it in {name}")
+            self._say(
+                "only-true-values",
+                (
+                    f"{name} may only ever be made true; write what denies as a named rule and `not` it in "
+                    f"{name}"
+                ),
+            )
         if "else" in node:
             self._say("no-else", f"{name} has an else; write each case as a definition of {name} of its own")
         self._body(node.get("body") or [])
         return self._found
 
     def rule_left_open(self) -> list[Finding]:
-        """Return what is wrong with a rule that rests on rules which OPA leaves open in a filter, though it does not speak of the row."""
+        """Return what is wrong with a rule that rests on rules which OPA leaves open in a filter,
+        though it does not speak of the row.
+        """
         definition = self._definition
-        if definition.is_function or definition.is_partial or "else" in definition.node or definition.value not in (TRUE, FALSE):
+        if (
+            definition.is_function
+            or definition.is_partial
+            or "else" in definition.node
+            or definition.value not in (TRUE, FALSE)
+        ):
             self._open(definition.node)
         elif not definition.is_default and definition.value != self._meaningful_value():
             self._say(
                 "only-true-values",
-                f"{definition.name} says what it says already without this definition; write what holds as a rule that is true, and negate that",
+                (
+                    f"{definition.name} says what it says already without this definition; write what "
+                    "holds as a rule that is true, and negate that"
+                ),
             )
         else:
             self._body(definition.node.get("body") or [])
         return self._found
 
     def _meaningful_value(self) -> Node:
-        """Return which value a definition of the rule may give: the other one than its default, which without a default is `false`."""
+        """Return which value a definition of the rule may give: the other one than its default, which
+        without a default is `false`.
+        """
         defaults = [one.value for one in self._policies.rules[self._definition.path] if one.is_default]
         return FALSE if defaults == [TRUE] else TRUE
 
@@ -128,7 +164,8 @@ class _Reader:
         named = resting[0][-1] if resting else self._definition.name
         self._say(
             "open-helper",
-            f"{named} is left open in a filter, so it can be a condition and nothing else: write `{named}` or `not {named}` by itself, in a rule "
+            f"{named} is left open in a filter, so it can be a condition and nothing else: write "
+            f"`{named}` or `not {named}` by itself, in a rule "
             "without arguments that is true",
         )
 
@@ -151,13 +188,18 @@ class _Reader:
         self._elements_apart(body, scope)
 
     def _names_refused_set(self, expression: Node) -> bool:
-        """Return whether the expression names a set made from the row, which is refused where it is defined, whatever is made of it."""
+        """Return whether the expression names a set made from the row, which is refused where it is
+        defined, whatever is made of it.
+        """
         named = self._policies.referred(expression) & self._reach.touching
         return any(one.is_partial for path in named for one in self._policies.rules[path])
 
     def _unsayable(self, expression: Node, scope: Scope) -> None:
         if self._forms.speaks_of_row(expression, scope):
-            message = f"this is none of the tests of {self._row} that a filter can make; compare a field with a known value"
+            message = (
+                f"this is none of the tests of {self._row} that a filter can make; compare a field with a "
+                "known value"
+            )
             self._say("computed-from-row", message)
         else:
             self._open(expression)
@@ -165,12 +207,17 @@ class _Reader:
     def _elements_apart(self, body: Sequence[Node], scope: Scope) -> None:
         """An element moves into one test: two tests of one element are no two tests of the list."""
         for name in sorted(scope.elements):
-            uses = [expression for expression in body if name in variables(expression) and not scope.binds(expression, name)]
+            uses = [
+                expression
+                for expression in body
+                if name in variables(expression) and not scope.binds(expression, name)
+            ]
             if len(uses) > 1:
                 self._line = row_of(uses[1], self._line)
                 self._say(
                     "element-tested-twice",
-                    f"{name} stands in more than one test, and a filter asks a list one thing at a time; work out beforehand which values "
+                    f"{name} stands in more than one test, and a filter asks a list one thing at a "
+                    "time; work out beforehand which values "
                     f"{name} may have, and write `{name} in` them",
                 )
 
@@ -197,7 +244,10 @@ class _Reader:
             case {"domain": _}:
                 self._say(
                     "every-over-row",
-                    f"`every` over {self._row} is no filter; write a named rule for an element that must not be, and `not` it",
+                    (
+                        f"`every` over {self._row} is no filter; write a named rule for an element that "
+                        "must not be, and `not` it"
+                    ),
                 )
             case {"type": "not", "body": [{"terms": inner}]}:
                 self._negation(inner)
@@ -213,7 +263,10 @@ class _Reader:
 
     def _negation(self, terms: Any) -> None:
         if not isinstance(terms, dict) or self._forms.condition(terms) is None:
-            message = f"a negated test of {self._row} is not exact where a field is missing; put the test into a named rule and write `not <rule>`"
+            message = (
+                f"a negated test of {self._row} is not exact where a field is missing; put the test into a "
+                "named rule and write `not <rule>`"
+            )
             self._say("negate-named-rules", message)
 
     def _iterations(self, symbols: Sequence[Node], scope: Scope) -> None:
@@ -222,7 +275,11 @@ class _Reader:
                 continue
             if is_call(symbol["value"], "internal.member_3"):
                 self._say(
-                    "unbound-key", f"positions in a list of {self._row} are no part of a filter; write `some x in {self._row}.<list>`"
+                    "unbound-key",
+                    (
+                        f"positions in a list of {self._row} are no part of a filter; write `some x in "
+                        f"{self._row}.<list>`"
+                    ),
                 )
             domain = symbol["value"][-1]
             if (name := self._forms.field(domain)) is not None:
@@ -235,7 +292,8 @@ class _Reader:
             name = min(named)
             message = (
                 f"the filter grows with every value of {name} that the caller holds; write the row first: "
-                f"`some x in {self._row}.<list>` and then `x in input.principal.<list>`, or `{self._row}.<field> in input.principal.<list>`"
+                f"`some x in {self._row}.<list>` and then `x in input.principal.<list>`, or "
+                f"`{self._row}.<field> in input.principal.<list>`"
             )
             self._say("row-first-membership", message)
 
@@ -244,7 +302,10 @@ class _Reader:
             if node.get("type") in COMPREHENSIONS and self._forms.speaks_of_row(node, scope):
                 self._say(
                     "comprehension-over-row",
-                    f"a comprehension over {self._row} is no filter; write `some x in {self._row}.<list>` and test x",
+                    (
+                        f"a comprehension over {self._row} is no filter; write `some x in "
+                        f"{self._row}.<list>` and test x"
+                    ),
                 )
 
     # ------------------------------------------------------------ calls
@@ -254,7 +315,10 @@ class _Reader:
         if self._policies.referred(terms[0]):
             self._say(
                 "no-functions",
-                f"{terms[0]['value'][-1]['value']} is given {self._row}; write a rule without arguments that names the fields itself",
+                (
+                    f"{terms[0]['value'][-1]['value']} is given {self._row}; write a rule without "
+                    "arguments that names the fields itself"
+                ),
             )
             return
         self._nested(arguments, scope)
@@ -271,7 +335,11 @@ class _Reader:
 
     def _computed(self, operator: str) -> None:
         self._say(
-            "computed-from-row", f"{spelt(operator)} of {self._row} is no filter; stamp what it computes as a field, and compare that"
+            "computed-from-row",
+            (
+                f"{spelt(operator)} of {self._row} is no filter; stamp what it computes as a field, and "
+                "compare that"
+            ),
         )
 
     def _nested(self, arguments: Sequence[Node], scope: Scope) -> None:
@@ -282,7 +350,13 @@ class _Reader:
                 operator = operator_of(node["value"])
                 if self._policies.referred(node["value"][0]):
                     named = node["value"][0]["value"][-1]["value"]
-                    self._say("no-functions", f"{named} is given {self._row}; write a rule without arguments that names the fields itself")
+                    self._say(
+                        "no-functions",
+                        (
+                            f"{named} is given {self._row}; write a rule without arguments that names the "
+                            "fields itself"
+                        ),
+                    )
                 else:
                     self._computed(operator)
 
@@ -293,7 +367,8 @@ class _Reader:
 
     def _alias(self, target: Node, value: Node) -> None:
         message = (
-            f"{target['value']} stands for {self._row}.{self._forms.field(value)}; write the field itself, so that what is asked of it "
+            f"{target['value']} stands for {self._row}.{self._forms.field(value)}; write the field "
+            "itself, so that what is asked of it "
             "can be seen"
         )
         self._say("aliased-field", message)
@@ -309,29 +384,53 @@ class _Reader:
             elif term["type"] == "null":
                 self._say(
                     "null-test",
-                    f"{name} is never null: every field is stamped; leave the test out, or compare with a value that is stamped",
+                    (
+                        f"{name} is never null: every field is stamped; leave the test out, or compare "
+                        "with a value that is stamped"
+                    ),
                 )
             elif (kind := self._type_of(term)) is not None:
                 self._require_type(
-                    name, kind, f"compare it with a value of its own type{', or ask `value in` it' if self._kind(name) == 'list' else ''}"
+                    name,
+                    kind,
+                    (
+                        "compare it with a value of its own "
+                        f"type{', or ask `value in` it' if self._kind(name) == 'list' else ''}"
+                    ),
                 )
             elif term["type"] in ("array", "set", "object"):
-                self._say("computed-from-row", f"{name} compared with a whole {term['type']} is no filter; write `in` it instead")
+                self._say(
+                    "computed-from-row",
+                    f"{name} compared with a whole {term['type']} is no filter; write `in` it instead",
+                )
         if None not in fields and fields[0] == fields[1]:
-            self._say("self-comparison", f"{fields[0]} compared with itself says only that it is there, which it always is; leave it out")
+            self._say(
+                "self-comparison",
+                (
+                    f"{fields[0]} compared with itself says only that it is there, which it always is; "
+                    "leave it out"
+                ),
+            )
 
     def _membership(self, arguments: Sequence[Node]) -> None:
         *names, domain = arguments
         listed = self._forms.field(domain)
         if listed is not None and any(mentions(name, self._unknown) for name in names):
-            self._say("field-in-field", f"whether a field is in {listed} compares two fields of the row; compare each with a known value")
+            self._say(
+                "field-in-field",
+                (
+                    f"whether a field is in {listed} compares two fields of the row; compare each with a "
+                    "known value"
+                ),
+            )
         elif listed is not None:
             self._require_type(listed, "list", "test membership in a list field")
         for name in names:
             field_name = self._forms.field(name)
             if field_name is not None and listed is None and self._kind(field_name) == "list":
                 message = (
-                    f"{field_name} is a list, which is never in a set of names; write `some x in {self._row}.{field_name}`, then `x in …`"
+                    f"{field_name} is a list, which is never in a set of names; write `some x in "
+                    f"{self._row}.{field_name}`, then `x in …`"
                 )
                 self._say("type-mismatch", message)
 
@@ -359,12 +458,24 @@ class _Reader:
             return
         first, *rest = steps
         if first["type"] == "number":
-            self._say("indexed-reference", f"{self._row} has named fields and no positions; write {self._row}.<field>")
+            self._say(
+                "indexed-reference",
+                f"{self._row} has named fields and no positions; write {self._row}.<field>",
+            )
         elif first["type"] != "string":
-            self._say("unbound-key", f"a key of {self._row} that is computed or unbound may be any field; write {self._row}.<field>")
+            self._say(
+                "unbound-key",
+                (
+                    f"a key of {self._row} that is computed or unbound may be any field; write "
+                    f"{self._row}.<field>"
+                ),
+            )
         elif self._schema is not None and first["value"] not in self._schema.fields:
             declared = ", ".join(self._schema.fields)
-            message = f"{self._row}.{first['value']} is not declared in schemas/{self._schema.kind}.json, so nothing stamps it; there is: {declared}"
+            message = (
+                f"{self._row}.{first['value']} is not declared in schemas/{self._schema.kind}.json, so "
+                f"nothing stamps it; there is: {declared}"
+            )
             self._say("undeclared-key", message)
         elif rest:
             self._element(str(first["value"]), rest)
@@ -373,10 +484,17 @@ class _Reader:
         step = steps[0]
         if len(steps) > 1 or step["type"] == "string":
             self._say(
-                "undeclared-key", f"fields are flat, so nothing is below {self._row}.{name}; stamp what you need as a field of its own"
+                "undeclared-key",
+                (
+                    f"fields are flat, so nothing is below {self._row}.{name}; stamp what you need as a "
+                    "field of its own"
+                ),
             )
         elif step["type"] != "var":
-            self._say("indexed-reference", f"positions in {self._row}.{name} are no part of a filter; write `x in {self._row}.{name}`")
+            self._say(
+                "indexed-reference",
+                f"positions in {self._row}.{name} are no part of a filter; write `x in {self._row}.{name}`",
+            )
 
     # ------------------------------------------------------------ types
 
@@ -388,11 +506,15 @@ class _Reader:
         steps = steps_below(term, "input")
         if steps is not None and all(step["type"] == "string" for step in steps):
             own = [str(step["value"]) for step in steps]
-            return self._kind(own[1]) if own[:1] == [self._unknown] and len(own) == 2 else _KNOWN.get(tuple(own))
+            return (
+                self._kind(own[1]) if own[:1] == [self._unknown] and len(own) == 2 else _KNOWN.get(tuple(own))
+            )
         return _LITERALS.get(term["type"])
 
     def _require_type(self, name: str, kind: FieldType, advice: str) -> None:
         declared = self._kind(name)
         if declared is not None and declared != kind:
-            message = f"{name} is a {declared}, so this never holds, or always, by Rego's order of types; {advice}"
+            message = (
+                f"{name} is a {declared}, so this never holds, or always, by Rego's order of types; {advice}"
+            )
             self._say("type-mismatch", message)

@@ -1,4 +1,6 @@
-"""Policies as OPA's own parser sees them: modules, rules with their names resolved, and which rule refers to which. Not what may be said."""
+"""Policies as OPA's own parser sees them: modules, rules with their names resolved, and which rule
+refers to which. Not what may be said.
+"""
 
 from __future__ import annotations
 
@@ -8,12 +10,25 @@ from functools import cached_property
 from typing import Any
 
 from regate_adapters.opa.acceptance.names import resolved
-from regate_adapters.opa.acceptance.nodes import FALSE, TRUE, Node, Path, bare, leading_names, nodes, own_name, row_of, steps_below
+from regate_adapters.opa.acceptance.nodes import (
+    FALSE,
+    TRUE,
+    Node,
+    Path,
+    bare,
+    leading_names,
+    nodes,
+    own_name,
+    row_of,
+    steps_below,
+)
 
 
 @dataclass(frozen=True, slots=True)
 class Module:
-    """One policy file: its name below the policy directory, its package (`data`, …), what its imports stand for, and its rules as parsed."""
+    """One policy file: its name below the policy directory, its package (`data`, …), what its imports
+    stand for, and its rules as parsed.
+    """
 
     file: str
     package: Path
@@ -23,7 +38,9 @@ class Module:
 
 @dataclass(frozen=True, eq=False)
 class Definition:
-    """One definition of a rule; a rule may have several, in several files. `known` are the names that its module knows."""
+    """One definition of a rule; a rule may have several, in several files. `known` are the names that
+    its module knows.
+    """
 
     path: Path
     module: Module
@@ -87,7 +104,9 @@ class Policies:
         exported: dict[Path, dict[str, list[Node]]] = {}
         for module in modules:
             names = exported.setdefault(module.package, {})
-            names.update({own_name(rule): _reference((*module.package, own_name(rule))) for rule in module.rules})
+            names.update(
+                {own_name(rule): _reference((*module.package, own_name(rule))) for rule in module.rules}
+            )
         for module in modules:
             known = {**exported[module.package], **module.imports}
             for node in module.rules:
@@ -95,14 +114,20 @@ class Policies:
                 self.rules.setdefault(path, []).append(Definition(path, module, node, known))
 
     def named(self, path: Path) -> list[Path]:
-        """Return the rules that a path below `data` names: those that it leads to or into, and all those below it."""
+        """Return the rules that a path below `data` names: those that it leads to or into, and all
+        those below it.
+        """
         if path not in self._named:
             self._named[path] = [rule for rule in self.rules if rule[: len(path)] == path[: len(rule)]]
         return self._named[path]
 
     def referred(self, tree: Any) -> set[Path]:
         """Return the rules that a resolved tree names."""
-        paths = {("data", *leading_names(steps)) for node in nodes(tree) if (steps := steps_below(node, "data")) is not None}
+        paths = {
+            ("data", *leading_names(steps))
+            for node in nodes(tree)
+            if (steps := steps_below(node, "data")) is not None
+        }
         return {rule for path in paths for rule in self.named(path)}
 
     def referred_by(self, definition: Definition) -> set[Path]:
@@ -112,7 +137,9 @@ class Policies:
         return self._referred[definition]
 
     def exactly(self, term: Node) -> Path | None:
-        """Return the one rule that a resolved term names by its whole path; None for anything else, what lies within its value included."""
+        """Return the one rule that a resolved term names by its whole path; None for anything else,
+        what lies within its value included.
+        """
         steps = steps_below(term, "data")
         if steps is None or any(step["type"] != "string" for step in steps):
             return None
@@ -120,7 +147,9 @@ class Policies:
         return path if self.named(path) == [path] else None
 
     def is_open_helper(self, path: Path) -> bool:
-        """Return whether OPA is told to leave the rule open in a filter (`bundle.describe_modules`): a plain rule that is true or false."""
+        """Return whether OPA is told to leave the rule open in a filter (`bundle.describe_modules`): a
+        plain rule that is true or false.
+        """
         return path[-1] not in ("allow", "admit_result") and all(
             definition.value in (TRUE, FALSE)
             and not (definition.is_function or definition.is_partial or "else" in definition.parsed)
@@ -136,7 +165,11 @@ def modules_of(trees: Mapping[str, Node]) -> list[Module]:
 
 def _head_names(rule: Node) -> Path:
     head = rule["head"]
-    return (str(head["ref"][0]["value"]), *leading_names(head["ref"][1:])) if head.get("ref") else (str(head["name"]),)
+    return (
+        (str(head["ref"][0]["value"]), *leading_names(head["ref"][1:]))
+        if head.get("ref")
+        else (str(head["name"]),)
+    )
 
 
 def _module(name: str, tree: Node) -> Module:

@@ -1,9 +1,10 @@
 """A policy directory as a bundle that OPA loads whole, with a revision that is a digest of its content.
 
-A directory has no revision of its own, so everything that quotes one (decisions, filter plans, audit records) would quote nothing. The
-bundle also carries `data.regate.meta`: the revision once more, so that a query can return it together with its answer, which helper rules
-partial evaluation must leave alone, and where each rule stands. Not the running of OPA (`opa/server/process.py`); the reader of
-`data.regate.meta` is `opa/engine.py`, and what makes sure of the policies `vetting.py`.
+A directory has no revision of its own, so everything that quotes one (decisions, filter plans, audit records)
+would quote nothing. The bundle also carries `data.regate.meta`: the revision once more, so that a query can
+return it together with its answer, which helper rules partial evaluation must leave alone, and where each
+rule stands. Not the running of OPA (`opa/server/process.py`); the reader of `data.regate.meta` is
+`opa/engine.py`, and what makes sure of the policies `vetting.py`.
 """
 
 from __future__ import annotations
@@ -32,18 +33,21 @@ def build_bundle(
     signing_key: Path | None = None,
     required: Collection[str] = (),
 ) -> None:
-    """Write the bundle of these policies to `target`, at once or not at all, after `opa check --strict` found nothing wrong.
+    """Write the bundle of these policies to `target`, at once or not at all, after `opa check --strict` found
+    nothing wrong.
 
-    The revision is the content's own digest unless another is given. With a signing key (a private key in PEM, for RS256) the bundle carries
-    a signature of every file in it, `data.regate.meta` included.
+    The revision is the content's own digest unless another is given. With a signing key (a private key in
+    PEM, for RS256) the bundle carries a signature of every file in it, `data.regate.meta` included.
 
-    The policies may not say what no filter can, nor ask for what the gateway does not do (`acceptance`). An operators' document that has a
-    schema may not be missing or wrong, since what it restricts would then be free, nor a rule of `regate.custom` be one that nothing consults:
-    a misspelt `deny` would deny nothing. `required` are the paths, below `data`, of rules that must be there: OPA answers for one that is not
-    as it answers for one that denies.
+    The policies may not say what no filter can, nor ask for what the gateway does not do (`acceptance`). An
+    operators' document that has a schema may not be missing or wrong, since what it restricts would then be
+    free, nor a rule of `regate.custom` be one that nothing consults: a misspelt `deny` would deny nothing.
+    `required` are the paths, below `data`, of rules that must be there: OPA answers for one that is not as it
+    answers for one that denies.
 
-    A gateway token is put where `system.authz` reads it, so a bundle with a token must stay where only OPA can read it; policies without
-    `system.authz` are then refused, as OPA would answer nothing. Raises `BrokenPolicy` with OPA's message.
+    A gateway token is put where `system.authz` reads it, so a bundle with a token must stay where only OPA
+    can read it; policies without `system.authz` are then refused, as OPA would answer nothing. Raises
+    `BrokenPolicy` with OPA's message.
     """
     named = revision or source.revision
     with tempfile.TemporaryDirectory(prefix="build-", dir=target.parent) as folder:
@@ -55,11 +59,20 @@ def build_bundle(
         vetted = vet(opa, Content(source.digest.encode(), staged), frozenset(required))
         if gateway_token is not None:
             if not vetted.has_authz:
-                raise BrokenPolicy("the policies have no package system.authz, without which OPA would refuse every question")
+                raise BrokenPolicy(
+                    "the policies have no package system.authz, without which OPA would refuse every question"
+                )
             _write_data(staged / "system" / "gateway_token", gateway_token)
         _write_data(staged / "regate" / "meta", {**vetted.described, "revision": named})
         built = Path(folder) / "bundle.tar.gz"
-        _pack(staged, built, opa=opa, identity=f"{source.digest} {gateway_token is None}".encode(), revision=named, signing_key=signing_key)
+        _pack(
+            staged,
+            built,
+            opa=opa,
+            identity=f"{source.digest} {gateway_token is None}".encode(),
+            revision=named,
+            signing_key=signing_key,
+        )
         built.chmod(0o600)
         built.replace(target)
 
@@ -71,13 +84,17 @@ def _write_data(folder: Path, value: object) -> None:
     (folder / "data.json").write_text(json.dumps(value), encoding="utf-8")
 
 
-def _pack(staged: Path, target: Path, *, opa: Path, identity: bytes, revision: str, signing_key: Path | None) -> None:
-    """Write the bundle: modules and schemas as they were written, all data in one document, the manifest, and signatures of these.
+def _pack(
+    staged: Path, target: Path, *, opa: Path, identity: bytes, revision: str, signing_key: Path | None
+) -> None:
+    """Write the bundle: modules and schemas as they were written, all data in one document, the manifest, and
+    signatures of these.
 
     OPA ignores the schemas; a gateway that is given the bundle needs those of the rows.
 
-    Not by `opa build`, which writes modules anew from its formatter: OPA 1.22.2 drops parentheses there, and `input.a` followed by
-    `(-1) == input.b` on the next line comes to mean `input.a - 1 == input.b`. What was checked and tested must be what runs.
+    Not by `opa build`, which writes modules anew from its formatter: OPA 1.22.2 drops parentheses there, and
+    `input.a` followed by `(-1) == input.b` on the next line comes to mean `input.a - 1 == input.b`. What was
+    checked and tested must be what runs.
     """
     packed = staged.parent / "packed"
     for path in sorted([*staged.rglob("*.rego"), *(staged / "schemas").rglob("*.json")]):
@@ -85,7 +102,9 @@ def _pack(staged: Path, target: Path, *, opa: Path, identity: bytes, revision: s
         copy.parent.mkdir(parents=True, exist_ok=True)
         copy.write_bytes(path.read_bytes())
     (packed / "data.json").write_text(json.dumps(_merged_data(staged)), encoding="utf-8")
-    manifest = json.loads((staged / MANIFEST).read_bytes()) if (staged / MANIFEST).is_file() else {"rego_version": 1}
+    manifest = (
+        json.loads((staged / MANIFEST).read_bytes()) if (staged / MANIFEST).is_file() else {"rego_version": 1}
+    )
     (packed / MANIFEST).write_text(json.dumps(manifest | {"revision": revision}), encoding="utf-8")
     examine_packed(opa, Content(identity, packed))
     if signing_key is not None:
@@ -100,12 +119,18 @@ def _pack(staged: Path, target: Path, *, opa: Path, identity: bytes, revision: s
 
 
 def _merged_data(staged: Path) -> dict[str, Any]:
-    """Return all `data.json` and `data.yaml` files as one document, each below its folder's path, as OPA places them."""
+    """Return all `data.json` and `data.yaml` files as one document, each below its folder's path, as
+    OPA places them.
+    """
     merged: dict[str, Any] = {}
-    for path in sorted(path for name in ("data.json", "data.yaml", "data.yml") for path in staged.rglob(name)):
+    for path in sorted(
+        path for name in ("data.json", "data.yaml", "data.yml") for path in staged.rglob(name)
+    ):
         place = path.relative_to(staged)
         try:
-            document = json.loads(path.read_bytes()) if path.suffix == ".json" else yaml.safe_load(path.read_bytes())
+            document = (
+                json.loads(path.read_bytes()) if path.suffix == ".json" else yaml.safe_load(path.read_bytes())
+            )
         except (ValueError, yaml.YAMLError) as error:
             raise BrokenPolicy(f"{place} cannot be read: {error}") from error
         for folder in reversed(place.parent.parts):

@@ -1,7 +1,9 @@
-"""What a policy directory holds: its files, read as they were at one moment, and the list of digests that says whether these are all of them.
+"""What a policy directory holds: its files, read as they were at one moment, and the list of digests that
+says whether these are all of them.
 
-Whoever writes a directory cannot be seen to have finished, unless it carries such a list (`.digests`): one line a file, as `sha256sum` writes
-and checks them. Of the files it names only policies are read here. Not what makes policies of the files; that is `bundle.py`.
+Whoever writes a directory cannot be seen to have finished, unless it carries such a list (`.digests`): one
+line a file, as `sha256sum` writes and checks them. Of the files it names only policies are read here. Not
+what makes policies of the files; that is `bundle.py`.
 """
 
 from __future__ import annotations
@@ -25,13 +27,17 @@ _PROJECTED: Final = "..data"
 _LINE: Final = re.compile(r"([0-9a-f]{64}) [ *](?:\./)?(.+)")
 
 Stamp = tuple[int, int, int, int, int]
-"""What changes when a file is written or replaced, also by one of the same size and time: the kernel gives each change a time of its own."""
+"""What changes when a file is written or replaced, also by one of the same size and time: the kernel
+gives each change a time of its own.
+"""
 Fingerprint = frozenset[tuple[str, Stamp]]
 """What changes when policies may have; empty where there are none."""
 
 
 class DirectoryChanged(OSError):
-    """The directory was written to while it was read, so what was read may be half of one policy and half of another."""
+    """The directory was written to while it was read, so what was read may be half of one policy and
+    half of another.
+    """
 
 
 class TooLarge(OSError):
@@ -39,15 +45,19 @@ class TooLarge(OSError):
 
 
 def is_policy(name: str) -> bool:
-    """Return whether a file of this path within a policy directory is part of the policy: no test, nothing hidden but the manifest."""
+    """Return whether a file of this path within a policy directory is part of the policy: no test,
+    nothing hidden but the manifest.
+    """
     hidden = any(part.startswith(".") for part in name.split("/"))
     return name == MANIFEST or (name.endswith(_SUFFIXES) and not name.endswith(_TESTS) and not hidden)
 
 
 def listing(directory: Path) -> dict[str, Stamp]:
-    """Return the stamps of the policies, data and schemas in the directory, and of its list of digests, by name.
+    """Return the stamps of the policies, data and schemas in the directory, and of its list of digests, by
+    name.
 
-    Raises `OSError` when it is not there, and for a link that leads nowhere: a module that is left out may be the one that denies.
+    Raises `OSError` when it is not there, and for a link that leads nowhere: a module that is left out may be
+    the one that denies.
     """
     found: dict[str, Stamp] = {}
     for name, status in _files(str(_root(directory)), "", frozenset()):
@@ -58,7 +68,9 @@ def listing(directory: Path) -> dict[str, Stamp]:
 
 
 def read_whole(directory: Path) -> tuple[dict[str, Stamp], dict[str, bytes]]:
-    """Return the listing and the contents that belong to it. Raises `OSError`: `DirectoryChanged` when there was no moment at which it held these."""
+    """Return the listing and the contents that belong to it. Raises `OSError`: `DirectoryChanged` when
+    there was no moment at which it held these.
+    """
     root = _root(directory)
     stamps = listing(root)
     if sum(size for _, _, size, _, _ in stamps.values()) > MAX_BYTES:
@@ -80,7 +92,9 @@ def read_whole(directory: Path) -> tuple[dict[str, Stamp], dict[str, bytes]]:
 
 def digest_list(files: Mapping[str, bytes]) -> bytes:
     """Return the list of digests of these files."""
-    return "".join(f"{hashlib.sha256(content).hexdigest()}  {name}\n" for name, content in sorted(files.items())).encode()
+    return "".join(
+        f"{hashlib.sha256(content).hexdigest()}  {name}\n" for name, content in sorted(files.items())
+    ).encode()
 
 
 def listed_digests(text: bytes) -> dict[str, str]:
@@ -120,8 +134,12 @@ def _root(directory: Path) -> Path:
     return projected.resolve() if projected.is_dir() else directory
 
 
-def _files(folder: str, prefix: str, above: frozenset[tuple[int, int]]) -> Iterator[tuple[str, os.stat_result]]:
-    """Yield the files below, links followed, by name; folders that are hidden, or lead back to one above, are left out."""
+def _files(
+    folder: str, prefix: str, above: frozenset[tuple[int, int]]
+) -> Iterator[tuple[str, os.stat_result]]:
+    """Yield the files below, links followed, by name; folders that are hidden, or lead back to one
+    above, are left out.
+    """
     status = os.stat(folder)  # noqa: PTH116 — twice as fast as `Path`, and asked several times a second
     within = above | {(status.st_dev, status.st_ino)}
     with os.scandir(folder) as entries:

@@ -1,6 +1,8 @@
-"""Where a managed OPA's policies come from: a directory, which is checked and built here, or a bundle that somebody signed (`signed.py`).
+"""Where a managed OPA's policies come from: a directory, which is checked and built here, or a bundle that
+somebody signed (`signed.py`).
 
-Not the running of OPA, nor for how long policies must have been still before they are in force; that is `opa/server/process.py`, the counterpart.
+Not the running of OPA, nor for how long policies must have been still before they are in force; that is
+`opa/server/process.py`, the counterpart.
 """
 
 from __future__ import annotations
@@ -12,15 +14,21 @@ from typing import Protocol
 
 from regate_adapters.opa.policies.bundle import build_bundle
 from regate_adapters.opa.policies.listing import DIGESTS, Fingerprint
-from regate_adapters.opa.policies.source import BrokenPolicy, IncompletePolicy, PolicySource, fingerprint, read_source
+from regate_adapters.opa.policies.source import (
+    BrokenPolicy,
+    IncompletePolicy,
+    PolicySource,
+    fingerprint,
+    read_source,
+)
 
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
     """Policies that were built and may serve. `seen` is the fingerprint of what they were made of.
 
-    `is_whole` says that a list of digests or a signature shows that this is all of them. `gone` are files of the policies in force that are
-    not there any more, and that nothing says are meant to be gone.
+    `is_whole` says that a list of digests or a signature shows that this is all of them. `gone` are files of
+    the policies in force that are not there any more, and that nothing says are meant to be gone.
     """
 
     revision: str
@@ -41,12 +49,15 @@ class PolicyOrigin(Protocol):
         """Return what changes when the policies may have: cheap enough to be asked several times a second."""
         ...
 
-    def build(self, target: Path, *, opa: Path, gateway_token: str, required: Collection[str]) -> Candidate | None:
-        """Write to `target` the bundle that OPA is to load, and return what it is; None when that is in force already.
+    def build(
+        self, target: Path, *, opa: Path, gateway_token: str, required: Collection[str]
+    ) -> Candidate | None:
+        """Write to `target` the bundle that OPA is to load, and return what it is; None when that is in force
+        already.
 
-        The token must be put where `system.authz` reads it. Must raise `BrokenPolicy` for policies that may not serve, among them those
-        without a required rule, and `IncompletePolicy` for those of which a part is not there. May leave anything at `target` when it raises
-        or returns None.
+        The token must be put where `system.authz` reads it. Must raise `BrokenPolicy` for policies that may
+        not serve, among them those without a required rule, and `IncompletePolicy` for those of which a part
+        is not there. May leave anything at `target` when it raises or returns None.
         """
         ...
 
@@ -71,11 +82,16 @@ class PolicyDirectory:
         """Return names, times and sizes of the files."""
         return fingerprint(self._directory)
 
-    def build(self, target: Path, *, opa: Path, gateway_token: str, required: Collection[str]) -> Candidate | None:
+    def build(
+        self, target: Path, *, opa: Path, gateway_token: str, required: Collection[str]
+    ) -> Candidate | None:
         """Write the bundle unless the content is that in force. See `PolicyOrigin.build`."""
         source = read_source(self._directory)
         if self._listed and not source.listed:
-            raise IncompletePolicy(f"{self._directory} has no {DIGESTS} any more: write one, or restart to take the policies without it")
+            raise IncompletePolicy(
+                f"{self._directory} has no {DIGESTS} any more: write one, or restart to take the "
+                "policies without it"
+            )
         self._listed = source.listed
         if self._in_force is not None and self._in_force.revision == source.revision:
             return None

@@ -1,9 +1,10 @@
-"""The policies of an OPA that is not ours, held to what those of a managed one are held to: read through its API, parsed by itself, judged here.
+"""The policies of an OPA that is not ours, held to what those of a managed one are held to: read through its
+API, parsed by itself, judged here.
 
-Such an OPA takes whatever its operators give it, and the gateway learns of it afterwards. So an answer counts only when the policies of its
-revision were found to be acceptable; until then, and when they cannot be read, there is no policy. Whoever may read them is said by
-`system.authz` (`rego/system/authz.rego` permits it). The counterpart for our own OPA is `opa/server/process.py`, which never lets OPA see what is
-refused.
+Such an OPA takes whatever its operators give it, and the gateway learns of it afterwards. So an answer counts
+only when the policies of its revision were found to be acceptable; until then, and when they cannot be read,
+there is no policy. Whoever may read them is said by `system.authz` (`rego/system/authz.rego` permits it). The
+counterpart for our own OPA is `opa/server/process.py`, which never lets OPA see what is refused.
 """
 
 from __future__ import annotations
@@ -32,7 +33,8 @@ _REMEMBERED: Final = 8
 _DOCUMENTS: Final = ("tools", "guard_thresholds")
 """The operators' documents in which controls can be asked for."""
 _UNREADABLE: Final = (
-    "OPA does not let the gateway read its policies (GET /v1/policies answers {status}), so nothing shows that they stay within the filter "
+    "OPA does not let the gateway read its policies (GET /v1/policies answers {status}), so nothing "
+    "shows that they stay within the filter "
     "fragment: permit it to the gateway's token in system.authz, as the shipped rego/system/authz.rego does"
 )
 
@@ -60,13 +62,17 @@ class RemotePolicies:
         await self._probe.__aenter__()
         return self
 
-    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         """Close the connections."""
         await self._probe.__aexit__(kind, error, trace)
         await self._client.__aexit__(kind, error, trace)
 
     async def require(self, revision: str) -> None:
-        """Return when the policies of the revision were found acceptable. Raises `PolicyUnavailable` otherwise, and when it takes too long."""
+        """Return when the policies of the revision were found acceptable. Raises `PolicyUnavailable`
+        otherwise, and when it takes too long.
+        """
         if self._verdicts.get(revision, self) is None:  # nothing is wrong with it
             return
         try:
@@ -80,7 +86,9 @@ class RemotePolicies:
             raise PolicyUnavailable(problem)
 
     async def check(self) -> str:
-        """Return the revision that may serve, after looking now. Raises `PolicyUnavailable` when none may, or OPA does not answer."""
+        """Return the revision that may serve, after looking now. Raises `PolicyUnavailable` when none
+        may, or OPA does not answer.
+        """
         revision = await self._probe.revision()
         await self._look()
         if self.problem is not None:
@@ -88,7 +96,9 @@ class RemotePolicies:
         return revision
 
     async def work(self) -> None:
-        """Look at the policies whenever somebody asks about a revision that is not known, and every few seconds, until cancelled."""
+        """Look at the policies whenever somebody asks about a revision that is not known, and every
+        few seconds, until cancelled.
+        """
         while True:
             try:
                 await self._look()
@@ -112,16 +122,24 @@ class RemotePolicies:
         texts = _texts(reply)
         documents = await self._documents()
         seen = sha256(orjson.dumps([texts, documents], option=orjson.OPT_SORT_KEYS)).hexdigest()
-        if self._seen == (revision, seen) and revision in self._verdicts and self._verdicts[revision] == self.problem:
+        if (
+            self._seen == (revision, seen)
+            and revision in self._verdicts
+            and self._verdicts[revision] == self.problem
+        ):
             return
         try:
             trees = await parsed_by_server(self._client, texts)
         except NotParsed as error:
             problem: str | None = str(error)
         else:
-            files = {name: text.encode() for name, text in texts.items()} | {"data.json": orjson.dumps({"regate": documents})}
+            files = {name: text.encode() for name, text in texts.items()} | {
+                "data.json": orjson.dumps({"regate": documents})
+            }
             problem = in_words(await asyncio.to_thread(judged, trees, files, self._schemas)) or None
-        if await self._probe.revision() == revision:  # else it is not known whose policies these are, and they are looked at once more
+        if (
+            await self._probe.revision() == revision
+        ):  # else it is not known whose policies these are, and they are looked at once more
             self._seen = revision, seen
             self._judge(revision, problem)
 
@@ -160,5 +178,7 @@ def _body(reply: Reply) -> dict[str, Any]:
     except ValueError:
         body = None
     if reply.status != 200 or not isinstance(body, dict):
-        raise PolicyUnavailable(f"OPA answered {reply.status} when its policies were to be read: {reply.excerpt}")
+        raise PolicyUnavailable(
+            f"OPA answered {reply.status} when its policies were to be read: {reply.excerpt}"
+        )
     return body

@@ -1,8 +1,10 @@
-"""When what lies where policies come from may be taken: once it has been still, since somebody may be in the middle of writing it.
+"""When what lies where policies come from may be taken: once it has been still, since somebody may be in the
+middle of writing it.
 
-Policies are built while they settle, so that an edit is in force no later for it. Stillness cannot tell a writer who has finished from one who
-pauses for longer; a list of digests or a signature can (`listing.py`, `signed.py`), and what shows so that it is whole is taken at once. Not
-what becomes of what is found; that is `opa/server/process.py`.
+Policies are built while they settle, so that an edit is in force no later for it. Stillness cannot tell a
+writer who has finished from one who pauses for longer; a list of digests or a signature can (`listing.py`,
+`signed.py`), and what shows so that it is whole is taken at once. Not what becomes of what is found; that is
+`opa/server/process.py`.
 """
 
 from __future__ import annotations
@@ -23,7 +25,9 @@ _log = logging.getLogger("regate.opa")
 POLL_SECONDS: Final = 0.25
 _STILL_SECONDS: Final = 1.0
 _PATIENCE_SECONDS: Final = 10.0
-"""For how long policies must be still of which something is missing, or gone: a copy in progress looks so, and may pause for a while."""
+"""For how long policies must be still of which something is missing, or gone: a copy in progress looks
+so, and may pause for a while.
+"""
 _SETTLE_SECONDS: Final = 30.0
 
 Found: TypeAlias = Candidate | BrokenPolicy | OSError | None
@@ -31,7 +35,9 @@ Found: TypeAlias = Candidate | BrokenPolicy | OSError | None
 
 
 class SettlingPolicies:
-    """Policies that may be written at any time. `fingerprint` changes when they do, and `build` makes of them what may serve, or raises."""
+    """Policies that may be written at any time. `fingerprint` changes when they do, and `build` makes
+    of them what may serve, or raises.
+    """
 
     def __init__(self, fingerprint: Callable[[], Fingerprint], build: Callable[[], Candidate | None]) -> None:
         self._fingerprint = fingerprint
@@ -39,7 +45,9 @@ class SettlingPolicies:
         self._concluded: Fingerprint | None = None
 
     async def first(self) -> Candidate:
-        """Return the policies that are there, once they are still. Raises `BrokenPolicy` for such as may not serve, or never are."""
+        """Return the policies that are there, once they are still. Raises `BrokenPolicy` for such as
+        may not serve, or never are.
+        """
         deadline = time.monotonic() + _SETTLE_SECONDS
         while time.monotonic() < deadline:
             since, seen = await self._glance()
@@ -54,13 +62,17 @@ class SettlingPolicies:
         raise BrokenPolicy(f"the policies were written to for {_SETTLE_SECONDS} s")
 
     async def look(self, conclude: Callable[[Found], Awaitable[None]]) -> None:
-        """Hand over what is there if that has changed and become still. Returns at once where nothing has changed since."""
+        """Hand over what is there if that has changed and become still. Returns at once where nothing
+        has changed since.
+        """
         since, seen = await self._glance()
         while seen != self._concluded:
             found = await self._examined()
             if (why := _unfinished(found)) is not None:
                 _log.info("policy_awaited", extra={"cause": why, "for_s": _PATIENCE_SECONDS})
-            if await self._stays(found, seen, until=since + (_PATIENCE_SECONDS if why else _stillness(found))):
+            if await self._stays(
+                found, seen, until=since + (_PATIENCE_SECONDS if why else _stillness(found))
+            ):
                 self._concluded = seen
                 await conclude(found)
                 return
@@ -91,7 +103,9 @@ class SettlingPolicies:
             raise
 
     async def _stays(self, found: Found, seen: Fingerprint, *, until: float) -> bool:
-        """Return whether what was found is of what was seen, and that is still there when the time has come; False as soon as it is not."""
+        """Return whether what was found is of what was seen, and that is still there when the time has
+        come; False as soon as it is not.
+        """
         if isinstance(found, Candidate) and found.seen != seen:
             return False
         while (await self._glance())[1] == seen:
@@ -103,12 +117,16 @@ class SettlingPolicies:
 
 
 def _stillness(found: Found) -> float:
-    """Return for how long this must have been there, in seconds, before it can be believed that nobody is still writing it."""
+    """Return for how long this must have been there, in seconds, before it can be believed that nobody
+    is still writing it.
+    """
     return 0.0 if isinstance(found, Candidate) and found.is_whole else _STILL_SECONDS
 
 
 def _unfinished(found: Found) -> str | None:
-    """Return why somebody may not have finished writing what was found, however still it is; None where nothing speaks for that."""
+    """Return why somebody may not have finished writing what was found, however still it is; None
+    where nothing speaks for that.
+    """
     if isinstance(found, IncompletePolicy):
         return found.message
     if isinstance(found, Candidate) and found.gone:

@@ -1,8 +1,10 @@
-"""A signed bundle file as a managed OPA's policies: loaded under its own signature, by a key that does not come with it.
+"""A signed bundle file as a managed OPA's policies: loaded under its own signature, by a key that does not
+come with it.
 
-OPA verifies the very bundle that it runs, at each load: the files as they are in the given one, with their signature, and one file more, the
-gateway's token, which is named to OPA as the only one without. That bundle is written anew from what was read here, so whoever reads the
-files here (row schemas, the contract) reads what OPA verified. The other kind of policies is a directory (`origins.py`).
+OPA verifies the very bundle that it runs, at each load: the files as they are in the given one, with their
+signature, and one file more, the gateway's token, which is named to OPA as the only one without. That bundle
+is written anew from what was read here, so whoever reads the files here (row schemas, the contract) reads
+what OPA verified. The other kind of policies is a directory (`origins.py`).
 """
 
 from __future__ import annotations
@@ -34,7 +36,9 @@ _DEADLINE_SECONDS: Final = 30
 
 
 def read_bundle(bundle: Path) -> dict[str, bytes]:
-    """Return the files of a bundle by name. Raises `BrokenPolicy` for what is none, or could be read in two ways."""
+    """Return the files of a bundle by name. Raises `BrokenPolicy` for what is none, or could be read
+    in two ways.
+    """
     files: dict[str, bytes] = {}
     left = _MAX_BYTES
     try:
@@ -44,11 +48,20 @@ def read_bundle(bundle: Path) -> dict[str, bytes]:
                     continue
                 name = member.name.removeprefix("./").removeprefix("/")
                 content = archive.extractfile(member) if member.isreg() else None
-                if content is None or name in files or str(PurePosixPath(name)) != name or ".." in PurePosixPath(name).parts:
-                    raise BrokenPolicy(f"{bundle.name} is no bundle: {member.name!r} is no plain file, or there twice")
+                if (
+                    content is None
+                    or name in files
+                    or str(PurePosixPath(name)) != name
+                    or ".." in PurePosixPath(name).parts
+                ):
+                    raise BrokenPolicy(
+                        f"{bundle.name} is no bundle: {member.name!r} is no plain file, or there twice"
+                    )
                 left -= member.size
                 if left < 0 or len(files) == _MAX_FILES:
-                    raise BrokenPolicy(f"{bundle.name} holds more than {_MAX_BYTES} bytes or {_MAX_FILES} files")
+                    raise BrokenPolicy(
+                        f"{bundle.name} holds more than {_MAX_BYTES} bytes or {_MAX_FILES} files"
+                    )
                 files[name] = content.read()
     except (OSError, EOFError, tarfile.TarError, ValueError, UnicodeError) as error:
         raise BrokenPolicy(f"{bundle.name} cannot be read as a bundle: {error}") from error
@@ -58,7 +71,9 @@ def read_bundle(bundle: Path) -> dict[str, bytes]:
 
 
 class SignedBundle:
-    """A bundle file and the public key (PEM, RSA) of whoever may sign policies. The key is read once: a process knows one key only."""
+    """A bundle file and the public key (PEM, RSA) of whoever may sign policies. The key is read once:
+    a process knows one key only.
+    """
 
     def __init__(self, bundle: Path, key: Path, *, private: Path) -> None:
         self._bundle = bundle
@@ -68,7 +83,14 @@ class SignedBundle:
 
     def arguments(self) -> tuple[str, ...]:
         """Return how OPA is told to verify what it loads."""
-        return ("--signing-alg", _ALGORITHM, "--verification-key", str(self._key), "--exclude-files-verify", _TOKEN)
+        return (
+            "--signing-alg",
+            _ALGORITHM,
+            "--verification-key",
+            str(self._key),
+            "--exclude-files-verify",
+            _TOKEN,
+        )
 
     def fingerprint(self) -> Fingerprint:
         """Return what changes when the file is written or replaced."""
@@ -77,8 +99,12 @@ class SignedBundle:
         except OSError:
             return frozenset()
 
-    def build(self, target: Path, *, opa: Path, gateway_token: str, required: Collection[str]) -> Candidate | None:
-        """Write to `target` what OPA is to load, and return what it is; None when it is in force already. Raises `BrokenPolicy`."""
+    def build(
+        self, target: Path, *, opa: Path, gateway_token: str, required: Collection[str]
+    ) -> Candidate | None:
+        """Write to `target` what OPA is to load, and return what it is; None when it is in force
+        already. Raises `BrokenPolicy`.
+        """
         if not self._key.exists():
             self._read_key()
         seen = self.fingerprint()
@@ -95,7 +121,10 @@ class SignedBundle:
             require_acceptable(trees.result(), files)
         if self._in_force is not None and self._in_force.revision == revision:
             # Records and remembered filters name the revision, so it must name one content.
-            raise BrokenPolicy(f"{self._bundle.name} is another policy under the revision in force, {revision}: build it with --revision")
+            raise BrokenPolicy(
+                f"{self._bundle.name} is another policy under the revision in force, {revision}: build "
+                "it with --revision"
+            )
         return Candidate(revision, files, seen, is_whole=True)
 
     def accept(self, candidate: Candidate) -> None:
@@ -108,15 +137,33 @@ class SignedBundle:
         except OSError as error:
             raise BrokenPolicy(f"opa.verification_key cannot be read: {error}") from error
         if _PUBLIC_KEY.search(key) is None:  # OPA would take a private key as well
-            raise BrokenPolicy("opa.verification_key must be a file with an RSA public key in PEM (-----BEGIN PUBLIC KEY-----)")
+            raise BrokenPolicy(
+                "opa.verification_key must be a file with an RSA public key in PEM (-----BEGIN PUBLIC "
+                "KEY-----)"
+            )
         self._key.write_bytes(key)
 
     def _verify(self, built: Path, *, opa: Path) -> None:
         """Have OPA verify and compile what it is to load, before it takes the place of what it runs."""
         with tempfile.TemporaryDirectory(prefix="verify-", dir=built.parent) as folder:
-            command = [str(opa), "build", "--bundle", built.name, *self.arguments(), "--output", str(Path(folder, "verified.tar.gz"))]
+            command = [
+                str(opa),
+                "build",
+                "--bundle",
+                built.name,
+                *self.arguments(),
+                "--output",
+                str(Path(folder, "verified.tar.gz")),
+            ]
             try:
-                done = subprocess.run(command, cwd=built.parent, capture_output=True, check=False, timeout=_DEADLINE_SECONDS, env={})  # noqa: S603
+                done = subprocess.run(
+                    command,
+                    cwd=built.parent,
+                    capture_output=True,
+                    check=False,
+                    timeout=_DEADLINE_SECONDS,
+                    env={},
+                )
             except (OSError, subprocess.TimeoutExpired) as error:
                 raise BrokenPolicy(f"opa build did not run: {error}") from error
         if done.returncode != 0:
@@ -126,7 +173,9 @@ class SignedBundle:
 
 
 def _parsed(files: Mapping[str, bytes], opa: Path) -> dict[str, Any]:
-    texts = {name: content.decode(errors="replace") for name, content in files.items() if name.endswith(".rego")}
+    texts = {
+        name: content.decode(errors="replace") for name, content in files.items() if name.endswith(".rego")
+    }
     try:
         return parsed_by_command(opa, texts)
     except NotParsed as error:
@@ -134,14 +183,18 @@ def _parsed(files: Mapping[str, bytes], opa: Path) -> dict[str, Any]:
 
 
 def _described(files: Mapping[str, bytes], name: str, required: Collection[str]) -> str:
-    """Return the revision that a bundle made by `bundle.build_bundle` says of itself, after comparing its rules with the contract."""
+    """Return the revision that a bundle made by `bundle.build_bundle` says of itself, after comparing
+    its rules with the contract.
+    """
     try:
         revision = json.loads(files[".manifest"])["revision"]
         meta: Any = json.loads(files["data.json"])["regate"]["meta"]
         same, places = meta["revision"] == revision, meta["places"]
         lacking = sorted(rule for rule in required if f"data.{rule.replace('/', '.')}" not in places)
     except (KeyError, TypeError, ValueError) as error:
-        raise BrokenPolicy(f"{name} was not built by `regate policy build`: it does not describe its rules") from error
+        raise BrokenPolicy(
+            f"{name} was not built by `regate policy build`: it does not describe its rules"
+        ) from error
     if not same or not revision or not isinstance(revision, str):
         raise BrokenPolicy(f"{name} does not say one revision: build it with `regate policy build`")
     if lacking:

@@ -1,4 +1,5 @@
-"""Policies as they come: what a policy directory held at one moment, and what is wrong with policies that cannot serve.
+"""Policies as they come: what a policy directory held at one moment, and what is wrong with policies that
+cannot serve.
 
 Not what makes sure of them (`vetting.py`), nor what OPA loads (`bundle.py`).
 """
@@ -10,7 +11,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from regate_adapters.opa.policies.listing import DIGESTS, DirectoryChanged, Fingerprint, departure, listing, read_whole
+from regate_adapters.opa.policies.listing import (
+    DIGESTS,
+    DirectoryChanged,
+    Fingerprint,
+    departure,
+    listing,
+    read_whole,
+)
 from regate_orchestrator.errors import ConfigurationError
 
 
@@ -24,7 +32,9 @@ class IncompletePolicy(BrokenPolicy):
 
 @dataclass(frozen=True, slots=True)
 class PolicySource:
-    """What a policy directory held at one moment: file contents by relative path, and whether a list of digests says that these are all."""
+    """What a policy directory held at one moment: file contents by relative path, and whether a list
+    of digests says that these are all.
+    """
 
     files: Mapping[str, bytes]
     seen: Fingerprint = frozenset()
@@ -48,8 +58,8 @@ class PolicySource:
 def read_source(directory: Path) -> PolicySource:
     """Return the policies, data and schemas in the directory, as they were at one moment; tests are left out.
 
-    Raises `IncompletePolicy` while there is no such moment, when there are no policies, or others than the directory's list of digests names;
-    `BrokenPolicy` when they cannot be read.
+    Raises `IncompletePolicy` while there is no such moment, when there are no policies, or others than the
+    directory's list of digests names; `BrokenPolicy` when they cannot be read.
     """
     try:
         seen, files = read_whole(directory)
@@ -66,7 +76,9 @@ def read_source(directory: Path) -> PolicySource:
 
 
 def fingerprint(directory: Path) -> Fingerprint:
-    """Return what changes when a file in the directory does, empty without one: cheap enough to be asked several times a second."""
+    """Return what changes when a file in the directory does, empty without one: cheap enough to be
+    asked several times a second.
+    """
     try:
         return frozenset(listing(directory).items())
     except OSError:

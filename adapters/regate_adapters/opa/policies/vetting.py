@@ -1,4 +1,5 @@
-"""Whether policies may serve, and what there is to know of those that may: OPA's own check, the contract of their rules, what `acceptance` refuses.
+"""Whether policies may serve, and what there is to know of those that may: OPA's own check, the contract of
+their rules, what `acceptance` refuses.
 
 Content that was found good once is not looked at again. Not the packing (`bundle.py`).
 """
@@ -30,7 +31,8 @@ _MODULES_KEPT: Final = 128
 _CUSTOM: Final = "data.regate.custom."
 _OPERATORS: Final = ("schemas", "operators")
 
-# Of the schemas of operators' documents, given as input: which have no document, and what is wrong with the others.
+# Of the schemas of operators' documents, given as input: which have no document, and what is wrong with the
+# others.
 _DOCUMENT_FAULTS: Final = """{
     "missing": [name | some name, _ in input; count([document | document := data.regate[name]]) == 0],
     "wrong": [[name, fault.field, fault.desc] |
@@ -43,7 +45,9 @@ _DOCUMENT_FAULTS: Final = """{
 
 @dataclass(frozen=True, slots=True)
 class Content:
-    """What is somewhere: equal to the same content anywhere else, so that OPA need not be asked about it again."""
+    """What is somewhere: equal to the same content anywhere else, so that OPA need not be asked about
+    it again.
+    """
 
     identity: bytes
     place: Path = field(compare=False)
@@ -51,7 +55,9 @@ class Content:
 
 @dataclass(frozen=True, slots=True)
 class Vetted:
-    """What there is to know of policies that may serve: `data.regate.meta` without a revision, and whether they say who may ask OPA."""
+    """What there is to know of policies that may serve: `data.regate.meta` without a revision, and
+    whether they say who may ask OPA.
+    """
 
     described: JsonObject
     has_authz: bool
@@ -62,9 +68,15 @@ def vet(opa: Path, policies: Content, required: frozenset[str]) -> Vetted:
     """Return what these policies are. Raises `BrokenPolicy` for such as may not serve."""
     _check(opa, policies.place)  # first: its messages are written for people
     _require_documents(opa, policies.place)
-    files = {path.relative_to(policies.place).as_posix(): path.read_bytes() for path in policies.place.rglob("*") if path.is_file()}
+    files = {
+        path.relative_to(policies.place).as_posix(): path.read_bytes()
+        for path in policies.place.rglob("*")
+        if path.is_file()
+    }
     names = sorted(name for name in files if name.endswith(".rego"))
-    modules = dict(zip(names, side_by_side(lambda name: parsed_module(opa, policies.place / name), names), strict=True))
+    modules = dict(
+        zip(names, side_by_side(lambda name: parsed_module(opa, policies.place / name), names), strict=True)
+    )
     _require_consulted(modules)
     _require_rules(modules, required)
     require_acceptable(modules, files)
@@ -73,14 +85,20 @@ def vet(opa: Path, policies: Content, required: frozenset[str]) -> Vetted:
 
 @lru_cache(maxsize=_POLICIES_KEPT)
 def examine_packed(opa: Path, packed: Content) -> None:
-    """Raise `BrokenPolicy` for a bundle that OPA refuses: packages outside of its roots and data that collides with rules show only there."""
+    """Raise `BrokenPolicy` for a bundle that OPA refuses: packages outside of its roots and data that
+    collides with rules show only there.
+    """
     _check(opa, packed.place)
 
 
 def run_opa(opa: Path, arguments: list[str], *, at: Path) -> bytes:
-    """Return what OPA's command prints, run in `at`, so that its messages name files as the operator knows them. Raises `BrokenPolicy`."""
+    """Return what OPA's command prints, run in `at`, so that its messages name files as the operator
+    knows them. Raises `BrokenPolicy`.
+    """
     try:
-        done = subprocess.run([opa, *arguments], cwd=at, capture_output=True, check=False, timeout=_DEADLINE_SECONDS, env={})  # noqa: S603
+        done = subprocess.run(
+            [opa, *arguments], cwd=at, capture_output=True, check=False, timeout=_DEADLINE_SECONDS, env={}
+        )
     except (OSError, subprocess.TimeoutExpired) as error:
         raise BrokenPolicy(f"opa {arguments[0]} did not run: {error}") from error
     if done.returncode != 0:
@@ -90,18 +108,24 @@ def run_opa(opa: Path, arguments: list[str], *, at: Path) -> bytes:
 
 
 def parsed_module(opa: Path, file: Path) -> Any:
-    """Return OPA's syntax tree of the file, with the place of each node. Raises `BrokenPolicy` where there is none."""
+    """Return OPA's syntax tree of the file, with the place of each node. Raises `BrokenPolicy` where
+    there is none.
+    """
     return json.loads(_parsed(opa, Content(file.read_bytes(), file)))
 
 
 def side_by_side(ask: Callable[[str], _Answer], names: Sequence[str]) -> list[_Answer]:
-    """Return what is answered for each of the names, in their order. OPA parses one file a process, and somebody waits for all of them."""
+    """Return what is answered for each of the names, in their order. OPA parses one file a process,
+    and somebody waits for all of them.
+    """
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         return list(pool.map(ask, names))
 
 
 def require_acceptable(trees: Mapping[str, Any], files: Mapping[str, bytes]) -> None:
-    """Raise `BrokenPolicy` where policies, by their syntax trees and files, say what no filter can, or ask for what the gateway does not do."""
+    """Raise `BrokenPolicy` where policies, by their syntax trees and files, say what no filter can, or
+    ask for what the gateway does not do.
+    """
     try:
         findings = judged(trees, files, schemas_in(files))
     except ConfigurationError as error:
@@ -113,8 +137,9 @@ def require_acceptable(trees: Mapping[str, Any], files: Mapping[str, bytes]) -> 
 def describe_modules(modules: Mapping[str, Any]) -> JsonObject:
     """Return `data.regate.meta` for parsed modules, by file name, but for the revision.
 
-    `helpers` lists, per package, the complete boolean rules without arguments of that package and of the packages it refers to, except
-    entrypoints: partial evaluation must not inline them, or a principal with many teams costs seconds and a negated one is not exact.
+    `helpers` lists, per package, the complete boolean rules without arguments of that package and of the
+    packages it refers to, except entrypoints: partial evaluation must not inline them, or a principal with
+    many teams costs seconds and a negated one is not exact.
     """
     own: dict[str, set[str]] = {}
     mentioned: dict[str, set[str]] = {}
@@ -126,11 +151,19 @@ def describe_modules(modules: Mapping[str, Any]) -> JsonObject:
         mentioned.setdefault(package, set()).update(_references(module))
         for rule in module.get("rules", ()):
             named = f"{package}.{_rule_name(rule)}"
-            (defaults if rule.get("default") else places).setdefault(named, f"{name}:{rule['location']['row']}")
+            (defaults if rule.get("default") else places).setdefault(
+                named, f"{name}:{rule['location']['row']}"
+            )
     for package, rules in _rules_by_package(modules).items():
-        own[package] = {f"{package}.{name}" for name, group in rules.items() if name not in _ENTRYPOINTS and all(map(_is_helper, group))}
+        own[package] = {
+            f"{package}.{name}"
+            for name, group in rules.items()
+            if name not in _ENTRYPOINTS and all(map(_is_helper, group))
+        }
     helpers = {
-        package.removeprefix("data.").replace(".", "/"): sorted(set().union(*(own[reached] for reached in _reach(package, mentioned))))
+        package.removeprefix("data.").replace(".", "/"): sorted(
+            set().union(*(own[reached] for reached in _reach(package, mentioned)))
+        )
         for package in own
     }
     return {"helpers": helpers, "places": defaults | places}
@@ -142,12 +175,25 @@ def _check(opa: Path, staged: Path) -> None:
 
 
 def _require_documents(opa: Path, staged: Path) -> None:
-    schemas = {path.stem: json.loads(path.read_bytes()) for path in sorted(staged.joinpath(*_OPERATORS).glob("*.json"))}
+    schemas = {
+        path.stem: json.loads(path.read_bytes())
+        for path in sorted(staged.joinpath(*_OPERATORS).glob("*.json"))
+    }
     if not schemas:
         return
     given = staged.parent / "operators.json"
     given.write_text(json.dumps(schemas), encoding="utf-8")
-    arguments = ["eval", "--bundle", staged.name, "--input", given.name, "--strict-builtin-errors", "--format", "raw", _DOCUMENT_FAULTS]
+    arguments = [
+        "eval",
+        "--bundle",
+        staged.name,
+        "--input",
+        given.name,
+        "--strict-builtin-errors",
+        "--format",
+        "raw",
+        _DOCUMENT_FAULTS,
+    ]
     found = json.loads(run_opa(opa, arguments, at=staged.parent))
     faults = [f"data.regate.{name} is missing" for name in found["missing"]]
     faults += [f"data.regate.{name}: {field}: {fault}" for name, field, fault in found["wrong"]]
@@ -168,14 +214,24 @@ def _require_consulted(modules: Mapping[str, Any]) -> None:
             consulted = package in elsewhere or any(f"{other}.".startswith(f"{path}.") for other in elsewhere)
             if not consulted and not _rule_name(rule).startswith("_"):
                 place = f"{name}:{rule['location']['row']}"
-                raise BrokenPolicy(f"{place}: nothing consults {path[5:]}: correct its name, or let it begin with an underscore")
+                raise BrokenPolicy(
+                    f"{place}: nothing consults {path[5:]}: correct its name, or let it begin with an "
+                    "underscore"
+                )
 
 
 def _require_rules(modules: Mapping[str, Any], required: Collection[str]) -> None:
-    rules = {f"{package}.{name}": group for package, named in _rules_by_package(modules).items() for name, group in named.items()}
+    rules = {
+        f"{package}.{name}": group
+        for package, named in _rules_by_package(modules).items()
+        for name, group in named.items()
+    }
     for path in sorted("data." + rule.replace("/", ".") for rule in required):
         if path not in rules:
-            raise BrokenPolicy(f"{path} is missing, and OPA answers a missing rule as a denial: define it, or keep the shipped one")
+            raise BrokenPolicy(
+                f"{path} is missing, and OPA answers a missing rule as a denial: define it, or keep "
+                "the shipped one"
+            )
         if any(rule["head"].get("args") for rule in rules[path]):
             raise BrokenPolicy(f"{path} takes arguments, so it cannot be asked for: leave them out")
 
@@ -209,7 +265,13 @@ def _is_helper(rule: Any) -> bool:
     head = rule["head"]
     value = head.get("value", {"type": "boolean"})
     single = len(head.get("ref", ("",))) == 1
-    return single and "key" not in head and not head.get("args") and value["type"] == "boolean" and "else" not in rule
+    return (
+        single
+        and "key" not in head
+        and not head.get("args")
+        and value["type"] == "boolean"
+        and "else" not in rule
+    )
 
 
 def _references(node: Any) -> Iterable[str]:
@@ -226,12 +288,16 @@ def _references(node: Any) -> Iterable[str]:
 
 
 def _reach(package: str, mentioned: Mapping[str, set[str]]) -> set[str]:
-    """Return the package and all packages that it refers to, directly, through others, or by a name above theirs."""
+    """Return the package and all packages that it refers to, directly, through others, or by a name
+    above theirs.
+    """
     reached, waiting = {package}, [package]
     while waiting:
         for path in mentioned[waiting.pop()]:
             for other in mentioned:
-                if other not in reached and (path == other or path.startswith(f"{other}.") or other.startswith(f"{path}.")):
+                if other not in reached and (
+                    path == other or path.startswith(f"{other}.") or other.startswith(f"{path}.")
+                ):
                     reached.add(other)
                     waiting.append(other)
     return reached

@@ -1,6 +1,8 @@
-"""A child process whose words are read and logged for as long as it lives, so that it never waits for a reader, and are kept in part.
+"""A child process whose words are read and logged for as long as it lives, so that it never waits for a
+reader, and are kept in part.
 
-A protocol of the event loop rather than a task that reads: there is no moment, before, between or after tasks, at which nobody does.
+A protocol of the event loop rather than a task that reads: there is no moment, before, between or after
+tasks, at which nobody does.
 """
 
 from __future__ import annotations
@@ -34,7 +36,9 @@ class Child(asyncio.SubprocessProtocol):
 
     @property
     def words(self) -> str:
-        """Return what it wrote, in one line, warnings left out; of much the beginning and the end. Empty when it wrote nothing."""
+        """Return what it wrote, in one line, warnings left out; of much the beginning and the end.
+        Empty when it wrote nothing.
+        """
         return "; ".join(" … ".join(filter(None, (self._first_words, self._last_words))).splitlines())
 
     def kill(self) -> None:
@@ -43,7 +47,9 @@ class Child(asyncio.SubprocessProtocol):
             self._running.kill()
 
     async def wait(self) -> int:
-        """Return its status once it has ended and its words are logged. Nothing that it left running is listened to any longer."""
+        """Return its status once it has ended and its words are logged. Nothing that it left running
+        is listened to any longer.
+        """
         await self._ended.wait()
         try:  # a grandchild may hold the other end of the pipe
             async with asyncio.timeout(_SILENT_SECONDS):
@@ -67,7 +73,8 @@ class Child(asyncio.SubprocessProtocol):
 
     @property
     def _running(self) -> asyncio.SubprocessTransport:
-        assert self._transport is not None  # noqa: S101 — INVARIANT: asyncio gives it before anybody has the child
+        # INVARIANT: asyncio gives it before anybody has the child
+        assert self._transport is not None  # noqa: S101
         return self._transport
 
     # ------------------------------------------------------------ what the event loop calls
@@ -77,13 +84,18 @@ class Child(asyncio.SubprocessProtocol):
         self._transport = cast("asyncio.SubprocessTransport", transport)
 
     def pipe_data_received(self, fd: int, data: bytes) -> None:  # noqa: ARG002 — asyncio's signature
-        """Log the lines that are whole, many at once where there are many, and parts of one that is too long to wait for."""
+        """Log the lines that are whole, many at once where there are many, and parts of one that is
+        too long to wait for.
+        """
         self._begun += data
-        while cut := self._begun.rfind(b"\n", 0, _LONGEST) + 1 or (_LONGEST if len(self._begun) >= _LONGEST else 0):
+        while cut := self._begun.rfind(b"\n", 0, _LONGEST) + 1 or (
+            _LONGEST if len(self._begun) >= _LONGEST else 0
+        ):
             self._say(self._begun[:cut])
             self._begun = self._begun[cut:]
 
-    def pipe_connection_lost(self, fd: int, exc: Exception | None) -> None:  # noqa: ARG002 — asyncio's signature
+    # Asyncio's signature
+    def pipe_connection_lost(self, fd: int, exc: Exception | None) -> None:  # noqa: ARG002
         """Log what it wrote last."""
         self._say(self._begun)
         self._begun = b""
@@ -107,13 +119,16 @@ class Child(asyncio.SubprocessProtocol):
 
 
 async def start_child(command: tuple[str, ...], *, at: Path) -> Child:
-    """Return the program, started in this directory without anything of our environment. Raises `OSError` when it cannot be."""
+    """Return the program, started in this directory without anything of our environment. Raises
+    `OSError` when it cannot be.
+    """
     _, child = await asyncio.get_running_loop().subprocess_exec(
         Child,
         *command,
         stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.STDOUT,  # OPA tells why it did not start on the one, and all else on the other
+        # OPA tells why it did not start on the one, and all else on the other
+        stderr=asyncio.subprocess.STDOUT,
         env={},  # policies can read OPA's environment, and ours holds secrets
         cwd=at,
     )

@@ -1,7 +1,9 @@
-"""Becomes another program that the kernel kills when our parent dies. Run as a script: `leash.py PARENT PROGRAM ARGUMENT…`.
+"""Becomes another program that the kernel kills when our parent dies. Run as a script: `leash.py PARENT
+PROGRAM ARGUMENT…`.
 
-A program of its own rather than a `preexec_fn`, which may deadlock in a process that has threads. Beyond Linux it only becomes the program,
-which is then ended by `process.py`, the counterpart, in every case but our own sudden death.
+A program of its own rather than a `preexec_fn`, which may deadlock in a process that has threads. Beyond
+Linux it only becomes the program, which is then ended by `process.py`, the counterpart, in every case but our
+own sudden death.
 """
 
 import ctypes
@@ -13,8 +15,9 @@ _PR_SET_PDEATHSIG = 1
 _ENVIRONMENT = {"GOGC": "400"}
 """All of OPA's environment, since policies can read it.
 
-OPA holds little and makes much garbage. To collect it a quarter as often as Go does by itself was measured to save a quarter of the
-processor time of decisions (100 different chunks: 5.8 ms instead of 7.8), for 25 MB of memory more.
+OPA holds little and makes much garbage. To collect it a quarter as often as Go does by itself was measured to
+save a quarter of the processor time of decisions (100 different chunks: 5.8 ms instead of 7.8), for 25 MB of
+memory more.
 """
 
 

@@ -1,8 +1,11 @@
-"""A managed OPA: our own child process on a private unix socket, always running, always with the policies of a watched place.
+"""A managed OPA: our own child process on a private unix socket, always running, always with the policies of
+a watched place.
 
-OPA reads the policies from a bundle that `opa/policies/origins.py` makes of a directory or of a signed bundle, and that is replaced when those
-change; a broken change leaves the old bundle in force and is told in `problem`. The socket, the bundle and the token that OPA asks for live in a
-directory only this user can enter. Not a client of OPA; that is `opa/engine.py`. When a change is whole is told by `opa/policies/settling.py`.
+OPA reads the policies from a bundle that `opa/policies/origins.py` makes of a directory or of a signed
+bundle, and that is replaced when those change; a broken change leaves the old bundle in force and is told in
+`problem`. The socket, the bundle and the token that OPA asks for live in a directory only this user can
+enter. Not a client of OPA; that is `opa/engine.py`. When a change is whole is told by
+`opa/policies/settling.py`.
 """
 
 from __future__ import annotations
@@ -38,7 +41,9 @@ _PROBE_SECONDS: Final = 0.01
 _START_SECONDS: Final = 10.0
 _ANSWER_SECONDS: Final = 1.0
 _RELOAD_SECONDS: Final = 5.0
-"""How long OPA may take to load policies that it was given, on a busy machine; then it is restarted, which refuses what is asked meanwhile."""
+"""How long OPA may take to load policies that it was given, on a busy machine; then it is restarted,
+which refuses what is asked meanwhile.
+"""
 _STOP_SECONDS: Final = 2.0
 _STEADY_SECONDS: Final = 5.0
 _MAX_DELAY_SECONDS: Final = 5.0
@@ -46,24 +51,37 @@ _MAX_SOCKET_PATH: Final = 100  # the kernel's limit is 108 bytes, 104 on macOS
 
 
 class ManagedOpa:
-    """An OPA process for one policy directory, or with a verification key for one signed bundle. Enter it, then run `watch` in a task group.
+    """An OPA process for one policy directory, or with a verification key for one signed bundle. Enter it,
+    then run `watch` in a task group.
 
-    Entering raises `ConfigurationError` (`BrokenPolicy` for the policies) when OPA cannot be started with what is there now. `required` are
-    the rules that the policies must have. Leaving ends the process. Should we die without leaving, the kernel ends it (on Linux).
+    Entering raises `ConfigurationError` (`BrokenPolicy` for the policies) when OPA cannot be started with
+    what is there now. `required` are the rules that the policies must have. Leaving ends the process. Should
+    we die without leaving, the kernel ends it (on Linux).
     """
 
-    def __init__(self, policies: Path, *, opa: Path, required: Collection[str] = (), verification_key: Path | None = None) -> None:
+    def __init__(
+        self,
+        policies: Path,
+        *,
+        opa: Path,
+        required: Collection[str] = (),
+        verification_key: Path | None = None,
+    ) -> None:
         self._opa = opa
         self._private = _private_path()
         self._bundle = self._private / "active" / "policy.tar.gz"
         self._built = self._private / "built.tar.gz"
         self._origin: PolicyOrigin = (
-            PolicyDirectory(policies) if verification_key is None else SignedBundle(policies, verification_key, private=self._private)
+            PolicyDirectory(policies)
+            if verification_key is None
+            else SignedBundle(policies, verification_key, private=self._private)
         )
         self._token = secrets.token_urlsafe(32)
         self._child: Child | None = None
         self._started = 0.0
-        build = partial(self._origin.build, self._built, opa=opa, gateway_token=self._token, required=frozenset(required))
+        build = partial(
+            self._origin.build, self._built, opa=opa, gateway_token=self._token, required=frozenset(required)
+        )
         self._policies = SettlingPolicies(self._origin.fingerprint, build)
         self.address = OpaAddress("http://opa", socket=self._private / "opa.sock", token=self._token)
         self._probe = OpaEngine(self.address, schemas={}, deadline_s=_ANSWER_SECONDS)
@@ -80,7 +98,9 @@ class ManagedOpa:
 
     @property
     def directory(self) -> Path:
-        """Return a directory with the policies in force and their schemas, from entering on; never the one that is written to."""
+        """Return a directory with the policies in force and their schemas, from entering on; never the
+        one that is written to.
+        """
         return self._private / "content"
 
     async def __aenter__(self) -> Self:
@@ -96,7 +116,9 @@ class ManagedOpa:
             raise
         return self
 
-    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         """End OPA and remove its files."""
         await self._close()
 
@@ -117,7 +139,10 @@ class ManagedOpa:
         while True:
             if self._child is not None:
                 status = await self._child.wait()
-                _log.error("opa_died", extra={"status": status, "after_s": round(time.monotonic() - self._started, 3)})
+                _log.error(
+                    "opa_died",
+                    extra={"status": status, "after_s": round(time.monotonic() - self._started, 3)},
+                )
             steady = time.monotonic() - self._started > _STEADY_SECONDS
             delay = 0.0 if steady else min(max(2 * delay, 0.05), _MAX_DELAY_SECONDS)
             await asyncio.sleep(delay)
@@ -131,20 +156,40 @@ class ManagedOpa:
         self._started = time.monotonic()
         command = (
             *(sys.executable, "-I", "-S", leash.__file__, str(os.getpid())),
-            *(str(self._opa), "run", "--server", "--addr", f"unix://{self.address.socket}", "--unix-socket-perm", "600"),
-            *("--authentication=token", "--authorization=basic", "--skip-version-check", "--shutdown-grace-period", "1"),
+            *(
+                str(self._opa),
+                "run",
+                "--server",
+                "--addr",
+                f"unix://{self.address.socket}",
+                "--unix-socket-perm",
+                "600",
+            ),
+            *(
+                "--authentication=token",
+                "--authorization=basic",
+                "--skip-version-check",
+                "--shutdown-grace-period",
+                "1",
+            ),
             *("--log-level", "error", "--log-format", "json", "--watch", "--bundle", str(self._bundle)),
             *self._origin.arguments(),
         )
         self._child = child = await start_child(command, at=self._private)
         if not await self._answers(within_s=_START_SECONDS):
-            fault = "ended while it started" if child.pid is None else f"did not answer within {_START_SECONDS} s of its start"
+            fault = (
+                "ended while it started"
+                if child.pid is None
+                else f"did not answer within {_START_SECONDS} s of its start"
+            )
             child.kill()
             status = await child.wait()
             raise ConfigurationError(f"OPA {fault} (status {status}): {child.words or 'it said nothing'}")
 
     async def _answers(self, *, within_s: float) -> bool:
-        """Return whether OPA comes to answer with the accepted revision before the time is up or it has ended."""
+        """Return whether OPA comes to answer with the accepted revision before the time is up or it
+        has ended.
+        """
         until = time.monotonic() + within_s
         while time.monotonic() < until and self.pid is not None:
             try:
@@ -171,9 +216,11 @@ class ManagedOpa:
             await self.look()
 
     async def look(self) -> None:
-        """Take the policies that are there, if they are others than those in force, may serve, and have been still; else tell why not.
+        """Take the policies that are there, if they are others than those in force, may serve, and have been
+        still; else tell why not.
 
-        Returns at once where nothing has changed, and else when what is there has been taken or refused: not while somebody is writing it.
+        Returns at once where nothing has changed, and else when what is there has been taken or refused: not
+        while somebody is writing it.
         """
         await self._policies.look(self._conclude)
 
@@ -202,7 +249,9 @@ class ManagedOpa:
         _log.warning("policy_changed", extra={"revision": self.revision, "gone": list(candidate.gone)})
 
     async def _accept(self, candidate: Candidate) -> None:
-        """Put the policies where OPA reads them, and where `directory` leads: who reads there meanwhile reads the earlier ones or these."""
+        """Put the policies where OPA reads them, and where `directory` leads: who reads there
+        meanwhile reads the earlier ones or these.
+        """
         folder = await asyncio.to_thread(self._unpacked, candidate.files)
         link = self._private / "content-next"
         link.unlink(missing_ok=True)

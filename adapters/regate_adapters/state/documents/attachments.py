@@ -1,6 +1,8 @@
-"""Attachments in the state store: which file is in which vector store, for whom, and how far its ingestion is.
+"""Attachments in the state store: which file is in which vector store, for whom, and how far its ingestion
+is.
 
-Each belongs to the tenant of its stamp, which is its file's; in a shared store every tenant knows of its own only.
+Each belongs to the tenant of its stamp, which is its file's; in a shared store every tenant knows of its own
+only.
 """
 
 from __future__ import annotations
@@ -35,7 +37,11 @@ from regate_orchestrator.principal import Principal
 from regate_orchestrator.rows import Attachment, FileBatch, OrphanedChunks, Page, Totals
 from regate_orchestrator.values import BatchId, FileId, StoreId
 
-_SHAPE = RowShape(texts={"tenant": attachments.c.tenant, "owner": attachments.c.owner}, numbers={}, document=attachments.c.stamp)
+_SHAPE = RowShape(
+    texts={"tenant": attachments.c.tenant, "owner": attachments.c.owner},
+    numbers={},
+    document=attachments.c.stamp,
+)
 """An attachment as `regate.chunk` sees it: the stamp that all its chunks carry."""
 
 Pair = tuple[StoreId, FileId]
@@ -50,7 +56,8 @@ class AttachmentState:
         self._database = database
 
     async def put_attachments(self, rows: Sequence[Attachment], *, batch: FileBatch | None = None) -> None:
-        """Store the attachments of one tenant to one store, and the batch that they come in; earlier ones of the same files are replaced whole.
+        """Store the attachments of one tenant to one store, and the batch that they come in; earlier ones of
+        the same files are replaced whole.
 
         All of them or none: raises `NotFound` when the store, or a file, has gone or expired meanwhile.
         """
@@ -64,7 +71,8 @@ class AttachmentState:
             numbered = [{**column, "ordinal": ordinal} for ordinal, column in enumerate(columns, start=first)]
             for part in in_parts(numbered):
                 earlier = and_(
-                    attachments.c.store_id == part[0]["store_id"], attachments.c.file_id.in_([column["file_id"] for column in part])
+                    attachments.c.store_id == part[0]["store_id"],
+                    attachments.c.file_id.in_([column["file_id"] for column in part]),
                 )
                 await leave_behind(connection, earlier, now=now)
                 await connection.execute(delete(attachments).where(earlier))
@@ -72,9 +80,11 @@ class AttachmentState:
             await reclaim(connection, rows[0].store_id, [row.file_id for row in rows])
 
     async def amend_attachment(self, row: Attachment, *, expected: Attachment) -> bool:
-        """Replace the attachment by this row; return False when it is not as it was since, and change nothing.
+        """Replace the attachment by this row; return False when it is not as it was since, and change
+        nothing.
 
-        A generation that the row no longer names is orphaned. One that it newly names must have been reserved, and is adopted.
+        A generation that the row no longer names is orphaned. One that it newly names must have been
+        reserved, and is adopted.
         """
         now = self._database.now()
         unchanged = and_(
@@ -88,24 +98,37 @@ class AttachmentState:
         columns = attachment_columns(row)
         changes = {name: columns[name] for name in columns if name not in _WRITE_ONCE}
         async with self._database.writing() as connection:
-            if await connection.scalar(select(attachments.c.file_id).where(unchanged).with_for_update()) is None:
+            if (
+                await connection.scalar(select(attachments.c.file_id).where(unchanged).with_for_update())
+                is None
+            ):
                 return False
             if row.generation != expected.generation:
-                if row.generation and not await commit(connection, OrphanedChunks(row.store_id, row.file_id, row.generation)):
+                if row.generation and not await commit(
+                    connection, OrphanedChunks(row.store_id, row.file_id, row.generation)
+                ):
                     return False
                 await leave_behind(connection, unchanged, now=now)
-            await connection.execute(update(attachments).where(unchanged).values(changes | {"leased_until": 0}))
+            await connection.execute(
+                update(attachments).where(unchanged).values(changes | {"leased_until": 0})
+            )
         return True
 
-    async def in_progress_among(self, principal: Principal, store: StoreId, files: Sequence[FileId]) -> frozenset[FileId]:
+    async def in_progress_among(
+        self, principal: Principal, store: StoreId, files: Sequence[FileId]
+    ) -> frozenset[FileId]:
         """Return those of these files whose attachment to the store is in progress."""
         running = and_(
-            named(attachments.c.store_id, store), attachments.c.status == "in_progress", *_within(principal, self._database.now())
+            named(attachments.c.store_id, store),
+            attachments.c.status == "in_progress",
+            *_within(principal, self._database.now()),
         )
         found: set[FileId] = set()
         async with self._database.reading() as connection:
             for part in in_parts([file for file in files if is_identifier(file)]):
-                rows = await connection.scalars(select(attachments.c.file_id).where(running, attachments.c.file_id.in_(part)))
+                rows = await connection.scalars(
+                    select(attachments.c.file_id).where(running, attachments.c.file_id.in_(part))
+                )
                 found.update(FileId(file) for file in rows)
         return frozenset(found)
 
@@ -117,15 +140,29 @@ class AttachmentState:
         return None if row is None else attachment_row(row)
 
     async def stores_holding(self, principal: Principal, file: FileId) -> list[StoreId]:
-        """Return the vector stores in which the principal's tenant has this file, whatever came of its ingestion."""
-        held = select(attachments.c.store_id).where(named(attachments.c.file_id, file), within(attachments.c.tenant, principal.tenant))
+        """Return the vector stores in which the principal's tenant has this file, whatever came of its
+        ingestion.
+        """
+        held = select(attachments.c.store_id).where(
+            named(attachments.c.file_id, file), within(attachments.c.tenant, principal.tenant)
+        )
         async with self._database.reading() as connection:
-            return [StoreId(store) for store in await connection.scalars(held.order_by(attachments.c.store_id))]
+            return [
+                StoreId(store) for store in await connection.scalars(held.order_by(attachments.c.store_id))
+            ]
 
     async def attachments(
-        self, principal: Principal, store: StoreId, plan: FilterPlan, page: Page, *, status: str | None, batch: BatchId | None = None
+        self,
+        principal: Principal,
+        store: StoreId,
+        plan: FilterPlan,
+        page: Page,
+        *,
+        status: str | None,
+        batch: BatchId | None = None,
     ) -> Rows[Attachment]:
-        """Return a page of the store's attachments of the principal's tenant that the plan permits; cursors are file ids.
+        """Return a page of the store's attachments of the principal's tenant that the plan permits; cursors
+        are file ids.
 
         With a batch, only its own; a cursor must be one of these then.
         """
@@ -134,10 +171,22 @@ class AttachmentState:
             floor = and_(floor, named(attachments.c.batch_id, batch))
         listing = Listing(attachments.c.file_id, attachments.c.ordinal, floor=floor, shape=_SHAPE)
         narrowing = None if status is None else named(attachments.c.status, status)
-        return await page_of(self._database, listing, select(attachments), plan=plan, page=page, read=attachment_row, narrowing=narrowing)
+        return await page_of(
+            self._database,
+            listing,
+            select(attachments),
+            plan=plan,
+            page=page,
+            read=attachment_row,
+            narrowing=narrowing,
+        )
 
-    async def delete_attachment(self, principal: Principal, store: StoreId, file: FileId) -> Attachment | None:
-        """Delete the attachment and return it as it was. From the moment this returns, `live` has nothing of it; its chunks are orphaned."""
+    async def delete_attachment(
+        self, principal: Principal, store: StoreId, file: FileId
+    ) -> Attachment | None:
+        """Delete the attachment and return it as it was. From the moment this returns, `live` has
+        nothing of it; its chunks are orphaned.
+        """
         own = _own(principal, store, file, self._database.now())
         async with self._database.writing() as connection:
             row = (await connection.execute(select(attachments).where(*own).with_for_update())).one_or_none()
@@ -147,11 +196,15 @@ class AttachmentState:
         return None if row is None else attachment_row(row)
 
     async def totals(self, principal: Principal, stores: Sequence[StoreId]) -> Mapping[StoreId, Totals]:
-        """Return, for each store, what the principal's tenant has in it; nothing is zeros, as for a store that does not exist."""
+        """Return, for each store, what the principal's tenant has in it; nothing is zeros, as for a
+        store that does not exist.
+        """
         known = [store for store in dict.fromkeys(stores) if is_identifier(store)]
         used = func.sum(case((attachments.c.status == "completed", attachments.c.usage_bytes), else_=0))
         statement = (
-            select(attachments.c.store_id, attachments.c.status, func.count().label("files"), used.label("used"))
+            select(
+                attachments.c.store_id, attachments.c.status, func.count().label("files"), used.label("used")
+            )
             .where(*_within(principal, self._database.now()))
             .group_by(attachments.c.store_id, attachments.c.status)
         )
@@ -165,7 +218,9 @@ class AttachmentState:
         return {store: Totals(**counts) for store, counts in counted.items()}
 
     async def live(self, principal: Principal, pairs: Sequence[Pair]) -> Mapping[Pair, LiveFile]:
-        """Return the completed attachments among these pairs whose file and store are there for the principal's tenant."""
+        """Return the completed attachments among these pairs whose file and store are there for the
+        principal's tenant.
+        """
         known = [pair for pair in dict.fromkeys(pairs) if all(map(is_identifier, pair))]
         if not known:
             return {}
@@ -175,18 +230,28 @@ class AttachmentState:
             .join(files, (files.c.id == attachments.c.file_id) & (files.c.tenant == attachments.c.tenant))
             .join(vector_stores, vector_stores.c.id == attachments.c.store_id)
             .where(within(attachments.c.tenant, principal.tenant), unexpired_file(now))
-            .where(attachments.c.status == "completed", visible_store(principal.tenant), unexpired_store(principal.tenant, now))
+            .where(
+                attachments.c.status == "completed",
+                visible_store(principal.tenant),
+                unexpired_store(principal.tenant, now),
+            )
         )
         found: dict[Pair, LiveFile] = {}
         async with self._database.reading() as connection:
             for some in among((attachments.c.store_id, attachments.c.file_id), known):
                 for row in await connection.execute(statement.where(some)):
-                    found[row.store_id, row.file_id] = LiveFile(row.filename, row.stamp, row.attributes, row.generation)
+                    found[row.store_id, row.file_id] = LiveFile(
+                        row.filename, row.stamp, row.attributes, row.generation
+                    )
         return found
 
 
 def _within(principal: Principal, now: int) -> tuple[ColumnElement[bool], ...]:
-    return within(attachments.c.tenant, principal.tenant), attached_file_unexpired(now), attached_store_unexpired(now)
+    return (
+        within(attachments.c.tenant, principal.tenant),
+        attached_file_unexpired(now),
+        attached_store_unexpired(now),
+    )
 
 
 def _own(principal: Principal, store: StoreId, file: FileId, now: int) -> tuple[ColumnElement[bool], ...]:
@@ -194,17 +259,27 @@ def _own(principal: Principal, store: StoreId, file: FileId, now: int) -> tuple[
 
 
 async def _require_parents(connection: AsyncConnection, rows: Sequence[Attachment], *, now: int) -> None:
-    """Raise `NotFound` unless files and store are there, and keep all until the transaction ends. Attachments one file is done one at a time."""
+    """Raise `NotFound` unless files and store are there, and keep all until the transaction ends.
+    Attachments one file is done one at a time.
+    """
     ((store, tenant),) = {(row.store_id, str(row.stamp["tenant"])) for row in rows}
-    wanted = sorted(row.file_id for row in rows)  # in one order, so that two batches of the same files do not wait for each other in turn
+    wanted = sorted(
+        row.file_id for row in rows
+    )  # in one order, so that two batches of the same files do not wait for each other in turn
     present: set[str] = set()
     for part in in_parts([file for file in wanted if is_identifier(file)]):
-        named_files = select(files.c.id).where(files.c.id.in_(part), files.c.tenant == tenant, unexpired_file(now)).order_by(files.c.id)
+        named_files = (
+            select(files.c.id)
+            .where(files.c.id.in_(part), files.c.tenant == tenant, unexpired_file(now))
+            .order_by(files.c.id)
+        )
         present.update(await connection.scalars(named_files.with_for_update(key_share=True)))
     for row in rows:
         if row.file_id not in present:
             raise NotFound.of("file", row.file_id)
-    kept = select(vector_stores.c.id).where(named(vector_stores.c.id, store), visible_store(tenant), unexpired_store(tenant, now))
+    kept = select(vector_stores.c.id).where(
+        named(vector_stores.c.id, store), visible_store(tenant), unexpired_store(tenant, now)
+    )
     if await connection.scalar(kept.with_for_update(read=True, key_share=True)) is None:
         raise NotFound.of("vector store", store)
 

@@ -1,4 +1,6 @@
-"""Batches of files in the state store. Which files are in one, each attachment says, so a batch can never disagree with what is attached."""
+"""Batches of files in the state store. Which files are in one, each attachment says, so a batch can
+never disagree with what is attached.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +12,13 @@ from sqlalchemy import ColumnElement, and_, func, select, update
 from regate_adapters.state.database import Database
 from regate_adapters.state.documents.orphaned_chunks import leave_behind
 from regate_adapters.state.tables import attachments, file_batches, vector_stores
-from regate_adapters.state.visibility import attached_file_unexpired, attached_store_unexpired, named, visible_store, within
+from regate_adapters.state.visibility import (
+    attached_file_unexpired,
+    attached_store_unexpired,
+    named,
+    visible_store,
+    within,
+)
 from regate_orchestrator.principal import Principal
 from regate_orchestrator.rows import FileBatch, Totals
 from regate_orchestrator.values import BatchId, JsonObject, StoreId
@@ -26,15 +34,25 @@ class FileBatchState:
 
     async def file_batch(self, principal: Principal, store: StoreId, batch: BatchId) -> FileBatch | None:
         """Return the batch, looked up by the pair and within the principal's tenant."""
-        own = (named(file_batches.c.id, batch), named(file_batches.c.store_id, store), within(file_batches.c.tenant, principal.tenant))
+        own = (
+            named(file_batches.c.id, batch),
+            named(file_batches.c.store_id, store),
+            within(file_batches.c.tenant, principal.tenant),
+        )
         wanted = select(file_batches).join(vector_stores, vector_stores.c.id == file_batches.c.store_id)
         async with self._database.reading() as connection:
-            row = (await connection.execute(wanted.where(*own, visible_store(principal.tenant)))).one_or_none()
+            row = (
+                await connection.execute(wanted.where(*own, visible_store(principal.tenant)))
+            ).one_or_none()
         return None if row is None else FileBatch(row.id, row.store_id, row.created_at, row.tenant, row.owner)
 
     async def batch_totals(self, batch: FileBatch) -> Totals:
         """Return what has become of the batch's files that are still attached by it."""
-        counted = select(attachments.c.status, func.count().label("files")).where(self._of(batch)).group_by(attachments.c.status)
+        counted = (
+            select(attachments.c.status, func.count().label("files"))
+            .where(self._of(batch))
+            .group_by(attachments.c.status)
+        )
         async with self._database.reading() as connection:
             counts: Mapping[str, Any] = {row.status: row.files for row in await connection.execute(counted)}
         return Totals(**counts)
@@ -50,11 +68,15 @@ class FileBatchState:
         return stamps
 
     async def cancel_batch(self, batch: FileBatch) -> int:
-        """Cancel the batch's files that are in progress, and return how many. What workers have written of them is orphaned."""
+        """Cancel the batch's files that are in progress, and return how many. What workers have
+        written of them is orphaned.
+        """
         running = and_(self._of(batch), _IN_PROGRESS)
         async with self._database.writing() as connection:
             await leave_behind(connection, running, now=self._database.now())
-            cancelled = await connection.execute(update(attachments).where(running).values(status="cancelled", leased_until=0))
+            cancelled = await connection.execute(
+                update(attachments).where(running).values(status="cancelled", leased_until=0)
+            )
         return cancelled.rowcount
 
     def _of(self, batch: FileBatch) -> ColumnElement[bool]:

@@ -1,10 +1,24 @@
-"""Files in the state store, and what is known of bytes that have no file. The bytes are elsewhere (`regate_adapters.files`)."""
+"""Files in the state store, and what is known of bytes that have no file. The bytes are elsewhere
+(`regate_adapters.files`).
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from sqlalchemy import ColumnElement, and_, delete, exists, func, insert, literal, not_, select, tuple_, update
+from sqlalchemy import (
+    ColumnElement,
+    and_,
+    delete,
+    exists,
+    func,
+    insert,
+    literal,
+    not_,
+    select,
+    tuple_,
+    update,
+)
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from regate_adapters.state.database import Database
@@ -41,24 +55,41 @@ class FileState:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def begin_upload(self, principal: Principal, file: FileId, *, bytes: int, due_at: int) -> None:  # noqa: A002 — the column's name
-        """Write down that bytes may come to be stored under this id, which are orphaned from `due_at` on unless a file is added."""
-        claim = {"file_id": file, "tenant": principal.tenant, "owner": principal.id, "bytes": bytes, "due_at": due_at}
+    # The column's name
+    async def begin_upload(self, principal: Principal, file: FileId, *, bytes: int, due_at: int) -> None:  # noqa: A002
+        """Write down that bytes may come to be stored under this id, which are orphaned from `due_at`
+        on unless a file is added.
+        """
+        claim = {
+            "file_id": file,
+            "tenant": principal.tenant,
+            "owner": principal.id,
+            "bytes": bytes,
+            "due_at": due_at,
+        }
         async with self._database.writing() as connection:
             await connection.execute(insert(orphaned_blobs).values(claim))
 
     async def claim_bytes(self, file: FileId, *, bytes: int) -> None:  # noqa: A002
         """Write down how many bytes of an upload were stored."""
         async with self._database.writing() as connection:
-            await connection.execute(update(orphaned_blobs).where(named(orphaned_blobs.c.file_id, file)).values(bytes=bytes))
+            await connection.execute(
+                update(orphaned_blobs).where(named(orphaned_blobs.c.file_id, file)).values(bytes=bytes)
+            )
 
     async def file_usage(self, principal: Principal) -> FileUsage:
-        """Return what the principal has: own files that have not expired, and own uploads under way, of which one in parts is one file."""
+        """Return what the principal has: own files that have not expired, and own uploads under way,
+        of which one in parts is one file.
+        """
         owned = select(func.count(), func.coalesce(func.sum(files.c.bytes), 0)).where(
-            within(files.c.tenant, principal.tenant), within(files.c.owner, principal.id), unexpired_file(self._database.now())
+            within(files.c.tenant, principal.tenant),
+            within(files.c.owner, principal.id),
+            unexpired_file(self._database.now()),
         )
         is_part = exists().where(upload_parts.c.blob_id == orphaned_blobs.c.file_id)
-        claimed = select(func.count().filter(not_(is_part)), func.coalesce(func.sum(orphaned_blobs.c.bytes), 0)).where(
+        claimed = select(
+            func.count().filter(not_(is_part)), func.coalesce(func.sum(orphaned_blobs.c.bytes), 0)
+        ).where(
             within(orphaned_blobs.c.tenant, principal.tenant), within(orphaned_blobs.c.owner, principal.id)
         )
         pending = select(func.count(), literal(0)).where(
@@ -83,17 +114,24 @@ class FileState:
         if after is not None:
             due = due.where(tuple_(*order) > (after.due_at, after.file_id))
         async with self._database.reading() as connection:
-            return [DueBlob(FileId(row.file_id), row.due_at) for row in await connection.execute(due.order_by(*order).limit(limit))]
+            return [
+                DueBlob(FileId(row.file_id), row.due_at)
+                for row in await connection.execute(due.order_by(*order).limit(limit))
+            ]
 
     async def add_file(self, row: FileRow) -> None:
-        """Store a new file row, whose bytes are orphaned no more; raises `InvalidRequest` for a filename that no database can hold."""
+        """Store a new file row, whose bytes are orphaned no more; raises `InvalidRequest` for a
+        filename that no database can hold.
+        """
         async with self._database.writing() as connection:
             await insert_file(self._database, connection, row)
 
     async def file(self, principal: Principal, file: FileId) -> FileRow | None:
         """Return the file's row."""
         async with self._database.reading() as connection:
-            found = await connection.execute(select(files).where(*_own(principal, file, self._database.now())))
+            found = await connection.execute(
+                select(files).where(*_own(principal, file, self._database.now()))
+            )
             row = found.one_or_none()
         return None if row is None else file_row(row)
 
@@ -108,26 +146,36 @@ class FileState:
                 found.update({row.id: file_row(row) for row in rows})
         return found
 
-    async def files(self, principal: Principal, plan: FilterPlan, page: Page, *, purpose: str | None) -> Rows[FileRow]:
+    async def files(
+        self, principal: Principal, plan: FilterPlan, page: Page, *, purpose: str | None
+    ) -> Rows[FileRow]:
         """Return a page of the file rows that the plan permits."""
         floor = and_(within(files.c.tenant, principal.tenant), unexpired_file(self._database.now()))
         listing = Listing(files.c.id, files.c.ordinal, floor=floor, shape=_SHAPE)
         narrowing = None if purpose is None else named(files.c.purpose, purpose)
-        return await page_of(self._database, listing, select(files), plan=plan, page=page, read=file_row, narrowing=narrowing)
+        return await page_of(
+            self._database, listing, select(files), plan=plan, page=page, read=file_row, narrowing=narrowing
+        )
 
     async def delete_file(self, principal: Principal, file: FileId) -> list[StoreId] | None:
-        """Delete the file's row and, by its foreign keys, all its attachments; return the stores it was attached to.
+        """Delete the file's row and, by its foreign keys, all its attachments; return the stores it was
+        attached to.
 
         Its bytes and chunks are orphaned.
         """
         now = self._database.now()
         own = _own(principal, file, now)
         async with self._database.writing() as connection:
-            # Locked first: an attachment that is being made is then either seen below, or finds its file gone.
+            # Locked first: an attachment that is being made is then either seen below, or finds its file
+            # gone.
             if await connection.scalar(select(files.c.id).where(*own).with_for_update()) is None:
                 return None
             await leave_behind(connection, attachments.c.file_id == file, now=now)
-            attached = select(attachments.c.store_id).where(attachments.c.file_id == file).order_by(attachments.c.store_id)
+            attached = (
+                select(attachments.c.store_id)
+                .where(attachments.c.file_id == file)
+                .order_by(attachments.c.store_id)
+            )
             stores = [StoreId(store) for store in await connection.scalars(attached)]
             await connection.execute(delete(files).where(*own))
             await connection.execute(insert(orphaned_blobs).values(file_id=file, bytes=0, due_at=now))
@@ -149,10 +197,15 @@ class FileState:
             stores: dict[str, list[StoreId]] = {}
             for row in attached:
                 stores.setdefault(row.file_id, []).append(StoreId(row.store_id))
-        return [ExpiredFile(FileId(row.id), row.tenant, row.expires_at, tuple(stores.get(row.id, ()))) for row in found]
+        return [
+            ExpiredFile(FileId(row.id), row.tenant, row.expires_at, tuple(stores.get(row.id, ())))
+            for row in found
+        ]
 
     async def drop_expired_file(self, file: FileId) -> None:
-        """Delete the row of a file that has expired, whoever's it was, and by its foreign keys all its attachments."""
+        """Delete the row of a file that has expired, whoever's it was, and by its foreign keys all its
+        attachments.
+        """
         expired = (named(files.c.id, file), not_(unexpired_file(self._database.now())))
         async with self._database.writing() as connection:
             if await connection.scalar(select(files.c.id).where(*expired).with_for_update()) is not None:

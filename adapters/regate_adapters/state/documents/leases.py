@@ -1,7 +1,9 @@
-"""Claims in the state store: which attachment a worker is making chunks of, and what came of it. For ingestion alone, of all tenants.
+"""Claims in the state store: which attachment a worker is making chunks of, and what came of it. For
+ingestion alone, of all tenants.
 
-A claim lapses by itself, so what a dead worker held is taken up by another. Every claim writes a generation of its own (ADR 0008): two workers
-that both believe in theirs cannot mix their chunks, and only the one that the attachment names can finish it.
+A claim lapses by itself, so what a dead worker held is taken up by another. Every claim writes a generation
+of its own (ADR 0008): two workers that both believe in theirs cannot mix their chunks, and only the one that
+the attachment names can finish it.
 """
 
 from __future__ import annotations
@@ -29,8 +31,11 @@ class LeaseState:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def lease_attachment(self, *, ttl_s: int, after: str, passing_over: Collection[str] = ()) -> Attachment | None:
-        """Return the next attachment in progress that nobody holds, under a new generation; tenants take turns, beginning beyond `after`.
+    async def lease_attachment(
+        self, *, ttl_s: int, after: str, passing_over: Collection[str] = ()
+    ) -> Attachment | None:
+        """Return the next attachment in progress that nobody holds, under a new generation; tenants take
+        turns, beginning beyond `after`.
 
         Those of tenants that are to be passed over stay where they are.
         """
@@ -38,11 +43,15 @@ class LeaseState:
         free = and_(_IN_PROGRESS, attachments.c.leased_until <= now, attached_file_unexpired(now))
         if passing_over:
             free = and_(free, attachments.c.tenant.not_in(sorted(passing_over)))
-        async with self._database.reading() as connection:  # looking for work must not keep others from writing
+        async with (
+            self._database.reading() as connection
+        ):  # looking for work must not keep others from writing
             if not await connection.scalar(select(exists().where(free))):
                 return None
         async with self._database.writing() as connection:
-            row = await _first(connection, free & (attachments.c.tenant > after)) or await _first(connection, free)
+            row = await _first(connection, free & (attachments.c.tenant > after)) or await _first(
+                connection, free
+            )
             if row is None:
                 return None
             generation = mint_generation(row.tenant, row.file_id)
@@ -50,12 +59,16 @@ class LeaseState:
             chunks = OrphanedChunks(row.store_id, row.file_id, generation)
             await reserve(connection, chunks, due_at=now)
             await reschedule(connection, chunks, due_at=now + ttl_s)
-            await connection.execute(update(attachments).where(_pair(row.store_id, row.file_id)).values(leased))
+            await connection.execute(
+                update(attachments).where(_pair(row.store_id, row.file_id)).values(leased)
+            )
             taken = await connection.execute(select(attachments).where(_pair(row.store_id, row.file_id)))
             return attachment_row(taken.one())
 
     async def renew_lease(self, leased: Attachment, *, ttl_s: int) -> bool:
-        """Hold the attachment for longer; return False when it is another's, gone, or no longer in progress."""
+        """Hold the attachment for longer; return False when it is another's, gone, or no longer in
+        progress.
+        """
         until = self._database.now() + ttl_s
         async with self._database.writing() as connection:
             if not await _hold(connection, leased):
@@ -64,16 +77,25 @@ class LeaseState:
             return await reschedule(connection, _orphaned(leased), due_at=until)
 
     async def release_lease(self, leased: Attachment, *, retry_in_s: int, counted: bool) -> None:
-        """Let go of the attachment, to be claimed after that time; an attempt that is not counted is taken back. What was written is orphaned."""
+        """Let go of the attachment, to be claimed after that time; an attempt that is not counted is
+        taken back. What was written is orphaned.
+        """
         now = self._database.now()
-        let_go = {"leased_until": now + retry_in_s, "attempts": leased.attempts if counted else leased.attempts - 1}
+        let_go = {
+            "leased_until": now + retry_in_s,
+            "attempts": leased.attempts if counted else leased.attempts - 1,
+        }
         async with self._database.writing() as connection:
             if await _hold(connection, leased):
                 await connection.execute(update(attachments).where(_same(leased)).values(let_go))
-            await reschedule(connection, _orphaned(leased), due_at=now)  # a write that was broken off may still arrive
+            await reschedule(
+                connection, _orphaned(leased), due_at=now
+            )  # a write that was broken off may still arrive
 
     async def release_leases(self) -> int:
-        """Let go of everything that is held, and return how much. Must be called at start and only where no other program can hold any."""
+        """Let go of everything that is held, and return how much. Must be called at start and only
+        where no other program can hold any.
+        """
         held = and_(_IN_PROGRESS, attachments.c.leased_until > self._database.now())
         async with self._database.writing() as connection:
             return (await connection.execute(update(attachments).where(held).values(leased_until=0))).rowcount
@@ -95,7 +117,8 @@ class LeaseState:
     ) -> bool:
         """Set the outcome of a claimed attachment, whose generation then counts if it is completed.
 
-        Returns False when it is another's, gone, or no longer in progress, and changes nothing; the generation is orphaned then.
+        Returns False when it is another's, gone, or no longer in progress, and changes nothing; the
+        generation is orphaned then.
         """
         now = self._database.now()
         outcome = {
@@ -112,12 +135,16 @@ class LeaseState:
                 ours = await commit(connection, _orphaned(leased))
             if ours:
                 await connection.execute(update(attachments).where(_same(leased)).values(outcome))
-            await expire_now(connection, _orphaned(leased), now=now)  # unless it was adopted, and is orphaned no more
+            await expire_now(
+                connection, _orphaned(leased), now=now
+            )  # unless it was adopted, and is orphaned no more
         return ours
 
 
 async def _first(connection: AsyncConnection, free: ColumnElement[bool]) -> AnyRow | None:
-    """Lock the first of these attachments by tenant and age, as their index has them, that nobody else has locked."""
+    """Lock the first of these attachments by tenant and age, as their index has them, that nobody else
+    has locked.
+    """
     order = (attachments.c.tenant, attachments.c.created_at, attachments.c.store_id, attachments.c.file_id)
     first = select(attachments).where(free).order_by(*order).limit(1)
     return (await connection.execute(first.with_for_update(skip_locked=True))).one_or_none()

@@ -1,8 +1,10 @@
-"""Orphaned chunks in the state store: chunks in a vector engine that nothing counts any more, or not yet (ADR 0008).
+"""Orphaned chunks in the state store: chunks in a vector engine that nothing counts any more, or not yet (ADR
+0008).
 
-INVARIANT: every generation that may have chunks in an engine is that of a completed attachment, or orphaned. So a generation is written down
-here before its first chunk is stored, is taken off in the transaction in which an attachment adopts it, and comes back in the one in which
-the attachment lets go of it. One that is due is tombstoned before it is removed: a tombstoned generation can never be adopted.
+INVARIANT: every generation that may have chunks in an engine is that of a completed attachment, or orphaned.
+So a generation is written down here before its first chunk is stored, is taken off in the transaction in
+which an attachment adopts it, and comes back in the one in which the attachment lets go of it. One that is
+due is tombstoned before it is removed: a tombstoned generation can never be adopted.
 """
 
 from __future__ import annotations
@@ -25,7 +27,11 @@ _MARGIN_SECONDS: Final = 180
 """How long a write to an engine may go on after its claim has lapsed; no engine's own deadline is longer."""
 
 
-_KEY: Final = (orphaned_generations.c.store_id, orphaned_generations.c.file_id, orphaned_generations.c.generation)
+_KEY: Final = (
+    orphaned_generations.c.store_id,
+    orphaned_generations.c.file_id,
+    orphaned_generations.c.generation,
+)
 
 
 class OrphanedChunkState:
@@ -35,14 +41,23 @@ class OrphanedChunkState:
         self._database = database
 
     async def reserve(self, chunks: OrphanedChunks, *, ttl_s: int) -> None:
-        """Write down what is about to be stored, to be removed after that time unless an attachment, or a store, adopts it."""
+        """Write down what is about to be stored, to be removed after that time unless an attachment,
+        or a store, adopts it.
+        """
         async with self._database.writing() as connection:
             await reserve(connection, chunks, due_at=self._database.now() + ttl_s)
 
     async def take_orphaned_chunks(self, *, limit: int) -> list[OrphanedChunks]:
-        """Doom what is due and return it, the longest due first. What is not forgotten then is taken again, a while later."""
+        """Doom what is due and return it, the longest due first. What is not forgotten then is taken
+        again, a while later.
+        """
         now = self._database.now()
-        due = select(orphaned_generations).where(orphaned_generations.c.due_at <= now).order_by(orphaned_generations.c.due_at).limit(limit)
+        due = (
+            select(orphaned_generations)
+            .where(orphaned_generations.c.due_at <= now)
+            .order_by(orphaned_generations.c.due_at)
+            .limit(limit)
+        )
         async with self._database.writing() as connection:
             taken = [
                 OrphanedChunks(row.store_id, row.file_id, row.generation)
@@ -54,7 +69,9 @@ class OrphanedChunkState:
         return taken
 
     async def forget_orphaned_chunks(self, chunks: OrphanedChunks) -> None:
-        """Forget them, since they are gone from the engine; a store's whole place is gone with everything of it."""
+        """Forget them, since they are gone from the engine; a store's whole place is gone with
+        everything of it.
+        """
         gone = is_orphaned(chunks) if chunks.file_id else orphaned_generations.c.store_id == chunks.store_id
         async with self._database.writing() as connection:
             await connection.execute(delete(orphaned_generations).where(gone))
@@ -62,7 +79,9 @@ class OrphanedChunkState:
     async def orphaned_chunks_due(self) -> int:
         """Return how many orphaned generations, and places of stores, wait to be removed."""
         now = self._database.now()
-        soon = orphaned_generations.c.due_at <= now + _TRIED_AGAIN_AFTER_SECONDS  # which what is tombstoned always is
+        soon = (
+            orphaned_generations.c.due_at <= now + _TRIED_AGAIN_AFTER_SECONDS
+        )  # which what is tombstoned always is
         due = (
             select(func.count())
             .select_from(orphaned_generations)
@@ -72,15 +91,21 @@ class OrphanedChunkState:
             return int(await connection.scalar(due) or 0)
 
     async def unknown_generations(self, store: StoreId, generations: Iterable[str]) -> list[str]:
-        """Return those of the generations that neither a completed attachment of the store names nor are orphaned, in their order."""
+        """Return those of the generations that neither a completed attachment of the store names nor
+        are orphaned, in their order.
+        """
         looked_for = sorted(generations)
-        counting = select(attachments.c.generation).where(attachments.c.store_id == store, attachments.c.status == "completed")
+        counting = select(attachments.c.generation).where(
+            attachments.c.store_id == store, attachments.c.status == "completed"
+        )
         left = select(orphaned_generations.c.generation).where(orphaned_generations.c.store_id == store)
         known: set[str] = set()
         async with self._database.reading() as connection:
             for part in in_parts(looked_for):
                 known.update(await connection.scalars(counting.where(attachments.c.generation.in_(part))))
-                known.update(await connection.scalars(left.where(orphaned_generations.c.generation.in_(part))))
+                known.update(
+                    await connection.scalars(left.where(orphaned_generations.c.generation.in_(part)))
+                )
         return [generation for generation in looked_for if generation not in known]
 
 
@@ -96,9 +121,15 @@ async def reserve(connection: AsyncConnection, chunks: OrphanedChunks, *, due_at
 
 
 async def reschedule(connection: AsyncConnection, chunks: OrphanedChunks, *, due_at: int) -> bool:
-    """Set when orphaned chunks are due, with a margin for what is under way; return False when they are tombstoned or gone, and change nothing."""
+    """Set when orphaned chunks are due, with a margin for what is under way; return False when they
+    are tombstoned or gone, and change nothing.
+    """
     still = and_(is_orphaned(chunks), orphaned_generations.c.tombstoned.is_(False))
-    return (await connection.execute(update(orphaned_generations).where(still).values(due_at=due_at + _MARGIN_SECONDS))).rowcount > 0
+    return (
+        await connection.execute(
+            update(orphaned_generations).where(still).values(due_at=due_at + _MARGIN_SECONDS)
+        )
+    ).rowcount > 0
 
 
 async def expire_now(connection: AsyncConnection, chunks: OrphanedChunks, *, now: int) -> None:
@@ -107,13 +138,19 @@ async def expire_now(connection: AsyncConnection, chunks: OrphanedChunks, *, now
 
 
 async def commit(connection: AsyncConnection, chunks: OrphanedChunks) -> bool:
-    """Take the generation off the loose ones, since an attachment counts it in this transaction; return False when it is tombstoned or gone."""
+    """Take the generation off the loose ones, since an attachment counts it in this transaction;
+    return False when it is tombstoned or gone.
+    """
     still = and_(is_orphaned(chunks), orphaned_generations.c.tombstoned.is_(False))
     return (await connection.execute(delete(orphaned_generations).where(still))).rowcount > 0
 
 
-async def leave_behind(connection: AsyncConnection, let_go: ColumnElement[bool], *, now: int) -> list[OrphanedChunks]:
-    """Lock these attachments, and write down what they leave in the engine when they go, as they must in this transaction."""
+async def leave_behind(
+    connection: AsyncConnection, let_go: ColumnElement[bool], *, now: int
+) -> list[OrphanedChunks]:
+    """Lock these attachments, and write down what they leave in the engine when they go, as they must
+    in this transaction.
+    """
     found = await connection.execute(
         select(attachments.c.store_id, attachments.c.file_id, attachments.c.generation)
         .where(let_go, attachments.c.generation != "")
@@ -133,10 +170,14 @@ async def leave_behind(connection: AsyncConnection, let_go: ColumnElement[bool],
 
 
 async def reclaim(connection: AsyncConnection, store: StoreId, files: Sequence[str]) -> None:
-    """Forget that all chunks of these files are orphaned, as an earlier version wrote it down: they are attached again, under new generations."""
+    """Forget that all chunks of these files are orphaned, as an earlier version wrote it down: they
+    are attached again, under new generations.
+    """
     whole = and_(orphaned_generations.c.store_id == store, orphaned_generations.c.generation == "")
     for part in in_parts(files):
-        await connection.execute(delete(orphaned_generations).where(whole, orphaned_generations.c.file_id.in_(part)))
+        await connection.execute(
+            delete(orphaned_generations).where(whole, orphaned_generations.c.file_id.in_(part))
+        )
 
 
 def place_of(store: StoreId) -> OrphanedChunks:

@@ -1,4 +1,6 @@
-"""How much of what the state store keeps is a person's: responses, conversations, and versions of prompts. Files are counted in `files.py`."""
+"""How much of what the state store keeps is a person's: responses, conversations, and versions of
+prompts. Files are counted in `files.py`.
+"""
 
 from __future__ import annotations
 
@@ -20,12 +22,16 @@ class StoredBytesState:
         """Return how many bytes the principal has stored, as JSON."""
         kept = union_all(
             *(
-                select(table.c.bytes.label("bytes")).where(within(table.c.tenant, principal.tenant), within(table.c.owner, principal.id))
+                select(table.c.bytes.label("bytes")).where(
+                    within(table.c.tenant, principal.tenant), within(table.c.owner, principal.id)
+                )
                 for table in (responses, conversations)
             ),
             select(prompt_versions.c.bytes)
             .join(prompts, prompts.c.id == prompt_versions.c.prompt_id)
-            .where(within(prompts.c.tenant, principal.tenant), within(prompt_versions.c.created_by, principal.id)),
+            .where(
+                within(prompts.c.tenant, principal.tenant), within(prompt_versions.c.created_by, principal.id)
+            ),
         ).subquery()
         async with self._database.reading() as connection:
             return int(await connection.scalar(select(func.coalesce(func.sum(kept.c.bytes), 0))) or 0)

@@ -1,4 +1,6 @@
-"""Uploads that come in parts, in the state store. Each is its maker's alone; what its parts hold is orphaned until a file has it (`files.py`)."""
+"""Uploads that come in parts, in the state store. Each is its maker's alone; what its parts hold is
+orphaned until a file has it (`files.py`).
+"""
 
 from __future__ import annotations
 
@@ -34,26 +36,47 @@ class UploadState:
 
     async def upload_parts(self, principal: Principal, upload: UploadId) -> list[UploadPart]:
         """Return all parts of the upload."""
-        parts = select(upload_parts).join(uploads, uploads.c.id == upload_parts.c.upload_id).where(*_own(principal, upload))
+        parts = (
+            select(upload_parts)
+            .join(uploads, uploads.c.id == upload_parts.c.upload_id)
+            .where(*_own(principal, upload))
+        )
         async with self._database.reading() as connection:
             found = await connection.execute(parts)
-            return [UploadPart(PartId(row.id), upload, FileId(row.blob_id), row.bytes, row.created_at) for row in found]
+            return [
+                UploadPart(PartId(row.id), upload, FileId(row.blob_id), row.bytes, row.created_at)
+                for row in found
+            ]
 
     async def add_part(self, principal: Principal, part: UploadPart, *, most: int, due_at: int) -> bool:
-        """Store a part, whose bytes are orphaned from `due_at` on; return False when the upload is not pending, or has so many parts already."""
-        values = {"id": part.id, "upload_id": part.upload, "blob_id": part.blob, "bytes": part.bytes, "created_at": part.created_at}
+        """Store a part, whose bytes are orphaned from `due_at` on; return False when the upload is not
+        pending, or has so many parts already.
+        """
+        values = {
+            "id": part.id,
+            "upload_id": part.upload,
+            "blob_id": part.blob,
+            "bytes": part.bytes,
+            "created_at": part.created_at,
+        }
         async with self._database.writing() as connection:
             if not await self._is_pending(connection, principal, part.upload):
                 return False
-            present = select(func.count()).select_from(upload_parts).where(upload_parts.c.upload_id == part.upload)
+            present = (
+                select(func.count()).select_from(upload_parts).where(upload_parts.c.upload_id == part.upload)
+            )
             if (await connection.scalar(present) or 0) >= most:
                 return False
             await connection.execute(insert(upload_parts).values(values))
-            await connection.execute(update(orphaned_blobs).where(orphaned_blobs.c.file_id == part.blob).values(due_at=due_at))
+            await connection.execute(
+                update(orphaned_blobs).where(orphaned_blobs.c.file_id == part.blob).values(due_at=due_at)
+            )
         return True
 
     async def complete_upload(self, principal: Principal, upload: UploadId, row: FileRow) -> bool:
-        """Store the file and that the upload is complete, its parts loose at once; return False, with nothing done, when it is not pending."""
+        """Store the file and that the upload is complete, its parts loose at once; return False, with
+        nothing done, when it is not pending.
+        """
         async with self._database.writing() as connection:
             if not await self._is_pending(connection, principal, upload):
                 return False
@@ -62,7 +85,9 @@ class UploadState:
         return True
 
     async def cancel_upload(self, principal: Principal, upload: UploadId) -> bool:
-        """Store that the upload is cancelled, its parts loose at once; return False when it is not pending."""
+        """Store that the upload is cancelled, its parts loose at once; return False when it is not
+        pending.
+        """
         async with self._database.writing() as connection:
             if not await self._is_pending(connection, principal, upload):
                 return False
@@ -70,9 +95,13 @@ class UploadState:
         return True
 
     async def forget_uploads(self, *, expired_before: int) -> int:
-        """Forget uploads that expired before this time, whatever became of them; return how many. Their parts' bytes were orphaned long before."""
+        """Forget uploads that expired before this time, whatever became of them; return how many.
+        Their parts' bytes were orphaned long before.
+        """
         async with self._database.writing() as connection:
-            return (await connection.execute(delete(uploads).where(uploads.c.expires_at < expired_before))).rowcount
+            return (
+                await connection.execute(delete(uploads).where(uploads.c.expires_at < expired_before))
+            ).rowcount
 
     async def _is_pending(self, connection: AsyncConnection, principal: Principal, upload: UploadId) -> bool:
         """Return whether the upload is pending, and lock it: of two that would end it one comes first."""
@@ -80,12 +109,20 @@ class UploadState:
         return await connection.scalar(own) == "pending"
 
     async def _end(self, connection: AsyncConnection, upload: UploadId, status: str) -> None:
-        """Store what became of the upload. Its parts' bytes are nobody's from now on, and count for nobody."""
+        """Store what became of the upload. Its parts' bytes are nobody's from now on, and count for
+        nobody.
+        """
         await connection.execute(update(uploads).where(uploads.c.id == upload).values(status=status))
         blobs = select(upload_parts.c.blob_id).where(upload_parts.c.upload_id == upload)
         nobodys = {"tenant": null(), "owner": null(), "bytes": 0, "due_at": self._database.now()}
-        await connection.execute(update(orphaned_blobs).where(orphaned_blobs.c.file_id.in_(blobs)).values(nobodys))
+        await connection.execute(
+            update(orphaned_blobs).where(orphaned_blobs.c.file_id.in_(blobs)).values(nobodys)
+        )
 
 
 def _own(principal: Principal, upload: UploadId) -> tuple[ColumnElement[bool], ...]:
-    return named(uploads.c.id, upload), within(uploads.c.tenant, principal.tenant), within(uploads.c.owner, principal.id)
+    return (
+        named(uploads.c.id, upload),
+        within(uploads.c.tenant, principal.tenant),
+        within(uploads.c.owner, principal.id),
+    )

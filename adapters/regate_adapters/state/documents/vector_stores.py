@@ -1,4 +1,6 @@
-"""Vector stores in the state store. Their vectors are elsewhere (`regate_adapters.vector`); what is in them, in `attachments.py`."""
+"""Vector stores in the state store. Their vectors are elsewhere (`regate_adapters.vector`); what is in
+them, in `attachments.py`.
+"""
 
 from __future__ import annotations
 
@@ -40,9 +42,15 @@ class VectorStoreState:
         self._database = database
 
     async def add_store(self, row: StoreRow) -> None:
-        """Store a new vector store row, whose place counts from now on; raises `InvalidRequest` for a name that no database can hold."""
+        """Store a new vector store row, whose place counts from now on; raises `InvalidRequest` for a
+        name that no database can hold.
+        """
         columns = store_columns(row)
-        active = {"store_id": row.id, "tenant": columns["tenant"], **_active(row.last_active_at, row.expires_after_days)}
+        active = {
+            "store_id": row.id,
+            "tenant": columns["tenant"],
+            **_active(row.last_active_at, row.expires_after_days),
+        }
         async with self._database.writing() as connection:
             ordinal = await next_ordinal(self._database, connection, vector_stores)
             await connection.execute(insert(vector_stores).values(**columns, ordinal=ordinal))
@@ -52,63 +60,97 @@ class VectorStoreState:
     async def store(self, principal: Principal, store: StoreId) -> StoreRow | None:
         """Return the vector store's row, with the activity of the principal's tenant."""
         async with self._database.reading() as connection:
-            row = (await connection.execute(_stores_for(principal).where(*_visible(principal, store)))).one_or_none()
+            row = (
+                await connection.execute(_stores_for(principal).where(*_visible(principal, store)))
+            ).one_or_none()
         return None if row is None else store_row(row)
 
     async def engine_of(self, store: StoreId) -> str | None:
-        """Return the vector engine that the store is in, of whatever tenant; None for a store that is absent."""
+        """Return the vector engine that the store is in, of whatever tenant; None for a store that is
+        absent.
+        """
         async with self._database.reading() as connection:
-            found = await connection.scalar(select(vector_stores.c.engine).where(named(vector_stores.c.id, store)))
+            found = await connection.scalar(
+                select(vector_stores.c.engine).where(named(vector_stores.c.id, store))
+            )
         return None if found is None else str(found)
 
     async def store_beyond(self, store: StoreId) -> StoreId | None:
         """Return the store, of whatever tenant, that comes next in the order of ids; None after the last."""
-        following = select(vector_stores.c.id).where(vector_stores.c.id > store).order_by(vector_stores.c.id).limit(1)
+        following = (
+            select(vector_stores.c.id).where(vector_stores.c.id > store).order_by(vector_stores.c.id).limit(1)
+        )
         async with self._database.reading() as connection:
             found = await connection.scalar(following)
         return None if found is None else StoreId(found)
 
     async def place_stores(self, *, engine: str) -> int:
-        """Record this engine for all stores that an earlier version made, which had but one; return how many."""
+        """Record this engine for all stores that an earlier version made, which had but one; return
+        how many.
+        """
         async with self._database.writing() as connection:
-            placed = await connection.execute(update(vector_stores).where(vector_stores.c.engine.is_(None)).values(engine=engine))
+            placed = await connection.execute(
+                update(vector_stores).where(vector_stores.c.engine.is_(None)).values(engine=engine)
+            )
         return placed.rowcount
 
     async def stores(self, principal: Principal, plan: FilterPlan, page: Page) -> Rows[StoreRow]:
         """Return a page of the vector store rows that the plan permits."""
-        listing = Listing(vector_stores.c.id, vector_stores.c.ordinal, floor=visible_store(principal.tenant), shape=_SHAPE)
-        return await page_of(self._database, listing, _stores_for(principal), plan=plan, page=page, read=store_row)
+        listing = Listing(
+            vector_stores.c.id, vector_stores.c.ordinal, floor=visible_store(principal.tenant), shape=_SHAPE
+        )
+        return await page_of(
+            self._database, listing, _stores_for(principal), plan=plan, page=page, read=store_row
+        )
 
     async def touch_store(self, principal: Principal, store: StoreId, *, at: int) -> None:
-        """Record that this tenant used the store. Time never goes back, and a second in which it was used already costs no write.
+        """Record that this tenant used the store. Time never goes back, and a second in which it was used
+        already costs no write.
 
         Nothing brings a store back that has expired.
         """
         async with self._database.reading() as connection:
-            known = (await connection.execute(_stores_for(principal).where(*_visible(principal, store)))).one_or_none()
-        if known is None or (known.used_at is not None and (known.used_at >= at or store_row(known).has_expired(at))):
+            known = (
+                await connection.execute(_stores_for(principal).where(*_visible(principal, store)))
+            ).one_or_none()
+        if known is None or (
+            known.used_at is not None and (known.used_at >= at or store_row(known).has_expired(at))
+        ):
             return
         own = (store_activity.c.store_id == store, within(store_activity.c.tenant, principal.tenant))
         async with self._database.writing() as connection:
-            # The store is locked first, by every use: so that of two first uses the second sees the first one's row, and neither waits in turn.
-            locked = select(vector_stores.c.expires_after_days).where(vector_stores.c.id == store).with_for_update(key_share=True)
+            # The store is locked first, by every use: so that of two first uses the second sees the first
+            # one's row, and neither waits in turn.
+            locked = (
+                select(vector_stores.c.expires_after_days)
+                .where(vector_stores.c.id == store)
+                .with_for_update(key_share=True)
+            )
             row = (await connection.execute(locked)).one_or_none()
             if row is None:
                 return
             active = _active(at, row.expires_after_days)
             if await connection.scalar(select(store_activity.c.last_active_at).where(*own)) is None:
-                await connection.execute(insert(store_activity).values(store_id=store, tenant=principal.tenant, **active))
+                await connection.execute(
+                    insert(store_activity).values(store_id=store, tenant=principal.tenant, **active)
+                )
             else:
-                await connection.execute(update(store_activity).where(*own, store_activity.c.last_active_at < at).values(active))
+                await connection.execute(
+                    update(store_activity).where(*own, store_activity.c.last_active_at < at).values(active)
+                )
 
     async def update_store(self, principal: Principal, store: StoreId, changes: StoreChanges) -> bool:
-        """Change the store; return False when there is none that the principal's tenant made. Raises `InvalidRequest` as `add_store` does."""
+        """Change the store; return False when there is none that the principal's tenant made. Raises
+        `InvalidRequest` as `add_store` does.
+        """
         columns = store_changes(changes)
         own = (named(vector_stores.c.id, store), deletable_store(principal))
         async with self._database.writing() as connection:
             if not columns:
                 return await connection.scalar(select(vector_stores.c.id).where(*own)) is not None
-            changed = (await connection.execute(update(vector_stores).where(*own).values(columns))).rowcount > 0
+            changed = (
+                await connection.execute(update(vector_stores).where(*own).values(columns))
+            ).rowcount > 0
             if changed and "expires_after_days" in columns:
                 every = update(store_activity).where(store_activity.c.store_id == store)
                 days = cast("int | None", columns["expires_after_days"])
@@ -116,9 +158,13 @@ class VectorStoreState:
         return changed
 
     async def delete_store(self, principal: Principal, store: StoreId) -> bool:
-        """Delete the store's row and, by their foreign keys, all its attachments, of whatever tenant. Its place in the engine is orphaned."""
+        """Delete the store's row and, by their foreign keys, all its attachments, of whatever tenant.
+        Its place in the engine is orphaned.
+        """
         async with self._database.writing() as connection:
-            deleted = await connection.execute(delete(vector_stores).where(named(vector_stores.c.id, store), deletable_store(principal)))
+            deleted = await connection.execute(
+                delete(vector_stores).where(named(vector_stores.c.id, store), deletable_store(principal))
+            )
             if deleted.rowcount:
                 await reserve(connection, place_of(store), due_at=self._database.now())
         return deleted.rowcount > 0
@@ -134,12 +180,17 @@ def _visible(principal: Principal, store: StoreId) -> tuple[ColumnElement[bool],
 
 
 def _stores_for(principal: Principal) -> Select[Any]:
-    """Return the stores' columns, `last_active_at` being this tenant's own: a tenant that never used a store sees when it was made.
+    """Return the stores' columns, `last_active_at` being this tenant's own: a tenant that never used a store
+    sees when it was made.
 
     `used_at` is the same, and NULL for a tenant that never used it: nothing of that tenant's can expire.
     """
-    own = and_(store_activity.c.store_id == vector_stores.c.id, within(store_activity.c.tenant, principal.tenant))
-    active = func.coalesce(store_activity.c.last_active_at, vector_stores.c.created_at).label("last_active_at")
+    own = and_(
+        store_activity.c.store_id == vector_stores.c.id, within(store_activity.c.tenant, principal.tenant)
+    )
+    active = func.coalesce(store_activity.c.last_active_at, vector_stores.c.created_at).label(
+        "last_active_at"
+    )
     return select(vector_stores, active, store_activity.c.last_active_at.label("used_at")).select_from(
         vector_stores.outerjoin(store_activity, own)
     )

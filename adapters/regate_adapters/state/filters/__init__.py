@@ -1,1 +1,3 @@
-"""Filters as SQL: the filter algebra over stored rows (`row_filter.py`), in the JSON functions of either database."""
+"""Filters as SQL: the filter algebra over stored rows (`row_filter.py`), in the JSON functions of
+either database.
+"""

@@ -1,6 +1,8 @@
-"""What `row_filter.py` needs of a database's JSON functions. Its two implementations are `sqlite_json.py` and `postgres_json.py`.
+"""What `row_filter.py` needs of a database's JSON functions. Its two implementations are `sqlite_json.py` and
+`postgres_json.py`.
 
-Not what a filter means (`regate_orchestrator.filters.evaluate`), and not how a tree becomes SQL (`row_filter.py`).
+Not what a filter means (`regate_orchestrator.filters.evaluate`), and not how a tree becomes SQL
+(`row_filter.py`).
 """
 
 from __future__ import annotations
@@ -14,12 +16,16 @@ from regate_orchestrator.filters.expression import Field, TextOperator
 
 Value = ColumnElement[Any]  # an SQL value of whatever type the document holds there
 Kind = ColumnElement[str]
-"""The JSON type of a value, in this vocabulary: null, true, false, integer, real, text, array, object. SQL NULL where there is no value."""
+"""The JSON type of a value, in this vocabulary: null, true, false, integer, real, text, array, object.
+SQL NULL where there is no value.
+"""
 
 
 @dataclass(frozen=True, slots=True)
 class Elements:
-    """The elements of an array or an object as rows, with each one's type, and its value read as a text and as a number."""
+    """The elements of an array or an object as rows, with each one's type, and its value read as a
+    text and as a number.
+    """
 
     rows: FromClause
     kind: Kind
@@ -28,13 +34,17 @@ class Elements:
 
 
 class JsonSql(Protocol):
-    """How one database looks into a JSON document. Every name and value must be a bound parameter, and no row may make an expression fail.
+    """How one database looks into a JSON document. Every name and value must be a bound parameter, and no row
+    may make an expression fail.
 
-    What `text` and `number` give for a value of another type means nothing: the renderer looks at the kind beside them.
+    What `text` and `number` give for a value of another type means nothing: the renderer looks at the kind
+    beside them.
     """
 
     def kind(self, document: Value, field: Field) -> Kind:
-        """Return the type of the value at the path; raises `FilterNotExpressible` for a path that this database cannot name exactly."""
+        """Return the type of the value at the path; raises `FilterNotExpressible` for a path that this
+        database cannot name exactly.
+        """
         ...
 
     def text(self, document: Value, field: Field) -> Value:
@@ -58,5 +68,7 @@ class JsonSql(Protocol):
         ...
 
     def matches(self, operator: TextOperator, value: Value, known: str) -> ColumnElement[bool]:
-        """Return whether a text starts with, ends with or holds a known text that is not empty; case matters and no character is special."""
+        """Return whether a text starts with, ends with or holds a known text that is not empty; case
+        matters and no character is special.
+        """
         ...

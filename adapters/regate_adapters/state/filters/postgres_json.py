@@ -1,13 +1,28 @@
-"""PostgreSQL's own spelling of what `row_filter.py` needs: its JSON functions. The counterpart is `sqlite_json.py`.
+"""PostgreSQL's own spelling of what `row_filter.py` needs: its JSON functions. The counterpart is
+`sqlite_json.py`.
 
-Every cast stands in a CASE that has looked at the type, since SQL promises no order of evaluation and a cast that fails ends the query.
+Every cast stands in a CASE that has looked at the type, since SQL promises no order of evaluation and a cast
+that fails ends the query.
 """
 
 from __future__ import annotations
 
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Integer, Numeric, ScalarSelect, String, Text, case, cast, column, func, literal, select
+from sqlalchemy import (
+    ColumnElement,
+    Integer,
+    Numeric,
+    ScalarSelect,
+    String,
+    Text,
+    case,
+    cast,
+    column,
+    func,
+    literal,
+    select,
+)
 from sqlalchemy.dialects.postgresql import JSONB, JSONPATH, array
 
 from regate_adapters.state.encoding import encode
@@ -19,7 +34,9 @@ _VALUE: Final = "value"
 
 
 class PostgresJson:
-    """PostgreSQL's functions on `jsonb`. Texts carry the collation C, which compares code points; numbers are `numeric`, which is exact."""
+    """PostgreSQL's functions on `jsonb`. Texts carry the collation C, which compares code points;
+    numbers are `numeric`, which is exact.
+    """
 
     def kind(self, document: Value, field: Field) -> Kind:
         """Return the type of the value at the path."""
@@ -67,18 +84,27 @@ class PostgresJson:
 
 
 def _at(document: Value, field: Field) -> Value:
-    """Return the value at the path. With a text on its right, `->` looks into objects alone; a path would take "0" for a place in a list."""
+    """Return the value at the path. With a text on its right, `->` looks into objects alone; a path
+    would take "0" for a place in a list.
+    """
     value: Value = cast(document, JSONB)
     for name in field:
         if "\x00" in name or any("\ud800" <= character <= "\udfff" for character in name):
-            raise FilterNotExpressible(f"field {'.'.join(field)!r}: a NUL or a lone surrogate has no exact form in SQL")
+            raise FilterNotExpressible(
+                f"field {'.'.join(field)!r}: a NUL or a lone surrogate has no exact form in SQL"
+            )
         value = value.op("->", return_type=JSONB())(literal(name, Text))
     return value
 
 
 def _kind(value: Value) -> Kind:
     kind = func.jsonb_typeof(value, type_=String)
-    return case((kind == "boolean", _text(value)), (kind == "number", "integer"), (kind == "string", "text"), else_=kind)
+    return case(
+        (kind == "boolean", _text(value)),
+        (kind == "number", "integer"),
+        (kind == "string", "text"),
+        else_=kind,
+    )
 
 
 def _text(value: Value) -> Value:

@@ -1,7 +1,9 @@
-"""The row filter: renders the filter algebra as a boolean SQL expression over stored rows. Its counterpart is `regate_orchestrator.filters.evaluate`.
+"""The row filter: renders the filter algebra as a boolean SQL expression over stored rows. Its counterpart is
+`regate_orchestrator.filters.evaluate`.
 
-Every atom is wrapped in COALESCE(…, FALSE), so each is two-valued and NOT is the exact complement. Values are compared only within their
-JSON type, and types by Rego's order. All names and values are bound parameters. What has no exact form raises `FilterNotExpressible`.
+Every atom is wrapped in COALESCE(…, FALSE), so each is two-valued and NOT is the exact complement. Values are
+compared only within their JSON type, and types by Rego's order. All names and values are bound parameters.
+What has no exact form raises `FilterNotExpressible`.
 """
 
 from __future__ import annotations
@@ -44,19 +46,30 @@ _NULL, _FALSE, _TRUE, _NUMBER, _TEXT, _ARRAY, _OBJECT = range(7)
 _KINDS: Final = (("null",), ("false",), ("true",), ("integer", "real"), ("text",), ("array",), ("object",))
 """The JSON types in Rego's order. The two booleans are ranks of their own, since each has one value only."""
 
-_MIRRORED: Final[Mapping[Operator, Operator]] = {"eq": "eq", "ne": "ne", "lt": "gt", "le": "ge", "gt": "lt", "ge": "le"}
+_MIRRORED: Final[Mapping[Operator, Operator]] = {
+    "eq": "eq",
+    "ne": "ne",
+    "lt": "gt",
+    "le": "ge",
+    "gt": "lt",
+    "ge": "le",
+}
 _DEEPEST: Final = 24
 _WIDEST: Final = 100
 _ATOM_HEIGHT: Final = 12
 _HIGHEST: Final = 900
-"""SQLite follows 100 open parser states and expressions 1,000 high; these bounds stay below both, whatever the tree."""
+"""SQLite follows 100 open parser states and expressions 1,000 high; these bounds stay below both,
+whatever the tree.
+"""
 _MAX_ATOMS: Final = 1_000
 _MAX_INTEGER: Final = 2**63 - 1
 
 
 @dataclass(frozen=True, slots=True)
 class RowShape:
-    """Where a row's fields are: some in columns that always hold a text or a number, all others in a JSON document."""
+    """Where a row's fields are: some in columns that always hold a text or a number, all others in a
+    JSON document.
+    """
 
     texts: Mapping[str, ColumnElement[str]]
     numbers: Mapping[str, ColumnElement[int]]
@@ -64,17 +77,21 @@ class RowShape:
 
 
 def render(expression: Expression, shape: RowShape, json: JsonSql) -> Condition:
-    """Return the condition that holds for exactly the rows for which the expression holds. Must be called before any IO.
+    """Return the condition that holds for exactly the rows for which the expression holds. Must be called
+    before any IO.
 
     Raises `FilterNotExpressible`, with what and why, for anything that this database cannot compare exactly.
     """
-    # In negation normal form NOT stands before atoms only, which keeps the nesting that a parser must follow low.
+    # In negation normal form NOT stands before atoms only, which keeps the nesting that a parser must follow
+    # low.
     return _Renderer(shape, json).render(normalize(expression), depth=1).condition
 
 
 @dataclass(frozen=True, slots=True)
 class _Source:
-    """A field in SQL. `rank` is known for a column; elsewhere the type is the row's own. `elements` is None for what is never a list."""
+    """A field in SQL. `rank` is known for a column; elsewhere the type is the row's own. `elements` is
+    None for what is never a list.
+    """
 
     rank: int | None
     kind: Kind
@@ -114,9 +131,13 @@ class _Renderer:
             case Constant(holds):
                 return _Rendered(true() if holds else false(), 1)
             case And(parts):
-                return self._checked(_joined(and_, [self.render(part, depth=depth + 1) for part in parts], neutral=true()))
+                return self._checked(
+                    _joined(and_, [self.render(part, depth=depth + 1) for part in parts], neutral=true())
+                )
             case Or(parts):
-                return self._checked(_joined(or_, [self.render(part, depth=depth + 1) for part in parts], neutral=false()))
+                return self._checked(
+                    _joined(or_, [self.render(part, depth=depth + 1) for part in parts], neutral=false())
+                )
             case Not(part):
                 return _Rendered(not_(self.render(part, depth=depth + 1).condition), _ATOM_HEIGHT + 1)
             case _:
@@ -146,7 +167,9 @@ class _Renderer:
             case In(_, values):
                 return self._equals_one(source.is_among, source.text, source.number, values)
             case Overlaps(_, values):
-                return self._has_element(source, lambda each, is_among: self._equals_one(is_among, each.text, each.number, values))
+                return self._has_element(
+                    source, lambda each, is_among: self._equals_one(is_among, each.text, each.number, values)
+                )
             case Text(operator, _, known):
                 matched = self._json.matches(operator, source.text, _exact_text(known)) if known else true()
                 return and_(source.is_among([_TEXT]), matched)
@@ -168,7 +191,8 @@ class _Renderer:
         if left.rank is not None:
             return _compare(_MIRRORED[atom.operator], right, left.rank, left.of_rank(left.rank))
         raise FilterNotExpressible(
-            f"{'.'.join(atom.left)} {atom.operator} {'.'.join(atom.right)}: both may be lists, which SQL cannot order as Rego does"
+            f"{'.'.join(atom.left)} {atom.operator} {'.'.join(atom.right)}: both may be lists, which "
+            "SQL cannot order as Rego does"
         )
 
     def _source(self, field: Field) -> _Source | None:
@@ -179,9 +203,15 @@ class _Renderer:
             if field[0] in columns:
                 inside = len(field) > 1
                 column = columns[field[0]]
-                return None if inside else _Source(rank, literal(_KINDS[rank][0], String), column, column, None)
+                return (
+                    None if inside else _Source(rank, literal(_KINDS[rank][0], String), column, column, None)
+                )
         document, json = self._shape.document, self._json
-        kind, text, number = json.kind(document, field), json.text(document, field), json.number(document, field)
+        kind, text, number = (
+            json.kind(document, field),
+            json.text(document, field),
+            json.number(document, field),
+        )
         return _Source(None, kind, text, number, json.elements(document, field))
 
     def _has_element(self, source: _Source, matches: Callable[[Elements, _IsAmong], Condition]) -> Condition:
@@ -191,10 +221,18 @@ class _Renderer:
         found = exists().select_from(each.rows).where(matches(each, lambda ranks: _is_kind(each.kind, ranks)))
         return and_(source.is_among([_ARRAY, _OBJECT]), found)
 
-    def _equals_one(self, is_among: _IsAmong, text: Value, number: Value, known: Sequence[Scalar]) -> Condition:
+    def _equals_one(
+        self, is_among: _IsAmong, text: Value, number: Value, known: Sequence[Scalar]
+    ) -> Condition:
         texts = [_exact_text(one) for one in known if isinstance(one, str)]
-        numbers = [_exact_number(one) for one in known if isinstance(one, int | float) and not isinstance(one, bool)]
-        singles = [rank for rank, one in ((_NULL, None), (_FALSE, False), (_TRUE, True)) if any(each is one for each in known)]
+        numbers = [
+            _exact_number(one) for one in known if isinstance(one, int | float) and not isinstance(one, bool)
+        ]
+        singles = [
+            rank
+            for rank, one in ((_NULL, None), (_FALSE, False), (_TRUE, True))
+            if any(each is one for each in known)
+        ]
         options = [is_among(singles)] if singles else []
         if texts:
             options.append(and_(is_among([_TEXT]), text.in_(self._json.listed(texts))))
@@ -248,12 +286,19 @@ def _is_kind(kind: Kind, ranks: Sequence[int]) -> Condition:
 
 
 def _joined(join: Callable[..., Condition], parts: Sequence[_Rendered], *, neutral: Condition) -> _Rendered:
-    """Return the parts joined, many of them in groups: databases bound the depth of an expression, and a flat chain is as deep as it is long."""
+    """Return the parts joined, many of them in groups: databases bound the depth of an expression, and
+    a flat chain is as deep as it is long.
+    """
     while len(parts) > _WIDEST:
-        groups = [_joined(join, parts[start : start + _WIDEST], neutral=neutral) for start in range(0, len(parts), _WIDEST)]
+        groups = [
+            _joined(join, parts[start : start + _WIDEST], neutral=neutral)
+            for start in range(0, len(parts), _WIDEST)
+        ]
         # COALESCE changes nothing here; it keeps SQLAlchemy from flattening the groups again.
         parts = [_Rendered(func.coalesce(group.condition, false()), group.height + 1) for group in groups]
-    return _Rendered(join(neutral, *(part.condition for part in parts)), len(parts) + max(part.height for part in parts))
+    return _Rendered(
+        join(neutral, *(part.condition for part in parts)), len(parts) + max(part.height for part in parts)
+    )
 
 
 def _exact_text(value: str) -> str:

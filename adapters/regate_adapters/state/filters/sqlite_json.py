@@ -1,4 +1,6 @@
-"""SQLite's own spelling of what `row_filter.py` needs: its JSON functions. The counterpart is `postgres_json.py`."""
+"""SQLite's own spelling of what `row_filter.py` needs: its JSON functions. The counterpart is
+`postgres_json.py`.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +20,9 @@ _KIND: Final = "type"
 
 
 class SqliteJson:
-    """SQLite's JSON functions, as of 3.38. Text compares by UTF-8 bytes there (BINARY), which is the order of code points."""
+    """SQLite's JSON functions, as of 3.38. Text compares by UTF-8 bytes there (BINARY), which is the
+    order of code points.
+    """
 
     def kind(self, document: Value, field: Field) -> Kind:
         """Return the type of the value at the path."""
@@ -33,8 +37,12 @@ class SqliteJson:
         return func.json_extract(document, _path(field))
 
     def elements(self, document: Value, field: Field) -> Elements:
-        """Return the elements at the path as rows. Of a scalar it would be the scalar itself, so the caller must have looked at the kind."""
-        rows = func.json_each(document, _path(field)).table_valued(column(_KIND, String), column(_VALUE)).alias()
+        """Return the elements at the path as rows. Of a scalar it would be the scalar itself, so the
+        caller must have looked at the kind.
+        """
+        rows = (
+            func.json_each(document, _path(field)).table_valued(column(_KIND, String), column(_VALUE)).alias()
+        )
         return Elements(rows, rows.c[_KIND], rows.c[_VALUE], rows.c[_VALUE])
 
     def listed(self, values: list[str] | list[int | float]) -> ScalarSelect[Any]:
@@ -43,7 +51,9 @@ class SqliteJson:
         return select(rows.c[_VALUE]).scalar_subquery()
 
     def fraction(self, value: float) -> Value:
-        """Return a known fraction read from its JSON text: both sides then come from one parser, whatever its last digit does."""
+        """Return a known fraction read from its JSON text: both sides then come from one parser,
+        whatever its last digit does.
+        """
         return func.json_extract(literal(encode(value), String), literal("$", String))
 
     def matches(self, operator: TextOperator, value: Value, known: str) -> ColumnElement[bool]:
@@ -59,10 +69,13 @@ class SqliteJson:
 
 
 def _path(field: Field) -> ColumnElement[str]:
-    """Return the path as a bound parameter. SQLite compares a key's raw JSON spelling, so a name that JSON would escape is refused."""
+    """Return the path as a bound parameter. SQLite compares a key's raw JSON spelling, so a name that
+    JSON would escape is refused.
+    """
     for name in field:
         if not _NAME.fullmatch(name):
             raise FilterNotExpressible(
-                f"field {'.'.join(field)!r}: a quote, backslash or control character in a name has no exact JSON path"
+                f"field {'.'.join(field)!r}: a quote, backslash or control character in a name has no "
+                "exact JSON path"
             )
     return literal("$" + "".join(f'."{name}"' for name in field), String)

@@ -1,16 +1,20 @@
-"""Migrations of the state store's tables: how a database of an earlier program becomes one of this program, with all its rows.
+"""Migrations of the state store's tables: how a database of an earlier program becomes one of this program,
+with all its rows.
 
 Adding one, with each change of `tables.py`:
 
-1. Add `versions/<name>.py` with `revision = "<name>"`, `down_revision = "<the present tables.REVISION>"` and `upgrade(op)`, and set
-   `tables.REVISION` to the name. When another migration landed first, name that one as `down_revision` in its place: a line has one head.
-2. `op` is Alembic's `Operations`. Constraints and indexes are named by the convention (pass `None`); shared types are `column_types.py`'s.
-   Import nothing else of ours: the tables will change, a migration never does. A new column comes last and is nullable or has a
-   `server_default`, in `tables.py` as well.
-3. `tests/adapters/state/test_migrations.py` compares an upgraded database with a new one, and fails for two heads.
+1. Add `versions/<name>.py` with `revision = "<name>"`, `down_revision = "<the present tables.REVISION>"` and
+   `upgrade(op)`, and set `tables.REVISION` to the name. When another migration landed first, name that one as
+   `down_revision` in its place: a line has one head.
+2. `op` is Alembic's `Operations`. Constraints and indexes are named by the convention (pass `None`); shared
+   types are `column_types.py`'s. Import nothing else of ours: the tables will change, a migration never does.
+   A new column comes last and is nullable or has a `server_default`, in `tables.py` as well.
+3. `tests/adapters/state/test_migrations.py` compares an upgraded database with a new one, and fails for two
+   heads.
 
-All steps run in one transaction that excludes every other writer. There is no way down: an operator restores the backup. Foreign keys
-are not enforced in SQLite meanwhile (a rebuilt table would cascade) but checked at the end.
+All steps run in one transaction that excludes every other writer. There is no way down: an operator restores
+the backup. Foreign keys are not enforced in SQLite meanwhile (a rebuilt table would cascade) but checked at
+the end.
 """
 
 from __future__ import annotations
@@ -35,7 +39,9 @@ SCRIPTS: Final = ScriptDirectory(Path(__file__).parent)
 
 
 def upgrade(connection: Connection, present: str, *, place: str) -> None:
-    """Bring the tables from the present revision to the newest. Raises `ConfigurationError` for a revision that this program does not know."""
+    """Bring the tables from the present revision to the newest. Raises `ConfigurationError` for a
+    revision that this program does not know.
+    """
     steps = later_than(present, place=place)
     operations = Operations(MigrationContext.configure(connection, opts={"target_metadata": metadata}))
     for step in reversed(steps):
@@ -45,8 +51,12 @@ def upgrade(connection: Connection, present: str, *, place: str) -> None:
 
 
 def later_than(present: str, *, place: str) -> list[Script]:
-    """Return the steps from this revision on, the newest first. Raises `ConfigurationError` for a revision that this program does not know."""
+    """Return the steps from this revision on, the newest first. Raises `ConfigurationError` for a
+    revision that this program does not know.
+    """
     try:
         return list(SCRIPTS.iterate_revisions(REVISION, present))
     except (CommandError, ResolutionError) as error:
-        raise ConfigurationError(f"{place} was upgraded to {present!r} by a later version of regate") from error
+        raise ConfigurationError(
+            f"{place} was upgraded to {present!r} by a later version of regate"
+        ) from error

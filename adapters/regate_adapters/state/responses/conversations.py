@@ -1,6 +1,8 @@
-"""Conversations in the state store: their items in order, and the lock by which one response at a time goes on with one (`turns.py`).
+"""Conversations in the state store: their items in order, and the lock by which one response at a time goes
+on with one (`turns.py`).
 
-Every change to the items locks the conversation's row first, so that positions are given once and no change slips past the lock.
+Every change to the items locks the conversation's row first, so that positions are given once and no change
+slips past the lock.
 """
 
 from __future__ import annotations
@@ -12,7 +14,14 @@ from sqlalchemy import ColumnElement, delete, func, insert, literal, or_, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from regate_adapters.state.database import Database
-from regate_adapters.state.encoding import AnyRow, conversation_columns, conversation_row, encode, item_row, stored_size
+from regate_adapters.state.encoding import (
+    AnyRow,
+    conversation_columns,
+    conversation_row,
+    encode,
+    item_row,
+    stored_size,
+)
 from regate_adapters.state.filters.row_filter import RowShape
 from regate_adapters.state.listing import Listing, page_of
 from regate_adapters.state.responses.lineages import Lineages, forget_lineages, keep, lineage_in, lineages_of
@@ -43,15 +52,23 @@ class ConversationState:
             await keep(connection, row.id, row.tenant, items)
             await append(connection, row.id, items)
 
-    async def conversation(self, principal: Principal, conversation: ConversationId) -> ConversationRow | None:
+    async def conversation(
+        self, principal: Principal, conversation: ConversationId
+    ) -> ConversationRow | None:
         """Return the conversation's row."""
         async with self._database.reading() as connection:
-            row = (await connection.execute(select(conversations).where(_own(principal, conversation)))).one_or_none()
+            row = (
+                await connection.execute(select(conversations).where(_own(principal, conversation)))
+            ).one_or_none()
         return None if row is None else conversation_row(row)
 
-    async def update_conversation(self, principal: Principal, conversation: ConversationId, *, metadata: Mapping[str, str]) -> bool:
+    async def update_conversation(
+        self, principal: Principal, conversation: ConversationId, *, metadata: Mapping[str, str]
+    ) -> bool:
         """Replace the conversation's metadata, whoever holds its lock: the items are not touched."""
-        change = update(conversations).where(_own(principal, conversation)).values(client_metadata=dict(metadata))
+        change = (
+            update(conversations).where(_own(principal, conversation)).values(client_metadata=dict(metadata))
+        )
         async with self._database.writing() as connection:
             changed = await connection.execute(change)
         return changed.rowcount > 0
@@ -65,33 +82,50 @@ class ConversationState:
             await forget_lineages(connection, conversation)
         return True
 
-    async def conversation_items(self, principal: Principal, conversation: ConversationId) -> list[StoredItem] | None:
+    async def conversation_items(
+        self, principal: Principal, conversation: ConversationId
+    ) -> list[StoredItem] | None:
         """Return all items of the conversation, oldest first."""
         async with self._database.reading() as connection:
-            if await connection.scalar(select(conversations.c.id).where(_own(principal, conversation))) is None:
+            if (
+                await connection.scalar(select(conversations.c.id).where(_own(principal, conversation)))
+                is None
+            ):
                 return None
             return await _items_of(connection, conversation)
 
-    async def conversation_page(self, principal: Principal, conversation: ConversationId, page: Page) -> Rows[StoredItem] | None:
+    async def conversation_page(
+        self, principal: Principal, conversation: ConversationId, page: Page
+    ) -> Rows[StoredItem] | None:
         """Return a page of the conversation's items in their order."""
         if await self.conversation(principal, conversation) is None:
             return None
         items = conversation_items
-        listing = Listing(items.c.id, items.c.position, floor=items.c.conversation_id == conversation, shape=_NO_FIELDS)
-        found = await page_of(self._database, listing, select(items), plan=Everything(), page=page, read=lambda row: row)
+        listing = Listing(
+            items.c.id, items.c.position, floor=items.c.conversation_id == conversation, shape=_NO_FIELDS
+        )
+        found = await page_of(
+            self._database, listing, select(items), plan=Everything(), page=page, read=lambda row: row
+        )
         async with self._database.reading() as connection:
             kept = await lineages_of(connection, [conversation])
         return Rows(tuple(_item(row, kept) for row in found.rows), found.has_more)
 
-    async def conversation_item(self, principal: Principal, conversation: ConversationId, item: str) -> StoredItem | None:
+    async def conversation_item(
+        self, principal: Principal, conversation: ConversationId, item: str
+    ) -> StoredItem | None:
         """Return one item of the conversation."""
-        of_it = select(conversation_items).join(conversations, conversations.c.id == conversation_items.c.conversation_id)
+        of_it = select(conversation_items).join(
+            conversations, conversations.c.id == conversation_items.c.conversation_id
+        )
         wanted = of_it.where(_own(principal, conversation), named(conversation_items.c.id, item))
         async with self._database.reading() as connection:
             row = (await connection.execute(wanted)).one_or_none()
             return None if row is None else _item(row, await lineages_of(connection, [conversation]))
 
-    async def append_items(self, principal: Principal, conversation: ConversationId, items: Sequence[StoredItem]) -> bool:
+    async def append_items(
+        self, principal: Principal, conversation: ConversationId, items: Sequence[StoredItem]
+    ) -> bool:
         """Append the items, unless a response is going on with the conversation."""
         async with self._database.writing() as connection:
             if not await _held_still(connection, principal, conversation):
@@ -101,29 +135,46 @@ class ConversationState:
             await append(connection, conversation, items)
         return True
 
-    async def delete_conversation_item(self, principal: Principal, conversation: ConversationId, item: str) -> bool:
+    async def delete_conversation_item(
+        self, principal: Principal, conversation: ConversationId, item: str
+    ) -> bool:
         """Delete one item, unless a response is going on with the conversation."""
         items = conversation_items
         of_it = (items.c.conversation_id == conversation, named(items.c.id, item))
         async with self._database.writing() as connection:
             if not await _held_still(connection, principal, conversation):
                 return False
-            found = (await connection.execute(select(items.c.body, items.c.results).where(*of_it))).one_or_none()
+            found = (
+                await connection.execute(select(items.c.body, items.c.results).where(*of_it))
+            ).one_or_none()
             if found is None:
                 return False
             await connection.execute(delete(items).where(*of_it))
             less = conversations.c.bytes - stored_size(found.body, found.results)
-            await connection.execute(update(conversations).where(conversations.c.id == conversation).values(bytes=less))
+            await connection.execute(
+                update(conversations).where(conversations.c.id == conversation).values(bytes=less)
+            )
         return True
 
-    async def lock_conversation(self, principal: Principal, conversation: ConversationId, holder: ResponseId) -> list[StoredItem] | None:
-        """Take the lock and return all items, in one transaction. One statement takes it, so of many takers one wins."""
+    async def lock_conversation(
+        self, principal: Principal, conversation: ConversationId, holder: ResponseId
+    ) -> list[StoredItem] | None:
+        """Take the lock and return all items, in one transaction. One statement takes it, so of many
+        takers one wins.
+        """
         free = or_(conversations.c.locked_by.is_(None), conversations.c.locked_by == holder)
-        take = update(conversations).where(_own(principal, conversation), free).values(locked_by=holder, gateway=self._database.gateway)
+        take = (
+            update(conversations)
+            .where(_own(principal, conversation), free)
+            .values(locked_by=holder, gateway=self._database.gateway)
+        )
         async with self._database.writing() as connection:
             if (await connection.execute(take)).rowcount:
                 return await _items_of(connection, conversation)
-            if await connection.scalar(select(conversations.c.id).where(_own(principal, conversation))) is None:
+            if (
+                await connection.scalar(select(conversations.c.id).where(_own(principal, conversation)))
+                is None
+            ):
                 return None
         raise _locked()
 
@@ -138,8 +189,12 @@ def _own(principal: Principal, conversation: ConversationId) -> ColumnElement[bo
     return named(conversations.c.id, conversation) & within(conversations.c.tenant, principal.tenant)
 
 
-async def _held_still(connection: AsyncConnection, principal: Principal, conversation: ConversationId) -> bool:
-    """Keep the conversation's row until the transaction ends; return whether it is there. Raises `InvalidRequest` while a response has it."""
+async def _held_still(
+    connection: AsyncConnection, principal: Principal, conversation: ConversationId
+) -> bool:
+    """Keep the conversation's row until the transaction ends; return whether it is there. Raises
+    `InvalidRequest` while a response has it.
+    """
     mine = select(conversations.c.locked_by).where(_own(principal, conversation)).with_for_update()
     row = (await connection.execute(mine)).one_or_none()
     if row is not None and row.locked_by is not None:

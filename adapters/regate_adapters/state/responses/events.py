@@ -1,4 +1,6 @@
-"""The log of a response's events in the state store: what a reader of a background response is sent, from wherever it left off."""
+"""The log of a response's events in the state store: what a reader of a background response is sent,
+from wherever it left off.
+"""
 
 from __future__ import annotations
 
@@ -28,10 +30,14 @@ class ResponseEventState:
         self._database = database
 
     async def append_events(self, response: ResponseId, events: Sequence[LoggedEvent]) -> None:
-        """Append to the log, and keep the response this gateway's meanwhile. A sequence number that is there already is refused by the key."""
+        """Append to the log, and keep the response this gateway's meanwhile. A sequence number that is
+        there already is refused by the key.
+        """
         if not events:
             return
-        ours = select(responses.c.id).where(responses.c.id == response, responses.c.gateway == self._database.gateway)
+        ours = select(responses.c.id).where(
+            responses.c.id == response, responses.c.gateway == self._database.gateway
+        )
         rows = [
             {
                 "response_id": response,
@@ -46,9 +52,13 @@ class ResponseEventState:
                 raise StateUnavailable("the response is not stored, or not this gateway's any more")
             await connection.execute(insert(response_events), rows)
 
-    async def events(self, principal: Principal, response: ResponseId, *, after: int, limit: int) -> list[LoggedEvent]:
+    async def events(
+        self, principal: Principal, response: ResponseId, *, after: int, limit: int
+    ) -> list[LoggedEvent]:
         """Return the logged events with a greater sequence number, in order."""
-        later = response_events.c.sequence > literal(after, BigInteger)  # what callers ask for may be wider than the column
+        later = response_events.c.sequence > literal(
+            after, BigInteger
+        )  # what callers ask for may be wider than the column
         wanted = (
             select(response_events.c.event, response_events.c.sources)
             .join(responses, responses.c.id == response_events.c.response_id)
@@ -60,19 +70,30 @@ class ResponseEventState:
             rows = (await connection.execute(wanted)).all()
         return [LoggedEvent(row.event, tuple(read_sources(row.sources or ()))) for row in rows]
 
-    async def logged_sources(self, principal: Principal, response: ResponseId, *, through: int) -> list[Source]:
+    async def logged_sources(
+        self, principal: Principal, response: ResponseId, *, through: int
+    ) -> list[Source]:
         """Return the sources that are logged with the events up to this sequence number."""
         wanted = (
             select(response_events.c.sources)
             .join(responses, responses.c.id == response_events.c.response_id)
-            .where(named(responses.c.id, response), within(responses.c.tenant, principal.tenant), response_events.c.sequence <= through)
+            .where(
+                named(responses.c.id, response),
+                within(responses.c.tenant, principal.tenant),
+                response_events.c.sequence <= through,
+            )
             .order_by(response_events.c.sequence)
         )
         async with self._database.reading() as connection:
-            return [source for sources in await connection.scalars(wanted) for source in read_sources(sources or ())]
+            return [
+                source
+                for sources in await connection.scalars(wanted)
+                for source in read_sources(sources or ())
+            ]
 
     async def forget_events(self, *, made_before: int) -> int:
-        """Delete the logs of responses that were made before this time and have ended; return how many events. What they tell is in the row.
+        """Delete the logs of responses that were made before this time and have ended; return how many
+        events. What they tell is in the row.
 
         Nobody is kept from writing while they are looked for, nor for longer than a few of them take.
         """
@@ -87,14 +108,24 @@ class ResponseEventState:
     async def _logged(self, *, made_before: int) -> list[ResponseId]:
         """Return responses that were made before this time, have ended, and have a log still."""
         logs = _logs().cte("logs", recursive=True)
-        following = select(func.min(response_events.c.response_id)).where(response_events.c.response_id > logs.c.id).scalar_subquery()
+        following = (
+            select(func.min(response_events.c.response_id))
+            .where(response_events.c.response_id > logs.c.id)
+            .scalar_subquery()
+        )
         logs = logs.union_all(select(following).where(logs.c.id.is_not(None)))
         wanted = select(responses.c.id).join(logs, logs.c.id == responses.c.id)
-        ended = wanted.where(responses.c.created_at < made_before, responses.c.status.not_in(UNFINISHED)).limit(_LOGS_READ)
+        ended = wanted.where(
+            responses.c.created_at < made_before, responses.c.status.not_in(UNFINISHED)
+        ).limit(_LOGS_READ)
         async with self._database.reading() as connection:
             return list(await connection.scalars(ended))
 
 
 def _logs() -> Select[tuple[str]]:
-    """Return the first response that has a log; each next one is found from the one before it, past the events between."""
-    return select(func.min(response_events.c.response_id).label("id")).where(response_events.c.response_id > "")
+    """Return the first response that has a log; each next one is found from the one before it, past
+    the events between.
+    """
+    return select(func.min(response_events.c.response_id).label("id")).where(
+        response_events.c.response_id > ""
+    )

@@ -1,4 +1,6 @@
-"""Idempotency keys in the state store: which create a principal's key stands for, and what came of it. No answer is kept, only the id."""
+"""Idempotency keys in the state store: which create a principal's key stands for, and what came of it.
+No answer is kept, only the id.
+"""
 
 from __future__ import annotations
 
@@ -25,11 +27,21 @@ class IdempotencyKeyState:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def claim_key(self, principal: Principal, key: str, *, fingerprint: str, claim: str, at: int) -> KeyUse | None:
-        """Claim the key, or return what it is used for already. The primary key lets one of many claims win."""
+    async def claim_key(
+        self, principal: Principal, key: str, *, fingerprint: str, claim: str, at: int
+    ) -> KeyUse | None:
+        """Claim the key, or return what it is used for already. The primary key lets one of many
+        claims win.
+        """
         own = _own(principal, key)
         named = {"tenant": principal.tenant, "owner": principal.id, "key": key}
-        row = {**named, "fingerprint": fingerprint, "claim": claim, "created_at": at, "gateway": self._database.gateway}
+        row = {
+            **named,
+            "fingerprint": fingerprint,
+            "claim": claim,
+            "created_at": at,
+            "gateway": self._database.gateway,
+        }
         async with self._database.writing() as connection:
             await connection.execute(delete(idempotency_keys).where(own, or_(_too_old(at), _given_up(at))))
             try:
@@ -38,14 +50,22 @@ class IdempotencyKeyState:
             except IntegrityError:
                 present = (await connection.execute(select(idempotency_keys).where(own))).one_or_none()
                 # One that was let go at this very moment was in progress: whoever asks again finds it free.
-                return KeyUse(fingerprint, None) if present is None else KeyUse(present.fingerprint, present.created)
+                return (
+                    KeyUse(fingerprint, None)
+                    if present is None
+                    else KeyUse(present.fingerprint, present.created)
+                )
         return None
 
-    async def finish_key(self, principal: Principal, key: str, *, claim: str, created: str, fingerprint: str) -> None:
+    async def finish_key(
+        self, principal: Principal, key: str, *, claim: str, created: str, fingerprint: str
+    ) -> None:
         """Say what was created, and by which request, if the claim still holds."""
         mine = (_own(principal, key), idempotency_keys.c.claim == claim)
         async with self._database.writing() as connection:
-            await connection.execute(update(idempotency_keys).where(*mine).values(created=created, fingerprint=fingerprint))
+            await connection.execute(
+                update(idempotency_keys).where(*mine).values(created=created, fingerprint=fingerprint)
+            )
 
     async def release_key(self, principal: Principal, key: str, *, claim: str) -> None:
         """Let the key go, if the claim still holds and nothing was created."""
@@ -54,7 +74,9 @@ class IdempotencyKeyState:
             await connection.execute(delete(idempotency_keys).where(*mine))
 
     async def forget_keys(self, *, at: int) -> int:
-        """Forget all keys that count no longer, of all tenants: the oldest first, so many at once, so that others can write between."""
+        """Forget all keys that count no longer, of all tenants: the oldest first, so many at once, so
+        that others can write between.
+        """
         forgotten = 0
         for lapsed in (_too_old(at), _given_up(at)):
             made = idempotency_keys.c.created_at
@@ -70,7 +92,9 @@ class IdempotencyKeyState:
 
 
 def _own(principal: Principal, key: str) -> ColumnElement[bool]:
-    owned = within(idempotency_keys.c.tenant, principal.tenant) & within(idempotency_keys.c.owner, principal.id)
+    owned = within(idempotency_keys.c.tenant, principal.tenant) & within(
+        idempotency_keys.c.owner, principal.id
+    )
     return owned & (idempotency_keys.c.key == key)
 
 
@@ -79,4 +103,6 @@ def _too_old(at: int) -> ColumnElement[bool]:
 
 
 def _given_up(at: int) -> ColumnElement[bool]:
-    return and_(idempotency_keys.c.created.is_(None), idempotency_keys.c.created_at <= at - _UNFINISHED_SECONDS)
+    return and_(
+        idempotency_keys.c.created.is_(None), idempotency_keys.c.created_at <= at - _UNFINISHED_SECONDS
+    )

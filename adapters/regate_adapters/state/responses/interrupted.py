@@ -1,4 +1,6 @@
-"""What gateways that are gone had in flight: responses, locks of conversations, idempotency keys. Found by who is present (`state/membership.py`)."""
+"""What gateways that are gone had in flight: responses, locks of conversations, idempotency keys.
+Found by who is present (`state/membership.py`).
+"""
 
 from __future__ import annotations
 
@@ -27,16 +29,24 @@ class InterruptedState:
         self._database = database
 
     async def end_interrupted(self, *, error: JsonObject) -> int:
-        """Fail the responses in the row, the stored Response and its log alike, and take them from their gateways; let locks and keys go."""
+        """Fail the responses in the row, the stored Response and its log alike, and take them from
+        their gateways; let locks and keys go.
+        """
         ours = self._database.gateway
         lapsed = (gateways.c.present_until <= self._database.now(), gateways.c.id != ours)
         of_gone = (responses.c.status.in_(UNFINISHED), is_gone(responses.c.gateway, ours))
         async with self._database.writing() as connection:
-            # One gateway does this at a time: two that lock the same rows in another order would wait for each other.
+            # One gateway does this at a time: two that lock the same rows in another order would wait for
+            # each other.
             await connection.execute(select(schema_revision.c.revision).with_for_update())
-            # Whoever comes back from here on waits for the end of this, so that all of it is decided by the same gateways.
+            # Whoever comes back from here on waits for the end of this, so that all of it is decided by the
+            # same gateways.
             await connection.execute(delete(gateways).where(*lapsed))
-            wanted = select(responses.c.id, responses.c.body, responses.c.background).where(*of_gone).with_for_update()
+            wanted = (
+                select(responses.c.id, responses.c.body, responses.c.background)
+                .where(*of_gone)
+                .with_for_update()
+            )
             rows = (await connection.execute(wanted)).all()
             for row in rows:
                 body = {**row.body, "status": "failed", "error": error}
@@ -59,6 +69,14 @@ async def _end_log(connection: AsyncConnection, response: str, body: JsonObject)
     if last is None:
         return
     output = (response_items.c.response_id == response, response_items.c.direction == "output")
-    items = await connection.scalars(select(response_items.c.body).where(*output).order_by(response_items.c.position))
-    event = {"type": "response.failed", "sequence_number": last + 1, "response": {**body, "output": list(items)}}
-    await connection.execute(insert(response_events).values(response_id=response, sequence=last + 1, event=event))
+    items = await connection.scalars(
+        select(response_items.c.body).where(*output).order_by(response_items.c.position)
+    )
+    event = {
+        "type": "response.failed",
+        "sequence_number": last + 1,
+        "response": {**body, "output": list(items)},
+    }
+    await connection.execute(
+        insert(response_events).values(response_id=response, sequence=last + 1, event=event)
+    )

@@ -1,4 +1,6 @@
-"""Stored items by their id, wherever they are: what an `item_reference` names. Each comes with the row that it is decided on."""
+"""Stored items by their id, wherever they are: what an `item_reference` names. Each comes with the row
+that it is decided on.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +23,9 @@ from regate_orchestrator.rows import ConversationRow, ItemWithParent, ResponseRo
 
 @dataclass(frozen=True, slots=True)
 class _Place:
-    """Where items are: their table, the column that says what holds them, the holders' table, and the column of the thread they are in."""
+    """Where items are: their table, the column that says what holds them, the holders' table, and the
+    column of the thread they are in.
+    """
 
     items: Table
     held_by: Column[str]
@@ -32,7 +36,13 @@ class _Place:
 
 _PLACES: Final = (
     _Place(response_items, response_items.c.response_id, responses, responses.c.thread, response_row),
-    _Place(conversation_items, conversation_items.c.conversation_id, conversations, conversations.c.id, conversation_row),
+    _Place(
+        conversation_items,
+        conversation_items.c.conversation_id,
+        conversations,
+        conversations.c.id,
+        conversation_row,
+    ),
 )
 
 
@@ -42,8 +52,12 @@ class ItemWithParentState:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def items_with_parents(self, principal: Principal, ids: Sequence[str]) -> Mapping[str, ItemWithParent]:
-        """Return those of the items that are stored: from the oldest response that holds one, else from the oldest conversation."""
+    async def items_with_parents(
+        self, principal: Principal, ids: Sequence[str]
+    ) -> Mapping[str, ItemWithParent]:
+        """Return those of the items that are stored: from the oldest response that holds one, else
+        from the oldest conversation.
+        """
         known = [item for item in dict.fromkeys(ids) if is_identifier(item)]
         found: dict[str, ItemWithParent] = {}
         async with self._database.reading() as connection:
@@ -53,7 +67,9 @@ class ItemWithParentState:
         return found
 
 
-async def _found_at(connection: AsyncConnection, place: _Place, ids: Sequence[str], *, tenant: str) -> dict[str, ItemWithParent]:
+async def _found_at(
+    connection: AsyncConnection, place: _Place, ids: Sequence[str], *, tenant: str
+) -> dict[str, ItemWithParent]:
     holders = place.holders
     wanted = (place.items.c.id.in_(ids), within(holders.c.tenant, tenant))
     joined = place.items.join(holders, holders.c.id == place.held_by)
@@ -66,6 +82,8 @@ async def _found_at(connection: AsyncConnection, place: _Place, ids: Sequence[st
     found = await lineages_of(connection, [item.item_thread for item in rows_of_items])
     # Newest first, so that of several holders the oldest has the last word.
     return {
-        item.id: ItemWithParent(views[item.holder_id], item_row(item, lineage_in(found, item.item_thread, item.lineage_id)))
+        item.id: ItemWithParent(
+            views[item.holder_id], item_row(item, lineage_in(found, item.item_thread, item.lineage_id))
+        )
         for item in rows_of_items
     }

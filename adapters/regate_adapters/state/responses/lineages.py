@@ -1,7 +1,9 @@
-"""Lineages in the state store: what stored items rest on, each source once for a whole thread of turns. Within the caller's transaction.
+"""Lineages in the state store: what stored items rest on, each source once for a whole thread of turns.
+Within the caller's transaction.
 
-A *thread* is a conversation, or a chain of responses: its first one's id. All items of a thread name their lineage by id, and what a lineage
-grew from is a row of the same thread, so a thread's lineages are complete without another's. They go with the last that is in the thread.
+A *thread* is a conversation, or a chain of responses: its first one's id. All items of a thread name their
+lineage by id, and what a lineage grew from is a row of the same thread, so a thread's lineages are complete
+without another's. They go with the last that is in the thread.
 """
 
 from __future__ import annotations
@@ -22,7 +24,9 @@ Lineages = Mapping[tuple[str, str], Lineage]
 """By thread and id."""
 
 _LOST = ChunkSource(StoreId(""), FileId(""), "", {})
-"""Stands for what cannot be found: no such chunk is ever permitted, so whatever rests on it stays withheld."""
+"""Stands for what cannot be found: no such chunk is ever permitted, so whatever rests on it stays
+withheld.
+"""
 
 
 async def keep(connection: AsyncConnection, thread: str, tenant: str, items: Iterable[StoredItem]) -> None:
@@ -52,7 +56,9 @@ async def keep(connection: AsyncConnection, thread: str, tenant: str, items: Ite
 
 
 async def lineages_of(connection: AsyncConnection, threads: Sequence[str]) -> Lineages:
-    """Return the lineages of these threads. What is the same in memory is one value, so that it is looked at once."""
+    """Return the lineages of these threads. What is the same in memory is one value, so that it is
+    looked at once.
+    """
     rows: dict[tuple[str, str], AnyRow] = {}
     for part in in_parts(list(dict.fromkeys(threads))):
         of_them = await connection.execute(select(lineages).where(lineages.c.thread.in_(part)))
@@ -62,11 +68,15 @@ async def lineages_of(connection: AsyncConnection, threads: Sequence[str]) -> Li
         waiting: list[tuple[str, str]] = []
         while key in rows and key not in made:
             waiting.append(key)
-            key = (key[0], rows[key].grown_from)  # noqa: PLW2901 — up to what is made already, then down again
+            # Up to what is made already, then down again
+            key = (key[0], rows[key].grown_from)  # noqa: PLW2901
         for thread, identifier in reversed(waiting):
             row = rows[thread, identifier]
             made[thread, identifier] = Lineage(
-                _grown_from(made, thread, row.grown_from), tuple(read_sources(row.added)), id=identifier, kept_in=thread
+                _grown_from(made, thread, row.grown_from),
+                tuple(read_sources(row.added)),
+                id=identifier,
+                kept_in=thread,
             )
     return made
 

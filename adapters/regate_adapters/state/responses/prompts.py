@@ -1,4 +1,6 @@
-"""Prompts and their versions in the state store. Versions are only ever added, so that a version once named means one template for good."""
+"""Prompts and their versions in the state store. Versions are only ever added, so that a version once
+named means one template for good.
+"""
 
 from __future__ import annotations
 
@@ -6,10 +8,27 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, Final
 
-from sqlalchemy import BigInteger, ColumnElement, Select, String, cast, delete, insert, literal, select, update
+from sqlalchemy import (
+    BigInteger,
+    ColumnElement,
+    Select,
+    String,
+    cast,
+    delete,
+    insert,
+    literal,
+    select,
+    update,
+)
 
 from regate_adapters.state.database import Database
-from regate_adapters.state.encoding import encode, prompt_columns, prompt_row, prompt_version_columns, prompt_version_row
+from regate_adapters.state.encoding import (
+    encode,
+    prompt_columns,
+    prompt_row,
+    prompt_version_columns,
+    prompt_version_row,
+)
 from regate_adapters.state.filters.row_filter import RowShape
 from regate_adapters.state.listing import Listing, page_of
 from regate_adapters.state.ordinals import next_ordinal
@@ -40,7 +59,9 @@ class PromptState:
         self._database = database
 
     async def add_prompt(self, row: PromptRow, first: PromptVersion) -> None:
-        """Store a new prompt with its first version; raises `InvalidRequest` for a name that no database can hold."""
+        """Store a new prompt with its first version; raises `InvalidRequest` for a name that no
+        database can hold.
+        """
         columns = prompt_columns(row)
         async with self._database.writing() as connection:
             ordinal = await next_ordinal(self._database, connection, prompts)
@@ -55,7 +76,9 @@ class PromptState:
 
     async def prompts(self, principal: Principal, plan: FilterPlan, page: Page) -> Rows[PromptRow]:
         """Return a page of the prompt rows that the plan permits."""
-        listing = Listing(prompts.c.id, prompts.c.ordinal, floor=within(prompts.c.tenant, principal.tenant), shape=_SHAPE)
+        listing = Listing(
+            prompts.c.id, prompts.c.ordinal, floor=within(prompts.c.tenant, principal.tenant), shape=_SHAPE
+        )
         return await page_of(self._database, listing, select(prompts), plan=plan, page=page, read=prompt_row)
 
     async def update_prompt(
@@ -69,8 +92,16 @@ class PromptState:
                 return None
             row = prompt_row(found)
             if default_version is not None and not 1 <= default_version <= row.latest_version:
-                raise InvalidRequest("'default_version' must be a version of this prompt.", param="default_version", code="invalid_value")
-            row = replace(row, name=row.name if name is None else name, default_version=default_version or row.default_version)
+                raise InvalidRequest(
+                    "'default_version' must be a version of this prompt.",
+                    param="default_version",
+                    code="invalid_value",
+                )
+            row = replace(
+                row,
+                name=row.name if name is None else name,
+                default_version=default_version or row.default_version,
+            )
             columns = prompt_columns(row)
             changes = {column: columns[column] for column in ("name", "default_version")}
             await connection.execute(update(prompts).where(prompts.c.id == row.id).values(changes))
@@ -83,9 +114,17 @@ class PromptState:
         return deleted.rowcount > 0
 
     async def add_prompt_version(
-        self, principal: Principal, prompt: PromptId, *, template: JsonObject, variables: Sequence[str], created_at: int
+        self,
+        principal: Principal,
+        prompt: PromptId,
+        *,
+        template: JsonObject,
+        variables: Sequence[str],
+        created_at: int,
     ) -> PromptVersion | None:
-        """Store the template as the next version. The prompt's row is locked meanwhile, so that each number is given once."""
+        """Store the template as the next version. The prompt's row is locked meanwhile, so that each
+        number is given once.
+        """
         async with self._database.writing() as connection:
             found = (await connection.execute(_locked(principal, prompt))).one_or_none()
             if found is None:
@@ -93,22 +132,37 @@ class PromptState:
             number = prompt_row(found).latest_version + 1
             added = PromptVersion(prompt, number, created_at, principal.id, template, tuple(variables))
             await connection.execute(insert(prompt_versions).values(prompt_version_columns(added)))
-            await connection.execute(update(prompts).where(prompts.c.id == prompt).values(latest_version=number))
+            await connection.execute(
+                update(prompts).where(prompts.c.id == prompt).values(latest_version=number)
+            )
         return added
 
-    async def prompt_version(self, principal: Principal, prompt: PromptId, version: int) -> PromptVersion | None:
+    async def prompt_version(
+        self, principal: Principal, prompt: PromptId, version: int
+    ) -> PromptVersion | None:
         """Return one version of the prompt."""
-        this = prompt_versions.c.version == literal(version, BigInteger)  # what callers ask for may be wider than the column
+        this = prompt_versions.c.version == literal(
+            version, BigInteger
+        )  # what callers ask for may be wider than the column
         async with self._database.reading() as connection:
             wanted = select(prompt_versions).where(_of(principal, prompt), this)
             row = (await connection.execute(wanted)).one_or_none()
         return None if row is None else prompt_version_row(row)
 
-    async def prompt_versions(self, principal: Principal, prompt: PromptId, page: Page) -> Rows[PromptVersion]:
+    async def prompt_versions(
+        self, principal: Principal, prompt: PromptId, page: Page
+    ) -> Rows[PromptVersion]:
         """Return a page of the prompt's versions by number."""
         number = prompt_versions.c.version
         listing = Listing(cast(number, String), number, floor=_of(principal, prompt), shape=_NO_FIELDS)
-        return await page_of(self._database, listing, select(prompt_versions), plan=Everything(), page=page, read=prompt_version_row)
+        return await page_of(
+            self._database,
+            listing,
+            select(prompt_versions),
+            plan=Everything(),
+            page=page,
+            read=prompt_version_row,
+        )
 
 
 def _own(principal: Principal, prompt: PromptId) -> ColumnElement[bool]:

@@ -1,4 +1,6 @@
-"""Responses and their items in the state store. What of them may be used or shown again is decided elsewhere, each time (I9)."""
+"""Responses and their items in the state store. What of them may be used or shown again is decided
+elsewhere, each time (I9).
+"""
 
 from __future__ import annotations
 
@@ -11,7 +13,14 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from regate_adapters.state.database import Database
-from regate_adapters.state.encoding import AnyRow, encode, item_columns, item_row, response_columns, response_row
+from regate_adapters.state.encoding import (
+    AnyRow,
+    encode,
+    item_columns,
+    item_row,
+    response_columns,
+    response_row,
+)
 from regate_adapters.state.filters.row_filter import RowShape
 from regate_adapters.state.listing import Listing, page_of
 from regate_adapters.state.membership import is_another
@@ -49,18 +58,28 @@ class ResponseState:
         self._database = database
 
     async def save_response(self, row: ResponseRow, *, is_update: bool = False) -> None:
-        """Store the response and its items, replacing an earlier state of it, and settle its conversation (`turns.py`). On the disk at return.
+        """Store the response and its items, replacing an earlier state of it, and settle its conversation
+        (`turns.py`). On the disk at return.
 
-        Tenant, owner and gateway are written once: an id that is another's is refused by the primary key. What is not this gateway's any more
-        stays as it is, and `GatewayStopped` is raised. Saved `again`, it must still be there: `NotFound` is raised for what was deleted.
+        Tenant, owner and gateway are written once: an id that is another's is refused by the primary key.
+        What is not this gateway's any more stays as it is, and `GatewayStopped` is raised. Saved `again`, it
+        must still be there: `NotFound` is raised for what was deleted.
         """
-        items = [{"response_id": row.id} | item_columns(position, item) for position, item in enumerate(row.items)]
+        items = [
+            {"response_id": row.id} | item_columns(position, item) for position, item in enumerate(row.items)
+        ]
         known = {"id": row.id, "tenant": row.tenant, "owner": row.owner, "gateway": self._database.gateway}
         async with self._database.writing() as connection:
             thread = await _thread_of(connection, row)
             columns = response_columns(row) | {"thread": thread}
-            replace = update(responses).where(_same(row), responses.c.gateway == self._database.gateway).values(columns)
-            is_saved = await _changed(connection, replace) or (not is_update and await self._inserted(connection, {**columns, **known}))
+            replace = (
+                update(responses)
+                .where(_same(row), responses.c.gateway == self._database.gateway)
+                .values(columns)
+            )
+            is_saved = await _changed(connection, replace) or (
+                not is_update and await self._inserted(connection, {**columns, **known})
+            )
             # Another state of it may have been saved at this very moment.
             if not is_saved and not await _changed(connection, replace):
                 raise await _refusal(connection, row)
@@ -83,30 +102,42 @@ class ResponseState:
     async def response(self, principal: Principal, response: ResponseId) -> ResponseRow | None:
         """Return the response with its items."""
         own = (named(responses.c.id, response), within(responses.c.tenant, principal.tenant))
-        of_it = select(response_items).join(responses, responses.c.id == response_items.c.response_id).where(*own)
+        of_it = (
+            select(response_items).join(responses, responses.c.id == response_items.c.response_id).where(*own)
+        )
         async with self._database.reading() as connection:
             row = (await connection.execute(select(responses).where(*own))).one_or_none()
             if row is None:
                 return None
             items = (await connection.execute(of_it.order_by(response_items.c.position))).all()
             found = await lineages_of(connection, [row.thread])
-        return response_row(row, [item_row(item, lineage_in(found, row.thread, item.lineage_id)) for item in items])
+        return response_row(
+            row, [item_row(item, lineage_in(found, row.thread, item.lineage_id)) for item in items]
+        )
 
     async def chain(self, principal: Principal, response: ResponseId) -> list[ResponseRow] | None:
-        """Return the response and all it continues from, oldest first; None when any link is absent or invisible.
+        """Return the response and all it continues from, oldest first; None when any link is absent or
+        invisible.
 
-        Raises `InvalidRequest` for a chain longer than `MAX_CHAIN`, or of more items than a conversation can have.
+        Raises `InvalidRequest` for a chain longer than `MAX_CHAIN`, or of more items than a conversation can
+        have.
         """
         links = _links(principal, response)
-        oldest_first = (select(responses).join(links, links.c.id == responses.c.id)).order_by(links.c.back.desc())
+        oldest_first = (select(responses).join(links, links.c.id == responses.c.id)).order_by(
+            links.c.back.desc()
+        )
         of_them = select(response_items).join(links, links.c.id == response_items.c.response_id)
         async with self._database.reading() as connection:
             rows = (await connection.execute(oldest_first)).all()
             if len(rows) > MAX_CHAIN:
-                raise InvalidRequest(f"A conversation can be at most {MAX_CHAIN} responses long.", param="previous_response_id")
+                raise InvalidRequest(
+                    f"A conversation can be at most {MAX_CHAIN} responses long.", param="previous_response_id"
+                )
             if not rows or rows[0].previous_response_id is not None:
                 return None
-            in_order = of_them.order_by(response_items.c.response_id, response_items.c.position).limit(MAX_HISTORY_ITEMS + 1)
+            in_order = of_them.order_by(response_items.c.response_id, response_items.c.position).limit(
+                MAX_HISTORY_ITEMS + 1
+            )
             items = (await connection.execute(in_order)).all()
             if len(items) > MAX_HISTORY_ITEMS:
                 raise too_many_items(param="previous_response_id")
@@ -126,14 +157,18 @@ class ResponseState:
         running = (responses.c.background, responses.c.status.in_(UNFINISHED))
         elsewhere = is_another(responses.c.gateway, self._database.gateway, now=self._database.now())
         async with self._database.writing() as connection:
-            asked = await connection.execute(update(responses).where(*own, *running, elsewhere).values(cancel_requested=True))
+            asked = await connection.execute(
+                update(responses).where(*own, *running, elsewhere).values(cancel_requested=True)
+            )
         return asked.rowcount > 0
 
     async def cancel_requests(self) -> list[ResponseId]:
         """Return the responses of this gateway that others want cancelled."""
         ours = (responses.c.status.in_(UNFINISHED), responses.c.gateway == self._database.gateway)
         async with self._database.reading() as connection:
-            return list(await connection.scalars(select(responses.c.id).where(*ours, responses.c.cancel_requested)))
+            return list(
+                await connection.scalars(select(responses.c.id).where(*ours, responses.c.cancel_requested))
+            )
 
     async def delete_response(self, principal: Principal, response: ResponseId) -> bool:
         """Delete the response and, by their foreign keys, its items."""
@@ -148,8 +183,15 @@ class ResponseState:
 
     async def responses(self, principal: Principal, plan: FilterPlan, page: Page) -> Rows[ResponseRow]:
         """Return a page of the response rows (without items) that the plan permits."""
-        listing = Listing(responses.c.id, responses.c.ordinal, floor=within(responses.c.tenant, principal.tenant), shape=_SHAPE)
-        return await page_of(self._database, listing, select(responses), plan=plan, page=page, read=response_row)
+        listing = Listing(
+            responses.c.id,
+            responses.c.ordinal,
+            floor=within(responses.c.tenant, principal.tenant),
+            shape=_SHAPE,
+        )
+        return await page_of(
+            self._database, listing, select(responses), plan=plan, page=page, read=response_row
+        )
 
 
 def _same(row: ResponseRow) -> ColumnElement[bool]:
@@ -170,9 +212,13 @@ async def _refusal(connection: AsyncConnection, row: ResponseRow) -> RegateError
 
 
 def _links(principal: Principal, response: ResponseId) -> CTE:
-    """Return the ids of a chain, `back` counting from the newest; one more than the longest chain, so that too long is noticed."""
+    """Return the ids of a chain, `back` counting from the newest; one more than the longest chain, so
+    that too long is noticed.
+    """
     own = within(responses.c.tenant, principal.tenant)
-    newest = select(responses.c.id, responses.c.previous_response_id, literal(0).label("back")).where(named(responses.c.id, response), own)
+    newest = select(responses.c.id, responses.c.previous_response_id, literal(0).label("back")).where(
+        named(responses.c.id, response), own
+    )
     links = newest.cte("links", recursive=True)
     earlier = (
         select(responses.c.id, responses.c.previous_response_id, links.c.back + 1)
@@ -183,11 +229,17 @@ def _links(principal: Principal, response: ResponseId) -> CTE:
 
 
 async def _thread_of(connection: AsyncConnection, row: ResponseRow) -> str:
-    """Return the thread that the response is in, which what it goes on with says, kept where it is until the transaction ends."""
+    """Return the thread that the response is in, which what it goes on with says, kept where it is
+    until the transaction ends.
+    """
     if row.conversation_id is not None:
-        of_it = select(conversations.c.id).where(conversations.c.id == row.conversation_id, conversations.c.tenant == row.tenant)
+        of_it = select(conversations.c.id).where(
+            conversations.c.id == row.conversation_id, conversations.c.tenant == row.tenant
+        )
     elif row.previous_response_id is not None:
-        of_it = select(responses.c.thread).where(responses.c.id == row.previous_response_id, responses.c.tenant == row.tenant)
+        of_it = select(responses.c.thread).where(
+            responses.c.id == row.previous_response_id, responses.c.tenant == row.tenant
+        )
     else:
         return row.id
     thread: str | None = await connection.scalar(of_it.with_for_update(read=True, key_share=True))
@@ -195,8 +247,16 @@ async def _thread_of(connection: AsyncConnection, row: ResponseRow) -> str:
 
 
 def _with_items(rows: Sequence[AnyRow], items: Sequence[AnyRow], found: Lineages) -> list[ResponseRow]:
-    grouped = {response: list(some) for response, some in itertools.groupby(items, key=lambda item: item.response_id)}
+    grouped = {
+        response: list(some) for response, some in itertools.groupby(items, key=lambda item: item.response_id)
+    }
     return [
-        response_row(row, [item_row(item, lineage_in(found, row.thread, item.lineage_id)) for item in grouped.get(row.id, ())])
+        response_row(
+            row,
+            [
+                item_row(item, lineage_in(found, row.thread, item.lineage_id))
+                for item in grouped.get(row.id, ())
+            ],
+        )
         for row in rows
     ]

@@ -1,4 +1,6 @@
-"""Turns of conversations: how a response's items become a conversation's, and how its lock is let go. Within the caller's transaction."""
+"""Turns of conversations: how a response's items become a conversation's, and how its lock is let go.
+Within the caller's transaction.
+"""
 
 from __future__ import annotations
 
@@ -16,29 +18,43 @@ from regate_orchestrator.values import ConversationId, ResponseId, wall_clock
 
 
 async def append(
-    connection: AsyncConnection, conversation: ConversationId, items: Sequence[StoredItem], *, response: ResponseId | None = None
+    connection: AsyncConnection,
+    conversation: ConversationId,
+    items: Sequence[StoredItem],
+    *,
+    response: ResponseId | None = None,
 ) -> None:
-    """Append the items but those whose ids are there already. The conversation's row must be locked, or made, in this transaction."""
+    """Append the items but those whose ids are there already. The conversation's row must be locked,
+    or made, in this transaction.
+    """
     of_it = conversation_items.c.conversation_id == conversation
     new = {item.id: item for item in items}
     for part in in_parts(list(new)):
-        for present in await connection.scalars(select(conversation_items.c.id).where(of_it, conversation_items.c.id.in_(part))):
+        for present in await connection.scalars(
+            select(conversation_items.c.id).where(of_it, conversation_items.c.id.in_(part))
+        ):
             del new[present]
     if not new:
         return
-    last = await connection.scalar(select(func.coalesce(func.max(conversation_items.c.position), -1)).where(of_it))
+    last = await connection.scalar(
+        select(func.coalesce(func.max(conversation_items.c.position), -1)).where(of_it)
+    )
     first = 0 if last is None else last + 1
     about = {"conversation_id": conversation, "created_at": int(wall_clock()), "response_id": response}
     rows = [about | item_columns(position, item) for position, item in enumerate(new.values(), start=first)]
     await connection.execute(insert(conversation_items), rows)
     grown = conversations.c.bytes + sum(item_size(item) for item in new.values())
-    await connection.execute(update(conversations).where(conversations.c.id == conversation).values(bytes=grown))
+    await connection.execute(
+        update(conversations).where(conversations.c.id == conversation).values(bytes=grown)
+    )
 
 
 async def settle_turn(connection: AsyncConnection, row: ResponseRow, conversation: ConversationId) -> None:
-    """Make the conversation what this state of one of its responses says. Raises `StateUnavailable` for a turn that holds no lock.
+    """Make the conversation what this state of one of its responses says. Raises `StateUnavailable` for a
+    turn that holds no lock.
 
-    One that goes on must hold it as well: the lock of a gateway that was taken for gone is let go, and may be another's.
+    One that goes on must hold it as well: the lock of a gateway that was taken for gone is let go, and may be
+    another's.
     """
     of_it = (conversations.c.id == conversation, conversations.c.tenant == row.tenant)
     if row.status not in ("failed", "cancelled"):

@@ -1,1 +1,3 @@
-"""The proof that filter and decision agree on every store, for random policies: `python -m regate_adapters.testing.proof.__main__`."""
+"""The proof that filter and decision agree on every store, for random policies: `python -m
+regate_adapters.testing.proof.__main__`.
+"""

@@ -1,7 +1,8 @@
 """Random policies: chunk rules that are always valid Rego, of a grammar wider than what filters can express.
 
-Which of them may serve and which translate is not known here: the load check, the translator and the stores say so, and the proof (`__main__.py`)
-compares what they accept with full evaluation. What a policy is made of is in `text.py`, rules beyond plain ones in `rules.py`.
+Which of them may serve and which translate is not known here: the load check, the translator and the stores
+say so, and the proof (`__main__.py`) compares what they accept with full evaluation. What a policy is made of
+is in `text.py`, rules beyond plain ones in `rules.py`.
 """
 
 from __future__ import annotations
@@ -17,8 +18,10 @@ from regate_adapters.testing.proof.rules import Member, Members
 from regate_adapters.testing.proof.text import RandomPolicy, Rule
 
 Form: TypeAlias = Literal["ambiguous", "beyond", "rules"]
-"""What a grammar may write besides the fragment: `ambiguous`, what partial evaluation makes ambiguous where fields may be missing; `beyond`, what
-has no filter at all, or in some stores only; `rules`, rules beyond plain ones, and then most policies are otherwise written as authors should."""
+"""What a grammar may write besides the fragment: `ambiguous`, what partial evaluation makes ambiguous where
+fields may be missing; `beyond`, what has no filter at all, or in some stores only; `rules`, rules beyond
+plain ones, and then most policies are otherwise written as authors should.
+"""
 
 _OPERATORS: Final = ("==", "!=", "<", "<=", ">", ">=")
 
@@ -33,9 +36,13 @@ class Grammar:
         self._beyond = "beyond" in forms
         self._locals = 0
         self._careful = "rules" in forms and self._random.random() < 0.7
-        """Written as authors should, with one exception at most: what the load check overlooks is then not hidden behind what it refuses."""
+        """Written as authors should, with one exception at most: what the load check overlooks is then
+        not hidden behind what it refuses.
+        """
         self._wild = self._beyond and not self._careful and self._random.random() < 0.35
-        """Most policies stay inside the fragment even so: one form that has no filter makes the whole policy have none."""
+        """Most policies stay inside the fragment even so: one form that has no filter makes the whole
+        policy have none.
+        """
         self._members = Members(self._random) if "rules" in forms else None
         self._imports: dict[str, None] = {}
 
@@ -70,17 +77,33 @@ class Grammar:
 
     def _with_member(self, rules: list[Rule], member: Member) -> list[Rule]:
         self._imports.update(dict.fromkeys(member.imports))
-        return self._with_condition([*member.rules, *rules], self._random.choice(member.conditions), among=len(member.rules))
+        return self._with_condition(
+            [*member.rules, *rules], self._random.choice(member.conditions), among=len(member.rules)
+        )
 
     def _with_condition(self, rules: list[Rule], condition: str, *, among: int = 0) -> list[Rule]:
-        """Return the rules with the condition in one of them, not of the first: a new `deny` that `allow` negates, or a body that is there."""
+        """Return the rules with the condition in one of them, not of the first: a new `deny` that
+        `allow` negates, or a body that is there.
+        """
         if self._random.random() < 0.5:
             name = self._fresh("deny")
-            denying = [Rule(name, (condition,)), *([Rule(name, (self._condition([]),))] if self._random.random() < 0.4 else [])]
-            return [*denying, *(self._also(rule, f"not {name}") if rule.head == "allow" else rule for rule in rules)]
-        bodies = [position for position, rule in enumerate(rules) if position >= among and rule.conditions and not rule.shared]
+            denying = [
+                Rule(name, (condition,)),
+                *([Rule(name, (self._condition([]),))] if self._random.random() < 0.4 else []),
+            ]
+            return [
+                *denying,
+                *(self._also(rule, f"not {name}") if rule.head == "allow" else rule for rule in rules),
+            ]
+        bodies = [
+            position
+            for position, rule in enumerate(rules)
+            if position >= among and rule.conditions and not rule.shared
+        ]
         chosen = self._random.choice(bodies)
-        return [self._also(rule, condition) if position == chosen else rule for position, rule in enumerate(rules)]
+        return [
+            self._also(rule, condition) if position == chosen else rule for position, rule in enumerate(rules)
+        ]
 
     def _also(self, rule: Rule, condition: str) -> Rule:
         conditions = list(rule.conditions)
@@ -93,7 +116,10 @@ class Grammar:
         if chance < 0.3 and not self._careful:
             return [Rule(f"default {name} := false"), *(self._rule(name, helpers) for _ in bodies)]
         if chance < 0.4 and not self._careful:
-            return [Rule(f"default {name} := true"), *(self._rule(f"{name} := false", helpers) for _ in bodies)]
+            return [
+                Rule(f"default {name} := true"),
+                *(self._rule(f"{name} := false", helpers) for _ in bodies),
+            ]
         rules = [self._rule(name, helpers) for _ in bodies]
         if self._wild and chance < 0.5:
             value = self._random.choice(("true", "false"))
@@ -182,8 +208,11 @@ class Grammar:
         field, constant = f"input.chunk.{name}", self._constant(name)
         forms = [
             f"{field} {operator} {constant}",
-            # A line that begins with a negative number is subtracted from the line before; parentheses do not survive `opa build`.
-            f"{constant} {operator} {field}" if not constant.startswith("-") else f"{field} {operator} {constant}",
+            # A line that begins with a negative number is subtracted from the line before; parentheses do not
+            # survive `opa build`.
+            f"{constant} {operator} {field}"
+            if not constant.startswith("-")
+            else f"{field} {operator} {constant}",
             f"{field} in [{constant}, {self._constant(name)}]",
             f"{field} in {{{constant}}}",
             field,
@@ -230,25 +259,43 @@ class Grammar:
         return f"{self._comparison()} {self._random.choice(('or', 'and'))} {self._comparison()}"
 
     def _negated_body(self) -> str:
-        return f"not {{\n\t\t{self._comparison()}\n\t\t{self._membership().replace(chr(10), chr(10) + chr(9))}\n\t}}"
+        return (
+            "not "
+            f"{{\n\t\t{self._comparison()}\n\t\t{self._membership().replace(chr(10), chr(10) + chr(9))}\n\t}}"
+        )
 
     # ------------------------------------------------------------ ambiguous where a field may be missing
 
     def _local(self) -> str:
         name, local = self._scalar(), self._fresh("local")
-        tests = [f"{local} {self._operator()} {self._constant(name)}", f"not {local} {self._operator()} {self._constant(name)}"]
-        return f"{local} := input.chunk.{name}\n\t" + "\n\t".join(self._random.sample(tests, self._random.randint(1, 2)))
+        tests = [
+            f"{local} {self._operator()} {self._constant(name)}",
+            f"not {local} {self._operator()} {self._constant(name)}",
+        ]
+        return f"{local} := input.chunk.{name}\n\t" + "\n\t".join(
+            self._random.sample(tests, self._random.randint(1, 2))
+        )
 
     def _element(self) -> str:
         name, item = self._list(), self._fresh("item")
         prefixes, operators = self._random.choice(((("",), ("==",)), (("", "not "), ("==", "!="))))
         values = [json.dumps(value) for value in LISTS[name]]
-        tests = [f"{prefix}{item} {operator} {value}" for prefix in prefixes for operator in operators for value in values]
-        return f"some {item} in input.chunk.{name}\n\t" + "\n\t".join(self._random.sample(tests, self._random.randint(1, 2)))
+        tests = [
+            f"{prefix}{item} {operator} {value}"
+            for prefix in prefixes
+            for operator in operators
+            for value in values
+        ]
+        return f"some {item} in input.chunk.{name}\n\t" + "\n\t".join(
+            self._random.sample(tests, self._random.randint(1, 2))
+        )
 
     def _text(self) -> str:
         name = self._random.choice(("tenant", "owner", "region"))
-        builtin, known = self._random.choice(("startswith", "endswith", "contains")), self._random.choice(("a", "me", "", "\u0301", "e%"))
+        builtin, known = (
+            self._random.choice(("startswith", "endswith", "contains")),
+            self._random.choice(("a", "me", "", "\u0301", "e%")),
+        )
         return f"{self._random.choice(('', 'not '))}{builtin}(input.chunk.{name}, {json.dumps(known)})"
 
     # ------------------------------------------------------------ other types, and principals
@@ -256,7 +303,9 @@ class Grammar:
     def _strange_constant(self) -> str:
         """Return a comparison with a value of another type, which Rego orders by type."""
         field = f"input.chunk.{self._random.choice((*SCALARS, *LISTS))}"
-        constant = self._random.choice(("null", "true", "false", "2", '"2"', '""', "0.1", "-0.5", "1e300", str(2**53 + 1)))
+        constant = self._random.choice(
+            ("null", "true", "false", "2", '"2"', '""', "0.1", "-0.5", "1e300", str(2**53 + 1))
+        )
         return self._random.choice(("", "", "not ")) + f"{field} {self._operator()} {constant}"
 
     def _of_principal(self) -> str:
@@ -294,7 +343,10 @@ class Grammar:
             f"type_name({field}) == {json.dumps(self._random.choice(('string', 'number', 'null')))}",
             f"{listed} == [{element}]",
             f"{listed}[0] == {element}",
-            f"some {item}\n\t{listed}[{item}] == {element}\n\tinput.chunk.labels[{item}] == {self._element_of('labels')}",
+            (
+                f"some {item}\n\t{listed}[{item}] == {element}\n\tinput.chunk.labels[{item}] == "
+                f"{self._element_of('labels')}"
+            ),
             f"some {item}\n\tinput.chunk[{item}] == {self._constant(scalar)}",
             f"some {item} in {listed}\n\t{item} {self._operator()} {element}",
             f"input.chunk.teams {self._operator()} input.chunk.labels",
@@ -305,7 +357,10 @@ class Grammar:
             f"walk(input.chunk, [_, {item}])\n\t{item} == {self._constant(scalar)}",
             "max([input.chunk.level, 2]) == 2",
             f"input.chunk {self._operator()} {{}}",
-            f"{field} {self._operator()} {self._constant(scalar)} with input.chunk.{scalar} as {self._constant(scalar)}",
+            (
+                f"{field} {self._operator()} {self._constant(scalar)} with input.chunk.{scalar} as "
+                f"{self._constant(scalar)}"
+            ),
             f"{field} == {{{self._constant(scalar)}, {self._constant(scalar)}}}[_]",
         ]
         return self._random.choice(forms)

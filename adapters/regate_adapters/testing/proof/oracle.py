@@ -1,7 +1,9 @@
-"""OPA on many random policies at once: it makes the filter plans to be proven, and it is the oracle that says what they should have found.
+"""OPA on many random policies at once: it makes the filter plans to be proven, and it is the oracle that says
+what they should have found.
 
-The oracle evaluates the whole rule for each row, as strictly as the gateway has it evaluated: a row whose evaluation ends in an error is denied.
-A policy that the load check refuses is never served, so there is no plan of it. Not the targets (`targets.py`).
+The oracle evaluates the whole rule for each row, as strictly as the gateway has it evaluated: a row whose
+evaluation ends in an error is denied. A policy that the load check refuses is never served, so there is no
+plan of it. Not the targets (`targets.py`).
 """
 
 from __future__ import annotations
@@ -59,7 +61,9 @@ UNIVERSES: Final[Mapping[UniverseName, Universe]] = {
     "dirty": Universe("dirty", frozenset({"beyond", "rules"}), any_row, {}),
     "typed": Universe("typed", frozenset({"ambiguous", "beyond", "rules"}), typed_row, {"chunk": SCHEMA}),
 }
-"""`dirty`: no row schema, and rows of which nothing is promised. `typed`: rows conform to `SCHEMA`, some of whose fields are optional."""
+"""`dirty`: no row schema, and rows of which nothing is promised. `typed`: rows conform to `SCHEMA`,
+some of whose fields are optional.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +87,14 @@ class NotLoaded(FilterNotExpressible):
 class Oracle:
     """One running OPA. Make with `running_oracle`; many tasks may use it at once."""
 
-    def __init__(self, engines: Mapping[UniverseName, OpaEngine], client: OpaClient, policies: Policies, *, checked: bool) -> None:
+    def __init__(
+        self,
+        engines: Mapping[UniverseName, OpaEngine],
+        client: OpaClient,
+        policies: Policies,
+        *,
+        checked: bool,
+    ) -> None:
         self._engines = engines
         self._client = client
         self._policies = policies
@@ -91,25 +102,43 @@ class Oracle:
         self._known: dict[tuple[str, UniverseName], list[Finding]] = {}
 
     async def plan(self, name: str, case: Case) -> FilterPlan:
-        """Return the case's filter plan. Raises `NotLoaded`, and `FilterNotExpressible` when the translator refuses the policy."""
+        """Return the case's filter plan. Raises `NotLoaded`, and `FilterNotExpressible` when the
+        translator refuses the policy.
+        """
         if self._checked and (found := self._findings(name, case.universe)):
             raise NotLoaded(found)
-        planned = await self._engines[case.universe].plan(f"{_path(name)}/allow", {"principal": case.principal}, unknown="chunk")
+        planned = await self._engines[case.universe].plan(
+            f"{_path(name)}/allow", {"principal": case.principal}, unknown="chunk"
+        )
         return planned.plan
 
     def _findings(self, name: str, universe: UniverseName) -> list[Finding]:
         if (name, universe) not in self._known:
             made = Filter(tuple(_path(name).split("/")), "chunk", "")
-            self._known[name, universe] = authoring_findings(self._policies, UNIVERSES[universe].schemas, filters=[made])
+            self._known[name, universe] = authoring_findings(
+                self._policies, UNIVERSES[universe].schemas, filters=[made]
+            )
         return self._known[name, universe]
 
     async def admitted(self, name: str, case: Case) -> frozenset[str]:
-        """Return the rows for which the rule is true when each is evaluated in full; an error is a denial of the row that it befalls."""
-        reply = await self._ask(f"{_path(name)}/admitted", {"principal": case.principal, "rows": list(case.rows.values())})
+        """Return the rows for which the rule is true when each is evaluated in full; an error is a
+        denial of the row that it befalls.
+        """
+        reply = await self._ask(
+            f"{_path(name)}/admitted", {"principal": case.principal, "rows": list(case.rows.values())}
+        )
         if reply is not None:
             return frozenset(identifier for position, identifier in enumerate(case.rows) if position in reply)
-        alone = [(identifier, {"principal": case.principal, "chunk": row}) for identifier, row in case.rows.items()]
-        return frozenset([identifier for identifier, document in alone if await self._ask(f"{_path(name)}/allow", document) is True])
+        alone = [
+            (identifier, {"principal": case.principal, "chunk": row}) for identifier, row in case.rows.items()
+        ]
+        return frozenset(
+            [
+                identifier
+                for identifier, document in alone
+                if await self._ask(f"{_path(name)}/allow", document) is True
+            ]
+        )
 
     async def _ask(self, rule: str, document: JsonObject) -> Any:
         """Return the rule's value; None where it is undefined, or its evaluation ended in an error."""
@@ -120,10 +149,13 @@ class Oracle:
 
 
 @asynccontextmanager
-async def running_oracle(policies: Mapping[str, RandomPolicy], *, folder: Path, checked: bool = True) -> AsyncIterator[Oracle]:
+async def running_oracle(
+    policies: Mapping[str, RandomPolicy], *, folder: Path, checked: bool = True
+) -> AsyncIterator[Oracle]:
     """Yield OPA on these policies, each a package of its own, whose files are put into the folder.
 
-    Without `checked` plans are made of policies that the load check refuses as well. Raises `ConfigurationError` when a policy is not valid.
+    Without `checked` plans are made of policies that the load check refuses as well. Raises
+    `ConfigurationError` when a policy is not valid.
     """
     texts = {
         f"{module}.rego": text

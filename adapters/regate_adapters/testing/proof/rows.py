@@ -1,8 +1,9 @@
-"""The rows and principals of the proof, as awkward as their universe allows, and the row schema of the promised one.
+"""The rows and principals of the proof, as awkward as their universe allows, and the row schema of the
+promised one.
 
-In the *dirty* universe nothing is promised of rows: fields are missing, null, or of another type. In the *typed* one each row conforms
-to `SCHEMA`, some of whose fields are optional. The counterpart is `grammar.py`, which writes policies about these fields with
-values from the same pools, so that filters and rows meet.
+In the *dirty* universe nothing is promised of rows: fields are missing, null, or of another type. In the
+*typed* one each row conforms to `SCHEMA`, some of whose fields are optional. The counterpart is `grammar.py`,
+which writes policies about these fields with values from the same pools, so that filters and rows meet.
 """
 
 from __future__ import annotations
@@ -18,12 +19,25 @@ from regate_orchestrator.values import Json, JsonObject
 SCALARS: Final[Mapping[str, Sequence[str | int | float | bool]]] = {
     "tenant": ["acme", "globex", "ACME", "caf\u00e9"],
     "owner": ["ann", "bob", "cafe\u0301", "ann "],
-    "region": ["eu", "us", "", "EU", "\u65e5\u672c", "\U0001f600", "\uffff", "caf\u00e9", "cafe\u0301", "e%_'\"\\"],
+    "region": [
+        "eu",
+        "us",
+        "",
+        "EU",
+        "\u65e5\u672c",
+        "\U0001f600",
+        "\uffff",
+        "caf\u00e9",
+        "cafe\u0301",
+        "e%_'\"\\",
+    ],
     "level": [0, 1, 2, 2.5, 3],
     "score": [-1, 0, 1, 2, 7, 0.1, 0.30000000000000004, 2**53, 2**53 - 1, -(2**53)],
     "hold": [True, False],
 }
-"""The scalar fields, and the values that rows and policies draw from: look-alikes of each other, and the edges of what is exact."""
+"""The scalar fields, and the values that rows and policies draw from: look-alikes of each other, and
+the edges of what is exact.
+"""
 
 LISTS: Final[Mapping[str, Sequence[str]]] = {
     "teams": ["hr", "eng", "ops", "caf\u00e9", "cafe\u0301"],
@@ -68,7 +82,11 @@ def any_row(source: random.Random) -> JsonObject:
 
 def typed_row(source: random.Random) -> JsonObject:
     """Return a row that conforms to `SCHEMA`."""
-    return {name: _value(source, name) for name, spec in SCHEMA.fields.items() if spec.required or source.random() < 0.6}
+    return {
+        name: _value(source, name)
+        for name, spec in SCHEMA.fields.items()
+        if spec.required or source.random() < 0.6
+    }
 
 
 def some_principal(source: random.Random) -> JsonObject:

@@ -1,7 +1,9 @@
-"""A mismatch made small, and kept: rows, rules, conditions and fields are taken away while target and oracle still disagree.
+"""A mismatch made small, and kept: rows, rules, conditions and fields are taken away while target and oracle
+still disagree.
 
-What is left is written as JSON with everything that is needed to try it again, and is a regression test from then on: `replay` says
-whether the two still disagree. The counterpart is `__main__.py`, which finds mismatches.
+What is left is written as JSON with everything that is needed to try it again, and is a regression test from
+then on: `replay` says whether the two still disagree. The counterpart is `__main__.py`, which finds
+mismatches.
 """
 
 from __future__ import annotations
@@ -24,7 +26,9 @@ _MAX_ROUNDS: Final = 40
 
 @dataclass(frozen=True, slots=True)
 class Mismatch:
-    """A case on which a target and the oracle disagree. `found` says where it was found, for reproducing the run."""
+    """A case on which a target and the oracle disagree. `found` says where it was found, for
+    reproducing the run.
+    """
 
     target: str
     case: Case
@@ -32,7 +36,9 @@ class Mismatch:
 
 
 async def differing(oracle: Oracle, name: str, case: Case, *, target: Target) -> frozenset[str]:
-    """Return the rows on which the target disagrees with the oracle; none where the policy is refused. The case's rows are loaded."""
+    """Return the rows on which the target disagrees with the oracle; none where the policy is refused.
+    The case's rows are loaded.
+    """
     await target.load(case.rows)
     try:
         actual = await target.matching(await oracle.plan(name, case))
@@ -42,7 +48,9 @@ async def differing(oracle: Oracle, name: str, case: Case, *, target: Target) ->
 
 
 async def shrink(case: Case, target: Target, *, folder: Path) -> Case:
-    """Return a case, no larger, on which the target still disagrees with the oracle. The folder must not exist yet."""
+    """Return a case, no larger, on which the target still disagrees with the oracle. The folder must
+    not exist yet.
+    """
     for number in range(_MAX_ROUNDS):
         smaller = await _first_that_differs(_smaller_policies(case), target, folder / f"policy{number}")
         if smaller is None:
@@ -59,7 +67,9 @@ async def shrink(case: Case, target: Target, *, folder: Path) -> Case:
 
 
 def write_counterexample(mismatch: Mismatch, folder: Path) -> Path:
-    """Write the mismatch where the replaying test reads it, under a name made of its content, and return the path."""
+    """Write the mismatch where the replaying test reads it, under a name made of its content, and
+    return the path.
+    """
     case = mismatch.case
     content = {
         "target": mismatch.target,
@@ -85,15 +95,23 @@ def read_counterexample(path: Path) -> Mismatch:
 
 
 async def replay(mismatches: Mapping[str, Mismatch], targets: Sequence[Target], *, folder: Path) -> list[str]:
-    """Return which of the mismatches, by name, some target of their universe still shows. All targets try them all."""
+    """Return which of the mismatches, by name, some target of their universe still shows. All targets
+    try them all.
+    """
     if not mismatches:
         return []
     names = {name: f"p{number}" for number, name in enumerate(mismatches)}
     still: list[str] = []
-    async with running_oracle({names[name]: mismatch.case.policy for name, mismatch in mismatches.items()}, folder=folder) as oracle:
+    async with running_oracle(
+        {names[name]: mismatch.case.policy for name, mismatch in mismatches.items()}, folder=folder
+    ) as oracle:
         for name, mismatch in mismatches.items():
             own = [target for target in targets if target.universe == mismatch.case.universe]
-            still += [f"{name}: {target.name}" for target in own if await differing(oracle, names[name], mismatch.case, target=target)]
+            still += [
+                f"{name}: {target.name}"
+                for target in own
+                if await differing(oracle, names[name], mismatch.case, target=target)
+            ]
     return still
 
 
@@ -135,7 +153,9 @@ def _smaller_policies(case: Case) -> list[Case]:
 
 
 def _plainer_inputs(case: Case) -> Iterator[Case]:
-    """Yield the case with one field of a row less, as far as the universe lets fields be missing, or with a plainer principal."""
+    """Yield the case with one field of a row less, as far as the universe lets fields be missing, or
+    with a plainer principal.
+    """
     for identifier, row in case.rows.items():
         for name in row:
             spec = SCHEMA.fields.get(name)

@@ -1,7 +1,8 @@
-"""What the proof counted, and whether it proves anything: decisions, refusals with their reasons, and how telling the comparisons were.
+"""What the proof counted, and whether it proves anything: decisions, refusals with their reasons, and how
+telling the comparisons were.
 
-A comparison in which nothing, or everything, is permitted would also pass with a filter that ignores the policy. So a run is *degenerate*,
-and fails, unless a fair share of the plans permit some rows and not all.
+A comparison in which nothing, or everything, is permitted would also pass with a filter that ignores the
+policy. So a run is *degenerate*, and fails, unless a fair share of the plans permit some rows and not all.
 """
 
 from __future__ import annotations
@@ -21,13 +22,16 @@ MIN_ACCEPTED: Final = 0.1
 """The least share of plans that a target must accept; one that refuses all would never be wrong."""
 
 _FIELD: Final = re.compile(rf"\b({'|'.join((*SCALARS, *LISTS))})\b")
-_VALUES: Final = re.compile(r"(?<=\bdata\.)[\w.]+|\b(eq|ne|lt|le|gt|ge)\b(?= <field>)|\bset\([^)]*\)|\d+(?= arguments)")
+_VALUES: Final = re.compile(
+    r"(?<=\bdata\.)[\w.]+|\b(eq|ne|lt|le|gt|ge)\b(?= <field>)|\bset\([^)]*\)|\d+(?= arguments)"
+)
 _SHOWN_REASONS: Final = 6
 
 
 @dataclass(slots=True)
 class Tally:
-    """The count for one target in one universe. `plans` includes those of policies that may not be loaded, and those that the translator refused.
+    """The count for one target in one universe. `plans` includes those of policies that may not be loaded,
+    and those that the translator refused.
 
     `wider` counts the filters that let through what the rule denies, were it one row.
     """
@@ -66,12 +70,17 @@ class Tally:
         if self.accepted < MIN_ACCEPTED * self.plans or not self.accepted:
             found.append(f"{who}: degenerate, only {self.accepted} of {self.plans} plans were accepted")
         elif self.telling < MIN_TELLING * self.accepted:
-            found.append(f"{who}: degenerate, only {self.telling} of {self.accepted} plans permit some rows and not all")
+            found.append(
+                f"{who}: degenerate, only {self.telling} of {self.accepted} plans permit some rows and "
+                "not all"
+            )
         return found
 
 
 def reason_of(detail: str) -> str:
-    """Return a refusal's reason without the names and values of the one policy, so that reasons can be counted."""
+    """Return a refusal's reason without the names and values of the one policy, so that reasons can be
+    counted.
+    """
     return _VALUES.sub("…", _FIELD.sub("<field>", detail))
 
 
@@ -112,7 +121,9 @@ def table(tallies: Iterable[Tally]) -> str:
             )
         )
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+    lines = [
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
+    ]
     return "\n".join([*lines, "", *_reasons(tallies)])
 
 

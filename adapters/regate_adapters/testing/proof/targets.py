@@ -1,7 +1,9 @@
-"""What is proven: everything that is given a filter plan and must find exactly the rows that the policy admits.
+"""What is proven: everything that is given a filter plan and must find exactly the rows that the policy
+admits.
 
-A target loads rows once and then answers many plans. Each one of these is the product's own code on a real engine: the interpreter, the
-state store's SQL on a SQLite file and on PostgreSQL, and the vector stores. The counterpart, which knows what they should find, is `oracle.py`.
+A target loads rows once and then answers many plans. Each one of these is the product's own code on a real
+engine: the interpreter, the state store's SQL on a SQLite file and on PostgreSQL, and the vector stores. The
+counterpart, which knows what they should find, is `oracle.py`.
 """
 
 from __future__ import annotations
@@ -51,7 +53,9 @@ class Target(Protocol):
         ...
 
     async def matching(self, plan: FilterPlan) -> frozenset[str]:
-        """Return which of the loaded rows the plan permits. Must raise `FilterNotExpressible` for what it cannot apply exactly."""
+        """Return which of the loaded rows the plan permits. Must raise `FilterNotExpressible` for what
+        it cannot apply exactly.
+        """
         ...
 
 
@@ -75,7 +79,9 @@ class InterpreterTarget:
 
 
 class RowsTarget:
-    """The state store's row filter on its own table of files; a row is a stamp. Tenant and owner are columns where rows are typed."""
+    """The state store's row filter on its own table of files; a row is a stamp. Tenant and owner are
+    columns where rows are typed.
+    """
 
     def __init__(self, name: str, universe: UniverseName, engine: Engine, json: JsonSql) -> None:
         self.name = name
@@ -121,7 +127,9 @@ class StoreTarget:
         self._place = StoreId(f"vs_proof{self._loads}")
         self._limit = len(rows) + 1
         await self._store.create(self._place, dimensions=len(_VECTOR))
-        await self._store.add(self._place, [_chunk(identifier, number, rows) for number, identifier in enumerate(rows)])
+        await self._store.add(
+            self._place, [_chunk(identifier, number, rows) for number, identifier in enumerate(rows)]
+        )
 
     async def matching(self, plan: FilterPlan) -> frozenset[str]:
         """Return the rows that a search with the plan finds."""
@@ -130,7 +138,9 @@ class StoreTarget:
 
 
 def _chunk(identifier: str, number: int, rows: Rows) -> Chunk:
-    return Chunk(identifier, FileId("file-proof"), number, "text", _VECTOR, stamp=rows[identifier], attributes={})
+    return Chunk(
+        identifier, FileId("file-proof"), number, "text", _VECTOR, stamp=rows[identifier], attributes={}
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,7 +179,9 @@ class _NoPostgres(Exception):
 
 
 async def _on_postgres(stack: AsyncExitStack) -> list[Target]:
-    """Return the targets on an empty database: of the server that `REGATE_PROOF_POSTGRES` names, or of one that is started for this run."""
+    """Return the targets on an empty database: of the server that `REGATE_PROOF_POSTGRES` names, or of
+    one that is started for this run.
+    """
     url = os.environ.get(_POSTGRES_URL)
     try:
         from regate_adapters.state.filters.postgres_json import PostgresJson
@@ -177,7 +189,9 @@ async def _on_postgres(stack: AsyncExitStack) -> list[Target]:
 
         if url is None:
             # The development tree's own way of starting one; an installed package has no such module.
-            server = stack.enter_context(importlib.import_module("tests.postgres").running_postgres(_POSTGRES_VERSION))
+            server = stack.enter_context(
+                importlib.import_module("tests.postgres").running_postgres(_POSTGRES_VERSION)
+            )
             url = server.url(stack.enter_context(server.database()))
     except ImportError as error:
         raise _NoPostgres(f"{error}; name a server in {_POSTGRES_URL}") from error
@@ -189,7 +203,9 @@ async def _on_postgres(stack: AsyncExitStack) -> list[Target]:
 
 
 def _temporary_tables(url: str, stack: AsyncExitStack) -> Engine:
-    """Return an engine of one connection whose tables are gone with it, so that a server that was given is left as it was."""
+    """Return an engine of one connection whose tables are gone with it, so that a server that was
+    given is left as it was.
+    """
     engine = create_engine(
         make_url(url).set(drivername="postgresql+psycopg"),
         connect_args={"options": "-c search_path=pg_temp -c jit=off"},

@@ -1,4 +1,5 @@
-"""The hostile corpus of the vector store suite: a row schema, chunks as awkward as it allows, and filters that tell them apart.
+"""The hostile corpus of the vector store suite: a row schema, chunks as awkward as it allows, and filters
+that tell them apart.
 
 Its counterpart is `suite.py`, which asks a store about them. No expected result is written down in either.
 """
@@ -35,7 +36,9 @@ from regate_orchestrator.ports import Chunk
 from regate_orchestrator.values import FileId, Json
 
 Exemption: TypeAlias = Literal["text", "string_order", "two_fields", "undeclared"]
-"""What an adapter may be unable to express: string predicates on strings; orderings of strings; two fields; fields not in the schema."""
+"""What an adapter may be unable to express: string predicates on strings; orderings of strings; two
+fields; fields not in the schema.
+"""
 
 DIMENSIONS: Final = 8
 _OPERATORS: Final[tuple[Operator, ...]] = ("eq", "ne", "lt", "le", "gt", "ge")
@@ -65,8 +68,39 @@ SCHEMA: Final = RowSchema(
 
 # ---------------------------------------------------------------- hostile rows
 
-_STRINGS: Final = ("acme", "ACME", "acme ", "", "1", "true", "null", "\u00e9", "e\u0301", "o'neil", 'q"uote', "$or", "a\x00b", "%", "日本")
-_NUMBERS: Final = (0, 1, -1, -3, 2, 1.5, -0.5, 0.1 + 0.2, 0.3, 2**53, -(2**53), 2**53 - 1, 5e-324, 1_700_000_000)
+_STRINGS: Final = (
+    "acme",
+    "ACME",
+    "acme ",
+    "",
+    "1",
+    "true",
+    "null",
+    "\u00e9",
+    "e\u0301",
+    "o'neil",
+    'q"uote',
+    "$or",
+    "a\x00b",
+    "%",
+    "日本",
+)
+_NUMBERS: Final = (
+    0,
+    1,
+    -1,
+    -3,
+    2,
+    1.5,
+    -0.5,
+    0.1 + 0.2,
+    0.3,
+    2**53,
+    -(2**53),
+    2**53 - 1,
+    5e-324,
+    1_700_000_000,
+)
 _NAMES: Final = ("hr", "HR", "eng", "", "1", "$or", "o'neil", "\u00e9", "e\u0301", "a,b", "e")
 _KEYS: Final = (
     *("colour", "size", "$or", "tenant", "a.b", "_x", "file_id", "index", "teams", "string:size"),
@@ -75,7 +109,9 @@ _KEYS: Final = (
 
 
 def hostile_chunks(*, tenant: str = "acme", count: int = 60, seed: int = 7) -> list[Chunk]:
-    """Return chunks whose fields are as awkward as the schema allows; the ids and vectors differ by tenant and seed."""
+    """Return chunks whose fields are as awkward as the schema allows; the ids and vectors differ by
+    tenant and seed.
+    """
     dice = random.Random(f"{tenant}/{seed}")  # noqa: S311 — repeatable, not secret
     return [_chunk(dice, tenant, number) for number in range(count)]
 
@@ -98,10 +134,18 @@ def _chunk(dice: random.Random, tenant: str, number: int) -> Chunk:
     }
     stamp |= {name: value for name, value in optional.items() if dice.random() < 0.5}
     attributes: dict[str, Scalar] = {
-        key: dice.choice((dice.choice(_STRINGS), dice.choice(_NUMBERS), dice.random() < 0.5)) for key in _KEYS if dice.random() < 0.5
+        key: dice.choice((dice.choice(_STRINGS), dice.choice(_NUMBERS), dice.random() < 0.5))
+        for key in _KEYS
+        if dice.random() < 0.5
     }
     return Chunk(
-        f"{tenant}/{file}/{number:06d}", file, number % 5, f"text {number} of {tenant}", unit(dice), stamp=stamp, attributes=attributes
+        f"{tenant}/{file}/{number:06d}",
+        file,
+        number % 5,
+        f"text {number} of {tenant}",
+        unit(dice),
+        stamp=stamp,
+        attributes=attributes,
     )
 
 
@@ -113,7 +157,10 @@ def unit(dice: random.Random) -> tuple[float, ...]:
 
 
 QUERY: Final = unit(random.Random("query"))  # noqa: S311
-_FIELDS: Final[tuple[Field, ...]] = (*((name,) for name in SCHEMA.fields), *(("attributes", key) for key in _KEYS))
+_FIELDS: Final[tuple[Field, ...]] = (
+    *((name,) for name in SCHEMA.fields),
+    *(("attributes", key) for key in _KEYS),
+)
 _FULLY: Final = (*((name,) for name in SCHEMA.fields), ("attributes", "colour"), ("attributes", "size"))
 
 
@@ -148,9 +195,13 @@ def expression_of_depth(dice: random.Random, atoms: Sequence[Expression], *, dep
         return dice.choice(atoms)
     match dice.randrange(5):
         case 0 | 1:
-            return And(tuple(expression_of_depth(dice, atoms, depth=depth - 1) for _ in range(dice.randrange(1, 4))))
+            return And(
+                tuple(expression_of_depth(dice, atoms, depth=depth - 1) for _ in range(dice.randrange(1, 4)))
+            )
         case 2 | 3:
-            return Or(tuple(expression_of_depth(dice, atoms, depth=depth - 1) for _ in range(dice.randrange(1, 4))))
+            return Or(
+                tuple(expression_of_depth(dice, atoms, depth=depth - 1) for _ in range(dice.randrange(1, 4)))
+            )
         case _:
             return Not(expression_of_depth(dice, atoms, depth=depth - 1))
 
@@ -172,7 +223,9 @@ def exemption(atom: Expression) -> Exemption | None:
     match atom:
         case CompareFields():
             return "two_fields"
-        case Compare(_, field, _) | In(field, _) | Overlaps(field, _) | Text(_, field, _) if not _is_declared(field):
+        case Compare(_, field, _) | In(field, _) | Overlaps(field, _) | Text(_, field, _) if not _is_declared(
+            field
+        ):
             return "undeclared"
         case Text(_, field, _) if _may_be_text(field):
             return "text"

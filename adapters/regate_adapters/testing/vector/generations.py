@@ -1,6 +1,8 @@
-"""The part of the suite for vector stores (`suite.py`) that is about generations: what is read, copied and removed of one of several.
+"""The part of the suite for vector stores (`suite.py`) that is about generations: what is read, copied and
+removed of one of several.
 
-A file may have chunks of several generations in a store; no call that names one may touch another, or another file, or another store.
+A file may have chunks of several generations in a store; no call that names one may touch another, or another
+file, or another store.
 """
 
 from __future__ import annotations
@@ -30,7 +32,9 @@ _FIRST: Final = f"acme/{_FILE}"
 
 
 def _chunks(generation: str, *, count: int = 3) -> list[Chunk]:
-    """Return chunks of the generation, hostile in all but their ids, each with a field and an attribute that not every chunk has."""
+    """Return chunks of the generation, hostile in all but their ids, each with a field and an
+    attribute that not every chunk has.
+    """
     return [
         replace(
             chunk,
@@ -58,10 +62,18 @@ async def _found(store: VectorStore, name: StoreId = _STORE) -> dict[str, Candid
 async def _texts_are_those_of_the_chunks_that_are_there(store: VectorStore) -> None:
     chunks = hostile_chunks()
     await _filled(store, chunks)
-    expect("all texts", expected={one.id: one.text for one in chunks}, actual=dict(await store.texts(_STORE, [one.id for one in chunks])))
+    expect(
+        "all texts",
+        expected={one.id: one.text for one in chunks},
+        actual=dict(await store.texts(_STORE, [one.id for one in chunks])),
+    )
     asked = [chunks[3].id, "acme/file-none/000000", chunks[1].id, chunks[3].id]
     expected = {chunks[3].id: chunks[3].text, chunks[1].id: chunks[1].text}
-    expect("texts of some, of which one is not there", expected=expected, actual=dict(await store.texts(_STORE, asked)))
+    expect(
+        "texts of some, of which one is not there",
+        expected=expected,
+        actual=dict(await store.texts(_STORE, asked)),
+    )
     expect("texts of none", expected={}, actual=dict(await store.texts(_STORE, [])))
 
 
@@ -70,7 +82,11 @@ async def _removing_a_file_removes_all_its_chunks_and_no_other(store: VectorStor
     await _filled(store, _chunks(_EARLIER), _chunks(_LATER), _chunks(_FIRST), others)
     for _ in range(2):
         await store.remove(_STORE, _FILE)
-    expect("the other files stay", expected=sorted(chunk.id for chunk in others), actual=sorted(await _found(store)))
+    expect(
+        "the other files stay",
+        expected=sorted(chunk.id for chunk in others),
+        actual=sorted(await _found(store)),
+    )
     await store.remove(_ABSENT, _FILE)
 
 
@@ -80,9 +96,17 @@ async def _removing_an_generation_removes_its_chunks_and_no_other(store: VectorS
         await _filled(store, _chunks(generation), others)
         for _ in range(2):
             await store.remove(_STORE, _FILE, generation=generation)
-        expect(f"all but {generation} stay", expected=sorted(chunk.id for chunk in others), actual=sorted(await _found(store)))
+        expect(
+            f"all but {generation} stay",
+            expected=sorted(chunk.id for chunk in others),
+            actual=sorted(await _found(store)),
+        )
         await store.remove(_STORE, FileId("file-none"), generation=_LATER)
-        expect("a generation of another file stays", expected=sorted(chunk.id for chunk in others), actual=sorted(await _found(store)))
+        expect(
+            "a generation of another file stays",
+            expected=sorted(chunk.id for chunk in others),
+            actual=sorted(await _found(store)),
+        )
     await store.remove(_ABSENT, _FILE, generation=_EARLIER)
 
 
@@ -90,31 +114,47 @@ async def _a_copy_differs_in_stamp_and_attributes_and_in_nothing_else(store: Vec
     earlier, stamp = _chunks(_EARLIER), _other_stamp()
     await _filled(store, earlier, _chunks(_LATER))
     before = await _found(store)
-    copied = await store.restamp(_STORE, _FILE, generation=_EARLIER, target=_NEW, stamp=stamp, attributes={"size": 2})
+    copied = await store.restamp(
+        _STORE, _FILE, generation=_EARLIER, target=_NEW, stamp=stamp, attributes={"size": 2}
+    )
     after = await _found(store)
     expect("how many were copied", expected=len(earlier), actual=copied)
-    expect("what was there stays as it was", expected=before, actual={key: value for key, value in after.items() if key in before})
-    expect("what is new", expected=sorted(renamed(one.id, target=_NEW) for one in earlier), actual=sorted(set(after) - set(before)))
+    expect(
+        "what was there stays as it was",
+        expected=before,
+        actual={key: value for key, value in after.items() if key in before},
+    )
+    expect(
+        "what is new",
+        expected=sorted(renamed(one.id, target=_NEW) for one in earlier),
+        actual=sorted(set(after) - set(before)),
+    )
     for chunk in earlier:
         source, copy = after[chunk.id], after[renamed(chunk.id, target=_NEW)]
         same = (source.file_id, source.index, source.text)
         expect(f"the rest of {chunk.id}", expected=same, actual=(copy.file_id, copy.index, copy.text))
         if not math.isclose(source.score, copy.score, abs_tol=1e-6):
-            raise ConformanceFailure(f"score of the copy of {chunk.id}: expected {source.score}, got {copy.score}")
+            raise ConformanceFailure(
+                f"score of the copy of {chunk.id}: expected {source.score}, got {copy.score}"
+            )
         expect(f"stamp of the copy of {chunk.id}", expected=SCHEMA.canonical(stamp), actual=dict(copy.stamp))
         expect(f"attributes of the copy of {chunk.id}", expected={"size": 2}, actual=dict(copy.attributes))
     for gone in (Defined(("region",)), Defined(("attributes", "colour"))):
         found = await store.search(_STORE, QUERY, plan=Matching(gone), limit=_ALL)
         merged = [one.id for one in found.candidates if generation_of(one.id) == _NEW]
         expect(f"nothing of the old stamp is merged into the copy ({gone!r})", expected=[], actual=merged)
-    found = await store.search(_STORE, QUERY, plan=Matching(Compare("eq", ("owner",), "new-owner")), limit=_ALL)
+    found = await store.search(
+        _STORE, QUERY, plan=Matching(Compare("eq", ("owner",), "new-owner")), limit=_ALL
+    )
     expect("the copy is found by its stamp", expected=len(earlier), actual=len(found.candidates))
 
 
 async def _copying_again_replaces_the_copy_whole(store: VectorStore) -> None:
     await _filled(store, _chunks(_EARLIER), _chunks(_NEW, count=9))
     for _ in range(2):
-        copied = await store.restamp(_STORE, _FILE, generation=_EARLIER, target=_NEW, stamp=_other_stamp(), attributes={})
+        copied = await store.restamp(
+            _STORE, _FILE, generation=_EARLIER, target=_NEW, stamp=_other_stamp(), attributes={}
+        )
         expect("how many were copied", expected=3, actual=copied)
     found = await _found(store)
     expect("the copy holds nothing else", expected=3, actual=sum(generation_of(one) == _NEW for one in found))
@@ -124,10 +164,14 @@ async def _copying_again_replaces_the_copy_whole(store: VectorStore) -> None:
 
 async def _copying_what_is_not_there_copies_nothing(store: VectorStore) -> None:
     await _filled(store, _chunks(_LATER))
-    copied = await store.restamp(_STORE, _FILE, generation=_EARLIER, target=_NEW, stamp=_other_stamp(), attributes={})
+    copied = await store.restamp(
+        _STORE, _FILE, generation=_EARLIER, target=_NEW, stamp=_other_stamp(), attributes={}
+    )
     expect("copies of nothing", expected=(0, 3), actual=(copied, len(await _found(store))))
     try:
-        await store.restamp(_ABSENT, _FILE, generation=_EARLIER, target=_NEW, stamp=_other_stamp(), attributes={})
+        await store.restamp(
+            _ABSENT, _FILE, generation=_EARLIER, target=_NEW, stamp=_other_stamp(), attributes={}
+        )
     except VectorStoreUnavailable:
         return
     raise ConformanceFailure("chunks of a store that is not there were copied")
@@ -149,13 +193,19 @@ async def _generations_are_those_with_chunks_in_the_store(store: VectorStore) ->
     await store.create(_OTHER, dimensions=DIMENSIONS)
     expect("generations", expected={_EARLIER, _LATER, _FIRST}, actual=set(await store.generations(_STORE)))
     await store.remove(_STORE, _FILE, generation=_LATER)
-    expect("generations, one being removed", expected={_EARLIER, _FIRST}, actual=set(await store.generations(_STORE)))
+    expect(
+        "generations, one being removed",
+        expected={_EARLIER, _FIRST},
+        actual=set(await store.generations(_STORE)),
+    )
     for name in (_OTHER, _ABSENT):
         expect(f"generations in {name}", expected=set(), actual=set(await store.generations(name)))
 
 
 def _other_stamp() -> JsonObject:
-    """Return a stamp that has the required fields only, so that a field of another which is orphaned shows."""
+    """Return a stamp that has the required fields only, so that a field of another which is
+    orphaned shows.
+    """
     stamp = hostile_chunks(count=1)[0].stamp
     required = {key: value for key, value in stamp.items() if SCHEMA.fields[key].required}
     return required | {"tenant": "acme", "owner": "new-owner", "teams": []}

@@ -1,4 +1,5 @@
-"""The conformance suite for vector stores: what `ports.VectorStore` promises, checked on any implementation. Not a test module itself.
+"""The conformance suite for vector stores: what `ports.VectorStore` promises, checked on any implementation.
+Not a test module itself.
 
 To prove a new adapter:
 
@@ -7,8 +8,9 @@ To prove a new adapter:
         async with MyVectorStore(tmp_path, SCHEMA) as store:
             await check(store, exempt={"text": "my engine has no string predicates"})
 
-What a filter should find is never written down here: the oracle is `regate_orchestrator.filters.evaluate.holds`, over rows chosen to be hostile. An
-adapter that refuses a kind of filter says so under `exempt`, with its reason; it must then refuse *every* such filter, before any IO.
+What a filter should find is never written down here: the oracle is
+`regate_orchestrator.filters.evaluate.holds`, over rows chosen to be hostile. An adapter that refuses a kind
+of filter says so under `exempt`, with its reason; it must then refuse *every* such filter, before any IO.
 """
 
 from __future__ import annotations
@@ -54,7 +56,16 @@ from regate_orchestrator.filters.expression import (
 from regate_orchestrator.ports import Candidate, Chunk, VectorStore
 from regate_orchestrator.values import FileId, StoreId
 
-__all__ = ["DIMENSIONS", "SCHEMA", "Check", "ConformanceFailure", "Exempt", "Exemption", "hostile_chunks", "vector_store_conformance"]
+__all__ = [
+    "DIMENSIONS",
+    "SCHEMA",
+    "Check",
+    "ConformanceFailure",
+    "Exempt",
+    "Exemption",
+    "hostile_chunks",
+    "vector_store_conformance",
+]
 
 Exempt: TypeAlias = Mapping[Exemption, str]
 """What the adapter cannot express, and why."""
@@ -67,7 +78,9 @@ _ALL: Final = 1_000
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One promise of the port. Call it with a fresh, empty store made with `SCHEMA`; it raises `ConformanceFailure` when broken."""
+    """One promise of the port. Call it with a fresh, empty store made with `SCHEMA`; it raises
+    `ConformanceFailure` when broken.
+    """
 
     name: str
     run: Callable[[VectorStore, Exempt], Awaitable[None]]
@@ -76,7 +89,9 @@ class Check:
         return self.name
 
     async def __call__(self, store: VectorStore, *, exempt: Exempt) -> None:
-        """Run the check. `exempt` names what the store cannot express, and why; `{}` is a claim to express everything."""
+        """Run the check. `exempt` names what the store cannot express, and why; `{}` is a claim to
+        express everything.
+        """
         await self.run(store, exempt)
 
 
@@ -90,7 +105,9 @@ def _name(run: Callable[..., object]) -> str:
     return run.__name__.removeprefix("_")
 
 
-async def _without_exemptions(run: Callable[[VectorStore], Awaitable[None]], store: VectorStore, _exempt: Exempt) -> None:
+async def _without_exemptions(
+    run: Callable[[VectorStore], Awaitable[None]], store: VectorStore, _exempt: Exempt
+) -> None:
     await run(store)
 
 
@@ -111,13 +128,19 @@ async def _ids(store: VectorStore, expression: Expression) -> list[str]:
     return sorted(candidate.id for candidate in found.candidates)
 
 
-async def _agrees(store: VectorStore, chunks: Sequence[Chunk], expression: Expression, allowed: set[Exemption]) -> bool:
-    """Return whether the store answered; raise unless the answer is the oracle's or the refusal is one that is allowed."""
+async def _agrees(
+    store: VectorStore, chunks: Sequence[Chunk], expression: Expression, allowed: set[Exemption]
+) -> bool:
+    """Return whether the store answered; raise unless the answer is the oracle's or the refusal is one
+    that is allowed.
+    """
     try:
         actual = await _ids(store, expression)
     except FilterNotExpressible as refusal:
         if not allowed:
-            raise ConformanceFailure(f"refused without exemption: {expression!r}: {refusal.detail}") from refusal
+            raise ConformanceFailure(
+                f"refused without exemption: {expression!r}: {refusal.detail}"
+            ) from refusal
         if not refusal.detail:
             raise ConformanceFailure(f"refused without a reason: {expression!r}") from refusal
         return False
@@ -139,7 +162,9 @@ async def _every_atom_and_its_complement_finds_what_it_means(store: VectorStore,
         matched = sum(holds(atom, _row(chunk)) for chunk in chunks)
         telling += 0 < matched < len(chunks)
         for expression in (atom, Not(atom)):
-            answered = await _agrees(store, chunks, expression, {kind} if kind is not None and kind in exempt else set())
+            answered = await _agrees(
+                store, chunks, expression, {kind} if kind is not None and kind in exempt else set()
+            )
             if kind is not None and not answered:
                 refused.add(kind)
             if kind in exempt and answered:
@@ -159,19 +184,28 @@ async def _random_expressions_find_what_they_mean(store: VectorStore, exempt: Ex
     for turn in range(150):
         pool = all_atoms if turn % 10 == 0 else exact
         expression = expression_of_depth(dice, pool, depth=dice.randrange(1, 4))
-        allowed = {kind for kind in map(exemption, atoms_of(expression)) if kind is not None and kind in exempt}
+        allowed = {
+            kind for kind in map(exemption, atoms_of(expression)) if kind is not None and kind in exempt
+        }
         if await _agrees(store, chunks, expression, allowed):
             answered += 1
             telling += 0 < sum(holds(expression, _row(chunk)) for chunk in chunks) < len(chunks)
     if answered < 120 or telling < 60:
-        raise ConformanceFailure(f"{answered} of 150 random filters were answered and {telling} told rows apart: too few to prove anything")
+        raise ConformanceFailure(
+            f"{answered} of 150 random filters were answered and {telling} told rows apart: too few to "
+            "prove anything"
+        )
 
 
 async def _everything_is_every_chunk_and_nothing_is_none(store: VectorStore) -> None:
     chunks = hostile_chunks()
     await _filled(store, chunks)
     everything = await store.search(_STORE, QUERY, plan=Everything(), limit=_ALL)
-    expect("Everything", expected=sorted(chunk.id for chunk in chunks), actual=sorted(one.id for one in everything.candidates))
+    expect(
+        "Everything",
+        expected=sorted(chunk.id for chunk in chunks),
+        actual=sorted(one.id for one in everything.candidates),
+    )
     nothing = await store.search(_STORE, QUERY, plan=Nothing(), limit=_ALL)
     expect("Nothing", expected=((), True), actual=(nothing.candidates, nothing.exhausted))
 
@@ -221,8 +255,16 @@ async def _chunks_come_back_as_they_were_stored(store: VectorStore) -> None:
     for candidate in found.candidates:
         chunk = chunks[candidate.id]
         expect(f"text of {chunk.id}", expected=_shown(chunk), actual=_shown(candidate))
-        expect(f"stamp of {chunk.id}", expected=_typed(SCHEMA.canonical(chunk.stamp)), actual=_typed(candidate.stamp))
-        expect(f"attributes of {chunk.id}", expected=_typed(chunk.attributes), actual=_typed(candidate.attributes))
+        expect(
+            f"stamp of {chunk.id}",
+            expected=_typed(SCHEMA.canonical(chunk.stamp)),
+            actual=_typed(candidate.stamp),
+        )
+        expect(
+            f"attributes of {chunk.id}",
+            expected=_typed(chunk.attributes),
+            actual=_typed(candidate.attributes),
+        )
     expect("all came back", expected=len(chunks), actual=len(found.candidates))
 
 
@@ -237,17 +279,31 @@ def _typed(values: Mapping[str, object]) -> dict[str, tuple[bool, object]]:
 async def _the_nearest_come_first_and_ties_are_broken_by_id(store: VectorStore) -> None:
     chunks = hostile_chunks()
     twins = [
-        Chunk(f"acme/file-ffff/{number:06d}", FileId("file-ffff"), number, "twin", chunks[0].vector, chunks[0].stamp, {})
+        Chunk(
+            f"acme/file-ffff/{number:06d}",
+            FileId("file-ffff"),
+            number,
+            "twin",
+            chunks[0].vector,
+            chunks[0].stamp,
+            {},
+        )
         for number in (5, 3, 4, 1)
     ]
     await _filled(store, [*twins, *chunks])
     scores = {chunk.id: max(0.0, sum(map(mul, chunk.vector, QUERY))) for chunk in (*chunks, *twins)}
     found = await store.search(_STORE, chunks[0].vector, plan=Everything(), limit=5)
-    expect("ties", expected=sorted([chunks[0].id, *(twin.id for twin in twins)]), actual=[one.id for one in found.candidates])
+    expect(
+        "ties",
+        expected=sorted([chunks[0].id, *(twin.id for twin in twins)]),
+        actual=[one.id for one in found.candidates],
+    )
     found = await store.search(_STORE, QUERY, plan=Everything(), limit=_ALL)
     for candidate in found.candidates:
         if not math.isclose(candidate.score, scores[candidate.id], abs_tol=1e-5):
-            raise ConformanceFailure(f"score of {candidate.id}: expected {scores[candidate.id]}, got {candidate.score}")
+            raise ConformanceFailure(
+                f"score of {candidate.id}: expected {scores[candidate.id]}, got {candidate.score}"
+            )
     keys = [(-candidate.score, candidate.id) for candidate in found.candidates]
     expect("best first", expected=sorted(keys), actual=keys)
     few = await store.search(_STORE, QUERY, plan=Everything(), limit=7)
@@ -260,7 +316,11 @@ async def _foreign_chunks_change_nothing_that_is_seen(store: VectorStore) -> Non
     plan = Matching(Compare("eq", ("tenant",), "acme"))
     await _filled(store, ours)
     alone = [await store.search(_STORE, QUERY, plan=plan, limit=limit) for limit in (1, 7, _ALL)]
-    foreign = [_with_tenant(chunk, "globex") for seed in range(5) for chunk in hostile_chunks(tenant=f"globex{seed}", seed=seed)]
+    foreign = [
+        _with_tenant(chunk, "globex")
+        for seed in range(5)
+        for chunk in hostile_chunks(tenant=f"globex{seed}", seed=seed)
+    ]
     copies = [_renamed(chunk) for chunk in ours]  # the worst neighbours: the same vectors
     await store.add(_STORE, [*copies, *foreign])
     together = [await store.search(_STORE, QUERY, plan=plan, limit=limit) for limit in (1, 7, _ALL)]
@@ -271,18 +331,42 @@ async def _foreign_chunks_change_nothing_that_is_seen(store: VectorStore) -> Non
 
 def _with_tenant(chunk: Chunk, tenant: str) -> Chunk:
     stamp = {**chunk.stamp, "tenant": tenant}
-    return Chunk(chunk.id, chunk.file_id, chunk.index, chunk.text, chunk.vector, stamp=stamp, attributes=chunk.attributes)
+    return Chunk(
+        chunk.id,
+        chunk.file_id,
+        chunk.index,
+        chunk.text,
+        chunk.vector,
+        stamp=stamp,
+        attributes=chunk.attributes,
+    )
 
 
 def _renamed(chunk: Chunk) -> Chunk:
     moved = _with_tenant(chunk, "globex")
-    return Chunk("0/" + moved.id, moved.file_id, moved.index, moved.text, moved.vector, stamp=moved.stamp, attributes=moved.attributes)
+    return Chunk(
+        "0/" + moved.id,
+        moved.file_id,
+        moved.index,
+        moved.text,
+        moved.vector,
+        stamp=moved.stamp,
+        attributes=moved.attributes,
+    )
 
 
 async def _a_chunk_is_replaced_whole_and_never_merged(store: VectorStore) -> None:
     first, second = hostile_chunks()[:2]
     old = _with_tenant(first, "acme")
-    old = Chunk(old.id, old.file_id, 0, "old", old.vector, {**old.stamp, "region": "eu", "teams": ["hr"]}, {"colour": "red", "size": 1})
+    old = Chunk(
+        old.id,
+        old.file_id,
+        0,
+        "old",
+        old.vector,
+        {**old.stamp, "region": "eu", "teams": ["hr"]},
+        {"colour": "red", "size": 1},
+    )
     stamp = {key: value for key, value in old.stamp.items() if SCHEMA.fields[key].required} | {"teams": []}
     new = Chunk(old.id, FileId("file-1"), 3, "new", second.vector, stamp, {"size": 2})
     await _filled(store, [old])
@@ -326,14 +410,20 @@ async def _stores_are_apart_and_dropping_one_leaves_the_other(store: VectorStore
     for _ in range(2):
         await store.drop(_STORE)
     await store.create(_STORE, dimensions=DIMENSIONS)
-    expect("a dropped store is empty when made again", expected=[], actual=await _ids(store, Defined(("tenant",))))
+    expect(
+        "a dropped store is empty when made again",
+        expected=[],
+        actual=await _ids(store, Defined(("tenant",))),
+    )
 
 
 async def _creating_again_keeps_what_is_there(store: VectorStore) -> None:
     chunks = hostile_chunks(count=3)
     await _filled(store, chunks)
     await store.create(_STORE, dimensions=DIMENSIONS)
-    expect("kept", expected=sorted(chunk.id for chunk in chunks), actual=await _ids(store, Defined(("tenant",))))
+    expect(
+        "kept", expected=sorted(chunk.id for chunk in chunks), actual=await _ids(store, Defined(("tenant",)))
+    )
 
 
 async def _a_vector_of_another_length_is_a_failure(store: VectorStore) -> None:

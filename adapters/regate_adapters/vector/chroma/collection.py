@@ -1,4 +1,6 @@
-"""What is read of one Chroma collection, page by page, in a thread. Not when and for whom: `store.py`, the counterpart, says that."""
+"""What is read of one Chroma collection, page by page, in a thread. Not when and for whom: `store.py`,
+the counterpart, says that.
+"""
 
 from __future__ import annotations
 
@@ -35,7 +37,9 @@ def ids_of(collection: Collection, layout: ChromaLayout, file: FileId, generatio
 
 
 def listed(collection: Collection, *, offset: int) -> list[str]:
-    """Return the ids of the chunks beyond the offset, as many as can be read at once. What is written or removed meanwhile may be missed."""
+    """Return the ids of the chunks beyond the offset, as many as can be read at once. What is written
+    or removed meanwhile may be missed.
+    """
     ids: list[str] = collection.get(limit=_LISTED_ROWS, offset=offset, include=[])["ids"]
     return ids
 
@@ -47,14 +51,18 @@ def pages(ids: Sequence[str], rows: int = _READ_ROWS) -> Iterator[list[str]]:
 
 
 def is_behind(error: Exception) -> bool:
-    """Return whether the index lacks chunks that are in Chroma's log: it was let go of before it had been stored with them."""
+    """Return whether the index lacks chunks that are in Chroma's log: it was let go of before it had
+    been stored with them.
+    """
     from chromadb.errors import InternalError
 
     return isinstance(error, InternalError) and any(words in str(error) for words in _BEHIND)
 
 
 def read_on(collection: Collection) -> None:
-    """Let the index take in what the log has: any write does that, also the removal of a chunk that is not there."""
+    """Let the index take in what the log has: any write does that, also the removal of a chunk that is
+    not there.
+    """
     collection.delete(ids=[_NO_CHUNK])
 
 
@@ -65,7 +73,9 @@ def nearest(collection: Collection, query: Rows, where: Where, limit: int) -> li
     return list(ids)
 
 
-def stamped(collection: Collection, ids: Sequence[str], layout: ChromaLayout) -> Iterator[tuple[str, Mapping[str, object]]]:
+def stamped(
+    collection: Collection, ids: Sequence[str], layout: ChromaLayout
+) -> Iterator[tuple[str, Mapping[str, object]]]:
     """Yield the chunks of the present schema version as filters see them, read in pages."""
     version = layout.prefix + VERSION_KEY
     for start in range(0, len(ids), _READ_STAMPS):
@@ -82,13 +92,19 @@ def rank(collection: Collection, ids: Sequence[str], query: Rows) -> list[tuple[
     for part in pages(ids):
         page = collection.get(ids=part, include=["embeddings"])
         names.extend(page["ids"])
-        scores.append(cosines(np.asarray(page["embeddings"], dtype=np.float32).reshape(-1, len(query)), query))
+        scores.append(
+            cosines(np.asarray(page["embeddings"], dtype=np.float32).reshape(-1, len(query)), query)
+        )
     return best(names, np.concatenate(scores), len(names))
 
 
-def fetched(collection: Collection, ranked: Sequence[tuple[str, float]], where: Where | None, layout: ChromaLayout) -> Iterator[Candidate]:
+def fetched(
+    collection: Collection, ranked: Sequence[tuple[str, float]], where: Where | None, layout: ChromaLayout
+) -> Iterator[Candidate]:
     """Yield the ranked chunks, as far as they are there and the condition holds for them."""
-    got = collection.get(ids=[identifier for identifier, _ in ranked], where=where, include=["documents", "metadatas"])
+    got = collection.get(
+        ids=[identifier for identifier, _ in ranked], where=where, include=["documents", "metadatas"]
+    )
     found = dict(zip(got["ids"], zip(got["documents"], got["metadatas"], strict=True), strict=True))
     for identifier, score in ranked:
         if identifier in found:
@@ -97,7 +113,9 @@ def fetched(collection: Collection, ranked: Sequence[tuple[str, float]], where: 
 
 
 def rows_of(vectors: Sequence[Vector], dimensions: int) -> Rows:
-    """Return the vectors as rows; raises `VectorStoreUnavailable` for another length than the store\'s, or for what is not finite."""
+    """Return the vectors as rows; raises `VectorStoreUnavailable` for another length than the
+    store\'s, or for what is not finite.
+    """
     if any(len(vector) != dimensions for vector in vectors):
         raise VectorStoreUnavailable(f"a vector has another length than the store's {dimensions}")
     rows = np.array(vectors, dtype=np.float32)

@@ -1,8 +1,10 @@
-"""The Chroma client at a place: made when it is first needed, and made anew before it holds more indexes than the place can bear.
+"""The Chroma client at a place: made when it is first needed, and made anew before it holds more indexes than
+the place can bear.
 
-In a client that let go of nothing yet, every collection can be read and written; in one that did, an index may be there twice, or without
-what was not stored yet (`place.py` says why). Closing the client gives all of them back, and the next one reads each from the disk
-again, with the newest chunks from Chroma's own log. So a client is used for so many stores, and not for one more.
+In a client that let go of nothing yet, every collection can be read and written; in one that did, an index
+may be there twice, or without what was not stored yet (`place.py` says why). Closing the client gives all of
+them back, and the next one reads each from the disk again, with the newest chunks from Chroma's own log. So a
+client is used for so many stores, and not for one more.
 """
 
 from __future__ import annotations
@@ -20,7 +22,9 @@ if TYPE_CHECKING:
 
 
 class ChromaEngine:
-    """One client for all threads. Whoever waits for it to be made anew keeps those behind waiting too: uses must be short."""
+    """One client for all threads. Whoever waits for it to be made anew keeps those behind waiting too:
+    uses must be short.
+    """
 
     def __init__(self, place: ChromaPlace) -> None:
         self._place = place
@@ -32,7 +36,8 @@ class ChromaEngine:
 
     @contextmanager
     def using(self, store: StoreId, *, briefly: bool = False) -> Iterator[ClientAPI]:
-        """Yield the client for use with this store alone. It must not be used afterwards, nor this be entered by a thread that is inside it.
+        """Yield the client for use with this store alone. It must not be used afterwards, nor this be entered
+        by a thread that is inside it.
 
         What is used `briefly` is housekeeping: if it alone made a client necessary, that is closed again.
         """

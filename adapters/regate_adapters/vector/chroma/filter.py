@@ -1,8 +1,10 @@
-"""The filter algebra rendered for Chroma: exactly what `meaning.holds` says of a stored chunk, or `FilterNotExpressible`. No IO.
+"""The filter algebra rendered for Chroma: exactly what `meaning.holds` says of a stored chunk, or
+`FilterNotExpressible`. No IO.
 
-Chroma's `$eq $in $contains` and the orderings are strict; `$ne $nin $not_contains` are their exact complements and so match where the key
-is absent. Every leaf below therefore has an exact complement, and no leaf is ever negated by operator name alone. Not expressible are
-string predicates, orderings of strings, comparisons of two fields, and fields that the schema does not declare (ADR 0002).
+Chroma's `$eq $in $contains` and the orderings are strict; `$ne $nin $not_contains` are their exact
+complements and so match where the key is absent. Every leaf below therefore has an exact complement, and no
+leaf is ever negated by operator name alone. Not expressible are string predicates, orderings of strings,
+comparisons of two fields, and fields that the schema does not declare (ADR 0002).
 """
 
 from __future__ import annotations
@@ -12,7 +14,16 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final, Literal, TypeAlias, assert_never
 
-from regate_adapters.vector.chroma.layout import EMPTY, LARGEST, RESERVED, TYPES_KEY, VERSION_KEY, ChromaLayout, StoredField, stored_boolean
+from regate_adapters.vector.chroma.layout import (
+    EMPTY,
+    LARGEST,
+    RESERVED,
+    TYPES_KEY,
+    VERSION_KEY,
+    ChromaLayout,
+    StoredField,
+    stored_boolean,
+)
 from regate_orchestrator.errors import FilterNotExpressible
 from regate_orchestrator.filters.evaluate import compares
 from regate_orchestrator.filters.expression import (
@@ -42,7 +53,8 @@ from regate_orchestrator.filters.schema import FieldType
 
 Where: TypeAlias = dict[str, object]
 
-# Measured: 1,000 leaves cost 30 to 90 ms on small collections, 4,000 a second; SQLite ends at 32,766 variables, Chroma at 80 levels.
+# Measured: 1,000 leaves cost 30 to 90 ms on small collections, 4,000 a second; SQLite ends at 32,766
+# variables, Chroma at 80 levels.
 _MAX_LEAVES: Final = 1_000
 _MAX_VALUES: Final = 10_000
 _DEEPEST: Final = 60
@@ -59,7 +71,12 @@ _OPPOSITE: Final[dict[_TestOperator, _TestOperator]] = {
     "$contains": "$not_contains",
     "$not_contains": "$contains",
 }
-_BEYOND: Final[dict[_RangeOperator, _RangeOperator]] = {"$lt": "$gte", "$gte": "$lt", "$gt": "$lte", "$lte": "$gt"}
+_BEYOND: Final[dict[_RangeOperator, _RangeOperator]] = {
+    "$lt": "$gte",
+    "$gte": "$lt",
+    "$gt": "$lte",
+    "$lte": "$gt",
+}
 _RANGES: Final[dict[Ordering, _RangeOperator]] = {"lt": "$lt", "le": "$lte", "gt": "$gt", "ge": "$gte"}
 _SAMPLES: Final[dict[FieldType, object]] = {"boolean": False, "number": 0, "string": "", "list": []}
 
@@ -73,7 +90,9 @@ class _Test:
 
 @dataclass(frozen=True, slots=True)
 class _Range:
-    """A comparison of numbers; holds for no other type. `is_number` says when the field is one, for the complement."""
+    """A comparison of numbers; holds for no other type. `is_number` says when the field is one, for
+    the complement.
+    """
 
     key: str
     operator: _RangeOperator
@@ -95,9 +114,11 @@ _Tree: TypeAlias = bool | _Test | _Range | _All | _Some
 
 
 def render(plan: FilterPlan, layout: ChromaLayout) -> Where | None:
-    """Return the `where` that selects the plan's chunks of the present schema version, or None when it selects none at all.
+    """Return the `where` that selects the plan's chunks of the present schema version, or None when it
+    selects none at all.
 
-    Raises `FilterNotExpressible`, with a reason, for what has no exact form or is larger than Chroma can take.
+    Raises `FilterNotExpressible`, with a reason, for what has no exact form or is larger than Chroma can
+    take.
     """
     tree = _lower(normalize(expression_of(plan)), layout)
     guarded = _all([_Test(VERSION_KEY, "$eq", (layout.version,)), tree])
@@ -126,7 +147,9 @@ def _lower(expression: Expression, layout: ChromaLayout) -> _Tree:
             return _atom(expression, layout)
 
 
-def _atom(atom: Compare | Ordered | In | Overlaps | Text | Truthy | Defined | NonEmpty, layout: ChromaLayout) -> _Tree:
+def _atom(
+    atom: Compare | Ordered | In | Overlaps | Text | Truthy | Defined | NonEmpty, layout: ChromaLayout
+) -> _Tree:
     field = layout.field(atom.field)
     if field is None:
         raise _refusal("Chroma: the field is not stored, as it is not declared in rego/schemas", atom.field)
@@ -144,23 +167,36 @@ def _atom(atom: Compare | Ordered | In | Overlaps | Text | Truthy | Defined | No
                 raise _refusal("Chroma has no string predicates", path)
             return False
         case Truthy():
-            return _some(_test(field, "$eq", stored_boolean(True)) if kind == "boolean" else _is(field, kind) for kind in field.types)
+            return _some(
+                _test(field, "$eq", stored_boolean(True)) if kind == "boolean" else _is(field, kind)
+                for kind in field.types
+            )
         case Defined():
             return _some(_is(field, kind) for kind in field.types)
         case NonEmpty():
-            return _all([_is(field, "list"), _test(field, "$not_contains", EMPTY)]) if "list" in field.types else False
+            return (
+                _all([_is(field, "list"), _test(field, "$not_contains", EMPTY)])
+                if "list" in field.types
+                else False
+            )
         case _:
             assert_never(atom)
 
 
 def _compare(field: StoredField, operator: Operator, value: Scalar, *, path: Field) -> _Tree:
-    """Return the comparison for each type that the field may have: with its own type natively, with another by Rego's order of types."""
+    """Return the comparison for each type that the field may have: with its own type natively, with
+    another by Rego's order of types.
+    """
     parts: list[_Tree] = []
     for kind in field.types:
         match kind, value:
             case "boolean", bool():
                 wanted = [one for one in (False, True) if compares(operator, one, value)]
-                parts.append(_is(field, kind) if len(wanted) > 1 else _some(_test(field, "$eq", stored_boolean(one)) for one in wanted))
+                parts.append(
+                    _is(field, kind)
+                    if len(wanted) > 1
+                    else _some(_test(field, "$eq", stored_boolean(one)) for one in wanted)
+                )
             case "number", int() | float() if not isinstance(value, bool):
                 parts.append(_compare_numbers(field, operator, _exact(value, path)))
             case "string", str():
@@ -209,7 +245,9 @@ def _compare_strings(field: StoredField, operator: Operator, value: str, *, path
 
 
 def _equals_one(field: StoredField, values: Iterable[Scalar], *, path: Field) -> _Tree:
-    """Return whether the field equals one of the values: a list for each type that Chroma knows, since it takes no mixed one."""
+    """Return whether the field equals one of the values: a list for each type that Chroma knows, since
+    it takes no mixed one.
+    """
     listed: dict[type, list[_Value]] = {float: [], str: []}
     for value in values:
         match value:
@@ -227,8 +265,11 @@ def _equals_one(field: StoredField, values: Iterable[Scalar], *, path: Field) ->
 def _overlaps(field: StoredField, values: Iterable[Scalar]) -> _Tree:
     if "list" not in field.types:
         return False
-    # Stored lists hold valid strings alone, so no other value is ever an element of one; nor is the mark of an empty list.
-    wanted = [value for value in values if isinstance(value, str) and value not in RESERVED and _is_unicode(value)]
+    # Stored lists hold valid strings alone, so no other value is ever an element of one; nor is the mark of
+    # an empty list.
+    wanted = [
+        value for value in values if isinstance(value, str) and value not in RESERVED and _is_unicode(value)
+    ]
     return _some(_test(field, "$contains", value) for value in wanted)
 
 
@@ -277,7 +318,9 @@ def _some(parts: Iterable[_Tree]) -> _Tree:
 
 
 def _flat(parts: Iterable[_Tree], kind: type[_All] | type[_Some], *, absorbing: bool) -> list[_Tree] | None:
-    """Return the parts without constants, duplicates and nesting, or None when one of them decides the whole."""
+    """Return the parts without constants, duplicates and nesting, or None when one of them decides
+    the whole.
+    """
     pieces: dict[str, _Tree] = {}  # by repr: so that no two types are ever taken for one
     for part in parts:
         if isinstance(part, bool):
@@ -290,7 +333,9 @@ def _flat(parts: Iterable[_Tree], kind: type[_All] | type[_Some], *, absorbing: 
 
 
 def _merge(parts: list[_Tree], *, one: _TestOperator, many: _TestOperator) -> tuple[_Tree, ...]:
-    """Return the parts with the tests of one key for equality folded into one list for each type of value: Chroma takes no mixed list."""
+    """Return the parts with the tests of one key for equality folded into one list for each type of
+    value: Chroma takes no mixed list.
+    """
     listed: dict[tuple[str, type], dict[_Value, None]] = {}
     others: list[_Tree] = []
     for part in parts:

@@ -1,13 +1,16 @@
-"""How a chunk lies in Chroma's metadata, and how it is read back. The counterpart is `filter.py`, which asks about what lies here.
+"""How a chunk lies in Chroma's metadata, and how it is read back. The counterpart is `filter.py`, which asks
+about what lies here.
 
-Chroma 1.5.9 cannot store an empty list; cannot ask whether a key exists; cuts the fraction off an operand before it compares it with a
-stored integer (`$eq 1.5` finds 1); compares floats exactly but reads some back with another last digit; and has no index on booleans. So
-empty lists and booleans are reserved strings, the type of every field that may be absent is listed under `_gw_types`, and numbers are
-stored as floats for comparing and as JSON under `_gw_numbers` for reading back. None of this is ever shown.
+Chroma 1.5.9 cannot store an empty list; cannot ask whether a key exists; cuts the fraction off an operand
+before it compares it with a stored integer (`$eq 1.5` finds 1); compares floats exactly but reads some back
+with another last digit; and has no index on booleans. So empty lists and booleans are reserved strings, the
+type of every field that may be absent is listed under `_gw_types`, and numbers are stored as floats for
+comparing and as JSON under `_gw_numbers` for reading back. None of this is ever shown.
 
-Chroma keeps the metadata of all collections in one table and finds the rows for a key and a value before it looks at the collection. So
-every key starts with a prefix of its store: what a search costs then depends on the rows of that store (measured: 3 ms against 57 ms, for
-2,000 rows beside 18,000 of nine other stores). The prefix is for speed alone; the collection is what keeps stores apart.
+Chroma keeps the metadata of all collections in one table and finds the rows for a key and a value before it
+looks at the collection. So every key starts with a prefix of its store: what a search costs then depends on
+the rows of that store (measured: 3 ms against 57 ms, for 2,000 rows beside 18,000 of nine other stores). The
+prefix is for speed alone; the collection is what keeps stores apart.
 """
 
 from __future__ import annotations
@@ -67,16 +70,24 @@ class ChromaLayout:
     schema: RowSchema
     fields: Mapping[str, StoredField]
     version: str
-    """Written on every chunk and conjoined to every filter: chunks stamped under other required fields are not seen at all."""
+    """Written on every chunk and conjoined to every filter: chunks stamped under other required fields
+    are not seen at all.
+    """
     prefix: str = ""
 
     @classmethod
     def of(cls, schema: RowSchema) -> ChromaLayout:
-        """Return the layout. Raises `ConfigurationError` when a field of the schema would take a name that the layout needs."""
+        """Return the layout. Raises `ConfigurationError` when a field of the schema would take a name
+        that the layout needs.
+        """
         for name in schema.fields:
             if name in _OWN_KEYS or not _FIELD_NAME.fullmatch(name):
-                raise ConfigurationError(f"rego/schemas/{schema.kind}.json: the field name {name!r} cannot be stored in Chroma")
-        fields = {name: StoredField(name, (spec.type,), spec.required) for name, spec in schema.fields.items()}
+                raise ConfigurationError(
+                    f"rego/schemas/{schema.kind}.json: the field name {name!r} cannot be stored in Chroma"
+                )
+        fields = {
+            name: StoredField(name, (spec.type,), spec.required) for name, spec in schema.fields.items()
+        }
         return cls(schema, fields, _version(schema))
 
     def at(self, store: StoreId) -> ChromaLayout:
@@ -94,7 +105,9 @@ class ChromaLayout:
                 return None
 
     def metadata(self, chunk: Chunk) -> Metadata:
-        """Return what is written for the chunk. Raises `VectorStoreUnavailable` when its stamp does not conform to the schema exactly."""
+        """Return what is written for the chunk. Raises `VectorStoreUnavailable` when its stamp does
+        not conform to the schema exactly.
+        """
         if faults := self.schema.faults(chunk.stamp):
             raise VectorStoreUnavailable(f"chunk {chunk.id} is not stamped as declared: {'; '.join(faults)}")
         marks = [EMPTY]
@@ -118,8 +131,12 @@ class ChromaLayout:
         }
         return {self.prefix + key: value for key, value in stored.items()}
 
-    def candidate(self, identifier: str, text: str, metadata: Mapping[str, object], *, score: float) -> Candidate:
-        """Return the chunk as it was stored: its stamp in the canonical view, its attributes as the client knows them."""
+    def candidate(
+        self, identifier: str, text: str, metadata: Mapping[str, object], *, score: float
+    ) -> Candidate:
+        """Return the chunk as it was stored: its stamp in the canonical view, its attributes as the
+        client knows them.
+        """
         shown = {key.removeprefix(self.prefix): _shown(value) for key, value in metadata.items()}
         shown |= json.loads(str(shown[NUMBERS_KEY]))
         return Candidate(
@@ -129,7 +146,11 @@ class ChromaLayout:
             text=text,
             score=score,
             stamp=self.schema.canonical({name: shown[name] for name in self.fields if name in shown}),
-            attributes={key.removeprefix(_ATTRIBUTE): cast("Scalar", value) for key, value in shown.items() if key.startswith(_ATTRIBUTE)},
+            attributes={
+                key.removeprefix(_ATTRIBUTE): cast("Scalar", value)
+                for key, value in shown.items()
+                if key.startswith(_ATTRIBUTE)
+            },
         )
 
     def row(self, candidate: Candidate) -> Mapping[str, object]:

@@ -1,8 +1,10 @@
-"""Where Chroma runs: embedded in a directory of this process, or on a server (`server.py`). What is done there, `store.py` says.
+"""Where Chroma runs: embedded in a directory of this process, or on a server (`server.py`). What is done
+there, `store.py` says.
 
-Embedded Chroma keeps the index of every collection that it was asked anything about: four open files and some 2.6 MB each. At a bound of its
-own (a fifth of the limit on open files, in 64 parts) it lets go of one that it may then read without its newest chunks, or not at all. So
-here it never comes to that: `Directory` lifts that bound, and says how many may be open before the client is made anew (`engine.py`).
+Embedded Chroma keeps the index of every collection that it was asked anything about: four open files and some
+2.6 MB each. At a bound of its own (a fifth of the limit on open files, in 64 parts) it lets go of one that it
+may then read without its newest chunks, or not at all. So here it never comes to that: `Directory` lifts that
+bound, and says how many may be open before the client is made anew (`engine.py`).
 """
 
 from __future__ import annotations
@@ -20,10 +22,14 @@ if TYPE_CHECKING:
     from chromadb.config import Settings
 
 _MAX_OPEN: Final = 64
-"""166 MB of small stores. Measured: 8 to 15 ms to open one, and 20 to 80 for a new client each time that so many others were opened."""
+"""166 MB of small stores. Measured: 8 to 15 ms to open one, and 20 to 80 for a new client each time
+that so many others were opened.
+"""
 
 _SHARE: Final = 16
-"""Of so many files that may be open one store may be: a quarter of the limit goes to indexes, and with 1,024 files 64 stores are open."""
+"""Of so many files that may be open one store may be: a quarter of the limit goes to indexes, and with
+1,024 files 64 stores are open.
+"""
 
 _NO_BOUND: Final = 65_536
 """The bound of Chroma's own server, which is divided by 64 as well."""
@@ -34,7 +40,9 @@ class ChromaPlace(Protocol):
 
     @property
     def most_open(self) -> int | None:
-        """Return for how many stores a client may be used before it is closed and another is made; None where that would close nothing."""
+        """Return for how many stores a client may be used before it is closed and another is made;
+        None where that would close nothing.
+        """
         ...
 
     @property
@@ -51,11 +59,15 @@ class ChromaPlace(Protocol):
         ...
 
     def client(self) -> ClientAPI:
-        """Return a new client. Called in a thread, when there is none; it may load Chroma, and may fail with anything."""
+        """Return a new client. Called in a thread, when there is none; it may load Chroma, and may
+        fail with anything.
+        """
         ...
 
     def probe(self, client: ClientAPI | None) -> None:
-        """Fail with anything when the engine does not answer. The client is None as long as none was needed; none must be made for this."""
+        """Fail with anything when the engine does not answer. The client is None as long as none was
+        needed; none must be made for this.
+        """
         ...
 
 
@@ -123,6 +135,7 @@ def _hold(path: Path) -> int:
     except OSError as error:
         os.close(descriptor)
         raise ConfigurationError(
-            f"vector: another process uses {path}. Embedded Chroma serves one process: run one worker, or give each its own path."
+            f"vector: another process uses {path}. Embedded Chroma serves one process: run one worker, "
+            "or give each its own path."
         ) from error
     return descriptor

@@ -1,7 +1,9 @@
-"""A Chroma server (`chroma run`) as the place of `store.py`: what several gateways share. The filters and the layout are the same.
+"""A Chroma server (`chroma run`) as the place of `store.py`: what several gateways share. The filters and the
+layout are the same.
 
-Chroma's client knows no deadline, for its requests or for those that making it takes. So the server is asked first, by a request of our own
-that has one, and the client's is then set where it keeps it. Nor does closing the client close its connections, so that is done here too.
+Chroma's client knows no deadline, for its requests or for those that making it takes. So the server is asked
+first, by a request of our own that has one, and the client's is then set where it keeps it. Nor does closing
+the client close its connections, so that is done here too.
 """
 
 from __future__ import annotations
@@ -26,8 +28,9 @@ _MAX_BYTES: Final = 4_096
 class ChromaServer:
     """A Chroma server at an http or https address. It has no accounts: only gateways may be able to reach it.
 
-    Any number of gateways may search at once. A chunk is replaced by a deletion and an addition, since Chroma knows no transaction: while
-    that goes on another gateway may not find it, but never finds it with the stamp it had.
+    Any number of gateways may search at once. A chunk is replaced by a deletion and an addition, since Chroma
+    knows no transaction: while that goes on another gateway may not find it, but never finds it with the
+    stamp it had.
     """
 
     most_open = None
@@ -39,8 +42,17 @@ class ChromaServer:
             port = parts.port
         except ValueError:
             port = -1
-        if parts.scheme not in {"http", "https"} or not parts.hostname or "@" in parts.netloc or parts.path.strip("/") or parts.query:
-            raise ConfigurationError("vector.stores: url of a Chroma server must be http://host:port, without path, user name or password")
+        if (
+            parts.scheme not in {"http", "https"}
+            or not parts.hostname
+            or "@" in parts.netloc
+            or parts.path.strip("/")
+            or parts.query
+        ):
+            raise ConfigurationError(
+                "vector.stores: url of a Chroma server must be http://host:port, without path, user "
+                "name or password"
+            )
         if port == -1:
             raise ConfigurationError("vector.stores: url of a Chroma server has no valid port")
         self._is_secure = parts.scheme == "https"
@@ -63,12 +75,14 @@ class ChromaServer:
         import chromadb
 
         client = chromadb.HttpClient(self._host, self._port, ssl=self._is_secure, settings=quiet_settings())
-        self._sessions = tuple(one._server._session for one in (client, client._admin_client))  # noqa: SLF001 — see the module: no public way
+        # See the module: no public way
+        self._sessions = tuple(one._server._session for one in (client, client._admin_client))  # noqa: SLF001
         for session in self._sessions:
             session.timeout = _REQUEST_SECONDS
         return client
 
-    def probe(self, client: ClientAPI | None) -> None:  # noqa: ARG002 — a request of our own has a deadline before a client is there
+    # A request of our own has a deadline before a client is there
+    def probe(self, client: ClientAPI | None) -> None:  # noqa: ARG002
         """Ask the server for its heartbeat."""
         kind = http.client.HTTPSConnection if self._is_secure else http.client.HTTPConnection
         connection = kind(self._host, self._port, timeout=_PROBE_SECONDS)
@@ -79,4 +93,6 @@ class ChromaServer:
         finally:
             connection.close()
         if answer.status != http.HTTPStatus.OK or "nanosecond heartbeat" not in body:
-            raise VectorStoreUnavailable(f"what answers at the Chroma server's address is none (status {answer.status})")
+            raise VectorStoreUnavailable(
+                f"what answers at the Chroma server's address is none (status {answer.status})"
+            )

@@ -1,15 +1,20 @@
-"""The `VectorStore` on Chroma: one collection per store, all calls in threads. Embedded: one process per directory.
+"""The `VectorStore` on Chroma: one collection per store, all calls in threads. Embedded: one process per
+directory.
 
-Where the engine is, its place says (`place.py`), and how long one client is used, `engine.py`. Nothing else knows the difference.
+Where the engine is, its place says (`place.py`), and how long one client is used, `engine.py`. Nothing else
+knows the difference.
 
-It never embeds: every call that could name an embedding function names none, since Chroma's own would download a model. It never decides
-what is permitted either: `filter.py`, the counterpart, renders the plan, and the guard on the schema version is part of that.
+It never embeds: every call that could name an embedding function names none, since Chroma's own would
+download a model. It never decides what is permitted either: `filter.py`, the counterpart, renders the plan,
+and the guard on the schema version is part of that.
 
-Chroma looks at every chunk of the collection once for each condition of a filter. So where a plan confines the search to a tenant that holds
-few of the chunks, only that condition is Chroma's, and the others are tested here, on those chunks: the same are found, sooner.
+Chroma looks at every chunk of the collection once for each condition of a filter. So where a plan confines
+the search to a tenant that holds few of the chunks, only that condition is Chroma's, and the others are
+tested here, on those chunks: the same are found, sooner.
 
-Up to `exact_up_to` permitted chunks, ranking is exact over the vectors of the permitted chunks alone, so that other tenants' chunks move
-nothing. Beyond it Chroma's approximate index chooses the candidates (filtered inside), and only their scores and order are exact.
+Up to `exact_up_to` permitted chunks, ranking is exact over the vectors of the permitted chunks alone, so that
+other tenants' chunks move nothing. Beyond it Chroma's approximate index chooses the candidates (filtered
+inside), and only their scores and order are exact.
 """
 
 from __future__ import annotations
@@ -57,22 +62,27 @@ if TYPE_CHECKING:
 Result = TypeVar("Result")
 
 EXACT_UP_TO: Final = 20_000
-"""Measured on 2 cores with 256 dimensions and everything permitted: 44 ms for 2,000 chunks, 155 for 10,000, 320 for 20,000.
+"""Measured on 2 cores with 256 dimensions and everything permitted: 44 ms for 2,000 chunks, 155 for 10,000,
+320 for 20,000.
 
-The index took 18, 54 and 82 ms, and answers other tenants' chunks can move: exactness is worth its price up to here.
+The index took 18, 54 and 82 ms, and answers other tenants' chunks can move: exactness is worth its price up
+to here.
 """
 
 ONE_IN: Final = 40
-"""Measured with 100,000 chunks and the shipped policy's 14 conditions: 440 ms of processor time in Chroma, and 0.16 ms for each chunk read.
+"""Measured with 100,000 chunks and the shipped policy's 14 conditions: 440 ms of processor time in Chroma,
+and 0.16 ms for each chunk read.
 
-So reading is cheaper up to one chunk in 36. A search among a tenant's 20 chunks takes 30 ms of processor time instead of 450.
+So reading is cheaper up to one chunk in 36. A search among a tenant's 20 chunks takes 30 ms of processor time
+instead of 450.
 """
 
 _HNSW: Final = {"space": "cosine", "ef_search": 1_000, "sync_threshold": 200}
-"""After so many changes Chroma stores a collection's index. What is newer it reads from its log and puts in again, each time it opens it.
+"""After so many changes Chroma stores a collection's index. What is newer it reads from its log and puts in
+again, each time it opens it.
 
-Measured: opening a store of 900 chunks took 300 ms at its default of 1,000 and 30 at this; 20,000 chunks took 37 s of processor time at either,
-and small files less, since each write reads the log too.
+Measured: opening a store of 900 chunks took 300 ms at its default of 1,000 and 30 at this; 20,000 chunks took
+37 s of processor time at either, and small files less, since each write reads the log too.
 """
 
 _WRITE_ROWS: Final = 200
@@ -86,12 +96,21 @@ _CHECK_SECONDS: Final = 2.0
 
 
 class ChromaVectorStore:
-    """Chunks of one row schema in a directory of this process alone, or at another place. Must be entered, and left to release it.
+    """Chunks of one row schema in a directory of this process alone, or at another place. Must be entered,
+    and left to release it.
 
-    Raises `ConfigurationError` on entering when the place cannot be used. Chroma itself is loaded by the first call.
+    Raises `ConfigurationError` on entering when the place cannot be used. Chroma itself is loaded by the
+    first call.
     """
 
-    def __init__(self, place: Path | ChromaPlace, schema: RowSchema, *, exact_up_to: int = EXACT_UP_TO, one_in: int = ONE_IN) -> None:
+    def __init__(
+        self,
+        place: Path | ChromaPlace,
+        schema: RowSchema,
+        *,
+        exact_up_to: int = EXACT_UP_TO,
+        one_in: int = ONE_IN,
+    ) -> None:
         self._place = Directory(place) if isinstance(place, Path) else place
         self._layout = ChromaLayout.of(schema)
         self._exact_up_to = exact_up_to
@@ -99,30 +118,40 @@ class ChromaVectorStore:
         self._engine = ChromaEngine(self._place)
         self._is_open = False
         self._readers = ThreadPoolExecutor(_READERS, thread_name_prefix="chroma-read")
-        self._writer = ThreadPoolExecutor(1, thread_name_prefix="chroma-write")  # INVARIANT: one thread, so writes never overlap
+        self._writer = ThreadPoolExecutor(
+            1, thread_name_prefix="chroma-write"
+        )  # INVARIANT: one thread, so writes never overlap
 
     async def __aenter__(self) -> Self:
         self._place.hold()
         self._is_open = True
         return self
 
-    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self._is_open = False
         await asyncio.to_thread(self._close)
         self._place.release()
 
     async def create(self, store: StoreId, *, dimensions: int) -> None:
-        """Make the store's collection. Raises `VectorStoreUnavailable` when it is there with other dimensions."""
+        """Make the store's collection. Raises `VectorStoreUnavailable` when it is there with other
+        dimensions.
+        """
         await self._write("create", store, lambda: self._create(store, dimensions))
 
     async def add(self, store: StoreId, chunks: Sequence[Chunk]) -> None:
-        """Store the chunks whole; those with an id that is there are deleted first, since Chroma would merge or ignore them."""
+        """Store the chunks whole; those with an id that is there are deleted first, since Chroma would
+        merge or ignore them.
+        """
         distinct = list({chunk.id: chunk for chunk in chunks}.values())
         if distinct:
             await self._write("add", store, lambda: self._add(store, distinct))
 
     async def search(self, store: StoreId, vector: Vector, *, plan: FilterPlan, limit: int) -> Found:
-        """Return the most similar chunks among those that the plan permits; see the module on what is exact."""
+        """Return the most similar chunks among those that the plan permits; see the module on what
+        is exact.
+        """
         where = render(plan, self._layout.at(store))
         if where is None:
             return Found((), total=0, permitted=0, exhausted=True)
@@ -133,10 +162,21 @@ class ChromaVectorStore:
         return await self._read("texts", store, lambda: self._texts(store, list(dict.fromkeys(ids))))
 
     async def restamp(
-        self, store: StoreId, file: FileId, *, generation: str, target: str, stamp: JsonObject, attributes: Mapping[str, Scalar]
+        self,
+        store: StoreId,
+        file: FileId,
+        *,
+        generation: str,
+        target: str,
+        stamp: JsonObject,
+        attributes: Mapping[str, Scalar],
     ) -> int:
-        """Store each chunk of the generation once more, of the present schema version, with this stamp and these attributes."""
-        return await self._write("restamp", store, lambda: self._restamp(store, file, (generation, target), stamp, attributes))
+        """Store each chunk of the generation once more, of the present schema version, with this stamp
+        and these attributes.
+        """
+        return await self._write(
+            "restamp", store, lambda: self._restamp(store, file, (generation, target), stamp, attributes)
+        )
 
     async def remove(self, store: StoreId, file: FileId, *, generation: str | None = None) -> None:
         """Remove the chunks of the file, or of one generation of it, of any schema version."""
@@ -155,18 +195,26 @@ class ChromaVectorStore:
         await self._write("drop", store, lambda: self._drop(store))
 
     async def check(self) -> None:
-        """Raise `VectorStoreUnavailable` when the place is not held, or the engine there does not answer. Never loads Chroma."""
+        """Raise `VectorStoreUnavailable` when the place is not held, or the engine there does not
+        answer. Never loads Chroma.
+        """
         await self._run(self._readers, "check", self._engine.probe, within_s=_CHECK_SECONDS)
 
     # ------------------------------------------------------------ threads
 
     async def _read(self, what: str, store: StoreId, work: Callable[[], Result]) -> Result:
-        return await self._run(self._readers, what, lambda: self._caught_up(store, work), within_s=_READ_SECONDS)
+        return await self._run(
+            self._readers, what, lambda: self._caught_up(store, work), within_s=_READ_SECONDS
+        )
 
     async def _write(self, what: str, store: StoreId, work: Callable[[], Result]) -> Result:
-        return await self._run(self._writer, what, lambda: self._caught_up(store, work), within_s=_WRITE_SECONDS)
+        return await self._run(
+            self._writer, what, lambda: self._caught_up(store, work), within_s=_WRITE_SECONDS
+        )
 
-    async def _run(self, pool: ThreadPoolExecutor, what: str, work: Callable[[], Result], *, within_s: float) -> Result:
+    async def _run(
+        self, pool: ThreadPoolExecutor, what: str, work: Callable[[], Result], *, within_s: float
+    ) -> Result:
         if not self._is_open:
             raise VectorStoreUnavailable("the store is not open")
         try:
@@ -176,7 +224,9 @@ class ChromaVectorStore:
             raise VectorStoreUnavailable(f"Chroma: {what} took longer than {within_s:g} s") from error
 
     def _caught_up(self, store: StoreId, work: Callable[[], Result]) -> Result:
-        """Do the work, and once more where a server's index of the store lacked what it had been let go of without."""
+        """Do the work, and once more where a server's index of the store lacked what it had been let
+        go of without.
+        """
         try:
             return work()
         except Exception as error:
@@ -188,7 +238,9 @@ class ChromaVectorStore:
 
     @contextmanager
     def _collection(self, store: StoreId, *, briefly: bool = False) -> Iterator[Collection]:
-        """Yield the store's collection, for use inside the context alone and briefly. No thread may be in two."""
+        """Yield the store's collection, for use inside the context alone and briefly. No thread may be
+        in two.
+        """
         with self._engine.using(store, briefly=briefly) as client:
             yield client.get_collection(store, embedding_function=None)
 
@@ -213,7 +265,10 @@ class ChromaVectorStore:
     def _create(self, store: StoreId, dimensions: int) -> None:
         with self._engine.using(store) as client:
             collection = client.get_or_create_collection(
-                store, embedding_function=None, metadata={DIMENSIONS: dimensions}, configuration={"hnsw": dict(_HNSW)}
+                store,
+                embedding_function=None,
+                metadata={DIMENSIONS: dimensions},
+                configuration={"hnsw": dict(_HNSW)},
             )
             if dimensions_of(collection) != dimensions:
                 raise VectorStoreUnavailable(f"store {store} has vectors of another length than {dimensions}")
@@ -234,37 +289,69 @@ class ChromaVectorStore:
         with self._collection(store) as collection:
             return self._search_in(collection, self._layout.at(store), vector, plan, where, limit)
 
-    def _search_in(self, collection: Collection, layout: ChromaLayout, vector: Vector, plan: FilterPlan, where: Where, limit: int) -> Found:
+    def _search_in(
+        self,
+        collection: Collection,
+        layout: ChromaLayout,
+        vector: Vector,
+        plan: FilterPlan,
+        where: Where,
+        limit: int,
+    ) -> Found:
         query = rows_of([vector], dimensions_of(collection))[0]
         for _ in range(_TRIES):
             total = collection.count()
             few = self._of_few(collection, expression_of(plan), layout, total)
-            ids: list[str] = collection.get(where=where, limit=self._exact_up_to + 1, include=[])["ids"] if few is None else few
+            ids: list[str] = (
+                collection.get(where=where, limit=self._exact_up_to + 1, include=[])["ids"]
+                if few is None
+                else few
+            )
             # Which way is taken depends on the permitted chunks alone.
             exact = len(ids) <= self._exact_up_to
             chosen = ids if exact else nearest(collection, query, where, limit)
             ranked = rank(collection, chosen, query)
             candidates = tuple(self._candidates(collection, ranked[:limit], plan, where, layout=layout))
-            # Chunks that were removed between two reads may have others in their place, which were not there at the first.
+            # Chunks that were removed between two reads may have others in their place, which were not there
+            # at the first.
             if len(ranked) == len(chosen) and len(candidates) == len(ranked[:limit]):
                 break
-        return Found(candidates, total=total, permitted=len(ids) if exact else None, exhausted=exact and len(ids) <= limit)
+        return Found(
+            candidates,
+            total=total,
+            permitted=len(ids) if exact else None,
+            exhausted=exact and len(ids) <= limit,
+        )
 
-    def _of_few(self, collection: Collection, expression: Expression, layout: ChromaLayout, total: int) -> list[str] | None:
-        """Return the ids of the permitted chunks, or None unless they are among a tenant's that are few enough to be read."""
+    def _of_few(
+        self, collection: Collection, expression: Expression, layout: ChromaLayout, total: int
+    ) -> list[str] | None:
+        """Return the ids of the permitted chunks, or None unless they are among a tenant's that are
+        few enough to be read.
+        """
         tenant, field = tenant_of(expression), layout.field((TENANT,))
         most = min(total // self._one_in, self._exact_up_to)
         if tenant is None or field is None or most == 0:
             return None
-        ids: list[str] = collection.get(where={layout.prefix + field.key: {"$eq": tenant}}, limit=most + 1, include=[])["ids"]
+        ids: list[str] = collection.get(
+            where={layout.prefix + field.key: {"$eq": tenant}}, limit=most + 1, include=[]
+        )["ids"]
         if len(ids) > most:
             return None
         return [identifier for identifier, row in stamped(collection, ids, layout) if holds(expression, row)]
 
     def _candidates(
-        self, collection: Collection, ranked: Sequence[tuple[str, float]], plan: FilterPlan, where: Where, *, layout: ChromaLayout
+        self,
+        collection: Collection,
+        ranked: Sequence[tuple[str, float]],
+        plan: FilterPlan,
+        where: Where,
+        *,
+        layout: ChromaLayout,
     ) -> Iterator[Candidate]:
-        """Yield the ranked chunks. One may have been replaced, with another stamp, since it was listed: then Chroma filters them again."""
+        """Yield the ranked chunks. One may have been replaced, with another stamp, since it was
+        listed: then Chroma filters them again.
+        """
         if not ranked:
             return
         expression = expression_of(plan)
@@ -284,7 +371,12 @@ class ChromaVectorStore:
         return texts
 
     def _restamp(
-        self, store: StoreId, file: FileId, generations: tuple[str, str], stamp: JsonObject, attributes: Mapping[str, Scalar]
+        self,
+        store: StoreId,
+        file: FileId,
+        generations: tuple[str, str],
+        stamp: JsonObject,
+        attributes: Mapping[str, Scalar],
     ) -> int:
         layout = self._layout.at(store)
         generation, target = generations
@@ -298,10 +390,21 @@ class ChromaVectorStore:
         return copied
 
     def _copy(
-        self, collection: Collection, layout: ChromaLayout, ids: list[str], target: str, stamp: JsonObject, attributes: Mapping[str, Scalar]
+        self,
+        collection: Collection,
+        layout: ChromaLayout,
+        ids: list[str],
+        target: str,
+        stamp: JsonObject,
+        attributes: Mapping[str, Scalar],
     ) -> int:
-        got = collection.get(ids=ids, where=render(Everything(), layout), include=["documents", "metadatas", "embeddings"])
-        found = [layout.candidate(*row, score=0.0) for row in zip(got["ids"], got["documents"], got["metadatas"], strict=True)]
+        got = collection.get(
+            ids=ids, where=render(Everything(), layout), include=["documents", "metadatas", "embeddings"]
+        )
+        found = [
+            layout.candidate(*row, score=0.0)
+            for row in zip(got["ids"], got["documents"], got["metadatas"], strict=True)
+        ]
         chunks = [
             Chunk(renamed(one.id, target=target), one.file_id, one.index, one.text, vector, stamp, attributes)
             for one, vector in zip(found, got["embeddings"], strict=True)
@@ -341,7 +444,9 @@ class ChromaVectorStore:
 
 
 def _translated(what: str, work: Callable[[], Result]) -> Result:
-    """Return the work's result; whatever Chroma raises, panics of its Rust side included, becomes `VectorStoreUnavailable`."""
+    """Return the work's result; whatever Chroma raises, panics of its Rust side included, becomes
+    `VectorStoreUnavailable`.
+    """
     try:
         return work()
     except RegateError:

@@ -1,8 +1,10 @@
-"""The filter algebra rendered for PostgreSQL: exactly what `meaning.holds` says of a stored chunk, or `FilterNotExpressible`. No IO.
+"""The filter algebra rendered for PostgreSQL: exactly what `meaning.holds` says of a stored chunk, or
+`FilterNotExpressible`. No IO.
 
-The canonical view is part of the rendering: a field that the schema does not declare, or that holds another type than declared, is absent.
-JSON compares with JSON and text with text by code point, never one as the other; each atom is two-valued, so NOT is the exact complement.
-Names and values are parameters without exception. No cast here can fail on any row, since SQL promises no order of evaluation.
+The canonical view is part of the rendering: a field that the schema does not declare, or that holds another
+type than declared, is absent. JSON compares with JSON and text with text by code point, never one as the
+other; each atom is two-valued, so NOT is the exact complement. Names and values are parameters without
+exception. No cast here can fail on any row, since SQL promises no order of evaluation.
 """
 
 from __future__ import annotations
@@ -45,8 +47,20 @@ Kind: TypeAlias = Literal["null", "boolean", "number", "string", "array", "objec
 
 _RANKS: Final[tuple[Kind, ...]] = ("null", "boolean", "number", "string", "array", "object")
 """The types in Rego's order, by the names that `jsonb_typeof` gives them."""
-_SAMPLES: Final[dict[Kind, object]] = {"null": None, "boolean": False, "number": 0, "string": "", "array": [], "object": {}}
-_OF_TYPE: Final[dict[FieldType, Kind]] = {"string": "string", "number": "number", "boolean": "boolean", "list": "array"}
+_SAMPLES: Final[dict[Kind, object]] = {
+    "null": None,
+    "boolean": False,
+    "number": 0,
+    "string": "",
+    "array": [],
+    "object": {},
+}
+_OF_TYPE: Final[dict[FieldType, Kind]] = {
+    "string": "string",
+    "number": "number",
+    "boolean": "boolean",
+    "list": "array",
+}
 _OPERATORS: Final[dict[Operator, sql.SQL]] = {
     "eq": sql.SQL("="),
     "ne": sql.SQL("<>"),
@@ -76,9 +90,11 @@ class Parameters:
 
 
 def render(expression: Expression, schema: RowSchema, parameters: Parameters) -> Condition:
-    """Return the condition that holds for exactly the rows for which the expression holds, its values added to the parameters.
+    """Return the condition that holds for exactly the rows for which the expression holds, its values added
+    to the parameters.
 
-    Raises `FilterNotExpressible`, with what and why, for what has no exact form or is larger than PostgreSQL should be asked.
+    Raises `FilterNotExpressible`, with what and why, for what has no exact form or is larger than PostgreSQL
+    should be asked.
     """
     return _Renderer(schema, parameters).render(expression, depth=1)
 
@@ -124,7 +140,9 @@ class _Renderer:
     def render(self, expression: Expression, *, depth: int) -> Condition:
         self._nodes += 1
         if depth > _DEEPEST or self._nodes > _MAX_NODES:
-            raise FilterNotExpressible(f"PostgreSQL: the filter has more than {_DEEPEST} levels or {_MAX_NODES} conditions")
+            raise FilterNotExpressible(
+                f"PostgreSQL: the filter has more than {_DEEPEST} levels or {_MAX_NODES} conditions"
+            )
         match expression:
             case Constant(holds):
                 return _TRUE if holds else _FALSE
@@ -142,7 +160,9 @@ class _Renderer:
             case _:
                 return _two_valued(self._atom(expression))
 
-    def _atom(self, atom: Compare | Ordered | In | Overlaps | Text | Truthy | Defined | NonEmpty) -> Condition:
+    def _atom(
+        self, atom: Compare | Ordered | In | Overlaps | Text | Truthy | Defined | NonEmpty
+    ) -> Condition:
         source = self._source(atom.field)
         if source is None:
             return _FALSE
@@ -156,7 +176,9 @@ class _Renderer:
             case Overlaps(path, values):
                 return self._overlaps(source, values, path=path)
             case Text(operator, path, value):
-                return _join("AND", [source.among(["string"]), self._text_matches(source, operator, value, path=path)])
+                return _join(
+                    "AND", [source.among(["string"]), self._text_matches(source, operator, value, path=path)]
+                )
             case Truthy():
                 is_true = sql.SQL("{} = {}::jsonb").format(source.json, self._json(True, atom.field))
                 others = source.among(kind for kind in _RANKS if kind != "boolean")
@@ -164,16 +186,22 @@ class _Renderer:
             case Defined():
                 return source.among(_RANKS)
             case NonEmpty():
-                return _join("OR", [self._non_empty(source, "array", []), self._non_empty(source, "object", {})])
+                return _join(
+                    "OR", [self._non_empty(source, "array", []), self._non_empty(source, "object", {})]
+                )
             case _:
                 assert_never(atom)
 
     # ------------------------------------------------------------ atoms
 
     def _compare(self, source: _Source, operator: Operator, value: Scalar, *, path: Field) -> Condition:
-        """Return the comparison with the value's own type by value, and with every other by Rego's order of types."""
+        """Return the comparison with the value's own type by value, and with every other by Rego's
+        order of types.
+        """
         own = _kind_of(value)
-        others = source.among(kind for kind in _RANKS if kind != own and compares(operator, _SAMPLES[kind], value))
+        others = source.among(
+            kind for kind in _RANKS if kind != own and compares(operator, _SAMPLES[kind], value)
+        )
         return _join("OR", [others, self._same_type(source, operator, value, path=path)])
 
     def _same_type(self, source: _Source, operator: Operator, value: Scalar, *, path: Field) -> Condition:
@@ -185,9 +213,13 @@ class _Renderer:
         if own == "null":
             same = _TRUE if operator in {"eq", "le", "ge"} else _FALSE
         elif isinstance(value, str):
-            same = sql.SQL('{} {} {}::text COLLATE "C"').format(source.text, _OPERATORS[operator], self._text(value, path))
+            same = sql.SQL('{} {} {}::text COLLATE "C"').format(
+                source.text, _OPERATORS[operator], self._text(value, path)
+            )
         else:
-            same = sql.SQL("{} {} {}::jsonb").format(source.json, _OPERATORS[operator], self._json(value, path))
+            same = sql.SQL("{} {} {}::jsonb").format(
+                source.json, _OPERATORS[operator], self._json(value, path)
+            )
         return _join("AND", [source.among([own]), same])
 
     def _equals_one(self, source: _Source, values: Sequence[Scalar], *, path: Field) -> Condition:
@@ -195,10 +227,13 @@ class _Renderer:
         others = [self._checked_json(value, path) for value in values if not isinstance(value, str)]
         parts = []
         if texts and "string" in source.kinds:
-            known = sql.SQL('{} = ANY ({}::text[] COLLATE "C")').format(source.text, self._parameters.add(texts))
+            known = sql.SQL('{} = ANY ({}::text[] COLLATE "C")').format(
+                source.text, self._parameters.add(texts)
+            )
             parts.append(_join("AND", [source.among(["string"]), known]))
         if others:
-            # JSON of two types is never equal, so the type needs no test of its own, except that it must be one the field may have.
+            # JSON of two types is never equal, so the type needs no test of its own, except that it must be
+            # one the field may have.
             known = sql.SQL("{} = ANY ({}::jsonb[])").format(source.json, self._parameters.add(others))
             parts.append(_join("AND", [source.among(["null", "boolean", "number"]), known]))
         return _join("OR", parts)
@@ -210,8 +245,12 @@ class _Renderer:
         if texts and "array" in source.kinds:  # declared lists hold strings alone
             known = sql.SQL("{} ?| {}::text[]").format(source.json, self._parameters.add(texts))
             parts.append(_join("AND", [source.among(["array"]), known]))
-        if (texts or others) and "object" in source.kinds:  # the attributes as a whole, which the table says are an object
-            every = self._parameters.add([*(stored_json(value) for value in values if isinstance(value, str)), *others])
+        if (
+            texts or others
+        ) and "object" in source.kinds:  # the attributes as a whole, which the table says are an object
+            every = self._parameters.add(
+                [*(stored_json(value) for value in values if isinstance(value, str)), *others]
+            )
             each = sql.SQL("EXISTS (SELECT 1 FROM jsonb_each({}) AS e WHERE e.value = ANY ({}::jsonb[]))")
             parts.append(each.format(source.json, every))
         return _join("OR", parts)
@@ -223,13 +262,17 @@ class _Renderer:
                 return sql.SQL("starts_with({}, {}::text)").format(source.text, known)
             case "endswith":
                 length = self._parameters.add(len(stored_text(value)))
-                return sql.SQL('right({}, {}::integer) = {}::text COLLATE "C"').format(source.text, length, known)
+                return sql.SQL('right({}, {}::integer) = {}::text COLLATE "C"').format(
+                    source.text, length, known
+                )
             case "contains":
                 return sql.SQL('strpos({}, {}::text COLLATE "C") > 0').format(source.text, known)
             case _:
                 assert_never(operator)
 
-    def _non_empty(self, source: _Source, kind: Literal["array", "object"], empty: list[str] | dict[str, str]) -> Condition:
+    def _non_empty(
+        self, source: _Source, kind: Literal["array", "object"], empty: list[str] | dict[str, str]
+    ) -> Condition:
         if kind not in source.kinds:
             return _FALSE
         differs = sql.SQL("{} <> {}::jsonb").format(source.json, self._parameters.add(stored_json(empty)))
@@ -260,10 +303,17 @@ class _Renderer:
                 column = sql.SQL("attributes")
                 return _Source(column, column, ("object",), required=True)
             case ("attributes", key):
-                return _stored_at(sql.SQL("attributes"), self._text(key, path), ("null", "boolean", "number", "string"), required=False)
+                return _stored_at(
+                    sql.SQL("attributes"),
+                    self._text(key, path),
+                    ("null", "boolean", "number", "string"),
+                    required=False,
+                )
             case (name,) if name in self._schema.fields:
                 spec = self._schema.fields[name]
-                return _stored_at(sql.SQL("stamp"), self._text(name, path), (_OF_TYPE[spec.type],), required=spec.required)
+                return _stored_at(
+                    sql.SQL("stamp"), self._text(name, path), (_OF_TYPE[spec.type],), required=spec.required
+                )
             case _:
                 return None
 
@@ -296,7 +346,9 @@ class _Renderer:
             raise FilterNotExpressible(f"PostgreSQL: the filter lists more than {_MAX_VALUES} values")
 
 
-def _stored_at(document: sql.SQL, key: sql.Placeholder, kinds: tuple[Kind, ...], *, required: bool) -> _Source:
+def _stored_at(
+    document: sql.SQL, key: sql.Placeholder, kinds: tuple[Kind, ...], *, required: bool
+) -> _Source:
     # With a text on its right, `->` looks into objects alone; `#>` would take "0" for a position in a list.
     return _Source(
         sql.SQL("({} -> {}::text)").format(document, key),
@@ -324,9 +376,13 @@ def _same_kind(atom: CompareFields, kind: Kind, left: _Source, right: _Source) -
 
 
 def _texts(source: _Source) -> Condition:
-    """Return a declared list as an SQL array, which compares element by element and then by length, as in Rego."""
+    """Return a declared list as an SQL array, which compares element by element and then by length, as
+    in Rego.
+    """
     known = sql.SQL("CASE WHEN jsonb_typeof({}) = 'array' THEN {} END").format(source.json, source.json)
-    return sql.SQL("ARRAY(SELECT e.v FROM jsonb_array_elements_text({}) WITH ORDINALITY AS e (v, i) ORDER BY e.i)").format(known)
+    return sql.SQL(
+        "ARRAY(SELECT e.v FROM jsonb_array_elements_text({}) WITH ORDINALITY AS e (v, i) ORDER BY e.i)"
+    ).format(known)
 
 
 def _kind_of(value: Scalar) -> Kind:
@@ -364,7 +420,11 @@ def _negated(condition: Condition) -> Condition:
 
 def _two_valued(condition: Condition) -> Condition:
     """Return the condition with NULL read as false, so that its NOT is its complement."""
-    return condition if condition is _TRUE or condition is _FALSE else sql.SQL("COALESCE({}, FALSE)").format(condition)
+    return (
+        condition
+        if condition is _TRUE or condition is _FALSE
+        else sql.SQL("COALESCE({}, FALSE)").format(condition)
+    )
 
 
 def _refusal(reason: str, path: Field) -> FilterNotExpressible:

@@ -1,7 +1,9 @@
-"""A small pool of PostgreSQL connections for the vector store. Not a general one: it serves transactions only, each with one deadline.
+"""A small pool of PostgreSQL connections for the vector store. Not a general one: it serves transactions
+only, each with one deadline.
 
-A connection that lay idle may be dead without knowing it. So the first exchange of a transaction, which changes nothing, is what tries it:
-when that fails on a used connection, all idle ones are closed and a new one is opened, within the same deadline.
+A connection that lay idle may be dead without knowing it. So the first exchange of a transaction, which
+changes nothing, is what tries it: when that fails on a used connection, all idle ones are closed and a new
+one is opened, within the same deadline.
 """
 
 from __future__ import annotations
@@ -36,13 +38,19 @@ class Pool:
         self.on_connect: tuple[sql.SQL | sql.Composed, ...] = ()
 
     @asynccontextmanager
-    async def transaction(self, settings: dict[str, str], *, write: bool, within_s: float) -> AsyncIterator[Cursor]:
-        """Yield a cursor in a transaction with these settings; it is committed on leaving, and rolled back whole on any error.
+    async def transaction(
+        self, settings: dict[str, str], *, write: bool, within_s: float
+    ) -> AsyncIterator[Cursor]:
+        """Yield a cursor in a transaction with these settings; it is committed on leaving, and rolled back
+        whole on any error.
 
-        Raises `TimeoutError` when everything together takes longer than the deadline, and whatever psycopg raises.
+        Raises `TimeoutError` when everything together takes longer than the deadline, and whatever psycopg
+        raises.
         """
         async with asyncio.timeout(within_s), self._free:
-            connection, cursor = await self._begun(settings | {"statement_timeout": f"{round(within_s * 1000)}ms"}, write=write)
+            connection, cursor = await self._begun(
+                settings | {"statement_timeout": f"{round(within_s * 1000)}ms"}, write=write
+            )
             try:
                 yield cursor
                 await cursor.execute(_COMMIT)
@@ -68,7 +76,9 @@ class Pool:
         return fresh, await _begin(fresh, settings, write=write)
 
     async def _connect(self) -> PromptConnection:
-        connection = await PromptConnection.connect(**self._parameters, autocommit=True, prepare_threshold=None)
+        connection = await PromptConnection.connect(
+            **self._parameters, autocommit=True, prepare_threshold=None
+        )
         try:
             for statement in self.on_connect:
                 await connection.execute(statement)
@@ -90,12 +100,16 @@ class Pool:
 
 
 async def _begin(connection: PromptConnection, settings: dict[str, str], *, write: bool) -> Cursor:
-    """Return a cursor in a new transaction. Settings are local to it, so that none of them outlives it on the connection."""
+    """Return a cursor in a new transaction. Settings are local to it, so that none of them outlives it
+    on the connection.
+    """
     cursor = connection.cursor()
     try:
         await cursor.execute(_BEGIN_WRITE if write else _BEGIN_READ)
         calls = [_SET_ONE.format(sql.Placeholder(), sql.Placeholder()) for _ in settings]
-        await cursor.execute(_SET.format(sql.SQL(", ").join(calls)), [part for pair in settings.items() for part in pair])
+        await cursor.execute(
+            _SET.format(sql.SQL(", ").join(calls)), [part for pair in settings.items() for part in pair]
+        )
     except BaseException:
         connection.pgconn.finish()
         raise

@@ -1,11 +1,14 @@
-"""The tables of the pgvector store: how they are made and brought up to date, and the second wall around their rows. Not what is asked of them.
+"""The tables of the pgvector store: how they are made and brought up to date, and the second wall around
+their rows. Not what is asked of them.
 
-Everything lies in a schema of its own, so a database may be shared with the state store or with others. All chunks of one vector length
-share a table. Row-level security is forced on it: a transaction sees the rows of the one store that it names, and of the one tenant where it
-names one; a transaction that names neither sees nothing. A superuser would pass any such wall, so its connections act as a plain role.
+Everything lies in a schema of its own, so a database may be shared with the state store or with others. All
+chunks of one vector length share a table. Row-level security is forced on it: a transaction sees the rows of
+the one store that it names, and of the one tenant where it names one; a transaction that names neither sees
+nothing. A superuser would pass any such wall, so its connections act as a plain role.
 
-There is no GIN index on the stamp: behind that wall PostgreSQL may use an index only for operators it knows to leak nothing, and those of
-JSON are not among them (seen with EXPLAIN). Equality of text is, so the store and the tenant lead every index that narrows.
+There is no GIN index on the stamp: behind that wall PostgreSQL may use an index only for operators it knows
+to leak nothing, and those of JSON are not among them (seen with EXPLAIN). Equality of text is, so the store
+and the tenant lead every index that narrows.
 """
 
 from __future__ import annotations
@@ -35,7 +38,9 @@ _OLDEST_EXTENSION: Final = (0, 8)
 _MAX_INDEXED: Final = 2_000
 """The longest vectors that pgvector's HNSW takes. Longer ones are always searched exactly."""
 _MAX_INLINE: Final = 1_500
-"""Vectors up to here stay in the row (6 KB of a page's 8), since reading each from beside the table costs more than the comparison."""
+"""Vectors up to here stay in the row (6 KB of a page's 8), since reading each from beside the table
+costs more than the comparison.
+"""
 
 _MIGRATIONS: Final[tuple[tuple[LiteralString, ...], ...]] = (
     (
@@ -45,7 +50,9 @@ _MIGRATIONS: Final[tuple[tuple[LiteralString, ...], ...]] = (
              chunks bigint NOT NULL DEFAULT 0)""",
     ),
 )
-"""Version n is reached by the n-th group of statements. A group that was released is never changed; another is added."""
+"""Version n is reached by the n-th group of statements. A group that was released is never changed;
+another is added.
+"""
 
 _CHUNK_TABLE: Final[tuple[LiteralString, ...]] = (
     """CREATE TABLE {table} (
@@ -67,28 +74,34 @@ _CHUNK_TABLE: Final[tuple[LiteralString, ...]] = (
     """CREATE POLICY one_store ON {table}
          USING (store = current_setting('regate.store', true)
                 AND (current_setting('regate.reach', true) = 'store'
-                     OR (current_setting('regate.reach', true) = 'tenant' AND tenant = current_setting('regate.tenant', true))))""",
+                     OR (current_setting('regate.reach', true) = 'tenant'
+                         AND tenant = current_setting('regate.tenant', true))))""",
 )
 _INLINE: Final[LiteralString] = "ALTER TABLE {table} ALTER COLUMN embedding SET STORAGE PLAIN"
 _INDEX: Final[LiteralString] = "CREATE INDEX ON {table} USING hnsw (embedding vector_cosine_ops)"
 
 _FIND_EXTENSION: Final = sql.SQL(
-    "SELECT e.extversion, n.nspname FROM pg_catalog.pg_extension e JOIN pg_catalog.pg_namespace n ON n.oid = e.extnamespace"
+    "SELECT e.extversion, n.nspname FROM pg_catalog.pg_extension e JOIN pg_catalog.pg_namespace n ON "
+    "n.oid = e.extnamespace"
     " WHERE e.extname = 'vector'"
 )
-_FIND_TABLE: Final = sql.SQL("SELECT 1 FROM pg_catalog.pg_tables WHERE schemaname = 'regate_vectors' AND tablename = {}").format(
-    sql.Placeholder()
-)
+_FIND_TABLE: Final = sql.SQL(
+    "SELECT 1 FROM pg_catalog.pg_tables WHERE schemaname = 'regate_vectors' AND tablename = {}"
+).format(sql.Placeholder())
 _WHO: Final = sql.SQL("SELECT rolsuper, rolbypassrls FROM pg_catalog.pg_roles WHERE rolname = current_user")
 _MAY: Final = sql.SQL(
     "SELECT s.oid IS NOT NULL,"
-    " CASE WHEN s.oid IS NULL THEN has_database_privilege(current_database(), 'CREATE') ELSE has_schema_privilege(s.oid, 'CREATE') END,"
-    " rolsuper OR (SELECT trusted FROM pg_available_extension_versions WHERE name = 'vector' ORDER BY trusted DESC LIMIT 1)"
-    " FROM pg_catalog.pg_roles LEFT JOIN pg_catalog.pg_namespace s ON s.nspname = 'regate_vectors' WHERE rolname = current_user"
+    " CASE WHEN s.oid IS NULL THEN has_database_privilege(current_database(), 'CREATE') ELSE "
+    "has_schema_privilege(s.oid, 'CREATE') END,"
+    " rolsuper OR (SELECT trusted FROM pg_available_extension_versions WHERE name = 'vector' ORDER BY "
+    "trusted DESC LIMIT 1)"
+    " FROM pg_catalog.pg_roles LEFT JOIN pg_catalog.pg_namespace s ON s.nspname = 'regate_vectors' "
+    "WHERE rolname = current_user"
 )
 """Whether there is a schema of ours, and whether this user may add what is missing."""
 _MAKE_ROLE: Final = sql.SQL(
-    "DO $$ BEGIN CREATE ROLE regate_vectors NOLOGIN NOSUPERUSER NOBYPASSRLS; EXCEPTION WHEN duplicate_object OR unique_violation THEN NULL; END $$"
+    "DO $$ BEGIN CREATE ROLE regate_vectors NOLOGIN NOSUPERUSER NOBYPASSRLS; EXCEPTION WHEN "
+    "duplicate_object OR unique_violation THEN NULL; END $$"
 )
 
 
@@ -99,13 +112,17 @@ def chunk_table(dimensions: int) -> sql.Identifier:
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """What every connection must run first, so that it finds the extension's types and stays behind the wall."""
+    """What every connection must run first, so that it finds the extension's types and stays behind
+    the wall.
+    """
 
     on_connect: tuple[sql.Composed, ...]
 
 
 async def prepare(parameters: Mapping[str, Any], *, within_s: float) -> Prepared:
-    """Bring the database up to date, in one transaction. Raises `ConfigurationError` for one that cannot serve or is of a later version."""
+    """Bring the database up to date, in one transaction. Raises `ConfigurationError` for one that
+    cannot serve or is of a later version.
+    """
     async with _connected(parameters, within_s) as connection:
         return await _prepare(connection)
 
@@ -124,7 +141,9 @@ async def _connected(parameters: Mapping[str, Any], within_s: float) -> AsyncIte
             async with connection:
                 yield connection
     except (Error, OSError, TimeoutError) as error:
-        raise ConfigurationError(f"the PostgreSQL database cannot be used: {in_words(error, parameters)}") from error
+        raise ConfigurationError(
+            f"the PostgreSQL database cannot be used: {in_words(error, parameters)}"
+        ) from error
 
 
 async def _prepare(connection: AsyncConnection[Any]) -> Prepared:
@@ -132,18 +151,26 @@ async def _prepare(connection: AsyncConnection[Any]) -> Prepared:
         async with connection.transaction():
             await connection.execute(_LOCK)
             extension_schema = await _extension(connection)
-            on_connect = [sql.SQL("SET search_path TO {}, {}").format(sql.Identifier(_SCHEMA), sql.Identifier(extension_schema))]
+            on_connect = [
+                sql.SQL("SET search_path TO {}, {}").format(
+                    sql.Identifier(_SCHEMA), sql.Identifier(extension_schema)
+                )
+            ]
             is_superuser, passes_walls = await _row(connection, _WHO)
             if passes_walls and not is_superuser:
-                raise ConfigurationError("the database user bypasses row-level security; use one that does not")
+                raise ConfigurationError(
+                    "the database user bypasses row-level security; use one that does not"
+                )
             await _migrate(connection)
             if is_superuser:
                 await _admit_role(connection, extension_schema)
                 on_connect.append(sql.SQL("SET ROLE {}").format(_ROLE))
     except InsufficientPrivilege as error:
         raise ConfigurationError(
-            f"the database user may not prepare the database ({error.diag.message_primary}): it needs CREATE on the database (or a schema"
-            " regate_vectors of its own), and the extension, which a superuser adds with CREATE EXTENSION vector"
+            f"the database user may not prepare the database ({error.diag.message_primary}): it needs "
+            "CREATE on the database (or a schema"
+            " regate_vectors of its own), and the extension, which a superuser adds with CREATE "
+            "EXTENSION vector"
         ) from error
     return Prepared(tuple(on_connect))
 
@@ -155,14 +182,18 @@ async def _examine(connection: AsyncConnection[Any]) -> str:
     has_schema, may_create, may_extend = await _row(connection, _MAY)
     found = await (await connection.execute(_FIND_EXTENSION)).fetchone()
     if found is None and not may_extend:
-        raise ConfigurationError("the extension is missing, which a superuser adds with CREATE EXTENSION vector")
+        raise ConfigurationError(
+            "the extension is missing, which a superuser adds with CREATE EXTENSION vector"
+        )
     if found is not None:
         _require_version(found[0])
     if not may_create:
         place = "its schema regate_vectors" if has_schema else "the database"
         raise ConfigurationError(f"the database user needs CREATE on {place}")
     extension = "pgvector, which the first start adds" if found is None else f"pgvector {found[0]}"
-    return f"PostgreSQL with {extension}" + ("" if has_schema else ", no tables yet, which the first start makes")
+    return f"PostgreSQL with {extension}" + (
+        "" if has_schema else ", no tables yet, which the first start makes"
+    )
 
 
 async def make_chunk_table(cursor: AsyncCursor[TupleRow], dimensions: int) -> None:
@@ -176,17 +207,22 @@ async def make_chunk_table(cursor: AsyncCursor[TupleRow], dimensions: int) -> No
     statements += [_INLINE] if dimensions <= _MAX_INLINE else []
     statements += [_INDEX] if dimensions <= _MAX_INDEXED else []
     for statement in statements:
-        await cursor.execute(sql.SQL(statement).format(table=chunk_table(dimensions), dimensions=sql.Literal(dimensions)))
+        await cursor.execute(
+            sql.SQL(statement).format(table=chunk_table(dimensions), dimensions=sql.Literal(dimensions))
+        )
 
 
 async def _has_chunk_table(cursor: AsyncCursor[TupleRow], dimensions: int) -> bool:
-    # Read from the table of tables: `to_regclass` would answer from memory what it answered before the lock was waited for.
+    # Read from the table of tables: `to_regclass` would answer from memory what it answered before the lock
+    # was waited for.
     await cursor.execute(_FIND_TABLE, [f"chunks_{dimensions:d}"])
     return await cursor.fetchone() is not None
 
 
 async def _extension(connection: AsyncConnection[Any]) -> str:
-    """Return the schema in which the extension's types are; the extension is added if it is missing and this user may."""
+    """Return the schema in which the extension's types are; the extension is added if it is missing
+    and this user may.
+    """
     if await (await connection.execute(_FIND_EXTENSION)).fetchone() is None:
         await connection.execute(sql.SQL("CREATE EXTENSION vector"))
     version, schema = await _row(connection, _FIND_EXTENSION)
@@ -196,30 +232,47 @@ async def _extension(connection: AsyncConnection[Any]) -> str:
 
 def _require_version(version: str) -> None:
     if tuple(int(part) for part in version.split(".")[:2]) < _OLDEST_EXTENSION:
-        raise ConfigurationError(f"pgvector {version} cannot filter inside its index; 0.8.0 or later is needed")
+        raise ConfigurationError(
+            f"pgvector {version} cannot filter inside its index; 0.8.0 or later is needed"
+        )
 
 
 async def _migrate(connection: AsyncConnection[Any]) -> None:
-    (is_there,) = await _row(connection, sql.SQL("SELECT pg_catalog.to_regclass('regate_vectors.schema_version') IS NOT NULL"))
+    (is_there,) = await _row(
+        connection, sql.SQL("SELECT pg_catalog.to_regclass('regate_vectors.schema_version') IS NOT NULL")
+    )
     if not is_there:
-        (has_schema,) = await _row(connection, sql.SQL("SELECT pg_catalog.to_regnamespace('regate_vectors') IS NOT NULL"))
+        (has_schema,) = await _row(
+            connection, sql.SQL("SELECT pg_catalog.to_regnamespace('regate_vectors') IS NOT NULL")
+        )
         if not has_schema:
             await connection.execute(sql.SQL("CREATE SCHEMA regate_vectors"))
-        await connection.execute(sql.SQL("CREATE TABLE regate_vectors.schema_version (version integer PRIMARY KEY)"))
-    (present,) = await _row(connection, sql.SQL("SELECT coalesce(max(version), 0) FROM regate_vectors.schema_version"))
+        await connection.execute(
+            sql.SQL("CREATE TABLE regate_vectors.schema_version (version integer PRIMARY KEY)")
+        )
+    (present,) = await _row(
+        connection, sql.SQL("SELECT coalesce(max(version), 0) FROM regate_vectors.schema_version")
+    )
     if present > len(_MIGRATIONS):
-        raise ConfigurationError(f"its vector tables are of version {present}, and this program knows {len(_MIGRATIONS)} at most")
+        raise ConfigurationError(
+            f"its vector tables are of version {present}, and this program knows {len(_MIGRATIONS)} at most"
+        )
     for version in range(present, len(_MIGRATIONS)):
         for statement in _MIGRATIONS[version]:
             await connection.execute(sql.SQL(statement))
-        await connection.execute(sql.SQL("INSERT INTO regate_vectors.schema_version VALUES ({})").format(sql.Placeholder()), [version + 1])
+        await connection.execute(
+            sql.SQL("INSERT INTO regate_vectors.schema_version VALUES ({})").format(sql.Placeholder()),
+            [version + 1],
+        )
 
 
 async def _admit_role(connection: AsyncConnection[Any], extension_schema: str) -> None:
     await connection.execute(_MAKE_ROLE)
     for grant in (
         sql.SQL("GRANT USAGE, CREATE ON SCHEMA regate_vectors TO {}").format(_ROLE),
-        sql.SQL("GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA regate_vectors TO {}").format(_ROLE),
+        sql.SQL("GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA regate_vectors TO {}").format(
+            _ROLE
+        ),
         sql.SQL("GRANT USAGE ON SCHEMA {} TO {}").format(sql.Identifier(extension_schema), _ROLE),
     ):
         await connection.execute(grant)

@@ -1,10 +1,13 @@
-"""The `VectorStore` on PostgreSQL with pgvector: the filter is a WHERE clause, and the ranking exact up to a measured number of rows.
+"""The `VectorStore` on PostgreSQL with pgvector: the filter is a WHERE clause, and the ranking exact up to a
+measured number of rows.
 
-It never decides what is permitted: `filter.py`, the counterpart, renders the plan. Beside the plan every statement names its store
-and the schema version, and row-level security keeps it to that store, and to the tenant of the plan's guard, whatever the rendering says.
+It never decides what is permitted: `filter.py`, the counterpart, renders the plan. Beside the plan every
+statement names its store and the schema version, and row-level security keeps it to that store, and to the
+tenant of the plan's guard, whatever the rendering says.
 
-Up to `exact_below` permitted chunks the ranking is exact over the permitted alone, so that other tenants' chunks move nothing. Beyond it
-pgvector's index proposes, scanning on until the limit is filled with permitted rows; where it gives up first, the ranking is exact after all.
+Up to `exact_below` permitted chunks the ranking is exact over the permitted alone, so that other tenants'
+chunks move nothing. Beyond it pgvector's index proposes, scanning on until the limit is filled with permitted
+rows; where it gives up first, the ranking is exact after all.
 """
 
 from __future__ import annotations
@@ -41,10 +44,12 @@ from regate_orchestrator.ports import Candidate, Chunk, Found, Vector
 from regate_orchestrator.values import FileId, JsonObject, StoreId
 
 EXACT_BELOW: Final = 50_000
-"""Measured on 2 cores with 50,000 chunks of 256 dimensions: 61 ms when all are permitted, 114 under the shipped policy, 2 to 4 for 1 % or less.
+"""Measured on 2 cores with 50,000 chunks of 256 dimensions: 61 ms when all are permitted, 114 under the
+shipped policy, 2 to 4 for 1 % or less.
 
-The index took 10 to 32 ms for all of them with a recall of 1, on vectors that lie in clusters. Among the few permitted of many it was worse
-on both counts (1 % of 20,000: 26 ms, recall 0.88), which is why it is asked for the many alone.
+The index took 10 to 32 ms for all of them with a recall of 1, on vectors that lie in clusters. Among the few
+permitted of many it was worse on both counts (1 % of 20,000: 26 ms, recall 0.88), which is why it is asked
+for the many alone.
 """
 
 _LAYOUT: Final = "1"
@@ -69,9 +74,12 @@ _LOCKED_PLACE: Final = sql.SQL("{} FOR UPDATE").format(_PLACE)
 _RANKED: Final = sql.SQL(
     """WITH permitted AS MATERIALIZED (
          SELECT id, embedding <=> {query}::vector AS distance FROM {table}
-         WHERE store = {store}::text AND version = {version}::text AND {condition} {order} LIMIT {most}::bigint),
+         WHERE store = {store}::text AND version = {version}::text AND {condition} {order}
+         LIMIT {most}::bigint),
        scored AS (
-         SELECT id, LEAST(1, GREATEST(0, 1 - COALESCE(NULLIF(distance, 'NaN'), 1))) AS score, count(*) OVER () AS permitted FROM permitted),
+         SELECT id, LEAST(1, GREATEST(0, 1 - COALESCE(NULLIF(distance, 'NaN'), 1))) AS score,
+           count(*) OVER () AS permitted
+         FROM permitted),
        top AS MATERIALIZED (SELECT * FROM scored ORDER BY score DESC, id LIMIT {limit}::bigint)
        SELECT c.id, c.file, c.index, c.text, c.stamp::text, c.attributes::text, top.score, top.permitted
        FROM top JOIN {table} c ON c.store = {store}::text AND c.id = top.id
@@ -80,8 +88,10 @@ _RANKED: Final = sql.SQL(
 _NEAREST_FIRST: Final = sql.SQL("ORDER BY embedding <=> {query}::vector")
 _INSERT: Final = sql.SQL(
     """INSERT INTO {table} (store, id, file, index, text, version, stamp, attributes, embedding)
-       SELECT {store}::text, n.id, n.file, n.index, n.text, {version}::text, n.stamp::jsonb, n.attributes::jsonb, n.embedding::vector
-       FROM unnest({ids}::text[], {files}::text[], {indexes}::bigint[], {texts}::text[], {stamps}::text[], {attributes}::text[], {vectors}::text[])
+       SELECT {store}::text, n.id, n.file, n.index, n.text, {version}::text,
+         n.stamp::jsonb, n.attributes::jsonb, n.embedding::vector
+       FROM unnest({ids}::text[], {files}::text[], {indexes}::bigint[], {texts}::text[],
+         {stamps}::text[], {attributes}::text[], {vectors}::text[])
          AS n (id, file, index, text, stamp, attributes, embedding)"""
 )
 
@@ -99,7 +109,8 @@ _RESTAMP: Final = sql.SQL(
 
 
 class PgVectorStore:
-    """Chunks of one row schema in a PostgreSQL database with pgvector 0.8 or later. Must be entered, which brings its tables up to date.
+    """Chunks of one row schema in a PostgreSQL database with pgvector 0.8 or later. Must be entered, which
+    brings its tables up to date.
 
     Raises `ConfigurationError`, naming the setting that holds the URL, when the database cannot serve.
 
@@ -126,54 +137,72 @@ class PgVectorStore:
 
     async def __aenter__(self) -> Self:
         with naming(self._setting):
-            self._pool.on_connect = (await prepare(self._parameters, within_s=self._deadline_s * _OPEN_FACTOR)).on_connect
+            self._pool.on_connect = (
+                await prepare(self._parameters, within_s=self._deadline_s * _OPEN_FACTOR)
+            ).on_connect
         return self
 
-    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         await self._pool.aclose()
 
     async def examine(self) -> str:
-        """Return in words what is there, without having entered. Raises `ConfigurationError` when it cannot serve; changes nothing."""
+        """Return in words what is there, without having entered. Raises `ConfigurationError` when it
+        cannot serve; changes nothing.
+        """
         with naming(self._setting):
             return await examine(self._parameters, within_s=self._deadline_s * _OPEN_FACTOR)
 
     async def create(self, store: StoreId, *, dimensions: int) -> None:
-        """Make the store's place. Raises `VectorStoreUnavailable` when it is there with vectors of another length."""
+        """Make the store's place. Raises `VectorStoreUnavailable` when it is there with vectors of
+        another length.
+        """
         async with self._transaction("create", store, write=True) as cursor:
             await make_chunk_table(cursor, dimensions)
             await cursor.execute(
-                sql.SQL("INSERT INTO stores (id, dimensions) VALUES ({}, {}) ON CONFLICT (id) DO NOTHING").format(
-                    sql.Placeholder(), sql.Placeholder()
-                ),
+                sql.SQL(
+                    "INSERT INTO stores (id, dimensions) VALUES ({}, {}) ON CONFLICT (id) DO NOTHING"
+                ).format(sql.Placeholder(), sql.Placeholder()),
                 [_name(store), dimensions],
             )
             if (await _place(cursor, store))[0] != dimensions:
                 raise VectorStoreUnavailable(f"store {store} has vectors of another length than {dimensions}")
 
     async def add(self, store: StoreId, chunks: Sequence[Chunk]) -> None:
-        """Store the chunks whole, all or none of them; those with an id that is there are deleted in the same transaction."""
+        """Store the chunks whole, all or none of them; those with an id that is there are deleted in
+        the same transaction.
+        """
         distinct = list({chunk.id: chunk for chunk in chunks}.values())
         rows = [self._row(chunk) for chunk in distinct]
-        async with self._transaction("add", store, write=True, within_s=self._deadline_s * _ADD_FACTOR) as cursor:
+        async with self._transaction(
+            "add", store, write=True, within_s=self._deadline_s * _ADD_FACTOR
+        ) as cursor:
             dimensions, _ = await _place(cursor, store, lock=True)
             if any(len(chunk.vector) != dimensions for chunk in distinct):
                 raise VectorStoreUnavailable(f"a vector has another length than the store's {dimensions}")
             replaced = 0
             for start in range(0, len(rows), _WRITE_ROWS):
                 part = rows[start : start + _WRITE_ROWS]
-                replaced += await _delete(cursor, store, dimensions, column="id", values=[row["ids"] for row in part])
+                replaced += await _delete(
+                    cursor, store, dimensions, column="id", values=[row["ids"] for row in part]
+                )
                 await self._insert(cursor, store, dimensions, part)
             await _count(cursor, store, len(rows) - replaced)
 
     async def search(self, store: StoreId, vector: Vector, *, plan: FilterPlan, limit: int) -> Found:
-        """Return the most similar chunks among those that the plan permits; see the module on what is exact."""
+        """Return the most similar chunks among those that the plan permits; see the module on what
+        is exact.
+        """
         expression = expression_of(plan)
         if expression == Constant(holds=False):
             return Found((), total=0, permitted=0, exhausted=True)
         query = _Query(self._schema, self._version, store, expression, vector, limit)
         # Compiling a statement to machine code takes longer than any of these takes to run.
         settings = {"jit": "off", "hnsw.ef_search": str(min(max(2 * limit, _MIN_EXPLORED), _MAX_EXPLORED))}
-        async with self._transaction("search", store, tenant=tenant_of(expression), settings=settings) as cursor:
+        async with self._transaction(
+            "search", store, tenant=tenant_of(expression), settings=settings
+        ) as cursor:
             dimensions, total = await _place(cursor, store)
             if len(vector) != dimensions:
                 raise VectorStoreUnavailable(f"the query has another length than the store's {dimensions}")
@@ -191,18 +220,31 @@ class PgVectorStore:
 
     async def texts(self, store: StoreId, ids: Sequence[str]) -> Mapping[str, str]:
         """Return the texts of those of these chunks that are there and of the present schema version."""
-        wanted = sql.SQL("SELECT id, text FROM {} WHERE store = {} AND id = ANY ({}::text[]) AND version = {}")
+        wanted = sql.SQL(
+            "SELECT id, text FROM {} WHERE store = {} AND id = ANY ({}::text[]) AND version = {}"
+        )
         async with self._transaction("texts", store) as cursor:
             dimensions, _ = await _place(cursor, store)
             slots = [sql.Placeholder()] * 3
             names = [_name(identifier) for identifier in ids]
-            await cursor.execute(wanted.format(chunk_table(dimensions), *slots), [_name(store), names, self._version])
+            await cursor.execute(
+                wanted.format(chunk_table(dimensions), *slots), [_name(store), names, self._version]
+            )
             return {shown_text(identifier): shown_text(text) for identifier, text in await cursor.fetchall()}
 
     async def restamp(
-        self, store: StoreId, file: FileId, *, generation: str, target: str, stamp: JsonObject, attributes: Mapping[str, Scalar]
+        self,
+        store: StoreId,
+        file: FileId,
+        *,
+        generation: str,
+        target: str,
+        stamp: JsonObject,
+        attributes: Mapping[str, Scalar],
     ) -> int:
-        """Store each chunk of the generation once more, of the present schema version, with this stamp and these attributes; all or none."""
+        """Store each chunk of the generation once more, of the present schema version, with this stamp
+        and these attributes; all or none.
+        """
         written = self._row(Chunk(chunk_id(target, 0), file, 0, "", (), stamp, attributes))
         values = {
             "store": _name(store),
@@ -214,7 +256,9 @@ class PgVectorStore:
             "attributes": written["attributes"],
         }
         slots = {name: sql.Placeholder(name) for name in values}
-        async with self._transaction("restamp", store, write=True, within_s=self._deadline_s * _ADD_FACTOR) as cursor:
+        async with self._transaction(
+            "restamp", store, write=True, within_s=self._deadline_s * _ADD_FACTOR
+        ) as cursor:
             dimensions, _ = await _place(cursor, store, lock=True)
             replaced = await _delete_generation(cursor, store, dimensions, file=file, generation=target)
             await cursor.execute(_RESTAMP.format(table=chunk_table(dimensions), **slots), values)
@@ -241,7 +285,9 @@ class PgVectorStore:
             place = await _place_or_none(cursor, store)
             if place is None:
                 return frozenset()
-            await cursor.execute(wanted.format(_GENERATION, chunk_table(place[0]), sql.Placeholder()), [_name(store)])
+            await cursor.execute(
+                wanted.format(_GENERATION, chunk_table(place[0]), sql.Placeholder()), [_name(store)]
+            )
             return frozenset(shown_text(generation) for (generation,) in await cursor.fetchall())
 
     async def is_shared(self, store: StoreId) -> bool:  # noqa: ARG002 — of every store the same
@@ -254,11 +300,17 @@ class PgVectorStore:
             place = await _place_or_none(cursor, store, lock=True)
             if place is not None:
                 await _delete(cursor, store, place[0], column="store", values=[_name(store)])
-                await cursor.execute(sql.SQL("DELETE FROM stores WHERE id = {}").format(sql.Placeholder()), [_name(store)])
+                await cursor.execute(
+                    sql.SQL("DELETE FROM stores WHERE id = {}").format(sql.Placeholder()), [_name(store)]
+                )
 
     async def check(self) -> None:
-        """Raise `VectorStoreUnavailable` when the database does not answer within a short time, or lacks its tables."""
-        async with self._transaction("check", StoreId(""), within_s=min(_CHECK_SECONDS, self._deadline_s)) as cursor:
+        """Raise `VectorStoreUnavailable` when the database does not answer within a short time, or
+        lacks its tables.
+        """
+        async with self._transaction(
+            "check", StoreId(""), within_s=min(_CHECK_SECONDS, self._deadline_s)
+        ) as cursor:
             await cursor.execute(sql.SQL("SELECT 1 FROM stores LIMIT 1"))
 
     # ------------------------------------------------------------ the database
@@ -274,13 +326,17 @@ class PgVectorStore:
         settings: Mapping[str, str] | None = None,
         within_s: float | None = None,
     ) -> AsyncIterator[Cursor]:
-        """Yield a cursor in a transaction that reaches this store's rows only, and this tenant's only where one is named."""
+        """Yield a cursor in a transaction that reaches this store's rows only, and this tenant's only
+        where one is named.
+        """
         deadline_s = within_s or self._deadline_s
         try:
             reach = {STORE_SETTING: _name(store), REACH_SETTING: "store"}
             if tenant is not None:
                 reach |= {REACH_SETTING: "tenant", TENANT_SETTING: stored_text(tenant)}
-            async with self._pool.transaction({**reach, **(settings or {})}, write=write, within_s=deadline_s) as cursor:
+            async with self._pool.transaction(
+                {**reach, **(settings or {})}, write=write, within_s=deadline_s
+            ) as cursor:
                 yield cursor
         except TimeoutError as error:
             raise VectorStoreUnavailable(f"PostgreSQL: {what} took longer than {deadline_s:g} s") from error
@@ -289,7 +345,9 @@ class PgVectorStore:
             raise VectorStoreUnavailable(f"PostgreSQL: {what} failed with {cause(error)}") from error
 
     def _row(self, chunk: Chunk) -> dict[str, Any]:
-        """Return what is written for the chunk. Raises `VectorStoreUnavailable` when it is not stamped as declared, or not storable exactly."""
+        """Return what is written for the chunk. Raises `VectorStoreUnavailable` when it is not stamped
+        as declared, or not storable exactly.
+        """
         if faults := self._schema.faults(chunk.stamp):
             raise VectorStoreUnavailable(f"chunk {chunk.id} is not stamped as declared: {'; '.join(faults)}")
         if not all(map(math.isfinite, chunk.vector)):
@@ -305,16 +363,24 @@ class PgVectorStore:
                 "vectors": _vector(chunk.vector),
             }
         except ValueError as error:
-            raise VectorStoreUnavailable(f"chunk {chunk.id} holds a value that cannot be stored exactly") from error
+            raise VectorStoreUnavailable(
+                f"chunk {chunk.id} holds a value that cannot be stored exactly"
+            ) from error
 
-    async def _insert(self, cursor: Cursor, store: StoreId, dimensions: int, rows: Sequence[Mapping[str, Any]]) -> None:
+    async def _insert(
+        self, cursor: Cursor, store: StoreId, dimensions: int, rows: Sequence[Mapping[str, Any]]
+    ) -> None:
         columns = {name: [row[name] for row in rows] for name in rows[0]}
         slots = {name: sql.Placeholder(name) for name in (*columns, "store", "version")}
         values = {**columns, "store": _name(store), "version": self._version}
         await cursor.execute(_INSERT.format(table=chunk_table(dimensions), **slots), values)
 
-    def _found(self, rows: Sequence[tuple[Any, ...]], *, total: int, permitted: int | None, exhausted: bool) -> Found:
-        return Found(tuple(self._candidate(row) for row in rows), total=total, permitted=permitted, exhausted=exhausted)
+    def _found(
+        self, rows: Sequence[tuple[Any, ...]], *, total: int, permitted: int | None, exhausted: bool
+    ) -> Found:
+        return Found(
+            tuple(self._candidate(row) for row in rows), total=total, permitted=permitted, exhausted=exhausted
+        )
 
     def _candidate(self, row: tuple[Any, ...]) -> Candidate:
         identifier, file, index, text, stamp, attributes, score, _ = row
@@ -332,7 +398,15 @@ class PgVectorStore:
 class _Query:
     """One search as SQL. Made before any IO, so that what cannot be expressed is refused before any."""
 
-    def __init__(self, schema: RowSchema, version: str, store: StoreId, expression: Expression, vector: Vector, limit: int) -> None:
+    def __init__(
+        self,
+        schema: RowSchema,
+        version: str,
+        store: StoreId,
+        expression: Expression,
+        vector: Vector,
+        limit: int,
+    ) -> None:
         if not all(map(math.isfinite, vector)):
             raise VectorStoreUnavailable("the query holds a number that is not finite")
         parameters = Parameters()
@@ -348,14 +422,23 @@ class _Query:
         self._parameters = parameters
 
     async def exact(self, cursor: Cursor, *, most: int | None) -> list[tuple[Any, ...]]:
-        """Return the best of the permitted rows. When these are more than `most`, the answer is of no use but for that count."""
+        """Return the best of the permitted rows. When these are more than `most`, the answer is of no
+        use but for that count.
+        """
         return await self._ranked(cursor, order=sql.SQL(""), most=most)
 
     async def nearest(self, cursor: Cursor) -> list[tuple[Any, ...]]:
-        """Return the rows that the index finds nearest among the permitted: at most the limit, and fewer where it gave up."""
+        """Return the rows that the index finds nearest among the permitted: at most the limit, and
+        fewer where it gave up.
+        """
         for name, value in _INDEX_SETTINGS.items():
-            await cursor.execute(sql.SQL("SELECT set_config({}, {}, true)").format(sql.Placeholder(), sql.Placeholder()), [name, value])
-        return await self._ranked(cursor, order=_NEAREST_FIRST.format(query=self._slots["query"]), most=self._limit)
+            await cursor.execute(
+                sql.SQL("SELECT set_config({}, {}, true)").format(sql.Placeholder(), sql.Placeholder()),
+                [name, value],
+            )
+        return await self._ranked(
+            cursor, order=_NEAREST_FIRST.format(query=self._slots["query"]), most=self._limit
+        )
 
     async def _ranked(self, cursor: Cursor, *, order: Condition, most: int | None) -> list[tuple[Any, ...]]:
         slots = {**self._slots, "most": sql.Placeholder("most")}
@@ -370,7 +453,9 @@ async def _place_or_none(cursor: Cursor, store: StoreId, *, lock: bool = False) 
 
 
 async def _place(cursor: Cursor, store: StoreId, *, lock: bool = False) -> tuple[int, int]:
-    """Return the store's vector length and its number of chunks. Locked, no other writer has it until the transaction ends."""
+    """Return the store's vector length and its number of chunks. Locked, no other writer has it until
+    the transaction ends.
+    """
     place = await _place_or_none(cursor, store, lock=lock)
     if place is None:
         raise VectorStoreUnavailable(f"store {store} has no place here")
@@ -379,20 +464,28 @@ async def _place(cursor: Cursor, store: StoreId, *, lock: bool = False) -> tuple
 
 async def _delete(cursor: Cursor, store: StoreId, dimensions: int, *, column: str, values: list[str]) -> int:
     statement = sql.SQL("DELETE FROM {} WHERE store = {} AND {} = ANY ({}::text[])")
-    bound = statement.format(chunk_table(dimensions), sql.Placeholder(), sql.Identifier(column), sql.Placeholder())
+    bound = statement.format(
+        chunk_table(dimensions), sql.Placeholder(), sql.Identifier(column), sql.Placeholder()
+    )
     await cursor.execute(bound, [_name(store), values])
     return cursor.rowcount
 
 
-async def _delete_generation(cursor: Cursor, store: StoreId, dimensions: int, *, file: FileId, generation: str) -> int:
+async def _delete_generation(
+    cursor: Cursor, store: StoreId, dimensions: int, *, file: FileId, generation: str
+) -> int:
     statement = sql.SQL("DELETE FROM {} WHERE store = {} AND file = {} AND {} = {}")
-    bound = statement.format(chunk_table(dimensions), sql.Placeholder(), sql.Placeholder(), _GENERATION, sql.Placeholder())
+    bound = statement.format(
+        chunk_table(dimensions), sql.Placeholder(), sql.Placeholder(), _GENERATION, sql.Placeholder()
+    )
     await cursor.execute(bound, [_name(store), _name(file), _name(generation)])
     return cursor.rowcount
 
 
 async def _count(cursor: Cursor, store: StoreId, change: int) -> None:
-    statement = sql.SQL("UPDATE stores SET chunks = chunks + {} WHERE id = {}").format(sql.Placeholder(), sql.Placeholder())
+    statement = sql.SQL("UPDATE stores SET chunks = chunks + {} WHERE id = {}").format(
+        sql.Placeholder(), sql.Placeholder()
+    )
     await cursor.execute(statement, [change, _name(store)])
 
 
@@ -405,6 +498,8 @@ def _vector(vector: Vector) -> str:
 
 
 def _version(schema: RowSchema) -> str:
-    """Return what is written on every chunk and demanded of every one found: chunks stamped under other required fields are not seen."""
+    """Return what is written on every chunk and demanded of every one found: chunks stamped under
+    other required fields are not seen.
+    """
     required = sorted((spec.name, spec.type) for spec in schema.fields.values() if spec.required)
     return f"{_LAYOUT}:{hashlib.sha256(repr(required).encode()).hexdigest()[:16]}"

@@ -1,8 +1,10 @@
-"""How strings, numbers and documents are spelt in PostgreSQL, and read back. The counterparts are the store and its filter, which both use it.
+"""How strings, numbers and documents are spelt in PostgreSQL, and read back. The counterparts are the store
+and its filter, which both use it.
 
-PostgreSQL stores no NUL. So the first four code points are escaped, in text, in JSON and in what they are compared with alike: each becomes
-U+0001 and two marks. The escape keeps what filters ask about, since it maps each character on its own, no escaped text is part of another
-by accident, and the order of code points is the order of the escaped (U+0000 to U+0003 stay the smallest, in their order).
+PostgreSQL stores no NUL. So the first four code points are escaped, in text, in JSON and in what they are
+compared with alike: each becomes U+0001 and two marks. The escape keeps what filters ask about, since it maps
+each character on its own, no escaped text is part of another by accident, and the order of code points is the
+order of the escaped (U+0000 to U+0003 stay the smallest, in their order).
 """
 
 from __future__ import annotations
@@ -15,7 +17,12 @@ from typing import Any, Final
 
 from regate_orchestrator.values import Json
 
-_ESCAPED: Final = {"\x00": "\x01\x02\x02", "\x01": "\x01\x02\x03", "\x02": "\x01\x03\x02", "\x03": "\x01\x03\x03"}
+_ESCAPED: Final = {
+    "\x00": "\x01\x02\x02",
+    "\x01": "\x01\x02\x03",
+    "\x02": "\x01\x03\x02",
+    "\x03": "\x01\x03\x03",
+}
 _PLAIN: Final = {escape: character for character, escape in _ESCAPED.items()}
 _NEEDS_ESCAPE: Final = re.compile("[\x00-\x03]")
 _IS_ESCAPE: Final = re.compile("\x01[\x02\x03]{2}")
@@ -23,7 +30,9 @@ _MAX_EXACT: Final = 2**53
 
 
 def stored_text(value: str) -> str:
-    """Return the text as it lies in the database. Raises `ValueError` for a lone surrogate, which has no place in UTF-8."""
+    """Return the text as it lies in the database. Raises `ValueError` for a lone surrogate, which has
+    no place in UTF-8.
+    """
     try:
         value.encode()
     except UnicodeEncodeError:
@@ -37,7 +46,9 @@ def shown_text(value: str) -> str:
 
 
 def stored_json(value: Json) -> str:
-    """Return the JSON text as it lies in the database. Raises `ValueError` for what it cannot hold exactly."""
+    """Return the JSON text as it lies in the database. Raises `ValueError` for what it cannot hold
+    exactly.
+    """
     return json.dumps(_stored(value), ensure_ascii=False, allow_nan=False, separators=(",", ":"))
 
 
@@ -53,7 +64,8 @@ def _stored(value: Json) -> Any:
         case str():
             return stored_text(value)
         case float():
-            # The shortest decimal of a large float is not the float: its digits past 2^53 would compare with whole numbers wrongly.
+            # The shortest decimal of a large float is not the float: its digits past 2^53 would compare with
+            # whole numbers wrongly.
             return int(value) if math.isfinite(value) and abs(value) >= _MAX_EXACT else value
         case Mapping():
             return {stored_text(str(key)): _stored(one) for key, one in value.items()}

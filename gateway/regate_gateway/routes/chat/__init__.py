@@ -1,1 +1,3 @@
-"""What is passed on to an upstream: `/v1/chat/completions`, `/v1/completions`, `/v1/embeddings`, `/v1/models`."""
+"""What is passed on to an upstream: `/v1/chat/completions`, `/v1/completions`, `/v1/embeddings`,
+`/v1/models`.
+"""

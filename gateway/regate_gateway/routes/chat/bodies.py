@@ -1,4 +1,6 @@
-"""Reads the bodies of `/v1/chat/completions`, `/v1/completions` and `/v1/embeddings`. What cannot be honoured is refused by name."""
+"""Reads the bodies of `/v1/chat/completions`, `/v1/completions` and `/v1/embeddings`. What cannot be
+honoured is refused by name.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +9,13 @@ from dataclasses import replace
 from typing import Final
 
 from regate_gateway.http.fields import Fields
-from regate_gateway.routes.chat.forwarded import MAX_CHOICES, MAX_OUTPUT_TOKENS, SAMPLING, Forwarded, read_forwarded
+from regate_gateway.routes.chat.forwarded import (
+    MAX_CHOICES,
+    MAX_OUTPUT_TOKENS,
+    SAMPLING,
+    Forwarded,
+    read_forwarded,
+)
 from regate_gateway.routes.chat.messages import read_messages
 from regate_gateway.routes.chat.tools import TOOL_FIELDS, read_chat_tools
 from regate_gateway.routes.extras import Extras
@@ -25,18 +33,31 @@ _MAX_TOKEN: Final = 2**31 - 1
 _STREAM: Final = ("model", "stream", "stream_options")
 _CHAT: Final = frozenset(
     {
-        *(*SAMPLING, *_STREAM, *TOOL_FIELDS, "messages", "max_tokens", "max_completion_tokens", "logprobs", "top_logprobs"),
+        *(
+            *SAMPLING,
+            *_STREAM,
+            *TOOL_FIELDS,
+            "messages",
+            "max_tokens",
+            "max_completion_tokens",
+            "logprobs",
+            "top_logprobs",
+        ),
         *("response_format", "reasoning_effort", "verbosity"),
     }
 )
-_COMPLETION: Final = frozenset({*SAMPLING, *_STREAM, "prompt", "max_tokens", "logprobs", "echo", "suffix", "best_of"})
+_COMPLETION: Final = frozenset(
+    {*SAMPLING, *_STREAM, "prompt", "max_tokens", "logprobs", "echo", "suffix", "best_of"}
+)
 _EMBEDDING: Final = frozenset({"model", "input", "encoding_format", "dimensions", "user"})
 
 
 def read_chat(body: Mapping[str, Json], *, listed: Collection[str], omit: Collection[str]) -> Forwarded:
-    """Return the checked request for a chat completion. Raises `InvalidRequest` naming the field and what to change.
+    """Return the checked request for a chat completion. Raises `InvalidRequest` naming the field and what to
+    change.
 
-    `listed` are the fields that some upstream is said to take beyond the known ones, `omit` the types of tools that are left out.
+    `listed` are the fields that some upstream is said to take beyond the known ones, `omit` the types of
+    tools that are left out.
     """
     fields, extras = Fields(body), Extras(frozenset(listed))
     forwarded = read_forwarded(fields, "/chat/completions", _CHAT, extras, hints=IN_CHAT)
@@ -56,7 +77,9 @@ def read_chat(body: Mapping[str, Json], *, listed: Collection[str], omit: Collec
 def read_completion(body: Mapping[str, Json], *, listed: Collection[str]) -> Forwarded:
     """Return the checked request for a completion. Raises `InvalidRequest` as above."""
     fields = Fields(body)
-    forwarded = read_forwarded(fields, "/completions", _COMPLETION, Extras(frozenset(listed)), hints=IN_COMPLETIONS)
+    forwarded = read_forwarded(
+        fields, "/completions", _COMPLETION, Extras(frozenset(listed)), hints=IN_COMPLETIONS
+    )
     _require_texts_or_tokens(fields, "prompt")
     fields.maybe_integer("max_tokens", least=0, most=MAX_OUTPUT_TOKENS)
     fields.maybe_integer("logprobs", least=0, most=_MAX_LOGPROBS)
@@ -71,7 +94,9 @@ def read_completion(body: Mapping[str, Json], *, listed: Collection[str]) -> For
 def read_embedding(body: Mapping[str, Json], *, listed: Collection[str]) -> Forwarded:
     """Return the checked request for embeddings. Raises `InvalidRequest` as above."""
     fields = Fields(body)
-    forwarded = read_forwarded(fields, "/embeddings", _EMBEDDING, Extras(frozenset(listed)), hints=IN_EMBEDDINGS)
+    forwarded = read_forwarded(
+        fields, "/embeddings", _EMBEDDING, Extras(frozenset(listed)), hints=IN_EMBEDDINGS
+    )
     _require_texts_or_tokens(fields, "input")
     fields.choice("encoding_format", ("float", "base64"), default="float")
     fields.maybe_integer("dimensions", least=1, most=16_384)
@@ -79,8 +104,13 @@ def read_embedding(body: Mapping[str, Json], *, listed: Collection[str]) -> Forw
 
 
 def _vacuous_logprobs(fields: Fields) -> frozenset[str]:
-    """Check the wish for log probabilities, and return the fields that ask for nothing and that backends refuse all the same."""
-    wanted, top = fields.boolean("logprobs", default=False), fields.maybe_integer("top_logprobs", least=0, most=_MAX_LOGPROBS)
+    """Check the wish for log probabilities, and return the fields that ask for nothing and that
+    backends refuse all the same.
+    """
+    wanted, top = (
+        fields.boolean("logprobs", default=False),
+        fields.maybe_integer("top_logprobs", least=0, most=_MAX_LOGPROBS),
+    )
     if top and not wanted:
         raise InvalidRequest("'top_logprobs' is only allowed when 'logprobs' is true.", param="top_logprobs")
     return frozenset() if wanted else frozenset({"top_logprobs"})
@@ -94,10 +124,16 @@ def _response_format(fields: Fields, extras: Extras) -> JsonObject | None:
     kind = wanted.choice("type", ("text", "json_object", "json_schema"), default=None)
     if kind != "json_schema":
         if wanted.has("json_schema"):
-            raise InvalidRequest("'response_format.json_schema' needs the type 'json_schema'.", param=wanted.param("json_schema"))
+            raise InvalidRequest(
+                "'response_format.json_schema' needs the type 'json_schema'.",
+                param=wanted.param("json_schema"),
+            )
         return {"type": kind, **others}
     inner = wanted.object("json_schema")
-    members: dict[str, Json] = {**extras.of(inner, {"name", "description", "schema", "strict"}), "name": inner.string("name", most=64)}
+    members: dict[str, Json] = {
+        **extras.of(inner, {"name", "description", "schema", "strict"}),
+        "name": inner.string("name", most=64),
+    }
     if (description := inner.maybe_string("description", most=LONGEST)) is not None:
         members["description"] = description
     if inner.has("schema"):
@@ -108,7 +144,9 @@ def _response_format(fields: Fields, extras: Extras) -> JsonObject | None:
 
 
 def _require_texts_or_tokens(fields: Fields, name: str) -> None:
-    """Raise `InvalidRequest` unless this is a text, several, the numbers of a text's tokens, or those of several. None of them is empty."""
+    """Raise `InvalidRequest` unless this is a text, several, the numbers of a text's tokens, or those
+    of several. None of them is empty.
+    """
     value = fields.required(name)
     if isinstance(value, str):
         texts = [fields.string(name, most=LONGEST)]

@@ -1,7 +1,7 @@
 """A request that is passed on to an upstream, checked before anything is decided or counted.
 
-The fields that the proxied routes have in common are read here, the rest of their bodies in `bodies.py`. What depends on the upstream
-is left to `sent`, once that is chosen.
+The fields that the proxied routes have in common are read here, the rest of their bodies in `bodies.py`. What
+depends on the upstream is left to `sent`, once that is chosen.
 """
 
 from __future__ import annotations
@@ -20,13 +20,33 @@ from regate_orchestrator.values import Json, JsonObject
 
 HARMLESS: Final = frozenset(
     {
-        *("metadata", "store", "service_tier", "safety_identifier", "prompt_cache_key", "prompt_cache_retention", "prompt_cache_options"),
+        *(
+            "metadata",
+            "store",
+            "service_tier",
+            "safety_identifier",
+            "prompt_cache_key",
+            "prompt_cache_retention",
+            "prompt_cache_options",
+        ),
         "modalities",
     }
 )
-"""Fields that are taken and not sent on, unless the operator lists them for the upstream: they ask for nothing that is not done anyway."""
+"""Fields that are taken and not sent on, unless the operator lists them for the upstream: they ask for
+nothing that is not done anyway.
+"""
 
-SAMPLING: Final = ("temperature", "top_p", "presence_penalty", "frequency_penalty", "seed", "stop", "n", "logit_bias", "user")
+SAMPLING: Final = (
+    "temperature",
+    "top_p",
+    "presence_penalty",
+    "frequency_penalty",
+    "seed",
+    "stop",
+    "n",
+    "logit_bias",
+    "user",
+)
 _CHECKED: Final = frozenset(SAMPLING)
 _NUMBERS: Final[Mapping[str, tuple[float, float]]] = {
     "temperature": (0, 2),
@@ -43,7 +63,8 @@ MAX_OUTPUT_TOKENS: Final = 10_000_000
 
 @dataclass(frozen=True, slots=True)
 class Forwarded:
-    """The checked request. `body` is what any upstream is sent of it, `harmless` what one is sent that is said to take it.
+    """The checked request. `body` is what any upstream is sent of it, `harmless` what one is sent that is
+    said to take it.
 
     Messages and tools are sent beside that, when it is decided what of them may be (`gate.py`).
     """
@@ -65,17 +86,27 @@ class Forwarded:
 
     @property
     def tool_types(self) -> tuple[str, ...]:
-        """Return the types of the tools, as policies are told them. A search that only some backends know is one too."""
+        """Return the types of the tools, as policies are told them. A search that only some backends
+        know is one too.
+        """
         return (*self.tools.types, "web_search") if "web_search_options" in self.body else self.tools.types
 
     @property
     def asked(self) -> JsonObject:
         """Return everything that is asked for, whatever of it will be sent."""
-        return {**self.body, **({"messages": self.messages.sent} if self.messages.sent else {}), **self.tools.members(())}
+        return {
+            **self.body,
+            **({"messages": self.messages.sent} if self.messages.sent else {}),
+            **self.tools.members(()),
+        }
 
 
-def read_forwarded(fields: Fields, path: str, known: frozenset[str], extras: Extras, *, hints: Mapping[str, Hint]) -> Forwarded:
-    """Return the request with the fields checked that the routes have in common. The caller must check the others that are known to it."""
+def read_forwarded(
+    fields: Fields, path: str, known: frozenset[str], extras: Extras, *, hints: Mapping[str, Hint]
+) -> Forwarded:
+    """Return the request with the fields checked that the routes have in common. The caller must check
+    the others that are known to it.
+    """
     others = {} if fields.values.keys() <= known else extras.of(fields, known | HARMLESS, hints=hints)
     if not _CHECKED.isdisjoint(fields.values):
         _sampling(fields)
@@ -98,7 +129,9 @@ def read_forwarded(fields: Fields, path: str, known: frozenset[str], extras: Ext
 
 
 def sent(request: Forwarded, *, takes: Collection[str], has_tiers: bool) -> dict[str, Json]:
-    """Return what an upstream is sent that takes these fields beyond the known ones. Raises `InvalidRequest` for one that it does not."""
+    """Return what an upstream is sent that takes these fields beyond the known ones. Raises
+    `InvalidRequest` for one that it does not.
+    """
     request.extras.require(takes)
     _require_harmless(request.harmless, takes)
     body = {**request.body, **{name: value for name, value in request.harmless.items() if name in takes}}
@@ -123,7 +156,10 @@ def _logit_bias(fields: Fields) -> None:
     if bias is None:
         return
     if len(bias.values) > _MAX_BIASES:
-        message = f"Invalid 'logit_bias': too many properties. Expected at most {_MAX_BIASES}, but got {len(bias.values)}."
+        message = (
+            f"Invalid 'logit_bias': too many properties. Expected at most {_MAX_BIASES}, but got "
+            f"{len(bias.values)}."
+        )
         raise InvalidRequest(message, param="logit_bias", code="object_above_max_properties")
     for token in bias.values:
         if not (token.isascii() and token.isdigit() and len(token) <= 10):
@@ -138,7 +174,11 @@ def _stream_options(fields: Fields, extras: Extras) -> JsonObject | None:
     if options is None:
         return None
     others = extras.of(options, {"include_usage", "include_obfuscation"})
-    known = {name: options.boolean(name, default=False) for name in ("include_usage", "include_obfuscation") if options.has(name)}
+    known = {
+        name: options.boolean(name, default=False)
+        for name in ("include_usage", "include_obfuscation")
+        if options.has(name)
+    }
     return {**known, **others}
 
 
@@ -159,7 +199,9 @@ def _harmless(fields: Fields, listed: Collection[str]) -> JsonObject:
 
 
 def _require_harmless(found: JsonObject, takes: Collection[str]) -> None:
-    """Raise `InvalidRequest` where one of the fields does ask for something, which only whom it is passed on to could give."""
+    """Raise `InvalidRequest` where one of the fields does ask for something, which only whom it is
+    passed on to could give.
+    """
     if found.get("store") and "store" not in takes:
         message = "'store' is not supported here: an answer that passes through is not kept."
         raise InvalidRequest(message, param="store", code="unsupported_parameter")

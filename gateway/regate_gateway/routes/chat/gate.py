@@ -1,7 +1,9 @@
-"""The gate before a request that is passed on: what enters its prompt is decided by the rules, and read by the means, of `/v1/responses`.
+"""The gate before a request that is passed on: what enters its prompt is decided by the rules, and read by
+the means, of `/v1/responses`.
 
-The files that messages name, the outputs of the client's tools, and which tools the model may see; all asked with the route and the quota, in
-one record. A conversation of text alone asks for nothing more than these two.
+The files that messages name, the outputs of the client's tools, and which tools the model may see; all asked
+with the route and the quota, in one record. A conversation of text alone asks for nothing more than these
+two.
 """
 
 from __future__ import annotations
@@ -32,7 +34,9 @@ _NO_HISTORY: Final = History((), {})
 
 @dataclass(frozen=True, slots=True)
 class Admission:
-    """What was decided: the route, the quota, the files that may be read, the tools that are hidden, the outputs of tools that are admitted."""
+    """What was decided: the route, the quota, the files that may be read, the tools that are hidden,
+    the outputs of tools that are admitted.
+    """
 
     route: Decision
     quota: Decision
@@ -42,26 +46,44 @@ class Admission:
 
 
 async def admit(call: Call, request: Forwarded) -> Admission:
-    """Return what is decided of the request, its messages and its tools, once it is recorded. Refuses nothing itself."""
+    """Return what is decided of the request, its messages and its tools, once it is recorded. Refuses
+    nothing itself.
+    """
     services, context = call.services, call.context
     asked = await services.loop.gate.ask(context, _NO_HISTORY, files=_named_files(request.messages))
-    view = request_view(call.request.method, f"/v1{request.path}", request.model, stream=request.stream, tool_types=request.tool_types)
+    view = request_view(
+        call.request.method,
+        f"/v1{request.path}",
+        request.model,
+        stream=request.stream,
+        tool_types=request.tool_types,
+    )
     questions = [route_question(request.model, view), quota_question(view), *asked.questions]
     outputs = [tool_result({"output": one.output}) for one in request.messages.outputs]
-    deciding = services.enforcer.decide_all(context, "route.call", questions, batch=Batch(tool_results=outputs) if outputs else _NOTHING)
+    deciding = services.enforcer.decide_all(
+        context, "route.call", questions, batch=Batch(tool_results=outputs) if outputs else _NOTHING
+    )
     if offered := request.tools.offered:
-        (decisions, admitted), hidden = await asyncio.gather(deciding, hidden_tools(services.enforcer, context, offered))
+        (decisions, admitted), hidden = await asyncio.gather(
+            deciding, hidden_tools(services.enforcer, context, offered)
+        )
     else:
         (decisions, admitted), hidden = await deciding, frozenset()
     route, quota, *files = decisions
     return Admission(route, quota, services.loop.gate.read(asked, files, admitted).files, hidden, admitted)
 
 
-async def members(call: Call, request: Forwarded, admission: Admission, capabilities: UpstreamCapabilities) -> dict[str, Json]:
-    """Return the messages and tools that an upstream of these traits is sent. Raises the refusal, which names the place."""
+async def members(
+    call: Call, request: Forwarded, admission: Admission, capabilities: UpstreamCapabilities
+) -> dict[str, Json]:
+    """Return the messages and tools that an upstream of these traits is sent. Raises the refusal,
+    which names the place.
+    """
     for position, output in enumerate(request.messages.outputs):
         if position not in admission.admitted.tool_results:
-            raise NotPermitted("The policy does not admit a tool's output of this request.", param=output.place)
+            raise NotPermitted(
+                "The policy does not admit a tool's output of this request.", param=output.place
+            )
     messages = [dict(message) for message in request.messages.sent]
     for one in request.messages.enclosed:
         content = list(cast("Sequence[Json]", messages[one.message]["content"]))
@@ -73,7 +95,9 @@ async def members(call: Call, request: Forwarded, admission: Admission, capabili
     return {**({"messages": messages} if messages else {}), **request.tools.members(admission.hidden)}
 
 
-def request_view(method: str, path: str, model: str, *, stream: bool = False, tool_types: Sequence[str] = ()) -> JsonObject:
+def request_view(
+    method: str, path: str, model: str, *, stream: bool = False, tool_types: Sequence[str] = ()
+) -> JsonObject:
     """Return a request as policies see it (`rego/schemas/input/route.json`)."""
     return {"method": method, "path": path, "model": model, "stream": stream, "tool_types": list(tool_types)}
 
@@ -82,9 +106,13 @@ def _named_files(messages: Messages) -> list[FileId]:
     return list(dict.fromkeys(file for one in messages.enclosed for file in files_of(_message(one))))
 
 
-async def _read(call: Call, one: EnclosedPart, admission: Admission, capabilities: UpstreamCapabilities) -> JsonObject:
+async def _read(
+    call: Call, one: EnclosedPart, admission: Admission, capabilities: UpstreamCapabilities
+) -> JsonObject:
     try:
-        (part,) = await call.services.parts.current(_message(one), admission.files, capabilities, tenant=call.context.principal.tenant)
+        (part,) = await call.services.parts.current(
+            _message(one), admission.files, capabilities, tenant=call.context.principal.tenant
+        )
     except CallerError as error:
         error.param = one.place  # where it stands in this request
         raise

@@ -1,7 +1,8 @@
-"""Reads the messages of a chat completion. What is not known in them is refused: a backend would fetch, open or obey it.
+"""Reads the messages of a chat completion. What is not known in them is refused: a backend would fetch, open
+or obey it.
 
-An image or a file becomes the content part that it is in `/v1/responses`, and is decided and read as there, when it is known who serves the
-request (`gate.py`). Everything else is sent as it is read here.
+An image or a file becomes the content part that it is in `/v1/responses`, and is decided and read as there,
+when it is known who serves the request (`gate.py`). Everything else is sent as it is read here.
 """
 
 from __future__ import annotations
@@ -25,12 +26,21 @@ _BREAKPOINT: Final = "prompt_cache_breakpoint"
 _REASONING: Final = ("reasoning_content", "reasoning")
 _OF_ANY: Final = frozenset({"role", "content", "name"})
 _OF_TOOL: Final = _OF_ANY | {"tool_call_id"}
-_OF_ASSISTANT: Final = _OF_ANY | {"refusal", "tool_calls", "function_call", "annotations", "audio", *_REASONING}
+_OF_ASSISTANT: Final = _OF_ANY | {
+    "refusal",
+    "tool_calls",
+    "function_call",
+    "annotations",
+    "audio",
+    *_REASONING,
+}
 
 
 @dataclass(frozen=True, slots=True)
 class EnclosedPart:
-    """An image or a file in a message: where it stands, how error answers name the place, and what it is as a part of `/v1/responses`."""
+    """An image or a file in a message: where it stands, how error answers name the place, and what it
+    is as a part of `/v1/responses`.
+    """
 
     message: int
     position: int
@@ -50,7 +60,9 @@ class ToolOutput:
 
 @dataclass(frozen=True, slots=True)
 class Messages:
-    """The messages as they are sent, but for what is enclosed in them, and for reasoning, which goes back only to whom takes it."""
+    """The messages as they are sent, but for what is enclosed in them, and for reasoning, which goes
+    back only to whom takes it.
+    """
 
     sent: list[dict[str, Json]] = field(default_factory=list)
     enclosed: list[EnclosedPart] = field(default_factory=list)
@@ -68,7 +80,10 @@ def read_messages(fields: Fields, extras: Extras) -> Messages:
     for message in found:
         _Reader(messages, extras).read(message)
     if (count := len(messages.enclosed)) > _MAX_ENCLOSED:
-        too_many = f"Invalid 'messages': too many images and files. Expected at most {_MAX_ENCLOSED}, but got {count}."
+        too_many = (
+            f"Invalid 'messages': too many images and files. Expected at most {_MAX_ENCLOSED}, but got "
+            f"{count}."
+        )
         raise InvalidRequest(too_many, param="messages", code="array_above_max_length")
     return messages
 
@@ -90,7 +105,10 @@ class _Reader:
                 members |= self._assistant(message)
             case "tool":
                 members |= self._beside(message, _OF_TOOL)
-                members |= {"content": self._content(message, self._text), "tool_call_id": message.string("tool_call_id", most=256)}
+                members |= {
+                    "content": self._content(message, self._text),
+                    "tool_call_id": message.string("tool_call_id", most=256),
+                }
                 self._messages.outputs.append(ToolOutput(message.param("content"), members["content"]))
             case "function":
                 members |= {**self._beside(message), "content": message.maybe_string("content", most=LONGEST)}
@@ -115,7 +133,9 @@ class _Reader:
         parts = self._parts(message, read_part)
         if not parts:
             place = message.param("content")
-            raise InvalidRequest(f"'{place}' must be a string, or a list with at least one part.", param=place)
+            raise InvalidRequest(
+                f"'{place}' must be a string, or a list with at least one part.", param=place
+            )
         return parts
 
     def _parts(self, message: Fields, read_part: Callable[[Fields], JsonObject]) -> list[Json]:
@@ -135,7 +155,11 @@ class _Reader:
                 image = part.object("image_url")
                 image.refuse_unknown({"url", "detail"})
                 detail = image.choice("detail", ("auto", "low", "high", "original"), default="auto")
-                enclosed: JsonObject = {"type": "input_image", "image_url": image_address(image, "url"), "detail": detail}
+                enclosed: JsonObject = {
+                    "type": "input_image",
+                    "image_url": image_address(image, "url"),
+                    "detail": detail,
+                }
                 return self._enclosed(enclosed, image.param("url"), self._of_part(part, "image_url"))
             case "file":
                 file = part.object("file")
@@ -147,11 +171,15 @@ class _Reader:
 
     def _enclosed(self, part: JsonObject, place: str, beside: JsonObject) -> JsonObject:
         """Note what has to be read, and return what stands in its place until then."""
-        self._messages.enclosed.append(EnclosedPart(len(self._messages.sent), len(self._read), place, part, beside))
+        self._messages.enclosed.append(
+            EnclosedPart(len(self._messages.sent), len(self._read), place, part, beside)
+        )
         return part
 
     def _of_part(self, part: Fields, member: str) -> dict[str, Json]:
-        """Return what a part has beside its own member. A breakpoint for a cache is a hint about the upstream's, and is not sent on."""
+        """Return what a part has beside its own member. A breakpoint for a cache is a hint about the
+        upstream's, and is not sent on.
+        """
         known = {"type", member} if _BREAKPOINT in self._extras.listed else {"type", member, _BREAKPOINT}
         others = self._extras.of(part, known)
         if _BREAKPOINT in known and (cut := part.maybe_object(_BREAKPOINT)) is not None:
@@ -163,7 +191,9 @@ class _Reader:
     # ------------------------------------------------------------ the model's own messages
 
     def _assistant(self, message: Fields) -> dict[str, Json]:
-        """Return what a model said, which may be as it was answered: with members that are empty, and with its reasoning."""
+        """Return what a model said, which may be as it was answered: with members that are empty, and
+        with its reasoning.
+        """
         message.refuse_unsupported("audio")
         message.array("annotations", most=10_000)
         members: dict[str, Json] = {**self._beside(message, _OF_ASSISTANT), "content": self._said(message)}
@@ -182,12 +212,20 @@ class _Reader:
 
     def _said(self, message: Fields) -> Json:
         content = message.values.get("content")
-        return message.maybe_string("content", most=LONGEST) if isinstance(content, str) else self._parts(message, self._said_part) or None
+        return (
+            message.maybe_string("content", most=LONGEST)
+            if isinstance(content, str)
+            else self._parts(message, self._said_part) or None
+        )
 
     def _said_part(self, part: Fields) -> JsonObject:
         if part.values.get("type") != "refusal":
             return self._text(part)
-        return {"type": "refusal", **self._of_part(part, "refusal"), "refusal": part.string("refusal", most=LONGEST)}
+        return {
+            "type": "refusal",
+            **self._of_part(part, "refusal"),
+            "refusal": part.string("refusal", most=LONGEST),
+        }
 
     def _call(self, call: Fields) -> JsonObject:
         kind = call.choice("type", ("function", "custom"), default="function")

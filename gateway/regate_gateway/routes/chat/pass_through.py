@@ -1,4 +1,6 @@
-"""An upstream's answer on its way to the client: its bytes as they come, known to be an answer (the adapter's part), metered as they pass."""
+"""An upstream's answer on its way to the client: its bytes as they come, known to be an answer (the
+adapter's part), metered as they pass.
+"""
 
 from __future__ import annotations
 
@@ -25,11 +27,19 @@ _EVENTS_BEGINNING: Final = re.compile(rb'^(data: ?)\{\s*"', re.MULTILINE)
 class PassThrough(Response):
     """Sends the answer. The upstream's connection is closed with the client's.
 
-    `default_tier`: a tier of service was asked for that the upstream is not told of, so the answer says that it is of the default one.
+    `default_tier`: a tier of service was asked for that the upstream is not told of, so the answer says that
+    it is of the default one.
     """
 
     def __init__(
-        self, answer: Answering, stack: AsyncExitStack, spending: Spending, tap: UsageTap, *, request_id: str, default_tier: bool
+        self,
+        answer: Answering,
+        stack: AsyncExitStack,
+        spending: Spending,
+        tap: UsageTap,
+        *,
+        request_id: str,
+        default_tier: bool,
     ) -> None:
         super().__init__(status_code=200)
         self._answer = answer
@@ -39,8 +49,11 @@ class PassThrough(Response):
         self._request_id = request_id
         self._default_tier = default_tier
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002 — the ASGI signature
-        """Send the answer. An upstream that breaks off ends the connection too, so that a cut answer cannot pass for a whole one."""
+    # The ASGI signature
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002
+        """Send the answer. An upstream that breaks off ends the connection too, so that a cut answer
+        cannot pass for a whole one.
+        """
         try:
             async with self._stack:
                 await while_connected(receive, self._send(send))
@@ -49,19 +62,35 @@ class PassThrough(Response):
 
     async def _send(self, send: Send) -> None:
         is_stream = self._answer.is_stream
-        await send({"type": "http.response.start", "status": 200, "headers": list(sse.HEADERS) if is_stream else _JSON})
+        await send(
+            {
+                "type": "http.response.start",
+                "status": 200,
+                "headers": list(sse.HEADERS) if is_stream else _JSON,
+            }
+        )
         to_label = self._default_tier
         async for chunk in self._answer.chunks():
             self._tap.note(chunk)
-            body = _in_default_tier(chunk, _EVENTS_BEGINNING if is_stream else _BEGINNING) if to_label else chunk
+            body = (
+                _in_default_tier(chunk, _EVENTS_BEGINNING if is_stream else _BEGINNING) if to_label else chunk
+            )
             to_label = to_label and is_stream  # a plain answer has one beginning
             await send({"type": "http.response.body", "body": body, "more_body": True})
         if (failure := self._answer.failure) is not None:  # told amid the stream, and so told amid ours
             log_error(failure, request_id=self._request_id)
-            await send({"type": "http.response.body", "body": sse.encode_data(describe(failure).body()), "more_body": True})
+            await send(
+                {
+                    "type": "http.response.body",
+                    "body": sse.encode_data(describe(failure).body()),
+                    "more_body": True,
+                }
+            )
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
 
 def _in_default_tier(chunk: bytes, beginning: re.Pattern[bytes]) -> bytes:
-    """Return the answer, or these events of it, saying that they are of the default tier, unless they say themselves of which they are."""
+    """Return the answer, or these events of it, saying that they are of the default tier, unless they
+    say themselves of which they are.
+    """
     return chunk if _TIER in chunk else beginning.sub(rb'\1{"service_tier":"default","', chunk)

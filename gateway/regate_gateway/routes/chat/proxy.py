@@ -1,8 +1,8 @@
 """The proxied routes: `/v1/models`, `/v1/chat/completions`, `/v1/completions` and `/v1/embeddings`.
 
-The body is parsed once and re-serialised from checked fields (`bodies.py`), so what was decided is what is sent. A successful answer's
-bytes pass through as they come (`pass_through.py`); an upstream's errors are replaced by ours. No header of the caller goes on, and none of the
-upstream's comes back.
+The body is parsed once and re-serialised from checked fields (`bodies.py`), so what was decided is what is
+sent. A successful answer's bytes pass through as they come (`pass_through.py`); an upstream's errors are
+replaced by ours. No header of the caller goes on, and none of the upstream's comes back.
 """
 
 from __future__ import annotations
@@ -23,7 +23,14 @@ from regate_gateway.routes.chat.gate import admit, members, request_view
 from regate_gateway.routes.chat.pass_through import PassThrough
 from regate_orchestrator.authz.batches import Batch
 from regate_orchestrator.authz.decisions import Allow, Point, Question
-from regate_orchestrator.routing import BACKEND, MAX_OUTPUT_TOKENS, NO_STORE, choose_upstream, no_such_model, serve
+from regate_orchestrator.routing import (
+    BACKEND,
+    MAX_OUTPUT_TOKENS,
+    NO_STORE,
+    choose_upstream,
+    no_such_model,
+    serve,
+)
 from regate_orchestrator.values import Json
 
 _OUTPUT_LIMITS: Final[Mapping[str, tuple[str, ...]]] = {
@@ -37,18 +44,24 @@ _ABLE: Final = frozenset({NO_STORE, MAX_OUTPUT_TOKENS})
 
 async def list_models(call: Call) -> Response:
     """Answer `GET /v1/models`: the models that the caller may use, and no others."""
-    entries, reserved = await call.services.upstreams.model_entries(), await call.services.upstreams.reserved_entries()
+    entries, reserved = (
+        await call.services.upstreams.model_entries(),
+        await call.services.upstreams.reserved_entries(),
+    )
     batch = Batch(models=[str(entry["id"]) for entry in entries])
     if not entries and not reserved:
         return reply({"object": "list", "data": []})
     questions = [_listing_question(str(entry["id"])) for entry, _ in reserved]
-    decisions, admitted = await call.services.enforcer.decide_all(call.context, "model.list", questions, batch=batch)
+    decisions, admitted = await call.services.enforcer.decide_all(
+        call.context, "model.list", questions, batch=batch
+    )
     allowed = [entry for entry in entries if entry["id"] in admitted.models]
     # Of a model that runs only where policy says so, the policy must have said so to this caller.
     sent = [
         entry
         for (entry, upstreams), decision in zip(reserved, decisions, strict=True)
-        if isinstance(decision, Allow) and any(decision.decision_attributes.get(BACKEND) == upstream for upstream in upstreams)
+        if isinstance(decision, Allow)
+        and any(decision.decision_attributes.get(BACKEND) == upstream for upstream in upstreams)
     ]
     return reply({"object": "list", "data": [*allowed, *sent]})
 
@@ -59,7 +72,9 @@ async def retrieve_model(call: Call) -> Response:
     upstreams = call.services.upstreams
     known = [*await upstreams.model_entries(), *[entry for entry, _ in await upstreams.reserved_entries()]]
     request = request_view(call.request.method, "/v1/models", model)
-    await choose_upstream(call.context, model, request, enforcer=call.services.enforcer, catalogue=upstreams, supported=_ABLE)
+    await choose_upstream(
+        call.context, model, request, enforcer=call.services.enforcer, catalogue=upstreams, supported=_ABLE
+    )
     entry = next((entry for entry in known if entry["id"] == model), None)
     if entry is None:
         raise no_such_model(model)
@@ -68,18 +83,24 @@ async def retrieve_model(call: Call) -> Response:
 
 async def chat_completions(call: Call) -> Response:
     """Answer `POST /v1/chat/completions`."""
-    request = read_chat(await call.json(), listed=call.services.upstreams.extra_fields, omit=call.services.settings.tools.omit)
+    request = read_chat(
+        await call.json(), listed=call.services.upstreams.extra_fields, omit=call.services.settings.tools.omit
+    )
     return await _forward(call, request)
 
 
 async def completions(call: Call) -> Response:
     """Answer `POST /v1/completions`."""
-    return await _forward(call, read_completion(await call.json(), listed=call.services.upstreams.extra_fields))
+    return await _forward(
+        call, read_completion(await call.json(), listed=call.services.upstreams.extra_fields)
+    )
 
 
 async def embeddings(call: Call) -> Response:
     """Answer `POST /v1/embeddings`."""
-    return await _forward(call, read_embedding(await call.json(), listed=call.services.upstreams.extra_fields))
+    return await _forward(
+        call, read_embedding(await call.json(), listed=call.services.upstreams.extra_fields)
+    )
 
 
 async def _forward(call: Call, request: Forwarded) -> Response:
@@ -93,11 +114,15 @@ async def _forward(call: Call, request: Forwarded) -> Response:
         capabilities = upstreams.capabilities(chosen.upstream)
         checked = sent(request, takes=capabilities.extra_fields, has_tiers=capabilities.service_tiers)
         body = _limited(
-            {**checked, **await members(call, request, admission, capabilities)}, request.path, chosen.obligations.max_output_tokens
+            {**checked, **await members(call, request, admission, capabilities)},
+            request.path,
+            chosen.obligations.max_output_tokens,
         )
         if request.writes:
             body = within_output_limit(body, spending.limits)
-        passing = upstreams.pass_through(chosen.upstream, request.path, body, streamed=request.stream, alternates=chosen.alternates)
+        passing = upstreams.pass_through(
+            chosen.upstream, request.path, body, streamed=request.stream, alternates=chosen.alternates
+        )
         answer = await call.while_connected(stack.enter_async_context(passing))
     except BaseException:
         await stack.aclose()
@@ -105,11 +130,15 @@ async def _forward(call: Call, request: Forwarded) -> Response:
         raise
     tap = UsageTap(sent=demand.sent, writes=request.writes, streamed=answer.is_stream)
     untold_tier = request.service_tier is not None and "service_tier" not in body
-    return PassThrough(answer, stack, spending, tap, request_id=call.context.request_id, default_tier=untold_tier)
+    return PassThrough(
+        answer, stack, spending, tap, request_id=call.context.request_id, default_tier=untold_tier
+    )
 
 
 def _limited(body: dict[str, Json], path: str, most: int | None) -> dict[str, Json]:
-    """Return the body with its limits on output tokens lowered to what the policy obliges to; an embedding has no such output."""
+    """Return the body with its limits on output tokens lowered to what the policy obliges to; an
+    embedding has no such output.
+    """
     names = _OUTPUT_LIMITS.get(path, ())
     if most is None or not names:
         return body

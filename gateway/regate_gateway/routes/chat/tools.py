@@ -1,4 +1,6 @@
-"""Reads the tools of a chat completion, and which of them may or must be called. The client runs them; what its policy hides is left out."""
+"""Reads the tools of a chat completion, and which of them may or must be called. The client runs them;
+what its policy hides is left out.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +24,9 @@ _CALLABLE: Final = ("function", "custom")
 
 @dataclass(frozen=True, slots=True)
 class ChatTools:
-    """The tools by name, each as it is sent; `functions` are those of the older form. `allowed` None: `tool_choice` names no such set."""
+    """The tools by name, each as it is sent; `functions` are those of the older form. `allowed` None:
+    `tool_choice` names no such set.
+    """
 
     tools: Mapping[str, JsonObject] = field(default_factory=dict)
     functions: Mapping[str, JsonObject] = field(default_factory=dict)
@@ -37,18 +41,28 @@ class ChatTools:
     @property
     def types(self) -> tuple[str, ...]:
         """Return the types of the tools, as policies are told them."""
-        offered = {str(tool["type"]) for tool in self.tools.values()} | ({"function"} if self.functions else set())
+        offered = {str(tool["type"]) for tool in self.tools.values()} | (
+            {"function"} if self.functions else set()
+        )
         return tuple(kind for kind in _CALLABLE if kind in offered)
 
     @property
     def offered(self) -> dict[str, str]:
-        """Return the tools that the policy is asked about, types by name; a custom tool is the client's function to it."""
+        """Return the tools that the policy is asked about, types by name; a custom tool is the
+        client's function to it.
+        """
         return dict.fromkeys((*self.tools, *self.functions), "function")
 
     def members(self, hidden: Collection[str]) -> dict[str, Json]:
-        """Return the request's members about tools without those that are hidden. A choice of a tool that is not offered chooses nothing."""
+        """Return the request's members about tools without those that are hidden. A choice of a tool
+        that is not offered chooses nothing.
+        """
         sent: dict[str, Json] = {}
-        left = {name: tool for name, tool in self.tools.items() if name not in hidden and (self.allowed is None or name in self.allowed)}
+        left = {
+            name: tool
+            for name, tool in self.tools.items()
+            if name not in hidden and (self.allowed is None or name in self.allowed)
+        }
         if left:
             sent["tools"] = list(left.values())
             if self.choice is not None and (self.chosen is None or self.chosen in left):
@@ -63,7 +77,9 @@ class ChatTools:
 
 
 def read_chat_tools(fields: Fields, extras: Extras, *, omit: Collection[str]) -> ChatTools:
-    """Return the tools. Raises `InvalidRequest` for one that cannot be passed on, unless the operator lists its type as one to leave out."""
+    """Return the tools. Raises `InvalidRequest` for one that cannot be passed on, unless the operator
+    lists its type as one to leave out.
+    """
     tools: dict[str, JsonObject] = {}
     for tool in fields.objects("tools", most=_MAX_TOOLS):
         match tool.string("type", most=64):
@@ -75,14 +91,18 @@ def read_chat_tools(fields: Fields, extras: Extras, *, omit: Collection[str]) ->
                 members = _function(inner, extras) if kind == "function" else _custom(inner, extras)
                 tools[name] = {"type": kind, kind: members, **extras.of(tool, {"type", kind})}
             case kind:
-                message = f"Tools of type '{kind}' are not supported by this gateway; use 'function' or 'custom'."
+                message = (
+                    f"Tools of type '{kind}' are not supported by this gateway; use 'function' or 'custom'."
+                )
                 raise InvalidRequest(message, param=tool.param("type"), code="unsupported_parameter")
     functions: dict[str, JsonObject] = {}
     for function in fields.objects("functions", most=_MAX_TOOLS):
         functions[_new_name(function, {**tools, **functions})] = _function(function, extras)
     choice, chosen, allowed = _choice(fields, tools)
     call, called = _function_call(fields, functions)
-    parallel = fields.boolean("parallel_tool_calls", default=True) if fields.has("parallel_tool_calls") else None
+    parallel = (
+        fields.boolean("parallel_tool_calls", default=True) if fields.has("parallel_tool_calls") else None
+    )
     return ChatTools(tools, functions, choice, chosen, allowed, parallel, call, called)
 
 
@@ -95,7 +115,10 @@ def _new_name(tool: Fields, taken: Collection[str]) -> str:
 
 def _function(function: Fields, extras: Extras) -> JsonObject:
     others = extras.of(function, {"name", "description", "parameters", "strict"})
-    members: dict[str, Json] = {"name": tool_name(function, most=64), "description": function.maybe_string("description", most=_LONGEST)}
+    members: dict[str, Json] = {
+        "name": tool_name(function, most=64),
+        "description": function.maybe_string("description", most=_LONGEST),
+    }
     if function.has("parameters"):
         members["parameters"] = read_schema(function, "parameters")
     if function.has("strict"):
@@ -105,7 +128,10 @@ def _function(function: Fields, extras: Extras) -> JsonObject:
 
 def _custom(tool: Fields, extras: Extras) -> JsonObject:
     others = extras.of(tool, {"name", "description", "format"})
-    members: dict[str, Json] = {"name": tool_name(tool, most=64), "description": tool.maybe_string("description", most=_LONGEST)}
+    members: dict[str, Json] = {
+        "name": tool_name(tool, most=64),
+        "description": tool.maybe_string("description", most=_LONGEST),
+    }
     wanted = tool.maybe_object("format")
     if wanted is not None:
         wanted.refuse_unknown({"type", "grammar"})
@@ -114,7 +140,10 @@ def _custom(tool: Fields, extras: Extras) -> JsonObject:
         if kind == "grammar":
             grammar = wanted.object("grammar")
             grammar.refuse_unknown({"syntax", "definition"})
-            syntax, definition = grammar.choice("syntax", ("lark", "regex"), default=None), grammar.string("definition", most=_LONGEST)
+            syntax, definition = (
+                grammar.choice("syntax", ("lark", "regex"), default=None),
+                grammar.string("definition", most=_LONGEST),
+            )
             members["format"] = {"type": kind, "grammar": {"syntax": syntax, "definition": definition}}
     return {**{name: value for name, value in members.items() if value is not None}, **others}
 
@@ -122,8 +151,12 @@ def _custom(tool: Fields, extras: Extras) -> JsonObject:
 # ---------------------------------------------------------------- which may or must be called
 
 
-def _choice(fields: Fields, tools: Mapping[str, JsonObject]) -> tuple[Json, str | None, frozenset[str] | None]:
-    """Return the choice as it is sent, the one tool that it demands, and the only ones that it allows: others are then not sent at all."""
+def _choice(
+    fields: Fields, tools: Mapping[str, JsonObject]
+) -> tuple[Json, str | None, frozenset[str] | None]:
+    """Return the choice as it is sent, the one tool that it demands, and the only ones that it allows:
+    others are then not sent at all.
+    """
     if not fields.has("tool_choice"):
         return None, None, None
     if isinstance(fields.values["tool_choice"], str):
@@ -141,10 +174,15 @@ def _choice(fields: Fields, tools: Mapping[str, JsonObject]) -> tuple[Json, str 
     allowed = choice.object(kind)
     allowed.refuse_unknown({"mode", "tools"})
     mode = allowed.choice("mode", ("auto", "required"), default=None)
-    names = frozenset(_named(one, one.choice("type", _CALLABLE, default=None), tools) for one in allowed.objects("tools", most=_MAX_TOOLS))
+    names = frozenset(
+        _named(one, one.choice("type", _CALLABLE, default=None), tools)
+        for one in allowed.objects("tools", most=_MAX_TOOLS)
+    )
     if not names:
         place = allowed.param("tools")
-        raise InvalidRequest(f"'{place}' must name at least one tool.", param=place, code="missing_required_parameter")
+        raise InvalidRequest(
+            f"'{place}' must name at least one tool.", param=place, code="missing_required_parameter"
+        )
     return mode, None, names
 
 
@@ -178,4 +216,6 @@ def _require_tools(fields: Fields, tools: str, choice: str) -> None:
 
 
 def _not_among(name: str, place: str, tools: str) -> InvalidRequest:
-    return InvalidRequest(f"'{place}' names the tool '{name[:100]}', which is not among '{tools}'.", param=place)
+    return InvalidRequest(
+        f"'{place}' names the tool '{name[:100]}', which is not among '{tools}'.", param=place
+    )

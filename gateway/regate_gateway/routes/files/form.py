@@ -1,4 +1,6 @@
-"""What the form of `POST /v1/files` says beside the file: what it is for, and when it expires. Nested fields are written in brackets, or as JSON."""
+"""What the form of `POST /v1/files` says beside the file: what it is for, and when it expires. Nested
+fields are written in brackets, or as JSON.
+"""
 
 from __future__ import annotations
 
@@ -41,7 +43,9 @@ def read_file_form(fields: Mapping[str, str]) -> FileForm:
 
 
 def read_expiry(fields: Fields, purpose: str) -> int | None:
-    """Return how long a file is to stay, or None where it stays until it is deleted (OpenAI, "expires_after")."""
+    """Return how long a file is to stay, or None where it stays until it is deleted (OpenAI,
+    "expires_after").
+    """
     expiry = fields.maybe_object(_WHOLE)
     if expiry is None:
         return BATCH_EXPIRES_SECONDS if purpose == "batch" else None
@@ -54,9 +58,16 @@ def read_expiry(fields: Fields, purpose: str) -> int | None:
 
 def _nested(fields: Mapping[str, str]) -> Fields:
     """Return the expiry as JSON has it, whichever way the form wrote it."""
-    whole, parts = fields.get(_WHOLE), {name: fields[key] for name, key in (("anchor", _ANCHOR), ("seconds", _SECONDS)) if key in fields}
+    whole, parts = (
+        fields.get(_WHOLE),
+        {name: fields[key] for name, key in (("anchor", _ANCHOR), ("seconds", _SECONDS)) if key in fields},
+    )
     if whole is not None and parts:
-        raise InvalidRequest(f"'{_WHOLE}' is given twice: as JSON, and in brackets.", param=_WHOLE, code="mutually_exclusive_parameters")
+        raise InvalidRequest(
+            f"'{_WHOLE}' is given twice: as JSON, and in brackets.",
+            param=_WHOLE,
+            code="mutually_exclusive_parameters",
+        )
     if whole is None:
         seconds = parts.get("seconds", "")
         is_number = seconds.isascii() and seconds.isdigit() and len(seconds) <= 10
@@ -64,5 +75,7 @@ def _nested(fields: Mapping[str, str]) -> Fields:
     try:
         return Fields({_WHOLE: orjson.loads(whole)})
     except orjson.JSONDecodeError:
-        message = f"'{_WHOLE}' must be JSON with anchor and seconds, or be written as '{_ANCHOR}' and '{_SECONDS}'."
+        message = (
+            f"'{_WHOLE}' must be JSON with anchor and seconds, or be written as '{_ANCHOR}' and '{_SECONDS}'."
+        )
         raise InvalidRequest(message, param=_WHOLE, code="invalid_value") from None

@@ -1,4 +1,6 @@
-"""`/v1/files`: upload, list, retrieve, content, delete. Bytes go to storage as they arrive and come back in pieces."""
+"""`/v1/files`: upload, list, retrieve, content, delete. Bytes go to storage as they arrive and come
+back in pieces.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +30,9 @@ async def upload(call: Call) -> Response:
         form = await read_upload(call.request.scope, call.request.receive, limit=incoming.limit, store=store)
         call.say(form.meaning())
         said = read_file_form(form.fields)
-        row = await incoming.keep(filename=form.filename, size=form.size, purpose=said.purpose, expires_in_s=said.expires_in_s)
+        row = await incoming.keep(
+            filename=form.filename, size=form.size, purpose=said.purpose, expires_in_s=said.expires_in_s
+        )
     return reply(file_object(row))
 
 
@@ -38,17 +42,23 @@ async def listing(call: Call) -> Response:
     purpose = call.query().choice("purpose", (*PURPOSES, ""), default="") or None
     page = call.page(default=10_000, most=10_000, known=("purpose",))
     listed = Listed(LISTED_FILES, name=lambda row: row.id, view=partial(file_view, services))
-    rows = await services.listings.page(call.context, listed, page, partial(services.state.files, call.context.principal, purpose=purpose))
+    rows = await services.listings.page(
+        call.context, listed, page, partial(services.state.files, call.context.principal, purpose=purpose)
+    )
     return reply(list_object([file_object(row) for row in rows.rows], has_more=rows.has_more))
 
 
 async def retrieve(call: Call) -> Response:
     """Answer `GET /v1/files/{id}`."""
-    return reply(file_object(await fetch_file(call.services, call.context, call.path("file_id"), "file.read")))
+    return reply(
+        file_object(await fetch_file(call.services, call.context, call.path("file_id"), "file.read"))
+    )
 
 
 async def content(call: Call) -> Response:
-    """Answer `GET /v1/files/{id}/content` with the bytes, as a download: never as something a browser would run."""
+    """Answer `GET /v1/files/{id}/content` with the bytes, as a download: never as something a browser
+    would run.
+    """
     row = await fetch_file(call.services, call.context, call.path("file_id"), "file.read")
     headers = {
         "content-length": str(row.bytes),
@@ -60,7 +70,9 @@ async def content(call: Call) -> Response:
 
 
 async def delete(call: Call) -> Response:
-    """Answer `DELETE /v1/files/{id}`. Its chunks can be found nowhere from the moment this is acknowledged."""
+    """Answer `DELETE /v1/files/{id}`. Its chunks can be found nowhere from the moment this is
+    acknowledged.
+    """
     services, principal = call.services, call.context.principal
     row = await fetch_file(services, call.context, call.path("file_id"), "file.delete")
     stores = await services.files.remove(principal, row.id)
@@ -72,7 +84,9 @@ async def delete(call: Call) -> Response:
 
 
 async def _begun(pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    """Return the pieces when the first of them is here: a storage that fails before has its own status, and not that of an answer begun."""
+    """Return the pieces when the first of them is here: a storage that fails before has its own
+    status, and not that of an answer begun.
+    """
     first = await anext(pieces, b"")
 
     async def every() -> AsyncIterator[bytes]:

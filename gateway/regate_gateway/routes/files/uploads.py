@@ -1,4 +1,6 @@
-"""`/v1/uploads`: files that come in parts, for clients that send large ones so. What becomes of them is `documents/upload_parts.py`'s."""
+"""`/v1/uploads`: files that come in parts, for clients that send large ones so. What becomes of them
+is `documents/upload_parts.py`'s.
+"""
 
 from __future__ import annotations
 
@@ -50,10 +52,16 @@ async def add_part(call: Call) -> Response:
             return await incoming.write(pieces)
 
         most = min(incoming.limit, MAX_PART_BYTES)
-        form = await read_upload(call.request.scope, call.request.receive, limit=most, store=store, field="data", unnamed="part")
+        form = await read_upload(
+            call.request.scope, call.request.receive, limit=most, store=store, field="data", unnamed="part"
+        )
         for name in form.fields:
-            raise InvalidRequest(f"Unknown parameter: '{name[:100]}'.", param=name[:100], code="unknown_parameter")
-        part = await incoming.keep_as(lambda blob: services.chunked_uploads.add_part(call.context, row, blob, size=form.size))
+            raise InvalidRequest(
+                f"Unknown parameter: '{name[:100]}'.", param=name[:100], code="unknown_parameter"
+            )
+        part = await incoming.keep_as(
+            lambda blob: services.chunked_uploads.add_part(call.context, row, blob, size=form.size)
+        )
     return reply(part_object(part))
 
 
@@ -66,7 +74,9 @@ async def complete(call: Call) -> Response:
     md5 = fields.maybe_string("md5", most=64)
     if md5 is not None and not _MD5.fullmatch(md5):
         raise InvalidRequest("'md5' must be 32 hexadecimal digits.", param="md5", code="invalid_value")
-    row, file = await call.services.chunked_uploads.complete(call.context, UploadId(call.path("upload_id")), parts=parts, md5=md5)
+    row, file = await call.services.chunked_uploads.complete(
+        call.context, UploadId(call.path("upload_id")), parts=parts, md5=md5
+    )
     return reply(upload_object(row, status="completed", file=file))
 
 

@@ -1,6 +1,8 @@
-"""`/v1/prompts`: templates with versions and variables. An extension, since OpenAI has no public way to write prompts.
+"""`/v1/prompts`: templates with versions and variables. An extension, since OpenAI has no public way to write
+prompts.
 
-How a request uses one is `use.py`; what a template may hold, `template.py`. A version is never changed nor taken away alone.
+How a request uses one is `use.py`; what a template may hold, `template.py`. A version is never changed nor
+taken away alone.
 """
 
 from __future__ import annotations
@@ -12,7 +14,13 @@ from starlette.responses import Response
 
 from regate_gateway.http.connection import reply
 from regate_gateway.http.fields import Fields
-from regate_gateway.routes.authorized_fetch import fetch_prompt, fetch_prompt_version, no_such_prompt, prompt_view, version_number
+from regate_gateway.routes.authorized_fetch import (
+    fetch_prompt,
+    fetch_prompt_version,
+    no_such_prompt,
+    prompt_view,
+    version_number,
+)
 from regate_gateway.routes.call import Call
 from regate_gateway.routes.prompts.template import read_template
 from regate_gateway.routes.serializers import list_object, prompt_object, prompt_version_object
@@ -38,10 +46,21 @@ async def create(call: Call) -> Response:
     requested = split_attributes(metadata, param="metadata").requested
     template, variables = read_template(fields)
     identifier = PromptId(mint("pmpt_"))
-    question = Question(Point.PROMPT, "prompt.create", {"id": identifier, "name": name, "requested": requested}, about=identifier)
-    decision, stamp = await services.enforcer.stamp(context, question, described={"id": identifier, "name": name})
+    question = Question(
+        Point.PROMPT,
+        "prompt.create",
+        {"id": identifier, "name": name, "requested": requested},
+        about=identifier,
+    )
+    decision, stamp = await services.enforcer.stamp(
+        context, question, described={"id": identifier, "name": name}
+    )
     if isinstance(decision, Deny):
-        raise NotPermitted("The policy does not permit this prompt: " + ("; ".join(decision.reasons) or "no reason given") + ".")
+        raise NotPermitted(
+            "The policy does not permit this prompt: "
+            + ("; ".join(decision.reasons) or "no reason given")
+            + "."
+        )
     now = int(services.clock())
     row = PromptRow(identifier, name, now, metadata, stamp)
     first = PromptVersion(identifier, 1, now, context.principal.id, template, variables)
@@ -54,13 +73,19 @@ async def listing(call: Call) -> Response:
     """Answer `GET /v1/prompts`: those that the policy lets the caller see, without their templates."""
     services = call.services
     listed = Listed(LISTED_PROMPTS, name=lambda row: row.id, view=partial(prompt_view, services))
-    page = await services.listings.page(call.context, listed, call.page(), partial(services.state.prompts, call.context.principal))
+    page = await services.listings.page(
+        call.context, listed, call.page(), partial(services.state.prompts, call.context.principal)
+    )
     return reply(list_object([prompt_object(row) for row in page.rows], has_more=page.has_more))
 
 
 async def retrieve(call: Call) -> Response:
     """Answer `GET /v1/prompts/{id}`, with the template of the default version."""
-    return reply(await _shown(call, await fetch_prompt(call.services, call.context, call.path("prompt_id"), "prompt.read")))
+    return reply(
+        await _shown(
+            call, await fetch_prompt(call.services, call.context, call.path("prompt_id"), "prompt.read")
+        )
+    )
 
 
 async def update(call: Call) -> Response:
@@ -68,12 +93,18 @@ async def update(call: Call) -> Response:
     fields = Fields(await call.json())
     fields.refuse_unknown({"name", "default_version"})
     if not (fields.has("name") or fields.has("default_version")):
-        raise InvalidRequest("Give 'name', 'default_version' or both.", param="name", code="missing_required_parameter")
+        raise InvalidRequest(
+            "Give 'name', 'default_version' or both.", param="name", code="missing_required_parameter"
+        )
     name = _name(fields) if fields.has("name") else None
     wanted = fields.maybe_id("default_version")
     row = await fetch_prompt(call.services, call.context, call.path("prompt_id"), "prompt.update")
-    default_version = None if wanted is None else version_number(wanted) or 0  # no version is 0, so it is refused below
-    changed = await call.services.state.update_prompt(call.context.principal, row.id, name=name, default_version=default_version)
+    default_version = (
+        None if wanted is None else version_number(wanted) or 0
+    )  # no version is 0, so it is refused below
+    changed = await call.services.state.update_prompt(
+        call.context.principal, row.id, name=name, default_version=default_version
+    )
     if changed is None:
         raise no_such_prompt(row.id)
     return reply(await _shown(call, changed))
@@ -95,7 +126,11 @@ async def add_version(call: Call) -> Response:
     row = await fetch_prompt(call.services, call.context, call.path("prompt_id"), "prompt.update")
     async with call.room("/v1/prompts/{prompt_id}/versions", stored_size(template)):
         added = await call.services.state.add_prompt_version(
-            call.context.principal, row.id, template=template, variables=variables, created_at=int(call.services.clock())
+            call.context.principal,
+            row.id,
+            template=template,
+            variables=variables,
+            created_at=int(call.services.clock()),
         )
     if added is None:
         raise no_such_prompt(row.id)
@@ -103,17 +138,29 @@ async def add_version(call: Call) -> Response:
 
 
 async def versions(call: Call) -> Response:
-    """Answer `GET /v1/prompts/{id}/versions`, newest first unless asked otherwise; cursors are version numbers."""
+    """Answer `GET /v1/prompts/{id}/versions`, newest first unless asked otherwise; cursors are version
+    numbers.
+    """
     page = call.page()
     row = await fetch_prompt(call.services, call.context, call.path("prompt_id"), "prompt.read")
     found = await call.services.state.prompt_versions(call.context.principal, row.id, page)
-    return reply(list_object([prompt_version_object(version) for version in found.rows], has_more=found.has_more, cursor="version"))
+    return reply(
+        list_object(
+            [prompt_version_object(version) for version in found.rows],
+            has_more=found.has_more,
+            cursor="version",
+        )
+    )
 
 
 async def version(call: Call) -> Response:
     """Answer `GET /v1/prompts/{id}/versions/{version}`."""
     row = await fetch_prompt(call.services, call.context, call.path("prompt_id"), "prompt.read")
-    return reply(prompt_version_object(await fetch_prompt_version(call.services, call.context, row, call.path("version"))))
+    return reply(
+        prompt_version_object(
+            await fetch_prompt_version(call.services, call.context, row, call.path("version"))
+        )
+    )
 
 
 async def _shown(call: Call, row: PromptRow) -> dict[str, object]:

@@ -1,7 +1,9 @@
-"""Reads a prompt's template, as it comes in with `POST /v1/prompts`: some fields of a Responses request, checked as that request's would be.
+"""Reads a prompt's template, as it comes in with `POST /v1/prompts`: some fields of a Responses request,
+checked as that request's would be.
 
-What a template holds is stored and shown to all who may read the prompt, so tools that carry credentials have no place in it. Ids of files
-and vector stores may stand in it: whoever uses the prompt must be allowed to use them too, which is decided then.
+What a template holds is stored and shown to all who may read the prompt, so tools that carry credentials have
+no place in it. Ids of files and vector stores may stand in it: whoever uses the prompt must be allowed to use
+them too, which is decided then.
 """
 
 from __future__ import annotations
@@ -28,12 +30,18 @@ _PLACE: Final = "template"
 
 
 def read_template(fields: Fields) -> tuple[JsonObject, tuple[str, ...]]:
-    """Return the template as it was sent, without its empty fields, and its variables. Raises `InvalidRequest` and `TooLarge`."""
+    """Return the template as it was sent, without its empty fields, and its variables. Raises
+    `InvalidRequest` and `TooLarge`.
+    """
     sent = fields.object(_PLACE)
     sent.refuse_unknown({*_PROMPTING, *_SETTINGS})
     template = {name: value for name, value in sent.values.items() if value is not None}
     if not any(name in template for name in _PROMPTING):
-        raise InvalidRequest(f"'{_PLACE}' must hold 'instructions', 'input' or both.", param=_PLACE, code="missing_required_parameter")
+        raise InvalidRequest(
+            f"'{_PLACE}' must hold 'instructions', 'input' or both.",
+            param=_PLACE,
+            code="missing_required_parameter",
+        )
     if len(orjson.dumps(template)) > _MAX_BYTES:
         raise TooLarge(f"'{_PLACE}' is larger than {_MAX_BYTES} bytes.", param=_PLACE)
     _require_messages(sent)
@@ -47,7 +55,9 @@ def _require_messages(sent: Fields) -> None:
     for item in sent.objects("input", most=_MAX_ITEMS):
         if item.maybe_string("type", most=64) not in (None, "message"):
             place = item.param("type")
-            raise InvalidRequest(f"'{place}' can only be 'message' in a template.", param=place, code="invalid_value")
+            raise InvalidRequest(
+                f"'{place}' can only be 'message' in a template.", param=place, code="invalid_value"
+            )
         item.required("role")  # an item without type and role would be a reference to a stored one
 
 
@@ -55,12 +65,17 @@ def _refuse_other_tools(sent: Fields) -> None:
     for tool in sent.objects("tools", most=128):
         if tool.string("type", most=64) not in _TOOLS:
             place = tool.param("type")
-            message = f"'{place}' can only be one of {', '.join(_TOOLS)} in a template; send other tools with the request."
+            message = (
+                f"'{place}' can only be one of {', '.join(_TOOLS)} in a template; send other tools with "
+                "the request."
+            )
             raise InvalidRequest(message, param=place, code="unsupported_parameter")
 
 
 def _check_as_request(template: JsonObject) -> None:
-    """Have the template read as the request that it will be part of: what would be refused then is refused now, under its name here."""
+    """Have the template read as the request that it will be part of: what would be refused then is
+    refused now, under its name here.
+    """
     body: dict[str, Json] = {"model": "any", "input": "any", **template}
     try:
         read_response_request(body)
@@ -68,4 +83,6 @@ def _check_as_request(template: JsonObject) -> None:
         if error.param is None:
             raise
         place = f"{_PLACE}.{error.param}"
-        raise InvalidRequest(error.message.replace(f"'{error.param}", f"'{place}", 1), param=place, code=error.code) from None
+        raise InvalidRequest(
+            error.message.replace(f"'{error.param}", f"'{place}", 1), param=place, code=error.code
+        ) from None

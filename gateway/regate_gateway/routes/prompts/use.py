@@ -1,7 +1,8 @@
-"""Using a prompt in a request: `prompt: {id, version, variables}` becomes the fields that its template holds, once the caller may use it.
+"""Using a prompt in a request: `prompt: {id, version, variables}` becomes the fields that its template holds,
+once the caller may use it.
 
-What comes out is an ordinary request, so everything in a template is checked and decided as if the caller had written it: models, tools,
-stores, files. How prompts are managed is `handlers.py`.
+What comes out is an ordinary request, so everything in a template is checked and decided as if the caller had
+written it: models, tools, stores, files. How prompts are managed is `handlers.py`.
 """
 
 from __future__ import annotations
@@ -23,9 +24,11 @@ _PARTS: Final = ("input_text", "input_image", "input_file")
 
 
 async def resolve_prompt(caller: Caller, body: dict[str, Json]) -> dict[str, Json]:
-    """Return the body with its prompt's template merged in, and `prompt` left as the Response repeats it; a body without one as it is.
+    """Return the body with its prompt's template merged in, and `prompt` left as the Response repeats it; a
+    body without one as it is.
 
-    Raises `NotFound` for a prompt that is absent or that the caller may not use, and `InvalidRequest` for variables that do not fit it.
+    Raises `NotFound` for a prompt that is absent or that the caller may not use, and `InvalidRequest` for
+    variables that do not fit it.
     """
     fields = Fields(body)
     if not fields.has("prompt"):
@@ -38,13 +41,19 @@ async def resolve_prompt(caller: Caller, body: dict[str, Json]) -> dict[str, Jso
     own = _own_input(fields)
     row = await fetch_prompt(caller.services, caller.context, identifier, "prompt.use", param="prompt.id")
     version = await fetch_prompt_version(caller.services, caller.context, row, wanted, param="prompt.version")
-    await caller.services.enforcer.record(caller.context, "prompt.used", {"prompt": {"id": row.id, "version": version.version}})
+    await caller.services.enforcer.record(
+        caller.context, "prompt.used", {"prompt": {"id": row.id, "version": version.version}}
+    )
     require_values(version.variables, values, param=_PLACE)
-    template = filled(version.template, values, most=caller.services.settings.listen.max_body_bytes, param=_PLACE)
+    template = filled(
+        version.template, values, most=caller.services.settings.listen.max_body_bytes, param=_PLACE
+    )
     merged = template | {name: value for name, value in body.items() if value is not None}
     if "input" in template:
         merged["input"] = [*cast("Sequence[Json]", template["input"]), *own]
-    return merged | {"prompt": {"id": row.id, "version": str(version.version), "variables": asked.values.get("variables")}}
+    return merged | {
+        "prompt": {"id": row.id, "version": str(version.version), "variables": asked.values.get("variables")}
+    }
 
 
 def _values(asked: Fields) -> dict[str, Value]:
@@ -58,7 +67,10 @@ def _value(name: str, value: Json) -> Value:
     if isinstance(value, str):
         return value
     if not isinstance(value, Mapping):
-        message = f"Invalid type for '{place}': expected a string or a content part, but got {json_kind(value)} instead."
+        message = (
+            f"Invalid type for '{place}': expected a string or a content part, but got {json_kind(value)} "
+            "instead."
+        )
         raise InvalidRequest(message, param=place, code="invalid_type")
     part = Fields(value, path=place)
     kind = part.choice("type", _PARTS, default=None)
@@ -67,7 +79,9 @@ def _value(name: str, value: Json) -> Value:
 
 
 def _own_input(fields: Fields) -> Sequence[Json]:
-    """Return the request's own items, checked now, while what is wrong with one can be told by the place that the client gave it."""
+    """Return the request's own items, checked now, while what is wrong with one can be told by the
+    place that the client gave it.
+    """
     own = fields.values.get("input")
     if isinstance(own, str):
         message: JsonObject = {"role": "user", "content": own}

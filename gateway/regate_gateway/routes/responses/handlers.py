@@ -1,7 +1,8 @@
 """`/v1/responses`: create, retrieve, cancel, delete, list, the input items, and what a request would cost.
 
-The loop itself is `regate_orchestrator.responses`. Whatever leaves again from storage passes the same gate as history (I9): items that rest
-on what the caller may no longer see are withheld, and results of a search are given as far as they are.
+The loop itself is `regate_orchestrator.responses`. Whatever leaves again from storage passes the same gate as
+history (I9): items that rest on what the caller may no longer see are withheld, and results of a search are
+given as far as they are.
 """
 
 from __future__ import annotations
@@ -36,7 +37,17 @@ from regate_orchestrator.values import JsonObject, ResponseId, mint
 
 _MEASURED: Final = frozenset(
     {
-        *("model", "input", "instructions", "previous_response_id", "conversation", "tools", "tool_choice", "text", "reasoning"),
+        *(
+            "model",
+            "input",
+            "instructions",
+            "previous_response_id",
+            "conversation",
+            "tools",
+            "tool_choice",
+            "text",
+            "reasoning",
+        ),
         *("parallel_tool_calls", "truncation"),
     }
 )
@@ -54,7 +65,9 @@ async def create(call: Call) -> Response:
     """Answer `POST /v1/responses`: plain, streamed, or in the background."""
     call = _named(call)
     body = await resolve_prompt(call, await call.json())
-    request = read_response_request(body, omit=call.services.settings.tools.omit, listed=call.services.upstreams.extra_fields)
+    request = read_response_request(
+        body, omit=call.services.settings.tools.omit, listed=call.services.upstreams.extra_fields
+    )
     start = _start(call, request, path="/v1/responses")
     if start.request.background:
         return await _begin_background(call, start, obscured=_obscured(Fields(body)))
@@ -79,16 +92,26 @@ async def compact(call: Call) -> Response:
     outcome = await call.while_connected(driver.run(start, ports=call.services.loop, emit=_unsent))
     if outcome.error is not None:
         raise outcome.error
-    shown = {"id": outcome.response["id"], "object": "response.compaction", "created_at": outcome.response["created_at"]}
+    shown = {
+        "id": outcome.response["id"],
+        "object": "response.compaction",
+        "created_at": outcome.response["created_at"],
+    }
     return reply({**shown, "output": outcome.response["output"], "usage": outcome.response["usage"]})
 
 
 async def input_tokens(call: Call) -> Response:
-    """Answer `POST /v1/responses/input_tokens` with an estimate: how a model counts is known to its backend alone."""
+    """Answer `POST /v1/responses/input_tokens` with an estimate: how a model counts is known to its
+    backend alone.
+    """
     fields = Fields(await call.json())
     fields.refuse_unknown(_MEASURED)
-    request = read_response_request({**fields.values, "store": fields.has("conversation")}, omit=call.services.settings.tools.omit)
-    tokens = await call.while_connected(driver.measure(_start(call, request, path="/v1/responses/input_tokens"), ports=call.services.loop))
+    request = read_response_request(
+        {**fields.values, "store": fields.has("conversation")}, omit=call.services.settings.tools.omit
+    )
+    tokens = await call.while_connected(
+        driver.measure(_start(call, request, path="/v1/responses/input_tokens"), ports=call.services.loop)
+    )
     return reply({"object": "response.input_tokens", "input_tokens": tokens})
 
 
@@ -102,17 +125,29 @@ async def retrieve(call: Call) -> Response:
         after = query.integer("starting_after", least=-1, most=2**53, default=-1)
         return await follow(call, row, after, obscured=query.boolean("include_obfuscation", default=True))
     if query.maybe_string("starting_after", most=20) is not None:
-        raise InvalidRequest("'starting_after' is for streams: set 'stream' to true.", param="starting_after", code="invalid_value")
+        raise InvalidRequest(
+            "'starting_after' is for streams: set 'stream' to true.",
+            param="starting_after",
+            code="invalid_value",
+        )
     return reply(await _shown_response(call, row))
 
 
 async def cancel(call: Call) -> Response:
-    """Answer `POST /v1/responses/{id}/cancel`, for background responses. One that has ended is answered as it ended."""
+    """Answer `POST /v1/responses/{id}/cancel`, for background responses. One that has ended is
+    answered as it ended.
+    """
     row = await fetch_response(call.services, call.context, call.path("response_id"), "response.cancel")
     if not row.background:
-        raise InvalidRequest("Only a response that was created with 'background' can be cancelled.", param="response_id")
+        raise InvalidRequest(
+            "Only a response that was created with 'background' can be cancelled.", param="response_id"
+        )
     await call.services.background.cancel(call.context.principal, row.id)
-    return reply(await _shown_response(call, await fetch_response(call.services, call.context, row.id, "response.read")))
+    return reply(
+        await _shown_response(
+            call, await fetch_response(call.services, call.context, row.id, "response.read")
+        )
+    )
 
 
 async def delete(call: Call) -> Response:
@@ -124,10 +159,14 @@ async def delete(call: Call) -> Response:
 
 
 async def listing(call: Call) -> Response:
-    """Answer `GET /v1/responses`: the caller's responses, without their output items. An extension; OpenAI has no such list."""
+    """Answer `GET /v1/responses`: the caller's responses, without their output items. An extension;
+    OpenAI has no such list.
+    """
     services = call.services
     listed = Listed(LISTED_RESPONSES, name=lambda row: row.id, view=ResponseRow.view)
-    page = await services.listings.page(call.context, listed, call.page(), partial(services.state.responses, call.context.principal))
+    page = await services.listings.page(
+        call.context, listed, call.page(), partial(services.state.responses, call.context.principal)
+    )
     return reply(list_object([{**row.body, "output": []} for row in page.rows], has_more=page.has_more))
 
 
@@ -139,11 +178,21 @@ async def input_items(call: Call) -> Response:
 
 
 async def _with_body_as_query(call: Call) -> Call:
-    """Return the call with what its body asks for in its query: OpenAI's client for Go says `stream` in the body of this GET."""
+    """Return the call with what its body asks for in its query: OpenAI's client for Go says `stream`
+    in the body of this GET.
+    """
     scope = call.request.scope
-    if not has_body(scope) or content_type(scope) not in ("application/json", ""):  # that client declares no type
+    if not has_body(scope) or content_type(scope) not in (
+        "application/json",
+        "",
+    ):  # that client declares no type
         return call
-    pieces = [piece async for piece in body_pieces(scope, call.request.receive, limit=call.services.settings.listen.max_body_bytes)]
+    pieces = [
+        piece
+        async for piece in body_pieces(
+            scope, call.request.receive, limit=call.services.settings.listen.max_body_bytes
+        )
+    ]
     fields = Fields(await parsed(b"".join(pieces)))
     fields.refuse_unknown(_READ)
     asked: dict[str, list[str]] = {"include": fields.strings("include", most=20, longest=100)}
@@ -159,13 +208,17 @@ async def _with_body_as_query(call: Call) -> Call:
 
 
 def _named(call: Call) -> Call:
-    """Return the call with the id of the response that it makes, so that all that is decided for it is recorded as for that response."""
+    """Return the call with the id of the response that it makes, so that all that is decided for it is
+    recorded as for that response.
+    """
     return replace(call, context=replace(call.context, response_id=mint("resp_")))
 
 
 def _start(call: Call, request: ResponseRequest, *, path: str) -> driver.Start:
     response_id = ResponseId(call.context.response_id or mint("resp_"))
-    return driver.Start(request, replace(call.context, response_id=response_id), response_id, granting(call, path))
+    return driver.Start(
+        request, replace(call.context, response_id=response_id), response_id, granting(call, path)
+    )
 
 
 async def _begin_background(call: Call, start: driver.Start, *, obscured: bool) -> Response:
@@ -184,7 +237,10 @@ async def _begin_background(call: Call, start: driver.Start, *, obscured: bool) 
 
 
 async def _shown_response(call: Call, row: ResponseRow) -> JsonObject:
-    return {**row.body, "output": redacted_items(await readmitted(call, row), call.query(), direction="output")}
+    return {
+        **row.body,
+        "output": redacted_items(await readmitted(call, row), call.query(), direction="output"),
+    }
 
 
 def _page_of(items: Sequence[JsonObject], page: Page) -> JsonObject:
@@ -196,11 +252,15 @@ def _page_of(items: Sequence[JsonObject], page: Page) -> JsonObject:
     start = 0 if page.after is None else ids.index(page.after) + 1
     left = ordered[start : None if page.before is None else max(start, ids.index(page.before))]
     backwards = page.before is not None and page.after is None  # the items nearest to `before`
-    return list_object(left[-page.limit :] if backwards else left[: page.limit], has_more=len(left) > page.limit)
+    return list_object(
+        left[-page.limit :] if backwards else left[: page.limit], has_more=len(left) > page.limit
+    )
 
 
 def _obscured(fields: Fields) -> bool:
-    """Return whether deltas get random padding, so that their sizes tell an eavesdropper less of the text (`include_obfuscation`)."""
+    """Return whether deltas get random padding, so that their sizes tell an eavesdropper less of the
+    text (`include_obfuscation`).
+    """
     options = fields.maybe_object("stream_options")
     return options is None or options.boolean("include_obfuscation", default=True)
 

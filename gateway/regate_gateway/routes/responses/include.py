@@ -1,4 +1,6 @@
-"""`include`: the parts of items that a caller asks to see beside the usual ones, of a request's body or of a query string alike."""
+"""`include`: the parts of items that a caller asks to see beside the usual ones, of a request's body
+or of a query string alike.
+"""
 
 from __future__ import annotations
 
@@ -27,4 +29,8 @@ def require_includable(names: Sequence[str]) -> None:
     for index, name in enumerate(names):
         if name not in (*INCLUDABLE, *_VACUOUS):
             listed = ", ".join(f"'{one}'" for one in INCLUDABLE)
-            raise InvalidRequest(f"'include[{index}]' must be one of {listed}.", param=f"include[{index}]", code="invalid_value")
+            raise InvalidRequest(
+                f"'include[{index}]' must be one of {listed}.",
+                param=f"include[{index}]",
+                code="invalid_value",
+            )

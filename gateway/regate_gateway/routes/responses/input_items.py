@@ -1,7 +1,9 @@
-"""Reads the items that clients send: as a request's `input`, and into a conversation. What cannot be honoured is refused by name.
+"""Reads the items that clients send: as a request's `input`, and into a conversation. What cannot be honoured
+is refused by name.
 
-An item read here is in the API's shape, with an id minted by us: ids of clients are never taken over. An `item_reference` stays one, since
-what it stands for is looked up and decided later (`regate_orchestrator.responses.context.authorizing`).
+An item read here is in the API's shape, with an id minted by us: ids of clients are never taken over. An
+`item_reference` stays one, since what it stands for is looked up and decided later
+(`regate_orchestrator.responses.context.authorizing`).
 """
 
 from __future__ import annotations
@@ -39,17 +41,34 @@ def read_input_item(item: Fields) -> JsonObject:
             item.refuse_unknown({*_ITEM, "call_id", "output", "name", "namespace"})
             call_id = item.id("call_id")
             prefix = "fco_" if kind == "function_call_output" else "ctco_"
-            return {"id": mint(prefix), "type": kind, "call_id": call_id, "output": _output(item), "status": "completed"}
+            return {
+                "id": mint(prefix),
+                "type": kind,
+                "call_id": call_id,
+                "output": _output(item),
+                "status": "completed",
+            }
         case "reasoning":
             return _reasoning(item)
         case "compaction":
             item.refuse_unknown({*_ITEM, "encrypted_content"})
-            return {"id": mint("cmp_"), "type": kind, "encrypted_content": item.string("encrypted_content", most=LONGEST)}
+            return {
+                "id": mint("cmp_"),
+                "type": kind,
+                "encrypted_content": item.string("encrypted_content", most=LONGEST),
+            }
         case "file_search_call":
-            # What a client says was found is no evidence: it is not taken over, and a search of ours finds again.
+            # What a client says was found is no evidence: it is not taken over, and a search of ours finds
+            # again.
             item.refuse_unknown({*_ITEM, "queries", "results"})
             queries = item.strings("queries", most=50, longest=LONGEST)
-            return {"id": mint("fs_"), "type": kind, "status": "completed", "queries": queries, "results": None}
+            return {
+                "id": mint("fs_"),
+                "type": kind,
+                "status": "completed",
+                "queries": queries,
+                "results": None,
+            }
         case _:
             place = item.param("type")
             message = f"Items of type '{kind}' are not supported by this gateway."
@@ -72,10 +91,16 @@ def _message(item: Fields) -> JsonObject:
     item.refuse_unknown({*_ITEM, "role", "content", "phase"})
     role = item.choice("role", ("user", "system", "developer", "assistant"), default=None)
     # An assistant that said nothing has null here, as it had in the chat completion that it came from.
-    content = item.values.get("content") if role == "assistant" and "content" in item.values else item.required("content")
+    content = (
+        item.values.get("content")
+        if role == "assistant" and "content" in item.values
+        else item.required("content")
+    )
     kind = "output_text" if role == "assistant" else "input_text"
     parts = (
-        [_text_part(kind, content)] if isinstance(content, str) else [read_part(part, role) for part in item.objects("content", most=1_000)]
+        [_text_part(kind, content)]
+        if isinstance(content, str)
+        else [read_part(part, role) for part in item.objects("content", most=1_000)]
     )
     message = _message_item(role, parts)
     return {**message, "phase": item.choice("phase", _PHASES, default=None)} if item.has("phase") else message
@@ -91,7 +116,9 @@ def read_part(part: Fields, role: str) -> JsonObject:
     match kind:
         case "input_text" | "output_text" | "text":
             part.refuse_unknown({"type", "text", "annotations", "logprobs"})
-            return _text_part("output_text" if role == "assistant" else "input_text", part.string("text", most=LONGEST))
+            return _text_part(
+                "output_text" if role == "assistant" else "input_text", part.string("text", most=LONGEST)
+            )
         case "refusal" if role == "assistant":
             part.refuse_unknown({"type", "refusal"})
             return {"type": kind, "refusal": part.string("refusal", most=LONGEST)}
@@ -116,7 +143,9 @@ def image_address(fields: Fields, name: str) -> str:
     """Return the address of an image: a data URL, or what an upstream might be permitted to fetch."""
     address = fields.string(name, most=LONGEST)
     data = parse(address)
-    if not (_IMAGE_ADDRESS.fullmatch(address) if data is None else data.media_type in _IMAGES and data.encoded):
+    if not (
+        _IMAGE_ADDRESS.fullmatch(address) if data is None else data.media_type in _IMAGES and data.encoded
+    ):
         place = fields.param(name)
         message = f"'{place}' must be a data URL of a PNG, JPEG, WebP or GIF image, or an http(s) address."
         raise InvalidRequest(message, param=place, code="invalid_value")
@@ -128,7 +157,9 @@ def _file(part: Fields) -> JsonObject:
     if part.has("file_url"):  # nothing is fetched on a client's word (server-side request forgery)
         place = part.param("file_url")
         raise InvalidRequest(
-            f"'{place}' is not supported: upload the file, or send it as 'file_data'.", param=place, code="unsupported_parameter"
+            f"'{place}' is not supported: upload the file, or send it as 'file_data'.",
+            param=place,
+            code="unsupported_parameter",
         )
     return file_source(part)
 
@@ -137,7 +168,11 @@ def file_source(part: Fields) -> JsonObject:
     """Return the file that the members name by its id or hold inline, as a content part."""
     name = part.maybe_string("filename", most=512)
     if _one_of(part, "file_id", "file_data") == "file_id":
-        return {"type": "input_file", "file_id": part.id("file_id"), **({} if name is None else {"filename": name})}
+        return {
+            "type": "input_file",
+            "file_id": part.id("file_id"),
+            **({} if name is None else {"filename": name}),
+        }
     data = part.string("file_data", most=LONGEST)
     media_type = parse_inline(data, param=part.param("file_data")).media_type
     return {"type": "input_file", "file_data": data, "filename": name or name_of(media_type) or "file.txt"}
@@ -146,12 +181,20 @@ def file_source(part: Fields) -> JsonObject:
 def _one_of(part: Fields, first: str, second: str) -> str:
     if part.has(first) == part.has(second):
         place = part.param(first)
-        raise InvalidRequest(f"Exactly one of '{place}' and '{part.param(second)}' must be given.", param=place, code="invalid_value")
+        raise InvalidRequest(
+            f"Exactly one of '{place}' and '{part.param(second)}' must be given.",
+            param=place,
+            code="invalid_value",
+        )
     return first if part.has(first) else second
 
 
 def _text_part(kind: str, text: str) -> JsonObject:
-    return {"type": kind, "text": text} if kind == "input_text" else {"type": kind, "text": text, "annotations": [], "logprobs": []}
+    return (
+        {"type": kind, "text": text}
+        if kind == "input_text"
+        else {"type": kind, "text": text, "annotations": [], "logprobs": []}
+    )
 
 
 def _call(item: Fields, kind: str) -> JsonObject:
@@ -179,7 +222,10 @@ def _output(item: Fields) -> Json:
 
 def _reasoning(item: Fields) -> JsonObject:
     item.refuse_unknown({*_ITEM, "summary", "content", "encrypted_content"})
-    summary = [{"type": "summary_text", "text": part.string("text", most=LONGEST)} for part in item.objects("summary", most=1_000)]
+    summary = [
+        {"type": "summary_text", "text": part.string("text", most=LONGEST)}
+        for part in item.objects("summary", most=1_000)
+    ]
     body: dict[str, Json] = {"id": mint("rs_"), "type": "reasoning", "summary": summary}
     if item.has("content"):
         texts = [part.string("text", most=LONGEST) for part in item.objects("content", most=1_000)]

@@ -1,4 +1,6 @@
-"""Stored items as they leave again: what of them is withheld by now, and what a reader asked to see beside them (`include`)."""
+"""Stored items as they leave again: what of them is withheld by now, and what a reader asked to see
+beside them (`include`).
+"""
 
 from __future__ import annotations
 
@@ -17,8 +19,12 @@ def included(query: Query) -> list[str]:
     return names
 
 
-def redacted_items(left: Readmitted, query: Query, *, direction: Literal["input", "output"] | None) -> list[JsonObject]:
-    """Return the items as the caller may see them now; those of one direction, or all. Raises `InvalidRequest` for an unknown `include`."""
+def redacted_items(
+    left: Readmitted, query: Query, *, direction: Literal["input", "output"] | None
+) -> list[JsonObject]:
+    """Return the items as the caller may see them now; those of one direction, or all. Raises
+    `InvalidRequest` for an unknown `include`.
+    """
     include = included(query)
     shown: list[JsonObject] = []
     for item, visible in left.items:
@@ -26,6 +32,9 @@ def redacted_items(left: Readmitted, query: Query, *, direction: Literal["input"
             continue
         body = redacted_body(item.body, shown=visible)
         if body["type"] == "file_search_call" and "file_search_call.results" in include:
-            body = {**body, "results": [passage.as_result() for passage in passages_of(item)] if visible else []}
+            body = {
+                **body,
+                "results": [passage.as_result() for passage in passages_of(item)] if visible else [],
+            }
         shown.append(body)
     return shown

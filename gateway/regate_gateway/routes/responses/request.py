@@ -1,4 +1,5 @@
-"""Reads the body of `POST /v1/responses` into a `ResponseRequest`. What cannot be honoured is refused by name, never ignored.
+"""Reads the body of `POST /v1/responses` into a `ResponseRequest`. What cannot be honoured is refused by
+name, never ignored.
 
 Items are read by `input_items.py`, tools by `tools.py`.
 """
@@ -20,7 +21,17 @@ from regate_orchestrator.responses.request import Include, ResponseRequest
 from regate_orchestrator.values import ConversationId, Json, JsonObject, ResponseId
 
 EFFORTS: Final = ("none", "minimal", "low", "medium", "high", "xhigh", "max")
-_TIERS: Final = ("auto", "default", "flex", "scale", "priority", "fast", "ultrafast", "on_demand", "performance")
+_TIERS: Final = (
+    "auto",
+    "default",
+    "flex",
+    "scale",
+    "priority",
+    "fast",
+    "ultrafast",
+    "on_demand",
+    "performance",
+)
 """OpenAI's, and the last two Groq's."""
 CACHE_RETENTIONS: Final = ("in_memory", "in-memory", "24h")
 _NUMBERS: Final[Mapping[str, tuple[float, float]]] = {
@@ -42,43 +53,81 @@ _CONTEXT: Final = (
     "reasoning",
 )
 _GENERATION: Final = (
-    *("temperature", "top_p", "presence_penalty", "frequency_penalty", "top_logprobs", "max_output_tokens", "max_tool_calls"),
+    *(
+        "temperature",
+        "top_p",
+        "presence_penalty",
+        "frequency_penalty",
+        "top_logprobs",
+        "max_output_tokens",
+        "max_tool_calls",
+    ),
     *("parallel_tool_calls", "truncation", "context_management", "service_tier"),
 )
-_DELIVERY: Final = ("store", "stream", "stream_options", "background", "background_options", "include", "metadata")
-_HINTS: Final = ("user", "safety_identifier", "prompt_cache_key", "prompt_cache_retention", "prompt_cache_options", "client_metadata")
+_DELIVERY: Final = (
+    "store",
+    "stream",
+    "stream_options",
+    "background",
+    "background_options",
+    "include",
+    "metadata",
+)
+_HINTS: Final = (
+    "user",
+    "safety_identifier",
+    "prompt_cache_key",
+    "prompt_cache_retention",
+    "prompt_cache_options",
+    "client_metadata",
+)
 _UNSUPPORTED: Final = ("moderation", "access_programs", "image")
 _KNOWN: Final = frozenset({*_CONTEXT, *_GENERATION, *_DELIVERY, *_HINTS, *_UNSUPPORTED})
 
 
 def read_warm_up(body: dict[str, Json]) -> bool:
-    """Return whether the model is to be called, taking the word for it (`generate`, of WebSockets alone) out of the body."""
+    """Return whether the model is to be called, taking the word for it (`generate`, of WebSockets
+    alone) out of the body.
+    """
     fields = Fields(body)
     wanted = fields.boolean("generate", default=True)
     body.pop("generate", None)
     return wanted
 
 
-def read_response_request(body: Mapping[str, Json], *, omit: Collection[str] = (), listed: Collection[str] = ()) -> ResponseRequest:
+def read_response_request(
+    body: Mapping[str, Json], *, omit: Collection[str] = (), listed: Collection[str] = ()
+) -> ResponseRequest:
     """Return the checked request. Raises `InvalidRequest` naming the field and what to change.
 
-    `omit` are the types of tools that the operator wants left out rather than refused, `listed` the fields that some upstream is said to take
-    beyond the known ones.
-    A `prompt` must have been resolved before: its template is then in the other fields, and only its echo is left.
+    `omit` are the types of tools that the operator wants left out rather than refused, `listed` the fields
+    that some upstream is said to take beyond the known ones.
+    A `prompt` must have been resolved before: its template is then in the other fields, and only its echo is
+    left.
     """
     fields = Fields(body)
     fields.refuse_unsupported(*_UNSUPPORTED)
     extra = Extras(frozenset(listed).difference(ELSEWHERE)).of(fields, _KNOWN, hints=IN_RESPONSES)
     store, background = fields.boolean("store", default=True), fields.boolean("background", default=False)
     if background and not store:
-        raise InvalidRequest("'background' needs 'store': what runs on has to be kept somewhere.", param="background", code="invalid_value")
+        raise InvalidRequest(
+            "'background' needs 'store': what runs on has to be kept somewhere.",
+            param="background",
+            code="invalid_value",
+        )
     _delivery(fields)
     previous, conversation = fields.maybe_id("previous_response_id"), _conversation(fields)
     if previous is not None and conversation is not None:
-        message = "'previous_response_id' and 'conversation' cannot be used together: each says what came before."
+        message = (
+            "'previous_response_id' and 'conversation' cannot be used together: each says what came before."
+        )
         raise InvalidRequest(message, param="conversation", code="mutually_exclusive_parameters")
     if conversation is not None and not store:
-        raise InvalidRequest("'conversation' needs 'store': the turn is kept in the conversation.", param="store", code="invalid_value")
+        raise InvalidRequest(
+            "'conversation' needs 'store': the turn is kept in the conversation.",
+            param="store",
+            code="invalid_value",
+        )
     tools = read_tools(fields, omit=omit)
     choice = read_tool_choice(fields, tools)
     sampling, echo = _sampling(fields)
@@ -108,7 +157,9 @@ def read_response_request(body: Mapping[str, Json], *, omit: Collection[str] = (
         max_tool_calls=fields.maybe_integer("max_tool_calls", least=1, most=1_000),
         service_tier=read_service_tier(fields),
         max_output_tokens=fields.maybe_integer("max_output_tokens", least=16, most=10_000_000),
-        truncation="auto" if fields.choice("truncation", ("auto", "disabled"), default="disabled") == "auto" else "disabled",
+        truncation="auto"
+        if fields.choice("truncation", ("auto", "disabled"), default="disabled") == "auto"
+        else "disabled",
         compact_threshold=_compact_threshold(fields),
         summarize_reasoning=_summary_wanted(fields),
         forget_reasoning=_forgets(fields),
@@ -164,7 +215,9 @@ def _sampling(fields: Fields) -> tuple[dict[str, Json], dict[str, Json]]:
         if text is not None:
             echo[name] = text
     if fields.has("prompt_cache_retention"):
-        echo["prompt_cache_retention"] = fields.choice("prompt_cache_retention", CACHE_RETENTIONS, default=None)
+        echo["prompt_cache_retention"] = fields.choice(
+            "prompt_cache_retention", CACHE_RETENTIONS, default=None
+        )
     if (cache := read_cache_options(fields)) is not None:
         echo["prompt_cache_options"] = cache
     fields.maybe_object("client_metadata")
@@ -175,18 +228,25 @@ def _sampling(fields: Fields) -> tuple[dict[str, Json], dict[str, Json]]:
 
 
 def read_service_tier(fields: Fields) -> str | None:
-    """Return the tier of service that is asked for. What an upstream without tiers is asked for is answered in the default one."""
+    """Return the tier of service that is asked for. What an upstream without tiers is asked for is
+    answered in the default one.
+    """
     return fields.choice("service_tier", _TIERS, default=None) if fields.has("service_tier") else None
 
 
 def read_cache_options(fields: Fields) -> JsonObject | None:
-    """Return `prompt_cache_options`, a hint about a cache that is the upstream's: only what could be asked of any is taken."""
+    """Return `prompt_cache_options`, a hint about a cache that is the upstream's: only what could be
+    asked of any is taken.
+    """
     cache = fields.maybe_object("prompt_cache_options")
     if cache is None:
         return None
     cache.refuse_unsupported("comparison_response_id", "prewarm")
     cache.refuse_unknown({"mode", "ttl", "comparison_response_id", "prewarm"})
-    return {"mode": cache.choice("mode", ("implicit",), default="implicit"), "ttl": cache.choice("ttl", ("30m", "12h"), default="30m")}
+    return {
+        "mode": cache.choice("mode", ("implicit",), default="implicit"),
+        "ttl": cache.choice("ttl", ("30m", "12h"), default="30m"),
+    }
 
 
 def _text(fields: Fields, sampling: dict[str, Json], echo: dict[str, Json]) -> None:
@@ -212,7 +272,9 @@ def _text(fields: Fields, sampling: dict[str, Json], echo: dict[str, Json]) -> N
                 "schema": read_schema(wanted, "schema"),
                 "strict": wanted.boolean("strict", default=False),
             }
-            schema: dict[str, Json] = {name: value for name, value in shown.items() if name != "type" and value is not None}
+            schema: dict[str, Json] = {
+                name: value for name, value in shown.items() if name != "type" and value is not None
+            }
             sampling["response_format"] = {"type": kind, "json_schema": schema}
     echo["text"] = {"format": shown} if verbosity == "medium" else {"format": shown, "verbosity": verbosity}
 

@@ -1,7 +1,8 @@
 """`/v1/responses` over a WebSocket: one connection, one response at a time, the stream's events as frames.
 
-Every `response.create` passes what a `POST` passes, the token's expiry included: what was decided for the last one says nothing for the next.
-With `store: false` the last response can be continued on this connection, and nowhere else (Open Responses, "WebSocket transport").
+Every `response.create` passes what a `POST` passes, the token's expiry included: what was decided for the
+last one says nothing for the next. With `store: false` the last response can be continued on this connection,
+and nowhere else (Open Responses, "WebSocket transport").
 """
 
 from __future__ import annotations
@@ -56,11 +57,18 @@ class _Connection:
     """The chain of the last response, where it is kept here alone."""
 
     async def read(self) -> None:
-        """Take in frames as they come, so that a client that leaves is noticed while a response is made. Raises `WebSocketDisconnect`."""
+        """Take in frames as they come, so that a client that leaves is noticed while a response is
+        made. Raises `WebSocketDisconnect`.
+        """
         while True:
             frame = await self._text()
             if frame is None:
-                await self.refuse(InvalidRequest("A frame must hold text: a JSON object of type 'response.create'.", code="invalid_json"))
+                await self.refuse(
+                    InvalidRequest(
+                        "A frame must hold text: a JSON object of type 'response.create'.",
+                        code="invalid_json",
+                    )
+                )
                 continue
             try:
                 self.frames.put_nowait(frame)
@@ -90,7 +98,8 @@ class _Connection:
                 await self.refuse(error)
             except (WebSocketDisconnect, RuntimeError):
                 return  # the client left; the reader ends the connection
-            except Exception as error:  # noqa: BLE001 — one request must not take down what others of this connection have left
+            # One request must not take down what others of this connection have left
+            except Exception as error:  # noqa: BLE001
                 log_error(error, request_id=self.caller.context.request_id)
                 await self.refuse(error)
 
@@ -105,8 +114,12 @@ class _Connection:
     async def _answer(self, frame: str) -> None:
         body = dict(await parsed(frame.encode()))
         if body.pop("type", None) != "response.create":
-            raise InvalidRequest("A frame must be an object of type 'response.create'.", param="type", code="invalid_value")
-        context = await self.caller.services.authenticator.context(self.socket.scope)  # a token that has expired meanwhile ends it here
+            raise InvalidRequest(
+                "A frame must be an object of type 'response.create'.", param="type", code="invalid_value"
+            )
+        context = await self.caller.services.authenticator.context(
+            self.socket.scope
+        )  # a token that has expired meanwhile ends it here
         body.pop("stream", None)
         padded = _padded(body)
         generate = read_warm_up(body)
@@ -115,7 +128,9 @@ class _Connection:
         context = replace(context, response_id=response_id, request_id=RequestId(mint("req_")))
         body = await resolve_prompt(Caller(self.caller.services, context), body)
         services = self.caller.services
-        request = read_response_request(body, omit=services.settings.tools.omit, listed=services.upstreams.extra_fields)
+        request = read_response_request(
+            body, omit=services.settings.tools.omit, listed=services.upstreams.extra_fields
+        )
         previous = request.previous_response_id
         request = replace(request, stream=True, generate=generate)
 
@@ -123,19 +138,24 @@ class _Connection:
             try:
                 await self._send(obscured(event) if padded else event)
             except (WebSocketDisconnect, RuntimeError):
-                raise asyncio.CancelledError from None  # the client left: the run ends as when its request does
+                # The client left: the run ends as when its request does
+                raise asyncio.CancelledError from None
 
         try:
             outcome = await self._run(Start(request, context, response_id, remembered=self.remembered), emit)
         except RegateError:
-            self.remembered.pop(previous or ResponseId(""), None)  # what could not be continued is not tried again
+            self.remembered.pop(
+                previous or ResponseId(""), None
+            )  # what could not be continued is not tried again
             raise
         kept_here = not request.store or previous in self.remembered
         self.remembered = {response_id: outcome.chain} if kept_here and outcome.error is None else {}
 
     async def _run(self, start: Start, emit: EmitEvent) -> Outcome:
         if start.request.generate:  # else no model is called, so nothing is spent
-            start = replace(start, grant=granting(replace(self.caller, context=start.context), "/v1/responses"))
+            start = replace(
+                start, grant=granting(replace(self.caller, context=start.context), "/v1/responses")
+            )
         return await driver.run(start, ports=self.caller.services.loop, emit=emit)
 
     async def _send(self, frame: JsonObject) -> None:
@@ -148,4 +168,6 @@ def _padded(body: dict[str, Json]) -> bool:
 
 
 def _limit_reached() -> InvalidRequest:
-    return InvalidRequest("The connection has been open for an hour. Open a new one.", code="websocket_connection_limit_reached")
+    return InvalidRequest(
+        "The connection has been open for an hour. Open a new one.", code="websocket_connection_limit_reached"
+    )

@@ -1,7 +1,9 @@
-"""The stream of a response that was begun before: of its run, here or at another gateway, or told again once it has ended.
+"""The stream of a response that was begun before: of its run, here or at another gateway, or told again once
+it has ended.
 
-Who may read it is decided at the request. What is told passes the same gate as history (I9): of a response that has ended everything at once,
-of one that goes on what there is when the reader joins, and again whenever the model has read more.
+Who may read it is decided at the request. What is told passes the same gate as history (I9): of a response
+that has ended everything at once, of one that goes on what there is when the reader joins, and again whenever
+the model has read more.
 """
 
 from __future__ import annotations
@@ -24,7 +26,9 @@ from regate_orchestrator.values import JsonObject
 _EVENTS_AT_ONCE: Final = 512
 _POLL_SECONDS: Final = 0.25
 _LAST_POLLS: Final = 20
-"""How often it is looked for the last events of a run that has ended: it stores them right after its last save, unless it cannot."""
+"""How often it is looked for the last events of a run that has ended: it stores them right after its
+last save, unless it cannot.
+"""
 _LAST: Final = ("response.completed", "response.incomplete", "response.failed")
 
 
@@ -37,9 +41,12 @@ async def follow(call: Call, row: ResponseRow, after: int, *, obscured: bool) ->
         row = await call.services.state.response(call.context.principal, row.id) or row
     if row.status not in UNFINISHED:
         return EventStream(replay(call, row, after), obscured=obscured)
-    if not (row.background and await call.services.state.events(call.context.principal, row.id, after=-1, limit=1)):
+    if not (
+        row.background and await call.services.state.events(call.context.principal, row.id, after=-1, limit=1)
+    ):
         message = (
-            "This response is being made for another connection; only background responses that are streamed can be followed meanwhile."
+            "This response is being made for another connection; only background responses that are "
+            "streamed can be followed meanwhile."
         )
         raise InvalidRequest(message, param="stream", code="invalid_value")
     return EventStream(_joined(call, row, _elsewhere(call, row, after), after), obscured=obscured)
@@ -56,7 +63,9 @@ def sent(events: AsyncIterator[Heard]) -> Produce:
 
 
 def _joined(call: Call, row: ResponseRow, events: AsyncIterator[Heard], after: int) -> Produce:
-    """Return what sends the events of a run to a reader that joined it, as far as the reader may have what the model had read by then."""
+    """Return what sends the events of a run to a reader that joined it, as far as the reader may have
+    what the model had read by then.
+    """
 
     async def produce(emit: Emit) -> None:
         passed, last, withheld, ended = NOTHING_READ, after, False, False
@@ -82,11 +91,19 @@ async def _may_have(call: Call, lineage: Lineage) -> bool:
 
 
 async def _elsewhere(call: Call, row: ResponseRow, after: int) -> AsyncIterator[Heard]:
-    """Yield the log of a run at another gateway as it is written, to its end, or until nothing more is written of a run that has ended."""
+    """Yield the log of a run at another gateway as it is written, to its end, or until nothing more is
+    written of a run that has ended.
+    """
     state, principal = call.services.state, call.context.principal
-    read, last, polls = Lineage.of(await state.logged_sources(principal, row.id, through=after)), after, _LAST_POLLS
+    read, last, polls = (
+        Lineage.of(await state.logged_sources(principal, row.id, through=after)),
+        after,
+        _LAST_POLLS,
+    )
     while polls:
-        status = await state.response_status(principal, row.id)  # asked first: what was written before it changed is read below
+        status = await state.response_status(
+            principal, row.id
+        )  # asked first: what was written before it changed is read below
         async for logged in _logged(call, row, last):
             read = read.plus(logged.sources)
             yield Heard(logged.event, read)
@@ -101,7 +118,9 @@ async def _elsewhere(call: Call, row: ResponseRow, after: int) -> AsyncIterator[
 
 
 def replay(call: Call, row: ResponseRow, after: int) -> Produce:
-    """Return what replays an ended response. Where anything of it is withheld by now, only how it ended is told, without what is withheld."""
+    """Return what replays an ended response. Where anything of it is withheld by now, only how it
+    ended is told, without what is withheld.
+    """
 
     async def produce(emit: Emit) -> None:
         left = await readmitted(call, row)
@@ -116,7 +135,9 @@ def replay(call: Call, row: ResponseRow, after: int) -> Produce:
             last = logged.event
             if _number(last) > after:
                 await emit(last)
-        if last is None and not await call.services.state.events(call.context.principal, row.id, after=-1, limit=1):
+        if last is None and not await call.services.state.events(
+            call.context.principal, row.id, after=-1, limit=1
+        ):
             for event in numbered_after(told, after):
                 await emit(event)
         elif (
@@ -129,7 +150,9 @@ def replay(call: Call, row: ResponseRow, after: int) -> Produce:
 
 async def _logged(call: Call, row: ResponseRow, after: int) -> AsyncIterator[LoggedEvent]:
     """Yield the events after this number that are in the log by now."""
-    while page := await call.services.state.events(call.context.principal, row.id, after=after, limit=_EVENTS_AT_ONCE):
+    while page := await call.services.state.events(
+        call.context.principal, row.id, after=after, limit=_EVENTS_AT_ONCE
+    ):
         for logged in page:
             yield logged
         after = _number(page[-1].event)
@@ -137,7 +160,9 @@ async def _logged(call: Call, row: ResponseRow, after: int) -> AsyncIterator[Log
 
 async def readmitted(call: Call, row: ResponseRow) -> Readmitted:
     """Return what of a stored response the caller may see now."""
-    return (await call.services.loop.gate.readmit(call.context, history_of(held([row])), phase="response.read")).left
+    return (
+        await call.services.loop.gate.readmit(call.context, history_of(held([row])), phase="response.read")
+    ).left
 
 
 def _number(event: JsonObject) -> int:

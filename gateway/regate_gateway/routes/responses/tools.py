@@ -1,4 +1,6 @@
-"""Reads the tools of a request, and which of them may be called. Tools that Regate cannot run are refused by name, never left out in silence."""
+"""Reads the tools of a request, and which of them may be called. Tools that Regate cannot run are
+refused by name, never left out in silence.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,9 @@ _NAME: Final = re.compile(r"[A-Za-z0-9_-]{1,128}")
 _MAX_TOOLS: Final = 256
 _LONGEST: Final = 1_000_000
 _SECRETS: Final = frozenset({"authorization", "headers"})
-"""Members of tools that hold the client's credentials for others: neither stored nor shown, of a tool that is left out too."""
+"""Members of tools that hold the client's credentials for others: neither stored nor shown, of a tool
+that is left out too.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +42,9 @@ class Tools:
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """`tool_choice`: `sent` is the backend's shape of it (by wire name), `allowed` the hard limit, `echo` what the client said."""
+    """`tool_choice`: `sent` is the backend's shape of it (by wire name), `allowed` the hard limit,
+    `echo` what the client said.
+    """
 
     sent: Json = "auto"
     allowed: frozenset[str] | None = None
@@ -46,7 +52,9 @@ class Choice:
 
 
 def read_tools(fields: Fields, *, omit: Collection[str] = ()) -> Tools:
-    """Return the tools. Raises `InvalidRequest` for one that cannot be run here, unless the operator lists its type as one to leave out."""
+    """Return the tools. Raises `InvalidRequest` for one that cannot be run here, unless the operator
+    lists its type as one to leave out.
+    """
     client: dict[str, ClientTool] = {}
     search: FileSearchTool | None = None
     echo: list[JsonObject] = []
@@ -60,20 +68,28 @@ def read_tools(fields: Fields, *, omit: Collection[str] = ()) -> Tools:
                 echo.append(_namespace(client, tool))
             case "file_search":
                 if search is not None:
-                    raise InvalidRequest("Only one 'file_search' tool is allowed; list all stores in it.", param=tool.param("type"))
+                    raise InvalidRequest(
+                        "Only one 'file_search' tool is allowed; list all stores in it.",
+                        param=tool.param("type"),
+                    )
                 search = _file_search(tool)
                 echo.append(search.echo)
             case kind:
                 message = (
-                    f"Tools of type '{kind}' are not supported by this gateway; use 'function', 'custom', 'namespace' or 'file_search'."
+                    f"Tools of type '{kind}' are not supported by this gateway; use 'function', 'custom', "
+                    "'namespace' or 'file_search'."
                 )
                 raise InvalidRequest(message, param=tool.param("type"), code="unsupported_parameter")
     return Tools(tuple(client.values()), search, tuple(echo))
 
 
 def is_vacuous(kind: str, tool: Fields) -> bool:
-    """Return whether leaving the tool out changes nothing: a search for tools where none is deferred, a web search that may not reach the web."""
-    return kind == "tool_search" or (kind.startswith("web_search") and tool.values.get("external_web_access") is False)
+    """Return whether leaving the tool out changes nothing: a search for tools where none is deferred,
+    a web search that may not reach the web.
+    """
+    return kind == "tool_search" or (
+        kind.startswith("web_search") and tool.values.get("external_web_access") is False
+    )
 
 
 def _add(client: dict[str, ClientTool], tool: ClientTool, place: Fields) -> JsonObject:
@@ -101,7 +117,9 @@ def tool_name(fields: Fields, *, most: int = 128) -> str:
     """Return the name of a tool."""
     name, place = fields.string("name", most=most), fields.param("name")
     if not _NAME.fullmatch(name):
-        raise InvalidRequest(f"'{place}' must be 1 to {most} of A-Z a-z 0-9 _ -", param=place, code="invalid_value")
+        raise InvalidRequest(
+            f"'{place}' must be 1 to {most} of A-Z a-z 0-9 _ -", param=place, code="invalid_value"
+        )
     return name
 
 
@@ -112,7 +130,14 @@ def _client_tool(tool: Fields, namespace: str | None = None) -> ClientTool:
     description = tool.maybe_string("description", most=_LONGEST)
     if tool.string("type", most=64) == "custom":
         tool.refuse_unknown({"type", "name", "description", "format", *unsupported})
-        return ClientTool(name, _described(description, tool.maybe_object("format")), _FREE_TEXT, None, custom=True, namespace=namespace)
+        return ClientTool(
+            name,
+            _described(description, tool.maybe_object("format")),
+            _FREE_TEXT,
+            None,
+            custom=True,
+            namespace=namespace,
+        )
     tool.refuse_unknown({"type", "name", "description", "parameters", "strict", *unsupported})
     parameters = read_schema(tool, "parameters") if tool.has("parameters") else None
     strict = tool.boolean("strict", default=False) if tool.has("strict") else None
@@ -129,11 +154,16 @@ _FREE_TEXT: Final[JsonObject] = {
 
 
 def _described(description: str | None, wanted: Fields | None) -> str | None:
-    """Return a custom tool's description with its grammar in words, since a backend that takes functions only cannot enforce one."""
+    """Return a custom tool's description with its grammar in words, since a backend that takes
+    functions only cannot enforce one.
+    """
     if wanted is None or wanted.choice("type", ("text", "grammar"), default="text") == "text":
         return description
     wanted.refuse_unknown({"type", "syntax", "definition"})
-    syntax, definition = wanted.choice("syntax", ("lark", "regex"), default=None), wanted.string("definition", most=_LONGEST)
+    syntax, definition = (
+        wanted.choice("syntax", ("lark", "regex"), default=None),
+        wanted.string("definition", most=_LONGEST),
+    )
     return f"{description or ''}\n\nThe input must match this {syntax} grammar:\n{definition}".strip()
 
 
@@ -145,12 +175,21 @@ def _namespace(client: dict[str, ClientTool], tool: Fields) -> JsonObject:
         if member.string("type", most=64) not in ("function", "custom"):
             place = member.param("type")
             raise InvalidRequest(
-                "A namespace can hold tools of type 'function' and 'custom' only.", param=place, code="unsupported_parameter"
+                "A namespace can hold tools of type 'function' and 'custom' only.",
+                param=place,
+                code="unsupported_parameter",
             )
         members.append(_add(client, _client_tool(member, namespace=name), member))
     if len(client) > _MAX_TOOLS:
-        raise InvalidRequest(f"A request can have at most {_MAX_TOOLS} tools.", param="tools", code="array_above_max_length")
-    return {"type": "namespace", "name": name, "description": tool.maybe_string("description", most=_LONGEST), "tools": members}
+        raise InvalidRequest(
+            f"A request can have at most {_MAX_TOOLS} tools.", param="tools", code="array_above_max_length"
+        )
+    return {
+        "type": "namespace",
+        "name": name,
+        "description": tool.maybe_string("description", most=_LONGEST),
+        "tools": members,
+    }
 
 
 def _file_search(tool: Fields) -> FileSearchTool:
@@ -158,7 +197,9 @@ def _file_search(tool: Fields) -> FileSearchTool:
     stores = tool.ids("vector_store_ids", most=32)
     if not stores:
         place = tool.param("vector_store_ids")
-        raise InvalidRequest(f"'{place}' must list at least one vector store.", param=place, code="missing_required_parameter")
+        raise InvalidRequest(
+            f"'{place}' must list at least one vector store.", param=place, code="missing_required_parameter"
+        )
     limit = tool.integer("max_num_results", least=1, most=50, default=20)
     threshold, ranking = read_ranking_options(tool), tool.maybe_object("ranking_options")
     filters = tool.values.get("filters")
@@ -166,7 +207,10 @@ def _file_search(tool: Fields) -> FileSearchTool:
         "type": FILE_SEARCH,
         "vector_store_ids": list(stores),
         "max_num_results": limit,
-        "ranking_options": {"ranker": "auto" if ranking is None else ranking.values.get("ranker") or "auto", "score_threshold": threshold},
+        "ranking_options": {
+            "ranker": "auto" if ranking is None else ranking.values.get("ranker") or "auto",
+            "score_threshold": threshold,
+        },
         "filters": filters,
     }
     return FileSearchTool(
@@ -193,7 +237,9 @@ def read_ranking_options(fields: Fields) -> float:
 
 
 def read_tool_choice(fields: Fields, tools: Tools) -> Choice:
-    """Return which tools may or must be called. Raises `InvalidRequest` for one that is not among the tools."""
+    """Return which tools may or must be called. Raises `InvalidRequest` for one that is not among
+    the tools.
+    """
     if isinstance(fields.values.get("tool_choice"), str) or not fields.has("tool_choice"):
         chosen = fields.choice("tool_choice", ("auto", "none", "required"), default="auto")
         return Choice(chosen, None, chosen)
@@ -206,7 +252,9 @@ def read_tool_choice(fields: Fields, tools: Tools) -> Choice:
         allowed = frozenset(_named(one, one.string("type", most=64), tools) for one in named)
         if not allowed:
             place = choice.param("tools")
-            raise InvalidRequest(f"'{place}' must name at least one tool.", param=place, code="missing_required_parameter")
+            raise InvalidRequest(
+                f"'{place}' must name at least one tool.", param=place, code="missing_required_parameter"
+            )
         return Choice(mode, allowed, choice.values)
     wire = _named(choice, kind, tools)
     return Choice({"type": "function", "function": {"name": wire}}, None, choice.values)
@@ -232,4 +280,8 @@ def _named(choice: Fields, kind: str, tools: Tools) -> str:
         raise InvalidRequest(message, param=place, code="invalid_value")
     for wire in found:
         return wire
-    raise InvalidRequest(f"'tool_choice' names the tool '{name}', which is not among 'tools'.", param="tool_choice", code="invalid_value")
+    raise InvalidRequest(
+        f"'tool_choice' names the tool '{name}', which is not among 'tools'.",
+        param="tool_choice",
+        code="invalid_value",
+    )

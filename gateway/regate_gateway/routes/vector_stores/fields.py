@@ -1,4 +1,6 @@
-"""Fields that several routes of vector stores take: how a file is split, when a store expires, which files are wanted in it, list filters."""
+"""Fields that several routes of vector stores take: how a file is split, when a store expires, which
+files are wanted in it, list filters.
+"""
 
 from __future__ import annotations
 
@@ -35,12 +37,16 @@ def read_chunking(fields: Fields) -> Chunking | None:
     overlap = static.integer("chunk_overlap_tokens", least=0, most=4096, default=400)
     if overlap * 2 > size:
         place = static.param("chunk_overlap_tokens")
-        raise InvalidRequest(f"'{place}' must be at most half of 'max_chunk_size_tokens'.", param=place, code="invalid_value")
+        raise InvalidRequest(
+            f"'{place}' must be at most half of 'max_chunk_size_tokens'.", param=place, code="invalid_value"
+        )
     return Chunking(size, overlap)
 
 
 def read_expiry(fields: Fields) -> int | Literal["never"] | None:
-    """Return after how many days without use a store expires: `never` for null, which takes an expiry off, and None when nothing is said."""
+    """Return after how many days without use a store expires: `never` for null, which takes an expiry
+    off, and None when nothing is said.
+    """
     if "expires_after" in fields.values and not fields.has("expires_after"):
         return "never"
     expiry = fields.maybe_object("expires_after")
@@ -59,12 +65,17 @@ def read_wanted(fields: Fields) -> Wanted:
 
 
 def read_many_wanted(fields: Fields) -> list[Wanted]:
-    """Return the files of a batch: those of `file_ids`, which share attributes and splitting, or those of `files`, which have their own.
+    """Return the files of a batch: those of `file_ids`, which share attributes and splitting, or those of
+    `files`, which have their own.
 
     A file that is named twice in the same way is wanted once.
     """
     if fields.has("file_ids") and fields.has("files"):
-        raise InvalidRequest("'file_ids' and 'files' are mutually exclusive.", param="files", code="mutually_exclusive_parameters")
+        raise InvalidRequest(
+            "'file_ids' and 'files' are mutually exclusive.",
+            param="files",
+            code="mutually_exclusive_parameters",
+        )
     if fields.has("files"):
         found = []
         for one in fields.objects("files", most=MAX_IN_A_BATCH):
@@ -73,10 +84,14 @@ def read_many_wanted(fields: Fields) -> list[Wanted]:
     else:
         fields.required("file_ids")
         names = fields.ids("file_ids", most=MAX_IN_A_BATCH)
-        found = [_wanted(FileId(name), fields, param=f"file_ids[{index}]") for index, name in enumerate(names)]
+        found = [
+            _wanted(FileId(name), fields, param=f"file_ids[{index}]") for index, name in enumerate(names)
+        ]
     if not found:
         raise InvalidRequest(
-            "A batch must have at least one file.", param="files" if fields.has("files") else "file_ids", code="invalid_value"
+            "A batch must have at least one file.",
+            param="files" if fields.has("files") else "file_ids",
+            code="invalid_value",
         )
     return _distinct(found)
 
@@ -102,6 +117,8 @@ def _distinct(found: list[Wanted]) -> list[Wanted]:
         known = wanted.setdefault(one.file_id, one)
         if (known.sent, known.chunking) != (one.sent, one.chunking):
             raise InvalidRequest(
-                f"'{one.param}' names a file that is named before, with other attributes.", param=one.param, code="invalid_value"
+                f"'{one.param}' names a file that is named before, with other attributes.",
+                param=one.param,
+                code="invalid_value",
             )
     return list(wanted.values())

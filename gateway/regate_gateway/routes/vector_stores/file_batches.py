@@ -1,4 +1,6 @@
-"""`/v1/vector_stores/{id}/file_batches`: many files at once. A batch belongs to the tenant that sent it; its files are files in the store."""
+"""`/v1/vector_stores/{id}/file_batches`: many files at once. A batch belongs to the tenant that sent
+it; its files are files in the store.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +25,9 @@ _DECIDED_AT_ONCE: Final = 50
 
 
 async def create(call: Call) -> Response:
-    """Answer `POST /v1/vector_stores/{id}/file_batches`: all files are attached, or none where one is absent or refused."""
+    """Answer `POST /v1/vector_stores/{id}/file_batches`: all files are attached, or none where one is
+    absent or refused.
+    """
     services, context = call.services, call.context
     fields = Fields(await call.json())
     fields.refuse_unknown({"file_ids", "files", "attributes", "chunking_strategy"})
@@ -43,23 +47,32 @@ async def retrieve(call: Call) -> Response:
 
 
 async def cancel(call: Call) -> Response:
-    """Answer `POST /v1/vector_stores/{id}/file_batches/{batch_id}/cancel`. What is completed stays; what is not can be found never."""
+    """Answer `POST /v1/vector_stores/{id}/file_batches/{batch_id}/cancel`. What is completed stays;
+    what is not can be found never.
+    """
     services, context = call.services, call.context
     store, batch = await _fetch_batch(call)
     view = services.retrieval.view(store)
     stamps = await services.state.batch_stamps(batch)
     for start in range(0, len(stamps), _DECIDED_AT_ONCE):
         part = stamps[start : start + _DECIDED_AT_ONCE]
-        questions = [Question(Point.STORE, "store.detach", {"store": view, "attachment": stamp}, about=batch.id) for stamp in part]
+        questions = [
+            Question(Point.STORE, "store.detach", {"store": view, "attachment": stamp}, about=batch.id)
+            for stamp in part
+        ]
         decisions, _ = await services.enforcer.decide_all(context, "store.detach", questions)
         if any(isinstance(decision, Deny) for decision in decisions):
-            raise NotPermitted("The policy does not permit cancelling this batch: only its owner or the store's may.")
+            raise NotPermitted(
+                "The policy does not permit cancelling this batch: only its owner or the store's may."
+            )
     await services.state.cancel_batch(batch)
     return reply(batch_object(batch, await services.state.batch_totals(batch)))
 
 
 async def list_files(call: Call) -> Response:
-    """Answer `GET /v1/vector_stores/{id}/file_batches/{batch_id}/files`: those whose chunks the caller may see."""
+    """Answer `GET /v1/vector_stores/{id}/file_batches/{batch_id}/files`: those whose chunks the caller
+    may see.
+    """
     services, context = call.services, call.context
     status = read_status_filter(call.query())
     wanted = call.page(known=("filter",))
@@ -70,7 +83,9 @@ async def list_files(call: Call) -> Response:
 
 
 async def _fetch_batch(call: Call) -> tuple[StoreRow, FileBatch]:
-    """Return the store and the batch, looked up by the pair: to whoever may read the store, within the tenant that sent the batch."""
+    """Return the store and the batch, looked up by the pair: to whoever may read the store, within the
+    tenant that sent the batch.
+    """
     store = await fetch_store(call.services, call.context, call.path("store_id"), "store.read")
     name = BatchId(call.path("batch_id"))
     batch = await call.services.state.file_batch(call.context.principal, store.id, name)

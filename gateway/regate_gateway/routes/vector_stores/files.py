@@ -1,4 +1,6 @@
-"""`/v1/vector_stores/{id}/files`: the files in a store. What is decided about them, and when, is the core's (`documents/attachments.py`)."""
+"""`/v1/vector_stores/{id}/files`: the files in a store. What is decided about them, and when, is the
+core's (`documents/attachments.py`).
+"""
 
 from __future__ import annotations
 
@@ -30,13 +32,17 @@ _MAX_ON_A_PAGE: Final = 1_000
 
 
 async def attach(call: Call) -> Response:
-    """Answer `POST /v1/vector_stores/{id}/files`: the ingest decision is made now, the text is read in the background."""
+    """Answer `POST /v1/vector_stores/{id}/files`: the ingest decision is made now, the text is read in
+    the background.
+    """
     services, context = call.services, call.context
     fields = Fields(await call.json())
     fields.refuse_unknown({"file_id", "attributes", "chunking_strategy"})
     wanted = read_wanted(fields)
     store = await fetch_usable_store(call, "store.add")
-    (attachment,) = await services.attachments.decide(context, store, services.retrieval.view(store), [wanted])
+    (attachment,) = await services.attachments.decide(
+        context, store, services.retrieval.view(store), [wanted]
+    )
     await services.attachments.put(context, [attachment])
     return reply(attachment_object(attachment))
 
@@ -47,7 +53,9 @@ async def listing(call: Call) -> Response:
     status = read_status_filter(call.query())
     store = await fetch_store(services, context, call.path("store_id"), "store.read")
     reading = partial(services.state.attachments, context.principal, store.id, status=status)
-    page = await services.listings.page(context, attachments_of(call, store), call.page(known=("filter",)), reading)
+    page = await services.listings.page(
+        context, attachments_of(call, store), call.page(known=("filter",)), reading
+    )
     return reply(list_object([attachment_object(row) for row in page.rows], has_more=page.has_more))
 
 
@@ -58,7 +66,9 @@ async def retrieve(call: Call) -> Response:
 
 
 async def update(call: Call) -> Response:
-    """Answer `POST /v1/vector_stores/{id}/files/{file_id}`: other attributes in place of all there were, decided and stamped anew."""
+    """Answer `POST /v1/vector_stores/{id}/files/{file_id}`: other attributes in place of all there
+    were, decided and stamped anew.
+    """
     services = call.services
     fields = Fields(await call.json())
     fields.refuse_unknown({"attributes"})
@@ -72,14 +82,24 @@ async def update(call: Call) -> Response:
         raise expired(store.id)
     services.models.require([store])
     view = services.retrieval.view(store)
-    return reply(attachment_object(await services.attachments.amend(call.context, view, present, sent=sent, attributes=attributes)))
+    return reply(
+        attachment_object(
+            await services.attachments.amend(call.context, view, present, sent=sent, attributes=attributes)
+        )
+    )
 
 
 async def content(call: Call) -> Response:
-    """Answer `GET /v1/vector_stores/{id}/files/{file_id}/content`: the text as it was split, whole or, with `limit`, in pages."""
+    """Answer `GET /v1/vector_stores/{id}/files/{file_id}/content`: the text as it was split, whole or,
+    with `limit`, in pages.
+    """
     query = call.query()
     query.refuse_unknown({"limit", "page"})
-    limit = None if query.maybe_string("limit", most=20) is None else query.integer("limit", least=1, most=_MAX_ON_A_PAGE, default=1)
+    limit = (
+        None
+        if query.maybe_string("limit", most=20) is None
+        else query.integer("limit", least=1, most=_MAX_ON_A_PAGE, default=1)
+    )
     for _ in range(_TRIES):
         store, attachment = await _fetch_attachment(call)
         first = _page_start(query, attachment)
@@ -90,19 +110,30 @@ async def content(call: Call) -> Response:
         if len(texts) == len(ids):
             data = [{"type": "text", "text": texts[identifier]} for identifier in ids]
             following = _page_token(attachment, last) if last < count else None
-            page = {"object": "vector_store.file_content.page", "data": data, "has_more": last < count, "next_page": following}
+            page = {
+                "object": "vector_store.file_content.page",
+                "data": data,
+                "has_more": last < count,
+                "next_page": following,
+            }
             return reply(page)
     raise VectorStoreUnavailable(f"chunks of file {attachment.file_id} in store {store.id} are missing")
 
 
 async def detach(call: Call) -> Response:
-    """Answer `DELETE /v1/vector_stores/{id}/files/{file_id}`. No search finds its chunks from the moment this is acknowledged."""
+    """Answer `DELETE /v1/vector_stores/{id}/files/{file_id}`. No search finds its chunks from the
+    moment this is acknowledged.
+    """
     services, context = call.services, call.context
     store, attachment = await _fetch_attachment(call)
     resource = {"store": services.retrieval.view(store), "attachment": attachment.stamp}
-    decision = await services.enforcer.decide(context, Question(Point.STORE, "store.detach", resource, about=attachment.file_id))
+    decision = await services.enforcer.decide(
+        context, Question(Point.STORE, "store.detach", resource, about=attachment.file_id)
+    )
     if not isinstance(decision, Allow):
-        raise NotPermitted("The policy does not permit removing this file: only its owner or the store's may.")
+        raise NotPermitted(
+            "The policy does not permit removing this file: only its owner or the store's may."
+        )
     removed = await services.state.delete_attachment(context.principal, store.id, attachment.file_id)
     if removed is None:
         raise NotFound.of("vector store file", attachment.file_id)
@@ -121,7 +152,12 @@ async def fetch_usable_store(call: Call, action: str) -> StoreRow:
 
 def attachments_of(call: Call, store: StoreRow) -> Listed[Attachment]:
     """Return the store's files as a list; the chunk rule decides on their stamps."""
-    return Listed(CHUNKS, name=lambda row: row.file_id, view=lambda row: row.stamp, store=call.services.retrieval.view(store))
+    return Listed(
+        CHUNKS,
+        name=lambda row: row.file_id,
+        view=lambda row: row.stamp,
+        store=call.services.retrieval.view(store),
+    )
 
 
 async def _fetch_attachment(call: Call) -> tuple[StoreRow, Attachment]:
@@ -148,6 +184,10 @@ def _page_start(query: Query, attachment: Attachment) -> int:
     if token is None:
         return 0
     first = token.rpartition(".")[2]
-    if not (first.isascii() and first.isdigit() and len(first) < 10) or token != _page_token(attachment, int(first)):
-        raise InvalidRequest("'page' must be a 'next_page' of the file as it is now.", param="page", code="invalid_value")
+    if not (first.isascii() and first.isdigit() and len(first) < 10) or token != _page_token(
+        attachment, int(first)
+    ):
+        raise InvalidRequest(
+            "'page' must be a 'next_page' of the file as it is now.", param="page", code="invalid_value"
+        )
     return int(first)

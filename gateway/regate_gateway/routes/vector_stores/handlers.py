@@ -1,4 +1,5 @@
-"""`/v1/vector_stores`: stores, and search in them. Everything in a shared store is counted and listed per tenant.
+"""`/v1/vector_stores`: stores, and search in them. Everything in a shared store is counted and listed per
+tenant.
 
 The files in a store are `files.py`, and those that come in batches `file_batches.py`.
 """
@@ -23,7 +24,13 @@ from regate_orchestrator.authz.batches import LISTED_STORES
 from regate_orchestrator.authz.decisions import Deny, Point, Question
 from regate_orchestrator.authz.lists import Listed
 from regate_orchestrator.documents.attributes import split_attributes
-from regate_orchestrator.errors import InvalidRequest, NotFound, NotPermitted, PolicyUnavailable, VectorStoreUnavailable
+from regate_orchestrator.errors import (
+    InvalidRequest,
+    NotFound,
+    NotPermitted,
+    PolicyUnavailable,
+    VectorStoreUnavailable,
+)
 from regate_orchestrator.filters.client import read_client_filter
 from regate_orchestrator.retrieval.engines import PLACEMENT
 from regate_orchestrator.retrieval.query_rewriting import rewritten
@@ -41,7 +48,9 @@ async def create(call: Call) -> Response:
     """Answer `POST /v1/vector_stores`."""
     services, context = call.services, call.context
     fields = Fields(await call.json())
-    fields.refuse_unknown({"name", "description", "metadata", "file_ids", "chunking_strategy", "expires_after"})
+    fields.refuse_unknown(
+        {"name", "description", "metadata", "file_ids", "chunking_strategy", "expires_after"}
+    )
     name = fields.maybe_string("name", most=256) or ""
     description = fields.maybe_string("description", most=512)
     metadata = fields.metadata()
@@ -51,7 +60,9 @@ async def create(call: Call) -> Response:
     identifier = StoreId(mint("vs_"))
     resource: JsonObject = {"name": name, "requested": requested}
     question = Question(Point.STORE, "store.create", resource, about=identifier, companions=(PLACEMENT,))
-    decision, stamp = await services.enforcer.stamp(context, question, described={"id": identifier, "name": name})
+    decision, stamp = await services.enforcer.stamp(
+        context, question, described={"id": identifier, "name": name}
+    )
     if isinstance(decision, Deny):
         raise _refused(decision)
     engine = services.vectors.for_new(decision)
@@ -76,7 +87,9 @@ async def create(call: Call) -> Response:
     await services.state.add_store(row)
     try:
         await services.attachments.put(context, files)
-    except NotFound:  # a file was deleted after it was decided about: a store that was not answered must not stay
+    except (
+        NotFound
+    ):  # a file was deleted after it was decided about: a store that was not answered must not stay
         await _remove(call, identifier)
         raise
     return reply(await _shown(call, identifier))
@@ -86,10 +99,17 @@ async def listing(call: Call) -> Response:
     """Answer `GET /v1/vector_stores`: those that the policy lets the caller see."""
     services, principal = call.services, call.context.principal
     listed = Listed(LISTED_STORES, name=lambda row: row.id, view=services.retrieval.view)
-    page = await services.listings.page(call.context, listed, call.page(), partial(services.state.stores, principal))
+    page = await services.listings.page(
+        call.context, listed, call.page(), partial(services.state.stores, principal)
+    )
     totals = await services.state.totals(principal, [row.id for row in page.rows])
     now = services.clock()
-    return reply(list_object([store_object(row, totals.get(row.id, Totals()), now=now) for row in page.rows], has_more=page.has_more))
+    return reply(
+        list_object(
+            [store_object(row, totals.get(row.id, Totals()), now=now) for row in page.rows],
+            has_more=page.has_more,
+        )
+    )
 
 
 async def retrieve(call: Call) -> Response:
@@ -99,7 +119,9 @@ async def retrieve(call: Call) -> Response:
 
 
 async def update(call: Call) -> Response:
-    """Answer `POST /v1/vector_stores/{id}`. What is not named stays; metadata with a sharing request has all sharing decided anew."""
+    """Answer `POST /v1/vector_stores/{id}`. What is not named stays; metadata with a sharing request
+    has all sharing decided anew.
+    """
     services, context = call.services, call.context
     fields = Fields(await call.json())
     fields.refuse_unknown({"name", "expires_after", "metadata"})
@@ -121,7 +143,9 @@ async def update(call: Call) -> Response:
 
 
 async def delete(call: Call) -> Response:
-    """Answer `DELETE /v1/vector_stores/{id}`. Nothing of it can be found from the moment this is acknowledged."""
+    """Answer `DELETE /v1/vector_stores/{id}`. Nothing of it can be found from the moment this is
+    acknowledged.
+    """
     row = await fetch_store(call.services, call.context, call.path("store_id"), "store.delete")
     if not await _remove(call, row.id):
         raise NotFound.of("vector store", row.id)
@@ -135,7 +159,9 @@ async def search(call: Call) -> Response:
     query = fields.required("query")
     queries = [query] if isinstance(query, str) else fields.strings("query", most=16, longest=100_000)
     if not queries or not all(one.strip() for one in queries):
-        raise InvalidRequest("'query' must be a string, or a list of strings, that is not empty.", param="query")
+        raise InvalidRequest(
+            "'query' must be a string, or a list of strings, that is not empty.", param="query"
+        )
     if fields.boolean("rewrite_query", default=False):
         queries = [rewritten(one) for one in queries]
     limit = fields.integer("max_num_results", least=1, most=50, default=10)
@@ -146,7 +172,13 @@ async def search(call: Call) -> Response:
     wanted = Search(tuple(dict.fromkeys(queries)), narrowing, limit, threshold)
     hits = await call.while_connected(retrieval.search(call.context, [store], wanted))
     data = [search_result(hit) for hit in hits]
-    page = {"object": "vector_store.search_results.page", "search_query": queries, "data": data, "has_more": False, "next_page": None}
+    page = {
+        "object": "vector_store.search_results.page",
+        "search_query": queries,
+        "data": data,
+        "has_more": False,
+        "next_page": None,
+    }
     return reply(page)
 
 
@@ -157,7 +189,9 @@ async def _remove(call: Call, store: StoreId) -> bool:
         return False
     try:
         await services.vectors.drop(store)
-    except VectorStoreUnavailable as error:  # the row is gone, so no search can reach what is orphaned (ADR 0005), and it is collected
+    except (
+        VectorStoreUnavailable
+    ) as error:  # the row is gone, so no search can reach what is orphaned (ADR 0005), and it is collected
         _log.warning("vectors_left_behind", extra={"store": store, "detail": error.detail})
     else:
         await services.state.forget_orphaned_chunks(_place(store))
@@ -168,12 +202,18 @@ def _requested(call: Call, metadata: Mapping[str, str]) -> Mapping[str, Json]:
     """Return the sharing that is asked for."""
     requested = split_attributes(metadata, param="metadata", for_store=True).requested
     if "share" in requested and not call.services.settings.vector.allow_shared_stores:
-        raise InvalidRequest("Stores shared by all tenants are turned off here.", param="metadata.regate.share")
+        raise InvalidRequest(
+            "Stores shared by all tenants are turned off here.", param="metadata.regate.share"
+        )
     return requested
 
 
-async def _shared_anew(call: Call, row: StoreRow, requested: Mapping[str, Json], *, name: str | None) -> JsonObject:
-    """Return the stamp of a store whose sharing is asked for anew, as decided by the rule that decides it of a new store."""
+async def _shared_anew(
+    call: Call, row: StoreRow, requested: Mapping[str, Json], *, name: str | None
+) -> JsonObject:
+    """Return the stamp of a store whose sharing is asked for anew, as decided by the rule that decides
+    it of a new store.
+    """
     services = call.services
     resource: JsonObject = {"store": services.retrieval.view(row), "requested": requested}
     question = Question(Point.STORE, "store.update", resource, about=row.id)
@@ -187,16 +227,23 @@ async def _shared_anew(call: Call, row: StoreRow, requested: Mapping[str, Json],
 
 
 def _with_requests_of(row: StoreRow, metadata: Mapping[str, str]) -> dict[str, str]:
-    """Return the metadata with the sharing requests that are in force: they stay until others are made, and so does what is shown of them."""
+    """Return the metadata with the sharing requests that are in force: they stay until others are
+    made, and so does what is shown of them.
+    """
     kept = {key: value for key, value in row.metadata.items() if key.lower().startswith("regate.")}
     if len(kept) + len(metadata) > _MAX_METADATA:
-        message = f"'metadata' may have {_MAX_METADATA - len(kept)} keys beside the sharing requests that are in force."
+        message = (
+            f"'metadata' may have {_MAX_METADATA - len(kept)} keys beside the sharing requests that are in "
+            "force."
+        )
         raise InvalidRequest(message, param="metadata", code="object_above_max_properties")
     return {**metadata, **kept}
 
 
 def _refused(decision: Deny) -> NotPermitted:
-    return NotPermitted("The policy does not permit this store: " + ("; ".join(decision.reasons) or "no reason given") + ".")
+    return NotPermitted(
+        "The policy does not permit this store: " + ("; ".join(decision.reasons) or "no reason given") + "."
+    )
 
 
 def _place(store: StoreId) -> OrphanedChunks:

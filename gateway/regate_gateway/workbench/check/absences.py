@@ -1,7 +1,9 @@
-"""Where a rule is silent about what is missing: a warning, since it may be meant so. Nothing here refuses a policy.
+"""Where a rule is silent about what is missing: a warning, since it may be meant so. Nothing here refuses a
+policy.
 
-`deny if input.chunk.region != input.principal.attrs.region` denies nobody who has no region: a comparison with what is missing is undefined, and
-a `deny` that is undefined denies nothing. Which way a rule counts, for access or against it, follows from the `not` on the way to it.
+`deny if input.chunk.region != input.principal.attrs.region` denies nobody who has no region: a comparison
+with what is missing is undefined, and a `deny` that is undefined denies nothing. Which way a rule counts, for
+access or against it, follows from the `not` on the way to it.
 """
 
 from __future__ import annotations
@@ -25,7 +27,10 @@ from regate_adapters.opa.acceptance.nodes import (
 from regate_adapters.opa.acceptance.syntax import Definition, Policies
 
 _GRANTS: Final[Sequence[Path]] = (
-    *(("data", "regate", point, "allow") for point in ("route", "store", "file", "prompt", "ingest", "chunk", "tool", "history", "admin")),
+    *(
+        ("data", "regate", point, "allow")
+        for point in ("route", "store", "file", "prompt", "ingest", "chunk", "tool", "history", "admin")
+    ),
     ("data", "regate", "tool", "admit_result"),
     ("data", "regate", "authn", "principal"),
 )
@@ -86,14 +91,20 @@ class _Reader:
         inner = terms["body"][0]["terms"] if newer and len(terms["body"]) == 1 else terms
         what = self._missing_in(inner, missing)
         if what is not None and self._is_granted_by_absence(inner, negated=negated, newer=newer):
-            yield Finding("granted-by-absence", self._words(what), self._definition.module.file, row_of(expression, self._definition.row))
+            yield Finding(
+                "granted-by-absence",
+                self._words(what),
+                self._definition.module.file,
+                row_of(expression, self._definition.row),
+            )
         if isinstance(terms, list) and is_call(terms, "assign", "eq") and what is not None:
             missing.update(dict.fromkeys(variables(terms[1]), what))
 
     def _is_granted_by_absence(self, terms: Any, *, negated: bool, newer: bool) -> bool:
         """Return whether access is the wider where a part of the expression is undefined."""
         if self._grants:
-            # OPA takes references out of a negated call, which is then undefined; only an equality or a bare term holds.
+            # OPA takes references out of a negated call, which is then undefined; only an equality or a bare
+            # term holds.
             return negated and (newer or isinstance(terms, dict) or is_call(terms, *_EQUAL))
         if not isinstance(terms, list):
             return False
@@ -101,9 +112,13 @@ class _Reader:
 
     def _words(self, what: str) -> str:
         if self._grants:
-            return f"{what}, and then this holds; say what must be there in a rule of its own, and name that rule"
+            return (
+                f"{what}, and then this holds; say what must be there in a rule of its own, and name that "
+                "rule"
+            )
         return (
-            f"{what}, and then nothing is denied; say what is permitted in a rule of its own, which does not hold without it "
+            f"{what}, and then nothing is denied; say what is permitted in a rule of its own, which "
+            "does not hold without it "
             f"(`_fits if … == …`), and write `{self._definition.name} if not _fits`"
         )
 
@@ -139,7 +154,9 @@ class _Reader:
     def _missing_value(self, path: Path) -> str | None:
         """Return what the value of a rule may lack, if the rule has no default."""
         definitions = self._policies.rules[path]
-        if any(one.is_default or one.is_function or one.is_partial or "else" in one.parsed for one in definitions):
+        if any(
+            one.is_default or one.is_function or one.is_partial or "else" in one.parsed for one in definitions
+        ):
             return None
         for one in definitions:
             for node in nodes(one.head.get("value") or {}):
@@ -162,5 +179,7 @@ def _counts_to_nothing(terms: Any) -> bool:
     """Return whether the expression demands that a set is empty."""
     if not isinstance(terms, list) or len(terms) != 3 or not is_call(terms, *_EQUAL):
         return False
-    counted = [one for one in terms[1:] if (call := call_in(one)) is not None and operator_of(call) == "count"]
+    counted = [
+        one for one in terms[1:] if (call := call_in(one)) is not None and operator_of(call) == "count"
+    ]
     return bool(counted) and any(one.get("value") == 0 for one in terms[1:])

@@ -1,7 +1,9 @@
-"""Do filter and decision agree? Each rule is compiled for sample principals, and the filter compared with OPA's full evaluation on rows.
+"""Do filter and decision agree? Each rule is compiled for sample principals, and the filter compared with
+OPA's full evaluation on rows.
 
-One Rego rule has two uses, so a difference between the two is a leak or a loss. OPA evaluates all rows of a decision point in one run;
-the filter is read by `regate_orchestrator.filters.evaluate`, which every store's renderer is proven against (`support.py` asks those).
+One Rego rule has two uses, so a difference between the two is a leak or a loss. OPA evaluates all rows of a
+decision point in one run; the filter is read by `regate_orchestrator.filters.evaluate`, which every store's
+renderer is proven against (`support.py` asks those).
 """
 
 from __future__ import annotations
@@ -53,12 +55,16 @@ class Listing:
         return f"data.{self.point.value.replace('/', '.')}"
 
 
-LISTINGS: Final = tuple(Listing(Point("/".join((*one.package, "allow"))), one.action, one.unknown) for one in FILTERS)
+LISTINGS: Final = tuple(
+    Listing(Point("/".join((*one.package, "allow"))), one.action, one.unknown) for one in FILTERS
+)
 
 
 @dataclass(frozen=True, slots=True)
 class Compiled:
-    """What one rule compiled to for one sample. `plan` is None, and `reason` says why, when it has no exact filter; `at` is the rule at fault."""
+    """What one rule compiled to for one sample. `plan` is None, and `reason` says why, when it has no
+    exact filter; `at` is the rule at fault.
+    """
 
     listing: Listing
     sample: Sample
@@ -76,8 +82,12 @@ class Effort:
     others: int
 
 
-async def compile_all(engine: OpaEngine, samples: Sequence[Sample], schemas: Mapping[str, RowSchema]) -> list[Compiled]:
-    """Return what each rule compiles to for each sample. Raises `PolicyUnavailable` when OPA gives no usable answer."""
+async def compile_all(
+    engine: OpaEngine, samples: Sequence[Sample], schemas: Mapping[str, RowSchema]
+) -> list[Compiled]:
+    """Return what each rule compiles to for each sample. Raises `PolicyUnavailable` when OPA gives no
+    usable answer.
+    """
     return [await _compile(engine, listing, sample, schemas) for listing in LISTINGS for sample in samples]
 
 
@@ -86,9 +96,14 @@ def fragment_findings(compiled: Sequence[Compiled], places: Places) -> list[Find
     found: dict[str, Finding] = {}
     for one in compiled:
         if one.reason is not None:
-            file, row = places.get(one.at or one.listing.rule) or places.get(one.listing.rule, (one.listing.package, 0))
+            file, row = places.get(one.at or one.listing.rule) or places.get(
+                one.listing.rule, (one.listing.package, 0)
+            )
             everybody = all(other.reason is not None for other in compiled if other.listing == one.listing)
-            message = f"{one.reason}{'' if everybody else for_caller(one.sample)}; write it within the filter fragment, see docs/filter-fragment.md"
+            message = (
+                f"{one.reason}{'' if everybody else for_caller(one.sample)}; write it within the filter "
+                "fragment, see docs/filter-fragment.md"
+            )
             found.setdefault(one.listing.rule, Finding("not-in-fragment", message, file, row))
     return list(found.values())
 
@@ -99,9 +114,16 @@ def for_caller(sample: Sample) -> str:
 
 
 def disagreements(
-    compiled: Sequence[Compiled], schemas: Mapping[str, RowSchema], places: Places, *, opa: OpaCommand, effort: Effort
+    compiled: Sequence[Compiled],
+    schemas: Mapping[str, RowSchema],
+    places: Places,
+    *,
+    opa: OpaCommand,
+    effort: Effort,
 ) -> tuple[int, list[Finding]]:
-    """Return how many rows were decided both ways, and a finding for each kind of difference, with its row."""
+    """Return how many rows were decided both ways, and a finding for each kind of difference, with
+    its row.
+    """
     tried = 0
     found: list[Finding] = []
     for listing in LISTINGS:
@@ -117,11 +139,16 @@ def disagreements(
     return tried, found
 
 
-async def _compile(engine: OpaEngine, listing: Listing, sample: Sample, schemas: Mapping[str, RowSchema]) -> Compiled:
+async def _compile(
+    engine: OpaEngine, listing: Listing, sample: Sample, schemas: Mapping[str, RowSchema]
+) -> Compiled:
     document: dict[str, Any] = {"v": 1, "now": NOW, "request_id": "req_sample", "action": listing.action}
     document["principal"] = sample.principal.as_input()
     if listing.unknown == "chunk":
-        document["store"] = _row_of(schemas["store"]) | {"tenant": sample.principal.tenant, "owner": "somebody"}
+        document["store"] = _row_of(schemas["store"]) | {
+            "tenant": sample.principal.tenant,
+            "owner": "somebody",
+        }
     try:
         planned = await engine.plan(listing.point.value, document, unknown=listing.unknown)
     except FilterNotExpressible as error:
@@ -139,17 +166,27 @@ def _rows(one: Compiled, schema: RowSchema, effort: Effort) -> list[Row]:
     assert one.plan is not None  # noqa: S101 — INVARIANT: only compiled filters are tried
     principal = one.sample.principal
     held = [*principal.teams[:2], *principal.roles[:2], *principal.projects[:1], *principal.namespaces[:1]]
-    maker = RowMaker(expression_of(one.plan), schema, names=[principal.id, principal.tenant, *held], numbers=[principal.clearance, NOW])
+    maker = RowMaker(
+        expression_of(one.plan),
+        schema,
+        names=[principal.id, principal.tenant, *held],
+        numbers=[principal.clearance, NOW],
+    )
     return maker.rows(witnesses=effort.witnesses, others=effort.others)
 
 
-def _admitted(listing: Listing, cases: Sequence[tuple[Compiled, list[Row]]], opa: OpaCommand) -> tuple[list[set[int]], list[Finding]]:
+def _admitted(
+    listing: Listing, cases: Sequence[tuple[Compiled, list[Row]]], opa: OpaCommand
+) -> tuple[list[set[int]], list[Finding]]:
     """Return for each case which of its rows OPA allows, fully evaluated."""
     query = (
         "[[i, j] | some i, asked in input.cases; some j, row in asked.rows; "
         f"{listing.rule} == true with input as object.union(asked.document, {{input.unknown: row}})]"
     )
-    given = {"unknown": listing.unknown, "cases": [{"document": one.document, "rows": rows} for one, rows in cases]}
+    given = {
+        "unknown": listing.unknown,
+        "cases": [{"document": one.document, "rows": rows} for one, rows in cases],
+    }
     arguments = ("eval", "--bundle", ".", "--stdin-input", "--format", "json", query)
     said = opa.run(*arguments, given=json.dumps(given).encode())
     if said.status:
@@ -161,7 +198,9 @@ def _admitted(listing: Listing, cases: Sequence[tuple[Compiled, list[Row]]], opa
     return admitted, []
 
 
-def _differences(one: Compiled, rows: Sequence[Row], admitted: set[int], place: tuple[str, int]) -> list[Finding]:
+def _differences(
+    one: Compiled, rows: Sequence[Row], admitted: set[int], place: tuple[str, int]
+) -> list[Finding]:
     assert one.plan is not None  # noqa: S101 — INVARIANT: only compiled filters are tried
     expression = expression_of(one.plan)
     found: list[Finding] = []
@@ -169,8 +208,14 @@ def _differences(one: Compiled, rows: Sequence[Row], admitted: set[int], place: 
         filtered = holds(expression, row)
         if filtered == (number in admitted):
             continue
-        says = "admits it, and full evaluation denies it" if filtered else "leaves it out, and full evaluation allows it"
-        message = f"the filter for the sample caller {one.sample.name!r} {says}: {json.dumps(row, sort_keys=True)}"
+        says = (
+            "admits it, and full evaluation denies it"
+            if filtered
+            else "leaves it out, and full evaluation allows it"
+        )
+        message = (
+            f"the filter for the sample caller {one.sample.name!r} {says}: {json.dumps(row, sort_keys=True)}"
+        )
         found.append(Finding("filter-disagrees", message, *place))
         if len(found) == _MAX_SHOWN:
             break

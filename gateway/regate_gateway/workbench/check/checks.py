@@ -1,7 +1,9 @@
-"""`regate policy check`: everything that can be known of a policy directory before it serves. What is printed of it is in `report.py`.
+"""`regate policy check`: everything that can be known of a policy directory before it serves. What is printed
+of it is in `report.py`.
 
-Runs other people's tools (`tools.py`), the contract with the gateway (`entrypoints.py`, row schemas), all that is checked again when policies are
-loaded (`regate_adapters.opa.acceptance`), warns (`absences.py`), and compares filter and decision (`agreement.py`). Nothing is changed or served.
+Runs other people's tools (`tools.py`), the contract with the gateway (`entrypoints.py`, row schemas), all
+that is checked again when policies are loaded (`regate_adapters.opa.acceptance`), warns (`absences.py`), and
+compares filter and decision (`agreement.py`). Nothing is changed or served.
 """
 
 from __future__ import annotations
@@ -23,7 +25,14 @@ from regate_adapters.opa.engine import OpaEngine
 from regate_adapters.opa.policies.source import BrokenPolicy, PolicySource, read_source
 from regate_adapters.opa.server.process import ManagedOpa
 from regate_gateway.workbench.check.absences import absence_warnings
-from regate_gateway.workbench.check.agreement import LISTINGS, Compiled, Effort, compile_all, disagreements, fragment_findings
+from regate_gateway.workbench.check.agreement import (
+    LISTINGS,
+    Compiled,
+    Effort,
+    compile_all,
+    disagreements,
+    fragment_findings,
+)
 from regate_gateway.workbench.check.entrypoints import entrypoint_findings, required_rules
 from regate_gateway.workbench.check.findings import Outcome, not_run, outcome, warned, without
 from regate_gateway.workbench.check.parsing import parse_policies
@@ -60,7 +69,8 @@ _ASKED: Final = frozenset(listing.unknown for listing in LISTINGS)
 class Task:
     """What to check, and how thoroughly. `shown` is how the policies are named in the report.
 
-    `deployed` are the kinds of store that must apply every filter exactly; `only` are the checks to make, with those that they need.
+    `deployed` are the kinds of store that must apply every filter exactly; `only` are the checks to make,
+    with those that they need.
     """
 
     directory: Path
@@ -103,13 +113,27 @@ def check_policies(task: Task, listener: Listener) -> Report:
     run.add("types", lambda: check_types(opa))
     run.add("tests", lambda: run_tests(opa, tests))
     run.add("regal", lambda: run_regal(opa, folders))
-    run.add("entrypoints", lambda: outcome("entrypoints", f"all {len(required_rules())}", entrypoint_findings(policies)))
+    run.add(
+        "entrypoints",
+        lambda: outcome("entrypoints", f"all {len(required_rules())}", entrypoint_findings(policies)),
+    )
     schemas, faults = read_schemas(task.directory)
     run.add("schemas", lambda: outcome("schemas", f"{len(schemas)} kinds of row", faults))
-    run.add("authoring", lambda: outcome("authoring", "within the filter fragment", authoring_findings(policies, schemas)))
-    run.add("controls", lambda: outcome("controls", "all there", list(control_findings(policies, source.files))))
-    run.add("absences", lambda: warned("absences", "nothing is granted for want of a value", absence_warnings(policies)))
-    if any(one.failed for one in report.outcomes if one.name in _BEFORE_FILTERS) or not schemas.keys() >= _ASKED:
+    run.add(
+        "authoring",
+        lambda: outcome("authoring", "within the filter fragment", authoring_findings(policies, schemas)),
+    )
+    run.add(
+        "controls", lambda: outcome("controls", "all there", list(control_findings(policies, source.files)))
+    )
+    run.add(
+        "absences",
+        lambda: warned("absences", "nothing is granted for want of a value", absence_warnings(policies)),
+    )
+    if (
+        any(one.failed for one in report.outcomes if one.name in _BEFORE_FILTERS)
+        or not schemas.keys() >= _ASKED
+    ):
         run.leave_out(("filters", "stores", "agreement"), "mend the findings above first")
         return report
     samples = [*built_in_samples(policies, _documents(source)), *task.samples]
@@ -118,7 +142,9 @@ def check_policies(task: Task, listener: Listener) -> Report:
 
 
 def read_schemas(directory: Path) -> tuple[dict[str, RowSchema], list[Finding]]:
-    """Return the readable row schemas by the row's name, and what is wrong with them: rows are stamped closed-world, with every field."""
+    """Return the readable row schemas by the row's name, and what is wrong with them: rows are stamped
+    closed-world, with every field.
+    """
     schemas: dict[str, RowSchema] = {}
     findings: list[Finding] = []
     for kind in (one.unknown for one in FILTERS):
@@ -128,15 +154,33 @@ def read_schemas(directory: Path) -> tuple[dict[str, RowSchema], list[Finding]]:
         try:
             schema = load_schema(directory / file)
         except ConfigurationError as error:
-            findings.append(Finding("schema-unreadable", f"{error.message}; give each field one type that stores can hold", file))
+            findings.append(
+                Finding(
+                    "schema-unreadable",
+                    f"{error.message}; give each field one type that stores can hold",
+                    file,
+                )
+            )
             continue
         schemas[kind] = schema
         optional = [name for name, spec in schema.fields.items() if not spec.required]
         if optional:
-            message = f"{', '.join(optional)} may be missing, and then stores and OPA differ; list every field under `required`"
+            message = (
+                f"{', '.join(optional)} may be missing, and then stores and OPA differ; list every field "
+                "under `required`"
+            )
             findings.append(Finding("schema-not-closed", message, file))
-        if json.loads((directory / file).read_text(encoding="utf-8")).get("additionalProperties") is not False:
-            findings.append(Finding("schema-not-closed", "other fields are let through; set `additionalProperties` to false", file))
+        if (
+            json.loads((directory / file).read_text(encoding="utf-8")).get("additionalProperties")
+            is not False
+        ):
+            findings.append(
+                Finding(
+                    "schema-not-closed",
+                    "other fields are let through; set `additionalProperties` to false",
+                    file,
+                )
+            )
     return schemas, findings
 
 
@@ -146,7 +190,9 @@ def deployed_kinds(vector_kinds: frozenset[str]) -> frozenset[str]:
 
 
 class _Run:
-    """Makes the checks that are asked for, and those that they need, and adds what they come to to the report."""
+    """Makes the checks that are asked for, and those that they need, and adds what they come to to the
+    report.
+    """
 
     def __init__(self, report: Report, only: frozenset[str], listener: Listener) -> None:
         self._report = report
@@ -174,7 +220,9 @@ class _Run:
             if name in self._wanted:
                 self.note(not_run(name, why))
 
-    def support(self, task: Task, compiled: Sequence[Compiled], policies: Policies, schemas: Mapping[str, RowSchema]) -> Outcome:
+    def support(
+        self, task: Task, compiled: Sequence[Compiled], policies: Policies, schemas: Mapping[str, RowSchema]
+    ) -> Outcome:
         """Return which stores cannot apply the filters, and note which can."""
         try:
             self._report.stores = support(compiled, schemas)
@@ -184,7 +232,9 @@ class _Run:
         return outcome("stores", f"exact in {', '.join(sorted(task.deployed))}", found)
 
 
-def _check_filters(task: Task, run: _Run, policies: Policies, schemas: Mapping[str, RowSchema], samples: Sequence[Sample]) -> None:
+def _check_filters(
+    task: Task, run: _Run, policies: Policies, schemas: Mapping[str, RowSchema], samples: Sequence[Sample]
+) -> None:
     compiled: list[Compiled] = []
     places = _places(policies)
 
@@ -195,10 +245,14 @@ def _check_filters(task: Task, run: _Run, policies: Policies, schemas: Mapping[s
             detail = error.detail if isinstance(error, PolicyUnavailable) else error.message
             placed = _PLACED.fullmatch(detail)
             found = (
-                Finding("not-compiled", detail, ".") if placed is None else Finding("not-compiled", placed[3], placed[1], int(placed[2]))
+                Finding("not-compiled", detail, ".")
+                if placed is None
+                else Finding("not-compiled", placed[3], placed[1], int(placed[2]))
             )
             return outcome("filters", "", [found])
-        return outcome("filters", f"{len(compiled)}, for {len(samples)} principals", fragment_findings(compiled, places))
+        return outcome(
+            "filters", f"{len(compiled)}, for {len(samples)} principals", fragment_findings(compiled, places)
+        )
 
     def agreement() -> Outcome:
         opa = OpaCommand(task.opa, task.directory)
@@ -228,7 +282,9 @@ def _places(policies: Policies) -> dict[str, tuple[str, int]]:
 
 
 def _documents(source: PolicySource) -> list[Any]:
-    """Return the operators' documents, wherever they lie. One that cannot be read is left to OPA's own check, and its names are not known here."""
+    """Return the operators' documents, wherever they lie. One that cannot be read is left to OPA's own
+    check, and its names are not known here.
+    """
     documents: list[Any] = []
     for name, content in source.files.items():
         if Path(name).name == "data.json":

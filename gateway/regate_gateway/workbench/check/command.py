@@ -1,4 +1,6 @@
-"""The command `regate policy check`: its options, once or again after each change. What is checked is in `checks.py`."""
+"""The command `regate policy check`: its options, once or again after each change. What is checked is
+in `checks.py`.
+"""
 
 from __future__ import annotations
 
@@ -36,9 +38,24 @@ _SLOW_SECONDS: Final = 1.0
     metavar="KIND",
     help="A kind of store that must apply every filter exactly (repeatable).  [default: the configured ones]",
 )
-@click.option("--only", multiple=True, metavar="CHECK[,CHECK]", help="Make these checks alone, and those that they need.  [default: all]")
-@click.option("--quick/--full", "quick", default=True, show_default=True, help="How many rows to compare filter and decision on.")
-@click.option("--watch", is_flag=True, help="Check again whenever a file changes, until Ctrl-C; then only what changed is printed.")
+@click.option(
+    "--only",
+    multiple=True,
+    metavar="CHECK[,CHECK]",
+    help="Make these checks alone, and those that they need.  [default: all]",
+)
+@click.option(
+    "--quick/--full",
+    "quick",
+    default=True,
+    show_default=True,
+    help="How many rows to compare filter and decision on.",
+)
+@click.option(
+    "--watch",
+    is_flag=True,
+    help="Check again whenever a file changes, until Ctrl-C; then only what changed is printed.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
 @html_option
 @config_option
@@ -52,10 +69,11 @@ def check(
     html: Path | None,
     **options: Any,
 ) -> None:
-    """Check policies before they serve: form, types, tests, the contract with the gateway, and that filters and decisions agree.
+    """Check policies before they serve: form, types, tests, the contract with the gateway, and that filters
+    and decisions agree.
 
-    The rules that become filters are compiled for sample principals, tried in each kind of store, and compared with OPA's full evaluation
-    on rows made from their own constants.
+    The rules that become filters are compiled for sample principals, tried in each kind of store, and
+    compared with OPA's full evaluation on rows made from their own constants.
 
     \b
     Exit code 0 when nothing was found, 1 with findings, 2 for wrong usage.
@@ -99,7 +117,9 @@ def check(
 
 
 def _chosen(only: Sequence[str]) -> frozenset[str]:
-    """Return the checks that are named; all of them where none is. Raises `click.UsageError` for one that is not there."""
+    """Return the checks that are named; all of them where none is. Raises `click.UsageError` for one
+    that is not there.
+    """
     from regate_gateway.workbench.check.checks import CHECKS
     from regate_orchestrator.spelling import nearest
 
@@ -108,7 +128,9 @@ def _chosen(only: Sequence[str]) -> frozenset[str]:
         if name not in CHECKS:
             near = nearest(name, CHECKS)
             meant = "" if near is None else f"did you mean {near!r}? "
-            raise click.UsageError(f"--only: there is no check {name!r}; {meant}there are {', '.join(CHECKS)}")
+            raise click.UsageError(
+                f"--only: there is no check {name!r}; {meant}there are {', '.join(CHECKS)}"
+            )
     return frozenset(names or CHECKS)
 
 

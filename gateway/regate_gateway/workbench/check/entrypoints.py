@@ -1,7 +1,9 @@
-"""The contract: which rules a policy must have. A rule that is missing answers exactly as one that denies, so its absence is an error here.
+"""The contract: which rules a policy must have. A rule that is missing answers exactly as one that denies, so
+its absence is an error here.
 
-`regate policy check` finds what is missing (here), a managed OPA is not started without it (`regate_adapters.opa.policies.vetting`), and the gateway
-is not ready while a remote one lacks it (`regate_adapters.opa.engine`, which also asks for nothing else).
+`regate policy check` finds what is missing (here), a managed OPA is not started without it
+(`regate_adapters.opa.policies.vetting`), and the gateway is not ready while a remote one lacks it
+(`regate_adapters.opa.engine`, which also asks for nothing else).
 """
 
 from __future__ import annotations
@@ -27,8 +29,9 @@ CONTRACT: Final[Mapping[str, tuple[str, ...]]] = {
     "admin": ("allow", "deny_reasons"),
     "lib/batch": ("admitted", "chunk_reasons", "ingested", "document_reasons"),
 }
-"""The rules by package below `regate`, as docs/decision-points.md lists them. Those of decision points that a deployment does not use yet are
-needed as well: what is asked one day must not deny for want of a rule."""
+"""The rules by package below `regate`, as docs/decision-points.md lists them. Those of decision points that a
+deployment does not use yet are needed as well: what is asked one day must not deny for want of a rule.
+"""
 
 _OF_OPA: Final = ("system/authz/allow",)
 
@@ -56,8 +59,13 @@ def _findings(policies: Policies) -> Iterator[Finding]:
         file = homes[0] if homes else "/".join(path[2:-1] if path[1] == "regate" else path[1:-1])
         if not definitions:
             message = (
-                f"{'.'.join(path)} is missing, and OPA answers a missing rule as it answers a denial; define it, or keep the shipped one"
+                f"{'.'.join(path)} is missing, and OPA answers a missing rule as it answers a denial; "
+                "define it, or keep the shipped one"
             )
             yield Finding("missing-entrypoint", message, file)
         elif any(definition.is_function for definition in definitions):
-            yield Finding("missing-entrypoint", f"{'.'.join(path)} takes arguments, so it cannot be asked for; leave them out", file)
+            yield Finding(
+                "missing-entrypoint",
+                f"{'.'.join(path)} takes arguments, so it cannot be asked for; leave them out",
+                file,
+            )

@@ -1,4 +1,6 @@
-"""The policy files of a directory, parsed side by side, so that each that does not parse is told of. What the trees hold is others' business."""
+"""The policy files of a directory, parsed side by side, so that each that does not parse is told of.
+What the trees hold is others' business.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +16,9 @@ from regate_gateway.workbench.opa_command import OpaCommand, reported_errors
 
 
 def parse_policies(names: Sequence[str], opa: OpaCommand) -> tuple[Policies, list[Finding]]:
-    """Return the policies in these files of OPA's directory, and a finding for each line that does not parse."""
+    """Return the policies in these files of OPA's directory, and a finding for each line that does
+    not parse.
+    """
     trees: dict[str, Any] = {}
     findings: list[Finding] = []
 
@@ -22,7 +26,10 @@ def parse_policies(names: Sequence[str], opa: OpaCommand) -> tuple[Policies, lis
         try:
             return parsed_module(opa.binary, opa.directory / name)
         except BrokenPolicy:
-            return [_placed(error, opa) for error in reported_errors(opa.run("parse", "--format", "json", name), "syntax")]
+            return [
+                _placed(error, opa)
+                for error in reported_errors(opa.run("parse", "--format", "json", name), "syntax")
+            ]
 
     for name, found in zip(names, side_by_side(tree_or_errors, names), strict=True):
         if isinstance(found, list):
@@ -35,4 +42,8 @@ def parse_policies(names: Sequence[str], opa: OpaCommand) -> tuple[Policies, lis
 def _placed(error: Finding, opa: OpaCommand) -> Finding:
     """Return the error at a line that is there: OPA places the end of a file behind its last."""
     text = opa.directory / error.file
-    return replace(error, row=min(error.row, len(text.read_bytes().rstrip().splitlines()))) if text.is_file() else error
+    return (
+        replace(error, row=min(error.row, len(text.read_bytes().rstrip().splitlines())))
+        if text.is_file()
+        else error
+    )

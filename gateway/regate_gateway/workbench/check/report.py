@@ -51,10 +51,16 @@ def as_text(report: Report) -> str:
 def as_page(report: Report) -> str:
     """Return the report as a page of its own."""
     told = [*(("finding", one) for one in report.findings), *(("warning", one) for one in report.warnings)]
-    places = [(f"{one.file}:{one.row}" if one.row else one.file, kind, one.code, one.message) for kind, one in told]
+    places = [
+        (f"{one.file}:{one.row}" if one.row else one.file, kind, one.code, one.message) for kind, one in told
+    ]
     checks = [(one.name, _WORDS[one.status], one.summary) for one in report.outcomes]
     stores = [(one.package, one.kind, _support_text(one)) for one in report.stores]
-    verdict = "Nothing was found." if not told else f"{len(report.findings)} findings, {len(report.warnings)} warnings."
+    verdict = (
+        "Nothing was found."
+        if not told
+        else f"{len(report.findings)} findings, {len(report.warnings)} warnings."
+    )
     sections = [
         Section("Findings", Table(("where", "kind", "code", "what to write instead"), places)),
         Section("Checks", Table(("check", "came to", "summary"), checks)),
@@ -66,7 +72,11 @@ def as_page(report: Report) -> str:
 def _support_text(one: Support) -> str:
     if one.reason is None:
         return "exact"
-    return one.reason if one.for_everybody or one.sample is None else f"{one.reason}, for the sample caller {one.sample.name!r}"
+    return (
+        one.reason
+        if one.for_everybody or one.sample is None
+        else f"{one.reason}, for the sample caller {one.sample.name!r}"
+    )
 
 
 def as_document(report: Report) -> dict[str, Any]:

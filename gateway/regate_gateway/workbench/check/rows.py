@@ -1,7 +1,8 @@
-"""Rows to try a filter on, made from the filter's own constants: values at and beside each boundary, missing fields, and wrong types.
+"""Rows to try a filter on, made from the filter's own constants: values at and beside each boundary, missing
+fields, and wrong types.
 
-For each row that a filter admits (a *witness*), and some that it does not, every field is changed in turn. Deterministic: the same filter
-gives the same rows. Not what is asked of them; that is `agreement.py`.
+For each row that a filter admits (a *witness*), and some that it does not, every field is changed in turn.
+Deterministic: the same filter gives the same rows. Not what is asked of them; that is `agreement.py`.
 """
 
 from __future__ import annotations
@@ -44,20 +45,28 @@ _ROOM: Final = 2**53
 
 
 class RowMaker:
-    """Makes rows of one kind for one filter. `names` and `numbers` are further constants to try, such as those of the principal."""
+    """Makes rows of one kind for one filter. `names` and `numbers` are further constants to try, such
+    as those of the principal.
+    """
 
-    def __init__(self, expression: Expression, schema: RowSchema, *, names: Sequence[str], numbers: Sequence[int]) -> None:
+    def __init__(
+        self, expression: Expression, schema: RowSchema, *, names: Sequence[str], numbers: Sequence[int]
+    ) -> None:
         self._expression = normalize(expression)
         self._schema = schema
         self._random = random.Random(20_251_122)  # noqa: S311 — for repeatable variety, not for secrets
         constants = dict(_constants(self._expression))
         self._pools = {
-            name: _distinct([*_OF_TYPE[spec.type], *_candidates(spec.type, [*constants.get(name, ()), *names, *numbers])])
+            name: _distinct(
+                [*_OF_TYPE[spec.type], *_candidates(spec.type, [*constants.get(name, ()), *names, *numbers])]
+            )
             for name, spec in schema.fields.items()
         }
 
     def rows(self, *, witnesses: int, others: int) -> list[Row]:
-        """Return the rows: those that the filter should admit, others, and each with one field changed, missing or of a wrong type."""
+        """Return the rows: those that the filter should admit, others, and each with one field
+        changed, missing or of a wrong type.
+        """
         bases = [*self._witnesses(witnesses), *(self._any_row() for _ in range(others))]
         return _distinct([*bases, *(changed for base in bases for changed in self._changed(base))])
 
@@ -75,7 +84,9 @@ class RowMaker:
         return found
 
     def _choose(self, expression: Expression, literals: Literals) -> bool:
-        """Collect literals that together make the expression hold, taking one branch of each `Or` by chance; False when it never holds."""
+        """Collect literals that together make the expression hold, taking one branch of each `Or` by
+        chance; False when it never holds.
+        """
         match expression:
             case Constant(always):
                 return always
@@ -93,7 +104,9 @@ class RowMaker:
         row = self._any_row()
         for name, pool in self._pools.items():
             own = [literal for literal in literals if _field(literal) == name]
-            fitting = [value for value in pool if all(holds(literal, {**row, name: value}) for literal in own)]
+            fitting = [
+                value for value in pool if all(holds(literal, {**row, name: value}) for literal in own)
+            ]
             if own and fitting:
                 row[name] = self._random.choice(fitting)
         return row
@@ -137,7 +150,11 @@ def _constants(expression: Expression) -> Iterator[tuple[str, list[Any]]]:
 
 def _candidates(kind: FieldType, constants: Sequence[Any]) -> list[Any]:
     """Return values of the type at and beside each constant."""
-    numbers = [value for value in constants if isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < _ROOM]
+    numbers = [
+        value
+        for value in constants
+        if isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < _ROOM
+    ]
     texts = [value for value in constants if isinstance(value, str)]
     match kind:
         case "number":

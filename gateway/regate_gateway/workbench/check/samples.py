@@ -1,4 +1,5 @@
-"""Whom the filters are compiled for: a few principals that differ in what makes a filter large or empty, and those of a file.
+"""Whom the filters are compiled for: a few principals that differ in what makes a filter large or empty, and
+those of a file.
 
 They stand for callers; nobody real is among them. What they are asked about is generated in `agreement.py`.
 """
@@ -32,22 +33,29 @@ class Sample:
 
 
 def built_in_samples(policies: Policies, documents: Sequence[Any]) -> list[Sample]:
-    """Return the built-in principals: without groups, with few, with many, with every name that policies and data mention, and a stranger."""
+    """Return the built-in principals: without groups, with few, with many, with every name that
+    policies and data mention, and a stranger.
+    """
     few = ("hr", "eng")
     many = tuple(f"group-{number}" for number in range(_MANY))
     names = tuple(sorted({*_names_in_data(documents), *_names_in_rules(policies)})[:_MAX_NAMES])
     return [
         Sample("no groups", Principal("nia", TENANT)),
         Sample("few groups", Principal("fay", TENANT, few, ("editor",), ("apollo",), ("prod",))),
-        Sample("few, cleared", Principal("cleo", TENANT, few, ("editor",), ("apollo",), ("prod",), clearance=3)),
+        Sample(
+            "few, cleared", Principal("cleo", TENANT, few, ("editor",), ("apollo",), ("prod",), clearance=3)
+        ),
         Sample("many groups", Principal("max", TENANT, many, many, many, many, clearance=3)),
         Sample("all names", Principal("ada", TENANT, names, names, names, names, names, clearance=3)),
-        Sample("other tenant", Principal("fay", "globex", few, ("editor",), ("apollo",), ("prod",), clearance=3)),
+        Sample(
+            "other tenant", Principal("fay", "globex", few, ("editor",), ("apollo",), ("prod",), clearance=3)
+        ),
     ]
 
 
 def read_samples(path: Path) -> list[Sample]:
-    """Return the principals of a JSON file: a list of principals as policies see them, each with a `name` of its own if wanted.
+    """Return the principals of a JSON file: a list of principals as policies see them, each with a `name` of
+    its own if wanted.
 
     Raises `click.UsageError` that says which entry is none.
     """
@@ -57,11 +65,15 @@ def read_samples(path: Path) -> list[Sample]:
         raise click.UsageError(f"--samples {path}: {error}") from error
     if not isinstance(entries, list) or not entries:
         raise click.UsageError(f"--samples {path}: must be a list of principals that is not empty")
-    return [_sample(entry, f"--samples {path}, entry {number}") for number, entry in enumerate(entries, start=1)]
+    return [
+        _sample(entry, f"--samples {path}, entry {number}") for number, entry in enumerate(entries, start=1)
+    ]
 
 
 def principal_in(entry: Any, place: str, *, beside: Sequence[str] = ()) -> Principal:
-    """Return the principal that somebody wrote down. Raises `click.UsageError` for anything else, and says that it stands at this place."""
+    """Return the principal that somebody wrote down. Raises `click.UsageError` for anything else, and
+    says that it stands at this place.
+    """
     try:
         return written_principal(entry, beside=beside)
     except ValueError as error:
@@ -69,14 +81,16 @@ def principal_in(entry: Any, place: str, *, beside: Sequence[str] = ()) -> Princ
 
 
 def written_principal(entry: Any, *, beside: Sequence[str] = ()) -> Principal:
-    """Return the principal that somebody wrote down. Raises `ValueError`, in words, for anything else, a misspelt key included.
+    """Return the principal that somebody wrote down. Raises `ValueError`, in words, for anything else, a
+    misspelt key included.
 
     `beside` are keys that may stand in it and are no part of it.
     """
     principal = read_principal(entry)
     if principal is None:
         raise ValueError(
-            "is no principal: needs id and tenant (names), and may have teams, roles, projects, namespaces, scopes (lists of names), "
+            "is no principal: needs id and tenant (names), and may have teams, roles, projects, "
+            "namespaces, scopes (lists of names), "
             "clearance (a whole number), attrs (an object)"
         )
     known = principal.as_input().keys()
@@ -108,7 +122,9 @@ def _names_in_data(value: Any) -> Iterator[str]:
 
 
 def _names_in_rules(policies: Policies) -> Iterator[str]:
-    """Yield the names that stand in tests of rules: `"legal" in input.principal.roles` makes one wonder what a holder of it may see."""
+    """Yield the names that stand in tests of rules: `"legal" in input.principal.roles` makes one
+    wonder what a holder of it may see.
+    """
     bodies: Sequence[Any] = [rule.get("body") for module in policies.modules for rule in module.rules]
     for node in nodes(bodies):
         terms = node.get("terms")

@@ -1,4 +1,6 @@
-"""Which kinds of store apply the filters exactly; and of what one cannot, the line of the rule that asks for it, and what to write instead."""
+"""Which kinds of store apply the filters exactly; and of what one cannot, the line of the rule that
+asks for it, and what to write instead.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +26,8 @@ _NOT_DEPLOYED: Final = frozenset({"interpreter", "memory", ROWS_IN_SQL})
 
 @dataclass(frozen=True, slots=True)
 class Support:
-    """Whether a kind of store applies a rule's filters exactly, for all samples; else why not, and for the first sample it does not.
+    """Whether a kind of store applies a rule's filters exactly, for all samples; else why not, and for the
+    first sample it does not.
 
     `for_everybody` says that it does so for no sample, so that the sample is not to blame.
     """
@@ -58,18 +61,29 @@ def support(compiled: Sequence[Compiled], schemas: Mapping[str, RowSchema]) -> l
     return found
 
 
-def support_findings(stores: Sequence[Support], deployed: frozenset[str], policies: Policies) -> Iterator[Finding]:
-    """Yield where a deployed kind of store cannot apply a filter; a kind that could not be tried has not been shown to."""
+def support_findings(
+    stores: Sequence[Support], deployed: frozenset[str], policies: Policies
+) -> Iterator[Finding]:
+    """Yield where a deployed kind of store cannot apply a filter; a kind that could not be tried has
+    not been shown to.
+    """
     for one in stores:
         if one.refused is not None and one.kind in deployed:
             reach = Reach(policies, next(made for made in FILTERS if made.entrypoint[-2] == one.package))
-            others = [other.kind for other in stores if other.package == one.package and other.exact and other.kind not in _NOT_DEPLOYED]
+            others = [
+                other.kind
+                for other in stores
+                if other.package == one.package and other.exact and other.kind not in _NOT_DEPLOYED
+            ]
             elsewhere = f"; or deploy {' or '.join(others)}, which can" if others else ""
             caller = "" if one.for_everybody or one.sample is None else for_caller(one.sample)
             message = f"{_advice(one.kind, one.refused, reach.filter.row)}{elsewhere}{caller}"
             yield Finding("not-expressible", message, *_place(one.refused.test, reach))
     for kind in sorted(deployed - {one.kind for one in stores}):
-        message = f"filters for {kind} cannot be tried here: install what it needs, or name other kinds with --store"
+        message = (
+            f"filters for {kind} cannot be tried here: install what it needs, or name other kinds with "
+            "--store"
+        )
         yield Finding("store-not-tried", message, kind)
 
 
@@ -84,24 +98,33 @@ def _advice(kind: str, refused: Refusal, row: str) -> str:
     match refused.test:
         case Text(operator, (name, *_), _):
             return (
-                f"{kind} cannot apply {operator} to {row}.{name}; stamp what that part of the text stands for as a field of its own, and compare it "
+                f"{kind} cannot apply {operator} to {row}.{name}; stamp what that part of the text "
+                "stands for as a field of its own, and compare it "
                 "with `==`"
             )
         case CompareFields(_, (left, *_), (right, *_)):
             return (
-                f"{kind} cannot compare {row}.{left} with {row}.{right}; stamp what the comparison says as a field of its own, and compare that "
+                f"{kind} cannot compare {row}.{left} with {row}.{right}; stamp what the comparison "
+                "says as a field of its own, and compare that "
                 "with a known value"
             )
         case Compare("lt" | "le" | "gt" | "ge", (name, *_), value) if isinstance(value, str):
             return f"{kind} cannot order the texts of {row}.{name}; stamp a number, and compare that"
         case None:
-            return f"{refused.reason}; write fewer conditions: what many rules test one by one can be stamped as one field"
+            return (
+                f"{refused.reason}; write fewer conditions: what many rules test one by one can be stamped "
+                "as one field"
+            )
         case _:
-            return f"{refused.reason}; compare a field that is declared in schemas with a value of its own type"
+            return (
+                f"{refused.reason}; compare a field that is declared in schemas with a value of its own type"
+            )
 
 
 def _place(test: Atom | None, reach: Reach) -> tuple[str, int]:
-    """Return file and line of the expression that asks for the test, as far as its fields and its operator tell; else those of `allow`."""
+    """Return file and line of the expression that asks for the test, as far as its fields and its
+    operator tell; else those of `allow`.
+    """
     wanted = _fields(test)
     forms = Forms(reach)
     best, place = 0, _start(reach)

@@ -1,4 +1,6 @@
-"""Checking policies again whenever a file of theirs changes. What is printed after the first time is only what changed."""
+"""Checking policies again whenever a file of theirs changes. What is printed after the first time is
+only what changed.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +29,9 @@ _Seen = Mapping[str, tuple[int, int]]
 
 @dataclass(frozen=True, slots=True)
 class Checking:
-    """What the command line says of a check. The policies are chosen, and an overlay is laid over them, each time anew."""
+    """What the command line says of a check. The policies are chosen, and an overlay is laid over
+    them, each time anew.
+    """
 
     directory: Path | None
     overlay: Path | None
@@ -39,7 +43,9 @@ class Checking:
     quick: bool
 
     def check(self, begins: Callable[[str], None], ended: Callable[[Outcome], None]) -> Report:
-        """Return the report. Raises `ConfigurationError` where the policies cannot be found or OPA does not run."""
+        """Return the report. Raises `ConfigurationError` where the policies cannot be found or OPA
+        does not run.
+        """
         chosen = self._chosen()
         with with_overlay(chosen.directory, self.overlay) as merged:
             tests = self._tests(chosen)
@@ -96,7 +102,9 @@ class _Watch:
         self._is_first = True
 
     def check(self, checking: Checking) -> Report | None:
-        """Print what a check came to, and return it; None where the files changed meanwhile, or cannot be checked at all."""
+        """Print what a check came to, and return it; None where the files changed meanwhile, or cannot
+        be checked at all.
+        """
         try:
             report = checking.check(self._begins, self._ended)
         except _Overtaken:
@@ -123,13 +131,21 @@ class _Watch:
             raise _Overtaken
 
     def _ended(self, done: Outcome) -> None:
-        """Tell of what is new and gone, at once. Of a check that does not run it is not known whether what it found is mended."""
+        """Tell of what is new and gone, at once. Of a check that does not run it is not known whether
+        what it found is mended.
+        """
         if done.status == "not_run":
             return
         before = self._told.get(done.name, [])
-        now = self._told[done.name] = [*map(str, done.findings), *(f"warning: {one}" for one in done.warnings)]
+        now = self._told[done.name] = [
+            *map(str, done.findings),
+            *(f"warning: {one}" for one in done.warnings),
+        ]
         if not self._is_first:
-            for kind, lines in (("new", [one for one in now if one not in before]), ("gone", [one for one in before if one not in now])):
+            for kind, lines in (
+                ("new", [one for one in now if one not in before]),
+                ("gone", [one for one in before if one not in now]),
+            ):
                 for line in lines:
                     click.echo(f"{kind}: {line}")
 
@@ -140,7 +156,9 @@ def _look(folders: Sequence[Path]) -> _Seen:
     for folder in folders:
         for path in folder.rglob("*"):
             try:
-                if path.is_file() and not any(part.startswith(".") for part in path.relative_to(folder).parts):
+                if path.is_file() and not any(
+                    part.startswith(".") for part in path.relative_to(folder).parts
+                ):
                     status = path.stat()
                     found[str(path)] = status.st_mtime_ns, status.st_size
             except FileNotFoundError:

@@ -1,4 +1,6 @@
-"""The command `regate policy explain`: options, and explanations as people read them. What is explained is in `explanation.py`."""
+"""The command `regate policy explain`: options, and explanations as people read them. What is
+explained is in `explanation.py`.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +18,12 @@ import click
 from regate_gateway.workbench.check.samples import principal_in
 from regate_gateway.workbench.directory import choose
 from regate_gateway.workbench.explain.explanation import Explanation, relevant, shown_rule
-from regate_gateway.workbench.explain.recorded import ExplainedRecords, explain_all, find_decision, find_response
+from regate_gateway.workbench.explain.recorded import (
+    ExplainedRecords,
+    explain_all,
+    find_decision,
+    find_response,
+)
 from regate_gateway.workbench.explain.supposed import Supposed, Supposition, suppose
 from regate_gateway.workbench.explain.trace import Attempt, Condition, Tracer
 from regate_gateway.workbench.replay.engine import RunningPolicies, running_policies
@@ -30,7 +37,9 @@ _STORE: Final[JsonObject] = {"id": ""}
 
 
 def _json_or_file(ctx: click.Context, param: click.Parameter, value: str | None) -> JsonObject | None:
-    """Return the JSON object that an option holds, or that is in the file it names with `@`; anything else is wrong usage."""
+    """Return the JSON object that an option holds, or that is in the file it names with `@`; anything
+    else is wrong usage.
+    """
     if value is None:
         return None
     try:
@@ -70,19 +79,38 @@ class Asked:
 
 
 @click.command()
-@click.option("--principal", callback=_json_or_file, metavar="JSON|@FILE", help="Who asks: an object with id, tenant, teams, roles, …")
-@click.option("--chunk", callback=_json_or_file, metavar="JSON|@FILE", help="The chunk's policy fields. Absent: only the filter is shown.")
 @click.option(
-    "--file", metavar="ID", help="A file that is stored here (file-…), in place of --chunk: why the principal finds it, or does not."
+    "--principal",
+    callback=_json_or_file,
+    metavar="JSON|@FILE",
+    help="Who asks: an object with id, tenant, teams, roles, …",
 )
 @click.option(
-    "--store", callback=_store, metavar="ID|JSON|@FILE", help="The vector store: with --file the id of one (vs_…), else its policy fields."
+    "--chunk",
+    callback=_json_or_file,
+    metavar="JSON|@FILE",
+    help="The chunk's policy fields. Absent: only the filter is shown.",
 )
-@click.option("--filters", is_flag=True, help="Show the principal's filter as each kind of store is asked it, too.")
+@click.option(
+    "--file",
+    metavar="ID",
+    help="A file that is stored here (file-…), in place of --chunk: why the principal finds it, or does not.",
+)
+@click.option(
+    "--store",
+    callback=_store,
+    metavar="ID|JSON|@FILE",
+    help="The vector store: with --file the id of one (vs_…), else its policy fields.",
+)
+@click.option(
+    "--filters", is_flag=True, help="Show the principal's filter as each kind of store is asked it, too."
+)
 @click.option("--decision", metavar="ID", help="A recorded decision (dec_…).")
 @click.option("--response", metavar="ID", help="Everything decided for a response (resp_…).")
 @click.option(
-    "--audit", type=click.Path(exists=True, path_type=Path), help="Audit directory, or a file of its JSON lines.  [default: audit.path]"
+    "--audit",
+    type=click.Path(exists=True, path_type=Path),
+    help="Audit directory, or a file of its JSON lines.  [default: audit.path]",
 )
 @click.option(
     "--policy",
@@ -90,17 +118,23 @@ class Asked:
     help="Policy directory or bundle.  [default: opa.bundle, else the shipped policies]",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
-@click.option("--config", type=click.Path(dir_okay=False, path_type=Path), envvar="REGATE_CONFIG", help="Configuration file.")
+@click.option(
+    "--config",
+    type=click.Path(dir_okay=False, path_type=Path),
+    envvar="REGATE_CONFIG",
+    help="Configuration file.",
+)
 def explain(policy: Path | None, config: Path | None, *, as_json: bool, **options: Any) -> None:
-    """Show why a chunk is, or would be, admitted or denied: rules, lines, reasons, and the filter that the principal gets.
+    """Show why a chunk is, or would be, admitted or denied: rules, lines, reasons, and the filter that the
+    principal gets.
 
-    Asks the policy as it is now, in an OPA of its own. A recorded decision is asked again exactly as it was asked then. Prints metadata
-    only: never document text, and of a tool's arguments only their lengths. Exit code 0 when explained, 1 when there is nothing to explain
-    or the policy does not run, 2 for wrong usage.
+    Asks the policy as it is now, in an OPA of its own. A recorded decision is asked again exactly as it was
+    asked then. Prints metadata only: never document text, and of a tool's arguments only their lengths. Exit
+    code 0 when explained, 1 when there is nothing to explain or the policy does not run, 2 for wrong usage.
 
     \b
-    Example: regate policy explain --principal '{"id": "bob", "tenant": "acme", "teams": ["eng"]}' --chunk @chunk.json
-             regate policy explain --principal @carl.json --file file-… --store vs_…
+    Example: regate policy explain --principal '{"id": "bob", "tenant": "acme", "teams": ["eng"]}' --chunk
+    @chunk.json regate policy explain --principal @carl.json --file file-… --store vs_…
              regate policy explain --response resp_…
     """
     try:
@@ -108,7 +142,9 @@ def explain(policy: Path | None, config: Path | None, *, as_json: bool, **option
         asked = _asked(options, config)
         result = asyncio.run(_explain(asked, chosen.directory, chosen.opa))
     except (ConfigurationError, PolicyUnavailable) as error:
-        click.echo(f"regate: {error.message if isinstance(error, ConfigurationError) else error.detail}", err=True)
+        click.echo(
+            f"regate: {error.message if isinstance(error, ConfigurationError) else error.detail}", err=True
+        )
         sys.exit(1)
     if as_json:
         import orjson
@@ -127,7 +163,9 @@ def _asked(options: Mapping[str, Any], config: Path | None) -> Asked:
     if options["file"] is not None and options["chunk"] is not None:
         raise click.UsageError("give --file or --chunk, not both")
     if options["store"] is not None and isinstance(options["store"], str) != (options["file"] is not None):
-        raise click.UsageError("--store: give the id of a store (vs_…) with --file, and its policy fields without")
+        raise click.UsageError(
+            "--store: give the id of a store (vs_…) with --file, and its policy fields without"
+        )
     principal = principal_in(options["principal"], "--principal") if kinds == ["principal"] else None
     audit = options["audit"]
     if audit is None and principal is None:
@@ -151,7 +189,9 @@ def _asked(options: Mapping[str, Any], config: Path | None) -> Asked:
 
 @dataclass(frozen=True, slots=True)
 class ShownSupposition:
-    """A question that nobody asked yet, explained. `with_stores`: people are shown what each kind of store is asked; programs always are."""
+    """A question that nobody asked yet, explained. `with_stores`: people are shown what each kind of
+    store is asked; programs always are.
+    """
 
     found: Supposed
     with_stores: bool
@@ -179,7 +219,10 @@ class ShownSupposition:
         for kind, rendered in shown.stores.items():
             yield f"  {kind}:"
             for name, value in rendered.items():
-                yield f"    {name}: {value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)}"
+                yield (
+                    f"    {name}: "
+                    f"{value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)}"
+                )
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,7 +253,13 @@ async def _explain(asked: Asked, directory: Path, opa: Path | None) -> ShownSupp
             asked, problems = await _with_stored(asked, principal, policies)
             about = asked.file or str((asked.chunk or {}).get("id", "the chunk"))
             supposition = Supposition(principal, asked.store, asked.chunk, about, int(time.time()))
-            found = await suppose(supposition, policies.engine, tracer, policies.schemas["chunk"], directory=str(policies.directory))
+            found = await suppose(
+                supposition,
+                policies.engine,
+                tracer,
+                policies.schemas["chunk"],
+                directory=str(policies.directory),
+            )
             return ShownSupposition(replace(found, notes=(*problems, *found.notes)), asked.filters)
         if asked.decision is not None:
             records = await asyncio.to_thread(find_decision, asked.audit, asked.decision, tenant=None)
@@ -221,20 +270,33 @@ async def _explain(asked: Asked, directory: Path, opa: Path | None) -> ShownSupp
         return FromRecords(await explain_all(records, policies.engine, tracer, directory=str(directory)))
 
 
-async def _with_stored(asked: Asked, principal: Principal, policies: RunningPolicies) -> tuple[Asked, tuple[str, ...]]:
-    """Return what is asked, with what is stored of the file that it names, and what else keeps that from being found."""
+async def _with_stored(
+    asked: Asked, principal: Principal, policies: RunningPolicies
+) -> tuple[Asked, tuple[str, ...]]:
+    """Return what is asked, with what is stored of the file that it names, and what else keeps that
+    from being found.
+    """
     if asked.file is None:
         return asked, ()
     from regate_gateway.config.loading import load_settings
     from regate_gateway.workbench.explain.stored import stored_file
 
-    found = await stored_file(load_settings(asked.config), principal, asked.file, asked.in_store, policies.schemas)
-    return replace(asked, chunk={**found.chunk}, store=found.store), () if found.problem is None else (found.problem,)
+    found = await stored_file(
+        load_settings(asked.config), principal, asked.file, asked.in_store, policies.schemas
+    )
+    return replace(asked, chunk={**found.chunk}, store=found.store), () if found.problem is None else (
+        found.problem,
+    )
 
 
 def _plan_lines(plan: Mapping[str, Any]) -> Iterator[str]:
-    """Yield a recorded filter: a record holds its size and digest, so the formula is what the policy of now makes of the recorded question."""
-    about = f"Filter in record {plan['record']} ({plan['rule'].replace('/', '.')} {plan['action']}, {spelt_plan(plan['plan'])})"
+    """Yield a recorded filter: a record holds its size and digest, so the formula is what the policy
+    of now makes of the recorded question.
+    """
+    about = (
+        f"Filter in record {plan['record']} ({plan['rule'].replace('/', '.')} {plan['action']}, "
+        f"{spelt_plan(plan['plan'])})"
+    )
     match plan["unchanged"]:
         case True:
             yield f"{about}: {plan['formula']}"
@@ -248,12 +310,18 @@ def _plan_lines(plan: Mapping[str, Any]) -> Iterator[str]:
 
 def _explanation_lines(explanation: Explanation) -> Iterator[str]:
     verdict = "allowed" if explanation.allowed else "DENIED"
-    yield f"{verdict}: {explanation.action} {explanation.about} by {explanation.rule.replace('/', '.')} (policy {explanation.revision})"
+    yield (
+        f"{verdict}: {explanation.action} {explanation.about} by {explanation.rule.replace('/', '.')} "
+        f"(policy {explanation.revision})"
+    )
     if explanation.recorded is not None:
         then = "allowed" if explanation.recorded else "denied"
         changed = "" if explanation.recorded == explanation.allowed else ", which is not what it says now"
         origin = explanation.origin
-        yield f"  recorded: {then}{changed} (record {origin.record} of {origin.at}, {explanation.id}, policy {explanation.recorded_revision})"
+        yield (
+            f"  recorded: {then}{changed} (record {origin.record} of {origin.at}, {explanation.id}, policy "
+            f"{explanation.recorded_revision})"
+        )
         yield f"  asked by: {origin.asker}"
     for reason in explanation.reasons or explanation.recorded_reasons:
         yield f"  reason: {reason}"
@@ -272,7 +340,10 @@ def _attempt_lines(attempt: Attempt, depth: int) -> Iterator[str]:
         yield f"{indent}{attempt.at}  {shown_rule(attempt.rule)} did not hold"
     else:
         condition: Condition = attempt.condition
-        yield f"{indent}{attempt.at}  {shown_rule(attempt.rule)} did not hold: {condition.at}  {condition.text}{_values(condition.values)}"
+        yield (
+            f"{indent}{attempt.at}  {shown_rule(attempt.rule)} did not hold: {condition.at}  "
+            f"{condition.text}{_values(condition.values)}"
+        )
         for one in condition.because:
             yield from _attempt_lines(one, depth + 1)
     for one in attempt.because:

@@ -1,7 +1,9 @@
-"""Why a decision was made: asked again of a policy, with the rules that held, the conditions that did not, and the reasons.
+"""Why a decision was made: asked again of a policy, with the rules that held, the conditions that did not,
+and the reasons.
 
-Nothing here decides anything. Inputs hold metadata only; of a tool's arguments, which may quote a document, only the lengths are shown. The
-counterparts are `trace.py` (rules and lines), `filter.py` (plans) and `command.py` (what is printed).
+Nothing here decides anything. Inputs hold metadata only; of a tool's arguments, which may quote a document,
+only the lengths are shown. The counterparts are `trace.py` (rules and lines), `filter.py` (plans) and
+`command.py` (what is printed).
 """
 
 from __future__ import annotations
@@ -35,7 +37,9 @@ class Tracing(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """One decision, explained under the policy of now. `recorded` is what was decided then; None for a question that nobody asked yet."""
+    """One decision, explained under the policy of now. `recorded` is what was decided then; None for a
+    question that nobody asked yet.
+    """
 
     id: str
     point: str
@@ -56,14 +60,22 @@ class Explanation:
 
 
 async def explain(
-    asked: RecordedDecision, engine: PolicyEngine, tracing: Tracing | None, *, was_asked: bool, directory: str = HERE
+    asked: RecordedDecision,
+    engine: PolicyEngine,
+    tracing: Tracing | None,
+    *,
+    was_asked: bool,
+    directory: str = HERE,
 ) -> Explanation:
-    """Return why the engine's policy allows or denies this. Without `tracing` the rules and lines are left out.
+    """Return why the engine's policy allows or denies this. Without `tracing` the rules and lines are left
+    out.
 
-    Raises `PolicyUnavailable` when the policy gives no answer; a trace that cannot be made is told of in `trace_problem`.
+    Raises `PolicyUnavailable` when the policy gives no answer; a trace that cannot be made is told of in
+    `trace_problem`.
     """
     answer = await engine.ask(asked.point.value, asked.document)
-    # A batch admits no chunk of a store that it was not told of; the record then has none to ask about either.
+    # A batch admits no chunk of a store that it was not told of; the record then has none to ask about
+    # either.
     storeless = asked.point is Point.CHUNK and asked.document.get("store") is None
     allowed = answer.defined and permits(asked.point, answer.value) and not storeless
     shown = shown_input(asked.document)
@@ -95,13 +107,19 @@ async def explain(
 
 
 def relevant(attempts: tuple[Attempt, ...]) -> tuple[Attempt, ...]:
-    """Return the bodies worth showing: of a denied rule not those for other actions, as long as there is one for this."""
-    for_this = tuple(one for one in attempts if one.condition is None or not one.condition.text.startswith("input.action"))
+    """Return the bodies worth showing: of a denied rule not those for other actions, as long as there
+    is one for this.
+    """
+    for_this = tuple(
+        one for one in attempts if one.condition is None or not one.condition.text.startswith("input.action")
+    )
     return for_this or attempts
 
 
 def shown_input(document: JsonObject) -> JsonObject:
-    """Return the input as it may be printed: the strings in a tool's arguments are replaced by their lengths."""
+    """Return the input as it may be printed: the strings in a tool's arguments are replaced by their
+    lengths.
+    """
     tool = document.get("tool")
     if not isinstance(tool, Mapping) or not tool.get("arguments"):
         return document
@@ -122,7 +140,17 @@ def _measured(value: Json) -> Json:
 
 def eval_command(rule: str, shown: JsonObject, directory: str) -> str:
     """Return a shell command that asks the policies the same, with the failing conditions in its output."""
-    arguments = ["opa", *EVAL, "--bundle", directory, "--explain", "fails", "--format", "pretty", f"data.{rule.replace('/', '.')}"]
+    arguments = [
+        "opa",
+        *EVAL,
+        "--bundle",
+        directory,
+        "--explain",
+        "fails",
+        "--format",
+        "pretty",
+        f"data.{rule.replace('/', '.')}",
+    ]
     return f"echo {shlex.quote(json.dumps(shown, ensure_ascii=False))} | {shlex.join(arguments)}"
 
 

@@ -1,6 +1,8 @@
-"""A filter plan shown to people: as a formula, and as each kind of store is asked it. Shows it and nothing more; no store is opened.
+"""A filter plan shown to people: as a formula, and as each kind of store is asked it. Shows it and nothing
+more; no store is opened.
 
-The renderers are the stores' own, so what is shown is what is sent, except that Chroma's keys stand without the prefix of their store.
+The renderers are the stores' own, so what is shown is what is sent, except that Chroma's keys stand without
+the prefix of their store.
 """
 
 from __future__ import annotations
@@ -40,7 +42,9 @@ _SIGNS: Final = {"eq": "==", "ne": "!=", "lt": "<", "le": "<=", "gt": ">", "ge":
 
 @dataclass(frozen=True, slots=True)
 class ShownFilter:
-    """The policy's part of the filter, and what each kind of store is asked: that part and the guard, which no policy can remove."""
+    """The policy's part of the filter, and what each kind of store is asked: that part and the guard,
+    which no policy can remove.
+    """
 
     plan: JsonObject
     formula: str
@@ -49,10 +53,17 @@ class ShownFilter:
 
 
 def show_filter(plan: FilterPlan, *, tenant: str, schema: RowSchema) -> ShownFilter:
-    """Return the plan of a chunk search as people read it. A store that cannot express it is shown with its reason."""
+    """Return the plan of a chunk search as people read it. A store that cannot express it is shown
+    with its reason.
+    """
     guard = Compare("eq", ("tenant",), tenant)
     guarded = narrow(plan, guard)
-    return ShownFilter(describe(plan), spell(expression_of(plan)), spell(guard), {"chroma": _chroma(guarded, schema), "sql": _sql(guarded)})
+    return ShownFilter(
+        describe(plan),
+        spell(expression_of(plan)),
+        spell(guard),
+        {"chroma": _chroma(guarded, schema), "sql": _sql(guarded)},
+    )
 
 
 def spell(expression: Expression) -> str:
@@ -102,21 +113,33 @@ def _chroma(plan: FilterPlan, schema: RowSchema) -> Mapping[str, Any]:
         where = render(plan, ChromaLayout.of(schema))
     except FilterNotExpressible as error:
         return {"refused": error.detail}
-    return {"where": where} if where is not None else {"where": None, "note": "selects nothing, so the store is not asked"}
+    return (
+        {"where": where}
+        if where is not None
+        else {"where": None, "note": "selects nothing, so the store is not asked"}
+    )
 
 
 def _sql(plan: FilterPlan) -> Mapping[str, Any]:
-    """Return the condition of listings of a store's files (SQLite), where the same plan is applied to the stamp of each."""
+    """Return the condition of listings of a store's files (SQLite), where the same plan is applied to
+    the stamp of each.
+    """
     from sqlalchemy.dialects import sqlite
 
     from regate_adapters.state.filters.row_filter import RowShape, render
     from regate_adapters.state.filters.sqlite_json import SqliteJson
     from regate_adapters.state.tables import attachments
 
-    shape = RowShape(texts={"tenant": attachments.c.tenant, "owner": attachments.c.owner}, numbers={}, document=attachments.c.stamp)
+    shape = RowShape(
+        texts={"tenant": attachments.c.tenant, "owner": attachments.c.owner},
+        numbers={},
+        document=attachments.c.stamp,
+    )
     try:
         condition = render(expression_of(plan), shape, SqliteJson())
-        compiled = condition.compile(dialect=sqlite.dialect(paramstyle="named"), compile_kwargs={"render_postcompile": True})
+        compiled = condition.compile(
+            dialect=sqlite.dialect(paramstyle="named"), compile_kwargs={"render_postcompile": True}
+        )
     except FilterNotExpressible as error:
         return {"refused": error.detail}
     return {"where": " ".join(str(compiled).split()), "parameters": dict(compiled.params)}

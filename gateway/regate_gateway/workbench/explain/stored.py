@@ -1,6 +1,8 @@
-"""What is stored of a file, for whoever asks why somebody does not find it: its stamp in a vector store, from the gateway's own database.
+"""What is stored of a file, for whoever asks why somebody does not find it: its stamp in a vector store, from
+the gateway's own database.
 
-Looked up within the tenant of the principal that is asked about, as a search is. Only read; the gateway may be running.
+Looked up within the tenant of the principal that is asked about, as a search is. Only read; the gateway may
+be running.
 """
 
 from __future__ import annotations
@@ -21,7 +23,9 @@ from regate_orchestrator.values import FileId, JsonObject, StoreId
 
 @dataclass(frozen=True, slots=True)
 class StoredFile:
-    """The policy fields of a file's chunks and of the store that they are in; and what keeps them from being found, whatever policy says."""
+    """The policy fields of a file's chunks and of the store that they are in; and what keeps them from
+    being found, whatever policy says.
+    """
 
     chunk: JsonObject
     store: JsonObject
@@ -29,7 +33,9 @@ class StoredFile:
 
 
 class NotThere(Exception):
-    """Nobody of the tenant can find the file, or it is not said in which store; `words` say which, for whoever may ask."""
+    """Nobody of the tenant can find the file, or it is not said in which store; `words` say which, for
+    whoever may ask.
+    """
 
     def __init__(self, words: str) -> None:
         super().__init__(words)
@@ -37,9 +43,15 @@ class NotThere(Exception):
 
 
 async def stored_file(
-    settings: Settings, principal: Principal, file: FileId, store: StoreId | None, schemas: Mapping[str, RowSchema]
+    settings: Settings,
+    principal: Principal,
+    file: FileId,
+    store: StoreId | None,
+    schemas: Mapping[str, RowSchema],
 ) -> StoredFile:
-    """Return the file as the gateway's own database has it. Raises `ConfigurationError` where there is none, or nobody of the tenant can find it."""
+    """Return the file as the gateway's own database has it. Raises `ConfigurationError` where there is
+    none, or nobody of the tenant can find it.
+    """
     setting, url = state_url(settings)
     if "tables of this version" not in (found := await examine(url, setting=setting)):
         raise ConfigurationError(f"{setting}: there is nothing to look at: {found}")
@@ -51,19 +63,39 @@ async def stored_file(
 
 
 async def find_stored(
-    state: StateStore, principal: Principal, file: FileId, store: StoreId | None, schemas: Mapping[str, RowSchema]
+    state: StateStore,
+    principal: Principal,
+    file: FileId,
+    store: StoreId | None,
+    schemas: Mapping[str, RowSchema],
 ) -> StoredFile:
     """Return the file as it is in the store, or in the only one that it is in. Raises `NotThere`."""
     if await state.file(principal, file) is None:
-        raise NotThere(f"the tenant {principal.tenant} has no file {file}: another tenant's is never found, an expired one is gone")
+        raise NotThere(
+            f"the tenant {principal.tenant} has no file {file}: another tenant's is never found, an "
+            "expired one is gone"
+        )
     stores = await state.stores_holding(principal, file)
     if store is None and len(stores) != 1:
-        where = f"several vector stores: say in which (store): {', '.join(stores)}" if stores else "no vector store, so no search finds it"
+        where = (
+            f"several vector stores: say in which (store): {', '.join(stores)}"
+            if stores
+            else "no vector store, so no search finds it"
+        )
         raise NotThere(f"the file {file} is in {where}")
     chosen = stores[0] if store is None else store
     attachment, row = await state.attachment(principal, chosen, file), await state.store(principal, chosen)
     if attachment is None or row is None:
-        raise NotThere(f"the file {file} is not in {chosen}, or that is no vector store that the tenant {principal.tenant} can use")
+        raise NotThere(
+            f"the file {file} is not in {chosen}, or that is no vector store that the tenant "
+            f"{principal.tenant} can use"
+        )
     ended = f": {attachment.error_message}" if attachment.error_message else ""
-    problem = None if attachment.status == "completed" else f"its ingestion is {attachment.status}{ended}, so no search finds it yet"
-    return StoredFile(attachment.stamp, schemas["store"].canonical({**row.stamp, "id": row.id, "name": row.name}), problem)
+    problem = (
+        None
+        if attachment.status == "completed"
+        else f"its ingestion is {attachment.status}{ended}, so no search finds it yet"
+    )
+    return StoredFile(
+        attachment.stamp, schemas["store"].canonical({**row.stamp, "id": row.id, "name": row.name}), problem
+    )

@@ -1,4 +1,6 @@
-"""A question that nobody asked yet: would this principal find this chunk, and why? For the command line and for the API alike."""
+"""A question that nobody asked yet: would this principal find this chunk, and why? For the command
+line and for the API alike.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +23,9 @@ _REQUEST: Final = "req_explain"
 
 @dataclass(frozen=True, slots=True)
 class Supposition:
-    """Who would ask, in which store, at which time, and for which chunk; without a chunk it is the filter alone that is of interest."""
+    """Who would ask, in which store, at which time, and for which chunk; without a chunk it is the
+    filter alone that is of interest.
+    """
 
     principal: Principal
     store: JsonObject
@@ -32,7 +36,9 @@ class Supposition:
 
 @dataclass(frozen=True, slots=True)
 class Supposed:
-    """The chunk's explanation, if there is a chunk, and the principal's filter; `notes` say what else is to be known."""
+    """The chunk's explanation, if there is a chunk, and the principal's filter; `notes` say what else
+    is to be known.
+    """
 
     explanation: Explanation | None
     shown: ShownFilter | None
@@ -49,11 +55,20 @@ class Supposed:
 
 
 async def suppose(
-    asked: Supposition, engine: PolicyEngine, tracing: Tracing | None, schema: RowSchema, *, directory: str = HERE
+    asked: Supposition,
+    engine: PolicyEngine,
+    tracing: Tracing | None,
+    schema: RowSchema,
+    *,
+    directory: str = HERE,
 ) -> Supposed:
-    """Return what the engine's policy says of it; `schema` is that of chunks. Raises `PolicyUnavailable` when it gives no answer."""
+    """Return what the engine's policy says of it; `schema` is that of chunks. Raises
+    `PolicyUnavailable` when it gives no answer.
+    """
     principal = asked.principal
-    document = policy_input(principal.as_input(), "chunk.read", {"store": asked.store}, request_id=_REQUEST, now=asked.now)
+    document = policy_input(
+        principal.as_input(), "chunk.read", {"store": asked.store}, request_id=_REQUEST, now=asked.now
+    )
     try:
         planned = await engine.plan(Point.CHUNK.value, document, unknown="chunk")
         shown, refused = show_filter(planned.plan, tenant=principal.tenant, schema=schema), ""
@@ -62,7 +77,16 @@ async def suppose(
     if asked.chunk is None:
         return Supposed(None, shown, refused, ())
     question = RecordedDecision(
-        origin=Origin("", "", _REQUEST, None, principal.tenant, principal.digest, f"{principal.tenant}/{principal.id}", ""),
+        origin=Origin(
+            "",
+            "",
+            _REQUEST,
+            None,
+            principal.tenant,
+            principal.digest,
+            f"{principal.tenant}/{principal.id}",
+            "",
+        ),
         id="",
         point=Point.CHUNK,
         action="chunk.read",

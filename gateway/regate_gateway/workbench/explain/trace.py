@@ -1,7 +1,8 @@
-"""Why a rule was true or not: the trace of `opa eval`, read as rules that held and conditions that did not, each with file and line.
+"""Why a rule was true or not: the trace of `opa eval`, read as rules that held and conditions that did not,
+each with file and line.
 
-Evaluated without rule indexing, which would leave out whatever it need not try. The input holds metadata only. What is explained, and how it
-is printed, is in `explanation.py` and `command.py`.
+Evaluated without rule indexing, which would leave out whatever it need not try. The input holds metadata
+only. What is explained, and how it is printed, is in `explanation.py` and `command.py`.
 """
 
 from __future__ import annotations
@@ -23,13 +24,23 @@ _DEEPEST: Final = 12
 _REFERENCE: Final = re.compile(r"\binput(?:\.[A-Za-z_]\w*)+")
 _BINDING: Final = re.compile(r"\bsome\s+(?:\w+\s*,\s*)?(\w+)\s+in\s+(input(?:\.[A-Za-z_]\w*)+)")
 _ABSENT: Final = "(absent)"
-EVAL: Final = ("eval", "--disable-indexing", "--disable-early-exit", "--strict-builtin-errors", "--ignore", "*_test.rego", "--stdin-input")
+EVAL: Final = (
+    "eval",
+    "--disable-indexing",
+    "--disable-early-exit",
+    "--strict-builtin-errors",
+    "--ignore",
+    "*_test.rego",
+    "--stdin-input",
+)
 """How a rule is evaluated for an explanation, and in the command that is printed with it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Condition:
-    """One expression of a rule, with the values of what it mentions. `because` are the rules that it rests on."""
+    """One expression of a rule, with the values of what it mentions. `because` are the rules that it
+    rests on.
+    """
 
     at: str
     text: str
@@ -39,7 +50,9 @@ class Condition:
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """One body of a rule that was tried. `condition` is the first that did not hold; of a body that held, `because` are the rules it used."""
+    """One body of a rule that was tried. `condition` is the first that did not hold; of a body that
+    held, `because` are the rules it used.
+    """
 
     rule: str
     at: str
@@ -59,7 +72,9 @@ class _Expression:
 
 @dataclass(slots=True)
 class _Frame:
-    """One query of the evaluation: a rule's body, or what stands under a `not`. `name` is empty for the latter."""
+    """One query of the evaluation: a rule's body, or what stands under a `not`. `name` is empty for
+    the latter.
+    """
 
     name: str
     file: str
@@ -81,14 +96,17 @@ class Tracer:
         self._directory = directory
 
     async def attempts(self, rule: str, document: JsonObject, *, shown: JsonObject) -> tuple[Attempt, ...]:
-        """Return how each body of the rule (a path below `data`) fared; values are taken from `shown`, the input as it may be printed.
+        """Return how each body of the rule (a path below `data`) fared; values are taken from `shown`, the
+        input as it may be printed.
 
         Raises `PolicyUnavailable` when `opa` gives no trace.
         """
         query = f"data.{rule.replace('/', '.')}"
         command = (*EVAL, "--explain", "full", "--format", "json", "--bundle", ".", query)
         events = await asyncio.to_thread(json.loads, await self._run(command, json.dumps(document).encode()))
-        return await asyncio.to_thread(lambda: _Trace(events["explanation"], self._directory, shown).attempts(query))
+        return await asyncio.to_thread(
+            lambda: _Trace(events["explanation"], self._directory, shown).attempts(query)
+        )
 
     async def _run(self, arguments: tuple[str, ...], given: bytes) -> bytes:
         pipe = asyncio.subprocess.PIPE
@@ -149,7 +167,9 @@ class _Trace:
             case "Exit" if frame is not None:
                 frame.held = True
             case "Fail" if frame is not None and isinstance(node, dict):
-                expression = _Expression(place["row"], place["col"], bool(node.get("negated")), _reference(node))
+                expression = _Expression(
+                    place["row"], place["col"], bool(node.get("negated")), _reference(node)
+                )
                 frame.failed[int(node.get("index", 0))] = expression
 
     @cached_property
@@ -165,22 +185,35 @@ class _Trace:
         if frame.held:
             used = [child for child in self._rules_below(frame, None) if child.held] if depth else []
             values = self._values("\n".join(self._rows(frame.file, frame.row, frame.last_row)))
-            return Attempt(frame.name, at, True, None, values, tuple(self._attempt(child, depth - 1) for child in used))
+            return Attempt(
+                frame.name, at, True, None, values, tuple(self._attempt(child, depth - 1) for child in used)
+            )
         failed = frame.failed[max(frame.failed)] if frame.failed else None
         condition = None if failed is None else self._condition(frame, failed, depth)
         return Attempt(frame.name, at, False, condition, {}, ())
 
     def _condition(self, frame: _Frame, failed: _Expression, depth: int) -> Condition:
         line = "".join(self._rows(frame.file, failed.row, failed.row))
-        text = line[failed.column - 1 :].strip() if line.strip().startswith(frame.name.rpartition(".")[2]) else line.strip()
+        text = (
+            line[failed.column - 1 :].strip()
+            if line.strip().startswith(frame.name.rpartition(".")[2])
+            else line.strip()
+        )
         rules = list(self._rules_below(frame, failed.row)) or self._named.get(failed.reference, [])
         # Under `not` what held is to blame, otherwise what did not.
         blamed = [rule for rule in rules if rule.held == failed.negated] if depth else []
         values = self._values(text) | self._bound_values(text, self._rows(frame.file, frame.row, failed.row))
-        return Condition(f"{frame.file}:{failed.row}", text, values, tuple(self._attempt(rule, depth - 1) for rule in blamed))
+        return Condition(
+            f"{frame.file}:{failed.row}",
+            text,
+            values,
+            tuple(self._attempt(rule, depth - 1) for rule in blamed),
+        )
 
     def _rules_below(self, frame: _Frame, row: int | None) -> Iterator[_Frame]:
-        """Yield the rules tried by the frame (at this row, or at any), looking through what stands under a `not`."""
+        """Yield the rules tried by the frame (at this row, or at any), looking through what stands
+        under a `not`.
+        """
         for child in frame.below:
             if child.default or (row is not None and child.entered_from != row):
                 continue
@@ -199,16 +232,24 @@ class _Trace:
     def _source(self, file: str) -> list[str]:
         if file not in self._sources:
             path = self._directory / file
-            self._sources[file] = path.read_text(encoding="utf-8").splitlines() if file and path.is_file() else []
+            self._sources[file] = (
+                path.read_text(encoding="utf-8").splitlines() if file and path.is_file() else []
+            )
         return self._sources[file]
 
     def _values(self, text: str) -> dict[str, Json]:
-        return {reference: _at(self._shown, reference) for reference in dict.fromkeys(_REFERENCE.findall(text))}
+        return {
+            reference: _at(self._shown, reference) for reference in dict.fromkeys(_REFERENCE.findall(text))
+        }
 
     def _bound_values(self, text: str, rows: list[str]) -> dict[str, Json]:
         """Return the values of what the variables in the text run over (`some team in input.chunk.teams`)."""
         pairs = (pair for row in rows for pair in _BINDING.findall(row))
-        return {source: _at(self._shown, source) for name, source in pairs if re.search(rf"\b{re.escape(name)}\b", text)}
+        return {
+            source: _at(self._shown, source)
+            for name, source in pairs
+            if re.search(rf"\b{re.escape(name)}\b", text)
+        }
 
 
 def _head_name(rule: Mapping[str, Any]) -> str:

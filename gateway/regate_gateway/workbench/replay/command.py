@@ -1,4 +1,6 @@
-"""The command `regate policy replay`: options, progress, the table and the JSON. What is compared is in `replaying.py`."""
+"""The command `regate policy replay`: options, progress, the table and the JSON. What is compared is
+in `replaying.py`.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +24,17 @@ from regate_gateway.workbench.replay.replaying import replay as run_replay
 from regate_gateway.workbench.replay.table import aligned
 from regate_orchestrator.errors import PolicyUnavailable
 
-_COLUMNS: Final = ("point", "rule", "action", "asked", "would deny", "would allow", "value differs", "filter differs", "errors")
+_COLUMNS: Final = (
+    "point",
+    "rule",
+    "action",
+    "asked",
+    "would deny",
+    "would allow",
+    "value differs",
+    "filter differs",
+    "errors",
+)
 
 
 @click.command()
@@ -40,14 +52,21 @@ _COLUMNS: Final = ("point", "rule", "action", "asked", "would deny", "would allo
     type=click.Path(exists=True, path_type=Path),
     help="What was decided: the audit directory, or a file of its JSON lines.",
 )
-@click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Ask only the first N records that hold decisions.")
+@click.option(
+    "--limit",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Ask only the first N records that hold decisions.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 @html_option
 def replay(candidate: Path, audit: Path, limit: int | None, *, as_json: bool, html: Path | None) -> None:
-    """Ask every recorded decision, value, batch and filter again of a candidate policy, and show what would change.
+    """Ask every recorded decision, value, batch and filter again of a candidate policy, and show what would
+    change.
 
-    The candidate runs in an OPA of its own; nothing is written, and the gateway is not touched. Exit code 0 when nothing would change, 1 when
-    something would (an answer that the candidate cannot give included), 2 for wrong usage or policies that do not run.
+    The candidate runs in an OPA of its own; nothing is written, and the gateway is not touched. Exit code 0
+    when nothing would change, 1 when something would (an answer that the candidate cannot give included), 2
+    for wrong usage or policies that do not run.
 
     \b
     Example: regate policy replay --bundle ./rego-new --audit ./data/audit
@@ -59,7 +78,9 @@ def replay(candidate: Path, audit: Path, limit: int | None, *, as_json: bool, ht
         if html is not None:
             write_page(html, as_page(found))
     except (ConfigurationError, PolicyUnavailable) as error:
-        click.echo(f"regate: {error.message if isinstance(error, ConfigurationError) else error.detail}", err=True)
+        click.echo(
+            f"regate: {error.message if isinstance(error, ConfigurationError) else error.detail}", err=True
+        )
         sys.exit(2)
     if as_json:
         import orjson
@@ -74,7 +95,9 @@ async def _replay(candidate: Path, audit: Path, limit: int | None) -> Replay:
     total = _lines_in(audit)
     async with running_policies(candidate) as policies:
         with click.progressbar(length=total, label="Replaying", file=sys.stderr) as bar:
-            return await run_replay(read_records(audit), BatchingEngine(policies.engine), limit=limit, advance=bar.update)
+            return await run_replay(
+                read_records(audit), BatchingEngine(policies.engine), limit=limit, advance=bar.update
+            )
 
 
 def _lines_in(audit: Path) -> int:
@@ -89,7 +112,13 @@ def as_page(found: Replay) -> str:
     """Return the replay as a page of its own."""
     tallies = _in_order(found)
     examples = [
-        (change.id, change.outcome, change.origin.asker, f"{change.rule} {change.action} {change.about}", "; ".join(change.reasons))
+        (
+            change.id,
+            change.outcome,
+            change.origin.asker,
+            f"{change.rule} {change.action} {change.about}",
+            "; ".join(change.reasons),
+        )
         for tally in tallies
         for change in tally.examples
     ]
@@ -98,7 +127,9 @@ def as_page(found: Replay) -> str:
         Section("Examples", Table(("decision", "outcome", "principal", "asked", "reasons"), examples)),
     ]
     return page(
-        "Replay of recorded decisions", (f"{found.records} records, candidate revision {found.revision}", _verdict(found)), sections
+        "Replay of recorded decisions",
+        (f"{found.records} records, candidate revision {found.revision}", _verdict(found)),
+        sections,
     )
 
 
@@ -133,7 +164,13 @@ def as_document(found: Replay) -> dict[str, Any]:
 
 
 def _example(change: Change) -> dict[str, Any]:
-    return {"outcome": change.outcome, "id": change.id, "about": change.about, "reasons": list(change.reasons), **asdict(change.origin)}
+    return {
+        "outcome": change.outcome,
+        "id": change.id,
+        "about": change.about,
+        "reasons": list(change.reasons),
+        **asdict(change.origin),
+    }
 
 
 def _in_order(found: Replay) -> list[Tally]:
@@ -153,8 +190,9 @@ def _lines(found: Replay) -> Iterator[str]:
         yield ""
         yield "Examples (record, principal, about: reasons; of what would be allowed, the reasons of then)"
     for change in examples:
-        yield f"  {change.outcome:<14} {change.id}  {change.origin.asker}  {change.rule} {change.action} {change.about}: " + "; ".join(
-            change.reasons
+        yield (
+            f"  {change.outcome:<14} {change.id}  {change.origin.asker}  {change.rule} {change.action} "
+            f"{change.about}: " + "; ".join(change.reasons)
         )
     yield ""
     yield _verdict(found)
@@ -162,5 +200,11 @@ def _lines(found: Replay) -> Iterator[str]:
 
 
 def _row(tally: Tally) -> tuple[str, ...]:
-    counts = (tally.asked, *(tally.count(outcome) for outcome in ("would_deny", "would_allow", "value_differs", "filter_differs", "error")))
+    counts = (
+        tally.asked,
+        *(
+            tally.count(outcome)
+            for outcome in ("would_deny", "would_allow", "value_differs", "filter_differs", "error")
+        ),
+    )
     return (tally.point, tally.rule, tally.action, *map(str, counts))

@@ -1,6 +1,8 @@
-"""A policy directory or a built bundle, running in an OPA of its own: for asking it something without touching the gateway's.
+"""A policy directory or a built bundle, running in an OPA of its own: for asking it something without
+touching the gateway's.
 
-Not the gateway's own OPA (`composition/wiring.py`), and not what is asked (`replaying.py`, `workbench/explain/explanation.py`).
+Not the gateway's own OPA (`composition/wiring.py`), and not what is asked (`replaying.py`,
+`workbench/explain/explanation.py`).
 """
 
 from __future__ import annotations
@@ -41,7 +43,9 @@ class RunningPolicies:
 
 @asynccontextmanager
 async def running_policies(place: Path, *, opa: Path | None = None) -> AsyncIterator[RunningPolicies]:
-    """Yield the policies of a directory or of a bundle (`.tar.gz`), running. Raises `ConfigurationError` when they do not run."""
+    """Yield the policies of a directory or of a bundle (`.tar.gz`), running. Raises
+    `ConfigurationError` when they do not run.
+    """
     program = opa if opa is not None else await asyncio.to_thread(require_opa)
     with tempfile.TemporaryDirectory(prefix="regate-bundle-") as folder:
         directory = await asyncio.to_thread(_unpacked, place, Path(folder))
@@ -54,7 +58,9 @@ async def running_policies(place: Path, *, opa: Path | None = None) -> AsyncIter
 
 
 def row_schemas(directory: Path) -> dict[str, RowSchema]:
-    """Return the row schemas of the policies; those that ship with Regate where the policies, being a bundle, carry none."""
+    """Return the row schemas of the policies; those that ship with Regate where the policies, being a
+    bundle, carry none.
+    """
     found: dict[str, RowSchema] = {}
     for kind in ROW_KINDS:
         own = directory / "schemas" / f"{kind}.json"
@@ -70,7 +76,9 @@ def _unpacked(place: Path, folder: Path) -> Path:
 
 
 def unpack_bundle(bundle: Path, target: Path) -> None:
-    """Write the policies, schemas and data of a bundle below the directory. Raises `ConfigurationError` for what is no bundle."""
+    """Write the policies, schemas and data of a bundle below the directory. Raises
+    `ConfigurationError` for what is no bundle.
+    """
     for name, content in read_bundle(bundle).items():
         if name != SIGNATURES:
             path = target / name

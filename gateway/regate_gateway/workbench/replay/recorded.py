@@ -1,7 +1,9 @@
-"""Audit records as questions: each recorded decision, batch member and filter plan, with the very input that OPA was asked.
+"""Audit records as questions: each recorded decision, batch member and filter plan, with the very input that
+OPA was asked.
 
-Not how a question is asked again (`replaying.py`) or explained (`workbench/explain/explanation.py`). The counterpart is
-`regate_orchestrator.authz.enforcer`, which writes the records; the inputs are built by its own `policy_input`.
+Not how a question is asked again (`replaying.py`) or explained (`workbench/explain/explanation.py`). The
+counterpart is `regate_orchestrator.authz.enforcer`, which writes the records; the inputs are built by its own
+`policy_input`.
 """
 
 from __future__ import annotations
@@ -23,7 +25,9 @@ Record: TypeAlias = Mapping[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """Which record a question comes from. Enough to find it again; the principal is its digest, and `name` its tenant and id."""
+    """Which record a question comes from. Enough to find it again; the principal is its digest, and
+    `name` its tenant and id.
+    """
 
     record: str
     at: str
@@ -42,7 +46,9 @@ class Origin:
 
 @dataclass(frozen=True, slots=True)
 class RecordedValue:
-    """A rule that is no yes or no, and what it said; `said` is empty where it was undefined, and else holds the one value."""
+    """A rule that is no yes or no, and what it said; `said` is empty where it was undefined, and else
+    holds the one value.
+    """
 
     rule: str
     said: tuple[Json, ...]
@@ -82,7 +88,9 @@ class RecordedDecision:
 
 @dataclass(frozen=True, slots=True)
 class RecordedBatch:
-    """One batch query: its input, and its members as questions of their own, keyed as `admitted` names them."""
+    """One batch query: its input, and its members as questions of their own, keyed as `admitted`
+    names them.
+    """
 
     origin: Origin
     document: JsonObject
@@ -126,9 +134,11 @@ class Recorded:
 
 
 def read_records(place: Path, *, mentioning: str | None = None) -> Iterator[Record]:
-    """Yield the audit records in an audit log's directory, or in one file of JSON lines, oldest first. Raises `OSError`.
+    """Yield the audit records in an audit log's directory, or in one file of JSON lines, oldest first. Raises
+    `OSError`.
 
-    With `mentioning` only records that hold this text are returned, and few others read, which is what makes looking for one identifier quick.
+    With `mentioning` only records that hold this text are returned, and few others read, which is what makes
+    looking for one identifier quick.
     """
     for path in segments_in(place) if place.is_dir() else [place]:
         for _, record in read_segment(path, mentioning=mentioning, is_finished=path == place):
@@ -191,11 +201,15 @@ def _name(record: Record) -> str:
 
 
 def principal_names(audit: Path, digests: Iterable[str]) -> dict[str, str]:
-    """Return tenant and id of each principal whose digest some audit record names, by digest. Raises `OSError`."""
+    """Return tenant and id of each principal whose digest some audit record names, by digest. Raises
+    `OSError`.
+    """
     found: dict[str, str] = {}
     for digest in digests:
         records = read_records(audit, mentioning=digest)
-        name = next((name for one in records if one.get("principal") == digest and (name := _name(one))), None)
+        name = next(
+            (name for one in records if one.get("principal") == digest and (name := _name(one))), None
+        )
         if name is not None:
             found[digest] = name
     return found
@@ -212,7 +226,9 @@ def _decision(origin: Origin, entry: Record, asked_as: JsonObject, now: int) -> 
         point=point,
         action=action,
         about=str(entry.get("about", "")),
-        document=policy_input(asked_as, action, dict(entry["resource"]), request_id=origin.request_id, now=now),
+        document=policy_input(
+            asked_as, action, dict(entry["resource"]), request_id=origin.request_id, now=now
+        ),
         allowed=allowed,
         reasons=tuple(map(str, entry.get("reasons", ()))),
         values=tuple(_decision_attributes(point, entry)),
@@ -220,7 +236,9 @@ def _decision(origin: Origin, entry: Record, asked_as: JsonObject, now: int) -> 
 
 
 def _decision_attributes(point: Point, entry: Record) -> Iterator[RecordedValue]:
-    """Yield what qualified an allow. Records of earlier versions name those rules only that said something."""
+    """Yield what qualified an allow. Records of earlier versions name those rules only that said
+    something.
+    """
     said = dict(entry.get("qualities", {}))
     for name in dict.fromkeys([*entry.get("companions", ()), *said]):
         yield RecordedValue(f"{point.package}/{name}", (said[name],) if name in said else ())
@@ -232,7 +250,9 @@ def _question(origin: Origin, entry: Record, asked_as: JsonObject, now: int) -> 
         origin=origin,
         id=str(entry["id"]),
         action=action,
-        document=policy_input(asked_as, action, dict(entry["resource"]), request_id=origin.request_id, now=now),
+        document=policy_input(
+            asked_as, action, dict(entry["resource"]), request_id=origin.request_id, now=now
+        ),
         value=RecordedValue(str(entry["rule"]), (entry["value"],) if "value" in entry else ()),
     )
 
@@ -241,7 +261,9 @@ def _batch(origin: Origin, record: Record, asked_as: JsonObject, now: int) -> Re
     batch = record["batch"]
     parts: dict[str, Any] = {}
     for kind in KINDS:
-        parts[kind.name] = batch[kind.name]["asked"] if kind.name in batch else {} if kind.name == "stores" else []
+        parts[kind.name] = (
+            batch[kind.name]["asked"] if kind.name in batch else {} if kind.name == "stores" else []
+        )
     members: dict[tuple[str, str | int], RecordedDecision] = {}
     for kind in KINDS:
         admitted = set(batch[kind.name]["admitted"]) if kind.name in batch else set()
@@ -260,29 +282,50 @@ def _batch(origin: Origin, record: Record, asked_as: JsonObject, now: int) -> Re
     return RecordedBatch(origin, document, members)
 
 
-def _members(kind: Kind, parts: Mapping[str, Any], chunks: Sequence[str]) -> Iterator[tuple[str | int, str, JsonObject]]:
-    """Yield each member's key, what it is about, and its own input keys, exactly as `regate.lib.batch` builds them."""
+def _members(
+    kind: Kind, parts: Mapping[str, Any], chunks: Sequence[str]
+) -> Iterator[tuple[str | int, str, JsonObject]]:
+    """Yield each member's key, what it is about, and its own input keys, exactly as `regate.lib.batch`
+    builds them.
+    """
     asked = parts[kind.name]
     match kind.name:
         case "stores":
             yield from ((store, store, {"store": row}) for store, row in asked.items())
         case "chunks":
             for position, entry in enumerate(asked):
-                about = chunks[position] if position < len(chunks) else f"chunk {position} of {entry['store']}"
+                about = (
+                    chunks[position] if position < len(chunks) else f"chunk {position} of {entry['store']}"
+                )
                 yield position, about, {"store": parts["stores"].get(entry["store"]), "chunk": entry["chunk"]}
         case "tool_results":
             for position, entry in enumerate(asked):
-                yield position, str(entry["tool"].get("name", position)), {"tool": entry["tool"], "result": entry["result"]}
+                yield (
+                    position,
+                    str(entry["tool"].get("name", position)),
+                    {"tool": entry["tool"], "result": entry["result"]},
+                )
         case "models":
             for model in asked:
-                request = {"method": "GET", "path": "/v1/models", "model": model, "stream": False, "tool_types": []}
+                request = {
+                    "method": "GET",
+                    "path": "/v1/models",
+                    "model": model,
+                    "stream": False,
+                    "tool_types": [],
+                }
                 yield model, model, cast("JsonObject", {"request": request})
         case _:
-            yield from ((position, str(row.get("id", position)), {kind.row: row}) for position, row in enumerate(asked))
+            yield from (
+                (position, str(row.get("id", position)), {kind.row: row})
+                for position, row in enumerate(asked)
+            )
 
 
 def _chunk_ids(record: Record) -> Sequence[str]:
-    """Return the ids of the batch's chunks, which a record names beside the batch; those of files, where their stamps stand for their chunks."""
+    """Return the ids of the batch's chunks, which a record names beside the batch; those of files,
+    where their stamps stand for their chunks.
+    """
     named = (record.get("retrieval") or {}).get("chunks", record.get("chunks", record.get("files", ())))
     return [str(one) for one in named] if isinstance(named, list) else ()
 
@@ -294,7 +337,9 @@ def _plan(origin: Origin, note: Record, asked_as: JsonObject, now: int) -> Recor
         rule=str(note["rule"]),
         action=action,
         unknown=str(note["unknown"]),
-        document=policy_input(asked_as, action, dict(note["resource"]), request_id=origin.request_id, now=asked_at),
+        document=policy_input(
+            asked_as, action, dict(note["resource"]), request_id=origin.request_id, now=asked_at
+        ),
         plan=dict(note["plan"]),
         digest=str(note.get("digest", "")),
     )

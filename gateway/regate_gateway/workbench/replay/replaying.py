@@ -1,7 +1,9 @@
-"""`regate policy replay`: asks every recorded question again of a candidate policy, and says what would change before it ships.
+"""`regate policy replay`: asks every recorded question again of a candidate policy, and says what would
+change before it ships.
 
-Nothing is read but audit records, and nothing is written. What the records hold as questions is in `recorded.py`; how a report looks is in
-`command.py`; live traffic is compared by `regate_adapters.opa.shadowing`.
+Nothing is read but audit records, and nothing is written. What the records hold as questions is in
+`recorded.py`; how a report looks is in `command.py`; live traffic is compared by
+`regate_adapters.opa.shadowing`.
 """
 
 from __future__ import annotations
@@ -91,11 +93,14 @@ class Replay:
             tally.examples.append(change)
 
 
-async def replay(records: Iterable[Record], engine: PolicyEngine, *, limit: int | None, advance: Callable[[int], None]) -> Replay:
-    """Return what would change were these records' questions asked of the engine's policy. `advance` is told of every record read.
+async def replay(
+    records: Iterable[Record], engine: PolicyEngine, *, limit: int | None, advance: Callable[[int], None]
+) -> Replay:
+    """Return what would change were these records' questions asked of the engine's policy. `advance` is told
+    of every record read.
 
-    At most the first `limit` records that hold questions are asked. Raises `PolicyUnavailable` only when there is no policy at all; a
-    question that the candidate cannot answer is counted as an `error`.
+    At most the first `limit` records that hold questions are asked. Raises `PolicyUnavailable` only when
+    there is no policy at all; a question that the candidate cannot answer is counted as an `error`.
     """
     found = Replay(await engine.revision())
     waiting: list[Recorded] = []
@@ -151,7 +156,9 @@ async def _batch(asked: RecordedBatch, engine: PolicyEngine) -> list[Change]:
 
 
 def _admitted(value: Json) -> frozenset[tuple[str, str | int]]:
-    """Return what a batch admits, as `RecordedBatch.members` is keyed. Raises `TypeError` when the answer has another shape."""
+    """Return what a batch admits, as `RecordedBatch.members` is keyed. Raises `TypeError` when the
+    answer has another shape.
+    """
     if not isinstance(value, Mapping):
         raise TypeError(f"{BATCH_RULE} is not an object")
     pairs: set[tuple[str, str | int]] = set()
@@ -164,11 +171,19 @@ def _admitted(value: Json) -> frozenset[tuple[str, str | int]]:
 
 async def _compared(asked: RecordedDecision, engine: PolicyEngine, *, allowed: bool) -> Change:
     if allowed != asked.allowed:
-        return _change(asked, "would_allow", asked.reasons) if allowed else _change(asked, "would_deny", await reasons_for(asked, engine))
+        return (
+            _change(asked, "would_allow", asked.reasons)
+            if allowed
+            else _change(asked, "would_deny", await reasons_for(asked, engine))
+        )
     if not allowed:
         return _change(asked, "same", ())
     try:
-        differing = [change for one in asked.values if (change := await _changed_value(one, asked.document, engine)) is not None]
+        differing = [
+            change
+            for one in asked.values
+            if (change := await _changed_value(one, asked.document, engine)) is not None
+        ]
     except PolicyUnavailable as error:
         return _change(asked, "error", (error.detail,))
     return _change(asked, "value_differs" if differing else "same", tuple(differing))
@@ -189,7 +204,9 @@ async def _value(asked: RecordedQuestion, engine: PolicyEngine) -> Change:
 
 
 async def _changed_value(asked: RecordedValue, document: JsonObject, engine: PolicyEngine) -> str | None:
-    """Return what the rule said and would say instead; None where it would say the same. Raises `PolicyUnavailable`."""
+    """Return what the rule said and would say instead; None where it would say the same. Raises
+    `PolicyUnavailable`.
+    """
     answer = await engine.ask(asked.rule, document)
     now = (answer.value,) if answer.defined else ()
     return None if now == asked.said else f"{asked.name}: {_spelt(asked.said)} → {_spelt(now)}"
@@ -221,7 +238,14 @@ async def _plan(asked: RecordedPlan, engine: PolicyEngine) -> Change:
             outcome, reasons = "filter_differs", (f"{spelt_plan(asked.plan)} → {spelt_plan(now)}",)
     point = asked.rule.split("/")[1]
     return Change(
-        outcome, f"{point} filter", asked.rule, asked.action, asked.origin, f"{asked.origin.record}/filter", asked.unknown, reasons
+        outcome,
+        f"{point} filter",
+        asked.rule,
+        asked.action,
+        asked.origin,
+        f"{asked.origin.record}/filter",
+        asked.unknown,
+        reasons,
     )
 
 
@@ -231,4 +255,13 @@ def spelt_plan(plan: JsonObject) -> str:
 
 
 def _change(asked: RecordedDecision, outcome: Outcome, reasons: tuple[str, ...]) -> Change:
-    return Change(outcome, asked.point.short, asked.point.value, asked.action, asked.origin, asked.id, asked.about, reasons)
+    return Change(
+        outcome,
+        asked.point.short,
+        asked.point.value,
+        asked.action,
+        asked.origin,
+        asked.id,
+        asked.about,
+        reasons,
+    )

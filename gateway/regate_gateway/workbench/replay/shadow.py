@@ -1,6 +1,7 @@
 """The command `regate policy shadow`: reads what a shadowed candidate would have changed on live traffic.
 
-Not the shadowing itself; that is `regate_adapters.opa.shadowing`, which writes the report read here. Recorded traffic: `replaying.py`.
+Not the shadowing itself; that is `regate_adapters.opa.shadowing`, which writes the report read here. Recorded
+traffic: `replaying.py`.
 """
 
 from __future__ import annotations
@@ -83,7 +84,9 @@ def read_report(lines: Iterable[bytes]) -> ShadowReport:
 @click.option(
     "--audit",
     type=click.Path(exists=True, path_type=Path),
-    help="Audit directory, or a file of its JSON lines, to find names of principals in.  [default: audit.path]",
+    help=(
+        "Audit directory, or a file of its JSON lines, to find names of principals in.  [default: audit.path]"
+    ),
 )
 @html_option
 @click.option(
@@ -93,11 +96,14 @@ def read_report(lines: Iterable[bytes]) -> ShadowReport:
     envvar="REGATE_CONFIG",
     help="Configuration file.  [default: regate.yaml in this directory, if there is one]",
 )
-def shadow(place: Path | None, config: Path | None, *, as_json: bool, audit: Path | None, html: Path | None) -> None:
+def shadow(
+    place: Path | None, config: Path | None, *, as_json: bool, audit: Path | None, html: Path | None
+) -> None:
     """Show what a candidate policy would have changed, had it been live.
 
-    Set opa.shadow to the candidate's directory: the gateway then asks it everything that it asks the live policy, off the hot path, and
-    writes every difference to the report. Exit code 0 when there is none, 1 when there are some, 2 when there is no report.
+    Set opa.shadow to the candidate's directory: the gateway then asks it everything that it asks the live
+    policy, off the hot path, and writes every difference to the report. Exit code 0 when there is none, 1
+    when there are some, 2 when there is no report.
     """
     try:
         report = _read(place, config)
@@ -105,7 +111,11 @@ def shadow(place: Path | None, config: Path | None, *, as_json: bool, audit: Pat
         if html is not None:
             write_page(html, as_page(report))
     except (OSError, ConfigurationError) as error:
-        words = error.message if isinstance(error, ConfigurationError) else "there is no report yet: is opa.shadow set?"
+        words = (
+            error.message
+            if isinstance(error, ConfigurationError)
+            else "there is no report yet: is opa.shadow set?"
+        )
         click.echo(f"regate: {words}", err=True)
         sys.exit(2)
     if as_json:
@@ -140,9 +150,18 @@ def as_page(report: ShadowReport) -> str:
     """Return the report as a page of its own."""
     document = as_document(report)
     rules = [(rule["rule"], *(str(rule[name]) for name in _OUTCOMES)) for rule in document["rules"]]
-    principals = [(one["principal"], one["name"] or "", one["outcome"], str(one["count"])) for one in document["principals"]]
+    principals = [
+        (one["principal"], one["name"] or "", one["outcome"], str(one["count"]))
+        for one in document["principals"]
+    ]
     latest = [
-        (str(flip.get("at")), flip["outcome"], flip["rule"], str(flip.get("about") or ""), "; ".join(flip.get("reasons", ())))
+        (
+            str(flip.get("at")),
+            flip["outcome"],
+            flip["rule"],
+            str(flip.get("about") or ""),
+            "; ".join(flip.get("reasons", ())),
+        )
         for flip in report.latest
     ]
     sections = [
@@ -154,7 +173,11 @@ def as_page(report: ShadowReport) -> str:
 
 
 def _verdict(report: ShadowReport) -> str:
-    return f"{report.flips} answers would have been different." if report.flips else "No answer would have been different."
+    return (
+        f"{report.flips} answers would have been different."
+        if report.flips
+        else "No answer would have been different."
+    )
 
 
 def as_document(report: ShadowReport) -> dict[str, Any]:
@@ -163,7 +186,10 @@ def as_document(report: ShadowReport) -> dict[str, Any]:
     return {
         "flips": report.flips,
         "unreadable": report.unreadable,
-        "rules": [{"rule": rule, **{outcome: report.counts[rule, outcome] for outcome in _OUTCOMES}} for rule in rules],
+        "rules": [
+            {"rule": rule, **{outcome: report.counts[rule, outcome] for outcome in _OUTCOMES}}
+            for rule in rules
+        ],
         "principals": [
             {"principal": principal, "name": report.names.get(principal), "outcome": outcome, "count": count}
             for (principal, outcome), count in report.principals.most_common()
@@ -176,7 +202,10 @@ def _lines(report: ShadowReport) -> Iterator[str]:
     document = as_document(report)
     if document["rules"]:
         yield from aligned(
-            [("rule", *_OUTCOMES), *((rule["rule"], *(str(rule[name]) for name in _OUTCOMES)) for rule in document["rules"])]
+            [
+                ("rule", *_OUTCOMES),
+                *((rule["rule"], *(str(rule[name]) for name in _OUTCOMES)) for rule in document["rules"]),
+            ]
         )
         yield ""
     if document["principals"]:
@@ -186,8 +215,9 @@ def _lines(report: ShadowReport) -> Iterator[str]:
         yield ""
         yield "Latest flips"
         for flip in report.latest:
-            yield f"  {flip.get('at')}  {flip['outcome']:<11}  {flip['rule']}  {flip.get('about') or '-'}  " + "; ".join(
-                flip.get("reasons", ())
+            yield (
+                f"  {flip.get('at')}  {flip['outcome']:<11}  {flip['rule']}  {flip.get('about') or '-'}  "
+                + "; ".join(flip.get("reasons", ()))
             )
         yield ""
     yield _verdict(report)

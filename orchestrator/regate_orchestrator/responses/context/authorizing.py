@@ -1,8 +1,9 @@
 """Authorizing a turn: everything that it needs is decided before a token is spent, in one audit record.
 
-The route and model, the tools that the model may see, the stores of `file_search`, every stored item to be used again and every source
-behind it (`gate.py`), the files inside messages, and the outputs of the client's tools. Not what happens then (`responses/machine.py`), and not how
-decisions are asked for (`authz/enforcer.py`).
+The route and model, the tools that the model may see, the stores of `file_search`, every stored item to be
+used again and every source behind it (`gate.py`), the files inside messages, and the outputs of the client's
+tools. Not what happens then (`responses/machine.py`), and not how decisions are asked for
+(`authz/enforcer.py`).
 """
 
 from __future__ import annotations
@@ -36,7 +37,9 @@ _REQUEST: Final[JsonObject] = {"id": "", "kind": "request", "labels": [], "creat
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """An authorized turn, the stores that its searches may use, and what in its context is decided again for each further model call."""
+    """An authorized turn, the stores that its searches may use, and what in its context is decided
+    again for each further model call.
+    """
 
     authorized: TurnAuthorized
     stores: Mapping[StoreId, OpenStore]
@@ -56,7 +59,9 @@ class Authorizer:
     parts: MessageParts
 
     async def authorize(self, context: Context, request: ResponseRequest, recalled: Recalled) -> Turn:
-        """Return the turn; raises the refusal. Foreign and absent are one, for models, stores, files, items and what is continued from."""
+        """Return the turn; raises the refusal. Foreign and absent are one, for models, stores, files,
+        items and what is continued from.
+        """
         if len(recalled.earlier) + len(request.items) > MAX_HISTORY_ITEMS:
             raise too_many_items(param="input")
         ids = () if request.file_search is None else request.file_search.store_ids
@@ -64,7 +69,9 @@ class Authorizer:
         sent = self._sent(context, request, recalled)
         history = history_of([*recalled.earlier, *(one for one in sent if isinstance(one, ItemWithParent))])
         asked = await self.gate.ask(context, history, files=_files(history, sent))
-        wanted: dict[str, JsonObject] = {store: present[store].view if store in present else {"id": ""} for store in ids}
+        wanted: dict[str, JsonObject] = {
+            store: present[store].view if store in present else {"id": ""} for store in ids
+        }
         results = tuple(tool_result(item) for item in request.items if item["type"] in OUTPUTS)
         batch = replace(asked.batch, stores={**asked.batch.stores, **wanted}, tool_results=results)
         questions = [route_question(request.model, _route(request)), *asked.questions]
@@ -73,11 +80,16 @@ class Authorizer:
         )
         chosen = await serve(decisions[0], request.model, catalogue=self.catalogue, supported=_ABLE)
         if chosen.obligations.no_store and request.store:
-            raise NotPermitted("The policy permits this model only for responses that are not stored: send 'store': false.", param="store")
+            raise NotPermitted(
+                "The policy permits this model only for responses that are not stored: send 'store': false.",
+                param="store",
+            )
         stores = opened(ids, present, admitted.stores, param="tools")
         self.retrieval.require_models(stores)
         if len(admitted.tool_results) < len(results):
-            raise NotPermitted("The policy does not admit a function call output of this request.", param="input")
+            raise NotPermitted(
+                "The policy does not admit a function call output of this request.", param="input"
+            )
         passed = self.gate.read(asked, decisions[1:], admitted)
         await self._check_earlier(context, request, recalled, passed)
         capabilities = self.catalogue.capabilities(chosen.upstream)
@@ -100,30 +112,42 @@ class Authorizer:
         items = tuple(one for position, one in enumerate(history.items) if position in passed.items)
         return Turn(authorized, {store.row.id: store for store in stores}, items, results)
 
-    async def decide_again(self, context: Context, turn: Turn, lineage: Lineage) -> tuple[Turn, ContextDecided]:
-        """Return what may not be used any more of a turn's context, everything decided in one batch, and the turn without it.
+    async def decide_again(
+        self, context: Context, turn: Turn, lineage: Lineage
+    ) -> tuple[Turn, ContextDecided]:
+        """Return what may not be used any more of a turn's context, everything decided in one batch, and the
+        turn without it.
 
-        Raises `NotPermitted` where the policy wants nothing used of a context that something is withheld from.
+        Raises `NotPermitted` where the policy wants nothing used of a context that something is withheld
+        from.
         """
         history = History(turn.items, {source.key: source for source in lineage})
         if not (history.items or history.sources or turn.tool_results):
             return turn, ContextDecided()
         asked = await self.gate.ask(context, history)
         batch = replace(asked.batch, tool_results=turn.tool_results)
-        decisions, admitted = await self.enforcer.decide_all(context, "context", asked.questions, batch=batch, notes=asked.notes)
+        decisions, admitted = await self.enforcer.decide_all(
+            context, "context", asked.questions, batch=batch, notes=asked.notes
+        )
         passed = self.gate.read(asked, decisions, admitted)
         items = tuple(one for position, one in enumerate(turn.items) if position in passed.items)
         count = len(turn.items) - len(items) + len(passed.denied)
         last = turn.items[-1].holder if turn.items else _request_of(context)
-        if len(admitted.tool_results) < len(turn.tool_results) or (count and not await self.gate.withholds(context, last, count=count)):
+        if len(admitted.tool_results) < len(turn.tool_results) or (
+            count and not await self.gate.withholds(context, last, count=count)
+        ):
             raise withheld_refused()
         denied = frozenset(one.item.id for one in turn.items) - frozenset(one.item.id for one in items)
         return replace(turn, items=items), ContextDecided(denied, passed.denied)
 
-    def _sent(self, context: Context, request: ResponseRequest, recalled: Recalled) -> list[JsonObject | ItemWithParent]:
-        """Return the request's items: those that the client wrote as they are, those that stand for something of ours with what holds it.
+    def _sent(
+        self, context: Context, request: ResponseRequest, recalled: Recalled
+    ) -> list[JsonObject | ItemWithParent]:
+        """Return the request's items: those that the client wrote as they are, those that stand for something
+        of ours with what holds it.
 
-        Raises `NotFound` for a reference to nothing, and `InvalidRequest` for a sealed item that was not made here.
+        Raises `NotFound` for a reference to nothing, and `InvalidRequest` for a sealed item that was not made
+        here.
         """
         known = {one.item.id for one in recalled.earlier}
         holder = _request_of(context)
@@ -139,8 +163,18 @@ class Authorizer:
                 found = recalled.referenced[identifier]
                 sent.append(ItemWithParent(found.holder, replace(found.item, direction="input")))
             elif item["type"] in SEALED and item.get("encrypted_content"):
-                unsealed = unseal(self.sealer, item, tenant=context.principal.tenant, owner=context.principal.id, model=request.model)
-                sent.append(ItemWithParent(holder, StoredItem(cast("str", item["id"]), item, "input", unsealed.lineage)))
+                unsealed = unseal(
+                    self.sealer,
+                    item,
+                    tenant=context.principal.tenant,
+                    owner=context.principal.id,
+                    model=request.model,
+                )
+                sent.append(
+                    ItemWithParent(
+                        holder, StoredItem(cast("str", item["id"]), item, "input", unsealed.lineage)
+                    )
+                )
             else:
                 sent.append(item)
         return sent
@@ -152,11 +186,21 @@ class Authorizer:
             offered[FILE_SEARCH] = FILE_SEARCH
         return await hidden_tools(self.enforcer, context, offered)
 
-    async def _check_earlier(self, context: Context, request: ResponseRequest, recalled: Recalled, passed: Passed) -> None:
-        """Refuse what the caller may not continue or refer to, and what something is withheld from where the policy says `refuse`."""
+    async def _check_earlier(
+        self, context: Context, request: ResponseRequest, recalled: Recalled, passed: Passed
+    ) -> None:
+        """Refuse what the caller may not continue or refer to, and what something is withheld from
+        where the policy says `refuse`.
+        """
         count = len(recalled.earlier)
-        if request.previous_response_id is not None and count and not any(position < count for position in passed.items):
-            raise no_previous(request.previous_response_id)  # not one item may be reused: to this caller the chain does not exist
+        if (
+            request.previous_response_id is not None
+            and count
+            and not any(position < count for position in passed.items)
+        ):
+            raise no_previous(
+                request.previous_response_id
+            )  # not one item may be reused: to this caller the chain does not exist
         for position, (item, _) in enumerate(passed.left.items[count:], start=count):
             if position not in passed.items:
                 raise no_item(item.id)
@@ -167,15 +211,31 @@ class Authorizer:
             raise withheld_refused(param="previous_response_id" if recalled.earlier else "input")
 
     async def _earlier(
-        self, earlier: Sequence[ItemWithParent], passed: Passed, capabilities: UpstreamCapabilities, *, tenant: str
+        self,
+        earlier: Sequence[ItemWithParent],
+        passed: Passed,
+        capabilities: UpstreamCapabilities,
+        *,
+        tenant: str,
     ) -> list[PromptItem]:
-        """Return the items of the history for the prompt; a file in one that may no longer be read is left out of its message."""
+        """Return the items of the history for the prompt; a file in one that may no longer be read is
+        left out of its message.
+        """
         prompted: list[PromptItem] = []
-        for one, (item, shown) in zip(earlier, passed.left.items, strict=False):  # the items of the request follow those
+        for one, (item, shown) in zip(
+            earlier, passed.left.items, strict=False
+        ):  # the items of the request follow those
             found = prompt_item(item, shown=shown)
             if shown and item.body["type"] == "compaction":
-                found = replace(found, text=kept_text(self.sealer, item.body, tenant=cast("str", one.holder["tenant"]), model=""))
-            elif shown and (parts := await self.parts.earlier(item.body, passed.files, capabilities, tenant=tenant)):
+                found = replace(
+                    found,
+                    text=kept_text(
+                        self.sealer, item.body, tenant=cast("str", one.holder["tenant"]), model=""
+                    ),
+                )
+            elif shown and (
+                parts := await self.parts.earlier(item.body, passed.files, capabilities, tenant=tenant)
+            ):
                 found = replace(found, parts=parts)
             prompted.append(found)
         return prompted
@@ -189,48 +249,77 @@ class Authorizer:
         *,
         tenant: str,
     ) -> tuple[list[PromptItem], list[StoredItem]]:
-        """Return the request's items for the prompt, and as they are stored. Raises `NotFound` for a file that may not be read."""
+        """Return the request's items for the prompt, and as they are stored. Raises `NotFound` for a
+        file that may not be read.
+        """
         prompted: list[PromptItem] = []
         inputs: list[StoredItem] = []
         referred = [one for one in sent if isinstance(one, ItemWithParent)]
         readmitted = iter(passed.left.items[len(passed.left.items) - len(referred) :])
         for one in sent:
             if not isinstance(one, ItemWithParent):
-                prompted.append(PromptItem(one, parts=await self.parts.current(one, passed.files, capabilities, tenant=tenant)))
+                prompted.append(
+                    PromptItem(
+                        one, parts=await self.parts.current(one, passed.files, capabilities, tenant=tenant)
+                    )
+                )
                 inputs.append(StoredItem(cast("str", one["id"]), one, "input"))
                 continue
             item, shown = next(readmitted)
             text = self._text(item, one, request) if shown else ""
-            parts = await self.parts.earlier(item.body, passed.files, capabilities, tenant=tenant) if shown else ()
+            parts = (
+                await self.parts.earlier(item.body, passed.files, capabilities, tenant=tenant)
+                if shown
+                else ()
+            )
             prompted.append(replace(prompt_item(item, shown=shown), text=text, parts=parts))
             inputs.append(one.item)
         return prompted, inputs
 
     def _text(self, item: StoredItem, one: ItemWithParent, request: ResponseRequest) -> str:
-        """Return what is sealed in an item. Reasoning that is referred to is there as it was written, for whichever model."""
-        sealed = item.body["type"] == "compaction" or (item.body["type"] == "reasoning" and one.holder["kind"] == "request")
+        """Return what is sealed in an item. Reasoning that is referred to is there as it was written,
+        for whichever model.
+        """
+        sealed = item.body["type"] == "compaction" or (
+            item.body["type"] == "reasoning" and one.holder["kind"] == "request"
+        )
         if not sealed or not item.body.get("encrypted_content"):
             return ""
-        return kept_text(self.sealer, item.body, tenant=cast("str", one.holder["tenant"]), model=request.model)
+        return kept_text(
+            self.sealer, item.body, tenant=cast("str", one.holder["tenant"]), model=request.model
+        )
 
 
 def _require_taken(request: ResponseRequest, capabilities: UpstreamCapabilities) -> None:
-    """Raise `InvalidRequest` for a field of a backend's own that the upstream of this model is not said to take."""
+    """Raise `InvalidRequest` for a field of a backend's own that the upstream of this model is not
+    said to take.
+    """
     for name in request.extra:
         if name not in capabilities.extra_fields:
-            message = f"Unknown parameter: '{name}'. The backend of this model is not said to take it ('upstreams[].extra_fields')."
+            message = (
+                f"Unknown parameter: '{name}'. The backend of this model is not said to take it "
+                "('upstreams[].extra_fields')."
+            )
             raise InvalidRequest(message, param=name, code="unknown_parameter")
 
 
 def _files(history: History, sent: Sequence[JsonObject | ItemWithParent]) -> list[FileId]:
     """Return the files that any message names."""
-    bodies = [*(one.item.body for one in history.items), *(one for one in sent if not isinstance(one, ItemWithParent))]
+    bodies = [
+        *(one.item.body for one in history.items),
+        *(one for one in sent if not isinstance(one, ItemWithParent)),
+    ]
     return list(dict.fromkeys(file for body in bodies for file in files_of(body)))
 
 
 def _context(passed: Passed, prompted: Sequence[PromptItem]) -> Lineage:
-    """Return everything that the model is about to read. It grows from what the last item that may be used again rests on."""
-    grown_from = next((item.lineage for item, shown in reversed(passed.left.items) if shown and item.lineage.size), NOTHING_READ)
+    """Return everything that the model is about to read. It grows from what the last item that may be
+    used again rests on.
+    """
+    grown_from = next(
+        (item.lineage for item, shown in reversed(passed.left.items) if shown and item.lineage.size),
+        NOTHING_READ,
+    )
     files = [part.source for item in prompted for part in item.parts if part.source is not None]
     return grown_from.plus([*passed.left.sources.values(), *files])
 
@@ -251,23 +340,37 @@ async def hidden_tools(enforcer: Enforcer, context: Context, offered: Mapping[st
 
 def tool_view(kind: str, name: str, arguments: JsonObject | None = None) -> JsonObject:
     """Return a tool, or a call of it, as policies see it (`rego/schemas/input/tool_call.json`)."""
-    return {"type": kind, "server_label": "", "name": name, "arguments": arguments or {}, "side_effect": False}
+    return {
+        "type": kind,
+        "server_label": "",
+        "name": name,
+        "arguments": arguments or {},
+        "side_effect": False,
+    }
 
 
 def withheld_refused(*, param: str | None = None) -> NotPermitted:
-    """Return the refusal of a turn of whose context something is withheld, where the policy wants none of the rest used."""
-    message = "The policy does not permit continuing this conversation: part of it is no longer available to you."
+    """Return the refusal of a turn of whose context something is withheld, where the policy wants none
+    of the rest used.
+    """
+    message = (
+        "The policy does not permit continuing this conversation: part of it is no longer available to you."
+    )
     return NotPermitted(message, param=param)
 
 
 def no_previous(response: str) -> InvalidRequest:
-    """Return the one error for a response that cannot be continued from: absent, foreign, and no longer permitted alike."""
+    """Return the one error for a response that cannot be continued from: absent, foreign, and no
+    longer permitted alike.
+    """
     message = f"Previous response with id '{response}' not found."
     return InvalidRequest(message, param="previous_response_id", code="previous_response_not_found")
 
 
 def no_item(identifier: str, *, param: str = "input") -> NotFound:
-    """Return the one error for an item that cannot be referred to: absent, foreign, and no longer permitted alike."""
+    """Return the one error for an item that cannot be referred to: absent, foreign, and no longer
+    permitted alike.
+    """
     return NotFound(f"Item with id '{identifier}' not found.", param=param, code="not_found")
 
 

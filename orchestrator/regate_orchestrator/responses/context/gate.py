@@ -1,8 +1,10 @@
-"""The one gate: whatever enters a prompt again, or leaves storage, passes here, decided on what is true now (I9, I15).
+"""The one gate: whatever enters a prompt again, or leaves storage, passes here, decided on what is true now
+(I9, I15).
 
-Stored items by `regate.history`; what they rest on by the rules of what it is: chunks as they are attached and stamped today, files as they
-are. What is gone is not asked about: it is denied. Who has more to decide in the same phase takes the questions (`ask`), settles them among
-its own, and has the answers read (`read`); all others call `readmit`.
+Stored items by `regate.history`; what they rest on by the rules of what it is: chunks as they are attached
+and stamped today, files as they are. What is gone is not asked about: it is denied. Who has more to decide in
+the same phase takes the questions (`ask`), settles them among its own, and has the answers read (`read`); all
+others call `readmit`.
 """
 
 from __future__ import annotations
@@ -51,7 +53,9 @@ class Passed:
     left: Readmitted
     denied: frozenset[SourceKey]
     items: frozenset[int]
-    """The positions of the items that the caller may use again as such, whatever became of what they rest on."""
+    """The positions of the items that the caller may use again as such, whatever became of what they
+    rest on.
+    """
     files: Mapping[FileId, FileRow] = field(default_factory=dict)
     """The files that may be read."""
 
@@ -68,17 +72,30 @@ class Gate:
     async def readmit(self, context: Context, history: History, *, phase: str) -> Passed:
         """Return what of the history the caller may use now, everything decided and recorded together."""
         asked = await self.ask(context, history)
-        decisions, admitted = await self.enforcer.decide_all(context, phase, asked.questions, batch=asked.batch, notes=asked.notes)
+        decisions, admitted = await self.enforcer.decide_all(
+            context, phase, asked.questions, batch=asked.batch, notes=asked.notes
+        )
         return self.read(asked, decisions, admitted)
 
     async def ask(self, context: Context, history: History, *, files: Sequence[FileId] = ()) -> Asked:
-        """Return what decides the history, and whether these files may be read, on what is true now. Nothing is decided yet."""
+        """Return what decides the history, and whether these files may be read, on what is true now.
+        Nothing is decided yet.
+        """
         chunks = [source for source in history.sources.values() if isinstance(source, ChunkSource)]
         pairs = list(dict.fromkeys((chunk.store_id, chunk.file_id) for chunk in chunks))
         live = await self.state.live(context.principal, pairs) if pairs else {}
-        stores = await self.retrieval.candidates_to_open(context, list(dict.fromkeys(store for store, _ in pairs)))
-        there = [chunk for chunk in chunks if (chunk.store_id, chunk.file_id) in live and chunk.store_id in stores]
-        named = dict.fromkeys([*files, *(source.file_id for source in history.sources.values() if isinstance(source, FileSource))])
+        stores = await self.retrieval.candidates_to_open(
+            context, list(dict.fromkeys(store for store, _ in pairs))
+        )
+        there = [
+            chunk for chunk in chunks if (chunk.store_id, chunk.file_id) in live and chunk.store_id in stores
+        ]
+        named = dict.fromkeys(
+            [
+                *files,
+                *(source.file_id for source in history.sources.values() if isinstance(source, FileSource)),
+            ]
+        )
         rows = await self.state.files_named(context.principal, list(named)) if named else {}
         found = {file: rows.get(file) for file in named}
         used = {chunk.store_id for chunk in there}
@@ -87,34 +104,51 @@ class Gate:
             chunks=[(chunk.store_id, live[chunk.store_id, chunk.file_id].stamp) for chunk in there],
             items=[one.view() for one in history.items],
         )
-        questions = [Question(Point.FILE, "file.read", {"file": self._view(row)}, about=file) for file, row in found.items()]
+        questions = [
+            Question(Point.FILE, "file.read", {"file": self._view(row)}, about=file)
+            for file, row in found.items()
+        ]
         return Asked(history, batch, tuple(questions), tuple(there), found)
 
     def read(self, asked: Asked, decisions: Sequence[Decision], admitted: Admitted) -> Passed:
-        """Return what passed. `decisions` are those on `asked.questions`, `admitted` what the batch admitted, whatever else was in it."""
+        """Return what passed. `decisions` are those on `asked.questions`, `admitted` what the batch
+        admitted, whatever else was in it.
+        """
         readable = {
             file: row
             for (file, row), decision in zip(asked.files.items(), decisions, strict=True)
             if row is not None and isinstance(decision, Allow)
         }
         permitted = {
-            chunk.key for position, chunk in enumerate(asked.chunks) if position in admitted.chunks and chunk.store_id in admitted.stores
+            chunk.key
+            for position, chunk in enumerate(asked.chunks)
+            if position in admitted.chunks and chunk.store_id in admitted.stores
         }
         permitted |= {FileSource(file, row.stamp).key for file, row in readable.items()}
         denied = frozenset(asked.history.sources.keys() - permitted)
-        items = frozenset(position for position in range(len(asked.history.items)) if position in admitted.items)
+        items = frozenset(
+            position for position in range(len(asked.history.items)) if position in admitted.items
+        )
         return Passed(readmit(asked.history, items, denied), denied, items, readable)
 
     async def withholds(self, context: Context, item: JsonObject, *, count: int) -> bool:
-        """Return whether the policy lets a turn go on without what is withheld of its context, after recording what it said.
+        """Return whether the policy lets a turn go on without what is withheld of its context, after
+        recording what it said.
 
-        `item` is what holds the last of the history; `regate.history.on_deny` says which way, and anything but `redact` refuses.
+        `item` is what holds the last of the history; `regate.history.on_deny` says which way, and anything
+        but `redact` refuses.
         """
-        on_deny = await self.enforcer.value(context, "regate/history/on_deny", "history.reuse", {"item": item})
-        await self.enforcer.record(context, "history.withheld", {"kind": "withheld", "count": count, "on_deny": on_deny})
+        on_deny = await self.enforcer.value(
+            context, "regate/history/on_deny", "history.reuse", {"item": item}
+        )
+        await self.enforcer.record(
+            context, "history.withheld", {"kind": "withheld", "count": count, "on_deny": on_deny}
+        )
         return on_deny == REDACT
 
     def _view(self, row: FileRow | None) -> JsonObject:
         if row is None:
             return {"id": ""}
-        return self.file_schema.canonical({**row.stamp, "id": row.id, "filename": row.filename, "purpose": row.purpose})
+        return self.file_schema.canonical(
+            {**row.stamp, "id": row.id, "filename": row.filename, "purpose": row.purpose}
+        )

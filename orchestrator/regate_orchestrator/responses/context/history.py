@@ -1,7 +1,9 @@
-"""History: stored items on their way back into a prompt or out to a reader, each decided again for the caller and the policy of now (I9).
+"""History: stored items on their way back into a prompt or out to a reader, each decided again for the caller
+and the policy of now (I9).
 
-What a model wrote rests on everything it had read: its lineage. When any source of it is no longer permitted, or is gone, the text is
-withheld together with the source, in every later turn that had read it too. What the client wrote stays. Pure; `gate.py` asks.
+What a model wrote rests on everything it had read: its lineage. When any source of it is no longer permitted,
+or is gone, the text is withheld together with the source, in every later turn that had read it too. What the
+client wrote stays. Pure; `gate.py` asks.
 """
 
 from __future__ import annotations
@@ -26,17 +28,23 @@ class History:
 
 @dataclass(frozen=True, slots=True)
 class Readmitted:
-    """What may be used again. `withheld` counts items and passages left out; `sources` is what remains permitted."""
+    """What may be used again. `withheld` counts items and passages left out; `sources` is what remains
+    permitted.
+    """
 
     items: tuple[tuple[StoredItem, bool], ...]
-    """Each item with whether its content may be shown; one that may not is present so that turns stay paired."""
+    """Each item with whether its content may be shown; one that may not is present so that turns stay
+    paired.
+    """
     sources: Mapping[SourceKey, Source]
     withheld: int
 
 
 def held(rows: Iterable[ResponseRow]) -> tuple[ItemWithParent, ...]:
     """Return the items of these responses, in order, each with its response's view."""
-    return tuple(ItemWithParent(view, item) for row, view in ((row, row.view()) for row in rows) for item in row.items)
+    return tuple(
+        ItemWithParent(view, item) for row, view in ((row, row.view()) for row in rows) for item in row.items
+    )
 
 
 def history_of(items: Iterable[ItemWithParent]) -> History:
@@ -50,7 +58,9 @@ def history_of(items: Iterable[ItemWithParent]) -> History:
 
 
 def readmit(history: History, admitted: frozenset[int], denied: frozenset[SourceKey]) -> Readmitted:
-    """Return what is left of the history: of its items those at the admitted positions that rest on nothing that is denied."""
+    """Return what is left of the history: of its items those at the admitted positions that rest on
+    nothing that is denied.
+    """
     rests_on_denied = touching(denied)
     kept: list[tuple[StoredItem, bool]] = []
     withheld = 0
@@ -67,7 +77,8 @@ def readmit(history: History, admitted: frozenset[int], denied: frozenset[Source
 def prompt_item(item: StoredItem, *, shown: bool) -> PromptItem:
     """Return a readmitted item for a prompt, with a note in place of what is withheld.
 
-    Items of one model turn had read the same before them, which is how its turns are told apart where a search found something.
+    Items of one model turn had read the same before them, which is how its turns are told apart where a
+    search found something.
     """
     if not shown:
         return withheld(item.body, turn=item.lineage.size)
@@ -80,14 +91,22 @@ def withheld(body: JsonObject, *, turn: int | None) -> PromptItem:
 
 
 def redacted_body(body: JsonObject, *, shown: bool) -> JsonObject:
-    """Return an item as a reader may see it: a withheld message keeps its place and id but not its text; calls keep neither input."""
+    """Return an item as a reader may see it: a withheld message keeps its place and id but not its
+    text; calls keep neither input.
+    """
     if shown:
         return body
     body = dict(body)
     match body["type"]:
         case "message":
             part = "output_text" if body.get("role") == "assistant" else "input_text"
-            body["content"] = [{"type": part, "text": WITHHELD, **({"annotations": [], "logprobs": []} if part == "output_text" else {})}]
+            body["content"] = [
+                {
+                    "type": part,
+                    "text": WITHHELD,
+                    **({"annotations": [], "logprobs": []} if part == "output_text" else {}),
+                }
+            ]
         case "function_call":
             body["arguments"] = "{}"
         case "custom_tool_call":

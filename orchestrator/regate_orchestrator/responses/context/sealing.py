@@ -1,7 +1,9 @@
-"""Sealed items: what a client keeps for us and must neither read nor make, `encrypted_content` of reasoning and compaction items.
+"""Sealed items: what a client keeps for us and must neither read nor make, `encrypted_content` of reasoning
+and compaction items.
 
-What is sealed is bound to the person it was made for, subject and tenant (I8a), and reasoning to its model, and carries its lineage: when it
-comes back, everything it was made from is decided again, as for a stored item. The cipher is a port; nothing here knows a key.
+What is sealed is bound to the person it was made for, subject and tenant (I8a), and reasoning to its model,
+and carries its lineage: when it comes back, everything it was made from is decided again, as for a stored
+item. The cipher is a port; nothing here knows a key.
 """
 
 from __future__ import annotations
@@ -22,7 +24,9 @@ class Sealer(Protocol):
     """Authenticated encryption under a key of this deployment. Pure but for the nonce: no IO, no waiting."""
 
     def seal(self, payload: JsonObject, *, purpose: str) -> str:
-        """Return the payload as printable text that only `unseal` with the same purpose can read, and nobody else can make."""
+        """Return the payload as printable text that only `unseal` with the same purpose can read, and
+        nobody else can make.
+        """
         ...
 
     def unseal(self, sealed: str, *, purpose: str) -> Json:
@@ -52,14 +56,20 @@ class Unsealed:
     lineage: Lineage
 
 
-def seal(sealer: Sealer, kind: str, text: str, lineage: Lineage, *, tenant: str, owner: str, model: str) -> str:
+def seal(
+    sealer: Sealer, kind: str, text: str, lineage: Lineage, *, tenant: str, owner: str, model: str
+) -> str:
     """Return the `encrypted_content` of an item of this kind, made for this person."""
     payload: JsonObject = {"text": text, "lineage": written(lineage), "owner": owner}
     return sealer.seal(payload, purpose=_purpose(kind, tenant, model))
 
 
-def unseal(sealer: Sealer, body: JsonObject, *, tenant: str, owner: str, model: str, param: str = "input") -> Unsealed:
-    """Return what a client sent back in `encrypted_content`. Raises `InvalidRequest` for what was not made here, for this person and model."""
+def unseal(
+    sealer: Sealer, body: JsonObject, *, tenant: str, owner: str, model: str, param: str = "input"
+) -> Unsealed:
+    """Return what a client sent back in `encrypted_content`. Raises `InvalidRequest` for what was not
+    made here, for this person and model.
+    """
     payload = _opened(sealer, body, tenant=tenant, model=model)
     if payload is None or payload.get("owner") != owner:
         raise _unverified(body, param=param)
@@ -67,7 +77,9 @@ def unseal(sealer: Sealer, body: JsonObject, *, tenant: str, owner: str, model: 
 
 
 def kept_text(sealer: Sealer, body: JsonObject, *, tenant: str, model: str) -> str:
-    """Return the text in a sealed item that is stored here, whoever it was made for: who may use it again is decided by what holds it."""
+    """Return the text in a sealed item that is stored here, whoever it was made for: who may use it
+    again is decided by what holds it.
+    """
     payload = _opened(sealer, body, tenant=tenant, model=model)
     if payload is None:
         raise _unverified(body, param="input")
@@ -75,14 +87,18 @@ def kept_text(sealer: Sealer, body: JsonObject, *, tenant: str, model: str) -> s
 
 
 def _opened(sealer: Sealer, body: JsonObject, *, tenant: str, model: str) -> Mapping[str, Json] | None:
-    payload = sealer.unseal(cast("str", body["encrypted_content"]), purpose=_purpose(cast("str", body["type"]), tenant, model))
+    payload = sealer.unseal(
+        cast("str", body["encrypted_content"]), purpose=_purpose(cast("str", body["type"]), tenant, model)
+    )
     return payload if isinstance(payload, Mapping) else None
 
 
 def _unverified(body: JsonObject, *, param: str) -> InvalidRequest:
     message = (
-        f"The encrypted content of the {body['type']} item could not be verified. Send it back as it was given, to the model that made it, "
-        "as the user that it was given to. If that was done, another gateway has made it, which does not share this one's secret "
+        f"The encrypted content of the {body['type']} item could not be verified. Send it back as it "
+        "was given, to the model that made it, "
+        "as the user that it was given to. If that was done, another gateway has made it, which does "
+        "not share this one's secret "
         "(state.sealing_key_env): ask its operator."
     )
     return InvalidRequest(message, param=param, code="invalid_encrypted_content")

@@ -1,4 +1,5 @@
-"""Withholding: what a response that goes on may not use any more, taken out of its context before the model is called again (I15).
+"""Withholding: what a response that goes on may not use any more, taken out of its context before the model
+is called again (I15).
 
 What was said already stays as it was said, with what it rests on. A part of the machine, as pure as the rest.
 """
@@ -16,7 +17,9 @@ from regate_orchestrator.responses.state import State
 
 
 def withhold(state: State, items: frozenset[str], sources: frozenset[SourceKey]) -> State:
-    """Return the state whose context holds neither these items and sources nor what was made from the sources."""
+    """Return the state whose context holds neither these items and sources nor what was made from the
+    sources.
+    """
     if not items and not sources:
         return state
     rests_on_denied = touching(sources)
@@ -33,9 +36,16 @@ def withhold(state: State, items: frozenset[str], sources: frozenset[SourceKey])
     )
 
 
-def _left(item: PromptItem, items: frozenset[str], sources: frozenset[SourceKey], rests_on_denied: Callable[[Lineage], bool]) -> PromptItem:
+def _left(
+    item: PromptItem,
+    items: frozenset[str],
+    sources: frozenset[SourceKey],
+    rests_on_denied: Callable[[Lineage], bool],
+) -> PromptItem:
     if item.body.get("id") in items or rests_on_denied(item.lineage):
         return withheld(item.body, turn=item.turn)
     passages = tuple(passage for passage in item.passages if passage.source.key not in sources)
-    parts = tuple(GONE if part.source is not None and part.source.key in sources else part for part in item.parts)
+    parts = tuple(
+        GONE if part.source is not None and part.source.key in sources else part for part in item.parts
+    )
     return replace(item, passages=passages, parts=parts)

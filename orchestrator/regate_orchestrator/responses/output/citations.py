@@ -1,4 +1,6 @@
-"""Citations: the markers (`【3】`) by which the model refers to a passage, taken out of its text as it streams and turned into annotations."""
+"""Citations: the markers (`【3】`) by which the model refers to a passage, taken out of its text as it
+streams and turned into annotations.
+"""
 
 from __future__ import annotations
 
@@ -18,13 +20,17 @@ def marker(number: int) -> str:
 
 
 def without_markers(text: str) -> str:
-    """Return a passage's text in which nothing reads as a marker, so that a document cannot make itself cited as another."""
+    """Return a passage's text in which nothing reads as a marker, so that a document cannot make
+    itself cited as another.
+    """
     return text.replace("【", "[").replace("】", "]")
 
 
 @dataclass(frozen=True, slots=True)
 class Cleaned:
-    """A piece of text without markers, the numbers cited with their positions in it, and the tail held back as it may begin a marker."""
+    """A piece of text without markers, the numbers cited with their positions in it, and the tail held
+    back as it may begin a marker.
+    """
 
     text: str
     cited: tuple[tuple[int, int], ...]
@@ -32,7 +38,9 @@ class Cleaned:
 
 
 def clean(held: str, piece: str, *, last: bool = False) -> Cleaned:
-    """Return the piece without markers. Text is held back for at most a marker's length, and not at all when it is the last."""
+    """Return the piece without markers. Text is held back for at most a marker's length, and not at
+    all when it is the last.
+    """
     text = held + piece
     cut = len(text)
     if not last and (maybe := _MAYBE_MARKER.search(text)) is not None:
@@ -51,9 +59,11 @@ def clean(held: str, piece: str, *, last: bool = False) -> Cleaned:
 
 
 def quotes(answer: str, passage: str) -> bool:
-    """Return whether the answer takes words over from the passage: four in a row, or all of them when it is shorter.
+    """Return whether the answer takes words over from the passage: four in a row, or all of them when it is
+    shorter.
 
-    For models that write no markers. An answer that only paraphrases is not recognised, which is better than citing what it never used.
+    For models that write no markers. An answer that only paraphrases is not recognised, which is better than
+    citing what it never used.
     """
     said, read = _WORD.findall(answer.lower()), _WORD.findall(passage.lower())
     length = min(_RUN, len(said))

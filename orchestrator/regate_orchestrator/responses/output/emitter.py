@@ -1,7 +1,8 @@
-"""The output: the Response object and the events that announce it, built item by item. The machine's pen; decides nothing.
+"""The output: the Response object and the events that announce it, built item by item. The machine's pen;
+decides nothing.
 
-Ids and indexes are minted once, at `response.output_item.added`, and never change; the final `output` is the very list that was streamed
-(OpenAI API reference, "Responses streaming events"; Open Responses, "Response").
+Ids and indexes are minted once, at `response.output_item.added`, and never change; the final `output` is the
+very list that was streamed (OpenAI API reference, "Responses streaming events"; Open Responses, "Response").
 """
 
 from __future__ import annotations
@@ -69,7 +70,9 @@ class Header:
         incomplete: str | None = None,
         error: JsonObject | None = None,
     ) -> JsonObject:
-        """Return the Response object in this state, with every member that OpenAI and Open Responses require."""
+        """Return the Response object in this state, with every member that OpenAI and Open Responses
+        require.
+        """
         request = self.request
         return {
             "id": self.id,
@@ -108,7 +111,9 @@ def usage_object(usage: Usage) -> JsonObject:
 
 
 class Text:
-    """Text that only grows. Appending shares the pieces already there, so a long stream costs no copying; use it linearly."""
+    """Text that only grows. Appending shares the pieces already there, so a long stream costs no
+    copying; use it linearly.
+    """
 
     __slots__ = ("_count", "_length", "_pieces")
 
@@ -131,7 +136,9 @@ class Text:
 
 @dataclass(frozen=True, slots=True)
 class OpenMessage:
-    """A message being written. `held` may be the beginning of a citation marker; `kind` is that of its single content part."""
+    """A message being written. `held` may be the beginning of a citation marker; `kind` is that of its
+    single content part.
+    """
 
     id: str
     index: int
@@ -147,7 +154,12 @@ class OpenMessage:
         if self.kind == "refusal":
             return {"type": "refusal", "refusal": text}
         annotations, logprobs = ((), ()) if empty else (self.annotations, self.logprobs)
-        return {"type": "output_text", "text": text, "annotations": list(annotations), "logprobs": list(logprobs)}
+        return {
+            "type": "output_text",
+            "text": text,
+            "annotations": list(annotations),
+            "logprobs": list(logprobs),
+        }
 
     def item(self, status: ItemStatus) -> JsonObject:
         """Return the item; one in progress has no content yet."""
@@ -170,14 +182,20 @@ class OpenReasoning:
         head: JsonObject = {"id": self.id, "type": "reasoning", "status": status}
         if self.summarized:
             return {**head, "summary": [{"type": "summary_text", "text": text} for text in written]}
-        return {**head, "summary": [], "content": [{"type": "reasoning_text", "text": text} for text in written]}
+        return {
+            **head,
+            "summary": [],
+            "content": [{"type": "reasoning_text", "text": text} for text in written],
+        }
 
 
 @dataclass(frozen=True, slots=True)
 class OpenCall:
-    """A tool call being written. `tool` is the client's tool that is called; None for a search of ours, and for a tool that is not offered.
+    """A tool call being written. `tool` is the client's tool that is called; None for a search of ours, and
+    for a tool that is not offered.
 
-    `index` is None for a call that the client never sees: of a tool that was not offered, or one over the limit.
+    `index` is None for a call that the client never sees: of a tool that was not offered, or one over the
+    limit.
     """
 
     id: str
@@ -190,7 +208,12 @@ class OpenCall:
     def item(self, status: ItemStatus) -> JsonObject:
         """Return the item of a call of the client's tool; one in progress has no arguments yet."""
         written = "" if status == "in_progress" else str(self.arguments)
-        head: JsonObject = {"id": self.id, "status": status, "call_id": self.call_id, "name": self.tool.name if self.tool else self.name}
+        head: JsonObject = {
+            "id": self.id,
+            "status": status,
+            "call_id": self.call_id,
+            "name": self.tool.name if self.tool else self.name,
+        }
         if self.tool is not None and self.tool.namespace is not None:
             head = {**head, "namespace": self.tool.namespace}
         if self.tool is not None and self.tool.custom:
@@ -199,11 +222,21 @@ class OpenCall:
 
 
 def free_text(arguments: str) -> str:
-    """Return the free text in the arguments of a custom tool's function; what a model wrote otherwise is taken as it is."""
+    """Return the free text in the arguments of a custom tool's function; what a model wrote otherwise
+    is taken as it is.
+    """
     text = text_among(arguments, "input")
     return arguments if text is None else text
 
 
-def search_item(identifier: str, status: ItemStatus, queries: list[str], results: list[JsonObject] | None) -> JsonObject:
+def search_item(
+    identifier: str, status: ItemStatus, queries: list[str], results: list[JsonObject] | None
+) -> JsonObject:
     """Return a `file_search_call` item; `results` is None unless the client asked for them."""
-    return {"id": identifier, "type": "file_search_call", "status": status, "queries": queries, "results": results}
+    return {
+        "id": identifier,
+        "type": "file_search_call",
+        "status": status,
+        "queries": queries,
+        "results": results,
+    }

@@ -1,6 +1,8 @@
-"""Replay: a stored Response told again as the stream that could have made it, for readers who come when no log of it is left.
+"""Replay: a stored Response told again as the stream that could have made it, for readers who come when no
+log of it is left.
 
-Pure. Its numbers are its own; where the log is there, the log is replayed instead (`responses/background.py`).
+Pure. Its numbers are its own; where the log is there, the log is replayed instead
+(`responses/background.py`).
 """
 
 from __future__ import annotations
@@ -15,10 +17,21 @@ _TERMINAL: Final = ("completed", "incomplete", "failed")
 
 
 def events_of(response: JsonObject) -> list[JsonObject]:
-    """Return the events, from created to the one that says how the response ended; none such for one that was cancelled."""
-    begun: JsonObject = {**response, "status": "in_progress", "output": [], "completed_at": None, "usage": None, "error": None}
+    """Return the events, from created to the one that says how the response ended; none such for one
+    that was cancelled.
+    """
+    begun: JsonObject = {
+        **response,
+        "status": "in_progress",
+        "output": [],
+        "completed_at": None,
+        "usage": None,
+        "error": None,
+    }
     begun = {**begun, "incomplete_details": None}
-    emitter = Emitter().write("response.created", response=begun).write("response.in_progress", response=begun)
+    emitter = (
+        Emitter().write("response.created", response=begun).write("response.in_progress", response=begun)
+    )
     for index, item in enumerate(cast("Sequence[JsonObject]", response["output"])):
         emitter = _item(emitter, index, item)
     if response["status"] in _TERMINAL:
@@ -37,14 +50,27 @@ def _item(emitter: Emitter, index: int, item: JsonObject) -> Emitter:
         case "reasoning":
             emitter = _reasoning(emitter, place, item)
         case "function_call":
-            emitter = emitter.write("response.function_call_arguments.delta", **place, delta=item["arguments"])
-            emitter = emitter.write("response.function_call_arguments.done", **place, name=item["name"], arguments=item["arguments"])
+            emitter = emitter.write(
+                "response.function_call_arguments.delta", **place, delta=item["arguments"]
+            )
+            emitter = emitter.write(
+                "response.function_call_arguments.done",
+                **place,
+                name=item["name"],
+                arguments=item["arguments"],
+            )
         case "custom_tool_call":
             emitter = emitter.write("response.custom_tool_call_input.delta", **place, delta=item["input"])
             emitter = emitter.write("response.custom_tool_call_input.done", **place, input=item["input"])
         case "file_search_call":
-            emitter = emitter.write("response.file_search_call.in_progress", **place).write("response.file_search_call.searching", **place)
-            emitter = emitter.write("response.file_search_call.completed", **place) if item["status"] == "completed" else emitter
+            emitter = emitter.write("response.file_search_call.in_progress", **place).write(
+                "response.file_search_call.searching", **place
+            )
+            emitter = (
+                emitter.write("response.file_search_call.completed", **place)
+                if item["status"] == "completed"
+                else emitter
+            )
         case _:
             pass
     return emitter.write("response.output_item.done", output_index=index, item=item)
@@ -52,16 +78,22 @@ def _item(emitter: Emitter, index: int, item: JsonObject) -> Emitter:
 
 def _message_part(emitter: Emitter, place: dict[str, Json], part: Mapping[str, Json]) -> Emitter:
     if part["type"] == "refusal":
-        emitter = emitter.write("response.content_part.added", **place, part={"type": "refusal", "refusal": ""})
+        emitter = emitter.write(
+            "response.content_part.added", **place, part={"type": "refusal", "refusal": ""}
+        )
         emitter = emitter.write("response.refusal.delta", **place, delta=part["refusal"]).write(
             "response.refusal.done", **place, refusal=part["refusal"]
         )
         return emitter.write("response.content_part.done", **place, part=part)
     logprobs = part.get("logprobs", [])
-    emitter = emitter.write("response.content_part.added", **place, part={**part, "text": "", "annotations": [], "logprobs": []})
+    emitter = emitter.write(
+        "response.content_part.added", **place, part={**part, "text": "", "annotations": [], "logprobs": []}
+    )
     emitter = emitter.write("response.output_text.delta", **place, delta=part["text"], logprobs=logprobs)
     for number, annotation in enumerate(cast("Sequence[Json]", part.get("annotations", []))):
-        emitter = emitter.write("response.output_text.annotation.added", **place, annotation_index=number, annotation=annotation)
+        emitter = emitter.write(
+            "response.output_text.annotation.added", **place, annotation_index=number, annotation=annotation
+        )
     emitter = emitter.write("response.output_text.done", **place, text=part["text"], logprobs=logprobs)
     return emitter.write("response.content_part.done", **place, part=part)
 
@@ -69,13 +101,17 @@ def _message_part(emitter: Emitter, place: dict[str, Json], part: Mapping[str, J
 def _reasoning(emitter: Emitter, place: dict[str, Json], item: JsonObject) -> Emitter:
     for number, part in enumerate(_parts(item, "summary")):
         at: dict[str, Json] = {**place, "summary_index": number}
-        emitter = emitter.write("response.reasoning_summary_part.added", **at, part={"type": "summary_text", "text": ""})
+        emitter = emitter.write(
+            "response.reasoning_summary_part.added", **at, part={"type": "summary_text", "text": ""}
+        )
         emitter = emitter.write("response.reasoning_summary_text.delta", **at, delta=part["text"])
         emitter = emitter.write("response.reasoning_summary_text.done", **at, text=part["text"])
         emitter = emitter.write("response.reasoning_summary_part.done", **at, part=part)
     for number, part in enumerate(_parts(item, "content")):
         at = {**place, "content_index": number}
-        emitter = emitter.write("response.content_part.added", **at, part={"type": "reasoning_text", "text": ""})
+        emitter = emitter.write(
+            "response.content_part.added", **at, part={"type": "reasoning_text", "text": ""}
+        )
         emitter = emitter.write("response.reasoning_text.delta", **at, delta=part["text"])
         emitter = emitter.write("response.reasoning_text.done", **at, text=part["text"])
         emitter = emitter.write("response.content_part.done", **at, part=part)
@@ -89,7 +125,9 @@ def _empty(item: JsonObject) -> JsonObject:
         case "message":
             empty["content"] = []
         case "reasoning":
-            empty = {name: value for name, value in empty.items() if name != "encrypted_content"} | {"summary": []}
+            empty = {name: value for name, value in empty.items() if name != "encrypted_content"} | {
+                "summary": []
+            }
             empty |= {"content": []} if "content" in item else {}
         case "function_call":
             empty["arguments"] = ""

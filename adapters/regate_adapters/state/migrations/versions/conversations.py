@@ -1,9 +1,21 @@
-"""Conversations with their items and their lock; what responses have to do with them; the log of a response's events."""
+"""Conversations with their items and their lock; what responses have to do with them; the log of a
+response's events.
+"""
 
 from __future__ import annotations
 
 from alembic.operations import Operations
-from sqlalchemy import JSON, BigInteger, Boolean, Column, ForeignKey, Integer, PrimaryKeyConstraint, UniqueConstraint, false
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Boolean,
+    Column,
+    ForeignKey,
+    Integer,
+    PrimaryKeyConstraint,
+    UniqueConstraint,
+    false,
+)
 
 from regate_adapters.state.column_types import EXACT
 

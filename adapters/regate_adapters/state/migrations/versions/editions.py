@@ -1,4 +1,6 @@
-"""Vector stores expire; files come in batches; chunks have editions, and those are loose rather than all chunks of a file."""
+"""Vector stores expire; files come in batches; chunks have editions, and those are loose rather than
+all chunks of a file.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +14,9 @@ down_revision = "loose_chunks"
 
 
 def upgrade(op: Operations) -> None:
-    """Take the database over. The chunks that are there were named after their tenant and file alone: that is their edition."""
+    """Take the database over. The chunks that are there were named after their tenant and file alone:
+    that is their edition.
+    """
     op.add_column("vector_stores", Column("description", EXACT))
     op.add_column("vector_stores", Column("expires_after_days", Integer))
     op.create_index(None, "vector_stores", ["expires_after_days"])
@@ -42,10 +46,12 @@ def upgrade(op: Operations) -> None:
     )
     op.create_index(None, "loose_editions", ["due_at"])
     op.execute(
-        "INSERT INTO loose_editions (store_id, file_id, edition, due_at, doomed) SELECT store_id, file_id, '', due_at, FALSE FROM loose_chunks"
+        "INSERT INTO loose_editions (store_id, file_id, edition, due_at, doomed) SELECT store_id, "
+        "file_id, '', due_at, FALSE FROM loose_chunks"
     )
     op.drop_table("loose_chunks")
-    # What was half-written when the earlier program ended is removed; it is written again under another edition.
+    # What was half-written when the earlier program ended is removed; it is written again under another
+    # edition.
     op.execute(
         "INSERT INTO loose_editions (store_id, file_id, edition, due_at, doomed)"
         " SELECT store_id, file_id, edition, 0, FALSE FROM attachments WHERE status = 'in_progress'"

@@ -12,7 +12,9 @@ down_revision = "editions"
 
 
 def upgrade(op: Operations) -> None:
-    """Add the table and the columns. What an earlier program left in flight is nobody's, and is ended at this start."""
+    """Add the table and the columns. What an earlier program left in flight is nobody's, and is ended
+    at this start.
+    """
     op.create_table(
         "gateways",
         Column("id", EXACT, primary_key=True),

@@ -12,7 +12,9 @@ down_revision = "uploads"
 
 
 def upgrade(op: Operations) -> None:
-    """Make tables of the new names with the rows of the old ones: SQLite could rename a table, but not its primary key."""
+    """Make tables of the new names with the rows of the old ones: SQLite could rename a table, but not
+    its primary key.
+    """
     op.create_table(
         "orphaned_blobs",
         Column("file_id", EXACT, primary_key=True),

@@ -1,4 +1,6 @@
-"""What items rest on is kept once for a thread of turns, in a table of its own; logs of events say what the model had read."""
+"""What items rest on is kept once for a thread of turns, in a table of its own; logs of events say
+what the model had read.
+"""
 
 from __future__ import annotations
 
@@ -15,11 +17,16 @@ revision = "lineages"
 down_revision = "gateways"
 
 _ROWS_AT_ONCE = 1_000
-_HOLDERS = (("response_items", "response_id", "responses"), ("conversation_items", "conversation_id", "conversations"))
+_HOLDERS = (
+    ("response_items", "response_id", "responses"),
+    ("conversation_items", "conversation_id", "conversations"),
+)
 
 
 def upgrade(op: Operations) -> None:
-    """Take the database over. Each response that is there is a thread of its own; each source is kept once in it."""
+    """Take the database over. Each response that is there is a thread of its own; each source is kept
+    once in it.
+    """
     op.create_table(
         "lineages",
         Column("thread", EXACT, nullable=False),
@@ -44,13 +51,20 @@ def _move(op: Operations, table: str, held_by: str, holders: str) -> None:
     connection = op.get_bind()
     thread = "h.thread" if holders == "responses" else "h.id"
     wanted = text(
-        f"SELECT i.{held_by} AS holder, i.position, i.lineage, {thread} AS thread, h.tenant FROM {table} i"  # noqa: S608 — names of ours
+        # Names of ours
+        f"SELECT i.{held_by} AS holder, i.position, i.lineage, {thread} AS thread, h.tenant FROM "
+        f"{table} i"
         f" JOIN {holders} h ON h.id = i.{held_by}"
-        f" WHERE CAST(i.lineage AS TEXT) <> '[]' AND (i.{held_by} > :holder OR (i.{held_by} = :holder AND i.position > :position))"
+        f" WHERE CAST(i.lineage AS TEXT) <> '[]' AND (i.{held_by} > :holder OR (i.{held_by} = :holder "
+        "AND i.position > :position))"
         f" ORDER BY i.{held_by}, i.position LIMIT {_ROWS_AT_ONCE}"
     )
-    keep = text("INSERT INTO lineages (thread, id, tenant, grown_from, added) VALUES (:thread, :id, :tenant, :grown_from, :added)")
-    name = text(f"UPDATE {table} SET lineage_id = :id WHERE {held_by} = :holder AND position = :position")  # noqa: S608 — as above
+    keep = text(
+        "INSERT INTO lineages (thread, id, tenant, grown_from, added) VALUES (:thread, :id, :tenant, "
+        ":grown_from, :added)"
+    )
+    # As above
+    name = text(f"UPDATE {table} SET lineage_id = :id WHERE {held_by} = :holder AND position = :position")
     after = {"holder": "", "position": -1}
     last_holder, last_id = "", ""
     last_refs: list[list[object]] = []
@@ -64,7 +78,13 @@ def _move(op: Operations, table: str, held_by: str, holders: str) -> None:
                 identifier = "lin_" + secrets.token_hex(24)
                 added = orjson.dumps(list(_grouped(refs[len(last_refs) :] if grows else refs))).decode()
                 grown_from = last_id if grows else ""
-                kept = {"thread": row.thread, "id": identifier, "tenant": row.tenant, "grown_from": grown_from, "added": added}
+                kept = {
+                    "thread": row.thread,
+                    "id": identifier,
+                    "tenant": row.tenant,
+                    "grown_from": grown_from,
+                    "added": added,
+                }
                 connection.execute(keep, kept)
                 last_id, last_refs = identifier, refs
             connection.execute(name, {"id": last_id, "holder": row.holder, "position": row.position})

@@ -24,7 +24,9 @@ def upgrade(op: Operations) -> None:
         key = ", ".join(dict.fromkeys(["id"] if identifier == "id" else ["store_id", identifier]))
         same = " AND ".join(f"n.{column} = {table}.{column}" for column in key.split(", "))
         op.execute(
-            f"UPDATE {table} SET ordinal = n.ordinal FROM (SELECT {key}, ROW_NUMBER() OVER (ORDER BY created_at, {key}) AS ordinal"  # noqa: S608 — names of ours
+            # Names of ours
+            f"UPDATE {table} SET ordinal = n.ordinal FROM (SELECT {key}, ROW_NUMBER() OVER (ORDER BY "
+            f"created_at, {key}) AS ordinal"
             f" FROM {table}) AS n WHERE {same}"
         )
         for floor in floors:

@@ -1,4 +1,6 @@
-"""Which vector engine a store is in. Of stores made before, the first start says so (`SqlStateStore.place_stores`): settings are not known here."""
+"""Which vector engine a store is in. Of stores made before, the first start says so
+(`SqlStateStore.place_stores`): settings are not known here.
+"""
 
 from __future__ import annotations
 

@@ -10,7 +10,9 @@ down_revision = "lineages"
 
 
 def upgrade(op: Operations) -> None:
-    """Add the column and the indexes. Stores that expired before are emptied once more, which does nothing where nothing is left."""
+    """Add the column and the indexes. Stores that expired before are emptied once more, which does
+    nothing where nothing is left.
+    """
     op.add_column("store_activity", Column("empties_at", BigInteger))
     op.execute(
         "UPDATE store_activity SET empties_at = last_active_at + 86400 * "
