@@ -659,8 +659,8 @@ async def scene(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Scene
             ("POST", "chat/completions", upstream.chat),
             ("POST", "embeddings", upstream.embeddings),
         ]
-        address = await served(stack, [(method, f"/v1/{path}", handler) for method, path, handler in routes])
-        upstream.url = f"{address}/v1"
+        base = await served(stack, [(method, f"/v1/{path}", handler) for method, path, handler in routes])
+        upstream.url = f"{base}/v1"
         settings = Settings.model_validate(
             {
                 "data_dir": root / "data",

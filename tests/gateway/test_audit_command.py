@@ -1,4 +1,4 @@
-"""`regate audit` over real spools: who saw what, who was refused what, and when."""
+"""`regate audit` over real logs: who saw what, who was refused what, and when."""
 
 from __future__ import annotations
 
@@ -103,15 +103,15 @@ async def write(directory: Path, records: Sequence[dict[str, Any]], *, at: float
 
 
 @pytest.fixture
-async def spools(tmp_path: Path) -> list[str]:
-    """Two gateways' spools: one record a minute from noon on, those of the second half a minute later."""
+async def logs(tmp_path: Path) -> list[str]:
+    """Two gateways' logs: one record a minute from noon on, those of the second half a minute later."""
     await write(tmp_path / "one", FIRST, at=NOON)
     await write(tmp_path / "two", SECOND, at=NOON + 30)
     return ["--log", str(tmp_path / "one"), "--log", str(tmp_path / "two")]
 
 
-def subjects(spools: list[str], *arguments: str) -> list[str]:
-    done = CliRunner().invoke(main, ["audit", *spools, "--json", *arguments])
+def subjects(logs: list[str], *arguments: str) -> list[str]:
+    done = CliRunner().invoke(main, ["audit", *logs, "--json", *arguments])
     assert done.exit_code in (0, 1), done.output
     return [json.loads(line).get("subject", "-") for line in done.stdout.splitlines()]
 
@@ -141,14 +141,14 @@ def subjects(spools: list[str], *arguments: str) -> list[str]:
     ],
 )
 def test_records_are_chosen_by_what_they_say_and_told_by_time(
-    spools: list[str], arguments: list[str], expected: list[str]
+    logs: list[str], arguments: list[str], expected: list[str]
 ) -> None:
-    assert subjects(spools, *arguments) == expected
+    assert subjects(logs, *arguments) == expected
 
 
-def test_line_says_of_the_chunk_that_was_asked_for_whether_it_was_granted(spools: list[str]) -> None:
+def test_line_says_of_the_chunk_that_was_asked_for_whether_it_was_granted(logs: list[str]) -> None:
     said = [
-        CliRunner().invoke(main, ["audit", *spools, "--chunk", chunk]).stdout.strip()
+        CliRunner().invoke(main, ["audit", *logs, "--chunk", chunk]).stdout.strip()
         for chunk in (LONG[11], LONG[10])
     ]
     assert (
@@ -158,23 +158,23 @@ def test_line_says_of_the_chunk_that_was_asked_for_whether_it_was_granted(spools
     ) == (True, True, True)
 
 
-def test_nothing_found_is_said_and_is_exit_code_1(spools: list[str]) -> None:
-    done = CliRunner().invoke(main, ["audit", *spools, "--subject", "nobody"])
+def test_nothing_found_is_said_and_is_exit_code_1(logs: list[str]) -> None:
+    done = CliRunner().invoke(main, ["audit", *logs, "--subject", "nobody"])
     assert (done.exit_code, done.stderr.startswith("regate: no such record in ")) == (1, True)
 
 
 @pytest.mark.parametrize("time", ["yesterday", "3x", "2026-13-01", "12:00"])
-def test_a_time_that_is_none_is_wrong_usage(spools: list[str], time: str) -> None:
-    done = CliRunner().invoke(main, ["audit", *spools, "--since", time])
+def test_a_time_that_is_none_is_wrong_usage(logs: list[str], time: str) -> None:
+    done = CliRunner().invoke(main, ["audit", *logs, "--since", time])
     assert (done.exit_code, "is no time: write 2026-11-29" in done.stderr) == (2, True)
 
 
 async def test_reading_goes_on_where_it_was_over_new_segments_and_half_written_lines(tmp_path: Path) -> None:
-    reader = AuditLogReader(tmp_path / "spool")
-    await write(tmp_path / "spool", [found("bob", LONG, [0])] * 3, at=NOON, rotate_bytes=600)
+    reader = AuditLogReader(tmp_path / "log")
+    await write(tmp_path / "log", [found("bob", LONG, [0])] * 3, at=NOON, rotate_bytes=600)
     before = [record["seq"] for record in reader.more()]
-    await write(tmp_path / "spool", [found("bob", LONG, [0])] * 3, at=NOON, rotate_bytes=600)
-    last = segments_in(tmp_path / "spool")[-1]
+    await write(tmp_path / "log", [found("bob", LONG, [0])] * 3, at=NOON, rotate_bytes=600)
+    last = segments_in(tmp_path / "log")[-1]
     with last.open("ab") as file:
         file.write(b'{"seq":7,"at":"x",')
     between = list(reader.more())
@@ -183,7 +183,7 @@ async def test_reading_goes_on_where_it_was_over_new_segments_and_half_written_l
     after = [record["seq"] for record in reader.more()]
 
     assert (
-        len(segments_in(tmp_path / "spool")) > 2,
+        len(segments_in(tmp_path / "log")) > 2,
         before,
         [record["seq"] for record in between],
         after,
@@ -197,8 +197,8 @@ async def test_reading_goes_on_where_it_was_over_new_segments_and_half_written_l
 
 
 async def test_following_shows_what_is_recorded_from_then_on(tmp_path: Path) -> None:
-    spool = tmp_path / "spool"
-    await write(spool, FIRST[:1], at=NOON)
+    log = tmp_path / "log"
+    await write(log, FIRST[:1], at=NOON)
     process = await asyncio.create_subprocess_exec(
         *(
             sys.executable,
@@ -206,7 +206,7 @@ async def test_following_shows_what_is_recorded_from_then_on(tmp_path: Path) -> 
             "regate_gateway",
             "audit",
             "--log",
-            str(spool),
+            str(log),
             "--follow",
             "--json",
             "--file",
@@ -219,7 +219,7 @@ async def test_following_shows_what_is_recorded_from_then_on(tmp_path: Path) -> 
     try:
         async with asyncio.timeout(60):
             first = json.loads(await process.stdout.readline())
-            await write(spool, [listed("erin", ["file-x"], [0]), FIRST[1]], at=NOON)
+            await write(log, [listed("erin", ["file-x"], [0]), FIRST[1]], at=NOON)
             second = json.loads(await process.stdout.readline())
     finally:
         process.kill()

@@ -104,7 +104,7 @@ async def test_what_counts_for_itself_is_read_at_the_scrape() -> None:
     assert shown[sample("regate_audit_lost_total")] == 4
     assert shown[sample("regate_policy_info", revision="r1")] == 1
     assert [
-        shown[sample("regate_garbage_collected_total", sweep=name)]
+        shown[sample("regate_garbage_collected_total", collector=name)]
         for name in ("orphaned_chunks", "unknown_chunks")
     ] == [5, 0]
     assert shown[sample("regate_orphaned_chunks")] == 7
@@ -131,7 +131,7 @@ async def test_what_an_alarm_watches_is_there_before_it_first_happens() -> None:
     metrics.watch(Watched(Plans(0, 0, ""), Admission(0), Audit(0), Reach(), Sweeps(), Loose()))
     shown = await figures(metrics)
     watched = [sample("regate_pushdown_mismatch_total"), sample("regate_audit_lost_total")]
-    watched += [sample("regate_garbage_collected_total", sweep="unknown_chunks")]
+    watched += [sample("regate_garbage_collected_total", collector="unknown_chunks")]
     watched += [
         sample("regate_policy_unavailable_total", cause=cause)
         for cause in ("timeout", "unreachable", "answer")

@@ -274,7 +274,7 @@ async def test_at_every_moment_the_file_is_found_under_one_stamp_and_whole(scene
 class Crashing(SqlStateStore):
     """A state store that fails where the new stamp would come into force."""
 
-    async def amend_attachment(self, row: Attachment, *, since: Attachment) -> bool:
+    async def amend_attachment(self, row: Attachment, *, expected: Attachment) -> bool:
         raise StateUnavailable("crashed")
 
 

@@ -43,7 +43,7 @@ class Models:
 async def chosen(
     model: str = "small",
     *,
-    able: frozenset[str] = frozenset(),
+    supported: frozenset[str] = frozenset(),
     allowed: bool = True,
     models: Models | None = None,
     **said: Json,
@@ -51,7 +51,7 @@ async def chosen(
     rules = {f"regate/route/{name}": value for name, value in said.items()}
     enforcer = Enforcer(Policy(answers={"regate/route/allow": allowed} | rules), Records(), {})
     return await choose_upstream(
-        CONTEXT, model, {"model": model}, enforcer=enforcer, catalogue=models or Models(), able=able
+        CONTEXT, model, {"model": model}, enforcer=enforcer, catalogue=models or Models(), supported=supported
     )
 
 
@@ -98,13 +98,13 @@ async def test_obligations_that_ask_for_nothing_are_met_by_anybody(obligations: 
 async def test_obligations_that_can_be_met_are_handed_on() -> None:
     asked: Json = {"no_store": True, "max_output_tokens": 100}
 
-    assert (await chosen(obligations=asked, able=EVERYTHING)).obligations == Obligations(
+    assert (await chosen(obligations=asked, supported=EVERYTHING)).obligations == Obligations(
         no_store=True, max_output_tokens=100
     )
 
 
 @pytest.mark.parametrize(
-    ("obligations", "able"),
+    ("obligations", "supported"),
     [
         ({"no_store": True}, frozenset({MAX_OUTPUT_TOKENS})),
         ({"max_output_tokens": 5}, frozenset({NO_STORE})),
@@ -119,6 +119,8 @@ async def test_obligations_that_can_be_met_are_handed_on() -> None:
         (True, EVERYTHING),
     ],
 )
-async def test_obligation_that_cannot_be_met_is_a_refusal(obligations: Json, able: frozenset[str]) -> None:
+async def test_obligation_that_cannot_be_met_is_a_refusal(
+    obligations: Json, supported: frozenset[str]
+) -> None:
     with pytest.raises(PolicyUnavailable):
-        await chosen(obligations=obligations, able=able)
+        await chosen(obligations=obligations, supported=supported)

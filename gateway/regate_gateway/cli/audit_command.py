@@ -68,7 +68,7 @@ class Moment(click.ParamType):  # type: ignore[type-arg] # generic in click's st
 @click.option("--follow", is_flag=True, help="Go on with what is recorded from now on, until interrupted.")
 @click.option(
     "--log",
-    "spools",
+    "logs",
     multiple=True,
     type=click.Path(file_okay=False, exists=True, path_type=Path),
     help="Directory to read (repeatable), such as those of several gateways.  [default: audit.path]",
@@ -79,7 +79,7 @@ class Moment(click.ParamType):  # type: ignore[type-arg] # generic in click's st
 def audit(
     config: Path | None,
     data_dir: Path | None,
-    spools: tuple[Path, ...],
+    logs: tuple[Path, ...],
     *,
     follow: bool,
     as_json: bool,
@@ -98,7 +98,7 @@ def audit(
     """
     from regate_gateway.config.loading import load_settings
 
-    places = spools or (load_settings(config, overrides=overrides(data_dir=data_dir)).audit.path,)
+    places = logs or (load_settings(config, overrides=overrides(data_dir=data_dir)).audit.path,)
     _show(places, Wanted(since=_spelt(since), until=_spelt(until), **wanted), follow=follow, as_json=as_json)
 
 
@@ -111,55 +111,54 @@ def _spelt(moment: datetime | None) -> str | None:
     )
 
 
-def _show(spools: tuple[Path, ...], wanted: Wanted, *, follow: bool, as_json: bool) -> None:
-    """Print the records, the oldest first, those of several spools by time; leaves with exit code 1
+def _show(logs: tuple[Path, ...], wanted: Wanted, *, follow: bool, as_json: bool) -> None:
+    """Print the records, the oldest first, those of several logs by time; leaves with exit code 1
     when there is none.
     """
     from regate_adapters.audit.reading import AuditLogReader
 
     readers = {
-        spool: AuditLogReader(spool, mentioning=wanted.mentioning, since=_epoch(wanted.since))
-        for spool in spools
+        log: AuditLogReader(log, mentioning=wanted.mentioning, since=_epoch(wanted.since)) for log in logs
     }
     shown = 0
     while True:
-        for spool, record in _merged(readers):
+        for log, record in _merged(readers):
             if wanted.takes(record):
                 shown += 1
                 click.echo(
-                    _as_json(spool, record, several=len(spools) > 1)
+                    _as_json(log, record, several=len(logs) > 1)
                     if as_json
-                    else _line(spool, record, wanted, several=len(spools) > 1)
+                    else _line(log, record, wanted, several=len(logs) > 1)
                 )
         if not follow:
             break
         time.sleep(_FOLLOW_SECONDS)
     if not shown:
-        click.echo(f"regate: no such record in {', '.join(map(str, spools))}", err=True)
+        click.echo(f"regate: no such record in {', '.join(map(str, logs))}", err=True)
         sys.exit(1)
 
 
 def _merged(readers: dict[Path, AuditLogReader]) -> Iterator[tuple[Path, Record]]:
-    streams = [_named(spool, reader) for spool, reader in readers.items()]
+    streams = [_named(log, reader) for log, reader in readers.items()]
     return heapq.merge(*streams, key=lambda one: str(one[1].get("at", "")))
 
 
-def _named(spool: Path, reader: AuditLogReader) -> Iterator[tuple[Path, Record]]:
+def _named(log: Path, reader: AuditLogReader) -> Iterator[tuple[Path, Record]]:
     for record in reader.more():
-        yield spool, record
+        yield log, record
 
 
 def _epoch(at: str | None) -> float:
     return 0.0 if at is None else datetime.fromisoformat(at).timestamp()
 
 
-def _as_json(spool: Path, record: Record, *, several: bool) -> str:
+def _as_json(log: Path, record: Record, *, several: bool) -> str:
     import orjson
 
-    return orjson.dumps(dict(record) | ({"spool": str(spool)} if several else {})).decode()
+    return orjson.dumps(dict(record) | ({"log": str(log)} if several else {})).decode()
 
 
-def _line(spool: Path, record: Record, wanted: Wanted, *, several: bool) -> str:
+def _line(log: Path, record: Record, wanted: Wanted, *, several: bool) -> str:
     """Return one record as a person reads it; of a file or chunk that was asked for, whether it was
     granted.
     """
@@ -169,7 +168,7 @@ def _line(spool: Path, record: Record, wanted: Wanted, *, several: bool) -> str:
             f"{record.get('subject', '-')}@{record.get('tenant', '-')}"
         )
     ]
-    parts += [str(spool)] if several else []
+    parts += [str(log)] if several else []
     parts.append(str(record.get("phase") or record.get("kind")))
     if about := wanted.sightings(record):
         parts += [str(record.get("response_id") or record.get("request_id") or "")]

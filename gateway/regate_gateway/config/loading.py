@@ -202,7 +202,7 @@ def _entries(model: type[BaseModel], prefix: str) -> Iterator[SettingEntry]:
         if inner is not None:
             yield from _entries(inner, f"{prefix}{name}{suffix}.")
             if not inner.model_fields:
-                yield SettingEntry(prefix + name, "(no keys)", "–", (inner.__doc__ or "").strip())
+                yield SettingEntry(prefix + name, "(no keys)", "–", " ".join((inner.__doc__ or "").split()))
 
 
 def _model_in(annotation: Any) -> type[BaseModel] | None:

@@ -277,7 +277,12 @@ def _collect_watched(watched: Watched) -> Iterator[Metric]:
         info.add_metric((watched.plans.revision_seen,), 1)
     yield info
     swept = {(name,): count for name, count in watched.garbage_collector.removed.items()}
-    yield _counter("regate_swept", "Things that sweeps have removed.", ("sweep",), swept.items())
+    yield _counter(
+        "regate_garbage_collected",
+        "Things that garbage collection has removed.",
+        ("collector",),
+        swept.items(),
+    )
     waiting = GaugeMetricFamily(
         "regate_orphaned_chunks",
         "Generations of chunks, and stores, that wait to be removed from a vector engine.",

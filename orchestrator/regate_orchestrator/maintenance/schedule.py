@@ -3,7 +3,7 @@ What is collected).
 
 Each must cost next to nothing while there is nothing to remove, however much there is, and must keep nobody
 waiting for long while there is: tests look at the plan of every statement
-(`tests/adapters/state/test_sweep_plans.py`).
+(`tests/adapters/state/test_garbage_plans.py`).
 """
 
 from __future__ import annotations

@@ -74,7 +74,7 @@ def left(row: Attachment) -> OrphanedChunks:
 # ---------------------------------------------------------------- claims
 
 
-async def test_each_attachment_is_claimed_once_and_every_claim_has_an_generation_of_its_own(
+async def test_each_attachment_is_claimed_once_and_every_claim_has_a_generation_of_its_own(
     store: SqlStateStore,
 ) -> None:
     await store.put_attachments([attachment_of(ANN), attachment_of(ANN, file="file-2")])
@@ -367,21 +367,21 @@ async def test_nothing_is_amended_that_is_not_as_it_was(store: SqlStateStore, cl
     if end == "amended by another":
         await store.reserve(OrphanedChunks(STORE, FILE, "acme/file-1/e3"), ttl_s=600)
         assert await store.amend_attachment(
-            attached_of(ANN, generation="acme/file-1/e3"), since=attached_of(ANN)
+            attached_of(ANN, generation="acme/file-1/e3"), expected=attached_of(ANN)
         )
     else:
         await ENDS[end](store)
     present = await store.attachment(ANN, STORE, FILE)
 
     assert (
-        await store.amend_attachment(attached_of(ANN, generation="acme/file-1/e2"), since=attached_of(ANN))
+        await store.amend_attachment(attached_of(ANN, generation="acme/file-1/e2"), expected=attached_of(ANN))
         is False
     )
     assert await store.attachment(ANN, STORE, FILE) == present
     assert "acme/file-1/e2" in await loose(store, clock, within=10_000)
 
 
-async def test_an_generation_that_lay_unused_for_too_long_is_not_adopted(
+async def test_a_generation_that_lay_unused_for_too_long_is_not_adopted(
     store: SqlStateStore, clock: Clock
 ) -> None:
     await store.put_attachments([attached_of(ANN)])
@@ -390,7 +390,7 @@ async def test_an_generation_that_lay_unused_for_too_long_is_not_adopted(
 
     assert tombstoned == ["acme/file-1/e2"]
     assert (
-        await store.amend_attachment(attached_of(ANN, generation="acme/file-1/e2"), since=attached_of(ANN))
+        await store.amend_attachment(attached_of(ANN, generation="acme/file-1/e2"), expected=attached_of(ANN))
         is False
     )
     assert await store.attachment(ANN, STORE, FILE) == attached_of(ANN)

@@ -514,7 +514,7 @@ async def test_response_that_was_deleted_does_not_come_back_when_it_is_saved_aga
     store: SqlStateStore,
 ) -> None:
     await store.save_response(replace(response_of(ANN), status="in_progress"))
-    await store.save_response(replace(response_of(ANN), status="in_progress"), again=True)
+    await store.save_response(replace(response_of(ANN), status="in_progress"), is_update=True)
     await store.delete_response(ANN, RESPONSE)
     with pytest.raises(NotFound):
         await store.save_response(response_of(ANN), is_update=True)

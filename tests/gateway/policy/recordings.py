@@ -73,7 +73,7 @@ async def usual(enforcer: Enforcer) -> None:
     """One of everything that can be recorded: decisions, a batch of each kind, and filters."""
     for principal in (ALICE, BOB):
         who = context(principal, response="resp_1")
-        await enforcer.settle(
+        await enforcer.decide_all(
             who,
             "turn",
             [

@@ -274,7 +274,7 @@ async def valued(enforcer: Enforcer) -> None:
         "side_effect": False,
     }
     new: JsonObject = {"id": "vs_2", "name": "new", "requested": {}}
-    await enforcer.settle(
+    await enforcer.decide_all(
         who,
         "turn",
         [

@@ -13,7 +13,7 @@ from regate_orchestrator.responses.context.history import (
     history_of,
     prompt_item,
     readmit,
-    shown_body,
+    redacted_body,
 )
 from regate_orchestrator.responses.prompt import WITHHELD, build_prompt
 from regate_orchestrator.rows import ResponseRow, StoredItem
@@ -118,5 +118,5 @@ def test_withheld_call_keeps_its_place_but_neither_query_nor_arguments() -> None
         "output",
     )
 
-    assert shown_body(call.body, shown=False)["arguments"] == "{}"
-    assert shown_body(found("fs", 1).body, shown=False)["queries"] == []
+    assert redacted_body(call.body, shown=False)["arguments"] == "{}"
+    assert redacted_body(found("fs", 1).body, shown=False)["queries"] == []
