@@ -21,7 +21,8 @@ from regate_orchestrator.errors import NotPermitted
 from regate_orchestrator.filters.expression import ALWAYS
 from regate_orchestrator.ports import Allowance, Exhausted
 from regate_orchestrator.quota.limits import QuotaLimits
-from regate_orchestrator.responses.request import FileSearchTool, ResponseRequest
+from regate_orchestrator.responses.request import ResponseRequest
+from regate_orchestrator.responses.tools.file_search import FileSearchTool
 from regate_orchestrator.values import StoreId
 
 
@@ -158,11 +159,12 @@ def test_a_response_gets_the_lower_of_its_own_and_the_policys_limit(
 
 @pytest.mark.parametrize(("most", "found"), [(5, 5), (20, 20), (50, 20)])
 def test_a_search_gets_so_many_chunks_and_the_response_says_so(most: int, found: int) -> None:
-    request = ResponseRequest("m", (), file_search=SEARCH, tools_echo=(FUNCTION, SEARCH.echo))
+    request = ResponseRequest("m", (), server_tools=(SEARCH,), tools_echo=(FUNCTION, SEARCH.echo))
     narrowed = narrowed_request(request, limits(max_chunks=most))
 
-    assert narrowed.file_search is not None
-    assert (narrowed.file_search.limit, narrowed.file_search.store_ids) == (found, SEARCH.store_ids)
+    (tool,) = narrowed.server_tools
+    assert isinstance(tool, FileSearchTool)
+    assert (tool.limit, tool.store_ids) == (found, SEARCH.store_ids)
     assert narrowed.tools_echo == (FUNCTION, {"type": "file_search", "max_num_results": found})
 
 
@@ -170,7 +172,7 @@ def test_a_search_gets_so_many_chunks_and_the_response_says_so(most: int, found:
 def test_a_search_of_nothing_is_refused_and_a_response_without_one_is_not(nothing: str) -> None:
     none = limits(**{nothing: 0})
     with pytest.raises(NotPermitted) as refused:
-        narrowed_request(ResponseRequest("m", (), file_search=SEARCH), none)
+        narrowed_request(ResponseRequest("m", (), server_tools=(SEARCH,)), none)
 
     assert refused.value.param == "tools"
     assert narrowed_request(ResponseRequest("m", ()), none) == ResponseRequest("m", ())

@@ -16,11 +16,11 @@ from tests.orchestrator.scripted import ANN, CONTEXT, NOW, Counts, Policy, Recor
 from regate_orchestrator.authz.decisions import Allow, Point
 from regate_orchestrator.authz.enforcer import Enforcer
 from regate_orchestrator.errors import NotPermitted, PolicyUnavailable, UpstreamError
+from regate_orchestrator.model_events import ModelEnded, ModelEvent, TextWritten, Usage
 from regate_orchestrator.ports import Allowance, Counted, Exhausted
 from regate_orchestrator.principal import Principal
 from regate_orchestrator.quota.limits import QuotaLimits, granted, permits, quota_question, read_limits
 from regate_orchestrator.quota.metering import MeteredBackend, NullQuota, Quotas, Spending
-from regate_orchestrator.responses.events import ModelEnded, ModelEvent, TextWritten, Usage
 from regate_orchestrator.tokens import estimated_tokens
 from regate_orchestrator.values import Json, JsonObject
 

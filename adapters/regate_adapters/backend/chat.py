@@ -21,7 +21,7 @@ from regate_adapters.backend.stream.tool_slots import NotUnderstood
 from regate_adapters.backend.upstream_client import UpstreamResponse
 from regate_adapters.backend.upstreams import Upstreams
 from regate_orchestrator.errors import UpstreamError
-from regate_orchestrator.responses.events import ModelEvent, ModelFailed
+from regate_orchestrator.model_events import ModelEvent, ModelFailed
 from regate_orchestrator.values import JsonObject
 
 MAX_STREAM_BYTES: Final = 64 * 1024 * 1024

@@ -69,6 +69,9 @@ from regate_orchestrator.responses.context.gate import Gate
 from regate_orchestrator.responses.driver import LoopPorts
 from regate_orchestrator.responses.message_parts import MessageParts
 from regate_orchestrator.responses.request import Limits
+from regate_orchestrator.responses.tools.calls import ToolCalls
+from regate_orchestrator.responses.tools.file_search import FILE_SEARCH
+from regate_orchestrator.responses.tools.file_search_runner import FileSearchRunner
 from regate_orchestrator.retrieval.embedding import EmbeddingModels
 from regate_orchestrator.retrieval.engines import VectorEngines
 from regate_orchestrator.retrieval.search import Retrieval
@@ -238,7 +241,7 @@ async def open_services(
     loop = LoopPorts(
         enforcer=enforcer,
         state=state,
-        retrieval=retrieval,
+        tools=ToolCalls(enforcer, {FILE_SEARCH.type: FileSearchRunner(retrieval)}),
         gate=gate,
         authorizer=Authorizer(enforcer, gate, retrieval, upstreams, sealer, parts),
         sealer=sealer,

@@ -22,7 +22,9 @@ from regate_orchestrator.ports import Allowance, Exhausted
 from regate_orchestrator.quota.limits import QuotaLimits, granted, quota_question
 from regate_orchestrator.quota.metering import UNASKED_OUTPUT_TOKENS, Grant, Granted, MeteredBackend, Spending
 from regate_orchestrator.quota.storage import stored_size
-from regate_orchestrator.responses.request import FileSearchTool, Limits, ResponseRequest
+from regate_orchestrator.responses.request import Limits, ResponseRequest
+from regate_orchestrator.responses.tools.file_search import FileSearchTool
+from regate_orchestrator.responses.tools.tool import ServerTool
 from regate_orchestrator.tokens import estimated_tokens
 from regate_orchestrator.values import Json, JsonObject
 
@@ -215,19 +217,19 @@ def narrowed_request(request: ResponseRequest, limits: QuotaLimits) -> ResponseR
     if limits.max_output_tokens < MAX_OUTPUT_TOKENS:
         asked = limits.max_output_tokens if request.max_output_tokens is None else request.max_output_tokens
         request = replace(request, max_output_tokens=min(asked, limits.max_output_tokens))
-    search = request.file_search
-    if search is None:
-        return request
-    if not (limits.max_chunks and limits.max_tool_calls):
-        raise NotPermitted("The policy does not permit you 'file_search'.", param="tools")
-    if search.limit <= limits.max_chunks:
-        return request
-    fewer = FileSearchTool(
-        search.store_ids,
-        limits.max_chunks,
-        search.threshold,
-        search.narrowing,
-        {**search.echo, "max_num_results": limits.max_chunks},
-    )
-    echo = tuple(fewer.echo if one is search.echo else one for one in request.tools_echo)
-    return replace(request, file_search=fewer, tools_echo=echo)
+    for tool in request.server_tools:
+        narrowed = _narrowed_tool(tool, limits)
+        tools = tuple(narrowed if one is tool else one for one in request.server_tools)
+        echo = tuple(narrowed.echo if one is tool.echo else one for one in request.tools_echo)
+        request = replace(request, server_tools=tools, tools_echo=echo)
+    return request
+
+
+def _narrowed_tool(tool: ServerTool, limits: QuotaLimits) -> ServerTool:
+    searches = isinstance(tool, FileSearchTool)
+    if not limits.max_tool_calls or (searches and not limits.max_chunks):
+        raise NotPermitted(f"The policy does not permit you '{tool.kind.type}'.", param="tools")
+    if not isinstance(tool, FileSearchTool) or tool.limit <= limits.max_chunks:
+        return tool
+    fewer: JsonObject = {**tool.echo, "max_num_results": limits.max_chunks}
+    return replace(tool, limit=limits.max_chunks, echo=fewer)

@@ -29,6 +29,8 @@ class Demands:
     max_result_bytes: int
     """The largest result that may enter the prompt."""
     unmet: tuple[str, ...]
+    needs_approval: bool
+    """Whether approval is all that is unmet."""
 
 
 def demands_of(decision_attributes: Mapping[str, Json]) -> Demands:
@@ -37,9 +39,9 @@ def demands_of(decision_attributes: Mapping[str, Json]) -> Demands:
     """
     obligations = decision_attributes.get(OBLIGATIONS)
     most = obligations.get(_MAX_RESULT_BYTES) if isinstance(obligations, Mapping) else None
-    return Demands(
-        most if type(most) is int else 0, tuple(_unmet(decision_attributes.get(NEEDS_APPROVAL), obligations))
-    )
+    needs_approval = decision_attributes.get(NEEDS_APPROVAL)
+    unmet = tuple(_unmet(needs_approval, obligations))
+    return Demands(most if type(most) is int else 0, unmet, len(unmet) == 1 and needs_approval is True)
 
 
 def _unmet(needs_approval: Json, obligations: Json) -> Iterator[str]:

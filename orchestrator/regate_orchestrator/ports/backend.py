@@ -7,7 +7,7 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Protocol
 
-from regate_orchestrator.responses.events import ModelEvent
+from regate_orchestrator.model_events import ModelEvent
 from regate_orchestrator.upstream_capabilities import UpstreamCapabilities
 from regate_orchestrator.values import JsonObject
 

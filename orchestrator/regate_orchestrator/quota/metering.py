@@ -15,9 +15,7 @@ from typing import Final, NoReturn, TypeAlias
 
 from regate_orchestrator.authz.decisions import Context
 from regate_orchestrator.errors import PolicyUnavailable
-from regate_orchestrator.ports import Backend, Counted, Exhausted, QuotaCounter
-from regate_orchestrator.quota.limits import QuotaLimits
-from regate_orchestrator.responses.events import (
+from regate_orchestrator.model_events import (
     ArgumentsWritten,
     ModelEnded,
     ModelEvent,
@@ -25,6 +23,8 @@ from regate_orchestrator.responses.events import (
     RefusalWritten,
     TextWritten,
 )
+from regate_orchestrator.ports import Backend, Counted, Exhausted, QuotaCounter
+from regate_orchestrator.quota.limits import QuotaLimits
 from regate_orchestrator.responses.request import Limits, ResponseRequest
 from regate_orchestrator.tokens import BYTES_PER_TOKEN, estimated_tokens
 from regate_orchestrator.values import JsonObject

@@ -5,44 +5,25 @@ its limits. A part of the machine, as pure.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Final, cast
+from typing import cast
 
-from regate_orchestrator.responses.output.assembler import offered_tools, search_limit
-from regate_orchestrator.responses.prompt import FILE_SEARCH, Prompt
+from regate_orchestrator.errors import InvalidRequest
+from regate_orchestrator.responses.output.calls import call_limit, offered_tools
+from regate_orchestrator.responses.prompt import Prompt
 from regate_orchestrator.responses.request import ClientTool
 from regate_orchestrator.responses.state import State
+from regate_orchestrator.responses.tools.tool import ServerTool
 from regate_orchestrator.values import Json, JsonObject
 
-_SEARCH_FUNCTION: Final[JsonObject] = {
-    "type": "function",
-    "function": {
-        "name": FILE_SEARCH,
-        "description": "Search the attached documents. Returns passages, each under a marker such as 【1】.",
-        "parameters": {
-            "type": "object",
-            "properties": {
-                "query": {
-                    "type": "string",
-                    "description": "What to look for, as a full question or a few key words.",
-                }
-            },
-            "required": ["query"],
-            "additionalProperties": False,
-        },
-    },
-}
 
+def asked(state: State, prompt: Prompt) -> tuple[dict[str, Json], dict[str, ServerTool]]:
+    """Return the call's payload, and the tools that run here which it offers, by the names of their
+    functions.
 
-def asked(state: State, prompt: Prompt) -> tuple[dict[str, Json], bool]:
-    """Return the call's payload, and whether it offers the search. In the last round it does not, so
-    that the model must answer.
+    In the last round it offers none of these, so that the model must answer.
     """
-    request = state.must_header.request
-    searchable = (
-        request.file_search is not None and FILE_SEARCH not in state.hidden and request.permits(FILE_SEARCH)
-    )
-    last_round = state.round + 1 >= state.limits.max_rounds
-    offers_search = searchable and not last_round and state.searches_opened < search_limit(state)
+    request = state.request
+    offered = _offered(state)
     payload: dict[str, Json] = {
         **request.extra,
         "model": request.model,
@@ -50,16 +31,51 @@ def asked(state: State, prompt: Prompt) -> tuple[dict[str, Json], bool]:
         **request.sampling,
     }
     tools: list[Json] = [_function(tool) for tool in offered_tools(state).values()]
-    if offers_search:
-        tools.append(_SEARCH_FUNCTION)
+    tools += [tool.functions[name] for name, tool in offered.items()]
     if tools and request.tool_choice != "none":
         payload["tools"] = tools
         choice = _tool_choice(request.tool_choice, tools) if state.round == 0 else "auto"
         payload |= {} if choice == "auto" else {"tool_choice": choice}
         payload |= {} if request.parallel_tool_calls else {"parallel_tool_calls": False}
-    if state.max_output_tokens is not None:
-        payload["max_tokens"] = state.max_output_tokens - state.spent
-    return payload, offers_search and "tools" in payload
+    if state.turn.max_output_tokens is not None:
+        payload["max_tokens"] = state.turn.max_output_tokens - state.spent
+    return payload, offered if "tools" in payload else {}
+
+
+def too_long(window: int) -> InvalidRequest:
+    """Return the refusal of an input that is longer than the model's context."""
+    message = (
+        f"The input is longer than the {window} tokens of this model's context. Send less, or set "
+        "'truncation' to 'auto'."
+    )
+    return InvalidRequest(message, param="input", code="context_length_exceeded")
+
+
+def truncated(state: State) -> State | None:
+    """Return the state without the older half of the conversation, cut where a turn of the user's
+    begins; None when only one is left.
+    """
+    history, prompted = state.context.history, state.context.prompted
+    bodies = [item.body for item in (*history, *prompted)]
+    starts = [
+        place for place, body in enumerate(bodies) if body["type"] == "message" and body.get("role") == "user"
+    ]
+    if len(starts) < 2:
+        return None
+    cut = starts[(len(starts) + 1) // 2]
+    return state.with_context(history=history[cut:], prompted=prompted[max(cut - len(history), 0) :])
+
+
+def _offered(state: State) -> dict[str, ServerTool]:
+    request = state.request
+    last_round = state.round + 1 >= state.limits.max_rounds
+    if last_round or state.tools.opened >= call_limit(state):
+        return {}
+    return {
+        name: tool
+        for name, tool in request.server_functions.items()
+        if name not in state.turn.hidden and request.permits(name)
+    }
 
 
 def _function(tool: ClientTool) -> JsonObject:

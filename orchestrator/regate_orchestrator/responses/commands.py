@@ -10,7 +10,8 @@ from typing import TypeAlias
 from regate_orchestrator.errors import RegateError
 from regate_orchestrator.lineage import Lineage
 from regate_orchestrator.responses.events import Recalled
-from regate_orchestrator.responses.request import FileSearchTool, ResponseRequest
+from regate_orchestrator.responses.request import ResponseRequest
+from regate_orchestrator.responses.tools.tool import ToolCall
 from regate_orchestrator.rows import ResponseRow
 from regate_orchestrator.values import JsonObject
 
@@ -62,24 +63,25 @@ class CallModel:
 
 @dataclass(frozen=True, slots=True)
 class DecideTool:
-    """Decide whether this call may run with these arguments. Answered by `ToolDecided` or `Failed`."""
+    """Decide whether this call may run with its arguments, and on which terms. Calls of one turn are decided
+    at the same time.
 
-    call_id: str
-    name: str
-    arguments: JsonObject
+    Answered by `ToolDecided`, in the order of the calls, or `Failed`.
+    """
+
+    call: ToolCall
     calls_so_far: int
     round: int
 
 
 @dataclass(frozen=True, slots=True)
-class RunSearch:
-    """Search for the query in the tool's stores, which the turn's authorization opened. Answered by
-    `Searched` or `Failed`.
+class RunTool:
+    """Run the call, which was permitted. Calls of one turn run at the same time.
+
+    Answered by `ToolRan`, in the order of the calls, or `Failed`.
     """
 
-    call_id: str
-    query: str
-    tool: FileSearchTool
+    call: ToolCall
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,14 +119,5 @@ class Refuse:
 
 
 Command: TypeAlias = (
-    Recall
-    | AuthorizeTurn
-    | DecideContext
-    | CallModel
-    | DecideTool
-    | RunSearch
-    | Save
-    | Emit
-    | Finish
-    | Refuse
+    Recall | AuthorizeTurn | DecideContext | CallModel | DecideTool | RunTool | Save | Emit | Finish | Refuse
 )

@@ -8,20 +8,19 @@ any answer when it comes back. A part of the machine, as pure as the rest.
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Final
 
 from regate_orchestrator.errors import InvalidRequest
-from regate_orchestrator.responses.context.sealing import seal
-from regate_orchestrator.responses.events import (
+from regate_orchestrator.model_events import (
     ArgumentsWritten,
     CallOpened,
     ReasoningWritten,
     RefusalWritten,
     TextWritten,
 )
-from regate_orchestrator.responses.output.assembler import add_item, finish_item
+from regate_orchestrator.responses.context.sealing import seal
 from regate_orchestrator.responses.output.emitter import Text
+from regate_orchestrator.responses.output.items import add_item, finish_item
 from regate_orchestrator.responses.prompt import (
     PromptItem,
     build_prompt,
@@ -42,12 +41,12 @@ def begin(state: State) -> State:
     """Return the state about to write a summary, where one is wanted and there is something to
     summarise; else the state as it is.
     """
-    request = state.must_header.request
+    request = state.request
     if not request.compact and request.compact_threshold is None:
         return state
-    items = since_compaction([*state.history, *state.prompted])
+    items = since_compaction([*state.context.history, *state.context.prompted])
     if request.compact or request.compact_threshold is None:
-        return replace(state, summary=Text(), history=(), prompted=tuple(items))
+        return state.with_context(summary=Text(), history=(), prompted=tuple(items))
     earlier, current = split_at_last_user(items)
     try:
         tokens = build_prompt(request.instructions, items).tokens
@@ -58,12 +57,12 @@ def begin(state: State) -> State:
         return state
     if tokens < request.compact_threshold or not any(item.body["type"] != "compaction" for item in earlier):
         return state
-    return replace(state, summary=Text(), history=(), prompted=tuple(earlier), kept_apart=tuple(current))
+    return state.with_context(summary=Text(), history=(), prompted=tuple(earlier), kept_apart=tuple(current))
 
 
 def messages(state: State) -> list[Json]:
     """Return the messages that ask for the summary."""
-    prompt = build_prompt(state.must_header.request.instructions, state.prompted)
+    prompt = build_prompt(state.request.instructions, state.context.prompted)
     return [*prompt.messages, {"role": "user", "content": _INSTRUCTIONS}]
 
 
@@ -71,30 +70,19 @@ def write(
     state: State, event: TextWritten | RefusalWritten | ReasoningWritten | CallOpened | ArgumentsWritten
 ) -> State:
     """Return the state after a piece of the summary; what is no text of it is left out."""
-    if isinstance(event, TextWritten) and state.summary is not None:
-        return replace(state, summary=state.summary + event.text)
+    if isinstance(event, TextWritten) and state.context.summary is not None:
+        return state.with_context(summary=state.context.summary + event.text)
     return state
 
 
 def finish(state: State) -> State:
     """Return the state with the summary as an output item, in place of everything that it stands for."""
-    header, text = state.must_header, str(state.summary or "")
-    identifier, index = mint("cmp_"), len(state.outputs)
-    sealed = seal(
-        state.sealer,
-        "compaction",
-        text,
-        state.lineage,
-        tenant=state.tenant,
-        owner=state.owner,
-        model=header.request.model,
-    )
-    item: JsonObject = {"id": identifier, "type": "compaction", "encrypted_content": sealed}
-    state = finish_item(add_item(state, item), index, item)
-    return replace(
-        state,
-        summary=None,
-        history=(),
-        prompted=(PromptItem(item, text=text, lineage=state.lineage), *state.kept_apart),
-        kept_apart=(),
+    context, text = state.context, str(state.context.summary or "")
+    of = {"tenant": state.turn.tenant, "owner": state.turn.owner, "model": state.request.model}
+    sealed = seal(state.sealer, "compaction", text, context.lineage, **of)
+    item: JsonObject = {"id": mint("cmp_"), "type": "compaction", "encrypted_content": sealed}
+    state = finish_item(add_item(state, item), len(state.output.items), item)
+    summary = PromptItem(item, text=text, lineage=context.lineage)
+    return state.with_context(
+        summary=None, history=(), prompted=(summary, *context.kept_apart), kept_apart=()
     )

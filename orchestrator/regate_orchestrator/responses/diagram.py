@@ -6,7 +6,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from regate_orchestrator.responses.events import ClientLeft, Failed, ModelFailed
+from regate_orchestrator.model_events import ModelFailed
+from regate_orchestrator.responses.events import ClientLeft, Failed
 from regate_orchestrator.responses.machine import TRANSITIONS
 
 _ANYWHERE = (Failed, ModelFailed, ClientLeft)

@@ -11,15 +11,15 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
-from typing import Final, assert_never, cast
+from typing import Final, TypeVar, assert_never
 
-from regate_orchestrator.authz.decisions import Context, Deny, Point, Question
+from regate_orchestrator.authz.decisions import Context
 from regate_orchestrator.authz.enforcer import Enforcer
-from regate_orchestrator.authz.obligations import QUALITIES, demands_of
-from regate_orchestrator.errors import CallerError, NotFound, RegateError, UpstreamError
+from regate_orchestrator.errors import CallerError, RegateError, UpstreamError
 from regate_orchestrator.lineage import Lineage
+from regate_orchestrator.model_events import ModelEnded, ModelFailed
 from regate_orchestrator.ports import StateStore
 from regate_orchestrator.quota.metering import Grant, Granted, NullQuota
 from regate_orchestrator.responses.commands import (
@@ -32,46 +32,38 @@ from regate_orchestrator.responses.commands import (
     Finish,
     Recall,
     Refuse,
-    RunSearch,
+    RunTool,
     Save,
 )
-from regate_orchestrator.responses.context.authorizing import Authorizer, Turn, no_previous, tool_view
+from regate_orchestrator.responses.context.authorizing import Authorizer, Turn
 from regate_orchestrator.responses.context.gate import Gate
-from regate_orchestrator.responses.context.history import held
+from regate_orchestrator.responses.context.recalling import Recollection, Remembered
 from regate_orchestrator.responses.context.sealing import Sealer
 from regate_orchestrator.responses.events import (
     ClientLeft,
     ContextDecided,
     Event,
     Failed,
-    ModelEnded,
-    ModelFailed,
     ModelOpened,
     QuotaGranted,
     Recalled,
     Requested,
     Saved,
-    Searched,
-    ToolDecided,
 )
 from regate_orchestrator.responses.machine import advance
-from regate_orchestrator.responses.prompt import FILE_SEARCH, Passage
 from regate_orchestrator.responses.request import Limits, ResponseRequest
 from regate_orchestrator.responses.state import Phase, State
-from regate_orchestrator.retrieval.search import Hit, Retrieval, Search, hit_attributes
-from regate_orchestrator.rows import ItemWithParent, ResponseRow
+from regate_orchestrator.responses.tools.calls import ToolCalls
+from regate_orchestrator.rows import ResponseRow
 from regate_orchestrator.tokens import estimated_tokens
-from regate_orchestrator.values import Clock, ConversationId, JsonObject, ResponseId, wall_clock
+from regate_orchestrator.values import Clock, JsonObject, ResponseId, wall_clock
 
 _log = logging.getLogger("regate.driver")
 _LAST_WORDS_SECONDS: Final = 5.0
 _ENDED: Final = ("completed", "incomplete", "failed", "cancelled")
 
 EmitEvent = Callable[[JsonObject], Awaitable[None]]
-Remembered = Mapping[ResponseId, tuple[ResponseRow, ...]]
-"""Chains that are kept by a connection rather than in the state store, by their last response (`store:
-false` over a WebSocket).
-"""
+_Kind = TypeVar("_Kind", DecideTool, RunTool)
 
 
 class RunBroke(RegateError):
@@ -86,7 +78,7 @@ class LoopPorts:
 
     enforcer: Enforcer
     state: StateStore
-    retrieval: Retrieval
+    tools: ToolCalls
     gate: Gate
     authorizer: Authorizer
     sealer: Sealer
@@ -180,20 +172,18 @@ class _Driver:
         self._granted: Granted | None = None
         self._refusal: RegateError | None = None
         self._finish: Finish | None = None
-        self._earlier: tuple[ResponseRow, ...] = ()
-        self._conversation: ConversationId | None = None
-        """The conversation that is held for this response, and is to be let go."""
+        self._recollection = Recollection(
+            ports.state, ports.enforcer, start.context, start.response_id, start.remembered
+        )
         self._is_stored = False
-        self._most_bytes: dict[str, int] = {}
-        """The largest result that each permitted call may have."""
 
     def step(self, event: Event) -> None:
         """Tell the machine; queue what it wants done."""
-        before = self._state.lineage
+        before = self._state.context.lineage
         self._state, commands = advance(self._state, event, int(self._ports.clock()))
         self._commands.extend(commands)
-        if self._state.lineage is not before:
-            self._start.reads(self._state.lineage)
+        if self._state.context.lineage is not before:
+            self._start.reads(self._state.context.lineage)
 
     async def drain(self) -> None:
         """Perform commands until none is left."""
@@ -237,7 +227,7 @@ class _Driver:
     @property
     def is_under_way(self) -> bool:
         """Whether the client was told of the response, and not yet of its end."""
-        return self._state.opened and self._state.phase is not Phase.ENDED
+        return self._state.output.opened and self._state.phase is not Phase.ENDED
 
     async def fail(self) -> None:
         """End the response as failed, since a fault of ours must not leave it in progress for ever."""
@@ -250,15 +240,7 @@ class _Driver:
         """Release the conversation where its turn did not end by being stored, and settle what was spent."""
         if self._granted is not None:
             await self._granted.finalize()
-        conversation, self._conversation = self._conversation, None
-        if conversation is None:
-            return
-        try:
-            await self._ports.state.unlock_conversation(conversation, self._start.response_id)
-        except RegateError as error:
-            _log.error(
-                "conversation_left_locked", extra={"conversation": conversation, "cause": error.message}
-            )
+        await self._recollection.release()
 
     def outcome(self) -> Outcome:
         """Return how it ended; raises the refusal."""
@@ -266,7 +248,9 @@ class _Driver:
             raise self._refusal
         # INVARIANT: the machine's last command is Finish or Refuse
         assert self._finish is not None  # noqa: S101
-        return Outcome(self._finish.response, (*self._earlier, self._finish.row), self._finish.error)
+        return Outcome(
+            self._finish.response, (*self._recollection.earlier, self._finish.row), self._finish.error
+        )
 
     async def _perform(self, command: Command) -> None:
         match command:
@@ -275,15 +259,19 @@ class _Driver:
             case CallModel():
                 await self._call_model(command)
             case Recall(request):
-                self.step(await self._recall(request))
+                self.step(await self._recollection.recall(request))
             case AuthorizeTurn(request, recalled):
                 await self._authorize(request, recalled)
             case DecideContext(lineage):
                 self.step(await self._decide_context(lineage))
             case DecideTool():
-                self.step(await self._decide_tool(command))
-            case RunSearch():
-                self.step(await self._search(command))
+                commands = [command, *self._following(DecideTool)]
+                for decided in await self._ports.tools.decide(self._context, commands):
+                    self.step(decided)
+            case RunTool(call):
+                calls = [call, *(following.call for following in self._following(RunTool))]
+                for ran in await self._ports.tools.run(self._context, calls, self._must_turn.stores):
+                    self.step(ran)
             case Save(row):
                 await self._save(row)
                 self.step(Saved())
@@ -296,6 +284,14 @@ class _Driver:
             case _:
                 assert_never(command)
 
+    def _following(self, kind: type[_Kind]) -> list[_Kind]:
+        """Take from the queue the commands of this kind that come next: they are performed together."""
+        found: list[_Kind] = []
+        while self._commands and isinstance(following := self._commands[0], kind):
+            self._commands.popleft()
+            found.append(following)
+        return found
+
     def _note(self, error: RegateError | None) -> None:
         """Log why the response failed, once and with all by which it is found; what the caller can
         mend is not logged.
@@ -306,7 +302,7 @@ class _Driver:
         about = {
             "request_id": self._context.request_id,
             "response": self._start.response_id,
-            "upstream": self._state.upstream,
+            "upstream": self._state.turn.upstream,
         }
         _log.warning(
             "response_failed",
@@ -366,102 +362,6 @@ class _Driver:
         # runs.
         self.step(last)
 
-    async def _recall(self, request: ResponseRequest) -> Recalled:
-        referenced = [cast("str", item["id"]) for item in request.items if item["type"] == "item_reference"]
-        found = (
-            await self._ports.state.items_with_parents(self._context.principal, referenced)
-            if referenced
-            else {}
-        )
-        if request.conversation is not None:
-            return Recalled(await self._recall_conversation(request.conversation), referenced=found)
-        if request.previous_response_id is None:
-            return Recalled(referenced=found)
-        self._earlier = turns = tuple(await self._chain(request.previous_response_id))
-        return Recalled(held(turns), turns[-1].status, found)
-
-    async def _chain(self, response: ResponseId) -> Sequence[ResponseRow]:
-        remembered = self._start.remembered.get(response)
-        if remembered is None:
-            turns = await self._ports.state.chain(self._context.principal, response)
-        else:
-            turns = [row for row in [await self._present(row) for row in remembered] if row is not None]
-        if not turns or (remembered is not None and len(turns) < len(remembered)):
-            raise no_previous(response)
-        return turns
-
-    async def _present(self, row: ResponseRow) -> ResponseRow | None:
-        """Return a remembered response as it is now. What is stored is as the store has it: deleted,
-        it is gone here as well.
-        """
-        return await self._ports.state.response(self._context.principal, row.id) if row.body["store"] else row
-
-    async def _recall_conversation(self, conversation: ConversationId) -> tuple[ItemWithParent, ...]:
-        """Hold the conversation for this response and return its items. Absent, foreign and denied are one.
-
-        A turn adds to the conversation, so it is decided as a change of it: who may only read it must not
-        hold it up.
-        """
-        row = await self._ports.state.conversation(self._context.principal, conversation)
-        view: JsonObject = {"id": ""} if row is None else row.view()
-        question = Question(Point.HISTORY, "conversation.update", {"item": view}, about=conversation)
-        decision = await self._ports.enforcer.decide(self._context, question)
-        items = None
-        if row is not None and not isinstance(decision, Deny):
-            self._conversation = (
-                conversation  # before it is held: whatever becomes of this call, it is let go
-            )
-            items = await self._ports.state.lock_conversation(
-                self._context.principal, conversation, self._start.response_id
-            )
-        if row is None or items is None:
-            raise NotFound(
-                f"Conversation with id '{conversation}' not found.", param="conversation", code="not_found"
-            )
-        return tuple(ItemWithParent(row.view(), item) for item in items)
-
-    async def _decide_tool(self, command: DecideTool) -> ToolDecided:
-        tool = tool_view(FILE_SEARCH, command.name, command.arguments)
-        resource: JsonObject = {
-            "tool": tool,
-            "turn": {"index": command.round, "calls_so_far": command.calls_so_far},
-        }
-        question = Question(Point.TOOL, "tool.call", resource, about=command.name, companions=QUALITIES)
-        decision = await self._ports.enforcer.decide(self._context, question)
-        if isinstance(decision, Deny):
-            return ToolDecided(command.call_id, allowed=False)
-        demands = demands_of(decision.decision_attributes)
-        if demands.unmet:
-            notes: JsonObject = {"kind": "refused", "about": command.name, "reasons": list(demands.unmet)}
-            await self._ports.enforcer.record(self._context, "tool.refused", notes)
-        self._most_bytes[command.call_id] = demands.max_result_bytes
-        return ToolDecided(command.call_id, allowed=not demands.unmet)
-
-    async def _search(self, command: RunSearch) -> Searched:
-        """Search the stores that the turn opened, then decide whether the result as a whole may enter
-        the context.
-        """
-        search = Search((command.query,), command.tool.narrowing, command.tool.limit, command.tool.threshold)
-        hits = await self._ports.retrieval.search(
-            self._context, list(self._must_turn.stores.values()), search
-        )
-        labels = {
-            label for hit in hits for label in cast("Sequence[str]", hit.candidate.stamp.get("labels", ()))
-        }
-        result: JsonObject = {
-            "mime": "text/plain",
-            "size": sum(len(hit.candidate.text.encode()) for hit in hits),
-            "labels": sorted(labels),
-        }
-        resource: JsonObject = {"tool": tool_view(FILE_SEARCH, FILE_SEARCH), "result": result}
-        question = Question(Point.TOOL_RESULT, "tool.result", resource, about=FILE_SEARCH)
-        decision = await self._ports.enforcer.decide(self._context, question)
-        admitted = (
-            not isinstance(decision, Deny)
-            and cast("int", result["size"]) <= self._most_bytes[command.call_id]
-        )
-        return Searched(command.call_id, tuple(_passage(hit) for hit in hits) if admitted else (), admitted)
-
     async def _save(self, row: ResponseRow) -> None:
         # A save that has begun is finished even when the client leaves in the middle of it.
         save = self._ports.state.save_response(row, is_update=self._is_stored)
@@ -475,11 +375,7 @@ class _Driver:
             if saving.done() and not saving.cancelled() and saving.exception() is None:
                 self._is_stored = True
                 if row.status in _ENDED:
-                    self._conversation = None  # it was let go with the turn
-
-
-def _passage(hit: Hit) -> Passage:
-    return Passage(hit.source, hit.filename, hit.candidate.text, hit.candidate.score, hit_attributes(hit))
+                    self._recollection.was_released()
 
 
 async def _null_sink(event: JsonObject) -> None:

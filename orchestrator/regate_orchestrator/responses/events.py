@@ -8,103 +8,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
-from regate_orchestrator.errors import RegateError, UpstreamError
+from regate_orchestrator.errors import RegateError
 from regate_orchestrator.lineage import Lineage, SourceKey
-from regate_orchestrator.responses.prompt import Passage, PromptItem
+from regate_orchestrator.model_events import ModelEvent
+from regate_orchestrator.responses.prompt import PromptItem
 from regate_orchestrator.responses.request import Limits, ResponseRequest
+from regate_orchestrator.responses.tools.tool import ToolResult
 from regate_orchestrator.rows import ItemWithParent, StoredItem
 from regate_orchestrator.upstream_capabilities import UpstreamCapabilities
-from regate_orchestrator.values import JsonObject, ResponseId
-
-FinishReason: TypeAlias = Literal["stop", "length", "tool_calls", "content_filter"]
-
-
-@dataclass(frozen=True, slots=True)
-class Usage:
-    """Tokens of one model call; zero where the upstream said nothing."""
-
-    input_tokens: int = 0
-    cached_tokens: int = 0
-    output_tokens: int = 0
-    reasoning_tokens: int = 0
-
-    def __add__(self, other: Usage) -> Usage:
-        return Usage(
-            self.input_tokens + other.input_tokens,
-            self.cached_tokens + other.cached_tokens,
-            self.output_tokens + other.output_tokens,
-            self.reasoning_tokens + other.reasoning_tokens,
-        )
-
-
-@dataclass(frozen=True, slots=True)
-class TextWritten:
-    """The model wrote a piece of its answer. `logprobs` are in the Responses API's shape, empty unless
-    they were asked for.
-    """
-
-    text: str
-    logprobs: tuple[JsonObject, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class ReasoningWritten:
-    """The model wrote a piece of its reasoning, under whichever field name the upstream uses."""
-
-    text: str
-
-
-@dataclass(frozen=True, slots=True)
-class RefusalWritten:
-    """The model wrote a piece of a refusal."""
-
-    text: str
-
-
-@dataclass(frozen=True, slots=True)
-class CallOpened:
-    """The model began a tool call. `slot` tells calls of one model turn apart; the upstream's index is
-    not to be trusted for that.
-    """
-
-    slot: int
-    call_id: str
-    name: str
-
-
-@dataclass(frozen=True, slots=True)
-class ArgumentsWritten:
-    """The model wrote a piece of the arguments of an open call."""
-
-    slot: int
-    text: str
-
-
-@dataclass(frozen=True, slots=True)
-class ModelEnded:
-    """The model turn is complete. `service_tier` is the tier that the upstream says it was served in,
-    if it says so.
-    """
-
-    reason: FinishReason
-    usage: Usage
-    service_tier: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class ModelFailed:
-    """The model turn broke off."""
-
-    error: UpstreamError
-
-
-ModelEvent: TypeAlias = (
-    TextWritten | ReasoningWritten | RefusalWritten | CallOpened | ArgumentsWritten | ModelEnded | ModelFailed
-)
-"""What a backend yields."""
-
-
-# ---------------------------------------------------------------- what the driver reports
+from regate_orchestrator.values import ResponseId
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,21 +93,19 @@ class ModelOpened:
 
 @dataclass(frozen=True, slots=True)
 class ToolDecided:
-    """The tool call was decided (answers `DecideTool`)."""
+    """The tool call was decided (answers `DecideTool`). `max_result_bytes` is what an allow obliges to."""
 
     call_id: str
-    allowed: bool
+    verdict: Literal["allow", "needs_approval", "deny"]
+    max_result_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True)
-class Searched:
-    """The search ended (answers `RunSearch`); the passages are admitted. `admitted` is False when the
-    result as a whole was denied.
-    """
+class ToolRan:
+    """The call ended (answers `RunTool`). `result` is None when what it found may not be used."""
 
     call_id: str
-    passages: tuple[Passage, ...]
-    admitted: bool
+    result: ToolResult | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,5 +127,5 @@ class ClientLeft:
 
 Decided: TypeAlias = QuotaGranted | TurnAuthorized | ContextDecided | ToolDecided
 Event: TypeAlias = (
-    ModelEvent | Requested | Recalled | Decided | ModelOpened | Searched | Saved | Failed | ClientLeft
+    ModelEvent | Requested | Recalled | Decided | ModelOpened | ToolRan | Saved | Failed | ClientLeft
 )

@@ -14,14 +14,15 @@ from dataclasses import dataclass, field
 from typing import Final, cast
 
 from regate_orchestrator.errors import InvalidRequest
-from regate_orchestrator.lineage import NOTHING_READ, ChunkSource, FileSource, Lineage
+from regate_orchestrator.lineage import NOTHING_READ, FileSource, Lineage
 from regate_orchestrator.responses.output.citations import marker, without_markers
 from regate_orchestrator.responses.request import wire_name
+from regate_orchestrator.responses.tools.kinds import KINDS
+from regate_orchestrator.responses.tools.passage import Passage
 from regate_orchestrator.tokens import estimated_tokens
 from regate_orchestrator.upstream_capabilities import ReasoningField
 from regate_orchestrator.values import FileId, Json, JsonObject
 
-FILE_SEARCH: Final = "file_search"
 WITHHELD: Final = "[This earlier answer was withheld: it rests on content that is no longer available.]"
 CALLS: Final = frozenset({"function_call", "custom_tool_call"})
 """Calls of the client's own tools: an output must follow."""
@@ -39,27 +40,6 @@ _SUMMARY: Final = "[Summary of the conversation so far]"
 
 
 @dataclass(frozen=True, slots=True)
-class Passage:
-    """One admitted chunk as the model reads it and as `file_search_call.results` shows it."""
-
-    source: ChunkSource
-    filename: str
-    text: str
-    score: float
-    attributes: JsonObject
-
-    def as_result(self) -> JsonObject:
-        """Return the passage in the API's shape (`file_search_call.results[]`)."""
-        return {
-            "file_id": self.source.file_id,
-            "filename": self.filename,
-            "score": self.score,
-            "text": self.text,
-            "attributes": dict(self.attributes),
-        }
-
-
-@dataclass(frozen=True, slots=True)
 class Part:
     """One part of a message's content as a backend takes it, and the stored file that it was read
     from, if any.
@@ -73,7 +53,7 @@ class Part:
 class PromptItem:
     """An item that goes into the prompt.
 
-    A `file_search_call` brings its passages, or in `note` the reason why there are none; a message with
+    A call that ran here brings its passages, or in `note` the reason why there are none; a message with
     images or files brings `parts`, its content as a backend takes it; a sealed item (reasoning, compaction)
     brings the `text` that was in it. `lineage` is what it rests on, beside the passages and parts. `turn`
     tells the model turns of one response apart, where they are known.
@@ -329,9 +309,10 @@ def _call_id(item: PromptItem) -> str:
 
 def _call(item: PromptItem) -> JsonObject:
     body = item.body
-    if body["type"] == "file_search_call":
-        queries = cast("Sequence[str]", body["queries"])
-        name, arguments = FILE_SEARCH, json.dumps({"query": " ".join(queries)}, ensure_ascii=False)
+    kind = KINDS.get(cast("str", body["type"]))
+    if kind is not None:
+        name, called = kind.called(body)
+        arguments = json.dumps(called, ensure_ascii=False)
     else:
         name = wire_name(cast("str", body["name"]), cast("str | None", body.get("namespace")))
         custom = body["type"] == "custom_tool_call"

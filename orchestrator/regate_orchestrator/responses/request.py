@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Final, Literal
 
-from regate_orchestrator.filters.expression import Expression
-from regate_orchestrator.values import ConversationId, Json, JsonObject, ResponseId, StoreId
+from regate_orchestrator.responses.tools.tool import ServerTool
+from regate_orchestrator.values import ConversationId, Json, JsonObject, ResponseId
 
 _TIER: Final = "service_tier"
 _WIRE: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
@@ -50,19 +50,6 @@ def wire_name(name: str, namespace: str | None) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class FileSearchTool:
-    """Retrieval run by us. `narrowing` is the client's filter; `echo` is the tool as the Response
-    shows it.
-    """
-
-    store_ids: tuple[StoreId, ...]
-    limit: int
-    threshold: float
-    narrowing: Expression
-    echo: JsonObject
-
-
-@dataclass(frozen=True, slots=True)
 class Include:
     """Which parts of the output the client wants beside the usual ones (`include[]`)."""
 
@@ -94,7 +81,8 @@ class ResponseRequest:
     stream: bool = False
     background: bool = False
     client_tools: tuple[ClientTool, ...] = ()
-    file_search: FileSearchTool | None = None
+    server_tools: tuple[ServerTool, ...] = ()
+    """The tools that run here."""
     tools_echo: tuple[JsonObject, ...] = ()
     tool_choice: Json = "auto"
     allowed: frozenset[str] | None = None
@@ -143,7 +131,12 @@ class ResponseRequest:
             for name, custom in (("function", False), ("custom", True))
             if any(tool.custom is custom for tool in self.client_tools)
         ]
-        return tuple([*offered, "file_search"] if self.file_search else offered)
+        return tuple(dict.fromkeys([*offered, *(tool.kind.type for tool in self.server_tools)]))
+
+    @property
+    def server_functions(self) -> dict[str, ServerTool]:
+        """Return the tools that run here, by the names that a model calls them by."""
+        return {name: tool for tool in self.server_tools for name in tool.functions}
 
     @property
     def refers_back(self) -> bool:

@@ -1,17 +1,18 @@
-"""The state of one response between two events. A value: `machine.advance` and
-`responses/output/assembler.py` return new ones and change none.
+"""The state of one response between two events, in parts: what was authorized, the context, the output and
+the tools. A value: `machine.advance` and what it calls return new ones and change none.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum, auto
+from typing import Any
 
 from regate_orchestrator.errors import RegateError
 from regate_orchestrator.lineage import NOTHING_READ, Lineage
+from regate_orchestrator.model_events import Usage
 from regate_orchestrator.responses.context.sealing import NoSealer, Sealer
-from regate_orchestrator.responses.events import Usage
 from regate_orchestrator.responses.output.emitter import (
     Emitter,
     Header,
@@ -20,11 +21,13 @@ from regate_orchestrator.responses.output.emitter import (
     OpenReasoning,
     Text,
 )
-from regate_orchestrator.responses.prompt import Passage, PromptItem
-from regate_orchestrator.responses.request import Limits
+from regate_orchestrator.responses.prompt import PromptItem
+from regate_orchestrator.responses.request import Limits, ResponseRequest
+from regate_orchestrator.responses.tools.passage import Passage
+from regate_orchestrator.responses.tools.tool import ServerTool, ToolCall
 from regate_orchestrator.rows import ResponseRow, StoredItem
 from regate_orchestrator.upstream_capabilities import UpstreamCapabilities
-from regate_orchestrator.values import FileId, JsonObject
+from regate_orchestrator.values import FileId, Json, JsonObject
 
 
 class Phase(Enum):
@@ -40,21 +43,9 @@ class Phase(Enum):
     SUMMARIZING = auto()
     WRITING = auto()
     DECIDING = auto()
-    SEARCHING = auto()
+    RUNNING = auto()
     SAVING = auto()
     ENDED = auto()
-
-
-@dataclass(frozen=True, slots=True)
-class PendingSearch:
-    """A `file_search` call to run: where its item is, and what the model asked (None when its
-    arguments were not understood).
-    """
-
-    index: int
-    item_id: str
-    call_id: str
-    query: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,12 +70,9 @@ class Ending:
 
 
 @dataclass(frozen=True, slots=True)
-class State:
-    """One response, from the request to its end."""
+class TurnState:
+    """For whom the response is made, and what the turn was authorized for."""
 
-    phase: Phase = Phase.IDLE
-    limits: Limits = field(default_factory=Limits)
-    header: Header | None = None
     tenant: str = ""
     owner: str = ""
     upstream: str = ""
@@ -93,17 +81,16 @@ class State:
     max_output_tokens: int | None = None
     """The client's limit or the policy's, whichever is lower."""
     revision: str = ""
-    sealer: Sealer = field(default_factory=NoSealer)
     hidden: frozenset[str] = frozenset()
-    emitter: Emitter = field(default_factory=Emitter)
-    opened: bool = False
-    """Whether `response.created` was sent: before it a failure refuses the request, after it a failure
-    is told in the stream.
-    """
-    begun: bool = False
-    """Whether `response.in_progress` was sent: the backend has accepted a call."""
+    """The tools that the policy does not let the model see, by the names that it would call them by."""
     inputs: tuple[StoredItem, ...] = ()
     """What the client sent, as it is stored."""
+
+
+@dataclass(frozen=True, slots=True)
+class ContextState:
+    """What the next model call reads."""
+
     history: tuple[PromptItem, ...] = ()
     prompted: tuple[PromptItem, ...] = ()
     """The request's items, and what this response has added to the prompt so far."""
@@ -117,14 +104,55 @@ class State:
     """Everything of ours that is in the prompt."""
     sources: Mapping[int, tuple[FileId, str]] = field(default_factory=dict)
     """Which passage each marker of the current prompt stands for."""
-    outputs: tuple[Output, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class OutputState:
+    """What the client was told, and what is being written."""
+
+    emitter: Emitter = field(default_factory=Emitter)
+    opened: bool = False
+    """Whether `response.created` was sent: before it a failure refuses the request, after it a failure
+    is told in the stream.
+    """
+    begun: bool = False
+    """Whether `response.in_progress` was sent: the backend has accepted a call."""
+    items: tuple[Output, ...] = ()
     message: OpenMessage | None = None
     reasoning: OpenReasoning | None = None
     calls: Mapping[int, OpenCall] = field(default_factory=dict)
-    searches: tuple[PendingSearch, ...] = ()
-    """Still to be run, the current one first."""
-    searches_opened: int = 0
-    searching_offered: bool = False
+    """By the slot that the upstream's events name."""
+
+    @property
+    def bodies(self) -> tuple[JsonObject, ...]:
+        """Return the output items as they stand."""
+        return tuple(item.body for item in self.items)
+
+
+@dataclass(frozen=True, slots=True)
+class ToolsState:
+    """The calls of tools that run here."""
+
+    offered: Mapping[str, ServerTool] = field(default_factory=dict)
+    """What the current model call may use, by the name that the model calls it by."""
+    opened: int = 0
+    """How many calls of this response were announced."""
+    pending: tuple[ToolCall, ...] = ()
+    """Calls that are to be decided, or to be run, in their order; the first is the next to be closed."""
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """One response, from the request to its end."""
+
+    phase: Phase = Phase.IDLE
+    limits: Limits = field(default_factory=Limits)
+    sealer: Sealer = field(default_factory=NoSealer)
+    header: Header | None = None
+    turn: TurnState = field(default_factory=TurnState)
+    context: ContextState = field(default_factory=ContextState)
+    output: OutputState = field(default_factory=OutputState)
+    tools: ToolsState = field(default_factory=ToolsState)
     round: int = 0
     usage: Usage = field(default_factory=Usage)
     summary_tokens: int = 0
@@ -132,10 +160,15 @@ class State:
 
     @property
     def must_header(self) -> Header:
-        """Return the heading, which is there from the first event on."""
+        """Return the header, which is there from the first event on."""
         # INVARIANT: set by Requested, which is the first event of every run
         assert self.header is not None  # noqa: S101
         return self.header
+
+    @property
+    def request(self) -> ResponseRequest:
+        """Return what was asked for."""
+        return self.must_header.request
 
     @property
     def spent(self) -> int:
@@ -144,7 +177,22 @@ class State:
         """
         return self.usage.output_tokens - self.summary_tokens
 
-    @property
-    def bodies(self) -> tuple[JsonObject, ...]:
-        """Return the output items as they stand."""
-        return tuple(output.body for output in self.outputs)
+    def with_context(self, **changes: Any) -> State:
+        """Return the state with these changes of its context."""
+        return replace(self, context=replace(self.context, **changes))
+
+    def with_output(self, **changes: Any) -> State:
+        """Return the state with these changes of its output."""
+        return replace(self, output=replace(self.output, **changes))
+
+    def with_tools(self, **changes: Any) -> State:
+        """Return the state with these changes of its tools."""
+        return replace(self, tools=replace(self.tools, **changes))
+
+    def prompted(self, item: PromptItem) -> State:
+        """Return the state in whose prompt the item comes next."""
+        return self.with_context(prompted=(*self.context.prompted, item))
+
+    def told(self, kind: str, **members: Json) -> State:
+        """Return the state in which one more event is written."""
+        return self.with_output(emitter=self.output.emitter.write(kind, **members))

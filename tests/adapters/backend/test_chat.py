@@ -12,7 +12,7 @@ from regate_adapters.backend.stream.merging import merged
 from regate_adapters.backend.stream.sse_reader import MAX_EVENT_BYTES
 from regate_adapters.backend.upstreams import Upstreams, encode
 from regate_orchestrator.errors import UpstreamError
-from regate_orchestrator.responses.events import (
+from regate_orchestrator.model_events import (
     CallOpened,
     ModelEnded,
     ModelEvent,

@@ -9,7 +9,7 @@ from regate_adapters.backend.stream.chat_events import ChatTranslator
 from regate_adapters.backend.stream.token_usage import read_usage
 from regate_adapters.backend.stream.tool_slots import NotUnderstood
 from regate_orchestrator.errors import UpstreamError
-from regate_orchestrator.responses.events import (
+from regate_orchestrator.model_events import (
     CallOpened,
     ModelEnded,
     ModelEvent,

@@ -14,7 +14,7 @@ from regate_adapters.backend.stream.merging import merged
 from regate_adapters.backend.stream.text_frame import Frame, frame_of
 from regate_adapters.backend.stream.tool_slots import NotUnderstood
 from regate_orchestrator.errors import UpstreamError
-from regate_orchestrator.responses.events import ModelEvent, TextWritten
+from regate_orchestrator.model_events import ModelEvent, TextWritten
 
 
 def chunk(content: Any = "x", *, finish: str | None = None, **members: Any) -> bytes:

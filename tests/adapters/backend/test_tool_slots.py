@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from regate_adapters.backend.stream.tool_slots import NotUnderstood, ToolSlots
-from regate_orchestrator.responses.events import ArgumentsWritten, CallOpened
+from regate_orchestrator.model_events import ArgumentsWritten, CallOpened
 
 Chunks = list[list[dict[str, Any]]]
 

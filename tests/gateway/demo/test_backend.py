@@ -16,8 +16,8 @@ from regate_adapters.backend.chat import ChatBackend
 from regate_adapters.backend.upstream_client import UpstreamConfig
 from regate_adapters.backend.upstreams import Upstreams
 from regate_gateway.demo.backend import MODEL, RunningBackend, pieces_of, running_backend
+from regate_orchestrator.model_events import ArgumentsWritten, CallOpened, ModelEnded, TextWritten, Usage
 from regate_orchestrator.ports import Serving
-from regate_orchestrator.responses.events import ArgumentsWritten, CallOpened, ModelEnded, TextWritten, Usage
 
 TOOL: Any = {
     "type": "function",

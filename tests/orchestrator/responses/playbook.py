@@ -20,9 +20,11 @@ from regate_orchestrator.responses.events import (
     TurnAuthorized,
 )
 from regate_orchestrator.responses.machine import advance
-from regate_orchestrator.responses.prompt import Passage, PromptItem
-from regate_orchestrator.responses.request import ClientTool, FileSearchTool, Limits, ResponseRequest
+from regate_orchestrator.responses.prompt import PromptItem
+from regate_orchestrator.responses.request import ClientTool, Limits, ResponseRequest
 from regate_orchestrator.responses.state import State
+from regate_orchestrator.responses.tools.file_search import FileSearchTool
+from regate_orchestrator.responses.tools.passage import Passage
 from regate_orchestrator.rows import StoredItem
 from regate_orchestrator.values import FileId, ResponseId, StoreId
 
@@ -41,6 +43,11 @@ def request(**changes: Any) -> ResponseRequest:
         "content": [{"type": "input_text", "text": "How many days of leave?"}],
     }
     return ResponseRequest(**({"model": "m", "items": (message,)} | changes))
+
+
+def searchable(**changes: Any) -> ResponseRequest:
+    """A request with `file_search`."""
+    return request(server_tools=(SEARCH,), **changes)
 
 
 def passage(number: int = 1, *, text: str = "Everyone has 28 days of leave.") -> Passage:

@@ -7,15 +7,9 @@ from typing import Any
 from tests.orchestrator.responses.playbook import Playbook, authorized, check_stream, request
 
 from regate_orchestrator.errors import UpstreamError
+from regate_orchestrator.model_events import ModelEnded, ModelFailed, TextWritten, Usage
 from regate_orchestrator.responses.commands import CallModel, Finish, Save
-from regate_orchestrator.responses.events import (
-    ModelEnded,
-    ModelFailed,
-    ModelOpened,
-    Requested,
-    TextWritten,
-    Usage,
-)
+from regate_orchestrator.responses.events import ModelOpened, Requested
 from regate_orchestrator.responses.prompt import PromptItem, since_compaction
 from regate_orchestrator.values import ResponseId
 

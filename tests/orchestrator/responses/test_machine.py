@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -17,43 +18,47 @@ from tests.orchestrator.responses.playbook import (
     check_stream,
     passage,
     request,
+    searchable,
 )
 
 from regate_orchestrator.errors import NotFound, PolicyUnavailable, StateUnavailable, UpstreamError
 from regate_orchestrator.lineage import NOTHING_READ
+from regate_orchestrator.model_events import (
+    ArgumentsWritten,
+    CallOpened,
+    ModelEnded,
+    ModelFailed,
+    ReasoningWritten,
+    RefusalWritten,
+    TextWritten,
+    Usage,
+)
 from regate_orchestrator.responses.commands import (
     CallModel,
     DecideTool,
     Finish,
     Recall,
     Refuse,
-    RunSearch,
+    RunTool,
     Save,
 )
 from regate_orchestrator.responses.context.history import held
 from regate_orchestrator.responses.events import (
-    ArgumentsWritten,
-    CallOpened,
     ClientLeft,
     ContextDecided,
     Failed,
-    ModelEnded,
-    ModelFailed,
     ModelOpened,
     QuotaGranted,
-    ReasoningWritten,
     Recalled,
-    RefusalWritten,
     Requested,
     Saved,
-    Searched,
-    TextWritten,
     ToolDecided,
-    Usage,
+    ToolRan,
 )
 from regate_orchestrator.responses.machine import TRANSITIONS, advance
 from regate_orchestrator.responses.request import Include, Limits
 from regate_orchestrator.responses.state import Phase, State
+from regate_orchestrator.responses.tools.tool import ToolResult
 from regate_orchestrator.rows import ResponseRow
 from regate_orchestrator.values import ResponseId
 
@@ -107,14 +112,8 @@ def test_failure_before_the_first_byte_is_a_refusal() -> None:
 
 
 def test_usage_is_summed_over_rounds() -> None:
-    book = (
-        Playbook(request(file_search=SEARCH))
-        .begin()
-        .tell(*searching(), ModelEnded("tool_calls", Usage(10, 1, 5, 0)))
-    )
-    book.tell(
-        ToolDecided("call_0", allowed=True), Searched("call_0", (passage(),), admitted=True), ModelOpened()
-    )
+    book = Playbook(searchable()).begin().tell(*searching(), ModelEnded("tool_calls", Usage(10, 1, 5, 0)))
+    book.tell(ToolDecided("call_0", "allow"), ToolRan("call_0", ToolResult((passage(),))), ModelOpened())
     book.tell(TextWritten("28 days"), ModelEnded("stop", Usage(20, 2, 7, 3)))
 
     usage = book.of(Finish)[0].response["usage"]
@@ -122,11 +121,11 @@ def test_usage_is_summed_over_rounds() -> None:
 
 
 def test_file_search_round_trip_cites_the_file_behind_the_marker() -> None:
-    book = Playbook(request(file_search=SEARCH)).begin().tell(*searching(), ModelEnded("tool_calls", Usage()))
-    assert [command.query for command in book.tell(ToolDecided("call_0", allowed=True)).of(RunSearch)] == [
-        "leave"
+    book = Playbook(searchable()).begin().tell(*searching(), ModelEnded("tool_calls", Usage()))
+    assert [command.call.arguments for command in book.tell(ToolDecided("call_0", "allow")).of(RunTool)] == [
+        {"query": "leave"}
     ]
-    book.tell(Searched("call_0", (passage(),), admitted=True), ModelOpened())
+    book.tell(ToolRan("call_0", ToolResult((passage(),))), ModelOpened())
     book.tell(TextWritten("28 days【"), TextWritten("1】."), ModelEnded("stop", Usage()))
     check_stream(book.events)
 
@@ -140,10 +139,8 @@ def test_file_search_round_trip_cites_the_file_behind_the_marker() -> None:
 
 
 def test_annotation_is_announced_before_the_content_part_is_done() -> None:
-    book = Playbook(request(file_search=SEARCH)).begin().tell(*searching(), ModelEnded("tool_calls", Usage()))
-    book.tell(
-        ToolDecided("call_0", allowed=True), Searched("call_0", (passage(),), admitted=True), ModelOpened()
-    )
+    book = Playbook(searchable()).begin().tell(*searching(), ModelEnded("tool_calls", Usage()))
+    book.tell(ToolDecided("call_0", "allow"), ToolRan("call_0", ToolResult((passage(),))), ModelOpened())
     book.tell(TextWritten("28 days"), ModelEnded("stop", Usage()))
 
     assert book.kinds.index("response.output_text.annotation.added") < book.kinds.index(
@@ -152,9 +149,9 @@ def test_annotation_is_announced_before_the_content_part_is_done() -> None:
 
 
 def test_unmarked_answer_cites_only_what_it_quotes() -> None:
-    book = Playbook(request(file_search=SEARCH)).begin().tell(*searching(), ModelEnded("tool_calls", Usage()))
+    book = Playbook(searchable()).begin().tell(*searching(), ModelEnded("tool_calls", Usage()))
     found = (passage(1), passage(2, text="Lunch is served at noon in the canteen."))
-    book.tell(ToolDecided("call_0", allowed=True), Searched("call_0", found, admitted=True), ModelOpened())
+    book.tell(ToolDecided("call_0", "allow"), ToolRan("call_0", ToolResult(found)), ModelOpened())
     book.tell(TextWritten("Staff are told that lunch is served at noon."), ModelEnded("stop", Usage()))
 
     (part,) = book.of(Finish)[0].response["output"][1]["content"]
@@ -162,10 +159,8 @@ def test_unmarked_answer_cites_only_what_it_quotes() -> None:
 
 
 def test_unmarked_answer_that_quotes_nothing_cites_nothing() -> None:
-    book = Playbook(request(file_search=SEARCH)).begin().tell(*searching(), ModelEnded("tool_calls", Usage()))
-    book.tell(
-        ToolDecided("call_0", allowed=True), Searched("call_0", (passage(),), admitted=True), ModelOpened()
-    )
+    book = Playbook(searchable()).begin().tell(*searching(), ModelEnded("tool_calls", Usage()))
+    book.tell(ToolDecided("call_0", "allow"), ToolRan("call_0", ToolResult((passage(),))), ModelOpened())
     book.tell(TextWritten("The documents do not say."), ModelEnded("stop", Usage()))
 
     assert book.of(Finish)[0].response["output"][1]["content"][0]["annotations"] == []
@@ -179,10 +174,10 @@ def test_marker_of_no_passage_is_removed_and_cites_nothing() -> None:
 
 
 def test_message_rests_on_every_chunk_that_the_model_had_read() -> None:
-    book = Playbook(request(file_search=SEARCH)).begin().tell(*searching(), ModelEnded("tool_calls", Usage()))
+    book = Playbook(searchable()).begin().tell(*searching(), ModelEnded("tool_calls", Usage()))
     book.tell(
-        ToolDecided("call_0", allowed=True),
-        Searched("call_0", (passage(1), passage(2)), admitted=True),
+        ToolDecided("call_0", "allow"),
+        ToolRan("call_0", ToolResult((passage(1), passage(2)))),
         ModelOpened(),
     )
     book.tell(TextWritten("28"), ModelEnded("stop", Usage()))
@@ -194,15 +189,15 @@ def test_message_rests_on_every_chunk_that_the_model_had_read() -> None:
 
 
 def test_what_is_lost_before_the_next_call_is_neither_sent_nor_read_from_then_on() -> None:
-    book = Playbook(request(file_search=SEARCH)).begin().tell(*searching(), ModelEnded("tool_calls", Usage()))
+    book = Playbook(searchable()).begin().tell(*searching(), ModelEnded("tool_calls", Usage()))
     book.tell(
-        ToolDecided("call_0", allowed=True),
-        Searched("call_0", (passage(1), passage(2)), admitted=True),
+        ToolDecided("call_0", "allow"),
+        ToolRan("call_0", ToolResult((passage(1), passage(2)))),
         ModelOpened(),
     )
     book.tell(TextWritten("28, says the first. "), *searching(), ModelEnded("tool_calls", Usage()))
     book.context = ContextDecided(denied=frozenset({passage(1).source.key}))
-    book.tell(ToolDecided("call_0", allowed=True), Searched("call_0", (), admitted=True), ModelOpened())
+    book.tell(ToolDecided("call_0", "allow"), ToolRan("call_0", ToolResult(())), ModelOpened())
     book.tell(TextWritten("Done."), ModelEnded("stop", Usage()))
     sent = json.dumps(book.of(CallModel)[-1].payload["messages"])
     read = [
@@ -217,22 +212,20 @@ def test_what_is_lost_before_the_next_call_is_neither_sent_nor_read_from_then_on
 
 
 def test_item_that_may_no_longer_be_used_is_withheld_from_the_next_call() -> None:
-    book = Playbook(request(file_search=SEARCH)).begin().tell(*searching(), ModelEnded("tool_calls", Usage()))
+    book = Playbook(searchable()).begin().tell(*searching(), ModelEnded("tool_calls", Usage()))
     book.context = ContextDecided(denied_items=frozenset({"msg_in"}))
-    book.tell(ToolDecided("call_0", allowed=True), Searched("call_0", (), admitted=True))
+    book.tell(ToolDecided("call_0", "allow"), ToolRan("call_0", ToolResult(())))
 
     assert "How many days" not in json.dumps(book.of(CallModel)[-1].payload["messages"])
 
 
 def test_results_are_kept_beside_the_stored_item_and_never_in_it() -> None:
     book = (
-        Playbook(request(file_search=SEARCH, include=Include(results=True)))
+        Playbook(searchable(include=Include(results=True)))
         .begin()
         .tell(*searching(), ModelEnded("tool_calls", Usage()))
     )
-    book.tell(
-        ToolDecided("call_0", allowed=True), Searched("call_0", (passage(),), admitted=True), ModelOpened()
-    )
+    book.tell(ToolDecided("call_0", "allow"), ToolRan("call_0", ToolResult((passage(),))), ModelOpened())
     book.tell(TextWritten("28"), ModelEnded("stop", Usage()))
 
     stored = next(item for item in book.of(Save)[-1].row.items if item.body["type"] == "file_search_call")
@@ -242,16 +235,16 @@ def test_results_are_kept_beside_the_stored_item_and_never_in_it() -> None:
 
 
 def test_denied_tool_call_runs_no_search_and_the_model_is_told() -> None:
-    book = Playbook(request(file_search=SEARCH)).begin().tell(*searching(), ModelEnded("tool_calls", Usage()))
-    book.tell(ToolDecided("call_0", allowed=False))
+    book = Playbook(searchable()).begin().tell(*searching(), ModelEnded("tool_calls", Usage()))
+    book.tell(ToolDecided("call_0", "deny"))
 
-    assert book.of(RunSearch) == []
+    assert book.of(RunTool) == []
     assert "not permitted" in book.of(CallModel)[-1].payload["messages"][-1]["content"]
 
 
 def test_denied_result_never_reaches_the_prompt() -> None:
-    book = Playbook(request(file_search=SEARCH)).begin().tell(*searching(), ModelEnded("tool_calls", Usage()))
-    book.tell(ToolDecided("call_0", allowed=True), Searched("call_0", (), admitted=False))
+    book = Playbook(searchable()).begin().tell(*searching(), ModelEnded("tool_calls", Usage()))
+    book.tell(ToolDecided("call_0", "allow"), ToolRan("call_0", None))
 
     assert "28 days" not in json.dumps(book.of(CallModel)[-1].payload)
 
@@ -265,20 +258,21 @@ def test_search_arguments_other_than_the_query_are_ignored() -> None:
             "max_num_results": 50,
         }
     )
-    book = Playbook(request(file_search=SEARCH)).begin()
+    book = Playbook(searchable()).begin()
     book.tell(
         CallOpened(0, "c", "file_search"),
         ArgumentsWritten(0, arguments),
         ModelEnded("tool_calls", Usage()),
-        ToolDecided("c", allowed=True),
+        ToolDecided("c", "allow"),
     )
 
-    assert book.of(RunSearch) == [RunSearch("c", "leave", SEARCH)]
+    (run,) = book.of(RunTool)
+    assert (run.call.call_id, run.call.arguments, run.call.tool) == ("c", {"query": "leave"}, SEARCH)
 
 
 @pytest.mark.parametrize("arguments", ["", "not json", "[]", '{"q": "x"}', '{"query": 7}', '{"query": " "}'])
 def test_search_with_unusable_arguments_fails_and_the_loop_goes_on(arguments: str) -> None:
-    book = Playbook(request(file_search=SEARCH)).begin()
+    book = Playbook(searchable()).begin()
     book.tell(
         CallOpened(0, "c", "file_search"), ArgumentsWritten(0, arguments), ModelEnded("tool_calls", Usage())
     )
@@ -332,14 +326,14 @@ def test_call_without_arguments_has_the_empty_object(written: list[ArgumentsWrit
 
 
 def test_search_beside_a_function_call_runs_and_then_the_response_ends() -> None:
-    book = Playbook(request(client_tools=(WEATHER,), file_search=SEARCH)).begin()
+    book = Playbook(searchable(client_tools=(WEATHER,))).begin()
     book.tell(
         *searching(slot=0),
         CallOpened(1, "b", "weather"),
         ArgumentsWritten(1, "{}"),
         ModelEnded("tool_calls", Usage()),
     )
-    book.tell(ToolDecided("call_0", allowed=True), Searched("call_0", (passage(),), admitted=True))
+    book.tell(ToolDecided("call_0", "allow"), ToolRan("call_0", ToolResult((passage(),))))
     check_stream(book.events)
 
     assert [item["type"] for item in book.of(Finish)[0].response["output"]] == [
@@ -367,29 +361,27 @@ def test_file_search_that_was_not_offered_is_not_run() -> None:
 
 
 def test_max_tool_calls_counts_within_one_parallel_batch() -> None:
-    book = Playbook(request(file_search=SEARCH, max_tool_calls=1)).begin()
+    book = Playbook(searchable(max_tool_calls=1)).begin()
     book.tell(*searching(slot=0), *searching(slot=1, query="more"), ModelEnded("tool_calls", Usage()))
-    book.tell(ToolDecided("call_0", allowed=True), Searched("call_0", (), admitted=True))
+    book.tell(ToolDecided("call_0", "allow"), ToolRan("call_0", ToolResult(())))
 
-    assert len(book.of(RunSearch)) == 1
+    assert len(book.of(RunTool)) == 1
     assert "tools" not in book.of(CallModel)[-1].payload
 
 
 def test_loop_ends_when_the_model_calls_for_ever() -> None:
-    book = Playbook(request(file_search=SEARCH), limits=Limits(max_rounds=3, max_tool_calls=99)).begin()
+    book = Playbook(searchable(), limits=Limits(max_rounds=3, max_tool_calls=99)).begin()
     while not book.of(Finish):
         book.tell(*searching(), ModelEnded("tool_calls", Usage()))
         if book.state.phase is Phase.DECIDING:
-            book.tell(
-                ToolDecided("call_0", allowed=True), Searched("call_0", (), admitted=True), ModelOpened()
-            )
+            book.tell(ToolDecided("call_0", "allow"), ToolRan("call_0", ToolResult(())), ModelOpened())
     check_stream(book.events)
 
     assert len(book.of(CallModel)) == 3
 
 
 def test_what_the_quota_grants_bounds_the_response_and_is_what_it_says_of_itself() -> None:
-    asked = request(file_search=SEARCH, max_output_tokens=100)
+    asked = searchable(max_output_tokens=100)
     book = Playbook(asked, limits=Limits(max_rounds=3))
     book.tell(
         Requested(asked, ResponseId("resp_1"), "acme", "alice"),
@@ -402,7 +394,7 @@ def test_what_the_quota_grants_bounds_the_response_and_is_what_it_says_of_itself
 
 
 def test_length_makes_the_response_incomplete_and_runs_nothing() -> None:
-    book = Playbook(request(file_search=SEARCH, max_output_tokens=16)).begin()
+    book = Playbook(searchable(max_output_tokens=16)).begin()
     book.tell(
         TextWritten("A long"),
         CallOpened(0, "c", "file_search"),
@@ -444,14 +436,14 @@ def test_failure_in_mid_stream_closes_items_stores_failed_and_says_so() -> None:
 
 def test_policy_failure_in_mid_loop_fails_the_response() -> None:
     book = (
-        Playbook(request(file_search=SEARCH))
+        Playbook(searchable())
         .begin()
         .tell(*searching(), ModelEnded("tool_calls", Usage()), Failed(PolicyUnavailable("down")))
     )
     check_stream(book.events)
 
     assert book.of(Finish)[0].response["error"]["code"] == "policy_unavailable"
-    assert book.of(RunSearch) == []
+    assert book.of(RunTool) == []
 
 
 def test_response_that_could_not_be_stored_never_claims_completed() -> None:
@@ -530,11 +522,11 @@ def test_every_phase_has_its_transitions() -> None:
 
 def test_remaining_tokens_are_what_the_next_round_may_use() -> None:
     book = (
-        Playbook(request(file_search=SEARCH, max_output_tokens=100))
+        Playbook(searchable(max_output_tokens=100))
         .begin()
         .tell(*searching(), ModelEnded("tool_calls", Usage(0, 0, 30, 0)))
     )
-    book.tell(ToolDecided("call_0", allowed=True), Searched("call_0", (), admitted=True))
+    book.tell(ToolDecided("call_0", "allow"), ToolRan("call_0", ToolResult(())))
 
     assert [call.payload["max_tokens"] for call in book.of(CallModel)] == [100, 70]
 
@@ -567,12 +559,16 @@ ends = st.one_of(
 
 
 @settings(max_examples=300)
-@given(turns=st.lists(st.tuples(fragments, ends), min_size=1, max_size=6))
+@given(
+    turns=st.lists(st.tuples(fragments, ends), min_size=1, max_size=6),
+    verdicts=st.lists(st.sampled_from(["allow", "needs_approval", "deny"]), min_size=1, max_size=3),
+)
 def test_any_sequence_of_upstream_fragments_yields_a_valid_stream(
-    turns: list[tuple[list[object], object]],
+    turns: list[tuple[list[object], object]], verdicts: list[Any]
 ) -> None:
     book = Playbook(
-        request(client_tools=(WEATHER,), file_search=SEARCH), limits=Limits(max_rounds=4, max_tool_calls=3)
+        searchable(client_tools=(WEATHER,)),
+        limits=Limits(max_rounds=4, max_tool_calls=3),
     ).begin()
     for pieces, end in turns:
         seen: set[int] = set()
@@ -583,13 +579,14 @@ def test_any_sequence_of_upstream_fragments_yields_a_valid_stream(
                 seen.add(piece.slot)
             book.tell(piece)
         book.tell(end)
-        while book.state.phase in (Phase.DECIDING, Phase.SEARCHING):
-            call = book.state.searches[0].call_id
-            book.tell(
-                ToolDecided(call, allowed=True)
-                if book.state.phase is Phase.DECIDING
-                else Searched(call, (passage(),), admitted=True)
-            )
+        if book.state.phase is Phase.DECIDING:
+            for number, call in enumerate(book.state.tools.pending):
+                if not call.refusal:
+                    book.tell(ToolDecided(call.call_id, verdicts[number % len(verdicts)]))
+        if book.state.phase is Phase.RUNNING:
+            for call in book.state.tools.pending:
+                if not call.refusal:
+                    book.tell(ToolRan(call.call_id, ToolResult((passage(),))))
         if book.state.phase is not Phase.CALLING:
             break
         book.tell(ModelOpened())

@@ -7,27 +7,25 @@ from typing import Any
 import pytest
 from tests.orchestrator.responses.playbook import SEARCH, WEATHER, Playbook, check_stream, request
 
-from regate_orchestrator.responses.commands import CallModel, Finish
-from regate_orchestrator.responses.events import (
+from regate_orchestrator.model_events import (
     ArgumentsWritten,
     CallOpened,
-    Event,
     ModelEnded,
-    ModelOpened,
     ReasoningWritten,
     RefusalWritten,
-    Searched,
     TextWritten,
-    ToolDecided,
     Usage,
 )
+from regate_orchestrator.responses.commands import CallModel, Finish
+from regate_orchestrator.responses.events import Event, ModelOpened, ToolDecided, ToolRan
 from regate_orchestrator.responses.request import Limits
+from regate_orchestrator.responses.tools.tool import ToolResult
 
 STOP = ModelEnded("stop", Usage(3, 0, 2, 0))
 CALLED = ModelEnded("tool_calls", Usage(3, 0, 2, 0))
 UNSEEN: list[Event] = [CallOpened(0, "a", "no_such_tool"), ArgumentsWritten(0, "{}"), CALLED]
 SEARCHED: list[Event] = [CallOpened(0, "a", "file_search"), ArgumentsWritten(0, '{"query": "q"}'), CALLED]
-FOUND: list[Event] = [ToolDecided("a", allowed=True), Searched("a", (), admitted=True)]
+FOUND: list[Event] = [ToolDecided("a", "allow"), ToolRan("a", ToolResult(()))]
 OUTPUT = [
     {"id": "fc", "type": "function_call", "call_id": "a", "name": "weather", "arguments": "{}"},
     {"id": "fo", "type": "function_call_output", "call_id": "a", "output": "sunny"},
@@ -36,11 +34,11 @@ OUTPUT = [
 UNANSWERED: dict[str, tuple[dict[str, Any], list[Event]]] = {
     "a tool that there is not, in every round": ({}, [*UNSEEN, ModelOpened(), *UNSEEN]),
     "a search when no more is offered": (
-        {"file_search": SEARCH},
+        {"server_tools": (SEARCH,)},
         [*SEARCHED, *FOUND, ModelOpened(), *SEARCHED],
     ),
     "nothing": ({}, [STOP]),
-    "nothing after a search": ({"file_search": SEARCH}, [*SEARCHED, *FOUND, ModelOpened(), STOP]),
+    "nothing after a search": ({"server_tools": (SEARCH,)}, [*SEARCHED, *FOUND, ModelOpened(), STOP]),
     "reasoning alone": ({}, [ReasoningWritten("Hm."), STOP]),
     "a tool that there is not, after the output of one": (
         {"items": tuple(OUTPUT)},

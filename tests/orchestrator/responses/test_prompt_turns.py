@@ -14,18 +14,12 @@ from tests.orchestrator.responses.test_prompt import call, message, output, sear
 
 from regate_orchestrator.errors import InvalidRequest
 from regate_orchestrator.lineage import Lineage
+from regate_orchestrator.model_events import ArgumentsWritten, CallOpened, ModelEnded, Usage
 from regate_orchestrator.responses.commands import CallModel
 from regate_orchestrator.responses.context.history import prompt_item
-from regate_orchestrator.responses.events import (
-    ArgumentsWritten,
-    CallOpened,
-    ModelEnded,
-    ModelOpened,
-    Searched,
-    ToolDecided,
-    Usage,
-)
+from regate_orchestrator.responses.events import ModelOpened, ToolDecided, ToolRan
 from regate_orchestrator.responses.prompt import PromptItem, build_prompt
+from regate_orchestrator.responses.tools.tool import ToolResult
 from regate_orchestrator.rows import StoredItem
 
 
@@ -62,13 +56,13 @@ def test_parallel_calls_answered_together_are_one_turn() -> None:
 
 
 def test_searches_of_two_rounds_are_two_turns() -> None:
-    book = Playbook(request(file_search=SEARCH)).begin()
+    book = Playbook(request(server_tools=(SEARCH,))).begin()
     for call_id in ("a", "b"):
         book.tell(CallOpened(0, call_id, "file_search"), ArgumentsWritten(0, json.dumps({"query": call_id})))
         book.tell(
             ModelEnded("tool_calls", Usage()),
-            ToolDecided(call_id, allowed=True),
-            Searched(call_id, (), admitted=True),
+            ToolDecided(call_id, "allow"),
+            ToolRan(call_id, ToolResult(())),
             ModelOpened(),
         )
 
@@ -83,21 +77,21 @@ def test_searches_of_two_rounds_are_two_turns() -> None:
 
 
 def test_searches_of_one_round_are_one_turn() -> None:
-    book = Playbook(request(file_search=SEARCH)).begin()
+    book = Playbook(request(server_tools=(SEARCH,))).begin()
     for slot, call_id in enumerate(("a", "b")):
         book.tell(
             CallOpened(slot, call_id, "file_search"), ArgumentsWritten(slot, json.dumps({"query": call_id}))
         )
     book.tell(ModelEnded("tool_calls", Usage()))
-    for call_id in ("a", "b"):
-        book.tell(ToolDecided(call_id, allowed=True), Searched(call_id, (passage(),), admitted=True))
+    book.tell(ToolDecided("a", "allow"), ToolDecided("b", "allow"))
+    book.tell(*(ToolRan(call_id, ToolResult((passage(),))) for call_id in ("a", "b")))
 
     sent = book.of(CallModel)[-1].payload["messages"]
     assert shape(sent) == [("user", []), ("assistant", ["a", "b"]), ("tool", ["a"]), ("tool", ["b"])]
 
 
 def test_call_of_no_tool_and_the_search_after_it_are_two_turns() -> None:
-    book = Playbook(request(file_search=SEARCH, client_tools=(WEATHER,))).begin()
+    book = Playbook(request(server_tools=(SEARCH,), client_tools=(WEATHER,))).begin()
     book.tell(
         CallOpened(0, "a", "nonsense"),
         ArgumentsWritten(0, "{}"),
@@ -109,7 +103,7 @@ def test_call_of_no_tool_and_the_search_after_it_are_two_turns() -> None:
         ArgumentsWritten(0, '{"query": "q"}'),
         ModelEnded("tool_calls", Usage()),
     )
-    book.tell(ToolDecided("b", allowed=True), Searched("b", (), admitted=True))
+    book.tell(ToolDecided("b", "allow"), ToolRan("b", ToolResult(())))
 
     sent = book.of(CallModel)[-1].payload["messages"]
     assert shape(sent) == [

@@ -8,17 +8,9 @@ from tests.orchestrator.responses.playbook import Playbook, authorized, check_st
 from tests.orchestrator.responses.test_compacting import contents, message
 
 from regate_orchestrator.errors import StateUnavailable, UpstreamError
+from regate_orchestrator.model_events import ModelEnded, TextWritten, Usage
 from regate_orchestrator.responses.commands import CallModel, DecideContext, Finish, Refuse, Save
-from regate_orchestrator.responses.events import (
-    ClientLeft,
-    Failed,
-    ModelEnded,
-    ModelOpened,
-    Requested,
-    Saved,
-    TextWritten,
-    Usage,
-)
+from regate_orchestrator.responses.events import ClientLeft, Failed, ModelOpened, Requested, Saved
 from regate_orchestrator.responses.machine import advance
 from regate_orchestrator.responses.prompt import PromptItem
 from regate_orchestrator.responses.state import State

@@ -20,7 +20,7 @@ from regate_adapters.backend.stream.text_frame import Frame, frame_of
 from regate_adapters.backend.stream.token_usage import usage_in
 from regate_adapters.backend.stream.told_errors import read_loosely, reported, tells_error
 from regate_adapters.backend.stream.tool_slots import NotUnderstood, ToolSlots
-from regate_orchestrator.responses.events import (
+from regate_orchestrator.model_events import (
     ArgumentsWritten,
     CallOpened,
     FinishReason,

@@ -8,7 +8,7 @@ import re
 from collections.abc import Mapping
 from typing import Final
 
-from regate_orchestrator.responses.events import FinishReason
+from regate_orchestrator.model_events import FinishReason
 
 _KNOWN: Final[Mapping[str, FinishReason]] = {
     **dict.fromkeys(

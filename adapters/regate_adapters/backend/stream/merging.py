@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from regate_orchestrator.responses.events import (
+from regate_orchestrator.model_events import (
     ArgumentsWritten,
     ModelEvent,
     ReasoningWritten,

@@ -15,7 +15,7 @@ from typing import Final
 
 import orjson
 
-from regate_orchestrator.responses.events import ModelEvent, TextWritten
+from regate_orchestrator.model_events import ModelEvent, TextWritten
 
 _NAME: Final = b'"content":'
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-from regate_orchestrator.responses.events import Usage
+from regate_orchestrator.model_events import Usage
 
 _DETAILS: Final = (
     "prompt_tokens_details",

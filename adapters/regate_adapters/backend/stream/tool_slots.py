@@ -24,7 +24,7 @@ from typing import Final, TypeAlias
 
 import orjson
 
-from regate_orchestrator.responses.events import ArgumentsWritten, CallOpened, ModelEvent
+from regate_orchestrator.model_events import ArgumentsWritten, CallOpened, ModelEvent
 from regate_orchestrator.values import mint
 
 _ID: Final = re.compile(r"[!-~]{1,256}")

@@ -9,6 +9,7 @@ from typing import Literal
 from regate_gateway.http.fields import Query
 from regate_gateway.routes.responses.include import require_includable
 from regate_orchestrator.responses.context.history import Readmitted, passages_of, redacted_body
+from regate_orchestrator.responses.tools.kinds import KINDS
 from regate_orchestrator.values import JsonObject
 
 
@@ -31,7 +32,7 @@ def redacted_items(
         if direction not in (None, item.direction):
             continue
         body = redacted_body(item.body, shown=visible)
-        if body["type"] == "file_search_call" and "file_search_call.results" in include:
+        if body["type"] in KINDS and f"{body['type']}.results" in include:
             body = {
                 **body,
                 "results": [passage.as_result() for passage in passages_of(item)] if visible else [],

@@ -149,7 +149,7 @@ def read_response_request(
         stream=fields.boolean("stream", default=False),
         background=background,
         client_tools=tools.client,
-        file_search=tools.search,
+        server_tools=tools.server,
         tools_echo=tools.echo,
         tool_choice=choice.sent,
         allowed=choice.allowed,

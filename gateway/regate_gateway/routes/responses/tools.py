@@ -5,7 +5,7 @@ refused by name, never left out in silence.
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -13,8 +13,9 @@ from regate_gateway.http.fields import Fields
 from regate_gateway.routes.json_schemas import read_schema
 from regate_orchestrator.errors import InvalidRequest
 from regate_orchestrator.filters.client import read_client_filter
-from regate_orchestrator.responses.prompt import FILE_SEARCH
-from regate_orchestrator.responses.request import ClientTool, FileSearchTool
+from regate_orchestrator.responses.request import ClientTool
+from regate_orchestrator.responses.tools.file_search import FILE_SEARCH, FileSearchTool
+from regate_orchestrator.responses.tools.tool import ServerTool
 from regate_orchestrator.values import Json, JsonObject, StoreId
 
 _NAME: Final = re.compile(r"[A-Za-z0-9_-]{1,128}")
@@ -31,13 +32,18 @@ class Tools:
     """The tools of a request; `echo` is how the Response shows them."""
 
     client: tuple[ClientTool, ...] = ()
-    search: FileSearchTool | None = None
+    server: tuple[ServerTool, ...] = ()
     echo: tuple[JsonObject, ...] = ()
 
     @property
     def wires(self) -> frozenset[str]:
         """Return the names of all tools before the backend."""
-        return frozenset([*(tool.wire for tool in self.client), *([FILE_SEARCH] if self.search else [])])
+        return frozenset([*(tool.wire for tool in self.client), *self.functions])
+
+    @property
+    def functions(self) -> list[str]:
+        """Return the names by which a model calls the tools that run here."""
+        return [name for tool in self.server for name in tool.functions]
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +62,7 @@ def read_tools(fields: Fields, *, omit: Collection[str] = ()) -> Tools:
     lists its type as one to leave out.
     """
     client: dict[str, ClientTool] = {}
-    search: FileSearchTool | None = None
+    server: list[ServerTool] = []
     echo: list[JsonObject] = []
     for tool in fields.objects("tools", most=_MAX_TOOLS):
         match tool.string("type", most=64):
@@ -66,21 +72,16 @@ def read_tools(fields: Fields, *, omit: Collection[str] = ()) -> Tools:
                 echo.append(_add(client, _client_tool(tool), tool))
             case "namespace":
                 echo.append(_namespace(client, tool))
-            case "file_search":
-                if search is not None:
-                    raise InvalidRequest(
-                        "Only one 'file_search' tool is allowed; list all stores in it.",
-                        param=tool.param("type"),
-                    )
-                search = _file_search(tool)
-                echo.append(search.echo)
+            case kind if kind in _SERVER_TOOLS:
+                server.append(_SERVER_TOOLS[kind](tool, server))
+                echo.append(server[-1].echo)
             case kind:
                 message = (
                     f"Tools of type '{kind}' are not supported by this gateway; use 'function', 'custom', "
                     "'namespace' or 'file_search'."
                 )
                 raise InvalidRequest(message, param=tool.param("type"), code="unsupported_parameter")
-    return Tools(tuple(client.values()), search, tuple(echo))
+    return Tools(tuple(client.values()), tuple(server), tuple(echo))
 
 
 def is_vacuous(kind: str, tool: Fields) -> bool:
@@ -94,7 +95,7 @@ def is_vacuous(kind: str, tool: Fields) -> bool:
 
 def _add(client: dict[str, ClientTool], tool: ClientTool, place: Fields) -> JsonObject:
     """Add the tool under its wire name, and return how it is shown."""
-    if tool.wire == FILE_SEARCH or tool.wire in client:
+    if tool.wire in _SERVER_TOOLS or tool.wire in client:
         raise InvalidRequest(f"Two tools cannot have the name '{tool.name}'.", param=place.param("name"))
     client[tool.wire] = tool
     if tool.custom:
@@ -192,7 +193,10 @@ def _namespace(client: dict[str, ClientTool], tool: Fields) -> JsonObject:
     }
 
 
-def _file_search(tool: Fields) -> FileSearchTool:
+def _file_search(tool: Fields, others: Sequence[ServerTool]) -> FileSearchTool:
+    if any(other.kind is FILE_SEARCH for other in others):
+        message = "Only one 'file_search' tool is allowed; list all stores in it."
+        raise InvalidRequest(message, param=tool.param("type"))
     tool.refuse_unknown({"type", "vector_store_ids", "max_num_results", "filters", "ranking_options"})
     stores = tool.ids("vector_store_ids", most=32)
     if not stores:
@@ -204,7 +208,7 @@ def _file_search(tool: Fields) -> FileSearchTool:
     threshold, ranking = read_ranking_options(tool), tool.maybe_object("ranking_options")
     filters = tool.values.get("filters")
     echo: dict[str, Json] = {
-        "type": FILE_SEARCH,
+        "type": FILE_SEARCH.type,
         "vector_store_ids": list(stores),
         "max_num_results": limit,
         "ranking_options": {
@@ -220,6 +224,12 @@ def _file_search(tool: Fields) -> FileSearchTool:
         narrowing=read_client_filter(filters, param=tool.param("filters")),
         echo=echo,
     )
+
+
+_SERVER_TOOLS: Final[Mapping[str, Callable[[Fields, Sequence[ServerTool]], ServerTool]]] = {
+    FILE_SEARCH.type: _file_search
+}
+"""Readers of the tools that run here, by their types: each is told of those before it."""
 
 
 def read_ranking_options(fields: Fields) -> float:
@@ -262,10 +272,12 @@ def read_tool_choice(fields: Fields, tools: Tools) -> Choice:
 
 def _named(choice: Fields, kind: str, tools: Tools) -> str:
     """Return the wire name of the tool that a choice names."""
-    if kind == FILE_SEARCH:
+    if kind in _SERVER_TOOLS:
         choice.refuse_unknown({"type"})
-        found: Iterable[str] = [FILE_SEARCH] if tools.search else []
-        name = FILE_SEARCH
+        found: Iterable[str] = [
+            name for tool in tools.server if tool.kind.type == kind for name in tool.functions
+        ]
+        name = kind
     elif kind in ("function", "custom"):
         choice.refuse_unknown({"type", "name", "namespace"})
         name, namespace = choice.id("name"), choice.maybe_id("namespace")

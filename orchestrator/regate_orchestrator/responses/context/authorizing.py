@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final, cast
 
+from regate_orchestrator.authz.batches import Admitted
 from regate_orchestrator.authz.decisions import Context
 from regate_orchestrator.authz.enforcer import Enforcer
 from regate_orchestrator.errors import InvalidRequest, NotFound, NotPermitted, PolicyUnavailable
@@ -23,10 +24,11 @@ from regate_orchestrator.responses.context.history import History, history_of, p
 from regate_orchestrator.responses.context.sealing import SEALED, Sealer, kept_text, unseal
 from regate_orchestrator.responses.events import ContextDecided, Recalled, TurnAuthorized
 from regate_orchestrator.responses.message_parts import MessageParts, files_of
-from regate_orchestrator.responses.prompt import FILE_SEARCH, OUTPUTS, PromptItem, output_text
+from regate_orchestrator.responses.prompt import OUTPUTS, PromptItem, output_text
 from regate_orchestrator.responses.request import ResponseRequest
+from regate_orchestrator.responses.tools.view import tool_view
 from regate_orchestrator.retrieval.search import OpenStore, Retrieval, opened
-from regate_orchestrator.routing import MAX_OUTPUT_TOKENS, NO_STORE, route_question, serve
+from regate_orchestrator.routing import MAX_OUTPUT_TOKENS, NO_STORE, Chosen, route_question, serve
 from regate_orchestrator.rows import MAX_HISTORY_ITEMS, ItemWithParent, StoredItem, too_many_items
 from regate_orchestrator.upstream_capabilities import UpstreamCapabilities
 from regate_orchestrator.values import FileId, Json, JsonObject, StoreId
@@ -48,6 +50,18 @@ class Turn:
 
 
 @dataclass(frozen=True, slots=True)
+class _Decided:
+    ids: tuple[StoreId, ...]
+    present: Mapping[StoreId, OpenStore]
+    chosen: Chosen
+    admitted: Admitted
+    revision: str
+    passed: Passed
+    hidden: frozenset[str]
+    tool_results: tuple[JsonObject, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Authorizer:
     """Decides turns. `parts` reads the files and images inside messages."""
 
@@ -64,11 +78,42 @@ class Authorizer:
         """
         if len(recalled.earlier) + len(request.items) > MAX_HISTORY_ITEMS:
             raise too_many_items(param="input")
-        ids = () if request.file_search is None else request.file_search.store_ids
-        present = await self.retrieval.candidates_to_open(context, ids)
         sent = self._sent(context, request, recalled)
         history = history_of([*recalled.earlier, *(one for one in sent if isinstance(one, ItemWithParent))])
-        asked = await self.gate.ask(context, history, files=_files(history, sent))
+        decided = await self._decide(context, request, history, _files(history, sent))
+        stores = opened(decided.ids, decided.present, decided.admitted.stores, param="tools")
+        self.retrieval.require_models(stores)
+        if len(decided.admitted.tool_results) < len(decided.tool_results):
+            message = "The policy does not admit a function call output of this request."
+            raise NotPermitted(message, param="input")
+        await self._check_earlier(context, request, recalled, decided.passed)
+        capabilities = self.catalogue.capabilities(decided.chosen.upstream)
+        _require_taken(request, capabilities)
+        tenant, passed = context.principal.tenant, decided.passed
+        earlier = await self._earlier(recalled.earlier, passed, capabilities, tenant=tenant)
+        prompted, inputs = await self._current(request, sent, passed, capabilities, tenant=tenant)
+        authorized = TurnAuthorized(
+            upstream=decided.chosen.upstream,
+            revision=decided.revision,
+            history=tuple(earlier),
+            sent=tuple(prompted),
+            inputs=tuple(inputs),
+            lineage=_context(passed, [*earlier, *prompted]),
+            hidden=decided.hidden,
+            capabilities=capabilities,
+            alternates=decided.chosen.alternates,
+            max_output_tokens=decided.chosen.obligations.max_output_tokens,
+        )
+        items = tuple(one for position, one in enumerate(history.items) if position in passed.items)
+        return Turn(authorized, {store.row.id: store for store in stores}, items, decided.tool_results)
+
+    async def _decide(
+        self, context: Context, request: ResponseRequest, history: History, files: Sequence[FileId]
+    ) -> _Decided:
+        """Return what was decided of the turn, all in one batch. Raises the refusal of the route."""
+        ids = tuple(dict.fromkeys(store for tool in request.server_tools for store in tool.store_ids))
+        present = await self.retrieval.candidates_to_open(context, ids)
+        asked = await self.gate.ask(context, history, files=files)
         wanted: dict[str, JsonObject] = {
             store: present[store].view if store in present else {"id": ""} for store in ids
         }
@@ -84,33 +129,9 @@ class Authorizer:
                 "The policy permits this model only for responses that are not stored: send 'store': false.",
                 param="store",
             )
-        stores = opened(ids, present, admitted.stores, param="tools")
-        self.retrieval.require_models(stores)
-        if len(admitted.tool_results) < len(results):
-            raise NotPermitted(
-                "The policy does not admit a function call output of this request.", param="input"
-            )
+        revision = admitted.revision or decisions[0].revision
         passed = self.gate.read(asked, decisions[1:], admitted)
-        await self._check_earlier(context, request, recalled, passed)
-        capabilities = self.catalogue.capabilities(chosen.upstream)
-        _require_taken(request, capabilities)
-        tenant = context.principal.tenant
-        earlier = await self._earlier(recalled.earlier, passed, capabilities, tenant=tenant)
-        prompted, inputs = await self._current(request, sent, passed, capabilities, tenant=tenant)
-        authorized = TurnAuthorized(
-            upstream=chosen.upstream,
-            revision=admitted.revision or decisions[0].revision,
-            history=tuple(earlier),
-            sent=tuple(prompted),
-            inputs=tuple(inputs),
-            lineage=_context(passed, [*earlier, *prompted]),
-            hidden=hidden,
-            capabilities=capabilities,
-            alternates=chosen.alternates,
-            max_output_tokens=chosen.obligations.max_output_tokens,
-        )
-        items = tuple(one for position, one in enumerate(history.items) if position in passed.items)
-        return Turn(authorized, {store.row.id: store for store in stores}, items, results)
+        return _Decided(ids, present, chosen, admitted, revision, passed, hidden, results)
 
     async def decide_again(
         self, context: Context, turn: Turn, lineage: Lineage
@@ -182,8 +203,7 @@ class Authorizer:
     async def _hidden(self, context: Context, request: ResponseRequest) -> frozenset[str]:
         """Return the tools, by wire name, that the policy does not let the model see; see `hidden_tools`."""
         offered = {tool.wire: "function" for tool in request.client_tools}
-        if request.file_search is not None:
-            offered[FILE_SEARCH] = FILE_SEARCH
+        offered |= {name: tool.kind.type for name, tool in request.server_functions.items()}
         return await hidden_tools(self.enforcer, context, offered)
 
     async def _check_earlier(
@@ -336,17 +356,6 @@ async def hidden_tools(enforcer: Enforcer, context: Context, offered: Mapping[st
     if not isinstance(visible, list | tuple):
         raise PolicyUnavailable("regate/tool/visible is not a set")
     return frozenset(offered) - frozenset(name for name in visible if isinstance(name, str))
-
-
-def tool_view(kind: str, name: str, arguments: JsonObject | None = None) -> JsonObject:
-    """Return a tool, or a call of it, as policies see it (`rego/schemas/input/tool_call.json`)."""
-    return {
-        "type": kind,
-        "server_label": "",
-        "name": name,
-        "arguments": arguments or {},
-        "side_effect": False,
-    }
 
 
 def withheld_refused(*, param: str | None = None) -> NotPermitted:

@@ -12,10 +12,12 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import cast
 
-from regate_orchestrator.lineage import ChunkSource, Source, SourceKey, all_of, touching
-from regate_orchestrator.responses.prompt import WITHHELD, Passage, PromptItem
+from regate_orchestrator.lineage import Source, SourceKey, all_of, touching
+from regate_orchestrator.responses.prompt import WITHHELD, PromptItem
+from regate_orchestrator.responses.tools.kinds import KINDS
+from regate_orchestrator.responses.tools.passage import Passage, stored_passage, stored_source
 from regate_orchestrator.rows import ItemWithParent, ResponseRow, StoredItem
-from regate_orchestrator.values import FileId, JsonObject, StoreId
+from regate_orchestrator.values import JsonObject
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +55,7 @@ def history_of(items: Iterable[ItemWithParent]) -> History:
     sources = all_of(one.item.lineage for one in listed)
     for one in listed:
         for result in one.item.results:
-            sources.setdefault(_key(result), _source(result))
+            sources.setdefault(_key(result), stored_source(result))
     return History(listed, sources)
 
 
@@ -96,6 +98,8 @@ def redacted_body(body: JsonObject, *, shown: bool) -> JsonObject:
     """
     if shown:
         return body
+    if (kind := KINDS.get(cast("str", body["type"]))) is not None:
+        return kind.withheld(body)
     body = dict(body)
     match body["type"]:
         case "message":
@@ -111,8 +115,6 @@ def redacted_body(body: JsonObject, *, shown: bool) -> JsonObject:
             body["arguments"] = "{}"
         case "custom_tool_call":
             body["input"] = ""
-        case "file_search_call":
-            body["queries"] = []
         case "function_call_output" | "custom_tool_call_output":
             body["output"] = WITHHELD
         case "reasoning":
@@ -123,33 +125,9 @@ def redacted_body(body: JsonObject, *, shown: bool) -> JsonObject:
 
 
 def passages_of(item: StoredItem) -> tuple[Passage, ...]:
-    """Return what a stored `file_search_call` found, as far as it is still with it."""
-    return tuple(
-        Passage(
-            source=_source(result),
-            filename=cast("str", result["filename"]),
-            text=cast("str", result["text"]),
-            score=cast("float", result["score"]),
-            attributes=cast("JsonObject", result["attributes"]),
-        )
-        for result in item.results
-    )
-
-
-def stored_result(passage: Passage) -> JsonObject:
-    """Return a passage as it is stored with the item that found it."""
-    return {
-        **passage.as_result(),
-        "store_id": passage.source.store_id,
-        "chunk_id": passage.source.chunk_id,
-        "stamp": passage.source.stamp,
-    }
-
-
-def _source(result: JsonObject) -> ChunkSource:
-    store, file = cast("StoreId", result["store_id"]), cast("FileId", result["file_id"])
-    return ChunkSource(store, file, cast("str", result["chunk_id"]), cast("JsonObject", result["stamp"]))
+    """Return what a stored call found, as far as it is still with it."""
+    return tuple(map(stored_passage, item.results))
 
 
 def _key(result: JsonObject) -> SourceKey:
-    return _source(result).key
+    return stored_source(result).key

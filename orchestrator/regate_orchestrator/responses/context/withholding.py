@@ -27,12 +27,12 @@ def withhold(state: State, items: frozenset[str], sources: frozenset[SourceKey])
     def left(prompted: tuple[PromptItem, ...]) -> tuple[PromptItem, ...]:
         return tuple(_left(item, items, sources, rests_on_denied) for item in prompted)
 
-    return replace(
-        state,
-        history=left(state.history),
-        prompted=left(state.prompted),
-        kept_apart=left(state.kept_apart),
-        lineage=state.lineage.without(sources),
+    context = state.context
+    return state.with_context(
+        history=left(context.history),
+        prompted=left(context.prompted),
+        kept_apart=left(context.kept_apart),
+        lineage=context.lineage.without(sources),
     )
 
 

@@ -1,5 +1,4 @@
-"""The output: the Response object and the events that announce it, built item by item. The machine's pen;
-decides nothing.
+"""The output: the Response object and the events that announce it, built item by item. Decides nothing.
 
 Ids and indexes are minted once, at `response.output_item.added`, and never change; the final `output` is the
 very list that was streamed (OpenAI API reference, "Responses streaming events"; Open Responses, "Response").
@@ -11,9 +10,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Final, Literal, TypeAlias
 
+from regate_orchestrator.model_events import Usage
 from regate_orchestrator.responses.arguments import text_among
-from regate_orchestrator.responses.events import Usage
 from regate_orchestrator.responses.request import ClientTool, ResponseRequest
+from regate_orchestrator.responses.tools.tool import ServerTool
 from regate_orchestrator.values import Json, JsonObject, ResponseId
 
 ItemStatus: TypeAlias = Literal["in_progress", "searching", "completed", "incomplete", "failed"]
@@ -43,12 +43,12 @@ class Emitter:
     written: tuple[JsonObject, ...] = ()
 
     def write(self, kind: str, **members: Json) -> Emitter:
-        """Return the pen after writing one event."""
+        """Return the emitter after writing one event."""
         event: JsonObject = {"type": kind, "sequence_number": self.sequence, **members}
         return Emitter(self.sequence + 1, (*self.written, event))
 
     def handed_over(self) -> Emitter:
-        """Return the pen with nothing written."""
+        """Return the emitter with nothing written."""
         return replace(self, written=())
 
 
@@ -191,8 +191,8 @@ class OpenReasoning:
 
 @dataclass(frozen=True, slots=True)
 class OpenCall:
-    """A tool call being written. `tool` is the client's tool that is called; None for a search of ours, and
-    for a tool that is not offered.
+    """A tool call being written. `tool` is the client's tool that is called, `server_tool` the one that runs
+    here; neither for a tool that is not offered.
 
     `index` is None for a call that the client never sees: of a tool that was not offered, or one over the
     limit.
@@ -203,6 +203,7 @@ class OpenCall:
     call_id: str
     name: str
     tool: ClientTool | None = None
+    server_tool: ServerTool | None = None
     arguments: Text = field(default_factory=Text)
 
     def item(self, status: ItemStatus) -> JsonObject:
@@ -227,16 +228,3 @@ def free_text(arguments: str) -> str:
     """
     text = text_among(arguments, "input")
     return arguments if text is None else text
-
-
-def search_item(
-    identifier: str, status: ItemStatus, queries: list[str], results: list[JsonObject] | None
-) -> JsonObject:
-    """Return a `file_search_call` item; `results` is None unless the client asked for them."""
-    return {
-        "id": identifier,
-        "type": "file_search_call",
-        "status": status,
-        "queries": queries,
-        "results": results,
-    }

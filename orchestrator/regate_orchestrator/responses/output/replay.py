@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Final, cast
 
 from regate_orchestrator.responses.output.emitter import Emitter
+from regate_orchestrator.responses.tools.kinds import KINDS
 from regate_orchestrator.values import Json, JsonObject
 
 _TERMINAL: Final = ("completed", "incomplete", "failed")
@@ -40,7 +41,7 @@ def events_of(response: JsonObject) -> list[JsonObject]:
 
 
 def _item(emitter: Emitter, index: int, item: JsonObject) -> Emitter:
-    kind = item["type"]
+    kind = cast("str", item["type"])
     emitter = emitter.write("response.output_item.added", output_index=index, item=_empty(item))
     place: dict[str, Json] = {"item_id": item["id"], "output_index": index}
     match kind:
@@ -62,15 +63,11 @@ def _item(emitter: Emitter, index: int, item: JsonObject) -> Emitter:
         case "custom_tool_call":
             emitter = emitter.write("response.custom_tool_call_input.delta", **place, delta=item["input"])
             emitter = emitter.write("response.custom_tool_call_input.done", **place, input=item["input"])
-        case "file_search_call":
-            emitter = emitter.write("response.file_search_call.in_progress", **place).write(
-                "response.file_search_call.searching", **place
-            )
-            emitter = (
-                emitter.write("response.file_search_call.completed", **place)
-                if item["status"] == "completed"
-                else emitter
-            )
+        case _ if kind in KINDS:
+            stem, tool = f"response.{kind}", KINDS[kind]
+            emitter = emitter.write(f"{stem}.in_progress", **place).write(f"{stem}.{tool.progress}", **place)
+            if item["status"] == "completed":
+                emitter = emitter.write(f"{stem}.completed", **place)
         case _:
             pass
     return emitter.write("response.output_item.done", output_index=index, item=item)
@@ -133,8 +130,8 @@ def _empty(item: JsonObject) -> JsonObject:
             empty["arguments"] = ""
         case "custom_tool_call":
             empty["input"] = ""
-        case "file_search_call":
-            empty |= {"queries": [], "results": None}
+        case str(kind) if kind in KINDS:
+            return KINDS[kind].empty(empty)
         case _:
             return item
     return empty

@@ -1,0 +1,148 @@
+"""Calls, as the model writes them: of the client's tools, of tools that run here, and of tools that there are
+not. A part of the assembler.
+
+A call that the client never sees is answered to the model alone; one of a tool that runs here is pending once
+its turn has ended (`tools/steps.py`).
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from typing import Final, cast
+
+from regate_orchestrator.model_events import CallOpened
+from regate_orchestrator.responses.output.emitter import ItemStatus, OpenCall, free_text
+from regate_orchestrator.responses.output.items import add_item, finish_item
+from regate_orchestrator.responses.prompt import PromptItem
+from regate_orchestrator.responses.request import ClientTool
+from regate_orchestrator.responses.state import State
+from regate_orchestrator.responses.tools.tool import ServerTool, ToolCall
+from regate_orchestrator.values import Json, mint
+
+_TOOL_NAME: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
+_NO_SUCH_TOOL: Final = "There is no such tool. Use only the tools that were offered."
+
+
+def offered_tools(state: State) -> dict[str, ClientTool]:
+    """Return the client's tools that the model may call, by wire name: those that policy shows and
+    `tool_choice` permits.
+    """
+    request = state.request
+    if request.tool_choice == "none":
+        return {}
+    hidden = state.turn.hidden
+    return {
+        tool.wire: tool
+        for tool in request.client_tools
+        if tool.wire not in hidden and request.permits(tool.wire)
+    }
+
+
+def call_limit(state: State) -> int:
+    """Return how many calls of tools that run here the response may make: the client's limit or the
+    operator's, whichever is lower.
+    """
+    asked = state.request.max_tool_calls
+    return state.limits.max_tool_calls if asked is None else min(asked, state.limits.max_tool_calls)
+
+
+def open_call(state: State, event: CallOpened) -> State:
+    """Return the state with one more open call, announced unless the client is not to see it."""
+    index, tool, server = len(state.output.items), None, state.tools.offered.get(event.name)
+    if server is not None and state.tools.opened < call_limit(state):
+        call = OpenCall(mint(server.kind.id_prefix), index, event.call_id, event.name, server_tool=server)
+        kind = server.kind
+        state = add_item(state, kind.item(call.id, "in_progress", None, None))
+        state = state.told(f"response.{kind.item_type}.in_progress", item_id=call.id, output_index=index)
+        state = state.with_tools(opened=state.tools.opened + 1)
+    elif (tool := offered_tools(state).get(event.name)) is not None:
+        prefix = "ctc_" if tool.custom else "fc_"
+        call = OpenCall(mint(prefix), index, event.call_id, event.name, tool)
+        state = add_item(state, call.item("in_progress"))
+    else:
+        call = OpenCall(mint("fc_"), None, event.call_id, event.name)
+    return state.with_output(calls={**state.output.calls, event.slot: call})
+
+
+def write_arguments(state: State, slot: int, piece: str) -> State:
+    """Return the state after a piece of a call's arguments. The free text of a custom tool is known only when
+    its arguments are whole.
+    """
+    call = state.output.calls.get(slot)
+    if call is None or not piece:
+        return state
+    if call.tool is not None and not call.tool.custom:
+        place: dict[str, Json] = {"item_id": call.id, "output_index": call.index}
+        state = state.told("response.function_call_arguments.delta", **place, delta=piece)
+    written = replace(call, arguments=call.arguments + piece)
+    return state.with_output(calls={**state.output.calls, slot: written})
+
+
+def close_calls(state: State, *, cut: bool) -> State:
+    """Return the state without open calls; those of tools that run here are pending, unless the turn was cut.
+
+    Only the call being written when the turn was cut can lack a part of its arguments.
+    """
+    slots = sorted(state.output.calls)
+    for slot in slots:
+        call = state.output.calls[slot]
+        whole = not cut or (slot != slots[-1] and call.server_tool is None)
+        state = _close_call(state, call, "completed" if whole else "incomplete")
+    return state.with_output(calls={})
+
+
+def abandon_calls(state: State) -> State:
+    """Return the state with every call closed as incomplete, pending ones included."""
+    for slot in sorted(state.output.calls):
+        state = _close_call(state, state.output.calls[slot], "incomplete")
+    for call in state.tools.pending:
+        state = finish_item(state, call.index, call.item("incomplete"))
+    return state.with_output(calls={}).with_tools(pending=())
+
+
+def _close_call(state: State, call: OpenCall, status: ItemStatus) -> State:
+    if call.index is None:
+        return _answer_unseen(state, call)
+    if call.server_tool is not None:
+        return _close_server_call(state, call, call.index, call.server_tool, status)
+    return _close_client_call(state, call, call.index, status)
+
+
+def _answer_unseen(state: State, call: OpenCall) -> State:
+    name = call.name if _TOOL_NAME.fullmatch(call.name) else "unknown_tool"
+    body = {**replace(call, name=name).item("completed"), "arguments": "{}"}
+    server = state.request.server_functions.get(call.name)
+    note = _NO_SUCH_TOOL if server is None else server.kind.notes.no_more
+    return state.prompted(PromptItem(body, note=note, lineage=state.context.lineage, turn=state.round))
+
+
+def _close_server_call(
+    state: State, call: OpenCall, index: int, tool: ServerTool, status: ItemStatus
+) -> State:
+    if status != "completed":
+        return finish_item(state, index, tool.kind.item(call.id, "incomplete", None, None))
+    arguments = tool.kind.read(str(call.arguments))
+    refusal = tool.kind.notes.bad_arguments if arguments is None else ""
+    pending = ToolCall(tool, call.name, index, call.id, call.call_id, arguments, refusal)
+    return state.with_tools(pending=(*state.tools.pending, pending))
+
+
+def _close_client_call(state: State, call: OpenCall, index: int, status: ItemStatus) -> State:
+    place: dict[str, Json] = {"item_id": call.id, "output_index": index}
+    custom = call.tool is not None and call.tool.custom
+    whole = status == "completed"
+    if whole and call.tool is not None and not custom and not str(call.arguments).strip():
+        # Some backends write nothing where there are no arguments; clients, and backends that read it again,
+        # want JSON.
+        state = state.told("response.function_call_arguments.delta", **place, delta="{}")
+        call = replace(call, arguments=call.arguments + "{}")
+    item = call.item(status)
+    if whole and custom:
+        text = free_text(str(call.arguments))
+        state = state.told("response.custom_tool_call_input.delta", **place, delta=text)
+        state = state.told("response.custom_tool_call_input.done", **place, input=text)
+    elif whole:
+        name, arguments = cast("str", item["name"]), str(call.arguments)
+        state = state.told("response.function_call_arguments.done", **place, name=name, arguments=arguments)
+    return finish_item(state, index, item)

@@ -1,0 +1,40 @@
+"""Runs `file_search`: the gated retrieval, over the stores that the turn opened."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import cast
+
+from regate_orchestrator.authz.decisions import Context
+from regate_orchestrator.responses.tools.file_search import FileSearchTool
+from regate_orchestrator.responses.tools.passage import Passage
+from regate_orchestrator.responses.tools.tool import ToolCall, ToolResult
+from regate_orchestrator.retrieval.search import Hit, OpenStore, Retrieval, Search, hit_attributes
+from regate_orchestrator.values import StoreId
+
+
+@dataclass(frozen=True, slots=True)
+class FileSearchRunner:
+    """Searches the stores of the turn."""
+
+    retrieval: Retrieval
+
+    async def run(self, context: Context, call: ToolCall, stores: Mapping[StoreId, OpenStore]) -> ToolResult:
+        """Return the passages that were found, each of them admitted."""
+        tool, arguments = cast("FileSearchTool", call.tool), call.arguments or {}
+        search = Search((cast("str", arguments["query"]),), tool.narrowing, tool.limit, tool.threshold)
+        hits = await self.retrieval.search(context, [stores[store] for store in tool.store_ids], search)
+        return ToolResult(
+            passages=tuple(map(_passage, hits)),
+            size=sum(len(hit.candidate.text.encode()) for hit in hits),
+            labels=frozenset(
+                label
+                for hit in hits
+                for label in cast("Sequence[str]", hit.candidate.stamp.get("labels", ()))
+            ),
+        )
+
+
+def _passage(hit: Hit) -> Passage:
+    return Passage(hit.source, hit.filename, hit.candidate.text, hit.candidate.score, hit_attributes(hit))
