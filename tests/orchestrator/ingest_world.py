@@ -14,7 +14,7 @@ from typing import Any
 from tests.orchestrator.scripted import ANN, Compass
 
 from regate_adapters.state.store import SqlStateStore
-from regate_adapters.vector.memory import MemoryVectorStore
+from regate_adapters.vector.memory.store import MemoryVectorStore
 from regate_orchestrator.documents.ingestion import Ingestion, Pace
 from regate_orchestrator.errors import VectorStoreUnavailable
 from regate_orchestrator.filters.expression import Everything, FilterPlan

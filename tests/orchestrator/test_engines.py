@@ -7,7 +7,7 @@ from __future__ import annotations
 import pytest
 
 from regate_adapters.testing.vector.suite import SCHEMA, Check, hostile_chunks, vector_store_conformance
-from regate_adapters.vector.memory import MemoryVectorStore
+from regate_adapters.vector.memory.store import MemoryVectorStore
 from regate_orchestrator.authz.decisions import Allow
 from regate_orchestrator.errors import PolicyUnavailable, VectorStoreUnavailable
 from regate_orchestrator.filters.expression import Everything, Nothing

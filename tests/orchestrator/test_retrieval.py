@@ -15,7 +15,7 @@ from tests.orchestrator.scripted import ANN, CONTEXT, NOW, Compass, Counts, Poli
 
 from regate_adapters.opa.caching import CachingEngine
 from regate_adapters.state.store import SqlStateStore
-from regate_adapters.vector.memory import MemoryVectorStore
+from regate_adapters.vector.memory.store import MemoryVectorStore
 from regate_orchestrator.authz.enforcer import Enforcer
 from regate_orchestrator.errors import (
     FilterNotExpressible,

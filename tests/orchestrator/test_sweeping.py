@@ -11,7 +11,7 @@ import pytest
 
 from regate_adapters.files.blobs.disk import DiskBlobStore
 from regate_adapters.state.store import SqlStateStore
-from regate_adapters.vector.memory import MemoryVectorStore
+from regate_adapters.vector.memory.store import MemoryVectorStore
 from regate_orchestrator.errors import StateUnavailable, VectorStoreUnavailable
 from regate_orchestrator.filters.expression import Everything
 from regate_orchestrator.filters.schema import FieldSpec, RowSchema

@@ -15,7 +15,7 @@ from regate_adapters.testing.vector.suite import (
     vector_store_conformance,
 )
 from regate_adapters.vector.chroma.store import ChromaVectorStore
-from regate_adapters.vector.memory import MemoryVectorStore
+from regate_adapters.vector.memory.store import MemoryVectorStore
 from regate_orchestrator.filters.expression import Everything, FilterPlan, Not, expression_of, plan_of
 from regate_orchestrator.ports import Chunk, Found, Vector, VectorStore
 from regate_orchestrator.values import StoreId
