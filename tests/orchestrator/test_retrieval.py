@@ -39,7 +39,7 @@ from regate_orchestrator.filters.expression import (
     plan_of,
 )
 from regate_orchestrator.filters.schema import FieldSpec, RowSchema
-from regate_orchestrator.ports import Chunk, Embedder, Found, PolicyEngine, Vector
+from regate_orchestrator.ports import Chunk, Embedder, Found, PolicyEngine, Query, Vector
 from regate_orchestrator.principal import Principal
 from regate_orchestrator.retrieval import search as module
 from regate_orchestrator.retrieval.embedding import EmbeddingModels
@@ -67,21 +67,24 @@ class Engine(MemoryVectorStore):
     def __init__(self) -> None:
         super().__init__(CHUNKS)
         self.searches: list[tuple[FilterPlan, int]] = []
+        self.queries: list[Query] = []
         self.refuses: set[str] = set()
 
-    async def search(self, store: StoreId, vector: Vector, *, plan: FilterPlan, limit: int) -> Found:
+    async def search(self, store: StoreId, query: Query, *, plan: FilterPlan) -> Found:
         if any(repr(name) in repr(expression_of(plan)) for name in self.refuses):
             raise FilterNotExpressible(f"no way to say {self.refuses}")
-        self.searches.append((plan, limit))
-        return await super().search(store, vector, plan=plan, limit=limit)
+        self.searches.append((plan, query.limit))
+        self.queries.append(query)
+        return await super().search(store, query, plan=plan)
 
 
 class Careless(Engine):
     """A store with a defect: it applies no filter at all."""
 
-    async def search(self, store: StoreId, vector: Vector, *, plan: FilterPlan, limit: int) -> Found:
-        self.searches.append((plan, limit))
-        return await MemoryVectorStore.search(self, store, vector, plan=Everything(), limit=limit)
+    async def search(self, store: StoreId, query: Query, *, plan: FilterPlan) -> Found:
+        self.searches.append((plan, query.limit))
+        self.queries.append(query)
+        return await MemoryVectorStore.search(self, store, query, plan=Everything())
 
 
 class World:
@@ -214,6 +217,16 @@ async def test_store_of_a_model_that_is_gone_is_refused_and_its_vectors_are_comp
         )
 
     assert (refused.value.code, world.vectors.searches) == ("embedding_model_not_configured", [])
+
+
+async def test_each_text_is_searched_by_its_own_vector(world: World) -> None:
+    await world.put("a", [0, 90])
+    used = world.retrieval()
+    stores = await used.open(CONTEXT, [VS], param="tools")
+    await used.search(CONTEXT, stores, Search(("0", "90"), ALWAYS, 2))
+
+    asked = [(query.text, tuple(query.vector), query.mode) for query in world.vectors.queries]
+    assert asked == [(text, direction(int(text)), "vector") for text in ("0", "90")]
 
 
 async def test_each_store_is_searched_with_its_own_model(world: World) -> None:
@@ -391,8 +404,8 @@ class Moving(Engine):
         super().__init__()
         self.after: list[Callable[[], Awaitable[None]]] = []
 
-    async def search(self, store: StoreId, vector: Vector, *, plan: FilterPlan, limit: int) -> Found:
-        found = await super().search(store, vector, plan=plan, limit=limit)
+    async def search(self, store: StoreId, query: Query, *, plan: FilterPlan) -> Found:
+        found = await super().search(store, query, plan=plan)
         if self.after:
             await self.after.pop(0)()
         return found
@@ -450,10 +463,10 @@ async def test_a_search_does_not_go_on_for_ever_in_a_store_that_never_rests(worl
 
 async def test_a_store_that_is_deleted_in_mid_search_has_nothing(world: World) -> None:
     class Dropped(Engine):
-        async def search(self, store: StoreId, vector: Vector, *, plan: FilterPlan, limit: int) -> Found:
+        async def search(self, store: StoreId, query: Query, *, plan: FilterPlan) -> Found:
             await world.state.delete_store(ANN, VS)
             await self.drop(VS)
-            return await super().search(store, vector, plan=plan, limit=limit)
+            return await super().search(store, query, plan=plan)
 
     world.vectors = Dropped()
     await world.vectors.create(VS, dimensions=2)
@@ -464,7 +477,7 @@ async def test_a_store_that_is_deleted_in_mid_search_has_nothing(world: World) -
 
 async def test_an_engine_that_fails_is_no_empty_store(world: World) -> None:
     class Failing(Engine):
-        async def search(self, store: StoreId, vector: Vector, *, plan: FilterPlan, limit: int) -> Found:
+        async def search(self, store: StoreId, query: Query, *, plan: FilterPlan) -> Found:
             raise VectorStoreUnavailable("down")
 
     world.vectors = Failing()

@@ -12,7 +12,16 @@ from regate_orchestrator.ports.files import BlobStore, Extractor, UnreadableFile
 from regate_orchestrator.ports.observation import AuditLog, Meter, Unmetered
 from regate_orchestrator.ports.policy import Answer, Planned, PolicyEngine
 from regate_orchestrator.ports.quota import Allowance, Counted, Exhausted, QuotaCounter
-from regate_orchestrator.ports.retrieval import Candidate, Chunk, Embedder, Found, Vector, VectorStore
+from regate_orchestrator.ports.retrieval import (
+    Candidate,
+    Chunk,
+    Embedder,
+    Found,
+    Mode,
+    Query,
+    Vector,
+    VectorStore,
+)
 from regate_orchestrator.ports.state import (
     AttachmentState,
     ConversationState,
@@ -46,9 +55,11 @@ __all__ = [
     "KeyState",
     "LiveFile",
     "Meter",
+    "Mode",
     "Planned",
     "PolicyEngine",
     "PromptState",
+    "Query",
     "QuotaCounter",
     "ResponseState",
     "Rows",

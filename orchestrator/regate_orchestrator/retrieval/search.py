@@ -34,9 +34,9 @@ from regate_orchestrator.ports import (
     Found,
     LiveFile,
     Meter,
+    Query,
     StateStore,
     Unmetered,
-    Vector,
     VectorStore,
 )
 from regate_orchestrator.retrieval.embedding import EmbeddingModels
@@ -196,8 +196,9 @@ class Retrieval:
         best: dict[tuple[StoreId, FileId, int], Hit] = {}
         for store in stores:
             search_plan = await self._way(context, store)
-            for vector in vectors[store.row.embedder]:
-                for hit in await self._search_one(context, store, vector, search, search_plan):
+            for text, vector in zip(search.queries, vectors[store.row.embedder], strict=True):
+                query = Query(vector, search.limit, text)
+                for hit in await self._search_one(context, store, query, search, search_plan):
                     place = (hit.store_id, hit.candidate.file_id, hit.candidate.index)
                     if place not in best or hit.candidate.score > best[place].candidate.score:
                         best[place] = hit
@@ -228,7 +229,7 @@ class Retrieval:
         )
 
     async def _search_one(
-        self, context: Context, store: OpenStore, vector: Vector, search: Search, search_plan: _SearchPlan
+        self, context: Context, store: OpenStore, query: Query, search: Search, search_plan: _SearchPlan
     ) -> list[Hit]:
         """Return the best admitted hits, looking further until there are enough or no candidate is left. Each
         candidate is decided once.
@@ -242,7 +243,9 @@ class Retrieval:
         while True:
             try:
                 found = await self._vectors.search(
-                    store.row.id, vector, plan=narrow(search_plan.plan, search.narrowing), limit=want
+                    store.row.id,
+                    replace(query, limit=want),
+                    plan=narrow(search_plan.plan, search.narrowing),
                 )
             except VectorStoreUnavailable:
                 if await self._state.store(context.principal, store.row.id) is None:

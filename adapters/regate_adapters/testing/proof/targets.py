@@ -30,7 +30,7 @@ from regate_adapters.testing.proof.rows import SCHEMA
 from regate_adapters.vector.registry import KINDS
 from regate_orchestrator.filters.evaluate import holds
 from regate_orchestrator.filters.expression import FilterPlan, expression_of
-from regate_orchestrator.ports import Chunk, VectorStore
+from regate_orchestrator.ports import Chunk, Query, VectorStore
 from regate_orchestrator.rows import FileRow
 from regate_orchestrator.values import FileId, StoreId
 
@@ -130,7 +130,7 @@ class StoreTarget:
 
     async def matching(self, plan: FilterPlan) -> frozenset[str]:
         """Return the rows that a search with the plan finds."""
-        found = await self._store.search(self._place, _VECTOR, plan=plan, limit=self._limit)
+        found = await self._store.search(self._place, Query(_VECTOR, limit=self._limit), plan=plan)
         return frozenset(candidate.id for candidate in found.candidates)
 
 
