@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 from regate_adapters.opa.client import OpaAddress
 from regate_adapters.opa.engine import RevisionGate
@@ -22,13 +22,12 @@ from regate_gateway.config.secret import MIN_SECRET_BYTES, Secret, own_secret, s
 from regate_gateway.config.settings import Settings
 from regate_gateway.workbench.check.entrypoints import required_rules
 from regate_gateway.workbench.directory import shipped_policies
+from regate_orchestrator.authz.points import ROWS
 from regate_orchestrator.errors import ConfigurationError, StateUnavailable
 from regate_orchestrator.filters.schema import RowSchema, load_schema
 from regate_orchestrator.ports import BlobStore, VectorStore
 
 Worker = Callable[[], Coroutine[Any, Any, object]]
-
-_ROW_KINDS: Final = ("chunk", "store", "file", "prompt", "item")
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +119,7 @@ def row_schemas_in(policies: Path) -> dict[str, RowSchema]:
     """Return the schemas of all kinds of rows that the policies in the directory are about. Raises
     `ConfigurationError`.
     """
-    return {kind: load_schema(policies / "schemas" / f"{kind}.json") for kind in _ROW_KINDS}
+    return {kind: load_schema(policies / "schemas" / f"{kind}.json") for kind in ROWS}
 
 
 def sealing_secret(settings: Settings) -> Secret:

@@ -45,9 +45,9 @@ from regate_gateway.config.settings import EmbeddingModel, Settings, Vector
 from regate_gateway.http.cors import CrossOrigin
 from regate_gateway.http.middleware import Edge
 from regate_gateway.telemetry.metrics import Admissions, Metrics, Watched
-from regate_gateway.workbench.check.entrypoints import asked_rules
 from regate_orchestrator.authz.enforcer import Enforcer
 from regate_orchestrator.authz.lists import Listings
+from regate_orchestrator.authz.points import asked_rules
 from regate_orchestrator.conversations import ConversationWriter
 from regate_orchestrator.documents.attachments import Attachments
 from regate_orchestrator.documents.file_text import FileReader

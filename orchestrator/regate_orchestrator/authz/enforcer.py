@@ -38,6 +38,7 @@ from regate_orchestrator.authz.document_decisions import (
     read_answer,
 )
 from regate_orchestrator.authz.plan_records import describe, plan_digest
+from regate_orchestrator.authz.points import PRINCIPAL
 from regate_orchestrator.authz.records import decision_entry, value_entry
 from regate_orchestrator.concurrency import few_at_once
 from regate_orchestrator.errors import CallerError, PolicyUnavailable, Unauthenticated
@@ -47,9 +48,6 @@ from regate_orchestrator.ports import Answer, AuditLog, Meter, PolicyEngine, Unm
 from regate_orchestrator.principal import Principal, read_principal
 from regate_orchestrator.quota.limits import LIMITS, permits
 from regate_orchestrator.values import Clock, Json, JsonObject, RequestId, wall_clock
-
-_REASONS_RULE: Final = {Point.INGEST: "reject_reasons"}
-_STAMPED: Final = {Point.STORE: "store", Point.FILE: "file", Point.PROMPT: "prompt", Point.INGEST: "chunk"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +106,7 @@ class Enforcer:
             "method": method,
         }
         with self._waiting("ask"):
-            answer = await self._engine.ask("regate/authn/principal", document)
+            answer = await self._engine.ask(PRINCIPAL, document)
         principal = read_principal(answer.value) if answer.defined else None
         self._meter.decided("authn", allowed=principal is not None)
         if principal is None:
@@ -196,7 +194,7 @@ class Enforcer:
         document = self._input(context, question.action, question.resource, int(self._clock()))
         with self._waiting("ask"):
             answer = await self._engine.ask(f"{question.point.package}/stamp", document)
-            schema = self._schemas[_STAMPED[question.point]]
+            schema = self._schemas[str(question.point.contract.stamps)]
             if not isinstance(answer.value, Mapping):
                 raise PolicyUnavailable(f"{question.point.package}/stamp is not an object")
             stamp = dict(answer.value)
@@ -294,7 +292,7 @@ class Enforcer:
                 answer.revision, await self._decision_attributes(question, document, answer.revision, said)
             )
         with self._waiting("ask"):
-            reasons = await self._engine.ask(reasons_rule(question.point), document)
+            reasons = await self._engine.ask(question.point.reasons_rule, document)
         return Deny(answer.revision, _texts(reasons.value) if reasons.defined else ())
 
     async def _ingestible(
@@ -307,7 +305,7 @@ class Enforcer:
             answer = await self._engine.ask(DOCUMENTS_RULE, asked)
             if not answer.defined:
                 raise PolicyUnavailable(f"{DOCUMENTS_RULE} is undefined")
-            schema, tenant = self._schemas[_STAMPED[Point.INGEST]], context.principal.tenant
+            schema, tenant = self._schemas[str(Point.INGEST.contract.stamps)], context.principal.tenant
             found = read_answer(answer.value, count=len(documents), schema=schema, tenant=tenant)
         reasons = await self._document_reasons(
             asked, [place for place in range(len(documents)) if place not in found.stamps]
@@ -431,11 +429,6 @@ def policy_input(
         "principal": principal,
         **resource,
     }
-
-
-def reasons_rule(point: Point) -> str:
-    """Return the rule that says why the point denies."""
-    return f"{point.package}/{_REASONS_RULE.get(point, 'deny_reasons')}"
 
 
 def _texts(value: Json) -> tuple[str, ...]:
