@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.orchestrator.scripted import ANN, CONTEXT, NOW, Compass, Counts, Policy, Records, direction
+from tests.orchestrator.scripted import ANN, CONTEXT, NOW, Compass, Policy, Records, counted, direction
 
 from regate_adapters.opa.caching import CachingEngine
 from regate_adapters.state.store import SqlStateStore
@@ -39,6 +39,7 @@ from regate_orchestrator.filters.expression import (
     plan_of,
 )
 from regate_orchestrator.filters.schema import FieldSpec, RowSchema
+from regate_orchestrator.metrics import Metrics
 from regate_orchestrator.ports import Chunk, Embedder, Found, PolicyEngine, Query, Vector
 from regate_orchestrator.principal import Principal
 from regate_orchestrator.retrieval import search as module
@@ -92,14 +93,15 @@ class World:
 
     def __init__(self, state: SqlStateStore) -> None:
         self.state = state
-        self.policy, self.audit, self.counts = Policy(), Records(), Counts()
+        self.policy, self.audit, self.metrics = Policy(), Records(), Metrics()
         self.vectors: Engine = Engine()
         self.now = NOW
 
     def retrieval(
         self, *others: Embedder, gate: bool = False, engine: PolicyEngine | None = None
     ) -> Retrieval:
-        enforcer = Enforcer(engine or self.policy, self.audit, {}, lambda: self.now, meter=self.counts)
+        self.metrics = Metrics()
+        enforcer = Enforcer(engine or self.policy, self.audit, {}, lambda: self.now, metrics=self.metrics)
         return Retrieval(
             enforcer=enforcer,
             state=self.state,
@@ -108,7 +110,7 @@ class World:
             store_schema=STORES,
             post_filtered=frozenset({"main"} if gate else {"another"}),
             clock=lambda: self.now,
-            meter=self.counts,
+            metrics=self.metrics,
         )
 
     async def make(self) -> None:
@@ -345,9 +347,11 @@ async def test_store_with_a_defect_leaks_nothing_and_raises_the_alarm(world: Wor
 
     assert await world.found(used) == ["1"]
     assert used.mismatches == 1
-    assert world.counts.candidates == [
-        (1, 1, 1)
-    ]  # another tenant's chunk has no attachment here, so it is not even decided
+    assert counted(world.metrics, "regate_retrieval_candidates") == {
+        ("admitted",): 1,
+        ("denied",): 1,
+        ("gone",): 1,
+    }  # another tenant's chunk has no attachment here, so it is not even decided
 
 
 async def test_chunk_that_the_filter_admits_and_the_decision_denies_is_dropped_counted_and_told(
@@ -365,7 +369,7 @@ async def test_chunk_that_the_filter_admits_and_the_decision_denies_is_dropped_c
         for record in world.audit.written
         if record.get("kind") == "denied"
     ] == [(True, ["acme/closed/2", "acme/closed/3"])]
-    assert world.counts.candidates == [(1, 2, 0)]
+    assert counted(world.metrics, "regate_retrieval_candidates") == {("admitted",): 1, ("denied",): 2}
 
 
 async def test_chunk_of_a_detached_or_restamped_file_is_gone(world: World) -> None:
@@ -381,7 +385,7 @@ async def test_chunk_of_a_detached_or_restamped_file_is_gone(world: World) -> No
     world.policy.chunks = PUBLIC
 
     assert await world.found() == ["1"]
-    assert world.counts.candidates == [(1, 0, 2)]
+    assert counted(world.metrics, "regate_retrieval_candidates") == {("admitted",): 1, ("gone",): 2}
 
 
 async def test_answer_with_too_few_live_chunks_is_filled_up_from_further_away(world: World) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from regate_orchestrator.ports.backend import Backend, Catalogue, Serving
 from regate_orchestrator.ports.files import BlobStore, Extractor, UnreadableFile
-from regate_orchestrator.ports.observation import AuditLog, Meter, Unmetered
+from regate_orchestrator.ports.observation import AuditLog
 from regate_orchestrator.ports.policy import Answer, Planned, PolicyEngine
 from regate_orchestrator.ports.quota import Allowance, Counted, Exhausted, QuotaCounter
 from regate_orchestrator.ports.retrieval import (
@@ -54,7 +54,6 @@ __all__ = [
     "Found",
     "KeyState",
     "LiveFile",
-    "Meter",
     "Mode",
     "Planned",
     "PolicyEngine",
@@ -66,7 +65,6 @@ __all__ = [
     "Serving",
     "StateStore",
     "StoreState",
-    "Unmetered",
     "UnreadableFile",
     "Vector",
     "VectorStore",

@@ -29,14 +29,13 @@ from regate_orchestrator.filters.expression import (
 )
 from regate_orchestrator.filters.schema import RowSchema
 from regate_orchestrator.lineage import ChunkSource
+from regate_orchestrator.metrics import Metrics
 from regate_orchestrator.ports import (
     Candidate,
     Found,
     LiveFile,
-    Meter,
     Query,
     StateStore,
-    Unmetered,
     VectorStore,
 )
 from regate_orchestrator.retrieval.embedding import EmbeddingModels
@@ -47,7 +46,6 @@ _MAX_CONCURRENT: Final = 1_000
 _MAX_EXAMINED: Final = 100_000
 _MAX_MOVES: Final = 3
 _ABSENT_STORE: Final = StoreId("")
-_UNMETERED: Final = Unmetered()
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +126,7 @@ class Retrieval:
         store_schema: RowSchema,
         post_filtered: frozenset[str],
         clock: Clock = wall_clock,
-        meter: Meter = _UNMETERED,
+        metrics: Metrics | None = None,
     ) -> None:
         self._enforcer = enforcer
         self._state = state
@@ -137,7 +135,12 @@ class Retrieval:
         self._store_schema = store_schema
         self._gated = post_filtered
         self._clock = clock
-        self._meter = meter
+        self._candidates = (metrics or Metrics()).counter(
+            "regate_retrieval_candidates",
+            "Chunks that vector stores returned.",
+            ("outcome",),
+            rows=[("admitted",), ("denied",), ("gone",)],
+        )
         self.mismatches = 0
         """Chunks that the filter admitted and the post-check denied, by one policy at one time (I4):
         must stay 0.
@@ -324,9 +327,9 @@ class Retrieval:
         ]
         kept = {candidate.id for candidate in passed}
         denied = [candidate for candidate in present if candidate.id not in kept]
-        self._meter.examined(
-            admitted=len(passed), denied=len(denied), gone=len(found.candidates) - len(present)
-        )
+        self._candidates.add("admitted", count=len(passed))
+        self._candidates.add("denied", count=len(denied))
+        self._candidates.add("gone", count=len(found.candidates) - len(present))
         if denied:
             mismatched = await self._mismatched(context, store, denied, search_plan, admitted.revision)
             self.mismatches += mismatched
