@@ -22,7 +22,7 @@ from regate_orchestrator.authz.batches import BATCH_RULE
 from regate_orchestrator.errors import FilterNotExpressible, VectorStoreUnavailable
 from regate_orchestrator.filters.expression import Compare, FilterPlan, narrow
 from regate_orchestrator.filters.schema import RowSchema
-from regate_orchestrator.ports import Chunk
+from regate_orchestrator.ports import Chunk, Query
 from regate_orchestrator.values import FileId
 
 _CHUNKS: Final = 1_000
@@ -66,11 +66,11 @@ async def _searched(engine: Engine, plan: FilterPlan, vector: list[float]) -> st
     guarded = narrow(plan, Compare("eq", ("tenant",), "acme"))
     began = time.perf_counter()
     try:
-        found = await engine.store.search(engines.STORE, vector, plan=guarded, limit=K)
+        found = await engine.store.search(engines.STORE, Query(vector, limit=K), plan=guarded)
     except (FilterNotExpressible, VectorStoreUnavailable) as error:
         return f"refused in {(time.perf_counter() - began) * 1000:.1f} ms: {error.detail}"
     taken, _ = await measure(
-        lambda: engine.store.search(engines.STORE, vector, plan=guarded, limit=K), calls=_CALLS
+        lambda: engine.store.search(engines.STORE, Query(vector, limit=K), plan=guarded), calls=_CALLS
     )
     return f"search {percentile(taken, 0.5):.1f} ms, {len(found.candidates)} of {found.permitted} permitted"
 

@@ -33,6 +33,7 @@ from regate_orchestrator.authz.batches import LISTED_FILES, LISTED_PROMPTS, LIST
 from regate_orchestrator.authz.decisions import Context
 from regate_orchestrator.authz.enforcer import Enforcer
 from regate_orchestrator.authz.lists import Listed, Listings, Reading
+from regate_orchestrator.authz.points import ROWS
 from regate_orchestrator.filters.schema import load_schema
 from regate_orchestrator.ports import Rows
 from regate_orchestrator.rows import FileRow, Page, PromptRow, PromptVersion, ResponseRow, StoreRow
@@ -42,7 +43,6 @@ WHO: Final = principal(5)
 CONTEXT: Final = Context(WHO, RequestId("req_bench"))
 _ROWS: Final = 300
 _MAX_MS: Final = 3
-_KINDS: Final = ("store", "file", "prompt", "item", "chunk")
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +136,7 @@ async def run(rounds: int) -> None:
     """Measure, and print the table."""
     print(describe())
     policies = shipped_policies()
-    schemas = {kind: load_schema(policies / "schemas" / f"{kind}.json") for kind in _KINDS}
+    schemas = {kind: load_schema(policies / "schemas" / f"{kind}.json") for kind in ROWS}
     async with AsyncExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         opa = await stack.enter_async_context(running_opa(policies, schemas=schemas, deadline_s=10))

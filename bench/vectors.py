@@ -43,6 +43,7 @@ from regate_orchestrator.filters.expression import (
     plan_of,
 )
 from regate_orchestrator.filters.schema import load_schema
+from regate_orchestrator.ports import Query
 from regate_orchestrator.values import JsonObject, RequestId
 
 _ADDED_AT_ONCE: Final = 2_000
@@ -216,7 +217,7 @@ async def retrieve(
     )
     try:
         found, searching = await timed(
-            engine.store.search(STORE, query.tolist(), plan=plan_for(asker, compiled.plan), limit=K)
+            engine.store.search(STORE, Query(query.tolist(), limit=K), plan=plan_for(asker, compiled.plan))
         )
     except (
         VectorStoreUnavailable

@@ -14,66 +14,17 @@ from typing import Any, Final
 
 import opa
 
+from regate_orchestrator.authz.points import FILTERED, ROWS, asked_rules, custom_rules
+
 Node = dict[str, Any]
 
 # What the gateway asks for. `opa inspect -a` on a bundle must list exactly these.
-ENTRYPOINTS: Final = {
-    "authn/principal",
-    "authn/deny_reasons",
-    "route/allow",
-    "route/backend",
-    "route/obligations",
-    "route/deny_reasons",
-    "quota/limits",
-    "quota/storage",
-    "quota/deny_reasons",
-    "guard/action",
-    "guard/deny_reasons",
-    "admin/allow",
-    "admin/deny_reasons",
-    "store/allow",
-    "store/deny_reasons",
-    "store/stamp",
-    "store/placement",
-    "file/allow",
-    "file/deny_reasons",
-    "file/stamp",
-    "file/limits",
-    "prompt/allow",
-    "prompt/deny_reasons",
-    "prompt/stamp",
-    "chunk/allow",
-    "chunk/deny_reasons",
-    "tool/allow",
-    "tool/visible",
-    "tool/needs_approval",
-    "tool/obligations",
-    "tool/admit_result",
-    "tool/deny_reasons",
-    "history/allow",
-    "history/on_deny",
-    "history/deny_reasons",
-    "ingest/allow",
-    "ingest/stamp",
-    "ingest/reject_reasons",
-    "lib/batch/admitted",
-    "lib/batch/chunk_reasons",
-    "lib/batch/document_reasons",
-    "lib/batch/ingested",
-}
-ROWS: Final = {"chunk", "store", "file", "prompt", "item"}
-FILTERS: Final = {"chunk", "store", "file", "prompt", "history"}
+ENTRYPOINTS: Final = {rule.removeprefix("regate/") for rule in asked_rules()}
+FILTERS: Final = {point.short for point in FILTERED}
 
 # The rules of `regate.custom` that the shipped rules consult; docs/extending-policies.md promises them to
 # whoever extends.
-CONSULTED: Final = {
-    *(f"{point}/{rule}" for point in FILTERS for rule in ("deny", "grant")),
-    *(f"{point}/stamp" for point in ("store", "file", "prompt", "ingest")),
-    *(f"{point}/deny" for point in ("ingest", "route", "tool", "admin", "authn")),
-    "tool/approve",
-    "guard/block",
-    "authn/attrs",
-}
+CONSULTED: Final = custom_rules()
 
 # The first key of an input, and a key of a thing in it; claims are open, so theirs are not checked.
 _INPUT_KEYS: Final = (
@@ -236,7 +187,7 @@ def _filter_rules(modules: dict[Path, Node]) -> Iterator[str]:
 
 def _row_schemas() -> Iterator[str]:
     found = {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in opa.SCHEMAS.glob("*.json")}
-    if set(found) != ROWS:
+    if set(found) != set(ROWS):
         yield f"rego/schemas holds {', '.join(sorted(found))}; rows are {', '.join(sorted(ROWS))}"
     for name, schema in found.items():
         if schema.get("additionalProperties") is not False or set(schema["required"]) != set(

@@ -14,19 +14,21 @@ from typing import Any, Final
 
 import opa
 
+from regate_orchestrator.authz.points import FILTERED
+
 Node = dict[str, Any]
 
+# actions beside that of the filter for which a body of the rule speaks of the row
+_FURTHER: Final = {
+    "store": ("store.add", "store.delete"),
+    "file": ("file.delete",),
+    "prompt": ("prompt.delete",),
+}
 # decision point, row, and an action for each body that speaks of the row
-FILTERS: Final = (
-    ("chunk", "chunk", "chunk.read"),
-    ("store", "store", "store.list"),
-    ("store", "store", "store.add"),
-    ("store", "store", "store.delete"),
-    ("file", "file", "file.list"),
-    ("file", "file", "file.delete"),
-    ("prompt", "prompt", "prompt.list"),
-    ("prompt", "prompt", "prompt.delete"),
-    ("history", "item", "response.list"),
+FILTERS: Final = tuple(
+    (point.short, point.contract.row, action)
+    for point in FILTERED
+    for action in (str(point.contract.filtered), *_FURTHER.get(point.short, ()))
 )
 
 _COMPARISONS: Final = {"eq", "neq", "lt", "lte", "gt", "gte", "equal"}

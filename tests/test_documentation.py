@@ -19,8 +19,8 @@ from regate_adapters.opa.policies.vetting import Content, vet
 from regate_gateway.app import ROUTES
 from regate_gateway.cli.main import main
 from regate_gateway.config.loading import load_settings
-from regate_gateway.workbench.check.entrypoints import asked_rules
 from regate_gateway.workbench.directory import assemble
+from regate_orchestrator.authz.points import asked_rules
 from regate_orchestrator.responses.diagram import diagram
 
 ROOT: Final = Path(__file__).parents[1]

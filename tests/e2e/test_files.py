@@ -22,8 +22,8 @@ from regate_adapters.testing.s3 import S3Server, running_s3
 from regate_gateway.composition.wiring import gateway_app, open_services
 from regate_gateway.config.settings import Settings
 from regate_gateway.http.server import Running
-from regate_gateway.telemetry.metrics import Metrics
 from regate_orchestrator.errors import ConfigurationError
+from regate_orchestrator.metrics import Metrics
 
 LIMIT = 7 * 1024 * 1024
 

@@ -85,8 +85,8 @@ def test_databases_are_named_by_the_variables_that_hold_their_urls() -> None:
         "url: 'http://chroma:8000'}}}\n"
     )
     main, other = settings.vector.stores["main"], settings.vector.stores["other"]
-    found = (settings.state.url, settings.state.url_env, main.path, main.url_env, other.path, other.url)
-    assert found == (None, "STATE_URL", None, "VECTOR_URL", None, "http://chroma:8000")
+    found = (settings.state.url, settings.state.url_env, main.url_env, other.url)
+    assert found == (None, "STATE_URL", "VECTOR_URL", "http://chroma:8000")
 
 
 def test_file_in_the_working_directory_is_read() -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 import socket
 import subprocess
 import sys
-from dataclasses import dataclass, field
+from contextlib import AsyncExitStack
+from pathlib import Path
 
 import aiohttp
 import pytest
@@ -15,52 +17,21 @@ from tests.gateway.conftest import Handler, answer, application, listen
 
 from regate_adapters.opa.client import OpaAddress
 from regate_adapters.opa.engine import OpaEngine
+from regate_gateway.composition.readings import read_upstreams
+from regate_gateway.composition.wiring import open_services
+from regate_gateway.config.settings import Settings
 from regate_gateway.http.middleware import Edge
 from regate_gateway.http.server import Running
-from regate_gateway.telemetry.metrics import Metrics, Watched
+from regate_gateway.telemetry.exposition import exposition
+from regate_gateway.telemetry.requests import RequestMetrics
+from regate_orchestrator.authz.measuring import DecisionMetrics
 from regate_orchestrator.errors import InvalidRequest, PolicyUnavailable
-
-
-@dataclass
-class Plans:
-    hits: int = 5
-    misses: int = 2
-    revision_seen: str = "r1"
-
-
-@dataclass
-class Admission:
-    mismatches: int = 3
-
-
-@dataclass
-class Audit:
-    lost: int = 4
-
-
-@dataclass
-class Reach:
-    found: dict[str, str] = field(
-        default_factory=lambda: {"main": "ok", "spare": "unreachable", "own": "denied", "new": "unknown"}
-    )
-
-    def reach(self) -> dict[str, str]:
-        return self.found
-
-
-@dataclass
-class Sweeps:
-    removed: dict[str, int] = field(default_factory=lambda: {"orphaned_chunks": 5, "unknown_chunks": 0})
-
-
-@dataclass
-class Loose:
-    waiting: int = 7
+from regate_orchestrator.metrics import Metrics
 
 
 async def figures(metrics: Metrics) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
     """The figures by name and labels, read as Prometheus reads them."""
-    text, content_type = await metrics.exposition()
+    text, content_type = await exposition(metrics)
     assert content_type.startswith("text/plain")
     families = list(text_string_to_metric_families(text.decode()))
     return {
@@ -74,62 +45,112 @@ def sample(name: str, **labels: str) -> tuple[str, tuple[tuple[str, str], ...]]:
     return name, tuple(sorted(labels.items()))
 
 
-async def test_decisions_and_candidates_are_shown_as_they_were_counted() -> None:
+async def test_counters_are_shown_by_their_labels_and_from_nought_on() -> None:
     metrics = Metrics()
-    metrics.decided("chunk", allowed=True, count=7)
-    metrics.decided("chunk", allowed=False, count=2)
-    metrics.decided("tool.result", allowed=True)
-    metrics.examined(admitted=7, denied=2, gone=1)
-    metrics.examined(admitted=1, denied=0, gone=0)
+    counter = metrics.counter("regate_found", "What was found.", ("point", "of"), rows=[("rare", "x")])
+    counter.add("chunk", "x", count=7)
+    counter.add("chunk", "x")
+    counter.add("tool.result", "y")
     shown = await figures(metrics)
 
-    assert shown[sample("regate_decisions_total", point="chunk", allowed="true")] == 7
-    assert shown[sample("regate_decisions_total", point="chunk", allowed="false")] == 2
-    assert shown[sample("regate_decisions_total", point="tool.result", allowed="true")] == 1
-    assert [
-        shown[sample("regate_retrieval_candidates_total", outcome=outcome)]
-        for outcome in ("admitted", "denied", "gone")
-    ] == [8, 2, 1]
+    assert shown[sample("regate_found_total", point="chunk", of="x")] == 8
+    assert shown[sample("regate_found_total", point="tool.result", of="y")] == 1
+    assert shown[sample("regate_found_total", point="rare", of="x")] == 0
 
 
-async def test_what_counts_for_itself_is_read_at_the_scrape() -> None:
-    metrics, plans = Metrics(), Plans()
-    metrics.watch(Watched(plans, Admission(), Audit(), Reach(), Sweeps(), Loose()))
-    plans.hits = 6
-    shown = await figures(metrics)
-
-    assert shown[sample("regate_plan_cache_total", outcome="hit")] == 6
-    assert shown[sample("regate_plan_cache_total", outcome="miss")] == 2
-    assert shown[sample("regate_pushdown_mismatch_total")] == 3
-    assert shown[sample("regate_audit_lost_total")] == 4
-    assert shown[sample("regate_policy_info", revision="r1")] == 1
-    assert [
-        shown[sample("regate_garbage_collected_total", collector=name)]
-        for name in ("orphaned_chunks", "unknown_chunks")
-    ] == [5, 0]
-    assert shown[sample("regate_orphaned_chunks")] == 7
-    reached = {
-        labels: value for (name, labels), value in shown.items() if name == "regate_upstream_reachable"
-    }
-    denied = {labels: value for (name, labels), value in shown.items() if name == "regate_upstream_denied"}
-    assert reached == {(("upstream", "main"),): 1, (("upstream", "spare"),): 0, (("upstream", "own"),): 1}
-    assert denied == {(("upstream", "main"),): 0, (("upstream", "spare"),): 0, (("upstream", "own"),): 1}
-
-
-async def test_only_the_present_revision_is_shown() -> None:
-    metrics, plans = Metrics(), Plans()
-    metrics.watch(Watched(plans, Admission(), Audit(), Reach(), Sweeps(), Loose()))
+async def test_readings_are_read_at_each_scrape() -> None:
+    metrics = Metrics()
+    kept: dict[tuple[str, ...], float] = {}
+    metrics.reading("gauge", "regate_info", "The revision.", lambda: kept, ("revision",))
+    metrics.reading("counter", "regate_lost", "What was lost.", lambda: {(): len(kept)})
     seen = []
-    for plans.revision_seen in ("r1", "r2", ""):
-        seen.append([labels for name, labels in await figures(metrics) if name == "regate_policy_info"])
+    for revision in ("r1", "r2", ""):
+        kept.clear()
+        kept.update({(revision,): 1} if revision else {})
+        shown = await figures(metrics)
+        revisions = [labels for name, labels in shown if name == "regate_info"]
+        seen.append((revisions, shown[sample("regate_lost_total")]))
 
-    assert seen == [[(("revision", "r1"),)], [(("revision", "r2"),)], []]
+    assert seen == [([(("revision", "r1"),)], 1), ([(("revision", "r2"),)], 1), ([], 0)]
 
 
-async def test_what_an_alarm_watches_is_there_before_it_first_happens() -> None:
+async def test_durations_fall_into_their_buckets() -> None:
     metrics = Metrics()
-    metrics.watch(Watched(Plans(0, 0, ""), Admission(0), Audit(0), Reach(), Sweeps(), Loose()))
+    bounds = (0.0002, 0.002, 0.005, 2.5)
+    waits = metrics.histogram("regate_wait", "Time.", ("kind",), bounds=bounds, rows=[("ask",)])
+    for seconds in (0.0001, 0.0002, 0.003, 60):
+        waits.observe(seconds, "plan")
     shown = await figures(metrics)
+
+    below = [
+        shown[sample("regate_wait_bucket", kind="plan", le=bound)] for bound in (*map(str, bounds), "+Inf")
+    ]
+    assert below == [2, 2, 3, 3, 4]
+    assert shown[sample("regate_wait_sum", kind="plan")] == pytest.approx(60.0033)
+    assert shown[sample("regate_wait_count", kind="ask")] == 0
+
+
+def test_a_metric_is_defined_once() -> None:
+    metrics = Metrics()
+    metrics.counter("regate_found", "What was found.")
+    with pytest.raises(ValueError, match="defined twice"):
+        metrics.counter("regate_found", "Found.")
+
+
+# ---------------------------------------------------------------- the gateway's own
+
+TYPES = {
+    "regate_decisions": "counter",
+    "regate_decision_seconds": "histogram",
+    "regate_request_seconds": "histogram",
+    "regate_pushdown_mismatch": "counter",
+    "regate_policy_info": "gauge",
+    "regate_orphaned_chunks": "gauge",
+    "regate_upstream_reachable": "gauge",
+}
+
+
+def documented() -> set[tuple[str, tuple[str, ...]]]:
+    """The names and labels in the table of the documentation."""
+    page = (Path(__file__).parents[2] / "docs/metrics.md").read_text(encoding="utf-8")
+    table = page.partition("\n## All metrics")[2].partition("\n## ")[0]
+    rows = [line.split("|")[1:3] for line in table.splitlines() if line.startswith("| `regate_")]
+    return {
+        (name.strip(" `"), tuple(re.findall(r"`([a-z]+)`", labels.partition(":")[0])))
+        for name, labels in rows
+    }
+
+
+async def test_metrics_of_a_gateway_are_those_of_the_documentation(tmp_path: Path) -> None:
+    metrics = Metrics()
+    RequestMetrics(metrics)
+    settings = Settings.model_validate(
+        {"data_dir": tmp_path, "vector": {"stores": {"main": {"kind": "memory"}}}}
+    )
+    async with AsyncExitStack() as stack:
+        await open_services(stack, settings, metrics)
+        text, _ = await exposition(metrics)
+    families = {one.name: one for one in text_string_to_metric_families(text.decode())}
+    shown = {
+        (name + ("_total" if families[name].type == "counter" else ""), metric.labels)
+        for name, metric in metrics.all.items()
+    }
+
+    assert shown == documented()
+    assert {name: families[name].type for name in TYPES} == TYPES
+    assert {families[name].documentation for name in metrics.all} == {
+        metric.says for metric in metrics.all.values()
+    }
+
+
+async def test_what_an_alarm_watches_is_there_before_it_first_happens(tmp_path: Path) -> None:
+    metrics = Metrics()
+    settings = Settings.model_validate(
+        {"data_dir": tmp_path, "vector": {"stores": {"main": {"kind": "memory"}}}}
+    )
+    async with AsyncExitStack() as stack:
+        await open_services(stack, settings, metrics)
+        shown = await figures(metrics)
     watched = [sample("regate_pushdown_mismatch_total"), sample("regate_audit_lost_total")]
     watched += [sample("regate_garbage_collected_total", collector="unknown_chunks")]
     watched += [
@@ -140,18 +161,20 @@ async def test_what_an_alarm_watches_is_there_before_it_first_happens() -> None:
     assert [shown[one] for one in watched] == [0] * 6
 
 
-async def test_durations_fall_into_their_buckets() -> None:
+async def test_upstreams_that_were_tried_are_told_apart() -> None:
     metrics = Metrics()
-    for seconds in (0.0001, 0.0002, 0.003, 60):
-        metrics.asked("plan", seconds=seconds)
-    shown = await figures(metrics)
+    reach = {"main": "ok", "spare": "unreachable", "own": "denied", "new": "unknown"}
+    read_upstreams(metrics, lambda: reach)
+    shown = {key: value for key, value in (await figures(metrics)).items() if key[0].startswith("regate_")}
 
-    below = [
-        shown[sample("regate_decision_seconds_bucket", kind="plan", le=bound)]
-        for bound in ("0.0002", "0.002", "0.005", "2.5", "+Inf")
-    ]
-    assert below == [2, 2, 3, 3, 4]
-    assert shown[sample("regate_decision_seconds_sum", kind="plan")] == pytest.approx(60.0033)
+    assert shown == {
+        sample("regate_upstream_reachable", upstream="main"): 1,
+        sample("regate_upstream_reachable", upstream="spare"): 0,
+        sample("regate_upstream_reachable", upstream="own"): 1,
+        sample("regate_upstream_denied", upstream="main"): 0,
+        sample("regate_upstream_denied", upstream="spare"): 0,
+        sample("regate_upstream_denied", upstream="own"): 1,
+    }
 
 
 async def test_process_figures_are_shown_too() -> None:
@@ -166,10 +189,10 @@ async def test_process_figures_are_shown_too() -> None:
 async def cause(url: str, *, deadline_s: float = 30) -> str:
     """The cause that is counted when the engine there is asked."""
     metrics = Metrics()
+    measures = DecisionMetrics(metrics)
     async with OpaEngine(OpaAddress(url), schemas={}, deadline_s=deadline_s) as engine:
-        with pytest.raises(PolicyUnavailable) as raised:
+        with pytest.raises(PolicyUnavailable), measures.waiting("ask"):
             await engine.ask("regate/route/allow", {})
-    metrics.unanswered(raised.value)
     (counted,) = [
         labels
         for (name, labels), value in (await figures(metrics)).items()
@@ -245,7 +268,7 @@ async def test_what_is_not_listed_shares_one_label_whatever_its_path_and_method(
 
 async def test_request_that_was_never_answered_is_counted_as_left() -> None:
     metrics = Metrics()
-    metrics.served(None, "GET", 0, seconds=1)
+    RequestMetrics(metrics).served(None, "GET", 0, seconds=1)
 
     assert (await figures(metrics))[
         sample("regate_requests_total", route="unlisted", method="GET", status="499")
@@ -258,10 +281,13 @@ async def test_request_that_was_never_answered_is_counted_as_left() -> None:
 def test_neither_the_start_nor_a_request_imports_the_prometheus_library() -> None:
     script = """
 import sys
-import regate_gateway.app, regate_gateway.telemetry.metrics
-metrics = regate_gateway.telemetry.metrics.Metrics()
-metrics.served("/", "GET", 200, seconds=1)
-metrics.decided("chunk", allowed=True)
+import regate_gateway.app, regate_gateway.composition.wiring
+from regate_gateway.telemetry.requests import RequestMetrics
+from regate_orchestrator.authz.measuring import DecisionMetrics
+from regate_orchestrator.metrics import Metrics
+metrics = Metrics()
+RequestMetrics(metrics).served("/", "GET", 200, seconds=1)
+DecisionMetrics(metrics).decided("chunk", allowed=True)
 print("prometheus_client" in sys.modules)
 """
     done = subprocess.run(

@@ -14,12 +14,12 @@ from typing import Any
 from tests.orchestrator.scripted import ANN, Compass
 
 from regate_adapters.state.store import SqlStateStore
-from regate_adapters.vector.memory import MemoryVectorStore
+from regate_adapters.vector.memory.store import MemoryVectorStore
 from regate_orchestrator.documents.ingestion import Ingestion, Pace
 from regate_orchestrator.errors import VectorStoreUnavailable
 from regate_orchestrator.filters.expression import Everything, FilterPlan
 from regate_orchestrator.filters.schema import FieldSpec, RowSchema
-from regate_orchestrator.ports import Chunk, Found, Vector
+from regate_orchestrator.ports import Chunk, Found, Query
 from regate_orchestrator.principal import Principal
 from regate_orchestrator.retrieval.embedding import EmbeddingModels
 from regate_orchestrator.rows import Attachment, FileRow, StoreRow
@@ -129,9 +129,9 @@ class Engine(MemoryVectorStore):
         await self._call("drop")
         await super().drop(store)
 
-    async def search(self, store: StoreId, vector: Vector, *, plan: FilterPlan, limit: int) -> Found:
+    async def search(self, store: StoreId, query: Query, *, plan: FilterPlan) -> Found:
         await self._call("search")
-        return await super().search(store, vector, plan=plan, limit=limit)
+        return await super().search(store, query, plan=plan)
 
 
 class World:
@@ -180,7 +180,9 @@ class World:
 
     async def in_engine(self) -> list[str]:
         """The ids of all chunks in the engine, whatever counts."""
-        found = await MemoryVectorStore.search(self.engine, VS, (1.0, 0.0), plan=Everything(), limit=1_000)
+        found = await MemoryVectorStore.search(
+            self.engine, VS, Query((1.0, 0.0), limit=1_000), plan=Everything()
+        )
         return sorted(candidate.id for candidate in found.candidates)
 
     async def live(self, *, who: Principal = ANN) -> list[str]:

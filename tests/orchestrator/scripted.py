@@ -7,12 +7,12 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
 
 from regate_orchestrator.authz.decisions import Context
-from regate_orchestrator.errors import PolicyUnavailable, RegateError
+from regate_orchestrator.errors import RegateError
 from regate_orchestrator.filters.evaluate import holds
 from regate_orchestrator.filters.expression import ALWAYS, Expression, plan_of
+from regate_orchestrator.metrics import Metrics, Reading
 from regate_orchestrator.ports import Answer, Planned, Vector
 from regate_orchestrator.principal import Principal
 from regate_orchestrator.values import Json, JsonObject, RequestId
@@ -90,27 +90,15 @@ class Records:
         self.written.append(record)
 
 
-@dataclass
-class Counts:
-    """A meter that keeps all it is told."""
-
-    kinds: list[str] = field(default_factory=list)
-    failures: list[PolicyUnavailable] = field(default_factory=list)
-    decisions: list[tuple[str, bool, int]] = field(default_factory=list)
-    candidates: list[tuple[int, int, int]] = field(default_factory=list)
-
-    def asked(self, kind: Literal["ask", "plan", "batch"], *, seconds: float) -> None:
-        assert seconds >= 0
-        self.kinds.append(kind)
-
-    def unanswered(self, error: PolicyUnavailable) -> None:
-        self.failures.append(error)
-
-    def decided(self, point: str, *, allowed: bool, count: int = 1) -> None:
-        self.decisions.append((point, allowed, count))
-
-    def examined(self, *, admitted: int, denied: int, gone: int) -> None:
-        self.candidates.append((admitted, denied, gone))
+def counted(metrics: Metrics, name: str) -> dict[tuple[str, ...], float]:
+    """What a metric shows, without what never happened: of a histogram, how many durations."""
+    numbers = metrics.all[name].numbers
+    assert not isinstance(numbers, Reading)
+    shown = {
+        labels: number if isinstance(number, int) else sum(number.counts)
+        for labels, number in numbers.values.items()
+    }
+    return {labels: number for labels, number in shown.items() if number}
 
 
 class Compass:

@@ -26,7 +26,7 @@ from regate_orchestrator.errors import (
 )
 from regate_orchestrator.filters.expression import Everything
 from regate_orchestrator.filters.schema import FieldSpec, RowSchema
-from regate_orchestrator.ports import Answer
+from regate_orchestrator.ports import Answer, Query
 from regate_orchestrator.retrieval.embedding import EmbeddingModels
 from regate_orchestrator.rows import Attachment, FileRow, Totals
 from regate_orchestrator.values import FileId, Json, JsonObject
@@ -126,7 +126,7 @@ class Scene(World):
         """
         at_first = self.engine.before
         self.engine.before = None
-        found = await self.engine.search(VS, (1.0, 0.0), plan=Everything(), limit=100)
+        found = await self.engine.search(VS, Query((1.0, 0.0), limit=100), plan=Everything())
         self.engine.before = at_first
         live = (await self.state.live(ANN, [(VS, FILE)])).get((VS, FILE))
         shown: dict[int, list[tuple[Any, Mapping[str, Any]]]] = {}

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from tests.orchestrator.scripted import ANN, CONTEXT, NOW, Counts, Policy, Records
+from tests.orchestrator.scripted import ANN, CONTEXT, NOW, Policy, Records, counted
 
 from regate_orchestrator.authz.batches import Admitted, Batch
 from regate_orchestrator.authz.decisions import Allow, Deny, Point, Question
@@ -15,6 +15,7 @@ from regate_orchestrator.authz.enforcer import Enforcer
 from regate_orchestrator.errors import AuditUnavailable, NotFound, PolicyUnavailable, Unauthenticated
 from regate_orchestrator.filters.expression import Compare, Matching
 from regate_orchestrator.filters.schema import FieldSpec, RowSchema
+from regate_orchestrator.metrics import Metrics
 from regate_orchestrator.ports import Answer, Planned
 from regate_orchestrator.values import Json, JsonObject, RequestId
 
@@ -31,8 +32,8 @@ class Place:
     """An enforcer with all that it talks to."""
 
     def __init__(self, **policy: Any) -> None:
-        self.policy, self.audit, self.counts = Policy(**policy), Records(), Counts()
-        self.enforcer = Enforcer(self.policy, self.audit, SCHEMAS, lambda: NOW + 0.9, meter=self.counts)
+        self.policy, self.audit, self.metrics = Policy(**policy), Records(), Metrics()
+        self.enforcer = Enforcer(self.policy, self.audit, SCHEMAS, lambda: NOW + 0.9, metrics=self.metrics)
 
 
 @pytest.mark.parametrize("value", [False, None, 1, 1.0, "true", [True], {"allow": True}, {}])
@@ -343,7 +344,8 @@ async def test_batch_that_is_asked_at_another_time_leaves_no_record() -> None:
     place = Place(answers={BATCH: WHOLE})
     await place.enforcer.admitted_at(CONTEXT, ASKED, now=NOW - 7)
 
-    assert (place.policy.asked[0][1]["now"], place.audit.written, place.counts.decisions) == (NOW - 7, [], [])
+    decisions = counted(place.metrics, "regate_decisions")
+    assert (place.policy.asked[0][1]["now"], place.audit.written, decisions) == (NOW - 7, [], {})
 
 
 # ---------------------------------------------------------------- stamps and principals
@@ -397,7 +399,7 @@ async def test_claims_that_name_no_principal_are_refused_and_recorded(value: Jso
         await place.enforcer.principal({"sub": "ann"}, method="jwt", request_id=RequestId("req_1"))
 
     assert [(record["kind"], record["allowed"]) for record in place.audit.written] == [("identity", False)]
-    assert place.counts.decisions == [("authn", False, 1)]
+    assert counted(place.metrics, "regate_decisions") == {("authn", "false"): 1}
 
 
 # ---------------------------------------------------------------- plans
@@ -448,16 +450,14 @@ async def test_decisions_are_counted_by_point_and_outcome() -> None:
     place = Place(answers={"regate/route/allow": True, BATCH: WHOLE})
     await place.enforcer.decide_all(CONTEXT, "turn", [ROUTE, STORE], batch=ASKED)
 
-    assert [count for count in place.counts.decisions if count[2]] == [
-        ("route", True, 1),
-        ("store", False, 1),
-        ("store", True, 1),
-        ("store", False, 1),
-        ("chunk", True, 2),
-        ("chunk", False, 1),
-        ("route", True, 1),
-        ("route", False, 1),
-    ]
+    assert counted(place.metrics, "regate_decisions") == {
+        ("route", "true"): 2,
+        ("store", "false"): 2,
+        ("store", "true"): 1,
+        ("chunk", "true"): 2,
+        ("chunk", "false"): 1,
+        ("route", "false"): 1,
+    }
 
 
 async def test_each_wait_for_the_engine_is_measured_by_its_kind() -> None:
@@ -466,7 +466,9 @@ async def test_each_wait_for_the_engine_is_measured_by_its_kind() -> None:
     await place.enforcer.admit(CONTEXT, "turn", ASKED)
     await place.enforcer.plan(CONTEXT, Point.STORE, "store.list", unknown="store", resource={})
 
-    assert (place.counts.kinds, place.counts.failures) == (["ask", "batch", "plan"], [])
+    waits = counted(place.metrics, "regate_decision_seconds")
+    assert waits == {("ask",): 1, ("batch",): 1, ("plan",): 1}
+    assert counted(place.metrics, "regate_policy_unavailable") == {}
 
 
 async def test_answers_without_use_are_counted_wherever_that_is_noticed() -> None:
@@ -475,4 +477,5 @@ async def test_answers_without_use_are_counted_wherever_that_is_noticed() -> Non
         with pytest.raises(PolicyUnavailable):
             await place.enforcer.admit(CONTEXT, "turn", ASKED)
 
-    assert [len(place.counts.failures) for place in (silent, misshapen)] == [1, 1]
+    found = [counted(place.metrics, "regate_policy_unavailable") for place in (silent, misshapen)]
+    assert found == [{("answer",): 1}, {("answer",): 1}]

@@ -7,11 +7,11 @@ from __future__ import annotations
 import pytest
 
 from regate_adapters.testing.vector.suite import SCHEMA, Check, hostile_chunks, vector_store_conformance
-from regate_adapters.vector.memory import MemoryVectorStore
+from regate_adapters.vector.memory.store import MemoryVectorStore
 from regate_orchestrator.authz.decisions import Allow
 from regate_orchestrator.errors import PolicyUnavailable, VectorStoreUnavailable
 from regate_orchestrator.filters.expression import Everything, Nothing
-from regate_orchestrator.ports import Chunk
+from regate_orchestrator.ports import Chunk, Query
 from regate_orchestrator.retrieval.engines import VectorEngines
 from regate_orchestrator.values import FileId, Json, StoreId
 
@@ -52,7 +52,7 @@ class World:
 
 
 async def count(engine: MemoryVectorStore | VectorEngines, store: StoreId) -> int:
-    return (await engine.search(store, VECTOR, plan=Everything(), limit=10)).total
+    return (await engine.search(store, Query(VECTOR, limit=10), plan=Everything())).total
 
 
 class Anywhere(Rows):
@@ -97,7 +97,7 @@ async def test_store_of_an_engine_that_is_gone_is_looked_for_nowhere_else() -> N
     await world.first.create(TWO, dimensions=len(VECTOR))
     left = world.opened("second")
     for call in (
-        left.search(TWO, VECTOR, plan=Everything(), limit=1),
+        left.search(TWO, Query(VECTOR, limit=1), plan=Everything()),
         left.add(TWO, [CHUNK]),
         left.texts(TWO, [CHUNK.id]),
         left.remove(TWO, CHUNK.file_id),
@@ -116,7 +116,7 @@ async def test_store_without_a_row_is_no_empty_store() -> None:
 
 async def test_nothing_is_searched_for_nothing() -> None:
     world = World()
-    found = await world.engines.search(ONE, VECTOR, plan=Nothing(), limit=5)
+    found = await world.engines.search(ONE, Query(VECTOR, limit=5), plan=Nothing())
 
     assert (found.candidates, found.exhausted, world.rows.asked) == ((), True, [])
 

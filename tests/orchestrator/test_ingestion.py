@@ -15,7 +15,7 @@ from regate_adapters.state.store import SqlStateStore
 from regate_orchestrator.documents.ingestion import MAX_ATTEMPTS, WORKERS, Pace
 from regate_orchestrator.errors import EmbeddingsUnavailable, InvalidRequest, StateUnavailable, TextTooLong
 from regate_orchestrator.filters.expression import Everything
-from regate_orchestrator.ports import UnreadableFile
+from regate_orchestrator.ports import Query, UnreadableFile
 from regate_orchestrator.rows import Attachment, FileBatch, Totals
 from regate_orchestrator.values import BatchId
 
@@ -335,7 +335,7 @@ async def test_chunks_carry_the_stamp_and_attributes_of_their_attachment(world: 
     await world.attach()
     async with working(world.ingestion()):
         await world.until("completed")
-    found = await world.engine.search(VS, (1.0, 0.0), plan=Everything(), limit=10)
+    found = await world.engine.search(VS, Query((1.0, 0.0), limit=10), plan=Everything())
     assert [candidate.stamp for candidate in found.candidates] == [stamp_of(ANN)] * 2
 
 

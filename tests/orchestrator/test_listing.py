@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pytest
-from tests.orchestrator.scripted import CONTEXT, NOW, Counts, Policy, Records
+from tests.orchestrator.scripted import CONTEXT, NOW, Policy, Records, counted
 
 from regate_adapters.opa.caching import CachingEngine
 from regate_orchestrator.authz import lists as module
@@ -29,6 +29,7 @@ from regate_orchestrator.errors import (
 )
 from regate_orchestrator.filters.evaluate import holds
 from regate_orchestrator.filters.expression import ALWAYS, Compare, FilterPlan, expression_of
+from regate_orchestrator.metrics import Metrics
 from regate_orchestrator.ports import PolicyEngine, Rows
 from regate_orchestrator.rows import Page
 from regate_orchestrator.values import Json, JsonObject
@@ -74,14 +75,14 @@ class Place:
     """Lists, with all that they talk to. The filter permits everything; the rule, what is public."""
 
     def __init__(self, *, engine: Any = None, **policy: Any) -> None:
-        self.policy, self.audit, self.counts = (
+        self.policy, self.audit, self.metrics = (
             Policy(chunks=PUBLIC, planned=ALWAYS, **policy),
             Records(),
-            Counts(),
+            Metrics(),
         )
         self.now = NOW
         wrapped: PolicyEngine = self.policy if engine is None else engine(self.policy)
-        self.listings = Listings(Enforcer(wrapped, self.audit, {}, lambda: self.now, meter=self.counts))
+        self.listings = Listings(Enforcer(wrapped, self.audit, {}, lambda: self.now, metrics=self.metrics))
 
     async def shown(
         self, shelf: Shelf, page: Page, listed: Listed[JsonObject] = FILES
@@ -247,7 +248,7 @@ async def test_one_record_holds_the_filter_what_was_asked_and_what_was_admitted(
         {"kind": "everything"},
     )
     assert record["batch"] == {"listed_files": {"asked": shelf.rows, "admitted": [0, 10, 20, 30]}}
-    assert [count for count in place.counts.decisions if count[2]] == [("file", True, 4), ("file", False, 36)]
+    assert counted(place.metrics, "regate_decisions") == {("file", "true"): 4, ("file", "false"): 36}
 
 
 async def test_nothing_is_shown_that_is_not_recorded() -> None:

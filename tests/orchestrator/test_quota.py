@@ -11,11 +11,12 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import pytest
-from tests.orchestrator.scripted import ANN, CONTEXT, NOW, Counts, Policy, Records
+from tests.orchestrator.scripted import ANN, CONTEXT, NOW, Policy, Records, counted
 
 from regate_orchestrator.authz.decisions import Allow, Point
 from regate_orchestrator.authz.enforcer import Enforcer
 from regate_orchestrator.errors import NotPermitted, PolicyUnavailable, UpstreamError
+from regate_orchestrator.metrics import Metrics
 from regate_orchestrator.model_events import ModelEnded, ModelEvent, TextWritten, Usage
 from regate_orchestrator.ports import Allowance, Counted, Exhausted
 from regate_orchestrator.principal import Principal
@@ -73,8 +74,8 @@ def test_limits_permit_where_limits_are_asked_for_and_nowhere_else() -> None:
 
 class Place:
     def __init__(self, **policy: Any) -> None:
-        self.policy, self.audit, self.counts = Policy(**policy), Records(), Counts()
-        self.enforcer = Enforcer(self.policy, self.audit, {}, lambda: NOW + 0.5, meter=self.counts)
+        self.policy, self.audit, self.metrics = Policy(**policy), Records(), Metrics()
+        self.enforcer = Enforcer(self.policy, self.audit, {}, lambda: NOW + 0.5, metrics=self.metrics)
 
 
 async def test_limits_are_asked_for_once_and_recorded_with_what_was_said() -> None:
@@ -101,7 +102,7 @@ async def test_limits_are_asked_for_once_and_recorded_with_what_was_said() -> No
         "qualities": {"limits": SAID},
         "resource": {"request": REQUEST},
     }
-    assert place.counts.decisions == [("quota", True, 1)]
+    assert counted(place.metrics, "regate_decisions") == {("quota", "true"): 1}
 
 
 async def test_a_policy_that_says_nothing_grants_nothing_and_the_reasons_are_recorded() -> None:
@@ -116,7 +117,7 @@ async def test_a_policy_that_says_nothing_grants_nothing_and_the_reasons_are_rec
         False,
         ["no_limit: tpm"],
     )  # type: ignore[call-overload, index]
-    assert place.counts.decisions == [("quota", False, 1)]
+    assert counted(place.metrics, "regate_decisions") == {("quota", "false"): 1}
 
 
 @pytest.mark.parametrize("value", MALFORMED)
@@ -167,6 +168,13 @@ async def test_an_estimate_is_counted_as_the_whole_limit_at_most_and_as_one_toke
         await spending_of(till, tokens=tokens)
 
     assert till.reserved == [1, 100, 1_000, 1_000]
+
+
+async def test_a_request_that_passes_a_limit_is_counted_as_refused() -> None:
+    metrics, till = Metrics(), Till(full=True)
+    await Quotas(till, metrics).count(CONTEXT, LIMITS, tokens=100)
+
+    assert counted(metrics, "regate_quota_refused") == {("tokens",): 1}
 
 
 async def test_what_is_known_takes_the_place_of_what_was_known_before() -> None:

@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.orchestrator.scripted import ANN, CONTEXT, NOW, Compass, Counts, Policy, Records, direction
+from tests.orchestrator.scripted import ANN, CONTEXT, NOW, Compass, Policy, Records, counted, direction
 
 from regate_adapters.opa.caching import CachingEngine
 from regate_adapters.state.store import SqlStateStore
-from regate_adapters.vector.memory import MemoryVectorStore
+from regate_adapters.vector.memory.store import MemoryVectorStore
 from regate_orchestrator.authz.enforcer import Enforcer
 from regate_orchestrator.errors import (
     FilterNotExpressible,
@@ -39,7 +39,8 @@ from regate_orchestrator.filters.expression import (
     plan_of,
 )
 from regate_orchestrator.filters.schema import FieldSpec, RowSchema
-from regate_orchestrator.ports import Chunk, Embedder, Found, PolicyEngine, Vector
+from regate_orchestrator.metrics import Metrics
+from regate_orchestrator.ports import Chunk, Embedder, Found, PolicyEngine, Query, Vector
 from regate_orchestrator.principal import Principal
 from regate_orchestrator.retrieval import search as module
 from regate_orchestrator.retrieval.embedding import EmbeddingModels
@@ -67,21 +68,24 @@ class Engine(MemoryVectorStore):
     def __init__(self) -> None:
         super().__init__(CHUNKS)
         self.searches: list[tuple[FilterPlan, int]] = []
+        self.queries: list[Query] = []
         self.refuses: set[str] = set()
 
-    async def search(self, store: StoreId, vector: Vector, *, plan: FilterPlan, limit: int) -> Found:
+    async def search(self, store: StoreId, query: Query, *, plan: FilterPlan) -> Found:
         if any(repr(name) in repr(expression_of(plan)) for name in self.refuses):
             raise FilterNotExpressible(f"no way to say {self.refuses}")
-        self.searches.append((plan, limit))
-        return await super().search(store, vector, plan=plan, limit=limit)
+        self.searches.append((plan, query.limit))
+        self.queries.append(query)
+        return await super().search(store, query, plan=plan)
 
 
 class Careless(Engine):
     """A store with a defect: it applies no filter at all."""
 
-    async def search(self, store: StoreId, vector: Vector, *, plan: FilterPlan, limit: int) -> Found:
-        self.searches.append((plan, limit))
-        return await MemoryVectorStore.search(self, store, vector, plan=Everything(), limit=limit)
+    async def search(self, store: StoreId, query: Query, *, plan: FilterPlan) -> Found:
+        self.searches.append((plan, query.limit))
+        self.queries.append(query)
+        return await MemoryVectorStore.search(self, store, query, plan=Everything())
 
 
 class World:
@@ -89,14 +93,15 @@ class World:
 
     def __init__(self, state: SqlStateStore) -> None:
         self.state = state
-        self.policy, self.audit, self.counts = Policy(), Records(), Counts()
+        self.policy, self.audit, self.metrics = Policy(), Records(), Metrics()
         self.vectors: Engine = Engine()
         self.now = NOW
 
     def retrieval(
         self, *others: Embedder, gate: bool = False, engine: PolicyEngine | None = None
     ) -> Retrieval:
-        enforcer = Enforcer(engine or self.policy, self.audit, {}, lambda: self.now, meter=self.counts)
+        self.metrics = Metrics()
+        enforcer = Enforcer(engine or self.policy, self.audit, {}, lambda: self.now, metrics=self.metrics)
         return Retrieval(
             enforcer=enforcer,
             state=self.state,
@@ -105,7 +110,7 @@ class World:
             store_schema=STORES,
             post_filtered=frozenset({"main"} if gate else {"another"}),
             clock=lambda: self.now,
-            meter=self.counts,
+            metrics=self.metrics,
         )
 
     async def make(self) -> None:
@@ -214,6 +219,16 @@ async def test_store_of_a_model_that_is_gone_is_refused_and_its_vectors_are_comp
         )
 
     assert (refused.value.code, world.vectors.searches) == ("embedding_model_not_configured", [])
+
+
+async def test_each_text_is_searched_by_its_own_vector(world: World) -> None:
+    await world.put("a", [0, 90])
+    used = world.retrieval()
+    stores = await used.open(CONTEXT, [VS], param="tools")
+    await used.search(CONTEXT, stores, Search(("0", "90"), ALWAYS, 2))
+
+    asked = [(query.text, tuple(query.vector), query.mode) for query in world.vectors.queries]
+    assert asked == [(text, direction(int(text)), "vector") for text in ("0", "90")]
 
 
 async def test_each_store_is_searched_with_its_own_model(world: World) -> None:
@@ -332,9 +347,11 @@ async def test_store_with_a_defect_leaks_nothing_and_raises_the_alarm(world: Wor
 
     assert await world.found(used) == ["1"]
     assert used.mismatches == 1
-    assert world.counts.candidates == [
-        (1, 1, 1)
-    ]  # another tenant's chunk has no attachment here, so it is not even decided
+    assert counted(world.metrics, "regate_retrieval_candidates") == {
+        ("admitted",): 1,
+        ("denied",): 1,
+        ("gone",): 1,
+    }  # another tenant's chunk has no attachment here, so it is not even decided
 
 
 async def test_chunk_that_the_filter_admits_and_the_decision_denies_is_dropped_counted_and_told(
@@ -352,7 +369,7 @@ async def test_chunk_that_the_filter_admits_and_the_decision_denies_is_dropped_c
         for record in world.audit.written
         if record.get("kind") == "denied"
     ] == [(True, ["acme/closed/2", "acme/closed/3"])]
-    assert world.counts.candidates == [(1, 2, 0)]
+    assert counted(world.metrics, "regate_retrieval_candidates") == {("admitted",): 1, ("denied",): 2}
 
 
 async def test_chunk_of_a_detached_or_restamped_file_is_gone(world: World) -> None:
@@ -368,7 +385,7 @@ async def test_chunk_of_a_detached_or_restamped_file_is_gone(world: World) -> No
     world.policy.chunks = PUBLIC
 
     assert await world.found() == ["1"]
-    assert world.counts.candidates == [(1, 0, 2)]
+    assert counted(world.metrics, "regate_retrieval_candidates") == {("admitted",): 1, ("gone",): 2}
 
 
 async def test_answer_with_too_few_live_chunks_is_filled_up_from_further_away(world: World) -> None:
@@ -391,8 +408,8 @@ class Moving(Engine):
         super().__init__()
         self.after: list[Callable[[], Awaitable[None]]] = []
 
-    async def search(self, store: StoreId, vector: Vector, *, plan: FilterPlan, limit: int) -> Found:
-        found = await super().search(store, vector, plan=plan, limit=limit)
+    async def search(self, store: StoreId, query: Query, *, plan: FilterPlan) -> Found:
+        found = await super().search(store, query, plan=plan)
         if self.after:
             await self.after.pop(0)()
         return found
@@ -450,10 +467,10 @@ async def test_a_search_does_not_go_on_for_ever_in_a_store_that_never_rests(worl
 
 async def test_a_store_that_is_deleted_in_mid_search_has_nothing(world: World) -> None:
     class Dropped(Engine):
-        async def search(self, store: StoreId, vector: Vector, *, plan: FilterPlan, limit: int) -> Found:
+        async def search(self, store: StoreId, query: Query, *, plan: FilterPlan) -> Found:
             await world.state.delete_store(ANN, VS)
             await self.drop(VS)
-            return await super().search(store, vector, plan=plan, limit=limit)
+            return await super().search(store, query, plan=plan)
 
     world.vectors = Dropped()
     await world.vectors.create(VS, dimensions=2)
@@ -464,7 +481,7 @@ async def test_a_store_that_is_deleted_in_mid_search_has_nothing(world: World) -
 
 async def test_an_engine_that_fails_is_no_empty_store(world: World) -> None:
     class Failing(Engine):
-        async def search(self, store: StoreId, vector: Vector, *, plan: FilterPlan, limit: int) -> Found:
+        async def search(self, store: StoreId, query: Query, *, plan: FilterPlan) -> Found:
             raise VectorStoreUnavailable("down")
 
     world.vectors = Failing()

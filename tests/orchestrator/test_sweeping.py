@@ -11,12 +11,12 @@ import pytest
 
 from regate_adapters.files.blobs.disk import DiskBlobStore
 from regate_adapters.state.store import SqlStateStore
-from regate_adapters.vector.memory import MemoryVectorStore
+from regate_adapters.vector.memory.store import MemoryVectorStore
 from regate_orchestrator.errors import StateUnavailable, VectorStoreUnavailable
 from regate_orchestrator.filters.expression import Everything
 from regate_orchestrator.filters.schema import FieldSpec, RowSchema
 from regate_orchestrator.maintenance.garbage_collection import FileGarbage, GarbageCollector
-from regate_orchestrator.ports import Chunk
+from regate_orchestrator.ports import Chunk, Query
 from regate_orchestrator.principal import Principal
 from regate_orchestrator.rows import Attachment, FileRow, StoreRow
 from regate_orchestrator.values import FileId, JsonObject, StoreId
@@ -100,7 +100,7 @@ class Scene:
         await self.blobs.write(file, once(), limit=1)
 
     async def left(self) -> dict[str, list[str]]:
-        found = await self.vectors.search(STORE, VECTOR, plan=Everything(), limit=10)
+        found = await self.vectors.search(STORE, Query(VECTOR, limit=10), plan=Everything())
         rows = [await self.state.file(ANN, file) for file in FILES]
         return {
             "bytes": sorted(path.name for path in self.root.iterdir()),

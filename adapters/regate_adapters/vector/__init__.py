@@ -1,3 +1,3 @@
-"""Vector engines: Chroma (`vector/chroma/store.py`, `vector/chroma/server.py`), PostgreSQL
-(`vector/pgvector/store.py`), and the reference in memory. All pass `testing.vector`.
+"""Vector engines, a folder each; `registry.py` lists their kinds, and `kind.py` says what a kind is. All pass
+`testing.vector`.
 """

@@ -18,12 +18,19 @@ from typing import Final, TypeAlias
 import click
 import orjson
 
+from regate_adapters.vector.kind import EngineSettings
+from regate_adapters.vector.registry import KINDS
 from regate_gateway.auth.authentication import token_rules
-from regate_gateway.composition.opening import opa_binary, open_blobs, open_policy, state_url
+from regate_gateway.composition.opening import (
+    configured_engine,
+    opa_binary,
+    open_blobs,
+    open_policy,
+    state_url,
+)
 from regate_gateway.composition.wiring import open_embedder, upstream_configs
 from regate_gateway.config.checking import faults
-from regate_gateway.config.secret import secret_from_environment
-from regate_gateway.config.settings import EmbeddingModel, Settings, Store
+from regate_gateway.config.settings import EmbeddingModel, Settings
 from regate_gateway.config.upstream_settings import Upstream
 from regate_orchestrator.errors import ConfigurationError, RegateError
 
@@ -95,8 +102,8 @@ def _examinations(settings: Settings) -> Iterator[tuple[str, Examination]]:
         yield "auth.jwt.jwks_url", lambda: _jwks(settings)
     yield "opa", lambda: _opa(settings)
     yield "state", lambda: _state(settings)
-    for name, store in settings.vector.stores.items():
-        yield f"vector.stores.{name}", partial(_store, name, store)
+    for name, engine in settings.vector.stores.items():
+        yield f"vector.stores.{name}", partial(_engine, name, engine)
     yield "files", lambda: _files(settings)
     for model in (settings.embeddings, *settings.embeddings.also):
         if model.kind == "upstream":
@@ -145,29 +152,8 @@ async def _state(settings: Settings) -> str:
     return await examine(url, setting=setting)
 
 
-async def _store(name: str, store: Store) -> str:
-    match store:
-        case Store(kind="pgvector", url_env=str() as variable):
-            from regate_adapters.vector.pgvector.store import PgVectorStore
-            from regate_orchestrator.filters.schema import RowSchema
-
-            setting = f"vector.stores.{name}.url_env"
-            url = secret_from_environment(variable, setting=setting).reveal()
-            return await PgVectorStore(
-                url, RowSchema("chunk", {}), setting=f"{setting} ({variable})"
-            ).examine()
-        case Store(kind="chroma_server", url=str() as address):
-            from regate_adapters.vector.chroma.server import ChromaServer
-
-            try:
-                await asyncio.to_thread(ChromaServer(address).probe, None)
-            except (OSError, ValueError) as error:
-                raise ConfigurationError(f"no Chroma answers at {address}: {error}") from error
-            return f"a Chroma server answers at {address}"
-        case Store(kind="memory"):
-            return "in memory, lost at exit"
-        case _:
-            return f"embedded Chroma in {store.path}"
+async def _engine(name: str, engine: EngineSettings) -> str:
+    return await KINDS[engine.kind].examine(configured_engine(name, engine))
 
 
 async def _files(settings: Settings) -> str:

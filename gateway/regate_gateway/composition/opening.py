@@ -11,22 +11,23 @@ from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 from regate_adapters.opa.client import OpaAddress
 from regate_adapters.opa.engine import RevisionGate
+from regate_adapters.vector.kind import Configured, EngineSettings
+from regate_adapters.vector.registry import KINDS
 from regate_gateway.config.files_settings import Files
 from regate_gateway.config.secret import MIN_SECRET_BYTES, Secret, own_secret, secret_from_environment
-from regate_gateway.config.settings import Settings, Store
+from regate_gateway.config.settings import Settings
 from regate_gateway.workbench.check.entrypoints import required_rules
 from regate_gateway.workbench.directory import shipped_policies
+from regate_orchestrator.authz.points import ROWS
 from regate_orchestrator.errors import ConfigurationError, StateUnavailable
 from regate_orchestrator.filters.schema import RowSchema, load_schema
 from regate_orchestrator.ports import BlobStore, VectorStore
 
 Worker = Callable[[], Coroutine[Any, Any, object]]
-
-_ROW_KINDS: Final = ("chunk", "store", "file", "prompt", "item")
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +119,7 @@ def row_schemas_in(policies: Path) -> dict[str, RowSchema]:
     """Return the schemas of all kinds of rows that the policies in the directory are about. Raises
     `ConfigurationError`.
     """
-    return {kind: load_schema(policies / "schemas" / f"{kind}.json") for kind in _ROW_KINDS}
+    return {kind: load_schema(policies / "schemas" / f"{kind}.json") for kind in ROWS}
 
 
 def sealing_secret(settings: Settings) -> Secret:
@@ -146,36 +147,24 @@ def state_url(settings: Settings) -> tuple[str, str]:
     return "state.url", settings.state.url
 
 
+def configured_engine(name: str, engine: EngineSettings) -> Configured[EngineSettings]:
+    """Return a vector engine's settings with the secrets that they name. Raises `ConfigurationError`."""
+    place = f"vector.stores.{name}"
+    KINDS[engine.kind].require_installed(place)
+    secrets = {
+        setting: secret_from_environment(variable, setting=f"{place}.{setting}").reveal()
+        for setting, variable in engine
+        if setting.endswith("_env") and variable is not None
+    }
+    return Configured(engine, place, secrets)
+
+
 async def open_vector_engine(
-    stack: AsyncExitStack, name: str, store: Store, schema: RowSchema
+    stack: AsyncExitStack, name: str, engine: EngineSettings, schema: RowSchema
 ) -> VectorStore:
     """Return the vector engine, opened on the stack. Raises `ConfigurationError` when it cannot be used."""
-    match store:
-        case Store(kind="memory"):
-            from regate_adapters.vector.memory import MemoryVectorStore
-
-            return MemoryVectorStore(schema)
-        case Store(kind="pgvector", url_env=str() as variable):
-            url = secret_from_environment(variable, setting=f"vector.stores.{name}.url_env").reveal()
-            try:
-                from regate_adapters.vector.pgvector.store import PgVectorStore
-            except ModuleNotFoundError as error:
-                raise ConfigurationError(
-                    f"vector.stores.{name}: pgvector needs PostgreSQL's driver: install regate[postgres]"
-                ) from error
-            setting = f"vector.stores.{name}.url_env ({variable})"
-            return await stack.enter_async_context(PgVectorStore(url, schema, setting=setting))
-        case Store(kind="chroma_server", url=str() as url):
-            from regate_adapters.vector.chroma.server import ChromaServer
-            from regate_adapters.vector.chroma.store import ChromaVectorStore
-
-            return await stack.enter_async_context(ChromaVectorStore(ChromaServer(url), schema))
-        case Store(kind="chroma", path=Path() as path):
-            from regate_adapters.vector.chroma.store import ChromaVectorStore
-
-            return await stack.enter_async_context(ChromaVectorStore(path, schema))
-        case _:
-            raise ConfigurationError(f"vector.stores: kind {store.kind} has no place")
+    opening = KINDS[engine.kind].open(configured_engine(name, engine), schema)
+    return await stack.enter_async_context(opening)
 
 
 async def open_blobs(stack: AsyncExitStack, files: Files) -> BlobStore:

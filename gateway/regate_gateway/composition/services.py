@@ -13,7 +13,6 @@ from typing import Any, Protocol
 from starlette.types import Scope
 
 from regate_gateway.config.settings import Settings
-from regate_gateway.telemetry.metrics import Metrics
 from regate_orchestrator.authz.decisions import Context
 from regate_orchestrator.authz.enforcer import Enforcer
 from regate_orchestrator.authz.lists import Listings
@@ -23,6 +22,7 @@ from regate_orchestrator.documents.upload_parts import ChunkedUploads
 from regate_orchestrator.documents.uploads import FileUploads
 from regate_orchestrator.errors import UpstreamError, VectorStoreUnavailable
 from regate_orchestrator.filters.schema import RowSchema
+from regate_orchestrator.metrics import Metrics
 from regate_orchestrator.ports import Backend, BlobStore, Catalogue, StateStore
 from regate_orchestrator.principal import Principal
 from regate_orchestrator.quota.metering import Quotas

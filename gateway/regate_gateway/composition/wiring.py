@@ -40,14 +40,14 @@ from regate_gateway.composition.opening import (
     sealing_secret,
     state_url,
 )
+from regate_gateway.composition.readings import read_decisions, read_garbage, read_upstreams
 from regate_gateway.composition.services import Explaining, Services
 from regate_gateway.config.settings import EmbeddingModel, Settings, Vector
 from regate_gateway.http.cors import CrossOrigin
 from regate_gateway.http.middleware import Edge
-from regate_gateway.telemetry.metrics import Admissions, Metrics, Watched
-from regate_gateway.workbench.check.entrypoints import asked_rules
 from regate_orchestrator.authz.enforcer import Enforcer
 from regate_orchestrator.authz.lists import Listings
+from regate_orchestrator.authz.points import asked_rules
 from regate_orchestrator.conversations import ConversationWriter
 from regate_orchestrator.documents.attachments import Attachments
 from regate_orchestrator.documents.file_text import FileReader
@@ -60,6 +60,7 @@ from regate_orchestrator.maintenance.garbage_collection import FileGarbage, Garb
 from regate_orchestrator.maintenance.membership import Membership
 from regate_orchestrator.maintenance.schedule import collectors_of
 from regate_orchestrator.maintenance.vector_garbage import VectorGarbage
+from regate_orchestrator.metrics import Metrics
 from regate_orchestrator.ports import Embedder, PolicyEngine, StateStore
 from regate_orchestrator.quota.metering import Quotas
 from regate_orchestrator.quota.storage import Storage
@@ -211,7 +212,7 @@ async def open_services(
     blobs = await open_blobs(stack, settings.files)
     extractor = await stack.enter_async_context(WorkerExtractor())
     verifier = await stack.enter_async_context(open_verifier(settings))
-    enforcer = Enforcer(engine, audit, schemas, meter=metrics)
+    enforcer = Enforcer(engine, audit, schemas, metrics=metrics)
     retrieval = Retrieval(
         enforcer=enforcer,
         state=state,
@@ -222,7 +223,7 @@ async def open_services(
             name for name, store in settings.vector.stores.items() if store.on_inexpressible == "gate"
         ),
         clock=clock,
-        meter=metrics,
+        metrics=metrics,
     )
     listings = Listings(enforcer)
     ingestion = Ingestion(state=state, blobs=blobs, extractor=extractor, models=models, vectors=vectors)
@@ -254,9 +255,9 @@ async def open_services(
     garbage_collector = GarbageCollector(
         collectors_of(state, swept, swept_stores, membership, clock), every_s=rhythm.sweep_s
     )
-    metrics.watch(
-        Watched(engine, Admissions(retrieval, listings), audit, upstreams, garbage_collector, swept_stores)
-    )
+    read_decisions(metrics, engine, retrieval, listings, audit)
+    read_garbage(metrics, garbage_collector, swept_stores)
+    read_upstreams(metrics, upstreams.reach)
     files = FileUploads(
         enforcer=enforcer, state=state, blobs=blobs, most_bytes=settings.listen.max_file_bytes, clock=clock
     )
@@ -279,7 +280,7 @@ async def open_services(
         parts=parts,
         conversation_writer=ConversationWriter(enforcer, state, gate, sealer),
         background=background,
-        quotas=Quotas(LocalQuotaCounter()),
+        quotas=Quotas(LocalQuotaCounter(), metrics),
         storage=Storage(enforcer, state),
         schemas=schemas,
         policy_problem=lambda: policy.problem() or opa.problem,

@@ -13,10 +13,18 @@ from functools import partial
 from pathlib import Path
 from typing import TypeAlias
 
+from regate_adapters.vector.kind import EmbeddedSettings, EngineSettings
+from regate_adapters.vector.registry import KINDS
 from regate_gateway.auth.authentication import check_authentication
-from regate_gateway.composition.opening import check_policy_place, opa_binary, sealing_secret, state_url
+from regate_gateway.composition.opening import (
+    check_policy_place,
+    configured_engine,
+    opa_binary,
+    sealing_secret,
+    state_url,
+)
 from regate_gateway.config.secret import secret_from_environment
-from regate_gateway.config.settings import Settings, Store
+from regate_gateway.config.settings import Settings
 from regate_orchestrator.errors import ConfigurationError, naming
 
 Check: TypeAlias = Callable[[], object]
@@ -52,7 +60,7 @@ def _checks(settings: Settings) -> Iterator[Check]:
     yield lambda: _check_database(settings)
     yield lambda: _check_upstreams(settings)
     for name, store in settings.vector.stores.items():
-        yield lambda name=name, store=store: _check_store(name, store)  # type: ignore[misc]  # likewise
+        yield partial(_check_engine, name, store)
     yield lambda: _check_policy(settings)
 
 
@@ -75,7 +83,7 @@ def _directories(settings: Settings) -> Iterator[tuple[str, Path]]:
     yield "files.path", settings.files.path
     yield "audit.path", settings.audit.path
     for name, store in settings.vector.stores.items():
-        if store.path is not None:
+        if isinstance(store, EmbeddedSettings):
             yield f"vector.stores.{name}.path", store.path
 
 
@@ -111,19 +119,8 @@ def _check_upstreams(settings: Settings) -> None:
     check_configs(upstream_configs(settings))
 
 
-def _check_store(name: str, store: Store) -> None:
-    if store.url_env is not None:
-        url = secret_from_environment(store.url_env, setting=f"vector.stores.{name}.url_env").reveal()
-        with naming(f"vector.stores.{name}.url_env ({store.url_env})"):
-            try:
-                from regate_adapters.postgres import connection_parameters
-            except ModuleNotFoundError as error:
-                raise ConfigurationError("PostgreSQL needs its driver: install regate[postgres]") from error
-            connection_parameters(url)
-    elif store.url is not None:
-        from regate_adapters.vector.chroma.server import ChromaServer
-
-        ChromaServer(store.url)
+def _check_engine(name: str, engine: EngineSettings) -> None:
+    KINDS[engine.kind].check(configured_engine(name, engine))
 
 
 def _check_policy(settings: Settings) -> None:

@@ -7,7 +7,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, StringConstraints, field_validator, model_validator
 
-from regate_gateway.config.types import EnvironmentName, Section, below_data_dir, plain_address
+from regate_adapters.settings_types import EnvironmentName, Section, below_data_dir, plain_address
 
 BucketName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$")]
 KeyPrefix = Annotated[str, StringConstraints(pattern=r"^([A-Za-z0-9_-][A-Za-z0-9._-]*/)+$", max_length=256)]

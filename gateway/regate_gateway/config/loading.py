@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator, Mapping
+from copy import copy
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
@@ -23,6 +24,8 @@ from pydantic_core import ErrorDetails
 from pydantic_settings import EnvSettingsSource
 from pydantic_settings.exceptions import SettingsError
 
+from regate_adapters.vector.kind import EngineSettings
+from regate_adapters.vector.registry import DEFAULT, KINDS
 from regate_gateway.config.settings import Settings
 from regate_orchestrator.errors import ConfigurationError
 from regate_orchestrator.spelling import nearest
@@ -185,7 +188,7 @@ def _keys_beside(location: tuple[int | str, ...]) -> list[str]:
     for part in location[:-1]:
         if model is not None and isinstance(part, str) and part in model.model_fields:
             model = _model_in(model.model_fields[part].annotation) or None
-    return list(model.model_fields) if model is not None else []
+    return [name for name, _ in _fields(model)] if model is not None else []
 
 
 def _suggestion(key: str, known: list[str]) -> str:
@@ -194,7 +197,7 @@ def _suggestion(key: str, known: list[str]) -> str:
 
 
 def _entries(model: type[BaseModel], prefix: str) -> Iterator[SettingEntry]:
-    for name, field in model.model_fields.items():
+    for name, field in _fields(model):
         inner = _model_in(field.annotation)
         suffix = _container(field.annotation)
         if inner is None or suffix or field.description:
@@ -203,6 +206,26 @@ def _entries(model: type[BaseModel], prefix: str) -> Iterator[SettingEntry]:
             yield from _entries(inner, f"{prefix}{name}{suffix}.")
             if not inner.model_fields:
                 yield SettingEntry(prefix + name, "(no keys)", "–", " ".join((inner.__doc__ or "").split()))
+
+
+def _fields(model: type[BaseModel]) -> Iterator[tuple[str, FieldInfo]]:
+    """Yield the settings of a section: of a vector engine those of every kind, before those that all have."""
+    if model is not EngineSettings:
+        yield from model.model_fields.items()
+        return
+    titles = [kind.title for kind in KINDS.values()]
+    kinds = FieldInfo.from_annotation(Literal[tuple(KINDS)])  # type: ignore[arg-type]  # the values it takes
+    kinds.default, kinds.description = DEFAULT.name, f"The engine: {', '.join(titles[:-1])}, or {titles[-1]}."
+    common, told = EngineSettings.model_fields, set()
+    yield "kind", kinds
+    for kind in KINDS.values():
+        for name, field in kind.settings.model_fields.items():
+            if name not in common and (name, field.description) not in told:
+                told.add((name, field.description))
+                optional = copy(field)  # in a table of all kinds: its own kind may require it
+                optional.default = None
+                yield name, optional
+    yield from ((name, field) for name, field in common.items() if name != "kind")
 
 
 def _model_in(annotation: Any) -> type[BaseModel] | None:

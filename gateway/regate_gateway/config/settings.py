@@ -10,14 +10,16 @@ from __future__ import annotations
 
 import ipaddress
 from pathlib import Path
-from typing import Any, Final, Literal, Self
+from typing import Annotated, Any, Final, Literal, Self
 from urllib.parse import urlsplit
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import BeforeValidator, Field, SerializeAsAny, field_validator, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
+from regate_adapters.settings_types import EnvironmentName, Name, Seconds, Section, below_data_dir
+from regate_adapters.vector.kind import EngineSettings
+from regate_adapters.vector.registry import is_embedded, read_settings
 from regate_gateway.config.files_settings import Files
-from regate_gateway.config.types import EnvironmentName, Name, Seconds, Section, below_data_dir
 from regate_gateway.config.upstream_settings import Upstream, require_plain_routes
 
 Algorithm = Literal[
@@ -26,6 +28,8 @@ Algorithm = Literal[
 ]  # fmt: skip
 _MIB: Final = 1024 * 1024
 DEFAULT_DATA_DIR: Final = Path("./data")
+Engine = Annotated[SerializeAsAny[EngineSettings], BeforeValidator(read_settings)]
+"""The settings of one vector engine, of the class that its `kind` names."""
 
 
 class Listen(Section):
@@ -290,51 +294,6 @@ class State(Section):
         return self
 
 
-class Store(Section):
-    """One vector engine."""
-
-    kind: Literal["chroma", "chroma_server", "pgvector", "memory"] = Field(
-        default="chroma",
-        description=(
-            "The engine: Chroma embedded or as a server, PostgreSQL with pgvector, or memory (lost at exit)."
-        ),
-    )
-    path: Path | None = Field(
-        default=None,
-        description="Directory of embedded Chroma.",
-        json_schema_extra=below_data_dir("vector/<name>"),
-    )
-    url: str | None = Field(
-        default=None,
-        description="Address of a Chroma server, as `http://host:port`; required with `kind: chroma_server`.",
-    )
-    url_env: EnvironmentName | None = Field(
-        default=None,
-        description=(
-            "Environment variable with the database's URL, as `postgresql://user:password@host/database`; "
-            "required with `kind: pgvector`."
-        ),
-    )
-    on_inexpressible: Literal["deny", "gate"] = Field(
-        default="deny",
-        description=(
-            "When the engine cannot express a policy filter: `deny` the search, or `gate`: search within "
-            "the tenant and check each hit."
-        ),
-    )
-
-    @model_validator(mode="after")
-    def _place_of_its_kind(self) -> Self:
-        needed = {"chroma": "path", "chroma_server": "url", "pgvector": "url_env", "memory": None}[self.kind]
-        for name in ("path", "url", "url_env"):
-            is_set = getattr(self, name) is not None
-            if name == needed and not is_set:
-                raise ValueError(f"{name} must be set with kind {self.kind}")
-            if name != needed and is_set:
-                raise ValueError(f"{name} does not belong to kind {self.kind}")
-        return self
-
-
 class Vector(Section):
     """The vector engines and which of them new vector stores use. A store stays where it was made."""
 
@@ -342,7 +301,7 @@ class Vector(Section):
         default="main",
         description="The engine of new vector stores, unless `regate.store.placement` names another.",
     )
-    stores: dict[Name, Store] = Field(
+    stores: dict[Name, Engine] = Field(
         description="The engines, by name.", json_schema_extra={"default_text": "one, `main`, of kind chroma"}
     )
     allow_shared_stores: bool = Field(
@@ -516,8 +475,9 @@ class Settings(BaseSettings):
         if isinstance(filled["vector"], dict) and isinstance(filled["vector"]["stores"], dict):
             stores = dict(filled["vector"]["stores"])
             for name in stores:
-                is_embedded = not _names(stores[name], "kind") or stores[name]["kind"] == "chroma"
-                _fill(stores, name, {"path": root / "vector" / str(name)} if is_embedded else {})
+                _fill(stores, name, {})
+                if is_embedded(stores[name]):
+                    _fill(stores, name, {"path": root / "vector" / str(name)})
             filled["vector"] = {**filled["vector"], "stores": stores}
         return filled
 

@@ -7,7 +7,7 @@ from typing import Any, Final, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from regate_gateway.config.types import EnvironmentName, ModelName, Name, Seconds, Section, plain_address
+from regate_adapters.settings_types import EnvironmentName, ModelName, Name, Seconds, Section, plain_address
 from regate_gateway.config.upstream_profiles import PROFILES, UpstreamKind
 from regate_orchestrator.upstream_capabilities import (
     OutputLimit,

@@ -19,8 +19,9 @@ from regate_gateway.http.bodies import header_values
 from regate_gateway.http.connection import ClientGone
 from regate_gateway.http.cors import NO_ORIGINS, CrossOrigin, Headers
 from regate_gateway.http.errors import envelope, log_error
-from regate_gateway.telemetry.metrics import Metrics
+from regate_gateway.telemetry.requests import RequestMetrics
 from regate_orchestrator.errors import InvalidRequest, Unauthenticated
+from regate_orchestrator.metrics import Metrics
 from regate_orchestrator.values import RequestId, mint
 
 _log = logging.getLogger("regate.access")
@@ -94,7 +95,7 @@ class Edge:
     ) -> None:
         self._app = app
         self._access_log = access_log
-        self._metrics = metrics
+        self._requests = None if metrics is None else RequestMetrics(metrics)
         self._cross_origin = cross_origin
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -124,8 +125,8 @@ class Edge:
         finally:
             if self._access_log:
                 exchange.log()
-            if self._metrics is not None:
-                exchange.count(self._metrics)
+            if self._requests is not None:
+                exchange.count(self._requests)
 
     async def _serve_socket(self, scope: Scope, receive: Receive, handshake: _Handshake) -> None:
         scope["method"] = "GET"
@@ -140,8 +141,8 @@ class Edge:
         finally:
             if self._access_log:
                 handshake.log()
-            if self._metrics is not None:
-                handshake.count(self._metrics)
+            if self._requests is not None:
+                handshake.count(self._requests)
 
 
 class _Exchange:
@@ -197,10 +198,10 @@ class _Exchange:
             },
         )
 
-    def count(self, metrics: Metrics) -> None:
+    def count(self, requests: RequestMetrics) -> None:
         """Count the request under its route's template, never under the path that the client chose."""
         seconds = time.perf_counter() - self._began
-        metrics.served(
+        requests.served(
             self._scope["state"].get("path_template"), self._scope["method"], self.status, seconds=seconds
         )
 

@@ -71,7 +71,6 @@ async def spend(caller: Caller, decision: Decision, demand: Demand) -> Spending:
     if isinstance(caller, Call):
         caller.request.scope["state"]["answer_headers"] = rate_headers(found)
     if isinstance(found, Exhausted):
-        services.metrics.refused(found.limit)
         raise LimitExceeded(_refusal(found), retry_after=found.after_s)
     return found
 

@@ -14,6 +14,7 @@ from starlette.types import Receive, Scope, Send
 
 from regate_gateway.composition.services import Services
 from regate_gateway.http.connection import reply
+from regate_gateway.telemetry.exposition import exposition
 from regate_orchestrator.errors import RegateError
 
 _DEADLINE_SECONDS: Final = 3.0
@@ -112,5 +113,5 @@ class Exposition:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer the request."""
-        text, content_type = await self._services.metrics.exposition()
+        text, content_type = await exposition(self._services.metrics)
         await Response(text, media_type=content_type)(scope, receive, send)

@@ -8,10 +8,10 @@ counterpart.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any, Final, Self, cast
 
-from regate_orchestrator.authz.decisions import Point
+from regate_orchestrator.authz.points import Point
 from regate_orchestrator.errors import PolicyUnavailable
 from regate_orchestrator.ports import Answer
 from regate_orchestrator.values import Json, JsonObject
@@ -37,22 +37,11 @@ class Kind:
     """
 
 
-LISTED_STORES: Final = Kind("listed_stores", Point.STORE, "store.list", "store", is_list=True)
-LISTED_FILES: Final = Kind("listed_files", Point.FILE, "file.list", "file", is_list=True)
-LISTED_PROMPTS: Final = Kind("listed_prompts", Point.PROMPT, "prompt.list", "prompt", is_list=True)
-LISTED_RESPONSES: Final = Kind("listed_responses", Point.HISTORY, "response.list", "item", is_list=True)
-CHUNKS: Final = Kind("chunks", Point.CHUNK, "chunk.read", "chunk")
-KINDS: Final = (
-    Kind("stores", Point.STORE, "store.search", "store"),
-    CHUNKS,
-    Kind("items", Point.HISTORY, "history.reuse", "item"),
-    Kind("tool_results", Point.TOOL_RESULT, "tool.result", "result"),
-    Kind("models", Point.ROUTE, "model.list", "request"),
-    LISTED_STORES,
-    LISTED_FILES,
-    LISTED_PROMPTS,
-    LISTED_RESPONSES,
-)
+_OF_POINTS: Final = {
+    name: Kind(name, point, action, point.contract.row, is_list=name.startswith("listed_"))
+    for point in Point
+    for name, action in point.contract.batched.items()
+}
 NAMED: Final = ("stores", "models")
 """The kinds whose members are named; of the others they are known by their position."""
 
@@ -105,6 +94,15 @@ class Batch:
             "models": list(self.models),
             **listed,
         }
+
+
+KINDS: Final = tuple(_OF_POINTS[member.name] for member in fields(Batch))
+"""All kinds, in the order of a batch."""
+CHUNKS: Final = _OF_POINTS["chunks"]
+LISTED_STORES: Final = _OF_POINTS["listed_stores"]
+LISTED_FILES: Final = _OF_POINTS["listed_files"]
+LISTED_PROMPTS: Final = _OF_POINTS["listed_prompts"]
+LISTED_RESPONSES: Final = _OF_POINTS["listed_responses"]
 
 
 @dataclass(frozen=True, slots=True)

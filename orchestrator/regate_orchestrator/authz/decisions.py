@@ -6,40 +6,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from enum import StrEnum
 from typing import TypeAlias
 
+from regate_orchestrator.authz.points import Point
 from regate_orchestrator.principal import Principal
 from regate_orchestrator.values import Json, JsonObject, RequestId
 
-
-class Point(StrEnum):
-    """A decision point: the Rego rule, below `data`, that must be exactly `true` for an allow."""
-
-    ROUTE = "regate/route/allow"
-    STORE = "regate/store/allow"
-    FILE = "regate/file/allow"
-    INGEST = "regate/ingest/allow"
-    CHUNK = "regate/chunk/allow"
-    TOOL = "regate/tool/allow"
-    TOOL_RESULT = "regate/tool/admit_result"
-    HISTORY = "regate/history/allow"
-    PROMPT = "regate/prompt/allow"
-    QUOTA = "regate/quota/limits"
-    """No yes or no: the limits, or nothing (`quota/limits.py`)."""
-    ADMIN = "regate/admin/allow"
-
-    @property
-    def package(self) -> str:
-        """Return the package's path below `data`, where the point's other rules live (`deny_reasons`,
-        `stamp`, …).
-        """
-        return self.value.rpartition("/")[0]
-
-    @property
-    def short(self) -> str:
-        """Return the name used in audit records and metrics, e.g. `store` or `tool.result`."""
-        return "tool.result" if self is Point.TOOL_RESULT else self.value.split("/")[1]
+__all__ = ["Allow", "Context", "Decision", "Deny", "Point", "Question"]
 
 
 @dataclass(frozen=True, slots=True)

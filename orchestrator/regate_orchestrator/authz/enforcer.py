@@ -10,11 +10,10 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Final, Literal, cast
+from typing import Final, cast
 
 from regate_orchestrator.authz.batches import (
     BATCH_ACTION,
@@ -37,19 +36,19 @@ from regate_orchestrator.authz.document_decisions import (
     outcomes,
     read_answer,
 )
+from regate_orchestrator.authz.measuring import DecisionMetrics
 from regate_orchestrator.authz.plan_records import describe, plan_digest
+from regate_orchestrator.authz.points import PRINCIPAL
 from regate_orchestrator.authz.records import decision_entry, value_entry
 from regate_orchestrator.concurrency import few_at_once
 from regate_orchestrator.errors import CallerError, PolicyUnavailable, Unauthenticated
 from regate_orchestrator.filters.expression import FilterPlan
 from regate_orchestrator.filters.schema import RowSchema
-from regate_orchestrator.ports import Answer, AuditLog, Meter, PolicyEngine, Unmetered
+from regate_orchestrator.metrics import Metrics
+from regate_orchestrator.ports import Answer, AuditLog, PolicyEngine
 from regate_orchestrator.principal import Principal, read_principal
 from regate_orchestrator.quota.limits import LIMITS, permits
 from regate_orchestrator.values import Clock, Json, JsonObject, RequestId, wall_clock
-
-_REASONS_RULE: Final = {Point.INGEST: "reject_reasons"}
-_STAMPED: Final = {Point.STORE: "store", Point.FILE: "file", Point.PROMPT: "prompt", Point.INGEST: "chunk"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +67,6 @@ class Compiled:
 
 
 _EMPTY_BATCH: Final = Batch()
-_UNMETERED: Final = Unmetered()
 _MAX_CONCURRENT: Final = 32
 """Questions of one phase that are asked at the same time: half of what the wire to OPA takes, so that
 others find a place beside them.
@@ -87,13 +85,13 @@ class Enforcer:
         schemas: Mapping[str, RowSchema],
         clock: Clock = wall_clock,
         *,
-        meter: Meter = _UNMETERED,
+        metrics: Metrics | None = None,
     ) -> None:
         self._engine = engine
         self._audit = audit
         self._schemas = schemas
         self._clock = clock
-        self._meter = meter
+        self._measures = DecisionMetrics(metrics or Metrics())
 
     async def principal(self, claims: JsonObject, *, method: str, request_id: RequestId) -> Principal:
         """Return the principal that `regate.authn.principal` makes of verified claims; raises
@@ -107,10 +105,10 @@ class Enforcer:
             "claims": claims,
             "method": method,
         }
-        with self._waiting("ask"):
-            answer = await self._engine.ask("regate/authn/principal", document)
+        with self._measures.waiting("ask"):
+            answer = await self._engine.ask(PRINCIPAL, document)
         principal = read_principal(answer.value) if answer.defined else None
-        self._meter.decided("authn", allowed=principal is not None)
+        self._measures.decided("authn", allowed=principal is not None)
         if principal is None:
             await self._audit.record(
                 {"kind": "identity", "request_id": request_id, "revision": answer.revision, "allowed": False}
@@ -194,9 +192,9 @@ class Enforcer:
         if isinstance(decision, Deny):
             return decision, {}
         document = self._input(context, question.action, question.resource, int(self._clock()))
-        with self._waiting("ask"):
+        with self._measures.waiting("ask"):
             answer = await self._engine.ask(f"{question.point.package}/stamp", document)
-            schema = self._schemas[_STAMPED[question.point]]
+            schema = self._schemas[str(question.point.contract.stamps)]
             if not isinstance(answer.value, Mapping):
                 raise PolicyUnavailable(f"{question.point.package}/stamp is not an object")
             stamp = dict(answer.value)
@@ -214,7 +212,7 @@ class Enforcer:
         """
         began = time.perf_counter()
         now = int(self._clock())
-        with self._waiting("plan"):
+        with self._measures.waiting("plan"):
             planned = await self._engine.plan(
                 point.value, self._input(context, action, resource, now), unknown=unknown
             )
@@ -250,7 +248,7 @@ class Enforcer:
         """
         if batch.is_empty:
             return NONE_ADMITTED
-        with self._waiting("batch"):
+        with self._measures.waiting("batch"):
             return read_admitted(
                 await self._engine.ask(BATCH_RULE, self._input(context, BATCH_ACTION, batch.as_input(), now)),
                 batch,
@@ -269,7 +267,7 @@ class Enforcer:
         tell of a chunk's existence.
         """
         document = self._input(context, "chunk.read", batch.as_input(), int(self._clock()))
-        with self._waiting("ask"):
+        with self._measures.waiting("ask"):
             answer = await self._engine.ask("regate/lib/batch/chunk_reasons", document)
         reasons = answer.value if isinstance(answer.value, Mapping) else {}
         return {int(position): _texts(texts) for position, texts in reasons.items()}
@@ -293,8 +291,8 @@ class Enforcer:
             return Allow(
                 answer.revision, await self._decision_attributes(question, document, answer.revision, said)
             )
-        with self._waiting("ask"):
-            reasons = await self._engine.ask(reasons_rule(question.point), document)
+        with self._measures.waiting("ask"):
+            reasons = await self._engine.ask(question.point.reasons_rule, document)
         return Deny(answer.revision, _texts(reasons.value) if reasons.defined else ())
 
     async def _ingestible(
@@ -303,11 +301,11 @@ class Enforcer:
         began = time.perf_counter()
         now = int(self._clock())
         asked = self._input(context, BATCH_ACTION, documents_input(store, documents), now)
-        with self._waiting("batch"):
+        with self._measures.waiting("batch"):
             answer = await self._engine.ask(DOCUMENTS_RULE, asked)
             if not answer.defined:
                 raise PolicyUnavailable(f"{DOCUMENTS_RULE} is undefined")
-            schema, tenant = self._schemas[_STAMPED[Point.INGEST]], context.principal.tenant
+            schema, tenant = self._schemas[str(Point.INGEST.contract.stamps)], context.principal.tenant
             found = read_answer(answer.value, count=len(documents), schema=schema, tenant=tenant)
         reasons = await self._document_reasons(
             asked, [place for place in range(len(documents)) if place not in found.stamps]
@@ -367,36 +365,22 @@ class Enforcer:
         return decision_attributes
 
     async def _ask(self, rule: str, document: JsonObject) -> Answer:
-        with self._waiting("ask"):
+        with self._measures.waiting("ask"):
             return await self._engine.ask(rule, document)
-
-    @contextmanager
-    def _waiting(self, kind: Literal["ask", "plan", "batch"]) -> Iterator[None]:
-        """Measure an exchange with the policy engine, the reading of its answer included, and count it
-        when the answer was of no use.
-        """
-        began = time.perf_counter()
-        try:
-            yield
-        except PolicyUnavailable as error:
-            self._meter.unanswered(error)
-            raise
-        finally:
-            self._meter.asked(kind, seconds=time.perf_counter() - began)
 
     async def _write(
         self, record: dict[str, Json], batch: Batch, admitted: Admitted, notes: JsonObject | None
     ) -> None:
         for point, allowed, denied in outcomes_of(batch, admitted):
-            self._meter.decided(point.short, allowed=True, count=allowed)
-            self._meter.decided(point.short, allowed=False, count=denied)
+            self._measures.decided(point.short, allowed=True, count=allowed)
+            self._measures.decided(point.short, allowed=False, count=denied)
         if not batch.is_empty:
             record["batch"] = batch_entry(batch, admitted)
         await self._audit.record(record | dict(notes or {}))
 
     def _count(self, questions: Sequence[Question], decisions: Sequence[Decision]) -> None:
         for question, decision in zip(questions, decisions, strict=True):
-            self._meter.decided(question.point.short, allowed=isinstance(decision, Allow))
+            self._measures.decided(question.point.short, allowed=isinstance(decision, Allow))
 
     def _input(self, context: Context, action: str, resource: JsonObject, now: int) -> JsonObject:
         return policy_input(
@@ -431,11 +415,6 @@ def policy_input(
         "principal": principal,
         **resource,
     }
-
-
-def reasons_rule(point: Point) -> str:
-    """Return the rule that says why the point denies."""
-    return f"{point.package}/{_REASONS_RULE.get(point, 'deny_reasons')}"
 
 
 def _texts(value: Json) -> tuple[str, ...]:

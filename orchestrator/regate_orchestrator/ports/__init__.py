@@ -9,10 +9,19 @@ from __future__ import annotations
 
 from regate_orchestrator.ports.backend import Backend, Catalogue, Serving
 from regate_orchestrator.ports.files import BlobStore, Extractor, UnreadableFile
-from regate_orchestrator.ports.observation import AuditLog, Meter, Unmetered
+from regate_orchestrator.ports.observation import AuditLog
 from regate_orchestrator.ports.policy import Answer, Planned, PolicyEngine
 from regate_orchestrator.ports.quota import Allowance, Counted, Exhausted, QuotaCounter
-from regate_orchestrator.ports.retrieval import Candidate, Chunk, Embedder, Found, Vector, VectorStore
+from regate_orchestrator.ports.retrieval import (
+    Candidate,
+    Chunk,
+    Embedder,
+    Found,
+    Mode,
+    Query,
+    Vector,
+    VectorStore,
+)
 from regate_orchestrator.ports.state import (
     AttachmentState,
     ConversationState,
@@ -45,17 +54,17 @@ __all__ = [
     "Found",
     "KeyState",
     "LiveFile",
-    "Meter",
+    "Mode",
     "Planned",
     "PolicyEngine",
     "PromptState",
+    "Query",
     "QuotaCounter",
     "ResponseState",
     "Rows",
     "Serving",
     "StateStore",
     "StoreState",
-    "Unmetered",
     "UnreadableFile",
     "Vector",
     "VectorStore",

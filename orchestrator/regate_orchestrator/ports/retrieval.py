@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol, TypeAlias
+from typing import Literal, Protocol, TypeAlias
 
+from regate_orchestrator.errors import VectorStoreUnavailable
 from regate_orchestrator.filters.expression import FilterPlan, Scalar
 from regate_orchestrator.values import FileId, JsonObject, StoreId
 
 Vector: TypeAlias = Sequence[float]
+Mode: TypeAlias = Literal["vector", "keyword", "hybrid"]
+"""How chunks are found and ranked: by the vector's neighbourhood, by the text's words, or by both."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,10 +33,29 @@ class Chunk:
 
 
 @dataclass(frozen=True, slots=True)
+class Query:
+    """What is looked for: the text and its vector, at most so many chunks, found in this mode."""
+
+    vector: Vector
+    limit: int
+    text: str = ""
+    mode: Mode = "vector"
+
+    def require_mode(self, *served: Mode) -> None:
+        """Raise `VectorStoreUnavailable` when the query asks for a mode that is not among those served."""
+        if self.mode not in served:
+            raise VectorStoreUnavailable(
+                f"the engine cannot search in mode {self.mode}, only in {', '.join(served)}"
+            )
+
+
+@dataclass(frozen=True, slots=True)
 class Candidate:
     """A chunk that a store returned. Nothing but the post-check may look at it before it is admitted.
 
-    `stamp` is the canonical view as stored; `score` is the cosine similarity, negative values cut to 0.
+    `stamp` is the canonical view as stored. `score` is higher for what is nearer, and means something within
+    one search only: in mode `vector` it is the cosine similarity, negative values cut to 0; scores of another
+    mode must never be compared with it.
     """
 
     id: str
@@ -73,8 +95,10 @@ class VectorStore(Protocol):
         """
         ...
 
-    async def search(self, store: StoreId, vector: Vector, *, plan: FilterPlan, limit: int) -> Found:
-        """Return the chunks most similar to the vector among those the plan permits.
+    async def search(self, store: StoreId, query: Query, *, plan: FilterPlan) -> Found:
+        """Return the chunks that fit the query best among those the plan permits.
+
+        A mode that the engine does not serve must be refused before any IO (`Query.require_mode`).
 
         The plan must be applied inside the search. `Nothing` must do no IO. What cannot be rendered exactly
         must raise `FilterNotExpressible` before any IO; a failing engine must raise `VectorStoreUnavailable`,

@@ -15,6 +15,7 @@ from typing import Final, NoReturn, TypeAlias
 
 from regate_orchestrator.authz.decisions import Context
 from regate_orchestrator.errors import PolicyUnavailable
+from regate_orchestrator.metrics import Metrics
 from regate_orchestrator.model_events import (
     ArgumentsWritten,
     ModelEnded,
@@ -36,8 +37,14 @@ UNASKED_OUTPUT_TOKENS: Final = 1_000
 class Quotas:
     """Counts what callers spend within the limits that they are granted."""
 
-    def __init__(self, counter: QuotaCounter) -> None:
+    def __init__(self, counter: QuotaCounter, metrics: Metrics | None = None) -> None:
         self._counter = counter
+        self._refused = (metrics or Metrics()).counter(
+            "regate_quota_refused",
+            "Requests that would have passed their caller's limit.",
+            ("limit",),
+            rows=[("requests",), ("tokens",)],
+        )
 
     async def count(self, context: Context, limits: QuotaLimits, *, tokens: int) -> Spending | Exhausted:
         """Count a request with the tokens that it is taken to need, or return which limit it would pass: then
@@ -49,7 +56,10 @@ class Quotas:
         counted = await self._counter.reserve(
             context.principal, rpm=limits.rpm, tpm=limits.tpm, tokens=tokens
         )
-        return counted if isinstance(counted, Exhausted) else Spending(limits, counted, self._counter, tokens)
+        if isinstance(counted, Exhausted):
+            self._refused.add(counted.limit)
+            return counted
+        return Spending(limits, counted, self._counter, tokens)
 
 
 class Spending:

@@ -15,7 +15,7 @@ from typing import Final
 from regate_orchestrator.authz.decisions import Allow
 from regate_orchestrator.errors import PolicyUnavailable, VectorStoreUnavailable
 from regate_orchestrator.filters.expression import FilterPlan, Nothing, Scalar
-from regate_orchestrator.ports import Chunk, Found, Vector, VectorStore
+from regate_orchestrator.ports import Chunk, Found, Query, VectorStore
 from regate_orchestrator.values import FileId, JsonObject, StoreId
 
 PLACEMENT: Final = "placement"
@@ -66,11 +66,11 @@ class VectorEngines:
         """Store the chunks in the store's engine."""
         await (await self._of(store)).add(store, chunks)
 
-    async def search(self, store: StoreId, vector: Vector, *, plan: FilterPlan, limit: int) -> Found:
+    async def search(self, store: StoreId, query: Query, *, plan: FilterPlan) -> Found:
         """Return what the store's engine finds."""
         if isinstance(plan, Nothing):  # must do no IO, so it is not asked where the store is either
             return Found((), total=0, permitted=0, exhausted=True)
-        return await (await self._of(store)).search(store, vector, plan=plan, limit=limit)
+        return await (await self._of(store)).search(store, query, plan=plan)
 
     async def texts(self, store: StoreId, ids: Sequence[str]) -> Mapping[str, str]:
         """Return the texts of those of these chunks that are there."""

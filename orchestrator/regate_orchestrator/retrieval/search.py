@@ -29,14 +29,13 @@ from regate_orchestrator.filters.expression import (
 )
 from regate_orchestrator.filters.schema import RowSchema
 from regate_orchestrator.lineage import ChunkSource
+from regate_orchestrator.metrics import Metrics
 from regate_orchestrator.ports import (
     Candidate,
     Found,
     LiveFile,
-    Meter,
+    Query,
     StateStore,
-    Unmetered,
-    Vector,
     VectorStore,
 )
 from regate_orchestrator.retrieval.embedding import EmbeddingModels
@@ -47,7 +46,6 @@ _MAX_CONCURRENT: Final = 1_000
 _MAX_EXAMINED: Final = 100_000
 _MAX_MOVES: Final = 3
 _ABSENT_STORE: Final = StoreId("")
-_UNMETERED: Final = Unmetered()
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +126,7 @@ class Retrieval:
         store_schema: RowSchema,
         post_filtered: frozenset[str],
         clock: Clock = wall_clock,
-        meter: Meter = _UNMETERED,
+        metrics: Metrics | None = None,
     ) -> None:
         self._enforcer = enforcer
         self._state = state
@@ -137,7 +135,12 @@ class Retrieval:
         self._store_schema = store_schema
         self._gated = post_filtered
         self._clock = clock
-        self._meter = meter
+        self._candidates = (metrics or Metrics()).counter(
+            "regate_retrieval_candidates",
+            "Chunks that vector stores returned.",
+            ("outcome",),
+            rows=[("admitted",), ("denied",), ("gone",)],
+        )
         self.mismatches = 0
         """Chunks that the filter admitted and the post-check denied, by one policy at one time (I4):
         must stay 0.
@@ -196,8 +199,9 @@ class Retrieval:
         best: dict[tuple[StoreId, FileId, int], Hit] = {}
         for store in stores:
             search_plan = await self._way(context, store)
-            for vector in vectors[store.row.embedder]:
-                for hit in await self._search_one(context, store, vector, search, search_plan):
+            for text, vector in zip(search.queries, vectors[store.row.embedder], strict=True):
+                query = Query(vector, search.limit, text)
+                for hit in await self._search_one(context, store, query, search, search_plan):
                     place = (hit.store_id, hit.candidate.file_id, hit.candidate.index)
                     if place not in best or hit.candidate.score > best[place].candidate.score:
                         best[place] = hit
@@ -228,7 +232,7 @@ class Retrieval:
         )
 
     async def _search_one(
-        self, context: Context, store: OpenStore, vector: Vector, search: Search, search_plan: _SearchPlan
+        self, context: Context, store: OpenStore, query: Query, search: Search, search_plan: _SearchPlan
     ) -> list[Hit]:
         """Return the best admitted hits, looking further until there are enough or no candidate is left. Each
         candidate is decided once.
@@ -242,7 +246,9 @@ class Retrieval:
         while True:
             try:
                 found = await self._vectors.search(
-                    store.row.id, vector, plan=narrow(search_plan.plan, search.narrowing), limit=want
+                    store.row.id,
+                    replace(query, limit=want),
+                    plan=narrow(search_plan.plan, search.narrowing),
                 )
             except VectorStoreUnavailable:
                 if await self._state.store(context.principal, store.row.id) is None:
@@ -321,9 +327,9 @@ class Retrieval:
         ]
         kept = {candidate.id for candidate in passed}
         denied = [candidate for candidate in present if candidate.id not in kept]
-        self._meter.examined(
-            admitted=len(passed), denied=len(denied), gone=len(found.candidates) - len(present)
-        )
+        self._candidates.add("admitted", count=len(passed))
+        self._candidates.add("denied", count=len(denied))
+        self._candidates.add("gone", count=len(found.candidates) - len(present))
         if denied:
             mismatched = await self._mismatched(context, store, denied, search_plan, admitted.revision)
             self.mismatches += mismatched

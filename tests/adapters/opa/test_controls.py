@@ -22,7 +22,7 @@ from regate_adapters.opa.acceptance.reading import parsed_by_command
 from regate_adapters.opa.acceptance.syntax import Policies, modules_of
 from regate_adapters.opa.policies.bundle import build_bundle
 from regate_adapters.opa.policies.source import BrokenPolicy, read_source
-from regate_gateway.workbench.check.entrypoints import asked_rules
+from regate_orchestrator.authz.points import Point, asked_rules
 
 REGO: Final = Path(__file__).parents[3] / "rego"
 GUARD: Final = 'package regate.guard\n\naction := "block"\n\ndeny_reasons contains "always"\n'
@@ -157,7 +157,7 @@ def test_every_rule_of_the_contract_is_asked_or_is_known_not_to_be() -> None:
         path
         for module in packages
         for path in Path(next(iter(module.__path__))).rglob("*.py")
-        if path.name != "entrypoints.py"
+        if path.name != "points.py"
     ]
     words = {
         node.value
@@ -166,8 +166,10 @@ def test_every_rule_of_the_contract_is_asked_or_is_known_not_to_be() -> None:
         if isinstance(node, ast.Constant)
     }
     asked = {rule for rule in asked_rules() if rule in words or rule.rpartition("/")[2] in words}
+    asked |= {rule for point in Point for rule in (point.value, point.reasons_rule)}  # by `Enforcer.decide`
 
-    assert set(asked_rules()) - asked <= {"regate/guard/action"}
+    unasked = {"regate/guard/action", "regate/guard/deny_reasons", "regate/authn/deny_reasons"}
+    assert set(asked_rules()) - asked <= unasked
     assert not {word for word in words if isinstance(word, str) and word.startswith("regate/guard")}
     assert {".".join(rule[1:]) for rule in RULES} == {
         "regate.custom.tool.approve", "regate.custom.guard.block", "regate.chunk.redact",

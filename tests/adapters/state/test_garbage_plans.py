@@ -37,7 +37,7 @@ from regate_adapters.files.blobs.disk import DiskBlobStore
 from regate_adapters.state.encoding import encode
 from regate_adapters.state.store import SqlStateStore
 from regate_adapters.state.tables import gateways, metadata, schema_revision
-from regate_adapters.vector.memory import MemoryVectorStore
+from regate_adapters.vector.memory.store import MemoryVectorStore
 from regate_orchestrator.filters.schema import FieldSpec, RowSchema
 from regate_orchestrator.maintenance.garbage_collection import FileGarbage, GarbageCollector
 from regate_orchestrator.maintenance.membership import Membership

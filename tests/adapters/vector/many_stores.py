@@ -20,7 +20,7 @@ from regate_adapters.testing.vector.suite import DIMENSIONS, SCHEMA, hostile_chu
 from regate_adapters.vector.chroma.store import ChromaVectorStore
 from regate_orchestrator.errors import VectorStoreUnavailable
 from regate_orchestrator.filters.expression import Everything
-from regate_orchestrator.ports import Chunk
+from regate_orchestrator.ports import Chunk, Query
 from regate_orchestrator.values import StoreId
 
 
@@ -45,7 +45,9 @@ async def fill(store: ChromaVectorStore, name: StoreId) -> None:
 async def fault(store: ChromaVectorStore, name: StoreId) -> str | None:
     """Return what is wrong with a search in the store."""
     try:
-        found = await store.search(name, hostile_chunks(count=1)[0].vector, plan=Everything(), limit=10)
+        found = await store.search(
+            name, Query(hostile_chunks(count=1)[0].vector, limit=10), plan=Everything()
+        )
     except VectorStoreUnavailable as error:
         return error.detail
     texts = [candidate.text for candidate in found.candidates]

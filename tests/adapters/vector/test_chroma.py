@@ -29,7 +29,7 @@ from regate_orchestrator.filters.expression import (
     plan_of,
 )
 from regate_orchestrator.filters.schema import FieldSpec, RowSchema
-from regate_orchestrator.ports import Candidate, Chunk, Found
+from regate_orchestrator.ports import Candidate, Chunk, Found, Query
 from regate_orchestrator.values import FileId, StoreId
 
 STORE = StoreId("vs_0123456789abcdef")
@@ -42,7 +42,7 @@ async def filled(store: ChromaVectorStore, chunks: Sequence[Chunk]) -> None:
 
 
 async def everything(store: ChromaVectorStore) -> Found:
-    return await store.search(STORE, QUERY, plan=Everything(), limit=1_000)
+    return await store.search(STORE, Query(QUERY, limit=1_000), plan=Everything())
 
 
 async def test_chunks_survive_the_store_being_closed_and_opened(tmp_path: Path) -> None:
@@ -138,6 +138,7 @@ def test_the_engine_reads_no_environment_file_and_reaches_no_network(tmp_path: P
         "from regate_adapters.testing.vector.suite import DIMENSIONS, SCHEMA, hostile_chunks\n"
         "from regate_adapters.vector.chroma.store import ChromaVectorStore\n"
         "from regate_orchestrator.filters.expression import Everything\n"
+        "from regate_orchestrator.ports import Query\n"
         "os.chdir(sys.argv[1])\n"
         "def audit(event, arguments):\n"
         "    if event in ('socket.connect', 'socket.getaddrinfo'): print('network', arguments, flush=True)\n"
@@ -147,7 +148,7 @@ def test_the_engine_reads_no_environment_file_and_reaches_no_network(tmp_path: P
         "    async with ChromaVectorStore(pathlib.Path('store'), SCHEMA) as store:\n"
         "        await store.create('vs_1', dimensions=DIMENSIONS)\n"
         "        await store.add('vs_1', chunks)\n"
-        "        found = await store.search('vs_1', chunks[0].vector, plan=Everything(), limit=3)\n"
+        "        found = await store.search('vs_1', Query(chunks[0].vector, limit=3), plan=Everything())\n"
         "        print(len(found.candidates))\n"
         "asyncio.run(main())\n"
     )
@@ -208,7 +209,7 @@ async def test_a_fraction_is_not_compared_with_a_whole_number(chroma: ChromaVect
         ]
     )
 
-    found = await chroma.search(STORE, QUERY, plan=Matching(traps), limit=10)
+    found = await chroma.search(STORE, Query(QUERY, limit=10), plan=Matching(traps))
 
     assert found.candidates == ()
 
@@ -217,8 +218,10 @@ async def test_the_largest_filters_that_are_taken_are_answered(chroma: ChromaVec
     await filled(chroma, hostile_chunks())
     teams = Overlaps(("teams",), ("hr", *(f"team-{number}" for number in range(990))))
 
-    found = await chroma.search(STORE, QUERY, plan=Matching(teams), limit=1_000)
-    plain = await chroma.search(STORE, QUERY, plan=Matching(Overlaps(("teams",), ("hr",))), limit=1_000)
+    found = await chroma.search(STORE, Query(QUERY, limit=1_000), plan=Matching(teams))
+    plain = await chroma.search(
+        STORE, Query(QUERY, limit=1_000), plan=Matching(Overlaps(("teams",), ("hr",)))
+    )
 
     assert plain.candidates == found.candidates != ()
 
@@ -259,7 +262,7 @@ async def test_a_vector_that_is_not_finite_is_refused(chroma: ChromaVectorStore)
     await filled(chroma, hostile_chunks())
 
     with pytest.raises(VectorStoreUnavailable):
-        await chroma.search(STORE, [float("nan")] * DIMENSIONS, plan=Everything(), limit=1)
+        await chroma.search(STORE, Query([float("nan")] * DIMENSIONS, limit=1), plan=Everything())
 
 
 async def test_reading_and_writing_at_once_never_shows_a_chunk_that_the_plan_forbids(
@@ -280,7 +283,7 @@ async def test_reading_and_writing_at_once_never_shows_a_chunk_that_the_plan_for
 
     async def search() -> None:
         for _ in range(15):
-            found = await chroma.search(STORE, QUERY, plan=plan, limit=100)
+            found = await chroma.search(STORE, Query(QUERY, limit=100), plan=plan)
             seen.extend(candidate.stamp["legal_hold"] is False for candidate in found.candidates)
 
     async def write() -> None:
@@ -291,7 +294,7 @@ async def test_reading_and_writing_at_once_never_shows_a_chunk_that_the_plan_for
     async with asyncio.TaskGroup() as tasks:
         for work in (search, search, write, write):
             tasks.create_task(work())
-    final = await chroma.search(STORE, QUERY, plan=plan, limit=100)
+    final = await chroma.search(STORE, Query(QUERY, limit=100), plan=plan)
 
     assert all(seen)
     assert len(chunks) == len(final.candidates)
@@ -380,7 +383,7 @@ async def test_filters_of_a_tenant_find_what_they_mean_whether_it_holds_few_chun
         for atom in list(atoms())[::7]:
             for expression in (all_of([guard, atom]), all_of([guard, negate(atom)])):
                 try:
-                    found = await store.search(STORE, QUERY, plan=plan_of(expression), limit=1_000)
+                    found = await store.search(STORE, Query(QUERY, limit=1_000), plan=plan_of(expression))
                 except FilterNotExpressible:
                     assert exemption(atom) is not None
                     continue
@@ -404,7 +407,7 @@ async def test_order_and_scores_are_the_same_whether_a_tenant_holds_few_chunks_o
     ):
         for store in (few, many):
             await filled(store, [*hostile_chunks(count=200), *hostile_chunks(tenant="globex")])
-        found, wanted = [await store.search(STORE, QUERY, plan=plan, limit=7) for store in (few, many)]
+        found, wanted = [await store.search(STORE, Query(QUERY, limit=7), plan=plan) for store in (few, many)]
 
     assert found == wanted
     assert len(found.candidates) == 7
@@ -420,6 +423,8 @@ async def test_chunks_of_a_tenant_stamped_under_other_required_fields_are_not_se
         await filled(store, hostile_chunks())
 
     async with ChromaVectorStore(tmp_path, wider, one_in=EVERY) as store:
-        found = await store.search(STORE, QUERY, plan=Matching(Compare("eq", ("tenant",), "acme")), limit=100)
+        found = await store.search(
+            STORE, Query(QUERY, limit=100), plan=Matching(Compare("eq", ("tenant",), "acme"))
+        )
 
     assert (found.candidates, found.total) == ((), 60)

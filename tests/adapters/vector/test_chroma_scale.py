@@ -19,6 +19,7 @@ from regate_adapters.vector.chroma.layout import ChromaLayout
 from regate_adapters.vector.chroma.place import Directory, quiet_settings
 from regate_adapters.vector.chroma.store import ChromaVectorStore
 from regate_orchestrator.filters.expression import Everything
+from regate_orchestrator.ports import Query
 from regate_orchestrator.values import StoreId
 
 FILES, STORES = 160, 45
@@ -122,7 +123,9 @@ async def test_what_was_written_last_is_found_when_the_store_was_closed_meanwhil
         await store.add(first, chunks_of(first))
         for name in others:
             await fill(store, name)
-        found = await store.search(first, hostile_chunks(count=1)[0].vector, plan=Everything(), limit=1_000)
+        found = await store.search(
+            first, Query(hostile_chunks(count=1)[0].vector, limit=1_000), plan=Everything()
+        )
 
     assert len(found.candidates) == 253
 

@@ -32,6 +32,7 @@ from regate_adapters.vector.chroma.server import ChromaServer
 from regate_adapters.vector.chroma.store import ChromaVectorStore
 from regate_orchestrator.errors import ConfigurationError, VectorStoreUnavailable
 from regate_orchestrator.filters.expression import Everything
+from regate_orchestrator.ports import Query
 from regate_orchestrator.values import StoreId
 
 CHECKS = vector_store_conformance()
@@ -138,9 +139,9 @@ async def test_gateways_of_one_server_see_the_same_chunks(store: ChromaVectorSto
     async with ChromaVectorStore(ChromaServer(server.url), SCHEMA) as other:
         await store.create(STORE, dimensions=DIMENSIONS)
         await store.add(STORE, chunks)
-        seen = await other.search(STORE, QUERY, plan=Everything(), limit=1_000)
+        seen = await other.search(STORE, Query(QUERY, limit=1_000), plan=Everything())
         await other.remove(STORE, chunks[0].file_id)
-        left = await store.search(STORE, QUERY, plan=Everything(), limit=1_000)
+        left = await store.search(STORE, Query(QUERY, limit=1_000), plan=Everything())
     assert (len(seen.candidates), len(left.candidates)) == (60, 55)
 
 
@@ -149,11 +150,11 @@ async def test_what_a_server_let_go_of_before_it_was_stored_is_found_again(small
     async with ChromaVectorStore(ChromaServer(small_server.url), SCHEMA) as store:
         await store.create(first, dimensions=DIMENSIONS)
         await store.add(first, hostile_chunks(count=250))
-        await store.search(first, QUERY, plan=Everything(), limit=1)
+        await store.search(first, Query(QUERY, limit=1), plan=Everything())
         await store.add(first, chunks_of(first))
         for name in others:
             await fill(store, name)
-        found = await store.search(first, QUERY, plan=Everything(), limit=1_000)
+        found = await store.search(first, Query(QUERY, limit=1_000), plan=Everything())
         faults = [await fault(store, name) for _ in range(2) for name in others]
 
     assert (len(found.candidates), faults) == (253, [None] * 10)
@@ -171,7 +172,9 @@ async def test_a_broken_network_fails_the_check_in_time_and_is_mended_without_a_
         wait(monkeypatch, 0.5)
         async with asyncio.timeout(20):  # less than a request may take
             refused = await asyncio.gather(
-                store.check(), store.search(STORE, QUERY, plan=Everything(), limit=1), return_exceptions=True
+                store.check(),
+                store.search(STORE, Query(QUERY, limit=1), plan=Everything()),
+                return_exceptions=True,
             )
         wait(monkeypatch, 30)
         link.become("pass")
@@ -190,7 +193,7 @@ async def test_a_connection_cut_in_mid_use_is_a_failure_and_not_an_empty_answer(
         await store.add(STORE, hostile_chunks())
         link.become("cut")
         for attempt in (
-            lambda: store.search(STORE, QUERY, plan=Everything(), limit=1),
+            lambda: store.search(STORE, Query(QUERY, limit=1), plan=Everything()),
             lambda: store.remove(STORE, hostile_chunks()[0].file_id),
             lambda: store.drop(STORE),
             store.check,
@@ -198,7 +201,7 @@ async def test_a_connection_cut_in_mid_use_is_a_failure_and_not_an_empty_answer(
             with pytest.raises(VectorStoreUnavailable):
                 await attempt()
         link.become("pass")
-        found = await store.search(STORE, QUERY, plan=Everything(), limit=1_000)
+        found = await store.search(STORE, Query(QUERY, limit=1_000), plan=Everything())
         await store.drop(STORE)
     assert len(found.candidates) == 60
 

@@ -15,9 +15,9 @@ from regate_adapters.testing.vector.suite import (
     vector_store_conformance,
 )
 from regate_adapters.vector.chroma.store import ChromaVectorStore
-from regate_adapters.vector.memory import MemoryVectorStore
+from regate_adapters.vector.memory.store import MemoryVectorStore
 from regate_orchestrator.filters.expression import Everything, FilterPlan, Not, expression_of, plan_of
-from regate_orchestrator.ports import Chunk, Found, Vector, VectorStore
+from regate_orchestrator.ports import Chunk, Found, Query, VectorStore
 from regate_orchestrator.values import StoreId
 
 CHECKS = vector_store_conformance()
@@ -58,20 +58,17 @@ def test_the_suite_is_not_empty() -> None:
 class Widening(MemoryVectorStore):
     """A store that drops the filter."""
 
-    async def search(self, store: StoreId, vector: Vector, *, plan: FilterPlan, limit: int) -> Found:
-        return await super().search(store, vector, plan=Everything(), limit=limit)
+    async def search(self, store: StoreId, query: Query, *, plan: FilterPlan) -> Found:
+        return await super().search(store, query, plan=Everything())
 
 
 class Complementing(MemoryVectorStore):
     """A store that takes a double negation for a single one."""
 
-    async def search(self, store: StoreId, vector: Vector, *, plan: FilterPlan, limit: int) -> Found:
+    async def search(self, store: StoreId, query: Query, *, plan: FilterPlan) -> Found:
         expression = expression_of(plan)
         return await super().search(
-            store,
-            vector,
-            plan=plan_of(Not(expression) if isinstance(expression, Not) else expression),
-            limit=limit,
+            store, query, plan=plan_of(Not(expression) if isinstance(expression, Not) else expression)
         )
 
 

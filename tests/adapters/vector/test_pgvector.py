@@ -17,7 +17,7 @@ from regate_adapters.vector.pgvector.store import PgVectorStore
 from regate_orchestrator.errors import ConfigurationError, VectorStoreUnavailable
 from regate_orchestrator.filters.expression import Compare, Everything, Matching, all_of
 from regate_orchestrator.filters.schema import FieldSpec, RowSchema
-from regate_orchestrator.ports import Chunk, Found
+from regate_orchestrator.ports import Chunk, Found, Query
 from regate_orchestrator.values import FileId, StoreId
 
 STORE = StoreId("vs_0123456789abcdef")
@@ -37,7 +37,7 @@ async def filled(store: PgVectorStore, chunks: Sequence[Chunk]) -> None:
 
 
 async def everything(store: PgVectorStore, name: StoreId = STORE) -> Found:
-    return await store.search(name, QUERY, plan=Everything(), limit=1_000)
+    return await store.search(name, Query(QUERY, limit=1_000), plan=Everything())
 
 
 # ---------------------------------------------------------------- the second wall
@@ -127,7 +127,7 @@ async def test_the_index_fills_the_limit_with_permitted_chunks_however_rare_they
     async with PgVectorStore(postgres.url(database), SCHEMA, exact_below=0) as store:
         await filled(store, [*of_tenant("globex", count=1_500), *of_tenant("acme", count=15)])
 
-        found = await store.search(STORE, QUERY, plan=ACME, limit=10)
+        found = await store.search(STORE, Query(QUERY, limit=10), plan=ACME)
 
     assert [candidate.stamp["tenant"] for candidate in found.candidates] == ["acme"] * 10
 
@@ -137,10 +137,10 @@ async def test_where_the_index_has_no_more_the_ranking_is_exact_after_all(
 ) -> None:
     async with PgVectorStore(postgres.url(database), SCHEMA) as store:
         await filled(store, [*of_tenant("globex", count=300), *of_tenant("acme", count=15)])
-        exact = await store.search(STORE, QUERY, plan=ACME, limit=20)
+        exact = await store.search(STORE, Query(QUERY, limit=20), plan=ACME)
 
     async with PgVectorStore(postgres.url(database), SCHEMA, exact_below=1) as store:
-        found = await store.search(STORE, QUERY, plan=ACME, limit=20)
+        found = await store.search(STORE, Query(QUERY, limit=20), plan=ACME)
 
     assert (found, len(found.candidates), found.exhausted) == (exact, 15, True)
 
@@ -152,7 +152,7 @@ async def test_vectors_too_long_for_the_index_are_searched_exactly(postgres: Pos
         await store.create(STORE, dimensions=3_000)
         await store.add(STORE, [replace(chunk, vector=vector)])
 
-        found = await store.search(STORE, vector, plan=Everything(), limit=1)
+        found = await store.search(STORE, Query(vector, limit=1), plan=Everything())
 
     assert [(one.id, one.score) for one in found.candidates] == [(chunk.id, 1.0)]
 
@@ -291,7 +291,7 @@ async def test_reading_and_writing_at_once_never_shows_a_chunk_that_the_plan_for
     async def search() -> None:
         for _ in range(15):
             found = await pgvector.search(
-                STORE, QUERY, plan=Matching(Compare("eq", ("legal_hold",), value=False)), limit=100
+                STORE, Query(QUERY, limit=100), plan=Matching(Compare("eq", ("legal_hold",), value=False))
             )
             counts.append(len(found.candidates))
             seen.extend(candidate.stamp["legal_hold"] is False for candidate in found.candidates)

@@ -33,7 +33,7 @@ from regate_orchestrator.filters.expression import (
     Truthy,
     plan_of,
 )
-from regate_orchestrator.ports import Chunk
+from regate_orchestrator.ports import Chunk, Query
 from regate_orchestrator.values import StoreId
 
 STORE = StoreId("vs_0123456789abcdef")
@@ -64,7 +64,7 @@ async def disagreements(
     wrong: list[Expression] = []
     telling = 0
     for expression in expressions:
-        found = await store.search(STORE, chunks[0].vector, plan=plan_of(expression), limit=1_000)
+        found = await store.search(STORE, Query(chunks[0].vector, limit=1_000), plan=plan_of(expression))
         expected = {identifier for identifier, row in rows.items() if holds(expression, row)}
         telling += 0 < len(expected) < len(rows)
         if {candidate.id for candidate in found.candidates} != expected:

@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from regate_adapters.opa.acceptance.nodes import TRUE, Node, Path, bare, call_in, is_call, steps_below
 from regate_adapters.opa.acceptance.syntax import Definition, Policies
-from regate_orchestrator.authz.batches import CHUNKS, KINDS
+from regate_orchestrator.authz.points import FILTERED
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,9 +39,8 @@ class Filter:
 
 
 FILTERS: Final = tuple(
-    Filter(tuple(kind.point.package.split("/")), kind.row, kind.action)
-    for kind in KINDS
-    if kind.is_list or kind is CHUNKS
+    Filter(tuple(point.package.split("/")), point.contract.row, str(point.contract.filtered))
+    for point in FILTERED
 )
 """Everything that the gateway compiles."""
 

@@ -27,18 +27,15 @@ from regate_adapters.state.filters.sqlite_json import SqliteJson
 from regate_adapters.state.tables import files
 from regate_adapters.testing.proof.oracle import UNIVERSES, Rows, UniverseName
 from regate_adapters.testing.proof.rows import SCHEMA
-from regate_adapters.vector.chroma.store import ChromaVectorStore
-from regate_adapters.vector.memory import MemoryVectorStore
+from regate_adapters.vector.registry import KINDS
 from regate_orchestrator.filters.evaluate import holds
 from regate_orchestrator.filters.expression import FilterPlan, expression_of
-from regate_orchestrator.ports import Chunk, VectorStore
+from regate_orchestrator.ports import Chunk, Query, VectorStore
 from regate_orchestrator.rows import FileRow
 from regate_orchestrator.values import FileId, StoreId
 
 _VECTOR: Final = (1.0, 0.0)
-_PGVECTOR: Final = "pgvector"
 _POSTGRES: Final = "postgres"
-_POSTGRES_URL: Final = "REGATE_PROOF_POSTGRES"
 _POSTGRES_VERSION: Final = 18
 
 
@@ -133,7 +130,7 @@ class StoreTarget:
 
     async def matching(self, plan: FilterPlan) -> frozenset[str]:
         """Return the rows that a search with the plan finds."""
-        found = await self._store.search(self._place, _VECTOR, plan=plan, limit=self._limit)
+        found = await self._store.search(self._place, Query(_VECTOR, limit=self._limit), plan=plan)
         return frozenset(candidate.id for candidate in found.candidates)
 
 
@@ -155,16 +152,29 @@ class Targets:
 async def open_targets(folder: Path) -> AsyncIterator[Targets]:
     """Yield every target that can be had on this machine, with its files below the folder."""
     async with AsyncExitStack() as stack:
-        chroma = await stack.enter_async_context(ChromaVectorStore(folder / "chroma", SCHEMA))
         targets: list[Target] = [InterpreterTarget(universe) for universe in UNIVERSES]
         targets += [_sqlite(universe, folder, stack) for universe in UNIVERSES]
-        targets += [StoreTarget("memory", MemoryVectorStore(SCHEMA)), StoreTarget("chroma", chroma)]
+        urls: dict[str, str] = {}
         absent: dict[str, str] = {}
         try:
-            targets += await _on_postgres(stack)
-        except _NoPostgres as reason:
-            absent = dict.fromkeys((_POSTGRES, _PGVECTOR), str(reason))
+            urls[_POSTGRES] = _postgres_url(stack)
+            targets += _on_postgres(urls[_POSTGRES], stack)
+        except ImportError as error:
+            absent[_POSTGRES] = f"{error}; name a server in {_variable(_POSTGRES)}"
+        for name, kind in KINDS.items():
+            server = kind.server
+            url = "" if server is None else urls.get(server) or os.environ.get(_variable(server))
+            if url is None:
+                absent[name] = absent.get(str(server), f"name a server in {_variable(str(server))}")
+            elif (configured := kind.proof(folder, url)) is not None:
+                store = await stack.enter_async_context(kind.open(configured, SCHEMA))
+                targets.append(StoreTarget(name, store))
         yield Targets(targets, absent)
+
+
+def _variable(server: str) -> str:
+    """Return the variable that may hold the URL of a server of this kind."""
+    return f"REGATE_PROOF_{server.upper()}"
 
 
 def _sqlite(universe: UniverseName, folder: Path, stack: AsyncExitStack) -> Target:
@@ -174,32 +184,23 @@ def _sqlite(universe: UniverseName, folder: Path, stack: AsyncExitStack) -> Targ
     return RowsTarget("sqlite", universe, engine, SqliteJson())
 
 
-class _NoPostgres(Exception):
-    """Neither is a PostgreSQL named, nor can one be started here; the message says what is missing."""
-
-
-async def _on_postgres(stack: AsyncExitStack) -> list[Target]:
-    """Return the targets on an empty database: of the server that `REGATE_PROOF_POSTGRES` names, or of
-    one that is started for this run.
+def _postgres_url(stack: AsyncExitStack) -> str:
+    """Return an empty database of the server that its variable names, or of one that is started for this run.
+    Raises `ImportError` where none can be.
     """
-    url = os.environ.get(_POSTGRES_URL)
-    try:
-        from regate_adapters.state.filters.postgres_json import PostgresJson
-        from regate_adapters.vector.pgvector.store import PgVectorStore
+    if (named := os.environ.get(_variable(_POSTGRES))) is not None:
+        return named
+    # The development tree's own way of starting one; an installed package has no such module.
+    servers = importlib.import_module("tests.postgres")
+    server = stack.enter_context(servers.running_postgres(_POSTGRES_VERSION))
+    return str(server.url(stack.enter_context(server.database())))
 
-        if url is None:
-            # The development tree's own way of starting one; an installed package has no such module.
-            server = stack.enter_context(
-                importlib.import_module("tests.postgres").running_postgres(_POSTGRES_VERSION)
-            )
-            url = server.url(stack.enter_context(server.database()))
-    except ImportError as error:
-        raise _NoPostgres(f"{error}; name a server in {_POSTGRES_URL}") from error
+
+def _on_postgres(url: str, stack: AsyncExitStack) -> list[Target]:
+    from regate_adapters.state.filters.postgres_json import PostgresJson
+
     engines = {universe: _temporary_tables(url, stack) for universe in UNIVERSES}
-    return [
-        *(RowsTarget(_POSTGRES, universe, engine, PostgresJson()) for universe, engine in engines.items()),
-        StoreTarget(_PGVECTOR, await stack.enter_async_context(PgVectorStore(url, SCHEMA))),
-    ]
+    return [RowsTarget(_POSTGRES, universe, engine, PostgresJson()) for universe, engine in engines.items()]
 
 
 def _temporary_tables(url: str, stack: AsyncExitStack) -> Engine:

@@ -17,7 +17,7 @@ from regate_orchestrator.errors import FilterNotExpressible
 from regate_orchestrator.filters.client import DEEPEST, MAX_LISTED, MAX_PARTS, MAX_VALUES, read_client_filter
 from regate_orchestrator.filters.evaluate import holds
 from regate_orchestrator.filters.expression import Compare, Expression, Matching, Not, Or, Overlaps, narrow
-from regate_orchestrator.ports import VectorStore
+from regate_orchestrator.ports import Query, VectorStore
 from regate_orchestrator.values import StoreId
 
 _STORE: Final = StoreId("vs_conformance_clients")
@@ -82,7 +82,7 @@ async def _the_largest_filters_of_clients_are_taken(store: VectorStore) -> None:
         if not isinstance(plan, Matching):
             raise ConformanceFailure(f"{name}: nothing is left to ask")
         try:
-            found = await store.search(_STORE, QUERY, plan=plan, limit=len(chunks))
+            found = await store.search(_STORE, Query(QUERY, limit=len(chunks)), plan=plan)
         except FilterNotExpressible as refusal:
             raise ConformanceFailure(
                 f"{name}: a filter that a client may send was refused: {refusal.detail}"

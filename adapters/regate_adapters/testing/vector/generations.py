@@ -17,7 +17,7 @@ from regate_adapters.testing.vector.corpus import DIMENSIONS, QUERY, SCHEMA, hos
 from regate_orchestrator.documents.generations import chunk_id, generation_of, renamed
 from regate_orchestrator.errors import VectorStoreUnavailable
 from regate_orchestrator.filters.expression import Compare, Defined, Everything, Matching
-from regate_orchestrator.ports import Candidate, Chunk, VectorStore
+from regate_orchestrator.ports import Candidate, Chunk, Query, VectorStore
 from regate_orchestrator.values import FileId, JsonObject, StoreId
 
 _STORE: Final = StoreId("vs_conformance")
@@ -55,7 +55,7 @@ async def _filled(store: VectorStore, *chunks: Sequence[Chunk]) -> None:
 
 
 async def _found(store: VectorStore, name: StoreId = _STORE) -> dict[str, Candidate]:
-    found = await store.search(name, QUERY, plan=Everything(), limit=_ALL)
+    found = await store.search(name, Query(QUERY, limit=_ALL), plan=Everything())
     return {candidate.id: candidate for candidate in found.candidates}
 
 
@@ -140,11 +140,11 @@ async def _a_copy_differs_in_stamp_and_attributes_and_in_nothing_else(store: Vec
         expect(f"stamp of the copy of {chunk.id}", expected=SCHEMA.canonical(stamp), actual=dict(copy.stamp))
         expect(f"attributes of the copy of {chunk.id}", expected={"size": 2}, actual=dict(copy.attributes))
     for gone in (Defined(("region",)), Defined(("attributes", "colour"))):
-        found = await store.search(_STORE, QUERY, plan=Matching(gone), limit=_ALL)
+        found = await store.search(_STORE, Query(QUERY, limit=_ALL), plan=Matching(gone))
         merged = [one.id for one in found.candidates if generation_of(one.id) == _NEW]
         expect(f"nothing of the old stamp is merged into the copy ({gone!r})", expected=[], actual=merged)
     found = await store.search(
-        _STORE, QUERY, plan=Matching(Compare("eq", ("owner",), "new-owner")), limit=_ALL
+        _STORE, Query(QUERY, limit=_ALL), plan=Matching(Compare("eq", ("owner",), "new-owner"))
     )
     expect("the copy is found by its stamp", expected=len(earlier), actual=len(found.candidates))
 
@@ -158,7 +158,7 @@ async def _copying_again_replaces_the_copy_whole(store: VectorStore) -> None:
         expect("how many were copied", expected=3, actual=copied)
     found = await _found(store)
     expect("the copy holds nothing else", expected=3, actual=sum(generation_of(one) == _NEW for one in found))
-    counted = await store.search(_STORE, QUERY, plan=Everything(), limit=1)
+    counted = await store.search(_STORE, Query(QUERY, limit=1), plan=Everything())
     expect("what is counted", expected=6, actual=counted.total)
 
 

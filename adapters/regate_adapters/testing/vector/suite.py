@@ -36,6 +36,7 @@ from regate_adapters.testing.vector.corpus import (
     hostile_chunks,
 )
 from regate_adapters.testing.vector.generations import GENERATION_CHECKS
+from regate_adapters.testing.vector.modes import MODE_CHECKS
 from regate_orchestrator.errors import FilterNotExpressible, VectorStoreUnavailable
 from regate_orchestrator.filters.evaluate import holds
 from regate_orchestrator.filters.expression import (
@@ -53,7 +54,7 @@ from regate_orchestrator.filters.expression import (
     atoms_of,
     plan_of,
 )
-from regate_orchestrator.ports import Candidate, Chunk, VectorStore
+from regate_orchestrator.ports import Candidate, Chunk, Query, VectorStore
 from regate_orchestrator.values import FileId, StoreId
 
 __all__ = [
@@ -124,7 +125,7 @@ async def _filled(store: VectorStore, chunks: Sequence[Chunk]) -> None:
 
 
 async def _ids(store: VectorStore, expression: Expression) -> list[str]:
-    found = await store.search(_STORE, QUERY, plan=plan_of(expression), limit=_ALL)
+    found = await store.search(_STORE, Query(QUERY, limit=_ALL), plan=plan_of(expression))
     return sorted(candidate.id for candidate in found.candidates)
 
 
@@ -200,20 +201,20 @@ async def _random_expressions_find_what_they_mean(store: VectorStore, exempt: Ex
 async def _everything_is_every_chunk_and_nothing_is_none(store: VectorStore) -> None:
     chunks = hostile_chunks()
     await _filled(store, chunks)
-    everything = await store.search(_STORE, QUERY, plan=Everything(), limit=_ALL)
+    everything = await store.search(_STORE, Query(QUERY, limit=_ALL), plan=Everything())
     expect(
         "Everything",
         expected=sorted(chunk.id for chunk in chunks),
         actual=sorted(one.id for one in everything.candidates),
     )
-    nothing = await store.search(_STORE, QUERY, plan=Nothing(), limit=_ALL)
+    nothing = await store.search(_STORE, Query(QUERY, limit=_ALL), plan=Nothing())
     expect("Nothing", expected=((), True), actual=(nothing.candidates, nothing.exhausted))
 
 
 async def _nothing_does_no_io(store: VectorStore) -> None:
     # The store is not there, so whoever looks must fail.
     try:
-        found = await store.search(_ABSENT, QUERY, plan=Nothing(), limit=1)
+        found = await store.search(_ABSENT, Query(QUERY, limit=1), plan=Nothing())
     except VectorStoreUnavailable as error:
         raise ConformanceFailure("a plan of nothing was taken to the engine") from error
     expect("Nothing, on a store that is not there", expected=(), actual=found.candidates)
@@ -222,7 +223,7 @@ async def _nothing_does_no_io(store: VectorStore) -> None:
 async def _an_absent_store_is_a_failure_and_never_empty(store: VectorStore) -> None:
     for plan in (Everything(), Matching(Compare("eq", ("tenant",), "acme"))):
         try:
-            await store.search(_ABSENT, QUERY, plan=plan, limit=1)
+            await store.search(_ABSENT, Query(QUERY, limit=1), plan=plan)
         except VectorStoreUnavailable:
             continue
         raise ConformanceFailure("a search of a store that is not there was answered")
@@ -234,7 +235,7 @@ async def _a_refusal_comes_before_any_io(store: VectorStore, exempt: Exempt) -> 
             continue
         for expression in (atom, Not(atom), Or((Compare("eq", ("tenant",), "acme"), atom))):
             try:
-                await store.search(_ABSENT, QUERY, plan=Matching(expression), limit=1)
+                await store.search(_ABSENT, Query(QUERY, limit=1), plan=Matching(expression))
             except FilterNotExpressible:
                 continue
             raise ConformanceFailure(f"exempt as {kind!r}, yet not refused: {expression!r}")
@@ -251,7 +252,7 @@ _REFUSABLE: Final[Mapping[Exemption, Expression]] = {
 async def _chunks_come_back_as_they_were_stored(store: VectorStore) -> None:
     chunks = {chunk.id: chunk for chunk in hostile_chunks()}
     await _filled(store, list(chunks.values()))
-    found = await store.search(_STORE, QUERY, plan=Everything(), limit=_ALL)
+    found = await store.search(_STORE, Query(QUERY, limit=_ALL), plan=Everything())
     for candidate in found.candidates:
         chunk = chunks[candidate.id]
         expect(f"text of {chunk.id}", expected=_shown(chunk), actual=_shown(candidate))
@@ -292,13 +293,13 @@ async def _the_nearest_come_first_and_ties_are_broken_by_id(store: VectorStore) 
     ]
     await _filled(store, [*twins, *chunks])
     scores = {chunk.id: max(0.0, sum(map(mul, chunk.vector, QUERY))) for chunk in (*chunks, *twins)}
-    found = await store.search(_STORE, chunks[0].vector, plan=Everything(), limit=5)
+    found = await store.search(_STORE, Query(chunks[0].vector, limit=5), plan=Everything())
     expect(
         "ties",
         expected=sorted([chunks[0].id, *(twin.id for twin in twins)]),
         actual=[one.id for one in found.candidates],
     )
-    found = await store.search(_STORE, QUERY, plan=Everything(), limit=_ALL)
+    found = await store.search(_STORE, Query(QUERY, limit=_ALL), plan=Everything())
     for candidate in found.candidates:
         if not math.isclose(candidate.score, scores[candidate.id], abs_tol=1e-5):
             raise ConformanceFailure(
@@ -306,7 +307,7 @@ async def _the_nearest_come_first_and_ties_are_broken_by_id(store: VectorStore) 
             )
     keys = [(-candidate.score, candidate.id) for candidate in found.candidates]
     expect("best first", expected=sorted(keys), actual=keys)
-    few = await store.search(_STORE, QUERY, plan=Everything(), limit=7)
+    few = await store.search(_STORE, Query(QUERY, limit=7), plan=Everything())
     expect("a limit cuts", expected=found.candidates[:7], actual=few.candidates)
     expect("what is left out is not exhausted", expected=False, actual=few.exhausted)
 
@@ -315,7 +316,7 @@ async def _foreign_chunks_change_nothing_that_is_seen(store: VectorStore) -> Non
     ours = [_with_tenant(chunk, "acme") for chunk in hostile_chunks()]
     plan = Matching(Compare("eq", ("tenant",), "acme"))
     await _filled(store, ours)
-    alone = [await store.search(_STORE, QUERY, plan=plan, limit=limit) for limit in (1, 7, _ALL)]
+    alone = [await store.search(_STORE, Query(QUERY, limit=limit), plan=plan) for limit in (1, 7, _ALL)]
     foreign = [
         _with_tenant(chunk, "globex")
         for seed in range(5)
@@ -323,7 +324,7 @@ async def _foreign_chunks_change_nothing_that_is_seen(store: VectorStore) -> Non
     ]
     copies = [_renamed(chunk) for chunk in ours]  # the worst neighbours: the same vectors
     await store.add(_STORE, [*copies, *foreign])
-    together = [await store.search(_STORE, QUERY, plan=plan, limit=limit) for limit in (1, 7, _ALL)]
+    together = [await store.search(_STORE, Query(QUERY, limit=limit), plan=plan) for limit in (1, 7, _ALL)]
     for before, after in zip(alone, together, strict=True):
         expect("hits, order and scores", expected=before.candidates, actual=after.candidates)
         expect("exhausted", expected=before.exhausted, actual=after.exhausted)
@@ -371,7 +372,7 @@ async def _a_chunk_is_replaced_whole_and_never_merged(store: VectorStore) -> Non
     new = Chunk(old.id, FileId("file-1"), 3, "new", second.vector, stamp, {"size": 2})
     await _filled(store, [old])
     await store.add(_STORE, [new])
-    found = await store.search(_STORE, QUERY, plan=Everything(), limit=_ALL)
+    found = await store.search(_STORE, Query(QUERY, limit=_ALL), plan=Everything())
     expect("one chunk", expected=1, actual=len(found.candidates))
     (candidate,) = found.candidates
     expect("its content", expected=_shown(new), actual=_shown(candidate))
@@ -405,7 +406,7 @@ async def _stores_are_apart_and_dropping_one_leaves_the_other(store: VectorStore
     for _ in range(2):
         await store.drop(_OTHER)
     await store.create(_OTHER, dimensions=DIMENSIONS)
-    found = await store.search(_OTHER, QUERY, plan=Everything(), limit=_ALL)
+    found = await store.search(_OTHER, Query(QUERY, limit=_ALL), plan=Everything())
     expect("the other store is empty", expected=(), actual=found.candidates)
     for _ in range(2):
         await store.drop(_STORE)
@@ -432,7 +433,7 @@ async def _a_vector_of_another_length_is_a_failure(store: VectorStore) -> None:
     short = Chunk("acme/file-1/1", chunk.file_id, 0, "x", chunk.vector[:-1], chunk.stamp, {})
     for attempt in (
         lambda: store.add(_STORE, [short]),
-        lambda: store.search(_STORE, QUERY[:-1], plan=Everything(), limit=1),
+        lambda: store.search(_STORE, Query(QUERY[:-1], limit=1), plan=Everything()),
         lambda: store.create(_STORE, dimensions=DIMENSIONS + 1),
     ):
         try:
@@ -446,7 +447,7 @@ async def _counts_are_of_the_store_and_of_the_plan(store: VectorStore) -> None:
     chunks = hostile_chunks()
     await _filled(store, chunks)
     expression = Compare("eq", ("legal_hold",), True)
-    found = await store.search(_STORE, QUERY, plan=Matching(expression), limit=2)
+    found = await store.search(_STORE, Query(QUERY, limit=2), plan=Matching(expression))
     permitted = sum(holds(expression, _row(chunk)) for chunk in chunks)
     expect("total", expected=len(chunks), actual=found.total)
     if found.permitted is not None:
@@ -480,4 +481,5 @@ _PLAIN_CHECKS: Final[tuple[Callable[[VectorStore], Awaitable[None]], ...]] = (
     _it_answers_the_readiness_check,
     *GENERATION_CHECKS,
     *CLIENT_CHECKS,
+    *MODE_CHECKS,
 )

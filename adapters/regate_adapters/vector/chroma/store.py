@@ -53,7 +53,7 @@ from regate_orchestrator.errors import RegateError, VectorStoreUnavailable
 from regate_orchestrator.filters.evaluate import holds
 from regate_orchestrator.filters.expression import Everything, Expression, FilterPlan, Scalar, expression_of
 from regate_orchestrator.filters.schema import RowSchema
-from regate_orchestrator.ports import Candidate, Chunk, Found, Vector
+from regate_orchestrator.ports import Candidate, Chunk, Found, Query, Vector
 from regate_orchestrator.values import FileId, JsonObject, StoreId
 
 if TYPE_CHECKING:
@@ -148,14 +148,17 @@ class ChromaVectorStore:
         if distinct:
             await self._write("add", store, lambda: self._add(store, distinct))
 
-    async def search(self, store: StoreId, vector: Vector, *, plan: FilterPlan, limit: int) -> Found:
+    async def search(self, store: StoreId, query: Query, *, plan: FilterPlan) -> Found:
         """Return the most similar chunks among those that the plan permits; see the module on what
         is exact.
         """
+        query.require_mode("vector")
         where = render(plan, self._layout.at(store))
         if where is None:
             return Found((), total=0, permitted=0, exhausted=True)
-        return await self._read("search", store, lambda: self._search(store, vector, plan, where, limit))
+        return await self._read(
+            "search", store, lambda: self._search(store, query.vector, plan, where, query.limit)
+        )
 
     async def texts(self, store: StoreId, ids: Sequence[str]) -> Mapping[str, str]:
         """Return the texts of those of these chunks that are there and of the present schema version."""

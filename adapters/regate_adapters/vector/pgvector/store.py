@@ -40,7 +40,7 @@ from regate_orchestrator.documents.generations import chunk_id
 from regate_orchestrator.errors import VectorStoreUnavailable, naming
 from regate_orchestrator.filters.expression import Constant, Expression, FilterPlan, Scalar, expression_of
 from regate_orchestrator.filters.schema import RowSchema
-from regate_orchestrator.ports import Candidate, Chunk, Found, Vector
+from regate_orchestrator.ports import Candidate, Chunk, Found, Query, Vector
 from regate_orchestrator.values import FileId, JsonObject, StoreId
 
 EXACT_BELOW: Final = 50_000
@@ -190,31 +190,32 @@ class PgVectorStore:
                 await self._insert(cursor, store, dimensions, part)
             await _count(cursor, store, len(rows) - replaced)
 
-    async def search(self, store: StoreId, vector: Vector, *, plan: FilterPlan, limit: int) -> Found:
+    async def search(self, store: StoreId, query: Query, *, plan: FilterPlan) -> Found:
         """Return the most similar chunks among those that the plan permits; see the module on what
         is exact.
         """
-        expression = expression_of(plan)
+        query.require_mode("vector")
+        expression, limit = expression_of(plan), query.limit
         if expression == Constant(holds=False):
             return Found((), total=0, permitted=0, exhausted=True)
-        query = _Query(self._schema, self._version, store, expression, vector, limit)
+        statements = _Query(self._schema, self._version, store, expression, query.vector, limit)
         # Compiling a statement to machine code takes longer than any of these takes to run.
         settings = {"jit": "off", "hnsw.ef_search": str(min(max(2 * limit, _MIN_EXPLORED), _MAX_EXPLORED))}
         async with self._transaction(
             "search", store, tenant=tenant_of(expression), settings=settings
         ) as cursor:
             dimensions, total = await _place(cursor, store)
-            if len(vector) != dimensions:
+            if len(query.vector) != dimensions:
                 raise VectorStoreUnavailable(f"the query has another length than the store's {dimensions}")
             # Which way is taken depends on the permitted chunks alone.
-            rows = await query.exact(cursor, most=self._exact_below + 1)
+            rows = await statements.exact(cursor, most=self._exact_below + 1)
             permitted = rows[0][-1] if rows else 0
             if permitted <= self._exact_below:
                 return self._found(rows, total=total, permitted=permitted, exhausted=permitted <= limit)
-            rows = await query.nearest(cursor)
+            rows = await statements.nearest(cursor)
             if len(rows) == limit:
                 return self._found(rows, total=total, permitted=None, exhausted=False)
-            rows = await query.exact(cursor, most=None)
+            rows = await statements.exact(cursor, most=None)
             permitted = rows[0][-1] if rows else 0
             return self._found(rows, total=total, permitted=permitted, exhausted=permitted <= limit)
 

@@ -25,14 +25,11 @@ from regate_adapters.opa.acceptance.nodes import (
     variables,
 )
 from regate_adapters.opa.acceptance.syntax import Definition, Policies
+from regate_orchestrator.authz.points import PRINCIPAL, Point
 
-_GRANTS: Final[Sequence[Path]] = (
-    *(
-        ("data", "regate", point, "allow")
-        for point in ("route", "store", "file", "prompt", "ingest", "chunk", "tool", "history", "admin")
-    ),
-    ("data", "regate", "tool", "admit_result"),
-    ("data", "regate", "authn", "principal"),
+_GRANTS: Final[Sequence[Path]] = tuple(
+    ("data", *rule.split("/"))
+    for rule in (*(point.value for point in Point if point.is_yes_or_no), PRINCIPAL)
 )
 _MAY_BE_MISSING: Final[Mapping[Path, str]] = {
     ("principal", "attrs"): "the principal may have no {name}",

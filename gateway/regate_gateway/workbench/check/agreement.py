@@ -14,13 +14,12 @@ from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
 
 from regate_adapters.opa.acceptance.findings import Finding
-from regate_adapters.opa.acceptance.reach import FILTERS
 from regate_adapters.opa.engine import OpaEngine
 from regate_adapters.opa.residual import NotUnderstood
 from regate_gateway.workbench.check.rows import Row, RowMaker
 from regate_gateway.workbench.check.samples import Sample
 from regate_gateway.workbench.opa_command import OpaCommand, reported_errors
-from regate_orchestrator.authz.decisions import Point
+from regate_orchestrator.authz.points import FILTERED, Point
 from regate_orchestrator.errors import FilterNotExpressible
 from regate_orchestrator.filters.evaluate import holds
 from regate_orchestrator.filters.expression import FilterPlan, expression_of
@@ -56,7 +55,7 @@ class Listing:
 
 
 LISTINGS: Final = tuple(
-    Listing(Point("/".join((*one.package, "allow"))), one.action, one.unknown) for one in FILTERS
+    Listing(point, str(point.contract.filtered), point.contract.row) for point in FILTERED
 )
 
 

@@ -1,5 +1,5 @@
-"""The contract: which rules a policy must have. A rule that is missing answers exactly as one that denies, so
-its absence is an error here.
+"""The contract: which rules a policy must have; `authz/points.py` states them. A rule that is missing answers
+exactly as one that denies, so its absence is an error here.
 
 `regate policy check` finds what is missing (here), a managed OPA is not started without it
 (`regate_adapters.opa.policies.vetting`), and the gateway is not ready while a remote one lacks it
@@ -8,37 +8,14 @@ its absence is an error here.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Final
 
 from regate_adapters.opa.acceptance.findings import Finding
 from regate_adapters.opa.acceptance.syntax import Policies
-
-CONTRACT: Final[Mapping[str, tuple[str, ...]]] = {
-    "authn": ("principal", "deny_reasons"),
-    "route": ("allow", "backend", "obligations", "deny_reasons"),
-    "quota": ("limits", "storage", "deny_reasons"),
-    "guard": ("action", "deny_reasons"),
-    "store": ("allow", "deny_reasons", "stamp", "placement"),
-    "file": ("allow", "deny_reasons", "stamp", "limits"),
-    "prompt": ("allow", "deny_reasons", "stamp"),
-    "ingest": ("allow", "reject_reasons", "stamp"),
-    "chunk": ("allow", "deny_reasons"),
-    "tool": ("visible", "allow", "needs_approval", "obligations", "admit_result", "deny_reasons"),
-    "history": ("allow", "on_deny", "deny_reasons"),
-    "admin": ("allow", "deny_reasons"),
-    "lib/batch": ("admitted", "chunk_reasons", "ingested", "document_reasons"),
-}
-"""The rules by package below `regate`, as docs/decision-points.md lists them. Those of decision points that a
-deployment does not use yet are needed as well: what is asked one day must not deny for want of a rule.
-"""
+from regate_orchestrator.authz.points import asked_rules
 
 _OF_OPA: Final = ("system/authz/allow",)
-
-
-def asked_rules() -> list[str]:
-    """Return the paths below `data` of all rules that the gateway asks for."""
-    return sorted(f"regate/{package}/{rule}" for package, rules in CONTRACT.items() for rule in rules)
 
 
 def required_rules() -> list[str]:

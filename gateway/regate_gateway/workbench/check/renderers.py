@@ -1,30 +1,25 @@
 """The kinds of store, as pure functions: can this kind apply a filter plan exactly? Calls the adapters' own
 renderers, and does no IO.
 
-Not the stores themselves. A new kind of store is added to `renderers_for`, and so appears in every report.
+Not the stores themselves. A kind of vector engine that is registered appears in every report.
 """
 
 from __future__ import annotations
 
-import importlib.util
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final, TypeAlias
+from typing import Final
 
+from regate_adapters.vector.kind import Renderer
+from regate_adapters.vector.registry import KINDS as ENGINES
 from regate_orchestrator.errors import FilterNotExpressible
 from regate_orchestrator.filters.expression import Atom, FilterPlan, Nothing, atoms_of, expression_of, plan_of
 from regate_orchestrator.filters.schema import RowSchema
-from regate_orchestrator.values import StoreId
-
-Renderer: TypeAlias = Callable[[FilterPlan], object]
-"""Renders the plan for one kind of store. Must raise `FilterNotExpressible` for what that kind cannot
-apply exactly.
-"""
 
 ROWS_IN_SQL: Final = "sqlite"
 """Listings of rows are filtered in the state store's SQL, whatever the vector store is."""
 
-KINDS: Final = frozenset({"interpreter", "memory", "chroma", "pgvector", ROWS_IN_SQL})
+KINDS: Final = frozenset({"interpreter", ROWS_IN_SQL, *ENGINES})
 """All kinds of store that are known here."""
 
 
@@ -34,11 +29,7 @@ def renderers_for(unknown: str, schema: RowSchema) -> Mapping[str, Renderer]:
     """
     found: dict[str, Renderer] = {"interpreter": expression_of, ROWS_IN_SQL: _sqlite(unknown, schema)}
     if unknown == "chunk":
-        found |= {"memory": expression_of, "chroma": _chroma(schema)}
-        if (
-            importlib.util.find_spec("psycopg") is not None
-        ):  # an extra, which only those who deploy PostgreSQL install
-            found["pgvector"] = _pgvector(schema)
+        found |= {name: kind.renderer(schema) for name, kind in ENGINES.items() if kind.is_installed}
     return found
 
 
@@ -73,20 +64,6 @@ def _reason(renderer: Renderer, plan: FilterPlan) -> str | None:
     except FilterNotExpressible as error:
         return error.detail
     return None
-
-
-def _chroma(schema: RowSchema) -> Renderer:
-    from regate_adapters.vector.chroma.filter import render
-    from regate_adapters.vector.chroma.layout import ChromaLayout
-
-    layout = ChromaLayout.of(schema).at(StoreId("vs_sample"))
-    return lambda plan: render(plan, layout)
-
-
-def _pgvector(schema: RowSchema) -> Renderer:
-    from regate_adapters.vector.pgvector.filter import Parameters, render
-
-    return lambda plan: render(expression_of(plan), schema, Parameters())
 
 
 def _sqlite(unknown: str, schema: RowSchema) -> Renderer:

@@ -43,7 +43,7 @@ class Report:
 def as_text(report: Report) -> str:
     """Return the report for people: a line for each check, the stores, then the findings and the warnings."""
     lines = [f"policy {one.name:<12} {_WORDS[one.status]:<8} {one.summary}" for one in report.outcomes]
-    lines += [f"  {one.package:<9} {one.kind:<12} {_support_text(one)}" for one in report.stores]
+    lines += [f"  {one.package:<9} {one.kind:<13} {_support_text(one)}" for one in report.stores]
     findings, warnings = list(map(str, report.findings)), [f"warning: {one}" for one in report.warnings]
     return "\n".join([*lines, *(["", *findings] if findings else []), *(["", *warnings] if warnings else [])])
 

@@ -13,15 +13,17 @@ from regate_adapters.opa.acceptance.forms import Forms
 from regate_adapters.opa.acceptance.nodes import MEMBER, Node, call_in, nodes, operator_of, row_of
 from regate_adapters.opa.acceptance.reach import FILTERS, Reach
 from regate_adapters.opa.acceptance.syntax import Policies
+from regate_adapters.vector.kind import Renderer
+from regate_adapters.vector.registry import KINDS as ENGINES
 from regate_gateway.workbench.check.agreement import LISTINGS, Compiled, for_caller
-from regate_gateway.workbench.check.renderers import ROWS_IN_SQL, Refusal, Renderer, refusal, renderers_for
+from regate_gateway.workbench.check.renderers import KINDS, Refusal, refusal, renderers_for
 from regate_gateway.workbench.check.samples import Sample
 from regate_orchestrator.filters.expression import Atom, Compare, CompareFields, Ordered, Text
 from regate_orchestrator.filters.schema import RowSchema
 
 _EQUALITIES: Final = ("eq", "equal", "neq")
 _ORDERINGS: Final = ("lt", "lte", "gt", "gte")
-_NOT_DEPLOYED: Final = frozenset({"interpreter", "memory", ROWS_IN_SQL})
+_NOT_DEPLOYED: Final = KINDS - {name for name, kind in ENGINES.items() if kind.keeps}
 
 
 @dataclass(frozen=True, slots=True)

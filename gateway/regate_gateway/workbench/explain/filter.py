@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final, assert_never
 
+from regate_adapters.vector.registry import KINDS
 from regate_orchestrator.authz.plan_records import describe
 from regate_orchestrator.errors import FilterNotExpressible
 from regate_orchestrator.filters.expression import (
@@ -106,11 +107,8 @@ def _dotted(field: Field) -> str:
 
 
 def _chroma(plan: FilterPlan, schema: RowSchema) -> Mapping[str, Any]:
-    from regate_adapters.vector.chroma.filter import render
-    from regate_adapters.vector.chroma.layout import ChromaLayout
-
     try:
-        where = render(plan, ChromaLayout.of(schema))
+        where = KINDS["chroma"].renderer(schema)(plan)
     except FilterNotExpressible as error:
         return {"refused": error.detail}
     return (

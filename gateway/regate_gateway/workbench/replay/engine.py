@@ -21,10 +21,10 @@ from regate_adapters.opa.install import require_opa
 from regate_adapters.opa.policies.signed import SIGNATURES, read_bundle
 from regate_adapters.opa.server.process import ManagedOpa
 from regate_gateway.workbench.directory import shipped_policies
+from regate_orchestrator.authz.points import ROWS
 from regate_orchestrator.errors import ConfigurationError
 from regate_orchestrator.filters.schema import RowSchema, load_schema
 
-ROW_KINDS: Final = ("chunk", "store", "file", "prompt", "item")
 _DEADLINE_SECONDS: Final = 10.0
 _GIVEN_AT_BUILD: Final = (("regate", "meta"), ("system", "gateway_token"))
 """What a bundle that regate built carries already, and every build fills in anew."""
@@ -62,7 +62,7 @@ def row_schemas(directory: Path) -> dict[str, RowSchema]:
     bundle, carry none.
     """
     found: dict[str, RowSchema] = {}
-    for kind in ROW_KINDS:
+    for kind in ROWS:
         own = directory / "schemas" / f"{kind}.json"
         found[kind] = load_schema(own if own.is_file() else shipped_policies() / "schemas" / f"{kind}.json")
     return found

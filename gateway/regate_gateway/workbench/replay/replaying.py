@@ -26,7 +26,6 @@ from regate_gateway.workbench.replay.recorded import (
     questions_in,
 )
 from regate_orchestrator.authz.batches import BATCH_RULE
-from regate_orchestrator.authz.enforcer import reasons_rule
 from regate_orchestrator.authz.plan_records import describe, plan_digest
 from regate_orchestrator.errors import FilterNotExpressible, PolicyUnavailable
 from regate_orchestrator.ports import PolicyEngine
@@ -219,7 +218,7 @@ def _spelt(said: tuple[Json, ...]) -> str:
 async def reasons_for(asked: RecordedDecision, engine: PolicyEngine) -> tuple[str, ...]:
     """Return why the engine's policy denies; none when it cannot say."""
     try:
-        answer = await engine.ask(reasons_rule(asked.point), asked.document)
+        answer = await engine.ask(asked.point.reasons_rule, asked.document)
     except PolicyUnavailable:
         return ()
     return tuple(map(str, answer.value)) if answer.defined and isinstance(answer.value, list | tuple) else ()

@@ -1,5 +1,5 @@
-"""What settings are made of: the closed section, and the types of single values. The settings
-themselves are `settings.py`.
+"""What settings are made of: the closed section, and the types of single values. An adapter's own settings
+lie beside the adapter; `regate_gateway.config.settings` puts all of them together.
 """
 
 from __future__ import annotations

@@ -18,7 +18,7 @@ from regate_orchestrator.errors import VectorStoreUnavailable
 from regate_orchestrator.filters.evaluate import holds
 from regate_orchestrator.filters.expression import Expression, FilterPlan, Nothing, Scalar, expression_of
 from regate_orchestrator.filters.schema import RowSchema
-from regate_orchestrator.ports import Candidate, Chunk, Found, Vector
+from regate_orchestrator.ports import Candidate, Chunk, Found, Query
 from regate_orchestrator.values import FileId, JsonObject, StoreId
 
 
@@ -54,24 +54,25 @@ class MemoryVectorStore:
                 )
         place.chunks.update({chunk.id: chunk for chunk in chunks})
 
-    async def search(self, store: StoreId, vector: Vector, *, plan: FilterPlan, limit: int) -> Found:
+    async def search(self, store: StoreId, query: Query, *, plan: FilterPlan) -> Found:
         """Return the most similar chunks among those for which the plan holds."""
+        query.require_mode("vector")
         if isinstance(plan, Nothing):
             return Found((), total=0, permitted=0, exhausted=True)
         place = self._place(store)
-        if len(vector) != place.dimensions:
+        if len(query.vector) != place.dimensions:
             raise VectorStoreUnavailable(f"the query has a vector of another length than {place.dimensions}")
         expression = expression_of(plan)
         permitted = {chunk.id: chunk for chunk in place.chunks.values() if self._holds(expression, chunk)}
         rows = np.array([chunk.vector for chunk in permitted.values()], dtype=np.float32).reshape(
             -1, place.dimensions
         )
-        ranked = best(list(permitted), cosines(rows, np.array(vector, dtype=np.float32)), limit)
+        ranked = best(list(permitted), cosines(rows, np.array(query.vector, dtype=np.float32)), query.limit)
         return Found(
             tuple(self._candidate(permitted[identifier], score) for identifier, score in ranked),
             total=len(place.chunks),
             permitted=len(permitted),
-            exhausted=len(permitted) <= limit,
+            exhausted=len(permitted) <= query.limit,
         )
 
     async def texts(self, store: StoreId, ids: Sequence[str]) -> Mapping[str, str]:

@@ -1,0 +1,1 @@
+"""Vectors in memory, lost at exit: the reference for the other engines."""

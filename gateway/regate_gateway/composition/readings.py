@@ -1,0 +1,91 @@
+"""The metrics that are read at a scrape, of what counts for itself. What is counted as it happens is defined
+where that is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from regate_adapters.audit.log import SegmentedAuditLog
+from regate_adapters.opa.caching import CachingEngine
+from regate_orchestrator.authz.lists import Listings
+from regate_orchestrator.maintenance.garbage_collection import GarbageCollector
+from regate_orchestrator.maintenance.vector_garbage import VectorGarbage
+from regate_orchestrator.metrics import Labels, Metrics
+from regate_orchestrator.retrieval.search import Retrieval
+
+
+def read_decisions(
+    metrics: Metrics,
+    plans: CachingEngine,
+    retrieval: Retrieval,
+    listings: Listings,
+    audit: SegmentedAuditLog,
+) -> None:
+    """Define what is read of decisions and of their record."""
+    metrics.reading(
+        "counter",
+        "regate_plan_cache",
+        "Filter plans taken from memory, or compiled.",
+        lambda: {("hit",): plans.hits, ("miss",): plans.misses},
+        ("outcome",),
+    )
+    metrics.reading(
+        "counter",
+        "regate_pushdown_mismatch",
+        "Chunks and listed rows that a filter admitted and the decision denied under the same policy. Must "
+        "stay 0.",
+        lambda: {(): retrieval.mismatches + listings.mismatches},
+    )
+    metrics.reading(
+        "counter",
+        "regate_audit_lost",
+        "Audit records lost although their effect happened.",
+        lambda: {(): audit.lost},
+    )
+    metrics.reading(
+        "gauge",
+        "regate_policy_info",
+        "The policy revision that the last answer came from.",
+        lambda: {(plans.revision_seen,): 1} if plans.revision_seen else {},
+        ("revision",),
+    )
+
+
+def read_garbage(metrics: Metrics, collector: GarbageCollector, vectors: VectorGarbage) -> None:
+    """Define what is read of what is removed, and of what waits to be."""
+    metrics.reading(
+        "counter",
+        "regate_garbage_collected",
+        "Things that garbage collection has removed.",
+        lambda: {(name,): count for name, count in collector.removed.items()},
+        ("collector",),
+    )
+    metrics.reading(
+        "gauge",
+        "regate_orphaned_chunks",
+        "Generations of chunks, and stores, that wait to be removed from a vector engine.",
+        lambda: {(): vectors.waiting},
+    )
+
+
+def read_upstreams(metrics: Metrics, reach: Callable[[], Mapping[str, str]]) -> None:
+    """Define what is read of the upstreams. Of one that was never connected to nothing is known."""
+
+    def known(shows: Callable[[str], bool]) -> dict[Labels, float]:
+        return {(name,): float(shows(how)) for name, how in reach().items() if how != "unknown"}
+
+    metrics.reading(
+        "gauge",
+        "regate_upstream_reachable",
+        "Whether the latest connection to an upstream came about.",
+        lambda: known(lambda how: how != "unreachable"),
+        ("upstream",),
+    )
+    metrics.reading(
+        "gauge",
+        "regate_upstream_denied",
+        "Whether an upstream refuses the gateway's key.",
+        lambda: known(lambda how: how == "denied"),
+        ("upstream",),
+    )
