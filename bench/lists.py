@@ -34,8 +34,7 @@ from regate_orchestrator.authz.decisions import Context
 from regate_orchestrator.authz.enforcer import Enforcer
 from regate_orchestrator.authz.lists import Listed, Listings, Reading
 from regate_orchestrator.filters.schema import load_schema
-from regate_orchestrator.ports import Rows
-from regate_orchestrator.rows import FileRow, Page, PromptRow, PromptVersion, ResponseRow, StoreRow
+from regate_orchestrator.rows import FileRow, Page, PromptRow, PromptVersion, ResponseRow, Rows, StoreRow
 from regate_orchestrator.values import FileId, JsonObject, PromptId, RequestId, ResponseId, StoreId
 
 WHO: Final = principal(5)

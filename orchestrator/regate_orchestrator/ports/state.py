@@ -7,10 +7,9 @@ One repository in parts, which are implemented part by part as well (`adapters/s
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Generic, Protocol, TypeVar
+from typing import Protocol
 
-from regate_orchestrator.filters.expression import FilterPlan, Scalar
+from regate_orchestrator.filters.expression import FilterPlan
 from regate_orchestrator.lineage import Source
 from regate_orchestrator.principal import Principal
 from regate_orchestrator.rows import (
@@ -20,12 +19,14 @@ from regate_orchestrator.rows import (
     FileRow,
     ItemWithParent,
     KeyUse,
+    LiveFile,
     LoggedEvent,
     OrphanedChunks,
     Page,
     PromptRow,
     PromptVersion,
     ResponseRow,
+    Rows,
     StoreChanges,
     StoredItem,
     StoreRow,
@@ -40,31 +41,6 @@ from regate_orchestrator.values import (
     ResponseId,
     StoreId,
 )
-
-Row = TypeVar("Row")
-
-
-@dataclass(frozen=True, slots=True)
-class Rows(Generic[Row]):
-    """A page of rows that a plan permits, and whether more follow. `cursors` are the rows that the
-    page's `after` and `before` name, by these.
-    """
-
-    rows: tuple[Row, ...]
-    has_more: bool
-    cursors: Mapping[str, Row] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class LiveFile:
-    """What is true of an attached file now: the stamp its chunks carry, the generation of them that
-    counts, and the name it is cited by.
-    """
-
-    filename: str
-    stamp: JsonObject
-    attributes: Mapping[str, Scalar]
-    generation: str
 
 
 class FileState(Protocol):

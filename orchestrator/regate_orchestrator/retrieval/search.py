@@ -29,18 +29,9 @@ from regate_orchestrator.filters.expression import (
 )
 from regate_orchestrator.filters.schema import RowSchema
 from regate_orchestrator.lineage import ChunkSource
-from regate_orchestrator.ports import (
-    Candidate,
-    Found,
-    LiveFile,
-    Meter,
-    StateStore,
-    Unmetered,
-    Vector,
-    VectorStore,
-)
+from regate_orchestrator.ports import Candidate, Found, Meter, StateStore, Unmetered, Vector, VectorStore
 from regate_orchestrator.retrieval.embedding import EmbeddingModels
-from regate_orchestrator.rows import StoreRow
+from regate_orchestrator.rows import LiveFile, StoreRow
 from regate_orchestrator.values import Clock, FileId, JsonObject, StoreId, wall_clock
 
 _MAX_CONCURRENT: Final = 1_000

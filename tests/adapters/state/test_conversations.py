@@ -24,8 +24,7 @@ from tests.adapters.state.samples import (
 
 from regate_adapters.state.store import SqlStateStore
 from regate_orchestrator.errors import InvalidRequest, StateUnavailable
-from regate_orchestrator.ports import Rows
-from regate_orchestrator.rows import ItemWithParent, LoggedEvent, Page, ResponseRow, StoredItem
+from regate_orchestrator.rows import ItemWithParent, LoggedEvent, Page, ResponseRow, Rows, StoredItem
 from regate_orchestrator.values import ConversationId, ResponseId
 
 CONVERSATION, RESPONSE, OTHER = ConversationId("conv_1"), ResponseId("resp_1"), ResponseId("resp_2")

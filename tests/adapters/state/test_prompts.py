@@ -15,9 +15,8 @@ from tests.adapters.state.samples import ANN, BOB, EVE, PATIENT_SECONDS, prompt_
 from regate_adapters.state.store import SqlStateStore
 from regate_orchestrator.errors import InvalidRequest
 from regate_orchestrator.filters.expression import Compare, Matching, Not, Overlaps, Text, any_of
-from regate_orchestrator.ports import Rows
 from regate_orchestrator.principal import Principal
-from regate_orchestrator.rows import Page, PromptVersion
+from regate_orchestrator.rows import Page, PromptVersion, Rows
 from regate_orchestrator.values import PromptId
 
 PROMPT, OTHER = PromptId("pmpt_1"), PromptId("pmpt_2")

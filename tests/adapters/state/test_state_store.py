@@ -45,9 +45,9 @@ from regate_orchestrator.filters.expression import (
     any_of,
 )
 from regate_orchestrator.lineage import ChunkSource
-from regate_orchestrator.ports import LiveFile, Rows, StateStore
+from regate_orchestrator.ports import StateStore
 from regate_orchestrator.principal import Principal
-from regate_orchestrator.rows import LoggedEvent, Page, StoreChanges, Totals
+from regate_orchestrator.rows import LiveFile, LoggedEvent, Page, Rows, StoreChanges, Totals
 from regate_orchestrator.values import BatchId, ConversationId, FileId, PromptId, ResponseId, StoreId
 
 FILE, STORE, RESPONSE = FileId("file-1"), StoreId("vs_1"), ResponseId("resp_1")

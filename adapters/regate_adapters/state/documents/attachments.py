@@ -32,9 +32,8 @@ from regate_adapters.state.visibility import (
 )
 from regate_orchestrator.errors import NotFound
 from regate_orchestrator.filters.expression import FilterPlan
-from regate_orchestrator.ports import LiveFile, Rows
 from regate_orchestrator.principal import Principal
-from regate_orchestrator.rows import Attachment, FileBatch, OrphanedChunks, Page, Totals
+from regate_orchestrator.rows import Attachment, FileBatch, LiveFile, OrphanedChunks, Page, Rows, Totals
 from regate_orchestrator.values import BatchId, FileId, StoreId
 
 _SHAPE = RowShape(

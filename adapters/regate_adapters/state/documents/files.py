@@ -30,9 +30,8 @@ from regate_adapters.state.ordinals import next_ordinal
 from regate_adapters.state.tables import attachments, files, orphaned_blobs, upload_parts, uploads
 from regate_adapters.state.visibility import named, unexpired_file, within
 from regate_orchestrator.filters.expression import FilterPlan
-from regate_orchestrator.ports import Rows
 from regate_orchestrator.principal import Principal
-from regate_orchestrator.rows import DueBlob, ExpiredFile, FileRow, FileUsage, Page
+from regate_orchestrator.rows import DueBlob, ExpiredFile, FileRow, FileUsage, Page, Rows
 from regate_orchestrator.values import FileId, StoreId
 
 _SHAPE = RowShape(

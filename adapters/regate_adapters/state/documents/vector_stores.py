@@ -17,9 +17,8 @@ from regate_adapters.state.ordinals import next_ordinal
 from regate_adapters.state.tables import store_activity, vector_stores
 from regate_adapters.state.visibility import deletable_store, named, visible_store, within
 from regate_orchestrator.filters.expression import FilterPlan
-from regate_orchestrator.ports import Rows
 from regate_orchestrator.principal import Principal
-from regate_orchestrator.rows import Page, StoreChanges, StoreRow
+from regate_orchestrator.rows import Page, Rows, StoreChanges, StoreRow
 from regate_orchestrator.values import StoreId
 
 _SHAPE = RowShape(

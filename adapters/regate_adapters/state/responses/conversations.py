@@ -30,9 +30,15 @@ from regate_adapters.state.tables import conversation_items, conversations
 from regate_adapters.state.visibility import named, within
 from regate_orchestrator.errors import InvalidRequest
 from regate_orchestrator.filters.expression import Everything
-from regate_orchestrator.ports import Rows
 from regate_orchestrator.principal import Principal
-from regate_orchestrator.rows import MAX_HISTORY_ITEMS, ConversationRow, Page, StoredItem, too_many_items
+from regate_orchestrator.rows import (
+    MAX_HISTORY_ITEMS,
+    ConversationRow,
+    Page,
+    Rows,
+    StoredItem,
+    too_many_items,
+)
 from regate_orchestrator.values import ConversationId, ResponseId
 
 _NO_FIELDS: Final = RowShape(texts={}, numbers={}, document=literal(encode({})))

@@ -36,9 +36,8 @@ from regate_adapters.state.tables import prompt_versions, prompts
 from regate_adapters.state.visibility import named, within
 from regate_orchestrator.errors import InvalidRequest
 from regate_orchestrator.filters.expression import Everything, FilterPlan
-from regate_orchestrator.ports import Rows
 from regate_orchestrator.principal import Principal
-from regate_orchestrator.rows import Page, PromptRow, PromptVersion
+from regate_orchestrator.rows import Page, PromptRow, PromptVersion, Rows
 from regate_orchestrator.values import JsonObject, PromptId
 
 _SHAPE: Final = RowShape(

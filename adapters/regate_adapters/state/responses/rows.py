@@ -31,9 +31,8 @@ from regate_adapters.state.tables import conversations, response_items, response
 from regate_adapters.state.visibility import named, within
 from regate_orchestrator.errors import GatewayStopped, InvalidRequest, NotFound, RegateError, StateUnavailable
 from regate_orchestrator.filters.expression import FilterPlan
-from regate_orchestrator.ports import Rows
 from regate_orchestrator.principal import Principal
-from regate_orchestrator.rows import MAX_HISTORY_ITEMS, UNFINISHED, Page, ResponseRow, too_many_items
+from regate_orchestrator.rows import MAX_HISTORY_ITEMS, UNFINISHED, Page, ResponseRow, Rows, too_many_items
 from regate_orchestrator.values import ResponseId
 
 MAX_CHAIN: Final = 10_000
