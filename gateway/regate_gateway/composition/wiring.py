@@ -245,9 +245,17 @@ async def open_services(
         limits=Limits(settings.tools.max_rounds, settings.tools.max_tool_calls),
     )
     background = BackgroundRuns(loop, most=settings.tools.max_background)
-    membership = Membership(state, lease_s=rhythm.lease_s, renew_s=rhythm.renew_s)
-    swept = FileGarbage(state=state, blobs=blobs, vectors=vectors, audit=audit)
-    swept_stores = VectorGarbage(state=state, vectors=vectors, audit=audit, clock=clock)
+    membership = Membership(state.membership, lease_s=rhythm.lease_s, renew_s=rhythm.renew_s)
+    swept = FileGarbage(
+        files=state.files, orphaned_blobs=state.orphaned_blobs, blobs=blobs, vectors=vectors, audit=audit
+    )
+    swept_stores = VectorGarbage(
+        stores=state.vector_stores,
+        orphaned_chunks=state.orphaned_chunks,
+        vectors=vectors,
+        audit=audit,
+        clock=clock,
+    )
     garbage_collector = GarbageCollector(
         collectors_of(state, swept, swept_stores, membership, clock), every_s=rhythm.sweep_s
     )
@@ -255,7 +263,12 @@ async def open_services(
         Watched(engine, Admissions(retrieval, listings), audit, upstreams, garbage_collector, swept_stores)
     )
     files = FileUploads(
-        enforcer=enforcer, state=state, blobs=blobs, most_bytes=settings.listen.max_file_bytes, clock=clock
+        enforcer=enforcer,
+        files=state.files,
+        orphaned_blobs=state.orphaned_blobs,
+        blobs=blobs,
+        most_bytes=settings.listen.max_file_bytes,
+        clock=clock,
     )
     services = Services(
         settings=settings,
@@ -264,7 +277,7 @@ async def open_services(
         state=state,
         blobs=blobs,
         files=files,
-        chunked_uploads=ChunkedUploads(state=state, files=files, blobs=blobs, clock=clock),
+        chunked_uploads=ChunkedUploads(uploads=state.uploads, files=files, blobs=blobs, clock=clock),
         vectors=vectors,
         models=models,
         retrieval=retrieval,
@@ -274,10 +287,10 @@ async def open_services(
         loop=loop,
         backend=ChatBackend(upstreams),
         parts=parts,
-        conversation_writer=ConversationWriter(enforcer, state, gate, sealer),
+        conversation_writer=ConversationWriter(enforcer, state.items, gate, sealer),
         background=background,
         quotas=Quotas(LocalQuotaCounter()),
-        storage=Storage(enforcer, state),
+        storage=Storage(enforcer, state.stored_bytes),
         schemas=schemas,
         policy_problem=lambda: policy.problem() or opa.problem,
         explaining=_explaining(settings, state, schemas, opa, policy.directory),
@@ -291,7 +304,7 @@ async def open_services(
             "resumed",
             extra={"detail": f"{resumed} attachments to finish, {interrupted} responses were interrupted"},
         )
-    if settings.state.sealing_key_env is None and (others := await state.others_present()):
+    if settings.state.sealing_key_env is None and (others := await state.membership.others_present()):
         detail = (
             "state.sealing_key_env is not set, so no gateway can open what another sealed for a client "
             "(encrypted_content)"
@@ -397,12 +410,12 @@ async def _vectors(
     engines = {
         name: await open_vector_engine(stack, name, store, schema) for name, store in vector.stores.items()
     }
-    if placed := await state.place_stores(engine=vector.default):
+    if placed := await state.vector_stores.place(engine=vector.default):
         _log.warning(
             "stores_placed",
             extra={"detail": f"{placed} vector stores of an earlier version are in {vector.default}"},
         )
-    return VectorEngines(engines, default=vector.default, placed=state.engine_of)
+    return VectorEngines(engines, default=vector.default, placed=state.vector_stores.engine_of)
 
 
 async def _models(stack: AsyncExitStack, settings: Settings) -> EmbeddingModels:

@@ -254,7 +254,7 @@ class _Driver:
         if conversation is None:
             return
         try:
-            await self._ports.state.unlock_conversation(conversation, self._start.response_id)
+            await self._ports.state.conversations.unlock(conversation, self._start.response_id)
         except RegateError as error:
             _log.error(
                 "conversation_left_locked", extra={"conversation": conversation, "cause": error.message}
@@ -369,7 +369,7 @@ class _Driver:
     async def _recall(self, request: ResponseRequest) -> Recalled:
         referenced = [cast("str", item["id"]) for item in request.items if item["type"] == "item_reference"]
         found = (
-            await self._ports.state.items_with_parents(self._context.principal, referenced)
+            await self._ports.state.items.with_parents(self._context.principal, referenced)
             if referenced
             else {}
         )
@@ -383,7 +383,7 @@ class _Driver:
     async def _chain(self, response: ResponseId) -> Sequence[ResponseRow]:
         remembered = self._start.remembered.get(response)
         if remembered is None:
-            turns = await self._ports.state.chain(self._context.principal, response)
+            turns = await self._ports.state.responses.chain(self._context.principal, response)
         else:
             turns = [row for row in [await self._present(row) for row in remembered] if row is not None]
         if not turns or (remembered is not None and len(turns) < len(remembered)):
@@ -394,7 +394,9 @@ class _Driver:
         """Return a remembered response as it is now. What is stored is as the store has it: deleted,
         it is gone here as well.
         """
-        return await self._ports.state.response(self._context.principal, row.id) if row.body["store"] else row
+        if not row.body["store"]:
+            return row
+        return await self._ports.state.responses.get(self._context.principal, row.id)
 
     async def _recall_conversation(self, conversation: ConversationId) -> tuple[ItemWithParent, ...]:
         """Hold the conversation for this response and return its items. Absent, foreign and denied are one.
@@ -402,7 +404,7 @@ class _Driver:
         A turn adds to the conversation, so it is decided as a change of it: who may only read it must not
         hold it up.
         """
-        row = await self._ports.state.conversation(self._context.principal, conversation)
+        row = await self._ports.state.conversations.get(self._context.principal, conversation)
         view: JsonObject = {"id": ""} if row is None else row.view()
         question = Question(Point.HISTORY, "conversation.update", {"item": view}, about=conversation)
         decision = await self._ports.enforcer.decide(self._context, question)
@@ -411,7 +413,7 @@ class _Driver:
             self._conversation = (
                 conversation  # before it is held: whatever becomes of this call, it is let go
             )
-            items = await self._ports.state.lock_conversation(
+            items = await self._ports.state.conversations.lock(
                 self._context.principal, conversation, self._start.response_id
             )
         if row is None or items is None:
@@ -464,7 +466,7 @@ class _Driver:
 
     async def _save(self, row: ResponseRow) -> None:
         # A save that has begun is finished even when the client leaves in the middle of it.
-        save = self._ports.state.save_response(row, is_update=self._is_stored)
+        save = self._ports.state.responses.save(row, is_update=self._is_stored)
         saving = asyncio.ensure_future(save)  # noqa: TID251 — awaited below in every case
         try:
             await asyncio.shield(saving)

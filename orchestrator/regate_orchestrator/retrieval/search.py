@@ -144,7 +144,7 @@ class Retrieval:
         """
         found: dict[StoreId, OpenStore] = {}
         for store in ids:
-            row = await self._state.store(context.principal, store)
+            row = await self._state.vector_stores.get(context.principal, store)
             if row is not None:
                 found[store] = OpenStore(row, self.view(row), row.has_expired(self._clock()))
         return found
@@ -192,7 +192,7 @@ class Retrieval:
                     place = (hit.store_id, hit.candidate.file_id, hit.candidate.index)
                     if place not in best or hit.candidate.score > best[place].candidate.score:
                         best[place] = hit
-            await self._state.touch_store(context.principal, store.row.id, at=int(self._clock()))
+            await self._state.vector_stores.touch(context.principal, store.row.id, at=int(self._clock()))
         kept = (hit for hit in best.values() if hit.candidate.score >= search.threshold)
         ranked = sorted(kept, key=lambda hit: (-hit.candidate.score, hit.store_id, hit.candidate.id))
         return tuple(ranked[: search.limit])
@@ -236,7 +236,7 @@ class Retrieval:
                     store.row.id, vector, plan=narrow(search_plan.plan, search.narrowing), limit=want
                 )
             except VectorStoreUnavailable:
-                if await self._state.store(context.principal, store.row.id) is None:
+                if await self._state.vector_stores.get(context.principal, store.row.id) is None:
                     return []  # deleted in the middle of the search: nothing of it can be found any more
                 raise
             except FilterNotExpressible as error:
@@ -279,7 +279,7 @@ class Retrieval:
         very stamp of record: a chunk of a detached file, of an old backup, of an unfinished ingest or of a
         stamp since replaced is gone.
         """
-        live = await self._state.live(
+        live = await self._state.attachments.live(
             context.principal, [(store.row.id, candidate.file_id) for candidate in found.candidates]
         )
         present = [

@@ -54,7 +54,7 @@ class AttachmentState:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def put_attachments(self, rows: Sequence[Attachment], *, batch: FileBatch | None = None) -> None:
+    async def put(self, rows: Sequence[Attachment], *, batch: FileBatch | None = None) -> None:
         """Store the attachments of one tenant to one store, and the batch that they come in; earlier ones of
         the same files are replaced whole.
 
@@ -78,7 +78,7 @@ class AttachmentState:
                 await connection.execute(insert(attachments), list(part))
             await reclaim(connection, rows[0].store_id, [row.file_id for row in rows])
 
-    async def amend_attachment(self, row: Attachment, *, expected: Attachment) -> bool:
+    async def amend(self, row: Attachment, *, expected: Attachment) -> bool:
         """Replace the attachment by this row; return False when it is not as it was since, and change
         nothing.
 
@@ -131,7 +131,7 @@ class AttachmentState:
                 found.update(FileId(file) for file in rows)
         return frozenset(found)
 
-    async def attachment(self, principal: Principal, store: StoreId, file: FileId) -> Attachment | None:
+    async def get(self, principal: Principal, store: StoreId, file: FileId) -> Attachment | None:
         """Return the attachment, looked up by the pair and within the principal's tenant."""
         own = _own(principal, store, file, self._database.now())
         async with self._database.reading() as connection:
@@ -150,7 +150,7 @@ class AttachmentState:
                 StoreId(store) for store in await connection.scalars(held.order_by(attachments.c.store_id))
             ]
 
-    async def attachments(
+    async def page(
         self,
         principal: Principal,
         store: StoreId,
@@ -180,9 +180,7 @@ class AttachmentState:
             narrowing=narrowing,
         )
 
-    async def delete_attachment(
-        self, principal: Principal, store: StoreId, file: FileId
-    ) -> Attachment | None:
+    async def delete(self, principal: Principal, store: StoreId, file: FileId) -> Attachment | None:
         """Delete the attachment and return it as it was. From the moment this returns, `live` has
         nothing of it; its chunks are orphaned.
         """

@@ -56,7 +56,7 @@ class ResponseState:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def save_response(self, row: ResponseRow, *, is_update: bool = False) -> None:
+    async def save(self, row: ResponseRow, *, is_update: bool = False) -> None:
         """Store the response and its items, replacing an earlier state of it, and settle its conversation
         (`turns.py`). On the disk at return.
 
@@ -98,7 +98,7 @@ class ResponseState:
             return False
         return True
 
-    async def response(self, principal: Principal, response: ResponseId) -> ResponseRow | None:
+    async def get(self, principal: Principal, response: ResponseId) -> ResponseRow | None:
         """Return the response with its items."""
         own = (named(responses.c.id, response), within(responses.c.tenant, principal.tenant))
         of_it = (
@@ -143,7 +143,7 @@ class ResponseState:
             found = await lineages_of(connection, [row.thread for row in rows])
         return _with_items(rows, items, found)
 
-    async def response_status(self, principal: Principal, response: ResponseId) -> str | None:
+    async def status(self, principal: Principal, response: ResponseId) -> str | None:
         """Return the status alone, for whoever waits for it to change."""
         own = (named(responses.c.id, response), within(responses.c.tenant, principal.tenant))
         async with self._database.reading() as connection:
@@ -169,7 +169,7 @@ class ResponseState:
                 await connection.scalars(select(responses.c.id).where(*ours, responses.c.cancel_requested))
             )
 
-    async def delete_response(self, principal: Principal, response: ResponseId) -> bool:
+    async def delete(self, principal: Principal, response: ResponseId) -> bool:
         """Delete the response and, by their foreign keys, its items."""
         own = (named(responses.c.id, response), within(responses.c.tenant, principal.tenant))
         async with self._database.writing() as connection:
@@ -180,7 +180,7 @@ class ResponseState:
             await forget_lineages(connection, thread)
         return True
 
-    async def responses(self, principal: Principal, plan: FilterPlan, page: Page) -> Rows[ResponseRow]:
+    async def page(self, principal: Principal, plan: FilterPlan, page: Page) -> Rows[ResponseRow]:
         """Return a page of the response rows (without items) that the plan permits."""
         listing = Listing(
             responses.c.id,
