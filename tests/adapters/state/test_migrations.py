@@ -5,6 +5,7 @@ all or nothing, by one gateway only.
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 import subprocess
 import sys
 from pathlib import Path
@@ -229,6 +230,34 @@ async def test_gateways_that_start_at_once_upgrade_once(old: str) -> None:
     async with SqlStateStore.open(old, deadline_s=PATIENT_SECONDS) as store:
         rows = [await store.responses.get(ANN, ResponseId(f"resp_at_once_{number}")) for number in range(4)]
     assert (None not in rows, read_schema(old)["revision"]) == (True, [(REVISION,)])
+
+
+OLDER = sorted((Path(__file__).parents[2] / "fixtures" / "databases").glob("*.sql"))
+
+
+@pytest.mark.parametrize("dump", OLDER, ids=[dump.stem for dump in OLDER])
+async def test_database_that_an_earlier_version_wrote_keeps_every_row_and_gets_the_tables_of_a_new_one(
+    tmp_path: Path, dump: Path
+) -> None:
+    url = f"sqlite:///{tmp_path / 'state.db'}"
+    connection = sqlite3.connect(tmp_path / "state.db")
+    connection.executescript(dump.read_text())
+    tables = [name for (name,) in connection.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")]
+    before = {table: count for table in tables if (count := _rows_in(connection, table))}
+    connection.close()
+    async with SqlStateStore.open(url, deadline_s=PATIENT_SECONDS):
+        pass
+    connection = sqlite3.connect(tmp_path / "state.db")
+    after = {table: _rows_in(connection, table) for table in before}
+    connection.close()
+
+    assert {"files", "attachments", "responses", "response_events", "conversations", "prompts"} <= set(before)
+    assert after == before
+    assert read_schema(url) == new_schema(url)
+
+
+def _rows_in(connection: sqlite3.Connection, table: str) -> int:
+    return int(connection.execute(f"SELECT count(*) FROM {table}").fetchone()[0])
 
 
 _WAITING = (
