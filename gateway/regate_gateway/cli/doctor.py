@@ -20,7 +20,7 @@ import orjson
 
 from regate_gateway.auth.authentication import token_rules
 from regate_gateway.composition.opening import opa_binary, open_blobs, open_policy, state_url
-from regate_gateway.composition.wiring import open_embedder, upstream_configs
+from regate_gateway.composition.upstreams import open_embedder, upstream_configs
 from regate_gateway.config.checking import faults
 from regate_gateway.config.secret import secret_from_environment
 from regate_gateway.config.settings import EmbeddingModel, Settings, Store

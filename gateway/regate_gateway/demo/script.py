@@ -21,8 +21,9 @@ from typing import Any, Final
 import click
 import openai
 
+from regate_gateway.composition.development import mint_token, read_audit
 from regate_gateway.composition.services import Services
-from regate_gateway.composition.wiring import gateway_app, mint_token, read_audit
+from regate_gateway.composition.wiring import gateway_app
 from regate_gateway.config.settings import Settings
 from regate_gateway.demo.backend import MODEL, RunningBackend, running_backend
 from regate_gateway.http.server import Running
