@@ -35,8 +35,7 @@ from regate_orchestrator.authz.enforcer import Enforcer
 from regate_orchestrator.authz.lists import Listed, Listings, Reading
 from regate_orchestrator.authz.points import ROWS
 from regate_orchestrator.filters.schema import load_schema
-from regate_orchestrator.ports import Rows
-from regate_orchestrator.rows import FileRow, Page, PromptRow, PromptVersion, ResponseRow, StoreRow
+from regate_orchestrator.rows import FileRow, Page, PromptRow, PromptVersion, ResponseRow, Rows, StoreRow
 from regate_orchestrator.values import FileId, JsonObject, PromptId, RequestId, ResponseId, StoreId
 
 WHO: Final = principal(5)
@@ -67,16 +66,16 @@ async def fill(state: SqlStateStore) -> None:
         stamp = {name: value for name, value in (STORE | sharing).items() if name not in ("id", "name")}
         unshared = {name: value for name, value in stamp.items() if name != "shared"}
         name, at = f"{number:032x}", 1_700_000_000 + number
-        await state.add_store(
+        await state.vector_stores.add(
             StoreRow(StoreId(f"vs_{name}"), "Handbook", at, at, {}, stamp, "model-256", 256, "main")
         )
-        await state.add_file(FileRow(FileId(f"file-{name}"), "handbook.md", 3, "assistants", at, unshared))
+        await state.files.add(FileRow(FileId(f"file-{name}"), "handbook.md", 3, "assistants", at, unshared))
         prompt = PromptRow(PromptId(f"pmpt_{name}"), "Greeting", at, {}, unshared)
-        await state.add_prompt(
+        await state.prompts.add(
             prompt, PromptVersion(prompt.id, 1, at, WHO.id, {"instructions": "Be brief."}, ())
         )
         body = {"id": f"resp_{name}", "object": "response", "error": None}
-        await state.save_response(
+        await state.responses.save(
             ResponseRow(
                 ResponseId(f"resp_{name}"), "acme", WHO.id, at, "completed", None, "small", "r1", body
             )
@@ -98,17 +97,21 @@ def lists(state: SqlStateStore, schemas: Any) -> list[List]:
         List(
             "vector stores",
             Listed(LISTED_STORES, named, described("store", "name")),
-            partial(state.stores, WHO),
+            partial(state.vector_stores.page, WHO),
         ),
         List(
             "files",
             Listed(LISTED_FILES, named, described("file", "filename", "purpose")),
-            partial(state.files, WHO, purpose=None),
+            partial(state.files.page, WHO, purpose=None),
         ),
         List(
-            "prompts", Listed(LISTED_PROMPTS, named, described("prompt", "name")), partial(state.prompts, WHO)
+            "prompts",
+            Listed(LISTED_PROMPTS, named, described("prompt", "name")),
+            partial(state.prompts.page, WHO),
         ),
-        List("responses", Listed(LISTED_RESPONSES, named, ResponseRow.view), partial(state.responses, WHO)),
+        List(
+            "responses", Listed(LISTED_RESPONSES, named, ResponseRow.view), partial(state.responses.page, WHO)
+        ),
     ]
 
 

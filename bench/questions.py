@@ -8,7 +8,7 @@ import time
 from typing import Final
 
 from regate_orchestrator.authz.batches import BATCH_ACTION, Batch
-from regate_orchestrator.authz.enforcer import policy_input
+from regate_orchestrator.authz.records import policy_input
 from regate_orchestrator.principal import Principal
 from regate_orchestrator.values import Json, JsonObject
 

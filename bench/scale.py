@@ -143,8 +143,8 @@ async def responses(count: int) -> None:
     with tempfile.TemporaryDirectory(prefix="regate-bench-") as folder:
         path = Path(folder) / "regate.db"
         async with SqlStateStore.open(f"sqlite+aiosqlite:///{path}") as state:
-            await state.save_response(_response("resp_first", background=True))
-            await state.append_events(
+            await state.responses.save(_response("resp_first", background=True))
+            await state.events.append(
                 ResponseId("resp_first"), [LoggedEvent({"type": "response.completed", "sequence_number": 0})]
             )
         _multiply(path, count)
@@ -157,7 +157,7 @@ async def responses(count: int) -> None:
                 waited = list[float]()
                 async with asyncio.TaskGroup() as group:
                     sweep = group.create_task(
-                        _timed(state.forget_events(made_before=int(time.time()) - 3_600))
+                        _timed(state.events.forget(made_before=int(time.time()) - 3_600))
                     )
                     while not (waited and sweep.done()):
                         waited.append(await _saved(state, f"resp_{what}_{len(waited)}"))
@@ -200,7 +200,7 @@ async def _timed(work: Awaitable[int]) -> tuple[int, float]:
 
 async def _saved(state: SqlStateStore, name: str) -> float:
     began = time.perf_counter()
-    await state.save_response(_response(name))
+    await state.responses.save(_response(name))
     return time.perf_counter() - began
 
 

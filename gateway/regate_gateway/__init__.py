@@ -1,3 +1,3 @@
-"""The edge: server, middleware, routes, settings, errors and the command line. `composition/wiring.py`
+"""The edge: server, middleware, routes, settings, errors and the command line. `composition/`
 alone names concrete adapters.
 """

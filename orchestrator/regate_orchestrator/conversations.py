@@ -15,7 +15,7 @@ from typing import cast
 from regate_orchestrator.authz.decisions import Context, Decision, Question
 from regate_orchestrator.authz.enforcer import Enforcer
 from regate_orchestrator.errors import InvalidRequest, NotPermitted
-from regate_orchestrator.ports import StateStore
+from regate_orchestrator.ports import ItemState
 from regate_orchestrator.responses.context.authorizing import no_item, tool_result
 from regate_orchestrator.responses.context.gate import Gate
 from regate_orchestrator.responses.context.history import history_of
@@ -30,7 +30,7 @@ class ConversationWriter:
     """Decides what clients put into conversations."""
 
     enforcer: Enforcer
-    state: StateStore
+    items: ItemState
     gate: Gate
     sealer: Sealer
 
@@ -51,7 +51,7 @@ class ConversationWriter:
         for a use that a conversation has not.
         """
         referenced = [cast("str", item["id"]) for item in items if item["type"] == "item_reference"]
-        found = await self.state.items_with_parents(context.principal, referenced) if referenced else {}
+        found = await self.items.with_parents(context.principal, referenced) if referenced else {}
         arrived = [self._arrived(context, item, found) for item in items]
         history = history_of(one for one in arrived if isinstance(one, ItemWithParent))
         asked = await self.gate.ask(context, history)

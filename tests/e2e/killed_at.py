@@ -47,7 +47,8 @@ from regate_adapters.state.database import Database
 from regate_adapters.testing.ports import free_port
 from regate_adapters.vector.chroma import store as chroma  # noqa: F401
 from regate_gateway.auth.authentication import DEVELOPMENT_AUDIENCE, DEVELOPMENT_ISSUER, shared_secret
-from regate_gateway.composition.wiring import Rhythm, gateway_app
+from regate_gateway.composition.maintenance import Rhythm
+from regate_gateway.composition.wiring import gateway_app
 from regate_gateway.config.settings import Settings
 from regate_gateway.http.server import Running
 from regate_gateway.workbench.build import build

@@ -330,8 +330,10 @@ async def test_stream_that_cannot_be_told_again_here_says_what_to_retrieve(world
             "response"
         ]["id"]
         state = world.gateway.services.state
-        row = await state.response(Principal("alice", "acme"), first)
-        await state.save_response(replace(row, status="in_progress"))  # as one that another gateway is making
+        row = await state.responses.get(Principal("alice", "acme"), first)
+        await state.responses.save(
+            replace(row, status="in_progress")
+        )  # as one that another gateway is making
         again = await http.post("/responses", json={**ASK, "stream": True}, headers=KEY)
     assert (error_of(again), first in again.text) == ((409, "idempotency_not_streamed"), True)
 

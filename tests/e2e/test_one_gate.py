@@ -463,7 +463,7 @@ async def test_conversation_that_would_grow_too_long_is_refused_before_anything_
         StoredItem(f"msg_{number}", {**body, "id": f"msg_{number}"}, "input")
         for number in range(MAX_HISTORY_ITEMS - 1)
     ]
-    await state.append_items(principal, conversation, many)  # type: ignore[arg-type]
+    await state.conversations.append(principal, conversation, many)  # type: ignore[arg-type]
     two: Any = [{"role": "user", "content": "one"}, {"role": "user", "content": "two"}]
     for refused in (
         client.responses.create(model="small", input=two, conversation=conversation),

@@ -78,7 +78,7 @@ async def searched(world: World, tenant: str, store: str) -> httpx.Response:
 
 async def engine_of(world: World, store: str) -> str | None:
     assert world.gateway.services is not None
-    return await world.gateway.services.state.engine_of(store)  # type: ignore[arg-type]
+    return await world.gateway.services.state.vector_stores.engine_of(store)  # type: ignore[arg-type]
 
 
 async def test_policy_says_where_a_tenants_new_stores_are_and_they_stay_there(
@@ -170,7 +170,9 @@ async def test_model_that_is_still_named_goes_on_serving_its_stores(start: Start
         found = (await searched(world, "acme", store)).json()["data"]
         newer = await filled(world, "acme", "In another space.")
         assert world.gateway.services is not None
-        rows = [await world.gateway.services.state.store(principal(), one) for one in (store, newer)]  # type: ignore[arg-type]
+        rows = [
+            await world.gateway.services.state.vector_stores.get(principal(), one) for one in (store, newer)
+        ]  # type: ignore[arg-type]
 
     assert {hit["content"][0]["text"] for hit in found} == {"28 days of leave.", "Parental leave is 60 days."}
     assert [(row.embedder, row.dimensions) for row in rows if row] == [

@@ -24,7 +24,8 @@ from tests.e2e.test_background import gated, until
 from tests.e2e.test_process import hanging, headers, served
 from tests.orchestrator.responses.playbook import check_stream
 
-from regate_gateway.composition.wiring import Rhythm, gateway_app
+from regate_gateway.composition.maintenance import Rhythm
+from regate_gateway.composition.wiring import gateway_app
 from regate_gateway.config.settings import Settings
 from regate_gateway.http.server import Running
 

@@ -12,7 +12,7 @@ import pytest
 import pytest_asyncio
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from regate_gateway.config.settings import Listen
+from regate_gateway.config.listen_settings import Listen
 from regate_gateway.http.middleware import Edge
 from regate_gateway.http.server import Running
 

@@ -325,7 +325,7 @@ PROGRAM = """
 import asyncio
 from regate_gateway.composition.process import prepare
 from regate_gateway.http.server import serve
-from regate_gateway.config.settings import Listen
+from regate_gateway.config.listen_settings import Listen
 
 async def app(scope, receive, send):
     if scope["type"] == "lifespan":

@@ -153,23 +153,23 @@ class World:
         )
 
     async def make(self) -> None:
-        await self.state.add_store(
+        await self.state.vector_stores.add(
             StoreRow(VS, "Handbook", 1_000, 1_000, {}, stamp_of(ANN, shared=True), "compass-2", 2, "main")
         )
         await self.engine.create(VS, dimensions=2)
 
     async def attach(self, file: str = "file-1", *, who: Principal = ANN, **changes: Any) -> Attachment:
         stamp = stamp_of(who)
-        if await self.state.file(who, FileId(file)) is None:
-            await self.state.add_file(FileRow(FileId(file), f"{file}.txt", 1, "assistants", 1_000, stamp))
+        if await self.state.files.get(who, FileId(file)) is None:
+            await self.state.files.add(FileRow(FileId(file), f"{file}.txt", 1, "assistants", 1_000, stamp))
         row = Attachment(
             VS, FileId(file), 1_000, "in_progress", stamp, {}, {}, 800, 400, "r1", who.as_input(), **changes
         )
-        await self.state.put_attachments([row])
+        await self.state.attachments.put([row])
         return row
 
     async def status(self, file: str = "file-1", *, who: Principal = ANN) -> str:
-        row = await self.state.attachment(who, VS, FileId(file))
+        row = await self.state.attachments.get(who, VS, FileId(file))
         return "gone" if row is None else row.status
 
     async def until(self, status: str, file: str = "file-1", *, who: Principal = ANN) -> None:
@@ -189,7 +189,7 @@ class World:
         """The ids of the chunks that can be found."""
         ids = await self.in_engine()
         files = {FileId(name.split("/")[1]) for name in ids}
-        live = await self.state.live(who, [(VS, file) for file in files])
+        live = await self.state.attachments.live(who, [(VS, file) for file in files])
         return [name for name in ids if any(name.startswith(row.generation + "/") for row in live.values())]
 
 

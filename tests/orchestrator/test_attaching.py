@@ -13,6 +13,7 @@ import pytest
 from tests.orchestrator.ingest_world import FILE, SCHEMA, VS, Clock, World, stamp_of, working
 from tests.orchestrator.scripted import ANN, CONTEXT, Compass, Policy, Records
 
+from regate_adapters.state.documents.attachments import AttachmentState
 from regate_adapters.state.store import SqlStateStore
 from regate_orchestrator.authz.enforcer import Enforcer
 from regate_orchestrator.documents.attachments import Attachments, Wanted
@@ -90,12 +91,12 @@ class Scene(World):
         self.woken += 1
 
     async def file(self, name: str, **stamp: Any) -> None:
-        await self.state.add_file(
+        await self.state.files.add(
             FileRow(FileId(name), f"{name}.txt", 1, "assistants", 1_000, stamp_of(ANN, **stamp))
         )
 
     async def decide(self, *names: str) -> list[Attachment]:
-        store = await self.state.store(ANN, VS)
+        store = await self.state.vector_stores.get(ANN, VS)
         assert store is not None
         return await self.attachments.decide(CONTEXT, store, VIEW, [wanted(name) for name in names])
 
@@ -107,7 +108,7 @@ class Scene(World):
         async with working(self.ingestion()):
             for name in names:
                 await self.until("completed", name)
-        row = await self.state.attachment(ANN, VS, FileId(names[0]))
+        row = await self.state.attachments.get(ANN, VS, FileId(names[0]))
         assert row is not None
         return row
 
@@ -128,7 +129,7 @@ class Scene(World):
         self.engine.before = None
         found = await self.engine.search(VS, Query((1.0, 0.0), limit=100), plan=Everything())
         self.engine.before = at_first
-        live = (await self.state.live(ANN, [(VS, FILE)])).get((VS, FILE))
+        live = (await self.state.attachments.live(ANN, [(VS, FILE)])).get((VS, FILE))
         shown: dict[int, list[tuple[Any, Mapping[str, Any]]]] = {}
         for one in found.candidates:
             if (
@@ -159,10 +160,13 @@ async def scene(tmp_path: Path) -> AsyncIterator[Scene]:
 async def test_what_is_decided_is_stored_only_when_it_is_put(scene: Scene) -> None:
     await scene.file("file-1")
     rows = await scene.decide("file-1")
-    before = (await scene.state.totals(ANN, [VS]))[VS]
+    before = (await scene.state.attachments.totals(ANN, [VS]))[VS]
     await scene.attachments.put(CONTEXT, rows)
 
-    assert (before, (await scene.state.totals(ANN, [VS]))[VS]) == (Totals(), Totals(in_progress=1))
+    assert (before, (await scene.state.attachments.totals(ANN, [VS]))[VS]) == (
+        Totals(),
+        Totals(in_progress=1),
+    )
     assert scene.woken == 1
 
 
@@ -177,7 +181,7 @@ async def test_absent_and_unreadable_files_are_the_same_and_nothing_is_stored(sc
         said.append((refused.value.message.replace(name, "<file>"), refused.value.param, refused.value.code))
 
     assert said[0] == said[1]
-    assert (await scene.state.totals(ANN, [VS]))[VS] == Totals()
+    assert (await scene.state.attachments.totals(ANN, [VS]))[VS] == Totals()
 
 
 async def test_a_refused_file_is_refused_with_the_reasons_and_takes_the_others_with_it(scene: Scene) -> None:
@@ -187,7 +191,7 @@ async def test_a_refused_file_is_refused_with_the_reasons_and_takes_the_others_w
     with pytest.raises(NotPermitted, match="file-2: not_today"):
         await scene.decide("file-1", "file-2")
 
-    assert (await scene.state.totals(ANN, [VS]))[VS] == Totals()
+    assert (await scene.state.attachments.totals(ANN, [VS]))[VS] == Totals()
 
 
 async def test_a_file_in_progress_is_not_attached_again(scene: Scene) -> None:
@@ -271,10 +275,10 @@ async def test_at_every_moment_the_file_is_found_under_one_stamp_and_whole(scene
     ]  # before the copy is cleared, before it is written, before the old is removed, and after
 
 
-class Crashing(SqlStateStore):
-    """A state store that fails where the new stamp would come into force."""
+class Crashing(AttachmentState):
+    """Attachments that fail where the new stamp would come into force."""
 
-    async def amend_attachment(self, row: Attachment, *, expected: Attachment) -> bool:
+    async def amend(self, row: Attachment, *, expected: Attachment) -> bool:
         raise StateUnavailable("crashed")
 
 
@@ -282,13 +286,15 @@ async def test_a_crash_before_the_change_is_in_force_leaves_the_old_stamp_and_th
     scene: Scene,
 ) -> None:
     present = await scene.completed("file-1")
-    crashing = scene.over(Crashing(scene.state._database))
+    failing = SqlStateStore(scene.state._database)
+    failing.attachments = Crashing(scene.state._database)
+    crashing = scene.over(failing)
     with pytest.raises(StateUnavailable):
         await scene.amend(present, attachments=crashing, regate__visibility="private")
     written, found = await scene.in_engine(), await scene.found()
-    early = await scene.state.take_orphaned_chunks(limit=10)
+    early = await scene.state.orphaned_chunks.take(limit=10)
     scene.clock.time += 601
-    (chunks,) = await scene.state.take_orphaned_chunks(limit=10)
+    (chunks,) = await scene.state.orphaned_chunks.take(limit=10)
 
     assert found == {index: [("tenant", {})] for index in (0, 1)}
     assert (len(written), early, {chunks.generation, present.generation}) == (
@@ -317,7 +323,7 @@ async def test_what_is_being_read_is_read_again_under_the_new_stamp(scene: Scene
     await scene.attachments.put(CONTEXT, await scene.decide("file-1"))
     async with working(scene.ingestion(), scene.ingestion()):
         await scene.reader.began.acquire()
-        present = await scene.state.attachment(ANN, VS, FILE)
+        present = await scene.state.attachments.get(ANN, VS, FILE)
         assert present is not None
         await scene.amend(present, regate__visibility="private")
         scene.reader.gate.set()
@@ -346,7 +352,7 @@ async def test_what_is_gone_meanwhile_is_not_brought_back(scene: Scene) -> None:
 
     async def detach(call: str) -> None:
         scene.engine.before = None
-        await scene.state.delete_attachment(ANN, VS, FILE)
+        await scene.state.attachments.delete(ANN, VS, FILE)
 
     scene.engine.before = detach
     with pytest.raises(NotFound):
@@ -370,7 +376,7 @@ async def test_a_refused_change_changes_nothing(scene: Scene) -> None:
     with pytest.raises(NotPermitted):
         await scene.amend(present, size="big")
 
-    assert await scene.state.attachment(ANN, VS, FILE) == present
+    assert await scene.state.attachments.get(ANN, VS, FILE) == present
 
 
 async def test_the_policy_is_told_the_present_stamp(scene: Scene) -> None:

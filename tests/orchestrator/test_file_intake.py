@@ -75,7 +75,12 @@ class Scene:
         enforcer = Enforcer(self.policy, self.audit, {"file": RowSchema("file", FIELDS)}, lambda: self.now)
         self.now: float = NOW
         self.intake = FileUploads(
-            enforcer=enforcer, state=state, blobs=self.blobs, most_bytes=20, clock=lambda: self.now
+            enforcer=enforcer,
+            files=state.files,
+            orphaned_blobs=state.orphaned_blobs,
+            blobs=self.blobs,
+            most_bytes=20,
+            clock=lambda: self.now,
         )
 
     def limit(self, **changes: Json) -> None:
@@ -99,7 +104,7 @@ class Scene:
         """The bytes that would be collected at that time."""
         self.now, before = at, self.now
         try:
-            return [blob.file_id for blob in await self.state.due_blobs(after=None, limit=10)]
+            return [blob.file_id for blob in await self.state.orphaned_blobs.due(after=None, limit=10)]
         finally:
             self.now = before
 
@@ -120,7 +125,7 @@ async def test_a_file_is_kept_with_its_stamp_and_nothing_of_it_is_orphaned(scene
     row = await scene.send(b"12345", b"67890", expires_in_s=3_600)
 
     assert row == FileRow(row.id, "a.txt", 10, "user_data", NOW, STAMP, NOW + 3_600)
-    assert (await scene.state.file(ANN, row.id), scene.stored) == (row, [row.id])
+    assert (await scene.state.files.get(ANN, row.id), scene.stored) == (row, [row.id])
     assert await scene.loose(at=NOW + 100 * DAY) == []
 
 
@@ -252,7 +257,7 @@ async def test_uploads_at_the_same_time_are_never_too_much_together(
 
     async with asyncio.TaskGroup() as tasks:
         uploads = [tasks.create_task(send()) for _ in range(6)]
-    usage = await scene.state.file_usage(ANN)
+    usage = await scene.state.files.usage(ANN)
 
     assert (usage.files, usage.bytes) == (
         sum(upload.result() for upload in uploads),
@@ -326,17 +331,17 @@ async def test_an_upload_whose_process_dies_is_orphaned_a_day_later(scene: Scene
 async def test_a_file_that_was_stored_though_its_request_was_cancelled_is_removed_whole(
     scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole = scene.state.add_file
+    whole = scene.state.files.add
 
     async def stored_then_cancelled(row: FileRow) -> None:
         await whole(row)
         raise asyncio.CancelledError
 
-    monkeypatch.setattr(scene.state, "add_file", stored_then_cancelled)
+    monkeypatch.setattr(scene.state.files, "add", stored_then_cancelled)
     with pytest.raises(asyncio.CancelledError):
         await scene.send(b"x")
 
-    files = await scene.state.expired_files(after=None, limit=10)
+    files = await scene.state.files.expired(after=None, limit=10)
     assert (scene.stored, files, await scene.loose(at=NOW + 100 * DAY)) == ([], [], [])
 
 
@@ -346,19 +351,19 @@ async def test_bytes_whose_row_cannot_be_removed_stay_with_it(
     async def failing(*_: object) -> None:
         raise StateUnavailable("gone")
 
-    whole = scene.state.add_file
+    whole = scene.state.files.add
 
     async def stored_then_gone(row: FileRow) -> None:
         await whole(row)
-        monkeypatch.setattr(scene.state, "delete_file", failing)
+        monkeypatch.setattr(scene.state.files, "delete", failing)
         raise StateUnavailable("gone")
 
-    monkeypatch.setattr(scene.state, "add_file", stored_then_gone)
+    monkeypatch.setattr(scene.state.files, "add", stored_then_gone)
     with pytest.raises(StateUnavailable):
         await scene.send(b"x")
     (file,) = scene.stored
 
-    assert await scene.state.file(ANN, FileId(file)) is not None
+    assert await scene.state.files.get(ANN, FileId(file)) is not None
 
 
 async def test_a_deleted_file_is_gone_with_its_bytes(scene: Scene) -> None:
@@ -375,4 +380,4 @@ async def test_a_file_is_deleted_also_when_its_storage_does_not_answer_and_its_b
     scene.blobs.stuck = True
 
     assert await scene.intake.remove(ANN, row.id) == []
-    assert (await scene.state.file(ANN, row.id), await scene.loose(at=NOW)) == (None, [row.id])
+    assert (await scene.state.files.get(ANN, row.id), await scene.loose(at=NOW)) == (None, [row.id])

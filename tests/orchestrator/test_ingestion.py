@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from tests.orchestrator.ingest_world import ANN, EVE, FILE, VS, Clock, World, opened, stamp_of, working
 
+from regate_adapters.state.documents.leases import LeaseState
 from regate_adapters.state.store import SqlStateStore
 from regate_orchestrator.documents.ingestion import MAX_ATTEMPTS, WORKERS, Pace
 from regate_orchestrator.errors import EmbeddingsUnavailable, InvalidRequest, StateUnavailable, TextTooLong
@@ -31,7 +32,7 @@ async def test_a_file_is_found_when_it_is_completed(world: World) -> None:
     await world.attach()
     async with working(world.ingestion()):
         await world.until("completed")
-    row = await world.state.attachment(ANN, VS, FILE)
+    row = await world.state.attachments.get(ANN, VS, FILE)
     assert row is not None
 
     assert (row.chunks, row.usage_bytes) == (150, sum(len(str(angle)) + 8 for angle in range(150)))
@@ -67,7 +68,7 @@ async def test_work_begins_as_soon_as_there_is_some(world: World) -> None:
 
 async def test_what_a_killed_process_left_is_taken_up_by_the_next(world: World) -> None:
     await world.attach()
-    dead = await world.state.lease_attachment(ttl_s=3_600, after="")
+    dead = await world.state.leases.take(ttl_s=3_600, after="")
     assert dead is not None
     await world.engine.add(VS, [])
     resumed = world.ingestion()
@@ -100,22 +101,22 @@ async def test_a_file_that_is_taken_away_while_it_is_read_leaves_nothing(world: 
     await world.attach(batch_id="vsfb_1")
     async with working(world.ingestion(pace=Pace(renew_s=600, poll_s=0.01))):
         await world.reader.began.acquire()
-        row = await world.state.attachment(ANN, VS, FILE)
+        row = await world.state.attachments.get(ANN, VS, FILE)
         assert row is not None
         match end:
             case "detached":
-                await world.state.delete_attachment(ANN, VS, FILE)
+                await world.state.attachments.delete(ANN, VS, FILE)
             case "file deleted":
-                await world.state.delete_file(ANN, FILE)
+                await world.state.files.delete(ANN, FILE)
             case "store deleted":
-                await world.state.delete_store(ANN, VS)
+                await world.state.vector_stores.delete(ANN, VS)
             case _:
-                assert await world.state.cancel_batch(
+                assert await world.state.file_batches.cancel(
                     FileBatch(BatchId("vsfb_1"), row.store_id, 0, "acme", "ann")
                 )
         world.reader.gate.set()
         async with asyncio.timeout(120):
-            while not await world.state.unknown_generations(
+            while not await world.state.orphaned_chunks.unknown_generations(
                 VS, [row.generation]
             ):  # the worker has removed what it wrote, and said so
                 await asyncio.sleep(0.005)
@@ -131,7 +132,7 @@ async def test_work_on_what_is_no_longer_wanted_ends_before_it_is_done(world: Wo
     await world.attach()
     async with working(world.ingestion()):
         await world.reader.began.acquire()
-        await world.state.delete_attachment(ANN, VS, FILE)
+        await world.state.attachments.delete(ANN, VS, FILE)
         await world.attach("file-2")
         await (
             world.reader.began.acquire()
@@ -147,7 +148,7 @@ async def test_attached_again_in_the_middle_only_the_later_counts(world: World) 
     await world.attach()
     async with working(world.ingestion(), world.ingestion()):
         await world.reader.began.acquire()
-        await world.state.delete_attachment(ANN, VS, FILE)
+        await world.state.attachments.delete(ANN, VS, FILE)
         await world.attach()
         await world.reader.began.acquire()
         world.reader.gate.set()
@@ -167,7 +168,7 @@ async def test_an_unreadable_file_fails_at_once_with_its_reason(world: World) ->
     await world.attach()
     async with working(world.ingestion()):
         await world.until("failed")
-    row = await world.state.attachment(ANN, VS, FILE)
+    row = await world.state.attachments.get(ANN, VS, FILE)
 
     assert row is not None
     assert (row.attempts, row.error_code, row.error_message) == (1, "unsupported_file", "No text in here.")
@@ -180,7 +181,7 @@ async def test_chunk_that_the_embedding_model_does_not_take_fails_at_once_with_w
     await world.attach()
     async with working(world.ingestion()):
         await world.until("failed")
-    row = await world.state.attachment(ANN, VS, FILE)
+    row = await world.state.attachments.get(ANN, VS, FILE)
 
     assert row is not None
     assert (row.attempts, row.error_code) == (1, "invalid_file")
@@ -195,7 +196,7 @@ async def test_what_failed_for_want_of_a_dependency_is_tried_again(world: World)
     await world.attach()
     async with working(world.ingestion()):
         await world.until("completed")
-    row = await world.state.attachment(ANN, VS, FILE)
+    row = await world.state.attachments.get(ANN, VS, FILE)
 
     assert row is not None
     assert row.attempts == 3
@@ -206,7 +207,7 @@ async def test_what_fails_again_and_again_is_given_up(world: World) -> None:
     await world.attach()
     async with working(world.ingestion()):
         await world.until("failed")
-    row = await world.state.attachment(ANN, VS, FILE)
+    row = await world.state.attachments.get(ANN, VS, FILE)
 
     assert row is not None
     assert (row.attempts, row.error_code) == (MAX_ATTEMPTS, "server_error")
@@ -225,11 +226,11 @@ async def test_what_cannot_succeed_is_not_tried_again(world: World) -> None:
 async def test_a_file_at_which_workers_die_is_given_up(world: World) -> None:
     await world.attach()
     for _ in range(MAX_ATTEMPTS):  # each claim's worker was killed
-        assert await world.state.lease_attachment(ttl_s=60, after="") is not None
-        await world.state.release_leases()
+        assert await world.state.leases.take(ttl_s=60, after="") is not None
+        await world.state.leases.release_all()
     async with working(world.ingestion()):
         await world.until("failed")
-    row = await world.state.attachment(ANN, VS, FILE)
+    row = await world.state.attachments.get(ANN, VS, FILE)
 
     assert row is not None
     assert (row.error_code, row.error_message) == (
@@ -258,7 +259,7 @@ async def test_chunks_that_cannot_be_removed_are_left_over(world: World) -> None
         await world.until("failed")
     written = await world.in_engine()
     world.clock.time += 1_000
-    taken = await world.state.take_orphaned_chunks(limit=10)
+    taken = await world.state.orphaned_chunks.take(limit=10)
 
     assert len(written) == 64 * MAX_ATTEMPTS
     assert {name.rpartition("/")[0] for name in written} == {chunks.generation for chunks in taken}
@@ -273,35 +274,34 @@ async def test_ending_the_process_is_no_fault_of_the_file(world: World) -> None:
     world.reader.gate.set()
     async with working(world.ingestion()):
         await world.until("completed")
-    row = await world.state.attachment(ANN, VS, FILE)
+    row = await world.state.attachments.get(ANN, VS, FILE)
 
     assert row is not None
     assert row.attempts == 1
 
 
-class Faltering(SqlStateStore):
-    """A state store that does not answer the first workers that ask for work."""
+class Faltering(LeaseState):
+    """Leases that do not answer the first workers that ask for work."""
 
     failing = 3
 
-    async def lease_attachment(
-        self, *, ttl_s: int, after: str, passing_over: Collection[str] = ()
-    ) -> Attachment | None:
+    async def take(self, *, ttl_s: int, after: str, passing_over: Collection[str] = ()) -> Attachment | None:
         if self.failing:
             self.failing -= 1
             raise StateUnavailable("down")
-        return await super().lease_attachment(ttl_s=ttl_s, after=after, passing_over=passing_over)
+        return await super().take(ttl_s=ttl_s, after=after, passing_over=passing_over)
 
 
 async def test_a_state_store_that_fails_for_a_while_ends_no_worker(tmp_path: Path) -> None:
-    async with Faltering.open(f"sqlite:///{tmp_path / 'state.db'}") as state:
+    async with SqlStateStore.open(f"sqlite:///{tmp_path / 'state.db'}") as state:
+        state.leases = leases = Faltering(state._database)
         world = World(state, Clock())
         await world.make()
         await world.attach()
         async with working(world.ingestion()):
             await world.until("completed")
 
-    assert state.failing == 0
+    assert leases.failing == 0
 
 
 # ---------------------------------------------------------------- many
@@ -313,7 +313,7 @@ async def test_a_tenant_with_many_files_does_not_keep_another_waiting(world: Wor
     await world.attach("file-z", who=EVE)
     async with working(world.ingestion()):
         await world.until("completed", "file-z", who=EVE)
-        done = (await world.state.totals(ANN, [VS]))[VS].completed
+        done = (await world.state.attachments.totals(ANN, [VS]))[VS].completed
 
     assert done <= 3
 
@@ -322,9 +322,9 @@ async def test_progress_shows_in_the_counts(world: World) -> None:
     for number in range(4):
         await world.attach(f"file-{number}")
     world.reader.failing = [UnreadableFile("invalid_file", "no text")]
-    before = (await world.state.totals(ANN, [VS]))[VS]
+    before = (await world.state.attachments.totals(ANN, [VS]))[VS]
     async with working(world.ingestion(), world.ingestion(), world.ingestion()), asyncio.timeout(120):
-        while (after := (await world.state.totals(ANN, [VS]))[VS]).in_progress:
+        while (after := (await world.state.attachments.totals(ANN, [VS]))[VS]).in_progress:
             await asyncio.sleep(0.005)
 
     assert before == Totals(in_progress=4)

@@ -30,8 +30,8 @@ from regate_orchestrator.errors import (
 from regate_orchestrator.filters.evaluate import holds
 from regate_orchestrator.filters.expression import ALWAYS, Compare, FilterPlan, expression_of
 from regate_orchestrator.metrics import Metrics
-from regate_orchestrator.ports import PolicyEngine, Rows
-from regate_orchestrator.rows import Page
+from regate_orchestrator.ports import PolicyEngine
+from regate_orchestrator.rows import Page, Rows
 from regate_orchestrator.values import Json, JsonObject
 
 PUBLIC = Compare("eq", ("visibility",), "tenant")

@@ -36,7 +36,7 @@ async def opened(
 @asynccontextmanager
 async def gateway(path: Path, name: str) -> AsyncIterator[Membership]:
     async with opened(path, name) as state:
-        yield Membership(state, renew_s=0.02)
+        yield Membership(state.membership, renew_s=0.02)
 
 
 def present(path: Path) -> dict[str, int]:
@@ -88,11 +88,11 @@ async def test_presence_outlasts_a_database_that_does_not_answer(
         opened(path, "gw_1", deadline_s=0.5) as hasty,
         asyncio.TaskGroup() as group,
     ):
-        await Membership(state, lease_s=1).begin()
+        await Membership(state.membership, lease_s=1).begin()
         before = present(path)["gw_1"]
         with closing(sqlite3.connect(path, isolation_level=None)) as blocking:
             blocking.execute("BEGIN IMMEDIATE")
-            working = group.create_task(Membership(hasty, renew_s=0.02).work())
+            working = group.create_task(Membership(hasty.membership, renew_s=0.02).work())
             async with asyncio.timeout(PATIENT_SECONDS):
                 while "membership_not_renewed" not in caplog.messages:
                     await asyncio.sleep(0.01)

@@ -115,7 +115,9 @@ class World:
 
     async def make(self) -> None:
         stamp = {"tenant": "acme", "owner": "ann", "visibility": "tenant", "shared": True}
-        await self.state.add_store(StoreRow(VS, "Handbook", NOW, NOW, {}, stamp, "compass-2", 2, "main"))
+        await self.state.vector_stores.add(
+            StoreRow(VS, "Handbook", NOW, NOW, {}, stamp, "compass-2", 2, "main")
+        )
         await self.vectors.create(VS, dimensions=2)
 
     async def put(
@@ -132,7 +134,7 @@ class World:
         """
         whole: dict[str, Json] = {"tenant": who.tenant, "owner": who.id, "visibility": "tenant"} | stamp
         own = dict(attributes or {})
-        await self.state.add_file(FileRow(FileId(file), f"{file}.md", 1, "assistants", NOW, whole))
+        await self.state.files.add(FileRow(FileId(file), f"{file}.md", 1, "assistants", NOW, whole))
         values: dict[str, Any] = {
             "requested": {},
             "attributes": own,
@@ -144,7 +146,7 @@ class World:
         row = Attachment(
             VS, FileId(file), NOW, "completed", whole, principal=who.as_input(), **named, **values
         )
-        await self.state.put_attachments([row])
+        await self.state.attachments.put([row])
         chunks = [
             Chunk(
                 f"{who.tenant}/{file}/{angle}", FileId(file), number, str(angle), direction(angle), whole, own
@@ -208,7 +210,7 @@ async def test_one_store_that_is_not_the_callers_to_search_refuses_all(world: Wo
 async def test_store_of_a_model_that_is_gone_is_refused_and_its_vectors_are_compared_with_none(
     world: World,
 ) -> None:
-    row = await world.state.store(ANN, VS)
+    row = await world.state.vector_stores.get(ANN, VS)
     assert row is not None
     other = await _other_store(world)
     with pytest.raises(InvalidRequest, match="embedding model") as refused:
@@ -238,9 +240,9 @@ async def test_each_store_is_searched_with_its_own_model(world: World) -> None:
     for angle in (0, 180):
         chunk = Chunk(f"acme/a/{angle}", FileId("a"), angle, f"{angle}", direction(angle), STAMP, {})
         await world.vectors.add(other.id, [chunk])
-    row = await world.state.attachment(ANN, VS, FileId("a"))
+    row = await world.state.attachments.get(ANN, VS, FileId("a"))
     assert row is not None
-    await world.state.put_attachments([replace(row, store_id=other.id)])
+    await world.state.attachments.put([replace(row, store_id=other.id)])
     used = world.retrieval(Backwards())
     stores = await used.open(CONTEXT, [VS, other.id], param="tools")
     hits = await used.search(CONTEXT, stores, Search(("0",), ALWAYS, 2))
@@ -258,10 +260,10 @@ class Backwards(Compass):
 
 
 async def _other_store(world: World) -> StoreRow:
-    row = await world.state.store(ANN, VS)
+    row = await world.state.vector_stores.get(ANN, VS)
     assert row is not None
     other = replace(row, id=StoreId("vs_2"), embedder="other-2", stamp=dict(row.stamp))
-    await world.state.add_store(other)
+    await world.state.vector_stores.add(other)
     return other
 
 
@@ -375,11 +377,11 @@ async def test_chunk_that_the_filter_admits_and_the_decision_denies_is_dropped_c
 async def test_chunk_of_a_detached_or_restamped_file_is_gone(world: World) -> None:
     await world.put("kept", [1])
     await world.put("detached", [0])
-    await world.state.delete_attachment(ANN, VS, FileId("detached"))
+    await world.state.attachments.delete(ANN, VS, FileId("detached"))
     await world.put("restamped", [2])
-    stamped = await world.state.attachment(ANN, VS, FileId("restamped"))
+    stamped = await world.state.attachments.get(ANN, VS, FileId("restamped"))
     assert stamped is not None
-    await world.state.put_attachments(
+    await world.state.attachments.put(
         [replace(stamped, stamp={**stamped.stamp, "visibility": "private"}, status="completed")]
     )
     world.policy.chunks = PUBLIC
@@ -390,7 +392,7 @@ async def test_chunk_of_a_detached_or_restamped_file_is_gone(world: World) -> No
 
 async def test_answer_with_too_few_live_chunks_is_filled_up_from_further_away(world: World) -> None:
     await world.put("detached", range(20))
-    await world.state.delete_attachment(ANN, VS, FileId("detached"))
+    await world.state.attachments.delete(ANN, VS, FileId("detached"))
     await world.put("kept", [30, 31, 32])
 
     assert await world.found(limit=2) == ["30", "31"]
@@ -419,14 +421,14 @@ async def swap(world: World, file: str, generation: str, **stamp: Json) -> None:
     """Stamp a file anew, as `documents/attachments.py` does: its chunks are found under another
     generation from now on.
     """
-    row = await world.state.attachment(ANN, VS, FileId(file))
+    row = await world.state.attachments.get(ANN, VS, FileId(file))
     assert row is not None
     anew = replace(row, generation=generation, stamp={**row.stamp, **stamp})
-    await world.state.reserve(OrphanedChunks(VS, row.file_id, generation), ttl_s=600)
+    await world.state.orphaned_chunks.reserve(OrphanedChunks(VS, row.file_id, generation), ttl_s=600)
     await world.vectors.restamp(
         VS, row.file_id, generation=row.generation, target=generation, stamp=anew.stamp, attributes={}
     )
-    assert await world.state.amend_attachment(anew, expected=row)
+    assert await world.state.attachments.amend(anew, expected=row)
     await world.vectors.remove(VS, row.file_id, generation=row.generation)
 
 
@@ -468,7 +470,7 @@ async def test_a_search_does_not_go_on_for_ever_in_a_store_that_never_rests(worl
 async def test_a_store_that_is_deleted_in_mid_search_has_nothing(world: World) -> None:
     class Dropped(Engine):
         async def search(self, store: StoreId, query: Query, *, plan: FilterPlan) -> Found:
-            await world.state.delete_store(ANN, VS)
+            await world.state.vector_stores.delete(ANN, VS)
             await self.drop(VS)
             return await super().search(store, query, plan=plan)
 
@@ -494,7 +496,7 @@ async def test_an_engine_that_fails_is_no_empty_store(world: World) -> None:
 async def test_an_expired_store_is_refused_to_whoever_may_search_it_and_absent_to_others(
     world: World,
 ) -> None:
-    await world.state.update_store(ANN, VS, StoreChanges(expires_after_days=1))
+    await world.state.vector_stores.update(ANN, VS, StoreChanges(expires_after_days=1))
     world.now = NOW + 86_400
     with pytest.raises(InvalidRequest) as refused:
         await world.retrieval().open(CONTEXT, [VS], param="vector_store_id")

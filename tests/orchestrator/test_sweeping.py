@@ -68,14 +68,20 @@ class Scene:
         self.blobs = Disk(self.root)
         self.vectors = Vectors(SCHEMA)
         self.audit = Audit()
-        self.sweeps = FileGarbage(state=state, blobs=self.blobs, vectors=self.vectors, audit=self.audit)
+        self.sweeps = FileGarbage(
+            files=state.files,
+            orphaned_blobs=state.orphaned_blobs,
+            blobs=self.blobs,
+            vectors=self.vectors,
+            audit=self.audit,
+        )
 
     async def fill(self) -> None:
         await self.vectors.create(STORE, dimensions=2)
-        await self.state.add_store(StoreRow(STORE, "s", 0, 0, {}, STAMP, "model", 2, "main"))
+        await self.state.vector_stores.add(StoreRow(STORE, "s", 0, 0, {}, STAMP, "model", 2, "main"))
         for file, expires in zip(FILES, (100, 100, None), strict=True):
             await self.put(file)
-            await self.state.add_file(FileRow(file, "a.txt", 1, "user_data", 0, STAMP, expires))
+            await self.state.files.add(FileRow(file, "a.txt", 1, "user_data", 0, STAMP, expires))
             row = Attachment(
                 STORE,
                 file,
@@ -90,7 +96,7 @@ class Scene:
                 ANN.as_input(),
                 generation=f"acme/{file}",
             )
-            await self.state.put_attachments([row])
+            await self.state.attachments.put([row])
             await self.vectors.add(STORE, [Chunk(f"acme/{file}/0", file, 0, "text", VECTOR, STAMP, {})])
 
     async def put(self, file: FileId) -> None:
@@ -101,7 +107,7 @@ class Scene:
 
     async def left(self) -> dict[str, list[str]]:
         found = await self.vectors.search(STORE, Query(VECTOR, limit=10), plan=Everything())
-        rows = [await self.state.file(ANN, file) for file in FILES]
+        rows = [await self.state.files.get(ANN, file) for file in FILES]
         return {
             "bytes": sorted(path.name for path in self.root.iterdir()),
             "chunks": sorted(candidate.file_id for candidate in found.candidates),
@@ -174,7 +180,7 @@ async def test_bytes_of_an_upload_that_died_are_removed_and_those_of_files_are_n
 ) -> None:
     died, going = FileId("file-d"), FileId("file-e")
     for file, due in ((died, 200), (going, 201)):
-        await scene.state.begin_upload(ANN, file, bytes=0, due_at=due)
+        await scene.state.orphaned_blobs.reserve(ANN, file, bytes=0, due_at=due)
         await scene.put(file)
     clock.time = 200
 
@@ -185,7 +191,7 @@ async def test_bytes_of_an_upload_that_died_are_removed_and_those_of_files_are_n
 async def test_bytes_that_cannot_be_removed_now_are_not_forgotten(scene: Scene) -> None:
     scene.blobs.stuck = frozenset(FILES[:1])
     for file in FILES[:2]:
-        await scene.state.delete_file(ANN, file)
+        await scene.state.files.delete(ANN, file)
     first = await scene.sweeps.loose()
     scene.blobs.stuck = frozenset()
 
@@ -195,7 +201,7 @@ async def test_bytes_that_cannot_be_removed_now_are_not_forgotten(scene: Scene) 
 
 async def test_more_than_a_batch_is_swept_at_once(scene: Scene) -> None:
     for number in range(250):
-        await scene.state.begin_upload(ANN, FileId(f"file-{number:04x}"), bytes=0, due_at=0)
+        await scene.state.orphaned_blobs.reserve(ANN, FileId(f"file-{number:04x}"), bytes=0, due_at=0)
 
     assert await scene.sweeps.loose() == 250
 

@@ -29,7 +29,13 @@ class Swept(World):
 
     def begin(self) -> None:
         self.audit = Records()
-        self.sweeps = VectorGarbage(state=self.state, vectors=self.engine, audit=self.audit, clock=self.clock)
+        self.sweeps = VectorGarbage(
+            stores=self.state.vector_stores,
+            orphaned_chunks=self.state.orphaned_chunks,
+            vectors=self.engine,
+            audit=self.audit,
+            clock=self.clock,
+        )
 
     async def completed(self, *names: str, who=ANN) -> None:  # type: ignore[no-untyped-def] — a principal
         for name in names:
@@ -62,7 +68,7 @@ async def world(tmp_path: Path) -> AsyncIterator[Swept]:
 
 async def test_chunks_of_detached_files_go_and_those_of_attached_ones_stay(world: Swept) -> None:
     await world.completed("file-1", "file-2")
-    await world.state.delete_attachment(ANN, VS, FILE)
+    await world.state.attachments.delete(ANN, VS, FILE)
 
     assert (await world.sweeps.loose(), await world.sweeps.loose()) == (1, 0)
     assert await world.files_in_engine() == {"file-2"}
@@ -70,7 +76,7 @@ async def test_chunks_of_detached_files_go_and_those_of_attached_ones_stay(world
 
 async def test_a_file_that_is_attached_again_keeps_its_new_chunks(world: Swept) -> None:
     await world.completed("file-1")
-    await world.state.delete_attachment(ANN, VS, FILE)
+    await world.state.attachments.delete(ANN, VS, FILE)
     await world.completed("file-1")
     await world.sweeps.loose()
 
@@ -80,7 +86,7 @@ async def test_a_file_that_is_attached_again_keeps_its_new_chunks(world: Swept) 
 
 async def test_an_engine_that_fails_keeps_its_orphaned_chunks_until_it_answers(world: Swept) -> None:
     await world.completed("file-1", "file-2")
-    await world.state.delete_file(ANN, FILE)
+    await world.state.files.delete(ANN, FILE)
     world.engine.broken = {"remove"}
     failed, waiting = await world.sweeps.loose(), world.sweeps.waiting
     world.engine.broken = set()
@@ -93,7 +99,7 @@ async def test_an_engine_that_fails_keeps_its_orphaned_chunks_until_it_answers(w
 
 async def test_the_place_of_a_deleted_store_goes(world: Swept) -> None:
     await world.completed("file-1")
-    await world.state.delete_store(ANN, VS)
+    await world.state.vector_stores.delete(ANN, VS)
     await world.sweeps.loose()
 
     assert await world.engine.generations(VS) == frozenset()
@@ -103,7 +109,7 @@ async def test_the_place_of_a_deleted_store_goes(world: Swept) -> None:
 async def test_all_chunks_of_a_file_go_where_an_earlier_version_knew_no_generations(world: Swept) -> None:
     await world.completed("file-2")
     await world.stray("acme/file-1")
-    await world.state.reserve(OrphanedChunks(VS, FILE, ""), ttl_s=0)
+    await world.state.orphaned_chunks.reserve(OrphanedChunks(VS, FILE, ""), ttl_s=0)
 
     assert await world.sweeps.loose() == 1
     assert await world.files_in_engine() == {"file-2"}
@@ -111,10 +117,10 @@ async def test_all_chunks_of_a_file_go_where_an_earlier_version_knew_no_generati
 
 async def test_what_a_dead_worker_wrote_goes(world: Swept) -> None:
     await world.attach()
-    dead = await world.state.lease_attachment(ttl_s=60, after="")
+    dead = await world.state.leases.take(ttl_s=60, after="")
     assert dead is not None
     await world.stray(dead.generation)
-    await world.state.release_leases()
+    await world.state.leases.release_all()
     await world.completed("file-2")
     world.clock.time += 300
     await world.sweeps.loose()
@@ -130,7 +136,7 @@ async def test_what_a_dead_worker_wrote_goes(world: Swept) -> None:
 async def test_chunks_that_nobody_knows_of_go_and_no_other(world: Swept) -> None:
     await world.completed("file-1")
     await world.attach("file-2")
-    writing = await world.state.lease_attachment(ttl_s=60, after="")
+    writing = await world.state.leases.take(ttl_s=60, after="")
     assert writing is not None
     await world.stray(writing.generation, FileId("file-2"))
     for generation in (
@@ -151,7 +157,7 @@ async def test_stores_are_looked_through_one_at_a_time_and_the_round_begins_anew
     world: Swept,
 ) -> None:
     other = StoreId("vs_2")
-    await world.state.add_store(
+    await world.state.vector_stores.add(
         StoreRow(other, "s", 0, 0, {}, stamp_of(ANN, shared=False), "compass-2", 2, "main")
     )
     await world.engine.create(other, dimensions=2)
@@ -192,10 +198,10 @@ async def test_an_engine_of_this_program_alone_is_looked_through_once_and_again_
 
 
 async def test_an_expired_store_is_emptied_for_its_tenant_after_a_record_of_it(world: Swept) -> None:
-    await world.state.update_store(ANN, VS, StoreChanges(expires_after_days=1))
+    await world.state.vector_stores.update(ANN, VS, StoreChanges(expires_after_days=1))
     await world.completed("file-1", "file-2")
     await world.completed("file-3", who=EVE)
-    await world.state.touch_store(EVE, VS, at=2_000)
+    await world.state.vector_stores.touch(EVE, VS, at=2_000)
     world.clock.time = 1_000 + DAY
 
     assert (await world.sweeps.expired(), await world.sweeps.expired()) == (2, 0)
@@ -205,12 +211,14 @@ async def test_an_expired_store_is_emptied_for_its_tenant_after_a_record_of_it(w
 
 
 async def test_what_cannot_be_recorded_is_not_done(world: Swept) -> None:
-    await world.state.update_store(ANN, VS, StoreChanges(expires_after_days=1))
+    await world.state.vector_stores.update(ANN, VS, StoreChanges(expires_after_days=1))
     await world.completed("file-1")
     world.audit.failing = AuditUnavailable("full")
     world.clock.time = 1_000 + DAY
     with pytest.raises(AuditUnavailable):
         await world.sweeps.expired()
-    await world.state.update_store(ANN, VS, StoreChanges(expires_after_days="never"))
+    await world.state.vector_stores.update(ANN, VS, StoreChanges(expires_after_days="never"))
 
-    assert replace((await world.state.totals(ANN, [VS]))[VS], usage_bytes=0) == Totals(completed=1)
+    assert replace((await world.state.attachments.totals(ANN, [VS]))[VS], usage_bytes=0) == Totals(
+        completed=1
+    )

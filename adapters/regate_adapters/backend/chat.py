@@ -18,7 +18,7 @@ from regate_adapters.backend.stream.chat_events import ChatTranslator
 from regate_adapters.backend.stream.merging import merged
 from regate_adapters.backend.stream.sse_reader import MAX_EVENT_BYTES, EventTooLarge, SseReader
 from regate_adapters.backend.stream.tool_slots import NotUnderstood
-from regate_adapters.backend.upstream_client import UpstreamResponse
+from regate_adapters.backend.upstream_response import UpstreamResponse
 from regate_adapters.backend.upstreams import Upstreams
 from regate_orchestrator.errors import UpstreamError
 from regate_orchestrator.model_events import ModelEvent, ModelFailed

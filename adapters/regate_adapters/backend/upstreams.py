@@ -26,7 +26,8 @@ from regate_adapters.backend.catalogue import CatalogueEntry, ModelCatalogue
 from regate_adapters.backend.failures import Unsent
 from regate_adapters.backend.health import Reach
 from regate_adapters.backend.stream.passing import PassingAnswer, passing
-from regate_adapters.backend.upstream_client import Pause, UpstreamClient, UpstreamConfig, UpstreamResponse
+from regate_adapters.backend.upstream_client import Pause, UpstreamClient, UpstreamConfig
+from regate_adapters.backend.upstream_response import UpstreamResponse
 from regate_adapters.backend.wording import Wording, mended
 from regate_orchestrator.errors import ConfigurationError, UpstreamError
 from regate_orchestrator.ports import Serving

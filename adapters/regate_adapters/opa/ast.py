@@ -8,15 +8,14 @@ translator can refuse it by name. What is malformed raises `Unreadable`.
 from __future__ import annotations
 
 import json
-from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any, Final, TypeAlias, assert_never
 
 from regate_orchestrator.filters.expression import Scalar
 
-_DOCUMENTS: Final = ("input", "data")
+DOCUMENTS: Final = ("input", "data")
 _LARGEST: Final = 2**63
 
 
@@ -214,45 +213,19 @@ def read_term(term: Mapping[str, Any]) -> Term:
             return Opaque(kind)
 
 
-def occurrences(subject: Body | Statement | Term) -> Counter[str]:
-    """Return how often each local variable occurs."""
-    return Counter(_variables(subject))
-
-
-def binding(statement: Statement) -> tuple[str, Ref | Known] | None:
-    """Return the variable that the statement binds, and to what; None when it is no binding."""
-    if (
-        statement.negated
-        or statement.modified
-        or not isinstance(statement.form, Call)
-        or statement.form.operator != "eq"
-    ):
-        return None
-    match statement.form.arguments:
-        case (Variable(name), (Ref() | Known()) as value) | ((Ref() | Known()) as value, Variable(name)):
-            return None if occurrences(value)[name] else (name, value)
+def named(term: Term) -> str:
+    """Return what the term is, in the words of a refusal."""
+    match term:
+        case Collection(kind):
+            return f"a known {kind}"
+        case Variable():
+            return "a free variable"
+        case Opaque(kind):
+            return f"a computed value ({kind})"
+        case Ref() | Known():
+            return str(term)
         case _:
-            return None
-
-
-def repeats_variable(statement: Statement) -> bool:
-    """Return whether a variable stands twice in one test, where an existential reading of each place
-    would lose that they are one.
-    """
-    match statement.form:
-        case Call() | Bare():
-            return any(count > 1 for count in occurrences(statement).values())
-        case Junction(_, left, right):
-            return bool(occurrences(left).keys() & occurrences(right).keys())
-        case Negation() | Unknown():
-            return False  # a negation's body is held to the same rule when it is translated
-        case _:
-            assert_never(statement.form)
-
-
-def substitute(statement: Statement, name: str, value: Ref | Known) -> Statement:
-    """Return the statement with the variable replaced by what it is bound to."""
-    return replace(statement, form=_form_with(statement.form, name, value))
+            assert_never(term)
 
 
 def _form(terms: Any) -> Form:
@@ -309,86 +282,6 @@ def _rule(package: RulePath, rule: Mapping[str, Any]) -> Rule:
         value=read_term(head["value"]) if "value" in head else Known(True),
         default=bool(rule.get("default")),
         plain=plain,
-    )
-
-
-def _variables(subject: Body | Statement | Form | Term) -> Iterator[str]:
-    """Yield the name of each local variable, as often as it occurs. Lists of known values can be very
-    long, so these are passed over.
-    """
-    match subject:
-        case Statement(form):
-            yield from _variables(form)
-        case Call(_, parts) | Collection(_, parts) | tuple(parts):
-            for part in parts:
-                if not isinstance(part, Known):
-                    yield from _variables(part)
-        case Ref(root, steps):
-            if root not in _DOCUMENTS:
-                yield root
-            for step in steps:
-                if isinstance(step, Variable):
-                    yield step.name
-        case Variable(name):
-            yield name
-        case Bare(term):
-            yield from _variables(term)
-        case Negation(body):
-            yield from _variables(body)
-        case Junction(_, left, right):
-            yield from _variables(left)
-            yield from _variables(right)
-        case Known() | Opaque() | Unknown():
-            return
-        case _:
-            assert_never(subject)
-
-
-def _form_with(form: Form, name: str, value: Ref | Known) -> Form:
-    match form:
-        case Call(operator, arguments):
-            return Call(operator, tuple(_term_with(argument, name, value) for argument in arguments))
-        case Bare(term):
-            return Bare(_term_with(term, name, value))
-        case Negation(body):
-            return Negation(tuple(substitute(statement, name, value) for statement in body))
-        case Junction(conjunctive, left, right):
-            bodies = (
-                tuple(substitute(statement, name, value) for statement in body) for body in (left, right)
-            )
-            return Junction(conjunctive, *bodies)
-        case Unknown():
-            return form
-        case _:
-            assert_never(form)
-
-
-def _term_with(term: Term, name: str, value: Ref | Known) -> Term:
-    match term:
-        case Variable(other):
-            return value if other == name else term
-        case Collection(kind, elements):
-            return Collection(kind, tuple(_term_with(element, name, value) for element in elements))
-        case Ref(root, steps):
-            steps = tuple(_step_with(step, name, value) for step in steps)
-            if root != name:
-                return Ref(root, steps)
-            return (
-                Ref(value.root, (*value.steps, *steps))
-                if isinstance(value, Ref)
-                else Opaque("reference into a scalar")
-            )
-        case Known() | Opaque():
-            return term
-        case _:
-            assert_never(term)
-
-
-def _step_with(step: Step, name: str, value: Ref | Known) -> Step:
-    if not isinstance(step, Variable) or step.name != name:
-        return step
-    return (
-        value.value if isinstance(value, Known) and isinstance(value.value, str) else Opaque("computed index")
     )
 
 

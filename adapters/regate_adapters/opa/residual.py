@@ -37,11 +37,10 @@ from regate_adapters.opa.ast import (
     Term,
     Unknown,
     Variable,
-    binding,
-    occurrences,
-    repeats_variable,
-    substitute,
+    named,
 )
+from regate_adapters.opa.operators import COMPARISONS, MIRRORED, TEXT
+from regate_adapters.opa.substitution import binding, occurrences, repeats_variable, substitute
 from regate_orchestrator.errors import FilterNotExpressible
 from regate_orchestrator.filters.evaluate import compares
 from regate_orchestrator.filters.expression import (
@@ -68,28 +67,6 @@ from regate_orchestrator.filters.expression import (
 )
 from regate_orchestrator.filters.schema import RowSchema
 
-_COMPARISONS: Final[dict[str, Operator]] = {
-    "eq": "eq",
-    "equal": "eq",
-    "neq": "ne",
-    "lt": "lt",
-    "lte": "le",
-    "gt": "gt",
-    "gte": "ge",
-}
-_MIRRORED: Final[dict[Operator, Operator]] = {
-    "eq": "eq",
-    "ne": "ne",
-    "lt": "gt",
-    "gt": "lt",
-    "le": "ge",
-    "ge": "le",
-}
-_TEXT: Final[dict[str, TextOperator]] = {
-    "startswith": "startswith",
-    "endswith": "endswith",
-    "contains": "contains",
-}
 _LARGEST: Final = 100_000
 
 
@@ -236,7 +213,7 @@ class _Translator:
             case Known(value):
                 return Constant(value is not False)
             case Collection() | Variable() | Opaque():
-                raise self.refusal(f"{_named(term)} as a condition")
+                raise self.refusal(f"{named(term)} as a condition")
             case _:
                 assert_never(term)
 
@@ -246,12 +223,12 @@ class _Translator:
         if len(call.arguments) != 2:
             raise self.refusal(f"builtin {call.operator} with {len(call.arguments)} arguments")
         left, right = call.arguments
-        if call.operator in _COMPARISONS:
-            return self._comparison(_COMPARISONS[call.operator], left, right)
+        if call.operator in COMPARISONS:
+            return self._comparison(COMPARISONS[call.operator], left, right)
         if call.operator == "internal.member_2":
             return self._membership(left, right)
-        if call.operator in _TEXT:
-            return self._text(_TEXT[call.operator], left, right)
+        if call.operator in TEXT:
+            return self._text(TEXT[call.operator], left, right)
         raise self.refusal(f"builtin {call.operator}")
 
     def _comparison(self, operator: Operator, left: Term, right: Term) -> Expression:
@@ -272,10 +249,10 @@ class _Translator:
             case Ref(), Known(value):
                 return self._compare(operator, left, value)
             case Known(value), Ref():
-                return self._compare(_MIRRORED[operator], right, value)
+                return self._compare(MIRRORED[operator], right, value)
             case _:
                 stranger = left if not isinstance(left, Ref | Known) else right
-                raise self.refusal(f"comparison with {_named(stranger)}")
+                raise self.refusal(f"comparison with {named(stranger)}")
 
     def _compare(self, operator: Operator, ref: Ref, value: Scalar) -> Expression:
         field, element = self._place(ref)
@@ -306,7 +283,7 @@ class _Translator:
                 raise self.refusal("a field in a field")
             case _:
                 stranger = needle if not isinstance(needle, Ref | Known) else haystack
-                raise self.refusal(f"membership with {_named(stranger)}")
+                raise self.refusal(f"membership with {named(stranger)}")
 
     def _text(self, operator: TextOperator, subject: Term, known: Term) -> Expression:
         if not isinstance(subject, Ref) or not isinstance(known, Known):
@@ -320,7 +297,7 @@ class _Translator:
         values: list[Scalar] = []
         for element in elements:
             if not isinstance(element, Known):
-                raise self.refusal(f"{_named(element)} inside a collection")
+                raise self.refusal(f"{named(element)} inside a collection")
             values.append(element.value)
         return tuple(values)
 
@@ -418,17 +395,3 @@ class _Translator:
             yield
         finally:
             self._complemented = outer
-
-
-def _named(term: Term) -> str:
-    match term:
-        case Collection(kind):
-            return f"a known {kind}"
-        case Variable():
-            return "a free variable"
-        case Opaque(kind):
-            return f"a computed value ({kind})"
-        case Ref() | Known():
-            return str(term)
-        case _:
-            assert_never(term)

@@ -18,23 +18,31 @@ from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence, Si
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Final, Literal, TypeAlias, cast
+from typing import Any, Final, cast
 
 import orjson
 from prometheus_client import Counter as Metric
 
+from regate_adapters.opa.comparison import (
+    Outcome,
+    admitted_by,
+    identifier_of,
+    is_allow,
+    outcome_of,
+    plan_text,
+    stamps_by,
+    texts_in,
+)
 from regate_orchestrator.authz.batches import BATCH_RULE, KINDS, NAMED
 from regate_orchestrator.authz.document_decisions import DOCUMENTS_RULE
-from regate_orchestrator.authz.plan_records import describe, plan_digest
+from regate_orchestrator.authz.plan_records import plan_digest
 from regate_orchestrator.errors import FilterNotExpressible, PolicyUnavailable
-from regate_orchestrator.filters.expression import FilterPlan
 from regate_orchestrator.ports import Answer, Planned, PolicyEngine
 from regate_orchestrator.principal import read_principal
 from regate_orchestrator.values import Clock, Json, JsonObject, wall_clock
 
 _log = logging.getLogger("regate.opa")
 
-Outcome: TypeAlias = Literal["same", "would_allow", "would_deny", "differs", "error", "dropped"]
 
 _CAPACITY: Final = 1_000
 _ASKING: Final = 4
@@ -209,14 +217,14 @@ class ShadowingEngine:
 
     async def _compare_answer(self, asked: _Asked) -> _Flip:
         answer = await self._candidate.ask(asked.rule, asked.document)
-        about = _identifier(asked.document)
+        about = identifier_of(asked.document)
         if _is_value(asked):
             same = (answer.defined, answer.value) == (asked.answer.defined, asked.answer.value)
             return _Flip(asked.rule, "same" if same else "differs", about)
-        was, now = _allows(asked.answer), _allows(answer)
+        was, now = is_allow(asked.answer), is_allow(answer)
         return _Flip(
             asked.rule,
-            _outcome(was=was, now=now),
+            outcome_of(was=was, now=now),
             about,
             await self._reasons(asked) if was and not now else (),
         )
@@ -228,13 +236,13 @@ class ShadowingEngine:
             return _Flip(asked.rule, "differs", asked.unknown, (error.detail,))
         if plan_digest(planned.plan) == plan_digest(asked.planned.plan):
             return _Flip(asked.rule, "same", asked.unknown)
-        change = f"{_spelt(asked.planned.plan)} → {_spelt(planned.plan)}"
+        change = f"{plan_text(asked.planned.plan)} → {plan_text(planned.plan)}"
         return _Flip(asked.rule, "differs", asked.unknown, (change,))
 
     async def _compare_batch(self, asked: _Asked) -> list[_Flip]:
         """Return every member of the batch, compared by the rule that decides it."""
-        was = _admitted(asked.answer.value)
-        now = _admitted((await self._candidate.ask(asked.rule, asked.document)).value)
+        was = admitted_by(asked.answer.value)
+        now = admitted_by((await self._candidate.ask(asked.rule, asked.document)).value)
         lost = {position for name, position in was - now if name == "chunks"}
         reasons = await self._chunk_reasons(asked) if lost else {}
         flips: list[_Flip] = []
@@ -244,7 +252,7 @@ class ShadowingEngine:
                 list(cast("Iterable[str]", members)) if name in NAMED else list(range(len(members)))
             )
             for key in keys:
-                outcome = _outcome(was=(name, key) in was, now=(name, key) in now)
+                outcome = outcome_of(was=(name, key) in was, now=(name, key) in now)
                 why = reasons.get(str(key), ()) if name == "chunks" and outcome == "would_deny" else ()
                 flips.append(_Flip(kind.point.value, outcome, f"{name}/{key}", why))
         return flips
@@ -254,7 +262,7 @@ class ShadowingEngine:
         and how it is stamped.
         """
         was, now = (
-            _stamps(answer.value)
+            stamps_by(answer.value)
             for answer in (asked.answer, await self._candidate.ask(asked.rule, asked.document))
         )
         flips: list[_Flip] = []
@@ -263,9 +271,11 @@ class ShadowingEngine:
         ):
             about, key = f"file/{document['file'].get('id', '')}", str(position)
             flips.append(
-                _Flip("regate/file/allow", _outcome(was=position in was[0], now=position in now[0]), about)
+                _Flip("regate/file/allow", outcome_of(was=position in was[0], now=position in now[0]), about)
             )
-            flips.append(_Flip("regate/ingest/allow", _outcome(was=key in was[1], now=key in now[1]), about))
+            flips.append(
+                _Flip("regate/ingest/allow", outcome_of(was=key in was[1], now=key in now[1]), about)
+            )
             if key in was[1] and key in now[1]:
                 flips.append(
                     _Flip("regate/ingest/stamp", "same" if was[1][key] == now[1][key] else "differs", about)
@@ -274,12 +284,12 @@ class ShadowingEngine:
 
     async def _reasons(self, asked: _Asked) -> tuple[str, ...]:
         rule = _REASONS.get(asked.rule, f"{asked.rule.rpartition('/')[0]}/deny_reasons")
-        return _texts(await self._value(rule, asked.document))
+        return texts_in(await self._value(rule, asked.document))
 
     async def _chunk_reasons(self, asked: _Asked) -> dict[str, tuple[str, ...]]:
         value = await self._value(_CHUNK_REASONS, asked.document)
         return (
-            {position: _texts(texts) for position, texts in value.items()}
+            {position: texts_in(texts) for position, texts in value.items()}
             if isinstance(value, Mapping)
             else {}
         )
@@ -368,55 +378,3 @@ def unharming(work: Callable[[], Coroutine[Any, Any, object]]) -> Callable[[], C
 def _is_value(asked: _Asked | _Compiled) -> bool:
     """Return whether the answer is more than yes or no, so that it can differ in more than one direction."""
     return isinstance(asked, _Compiled) or asked.rule.rpartition("/")[2] in _ALSO_COMPARED
-
-
-def _allows(answer: Answer) -> bool:
-    return answer.defined and answer.value is True
-
-
-def _outcome(*, was: bool, now: bool) -> Outcome:
-    if was == now:
-        return "same"
-    return "would_allow" if now else "would_deny"
-
-
-def _admitted(value: Json) -> frozenset[tuple[str, str | int]]:
-    if not isinstance(value, Mapping):
-        raise PolicyUnavailable(f"{BATCH_RULE} is not an object")
-    return frozenset(
-        (name, member)
-        for name, members in value.items()
-        if isinstance(members, list | tuple)
-        for member in members
-        if isinstance(member, str | int)
-    )
-
-
-def _stamps(value: Json) -> tuple[frozenset[Json], Mapping[str, Json]]:
-    """Return which files may be read, by position, and the stamps of what may be ingested."""
-    readable, stamps = (
-        (value.get("readable"), value.get("stamps")) if isinstance(value, Mapping) else (None, None)
-    )
-    if not isinstance(readable, list | tuple) or not isinstance(stamps, Mapping):
-        raise PolicyUnavailable(f"{DOCUMENTS_RULE} is not what was asked for")
-    return frozenset(readable), stamps
-
-
-def _identifier(document: JsonObject) -> str:
-    """Return the id of the row that the question is about, if it is about one."""
-    for name in ("chunk", "item", "file", "prompt", "store"):
-        row = document.get(name)
-        if isinstance(row, Mapping) and isinstance(row.get("id"), str):
-            return f"{name}/{row['id']}"
-    return ""
-
-
-def _spelt(plan: FilterPlan) -> str:
-    described = describe(plan)
-    return (
-        f"{described['kind']} (size {described['size']})" if "size" in described else str(described["kind"])
-    )
-
-
-def _texts(value: Json) -> tuple[str, ...]:
-    return tuple(text for text in value if isinstance(text, str)) if isinstance(value, list | tuple) else ()

@@ -18,8 +18,7 @@ from regate_adapters.state.database import Database
 from regate_adapters.state.encoding import AnyRow, is_identifier
 from regate_adapters.state.filters.row_filter import RowShape, render
 from regate_orchestrator.filters.expression import FilterPlan, Nothing, expression_of
-from regate_orchestrator.ports import Rows
-from regate_orchestrator.rows import Page, no_such_cursor
+from regate_orchestrator.rows import Page, Rows, no_such_cursor
 
 Member = TypeVar("Member")
 

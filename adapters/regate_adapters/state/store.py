@@ -15,47 +15,47 @@ from regate_adapters.state.documents.attachments import AttachmentState
 from regate_adapters.state.documents.file_batches import FileBatchState
 from regate_adapters.state.documents.files import FileState
 from regate_adapters.state.documents.leases import LeaseState
+from regate_adapters.state.documents.orphaned_blobs import OrphanedBlobState
 from regate_adapters.state.documents.orphaned_chunks import OrphanedChunkState
-from regate_adapters.state.documents.store_expiry import StoreExpiryState
-from regate_adapters.state.documents.stored_bytes import StoredBytesState
 from regate_adapters.state.documents.uploads import UploadState
 from regate_adapters.state.documents.vector_stores import VectorStoreState
 from regate_adapters.state.membership import MembershipState
 from regate_adapters.state.responses.conversations import ConversationState
-from regate_adapters.state.responses.events import ResponseEventState
+from regate_adapters.state.responses.events import EventState
 from regate_adapters.state.responses.idempotency_keys import IdempotencyKeyState
-from regate_adapters.state.responses.interrupted import InterruptedState
-from regate_adapters.state.responses.items import ItemWithParentState
+from regate_adapters.state.responses.items import ItemState
 from regate_adapters.state.responses.prompts import PromptState
-from regate_adapters.state.responses.rows import ResponseState
+from regate_adapters.state.responses.responses import ResponseState
+from regate_adapters.state.stored_bytes import StoredBytesState
 from regate_adapters.state.tables import schema_revision
 from regate_orchestrator.values import Clock, GatewayId, wall_clock
 
 _DEADLINE_SECONDS: Final = 5.0
 
 
-class SqlStateStore(
-    FileState,
-    UploadState,
-    VectorStoreState,
-    AttachmentState,
-    LeaseState,
-    FileBatchState,
-    OrphanedChunkState,
-    StoreExpiryState,
-    PromptState,
-    ResponseState,
-    ResponseEventState,
-    ConversationState,
-    ItemWithParentState,
-    IdempotencyKeyState,
-    MembershipState,
-    StoredBytesState,
-    InterruptedState,
-):
+class SqlStateStore:
     """The one repository (`ports.StateStore`). Every statement carries the tenant floor; every call
     ends within the deadline.
     """
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self.files = FileState(database)
+        self.orphaned_blobs = OrphanedBlobState(database)
+        self.uploads = UploadState(database)
+        self.vector_stores = VectorStoreState(database)
+        self.attachments = AttachmentState(database)
+        self.file_batches = FileBatchState(database)
+        self.leases = LeaseState(database)
+        self.orphaned_chunks = OrphanedChunkState(database)
+        self.prompts = PromptState(database)
+        self.responses = ResponseState(database)
+        self.events = EventState(database)
+        self.items = ItemState(database)
+        self.conversations = ConversationState(database)
+        self.idempotency_keys = IdempotencyKeyState(database)
+        self.membership = MembershipState(database)
+        self.stored_bytes = StoredBytesState(database)
 
     @classmethod
     @asynccontextmanager
@@ -72,7 +72,7 @@ class SqlStateStore(
         upgraded if they are old.
 
         What it writes that is in flight is that gateway's, by default a new one's. Opening makes none present
-        (`appear`).
+        (`membership.heartbeat`).
 
         Raises `ConfigurationError`, naming the setting that holds the URL, when the database cannot be used,
         is something else's, or was upgraded by a later program.

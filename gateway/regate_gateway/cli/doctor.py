@@ -28,7 +28,7 @@ from regate_gateway.composition.opening import (
     open_policy,
     state_url,
 )
-from regate_gateway.composition.wiring import open_embedder, upstream_configs
+from regate_gateway.composition.upstreams import open_embedder, upstream_configs
 from regate_gateway.config.checking import faults
 from regate_gateway.config.settings import EmbeddingModel, Settings
 from regate_gateway.config.upstream_settings import Upstream

@@ -177,4 +177,4 @@ class Services:
         except VectorStoreUnavailable as error:
             _log.warning("chunks_left_behind", extra={"store": store, "file": file, "detail": error.detail})
         else:
-            await self.state.forget_orphaned_chunks(OrphanedChunks(store, file, generation))
+            await self.state.orphaned_chunks.forget(OrphanedChunks(store, file, generation))

@@ -114,7 +114,7 @@ def _check_database(settings: Settings) -> None:
 
 def _check_upstreams(settings: Settings) -> None:
     from regate_adapters.backend.upstreams import check_configs
-    from regate_gateway.composition.wiring import upstream_configs
+    from regate_gateway.composition.upstreams import upstream_configs
 
     check_configs(upstream_configs(settings))
 

@@ -8,7 +8,6 @@ variable or the file that holds one.
 
 from __future__ import annotations
 
-import ipaddress
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Self
 from urllib.parse import urlsplit
@@ -16,238 +15,18 @@ from urllib.parse import urlsplit
 from pydantic import BeforeValidator, Field, SerializeAsAny, field_validator, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
-from regate_adapters.settings_types import EnvironmentName, Name, Seconds, Section, below_data_dir
+from regate_adapters.settings_types import EnvironmentName, Name, Section, below_data_dir
 from regate_adapters.vector.kind import EngineSettings
 from regate_adapters.vector.registry import is_embedded, read_settings
+from regate_gateway.config.auth_settings import Auth
 from regate_gateway.config.files_settings import Files
+from regate_gateway.config.listen_settings import Listen
+from regate_gateway.config.opa_settings import Opa
 from regate_gateway.config.upstream_settings import Upstream, require_plain_routes
 
-Algorithm = Literal[
-    "HS256", "HS384", "HS512", "RS256", "RS384", "RS512",
-    "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"
-]  # fmt: skip
-_MIB: Final = 1024 * 1024
 DEFAULT_DATA_DIR: Final = Path("./data")
 Engine = Annotated[SerializeAsAny[EngineSettings], BeforeValidator(read_settings)]
 """The settings of one vector engine, of the class that its `kind` names."""
-
-
-class Listen(Section):
-    """Where the gateway listens, and what one client may cost it."""
-
-    host: str = Field(
-        default="127.0.0.1",
-        min_length=1,
-        description="Address to bind. Only a loopback address is accepted without `auth.jwt`.",
-    )
-    port: int = Field(default=8080, ge=0, le=65_535, description="Port to bind; 0 chooses a free one.")
-    max_connections: int = Field(
-        default=1_000,
-        ge=1,
-        le=100_000,
-        description="Connections at once; one more is answered 503 and closed.",
-    )
-    head_timeout_s: Seconds = Field(
-        default=10, description="Time within which a request's whole head must arrive."
-    )
-    receive_timeout_s: Seconds = Field(
-        default=30, description="Period in which at least 4 KiB of a request body (or its end) must arrive."
-    )
-    write_timeout_s: Seconds = Field(
-        default=60, description="Time that a client may leave its answer unread before it is disconnected."
-    )
-    keep_alive_s: Seconds = Field(default=30, description="Time that an idle connection is kept open.")
-    shutdown_grace_s: Seconds = Field(
-        default=20, description="Time that running requests have to finish at shutdown."
-    )
-    shutdown_notice_s: float = Field(
-        default=3,
-        ge=0,
-        le=3_600,
-        description="Time after SIGTERM in which `/readyz` says 503 and all else is answered, before the "
-        "gateway "
-        "stops to listen; "
-        "load balancers should notice within it.",
-    )
-    cors_origins: tuple[str, ...] = Field(
-        default=(),
-        description=(
-            "Origins of web pages that may call the API from a browser, as `https://app.example.com`."
-        ),
-    )
-    max_head_bytes: int = Field(
-        default=32 * 1024,
-        ge=8 * 1024,
-        le=_MIB,
-        description="Largest request head (request line and headers).",
-    )
-    max_headers: int = Field(default=100, ge=10, le=1_000, description="Most header lines of one request.")
-    max_body_bytes: int = Field(default=10 * _MIB, ge=1_024, description="Largest JSON body.")
-    max_file_bytes: int = Field(default=512 * _MIB, ge=1, description="Largest uploaded file.")
-
-    @field_validator("cors_origins")
-    @classmethod
-    def _plain_origins(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        for origin in value:
-            parts = urlsplit(origin)
-            if (
-                parts.scheme not in {"http", "https"}
-                or origin != f"{parts.scheme}://{parts.netloc}"
-                or not parts.hostname
-                or "@" in origin
-            ):
-                raise ValueError(
-                    f"{origin!r} is not an origin: write scheme, host and port as a browser does, such "
-                    "as https://app.example.com"
-                )
-            if origin != origin.lower():
-                raise ValueError(f"{origin!r}: browsers send origins in lower case")
-        return value
-
-    @property
-    def is_loopback(self) -> bool:
-        """Whether only this machine can connect."""
-        try:
-            return ipaddress.ip_address(self.host).is_loopback
-        except ValueError:
-            return self.host == "localhost"
-
-
-class Jwt(Section):
-    """How bearer tokens are verified. Exactly one source of keys must be named."""
-
-    issuer: str = Field(min_length=1, description="The `iss` that every token must have.")
-    audience: str = Field(min_length=1, description="The `aud` that every token must have.")
-    algorithms: tuple[Algorithm, ...] = Field(
-        min_length=1, description="Signature algorithms accepted. HS is never mixed with the others."
-    )
-    jwks_url: str | None = Field(
-        default=None, description="Address of the issuer's JWKS; https, or http on loopback."
-    )
-    jwks_file: Path | None = Field(
-        default=None, description="File with the issuer's JWKS, read again when it changes."
-    )
-    secret_env: EnvironmentName | None = Field(
-        default=None, description="Environment variable with the shared HS secret, 32 bytes or more."
-    )
-    secret_file: Path | None = Field(
-        default=None,
-        description="File with the shared HS secret, 32 bytes or more, not readable by everybody.",
-    )
-    leeway_s: float = Field(
-        default=30, ge=0, le=300, description="Difference of clocks forgiven in `exp`, `nbf` and `iat`."
-    )
-    cache_s: float = Field(
-        default=0,
-        ge=0,
-        le=300,
-        description="Time for which a good verdict on a token is remembered; 0 verifies every time.",
-    )
-
-    @model_validator(mode="after")
-    def _one_key_source(self) -> Self:
-        named = [
-            name
-            for name in ("jwks_url", "jwks_file", "secret_env", "secret_file")
-            if getattr(self, name) is not None
-        ]
-        if len(named) != 1:
-            raise ValueError(
-                "exactly one of jwks_url, jwks_file, secret_env, secret_file must be set (found "
-                f"{len(named)})"
-            )
-        symmetric = [name for name in self.algorithms if name.startswith("HS")]
-        if symmetric and len(symmetric) != len(self.algorithms):
-            raise ValueError(
-                "algorithms must not mix HS with RS, PS, ES or EdDSA: a public key would serve as a secret"
-            )
-        if bool(symmetric) != named[0].startswith("secret"):
-            raise ValueError(
-                f"{named[0]} does not fit the algorithms: HS needs a shared secret, the others a JWKS"
-            )
-        return self
-
-
-class Auth(Section):
-    """Who may call. Without `jwt` and without `anonymous` the gateway runs in development mode, with a
-    secret of its own.
-    """
-
-    jwt: Jwt | None = Field(
-        default=None, description="Verification of bearer tokens. Absent: development mode, on loopback only."
-    )
-    anonymous: bool = Field(
-        default=False,
-        description="Accept requests without a token, as the anonymous principal; on loopback only.",
-    )
-
-
-class Opa(Section):
-    """The policy engine."""
-
-    mode: Literal["managed", "remote"] = Field(
-        default="managed", description="Run OPA as a child process, or use a given one."
-    )
-    url: str | None = Field(
-        default=None, description="Address of the OPA to use; required with `mode: remote`."
-    )
-    bundle: Path | None = Field(
-        default=None,
-        description="Policy directory of the managed OPA, or with `verification_key` a signed bundle, "
-        "watched for "
-        "changes. "
-        "Absent: the shipped policies.",
-    )
-    verification_key: Path | None = Field(
-        default=None,
-        description=(
-            "File with the RSA public key (PEM) that the bundle's signature must verify with; `bundle` is "
-            "then a signed bundle."
-        ),
-    )
-    binary: Path | None = Field(
-        default=None, description="The `opa` to run. Absent: the first on the PATH that is recent enough."
-    )
-    token_env: EnvironmentName | None = Field(
-        default=None, description="Environment variable with the token for a remote OPA."
-    )
-    timeout_ms: int = Field(
-        default=1_500, ge=10, le=60_000, description="Deadline of one decision; later is a refusal."
-    )
-    cache_s: float = Field(
-        default=5,
-        ge=0,
-        le=60,
-        description="Time for which a compiled filter is used again under the same policy and input; 0 "
-        "compiles "
-        "every time. "
-        "Decisions are never kept.",
-    )
-
-    shadow: Path | None = Field(
-        default=None,
-        description="Directory of a candidate policy that is asked everything too, off the hot path. It "
-        "changes no "
-        "answer; "
-        "`regate policy shadow` shows what it would change.",
-    )
-
-    @model_validator(mode="after")
-    def _address_when_remote(self) -> Self:
-        if (self.mode == "remote") != (self.url is not None):
-            raise ValueError("url must be set with mode remote, and only then")
-        if self.url is not None:
-            parts = urlsplit(self.url)
-            if parts.scheme not in {"http", "https"} or not parts.hostname or "@" in parts.netloc:
-                raise ValueError("url must be an http or https address without user name or password")
-        if self.mode == "remote" and (self.bundle is not None or self.binary is not None):
-            raise ValueError("bundle and binary belong to mode managed; a remote OPA loads its own policies")
-        if self.verification_key is not None and self.bundle is None:
-            raise ValueError(
-                "verification_key belongs to a bundle of mode managed; a remote OPA verifies with a "
-                "key of its own"
-            )
-        return self
 
 
 class State(Section):

@@ -21,8 +21,9 @@ from typing import Any, Final
 import click
 import openai
 
+from regate_gateway.composition.development import mint_token, read_audit
 from regate_gateway.composition.services import Services
-from regate_gateway.composition.wiring import gateway_app, mint_token, read_audit
+from regate_gateway.composition.wiring import gateway_app
 from regate_gateway.config.settings import Settings
 from regate_gateway.demo.backend import MODEL, RunningBackend, running_backend
 from regate_gateway.http.server import Running
@@ -236,9 +237,11 @@ async def _reasons(stage: Stage, person: Person) -> Counter[str]:
     services = stage.services
     stamps: list[JsonObject] = []
     for owner in (stage.people["alice"], stage.people["carol"]):
-        live = await services.state.live(owner.principal, [(stage.store, file) for file in stage.documents])
+        live = await services.state.attachments.live(
+            owner.principal, [(stage.store, file) for file in stage.documents]
+        )
         stamps += [file.stamp for file in live.values()]
-    row = await services.state.store(person.principal, stage.store)
+    row = await services.state.vector_stores.get(person.principal, stage.store)
     assert row is not None  # noqa: S101 — INVARIANT: the store is shared
     batch = Batch(
         stores={stage.store: services.retrieval.view(row)}, chunks=[(stage.store, stamp) for stamp in stamps]

@@ -20,7 +20,7 @@ from typing import Any, Final
 import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from regate_gateway.config.settings import Listen
+from regate_gateway.config.listen_settings import Listen
 from regate_gateway.http.refusals import refusal
 
 _log = logging.getLogger("regate.server")

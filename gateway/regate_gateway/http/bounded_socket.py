@@ -18,7 +18,7 @@ from typing import Any, Final
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from websockets.http11 import Request
 
-from regate_gateway.config.settings import Listen
+from regate_gateway.config.listen_settings import Listen
 from regate_gateway.http.refusals import refusal
 
 _log = logging.getLogger("regate.server")

@@ -74,7 +74,7 @@ async def once(call: Call, create: Handler, retrieval: Retrieval) -> Response:
     call, body = await _with_body(call)
     place, meaning = _place(call.request.scope), "" if body is None else await _meaning(body)
     claim = _Claim(call, key, mint("claim_"), place, meaning)
-    use = await call.services.state.claim_key(
+    use = await call.services.state.idempotency_keys.claim(
         call.context.principal,
         key,
         fingerprint=place + meaning,
@@ -174,7 +174,7 @@ class _Claim:
         """
         fingerprint = self.place + (self.meaning or self.call.meaning or "")
         try:
-            await self.call.services.state.finish_key(
+            await self.call.services.state.idempotency_keys.finish(
                 self.call.context.principal, self.key, claim=self.id, created=created, fingerprint=fingerprint
             )
         except StateUnavailable as error:
@@ -185,7 +185,9 @@ class _Claim:
     async def release(self) -> None:
         """Let the key go. When that fails it stays claimed, for an hour at most."""
         try:
-            await self.call.services.state.release_key(self.call.context.principal, self.key, claim=self.id)
+            await self.call.services.state.idempotency_keys.release(
+                self.call.context.principal, self.key, claim=self.id
+            )
         except StateUnavailable as error:
             _log.warning(
                 "key_not_released", extra={"request_id": self.call.context.request_id, "detail": error.detail}

@@ -20,7 +20,7 @@ import uvicorn
 from starlette.types import ASGIApp
 from uvicorn.lifespan.on import LifespanOn, LifespanSendMessage
 
-from regate_gateway.config.settings import Listen
+from regate_gateway.config.listen_settings import Listen
 from regate_gateway.http.bounded_http import BoundedHttp
 from regate_gateway.http.bounded_socket import BoundedSocket
 from regate_orchestrator.errors import ConfigurationError

@@ -24,7 +24,7 @@ async def fetch_store(
     services: Services, context: Context, store: str, action: str, *, param: str | None = None
 ) -> StoreRow:
     """Return the vector store's row, decided for the action."""
-    row = await services.state.store(context.principal, StoreId(store))
+    row = await services.state.vector_stores.get(context.principal, StoreId(store))
     view = _ABSENT if row is None else services.retrieval.view(row)
     allowed = await _decide(
         services, context, Point.STORE, action, {"store": view}, about=store, read="store.read"
@@ -38,7 +38,7 @@ async def fetch_file(
     services: Services, context: Context, file: str, action: str, *, param: str | None = None
 ) -> FileRow:
     """Return the file's row, decided for the action."""
-    row = await services.state.file(context.principal, FileId(file))
+    row = await services.state.files.get(context.principal, FileId(file))
     view = _ABSENT if row is None else file_view(services, row)
     allowed = await _decide(
         services, context, Point.FILE, action, {"file": view}, about=file, read="file.read"
@@ -50,7 +50,7 @@ async def fetch_file(
 
 async def fetch_response(services: Services, context: Context, response: str, action: str) -> ResponseRow:
     """Return the response's row with its items, decided for the action."""
-    row = await services.state.response(context.principal, ResponseId(response))
+    row = await services.state.responses.get(context.principal, ResponseId(response))
     view = _ABSENT if row is None else row.view()
     allowed = await _decide(
         services, context, Point.HISTORY, action, {"item": view}, about=response, read="response.read"
@@ -64,7 +64,7 @@ async def fetch_conversation(
     services: Services, context: Context, conversation: str, action: str
 ) -> ConversationRow:
     """Return the conversation's row, decided for the action."""
-    row = await services.state.conversation(context.principal, ConversationId(conversation))
+    row = await services.state.conversations.get(context.principal, ConversationId(conversation))
     view = _ABSENT if row is None else row.view()
     allowed = await _decide(
         services, context, Point.HISTORY, action, {"item": view}, about=conversation, read="conversation.read"
@@ -83,7 +83,7 @@ async def fetch_prompt(
     services: Services, context: Context, prompt: str, action: str, *, param: str | None = None
 ) -> PromptRow:
     """Return the prompt's row, decided for the action."""
-    row = await services.state.prompt(context.principal, PromptId(prompt))
+    row = await services.state.prompts.get(context.principal, PromptId(prompt))
     view = _ABSENT if row is None else prompt_view(services, row)
     allowed = await _decide(
         services, context, Point.PROMPT, action, {"prompt": view}, about=prompt, read="prompt.read"
@@ -100,7 +100,9 @@ async def fetch_prompt_version(
     the default version.
     """
     number = row.default_version if version is None else version_number(version)
-    found = None if number is None else await services.state.prompt_version(context.principal, row.id, number)
+    found = (
+        None if number is None else await services.state.prompts.version(context.principal, row.id, number)
+    )
     if found is None:
         if version is None:  # a prompt has its default version for as long as it is there
             raise no_such_prompt(row.id)

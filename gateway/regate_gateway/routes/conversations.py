@@ -52,7 +52,7 @@ async def create(call: Call) -> Response:
         )
     row = ConversationRow(identifier, wanted.tenant, wanted.owner, now, wanted.metadata, decision.revision)
     async with call.room("/v1/conversations", _size(kept)):
-        await services.state.add_conversation(row, kept)
+        await services.state.conversations.add(row, kept)
     return reply(conversation_object(row))
 
 
@@ -71,7 +71,7 @@ async def update(call: Call) -> Response:
         )
     metadata = fields.metadata()
     row = await _reach(call, "conversation.update")
-    if not await call.services.state.update_conversation(call.context.principal, row.id, metadata=metadata):
+    if not await call.services.state.conversations.update(call.context.principal, row.id, metadata=metadata):
         raise no_conversation(row.id)
     return reply({**conversation_object(row), "metadata": metadata})
 
@@ -79,7 +79,7 @@ async def update(call: Call) -> Response:
 async def delete(call: Call) -> Response:
     """Answer `DELETE /v1/conversations/{id}`. The responses that were made in it stay."""
     row = await _reach(call, "conversation.delete")
-    if not await call.services.state.delete_conversation(call.context.principal, row.id):
+    if not await call.services.state.conversations.delete(call.context.principal, row.id):
         raise no_conversation(row.id)
     return reply({"id": row.id, "object": "conversation.deleted", "deleted": True})
 
@@ -100,7 +100,7 @@ async def append_items(call: Call) -> Response:
         call.context, "conversation.items", items, notes=_notes(row.id, items)
     )
     async with call.room("/v1/conversations/{conversation_id}/items", _size(kept)):
-        if not await call.services.state.append_items(call.context.principal, row.id, kept):
+        if not await call.services.state.conversations.append(call.context.principal, row.id, kept):
             raise no_conversation(row.id)
     return reply(list_object(await _shown(call, row, kept), has_more=False))
 
@@ -109,7 +109,7 @@ async def list_items(call: Call) -> Response:
     """Answer `GET /v1/conversations/{id}/items`."""
     page = call.page(known=("include",))
     row = await _reach(call, "conversation.read")
-    items = await call.services.state.conversation_page(call.context.principal, row.id, page)
+    items = await call.services.state.conversations.item_page(call.context.principal, row.id, page)
     if items is None:
         raise no_conversation(row.id)
     return reply(list_object(await _shown(call, row, items.rows), has_more=items.has_more))
@@ -119,7 +119,7 @@ async def retrieve_item(call: Call) -> Response:
     """Answer `GET /v1/conversations/{id}/items/{item}`."""
     call.query().refuse_unknown({"include"})
     row = await _reach(call, "conversation.read")
-    item = await call.services.state.conversation_item(call.context.principal, row.id, call.path("item_id"))
+    item = await call.services.state.conversations.item(call.context.principal, row.id, call.path("item_id"))
     if item is None:
         raise _no_item(call)
     return reply((await _shown(call, row, [item]))[0])
@@ -128,7 +128,7 @@ async def retrieve_item(call: Call) -> Response:
 async def delete_item(call: Call) -> Response:
     """Answer `DELETE /v1/conversations/{id}/items/{item}` with the conversation."""
     row = await _reach(call, "conversation.update")
-    if not await call.services.state.delete_conversation_item(
+    if not await call.services.state.conversations.delete_item(
         call.context.principal, row.id, call.path("item_id")
     ):
         raise _no_item(call)

@@ -11,7 +11,6 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 from typing import Final, cast
 
@@ -37,34 +36,17 @@ from regate_orchestrator.authz.document_decisions import (
     read_answer,
 )
 from regate_orchestrator.authz.measuring import DecisionMetrics
-from regate_orchestrator.authz.plan_records import describe, plan_digest
+from regate_orchestrator.authz.plan_records import Compiled, describe, plan_digest
 from regate_orchestrator.authz.points import PRINCIPAL
-from regate_orchestrator.authz.records import decision_entry, value_entry
+from regate_orchestrator.authz.records import decision_entry, policy_input, record_of, value_entry
 from regate_orchestrator.concurrency import few_at_once
 from regate_orchestrator.errors import CallerError, PolicyUnavailable, Unauthenticated
-from regate_orchestrator.filters.expression import FilterPlan
 from regate_orchestrator.filters.schema import RowSchema
 from regate_orchestrator.metrics import Metrics
 from regate_orchestrator.ports import Answer, AuditLog, PolicyEngine
 from regate_orchestrator.principal import Principal, read_principal
 from regate_orchestrator.quota.limits import LIMITS, permits
 from regate_orchestrator.values import Clock, Json, JsonObject, RequestId, wall_clock
-
-
-@dataclass(frozen=True, slots=True)
-class Compiled:
-    """A filter plan, and what an audit record says of how it was made: enough to make it again, never
-    its values.
-    """
-
-    plan: FilterPlan
-    note: JsonObject
-    revision: str
-    now: int
-    """The time that the plan was made for: it may have been made for an earlier request."""
-    asked_at: int
-    """The time at which it was asked for."""
-
 
 _EMPTY_BATCH: Final = Batch()
 _MAX_CONCURRENT: Final = 32
@@ -135,7 +117,7 @@ class Enforcer:
             few_at_once(asking, most=_MAX_CONCURRENT), self.admitted_at(context, batch, now=now)
         )
         self._count(questions, decisions)
-        record = self._record(context, phase, now) | {
+        record = record_of(context, phase, now) | {
             "revision": admitted.revision or (decisions[0].revision if decisions else ""),
             "ms": _milliseconds_since(began),
             "decisions": [
@@ -238,7 +220,7 @@ class Enforcer:
         answer = await self._ask(rule, self._input(context, action, resource, now))
         entry = value_entry(rule, action, resource, answer)
         await self._audit.record(
-            self._record(context, action, now) | {"revision": answer.revision, "values": [entry]}
+            record_of(context, action, now) | {"revision": answer.revision, "values": [entry]}
         )
         return answer.value if answer.defined else None
 
@@ -259,7 +241,7 @@ class Enforcer:
     ) -> None:
         """Record, with the notes, what `admitted_at` said of the batch."""
         await self._write(
-            self._record(context, phase, now) | {"revision": admitted.revision}, batch, admitted, notes
+            record_of(context, phase, now) | {"revision": admitted.revision}, batch, admitted, notes
         )
 
     async def explain_chunks(self, context: Context, batch: Batch) -> dict[int, tuple[str, ...]]:
@@ -278,7 +260,7 @@ class Enforcer:
 
     async def record(self, context: Context, phase: str, notes: JsonObject) -> None:
         """Write an audit record of something done under decisions recorded before."""
-        await self._audit.record(self._record(context, phase, int(self._clock())) | dict(notes))
+        await self._audit.record(record_of(context, phase, int(self._clock())) | dict(notes))
 
     async def _decide(self, context: Context, question: Question, now: int) -> Decision:
         document = self._input(context, question.action, question.resource, now)
@@ -312,7 +294,7 @@ class Enforcer:
         )
         decided, entries = outcomes(store, documents, found, reasons=reasons, revision=answer.revision)
         self._count([question for question, _ in entries], [decision for _, decision in entries])
-        record = self._record(context, "ingest.document", now) | {
+        record = record_of(context, "ingest.document", now) | {
             "revision": answer.revision,
             "ms": _milliseconds_since(began),
             "decisions": [decision_entry(question, decision) for question, decision in entries],
@@ -386,35 +368,6 @@ class Enforcer:
         return policy_input(
             context.principal.as_input(), action, resource, request_id=context.request_id, now=now
         )
-
-    def _record(self, context: Context, phase: str, now: int) -> dict[str, Json]:
-        return {
-            "kind": "decisions",
-            "phase": phase,
-            "request_id": context.request_id,
-            "response_id": context.response_id,
-            "tenant": context.principal.tenant,
-            "subject": context.principal.id,
-            "principal": context.principal.digest,
-            "asked_as": context.principal.as_input(),
-            "now": now,
-        }
-
-
-def policy_input(
-    principal: JsonObject, action: str, resource: JsonObject, *, request_id: str, now: int
-) -> JsonObject:
-    """Return the input of one question: what every point is told, and the point's own keys. Recorded
-    questions are asked again with it.
-    """
-    return {
-        "v": 1,
-        "now": now,
-        "request_id": request_id,
-        "action": action,
-        "principal": principal,
-        **resource,
-    }
 
 
 def _texts(value: Json) -> tuple[str, ...]:

@@ -15,11 +15,11 @@ from typing import Any, Final, Generic, TypeVar, cast
 
 from regate_orchestrator.authz.batches import Admitted, Batch, Kind
 from regate_orchestrator.authz.decisions import Context
-from regate_orchestrator.authz.enforcer import Compiled, Enforcer
+from regate_orchestrator.authz.enforcer import Enforcer
+from regate_orchestrator.authz.plan_records import Compiled
 from regate_orchestrator.errors import FilterNotExpressible, RegateError
 from regate_orchestrator.filters.expression import FilterPlan
-from regate_orchestrator.ports import Rows
-from regate_orchestrator.rows import Page, no_such_cursor
+from regate_orchestrator.rows import Page, Rows, no_such_cursor
 from regate_orchestrator.values import Json, JsonObject
 
 Row = TypeVar("Row")

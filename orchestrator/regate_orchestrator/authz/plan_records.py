@@ -5,6 +5,7 @@ writes them down.
 from __future__ import annotations
 
 import hashlib
+from dataclasses import dataclass
 
 from regate_orchestrator.filters.expression import (
     And,
@@ -21,6 +22,21 @@ from regate_orchestrator.filters.expression import (
     size,
 )
 from regate_orchestrator.values import JsonObject
+
+
+@dataclass(frozen=True, slots=True)
+class Compiled:
+    """A filter plan, and what an audit record says of how it was made: enough to make it again, never
+    its values.
+    """
+
+    plan: FilterPlan
+    note: JsonObject
+    revision: str
+    now: int
+    """The time that the plan was made for: it may have been made for an earlier request."""
+    asked_at: int
+    """The time at which it was asked for."""
 
 
 def describe(plan: FilterPlan) -> JsonObject:

@@ -4,9 +4,40 @@
 
 from __future__ import annotations
 
-from regate_orchestrator.authz.decisions import Allow, Decision, Deny, Question
+from regate_orchestrator.authz.decisions import Allow, Context, Decision, Deny, Question
 from regate_orchestrator.ports import Answer
 from regate_orchestrator.values import Json, JsonObject, mint
+
+
+def policy_input(
+    principal: JsonObject, action: str, resource: JsonObject, *, request_id: str, now: int
+) -> JsonObject:
+    """Return the input of one question: what every point is told, and the point's own keys. Recorded
+    questions are asked again with it.
+    """
+    return {
+        "v": 1,
+        "now": now,
+        "request_id": request_id,
+        "action": action,
+        "principal": principal,
+        **resource,
+    }
+
+
+def record_of(context: Context, phase: str, now: int) -> dict[str, Json]:
+    """Return what every record of decisions begins with."""
+    return {
+        "kind": "decisions",
+        "phase": phase,
+        "request_id": context.request_id,
+        "response_id": context.response_id,
+        "tenant": context.principal.tenant,
+        "subject": context.principal.id,
+        "principal": context.principal.digest,
+        "asked_as": context.principal.as_input(),
+        "now": now,
+    }
 
 
 def decision_entry(question: Question, decision: Decision) -> JsonObject:

@@ -95,7 +95,7 @@ class Attachments:
         self._models.require([store])
         chunkings = [one.chunking or self._models.chunking(store) for one in wanted]
         self._models.require_chunks_that_fit(store, chunkings)
-        rows = await self._state.files_named(context.principal, [one.file_id for one in wanted])
+        rows = await self._state.files.named(context.principal, [one.file_id for one in wanted])
         documents = [
             Document(one.file_id, self._document(rows.get(one.file_id), one.attributes)) for one in wanted
         ]
@@ -108,7 +108,7 @@ class Attachments:
         for one, outcome in zip(wanted, decided, strict=True):
             if isinstance(outcome.decision, Deny):
                 raise _refused(outcome.decision, one.file_id)
-        running = await self._state.in_progress_among(
+        running = await self._state.attachments.in_progress_among(
             context.principal, store.id, [one.file_id for one in wanted]
         )
         for one in wanted:
@@ -142,9 +142,9 @@ class Attachments:
         if not rows and batch is None:
             return
         marked = rows if batch is None else [replace(row, batch_id=batch.id) for row in rows]
-        await self._state.put_attachments(marked, batch=batch)
+        await self._state.attachments.put(marked, batch=batch)
         for store in {row.store_id for row in rows}:
-            await self._state.touch_store(context.principal, store, at=int(self._clock()))
+            await self._state.vector_stores.touch(context.principal, store, at=int(self._clock()))
         self._wake()
 
     async def amend(
@@ -171,9 +171,11 @@ class Attachments:
                     replace(row, generation="") if row.status == "in_progress" else row, expected=present
                 )
             if amended is not None:
-                await self._state.touch_store(context.principal, present.store_id, at=int(self._clock()))
+                await self._state.vector_stores.touch(
+                    context.principal, present.store_id, at=int(self._clock())
+                )
                 return amended
-            found = await self._state.attachment(context.principal, present.store_id, present.file_id)
+            found = await self._state.attachments.get(context.principal, present.store_id, present.file_id)
             if found is None:
                 raise NotFound.of("vector store file", present.file_id)
             present = found
@@ -191,7 +193,7 @@ class Attachments:
         sent: Mapping[str, Scalar],
         attributes: SplitAttributes,
     ) -> Attachment:
-        file = await self._state.file(context.principal, present.file_id)
+        file = await self._state.files.get(context.principal, present.file_id)
         if file is None:
             raise NotFound.of("vector store file", present.file_id)
         resource: JsonObject = {
@@ -220,7 +222,7 @@ class Attachments:
         changed since.
         """
         generation = mint_generation(str(row.stamp["tenant"]), row.file_id)
-        await self._state.reserve(
+        await self._state.orphaned_chunks.reserve(
             OrphanedChunks(row.store_id, row.file_id, generation), ttl_s=_RESTAMP_SECONDS
         )
         copied = await self._vectors.restamp(
@@ -237,14 +239,14 @@ class Attachments:
             await self._discard(row.store_id, row.file_id, generation)
             return again
         swapped = replace(row, generation=generation)
-        if not await self._state.amend_attachment(swapped, expected=expected):
+        if not await self._state.attachments.amend(swapped, expected=expected):
             await self._discard(row.store_id, row.file_id, generation)
             return None
         await self._discard(row.store_id, row.file_id, expected.generation)
         return swapped
 
     async def _keep(self, row: Attachment, *, expected: Attachment) -> Attachment | None:
-        if not await self._state.amend_attachment(row, expected=expected):
+        if not await self._state.attachments.amend(row, expected=expected):
             return None
         self._wake()
         return row
@@ -258,7 +260,7 @@ class Attachments:
         except VectorStoreUnavailable as error:
             _log.warning("chunks_left_behind", extra={"store": store, "file": file, "detail": error.detail})
         else:
-            await self._state.forget_orphaned_chunks(OrphanedChunks(store, file, generation))
+            await self._state.orphaned_chunks.forget(OrphanedChunks(store, file, generation))
 
     def _document(self, file: FileRow | None, attributes: SplitAttributes) -> dict[str, Json]:
         return {

@@ -13,19 +13,18 @@ from __future__ import annotations
 import asyncio
 import logging
 import traceback
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Final
 
 from regate_orchestrator.documents.generations import chunk_id
 from regate_orchestrator.errors import RegateError, StateUnavailable, TextTooLong, Unavailable
 from regate_orchestrator.places import Places
-from regate_orchestrator.ports import BlobStore, Chunk, Extractor, UnreadableFile, VectorStore
-from regate_orchestrator.principal import Principal, read_principal
+from regate_orchestrator.ports import BlobStore, Chunk, Extractor, StateStore, UnreadableFile, VectorStore
+from regate_orchestrator.principal import read_principal
 from regate_orchestrator.retrieval.embedding import EmbeddingModels
-from regate_orchestrator.rows import Attachment, FileRow, OrphanedChunks, StoreRow
-from regate_orchestrator.values import FileId, StoreId
+from regate_orchestrator.rows import Attachment, OrphanedChunks
 
 _log = logging.getLogger("regate.ingestion")
 _BATCH: Final = 64
@@ -34,69 +33,6 @@ WORKERS: Final = 4
 """How many attachments a gateway works at. Of one tenant it is half of them at most, so that others
 never wait for it.
 """
-
-
-class IngestState(Protocol):
-    """The state store as workers need it: attachments of all tenants, for them alone."""
-
-    @property
-    def is_shared(self) -> bool:
-        """Whether other programs may use the state store at the same time."""
-        ...
-
-    async def lease_attachment(
-        self, *, ttl_s: int, after: str, passing_over: Collection[str] = ()
-    ) -> Attachment | None:
-        """Return an attachment in progress that no other worker gets meanwhile, with one attempt more and a
-        generation of its own; or None.
-
-        The generation is orphaned when the claim lapses. Tenants take turns, in the order of their names,
-        beginning beyond `after`; those that are to be passed over have none.
-        """
-        ...
-
-    async def renew_lease(self, leased: Attachment, *, ttl_s: int) -> bool:
-        """Hold the attachment from now for so long; return False when it is no longer ours to finish."""
-        ...
-
-    async def release_lease(self, leased: Attachment, *, retry_in_s: int, counted: bool) -> None:
-        """Let others claim it after that time; an attempt that is not counted is taken back. What was
-        written is orphaned.
-        """
-        ...
-
-    async def release_leases(self) -> int:
-        """Let others claim everything that is held, and return how much. At start, and only where
-        `is_shared` is false.
-        """
-        ...
-
-    async def finish_attachment(
-        self,
-        leased: Attachment,
-        *,
-        status: str,
-        usage_bytes: int = 0,
-        chunks: int = 0,
-        error_code: str | None = None,
-        error_message: str | None = None,
-    ) -> bool:
-        """Set the outcome; when completed, the claim's generation counts from now on. Return False,
-        and change nothing, when it is not ours.
-        """
-        ...
-
-    async def forget_orphaned_chunks(self, chunks: OrphanedChunks) -> None:
-        """Forget what was orphaned, since it is gone from the vector engine."""
-        ...
-
-    async def file(self, principal: Principal, file: FileId) -> FileRow | None:
-        """Return the file's row."""
-        ...
-
-    async def store(self, principal: Principal, store: StoreId) -> StoreRow | None:
-        """Return the vector store's row."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +68,7 @@ class Ingestion:
     def __init__(
         self,
         *,
-        state: IngestState,
+        state: StateStore,
         blobs: BlobStore,
         extractor: Extractor,
         models: EmbeddingModels,
@@ -159,7 +95,7 @@ class Ingestion:
         """Take up what an earlier process was at, and return how much. In a state store that is shared
         it may live, so its claims must lapse.
         """
-        return 0 if self._state.is_shared else await self._state.release_leases()
+        return 0 if self._state.membership.is_shared else await self._state.leases.release_all()
 
     async def work(self) -> None:
         """Claim and finish attachments until cancelled. As many as there are workers may run at once."""
@@ -178,7 +114,7 @@ class Ingestion:
         async with self._claiming:  # of two at once, each must know what the other took
             self._work_waits.clear()
             try:
-                leased = await self._state.lease_attachment(
+                leased = await self._state.leases.take(
                     ttl_s=self._pace.lease_s, after=self._last_tenant, passing_over=self._places.full()
                 )
             except RegateError as error:
@@ -232,7 +168,7 @@ class Ingestion:
         while loop.time() < held_until:
             await asyncio.sleep(self._pace.renew_s)
             try:
-                if not await self._state.renew_lease(leased, ttl_s=self._pace.lease_s):
+                if not await self._state.leases.renew(leased, ttl_s=self._pace.lease_s):
                     break
                 held_until = loop.time() + self._pace.lease_s
             except StateUnavailable as error:
@@ -242,18 +178,18 @@ class Ingestion:
     async def _settle(self, leased: Attachment, outcome: _Stored | _Failed | None) -> None:
         match outcome:
             case _Stored(usage, chunks):
-                if await self._state.finish_attachment(
+                if await self._state.leases.finish(
                     leased, status="completed", usage_bytes=usage, chunks=chunks
                 ):
                     return
             case _Failed(code, message, lasting) if lasting or leased.attempts >= MAX_ATTEMPTS:
-                await self._state.finish_attachment(
+                await self._state.leases.finish(
                     leased, status="failed", error_code=code, error_message=message
                 )
             case _Failed():
                 pauses = self._pace.backoff_s
                 retry_in_s = pauses[min(leased.attempts, len(pauses)) - 1] if pauses else 0
-                await self._state.release_lease(leased, retry_in_s=retry_in_s, counted=True)
+                await self._state.leases.release(leased, retry_in_s=retry_in_s, counted=True)
             case None:  # detached, deleted, cancelled or stamped anew while it was read
                 pass
         await self._discard(leased)
@@ -261,7 +197,7 @@ class Ingestion:
     async def _requeue(self, leased: Attachment) -> None:
         """Let go of an attachment because this process ends, which is no fault of the file's."""
         try:
-            await self._state.release_lease(leased, retry_in_s=0, counted=False)
+            await self._state.leases.release(leased, retry_in_s=0, counted=False)
         except RegateError as error:
             _log.warning("ingest_unfinished", extra={**_about(leased), "cause": getattr(error, "detail", "")})
 
@@ -271,7 +207,7 @@ class Ingestion:
         """
         try:
             await self._vectors.remove(leased.store_id, leased.file_id, generation=leased.generation)
-            await self._state.forget_orphaned_chunks(
+            await self._state.orphaned_chunks.forget(
                 OrphanedChunks(leased.store_id, leased.file_id, leased.generation)
             )
         except RegateError as error:
@@ -304,8 +240,8 @@ class Ingestion:
 
     async def _store_chunks(self, leased: Attachment) -> _Stored:
         principal = read_principal(leased.principal)
-        row = None if principal is None else await self._state.file(principal, leased.file_id)
-        store = None if principal is None else await self._state.store(principal, leased.store_id)
+        row = None if principal is None else await self._state.files.get(principal, leased.file_id)
+        store = None if principal is None else await self._state.vector_stores.get(principal, leased.store_id)
         if principal is None or row is None or store is None:
             raise UnreadableFile("invalid_file", "The file or its vector store was deleted.")
         embedder = self._models.of(store)

@@ -12,13 +12,12 @@ import asyncio
 import hashlib
 import hmac
 from collections.abc import AsyncIterator, Sequence
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 from regate_orchestrator.authz.decisions import Context
 from regate_orchestrator.documents.uploads import FileUploads
 from regate_orchestrator.errors import InvalidRequest, NotFound, StateUnavailable
-from regate_orchestrator.ports import BlobStore
-from regate_orchestrator.principal import Principal
+from regate_orchestrator.ports import BlobStore, UploadState
 from regate_orchestrator.rows import FileRow, FileUsage, UploadPart, UploadRow
 from regate_orchestrator.values import Clock, FileId, PartId, UploadId, mint, wall_clock
 
@@ -33,47 +32,13 @@ OF_AN_UPLOAD: Final = FileUsage(1, 0)
 _COMPLETION_SECONDS: Final = 3_600
 
 
-class UploadState(Protocol):
-    """The state store as uploads need it. All is the principal's own."""
-
-    async def add_upload(self, row: UploadRow) -> None:
-        """Store a new upload."""
-        ...
-
-    async def upload(self, principal: Principal, upload: UploadId) -> UploadRow | None:
-        """Return the upload."""
-        ...
-
-    async def upload_parts(self, principal: Principal, upload: UploadId) -> list[UploadPart]:
-        """Return all parts of the upload."""
-        ...
-
-    async def add_part(self, principal: Principal, part: UploadPart, *, most: int, due_at: int) -> bool:
-        """Store a part, whose bytes are orphaned from `due_at` on; return False when the upload is not
-        pending, or has so many parts already.
-        """
-        ...
-
-    async def complete_upload(self, principal: Principal, upload: UploadId, row: FileRow) -> bool:
-        """Store the file and that the upload is complete, its parts loose at once; return False, with
-        nothing done, when it is not pending.
-        """
-        ...
-
-    async def cancel_upload(self, principal: Principal, upload: UploadId) -> bool:
-        """Store that the upload is cancelled, its parts loose at once; return False when it is not
-        pending.
-        """
-        ...
-
-
 class ChunkedUploads:
     """Takes files in parts."""
 
     def __init__(
-        self, *, state: UploadState, files: FileUploads, blobs: BlobStore, clock: Clock = wall_clock
+        self, *, uploads: UploadState, files: FileUploads, blobs: BlobStore, clock: Clock = wall_clock
     ) -> None:
-        self._state = state
+        self._uploads = uploads
         self._files = files
         self._blobs = blobs
         self._clock = clock
@@ -99,14 +64,14 @@ class ChunkedUploads:
             now + LIFETIME_SECONDS,
             expires_in_s,
         )
-        await self._state.add_upload(row)
+        await self._uploads.add(row)
         return row
 
     async def pending(self, context: Context, upload: UploadId) -> UploadRow:
         """Return an upload that can be added to. Raises `NotFound` for one that is not the caller's,
         `InvalidRequest` for one that is over.
         """
-        row = await self._state.upload(context.principal, upload)
+        row = await self._uploads.get(context.principal, upload)
         if row is None:
             raise NotFound.of("upload", upload)
         if row.status != "pending":
@@ -120,7 +85,7 @@ class ChunkedUploads:
         upload takes no more.
         """
         part = UploadPart(PartId(mint("part_")), row.id, blob, size, int(self._clock()))
-        if not await self._state.add_part(
+        if not await self._uploads.add_part(
             context.principal, part, most=MAX_PARTS, due_at=row.expires_at + _COMPLETION_SECONDS
         ):
             await self.pending(context, row.id)
@@ -139,7 +104,7 @@ class ChunkedUploads:
         `NotPermitted` when the policy denies now.
         """
         row = await self.pending(context, upload)
-        present = {part.id: part for part in await self._state.upload_parts(context.principal, upload)}
+        present = {part.id: part for part in await self._uploads.parts(context.principal, upload)}
         named = _named(parts, present)
         if (total := sum(part.bytes for part in named)) != row.bytes:
             message = (
@@ -164,7 +129,7 @@ class ChunkedUploads:
                 )
 
             async def add(file: FileRow) -> None:
-                if not await self._state.complete_upload(context.principal, upload, file):
+                if not await self._uploads.complete(context.principal, upload, file):
                     raise _over(upload, "completed or cancelled")
 
             file = await incoming.keep(
@@ -176,8 +141,8 @@ class ChunkedUploads:
     async def cancel(self, context: Context, upload: UploadId) -> UploadRow:
         """Return the upload, which is over from now on; nothing of its parts stays."""
         row = await self.pending(context, upload)
-        present = await self._state.upload_parts(context.principal, upload)
-        if not await self._state.cancel_upload(context.principal, upload):
+        present = await self._uploads.parts(context.principal, upload)
+        if not await self._uploads.cancel(context.principal, upload):
             raise _over(upload, "completed or cancelled")
         await self._remove(present)
         return row

@@ -13,13 +13,13 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from typing import Final, Protocol, TypeVar
+from typing import Final, TypeVar
 
 from regate_orchestrator.authz.decisions import Context, Deny, Point, Question
 from regate_orchestrator.authz.enforcer import Enforcer
 from regate_orchestrator.documents.limits import LIMITS, FileLimits, read_limits
 from regate_orchestrator.errors import InvalidRequest, NotPermitted, StateUnavailable, TooLarge
-from regate_orchestrator.ports import BlobStore
+from regate_orchestrator.ports import BlobStore, FileState, OrphanedBlobState
 from regate_orchestrator.principal import Principal
 from regate_orchestrator.rows import NO_USAGE, FileRow, FileUsage
 from regate_orchestrator.values import Clock, FileId, StoreId, mint, wall_clock
@@ -35,40 +35,6 @@ BATCH_EXPIRES_SECONDS: Final = 30 * 86_400
 """OpenAI's default for files of purpose `batch`; other files stay until they are deleted."""
 
 
-class FileUploadState(Protocol):
-    """The state store as file intake needs it."""
-
-    async def begin_upload(self, principal: Principal, file: FileId, *, bytes: int, due_at: int) -> None:  # noqa: A002
-        """Write down that bytes may come to be stored under this id, which are orphaned from `due_at`
-        on unless a file is added.
-        """
-        ...
-
-    async def claim_bytes(self, file: FileId, *, bytes: int) -> None:  # noqa: A002
-        """Write down how many bytes of an upload were stored."""
-        ...
-
-    async def file_usage(self, principal: Principal) -> FileUsage:
-        """Return what the principal has, uploads under way included: each from the moment at which
-        `begin_upload` returned.
-        """
-        ...
-
-    async def add_file(self, row: FileRow) -> None:
-        """Store a new file row, whose bytes are orphaned no more."""
-        ...
-
-    async def delete_file(self, principal: Principal, file: FileId) -> list[StoreId] | None:
-        """Delete the file's row; its bytes are orphaned from now on. Return the stores it was attached
-        to, None when it was not visible.
-        """
-        ...
-
-    async def forget_blob(self, file: FileId) -> None:
-        """Forget bytes without a file, since they are gone."""
-        ...
-
-
 class FileUploads:
     """Takes files in, and lets them go."""
 
@@ -76,13 +42,15 @@ class FileUploads:
         self,
         *,
         enforcer: Enforcer,
-        state: FileUploadState,
+        files: FileState,
+        orphaned_blobs: OrphanedBlobState,
         blobs: BlobStore,
         most_bytes: int,
         clock: Clock = wall_clock,
     ) -> None:
         self._enforcer = enforcer
-        self._state = state
+        self._files = files
+        self._orphaned_blobs = orphaned_blobs
         self._blobs = blobs
         self._most_bytes = most_bytes
         self._clock = clock
@@ -101,11 +69,19 @@ class FileUploads:
         """
         file = FileId(mint("file-"))
         limits = await self.limits(context, about=file)
-        await self._state.begin_upload(
+        await self._orphaned_blobs.reserve(
             context.principal, file, bytes=0, due_at=int(self._clock()) + _LOOSE_AFTER_SECONDS
         )
         incoming = Incoming(
-            file, limits, context, self._enforcer, self._state, self._blobs, self._clock, replacing
+            file,
+            limits,
+            context,
+            self._enforcer,
+            self._files,
+            self._orphaned_blobs,
+            self._blobs,
+            self._clock,
+            replacing,
         )
         try:
             await incoming.make_room(self._most_bytes)
@@ -122,7 +98,7 @@ class FileUploads:
         """Delete the file; return the stores it was attached to, or None when it was absent. Its bytes
         may be removed later, by a collector.
         """
-        stores = await self._state.delete_file(principal, file)
+        stores = await self._files.delete(principal, file)
         if stores is not None:
             await self.remove_bytes(file)
         return stores
@@ -155,7 +131,7 @@ class FileUploads:
                 ),
                 param="bytes",
             )
-        usage = await self._state.file_usage(context.principal)
+        usage = await self._files.usage(context.principal)
         if usage.files >= limits.max_files or usage.bytes + size > limits.max_total_bytes:
             raise limits.exhausted()
         described = {"id": about, "filename": filename, "purpose": purpose}
@@ -170,7 +146,7 @@ class FileUploads:
         been stored. Bytes without are removed last.
         """
         try:
-            await self._state.delete_file(principal, file)
+            await self._files.delete(principal, file)
         except StateUnavailable as error:
             _log.warning("blob_left_behind", extra={"file": file, "cause": error.detail})
         else:
@@ -182,7 +158,7 @@ class FileUploads:
         """
         try:
             await self._blobs.delete(file)
-            await self._state.forget_blob(file)
+            await self._orphaned_blobs.forget(file)
         except StateUnavailable as error:
             _log.warning("blob_left_behind", extra={"file": file, "cause": error.detail})
 
@@ -196,7 +172,8 @@ class Incoming:
         limits: FileLimits,
         context: Context,
         enforcer: Enforcer,
-        state: FileUploadState,
+        files: FileState,
+        orphaned_blobs: OrphanedBlobState,
         blobs: BlobStore,
         clock: Clock,
         replacing: FileUsage,
@@ -210,7 +187,8 @@ class Incoming:
         self._limits = limits
         self._context = context
         self._enforcer = enforcer
-        self._state = state
+        self._files = files
+        self._orphaned_blobs = orphaned_blobs
         self._blobs = blobs
         self._clock = clock
         self._replacing = replacing
@@ -241,13 +219,13 @@ class Incoming:
             raise InvalidRequest(
                 f"The upload took longer than {hours} hours.", param="file", code="upload_timeout"
             ) from error
-        await self._state.claim_bytes(self._file, bytes=size)
+        await self._orphaned_blobs.resize(self._file, bytes=size)
         if (await self._usage()).bytes > self._limits.max_total_bytes:
             raise self._limits.exhausted()
         return size
 
     async def _usage(self) -> FileUsage:
-        usage = await self._state.file_usage(self._context.principal)
+        usage = await self._files.usage(self._context.principal)
         return FileUsage(usage.files - self._replacing.files, usage.bytes - self._replacing.bytes)
 
     async def keep_as(self, keep: Callable[[FileId], Awaitable[Kept]]) -> Kept:
@@ -278,7 +256,7 @@ class Incoming:
         created_at = int(self._clock())
         expires_at = None if expires_in_s is None else created_at + expires_in_s
         row = FileRow(self._file, filename, size, purpose, created_at, stamp, expires_at)
-        await (add or self._state.add_file)(row)
+        await (add or self._files.add)(row)
         self.kept = True
         return row
 

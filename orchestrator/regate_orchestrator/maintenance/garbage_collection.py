@@ -12,12 +12,11 @@ import asyncio
 import logging
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Final, Protocol, TypeAlias
+from typing import Final, TypeAlias
 
 from regate_orchestrator.errors import RegateError
-from regate_orchestrator.ports import AuditLog, BlobStore, VectorStore
-from regate_orchestrator.rows import DueBlob, ExpiredFile
-from regate_orchestrator.values import FileId
+from regate_orchestrator.ports import AuditLog, BlobStore, FileState, OrphanedBlobState, VectorStore
+from regate_orchestrator.rows import ExpiredFile
 
 _log = logging.getLogger("regate.garbage_collection")
 _EVERY_SECONDS: Final = 60.0
@@ -59,39 +58,22 @@ class GarbageCollector:
             await asyncio.sleep(self._every_s)
 
 
-class FileGarbageState(Protocol):
-    """The state store as the collectors of files need it: rows of all tenants, for them alone."""
-
-    async def expired_files(self, *, after: ExpiredFile | None, limit: int) -> list[ExpiredFile]:
-        """Return files that have expired, the longest expired first, from beyond `after`."""
-        ...
-
-    async def drop_expired_file(self, file: FileId) -> None:
-        """Delete the row of an expired file and all its attachments. Must leave a file alone that has
-        not expired.
-        """
-        ...
-
-    async def due_blobs(self, *, after: DueBlob | None, limit: int) -> list[DueBlob]:
-        """Return bytes without a file that are due to be removed, the longest due first, from beyond
-        `after`.
-        """
-        ...
-
-    async def forget_blob(self, file: FileId) -> None:
-        """Forget bytes without a file, since they are gone."""
-        ...
-
-
 class FileGarbage:
     """The collectors of files. A file whose chunks or bytes cannot be removed now keeps its row, and
     keeps no other file from being collected.
     """
 
     def __init__(
-        self, *, state: FileGarbageState, blobs: BlobStore, vectors: VectorStore, audit: AuditLog
+        self,
+        *,
+        files: FileState,
+        orphaned_blobs: OrphanedBlobState,
+        blobs: BlobStore,
+        vectors: VectorStore,
+        audit: AuditLog,
     ) -> None:
-        self._state = state
+        self._files = files
+        self._orphaned_blobs = orphaned_blobs
         self._blobs = blobs
         self._vectors = vectors
         self._audit = audit
@@ -101,7 +83,7 @@ class FileGarbage:
         Return how many.
         """
         removed, last = 0, None
-        while batch := await self._state.expired_files(after=last, limit=_BATCH):
+        while batch := await self._files.expired(after=last, limit=_BATCH):
             last = batch[-1]
             for file in batch:
                 try:
@@ -116,12 +98,12 @@ class FileGarbage:
         storage did not answer. Return how many.
         """
         removed, last = 0, None
-        while batch := await self._state.due_blobs(after=last, limit=_BATCH):
+        while batch := await self._orphaned_blobs.due(after=last, limit=_BATCH):
             last = batch[-1]
             for blob in batch:
                 try:
                     await self._blobs.delete(blob.file_id)
-                    await self._state.forget_blob(blob.file_id)
+                    await self._orphaned_blobs.forget(blob.file_id)
                     removed += 1
                 except RegateError as error:
                     _log.warning("blob_left_behind", extra={"file": blob.file_id, "cause": _cause(error)})
@@ -140,7 +122,7 @@ class FileGarbage:
         for store in file.stores:
             await self._vectors.remove(store, file.id)
         await self._blobs.delete(file.id)
-        await self._state.drop_expired_file(file.id)
+        await self._files.drop_expired(file.id)
 
 
 def _cause(error: Exception) -> str:

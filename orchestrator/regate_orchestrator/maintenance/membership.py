@@ -10,51 +10,20 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from typing import Final, Protocol
+from typing import Final
 
 from regate_orchestrator.errors import GatewayStopped, RegateError
+from regate_orchestrator.ports import MembershipState
 from regate_orchestrator.values import JsonObject
 
 _log = logging.getLogger("regate.presence")
 _INTERRUPTED: Final[JsonObject] = {"code": GatewayStopped.code, "message": GatewayStopped.default_message}
 
 
-class SharedState(Protocol):
-    """The state store as gateways that share it need it: rows of all tenants, for them alone."""
-
-    @property
-    def is_shared(self) -> bool:
-        """Whether other gateways may use this database at the same time."""
-        ...
-
-    async def heartbeat(self, *, ttl_s: int) -> None:
-        """Be present for so long from now, whether this gateway was until now or not."""
-        ...
-
-    async def leave(self) -> None:
-        """Be present no longer. Must be idempotent."""
-        ...
-
-    async def forget_other_gateways(self) -> None:
-        """Let no gateway but this one be present. Must be called at start and only where no other can be."""
-        ...
-
-    async def end_interrupted(self, *, error: JsonObject) -> int:
-        """End what is in flight, of all tenants, at gateways that are not present; return how many responses.
-        In one transaction.
-
-        Responses queued or in progress are marked as failed with this error, and must never be anything else:
-        they neither stay in progress nor are reused as history. The log of events that a background response
-        has must end with its `response.failed`. Locks on conversations are released, and keys of creates that
-        were not finished are free again. Nothing of this gateway may be ended.
-        """
-        ...
-
-
 class Membership:
     """This gateway's presence, from `begin` to `end`. `work` must run between the two."""
 
-    def __init__(self, state: SharedState, *, lease_s: int = 60, renew_s: float = 15.0) -> None:
+    def __init__(self, state: MembershipState, *, lease_s: int = 60, renew_s: float = 15.0) -> None:
         self._state = state
         self._lease_s = lease_s
         self._renew_s = renew_s
@@ -65,7 +34,7 @@ class Membership:
         """
         await self._state.heartbeat(ttl_s=self._lease_s)
         if not self._state.is_shared:
-            await self._state.forget_other_gateways()
+            await self._state.forget_others()
         return await self.end_interrupted()
 
     async def work(self) -> None:

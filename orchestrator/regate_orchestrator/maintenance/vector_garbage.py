@@ -8,13 +8,12 @@ before: its generation does not count (ADR 0008).
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
-from typing import Final, Protocol
+from typing import Final
 
 from regate_orchestrator.documents.generations import file_of
 from regate_orchestrator.errors import RegateError
-from regate_orchestrator.ports import AuditLog, VectorStore
-from regate_orchestrator.rows import ExpiredStore, OrphanedChunks
+from regate_orchestrator.ports import AuditLog, OrphanedChunkState, VectorStore, VectorStoreState
+from regate_orchestrator.rows import OrphanedChunks
 from regate_orchestrator.values import Clock, StoreId, wall_clock
 
 _log = logging.getLogger("regate.garbage_collection")
@@ -23,53 +22,22 @@ _ROUND_SECONDS: Final = 3_600
 """A round through all stores, looking for chunks that nobody knows of, begins at most so often."""
 
 
-class VectorGarbageState(Protocol):
-    """The state store as these collectors need it: rows of all tenants, for them alone."""
-
-    async def expired_stores(self, *, limit: int) -> list[ExpiredStore]:
-        """Return stores that have expired for a tenant and were not emptied since. One that is emptied
-        must not be returned again.
-        """
-        ...
-
-    async def empty_expired_store(self, expired: ExpiredStore) -> int:
-        """Delete what the tenant has in the store, and return how many files. Must leave a store alone
-        that is in use again.
-        """
-        ...
-
-    async def take_orphaned_chunks(self, *, limit: int) -> list[OrphanedChunks]:
-        """Return orphaned chunks that are due, which from now on can never count again. What is not
-        forgotten is returned again, a while later.
-        """
-        ...
-
-    async def forget_orphaned_chunks(self, chunks: OrphanedChunks) -> None:
-        """Forget what was orphaned, since it is gone from the vector engine."""
-        ...
-
-    async def orphaned_chunks_due(self) -> int:
-        """Return how many orphaned generations, and places of stores, wait to be removed."""
-        ...
-
-    async def store_beyond(self, store: StoreId) -> StoreId | None:
-        """Return the store that comes next in the order of ids; None after the last."""
-        ...
-
-    async def unknown_generations(self, store: StoreId, generations: Iterable[str]) -> list[str]:
-        """Return those of the generations that neither count nor are orphaned."""
-        ...
-
-
 class VectorGarbage:
     """The collectors of vector stores. What cannot be removed now is kept for later, and keeps nothing
     else from being collected.
     """
 
     def __init__(
-        self, *, state: VectorGarbageState, vectors: VectorStore, audit: AuditLog, clock: Clock = wall_clock
+        self,
+        *,
+        stores: VectorStoreState,
+        orphaned_chunks: OrphanedChunkState,
+        vectors: VectorStore,
+        audit: AuditLog,
+        clock: Clock = wall_clock,
     ) -> None:
-        self._state = state
+        self._stores = stores
+        self._orphaned_chunks = orphaned_chunks
         self._vectors = vectors
         self._audit = audit
         self._clock = clock
@@ -83,7 +51,7 @@ class VectorGarbage:
     async def expired(self) -> int:
         """Let go of all that expired stores hold, after a record of it. Return how many files that were."""
         emptied = 0
-        while batch := await self._state.expired_stores(limit=_BATCH):
+        while batch := await self._stores.expired(limit=_BATCH):
             for store in batch:
                 await self._audit.record(
                     {
@@ -93,13 +61,13 @@ class VectorGarbage:
                         "about": store.store_id,
                     }
                 )
-                emptied += await self._state.empty_expired_store(store)
+                emptied += await self._stores.empty_expired(store)
         return emptied
 
     async def loose(self) -> int:
         """Remove from the engines what was orphaned. Return how many generations and stores that were."""
         removed = 0
-        while batch := await self._state.take_orphaned_chunks(limit=_BATCH):
+        while batch := await self._orphaned_chunks.take(limit=_BATCH):
             for chunks in batch:
                 try:
                     await self._remove(chunks)
@@ -109,7 +77,7 @@ class VectorGarbage:
                         "chunks_left_behind",
                         extra={"store": chunks.store_id, "cause": getattr(error, "detail", "")},
                     )
-        self.waiting = await self._state.orphaned_chunks_due()
+        self.waiting = await self._orphaned_chunks.waiting()
         return removed
 
     async def strays(self) -> int:
@@ -122,7 +90,7 @@ class VectorGarbage:
         """
         if self._clock() < self._rests_until:
             return 0
-        store = await self._state.store_beyond(self._last)
+        store = await self._stores.next_after(self._last)
         if store is None:
             self._last, self._rests_until = StoreId(""), self._clock() + _ROUND_SECONDS
             self._saw_all, self._missed = self._saw_all or self._missed == 0, 0
@@ -138,7 +106,9 @@ class VectorGarbage:
     async def _remove_unknown(self, store: StoreId) -> int:
         # What is written meanwhile is not among these; what is among them was written down before it was
         # written.
-        unknown = await self._state.unknown_generations(store, await self._vectors.generations(store))
+        unknown = await self._orphaned_chunks.unknown_generations(
+            store, await self._vectors.generations(store)
+        )
         for generation in unknown:
             await self._vectors.remove(store, file_of(generation), generation=generation)
         if unknown:
@@ -150,4 +120,4 @@ class VectorGarbage:
             await self._vectors.remove(chunks.store_id, chunks.file_id, generation=chunks.generation or None)
         else:
             await self._vectors.drop(chunks.store_id)
-        await self._state.forget_orphaned_chunks(chunks)
+        await self._orphaned_chunks.forget(chunks)

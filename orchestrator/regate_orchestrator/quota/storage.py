@@ -13,24 +13,16 @@ from collections import Counter
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Final
 
 from regate_orchestrator.authz.decisions import Context
 from regate_orchestrator.authz.enforcer import Enforcer
 from regate_orchestrator.errors import NotPermitted, PolicyUnavailable
-from regate_orchestrator.principal import Principal
+from regate_orchestrator.ports import StoredBytesState
 from regate_orchestrator.values import Json, JsonObject
 
 RULE: Final = "regate/quota/storage"
 ACTION: Final = "quota.storage"
-
-
-class StorageState(Protocol):
-    """The state store as storage needs it."""
-
-    async def stored_bytes(self, principal: Principal) -> int:
-        """Return how many bytes of responses, conversations and prompts the principal has stored."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,9 +49,9 @@ def stored_size(value: Json) -> int:
 class Storage:
     """Keeps what callers store within the limits that they are granted."""
 
-    def __init__(self, enforcer: Enforcer, state: StorageState) -> None:
+    def __init__(self, enforcer: Enforcer, stored_bytes: StoredBytesState) -> None:
         self._enforcer = enforcer
-        self._state = state
+        self._stored_bytes = stored_bytes
         self._coming: Counter[tuple[str, str]] = Counter()
 
     @asynccontextmanager
@@ -74,7 +66,7 @@ class Storage:
             if value is None:
                 raise NotPermitted("The policy does not permit you to have anything stored.")
             most = read_storage_limits(value).max_bytes
-            if await self._state.stored_bytes(context.principal) + self._coming[who] > most:
+            if await self._stored_bytes.of(context.principal) + self._coming[who] > most:
                 raise _exhausted(most)
             yield
         finally:

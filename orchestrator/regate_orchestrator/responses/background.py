@@ -101,16 +101,16 @@ class BackgroundRuns:
         if found is not None and found.task is not None:
             found.cancel()
             await asyncio.wait({found.task})
-        elif await self._ports.state.request_cancel(principal, response):
+        elif await self._ports.state.responses.request_cancel(principal, response):
             for _ in range(_POLLS):
-                if await self._ports.state.response_status(principal, response) not in UNFINISHED:
+                if await self._ports.state.responses.status(principal, response) not in UNFINISHED:
                     return
                 await asyncio.sleep(_POLL_SECONDS)
 
     async def _heed(self) -> None:
         """Cancel the runs that other gateways were asked to cancel."""
         try:
-            asked = await self._ports.state.cancel_requests()
+            asked = await self._ports.state.responses.cancel_requests()
         except RegateError as error:
             _log.warning("cancel_requests_not_read", extra={"cause": getattr(error, "detail", "")})
             return
@@ -232,7 +232,7 @@ class _Run:
             entries.append(LoggedEvent(heard.event, heard.lineage.since(logged)))
             logged = heard.lineage
         try:
-            await self._ports.state.append_events(self.response, entries)
+            await self._ports.state.events.append(self.response, entries)
             self._logged = logged
             del self._unwritten[: len(events)]
         except RegateError as error:

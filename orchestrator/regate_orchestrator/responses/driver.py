@@ -364,7 +364,7 @@ class _Driver:
 
     async def _save(self, row: ResponseRow) -> None:
         # A save that has begun is finished even when the client leaves in the middle of it.
-        save = self._ports.state.save_response(row, is_update=self._is_stored)
+        save = self._ports.state.responses.save(row, is_update=self._is_stored)
         saving = asyncio.ensure_future(save)  # noqa: TID251 — awaited below in every case
         try:
             await asyncio.shield(saving)

@@ -30,16 +30,9 @@ from regate_orchestrator.filters.expression import (
 from regate_orchestrator.filters.schema import RowSchema
 from regate_orchestrator.lineage import ChunkSource
 from regate_orchestrator.metrics import Metrics
-from regate_orchestrator.ports import (
-    Candidate,
-    Found,
-    LiveFile,
-    Query,
-    StateStore,
-    VectorStore,
-)
+from regate_orchestrator.ports import Candidate, Found, Query, StateStore, VectorStore
 from regate_orchestrator.retrieval.embedding import EmbeddingModels
-from regate_orchestrator.rows import StoreRow
+from regate_orchestrator.rows import LiveFile, StoreRow
 from regate_orchestrator.values import Clock, FileId, JsonObject, StoreId, wall_clock
 
 _MAX_CONCURRENT: Final = 1_000
@@ -156,7 +149,7 @@ class Retrieval:
         """
         found: dict[StoreId, OpenStore] = {}
         for store in ids:
-            row = await self._state.store(context.principal, store)
+            row = await self._state.vector_stores.get(context.principal, store)
             if row is not None:
                 found[store] = OpenStore(row, self.view(row), row.has_expired(self._clock()))
         return found
@@ -205,7 +198,7 @@ class Retrieval:
                     place = (hit.store_id, hit.candidate.file_id, hit.candidate.index)
                     if place not in best or hit.candidate.score > best[place].candidate.score:
                         best[place] = hit
-            await self._state.touch_store(context.principal, store.row.id, at=int(self._clock()))
+            await self._state.vector_stores.touch(context.principal, store.row.id, at=int(self._clock()))
         kept = (hit for hit in best.values() if hit.candidate.score >= search.threshold)
         ranked = sorted(kept, key=lambda hit: (-hit.candidate.score, hit.store_id, hit.candidate.id))
         return tuple(ranked[: search.limit])
@@ -251,7 +244,7 @@ class Retrieval:
                     plan=narrow(search_plan.plan, search.narrowing),
                 )
             except VectorStoreUnavailable:
-                if await self._state.store(context.principal, store.row.id) is None:
+                if await self._state.vector_stores.get(context.principal, store.row.id) is None:
                     return []  # deleted in the middle of the search: nothing of it can be found any more
                 raise
             except FilterNotExpressible as error:
@@ -294,7 +287,7 @@ class Retrieval:
         very stamp of record: a chunk of a detached file, of an old backup, of an unfinished ingest or of a
         stamp since replaced is gone.
         """
-        live = await self._state.live(
+        live = await self._state.attachments.live(
             context.principal, [(store.row.id, candidate.file_id) for candidate in found.candidates]
         )
         present = [

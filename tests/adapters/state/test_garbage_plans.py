@@ -110,62 +110,76 @@ def garbage_collector(
     store: SqlStateStore, vectors: MemoryVectorStore, clock: Clock, tmp_path: Path
 ) -> GarbageCollector:
     files = FileGarbage(
-        state=store, blobs=DiskBlobStore(tmp_path / "files"), vectors=vectors, audit=Records()
+        files=store.files,
+        orphaned_blobs=store.orphaned_blobs,
+        blobs=DiskBlobStore(tmp_path / "files"),
+        vectors=vectors,
+        audit=Records(),
     )
-    stores = VectorGarbage(state=store, vectors=vectors, audit=Records(), clock=clock)
-    return GarbageCollector(collectors_of(store, files, stores, Membership(store), clock))
+    stores = VectorGarbage(
+        stores=store.vector_stores,
+        orphaned_chunks=store.orphaned_chunks,
+        vectors=vectors,
+        audit=Records(),
+        clock=clock,
+    )
+    return GarbageCollector(collectors_of(store, files, stores, Membership(store.membership), clock))
 
 
 async def litter(store: SqlStateStore, gone: SqlStateStore, clock: Clock) -> None:
     """Leave something for each collector, and let the time come in which it is due."""
-    await gone.heartbeat(ttl_s=60)
+    await gone.membership.heartbeat(ttl_s=60)
     for name in ("vs_1", "vs_2"):
-        await store.add_store(replace(store_of(ANN, name, created=BEGUN, shared=True), expires_after_days=2))
+        await store.vector_stores.add(
+            replace(store_of(ANN, name, created=BEGUN, shared=True), expires_after_days=2)
+        )
     for who, name, expires in (
         (ANN, "file-1", BEGUN + DAY),
         (ANN, "file-2", None),
         (EVE, "file-3", None),
         (ANN, "file-4", None),
     ):
-        await store.add_file(replace(file_of(who, name), expires_at=expires))
-    await store.put_attachments([attached_of(ANN), attached_of(ANN, file="file-2")])
-    await store.put_attachments([attached_of(EVE, "vs_2", "file-3")])
-    await store.touch_store(EVE, StoreId("vs_2"), at=BEGUN)
-    await store.put_attachments([attachment_of(ANN, file="file-4", batch_id="vsfb_1")], batch=batch_of(ANN))
-    await store.begin_upload(ANN, FileId("file-9"), bytes=1, due_at=BEGUN)
+        await store.files.add(replace(file_of(who, name), expires_at=expires))
+    await store.attachments.put([attached_of(ANN), attached_of(ANN, file="file-2")])
+    await store.attachments.put([attached_of(EVE, "vs_2", "file-3")])
+    await store.vector_stores.touch(EVE, StoreId("vs_2"), at=BEGUN)
+    await store.attachments.put([attachment_of(ANN, file="file-4", batch_id="vsfb_1")], batch=batch_of(ANN))
+    await store.orphaned_blobs.reserve(ANN, FileId("file-9"), bytes=1, due_at=BEGUN)
     upload = UploadRow(
         UploadId("upload_1"), ANN.tenant, ANN.id, "a.txt", "assistants", 3, BEGUN, BEGUN + 3_600, None
     )
-    await store.add_upload(upload)
-    await store.add_part(
+    await store.uploads.add(upload)
+    await store.uploads.add_part(
         ANN, UploadPart(PartId("part_1"), upload.id, FileId("file-9"), 1, BEGUN), most=9, due_at=BEGUN
     )
-    await store.reserve(OrphanedChunks(StoreId("vs_9"), FileId(""), ""), ttl_s=0)
-    await store.claim_key(ANN, "old", fingerprint="f", claim="c", at=BEGUN)
-    await store.finish_key(ANN, "old", claim="c", fingerprint="f", created="resp_0")
-    await store.claim_key(ANN, "given-up", fingerprint="f", claim="c", at=BEGUN + 3 * DAY - 7_200)
-    await store.add_conversation(conversation_of(ANN), items_of("msg_1"))
-    await gone.lock_conversation(ANN, ConversationId("conv_1"), ResponseId("resp_1"))
+    await store.orphaned_chunks.reserve(OrphanedChunks(StoreId("vs_9"), FileId(""), ""), ttl_s=0)
+    await store.idempotency_keys.claim(ANN, "old", fingerprint="f", claim="c", at=BEGUN)
+    await store.idempotency_keys.finish(ANN, "old", claim="c", fingerprint="f", created="resp_0")
+    await store.idempotency_keys.claim(
+        ANN, "given-up", fingerprint="f", claim="c", at=BEGUN + 3 * DAY - 7_200
+    )
+    await store.conversations.add(conversation_of(ANN), items_of("msg_1"))
+    await gone.conversations.lock(ANN, ConversationId("conv_1"), ResponseId("resp_1"))
     for whose, name in ((gone, "resp_1"), (store, "resp_2")):
         conversation = {"conversation_id": ConversationId("conv_1")} if whose is gone else {}
         row = replace(response_of(ANN, name), status="in_progress", background=True, **conversation)
-        await whose.save_response(row)
-        await whose.append_events(ResponseId(name), [event_of(0), event_of(1)])
-    await store.save_response(replace(row, status="completed"))
+        await whose.responses.save(row)
+        await whose.events.append(ResponseId(name), [event_of(0), event_of(1)])
+    await store.responses.save(replace(row, status="completed"))
     clock.now = BEGUN + 3 * DAY
 
 
 async def work(store: SqlStateStore) -> None:
     """Do what else a gateway does by itself, or at its start."""
-    await store.heartbeat(ttl_s=60)
-    await store.heartbeat(ttl_s=60)
-    await store.forget_other_gateways()
-    await store.lease_attachment(ttl_s=60, after="")
-    await store.release_leases()
-    await store.place_stores(engine="main")
-    await store.cancel_requests()
-    await store.orphaned_chunks_due()
-    await store.leave()
+    await store.membership.heartbeat(ttl_s=60)
+    await store.membership.heartbeat(ttl_s=60)
+    await store.membership.forget_others()
+    await store.leases.take(ttl_s=60, after="")
+    await store.leases.release_all()
+    await store.vector_stores.place(engine="main")
+    await store.responses.cancel_requests()
+    await store.orphaned_chunks.waiting()
+    await store.membership.leave()
 
 
 # ---------------------------------------------------------------- plans
@@ -243,7 +257,7 @@ async def test_no_statement_of_a_sweep_or_a_start_reads_a_table_that_grows(
 
 async def test_chunks_of_several_files_are_joined_with_their_files_by_an_index(store: SqlStateStore) -> None:
     with overheard(store) as said:
-        await store.live(
+        await store.attachments.live(
             ANN, [(StoreId(f"vs_{number % 2}"), FileId(f"file-{number}")) for number in range(5)]
         )
     async with store._database.reading() as connection:
@@ -359,11 +373,23 @@ async def test_a_sweep_that_finds_nothing_costs_the_same_however_much_is_stored(
         for engine in (store._database._engines.reader, store._database._engines.writer):
             event.listen(engine.sync_engine, "connect", lambda connection, _: connection.run_async(watch))
         files = FileGarbage(
-            state=store, blobs=DiskBlobStore(tmp_path / "files"), vectors=vectors, audit=Records()
+            files=store.files,
+            orphaned_blobs=store.orphaned_blobs,
+            blobs=DiskBlobStore(tmp_path / "files"),
+            vectors=vectors,
+            audit=Records(),
         )
-        stores = VectorGarbage(state=store, vectors=vectors, audit=Records(), clock=clock)
-        garbage_collector = GarbageCollector(collectors_of(store, files, stores, Membership(store), clock))
-        await store.heartbeat(ttl_s=60)
+        stores = VectorGarbage(
+            stores=store.vector_stores,
+            orphaned_chunks=store.orphaned_chunks,
+            vectors=vectors,
+            audit=Records(),
+            clock=clock,
+        )
+        garbage_collector = GarbageCollector(
+            collectors_of(store, files, stores, Membership(store.membership), clock)
+        )
+        await store.membership.heartbeat(ttl_s=60)
         costs = []
         for many in (1, MANY):
             await asyncio.to_thread(fill, f"sqlite:///{tmp_path / 'state.db'}", many)

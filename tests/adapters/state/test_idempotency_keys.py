@@ -27,7 +27,7 @@ async def claim(
     name: str = "c1",
     at: int = 100,
 ) -> KeyUse | None:
-    return await store.claim_key(who, key, fingerprint=fingerprint, claim=name, at=at)
+    return await store.idempotency_keys.claim(who, key, fingerprint=fingerprint, claim=name, at=at)
 
 
 async def test_key_is_claimed_once_and_says_of_which_request(store: SqlStateStore) -> None:
@@ -37,30 +37,32 @@ async def test_key_is_claimed_once_and_says_of_which_request(store: SqlStateStor
 
 async def test_key_says_what_was_created(store: SqlStateStore) -> None:
     await claim(store)
-    await store.finish_key(ANN, KEY, claim="c1", created="resp_1", fingerprint="f1, as it was known later")
+    await store.idempotency_keys.finish(
+        ANN, KEY, claim="c1", created="resp_1", fingerprint="f1, as it was known later"
+    )
     assert await claim(store, name="c2") == KeyUse("f1, as it was known later", "resp_1")
 
 
 async def test_released_key_is_free(store: SqlStateStore) -> None:
     await claim(store)
     for _ in range(2):
-        await store.release_key(ANN, KEY, claim="c1")
+        await store.idempotency_keys.release(ANN, KEY, claim="c1")
     assert await claim(store, fingerprint="f2", name="c2") is None
 
 
 async def test_claim_that_was_lost_changes_nothing(store: SqlStateStore) -> None:
     await claim(store)
-    await store.release_key(ANN, KEY, claim="another")
-    await store.finish_key(ANN, KEY, claim="another", created="resp_9", fingerprint="f1")
-    await store.finish_key(EVE, KEY, claim="c1", created="resp_9", fingerprint="f1")
-    await store.release_key(BOB, KEY, claim="c1")
+    await store.idempotency_keys.release(ANN, KEY, claim="another")
+    await store.idempotency_keys.finish(ANN, KEY, claim="another", created="resp_9", fingerprint="f1")
+    await store.idempotency_keys.finish(EVE, KEY, claim="c1", created="resp_9", fingerprint="f1")
+    await store.idempotency_keys.release(BOB, KEY, claim="c1")
     assert await claim(store) == KeyUse("f1", None)
 
 
 async def test_key_of_what_was_created_is_not_released(store: SqlStateStore) -> None:
     await claim(store)
-    await store.finish_key(ANN, KEY, claim="c1", created="resp_1", fingerprint="f1")
-    await store.release_key(ANN, KEY, claim="c1")
+    await store.idempotency_keys.finish(ANN, KEY, claim="c1", created="resp_1", fingerprint="f1")
+    await store.idempotency_keys.release(ANN, KEY, claim="c1")
     assert await claim(store) == KeyUse("f1", "resp_1")
 
 
@@ -84,7 +86,7 @@ async def test_key_counts_for_a_day_and_an_unfinished_one_for_an_hour(
 ) -> None:
     await claim(store)
     if created is not None:
-        await store.finish_key(ANN, KEY, claim="c1", created=created, fingerprint="f1")
+        await store.idempotency_keys.finish(ANN, KEY, claim="c1", created=created, fingerprint="f1")
     before = await claim(store, fingerprint="f2", at=99 + seconds)
     after = await claim(store, fingerprint="f2", at=100 + seconds)
     assert (before, after) == (KeyUse("f1", created), None)
@@ -99,8 +101,8 @@ async def test_keys_that_count_no_longer_are_forgotten(store: SqlStateStore) -> 
     ):
         await claim(store, key=key, at=at)
     for key in ("old", "new"):
-        await store.finish_key(ANN, key, claim="c1", created="resp_1", fingerprint="f1")
-    forgotten = await store.forget_keys(at=100 + DAY)
+        await store.idempotency_keys.finish(ANN, key, claim="c1", created="resp_1", fingerprint="f1")
+    forgotten = await store.idempotency_keys.forget(at=100 + DAY)
     left = [await claim(store, key=key, name="c2", at=101) for key in ("old", "new", "unfinished", "running")]
     assert (forgotten, left) == (2, [None, KeyUse("f1", "resp_1"), None, KeyUse("f1", None)])
 

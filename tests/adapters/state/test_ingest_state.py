@@ -49,14 +49,14 @@ def clock() -> Clock:
 @pytest.fixture
 async def store(url: str, clock: Clock) -> AsyncIterator[SqlStateStore]:
     async with SqlStateStore.open(url, clock=clock, deadline_s=PATIENT_SECONDS) as opened:
-        await opened.add_store(store_of(ANN, shared=True))
+        await opened.vector_stores.add(store_of(ANN, shared=True))
         for who, name in ((ANN, "file-1"), (ANN, "file-2"), (EVE, "file-3")):
-            await opened.add_file(file_of(who, name))
+            await opened.files.add(file_of(who, name))
         yield opened
 
 
 async def leased(store: SqlStateStore, *, after: str = "", ttl_s: int = 60) -> Attachment:
-    row = await store.lease_attachment(ttl_s=ttl_s, after=after)
+    row = await store.leases.take(ttl_s=ttl_s, after=after)
     assert row is not None
     return row
 
@@ -64,7 +64,7 @@ async def leased(store: SqlStateStore, *, after: str = "", ttl_s: int = 60) -> A
 async def loose(store: SqlStateStore, clock: Clock, *, within: float = 0) -> list[str]:
     """Return the generations that are due by then; they are tombstoned by asking."""
     clock.time += within
-    return [chunks.generation for chunks in await store.take_orphaned_chunks(limit=100)]
+    return [chunks.generation for chunks in await store.orphaned_chunks.take(limit=100)]
 
 
 def left(row: Attachment) -> OrphanedChunks:
@@ -77,25 +77,25 @@ def left(row: Attachment) -> OrphanedChunks:
 async def test_each_attachment_is_claimed_once_and_every_claim_has_a_generation_of_its_own(
     store: SqlStateStore,
 ) -> None:
-    await store.put_attachments([attachment_of(ANN), attachment_of(ANN, file="file-2")])
+    await store.attachments.put([attachment_of(ANN), attachment_of(ANN, file="file-2")])
     one, two = await leased(store), await leased(store)
 
     assert {one.file_id, two.file_id} == {"file-1", "file-2"}
     assert one.generation.startswith("acme/file-1/")
     assert two.generation.startswith("acme/file-2/")
     assert (one.attempts, two.attempts) == (1, 1)
-    assert await store.lease_attachment(ttl_s=60, after="") is None
+    assert await store.leases.take(ttl_s=60, after="") is None
 
 
 async def test_only_what_is_in_progress_is_claimed(store: SqlStateStore) -> None:
-    await store.put_attachments([attached_of(ANN), attachment_of(ANN, file="file-2", status="cancelled")])
+    await store.attachments.put([attached_of(ANN), attachment_of(ANN, file="file-2", status="cancelled")])
 
-    assert await store.lease_attachment(ttl_s=60, after="") is None
+    assert await store.leases.take(ttl_s=60, after="") is None
 
 
 async def test_tenants_take_turns(store: SqlStateStore) -> None:
-    await store.put_attachments([attachment_of(ANN), attachment_of(ANN, file="file-2")])
-    await store.put_attachments([attachment_of(EVE, file="file-3", created_at=999)])
+    await store.attachments.put([attachment_of(ANN), attachment_of(ANN, file="file-2")])
+    await store.attachments.put([attachment_of(EVE, file="file-3", created_at=999)])
     first = await leased(store, after="")
     second = await leased(store, after=str(first.stamp["tenant"]))
     third = await leased(store, after=str(second.stamp["tenant"]))
@@ -106,49 +106,49 @@ async def test_tenants_take_turns(store: SqlStateStore) -> None:
 async def test_a_claim_lapses_and_the_next_is_another_attempt_with_another_generation(
     store: SqlStateStore, clock: Clock
 ) -> None:
-    await store.put_attachments([attachment_of(ANN)])
+    await store.attachments.put([attachment_of(ANN)])
     dead = await leased(store, ttl_s=60)
     clock.time += 59
-    early = await store.lease_attachment(ttl_s=60, after="")
+    early = await store.leases.take(ttl_s=60, after="")
     clock.time += 1
     heir = await leased(store)
 
     assert (early, heir.attempts, heir.generation != dead.generation) == (None, 2, True)
-    assert await store.renew_lease(dead, ttl_s=60) is False
-    assert await store.finish_attachment(dead, status="completed", chunks=1) is False
-    assert await store.finish_attachment(heir, status="completed", chunks=2) is True
+    assert await store.leases.renew(dead, ttl_s=60) is False
+    assert await store.leases.finish(dead, status="completed", chunks=1) is False
+    assert await store.leases.finish(heir, status="completed", chunks=2) is True
 
 
 async def test_a_claim_that_is_renewed_does_not_lapse(store: SqlStateStore, clock: Clock) -> None:
-    await store.put_attachments([attachment_of(ANN)])
+    await store.attachments.put([attachment_of(ANN)])
     row = await leased(store, ttl_s=60)
     for _ in range(5):
         clock.time += 50
-        assert await store.renew_lease(row, ttl_s=60)
+        assert await store.leases.renew(row, ttl_s=60)
 
-    assert await store.lease_attachment(ttl_s=60, after="") is None
+    assert await store.leases.take(ttl_s=60, after="") is None
     assert await loose(store, clock) == []
-    assert await store.finish_attachment(row, status="completed")
+    assert await store.leases.finish(row, status="completed")
 
 
 async def test_a_released_claim_is_taken_up_after_its_pause(store: SqlStateStore, clock: Clock) -> None:
-    await store.put_attachments([attachment_of(ANN)])
+    await store.attachments.put([attachment_of(ANN)])
     row = await leased(store)
-    await store.release_lease(row, retry_in_s=30, counted=True)
-    early = await store.lease_attachment(ttl_s=60, after="")
+    await store.leases.release(row, retry_in_s=30, counted=True)
+    early = await store.leases.take(ttl_s=60, after="")
     clock.time += 30
     again = await leased(store)
-    await store.release_lease(again, retry_in_s=0, counted=False)
+    await store.leases.release(again, retry_in_s=0, counted=False)
 
     assert (early, again.attempts, (await leased(store)).attempts) == (None, 2, 2)
 
 
 async def test_all_claims_are_let_go_of_at_once(store: SqlStateStore) -> None:
-    await store.put_attachments([attachment_of(ANN), attachment_of(ANN, file="file-2")])
+    await store.attachments.put([attachment_of(ANN), attachment_of(ANN, file="file-2")])
     await leased(store)
     await leased(store)
 
-    assert await store.release_leases() == 2
+    assert await store.leases.release_all() == 2
     assert (await leased(store)).attempts == 2
 
 
@@ -157,15 +157,15 @@ async def test_workers_of_several_gateways_never_hold_the_same_attachment(url: s
         SqlStateStore.open(url, deadline_s=PATIENT_SECONDS) as one,
         SqlStateStore.open(url, deadline_s=PATIENT_SECONDS) as other,
     ):
-        await one.add_store(store_of(ANN))
+        await one.vector_stores.add(store_of(ANN))
         names = [f"file-{number:03d}" for number in range(40)]
         for name in names:
-            await one.add_file(file_of(ANN, name))
-        await one.put_attachments([attachment_of(ANN, file=name) for name in names])
+            await one.files.add(file_of(ANN, name))
+        await one.attachments.put([attachment_of(ANN, file=name) for name in names])
         held: list[str] = []
 
         async def work(state: SqlStateStore) -> None:
-            while (row := await state.lease_attachment(ttl_s=60, after="")) is not None:
+            while (row := await state.leases.take(ttl_s=60, after="")) is not None:
                 held.append(row.file_id)
 
         await asyncio.gather(*(work(state) for state in (one, other) for _ in range(4)))
@@ -176,33 +176,33 @@ async def test_workers_of_several_gateways_never_hold_the_same_attachment(url: s
 
 
 async def test_completed_generation_counts_and_is_not_left_over(store: SqlStateStore, clock: Clock) -> None:
-    await store.put_attachments([attachment_of(ANN)])
+    await store.attachments.put([attachment_of(ANN)])
     row = await leased(store)
-    assert await store.finish_attachment(row, status="completed", usage_bytes=9, chunks=3)
-    live = await store.live(ANN, [(STORE, FILE)])
+    assert await store.leases.finish(row, status="completed", usage_bytes=9, chunks=3)
+    live = await store.attachments.live(ANN, [(STORE, FILE)])
 
     assert live[STORE, FILE].generation == row.generation
-    assert await store.attachment(ANN, STORE, FILE) == replace(
+    assert await store.attachments.get(ANN, STORE, FILE) == replace(
         row, status="completed", usage_bytes=9, chunks=3
     )
     assert await loose(store, clock, within=10_000) == []
 
 
 async def test_outcome_is_set_once(store: SqlStateStore) -> None:
-    await store.put_attachments([attachment_of(ANN)])
+    await store.attachments.put([attachment_of(ANN)])
     row = await leased(store)
-    await store.finish_attachment(row, status="failed", error_code="invalid_file", error_message="no text")
+    await store.leases.finish(row, status="failed", error_code="invalid_file", error_message="no text")
 
-    assert await store.finish_attachment(row, status="completed") is False
-    assert await store.attachment(ANN, STORE, FILE) == replace(
+    assert await store.leases.finish(row, status="completed") is False
+    assert await store.attachments.get(ANN, STORE, FILE) == replace(
         row, status="failed", error_code="invalid_file", error_message="no text"
     )
 
 
 async def test_failed_generation_is_left_over_at_once(store: SqlStateStore, clock: Clock) -> None:
-    await store.put_attachments([attachment_of(ANN)])
+    await store.attachments.put([attachment_of(ANN)])
     row = await leased(store)
-    await store.finish_attachment(row, status="failed", error_code="server_error")
+    await store.leases.finish(row, status="failed", error_code="server_error")
 
     assert await loose(store, clock) == [row.generation]
 
@@ -210,7 +210,7 @@ async def test_failed_generation_is_left_over_at_once(store: SqlStateStore, cloc
 async def test_generation_of_a_dead_worker_is_left_over_when_its_writes_must_have_ended(
     store: SqlStateStore, clock: Clock
 ) -> None:
-    await store.put_attachments([attachment_of(ANN)])
+    await store.attachments.put([attachment_of(ANN)])
     row = await leased(store, ttl_s=60)
     before = await loose(store, clock, within=60 + MARGIN - 1)
 
@@ -218,20 +218,24 @@ async def test_generation_of_a_dead_worker_is_left_over_when_its_writes_must_hav
 
 
 async def test_doomed_generation_can_never_count(store: SqlStateStore, clock: Clock) -> None:
-    await store.put_attachments([attachment_of(ANN)])
+    await store.attachments.put([attachment_of(ANN)])
     row = await leased(store, ttl_s=60)
     tombstoned = await loose(store, clock, within=1_000)
-    finished = await store.finish_attachment(row, status="completed", chunks=1)
+    finished = await store.leases.finish(row, status="completed", chunks=1)
 
-    assert (tombstoned, finished, await store.live(ANN, [(STORE, FILE)])) == ([row.generation], False, {})
+    assert (tombstoned, finished, await store.attachments.live(ANN, [(STORE, FILE)])) == (
+        [row.generation],
+        False,
+        {},
+    )
     assert (await leased(store)).attempts == 2
 
 
 ENDS: dict[str, Callable[[SqlStateStore], Awaitable[object]]] = {
-    "detached": lambda store: store.delete_attachment(ANN, STORE, FILE),
-    "file deleted": lambda store: store.delete_file(ANN, FILE),
-    "attached again": lambda store: store.put_attachments([attachment_of(ANN)]),
-    "batch cancelled": lambda store: store.cancel_batch(batch_of(ANN)),
+    "detached": lambda store: store.attachments.delete(ANN, STORE, FILE),
+    "file deleted": lambda store: store.files.delete(ANN, FILE),
+    "attached again": lambda store: store.attachments.put([attachment_of(ANN)]),
+    "batch cancelled": lambda store: store.file_batches.cancel(batch_of(ANN)),
 }
 
 
@@ -239,14 +243,14 @@ ENDS: dict[str, Callable[[SqlStateStore], Awaitable[object]]] = {
 async def test_worker_cannot_complete_what_was_ended_in_the_middle(
     store: SqlStateStore, clock: Clock, end: str
 ) -> None:
-    await store.put_attachments([attachment_of(ANN, batch_id="vsfb_1")], batch=batch_of(ANN))
+    await store.attachments.put([attachment_of(ANN, batch_id="vsfb_1")], batch=batch_of(ANN))
     row = await leased(store)
     await ENDS[end](store)
     not_yet = await loose(store, clock)
 
-    assert await store.renew_lease(row, ttl_s=60) is False
-    assert await store.finish_attachment(row, status="completed", chunks=1) is False
-    assert await store.live(ANN, [(STORE, FILE)]) == {}
+    assert await store.leases.renew(row, ttl_s=60) is False
+    assert await store.leases.finish(row, status="completed", chunks=1) is False
+    assert await store.attachments.live(ANN, [(STORE, FILE)]) == {}
     assert (not_yet, await loose(store, clock)) == ([], [row.generation])
 
 
@@ -254,7 +258,7 @@ async def test_worker_cannot_complete_what_was_ended_in_the_middle(
 async def test_chunks_of_a_completed_attachment_are_left_over_once_it_is(
     store: SqlStateStore, clock: Clock, end: str
 ) -> None:
-    await store.put_attachments([attached_of(ANN)])
+    await store.attachments.put([attached_of(ANN)])
     await ENDS[end](store)
 
     assert await loose(store, clock) == ["acme/file-1/e1"]
@@ -263,11 +267,11 @@ async def test_chunks_of_a_completed_attachment_are_left_over_once_it_is(
 async def test_the_place_of_a_deleted_store_is_left_over_and_forgotten_with_all_that_was_in_it(
     store: SqlStateStore, clock: Clock
 ) -> None:
-    await store.put_attachments([attached_of(ANN)])
-    await store.delete_attachment(ANN, STORE, FILE)
-    await store.delete_store(ANN, STORE)
-    taken = await store.take_orphaned_chunks(limit=10)
-    await store.forget_orphaned_chunks(OrphanedChunks(STORE, FileId(""), ""))
+    await store.attachments.put([attached_of(ANN)])
+    await store.attachments.delete(ANN, STORE, FILE)
+    await store.vector_stores.delete(ANN, STORE)
+    taken = await store.orphaned_chunks.take(limit=10)
+    await store.orphaned_chunks.forget(OrphanedChunks(STORE, FileId(""), ""))
 
     assert set(taken) == {
         OrphanedChunks(STORE, FILE, "acme/file-1/e1"),
@@ -280,37 +284,37 @@ async def test_the_place_of_a_new_store_is_left_over_unless_the_store_is_added(
     store: SqlStateStore, clock: Clock
 ) -> None:
     for name in ("vs_2", "vs_3"):
-        await store.reserve(OrphanedChunks(StoreId(name), FileId(""), ""), ttl_s=600)
-    await store.add_store(store_of(ANN, "vs_2"))
+        await store.orphaned_chunks.reserve(OrphanedChunks(StoreId(name), FileId(""), ""), ttl_s=600)
+    await store.vector_stores.add(store_of(ANN, "vs_2"))
     clock.time += 600
 
-    assert await store.take_orphaned_chunks(limit=10) == [OrphanedChunks(StoreId("vs_3"), FileId(""), "")]
+    assert await store.orphaned_chunks.take(limit=10) == [OrphanedChunks(StoreId("vs_3"), FileId(""), "")]
 
 
 async def test_orphaned_chunks_are_taken_again_until_they_are_forgotten(
     store: SqlStateStore, clock: Clock
 ) -> None:
-    await store.put_attachments([attached_of(ANN)])
-    await store.delete_attachment(ANN, STORE, FILE)
+    await store.attachments.put([attached_of(ANN)])
+    await store.attachments.delete(ANN, STORE, FILE)
     first, second, waiting = (
         await loose(store, clock),
         await loose(store, clock),
-        await store.orphaned_chunks_due(),
+        await store.orphaned_chunks.waiting(),
     )
     third = await loose(store, clock, within=60)
-    await store.forget_orphaned_chunks(OrphanedChunks(STORE, FILE, "acme/file-1/e1"))
+    await store.orphaned_chunks.forget(OrphanedChunks(STORE, FILE, "acme/file-1/e1"))
 
     assert (first, second, waiting, third) == (["acme/file-1/e1"], [], 1, ["acme/file-1/e1"])
-    assert (await store.orphaned_chunks_due(), await loose(store, clock, within=10_000)) == (0, [])
+    assert (await store.orphaned_chunks.waiting(), await loose(store, clock, within=10_000)) == (0, [])
 
 
 async def test_deleting_what_is_left_over_already_leaves_it_once(store: SqlStateStore, clock: Clock) -> None:
-    await store.put_attachments([attachment_of(ANN)])
+    await store.attachments.put([attachment_of(ANN)])
     row = await leased(store)
-    await store.delete_attachment(ANN, STORE, FILE)
-    await store.put_attachments([attachment_of(ANN)])
+    await store.attachments.delete(ANN, STORE, FILE)
+    await store.attachments.put([attachment_of(ANN)])
     again = await leased(store)
-    await store.delete_file(ANN, FILE)
+    await store.files.delete(ANN, FILE)
 
     assert sorted(await loose(store, clock, within=10_000)) == sorted([row.generation, again.generation])
 
@@ -318,20 +322,20 @@ async def test_deleting_what_is_left_over_already_leaves_it_once(store: SqlState
 async def test_what_nobody_knows_of_is_told_from_what_counts_and_what_is_left_over(
     store: SqlStateStore,
 ) -> None:
-    await store.put_attachments([attached_of(ANN), attachment_of(ANN, file="file-2")])
+    await store.attachments.put([attached_of(ANN), attachment_of(ANN, file="file-2")])
     row = await leased(store)
-    unknown = await store.unknown_generations(
+    unknown = await store.orphaned_chunks.unknown_generations(
         STORE, ["acme/file-1/e1", row.generation, "acme/file-1/e0", "acme/file-1"]
     )
-    elsewhere = await store.unknown_generations(StoreId("vs_2"), ["acme/file-1/e1"])
+    elsewhere = await store.orphaned_chunks.unknown_generations(StoreId("vs_2"), ["acme/file-1/e1"])
 
     assert (unknown, elsewhere) == (["acme/file-1", "acme/file-1/e0"], ["acme/file-1/e1"])
 
 
 async def test_stores_of_all_tenants_come_one_after_the_other(store: SqlStateStore) -> None:
-    await store.add_store(store_of(EVE, "vs_2"))
+    await store.vector_stores.add(store_of(EVE, "vs_2"))
 
-    assert [await store.store_beyond(StoreId(name)) for name in ("", "vs_1", "vs_2")] == [
+    assert [await store.vector_stores.next_after(StoreId(name)) for name in ("", "vs_1", "vs_2")] == [
         "vs_1",
         "vs_2",
         None,
@@ -344,9 +348,9 @@ async def test_stores_of_all_tenants_come_one_after_the_other(store: SqlStateSto
 async def test_amended_attachment_changes_stamp_and_generation_at_once(
     store: SqlStateStore, clock: Clock
 ) -> None:
-    await store.put_attachments([attached_of(ANN)])
+    await store.attachments.put([attached_of(ANN)])
     since = attached_of(ANN)
-    await store.reserve(OrphanedChunks(STORE, FILE, "acme/file-1/e2"), ttl_s=600)
+    await store.orphaned_chunks.reserve(OrphanedChunks(STORE, FILE, "acme/file-1/e2"), ttl_s=600)
     row = replace(
         since,
         generation="acme/file-1/e2",
@@ -355,56 +359,60 @@ async def test_amended_attachment_changes_stamp_and_generation_at_once(
         attributes={"n": 1},
     )
 
-    assert await store.amend_attachment(row, expected=since)
-    assert await store.attachment(ANN, STORE, FILE) == row
+    assert await store.attachments.amend(row, expected=since)
+    assert await store.attachments.get(ANN, STORE, FILE) == row
     assert await loose(store, clock, within=10_000) == ["acme/file-1/e1"]
 
 
 @pytest.mark.parametrize("end", ["detached", "file deleted", "attached again", "amended by another"])
 async def test_nothing_is_amended_that_is_not_as_it_was(store: SqlStateStore, clock: Clock, end: str) -> None:
-    await store.put_attachments([attached_of(ANN)])
-    await store.reserve(OrphanedChunks(STORE, FILE, "acme/file-1/e2"), ttl_s=600)
+    await store.attachments.put([attached_of(ANN)])
+    await store.orphaned_chunks.reserve(OrphanedChunks(STORE, FILE, "acme/file-1/e2"), ttl_s=600)
     if end == "amended by another":
-        await store.reserve(OrphanedChunks(STORE, FILE, "acme/file-1/e3"), ttl_s=600)
-        assert await store.amend_attachment(
+        await store.orphaned_chunks.reserve(OrphanedChunks(STORE, FILE, "acme/file-1/e3"), ttl_s=600)
+        assert await store.attachments.amend(
             attached_of(ANN, generation="acme/file-1/e3"), expected=attached_of(ANN)
         )
     else:
         await ENDS[end](store)
-    present = await store.attachment(ANN, STORE, FILE)
+    present = await store.attachments.get(ANN, STORE, FILE)
 
     assert (
-        await store.amend_attachment(attached_of(ANN, generation="acme/file-1/e2"), expected=attached_of(ANN))
+        await store.attachments.amend(
+            attached_of(ANN, generation="acme/file-1/e2"), expected=attached_of(ANN)
+        )
         is False
     )
-    assert await store.attachment(ANN, STORE, FILE) == present
+    assert await store.attachments.get(ANN, STORE, FILE) == present
     assert "acme/file-1/e2" in await loose(store, clock, within=10_000)
 
 
 async def test_a_generation_that_lay_unused_for_too_long_is_not_adopted(
     store: SqlStateStore, clock: Clock
 ) -> None:
-    await store.put_attachments([attached_of(ANN)])
-    await store.reserve(OrphanedChunks(STORE, FILE, "acme/file-1/e2"), ttl_s=600)
+    await store.attachments.put([attached_of(ANN)])
+    await store.orphaned_chunks.reserve(OrphanedChunks(STORE, FILE, "acme/file-1/e2"), ttl_s=600)
     tombstoned = await loose(store, clock, within=600)
 
     assert tombstoned == ["acme/file-1/e2"]
     assert (
-        await store.amend_attachment(attached_of(ANN, generation="acme/file-1/e2"), expected=attached_of(ANN))
+        await store.attachments.amend(
+            attached_of(ANN, generation="acme/file-1/e2"), expected=attached_of(ANN)
+        )
         is False
     )
-    assert await store.attachment(ANN, STORE, FILE) == attached_of(ANN)
+    assert await store.attachments.get(ANN, STORE, FILE) == attached_of(ANN)
 
 
 async def test_attachment_stamped_anew_while_it_is_read_is_read_again(
     store: SqlStateStore, clock: Clock
 ) -> None:
-    await store.put_attachments([attachment_of(ANN)])
+    await store.attachments.put([attachment_of(ANN)])
     row = await leased(store)
     amended = replace(row, generation="", attempts=0, stamp=stamp_of(ANN, teams=["hr"]))
-    assert await store.amend_attachment(amended, expected=row)
+    assert await store.attachments.amend(amended, expected=row)
 
-    assert await store.finish_attachment(row, status="completed") is False
+    assert await store.leases.finish(row, status="completed") is False
     again = await leased(store)
     assert (again.attempts, again.stamp, again.generation != row.generation) == (
         1,
@@ -414,10 +422,10 @@ async def test_attachment_stamped_anew_while_it_is_read_is_read_again(
 
 
 async def test_tenant_owner_and_time_of_an_attachment_are_written_once(store: SqlStateStore) -> None:
-    await store.put_attachments([attached_of(ANN)])
+    await store.attachments.put([attached_of(ANN)])
     row = attached_of(ANN, stamp=stamp_of(replace(ANN, id="zoe")), created_at=5)
-    await store.amend_attachment(row, expected=attached_of(ANN))
-    page = await store.attachments(ANN, STORE, Everything(), Page(), status=None)
+    await store.attachments.amend(row, expected=attached_of(ANN))
+    page = await store.attachments.page(ANN, STORE, Everything(), Page(), status=None)
 
     assert [found.created_at for found in page.rows] == [100]
 
@@ -428,62 +436,74 @@ async def test_tenant_owner_and_time_of_an_attachment_are_written_once(store: Sq
 async def test_a_batch_is_stored_with_all_its_files_or_not_at_all(store: SqlStateStore) -> None:
     rows = [attachment_of(ANN, file=name, batch_id="vsfb_1") for name in ("file-1", "file-2", "file-9")]
     with pytest.raises(NotFound, match="file-9"):
-        await store.put_attachments(rows, batch=batch_of(ANN))
-    none = (await store.file_batch(ANN, STORE, BatchId("vsfb_1")), (await store.totals(ANN, [STORE]))[STORE])
-    await store.put_attachments(rows[:2], batch=batch_of(ANN))
+        await store.attachments.put(rows, batch=batch_of(ANN))
+    none = (
+        await store.file_batches.get(ANN, STORE, BatchId("vsfb_1")),
+        (await store.attachments.totals(ANN, [STORE]))[STORE],
+    )
+    await store.attachments.put(rows[:2], batch=batch_of(ANN))
 
     assert none == (None, Totals())
-    assert await store.file_batch(ANN, STORE, BatchId("vsfb_1")) == batch_of(ANN)
-    assert await store.batch_totals(batch_of(ANN)) == Totals(in_progress=2)
+    assert await store.file_batches.get(ANN, STORE, BatchId("vsfb_1")) == batch_of(ANN)
+    assert await store.file_batches.totals(batch_of(ANN)) == Totals(in_progress=2)
 
 
 async def test_many_files_are_attached_in_one_batch(store: SqlStateStore) -> None:
     names = [f"file-{number:04d}" for number in range(2_000)]
     for name in names:
-        await store.add_file(file_of(ANN, name))
-    await store.put_attachments(
+        await store.files.add(file_of(ANN, name))
+    await store.attachments.put(
         [attachment_of(ANN, file=name, batch_id="vsfb_1") for name in names], batch=batch_of(ANN)
     )
 
-    assert await store.batch_totals(batch_of(ANN)) == Totals(in_progress=2_000)
-    assert len(await store.files_named(ANN, [FileId(name) for name in names])) == 2_000
-    assert len(await store.in_progress_among(ANN, STORE, [FileId(name) for name in names])) == 2_000
+    assert await store.file_batches.totals(batch_of(ANN)) == Totals(in_progress=2_000)
+    assert len(await store.files.named(ANN, [FileId(name) for name in names])) == 2_000
+    assert (
+        len(await store.attachments.in_progress_among(ANN, STORE, [FileId(name) for name in names])) == 2_000
+    )
 
 
 async def test_cancelling_leaves_what_is_completed_and_what_is_of_no_batch_or_another(
     store: SqlStateStore,
 ) -> None:
-    await store.add_file(file_of(ANN, "file-4"))
-    await store.put_attachments([attachment_of(ANN, batch_id="vsfb_1")], batch=batch_of(ANN))
-    await store.put_attachments(
+    await store.files.add(file_of(ANN, "file-4"))
+    await store.attachments.put([attachment_of(ANN, batch_id="vsfb_1")], batch=batch_of(ANN))
+    await store.attachments.put(
         [attachment_of(ANN, file="file-2", batch_id="vsfb_2")], batch=batch_of(ANN, "vsfb_2")
     )
-    await store.put_attachments([attached_of(ANN, file="file-4", batch_id="vsfb_1")])
+    await store.attachments.put([attached_of(ANN, file="file-4", batch_id="vsfb_1")])
 
-    assert await store.batch_stamps(batch_of(ANN)) == [stamp_of(ANN)]
-    assert await store.cancel_batch(batch_of(ANN)) == 1
-    assert await store.batch_totals(batch_of(ANN)) == Totals(completed=1, cancelled=1)
-    assert await store.batch_totals(batch_of(ANN, "vsfb_2")) == Totals(in_progress=1)
-    assert (await store.batch_stamps(batch_of(ANN)), await store.cancel_batch(batch_of(ANN))) == ([], 0)
+    assert await store.file_batches.stamps(batch_of(ANN)) == [stamp_of(ANN)]
+    assert await store.file_batches.cancel(batch_of(ANN)) == 1
+    assert await store.file_batches.totals(batch_of(ANN)) == Totals(completed=1, cancelled=1)
+    assert await store.file_batches.totals(batch_of(ANN, "vsfb_2")) == Totals(in_progress=1)
+    assert (
+        await store.file_batches.stamps(batch_of(ANN)),
+        await store.file_batches.cancel(batch_of(ANN)),
+    ) == ([], 0)
 
 
 async def test_files_of_a_batch_are_listed_alone_with_cursors_of_their_own(store: SqlStateStore) -> None:
-    await store.put_attachments([attachment_of(ANN, batch_id="vsfb_1")], batch=batch_of(ANN))
-    await store.put_attachments([attachment_of(ANN, file="file-2")])
-    page = await store.attachments(ANN, STORE, Everything(), Page(), status=None, batch=BatchId("vsfb_1"))
+    await store.attachments.put([attachment_of(ANN, batch_id="vsfb_1")], batch=batch_of(ANN))
+    await store.attachments.put([attachment_of(ANN, file="file-2")])
+    page = await store.attachments.page(
+        ANN, STORE, Everything(), Page(), status=None, batch=BatchId("vsfb_1")
+    )
 
     assert [row.file_id for row in page.rows] == ["file-1"]
 
 
 async def test_a_batch_is_found_in_its_own_store_and_by_its_own_tenant(store: SqlStateStore) -> None:
-    await store.add_store(store_of(ANN, "vs_2"))
-    await store.put_attachments([attachment_of(ANN, batch_id="vsfb_1")], batch=batch_of(ANN))
+    await store.vector_stores.add(store_of(ANN, "vs_2"))
+    await store.attachments.put([attachment_of(ANN, batch_id="vsfb_1")], batch=batch_of(ANN))
 
-    assert await store.file_batch(ANN, StoreId("vs_2"), BatchId("vsfb_1")) is None
-    assert await store.file_batch(EVE, STORE, BatchId("vsfb_1")) is None
-    assert await store.batch_totals(FileBatch(BatchId("vsfb_1"), STORE, 100, "globex", "eve")) == Totals()
-    await store.delete_store(ANN, STORE)
-    assert await store.file_batch(ANN, STORE, BatchId("vsfb_1")) is None
+    assert await store.file_batches.get(ANN, StoreId("vs_2"), BatchId("vsfb_1")) is None
+    assert await store.file_batches.get(EVE, STORE, BatchId("vsfb_1")) is None
+    assert (
+        await store.file_batches.totals(FileBatch(BatchId("vsfb_1"), STORE, 100, "globex", "eve")) == Totals()
+    )
+    await store.vector_stores.delete(ANN, STORE)
+    assert await store.file_batches.get(ANN, STORE, BatchId("vsfb_1")) is None
 
 
 @pytest.mark.parametrize("rounds", [8])
@@ -494,20 +514,20 @@ async def test_batches_of_the_same_files_at_once_do_not_wait_for_each_other_in_t
         SqlStateStore.open(url, deadline_s=PATIENT_SECONDS) as one,
         SqlStateStore.open(url, deadline_s=PATIENT_SECONDS) as other,
     ):
-        await one.add_store(store_of(ANN))
+        await one.vector_stores.add(store_of(ANN))
         names = [f"file-{number:02d}" for number in range(20)]
         for name in names:
-            await one.add_file(file_of(ANN, name))
+            await one.files.add(file_of(ANN, name))
         for number in range(rounds):
             batches = [batch_of(ANN, f"vsfb_{number}_{place}") for place in range(4)]
             orders = [names, list(reversed(names)), names[10:] + names[:10], names]
             await asyncio.gather(
                 *(
-                    state.put_attachments(
+                    state.attachments.put(
                         [attachment_of(ANN, file=name, batch_id=batch.id) for name in order], batch=batch
                     )
                     for state, batch, order in zip((one, other, one, other), batches, orders, strict=True)
                 )
             )
-        totals = await one.totals(ANN, [STORE])
+        totals = await one.attachments.totals(ANN, [STORE])
     assert totals[STORE] == Totals(in_progress=20)

@@ -49,10 +49,10 @@ async def test_each_source_of_a_long_chain_is_stored_once(store: SqlStateStore, 
     read = NOTHING_READ
     for number in range(40):
         read = read.plus(chunk(5 * number + place) for place in range(5))
-        await store.save_response(
+        await store.responses.save(
             turn(f"resp_{number}", read, previous=f"resp_{number - 1}" if number else None)
         )
-    chain = await store.chain(ANN, ResponseId("resp_39"))
+    chain = await store.responses.chain(ANN, ResponseId("resp_39"))
     assert chain is not None
     lineages, size = kept(url)
 
@@ -62,10 +62,10 @@ async def test_each_source_of_a_long_chain_is_stored_once(store: SqlStateStore, 
 
 
 async def test_chain_that_is_read_goes_on_from_what_is_stored(store: SqlStateStore, url: str) -> None:
-    await store.save_response(turn("resp_1", Lineage.of([chunk(1), FILE])))
-    (first,) = await store.chain(ANN, ResponseId("resp_1")) or []
-    await store.save_response(turn("resp_2", first.items[1].lineage.plus([chunk(2)]), previous="resp_1"))
-    found = await store.response(ANN, ResponseId("resp_2"))
+    await store.responses.save(turn("resp_1", Lineage.of([chunk(1), FILE])))
+    (first,) = await store.responses.chain(ANN, ResponseId("resp_1")) or []
+    await store.responses.save(turn("resp_2", first.items[1].lineage.plus([chunk(2)]), previous="resp_1"))
+    found = await store.responses.get(ANN, ResponseId("resp_2"))
 
     assert found is not None
     assert list(found.items[1].lineage) == [chunk(1), FILE, chunk(2)]
@@ -76,13 +76,13 @@ async def test_response_keeps_what_it_rests_on_when_the_one_before_it_is_deleted
     store: SqlStateStore, url: str
 ) -> None:
     read = Lineage.of([chunk(1)])
-    await store.save_response(turn("resp_1", read))
-    await store.save_response(turn("resp_2", read.plus([chunk(2)]), previous="resp_1"))
-    await store.delete_response(ANN, ResponseId("resp_1"))
-    found = await store.response(ANN, ResponseId("resp_2"))
+    await store.responses.save(turn("resp_1", read))
+    await store.responses.save(turn("resp_2", read.plus([chunk(2)]), previous="resp_1"))
+    await store.responses.delete(ANN, ResponseId("resp_1"))
+    found = await store.responses.get(ANN, ResponseId("resp_2"))
     assert found is not None
     left = kept(url)[0]
-    await store.delete_response(ANN, ResponseId("resp_2"))
+    await store.responses.delete(ANN, ResponseId("resp_2"))
 
     assert list(found.items[1].lineage) == [chunk(1), chunk(2)]
     assert (left, kept(url)[0]) == (2, 0)
@@ -91,24 +91,24 @@ async def test_response_keeps_what_it_rests_on_when_the_one_before_it_is_deleted
 async def test_response_that_goes_on_with_what_was_deleted_meanwhile_is_stored_whole(
     store: SqlStateStore,
 ) -> None:
-    await store.save_response(turn("resp_1", Lineage.of([chunk(1)])))
-    (first,) = await store.chain(ANN, ResponseId("resp_1")) or []
-    await store.delete_response(ANN, ResponseId("resp_1"))
-    await store.save_response(turn("resp_2", first.items[1].lineage.plus([chunk(2)]), previous="resp_1"))
-    found = await store.response(ANN, ResponseId("resp_2"))
+    await store.responses.save(turn("resp_1", Lineage.of([chunk(1)])))
+    (first,) = await store.responses.chain(ANN, ResponseId("resp_1")) or []
+    await store.responses.delete(ANN, ResponseId("resp_1"))
+    await store.responses.save(turn("resp_2", first.items[1].lineage.plus([chunk(2)]), previous="resp_1"))
+    found = await store.responses.get(ANN, ResponseId("resp_2"))
 
     assert found is not None
     assert list(found.items[1].lineage) == [chunk(1), chunk(2)]
 
 
 async def test_item_of_another_thread_brings_what_it_rests_on(store: SqlStateStore) -> None:
-    await store.save_response(turn("resp_1", Lineage.of([chunk(1)])))
-    referred = (await store.items_with_parents(ANN, ["resp_1_1"]))["resp_1_1"].item
+    await store.responses.save(turn("resp_1", Lineage.of([chunk(1)])))
+    referred = (await store.items.with_parents(ANN, ["resp_1_1"]))["resp_1_1"].item
     conversation = conversation_of(ANN)
-    await store.add_conversation(conversation, [referred])
-    await store.delete_response(ANN, ResponseId("resp_1"))
-    (found,) = await store.conversation_items(ANN, conversation.id) or []
-    one = await store.conversation_item(ANN, conversation.id, "resp_1_1")
+    await store.conversations.add(conversation, [referred])
+    await store.responses.delete(ANN, ResponseId("resp_1"))
+    (found,) = await store.conversations.items(ANN, conversation.id) or []
+    one = await store.conversations.item(ANN, conversation.id, "resp_1_1")
 
     assert list(found.lineage) == [chunk(1)]
     assert one == found
@@ -118,44 +118,44 @@ async def test_turns_of_a_conversation_outlive_it_with_all_they_rest_on(
     store: SqlStateStore, url: str
 ) -> None:
     conversation = conversation_of(ANN)
-    await store.add_conversation(conversation, [])
-    await store.lock_conversation(ANN, conversation.id, ResponseId("resp_1"))
-    await store.save_response(turn("resp_1", Lineage.of([chunk(1)]), conversation=conversation.id))
-    (_, item) = await store.conversation_items(ANN, conversation.id) or []
-    await store.delete_conversation(ANN, conversation.id)
-    found = await store.response(ANN, ResponseId("resp_1"))
+    await store.conversations.add(conversation, [])
+    await store.conversations.lock(ANN, conversation.id, ResponseId("resp_1"))
+    await store.responses.save(turn("resp_1", Lineage.of([chunk(1)]), conversation=conversation.id))
+    (_, item) = await store.conversations.items(ANN, conversation.id) or []
+    await store.conversations.delete(ANN, conversation.id)
+    found = await store.responses.get(ANN, ResponseId("resp_1"))
 
     assert found is not None
     assert (list(item.lineage), list(found.items[1].lineage)) == ([chunk(1)], [chunk(1)])
-    await store.delete_response(ANN, ResponseId("resp_1"))
+    await store.responses.delete(ANN, ResponseId("resp_1"))
     assert kept(url)[0] == 0
 
 
 async def test_lineage_that_is_lost_is_never_taken_for_none(store: SqlStateStore, url: str) -> None:
     read = Lineage.of([chunk(1)])
-    await store.save_response(turn("resp_1", read.plus([chunk(2)])))
+    await store.responses.save(turn("resp_1", read.plus([chunk(2)])))
     engine = create_engine(make_url(url))
     with engine.begin() as connection:
         connection.exec_driver_sql(f"DELETE FROM lineages WHERE id = '{read.id}'")
     engine.dispose()
-    found = await store.response(ANN, ResponseId("resp_1"))
+    found = await store.responses.get(ANN, ResponseId("resp_1"))
 
     assert found is not None
     assert [getattr(source, "store_id", None) for source in found.items[1].lineage] == ["", "vs_1"]
 
 
 async def test_log_says_what_was_read_before_each_event(store: SqlStateStore) -> None:
-    await store.save_response(turn("resp_1", NOTHING_READ))
+    await store.responses.save(turn("resp_1", NOTHING_READ))
     events = [
         event_of(0),
         LoggedEvent(event_of(1).event, (chunk(1), FILE)),
         event_of(2),
         LoggedEvent(event_of(3).event, (chunk(2),)),
     ]
-    await store.append_events(ResponseId("resp_1"), events)
-    read = await store.events(ANN, ResponseId("resp_1"), after=0, limit=9)
+    await store.events.append(ResponseId("resp_1"), events)
+    read = await store.events.read(ANN, ResponseId("resp_1"), after=0, limit=9)
     before = [
-        await store.logged_sources(ANN, ResponseId("resp_1"), through=number) for number in (-1, 0, 2, 3)
+        await store.events.sources(ANN, ResponseId("resp_1"), through=number) for number in (-1, 0, 2, 3)
     ]
 
     assert read == events[1:]
@@ -170,8 +170,8 @@ async def test_chain_of_more_items_than_can_be_decided_is_refused(store: SqlStat
             response_of(ANN, f"resp_{number}", previous=f"resp_{number - 1}" if number > 1 else None),
             items=items,
         )
-        await store.save_response(row)
+        await store.responses.save(row)
     with pytest.raises(InvalidRequest) as refused:
-        await store.chain(ANN, ResponseId("resp_2"))
+        await store.responses.chain(ANN, ResponseId("resp_2"))
 
     assert refused.value.code == "conversation_too_long"

@@ -5,6 +5,7 @@ all or nothing, by one gateway only.
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 import subprocess
 import sys
 from pathlib import Path
@@ -109,12 +110,12 @@ async def test_upgraded_database_has_the_very_same_tables_as_a_new_one(old: str)
 async def test_upgraded_database_kept_every_row(old: str) -> None:
     async with SqlStateStore.open(old, deadline_s=PATIENT_SECONDS) as store:
         found = [
-            await store.file(ANN, FILE),
-            await store.store(EVE, STORE),
-            await store.attachment(ANN, STORE, FILE),
-            await store.response(ANN, RESPONSE),
+            await store.files.get(ANN, FILE),
+            await store.vector_stores.get(EVE, STORE),
+            await store.attachments.get(ANN, STORE, FILE),
+            await store.responses.get(ANN, RESPONSE),
         ]
-        activity = await store.store(ANN, STORE)
+        activity = await store.vector_stores.get(ANN, STORE)
     attached = attachment_of(
         ANN,
         status="completed",
@@ -146,10 +147,10 @@ async def test_chunks_that_were_orphaned_or_half_written_before_there_were_gener
     run(old, "INSERT INTO loose_chunks VALUES ('vs_0', '', 5), ('vs_1', 'file-0', 7), ('vs_1', 'file-1', 8)")
     run(old, "UPDATE attachments SET status = 'in_progress'")
     async with SqlStateStore.open(old, deadline_s=PATIENT_SECONDS) as store:
-        await store.put_attachments(
+        await store.attachments.put(
             [attachment_of(ANN)]
         )  # what is attached again is not all orphaned any more
-        taken = await store.take_orphaned_chunks(limit=10)
+        taken = await store.orphaned_chunks.take(limit=10)
 
     assert set(taken) == {
         OrphanedChunks(StoreId("vs_0"), FileId(""), ""),
@@ -172,17 +173,20 @@ async def test_rows_of_an_earlier_version_are_listed_as_they_were_and_before_new
             ),
         )
     async with SqlStateStore.open(old, deadline_s=PATIENT_SECONDS) as store:
-        await store.add_file(file_of(ANN, "file-00", created=50))
-        rows = (await store.files(ANN, Everything(), Page(order="asc"), purpose=None)).rows
+        await store.files.add(file_of(ANN, "file-00", created=50))
+        rows = (await store.files.page(ANN, Everything(), Page(order="asc"), purpose=None)).rows
 
     assert [row.id for row in rows] == ["file-3", "file-0", "file-1", "file-2", "file-00"]
 
 
 async def test_store_of_an_earlier_version_is_in_no_engine_until_it_is_placed(old: str) -> None:
     async with SqlStateStore.open(old, deadline_s=PATIENT_SECONDS) as store:
-        before = await store.engine_of(STORE)
-        placed = [await store.place_stores(engine="main"), await store.place_stores(engine="second")]
-        assert (before, placed, await store.engine_of(STORE)) == (None, [1, 0], "main")
+        before = await store.vector_stores.engine_of(STORE)
+        placed = [
+            await store.vector_stores.place(engine="main"),
+            await store.vector_stores.place(engine="second"),
+        ]
+        assert (before, placed, await store.vector_stores.engine_of(STORE)) == (None, [1, 0], "main")
 
 
 async def test_what_an_earlier_version_left_in_flight_is_nobodys_and_is_ended(old: str) -> None:
@@ -194,12 +198,12 @@ async def test_what_an_earlier_version_left_in_flight_is_nobodys_and_is_ended(ol
         "INSERT INTO idempotency_keys VALUES ('acme', 'ann', 'key', 'f', 'c1', NULL, 1)",
     )
     async with SqlStateStore.open(old, deadline_s=PATIENT_SECONDS) as store:
-        await store.heartbeat(ttl_s=60)
-        ended = await store.end_interrupted(error={"code": "server_error"})
+        await store.membership.heartbeat(ttl_s=60)
+        ended = await store.membership.end_interrupted(error={"code": "server_error"})
         found = [
-            await store.response_status(ANN, RESPONSE),
-            await store.lock_conversation(ANN, ConversationId("conv_1"), ResponseId("resp_2")),
-            await store.claim_key(ANN, "key", fingerprint="f", claim="c2", at=2),
+            await store.responses.status(ANN, RESPONSE),
+            await store.conversations.lock(ANN, ConversationId("conv_1"), ResponseId("resp_2")),
+            await store.idempotency_keys.claim(ANN, "key", fingerprint="f", claim="c2", at=2),
         ]
     assert (ended, found) == (1, ["failed", [], None])
 
@@ -211,21 +215,49 @@ async def test_store_of_an_earlier_version_is_emptied_when_it_expires(old: str) 
     for now in (170 + 86_399, 170 + 86_400):
         # Bound at once
         async with SqlStateStore.open(old, deadline_s=PATIENT_SECONDS, clock=lambda now=now: now) as store:  # type: ignore[misc]
-            told.append(await store.expired_stores(limit=10))
+            told.append(await store.vector_stores.expired(limit=10))
     assert told == [[], [ExpiredStore(STORE, "acme")]]
 
 
 async def test_gateways_that_start_at_once_upgrade_once(old: str) -> None:
     async def start(number: int) -> None:
         async with SqlStateStore.open(old, deadline_s=PATIENT_SECONDS) as store:
-            await store.save_response(response_of(ANN, f"resp_at_once_{number}"))
+            await store.responses.save(response_of(ANN, f"resp_at_once_{number}"))
 
     async with asyncio.TaskGroup() as starting:
         for number in range(4):
             starting.create_task(start(number))
     async with SqlStateStore.open(old, deadline_s=PATIENT_SECONDS) as store:
-        rows = [await store.response(ANN, ResponseId(f"resp_at_once_{number}")) for number in range(4)]
+        rows = [await store.responses.get(ANN, ResponseId(f"resp_at_once_{number}")) for number in range(4)]
     assert (None not in rows, read_schema(old)["revision"]) == (True, [(REVISION,)])
+
+
+OLDER = sorted((Path(__file__).parents[2] / "fixtures" / "databases").glob("*.sql"))
+
+
+@pytest.mark.parametrize("dump", OLDER, ids=[dump.stem for dump in OLDER])
+async def test_database_that_an_earlier_version_wrote_keeps_every_row_and_gets_the_tables_of_a_new_one(
+    tmp_path: Path, dump: Path
+) -> None:
+    url = f"sqlite:///{tmp_path / 'state.db'}"
+    connection = sqlite3.connect(tmp_path / "state.db")
+    connection.executescript(dump.read_text())
+    tables = [name for (name,) in connection.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")]
+    before = {table: count for table in tables if (count := _rows_in(connection, table))}
+    connection.close()
+    async with SqlStateStore.open(url, deadline_s=PATIENT_SECONDS):
+        pass
+    connection = sqlite3.connect(tmp_path / "state.db")
+    after = {table: _rows_in(connection, table) for table in before}
+    connection.close()
+
+    assert {"files", "attachments", "responses", "response_events", "conversations", "prompts"} <= set(before)
+    assert after == before
+    assert read_schema(url) == new_schema(url)
+
+
+def _rows_in(connection: sqlite3.Connection, table: str) -> int:
+    return int(connection.execute(f"SELECT count(*) FROM {table}").fetchone()[0])
 
 
 _WAITING = (

@@ -42,7 +42,7 @@ from tests.adapters.state.samples import ANN, response_of
 async def main():
     async with SqlStateStore.open(sys.argv[1], deadline_s=60) as store:
         for number in itertools.count():
-            await store.save_response(response_of(ANN, f"resp_{number}", items=20))
+            await store.responses.save(response_of(ANN, f"resp_{number}", items=20))
             print(number, flush=True)
 
 asyncio.run(main())
@@ -60,13 +60,13 @@ def change(url: str, statement: str) -> None:
 async def test_gateways_that_start_at_once_make_the_tables_once(postgres_url: str) -> None:
     async def start(number: int) -> None:
         async with SqlStateStore.open(postgres_url, deadline_s=PATIENT_SECONDS) as store:
-            await store.save_response(response_of(ANN, f"resp_{number}"))
+            await store.responses.save(response_of(ANN, f"resp_{number}"))
 
     async with asyncio.TaskGroup() as starting:
         for number in range(5):
             starting.create_task(start(number))
     async with SqlStateStore.open(postgres_url, deadline_s=PATIENT_SECONDS) as store:
-        assert len((await store.responses(ANN, Everything(), Page())).rows) == 5
+        assert len((await store.responses.page(ANN, Everything(), Page())).rows) == 5
 
 
 @pytest.mark.parametrize(
@@ -123,14 +123,14 @@ async def test_first_uses_by_a_tenant_at_once_are_recorded_once(postgres_url: st
     ):
         for round_number in range(5):
             name = f"vs_{round_number}"
-            await one.add_store(store_of(ANN, name, shared=True))
+            await one.vector_stores.add(store_of(ANN, name, shared=True))
             await asyncio.gather(
                 *(
-                    (one, other)[number % 2].touch_store(EVE, StoreId(name), at=200 + number)
+                    (one, other)[number % 2].vector_stores.touch(EVE, StoreId(name), at=200 + number)
                     for number in range(10)
                 )
             )
-        seen = [await one.store(EVE, StoreId(f"vs_{number}")) for number in range(5)]
+        seen = [await one.vector_stores.get(EVE, StoreId(f"vs_{number}")) for number in range(5)]
     assert [row.last_active_at for row in seen if row is not None] == [209] * 5
 
 
@@ -139,12 +139,12 @@ async def test_one_file_attached_many_times_at_once_is_attached_once(postgres_ur
         SqlStateStore.open(postgres_url, deadline_s=PATIENT_SECONDS) as one,
         SqlStateStore.open(postgres_url, deadline_s=PATIENT_SECONDS) as other,
     ):
-        await one.add_file(file_of(ANN))
-        await one.add_store(store_of(ANN))
+        await one.files.add(file_of(ANN))
+        await one.vector_stores.add(store_of(ANN))
         await asyncio.gather(
-            *((one, other)[number % 2].put_attachments([attachment_of(ANN)]) for number in range(20))
+            *((one, other)[number % 2].attachments.put([attachment_of(ANN)]) for number in range(20))
         )
-        totals = await one.totals(ANN, [STORE])
+        totals = await one.attachments.totals(ANN, [STORE])
     assert totals[STORE].in_progress == 1
 
 
@@ -153,7 +153,7 @@ async def test_file_deleted_while_it_is_attached_leaves_no_attachment_that_was_n
 ) -> None:
     async def attach(store: SqlStateStore, name: str) -> str | None:
         try:
-            await store.put_attachments([attachment_of(ANN, name)])
+            await store.attachments.put([attachment_of(ANN, name)])
         except NotFound:
             return None
         return name
@@ -164,15 +164,15 @@ async def test_file_deleted_while_it_is_attached_leaves_no_attachment_that_was_n
     ):
         names = [f"vs_{number}" for number in range(8)]
         for name in names:
-            await one.add_store(store_of(ANN, name))
+            await one.vector_stores.add(store_of(ANN, name))
         outcomes = []
         for _ in range(5):
-            await one.add_file(file_of(ANN))
+            await one.files.add(file_of(ANN))
             *attached, deleted = await asyncio.gather(
-                *(attach(other, name) for name in names), one.delete_file(ANN, FILE)
+                *(attach(other, name) for name in names), one.files.delete(ANN, FILE)
             )
             outcomes.append(set(deleted or []) == {name for name in attached if name is not None})
-        left = await one.lease_attachment(ttl_s=60, after="")
+        left = await one.leases.take(ttl_s=60, after="")
     assert (outcomes, left) == ([True] * 5, None)
 
 
@@ -183,21 +183,21 @@ async def test_new_responses_saved_at_once_under_one_id_are_each_whole(postgres_
         SqlStateStore.open(postgres_url, deadline_s=PATIENT_SECONDS, gateway=gateway) as other,
     ):
         await asyncio.gather(
-            *(store.responses(ANN, Everything(), Page()) for store in (one, other) for _ in range(8))
+            *(store.responses.page(ANN, Everything(), Page()) for store in (one, other) for _ in range(8))
         )
         rows = [response_of(ANN, items=3 + number % 3, text=f"version {number}") for number in range(16)]
         await asyncio.gather(
-            *((one, other)[number % 2].save_response(row) for number, row in enumerate(rows))
+            *((one, other)[number % 2].responses.save(row) for number, row in enumerate(rows))
         )
-        assert await one.response(ANN, RESPONSE) in rows
+        assert await one.responses.get(ANN, RESPONSE) in rows
 
 
 async def test_response_id_of_another_tenant_is_refused_and_nothing_of_it_changed(postgres_url: str) -> None:
     async with SqlStateStore.open(postgres_url, deadline_s=PATIENT_SECONDS) as store:
-        await store.save_response(response_of(ANN))
+        await store.responses.save(response_of(ANN))
         with pytest.raises(StateUnavailable):
-            await store.save_response(response_of(EVE))
-        assert (await store.response(ANN, RESPONSE), await store.response(EVE, RESPONSE)) == (
+            await store.responses.save(response_of(EVE))
+        assert (await store.responses.get(ANN, RESPONSE), await store.responses.get(EVE, RESPONSE)) == (
             response_of(ANN),
             None,
         )
@@ -216,7 +216,7 @@ async def test_a_read_sees_one_state_though_another_writes_meanwhile(postgres_ur
         counted = select(func.count()).select_from(files)
         async with store._database.reading() as connection:
             before = await connection.scalar(counted)
-            await store.add_file(file_of(ANN))
+            await store.files.add(file_of(ANN))
             after = await connection.scalar(counted)
         async with store._database.reading() as connection:
             assert (before, after, await connection.scalar(counted)) == (0, 0, 1)
@@ -230,7 +230,7 @@ async def test_server_that_ended_all_connections_is_not_noticed(
 ) -> None:
     async with SqlStateStore.open(postgres_url, deadline_s=PATIENT_SECONDS) as store:
         await asyncio.gather(
-            *(store.save_response(response_of(ANN, f"resp_{number}")) for number in range(8))
+            *(store.responses.save(response_of(ANN, f"resp_{number}")) for number in range(8))
         )
         name = sql.Literal(postgres_url.rpartition("/")[2])
         others = sql.SQL(
@@ -239,7 +239,7 @@ async def test_server_that_ended_all_connections_is_not_noticed(
         )
         ended = postgres.execute(others.format(name))
         read = await asyncio.gather(
-            *(store.response(ANN, ResponseId(f"resp_{number}")) for number in range(8))
+            *(store.responses.get(ANN, ResponseId(f"resp_{number}")) for number in range(8))
         )
     assert (len(ended) > 1, read) == (True, [response_of(ANN, f"resp_{number}") for number in range(8)])
 
@@ -253,19 +253,19 @@ async def test_broken_network_is_unavailable_in_time_and_mended_without_a_restar
         Link(postgres.port) as link,
         SqlStateStore.open(through.format(link.port), deadline_s=PATIENT_SECONDS) as store,
     ):
-        await store.save_response(response_of(ANN))
+        await store.responses.save(response_of(ANN))
         hasty = waiting(store, 0.4)
         link.become("swallow" if fault == "swallow" else "cut")
         refused = await asyncio.gather(
-            hasty.response(ANN, RESPONSE),
-            hasty.save_response(response_of(ANN, "resp_2")),
-            hasty.responses(ANN, Everything(), Page()),
-            hasty.delete_response(ANN, RESPONSE),
+            hasty.responses.get(ANN, RESPONSE),
+            hasty.responses.save(response_of(ANN, "resp_2")),
+            hasty.responses.page(ANN, Everything(), Page()),
+            hasty.responses.delete(ANN, RESPONSE),
             hasty.check(),
             return_exceptions=True,
         )
         link.become("pass")
-        rows = await store.responses(BOB, Everything(), Page())
+        rows = await store.responses.page(BOB, Everything(), Page())
     details = {one.detail for one in refused if isinstance(one, StateUnavailable)}
     assert ([type(one) for one in refused], [row.id for row in rows.rows]) == (
         [StateUnavailable] * 5,
@@ -276,14 +276,14 @@ async def test_broken_network_is_unavailable_in_time_and_mended_without_a_restar
 
 async def test_write_that_waits_for_a_lock_ends_in_time_and_reads_go_on(postgres_url: str) -> None:
     async with SqlStateStore.open(postgres_url, deadline_s=PATIENT_SECONDS) as store:
-        await store.save_response(response_of(ANN))
+        await store.responses.save(response_of(ANN))
         with psycopg.connect(postgres_url.replace("+psycopg", "")) as other:
             other.execute("SELECT * FROM responses FOR UPDATE")
             with pytest.raises(StateUnavailable) as refusal:
-                await waiting(store, 0.5).save_response(response_of(ANN, text="later"))
-            read = await store.response(ANN, RESPONSE)
-        await store.save_response(response_of(ANN, text="later"))
-        after = await store.response(ANN, RESPONSE)
+                await waiting(store, 0.5).responses.save(response_of(ANN, text="later"))
+            read = await store.responses.get(ANN, RESPONSE)
+        await store.responses.save(response_of(ANN, text="later"))
+        after = await store.responses.get(ANN, RESPONSE)
     assert (refusal.value.detail, read, after) == (
         "no answer within 0.5 s",
         response_of(ANN),
@@ -296,21 +296,23 @@ async def test_cancelled_save_is_all_or_nothing_and_every_connection_is_given_ba
         for number in range(30):
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(0.0005 * number):
-                    await store.save_response(response_of(ANN, f"resp_{number}", items=200, text="x" * 2_000))
-        listed = (await store.responses(ANN, Everything(), Page(limit=100))).rows
+                    await store.responses.save(
+                        response_of(ANN, f"resp_{number}", items=200, text="x" * 2_000)
+                    )
+        listed = (await store.responses.page(ANN, Everything(), Page(limit=100))).rows
         whole = [
-            await store.response(ANN, row.id) == response_of(ANN, row.id, items=200, text="x" * 2_000)
+            await store.responses.get(ANN, row.id) == response_of(ANN, row.id, items=200, text="x" * 2_000)
             for row in listed
         ]
-        at_once = await asyncio.gather(*(store.responses(BOB, Everything(), Page()) for _ in range(20)))
+        at_once = await asyncio.gather(*(store.responses.page(BOB, Everything(), Page()) for _ in range(20)))
     assert (all(whole), len(at_once)) == (True, 20)
 
 
 async def test_failure_says_nothing_of_the_rows(postgres_url: str) -> None:
     async with SqlStateStore.open(postgres_url, deadline_s=PATIENT_SECONDS) as store:
-        await store.add_file(file_of(ANN))
+        await store.files.add(file_of(ANN))
         with pytest.raises(StateUnavailable) as refusal:
-            await store.add_file(file_of(ANN))
+            await store.files.add(file_of(ANN))
     assert refusal.value.detail == "UniqueViolation (23505)"
 
 
@@ -332,8 +334,8 @@ async def test_response_is_there_whole_after_the_process_was_killed(postgres_url
         process.kill()
         acknowledged = 25 + len(process.stdout.read().split())
     async with SqlStateStore.open(postgres_url, deadline_s=PATIENT_SECONDS) as store:
-        listed = (await store.responses(ANN, Everything(), Page(limit=10_000))).rows
-        rows = [await store.response(ANN, row.id) for row in listed]
+        listed = (await store.responses.page(ANN, Everything(), Page(limit=10_000))).rows
+        rows = [await store.responses.get(ANN, row.id) for row in listed]
     whole = [row for row in rows if row is not None and row == response_of(ANN, row.id, items=20)]
     kept = {f"resp_{number}" for number in range(acknowledged)} <= {row.id for row in whole}
     assert (kept, len(whole)) == (True, len(listed))

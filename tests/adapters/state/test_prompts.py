@@ -15,9 +15,8 @@ from tests.adapters.state.samples import ANN, BOB, EVE, PATIENT_SECONDS, prompt_
 from regate_adapters.state.store import SqlStateStore
 from regate_orchestrator.errors import InvalidRequest
 from regate_orchestrator.filters.expression import Compare, Matching, Not, Overlaps, Text, any_of
-from regate_orchestrator.ports import Rows
 from regate_orchestrator.principal import Principal
-from regate_orchestrator.rows import Page, PromptVersion
+from regate_orchestrator.rows import Page, PromptVersion, Rows
 from regate_orchestrator.values import PromptId
 
 PROMPT, OTHER = PromptId("pmpt_1"), PromptId("pmpt_2")
@@ -30,7 +29,7 @@ async def stores(url: str) -> AsyncIterator[tuple[SqlStateStore, SqlStateStore]]
         SqlStateStore.open(url, deadline_s=PATIENT_SECONDS) as one,
         SqlStateStore.open(url, deadline_s=PATIENT_SECONDS) as other,
     ):
-        await one.add_prompt(prompt_of(ANN), version_of(ANN))
+        await one.prompts.add(prompt_of(ANN), version_of(ANN))
         yield one, other
 
 
@@ -42,15 +41,15 @@ def store(stores: tuple[SqlStateStore, SqlStateStore]) -> SqlStateStore:
 async def add_version(
     store: SqlStateStore, who: Principal = BOB, *, text: str = "Hi.", prompt: PromptId = PROMPT
 ) -> PromptVersion | None:
-    return await store.add_prompt_version(
+    return await store.prompts.add_version(
         who, prompt, template={"instructions": text}, variables=("a", "b"), created_at=200
     )
 
 
 async def test_prompt_comes_back_as_stored(store: SqlStateStore) -> None:
     row = prompt_of(ANN, "pmpt_2", title="Größe {{x}} '; DROP TABLE prompts; --", labels=["é"], level=3)
-    await store.add_prompt(row, version_of(ANN, "pmpt_2"))
-    assert (await store.prompt(BOB, OTHER), await store.prompt_version(BOB, OTHER, 1)) == (
+    await store.prompts.add(row, version_of(ANN, "pmpt_2"))
+    assert (await store.prompts.get(BOB, OTHER), await store.prompts.version(BOB, OTHER, 1)) == (
         row,
         version_of(ANN, "pmpt_2"),
     )
@@ -61,10 +60,14 @@ async def test_name_that_no_database_holds_is_the_callers_fault_and_stores_nothi
     store: SqlStateStore, name: str
 ) -> None:
     with pytest.raises(InvalidRequest) as refusal:
-        await store.add_prompt(prompt_of(ANN, "pmpt_2", title=name), version_of(ANN, "pmpt_2"))
+        await store.prompts.add(prompt_of(ANN, "pmpt_2", title=name), version_of(ANN, "pmpt_2"))
     with pytest.raises(InvalidRequest):
-        await store.update_prompt(ANN, PROMPT, name=name, default_version=None)
-    assert (refusal.value.param, await store.prompt(ANN, OTHER), await store.prompt(ANN, PROMPT)) == (
+        await store.prompts.update(ANN, PROMPT, name=name, default_version=None)
+    assert (
+        refusal.value.param,
+        await store.prompts.get(ANN, OTHER),
+        await store.prompts.get(ANN, PROMPT),
+    ) == (
         "name",
         None,
         prompt_of(ANN),
@@ -73,53 +76,53 @@ async def test_name_that_no_database_holds_is_the_callers_fault_and_stores_nothi
 
 async def test_versions_are_numbered_in_turn_and_none_is_changed(store: SqlStateStore) -> None:
     added = [await add_version(store, text="Second"), await add_version(store, ANN, text="Third")]
-    kept = [await store.prompt_version(ANN, PROMPT, number) for number in (1, 2, 3, 4, 0, -1)]
+    kept = [await store.prompts.version(ANN, PROMPT, number) for number in (1, 2, 3, 4, 0, -1)]
     assert kept == [version_of(ANN), *added, None, None, None]
     assert [(one.version, one.created_by) for one in added if one is not None] == [(2, "bob"), (3, "ann")]
 
 
 async def test_new_version_is_not_the_default_until_it_is_made_so(store: SqlStateStore) -> None:
     await add_version(store)
-    before = await store.prompt(ANN, PROMPT)
-    after = await store.update_prompt(ANN, PROMPT, name=None, default_version=2)
+    before = await store.prompts.get(ANN, PROMPT)
+    after = await store.prompts.update(ANN, PROMPT, name=None, default_version=2)
     assert (before, after) == (
         replace(prompt_of(ANN), latest_version=2),
         replace(prompt_of(ANN), latest_version=2, default_version=2),
     )
-    assert await store.prompt(ANN, PROMPT) == after
+    assert await store.prompts.get(ANN, PROMPT) == after
 
 
 async def test_change_of_the_name_changes_nothing_else(store: SqlStateStore) -> None:
-    changed = await store.update_prompt(BOB, PROMPT, name="Other", default_version=None)
-    assert (changed, await store.prompt(ANN, PROMPT)) == (replace(prompt_of(ANN), name="Other"),) * 2
+    changed = await store.prompts.update(BOB, PROMPT, name="Other", default_version=None)
+    assert (changed, await store.prompts.get(ANN, PROMPT)) == (replace(prompt_of(ANN), name="Other"),) * 2
 
 
 @pytest.mark.parametrize("version", [2, 0, -1, 2**31 - 1])
 async def test_version_that_there_is_not_cannot_be_the_default(store: SqlStateStore, version: int) -> None:
     with pytest.raises(InvalidRequest) as refusal:
-        await store.update_prompt(ANN, PROMPT, name="Other", default_version=version)
-    assert (refusal.value.param, await store.prompt(ANN, PROMPT)) == ("default_version", prompt_of(ANN))
+        await store.prompts.update(ANN, PROMPT, name="Other", default_version=version)
+    assert (refusal.value.param, await store.prompts.get(ANN, PROMPT)) == ("default_version", prompt_of(ANN))
 
 
 async def test_versions_added_at_once_each_get_a_number(stores: tuple[SqlStateStore, SqlStateStore]) -> None:
     added = await asyncio.gather(*(add_version(stores[number % 2], text=str(number)) for number in range(12)))
     numbers = sorted(one.version for one in added if one is not None)
-    row = await stores[0].prompt(ANN, PROMPT)
+    row = await stores[0].prompts.get(ANN, PROMPT)
     assert (numbers, row and row.latest_version) == (list(range(2, 14)), 13)
     assert [
-        await stores[1].prompt_version(ANN, PROMPT, one.version) for one in added if one is not None
+        await stores[1].prompts.version(ANN, PROMPT, one.version) for one in added if one is not None
     ] == added
 
 
 async def test_deleted_prompt_takes_its_versions_along(store: SqlStateStore) -> None:
     await add_version(store)
-    deleted = [await store.delete_prompt(ANN, PROMPT), await store.delete_prompt(ANN, PROMPT)]
+    deleted = [await store.prompts.delete(ANN, PROMPT), await store.prompts.delete(ANN, PROMPT)]
     left = [
-        await store.prompt(ANN, PROMPT),
-        await store.prompt_version(ANN, PROMPT, 1),
+        await store.prompts.get(ANN, PROMPT),
+        await store.prompts.version(ANN, PROMPT, 1),
         await add_version(store),
     ]
-    assert (deleted, left, await store.prompt_versions(ANN, PROMPT, Page())) == (
+    assert (deleted, left, await store.prompts.versions(ANN, PROMPT, Page())) == (
         [True, False],
         [None] * 3,
         Rows((), has_more=False),
@@ -128,12 +131,12 @@ async def test_deleted_prompt_takes_its_versions_along(store: SqlStateStore) -> 
 
 async def test_foreign_caller_changes_nothing(store: SqlStateStore) -> None:
     tried = [
-        await store.delete_prompt(EVE, PROMPT),
-        await store.update_prompt(EVE, PROMPT, name="Mine", default_version=1),
+        await store.prompts.delete(EVE, PROMPT),
+        await store.prompts.update(EVE, PROMPT, name="Mine", default_version=1),
         await add_version(store, EVE),
-        await store.prompt_version(EVE, PROMPT, 1),
+        await store.prompts.version(EVE, PROMPT, 1),
     ]
-    assert (tried, await store.prompt(ANN, PROMPT), await store.prompt_version(ANN, PROMPT, 1)) == (
+    assert (tried, await store.prompts.get(ANN, PROMPT), await store.prompts.version(ANN, PROMPT, 1)) == (
         [False, None, None, None],
         prompt_of(ANN),
         version_of(ANN),
@@ -142,13 +145,13 @@ async def test_foreign_caller_changes_nothing(store: SqlStateStore) -> None:
 
 @pytest.mark.parametrize("order", ["asc", "desc"])
 async def test_versions_are_listed_by_number_not_by_text(store: SqlStateStore, order: Any) -> None:
-    await store.add_prompt(prompt_of(ANN, "pmpt_2"), version_of(ANN, "pmpt_2"))
+    await store.prompts.add(prompt_of(ANN, "pmpt_2"), version_of(ANN, "pmpt_2"))
     for _ in range(11):
         await add_version(store)
         await add_version(store, prompt=OTHER)
     seen, after, more = [], None, True
     while more:
-        rows = await store.prompt_versions(BOB, PROMPT, Page(limit=5, order=order, after=after))
+        rows = await store.prompts.versions(BOB, PROMPT, Page(limit=5, order=order, after=after))
         seen += [(row.prompt_id, row.version) for row in rows.rows]
         after, more = str(seen[-1][1]), rows.has_more
     wanted = [(PROMPT, number) for number in range(1, 13)]
@@ -157,19 +160,19 @@ async def test_versions_are_listed_by_number_not_by_text(store: SqlStateStore, o
 
 @pytest.mark.parametrize("cursor", ["2", "01", "one", "", "\x00", "1.0", "-1", "99999999999999999999"])
 async def test_cursor_that_is_no_version_is_refused(store: SqlStateStore, cursor: str) -> None:
-    await store.prompt_versions(ANN, PROMPT, Page(after="1"))
+    await store.prompts.versions(ANN, PROMPT, Page(after="1"))
     with pytest.raises(InvalidRequest) as refusal:
-        await store.prompt_versions(ANN, PROMPT, Page(after=cursor))
+        await store.prompts.versions(ANN, PROMPT, Page(after=cursor))
     assert refusal.value.message == "'after' must be the id of an object in this list."
 
 
 async def test_versions_of_another_tenant_give_no_cursor(store: SqlStateStore) -> None:
     with pytest.raises(InvalidRequest):
-        await store.prompt_versions(EVE, PROMPT, Page(after="1"))
+        await store.prompts.versions(EVE, PROMPT, Page(after="1"))
 
 
 async def test_prompts_are_permitted_by_what_the_prompt_rule_sees(store: SqlStateStore) -> None:
-    await store.add_prompt(
+    await store.prompts.add(
         prompt_of(ANN, "pmpt_2", title="Farewell", teams=["legal"], level=2), version_of(ANN, "pmpt_2")
     )
     seen = []
@@ -181,5 +184,5 @@ async def test_prompts_are_permitted_by_what_the_prompt_rule_sees(store: SqlStat
         Compare("le", ("level",), 0),
         Compare("eq", ("default_version",), 1),
     ):
-        seen.append([row.id for row in (await store.prompts(ANN, Matching(expression), Page())).rows])
+        seen.append([row.id for row in (await store.prompts.page(ANN, Matching(expression), Page())).rows])
     assert seen == [["pmpt_2"], ["pmpt_1"], ["pmpt_1"], ["pmpt_2"], ["pmpt_1"], []]

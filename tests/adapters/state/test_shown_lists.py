@@ -118,23 +118,23 @@ def list_of(kind: str, state: SqlStateStore) -> tuple[Listed[Any], Reading[Any]]
     match kind:
         case "stores":
             listed = Listed(LISTED_STORES, name=lambda row: row.id, view=described("store", "name"))
-            return listed, partial(state.stores, ANN)
+            return listed, partial(state.vector_stores.page, ANN)
         case "files":
             listed = Listed(
                 LISTED_FILES, name=lambda row: row.id, view=described("file", "filename", "purpose")
             )
-            return listed, partial(state.files, ANN, purpose=None)
+            return listed, partial(state.files.page, ANN, purpose=None)
         case "prompts":
             listed = Listed(LISTED_PROMPTS, name=lambda row: row.id, view=described("prompt", "name"))
-            return listed, partial(state.prompts, ANN)
+            return listed, partial(state.prompts.page, ANN)
         case "responses":
             return Listed(LISTED_RESPONSES, name=lambda row: row.id, view=ResponseRow.view), partial(
-                state.responses, ANN
+                state.responses.page, ANN
             )
         case _:
             view = {**STORE.stamp, "id": STORE.id, "name": STORE.name}
             listed = Listed(CHUNKS, name=lambda row: row.file_id, view=lambda row: row.stamp, store=view)
-            return listed, partial(state.attachments, ANN, StoreId(STORE.id), status=None)
+            return listed, partial(state.attachments.page, ANN, StoreId(STORE.id), status=None)
 
 
 async def fill(state: SqlStateStore, kind: str) -> list[str]:
@@ -173,14 +173,14 @@ async def fill(state: SqlStateStore, kind: str) -> list[str]:
     async with state._database.writing() as connection:
         await connection.execute(insert(table), rows)
     if kind == "attachments":
-        await state.add_store(STORE)
+        await state.vector_stores.add(STORE)
         stamps = [
             {**stamp_of(who, **sharing), "legal_hold": False, "embargo_until": 0, "labels": []}
             for who in owners
         ]
         made_at = [row["created_at"] for row in rows]
         attached = zip(about, stamps, made_at, strict=True)
-        await state.put_attachments(
+        await state.attachments.put(
             [
                 attachment_of(BOB, STORE.id, name, stamp=stamp, created_at=at)
                 for (_, name), stamp, at in attached

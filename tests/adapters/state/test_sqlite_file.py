@@ -33,7 +33,7 @@ from tests.adapters.state.samples import ANN, response_of
 async def main():
     async with SqlStateStore.open(sys.argv[1], deadline_s=60) as store:
         for number in itertools.count():
-            await store.save_response(response_of(ANN, f"resp_{number}", items=20))
+            await store.responses.save(response_of(ANN, f"resp_{number}", items=20))
             print(number, flush=True)
 
 asyncio.run(main())
@@ -70,7 +70,7 @@ async def test_database_is_readable_by_its_user_alone(tmp_path: Path) -> None:
     path = tmp_path / "state.db"
     path.touch(mode=0o644)
     async with SqlStateStore.open(url_of(path), deadline_s=PATIENT_SECONDS) as store:
-        await store.save_response(response_of(ANN))
+        await store.responses.save(response_of(ANN))
         modes = {file.name: stat.S_IMODE(file.stat().st_mode) for file in tmp_path.iterdir()}
     assert modes == {"state.db": 0o600, "state.db-wal": 0o600, "state.db-shm": 0o600}
 
@@ -78,9 +78,9 @@ async def test_database_is_readable_by_its_user_alone(tmp_path: Path) -> None:
 async def test_database_goes_on_where_it_ended(tmp_path: Path) -> None:
     path = tmp_path / "state.db"
     async with SqlStateStore.open(url_of(path), deadline_s=PATIENT_SECONDS) as store:
-        await store.save_response(response_of(ANN))
+        await store.responses.save(response_of(ANN))
     async with SqlStateStore.open(url_of(path), deadline_s=PATIENT_SECONDS) as store:
-        assert await store.response(ANN, ResponseId("resp_1")) == response_of(ANN)
+        assert await store.responses.get(ANN, ResponseId("resp_1")) == response_of(ANN)
 
 
 def change(path: Path, statement: str) -> None:
@@ -146,13 +146,13 @@ async def test_locked_database_refuses_writes_in_time_and_goes_on_reading(tmp_pa
     path = tmp_path / "state.db"
     async with SqlStateStore.open(url_of(path), deadline_s=0.5) as hasty:
         store = waiting(hasty, PATIENT_SECONDS)
-        await store.save_response(response_of(ANN))
+        await store.responses.save(response_of(ANN))
         with locked(path):
             with pytest.raises(StateUnavailable):
-                await hasty.save_response(response_of(ANN, "resp_2"))
-            read = await store.response(ANN, ResponseId("resp_1"))
-        await store.save_response(response_of(ANN, "resp_2"))
-        assert (read, await store.response(ANN, ResponseId("resp_2"))) == (
+                await hasty.responses.save(response_of(ANN, "resp_2"))
+            read = await store.responses.get(ANN, ResponseId("resp_1"))
+        await store.responses.save(response_of(ANN, "resp_2"))
+        assert (read, await store.responses.get(ANN, ResponseId("resp_2"))) == (
             response_of(ANN),
             response_of(ANN, "resp_2"),
         )
@@ -165,11 +165,11 @@ async def test_write_that_is_cancelled_lets_the_next_one_write(tmp_path: Path) -
             for number in range(60):
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(0.0001 * number):
-                        await store.save_response(
+                        await store.responses.save(
                             response_of(ANN, "resp_cancelled", items=150, text="x" * 2_000)
                         )
-                await store.save_response(response_of(ANN, f"resp_{number}"))
-            kept = (await store.responses(ANN, Everything(), Page(limit=100))).rows
+                await store.responses.save(response_of(ANN, f"resp_{number}"))
+            kept = (await store.responses.page(ANN, Everything(), Page(limit=100))).rows
     finally:
         gc.enable()
     assert {f"resp_{number}" for number in range(60)} <= {row.id for row in kept}
@@ -178,14 +178,14 @@ async def test_write_that_is_cancelled_lets_the_next_one_write(tmp_path: Path) -
 async def test_full_disk_refuses_writes_stores_nothing_and_recovers(tmp_path: Path) -> None:
     path = tmp_path / "state.db"
     async with SqlStateStore.open(url_of(path), deadline_s=PATIENT_SECONDS) as store:
-        await store.save_response(response_of(ANN))
+        await store.responses.save(response_of(ANN))
         with full_disk((tmp_path / "state.db-wal").stat().st_size):
             with pytest.raises(StateUnavailable):
-                await store.save_response(response_of(ANN, "resp_2", items=200, text="x" * 1000))
-            read = await store.response(ANN, ResponseId("resp_1"))
-        lost = await store.response(ANN, ResponseId("resp_2"))
-        await store.save_response(response_of(ANN, "resp_2"))
-        assert (read, lost, await store.response(ANN, ResponseId("resp_2"))) == (
+                await store.responses.save(response_of(ANN, "resp_2", items=200, text="x" * 1000))
+            read = await store.responses.get(ANN, ResponseId("resp_1"))
+        lost = await store.responses.get(ANN, ResponseId("resp_2"))
+        await store.responses.save(response_of(ANN, "resp_2"))
+        assert (read, lost, await store.responses.get(ANN, ResponseId("resp_2"))) == (
             response_of(ANN),
             None,
             response_of(ANN, "resp_2"),
@@ -195,10 +195,10 @@ async def test_full_disk_refuses_writes_stores_nothing_and_recovers(tmp_path: Pa
 async def test_database_that_breaks_is_unavailable_and_says_nothing_of_its_rows(tmp_path: Path) -> None:
     path = tmp_path / "state.db"
     async with SqlStateStore.open(url_of(path), deadline_s=PATIENT_SECONDS) as store:
-        await store.save_response(response_of(ANN))
+        await store.responses.save(response_of(ANN))
         change(path, "ALTER TABLE responses RENAME TO elsewhere")
         with pytest.raises(StateUnavailable) as refusal:
-            await store.response(ANN, ResponseId("resp_1"))
+            await store.responses.get(ANN, ResponseId("resp_1"))
     assert (
         "no such table" in refusal.value.detail,
         "acme" in refusal.value.detail,
@@ -230,8 +230,8 @@ async def test_response_is_there_whole_after_the_process_was_killed(tmp_path: Pa
         process.kill()
         acknowledged = 25 + len(process.stdout.read().split())
     async with SqlStateStore.open(url_of(path), deadline_s=PATIENT_SECONDS) as store:
-        listed = (await store.responses(ANN, Everything(), Page(limit=10_000))).rows
-        rows = [await store.response(ANN, row.id) for row in listed]
+        listed = (await store.responses.page(ANN, Everything(), Page(limit=10_000))).rows
+        rows = [await store.responses.get(ANN, row.id) for row in listed]
     whole = [row for row in rows if row is not None and row == response_of(ANN, row.id, items=20)]
     kept = {f"resp_{number}" for number in range(acknowledged)} <= {row.id for row in whole}
     assert (kept, len(whole)) == (True, len(listed))

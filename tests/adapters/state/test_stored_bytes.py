@@ -25,56 +25,56 @@ from regate_orchestrator.values import ConversationId, PromptId, ResponseId
 async def test_everything_that_a_person_has_is_added_up_and_nothing_of_others(store: SqlStateStore) -> None:
     items = items_of("msg_1", "msg_2")
     response, version = response_of(ANN), version_of(ANN)
-    await store.save_response(response)
-    await store.add_conversation(conversation_of(ANN), items[:1])
-    await store.append_items(ANN, ConversationId("conv_1"), items[1:])
-    await store.add_prompt(prompt_of(ANN), version)
+    await store.responses.save(response)
+    await store.conversations.add(conversation_of(ANN), items[:1])
+    await store.conversations.append(ANN, ConversationId("conv_1"), items[1:])
+    await store.prompts.add(prompt_of(ANN), version)
     for number, other in enumerate((BOB, EVE), start=2):
-        await store.save_response(response_of(other, f"resp_{number}"))
-        await store.add_conversation(conversation_of(other, f"conv_{number}"), items)
-        await store.add_prompt(prompt_of(other, f"pmpt_{number}"), version_of(other, f"pmpt_{number}"))
+        await store.responses.save(response_of(other, f"resp_{number}"))
+        await store.conversations.add(conversation_of(other, f"conv_{number}"), items)
+        await store.prompts.add(prompt_of(other, f"pmpt_{number}"), version_of(other, f"pmpt_{number}"))
 
     of_response = stored_size(response.body) + sum(map(item_size, response.items))
-    assert await store.stored_bytes(ANN) == of_response + sum(map(item_size, items)) + stored_size(
+    assert await store.stored_bytes.of(ANN) == of_response + sum(map(item_size, items)) + stored_size(
         version.template
     )
 
 
 async def test_a_version_counts_for_who_made_it(store: SqlStateStore) -> None:
-    await store.add_prompt(prompt_of(ANN), version_of(ANN))
-    before = await store.stored_bytes(ANN)
-    await store.add_prompt_version(
+    await store.prompts.add(prompt_of(ANN), version_of(ANN))
+    before = await store.stored_bytes.of(ANN)
+    await store.prompts.add_version(
         BOB, PromptId("pmpt_1"), template={"instructions": "Hello."}, variables=(), created_at=100
     )
 
-    assert (await store.stored_bytes(ANN), await store.stored_bytes(BOB)) == (
+    assert (await store.stored_bytes.of(ANN), await store.stored_bytes.of(BOB)) == (
         before,
         stored_size({"instructions": "Hello."}),
     )
 
 
 async def test_what_is_gone_does_not_count(store: SqlStateStore) -> None:
-    await store.save_response(response_of(ANN))
-    await store.add_conversation(conversation_of(ANN), items_of("msg_1", "msg_2"))
-    await store.add_prompt(prompt_of(ANN), version_of(ANN))
-    await store.delete_response(ANN, ResponseId("resp_1"))
-    await store.delete_prompt(ANN, PromptId("pmpt_1"))
+    await store.responses.save(response_of(ANN))
+    await store.conversations.add(conversation_of(ANN), items_of("msg_1", "msg_2"))
+    await store.prompts.add(prompt_of(ANN), version_of(ANN))
+    await store.responses.delete(ANN, ResponseId("resp_1"))
+    await store.prompts.delete(ANN, PromptId("pmpt_1"))
     for item in ("msg_1", "msg_2", "msg_3"):
-        await store.delete_conversation_item(ANN, ConversationId("conv_1"), item)
+        await store.conversations.delete_item(ANN, ConversationId("conv_1"), item)
 
-    assert await store.stored_bytes(ANN) == 0
+    assert await store.stored_bytes.of(ANN) == 0
 
 
 async def test_a_response_counts_as_it_is_now(store: SqlStateStore) -> None:
-    await store.save_response(replace(response_of(ANN, text="long " * 100), status="in_progress"))
+    await store.responses.save(replace(response_of(ANN, text="long " * 100), status="in_progress"))
     now = response_of(ANN, text="short", items=1)
-    await store.save_response(now, is_update=True)
+    await store.responses.save(now, is_update=True)
 
-    assert await store.stored_bytes(ANN) == stored_size(now.body) + sum(map(item_size, now.items))
+    assert await store.stored_bytes.of(ANN) == stored_size(now.body) + sum(map(item_size, now.items))
 
 
 async def test_an_item_that_is_there_already_counts_once(store: SqlStateStore) -> None:
-    await store.add_conversation(conversation_of(ANN), items_of("msg_1"))
-    await store.append_items(ANN, ConversationId("conv_1"), items_of("msg_1"))
+    await store.conversations.add(conversation_of(ANN), items_of("msg_1"))
+    await store.conversations.append(ANN, ConversationId("conv_1"), items_of("msg_1"))
 
-    assert await store.stored_bytes(ANN) == sum(map(item_size, items_of("msg_1")))
+    assert await store.stored_bytes.of(ANN) == sum(map(item_size, items_of("msg_1")))

@@ -51,31 +51,31 @@ async def test_what_a_call_returns_is_made_of_plain_values(store: SqlStateStore,
 
 async def test_counts_and_sums_are_whole_numbers(store: SqlStateStore) -> None:
     await furnish(store)
-    await store.add_file(file_of(ANN, "file-2"))
-    await store.put_attachments([attached_of(ANN, file="file-2", batch_id="vsfb_1")], batch=batch_of(ANN))
-    await store.begin_upload(ANN, FileId("file-3"), bytes=5, due_at=9_000)
+    await store.files.add(file_of(ANN, "file-2"))
+    await store.attachments.put([attached_of(ANN, file="file-2", batch_id="vsfb_1")], batch=batch_of(ANN))
+    await store.orphaned_blobs.reserve(ANN, FileId("file-3"), bytes=5, due_at=9_000)
     found: list[Any] = [
-        (await store.totals(ANN, [STORE]))[STORE],
-        await store.batch_totals(batch_of(ANN)),
-        await store.file_usage(ANN),
-        await store.orphaned_chunks_due(),
+        (await store.attachments.totals(ANN, [STORE]))[STORE],
+        await store.file_batches.totals(batch_of(ANN)),
+        await store.files.usage(ANN),
+        await store.orphaned_chunks.waiting(),
     ]
     assert set(types_within(found)) == {int, str}  # numbers and their names
 
 
 @pytest.mark.parametrize("number", [BEYOND_32_BITS, 2**53])
 async def test_there_are_no_events_beyond_a_number_however_large(store: SqlStateStore, number: int) -> None:
-    await store.save_response(response_of(ANN))
-    await store.append_events(RESPONSE, [event_of(0)])
-    assert await store.events(ANN, RESPONSE, after=number, limit=10) == []
+    await store.responses.save(response_of(ANN))
+    await store.events.append(RESPONSE, [event_of(0)])
+    assert await store.events.read(ANN, RESPONSE, after=number, limit=10) == []
 
 
 @pytest.mark.parametrize("number", [BEYOND_32_BITS, 2**53])
 async def test_there_is_no_version_of_a_number_however_large(store: SqlStateStore, number: int) -> None:
-    await store.add_prompt(prompt_of(ANN), version_of(ANN))
-    assert await store.prompt_version(ANN, PromptId("pmpt_1"), number) is None
+    await store.prompts.add(prompt_of(ANN), version_of(ANN))
+    assert await store.prompts.version(ANN, PromptId("pmpt_1"), number) is None
 
 
 async def test_a_store_may_be_kept_for_more_seconds_than_32_bits_count(store: SqlStateStore) -> None:
-    await store.add_store(dataclasses.replace(store_of(ANN), expires_after_days=1_000_000))
-    assert await store.expired_stores(limit=10) == []
+    await store.vector_stores.add(dataclasses.replace(store_of(ANN), expires_after_days=1_000_000))
+    assert await store.vector_stores.expired(limit=10) == []

@@ -15,6 +15,7 @@ import pytest
 
 from regate_adapters.testing.vector.corpus import atoms, exemption
 from regate_adapters.testing.vector.suite import DIMENSIONS, SCHEMA, hostile_chunks
+from regate_adapters.vector.chroma.searching import EXACT_UP_TO, ONE_IN, ChromaSearch
 from regate_adapters.vector.chroma.store import ChromaVectorStore
 from regate_orchestrator.errors import ConfigurationError, FilterNotExpressible, VectorStoreUnavailable
 from regate_orchestrator.filters.evaluate import holds
@@ -58,23 +59,28 @@ async def test_chunks_survive_the_store_being_closed_and_opened(tmp_path: Path) 
     assert len(chunks) == len(after.candidates)
 
 
-class Moving(ChromaVectorStore):
-    """A store in which a file is stamped anew between the reads of the first searches."""
+class Moving(ChromaSearch):
+    """A search between whose first reads a file is stamped anew."""
 
-    moves = 2
+    def __init__(self, store: ChromaVectorStore) -> None:
+        super().__init__(EXACT_UP_TO, ONE_IN)
+        self.store = store
+        self.moves = 2
 
-    def _candidates(self, *args: Any, **kwargs: Any) -> Iterator[Candidate]:
+    def candidates(self, *args: Any, **kwargs: Any) -> Iterator[Candidate]:
         if self.moves:
             self.moves -= 1
             before, after = (f"acme/file-1/{number}" for number in (self.moves + 1, self.moves))
-            self._restamp(STORE, FileId("file-1"), (before, after), hostile_chunks(count=1)[0].stamp, {})
-            self._remove(STORE, FileId("file-1"), before)
-        yield from super()._candidates(*args, **kwargs)
+            stamp = hostile_chunks(count=1)[0].stamp
+            self.store._restamp(STORE, FileId("file-1"), (before, after), stamp, {})
+            self.store._remove(STORE, FileId("file-1"), before)
+        yield from super().candidates(*args, **kwargs)
 
 
 async def test_a_file_that_moves_between_two_reads_of_a_search_is_found_once(tmp_path: Path) -> None:
     chunk = replace(hostile_chunks(count=1)[0], id="acme/file-1/2/000000", file_id=FileId("file-1"))
-    async with Moving(tmp_path, SCHEMA) as store:
+    async with ChromaVectorStore(tmp_path, SCHEMA) as store:
+        store._searching = Moving(store)
         await filled(store, [chunk])
         found = await everything(store)
 

@@ -18,9 +18,8 @@ from regate_orchestrator.authz.decisions import Context, Point, Question
 from regate_orchestrator.authz.enforcer import Enforcer
 from regate_orchestrator.authz.lists import Listed, Listings
 from regate_orchestrator.filters.expression import FilterPlan
-from regate_orchestrator.ports import Rows
 from regate_orchestrator.principal import Principal
-from regate_orchestrator.rows import Page
+from regate_orchestrator.rows import Page, Rows
 from regate_orchestrator.values import JsonObject, RequestId
 
 ALICE = Principal("alice", "acme", teams=("hr",), roles=("hr",), clearance=2)

@@ -166,13 +166,15 @@ async def _stored(tmp_path: Path) -> None:
     ]
     async with SqlStateStore.open(f"sqlite:///{tmp_path / 'data' / 'regate.db'}") as state:
         for name in ("vs_1", "vs_2"):
-            await state.add_store(StoreRow(StoreId(name), name, 1, 1, {}, STORE, "local", 256, "main"))
+            await state.vector_stores.add(
+                StoreRow(StoreId(name), name, 1, 1, {}, STORE, "local", 256, "main")
+            )
         for name in ("file-1", "file-2", "file-3"):
-            await state.add_file(
+            await state.files.add(
                 FileRow(FileId(name), "a.md", 3, "assistants", 1, {"tenant": "acme", "owner": "carol"})
             )
         for store, file, status in held:
-            await state.put_attachments(
+            await state.attachments.put(
                 [
                     Attachment(
                         StoreId(store),

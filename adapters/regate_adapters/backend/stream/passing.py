@@ -16,7 +16,7 @@ from typing import Final, Protocol
 from regate_adapters.backend.failures import misunderstood
 from regate_adapters.backend.stream.told_errors import read_loosely, reported, tells_error
 from regate_adapters.backend.stream.vouched_events import VouchedEvents
-from regate_adapters.backend.upstream_client import BLANK, UpstreamResponse
+from regate_adapters.backend.upstream_response import BLANK, UpstreamResponse
 from regate_orchestrator.errors import UpstreamError
 
 _MAX_HELD: Final = 1024 * 1024

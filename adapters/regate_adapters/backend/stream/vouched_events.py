@@ -12,7 +12,7 @@ from typing import Final
 from regate_adapters.backend.failures import misunderstood
 from regate_adapters.backend.stream.sse_reader import MAX_EVENT_BYTES, SseReader
 from regate_adapters.backend.stream.told_errors import read_loosely, reported, tells_error
-from regate_adapters.backend.upstream_client import UpstreamResponse
+from regate_adapters.backend.upstream_response import UpstreamResponse
 from regate_orchestrator.errors import UpstreamError
 
 _COMMENT: Final = b":\n\n"

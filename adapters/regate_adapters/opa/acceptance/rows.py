@@ -10,10 +10,11 @@ residual means is the translator's business (`residual.py`); what may fail in wh
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
 from regate_adapters.opa.acceptance.certainty import NO_WITH
+from regate_adapters.opa.acceptance.field_tests import FieldTests
 from regate_adapters.opa.acceptance.findings import Finding
 from regate_adapters.opa.acceptance.forms import Forms, Scope
 from regate_adapters.opa.acceptance.nodes import (
@@ -23,29 +24,19 @@ from regate_adapters.opa.acceptance.nodes import (
     MEMBER,
     TRUE,
     Node,
-    Path,
     is_call,
     nodes,
     operator_of,
     row_of,
     spelt,
-    steps_below,
     variables,
 )
 from regate_adapters.opa.acceptance.reach import Reach, mentions
 from regate_adapters.opa.acceptance.repeating import unrepeatable
 from regate_adapters.opa.acceptance.syntax import Definition
-from regate_orchestrator.filters.schema import FieldType, RowSchema
+from regate_orchestrator.filters.schema import RowSchema
 
 _TEXT: Final = ("startswith", "endswith", "contains")
-_LITERALS: Final[Mapping[str, FieldType]] = {"string": "string", "number": "number", "boolean": "boolean"}
-_KNOWN: Final[Mapping[Path, FieldType]] = {
-    ("now",): "number",
-    ("principal", "id"): "string",
-    ("principal", "tenant"): "string",
-    ("principal", "clearance"): "number",
-    **{("principal", name): "list" for name in ("teams", "roles", "projects", "namespaces", "scopes")},
-}
 
 
 def row_findings(reach: Reach, schema: RowSchema | None) -> Iterator[Finding]:
@@ -77,6 +68,7 @@ class _Reader:
         self._forms = Forms(reach)
         self._line = definition.row
         self._found: list[Finding] = []
+        self._fields = FieldTests(self._forms, schema, reach.filter, self._say)
 
     def rule(self, *, is_entrypoint: bool) -> list[Finding]:
         """Return what is wrong with a rule that speaks of the row."""
@@ -232,7 +224,7 @@ class _Reader:
         if expression.get("negated"):
             self._negation(terms)
             return
-        self._references(terms)
+        self._fields.references(terms)
         self._comprehensions(terms, scope)
         if isinstance(terms, list):
             self._known_first(terms, scope)
@@ -283,7 +275,7 @@ class _Reader:
                 )
             domain = symbol["value"][-1]
             if (name := self._forms.field(domain)) is not None:
-                self._require_type(name, "list", "iterate over a list field")
+                self._fields.require_type(name, "list", "iterate over a list field")
             self._nested([domain], scope)
 
     def _known_first(self, terms: Sequence[Node], scope: Scope) -> None:
@@ -325,11 +317,11 @@ class _Reader:
         if operator == "assign":
             self._assignment(arguments)
         elif operator in COMPARISONS and len(arguments) == 2:
-            self._comparison(operator, arguments)
+            self._fields.comparison(operator, arguments)
         elif operator in MEMBER:
-            self._membership(arguments)
+            self._fields.membership(arguments)
         elif operator in _TEXT:
-            self._text(operator, arguments)
+            self._fields.text(operator, arguments)
         elif operator != "print":
             self._computed(operator)
 
@@ -363,158 +355,4 @@ class _Reader:
     def _assignment(self, arguments: Sequence[Node]) -> None:
         target, value = arguments
         if target["type"] == "var" and self._forms.field(value) is not None:
-            self._alias(target, value)
-
-    def _alias(self, target: Node, value: Node) -> None:
-        message = (
-            f"{target['value']} stands for {self._row}.{self._forms.field(value)}; write the field "
-            "itself, so that what is asked of it "
-            "can be seen"
-        )
-        self._say("aliased-field", message)
-
-    def _comparison(self, operator: str, arguments: Sequence[Node]) -> None:
-        left, right = arguments
-        fields = [self._forms.field(left), self._forms.field(right)]
-        for term, other, name in ((left, right, fields[1]), (right, left, fields[0])):
-            if name is None:
-                continue
-            if operator == "eq" and term["type"] == "var":
-                self._alias(term, other)
-            elif term["type"] == "null":
-                self._say(
-                    "null-test",
-                    (
-                        f"{name} is never null: every field is stamped; leave the test out, or compare "
-                        "with a value that is stamped"
-                    ),
-                )
-            elif (kind := self._type_of(term)) is not None:
-                self._require_type(
-                    name,
-                    kind,
-                    (
-                        "compare it with a value of its own "
-                        f"type{', or ask `value in` it' if self._kind(name) == 'list' else ''}"
-                    ),
-                )
-            elif term["type"] in ("array", "set", "object"):
-                self._say(
-                    "computed-from-row",
-                    f"{name} compared with a whole {term['type']} is no filter; write `in` it instead",
-                )
-        if None not in fields and fields[0] == fields[1]:
-            self._say(
-                "self-comparison",
-                (
-                    f"{fields[0]} compared with itself says only that it is there, which it always is; "
-                    "leave it out"
-                ),
-            )
-
-    def _membership(self, arguments: Sequence[Node]) -> None:
-        *names, domain = arguments
-        listed = self._forms.field(domain)
-        if listed is not None and any(mentions(name, self._unknown) for name in names):
-            self._say(
-                "field-in-field",
-                (
-                    f"whether a field is in {listed} compares two fields of the row; compare each with a "
-                    "known value"
-                ),
-            )
-        elif listed is not None:
-            self._require_type(listed, "list", "test membership in a list field")
-        for name in names:
-            field_name = self._forms.field(name)
-            if field_name is not None and listed is None and self._kind(field_name) == "list":
-                message = (
-                    f"{field_name} is a list, which is never in a set of names; write `some x in "
-                    f"{self._row}.{field_name}`, then `x in …`"
-                )
-                self._say("type-mismatch", message)
-
-    def _text(self, operator: str, arguments: Sequence[Node]) -> None:
-        subject, known = arguments
-        if (name := self._forms.field(subject)) is None or mentions(known, self._unknown):
-            self._say("computed-from-row", f"{operator} must ask a field of {self._row} about a known text")
-        else:
-            self._require_type(name, "string", f"ask {operator} of a text field")
-
-    # ------------------------------------------------------------ references
-
-    def _references(self, terms: Any) -> None:
-        for node in nodes(terms):
-            steps = steps_below(node, "input")
-            if steps is not None and (not steps or steps[0]["value"] == self._unknown):
-                self._reference(steps[1:], whole=not steps)
-            elif steps and steps[0]["type"] != "string":
-                self._say("unbound-key", "a computed key of input may be the row; write input.<name>")
-
-    def _reference(self, steps: Sequence[Node], *, whole: bool) -> None:
-        if not steps:
-            name = "input" if whole else self._row
-            self._say("whole-row", f"{name} as a whole is no filter; name the fields: {self._row}.<field>")
-            return
-        first, *rest = steps
-        if first["type"] == "number":
-            self._say(
-                "indexed-reference",
-                f"{self._row} has named fields and no positions; write {self._row}.<field>",
-            )
-        elif first["type"] != "string":
-            self._say(
-                "unbound-key",
-                (
-                    f"a key of {self._row} that is computed or unbound may be any field; write "
-                    f"{self._row}.<field>"
-                ),
-            )
-        elif self._schema is not None and first["value"] not in self._schema.fields:
-            declared = ", ".join(self._schema.fields)
-            message = (
-                f"{self._row}.{first['value']} is not declared in schemas/{self._schema.kind}.json, so "
-                f"nothing stamps it; there is: {declared}"
-            )
-            self._say("undeclared-key", message)
-        elif rest:
-            self._element(str(first["value"]), rest)
-
-    def _element(self, name: str, steps: Sequence[Node]) -> None:
-        step = steps[0]
-        if len(steps) > 1 or step["type"] == "string":
-            self._say(
-                "undeclared-key",
-                (
-                    f"fields are flat, so nothing is below {self._row}.{name}; stamp what you need as a "
-                    "field of its own"
-                ),
-            )
-        elif step["type"] != "var":
-            self._say(
-                "indexed-reference",
-                f"positions in {self._row}.{name} are no part of a filter; write `x in {self._row}.{name}`",
-            )
-
-    # ------------------------------------------------------------ types
-
-    def _kind(self, name: str) -> FieldType | None:
-        spec = self._schema.fields.get(name) if self._schema is not None else None
-        return None if spec is None else spec.type
-
-    def _type_of(self, term: Node) -> FieldType | None:
-        steps = steps_below(term, "input")
-        if steps is not None and all(step["type"] == "string" for step in steps):
-            own = [str(step["value"]) for step in steps]
-            return (
-                self._kind(own[1]) if own[:1] == [self._unknown] and len(own) == 2 else _KNOWN.get(tuple(own))
-            )
-        return _LITERALS.get(term["type"])
-
-    def _require_type(self, name: str, kind: FieldType, advice: str) -> None:
-        declared = self._kind(name)
-        if declared is not None and declared != kind:
-            message = (
-                f"{name} is a {declared}, so this never holds, or always, by Rego's order of types; {advice}"
-            )
-            self._say("type-mismatch", message)
+            self._fields.alias(target, value)

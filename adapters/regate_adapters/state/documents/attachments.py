@@ -32,9 +32,8 @@ from regate_adapters.state.visibility import (
 )
 from regate_orchestrator.errors import NotFound
 from regate_orchestrator.filters.expression import FilterPlan
-from regate_orchestrator.ports import LiveFile, Rows
 from regate_orchestrator.principal import Principal
-from regate_orchestrator.rows import Attachment, FileBatch, OrphanedChunks, Page, Totals
+from regate_orchestrator.rows import Attachment, FileBatch, LiveFile, OrphanedChunks, Page, Rows, Totals
 from regate_orchestrator.values import BatchId, FileId, StoreId
 
 _SHAPE = RowShape(
@@ -55,7 +54,7 @@ class AttachmentState:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def put_attachments(self, rows: Sequence[Attachment], *, batch: FileBatch | None = None) -> None:
+    async def put(self, rows: Sequence[Attachment], *, batch: FileBatch | None = None) -> None:
         """Store the attachments of one tenant to one store, and the batch that they come in; earlier ones of
         the same files are replaced whole.
 
@@ -79,7 +78,7 @@ class AttachmentState:
                 await connection.execute(insert(attachments), list(part))
             await reclaim(connection, rows[0].store_id, [row.file_id for row in rows])
 
-    async def amend_attachment(self, row: Attachment, *, expected: Attachment) -> bool:
+    async def amend(self, row: Attachment, *, expected: Attachment) -> bool:
         """Replace the attachment by this row; return False when it is not as it was since, and change
         nothing.
 
@@ -132,7 +131,7 @@ class AttachmentState:
                 found.update(FileId(file) for file in rows)
         return frozenset(found)
 
-    async def attachment(self, principal: Principal, store: StoreId, file: FileId) -> Attachment | None:
+    async def get(self, principal: Principal, store: StoreId, file: FileId) -> Attachment | None:
         """Return the attachment, looked up by the pair and within the principal's tenant."""
         own = _own(principal, store, file, self._database.now())
         async with self._database.reading() as connection:
@@ -151,7 +150,7 @@ class AttachmentState:
                 StoreId(store) for store in await connection.scalars(held.order_by(attachments.c.store_id))
             ]
 
-    async def attachments(
+    async def page(
         self,
         principal: Principal,
         store: StoreId,
@@ -181,9 +180,7 @@ class AttachmentState:
             narrowing=narrowing,
         )
 
-    async def delete_attachment(
-        self, principal: Principal, store: StoreId, file: FileId
-    ) -> Attachment | None:
+    async def delete(self, principal: Principal, store: StoreId, file: FileId) -> Attachment | None:
         """Delete the attachment and return it as it was. From the moment this returns, `live` has
         nothing of it; its chunks are orphaned.
         """

@@ -32,7 +32,7 @@ class FileBatchState:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def file_batch(self, principal: Principal, store: StoreId, batch: BatchId) -> FileBatch | None:
+    async def get(self, principal: Principal, store: StoreId, batch: BatchId) -> FileBatch | None:
         """Return the batch, looked up by the pair and within the principal's tenant."""
         own = (
             named(file_batches.c.id, batch),
@@ -46,7 +46,7 @@ class FileBatchState:
             ).one_or_none()
         return None if row is None else FileBatch(row.id, row.store_id, row.created_at, row.tenant, row.owner)
 
-    async def batch_totals(self, batch: FileBatch) -> Totals:
+    async def totals(self, batch: FileBatch) -> Totals:
         """Return what has become of the batch's files that are still attached by it."""
         counted = (
             select(attachments.c.status, func.count().label("files"))
@@ -57,7 +57,7 @@ class FileBatchState:
             counts: Mapping[str, Any] = {row.status: row.files for row in await connection.execute(counted)}
         return Totals(**counts)
 
-    async def batch_stamps(self, batch: FileBatch) -> list[JsonObject]:
+    async def stamps(self, batch: FileBatch) -> list[JsonObject]:
         """Return the different stamps of the batch's files that are in progress."""
         wanted = select(attachments.c.stamp).where(self._of(batch), _IN_PROGRESS)
         stamps: list[JsonObject] = []
@@ -67,7 +67,7 @@ class FileBatchState:
                     stamps.append(stamp)
         return stamps
 
-    async def cancel_batch(self, batch: FileBatch) -> int:
+    async def cancel(self, batch: FileBatch) -> int:
         """Cancel the batch's files that are in progress, and return how many. What workers have
         written of them is orphaned.
         """

@@ -17,7 +17,6 @@ from sqlalchemy import (
     not_,
     select,
     tuple_,
-    update,
 )
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -30,9 +29,8 @@ from regate_adapters.state.ordinals import next_ordinal
 from regate_adapters.state.tables import attachments, files, orphaned_blobs, upload_parts, uploads
 from regate_adapters.state.visibility import named, unexpired_file, within
 from regate_orchestrator.filters.expression import FilterPlan
-from regate_orchestrator.ports import Rows
 from regate_orchestrator.principal import Principal
-from regate_orchestrator.rows import DueBlob, ExpiredFile, FileRow, FileUsage, Page
+from regate_orchestrator.rows import ExpiredFile, FileRow, FileUsage, Page, Rows
 from regate_orchestrator.values import FileId, StoreId
 
 _SHAPE = RowShape(
@@ -55,29 +53,7 @@ class FileState:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    # The column's name
-    async def begin_upload(self, principal: Principal, file: FileId, *, bytes: int, due_at: int) -> None:  # noqa: A002
-        """Write down that bytes may come to be stored under this id, which are orphaned from `due_at`
-        on unless a file is added.
-        """
-        claim = {
-            "file_id": file,
-            "tenant": principal.tenant,
-            "owner": principal.id,
-            "bytes": bytes,
-            "due_at": due_at,
-        }
-        async with self._database.writing() as connection:
-            await connection.execute(insert(orphaned_blobs).values(claim))
-
-    async def claim_bytes(self, file: FileId, *, bytes: int) -> None:  # noqa: A002
-        """Write down how many bytes of an upload were stored."""
-        async with self._database.writing() as connection:
-            await connection.execute(
-                update(orphaned_blobs).where(named(orphaned_blobs.c.file_id, file)).values(bytes=bytes)
-            )
-
-    async def file_usage(self, principal: Principal) -> FileUsage:
+    async def usage(self, principal: Principal) -> FileUsage:
         """Return what the principal has: own files that have not expired, and own uploads under way,
         of which one in parts is one file.
         """
@@ -102,31 +78,14 @@ class FileState:
             found = [(await connection.execute(each)).one() for each in (owned, claimed, pending)]
         return FileUsage(sum(count for count, _ in found), int(sum(size for _, size in found)))
 
-    async def forget_blob(self, file: FileId) -> None:
-        """Forget bytes that have no file, since they are gone."""
-        async with self._database.writing() as connection:
-            await connection.execute(delete(orphaned_blobs).where(named(orphaned_blobs.c.file_id, file)))
-
-    async def due_blobs(self, *, after: DueBlob | None, limit: int) -> list[DueBlob]:
-        """Return bytes without a file that are due to be removed, of all tenants, the longest due first."""
-        order = (orphaned_blobs.c.due_at, orphaned_blobs.c.file_id)
-        due = select(*order).where(orphaned_blobs.c.due_at <= self._database.now())
-        if after is not None:
-            due = due.where(tuple_(*order) > (after.due_at, after.file_id))
-        async with self._database.reading() as connection:
-            return [
-                DueBlob(FileId(row.file_id), row.due_at)
-                for row in await connection.execute(due.order_by(*order).limit(limit))
-            ]
-
-    async def add_file(self, row: FileRow) -> None:
+    async def add(self, row: FileRow) -> None:
         """Store a new file row, whose bytes are orphaned no more; raises `InvalidRequest` for a
         filename that no database can hold.
         """
         async with self._database.writing() as connection:
             await insert_file(self._database, connection, row)
 
-    async def file(self, principal: Principal, file: FileId) -> FileRow | None:
+    async def get(self, principal: Principal, file: FileId) -> FileRow | None:
         """Return the file's row."""
         async with self._database.reading() as connection:
             found = await connection.execute(
@@ -135,7 +94,7 @@ class FileState:
             row = found.one_or_none()
         return None if row is None else file_row(row)
 
-    async def files_named(self, principal: Principal, names: Sequence[FileId]) -> Mapping[FileId, FileRow]:
+    async def named(self, principal: Principal, names: Sequence[FileId]) -> Mapping[FileId, FileRow]:
         """Return the rows of these files, of those that are there."""
         known = [name for name in dict.fromkeys(names) if is_identifier(name)]
         own = (within(files.c.tenant, principal.tenant), unexpired_file(self._database.now()))
@@ -146,7 +105,7 @@ class FileState:
                 found.update({row.id: file_row(row) for row in rows})
         return found
 
-    async def files(
+    async def page(
         self, principal: Principal, plan: FilterPlan, page: Page, *, purpose: str | None
     ) -> Rows[FileRow]:
         """Return a page of the file rows that the plan permits."""
@@ -157,7 +116,7 @@ class FileState:
             self._database, listing, select(files), plan=plan, page=page, read=file_row, narrowing=narrowing
         )
 
-    async def delete_file(self, principal: Principal, file: FileId) -> list[StoreId] | None:
+    async def delete(self, principal: Principal, file: FileId) -> list[StoreId] | None:
         """Delete the file's row and, by its foreign keys, all its attachments; return the stores it was
         attached to.
 
@@ -181,7 +140,7 @@ class FileState:
             await connection.execute(insert(orphaned_blobs).values(file_id=file, bytes=0, due_at=now))
         return stores
 
-    async def expired_files(self, *, after: ExpiredFile | None, limit: int) -> list[ExpiredFile]:
+    async def expired(self, *, after: ExpiredFile | None, limit: int) -> list[ExpiredFile]:
         """Return files that have expired, of all tenants, the longest expired first."""
         order = (files.c.expires_at, files.c.id)
         expired = select(files.c.tenant, *order).where(files.c.expires_at <= self._database.now())
@@ -202,7 +161,7 @@ class FileState:
             for row in found
         ]
 
-    async def drop_expired_file(self, file: FileId) -> None:
+    async def drop_expired(self, file: FileId) -> None:
         """Delete the row of a file that has expired, whoever's it was, and by its foreign keys all its
         attachments.
         """

@@ -31,9 +31,7 @@ class LeaseState:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def lease_attachment(
-        self, *, ttl_s: int, after: str, passing_over: Collection[str] = ()
-    ) -> Attachment | None:
+    async def take(self, *, ttl_s: int, after: str, passing_over: Collection[str] = ()) -> Attachment | None:
         """Return the next attachment in progress that nobody holds, under a new generation; tenants take
         turns, beginning beyond `after`.
 
@@ -65,7 +63,7 @@ class LeaseState:
             taken = await connection.execute(select(attachments).where(_pair(row.store_id, row.file_id)))
             return attachment_row(taken.one())
 
-    async def renew_lease(self, leased: Attachment, *, ttl_s: int) -> bool:
+    async def renew(self, leased: Attachment, *, ttl_s: int) -> bool:
         """Hold the attachment for longer; return False when it is another's, gone, or no longer in
         progress.
         """
@@ -76,7 +74,7 @@ class LeaseState:
             await connection.execute(update(attachments).where(_same(leased)).values(leased_until=until))
             return await reschedule(connection, _orphaned(leased), due_at=until)
 
-    async def release_lease(self, leased: Attachment, *, retry_in_s: int, counted: bool) -> None:
+    async def release(self, leased: Attachment, *, retry_in_s: int, counted: bool) -> None:
         """Let go of the attachment, to be claimed after that time; an attempt that is not counted is
         taken back. What was written is orphaned.
         """
@@ -92,7 +90,7 @@ class LeaseState:
                 connection, _orphaned(leased), due_at=now
             )  # a write that was broken off may still arrive
 
-    async def release_leases(self) -> int:
+    async def release_all(self) -> int:
         """Let go of everything that is held, and return how much. Must be called at start and only
         where no other program can hold any.
         """
@@ -100,12 +98,7 @@ class LeaseState:
         async with self._database.writing() as connection:
             return (await connection.execute(update(attachments).where(held).values(leased_until=0))).rowcount
 
-    @property
-    def is_shared(self) -> bool:
-        """Whether other programs may use this database at the same time."""
-        return self._database.is_shared
-
-    async def finish_attachment(
+    async def finish(
         self,
         leased: Attachment,
         *,

@@ -47,7 +47,7 @@ class OrphanedChunkState:
         async with self._database.writing() as connection:
             await reserve(connection, chunks, due_at=self._database.now() + ttl_s)
 
-    async def take_orphaned_chunks(self, *, limit: int) -> list[OrphanedChunks]:
+    async def take(self, *, limit: int) -> list[OrphanedChunks]:
         """Doom what is due and return it, the longest due first. What is not forgotten then is taken
         again, a while later.
         """
@@ -68,7 +68,7 @@ class OrphanedChunkState:
                 await connection.execute(update(orphaned_generations).where(some).values(tombstoned))
         return taken
 
-    async def forget_orphaned_chunks(self, chunks: OrphanedChunks) -> None:
+    async def forget(self, chunks: OrphanedChunks) -> None:
         """Forget them, since they are gone from the engine; a store's whole place is gone with
         everything of it.
         """
@@ -76,7 +76,7 @@ class OrphanedChunkState:
         async with self._database.writing() as connection:
             await connection.execute(delete(orphaned_generations).where(gone))
 
-    async def orphaned_chunks_due(self) -> int:
+    async def waiting(self) -> int:
         """Return how many orphaned generations, and places of stores, wait to be removed."""
         now = self._database.now()
         soon = (

@@ -23,18 +23,18 @@ class UploadState:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def add_upload(self, row: UploadRow) -> None:
+    async def add(self, row: UploadRow) -> None:
         """Store a new upload; raises `InvalidRequest` for a filename that no database can hold."""
         async with self._database.writing() as connection:
             await connection.execute(insert(uploads).values(**upload_columns(row)))
 
-    async def upload(self, principal: Principal, upload: UploadId) -> UploadRow | None:
+    async def get(self, principal: Principal, upload: UploadId) -> UploadRow | None:
         """Return the upload."""
         async with self._database.reading() as connection:
             found = (await connection.execute(select(uploads).where(*_own(principal, upload)))).one_or_none()
         return None if found is None else upload_row(found)
 
-    async def upload_parts(self, principal: Principal, upload: UploadId) -> list[UploadPart]:
+    async def parts(self, principal: Principal, upload: UploadId) -> list[UploadPart]:
         """Return all parts of the upload."""
         parts = (
             select(upload_parts)
@@ -73,7 +73,7 @@ class UploadState:
             )
         return True
 
-    async def complete_upload(self, principal: Principal, upload: UploadId, row: FileRow) -> bool:
+    async def complete(self, principal: Principal, upload: UploadId, row: FileRow) -> bool:
         """Store the file and that the upload is complete, its parts loose at once; return False, with
         nothing done, when it is not pending.
         """
@@ -84,7 +84,7 @@ class UploadState:
             await insert_file(self._database, connection, row)
         return True
 
-    async def cancel_upload(self, principal: Principal, upload: UploadId) -> bool:
+    async def cancel(self, principal: Principal, upload: UploadId) -> bool:
         """Store that the upload is cancelled, its parts loose at once; return False when it is not
         pending.
         """
@@ -94,7 +94,7 @@ class UploadState:
             await self._end(connection, upload, "cancelled")
         return True
 
-    async def forget_uploads(self, *, expired_before: int) -> int:
+    async def forget(self, *, expired_before: int) -> int:
         """Forget uploads that expired before this time, whatever became of them; return how many.
         Their parts' bytes were orphaned long before.
         """

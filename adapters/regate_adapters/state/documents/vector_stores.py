@@ -6,20 +6,19 @@ from __future__ import annotations
 
 from typing import Any, cast
 
-from sqlalchemy import ColumnElement, Select, and_, delete, func, insert, select, update
+from sqlalchemy import ColumnElement, Select, and_, delete, exists, func, insert, select, update
 
 from regate_adapters.state.database import Database
-from regate_adapters.state.documents.orphaned_chunks import commit, place_of, reserve
+from regate_adapters.state.documents.orphaned_chunks import commit, leave_behind, place_of, reserve
 from regate_adapters.state.encoding import SECONDS_A_DAY, store_changes, store_columns, store_row
 from regate_adapters.state.filters.row_filter import RowShape
 from regate_adapters.state.listing import Listing, page_of
 from regate_adapters.state.ordinals import next_ordinal
-from regate_adapters.state.tables import store_activity, vector_stores
-from regate_adapters.state.visibility import deletable_store, named, visible_store, within
+from regate_adapters.state.tables import attachments, store_activity, vector_stores
+from regate_adapters.state.visibility import deletable_store, has_expired, named, visible_store, within
 from regate_orchestrator.filters.expression import FilterPlan
-from regate_orchestrator.ports import Rows
 from regate_orchestrator.principal import Principal
-from regate_orchestrator.rows import Page, StoreChanges, StoreRow
+from regate_orchestrator.rows import ExpiredStore, Page, Rows, StoreChanges, StoreRow
 from regate_orchestrator.values import StoreId
 
 _SHAPE = RowShape(
@@ -41,7 +40,7 @@ class VectorStoreState:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def add_store(self, row: StoreRow) -> None:
+    async def add(self, row: StoreRow) -> None:
         """Store a new vector store row, whose place counts from now on; raises `InvalidRequest` for a
         name that no database can hold.
         """
@@ -57,7 +56,7 @@ class VectorStoreState:
             await connection.execute(insert(store_activity).values(active))
             await commit(connection, place_of(row.id))
 
-    async def store(self, principal: Principal, store: StoreId) -> StoreRow | None:
+    async def get(self, principal: Principal, store: StoreId) -> StoreRow | None:
         """Return the vector store's row, with the activity of the principal's tenant."""
         async with self._database.reading() as connection:
             row = (
@@ -75,7 +74,7 @@ class VectorStoreState:
             )
         return None if found is None else str(found)
 
-    async def store_beyond(self, store: StoreId) -> StoreId | None:
+    async def next_after(self, store: StoreId) -> StoreId | None:
         """Return the store, of whatever tenant, that comes next in the order of ids; None after the last."""
         following = (
             select(vector_stores.c.id).where(vector_stores.c.id > store).order_by(vector_stores.c.id).limit(1)
@@ -84,7 +83,7 @@ class VectorStoreState:
             found = await connection.scalar(following)
         return None if found is None else StoreId(found)
 
-    async def place_stores(self, *, engine: str) -> int:
+    async def place(self, *, engine: str) -> int:
         """Record this engine for all stores that an earlier version made, which had but one; return
         how many.
         """
@@ -94,7 +93,7 @@ class VectorStoreState:
             )
         return placed.rowcount
 
-    async def stores(self, principal: Principal, plan: FilterPlan, page: Page) -> Rows[StoreRow]:
+    async def page(self, principal: Principal, plan: FilterPlan, page: Page) -> Rows[StoreRow]:
         """Return a page of the vector store rows that the plan permits."""
         listing = Listing(
             vector_stores.c.id, vector_stores.c.ordinal, floor=visible_store(principal.tenant), shape=_SHAPE
@@ -103,7 +102,7 @@ class VectorStoreState:
             self._database, listing, _stores_for(principal), plan=plan, page=page, read=store_row
         )
 
-    async def touch_store(self, principal: Principal, store: StoreId, *, at: int) -> None:
+    async def touch(self, principal: Principal, store: StoreId, *, at: int) -> None:
         """Record that this tenant used the store. Time never goes back, and a second in which it was used
         already costs no write.
 
@@ -139,9 +138,9 @@ class VectorStoreState:
                     update(store_activity).where(*own, store_activity.c.last_active_at < at).values(active)
                 )
 
-    async def update_store(self, principal: Principal, store: StoreId, changes: StoreChanges) -> bool:
+    async def update(self, principal: Principal, store: StoreId, changes: StoreChanges) -> bool:
         """Change the store; return False when there is none that the principal's tenant made. Raises
-        `InvalidRequest` as `add_store` does.
+        `InvalidRequest` as `vector_stores.add` does.
         """
         columns = store_changes(changes)
         own = (named(vector_stores.c.id, store), deletable_store(principal))
@@ -157,7 +156,7 @@ class VectorStoreState:
                 await connection.execute(every.values(_active(store_activity.c.last_active_at, days)))
         return changed
 
-    async def delete_store(self, principal: Principal, store: StoreId) -> bool:
+    async def delete(self, principal: Principal, store: StoreId) -> bool:
         """Delete the store's row and, by their foreign keys, all its attachments, of whatever tenant.
         Its place in the engine is orphaned.
         """
@@ -168,6 +167,56 @@ class VectorStoreState:
             if deleted.rowcount:
                 await reserve(connection, place_of(store), due_at=self._database.now())
         return deleted.rowcount > 0
+
+    async def expired(self, *, limit: int) -> list[ExpiredStore]:
+        """Return stores that have expired for a tenant and were not emptied of what it has there
+        since, the longest expired first.
+        """
+        expired = (
+            select(store_activity.c.store_id, store_activity.c.tenant)
+            .where(store_activity.c.empties_at <= self._database.now())
+            .order_by(store_activity.c.empties_at, store_activity.c.store_id, store_activity.c.tenant)
+            .limit(limit)
+        )
+        async with self._database.reading() as connection:
+            return [
+                ExpiredStore(StoreId(row.store_id), row.tenant) for row in await connection.execute(expired)
+            ]
+
+    async def empty_expired(self, expired: ExpiredStore) -> int:
+        """Delete what the tenant has in the store, and return how many files that were; does nothing when the
+        store is in use again.
+
+        A guest's activity is deleted as well: to a tenant that did not make the store it is as if it had
+        never been used.
+        """
+        now = self._database.now()
+        of_tenant = and_(attachments.c.store_id == expired.store_id, attachments.c.tenant == expired.tenant)
+        activity = and_(
+            store_activity.c.store_id == expired.store_id, store_activity.c.tenant == expired.tenant
+        )
+        async with self._database.writing() as connection:
+            # Locked as every use locks it: what is used meanwhile has not expired.
+            locked = (
+                select(vector_stores.c.tenant)
+                .where(vector_stores.c.id == expired.store_id)
+                .with_for_update(key_share=True)
+            )
+            owner = await connection.scalar(locked)
+            still = select(
+                exists().where(
+                    and_(activity, vector_stores.c.id == store_activity.c.store_id, has_expired(now))
+                )
+            )
+            if owner is None or not await connection.scalar(still):
+                return 0
+            await leave_behind(connection, of_tenant, now=now)
+            emptied = (await connection.execute(delete(attachments).where(of_tenant))).rowcount
+            if owner != expired.tenant:
+                await connection.execute(delete(store_activity).where(activity))
+            else:
+                await connection.execute(update(store_activity).where(activity).values(empties_at=None))
+        return emptied
 
 
 def _active(at: Any, days: int | None) -> dict[str, Any]:

@@ -30,9 +30,15 @@ from regate_adapters.state.tables import conversation_items, conversations
 from regate_adapters.state.visibility import named, within
 from regate_orchestrator.errors import InvalidRequest
 from regate_orchestrator.filters.expression import Everything
-from regate_orchestrator.ports import Rows
 from regate_orchestrator.principal import Principal
-from regate_orchestrator.rows import MAX_HISTORY_ITEMS, ConversationRow, Page, StoredItem, too_many_items
+from regate_orchestrator.rows import (
+    MAX_HISTORY_ITEMS,
+    ConversationRow,
+    Page,
+    Rows,
+    StoredItem,
+    too_many_items,
+)
 from regate_orchestrator.values import ConversationId, ResponseId
 
 _NO_FIELDS: Final = RowShape(texts={}, numbers={}, document=literal(encode({})))
@@ -45,16 +51,14 @@ class ConversationState:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def add_conversation(self, row: ConversationRow, items: Sequence[StoredItem]) -> None:
+    async def add(self, row: ConversationRow, items: Sequence[StoredItem]) -> None:
         """Store a new conversation with its first items."""
         async with self._database.writing() as connection:
             await connection.execute(insert(conversations).values(conversation_columns(row)))
             await keep(connection, row.id, row.tenant, items)
             await append(connection, row.id, items)
 
-    async def conversation(
-        self, principal: Principal, conversation: ConversationId
-    ) -> ConversationRow | None:
+    async def get(self, principal: Principal, conversation: ConversationId) -> ConversationRow | None:
         """Return the conversation's row."""
         async with self._database.reading() as connection:
             row = (
@@ -62,7 +66,7 @@ class ConversationState:
             ).one_or_none()
         return None if row is None else conversation_row(row)
 
-    async def update_conversation(
+    async def update(
         self, principal: Principal, conversation: ConversationId, *, metadata: Mapping[str, str]
     ) -> bool:
         """Replace the conversation's metadata, whoever holds its lock: the items are not touched."""
@@ -73,7 +77,7 @@ class ConversationState:
             changed = await connection.execute(change)
         return changed.rowcount > 0
 
-    async def delete_conversation(self, principal: Principal, conversation: ConversationId) -> bool:
+    async def delete(self, principal: Principal, conversation: ConversationId) -> bool:
         """Delete the conversation and, by their foreign key, its items."""
         async with self._database.writing() as connection:
             if not await _held_still(connection, principal, conversation):
@@ -82,9 +86,7 @@ class ConversationState:
             await forget_lineages(connection, conversation)
         return True
 
-    async def conversation_items(
-        self, principal: Principal, conversation: ConversationId
-    ) -> list[StoredItem] | None:
+    async def items(self, principal: Principal, conversation: ConversationId) -> list[StoredItem] | None:
         """Return all items of the conversation, oldest first."""
         async with self._database.reading() as connection:
             if (
@@ -94,11 +96,11 @@ class ConversationState:
                 return None
             return await _items_of(connection, conversation)
 
-    async def conversation_page(
+    async def item_page(
         self, principal: Principal, conversation: ConversationId, page: Page
     ) -> Rows[StoredItem] | None:
         """Return a page of the conversation's items in their order."""
-        if await self.conversation(principal, conversation) is None:
+        if await self.get(principal, conversation) is None:
             return None
         items = conversation_items
         listing = Listing(
@@ -111,9 +113,7 @@ class ConversationState:
             kept = await lineages_of(connection, [conversation])
         return Rows(tuple(_item(row, kept) for row in found.rows), found.has_more)
 
-    async def conversation_item(
-        self, principal: Principal, conversation: ConversationId, item: str
-    ) -> StoredItem | None:
+    async def item(self, principal: Principal, conversation: ConversationId, item: str) -> StoredItem | None:
         """Return one item of the conversation."""
         of_it = select(conversation_items).join(
             conversations, conversations.c.id == conversation_items.c.conversation_id
@@ -123,7 +123,7 @@ class ConversationState:
             row = (await connection.execute(wanted)).one_or_none()
             return None if row is None else _item(row, await lineages_of(connection, [conversation]))
 
-    async def append_items(
+    async def append(
         self, principal: Principal, conversation: ConversationId, items: Sequence[StoredItem]
     ) -> bool:
         """Append the items, unless a response is going on with the conversation."""
@@ -135,9 +135,7 @@ class ConversationState:
             await append(connection, conversation, items)
         return True
 
-    async def delete_conversation_item(
-        self, principal: Principal, conversation: ConversationId, item: str
-    ) -> bool:
+    async def delete_item(self, principal: Principal, conversation: ConversationId, item: str) -> bool:
         """Delete one item, unless a response is going on with the conversation."""
         items = conversation_items
         of_it = (items.c.conversation_id == conversation, named(items.c.id, item))
@@ -156,7 +154,7 @@ class ConversationState:
             )
         return True
 
-    async def lock_conversation(
+    async def lock(
         self, principal: Principal, conversation: ConversationId, holder: ResponseId
     ) -> list[StoredItem] | None:
         """Take the lock and return all items, in one transaction. One statement takes it, so of many
@@ -178,7 +176,7 @@ class ConversationState:
                 return None
         raise _locked()
 
-    async def unlock_conversation(self, conversation: ConversationId, holder: ResponseId) -> None:
+    async def unlock(self, conversation: ConversationId, holder: ResponseId) -> None:
         """Release the lock if this response holds it."""
         held = (named(conversations.c.id, conversation), conversations.c.locked_by == holder)
         async with self._database.writing() as connection:

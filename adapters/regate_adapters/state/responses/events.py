@@ -23,13 +23,13 @@ _LOGS_AT_ONCE: Final = 10
 """Others may write between so many logs and the next: a log has a few thousand events at most."""
 
 
-class ResponseEventState:
+class EventState:
     """The part of the state store that keeps events of responses."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def append_events(self, response: ResponseId, events: Sequence[LoggedEvent]) -> None:
+    async def append(self, response: ResponseId, events: Sequence[LoggedEvent]) -> None:
         """Append to the log, and keep the response this gateway's meanwhile. A sequence number that is
         there already is refused by the key.
         """
@@ -52,7 +52,7 @@ class ResponseEventState:
                 raise StateUnavailable("the response is not stored, or not this gateway's any more")
             await connection.execute(insert(response_events), rows)
 
-    async def events(
+    async def read(
         self, principal: Principal, response: ResponseId, *, after: int, limit: int
     ) -> list[LoggedEvent]:
         """Return the logged events with a greater sequence number, in order."""
@@ -70,9 +70,7 @@ class ResponseEventState:
             rows = (await connection.execute(wanted)).all()
         return [LoggedEvent(row.event, tuple(read_sources(row.sources or ()))) for row in rows]
 
-    async def logged_sources(
-        self, principal: Principal, response: ResponseId, *, through: int
-    ) -> list[Source]:
+    async def sources(self, principal: Principal, response: ResponseId, *, through: int) -> list[Source]:
         """Return the sources that are logged with the events up to this sequence number."""
         wanted = (
             select(response_events.c.sources)
@@ -91,7 +89,7 @@ class ResponseEventState:
                 for source in read_sources(sources or ())
             ]
 
-    async def forget_events(self, *, made_before: int) -> int:
+    async def forget(self, *, made_before: int) -> int:
         """Delete the logs of responses that were made before this time and have ended; return how many
         events. What they tell is in the row.
 

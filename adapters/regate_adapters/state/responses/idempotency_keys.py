@@ -27,7 +27,7 @@ class IdempotencyKeyState:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def claim_key(
+    async def claim(
         self, principal: Principal, key: str, *, fingerprint: str, claim: str, at: int
     ) -> KeyUse | None:
         """Claim the key, or return what it is used for already. The primary key lets one of many
@@ -57,7 +57,7 @@ class IdempotencyKeyState:
                 )
         return None
 
-    async def finish_key(
+    async def finish(
         self, principal: Principal, key: str, *, claim: str, created: str, fingerprint: str
     ) -> None:
         """Say what was created, and by which request, if the claim still holds."""
@@ -67,13 +67,13 @@ class IdempotencyKeyState:
                 update(idempotency_keys).where(*mine).values(created=created, fingerprint=fingerprint)
             )
 
-    async def release_key(self, principal: Principal, key: str, *, claim: str) -> None:
+    async def release(self, principal: Principal, key: str, *, claim: str) -> None:
         """Let the key go, if the claim still holds and nothing was created."""
         mine = (_own(principal, key), idempotency_keys.c.claim == claim, idempotency_keys.c.created.is_(None))
         async with self._database.writing() as connection:
             await connection.execute(delete(idempotency_keys).where(*mine))
 
-    async def forget_keys(self, *, at: int) -> int:
+    async def forget(self, *, at: int) -> int:
         """Forget all keys that count no longer, of all tenants: the oldest first, so many at once, so
         that others can write between.
         """

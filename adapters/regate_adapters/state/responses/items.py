@@ -46,15 +46,13 @@ _PLACES: Final = (
 )
 
 
-class ItemWithParentState:
+class ItemState:
     """The part of the state store that finds items by id."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def items_with_parents(
-        self, principal: Principal, ids: Sequence[str]
-    ) -> Mapping[str, ItemWithParent]:
+    async def with_parents(self, principal: Principal, ids: Sequence[str]) -> Mapping[str, ItemWithParent]:
         """Return those of the items that are stored: from the oldest response that holds one, else
         from the oldest conversation.
         """

@@ -36,9 +36,8 @@ from regate_adapters.state.tables import prompt_versions, prompts
 from regate_adapters.state.visibility import named, within
 from regate_orchestrator.errors import InvalidRequest
 from regate_orchestrator.filters.expression import Everything, FilterPlan
-from regate_orchestrator.ports import Rows
 from regate_orchestrator.principal import Principal
-from regate_orchestrator.rows import Page, PromptRow, PromptVersion
+from regate_orchestrator.rows import Page, PromptRow, PromptVersion, Rows
 from regate_orchestrator.values import JsonObject, PromptId
 
 _SHAPE: Final = RowShape(
@@ -58,7 +57,7 @@ class PromptState:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def add_prompt(self, row: PromptRow, first: PromptVersion) -> None:
+    async def add(self, row: PromptRow, first: PromptVersion) -> None:
         """Store a new prompt with its first version; raises `InvalidRequest` for a name that no
         database can hold.
         """
@@ -68,20 +67,20 @@ class PromptState:
             await connection.execute(insert(prompts).values(**columns, ordinal=ordinal))
             await connection.execute(insert(prompt_versions).values(prompt_version_columns(first)))
 
-    async def prompt(self, principal: Principal, prompt: PromptId) -> PromptRow | None:
+    async def get(self, principal: Principal, prompt: PromptId) -> PromptRow | None:
         """Return the prompt's row."""
         async with self._database.reading() as connection:
             row = (await connection.execute(select(prompts).where(_own(principal, prompt)))).one_or_none()
         return None if row is None else prompt_row(row)
 
-    async def prompts(self, principal: Principal, plan: FilterPlan, page: Page) -> Rows[PromptRow]:
+    async def page(self, principal: Principal, plan: FilterPlan, page: Page) -> Rows[PromptRow]:
         """Return a page of the prompt rows that the plan permits."""
         listing = Listing(
             prompts.c.id, prompts.c.ordinal, floor=within(prompts.c.tenant, principal.tenant), shape=_SHAPE
         )
         return await page_of(self._database, listing, select(prompts), plan=plan, page=page, read=prompt_row)
 
-    async def update_prompt(
+    async def update(
         self, principal: Principal, prompt: PromptId, *, name: str | None, default_version: int | None
     ) -> PromptRow | None:
         """Change the name, the default version, or both, and return the row as it is then."""
@@ -107,13 +106,13 @@ class PromptState:
             await connection.execute(update(prompts).where(prompts.c.id == row.id).values(changes))
         return row
 
-    async def delete_prompt(self, principal: Principal, prompt: PromptId) -> bool:
+    async def delete(self, principal: Principal, prompt: PromptId) -> bool:
         """Delete the prompt and, by their foreign key, its versions."""
         async with self._database.writing() as connection:
             deleted = await connection.execute(delete(prompts).where(_own(principal, prompt)))
         return deleted.rowcount > 0
 
-    async def add_prompt_version(
+    async def add_version(
         self,
         principal: Principal,
         prompt: PromptId,
@@ -137,9 +136,7 @@ class PromptState:
             )
         return added
 
-    async def prompt_version(
-        self, principal: Principal, prompt: PromptId, version: int
-    ) -> PromptVersion | None:
+    async def version(self, principal: Principal, prompt: PromptId, version: int) -> PromptVersion | None:
         """Return one version of the prompt."""
         this = prompt_versions.c.version == literal(
             version, BigInteger
@@ -149,9 +146,7 @@ class PromptState:
             row = (await connection.execute(wanted)).one_or_none()
         return None if row is None else prompt_version_row(row)
 
-    async def prompt_versions(
-        self, principal: Principal, prompt: PromptId, page: Page
-    ) -> Rows[PromptVersion]:
+    async def versions(self, principal: Principal, prompt: PromptId, page: Page) -> Rows[PromptVersion]:
         """Return a page of the prompt's versions by number."""
         number = prompt_versions.c.version
         listing = Listing(cast(number, String), number, floor=_of(principal, prompt), shape=_NO_FIELDS)

@@ -11,9 +11,21 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import Final, Literal, TypeAlias, assert_never
 
+from regate_adapters.vector.chroma.key_tests import (
+    All,
+    Range,
+    RangeOperator,
+    Some,
+    Test,
+    TestOperator,
+    Tree,
+    Value,
+    all_of,
+    any_of,
+    complement,
+)
 from regate_adapters.vector.chroma.layout import (
     EMPTY,
     LARGEST,
@@ -59,58 +71,9 @@ _MAX_LEAVES: Final = 1_000
 _MAX_VALUES: Final = 10_000
 _DEEPEST: Final = 60
 
-_TestOperator: TypeAlias = Literal["$eq", "$ne", "$in", "$nin", "$contains", "$not_contains"]
-_RangeOperator: TypeAlias = Literal["$lt", "$lte", "$gt", "$gte"]
-_Value: TypeAlias = str | float
 
-_OPPOSITE: Final[dict[_TestOperator, _TestOperator]] = {
-    "$eq": "$ne",
-    "$ne": "$eq",
-    "$in": "$nin",
-    "$nin": "$in",
-    "$contains": "$not_contains",
-    "$not_contains": "$contains",
-}
-_BEYOND: Final[dict[_RangeOperator, _RangeOperator]] = {
-    "$lt": "$gte",
-    "$gte": "$lt",
-    "$gt": "$lte",
-    "$lte": "$gt",
-}
-_RANGES: Final[dict[Ordering, _RangeOperator]] = {"lt": "$lt", "le": "$lte", "gt": "$gt", "ge": "$gte"}
+_RANGES: Final[dict[Ordering, RangeOperator]] = {"lt": "$lt", "le": "$lte", "gt": "$gt", "ge": "$gte"}
 _SAMPLES: Final[dict[FieldType, object]] = {"boolean": False, "number": 0, "string": "", "list": []}
-
-
-@dataclass(frozen=True, slots=True)
-class _Test:
-    key: str
-    operator: _TestOperator
-    values: tuple[_Value, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class _Range:
-    """A comparison of numbers; holds for no other type. `is_number` says when the field is one, for
-    the complement.
-    """
-
-    key: str
-    operator: _RangeOperator
-    value: float
-    is_number: _Tree
-
-
-@dataclass(frozen=True, slots=True)
-class _All:
-    parts: tuple[_Tree, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class _Some:
-    parts: tuple[_Tree, ...]
-
-
-_Tree: TypeAlias = bool | _Test | _Range | _All | _Some
 
 
 def render(plan: FilterPlan, layout: ChromaLayout) -> Where | None:
@@ -121,7 +84,7 @@ def render(plan: FilterPlan, layout: ChromaLayout) -> Where | None:
     take.
     """
     tree = _lower(normalize(expression_of(plan)), layout)
-    guarded = _all([_Test(VERSION_KEY, "$eq", (layout.version,)), tree])
+    guarded = all_of([Test(VERSION_KEY, "$eq", (layout.version,)), tree])
     if guarded is False:
         return None
     _refuse_oversize(guarded)
@@ -131,16 +94,16 @@ def render(plan: FilterPlan, layout: ChromaLayout) -> Where | None:
 # ---------------------------------------------------------------- the algebra, in terms of stored keys
 
 
-def _lower(expression: Expression, layout: ChromaLayout) -> _Tree:
+def _lower(expression: Expression, layout: ChromaLayout) -> Tree:
     match expression:
         case Constant(holds):
             return holds
         case And(parts):
-            return _all(_lower(part, layout) for part in parts)
+            return all_of(_lower(part, layout) for part in parts)
         case Or(parts):
-            return _some(_lower(part, layout) for part in parts)
+            return any_of(_lower(part, layout) for part in parts)
         case Not(part):
-            return _complement(_lower(part, layout))
+            return complement(_lower(part, layout))
         case CompareFields():
             raise _refusal("Chroma cannot compare two fields", expression.left)
         case _:
@@ -149,7 +112,7 @@ def _lower(expression: Expression, layout: ChromaLayout) -> _Tree:
 
 def _atom(
     atom: Compare | Ordered | In | Overlaps | Text | Truthy | Defined | NonEmpty, layout: ChromaLayout
-) -> _Tree:
+) -> Tree:
     field = layout.field(atom.field)
     if field is None:
         raise _refusal("Chroma: the field is not stored, as it is not declared in rego/schemas", atom.field)
@@ -167,15 +130,15 @@ def _atom(
                 raise _refusal("Chroma has no string predicates", path)
             return False
         case Truthy():
-            return _some(
+            return any_of(
                 _test(field, "$eq", stored_boolean(True)) if kind == "boolean" else _is(field, kind)
                 for kind in field.types
             )
         case Defined():
-            return _some(_is(field, kind) for kind in field.types)
+            return any_of(_is(field, kind) for kind in field.types)
         case NonEmpty():
             return (
-                _all([_is(field, "list"), _test(field, "$not_contains", EMPTY)])
+                all_of([_is(field, "list"), _test(field, "$not_contains", EMPTY)])
                 if "list" in field.types
                 else False
             )
@@ -183,11 +146,11 @@ def _atom(
             assert_never(atom)
 
 
-def _compare(field: StoredField, operator: Operator, value: Scalar, *, path: Field) -> _Tree:
+def _compare(field: StoredField, operator: Operator, value: Scalar, *, path: Field) -> Tree:
     """Return the comparison for each type that the field may have: with its own type natively, with
     another by Rego's order of types.
     """
-    parts: list[_Tree] = []
+    parts: list[Tree] = []
     for kind in field.types:
         match kind, value:
             case "boolean", bool():
@@ -195,7 +158,7 @@ def _compare(field: StoredField, operator: Operator, value: Scalar, *, path: Fie
                 parts.append(
                     _is(field, kind)
                     if len(wanted) > 1
-                    else _some(_test(field, "$eq", stored_boolean(one)) for one in wanted)
+                    else any_of(_test(field, "$eq", stored_boolean(one)) for one in wanted)
                 )
             case "number", int() | float() if not isinstance(value, bool):
                 parts.append(_compare_numbers(field, operator, _exact(value, path)))
@@ -205,24 +168,24 @@ def _compare(field: StoredField, operator: Operator, value: Scalar, *, path: Fie
                 parts.append(_is(field, kind))
             case _:
                 pass
-    return _some(parts)
+    return any_of(parts)
 
 
-def _compare_numbers(field: StoredField, operator: Operator, value: float) -> _Tree:
+def _compare_numbers(field: StoredField, operator: Operator, value: float) -> Tree:
     is_number = _is(field, "number")
     match operator:
         case "eq":
             return _test(field, "$eq", value)
         case "ne":
-            return _all([is_number, _test(field, "$ne", value)])
+            return all_of([is_number, _test(field, "$ne", value)])
         case "lt" | "le" | "gt" | "ge":
             return _range(field, operator, value)
         case _:
             assert_never(operator)
 
 
-def _range(field: StoredField, operator: Ordering, value: float) -> _Tree:
-    return _Range(field.key, _RANGES[operator], value, _is(field, "number"))
+def _range(field: StoredField, operator: Ordering, value: float) -> Tree:
+    return Range(field.key, _RANGES[operator], value, _is(field, "number"))
 
 
 def _exact(value: int | float, path: Field) -> float:
@@ -231,24 +194,24 @@ def _exact(value: int | float, path: Field) -> float:
     return float(value)
 
 
-def _compare_strings(field: StoredField, operator: Operator, value: str, *, path: Field) -> _Tree:
+def _compare_strings(field: StoredField, operator: Operator, value: str, *, path: Field) -> Tree:
     value = _whole(value, path)
     match operator:
         case "eq":
             return value not in RESERVED and _test(field, "$eq", value)
         case "ne":
-            return _all([_is(field, "string"), value in RESERVED or _test(field, "$ne", value)])
+            return all_of([_is(field, "string"), value in RESERVED or _test(field, "$ne", value)])
         case "lt" | "le" | "gt" | "ge":
             raise _refusal("Chroma cannot order strings", path)
         case _:
             assert_never(operator)
 
 
-def _equals_one(field: StoredField, values: Iterable[Scalar], *, path: Field) -> _Tree:
+def _equals_one(field: StoredField, values: Iterable[Scalar], *, path: Field) -> Tree:
     """Return whether the field equals one of the values: a list for each type that Chroma knows, since
     it takes no mixed one.
     """
-    listed: dict[type, list[_Value]] = {float: [], str: []}
+    listed: dict[type, list[Value]] = {float: [], str: []}
     for value in values:
         match value:
             case bool() if "boolean" in field.types:
@@ -259,10 +222,10 @@ def _equals_one(field: StoredField, values: Iterable[Scalar], *, path: Field) ->
                 listed[float].append(_exact(value, path))
             case _:
                 pass
-    return _some(_Test(field.key, "$in", tuple(dict.fromkeys(known))) for known in listed.values() if known)
+    return any_of(Test(field.key, "$in", tuple(dict.fromkeys(known))) for known in listed.values() if known)
 
 
-def _overlaps(field: StoredField, values: Iterable[Scalar]) -> _Tree:
+def _overlaps(field: StoredField, values: Iterable[Scalar]) -> Tree:
     if "list" not in field.types:
         return False
     # Stored lists hold valid strings alone, so no other value is ever an element of one; nor is the mark of
@@ -270,99 +233,37 @@ def _overlaps(field: StoredField, values: Iterable[Scalar]) -> _Tree:
     wanted = [
         value for value in values if isinstance(value, str) and value not in RESERVED and _is_unicode(value)
     ]
-    return _some(_test(field, "$contains", value) for value in wanted)
+    return any_of(_test(field, "$contains", value) for value in wanted)
 
 
-def _is(field: StoredField, kind: FieldType) -> _Tree:
+def _is(field: StoredField, kind: FieldType) -> Tree:
     """Return what holds when the field is there with this type."""
-    return field.required or _Test(TYPES_KEY, "$contains", (field.mark(kind),))
+    return field.required or Test(TYPES_KEY, "$contains", (field.mark(kind),))
 
 
-def _test(field: StoredField, operator: _TestOperator, value: _Value) -> _Tree:
-    return _Test(field.key, operator, (value,))
+def _test(field: StoredField, operator: TestOperator, value: Value) -> Tree:
+    return Test(field.key, operator, (value,))
 
 
 # ---------------------------------------------------------------- the tree
 
 
-def _complement(tree: _Tree) -> _Tree:
-    match tree:
-        case bool():
-            return not tree
-        case _Test(key, operator, values):
-            return _Test(key, _OPPOSITE[operator], values)
-        case _Range(key, operator, value, is_number):
-            return _some([_complement(is_number), _Range(key, _BEYOND[operator], value, is_number)])
-        case _All(parts):
-            return _some(_complement(part) for part in parts)
-        case _Some(parts):
-            return _all(_complement(part) for part in parts)
-        case _:
-            assert_never(tree)
-
-
-def _all(parts: Iterable[_Tree]) -> _Tree:
-    flat = _flat(parts, _All, absorbing=False)
-    if flat is None:
-        return False
-    merged = _merge(flat, one="$ne", many="$nin")
-    return merged[0] if len(merged) == 1 else _All(merged) if merged else True
-
-
-def _some(parts: Iterable[_Tree]) -> _Tree:
-    flat = _flat(parts, _Some, absorbing=True)
-    if flat is None:
-        return True
-    merged = _merge(flat, one="$eq", many="$in")
-    return merged[0] if len(merged) == 1 else _Some(merged) if merged else False
-
-
-def _flat(parts: Iterable[_Tree], kind: type[_All] | type[_Some], *, absorbing: bool) -> list[_Tree] | None:
-    """Return the parts without constants, duplicates and nesting, or None when one of them decides
-    the whole.
-    """
-    pieces: dict[str, _Tree] = {}  # by repr: so that no two types are ever taken for one
-    for part in parts:
-        if isinstance(part, bool):
-            if part is absorbing:
-                return None
-            continue
-        for piece in part.parts if isinstance(part, kind) else (part,):
-            pieces.setdefault(repr(piece), piece)
-    return list(pieces.values())
-
-
-def _merge(parts: list[_Tree], *, one: _TestOperator, many: _TestOperator) -> tuple[_Tree, ...]:
-    """Return the parts with the tests of one key for equality folded into one list for each type of
-    value: Chroma takes no mixed list.
-    """
-    listed: dict[tuple[str, type], dict[_Value, None]] = {}
-    others: list[_Tree] = []
-    for part in parts:
-        match part:
-            case _Test(key, operator, values) if operator in (one, many):
-                listed.setdefault((key, type(values[0])), {}).update(dict.fromkeys(values))
-            case _:
-                others.append(part)
-    return (*others, *(_Test(key, many, tuple(values)) for (key, _), values in listed.items()))
-
-
 # ---------------------------------------------------------------- Chroma's own form
 
 
-def _emit(tree: _Tree, prefix: str) -> Where:
+def _emit(tree: Tree, prefix: str) -> Where:
     match tree:
-        case _Test(key, "$in" | "$nin" as operator, (value,)):
+        case Test(key, "$in" | "$nin" as operator, (value,)):
             return {prefix + key: {"$eq" if operator == "$in" else "$ne": value}}
-        case _Test(key, "$in" | "$nin" as operator, values):
+        case Test(key, "$in" | "$nin" as operator, values):
             return {prefix + key: {operator: list(values)}}
-        case _Test(key, operator, (value,)):
+        case Test(key, operator, (value,)):
             return {prefix + key: {operator: value}}
-        case _Range(key, operator, value, _):
+        case Range(key, operator, value, _):
             return {prefix + key: {operator: value}}
-        case _All(parts):
+        case All(parts):
             return _balanced("$and", [_emit(part, prefix) for part in parts])
-        case _Some(parts):
+        case Some(parts):
             return _balanced("$or", [_emit(part, prefix) for part in parts])
         case _:
             raise AssertionError(f"not folded: {tree}")
@@ -376,7 +277,7 @@ def _balanced(operator: Literal["$and", "$or"], parts: list[Where]) -> Where:
     return parts[0]
 
 
-def _refuse_oversize(tree: _Tree) -> None:
+def _refuse_oversize(tree: Tree) -> None:
     leaves, values, depth = _measure(tree)
     if leaves > _MAX_LEAVES or values > _MAX_VALUES or depth > _DEEPEST:
         raise FilterNotExpressible(
@@ -385,12 +286,12 @@ def _refuse_oversize(tree: _Tree) -> None:
         )
 
 
-def _measure(tree: _Tree) -> tuple[int, int, int]:
+def _measure(tree: Tree) -> tuple[int, int, int]:
     match tree:
-        case _All(parts) | _Some(parts):
+        case All(parts) | Some(parts):
             leaves, values, depths = zip(*map(_measure, parts), strict=True)
             return sum(leaves), sum(values), max(depths) + math.ceil(math.log2(len(parts)))
-        case _Test(_, _, listed):
+        case Test(_, _, listed):
             return 1, len(listed), 1
         case _:
             return 1, 1, 1

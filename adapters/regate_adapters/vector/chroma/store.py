@@ -7,14 +7,6 @@ knows the difference.
 It never embeds: every call that could name an embedding function names none, since Chroma's own would
 download a model. It never decides what is permitted either: `filter.py`, the counterpart, renders the plan,
 and the guard on the schema version is part of that.
-
-Chroma looks at every chunk of the collection once for each condition of a filter. So where a plan confines
-the search to a tenant that holds few of the chunks, only that condition is Chroma's, and the others are
-tested here, on those chunks: the same are found, sooner.
-
-Up to `exact_up_to` permitted chunks, ranking is exact over the vectors of the permitted chunks alone, so that
-other tenants' chunks move nothing. Beyond it Chroma's approximate index chooses the candidates (filtered
-inside), and only their scores and order are exact.
 """
 
 from __future__ import annotations
@@ -32,50 +24,29 @@ import numpy as np
 from regate_adapters.vector.chroma.collection import (
     DIMENSIONS,
     dimensions_of,
-    fetched,
     ids_of,
     is_behind,
     listed,
-    nearest,
     pages,
-    rank,
     read_on,
     rows_of,
-    stamped,
 )
 from regate_adapters.vector.chroma.engine import ChromaEngine
 from regate_adapters.vector.chroma.filter import Where, render
 from regate_adapters.vector.chroma.layout import ChromaLayout
 from regate_adapters.vector.chroma.place import ChromaPlace, Directory
-from regate_adapters.vector.guard import TENANT, tenant_of
+from regate_adapters.vector.chroma.searching import EXACT_UP_TO, ONE_IN, ChromaSearch
 from regate_orchestrator.documents.generations import generation_of, renamed
 from regate_orchestrator.errors import RegateError, VectorStoreUnavailable
-from regate_orchestrator.filters.evaluate import holds
-from regate_orchestrator.filters.expression import Everything, Expression, FilterPlan, Scalar, expression_of
+from regate_orchestrator.filters.expression import Everything, FilterPlan, Scalar
 from regate_orchestrator.filters.schema import RowSchema
-from regate_orchestrator.ports import Candidate, Chunk, Found, Query, Vector
+from regate_orchestrator.ports import Chunk, Found, Query, Vector
 from regate_orchestrator.values import FileId, JsonObject, StoreId
 
 if TYPE_CHECKING:
     from chromadb.api.models.Collection import Collection
 
 Result = TypeVar("Result")
-
-EXACT_UP_TO: Final = 20_000
-"""Measured on 2 cores with 256 dimensions and everything permitted: 44 ms for 2,000 chunks, 155 for 10,000,
-320 for 20,000.
-
-The index took 18, 54 and 82 ms, and answers other tenants' chunks can move: exactness is worth its price up
-to here.
-"""
-
-ONE_IN: Final = 40
-"""Measured with 100,000 chunks and the shipped policy's 14 conditions: 440 ms of processor time in Chroma,
-and 0.16 ms for each chunk read.
-
-So reading is cheaper up to one chunk in 36. A search among a tenant's 20 chunks takes 30 ms of processor time
-instead of 450.
-"""
 
 _HNSW: Final = {"space": "cosine", "ef_search": 1_000, "sync_threshold": 200}
 """After so many changes Chroma stores a collection's index. What is newer it reads from its log and puts in
@@ -88,7 +59,6 @@ Measured: opening a store of 900 chunks took 300 ms at its default of 1,000 and 
 _WRITE_ROWS: Final = 200
 """A search of a store that is not open may wait for as many to be written (`engine.py`)."""
 
-_TRIES: Final = 3
 _READERS: Final = 2
 _READ_SECONDS: Final = 30.0
 _WRITE_SECONDS: Final = 120.0
@@ -113,8 +83,7 @@ class ChromaVectorStore:
     ) -> None:
         self._place = Directory(place) if isinstance(place, Path) else place
         self._layout = ChromaLayout.of(schema)
-        self._exact_up_to = exact_up_to
-        self._one_in = one_in
+        self._searching = ChromaSearch(exact_up_to=exact_up_to, one_in=one_in)
         self._engine = ChromaEngine(self._place)
         self._is_open = False
         self._readers = ThreadPoolExecutor(_READERS, thread_name_prefix="chroma-read")
@@ -290,79 +259,9 @@ class ChromaVectorStore:
 
     def _search(self, store: StoreId, vector: Vector, plan: FilterPlan, where: Where, limit: int) -> Found:
         with self._collection(store) as collection:
-            return self._search_in(collection, self._layout.at(store), vector, plan, where, limit)
-
-    def _search_in(
-        self,
-        collection: Collection,
-        layout: ChromaLayout,
-        vector: Vector,
-        plan: FilterPlan,
-        where: Where,
-        limit: int,
-    ) -> Found:
-        query = rows_of([vector], dimensions_of(collection))[0]
-        for _ in range(_TRIES):
-            total = collection.count()
-            few = self._of_few(collection, expression_of(plan), layout, total)
-            ids: list[str] = (
-                collection.get(where=where, limit=self._exact_up_to + 1, include=[])["ids"]
-                if few is None
-                else few
+            return self._searching.run(
+                collection, self._layout.at(store), vector, plan=plan, where=where, limit=limit
             )
-            # Which way is taken depends on the permitted chunks alone.
-            exact = len(ids) <= self._exact_up_to
-            chosen = ids if exact else nearest(collection, query, where, limit)
-            ranked = rank(collection, chosen, query)
-            candidates = tuple(self._candidates(collection, ranked[:limit], plan, where, layout=layout))
-            # Chunks that were removed between two reads may have others in their place, which were not there
-            # at the first.
-            if len(ranked) == len(chosen) and len(candidates) == len(ranked[:limit]):
-                break
-        return Found(
-            candidates,
-            total=total,
-            permitted=len(ids) if exact else None,
-            exhausted=exact and len(ids) <= limit,
-        )
-
-    def _of_few(
-        self, collection: Collection, expression: Expression, layout: ChromaLayout, total: int
-    ) -> list[str] | None:
-        """Return the ids of the permitted chunks, or None unless they are among a tenant's that are
-        few enough to be read.
-        """
-        tenant, field = tenant_of(expression), layout.field((TENANT,))
-        most = min(total // self._one_in, self._exact_up_to)
-        if tenant is None or field is None or most == 0:
-            return None
-        ids: list[str] = collection.get(
-            where={layout.prefix + field.key: {"$eq": tenant}}, limit=most + 1, include=[]
-        )["ids"]
-        if len(ids) > most:
-            return None
-        return [identifier for identifier, row in stamped(collection, ids, layout) if holds(expression, row)]
-
-    def _candidates(
-        self,
-        collection: Collection,
-        ranked: Sequence[tuple[str, float]],
-        plan: FilterPlan,
-        where: Where,
-        *,
-        layout: ChromaLayout,
-    ) -> Iterator[Candidate]:
-        """Yield the ranked chunks. One may have been replaced, with another stamp, since it was
-        listed: then Chroma filters them again.
-        """
-        if not ranked:
-            return
-        expression = expression_of(plan)
-        candidates = list(fetched(collection, ranked, None, layout))
-        if all(holds(expression, layout.row(candidate)) for candidate in candidates):
-            yield from candidates
-        else:
-            yield from fetched(collection, ranked, where, layout)
 
     def _texts(self, store: StoreId, ids: Sequence[str]) -> dict[str, str]:
         where = render(Everything(), self._layout.at(store))

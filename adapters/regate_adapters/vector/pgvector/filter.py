@@ -10,13 +10,28 @@ exception. No cast here can fail on any row, since SQL promises no order of eval
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Final, Literal, TypeAlias, assert_never
+from typing import Final, Literal, assert_never
 
 from psycopg import sql
 
 from regate_adapters.vector.guard import TENANT
+from regate_adapters.vector.pgvector.conditions import (
+    FALSE,
+    OPERATORS,
+    RANKS,
+    TRUE,
+    Condition,
+    Kind,
+    Source,
+    join,
+    kind_of,
+    negated,
+    refusal,
+    same_kind,
+    two_valued,
+)
 from regate_adapters.vector.pgvector.values import stored_json, stored_text
 from regate_orchestrator.errors import FilterNotExpressible
 from regate_orchestrator.filters.evaluate import compares
@@ -42,11 +57,6 @@ from regate_orchestrator.filters.expression import (
 )
 from regate_orchestrator.filters.schema import FieldType, RowSchema
 
-Condition: TypeAlias = sql.SQL | sql.Composed
-Kind: TypeAlias = Literal["null", "boolean", "number", "string", "array", "object"]
-
-_RANKS: Final[tuple[Kind, ...]] = ("null", "boolean", "number", "string", "array", "object")
-"""The types in Rego's order, by the names that `jsonb_typeof` gives them."""
 _SAMPLES: Final[dict[Kind, object]] = {
     "null": None,
     "boolean": False,
@@ -61,16 +71,6 @@ _OF_TYPE: Final[dict[FieldType, Kind]] = {
     "boolean": "boolean",
     "list": "array",
 }
-_OPERATORS: Final[dict[Operator, sql.SQL]] = {
-    "eq": sql.SQL("="),
-    "ne": sql.SQL("<>"),
-    "lt": sql.SQL("<"),
-    "le": sql.SQL("<="),
-    "gt": sql.SQL(">"),
-    "ge": sql.SQL(">="),
-}
-_TRUE: Final = sql.SQL("TRUE")
-_FALSE: Final = sql.SQL("FALSE")
 _MAX_NODES: Final = 2_000
 _MAX_VALUES: Final = 100_000
 _DEEPEST: Final = 100
@@ -99,37 +99,6 @@ def render(expression: Expression, schema: RowSchema, parameters: Parameters) ->
     return _Renderer(schema, parameters).render(expression, depth=1)
 
 
-@dataclass(frozen=True, slots=True)
-class _Source:
-    """A field in SQL: its JSON, its text, the types that it may have, and whether it is always there."""
-
-    json: Condition
-    text: Condition
-    kinds: tuple[Kind, ...]
-    required: bool
-
-    def among(self, kinds: Iterable[Kind]) -> Condition:
-        """Return whether the field is there and of one of these types."""
-        asked = frozenset(kinds)
-        wanted = [kind for kind in self.kinds if kind in asked]
-        if not wanted:
-            return _FALSE
-        if self.required and len(wanted) == len(self.kinds):
-            return _TRUE
-        names = sql.SQL(", ").join(_KIND_NAMES[kind] for kind in wanted)
-        return sql.SQL("jsonb_typeof({}) IN ({})").format(self.json, names)
-
-
-_KIND_NAMES: Final[dict[Kind, sql.SQL]] = {
-    "null": sql.SQL("'null'"),
-    "boolean": sql.SQL("'boolean'"),
-    "number": sql.SQL("'number'"),
-    "string": sql.SQL("'string'"),
-    "array": sql.SQL("'array'"),
-    "object": sql.SQL("'object'"),
-}
-
-
 class _Renderer:
     def __init__(self, schema: RowSchema, parameters: Parameters) -> None:
         self._schema = schema
@@ -145,27 +114,27 @@ class _Renderer:
             )
         match expression:
             case Constant(holds):
-                return _TRUE if holds else _FALSE
+                return TRUE if holds else FALSE
             case And(parts):
-                return _join("AND", [self.render(part, depth=depth + 1) for part in parts])
+                return join("AND", [self.render(part, depth=depth + 1) for part in parts])
             case Or(parts):
-                return _join("OR", [self.render(part, depth=depth + 1) for part in parts])
+                return join("OR", [self.render(part, depth=depth + 1) for part in parts])
             case Not(part):
-                return _negated(self.render(part, depth=depth + 1))
+                return negated(self.render(part, depth=depth + 1))
             case CompareFields():
-                return _two_valued(self._compare_fields(expression))
+                return two_valued(self._compare_fields(expression))
             case Compare("eq", ("tenant",), str() as tenant) if self._has_tenant_column():
                 # A column that is never NULL needs no COALESCE, and without one its index serves.
                 return sql.SQL("tenant = {}::text").format(self._text(tenant, (TENANT,)))
             case _:
-                return _two_valued(self._atom(expression))
+                return two_valued(self._atom(expression))
 
     def _atom(
         self, atom: Compare | Ordered | In | Overlaps | Text | Truthy | Defined | NonEmpty
     ) -> Condition:
         source = self._source(atom.field)
         if source is None:
-            return _FALSE
+            return FALSE
         match atom:
             case Compare(operator, path, value):
                 return self._compare(source, operator, value, path=path)
@@ -176,17 +145,17 @@ class _Renderer:
             case Overlaps(path, values):
                 return self._overlaps(source, values, path=path)
             case Text(operator, path, value):
-                return _join(
+                return join(
                     "AND", [source.among(["string"]), self._text_matches(source, operator, value, path=path)]
                 )
             case Truthy():
                 is_true = sql.SQL("{} = {}::jsonb").format(source.json, self._json(True, atom.field))
-                others = source.among(kind for kind in _RANKS if kind != "boolean")
-                return _join("OR", [others, is_true if "boolean" in source.kinds else _FALSE])
+                others = source.among(kind for kind in RANKS if kind != "boolean")
+                return join("OR", [others, is_true if "boolean" in source.kinds else FALSE])
             case Defined():
-                return source.among(_RANKS)
+                return source.among(RANKS)
             case NonEmpty():
-                return _join(
+                return join(
                     "OR", [self._non_empty(source, "array", []), self._non_empty(source, "object", {})]
                 )
             case _:
@@ -194,35 +163,35 @@ class _Renderer:
 
     # ------------------------------------------------------------ atoms
 
-    def _compare(self, source: _Source, operator: Operator, value: Scalar, *, path: Field) -> Condition:
+    def _compare(self, source: Source, operator: Operator, value: Scalar, *, path: Field) -> Condition:
         """Return the comparison with the value's own type by value, and with every other by Rego's
         order of types.
         """
-        own = _kind_of(value)
+        own = kind_of(value)
         others = source.among(
-            kind for kind in _RANKS if kind != own and compares(operator, _SAMPLES[kind], value)
+            kind for kind in RANKS if kind != own and compares(operator, _SAMPLES[kind], value)
         )
-        return _join("OR", [others, self._same_type(source, operator, value, path=path)])
+        return join("OR", [others, self._same_type(source, operator, value, path=path)])
 
-    def _same_type(self, source: _Source, operator: Operator, value: Scalar, *, path: Field) -> Condition:
+    def _same_type(self, source: Source, operator: Operator, value: Scalar, *, path: Field) -> Condition:
         """Return whether the field is of the value's own type and compares so with it."""
-        own = _kind_of(value)
+        own = kind_of(value)
         if own not in source.kinds:
-            return _FALSE
+            return FALSE
         same: Condition
         if own == "null":
-            same = _TRUE if operator in {"eq", "le", "ge"} else _FALSE
+            same = TRUE if operator in {"eq", "le", "ge"} else FALSE
         elif isinstance(value, str):
             same = sql.SQL('{} {} {}::text COLLATE "C"').format(
-                source.text, _OPERATORS[operator], self._text(value, path)
+                source.text, OPERATORS[operator], self._text(value, path)
             )
         else:
             same = sql.SQL("{} {} {}::jsonb").format(
-                source.json, _OPERATORS[operator], self._json(value, path)
+                source.json, OPERATORS[operator], self._json(value, path)
             )
-        return _join("AND", [source.among([own]), same])
+        return join("AND", [source.among([own]), same])
 
-    def _equals_one(self, source: _Source, values: Sequence[Scalar], *, path: Field) -> Condition:
+    def _equals_one(self, source: Source, values: Sequence[Scalar], *, path: Field) -> Condition:
         texts = [self._checked_text(value, path) for value in values if isinstance(value, str)]
         others = [self._checked_json(value, path) for value in values if not isinstance(value, str)]
         parts = []
@@ -230,21 +199,21 @@ class _Renderer:
             known = sql.SQL('{} = ANY ({}::text[] COLLATE "C")').format(
                 source.text, self._parameters.add(texts)
             )
-            parts.append(_join("AND", [source.among(["string"]), known]))
+            parts.append(join("AND", [source.among(["string"]), known]))
         if others:
             # JSON of two types is never equal, so the type needs no test of its own, except that it must be
             # one the field may have.
             known = sql.SQL("{} = ANY ({}::jsonb[])").format(source.json, self._parameters.add(others))
-            parts.append(_join("AND", [source.among(["null", "boolean", "number"]), known]))
-        return _join("OR", parts)
+            parts.append(join("AND", [source.among(["null", "boolean", "number"]), known]))
+        return join("OR", parts)
 
-    def _overlaps(self, source: _Source, values: Sequence[Scalar], *, path: Field) -> Condition:
+    def _overlaps(self, source: Source, values: Sequence[Scalar], *, path: Field) -> Condition:
         texts = [self._checked_text(value, path) for value in values if isinstance(value, str)]
         others = [self._checked_json(value, path) for value in values if not isinstance(value, str)]
         parts = []
         if texts and "array" in source.kinds:  # declared lists hold strings alone
             known = sql.SQL("{} ?| {}::text[]").format(source.json, self._parameters.add(texts))
-            parts.append(_join("AND", [source.among(["array"]), known]))
+            parts.append(join("AND", [source.among(["array"]), known]))
         if (
             texts or others
         ) and "object" in source.kinds:  # the attributes as a whole, which the table says are an object
@@ -253,9 +222,9 @@ class _Renderer:
             )
             each = sql.SQL("EXISTS (SELECT 1 FROM jsonb_each({}) AS e WHERE e.value = ANY ({}::jsonb[]))")
             parts.append(each.format(source.json, every))
-        return _join("OR", parts)
+        return join("OR", parts)
 
-    def _text_matches(self, source: _Source, operator: TextOperator, value: str, *, path: Field) -> Condition:
+    def _text_matches(self, source: Source, operator: TextOperator, value: str, *, path: Field) -> Condition:
         known = self._text(value, path)
         match operator:
             case "startswith":
@@ -271,37 +240,37 @@ class _Renderer:
                 assert_never(operator)
 
     def _non_empty(
-        self, source: _Source, kind: Literal["array", "object"], empty: list[str] | dict[str, str]
+        self, source: Source, kind: Literal["array", "object"], empty: list[str] | dict[str, str]
     ) -> Condition:
         if kind not in source.kinds:
-            return _FALSE
+            return FALSE
         differs = sql.SQL("{} <> {}::jsonb").format(source.json, self._parameters.add(stored_json(empty)))
-        return _join("AND", [source.among([kind]), differs])
+        return join("AND", [source.among([kind]), differs])
 
     def _compare_fields(self, atom: CompareFields) -> Condition:
         left, right = self._source(atom.left), self._source(atom.right)
         if left is None or right is None:
-            return _FALSE
+            return FALSE
         options = []
         for one in left.kinds:
             for other in right.kinds:
                 both = [left.among([one]), right.among([other])]
                 if one == other:
-                    options.append(_join("AND", [*both, _same_kind(atom, one, left, right)]))
+                    options.append(join("AND", [*both, same_kind(atom, one, left, right)]))
                 elif compares(atom.operator, _SAMPLES[one], _SAMPLES[other]):
-                    options.append(_join("AND", both))
-        return _join("OR", options)
+                    options.append(join("AND", both))
+        return join("OR", options)
 
     # ------------------------------------------------------------ fields and values
 
-    def _source(self, path: Field) -> _Source | None:
+    def _source(self, path: Field) -> Source | None:
         """Return the field in SQL, or None when no row can have it."""
         match path:
             case ():
                 raise FilterNotExpressible("PostgreSQL: a comparison of the whole row")
             case ("attributes",):
                 column = sql.SQL("attributes")
-                return _Source(column, column, ("object",), required=True)
+                return Source(column, column, ("object",), required=True)
             case ("attributes", key):
                 return _stored_at(
                     sql.SQL("attributes"),
@@ -332,12 +301,12 @@ class _Renderer:
         try:
             return stored_text(value)
         except ValueError as error:
-            raise _refusal(str(error), path) from error
+            raise refusal(str(error), path) from error
 
     def _checked_json(self, value: Scalar, path: Field) -> str:
         self._count_value()
         if isinstance(value, float) and not math.isfinite(value):
-            raise _refusal("NaN and the infinities are not numbers of JSON", path)
+            raise refusal("NaN and the infinities are not numbers of JSON", path)
         return stored_json(value)
 
     def _count_value(self) -> None:
@@ -346,86 +315,11 @@ class _Renderer:
             raise FilterNotExpressible(f"PostgreSQL: the filter lists more than {_MAX_VALUES} values")
 
 
-def _stored_at(
-    document: sql.SQL, key: sql.Placeholder, kinds: tuple[Kind, ...], *, required: bool
-) -> _Source:
+def _stored_at(document: sql.SQL, key: sql.Placeholder, kinds: tuple[Kind, ...], *, required: bool) -> Source:
     # With a text on its right, `->` looks into objects alone; `#>` would take "0" for a position in a list.
-    return _Source(
+    return Source(
         sql.SQL("({} -> {}::text)").format(document, key),
         sql.SQL('(({} ->> {}::text) COLLATE "C")').format(document, key),
         kinds,
         required=required,
     )
-
-
-def _same_kind(atom: CompareFields, kind: Kind, left: _Source, right: _Source) -> Condition:
-    operator = _OPERATORS[atom.operator]
-    match kind:
-        case "null":
-            return _TRUE if atom.operator in {"eq", "le", "ge"} else _FALSE
-        case "boolean" | "number":
-            return sql.SQL("{} {} {}").format(left.json, operator, right.json)
-        case "string":
-            return sql.SQL("{} {} {}").format(left.text, operator, right.text)
-        case "array":
-            return sql.SQL('{} {} {} COLLATE "C"').format(_texts(left), operator, _texts(right))
-        case "object":
-            raise _refusal("the attributes as a whole have no order in SQL", atom.left)
-        case _:
-            assert_never(kind)
-
-
-def _texts(source: _Source) -> Condition:
-    """Return a declared list as an SQL array, which compares element by element and then by length, as
-    in Rego.
-    """
-    known = sql.SQL("CASE WHEN jsonb_typeof({}) = 'array' THEN {} END").format(source.json, source.json)
-    return sql.SQL(
-        "ARRAY(SELECT e.v FROM jsonb_array_elements_text({}) WITH ORDINALITY AS e (v, i) ORDER BY e.i)"
-    ).format(known)
-
-
-def _kind_of(value: Scalar) -> Kind:
-    match value:
-        case None:
-            return "null"
-        case bool():
-            return "boolean"
-        case str():
-            return "string"
-        case int() | float():
-            return "number"
-        case _:
-            assert_never(value)
-
-
-def _join(operator: Literal["AND", "OR"], parts: Sequence[Condition]) -> Condition:
-    neutral, absorbing = (_TRUE, _FALSE) if operator == "AND" else (_FALSE, _TRUE)
-    kept = [part for part in parts if part is not neutral]
-    if any(part is absorbing for part in kept):
-        return absorbing
-    if not kept:
-        return neutral
-    if len(kept) == 1:
-        return kept[0]
-    glue = sql.SQL(" AND ") if operator == "AND" else sql.SQL(" OR ")
-    return sql.SQL("({})").format(glue.join(kept))
-
-
-def _negated(condition: Condition) -> Condition:
-    if condition is _TRUE:
-        return _FALSE
-    return _TRUE if condition is _FALSE else sql.SQL("NOT ({})").format(condition)
-
-
-def _two_valued(condition: Condition) -> Condition:
-    """Return the condition with NULL read as false, so that its NOT is its complement."""
-    return (
-        condition
-        if condition is _TRUE or condition is _FALSE
-        else sql.SQL("COALESCE({}, FALSE)").format(condition)
-    )
-
-
-def _refusal(reason: str, path: Field) -> FilterNotExpressible:
-    return FilterNotExpressible(f"PostgreSQL: {reason} ({'.'.join(path)})")

@@ -17,15 +17,23 @@ import math
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from types import TracebackType
-from typing import Any, Final, Self, cast
+from typing import Any, Final, Self
 
 import psycopg
 from psycopg import sql
 
 from regate_adapters.postgres import cause, connection_parameters
 from regate_adapters.vector.guard import tenant_of
-from regate_adapters.vector.pgvector.filter import Condition, Parameters, render
+from regate_adapters.vector.pgvector.places import (
+    GENERATION,
+    count_chunks,
+    delete_chunks,
+    delete_generation,
+    place_of,
+    place_or_none,
+)
 from regate_adapters.vector.pgvector.pool import Cursor, Pool
+from regate_adapters.vector.pgvector.query import SearchStatements, vector_text
 from regate_adapters.vector.pgvector.schema import (
     REACH_SETTING,
     STORE_SETTING,
@@ -38,9 +46,9 @@ from regate_adapters.vector.pgvector.schema import (
 from regate_adapters.vector.pgvector.values import shown_json, shown_text, stored_json, stored_text
 from regate_orchestrator.documents.generations import chunk_id
 from regate_orchestrator.errors import VectorStoreUnavailable, naming
-from regate_orchestrator.filters.expression import Constant, Expression, FilterPlan, Scalar, expression_of
+from regate_orchestrator.filters.expression import Constant, FilterPlan, Scalar, expression_of
 from regate_orchestrator.filters.schema import RowSchema
-from regate_orchestrator.ports import Candidate, Chunk, Found, Query, Vector
+from regate_orchestrator.ports import Candidate, Chunk, Found, Query
 from regate_orchestrator.values import FileId, JsonObject, StoreId
 
 EXACT_BELOW: Final = 50_000
@@ -61,31 +69,7 @@ _CHECK_SECONDS: Final = 2.0
 _WRITE_ROWS: Final = 500
 _MIN_EXPLORED: Final = 200
 _MAX_EXPLORED: Final = 1_000  # pgvector's own bound of ef_search
-_INDEX_SETTINGS: Final = {
-    "hnsw.iterative_scan": "strict_order",
-    "hnsw.max_scan_tuples": "100000",
-    "hnsw.scan_mem_multiplier": "4",
-    # What sorts could be anything but the index; the few rows sorted after it are sorted all the same.
-    "enable_sort": "off",
-}
 
-_PLACE: Final = sql.SQL("SELECT dimensions, chunks FROM stores WHERE id = {}").format(sql.Placeholder())
-_LOCKED_PLACE: Final = sql.SQL("{} FOR UPDATE").format(_PLACE)
-_RANKED: Final = sql.SQL(
-    """WITH permitted AS MATERIALIZED (
-         SELECT id, embedding <=> {query}::vector AS distance FROM {table}
-         WHERE store = {store}::text AND version = {version}::text AND {condition} {order}
-         LIMIT {most}::bigint),
-       scored AS (
-         SELECT id, LEAST(1, GREATEST(0, 1 - COALESCE(NULLIF(distance, 'NaN'), 1))) AS score,
-           count(*) OVER () AS permitted
-         FROM permitted),
-       top AS MATERIALIZED (SELECT * FROM scored ORDER BY score DESC, id LIMIT {limit}::bigint)
-       SELECT c.id, c.file, c.index, c.text, c.stamp::text, c.attributes::text, top.score, top.permitted
-       FROM top JOIN {table} c ON c.store = {store}::text AND c.id = top.id
-       ORDER BY top.score DESC, top.id"""
-)
-_NEAREST_FIRST: Final = sql.SQL("ORDER BY embedding <=> {query}::vector")
 _INSERT: Final = sql.SQL(
     """INSERT INTO {table} (store, id, file, index, text, version, stamp, attributes, embedding)
        SELECT {store}::text, n.id, n.file, n.index, n.text, {version}::text,
@@ -96,8 +80,6 @@ _INSERT: Final = sql.SQL(
 )
 
 
-_GENERATION: Final = sql.SQL("regexp_replace(id, '/[^/]*$', '')")
-"""Of which generation a chunk is, by its id, as `generations.generation_of` has it."""
 _RESTAMP: Final = sql.SQL(
     """INSERT INTO {table} (store, id, file, index, text, version, stamp, attributes, embedding)
        SELECT store, {into}::text || '/' || regexp_replace(id, '^.*/', ''), file, index, text, version,
@@ -164,9 +146,9 @@ class PgVectorStore:
                 sql.SQL(
                     "INSERT INTO stores (id, dimensions) VALUES ({}, {}) ON CONFLICT (id) DO NOTHING"
                 ).format(sql.Placeholder(), sql.Placeholder()),
-                [_name(store), dimensions],
+                [stored_text(store), dimensions],
             )
-            if (await _place(cursor, store))[0] != dimensions:
+            if (await place_of(cursor, store))[0] != dimensions:
                 raise VectorStoreUnavailable(f"store {store} has vectors of another length than {dimensions}")
 
     async def add(self, store: StoreId, chunks: Sequence[Chunk]) -> None:
@@ -178,17 +160,17 @@ class PgVectorStore:
         async with self._transaction(
             "add", store, write=True, within_s=self._deadline_s * _ADD_FACTOR
         ) as cursor:
-            dimensions, _ = await _place(cursor, store, lock=True)
+            dimensions, _ = await place_of(cursor, store, lock=True)
             if any(len(chunk.vector) != dimensions for chunk in distinct):
                 raise VectorStoreUnavailable(f"a vector has another length than the store's {dimensions}")
             replaced = 0
             for start in range(0, len(rows), _WRITE_ROWS):
                 part = rows[start : start + _WRITE_ROWS]
-                replaced += await _delete(
+                replaced += await delete_chunks(
                     cursor, store, dimensions, column="id", values=[row["ids"] for row in part]
                 )
                 await self._insert(cursor, store, dimensions, part)
-            await _count(cursor, store, len(rows) - replaced)
+            await count_chunks(cursor, store, len(rows) - replaced)
 
     async def search(self, store: StoreId, query: Query, *, plan: FilterPlan) -> Found:
         """Return the most similar chunks among those that the plan permits; see the module on what
@@ -198,13 +180,13 @@ class PgVectorStore:
         expression, limit = expression_of(plan), query.limit
         if expression == Constant(holds=False):
             return Found((), total=0, permitted=0, exhausted=True)
-        statements = _Query(self._schema, self._version, store, expression, query.vector, limit)
+        statements = SearchStatements(self._schema, self._version, store, expression, query.vector, limit)
         # Compiling a statement to machine code takes longer than any of these takes to run.
         settings = {"jit": "off", "hnsw.ef_search": str(min(max(2 * limit, _MIN_EXPLORED), _MAX_EXPLORED))}
         async with self._transaction(
             "search", store, tenant=tenant_of(expression), settings=settings
         ) as cursor:
-            dimensions, total = await _place(cursor, store)
+            dimensions, total = await place_of(cursor, store)
             if len(query.vector) != dimensions:
                 raise VectorStoreUnavailable(f"the query has another length than the store's {dimensions}")
             # Which way is taken depends on the permitted chunks alone.
@@ -225,11 +207,11 @@ class PgVectorStore:
             "SELECT id, text FROM {} WHERE store = {} AND id = ANY ({}::text[]) AND version = {}"
         )
         async with self._transaction("texts", store) as cursor:
-            dimensions, _ = await _place(cursor, store)
+            dimensions, _ = await place_of(cursor, store)
             slots = [sql.Placeholder()] * 3
-            names = [_name(identifier) for identifier in ids]
+            names = [stored_text(identifier) for identifier in ids]
             await cursor.execute(
-                wanted.format(chunk_table(dimensions), *slots), [_name(store), names, self._version]
+                wanted.format(chunk_table(dimensions), *slots), [stored_text(store), names, self._version]
             )
             return {shown_text(identifier): shown_text(text) for identifier, text in await cursor.fetchall()}
 
@@ -248,10 +230,10 @@ class PgVectorStore:
         """
         written = self._row(Chunk(chunk_id(target, 0), file, 0, "", (), stamp, attributes))
         values = {
-            "store": _name(store),
-            "file": _name(file),
-            "generation": _name(generation),
-            "into": _name(target),
+            "store": stored_text(store),
+            "file": stored_text(file),
+            "generation": stored_text(generation),
+            "into": stored_text(target),
             "version": self._version,
             "stamp": written["stamps"],
             "attributes": written["attributes"],
@@ -260,34 +242,36 @@ class PgVectorStore:
         async with self._transaction(
             "restamp", store, write=True, within_s=self._deadline_s * _ADD_FACTOR
         ) as cursor:
-            dimensions, _ = await _place(cursor, store, lock=True)
-            replaced = await _delete_generation(cursor, store, dimensions, file=file, generation=target)
+            dimensions, _ = await place_of(cursor, store, lock=True)
+            replaced = await delete_generation(cursor, store, dimensions, file=file, generation=target)
             await cursor.execute(_RESTAMP.format(table=chunk_table(dimensions), **slots), values)
             copied = cursor.rowcount
-            await _count(cursor, store, copied - replaced)
+            await count_chunks(cursor, store, copied - replaced)
         return copied
 
     async def remove(self, store: StoreId, file: FileId, *, generation: str | None = None) -> None:
         """Remove the chunks of the file, or of one generation of it, of any schema version."""
         async with self._transaction("remove", store, write=True) as cursor:
-            place = await _place_or_none(cursor, store, lock=True)
+            place = await place_or_none(cursor, store, lock=True)
             if place is None:
                 return
             if generation is None:
-                removed = await _delete(cursor, store, place[0], column="file", values=[_name(file)])
+                removed = await delete_chunks(
+                    cursor, store, place[0], column="file", values=[stored_text(file)]
+                )
             else:
-                removed = await _delete_generation(cursor, store, place[0], file=file, generation=generation)
-            await _count(cursor, store, -removed)
+                removed = await delete_generation(cursor, store, place[0], file=file, generation=generation)
+            await count_chunks(cursor, store, -removed)
 
     async def generations(self, store: StoreId) -> frozenset[str]:
         """Return which generations have chunks in the store, of any schema version."""
         wanted = sql.SQL("SELECT DISTINCT {} FROM {} WHERE store = {}")
         async with self._transaction("generations", store, within_s=self._deadline_s * _ADD_FACTOR) as cursor:
-            place = await _place_or_none(cursor, store)
+            place = await place_or_none(cursor, store)
             if place is None:
                 return frozenset()
             await cursor.execute(
-                wanted.format(_GENERATION, chunk_table(place[0]), sql.Placeholder()), [_name(store)]
+                wanted.format(GENERATION, chunk_table(place[0]), sql.Placeholder()), [stored_text(store)]
             )
             return frozenset(shown_text(generation) for (generation,) in await cursor.fetchall())
 
@@ -298,11 +282,12 @@ class PgVectorStore:
     async def drop(self, store: StoreId) -> None:
         """Remove the store and all its chunks."""
         async with self._transaction("drop", store, write=True) as cursor:
-            place = await _place_or_none(cursor, store, lock=True)
+            place = await place_or_none(cursor, store, lock=True)
             if place is not None:
-                await _delete(cursor, store, place[0], column="store", values=[_name(store)])
+                await delete_chunks(cursor, store, place[0], column="store", values=[stored_text(store)])
                 await cursor.execute(
-                    sql.SQL("DELETE FROM stores WHERE id = {}").format(sql.Placeholder()), [_name(store)]
+                    sql.SQL("DELETE FROM stores WHERE id = {}").format(sql.Placeholder()),
+                    [stored_text(store)],
                 )
 
     async def check(self) -> None:
@@ -332,7 +317,7 @@ class PgVectorStore:
         """
         deadline_s = within_s or self._deadline_s
         try:
-            reach = {STORE_SETTING: _name(store), REACH_SETTING: "store"}
+            reach = {STORE_SETTING: stored_text(store), REACH_SETTING: "store"}
             if tenant is not None:
                 reach |= {REACH_SETTING: "tenant", TENANT_SETTING: stored_text(tenant)}
             async with self._pool.transaction(
@@ -361,7 +346,7 @@ class PgVectorStore:
                 "texts": stored_text(chunk.text),
                 "stamps": stored_json(chunk.stamp),
                 "attributes": stored_json(chunk.attributes),
-                "vectors": _vector(chunk.vector),
+                "vectors": vector_text(chunk.vector),
             }
         except ValueError as error:
             raise VectorStoreUnavailable(
@@ -373,7 +358,7 @@ class PgVectorStore:
     ) -> None:
         columns = {name: [row[name] for row in rows] for name in rows[0]}
         slots = {name: sql.Placeholder(name) for name in (*columns, "store", "version")}
-        values = {**columns, "store": _name(store), "version": self._version}
+        values = {**columns, "store": stored_text(store), "version": self._version}
         await cursor.execute(_INSERT.format(table=chunk_table(dimensions), **slots), values)
 
     def _found(
@@ -394,108 +379,6 @@ class PgVectorStore:
             stamp=self._schema.canonical(shown_json(stamp)),
             attributes=shown_json(attributes),
         )
-
-
-class _Query:
-    """One search as SQL. Made before any IO, so that what cannot be expressed is refused before any."""
-
-    def __init__(
-        self,
-        schema: RowSchema,
-        version: str,
-        store: StoreId,
-        expression: Expression,
-        vector: Vector,
-        limit: int,
-    ) -> None:
-        if not all(map(math.isfinite, vector)):
-            raise VectorStoreUnavailable("the query holds a number that is not finite")
-        parameters = Parameters()
-        self._condition: Condition = render(expression, schema, parameters)
-        self._slots = {
-            "query": parameters.add(_vector(vector)),
-            "store": parameters.add(_name(store)),
-            "version": parameters.add(version),
-            "limit": parameters.add(limit),
-        }
-        self._table = chunk_table(len(vector))
-        self._limit = limit
-        self._parameters = parameters
-
-    async def exact(self, cursor: Cursor, *, most: int | None) -> list[tuple[Any, ...]]:
-        """Return the best of the permitted rows. When these are more than `most`, the answer is of no
-        use but for that count.
-        """
-        return await self._ranked(cursor, order=sql.SQL(""), most=most)
-
-    async def nearest(self, cursor: Cursor) -> list[tuple[Any, ...]]:
-        """Return the rows that the index finds nearest among the permitted: at most the limit, and
-        fewer where it gave up.
-        """
-        for name, value in _INDEX_SETTINGS.items():
-            await cursor.execute(
-                sql.SQL("SELECT set_config({}, {}, true)").format(sql.Placeholder(), sql.Placeholder()),
-                [name, value],
-            )
-        return await self._ranked(
-            cursor, order=_NEAREST_FIRST.format(query=self._slots["query"]), most=self._limit
-        )
-
-    async def _ranked(self, cursor: Cursor, *, order: Condition, most: int | None) -> list[tuple[Any, ...]]:
-        slots = {**self._slots, "most": sql.Placeholder("most")}
-        statement = _RANKED.format(table=self._table, condition=self._condition, order=order, **slots)
-        await cursor.execute(statement, {**self._parameters.values, "most": most})
-        return await cursor.fetchall()
-
-
-async def _place_or_none(cursor: Cursor, store: StoreId, *, lock: bool = False) -> tuple[int, int] | None:
-    await cursor.execute(_LOCKED_PLACE if lock else _PLACE, [_name(store)])
-    return cast("tuple[int, int] | None", await cursor.fetchone())
-
-
-async def _place(cursor: Cursor, store: StoreId, *, lock: bool = False) -> tuple[int, int]:
-    """Return the store's vector length and its number of chunks. Locked, no other writer has it until
-    the transaction ends.
-    """
-    place = await _place_or_none(cursor, store, lock=lock)
-    if place is None:
-        raise VectorStoreUnavailable(f"store {store} has no place here")
-    return place
-
-
-async def _delete(cursor: Cursor, store: StoreId, dimensions: int, *, column: str, values: list[str]) -> int:
-    statement = sql.SQL("DELETE FROM {} WHERE store = {} AND {} = ANY ({}::text[])")
-    bound = statement.format(
-        chunk_table(dimensions), sql.Placeholder(), sql.Identifier(column), sql.Placeholder()
-    )
-    await cursor.execute(bound, [_name(store), values])
-    return cursor.rowcount
-
-
-async def _delete_generation(
-    cursor: Cursor, store: StoreId, dimensions: int, *, file: FileId, generation: str
-) -> int:
-    statement = sql.SQL("DELETE FROM {} WHERE store = {} AND file = {} AND {} = {}")
-    bound = statement.format(
-        chunk_table(dimensions), sql.Placeholder(), sql.Placeholder(), _GENERATION, sql.Placeholder()
-    )
-    await cursor.execute(bound, [_name(store), _name(file), _name(generation)])
-    return cursor.rowcount
-
-
-async def _count(cursor: Cursor, store: StoreId, change: int) -> None:
-    statement = sql.SQL("UPDATE stores SET chunks = chunks + {} WHERE id = {}").format(
-        sql.Placeholder(), sql.Placeholder()
-    )
-    await cursor.execute(statement, [change, _name(store)])
-
-
-def _name(value: str) -> str:
-    return stored_text(value)
-
-
-def _vector(vector: Vector) -> str:
-    return "[" + ",".join(repr(float(number)) for number in vector) + "]"
 
 
 def _version(schema: RowSchema) -> str:

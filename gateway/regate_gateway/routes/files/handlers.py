@@ -43,7 +43,10 @@ async def listing(call: Call) -> Response:
     page = call.page(default=10_000, most=10_000, known=("purpose",))
     listed = Listed(LISTED_FILES, name=lambda row: row.id, view=partial(file_view, services))
     rows = await services.listings.page(
-        call.context, listed, page, partial(services.state.files, call.context.principal, purpose=purpose)
+        call.context,
+        listed,
+        page,
+        partial(services.state.files.page, call.context.principal, purpose=purpose),
     )
     return reply(list_object([file_object(row) for row in rows.rows], has_more=rows.has_more))
 

@@ -65,7 +65,7 @@ async def create(call: Call) -> Response:
     row = PromptRow(identifier, name, now, metadata, stamp)
     first = PromptVersion(identifier, 1, now, context.principal.id, template, variables)
     async with call.room("/v1/prompts", stored_size(template)):
-        await services.state.add_prompt(row, first)
+        await services.state.prompts.add(row, first)
     return reply(prompt_object(row, first))
 
 
@@ -74,7 +74,7 @@ async def listing(call: Call) -> Response:
     services = call.services
     listed = Listed(LISTED_PROMPTS, name=lambda row: row.id, view=partial(prompt_view, services))
     page = await services.listings.page(
-        call.context, listed, call.page(), partial(services.state.prompts, call.context.principal)
+        call.context, listed, call.page(), partial(services.state.prompts.page, call.context.principal)
     )
     return reply(list_object([prompt_object(row) for row in page.rows], has_more=page.has_more))
 
@@ -102,7 +102,7 @@ async def update(call: Call) -> Response:
     default_version = (
         None if wanted is None else version_number(wanted) or 0
     )  # no version is 0, so it is refused below
-    changed = await call.services.state.update_prompt(
+    changed = await call.services.state.prompts.update(
         call.context.principal, row.id, name=name, default_version=default_version
     )
     if changed is None:
@@ -113,7 +113,7 @@ async def update(call: Call) -> Response:
 async def delete(call: Call) -> Response:
     """Answer `DELETE /v1/prompts/{id}`: no request can use any version of it from then on."""
     row = await fetch_prompt(call.services, call.context, call.path("prompt_id"), "prompt.delete")
-    if not await call.services.state.delete_prompt(call.context.principal, row.id):
+    if not await call.services.state.prompts.delete(call.context.principal, row.id):
         raise no_such_prompt(row.id)
     return reply({"id": row.id, "object": "prompt.deleted", "deleted": True})
 
@@ -125,7 +125,7 @@ async def add_version(call: Call) -> Response:
     template, variables = read_template(fields)
     row = await fetch_prompt(call.services, call.context, call.path("prompt_id"), "prompt.update")
     async with call.room("/v1/prompts/{prompt_id}/versions", stored_size(template)):
-        added = await call.services.state.add_prompt_version(
+        added = await call.services.state.prompts.add_version(
             call.context.principal,
             row.id,
             template=template,
@@ -143,7 +143,7 @@ async def versions(call: Call) -> Response:
     """
     page = call.page()
     row = await fetch_prompt(call.services, call.context, call.path("prompt_id"), "prompt.read")
-    found = await call.services.state.prompt_versions(call.context.principal, row.id, page)
+    found = await call.services.state.prompts.versions(call.context.principal, row.id, page)
     return reply(
         list_object(
             [prompt_version_object(version) for version in found.rows],

@@ -154,7 +154,7 @@ async def delete(call: Call) -> Response:
     """Answer `DELETE /v1/responses/{id}`. One that is still being made is cancelled first."""
     row = await fetch_response(call.services, call.context, call.path("response_id"), "response.delete")
     await call.services.background.cancel(call.context.principal, row.id)
-    await call.services.state.delete_response(call.context.principal, row.id)
+    await call.services.state.responses.delete(call.context.principal, row.id)
     return reply({"id": row.id, "object": "response", "deleted": True})
 
 
@@ -165,7 +165,7 @@ async def listing(call: Call) -> Response:
     services = call.services
     listed = Listed(LISTED_RESPONSES, name=lambda row: row.id, view=ResponseRow.view)
     page = await services.listings.page(
-        call.context, listed, call.page(), partial(services.state.responses, call.context.principal)
+        call.context, listed, call.page(), partial(services.state.responses.page, call.context.principal)
     )
     return reply(list_object([{**row.body, "output": []} for row in page.rows], has_more=page.has_more))
 

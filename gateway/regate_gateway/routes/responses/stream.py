@@ -38,11 +38,12 @@ async def follow(call: Call, row: ResponseRow, after: int, *, obscured: bool) ->
     if events is not None:
         return EventStream(_joined(call, row, events, after), obscured=obscured)
     if row.status in UNFINISHED:  # its run may have ended since the row was read
-        row = await call.services.state.response(call.context.principal, row.id) or row
+        row = await call.services.state.responses.get(call.context.principal, row.id) or row
     if row.status not in UNFINISHED:
         return EventStream(replay(call, row, after), obscured=obscured)
     if not (
-        row.background and await call.services.state.events(call.context.principal, row.id, after=-1, limit=1)
+        row.background
+        and await call.services.state.events.read(call.context.principal, row.id, after=-1, limit=1)
     ):
         message = (
             "This response is being made for another connection; only background responses that are "
@@ -77,7 +78,7 @@ def _joined(call: Call, row: ResponseRow, events: AsyncIterator[Heard], after: i
                 last, ended = _number(heard.event), heard.event["type"] in _LAST
         if ended:
             return
-        row_then = await call.services.state.response(call.context.principal, row.id)
+        row_then = await call.services.state.responses.get(call.context.principal, row.id)
         if row_then is not None:
             await replay(call, row_then, last)(emit)
 
@@ -96,12 +97,12 @@ async def _elsewhere(call: Call, row: ResponseRow, after: int) -> AsyncIterator[
     """
     state, principal = call.services.state, call.context.principal
     read, last, polls = (
-        Lineage.of(await state.logged_sources(principal, row.id, through=after)),
+        Lineage.of(await state.events.sources(principal, row.id, through=after)),
         after,
         _LAST_POLLS,
     )
     while polls:
-        status = await state.response_status(
+        status = await state.responses.status(
             principal, row.id
         )  # asked first: what was written before it changed is read below
         async for logged in _logged(call, row, last):
@@ -135,7 +136,7 @@ def replay(call: Call, row: ResponseRow, after: int) -> Produce:
             last = logged.event
             if _number(last) > after:
                 await emit(last)
-        if last is None and not await call.services.state.events(
+        if last is None and not await call.services.state.events.read(
             call.context.principal, row.id, after=-1, limit=1
         ):
             for event in numbered_after(told, after):
@@ -150,7 +151,7 @@ def replay(call: Call, row: ResponseRow, after: int) -> Produce:
 
 async def _logged(call: Call, row: ResponseRow, after: int) -> AsyncIterator[LoggedEvent]:
     """Yield the events after this number that are in the log by now."""
-    while page := await call.services.state.events(
+    while page := await call.services.state.events.read(
         call.context.principal, row.id, after=after, limit=_EVENTS_AT_ONCE
     ):
         for logged in page:

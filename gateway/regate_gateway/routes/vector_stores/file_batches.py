@@ -43,7 +43,7 @@ async def create(call: Call) -> Response:
 async def retrieve(call: Call) -> Response:
     """Answer `GET /v1/vector_stores/{id}/file_batches/{batch_id}`, which clients poll."""
     _, batch = await _fetch_batch(call)
-    return reply(batch_object(batch, await call.services.state.batch_totals(batch)))
+    return reply(batch_object(batch, await call.services.state.file_batches.totals(batch)))
 
 
 async def cancel(call: Call) -> Response:
@@ -53,7 +53,7 @@ async def cancel(call: Call) -> Response:
     services, context = call.services, call.context
     store, batch = await _fetch_batch(call)
     view = services.retrieval.view(store)
-    stamps = await services.state.batch_stamps(batch)
+    stamps = await services.state.file_batches.stamps(batch)
     for start in range(0, len(stamps), _DECIDED_AT_ONCE):
         part = stamps[start : start + _DECIDED_AT_ONCE]
         questions = [
@@ -65,8 +65,8 @@ async def cancel(call: Call) -> Response:
             raise NotPermitted(
                 "The policy does not permit cancelling this batch: only its owner or the store's may."
             )
-    await services.state.cancel_batch(batch)
-    return reply(batch_object(batch, await services.state.batch_totals(batch)))
+    await services.state.file_batches.cancel(batch)
+    return reply(batch_object(batch, await services.state.file_batches.totals(batch)))
 
 
 async def list_files(call: Call) -> Response:
@@ -77,7 +77,9 @@ async def list_files(call: Call) -> Response:
     status = read_status_filter(call.query())
     wanted = call.page(known=("filter",))
     store, batch = await _fetch_batch(call)
-    reading = partial(services.state.attachments, context.principal, store.id, status=status, batch=batch.id)
+    reading = partial(
+        services.state.attachments.page, context.principal, store.id, status=status, batch=batch.id
+    )
     page = await services.listings.page(context, attachments_of(call, store), wanted, reading)
     return reply(list_object([attachment_object(row) for row in page.rows], has_more=page.has_more))
 
@@ -88,7 +90,7 @@ async def _fetch_batch(call: Call) -> tuple[StoreRow, FileBatch]:
     """
     store = await fetch_store(call.services, call.context, call.path("store_id"), "store.read")
     name = BatchId(call.path("batch_id"))
-    batch = await call.services.state.file_batch(call.context.principal, store.id, name)
+    batch = await call.services.state.file_batches.get(call.context.principal, store.id, name)
     if batch is None:
         raise NotFound.of("file batch", name)
     return store, batch

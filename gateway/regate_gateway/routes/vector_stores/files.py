@@ -52,7 +52,7 @@ async def listing(call: Call) -> Response:
     services, context = call.services, call.context
     status = read_status_filter(call.query())
     store = await fetch_store(services, context, call.path("store_id"), "store.read")
-    reading = partial(services.state.attachments, context.principal, store.id, status=status)
+    reading = partial(services.state.attachments.page, context.principal, store.id, status=status)
     page = await services.listings.page(
         context, attachments_of(call, store), call.page(known=("filter",)), reading
     )
@@ -134,7 +134,7 @@ async def detach(call: Call) -> Response:
         raise NotPermitted(
             "The policy does not permit removing this file: only its owner or the store's may."
         )
-    removed = await services.state.delete_attachment(context.principal, store.id, attachment.file_id)
+    removed = await services.state.attachments.delete(context.principal, store.id, attachment.file_id)
     if removed is None:
         raise NotFound.of("vector store file", attachment.file_id)
     if removed.status == "completed":  # what a worker is writing is removed when it has stopped
@@ -165,7 +165,7 @@ async def _fetch_attachment(call: Call) -> tuple[StoreRow, Attachment]:
     services, context = call.services, call.context
     store = await fetch_store(services, context, call.path("store_id"), "store.read")
     file = FileId(call.path("file_id"))
-    attachment = await services.state.attachment(context.principal, store.id, file)
+    attachment = await services.state.attachments.get(context.principal, store.id, file)
     stamp = {} if attachment is None else attachment.stamp
     batch = Batch(stores={store.id: services.retrieval.view(store)}, chunks=[(store.id, stamp)])
     admitted = await services.enforcer.admit(context, "chunk.read", batch)

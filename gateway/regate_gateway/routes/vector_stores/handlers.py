@@ -82,9 +82,9 @@ async def create(call: Call) -> Response:
         expires_after_days=expiry if isinstance(expiry, int) else None,
     )
     files = await services.attachments.decide(context, row, services.retrieval.view(row), wanted)
-    await services.state.reserve(_place(identifier), ttl_s=_PLACE_SECONDS)
+    await services.state.orphaned_chunks.reserve(_place(identifier), ttl_s=_PLACE_SECONDS)
     await services.vectors.create(identifier, dimensions=row.dimensions, engine=engine)
-    await services.state.add_store(row)
+    await services.state.vector_stores.add(row)
     try:
         await services.attachments.put(context, files)
     except (
@@ -100,9 +100,9 @@ async def listing(call: Call) -> Response:
     services, principal = call.services, call.context.principal
     listed = Listed(LISTED_STORES, name=lambda row: row.id, view=services.retrieval.view)
     page = await services.listings.page(
-        call.context, listed, call.page(), partial(services.state.stores, principal)
+        call.context, listed, call.page(), partial(services.state.vector_stores.page, principal)
     )
-    totals = await services.state.totals(principal, [row.id for row in page.rows])
+    totals = await services.state.attachments.totals(principal, [row.id for row in page.rows])
     now = services.clock()
     return reply(
         list_object(
@@ -136,9 +136,9 @@ async def update(call: Call) -> Response:
     if metadata is not None and not requested:
         metadata = _with_requests_of(row, metadata)
     changes = StoreChanges(name=name, metadata=metadata, stamp=stamp, expires_after_days=expiry)
-    if not await services.state.update_store(context.principal, row.id, changes):
+    if not await services.state.vector_stores.update(context.principal, row.id, changes):
         raise NotFound.of("vector store", row.id)
-    await services.state.touch_store(context.principal, row.id, at=int(services.clock()))
+    await services.state.vector_stores.touch(context.principal, row.id, at=int(services.clock()))
     return reply(await _shown(call, row.id))
 
 
@@ -185,7 +185,7 @@ async def search(call: Call) -> Response:
 async def _remove(call: Call, store: StoreId) -> bool:
     """Delete the store with all that is in it; return False when it has gone already."""
     services = call.services
-    if not await services.state.delete_store(call.context.principal, store):
+    if not await services.state.vector_stores.delete(call.context.principal, store):
         return False
     try:
         await services.vectors.drop(store)
@@ -194,7 +194,7 @@ async def _remove(call: Call, store: StoreId) -> bool:
     ) as error:  # the row is gone, so no search can reach what is orphaned (ADR 0005), and it is collected
         _log.warning("vectors_left_behind", extra={"store": store, "detail": error.detail})
     else:
-        await services.state.forget_orphaned_chunks(_place(store))
+        await services.state.orphaned_chunks.forget(_place(store))
     return True
 
 
@@ -253,8 +253,8 @@ def _place(store: StoreId) -> OrphanedChunks:
 async def _shown(call: Call, store: StoreId) -> dict[str, object]:
     """Return the store as it is now, as the caller's tenant sees it."""
     services, principal = call.services, call.context.principal
-    row = await services.state.store(principal, store)
+    row = await services.state.vector_stores.get(principal, store)
     if row is None:
         raise NotFound.of("vector store", store)
-    totals = await services.state.totals(principal, [store])
+    totals = await services.state.attachments.totals(principal, [store])
     return dict(store_object(row, totals.get(store, Totals()), now=services.clock()))

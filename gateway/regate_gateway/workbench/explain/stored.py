@@ -70,12 +70,12 @@ async def find_stored(
     schemas: Mapping[str, RowSchema],
 ) -> StoredFile:
     """Return the file as it is in the store, or in the only one that it is in. Raises `NotThere`."""
-    if await state.file(principal, file) is None:
+    if await state.files.get(principal, file) is None:
         raise NotThere(
             f"the tenant {principal.tenant} has no file {file}: another tenant's is never found, an "
             "expired one is gone"
         )
-    stores = await state.stores_holding(principal, file)
+    stores = await state.attachments.stores_holding(principal, file)
     if store is None and len(stores) != 1:
         where = (
             f"several vector stores: say in which (store): {', '.join(stores)}"
@@ -84,7 +84,10 @@ async def find_stored(
         )
         raise NotThere(f"the file {file} is in {where}")
     chosen = stores[0] if store is None else store
-    attachment, row = await state.attachment(principal, chosen, file), await state.store(principal, chosen)
+    attachment, row = (
+        await state.attachments.get(principal, chosen, file),
+        await state.vector_stores.get(principal, chosen),
+    )
     if attachment is None or row is None:
         raise NotThere(
             f"the file {file} is not in {chosen}, or that is no vector store that the tenant "

@@ -11,7 +11,7 @@ from regate_gateway.workbench.explain.explanation import HERE, Explanation, Trac
 from regate_gateway.workbench.explain.filter import ShownFilter, show_filter
 from regate_gateway.workbench.replay.recorded import Origin, RecordedDecision
 from regate_orchestrator.authz.decisions import Point
-from regate_orchestrator.authz.enforcer import policy_input
+from regate_orchestrator.authz.records import policy_input
 from regate_orchestrator.errors import FilterNotExpressible
 from regate_orchestrator.filters.schema import RowSchema
 from regate_orchestrator.ports import PolicyEngine

@@ -17,7 +17,7 @@ from regate_adapters.audit.reading import read_segment
 from regate_adapters.audit.segments import segments_in
 from regate_orchestrator.authz.batches import BATCH_ACTION, KINDS, Kind
 from regate_orchestrator.authz.decisions import Point
-from regate_orchestrator.authz.enforcer import policy_input
+from regate_orchestrator.authz.records import policy_input
 from regate_orchestrator.values import Json, JsonObject
 
 Record: TypeAlias = Mapping[str, Any]

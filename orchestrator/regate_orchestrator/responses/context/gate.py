@@ -83,7 +83,7 @@ class Gate:
         """
         chunks = [source for source in history.sources.values() if isinstance(source, ChunkSource)]
         pairs = list(dict.fromkeys((chunk.store_id, chunk.file_id) for chunk in chunks))
-        live = await self.state.live(context.principal, pairs) if pairs else {}
+        live = await self.state.attachments.live(context.principal, pairs) if pairs else {}
         stores = await self.retrieval.candidates_to_open(
             context, list(dict.fromkeys(store for store, _ in pairs))
         )
@@ -96,7 +96,7 @@ class Gate:
                 *(source.file_id for source in history.sources.values() if isinstance(source, FileSource)),
             ]
         )
-        rows = await self.state.files_named(context.principal, list(named)) if named else {}
+        rows = await self.state.files.named(context.principal, list(named)) if named else {}
         found = {file: rows.get(file) for file in named}
         used = {chunk.store_id for chunk in there}
         batch = Batch(

@@ -59,7 +59,7 @@ class Recollection:
         if conversation is None:
             return
         try:
-            await self._state.unlock_conversation(conversation, self._response_id)
+            await self._state.conversations.unlock(conversation, self._response_id)
         except RegateError as error:
             _log.error(
                 "conversation_left_locked", extra={"conversation": conversation, "cause": error.message}
@@ -71,7 +71,7 @@ class Recollection:
         """
         referenced = [cast("str", item["id"]) for item in request.items if item["type"] == "item_reference"]
         found = (
-            await self._state.items_with_parents(self._context.principal, referenced) if referenced else {}
+            await self._state.items.with_parents(self._context.principal, referenced) if referenced else {}
         )
         if request.conversation is not None:
             return Recalled(await self._recall_conversation(request.conversation), referenced=found)
@@ -83,7 +83,7 @@ class Recollection:
     async def _chain(self, response: ResponseId) -> Sequence[ResponseRow]:
         remembered = self._remembered.get(response)
         if remembered is None:
-            turns = await self._state.chain(self._context.principal, response)
+            turns = await self._state.responses.chain(self._context.principal, response)
         else:
             turns = [row for row in [await self._present(row) for row in remembered] if row is not None]
         if not turns or (remembered is not None and len(turns) < len(remembered)):
@@ -94,7 +94,7 @@ class Recollection:
         """Return a remembered response as it is now. What is stored is as the store has it: deleted,
         it is gone here as well.
         """
-        return await self._state.response(self._context.principal, row.id) if row.body["store"] else row
+        return await self._state.responses.get(self._context.principal, row.id) if row.body["store"] else row
 
     async def _recall_conversation(self, conversation: ConversationId) -> tuple[ItemWithParent, ...]:
         """Hold the conversation for this response and return its items. Absent, foreign and denied are one.
@@ -102,7 +102,7 @@ class Recollection:
         A turn adds to the conversation, so it is decided as a change of it: who may only read it must not
         hold it up.
         """
-        row = await self._state.conversation(self._context.principal, conversation)
+        row = await self._state.conversations.get(self._context.principal, conversation)
         view: JsonObject = {"id": ""} if row is None else row.view()
         question = Question(Point.HISTORY, "conversation.update", {"item": view}, about=conversation)
         decision = await self._enforcer.decide(self._context, question)
@@ -110,7 +110,7 @@ class Recollection:
         if row is not None and not isinstance(decision, Deny):
             # Before it is held: whatever becomes of this call, it is released.
             self._conversation = conversation
-            items = await self._state.lock_conversation(
+            items = await self._state.conversations.lock(
                 self._context.principal, conversation, self._response_id
             )
         if row is None or items is None:

@@ -31,9 +31,8 @@ from regate_adapters.state.tables import conversations, response_items, response
 from regate_adapters.state.visibility import named, within
 from regate_orchestrator.errors import GatewayStopped, InvalidRequest, NotFound, RegateError, StateUnavailable
 from regate_orchestrator.filters.expression import FilterPlan
-from regate_orchestrator.ports import Rows
 from regate_orchestrator.principal import Principal
-from regate_orchestrator.rows import MAX_HISTORY_ITEMS, UNFINISHED, Page, ResponseRow, too_many_items
+from regate_orchestrator.rows import MAX_HISTORY_ITEMS, UNFINISHED, Page, ResponseRow, Rows, too_many_items
 from regate_orchestrator.values import ResponseId
 
 MAX_CHAIN: Final = 10_000
@@ -57,7 +56,7 @@ class ResponseState:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def save_response(self, row: ResponseRow, *, is_update: bool = False) -> None:
+    async def save(self, row: ResponseRow, *, is_update: bool = False) -> None:
         """Store the response and its items, replacing an earlier state of it, and settle its conversation
         (`turns.py`). On the disk at return.
 
@@ -99,7 +98,7 @@ class ResponseState:
             return False
         return True
 
-    async def response(self, principal: Principal, response: ResponseId) -> ResponseRow | None:
+    async def get(self, principal: Principal, response: ResponseId) -> ResponseRow | None:
         """Return the response with its items."""
         own = (named(responses.c.id, response), within(responses.c.tenant, principal.tenant))
         of_it = (
@@ -144,7 +143,7 @@ class ResponseState:
             found = await lineages_of(connection, [row.thread for row in rows])
         return _with_items(rows, items, found)
 
-    async def response_status(self, principal: Principal, response: ResponseId) -> str | None:
+    async def status(self, principal: Principal, response: ResponseId) -> str | None:
         """Return the status alone, for whoever waits for it to change."""
         own = (named(responses.c.id, response), within(responses.c.tenant, principal.tenant))
         async with self._database.reading() as connection:
@@ -170,7 +169,7 @@ class ResponseState:
                 await connection.scalars(select(responses.c.id).where(*ours, responses.c.cancel_requested))
             )
 
-    async def delete_response(self, principal: Principal, response: ResponseId) -> bool:
+    async def delete(self, principal: Principal, response: ResponseId) -> bool:
         """Delete the response and, by their foreign keys, its items."""
         own = (named(responses.c.id, response), within(responses.c.tenant, principal.tenant))
         async with self._database.writing() as connection:
@@ -181,7 +180,7 @@ class ResponseState:
             await forget_lineages(connection, thread)
         return True
 
-    async def responses(self, principal: Principal, plan: FilterPlan, page: Page) -> Rows[ResponseRow]:
+    async def page(self, principal: Principal, plan: FilterPlan, page: Page) -> Rows[ResponseRow]:
         """Return a page of the response rows (without items) that the plan permits."""
         listing = Listing(
             responses.c.id,

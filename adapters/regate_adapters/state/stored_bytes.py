@@ -18,7 +18,7 @@ class StoredBytesState:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def stored_bytes(self, principal: Principal) -> int:
+    async def of(self, principal: Principal) -> int:
         """Return how many bytes the principal has stored, as JSON."""
         kept = union_all(
             *(

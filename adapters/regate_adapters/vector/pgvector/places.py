@@ -1,0 +1,70 @@
+"""The place of a store in the tables: the length of its vectors, its number of chunks, and which of them go.
+Each function works in the transaction of the cursor.
+"""
+
+from __future__ import annotations
+
+from typing import Final, cast
+
+from psycopg import sql
+
+from regate_adapters.vector.pgvector.pool import Cursor
+from regate_adapters.vector.pgvector.schema import (
+    chunk_table,
+)
+from regate_adapters.vector.pgvector.values import stored_text
+from regate_orchestrator.errors import VectorStoreUnavailable
+from regate_orchestrator.values import FileId, StoreId
+
+_PLACE: Final = sql.SQL("SELECT dimensions, chunks FROM stores WHERE id = {}").format(sql.Placeholder())
+_LOCKED_PLACE: Final = sql.SQL("{} FOR UPDATE").format(_PLACE)
+GENERATION: Final = sql.SQL("regexp_replace(id, '/[^/]*$', '')")
+"""Of which generation a chunk is, by its id, as `generations.generation_of` has it."""
+
+
+async def place_or_none(cursor: Cursor, store: StoreId, *, lock: bool = False) -> tuple[int, int] | None:
+    """Return as `place_of` does, and None for a store that has no place."""
+    await cursor.execute(_LOCKED_PLACE if lock else _PLACE, [stored_text(store)])
+    return cast("tuple[int, int] | None", await cursor.fetchone())
+
+
+async def place_of(cursor: Cursor, store: StoreId, *, lock: bool = False) -> tuple[int, int]:
+    """Return the store's vector length and its number of chunks. Locked, no other writer has it until
+    the transaction ends.
+    """
+    place = await place_or_none(cursor, store, lock=lock)
+    if place is None:
+        raise VectorStoreUnavailable(f"store {store} has no place here")
+    return place
+
+
+async def delete_chunks(
+    cursor: Cursor, store: StoreId, dimensions: int, *, column: str, values: list[str]
+) -> int:
+    """Delete the rows with these values in the column; return how many."""
+    statement = sql.SQL("DELETE FROM {} WHERE store = {} AND {} = ANY ({}::text[])")
+    bound = statement.format(
+        chunk_table(dimensions), sql.Placeholder(), sql.Identifier(column), sql.Placeholder()
+    )
+    await cursor.execute(bound, [stored_text(store), values])
+    return cursor.rowcount
+
+
+async def delete_generation(
+    cursor: Cursor, store: StoreId, dimensions: int, *, file: FileId, generation: str
+) -> int:
+    """Delete the chunks of one generation of a file; return how many."""
+    statement = sql.SQL("DELETE FROM {} WHERE store = {} AND file = {} AND {} = {}")
+    bound = statement.format(
+        chunk_table(dimensions), sql.Placeholder(), sql.Placeholder(), GENERATION, sql.Placeholder()
+    )
+    await cursor.execute(bound, [stored_text(store), stored_text(file), stored_text(generation)])
+    return cursor.rowcount
+
+
+async def count_chunks(cursor: Cursor, store: StoreId, change: int) -> None:
+    """Add the change to the number of chunks that the store has."""
+    statement = sql.SQL("UPDATE stores SET chunks = chunks + {} WHERE id = {}").format(
+        sql.Placeholder(), sql.Placeholder()
+    )
+    await cursor.execute(statement, [change, stored_text(store)])

@@ -1,0 +1,101 @@
+"""One search as SQL: all permitted rows ranked, or those that the index finds. `store.py` says which."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, Final
+
+from psycopg import sql
+
+from regate_adapters.vector.pgvector.conditions import Condition
+from regate_adapters.vector.pgvector.filter import Parameters, render
+from regate_adapters.vector.pgvector.pool import Cursor
+from regate_adapters.vector.pgvector.schema import (
+    chunk_table,
+)
+from regate_adapters.vector.pgvector.values import stored_text
+from regate_orchestrator.errors import VectorStoreUnavailable
+from regate_orchestrator.filters.expression import Expression
+from regate_orchestrator.filters.schema import RowSchema
+from regate_orchestrator.ports import Vector
+from regate_orchestrator.values import StoreId
+
+_INDEX_SETTINGS: Final = {
+    "hnsw.iterative_scan": "strict_order",
+    "hnsw.max_scan_tuples": "100000",
+    "hnsw.scan_mem_multiplier": "4",
+    # What sorts could be anything but the index; the few rows sorted after it are sorted all the same.
+    "enable_sort": "off",
+}
+_RANKED: Final = sql.SQL(
+    """WITH permitted AS MATERIALIZED (
+         SELECT id, embedding <=> {query}::vector AS distance FROM {table}
+         WHERE store = {store}::text AND version = {version}::text AND {condition} {order}
+         LIMIT {most}::bigint),
+       scored AS (
+         SELECT id, LEAST(1, GREATEST(0, 1 - COALESCE(NULLIF(distance, 'NaN'), 1))) AS score,
+           count(*) OVER () AS permitted
+         FROM permitted),
+       top AS MATERIALIZED (SELECT * FROM scored ORDER BY score DESC, id LIMIT {limit}::bigint)
+       SELECT c.id, c.file, c.index, c.text, c.stamp::text, c.attributes::text, top.score, top.permitted
+       FROM top JOIN {table} c ON c.store = {store}::text AND c.id = top.id
+       ORDER BY top.score DESC, top.id"""
+)
+_NEAREST_FIRST: Final = sql.SQL("ORDER BY embedding <=> {query}::vector")
+
+
+class SearchStatements:
+    """One search as SQL. Made before any IO, so that what cannot be expressed is refused before any."""
+
+    def __init__(
+        self,
+        schema: RowSchema,
+        version: str,
+        store: StoreId,
+        expression: Expression,
+        vector: Vector,
+        limit: int,
+    ) -> None:
+        if not all(map(math.isfinite, vector)):
+            raise VectorStoreUnavailable("the query holds a number that is not finite")
+        parameters = Parameters()
+        self._condition: Condition = render(expression, schema, parameters)
+        self._slots = {
+            "query": parameters.add(vector_text(vector)),
+            "store": parameters.add(stored_text(store)),
+            "version": parameters.add(version),
+            "limit": parameters.add(limit),
+        }
+        self._table = chunk_table(len(vector))
+        self._limit = limit
+        self._parameters = parameters
+
+    async def exact(self, cursor: Cursor, *, most: int | None) -> list[tuple[Any, ...]]:
+        """Return the best of the permitted rows. When these are more than `most`, the answer is of no
+        use but for that count.
+        """
+        return await self._ranked(cursor, order=sql.SQL(""), most=most)
+
+    async def nearest(self, cursor: Cursor) -> list[tuple[Any, ...]]:
+        """Return the rows that the index finds nearest among the permitted: at most the limit, and
+        fewer where it gave up.
+        """
+        for name, value in _INDEX_SETTINGS.items():
+            await cursor.execute(
+                sql.SQL("SELECT set_config({}, {}, true)").format(sql.Placeholder(), sql.Placeholder()),
+                [name, value],
+            )
+        return await self._ranked(
+            cursor, order=_NEAREST_FIRST.format(query=self._slots["query"]), most=self._limit
+        )
+
+    async def _ranked(self, cursor: Cursor, *, order: Condition, most: int | None) -> list[tuple[Any, ...]]:
+        slots = {**self._slots, "most": sql.Placeholder("most")}
+        statement = _RANKED.format(table=self._table, condition=self._condition, order=order, **slots)
+        await cursor.execute(statement, {**self._parameters.values, "most": most})
+        return await cursor.fetchall()
+
+
+def vector_text(vector: Vector) -> str:
+    """Return the vector as pgvector reads it."""
+    return "[" + ",".join(repr(float(number)) for number in vector) + "]"

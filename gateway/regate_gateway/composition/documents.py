@@ -1,0 +1,68 @@
+"""What takes documents in and finds them: uploads, attachments, ingestion and retrieval."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from regate_gateway.composition.decisions import Decisions
+from regate_gateway.composition.stores import Stores
+from regate_gateway.config.settings import Settings
+from regate_orchestrator.documents.attachments import Attachments
+from regate_orchestrator.documents.ingestion import Ingestion
+from regate_orchestrator.documents.upload_parts import ChunkedUploads
+from regate_orchestrator.documents.uploads import FileUploads
+from regate_orchestrator.metrics import Metrics
+from regate_orchestrator.retrieval.search import Retrieval
+from regate_orchestrator.values import Clock
+
+
+@dataclass(frozen=True, slots=True)
+class Documents:
+    """The parts that documents pass through."""
+
+    files: FileUploads
+    chunked_uploads: ChunkedUploads
+    attachments: Attachments
+    ingestion: Ingestion
+    retrieval: Retrieval
+
+
+def make_documents(
+    settings: Settings, decisions: Decisions, stores: Stores, metrics: Metrics, clock: Clock
+) -> Documents:
+    """Return what documents pass through."""
+    state, blobs, enforcer = stores.state, stores.blobs, decisions.enforcer
+    ingestion = Ingestion(
+        state=state, blobs=blobs, extractor=stores.extractor, models=stores.models, vectors=stores.vectors
+    )
+    files = FileUploads(
+        enforcer=enforcer,
+        files=state.files,
+        orphaned_blobs=state.orphaned_blobs,
+        blobs=blobs,
+        most_bytes=settings.listen.max_file_bytes,
+        clock=clock,
+    )
+    attachments = Attachments(
+        enforcer=enforcer,
+        state=state,
+        vectors=stores.vectors,
+        models=stores.models,
+        file_schema=decisions.schemas["file"],
+        wake=ingestion.wake,
+        clock=clock,
+    )
+    retrieval = Retrieval(
+        enforcer=enforcer,
+        state=state,
+        vectors=stores.vectors,
+        models=stores.models,
+        store_schema=decisions.schemas["store"],
+        post_filtered=frozenset(
+            name for name, store in settings.vector.stores.items() if store.on_inexpressible == "gate"
+        ),
+        clock=clock,
+        metrics=metrics,
+    )
+    uploads = ChunkedUploads(uploads=state.uploads, files=files, blobs=blobs, clock=clock)
+    return Documents(files, uploads, attachments, ingestion, retrieval)

@@ -1,0 +1,59 @@
+"""What makes responses: the gate of the context, the authorizer, and what a run and a background run need."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from regate_adapters.sealing.aead import AeadSealer
+from regate_gateway.composition.decisions import Decisions
+from regate_gateway.composition.opening import sealing_secret
+from regate_gateway.composition.stores import Stores
+from regate_gateway.config.settings import Settings
+from regate_orchestrator.conversations import ConversationWriter
+from regate_orchestrator.documents.file_text import FileReader
+from regate_orchestrator.ports import Catalogue
+from regate_orchestrator.responses.background import BackgroundRuns
+from regate_orchestrator.responses.context.authorizing import Authorizer
+from regate_orchestrator.responses.context.gate import Gate
+from regate_orchestrator.responses.driver import LoopPorts
+from regate_orchestrator.responses.message_parts import MessageParts
+from regate_orchestrator.responses.request import Limits
+from regate_orchestrator.responses.tools.calls import ToolCalls
+from regate_orchestrator.responses.tools.file_search import FILE_SEARCH
+from regate_orchestrator.responses.tools.file_search_runner import FileSearchRunner
+from regate_orchestrator.retrieval.search import Retrieval
+
+
+@dataclass(frozen=True, slots=True)
+class Responses:
+    """The parts that responses and conversations are made with."""
+
+    loop: LoopPorts
+    background: BackgroundRuns
+    parts: MessageParts
+    conversation_writer: ConversationWriter
+
+
+def make_responses(
+    settings: Settings, decisions: Decisions, stores: Stores, retrieval: Retrieval, catalogue: Catalogue
+) -> Responses:
+    """Return what responses are made with. Raises `ConfigurationError` for a sealing key that is none."""
+    enforcer, state = decisions.enforcer, stores.state
+    sealer = AeadSealer(sealing_secret(settings).reveal().encode())
+    parts = MessageParts(FileReader(stores.blobs, stores.extractor))
+    gate = Gate(enforcer, state, retrieval, decisions.schemas["file"])
+    loop = LoopPorts(
+        enforcer=enforcer,
+        state=state,
+        tools=ToolCalls(enforcer, {FILE_SEARCH.type: FileSearchRunner(retrieval)}),
+        gate=gate,
+        authorizer=Authorizer(enforcer, gate, retrieval, catalogue, sealer, parts),
+        sealer=sealer,
+        limits=Limits(settings.tools.max_rounds, settings.tools.max_tool_calls),
+    )
+    return Responses(
+        loop=loop,
+        background=BackgroundRuns(loop, most=settings.tools.max_background),
+        parts=parts,
+        conversation_writer=ConversationWriter(enforcer, state.items, gate, sealer),
+    )

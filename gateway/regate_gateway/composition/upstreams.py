@@ -1,0 +1,81 @@
+"""The upstreams and the embedding models that the settings name, with their keys."""
+
+from __future__ import annotations
+
+import os
+from contextlib import AsyncExitStack
+
+from regate_adapters.backend.upstream_client import UpstreamConfig
+from regate_adapters.backend.upstreams import Upstreams
+from regate_adapters.embeddings.cached import CachedEmbedder
+from regate_gateway.config.settings import EmbeddingModel, Settings
+from regate_orchestrator.errors import ConfigurationError
+from regate_orchestrator.ports import Embedder
+from regate_orchestrator.retrieval.embedding import EmbeddingModels
+
+
+async def open_upstreams(stack: AsyncExitStack, settings: Settings) -> Upstreams:
+    """Return the upstreams, opened on the stack and asked for their models from now on."""
+    upstreams = await stack.enter_async_context(Upstreams(upstream_configs(settings)))
+    upstreams.discover()
+    return upstreams
+
+
+def upstream_configs(settings: Settings) -> list[UpstreamConfig]:
+    """Return the backends, with their keys. Raises `ConfigurationError` when the variable of one is
+    not set.
+    """
+    return [
+        UpstreamConfig(
+            name=upstream.name,
+            base_url=upstream.base_url,
+            api_key=_api_key(upstream.name, upstream.api_key_env),
+            models=upstream.models,
+            timeout_s=upstream.timeout_s,
+            capabilities=upstream.capabilities,
+            aliases=upstream.aliases,
+            by_policy=upstream.by_policy,
+            fallback_for=upstream.fallback_for,
+            show_errors=upstream.show_errors,
+        )
+        for upstream in settings.upstreams
+    ]
+
+
+def _api_key(upstream: str, variable: str | None) -> str | None:
+    if variable is None:
+        return None
+    key = os.environ.get(variable)
+    if not key:
+        raise ConfigurationError(
+            f"upstreams.{upstream}.api_key_env: the environment variable {variable} is not set"
+        )
+    return key
+
+
+async def open_models(stack: AsyncExitStack, settings: Settings) -> EmbeddingModels:
+    """Return all embedding models, opened on the stack. Raises `ConfigurationError`."""
+    chosen = (settings.embeddings, *settings.embeddings.also)
+    embedders = [await open_embedder(stack, settings, one) for one in chosen]
+    limits = {
+        embedder.name: one.max_tokens
+        for embedder, one in zip(embedders, chosen, strict=True)
+        if one.max_tokens is not None
+    }
+    return EmbeddingModels(*embedders, limits=limits)
+
+
+async def open_embedder(stack: AsyncExitStack, settings: Settings, chosen: EmbeddingModel) -> Embedder:
+    """Return the model that makes vectors, opened on the stack. Raises `ConfigurationError`."""
+    if chosen.kind == "upstream":
+        from regate_adapters.embeddings.upstream import UpstreamEmbedder
+
+        (config,) = (one for one in upstream_configs(settings) if one.name == chosen.upstream)
+        assert chosen.model is not None  # noqa: S101 — INVARIANT: settings demand it with kind upstream
+        embedder = UpstreamEmbedder(
+            config.base_url, chosen.model, api_key=config.api_key, most_tokens=chosen.max_tokens
+        )
+        return CachedEmbedder(await stack.enter_async_context(embedder))
+    from regate_adapters.embeddings.wordllama import WordLlamaEmbedder
+
+    return CachedEmbedder(WordLlamaEmbedder())

@@ -1,0 +1,1 @@
+"""The parts of the state store that keep responses, conversations, prompts and idempotency keys."""
