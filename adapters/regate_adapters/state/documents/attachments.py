@@ -83,7 +83,7 @@ class AttachmentState:
         nothing.
 
         A generation that the row no longer names is orphaned. One that it newly names must have been
-        reserved, and is adopted.
+        reserved, and is committed.
         """
         now = self._database.now()
         unchanged = and_(

@@ -1,7 +1,7 @@
-"""Claims in the state store: which attachment a worker is making chunks of, and what came of it. For
+"""Leases in the state store: which attachment a worker is making chunks of, and what came of it. For
 ingestion alone, of all tenants.
 
-A claim lapses by itself, so what a dead worker held is taken up by another. Every claim writes a generation
+A lease expires by itself, so what a dead worker held is taken up by another. Every lease writes a generation
 of its own (ADR 0008): two workers that both believe in theirs cannot mix their chunks, and only the one that
 the attachment names can finish it.
 """
@@ -75,7 +75,7 @@ class LeaseState:
             return await reschedule(connection, _orphaned(leased), due_at=until)
 
     async def release(self, leased: Attachment, *, retry_in_s: int, counted: bool) -> None:
-        """Let go of the attachment, to be claimed after that time; an attempt that is not counted is
+        """Let go of the attachment, to be leased after that time; an attempt that is not counted is
         taken back. What was written is orphaned.
         """
         now = self._database.now()
@@ -108,7 +108,7 @@ class LeaseState:
         error_code: str | None = None,
         error_message: str | None = None,
     ) -> bool:
-        """Set the outcome of a claimed attachment, whose generation then counts if it is completed.
+        """Set the outcome of a leased attachment, whose generation then counts if it is completed.
 
         Returns False when it is another's, gone, or no longer in progress, and changes nothing; the
         generation is orphaned then.
@@ -130,7 +130,7 @@ class LeaseState:
                 await connection.execute(update(attachments).where(_same(leased)).values(outcome))
             await expire_now(
                 connection, _orphaned(leased), now=now
-            )  # unless it was adopted, and is orphaned no more
+            )  # unless it was committed, and is orphaned no more
         return ours
 
 
@@ -144,7 +144,7 @@ async def _first(connection: AsyncConnection, free: ColumnElement[bool]) -> AnyR
 
 
 async def _hold(connection: AsyncConnection, leased: Attachment) -> bool:
-    """Lock the attachment and return whether it is still in progress under the claim's generation."""
+    """Lock the attachment and return whether it is still in progress under the generation of the lease."""
     held = select(attachments.c.generation).where(_same(leased), _IN_PROGRESS).with_for_update()
     return await connection.scalar(held) is not None
 

@@ -3,8 +3,8 @@
 
 INVARIANT: every generation that may have chunks in an engine is that of a completed attachment, or orphaned.
 So a generation is written down here before its first chunk is stored, is taken off in the transaction in
-which an attachment adopts it, and comes back in the one in which the attachment lets go of it. One that is
-due is tombstoned before it is removed: a tombstoned generation can never be adopted.
+which an attachment commits it, and comes back in the one in which the attachment lets go of it. One that is
+due is tombstoned before it is removed: a tombstoned generation can never be committed.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from regate_orchestrator.values import FileId, StoreId
 
 _TRIED_AGAIN_AFTER_SECONDS: Final = 60
 _MARGIN_SECONDS: Final = 180
-"""How long a write to an engine may go on after its claim has lapsed; no engine's own deadline is longer."""
+"""How long a write to an engine may go on after its lease has expired; no engine's own deadline is longer."""
 
 
 _KEY: Final = (
@@ -42,13 +42,13 @@ class OrphanedChunkState:
 
     async def reserve(self, chunks: OrphanedChunks, *, ttl_s: int) -> None:
         """Write down what is about to be stored, to be removed after that time unless an attachment,
-        or a store, adopts it.
+        or a store, commits it.
         """
         async with self._database.writing() as connection:
             await reserve(connection, chunks, due_at=self._database.now() + ttl_s)
 
     async def take(self, *, limit: int) -> list[OrphanedChunks]:
-        """Doom what is due and return it, the longest due first. What is not forgotten then is taken
+        """Tombstone what is due and return it, the longest due first. What is not forgotten then is taken
         again, a while later.
         """
         now = self._database.now()
@@ -138,7 +138,7 @@ async def expire_now(connection: AsyncConnection, chunks: OrphanedChunks, *, now
 
 
 async def commit(connection: AsyncConnection, chunks: OrphanedChunks) -> bool:
-    """Take the generation off the loose ones, since an attachment counts it in this transaction;
+    """Take the generation off the orphaned ones, since an attachment counts it in this transaction;
     return False when it is tombstoned or gone.
     """
     still = and_(is_orphaned(chunks), orphaned_generations.c.tombstoned.is_(False))
@@ -162,7 +162,7 @@ async def leave_behind(
     for some in among(_KEY[:2], [(one.store_id, one.file_id) for one in left]):
         rows = await connection.execute(select(orphaned_generations).where(some))
         known.update(OrphanedChunks(row.store_id, row.file_id, row.generation) for row in rows)
-    # What is known already is being written now, and due when its claim has lapsed.
+    # What is known already is being written now, and due when its lease has expired.
     fresh = [_columns(one, now) for one in left if one not in known]
     if fresh:
         await connection.execute(insert(orphaned_generations), fresh)

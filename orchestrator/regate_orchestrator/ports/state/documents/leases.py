@@ -17,7 +17,7 @@ class LeaseState(Protocol):
         """Return an attachment in progress that no other worker gets meanwhile, with one attempt more and a
         generation of its own; or None.
 
-        The generation is orphaned when the claim lapses. Tenants take turns, in the order of their names,
+        The generation is orphaned when the lease expires. Tenants take turns, in the order of their names,
         beginning beyond `after`; those that are to be passed over have none.
         """
         ...
@@ -27,13 +27,13 @@ class LeaseState(Protocol):
         ...
 
     async def release(self, leased: Attachment, *, retry_in_s: int, counted: bool) -> None:
-        """Let others claim it after that time; an attempt that is not counted is taken back. What was
+        """Let others lease it after that time; an attempt that is not counted is taken back. What was
         written is orphaned.
         """
         ...
 
     async def release_all(self) -> int:
-        """Let others claim everything that is held, and return how much. At start, and only where
+        """Let others lease everything that is held, and return how much. At start, and only where
         `is_shared` is false.
         """
         ...
@@ -48,7 +48,7 @@ class LeaseState(Protocol):
         error_code: str | None = None,
         error_message: str | None = None,
     ) -> bool:
-        """Set the outcome; when completed, the claim's generation counts from now on. Return False,
+        """Set the outcome; when completed, the generation of the lease counts from now on. Return False,
         and change nothing, when it is not ours.
         """
         ...

@@ -37,13 +37,13 @@ class UploadState(Protocol):
         ...
 
     async def complete(self, principal: Principal, upload: UploadId, row: FileRow) -> bool:
-        """Store the file and that the upload is complete, its parts loose at once; return False, with
+        """Store the file and that the upload is complete, its parts orphaned at once; return False, with
         nothing done, when it is not pending.
         """
         ...
 
     async def cancel(self, principal: Principal, upload: UploadId) -> bool:
-        """Store that the upload is cancelled, its parts loose at once; return False when it is not
+        """Store that the upload is cancelled, its parts orphaned at once; return False when it is not
         pending.
         """
         ...
