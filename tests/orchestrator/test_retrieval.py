@@ -44,7 +44,8 @@ from regate_orchestrator.ports import Chunk, Embedder, Found, PolicyEngine, Quer
 from regate_orchestrator.principal import Principal
 from regate_orchestrator.retrieval import search as module
 from regate_orchestrator.retrieval.embedding import EmbeddingModels
-from regate_orchestrator.retrieval.search import OpenStore, Retrieval, Search
+from regate_orchestrator.retrieval.search import Retrieval, Search
+from regate_orchestrator.retrieval.stores import OpenStore
 from regate_orchestrator.rows import Attachment, FileRow, OrphanedChunks, StoreChanges, StoreRow
 from regate_orchestrator.values import FileId, Json, JsonObject, StoreId
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from regate_orchestrator.retrieval.search import Hit, hit_attributes
+from regate_orchestrator.retrieval.admission import Hit, hit_attributes
 from regate_orchestrator.rows import (
     Attachment,
     ConversationRow,

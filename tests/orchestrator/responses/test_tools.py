@@ -21,7 +21,7 @@ from regate_orchestrator.responses.events import Event, Failed, ModelOpened, Too
 from regate_orchestrator.responses.tools.calls import MAX_CONCURRENT, ToolCalls
 from regate_orchestrator.responses.tools.file_search import FILE_SEARCH
 from regate_orchestrator.responses.tools.tool import ToolCall, ToolResult
-from regate_orchestrator.retrieval.search import OpenStore
+from regate_orchestrator.retrieval.stores import OpenStore
 from regate_orchestrator.values import StoreId
 
 SAID: list[Event] = [TextWritten("Done."), ModelEnded("stop", Usage())]

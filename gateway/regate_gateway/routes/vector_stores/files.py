@@ -23,7 +23,7 @@ from regate_orchestrator.documents.attributes import split_attributes
 from regate_orchestrator.documents.generations import chunk_id
 from regate_orchestrator.errors import InvalidRequest, NotFound, NotPermitted, VectorStoreUnavailable
 from regate_orchestrator.filters.expression import Scalar
-from regate_orchestrator.retrieval.search import expired
+from regate_orchestrator.retrieval.stores import expired
 from regate_orchestrator.rows import Attachment, StoreRow
 from regate_orchestrator.values import FileId
 

@@ -34,7 +34,8 @@ from regate_orchestrator.errors import (
 from regate_orchestrator.filters.client import read_client_filter
 from regate_orchestrator.retrieval.engines import PLACEMENT
 from regate_orchestrator.retrieval.query_rewriting import rewritten
-from regate_orchestrator.retrieval.search import Search, expired
+from regate_orchestrator.retrieval.search import Search
+from regate_orchestrator.retrieval.stores import expired
 from regate_orchestrator.rows import OrphanedChunks, StoreChanges, StoreRow, Totals
 from regate_orchestrator.values import FileId, Json, JsonObject, StoreId, mint
 

@@ -27,7 +27,8 @@ from regate_orchestrator.responses.message_parts import MessageParts, files_of
 from regate_orchestrator.responses.prompt import OUTPUTS, PromptItem, output_text
 from regate_orchestrator.responses.request import ResponseRequest
 from regate_orchestrator.responses.tools.view import tool_view
-from regate_orchestrator.retrieval.search import OpenStore, Retrieval, opened
+from regate_orchestrator.retrieval.search import Retrieval
+from regate_orchestrator.retrieval.stores import OpenStore, opened
 from regate_orchestrator.routing import MAX_OUTPUT_TOKENS, NO_STORE, Chosen, route_question, serve
 from regate_orchestrator.rows import MAX_HISTORY_ITEMS, ItemWithParent, StoredItem, too_many_items
 from regate_orchestrator.upstream_capabilities import UpstreamCapabilities

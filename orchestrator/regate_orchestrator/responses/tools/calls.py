@@ -17,7 +17,7 @@ from regate_orchestrator.responses.commands import DecideTool
 from regate_orchestrator.responses.events import ToolDecided, ToolRan
 from regate_orchestrator.responses.tools.tool import ToolCall, ToolResult
 from regate_orchestrator.responses.tools.view import tool_view
-from regate_orchestrator.retrieval.search import OpenStore
+from regate_orchestrator.retrieval.stores import OpenStore
 from regate_orchestrator.values import JsonObject, StoreId
 
 MAX_CONCURRENT: Final = 4

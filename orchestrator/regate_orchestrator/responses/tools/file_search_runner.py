@@ -10,7 +10,9 @@ from regate_orchestrator.authz.decisions import Context
 from regate_orchestrator.responses.tools.file_search import FileSearchTool
 from regate_orchestrator.responses.tools.passage import Passage
 from regate_orchestrator.responses.tools.tool import ToolCall, ToolResult
-from regate_orchestrator.retrieval.search import Hit, OpenStore, Retrieval, Search, hit_attributes
+from regate_orchestrator.retrieval.admission import Hit, hit_attributes
+from regate_orchestrator.retrieval.search import Retrieval, Search
+from regate_orchestrator.retrieval.stores import OpenStore
 from regate_orchestrator.values import StoreId
 
 
