@@ -16,9 +16,10 @@ from regate_orchestrator.authz.decisions import Context, Decision, Question
 from regate_orchestrator.authz.enforcer import Enforcer
 from regate_orchestrator.errors import InvalidRequest, NotPermitted
 from regate_orchestrator.ports import ItemState
-from regate_orchestrator.responses.context.authorizing import no_item, tool_result
+from regate_orchestrator.responses.context.authorizing import tool_result
 from regate_orchestrator.responses.context.gate import Gate
 from regate_orchestrator.responses.context.history import history_of
+from regate_orchestrator.responses.context.refusals import no_item
 from regate_orchestrator.responses.context.sealing import Sealer, unseal
 from regate_orchestrator.responses.prompt import OUTPUTS
 from regate_orchestrator.rows import ItemWithParent, StoredItem

@@ -1,5 +1,6 @@
-"""Admission: of the chunks that a store returned, those that are live and that the policy admits, each decided
-(I9). What the filter permitted and the decision denies is counted, and told apart from what is no fault (I4).
+"""Admission: of the chunks that a store returned, those that are live and that the policy admits, each
+decided (I9). What the filter permitted and the decision denies is counted, and told apart from what is no
+fault (I4).
 """
 
 from __future__ import annotations
@@ -52,8 +53,8 @@ class SearchPlan:
 
 @dataclass(frozen=True, slots=True)
 class Admitted:
-    """What was admitted of some candidates. `superseded` says that a file was found under another generation than
-    the one that counts, and under no other.
+    """What was admitted of some candidates. `superseded` says that a file was found under another generation
+    than the one that counts, and under no other.
 
     So it is when it was stamped anew, or attached again, between the search and the look at what is live:
     then the search is out of date.

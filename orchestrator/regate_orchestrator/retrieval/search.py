@@ -51,8 +51,8 @@ class Search:
 class Retrieval:
     """Searches vector stores on behalf of a principal.
 
-    `post_filtered` names the engines in which a policy filter that they cannot express is left to the post-check,
-    rather than refused.
+    `post_filtered` names the engines in which a policy filter that they cannot express is left to the
+    post-check, rather than refused.
     """
 
     def __init__(
@@ -78,8 +78,8 @@ class Retrieval:
 
     @property
     def mismatches(self) -> int:
-        """Return how many chunks the filter admitted and the post-check denied, by one policy at one time (I4):
-        must stay 0.
+        """Return how many chunks the filter admitted and the post-check denied, by one policy at one time
+        (I4): must stay 0.
         """
         return self._admission.mismatches
 
@@ -161,7 +161,9 @@ class Retrieval:
         return SearchPlan(plan, False, compiled.note, compiled.revision, compiled.now)
 
     def _post_filtered(self, context: Context, store: OpenStore, error: FilterNotExpressible) -> SearchPlan:
-        """Return the plan that leaves the policy to the post-check; raises the error where that is not wanted."""
+        """Return the plan that leaves the policy to the post-check; raises the error where that is not
+        wanted.
+        """
         if store.row.engine not in self._gated:
             raise error
         plan = narrow(Everything(), _guard(context))
@@ -228,7 +230,9 @@ class Retrieval:
         examined: set[str],
         hits: dict[tuple[FileId, int], Hit],
     ) -> bool:
-        """Add the admitted hits among what was not examined before. Return whether the search is out of date."""
+        """Add the admitted hits among what was not examined before. Return whether the search is out
+        of date.
+        """
         unseen = [candidate for candidate in found.candidates if candidate.id not in examined]
         superseded = False
         for start in range(0, len(unseen) or 1, _MAX_CONCURRENT):

@@ -16,11 +16,12 @@ from typing import Final, cast
 from regate_orchestrator.authz.batches import Admitted
 from regate_orchestrator.authz.decisions import Context
 from regate_orchestrator.authz.enforcer import Enforcer
-from regate_orchestrator.errors import InvalidRequest, NotFound, NotPermitted, PolicyUnavailable
+from regate_orchestrator.errors import InvalidRequest, NotPermitted, PolicyUnavailable
 from regate_orchestrator.lineage import NOTHING_READ, Lineage
 from regate_orchestrator.ports import Catalogue
 from regate_orchestrator.responses.context.gate import Gate, Passed
 from regate_orchestrator.responses.context.history import History, history_of, prompt_item
+from regate_orchestrator.responses.context.refusals import no_item, no_previous, withheld_refused
 from regate_orchestrator.responses.context.sealing import SEALED, Sealer, kept_text, unseal
 from regate_orchestrator.responses.events import ContextDecided, Recalled, TurnAuthorized
 from regate_orchestrator.responses.message_parts import MessageParts, files_of
@@ -357,31 +358,6 @@ async def hidden_tools(enforcer: Enforcer, context: Context, offered: Mapping[st
     if not isinstance(visible, list | tuple):
         raise PolicyUnavailable("regate/tool/visible is not a set")
     return frozenset(offered) - frozenset(name for name in visible if isinstance(name, str))
-
-
-def withheld_refused(*, param: str | None = None) -> NotPermitted:
-    """Return the refusal of a turn of whose context something is withheld, where the policy wants none
-    of the rest used.
-    """
-    message = (
-        "The policy does not permit continuing this conversation: part of it is no longer available to you."
-    )
-    return NotPermitted(message, param=param)
-
-
-def no_previous(response: str) -> InvalidRequest:
-    """Return the one error for a response that cannot be continued from: absent, foreign, and no
-    longer permitted alike.
-    """
-    message = f"Previous response with id '{response}' not found."
-    return InvalidRequest(message, param="previous_response_id", code="previous_response_not_found")
-
-
-def no_item(identifier: str, *, param: str = "input") -> NotFound:
-    """Return the one error for an item that cannot be referred to: absent, foreign, and no longer
-    permitted alike.
-    """
-    return NotFound(f"Item with id '{identifier}' not found.", param=param, code="not_found")
 
 
 def _request_of(context: Context) -> JsonObject:

@@ -13,8 +13,8 @@ from regate_orchestrator.authz.decisions import Context, Deny, Point, Question
 from regate_orchestrator.authz.enforcer import Enforcer
 from regate_orchestrator.errors import NotFound, RegateError
 from regate_orchestrator.ports import StateStore
-from regate_orchestrator.responses.context.authorizing import no_previous
 from regate_orchestrator.responses.context.history import held
+from regate_orchestrator.responses.context.refusals import no_previous
 from regate_orchestrator.responses.events import Recalled
 from regate_orchestrator.responses.request import ResponseRequest
 from regate_orchestrator.rows import ItemWithParent, ResponseRow
