@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from regate_gateway.http.fields import Fields, Hint, Query
+from regate_gateway.http.fields import Fields
+from regate_gateway.http.misfits import Hint
 from regate_orchestrator.errors import InvalidRequest
 
 BODY: dict[str, Any] = {
@@ -23,10 +24,6 @@ BODY: dict[str, Any] = {
 @pytest.fixture
 def fields() -> Fields:
     return Fields(BODY)
-
-
-def query(text: str) -> Query:
-    return Query({"query_string": text.encode()})
 
 
 def test_what_fits_is_returned(fields: Fields) -> None:
@@ -132,11 +129,6 @@ def test_field_that_is_null_is_not_there_whatever_its_name() -> None:
     Fields({"xyzzy": None}).refuse_unknown({"text"})
 
 
-def test_parameter_of_a_query_is_told_what_may_have_been_meant() -> None:
-    with pytest.raises(InvalidRequest, match="Did you mean 'limit'"):
-        query("limt=1").refuse_unknown({"limit"})
-
-
 @pytest.mark.parametrize(
     "metadata",
     [
@@ -152,36 +144,3 @@ def test_parameter_of_a_query_is_told_what_may_have_been_meant() -> None:
 def test_metadata_beyond_its_limits_is_refused(metadata: Any) -> None:
     with pytest.raises(InvalidRequest):
         Fields({"metadata": metadata}).metadata()
-
-
-def test_query_is_read_with_types() -> None:
-    found = query("limit=5&order=asc&include[]=a&include[]=b&after=%E6%BC%A2&stream=true")
-    read = (
-        found.integer("limit", least=1, most=9, default=1), found.choice("order", ("asc", "desc"),
-        default="desc"),
-        found.strings("include", most=2), found.maybe_string("after", most=9), found.boolean("stream",
-        default=False),
-    )  # fmt: skip
-    assert read == (5, "asc", ["a", "b"], "漢", True)
-
-
-BAD_QUERIES: dict[str, Callable[[], object]] = {
-    "not a number": lambda: query("limit=x").integer("limit", least=1, most=9, default=1),
-    "other digits": lambda: query("limit=%D9%A3").integer("limit", least=1, most=9, default=1),
-    "empty number": lambda: query("limit=").integer("limit", least=1, most=9, default=1),
-    "too small": lambda: query("limit=0").integer("limit", least=1, most=9, default=1),
-    "given twice": lambda: query("after=a&after=b").maybe_string("after", most=9),
-    "too long": lambda: query("after=aaa").maybe_string("after", most=2),
-    "not an option": lambda: query("order=up").choice("order", ("asc", "desc"), default="asc"),
-    "too often": lambda: query("include[]=a&include[]=b").strings("include", most=1),
-    "unknown": lambda: query("limt=1").refuse_unknown({"limit"}),
-    "NUL": lambda: query("after=%00"),
-    "not UTF-8": lambda: query("after=%FF"),
-    "too many": lambda: query("&".join(f"a{number}=1" for number in range(51))),
-}
-
-
-@pytest.mark.parametrize("read", BAD_QUERIES.values(), ids=BAD_QUERIES.keys())
-def test_bad_query_is_refused(read: Callable[[], object]) -> None:
-    with pytest.raises(InvalidRequest):
-        read()

@@ -17,8 +17,9 @@ from regate_gateway.http.connection import reply
 from regate_gateway.http.fields import Fields
 from regate_gateway.routes.authorized_fetch import fetch_conversation, no_conversation
 from regate_gateway.routes.call import Call
+from regate_gateway.routes.responses.include import IncludeQuery, ItemsQuery
 from regate_gateway.routes.responses.input_items import read_input_item
-from regate_gateway.routes.responses.redaction import included, redacted_items
+from regate_gateway.routes.responses.redaction import redacted_items
 from regate_gateway.routes.serializers import conversation_object, list_object
 from regate_orchestrator.authz.decisions import Deny, Point, Question
 from regate_orchestrator.errors import InvalidRequest, NotFound, NotPermitted
@@ -93,8 +94,7 @@ async def append_items(call: Call) -> Response:
     fields.refuse_unknown({"items"})
     fields.required("items")
     items = [read_input_item(item) for item in fields.objects("items", most=_MAX_ITEMS)]
-    call.query().refuse_unknown({"include"})
-    included(call.query())  # before anything is appended
+    include = call.query(IncludeQuery).include  # before anything is appended
     row = await _reach(call, "conversation.update")
     kept, _ = await call.services.conversation_writer.admit(
         call.context, "conversation.items", items, notes=_notes(row.id, items)
@@ -102,27 +102,27 @@ async def append_items(call: Call) -> Response:
     async with call.room("/v1/conversations/{conversation_id}/items", _size(kept)):
         if not await call.services.state.append_items(call.context.principal, row.id, kept):
             raise no_conversation(row.id)
-    return reply(list_object(await _shown(call, row, kept), has_more=False))
+    return reply(list_object(await _shown(call, row, kept, include), has_more=False))
 
 
 async def list_items(call: Call) -> Response:
     """Answer `GET /v1/conversations/{id}/items`."""
-    page = call.page(known=("include",))
+    asked = call.query(ItemsQuery)
     row = await _reach(call, "conversation.read")
-    items = await call.services.state.conversation_page(call.context.principal, row.id, page)
+    items = await call.services.state.conversation_page(call.context.principal, row.id, asked.page)
     if items is None:
         raise no_conversation(row.id)
-    return reply(list_object(await _shown(call, row, items.rows), has_more=items.has_more))
+    return reply(list_object(await _shown(call, row, items.rows, asked.include), has_more=items.has_more))
 
 
 async def retrieve_item(call: Call) -> Response:
     """Answer `GET /v1/conversations/{id}/items/{item}`."""
-    call.query().refuse_unknown({"include"})
+    include = call.query(IncludeQuery).include
     row = await _reach(call, "conversation.read")
     item = await call.services.state.conversation_item(call.context.principal, row.id, call.path("item_id"))
     if item is None:
         raise _no_item(call)
-    return reply((await _shown(call, row, [item]))[0])
+    return reply((await _shown(call, row, [item], include))[0])
 
 
 async def delete_item(call: Call) -> Response:
@@ -139,11 +139,13 @@ async def _reach(call: Call, action: str) -> ConversationRow:
     return await fetch_conversation(call.services, call.context, call.path("conversation_id"), action)
 
 
-async def _shown(call: Call, row: ConversationRow, items: Sequence[StoredItem]) -> list[JsonObject]:
+async def _shown(
+    call: Call, row: ConversationRow, items: Sequence[StoredItem], include: Sequence[str]
+) -> list[JsonObject]:
     """Return the items as the caller may see them now."""
     history = history_of(ItemWithParent(row.view(), item) for item in items)
     passed = await call.services.loop.gate.readmit(call.context, history, phase="conversation.read")
-    return redacted_items(passed.left, call.query(), direction=None)
+    return redacted_items(passed.left, include, direction=None)
 
 
 def _size(items: Sequence[StoredItem]) -> int:

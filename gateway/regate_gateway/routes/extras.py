@@ -7,7 +7,8 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Set
 from dataclasses import dataclass, field
 
-from regate_gateway.http.fields import Fields, Hint
+from regate_gateway.http.fields import Fields
+from regate_gateway.http.misfits import Hint
 from regate_gateway.routes.field_hints import EXTRA_FIELDS
 from regate_orchestrator.errors import InvalidRequest
 from regate_orchestrator.values import Json

@@ -22,6 +22,7 @@ from regate_gateway.routes.authorized_fetch import (
     version_number,
 )
 from regate_gateway.routes.call import Call
+from regate_gateway.routes.models import ListQuery
 from regate_gateway.routes.prompts.template import read_template
 from regate_gateway.routes.serializers import list_object, prompt_object, prompt_version_object
 from regate_orchestrator.authz.batches import LISTED_PROMPTS
@@ -74,7 +75,10 @@ async def listing(call: Call) -> Response:
     services = call.services
     listed = Listed(LISTED_PROMPTS, name=lambda row: row.id, view=partial(prompt_view, services))
     page = await services.listings.page(
-        call.context, listed, call.page(), partial(services.state.prompts, call.context.principal)
+        call.context,
+        listed,
+        call.query(ListQuery).page,
+        partial(services.state.prompts, call.context.principal),
     )
     return reply(list_object([prompt_object(row) for row in page.rows], has_more=page.has_more))
 
@@ -141,7 +145,7 @@ async def versions(call: Call) -> Response:
     """Answer `GET /v1/prompts/{id}/versions`, newest first unless asked otherwise; cursors are version
     numbers.
     """
-    page = call.page()
+    page = call.query(ListQuery).page
     row = await fetch_prompt(call.services, call.context, call.path("prompt_id"), "prompt.read")
     found = await call.services.state.prompt_versions(call.context.principal, row.id, page)
     return reply(

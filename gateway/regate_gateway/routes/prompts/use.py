@@ -10,7 +10,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Final, cast
 
-from regate_gateway.http.fields import Fields, json_kind
+from regate_gateway.http.fields import Fields
+from regate_gateway.http.misfits import json_kind
 from regate_gateway.routes.authorized_fetch import fetch_prompt, fetch_prompt_version
 from regate_gateway.routes.call import Caller
 from regate_gateway.routes.responses.input_items import LONGEST, read_input_item, read_part

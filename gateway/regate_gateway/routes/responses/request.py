@@ -13,7 +13,7 @@ from regate_gateway.http.fields import Fields
 from regate_gateway.routes.extras import Extras
 from regate_gateway.routes.field_hints import ELSEWHERE, IN_RESPONSES
 from regate_gateway.routes.json_schemas import read_schema
-from regate_gateway.routes.responses.include import INCLUDABLE, require_includable
+from regate_gateway.routes.responses.include import INCLUDABLE, IncludeQuery
 from regate_gateway.routes.responses.input_items import LONGEST, read_input_item, user_message
 from regate_gateway.routes.responses.tools import read_tool_choice, read_tools
 from regate_orchestrator.errors import InvalidRequest
@@ -195,8 +195,7 @@ def _conversation(fields: Fields) -> ConversationId | None:
 
 
 def _include(fields: Fields) -> Include:
-    names = fields.strings("include", most=20, longest=100)
-    require_includable(names)
+    names = IncludeQuery.read({"include": fields.values.get("include")}).include
     return Include(*(name in names for name in INCLUDABLE[:3]))
 
 

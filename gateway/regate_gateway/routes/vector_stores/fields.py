@@ -1,12 +1,12 @@
 """Fields that several routes of vector stores take: how a file is split, when a store expires, which
-files are wanted in it, list filters.
+files are wanted in it.
 """
 
 from __future__ import annotations
 
 from typing import Final, Literal, cast
 
-from regate_gateway.http.fields import Fields, Query
+from regate_gateway.http.fields import Fields
 from regate_orchestrator.documents.attachments import Wanted
 from regate_orchestrator.documents.attributes import split_attributes
 from regate_orchestrator.documents.chunking import Chunking
@@ -15,12 +15,6 @@ from regate_orchestrator.filters.expression import Scalar
 from regate_orchestrator.values import FileId
 
 MAX_IN_A_BATCH: Final = 2_000
-_STATUSES: Final = ("in_progress", "completed", "failed", "cancelled")
-
-
-def read_status_filter(query: Query) -> str | None:
-    """Return the status that a list of files is narrowed to."""
-    return query.choice("filter", (*_STATUSES, ""), default="") or None
 
 
 def read_chunking(fields: Fields) -> Chunking | None:

@@ -17,6 +17,7 @@ from regate_gateway.http.connection import reply
 from regate_gateway.http.fields import Fields
 from regate_gateway.routes.authorized_fetch import fetch_store
 from regate_gateway.routes.call import Call
+from regate_gateway.routes.models import ListQuery
 from regate_gateway.routes.responses.tools import read_ranking_options
 from regate_gateway.routes.serializers import list_object, search_result, store_object
 from regate_gateway.routes.vector_stores.fields import read_expiry, read_plain_wanted
@@ -100,7 +101,7 @@ async def listing(call: Call) -> Response:
     services, principal = call.services, call.context.principal
     listed = Listed(LISTED_STORES, name=lambda row: row.id, view=services.retrieval.view)
     page = await services.listings.page(
-        call.context, listed, call.page(), partial(services.state.stores, principal)
+        call.context, listed, call.query(ListQuery).page, partial(services.state.stores, principal)
     )
     totals = await services.state.totals(principal, [row.id for row in page.rows])
     now = services.clock()
