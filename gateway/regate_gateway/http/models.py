@@ -47,6 +47,8 @@ class RequestModel(BaseModel):
     """What to say of members that mean something elsewhere."""
     unsupported: ClassVar[tuple[str, ...]] = ()
     """Members that would change the answer and are refused by name, unless they are `false`."""
+    nullable: ClassVar[frozenset[str]] = frozenset()
+    """Members whose `null` says something, and does not count as absent."""
     known: ClassVar[frozenset[str]] = frozenset()
 
     @classmethod
@@ -72,7 +74,7 @@ class RequestModel(BaseModel):
             return values
         if values.keys() <= cls.known and None not in values.values():  # as nearly always
             return values
-        there = {name: value for name, value in values.items() if value is not None}
+        there = {name: value for name, value in values.items() if value is not None or name in cls.nullable}
         for name in cls.unsupported:
             if there.pop(name, False) is not False:
                 raise unsupported(name)
@@ -152,7 +154,7 @@ Metadata = Annotated[
     dict[str, Annotated[str, Field(max_length=_MAX_VALUE)]],
     BeforeValidator(_metadata),
     Field(
-        description="Pairs of the client's own. Keys with `regate.` ask for sharing.",
+        description="Pairs of the client's own.",
         json_schema_extra={"maxProperties": _MAX_METADATA, "propertyNames": {"maxLength": _MAX_KEY}},
     ),
 ]

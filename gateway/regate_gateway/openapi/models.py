@@ -11,12 +11,30 @@ from pydantic.json_schema import GenerateJsonSchema, models_json_schema
 
 from regate_gateway.http.models import RequestModel
 from regate_gateway.routes.explain import ExplainQuery
-from regate_gateway.routes.files.models import FilesQuery
+from regate_gateway.routes.files.models import CompleteRequest, FilesQuery, UploadRequest
 from regate_gateway.routes.models import ListQuery
 from regate_gateway.routes.responses.include import IncludeQuery, ItemsQuery, ReadQuery
-from regate_gateway.routes.vector_stores.models import AttachmentsQuery, ContentQuery
+from regate_gateway.routes.vector_stores.models import (
+    AttachmentsQuery,
+    AttachRequest,
+    AttributesUpdate,
+    ContentQuery,
+    FileBatchRequest,
+    SearchRequest,
+    VectorStoreRequest,
+    VectorStoreUpdate,
+)
 
-_BODIES: Final[Sequence[type[RequestModel]]] = ()
+_BODIES: Final[Sequence[type[RequestModel]]] = (
+    AttachRequest,
+    AttributesUpdate,
+    CompleteRequest,
+    FileBatchRequest,
+    SearchRequest,
+    UploadRequest,
+    VectorStoreRequest,
+    VectorStoreUpdate,
+)
 _QUERIES: Final[Sequence[type[RequestModel]]] = (
     AttachmentsQuery,
     ContentQuery,

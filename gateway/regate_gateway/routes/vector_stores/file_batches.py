@@ -10,13 +10,12 @@ from typing import Final
 from starlette.responses import Response
 
 from regate_gateway.http.connection import reply
-from regate_gateway.http.fields import Fields
 from regate_gateway.routes.authorized_fetch import fetch_store
 from regate_gateway.routes.call import Call
 from regate_gateway.routes.serializers import attachment_object, batch_object, list_object
-from regate_gateway.routes.vector_stores.fields import read_many_wanted
 from regate_gateway.routes.vector_stores.files import attachments_of, fetch_usable_store
-from regate_gateway.routes.vector_stores.models import AttachmentsQuery
+from regate_gateway.routes.vector_stores.models import AttachmentsQuery, FileBatchRequest
+from regate_gateway.routes.vector_stores.wanted import wanted_files
 from regate_orchestrator.authz.decisions import Deny, Point, Question
 from regate_orchestrator.errors import NotFound, NotPermitted
 from regate_orchestrator.rows import FileBatch, StoreRow, Totals
@@ -30,9 +29,7 @@ async def create(call: Call) -> Response:
     absent or refused.
     """
     services, context = call.services, call.context
-    fields = Fields(await call.json())
-    fields.refuse_unknown({"file_ids", "files", "attributes", "chunking_strategy"})
-    wanted = read_many_wanted(fields)
+    wanted = wanted_files(await call.body(FileBatchRequest))
     store = await fetch_usable_store(call, "store.add")
     rows = await services.attachments.decide(context, store, services.retrieval.view(store), wanted)
     principal = context.principal

@@ -11,12 +11,16 @@ from typing import Final, cast
 from starlette.responses import Response
 
 from regate_gateway.http.connection import reply
-from regate_gateway.http.fields import Fields
 from regate_gateway.routes.authorized_fetch import fetch_store
 from regate_gateway.routes.call import Call
 from regate_gateway.routes.serializers import attachment_object, list_object
-from regate_gateway.routes.vector_stores.fields import read_wanted
-from regate_gateway.routes.vector_stores.models import AttachmentsQuery, ContentQuery
+from regate_gateway.routes.vector_stores.models import (
+    AttachmentsQuery,
+    AttachRequest,
+    AttributesUpdate,
+    ContentQuery,
+)
+from regate_gateway.routes.vector_stores.wanted import wanted_file
 from regate_orchestrator.authz.batches import CHUNKS, Batch
 from regate_orchestrator.authz.decisions import Allow, Point, Question
 from regate_orchestrator.authz.lists import Listed
@@ -36,9 +40,7 @@ async def attach(call: Call) -> Response:
     the background.
     """
     services, context = call.services, call.context
-    fields = Fields(await call.json())
-    fields.refuse_unknown({"file_id", "attributes", "chunking_strategy"})
-    wanted = read_wanted(fields)
+    wanted = wanted_file(await call.body(AttachRequest))
     store = await fetch_usable_store(call, "store.add")
     (attachment,) = await services.attachments.decide(
         context, store, services.retrieval.view(store), [wanted]
@@ -68,12 +70,8 @@ async def update(call: Call) -> Response:
     were, decided and stamped anew.
     """
     services = call.services
-    fields = Fields(await call.json())
-    fields.refuse_unknown({"attributes"})
-    if "attributes" not in fields.values:
-        fields.required("attributes")
-    wanted = fields.maybe_object("attributes")
-    sent = cast("Mapping[str, Scalar]", {} if wanted is None else wanted.values)
+    asked = await call.body(AttributesUpdate)
+    sent = cast("Mapping[str, Scalar]", asked.attributes or {})
     attributes = split_attributes(sent, param="attributes")
     store, present = await _fetch_attachment(call)
     if store.has_expired(services.clock()):
