@@ -37,6 +37,7 @@ Shape = Annotated[
 class Body(RequestModel):
     hints: ClassVar = {"old": Hint("Send 'text'."), "theirs": Hint("Ask the operator.", "unknown_parameter")}
     unsupported: ClassVar = ("moderation",)
+    declined: ClassVar = False
 
     id: Id
     text: str | None = Field(None, max_length=2)

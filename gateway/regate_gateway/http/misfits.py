@@ -91,7 +91,7 @@ def _in_our_words(place: str, value: Any, context: Mapping[str, Any]) -> Invalid
         kind = value.get("type") if isinstance(value, Mapping) else None
         if not isinstance(value, Mapping):
             return wrong_type(place, "an object", value)
-        if kind is None and not context["unsaid"]:
+        if kind is None and not context["untyped"]:
             return missing(f"{within}type")
         if kind is not None and not isinstance(kind, str):
             return wrong_type(f"{within}type", "a string", kind)

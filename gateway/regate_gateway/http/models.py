@@ -7,7 +7,7 @@ Nothing is coerced, `null` counts as absent, and no member is ignored in silence
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Annotated, Any, ClassVar, Final, Self
+from typing import Annotated, Any, ClassVar, Final, Self, TypeVar
 
 from pydantic import (
     BaseModel,
@@ -16,6 +16,7 @@ from pydantic import (
     Discriminator,
     Field,
     GetCoreSchemaHandler,
+    TypeAdapter,
     ValidationError,
     model_validator,
 )
@@ -32,6 +33,10 @@ from regate_gateway.http.misfits import (
 )
 from regate_orchestrator.values import Json
 
+Value = TypeVar("Value")
+BUILT_LATER: Final = ConfigDict(strict=True, defer_build=True)
+"""How an adapter of such a type is configured."""
+
 _MAX_METADATA: Final = 16
 _MAX_KEY: Final = 64
 _MAX_VALUE: Final = 512
@@ -46,7 +51,9 @@ class RequestModel(BaseModel):
     hints: ClassVar[Mapping[str, Hint]] = NO_HINTS
     """What to say of members that mean something elsewhere."""
     unsupported: ClassVar[tuple[str, ...]] = ()
-    """Members that would change the answer and are refused by name, unless they are `false`."""
+    """Members that would change the answer and are refused by name."""
+    declined: ClassVar[bool | None] = None
+    """What such a member may say all the same: it declines what is not supported."""
     nullable: ClassVar[frozenset[str]] = frozenset()
     """Members whose `null` says something, and does not count as absent."""
     known: ClassVar[frozenset[str]] = frozenset()
@@ -62,33 +69,47 @@ class RequestModel(BaseModel):
         the object stands in the request.
         """
         try:
-            return cls.model_validate(values)
+            found: Self = cls.__pydantic_validator__.validate_python(values)
         except ValidationError as error:
             raise translated(error, path=path) from None
+        return found
 
     @model_validator(mode="before")
     @classmethod
     def _only_known(cls, values: Any) -> Any:
-        """Return the members that are there, all of which are known."""
-        if not isinstance(values, dict):
+        """Return the members that are there, all of which must be known unless the model is open."""
+        # Called for every object of every request
+        if not isinstance(values, dict) or (None not in values.values() and cls.known.issuperset(values)):
             return values
-        if values.keys() <= cls.known and None not in values.values():  # as nearly always
-            return values
-        there = {name: value for name, value in values.items() if value is not None or name in cls.nullable}
-        for name in cls.unsupported:
-            if there.pop(name, False) is not False:
-                raise unsupported(name)
-        for name in there:
-            if name not in cls.known:
-                raise unknown(name, cls.known.union(cls.unsupported), hints=cls.hints)
+        return _present(cls, values)
+
+
+def _present(model: type[RequestModel], values: Mapping[str, Any]) -> dict[str, Any]:
+    there = {name: value for name, value in values.items() if value is not None or name in model.nullable}
+    for name in model.unsupported:
+        if there.pop(name, model.declined) is not model.declined:
+            raise unsupported(name)
+    if model.model_config["extra"] == "ignore":
         return there
+    for name in there:
+        if name not in model.known:
+            raise unknown(name, model.known.union(model.unsupported), hints=model.hints)
+    return there
+
+
+def read_as(adapter: TypeAdapter[Value], value: Json, *, path: str) -> Value:
+    """Return the value of a type that is no model, checked; see `RequestModel.read`."""
+    try:
+        return adapter.validate_python(value)
+    except ValidationError as error:
+        raise translated(error, path=path) from None
 
 
 class ByType:
     """Chooses the shape of an object by its `type`.
 
-    `text` refuses every other type, which it names by `{kind}`. `unsaid` chooses the type of an object that
-    says none, which is otherwise refused.
+    `text` and `code` refuse every other type, which the text names by `{kind}`. `shape` may choose otherwise
+    than by what an object says. An object that says no type is refused, unless it may be `untyped`.
     """
 
     def __init__(
@@ -96,34 +117,43 @@ class ByType:
         shapes: Mapping[str, str],
         text: str,
         *,
-        unsaid: Callable[[Mapping[str, Json]], str] | None = None,
+        code: str = "unsupported_parameter",
+        shape: Callable[[dict[str, Any]], str | None] | None = None,
+        untyped: bool = False,
     ) -> None:
         self._shapes = shapes
         self._text = text
-        self._unsaid = unsaid
+        self._code = code
+        self._shape = shape
+        self._untyped = untyped
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
         context: dict[str, int | str | float] = {
             "text": self._text,
-            "code": "unsupported_parameter",
+            "code": self._code,
             "by_type": True,
-            "unsaid": self._unsaid is not None,
+            "untyped": self._untyped,
         }
         chosen = Discriminator(
-            self._shape,
+            self._chooser(),
             custom_error_type=MISFIT,
             custom_error_message="{text}",
             custom_error_context=context,
         )
         return chosen.__get_pydantic_core_schema__(source, handler)
 
-    def _shape(self, value: object) -> str | None:
-        if not isinstance(value, dict):
-            return None
-        kind = value.get("type")
-        if kind is None and self._unsaid is not None:
-            kind = self._unsaid(value)
-        return self._shapes.get(kind) if isinstance(kind, str) else None
+    def _chooser(self) -> Callable[[Any], str | None]:
+        shapes, shape = self._shapes, self._shape
+
+        def said(value: Any) -> str | None:
+            kind = value.get("type") if isinstance(value, dict) else None
+            return shapes.get(kind) if isinstance(kind, str) else None
+
+        def found(value: Any) -> str | None:
+            own = shape(value) if shape is not None and isinstance(value, dict) else None
+            return said(value) if own is None else own
+
+        return said if shape is None else found
 
 
 def _text_or_list(value: object) -> str:
@@ -132,6 +162,14 @@ def _text_or_list(value: object) -> str:
 
 TEXT_OR_LIST: Final = Discriminator(_text_or_list)
 """Chooses between the shapes `(text)` and `(list)`: what is no text is to be a list."""
+
+
+def _text_or_object(value: object) -> str:
+    return "(text)" if isinstance(value, str) else "(object)"
+
+
+TEXT_OR_OBJECT: Final = Discriminator(_text_or_object)
+"""Chooses between the shapes `(text)` and `(object)`: what is no text is to be an object."""
 
 
 def _metadata(value: Any) -> Any:

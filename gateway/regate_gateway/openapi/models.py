@@ -10,10 +10,13 @@ from typing import Any, Final
 from pydantic.json_schema import GenerateJsonSchema, models_json_schema
 
 from regate_gateway.http.models import RequestModel
+from regate_gateway.routes.conversation_models import ConversationRequest, ConversationUpdate, ItemsRequest
 from regate_gateway.routes.explain import ExplainQuery
 from regate_gateway.routes.files.models import CompleteRequest, FilesQuery, UploadRequest
 from regate_gateway.routes.models import ListQuery
+from regate_gateway.routes.prompts.models import PromptRequest, PromptUpdate, PromptVersionRequest
 from regate_gateway.routes.responses.include import IncludeQuery, ItemsQuery, ReadQuery
+from regate_gateway.routes.responses.models import CompactRequest, CreateResponse, MeasureRequest
 from regate_gateway.routes.vector_stores.models import (
     AttachmentsQuery,
     AttachRequest,
@@ -28,8 +31,17 @@ from regate_gateway.routes.vector_stores.models import (
 _BODIES: Final[Sequence[type[RequestModel]]] = (
     AttachRequest,
     AttributesUpdate,
+    CompactRequest,
     CompleteRequest,
+    ConversationRequest,
+    ConversationUpdate,
+    CreateResponse,
     FileBatchRequest,
+    ItemsRequest,
+    MeasureRequest,
+    PromptRequest,
+    PromptUpdate,
+    PromptVersionRequest,
     SearchRequest,
     UploadRequest,
     VectorStoreRequest,

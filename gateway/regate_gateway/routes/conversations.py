@@ -9,37 +9,33 @@ longer permitted is withheld (I9).
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final
 
 from starlette.responses import Response
 
 from regate_gateway.http.connection import reply
-from regate_gateway.http.fields import Fields
 from regate_gateway.routes.authorized_fetch import fetch_conversation, no_conversation
 from regate_gateway.routes.call import Call
+from regate_gateway.routes.conversation_models import ConversationRequest, ConversationUpdate, ItemsRequest
 from regate_gateway.routes.responses.include import IncludeQuery, ItemsQuery
-from regate_gateway.routes.responses.input_items import read_input_item
+from regate_gateway.routes.responses.input_items import taken_over
 from regate_gateway.routes.responses.redaction import redacted_items
 from regate_gateway.routes.serializers import conversation_object, list_object
 from regate_orchestrator.authz.decisions import Deny, Point, Question
-from regate_orchestrator.errors import InvalidRequest, NotFound, NotPermitted
+from regate_orchestrator.errors import NotFound, NotPermitted
 from regate_orchestrator.quota.storage import stored_size
 from regate_orchestrator.responses.context.history import history_of
 from regate_orchestrator.rows import ConversationRow, ItemWithParent, StoredItem
 from regate_orchestrator.values import ConversationId, JsonObject, mint
 
-_MAX_ITEMS: Final = 20
-
 
 async def create(call: Call) -> Response:
     """Answer `POST /v1/conversations`."""
     services, context = call.services, call.context
-    fields = Fields(await call.json())
-    fields.refuse_unknown({"metadata", "items"})
-    items = [read_input_item(item) for item in fields.objects("items", most=_MAX_ITEMS)]
+    asked = await call.body(ConversationRequest)
+    items = taken_over(asked.items, path="items")
     identifier, now = ConversationId(mint("conv_")), int(services.clock())
     wanted = ConversationRow(
-        identifier, context.principal.tenant, context.principal.id, now, fields.metadata(), ""
+        identifier, context.principal.tenant, context.principal.id, now, asked.metadata, ""
     )
     question = Question(Point.HISTORY, "conversation.create", {"item": wanted.view()}, about=identifier)
     kept, (decision,) = await services.conversation_writer.admit(
@@ -64,13 +60,7 @@ async def retrieve(call: Call) -> Response:
 
 async def update(call: Call) -> Response:
     """Answer `POST /v1/conversations/{id}`: the metadata are replaced whole."""
-    fields = Fields(await call.json())
-    fields.refuse_unknown({"metadata"})
-    if "metadata" not in fields.values:
-        raise InvalidRequest(
-            "Missing required parameter: 'metadata'.", param="metadata", code="missing_required_parameter"
-        )
-    metadata = fields.metadata()
+    metadata = (await call.body(ConversationUpdate)).metadata or {}
     row = await _reach(call, "conversation.update")
     if not await call.services.state.update_conversation(call.context.principal, row.id, metadata=metadata):
         raise no_conversation(row.id)
@@ -90,10 +80,7 @@ async def delete(call: Call) -> Response:
 
 async def append_items(call: Call) -> Response:
     """Answer `POST /v1/conversations/{id}/items`, for everything at once or nothing."""
-    fields = Fields(await call.json())
-    fields.refuse_unknown({"items"})
-    fields.required("items")
-    items = [read_input_item(item) for item in fields.objects("items", most=_MAX_ITEMS)]
+    items = taken_over((await call.body(ItemsRequest)).items, path="items")
     include = call.query(IncludeQuery).include  # before anything is appended
     row = await _reach(call, "conversation.update")
     kept, _ = await call.services.conversation_writer.admit(

@@ -10,13 +10,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Final, cast
+from typing import cast
 
 from starlette.responses import Response
 
 from regate_gateway.http.bodies import body_pieces, content_type, has_body, parsed
 from regate_gateway.http.connection import Emit, EventStream, reply
-from regate_gateway.http.fields import Fields
+from regate_gateway.http.misfits import require_known
 from regate_gateway.http.queries import repeated
 from regate_gateway.quota.quotas import granting
 from regate_gateway.routes.authorized_fetch import fetch_response
@@ -24,8 +24,9 @@ from regate_gateway.routes.call import Call
 from regate_gateway.routes.models import ListQuery
 from regate_gateway.routes.prompts.use import resolve_prompt
 from regate_gateway.routes.responses.include import ItemsQuery, ReadQuery
+from regate_gateway.routes.responses.models import CompactRequest, MeasureRequest
 from regate_gateway.routes.responses.redaction import redacted_items
-from regate_gateway.routes.responses.request import read_response_request
+from regate_gateway.routes.responses.request import is_padded, read_response_request
 from regate_gateway.routes.responses.stream import follow, readmitted, replay, sent
 from regate_gateway.routes.serializers import list_object
 from regate_orchestrator.authz.batches import LISTED_RESPONSES
@@ -35,29 +36,6 @@ from regate_orchestrator.responses import driver
 from regate_orchestrator.responses.request import ResponseRequest
 from regate_orchestrator.rows import Page, ResponseRow
 from regate_orchestrator.values import JsonObject, ResponseId, mint
-
-_MEASURED: Final = frozenset(
-    {
-        *(
-            "model",
-            "input",
-            "instructions",
-            "previous_response_id",
-            "conversation",
-            "tools",
-            "tool_choice",
-            "text",
-            "reasoning",
-        ),
-        *("parallel_tool_calls", "truncation"),
-    }
-)
-_COMPACTED: Final = frozenset(
-    {
-        *("model", "input", "instructions", "previous_response_id", "service_tier"),
-        *("prompt_cache_key", "prompt_cache_options", "prompt_cache_retention"),
-    }
-)
 
 
 async def create(call: Call) -> Response:
@@ -69,13 +47,13 @@ async def create(call: Call) -> Response:
     )
     start = _start(call, request, path="/v1/responses")
     if start.request.background:
-        return await _begin_background(call, start, obscured=_obscured(Fields(body)))
+        return await _begin_background(call, start, obscured=is_padded(body))
     if start.request.stream:
 
         async def stream(emit: Emit) -> None:
             await driver.run(start, ports=call.services.loop, emit=emit)
 
-        return EventStream(stream, obscured=_obscured(Fields(body)))
+        return EventStream(stream, obscured=is_padded(body))
     outcome = await call.while_connected(driver.run(start, ports=call.services.loop, emit=_unsent))
     if outcome.error is not None:  # nothing was sent yet, so a failure is still an HTTP status
         raise outcome.error
@@ -84,9 +62,9 @@ async def create(call: Call) -> Response:
 
 async def compact(call: Call) -> Response:
     """Answer `POST /v1/responses/compact`: the conversation, summarised and sealed, to go on from."""
-    fields = Fields(await call.json())
-    fields.refuse_unknown(_COMPACTED)
-    request = read_response_request({**fields.values, "store": False})
+    body = await call.json()
+    require_known(body, CompactRequest.known)
+    request = read_response_request({**body, "store": False})
     start = _start(call, replace(request, compact=True), path="/v1/responses/compact")
     outcome = await call.while_connected(driver.run(start, ports=call.services.loop, emit=_unsent))
     if outcome.error is not None:
@@ -103,10 +81,10 @@ async def input_tokens(call: Call) -> Response:
     """Answer `POST /v1/responses/input_tokens` with an estimate: how a model counts is known to its
     backend alone.
     """
-    fields = Fields(await call.json())
-    fields.refuse_unknown(_MEASURED)
+    body = await call.json()
+    require_known(body, MeasureRequest.known)
     request = read_response_request(
-        {**fields.values, "store": fields.has("conversation")}, omit=call.services.settings.tools.omit
+        {**body, "store": body.get("conversation") is not None}, omit=call.services.settings.tools.omit
     )
     tokens = await call.while_connected(
         driver.measure(_start(call, request, path="/v1/responses/input_tokens"), ports=call.services.loop)
@@ -248,14 +226,6 @@ def _page_of(items: Sequence[JsonObject], page: Page) -> JsonObject:
     return list_object(
         left[-page.limit :] if backwards else left[: page.limit], has_more=len(left) > page.limit
     )
-
-
-def _obscured(fields: Fields) -> bool:
-    """Return whether deltas get random padding, so that their sizes tell an eavesdropper less of the
-    text (`include_obfuscation`).
-    """
-    options = fields.maybe_object("stream_options")
-    return options is None or options.boolean("include_obfuscation", default=True)
 
 
 async def _unsent(event: JsonObject) -> None:
