@@ -1,5 +1,5 @@
 """Request bodies: bytes counted as they arrive, and one strict JSON reader. Not the fields inside
-(`fields.py`), not uploads (`multipart.py`).
+(`models.py`), not uploads (`multipart.py`).
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The words in which a request is refused for its form: OpenAI's own wording and codes, said once for every
 reader.
 
-`models.py` reads what is served here, `fields.py` what is passed on.
+`models.py` reads what is served here, `routes/chat/fields.py` what is passed on.
 """
 
 from __future__ import annotations

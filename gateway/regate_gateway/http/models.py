@@ -109,7 +109,8 @@ class ByType:
     """Chooses the shape of an object by its `type`.
 
     `text` and `code` refuse every other type, which the text names by `{kind}`. `shape` may choose otherwise
-    than by what an object says. An object that says no type is refused, unless it may be `untyped`.
+    than by what an object says, and must return None for what is none. An object that says no type is
+    refused, unless it may be `untyped`.
     """
 
     def __init__(
@@ -118,7 +119,7 @@ class ByType:
         text: str,
         *,
         code: str = "unsupported_parameter",
-        shape: Callable[[dict[str, Any]], str | None] | None = None,
+        shape: Callable[[Any], str | None] | None = None,
         untyped: bool = False,
     ) -> None:
         self._shapes = shapes
@@ -135,25 +136,16 @@ class ByType:
             "untyped": self._untyped,
         }
         chosen = Discriminator(
-            self._chooser(),
+            self._shape or self._chosen,
             custom_error_type=MISFIT,
             custom_error_message="{text}",
             custom_error_context=context,
         )
         return chosen.__get_pydantic_core_schema__(source, handler)
 
-    def _chooser(self) -> Callable[[Any], str | None]:
-        shapes, shape = self._shapes, self._shape
-
-        def said(value: Any) -> str | None:
-            kind = value.get("type") if isinstance(value, dict) else None
-            return shapes.get(kind) if isinstance(kind, str) else None
-
-        def found(value: Any) -> str | None:
-            own = shape(value) if shape is not None and isinstance(value, dict) else None
-            return said(value) if own is None else own
-
-        return said if shape is None else found
+    def _chosen(self, value: Any) -> str | None:
+        kind = value.get("type") if isinstance(value, dict) else None
+        return self._shapes.get(kind) if isinstance(kind, str) else None
 
 
 def _text_or_list(value: object) -> str:

@@ -32,7 +32,7 @@ async def create(call: Call) -> Response:
     """Answer `POST /v1/conversations`."""
     services, context = call.services, call.context
     asked = await call.body(ConversationRequest)
-    items = taken_over(asked.items, path="items")
+    items = taken_over(asked.items)
     identifier, now = ConversationId(mint("conv_")), int(services.clock())
     wanted = ConversationRow(
         identifier, context.principal.tenant, context.principal.id, now, asked.metadata, ""
@@ -80,7 +80,7 @@ async def delete(call: Call) -> Response:
 
 async def append_items(call: Call) -> Response:
     """Answer `POST /v1/conversations/{id}/items`, for everything at once or nothing."""
-    items = taken_over((await call.body(ItemsRequest)).items, path="items")
+    items = taken_over((await call.body(ItemsRequest)).items)
     include = call.query(IncludeQuery).include  # before anything is appended
     row = await _reach(call, "conversation.update")
     kept, _ = await call.services.conversation_writer.admit(

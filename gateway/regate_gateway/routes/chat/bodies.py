@@ -8,7 +8,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import replace
 from typing import Final, get_args
 
-from regate_gateway.http.fields import Fields
+from regate_gateway.routes.chat.fields import Fields
 from regate_gateway.routes.chat.forwarded import (
     MAX_CHOICES,
     MAX_OUTPUT_TOKENS,

@@ -10,8 +10,8 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Final, get_args
 
-from regate_gateway.http.fields import Fields
 from regate_gateway.http.misfits import Hint
+from regate_gateway.routes.chat.fields import Fields
 from regate_gateway.routes.chat.messages import Messages
 from regate_gateway.routes.chat.tools import ChatTools
 from regate_gateway.routes.extras import Extras

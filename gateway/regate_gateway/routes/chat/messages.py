@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final
 
-from regate_gateway.http.fields import Fields
+from regate_gateway.routes.chat.fields import Fields
 from regate_gateway.routes.chat.models import CacheBreakpoint, ImageUrl
 from regate_gateway.routes.extras import Extras
 from regate_gateway.routes.responses.input_items import file_part
@@ -166,9 +166,7 @@ class _Reader:
                 place = part.param("file")
                 file = FileSource.read(part.required("file"), path=place)
                 held = "file_id" if file.file_data is None else "file_data"
-                return self._enclosed(
-                    file_part(file, path=place), f"{place}.{held}", self._of_part(part, "file")
-                )
+                return self._enclosed(file_part(file), f"{place}.{held}", self._of_part(part, "file"))
             case _:
                 return self._text(part)
 

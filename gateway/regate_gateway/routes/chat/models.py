@@ -1,6 +1,6 @@
 """The objects in chat completions that are closed: no upstream is said to take anything beside what is known.
 
-All others may hold members that an upstream takes, and are read field by field (`http/fields.py`).
+All others may hold members that an upstream takes, and are read field by field (`fields.py`).
 """
 
 from __future__ import annotations

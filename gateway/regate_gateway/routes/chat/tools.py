@@ -8,7 +8,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
-from regate_gateway.http.fields import Fields
+from regate_gateway.routes.chat.fields import Fields
 from regate_gateway.routes.extras import Extras
 from regate_gateway.routes.json_schemas import read_schema
 from regate_gateway.routes.responses.tool_models import TOOL_NAME, is_vacuous

@@ -17,7 +17,6 @@ from regate_gateway.http.models import BUILT_LATER, RequestModel, read_as
 from regate_gateway.routes.authorized_fetch import fetch_prompt, fetch_prompt_version
 from regate_gateway.routes.call import Caller
 from regate_gateway.routes.prompts.models import PromptUse
-from regate_gateway.routes.responses.input_items import file_part, taken_over
 from regate_gateway.routes.responses.item_models import FilePart, ImagePart, Input, TextPart, UserPart
 from regate_orchestrator.errors import InvalidRequest
 from regate_orchestrator.prompt_templates import Value, filled, require_values
@@ -72,8 +71,6 @@ def _value(name: str, value: Json) -> Value:
     if isinstance(kind, str) and kind not in _PARTS:
         raise not_among(f"{place}.type", kind, _PARTS)
     part = read_as(_PART, value, path=place)
-    if isinstance(part, FilePart):
-        file_part(part, path=place)
     return part.text if isinstance(part, TextPart) else value
 
 
@@ -88,6 +85,5 @@ def _own_input(own: Json) -> Sequence[Json]:
     if isinstance(own, str):
         message: JsonObject = {"role": "user", "content": own}
         return [message]
-    items = _OwnInput.read({"input": own}).input or ()
-    taken_over([item for item in items if not isinstance(item, str)], path="input")
+    _OwnInput.read({"input": own})
     return cast("Sequence[Json]", own or ())

@@ -12,12 +12,10 @@ from regate_gateway.http.misfits import misfit
 from regate_gateway.http.models import RequestModel
 from regate_gateway.routes.models import ListQuery
 
-INCLUDABLE: Final = (
-    "file_search_call.results",
-    "reasoning.encrypted_content",
-    "message.output_text.logprobs",
-    "message.input_image.image_url",
-)
+RESULTS: Final = "file_search_call.results"
+ENCRYPTED_REASONING: Final = "reasoning.encrypted_content"
+LOGPROBS: Final = "message.output_text.logprobs"
+INCLUDABLE: Final = (RESULTS, ENCRYPTED_REASONING, LOGPROBS, "message.input_image.image_url")
 """The last is always there: a message is shown as it was sent."""
 
 _VACUOUS: Final = (

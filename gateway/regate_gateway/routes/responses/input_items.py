@@ -25,11 +25,9 @@ from regate_orchestrator.documents.file_text import name_of, parse_inline
 from regate_orchestrator.values import Json, JsonObject, mint
 
 
-def taken_over(items: Sequence[InputItem], *, path: str) -> tuple[JsonObject, ...]:
-    """Return the items in the API's shape. Raises `InvalidRequest` for a file that holds nothing; `path` is
-    where the items stand in the request.
-    """
-    return tuple(_item(item, f"{path}[{index}]") for index, item in enumerate(items))
+def taken_over(items: Sequence[InputItem]) -> tuple[JsonObject, ...]:
+    """Return the items in the API's shape."""
+    return tuple([_item(item) for item in items])
 
 
 def user_message(text: str) -> JsonObject:
@@ -37,23 +35,20 @@ def user_message(text: str) -> JsonObject:
     return _message("user", [{"type": "input_text", "text": text}])
 
 
-def file_part(file: FileSource, *, path: str) -> JsonObject:
-    """Return the file that is named by its id or held inline, as a content part. Raises `InvalidRequest`."""
+def file_part(file: FileSource) -> JsonObject:
+    """Return the file that is named by its id or held inline, as a content part."""
     if file.file_data is None:
         named: JsonObject = {} if file.filename is None else {"filename": file.filename}
         return {"type": "input_file", "file_id": file.file_id, **named}
-    media_type = parse_inline(file.file_data, param=f"{path}.file_data").media_type
-    name = file.filename or name_of(media_type) or "file.txt"
+    name = file.filename or name_of(parse_inline(file.file_data, param="file_data").media_type) or "file.txt"
     return {"type": "input_file", "file_data": file.file_data, "filename": name}
 
 
-def _item(item: InputItem, path: str) -> JsonObject:
+def _item(item: InputItem) -> JsonObject:
     # By their types, as asking a model for its class is slow
     if item.type == "message":
         role, content = item.role, item.content
-        parts = (
-            [_text(role, content)] if isinstance(content, str) else _parts(content, role, f"{path}.content")
-        )
+        parts = [_text(role, content)] if isinstance(content, str) else _parts(content, role)
         message = _message(role, parts)
         return message if item.phase is None else {**message, "phase": item.phase}
     if item.type == "function_call":
@@ -62,9 +57,7 @@ def _item(item: InputItem, path: str) -> JsonObject:
         return _call("ctc_", item, {"input": item.input or ""})
     if item.type == "function_call_output" or item.type == "custom_tool_call_output":
         prefix = "fco_" if item.type == "function_call_output" else "ctco_"
-        output = (
-            item.output if isinstance(item.output, str) else _parts(item.output, "user", f"{path}.output")
-        )
+        output = item.output if isinstance(item.output, str) else _parts(item.output, "user")
         kept: JsonObject = {"call_id": item.call_id, "output": output, "status": "completed"}
         return {"id": mint(prefix), "type": item.type, **kept}
     if item.type == "reasoning":
@@ -82,19 +75,19 @@ def _message(role: str, parts: list[JsonObject]) -> JsonObject:
 
 
 def _parts(
-    parts: Sequence[TextPart | RefusalPart | ImagePart | FilePart] | None, role: str, path: str
+    parts: Sequence[TextPart | RefusalPart | ImagePart | FilePart] | None, role: str
 ) -> list[JsonObject]:
-    return [_part(part, role, f"{path}[{index}]") for index, part in enumerate(parts or ())]
+    return [_part(part, role) for part in parts or ()]
 
 
-def _part(part: TextPart | RefusalPart | ImagePart | FilePart, role: str, path: str) -> JsonObject:
+def _part(part: TextPart | RefusalPart | ImagePart | FilePart, role: str) -> JsonObject:
     if part.type == "refusal":
         return {"type": part.type, "refusal": part.refusal}
     if part.type == "input_image":
         source = {"file_id": part.file_id} if part.image_url is None else {"image_url": part.image_url}
         return {"type": part.type, **source, "detail": part.detail}
     if part.type == "input_file":
-        return file_part(part, path=path)
+        return file_part(part)
     return _text(role, part.text)
 
 

@@ -14,6 +14,8 @@ from pydantic.json_schema import SkipJsonSchema
 from regate_gateway.http.misfits import misfit
 from regate_gateway.http.models import TEXT_OR_LIST, ByType, Id, RequestModel
 from regate_orchestrator.documents.data_urls import parse
+from regate_orchestrator.documents.file_text import parse_inline
+from regate_orchestrator.errors import InvalidRequest
 
 LONGEST: Final = 20 * 1024 * 1024
 """Characters of one string inside an item; the body as a whole has a limit of its own."""
@@ -81,11 +83,21 @@ class ImagePart(RequestModel):
         return self
 
 
+def _require_inline(data: str) -> str:
+    try:
+        parse_inline(data, param="{place}")
+    except InvalidRequest as error:
+        raise misfit(error.message, code=error.code or InvalidRequest.code) from None
+    return data
+
+
 class FileSource(RequestModel):
     """A file, by its id or inline."""
 
     file_id: Id | None = Field(None, description="A file of this gateway. The model reads its text.")
-    file_data: Text | None = Field(None, description="Base64, or a data URL.")
+    file_data: Annotated[Text, AfterValidator(_require_inline)] | None = Field(
+        None, description="Base64, or a data URL."
+    )
     filename: str | None = Field(None, max_length=512, description="What the file is called.")
 
     @model_validator(mode="after")
@@ -277,18 +289,30 @@ class FileSearchCall(_Item):
 
 
 _MESSAGES: Final = {role: f"({role})" for role in _ROLES}
+_SHAPES: Final = {
+    "item_reference": "(reference)",
+    "function_call": "(call)",
+    "custom_tool_call": "(custom)",
+    "function_call_output": "(output)",
+    "custom_tool_call_output": "(output)",
+    "reasoning": "(reasoning)",
+    "compaction": "(compaction)",
+    "file_search_call": "(search)",
+}
 
 
-def _shape(item: dict[str, Any]) -> str | None:
-    """Return the shape of a message, by its role. An item that names no type is a message in the easy form,
-    or a bare reference.
+def _shape(item: Any) -> str | None:
+    """Return the shape of an item, which of a message is that of its role. One that names no type is a
+    message in the easy form, or a bare reference.
     """
+    if not isinstance(item, dict):
+        return None
     kind, role = item.get("type"), item.get("role")
     if kind == "message" or (kind is None and role is not None):
         return _MESSAGES.get(role, "(message)") if isinstance(role, str) else "(message)"
-    if kind is None and item.get("id") is not None and item.keys() <= {"type", "id"}:
-        return "(reference)"
-    return None
+    if kind is None:
+        return "(reference)" if item.get("id") is not None and item.keys() <= {"type", "id"} else None
+    return _SHAPES.get(kind) if isinstance(kind, str) else None
 
 
 InputItem = Annotated[
@@ -305,16 +329,7 @@ InputItem = Annotated[
     | Annotated[Compaction, Tag("(compaction)")]
     | Annotated[FileSearchCall, Tag("(search)")],
     ByType(
-        {
-            "item_reference": "(reference)",
-            "function_call": "(call)",
-            "custom_tool_call": "(custom)",
-            "function_call_output": "(output)",
-            "custom_tool_call_output": "(output)",
-            "reasoning": "(reasoning)",
-            "compaction": "(compaction)",
-            "file_search_call": "(search)",
-        },
+        _SHAPES,
         "Items of type '{kind}' are not supported by this gateway.",
         shape=_shape,
         untyped=True,

@@ -7,6 +7,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Literal
 
+from regate_gateway.routes.responses.include import RESULTS
 from regate_orchestrator.responses.context.history import Readmitted, passages_of, redacted_body
 from regate_orchestrator.values import JsonObject
 
@@ -20,7 +21,7 @@ def redacted_items(
         if direction not in (None, item.direction):
             continue
         body = redacted_body(item.body, shown=visible)
-        if body["type"] == "file_search_call" and "file_search_call.results" in include:
+        if body["type"] == "file_search_call" and RESULTS in include:
             body = {
                 **body,
                 "results": [passage.as_result() for passage in passages_of(item)] if visible else [],

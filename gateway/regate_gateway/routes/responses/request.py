@@ -9,7 +9,7 @@ from typing import Final
 
 from regate_gateway.routes.extras import Extras
 from regate_gateway.routes.field_hints import ELSEWHERE, IN_RESPONSES
-from regate_gateway.routes.responses.include import INCLUDABLE
+from regate_gateway.routes.responses.include import ENCRYPTED_REASONING, LOGPROBS, RESULTS
 from regate_gateway.routes.responses.input_items import taken_over, user_message
 from regate_gateway.routes.responses.models import (
     ConversationNamed,
@@ -62,8 +62,7 @@ def read_response_request(
     asked = CreateResponse.read(known)
     tools = tools_of(asked.tools)
     choice = choice_of(asked.tool_choice, body, tools)
-    results, encrypted_reasoning, shows_logprobs = (name in asked.include for name in INCLUDABLE[:3])
-    logprobs = shows_logprobs or bool(asked.top_logprobs)
+    logprobs = LOGPROBS in asked.include or bool(asked.top_logprobs)
     conversation, previous, reasoning = _conversation(asked), asked.previous_response_id, asked.reasoning
     return ResponseRequest(
         model=asked.model,
@@ -87,7 +86,7 @@ def read_response_request(
         compact_threshold=min((one.compact_threshold for one in asked.context_management), default=None),
         summarize_reasoning=reasoning is not None and reasoning.wanted_summary is not None,
         forget_reasoning=reasoning is not None and reasoning.context == "current_turn",
-        include=Include(results, encrypted_reasoning, logprobs),
+        include=Include(RESULTS in asked.include, ENCRYPTED_REASONING in asked.include, logprobs),
         sampling=_sampling(asked, logprobs=logprobs),
         extra=extra,
         echo={**_echo(asked, conversation, body), "tool_choice": choice.echo},
@@ -104,7 +103,7 @@ def _conversation(asked: CreateResponse) -> ConversationId | None:
 def _items(asked: CreateResponse) -> tuple[JsonObject, ...]:
     if isinstance(asked.input, str):
         return (user_message(asked.input),)
-    return taken_over(asked.input or (), path="input")
+    return taken_over(asked.input or ())
 
 
 def _sampling(asked: CreateResponse, *, logprobs: bool) -> dict[str, Json]:

@@ -138,8 +138,19 @@ class SearchTool(RequestModel):
     ranking_options: RankingOptions | None = None
 
 
-def _shape(tool: dict[str, Any]) -> str | None:
-    return "(left out)" if isinstance(tool, LeftOut) else None
+_SHAPES: Final = {
+    "function": "(function)",
+    "custom": "(custom)",
+    "namespace": "(namespace)",
+    "file_search": "(search)",
+}
+
+
+def _shape(tool: Any) -> str | None:
+    if isinstance(tool, LeftOut):
+        return "(left out)"
+    kind = tool.get("type") if isinstance(tool, dict) else None
+    return _SHAPES.get(kind) if isinstance(kind, str) else None
 
 
 Tool = Annotated[
@@ -149,12 +160,7 @@ Tool = Annotated[
     | Annotated[SearchTool, Tag("(search)")]
     | Annotated[SkipJsonSchema[dict[str, Any]], Tag("(left out)")],
     ByType(
-        {
-            "function": "(function)",
-            "custom": "(custom)",
-            "namespace": "(namespace)",
-            "file_search": "(search)",
-        },
+        _SHAPES,
         "Tools of type '{kind}' are not supported by this gateway; use 'function', 'custom', 'namespace' or "
         "'file_search'.",
         shape=_shape,

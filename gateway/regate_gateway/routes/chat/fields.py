@@ -17,7 +17,6 @@ from regate_orchestrator.values import Json
 _MAX_METADATA: Final = 16
 _MAX_KEY: Final = 64
 _MAX_VALUE: Final = 512
-_MAX_ID: Final = 256
 
 
 class Fields:
@@ -72,23 +71,6 @@ class Fields:
         """Return the string, or None when the field is absent."""
         value = self.values.get(name)
         return None if value is None else self._text(name, value, most)
-
-    def id(self, name: str) -> str:
-        """Return a required id, or name by which something is found: never an empty one, which would
-        be read as none.
-        """
-        return self._text(name, self.required(name), _MAX_ID, least=1)
-
-    def maybe_id(self, name: str) -> str | None:
-        """Return the id, or None when the field is absent."""
-        return self.id(name) if self.has(name) else None
-
-    def ids(self, name: str, *, most: int) -> list[str]:
-        """Return an array of ids, empty when the field is absent."""
-        return [
-            self._text(f"{name}[{index}]", value, _MAX_ID, least=1)
-            for index, value in enumerate(self.array(name, most=most))
-        ]
 
     def choice(self, name: str, options: Collection[str], *, default: str | None) -> str:
         """Return one of the options; without a default the field is required."""
@@ -200,11 +182,9 @@ class Fields:
         if not value <= most:
             raise misfits.above(self.param(name), value, most)
 
-    def _text(self, name: str, value: Json, most: int, *, least: int = 0) -> str:
+    def _text(self, name: str, value: Json, most: int) -> str:
         if not isinstance(value, str):
             raise self._wrong_type(name, "a string", value)
-        if len(value) < least:
-            raise misfits.empty(self.param(name), least)
         if len(value) > most:
             raise misfits.too_long(self.param(name), len(value), most)
         return value

@@ -1,5 +1,5 @@
-"""Fields of requests: what fits is returned, what does not is refused with the field's place and a
-stable code.
+"""Fields of requests that are passed on: what fits is returned, what does not is refused with the field's
+place and a stable code.
 """
 
 from __future__ import annotations
@@ -9,15 +9,14 @@ from typing import Any
 
 import pytest
 
-from regate_gateway.http.fields import Fields
 from regate_gateway.http.misfits import Hint
+from regate_gateway.routes.chat.fields import Fields
 from regate_orchestrator.errors import InvalidRequest
 
 BODY: dict[str, Any] = {
     "text": "abc", "count": 3, "ratio": 0.5, "on": True, "none": None, "list": ["a", "b"], "mixed": ["a", 1],
     "nested": {"inner": {"deep": 1}}, "many": [{"type": "x"}, {"type": 7}], "metadata": {"k": "v"},
-        "empty": "", "long": "x" * 257,
-    "ids": ["a", ""],
+        "empty": "",
 }  # fmt: skip
 
 
@@ -62,9 +61,6 @@ MISFITS: dict[str, tuple[Callable[[Fields], object], str, str]] = {
         "ratio",
         "decimal_above_max_value",
     ),
-    "empty id": (lambda f: f.maybe_id("empty"), "empty", "empty_string"),
-    "id too long": (lambda f: f.id("long"), "long", "string_above_max_length"),
-    "empty id among ids": (lambda f: f.ids("ids", most=2), "ids[1]", "empty_string"),
     "text for boolean": (lambda f: f.boolean("text", default=True), "text", "invalid_type"),
     "not an option": (lambda f: f.choice("text", ("x",), default="x"), "text", "invalid_value"),
     "text for object": (lambda f: f.maybe_object("text"), "text", "invalid_type"),
@@ -83,7 +79,6 @@ MISFITS: dict[str, tuple[Callable[[Fields], object], str, str]] = {
         "invalid_type",
     ),
     "unknown": (lambda f: f.refuse_unknown(set(BODY) - {"ratio"}), "ratio", "unknown_parameter"),
-    "no id": (lambda f: f.id("none"), "none", "missing_required_parameter"),
     "unknown inside": (
         lambda f: f.object("nested").refuse_unknown({"other"}),
         "nested.inner",
@@ -102,7 +97,7 @@ def test_misfit_names_its_place_and_its_code(
 
 
 def test_table_of_misfits_is_not_empty() -> None:
-    assert len(MISFITS) == 25
+    assert len(MISFITS) == 21
 
 
 HINTS = {"old": Hint("Send 'text'."), "theirs": Hint("Ask the operator.", "unknown_parameter")}
