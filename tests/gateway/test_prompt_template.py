@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from regate_gateway.http.fields import Fields
+from regate_gateway.routes.prompts.models import PromptVersionRequest
 from regate_gateway.routes.prompts.template import read_template
 from regate_orchestrator.errors import CallerError, InvalidRequest, TooLarge
 
@@ -51,7 +51,7 @@ WHOLE: dict[str, Any] = {
 
 
 def read(template: Any) -> Any:
-    return read_template(Fields({"template": template}))
+    return read_template(PromptVersionRequest.read({"template": template}).template)
 
 
 def test_template_is_kept_as_it_was_sent() -> None:

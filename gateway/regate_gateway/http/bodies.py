@@ -1,5 +1,5 @@
 """Request bodies: bytes counted as they arrive, and one strict JSON reader. Not the fields inside
-(`fields.py`), not uploads (`multipart.py`).
+(`models.py`), not uploads (`multipart.py`).
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import orjson
 from starlette.types import Receive, Scope
 
 from regate_gateway.http.connection import ClientGone
-from regate_gateway.http.fields import json_kind
+from regate_gateway.http.misfits import json_kind
 from regate_orchestrator.errors import InvalidRequest, TooLarge
 from regate_orchestrator.values import Json
 

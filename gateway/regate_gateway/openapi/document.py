@@ -13,6 +13,8 @@ from typing import Any, Final
 import orjson
 import yaml
 
+from regate_gateway.openapi.models import body_schemas, query_parameters
+
 _ERRORS: Final[Mapping[str, str]] = {
     "400": "The request; `param` names the field and the message what to change.",
     "401": "No token, or one that does not verify.",
@@ -26,6 +28,7 @@ _ERRORS: Final[Mapping[str, str]] = {
     "503": "Something that is needed is unavailable; nothing was done.",
     "504": "The backend did not answer in time.",
 }
+_Queries = Mapping[str, list[dict[str, Any]]]
 _STREAM: Final = {
     "schema": {"type": "string", "description": "Server-sent events, ending with `data: [DONE]`."}
 }
@@ -39,7 +42,7 @@ def document() -> bytes:
 
 def build() -> dict[str, Any]:
     """Return the document."""
-    components = _load("components.yaml")
+    components, queries = _load("components.yaml"), query_parameters()
     schemes = {"bearer": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"}}
     return {
         "openapi": "3.1.0",
@@ -53,21 +56,19 @@ def build() -> dict[str, Any]:
         },
         "servers": [{"url": "/"}],
         "security": [{"bearer": []}],
-        "paths": {path: _path(path, operations) for path, operations in _load("paths.yaml").items()},
+        "paths": {path: _path(path, operations, queries) for path, operations in _load("paths.yaml").items()},
         "components": {
             "securitySchemes": schemes,
-            "schemas": {**components["schemas"], **_load("proxied.yaml")},
-            "parameters": components["parameters"],
+            "schemas": {**components["schemas"], **_load("proxied.yaml"), **body_schemas()},
         },
     }
 
 
-def _path(path: str, operations: Mapping[str, Any]) -> dict[str, Any]:
-    names = re.findall(r"{(\w+)}", path)
-    return {method: _operation(method, path, names, operation) for method, operation in operations.items()}
+def _path(path: str, operations: Mapping[str, Any], queries: _Queries) -> dict[str, Any]:
+    return {method: _operation(method, path, operation, queries) for method, operation in operations.items()}
 
 
-def _operation(method: str, path: str, names: list[str], operation: Mapping[str, Any]) -> dict[str, Any]:
+def _operation(method: str, path: str, operation: Mapping[str, Any], queries: _Queries) -> dict[str, Any]:
     parameters: list[dict[str, Any]] = [
         {
             "name": name,
@@ -75,9 +76,9 @@ def _operation(method: str, path: str, names: list[str], operation: Mapping[str,
             "required": True,
             "schema": {"type": "string", "minLength": 1, "maxLength": 256},
         }
-        for name in names
+        for name in re.findall(r"{(\w+)}", path)
     ]
-    parameters += [{"$ref": f"#/components/parameters/{name}"} for name in operation.get("query", ())]
+    parameters += queries[operation["query"]] if "query" in operation else []
     if operation.get("idempotent"):
         parameters.append(
             {

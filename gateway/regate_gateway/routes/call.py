@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Coroutine
+from collections.abc import Coroutine
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar
@@ -12,12 +12,13 @@ from starlette.requests import Request
 from regate_gateway.composition.services import Services
 from regate_gateway.http.bodies import read_json
 from regate_gateway.http.connection import while_connected
-from regate_gateway.http.fields import Query
+from regate_gateway.http.models import RequestModel
+from regate_gateway.http.queries import read_query
 from regate_orchestrator.authz.decisions import Context
-from regate_orchestrator.rows import Page
 from regate_orchestrator.values import Json, JsonObject
 
 Result = TypeVar("Result")
+Model = TypeVar("Model", bound=RequestModel)
 _MEANING: Final = "body_meaning"
 
 
@@ -57,6 +58,10 @@ class Call(Caller):
             self.request.scope, self.request.receive, limit=self.services.settings.listen.max_body_bytes
         )
 
+    async def body(self, model: type[Model]) -> Model:
+        """Return the JSON body, checked. Raises `InvalidRequest`."""
+        return model.read(await self.json())
+
     def room(self, path: str, size: int) -> AbstractAsyncContextManager[None]:
         """Hold room for so many bytes that this request is about to have stored. Raises `NotPermitted`
         where there is none.
@@ -68,18 +73,6 @@ class Call(Caller):
         """Return what the work returns, ending it when the client leaves. The body must have been read."""
         return await while_connected(self.request.receive, work)
 
-    def page(self, *, default: int = 20, most: int = 100, known: Collection[str] = ()) -> Page:
-        """Return which part of a list is asked for. `known` are the list's own query parameters."""
-        query = self.query()
-        query.refuse_unknown({"limit", "order", "after", "before", *known})
-        order = query.choice("order", ("asc", "desc"), default="desc")
-        return Page(
-            limit=query.integer("limit", least=1, most=most, default=default),
-            order="asc" if order == "asc" else "desc",
-            after=query.maybe_string("after", most=256),
-            before=query.maybe_string("before", most=256),
-        )
-
-    def query(self) -> Query:
-        """Return the query string's parameters."""
-        return Query(self.request.scope)
+    def query(self, model: type[Model]) -> Model:
+        """Return the query string's parameters, checked. Raises `InvalidRequest`."""
+        return read_query(model, self.request.scope)

@@ -9,36 +9,33 @@ longer permitted is withheld (I9).
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final
 
 from starlette.responses import Response
 
 from regate_gateway.http.connection import reply
-from regate_gateway.http.fields import Fields
 from regate_gateway.routes.authorized_fetch import fetch_conversation, no_conversation
 from regate_gateway.routes.call import Call
-from regate_gateway.routes.responses.input_items import read_input_item
-from regate_gateway.routes.responses.redaction import included, redacted_items
+from regate_gateway.routes.conversation_models import ConversationRequest, ConversationUpdate, ItemsRequest
+from regate_gateway.routes.responses.include import IncludeQuery, ItemsQuery
+from regate_gateway.routes.responses.input_items import taken_over
+from regate_gateway.routes.responses.redaction import redacted_items
 from regate_gateway.routes.serializers import conversation_object, list_object
 from regate_orchestrator.authz.decisions import Deny, Point, Question
-from regate_orchestrator.errors import InvalidRequest, NotFound, NotPermitted
+from regate_orchestrator.errors import NotFound, NotPermitted
 from regate_orchestrator.quota.storage import stored_size
 from regate_orchestrator.responses.context.history import history_of
 from regate_orchestrator.rows import ConversationRow, ItemWithParent, StoredItem
 from regate_orchestrator.values import ConversationId, JsonObject, mint
 
-_MAX_ITEMS: Final = 20
-
 
 async def create(call: Call) -> Response:
     """Answer `POST /v1/conversations`."""
     services, context = call.services, call.context
-    fields = Fields(await call.json())
-    fields.refuse_unknown({"metadata", "items"})
-    items = [read_input_item(item) for item in fields.objects("items", most=_MAX_ITEMS)]
+    asked = await call.body(ConversationRequest)
+    items = taken_over(asked.items)
     identifier, now = ConversationId(mint("conv_")), int(services.clock())
     wanted = ConversationRow(
-        identifier, context.principal.tenant, context.principal.id, now, fields.metadata(), ""
+        identifier, context.principal.tenant, context.principal.id, now, asked.metadata, ""
     )
     question = Question(Point.HISTORY, "conversation.create", {"item": wanted.view()}, about=identifier)
     kept, (decision,) = await services.conversation_writer.admit(
@@ -63,13 +60,7 @@ async def retrieve(call: Call) -> Response:
 
 async def update(call: Call) -> Response:
     """Answer `POST /v1/conversations/{id}`: the metadata are replaced whole."""
-    fields = Fields(await call.json())
-    fields.refuse_unknown({"metadata"})
-    if "metadata" not in fields.values:
-        raise InvalidRequest(
-            "Missing required parameter: 'metadata'.", param="metadata", code="missing_required_parameter"
-        )
-    metadata = fields.metadata()
+    metadata = (await call.body(ConversationUpdate)).metadata or {}
     row = await _reach(call, "conversation.update")
     if not await call.services.state.conversations.update(call.context.principal, row.id, metadata=metadata):
         raise no_conversation(row.id)
@@ -89,12 +80,8 @@ async def delete(call: Call) -> Response:
 
 async def append_items(call: Call) -> Response:
     """Answer `POST /v1/conversations/{id}/items`, for everything at once or nothing."""
-    fields = Fields(await call.json())
-    fields.refuse_unknown({"items"})
-    fields.required("items")
-    items = [read_input_item(item) for item in fields.objects("items", most=_MAX_ITEMS)]
-    call.query().refuse_unknown({"include"})
-    included(call.query())  # before anything is appended
+    items = taken_over((await call.body(ItemsRequest)).items)
+    include = call.query(IncludeQuery).include  # before anything is appended
     row = await _reach(call, "conversation.update")
     kept, _ = await call.services.conversation_writer.admit(
         call.context, "conversation.items", items, notes=_notes(row.id, items)
@@ -102,27 +89,27 @@ async def append_items(call: Call) -> Response:
     async with call.room("/v1/conversations/{conversation_id}/items", _size(kept)):
         if not await call.services.state.conversations.append(call.context.principal, row.id, kept):
             raise no_conversation(row.id)
-    return reply(list_object(await _shown(call, row, kept), has_more=False))
+    return reply(list_object(await _shown(call, row, kept, include), has_more=False))
 
 
 async def list_items(call: Call) -> Response:
     """Answer `GET /v1/conversations/{id}/items`."""
-    page = call.page(known=("include",))
+    asked = call.query(ItemsQuery)
     row = await _reach(call, "conversation.read")
-    items = await call.services.state.conversations.item_page(call.context.principal, row.id, page)
+    items = await call.services.state.conversations.item_page(call.context.principal, row.id, asked.page)
     if items is None:
         raise no_conversation(row.id)
-    return reply(list_object(await _shown(call, row, items.rows), has_more=items.has_more))
+    return reply(list_object(await _shown(call, row, items.rows, asked.include), has_more=items.has_more))
 
 
 async def retrieve_item(call: Call) -> Response:
     """Answer `GET /v1/conversations/{id}/items/{item}`."""
-    call.query().refuse_unknown({"include"})
+    include = call.query(IncludeQuery).include
     row = await _reach(call, "conversation.read")
     item = await call.services.state.conversations.item(call.context.principal, row.id, call.path("item_id"))
     if item is None:
         raise _no_item(call)
-    return reply((await _shown(call, row, [item]))[0])
+    return reply((await _shown(call, row, [item], include))[0])
 
 
 async def delete_item(call: Call) -> Response:
@@ -139,11 +126,13 @@ async def _reach(call: Call, action: str) -> ConversationRow:
     return await fetch_conversation(call.services, call.context, call.path("conversation_id"), action)
 
 
-async def _shown(call: Call, row: ConversationRow, items: Sequence[StoredItem]) -> list[JsonObject]:
+async def _shown(
+    call: Call, row: ConversationRow, items: Sequence[StoredItem], include: Sequence[str]
+) -> list[JsonObject]:
     """Return the items as the caller may see them now."""
     history = history_of(ItemWithParent(row.view(), item) for item in items)
     passed = await call.services.loop.gate.readmit(call.context, history, phase="conversation.read")
-    return redacted_items(passed.left, call.query(), direction=None)
+    return redacted_items(passed.left, include, direction=None)
 
 
 def _size(items: Sequence[StoredItem]) -> int:

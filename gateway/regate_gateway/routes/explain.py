@@ -10,9 +10,11 @@ from __future__ import annotations
 from typing import Any, Final
 
 import orjson
+from pydantic import Field
 from starlette.responses import Response
 
 from regate_gateway.http.connection import reply
+from regate_gateway.http.models import RequestModel
 from regate_gateway.routes.call import Call
 from regate_gateway.workbench.check.samples import written_principal
 from regate_orchestrator.authz.decisions import Deny, Point, Question
@@ -21,9 +23,24 @@ from regate_orchestrator.principal import Principal
 from regate_orchestrator.values import FileId, StoreId
 
 _ACTION = "policy.explain"
-_MOST = 256
-_MAX_PRINCIPAL: Final = 1_024
 _KINDS: Final = ("decision", "response", "file")
+
+
+class ExplainQuery(RequestModel):
+    """What is to be explained: one of a decision, a response and a file."""
+
+    decision: str | None = Field(None, max_length=256)
+    response: str | None = Field(None, max_length=256)
+    file: str | None = Field(None, max_length=256)
+    store: str | None = Field(None, max_length=256, description="Where the file is in several stores.")
+    principal: str | None = Field(
+        None,
+        max_length=1_024,
+        description=(
+            "Who would ask, with `file`: a JSON object with `id`, `teams`, `roles`, …, of the caller's own "
+            "tenant."
+        ),
+    )
 
 
 async def explain(call: Call) -> Response:
@@ -36,13 +53,8 @@ async def explain(call: Call) -> Response:
     if isinstance(await call.services.enforcer.decide(call.context, question), Deny):
         scope = call.request.scope
         raise NotFound(f"Invalid URL ({scope['method']} {scope['path']}).", code="unknown_url")
-    query = call.query()
-    query.refuse_unknown({*_KINDS, "store", "principal"})
-    given = {name: value for name in _KINDS if (value := query.maybe_string(name, most=_MOST)) is not None}
-    store, principal = (
-        query.maybe_string("store", most=_MOST),
-        query.maybe_string("principal", most=_MAX_PRINCIPAL),
-    )
+    asked = call.query(ExplainQuery)
+    given = {name: value for name in _KINDS if (value := getattr(asked, name)) is not None}
     if len(given) != 1:
         raise InvalidRequest(
             "Exactly one of 'decision', 'response' and 'file' must be given.",
@@ -50,17 +62,15 @@ async def explain(call: Call) -> Response:
             code="missing_required_parameter",
         )
     ((kind, identifier),) = given.items()
-    if kind != "file" and not (store is None and principal is None):
+    if kind != "file" and not (asked.store is None and asked.principal is None):
         raise InvalidRequest("'store' and 'principal' belong to 'file': leave them out.", param="principal")
-    found = await call.while_connected(_found(call, kind, identifier, store, principal))
+    found = await call.while_connected(_found(call, kind, identifier, asked))
     if found is None:
         raise NotFound.of(kind, identifier, param=kind)
     return reply({"object": "regate.explanation", kind: identifier, **found})
 
 
-async def _found(
-    call: Call, kind: str, identifier: str, store: str | None, principal: str | None
-) -> dict[str, Any] | None:
+async def _found(call: Call, kind: str, identifier: str, asked: ExplainQuery) -> dict[str, Any] | None:
     tenant, explaining = call.context.principal.tenant, call.services.explaining
     match kind:
         case "decision":
@@ -68,8 +78,9 @@ async def _found(
         case "response":
             return await explaining.response(tenant, identifier)
         case _:
-            in_store, now = None if store is None else StoreId(store), int(call.services.clock())
-            return await explaining.file(_principal(principal, tenant), FileId(identifier), in_store, now=now)
+            store, now = None if asked.store is None else StoreId(asked.store), int(call.services.clock())
+            who = _principal(asked.principal, tenant)
+            return await explaining.file(who, FileId(identifier), store, now=now)
 
 
 def _principal(text: str | None, tenant: str) -> Principal:

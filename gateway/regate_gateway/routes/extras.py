@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Set
 from dataclasses import dataclass, field
 
-from regate_gateway.http.fields import Fields, Hint
+from regate_gateway.http.misfits import NO_HINTS, Hint, require_known
 from regate_gateway.routes.field_hints import EXTRA_FIELDS
 from regate_orchestrator.errors import InvalidRequest
 from regate_orchestrator.values import Json
@@ -24,18 +24,23 @@ class Extras:
     """The place and the name of each."""
 
     def of(
-        self, fields: Fields, known: Set[str], *, hints: Mapping[str, Hint] | None = None
+        self,
+        values: Mapping[str, Json],
+        known: Set[str],
+        *,
+        path: str = "",
+        hints: Mapping[str, Hint] = NO_HINTS,
     ) -> dict[str, Json]:
         """Return the object's members beyond the known ones, as they are. Raises `InvalidRequest` for
         one that no upstream is said to take.
         """
-        if fields.values.keys() <= known:  # as nearly always
+        if values.keys() <= known:  # as nearly always
             return {}
-        fields.refuse_unknown({*known, *self.listed}, hints=hints or {}, otherwise=EXTRA_FIELDS)
+        require_known(values, {*known, *self.listed}, path=path, hints=hints, otherwise=EXTRA_FIELDS)
         found: dict[str, Json] = {
-            name: value for name, value in fields.values.items() if name not in known and value is not None
+            name: value for name, value in values.items() if name not in known and value is not None
         }
-        self.taken += [(fields.param(name), name) for name in found]
+        self.taken += [(f"{path}.{name}" if path else name, name) for name in found]
         return found
 
     def require(self, takes: Collection[str]) -> None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-from regate_gateway.http.fields import Hint
+from regate_gateway.http.misfits import Hint
 
 EXTRA_FIELDS: Final = (
     "A field of the backend's own is passed on where 'upstreams[].kind' or 'upstreams[].extra_fields' says "

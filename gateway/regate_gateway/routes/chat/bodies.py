@@ -6,9 +6,9 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import replace
-from typing import Final
+from typing import Final, get_args
 
-from regate_gateway.http.fields import Fields
+from regate_gateway.routes.chat.fields import Fields
 from regate_gateway.routes.chat.forwarded import (
     MAX_CHOICES,
     MAX_OUTPUT_TOKENS,
@@ -21,8 +21,8 @@ from regate_gateway.routes.chat.tools import TOOL_FIELDS, read_chat_tools
 from regate_gateway.routes.extras import Extras
 from regate_gateway.routes.field_hints import IN_CHAT, IN_COMPLETIONS, IN_EMBEDDINGS
 from regate_gateway.routes.json_schemas import read_schema
-from regate_gateway.routes.responses.input_items import LONGEST
-from regate_gateway.routes.responses.request import EFFORTS
+from regate_gateway.routes.responses.item_models import LONGEST
+from regate_gateway.routes.responses.models import Effort
 from regate_orchestrator.errors import InvalidRequest
 from regate_orchestrator.values import Json, JsonObject
 
@@ -64,7 +64,7 @@ def read_chat(body: Mapping[str, Json], *, listed: Collection[str], omit: Collec
     for name in ("max_tokens", "max_completion_tokens"):
         fields.maybe_integer(name, least=1, most=MAX_OUTPUT_TOKENS)
     if fields.has("reasoning_effort"):
-        fields.choice("reasoning_effort", EFFORTS, default=None)
+        fields.choice("reasoning_effort", get_args(Effort), default=None)
     fields.choice("verbosity", ("low", "medium", "high"), default="medium")
     wanted = _response_format(fields, extras)
     left_out = {"messages", "response_format", *TOOL_FIELDS, *_vacuous_logprobs(fields)}
@@ -120,7 +120,7 @@ def _response_format(fields: Fields, extras: Extras) -> JsonObject | None:
     wanted = fields.maybe_object("response_format")
     if wanted is None:
         return None
-    others = extras.of(wanted, {"type", "json_schema"})
+    others = extras.of(wanted.values, {"type", "json_schema"}, path=wanted.path)
     kind = wanted.choice("type", ("text", "json_object", "json_schema"), default=None)
     if kind != "json_schema":
         if wanted.has("json_schema"):
@@ -131,13 +131,13 @@ def _response_format(fields: Fields, extras: Extras) -> JsonObject | None:
         return {"type": kind, **others}
     inner = wanted.object("json_schema")
     members: dict[str, Json] = {
-        **extras.of(inner, {"name", "description", "schema", "strict"}),
+        **extras.of(inner.values, {"name", "description", "schema", "strict"}, path=inner.path),
         "name": inner.string("name", most=64),
     }
     if (description := inner.maybe_string("description", most=LONGEST)) is not None:
         members["description"] = description
     if inner.has("schema"):
-        members["schema"] = read_schema(inner, "schema")
+        members["schema"] = read_schema(inner.values["schema"], path=inner.param("schema"))
     if inner.has("strict"):
         members["strict"] = inner.boolean("strict", default=False)
     return {"type": kind, kind: members, **others}

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, get_args
 
-from regate_gateway.http.fields import Fields, Hint
+from regate_gateway.http.misfits import Hint
+from regate_gateway.routes.chat.fields import Fields
 from regate_gateway.routes.chat.messages import Messages
 from regate_gateway.routes.chat.tools import ChatTools
 from regate_gateway.routes.extras import Extras
-from regate_gateway.routes.responses.request import CACHE_RETENTIONS, read_cache_options, read_service_tier
+from regate_gateway.routes.responses.models import CacheOptions, CacheRetention, ServiceTier
 from regate_orchestrator.errors import InvalidRequest
 from regate_orchestrator.values import Json, JsonObject
 
@@ -107,7 +108,11 @@ def read_forwarded(
     """Return the request with the fields checked that the routes have in common. The caller must check
     the others that are known to it.
     """
-    others = {} if fields.values.keys() <= known else extras.of(fields, known | HARMLESS, hints=hints)
+    others = (
+        {}
+        if fields.values.keys() <= known
+        else extras.of(fields.values, known | HARMLESS, hints=hints, path=fields.path)
+    )
     if not _CHECKED.isdisjoint(fields.values):
         _sampling(fields)
     sent = {name: value for name, value in fields.values.items() if name in known and value is not None}
@@ -123,7 +128,9 @@ def read_forwarded(
         stream=stream,
         body={**sent, **others},
         harmless=_harmless(fields, extras.listed),
-        service_tier=read_service_tier(fields),
+        service_tier=fields.choice("service_tier", get_args(ServiceTier), default=None)
+        if fields.has("service_tier")
+        else None,
         extras=extras,
     )
 
@@ -173,7 +180,7 @@ def _stream_options(fields: Fields, extras: Extras) -> JsonObject | None:
     options = fields.maybe_object("stream_options")
     if options is None:
         return None
-    others = extras.of(options, {"include_usage", "include_obfuscation"})
+    others = extras.of(options.values, {"include_usage", "include_obfuscation"}, path=options.path)
     known = {
         name: options.boolean(name, default=False)
         for name in ("include_usage", "include_obfuscation")
@@ -189,8 +196,9 @@ def _harmless(fields: Fields, listed: Collection[str]) -> JsonObject:
     for name in ("safety_identifier", "prompt_cache_key"):
         fields.maybe_string(name, most=512)
     if fields.has("prompt_cache_retention"):
-        fields.choice("prompt_cache_retention", CACHE_RETENTIONS, default=None)
-    read_cache_options(fields)
+        fields.choice("prompt_cache_retention", get_args(CacheRetention), default=None)
+    if fields.has("prompt_cache_options"):
+        CacheOptions.read(fields.values["prompt_cache_options"], path="prompt_cache_options")
     fields.boolean("store", default=False)
     fields.strings("modalities", most=8, longest=64)
     found = {name: value for name, value in fields.values.items() if name in HARMLESS and value is not None}

@@ -11,9 +11,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final
 
-from regate_gateway.http.fields import Fields
+from regate_gateway.routes.chat.fields import Fields
+from regate_gateway.routes.chat.models import CacheBreakpoint, ImageUrl
 from regate_gateway.routes.extras import Extras
-from regate_gateway.routes.responses.input_items import LONGEST, file_source, image_address
+from regate_gateway.routes.responses.input_items import file_part
+from regate_gateway.routes.responses.item_models import LONGEST, FileSource
 from regate_orchestrator.errors import InvalidRequest
 from regate_orchestrator.values import Json, JsonObject
 
@@ -121,7 +123,7 @@ class _Reader:
 
     def _beside(self, message: Fields, known: frozenset[str] = _OF_ANY) -> dict[str, Json]:
         """Return the name of whoever speaks, and members that an upstream is said to take."""
-        others = self._extras.of(message, known)
+        others = self._extras.of(message.values, known, path=message.path)
         name = message.maybe_string("name", most=256)
         return others if name is None else {"name": name, **others}
 
@@ -152,20 +154,19 @@ class _Reader:
     def _user_part(self, part: Fields) -> JsonObject:
         match part.string("type", most=64):
             case "image_url":
-                image = part.object("image_url")
-                image.refuse_unknown({"url", "detail"})
-                detail = image.choice("detail", ("auto", "low", "high", "original"), default="auto")
+                place = part.param("image_url")
+                image = ImageUrl.read(part.required("image_url"), path=place)
                 enclosed: JsonObject = {
                     "type": "input_image",
-                    "image_url": image_address(image, "url"),
-                    "detail": detail,
+                    "image_url": image.url,
+                    "detail": image.detail,
                 }
-                return self._enclosed(enclosed, image.param("url"), self._of_part(part, "image_url"))
+                return self._enclosed(enclosed, f"{place}.url", self._of_part(part, "image_url"))
             case "file":
-                file = part.object("file")
-                file.refuse_unknown({"file_id", "file_data", "filename"})
-                place = file.param("file_id" if file.has("file_id") else "file_data")
-                return self._enclosed(file_source(file), place, self._of_part(part, "file"))
+                place = part.param("file")
+                file = FileSource.read(part.required("file"), path=place)
+                held = "file_id" if file.file_data is None else "file_data"
+                return self._enclosed(file_part(file), f"{place}.{held}", self._of_part(part, "file"))
             case _:
                 return self._text(part)
 
@@ -181,11 +182,9 @@ class _Reader:
         upstream's, and is not sent on.
         """
         known = {"type", member} if _BREAKPOINT in self._extras.listed else {"type", member, _BREAKPOINT}
-        others = self._extras.of(part, known)
-        if _BREAKPOINT in known and (cut := part.maybe_object(_BREAKPOINT)) is not None:
-            cut.refuse_unknown({"mode", "ttl"})
-            cut.choice("mode", ("explicit",), default=None)
-            cut.choice("ttl", ("30m", "12h"), default="30m")
+        others = self._extras.of(part.values, known, path=part.path)
+        if _BREAKPOINT in known and part.has(_BREAKPOINT):
+            CacheBreakpoint.read(part.values[_BREAKPOINT], path=part.param(_BREAKPOINT))
         return others
 
     # ------------------------------------------------------------ the model's own messages
@@ -229,13 +228,13 @@ class _Reader:
 
     def _call(self, call: Fields) -> JsonObject:
         kind = call.choice("type", ("function", "custom"), default="function")
-        others = self._extras.of(call, {"id", "type", "index", kind})
+        others = self._extras.of(call.values, {"id", "type", "index", kind}, path=call.path)
         call.maybe_integer("index", least=0, most=100_000)  # left over from a stream
         named = self._named(call.object(kind), "arguments" if kind == "function" else "input")
         return {"id": call.string("id", most=256), "type": kind, kind: named, **others}
 
     def _named(self, call: Fields, given: str) -> JsonObject:
-        others = self._extras.of(call, {"name", given})
+        others = self._extras.of(call.values, {"name", given}, path=call.path)
         return {"name": call.string("name", most=256), given: call.string(given, most=LONGEST), **others}
 
 

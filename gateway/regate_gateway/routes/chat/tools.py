@@ -8,16 +8,17 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
-from regate_gateway.http.fields import Fields
+from regate_gateway.routes.chat.fields import Fields
 from regate_gateway.routes.extras import Extras
 from regate_gateway.routes.json_schemas import read_schema
-from regate_gateway.routes.responses.tools import is_vacuous, tool_name
+from regate_gateway.routes.responses.tool_models import TOOL_NAME, is_vacuous
 from regate_orchestrator.errors import InvalidRequest
 from regate_orchestrator.values import Json, JsonObject
 
 TOOL_FIELDS: Final = ("tools", "tool_choice", "parallel_tool_calls", "functions", "function_call")
 
 _MAX_TOOLS: Final = 128
+_MAX_NAME: Final = 64
 _LONGEST: Final = 1_000_000
 _CALLABLE: Final = ("function", "custom")
 
@@ -83,13 +84,17 @@ def read_chat_tools(fields: Fields, extras: Extras, *, omit: Collection[str]) ->
     tools: dict[str, JsonObject] = {}
     for tool in fields.objects("tools", most=_MAX_TOOLS):
         match tool.string("type", most=64):
-            case kind if kind in omit or is_vacuous(kind, tool):
+            case kind if kind in omit or is_vacuous(kind, tool.values):
                 continue
             case "function" | "custom" as kind:
                 inner = tool.object(kind)
                 name = _new_name(inner, tools)
                 members = _function(inner, extras) if kind == "function" else _custom(inner, extras)
-                tools[name] = {"type": kind, kind: members, **extras.of(tool, {"type", kind})}
+                tools[name] = {
+                    "type": kind,
+                    kind: members,
+                    **extras.of(tool.values, {"type", kind}, path=tool.path),
+                }
             case kind:
                 message = (
                     f"Tools of type '{kind}' are not supported by this gateway; use 'function' or 'custom'."
@@ -107,29 +112,38 @@ def read_chat_tools(fields: Fields, extras: Extras, *, omit: Collection[str]) ->
 
 
 def _new_name(tool: Fields, taken: Collection[str]) -> str:
-    name = tool_name(tool, most=64)
+    name = _name(tool)
     if name in taken:
         raise InvalidRequest(f"Two tools cannot have the name '{name}'.", param=tool.param("name"))
     return name
 
 
+def _name(tool: Fields) -> str:
+    name, place = tool.string("name", most=_MAX_NAME), tool.param("name")
+    if not TOOL_NAME.fullmatch(name):
+        raise InvalidRequest(
+            f"'{place}' must be 1 to {_MAX_NAME} of A-Z a-z 0-9 _ -", param=place, code="invalid_value"
+        )
+    return name
+
+
 def _function(function: Fields, extras: Extras) -> JsonObject:
-    others = extras.of(function, {"name", "description", "parameters", "strict"})
+    others = extras.of(function.values, {"name", "description", "parameters", "strict"}, path=function.path)
     members: dict[str, Json] = {
-        "name": tool_name(function, most=64),
+        "name": _name(function),
         "description": function.maybe_string("description", most=_LONGEST),
     }
     if function.has("parameters"):
-        members["parameters"] = read_schema(function, "parameters")
+        members["parameters"] = read_schema(function.values["parameters"], path=function.param("parameters"))
     if function.has("strict"):
         members["strict"] = function.boolean("strict", default=False)
     return {**{name: value for name, value in members.items() if value is not None}, **others}
 
 
 def _custom(tool: Fields, extras: Extras) -> JsonObject:
-    others = extras.of(tool, {"name", "description", "format"})
+    others = extras.of(tool.values, {"name", "description", "format"}, path=tool.path)
     members: dict[str, Json] = {
-        "name": tool_name(tool, most=64),
+        "name": _name(tool),
         "description": tool.maybe_string("description", most=_LONGEST),
     }
     wanted = tool.maybe_object("format")

@@ -6,22 +6,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, get_args
 
 import orjson
 
-from regate_gateway.http.fields import Fields
-from regate_orchestrator.documents.uploads import BATCH_EXPIRES_SECONDS
+from regate_gateway.http.misfits import require_known
+from regate_gateway.routes.files.models import FileExpiry, Purpose, expires_in
 from regate_orchestrator.errors import InvalidRequest
+from regate_orchestrator.values import Json
 
-PURPOSES: Final = ("assistants", "batch", "fine-tune", "vision", "user_data", "evals")
+PURPOSES: Final = get_args(Purpose)
 
 _WHOLE: Final = "expires_after"
 _ANCHOR: Final = "expires_after[anchor]"
 _SECONDS: Final = "expires_after[seconds]"
 _KNOWN: Final = ("purpose", _WHOLE, _ANCHOR, _SECONDS)
-_MIN_SECONDS: Final = 3_600
-_MAX_SECONDS: Final = 30 * 86_400
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,29 +33,17 @@ class FileForm:
 
 def read_file_form(fields: Mapping[str, str]) -> FileForm:
     """Return what the fields say, all of which must be known."""
-    Fields(dict(fields)).refuse_unknown(_KNOWN)
+    require_known(fields, _KNOWN)
     purpose = fields.get("purpose", "")
     if purpose not in PURPOSES:
         listed = ", ".join(f"'{one}'" for one in PURPOSES)
         raise InvalidRequest(f"'purpose' must be one of {listed}.", param="purpose", code="invalid_value")
-    return FileForm(purpose, read_expiry(_nested(fields), purpose))
+    whole = _whole(fields)
+    expiry = None if whole is None else FileExpiry.read(whole, path=_WHOLE)
+    return FileForm(purpose, expires_in(expiry, purpose))
 
 
-def read_expiry(fields: Fields, purpose: str) -> int | None:
-    """Return how long a file is to stay, or None where it stays until it is deleted (OpenAI,
-    "expires_after").
-    """
-    expiry = fields.maybe_object(_WHOLE)
-    if expiry is None:
-        return BATCH_EXPIRES_SECONDS if purpose == "batch" else None
-    expiry.refuse_unknown({"anchor", "seconds"})
-    expiry.required("anchor")
-    expiry.required("seconds")
-    expiry.choice("anchor", ("created_at",), default=None)
-    return expiry.integer("seconds", least=_MIN_SECONDS, most=_MAX_SECONDS, default=_MIN_SECONDS)
-
-
-def _nested(fields: Mapping[str, str]) -> Fields:
+def _whole(fields: Mapping[str, str]) -> Json:
     """Return the expiry as JSON has it, whichever way the form wrote it."""
     whole, parts = (
         fields.get(_WHOLE),
@@ -71,11 +58,12 @@ def _nested(fields: Mapping[str, str]) -> Fields:
     if whole is None:
         seconds = parts.get("seconds", "")
         is_number = seconds.isascii() and seconds.isdigit() and len(seconds) <= 10
-        return Fields({_WHOLE: parts | ({"seconds": int(seconds)} if is_number else {})} if parts else {})
+        return {**parts, **({"seconds": int(seconds)} if is_number else {})} if parts else None
     try:
-        return Fields({_WHOLE: orjson.loads(whole)})
+        found: Json = orjson.loads(whole)
     except orjson.JSONDecodeError:
         message = (
             f"'{_WHOLE}' must be JSON with anchor and seconds, or be written as '{_ANCHOR}' and '{_SECONDS}'."
         )
         raise InvalidRequest(message, param=_WHOLE, code="invalid_value") from None
+    return found

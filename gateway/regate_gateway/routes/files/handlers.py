@@ -13,7 +13,8 @@ from regate_gateway.http.connection import reply
 from regate_gateway.http.multipart import read_upload
 from regate_gateway.routes.authorized_fetch import fetch_file, file_view
 from regate_gateway.routes.call import Call
-from regate_gateway.routes.files.form import PURPOSES, read_file_form
+from regate_gateway.routes.files.form import read_file_form
+from regate_gateway.routes.files.models import FilesQuery
 from regate_gateway.routes.serializers import file_object, list_object
 from regate_orchestrator.authz.batches import LISTED_FILES
 from regate_orchestrator.authz.lists import Listed
@@ -39,14 +40,13 @@ async def upload(call: Call) -> Response:
 async def listing(call: Call) -> Response:
     """Answer `GET /v1/files`: those that the policy lets the caller see."""
     services = call.services
-    purpose = call.query().choice("purpose", (*PURPOSES, ""), default="") or None
-    page = call.page(default=10_000, most=10_000, known=("purpose",))
+    asked = call.query(FilesQuery)
     listed = Listed(LISTED_FILES, name=lambda row: row.id, view=partial(file_view, services))
     rows = await services.listings.page(
         call.context,
         listed,
-        page,
-        partial(services.state.files.page, call.context.principal, purpose=purpose),
+        asked.page,
+        partial(services.state.files.page, call.context.principal, purpose=asked.purpose or None),
     )
     return reply(list_object([file_object(row) for row in rows.rows], has_more=rows.has_more))
 

@@ -4,40 +4,29 @@ is `documents/upload_parts.py`'s.
 
 from __future__ import annotations
 
-import re
 from collections.abc import AsyncIterator
-from typing import Final
 
 from starlette.responses import Response
 
 from regate_gateway.http.connection import reply
-from regate_gateway.http.fields import Fields
 from regate_gateway.http.multipart import filename_for_storage, read_upload
 from regate_gateway.routes.call import Call
-from regate_gateway.routes.files.form import PURPOSES, read_expiry
+from regate_gateway.routes.files.models import CompleteRequest, UploadRequest, expires_in
 from regate_gateway.routes.serializers import part_object, upload_object
-from regate_orchestrator.documents.upload_parts import MAX_PART_BYTES, MAX_PARTS, OF_AN_UPLOAD
+from regate_orchestrator.documents.upload_parts import MAX_PART_BYTES, OF_AN_UPLOAD
 from regate_orchestrator.errors import InvalidRequest
 from regate_orchestrator.values import PartId, UploadId
-
-_MAX_BYTES: Final = 2**53 - 1
-_MD5: Final = re.compile(r"[0-9A-Fa-f]{32}")
 
 
 async def create(call: Call) -> Response:
     """Answer `POST /v1/uploads`. What the policy or a limit would refuse in the end is refused now."""
-    fields = Fields(await call.json())
-    fields.refuse_unknown({"filename", "purpose", "bytes", "mime_type", "expires_after"})
-    for name in ("filename", "purpose", "bytes", "mime_type"):
-        fields.required(name)
-    fields.string("mime_type", most=255)
-    purpose = fields.choice("purpose", PURPOSES, default=None)
+    wanted = await call.body(UploadRequest)
     row = await call.services.chunked_uploads.create(
         call.context,
-        filename=filename_for_storage(fields.string("filename", most=1_024), param="filename"),
-        purpose=purpose,
-        size=fields.integer("bytes", least=1, most=_MAX_BYTES, default=1),
-        expires_in_s=read_expiry(fields, purpose),
+        filename=filename_for_storage(wanted.filename, param="filename"),
+        purpose=wanted.purpose,
+        size=wanted.bytes,
+        expires_in_s=expires_in(wanted.expires_after, wanted.purpose),
     )
     return reply(upload_object(row, status="pending"))
 
@@ -67,15 +56,10 @@ async def add_part(call: Call) -> Response:
 
 async def complete(call: Call) -> Response:
     """Answer `POST /v1/uploads/{id}/complete` with the upload and its file."""
-    fields = Fields(await call.json())
-    fields.refuse_unknown({"part_ids", "md5"})
-    fields.required("part_ids")
-    parts = [PartId(name) for name in fields.ids("part_ids", most=MAX_PARTS)]
-    md5 = fields.maybe_string("md5", most=64)
-    if md5 is not None and not _MD5.fullmatch(md5):
-        raise InvalidRequest("'md5' must be 32 hexadecimal digits.", param="md5", code="invalid_value")
+    wanted = await call.body(CompleteRequest)
+    parts = [PartId(name) for name in wanted.part_ids]
     row, file = await call.services.chunked_uploads.complete(
-        call.context, UploadId(call.path("upload_id")), parts=parts, md5=md5
+        call.context, UploadId(call.path("upload_id")), parts=parts, md5=wanted.md5
     )
     return reply(upload_object(row, status="completed", file=file))
 

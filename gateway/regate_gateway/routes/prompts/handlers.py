@@ -8,12 +8,10 @@ taken away alone.
 from __future__ import annotations
 
 from functools import partial
-from typing import Final
 
 from starlette.responses import Response
 
 from regate_gateway.http.connection import reply
-from regate_gateway.http.fields import Fields
 from regate_gateway.routes.authorized_fetch import (
     fetch_prompt,
     fetch_prompt_version,
@@ -22,29 +20,27 @@ from regate_gateway.routes.authorized_fetch import (
     version_number,
 )
 from regate_gateway.routes.call import Call
+from regate_gateway.routes.models import ListQuery
+from regate_gateway.routes.prompts.models import PromptRequest, PromptUpdate, PromptVersionRequest
 from regate_gateway.routes.prompts.template import read_template
 from regate_gateway.routes.serializers import list_object, prompt_object, prompt_version_object
 from regate_orchestrator.authz.batches import LISTED_PROMPTS
 from regate_orchestrator.authz.decisions import Deny, Point, Question
 from regate_orchestrator.authz.lists import Listed
 from regate_orchestrator.documents.attributes import split_attributes
-from regate_orchestrator.errors import InvalidRequest, NotPermitted
+from regate_orchestrator.errors import NotPermitted
 from regate_orchestrator.quota.storage import stored_size
 from regate_orchestrator.rows import PromptRow, PromptVersion
 from regate_orchestrator.values import PromptId, mint
-
-_MAX_NAME: Final = 256
 
 
 async def create(call: Call) -> Response:
     """Answer `POST /v1/prompts`."""
     services, context = call.services, call.context
-    fields = Fields(await call.json())
-    fields.refuse_unknown({"name", "template", "metadata"})
-    name = _name(fields)
-    metadata = fields.metadata()
+    asked = await call.body(PromptRequest)
+    name, metadata = asked.name, asked.metadata
     requested = split_attributes(metadata, param="metadata").requested
-    template, variables = read_template(fields)
+    template, variables = read_template(asked.template)
     identifier = PromptId(mint("pmpt_"))
     question = Question(
         Point.PROMPT,
@@ -74,7 +70,10 @@ async def listing(call: Call) -> Response:
     services = call.services
     listed = Listed(LISTED_PROMPTS, name=lambda row: row.id, view=partial(prompt_view, services))
     page = await services.listings.page(
-        call.context, listed, call.page(), partial(services.state.prompts.page, call.context.principal)
+        call.context,
+        listed,
+        call.query(ListQuery).page,
+        partial(services.state.prompts.page, call.context.principal),
     )
     return reply(list_object([prompt_object(row) for row in page.rows], has_more=page.has_more))
 
@@ -90,20 +89,14 @@ async def retrieve(call: Call) -> Response:
 
 async def update(call: Call) -> Response:
     """Answer `POST /v1/prompts/{id}`: another name, another default version, or both."""
-    fields = Fields(await call.json())
-    fields.refuse_unknown({"name", "default_version"})
-    if not (fields.has("name") or fields.has("default_version")):
-        raise InvalidRequest(
-            "Give 'name', 'default_version' or both.", param="name", code="missing_required_parameter"
-        )
-    name = _name(fields) if fields.has("name") else None
-    wanted = fields.maybe_id("default_version")
+    asked = await call.body(PromptUpdate)
+    wanted = asked.default_version
     row = await fetch_prompt(call.services, call.context, call.path("prompt_id"), "prompt.update")
     default_version = (
         None if wanted is None else version_number(wanted) or 0
     )  # no version is 0, so it is refused below
     changed = await call.services.state.prompts.update(
-        call.context.principal, row.id, name=name, default_version=default_version
+        call.context.principal, row.id, name=asked.name, default_version=default_version
     )
     if changed is None:
         raise no_such_prompt(row.id)
@@ -120,9 +113,7 @@ async def delete(call: Call) -> Response:
 
 async def add_version(call: Call) -> Response:
     """Answer `POST /v1/prompts/{id}/versions`. The new version is not the default until it is made so."""
-    fields = Fields(await call.json())
-    fields.refuse_unknown({"template"})
-    template, variables = read_template(fields)
+    template, variables = read_template((await call.body(PromptVersionRequest)).template)
     row = await fetch_prompt(call.services, call.context, call.path("prompt_id"), "prompt.update")
     async with call.room("/v1/prompts/{prompt_id}/versions", stored_size(template)):
         added = await call.services.state.prompts.add_version(
@@ -141,7 +132,7 @@ async def versions(call: Call) -> Response:
     """Answer `GET /v1/prompts/{id}/versions`, newest first unless asked otherwise; cursors are version
     numbers.
     """
-    page = call.page()
+    page = call.query(ListQuery).page
     row = await fetch_prompt(call.services, call.context, call.path("prompt_id"), "prompt.read")
     found = await call.services.state.prompts.versions(call.context.principal, row.id, page)
     return reply(
@@ -165,10 +156,3 @@ async def version(call: Call) -> Response:
 
 async def _shown(call: Call, row: PromptRow) -> dict[str, object]:
     return dict(prompt_object(row, await fetch_prompt_version(call.services, call.context, row, None)))
-
-
-def _name(fields: Fields) -> str:
-    name = fields.string("name", most=_MAX_NAME)
-    if not name.strip():
-        raise InvalidRequest("'name' must not be empty.", param="name", code="invalid_value")
-    return name

@@ -12,64 +12,27 @@ from typing import Final
 
 import orjson
 
-from regate_gateway.http.fields import Fields
+from regate_gateway.routes.prompts.models import TemplateMembers
 from regate_gateway.routes.responses.request import read_response_request
 from regate_orchestrator.errors import InvalidRequest, TooLarge
 from regate_orchestrator.prompt_templates import variables_of
 from regate_orchestrator.values import Json, JsonObject
 
-_PROMPTING: Final = ("instructions", "input")
-_SETTINGS: Final = (
-    *("model", "tools", "tool_choice", "parallel_tool_calls", "max_tool_calls", "max_output_tokens"),
-    *("temperature", "top_p", "text", "reasoning", "truncation"),
-)
-_TOOLS: Final = ("function", "custom", "namespace", "file_search")
-_MAX_ITEMS: Final = 1_000
 _MAX_BYTES: Final = 1024 * 1024
 _PLACE: Final = "template"
 
 
-def read_template(fields: Fields) -> tuple[JsonObject, tuple[str, ...]]:
+def read_template(sent: JsonObject) -> tuple[JsonObject, tuple[str, ...]]:
     """Return the template as it was sent, without its empty fields, and its variables. Raises
     `InvalidRequest` and `TooLarge`.
     """
-    sent = fields.object(_PLACE)
-    sent.refuse_unknown({*_PROMPTING, *_SETTINGS})
-    template = {name: value for name, value in sent.values.items() if value is not None}
-    if not any(name in template for name in _PROMPTING):
-        raise InvalidRequest(
-            f"'{_PLACE}' must hold 'instructions', 'input' or both.",
-            param=_PLACE,
-            code="missing_required_parameter",
-        )
+    TemplateMembers.read(sent, path=_PLACE)
+    template = {name: value for name, value in sent.items() if value is not None}
     if len(orjson.dumps(template)) > _MAX_BYTES:
         raise TooLarge(f"'{_PLACE}' is larger than {_MAX_BYTES} bytes.", param=_PLACE)
-    _require_messages(sent)
-    _refuse_other_tools(sent)
     variables = variables_of(template, param=_PLACE)
     _check_as_request(template)
     return template, variables
-
-
-def _require_messages(sent: Fields) -> None:
-    for item in sent.objects("input", most=_MAX_ITEMS):
-        if item.maybe_string("type", most=64) not in (None, "message"):
-            place = item.param("type")
-            raise InvalidRequest(
-                f"'{place}' can only be 'message' in a template.", param=place, code="invalid_value"
-            )
-        item.required("role")  # an item without type and role would be a reference to a stored one
-
-
-def _refuse_other_tools(sent: Fields) -> None:
-    for tool in sent.objects("tools", most=128):
-        if tool.string("type", most=64) not in _TOOLS:
-            place = tool.param("type")
-            message = (
-                f"'{place}' can only be one of {', '.join(_TOOLS)} in a template; send other tools with "
-                "the request."
-            )
-            raise InvalidRequest(message, param=place, code="unsupported_parameter")
 
 
 def _check_as_request(template: JsonObject) -> None:

@@ -10,10 +10,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Final, cast
 
-from regate_gateway.http.fields import Fields, json_kind
+from pydantic import TypeAdapter
+
+from regate_gateway.http.misfits import json_kind, not_among
+from regate_gateway.http.models import BUILT_LATER, RequestModel, read_as
 from regate_gateway.routes.authorized_fetch import fetch_prompt, fetch_prompt_version
 from regate_gateway.routes.call import Caller
-from regate_gateway.routes.responses.input_items import LONGEST, read_input_item, read_part
+from regate_gateway.routes.prompts.models import PromptUse
+from regate_gateway.routes.responses.item_models import FilePart, ImagePart, Input, TextPart, UserPart
 from regate_orchestrator.errors import InvalidRequest
 from regate_orchestrator.prompt_templates import Value, filled, require_values
 from regate_orchestrator.values import Json, JsonObject
@@ -21,6 +25,7 @@ from regate_orchestrator.values import Json, JsonObject
 _PLACE: Final = "prompt.variables"
 _MAX_NAME: Final = 64
 _PARTS: Final = ("input_text", "input_image", "input_file")
+_PART: Final[TypeAdapter[TextPart | ImagePart | FilePart]] = TypeAdapter(UserPart, config=BUILT_LATER)
 
 
 async def resolve_prompt(caller: Caller, body: dict[str, Json]) -> dict[str, Json]:
@@ -30,17 +35,14 @@ async def resolve_prompt(caller: Caller, body: dict[str, Json]) -> dict[str, Jso
     Raises `NotFound` for a prompt that is absent or that the caller may not use, and `InvalidRequest` for
     variables that do not fit it.
     """
-    fields = Fields(body)
-    if not fields.has("prompt"):
+    if body.get("prompt") is None:
         return body
-    asked = fields.object("prompt")
-    asked.refuse_unknown({"id", "version", "variables"})
-    identifier = asked.id("id")
-    wanted = asked.maybe_id("version")
-    values = _values(asked)
-    own = _own_input(fields)
-    row = await fetch_prompt(caller.services, caller.context, identifier, "prompt.use", param="prompt.id")
-    version = await fetch_prompt_version(caller.services, caller.context, row, wanted, param="prompt.version")
+    asked = PromptUse.read(body["prompt"], path="prompt")
+    values = {name: _value(name, value) for name, value in (asked.variables or {}).items()}
+    own = _own_input(body.get("input"))
+    services, context = caller.services, caller.context
+    row = await fetch_prompt(services, context, asked.id, "prompt.use", param="prompt.id")
+    version = await fetch_prompt_version(services, context, row, asked.version, param="prompt.version")
     await caller.services.enforcer.record(
         caller.context, "prompt.used", {"prompt": {"id": row.id, "version": version.version}}
     )
@@ -51,18 +53,11 @@ async def resolve_prompt(caller: Caller, body: dict[str, Json]) -> dict[str, Jso
     merged = template | {name: value for name, value in body.items() if value is not None}
     if "input" in template:
         merged["input"] = [*cast("Sequence[Json]", template["input"]), *own]
-    return merged | {
-        "prompt": {"id": row.id, "version": str(version.version), "variables": asked.values.get("variables")}
-    }
-
-
-def _values(asked: Fields) -> dict[str, Value]:
-    """Return the values of the variables, the parts among them checked. A text part is its text."""
-    given = asked.maybe_object("variables")
-    return {} if given is None else {name: _value(name, value) for name, value in given.values.items()}
+    return merged | {"prompt": {"id": row.id, "version": str(version.version), "variables": asked.variables}}
 
 
 def _value(name: str, value: Json) -> Value:
+    """Return the value of a variable, a part checked. A text part is its text."""
     place = f"{_PLACE}.{name[:_MAX_NAME]}"
     if isinstance(value, str):
         return value
@@ -72,21 +67,23 @@ def _value(name: str, value: Json) -> Value:
             "instead."
         )
         raise InvalidRequest(message, param=place, code="invalid_type")
-    part = Fields(value, path=place)
-    kind = part.choice("type", _PARTS, default=None)
-    read_part(part, "user")
-    return part.string("text", most=LONGEST) if kind == "input_text" else value
+    kind = value.get("type")
+    if isinstance(kind, str) and kind not in _PARTS:
+        raise not_among(f"{place}.type", kind, _PARTS)
+    part = read_as(_PART, value, path=place)
+    return part.text if isinstance(part, TextPart) else value
 
 
-def _own_input(fields: Fields) -> Sequence[Json]:
+class _OwnInput(RequestModel):
+    input: Input | None = None
+
+
+def _own_input(own: Json) -> Sequence[Json]:
     """Return the request's own items, checked now, while what is wrong with one can be told by the
     place that the client gave it.
     """
-    own = fields.values.get("input")
     if isinstance(own, str):
         message: JsonObject = {"role": "user", "content": own}
         return [message]
-    items = fields.objects("input", most=10_000)
-    for item in items:
-        read_input_item(item)
-    return [item.values for item in items]
+    _OwnInput.read({"input": own})
+    return cast("Sequence[Json]", own or ())

@@ -10,21 +10,23 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Final, cast
-from urllib.parse import urlencode
+from typing import cast
 
-from starlette.requests import Request
 from starlette.responses import Response
 
 from regate_gateway.http.bodies import body_pieces, content_type, has_body, parsed
 from regate_gateway.http.connection import Emit, EventStream, reply
-from regate_gateway.http.fields import Fields
+from regate_gateway.http.misfits import require_known
+from regate_gateway.http.queries import repeated
 from regate_gateway.quota.quotas import granting
 from regate_gateway.routes.authorized_fetch import fetch_response
 from regate_gateway.routes.call import Call
+from regate_gateway.routes.models import ListQuery
 from regate_gateway.routes.prompts.use import resolve_prompt
+from regate_gateway.routes.responses.include import ItemsQuery, ReadQuery
+from regate_gateway.routes.responses.models import CompactRequest, MeasureRequest
 from regate_gateway.routes.responses.redaction import redacted_items
-from regate_gateway.routes.responses.request import read_response_request
+from regate_gateway.routes.responses.request import is_padded, read_response_request
 from regate_gateway.routes.responses.stream import follow, readmitted, replay, sent
 from regate_gateway.routes.serializers import list_object
 from regate_orchestrator.authz.batches import LISTED_RESPONSES
@@ -34,31 +36,6 @@ from regate_orchestrator.responses import driver
 from regate_orchestrator.responses.request import ResponseRequest
 from regate_orchestrator.rows import Page, ResponseRow
 from regate_orchestrator.values import JsonObject, ResponseId, mint
-
-_MEASURED: Final = frozenset(
-    {
-        *(
-            "model",
-            "input",
-            "instructions",
-            "previous_response_id",
-            "conversation",
-            "tools",
-            "tool_choice",
-            "text",
-            "reasoning",
-        ),
-        *("parallel_tool_calls", "truncation"),
-    }
-)
-_COMPACTED: Final = frozenset(
-    {
-        *("model", "input", "instructions", "previous_response_id", "service_tier"),
-        *("prompt_cache_key", "prompt_cache_options", "prompt_cache_retention"),
-    }
-)
-
-_READ: Final = ("include", "stream", "starting_after", "include_obfuscation")
 
 
 async def create(call: Call) -> Response:
@@ -70,13 +47,13 @@ async def create(call: Call) -> Response:
     )
     start = _start(call, request, path="/v1/responses")
     if start.request.background:
-        return await _begin_background(call, start, obscured=_obscured(Fields(body)))
+        return await _begin_background(call, start, obscured=is_padded(body))
     if start.request.stream:
 
         async def stream(emit: Emit) -> None:
             await driver.run(start, ports=call.services.loop, emit=emit)
 
-        return EventStream(stream, obscured=_obscured(Fields(body)))
+        return EventStream(stream, obscured=is_padded(body))
     outcome = await call.while_connected(driver.run(start, ports=call.services.loop, emit=_unsent))
     if outcome.error is not None:  # nothing was sent yet, so a failure is still an HTTP status
         raise outcome.error
@@ -85,9 +62,9 @@ async def create(call: Call) -> Response:
 
 async def compact(call: Call) -> Response:
     """Answer `POST /v1/responses/compact`: the conversation, summarised and sealed, to go on from."""
-    fields = Fields(await call.json())
-    fields.refuse_unknown(_COMPACTED)
-    request = read_response_request({**fields.values, "store": False})
+    body = await call.json()
+    require_known(body, CompactRequest.known)
+    request = read_response_request({**body, "store": False})
     start = _start(call, replace(request, compact=True), path="/v1/responses/compact")
     outcome = await call.while_connected(driver.run(start, ports=call.services.loop, emit=_unsent))
     if outcome.error is not None:
@@ -104,10 +81,10 @@ async def input_tokens(call: Call) -> Response:
     """Answer `POST /v1/responses/input_tokens` with an estimate: how a model counts is known to its
     backend alone.
     """
-    fields = Fields(await call.json())
-    fields.refuse_unknown(_MEASURED)
+    body = await call.json()
+    require_known(body, MeasureRequest.known)
     request = read_response_request(
-        {**fields.values, "store": fields.has("conversation")}, omit=call.services.settings.tools.omit
+        {**body, "store": body.get("conversation") is not None}, omit=call.services.settings.tools.omit
     )
     tokens = await call.while_connected(
         driver.measure(_start(call, request, path="/v1/responses/input_tokens"), ports=call.services.loop)
@@ -117,20 +94,17 @@ async def input_tokens(call: Call) -> Response:
 
 async def retrieve(call: Call) -> Response:
     """Answer `GET /v1/responses/{id}`, with `stream` as the events after `starting_after`."""
-    call = await _with_body_as_query(call)
-    query = call.query()
-    query.refuse_unknown(_READ)
+    asked = await _read_query(call)
     row = await fetch_response(call.services, call.context, call.path("response_id"), "response.read")
-    if query.boolean("stream", default=False):
-        after = query.integer("starting_after", least=-1, most=2**53, default=-1)
-        return await follow(call, row, after, obscured=query.boolean("include_obfuscation", default=True))
-    if query.maybe_string("starting_after", most=20) is not None:
+    if asked.stream:
+        return await follow(call, row, asked)
+    if "starting_after" in asked.model_fields_set:
         raise InvalidRequest(
             "'starting_after' is for streams: set 'stream' to true.",
             param="starting_after",
             code="invalid_value",
         )
-    return reply(await _shown_response(call, row))
+    return reply(await _shown_response(call, row, asked.include))
 
 
 async def cancel(call: Call) -> Response:
@@ -143,11 +117,8 @@ async def cancel(call: Call) -> Response:
             "Only a response that was created with 'background' can be cancelled.", param="response_id"
         )
     await call.services.background.cancel(call.context.principal, row.id)
-    return reply(
-        await _shown_response(
-            call, await fetch_response(call.services, call.context, row.id, "response.read")
-        )
-    )
+    row = await fetch_response(call.services, call.context, row.id, "response.read")
+    return reply(await _shown_response(call, row, ()))
 
 
 async def delete(call: Call) -> Response:
@@ -165,43 +136,43 @@ async def listing(call: Call) -> Response:
     services = call.services
     listed = Listed(LISTED_RESPONSES, name=lambda row: row.id, view=ResponseRow.view)
     page = await services.listings.page(
-        call.context, listed, call.page(), partial(services.state.responses.page, call.context.principal)
+        call.context,
+        listed,
+        call.query(ListQuery).page,
+        partial(services.state.responses.page, call.context.principal),
     )
     return reply(list_object([{**row.body, "output": []} for row in page.rows], has_more=page.has_more))
 
 
 async def input_items(call: Call) -> Response:
     """Answer `GET /v1/responses/{id}/input_items`."""
+    asked = call.query(ItemsQuery)
     row = await fetch_response(call.services, call.context, call.path("response_id"), "response.read")
-    items = redacted_items(await readmitted(call, row), call.query(), direction="input")
-    return reply(_page_of(items, call.page(known=("include",))))
+    items = redacted_items(await readmitted(call, row), asked.include, direction="input")
+    return reply(_page_of(items, asked.page))
 
 
-async def _with_body_as_query(call: Call) -> Call:
-    """Return the call with what its body asks for in its query: OpenAI's client for Go says `stream`
-    in the body of this GET.
+async def _read_query(call: Call) -> ReadQuery:
+    """Return how the response is to be read, with what the body says beside the query: OpenAI's client for
+    Go says `stream` in the body of this GET.
     """
-    scope = call.request.scope
+    asked, scope = call.query(ReadQuery), call.request.scope
     if not has_body(scope) or content_type(scope) not in (
         "application/json",
         "",
     ):  # that client declares no type
-        return call
+        return asked
     pieces = [
         piece
         async for piece in body_pieces(
             scope, call.request.receive, limit=call.services.settings.listen.max_body_bytes
         )
     ]
-    fields = Fields(await parsed(b"".join(pieces)))
-    fields.refuse_unknown(_READ)
-    asked: dict[str, list[str]] = {"include": fields.strings("include", most=20, longest=100)}
-    for name in ("stream", "include_obfuscation"):
-        asked[name] = [str(fields.boolean(name, default=True)).lower()] if fields.has(name) else []
-    after = fields.maybe_integer("starting_after", least=-1, most=2**53)
-    asked["starting_after"] = [] if after is None else [str(after)]
-    query = b"&".join(part for part in (scope["query_string"], urlencode(asked, doseq=True).encode()) if part)
-    return replace(call, request=Request({**scope, "query_string": query}, call.request.receive))
+    said = ReadQuery.read(await parsed(b"".join(pieces)))
+    for name in sorted(asked.model_fields_set & said.model_fields_set - {"include"}):
+        raise repeated(name)
+    both = {name: getattr(said, name) for name in said.model_fields_set}
+    return asked.model_copy(update={**both, "include": [*asked.include, *said.include]})
 
 
 # ---------------------------------------------------------------- streams and background
@@ -229,17 +200,17 @@ async def _begin_background(call: Call, start: driver.Start, *, obscured: bool) 
     events = background.follow(start.response_id, after=-1)
     if events is None:  # it has ended already
         row = await fetch_response(call.services, call.context, start.response_id, "response.read")
-        return EventStream(replay(call, row, -1), obscured=obscured)
+        return EventStream(replay(call, row, -1, ()), obscured=obscured)
     return EventStream(sent(events), obscured=obscured)
 
 
 # ---------------------------------------------------------------- what is shown
 
 
-async def _shown_response(call: Call, row: ResponseRow) -> JsonObject:
+async def _shown_response(call: Call, row: ResponseRow, include: Sequence[str]) -> JsonObject:
     return {
         **row.body,
-        "output": redacted_items(await readmitted(call, row), call.query(), direction="output"),
+        "output": redacted_items(await readmitted(call, row), include, direction="output"),
     }
 
 
@@ -255,14 +226,6 @@ def _page_of(items: Sequence[JsonObject], page: Page) -> JsonObject:
     return list_object(
         left[-page.limit :] if backwards else left[: page.limit], has_more=len(left) > page.limit
     )
-
-
-def _obscured(fields: Fields) -> bool:
-    """Return whether deltas get random padding, so that their sizes tell an eavesdropper less of the
-    text (`include_obfuscation`).
-    """
-    options = fields.maybe_object("stream_options")
-    return options is None or options.boolean("include_obfuscation", default=True)
 
 
 async def _unsent(event: JsonObject) -> None:

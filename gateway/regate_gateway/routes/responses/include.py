@@ -1,20 +1,21 @@
-"""`include`: the parts of items that a caller asks to see beside the usual ones, of a request's body
-or of a query string alike.
+"""What a caller asks to see of responses and items: the queries that read them, and `include`, which
+names parts of items beside the usual ones, in a body and in a query alike.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Final
+from typing import Annotated, Final
 
-from regate_orchestrator.errors import InvalidRequest
+from pydantic import AfterValidator, Field
 
-INCLUDABLE: Final = (
-    "file_search_call.results",
-    "reasoning.encrypted_content",
-    "message.output_text.logprobs",
-    "message.input_image.image_url",
-)
+from regate_gateway.http.misfits import misfit
+from regate_gateway.http.models import RequestModel
+from regate_gateway.routes.models import ListQuery
+
+RESULTS: Final = "file_search_call.results"
+ENCRYPTED_REASONING: Final = "reasoning.encrypted_content"
+LOGPROBS: Final = "message.output_text.logprobs"
+INCLUDABLE: Final = (RESULTS, ENCRYPTED_REASONING, LOGPROBS, "message.input_image.image_url")
 """The last is always there: a message is shown as it was sent."""
 
 _VACUOUS: Final = (
@@ -24,13 +25,43 @@ _VACUOUS: Final = (
 """Parts of items that there are none of here; asking for them asks for nothing."""
 
 
-def require_includable(names: Sequence[str]) -> None:
-    """Raise `InvalidRequest` for the first that is no part of any item."""
-    for index, name in enumerate(names):
-        if name not in (*INCLUDABLE, *_VACUOUS):
-            listed = ", ".join(f"'{one}'" for one in INCLUDABLE)
-            raise InvalidRequest(
-                f"'include[{index}]' must be one of {listed}.",
-                param=f"include[{index}]",
-                code="invalid_value",
-            )
+def _require_includable(name: str) -> str:
+    if name not in INCLUDABLE and name not in _VACUOUS:
+        listed = ", ".join(f"'{one}'" for one in INCLUDABLE)
+        raise misfit(f"'{{place}}' must be one of {listed}.")
+    return name
+
+
+Included = Annotated[
+    list[
+        Annotated[
+            str,
+            Field(max_length=100, json_schema_extra={"enum": [*INCLUDABLE, *_VACUOUS]}),
+            AfterValidator(_require_includable),
+        ]
+    ],
+    Field(max_length=20, description="Parts of items to show beside the usual ones."),
+]
+"""What `include` may say."""
+
+
+class IncludeQuery(RequestModel):
+    """What is to be seen of items."""
+
+    include: Included = Field(default_factory=list)
+
+
+class ItemsQuery(ListQuery):
+    """Which items are listed, and what is to be seen of them."""
+
+    include: Included = Field(default_factory=list)
+
+
+class ReadQuery(IncludeQuery):
+    """How a stored response is read."""
+
+    stream: bool = Field(False, description="As the events of its stream.")
+    starting_after: int = Field(
+        -1, ge=-1, le=2**53, description="The number of the last event seen; with `stream` alone."
+    )
+    include_obfuscation: bool = Field(True, description="Pad the events, so that sizes tell less.")

@@ -15,17 +15,16 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from regate_gateway.http.bodies import parsed
 from regate_gateway.http.errors import describe, log_error
-from regate_gateway.http.fields import Fields
 from regate_gateway.http.sse import obscured, one_line
 from regate_gateway.quota.quotas import granting
 from regate_gateway.routes.call import Caller
 from regate_gateway.routes.prompts.use import resolve_prompt
-from regate_gateway.routes.responses.request import read_response_request, read_warm_up
+from regate_gateway.routes.responses.request import is_padded, read_response_request, read_warm_up
 from regate_orchestrator.errors import InvalidRequest, LimitExceeded, RegateError, Unauthenticated
 from regate_orchestrator.responses import driver
 from regate_orchestrator.responses.driver import EmitEvent, Outcome, Start
 from regate_orchestrator.rows import ResponseRow
-from regate_orchestrator.values import Json, JsonObject, RequestId, ResponseId, mint
+from regate_orchestrator.values import JsonObject, RequestId, ResponseId, mint
 
 _MAX_SECONDS: Final = 3_600.0
 _MAX_WAITING: Final = 8
@@ -121,9 +120,7 @@ class _Connection:
             self.socket.scope
         )  # a token that has expired meanwhile ends it here
         body.pop("stream", None)
-        padded = _padded(body)
         generate = read_warm_up(body)
-        Fields(body).refuse_unsupported("background")
         response_id = ResponseId(mint("resp_"))
         context = replace(context, response_id=response_id, request_id=RequestId(mint("req_")))
         body = await resolve_prompt(Caller(self.caller.services, context), body)
@@ -131,7 +128,7 @@ class _Connection:
         request = read_response_request(
             body, omit=services.settings.tools.omit, listed=services.upstreams.extra_fields
         )
-        previous = request.previous_response_id
+        previous, padded = request.previous_response_id, is_padded(body)
         request = replace(request, stream=True, generate=generate)
 
         async def emit(event: JsonObject) -> None:
@@ -160,11 +157,6 @@ class _Connection:
 
     async def _send(self, frame: JsonObject) -> None:
         await self.socket.send_text(one_line(frame).decode())
-
-
-def _padded(body: dict[str, Json]) -> bool:
-    options = Fields(body).maybe_object("stream_options")
-    return options is None or options.boolean("include_obfuscation", default=True)
 
 
 def _limit_reached() -> InvalidRequest:

@@ -9,11 +9,12 @@ the model has read more.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from typing import Final, cast
 
 from regate_gateway.http.connection import Emit, EventStream, Produce
 from regate_gateway.routes.call import Call
+from regate_gateway.routes.responses.include import ReadQuery
 from regate_gateway.routes.responses.redaction import redacted_items
 from regate_orchestrator.errors import InvalidRequest
 from regate_orchestrator.lineage import NOTHING_READ, Lineage
@@ -32,15 +33,16 @@ last save, unless it cannot.
 _LAST: Final = ("response.completed", "response.incomplete", "response.failed")
 
 
-async def follow(call: Call, row: ResponseRow, after: int, *, obscured: bool) -> EventStream:
+async def follow(call: Call, row: ResponseRow, asked: ReadQuery) -> EventStream:
     """Return the stream of a response: of its run while that goes on, else from its log, decided again."""
+    after, include, obscured = asked.starting_after, asked.include, asked.include_obfuscation
     events = call.services.background.follow(row.id, after=after)
     if events is not None:
-        return EventStream(_joined(call, row, events, after), obscured=obscured)
+        return EventStream(_joined(call, row, events, after, include), obscured=obscured)
     if row.status in UNFINISHED:  # its run may have ended since the row was read
         row = await call.services.state.responses.get(call.context.principal, row.id) or row
     if row.status not in UNFINISHED:
-        return EventStream(replay(call, row, after), obscured=obscured)
+        return EventStream(replay(call, row, after, include), obscured=obscured)
     if not (
         row.background
         and await call.services.state.events.read(call.context.principal, row.id, after=-1, limit=1)
@@ -50,7 +52,8 @@ async def follow(call: Call, row: ResponseRow, after: int, *, obscured: bool) ->
             "streamed can be followed meanwhile."
         )
         raise InvalidRequest(message, param="stream", code="invalid_value")
-    return EventStream(_joined(call, row, _elsewhere(call, row, after), after), obscured=obscured)
+    events = _elsewhere(call, row, after)
+    return EventStream(_joined(call, row, events, after, include), obscured=obscured)
 
 
 def sent(events: AsyncIterator[Heard]) -> Produce:
@@ -63,7 +66,9 @@ def sent(events: AsyncIterator[Heard]) -> Produce:
     return produce
 
 
-def _joined(call: Call, row: ResponseRow, events: AsyncIterator[Heard], after: int) -> Produce:
+def _joined(
+    call: Call, row: ResponseRow, events: AsyncIterator[Heard], after: int, include: Sequence[str]
+) -> Produce:
     """Return what sends the events of a run to a reader that joined it, as far as the reader may have
     what the model had read by then.
     """
@@ -80,7 +85,7 @@ def _joined(call: Call, row: ResponseRow, events: AsyncIterator[Heard], after: i
             return
         row_then = await call.services.state.responses.get(call.context.principal, row.id)
         if row_then is not None:
-            await replay(call, row_then, last)(emit)
+            await replay(call, row_then, last, include)(emit)
 
     return produce
 
@@ -118,14 +123,14 @@ async def _elsewhere(call: Call, row: ResponseRow, after: int) -> AsyncIterator[
         await asyncio.sleep(_POLL_SECONDS)
 
 
-def replay(call: Call, row: ResponseRow, after: int) -> Produce:
+def replay(call: Call, row: ResponseRow, after: int, include: Sequence[str]) -> Produce:
     """Return what replays an ended response. Where anything of it is withheld by now, only how it
     ended is told, without what is withheld.
     """
 
     async def produce(emit: Emit) -> None:
         left = await readmitted(call, row)
-        response = {**row.body, "output": redacted_items(left, call.query(), direction="output")}
+        response = {**row.body, "output": redacted_items(left, include, direction="output")}
         told = events_of(response)
         if left.withheld:
             for event in told[-1:]:

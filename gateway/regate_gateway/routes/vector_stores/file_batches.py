@@ -10,12 +10,12 @@ from typing import Final
 from starlette.responses import Response
 
 from regate_gateway.http.connection import reply
-from regate_gateway.http.fields import Fields
 from regate_gateway.routes.authorized_fetch import fetch_store
 from regate_gateway.routes.call import Call
 from regate_gateway.routes.serializers import attachment_object, batch_object, list_object
-from regate_gateway.routes.vector_stores.fields import read_many_wanted, read_status_filter
 from regate_gateway.routes.vector_stores.files import attachments_of, fetch_usable_store
+from regate_gateway.routes.vector_stores.models import AttachmentsQuery, FileBatchRequest
+from regate_gateway.routes.vector_stores.wanted import wanted_files
 from regate_orchestrator.authz.decisions import Deny, Point, Question
 from regate_orchestrator.errors import NotFound, NotPermitted
 from regate_orchestrator.rows import FileBatch, StoreRow, Totals
@@ -29,9 +29,7 @@ async def create(call: Call) -> Response:
     absent or refused.
     """
     services, context = call.services, call.context
-    fields = Fields(await call.json())
-    fields.refuse_unknown({"file_ids", "files", "attributes", "chunking_strategy"})
-    wanted = read_many_wanted(fields)
+    wanted = wanted_files(await call.body(FileBatchRequest))
     store = await fetch_usable_store(call, "store.add")
     rows = await services.attachments.decide(context, store, services.retrieval.view(store), wanted)
     principal = context.principal
@@ -74,13 +72,16 @@ async def list_files(call: Call) -> Response:
     may see.
     """
     services, context = call.services, call.context
-    status = read_status_filter(call.query())
-    wanted = call.page(known=("filter",))
+    asked = call.query(AttachmentsQuery)
     store, batch = await _fetch_batch(call)
     reading = partial(
-        services.state.attachments.page, context.principal, store.id, status=status, batch=batch.id
+        services.state.attachments.page,
+        context.principal,
+        store.id,
+        status=asked.filter or None,
+        batch=batch.id,
     )
-    page = await services.listings.page(context, attachments_of(call, store), wanted, reading)
+    page = await services.listings.page(context, attachments_of(call, store), asked.page, reading)
     return reply(list_object([attachment_object(row) for row in page.rows], has_more=page.has_more))
 
 

@@ -11,11 +11,16 @@ from typing import Final, cast
 from starlette.responses import Response
 
 from regate_gateway.http.connection import reply
-from regate_gateway.http.fields import Fields, Query
 from regate_gateway.routes.authorized_fetch import fetch_store
 from regate_gateway.routes.call import Call
 from regate_gateway.routes.serializers import attachment_object, list_object
-from regate_gateway.routes.vector_stores.fields import read_status_filter, read_wanted
+from regate_gateway.routes.vector_stores.models import (
+    AttachmentsQuery,
+    AttachRequest,
+    AttributesUpdate,
+    ContentQuery,
+)
+from regate_gateway.routes.vector_stores.wanted import wanted_file
 from regate_orchestrator.authz.batches import CHUNKS, Batch
 from regate_orchestrator.authz.decisions import Allow, Point, Question
 from regate_orchestrator.authz.lists import Listed
@@ -28,7 +33,6 @@ from regate_orchestrator.rows import Attachment, StoreRow
 from regate_orchestrator.values import FileId
 
 _TRIES: Final = 3
-_MAX_ON_A_PAGE: Final = 1_000
 
 
 async def attach(call: Call) -> Response:
@@ -36,9 +40,7 @@ async def attach(call: Call) -> Response:
     the background.
     """
     services, context = call.services, call.context
-    fields = Fields(await call.json())
-    fields.refuse_unknown({"file_id", "attributes", "chunking_strategy"})
-    wanted = read_wanted(fields)
+    wanted = wanted_file(await call.body(AttachRequest))
     store = await fetch_usable_store(call, "store.add")
     (attachment,) = await services.attachments.decide(
         context, store, services.retrieval.view(store), [wanted]
@@ -50,12 +52,12 @@ async def attach(call: Call) -> Response:
 async def listing(call: Call) -> Response:
     """Answer `GET /v1/vector_stores/{id}/files`: those whose chunks the caller may see."""
     services, context = call.services, call.context
-    status = read_status_filter(call.query())
+    asked = call.query(AttachmentsQuery)
     store = await fetch_store(services, context, call.path("store_id"), "store.read")
-    reading = partial(services.state.attachments.page, context.principal, store.id, status=status)
-    page = await services.listings.page(
-        context, attachments_of(call, store), call.page(known=("filter",)), reading
+    reading = partial(
+        services.state.attachments.page, context.principal, store.id, status=asked.filter or None
     )
+    page = await services.listings.page(context, attachments_of(call, store), asked.page, reading)
     return reply(list_object([attachment_object(row) for row in page.rows], has_more=page.has_more))
 
 
@@ -70,12 +72,8 @@ async def update(call: Call) -> Response:
     were, decided and stamped anew.
     """
     services = call.services
-    fields = Fields(await call.json())
-    fields.refuse_unknown({"attributes"})
-    if "attributes" not in fields.values:
-        fields.required("attributes")
-    wanted = fields.maybe_object("attributes")
-    sent = cast("Mapping[str, Scalar]", {} if wanted is None else wanted.values)
+    asked = await call.body(AttributesUpdate)
+    sent = cast("Mapping[str, Scalar]", asked.attributes or {})
     attributes = split_attributes(sent, param="attributes")
     store, present = await _fetch_attachment(call)
     if store.has_expired(services.clock()):
@@ -93,18 +91,12 @@ async def content(call: Call) -> Response:
     """Answer `GET /v1/vector_stores/{id}/files/{file_id}/content`: the text as it was split, whole or,
     with `limit`, in pages.
     """
-    query = call.query()
-    query.refuse_unknown({"limit", "page"})
-    limit = (
-        None
-        if query.maybe_string("limit", most=20) is None
-        else query.integer("limit", least=1, most=_MAX_ON_A_PAGE, default=1)
-    )
+    asked = call.query(ContentQuery)
     for _ in range(_TRIES):
         store, attachment = await _fetch_attachment(call)
-        first = _page_start(query, attachment)
+        first = _page_start(asked.page, attachment)
         count = attachment.chunks if attachment.status == "completed" else 0
-        last = count if limit is None else min(first + limit, count)
+        last = count if asked.limit is None else min(first + asked.limit, count)
         ids = [chunk_id(attachment.generation, index) for index in range(first, last)]
         texts = await call.services.vectors.texts(store.id, ids) if ids else {}
         if len(texts) == len(ids):
@@ -179,8 +171,7 @@ def _page_token(attachment: Attachment, first: int) -> str:
     return f"{attachment.generation.rpartition('/')[2]}.{first}"
 
 
-def _page_start(query: Query, attachment: Attachment) -> int:
-    token = query.maybe_string("page", most=200)
+def _page_start(token: str | None, attachment: Attachment) -> int:
     if token is None:
         return 0
     first = token.rpartition(".")[2]

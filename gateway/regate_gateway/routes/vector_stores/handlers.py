@@ -14,12 +14,12 @@ from typing import Final
 from starlette.responses import Response
 
 from regate_gateway.http.connection import reply
-from regate_gateway.http.fields import Fields
 from regate_gateway.routes.authorized_fetch import fetch_store
 from regate_gateway.routes.call import Call
-from regate_gateway.routes.responses.tools import read_ranking_options
+from regate_gateway.routes.models import ListQuery
 from regate_gateway.routes.serializers import list_object, search_result, store_object
-from regate_gateway.routes.vector_stores.fields import read_expiry, read_plain_wanted
+from regate_gateway.routes.vector_stores.models import SearchRequest, VectorStoreRequest, VectorStoreUpdate
+from regate_gateway.routes.vector_stores.wanted import first_files
 from regate_orchestrator.authz.batches import LISTED_STORES
 from regate_orchestrator.authz.decisions import Deny, Point, Question
 from regate_orchestrator.authz.lists import Listed
@@ -48,15 +48,9 @@ _PLACE_SECONDS: Final = 600
 async def create(call: Call) -> Response:
     """Answer `POST /v1/vector_stores`."""
     services, context = call.services, call.context
-    fields = Fields(await call.json())
-    fields.refuse_unknown(
-        {"name", "description", "metadata", "file_ids", "chunking_strategy", "expires_after"}
-    )
-    name = fields.maybe_string("name", most=256) or ""
-    description = fields.maybe_string("description", most=512)
-    metadata = fields.metadata()
-    expiry = read_expiry(fields)
-    wanted = read_plain_wanted(fields, most=500)
+    asked = await call.body(VectorStoreRequest)
+    name, metadata, expiry = asked.name, asked.metadata, asked.expires_after
+    wanted = first_files(asked)
     requested = _requested(call, metadata)
     identifier = StoreId(mint("vs_"))
     resource: JsonObject = {"name": name, "requested": requested}
@@ -79,8 +73,8 @@ async def create(call: Call) -> Response:
         embedder=model.name,
         dimensions=await model.dimensions(),
         engine=engine,
-        description=description,
-        expires_after_days=expiry if isinstance(expiry, int) else None,
+        description=asked.description,
+        expires_after_days=None if expiry is None else expiry.days,
     )
     files = await services.attachments.decide(context, row, services.retrieval.view(row), wanted)
     await services.state.orphaned_chunks.reserve(_place(identifier), ttl_s=_PLACE_SECONDS)
@@ -101,7 +95,10 @@ async def listing(call: Call) -> Response:
     services, principal = call.services, call.context.principal
     listed = Listed(LISTED_STORES, name=lambda row: row.id, view=services.retrieval.view)
     page = await services.listings.page(
-        call.context, listed, call.page(), partial(services.state.vector_stores.page, principal)
+        call.context,
+        listed,
+        call.query(ListQuery).page,
+        partial(services.state.vector_stores.page, principal),
     )
     totals = await services.state.attachments.totals(principal, [row.id for row in page.rows])
     now = services.clock()
@@ -124,11 +121,8 @@ async def update(call: Call) -> Response:
     has all sharing decided anew.
     """
     services, context = call.services, call.context
-    fields = Fields(await call.json())
-    fields.refuse_unknown({"name", "expires_after", "metadata"})
-    name = fields.maybe_string("name", most=256)
-    expiry = read_expiry(fields)
-    metadata = fields.metadata() if fields.has("metadata") else None
+    asked = await call.body(VectorStoreUpdate)
+    name, metadata = asked.name, asked.metadata
     requested = _requested(call, metadata or {})
     row = await fetch_store(services, context, call.path("store_id"), "store.update")
     if row.has_expired(services.clock()):
@@ -136,7 +130,7 @@ async def update(call: Call) -> Response:
     stamp = await _shared_anew(call, row, requested, name=name) if requested else None
     if metadata is not None and not requested:
         metadata = _with_requests_of(row, metadata)
-    changes = StoreChanges(name=name, metadata=metadata, stamp=stamp, expires_after_days=expiry)
+    changes = StoreChanges(name=name, metadata=metadata, stamp=stamp, expires_after_days=asked.expiry)
     if not await services.state.vector_stores.update(context.principal, row.id, changes):
         raise NotFound.of("vector store", row.id)
     await services.state.vector_stores.touch(context.principal, row.id, at=int(services.clock()))
@@ -155,22 +149,12 @@ async def delete(call: Call) -> Response:
 
 async def search(call: Call) -> Response:
     """Answer `POST /v1/vector_stores/{id}/search`."""
-    fields = Fields(await call.json())
-    fields.refuse_unknown({"query", "rewrite_query", "max_num_results", "filters", "ranking_options"})
-    query = fields.required("query")
-    queries = [query] if isinstance(query, str) else fields.strings("query", most=16, longest=100_000)
-    if not queries or not all(one.strip() for one in queries):
-        raise InvalidRequest(
-            "'query' must be a string, or a list of strings, that is not empty.", param="query"
-        )
-    if fields.boolean("rewrite_query", default=False):
-        queries = [rewritten(one) for one in queries]
-    limit = fields.integer("max_num_results", least=1, most=50, default=10)
-    narrowing = read_client_filter(fields.values.get("filters"))
-    threshold = read_ranking_options(fields)
+    asked = await call.body(SearchRequest)
+    queries = [rewritten(one) for one in asked.queries] if asked.rewrite_query else asked.queries
+    narrowing = read_client_filter(asked.filters)
     retrieval = call.services.retrieval
     (store,) = await retrieval.open(call.context, [StoreId(call.path("store_id"))], param="vector_store_id")
-    wanted = Search(tuple(dict.fromkeys(queries)), narrowing, limit, threshold)
+    wanted = Search(tuple(dict.fromkeys(queries)), narrowing, asked.max_num_results, asked.threshold)
     hits = await call.while_connected(retrieval.search(call.context, [store], wanted))
     data = [search_result(hit) for hit in hits]
     page = {

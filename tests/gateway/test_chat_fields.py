@@ -1,5 +1,5 @@
-"""Fields of requests: what fits is returned, what does not is refused with the field's place and a
-stable code.
+"""Fields of requests that are passed on: what fits is returned, what does not is refused with the field's
+place and a stable code.
 """
 
 from __future__ import annotations
@@ -9,24 +9,20 @@ from typing import Any
 
 import pytest
 
-from regate_gateway.http.fields import Fields, Hint, Query
+from regate_gateway.http.misfits import Hint
+from regate_gateway.routes.chat.fields import Fields
 from regate_orchestrator.errors import InvalidRequest
 
 BODY: dict[str, Any] = {
     "text": "abc", "count": 3, "ratio": 0.5, "on": True, "none": None, "list": ["a", "b"], "mixed": ["a", 1],
     "nested": {"inner": {"deep": 1}}, "many": [{"type": "x"}, {"type": 7}], "metadata": {"k": "v"},
-        "empty": "", "long": "x" * 257,
-    "ids": ["a", ""],
+        "empty": "",
 }  # fmt: skip
 
 
 @pytest.fixture
 def fields() -> Fields:
     return Fields(BODY)
-
-
-def query(text: str) -> Query:
-    return Query({"query_string": text.encode()})
 
 
 def test_what_fits_is_returned(fields: Fields) -> None:
@@ -65,9 +61,6 @@ MISFITS: dict[str, tuple[Callable[[Fields], object], str, str]] = {
         "ratio",
         "decimal_above_max_value",
     ),
-    "empty id": (lambda f: f.maybe_id("empty"), "empty", "empty_string"),
-    "id too long": (lambda f: f.id("long"), "long", "string_above_max_length"),
-    "empty id among ids": (lambda f: f.ids("ids", most=2), "ids[1]", "empty_string"),
     "text for boolean": (lambda f: f.boolean("text", default=True), "text", "invalid_type"),
     "not an option": (lambda f: f.choice("text", ("x",), default="x"), "text", "invalid_value"),
     "text for object": (lambda f: f.maybe_object("text"), "text", "invalid_type"),
@@ -86,7 +79,6 @@ MISFITS: dict[str, tuple[Callable[[Fields], object], str, str]] = {
         "invalid_type",
     ),
     "unknown": (lambda f: f.refuse_unknown(set(BODY) - {"ratio"}), "ratio", "unknown_parameter"),
-    "no id": (lambda f: f.id("none"), "none", "missing_required_parameter"),
     "unknown inside": (
         lambda f: f.object("nested").refuse_unknown({"other"}),
         "nested.inner",
@@ -105,7 +97,7 @@ def test_misfit_names_its_place_and_its_code(
 
 
 def test_table_of_misfits_is_not_empty() -> None:
-    assert len(MISFITS) == 25
+    assert len(MISFITS) == 21
 
 
 HINTS = {"old": Hint("Send 'text'."), "theirs": Hint("Ask the operator.", "unknown_parameter")}
@@ -132,11 +124,6 @@ def test_field_that_is_null_is_not_there_whatever_its_name() -> None:
     Fields({"xyzzy": None}).refuse_unknown({"text"})
 
 
-def test_parameter_of_a_query_is_told_what_may_have_been_meant() -> None:
-    with pytest.raises(InvalidRequest, match="Did you mean 'limit'"):
-        query("limt=1").refuse_unknown({"limit"})
-
-
 @pytest.mark.parametrize(
     "metadata",
     [
@@ -152,36 +139,3 @@ def test_parameter_of_a_query_is_told_what_may_have_been_meant() -> None:
 def test_metadata_beyond_its_limits_is_refused(metadata: Any) -> None:
     with pytest.raises(InvalidRequest):
         Fields({"metadata": metadata}).metadata()
-
-
-def test_query_is_read_with_types() -> None:
-    found = query("limit=5&order=asc&include[]=a&include[]=b&after=%E6%BC%A2&stream=true")
-    read = (
-        found.integer("limit", least=1, most=9, default=1), found.choice("order", ("asc", "desc"),
-        default="desc"),
-        found.strings("include", most=2), found.maybe_string("after", most=9), found.boolean("stream",
-        default=False),
-    )  # fmt: skip
-    assert read == (5, "asc", ["a", "b"], "漢", True)
-
-
-BAD_QUERIES: dict[str, Callable[[], object]] = {
-    "not a number": lambda: query("limit=x").integer("limit", least=1, most=9, default=1),
-    "other digits": lambda: query("limit=%D9%A3").integer("limit", least=1, most=9, default=1),
-    "empty number": lambda: query("limit=").integer("limit", least=1, most=9, default=1),
-    "too small": lambda: query("limit=0").integer("limit", least=1, most=9, default=1),
-    "given twice": lambda: query("after=a&after=b").maybe_string("after", most=9),
-    "too long": lambda: query("after=aaa").maybe_string("after", most=2),
-    "not an option": lambda: query("order=up").choice("order", ("asc", "desc"), default="asc"),
-    "too often": lambda: query("include[]=a&include[]=b").strings("include", most=1),
-    "unknown": lambda: query("limt=1").refuse_unknown({"limit"}),
-    "NUL": lambda: query("after=%00"),
-    "not UTF-8": lambda: query("after=%FF"),
-    "too many": lambda: query("&".join(f"a{number}=1" for number in range(51))),
-}
-
-
-@pytest.mark.parametrize("read", BAD_QUERIES.values(), ids=BAD_QUERIES.keys())
-def test_bad_query_is_refused(read: Callable[[], object]) -> None:
-    with pytest.raises(InvalidRequest):
-        read()
