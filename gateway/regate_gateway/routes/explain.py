@@ -16,7 +16,6 @@ from starlette.responses import Response
 from regate_gateway.http.connection import reply
 from regate_gateway.http.models import RequestModel
 from regate_gateway.routes.call import Call
-from regate_gateway.workbench.check.samples import written_principal
 from regate_orchestrator.authz.decisions import Deny, Point, Question
 from regate_orchestrator.errors import InvalidRequest, NotFound
 from regate_orchestrator.principal import Principal
@@ -91,6 +90,8 @@ def _principal(text: str | None, tenant: str) -> Principal:
             param="principal",
             code="missing_required_parameter",
         )
+    from regate_gateway.workbench.check.samples import written_principal  # not at start
+
     try:
         entry = orjson.loads(text)
         principal = written_principal({"tenant": tenant, **entry} if isinstance(entry, dict) else entry)

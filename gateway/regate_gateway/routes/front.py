@@ -13,8 +13,6 @@ from typing import Any, Final
 from starlette.requests import Request
 from starlette.responses import Response
 
-from regate_gateway.openapi.document import build
-
 _HEADERS: Final = {
     "content-security-policy": "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'",
     "referrer-policy": "no-referrer",
@@ -50,6 +48,8 @@ async def page(request: Request) -> Response:  # noqa: ARG001 — Starlette's si
 
 @functools.cache
 def _rendered() -> bytes:
+    from regate_gateway.openapi.document import build  # loaded by whoever asks first, not at start
+
     document = build()
     operations = "\n".join(_operations(document))
     return _PAGE.format(version=html.escape(version("regate")), operations=operations).encode()

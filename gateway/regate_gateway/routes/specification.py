@@ -7,9 +7,9 @@ from __future__ import annotations
 from starlette.requests import Request
 from starlette.responses import Response
 
-from regate_gateway.openapi.document import document
-
 
 async def specification(request: Request) -> Response:  # noqa: ARG001 — Starlette's signature
     """Answer `GET /openapi.json`."""
+    from regate_gateway.openapi.document import document  # loaded by whoever asks first, not at start
+
     return Response(document(), media_type="application/json")
