@@ -146,3 +146,21 @@ def test_modules_do_not_import_each_other_in_circles() -> None:
     while free := {name for name, targets in left.items() if not targets & set(left)}:
         left = {name: targets for name, targets in left.items() if name not in free}
     assert sorted(left) == []
+
+
+@pytest.mark.parametrize("package", ["orchestrator/regate_orchestrator", "gateway/regate_gateway"])
+def test_rooms_depend_on_each_other_in_one_direction(package: str) -> None:
+    room = ROOT / package
+    names = {path.stem for path in room.iterdir()}
+    imports: dict[str, set[str]] = {name: set() for name in names}
+    for path in room.rglob("*.py"):
+        own = path.relative_to(room).parts[0].removesuffix(".py")
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ImportFrom) and node.module is not None:
+                whole = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+                others = {one.split(".")[1] for one in whole if one.startswith(f"{room.name}.")}
+                imports[own] |= others & names - {own}
+    left = imports
+    while free := {name for name, targets in left.items() if not targets & set(left)}:
+        left = {name: targets for name, targets in left.items() if name not in free}
+    assert left == {}

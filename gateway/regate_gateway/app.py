@@ -17,20 +17,21 @@ from starlette.routing import Route, Router, WebSocketRoute, request_response
 from starlette.types import ASGIApp, Receive, Scope, Send
 from starlette.websockets import WebSocket
 
-from regate_gateway.composition.services import Services
 from regate_gateway.http.errors import MethodNotAllowed
-from regate_gateway.http.idempotency import Handler, Retrieval, once
-from regate_gateway.routes import conversations, explain, front, health, specification
+from regate_gateway.openapi import front, specification
+from regate_gateway.routes import conversations, explain, health
 from regate_gateway.routes.call import Call, Caller
 from regate_gateway.routes.chat import proxy
 from regate_gateway.routes.files import handlers as files
 from regate_gateway.routes.files import uploads
+from regate_gateway.routes.idempotency import Handler, Retrieval, once
 from regate_gateway.routes.prompts import handlers as prompts
 from regate_gateway.routes.responses import handlers as responses
 from regate_gateway.routes.responses import socket as responses_socket
 from regate_gateway.routes.vector_stores import file_batches
 from regate_gateway.routes.vector_stores import files as store_files
 from regate_gateway.routes.vector_stores import handlers as vector_stores
+from regate_gateway.services import Services
 from regate_orchestrator.errors import NotFound
 
 ROUTES: Final[tuple[tuple[str, str, Handler], ...]] = (
@@ -101,7 +102,7 @@ IDEMPOTENT: Final[Mapping[str, str]] = {
     "/v1/vector_stores/{store_id}/file_batches": "/v1/vector_stores/{store_id}/file_batches/{batch_id}",
 }
 """The creates that take an `Idempotency-Key`, each with the route that retrieves what it made
-(`http/idempotency.py`).
+(`routes/idempotency.py`).
 """
 
 

@@ -219,7 +219,7 @@ def policies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A copy of the shipped policies that a test may change, one file at a time: nobody is waited for
     who may still be writing.
     """
-    monkeypatch.setattr("regate_adapters.opa.policies.settling._STILL_SECONDS", 0)
+    monkeypatch.setattr("regate_adapters.opa.policies.watching._STILL_SECONDS", 0)
     return Path(shutil.copytree(shipped_policies(), tmp_path / "rego"))
 
 

@@ -15,9 +15,9 @@ from tests.orchestrator.responses.playbook import check_stream, request
 from regate_orchestrator.authz.decisions import Context
 from regate_orchestrator.model_events import ModelEvent, TextWritten
 from regate_orchestrator.principal import Principal
-from regate_orchestrator.quota.metering import Granted
 from regate_orchestrator.responses import driver
 from regate_orchestrator.responses.driver import Start
+from regate_orchestrator.responses.granting import Granted
 from regate_orchestrator.responses.request import Limits, ResponseRequest
 from regate_orchestrator.values import JsonObject, RequestId, ResponseId, mint
 

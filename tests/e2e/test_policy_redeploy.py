@@ -204,7 +204,7 @@ async def test_copy_that_stops_between_every_two_files_lets_nobody_in_and_logs_n
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(
-        "regate_adapters.opa.policies.settling._PATIENCE_SECONDS", 600
+        "regate_adapters.opa.policies.watching._PATIENCE_SECONDS", 600
     )  # a stop is as long as two answers take this machine
     make(team)
     assembled, live = team / "build" / "policy", tmp_path / "site" / "policy"

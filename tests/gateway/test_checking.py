@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from regate_gateway.config.checking import faults
+from regate_gateway.composition.checking import faults
 from regate_gateway.config.loading import load_settings
 
 UNSTARTABLE = {

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from regate_gateway.quota.quotas import (
+from regate_gateway.routes.chat.usage import UsageTap
+from regate_gateway.routes.quotas import (
     MAX_OUTPUT_TOKENS,
     Demand,
     duration,
@@ -16,11 +17,10 @@ from regate_gateway.quota.quotas import (
     rate_headers,
     within_output_limit,
 )
-from regate_gateway.quota.usage import UsageTap
+from regate_orchestrator.authz.limits import QuotaLimits
 from regate_orchestrator.errors import NotPermitted
 from regate_orchestrator.filters.expression import ALWAYS
 from regate_orchestrator.ports import Allowance, Exhausted
-from regate_orchestrator.quota.limits import QuotaLimits
 from regate_orchestrator.responses.request import ResponseRequest
 from regate_orchestrator.responses.tools.file_search import FileSearchTool
 from regate_orchestrator.values import StoreId

@@ -8,11 +8,7 @@ from typing import Final
 
 import aiohttp
 
-from regate_adapters.backend.failures import (
-    TRANSPORT_ERRORS,
-    misunderstood,
-    unreached,
-)
+from regate_adapters.backend.failures import TRANSPORT_ERRORS, misunderstood, unreached
 from regate_orchestrator.errors import UpstreamError
 
 BLANK: Final = b" \t\r\n\xef\xbb\xbf"

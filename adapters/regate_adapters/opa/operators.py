@@ -4,10 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from regate_orchestrator.filters.expression import (
-    Operator,
-    TextOperator,
-)
+from regate_orchestrator.filters.expression import Operator, TextOperator
 
 COMPARISONS: Final[dict[str, Operator]] = {
     "eq": "eq",

@@ -2,7 +2,7 @@
 or why it cannot be used.
 
 Nothing is made, changed or served: databases are only looked at, and a managed OPA is started for the moment.
-Not what can be known without connecting; that is `config/checking.py`, which is asked first.
+Not what can be known without connecting; that is `composition/checking.py`, which is asked first.
 """
 
 from __future__ import annotations
@@ -21,15 +21,10 @@ import orjson
 from regate_adapters.vector.kind import EngineSettings
 from regate_adapters.vector.registry import KINDS
 from regate_gateway.auth.authentication import token_rules
-from regate_gateway.composition.opening import (
-    configured_engine,
-    opa_binary,
-    open_blobs,
-    open_policy,
-    state_url,
-)
+from regate_gateway.composition.checking import faults
+from regate_gateway.composition.opening import configured_engine, opa_binary, open_blobs, open_policy
 from regate_gateway.composition.upstreams import open_embedder, upstream_configs
-from regate_gateway.config.checking import faults
+from regate_gateway.config.database import state_url
 from regate_gateway.config.settings import EmbeddingModel, Settings
 from regate_gateway.config.upstream_settings import Upstream
 from regate_orchestrator.errors import ConfigurationError, RegateError

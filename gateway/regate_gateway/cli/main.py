@@ -135,7 +135,7 @@ def check(config: Path | None, *, as_json: bool) -> None:
     """
     import orjson
 
-    from regate_gateway.config.checking import require_startable
+    from regate_gateway.composition.checking import require_startable
     from regate_gateway.config.loading import load_settings
 
     try:
@@ -244,8 +244,8 @@ def serve(
     prepare(most_connections=settings.listen.max_connections)
     logging.getLogger("regate.gateway").info("starting", extra={"detail": "loading the program"})
     from regate_gateway.cli.announcing import Serving
+    from regate_gateway.composition.checking import require_startable
     from regate_gateway.composition.wiring import gateway_app
-    from regate_gateway.config.checking import require_startable
     from regate_gateway.http.server import serve as serve_app
 
     require_startable(settings)

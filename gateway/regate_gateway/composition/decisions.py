@@ -14,8 +14,8 @@ from regate_adapters.opa.batching import BatchingEngine
 from regate_adapters.opa.caching import CachingEngine
 from regate_adapters.opa.engine import OpaEngine
 from regate_gateway.composition.opening import Worker, opa_binary, open_policy, row_schemas_in
-from regate_gateway.composition.services import Explaining
 from regate_gateway.config.settings import Settings
+from regate_gateway.services import Explaining
 from regate_orchestrator.authz.enforcer import Enforcer
 from regate_orchestrator.authz.points import asked_rules
 from regate_orchestrator.errors import ConfigurationError

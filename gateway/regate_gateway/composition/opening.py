@@ -134,19 +134,6 @@ def sealing_secret(settings: Settings) -> Secret:
     return secret
 
 
-def state_url(settings: Settings) -> tuple[str, str]:
-    """Return the setting that says where the database is, and its URL, which may hold a password.
-
-    Raises `ConfigurationError` when the variable that holds it is not set.
-    """
-    if (variable := settings.state.url_env) is not None:
-        return f"state.url_env ({variable})", secret_from_environment(
-            variable, setting="state.url_env"
-        ).reveal()
-    assert settings.state.url is not None  # noqa: S101 — INVARIANT: settings demand one of the two
-    return "state.url", settings.state.url
-
-
 def configured_engine(name: str, engine: EngineSettings) -> Configured[EngineSettings]:
     """Return a vector engine's settings with the secrets that they name. Raises `ConfigurationError`."""
     place = f"vector.stores.{name}"

@@ -8,12 +8,13 @@ from dataclasses import dataclass
 
 from regate_adapters.files.readers.extract import WorkerExtractor
 from regate_adapters.state.store import SqlStateStore
-from regate_gateway.composition.opening import open_blobs, open_vector_engine, state_url
+from regate_gateway.composition.opening import open_blobs, open_vector_engine
 from regate_gateway.composition.upstreams import open_models
+from regate_gateway.config.database import state_url
 from regate_gateway.config.settings import Settings, Vector
+from regate_orchestrator.documents.embedding import EmbeddingModels
 from regate_orchestrator.filters.schema import RowSchema
 from regate_orchestrator.ports import BlobStore, Extractor, StateStore
-from regate_orchestrator.retrieval.embedding import EmbeddingModels
 from regate_orchestrator.retrieval.engines import VectorEngines
 from regate_orchestrator.values import Clock
 

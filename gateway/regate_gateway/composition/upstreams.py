@@ -9,9 +9,9 @@ from regate_adapters.backend.upstream_client import UpstreamConfig
 from regate_adapters.backend.upstreams import Upstreams
 from regate_adapters.embeddings.cached import CachedEmbedder
 from regate_gateway.config.settings import EmbeddingModel, Settings
+from regate_orchestrator.documents.embedding import EmbeddingModels
 from regate_orchestrator.errors import ConfigurationError
 from regate_orchestrator.ports import Embedder
-from regate_orchestrator.retrieval.embedding import EmbeddingModels
 
 
 async def open_upstreams(stack: AsyncExitStack, settings: Settings) -> Upstreams:

@@ -25,12 +25,12 @@ from regate_gateway.composition.maintenance import USUAL_RHYTHM, Maintenance, Rh
 from regate_gateway.composition.opening import Worker
 from regate_gateway.composition.readings import read_decisions, read_garbage, read_upstreams
 from regate_gateway.composition.responses import Responses, make_responses
-from regate_gateway.composition.services import Services
 from regate_gateway.composition.stores import Stores, open_stores
 from regate_gateway.composition.upstreams import open_upstreams
 from regate_gateway.config.settings import Settings
 from regate_gateway.http.cors import CrossOrigin
 from regate_gateway.http.middleware import Edge
+from regate_gateway.services import Services
 from regate_orchestrator.authz.lists import Listings
 from regate_orchestrator.documents.ingestion import WORKERS
 from regate_orchestrator.errors import ConfigurationError, PolicyUnavailable

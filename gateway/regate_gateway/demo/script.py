@@ -22,11 +22,11 @@ import click
 import openai
 
 from regate_gateway.composition.development import mint_token, read_audit
-from regate_gateway.composition.services import Services
 from regate_gateway.composition.wiring import gateway_app
 from regate_gateway.config.settings import Settings
 from regate_gateway.demo.backend import MODEL, RunningBackend, running_backend
 from regate_gateway.http.server import Running
+from regate_gateway.services import Services
 from regate_orchestrator.authz.batches import Batch
 from regate_orchestrator.authz.decisions import Context
 from regate_orchestrator.errors import ConfigurationError

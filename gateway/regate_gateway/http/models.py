@@ -22,15 +22,7 @@ from pydantic import (
 )
 from pydantic_core import CoreSchema
 
-from regate_gateway.http.misfits import (
-    MISFIT,
-    NO_HINTS,
-    Hint,
-    misfit,
-    translated,
-    unknown,
-    unsupported,
-)
+from regate_gateway.http.misfits import MISFIT, NO_HINTS, Hint, misfit, translated, unknown, unsupported
 from regate_orchestrator.values import Json
 
 Value = TypeVar("Value")

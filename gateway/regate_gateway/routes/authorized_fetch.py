@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from typing import Final
 
-from regate_gateway.composition.services import Services
+from regate_gateway.services import Services
 from regate_orchestrator.authz.decisions import Allow, Context, Point, Question
 from regate_orchestrator.errors import NotFound, NotPermitted
 from regate_orchestrator.rows import ConversationRow, FileRow, PromptRow, PromptVersion, ResponseRow, StoreRow

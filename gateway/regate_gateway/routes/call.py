@@ -9,11 +9,11 @@ from typing import Any, Final, TypeVar
 
 from starlette.requests import Request
 
-from regate_gateway.composition.services import Services
 from regate_gateway.http.bodies import read_json
 from regate_gateway.http.connection import while_connected
 from regate_gateway.http.models import RequestModel
 from regate_gateway.http.queries import read_query
+from regate_gateway.services import Services
 from regate_orchestrator.authz.decisions import Context
 from regate_orchestrator.values import Json, JsonObject
 
@@ -42,7 +42,7 @@ class Call(Caller):
 
     def say(self, meaning: str) -> None:
         """Tell what the body meant, where it was no JSON and was read as it came: retries are told by
-        it (`http/idempotency.py`).
+        it (`routes/idempotency.py`).
         """
         self.request.scope["state"][_MEANING] = meaning
 

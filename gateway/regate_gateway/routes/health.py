@@ -12,8 +12,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from regate_gateway.composition.services import Services
 from regate_gateway.http.connection import reply
+from regate_gateway.services import Services
 from regate_gateway.telemetry.exposition import exposition
 from regate_orchestrator.errors import RegateError
 

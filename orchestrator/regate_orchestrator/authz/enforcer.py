@@ -35,6 +35,7 @@ from regate_orchestrator.authz.document_decisions import (
     outcomes,
     read_answer,
 )
+from regate_orchestrator.authz.limits import LIMITS, permits
 from regate_orchestrator.authz.measuring import DecisionMetrics
 from regate_orchestrator.authz.plan_records import Compiled, describe, plan_digest
 from regate_orchestrator.authz.points import PRINCIPAL
@@ -45,7 +46,6 @@ from regate_orchestrator.filters.schema import RowSchema
 from regate_orchestrator.metrics import Metrics
 from regate_orchestrator.ports import Answer, AuditLog, PolicyEngine
 from regate_orchestrator.principal import Principal, read_principal
-from regate_orchestrator.quota.limits import LIMITS, permits
 from regate_orchestrator.values import Clock, Json, JsonObject, RequestId, wall_clock
 
 _EMPTY_BATCH: Final = Batch()

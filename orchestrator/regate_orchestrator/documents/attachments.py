@@ -19,6 +19,7 @@ from regate_orchestrator.authz.document_decisions import Document
 from regate_orchestrator.authz.enforcer import Enforcer
 from regate_orchestrator.documents.attributes import SplitAttributes
 from regate_orchestrator.documents.chunking import Chunking
+from regate_orchestrator.documents.embedding import EmbeddingModels
 from regate_orchestrator.documents.generations import mint_generation
 from regate_orchestrator.errors import (
     InvalidRequest,
@@ -30,7 +31,6 @@ from regate_orchestrator.errors import (
 from regate_orchestrator.filters.expression import Scalar
 from regate_orchestrator.filters.schema import RowSchema
 from regate_orchestrator.ports import StateStore, VectorStore
-from regate_orchestrator.retrieval.embedding import EmbeddingModels
 from regate_orchestrator.rows import Attachment, FileBatch, FileRow, OrphanedChunks, StoreRow
 from regate_orchestrator.values import Clock, FileId, Json, JsonObject, StoreId, wall_clock
 

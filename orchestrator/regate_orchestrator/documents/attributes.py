@@ -9,41 +9,20 @@ something. All else belongs to the client.
 from __future__ import annotations
 
 import re
-import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
 from regate_orchestrator.errors import InvalidRequest
+from regate_orchestrator.filters.attribute_keys import LONGEST, MAX_KEY, is_key, is_reserved, is_storable
 from regate_orchestrator.filters.expression import Scalar
 from regate_orchestrator.spelling import nearest
 from regate_orchestrator.values import Json
 
-LONGEST: Final = 512
-"""Characters of one attribute's text, and so of what it can be compared with."""
-
-_MAX_KEY: Final = 64
 _MOST: Final = 16
 _PREFIX: Final = "regate."
 _LISTS: Final = ("teams", "roles", "projects", "namespaces", "labels")
 _VISIBILITIES: Final = ("private", "attributes", "tenant")
-RESERVED: Final = frozenset(
-    {
-        *(
-            "tenant",
-            "tenant_id",
-            "owner",
-            "owner_id",
-            "acl",
-            "visibility",
-            "teams",
-            "roles",
-            "projects",
-            "namespaces",
-        ),
-        *("level", "labels", "clearance", "legal_hold", "embargo_until"),
-    }
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,13 +33,6 @@ class SplitAttributes:
 
     own: Mapping[str, Scalar]
     requested: Mapping[str, Json]
-
-
-def is_key(text: str) -> bool:
-    """Return whether the text can be an attribute's key: any of 1 to 64 characters (OpenAI,
-    "attributes") that every store can hold.
-    """
-    return 0 < len(text) <= _MAX_KEY and _is_storable(text)
 
 
 def split_attributes(values: Mapping[str, object], *, param: str, for_store: bool = False) -> SplitAttributes:
@@ -75,11 +47,11 @@ def split_attributes(values: Mapping[str, object], *, param: str, for_store: boo
         place = f"{param}.{key}"
         if not is_key(key):
             raise InvalidRequest(
-                f"Keys of '{param}' are texts of 1 to {_MAX_KEY} characters, without NUL.", param=param
+                f"Keys of '{param}' are texts of 1 to {MAX_KEY} characters, without NUL.", param=param
             )
         if not isinstance(value, str | int | float | bool):
             raise InvalidRequest(f"'{place}' must be a string, a number or a boolean.", param=place)
-        if isinstance(value, str) and not (len(value) <= LONGEST and _is_storable(value)):
+        if isinstance(value, str) and not (len(value) <= LONGEST and is_storable(value)):
             raise InvalidRequest(f"'{place}' must be at most {LONGEST} characters, without NUL.", param=place)
         if not isinstance(value, str | bool) and abs(value) > 2**53:
             raise InvalidRequest(f"'{place}' must be a number between -2^53 and 2^53.", param=place)
@@ -94,18 +66,6 @@ def split_attributes(values: Mapping[str, object], *, param: str, for_store: boo
         else:
             own[key] = value
     return SplitAttributes(own, requested)
-
-
-def is_reserved(key: str) -> bool:
-    """Return whether a reader could take the key for a policy field or a sharing request, however it
-    is spelt.
-    """
-    seen = unicodedata.normalize("NFKC", key).strip().casefold()
-    return seen in RESERVED or seen.startswith(("_", _PREFIX))
-
-
-def _is_storable(text: str) -> bool:
-    return "\x00" not in text and not any("\ud800" <= character <= "\udfff" for character in text)
 
 
 def _requested(name: str, value: Scalar, *, place: str, for_store: bool) -> Json:

@@ -18,12 +18,12 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from typing import Final
 
+from regate_orchestrator.documents.embedding import EmbeddingModels
 from regate_orchestrator.documents.generations import chunk_id
 from regate_orchestrator.errors import RegateError, StateUnavailable, TextTooLong, Unavailable
 from regate_orchestrator.places import Places
 from regate_orchestrator.ports import BlobStore, Chunk, Extractor, StateStore, UnreadableFile, VectorStore
 from regate_orchestrator.principal import read_principal
-from regate_orchestrator.retrieval.embedding import EmbeddingModels
 from regate_orchestrator.rows import Attachment, OrphanedChunks
 
 _log = logging.getLogger("regate.ingestion")

@@ -12,8 +12,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-from regate_orchestrator.documents.attributes import LONGEST, is_key, is_reserved
 from regate_orchestrator.errors import InvalidRequest
+from regate_orchestrator.filters.attribute_keys import LONGEST, is_key, is_reserved
 from regate_orchestrator.filters.expression import (
     ALWAYS,
     Compare,

@@ -5,45 +5,10 @@ Counting is a `ports.QuotaCounter`'s; what one request spends is in `metering.py
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, fields
-from typing import Final
-
 from regate_orchestrator.authz.decisions import Decision, Deny, Point, Question
+from regate_orchestrator.authz.limits import LIMITS, QuotaLimits, read_limits
 from regate_orchestrator.errors import NotPermitted, PolicyUnavailable
-from regate_orchestrator.values import Json, JsonObject
-
-LIMITS: Final = "limits"
-"""What an allow at the quota's point is qualified by: what the policy said."""
-
-
-@dataclass(frozen=True, slots=True)
-class QuotaLimits:
-    """The six limits. 0 is nothing at all."""
-
-    rpm: int
-    """Requests a minute."""
-    tpm: int
-    """Tokens a minute."""
-    max_turns: int
-    """Model calls of one response."""
-    max_tool_calls: int
-    """Tool calls of one response."""
-    max_chunks: int
-    """Chunks that one search gives to the model."""
-    max_output_tokens: int
-    """Tokens that one answer may have."""
-
-
-def read_limits(value: Json) -> QuotaLimits | None:
-    """Return the limits in a policy's answer; None unless it says all six, each a whole number of 0 or
-    more, and nothing else.
-    """
-    names = [field.name for field in fields(QuotaLimits)]
-    if not isinstance(value, Mapping) or set(value) != set(names):
-        return None
-    numbers = {name: number for name, number in value.items() if type(number) is int and number >= 0}
-    return QuotaLimits(**numbers) if len(numbers) == len(names) else None
+from regate_orchestrator.values import JsonObject
 
 
 def quota_question(request: JsonObject) -> Question:
@@ -63,10 +28,3 @@ def granted(decision: Decision) -> QuotaLimits:
     if limits is None:
         raise PolicyUnavailable(f"{Point.QUOTA.value} was not asked")
     return limits
-
-
-def permits(point: Point, value: Json) -> bool:
-    """Return whether a policy's answer at this point is a permission: limits where limits are asked
-    for, else exactly `true`.
-    """
-    return read_limits(value) is not None if point is Point.QUOTA else value is True

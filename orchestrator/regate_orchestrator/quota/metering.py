@@ -8,13 +8,13 @@ nothing. What HTTP shows of it is the gateway's.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Final, NoReturn, TypeAlias
+from typing import Final
 
 from regate_orchestrator.authz.decisions import Context
-from regate_orchestrator.errors import PolicyUnavailable
+from regate_orchestrator.authz.limits import QuotaLimits
 from regate_orchestrator.metrics import Metrics
 from regate_orchestrator.model_events import (
     ArgumentsWritten,
@@ -25,8 +25,6 @@ from regate_orchestrator.model_events import (
     TextWritten,
 )
 from regate_orchestrator.ports import Backend, Counted, Exhausted, QuotaCounter
-from regate_orchestrator.quota.limits import QuotaLimits
-from regate_orchestrator.responses.request import Limits, ResponseRequest
 from regate_orchestrator.tokens import BYTES_PER_TOKEN, estimated_tokens
 from regate_orchestrator.values import JsonObject
 
@@ -105,32 +103,6 @@ class MeteredBackend:
             # A call that the upstream did not take up cost nothing.
             self.spent += written.tokens(payload) if opened else 0
             await self.spending.used(self.spent)
-
-
-@dataclass(frozen=True, slots=True)
-class Granted:
-    """What a caller's quota grants of a response: the request and the loop's limits, narrowed to it, and the
-    backend that spends of it.
-
-    `settle` must be called when the response has ended, however it did.
-    """
-
-    request: ResponseRequest
-    limits: Limits
-    backend: Backend
-    finalize: Callable[[], Awaitable[None]]
-
-
-Grant: TypeAlias = Callable[[ResponseRequest], Awaitable[Granted]]
-"""Decides what of a request is granted, and counts it. Raises the refusal."""
-
-
-class NullQuota:
-    """A backend that takes no call: the loop has it until a quota was granted, so none can be forgotten."""
-
-    def chat(self, *_call: object, **_options: object) -> NoReturn:
-        """Refuse the call."""
-        raise PolicyUnavailable("a model was to be called without a quota")
 
 
 class _Written:

@@ -21,7 +21,6 @@ from regate_orchestrator.errors import CallerError, RegateError, UpstreamError
 from regate_orchestrator.lineage import Lineage
 from regate_orchestrator.model_events import ModelEnded, ModelFailed
 from regate_orchestrator.ports import StateStore
-from regate_orchestrator.quota.metering import Grant, Granted, NullQuota
 from regate_orchestrator.responses.commands import (
     AuthorizeTurn,
     CallModel,
@@ -50,6 +49,7 @@ from regate_orchestrator.responses.events import (
     Requested,
     Saved,
 )
+from regate_orchestrator.responses.granting import Grant, Granted, NullQuota
 from regate_orchestrator.responses.machine import advance
 from regate_orchestrator.responses.request import Limits, ResponseRequest
 from regate_orchestrator.responses.state import Phase, State

@@ -15,19 +15,13 @@ from typing import Final
 from regate_orchestrator.authz.batches import Batch
 from regate_orchestrator.authz.decisions import Context, Point
 from regate_orchestrator.authz.enforcer import Enforcer
+from regate_orchestrator.documents.embedding import EmbeddingModels
 from regate_orchestrator.errors import FilterNotExpressible, VectorStoreUnavailable
-from regate_orchestrator.filters.expression import (
-    Compare,
-    Everything,
-    Expression,
-    Nothing,
-    narrow,
-)
+from regate_orchestrator.filters.expression import Compare, Everything, Expression, Nothing, narrow
 from regate_orchestrator.filters.schema import RowSchema
 from regate_orchestrator.metrics import Metrics
 from regate_orchestrator.ports import Found, Query, StateStore, VectorStore
 from regate_orchestrator.retrieval.admission import Admission, Hit, SearchPlan
-from regate_orchestrator.retrieval.embedding import EmbeddingModels
 from regate_orchestrator.retrieval.stores import OpenStore, opened
 from regate_orchestrator.rows import StoreRow
 from regate_orchestrator.values import Clock, FileId, JsonObject, StoreId, wall_clock

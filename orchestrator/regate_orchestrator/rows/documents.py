@@ -11,14 +11,7 @@ from dataclasses import dataclass
 from typing import Final, Literal, TypeAlias
 
 from regate_orchestrator.filters.expression import Scalar
-from regate_orchestrator.values import (
-    BatchId,
-    FileId,
-    JsonObject,
-    PartId,
-    StoreId,
-    UploadId,
-)
+from regate_orchestrator.values import BatchId, FileId, JsonObject, PartId, StoreId, UploadId
 
 AttachmentStatus: TypeAlias = Literal["in_progress", "completed", "failed", "cancelled"]
 

@@ -5,10 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from regate_orchestrator.values import (
-    JsonObject,
-    PromptId,
-)
+from regate_orchestrator.values import JsonObject, PromptId
 
 
 @dataclass(frozen=True, slots=True)

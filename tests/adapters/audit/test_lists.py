@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.adapters.audit.test_spool import full_disk
+from tests.adapters.audit.test_log import full_disk
 
 from regate_adapters.audit.lists import WholeLists, WrittenLists, without_lists
 from regate_adapters.audit.log import SegmentedAuditLog

@@ -119,7 +119,7 @@ def test_what_may_widen_a_filter_is_refused_at_every_point_with_rule_and_line(
 
     assert {one.file for one in found} == {f"custom/{point}/{point}.rego"}
     # The trees of this table know where rules begin; the line within one is
-    # `tests/gateway/policy/test_authoring.py`'s.
+    # `tests/gateway/workbench/test_authoring.py`'s.
     begins = max(row for row in rows_of(case) if row <= case.line)
     assert (begins, case.code) in {(one.row, one.code) for one in found}
 

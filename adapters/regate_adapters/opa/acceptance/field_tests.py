@@ -8,12 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 from regate_adapters.opa.acceptance.forms import Forms
-from regate_adapters.opa.acceptance.nodes import (
-    Node,
-    Path,
-    nodes,
-    steps_below,
-)
+from regate_adapters.opa.acceptance.nodes import Node, Path, nodes, steps_below
 from regate_adapters.opa.acceptance.reach import Filter, mentions
 from regate_orchestrator.filters.schema import FieldType, RowSchema
 

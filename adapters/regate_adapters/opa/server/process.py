@@ -5,7 +5,7 @@ OPA reads the policies from a bundle that `opa/policies/origins.py` makes of a d
 bundle, and that is replaced when those change; a broken change leaves the old bundle in force and is told in
 `problem`. The socket, the bundle and the token that OPA asks for live in a directory only this user can
 enter. Not a client of OPA; that is `opa/engine.py`. When a change is whole is told by
-`opa/policies/settling.py`.
+`opa/policies/watching.py`.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ from regate_adapters.opa.client import OpaAddress
 from regate_adapters.opa.engine import OpaEngine
 from regate_adapters.opa.policies.listing import is_policy
 from regate_adapters.opa.policies.origins import Candidate, PolicyDirectory, PolicyOrigin
-from regate_adapters.opa.policies.settling import POLL_SECONDS, Found, SettlingPolicies
 from regate_adapters.opa.policies.signed import SignedBundle
 from regate_adapters.opa.policies.source import BrokenPolicy
+from regate_adapters.opa.policies.watching import POLL_SECONDS, Found, WatchedPolicies
 from regate_adapters.opa.server import parent_death as leash
 from regate_adapters.opa.server.child import Child, start_child
 from regate_orchestrator.errors import ConfigurationError, PolicyUnavailable
@@ -82,7 +82,7 @@ class ManagedOpa:
         build = partial(
             self._origin.build, self._built, opa=opa, gateway_token=self._token, required=frozenset(required)
         )
-        self._policies = SettlingPolicies(self._origin.fingerprint, build)
+        self._policies = WatchedPolicies(self._origin.fingerprint, build)
         self.address = OpaAddress("http://opa", socket=self._private / "opa.sock", token=self._token)
         self._probe = OpaEngine(self.address, schemas={}, deadline_s=_ANSWER_SECONDS)
         self.revision = ""

@@ -12,8 +12,8 @@ from typing import Any, Final
 
 from regate_adapters.testing.conformance import ConformanceFailure, expect
 from regate_adapters.testing.vector.corpus import DIMENSIONS, QUERY, SCHEMA, hostile_chunks
-from regate_orchestrator.documents.attributes import LONGEST
 from regate_orchestrator.errors import FilterNotExpressible
+from regate_orchestrator.filters.attribute_keys import LONGEST
 from regate_orchestrator.filters.client import DEEPEST, MAX_LISTED, MAX_PARTS, MAX_VALUES, read_client_filter
 from regate_orchestrator.filters.evaluate import holds
 from regate_orchestrator.filters.expression import Compare, Expression, Matching, Not, Or, Overlaps, narrow

@@ -24,13 +24,7 @@ from typing import Final
 
 from regate_adapters.testing.conformance import ConformanceFailure, expect
 from regate_adapters.testing.vector.clients import CLIENT_CHECKS
-from regate_adapters.testing.vector.corpus import (
-    DIMENSIONS,
-    QUERY,
-    SCHEMA,
-    Exemption,
-    hostile_chunks,
-)
+from regate_adapters.testing.vector.corpus import DIMENSIONS, QUERY, SCHEMA, Exemption, hostile_chunks
 from regate_adapters.testing.vector.filters import (
     ALL,
     FILTER_CHECKS,
@@ -45,13 +39,7 @@ from regate_adapters.testing.vector.generations import GENERATION_CHECKS
 from regate_adapters.testing.vector.modes import MODE_CHECKS
 from regate_orchestrator.errors import VectorStoreUnavailable
 from regate_orchestrator.filters.evaluate import holds
-from regate_orchestrator.filters.expression import (
-    Compare,
-    Defined,
-    Everything,
-    Matching,
-    Overlaps,
-)
+from regate_orchestrator.filters.expression import Compare, Defined, Everything, Matching, Overlaps
 from regate_orchestrator.ports import Candidate, Chunk, Query, VectorStore
 from regate_orchestrator.values import FileId, StoreId
 

@@ -11,12 +11,7 @@ from typing import Final, Literal, TypeAlias, assert_never
 from psycopg import sql
 
 from regate_orchestrator.errors import FilterNotExpressible
-from regate_orchestrator.filters.expression import (
-    CompareFields,
-    Field,
-    Operator,
-    Scalar,
-)
+from regate_orchestrator.filters.expression import CompareFields, Field, Operator, Scalar
 
 Condition: TypeAlias = sql.SQL | sql.Composed
 Kind: TypeAlias = Literal["null", "boolean", "number", "string", "array", "object"]

@@ -9,9 +9,7 @@ from typing import Final, cast
 from psycopg import sql
 
 from regate_adapters.vector.pgvector.pool import Cursor
-from regate_adapters.vector.pgvector.schema import (
-    chunk_table,
-)
+from regate_adapters.vector.pgvector.schema import chunk_table
 from regate_adapters.vector.pgvector.values import stored_text
 from regate_orchestrator.errors import VectorStoreUnavailable
 from regate_orchestrator.values import FileId, StoreId

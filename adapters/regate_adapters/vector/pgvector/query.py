@@ -10,9 +10,7 @@ from psycopg import sql
 from regate_adapters.vector.pgvector.conditions import Condition
 from regate_adapters.vector.pgvector.filter import Parameters, render
 from regate_adapters.vector.pgvector.pool import Cursor
-from regate_adapters.vector.pgvector.schema import (
-    chunk_table,
-)
+from regate_adapters.vector.pgvector.schema import chunk_table
 from regate_adapters.vector.pgvector.values import stored_text
 from regate_orchestrator.errors import VectorStoreUnavailable
 from regate_orchestrator.filters.expression import Expression

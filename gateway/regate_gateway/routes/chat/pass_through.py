@@ -11,11 +11,11 @@ from typing import Final
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from regate_gateway.composition.services import Answering
 from regate_gateway.http import sse
 from regate_gateway.http.connection import while_connected
 from regate_gateway.http.errors import describe, log_error
-from regate_gateway.quota.usage import UsageTap
+from regate_gateway.routes.chat.usage import UsageTap
+from regate_gateway.services import Answering
 from regate_orchestrator.quota.metering import Spending
 
 _JSON: Final = [(b"content-type", b"application/json")]

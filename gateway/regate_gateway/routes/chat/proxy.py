@@ -14,13 +14,13 @@ from typing import Final
 from starlette.responses import Response
 
 from regate_gateway.http.connection import reply
-from regate_gateway.quota.quotas import forwarded_demand, spend, within_output_limit
-from regate_gateway.quota.usage import UsageTap
 from regate_gateway.routes.call import Call
 from regate_gateway.routes.chat.bodies import read_chat, read_completion, read_embedding
 from regate_gateway.routes.chat.forwarded import Forwarded, sent
 from regate_gateway.routes.chat.gate import admit, members, request_view
 from regate_gateway.routes.chat.pass_through import PassThrough
+from regate_gateway.routes.chat.usage import UsageTap
+from regate_gateway.routes.quotas import forwarded_demand, spend, within_output_limit
 from regate_orchestrator.authz.batches import Batch
 from regate_orchestrator.authz.decisions import Allow, Point, Question
 from regate_orchestrator.routing import (

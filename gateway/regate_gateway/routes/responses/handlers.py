@@ -18,11 +18,11 @@ from regate_gateway.http.bodies import body_pieces, content_type, has_body, pars
 from regate_gateway.http.connection import Emit, EventStream, reply
 from regate_gateway.http.misfits import require_known
 from regate_gateway.http.queries import repeated
-from regate_gateway.quota.quotas import granting
 from regate_gateway.routes.authorized_fetch import fetch_response
 from regate_gateway.routes.call import Call
 from regate_gateway.routes.models import ListQuery
 from regate_gateway.routes.prompts.use import resolve_prompt
+from regate_gateway.routes.quotas import granting
 from regate_gateway.routes.responses.include import ItemsQuery, ReadQuery
 from regate_gateway.routes.responses.models import CompactRequest, MeasureRequest
 from regate_gateway.routes.responses.redaction import redacted_items

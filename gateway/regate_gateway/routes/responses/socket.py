@@ -16,9 +16,9 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 from regate_gateway.http.bodies import parsed
 from regate_gateway.http.errors import describe, log_error
 from regate_gateway.http.sse import obscured, one_line
-from regate_gateway.quota.quotas import granting
 from regate_gateway.routes.call import Caller
 from regate_gateway.routes.prompts.use import resolve_prompt
+from regate_gateway.routes.quotas import granting
 from regate_gateway.routes.responses.request import is_padded, read_response_request, read_warm_up
 from regate_orchestrator.errors import InvalidRequest, LimitExceeded, RegateError, Unauthenticated
 from regate_orchestrator.responses import driver

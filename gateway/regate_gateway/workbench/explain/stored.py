@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from regate_adapters.state.database import examine
 from regate_adapters.state.store import SqlStateStore
-from regate_gateway.composition.opening import state_url
+from regate_gateway.config.database import state_url
 from regate_gateway.config.settings import Settings
 from regate_orchestrator.errors import ConfigurationError
 from regate_orchestrator.filters.schema import RowSchema

@@ -26,10 +26,10 @@ from regate_gateway.workbench.replay.recorded import (
     questions_in,
 )
 from regate_orchestrator.authz.batches import BATCH_RULE
+from regate_orchestrator.authz.limits import permits
 from regate_orchestrator.authz.plan_records import describe, plan_digest
 from regate_orchestrator.errors import FilterNotExpressible, PolicyUnavailable
 from regate_orchestrator.ports import PolicyEngine
-from regate_orchestrator.quota.limits import permits
 from regate_orchestrator.values import Json, JsonObject
 
 Outcome: TypeAlias = Literal["same", "would_deny", "would_allow", "value_differs", "filter_differs", "error"]

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from regate_orchestrator.values import (
-    JsonObject,
-)
+from regate_orchestrator.values import JsonObject
 
 
 class MembershipState(Protocol):

@@ -7,19 +7,8 @@ from typing import Protocol
 
 from regate_orchestrator.filters.expression import FilterPlan
 from regate_orchestrator.principal import Principal
-from regate_orchestrator.rows import (
-    Attachment,
-    FileBatch,
-    LiveFile,
-    Page,
-    Rows,
-    Totals,
-)
-from regate_orchestrator.values import (
-    BatchId,
-    FileId,
-    StoreId,
-)
+from regate_orchestrator.rows import Attachment, FileBatch, LiveFile, Page, Rows, Totals
+from regate_orchestrator.values import BatchId, FileId, StoreId
 
 
 class AttachmentState(Protocol):

@@ -5,15 +5,8 @@ from __future__ import annotations
 from typing import Protocol
 
 from regate_orchestrator.principal import Principal
-from regate_orchestrator.rows import (
-    FileBatch,
-    Totals,
-)
-from regate_orchestrator.values import (
-    BatchId,
-    JsonObject,
-    StoreId,
-)
+from regate_orchestrator.rows import FileBatch, Totals
+from regate_orchestrator.values import BatchId, JsonObject, StoreId
 
 
 class FileBatchState(Protocol):

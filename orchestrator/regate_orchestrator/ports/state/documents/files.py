@@ -7,17 +7,8 @@ from typing import Protocol
 
 from regate_orchestrator.filters.expression import FilterPlan
 from regate_orchestrator.principal import Principal
-from regate_orchestrator.rows import (
-    ExpiredFile,
-    FileRow,
-    FileUsage,
-    Page,
-    Rows,
-)
-from regate_orchestrator.values import (
-    FileId,
-    StoreId,
-)
+from regate_orchestrator.rows import ExpiredFile, FileRow, FileUsage, Page, Rows
+from regate_orchestrator.values import FileId, StoreId
 
 
 class FileState(Protocol):

@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Protocol
 
-from regate_orchestrator.rows import (
-    Attachment,
-)
+from regate_orchestrator.rows import Attachment
 
 
 class LeaseState(Protocol):

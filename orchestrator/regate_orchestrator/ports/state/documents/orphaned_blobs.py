@@ -5,12 +5,8 @@ from __future__ import annotations
 from typing import Protocol
 
 from regate_orchestrator.principal import Principal
-from regate_orchestrator.rows import (
-    DueBlob,
-)
-from regate_orchestrator.values import (
-    FileId,
-)
+from regate_orchestrator.rows import DueBlob
+from regate_orchestrator.values import FileId
 
 
 class OrphanedBlobState(Protocol):

@@ -5,12 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Protocol
 
-from regate_orchestrator.rows import (
-    OrphanedChunks,
-)
-from regate_orchestrator.values import (
-    StoreId,
-)
+from regate_orchestrator.rows import OrphanedChunks
+from regate_orchestrator.values import StoreId
 
 
 class OrphanedChunkState(Protocol):

@@ -5,14 +5,8 @@ from __future__ import annotations
 from typing import Protocol
 
 from regate_orchestrator.principal import Principal
-from regate_orchestrator.rows import (
-    FileRow,
-    UploadPart,
-    UploadRow,
-)
-from regate_orchestrator.values import (
-    UploadId,
-)
+from regate_orchestrator.rows import FileRow, UploadPart, UploadRow
+from regate_orchestrator.values import UploadId
 
 
 class UploadState(Protocol):

@@ -6,16 +6,8 @@ from typing import Protocol
 
 from regate_orchestrator.filters.expression import FilterPlan
 from regate_orchestrator.principal import Principal
-from regate_orchestrator.rows import (
-    ExpiredStore,
-    Page,
-    Rows,
-    StoreChanges,
-    StoreRow,
-)
-from regate_orchestrator.values import (
-    StoreId,
-)
+from regate_orchestrator.rows import ExpiredStore, Page, Rows, StoreChanges, StoreRow
+from regate_orchestrator.values import StoreId
 
 
 class VectorStoreState(Protocol):

@@ -6,16 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from regate_orchestrator.principal import Principal
-from regate_orchestrator.rows import (
-    ConversationRow,
-    Page,
-    Rows,
-    StoredItem,
-)
-from regate_orchestrator.values import (
-    ConversationId,
-    ResponseId,
-)
+from regate_orchestrator.rows import ConversationRow, Page, Rows, StoredItem
+from regate_orchestrator.values import ConversationId, ResponseId
 
 
 class ConversationState(Protocol):

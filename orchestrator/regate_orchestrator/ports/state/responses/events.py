@@ -7,12 +7,8 @@ from typing import Protocol
 
 from regate_orchestrator.lineage import Source
 from regate_orchestrator.principal import Principal
-from regate_orchestrator.rows import (
-    LoggedEvent,
-)
-from regate_orchestrator.values import (
-    ResponseId,
-)
+from regate_orchestrator.rows import LoggedEvent
+from regate_orchestrator.values import ResponseId
 
 
 class EventState(Protocol):

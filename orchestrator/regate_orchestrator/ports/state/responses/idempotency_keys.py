@@ -5,9 +5,7 @@ from __future__ import annotations
 from typing import Protocol
 
 from regate_orchestrator.principal import Principal
-from regate_orchestrator.rows import (
-    KeyUse,
-)
+from regate_orchestrator.rows import KeyUse
 
 
 class IdempotencyKeyState(Protocol):

@@ -6,9 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from regate_orchestrator.principal import Principal
-from regate_orchestrator.rows import (
-    ItemWithParent,
-)
+from regate_orchestrator.rows import ItemWithParent
 
 
 class ItemState(Protocol):

@@ -7,16 +7,8 @@ from typing import Protocol
 
 from regate_orchestrator.filters.expression import FilterPlan
 from regate_orchestrator.principal import Principal
-from regate_orchestrator.rows import (
-    Page,
-    PromptRow,
-    PromptVersion,
-    Rows,
-)
-from regate_orchestrator.values import (
-    JsonObject,
-    PromptId,
-)
+from regate_orchestrator.rows import Page, PromptRow, PromptVersion, Rows
+from regate_orchestrator.values import JsonObject, PromptId
 
 
 class PromptState(Protocol):

@@ -6,14 +6,8 @@ from typing import Protocol
 
 from regate_orchestrator.filters.expression import FilterPlan
 from regate_orchestrator.principal import Principal
-from regate_orchestrator.rows import (
-    Page,
-    ResponseRow,
-    Rows,
-)
-from regate_orchestrator.values import (
-    ResponseId,
-)
+from regate_orchestrator.rows import Page, ResponseRow, Rows
+from regate_orchestrator.values import ResponseId
 
 
 class ResponseState(Protocol):

@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from tests.orchestrator.ingest_world import EVE, FILE, VS, World, opened, stamp_of, working
+from tests.orchestrator.documents.ingest_world import EVE, FILE, VS, World, opened, stamp_of, working
 from tests.orchestrator.scripted import ANN, Records
 
 from regate_orchestrator.errors import AuditUnavailable, VectorStoreUnavailable

@@ -15,13 +15,13 @@ from tests.orchestrator.scripted import ANN, Compass
 
 from regate_adapters.state.store import SqlStateStore
 from regate_adapters.vector.memory.store import MemoryVectorStore
+from regate_orchestrator.documents.embedding import EmbeddingModels
 from regate_orchestrator.documents.ingestion import Ingestion, Pace
 from regate_orchestrator.errors import VectorStoreUnavailable
 from regate_orchestrator.filters.expression import Everything, FilterPlan
 from regate_orchestrator.filters.schema import FieldSpec, RowSchema
 from regate_orchestrator.ports import Chunk, Found, Query
 from regate_orchestrator.principal import Principal
-from regate_orchestrator.retrieval.embedding import EmbeddingModels
 from regate_orchestrator.rows import Attachment, FileRow, StoreRow
 from regate_orchestrator.values import FileId, StoreId
 

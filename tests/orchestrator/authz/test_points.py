@@ -23,7 +23,7 @@ from regate_orchestrator.authz.points import (
     custom_rules,
 )
 
-ROOT: Final = Path(__file__).parents[2]
+ROOT: Final = Path(__file__).parents[3]
 ALL: Final = pytest.mark.parametrize("point", Point, ids=lambda point: point.name)
 PACKAGES: Final = sorted({point.package for point in Point})
 

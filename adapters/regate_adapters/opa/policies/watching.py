@@ -34,7 +34,7 @@ Found: TypeAlias = Candidate | BrokenPolicy | OSError | None
 """What came of building the policies that are there; None for those in force already."""
 
 
-class SettlingPolicies:
+class WatchedPolicies:
     """Policies that may be written at any time. `fingerprint` changes when they do, and `build` makes
     of them what may serve, or raises.
     """

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from regate_orchestrator.documents.attributes import RESERVED
 from regate_orchestrator.errors import InvalidRequest
+from regate_orchestrator.filters.attribute_keys import RESERVED
 from regate_orchestrator.filters.client import read_client_filter
 from regate_orchestrator.filters.evaluate import holds
 

@@ -17,6 +17,7 @@ from regate_adapters.opa.caching import CachingEngine
 from regate_adapters.state.store import SqlStateStore
 from regate_adapters.vector.memory.store import MemoryVectorStore
 from regate_orchestrator.authz.enforcer import Enforcer
+from regate_orchestrator.documents.embedding import EmbeddingModels
 from regate_orchestrator.errors import (
     FilterNotExpressible,
     InvalidRequest,
@@ -43,7 +44,6 @@ from regate_orchestrator.metrics import Metrics
 from regate_orchestrator.ports import Chunk, Embedder, Found, PolicyEngine, Query, Vector
 from regate_orchestrator.principal import Principal
 from regate_orchestrator.retrieval import search as module
-from regate_orchestrator.retrieval.embedding import EmbeddingModels
 from regate_orchestrator.retrieval.search import Retrieval, Search
 from regate_orchestrator.retrieval.stores import OpenStore
 from regate_orchestrator.rows import Attachment, FileRow, OrphanedChunks, StoreChanges, StoreRow

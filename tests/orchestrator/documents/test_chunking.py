@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, cast
 import pytest
 
 from regate_orchestrator.documents.chunking import Chunking, default_chunking
+from regate_orchestrator.documents.embedding import EmbeddingModels
 from regate_orchestrator.errors import InvalidRequest
-from regate_orchestrator.retrieval.embedding import EmbeddingModels
 
 if TYPE_CHECKING:
     from regate_orchestrator.ports import Embedder

@@ -17,11 +17,13 @@ from typing import Final
 from regate_gateway.http.errors import Headers
 from regate_gateway.routes.call import Call, Caller
 from regate_orchestrator.authz.decisions import Decision
+from regate_orchestrator.authz.limits import QuotaLimits
 from regate_orchestrator.errors import LimitExceeded, NotPermitted
 from regate_orchestrator.ports import Allowance, Exhausted
-from regate_orchestrator.quota.limits import QuotaLimits, granted, quota_question
-from regate_orchestrator.quota.metering import UNASKED_OUTPUT_TOKENS, Grant, Granted, MeteredBackend, Spending
+from regate_orchestrator.quota.limits import granted, quota_question
+from regate_orchestrator.quota.metering import UNASKED_OUTPUT_TOKENS, MeteredBackend, Spending
 from regate_orchestrator.quota.storage import stored_size
+from regate_orchestrator.responses.granting import Grant, Granted
 from regate_orchestrator.responses.request import Limits, ResponseRequest
 from regate_orchestrator.responses.tools.file_search import FileSearchTool
 from regate_orchestrator.responses.tools.tool import ServerTool

@@ -94,7 +94,7 @@ async def test_caller_whom_all_deny_is_let_in_at_no_stop_of_an_assembly(
     base: Path, overlay: Path, tmp_path: Path, opa: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in ("_STILL_SECONDS", "_PATIENCE_SECONDS"):
-        monkeypatch.setattr(f"regate_adapters.opa.policies.settling.{name}", 0)  # every stop is longer
+        monkeypatch.setattr(f"regate_adapters.opa.policies.watching.{name}", 0)  # every stop is longer
     monkeypatch.setattr("regate_adapters.opa.server.process._RELOAD_SECONDS", 30)
     live = tmp_path / "build" / "policy"
     assert assemble("--policy", base, "--overlay", overlay, "--output", live).exit_code == 0

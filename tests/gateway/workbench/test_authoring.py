@@ -7,7 +7,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from tests.gateway.policy.conftest import Write
+from tests.gateway.workbench.conftest import Write
 
 from regate_adapters.opa.acceptance.findings import Finding
 from regate_adapters.opa.acceptance.judging import authoring_findings

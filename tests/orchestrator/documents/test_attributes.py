@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
-from regate_orchestrator.documents.attributes import RESERVED, split_attributes
+from regate_orchestrator.documents.attributes import split_attributes
 from regate_orchestrator.errors import InvalidRequest
+from regate_orchestrator.filters.attribute_keys import RESERVED
 
 
 def test_requests_go_to_the_policy_and_the_rest_stays_the_clients() -> None:

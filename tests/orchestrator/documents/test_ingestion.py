@@ -9,7 +9,17 @@ from collections.abc import AsyncIterator, Collection
 from pathlib import Path
 
 import pytest
-from tests.orchestrator.ingest_world import ANN, EVE, FILE, VS, Clock, World, opened, stamp_of, working
+from tests.orchestrator.documents.ingest_world import (
+    ANN,
+    EVE,
+    FILE,
+    VS,
+    Clock,
+    World,
+    opened,
+    stamp_of,
+    working,
+)
 
 from regate_adapters.state.documents.leases import LeaseState
 from regate_adapters.state.store import SqlStateStore

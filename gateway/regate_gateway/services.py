@@ -18,6 +18,7 @@ from regate_orchestrator.authz.enforcer import Enforcer
 from regate_orchestrator.authz.lists import Listings
 from regate_orchestrator.conversations import ConversationWriter
 from regate_orchestrator.documents.attachments import Attachments
+from regate_orchestrator.documents.embedding import EmbeddingModels
 from regate_orchestrator.documents.upload_parts import ChunkedUploads
 from regate_orchestrator.documents.uploads import FileUploads
 from regate_orchestrator.errors import UpstreamError, VectorStoreUnavailable
@@ -30,7 +31,6 @@ from regate_orchestrator.quota.storage import Storage
 from regate_orchestrator.responses.background import BackgroundRuns
 from regate_orchestrator.responses.driver import LoopPorts
 from regate_orchestrator.responses.message_parts import MessageParts
-from regate_orchestrator.retrieval.embedding import EmbeddingModels
 from regate_orchestrator.retrieval.engines import VectorEngines
 from regate_orchestrator.retrieval.search import Retrieval
 from regate_orchestrator.rows import OrphanedChunks
@@ -144,7 +144,7 @@ class Services:
     attachments: Attachments
     upstreams: Upstreams
     loop: LoopPorts
-    """What a run needs, but for the backend: that comes with a quota (`quota/quotas.py`)."""
+    """What a run needs, but for the backend: that comes with a quota (`routes/quotas.py`)."""
     backend: Backend
     parts: MessageParts
     """Reads the files and images inside messages."""

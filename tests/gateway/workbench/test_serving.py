@@ -14,7 +14,7 @@ from typing import Any
 
 import httpx
 import pytest
-from tests.gateway.policy.recordings import copied_policies, edit
+from tests.gateway.workbench.recordings import copied_policies, edit
 
 from regate_adapters.audit.reading import read
 from regate_adapters.identity.jwt import mint_development_token

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.gateway.policy.conftest import Write
-from tests.gateway.policy.test_check import report, run, status
+from tests.gateway.workbench.conftest import Write
+from tests.gateway.workbench.test_check import report, run, status
 
 from regate_gateway.workbench.check.checks import CHECKS
 from regate_gateway.workbench.page import Section, Table, page

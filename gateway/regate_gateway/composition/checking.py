@@ -21,8 +21,8 @@ from regate_gateway.composition.opening import (
     configured_engine,
     opa_binary,
     sealing_secret,
-    state_url,
 )
+from regate_gateway.config.database import state_url
 from regate_gateway.config.secret import secret_from_environment
 from regate_gateway.config.settings import Settings
 from regate_orchestrator.errors import ConfigurationError, naming

@@ -32,12 +32,12 @@ from tests.adapters.opa.writers import (
 from regate_adapters.opa.engine import OpaEngine
 from regate_adapters.opa.policies.listing import Fingerprint, digest_list
 from regate_adapters.opa.policies.origins import Candidate, PolicyDirectory
-from regate_adapters.opa.policies.settling import Found, SettlingPolicies
 from regate_adapters.opa.policies.source import BrokenPolicy, fingerprint, read_source
+from regate_adapters.opa.policies.watching import Found, WatchedPolicies
 from regate_adapters.opa.server.process import ManagedOpa
 from regate_orchestrator.values import JsonObject
 
-SETTLING = "regate_adapters.opa.policies.settling"
+SETTLING = "regate_adapters.opa.policies.watching"
 ASKED: JsonObject = {"principal": {"tenant": "acme", "roles": ["contractor"]}, "chunk": {"tenant": "acme"}}
 
 # Both deny contractors, each in another file: any half of one with a half of the other lets them in, and so
@@ -226,7 +226,7 @@ async def test_policy_that_is_being_written_is_taken_only_when_its_writer_is_sti
     async def conclude(found: Found) -> None:
         taken.append((finished, found))
 
-    await SettlingPolicies(glance, build).look(conclude)
+    await WatchedPolicies(glance, build).look(conclude)
 
     ((whole, found),) = taken
     assert isinstance(found, Candidate)
@@ -253,7 +253,7 @@ async def test_policy_that_was_there_only_while_it_was_built_is_not_taken(
     async def conclude(found: Found) -> None:
         taken.append(found)
 
-    await SettlingPolicies(origin.fingerprint, build).look(conclude)
+    await WatchedPolicies(origin.fingerprint, build).look(conclude)
 
     assert [getattr(one, "revision", one) for one in (*built, *taken)] == [
         read_source(new).revision,

@@ -15,7 +15,7 @@ from typing import Any, Literal
 import pytest
 import pytest_asyncio
 from click.testing import CliRunner, Result
-from tests.gateway.policy.recordings import ALICE, BOB, STORE, chunk, copied_policies, edit, record, usual
+from tests.gateway.workbench.recordings import ALICE, BOB, STORE, chunk, copied_policies, edit, record, usual
 
 from regate_adapters.opa.install import require_opa
 from regate_adapters.state.store import SqlStateStore

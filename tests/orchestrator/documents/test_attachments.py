@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.orchestrator.ingest_world import FILE, SCHEMA, VS, Clock, World, stamp_of, working
+from tests.orchestrator.documents.ingest_world import FILE, SCHEMA, VS, Clock, World, stamp_of, working
 from tests.orchestrator.scripted import ANN, CONTEXT, Compass, Policy, Records
 
 from regate_adapters.state.documents.attachments import AttachmentState
@@ -18,6 +18,7 @@ from regate_adapters.state.store import SqlStateStore
 from regate_orchestrator.authz.enforcer import Enforcer
 from regate_orchestrator.documents.attachments import Attachments, Wanted
 from regate_orchestrator.documents.attributes import split_attributes
+from regate_orchestrator.documents.embedding import EmbeddingModels
 from regate_orchestrator.errors import (
     InvalidRequest,
     NotFound,
@@ -28,7 +29,6 @@ from regate_orchestrator.errors import (
 from regate_orchestrator.filters.expression import Everything
 from regate_orchestrator.filters.schema import FieldSpec, RowSchema
 from regate_orchestrator.ports import Answer, Query
-from regate_orchestrator.retrieval.embedding import EmbeddingModels
 from regate_orchestrator.rows import Attachment, FileRow, Totals
 from regate_orchestrator.values import FileId, Json, JsonObject
 

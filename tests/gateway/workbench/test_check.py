@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
-from tests.gateway.policy.conftest import Write
+from tests.gateway.workbench.conftest import Write
 
 import regate_gateway
 import regate_orchestrator
@@ -25,10 +25,7 @@ from regate_adapters.opa.policies.source import read_source
 from regate_gateway.cli.main import main
 from regate_gateway.workbench.check.agreement import LISTINGS, Compiled, disagreements, fragment_findings
 from regate_gateway.workbench.check.checks import QUICK, read_schemas
-from regate_gateway.workbench.check.entrypoints import (
-    entrypoint_findings,
-    required_rules,
-)
+from regate_gateway.workbench.check.entrypoints import entrypoint_findings, required_rules
 from regate_gateway.workbench.check.parsing import parse_policies
 from regate_gateway.workbench.check.samples import Sample
 from regate_gateway.workbench.check.support import Support, support_findings

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import pytest_asyncio
 from click.testing import CliRunner, Result
-from tests.gateway.policy.recordings import ALICE, BOB, context, copied_policies, edit, record, usual
+from tests.gateway.workbench.recordings import ALICE, BOB, context, copied_policies, edit, record, usual
 
 from regate_adapters.opa.engine import OpaEngine
 from regate_adapters.opa.install import require_opa

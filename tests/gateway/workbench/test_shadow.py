@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
-from tests.gateway.policy.recordings import (
+from tests.gateway.workbench.recordings import (
     ALICE,
     BOB,
     STORE,

@@ -15,13 +15,15 @@ from tests.orchestrator.scripted import ANN, CONTEXT, NOW, Policy, Records, coun
 
 from regate_orchestrator.authz.decisions import Allow, Point
 from regate_orchestrator.authz.enforcer import Enforcer
+from regate_orchestrator.authz.limits import QuotaLimits, permits, read_limits
 from regate_orchestrator.errors import NotPermitted, PolicyUnavailable, UpstreamError
 from regate_orchestrator.metrics import Metrics
 from regate_orchestrator.model_events import ModelEnded, ModelEvent, TextWritten, Usage
 from regate_orchestrator.ports import Allowance, Counted, Exhausted
 from regate_orchestrator.principal import Principal
-from regate_orchestrator.quota.limits import QuotaLimits, granted, permits, quota_question, read_limits
-from regate_orchestrator.quota.metering import MeteredBackend, NullQuota, Quotas, Spending
+from regate_orchestrator.quota.limits import granted, quota_question
+from regate_orchestrator.quota.metering import MeteredBackend, Quotas, Spending
+from regate_orchestrator.responses.granting import NullQuota
 from regate_orchestrator.tokens import estimated_tokens
 from regate_orchestrator.values import Json, JsonObject
 

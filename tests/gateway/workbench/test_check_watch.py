@@ -13,7 +13,7 @@ from pathlib import Path
 from queue import Queue
 
 import pytest
-from tests.gateway.policy.conftest import Write
+from tests.gateway.workbench.conftest import Write
 
 _DEADLINE_SECONDS = 60
 
