@@ -1,4 +1,4 @@
-"""Keys of attributes: those that a client may use, in attributes and filters, and those that look reserved."""
+"""Keys of attributes: those that clients may use, in attributes and filters, and those that look reserved."""
 
 from __future__ import annotations
 
