@@ -113,8 +113,8 @@ upload_parts: Final = Table(
     metadata,
     Column("id", EXACT, primary_key=True),
     Column("upload_id", EXACT, ForeignKey("uploads.id", ondelete="CASCADE"), nullable=False),
-    # Under which the bytes are stored, and loose: no foreign key, since they are removed before the part is
-    # forgotten.
+    # Under which the bytes are stored, and orphaned: no foreign key, since they are removed before the part
+    # is forgotten.
     Column("blob_id", EXACT, nullable=False),
     Column("bytes", BigInteger, nullable=False),
     Column("created_at", BigInteger, nullable=False),

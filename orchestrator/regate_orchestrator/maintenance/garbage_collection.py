@@ -48,11 +48,11 @@ class GarbageCollector:
             else:
                 self.removed[name] += removed[name]
                 if removed[name]:
-                    _log.info("swept", extra={"command": name, "count": removed[name]})
+                    _log.info("collected", extra={"command": name, "count": removed[name]})
         return removed
 
     async def work(self) -> None:
-        """Sweep until cancelled, beginning now."""
+        """Collect until cancelled, beginning now."""
         while True:
             await self.once()
             await asyncio.sleep(self._every_s)
@@ -93,7 +93,7 @@ class FileGarbage:
                     _log.warning("file_left_behind", extra={"file": file.id, "cause": _cause(error)})
         return removed
 
-    async def loose(self) -> int:
+    async def orphaned(self) -> int:
         """Remove bytes without a file: of uploads whose process died, and of deleted files whose
         storage did not answer. Return how many.
         """

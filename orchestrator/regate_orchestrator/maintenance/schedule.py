@@ -29,12 +29,12 @@ def collectors_of(
     """Return the collectors in the order in which they run."""
     return {
         "expired_files": files.expired,
-        "orphaned_blobs": files.loose,
+        "orphaned_blobs": files.orphaned,
         "uploads": lambda: state.uploads.forget(expired_before=int(clock()) - KEPT_SECONDS),
         "events": lambda: state.events.forget(made_before=int(clock()) - EVENTS_KEPT_SECONDS),
         "expired_stores": stores.expired,
-        "orphaned_chunks": stores.loose,
-        "unknown_chunks": stores.strays,
+        "orphaned_chunks": stores.orphaned,
+        "unknown_chunks": stores.unknown,
         "idempotency_keys": lambda: state.idempotency_keys.forget(at=int(clock())),
         "interrupted": membership.end_interrupted,
     }

@@ -64,7 +64,7 @@ class VectorGarbage:
                 emptied += await self._stores.empty_expired(store)
         return emptied
 
-    async def loose(self) -> int:
+    async def orphaned(self) -> int:
         """Remove from the engines what was orphaned. Return how many generations and stores that were."""
         removed = 0
         while batch := await self._orphaned_chunks.take(limit=_BATCH):
@@ -80,7 +80,7 @@ class VectorGarbage:
         self.waiting = await self._orphaned_chunks.waiting()
         return removed
 
-    async def strays(self) -> int:
+    async def unknown(self) -> int:
         """Look through one store, and remove what nobody knows of there, such as what an old backup of an
         engine brought back.
 

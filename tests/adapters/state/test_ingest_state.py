@@ -61,7 +61,7 @@ async def leased(store: SqlStateStore, *, after: str = "", ttl_s: int = 60) -> A
     return row
 
 
-async def loose(store: SqlStateStore, clock: Clock, *, within: float = 0) -> list[str]:
+async def orphaned(store: SqlStateStore, clock: Clock, *, within: float = 0) -> list[str]:
     """Return the generations that are due by then; they are tombstoned by asking."""
     clock.time += within
     return [chunks.generation for chunks in await store.orphaned_chunks.take(limit=100)]
@@ -127,7 +127,7 @@ async def test_a_claim_that_is_renewed_does_not_lapse(store: SqlStateStore, cloc
         assert await store.leases.renew(row, ttl_s=60)
 
     assert await store.leases.take(ttl_s=60, after="") is None
-    assert await loose(store, clock) == []
+    assert await orphaned(store, clock) == []
     assert await store.leases.finish(row, status="completed")
 
 
@@ -185,7 +185,7 @@ async def test_completed_generation_counts_and_is_not_left_over(store: SqlStateS
     assert await store.attachments.get(ANN, STORE, FILE) == replace(
         row, status="completed", usage_bytes=9, chunks=3
     )
-    assert await loose(store, clock, within=10_000) == []
+    assert await orphaned(store, clock, within=10_000) == []
 
 
 async def test_outcome_is_set_once(store: SqlStateStore) -> None:
@@ -204,7 +204,7 @@ async def test_failed_generation_is_left_over_at_once(store: SqlStateStore, cloc
     row = await leased(store)
     await store.leases.finish(row, status="failed", error_code="server_error")
 
-    assert await loose(store, clock) == [row.generation]
+    assert await orphaned(store, clock) == [row.generation]
 
 
 async def test_generation_of_a_dead_worker_is_left_over_when_its_writes_must_have_ended(
@@ -212,15 +212,15 @@ async def test_generation_of_a_dead_worker_is_left_over_when_its_writes_must_hav
 ) -> None:
     await store.attachments.put([attachment_of(ANN)])
     row = await leased(store, ttl_s=60)
-    before = await loose(store, clock, within=60 + MARGIN - 1)
+    before = await orphaned(store, clock, within=60 + MARGIN - 1)
 
-    assert (before, await loose(store, clock, within=1)) == ([], [row.generation])
+    assert (before, await orphaned(store, clock, within=1)) == ([], [row.generation])
 
 
 async def test_doomed_generation_can_never_count(store: SqlStateStore, clock: Clock) -> None:
     await store.attachments.put([attachment_of(ANN)])
     row = await leased(store, ttl_s=60)
-    tombstoned = await loose(store, clock, within=1_000)
+    tombstoned = await orphaned(store, clock, within=1_000)
     finished = await store.leases.finish(row, status="completed", chunks=1)
 
     assert (tombstoned, finished, await store.attachments.live(ANN, [(STORE, FILE)])) == (
@@ -246,12 +246,12 @@ async def test_worker_cannot_complete_what_was_ended_in_the_middle(
     await store.attachments.put([attachment_of(ANN, batch_id="vsfb_1")], batch=batch_of(ANN))
     row = await leased(store)
     await ENDS[end](store)
-    not_yet = await loose(store, clock)
+    not_yet = await orphaned(store, clock)
 
     assert await store.leases.renew(row, ttl_s=60) is False
     assert await store.leases.finish(row, status="completed", chunks=1) is False
     assert await store.attachments.live(ANN, [(STORE, FILE)]) == {}
-    assert (not_yet, await loose(store, clock)) == ([], [row.generation])
+    assert (not_yet, await orphaned(store, clock)) == ([], [row.generation])
 
 
 @pytest.mark.parametrize("end", ["detached", "file deleted", "attached again"])
@@ -261,7 +261,7 @@ async def test_chunks_of_a_completed_attachment_are_left_over_once_it_is(
     await store.attachments.put([attached_of(ANN)])
     await ENDS[end](store)
 
-    assert await loose(store, clock) == ["acme/file-1/e1"]
+    assert await orphaned(store, clock) == ["acme/file-1/e1"]
 
 
 async def test_the_place_of_a_deleted_store_is_left_over_and_forgotten_with_all_that_was_in_it(
@@ -277,7 +277,7 @@ async def test_the_place_of_a_deleted_store_is_left_over_and_forgotten_with_all_
         OrphanedChunks(STORE, FILE, "acme/file-1/e1"),
         OrphanedChunks(STORE, FileId(""), ""),
     }
-    assert await loose(store, clock, within=10_000) == []
+    assert await orphaned(store, clock, within=10_000) == []
 
 
 async def test_the_place_of_a_new_store_is_left_over_unless_the_store_is_added(
@@ -297,15 +297,15 @@ async def test_orphaned_chunks_are_taken_again_until_they_are_forgotten(
     await store.attachments.put([attached_of(ANN)])
     await store.attachments.delete(ANN, STORE, FILE)
     first, second, waiting = (
-        await loose(store, clock),
-        await loose(store, clock),
+        await orphaned(store, clock),
+        await orphaned(store, clock),
         await store.orphaned_chunks.waiting(),
     )
-    third = await loose(store, clock, within=60)
+    third = await orphaned(store, clock, within=60)
     await store.orphaned_chunks.forget(OrphanedChunks(STORE, FILE, "acme/file-1/e1"))
 
     assert (first, second, waiting, third) == (["acme/file-1/e1"], [], 1, ["acme/file-1/e1"])
-    assert (await store.orphaned_chunks.waiting(), await loose(store, clock, within=10_000)) == (0, [])
+    assert (await store.orphaned_chunks.waiting(), await orphaned(store, clock, within=10_000)) == (0, [])
 
 
 async def test_deleting_what_is_left_over_already_leaves_it_once(store: SqlStateStore, clock: Clock) -> None:
@@ -316,7 +316,7 @@ async def test_deleting_what_is_left_over_already_leaves_it_once(store: SqlState
     again = await leased(store)
     await store.files.delete(ANN, FILE)
 
-    assert sorted(await loose(store, clock, within=10_000)) == sorted([row.generation, again.generation])
+    assert sorted(await orphaned(store, clock, within=10_000)) == sorted([row.generation, again.generation])
 
 
 async def test_what_nobody_knows_of_is_told_from_what_counts_and_what_is_left_over(
@@ -361,7 +361,7 @@ async def test_amended_attachment_changes_stamp_and_generation_at_once(
 
     assert await store.attachments.amend(row, expected=since)
     assert await store.attachments.get(ANN, STORE, FILE) == row
-    assert await loose(store, clock, within=10_000) == ["acme/file-1/e1"]
+    assert await orphaned(store, clock, within=10_000) == ["acme/file-1/e1"]
 
 
 @pytest.mark.parametrize("end", ["detached", "file deleted", "attached again", "amended by another"])
@@ -384,7 +384,7 @@ async def test_nothing_is_amended_that_is_not_as_it_was(store: SqlStateStore, cl
         is False
     )
     assert await store.attachments.get(ANN, STORE, FILE) == present
-    assert "acme/file-1/e2" in await loose(store, clock, within=10_000)
+    assert "acme/file-1/e2" in await orphaned(store, clock, within=10_000)
 
 
 async def test_a_generation_that_lay_unused_for_too_long_is_not_adopted(
@@ -392,7 +392,7 @@ async def test_a_generation_that_lay_unused_for_too_long_is_not_adopted(
 ) -> None:
     await store.attachments.put([attached_of(ANN)])
     await store.orphaned_chunks.reserve(OrphanedChunks(STORE, FILE, "acme/file-1/e2"), ttl_s=600)
-    tombstoned = await loose(store, clock, within=600)
+    tombstoned = await orphaned(store, clock, within=600)
 
     assert tombstoned == ["acme/file-1/e2"]
     assert (

@@ -100,7 +100,7 @@ class Scene:
                 filename="a.txt", size=size, purpose="user_data", expires_in_s=expires_in_s
             )
 
-    async def loose(self, *, at: float) -> list[FileId]:
+    async def orphaned(self, *, at: float) -> list[FileId]:
         """The bytes that would be collected at that time."""
         self.now, before = at, self.now
         try:
@@ -126,7 +126,7 @@ async def test_a_file_is_kept_with_its_stamp_and_nothing_of_it_is_orphaned(scene
 
     assert row == FileRow(row.id, "a.txt", 10, "user_data", NOW, STAMP, NOW + 3_600)
     assert (await scene.state.files.get(ANN, row.id), scene.stored) == (row, [row.id])
-    assert await scene.loose(at=NOW + 100 * DAY) == []
+    assert await scene.orphaned(at=NOW + 100 * DAY) == []
 
 
 async def test_the_policy_is_asked_about_the_file_and_says_what_it_is_stamped_with(scene: Scene) -> None:
@@ -146,7 +146,7 @@ async def test_a_file_that_the_policy_denies_leaves_nothing(scene: Scene, action
     with pytest.raises(NotPermitted, match="not_today"):
         await scene.send(b"x")
 
-    assert (scene.stored, await scene.loose(at=NOW + 100 * DAY)) == ([], [])
+    assert (scene.stored, await scene.orphaned(at=NOW + 100 * DAY)) == ([], [])
 
 
 async def test_nothing_is_received_of_an_upload_that_the_policy_denies(scene: Scene) -> None:
@@ -160,7 +160,7 @@ async def test_a_file_past_the_limit_leaves_nothing(scene: Scene) -> None:
     with pytest.raises(TooLarge):
         await scene.send(b"12345678901")
 
-    assert (scene.stored, await scene.loose(at=NOW + 100 * DAY)) == ([], [])
+    assert (scene.stored, await scene.orphaned(at=NOW + 100 * DAY)) == ([], [])
 
 
 # ---------------------------------------------------------------- limits
@@ -286,7 +286,7 @@ async def test_limits_that_are_not_said_are_no_permission(scene: Scene, said: Js
     with pytest.raises(PolicyUnavailable):
         await scene.send(b"x")
 
-    assert (scene.stored, await scene.loose(at=NOW + 100 * DAY)) == ([], [])
+    assert (scene.stored, await scene.orphaned(at=NOW + 100 * DAY)) == ([], [])
 
 
 async def test_the_limits_are_in_the_record_of_the_decision(scene: Scene) -> None:
@@ -304,7 +304,7 @@ async def test_a_decision_that_cannot_be_recorded_keeps_no_file(scene: Scene) ->
     with pytest.raises(AuditUnavailable):
         await scene.send(b"x")
 
-    assert (scene.stored, await scene.loose(at=NOW + 100 * DAY)) == ([], [])
+    assert (scene.stored, await scene.orphaned(at=NOW + 100 * DAY)) == ([], [])
 
 
 async def test_an_upload_whose_process_dies_is_orphaned_a_day_later(scene: Scene) -> None:
@@ -325,7 +325,7 @@ async def test_an_upload_whose_process_dies_is_orphaned_a_day_later(scene: Scene
         await reached.wait()
         upload.cancel()
 
-    assert (await scene.loose(at=NOW + DAY - 1), len(await scene.loose(at=NOW + DAY))) == ([], 1)
+    assert (await scene.orphaned(at=NOW + DAY - 1), len(await scene.orphaned(at=NOW + DAY))) == ([], 1)
 
 
 async def test_a_file_that_was_stored_though_its_request_was_cancelled_is_removed_whole(
@@ -342,7 +342,7 @@ async def test_a_file_that_was_stored_though_its_request_was_cancelled_is_remove
         await scene.send(b"x")
 
     files = await scene.state.files.expired(after=None, limit=10)
-    assert (scene.stored, files, await scene.loose(at=NOW + 100 * DAY)) == ([], [], [])
+    assert (scene.stored, files, await scene.orphaned(at=NOW + 100 * DAY)) == ([], [], [])
 
 
 async def test_bytes_whose_row_cannot_be_removed_stay_with_it(
@@ -370,7 +370,7 @@ async def test_a_deleted_file_is_gone_with_its_bytes(scene: Scene) -> None:
     row = await scene.send(b"x")
 
     assert (await scene.intake.remove(ANN, row.id), await scene.intake.remove(ANN, row.id)) == ([], None)
-    assert (scene.stored, await scene.loose(at=NOW)) == ([], [])
+    assert (scene.stored, await scene.orphaned(at=NOW)) == ([], [])
 
 
 async def test_a_file_is_deleted_also_when_its_storage_does_not_answer_and_its_bytes_are_swept_later(
@@ -380,4 +380,4 @@ async def test_a_file_is_deleted_also_when_its_storage_does_not_answer_and_its_b
     scene.blobs.stuck = True
 
     assert await scene.intake.remove(ANN, row.id) == []
-    assert (await scene.state.files.get(ANN, row.id), await scene.loose(at=NOW)) == (None, [row.id])
+    assert (await scene.state.files.get(ANN, row.id), await scene.orphaned(at=NOW)) == (None, [row.id])

@@ -68,7 +68,7 @@ class Scene:
         self.blobs = Disk(self.root)
         self.vectors = Vectors(SCHEMA)
         self.audit = Audit()
-        self.sweeps = FileGarbage(
+        self.garbage = FileGarbage(
             files=state.files,
             orphaned_blobs=state.orphaned_blobs,
             blobs=self.blobs,
@@ -139,7 +139,7 @@ async def scene(tmp_path: Path, clock: Clock) -> AsyncIterator[Scene]:
 async def test_nothing_is_swept_before_its_time(scene: Scene, clock: Clock) -> None:
     clock.time = 99
 
-    assert (await scene.sweeps.expired(), await scene.sweeps.loose()) == (0, 0)
+    assert (await scene.garbage.expired(), await scene.garbage.orphaned()) == (0, 0)
     assert await scene.left() == {"bytes": FILES, "chunks": FILES, "rows": FILES}
 
 
@@ -148,7 +148,7 @@ async def test_an_expired_file_is_removed_with_its_chunks_and_bytes_after_a_reco
 ) -> None:
     clock.time = 100
 
-    assert await scene.sweeps.expired() == 2
+    assert await scene.garbage.expired() == 2
     clock.time = 0  # nothing hides what is there
     assert await scene.left() == {"bytes": FILES[2:], "chunks": FILES[2:], "rows": FILES[2:]}
     assert scene.audit.records == [
@@ -164,11 +164,11 @@ async def test_what_cannot_be_removed_now_keeps_its_row_and_no_other_file(
     clock.time = 100
     place: Disk | Vectors = getattr(scene, broken)
     place.stuck = frozenset(FILES[:1])
-    first = await scene.sweeps.expired()
+    first = await scene.garbage.expired()
     clock.time = 0
     rows = (await scene.left())["rows"]
     clock.time, place.stuck = 100, frozenset()
-    again = await scene.sweeps.expired()
+    again = await scene.garbage.expired()
     clock.time = 0
 
     assert (first, rows, again) == (1, [FILES[0], FILES[2]], 1)
@@ -184,7 +184,7 @@ async def test_bytes_of_an_upload_that_died_are_removed_and_those_of_files_are_n
         await scene.put(file)
     clock.time = 200
 
-    assert (await scene.sweeps.loose(), await scene.sweeps.loose()) == (1, 0)
+    assert (await scene.garbage.orphaned(), await scene.garbage.orphaned()) == (1, 0)
     assert sorted(path.name for path in scene.root.iterdir()) == [*FILES, going]
 
 
@@ -192,10 +192,10 @@ async def test_bytes_that_cannot_be_removed_now_are_not_forgotten(scene: Scene) 
     scene.blobs.stuck = frozenset(FILES[:1])
     for file in FILES[:2]:
         await scene.state.files.delete(ANN, file)
-    first = await scene.sweeps.loose()
+    first = await scene.garbage.orphaned()
     scene.blobs.stuck = frozenset()
 
-    assert (first, await scene.sweeps.loose()) == (1, 1)
+    assert (first, await scene.garbage.orphaned()) == (1, 1)
     assert sorted(path.name for path in scene.root.iterdir()) == FILES[2:]
 
 
@@ -203,7 +203,7 @@ async def test_more_than_a_batch_is_swept_at_once(scene: Scene) -> None:
     for number in range(250):
         await scene.state.orphaned_blobs.reserve(ANN, FileId(f"file-{number:04x}"), bytes=0, due_at=0)
 
-    assert await scene.sweeps.loose() == 250
+    assert await scene.garbage.orphaned() == 250
 
 
 # ---------------------------------------------------------------- the garbage_collector

@@ -25,11 +25,11 @@ class Swept(World):
     """A world with its collectors."""
 
     audit: Records
-    sweeps: VectorGarbage
+    garbage: VectorGarbage
 
     def begin(self) -> None:
         self.audit = Records()
-        self.sweeps = VectorGarbage(
+        self.garbage = VectorGarbage(
             stores=self.state.vector_stores,
             orphaned_chunks=self.state.orphaned_chunks,
             vectors=self.engine,
@@ -70,7 +70,7 @@ async def test_chunks_of_detached_files_go_and_those_of_attached_ones_stay(world
     await world.completed("file-1", "file-2")
     await world.state.attachments.delete(ANN, VS, FILE)
 
-    assert (await world.sweeps.loose(), await world.sweeps.loose()) == (1, 0)
+    assert (await world.garbage.orphaned(), await world.garbage.orphaned()) == (1, 0)
     assert await world.files_in_engine() == {"file-2"}
 
 
@@ -78,7 +78,7 @@ async def test_a_file_that_is_attached_again_keeps_its_new_chunks(world: Swept) 
     await world.completed("file-1")
     await world.state.attachments.delete(ANN, VS, FILE)
     await world.completed("file-1")
-    await world.sweeps.loose()
+    await world.garbage.orphaned()
 
     assert len(await world.in_engine()) == 2
     assert await world.live() == await world.in_engine()
@@ -88,22 +88,22 @@ async def test_an_engine_that_fails_keeps_its_orphaned_chunks_until_it_answers(w
     await world.completed("file-1", "file-2")
     await world.state.files.delete(ANN, FILE)
     world.engine.broken = {"remove"}
-    failed, waiting = await world.sweeps.loose(), world.sweeps.waiting
+    failed, waiting = await world.garbage.orphaned(), world.garbage.waiting
     world.engine.broken = set()
-    too_early = await world.sweeps.loose()
+    too_early = await world.garbage.orphaned()
     world.clock.time += 60
 
-    assert (failed, waiting, too_early, await world.sweeps.loose()) == (0, 1, 0, 1)
-    assert (world.sweeps.waiting, await world.files_in_engine()) == (0, {"file-2"})
+    assert (failed, waiting, too_early, await world.garbage.orphaned()) == (0, 1, 0, 1)
+    assert (world.garbage.waiting, await world.files_in_engine()) == (0, {"file-2"})
 
 
 async def test_the_place_of_a_deleted_store_goes(world: Swept) -> None:
     await world.completed("file-1")
     await world.state.vector_stores.delete(ANN, VS)
-    await world.sweeps.loose()
+    await world.garbage.orphaned()
 
     assert await world.engine.generations(VS) == frozenset()
-    assert world.sweeps.waiting == 0
+    assert world.garbage.waiting == 0
 
 
 async def test_all_chunks_of_a_file_go_where_an_earlier_version_knew_no_generations(world: Swept) -> None:
@@ -111,7 +111,7 @@ async def test_all_chunks_of_a_file_go_where_an_earlier_version_knew_no_generati
     await world.stray("acme/file-1")
     await world.state.orphaned_chunks.reserve(OrphanedChunks(VS, FILE, ""), ttl_s=0)
 
-    assert await world.sweeps.loose() == 1
+    assert await world.garbage.orphaned() == 1
     assert await world.files_in_engine() == {"file-2"}
 
 
@@ -123,14 +123,14 @@ async def test_what_a_dead_worker_wrote_goes(world: Swept) -> None:
     await world.state.leases.release_all()
     await world.completed("file-2")
     world.clock.time += 300
-    await world.sweeps.loose()
+    await world.garbage.orphaned()
 
     assert {name.rpartition("/")[0] for name in await world.in_engine()} == {
         name.rpartition("/")[0] for name in await world.live()
     }
 
 
-# ---------------------------------------------------------------- strays
+# ---------------------------------------------------------------- unknown
 
 
 async def test_chunks_that_nobody_knows_of_go_and_no_other(world: Swept) -> None:
@@ -146,7 +146,7 @@ async def test_chunks_that_nobody_knows_of_go_and_no_other(world: Swept) -> None
     ):  # as an old backup would bring them back
         await world.stray(generation, FileId(generation.split("/")[1]))
 
-    assert await world.sweeps.strays() == 3
+    assert await world.garbage.unknown() == 3
     assert {name.rpartition("/")[0] for name in await world.in_engine()} == {
         writing.generation,
         *(name.rpartition("/")[0] for name in await world.live()),
@@ -165,12 +165,12 @@ async def test_stores_are_looked_through_one_at_a_time_and_the_round_begins_anew
         other, [Chunk("acme/file-9/0/000000", FileId("file-9"), 0, "stray", (1.0, 0.0), stamp_of(ANN), {})]
     )
     await world.stray("acme/file-9")
-    rounds = [await world.sweeps.strays() for _ in range(4)]
+    rounds = [await world.garbage.unknown() for _ in range(4)]
     await world.stray("acme/file-9")
-    resting = [await world.sweeps.strays() for _ in range(3)]
+    resting = [await world.garbage.unknown() for _ in range(3)]
     world.clock.time += 3_600
 
-    assert (rounds, resting, await world.sweeps.strays()) == ([1, 1, 0, 0], [0, 0, 0], 1)
+    assert (rounds, resting, await world.garbage.unknown()) == ([1, 1, 0, 0], [0, 0, 0], 1)
 
 
 async def test_an_engine_of_this_program_alone_is_looked_through_once_and_again_only_while_a_look_failed(
@@ -183,12 +183,12 @@ async def test_an_engine_of_this_program_alone_is_looked_through_once_and_again_
 
     world.engine.shared, world.engine.before, world.engine.broken = False, note, {"generations"}
     with pytest.raises(VectorStoreUnavailable):
-        await world.sweeps.strays()
+        await world.garbage.unknown()
     world.engine.broken = set()
     for _ in range(
         4
     ):  # hours: the end of the round, the look that failed, the end of that round, and nothing more
-        await world.sweeps.strays()
+        await world.garbage.unknown()
         world.clock.time += 3_600
 
     assert looks == ["generations"]
@@ -204,9 +204,9 @@ async def test_an_expired_store_is_emptied_for_its_tenant_after_a_record_of_it(w
     await world.state.vector_stores.touch(EVE, VS, at=2_000)
     world.clock.time = 1_000 + DAY
 
-    assert (await world.sweeps.expired(), await world.sweeps.expired()) == (2, 0)
+    assert (await world.garbage.expired(), await world.garbage.expired()) == (2, 0)
     assert world.audit.written == [{"kind": "sweep", "phase": "store.expire", "tenant": "acme", "about": VS}]
-    assert (await world.sweeps.loose(), await world.files_in_engine()) == (2, {"file-3"})
+    assert (await world.garbage.orphaned(), await world.files_in_engine()) == (2, {"file-3"})
     assert len(await world.live(who=EVE)) == 2
 
 
@@ -216,7 +216,7 @@ async def test_what_cannot_be_recorded_is_not_done(world: Swept) -> None:
     world.audit.failing = AuditUnavailable("full")
     world.clock.time = 1_000 + DAY
     with pytest.raises(AuditUnavailable):
-        await world.sweeps.expired()
+        await world.garbage.expired()
     await world.state.vector_stores.update(ANN, VS, StoreChanges(expires_after_days="never"))
 
     assert replace((await world.state.attachments.totals(ANN, [VS]))[VS], usage_bytes=0) == Totals(

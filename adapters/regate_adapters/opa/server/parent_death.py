@@ -1,5 +1,5 @@
-"""Becomes another program that the kernel kills when our parent dies. Run as a script: `leash.py PARENT
-PROGRAM ARGUMENT…`.
+"""Becomes another program that the kernel kills when our parent dies. Run as a script: `parent_death.py
+PARENT PROGRAM ARGUMENT…`.
 
 A program of its own rather than a `preexec_fn`, which may deadlock in a process that has threads. Beyond
 Linux it only becomes the program, which is then ended by `process.py`, the counterpart, in every case but our

@@ -31,7 +31,7 @@ from regate_adapters.opa.policies.origins import Candidate, PolicyDirectory, Pol
 from regate_adapters.opa.policies.signed import SignedBundle
 from regate_adapters.opa.policies.source import BrokenPolicy
 from regate_adapters.opa.policies.watching import POLL_SECONDS, Found, WatchedPolicies
-from regate_adapters.opa.server import parent_death as leash
+from regate_adapters.opa.server import parent_death
 from regate_adapters.opa.server.child import Child, start_child
 from regate_orchestrator.errors import ConfigurationError, PolicyUnavailable
 
@@ -155,7 +155,7 @@ class ManagedOpa:
     async def _start(self) -> None:
         self._started = time.monotonic()
         command = (
-            *(sys.executable, "-I", "-S", leash.__file__, str(os.getpid())),
+            *(sys.executable, "-I", "-S", parent_death.__file__, str(os.getpid())),
             *(
                 str(self._opa),
                 "run",
