@@ -379,5 +379,5 @@ async def test_sealed_summary_keeps_what_it_was_made_from(world: World) -> None:
     made = await alice.conversations.create(
         items=[{"type": "compaction", "encrypted_content": summary["encrypted_content"]}]
     )
-    (kept,) = await world.gateway.services.state.conversation_items(Principal("alice", "acme"), made.id)  # type: ignore[union-attr, arg-type, misc]
+    (kept,) = await world.gateway.services.state.conversations.items(Principal("alice", "acme"), made.id)  # type: ignore[union-attr, arg-type, misc]
     assert {ref.file_id for ref in kept.lineage} == {file}
