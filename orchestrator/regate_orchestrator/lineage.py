@@ -52,6 +52,12 @@ class FileSource:
 Source: TypeAlias = ChunkSource | FileSource
 
 
+def labels_of(sources: Iterable[Source]) -> frozenset[str]:
+    """Return the labels that the sources' stamps name."""
+    stamps = (source.stamp for source in sources)
+    return frozenset(label for stamp in stamps for label in cast("Sequence[str]", stamp.get("labels", ())))
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Lineage:
     """The sources of one context: those that came in last, after those of the context that it grew
@@ -71,9 +77,7 @@ class Lineage:
 
     def __post_init__(self) -> None:
         before = self.parent
-        new = {
-            label for source in self.added for label in cast("Sequence[str]", source.stamp.get("labels", ()))
-        }
+        new = labels_of(self.added)
         known: frozenset[str] = frozenset() if before is None else before.labels
         object.__setattr__(self, "size", len(self.added) + (0 if before is None else before.size))
         object.__setattr__(self, "labels", known if new <= known else known | new)

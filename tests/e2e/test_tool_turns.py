@@ -54,6 +54,16 @@ async def test_search_beside_a_function_call_is_not_run_again_when_the_output_co
     )
 
 
+async def test_store_that_is_named_twice_is_searched_once(world: World) -> None:
+    alice, store, _ = await leave_store(world)
+    world.upstream.turns = [tool_call("file_search", {"query": "leave"}), text("28.")]
+    twice: Any = {"type": "file_search", "vector_store_ids": [store, store]}
+    response = await alice.responses.create(model="small", input="Leave?", tools=[twice])
+
+    searched = world.audit(phase="chunk.read", response_id=response.id)
+    assert (response.status, [one["retrieval"]["store"] for one in searched]) == ("completed", [store])
+
+
 async def test_searches_of_two_rounds_stay_two_turns_when_the_conversation_goes_on(world: World) -> None:
     alice, store, _ = await leave_store(world)
     world.upstream.turns = [

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import cast
 
@@ -26,16 +26,9 @@ class FileSearchRunner:
         """Return the passages that were found, each of them admitted."""
         tool, arguments = cast("FileSearchTool", call.tool), call.arguments or {}
         search = Search((cast("str", arguments["query"]),), tool.narrowing, tool.limit, tool.threshold)
-        hits = await self.retrieval.search(context, [stores[store] for store in tool.store_ids], search)
-        return ToolResult(
-            passages=tuple(map(_passage, hits)),
-            size=sum(len(hit.candidate.text.encode()) for hit in hits),
-            labels=frozenset(
-                label
-                for hit in hits
-                for label in cast("Sequence[str]", hit.candidate.stamp.get("labels", ()))
-            ),
-        )
+        searched = [stores[store] for store in dict.fromkeys(tool.store_ids)]
+        hits = await self.retrieval.search(context, searched, search)
+        return ToolResult(tuple(map(_passage, hits)), sum(len(hit.candidate.text.encode()) for hit in hits))
 
 
 def _passage(hit: Hit) -> Passage:

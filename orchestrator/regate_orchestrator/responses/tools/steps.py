@@ -91,17 +91,16 @@ def _close(state: State, call: ToolCall, result: ToolResult) -> State:
     """
     results = [one.as_result() for one in result.passages] if state.request.include.results else None
     item = call.item("failed" if call.refusal else "completed", results)
-    state = finish_item(state.with_tools(pending=state.tools.pending[1:]), call.index, item)
-    items = list(state.output.items)
-    items[call.index] = replace(items[call.index], passages=result.passages)
+    state = state.with_tools(pending=state.tools.pending[1:])
+    state = finish_item(state, call.index, item, result.passages)
     prompted = PromptItem(
         {**item, "call_id": call.call_id},
         passages=result.passages,
         note=call.refusal,
-        lineage=items[call.index].lineage,
+        lineage=state.output.items[call.index].lineage,
         turn=state.round,
     )
-    state = state.with_output(items=tuple(items)).prompted(prompted)
+    state = state.prompted(prompted)
     return state.with_context(lineage=state.context.lineage.plus(result.sources))
 
 

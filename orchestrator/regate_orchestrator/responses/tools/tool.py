@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
-from regate_orchestrator.lineage import Source
+from regate_orchestrator.lineage import Source, labels_of
 from regate_orchestrator.responses.tools.passage import Passage
 from regate_orchestrator.values import Json, JsonObject, StoreId
 
@@ -122,10 +122,14 @@ class ToolResult:
     passages: tuple[Passage, ...] = ()
     size: int = 0
     """Bytes of text."""
-    labels: frozenset[str] = frozenset()
     mime: str = "text/plain"
 
     @property
     def sources(self) -> tuple[Source, ...]:
         """Everything that is in the context once the model has read this."""
         return tuple(passage.source for passage in self.passages)
+
+    @property
+    def labels(self) -> frozenset[str]:
+        """The labels of all that is in it."""
+        return labels_of(self.sources)
