@@ -13,7 +13,7 @@ from regate_adapters.audit.log import SegmentedAuditLog
 from regate_adapters.opa.batching import BatchingEngine
 from regate_adapters.opa.caching import CachingEngine
 from regate_adapters.opa.engine import OpaEngine
-from regate_gateway.composition.opening import Worker, opa_binary, open_policy, row_schemas_in
+from regate_gateway.composition.opening import Worker, opa_binary, open_policy, row_schemas_in, starting
 from regate_gateway.config.settings import Settings
 from regate_gateway.services import Explaining
 from regate_orchestrator.authz.enforcer import Enforcer
@@ -56,7 +56,7 @@ class Decisions:
 
 async def open_decisions(stack: AsyncExitStack, settings: Settings, metrics: Metrics) -> Decisions:
     """Return what decides, opened on the stack. Raises `ConfigurationError`."""
-    _log.info("starting", extra={"detail": "reading and checking the policies"})
+    starting("reading and checking the policies")
     policy = await open_policy(stack, settings)
     schemas = row_schemas_in(policy.directory)
     opa = await stack.enter_async_context(

@@ -7,6 +7,7 @@ Not what is made of them (`wiring.py`, the counterpart), and not whether what is
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
@@ -27,6 +28,7 @@ from regate_orchestrator.errors import ConfigurationError, StateUnavailable
 from regate_orchestrator.filters.schema import RowSchema, load_schema
 from regate_orchestrator.ports import BlobStore, VectorStore
 
+_log = logging.getLogger("regate.gateway")
 Worker = Callable[[], Coroutine[Any, Any, object]]
 
 
@@ -132,6 +134,11 @@ def sealing_secret(settings: Settings) -> Secret:
     if len(secret.reveal().encode()) < MIN_SECRET_BYTES:
         raise ConfigurationError(f"state.sealing_key_env: the secret has fewer than {MIN_SECRET_BYTES} bytes")
     return secret
+
+
+def starting(doing: str) -> None:
+    """Log what the start waits for now."""
+    _log.info("starting", extra={"detail": doing})
 
 
 def configured_engine(name: str, engine: EngineSettings) -> Configured[EngineSettings]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from regate_adapters.files.readers.extract import WorkerExtractor
 from regate_adapters.state.store import SqlStateStore
-from regate_gateway.composition.opening import open_blobs, open_vector_engine
+from regate_gateway.composition.opening import open_blobs, open_vector_engine, starting
 from regate_gateway.composition.upstreams import open_models
 from regate_gateway.config.database import state_url
 from regate_gateway.config.settings import Settings, Vector
@@ -36,14 +36,14 @@ async def open_stores(
     stack: AsyncExitStack, settings: Settings, chunk_schema: RowSchema, clock: Clock
 ) -> Stores:
     """Return the stores, opened on the stack. Raises `ConfigurationError`."""
-    _log.info("starting", extra={"detail": "opening the state store"})
+    starting("opening the state store")
     setting, url = state_url(settings)
     state = await stack.enter_async_context(SqlStateStore.open(url, setting=setting, clock=clock))
-    _log.info("starting", extra={"detail": "opening the vector engines"})
+    starting("opening the vector engines")
     vectors = await _vectors(stack, settings.vector, chunk_schema, state)
-    _log.info("starting", extra={"detail": "loading the embedding models"})
+    starting("loading the embedding models")
     models = await open_models(stack, settings)
-    _log.info("starting", extra={"detail": "opening the file storage"})
+    starting("opening the file storage")
     blobs = await open_blobs(stack, settings.files)
     extractor = await stack.enter_async_context(WorkerExtractor())
     return Stores(state, vectors, models, blobs, extractor)

@@ -29,9 +29,9 @@ Value = TypeVar("Value")
 BUILT_LATER: Final = ConfigDict(strict=True, defer_build=True)
 """How an adapter of such a type is configured."""
 
-_MAX_METADATA: Final = 16
-_MAX_KEY: Final = 64
-_MAX_VALUE: Final = 512
+MAX_METADATA: Final = 16
+MAX_METADATA_KEY: Final = 64
+MAX_METADATA_VALUE: Final = 512
 
 
 class RequestModel(BaseModel):
@@ -158,14 +158,14 @@ TEXT_OR_OBJECT: Final = Discriminator(_text_or_object)
 
 def _metadata(value: Any) -> Any:
     if isinstance(value, dict):
-        if len(value) > _MAX_METADATA:
+        if len(value) > MAX_METADATA:
             text = (
-                f"Invalid '{{place}}': too many properties. Expected at most {_MAX_METADATA}, but got "
+                f"Invalid '{{place}}': too many properties. Expected at most {MAX_METADATA}, but got "
                 f"{len(value)}."
             )
             raise misfit(text, code="object_above_max_properties")
-        if any(len(key) > _MAX_KEY for key in value):
-            raise misfit(f"Invalid '{{place}}': a key is longer than {_MAX_KEY} characters.")
+        if any(len(key) > MAX_METADATA_KEY for key in value):
+            raise misfit(f"Invalid '{{place}}': a key is longer than {MAX_METADATA_KEY} characters.")
     return value
 
 
@@ -173,11 +173,11 @@ Id = Annotated[str, Field(min_length=1, max_length=256)]
 """An id, or a name by which something is found: never an empty one, which would be read as none."""
 
 Metadata = Annotated[
-    dict[str, Annotated[str, Field(max_length=_MAX_VALUE)]],
+    dict[str, Annotated[str, Field(max_length=MAX_METADATA_VALUE)]],
     BeforeValidator(_metadata),
     Field(
         description="Pairs of the client's own.",
-        json_schema_extra={"maxProperties": _MAX_METADATA, "propertyNames": {"maxLength": _MAX_KEY}},
+        json_schema_extra={"maxProperties": MAX_METADATA, "propertyNames": {"maxLength": MAX_METADATA_KEY}},
     ),
 ]
 """OpenAI's metadata: at most 16 pairs, keys of at most 64 and string values of at most 512 characters."""

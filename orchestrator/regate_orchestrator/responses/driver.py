@@ -188,20 +188,12 @@ class _Driver:
     async def drain(self) -> None:
         """Perform commands until none is left."""
         while self._commands:
-            command = self._commands.popleft()
-            try:
-                await self._perform(command)
-            except RegateError as error:
-                self.step(Failed(error))
+            await self._perform_next()
 
     async def first_call(self) -> CallModel:
         """Return the first call of the model, everything before it performed. Raises the refusal."""
         while not (self._commands and isinstance(self._commands[0], CallModel)):
-            command = self._commands.popleft()
-            try:
-                await self._perform(command)
-            except RegateError as error:
-                self.step(Failed(error))
+            await self._perform_next()
             if self._refusal is not None:
                 raise self._refusal
         first = self._commands[0]
@@ -251,6 +243,13 @@ class _Driver:
         return Outcome(
             self._finish.response, (*self._recollection.earlier, self._finish.row), self._finish.error
         )
+
+    async def _perform_next(self) -> None:
+        command = self._commands.popleft()
+        try:
+            await self._perform(command)
+        except RegateError as error:
+            self.step(Failed(error))
 
     async def _perform(self, command: Command) -> None:
         match command:

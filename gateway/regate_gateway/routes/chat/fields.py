@@ -7,16 +7,12 @@ A route reads every field through `Fields` and calls `refuse_unknown`, so that n
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from typing import Final
 
 from regate_gateway.http import misfits
 from regate_gateway.http.misfits import NO_HINTS, Hint
+from regate_gateway.http.models import MAX_METADATA, MAX_METADATA_KEY, MAX_METADATA_VALUE
 from regate_orchestrator.errors import InvalidRequest
 from regate_orchestrator.values import Json
-
-_MAX_METADATA: Final = 16
-_MAX_KEY: Final = 64
-_MAX_VALUE: Final = 512
 
 
 class Fields:
@@ -77,7 +73,7 @@ class Fields:
         value = self.values.get(name)
         if value is None and default is not None:
             return default
-        text = self._text(name, self.required(name), _MAX_VALUE)
+        text = self._text(name, self.required(name), misfits.MAX_CHOICE)
         if text not in options:
             raise misfits.not_among(self.param(name), text, options)
         return text
@@ -162,16 +158,16 @@ class Fields:
         if pairs is None:
             return {}
         param = self.param(name)
-        if len(pairs.values) > _MAX_METADATA:
-            raise misfits.too_many(param, pairs.values, _MAX_METADATA)
-        if any(len(key) > _MAX_KEY for key in pairs.values):
+        if len(pairs.values) > MAX_METADATA:
+            raise misfits.too_many(param, pairs.values, MAX_METADATA)
+        if any(len(key) > MAX_METADATA_KEY for key in pairs.values):
             raise InvalidRequest(
-                f"Invalid '{param}': a key is longer than {_MAX_KEY} characters.",
+                f"Invalid '{param}': a key is longer than {MAX_METADATA_KEY} characters.",
                 param=param,
                 code="invalid_value",
             )
         # Our own class
-        return {key: pairs._text(key, value, _MAX_VALUE) for key, value in pairs.values.items()}  # noqa: SLF001
+        return {key: pairs._text(key, value, MAX_METADATA_VALUE) for key, value in pairs.values.items()}  # noqa: SLF001
 
     def _wrong_type(self, name: str, expected: str, value: Json) -> InvalidRequest:
         return misfits.wrong_type(self.param(name), expected, value)

@@ -14,6 +14,7 @@ from typing import Final
 from starlette.responses import Response
 
 from regate_gateway.http.connection import reply
+from regate_gateway.http.models import MAX_METADATA
 from regate_gateway.routes.authorized_fetch import fetch_store
 from regate_gateway.routes.call import Call
 from regate_gateway.routes.models import ListQuery
@@ -40,7 +41,6 @@ from regate_orchestrator.rows import OrphanedChunks, StoreChanges, StoreRow, Tot
 from regate_orchestrator.values import FileId, Json, JsonObject, StoreId, mint
 
 _log = logging.getLogger("regate.vector_stores")
-_MAX_METADATA: Final = 16
 _PLACE_SECONDS: Final = 600
 """How long a new store's place may be without its row; making both takes far less."""
 
@@ -216,9 +216,9 @@ def _with_requests_of(row: StoreRow, metadata: Mapping[str, str]) -> dict[str, s
     made, and so does what is shown of them.
     """
     kept = {key: value for key, value in row.metadata.items() if key.lower().startswith("regate.")}
-    if len(kept) + len(metadata) > _MAX_METADATA:
+    if len(kept) + len(metadata) > MAX_METADATA:
         message = (
-            f"'metadata' may have {_MAX_METADATA - len(kept)} keys beside the sharing requests that are in "
+            f"'metadata' may have {MAX_METADATA - len(kept)} keys beside the sharing requests that are in "
             "force."
         )
         raise InvalidRequest(message, param="metadata", code="object_above_max_properties")
