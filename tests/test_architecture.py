@@ -93,7 +93,7 @@ def test_tools_that_run_here_are_known_by_name_where_the_recipe_says_alone() -> 
         and re.fullmatch(r"file_search(_call)?(\..*)?", node.value)
     }
     machine = {one for one in named if one.startswith(("responses/", "retrieval/", "authz/"))}
-    assert machine == {"responses/tools/file_search.py"}
+    assert machine == {"responses/tools/kinds/file_search.py"}
 
 
 # ---------------------------------------------------------------- measures

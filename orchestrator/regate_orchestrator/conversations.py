@@ -16,12 +16,11 @@ from regate_orchestrator.authz.decisions import Context, Decision, Question
 from regate_orchestrator.authz.enforcer import Enforcer
 from regate_orchestrator.errors import InvalidRequest, NotPermitted
 from regate_orchestrator.ports import ItemState
-from regate_orchestrator.responses.context.authorizing import tool_result
 from regate_orchestrator.responses.context.gate import Gate
 from regate_orchestrator.responses.context.history import history_of
 from regate_orchestrator.responses.context.refusals import no_item
 from regate_orchestrator.responses.context.sealing import Sealer, unseal
-from regate_orchestrator.responses.prompt import OUTPUTS
+from regate_orchestrator.responses.context.sent_results import denied_from, sent_results
 from regate_orchestrator.rows import ItemWithParent, StoredItem
 from regate_orchestrator.values import JsonObject
 
@@ -56,13 +55,11 @@ class ConversationWriter:
         arrived = [self._arrived(context, item, found) for item in items]
         history = history_of(one for one in arrived if isinstance(one, ItemWithParent))
         asked = await self.gate.ask(context, history)
-        batch = replace(
-            asked.batch, tool_results=[tool_result(item) for item in items if item["type"] in OUTPUTS]
-        )
+        batch = replace(asked.batch, tool_results=(*asked.batch.tool_results, *sent_results(items)))
         decisions, admitted = await self.enforcer.decide_all(
             context, phase, [*questions, *asked.questions], batch=batch, notes={**notes, **asked.notes}
         )
-        if len(admitted.tool_results) < len(batch.tool_results):
+        if denied_from(len(asked.results), batch, admitted):
             raise NotPermitted(
                 "The policy does not admit a function call output among these items.", param="items"
             )

@@ -33,6 +33,11 @@ class ChunkSource:
         """Return what no other source has."""
         return ("chunk", self.store_id, self.chunk_id)
 
+    @property
+    def labels(self) -> Sequence[str]:
+        """Return its labels."""
+        return cast("Sequence[str]", self.stamp.get("labels", ()))
+
 
 @dataclass(frozen=True, slots=True)
 class FileSource:
@@ -48,14 +53,65 @@ class FileSource:
         """Return what no other source has."""
         return ("file", self.file_id)
 
+    @property
+    def labels(self) -> Sequence[str]:
+        """Return its labels."""
+        return cast("Sequence[str]", self.stamp.get("labels", ()))
 
-Source: TypeAlias = ChunkSource | FileSource
+
+@dataclass(frozen=True, slots=True)
+class ToolSource:
+    """What a call of a tool returned that ran here: `tool` and `result` as `regate.tool` sees them, without
+    arguments and text.
+    """
+
+    call_id: str
+    """The id of the call's item."""
+    tool: JsonObject
+    result: JsonObject
+    call: JsonObject
+    """What else is known of the call: the digest of its arguments, its numbers, the identity that the server
+    was shown, and when it ran.
+    """
+
+    @property
+    def key(self) -> SourceKey:
+        """Return what no other source has."""
+        return ("tool", self.call_id)
+
+    @property
+    def labels(self) -> Sequence[str]:
+        """Return its labels."""
+        return cast("Sequence[str]", self.result.get("labels", ()))
+
+
+@dataclass(frozen=True, slots=True)
+class PageSource:
+    """A page of the web that was read into the prompt. `tool` found it; `result` is it, as `regate.tool` sees
+    it: its host, and never its text.
+    """
+
+    url: str
+    tool: JsonObject
+    result: JsonObject
+
+    @property
+    def key(self) -> SourceKey:
+        """Return what no other source has."""
+        return ("page", self.url)
+
+    @property
+    def labels(self) -> Sequence[str]:
+        """Return its labels."""
+        return cast("Sequence[str]", self.result.get("labels", ()))
+
+
+Source: TypeAlias = ChunkSource | FileSource | ToolSource | PageSource
 
 
 def labels_of(sources: Iterable[Source]) -> frozenset[str]:
     """Return the labels that the sources' stamps name."""
-    stamps = (source.stamp for source in sources)
-    return frozenset(label for stamp in stamps for label in cast("Sequence[str]", stamp.get("labels", ())))
+    return frozenset(label for source in sources for label in source.labels)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -184,6 +240,12 @@ def written(sources: Iterable[Source]) -> list[Json]:
             case FileSource(file):
                 last = ()
                 groups.append(["file", file, source.stamp])
+            case ToolSource(call_id, tool, result, call):
+                last = ()
+                groups.append(["tool", call_id, tool, result, call])
+            case PageSource(url, tool, result):
+                last = ()
+                groups.append(["page", url, tool, result])
     return cast("list[Json]", groups)
 
 
@@ -198,5 +260,9 @@ def read_sources(value: Json) -> Iterator[Source]:
                     yield ChunkSource(StoreId(store), FileId(file), cast("str", chunk), stamp)
             case ["file", str(file), Mapping() as stamp]:
                 yield FileSource(FileId(file), stamp)
+            case ["tool", str(call_id), Mapping() as tool, Mapping() as result, Mapping() as call]:
+                yield ToolSource(call_id, tool, result, call)
+            case ["page", str(url), Mapping() as tool, Mapping() as result]:
+                yield PageSource(url, tool, result)
             case _:
                 raise ValueError(f"a source of an unknown kind: {group[:1]!r}")

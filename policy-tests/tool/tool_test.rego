@@ -103,16 +103,20 @@ test_a_call_is_decided_without_its_result if {
 	tool.deny_reasons == set() with input as question with data.regate.deny_labels as given.deny_labels
 }
 
-test_a_result_is_decided_without_its_call if {
-	question := object.union(returned(given.ann, {}), {"tool": {"type": "mcp", "name": "book"}})
-	tool.admit_result with input as question with data.regate.denied_tools as denied_tools
-	tool.deny_reasons == set() with input as question with data.regate.denied_tools as denied_tools
+# What a tool returned is used only by who could call it now.
+test_a_result_is_used_by_who_could_call[name] if {
+	some name, [principal, called_tool, reasons] in catalogued
+	question := object.union(returned(principal, {"size": 5}), {"tool": called_tool})
+	admitted := tool.admit_result with input as question with data.regate.tools as tools
+	found := tool.deny_reasons with input as question with data.regate.tools as tools
+	found == reasons
+	given.agrees(admitted, reasons)
 }
 
-test_a_result_is_decided_without_the_catalogue_of_calls if {
-	question := object.union(returned(given.mallory, {"size": 5}), {"tool": web})
-	tool.admit_result with input as question with data.regate.tools as tools
-	tool.deny_reasons == set() with input as question with data.regate.tools as tools
+test_a_result_of_a_denied_tool_is_not_used if {
+	question := object.union(returned(given.ann, {}), {"tool": function})
+	not tool.admit_result with input as question with data.regate.denied_tools as denied_tools
+	tool.deny_reasons == {"tool_denied"} with input as question with data.regate.denied_tools as denied_tools
 }
 
 test_an_unknown_action_is_denied if {
@@ -205,6 +209,26 @@ test_obligations if {
 	tool.obligations == {"max_result_bytes": 4194304} with input as called(given.ann, huge) with data.regate.tools as tools
 }
 
+test_obligations_of_the_catalogue_and_of_custom_rules if {
+	listed := object.union_n([tools.web, {"max_arguments": {"top": 5}, "set_arguments": {"tenant": "acme"}, "redact": ["salary"]}])
+	custom := {"set_arguments": {"site": "public"}, "deadline_s": 3, "max_result_bytes": 4}
+	found := tool.obligations with input as called(given.ann, web)
+		with data.regate.tools as {"web": listed}
+		with data.regate.custom.tool.obligations as custom
+	found == {
+		"deadline_s": 3,
+		"max_arguments": {"top": 5},
+		"max_result_bytes": 4,
+		"redact": ["salary"],
+		"set_arguments": {"site": "public", "tenant": "acme"},
+	}
+}
+
+test_custom_rules_do_not_raise_the_size_of_results if {
+	tool.obligations == {"max_result_bytes": 4194304} with input as called(given.ann, search)
+		with data.regate.custom.tool.obligations as {"max_result_bytes": 9999999}
+}
+
 test_a_result_is_no_larger_than_the_catalogue_says if {
 	largest := object.union(returned(given.ann, {"size": 5}), {"tool": web})
 	tool.admit_result with input as largest with data.regate.tools as tools
@@ -230,15 +254,17 @@ shown(principal, tools_offered) := names if {
 
 test_the_model_sees_what_could_be_called if {
 	shown(given.ann, [search, function, calendar, web]) == {"file_search", "web"}
-	shown(clerk, [search, function, calendar, web]) == {"file_search", "book", "web"}
+	shown(clerk, [search, function, calendar, web]) == {"file_search", "book", "calendar/book", "web"}
 	shown(given.ann, []) == set()
 	shown(nobody, [search]) == set()
+	shown(clerk, [calendar]) == {"calendar/book"}
 }
 
 test_a_name_that_two_tools_share_is_shown_only_if_both_may_be_seen if {
 	twin := object.union(search, {"name": "book"})
 	tool.visible == {"book"} with input as offered(given.ann, [twin])
-	tool.visible == set() with input as offered(given.ann, [twin, calendar]) with data.regate.tools as tools
+	tool.visible == set() with input as offered(given.ann, [twin, object.union(function, {"type": "x"})])
+	tool.visible == {"book"} with input as offered(given.ann, [twin, calendar]) with data.regate.tools as tools
 }
 
 test_no_tools_no_names if tool.visible == set() with input as json.remove(offered(given.ann, []), ["tools"])

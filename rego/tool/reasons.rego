@@ -16,17 +16,17 @@ deny_reasons contains "caller_not_identified" if not caller.identified
 deny_reasons contains "denied_by_custom_rule" if data.regate.custom.tool.deny
 
 deny_reasons contains "unknown_tool_type" if {
-	input.action in _calls
+	_action_known
 	not _type_known
 }
 
 deny_reasons contains "tool_denied" if {
-	input.action in _calls
+	_action_known
 	not _name_granted
 }
 
 deny_reasons contains "tool_not_granted" if {
-	input.action in _calls
+	_action_known
 	not _catalogue_granted
 }
 

@@ -42,13 +42,16 @@ allow if {
 
 # METADATA
 # title: Which tools may the model see?
-# description: The names of those in `input.tools` that could be called. A name that two tools share is shown only if both may be seen.
+# description: |
+#   The names of those in `input.tools` that could be called, each below its server's label, if it has one. A name that two tools share is
+#   shown only if both may be seen.
 # entrypoint: true
 # custom:
 #   code: tool_visible
-visible contains offered.name if {
+visible contains name if {
 	some offered in input.tools
-	not offered.name in _hidden
+	name := _key_of(offered)
+	not name in _hidden
 }
 
 # METADATA
@@ -67,17 +70,19 @@ needs_approval := false if {
 # METADATA
 # title: What must be done with a call
 # description: |
-#   `max_result_bytes`, and `deadline_s` where the catalogue has one. The gateway cuts calls off at these; one that it cannot do is a refusal.
+#   `max_result_bytes`, and what the catalogue or a custom rule adds: `deadline_s`; `set_arguments`, which the call has whatever the model
+#   wrote; `max_arguments`, the largest that numbers may be; `redact`, the members of a structured result whose values nobody sees. What the
+#   custom rule says goes before the catalogue. The gateway refuses a call for what it cannot do.
 # entrypoint: true
 # custom:
 #   code: tool_obligations
-obligations := object.union(_deadline, {"max_result_bytes": _most_bytes})
+obligations := object.union_n([_catalogued, _custom, {"max_result_bytes": _most_bytes}])
 
 # METADATA
 # title: May the result enter the prompt?
 # description: |
-#   Only when nothing in it is restricted for the caller, it is not too large, and no custom rule denies. A result of unknown labels or size
-#   may not.
+#   Only when the caller could call the tool now, nothing in it is restricted for them, it is not too large, and no custom rule denies. A
+#   result of unknown labels or size may not. It is asked again at each use of what was made from the result.
 # entrypoint: true
 # custom:
 #   code: tool_admit_result
@@ -86,12 +91,15 @@ default admit_result := false
 admit_result if {
 	input.action == "tool.result"
 	caller.identified
+	_type_known
+	_name_granted
+	_catalogue_granted
 	_unrestricted
 	_small_enough
 	not data.regate.custom.tool.deny
 }
 
-_hidden contains offered.name if {
+_hidden contains _key_of(offered) if {
 	some offered in input.tools
 	not _listable(offered)
 }
@@ -104,12 +112,14 @@ _listable(offered) if {
 }
 
 # The name in the catalogue.
-_key := input.tool.name if input.tool.server_label == ""
+_key := _key_of(input.tool)
 
-_key := concat("/", [input.tool.server_label, input.tool.name]) if {
-	is_string(input.tool.name)
-	is_string(input.tool.server_label)
-	input.tool.server_label != ""
+_key_of(tool) := tool.name if tool.server_label == ""
+
+_key_of(tool) := concat("/", [tool.server_label, tool.name]) if {
+	is_string(tool.name)
+	is_string(tool.server_label)
+	tool.server_label != ""
 }
 
 _entry := data.regate.tools[_key]
@@ -148,9 +158,18 @@ _approval_wanted if _entry.needs_approval == true
 
 _approval_wanted if data.regate.custom.tool.approve
 
-_deadline := {"deadline_s": seconds | seconds := _entry.deadline_s}
+_catalogued := {name: value |
+	some name in {"deadline_s", "max_arguments", "redact", "set_arguments"}
+	value := _entry[name]
+}
 
-_most_bytes := min({data.regate.max_tool_result_bytes} | {bytes | bytes := _entry.max_result_bytes})
+default _custom := {}
+
+_custom := data.regate.custom.tool.obligations
+
+_most_bytes := min((({data.regate.max_tool_result_bytes} | {bytes | bytes := _entry.max_result_bytes}) | _custom_bytes))
+
+_custom_bytes := {bytes | bytes := _custom.max_result_bytes}
 
 _labelled if is_array(input.result.labels)
 

@@ -21,20 +21,26 @@ Open = Callable[[str, str], AbstractAsyncContextManager[World]]
 
 # what the policy demands -> a text of the shipped tool rules and what stands in its place, what the record
 # says
+MOST = '{"max_result_bytes": _most_bytes}])'
 DEMANDS: dict[str, tuple[str, str, str]] = {
     "approval": ("input.tool.side_effect == false\n", "input.tool.side_effect == true\n",
         "approval_needed: there is nobody to ask"),
     "approval, in other words": ("needs_approval := false if {", 'needs_approval := "no" if {',
-        "approval_needed: there is nobody to ask"),
+        "needs_approval: is neither true nor false"),
     "nothing is said of approval": ("default needs_approval := true\n", "",
-        "approval_needed: there is nobody to ask"),
-    "what is not known": ('{"max_result_bytes": _most_bytes})', '{"max_result_bytes": 9, "keep_s": 5})',
+        "needs_approval: is neither true nor false"),
+    "what is not known": (MOST, '{"max_result_bytes": 9, "keep_s": 5}])',
         "obligation keep_s: is not done here"),
-    "a deadline": ('{"max_result_bytes": _most_bytes})', '{"max_result_bytes": 9, "deadline_s": 5})',
-        "obligation deadline_s: is not done here"),
-    "a size that is none": ('{"max_result_bytes": _most_bytes})', '{"max_result_bytes": "9"})',
+    "a deadline that is none": (MOST, '{"max_result_bytes": 9, "deadline_s": 0}])',
+        "obligation deadline_s: is no number above 0"),
+    "a largest argument that is no number": (
+        MOST, '{"max_result_bytes": 9, "max_arguments": {"top": "5"}}])',
+        "obligation max_arguments: is no object of numbers"),
+    "names that are none": (MOST, '{"max_result_bytes": 9, "redact": [1]}])',
+        "obligation redact: is no list of names"),
+    "a size that is none": (MOST, '{"max_result_bytes": "9"}])',
         "obligation max_result_bytes: is no whole number"),
-    "nothing is said of obligations": ("_deadline := {", "_deadline := {} if false\n\n_unused := {",
+    "nothing is said of obligations": ("_catalogued := {", "_catalogued := {} if false\n\n_unused := {",
         "obligations: are no object"),
 }  # fmt: skip
 
@@ -104,7 +110,7 @@ async def test_what_is_demanded_is_asked_beside_the_decision_and_recorded_with_i
 
 
 async def test_a_result_larger_than_the_call_may_have_does_not_enter_the_prompt(opened: Open) -> None:
-    async with opened('{"max_result_bytes": _most_bytes})', '{"max_result_bytes": 9})') as world:
+    async with opened(MOST, '{"max_result_bytes": 9}])') as world:
         _, told = await searched(world)
         admitted = [
             one

@@ -22,7 +22,7 @@ from regate_orchestrator.errors import NotPermitted
 from regate_orchestrator.filters.expression import ALWAYS
 from regate_orchestrator.ports import Allowance, Exhausted
 from regate_orchestrator.responses.request import ResponseRequest
-from regate_orchestrator.responses.tools.file_search import FileSearchTool
+from regate_orchestrator.responses.tools.kinds.file_search import FileSearchTool
 from regate_orchestrator.values import StoreId
 
 

@@ -24,6 +24,7 @@ from regate_adapters.state.responses.conversations import ConversationState
 from regate_adapters.state.responses.events import EventState
 from regate_adapters.state.responses.idempotency_keys import IdempotencyKeyState
 from regate_adapters.state.responses.items import ItemState
+from regate_adapters.state.responses.permits import ApprovalState, ToolUseState
 from regate_adapters.state.responses.prompts import PromptState
 from regate_adapters.state.responses.responses import ResponseState
 from regate_adapters.state.stored_bytes import StoredBytesState
@@ -54,6 +55,8 @@ class SqlStateStore:
         self.items = ItemState(database)
         self.conversations = ConversationState(database)
         self.idempotency_keys = IdempotencyKeyState(database)
+        self.approvals = ApprovalState(database)
+        self.tool_uses = ToolUseState(database)
         self.membership = MembershipState(database)
         self.stored_bytes = StoredBytesState(database)
 

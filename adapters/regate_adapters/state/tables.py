@@ -30,7 +30,7 @@ from sqlalchemy import (
 
 from regate_adapters.state.column_types import EXACT, QUERIED
 
-REVISION: Final = "generations"
+REVISION: Final = "permits"
 """The newest migration (`migrations/`), which made the schema what it is here. A database of an older
 one is upgraded when it is opened.
 """
@@ -359,4 +359,30 @@ idempotency_keys: Final = Table(
     PrimaryKeyConstraint("tenant", "owner", "key"),
     Index(None, "created_at"),
     Index(None, "created", "created_at"),
+)
+
+approvals: Final = Table(
+    "approvals",
+    metadata,
+    Column("id", EXACT, primary_key=True),
+    Column("tenant", EXACT, nullable=False),
+    Column("owner", EXACT, nullable=False),
+    Column("tool", EXACT, nullable=False),
+    Column("digest", EXACT, nullable=False),
+    Column("response_id", EXACT, nullable=False),
+    Column("expires_at", BigInteger, nullable=False),
+    Column("used_at", BigInteger),
+    Index(None, "expires_at"),
+)
+
+tool_uses: Final = Table(
+    "tool_uses",
+    metadata,
+    Column("tenant", EXACT, nullable=False),
+    Column("owner", EXACT, nullable=False),
+    Column("call", EXACT, nullable=False),
+    Column("tool", EXACT, nullable=False),
+    Column("at", BigInteger, nullable=False),
+    PrimaryKeyConstraint("tenant", "owner", "call"),
+    Index(None, "at"),
 )

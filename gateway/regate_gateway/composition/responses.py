@@ -9,6 +9,8 @@ from regate_gateway.composition.decisions import Decisions
 from regate_gateway.composition.opening import sealing_secret
 from regate_gateway.composition.stores import Stores
 from regate_gateway.config.settings import Settings
+from regate_gateway.routes.responses.server_tools.registration import RunnerParts
+from regate_gateway.routes.responses.server_tools.registry import REGISTERED
 from regate_orchestrator.conversations import ConversationWriter
 from regate_orchestrator.documents.file_text import FileReader
 from regate_orchestrator.ports import Catalogue
@@ -19,8 +21,7 @@ from regate_orchestrator.responses.driver import LoopPorts
 from regate_orchestrator.responses.message_parts import MessageParts
 from regate_orchestrator.responses.request import Limits
 from regate_orchestrator.responses.tools.calls import ToolCalls
-from regate_orchestrator.responses.tools.file_search import FILE_SEARCH
-from regate_orchestrator.responses.tools.file_search_runner import FileSearchRunner
+from regate_orchestrator.responses.tools.permits import Permits
 from regate_orchestrator.retrieval.search import Retrieval
 
 
@@ -41,13 +42,14 @@ def make_responses(
     enforcer, state = decisions.enforcer, stores.state
     sealer = AeadSealer(sealing_secret(settings).reveal().encode())
     parts = MessageParts(FileReader(stores.blobs, stores.extractor))
+    permits = Permits(enforcer, state)
     gate = Gate(enforcer, state, retrieval, decisions.schemas["file"])
     loop = LoopPorts(
         enforcer=enforcer,
         state=state,
-        tools=ToolCalls(enforcer, {FILE_SEARCH.type: FileSearchRunner(retrieval)}),
+        tools=tool_calls(RunnerParts(enforcer, retrieval), permits),
         gate=gate,
-        authorizer=Authorizer(enforcer, gate, retrieval, catalogue, sealer, parts),
+        authorizer=Authorizer(enforcer, gate, retrieval, catalogue, sealer, parts, permits),
         sealer=sealer,
         limits=Limits(settings.tools.max_rounds, settings.tools.max_tool_calls),
     )
@@ -56,4 +58,15 @@ def make_responses(
         background=BackgroundRuns(loop, most=settings.tools.max_background),
         parts=parts,
         conversation_writer=ConversationWriter(enforcer, state.items, gate, sealer),
+    )
+
+
+def tool_calls(parts: RunnerParts, permits: Permits) -> ToolCalls:
+    """Return what decides and runs calls of all kinds that are registered."""
+    kinds = {one.kind.type: one for one in REGISTERED.values()}
+    return ToolCalls(
+        parts.enforcer,
+        {name: one.runner(parts) for name, one in kinds.items()},
+        permits,
+        {name: one.lister(parts) for name, one in kinds.items() if one.lister is not None},
     )

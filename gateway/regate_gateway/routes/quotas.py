@@ -25,7 +25,7 @@ from regate_orchestrator.quota.metering import UNASKED_OUTPUT_TOKENS, MeteredBac
 from regate_orchestrator.quota.storage import stored_size
 from regate_orchestrator.responses.granting import Grant, Granted
 from regate_orchestrator.responses.request import Limits, ResponseRequest
-from regate_orchestrator.responses.tools.file_search import FileSearchTool
+from regate_orchestrator.responses.tools.kinds.file_search import FileSearchTool
 from regate_orchestrator.responses.tools.tool import ServerTool
 from regate_orchestrator.tokens import estimated_tokens
 from regate_orchestrator.values import Json, JsonObject

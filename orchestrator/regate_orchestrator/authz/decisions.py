@@ -42,6 +42,9 @@ class Question:
     beside the decision, never after it.
     """
 
+    recorded: JsonObject | None = None
+    """The resource as records hold it, where they must not hold all of it."""
+
     @property
     def companion_rules(self) -> list[str]:
         """Return the paths of the rules that qualify an allow."""

@@ -180,7 +180,7 @@ CONTRACTS: Final[Mapping[Point, Contract]] = {
         row="tool",
         companions=("needs_approval", "obligations"),
         values=("visible",),
-        custom=("deny", "approve"),
+        custom=("deny", "approve", "obligations"),
     ),
     Point.TOOL_RESULT: Contract(
         actions=("tool.result",),

@@ -50,7 +50,7 @@ def decision_entry(question: Question, decision: Decision) -> JsonObject:
         "rule": question.point.value,
         "action": question.action,
         "about": question.about,
-        "resource": question.resource,
+        "resource": question.resource if question.recorded is None else question.recorded,
     }
     match decision:
         case Allow(_, decision_attributes):

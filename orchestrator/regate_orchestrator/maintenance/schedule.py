@@ -36,5 +36,7 @@ def collectors_of(
         "orphaned_chunks": stores.orphaned,
         "unknown_chunks": stores.unknown,
         "idempotency_keys": lambda: state.idempotency_keys.forget(at=int(clock())),
+        "approvals": lambda: state.approvals.forget(at=int(clock())),
+        "tool_uses": lambda: state.tool_uses.forget(at=int(clock())),
         "interrupted": membership.end_interrupted,
     }

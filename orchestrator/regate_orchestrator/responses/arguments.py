@@ -6,17 +6,25 @@ from __future__ import annotations
 
 import json
 
+from regate_orchestrator.values import JsonObject
+
 
 def text_among(arguments: str, name: str) -> str | None:
     """Return the text of this name in the arguments; None where they are no JSON object with such a
     text, one that UTF-8 can spell.
     """
+    value = object_in(arguments)
+    text = None if value is None else value.get(name)
+    return text if isinstance(text, str) and _is_whole(text) else None
+
+
+def object_in(arguments: str) -> JsonObject | None:
+    """Return the JSON object that the arguments are; None where they are none."""
     try:
         value = json.loads(arguments)
     except (ValueError, RecursionError):  # the latter for what is nested too deep
         return None
-    text = value.get(name) if isinstance(value, dict) else None
-    return text if isinstance(text, str) and _is_whole(text) else None
+    return value if isinstance(value, dict) else None
 
 
 def _is_whole(text: str) -> bool:

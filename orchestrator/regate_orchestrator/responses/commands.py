@@ -11,7 +11,7 @@ from regate_orchestrator.errors import RegateError
 from regate_orchestrator.lineage import Lineage
 from regate_orchestrator.responses.events import Recalled
 from regate_orchestrator.responses.request import ResponseRequest
-from regate_orchestrator.responses.tools.tool import ToolCall
+from regate_orchestrator.responses.tools.tool import ServerTool, ToolCall
 from regate_orchestrator.rows import ResponseRow
 from regate_orchestrator.values import JsonObject
 
@@ -62,16 +62,26 @@ class CallModel:
 
 
 @dataclass(frozen=True, slots=True)
+class ListTools:
+    """List what these tools offer. Answered by `ToolsListed` or `Failed`."""
+
+    tools: tuple[ServerTool, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class DecideTool:
     """Decide whether this call may run with its arguments, and on which terms. Calls of one turn are decided
     at the same time.
 
-    Answered by `ToolDecided`, in the order of the calls, or `Failed`.
+    `trace` are the calls before it, and `labels` those of all that is in the context. Answered by
+    `ToolDecided`, in the order of the calls, or `Failed`.
     """
 
     call: ToolCall
     calls_so_far: int
     round: int
+    trace: tuple[JsonObject, ...] = ()
+    labels: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,5 +129,15 @@ class Refuse:
 
 
 Command: TypeAlias = (
-    Recall | AuthorizeTurn | DecideContext | CallModel | DecideTool | RunTool | Save | Emit | Finish | Refuse
+    Recall
+    | AuthorizeTurn
+    | ListTools
+    | DecideContext
+    | CallModel
+    | DecideTool
+    | RunTool
+    | Save
+    | Emit
+    | Finish
+    | Refuse
 )

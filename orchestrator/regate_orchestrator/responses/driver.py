@@ -29,6 +29,7 @@ from regate_orchestrator.responses.commands import (
     DecideTool,
     Emit,
     Finish,
+    ListTools,
     Recall,
     Refuse,
     RunTool,
@@ -263,6 +264,8 @@ class _Driver:
                 await self._authorize(request, recalled)
             case DecideContext(lineage):
                 self.step(await self._decide_context(lineage))
+            case ListTools(tools):
+                self.step(await self._ports.tools.list_tools(self._context, tools))
             case DecideTool():
                 commands = [command, *self._following(DecideTool)]
                 for decided in await self._ports.tools.decide(self._context, commands):

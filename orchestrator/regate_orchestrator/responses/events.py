@@ -13,10 +13,10 @@ from regate_orchestrator.lineage import Lineage, SourceKey
 from regate_orchestrator.model_events import ModelEvent
 from regate_orchestrator.responses.prompt import PromptItem
 from regate_orchestrator.responses.request import Limits, ResponseRequest
-from regate_orchestrator.responses.tools.tool import ToolResult
+from regate_orchestrator.responses.tools.tool import ApprovedCall, ServerTool, Terms, ToolResult
 from regate_orchestrator.rows import ItemWithParent, StoredItem
 from regate_orchestrator.upstream_capabilities import UpstreamCapabilities
-from regate_orchestrator.values import ResponseId
+from regate_orchestrator.values import JsonObject, ResponseId
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +72,10 @@ class TurnAuthorized:
     """What the upstream takes."""
     alternates: tuple[str, ...] = ()
     """Upstreams that may be asked while the first cannot be reached."""
+    trace: tuple[JsonObject, ...] = ()
+    """The calls of tools that what came before rests on, as policies see them."""
+    approvals: tuple[ApprovedCall, ...] = ()
+    """The calls that the client approved."""
     max_output_tokens: int | None = None
     """The most that policy lets the answer be, whatever the client asked for."""
 
@@ -92,12 +96,29 @@ class ModelOpened:
 
 
 @dataclass(frozen=True, slots=True)
+class ToolsListed:
+    """What tools offer was listed (answers `ListTools`): the tools, the items that tell of it, and which of
+    their functions the policy does not let the model see.
+    """
+
+    tools: tuple[ServerTool, ...]
+    items: tuple[JsonObject, ...] = ()
+    hidden: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
 class ToolDecided:
-    """The tool call was decided (answers `DecideTool`). `max_result_bytes` is what an allow obliges to."""
+    """The tool call was decided (answers `DecideTool`), on these terms where it is permitted.
+
+    `arguments` are those with which it runs, where a policy wants others than the model wrote. Where approval
+    is needed, `approval` is the id by which it was asked for.
+    """
 
     call_id: str
     verdict: Literal["allow", "needs_approval", "deny"]
-    max_result_bytes: int = 0
+    terms: Terms = field(default_factory=Terms)
+    arguments: JsonObject | None = None
+    approval: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +146,7 @@ class ClientLeft:
     """The client went away, or the gateway is shutting down. Ends the run."""
 
 
-Decided: TypeAlias = QuotaGranted | TurnAuthorized | ContextDecided | ToolDecided
+Decided: TypeAlias = QuotaGranted | TurnAuthorized | ContextDecided | ToolsListed | ToolDecided
 Event: TypeAlias = (
     ModelEvent | Requested | Recalled | Decided | ModelOpened | ToolRan | Saved | Failed | ClientLeft
 )

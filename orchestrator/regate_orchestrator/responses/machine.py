@@ -40,6 +40,7 @@ from regate_orchestrator.responses.commands import (
     AuthorizeTurn,
     CallModel,
     DecideContext,
+    ListTools,
     Recall,
     Refuse,
     Save,
@@ -57,10 +58,12 @@ from regate_orchestrator.responses.events import (
     Saved,
     ToolDecided,
     ToolRan,
+    ToolsListed,
     TurnAuthorized,
 )
 from regate_orchestrator.responses.output.assembler import abandon_turn, cite_quoted, close_turn, write
 from regate_orchestrator.responses.output.emitter import Header
+from regate_orchestrator.responses.output.listings import listed, tell_listed
 from regate_orchestrator.responses.prompt import CALLS, OUTPUTS, build_prompt
 from regate_orchestrator.responses.state import Ending, Phase, State, TurnState
 from regate_orchestrator.responses.steps import Step, emit, end, ended, go_on, reported, row
@@ -68,6 +71,8 @@ from regate_orchestrator.responses.tools import steps as tool_steps
 from regate_orchestrator.values import Json
 
 _END: Final = (Phase.SAVING, Phase.ENDED)
+_CALLED: Final = (Phase.CALLING, Phase.OPENING, Phase.DECIDING, Phase.READMITTING, *_END)
+"""What may follow where the model is to be called: calls that the client approved come before."""
 _NEVER_OPENED: Final[Mapping[type, tuple[Phase, ...]]] = {Failed: (Phase.ENDED,), ClientLeft: (Phase.ENDED,)}
 _ENDINGS: Final[Mapping[type, tuple[Phase, ...]]] = {Failed: _END, ClientLeft: _END}
 _PIECES: Final = (TextWritten, RefusalWritten, ReasoningWritten, CallOpened, ArgumentsWritten)
@@ -77,17 +82,21 @@ TRANSITIONS: Final[Mapping[Phase, Mapping[type, tuple[Phase, ...]]]] = {
     Phase.RECALLING: {Recalled: (Phase.AUTHORIZING, Phase.ENDED), **_NEVER_OPENED},
     Phase.AUTHORIZING: {
         QuotaGranted: (Phase.AUTHORIZING,),
-        TurnAuthorized: (Phase.QUEUEING, Phase.CALLING, *_END),
+        TurnAuthorized: (Phase.QUEUEING, Phase.LISTING, *_CALLED),
         **_NEVER_OPENED,
     },
     Phase.QUEUEING: {Saved: (Phase.READMITTING,), **_NEVER_OPENED},
-    Phase.READMITTING: {ContextDecided: (Phase.CALLING, *_END), **_ENDINGS},
+    Phase.READMITTING: {ContextDecided: (Phase.LISTING, *_CALLED), **_ENDINGS},
+    Phase.LISTING: {ToolsListed: _CALLED, **_ENDINGS},
     Phase.CALLING: {
         ModelOpened: (Phase.OPENING, Phase.WRITING, Phase.SUMMARIZING),
         **_ENDINGS,
         Failed: (Phase.CALLING, *_END),
     },
-    Phase.OPENING: {Saved: (Phase.WRITING, Phase.SUMMARIZING), **_ENDINGS},
+    Phase.OPENING: {
+        Saved: (Phase.WRITING, Phase.SUMMARIZING, Phase.DECIDING, Phase.READMITTING, *_END),
+        **_ENDINGS,
+    },
     Phase.SUMMARIZING: {
         **dict.fromkeys(_PIECES, (Phase.SUMMARIZING,)),
         ModelEnded: (Phase.READMITTING, *_END),
@@ -135,11 +144,13 @@ def _advance(state: State, event: Event, now: int) -> Step:
         case TurnAuthorized():
             return _authorized(state, event, now)
         case ContextDecided(items, sources):
-            return _call_model(withhold(state, items, sources))
+            return _proceed(withhold(state, items, sources), now)
+        case ToolsListed():
+            return _proceed(listed(state, event), now)
         case ModelOpened():
-            return _model_opened(state)
+            return _model_opened(state, now)
         case Saved():
-            return _saved(state)
+            return _saved(state, now)
         case TextWritten() | RefusalWritten() | ReasoningWritten() | CallOpened() | ArgumentsWritten():
             return (
                 (compacting.write(state, event), [])
@@ -152,10 +163,8 @@ def _advance(state: State, event: Event, now: int) -> Step:
                 if state.phase is Phase.SUMMARIZING
                 else _model_ended(state, event, now)
             )
-        case ToolDecided():
-            return tool_steps.decided(state, event, now)
-        case ToolRan():
-            return tool_steps.ran(state, event, now)
+        case ToolDecided() | ToolRan():
+            return tool_steps.follow(state, event, now)
         case ModelFailed(error) | Failed(error):
             return _failed(state, error, now)
         case ClientLeft():
@@ -189,10 +198,13 @@ def _authorized(state: State, event: TurnAuthorized, now: int) -> Step:
         max_output_tokens=min(limits, default=None),
         revision=event.revision,
         hidden=event.hidden,
+        approvals=event.approvals,
         inputs=event.inputs,
     )
     state = replace(state, header=replace(state.must_header, request=request), turn=turn)
     state = state.with_context(history=event.history, prompted=event.sent, lineage=event.lineage)
+    unlisted = tuple(tool for tool in request.server_tools if not tool.is_listed)
+    state = state.with_tools(trace=event.trace, unlisted=unlisted)
     if not request.generate:
         response = state.must_header.response("in_progress", ())
         state = state.told("response.created", response=response)
@@ -202,6 +214,22 @@ def _authorized(state: State, event: TurnAuthorized, now: int) -> Step:
     if request.background:
         queued = row(state, "queued", state.must_header.response("queued", ()))
         return replace(state, phase=Phase.QUEUEING), [Save(queued)]
+    return _proceed(state, now)
+
+
+def _proceed(state: State, now: int) -> Step:
+    """Return what comes before the next model call, and else the call: listing what tools offer, and calls
+    that the client approved.
+    """
+    if state.context.summary is None and state.tools.unlisted:
+        listing = ListTools(state.tools.unlisted)
+        return replace(state, phase=Phase.LISTING, tools=replace(state.tools, unlisted=())), [listing]
+    if state.context.summary is None and state.turn.approvals:
+        state = tool_steps.approved(state)
+        if state.tools.pending and not state.output.begun:
+            return _open(state, now)
+        if state.tools.pending:
+            return tool_steps.begin(state, now)
     return _call_model(state)
 
 
@@ -231,23 +259,31 @@ def _call_model(state: State) -> Step:
     return state, [CallModel(turn.upstream, payload, turn.alternates)]
 
 
-def _model_opened(state: State) -> Step:
+def _model_opened(state: State, now: int) -> Step:
     if state.output.begun:
         return replace(state, phase=_reading(state)), []
+    return _open(state, now)
+
+
+def _open(state: State, now: int) -> Step:
+    """Return the state that announces the response, once it is stored as in progress."""
     if state.request.store:
         begun = row(state, "in_progress", state.must_header.response("in_progress", ()))
         return replace(state, phase=Phase.OPENING), [Save(begun)]
-    return _announce(state)
+    return _announce(state, now)
 
 
-def _announce(state: State) -> Step:
-    """Return the state that reads the model, after telling the client that it does; a background
-    response was created before.
+def _announce(state: State, now: int) -> Step:
+    """Return the state that reads the model, or makes the calls that were approved, after telling the client
+    that the response is in progress; a background response was created before.
     """
     response = state.must_header.response("in_progress", ())
     if not state.output.opened:
         state = state.told("response.created", response=response)
     state = state.told("response.in_progress", response=response).with_output(opened=True, begun=True)
+    state = tell_listed(state)
+    if state.tools.pending:
+        return tool_steps.begin(state, now)
     return emit(replace(state, phase=_reading(state)))
 
 
@@ -255,7 +291,7 @@ def _reading(state: State) -> Phase:
     return Phase.WRITING if state.context.summary is None else Phase.SUMMARIZING
 
 
-def _saved(state: State) -> Step:
+def _saved(state: State, now: int) -> Step:
     match state.phase:
         case Phase.QUEUEING:
             response = state.must_header.response("queued", ())
@@ -264,7 +300,7 @@ def _saved(state: State) -> Step:
             emitted, commands = emit(replace(state, phase=Phase.READMITTING))
             return emitted, [*commands, DecideContext(emitted.context.lineage)]
         case Phase.OPENING:
-            return _announce(state)
+            return _announce(state, now)
         case _:
             return ended(state)
 
@@ -284,7 +320,7 @@ def _model_ended(state: State, event: ModelEnded, now: int) -> Step:
     cut = event.reason in ("length", "content_filter")
     calls = state.output.calls.values()
     called = any(call.index is not None and call.tool is not None for call in calls)
-    unseen = any(call.index is None for call in calls)
+    unseen = any(call.is_unseen for call in calls)
     if not cut and state.output.message is not None and not calls:
         state = cite_quoted(state)
     header = replace(state.must_header, request=state.request.served_in(event.service_tier))

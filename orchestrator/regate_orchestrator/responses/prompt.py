@@ -10,24 +10,26 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final, cast
 
 from regate_orchestrator.errors import InvalidRequest
 from regate_orchestrator.lineage import NOTHING_READ, FileSource, Lineage
 from regate_orchestrator.responses.output.citations import marker, without_markers
-from regate_orchestrator.responses.request import wire_name
-from regate_orchestrator.responses.tools.kinds import KINDS
-from regate_orchestrator.responses.tools.passage import Passage
+from regate_orchestrator.responses.tools.approvals import REQUEST, RESPONSE, approval_id
+from regate_orchestrator.responses.tools.kinds.table import KINDS
+from regate_orchestrator.responses.tools.passage import Citation, Passage
+from regate_orchestrator.responses.tools.wire import wire_name
 from regate_orchestrator.tokens import estimated_tokens
 from regate_orchestrator.upstream_capabilities import ReasoningField
-from regate_orchestrator.values import FileId, Json, JsonObject
+from regate_orchestrator.values import Json, JsonObject
 
 WITHHELD: Final = "[This earlier answer was withheld: it rests on content that is no longer available.]"
 CALLS: Final = frozenset({"function_call", "custom_tool_call"})
 """Calls of the client's own tools: an output must follow."""
 OUTPUTS: Final = frozenset({"function_call_output", "custom_tool_call_output"})
 
+_NOT_TOLD: Final = frozenset({"mcp_list_tools", REQUEST, RESPONSE})
 _SPOKEN: Final = frozenset({"message", "compaction"})
 
 _HEADING: Final = (
@@ -53,10 +55,10 @@ class Part:
 class PromptItem:
     """An item that goes into the prompt.
 
-    A call that ran here brings its passages, or in `note` the reason why there are none; a message with
-    images or files brings `parts`, its content as a backend takes it; a sealed item (reasoning, compaction)
-    brings the `text` that was in it. `lineage` is what it rests on, beside the passages and parts. `turn`
-    tells the model turns of one response apart, where they are known.
+    A call that ran here brings its passages and in `text` what else it found, or in `note` the reason why
+    there is nothing; a message with images or files brings `parts`, its content as a backend takes it; a
+    sealed item (reasoning, compaction) brings in `text` what was in it. `lineage` is what it rests on, beside
+    the passages and parts. `turn` tells the model turns of one response apart, where they are known.
     """
 
     body: JsonObject
@@ -73,7 +75,7 @@ class Prompt:
     """The messages, and which passage each marker in them stands for."""
 
     messages: list[JsonObject] = field(default_factory=list)
-    sources: dict[int, tuple[FileId, str]] = field(default_factory=dict)
+    sources: dict[int, Citation] = field(default_factory=dict)
 
     @property
     def tokens(self) -> int:
@@ -88,7 +90,8 @@ def build_prompt(
 
     Earlier reasoning goes along only where the backend takes it, under the member that it takes it in.
     """
-    items, answers = _as_answered([item for item in since_compaction(items) if not _is_cut_call(item)])
+    told = _approvals_told(since_compaction(items))
+    items, answers = _as_answered([item for item in told if not _is_cut_call(item)])
     prompt = Prompt()
     if instructions:
         prompt.messages.append({"role": "system", "content": instructions})
@@ -153,6 +156,34 @@ def output_text(output: Json) -> str:
 
 def _content(item: PromptItem) -> Json:
     return [part.content for part in item.parts] if item.parts and not item.note else message_text(item.body)
+
+
+def _approvals_told(items: Sequence[PromptItem]) -> list[PromptItem]:
+    """Return the items without those that a model has no use for: what servers offer, and approvals. A call
+    that was not made, since nobody approved it, says so.
+    """
+    if not any(item.body["type"] in _NOT_TOLD for item in items):
+        return list(items)
+    made = {item.body.get("approval_request_id") for item in items if item.body["type"] in KINDS}
+    answers = {item.body["approval_request_id"]: item.body for item in items if item.body["type"] == RESPONSE}
+    told: list[PromptItem] = []
+    for item in items:
+        kind, asked = item.body["type"], item.body
+        if kind == REQUEST and (identifier := approval_id(asked)) not in made:
+            body = {**asked, "type": "mcp_call", "arguments": asked.get("arguments", "{}")}
+            told.append(replace(item, body=body, note=item.note or _not_made(answers.get(identifier))))
+        elif kind not in _NOT_TOLD:
+            told.append(item)
+    return told
+
+
+def _not_made(answer: JsonObject | None) -> str:
+    if answer is None:
+        return "The call was not made: it waits for the user's approval."
+    if answer["approve"] is True:
+        return "The call was not made: its tool is not offered any more."
+    reason = answer.get("reason")
+    return "The call was not made: the user did not approve it." + (f" Reason: {reason}" if reason else "")
 
 
 def _is_cut_call(item: PromptItem) -> bool:
@@ -329,12 +360,10 @@ def _result(prompt: Prompt, item: PromptItem, answer: PromptItem | None) -> str:
         texts = [str(part.content["text"]) for part in answer.parts if part.content["type"] == "text"]
         return "\n".join(texts) if answer.parts else output_text(answer.body["output"])
     if not item.passages:
-        return item.note or _NOTHING
-    blocks = [_HEADING]
+        return item.note or without_markers(item.text) or _NOTHING
+    blocks = [without_markers(item.text), _HEADING] if item.text else [_HEADING]
     for passage in item.passages:
         number = len(prompt.sources) + 1
-        prompt.sources[number] = (passage.source.file_id, passage.filename)
-        blocks.append(
-            f"{marker(number)} file: {without_markers(passage.filename)}\n{without_markers(passage.text)}"
-        )
+        prompt.sources[number] = passage.citation
+        blocks.append(f"{marker(number)} {without_markers(passage.heading)}\n{without_markers(passage.text)}")
     return "\n\n".join(blocks)

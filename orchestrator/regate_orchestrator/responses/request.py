@@ -4,17 +4,15 @@ here parses JSON.
 
 from __future__ import annotations
 
-import hashlib
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Final, Literal
 
 from regate_orchestrator.responses.tools.tool import ServerTool
+from regate_orchestrator.responses.tools.wire import wire_name
 from regate_orchestrator.values import ConversationId, Json, JsonObject, ResponseId
 
 _TIER: Final = "service_tier"
-_WIRE: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,22 +36,12 @@ class ClientTool:
         return wire_name(self.name, self.namespace)
 
 
-def wire_name(name: str, namespace: str | None) -> str:
-    """Return the name of a client's tool before the backend: the same in every turn, and one that
-    every backend takes.
-    """
-    joined = name if namespace is None else f"{namespace}__{name}"
-    if _WIRE.fullmatch(joined):
-        return joined
-    digest = hashlib.sha256(joined.encode()).hexdigest()[:12]
-    return re.sub(r"[^A-Za-z0-9_-]", "_", joined)[:51] + "_" + digest
-
-
 @dataclass(frozen=True, slots=True)
 class Include:
     """Which parts of the output the client wants beside the usual ones (`include[]`)."""
 
-    results: bool = False
+    parts: frozenset[str] = frozenset()
+    """The parts of items of tools that run here, by the names that `include` has for them."""
     encrypted_reasoning: bool = False
     logprobs: bool = False
 
@@ -163,6 +151,10 @@ class ResponseRequest:
 
     def permits(self, wire: str) -> bool:
         """Return whether `tool_choice` leaves this tool callable. `allowed_tools` is a hard limit, not
-        advice to the model.
+        advice to the model. A name that ends in `*` stands for all that a server offers.
         """
-        return self.allowed is None or wire in self.allowed
+        return (
+            self.allowed is None
+            or wire in self.allowed
+            or any(one.endswith("*") and wire.startswith(one[:-1]) for one in self.allowed)
+        )

@@ -23,11 +23,11 @@ from regate_orchestrator.responses.output.emitter import (
 )
 from regate_orchestrator.responses.prompt import PromptItem
 from regate_orchestrator.responses.request import Limits, ResponseRequest
-from regate_orchestrator.responses.tools.passage import Passage
-from regate_orchestrator.responses.tools.tool import ServerTool, ToolCall
+from regate_orchestrator.responses.tools.passage import Citation, Passage
+from regate_orchestrator.responses.tools.tool import ApprovedCall, ServerTool, ToolCall
 from regate_orchestrator.rows import ResponseRow, StoredItem
 from regate_orchestrator.upstream_capabilities import UpstreamCapabilities
-from regate_orchestrator.values import FileId, Json, JsonObject
+from regate_orchestrator.values import Json, JsonObject
 
 
 class Phase(Enum):
@@ -36,6 +36,7 @@ class Phase(Enum):
     IDLE = auto()
     RECALLING = auto()
     AUTHORIZING = auto()
+    LISTING = auto()
     QUEUEING = auto()
     READMITTING = auto()
     CALLING = auto()
@@ -50,9 +51,11 @@ class Phase(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Output:
-    """One output item as it stands, with what it rests on, and what it found itself."""
+    """One output item as the client sees it, with what it rests on, and what it found itself."""
 
     body: JsonObject
+    stored: JsonObject | None = None
+    """The item as it is stored, where that is another: no reader sees by it what only this one asked for."""
     lineage: Lineage = NOTHING_READ
     passages: tuple[Passage, ...] = ()
 
@@ -83,6 +86,8 @@ class TurnState:
     revision: str = ""
     hidden: frozenset[str] = frozenset()
     """The tools that the policy does not let the model see, by the names that it would call them by."""
+    approvals: tuple[ApprovedCall, ...] = ()
+    """The calls that the client approved and that were not made yet."""
     inputs: tuple[StoredItem, ...] = ()
     """What the client sent, as it is stored."""
 
@@ -102,7 +107,7 @@ class ContextState:
     """The summary being written; None when none is."""
     lineage: Lineage = NOTHING_READ
     """Everything of ours that is in the prompt."""
-    sources: Mapping[int, tuple[FileId, str]] = field(default_factory=dict)
+    sources: Mapping[int, Citation] = field(default_factory=dict)
     """Which passage each marker of the current prompt stands for."""
 
 
@@ -137,6 +142,12 @@ class ToolsState:
     """What the current model call may use, by the name that the model calls it by."""
     opened: int = 0
     """How many calls of this response were announced."""
+    unlisted: tuple[ServerTool, ...] = ()
+    """The tools of which it is not known yet what they offer."""
+    listed: tuple[JsonObject, ...] = ()
+    """The items that tell what was listed, until they are announced."""
+    trace: tuple[JsonObject, ...] = ()
+    """The calls that ran before, in this response and in what it continues from, as policies see them."""
     pending: tuple[ToolCall, ...] = ()
     """Calls that are to be decided, or to be run, in their order; the first is the next to be closed."""
 

@@ -11,7 +11,6 @@ from regate_orchestrator.errors import LimitExceeded, RegateError, UpstreamError
 from regate_orchestrator.responses.commands import Command, DecideContext, Emit, Finish, Save
 from regate_orchestrator.responses.output.emitter import Status
 from regate_orchestrator.responses.state import Ending, Output, Phase, State
-from regate_orchestrator.responses.tools.kinds import KINDS
 from regate_orchestrator.rows import ResponseRow, StoredItem
 from regate_orchestrator.values import JsonObject
 
@@ -97,11 +96,10 @@ def row(state: State, status: Status, response: JsonObject) -> ResponseRow:
 
 
 def _stored(output: Output) -> StoredItem:
-    # Results are kept beside the item, never in it: what leaves again passes the gate first (I9).
-    ran_here = output.body["type"] in KINDS
+    # Passages are kept beside the item, never in it: what leaves again passes the gate first (I9).
     return StoredItem(
         id=cast("str", output.body["id"]),
-        body={**output.body, "results": None} if ran_here else output.body,
+        body=output.body if output.stored is None else output.stored,
         direction="output",
         lineage=output.lineage,
         results=tuple(passage.stored() for passage in output.passages),

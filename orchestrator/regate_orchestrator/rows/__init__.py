@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from regate_orchestrator.rows.approvals import ApprovalRow
 from regate_orchestrator.rows.documents import (
     NO_USAGE,
     Attachment,
@@ -38,6 +39,7 @@ __all__ = [
     "MAX_HISTORY_ITEMS",
     "NO_USAGE",
     "UNFINISHED",
+    "ApprovalRow",
     "Attachment",
     "AttachmentStatus",
     "ConversationRow",

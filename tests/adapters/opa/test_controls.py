@@ -39,38 +39,14 @@ def refusal(directory: Path, tmp_path: Path, opa: Path) -> str:
     return refused.value.message
 
 
-CATALOGUE: Final = """{
-  "mail": {
-    "type": "mcp",
-    "tenants": {"acme": ["everyone"]},
-    "needs_approval": %s%s
-  }
-}
-"""
-
 # file -> its text, the line that asks, what is said
 ASKING: dict[str, tuple[str, str, int, str]] = {
-    "approval by a custom rule": (
-        "custom/tool/tool.rego", "package regate.custom.tool\n\napprove if input.tool.name == `mail`\n", 3,
-        "regate.custom.tool.approve asks in vain",
-    ),
     "a guard by a custom rule": (
         "custom/guard/guard.rego", "package regate.custom.guard\n\nblock if input.step == `input`\n", 3,
         "regate.custom.guard.block asks in vain",
     ),
     "redaction of chunks": ("chunk/redact.rego", "package regate.chunk\n\nredact := [`x`]\n", 3,
         "regate.chunk.redact asks in vain"),
-    "approval of a tool": ("regate/tools/data.json", CATALOGUE % ("true", ""), 5,
-        "data.regate.tools.mail.needs_approval asks in vain"),
-    "a deadline of a tool": (
-        "regate/tools/data.json", CATALOGUE % ("false", ',\n    "deadline_s": 5'), 6,
-        "data.regate.tools.mail.deadline_s asks in vain",
-    ),
-    "a deadline in YAML": (
-        "regate/tools/data.yaml",
-        "mail:\n  type: mcp\n  tenants: {}\n  needs_approval: false\n  deadline_s: 5\n", 5,
-            "data.regate.tools.mail.deadline_s asks in vain",
-    ),
     "a guard of the team's own": ("guard/guard.rego", GUARD, 3, "regate.guard is not the shipped one"),
 }  # fmt: skip
 
@@ -125,9 +101,9 @@ def test_what_asks_for_nothing_is_served(shipped: Path, opa: Path) -> None:
         for path in shipped.rglob("*")
         if path.is_file()
     }
-    tools = '{"mail": {"type": "mcp", "tenants": {}, "needs_approval": false, "max_result_bytes": 9}}'
+    tools = '{"mail": {"type": "mcp", "tenants": {}, "needs_approval": true, "deadline_s": 9}}'
     passing = 'package regate.guard\n\naction := "pass"\n'
-    quiet = "package regate.custom.tool\n\ndefault approve := false\n"
+    quiet = "package regate.custom.tool\n\napprove if input.tool.name == `mail`\n"
 
     assert found_in(texts, opa) == []
     assert (
@@ -172,6 +148,6 @@ def test_every_rule_of_the_contract_is_asked_or_is_known_not_to_be() -> None:
     assert set(asked_rules()) - asked <= unasked
     assert not {word for word in words if isinstance(word, str) and word.startswith("regate/guard")}
     assert {".".join(rule[1:]) for rule in RULES} == {
-        "regate.custom.tool.approve", "regate.custom.guard.block", "regate.chunk.redact",
+        "regate.custom.guard.block", "regate.chunk.redact",
         "regate.custom.chunk.redact",
     }  # fmt: skip

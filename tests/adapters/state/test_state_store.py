@@ -48,6 +48,7 @@ from regate_orchestrator.lineage import ChunkSource
 from regate_orchestrator.ports import StateStore
 from regate_orchestrator.principal import Principal
 from regate_orchestrator.rows import (
+    ApprovalRow,
     LiveFile,
     LoggedEvent,
     Page,
@@ -95,6 +96,8 @@ async def furnish(store: SqlStateStore, who: Principal = ANN) -> None:
     await store.conversations.add(conversation_of(who), items_of("msg_1"))
     await store.prompts.add(prompt_of(who), version_of(who))
     await store.idempotency_keys.claim(BOB, "key-1", fingerprint="f", claim="claim_1", at=100)
+    await store.approvals.add(BOB, _approval("mcpr_1"))
+    await store.tool_uses.reserve(BOB, "tickets/1", "mcp_9", at=100)
     await store.uploads.add(upload_of(BOB))
     await store.uploads.add_part(BOB, part_of("part_1"), most=9, due_at=LATER)
 
@@ -288,6 +291,11 @@ CALLS: dict[str, Call] = {
     ),
     "prompts.version": lambda store, who, tail: store.prompts.version(who, _prompt(tail), 1),
     "prompts.versions": lambda store, who, tail: store.prompts.versions(who, _prompt(tail), Page()),
+    "approvals.named": lambda store, who, tail: store.approvals.named(who, ["mcpr_" + tail]),
+    "approvals.use": lambda store, who, tail: store.approvals.use(who, _approval("mcpr_" + tail), at=100),
+    "tool_uses.reserve": lambda store, who, tail: store.tool_uses.reserve(
+        who, "tickets/" + tail, f"mcp_{tail}_{who.id}", at=100
+    ),
     "uploads.get": lambda store, who, tail: store.uploads.get(who, _upload(tail)),
     "uploads.parts": lambda store, who, tail: store.uploads.parts(who, _upload(tail)),
     "uploads.add_part": lambda store, who, tail: store.uploads.add_part(
@@ -298,6 +306,10 @@ CALLS: dict[str, Call] = {
     ),
     "uploads.cancel": lambda store, who, tail: store.uploads.cancel(who, _upload(tail)),
 }
+
+
+def _approval(identifier: str) -> ApprovalRow:
+    return ApprovalRow(identifier, "tickets/close", "digest", LATER)
 
 
 def _prompt(tail: str) -> PromptId:
@@ -321,6 +333,8 @@ SILENT = {
     "idempotency_keys.finish",
     "idempotency_keys.release",
     "responses.request_cancel",
+    "approvals.add",
+    "tool_uses.release",
     "orphaned_blobs.reserve",
     "files.usage",
     "stored_bytes.of",

@@ -23,7 +23,7 @@ from regate_orchestrator.responses.machine import advance
 from regate_orchestrator.responses.prompt import PromptItem
 from regate_orchestrator.responses.request import ClientTool, Limits, ResponseRequest
 from regate_orchestrator.responses.state import State
-from regate_orchestrator.responses.tools.file_search import FileSearchTool
+from regate_orchestrator.responses.tools.kinds.file_search import FileSearchTool
 from regate_orchestrator.responses.tools.passage import Passage
 from regate_orchestrator.rows import StoredItem
 from regate_orchestrator.values import FileId, ResponseId, StoreId

@@ -58,6 +58,7 @@ from regate_orchestrator.responses.events import (
 from regate_orchestrator.responses.machine import TRANSITIONS, advance
 from regate_orchestrator.responses.request import Include, Limits
 from regate_orchestrator.responses.state import Phase, State
+from regate_orchestrator.responses.tools.kinds.file_search import RESULTS
 from regate_orchestrator.responses.tools.tool import ToolResult
 from regate_orchestrator.rows import ResponseRow
 from regate_orchestrator.values import ResponseId
@@ -221,7 +222,7 @@ def test_item_that_may_no_longer_be_used_is_withheld_from_the_next_call() -> Non
 
 def test_results_are_kept_beside_the_stored_item_and_never_in_it() -> None:
     book = (
-        Playbook(searchable(include=Include(results=True)))
+        Playbook(searchable(include=Include(frozenset({RESULTS}))))
         .begin()
         .tell(*searching(), ModelEnded("tool_calls", Usage()))
     )

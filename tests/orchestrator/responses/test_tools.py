@@ -6,7 +6,7 @@ import asyncio
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from tests.orchestrator.responses.playbook import Playbook, check_stream, passage, searchable
@@ -16,10 +16,12 @@ from regate_orchestrator.authz.decisions import Context
 from regate_orchestrator.authz.enforcer import Enforcer
 from regate_orchestrator.errors import VectorStoreUnavailable
 from regate_orchestrator.model_events import ArgumentsWritten, CallOpened, ModelEnded, TextWritten, Usage
+from regate_orchestrator.ports import StateStore
 from regate_orchestrator.responses.commands import CallModel, DecideTool, Finish, RunTool
 from regate_orchestrator.responses.events import Event, Failed, ModelOpened, ToolDecided, ToolRan
 from regate_orchestrator.responses.tools.calls import MAX_CONCURRENT, ToolCalls
-from regate_orchestrator.responses.tools.file_search import FILE_SEARCH
+from regate_orchestrator.responses.tools.kinds.file_search import FILE_SEARCH
+from regate_orchestrator.responses.tools.permits import Permits
 from regate_orchestrator.responses.tools.tool import ToolCall, ToolResult
 from regate_orchestrator.retrieval.stores import OpenStore
 from regate_orchestrator.values import StoreId
@@ -134,7 +136,8 @@ ALLOWED = {
 def decider(runner: Runner | None = None, **answers: Any) -> tuple[ToolCalls, Records]:
     trail = Records()
     enforcer = Enforcer(Policy(answers={**ALLOWED, **answers}), trail, schemas={})
-    return ToolCalls(enforcer, {FILE_SEARCH.type: runner or Runner()}), trail
+    permits = Permits(enforcer, cast("StateStore", None))  # a search is neither approved nor counted
+    return ToolCalls(enforcer, {FILE_SEARCH.type: runner or Runner()}, permits), trail
 
 
 async def permitted(tools: ToolCalls, count: int) -> list[ToolCall]:
@@ -142,10 +145,7 @@ async def permitted(tools: ToolCalls, count: int) -> list[ToolCall]:
     asked = commands(count)
     decided = await tools.decide(CONTEXT, asked)
     assert [one.verdict for one in decided] == ["allow"] * count
-    return [
-        replace(one.call, max_result_bytes=said.max_result_bytes)
-        for one, said in zip(asked, decided, strict=True)
-    ]
+    return [replace(one.call, terms=said.terms) for one, said in zip(asked, decided, strict=True)]
 
 
 def commands(count: int) -> list[DecideTool]:
@@ -180,7 +180,7 @@ async def test_first_failure_ends_the_others_and_is_raised() -> None:
     [
         ({"regate/tool/allow": False}, "deny", None),
         ({"regate/tool/needs_approval": True}, "needs_approval", "approval_needed"),
-        ({"regate/tool/needs_approval": "no"}, "deny", "approval_needed"),
+        ({"regate/tool/needs_approval": "no"}, "deny", "needs_approval"),
         ({"regate/tool/obligations": {"max_result_bytes": 3, "keep_s": 1}}, "deny", "keep_s"),
         ({"regate/tool/needs_approval": True, "regate/tool/obligations": {}}, "deny", "max_result_bytes"),
     ],

@@ -20,19 +20,9 @@ from regate_adapters.opa.acceptance.findings import Finding
 from regate_adapters.opa.acceptance.nodes import Path
 from regate_adapters.opa.acceptance.syntax import Definition, Policies
 
-_NO_APPROVAL: Final = (
-    "nobody is asked to approve a call in this version, so each that needs it would be refused"
-)
 _NO_GUARDS: Final = "guards are not asked in this version, so nothing would be looked at"
 
 RULES: Final[Mapping[Path, str]] = {
-    (
-        "data",
-        "regate",
-        "custom",
-        "tool",
-        "approve",
-    ): f"{_NO_APPROVAL}; deny the call in regate.custom.tool.deny, or leave the rule out",
     (
         "data",
         "regate",
@@ -115,20 +105,9 @@ def _in_document(name: str, content: bytes) -> Iterator[Finding]:
     regate = document.get("regate") if isinstance(document, dict) else None
     if not isinstance(regate, dict):
         return
-    for keys, advice in [*_of_tools(regate.get("tools")), *_of_guards(regate.get("guard_thresholds"))]:
+    for keys, advice in _of_guards(regate.get("guard_thresholds")):
         message = f"data.regate.{'.'.join(keys)} asks in vain: {advice}"
         yield Finding("no-such-control", message, name, _line_of(keys, content.decode(errors="replace")))
-
-
-def _of_tools(catalogue: Any) -> Iterator[tuple[Sequence[str], str]]:
-    for tool, entry in _entries(catalogue):
-        if isinstance(entry, dict) and entry.get("needs_approval", False) is not False:
-            yield ("tools", tool, "needs_approval"), f"{_NO_APPROVAL}; say false, or grant the tool to nobody"
-        if isinstance(entry, dict) and "deadline_s" in entry:
-            yield (
-                ("tools", tool, "deadline_s"),
-                "no call of a tool is cut off in this version; leave it out, or grant the tool to nobody",
-            )
 
 
 def _of_guards(thresholds: Any) -> Iterator[tuple[Sequence[str], str]]:

@@ -21,8 +21,8 @@ from regate_gateway.routes.chat.tools import TOOL_FIELDS, read_chat_tools
 from regate_gateway.routes.extras import Extras
 from regate_gateway.routes.field_hints import IN_CHAT, IN_COMPLETIONS, IN_EMBEDDINGS
 from regate_gateway.routes.json_schemas import read_schema
-from regate_gateway.routes.responses.item_models import LONGEST
 from regate_gateway.routes.responses.models import Effort
+from regate_gateway.routes.responses.part_models import LONGEST
 from regate_orchestrator.errors import InvalidRequest
 from regate_orchestrator.values import Json, JsonObject
 

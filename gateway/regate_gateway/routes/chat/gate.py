@@ -20,9 +20,11 @@ from regate_orchestrator.authz.batches import Admitted, Batch
 from regate_orchestrator.authz.decisions import Decision
 from regate_orchestrator.errors import CallerError, NotPermitted
 from regate_orchestrator.quota.limits import quota_question
-from regate_orchestrator.responses.context.authorizing import hidden_tools, tool_result
 from regate_orchestrator.responses.context.history import History
+from regate_orchestrator.responses.context.sent_results import tool_result
 from regate_orchestrator.responses.message_parts import files_of
+from regate_orchestrator.responses.prompt import output_text
+from regate_orchestrator.responses.tools.visible import hidden_tools
 from regate_orchestrator.routing import route_question
 from regate_orchestrator.rows import FileRow
 from regate_orchestrator.upstream_capabilities import UpstreamCapabilities
@@ -59,7 +61,7 @@ async def admit(call: Call, request: Forwarded) -> Admission:
         tool_types=request.tool_types,
     )
     questions = [route_question(request.model, view), quota_question(view), *asked.questions]
-    outputs = [tool_result({"output": one.output}) for one in request.messages.outputs]
+    outputs = [tool_result(output_text(one.output)) for one in request.messages.outputs]
     deciding = services.enforcer.decide_all(
         context, "route.call", questions, batch=Batch(tool_results=outputs) if outputs else _NOTHING
     )

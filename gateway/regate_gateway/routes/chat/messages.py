@@ -15,7 +15,7 @@ from regate_gateway.routes.chat.fields import Fields
 from regate_gateway.routes.chat.models import CacheBreakpoint, ImageUrl
 from regate_gateway.routes.extras import Extras
 from regate_gateway.routes.responses.input_items import file_part
-from regate_gateway.routes.responses.item_models import LONGEST, FileSource
+from regate_gateway.routes.responses.part_models import LONGEST, FileSource
 from regate_orchestrator.errors import InvalidRequest
 from regate_orchestrator.values import Json, JsonObject
 

@@ -10,7 +10,7 @@ from typing import Literal
 from pydantic import Field
 
 from regate_gateway.http.models import RequestModel
-from regate_gateway.routes.responses.item_models import Detail, ImageAddress
+from regate_gateway.routes.responses.part_models import Detail, ImageAddress
 
 
 class ImageUrl(RequestModel):

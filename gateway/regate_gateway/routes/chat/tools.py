@@ -13,6 +13,7 @@ from regate_gateway.routes.extras import Extras
 from regate_gateway.routes.json_schemas import read_schema
 from regate_gateway.routes.responses.tool_models import TOOL_NAME, is_vacuous
 from regate_orchestrator.errors import InvalidRequest
+from regate_orchestrator.responses.tools.view import tool_view
 from regate_orchestrator.values import Json, JsonObject
 
 TOOL_FIELDS: Final = ("tools", "tool_choice", "parallel_tool_calls", "functions", "function_call")
@@ -48,11 +49,11 @@ class ChatTools:
         return tuple(kind for kind in _CALLABLE if kind in offered)
 
     @property
-    def offered(self) -> dict[str, str]:
-        """Return the tools that the policy is asked about, types by name; a custom tool is the
+    def offered(self) -> dict[str, JsonObject]:
+        """Return the tools that the policy is asked about, by name; a custom tool is the
         client's function to it.
         """
-        return dict.fromkeys((*self.tools, *self.functions), "function")
+        return {name: tool_view("function", name) for name in (*self.tools, *self.functions)}
 
     def members(self, hidden: Collection[str]) -> dict[str, Json]:
         """Return the request's members about tools without those that are hidden. A choice of a tool

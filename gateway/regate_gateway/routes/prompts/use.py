@@ -17,7 +17,8 @@ from regate_gateway.http.models import BUILT_LATER, RequestModel, read_as
 from regate_gateway.routes.authorized_fetch import fetch_prompt, fetch_prompt_version
 from regate_gateway.routes.call import Caller
 from regate_gateway.routes.prompts.models import PromptUse
-from regate_gateway.routes.responses.item_models import FilePart, ImagePart, Input, TextPart, UserPart
+from regate_gateway.routes.responses.item_models import Input
+from regate_gateway.routes.responses.part_models import FilePart, ImagePart, TextPart, UserPart
 from regate_orchestrator.errors import InvalidRequest
 from regate_orchestrator.prompt_templates import Value, filled, require_values
 from regate_orchestrator.values import Json, JsonObject

@@ -12,22 +12,27 @@ from collections.abc import Sequence
 
 from regate_gateway.routes.responses.item_models import (
     CustomToolCall,
+    FunctionCall,
+    InputItem,
+    OwnItem,
+    Reasoning,
+)
+from regate_gateway.routes.responses.part_models import (
     FilePart,
     FileSource,
-    FunctionCall,
     ImagePart,
-    InputItem,
-    Reasoning,
     RefusalPart,
     TextPart,
 )
+from regate_gateway.routes.responses.server_tools.mcp import McpApprovalRequest, McpApprovalResponse
+from regate_gateway.routes.responses.server_tools.registry import ITEMS
 from regate_orchestrator.documents.file_text import name_of, parse_inline
 from regate_orchestrator.values import Json, JsonObject, mint
 
 
 def taken_over(items: Sequence[InputItem]) -> tuple[JsonObject, ...]:
     """Return the items in the API's shape."""
-    return tuple([_item(item) for item in items])
+    return tuple([_taken_over(item) for item in items if item.type != "mcp_list_tools"])
 
 
 def user_message(text: str) -> JsonObject:
@@ -44,7 +49,12 @@ def file_part(file: FileSource) -> JsonObject:
     return {"type": "input_file", "file_data": file.file_data, "filename": name}
 
 
-def _item(item: InputItem) -> JsonObject:
+def _taken_over(item: InputItem) -> JsonObject:
+    registration = ITEMS.get(item.type)
+    return _item(item) if registration is None else registration.item(item)
+
+
+def _item(item: OwnItem) -> JsonObject:
     # By their types, as asking a model for its class is slow
     if item.type == "message":
         role, content = item.role, item.content
@@ -64,10 +74,19 @@ def _item(item: InputItem) -> JsonObject:
         return _reasoning(item)
     if item.type == "compaction":
         return {"id": mint("cmp_"), "type": item.type, "encrypted_content": item.encrypted_content}
-    if item.type == "file_search_call":  # a search of ours finds again
-        sought: JsonObject = {"status": "completed", "queries": item.queries, "results": None}
-        return {"id": mint("fs_"), "type": item.type, **sought}
-    return {"type": item.type, "id": item.id}
+    if item.type == "item_reference":
+        return {"type": item.type, "id": item.id}
+    if item.type == "mcp_approval_request" or item.type == "mcp_approval_response":
+        return _of_server(item)
+    raise AssertionError(item.type)
+
+
+def _of_server(item: McpApprovalRequest | McpApprovalResponse) -> JsonObject:
+    if item.type == "mcp_approval_response":
+        answer: JsonObject = {"approval_request_id": item.approval_request_id, "approve": item.approve}
+        return {"id": mint("mcpa_"), "type": item.type, **answer, "reason": item.reason}
+    called: JsonObject = {"server_label": item.server_label, "name": item.name, "arguments": item.arguments}
+    return {"id": mint("mcpr_"), "type": item.type, **called, "approval_request_id": item.id}
 
 
 def _message(role: str, parts: list[JsonObject]) -> JsonObject:

@@ -1,176 +1,37 @@
-"""What items may hold that clients send: as a request's `input`, and into a conversation.
+"""What items may hold that clients send: as a request's `input`, and into a conversation. Those of tools that
+run here are in `server_tools/`.
 
 How they are taken over is `input_items.py`.
 """
 
 from __future__ import annotations
 
-import re
-from typing import Annotated, Any, ClassVar, Final, Literal, Self
+from typing import Annotated, Any, ClassVar, Final, Literal, TypeAlias
 
-from pydantic import AfterValidator, ConfigDict, Field, Tag, model_validator
+from pydantic import ConfigDict, Field, PlainValidator, Tag
 from pydantic.json_schema import SkipJsonSchema
 
-from regate_gateway.http.misfits import misfit
 from regate_gateway.http.models import TEXT_OR_LIST, ByType, Id, RequestModel
-from regate_orchestrator.documents.data_urls import parse
-from regate_orchestrator.documents.file_text import parse_inline
-from regate_orchestrator.errors import InvalidRequest
+from regate_gateway.routes.responses.part_models import (
+    MAX_PARTS,
+    AssistantContent,
+    DeveloperContent,
+    Item,
+    SystemContent,
+    Text,
+    UserContent,
+)
+from regate_gateway.routes.responses.server_tools.mcp import (
+    McpApprovalRequest,
+    McpApprovalResponse,
+    McpListTools,
+)
+from regate_gateway.routes.responses.server_tools.registry import ITEMS
 
-LONGEST: Final = 20 * 1024 * 1024
-"""Characters of one string inside an item; the body as a whole has a limit of its own."""
-
-_MAX_PARTS: Final = 1_000
 _ROLES: Final = ("user", "system", "developer", "assistant")
-_IMAGES: Final = frozenset({"image/png", "image/jpeg", "image/jpg", "image/webp", "image/gif"})
-_IMAGE_ADDRESS: Final = re.compile(r"https?://[^\s\x00-\x1f]{1,8192}")
-
-Text = Annotated[str, Field(max_length=LONGEST)]
 
 
-# ---------------------------------------------------------------- content parts
-
-
-class TextPart(RequestModel):
-    """A text. The role of its message says whether it went in or came out."""
-
-    type: Literal["input_text", "output_text", "text"]
-    text: Text = Field(description="The text.")
-    annotations: Any = Field(None, description="Not taken over.")
-    logprobs: Any = Field(None, description="Not taken over.")
-
-
-class RefusalPart(RequestModel):
-    """A model's refusal."""
-
-    type: Literal["refusal"]
-    refusal: Text = Field(description="What the model said instead.")
-
-
-def _require_image(address: str) -> str:
-    data = parse(address)
-    if not (
-        _IMAGE_ADDRESS.fullmatch(address) if data is None else data.media_type in _IMAGES and data.encoded
-    ):
-        raise misfit("'{place}' must be a data URL of a PNG, JPEG, WebP or GIF image, or an http(s) address.")
-    return address
-
-
-ImageAddress = Annotated[Text, AfterValidator(_require_image)]
-"""The address of an image: a data URL, or what an upstream might be permitted to fetch."""
-
-Detail = Literal["auto", "low", "high", "original"]
-
-
-def _exactly_one(part: RequestModel, first: str, second: str) -> None:
-    if (getattr(part, first) is None) == (getattr(part, second) is None):
-        raise misfit(f"Exactly one of '{{place}}' and '{{within}}{second}' must be given.", member=first)
-
-
-class ImagePart(RequestModel):
-    """An image, by its address or by the id of a file."""
-
-    type: Literal["input_image"]
-    image_url: ImageAddress | None = Field(
-        None, description="A data URL; an address only where an upstream may fetch it."
-    )
-    file_id: Id | None = Field(None, description="A file of this gateway.")
-    detail: Detail = Field("auto", description="How closely it is looked at.")
-
-    @model_validator(mode="after")
-    def _require_one(self) -> Self:
-        _exactly_one(self, "image_url", "file_id")
-        return self
-
-
-def _require_inline(data: str) -> str:
-    try:
-        parse_inline(data, param="{place}")
-    except InvalidRequest as error:
-        raise misfit(error.message, code=error.code or InvalidRequest.code) from None
-    return data
-
-
-class FileSource(RequestModel):
-    """A file, by its id or inline."""
-
-    file_id: Id | None = Field(None, description="A file of this gateway. The model reads its text.")
-    file_data: Annotated[Text, AfterValidator(_require_inline)] | None = Field(
-        None, description="Base64, or a data URL."
-    )
-    filename: str | None = Field(None, max_length=512, description="What the file is called.")
-
-    @model_validator(mode="after")
-    def _require_one(self) -> Self:
-        _exactly_one(self, "file_id", "file_data")
-        return self
-
-
-def _refuse_address(value: Any) -> Any:
-    # Nothing is fetched on a client's word (server-side request forgery)
-    if value is not None:
-        text = "'{place}' is not supported: upload the file, or send it as 'file_data'."
-        raise misfit(text, code="unsupported_parameter")
-    return value
-
-
-class FilePart(FileSource):
-    """A file in a message."""
-
-    type: Literal["input_file"]
-    file_url: SkipJsonSchema[Annotated[Any, AfterValidator(_refuse_address)]] = None
-    detail: Any = Field(None, description="Files are read as text.")
-
-
-def _unsupported(role: str) -> str:
-    return f"Content parts of type '{{kind}}' are not supported in messages of role '{role}'."
-
-
-_TEXTS: Final = {"input_text": "(text)", "output_text": "(text)", "text": "(text)"}
-UserPart = Annotated[
-    Annotated[TextPart, Tag("(text)")]
-    | Annotated[ImagePart, Tag("(image)")]
-    | Annotated[FilePart, Tag("(file)")],
-    ByType({**_TEXTS, "input_image": "(image)", "input_file": "(file)"}, _unsupported("user")),
-]
-AssistantPart = Annotated[
-    Annotated[TextPart, Tag("(text)")] | Annotated[RefusalPart, Tag("(refusal)")],
-    ByType({**_TEXTS, "refusal": "(refusal)"}, _unsupported("assistant")),
-]
-SystemPart = Annotated[Annotated[TextPart, Tag("(text)")], ByType(_TEXTS, _unsupported("system"))]
-DeveloperPart = Annotated[Annotated[TextPart, Tag("(text)")], ByType(_TEXTS, _unsupported("developer"))]
-
-UserContent = Annotated[
-    Annotated[str, Tag("(text)")]
-    | Annotated[list[UserPart], Tag("(list)"), Field(max_length=_MAX_PARTS, fail_fast=True)],
-    TEXT_OR_LIST,
-]
-AssistantContent = Annotated[
-    Annotated[str, Tag("(text)")]
-    | Annotated[list[AssistantPart], Tag("(list)"), Field(max_length=_MAX_PARTS, fail_fast=True)],
-    TEXT_OR_LIST,
-]
-SystemContent = Annotated[
-    Annotated[str, Tag("(text)")]
-    | Annotated[list[SystemPart], Tag("(list)"), Field(max_length=_MAX_PARTS, fail_fast=True)],
-    TEXT_OR_LIST,
-]
-DeveloperContent = Annotated[
-    Annotated[str, Tag("(text)")]
-    | Annotated[list[DeveloperPart], Tag("(list)"), Field(max_length=_MAX_PARTS, fail_fast=True)],
-    TEXT_OR_LIST,
-]
-
-
-# ---------------------------------------------------------------- items
-
-
-class _Item(RequestModel):
-    id: Any = Field(None, description="Not taken over: ids are minted here.")
-    status: Any = Field(None, description="Not taken over.")
-
-
-class _Message(_Item):
+class _Message(Item):
     type: Literal["message"] = Field("message")
     phase: Literal["commentary", "final_answer"] | None = Field(None, description="Repeated as it is.")
 
@@ -219,7 +80,7 @@ class ItemReference(RequestModel):
     id: Id = Field(description="The id of the item.")
 
 
-class _Call(_Item):
+class _Call(Item):
     unsupported: ClassVar = ("caller",)
 
     call_id: Id = Field(description="What the output of the call names.")
@@ -241,7 +102,7 @@ class CustomToolCall(_Call):
     input: Text | None = Field(None, description="The tool's whole input.")
 
 
-class CallOutput(_Item):
+class CallOutput(Item):
     """What a tool of the client's returned."""
 
     type: Literal["function_call_output", "custom_tool_call_output"]
@@ -260,32 +121,24 @@ class ReasoningText(RequestModel):
     text: Text = Field(description="The text.")
 
 
-class Reasoning(_Item):
+class Reasoning(Item):
     """A model's reasoning."""
 
     type: Literal["reasoning"]
     summary: list[ReasoningText] = Field(
-        default_factory=list, max_length=_MAX_PARTS, description="The reasoning in short."
+        default_factory=list, max_length=MAX_PARTS, description="The reasoning in short."
     )
     content: list[ReasoningText] | None = Field(
-        None, max_length=_MAX_PARTS, description="The reasoning as it was."
+        None, max_length=MAX_PARTS, description="The reasoning as it was."
     )
     encrypted_content: Text | None = Field(None, description="The reasoning, sealed by this gateway.")
 
 
-class Compaction(_Item):
+class Compaction(Item):
     """A conversation, summarised and sealed by this gateway."""
 
     type: Literal["compaction"]
     encrypted_content: Text = Field(description="The summary, sealed.")
-
-
-class FileSearchCall(_Item):
-    """A search of an earlier turn. What a client says was found is no evidence, and is not taken over."""
-
-    type: Literal["file_search_call"]
-    queries: list[Text] = Field(default_factory=list, max_length=50, description="What was sought.")
-    results: Any = Field(None, description="Not taken over.")
 
 
 _MESSAGES: Final = {role: f"({role})" for role in _ROLES}
@@ -297,8 +150,15 @@ _SHAPES: Final = {
     "custom_tool_call_output": "(output)",
     "reasoning": "(reasoning)",
     "compaction": "(compaction)",
-    "file_search_call": "(search)",
+    "mcp_list_tools": "(listing)",
+    "mcp_approval_request": "(asked)",
+    "mcp_approval_response": "(answer)",
 }
+
+
+def _read_registered(item: Any) -> RequestModel:
+    registration = ITEMS[item["type"]]
+    return registration.item_model.model_validate(item)
 
 
 def _shape(item: Any) -> str | None:
@@ -312,10 +172,12 @@ def _shape(item: Any) -> str | None:
         return _MESSAGES.get(role, "(message)") if isinstance(role, str) else "(message)"
     if kind is None:
         return "(reference)" if item.get("id") is not None and item.keys() <= {"type", "id"} else None
-    return _SHAPES.get(kind) if isinstance(kind, str) else None
+    if not isinstance(kind, str):
+        return None
+    return _SHAPES.get(kind) or ("(ran here)" if kind in ITEMS else None)
 
 
-InputItem = Annotated[
+OwnItem: TypeAlias = (
     Annotated[UserMessage, Tag("(user)")]
     | Annotated[AssistantMessage, Tag("(assistant)")]
     | Annotated[SystemMessage, Tag("(system)")]
@@ -327,7 +189,14 @@ InputItem = Annotated[
     | Annotated[CallOutput, Tag("(output)")]
     | Annotated[Reasoning, Tag("(reasoning)")]
     | Annotated[Compaction, Tag("(compaction)")]
-    | Annotated[FileSearchCall, Tag("(search)")],
+    | Annotated[McpListTools, Tag("(listing)")]
+    | Annotated[McpApprovalRequest, Tag("(asked)")]
+    | Annotated[McpApprovalResponse, Tag("(answer)")]
+)
+"""An item that is not a call of a tool that runs here."""
+
+InputItem = Annotated[
+    OwnItem | Annotated[SkipJsonSchema[Any], PlainValidator(_read_registered), Tag("(ran here)")],
     ByType(
         _SHAPES,
         "Items of type '{kind}' are not supported by this gateway.",

@@ -11,7 +11,8 @@ from regate_gateway.http.models import TEXT_OR_OBJECT, Id, Metadata, RequestMode
 from regate_gateway.routes.json_schemas import ContainedSchema
 from regate_gateway.routes.prompts.models import PromptUse
 from regate_gateway.routes.responses.include import Included
-from regate_gateway.routes.responses.item_models import LONGEST, Input
+from regate_gateway.routes.responses.item_models import Input
+from regate_gateway.routes.responses.part_models import LONGEST
 from regate_gateway.routes.responses.tool_models import MAX_TOOLS, Tool, ToolChoice
 
 ServiceTier = Literal[

@@ -8,7 +8,7 @@ from collections.abc import Collection
 from typing import Literal
 
 from regate_orchestrator.responses.context.history import Readmitted, passages_of, redacted_body
-from regate_orchestrator.responses.tools.kinds import KINDS
+from regate_orchestrator.responses.tools.kinds.table import KINDS
 from regate_orchestrator.values import JsonObject
 
 
@@ -21,10 +21,7 @@ def redacted_items(
         if direction not in (None, item.direction):
             continue
         body = redacted_body(item.body, shown=visible)
-        if body["type"] in KINDS and f"{body['type']}.results" in include:
-            body = {
-                **body,
-                "results": [passage.as_result() for passage in passages_of(item)] if visible else [],
-            }
+        if (kind := KINDS.get(str(body["type"]))) is not None:
+            body = kind.shown(body, passages_of(item) if visible else (), include)
         shown.append(body)
     return shown

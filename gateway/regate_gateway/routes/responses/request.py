@@ -9,7 +9,7 @@ from typing import Final
 
 from regate_gateway.routes.extras import Extras
 from regate_gateway.routes.field_hints import ELSEWHERE, IN_RESPONSES
-from regate_gateway.routes.responses.include import ENCRYPTED_REASONING, LOGPROBS, RESULTS
+from regate_gateway.routes.responses.include import ENCRYPTED_REASONING, LOGPROBS
 from regate_gateway.routes.responses.input_items import taken_over, user_message
 from regate_gateway.routes.responses.models import (
     ConversationNamed,
@@ -86,7 +86,7 @@ def read_response_request(
         compact_threshold=min((one.compact_threshold for one in asked.context_management), default=None),
         summarize_reasoning=reasoning is not None and reasoning.wanted_summary is not None,
         forget_reasoning=reasoning is not None and reasoning.context == "current_turn",
-        include=Include(RESULTS in asked.include, ENCRYPTED_REASONING in asked.include, logprobs),
+        include=Include(frozenset(asked.include), ENCRYPTED_REASONING in asked.include, logprobs),
         sampling=_sampling(asked, logprobs=logprobs),
         extra=extra,
         echo={**_echo(asked, conversation, body), "tool_choice": choice.echo},

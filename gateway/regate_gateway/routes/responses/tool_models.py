@@ -6,13 +6,15 @@ import re
 from collections.abc import Collection, Mapping
 from typing import Annotated, Any, ClassVar, Final, Literal, Self
 
-from pydantic import AfterValidator, Field, Tag, model_validator
+from pydantic import AfterValidator, Field, PlainValidator, Tag, model_validator
 from pydantic.json_schema import SkipJsonSchema
 
 from regate_gateway.http.misfits import misfit
 from regate_gateway.http.models import TEXT_OR_OBJECT, ByType, Id, RequestModel
 from regate_gateway.routes.json_schemas import ContainedSchema
-from regate_gateway.routes.vector_stores.models import Filter, RankingOptions
+from regate_gateway.routes.responses.server_tools.file_search import SearchTool
+from regate_gateway.routes.responses.server_tools.mcp import McpTool
+from regate_gateway.routes.responses.server_tools.registry import REGISTERED
 
 MAX_TOOLS: Final = 256
 TOOL_NAME: Final = re.compile(r"[A-Za-z0-9_-]{1,128}")
@@ -119,38 +121,26 @@ class NamespaceTool(RequestModel):
     ] = Field(default_factory=list, max_length=MAX_TOOLS, description="The tools.")
 
 
-def _require_stores(stores: list[str]) -> list[str]:
-    if not stores:
-        text = "'{place}' must list at least one vector store."
-        raise misfit(text, code="missing_required_parameter")
-    return stores
-
-
-class SearchTool(RequestModel):
-    """A search in vector stores, which runs here."""
-
-    type: Literal["file_search"]
-    vector_store_ids: Annotated[list[Id], AfterValidator(_require_stores)] = Field(
-        max_length=32, description="Where it searches.", json_schema_extra={"minItems": 1}
-    )
-    max_num_results: int = Field(20, ge=1, le=50, description="How many passages a search finds.")
-    filters: Filter = None
-    ranking_options: RankingOptions | None = None
-
-
 _SHAPES: Final = {
     "function": "(function)",
     "custom": "(custom)",
     "namespace": "(namespace)",
     "file_search": "(search)",
+    "mcp": "(mcp)",
 }
+
+
+def _read_registered(tool: Any) -> RequestModel:
+    return REGISTERED[tool["type"]].model.model_validate(tool)
 
 
 def _shape(tool: Any) -> str | None:
     if isinstance(tool, LeftOut):
         return "(left out)"
     kind = tool.get("type") if isinstance(tool, dict) else None
-    return _SHAPES.get(kind) if isinstance(kind, str) else None
+    if not isinstance(kind, str):
+        return None
+    return _SHAPES.get(kind) or ("(registered)" if kind in REGISTERED else None)
 
 
 Tool = Annotated[
@@ -158,11 +148,13 @@ Tool = Annotated[
     | Annotated[CustomTool, Tag("(custom)")]
     | Annotated[NamespaceTool, Tag("(namespace)")]
     | Annotated[SearchTool, Tag("(search)")]
+    | Annotated[McpTool, Tag("(mcp)")]
+    | Annotated[SkipJsonSchema[Any], PlainValidator(_read_registered), Tag("(registered)")]
     | Annotated[SkipJsonSchema[dict[str, Any]], Tag("(left out)")],
     ByType(
         _SHAPES,
-        "Tools of type '{kind}' are not supported by this gateway; use 'function', 'custom', 'namespace' or "
-        "'file_search'.",
+        "Tools of type '{kind}' are not supported by this gateway; use 'function', 'custom', 'namespace', "
+        "'file_search' or 'mcp'.",
         shape=_shape,
     ),
 ]
@@ -179,14 +171,37 @@ class NamedTool(RequestModel):
     namespace: Id | None = Field(None, description="The namespace of the tool.")
 
 
-class NamedSearch(RequestModel):
-    """The search in vector stores."""
+class NamedServerTool(RequestModel):
+    """A tool that runs here; of a server, all of its tools or the one of this name."""
 
-    type: Literal["file_search"]
+    type: str = Field(max_length=64, description="Its type.")
+    server_label: Id | None = Field(None, description="The server; with `mcp` alone.")
+    name: Id | None = Field(None, description="The tool of the server; with `mcp` alone.")
+
+    @model_validator(mode="after")
+    def _require_server(self) -> Self:
+        if self.type == "mcp" and self.server_label is None:
+            text = "Missing required parameter: '{place}'."
+            raise misfit(text, code="missing_required_parameter", member="server_label")
+        for name in ("server_label", "name"):
+            if self.type != "mcp" and getattr(self, name) is not None:
+                raise misfit("'{place}' goes with 'mcp' only.", member=name)
+        return self
 
 
-_CHOICES: Final = "'{place}' can be 'allowed_tools', 'function', 'custom' or 'file_search'."
-_NAMED: Final = {"function": "(named)", "custom": "(named)", "file_search": "(search)"}
+_CHOICES: Final = "'{place}' can be 'allowed_tools', 'function', 'custom', 'mcp' or 'file_search'."
+
+
+def _choice(choice: Any) -> str | None:
+    kind = choice.get("type") if isinstance(choice, dict) else None
+    if kind in ("function", "custom"):
+        return "(named)"
+    return "(server)" if isinstance(kind, str) and kind in REGISTERED else None
+
+
+def _any_choice(choice: Any) -> str | None:
+    named = isinstance(choice, dict) and choice.get("type") == "allowed_tools"
+    return "(allowed)" if named else _choice(choice)
 
 
 class AllowedTools(RequestModel):
@@ -196,8 +211,8 @@ class AllowedTools(RequestModel):
     mode: Literal["auto", "required"] = Field("auto", description="Whether one of them must be called.")
     tools: list[
         Annotated[
-            Annotated[NamedTool, Tag("(named)")] | Annotated[NamedSearch, Tag("(search)")],
-            ByType(_NAMED, _CHOICES, code="invalid_value"),
+            Annotated[NamedTool, Tag("(named)")] | Annotated[NamedServerTool, Tag("(server)")],
+            ByType({}, _CHOICES, code="invalid_value", shape=_choice),
         ]
     ] = Field(
         default_factory=list,
@@ -218,9 +233,9 @@ ToolChoice = Annotated[
     Annotated[Literal["auto", "none", "required"], Tag("(text)")]
     | Annotated[
         Annotated[NamedTool, Tag("(named)")]
-        | Annotated[NamedSearch, Tag("(search)")]
+        | Annotated[NamedServerTool, Tag("(server)")]
         | Annotated[AllowedTools, Tag("(allowed)")],
-        ByType({**_NAMED, "allowed_tools": "(allowed)"}, _CHOICES, code="invalid_value"),
+        ByType({}, _CHOICES, code="invalid_value", shape=_any_choice),
         Tag("(object)"),
     ],
     TEXT_OR_OBJECT,

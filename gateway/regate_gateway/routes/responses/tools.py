@@ -4,27 +4,27 @@ Tools that Regate cannot run are refused by name, never left out in silence.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+from regate_gateway.routes.responses.server_tools.registry import REGISTERED
 from regate_gateway.routes.responses.tool_models import (
     MAX_TOOLS,
+    AllowedTools,
     CustomTool,
     FunctionTool,
-    NamedSearch,
+    NamedServerTool,
     NamedTool,
     NamespaceTool,
-    SearchTool,
     Tool,
     ToolChoice,
 )
 from regate_orchestrator.errors import InvalidRequest
-from regate_orchestrator.filters.client import read_client_filter
 from regate_orchestrator.responses.request import ClientTool
-from regate_orchestrator.responses.tools.file_search import FILE_SEARCH, FileSearchTool
+from regate_orchestrator.responses.tools.approvals import PREFIX, called_name
 from regate_orchestrator.responses.tools.tool import ServerTool
-from regate_orchestrator.values import Json, JsonObject, StoreId
+from regate_orchestrator.values import Json, JsonObject
 
 _SECRETS: Final = frozenset({"authorization", "headers"})
 """Members of tools that hold the client's credentials for others: neither stored nor shown, of a tool
@@ -71,12 +71,12 @@ def tools_of(tools: Sequence[Tool]) -> Tools:
         path = f"tools[{index}]"
         if isinstance(tool, dict):  # one that is left out
             echo.append({name: value for name, value in tool.items() if name not in _SECRETS})
-        elif tool.type == "namespace":
+        elif isinstance(tool, NamespaceTool):
             echo.append(_add_namespace(client, tool, path))
-        elif tool.type == "function" or tool.type == "custom":
+        elif isinstance(tool, FunctionTool | CustomTool):
             echo.append(_add(client, tool, None, path))
         else:
-            server.append(_SERVER_TOOLS[tool.type](tool, path, server))
+            server.append(REGISTERED[tool.type].take_over(tool, path, server))
             echo.append(server[-1].echo)
     return Tools(tuple(client.values()), tuple(server), tuple(echo))
 
@@ -86,7 +86,7 @@ def _add(
 ) -> JsonObject:
     """Add the tool under its wire name, and return how it is shown."""
     added = _client_tool(tool, namespace)
-    if added.wire in _SERVER_TOOLS or added.wire in client:
+    if added.wire in REGISTERED or added.wire.startswith(PREFIX) or added.wire in client:
         raise InvalidRequest(f"Two tools cannot have the name '{tool.name}'.", param=f"{path}.name")
     client[added.wire] = added
     shown: JsonObject = {"type": tool.type, "name": tool.name, "description": added.description}
@@ -133,37 +133,6 @@ def _add_namespace(client: dict[str, ClientTool], tool: NamespaceTool, path: str
     return {"type": tool.type, "name": tool.name, "description": tool.description, "tools": members}
 
 
-def _file_search(tool: SearchTool, path: str, others: Sequence[ServerTool]) -> FileSearchTool:
-    if any(other.kind is FILE_SEARCH for other in others):
-        message = "Only one 'file_search' tool is allowed; list all stores in it."
-        raise InvalidRequest(message, param=f"{path}.type")
-    ranking = tool.ranking_options
-    threshold = 0.0 if ranking is None else ranking.score_threshold
-    echo: dict[str, Json] = {
-        "type": tool.type,
-        "vector_store_ids": list(tool.vector_store_ids),
-        "max_num_results": tool.max_num_results,
-        "ranking_options": {
-            "ranker": "auto" if ranking is None else ranking.ranker,
-            "score_threshold": threshold,
-        },
-        "filters": tool.filters,
-    }
-    return FileSearchTool(
-        store_ids=tuple(StoreId(store) for store in tool.vector_store_ids),
-        limit=tool.max_num_results,
-        threshold=threshold,
-        narrowing=read_client_filter(tool.filters, param=f"{path}.filters"),
-        echo=echo,
-    )
-
-
-_SERVER_TOOLS: Final[Mapping[str, Callable[[Any, str, Sequence[ServerTool]], ServerTool]]] = {
-    FILE_SEARCH.type: _file_search
-}
-"""What takes over the tools that run here, by their types: told the tool, its place, and those before it."""
-
-
 # ---------------------------------------------------------------- tool_choice
 
 
@@ -174,18 +143,24 @@ def choice_of(choice: ToolChoice, said: Mapping[str, Any], tools: Tools) -> Choi
     if isinstance(choice, str):
         return Choice(choice, None, choice)
     echo: Json = said["tool_choice"]
-    if choice.type == "allowed_tools":
+    if isinstance(choice, AllowedTools):
         return Choice(choice.mode, frozenset(_named(one, tools) for one in choice.tools), echo)
-    return Choice({"type": "function", "function": {"name": _named(choice, tools)}}, None, echo)
+    name = _named(choice, tools)
+    if name.endswith("*"):
+        return Choice("required", frozenset([name]), echo)
+    return Choice({"type": "function", "function": {"name": name}}, None, echo)
 
 
-def _named(choice: NamedTool | NamedSearch, tools: Tools) -> str:
-    """Return the wire name of the tool that a choice names."""
+def _named(choice: NamedTool | NamedServerTool, tools: Tools) -> str:
+    """Return the wire name of the tool that a choice names; `label__*` is all of a server's."""
     if isinstance(choice, NamedTool):
         name, found = choice.name, _wires(choice, tools)
+    elif choice.server_label is not None:
+        name, found = choice.server_label, _of_server(choice, tools)
     else:
         name = choice.type
-        found = [function for tool in tools.server if tool.kind.type == name for function in tool.functions]
+        kind = REGISTERED[name].kind
+        found = [function for tool in tools.server if tool.kind is kind for function in tool.functions]
     for wire in found:
         return wire
     raise InvalidRequest(
@@ -193,6 +168,13 @@ def _named(choice: NamedTool | NamedSearch, tools: Tools) -> str:
         param="tool_choice",
         code="invalid_value",
     )
+
+
+def _of_server(choice: NamedServerTool, tools: Tools) -> list[str]:
+    label = choice.server_label or ""
+    if all(tool.echo.get("server_label") != label for tool in tools.server):
+        return []
+    return [called_name(label, "*" if choice.name is None else choice.name)]
 
 
 def _wires(choice: NamedTool, tools: Tools) -> list[str]:

@@ -19,6 +19,7 @@ from regate_orchestrator.ports.state.responses.conversations import Conversation
 from regate_orchestrator.ports.state.responses.events import EventState
 from regate_orchestrator.ports.state.responses.idempotency_keys import IdempotencyKeyState
 from regate_orchestrator.ports.state.responses.items import ItemState
+from regate_orchestrator.ports.state.responses.permits import ApprovalState, ToolUseState
 from regate_orchestrator.ports.state.responses.prompts import PromptState
 from regate_orchestrator.ports.state.responses.responses import ResponseState
 from regate_orchestrator.ports.state.stored_bytes import StoredBytesState
@@ -105,6 +106,16 @@ class StateStore(Protocol):
         ...
 
     @property
+    def approvals(self) -> ApprovalState:
+        """Keeps requests for approval. Each is the principal's own."""
+        ...
+
+    @property
+    def tool_uses(self) -> ToolUseState:
+        """Counts the calls of tools."""
+        ...
+
+    @property
     def membership(self) -> MembershipState:
         """Knows which gateways are present, and ends what those that are gone had in flight."""
         ...
@@ -120,6 +131,7 @@ class StateStore(Protocol):
 
 
 __all__ = [
+    "ApprovalState",
     "AttachmentState",
     "ConversationState",
     "EventState",
@@ -135,6 +147,7 @@ __all__ = [
     "ResponseState",
     "StateStore",
     "StoredBytesState",
+    "ToolUseState",
     "UploadState",
     "VectorStoreState",
 ]

@@ -16,24 +16,28 @@ from typing import Final, cast
 from regate_orchestrator.authz.batches import Admitted
 from regate_orchestrator.authz.decisions import Context
 from regate_orchestrator.authz.enforcer import Enforcer
-from regate_orchestrator.errors import InvalidRequest, NotPermitted, PolicyUnavailable
+from regate_orchestrator.errors import InvalidRequest, NotPermitted
 from regate_orchestrator.lineage import NOTHING_READ, Lineage
 from regate_orchestrator.ports import Catalogue
 from regate_orchestrator.responses.context.gate import Gate, Passed
 from regate_orchestrator.responses.context.history import History, history_of, prompt_item
 from regate_orchestrator.responses.context.refusals import no_item, no_previous, withheld_refused
 from regate_orchestrator.responses.context.sealing import SEALED, Sealer, kept_text, unseal
+from regate_orchestrator.responses.context.sent_results import denied_from, sent_results
 from regate_orchestrator.responses.events import ContextDecided, Recalled, TurnAuthorized
 from regate_orchestrator.responses.message_parts import MessageParts, files_of
-from regate_orchestrator.responses.prompt import OUTPUTS, PromptItem, output_text
+from regate_orchestrator.responses.prompt import PromptItem
 from regate_orchestrator.responses.request import ResponseRequest
+from regate_orchestrator.responses.tools.permits import Permits
+from regate_orchestrator.responses.tools.trace import trace_of
 from regate_orchestrator.responses.tools.view import tool_view
+from regate_orchestrator.responses.tools.visible import hidden_tools
 from regate_orchestrator.retrieval.search import Retrieval
 from regate_orchestrator.retrieval.stores import OpenStore, opened
 from regate_orchestrator.routing import MAX_OUTPUT_TOKENS, NO_STORE, Chosen, route_question, serve
 from regate_orchestrator.rows import MAX_HISTORY_ITEMS, ItemWithParent, StoredItem, too_many_items
 from regate_orchestrator.upstream_capabilities import UpstreamCapabilities
-from regate_orchestrator.values import FileId, Json, JsonObject, StoreId
+from regate_orchestrator.values import FileId, JsonObject, StoreId
 
 _ABLE: Final = frozenset({NO_STORE, MAX_OUTPUT_TOKENS})
 _REQUEST: Final[JsonObject] = {"id": "", "kind": "request", "labels": [], "created": 0, "policy_revision": ""}
@@ -61,11 +65,13 @@ class _Decided:
     passed: Passed
     hidden: frozenset[str]
     tool_results: tuple[JsonObject, ...]
+    sent_denied: bool
+    """Whether an output of a tool in the request is not admitted."""
 
 
 @dataclass(frozen=True, slots=True)
 class Authorizer:
-    """Decides turns. `parts` reads the files and images inside messages."""
+    """Decides turns. `parts` reads the files and images inside messages, `permits` knows approvals."""
 
     enforcer: Enforcer
     gate: Gate
@@ -73,6 +79,7 @@ class Authorizer:
     catalogue: Catalogue
     sealer: Sealer
     parts: MessageParts
+    permits: Permits
 
     async def authorize(self, context: Context, request: ResponseRequest, recalled: Recalled) -> Turn:
         """Return the turn; raises the refusal. Foreign and absent are one, for models, stores, files,
@@ -85,10 +92,13 @@ class Authorizer:
         decided = await self._decide(context, request, history, _files(history, sent))
         stores = opened(decided.ids, decided.present, decided.admitted.stores, param="tools")
         self.retrieval.require_models(stores)
-        if len(decided.admitted.tool_results) < len(decided.tool_results):
+        if decided.sent_denied:
             message = "The policy does not admit a function call output of this request."
             raise NotPermitted(message, param="input")
         await self._check_earlier(context, request, recalled, decided.passed)
+        approvals = await self.permits.approved(
+            context, request.items, [one.item.body for one in recalled.earlier]
+        )
         capabilities = self.catalogue.capabilities(decided.chosen.upstream)
         _require_taken(request, capabilities)
         tenant, passed = context.principal.tenant, decided.passed
@@ -105,6 +115,8 @@ class Authorizer:
             capabilities=capabilities,
             alternates=decided.chosen.alternates,
             max_output_tokens=decided.chosen.obligations.max_output_tokens,
+            trace=trace_of(history.sources.values()),
+            approvals=approvals,
         )
         items = tuple(one for position, one in enumerate(history.items) if position in passed.items)
         return Turn(authorized, {store.row.id: store for store in stores}, items, decided.tool_results)
@@ -119,8 +131,9 @@ class Authorizer:
         wanted: dict[str, JsonObject] = {
             store: present[store].view if store in present else {"id": ""} for store in ids
         }
-        results = tuple(tool_result(item) for item in request.items if item["type"] in OUTPUTS)
-        batch = replace(asked.batch, stores={**asked.batch.stores, **wanted}, tool_results=results)
+        results = sent_results(request.items)
+        both = (*asked.batch.tool_results, *results)
+        batch = replace(asked.batch, stores={**asked.batch.stores, **wanted}, tool_results=both)
         questions = [route_question(request.model, _route(request)), *asked.questions]
         (decisions, admitted), hidden = await asyncio.gather(
             self.enforcer.decide_all(context, "turn", questions, batch=batch), self._hidden(context, request)
@@ -133,7 +146,8 @@ class Authorizer:
             )
         revision = admitted.revision or decisions[0].revision
         passed = self.gate.read(asked, decisions[1:], admitted)
-        return _Decided(ids, present, chosen, admitted, revision, passed, hidden, results)
+        denied = denied_from(len(asked.results), batch, admitted)
+        return _Decided(ids, present, chosen, admitted, revision, passed, hidden, results, denied)
 
     async def decide_again(
         self, context: Context, turn: Turn, lineage: Lineage
@@ -148,7 +162,7 @@ class Authorizer:
         if not (history.items or history.sources or turn.tool_results):
             return turn, ContextDecided()
         asked = await self.gate.ask(context, history)
-        batch = replace(asked.batch, tool_results=turn.tool_results)
+        batch = replace(asked.batch, tool_results=(*asked.batch.tool_results, *turn.tool_results))
         decisions, admitted = await self.enforcer.decide_all(
             context, "context", asked.questions, batch=batch, notes=asked.notes
         )
@@ -156,7 +170,7 @@ class Authorizer:
         items = tuple(one for position, one in enumerate(turn.items) if position in passed.items)
         count = len(turn.items) - len(items) + len(passed.denied)
         last = turn.items[-1].holder if turn.items else _request_of(context)
-        if len(admitted.tool_results) < len(turn.tool_results) or (
+        if denied_from(len(asked.results), batch, admitted) or (
             count and not await self.gate.withholds(context, last, count=count)
         ):
             raise withheld_refused()
@@ -204,8 +218,8 @@ class Authorizer:
 
     async def _hidden(self, context: Context, request: ResponseRequest) -> frozenset[str]:
         """Return the tools, by wire name, that the policy does not let the model see; see `hidden_tools`."""
-        offered = {tool.wire: "function" for tool in request.client_tools}
-        offered |= {name: tool.kind.type for name, tool in request.server_functions.items()}
+        offered = {tool.wire: tool_view("function", tool.wire) for tool in request.client_tools}
+        offered |= {name: tool.called(name) for name, tool in request.server_functions.items()}
         return await hidden_tools(self.enforcer, context, offered)
 
     async def _check_earlier(
@@ -346,20 +360,6 @@ def _context(passed: Passed, prompted: Sequence[PromptItem]) -> Lineage:
     return grown_from.plus([*passed.left.sources.values(), *files])
 
 
-async def hidden_tools(enforcer: Enforcer, context: Context, offered: Mapping[str, str]) -> frozenset[str]:
-    """Return which of these tools, types by name, the policy does not let the model see.
-
-    Raises `PolicyUnavailable` when it does not say which.
-    """
-    if not offered:
-        return frozenset()
-    tools: list[Json] = [tool_view(kind, name) for name, kind in offered.items()]
-    visible = await enforcer.value(context, "regate/tool/visible", "tool.list", {"tools": tools})
-    if not isinstance(visible, list | tuple):
-        raise PolicyUnavailable("regate/tool/visible is not a set")
-    return frozenset(offered) - frozenset(name for name in visible if isinstance(name, str))
-
-
 def _request_of(context: Context) -> JsonObject:
     """Return what holds an item that the request itself brings, as `regate.history` sees it."""
     return {**_REQUEST, "tenant": context.principal.tenant, "owner": context.principal.id}
@@ -373,9 +373,3 @@ def _route(request: ResponseRequest) -> JsonObject:
         "stream": request.stream,
         "tool_types": list(request.tool_types),
     }
-
-
-def tool_result(item: JsonObject) -> JsonObject:
-    """Return the output of a client's tool as policies see it: its size, never its text."""
-    size = len(output_text(item["output"]).encode("utf-8", "replace"))
-    return {"tool": tool_view("function", ""), "result": {"mime": "text/plain", "size": size, "labels": []}}

@@ -2,9 +2,9 @@
 (I9, I15).
 
 Stored items by `regate.history`; what they rest on by the rules of what it is: chunks as they are attached
-and stamped today, files as they are. What is gone is not asked about: it is denied. Who has more to decide in
-the same phase takes the questions (`ask`), settles them among its own, and has the answers read (`read`); all
-others call `readmit`.
+and stamped today, files as they are, what tools returned and pages by whether their tool may be used still.
+What is gone is not asked about: it is denied. Who has more to decide in the same phase takes the questions
+(`ask`), settles them among its own, and has the answers read (`read`); all others call `readmit`.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from regate_orchestrator.authz.batches import Admitted, Batch
 from regate_orchestrator.authz.decisions import Allow, Context, Decision, Point, Question
 from regate_orchestrator.authz.enforcer import Enforcer
 from regate_orchestrator.filters.schema import RowSchema
-from regate_orchestrator.lineage import ChunkSource, FileSource, SourceKey
+from regate_orchestrator.lineage import ChunkSource, FileSource, PageSource, SourceKey, ToolSource
 from regate_orchestrator.ports import StateStore
 from regate_orchestrator.responses.context.history import History, Readmitted, readmit
 from regate_orchestrator.retrieval.search import Retrieval
@@ -39,6 +39,8 @@ class Asked:
     """Which chunk each position of `batch.chunks` is."""
     files: Mapping[FileId, FileRow | None]
     """None for one that is absent or invisible, which is asked about all the same (I7)."""
+    results: tuple[ToolSource | PageSource, ...] = ()
+    """What each of the first positions of `batch.tool_results` is."""
 
     @property
     def notes(self) -> JsonObject:
@@ -99,16 +101,20 @@ class Gate:
         rows = await self.state.files.named(context.principal, list(named)) if named else {}
         found = {file: rows.get(file) for file in named}
         used = {chunk.store_id for chunk in there}
+        results = tuple(
+            source for source in history.sources.values() if isinstance(source, ToolSource | PageSource)
+        )
         batch = Batch(
             stores={store: opened.view for store, opened in stores.items() if store in used},
             chunks=[(chunk.store_id, live[chunk.store_id, chunk.file_id].stamp) for chunk in there],
+            tool_results=[{"tool": one.tool, "result": one.result} for one in results],
             items=[one.view() for one in history.items],
         )
         questions = [
             Question(Point.FILE, "file.read", {"file": self._view(row)}, about=file)
             for file, row in found.items()
         ]
-        return Asked(history, batch, tuple(questions), tuple(there), found)
+        return Asked(history, batch, tuple(questions), tuple(there), found, results)
 
     def read(self, asked: Asked, decisions: Sequence[Decision], admitted: Admitted) -> Passed:
         """Return what passed. `decisions` are those on `asked.questions`, `admitted` what the batch
@@ -123,6 +129,9 @@ class Gate:
             chunk.key
             for position, chunk in enumerate(asked.chunks)
             if position in admitted.chunks and chunk.store_id in admitted.stores
+        }
+        permitted |= {
+            source.key for position, source in enumerate(asked.results) if position in admitted.tool_results
         }
         permitted |= {FileSource(file, row.stamp).key for file, row in readable.items()}
         denied = frozenset(asked.history.sources.keys() - permitted)

@@ -14,7 +14,7 @@ from typing import cast
 
 from regate_orchestrator.lineage import Source, SourceKey, all_of, touching
 from regate_orchestrator.responses.prompt import WITHHELD, PromptItem
-from regate_orchestrator.responses.tools.kinds import KINDS
+from regate_orchestrator.responses.tools.kinds.table import KINDS
 from regate_orchestrator.responses.tools.passage import Passage, stored_passage, stored_source
 from regate_orchestrator.rows import ItemWithParent, ResponseRow, StoredItem
 from regate_orchestrator.values import JsonObject
@@ -84,7 +84,11 @@ def prompt_item(item: StoredItem, *, shown: bool) -> PromptItem:
     """
     if not shown:
         return withheld(item.body, turn=item.lineage.size)
-    return PromptItem(item.body, passages=passages_of(item), lineage=item.lineage, turn=item.lineage.size)
+    kind = KINDS.get(cast("str", item.body["type"]))
+    text = "" if kind is None else kind.answer(item.body)
+    return PromptItem(
+        item.body, passages=passages_of(item), text=text, lineage=item.lineage, turn=item.lineage.size
+    )
 
 
 def withheld(body: JsonObject, *, turn: int | None) -> PromptItem:

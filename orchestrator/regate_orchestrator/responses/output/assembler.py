@@ -20,7 +20,7 @@ from regate_orchestrator.model_events import (
 )
 from regate_orchestrator.responses.context.sealing import seal
 from regate_orchestrator.responses.output import calls
-from regate_orchestrator.responses.output.citations import clean, quotes
+from regate_orchestrator.responses.output.citations import clean, quotes, statement_start
 from regate_orchestrator.responses.output.emitter import ItemStatus, OpenMessage, OpenReasoning
 from regate_orchestrator.responses.output.items import add_item, finish_item
 from regate_orchestrator.responses.prompt import PromptItem
@@ -115,13 +115,8 @@ def cite(state: State, marker: int, position: int) -> State:
     message = state.output.message
     if message is None or marker not in state.context.sources:
         return state
-    file_id, filename = state.context.sources[marker]
-    annotation: JsonObject = {
-        "type": "file_citation",
-        "file_id": file_id,
-        "filename": filename,
-        "index": position,
-    }
+    start = statement_start(str(message.text), position)
+    annotation = state.context.sources[marker].annotation(start, position)
     if annotation in message.annotations:
         return state
     state = state.told(
@@ -136,7 +131,7 @@ def cite(state: State, marker: int, position: int) -> State:
 
 
 def cite_quoted(state: State) -> State:
-    """Return the state in which an answer without any marker cites each file of this response's
+    """Return the state in which an answer without any marker cites each file and page of this response's
     passages that it quotes (pitfall 41).
     """
     message = state.output.message
@@ -144,14 +139,14 @@ def cite_quoted(state: State) -> State:
         return state
     answer = str(message.text) + message.held
     quoted = {
-        passage.source.file_id
+        passage.citation[0]
         for output in state.output.items
         for passage in output.passages
         if quotes(answer, passage.text)
     }
-    for number, (file_id, _) in sorted(state.context.sources.items()):
-        if file_id in quoted:
-            quoted.discard(file_id)
+    for number, (cited, _) in sorted(state.context.sources.items()):
+        if cited in quoted:
+            quoted.discard(cited)
             state = cite(state, number, len(answer))
     return state
 

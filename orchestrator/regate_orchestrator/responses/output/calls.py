@@ -12,13 +12,13 @@ from dataclasses import replace
 from typing import Final, cast
 
 from regate_orchestrator.model_events import CallOpened
-from regate_orchestrator.responses.output.emitter import ItemStatus, OpenCall, free_text
-from regate_orchestrator.responses.output.items import add_item, finish_item
+from regate_orchestrator.responses.output.emitter import ItemStatus, OpenCall, Text, free_text
+from regate_orchestrator.responses.output.items import add_item, finish_call, finish_item
 from regate_orchestrator.responses.prompt import PromptItem
 from regate_orchestrator.responses.request import ClientTool
 from regate_orchestrator.responses.state import State
-from regate_orchestrator.responses.tools.tool import ServerTool, ToolCall
-from regate_orchestrator.values import Json, mint
+from regate_orchestrator.responses.tools.tool import ServerTool, ToolCall, ToolResult
+from regate_orchestrator.values import Json, JsonObject, mint
 
 _TOOL_NAME: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _NO_SUCH_TOOL: Final = "There is no such tool. Use only the tools that were offered."
@@ -51,10 +51,10 @@ def open_call(state: State, event: CallOpened) -> State:
     """Return the state with one more open call, announced unless the client is not to see it."""
     index, tool, server = len(state.output.items), None, state.tools.offered.get(event.name)
     if server is not None and state.tools.opened < call_limit(state):
-        call = OpenCall(mint(server.kind.id_prefix), index, event.call_id, event.name, server_tool=server)
-        kind = server.kind
-        state = add_item(state, kind.item(call.id, "in_progress", None, None))
-        state = state.told(f"response.{kind.item_type}.in_progress", item_id=call.id, output_index=index)
+        call = OpenCall(mint(server.kind.id_prefix), None, event.call_id, event.name, server_tool=server)
+        if server.kind.is_announced_early:
+            call = replace(call, index=index)
+            state = announce_call(state, server_call(call, server))
         state = state.with_tools(opened=state.tools.opened + 1)
     elif (tool := offered_tools(state).get(event.name)) is not None:
         prefix = "ctc_" if tool.custom else "fc_"
@@ -63,6 +63,20 @@ def open_call(state: State, event: CallOpened) -> State:
     else:
         call = OpenCall(mint("fc_"), None, event.call_id, event.name)
     return state.with_output(calls={**state.output.calls, event.slot: call})
+
+
+def server_call(call: OpenCall, tool: ServerTool, arguments: JsonObject | None = None) -> ToolCall:
+    """Return a call of a tool that runs here, as it is decided and run."""
+    return ToolCall(
+        tool, call.name, call.index, call.id, call.call_id, arguments, written=str(call.arguments)
+    )
+
+
+def announce_call(state: State, call: ToolCall) -> State:
+    """Return the state with the item of a call added, which is at this index from now on."""
+    kind, index = call.tool.kind, len(state.output.items)
+    state = add_item(state, kind.shown(call.item("in_progress"), (), frozenset()))
+    return state.told(f"response.{kind.item_type}.in_progress", item_id=call.item_id, output_index=index)
 
 
 def write_arguments(state: State, slot: int, piece: str) -> State:
@@ -97,15 +111,16 @@ def abandon_calls(state: State) -> State:
     for slot in sorted(state.output.calls):
         state = _close_call(state, state.output.calls[slot], "incomplete")
     for call in state.tools.pending:
-        state = finish_item(state, call.index, call.item("incomplete"))
+        if call.index is not None:
+            state = finish_call(state, call, "incomplete", ToolResult())
     return state.with_output(calls={}).with_tools(pending=())
 
 
 def _close_call(state: State, call: OpenCall, status: ItemStatus) -> State:
+    if call.server_tool is not None:
+        return _close_server_call(state, call, call.server_tool, status)
     if call.index is None:
         return _answer_unseen(state, call)
-    if call.server_tool is not None:
-        return _close_server_call(state, call, call.index, call.server_tool, status)
     return _close_client_call(state, call, call.index, status)
 
 
@@ -117,14 +132,13 @@ def _answer_unseen(state: State, call: OpenCall) -> State:
     return state.prompted(PromptItem(body, note=note, lineage=state.context.lineage, turn=state.round))
 
 
-def _close_server_call(
-    state: State, call: OpenCall, index: int, tool: ServerTool, status: ItemStatus
-) -> State:
+def _close_server_call(state: State, call: OpenCall, tool: ServerTool, status: ItemStatus) -> State:
     if status != "completed":
-        return finish_item(state, index, tool.kind.item(call.id, "incomplete", None, None))
+        cut = server_call(replace(call, arguments=Text()), tool)
+        return state if cut.index is None else finish_call(state, cut, "incomplete", ToolResult())
     arguments = tool.kind.read(str(call.arguments))
     refusal = tool.kind.notes.bad_arguments if arguments is None else ""
-    pending = ToolCall(tool, call.name, index, call.id, call.call_id, arguments, refusal)
+    pending = replace(server_call(call, tool, arguments), refusal=refusal)
     return state.with_tools(pending=(*state.tools.pending, pending))
 
 

@@ -10,6 +10,7 @@ from typing import Final
 
 _MARKER: Final = re.compile(r"[ \t]?【(\d{1,4})[^【】\n]{0,24}】")
 _WORD: Final = re.compile(r"\w+")
+_SENTENCE_END: Final = re.compile(r"[.!?。！？]\s+|\n+")
 _RUN: Final = 4
 _MAYBE_MARKER: Final = re.compile(r"[ \t]?(?:【(?:\d{1,4}[^【】\n]{0,24})?)?\Z")
 
@@ -56,6 +57,13 @@ def clean(held: str, piece: str, *, last: bool = False) -> Cleaned:
         position = match.end()
     kept.append(text[position:cut])
     return Cleaned("".join(kept), tuple(cited), text[cut:])
+
+
+def statement_start(text: str, end: int) -> int:
+    """Return where the statement that ends at this place begins: after the sentence or line before it."""
+    before = text[:end].rstrip()
+    starts = [match.end() for match in _SENTENCE_END.finditer(before) if match.end() < len(before)]
+    return starts[-1] if starts else 0
 
 
 def quotes(answer: str, passage: str) -> bool:

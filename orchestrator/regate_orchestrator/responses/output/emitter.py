@@ -194,8 +194,8 @@ class OpenCall:
     """A tool call being written. `tool` is the client's tool that is called, `server_tool` the one that runs
     here; neither for a tool that is not offered.
 
-    `index` is None for a call that the client never sees: of a tool that was not offered, or one over the
-    limit.
+    `index` is None for a call that the client does not see: not yet, where it is announced once it is
+    decided, and never, where its tool was not offered or it is over the limit.
     """
 
     id: str
@@ -205,6 +205,11 @@ class OpenCall:
     tool: ClientTool | None = None
     server_tool: ServerTool | None = None
     arguments: Text = field(default_factory=Text)
+
+    @property
+    def is_unseen(self) -> bool:
+        """Return whether the client never sees the call."""
+        return self.index is None and self.server_tool is None
 
     def item(self, status: ItemStatus) -> JsonObject:
         """Return the item of a call of the client's tool; one in progress has no arguments yet."""

@@ -11,7 +11,8 @@ from collections.abc import Mapping, Sequence
 from typing import Final, cast
 
 from regate_orchestrator.responses.output.emitter import Emitter
-from regate_orchestrator.responses.tools.kinds import KINDS
+from regate_orchestrator.responses.tools.kinds.table import KINDS
+from regate_orchestrator.responses.tools.tool import ToolKind
 from regate_orchestrator.values import Json, JsonObject
 
 _TERMINAL: Final = ("completed", "incomplete", "failed")
@@ -64,13 +65,26 @@ def _item(emitter: Emitter, index: int, item: JsonObject) -> Emitter:
             emitter = emitter.write("response.custom_tool_call_input.delta", **place, delta=item["input"])
             emitter = emitter.write("response.custom_tool_call_input.done", **place, input=item["input"])
         case _ if kind in KINDS:
-            stem, tool = f"response.{kind}", KINDS[kind]
-            emitter = emitter.write(f"{stem}.in_progress", **place).write(f"{stem}.{tool.progress}", **place)
-            if item["status"] == "completed":
-                emitter = emitter.write(f"{stem}.completed", **place)
+            emitter = _call(emitter, place, KINDS[kind], item)
+        case "mcp_list_tools":
+            end = "completed" if item.get("error") is None else "failed"
+            emitter = emitter.write(f"response.{kind}.in_progress", **place)
+            emitter = emitter.write(f"response.{kind}.{end}", **place)
         case _:
             pass
     return emitter.write("response.output_item.done", output_index=index, item=item)
+
+
+def _call(emitter: Emitter, place: dict[str, Json], kind: ToolKind, item: JsonObject) -> Emitter:
+    stem = f"response.{kind.item_type}"
+    emitter = emitter.write(f"{stem}.in_progress", **place)
+    for name, members in kind.told(item):
+        emitter = emitter.write(f"response.{name}", **place, **members)
+    if kind.progress:
+        emitter = emitter.write(f"{stem}.{kind.progress}", **place)
+    if item["status"] == "completed" or (kind.tells_failure and item["status"] == "failed"):
+        emitter = emitter.write(f"{stem}.{item['status']}", **place)
+    return emitter
 
 
 def _message_part(emitter: Emitter, place: dict[str, Json], part: Mapping[str, Json]) -> Emitter:
@@ -130,6 +144,8 @@ def _empty(item: JsonObject) -> JsonObject:
             empty["arguments"] = ""
         case "custom_tool_call":
             empty["input"] = ""
+        case "mcp_list_tools":
+            empty["tools"] = []
         case str(kind) if kind in KINDS:
             return KINDS[kind].empty(empty)
         case _:

@@ -4,24 +4,31 @@ before it may enter the context. Results come in the order of the calls.
 
 from __future__ import annotations
 
+import asyncio
 import functools
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Final, Protocol
+from dataclasses import dataclass, field, replace
+from typing import Final, Protocol, cast
 
 from regate_orchestrator.authz.decisions import Context, Deny, Point, Question
 from regate_orchestrator.authz.enforcer import Enforcer
-from regate_orchestrator.authz.obligations import QUALITIES, demands_of
+from regate_orchestrator.authz.obligations import QUALITIES, Demands, demands_of
 from regate_orchestrator.concurrency import few_at_once
+from regate_orchestrator.lineage import ToolSource
 from regate_orchestrator.responses.commands import DecideTool
-from regate_orchestrator.responses.events import ToolDecided, ToolRan
-from regate_orchestrator.responses.tools.tool import ToolCall, ToolResult
-from regate_orchestrator.responses.tools.view import tool_view
+from regate_orchestrator.responses.events import ToolDecided, ToolRan, ToolsListed
+from regate_orchestrator.responses.tools.approvals import arguments_digest
+from regate_orchestrator.responses.tools.permits import Permits
+from regate_orchestrator.responses.tools.redacting import Unreadable, redacted
+from regate_orchestrator.responses.tools.tool import ServerTool, Terms, ToolCall, ToolResult, numbers_in
+from regate_orchestrator.responses.tools.visible import hidden_tools
 from regate_orchestrator.retrieval.stores import OpenStore
-from regate_orchestrator.values import JsonObject, StoreId
+from regate_orchestrator.values import Clock, JsonObject, StoreId, wall_clock
 
 MAX_CONCURRENT: Final = 4
 """Calls of one turn that run at a time."""
+_NOBODY_TO_ASK: Final = "approval_needed: there is nobody to ask"
+_TOO_LATE: Final = "The tool did not answer in time."
 
 
 class ToolRunner(Protocol):
@@ -34,12 +41,30 @@ class ToolRunner(Protocol):
         """
 
 
+class ToolLister(Protocol):
+    """Lists what a tool offers whose functions a request does not name."""
+
+    async def listed(self, context: Context, tool: ServerTool) -> tuple[ServerTool, JsonObject]:
+        """Return the tool with what it offers, and the item that tells of it."""
+
+
 @dataclass(frozen=True, slots=True)
 class ToolCalls:
-    """Decides calls, and runs those that are permitted. `runners` are by the type of the tool."""
+    """Decides calls, and runs those that are permitted. `runners` and `listers` are by the tool's type."""
 
     enforcer: Enforcer
     runners: Mapping[str, ToolRunner]
+    permits: Permits
+    listers: Mapping[str, ToolLister] = field(default_factory=dict)
+    clock: Clock = wall_clock
+
+    async def list_tools(self, context: Context, tools: Sequence[ServerTool]) -> ToolsListed:
+        """Return what the tools offer, and which of their functions the policy does not let the model see."""
+        work = [functools.partial(self.listers[tool.kind.type].listed, context, tool) for tool in tools]
+        found = await few_at_once(work, most=MAX_CONCURRENT)
+        offered = {name: tool.called(name) for tool, _ in found for name in tool.functions}
+        hidden = await hidden_tools(self.enforcer, context, offered)
+        return ToolsListed(tuple(tool for tool, _ in found), tuple(item for _, item in found), hidden)
 
     async def decide(self, context: Context, commands: Sequence[DecideTool]) -> list[ToolDecided]:
         """Return the decision on each call. What cannot be met of an allow is a refusal."""
@@ -55,28 +80,114 @@ class ToolCalls:
 
     async def _decide(self, context: Context, command: DecideTool) -> ToolDecided:
         call = command.call
-        arguments = call.tool.view(call.arguments or {})
-        resource: JsonObject = {
-            "tool": tool_view(call.tool.kind.type, call.name, arguments),
-            "turn": {"index": command.round, "calls_so_far": command.calls_so_far},
+        called = call.tool.called(call.name)
+        uses = await self.permits.reserve(context, call)
+        turn: JsonObject = {
+            "index": command.round,
+            "calls_so_far": command.calls_so_far,
+            "trace": list(command.trace),
+            "labels": sorted(command.labels),
+            "approved": bool(call.approval),
+            "uses_today": uses,
         }
-        question = Question(Point.TOOL, "tool.call", resource, about=call.name, companions=QUALITIES)
+        arguments = call.tool.view(call.arguments or {})
+        question = Question(
+            Point.TOOL,
+            "tool.call",
+            {"tool": {**called, "arguments": arguments}, "turn": turn},
+            about=cast("str", called["name"]),
+            companions=QUALITIES,
+            recorded={"tool": {**called, "arguments": _recorded(arguments, call)}, "turn": turn},
+        )
         decision = await self.enforcer.decide(context, question)
-        if isinstance(decision, Deny):
+        demands = None if isinstance(decision, Deny) else demands_of(decision.decision_attributes)
+        decided = await self._verdict(context, call, demands)
+        if decided.verdict != "allow":
+            await self.permits.release(context, call)
+        return decided
+
+    async def _verdict(self, context: Context, call: ToolCall, demands: Demands | None) -> ToolDecided:
+        about = cast("str", call.tool.called(call.name)["name"])
+        if demands is None:
             return ToolDecided(call.call_id, "deny")
-        demands = demands_of(decision.decision_attributes)
-        if demands.unmet:
-            notes: JsonObject = {"kind": "refused", "about": call.name, "reasons": list(demands.unmet)}
+        unmet = demands.unmet
+        if demands.needs_approval is True and not call.tool.kind.can_be_approved:
+            unmet = (_NOBODY_TO_ASK, *unmet)
+        if unmet:
+            notes: JsonObject = {"kind": "refused", "about": about, "reasons": list(unmet)}
             await self.enforcer.record(context, "tool.refused", notes)
-            return ToolDecided(call.call_id, "needs_approval" if demands.needs_approval else "deny")
-        return ToolDecided(call.call_id, "allow", demands.max_result_bytes)
+            return ToolDecided(call.call_id, "needs_approval" if unmet == (_NOBODY_TO_ASK,) else "deny")
+        if call.approval:
+            if not await self.permits.use(context, call):
+                return ToolDecided(call.call_id, "deny")
+        elif demands.needs_approval or call.tool.asks_first(call.name):
+            return ToolDecided(call.call_id, "needs_approval", approval=await self.permits.ask(context, call))
+        return ToolDecided(call.call_id, "allow", _terms(demands), demands.rewritten(call.arguments or {}))
 
     async def _run(self, context: Context, call: ToolCall, stores: Mapping[StoreId, OpenStore]) -> ToolRan:
-        kind = call.tool.kind
-        found = await self.runners[kind.type].run(context, call, stores)
+        found = await self._result(context, call, stores)
+        called = call.tool.called(call.name)
         result: JsonObject = {"mime": found.mime, "size": found.size, "labels": sorted(found.labels)}
-        resource: JsonObject = {"tool": tool_view(kind.type, call.name), "result": result}
-        question = Question(Point.TOOL_RESULT, "tool.result", resource, about=call.name)
+        about = cast("str", called["name"])
+        question = Question(Point.TOOL_RESULT, "tool.result", {"tool": called, "result": result}, about=about)
         decision = await self.enforcer.decide(context, question)
-        admitted = not isinstance(decision, Deny) and found.size <= call.max_result_bytes
-        return ToolRan(call.call_id, found if admitted else None)
+        if isinstance(decision, Deny) or found.size > call.terms.max_result_bytes:
+            return ToolRan(call.call_id, None)
+        if found.text or found.shown:
+            source = ToolSource(call.item_id, called, result, self._call(call, found))
+            found = replace(found, rests_on=(*found.rests_on, source))
+        return ToolRan(call.call_id, found)
+
+    async def _result(
+        self, context: Context, call: ToolCall, stores: Mapping[StoreId, OpenStore]
+    ) -> ToolResult:
+        """Return what the call found, on the terms of its decision, after recording how it ran."""
+        runner = self.runners[call.tool.kind.type]
+        try:
+            async with asyncio.timeout(call.terms.deadline_s):
+                found = await runner.run(context, call, stores)
+        except TimeoutError:
+            found = failure(call, _TOO_LATE)
+        if call.terms.redact:
+            try:
+                found = redacted(found, call.terms.redact)
+            except Unreadable:
+                found = failure(call, call.tool.kind.notes.result_denied)
+        if found.call:
+            notes: JsonObject = {
+                "kind": "tool.ran",
+                "about": call.item_id,
+                "tool": call.tool.called(call.name),
+                "size": found.size,
+                "outcome": "failed" if found.failed else "completed",
+                **self._call(call, found),
+            }
+            await self.enforcer.record(context, "tool.ran", notes)
+        return found
+
+    def _call(self, call: ToolCall, found: ToolResult) -> JsonObject:
+        arguments = call.arguments or {}
+        return {
+            **found.call,
+            "digest": arguments_digest(call.written),
+            "numbers": numbers_in(arguments),
+            "approved": bool(call.approval),
+            "at": int(self.clock()),
+        }
+
+
+def _terms(demands: Demands) -> Terms:
+    return Terms(demands.max_result_bytes, demands.deadline_s, demands.redact)
+
+
+def failure(call: ToolCall, text: str) -> ToolResult:
+    """Return the result of a call that failed, which the model is told in these words."""
+    shown = call.tool.kind.failed(text)
+    return ToolResult(size=len(text.encode()), text=text, shown=shown, failed=True)
+
+
+def _recorded(arguments: JsonObject, call: ToolCall) -> JsonObject:
+    """Return arguments as records hold them: what they are called, and by what they are known again."""
+    if arguments == (call.arguments or {}):
+        return {"digest": arguments_digest(call.written), "names": sorted(arguments)}
+    return arguments

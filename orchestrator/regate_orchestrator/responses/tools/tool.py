@@ -7,13 +7,20 @@ registers under its type. The machine, the assembler, the prompt, the history an
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Protocol
+from abc import ABC, abstractmethod
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import ClassVar, Final, TypeAlias
 
 from regate_orchestrator.lineage import Source, labels_of
 from regate_orchestrator.responses.tools.passage import Passage
+from regate_orchestrator.responses.tools.view import UNKNOWN, tool_view
 from regate_orchestrator.values import Json, JsonObject, StoreId
+
+Told: TypeAlias = Sequence[tuple[str, JsonObject]]
+"""Events about an item: their names below `response.`, and their own members."""
+
+_MAX_NUMBERS: Final = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,110 +33,191 @@ class Notes:
     no_more: str
 
 
-class ToolKind(Protocol):
+class ToolKind(ABC):
     """What holds for every tool of a kind, and for its items wherever they are met."""
 
-    @property
-    def type(self) -> str:
-        """The tool's type, in requests and before policies."""
+    type: ClassVar[str]
+    """The tool's type, in requests and before policies."""
+    item_type: ClassVar[str]
+    """The type of a call's item; its events are named after it."""
+    id_prefix: ClassVar[str]
+    """What the ids of its items begin with."""
+    notes: ClassVar[Notes]
+    """What the model is told of calls that brought nothing."""
+    progress: ClassVar[str] = ""
+    """The last word of the event that says that a call runs, such as `searching`; empty for none."""
+    tells_failure: ClassVar[bool] = False
+    """Whether a call that failed has an event of its own."""
+    can_be_approved: ClassVar[bool] = False
+    """Whether the client can be asked to approve a call."""
+    is_counted: ClassVar[bool] = False
+    """Whether policies are told how often the caller used the tool within a day."""
+    is_announced_early: ClassVar[bool] = True
+    """Whether a call is announced when the model begins to write it; else when it is decided."""
 
-    @property
-    def item_type(self) -> str:
-        """The type of a call's item; its events are named after it."""
-
-    @property
-    def id_prefix(self) -> str:
-        """What the ids of its items begin with."""
-
-    @property
-    def progress(self) -> str:
-        """The last word of the event that says that a call runs, such as `searching`."""
-
-    @property
-    def notes(self) -> Notes:
-        """What the model is told of calls that brought nothing."""
-
+    @abstractmethod
     def read(self, arguments: str) -> JsonObject | None:
         """Return what of the model's arguments is used; None when they were not understood."""
 
-    def item(
-        self, item_id: str, status: str, arguments: JsonObject | None, results: list[JsonObject] | None
-    ) -> JsonObject:
-        """Return a call's item. `results` is None unless the client asked for them."""
+    @abstractmethod
+    def item(self, call: ToolCall, status: str, result: ToolResult | None = None) -> JsonObject:
+        """Return a call's item as it is stored."""
 
+    @abstractmethod
     def called(self, item: JsonObject) -> tuple[str, Mapping[str, Json]]:
         """Return by which name, and with which arguments, the model made the call of an item."""
 
+    def view(self, item: JsonObject) -> JsonObject:
+        """Return the tool that an item's call was made of, as policies see it, without arguments. Nothing is
+        known of what it may do.
+        """
+        return tool_view(self.type, self.type, annotations=UNKNOWN)
+
+    def shown(self, item: JsonObject, passages: Sequence[Passage], include: Collection[str]) -> JsonObject:
+        """Return a stored item as a reader sees it who asked for these parts beside the usual ones."""
+        return item
+
+    def told(self, item: JsonObject) -> Told:
+        """Return the events that tell what the model asked for, once that is whole."""
+        return ()
+
+    def failed(self, text: str) -> JsonObject:
+        """Return what the item of a call shows that failed, which the model is told in these words."""
+        return {}
+
+    def answer(self, item: JsonObject) -> str:
+        """Return what the model reads of a stored call, beside its passages."""
+        return ""
+
     def empty(self, item: JsonObject) -> JsonObject:
         """Return the item without what the model asked and what was found: as one that was just announced."""
+        return item
 
     def withheld(self, item: JsonObject) -> JsonObject:
         """Return the item as who may no longer see what it rests on sees it."""
+        return self.empty(item)
 
 
-class ServerTool(Protocol):
+class ServerTool(ABC):
     """A tool that runs here, as one request offers it."""
 
-    @property
-    def kind(self) -> ToolKind:
-        """Its kind."""
+    kind: ClassVar[ToolKind]
+    echo: JsonObject
+    """The tool as the Response shows it."""
+    store_ids: tuple[StoreId, ...] = ()
+    """The vector stores that it needs, which the turn's authorization opens."""
 
     @property
-    def echo(self) -> JsonObject:
-        """The tool as the Response shows it."""
-
-    @property
-    def store_ids(self) -> tuple[StoreId, ...]:
-        """The vector stores that it needs, which the turn's authorization opens."""
-
-    @property
+    @abstractmethod
     def functions(self) -> Mapping[str, JsonObject]:
         """What a model is offered, by the name that it calls it by."""
 
+    @property
+    def is_listed(self) -> bool:
+        """Whether it is known what it offers; else its runner lists that before the model is called."""
+        return True
+
+    def called(self, name: str) -> JsonObject:
+        """Return what a model calls by this name as policies see it, without arguments."""
+        return tool_view(self.kind.type, name)
+
+    def asks_first(self, name: str) -> bool:
+        """Return whether the client wants to approve calls by this name."""
+        return False
+
     def view(self, arguments: JsonObject) -> JsonObject:
         """Return a call's arguments as policies see them."""
+        return arguments
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """What the decision on a call obliges to."""
+
+    max_result_bytes: int = 0
+    """The largest result that may enter the prompt."""
+    deadline_s: float | None = None
+    redact: frozenset[str] = frozenset()
+    """The members of a structured result whose values no one may see."""
 
 
 @dataclass(frozen=True, slots=True)
 class ToolCall:
-    """A call whose item was announced: to be decided, and to be run.
+    """A call whose turn has ended: to be decided, and to be run.
 
     `arguments` are None when they were not understood; `refusal` is what the model is told of a call that
-    does not run.
+    does not run. `index` is None until its item is announced.
     """
 
     tool: ServerTool
     name: str
-    index: int
+    index: int | None
     item_id: str
     call_id: str
     arguments: JsonObject | None
     refusal: str = ""
     decided: bool = False
     """Whether it was permitted."""
-    max_result_bytes: int = 0
-    """The largest result that the decision admits."""
+    terms: Terms = field(default_factory=Terms)
+    written: str = ""
+    """The arguments as the model wrote them."""
+    approval: str = ""
+    """The approval by which it runs, or that is asked for."""
+    is_held: bool = False
+    """Whether it waits for the client's approval, in a later response."""
 
-    def item(self, status: str, results: list[JsonObject] | None = None) -> JsonObject:
-        """Return the call's item in this status."""
-        return self.tool.kind.item(self.item_id, status, self.arguments, results)
+    def item(self, status: str, result: ToolResult | None = None) -> JsonObject:
+        """Return the call's item in this status, as it is stored."""
+        return self.tool.kind.item(self, status, result)
+
+
+@dataclass(frozen=True, slots=True)
+class ApprovedCall:
+    """A call that the client approved, of a tool by the name that a model calls it by."""
+
+    approval: str
+    name: str
+    written: str
+    """The arguments as the model wrote them."""
 
 
 @dataclass(frozen=True, slots=True)
 class ToolResult:
-    """What a call found: what the model may read of it, and what of ours is in that."""
+    """What a call came to: what the model may read of it, and what of ours is in that.
+
+    `passages` are decided each by itself at each use, `text` and `shown` only as a whole.
+    """
 
     passages: tuple[Passage, ...] = ()
     size: int = 0
     """Bytes of text."""
     mime: str = "text/plain"
+    text: str = ""
+    """What the model reads, beside the passages."""
+    shown: JsonObject = field(default_factory=dict)
+    """What the call's item says of it."""
+    rests_on: tuple[Source, ...] = ()
+    """What `text` and `shown` rest on."""
+    failed: bool = False
+    """Whether the tool said that it failed; the model reads that."""
+    call: JsonObject = field(default_factory=dict)
+    """What the lineage and the audit say of how it ran: the identity that was shown."""
 
     @property
     def sources(self) -> tuple[Source, ...]:
         """Everything that is in the context once the model has read this."""
-        return tuple(passage.source for passage in self.passages)
+        return (*self.rests_on, *(passage.source for passage in self.passages))
 
     @property
     def labels(self) -> frozenset[str]:
         """The labels of all that is in it."""
         return labels_of(self.sources)
+
+
+def numbers_in(arguments: JsonObject) -> JsonObject:
+    """Return the numbers among the arguments, over which policies keep totals."""
+    return {
+        name: value
+        for name, value in list(arguments.items())[:_MAX_NUMBERS]
+        if isinstance(value, int | float) and not isinstance(value, bool)
+    }

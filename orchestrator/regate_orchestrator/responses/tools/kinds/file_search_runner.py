@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import cast
 
 from regate_orchestrator.authz.decisions import Context
-from regate_orchestrator.responses.tools.file_search import FileSearchTool
+from regate_orchestrator.responses.tools.kinds.file_search import FileSearchTool
 from regate_orchestrator.responses.tools.passage import Passage
 from regate_orchestrator.responses.tools.tool import ToolCall, ToolResult
 from regate_orchestrator.retrieval.admission import Hit, hit_attributes

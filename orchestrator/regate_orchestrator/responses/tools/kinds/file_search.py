@@ -4,14 +4,18 @@ from the request alone.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Final, cast
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import ClassVar, Final, cast
 
 from regate_orchestrator.filters.expression import Expression
 from regate_orchestrator.responses.arguments import text_among
-from regate_orchestrator.responses.tools.tool import Notes, ToolKind
+from regate_orchestrator.responses.tools.passage import Passage
+from regate_orchestrator.responses.tools.tool import Notes, ServerTool, ToolCall, ToolKind, ToolResult
 from regate_orchestrator.values import Json, JsonObject, StoreId
+
+RESULTS: Final = "file_search_call.results"
+"""What of `include` asks for the passages that were found."""
 
 _NAME: Final = "file_search"
 _FUNCTION: Final[JsonObject] = {
@@ -34,12 +38,12 @@ _FUNCTION: Final[JsonObject] = {
 }
 
 
-class _FileSearch:
-    type: Final = _NAME
-    item_type: Final = "file_search_call"
-    id_prefix: Final = "fs_"
-    progress: Final = "searching"
-    notes: Final = Notes(
+class _FileSearch(ToolKind):
+    type = _NAME
+    item_type = "file_search_call"
+    id_prefix = "fs_"
+    progress = "searching"
+    notes = Notes(
         bad_arguments='The search did not run: its arguments must be a JSON object with a string "query".',
         denied="The search did not run: it is not permitted.",
         result_denied="The search ran, but its result may not be used.",
@@ -50,17 +54,20 @@ class _FileSearch:
         query = text_among(arguments, "query")
         return None if query is None or not query.strip() else {"query": query}
 
-    def item(
-        self, item_id: str, status: str, arguments: JsonObject | None, results: list[JsonObject] | None
-    ) -> JsonObject:
-        queries = [] if arguments is None else [arguments["query"]]
+    def item(self, call: ToolCall, status: str, result: ToolResult | None = None) -> JsonObject:
+        queries = [] if call.arguments is None else [call.arguments["query"]]
         return {
-            "id": item_id,
+            "id": call.item_id,
             "type": self.item_type,
             "status": status,
             "queries": queries,
-            "results": cast("Json", results),
+            "results": None,
         }
+
+    def shown(self, item: JsonObject, passages: Sequence[Passage], include: Collection[str]) -> JsonObject:
+        if RESULTS not in include:
+            return item
+        return {**item, "results": [passage.as_result() for passage in passages]}
 
     def called(self, item: JsonObject) -> tuple[str, Mapping[str, Json]]:
         return _NAME, {"query": " ".join(cast("Sequence[str]", item["queries"]))}
@@ -76,19 +83,15 @@ FILE_SEARCH: Final[ToolKind] = _FileSearch()
 
 
 @dataclass(frozen=True, slots=True)
-class FileSearchTool:
+class FileSearchTool(ServerTool):
     """The tool as a request offers it. `narrowing` is the client's filter."""
 
-    store_ids: tuple[StoreId, ...]
+    store_ids: tuple[StoreId, ...] = field()
     limit: int
     threshold: float
     narrowing: Expression
     echo: JsonObject
-
-    @property
-    def kind(self) -> ToolKind:
-        """Its kind."""
-        return FILE_SEARCH
+    kind: ClassVar[ToolKind] = FILE_SEARCH
 
     @property
     def functions(self) -> Mapping[str, JsonObject]:
