@@ -8,6 +8,7 @@ without leaving anything half-written.
 from __future__ import annotations
 
 from regate_orchestrator.ports.backend import Backend, Catalogue, Serving
+from regate_orchestrator.ports.egress import Fetched, Fetcher, Purpose
 from regate_orchestrator.ports.files import BlobStore, Extractor, UnreadableFile
 from regate_orchestrator.ports.observation import AuditLog
 from regate_orchestrator.ports.policy import Answer, Planned, PolicyEngine
@@ -58,6 +59,8 @@ __all__ = [
     "EventState",
     "Exhausted",
     "Extractor",
+    "Fetched",
+    "Fetcher",
     "FileBatchState",
     "FileState",
     "Found",
@@ -71,6 +74,7 @@ __all__ = [
     "Planned",
     "PolicyEngine",
     "PromptState",
+    "Purpose",
     "Query",
     "QuotaCounter",
     "ResponseState",
