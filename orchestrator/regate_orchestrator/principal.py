@@ -55,6 +55,18 @@ class Principal:
 
 
 @dataclass(frozen=True, slots=True)
+class Credential:
+    """The caller's own verified token. It is held in memory only, and must never be logged, stored, recorded
+    or asked about; it is for servers to which the operator has it forwarded or exchanged.
+    """
+
+    token: str = field(repr=False)
+    audiences: frozenset[str]
+    expires: float
+    """When it is no longer valid, in epoch seconds."""
+
+
+@dataclass(frozen=True, slots=True)
 class Context:
     """On whose behalf, and as part of which request, something is decided. Passed as an argument,
     never ambient.
@@ -63,6 +75,19 @@ class Context:
     principal: Principal
     request_id: RequestId
     response_id: str | None = None
+    credential: Credential | None = field(default=None, repr=False, compare=False)
+    """None for whoever came without a token."""
+
+
+def read_credential(token: str, claims: Mapping[str, Json]) -> Credential | None:
+    """Return the credential that a verified token is, or None for one that says neither for whom nor for how
+    long.
+    """
+    audience, expires = claims.get("aud"), claims.get("exp")
+    audiences = [audience] if isinstance(audience, str) else audience
+    if not isinstance(audiences, list | tuple) or not isinstance(expires, int | float):
+        return None
+    return Credential(token, frozenset(one for one in audiences if isinstance(one, str)), float(expires))
 
 
 def is_name(value: object) -> bool:
