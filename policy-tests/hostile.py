@@ -64,6 +64,21 @@ _BASES: Final[dict[str, tuple[tuple[str, dict[str, Any]], ...]]] = {
         ),
     ),
     "guard": (("guard.check", {"step": "input", "scores": {"injection": 0.5}, "labels": ["pii"]}),),
+    "egress": (
+        (
+            "egress.connect",
+            {
+                "destination": {
+                    "purpose": "page",
+                    "scheme": "https",
+                    "host": "docs.example.com",
+                    "port": 443,
+                    "private": False,
+                    "operator_named": False,
+                }
+            },
+        ),
+    ),
     "admin": (("audit.read", {"operation": {"tenant": "acme"}}),),
     "prompt": (("prompt.read", {"prompt": _ROW}), ("prompt.create", {"requested": _REQUESTED})),
     "route": (

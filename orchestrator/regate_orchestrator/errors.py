@@ -4,9 +4,11 @@ between translates.
     RegateError
     ├── CallerError                 the caller can mend the request
     │   ├── InvalidRequest          400, with the parameter at fault
-    │   │   └── TextTooLong         a text is longer than what the embedding model takes
+    │   │   ├── TextTooLong         a text is longer than what the embedding model takes
+    │   │   └── FetchFailed         what an address of the caller leads to cannot be had
     │   ├── Unauthenticated         401
     │   ├── NotPermitted            403, for what the caller may see but not do
+    │   │   └── EgressDenied        the gateway may not connect there for the caller
     │   ├── NotFound                404, absent and invisible alike
     │   ├── TooLarge                413
     │   └── LimitExceeded           429
@@ -76,6 +78,14 @@ class TextTooLong(InvalidRequest):
         )
 
 
+class FetchFailed(InvalidRequest):
+    """What an address leads to could not be had: nobody answers, or with something else than was asked for.
+    The message never says what the address resolved to.
+    """
+
+    code = "fetch_failed"
+
+
 class Unauthenticated(CallerError):
     """No token, or one that does not verify. The message never says which check failed beyond what the
     caller already knows.
@@ -88,6 +98,19 @@ class NotPermitted(CallerError):
     """The caller may see the thing but not do this with it."""
 
     code = "policy_denied"
+
+
+class EgressDenied(NotPermitted):
+    """The gateway may not connect there for the caller: by the policy, or because no address of it may be
+    connected to. One wording for both, so that nobody learns which names lead into the private network.
+    """
+
+    code = "egress_denied"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "The gateway may not connect to this address. Name one that the operator has permitted."
+        )
 
 
 class NotFound(CallerError):

@@ -1,5 +1,5 @@
-"""The principal: who asks. Made from verified claims by `regate.authn.principal`, and handed on as an
-argument everywhere.
+"""The principal: who asks, and the context in which. Made from verified claims by `regate.authn.principal`,
+and handed on as an argument everywhere.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
-from regate_orchestrator.values import Json, JsonObject
+from regate_orchestrator.values import Json, JsonObject, RequestId
 
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:@|/+-]{0,127}")
 _MAX_NAMES: Final = 10_000
@@ -52,6 +52,42 @@ class Principal:
         """Return a short stable digest for audit records, which name principals only so."""
         text = json.dumps(self.as_input(), sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+@dataclass(frozen=True, slots=True)
+class Credential:
+    """The caller's own verified token. It is held in memory only, and must never be logged, stored, recorded
+    or asked about; it is for servers to which the operator has it forwarded or exchanged.
+    """
+
+    token: str = field(repr=False)
+    audiences: frozenset[str]
+    expires: float
+    """When it is no longer valid, in epoch seconds."""
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """On whose behalf, and as part of which request, something is decided. Passed as an argument,
+    never ambient.
+    """
+
+    principal: Principal
+    request_id: RequestId
+    response_id: str | None = None
+    credential: Credential | None = field(default=None, repr=False, compare=False)
+    """None for whoever came without a token."""
+
+
+def read_credential(token: str, claims: Mapping[str, Json]) -> Credential | None:
+    """Return the credential that a verified token is, or None for one that says neither for whom nor for how
+    long.
+    """
+    audience, expires = claims.get("aud"), claims.get("exp")
+    audiences = [audience] if isinstance(audience, str) else audience
+    if not isinstance(audiences, list | tuple) or not isinstance(expires, int | float):
+        return None
+    return Credential(token, frozenset(one for one in audiences if isinstance(one, str)), float(expires))
 
 
 def is_name(value: object) -> bool:

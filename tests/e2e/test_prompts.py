@@ -488,9 +488,9 @@ NO_VALUES: list[tuple[Any, str, str]] = [
         "data URL",
     ),
     (
-        {**VALUES, "city": {"type": "input_file", "file_url": "http://127.0.0.1/"}},
+        {**VALUES, "city": {"type": "input_file", "file_url": "file:///etc/passwd"}},
         "prompt.variables.city.file_url",
-        "not supported",
+        "http(s) address",
     ),
     (
         {**VALUES, "city": {"type": "input_image", "file_id": "file-1"}},

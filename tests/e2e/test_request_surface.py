@@ -197,6 +197,10 @@ REFUSED_VALUES: list[tuple[dict[str, Any], str]] = [
     ),
     (
         {"input": [{"role": "user", "content": [{"type": "input_file", "file_url": "http://127.0.0.1/x"}]}]},
+        "input",
+    ),
+    (
+        {"input": [{"role": "user", "content": [{"type": "input_file", "file_url": "file:///etc/passwd"}]}]},
         "input[0].content[0].file_url",
     ),
     ({"input": [{"role": "user", "content": [{"type": "input_audio"}]}]}, "input[0].content[0].type"),

@@ -54,6 +54,10 @@ UNSTARTABLE = {
         "vector: {stores: {main: {kind: chroma_server, url: 'http://h:x'}}}",
         "vector.stores: url of a Chroma server has no valid port",
     ),
+    "authorities that are none": (
+        "egress: {ca_file: regate.yaml}",
+        "egress.ca_file: regate.yaml holds no certificates",
+    ),
     "S3 without its keys": (
         "files: {kind: s3, bucket: abc, access_key_id_env: NO_ID, secret_access_key_env: NO_KEY}",
         "files.access_key_id_env: the environment variable NO_ID",

@@ -170,3 +170,13 @@ def test_file_named_in_the_environment_is_used(tmp_path: Path) -> None:
     (tmp_path / "elsewhere.yaml").write_text("listen: {port: 77}\n", encoding="utf-8")
     done = regate("config", "show", cwd=tmp_path, REGATE_CONFIG="elsewhere.yaml")
     assert "  port: 77\n" in done.stdout
+
+
+def test_a_gateway_that_connects_nowhere_does_not_load_what_connects() -> None:
+    code = (
+        "import sys, regate_gateway.composition.wiring\n"
+        "print([name for name in ('httpx2', 'mcp') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+
+    assert done.stdout.strip() == "[]"

@@ -246,6 +246,12 @@ REFUSED: dict[str, tuple[str, str]] = {
         ),
         "upstreams: 'b' is fallback_for 'a' with another image_urls",
     ),
+    "a network with an address of a host": (
+        "egress: {allow_private: [10.1.2.3/8]}",
+        "egress.allow_private: ",
+    ),
+    "a network that is none": ("egress: {allow_private: [internal]}", "egress.allow_private: "),
+    "a port that is none": ("egress: {ports: [0]}", "egress.ports: ports are numbers from 1 to 65535"),
     "kind of upstream that there is not": (
         "upstreams: [{name: a, base_url: 'http://h', kind: vlm}]",
         "upstreams.0.kind: Input should be",

@@ -88,7 +88,7 @@ def test_empty_fields_are_left_out() -> None:
         (
             {
                 "input": [
-                    {"role": "user", "content": [{"type": "input_file", "file_url": "http://127.0.0.1/"}]}
+                    {"role": "user", "content": [{"type": "input_file", "file_url": "file:///etc/passwd"}]}
                 ]
             },
             "template.input[0].content[0].file_url",

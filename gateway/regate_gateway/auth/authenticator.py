@@ -12,6 +12,7 @@ from starlette.types import Scope
 from regate_gateway.http.middleware import bearer_token, has_authorization, request_id
 from regate_orchestrator.authz.decisions import Context
 from regate_orchestrator.authz.enforcer import Enforcer
+from regate_orchestrator.principal import read_credential
 from regate_orchestrator.values import Json, JsonObject
 
 _ANONYMOUS: Final[JsonObject] = {"sub": "anonymous", "tenant": "anonymous"}
@@ -41,8 +42,10 @@ class Authenticator:
         """
         identifier = request_id(scope)
         if self._anonymous and not has_authorization(scope):
-            claims, method = dict(_ANONYMOUS), "anonymous"
+            claims, method, credential = dict(_ANONYMOUS), "anonymous", None
         else:
-            claims, method = dict(await self._verifier.verify(bearer_token(scope))), "jwt"
+            token = bearer_token(scope)
+            claims, method = dict(await self._verifier.verify(token)), "jwt"
+            credential = read_credential(token, claims)
         principal = await self._enforcer.principal(claims, method=method, request_id=identifier)
-        return Context(principal, identifier)
+        return Context(principal, identifier, credential=credential)

@@ -7,6 +7,7 @@ anything.
 
 from __future__ import annotations
 
+import ssl
 import tempfile
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -57,6 +58,7 @@ def _checks(settings: Settings) -> Iterator[Check]:
         yield partial(check_directory, path, setting=setting)
     if settings.state.sealing_key_env is not None:
         yield lambda: sealing_secret(settings)
+    yield lambda: _check_egress(settings)
     yield lambda: _check_database(settings)
     yield lambda: _check_upstreams(settings)
     for name, store in settings.vector.stores.items():
@@ -97,6 +99,15 @@ def check_directory(path: Path, *, setting: str) -> None:
     except OSError as error:
         what = "cannot be written to" if there == path.absolute() else f"cannot be made in {there}"
         raise ConfigurationError(f"{setting}: the directory {path} {what}: {error.strerror}") from error
+
+
+def _check_egress(settings: Settings) -> None:
+    if (path := settings.egress.ca_file) is None:
+        return
+    try:
+        ssl.create_default_context().load_verify_locations(path)
+    except (OSError, ssl.SSLError) as error:
+        raise ConfigurationError(f"egress.ca_file: {path} holds no certificates that can be read") from error
 
 
 def _check_database(settings: Settings) -> None:

@@ -13,7 +13,7 @@ from regate_gateway.routes.responses.server_tools.registration import RunnerPart
 from regate_gateway.routes.responses.server_tools.registry import REGISTERED
 from regate_orchestrator.conversations import ConversationWriter
 from regate_orchestrator.documents.file_text import FileReader
-from regate_orchestrator.ports import Catalogue
+from regate_orchestrator.ports import Catalogue, Fetcher
 from regate_orchestrator.responses.background import BackgroundRuns
 from regate_orchestrator.responses.context.authorizing import Authorizer
 from regate_orchestrator.responses.context.gate import Gate
@@ -36,12 +36,17 @@ class Responses:
 
 
 def make_responses(
-    settings: Settings, decisions: Decisions, stores: Stores, retrieval: Retrieval, catalogue: Catalogue
+    settings: Settings,
+    decisions: Decisions,
+    stores: Stores,
+    retrieval: Retrieval,
+    catalogue: Catalogue,
+    fetcher: Fetcher,
 ) -> Responses:
     """Return what responses are made with. Raises `ConfigurationError` for a sealing key that is none."""
     enforcer, state = decisions.enforcer, stores.state
     sealer = AeadSealer(sealing_secret(settings).reveal().encode())
-    parts = MessageParts(FileReader(stores.blobs, stores.extractor))
+    parts = MessageParts(FileReader(stores.blobs, stores.extractor), fetcher)
     permits = Permits(enforcer, state)
     gate = Gate(enforcer, state, retrieval, decisions.schemas["file"])
     loop = LoopPorts(

@@ -21,6 +21,7 @@ from regate_gateway.auth.authentication import open_verifier
 from regate_gateway.auth.authenticator import Authenticator
 from regate_gateway.composition.decisions import Decisions, open_decisions
 from regate_gateway.composition.documents import Documents, make_documents
+from regate_gateway.composition.egress import LazyFetcher, make_guard
 from regate_gateway.composition.maintenance import USUAL_RHYTHM, Maintenance, Rhythm, make_maintenance
 from regate_gateway.composition.opening import Worker
 from regate_gateway.composition.readings import read_decisions, read_garbage, read_upstreams
@@ -146,7 +147,8 @@ async def open_services(
     upstreams = await open_upstreams(stack, settings)
     stores = await open_stores(stack, settings, decisions.schemas["chunk"], clock)
     documents = make_documents(settings, decisions, stores, metrics, clock)
-    responses = make_responses(settings, decisions, stores, documents.retrieval, upstreams)
+    fetcher = LazyFetcher(settings.egress, make_guard(settings.egress, decisions, metrics))
+    responses = make_responses(settings, decisions, stores, documents.retrieval, upstreams, fetcher)
     maintenance = make_maintenance(decisions, stores, clock, rhythm)
     parts = Parts(settings, decisions, upstreams, stores, documents, responses, maintenance, metrics, clock)
     services = await _services(stack, parts)

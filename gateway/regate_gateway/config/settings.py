@@ -19,6 +19,7 @@ from regate_adapters.settings_types import EnvironmentName, Name, Section, below
 from regate_adapters.vector.kind import EngineSettings
 from regate_adapters.vector.registry import is_embedded, read_settings
 from regate_gateway.config.auth_settings import Auth
+from regate_gateway.config.egress_settings import Egress
 from regate_gateway.config.files_settings import Files
 from regate_gateway.config.listen_settings import Listen
 from regate_gateway.config.opa_settings import Opa
@@ -222,6 +223,7 @@ class Settings(BaseSettings):
     embeddings: Embeddings = Field(default_factory=Embeddings)
     quota: Quota = Field(default_factory=Quota)
     tools: Tools = Field(default_factory=Tools)
+    egress: Egress = Field(default_factory=Egress)
     telemetry: Telemetry = Field(default_factory=Telemetry)
     audit: Audit
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 import json
 import logging
 import sys
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Final
 
@@ -55,6 +56,16 @@ _FIELDS: Final = (
 """The extra fields that a log call may carry."""
 
 _LONGEST: Final = 16_384
+_RESERVED: Final[Mapping[str, int]] = {
+    "uvicorn.error": logging.WARNING,
+    "httpx2": logging.WARNING,
+    "httpcore2": logging.WARNING,
+    "mcp": logging.CRITICAL,
+    "client": logging.CRITICAL,
+}
+"""Loggers of libraries that write addresses with query strings, headers or what a server sent, each with the
+least severity at which it writes none. `client` is the MCP SDK's.
+"""
 
 
 class JsonLines(logging.Formatter):
@@ -86,6 +97,5 @@ def configure_logging(level: str) -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level.upper())
-    logging.getLogger("uvicorn.error").setLevel(
-        max(root.level, logging.WARNING)
-    )  # below it, it logs query strings
+    for name, least in _RESERVED.items():
+        logging.getLogger(name).setLevel(max(root.level, least))

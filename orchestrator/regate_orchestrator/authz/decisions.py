@@ -9,21 +9,10 @@ from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from regate_orchestrator.authz.points import Point
-from regate_orchestrator.principal import Principal
-from regate_orchestrator.values import Json, JsonObject, RequestId
+from regate_orchestrator.principal import Context
+from regate_orchestrator.values import Json, JsonObject
 
 __all__ = ["Allow", "Context", "Decision", "Deny", "Point", "Question"]
-
-
-@dataclass(frozen=True, slots=True)
-class Context:
-    """On whose behalf, and as part of which request, something is decided. Passed as an argument,
-    never ambient.
-    """
-
-    principal: Principal
-    request_id: RequestId
-    response_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -57,6 +57,7 @@ class Point(StrEnum):
     TOOL_RESULT = "regate/tool/admit_result"
     QUOTA = "regate/quota/limits"
     """No yes or no: the limits, or nothing (`quota/limits.py`)."""
+    EGRESS = "regate/egress/allow"
     ADMIN = "regate/admin/allow"
 
     @property
@@ -192,6 +193,7 @@ CONTRACTS: Final[Mapping[Point, Contract]] = {
     Point.QUOTA: Contract(
         actions=("quota.limits", "quota.storage"), row="request", values=("storage",), custom=()
     ),
+    Point.EGRESS: Contract(actions=("egress.connect",), row="destination", custom=("deny", "grant")),
     Point.ADMIN: Contract(actions=("policy.explain", "audit.read", "prompt.manage"), row="operation"),
 }
 

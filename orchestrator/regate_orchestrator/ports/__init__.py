@@ -8,7 +8,17 @@ without leaving anything half-written.
 from __future__ import annotations
 
 from regate_orchestrator.ports.backend import Backend, Catalogue, Serving
+from regate_orchestrator.ports.egress import Fetched, Fetcher, Purpose
 from regate_orchestrator.ports.files import BlobStore, Extractor, UnreadableFile
+from regate_orchestrator.ports.mcp import (
+    Annotations,
+    Identity,
+    McpListFailed,
+    McpOutcome,
+    McpServer,
+    McpServers,
+    McpTool,
+)
 from regate_orchestrator.ports.observation import AuditLog
 from regate_orchestrator.ports.policy import Answer, Planned, PolicyEngine
 from regate_orchestrator.ports.quota import Allowance, Counted, Exhausted, QuotaCounter
@@ -44,6 +54,7 @@ from regate_orchestrator.ports.state import (
 
 __all__ = [
     "Allowance",
+    "Annotations",
     "Answer",
     "AttachmentState",
     "AuditLog",
@@ -58,12 +69,20 @@ __all__ = [
     "EventState",
     "Exhausted",
     "Extractor",
+    "Fetched",
+    "Fetcher",
     "FileBatchState",
     "FileState",
     "Found",
     "IdempotencyKeyState",
+    "Identity",
     "ItemState",
     "LeaseState",
+    "McpListFailed",
+    "McpOutcome",
+    "McpServer",
+    "McpServers",
+    "McpTool",
     "MembershipState",
     "Mode",
     "OrphanedBlobState",
@@ -71,6 +90,7 @@ __all__ = [
     "Planned",
     "PolicyEngine",
     "PromptState",
+    "Purpose",
     "Query",
     "QuotaCounter",
     "ResponseState",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from tests.adapters.state.conftest import ANN, BOB
+from tests.adapters.state.samples import ANN, BOB
 
 from regate_adapters.state.store import SqlStateStore
 from regate_orchestrator.rows import ApprovalRow

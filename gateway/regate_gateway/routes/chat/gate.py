@@ -22,7 +22,7 @@ from regate_orchestrator.errors import CallerError, NotPermitted
 from regate_orchestrator.quota.limits import quota_question
 from regate_orchestrator.responses.context.history import History
 from regate_orchestrator.responses.context.sent_results import tool_result
-from regate_orchestrator.responses.message_parts import files_of
+from regate_orchestrator.responses.message_parts import Reading, files_of
 from regate_orchestrator.responses.prompt import output_text
 from regate_orchestrator.responses.tools.visible import hidden_tools
 from regate_orchestrator.routing import route_question
@@ -87,9 +87,10 @@ async def members(
                 "The policy does not admit a tool's output of this request.", param=output.place
             )
     messages = [dict(message) for message in request.messages.sent]
+    reading = Reading(call.context, admission.files, capabilities)
     for one in request.messages.enclosed:
         content = list(cast("Sequence[Json]", messages[one.message]["content"]))
-        content[one.position] = {**await _read(call, one, admission, capabilities), **one.beside}
+        content[one.position] = {**await _read(call, one, reading), **one.beside}
         messages[one.message]["content"] = content
     if capabilities.reasoning_field != "none":
         for place, text in request.messages.reasoning.items():
@@ -108,13 +109,9 @@ def _named_files(messages: Messages) -> list[FileId]:
     return list(dict.fromkeys(file for one in messages.enclosed for file in files_of(_message(one))))
 
 
-async def _read(
-    call: Call, one: EnclosedPart, admission: Admission, capabilities: UpstreamCapabilities
-) -> JsonObject:
+async def _read(call: Call, one: EnclosedPart, reading: Reading) -> JsonObject:
     try:
-        (part,) = await call.services.parts.current(
-            _message(one), admission.files, capabilities, tenant=call.context.principal.tenant
-        )
+        (part,) = await call.services.parts.current(_message(one), reading)
     except CallerError as error:
         error.param = one.place  # where it stands in this request
         raise

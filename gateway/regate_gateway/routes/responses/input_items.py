@@ -41,10 +41,10 @@ def user_message(text: str) -> JsonObject:
 
 
 def file_part(file: FileSource) -> JsonObject:
-    """Return the file that is named by its id or held inline, as a content part."""
+    """Return the file that is named by its id or address, or held inline, as a content part."""
     if file.file_data is None:
         named: JsonObject = {} if file.filename is None else {"filename": file.filename}
-        return {"type": "input_file", "file_id": file.file_id, **named}
+        return {"type": "input_file", **file.named, **named}
     name = file.filename or name_of(parse_inline(file.file_data, param="file_data").media_type) or "file.txt"
     return {"type": "input_file", "file_data": file.file_data, "filename": name}
 

@@ -6,10 +6,9 @@ How it is taken over is `input_items.py`.
 from __future__ import annotations
 
 import re
-from typing import Annotated, Any, Final, Literal, Self
+from typing import Annotated, Any, ClassVar, Final, Literal, Self
 
 from pydantic import AfterValidator, Field, Tag, model_validator
-from pydantic.json_schema import SkipJsonSchema
 
 from regate_gateway.http.misfits import misfit
 from regate_gateway.http.models import TEXT_OR_LIST, ByType, Id, RequestModel
@@ -22,7 +21,7 @@ LONGEST: Final = 20 * 1024 * 1024
 
 MAX_PARTS: Final = 1_000
 _IMAGES: Final = frozenset({"image/png", "image/jpeg", "image/jpg", "image/webp", "image/gif"})
-_IMAGE_ADDRESS: Final = re.compile(r"https?://[^\s\x00-\x1f]{1,8192}")
+_ADDRESS: Final = re.compile(r"https?://[^\s\x00-\x1f]{1,8192}")
 
 Text = Annotated[str, Field(max_length=LONGEST)]
 
@@ -45,9 +44,7 @@ class RefusalPart(RequestModel):
 
 def _require_image(address: str) -> str:
     data = parse(address)
-    if not (
-        _IMAGE_ADDRESS.fullmatch(address) if data is None else data.media_type in _IMAGES and data.encoded
-    ):
+    if not (_ADDRESS.fullmatch(address) if data is None else data.media_type in _IMAGES and data.encoded):
         raise misfit("'{place}' must be a data URL of a PNG, JPEG, WebP or GIF image, or an http(s) address.")
     return address
 
@@ -58,9 +55,11 @@ ImageAddress = Annotated[Text, AfterValidator(_require_image)]
 Detail = Literal["auto", "low", "high", "original"]
 
 
-def _exactly_one(part: RequestModel, first: str, second: str) -> None:
-    if (getattr(part, first) is None) == (getattr(part, second) is None):
-        raise misfit(f"Exactly one of '{{place}}' and '{{within}}{second}' must be given.", member=first)
+def _exactly_one(part: RequestModel, first: str, *others: str) -> None:
+    if sum(getattr(part, name) is not None for name in (first, *others)) != 1:
+        *listed, last = (f"'{{within}}{name}'" for name in others)
+        names = ", ".join(("'{place}'", *listed))
+        raise misfit(f"Exactly one of {names} and {last} must be given.", member=first)
 
 
 class ImagePart(RequestModel):
@@ -68,7 +67,7 @@ class ImagePart(RequestModel):
 
     type: Literal["input_image"]
     image_url: ImageAddress | None = Field(
-        None, description="A data URL; an address only where an upstream may fetch it."
+        None, description="A data URL; an address where the policy or the upstream permits it."
     )
     file_id: Id | None = Field(None, description="A file of this gateway.")
     detail: Detail = Field("auto", description="How closely it is looked at.")
@@ -77,6 +76,12 @@ class ImagePart(RequestModel):
     def _require_one(self) -> Self:
         _exactly_one(self, "image_url", "file_id")
         return self
+
+
+def _require_address(address: str) -> str:
+    if not _ADDRESS.fullmatch(address):
+        raise misfit("'{place}' must be an http(s) address.")
+    return address
 
 
 def _require_inline(data: str) -> str:
@@ -95,27 +100,34 @@ class FileSource(RequestModel):
         None, description="Base64, or a data URL."
     )
     filename: str | None = Field(None, max_length=512, description="What the file is called.")
+    _sources: ClassVar[tuple[str, ...]] = ("file_id", "file_data")
 
     @model_validator(mode="after")
     def _require_one(self) -> Self:
-        _exactly_one(self, "file_id", "file_data")
+        _exactly_one(self, *self._sources)
         return self
 
-
-def _refuse_address(value: Any) -> Any:
-    # Nothing is fetched on a client's word (server-side request forgery)
-    if value is not None:
-        text = "'{place}' is not supported: upload the file, or send it as 'file_data'."
-        raise misfit(text, code="unsupported_parameter")
-    return value
+    @property
+    def named(self) -> dict[str, str | None]:
+        """Return the member that names the file, for one that is not inline."""
+        return {"file_id": self.file_id}
 
 
 class FilePart(FileSource):
     """A file in a message."""
 
+    _sources: ClassVar[tuple[str, ...]] = ("file_id", "file_data", "file_url")
+
     type: Literal["input_file"]
-    file_url: SkipJsonSchema[Annotated[Any, AfterValidator(_refuse_address)]] = None
+    file_url: Annotated[str, AfterValidator(_require_address)] | None = Field(
+        None, description="An http(s) address, fetched where the policy permits it."
+    )
     detail: Any = Field(None, description="Files are read as text.")
+
+    @property
+    def named(self) -> dict[str, str | None]:
+        """Return the member that names the file, for one that is not inline."""
+        return super().named if self.file_url is None else {"file_url": self.file_url}
 
 
 def _unsupported(role: str) -> str:

@@ -25,7 +25,7 @@ from regate_orchestrator.responses.context.refusals import no_item, no_previous,
 from regate_orchestrator.responses.context.sealing import SEALED, Sealer, kept_text, unseal
 from regate_orchestrator.responses.context.sent_results import denied_from, sent_results
 from regate_orchestrator.responses.events import ContextDecided, Recalled, TurnAuthorized
-from regate_orchestrator.responses.message_parts import MessageParts, files_of
+from regate_orchestrator.responses.message_parts import MessageParts, Reading, files_of
 from regate_orchestrator.responses.prompt import PromptItem
 from regate_orchestrator.responses.request import ResponseRequest
 from regate_orchestrator.responses.tools.permits import Permits
@@ -101,9 +101,10 @@ class Authorizer:
         )
         capabilities = self.catalogue.capabilities(decided.chosen.upstream)
         _require_taken(request, capabilities)
-        tenant, passed = context.principal.tenant, decided.passed
-        earlier = await self._earlier(recalled.earlier, passed, capabilities, tenant=tenant)
-        prompted, inputs = await self._current(request, sent, passed, capabilities, tenant=tenant)
+        passed = decided.passed
+        reading = Reading(context, passed.files, capabilities)
+        prompted, inputs = await self._current(request, sent, passed, reading)
+        earlier = await self._earlier(recalled.earlier, passed, reading)
         authorized = TurnAuthorized(
             upstream=decided.chosen.upstream,
             revision=decided.revision,
@@ -247,12 +248,7 @@ class Authorizer:
             raise withheld_refused(param="previous_response_id" if recalled.earlier else "input")
 
     async def _earlier(
-        self,
-        earlier: Sequence[ItemWithParent],
-        passed: Passed,
-        capabilities: UpstreamCapabilities,
-        *,
-        tenant: str,
+        self, earlier: Sequence[ItemWithParent], passed: Passed, reading: Reading
     ) -> list[PromptItem]:
         """Return the items of the history for the prompt; a file in one that may no longer be read is
         left out of its message.
@@ -269,9 +265,7 @@ class Authorizer:
                         self.sealer, item.body, tenant=cast("str", one.holder["tenant"]), model=""
                     ),
                 )
-            elif shown and (
-                parts := await self.parts.earlier(item.body, passed.files, capabilities, tenant=tenant)
-            ):
+            elif shown and (parts := await self.parts.earlier(item.body, reading)):
                 found = replace(found, parts=parts)
             prompted.append(found)
         return prompted
@@ -281,9 +275,7 @@ class Authorizer:
         request: ResponseRequest,
         sent: Sequence[JsonObject | ItemWithParent],
         passed: Passed,
-        capabilities: UpstreamCapabilities,
-        *,
-        tenant: str,
+        reading: Reading,
     ) -> tuple[list[PromptItem], list[StoredItem]]:
         """Return the request's items for the prompt, and as they are stored. Raises `NotFound` for a
         file that may not be read.
@@ -294,21 +286,14 @@ class Authorizer:
         readmitted = iter(passed.left.items[len(passed.left.items) - len(referred) :])
         for one in sent:
             if not isinstance(one, ItemWithParent):
-                prompted.append(
-                    PromptItem(
-                        one, parts=await self.parts.current(one, passed.files, capabilities, tenant=tenant)
-                    )
-                )
+                prompted.append(PromptItem(one, parts=await self.parts.current(one, reading)))
                 inputs.append(StoredItem(cast("str", one["id"]), one, "input"))
                 continue
             item, shown = next(readmitted)
+            found = prompt_item(item, shown=shown)
             text = self._text(item, one, request) if shown else ""
-            parts = (
-                await self.parts.earlier(item.body, passed.files, capabilities, tenant=tenant)
-                if shown
-                else ()
-            )
-            prompted.append(replace(prompt_item(item, shown=shown), text=text, parts=parts))
+            parts = await self.parts.earlier(item.body, reading) if shown else ()
+            prompted.append(replace(found, text=text or found.text, parts=parts))
             inputs.append(one.item)
         return prompted, inputs
 

@@ -14,9 +14,9 @@ from regate_gateway.http.models import TEXT_OR_OBJECT, Id, RequestModel
 from regate_gateway.routes.responses.part_models import Item, Text
 from regate_gateway.routes.responses.server_tools.registration import Registration
 from regate_orchestrator.errors import InvalidRequest
+from regate_orchestrator.ports.mcp import McpServer
 from regate_orchestrator.responses.tools.kinds.mcp import MCP, Chosen, McpServerTool
 from regate_orchestrator.responses.tools.kinds.mcp_runner import McpRunner
-from regate_orchestrator.ports.mcp import McpServer
 from regate_orchestrator.responses.tools.tool import ServerTool
 from regate_orchestrator.values import Json, JsonObject, mint
 

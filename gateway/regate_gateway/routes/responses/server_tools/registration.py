@@ -8,8 +8,8 @@ from typing import Any
 
 from regate_gateway.http.models import RequestModel
 from regate_orchestrator.authz.enforcer import Enforcer
-from regate_orchestrator.responses.tools.calls import ToolLister, ToolRunner
 from regate_orchestrator.ports.mcp import McpServers
+from regate_orchestrator.responses.tools.calls import ToolLister, ToolRunner
 from regate_orchestrator.responses.tools.tool import ServerTool, ToolKind
 from regate_orchestrator.retrieval.search import Retrieval
 from regate_orchestrator.values import JsonObject

@@ -10,9 +10,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import ClassVar, Final, cast
 
+from regate_orchestrator.ports.mcp import McpServer, McpTool
 from regate_orchestrator.responses.arguments import object_in
 from regate_orchestrator.responses.tools.approvals import called_name
-from regate_orchestrator.ports.mcp import McpServer, McpTool
 from regate_orchestrator.responses.tools.tool import Notes, ServerTool, Told, ToolCall, ToolKind, ToolResult
 from regate_orchestrator.responses.tools.view import UNKNOWN, tool_view
 from regate_orchestrator.values import Json, JsonObject

@@ -8,14 +8,14 @@ from typing import cast
 
 from regate_orchestrator.authz.decisions import Context
 from regate_orchestrator.errors import NotPermitted
-from regate_orchestrator.responses.output.listings import LISTING
-from regate_orchestrator.responses.tools.kinds.mcp import McpServerTool, error_text
 from regate_orchestrator.ports.mcp import (
     McpListFailed,
     McpOutcome,
     McpServers,
     McpTool,
 )
+from regate_orchestrator.responses.output.listings import LISTING
+from regate_orchestrator.responses.tools.kinds.mcp import McpServerTool, error_text
 from regate_orchestrator.responses.tools.tool import ServerTool, ToolCall, ToolResult
 from regate_orchestrator.retrieval.stores import OpenStore
 from regate_orchestrator.values import Json, JsonObject, StoreId, mint

@@ -1,0 +1,37 @@
+"""What fetches from outside: files and images that clients name by address, and pages that a model names."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal, Protocol, TypeAlias
+
+from regate_orchestrator.principal import Context
+
+Purpose: TypeAlias = Literal["mcp", "page", "file", "image", "search", "code"]
+"""What is wanted outside, as `regate.egress` is told."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fetched:
+    """What was fetched. The media type is what the server claims, in lower case and without parameters; empty
+    where it claims none.
+    """
+
+    data: bytes = field(repr=False)
+    media_type: str
+    url: str
+    """Where it was found in the end."""
+
+
+class Fetcher(Protocol):
+    """Fetches over HTTP what policies permit. Proven by `tests/adapters/egress`."""
+
+    async def fetch(self, context: Context, url: str, purpose: Purpose, *, limit_bytes: int) -> Fetched:
+        """Return what the address leads to.
+
+        Each place that is connected to, also of a redirect, must have been decided for the caller before. It
+        must be connected to at an address that was checked. Raises `InvalidRequest` for an address that is
+        none, `EgressDenied` for one that may not be connected to, `TooLarge` past the limit, and
+        `FetchFailed` for what cannot be had.
+        """
+        ...
