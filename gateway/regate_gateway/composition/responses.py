@@ -11,6 +11,7 @@ from regate_gateway.composition.stores import Stores
 from regate_gateway.config.settings import Settings
 from regate_orchestrator.conversations import ConversationWriter
 from regate_orchestrator.documents.file_text import FileReader
+from regate_orchestrator.guards.checking import Guards
 from regate_orchestrator.ports import Catalogue
 from regate_orchestrator.responses.background import BackgroundRuns
 from regate_orchestrator.responses.context.authorizing import Authorizer
@@ -35,7 +36,12 @@ class Responses:
 
 
 def make_responses(
-    settings: Settings, decisions: Decisions, stores: Stores, retrieval: Retrieval, catalogue: Catalogue
+    settings: Settings,
+    decisions: Decisions,
+    stores: Stores,
+    retrieval: Retrieval,
+    catalogue: Catalogue,
+    guards: Guards,
 ) -> Responses:
     """Return what responses are made with. Raises `ConfigurationError` for a sealing key that is none."""
     enforcer, state = decisions.enforcer, stores.state
@@ -49,11 +55,12 @@ def make_responses(
         gate=gate,
         authorizer=Authorizer(enforcer, gate, retrieval, catalogue, sealer, parts),
         sealer=sealer,
+        guards=guards,
         limits=Limits(settings.tools.max_rounds, settings.tools.max_tool_calls),
     )
     return Responses(
         loop=loop,
         background=BackgroundRuns(loop, most=settings.tools.max_background),
         parts=parts,
-        conversation_writer=ConversationWriter(enforcer, state.items, gate, sealer),
+        conversation_writer=ConversationWriter(enforcer, state.items, gate, sealer, guards),
     )

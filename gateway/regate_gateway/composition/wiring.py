@@ -21,6 +21,7 @@ from regate_gateway.auth.authentication import open_verifier
 from regate_gateway.auth.authenticator import Authenticator
 from regate_gateway.composition.decisions import Decisions, open_decisions
 from regate_gateway.composition.documents import Documents, make_documents
+from regate_gateway.composition.guards import open_guards
 from regate_gateway.composition.maintenance import USUAL_RHYTHM, Maintenance, Rhythm, make_maintenance
 from regate_gateway.composition.opening import Worker
 from regate_gateway.composition.readings import read_decisions, read_garbage, read_upstreams
@@ -145,8 +146,9 @@ async def open_services(
     decisions = await open_decisions(stack, settings, metrics)
     upstreams = await open_upstreams(stack, settings)
     stores = await open_stores(stack, settings, decisions.schemas["chunk"], clock)
-    documents = make_documents(settings, decisions, stores, metrics, clock)
-    responses = make_responses(settings, decisions, stores, documents.retrieval, upstreams)
+    guards = await open_guards(stack, settings, decisions, metrics)
+    documents = make_documents(settings, decisions, stores, guards, metrics, clock)
+    responses = make_responses(settings, decisions, stores, documents.retrieval, upstreams, guards)
     maintenance = make_maintenance(decisions, stores, clock, rhythm)
     parts = Parts(settings, decisions, upstreams, stores, documents, responses, maintenance, metrics, clock)
     services = await _services(stack, parts)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from regate_orchestrator.ports.backend import Backend, Catalogue, Serving
 from regate_orchestrator.ports.files import BlobStore, Extractor, UnreadableFile
+from regate_orchestrator.ports.guards import GUARD_STEPS, Findings, GuardProvider, GuardStep, Span
 from regate_orchestrator.ports.observation import AuditLog
 from regate_orchestrator.ports.policy import Answer, Planned, PolicyEngine
 from regate_orchestrator.ports.quota import Allowance, Counted, Exhausted, QuotaCounter
@@ -43,6 +44,7 @@ from regate_orchestrator.ports.state import (
 )
 
 __all__ = [
+    "GUARD_STEPS",
     "Allowance",
     "Answer",
     "AttachmentState",
@@ -60,7 +62,10 @@ __all__ = [
     "Extractor",
     "FileBatchState",
     "FileState",
+    "Findings",
     "Found",
+    "GuardProvider",
+    "GuardStep",
     "IdempotencyKeyState",
     "ItemState",
     "LeaseState",
@@ -75,6 +80,7 @@ __all__ = [
     "QuotaCounter",
     "ResponseState",
     "Serving",
+    "Span",
     "StateStore",
     "StoredBytesState",
     "UnreadableFile",
