@@ -63,7 +63,18 @@ _BASES: Final[dict[str, tuple[tuple[str, dict[str, Any]], ...]]] = {
             {"request": {"method": "GET", "path": "/", "model": "m", "stream": False, "tool_types": []}},
         ),
     ),
-    "guard": (("guard.check", {"step": "input", "scores": {"injection": 0.5}, "labels": ["pii"]}),),
+    "guard": (
+        (
+            "guard.check",
+            {
+                "step": "input",
+                "scores": {"injection": 0.5},
+                "labels": ["pii"],
+                "spans": {"pii": 1},
+                "unavailable": [],
+            },
+        ),
+    ),
     "egress": (
         (
             "egress.connect",

@@ -23,7 +23,7 @@ MOST_EXISTING: Final = {
     "a decision point": 4,
     "a route": 2,
     "a metric": 2,
-    "a guard": 4,
+    "a guard": 3,
     "a quota backend": 4,
 }
 """Files that are there already and that a recipe has one change, beside acceptance suites and ports."""

@@ -21,6 +21,7 @@ from regate_gateway.cli.main import main
 from regate_gateway.config.loading import load_settings
 from regate_gateway.workbench.directory import assemble
 from regate_orchestrator.authz.points import asked_rules
+from regate_orchestrator.ports import GUARD_STEPS
 from regate_orchestrator.responses.diagram import diagram
 
 ROOT: Final = Path(__file__).parents[1]
@@ -136,8 +137,8 @@ def test_each_document_that_may_be_filled_has_an_example() -> None:
     shown = {name.split("/")[2] for _, name, _ in overlay_examples()}
     documents = {path.stem for path in (ROOT / "rego/schemas/operators").glob("*.json")}
 
-    # One is a plain number, which can only be replaced; the other must stay empty.
-    assert documents - shown == {"max_tool_result_bytes", "guard_thresholds"}
+    # It is a plain number, which can only be replaced.
+    assert documents - shown == {"max_tool_result_bytes"}
 
 
 @pytest.mark.parametrize(
@@ -154,7 +155,12 @@ def test_an_overlay_takes_each_example_as_it_is_printed(
     opa = require_opa()
 
     assert re.fullmatch(r"overlay/regate/\w+/data\.json", name)
-    assert vet(opa, Content(f"{page} {name} {content}".encode(), tmp_path / "policy"), frozenset()).has_authz
+    assert vet(
+        opa,
+        Content(f"{page} {name} {content}".encode(), tmp_path / "policy"),
+        frozenset(),
+        frozenset(GUARD_STEPS),
+    ).has_authz
 
 
 def test_the_shape_that_the_documentation_warns_of_is_refused_in_those_words(tmp_path: Path) -> None:
@@ -167,7 +173,12 @@ def test_the_shape_that_the_documentation_warns_of_is_refused_in_those_words(tmp
     assemble(ROOT / "rego", tmp_path / "overlay", tmp_path / "policy")
 
     with pytest.raises(Exception, match="Invalid type") as refused:
-        vet(require_opa(), Content(b"the other shape", tmp_path / "policy"), frozenset())
+        vet(
+            require_opa(),
+            Content(b"the other shape", tmp_path / "policy"),
+            frozenset(),
+            frozenset(GUARD_STEPS),
+        )
 
     assert str(refused.value) == words
 

@@ -15,8 +15,10 @@ from typing import cast
 from regate_orchestrator.authz.decisions import Context, Decision, Question
 from regate_orchestrator.authz.enforcer import Enforcer
 from regate_orchestrator.errors import InvalidRequest, NotPermitted
+from regate_orchestrator.guards.checking import Guards
 from regate_orchestrator.ports import ItemState
 from regate_orchestrator.responses.context.gate import Gate
+from regate_orchestrator.responses.context.guarding import guard_items
 from regate_orchestrator.responses.context.history import history_of
 from regate_orchestrator.responses.context.refusals import no_item
 from regate_orchestrator.responses.context.sealing import Sealer, unseal
@@ -33,6 +35,7 @@ class ConversationWriter:
     items: ItemState
     gate: Gate
     sealer: Sealer
+    guards: Guards
 
     async def admit(
         self,
@@ -47,8 +50,8 @@ class ConversationWriter:
         with the notes.
 
         Raises `NotFound` for a reference to what is absent, invisible or withheld, `NotPermitted` for a
-        tool's output that the policy does not admit, and `InvalidRequest` for what was sealed elsewhere, or
-        for a use that a conversation has not.
+        tool's output that the policy does not admit, and `InvalidRequest` for what was sealed elsewhere, for
+        a use that a conversation has not, or for what guards block.
         """
         referenced = [cast("str", item["id"]) for item in items if item["type"] == "item_reference"]
         found = await self.items.with_parents(context.principal, referenced) if referenced else {}
@@ -66,9 +69,10 @@ class ConversationWriter:
         for item, shown in self.gate.read(asked, decisions[len(questions) :], admitted).left.items:
             if not shown:
                 raise no_item(item.id, param="items")
-        return [one.item if isinstance(one, ItemWithParent) else one for one in arrived], decisions[
-            : len(questions)
-        ]
+        own = [one for one in arrived if isinstance(one, StoredItem)]
+        guarded = iter(await guard_items(self.guards, context, own, param="items"))
+        kept = [one.item if isinstance(one, ItemWithParent) else next(guarded) for one in arrived]
+        return kept, decisions[: len(questions)]
 
     def _arrived(
         self, context: Context, item: JsonObject, found: Mapping[str, ItemWithParent]

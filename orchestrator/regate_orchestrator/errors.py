@@ -17,6 +17,7 @@ between translates.
     │   ├── StateUnavailable        the state store failed
     │   ├── VectorStoreUnavailable  the vector store failed
     │   ├── EmbeddingsUnavailable   the embedder failed
+    │   ├── GuardUnavailable        a guard that must look at a text did not
     │   ├── ExtractionUnavailable   a file could not be read now, by no fault of its own
     │   ├── GatewayStopped          the gateway ended, or its lease did, while it made a response
     │   ├── AuditUnavailable        the record could not be written, so the effect did not happen
@@ -181,6 +182,13 @@ class EmbeddingsUnavailable(Unavailable):
 
     code = "embeddings_unavailable"
     default_message = "The embedding model is unavailable. Try again later."
+
+
+class GuardUnavailable(Unavailable):
+    """A guard that must look at a text gave no usable answer, so the text goes no further."""
+
+    code = "guard_unavailable"
+    default_message = "A guard of this service gave no answer, so the request was refused. Try again later."
 
 
 class ExtractionUnavailable(Unavailable):

@@ -3,7 +3,7 @@ package regate.guard_test
 import data.regate.guard
 import data.regate_fixtures as given
 
-checked(changes) := object.union(given.asked("guard.check", given.ann, {"step": "input", "scores": {"injection": 0.1}, "labels": []}), changes)
+checked(changes) := object.union(given.asked("guard.check", given.ann, {"step": "input", "scores": {"injection": 0.1}, "labels": [], "spans": {}, "unavailable": []}), changes)
 
 thresholds := {
 	"input": {
@@ -33,6 +33,9 @@ cases := {
 	"an unknown step": [{"step": "thought"}, "block", {"unknown_step"}],
 	"a score that was not measured": [{"scores": {}}, "block", {"score_missing: injection"}],
 	"a score that was not measured, beside one that was": [{"scores": {"other": 0}}, "block", {"score_missing: injection"}],
+	"a score of a guard that may be missing": [{"scores": {}, "unavailable": ["moderation"]}, "pass", set()],
+	"a label beside a guard that is missing": [{"scores": {}, "labels": ["pii"], "unavailable": ["moderation"]}, "redact", {"label: pii"}],
+	"a missing guard as text": [{"scores": {}, "unavailable": "moderation"}, "block", {"score_missing: injection"}],
 	"a score as text": [{"scores": {"injection": "0.1"}}, "block", {"score_not_understood: injection", "score: injection"}],
 	"a score that is null": [{"scores": {"injection": null}}, "block", {"score_not_understood: injection"}],
 	"a score below 0": [{"scores": {"injection": -0.1}}, "block", {"score_not_understood: injection"}],
@@ -46,7 +49,7 @@ cases := {
 }
 
 test_there_are_cases if {
-	count(cases) == 28
+	count(cases) == 31
 	count(needed) == 7
 	count(doubtful) == 6
 }
@@ -66,6 +69,21 @@ test_blocked_without[path] if {
 	question := json.remove(checked({"step": "output"}), [path])
 	guard.action == "block" with input as question with data.regate.guard_thresholds as thresholds
 	count(guard.deny_reasons) > 0 with input as question with data.regate.guard_thresholds as thresholds
+}
+
+redacted := {
+	"nothing": [{}, set()],
+	"what is flagged or blocked": [{"scores": {"injection": 0.9}, "labels": ["slur", "weapon"]}, set()],
+	"a score": [{"scores": {"injection": 0.7}}, {"injection"}],
+	"a label": [{"labels": ["pii", "slur"]}, {"pii"}],
+	"a score and a label": [{"scores": {"injection": 0.7}, "labels": ["pii"]}, {"injection", "pii"}],
+}
+
+test_taken_out[name] if {
+	count(redacted) == 5
+	some name, [changes, expected] in redacted
+	question := object.union(object.remove(checked({}), object.keys(changes)), changes)
+	guard.redact == expected with input as question with data.regate.guard_thresholds as thresholds
 }
 
 # Operators' data that slipped through every check must not let anything through.
@@ -91,6 +109,6 @@ test_a_custom_rule_may_block if {
 }
 
 test_as_shipped_what_is_understood_passes[step] if {
-	some step in ["input", "chunk", "tool_result", "output"]
+	some step in ["input", "chunk", "tool_arguments", "tool_result", "output"]
 	guard.action == "pass" with input as checked({"step": step, "labels": ["pii"]})
 }

@@ -1,8 +1,8 @@
 # METADATA
 # title: Guards
 # description: |
-#   What becomes of something that classifiers looked at: what the user sent, a chunk, a tool result, or the answer. They give scores and
-#   labels, never text; what follows from them is decided here.
+#   What becomes of something that guards looked at: what the user sent, a chunk, the arguments or the result of a tool, or the answer. They
+#   give scores, labels and the number of places, never text; what follows from them is decided here.
 # scope: package
 # schemas:
 #   - input: schema.input.guard
@@ -39,15 +39,31 @@ deny_reasons contains fault if some fault in _faults
 
 deny_reasons contains reason if some reason, _ in _findings
 
+# METADATA
+# title: What is taken out
+# description: |
+#   The names of the scores and labels that call for it. Asked when the action is redact: the places that guards found under these names are
+#   taken out, and the whole text where there are none.
+# entrypoint: true
+# custom:
+#   code: guard_redact
+redact contains name if some name, "redact" in _by_score
+
+redact contains label if some label, "redact" in _by_label
+
 _called_for := {called_for | some called_for in _findings}
 
 # Reasons, and the action that each calls for.
-_findings[sprintf("score: %s", [name])] := called_for if {
+_findings[sprintf("score: %s", [name])] := called_for if some name, called_for in _by_score
+
+_findings[sprintf("label: %s", [label])] := called_for if some label, called_for in _by_label
+
+_by_score[name] := called_for if {
 	some name, limits in _thresholds.scores
 	called_for := _severest({called_for | some called_for, limit in limits; input.scores[name] >= limit})
 }
 
-_findings[sprintf("label: %s", [label])] := called_for if {
+_by_label[label] := called_for if {
 	some label, called_for in _thresholds.labels
 	label in input.labels
 }
@@ -86,6 +102,7 @@ _faults contains sprintf("threshold_not_understood: %s", [name]) if {
 }
 
 _faults contains sprintf("score_missing: %s", [name]) if {
+	not _excused
 	some name, _ in _thresholds.scores
 	not _measured(name)
 }
@@ -101,6 +118,12 @@ _labelled if {
 	every label in input.labels {
 		is_string(label)
 	}
+}
+
+# Of a guard that gave no answer, and that the operator lets be missing then, nothing was measured.
+_excused if {
+	is_array(input.unavailable)
+	count(input.unavailable) > 0
 }
 
 _measured(name) if {

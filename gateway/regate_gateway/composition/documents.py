@@ -11,6 +11,7 @@ from regate_orchestrator.documents.attachments import Attachments
 from regate_orchestrator.documents.ingestion import Ingestion
 from regate_orchestrator.documents.upload_parts import ChunkedUploads
 from regate_orchestrator.documents.uploads import FileUploads
+from regate_orchestrator.guards.checking import Guards
 from regate_orchestrator.metrics import Metrics
 from regate_orchestrator.retrieval.search import Retrieval
 from regate_orchestrator.values import Clock
@@ -28,7 +29,7 @@ class Documents:
 
 
 def make_documents(
-    settings: Settings, decisions: Decisions, stores: Stores, metrics: Metrics, clock: Clock
+    settings: Settings, decisions: Decisions, stores: Stores, guards: Guards, metrics: Metrics, clock: Clock
 ) -> Documents:
     """Return what documents pass through."""
     state, blobs, enforcer = stores.state, stores.blobs, decisions.enforcer
@@ -55,6 +56,7 @@ def make_documents(
     retrieval = Retrieval(
         enforcer=enforcer,
         state=state,
+        guards=guards,
         vectors=stores.vectors,
         models=stores.models,
         store_schema=decisions.schemas["store"],

@@ -61,7 +61,12 @@ async def open_policy(stack: AsyncExitStack, settings: Settings) -> OpenedPolicy
         assert settings.opa.url is not None  # noqa: S101 — INVARIANT: settings demand it in remote mode
         address, wait_s = OpaAddress(settings.opa.url, token=token), settings.opa.timeout_ms / 1000
         remote = await stack.enter_async_context(
-            RemotePolicies(address, schemas=row_schemas_in(shipped_policies()), wait_s=wait_s)
+            RemotePolicies(
+                address,
+                schemas=row_schemas_in(shipped_policies()),
+                guarded=settings.guards.steps,
+                wait_s=wait_s,
+            )
         )
         return OpenedPolicy(
             address, shipped_policies(), lambda: remote.problem, (remote.work,), remote.check, gate=remote
@@ -71,7 +76,13 @@ async def open_policy(stack: AsyncExitStack, settings: Settings) -> OpenedPolicy
     policies = check_policy_place(settings)
     opa, key = opa_binary(settings), settings.opa.verification_key
     managed = await stack.enter_async_context(
-        ManagedOpa(policies, opa=opa, required=required_rules(), verification_key=key)
+        ManagedOpa(
+            policies,
+            opa=opa,
+            required=required_rules(),
+            guarded=settings.guards.steps,
+            verification_key=key,
+        )
     )
     return OpenedPolicy(
         managed.address, managed.directory, lambda: managed.problem, (managed.watch,), managed.check

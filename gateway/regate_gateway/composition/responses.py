@@ -13,6 +13,7 @@ from regate_gateway.routes.responses.server_tools.registration import RunnerPart
 from regate_gateway.routes.responses.server_tools.registry import REGISTERED
 from regate_orchestrator.conversations import ConversationWriter
 from regate_orchestrator.documents.file_text import FileReader
+from regate_orchestrator.guards.checking import Guards
 from regate_orchestrator.ports import Catalogue, Fetcher
 from regate_orchestrator.responses.background import BackgroundRuns
 from regate_orchestrator.responses.context.authorizing import Authorizer
@@ -42,6 +43,7 @@ def make_responses(
     retrieval: Retrieval,
     catalogue: Catalogue,
     fetcher: Fetcher,
+    guards: Guards,
 ) -> Responses:
     """Return what responses are made with. Raises `ConfigurationError` for a sealing key that is none."""
     enforcer, state = decisions.enforcer, stores.state
@@ -56,13 +58,14 @@ def make_responses(
         gate=gate,
         authorizer=Authorizer(enforcer, gate, retrieval, catalogue, sealer, parts, permits),
         sealer=sealer,
+        guards=guards,
         limits=Limits(settings.tools.max_rounds, settings.tools.max_tool_calls),
     )
     return Responses(
         loop=loop,
         background=BackgroundRuns(loop, most=settings.tools.max_background),
         parts=parts,
-        conversation_writer=ConversationWriter(enforcer, state.items, gate, sealer),
+        conversation_writer=ConversationWriter(enforcer, state.items, gate, sealer, guards),
     )
 
 

@@ -22,6 +22,7 @@ from regate_gateway.auth.authenticator import Authenticator
 from regate_gateway.composition.decisions import Decisions, open_decisions
 from regate_gateway.composition.documents import Documents, make_documents
 from regate_gateway.composition.egress import LazyFetcher, make_guard
+from regate_gateway.composition.guards import open_guards
 from regate_gateway.composition.maintenance import USUAL_RHYTHM, Maintenance, Rhythm, make_maintenance
 from regate_gateway.composition.opening import Worker
 from regate_gateway.composition.readings import read_decisions, read_garbage, read_upstreams
@@ -146,9 +147,10 @@ async def open_services(
     decisions = await open_decisions(stack, settings, metrics)
     upstreams = await open_upstreams(stack, settings)
     stores = await open_stores(stack, settings, decisions.schemas["chunk"], clock)
-    documents = make_documents(settings, decisions, stores, metrics, clock)
+    guards = await open_guards(stack, settings, decisions, metrics)
+    documents = make_documents(settings, decisions, stores, guards, metrics, clock)
     fetcher = LazyFetcher(settings.egress, make_guard(settings.egress, decisions, metrics))
-    responses = make_responses(settings, decisions, stores, documents.retrieval, upstreams, fetcher)
+    responses = make_responses(settings, decisions, stores, documents.retrieval, upstreams, fetcher, guards)
     maintenance = make_maintenance(decisions, stores, clock, rhythm)
     parts = Parts(settings, decisions, upstreams, stores, documents, responses, maintenance, metrics, clock)
     services = await _services(stack, parts)

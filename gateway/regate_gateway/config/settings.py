@@ -21,6 +21,7 @@ from regate_adapters.vector.registry import is_embedded, read_settings
 from regate_gateway.config.auth_settings import Auth
 from regate_gateway.config.egress_settings import Egress
 from regate_gateway.config.files_settings import Files
+from regate_gateway.config.guard_settings import GuardSettings
 from regate_gateway.config.listen_settings import Listen
 from regate_gateway.config.opa_settings import Opa
 from regate_gateway.config.upstream_settings import Upstream, require_plain_routes
@@ -222,6 +223,7 @@ class Settings(BaseSettings):
     files: Files
     embeddings: Embeddings = Field(default_factory=Embeddings)
     quota: Quota = Field(default_factory=Quota)
+    guards: GuardSettings = Field(default_factory=GuardSettings)
     tools: Tools = Field(default_factory=Tools)
     egress: Egress = Field(default_factory=Egress)
     telemetry: Telemetry = Field(default_factory=Telemetry)

@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Final, cast
 
+from regate_orchestrator.authz.answers import is_value, permits, qualifying_rules
 from regate_orchestrator.authz.batches import (
     BATCH_ACTION,
     BATCH_RULE,
@@ -35,7 +36,6 @@ from regate_orchestrator.authz.document_decisions import (
     outcomes,
     read_answer,
 )
-from regate_orchestrator.authz.limits import LIMITS, permits
 from regate_orchestrator.authz.measuring import DecisionMetrics
 from regate_orchestrator.authz.plan_records import Compiled, describe, plan_digest
 from regate_orchestrator.authz.points import PRINCIPAL
@@ -265,11 +265,12 @@ class Enforcer:
     async def _decide(self, context: Context, question: Question, now: int) -> Decision:
         document = self._input(context, question.action, question.resource, now)
         answer, said = await self._asked(question, document)
-        if answer.defined and question.point is Point.QUOTA:
-            if not permits(question.point, answer.value):  # a policy bug sets nobody free
-                raise PolicyUnavailable(f"{question.point.value} is not an object of six whole numbers")
-            return Allow(answer.revision, {LIMITS: answer.value})
-        if answer.defined and answer.value is True:
+        if answer.defined and not question.point.is_yes_or_no:
+            if not is_value(question.point, answer.value):  # a policy bug sets nobody free
+                raise PolicyUnavailable(f"{question.point.value} has not the shape that is asked for")
+            if permits(question.point, answer.value):
+                return await self._value_allowed(question.point, document, answer)
+        elif answer.defined and answer.value is True:
             return Allow(
                 answer.revision, await self._decision_attributes(question, document, answer.revision, said)
             )
@@ -345,6 +346,18 @@ class Enforcer:
             if answer.defined:
                 decision_attributes[name] = answer.value
         return decision_attributes
+
+    async def _value_allowed(self, point: Point, document: JsonObject, answer: Answer) -> Allow:
+        """Return the allow at a point that is no yes or no, with what it said and what the rules that
+        qualify that say under the same revision.
+        """
+        said: dict[str, Json] = {point.value.rpartition("/")[2]: answer.value}
+        for name in qualifying_rules(point, answer.value):
+            more = await self._ask(f"{point.package}/{name}", document)
+            if more.revision != answer.revision:
+                raise PolicyUnavailable(f"the policy changed while {point.value} was asked")
+            said[name] = more.value
+        return Allow(answer.revision, said)
 
     async def _ask(self, rule: str, document: JsonObject) -> Answer:
         with self._measures.waiting("ask"):

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Final
 
-from regate_orchestrator.authz.decisions import Point
 from regate_orchestrator.values import Json
 
 LIMITS: Final = "limits"
@@ -40,10 +39,3 @@ def read_limits(value: Json) -> QuotaLimits | None:
         return None
     numbers = {name: number for name, number in value.items() if type(number) is int and number >= 0}
     return QuotaLimits(**numbers) if len(numbers) == len(names) else None
-
-
-def permits(point: Point, value: Json) -> bool:
-    """Return whether a policy's answer at this point is a permission: limits where limits are asked
-    for, else exactly `true`.
-    """
-    return read_limits(value) is not None if point is Point.QUOTA else value is True

@@ -56,7 +56,9 @@ class Point(StrEnum):
     TOOL = "regate/tool/allow"
     TOOL_RESULT = "regate/tool/admit_result"
     QUOTA = "regate/quota/limits"
-    """No yes or no: the limits, or nothing (`quota/limits.py`)."""
+    """No yes or no: the limits, or nothing (`authz/limits.py`)."""
+    GUARD = "regate/guard/action"
+    """No yes or no: what becomes of a text (`authz/guard_actions.py`)."""
     EGRESS = "regate/egress/allow"
     ADMIN = "regate/admin/allow"
 
@@ -79,8 +81,10 @@ class Point(StrEnum):
 
     @property
     def is_yes_or_no(self) -> bool:
-        """Return whether an allow is exactly `true`: of the quota it is an object of limits."""
-        return self is not Point.QUOTA
+        """Return whether an allow is exactly `true`: of the quota it is an object of limits, of the guard
+        an action.
+        """
+        return self not in (Point.QUOTA, Point.GUARD)
 
     @property
     def reasons_rule(self) -> str:
@@ -194,6 +198,7 @@ CONTRACTS: Final[Mapping[Point, Contract]] = {
         actions=("quota.limits", "quota.storage"), row="request", values=("storage",), custom=()
     ),
     Point.EGRESS: Contract(actions=("egress.connect",), row="destination", custom=("deny", "grant")),
+    Point.GUARD: Contract(actions=("guard.check",), row="step", values=("redact",), custom=("block",)),
     Point.ADMIN: Contract(actions=("policy.explain", "audit.read", "prompt.manage"), row="operation"),
 }
 
@@ -202,16 +207,12 @@ PRINCIPAL: Final = "regate/authn/principal"
 
 BESIDE_POINTS: Final[Mapping[str, tuple[str, ...]]] = {
     "authn": ("principal", "deny_reasons"),
-    "guard": ("action", "deny_reasons"),
     "lib/batch": ("admitted", "chunk_reasons", "ingested", "document_reasons"),
 }
-"""The rules that are asked for, or will be, outside of a decision point, by package below
-`regate`.
-"""
+"""The rules that are asked for outside of a decision point, by package below `regate`."""
 
 CUSTOM_BESIDE_POINTS: Final[Mapping[str, tuple[str, ...]]] = {
     "authn": ("deny", "attrs"),
-    "guard": ("block",),
 }
 """The rules of `regate.custom` that an overlay may give there."""
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 from regate_orchestrator.ports.backend import Backend, Catalogue, Serving
 from regate_orchestrator.ports.egress import Fetched, Fetcher, Purpose
 from regate_orchestrator.ports.files import BlobStore, Extractor, UnreadableFile
+from regate_orchestrator.ports.guards import GUARD_STEPS, Findings, GuardProvider, GuardStep, Span
 from regate_orchestrator.ports.mcp import (
     Annotations,
     Identity,
@@ -53,6 +54,7 @@ from regate_orchestrator.ports.state import (
 )
 
 __all__ = [
+    "GUARD_STEPS",
     "Allowance",
     "Annotations",
     "Answer",
@@ -73,7 +75,10 @@ __all__ = [
     "Fetcher",
     "FileBatchState",
     "FileState",
+    "Findings",
     "Found",
+    "GuardProvider",
+    "GuardStep",
     "IdempotencyKeyState",
     "Identity",
     "ItemState",
@@ -95,6 +100,7 @@ __all__ = [
     "QuotaCounter",
     "ResponseState",
     "Serving",
+    "Span",
     "StateStore",
     "StoredBytesState",
     "UnreadableFile",

@@ -18,6 +18,7 @@ from typing import Final, TypeVar, assert_never
 from regate_orchestrator.authz.decisions import Context
 from regate_orchestrator.authz.enforcer import Enforcer
 from regate_orchestrator.errors import CallerError, RegateError, UpstreamError
+from regate_orchestrator.guards.checking import Guards
 from regate_orchestrator.lineage import Lineage
 from regate_orchestrator.model_events import ModelEnded, ModelFailed
 from regate_orchestrator.ports import StateStore
@@ -37,6 +38,7 @@ from regate_orchestrator.responses.commands import (
 )
 from regate_orchestrator.responses.context.authorizing import Authorizer, Turn
 from regate_orchestrator.responses.context.gate import Gate
+from regate_orchestrator.responses.context.guarding import guard_turn
 from regate_orchestrator.responses.context.recalling import Recollection, Remembered
 from regate_orchestrator.responses.context.sealing import Sealer
 from regate_orchestrator.responses.events import (
@@ -83,6 +85,7 @@ class LoopPorts:
     gate: Gate
     authorizer: Authorizer
     sealer: Sealer
+    guards: Guards
     limits: Limits
     clock: Clock = wall_clock
 
@@ -325,7 +328,11 @@ class _Driver:
         if isinstance(turn, BaseException):
             raise turn
         if granted is not None:
-            self.step(QuotaGranted(granted.request, granted.limits))
+            guarded, authorized = await guard_turn(
+                self._ports.guards, self._context, granted, turn.authorized
+            )
+            self._granted, turn = guarded, replace(turn, authorized=authorized)
+            self.step(QuotaGranted(guarded.request, guarded.limits))
         self._turn = turn
         self.step(turn.authorized)
 

@@ -19,9 +19,11 @@ from regate_orchestrator.documents.embedding import EmbeddingModels
 from regate_orchestrator.errors import FilterNotExpressible, VectorStoreUnavailable
 from regate_orchestrator.filters.expression import Compare, Everything, Expression, Nothing, narrow
 from regate_orchestrator.filters.schema import RowSchema
+from regate_orchestrator.guards.checking import Guards
 from regate_orchestrator.metrics import Metrics
 from regate_orchestrator.ports import Found, Query, StateStore, VectorStore
 from regate_orchestrator.retrieval.admission import Admission, Hit, SearchPlan
+from regate_orchestrator.retrieval.guarding import guarded_hits
 from regate_orchestrator.retrieval.stores import OpenStore, opened
 from regate_orchestrator.rows import StoreRow
 from regate_orchestrator.values import Clock, FileId, JsonObject, StoreId, wall_clock
@@ -54,6 +56,7 @@ class Retrieval:
         *,
         enforcer: Enforcer,
         state: StateStore,
+        guards: Guards,
         vectors: VectorStore,
         models: EmbeddingModels,
         store_schema: RowSchema,
@@ -63,6 +66,7 @@ class Retrieval:
     ) -> None:
         self._enforcer = enforcer
         self._state = state
+        self._guards = guards
         self._vectors = vectors
         self._models = models
         self._store_schema = store_schema
@@ -116,7 +120,8 @@ class Retrieval:
         self._models.require([store.row for store in stores])
 
     async def search(self, context: Context, stores: Sequence[OpenStore], search: Search) -> tuple[Hit, ...]:
-        """Return the admitted hits of all stores, best first; ties are broken by store and chunk id.
+        """Return the admitted hits of all stores, best first, as far as guards let their texts through; ties
+        are broken by store and chunk id.
 
         Raises `FilterNotExpressible` where the policy cannot be pushed down exactly and the operator chose
         `deny`, `InvalidRequest` for a store of an embedding model that is no longer configured, and the
@@ -139,7 +144,7 @@ class Retrieval:
             await self._state.vector_stores.touch(context.principal, store.row.id, at=int(self._clock()))
         kept = (hit for hit in best.values() if hit.candidate.score >= search.threshold)
         ranked = sorted(kept, key=lambda hit: (-hit.candidate.score, hit.store_id, hit.candidate.id))
-        return tuple(ranked[: search.limit])
+        return await guarded_hits(self._guards, context, ranked[: search.limit])
 
     async def _plan(self, context: Context, store: OpenStore) -> SearchPlan:
         """Return how to search: the plan with the guard conjoined, or the guard alone where the policy

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import ast
 import shutil
+from collections.abc import Collection
 from hashlib import sha256
 from pathlib import Path
 from typing import Final
@@ -23,6 +24,7 @@ from regate_adapters.opa.acceptance.syntax import Policies, modules_of
 from regate_adapters.opa.policies.bundle import build_bundle
 from regate_adapters.opa.policies.source import BrokenPolicy, read_source
 from regate_orchestrator.authz.points import Point, asked_rules
+from regate_orchestrator.ports import GUARD_STEPS
 
 REGO: Final = Path(__file__).parents[3] / "rego"
 GUARD: Final = 'package regate.guard\n\naction := "block"\n\ndeny_reasons contains "always"\n'
@@ -33,9 +35,9 @@ def shipped(tmp_path: Path) -> Path:
     return Path(shutil.copytree(REGO, tmp_path / "rego"))
 
 
-def refusal(directory: Path, tmp_path: Path, opa: Path) -> str:
+def refusal(directory: Path, tmp_path: Path, opa: Path, guarded: Collection[str] = ()) -> str:
     with pytest.raises(BrokenPolicy) as refused:
-        build_bundle(read_source(directory), tmp_path / "bundle.tar.gz", opa=opa)
+        build_bundle(read_source(directory), tmp_path / "bundle.tar.gz", opa=opa, guarded=guarded)
     return refused.value.message
 
 
@@ -43,11 +45,11 @@ def refusal(directory: Path, tmp_path: Path, opa: Path) -> str:
 ASKING: dict[str, tuple[str, str, int, str]] = {
     "a guard by a custom rule": (
         "custom/guard/guard.rego", "package regate.custom.guard\n\nblock if input.step == `input`\n", 3,
-        "regate.custom.guard.block asks in vain",
+        "regate.custom.guard.block asks in vain at input, chunk, tool_arguments, tool_result, output",
     ),
     "redaction of chunks": ("chunk/redact.rego", "package regate.chunk\n\nredact := [`x`]\n", 3,
         "regate.chunk.redact asks in vain"),
-    "a guard of the team's own": ("guard/guard.rego", GUARD, 3, "regate.guard is not the shipped one"),
+    "a guard of the team's own": ("guard/guard.rego", GUARD, 3, "regate.guard.action asks in vain at input"),
 }  # fmt: skip
 
 
@@ -64,12 +66,12 @@ def test_a_control_that_is_not_there_is_refused_at_its_line_with_what_to_do(
     assert "; " in said  # and then what to do instead
 
 
-@pytest.mark.parametrize("step", ["input", "chunk", "tool_result", "output"])
+@pytest.mark.parametrize("step", GUARD_STEPS)
 @pytest.mark.parametrize(
     "limits",
     ['{"scores": {"toxic": {"block": 0.9}}, "labels": {}}', '{"scores": {}, "labels": {"pii": "redact"}}'],
 )
-def test_thresholds_of_guards_that_nobody_asks_are_refused(
+def test_thresholds_at_a_step_without_a_guard_are_refused(
     step: str, limits: str, shipped: Path, tmp_path: Path, opa: Path
 ) -> None:
     data = (shipped / "data.json").read_text()
@@ -79,20 +81,39 @@ def test_thresholds_of_guards_that_nobody_asks_are_refused(
     line = next(row for row, text in enumerate(data.splitlines(), start=1) if f'"{step}": {{"scores"' in text)
     kind = "scores" if "toxic" in limits else "labels"
 
-    said = refusal(shipped, tmp_path, opa)
+    said = refusal(shipped, tmp_path, opa, guarded=set(GUARD_STEPS) - {step})
+    build_bundle(read_source(shipped), tmp_path / "bundle.tar.gz", opa=opa, guarded={step})
 
     assert said.startswith(
         f"data.json:{line}: no-such-control: data.regate.guard_thresholds.{step}.{kind} asks in vain"
     )
+    assert "guards.providers" in said
 
 
-def found_in(texts: dict[str, str], opa: Path) -> list[Finding]:
+@pytest.mark.parametrize("name", [name for name in ASKING if "a guard" in name])
+def test_a_rule_about_guards_is_served_where_there_is_one_at_every_step(
+    name: str, shipped: Path, opa: Path
+) -> None:
+    file, text, line, _ = ASKING[name]
+    texts = {
+        path.relative_to(shipped).as_posix(): path.read_text()
+        for path in shipped.rglob("*")
+        if path.is_file()
+    }
+
+    assert found_in({**texts, file: text}, opa, guarded=GUARD_STEPS) == []
+    (refused,) = found_in({**texts, file: text}, opa, guarded=set(GUARD_STEPS) - {"chunk"})
+    assert (refused.row, "asks in vain at chunk: " in refused.message) == (line, True)
+
+
+def found_in(texts: dict[str, str], opa: Path, guarded: Collection[str] = ()) -> list[Finding]:
     policies = Policies(
         modules_of(
             parsed_by_command(opa, {name: text for name, text in texts.items() if name.endswith(".rego")})
         )
     )
-    return list(control_findings(policies, {name: text.encode() for name, text in texts.items()}))
+    files = {name: text.encode() for name, text in texts.items()}
+    return list(control_findings(policies, files, guarded=guarded))
 
 
 def test_what_asks_for_nothing_is_served(shipped: Path, opa: Path) -> None:
@@ -144,10 +165,7 @@ def test_every_rule_of_the_contract_is_asked_or_is_known_not_to_be() -> None:
     asked = {rule for rule in asked_rules() if rule in words or rule.rpartition("/")[2] in words}
     asked |= {rule for point in Point for rule in (point.value, point.reasons_rule)}  # by `Enforcer.decide`
 
-    unasked = {"regate/guard/action", "regate/guard/deny_reasons", "regate/authn/deny_reasons"}
-    assert set(asked_rules()) - asked <= unasked
-    assert not {word for word in words if isinstance(word, str) and word.startswith("regate/guard")}
+    assert set(asked_rules()) - asked <= {"regate/authn/deny_reasons"}
     assert {".".join(rule[1:]) for rule in RULES} == {
-        "regate.custom.guard.block", "regate.chunk.redact",
-        "regate.custom.chunk.redact",
+        "regate.chunk.redact", "regate.custom.chunk.redact"
     }  # fmt: skip

@@ -13,9 +13,10 @@ from typing import Any
 import pytest
 from tests.orchestrator.scripted import ANN, CONTEXT, NOW, Policy, Records, counted
 
+from regate_orchestrator.authz.answers import permits
 from regate_orchestrator.authz.decisions import Allow, Point
 from regate_orchestrator.authz.enforcer import Enforcer
-from regate_orchestrator.authz.limits import QuotaLimits, permits, read_limits
+from regate_orchestrator.authz.limits import QuotaLimits, read_limits
 from regate_orchestrator.errors import NotPermitted, PolicyUnavailable, UpstreamError
 from regate_orchestrator.metrics import Metrics
 from regate_orchestrator.model_events import ModelEnded, ModelEvent, TextWritten, Usage

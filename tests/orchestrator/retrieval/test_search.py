@@ -40,6 +40,7 @@ from regate_orchestrator.filters.expression import (
     plan_of,
 )
 from regate_orchestrator.filters.schema import FieldSpec, RowSchema
+from regate_orchestrator.guards.checking import Guards
 from regate_orchestrator.metrics import Metrics
 from regate_orchestrator.ports import Chunk, Embedder, Found, PolicyEngine, Query, Vector
 from regate_orchestrator.principal import Principal
@@ -106,6 +107,7 @@ class World:
         return Retrieval(
             enforcer=enforcer,
             state=self.state,
+            guards=Guards(enforcer),
             vectors=self.vectors,
             models=EmbeddingModels(Compass(), *others),
             store_schema=STORES,

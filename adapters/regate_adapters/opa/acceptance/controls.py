@@ -3,13 +3,14 @@ nothing would ask for them later.
 
 A rule or a document may be right by every schema and still restrict nothing, because no code acts on it.
 Whatever is added to the policies for a part of the gateway that is yet to come has its line here until then.
-What can only be known when a decision is made is refused there (`regate_orchestrator.authz.obligations`).
+What the policies want of guards is there at the steps at which one is configured, and at no other. What can
+only be known when a decision is made is refused there (`regate_orchestrator.authz.obligations`).
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from hashlib import sha256
 from pathlib import PurePosixPath
 from typing import Any, Final
@@ -19,17 +20,11 @@ import yaml
 from regate_adapters.opa.acceptance.findings import Finding
 from regate_adapters.opa.acceptance.nodes import Path
 from regate_adapters.opa.acceptance.syntax import Definition, Policies
+from regate_orchestrator.ports import GUARD_STEPS
 
-_NO_GUARDS: Final = "guards are not asked in this version, so nothing would be looked at"
+_NO_GUARD: Final = "no guard of this gateway looks there; configure one in guards.providers"
 
 RULES: Final[Mapping[Path, str]] = {
-    (
-        "data",
-        "regate",
-        "custom",
-        "guard",
-        "block",
-    ): f"{_NO_GUARDS}; deny in regate.custom.route.deny or .chunk.deny, or leave the rule out",
     (
         "data",
         "regate",
@@ -46,18 +41,24 @@ RULES: Final[Mapping[Path, str]] = {
 }
 """Rules that ask for what is not there, and what to do instead."""
 
-SHIPPED_GUARDS: Final = ("fa58f50ce4ba9c26da73c4022021d2ea5321269f6d738a6fc8465497ac38c33f",)
-"""Digests of the texts of `regate.guard` that ship: what they demand is seen in the thresholds and in
+_GUARD_RULES: Final[tuple[Path, ...]] = (
+    ("data", "regate", "custom", "guard", "block"),
+    ("data", "regate", "guard", "action"),
+)
+"""Rules that say what becomes of texts at whichever step."""
+SHIPPED_GUARDS: Final = ("8b01827ef6e90e5c1f9f5a84b6133ac6a985a657a53954907420e6c045c31607",)
+"""Digests of the texts of `regate.guard` that ship: what they want is seen in the thresholds and in
 `regate.custom.guard`.
 """
-_GUARD: Final = ("data", "regate", "guard")
 _DATA: Final = ("data.json", "data.yaml", "data.yml")
 _PASSES: Final = {"type": "string", "value": "pass"}
 
 
-def control_findings(policies: Policies, files: Mapping[str, bytes]) -> Iterator[Finding]:
+def control_findings(
+    policies: Policies, files: Mapping[str, bytes], *, guarded: Collection[str]
+) -> Iterator[Finding]:
     """Yield what the policies ask for in vain. `files` are all that they are made of, by name: modules
-    and documents.
+    and documents; `guarded` are the steps at which a guard looks at texts.
     """
     for rule, advice in RULES.items():
         for definition in (
@@ -70,51 +71,56 @@ def control_findings(policies: Policies, files: Mapping[str, bytes]) -> Iterator
                 definition.row,
             )
             break
-    yield from _own_guards(policies, files)
+    unguarded = [step for step in GUARD_STEPS if step not in guarded]
+    if unguarded:
+        yield from _of_guard_rules(policies, files, unguarded)
     for name, content in sorted(files.items()):
         if PurePosixPath(name).name in _DATA:
-            yield from _in_document(name, content)
+            yield from _in_document(name, content, unguarded)
 
 
 def _gives_nothing(definition: Definition) -> bool:
     return definition.is_default and definition.value == {"type": "boolean", "value": False}
 
 
-def _own_guards(policies: Policies, files: Mapping[str, bytes]) -> Iterator[Finding]:
-    """Yield guards of a policy's own, unless they let everything pass."""
-    for definition in policies.rules.get((*_GUARD, "action"), ()):
-        name = definition.module.file
-        if definition.value == _PASSES and "else" not in definition.parsed:
-            continue
-        if sha256(files.get(name, b"")).hexdigest() in SHIPPED_GUARDS:
-            continue
-        yield Finding(
-            "no-such-control",
-            f"regate.guard is not the shipped one: {_NO_GUARDS}; keep the shipped file",
-            name,
-            definition.row,
-        )
-        return
+def _of_guard_rules(
+    policies: Policies, files: Mapping[str, bytes], unguarded: Sequence[str]
+) -> Iterator[Finding]:
+    """Yield the rules that may want something of a text at a step at which nobody looks at it."""
+    for rule in _GUARD_RULES:
+        for definition in policies.rules.get(rule, ()):
+            name = definition.module.file
+            passes = definition.value == _PASSES and "else" not in definition.parsed
+            is_shipped = sha256(files.get(name, b"")).hexdigest() in SHIPPED_GUARDS
+            if passes or is_shipped or _gives_nothing(definition):
+                continue
+            yield Finding(
+                "no-such-control",
+                f"{'.'.join(rule[1:])} asks in vain at {', '.join(unguarded)}: {_NO_GUARD}, or leave it out",
+                name,
+                definition.row,
+            )
+            break
 
 
 # ---------------------------------------------------------------- operators' documents
 
 
-def _in_document(name: str, content: bytes) -> Iterator[Finding]:
+def _in_document(name: str, content: bytes, unguarded: Collection[str]) -> Iterator[Finding]:
     document = _placed(name, content)
     regate = document.get("regate") if isinstance(document, dict) else None
     if not isinstance(regate, dict):
         return
-    for keys, advice in _of_guards(regate.get("guard_thresholds")):
+    for keys, advice in _of_guards(regate.get("guard_thresholds"), unguarded):
         message = f"data.regate.{'.'.join(keys)} asks in vain: {advice}"
         yield Finding("no-such-control", message, name, _line_of(keys, content.decode(errors="replace")))
 
 
-def _of_guards(thresholds: Any) -> Iterator[tuple[Sequence[str], str]]:
+def _of_guards(thresholds: Any, unguarded: Collection[str]) -> Iterator[tuple[Sequence[str], str]]:
     for step, limits in _entries(thresholds):
         for kind, listed in _entries(limits):
-            if listed:
-                yield ("guard_thresholds", step, kind), f"{_NO_GUARDS}; leave it empty"
+            if listed and step in unguarded:
+                yield ("guard_thresholds", step, kind), f"{_NO_GUARD}, or leave it empty"
 
 
 def _entries(document: Any) -> list[tuple[str, Any]]:

@@ -4,7 +4,7 @@ contract of their rules.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from regate_adapters.opa.acceptance.certainty import certainty_findings
 from regate_adapters.opa.acceptance.controls import control_findings
@@ -17,15 +17,21 @@ from regate_orchestrator.filters.schema import RowSchema, read_schema
 
 
 def judged(
-    trees: Mapping[str, Node], files: Mapping[str, bytes], schemas: Mapping[str, RowSchema]
+    trees: Mapping[str, Node],
+    files: Mapping[str, bytes],
+    schemas: Mapping[str, RowSchema],
+    *,
+    guarded: Collection[str],
 ) -> list[Finding]:
     """Return why the policies may not serve, by file and line; empty when they may.
 
     `trees` are OPA's syntax trees of the modules, `files` the texts of modules and documents, both by file;
-    `schemas` are those of the rows.
+    `schemas` are those of the rows, and `guarded` the steps at which a guard looks at texts.
     """
     policies = Policies(modules_of(trees))
-    return _in_order([*authoring_findings(policies, schemas), *control_findings(policies, files)])
+    return _in_order(
+        [*authoring_findings(policies, schemas), *control_findings(policies, files, guarded=guarded)]
+    )
 
 
 def authoring_findings(

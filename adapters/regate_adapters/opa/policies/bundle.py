@@ -21,6 +21,7 @@ import yaml
 from regate_adapters.opa.policies.listing import MANIFEST
 from regate_adapters.opa.policies.source import BrokenPolicy, PolicySource
 from regate_adapters.opa.policies.vetting import Content, examine_packed, run_opa, vet
+from regate_orchestrator.ports import GUARD_STEPS
 
 
 def build_bundle(
@@ -32,6 +33,7 @@ def build_bundle(
     revision: str | None = None,
     signing_key: Path | None = None,
     required: Collection[str] = (),
+    guarded: Collection[str] = GUARD_STEPS,
 ) -> None:
     """Write the bundle of these policies to `target`, at once or not at all, after `opa check --strict` found
     nothing wrong.
@@ -43,7 +45,8 @@ def build_bundle(
     operators' document that has a schema may not be missing or wrong, since what it restricts would then be
     free, nor a rule of `regate.custom` be one that nothing consults: a misspelt `deny` would deny nothing.
     `required` are the paths, below `data`, of rules that must be there: OPA answers for one that is not as it
-    answers for one that denies.
+    answers for one that denies. `guarded` are the steps at which the gateway has a guard: what is wanted of
+    one at another step is asked for in vain. Whoever knows of no gateway takes it that there is one at each.
 
     A gateway token is put where `system.authz` reads it, so a bundle with a token must stay where only OPA
     can read it; policies without `system.authz` are then refused, as OPA would answer nothing. Raises
@@ -56,7 +59,7 @@ def build_bundle(
             path = staged / name
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(content)
-        vetted = vet(opa, Content(source.digest.encode(), staged), frozenset(required))
+        vetted = vet(opa, Content(source.digest.encode(), staged), frozenset(required), frozenset(guarded))
         if gateway_token is not None:
             if not vetted.has_authz:
                 raise BrokenPolicy(

@@ -21,6 +21,7 @@ from regate_adapters.opa.policies.source import (
     fingerprint,
     read_source,
 )
+from regate_orchestrator.ports import GUARD_STEPS
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,13 +51,20 @@ class PolicyOrigin(Protocol):
         ...
 
     def build(
-        self, target: Path, *, opa: Path, gateway_token: str, required: Collection[str]
+        self,
+        target: Path,
+        *,
+        opa: Path,
+        gateway_token: str,
+        required: Collection[str],
+        guarded: Collection[str] = GUARD_STEPS,
     ) -> Candidate | None:
         """Write to `target` the bundle that OPA is to load, and return what it is; None when that is in force
         already.
 
         The token must be put where `system.authz` reads it. Must raise `BrokenPolicy` for policies that may
-        not serve, among them those without a required rule, and `IncompletePolicy` for those of which a part
+        not serve, among them those without a required rule and those that want a guard where there is none
+        (`guarded` are the steps that have one), and `IncompletePolicy` for those of which a part
         is not there. May leave anything at `target` when it raises or returns None.
         """
         ...
@@ -83,7 +91,13 @@ class PolicyDirectory:
         return fingerprint(self._directory)
 
     def build(
-        self, target: Path, *, opa: Path, gateway_token: str, required: Collection[str]
+        self,
+        target: Path,
+        *,
+        opa: Path,
+        gateway_token: str,
+        required: Collection[str],
+        guarded: Collection[str] = GUARD_STEPS,
     ) -> Candidate | None:
         """Write the bundle unless the content is that in force. See `PolicyOrigin.build`."""
         source = read_source(self._directory)
@@ -97,7 +111,9 @@ class PolicyDirectory:
             return None
         gone = self._gone(source)
         try:
-            build_bundle(source, target, opa=opa, gateway_token=gateway_token, required=required)
+            build_bundle(
+                source, target, opa=opa, gateway_token=gateway_token, required=required, guarded=guarded
+            )
         except BrokenPolicy as error:
             if gone:
                 raise IncompletePolicy(f"{error.message} ({gone[0]} is gone)") from error

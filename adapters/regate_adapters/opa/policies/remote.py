@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from hashlib import sha256
 from types import TracebackType
 from typing import Any, Final, Self
@@ -45,10 +45,18 @@ class RemotePolicies:
     `problem` says why what OPA runs now may not serve; None while it may, as far as is known.
     """
 
-    def __init__(self, address: OpaAddress, *, schemas: Mapping[str, RowSchema], wait_s: float) -> None:
+    def __init__(
+        self,
+        address: OpaAddress,
+        *,
+        schemas: Mapping[str, RowSchema],
+        guarded: Collection[str],
+        wait_s: float,
+    ) -> None:
         self._client = OpaClient(address, deadline_s=_DEADLINE_SECONDS)
         self._probe = OpaEngine(address, schemas={}, deadline_s=_DEADLINE_SECONDS)
         self._schemas = schemas
+        self._guarded = frozenset(guarded)
         self._wait_s = wait_s
         self._wanted = asyncio.Event()
         self._looked = asyncio.Condition()
@@ -136,7 +144,8 @@ class RemotePolicies:
             files = {name: text.encode() for name, text in texts.items()} | {
                 "data.json": orjson.dumps({"regate": documents})
             }
-            problem = in_words(await asyncio.to_thread(judged, trees, files, self._schemas)) or None
+            findings = await asyncio.to_thread(judged, trees, files, self._schemas, guarded=self._guarded)
+            problem = in_words(findings) or None
         if (
             await self._probe.revision() == revision
         ):  # else it is not known whose policies these are, and they are looked at once more

@@ -25,6 +25,7 @@ from regate_adapters.opa.policies.listing import Fingerprint, stamp_of
 from regate_adapters.opa.policies.origins import Candidate
 from regate_adapters.opa.policies.source import BrokenPolicy
 from regate_adapters.opa.policies.vetting import require_acceptable
+from regate_orchestrator.ports import GUARD_STEPS
 
 SIGNATURES: Final = ".signatures.json"
 _ALGORITHM: Final = "RS256"
@@ -100,7 +101,13 @@ class SignedBundle:
             return frozenset()
 
     def build(
-        self, target: Path, *, opa: Path, gateway_token: str, required: Collection[str]
+        self,
+        target: Path,
+        *,
+        opa: Path,
+        gateway_token: str,
+        required: Collection[str],
+        guarded: Collection[str] = GUARD_STEPS,
     ) -> Candidate | None:
         """Write to `target` what OPA is to load, and return what it is; None when it is in force
         already. Raises `BrokenPolicy`.
@@ -118,7 +125,7 @@ class SignedBundle:
             trees = beside.submit(_parsed, files, opa)
             self._verify(target, opa=opa)
             revision = _described(files, self._bundle.name, required)
-            require_acceptable(trees.result(), files)
+            require_acceptable(trees.result(), files, guarded=guarded)
         if self._in_force is not None and self._in_force.revision == revision:
             # Records and remembered filters name the revision, so it must name one content.
             raise BrokenPolicy(

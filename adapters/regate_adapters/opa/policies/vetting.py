@@ -64,7 +64,7 @@ class Vetted:
 
 
 @lru_cache(maxsize=_POLICIES_KEPT)
-def vet(opa: Path, policies: Content, required: frozenset[str]) -> Vetted:
+def vet(opa: Path, policies: Content, required: frozenset[str], guarded: frozenset[str]) -> Vetted:
     """Return what these policies are. Raises `BrokenPolicy` for such as may not serve."""
     _check(opa, policies.place)  # first: its messages are written for people
     _require_documents(opa, policies.place)
@@ -79,7 +79,7 @@ def vet(opa: Path, policies: Content, required: frozenset[str]) -> Vetted:
     )
     _require_consulted(modules)
     _require_rules(modules, required)
-    require_acceptable(modules, files)
+    require_acceptable(modules, files, guarded=guarded)
     return Vetted(describe_modules(modules), _AUTHZ in {_package(module) for module in modules.values()})
 
 
@@ -122,12 +122,14 @@ def side_by_side(ask: Callable[[str], _Answer], names: Sequence[str]) -> list[_A
         return list(pool.map(ask, names))
 
 
-def require_acceptable(trees: Mapping[str, Any], files: Mapping[str, bytes]) -> None:
+def require_acceptable(
+    trees: Mapping[str, Any], files: Mapping[str, bytes], *, guarded: Collection[str]
+) -> None:
     """Raise `BrokenPolicy` where policies, by their syntax trees and files, say what no filter can, or
     ask for what the gateway does not do.
     """
     try:
-        findings = judged(trees, files, schemas_in(files))
+        findings = judged(trees, files, schemas_in(files), guarded=guarded)
     except ConfigurationError as error:
         raise BrokenPolicy(error.message) from error
     if findings:

@@ -34,6 +34,7 @@ from regate_adapters.opa.policies.watching import POLL_SECONDS, Found, WatchedPo
 from regate_adapters.opa.server import parent_death
 from regate_adapters.opa.server.child import Child, start_child
 from regate_orchestrator.errors import ConfigurationError, PolicyUnavailable
+from regate_orchestrator.ports import GUARD_STEPS
 
 _log = logging.getLogger("regate.opa")
 
@@ -55,8 +56,9 @@ class ManagedOpa:
     then run `watch` in a task group.
 
     Entering raises `ConfigurationError` (`BrokenPolicy` for the policies) when OPA cannot be started with
-    what is there now. `required` are the rules that the policies must have. Leaving ends the process. Should
-    we die without leaving, the kernel ends it (on Linux).
+    what is there now. `required` are the rules that the policies must have, and `guarded` the steps at which
+    they may want something of guards. Leaving ends the process. Should we die without leaving, the kernel
+    ends it (on Linux).
     """
 
     def __init__(
@@ -65,6 +67,7 @@ class ManagedOpa:
         *,
         opa: Path,
         required: Collection[str] = (),
+        guarded: Collection[str] = GUARD_STEPS,
         verification_key: Path | None = None,
     ) -> None:
         self._opa = opa
@@ -80,7 +83,12 @@ class ManagedOpa:
         self._child: Child | None = None
         self._started = 0.0
         build = partial(
-            self._origin.build, self._built, opa=opa, gateway_token=self._token, required=frozenset(required)
+            self._origin.build,
+            self._built,
+            opa=opa,
+            gateway_token=self._token,
+            required=frozenset(required),
+            guarded=frozenset(guarded),
         )
         self._policies = WatchedPolicies(self._origin.fingerprint, build)
         self.address = OpaAddress("http://opa", socket=self._private / "opa.sock", token=self._token)

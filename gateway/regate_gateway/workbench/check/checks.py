@@ -44,6 +44,7 @@ from regate_gateway.workbench.check.tools import check_format, check_types, run_
 from regate_gateway.workbench.opa_command import OpaCommand
 from regate_orchestrator.errors import ConfigurationError, PolicyUnavailable
 from regate_orchestrator.filters.schema import RowSchema, load_schema
+from regate_orchestrator.ports import GUARD_STEPS
 
 QUICK: Final = Effort(witnesses=2, others=1)
 FULL: Final = Effort(witnesses=12, others=20)
@@ -124,7 +125,10 @@ def check_policies(task: Task, listener: Listener) -> Report:
         lambda: outcome("authoring", "within the filter fragment", authoring_findings(policies, schemas)),
     )
     run.add(
-        "controls", lambda: outcome("controls", "all there", list(control_findings(policies, source.files)))
+        "controls",
+        lambda: outcome(
+            "controls", "all there", list(control_findings(policies, source.files, guarded=GUARD_STEPS))
+        ),
     )
     run.add(
         "absences",

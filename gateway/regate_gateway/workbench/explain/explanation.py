@@ -17,8 +17,8 @@ from typing import Any, Final, Protocol
 from regate_gateway.workbench.explain.trace import EVAL, Attempt
 from regate_gateway.workbench.replay.recorded import Origin, RecordedDecision, RecordedPlan
 from regate_gateway.workbench.replay.replaying import reasons_for
+from regate_orchestrator.authz.answers import permits
 from regate_orchestrator.authz.decisions import Point
-from regate_orchestrator.authz.limits import permits
 from regate_orchestrator.errors import PolicyUnavailable
 from regate_orchestrator.ports import PolicyEngine
 from regate_orchestrator.values import Json, JsonObject

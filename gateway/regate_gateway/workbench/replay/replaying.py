@@ -25,8 +25,8 @@ from regate_gateway.workbench.replay.recorded import (
     RecordedValue,
     questions_in,
 )
+from regate_orchestrator.authz.answers import permits
 from regate_orchestrator.authz.batches import BATCH_RULE
-from regate_orchestrator.authz.limits import permits
 from regate_orchestrator.authz.plan_records import describe, plan_digest
 from regate_orchestrator.errors import FilterNotExpressible, PolicyUnavailable
 from regate_orchestrator.ports import PolicyEngine
