@@ -54,7 +54,7 @@ def make_responses(
     loop = LoopPorts(
         enforcer=enforcer,
         state=state,
-        tools=tool_calls(RunnerParts(enforcer, retrieval), permits),
+        tools=tool_calls(RunnerParts(enforcer, retrieval), permits, guards),
         gate=gate,
         authorizer=Authorizer(enforcer, gate, retrieval, catalogue, sealer, parts, permits),
         sealer=sealer,
@@ -69,12 +69,13 @@ def make_responses(
     )
 
 
-def tool_calls(parts: RunnerParts, permits: Permits) -> ToolCalls:
+def tool_calls(parts: RunnerParts, permits: Permits, guards: Guards) -> ToolCalls:
     """Return what decides and runs calls of all kinds that are registered."""
     kinds = {one.kind.type: one for one in REGISTERED.values()}
     return ToolCalls(
         parts.enforcer,
         {name: one.runner(parts) for name, one in kinds.items()},
         permits,
+        guards,
         {name: one.lister(parts) for name, one in kinds.items() if one.lister is not None},
     )

@@ -119,6 +119,8 @@ class ToolDecided:
     terms: Terms = field(default_factory=Terms)
     arguments: JsonObject | None = None
     approval: str = ""
+    written: str | None = None
+    """The arguments as guards left them of what the model wrote."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,7 @@ from tests.orchestrator.scripted import CONTEXT, Policy, Records
 from regate_orchestrator.authz.decisions import Context
 from regate_orchestrator.authz.enforcer import Enforcer
 from regate_orchestrator.errors import VectorStoreUnavailable
+from regate_orchestrator.guards.checking import Guards
 from regate_orchestrator.model_events import ArgumentsWritten, CallOpened, ModelEnded, TextWritten, Usage
 from regate_orchestrator.ports import StateStore
 from regate_orchestrator.responses.commands import CallModel, DecideTool, Finish, RunTool
@@ -137,7 +138,7 @@ def decider(runner: Runner | None = None, **answers: Any) -> tuple[ToolCalls, Re
     trail = Records()
     enforcer = Enforcer(Policy(answers={**ALLOWED, **answers}), trail, schemas={})
     permits = Permits(enforcer, cast("StateStore", None))  # a search is neither approved nor counted
-    return ToolCalls(enforcer, {FILE_SEARCH.type: runner or Runner()}, permits), trail
+    return ToolCalls(enforcer, {FILE_SEARCH.type: runner or Runner()}, permits, Guards(enforcer)), trail
 
 
 async def permitted(tools: ToolCalls, count: int) -> list[ToolCall]:

@@ -14,10 +14,12 @@ from regate_orchestrator.authz.decisions import Context, Deny, Point, Question
 from regate_orchestrator.authz.enforcer import Enforcer
 from regate_orchestrator.authz.obligations import QUALITIES, Demands, demands_of
 from regate_orchestrator.concurrency import few_at_once
+from regate_orchestrator.guards.checking import Guards
 from regate_orchestrator.lineage import ToolSource
 from regate_orchestrator.responses.commands import DecideTool
 from regate_orchestrator.responses.events import ToolDecided, ToolRan, ToolsListed
 from regate_orchestrator.responses.tools.approvals import arguments_digest
+from regate_orchestrator.responses.tools.guarding import guarded_call, guarded_result
 from regate_orchestrator.responses.tools.permits import Permits
 from regate_orchestrator.responses.tools.redacting import Unreadable, redacted
 from regate_orchestrator.responses.tools.tool import ServerTool, Terms, ToolCall, ToolResult, numbers_in
@@ -50,11 +52,14 @@ class ToolLister(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class ToolCalls:
-    """Decides calls, and runs those that are permitted. `runners` and `listers` are by the tool's type."""
+    """Decides calls, and runs those that are permitted; guards look at what the model wrote and at what tools
+    returned. `runners` and `listers` are by the tool's type.
+    """
 
     enforcer: Enforcer
     runners: Mapping[str, ToolRunner]
     permits: Permits
+    guards: Guards
     listers: Mapping[str, ToolLister] = field(default_factory=dict)
     clock: Clock = wall_clock
 
@@ -79,7 +84,10 @@ class ToolCalls:
         return await few_at_once(work, most=MAX_CONCURRENT)
 
     async def _decide(self, context: Context, command: DecideTool) -> ToolDecided:
-        call = command.call
+        checked = await guarded_call(self.guards, context, command.call)
+        if checked is None:
+            return ToolDecided(command.call.call_id, "deny")
+        call = checked
         called = call.tool.called(call.name)
         uses = await self.permits.reserve(context, call)
         turn: JsonObject = {
@@ -104,7 +112,7 @@ class ToolCalls:
         decided = await self._verdict(context, call, demands)
         if decided.verdict != "allow":
             await self.permits.release(context, call)
-        return decided
+        return replace(decided, written=call.written)
 
     async def _verdict(self, context: Context, call: ToolCall, demands: Demands | None) -> ToolDecided:
         about = cast("str", call.tool.called(call.name)["name"])
@@ -133,6 +141,10 @@ class ToolCalls:
         decision = await self.enforcer.decide(context, question)
         if isinstance(decision, Deny) or found.size > call.terms.max_result_bytes:
             return ToolRan(call.call_id, None)
+        checked = await guarded_result(self.guards, context, found, called)
+        if checked is None:
+            return ToolRan(call.call_id, None)
+        found = checked
         if found.text or found.shown:
             source = ToolSource(call.item_id, called, result, self._call(call, found))
             found = replace(found, rests_on=(*found.rests_on, source))

@@ -106,6 +106,7 @@ def _is_settled(call: ToolCall) -> bool:
 
 
 def _judged(call: ToolCall, event: ToolDecided) -> ToolCall:
+    call = call if event.written is None else replace(call, written=event.written)
     match event.verdict:
         case "allow":
             arguments = call.arguments if event.arguments is None else event.arguments

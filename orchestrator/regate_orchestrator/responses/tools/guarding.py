@@ -1,0 +1,53 @@
+"""Guards at tools: what the model wrote as arguments, and what tools returned, before either goes further."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from regate_orchestrator.authz.decisions import Context
+from regate_orchestrator.guards.checking import Guards
+from regate_orchestrator.lineage import PageSource
+from regate_orchestrator.responses.tools.passage import Passage
+from regate_orchestrator.responses.tools.tool import ToolCall, ToolResult
+from regate_orchestrator.values import JsonObject
+
+
+async def guarded_call(guards: Guards, context: Context, call: ToolCall) -> ToolCall | None:
+    """Return the call with what guards leave of its arguments; None where they block it."""
+    if "tool_arguments" not in guards.steps or not call.written:
+        return call
+    about = {"tool": call.tool.called(call.name)}
+    (checked,) = await guards.check(context, "tool_arguments", [call.written], about=[about])
+    if checked.is_blocked:
+        return None
+    written = checked.of(call.written)
+    if written == call.written:
+        return call
+    arguments = call.tool.kind.read(written)
+    return None if arguments is None else replace(call, written=written, arguments=arguments)
+
+
+async def guarded_result(
+    guards: Guards, context: Context, found: ToolResult, tool: JsonObject
+) -> ToolResult | None:
+    """Return what guards leave of a result; None where they block it. Of pages each is checked by itself, and
+    chunks were checked when they were found.
+    """
+    pages = [one for one in found.passages if isinstance(one.source, PageSource)]
+    if "tool_result" not in guards.steps or not (found.text or pages):
+        return found
+    texts = [found.text, *(page.text for page in pages)]
+    text, *of_pages = await guards.check(context, "tool_result", texts, about=[{"tool": tool}] * len(texts))
+    if text.is_blocked:
+        return None
+    left = text.of(found.text) if found.text else ""
+    shown = {name: left if said == found.text else said for name, said in found.shown.items()}
+    checked = dict(zip((page.source.key for page in pages), of_pages, strict=True))
+    passages: list[Passage] = []
+    for one in found.passages:
+        fate = checked.get(one.source.key)
+        if fate is None:
+            passages.append(one)
+        elif not fate.is_blocked:
+            passages.append(replace(one, text=fate.of(one.text)))
+    return replace(found, text=left, shown=shown if found.text else found.shown, passages=tuple(passages))
