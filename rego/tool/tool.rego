@@ -169,7 +169,8 @@ _custom := data.regate.custom.tool.obligations
 
 _most_bytes := min((({data.regate.max_tool_result_bytes} | {bytes | bytes := _entry.max_result_bytes}) | _custom_bytes))
 
-_custom_bytes := {bytes | bytes := _custom.max_result_bytes}
+# By its name, as a custom rule need not say it.
+_custom_bytes := {bytes | some name, bytes in _custom; name == "max_result_bytes"}
 
 _labelled if is_array(input.result.labels)
 
