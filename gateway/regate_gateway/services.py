@@ -24,7 +24,7 @@ from regate_orchestrator.documents.uploads import FileUploads
 from regate_orchestrator.errors import UpstreamError, VectorStoreUnavailable
 from regate_orchestrator.filters.schema import RowSchema
 from regate_orchestrator.metrics import Metrics
-from regate_orchestrator.ports import Backend, BlobStore, Catalogue, StateStore
+from regate_orchestrator.ports import Backend, BlobStore, Catalogue, McpServers, StateStore
 from regate_orchestrator.principal import Principal
 from regate_orchestrator.quota.metering import Quotas
 from regate_orchestrator.quota.storage import Storage
@@ -147,6 +147,7 @@ class Services:
     """What a run needs, but for the backend: that comes with a quota (`routes/quotas.py`)."""
     backend: Backend
     parts: MessageParts
+    mcp_servers: McpServers
     """Reads the files and images inside messages."""
     conversation_writer: ConversationWriter
     background: BackgroundRuns

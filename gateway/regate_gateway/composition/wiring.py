@@ -23,6 +23,7 @@ from regate_gateway.composition.decisions import Decisions, open_decisions
 from regate_gateway.composition.documents import Documents, make_documents
 from regate_gateway.composition.egress import LazyFetcher, make_guard
 from regate_gateway.composition.maintenance import USUAL_RHYTHM, Maintenance, Rhythm, make_maintenance
+from regate_gateway.composition.mcp import make_mcp_servers
 from regate_gateway.composition.opening import Worker
 from regate_gateway.composition.readings import read_decisions, read_garbage, read_upstreams
 from regate_gateway.composition.responses import Responses, make_responses
@@ -36,6 +37,7 @@ from regate_orchestrator.authz.lists import Listings
 from regate_orchestrator.documents.ingestion import WORKERS
 from regate_orchestrator.errors import ConfigurationError, PolicyUnavailable
 from regate_orchestrator.metrics import Metrics
+from regate_orchestrator.ports import McpServers
 from regate_orchestrator.quota.metering import Quotas
 from regate_orchestrator.quota.storage import Storage
 from regate_orchestrator.values import Clock, wall_clock
@@ -61,6 +63,7 @@ class Parts:
     stores: Stores
     documents: Documents
     responses: Responses
+    mcp_servers: McpServers
     maintenance: Maintenance
     metrics: Metrics
     clock: Clock
@@ -147,10 +150,14 @@ async def open_services(
     upstreams = await open_upstreams(stack, settings)
     stores = await open_stores(stack, settings, decisions.schemas["chunk"], clock)
     documents = make_documents(settings, decisions, stores, metrics, clock)
-    fetcher = LazyFetcher(settings.egress, make_guard(settings.egress, decisions, metrics))
+    guard = make_guard(settings.egress, decisions, metrics)
+    fetcher = LazyFetcher(settings.egress, guard)
     responses = make_responses(settings, decisions, stores, documents.retrieval, upstreams, fetcher)
+    mcp_servers = make_mcp_servers(settings.tools.mcp, guard, metrics)
     maintenance = make_maintenance(decisions, stores, clock, rhythm)
-    parts = Parts(settings, decisions, upstreams, stores, documents, responses, maintenance, metrics, clock)
+    parts = Parts(
+        settings, decisions, upstreams, stores, documents, responses, mcp_servers, maintenance, metrics, clock
+    )
     services = await _services(stack, parts)
     stack.push_async_callback(maintenance.membership.end)
     await _resume(parts)
@@ -191,6 +198,7 @@ async def _services(stack: AsyncExitStack, parts: Parts) -> Services:
         loop=responses.loop,
         backend=ChatBackend(parts.upstreams),
         parts=responses.parts,
+        mcp_servers=parts.mcp_servers,
         conversation_writer=responses.conversation_writer,
         background=responses.background,
         quotas=Quotas(LocalQuotaCounter(), metrics),
