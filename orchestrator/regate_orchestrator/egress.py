@@ -53,8 +53,8 @@ class EgressDecisions:
         await self.enforcer.require(context, question, otherwise=EgressDenied())
 
     async def record_refusal(self, context: Context, destination: Destination, cause: str) -> None:
-        """Record that the gateway does not connect there whatever the policy says: for its port, or an
-        address that it leads to.
+        """Record that the gateway does not connect there whatever the policy says: for its port, an address
+        that it leads to, or as it would be without TLS.
         """
         refused: JsonObject = {"kind": "egress", "refused": cause, "destination": destination.view()}
         await self.enforcer.record(context, "egress.connect", refused)

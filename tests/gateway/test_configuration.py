@@ -389,7 +389,7 @@ def test_table_of_kinds_is_in_the_documentation() -> None:
 
 
 def test_table_of_refusals_is_not_empty() -> None:
-    assert len(REFUSED) == 64
+    assert len(REFUSED) == 67
 
 
 def test_refusal_does_not_repeat_the_value() -> None:

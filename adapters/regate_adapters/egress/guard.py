@@ -12,7 +12,7 @@ import ssl
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import NoReturn
+from typing import Final, NoReturn
 
 from regate_adapters.egress.addresses import Address, Network, Reach, Reachable
 from regate_adapters.egress.place import LetOut
@@ -23,6 +23,9 @@ from regate_orchestrator.egress import Destination, EgressDecisions
 from regate_orchestrator.errors import EgressDenied, FetchFailed
 from regate_orchestrator.metrics import Metrics
 from regate_orchestrator.ports import Purpose
+
+_ENCRYPTED: Final = frozenset({"mcp"})
+"""Purposes for which credentials are sent: without TLS only within private networks."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +54,17 @@ class EgressGuard:
             "regate_egress",
             "Attempts to connect to a place that a client, a model or the operator named.",
             ("purpose", "outcome"),
+        )
+
+    async def require(
+        self, context: Context, url: str, purpose: Purpose, *, operator_named: bool = False
+    ) -> None:
+        """Return once the policy permits the connection, for what a connection of before has brought. Raises
+        as `let_out` does. Nothing is looked up.
+        """
+        to = read_url(url)
+        await self._decisions.require(
+            context, Destination(purpose, to.scheme, to.host, to.port, operator_named=operator_named)
         )
 
     async def let_out(
@@ -98,6 +112,8 @@ class EgressGuard:
         reaches = {self._reachable.of(address) for address in addresses}
         if Reach.NONE in reaches:
             await self._refuse(context, asked, "address")
+        if asked.scheme == "http" and asked.purpose in _ENCRYPTED and Reach.PUBLIC in reaches:
+            await self._refuse(context, asked, "without_tls")
         return Reach.PRIVATE if Reach.PRIVATE in reaches else Reach.PUBLIC
 
     async def _refuse(self, context: Context, asked: Destination, cause: str) -> NoReturn:

@@ -17,6 +17,7 @@ from typing import TypeAlias
 from regate_adapters.vector.kind import EmbeddedSettings, EngineSettings
 from regate_adapters.vector.registry import KINDS
 from regate_gateway.auth.authentication import check_authentication
+from regate_gateway.composition.mcp import check_mcp
 from regate_gateway.composition.opening import (
     check_policy_place,
     configured_engine,
@@ -59,6 +60,7 @@ def _checks(settings: Settings) -> Iterator[Check]:
     if settings.state.sealing_key_env is not None:
         yield lambda: sealing_secret(settings)
     yield lambda: _check_egress(settings)
+    yield lambda: check_mcp(settings.tools.mcp)
     yield lambda: _check_database(settings)
     yield lambda: _check_upstreams(settings)
     for name, store in settings.vector.stores.items():
@@ -76,6 +78,10 @@ def _named_variables(settings: Settings) -> Iterator[tuple[str, str]]:
         **{
             f"files.{name}": getattr(files, name)
             for name in ("access_key_id_env", "secret_access_key_env", "session_token_env")
+        },
+        **{
+            f"tools.mcp.servers.{label}.identity.client_secret_env": server.identity.client_secret_env
+            for label, server in settings.tools.mcp.servers.items()
         },
     }
     yield from ((setting, variable) for setting, variable in named.items() if variable is not None)

@@ -4,6 +4,8 @@ through it. httpx is imported with the first connection.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from regate_adapters.egress.guard import EgressGuard, EgressLimits
 from regate_adapters.egress.resolving import SystemResolver
 from regate_gateway.composition.decisions import Decisions
@@ -13,6 +15,9 @@ from regate_orchestrator.egress import EgressDecisions
 from regate_orchestrator.metrics import Metrics
 from regate_orchestrator.ports import Fetched, Fetcher, Purpose
 
+if TYPE_CHECKING:
+    import httpx2
+
 
 def make_guard(settings: Egress, decisions: Decisions, metrics: Metrics) -> EgressGuard:
     """Return the one guard of the gateway."""
@@ -20,6 +25,26 @@ def make_guard(settings: Egress, decisions: Decisions, metrics: Metrics) -> Egre
         private=settings.private_networks, ports=frozenset(settings.ports), ca_file=settings.ca_file
     )
     return EgressGuard(EgressDecisions(decisions.enforcer), SystemResolver(), limits, metrics)
+
+
+class McpWayOut:
+    """The way out to MCP servers, through the guard."""
+
+    def __init__(self, guard: EgressGuard) -> None:
+        self._guard = guard
+
+    async def require(self, context: Context, url: str, *, operator_named: bool) -> None:
+        """Return once the connection is permitted."""
+        await self._guard.require(context, url, "mcp", operator_named=operator_named)
+
+    async def transport(
+        self, context: Context, url: str, *, operator_named: bool, limit_bytes: int
+    ) -> tuple[httpx2.AsyncBaseTransport, str]:
+        """Return a transport that leads there and nowhere else, and the address as it was read."""
+        from regate_adapters.egress.transport import PinnedTransport
+
+        place = await self._guard.let_out(context, url, "mcp", operator_named=operator_named)
+        return PinnedTransport(place, limit_bytes=limit_bytes), str(place.url)
 
 
 class LazyFetcher:

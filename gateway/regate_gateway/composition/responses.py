@@ -14,7 +14,7 @@ from regate_gateway.routes.responses.server_tools.registry import REGISTERED
 from regate_orchestrator.conversations import ConversationWriter
 from regate_orchestrator.documents.file_text import FileReader
 from regate_orchestrator.guards.checking import Guards
-from regate_orchestrator.ports import Catalogue, Fetcher
+from regate_orchestrator.ports import Catalogue, Fetcher, McpServers
 from regate_orchestrator.responses.background import BackgroundRuns
 from regate_orchestrator.responses.context.authorizing import Authorizer
 from regate_orchestrator.responses.context.gate import Gate
@@ -36,27 +36,35 @@ class Responses:
     conversation_writer: ConversationWriter
 
 
+@dataclass(frozen=True, slots=True)
+class Outside:
+    """What responses reach outside: models, addresses, and servers of tools."""
+
+    catalogue: Catalogue
+    fetcher: Fetcher
+    mcp: McpServers
+
+
 def make_responses(
     settings: Settings,
     decisions: Decisions,
     stores: Stores,
     retrieval: Retrieval,
-    catalogue: Catalogue,
-    fetcher: Fetcher,
+    outside: Outside,
     guards: Guards,
 ) -> Responses:
     """Return what responses are made with. Raises `ConfigurationError` for a sealing key that is none."""
     enforcer, state = decisions.enforcer, stores.state
     sealer = AeadSealer(sealing_secret(settings).reveal().encode())
-    parts = MessageParts(FileReader(stores.blobs, stores.extractor), fetcher)
+    parts = MessageParts(FileReader(stores.blobs, stores.extractor), outside.fetcher)
     permits = Permits(enforcer, state)
     gate = Gate(enforcer, state, retrieval, decisions.schemas["file"])
     loop = LoopPorts(
         enforcer=enforcer,
         state=state,
-        tools=tool_calls(RunnerParts(enforcer, retrieval), permits, guards),
+        tools=tool_calls(RunnerParts(enforcer, retrieval, outside.mcp), permits, guards),
         gate=gate,
-        authorizer=Authorizer(enforcer, gate, retrieval, catalogue, sealer, parts, permits),
+        authorizer=Authorizer(enforcer, gate, retrieval, outside.catalogue, sealer, parts, permits),
         sealer=sealer,
         guards=guards,
         limits=Limits(settings.tools.max_rounds, settings.tools.max_tool_calls),

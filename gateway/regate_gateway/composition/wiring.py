@@ -24,9 +24,10 @@ from regate_gateway.composition.documents import Documents, make_documents
 from regate_gateway.composition.egress import LazyFetcher, make_guard
 from regate_gateway.composition.guards import open_guards
 from regate_gateway.composition.maintenance import USUAL_RHYTHM, Maintenance, Rhythm, make_maintenance
+from regate_gateway.composition.mcp import make_mcp_servers
 from regate_gateway.composition.opening import Worker
 from regate_gateway.composition.readings import read_decisions, read_garbage, read_upstreams
-from regate_gateway.composition.responses import Responses, make_responses
+from regate_gateway.composition.responses import Outside, Responses, make_responses
 from regate_gateway.composition.stores import Stores, open_stores
 from regate_gateway.composition.upstreams import open_upstreams
 from regate_gateway.config.settings import Settings
@@ -149,8 +150,11 @@ async def open_services(
     stores = await open_stores(stack, settings, decisions.schemas["chunk"], clock)
     guards = await open_guards(stack, settings, decisions, metrics)
     documents = make_documents(settings, decisions, stores, guards, metrics, clock)
-    fetcher = LazyFetcher(settings.egress, make_guard(settings.egress, decisions, metrics))
-    responses = make_responses(settings, decisions, stores, documents.retrieval, upstreams, fetcher, guards)
+    guard = make_guard(settings.egress, decisions, metrics)
+    outside = Outside(
+        upstreams, LazyFetcher(settings.egress, guard), make_mcp_servers(settings.tools.mcp, guard, metrics)
+    )
+    responses = make_responses(settings, decisions, stores, documents.retrieval, outside, guards)
     maintenance = make_maintenance(decisions, stores, clock, rhythm)
     parts = Parts(settings, decisions, upstreams, stores, documents, responses, maintenance, metrics, clock)
     services = await _services(stack, parts)

@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 from pydantic import BeforeValidator, Field, SerializeAsAny, field_validator, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
+from regate_adapters.mcp.settings import Mcp
 from regate_adapters.settings_types import EnvironmentName, Name, Section, below_data_dir
 from regate_adapters.vector.kind import EngineSettings
 from regate_adapters.vector.registry import is_embedded, read_settings
@@ -177,6 +178,7 @@ class Tools(Section):
         "hid them, rather than refused; "
         "e.g. `web_search`.",
     )
+    mcp: Mcp = Field(default_factory=Mcp)
 
 
 class Telemetry(Section):

@@ -85,7 +85,12 @@ async def engine(tmp_path_factory: Any) -> AsyncIterator[OpaEngine]:
     policies = tmp_path_factory.mktemp("policies") / "rego"
     shutil.copytree(REGO, policies)
     data = json.loads((policies / "data.json").read_text())
-    data["regate"]["egress_hosts"] |= {"file": LISTED, "image": ["*"], "page": [".wikipedia.test"]}
+    data["regate"]["egress_hosts"] |= {
+        "file": LISTED,
+        "image": ["*"],
+        "page": [".wikipedia.test"],
+        "mcp": ["docs.test"],
+    }
     (policies / "data.json").write_text(json.dumps(data))
     async with running_opa(policies, deadline_s=10) as engine:
         yield engine

@@ -78,7 +78,7 @@ async def test_a_denied_name_is_not_even_looked_up(engine: OpaEngine) -> None:
         ("https://other.test/", "image", True),
         ("https://other.test/", "file", False),
         ("https://docs.test/", "page", False),
-        ("https://docs.test/", "mcp", False),
+        ("https://other.test/", "mcp", False),
         ("https://docs.test/", "code", False),
         ("https://docs.test:8443/", "file", False),
         ("http://docs.test/", "file", False),
@@ -113,6 +113,21 @@ async def test_a_private_network_of_nobodys_list_is_closed_to_the_operators_own_
 
     with pytest.raises(EgressDenied):
         await world.let_out("https://mcp.corp.test/", "mcp", operator_named=True)
+
+
+@pytest.mark.parametrize(
+    ("url", "is_let_out"),
+    [("http://mcp.corp.test/", False), ("https://mcp.corp.test/", True), ("http://mcp.inside.test/", True)],
+)
+async def test_no_credential_goes_out_in_the_clear(engine: OpaEngine, url: str, is_let_out: bool) -> None:
+    names = {"mcp.corp.test": [[PUBLIC]], "mcp.inside.test": [["127.0.0.9"]]}
+    world = World(engine, names=names)
+
+    if is_let_out:
+        assert (await world.let_out(url, "mcp", operator_named=True)).addresses
+    else:
+        with pytest.raises(EgressDenied):
+            await world.let_out(url, "mcp", operator_named=True)
 
 
 async def test_a_listed_network_opens_only_hosts_that_are_listed_by_name(engine: OpaEngine) -> None:

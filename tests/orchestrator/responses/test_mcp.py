@@ -105,11 +105,10 @@ def test_call_is_told_as_the_api_has_it_and_the_model_reads_what_it_returned() -
     item = answered(book)["output"][1]
     assert item == {
         "id": item["id"], "type": "mcp_call", "status": "completed", "server_label": "tickets",
-        "name": "search", "arguments": '{"id": 7}', "output": "ok", "error": None, "approval_request_id": None,
+        "name": "search", "arguments": '{"id": 7}', "output": "ok", "error": None,
+        "approval_request_id": None,
     }  # fmt: skip
-    assert [event["type"] for event in events_of(answered(book))] == [
-        kind for kind in book.kinds
-    ]
+    assert [event["type"] for event in events_of(answered(book))] == [kind for kind in book.kinds]
 
 
 def test_what_was_made_from_a_result_rests_on_it() -> None:
@@ -185,9 +184,7 @@ APPROVED = ApprovedCall("mcpr_1", "mcp__tickets__close", '{"id": 7}')
 
 
 def test_approved_call_is_decided_again_and_runs_before_the_model_is_called() -> None:
-    book = begun(
-        asking(items=(answer(approve=True),)), history=[PromptItem(ASKED)], approvals=(APPROVED,)
-    )
+    book = begun(asking(items=(answer(approve=True),)), history=[PromptItem(ASKED)], approvals=(APPROVED,))
     assert book.of(CallModel) == []
     (asked,) = book.of(DecideTool)
     assert (asked.call.approval, asked.call.arguments) == ("mcpr_1", {"id": 7})
@@ -274,6 +271,12 @@ def test_what_a_server_claims_of_a_tool_is_not_believed() -> None:
     assert replace(SERVER, allowed=Chosen(read_only=True)).offering([READ, CLOSE]).functions.keys() == {
         "mcp__tickets__search"
     }
+
+
+def test_server_of_a_clients_own_is_not_taken_for_one_of_the_operators() -> None:
+    server = McpServer("tickets", url="https://mcp.evil.example:8443/mcp?x=y")
+    view = replace(SERVER, server=server).offering([READ]).called("mcp__tickets__search")
+    assert view["server_label"] == "url:mcp.evil.example"
 
 
 def test_call_cut_off_or_abandoned_leaves_no_open_item() -> None:

@@ -24,13 +24,13 @@ SECONDS: Final = 24 * 3600
 
 def approval_request(call: ToolCall) -> JsonObject:
     """Return the item that asks the client to approve a call."""
-    called = call.tool.called(call.name)
+    item = call.item("in_progress")
     return {
         "id": call.approval,
         "type": REQUEST,
-        "server_label": called["server_label"],
-        "name": called["name"],
-        "arguments": call.written or "{}",
+        "server_label": item["server_label"],
+        "name": item["name"],
+        "arguments": item["arguments"],
     }
 
 
@@ -44,6 +44,12 @@ def called_name(server_label: str, name: str) -> str:
     underscores in a row, or ends with one.
     """
     return wire_name(name, f"{PREFIX}{server_label}")
+
+
+def shown_digest(item: JsonObject) -> str:
+    """Return what tells the call that an item shows from others: its server, its tool, and its arguments."""
+    called = [item["server_label"], item["name"], arguments_digest(cast("str", item["arguments"]))]
+    return hashlib.sha256(json.dumps(called).encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def arguments_digest(written: str) -> str:

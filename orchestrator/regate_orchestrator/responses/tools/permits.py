@@ -17,8 +17,8 @@ from regate_orchestrator.responses.tools.approvals import (
     RESPONSE,
     SECONDS,
     approval_id,
-    arguments_digest,
     called_name,
+    shown_digest,
 )
 from regate_orchestrator.responses.tools.tool import ApprovedCall, ToolCall
 from regate_orchestrator.responses.tools.visible import policy_name
@@ -99,8 +99,7 @@ class Permits:
             raise InvalidRequest(f"Approval request '{identifier}' was answered already.", param="input")
         if row.expires_at <= self.clock():
             raise InvalidRequest(f"Approval request '{identifier}' has expired.", param="input")
-        shown = (policy_name(request), arguments_digest(str(request["arguments"])))
-        if shown != (row.tool, row.digest):
+        if shown_digest(request) != row.digest:
             message = f"Approval request '{identifier}' is not the one that was made: send it unchanged."
             raise InvalidRequest(message, param="input")
         return request
@@ -108,7 +107,7 @@ class Permits:
     def _row(self, call: ToolCall, identifier: str, response: str) -> ApprovalRow:
         tool = policy_name(call.tool.called(call.name))
         expires = int(self.clock()) + SECONDS
-        return ApprovalRow(identifier, tool, arguments_digest(call.written), expires, response)
+        return ApprovalRow(identifier, tool, shown_digest(call.item("in_progress")), expires, response)
 
     async def _record(self, context: Context, row: ApprovalRow, what: str) -> None:
         notes: dict[str, Json] = {"kind": "approval", "about": row.id, "what": what, "tool": row.tool}

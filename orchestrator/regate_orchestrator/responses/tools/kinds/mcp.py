@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import ClassVar, Final, cast
+from urllib.parse import urlsplit
 
 from regate_orchestrator.ports.mcp import McpServer, McpTool
 from regate_orchestrator.responses.arguments import object_in
@@ -143,6 +144,13 @@ class McpServerTool(ServerTool):
         allowed = [tool for tool in tools if self.allowed.has(tool)]
         return replace(self, tools={called_name(self.server.label, tool.name): tool for tool in allowed})
 
+    @property
+    def policy_label(self) -> str:
+        """Return the server's label before policies. One that a client names by its address is known by its
+        host, whatever the client calls it, so that it cannot be taken for one of the operator's.
+        """
+        return f"url:{urlsplit(self.server.url).hostname}" if self.server.url else self.server.label
+
     def called(self, name: str) -> JsonObject:
         """Return a tool of the server as policies see it, with the annotations that the operator recorded."""
         tool = (self.tools or {}).get(name)
@@ -150,7 +158,7 @@ class McpServerTool(ServerTool):
         return tool_view(
             self.kind.type,
             "" if tool is None else tool.name,
-            server_label=self.server.label,
+            server_label=self.policy_label,
             annotations=annotations,
         )
 
