@@ -155,7 +155,7 @@ catalogued := {
 test_there_are_catalogued_cases if {
 	count(catalogued) == 11
 	count(denials) == 4
-	count(approvals) == 6
+	count(approvals) == 8
 }
 
 test_catalogued[sprintf("%s (%s)", [name, action])] if {
@@ -191,6 +191,8 @@ approvals := {
 	"a tool that does not say": [object.remove(search, {"side_effect"}), false, true],
 	"a tool that says something else": [object.union(search, {"side_effect": "no"}), false, true],
 	"a tool that the catalogue wants approved": [calendar, false, true],
+	"a tool that changes something, and the catalogue wants no approval": [object.union(web, {"side_effect": true}), false, false],
+	"such a tool that a custom rule wants approved": [object.union(web, {"side_effect": true}), true, true],
 	"a tool that a custom rule wants approved": [search, true, true],
 }
 

@@ -56,7 +56,9 @@ visible contains name if {
 
 # METADATA
 # title: Must a person approve the call first?
-# description: Always, unless the tool says that it changes nothing, and neither the catalogue nor a custom rule asks for approval.
+# description: |
+#   Always, unless the tool changes nothing and the catalogue does not ask for it, or the catalogue says that it needs none. A custom rule may
+#   ask for it anyway.
 # entrypoint: true
 # custom:
 #   code: tool_needs_approval
@@ -64,7 +66,13 @@ default needs_approval := true
 
 needs_approval := false if {
 	input.tool.side_effect == false
-	not _approval_wanted
+	not _entry.needs_approval == true
+	not data.regate.custom.tool.approve
+}
+
+needs_approval := false if {
+	_entry.needs_approval == false
+	not data.regate.custom.tool.approve
 }
 
 # METADATA
@@ -153,10 +161,6 @@ _held(role) if role in input.principal.roles
 _held_or_open("everyone")
 
 _held_or_open(role) if _held(role)
-
-_approval_wanted if _entry.needs_approval == true
-
-_approval_wanted if data.regate.custom.tool.approve
 
 _catalogued := {name: value |
 	some name in {"deadline_s", "max_arguments", "redact", "set_arguments"}

@@ -111,7 +111,6 @@ REFUSED_VALUES: list[tuple[dict[str, Any], str]] = [
         ({"tools": [{"type": kind}]}, "tools[0].type")
         for kind in (
             *(
-                "mcp",
                 "web_search",
                 "web_search_2025_08_26",
                 "web_search_preview",
@@ -146,16 +145,12 @@ REFUSED_VALUES: list[tuple[dict[str, Any], str]] = [
     ),
     *(
         ({"tool_choice": {"type": kind}}, "tool_choice.type")
-        for kind in ("mcp", "web_search_preview", "shell", "apply_patch")
+        for kind in ("web_search_preview", "shell", "apply_patch")
     ),
     *(
         ({"input": [{"type": kind, "id": "x"}]}, "input[0].type")
         for kind in (
             *(
-                "mcp_list_tools",
-                "mcp_call",
-                "mcp_approval_request",
-                "mcp_approval_response",
                 "web_search_call",
                 "computer_call",
             ),

@@ -108,7 +108,7 @@ def test_call_is_told_as_the_api_has_it_and_the_model_reads_what_it_returned() -
         "name": "search", "arguments": '{"id": 7}', "output": "ok", "error": None,
         "approval_request_id": None,
     }  # fmt: skip
-    assert [event["type"] for event in events_of(answered(book))] == [kind for kind in book.kinds]
+    assert [event["type"] for event in events_of(answered(book))] == book.kinds
 
 
 def test_what_was_made_from_a_result_rests_on_it() -> None:

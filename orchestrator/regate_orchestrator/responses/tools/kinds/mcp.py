@@ -38,13 +38,13 @@ class _Mcp(ToolKind):
         return object_in(arguments or "{}")
 
     def item(self, call: ToolCall, status: str, result: ToolResult | None = None) -> JsonObject:
-        called = call.tool.called(call.name)
+        tool = cast("McpServerTool", call.tool)
         item: dict[str, Json] = {
             "id": call.item_id,
             "type": self.item_type,
             "status": status,
-            "server_label": called["server_label"],
-            "name": called["name"],
+            "server_label": tool.server.label,
+            "name": tool.called(call.name)["name"],
             "arguments": call.written or "{}",
             "output": None,
             "error": None,
