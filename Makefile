@@ -94,6 +94,7 @@ $(NODE_CLIENTS)/.ready: tests/clients/heavy/package.json
 .PHONY: clients openresponses
 clients: setup $(CLIENTS)/.ready $(NODE_CLIENTS)/.ready ## The clients too heavy for every run: LangChain's own tests, CrewAI, openai for Node, Go and Java, AI SDK, Codex, a real engine (needs npm)
 	@REGATE_PYTHON="$(CURDIR)/$(BIN)/python" $(CLIENTS)/bin/python -m pytest -q -W default --disable-warnings --confcutdir tests/clients tests/clients/heavy
+	@$(BIN)/pytest -q tests/adapters/mcp/test_server_everything.py
 
 SUITE ?=
 openresponses: setup $(NODE_CLIENTS)/.ready ## Run a local copy of the Open Responses acceptance tests: make openresponses SUITE=path

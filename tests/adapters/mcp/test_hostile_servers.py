@@ -309,6 +309,45 @@ async def test_what_a_server_asks_for_itself_is_refused(
     assert (outcome.text, "error" in refusal, "result" in refusal) == ("thanks", True, False)
 
 
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"jsonrpc":"2.0","id":1,"result":' + b'{"a":' * 50_000 + b"1" + b"}" * 50_000 + b"}",
+        b'{"jsonrpc":"2.0","id":1,"result":{"content":' + b"[" * 5_000 + b"]" * 5_000 + b"}}",
+        b'{"jsonrpc":"2.0","id":1,"result":{"content":[{"type":"text","text":"\\ud800"}]}}',
+        b'{"jsonrpc":"2.0","id":1,"result":{"content":[],"structuredContent":{"a":' + b"9" * 10_000 + b"}}}",
+        b'{"jsonrpc":"2.0","id":1,"result":null}',
+        b'[{"jsonrpc":"2.0","id":1,"result":{"content":[]}}]',
+        b'{"jsonrpc":"2.0","id":1,"error":{"code":"x","message":{}}}',
+        b'{"jsonrpc":"2.0","id":1,"error":{"code":99999999999999999999,"message":"m"}}',
+    ],
+    ids=[
+        "deep",
+        "deep list",
+        "half a character",
+        "a long number",
+        "null",
+        "a batch",
+        "no error",
+        "a long code",
+    ],
+)
+async def test_json_that_breaks_its_reader_breaks_one_call(
+    engine: OpaEngine, scripted: ScriptedUpstream, body: bytes
+) -> None:
+    async def answer(exchange: Exchange, message: Any) -> None:
+        said = body.replace(b'"id":1', b'"id":' + json.dumps(message["id"]).encode())
+        await exchange.answer(200, said, "Content-Type: application/json")
+
+    scripted.script = speaking({"tools/call": answer})
+
+    outcome = await world_of(engine, scripted).call("x")
+
+    json.dumps([outcome.text, outcome.structured, outcome.error]).encode()
+    scripted.script = speaking({"tools/call": text("well")})
+    assert (await world_of(engine, scripted).call("x")).text == "well"
+
+
 # ------------------------------------------------------------------ what results and lists hold
 
 

@@ -11,7 +11,8 @@ import pytest
 from mcp.server.mcpserver import Context, Image, MCPServer
 from mcp.server.mcpserver.exceptions import ToolError
 from mcp_types import SamplingMessage, TextContent, ToolAnnotations
-from tests.adapters.mcp.conftest import World, sdk_server
+from tests.adapters.backend.conftest import Exchange, ScriptedUpstream
+from tests.adapters.mcp.conftest import World, sdk_server, speaking
 
 from regate_adapters.opa.engine import OpaEngine
 from regate_orchestrator.ports import Annotations
@@ -193,3 +194,29 @@ async def test_many_calls_at_once_are_each_their_own(engine: OpaEngine, bench: S
     outcomes = await asyncio.gather(*(world.call("add", {"a": one, "b": one}) for one in range(8)))
 
     assert [one.text for one in outcomes] == [str(2 * one) for one in range(8)]
+
+
+async def test_a_server_of_the_protocol_without_sessions_is_spoken_to_as_it_wants(
+    engine: OpaEngine, scripted: ScriptedUpstream
+) -> None:
+    async def unknown(exchange: Exchange, message: Any) -> None:
+        error = {"code": -32601, "message": "Method not found"}
+        await exchange.answer_json({"jsonrpc": "2.0", "id": message["id"], "error": error})
+
+    discovered = {
+        "resultType": "complete",
+        "supportedVersions": ["2026-07-28"],
+        "capabilities": {"tools": {}},
+        "ttlMs": 0,
+        "cacheScope": "private",
+    }
+    called = {"resultType": "complete", "content": [{"type": "text", "text": "done"}]}
+    sent: list[Any] = []
+    scripted.script = speaking(
+        {"initialize": unknown, "server/discover": discovered, "tools/call": called}, sent
+    )
+
+    outcome = await World(engine, {"s": {"url": f"http://mcp.test:{scripted.port}/mcp"}}).call("x")
+
+    assert (outcome.text, outcome.error) == ("done", None)
+    assert [one["method"] for one in sent] == ["initialize", "server/discover", "tools/call"]
