@@ -43,8 +43,6 @@ async def guard_turn(
 
     Raises as `Guards.check` does, and `InvalidRequest` where something is blocked that is to be summarised.
     """
-    if not guards.steps:
-        return granted, authorized
     request = granted.request
     unchecked = request.server_functions.keys() - {tool.wire for tool in request.client_tools}
     backend: Backend = GuardedBackend(granted.backend, guards, context, unchecked)
