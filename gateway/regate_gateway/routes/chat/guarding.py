@@ -7,12 +7,13 @@ The counterpart for `/v1/responses` is `regate_orchestrator.responses.context.gu
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Final, cast
 
 from regate_orchestrator.authz.decisions import Context
+from regate_orchestrator.concurrency import few_at_once
 from regate_orchestrator.errors import InvalidRequest
 from regate_orchestrator.guards.arguments import tool_about
 from regate_orchestrator.guards.checked import Checked
@@ -73,7 +74,7 @@ async def _fates(
         for place, fate in zip(places, checked, strict=True):
             fates[place] = fate
 
-    await asyncio.gather(*(check(step) for step in _STEPS))
+    await few_at_once([partial(check, step) for step in _STEPS], most=len(_STEPS))
     return fates
 
 

@@ -8,12 +8,13 @@ is replaced by a word about that, and the turn goes on.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Final, cast
 
 from regate_orchestrator.authz.decisions import Context
+from regate_orchestrator.concurrency import few_at_once
 from regate_orchestrator.errors import InvalidRequest
 from regate_orchestrator.guards.arguments import tool_about
 from regate_orchestrator.guards.checked import Checked
@@ -122,17 +123,17 @@ async def _fates(
     places: dict[GuardStep, list[int]] = {"input": [], "tool_result": []}
     for place, body in enumerate(bodies):
         places["tool_result" if body["type"] in OUTPUTS else "input"].append(place)
-    checked = await asyncio.gather(
-        *(
-            guards.check(
-                context,
-                step,
-                ["".join(texts[place]) for place in found],
-                about=[tool_about("function", "")] * len(found) if step == "tool_result" else (),
-            )
-            for step, found in places.items()
+    checking = [
+        partial(
+            guards.check,
+            context,
+            step,
+            ["".join(texts[place]) for place in found],
+            about=[tool_about("function", "")] * len(found) if step == "tool_result" else (),
         )
-    )
+        for step, found in places.items()
+    ]
+    checked = await few_at_once(checking, most=len(checking))
     fates = [Checked()] * len(bodies)
     for found, answers in zip(places.values(), checked, strict=True):
         for place, fate in zip(found, answers, strict=True):
