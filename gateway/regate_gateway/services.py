@@ -21,7 +21,7 @@ from regate_orchestrator.documents.attachments import Attachments
 from regate_orchestrator.documents.embedding import EmbeddingModels
 from regate_orchestrator.documents.upload_parts import ChunkedUploads
 from regate_orchestrator.documents.uploads import FileUploads
-from regate_orchestrator.errors import UpstreamError, VectorStoreUnavailable
+from regate_orchestrator.errors import RegateError, VectorStoreUnavailable
 from regate_orchestrator.filters.schema import RowSchema
 from regate_orchestrator.metrics import Metrics
 from regate_orchestrator.ports import Backend, BlobStore, Catalogue, StateStore
@@ -48,9 +48,9 @@ class Answering(Protocol):
         ...
 
     @property
-    def failure(self) -> UpstreamError | None:
-        """How the upstream said that it failed amid a stream, known when the chunks have ended; None
-        where it did not say so.
+    def failure(self) -> RegateError | None:
+        """What failed amid a stream that was told so, known when the chunks have ended; None where nothing
+        did.
         """
         ...
 

@@ -97,11 +97,14 @@ def guarded_gateway(
 
     @asynccontextmanager
     async def running(
-        *, guards: list[dict[str, Any]] | None = None, window: int = 256, **steps: dict[str, Any]
+        *,
+        guards: list[dict[str, Any]] | None = None,
+        more: dict[str, Any] | None = None,
+        **steps: dict[str, Any],
     ) -> AsyncIterator[World]:
         want(policies, **steps)
         providers = [EVERYWHERE] if guards is None else guards
-        settings = configure(guards={"providers": providers, "window": window, "overlap": 64})
+        settings = configure(guards={"providers": providers, "overlap": 64}, **(more or {}))
         app, gateway = gateway_app(settings)
         async with Running(app, settings.listen) as server:
             world = World(server.url, settings, gateway, upstream, policies)

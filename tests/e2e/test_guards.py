@@ -22,6 +22,7 @@ from regate_gateway.composition.wiring import gateway_app
 from regate_gateway.config.settings import Settings
 from regate_gateway.http.server import Running
 from regate_orchestrator.guards.model_output import INPUT_REFUSAL, OUTPUT_REFUSAL
+from regate_orchestrator.ports import GUARD_STEPS
 
 pytestmark = only_on("embedded")
 
@@ -196,6 +197,30 @@ async def test_item_of_a_conversation_is_checked_when_it_arrives(guarded: Guarde
     assert refused.value.code == "content_filter"
 
 
+async def test_file_is_read_without_what_is_taken_out_in_every_turn(guarded: Guarded) -> None:
+    async with guarded(input=SECRET) as world:
+        client = world.client()
+        file = await client.files.create(file=("a.txt", f"The key is {KEY}.".encode()), purpose="user_data")
+        part: Any = {"type": "input_file", "file_id": file.id}
+        first = await client.responses.create(model="small", input=[{"role": "user", "content": [part]}])
+        prompts = [world.upstream.prompt]
+        await client.responses.create(model="small", input="Again", previous_response_id=first.id)
+        prompts.append(world.upstream.prompt)
+        (item,) = (await client.responses.input_items.list(first.id)).data
+
+    assert [(f"The key is {MARK}." in prompt, KEY in prompt) for prompt in prompts] == [(True, False)] * 2
+    assert item.content[0].file_id == file.id  # type: ignore[union-attr]
+
+
+async def test_input_that_is_to_be_summarised_and_is_blocked_is_refused(guarded: Guarded) -> None:
+    async with guarded(input=NO_SECRET) as world:
+        with pytest.raises(openai.BadRequestError) as refused:
+            await world.client().responses.compact(model="small", input=f"My key is {KEY}.")
+
+    assert (refused.value.code, refused.value.param) == ("content_filter", "input")
+    assert world.upstream.requests == []
+
+
 # ---------------------------------------------------------------- output
 
 
@@ -235,6 +260,22 @@ async def test_answer_that_is_blocked_ends_with_a_refusal(guarded: Guarded) -> N
     assert len(said.content[0].text) >= 256  # type: ignore[union-attr]
     assert refused.content[0].refusal == OUTPUT_REFUSAL  # type: ignore[union-attr]
     assert kept.output == ended.output
+
+
+async def test_who_follows_a_background_response_later_reads_what_was_let_through(guarded: Guarded) -> None:
+    async with guarded(output=SECRET) as world:
+        client = world.client()
+        world.upstream.turns = [text(*pieces_of(f"It is {KEY}, and no other. " * 20, 9))]
+        begun = await client.responses.create(model="small", input="Which key?", background=True, stream=True)
+        first = [event async for event in begun]
+        response: str = first[0].response.id  # type: ignore[union-attr]
+        again = [event async for event in await client.responses.retrieve(response, stream=True)]
+
+    told = [
+        "".join(e.delta for e in events if e.type == "response.output_text.delta")
+        for events in (first, again)
+    ]
+    assert told == [f"It is {MARK}, and no other. " * 20] * 2
 
 
 async def test_log_probabilities_of_what_is_let_through_stay_and_no_others(guarded: Guarded) -> None:
@@ -395,6 +436,24 @@ async def test_guard_that_gives_no_answer_blocks_or_is_missing_as_configured(
     assert got == ("503 guard_unavailable" if on_failure == "block" else "completed")
     assert len(world.upstream.requests) == (0 if on_failure == "block" else 1)
     assert f'regate_guard_failures_total{{effect="{effect}",guard="mod"}} 1.0' in page
+
+
+async def test_rule_of_a_teams_own_may_block_what_a_guard_did_not_see(
+    guarded: Guarded, guards: ScriptedGuards, policies: Path
+) -> None:
+    guards.answer = USELESS["an error"]
+    rule = policies / "custom" / "guard" / "guard.rego"
+    rule.parent.mkdir(parents=True)
+    rule.write_text('package regate.custom.guard\n\nblock if "mod" in input.unavailable\n')
+    everywhere = {"name": "here", "kind": "detector", "steps": list(GUARD_STEPS)}
+    entries = [everywhere, moderation(guards, "input", on_failure="pass")]
+    async with guarded(guards=entries) as world:
+        answer = await world.client().responses.create(model="small", input="Hi")
+        (record,) = world.audit(phase="guard")
+
+    assert answer.output[0].content[0].type == "refusal"  # type: ignore[union-attr]
+    assert record["decisions"][0]["reasons"] == ["custom_rule"]
+    assert record["decisions"][0]["resource"]["unavailable"] == ["mod"]
 
 
 async def test_guard_that_goes_away_amid_an_answer_fails_the_response(

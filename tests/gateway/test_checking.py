@@ -46,6 +46,13 @@ UNSTARTABLE = {
         "opa: {mode: remote, url: 'http://h', token_env: NO_TOKEN}",
         "opa.token_env: the environment variable NO_TOKEN",
     ),
+    "a guard's key that is not set": (
+        """guards:
+  providers:
+    - {name: m, kind: moderation, steps: [input], model: m, base_url: 'http://h', api_key_env: NO_KEY}
+""",
+        "guards.providers.m.api_key_env: the environment variable NO_KEY",
+    ),
     "a secret that is too short": (
         "state: {sealing_key_env: MISSPELT}",
         "state.sealing_key_env: the secret has fewer than 32 bytes",

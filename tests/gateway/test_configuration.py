@@ -323,6 +323,30 @@ REFUSED: dict[str, tuple[str, str]] = {
         "vector: {stores: {main: {kind: chroma_server}}}",
         "vector.stores.main: url must be set with kind chroma_server",
     ),
+    "a guard at no step": (
+        "guards: {providers: [{name: g, kind: detector, steps: []}]}",
+        "guards.providers.0.steps",
+    ),
+    "a guard at a step that there is not": (
+        "guards: {providers: [{name: g, kind: detector, steps: [thought]}]}",
+        "guards.providers.0.steps.0",
+    ),
+    "a detector elsewhere": (
+        "guards: {providers: [{name: g, kind: detector, steps: [input], base_url: 'http://h'}]}",
+        "it runs here",
+    ),
+    "a guard model without a place": (
+        "guards: {providers: [{name: g, kind: classifier, steps: [input], model: m}]}",
+        "base_url and model must be set with kind classifier",
+    ),
+    "a guard's address with a password": (
+        "guards: {providers: [{name: g, kind: moderation, steps: [input], model: m, base_url: 'http://u:p@h'}]}",
+        "use api_key_env",
+    ),
+    "two guards of one name": (
+        "guards: {providers: [&g {name: g, kind: detector, steps: [input]}, *g]}",
+        "two guards have the same name",
+    ),
     "embedded Chroma with an address": (
         "vector: {stores: {main: {url: 'http://h'}}}",
         "vector.stores.main: url does not belong to kind chroma",
@@ -389,7 +413,7 @@ def test_table_of_kinds_is_in_the_documentation() -> None:
 
 
 def test_table_of_refusals_is_not_empty() -> None:
-    assert len(REFUSED) == 67
+    assert len(REFUSED) == 73
 
 
 def test_refusal_does_not_repeat_the_value() -> None:

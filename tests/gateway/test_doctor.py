@@ -46,12 +46,17 @@ async def neighbour() -> AsyncIterator[str]:
     async def embeddings(request: web.Request) -> web.Response:
         return web.json_response({"data": [{"index": 0, "embedding": [0.6, 0.8, 0.0]}]})
 
+    async def moderations(request: web.Request) -> web.Response:
+        scored = {"categories": {"violence": False}, "category_scores": {"violence": 0.1}}
+        return web.json_response({"results": [scored for _ in (await request.json())["input"]]})
+
     async def keys(request: web.Request) -> web.Response:
         return web.json_response(JWKS)
 
     app = web.Application()
     app.router.add_get("/v1/models", models)
     app.router.add_post("/v1/embeddings", embeddings)
+    app.router.add_post("/v1/moderations", moderations)
     app.router.add_get("/keys", keys)
     runner = web.AppRunner(app)
     await runner.setup()
@@ -67,6 +72,11 @@ def settings(tmp_path: Path, **values: Any) -> Settings:
 
 def upstream(url: str, **more: Any) -> dict[str, Any]:
     return {"name": "local", "base_url": f"{url}/v1", "api_key_env": "KEY", **more}
+
+
+def moderation(url: str) -> dict[str, Any]:
+    entry = {"name": "mod", "kind": "moderation", "model": "m", "steps": ["input"], "base_url": f"{url}/v1"}
+    return {"providers": [entry]}
 
 
 def jwt(url: str) -> dict[str, Any]:
@@ -87,6 +97,7 @@ async def test_everything_that_answers_is_told_and_nothing_is_made(
         upstreams=[upstream(neighbour, models=["small", "huge"])],
         auth=jwt(f"{neighbour}/keys"),
         embeddings=embeddings,
+        guards=moderation(neighbour),
     )
     code = await report(configured, as_json=True)
     result = json.loads(capsys.readouterr().out)
@@ -106,6 +117,7 @@ async def test_everything_that_answers_is_told_and_nothing_is_made(
     assert says["upstreams.local"] == "lists 2 models; not among them: huge"
     assert says["auth.jwt.jwks_url"].endswith("gave 1 usable keys")
     assert says["embeddings (small)"] == "vectors of 3 dimensions"
+    assert says["guards.providers.mod"] == "looks at texts; of 'Hello' it says violence"
     assert says["opa"].startswith("OPA ")
 
 
@@ -127,6 +139,7 @@ async def test_everything_that_does_not_answer_is_told_by_its_setting_and_the_ex
                 "other": {"kind": "pgvector", "url_env": "DATABASE"},
             }
         },
+        guards=moderation(nobody),
     )
     code = await report(configured, as_json=False)
     printed = capsys.readouterr().out
@@ -134,7 +147,15 @@ async def test_everything_that_does_not_answer_is_told_by_its_setting_and_the_ex
 
     assert (code, failed) == (
         1,
-        ["upstreams.local", "auth.jwt.jwks_url", "opa", "state", "vector.stores.main", "vector.stores.other"],
+        [
+            "upstreams.local",
+            "auth.jwt.jwks_url",
+            "opa",
+            "state",
+            "vector.stores.main",
+            "vector.stores.other",
+            "guards.providers.mod",
+        ],
     )
     assert (
         printed.count("state.url_env (DATABASE)"),

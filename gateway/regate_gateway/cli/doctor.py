@@ -22,9 +22,11 @@ from regate_adapters.vector.kind import EngineSettings
 from regate_adapters.vector.registry import KINDS
 from regate_gateway.auth.authentication import token_rules
 from regate_gateway.composition.checking import faults
+from regate_gateway.composition.guards import open_provider
 from regate_gateway.composition.opening import configured_engine, opa_binary, open_blobs, open_policy
 from regate_gateway.composition.upstreams import open_embedder, upstream_configs
 from regate_gateway.config.database import state_url
+from regate_gateway.config.guard_settings import GuardEntry
 from regate_gateway.config.settings import EmbeddingModel, Settings
 from regate_gateway.config.upstream_settings import Upstream
 from regate_orchestrator.errors import ConfigurationError, RegateError
@@ -103,6 +105,8 @@ def _examinations(settings: Settings) -> Iterator[tuple[str, Examination]]:
     for model in (settings.embeddings, *settings.embeddings.also):
         if model.kind == "upstream":
             yield f"embeddings ({model.model})", partial(_embeddings, settings, model)
+    for guard in settings.guards.providers:
+        yield f"guards.providers.{guard.name}", partial(_guard, guard)
 
 
 async def _upstream(settings: Settings, upstream: Upstream) -> str:
@@ -163,3 +167,11 @@ async def _embeddings(settings: Settings, model: EmbeddingModel) -> str:
     async with AsyncExitStack() as stack:
         embedder = await open_embedder(stack, settings, model)
         return f"vectors of {await embedder.dimensions()} dimensions"
+
+
+async def _guard(entry: GuardEntry) -> str:
+    async with AsyncExitStack() as stack:
+        provider = await open_provider(stack, entry)
+        (findings,) = await provider.look(["Hello"], step=entry.steps[0])
+    named = sorted({*findings.scores, *findings.labels})
+    return f"looks at texts; of 'Hello' it says {', '.join(named) if named else 'nothing'}"

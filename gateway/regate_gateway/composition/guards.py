@@ -24,7 +24,7 @@ async def open_guards(
     guards = [
         Guard(
             entry.name,
-            await _open_provider(stack, entry),
+            await open_provider(stack, entry),
             frozenset(entry.steps),
             entry.deadline_s,
             may_be_missing=entry.on_failure == "pass",
@@ -40,7 +40,8 @@ async def open_guards(
     )
 
 
-async def _open_provider(stack: AsyncExitStack, entry: GuardEntry) -> GuardProvider:
+async def open_provider(stack: AsyncExitStack, entry: GuardEntry) -> GuardProvider:
+    """Return who looks, opened on the stack. Raises `ConfigurationError`."""
     if entry.kind == "detector":
         from regate_adapters.guards.detector import Detector
 

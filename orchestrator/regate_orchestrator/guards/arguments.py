@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 
 from regate_orchestrator.authz.decisions import Context
 from regate_orchestrator.guards.checked import Checked
 from regate_orchestrator.guards.checking import Guards
+from regate_orchestrator.guards.places import is_json
 from regate_orchestrator.values import JsonObject
 
 
@@ -31,12 +31,4 @@ def _left(checked: Checked, arguments: str) -> str | None:
     if checked.is_blocked:
         return None
     left = checked.of(arguments)
-    return None if left != arguments and _is_json(arguments) and not _is_json(left) else left
-
-
-def _is_json(text: str) -> bool:
-    try:
-        json.loads(text)
-    except ValueError:
-        return False
-    return True
+    return None if left != arguments and is_json(arguments) and not is_json(left) else left

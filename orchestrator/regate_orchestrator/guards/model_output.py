@@ -116,12 +116,14 @@ class GuardedOutput:
         if type(event) is not self._kind:
             await self._flush(usage)
             self._kind = type(event)
+        if self._has_ended:
+            return
         if self._windows is None:
             self._windows = Windows(self._check, self._guards.streaming)
         for text, beside in _by_token(event):
             released = await self._windows.write(text, beside)
             self._release(released, usage)
-            if self._has_ended:
+            if any(one.is_blocked for one in released):
                 return
 
     async def _flush(self, usage: Usage) -> None:

@@ -15,7 +15,7 @@ from regate_orchestrator.guards.checked import Checked, marker
 from regate_orchestrator.guards.checking import Streaming
 from regate_orchestrator.values import JsonObject
 
-_MAX_CONTEXT: Final = 8_192
+_MAX_CONTEXT: Final = 16_384
 """How far back a place that goes on is kept in view, so that its end is known for one."""
 
 Check: TypeAlias = Callable[[str], Awaitable[Checked]]

@@ -328,11 +328,12 @@ class _Driver:
         if isinstance(turn, BaseException):
             raise turn
         if granted is not None:
-            guarded, authorized = await guard_turn(
-                self._ports.guards, self._context, granted, turn.authorized
-            )
-            self._granted, turn = guarded, replace(turn, authorized=authorized)
-            self.step(QuotaGranted(guarded.request, guarded.limits))
+            if self._ports.guards.steps:
+                granted, authorized = await guard_turn(
+                    self._ports.guards, self._context, granted, turn.authorized
+                )
+                self._granted, turn = granted, replace(turn, authorized=authorized)
+            self.step(QuotaGranted(granted.request, granted.limits))
         self._turn = turn
         self.step(turn.authorized)
 

@@ -12,6 +12,7 @@ import pytest_asyncio
 from click.testing import CliRunner, Result
 from tests.gateway.workbench.recordings import ALICE, BOB, context, copied_policies, edit, record, usual
 
+from regate_adapters.guards.detector import Detector
 from regate_adapters.opa.engine import OpaEngine
 from regate_adapters.opa.install import require_opa
 from regate_gateway.workbench.replay.command import replay
@@ -22,6 +23,7 @@ from regate_gateway.workbench.replay.replaying import replay as replayed
 from regate_orchestrator.authz.decisions import Point, Question
 from regate_orchestrator.authz.enforcer import Enforcer
 from regate_orchestrator.authz.obligations import QUALITIES
+from regate_orchestrator.guards.checking import Guard, Guards
 from regate_orchestrator.quota.limits import quota_question
 from regate_orchestrator.routing import route_question
 from regate_orchestrator.values import JsonObject
@@ -218,6 +220,30 @@ async def test_recorded_limits_are_asked_for_again(tmp_path: Path) -> None:
     assert [[(tally.point, dict(tally.outcomes)) for tally in one.tallies.values()] for one in found] == [
         [("quota", {"same": 1})],
         [("quota", {"would_deny": 1})],
+    ]
+
+
+async def test_recorded_checks_of_guards_are_asked_again_of_other_thresholds(tmp_path: Path) -> None:
+    async def checked(enforcer: Enforcer) -> None:
+        guards = Guards(enforcer, [Guard("here", Detector(), frozenset({"input"}), 5, may_be_missing=False)])
+        await guards.check(context(ALICE), "input", ["write to ann@example.org", "4111 1111 1111 1111"])
+
+    def thresholds(folder: str, labels: str) -> Path:
+        policies = copied_policies(tmp_path / folder)
+        nothing = '"input": {"scores": {}, "labels": {}}'
+        edit(policies, "data.json", {nothing: f'"input": {{"scores": {{}}, "labels": {labels}}}'})
+        return policies
+
+    live = thresholds("live", '{"email": "redact"}')
+    await record(live, tmp_path / "audit", checked)
+    found = []
+    for policies in (live, thresholds("block", '{"email": "block", "payment_card": "flag"}')):
+        async with running_policies(policies) as one:
+            found.append(await asked_again(tmp_path / "audit", one.engine))
+
+    assert [[(tally.point, dict(tally.outcomes)) for tally in one.tallies.values()] for one in found] == [
+        [("guard", {"same": 2})],
+        [("guard", {"would_deny": 1, "value_differs": 1})],
     ]
 
 

@@ -28,7 +28,7 @@ class PassThrough(Response):
     """Sends the answer. The upstream's connection is closed with the client's.
 
     `default_tier`: a tier of service was asked for that the upstream is not told of, so the answer says that
-    it is of the default one.
+    it is of the default one. `is_noted`: whoever gives the answer has told the tap of the bytes.
     """
 
     def __init__(
@@ -40,6 +40,7 @@ class PassThrough(Response):
         *,
         request_id: str,
         default_tier: bool,
+        is_noted: bool = False,
     ) -> None:
         super().__init__(status_code=200)
         self._answer = answer
@@ -48,6 +49,7 @@ class PassThrough(Response):
         self._tap = tap
         self._request_id = request_id
         self._default_tier = default_tier
+        self._note = None if is_noted else tap.note
 
     # The ASGI signature
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002
@@ -71,7 +73,8 @@ class PassThrough(Response):
         )
         to_label = self._default_tier
         async for chunk in self._answer.chunks():
-            self._tap.note(chunk)
+            if self._note is not None:
+                self._note(chunk)
             body = (
                 _in_default_tier(chunk, _EVENTS_BEGINNING if is_stream else _BEGINNING) if to_label else chunk
             )

@@ -1,8 +1,9 @@
 """The proxied routes: `/v1/models`, `/v1/chat/completions`, `/v1/completions` and `/v1/embeddings`.
 
 The body is parsed once and re-serialised from checked fields (`bodies.py`), so what was decided is what is
-sent. A successful answer's bytes pass through as they come (`pass_through.py`); an upstream's errors are
-replaced by ours. No header of the caller goes on, and none of the upstream's comes back.
+sent. A successful answer's bytes pass through as they come (`pass_through.py`), unless guards look at them
+(`guarded_answer.py`); an upstream's errors are replaced by ours. No header of the caller goes on, and none of
+the upstream's comes back.
 """
 
 from __future__ import annotations
@@ -18,9 +19,13 @@ from regate_gateway.routes.call import Call
 from regate_gateway.routes.chat.bodies import read_chat, read_completion, read_embedding
 from regate_gateway.routes.chat.forwarded import Forwarded, sent
 from regate_gateway.routes.chat.gate import admit, members, request_view
+from regate_gateway.routes.chat.guarded_answer import OUTPUT_STEPS, GuardedAnswer
+from regate_gateway.routes.chat.guarding import guard_body
 from regate_gateway.routes.chat.pass_through import PassThrough
+from regate_gateway.routes.chat.refused import refused
 from regate_gateway.routes.chat.usage import UsageTap
 from regate_gateway.routes.quotas import forwarded_demand, spend, within_output_limit
+from regate_gateway.services import Answering
 from regate_orchestrator.authz.batches import Batch
 from regate_orchestrator.authz.decisions import Allow, Point, Question
 from regate_orchestrator.routing import (
@@ -104,7 +109,7 @@ async def embeddings(call: Call) -> Response:
 
 
 async def _forward(call: Call, request: Forwarded) -> Response:
-    upstreams = call.services.upstreams
+    upstreams, guards = call.services.upstreams, call.services.loop.guards
     demand = forwarded_demand(request.asked, writes=request.writes)
     admission = await admit(call, request)
     spending = await spend(call, admission.quota, demand)
@@ -120,18 +125,34 @@ async def _forward(call: Call, request: Forwarded) -> Response:
         )
         if request.writes:
             body = within_output_limit(body, spending.limits)
+        if guards.steps:
+            body, is_blocked = await call.while_connected(guard_body(guards, call.context, body))
+            if is_blocked:
+                await spending.used(0)
+                return refused(request, count=demand.choices)
         passing = upstreams.pass_through(
             chosen.upstream, request.path, body, streamed=request.stream, alternates=chosen.alternates
         )
-        answer = await call.while_connected(stack.enter_async_context(passing))
+        answer: Answering = await call.while_connected(stack.enter_async_context(passing))
+        tap = UsageTap(sent=demand.sent, writes=request.writes, streamed=answer.is_stream)
+        is_guarded = request.writes and not OUTPUT_STEPS.isdisjoint(guards.steps)
+        if is_guarded:
+            guarded = GuardedAnswer(answer, guards, call.context, count=demand.choices, note=tap.note)
+            await call.while_connected(guarded.check())
+            answer = guarded
     except BaseException:
         await stack.aclose()
         await spending.used(0)
         raise
-    tap = UsageTap(sent=demand.sent, writes=request.writes, streamed=answer.is_stream)
     untold_tier = request.service_tier is not None and "service_tier" not in body
     return PassThrough(
-        answer, stack, spending, tap, request_id=call.context.request_id, default_tier=untold_tier
+        answer,
+        stack,
+        spending,
+        tap,
+        request_id=call.context.request_id,
+        default_tier=untold_tier,
+        is_noted=is_guarded,
     )
 
 

@@ -8,18 +8,19 @@ is replaced by a word about that, and the turn goes on.
 
 from __future__ import annotations
 
-import asyncio
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Final, cast
 
 from regate_orchestrator.authz.decisions import Context
+from regate_orchestrator.concurrency import few_at_once
 from regate_orchestrator.errors import InvalidRequest
 from regate_orchestrator.guards.arguments import tool_about
 from regate_orchestrator.guards.checked import Checked
 from regate_orchestrator.guards.checking import Guards
 from regate_orchestrator.guards.model_output import GuardedBackend, RefusingBackend
+from regate_orchestrator.guards.places import Place, is_json, places_in_content, text_at, with_text
 from regate_orchestrator.ports import Backend, GuardStep
 from regate_orchestrator.responses.events import TurnAuthorized
 from regate_orchestrator.responses.granting import Granted
@@ -43,8 +44,6 @@ async def guard_turn(
 
     Raises as `Guards.check` does, and `InvalidRequest` where something is blocked that is to be summarised.
     """
-    if not guards.steps:
-        return granted, authorized
     request = granted.request
     unchecked = request.server_functions.keys() - {tool.wire for tool in request.client_tools}
     backend: Backend = GuardedBackend(granted.backend, guards, context, unchecked)
@@ -124,17 +123,17 @@ async def _fates(
     places: dict[GuardStep, list[int]] = {"input": [], "tool_result": []}
     for place, body in enumerate(bodies):
         places["tool_result" if body["type"] in OUTPUTS else "input"].append(place)
-    checked = await asyncio.gather(
-        *(
-            guards.check(
-                context,
-                step,
-                ["".join(texts[place]) for place in found],
-                about=[tool_about("function", "")] * len(found) if step == "tool_result" else (),
-            )
-            for step, found in places.items()
+    checking = [
+        partial(
+            guards.check,
+            context,
+            step,
+            ["".join(texts[place]) for place in found],
+            about=[tool_about("function", "")] * len(found) if step == "tool_result" else (),
         )
-    )
+        for step, found in places.items()
+    ]
+    checked = await few_at_once(checking, most=len(checking))
     fates = [Checked()] * len(bodies)
     for found, answers in zip(places.values(), checked, strict=True):
         for place, fate in zip(found, answers, strict=True):
@@ -148,7 +147,7 @@ def _left(body: JsonObject, texts: Sequence[str], fate: Checked) -> list[str]:
     if fate.is_blocked and body["type"] in OUTPUTS:
         left[0] = RESULT_BLOCKED
     return (
-        ["{}"] if body["type"] == "function_call" and left != list(texts) and not _is_json(left[0]) else left
+        ["{}"] if body["type"] == "function_call" and left != list(texts) and not is_json(left[0]) else left
     )
 
 
@@ -169,7 +168,7 @@ def _texts(item: PromptItem) -> list[str]:
     """Return the texts of an item, as a model would read them."""
     if item.parts:
         return [str(part.content["text"]) for part in item.parts if part.content["type"] == "text"]
-    return [_at(item.body, place) for place in _places(item.body)]
+    return [text_at(item.body, place) for place in _places(item.body)]
 
 
 def _with_texts(item: PromptItem, texts: Sequence[str]) -> PromptItem:
@@ -182,7 +181,7 @@ def _with_texts(item: PromptItem, texts: Sequence[str]) -> PromptItem:
         return _with_parts(item, texts)
     body = item.body
     for place, text in zip(_places(body), texts, strict=True):
-        body = _put(body, place, text)
+        body = with_text(body, place, text)
     return replace(item, body=body)
 
 
@@ -206,51 +205,12 @@ def _with_parts(item: PromptItem, texts: Sequence[str]) -> PromptItem:
     return replace(item, body={**item.body, member: content}, parts=tuple(parts))
 
 
-def _places(body: JsonObject) -> list[tuple[str | int, ...]]:
-    """Return where the texts of an item are: the names and positions that lead to each."""
+def _places(body: JsonObject) -> list[Place]:
+    """Return where the texts of an item are."""
     match body["type"]:
         case "function_call":
             return [("arguments",)]
         case "custom_tool_call":
             return [("input",)]
-    found: list[tuple[str | int, ...]] = []
-    for member in _MEMBERS:
-        content = body.get(member)
-        if isinstance(content, str):
-            found.append((member,))
-        elif isinstance(content, list | tuple):
-            for place, part in enumerate(content):
-                if isinstance(part, str):
-                    found.append((member, place))
-                elif isinstance(part, Mapping):
-                    found += [(member, place, name) for name in _WORDS if isinstance(part.get(name), str)]
-    return found
-
-
-def _at(value: Json, place: Sequence[str | int]) -> str:
-    for step in place:
-        value = cast("Mapping[str | int, Json]", value)[step]
-    return str(value)
-
-
-def _put(value: JsonObject, place: Sequence[str | int], text: str) -> JsonObject:
-    return cast("JsonObject", _replaced(value, place, text))
-
-
-def _replaced(value: Json, place: Sequence[str | int], text: str) -> Json:
-    if not place:
-        return text
-    step, *rest = place
-    if isinstance(value, Mapping):
-        return {**value, str(step): _replaced(value[str(step)], rest, text)}
-    held = list(cast("Sequence[Json]", value))
-    held[int(step)] = _replaced(held[int(step)], rest, text)
-    return held
-
-
-def _is_json(text: str) -> bool:
-    try:
-        json.loads(text)
-    except ValueError:
-        return False
-    return True
+        case _:
+            return [place for name in _MEMBERS for place in places_in_content(body.get(name), (name,))]

@@ -1,0 +1,57 @@
+"""Texts within JSON: where they are, and the same JSON with others in their place."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Final, TypeAlias, cast
+
+from regate_orchestrator.values import Json, JsonObject
+
+Place: TypeAlias = tuple[str | int, ...]
+"""The names and positions that lead to a text."""
+_WORDS: Final = ("text", "refusal")
+
+
+def places_in_content(content: Json, at: Place) -> Iterator[Place]:
+    """Yield where the texts of a message's content are: a text, or texts and parts with texts."""
+    if isinstance(content, str):
+        yield at
+    elif isinstance(content, list | tuple):
+        for position, part in enumerate(content):
+            if isinstance(part, str):
+                yield (*at, position)
+            elif isinstance(part, Mapping):
+                yield from ((*at, position, name) for name in _WORDS if isinstance(part.get(name), str))
+
+
+def text_at(value: Json, place: Place) -> str:
+    """Return the text at this place."""
+    for step in place:
+        value = cast("Mapping[str | int, Json]", value)[step]
+    return str(value)
+
+
+def with_text(value: JsonObject, place: Place, text: str) -> JsonObject:
+    """Return the object with this text at the place; nothing of the one that was given is changed."""
+    return cast("JsonObject", _with(value, place, text))
+
+
+def is_json(text: str) -> bool:
+    """Return whether the text is JSON."""
+    try:
+        json.loads(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _with(value: Json, place: Place, text: str) -> Json:
+    if not place:
+        return text
+    step, *rest = place
+    if isinstance(value, Mapping):
+        return {**value, str(step): _with(value[str(step)], tuple(rest), text)}
+    held = list(cast("Sequence[Json]", value))
+    held[int(step)] = _with(held[int(step)], tuple(rest), text)
+    return held
