@@ -16,6 +16,7 @@ from typing import TypeAlias
 from regate_adapters.vector.kind import EmbeddedSettings, EngineSettings
 from regate_adapters.vector.registry import KINDS
 from regate_gateway.auth.authentication import check_authentication
+from regate_gateway.composition.auditing import signing_key
 from regate_gateway.composition.opening import (
     check_policy_place,
     configured_engine,
@@ -57,6 +58,8 @@ def _checks(settings: Settings) -> Iterator[Check]:
         yield partial(check_directory, path, setting=setting)
     if settings.state.sealing_key_env is not None:
         yield lambda: sealing_secret(settings)
+    if settings.audit.signing_key_file is not None or settings.audit.signing_key_env is not None:
+        yield lambda: signing_key(settings)
     yield lambda: _check_database(settings)
     yield lambda: _check_upstreams(settings)
     for name, store in settings.vector.stores.items():
@@ -82,6 +85,8 @@ def _directories(settings: Settings) -> Iterator[tuple[str, Path]]:
     yield "data_dir", settings.data_dir
     yield "files.path", settings.files.path
     yield "audit.path", settings.audit.path
+    if settings.audit.checkpoints.parent != settings.audit.path:
+        yield "audit.checkpoints", settings.audit.checkpoints.parent
     for name, store in settings.vector.stores.items():
         if isinstance(store, EmbeddedSettings):
             yield f"vector.stores.{name}.path", store.path

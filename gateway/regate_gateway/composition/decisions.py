@@ -13,6 +13,7 @@ from regate_adapters.audit.log import SegmentedAuditLog
 from regate_adapters.opa.batching import BatchingEngine
 from regate_adapters.opa.caching import CachingEngine
 from regate_adapters.opa.engine import OpaEngine
+from regate_gateway.composition.auditing import open_audit
 from regate_gateway.composition.opening import Worker, opa_binary, open_policy, row_schemas_in, starting
 from regate_gateway.config.settings import Settings
 from regate_gateway.services import Explaining
@@ -72,9 +73,7 @@ async def open_decisions(stack: AsyncExitStack, settings: Settings, metrics: Met
     engine = CachingEngine(
         asked, seconds=settings.opa.cache_s, entries=_PLANS_REMEMBERED, decision_attributes=QUALITIES
     )
-    audit = await stack.enter_async_context(
-        SegmentedAuditLog.open(settings.audit.path, on_failure=settings.audit.on_failure)
-    )
+    audit = await stack.enter_async_context(open_audit(settings))
     return Decisions(
         enforcer=Enforcer(engine, audit, schemas, metrics=metrics),
         engine=engine,

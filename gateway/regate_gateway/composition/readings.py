@@ -44,6 +44,12 @@ def read_decisions(
         lambda: {(): audit.lost},
     )
     metrics.reading(
+        "counter",
+        "regate_audit_copies_failed",
+        "Copies of checkpoints (audit.checkpoints) that could not be written.",
+        lambda: {(): audit.copies_failed},
+    )
+    metrics.reading(
         "gauge",
         "regate_policy_info",
         "The policy revision that the last answer came from.",
