@@ -16,7 +16,9 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from regate_gateway.cli.audit_checks import key, verify
+from regate_gateway.cli.audit_story_command import show
 from regate_gateway.cli.options import config_option, data_dir_option, overrides
+from regate_gateway.cli.texts import plain
 from regate_gateway.telemetry.audit_records import Record, Wanted
 
 if TYPE_CHECKING:
@@ -111,6 +113,7 @@ def audit(
 
 audit.add_command(verify)
 audit.add_command(key)
+audit.add_command(show)
 
 
 def _refuse_options_before(context: click.Context) -> None:
@@ -150,7 +153,7 @@ def _show(logs: tuple[Path, ...], wanted: Wanted, *, follow: bool, as_json: bool
                 click.echo(
                     _as_json(log, record, several=len(logs) > 1)
                     if as_json
-                    else _line(log, record, wanted, several=len(logs) > 1)
+                    else plain(_line(log, record, wanted, several=len(logs) > 1))
                 )
         if not follow:
             break
