@@ -62,14 +62,15 @@ class Checkpoint:
 
 def checkpoint_line(seq: int, at: float, prev: str, making: Checkpointing) -> bytes:
     """Return the line of a checkpoint, signed."""
-    signature = making.key.sign(_statement(seq, time_of(at), prev, making.every_s))
+    time = time_of(at)
+    signature = making.key.sign(_statement(seq, time, prev, making.every_s))
     body = b'%s,"every_s":%d,"key":"%s","signature":"%s"' % (
         MARK,
         making.every_s,
         making.key.public.id.encode(),
         base64.b64encode(signature),
     )
-    return line_of(seq, at, prev, body)
+    return line_of(seq, time, prev, body)
 
 
 def read_checkpoint(line: bytes) -> Checkpoint | None:

@@ -45,10 +45,16 @@ class Head:
 
 @dataclass(frozen=True, slots=True)
 class Position:
-    """Where a record stands in its log: its number, and the digest of its line."""
+    """Where a record stands in its log: its number, its time, and the digest of its line."""
 
     seq: int
+    at: str
     digest: str
+
+    @property
+    def receipt(self) -> str:
+        """Return what names the record to somebody who is not to know its number."""
+        return f"{self.at}/{self.digest}"
 
 
 def body_of(record: JsonObject) -> bytes:
@@ -69,13 +75,13 @@ def spelt(value: Json) -> bytes:
     return _UNPRINTABLE.sub(_escaped, text)
 
 
-def line_of(sequence: int, at: float, prev: str, body: bytes) -> bytes:
+def line_of(sequence: int, at: str, prev: str, body: bytes) -> bytes:
     """Return the line of a record: its number, its time and the digest of the line before it first, then
     the inside of its object.
     """
     return b'{"seq":%d,"at":"%s","prev":"%s"%s%s}\n' % (
         sequence,
-        time_of(at).encode(),
+        at.encode(),
         prev.encode(),
         b"," if body else b"",
         body,

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Final, Self
 
 from regate_adapters.audit.checkpoints import Checkpointing, checkpoint_line, read_checkpoint
-from regate_adapters.audit.lines import BEGINNING, Position, body_of, digest_of, line_of, read_line
+from regate_adapters.audit.lines import BEGINNING, Position, body_of, digest_of, line_of, read_line, time_of
 from regate_adapters.audit.lists import LongList, WrittenLists, without_lists
 from regate_orchestrator.errors import ConfigurationError
 from regate_orchestrator.values import JsonObject
@@ -140,9 +140,10 @@ class Segments:
         positions, lines, tip = [], [], self._tip
         for sequence, entry in enumerate(entries, self.next_sequence):
             body = entry.body + b"," + self._lists.spelt(entry.lists) if entry.lists else entry.body
-            line = line_of(sequence, entry.at, tip, body)
+            time = time_of(entry.at)
+            line = line_of(sequence, time, tip, body)
             tip = digest_of(line)
-            positions.append(Position(sequence, tip))
+            positions.append(Position(sequence, time, tip))
             lines.append(line)
         return positions, lines
 

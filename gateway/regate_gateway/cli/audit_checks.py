@@ -24,23 +24,23 @@ if TYPE_CHECKING:
 _QUIET_SECONDS: Final = 2.0
 _COPIES: Final = "checkpoints.jsonl"
 
-log_option = click.option(
-    "--log",
-    type=click.Path(file_okay=False, exists=True, path_type=Path),
-    help="Directory of the audit log.  [default: audit.path]",
-)
-"""Commands about one audit log take it."""
-
-
-@click.command()
-@log_option
-@click.option(
+key_option = click.option(
     "--public-key",
     "key_files",
     multiple=True,
     type=click.Path(dir_okay=False, exists=True, path_type=Path),
     help="Public key of the gateway, as regate audit key prints it (repeatable).  [default: this gateway's]",
 )
+"""Commands that verify signatures take it."""
+
+
+@click.command()
+@click.option(
+    "--log",
+    type=click.Path(file_okay=False, exists=True, path_type=Path),
+    help="Directory of the audit log.  [default: audit.path]",
+)
+@key_option
 @click.option(
     "--checkpoints",
     type=click.Path(dir_okay=False, exists=True, path_type=Path),

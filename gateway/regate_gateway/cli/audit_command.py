@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from regate_gateway.cli.audit_checks import key, verify
+from regate_gateway.cli.audit_receipt import receipt
 from regate_gateway.cli.audit_story_command import show
 from regate_gateway.cli.options import config_option, data_dir_option, overrides
 from regate_gateway.cli.texts import plain
@@ -112,6 +113,7 @@ def audit(
 
 
 audit.add_command(verify)
+audit.add_command(receipt)
 audit.add_command(key)
 audit.add_command(show)
 

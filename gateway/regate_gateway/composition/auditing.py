@@ -11,6 +11,7 @@ from regate_adapters.audit.log import SegmentedAuditLog
 from regate_adapters.audit.signing import SigningKey, read_signing_key
 from regate_gateway.config.secret import own_secret, secret_from_environment, secret_from_file
 from regate_gateway.config.settings import Settings
+from regate_gateway.telemetry.receipts import note_record
 
 _OWN_KEY: Final = "audit-signing.secret"
 
@@ -24,7 +25,12 @@ def open_audit(settings: Settings) -> AbstractAsyncContextManager[SegmentedAudit
         every_s=audit.checkpoint_s,
         every_records=audit.checkpoint_records,
     )
-    return SegmentedAuditLog.open(audit.path, on_failure=audit.on_failure, checkpoints=making)
+    return SegmentedAuditLog.open(
+        audit.path,
+        on_failure=audit.on_failure,
+        checkpoints=making,
+        on_written=lambda position: note_record(position.seq, position.receipt),
+    )
 
 
 def own_signing_key(settings: Settings) -> Path | None:
