@@ -8,11 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from click.testing import CliRunner, Result
+from tests.deployments import only_on
 from tests.e2e.conftest import World, text, tool_call
 from tests.e2e.test_responses import leave_store, search_tool
 
 from regate_gateway.cli.main import main
 from regate_gateway.composition.auditing import signing_key
+
+pytestmark = only_on("embedded")
 
 
 async def audit(world: World, *arguments: str | Path) -> Result:

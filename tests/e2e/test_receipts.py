@@ -7,13 +7,13 @@ import json
 
 import httpx
 import pytest
-from click.testing import CliRunner
+from tests.deployments import only_on
 from tests.e2e.conftest import World, text
 from tests.e2e.test_audit_story import audit
 
-from regate_gateway.cli.main import main
-
 ANSWERS = {"model": "small", "input": "Hi"}
+
+pytestmark = only_on("embedded")
 
 
 async def record_of(world: World, answer: httpx.Response) -> dict[str, object]:
@@ -86,9 +86,3 @@ async def test_receipt_does_not_tell_how_much_others_ask(world: World) -> None:
     time, _, digest = answer.headers["regate-receipt"].partition("/")
 
     assert (len(time), len(digest)) == (24, 64)
-
-
-def test_what_is_no_receipt_is_wrong_usage() -> None:
-    done = CliRunner().invoke(main, ["audit", "receipt", "42"])
-
-    assert (done.exit_code, "this is no receipt" in done.stderr) == (2, True)

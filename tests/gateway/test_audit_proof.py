@@ -184,3 +184,15 @@ def test_checkpoints_are_not_among_the_records_that_are_shown(tmp_path: Path) ->
         "decisions",
         "decisions",
     ]
+
+
+def test_receipts_that_are_none_are_wrong_usage_and_unknown_ones_are_not_found(tmp_path: Path) -> None:
+    recorded(tmp_path / "data")
+    given = ["--data-dir", tmp_path / "data"]
+    none, unknown = (
+        run("receipt", "42", *given),
+        run("receipt", f"2026-11-29T14:39:18.489Z/{'a' * 64}", *given),
+    )
+
+    assert (none.exit_code, "this is no receipt" in none.stderr) == (2, True)
+    assert (unknown.exit_code, unknown.stdout.startswith("NOT THERE")) == (1, True)

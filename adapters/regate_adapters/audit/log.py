@@ -129,6 +129,11 @@ class SegmentedAuditLog:
                 await _run(thread, segments.close)
 
     @property
+    def last_written(self) -> int:
+        """Return the number of the last record that is written, and will not be taken back."""
+        return self._segments.next_sequence - 1
+
+    @property
     def copies_failed(self) -> int:
         """Return how many copies of checkpoints could not be written."""
         return 0 if self._copies is None else self._copies.failures

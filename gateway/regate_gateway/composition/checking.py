@@ -16,7 +16,7 @@ from typing import TypeAlias
 from regate_adapters.vector.kind import EmbeddedSettings, EngineSettings
 from regate_adapters.vector.registry import KINDS
 from regate_gateway.auth.authentication import check_authentication
-from regate_gateway.composition.auditing import signing_key
+from regate_gateway.composition.auditing import check_export, signing_key
 from regate_gateway.composition.opening import (
     check_policy_place,
     configured_engine,
@@ -60,6 +60,8 @@ def _checks(settings: Settings) -> Iterator[Check]:
         yield lambda: sealing_secret(settings)
     if settings.audit.signing_key_file is not None or settings.audit.signing_key_env is not None:
         yield lambda: signing_key(settings)
+    for export in settings.audit.export:
+        yield partial(check_export, export)
     yield lambda: _check_database(settings)
     yield lambda: _check_upstreams(settings)
     for name, store in settings.vector.stores.items():

@@ -15,9 +15,10 @@ from urllib.parse import urlsplit
 from pydantic import BeforeValidator, Field, SerializeAsAny, field_validator, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
-from regate_adapters.settings_types import EnvironmentName, Name, Section, below_data_dir
+from regate_adapters.settings_types import EnvironmentName, Name, Section
 from regate_adapters.vector.kind import EngineSettings
 from regate_adapters.vector.registry import is_embedded, read_settings
+from regate_gateway.config.audit_settings import Audit
 from regate_gateway.config.auth_settings import Auth
 from regate_gateway.config.files_settings import Files
 from regate_gateway.config.listen_settings import Listen
@@ -184,46 +185,6 @@ class Telemetry(Section):
         default="info", description="Least severity that is logged, to standard error."
     )
     access_log: bool = Field(default=True, description="Write one line per request.")
-
-
-class Audit(Section):
-    """The append-only record of decisions, chained and signed."""
-
-    path: Path = Field(description="Directory of the record.", json_schema_extra=below_data_dir("audit"))
-    on_failure: Literal["block", "count"] = Field(
-        default="block",
-        description=(
-            "When a record cannot be written: `block` the request, or let it happen and `count` the loss."
-        ),
-    )
-    checkpoint_s: int = Field(
-        default=60,
-        ge=1,
-        le=86_400,
-        description="Longest time that a record waits for a checkpoint, the signature over all before it.",
-    )
-    checkpoint_records: int = Field(
-        default=10_000, ge=1, le=1_000_000, description="Most records from one checkpoint to the next."
-    )
-    checkpoints: Path = Field(
-        description="File with a copy of each checkpoint, which tells when the log is cut short; best on "
-        "other storage, to which this gateway may only append.",
-        json_schema_extra={"default_text": "<audit.path>/checkpoints.jsonl"},
-    )
-    signing_key_file: Path | None = Field(
-        default=None,
-        description="File with the Ed25519 key that signs checkpoints: PEM, or its 32 bytes in base64. "
-        "Absent: one of this gateway's own, in `data_dir`.",
-    )
-    signing_key_env: EnvironmentName | None = Field(
-        default=None, description="Environment variable that holds the key instead."
-    )
-
-    @model_validator(mode="after")
-    def _one_key(self) -> Self:
-        if self.signing_key_file is not None and self.signing_key_env is not None:
-            raise ValueError("signing_key_file and signing_key_env must not both be set")
-        return self
 
 
 class Settings(BaseSettings):
