@@ -22,6 +22,7 @@ from regate_adapters.audit.signing import PublicKey, SigningKey
 MARK: Final = b'"kind":"audit.checkpoint"'
 """What every checkpoint's own members begin with."""
 
+_LAST_BYTES: Final = 4_096
 _STATEMENT: Final = b"regate audit checkpoint, version 1\nseq %d\nat %s\nprev %s\nevery_s %d\n"
 _LINE: Final = re.compile(
     rb'\{"seq":(?P<seq>[0-9]{1,18}),"at":"(?P<at>[0-9TZ:.-]{1,40})","prev":"(?P<prev>[0-9a-f]{64})",'
@@ -107,6 +108,16 @@ def append_copy(path: Path, line: bytes) -> None:
         if file.write(line) != len(line):
             raise OSError("the copy was cut short")
         os.fsync(descriptor)
+
+
+def last_copy(path: Path) -> Checkpoint | None:
+    """Return the last checkpoint among the copies; None where there is none to be read. Raises `OSError`."""
+    if not path.exists():
+        return None
+    with path.open("rb") as file:
+        file.seek(max(0, path.stat().st_size - _LAST_BYTES))
+        found = [read_checkpoint(line) for line in file]
+    return next((checkpoint for checkpoint in reversed(found) if checkpoint is not None), None)
 
 
 def copies_in(path: Path) -> Iterator[tuple[int, bytes, Checkpoint | None]]:

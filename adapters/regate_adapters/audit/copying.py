@@ -6,22 +6,29 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Final
 
-from regate_adapters.audit.checkpoints import append_copy
+from regate_adapters.audit.checkpoints import Checkpoint, append_copy, last_copy
 
 _log = logging.getLogger("regate.audit")
 
-_LAST_SECONDS: Final = 5.0
+_DEADLINE_SECONDS: Final = 10.0
 
 
 class CheckpointCopies:
-    """Keeps the newest checkpoint until it is copied. `failures` counts copies that could not be written."""
+    """Keeps the newest checkpoint until it is copied. `failures` counts copies that could not be written.
 
-    def __init__(self, path: Path) -> None:
+    `last` is the number of the last record that the log had at its start. If a later checkpoint was copied
+    then, `on_cut` is told of it.
+    """
+
+    def __init__(self, path: Path, *, last: int, on_cut: Callable[[Checkpoint], Awaitable[None]]) -> None:
         self._path = path
+        self._last = last
+        self._on_cut = on_cut
         self._newest: bytes | None = None
         self._wake = asyncio.Event()
         self._closed = False
@@ -45,21 +52,32 @@ class CheckpointCopies:
         """
         thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="regate-audit-copies")
         try:
-            while not self._closed:
+            await self._look_back(thread)
+            while not (self._closed and not self._wake.is_set()):
                 await self._wake.wait()
                 self._wake.clear()
                 await self._copy(thread)
         finally:
             thread.shutdown(wait=False)
 
+    async def _look_back(self, thread: ThreadPoolExecutor) -> None:
+        """Tell of a log that ends before the last checkpoint that was copied of it."""
+        try:
+            async with asyncio.timeout(_DEADLINE_SECONDS):
+                copied = await asyncio.get_running_loop().run_in_executor(thread, last_copy, self._path)
+        except OSError:  # told of when the first copy fails
+            return
+        if copied is not None and copied.seq > self._last:
+            await self._on_cut(copied)
+
     async def _copy(self, thread: ThreadPoolExecutor) -> None:
         line = self._newest
         if line is None:
             return
         try:
-            async with asyncio.timeout(_LAST_SECONDS if self._closed else None):
+            async with asyncio.timeout(_DEADLINE_SECONDS):
                 await asyncio.get_running_loop().run_in_executor(thread, append_copy, self._path, line)
-        except OSError as error:  # TimeoutError is one: at the end nothing waits for other storage for ever
+        except OSError as error:  # TimeoutError is one: nothing waits for ever for other storage
             self.failures += 1
             cause = error.strerror or type(error).__name__
             _log.error("audit_checkpoint_not_copied", extra={"cause": cause})

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal, Self, TypeAlias, TypeVar
 
-from regate_adapters.audit.checkpoints import Checkpointing
+from regate_adapters.audit.checkpoints import Checkpoint, Checkpointing
 from regate_adapters.audit.copying import CheckpointCopies
 from regate_adapters.audit.lines import Position
 from regate_adapters.audit.segments import Entry, Segments
@@ -61,7 +61,11 @@ class SegmentedAuditLog:
     ) -> None:
         self._segments = segments
         self._making = making
-        self._copies = None if making is None else CheckpointCopies(making.copies)
+        self._copies = (
+            None
+            if making is None
+            else CheckpointCopies(making.copies, last=self.last_written, on_cut=self._tell_of_cut)
+        )
         self._on_failure = on_failure
         self._on_written = on_written
         self._deadline_s = deadline_s
@@ -152,6 +156,12 @@ class SegmentedAuditLog:
             self._unreported += 1
             self.lost += 1
             _log.error("audit_lost", extra={"lost": self.lost, "cause": error.detail})
+
+    async def _tell_of_cut(self, copied: Checkpoint) -> None:
+        """Log and record that the log ended before this checkpoint when it was opened."""
+        _log.error("audit_cut", extra={"seq": copied.seq, "detail": f"it was signed at {copied.at}"})
+        with suppress(AuditUnavailable):
+            await self.record({"kind": "audit.cut", "signed": copied.seq, "signed_at": copied.at})
 
     async def _append(self, record: JsonObject) -> Position:
         if self._closed:

@@ -8,7 +8,7 @@ from typing import Final
 
 from regate_adapters.audit.checkpoints import Checkpointing
 from regate_adapters.audit.export.cursors import Cursor, writer_of
-from regate_adapters.audit.export.exporter import Destination, Exporter
+from regate_adapters.audit.export.exporter import Destination, Exporter, ExportFailed
 from regate_adapters.audit.log import SegmentedAuditLog
 from regate_adapters.audit.signing import SigningKey, read_signing_key
 from regate_gateway.config.audit_settings import Export
@@ -86,6 +86,17 @@ def exporters_of(settings: Settings, audit: SegmentedAuditLog) -> tuple[Exporter
 def check_export(export: Export) -> None:
     """Raise `ConfigurationError` for a destination that could not be used. Connects to nothing."""
     _destination(export, writer="")
+
+
+async def examine_export(export: Export) -> str:
+    """Return in words what is there at the destination. Raises `ConfigurationError`."""
+    destination = _destination(export, writer="")
+    try:
+        return await destination.examine()
+    except ExportFailed as error:
+        raise ConfigurationError(error.why) from error
+    finally:
+        await destination.close()
 
 
 def _destination(export: Export, writer: str) -> Destination:

@@ -448,3 +448,15 @@ def test_a_copy_that_was_cut_off_takes_no_other_with_it(copied: Path) -> None:
     found = found_in(copied)
 
     assert (found.faults, found.unreadable_copies) == ([], 1)
+
+
+async def test_a_log_that_was_cut_while_its_gateway_was_away_says_so_at_the_next_start(copied: Path) -> None:
+    before = found_in(copied).last
+    cut_at_a_checkpoint(copied)
+    async with SegmentedAuditLog.open(copied, checkpoints=making(copied)) as log:
+        await until(lambda: any(record["kind"] == "audit.cut" for record in read(copied)))
+        await log.record({"kind": "x"})
+    told = [record for record in read(copied) if record["kind"] == "audit.cut"]
+
+    assert [record["signed"] for record in told] == [before]
+    assert whats(found_in(copied)) & {"altered", "cut"}  # and it stays found

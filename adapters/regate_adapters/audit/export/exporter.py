@@ -44,6 +44,10 @@ class Destination(Protocol):
         """
         ...
 
+    async def examine(self) -> str:
+        """Connect, and return in words what is there; nothing is exported or made. Raises `ExportFailed`."""
+        ...
+
     async def close(self) -> None:
         """Let go of connections."""
         ...

@@ -52,6 +52,11 @@ class OtlpDestination:
             raise ExportFailed(type(error).__name__) from error
         return min(_rejected(content), len(batch))
 
+    async def examine(self) -> str:
+        """Post an empty batch. Raises `ExportFailed`."""
+        await self.send([])
+        return "takes logs"
+
     async def close(self) -> None:
         """Close the connections."""
         if self._session is not None:

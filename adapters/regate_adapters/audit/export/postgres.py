@@ -15,7 +15,7 @@ from psycopg import sql
 
 from regate_adapters.audit.export.exporter import ExportFailed
 from regate_adapters.audit.export.source import Exported
-from regate_adapters.postgres import PromptConnection, cause, connection_parameters
+from regate_adapters.postgres import PromptConnection, cause, connection_parameters, in_words
 
 _DEADLINE_SECONDS: Final = 30.0
 _COLUMNS: Final = ("kind", "phase", "tenant", "subject", "request_id", "response_id")
@@ -59,6 +59,17 @@ class PostgresDestination:
             raise ExportFailed(cause(error)) from error
         return 0
 
+    async def examine(self) -> str:
+        """Connect, and look for the table. Raises `ExportFailed`, in words for the operator."""
+        try:
+            connection = self._connection = await PromptConnection.connect(
+                **self._parameters, autocommit=True
+            )
+            is_there = await self._is_there(connection)
+        except (PostgresError, OSError) as error:
+            raise ExportFailed(in_words(error, self._parameters)) from error
+        return "the table is there" if is_there else "the table is not there yet, and will be made"
+
     async def close(self) -> None:
         """Close the connection."""
         connection, self._connection = self._connection, None
@@ -78,12 +89,14 @@ class PostgresDestination:
 
     async def _connect(self) -> PromptConnection:
         self._connection = connection = await PromptConnection.connect(**self._parameters, autocommit=True)
-        async with connection.cursor() as cursor:
-            await cursor.execute("SELECT to_regclass(%s)", (self._table.as_string(connection),))
-            found = await cursor.fetchone()
-            if found is None or found[0] is None:
-                await cursor.execute(_CREATE.format(table=self._table))
+        if not await self._is_there(connection):
+            await connection.execute(_CREATE.format(table=self._table))
         return connection
+
+    async def _is_there(self, connection: PromptConnection) -> bool:
+        cursor = await connection.execute("SELECT to_regclass(%s)", (self._table.as_string(connection),))
+        found = await cursor.fetchone()
+        return found is not None and found[0] is not None
 
     def _row(self, exported: Exported) -> tuple[Any, ...]:
         columns = [_text(exported.record.get(name)) for name in _COLUMNS]
