@@ -19,6 +19,7 @@ from bench.gateway import percentile
 from bench.machine import describe, watched
 from bench.timing import aim
 from regate_adapters.audit.checkpoints import Checkpointing
+from regate_adapters.audit.export.source import RecordSource
 from regate_adapters.audit.lines import Position, time_of
 from regate_adapters.audit.log import SegmentedAuditLog
 from regate_adapters.audit.receipts import look_up, read_receipt
@@ -138,6 +139,12 @@ def verified_a_second(directory: Path, records: int) -> None:
         given += segments.append(entries, at=entries[-1].at)
     segments.append([], at=time.time(), checkpoint=True)
     segments.close()
+    began, read = time.perf_counter(), 0
+    source = RecordSource(directory, after=0)
+    while batch := source.more(up_to=given[-1].seq):
+        read += len(batch)
+    source.close()
+    print(f"read for an export: {read / (time.perf_counter() - began):,.0f} records a second")
     began = time.perf_counter()
     found = verify(directory, {KEY.public.id: KEY.public}, copies=None)
     rate = found.records / (time.perf_counter() - began)
