@@ -226,6 +226,29 @@ async def test_an_export_goes_on_where_it_was_and_a_new_log_begins_anew(
     assert len({one["service.instance.id"] for one in collector.resources}) == 2
 
 
+async def test_what_was_recorded_until_the_end_is_exported_before_it(
+    directory: Path, collector: Collector
+) -> None:
+    for _ in range(3):
+        async with exporting(directory, otlp(collector)) as (log, _):
+            await record_some(log, 300)
+
+    assert collector.first_times == list(range(1, 901))
+
+
+async def test_a_destination_that_does_not_answer_keeps_no_gateway_from_ending(
+    directory: Path, collector: Collector, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(exporting_module, "_LAST_SECONDS", 0.2)
+    async with Link(int(collector.url.split(":")[2].partition("/")[0])) as link:
+        link.become("swallow")
+        there = Collector(url=f"http://127.0.0.1:{link.port}/v1/logs")
+        async with exporting(directory, otlp(there)) as (log, exporter):
+            await record_some(log, 5)
+
+    assert (exporter.behind, collector.log_records) == (5, [])
+
+
 @pytest.mark.parametrize("cursor", ["", "{}", "[]", '{"seq": 3}', '{"writer": "x", "seq": 3}', '{"seq": "3"'])
 async def test_a_cursor_that_says_nothing_sends_everything_again(
     directory: Path, collector: Collector, cursor: str

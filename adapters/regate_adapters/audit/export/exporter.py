@@ -11,6 +11,7 @@ import logging
 import random
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Final, Protocol
 
@@ -22,6 +23,7 @@ _log = logging.getLogger("regate.audit")
 _POLL_SECONDS: Final = 0.5
 _FIRST_DELAY_SECONDS: Final = 0.5
 _MAX_DELAY_SECONDS: Final = 60.0
+_LAST_SECONDS: Final = 5.0
 
 
 class ExportFailed(Exception):
@@ -73,9 +75,10 @@ class Exporter:
         self._written = written
         self._pause = pause
         self._source: RecordSource | None = None
+        self._reading: asyncio.Future[list[Exported]] | None = None
         self._batch: list[Exported] = []
         self._delay_s = _FIRST_DELAY_SECONDS
-        self._seq = 0
+        self._seq = self._saved = 0
         self.exported = 0
         self.failures = 0
         self.refused = 0
@@ -91,14 +94,28 @@ class Exporter:
         return 0 if self._source is None else self._source.skipped
 
     async def work(self) -> None:
-        """Export until cancelled. What fails is tried again, later and later, up to a minute."""
+        """Export until cancelled. What fails is tried again, later and later, up to a minute. At the end what
+        is left is tried once more, for a few seconds.
+        """
         try:
             while True:
                 await self._pause(await self._step())
+        except asyncio.CancelledError:
+            await self._finish()
+            raise
         finally:
             if self._source is not None:
                 self._source.close()
             await self._destination.close()
+
+    async def _finish(self) -> None:
+        with suppress(Exception):
+            async with asyncio.timeout(_LAST_SECONDS):
+                before = -1
+                while (self._batch or self.behind) and self._seq != before:
+                    before = self._seq
+                    await self._export()
+                await self._more()  # which saves the cursor
 
     async def _step(self) -> float:
         """Do the next thing that is to do; return for how long to pause then."""
@@ -116,22 +133,35 @@ class Exporter:
     async def _export(self) -> float:
         began = time.perf_counter()
         if not self._batch:
-            self._batch = await asyncio.to_thread(self._read)
+            self._batch = await self._more()
         took = time.perf_counter() - began
         if not self._batch:
             return _POLL_SECONDS
         refused = await self._destination.send(self._batch)
-        last, count = self._batch[-1].seq, len(self._batch)
-        await asyncio.to_thread(self._cursor.save, last)
-        self._batch, self._seq, self._delay_s = [], last, _FIRST_DELAY_SECONDS
-        self.exported += count - refused
+        self.exported += len(self._batch) - refused
         self.refused += refused
+        self._seq, self._batch, self._delay_s = self._batch[-1].seq, [], _FIRST_DELAY_SECONDS
         return took  # reading takes the processor from requests: no more than half of the time
 
+    async def _more(self) -> list[Exported]:
+        """Return the next records. A reading that was cancelled goes on, and is the next caller's."""
+        if self._reading is None:
+            self._reading = asyncio.get_running_loop().run_in_executor(None, self._read)
+        reading = self._reading
+        try:
+            return await asyncio.shield(reading)
+        finally:
+            if reading.done():
+                self._reading = None
+
     def _read(self) -> list[Exported]:
+        """Save how far the destination has the records, and read on."""
         if self._source is None:
-            self._seq = self._cursor.load()
+            self._seq = self._saved = self._cursor.load()
             self._source = RecordSource(self._directory, after=self._seq)
+        if self._seq != self._saved:
+            self._cursor.save(self._seq)
+            self._saved = self._seq
         before = self._source.skipped
         batch = self._source.more(up_to=self._written())
         if (missing := self._source.skipped - before) > 0:
