@@ -523,3 +523,34 @@ def test_files_in_s3_name_the_variables_that_hold_their_keys() -> None:
 )
 def test_a_place_of_files_that_does_not_fit_together_is_refused(text: str, words: str) -> None:
     assert words in refusal(text)
+
+
+@pytest.mark.parametrize(
+    ("export", "says"),
+    [
+        ("{name: a, kind: otlp}", "url must be set"),
+        ("{name: a, kind: otlp, url: 'http://u:p@collector/v1/logs'}", "use authorization_env"),
+        ("{name: a, kind: otlp, url: 'file:///etc/passwd'}", "http or https"),
+        ("{name: a, kind: postgres}", "url_env must be set"),
+        ("{name: a, kind: postgres, url_env: X, url: 'http://collector'}", "no url"),
+        ("{name: a, kind: postgres, url_env: X, table: 'a; DROP TABLE b'}", "table"),
+        ("{name: '../a', kind: postgres, url_env: X}", "name"),
+        ("{name: a, kind: postgres, url_env: X}, {name: a, kind: postgres, url_env: Y}", "twice"),
+        ("{name: a, kind: kafka, url: 'http://k'}", "kind"),
+    ],
+)
+def test_exports_that_cannot_be_meant_are_refused(export: str, says: str) -> None:
+    with pytest.raises(ConfigurationError, match=says):
+        load(f"audit: {{export: [{export}]}}")
+
+
+def test_exports_say_where_records_go() -> None:
+    settings = load(
+        "audit: {export: [{name: siem, kind: otlp, url: 'http://10.0.0.7:4318/v1/logs'}, "
+        "{name: warehouse, kind: postgres, url_env: AUDIT_URL, table: kept.audit}]}"
+    )
+
+    assert [(one.name, one.url, one.url_env, one.table) for one in settings.audit.export] == [
+        ("siem", "http://10.0.0.7:4318/v1/logs", None, "regate_audit"),
+        ("warehouse", None, "AUDIT_URL", "kept.audit"),
+    ]

@@ -11,6 +11,8 @@ from typing import Any
 
 import pytest
 from aiohttp import web
+from tests.adapters.audit.collector import running_collector
+from tests.postgres import Postgres
 
 from regate_adapters.testing.ports import free_port
 from regate_gateway.cli.doctor import Diagnosis, diagnoses, report
@@ -188,3 +190,23 @@ async def test_policies_that_may_not_serve_fail(tmp_path: Path) -> None:
     (tmp_path / "policies").mkdir()
     found = await told(settings(tmp_path, opa={"bundle": tmp_path / "policies"}))
     assert not found["opa"].ok
+
+
+async def test_destinations_of_the_audit_log_are_asked_and_get_nothing(
+    tmp_path: Path, postgres: Postgres, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AUDIT_URL", postgres.url())
+    async with running_collector() as collector:
+        exports = [
+            {"name": "siem", "kind": "otlp", "url": collector.url},
+            {"name": "away", "kind": "otlp", "url": f"http://127.0.0.1:{free_port()}/v1/logs"},
+            {"name": "warehouse", "kind": "postgres", "url_env": "AUDIT_URL"},
+        ]
+        found = await told(settings(tmp_path, audit={"export": exports}))
+
+    assert {one["name"]: found[f"audit.export.{one['name']}"].says for one in exports} == {
+        "siem": "takes logs",
+        "away": "ClientConnectorError",
+        "warehouse": "the table is not there yet, and will be made",
+    }
+    assert collector.log_records == []

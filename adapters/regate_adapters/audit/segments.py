@@ -3,6 +3,9 @@ log.py` calls it from its own thread.
 
 A segment is named for the number of its first record. A write that fails is taken back to the last whole
 record, so a number is used once or not at all; until that has succeeded nothing more is written.
+
+Each line names the digest of the line before it, across segments and restarts. Where checkpoints are made,
+the last line of a full segment is one.
 """
 
 from __future__ import annotations
@@ -17,7 +20,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Self
 
-from regate_adapters.audit.lines import body_of, line_of, read_line
+from regate_adapters.audit.checkpoints import Checkpointing, checkpoint_line, read_checkpoint
+from regate_adapters.audit.lines import BEGINNING, Position, body_of, digest_of, line_of, read_line, time_of
 from regate_adapters.audit.lists import LongList, WrittenLists, without_lists
 from regate_orchestrator.errors import ConfigurationError
 from regate_orchestrator.values import JsonObject
@@ -50,19 +54,32 @@ def segments_in(directory: Path) -> list[Path]:
     return sorted(path for path in directory.iterdir() if _NAME.fullmatch(path.name))
 
 
-class Segments:
-    """The open end of the log. `next_sequence` is the number that the next record will have."""
+def first_number(segment: Path) -> int:
+    """Return the number of the segment's first record, after which it is named."""
+    return int(segment.name.removeprefix("audit-").removesuffix(".jsonl"))
 
-    def __init__(self, directory: Path, *, durable: bool, rotate_bytes: int) -> None:
+
+class Segments:
+    """The open end of the log. `next_sequence` is the number that the next record will have; `unsigned` says
+    how many records there are since the last checkpoint, which `checkpoint` holds, where any are made.
+    """
+
+    def __init__(
+        self, directory: Path, *, durable: bool, rotate_bytes: int, making: Checkpointing | None = None
+    ) -> None:
         self._directory = directory
         self._durable = durable
         self._rotate_bytes = rotate_bytes
+        self._making = making
         self._descriptor = _CLOSED
         self._lock = _CLOSED
         self._size = 0
         self._dirty = False
         self._lists = WrittenLists()
+        self._tip = BEGINNING
         self.next_sequence = 1
+        self.unsigned = 0
+        self.checkpoint: bytes | None = None
 
     def open(self, at: float) -> None:
         """Take the directory for this process and find the end of the log.
@@ -76,29 +93,29 @@ class Segments:
             self._take()
             torn = self._recover()
             if torn:
-                self.append([Entry.of(at, {"kind": "audit.torn", "bytes": torn})])
+                self.append([Entry.of(at, {"kind": "audit.torn", "bytes": torn})], at=at)
         except OSError as error:
             self.close()
             raise ConfigurationError(
                 f"audit.path: {self._directory} cannot be used: {error.strerror}"
             ) from error
 
-    def append(self, entries: Sequence[Entry]) -> None:
-        """Write the entries as one run of records; when this returns they are written, and on the disk if
-        durable.
+    def append(self, entries: Sequence[Entry], *, at: float, checkpoint: bool = False) -> list[Position]:
+        """Write the entries as one run of records and return where each stands; when this returns they are
+        written, and on the disk if durable. A checkpoint follows them when it is asked for or due.
 
         Raises `OSError` when they are not, in which case no number was used.
         """
-        if not entries:
-            return
+        if not entries and not (checkpoint and self.unsigned):
+            return []
         self._repair()
         self._follow()
-        lines = b"".join(
-            self._line(self.next_sequence + offset, entry) for offset, entry in enumerate(entries)
-        )
+        positions, lines = self._chained(entries)
+        signed = self._checkpoint_after(positions, sum(map(len, lines)), at=at, asked=checkpoint)
+        content = b"".join([*lines, signed or b""])
         self._dirty = True
         try:
-            _write_all(self._descriptor, lines)
+            _write_all(self._descriptor, content)
             if self._durable:
                 os.fdatasync(self._descriptor)
         except OSError:
@@ -107,8 +124,9 @@ class Segments:
             raise
         self._lists.keep()
         self._dirty = False
-        self._size += len(lines)
-        self.next_sequence += len(entries)
+        self._size += len(content)
+        self._advance(positions, signed)
+        return positions
 
     def close(self) -> None:
         """Close the files and leave the directory to others."""
@@ -117,9 +135,38 @@ class Segments:
                 os.close(descriptor)
         self._descriptor = self._lock = _CLOSED
 
-    def _line(self, sequence: int, entry: Entry) -> bytes:
-        body = entry.body + b"," + self._lists.spelt(entry.lists) if entry.lists else entry.body
-        return line_of(sequence, entry.at, body)
+    def _chained(self, entries: Sequence[Entry]) -> tuple[list[Position], list[bytes]]:
+        """Return the lines of the entries, each naming the one before it, and where each will stand."""
+        positions, lines, tip = [], [], self._tip
+        for sequence, entry in enumerate(entries, self.next_sequence):
+            body = entry.body + b"," + self._lists.spelt(entry.lists) if entry.lists else entry.body
+            time = time_of(entry.at)
+            line = line_of(sequence, time, tip, body)
+            tip = digest_of(line)
+            positions.append(Position(sequence, time, tip))
+            lines.append(line)
+        return positions, lines
+
+    def _checkpoint_after(
+        self, positions: Sequence[Position], size: int, *, at: float, asked: bool
+    ) -> bytes | None:
+        """Return the line of the checkpoint after these records; None when none is made or due."""
+        making = self._making
+        if making is None:
+            return None
+        is_due = self.unsigned + len(positions) >= making.every_records
+        if not (asked or is_due or self._size + size >= self._rotate_bytes):
+            return None
+        sequence = self.next_sequence + len(positions)
+        return checkpoint_line(sequence, at, positions[-1].digest if positions else self._tip, making)
+
+    def _advance(self, positions: Sequence[Position], signed: bytes | None) -> None:
+        self.next_sequence += len(positions) + (signed is not None)
+        self.unsigned += len(positions) if self._making is not None else 0
+        if positions:
+            self._tip = positions[-1].digest
+        if signed is not None:
+            self._tip, self.checkpoint, self.unsigned = digest_of(signed), signed, 0
 
     def _take(self) -> None:
         self._lock = os.open(
@@ -143,11 +190,16 @@ class Segments:
             return 0
         last = present[-1]
         # A segment without a whole record still says in its name which number comes next.
-        self.next_sequence = int(last.name.removeprefix("audit-").removesuffix(".jsonl"))
+        self.next_sequence = first_number(last)
         content = last.read_bytes()
-        whole, sequence = _end_of_last_record(content)
+        whole, sequence, line = _end_of_last_record(content)
         if sequence is not None:
             self.next_sequence = sequence + 1
+        elif len(present) > 1:
+            _, _, line = _end_of_last_record(present[-2].read_bytes())
+        if line:
+            self._tip = digest_of(line)
+            self.unsigned = int(self._making is not None and read_checkpoint(line) is None)
         torn = content[whole:]
         if torn:
             _log.warning("audit_torn", extra={"segment": last.name, "bytes": len(torn)})
@@ -203,16 +255,18 @@ class Segments:
             _log.error("audit_not_taken_back", extra={"cause": error.strerror})
 
 
-def _end_of_last_record(content: bytes) -> tuple[int, int | None]:
-    """Return where the last whole record ends, and its number; 0 and None when there is none."""
+def _end_of_last_record(content: bytes) -> tuple[int, int | None, bytes]:
+    """Return where the last whole record ends, its number and its line; 0, None and nothing when there is
+    none.
+    """
     end = content.rfind(b"\n") + 1
     while end:
         start = content.rfind(b"\n", 0, end - 1) + 1
         record = read_line(content[start:end])
         if record is not None:
-            return end, record["seq"]
+            return end, record["seq"], content[start:end]
         end = start
-    return 0, None
+    return 0, None, b""
 
 
 def _write_all(descriptor: int, content: bytes) -> None:

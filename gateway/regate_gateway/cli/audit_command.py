@@ -15,7 +15,11 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
+from regate_gateway.cli.audit_checks import key, verify
+from regate_gateway.cli.audit_receipt import receipt
+from regate_gateway.cli.audit_story_command import show
 from regate_gateway.cli.options import config_option, data_dir_option, overrides
+from regate_gateway.cli.texts import plain
 from regate_gateway.telemetry.audit_records import Record, Wanted
 
 if TYPE_CHECKING:
@@ -48,7 +52,7 @@ class Moment(click.ParamType):  # type: ignore[type-arg] # generic in click's st
         return moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
 
 
-@click.command()
+@click.group(invoke_without_command=True)
 @click.option("--response", metavar="ID", help="Only what was decided for this response.")
 @click.option("--request", metavar="ID", help="Only what was decided for this request (header x-request-id).")
 @click.option("--subject", metavar="NAME", help="Only of this person.")
@@ -76,7 +80,10 @@ class Moment(click.ParamType):  # type: ignore[type-arg] # generic in click's st
 @click.option("--json", "as_json", is_flag=True, help="Print the records as JSON lines.")
 @config_option
 @data_dir_option
+@click.pass_context
 def audit(
+    context: click.Context,
+    /,
     config: Path | None,
     data_dir: Path | None,
     logs: tuple[Path, ...],
@@ -88,7 +95,7 @@ def audit(
     **wanted: Any,
 ) -> None:
     """Show the audit records: every decision, by whom, under which policy revision, and what a retrieval
-    filtered.
+    filtered. Or have the commands below verify them, and tell one answer's story.
 
     Exit code 1 when there is no such record.
 
@@ -98,8 +105,28 @@ def audit(
     """
     from regate_gateway.config.loading import load_settings
 
+    if context.invoked_subcommand is not None:
+        _refuse_options_before(context)
+        return
     places = logs or (load_settings(config, overrides=overrides(data_dir=data_dir)).audit.path,)
     _show(places, Wanted(since=_spelt(since), until=_spelt(until), **wanted), follow=follow, as_json=as_json)
+
+
+audit.add_command(verify)
+audit.add_command(receipt)
+audit.add_command(key)
+audit.add_command(show)
+
+
+def _refuse_options_before(context: click.Context) -> None:
+    """Refuse options that stand before a command, which would do nothing."""
+    given = click.core.ParameterSource.COMMANDLINE
+    for option in context.command.params:
+        if option.name and context.get_parameter_source(option.name) is given:
+            command = context.invoked_subcommand
+            raise click.UsageError(
+                f"{option.opts[0]} does nothing before {command}: write it after {command}"
+            )
 
 
 def _spelt(moment: datetime | None) -> str | None:
@@ -128,7 +155,7 @@ def _show(logs: tuple[Path, ...], wanted: Wanted, *, follow: bool, as_json: bool
                 click.echo(
                     _as_json(log, record, several=len(logs) > 1)
                     if as_json
-                    else _line(log, record, wanted, several=len(logs) > 1)
+                    else plain(_line(log, record, wanted, several=len(logs) > 1))
                 )
         if not follow:
             break

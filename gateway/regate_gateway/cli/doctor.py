@@ -21,6 +21,7 @@ import orjson
 from regate_adapters.vector.kind import EngineSettings
 from regate_adapters.vector.registry import KINDS
 from regate_gateway.auth.authentication import token_rules
+from regate_gateway.composition.auditing import examine_export
 from regate_gateway.composition.checking import faults
 from regate_gateway.composition.guards import open_provider
 from regate_gateway.composition.opening import configured_engine, opa_binary, open_blobs, open_policy
@@ -107,6 +108,8 @@ def _examinations(settings: Settings) -> Iterator[tuple[str, Examination]]:
             yield f"embeddings ({model.model})", partial(_embeddings, settings, model)
     for guard in settings.guards.providers:
         yield f"guards.providers.{guard.name}", partial(_guard, guard)
+    for export in settings.audit.export:
+        yield f"audit.export.{export.name}", partial(examine_export, export)
 
 
 async def _upstream(settings: Settings, upstream: Upstream) -> str:

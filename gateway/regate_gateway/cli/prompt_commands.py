@@ -14,6 +14,8 @@ from typing import IO, TYPE_CHECKING, Any, Final, TypeVar
 
 import click
 
+from regate_gateway.cli.texts import plain
+
 if TYPE_CHECKING:
     from regate_gateway.cli.gateway_client import GatewayClient
 
@@ -91,7 +93,7 @@ def listing(url: str, *, as_json: bool) -> None:
     for one in found:
         click.echo(
             f"{one['id']}  {one['default_version']}/{one['latest_version']}  {_day(one)}  "
-            f"{_plain(one['name'])}"
+            f"{plain(one['name'])}"
         )
 
 
@@ -200,7 +202,7 @@ def update(
         _print_json(found)
     else:
         click.echo(
-            f"{_plain(found['name'])}: latest version {found['latest_version']}, default version "
+            f"{plain(found['name'])}: latest version {found['latest_version']}, default version "
             f"{found['default_version']}"
         )
 
@@ -213,7 +215,7 @@ def delete(prompt_id: str, url: str, *, yes: bool, as_json: bool) -> None:
     """Delete a prompt with all its versions. Requests that use it are refused from then on."""
     client = _client(url)
     if not yes:
-        click.confirm(f"Delete {_plain(prompt_id)} with all its versions?", abort=True, err=True)
+        click.confirm(f"Delete {plain(prompt_id)} with all its versions?", abort=True, err=True)
     deleted = client.call("DELETE", "prompts", prompt_id)
     if as_json:
         _print_json(deleted)
@@ -276,10 +278,3 @@ def _print_json(found: object) -> None:
 
 def _day(found: Mapping[str, Any]) -> str:
     return datetime.fromtimestamp(found["created_at"], UTC).strftime("%Y-%m-%d")
-
-
-def _plain(text: str) -> str:
-    """Return a text that others wrote without what a terminal would obey."""
-    return "".join(
-        character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in text
-    )

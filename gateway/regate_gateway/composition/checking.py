@@ -17,6 +17,7 @@ from typing import TypeAlias
 from regate_adapters.vector.kind import EmbeddedSettings, EngineSettings
 from regate_adapters.vector.registry import KINDS
 from regate_gateway.auth.authentication import check_authentication
+from regate_gateway.composition.auditing import check_export, signing_key
 from regate_gateway.composition.mcp import check_mcp
 from regate_gateway.composition.opening import (
     check_policy_place,
@@ -61,6 +62,10 @@ def _checks(settings: Settings) -> Iterator[Check]:
         yield lambda: sealing_secret(settings)
     yield lambda: _check_egress(settings)
     yield lambda: check_mcp(settings.tools.mcp)
+    if settings.audit.signing_key_file is not None or settings.audit.signing_key_env is not None:
+        yield lambda: signing_key(settings)
+    for export in settings.audit.export:
+        yield partial(check_export, export)
     yield lambda: _check_database(settings)
     yield lambda: _check_upstreams(settings)
     for name, store in settings.vector.stores.items():
@@ -91,6 +96,8 @@ def _directories(settings: Settings) -> Iterator[tuple[str, Path]]:
     yield "data_dir", settings.data_dir
     yield "files.path", settings.files.path
     yield "audit.path", settings.audit.path
+    if settings.audit.checkpoints.parent != settings.audit.path:
+        yield "audit.checkpoints", settings.audit.checkpoints.parent
     for name, store in settings.vector.stores.items():
         if isinstance(store, EmbeddedSettings):
             yield f"vector.stores.{name}.path", store.path

@@ -9,10 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from regate_adapters.audit.export.exporter import Exporter
 from regate_adapters.audit.log import SegmentedAuditLog
 from regate_adapters.opa.batching import BatchingEngine
 from regate_adapters.opa.caching import CachingEngine
 from regate_adapters.opa.engine import OpaEngine
+from regate_gateway.composition.auditing import exporters_of, open_audit
 from regate_gateway.composition.opening import Worker, opa_binary, open_policy, row_schemas_in, starting
 from regate_gateway.config.settings import Settings
 from regate_gateway.services import Explaining
@@ -37,6 +39,7 @@ class Decisions:
     engine: CachingEngine
     opa: OpaEngine
     audit: SegmentedAuditLog
+    exporters: tuple[Exporter, ...]
     schemas: Mapping[str, RowSchema]
     policies: Path
     problem: Callable[[], str | None]
@@ -72,18 +75,18 @@ async def open_decisions(stack: AsyncExitStack, settings: Settings, metrics: Met
     engine = CachingEngine(
         asked, seconds=settings.opa.cache_s, entries=_PLANS_REMEMBERED, decision_attributes=QUALITIES
     )
-    audit = await stack.enter_async_context(
-        SegmentedAuditLog.open(settings.audit.path, on_failure=settings.audit.on_failure)
-    )
+    audit = await stack.enter_async_context(open_audit(settings))
+    exporters = exporters_of(settings, audit)
     return Decisions(
         enforcer=Enforcer(engine, audit, schemas, metrics=metrics),
         engine=engine,
         opa=opa,
         audit=audit,
+        exporters=exporters,
         schemas=schemas,
         policies=policy.directory,
         problem=lambda: policy.problem() or opa.problem,
-        workers=(*policy.workers, *shadowing),
+        workers=(*policy.workers, *shadowing, *(one.work for one in exporters)),
     )
 
 

@@ -4,8 +4,9 @@ where that is.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
+from regate_adapters.audit.export.exporter import Exporter
 from regate_adapters.audit.log import SegmentedAuditLog
 from regate_adapters.opa.caching import CachingEngine
 from regate_orchestrator.authz.lists import Listings
@@ -20,9 +21,8 @@ def read_decisions(
     plans: CachingEngine,
     retrieval: Retrieval,
     listings: Listings,
-    audit: SegmentedAuditLog,
 ) -> None:
-    """Define what is read of decisions and of their record."""
+    """Define what is read of decisions."""
     metrics.reading(
         "counter",
         "regate_plan_cache",
@@ -38,18 +38,47 @@ def read_decisions(
         lambda: {(): retrieval.mismatches + listings.mismatches},
     )
     metrics.reading(
-        "counter",
-        "regate_audit_lost",
-        "Audit records lost although their effect happened.",
-        lambda: {(): audit.lost},
-    )
-    metrics.reading(
         "gauge",
         "regate_policy_info",
         "The policy revision that the last answer came from.",
         lambda: {(plans.revision_seen,): 1} if plans.revision_seen else {},
         ("revision",),
     )
+
+
+def read_audit(metrics: Metrics, audit: SegmentedAuditLog, exporters: Sequence[Exporter]) -> None:
+    """Define what is read of the audit log and of its exports."""
+    metrics.reading(
+        "counter",
+        "regate_audit_lost",
+        "Audit records lost although their effect happened.",
+        lambda: {(): audit.lost},
+    )
+    metrics.reading(
+        "counter",
+        "regate_audit_copies_failed",
+        "Copies of checkpoints (audit.checkpoints) that could not be written.",
+        lambda: {(): audit.copies_failed},
+    )
+
+    def each(number: Callable[[Exporter], int]) -> Callable[[], dict[Labels, float]]:
+        return lambda: {(one.name,): number(one) for one in exporters}
+
+    label = ("destination",)
+    metrics.reading(
+        "gauge",
+        "regate_audit_export_behind",
+        "Records that a destination does not have yet.",
+        each(lambda one: one.behind),
+        label,
+    )
+    for name, says, number in (
+        ("exported", "Records that a destination has taken.", each(lambda one: one.exported)),
+        ("export_failures", "Batches that a destination did not take.", each(lambda one: one.failures)),
+        ("export_rejected", "Records that a destination refused for good.", each(lambda one: one.refused)),
+        ("export_missed", "Records deleted before they were exported.", each(lambda one: one.skipped)),
+    ):
+        metrics.reading("counter", f"regate_audit_{name}", says, number, label)
 
 
 def read_garbage(metrics: Metrics, collector: GarbageCollector, vectors: VectorGarbage) -> None:

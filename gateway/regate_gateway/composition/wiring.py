@@ -26,7 +26,7 @@ from regate_gateway.composition.guards import open_guards
 from regate_gateway.composition.maintenance import USUAL_RHYTHM, Maintenance, Rhythm, make_maintenance
 from regate_gateway.composition.mcp import make_mcp_servers
 from regate_gateway.composition.opening import Worker
-from regate_gateway.composition.readings import read_decisions, read_garbage, read_upstreams
+from regate_gateway.composition.readings import read_audit, read_decisions, read_garbage, read_upstreams
 from regate_gateway.composition.responses import Outside, Responses, make_responses
 from regate_gateway.composition.stores import Stores, open_stores
 from regate_gateway.composition.upstreams import open_upstreams
@@ -177,7 +177,8 @@ async def _services(stack: AsyncExitStack, parts: Parts) -> Services:
     verifier = await stack.enter_async_context(open_verifier(settings))
     listings = Listings(enforcer)
     metrics = parts.metrics
-    read_decisions(metrics, decisions.engine, documents.retrieval, listings, decisions.audit)
+    read_decisions(metrics, decisions.engine, documents.retrieval, listings)
+    read_audit(metrics, decisions.audit, decisions.exporters)
     read_garbage(metrics, maintenance.garbage_collector, maintenance.vector_garbage)
     read_upstreams(metrics, parts.upstreams.reach)
     return Services(

@@ -16,9 +16,10 @@ from pydantic import BeforeValidator, Field, SerializeAsAny, field_validator, mo
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from regate_adapters.mcp.settings import Mcp
-from regate_adapters.settings_types import EnvironmentName, Name, Section, below_data_dir
+from regate_adapters.settings_types import EnvironmentName, Name, Section
 from regate_adapters.vector.kind import EngineSettings
 from regate_adapters.vector.registry import is_embedded, read_settings
+from regate_gateway.config.audit_settings import Audit
 from regate_gateway.config.auth_settings import Auth
 from regate_gateway.config.egress_settings import Egress
 from regate_gateway.config.files_settings import Files
@@ -190,18 +191,6 @@ class Telemetry(Section):
     access_log: bool = Field(default=True, description="Write one line per request.")
 
 
-class Audit(Section):
-    """The append-only record of decisions."""
-
-    path: Path = Field(description="Directory of the record.", json_schema_extra=below_data_dir("audit"))
-    on_failure: Literal["block", "count"] = Field(
-        default="block",
-        description=(
-            "When a record cannot be written: `block` the request, or let it happen and `count` the loss."
-        ),
-    )
-
-
 class Settings(BaseSettings):
     """All settings. Build it with `configuration.load_settings`, which names the setting at fault when
     something is wrong.
@@ -256,6 +245,8 @@ class Settings(BaseSettings):
             _fill(filled, "state", {"url": f"sqlite:///{root / 'regate.db'}"})
         _fill(filled, "files", {"path": root / "files"})
         _fill(filled, "audit", {"path": root / "audit"})
+        if isinstance(filled["audit"], dict):
+            _fill(filled, "audit", {"checkpoints": Path(str(filled["audit"]["path"])) / "checkpoints.jsonl"})
         _fill(filled, "vector", {"stores": {"main": {}}})
         if isinstance(filled["vector"], dict) and isinstance(filled["vector"]["stores"], dict):
             stores = dict(filled["vector"]["stores"])

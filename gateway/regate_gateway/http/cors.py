@@ -18,7 +18,7 @@ Headers: TypeAlias = list[tuple[bytes, bytes]]
 
 _METHODS: Final = b"GET, POST, DELETE"
 _SHOWN: Final = (
-    b"x-request-id, openai-processing-ms, retry-after, x-ratelimit-limit-requests, "
+    b"x-request-id, regate-receipt, openai-processing-ms, retry-after, x-ratelimit-limit-requests, "
     b"x-ratelimit-remaining-requests, "
     b"x-ratelimit-reset-requests, x-ratelimit-limit-tokens, x-ratelimit-remaining-tokens, "
     b"x-ratelimit-reset-tokens"

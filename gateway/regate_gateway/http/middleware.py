@@ -19,6 +19,7 @@ from regate_gateway.http.bodies import header_values
 from regate_gateway.http.connection import ClientGone
 from regate_gateway.http.cors import NO_ORIGINS, CrossOrigin, Headers
 from regate_gateway.http.errors import envelope, log_error
+from regate_gateway.telemetry.receipts import begin_request
 from regate_gateway.telemetry.requests import RequestMetrics
 from regate_orchestrator.errors import InvalidRequest, Unauthenticated
 from regate_orchestrator.metrics import Metrics
@@ -153,6 +154,7 @@ class _Exchange:
         self._send = send
         self._began = time.perf_counter()
         self._id = mint("req_")
+        self._latest_record = begin_request()
         scope.setdefault("state", {})["request_id"] = self._id
         self.status = 0
         self.complete = False
@@ -210,9 +212,15 @@ class _Exchange:
             (b"x-request-id", self._id.encode()),
             (b"openai-processing-ms", str(round(self._elapsed_ms())).encode()),
             (b"x-content-type-options", b"nosniff"),
+            *self._receipt(),
             *self.cross_origin,
             *self._scope["state"].get("answer_headers", ()),
         ]
+
+    def _receipt(self) -> list[tuple[bytes, bytes]]:
+        """Return the receipt for what was recorded of this request so far, if anything was."""
+        receipt = self._latest_record.receipt
+        return [(b"regate-receipt", receipt.encode())] if receipt else []
 
     def _elapsed_ms(self) -> float:
         return round((time.perf_counter() - self._began) * 1_000, 1)

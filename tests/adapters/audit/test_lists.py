@@ -59,7 +59,7 @@ def lines_in(directory: Path) -> list[bytes]:
 
 
 def told(record: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in record.items() if name not in ("seq", "at")}
+    return {name: value for name, value in record.items() if name not in ("seq", "at", "prev")}
 
 
 async def record_all(directory: Path, *records: dict[str, Any], **options: Any) -> None:

@@ -83,8 +83,8 @@ async def test_record_is_in_the_file_when_the_call_returns(directory: Path) -> N
         lines = (directory / files_in(directory)[0]).read_bytes().splitlines()
     assert lines == [
         (
-            b'{"seq":1,"at":"2026-11-18T11:06:40.250Z","kind":"decisions","request_id":"req_1",'
-            b'"nested":{"list":[1,null,true]}}'
+            b'{"seq":1,"at":"2026-11-18T11:06:40.250Z","prev":"%s","kind":"decisions","request_id":"req_1",'
+            b'"nested":{"list":[1,null,true]}}' % (b"0" * 64)
         ),
     ]
 
@@ -104,11 +104,13 @@ async def test_records_made_at_once_are_all_there_once_and_numbered_without_gaps
 
 
 async def test_record_cannot_choose_its_number_or_time(directory: Path) -> None:
-    await record_each(directory, {"seq": 77, "at": "never", "kind": "x"}, {})
-    assert [(record["seq"], record["at"] != "never", record.get("kind")) for record in read(directory)] == [
+    await record_each(directory, {"seq": 77, "at": "never", "prev": "none", "kind": "x"}, {})
+    records = list(read(directory))
+    assert [(record["seq"], record["at"] != "never", record.get("kind")) for record in records] == [
         (1, True, "x"),
         (2, True, None),
     ]
+    assert records[0]["prev"] == "0" * 64
 
 
 HOSTILE = [
@@ -185,8 +187,8 @@ async def test_numbers_go_on_after_a_restart(directory: Path) -> None:
 
 
 async def test_full_segment_is_followed_by_one_named_for_its_first_number(directory: Path) -> None:
-    await record_each(directory, *({"padding": "x" * 60} for _ in range(5)), rotate_bytes=200)
-    await record_each(directory, {"kind": "again"}, rotate_bytes=200)
+    await record_each(directory, *({"padding": "x" * 60} for _ in range(5)), rotate_bytes=300)
+    await record_each(directory, {"kind": "again"}, rotate_bytes=300)
     assert (files_in(directory), numbers_in(directory)) == (
         ["audit-0000000000000001.jsonl", "audit-0000000000000003.jsonl", "audit-0000000000000005.jsonl"],
         [1, 2, 3, 4, 5, 6],
