@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from mcp.server.mcpserver import MCPServer
@@ -20,6 +20,7 @@ from regate_gateway.http.server import Running
 from regate_orchestrator.errors import EgressDenied
 from regate_orchestrator.ports import McpServer, McpServers
 from regate_orchestrator.principal import Context, Principal
+from regate_orchestrator.responses.tools.kinds.mcp_runner import McpRunner
 from regate_orchestrator.values import RequestId
 
 pytestmark = only_on("embedded")
@@ -63,7 +64,9 @@ class Noting:
 
 def servers_of(world: World) -> McpServers:
     assert world.gateway.services is not None
-    return world.gateway.services.mcp_servers
+    servers = cast("McpRunner", world.gateway.services.loop.tools.runners["mcp"]).servers
+    assert servers is not None
+    return servers
 
 
 @pytest.mark.parametrize("place", ["env", "file"])

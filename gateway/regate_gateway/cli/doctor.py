@@ -23,9 +23,9 @@ from regate_adapters.vector.registry import KINDS
 from regate_gateway.auth.authentication import token_rules
 from regate_gateway.composition.auditing import examine_export
 from regate_gateway.composition.checking import faults
-from regate_gateway.composition.guards import open_provider
 from regate_gateway.composition.opening import configured_engine, opa_binary, open_blobs, open_policy
-from regate_gateway.composition.upstreams import open_embedder, upstream_configs
+from regate_gateway.composition.outside.guards import open_provider
+from regate_gateway.composition.outside.upstreams import open_embedder, upstream_configs
 from regate_gateway.config.database import state_url
 from regate_gateway.config.guard_settings import GuardEntry
 from regate_gateway.config.settings import EmbeddingModel, Settings

@@ -18,13 +18,13 @@ from regate_adapters.vector.kind import EmbeddedSettings, EngineSettings
 from regate_adapters.vector.registry import KINDS
 from regate_gateway.auth.authentication import check_authentication
 from regate_gateway.composition.auditing import check_export, signing_key
-from regate_gateway.composition.mcp import check_mcp
 from regate_gateway.composition.opening import (
     check_policy_place,
     configured_engine,
     opa_binary,
     sealing_secret,
 )
+from regate_gateway.composition.outside.mcp import check_mcp
 from regate_gateway.config.database import state_url
 from regate_gateway.config.secret import secret_from_environment
 from regate_gateway.config.settings import Settings
@@ -139,7 +139,7 @@ def _check_database(settings: Settings) -> None:
 
 def _check_upstreams(settings: Settings) -> None:
     from regate_adapters.backend.upstreams import check_configs
-    from regate_gateway.composition.upstreams import upstream_configs
+    from regate_gateway.composition.outside.upstreams import upstream_configs
 
     check_configs(upstream_configs(settings))
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from regate_adapters.files.readers.extract import WorkerExtractor
 from regate_adapters.state.store import SqlStateStore
 from regate_gateway.composition.opening import open_blobs, open_vector_engine, starting
-from regate_gateway.composition.upstreams import open_models
+from regate_gateway.composition.outside.upstreams import open_models
 from regate_gateway.config.database import state_url
 from regate_gateway.config.settings import Settings, Vector
 from regate_orchestrator.documents.embedding import EmbeddingModels

@@ -21,15 +21,15 @@ from regate_gateway.auth.authentication import open_verifier
 from regate_gateway.auth.authenticator import Authenticator
 from regate_gateway.composition.decisions import Decisions, open_decisions
 from regate_gateway.composition.documents import Documents, make_documents
-from regate_gateway.composition.egress import LazyFetcher, make_guard
-from regate_gateway.composition.guards import open_guards
 from regate_gateway.composition.maintenance import USUAL_RHYTHM, Maintenance, Rhythm, make_maintenance
-from regate_gateway.composition.mcp import make_mcp_servers
 from regate_gateway.composition.opening import Worker
+from regate_gateway.composition.outside.egress import LazyFetcher, make_guard
+from regate_gateway.composition.outside.guards import open_guards
+from regate_gateway.composition.outside.mcp import make_mcp_servers
+from regate_gateway.composition.outside.upstreams import open_upstreams
 from regate_gateway.composition.readings import read_audit, read_decisions, read_garbage, read_upstreams
 from regate_gateway.composition.responses import Outside, Responses, make_responses
 from regate_gateway.composition.stores import Stores, open_stores
-from regate_gateway.composition.upstreams import open_upstreams
 from regate_gateway.config.settings import Settings
 from regate_gateway.http.cors import CrossOrigin
 from regate_gateway.http.middleware import Edge

@@ -24,7 +24,7 @@ from tests.orchestrator.scripted import CONTEXT, counted
 from regate_adapters.mcp.client import McpClient
 from regate_adapters.mcp.settings import Mcp
 from regate_adapters.opa.engine import OpaEngine
-from regate_gateway.composition.egress import McpWayOut
+from regate_gateway.composition.outside.egress import McpWayOut
 from regate_orchestrator.ports import McpOutcome, McpServer, McpTool
 from regate_orchestrator.principal import Context, Credential
 

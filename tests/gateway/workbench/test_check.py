@@ -282,13 +282,13 @@ def test_a_control_that_is_not_there_is_told_at_its_line(write: Write) -> None:
     found = report(
         [
             "--policy",
-            str(write("custom/tool/tool.rego", "package regate.custom.tool\n\napprove if input.tool.name\n")),
+            str(write("custom/chunk/chunk.rego", "package regate.custom.chunk\n\nredact := [`x`]\n")),
         ]
     )
 
     (finding,) = next(check["findings"] for check in found["checks"] if check["name"] == "controls")
     assert (finding["file"], finding["row"], finding["code"]) == (
-        "custom/tool/tool.rego",
+        "custom/chunk/chunk.rego",
         3,
         "no-such-control",
     )
