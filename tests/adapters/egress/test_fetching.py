@@ -8,6 +8,7 @@ import ssl
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -18,9 +19,11 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from tests.adapters.backend.conftest import Exchange, ScriptedUpstream
 from tests.adapters.egress.conftest import World
+from tests.orchestrator.scripted import CONTEXT
 
 from regate_adapters.opa.engine import OpaEngine
 from regate_orchestrator.errors import CallerError, EgressDenied, FetchFailed, InvalidRequest, TooLarge
+from regate_orchestrator.principal import Principal
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -169,6 +172,34 @@ async def test_a_server_that_takes_its_time_is_left_at_the_deadline(
     with pytest.raises(FetchFailed):
         await world_of(engine, server, deadline_s=0.5).fetch(at(server))
     assert time.monotonic() - began < 5
+
+
+async def test_a_tenant_with_slow_servers_keeps_no_other_waiting(
+    engine: OpaEngine, server: ScriptedUpstream
+) -> None:
+    begun: list[str] = []
+
+    async def answer(exchange: Exchange) -> None:
+        begun.append(exchange.path)
+        if exchange.path == "/slow":
+            await exchange.gone()
+        else:
+            await exchange.answer(200, b"quick")
+
+    server.script = answer
+    world, other = (
+        world_of(engine, server, deadline_s=60),
+        replace(CONTEXT, principal=Principal("eve", "globex")),
+    )
+    async with asyncio.TaskGroup() as group:
+        slow = [group.create_task(world.fetch(at(server, path="/slow"))) for _ in range(40)]
+        while begun.count("/slow") < 8:
+            await asyncio.sleep(0.01)
+        found = await world.fetcher.fetch(other, at(server), "file", limit_bytes=100)
+        for one in slow:
+            one.cancel()
+
+    assert (found.data, begun.count("/slow")) == (b"quick", 8)
 
 
 async def flood(exchange: Exchange) -> None:
