@@ -13,6 +13,7 @@ from regate_adapters.egress.guard import EgressGuard
 from regate_adapters.egress.transport import AnswerTooLarge, PinnedTransport
 from regate_orchestrator.authz.decisions import Context
 from regate_orchestrator.errors import FetchFailed, TooLarge
+from regate_orchestrator.places import Places
 from regate_orchestrator.ports import Fetched, Purpose
 
 _AT_ONCE: Final = 16
@@ -35,13 +36,16 @@ class GuardedFetcher:
     def __init__(self, guard: EgressGuard, limits: FetchLimits) -> None:
         self._guard = guard
         self._limits = limits
-        self._places = asyncio.Semaphore(_AT_ONCE)
+        self._places = Places(_AT_ONCE)
 
     async def fetch(self, context: Context, url: str, purpose: Purpose, *, limit_bytes: int) -> Fetched:
         """Return what the address leads to; see the port (`ports/egress.py`)."""
         limit_bytes = min(limit_bytes, self._limits.max_bytes)
         try:
-            async with asyncio.timeout(self._limits.deadline_s), self._places:
+            async with (
+                asyncio.timeout(self._limits.deadline_s),
+                self._places.in_turn(context.principal.tenant),
+            ):
                 return await self._followed(context, url, purpose, limit_bytes)
         except AnswerTooLarge:
             raise TooLarge(

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Final, TypeAlias, TypeVar
@@ -19,6 +20,7 @@ from regate_adapters.mcp.way_out import WayOut
 from regate_adapters.remembering import Remembered
 from regate_orchestrator.errors import FetchFailed, NotFound
 from regate_orchestrator.metrics import Metrics
+from regate_orchestrator.places import Places
 from regate_orchestrator.ports import Identity, McpListFailed, McpOutcome, McpServer, McpTool
 from regate_orchestrator.principal import Context
 from regate_orchestrator.values import Clock, JsonObject, wall_clock
@@ -26,11 +28,14 @@ from regate_orchestrator.values import Clock, JsonObject, wall_clock
 if TYPE_CHECKING:
     from mcp.client.session import ClientSession
 
+    from regate_adapters.mcp.session import Line
+
 Result = TypeVar("Result")
 Work: TypeAlias = Callable[["ClientSession", Cleaner], Awaitable[Result]]
 """What is done with a session, whose texts are cleaned."""
 Key: TypeAlias = tuple[str, str, str]
 
+_AT_ONCE: Final = 64
 _MAX_LISTS: Final = 512
 _MAX_LISTS_BYTES: Final = 64 * 1024 * 1024
 _MAX_LIST: Final = 4 * 1024 * 1024
@@ -76,6 +81,7 @@ class McpClient:
         self._exchange = TokenExchange(way_out, secrets or {}, clock=clock)
         self._identities = Identities(tokens or {}, self._exchange)
         self._clock = clock
+        self._places = Places(_AT_ONCE)
         self._lists: Remembered[Key, tuple[McpTool, ...]] = Remembered(
             entries=_MAX_LISTS, most_bytes=_MAX_LISTS_BYTES, clock=clock
         )
@@ -164,20 +170,28 @@ class McpClient:
         return await self._done_once(use, work, ends, limit_bytes)
 
     async def _done_once(self, use: _Use, work: Work[Result], ends: float, limit_bytes: int) -> Result:
-        from regate_adapters.mcp.session import Line, exchanged
+        from regate_adapters.mcp.session import exchanged
+
+        async with AsyncExitStack() as stack:
+            try:
+                async with asyncio.timeout_at(ends):
+                    await stack.enter_async_context(self._places.in_turn(use.context.principal.tenant))
+                    line, cleaner = await self._line(use, ends, limit_bytes)
+            except TimeoutError:
+                raise McpFailed(http_error("The server did not answer in time.", 504)) from None
+            except FetchFailed:
+                raise McpFailed(http_error("The server cannot be found.", 502)) from None
+            return await exchanged(line, lambda session: work(session, cleaner), cleaner)
+
+    async def _line(self, use: _Use, ends: float, limit_bytes: int) -> tuple[Line, Cleaner]:
+        """Return the way to the server, let out and with what it is sent, and what cleans its texts."""
+        from regate_adapters.mcp.session import Line
 
         target = use.target
-        try:
-            async with asyncio.timeout_at(ends):
-                auth = await self._identities.of(use.context, target, use.server)
-                transport, url = await self._way_out.transport(
-                    use.context, target.url, operator_named=target.operator_named, limit_bytes=limit_bytes
-                )
-        except TimeoutError:
-            raise McpFailed(http_error("The server did not answer in time.", 504)) from None
-        except FetchFailed:
-            raise McpFailed(http_error("The server cannot be found.", 502)) from None
-        cleaner = Cleaner(auth.secrets)
+        auth = await self._identities.of(use.context, target, use.server)
+        transport, url = await self._way_out.transport(
+            use.context, target.url, operator_named=target.operator_named, limit_bytes=limit_bytes
+        )
         line = Line(
             transport=transport,
             url=url,
@@ -187,7 +201,7 @@ class McpClient:
             limit_bytes=limit_bytes,
             changed=partial(self._forget, _key(target, auth)),
         )
-        return await exchanged(line, lambda session: work(session, cleaner), cleaner)
+        return line, Cleaner(auth.secrets)
 
     def _forget(self, key: Key) -> None:
         """Have the next response list the tools anew."""

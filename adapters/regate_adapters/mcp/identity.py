@@ -43,8 +43,15 @@ class Authenticated:
 
     @property
     def secrets(self) -> list[str]:
-        """Return what must not come back in a text: the values, and the tokens in them."""
-        return [part for value in self.headers.values() for part in (value, value.rpartition(" ")[2])]
+        """Return what must not come back in a text: the credentials, with their schemes and without. Other
+        headers that a client gives are its own to be told of.
+        """
+        values = [
+            value
+            for name, value in self.headers.items()
+            if name == "authorization" or self.identity == "static"
+        ]
+        return [part for value in values for part in (value, value.rpartition(" ")[2])]
 
     @property
     def digest(self) -> str:

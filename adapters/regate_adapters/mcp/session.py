@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
@@ -58,17 +58,18 @@ async def exchanged(
     line: Line, work: Callable[[ClientSession], Awaitable[Result]], cleaner: Cleaner
 ) -> Result:
     """Return what the work did with a session that is open for it. Raises `McpFailed`, whatever fails."""
-    watch = Watch()
+    watch, deadline, task = Watch(), asyncio.timeout(line.deadline_s), asyncio.current_task()
+    assert task is not None  # noqa: S101 — INVARIANT: this is awaited in one
+    cancelled_before = task.cancelling()
+    watch.cut = partial(_cut, deadline)
     try:
-        async with asyncio.timeout(line.deadline_s) as deadline:
-            watch.cut = partial(_cut, deadline)
-            async with _opened(line, watch) as session:
-                return await _cancelling(work(session), watch)
-    except McpFailed:
-        raise
+        async with deadline, _opened(line, watch) as session:
+            return await _cancelling(work(session), watch)
     # Whatever the SDK raises on a server's word, alone or in groups, is a failure of that server
     except Exception as error:  # noqa: BLE001
-        raise _failure(error, watch, cleaner) from None
+        if task.cancelling() > cancelled_before:  # what failed meanwhile must not hide it
+            raise asyncio.CancelledError from None
+        raise _failure(error, watch, cleaner, is_late=deadline.expired()) from None
 
 
 def _cut(deadline: asyncio.Timeout) -> None:
@@ -145,12 +146,15 @@ async def _heard(message: object, line: Line) -> None:
         line.changed()
 
 
-def _failure(error: Exception, watch: Watch, cleaner: Cleaner) -> McpFailed:
-    cause = _innermost(error)
+def _failure(error: Exception, watch: Watch, cleaner: Cleaner, *, is_late: bool) -> McpFailed:
+    causes = list(_leaves(error))
+    cause = next((one for one in causes if isinstance(one, McpFailed | MCPError)), causes[0])
+    if isinstance(cause, McpFailed):
+        return cause
+    if isinstance(watch.failure, httpx2.TimeoutException) or (is_late and watch.failure is None):
+        return McpFailed(http_error("The server did not answer in time.", 504))
     if isinstance(watch.failure, httpx2.TransportError):
         return McpFailed(http_error(f"The exchange with the server failed: {watch.failure}.", 502))
-    if isinstance(cause, TimeoutError):
-        return McpFailed(http_error("The server did not answer in time.", 504))
     said = cause if isinstance(cause, MCPError) else None
     if 300 <= watch.status < 400 or (watch.status and (said is None or said.message in _HTTP_WORDS)):
         message = f"The server answered with status {watch.status}."
@@ -165,7 +169,10 @@ def _failure(error: Exception, watch: Watch, cleaner: Cleaner) -> McpFailed:
     return McpFailed(protocol_error(f"The server says: {words}", said.code))
 
 
-def _innermost(error: BaseException) -> BaseException:
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    return error
+def _leaves(error: BaseException) -> Iterator[BaseException]:
+    """Yield the errors in a group, or the one that is none."""
+    if isinstance(error, BaseExceptionGroup):
+        for one in error.exceptions:
+            yield from _leaves(one)
+    else:
+        yield error

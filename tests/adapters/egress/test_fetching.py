@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import gzip
+import socket
 import ssl
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -18,9 +20,11 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from tests.adapters.backend.conftest import Exchange, ScriptedUpstream
 from tests.adapters.egress.conftest import World
+from tests.orchestrator.scripted import CONTEXT
 
 from regate_adapters.opa.engine import OpaEngine
 from regate_orchestrator.errors import CallerError, EgressDenied, FetchFailed, InvalidRequest, TooLarge
+from regate_orchestrator.principal import Principal
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -171,6 +175,34 @@ async def test_a_server_that_takes_its_time_is_left_at_the_deadline(
     assert time.monotonic() - began < 5
 
 
+async def test_a_tenant_with_slow_servers_keeps_no_other_waiting(
+    engine: OpaEngine, server: ScriptedUpstream
+) -> None:
+    begun: list[str] = []
+
+    async def answer(exchange: Exchange) -> None:
+        begun.append(exchange.path)
+        if exchange.path == "/slow":
+            await exchange.gone()
+        else:
+            await exchange.answer(200, b"quick")
+
+    server.script = answer
+    world, other = (
+        world_of(engine, server, deadline_s=60),
+        replace(CONTEXT, principal=Principal("eve", "globex")),
+    )
+    async with asyncio.TaskGroup() as group:
+        slow = [group.create_task(world.fetch(at(server, path="/slow"))) for _ in range(40)]
+        while begun.count("/slow") < 8:
+            await asyncio.sleep(0.01)
+        found = await world.fetcher.fetch(other, at(server), "file", limit_bytes=100)
+        for one in slow:
+            one.cancel()
+
+    assert (found.data, begun.count("/slow")) == (b"quick", 8)
+
+
 async def flood(exchange: Exchange) -> None:
     await exchange.open_stream()
     while not exchange.writer.is_closing():
@@ -267,6 +299,24 @@ async def test_the_next_address_is_tried_where_one_does_not_answer(
     names = {"docs.test": [["127.0.0.2", "127.0.0.1"]]}  # nobody listens at the first
 
     assert (await world_of(engine, server, names=names).fetch(at(server))).data == b"second"
+
+
+async def test_an_address_of_the_sixth_version_is_connected_to_as_any(engine: OpaEngine) -> None:
+    try:
+        sock = socket.create_server(("::1", 0), family=socket.AF_INET6)
+    except OSError:
+        pytest.skip("this machine has no IPv6")
+    server = ScriptedUpstream()
+
+    async def answer(exchange: Exchange) -> None:
+        await exchange.answer(200, dict(exchange.headers)["host"].encode())
+
+    server.script = answer
+    async with server.serving(sock):
+        world = World(engine, names={"docs.test": [["::1"]]}, ports=[server.port], private=["::1/128"])
+        found = [(await world.fetch(f"http://{host}:{server.port}/")).data for host in ("[::1]", "docs.test")]
+
+    assert found == [f"[::1]:{server.port}".encode(), f"docs.test:{server.port}".encode()]
 
 
 # ------------------------------------------------------------------ TLS

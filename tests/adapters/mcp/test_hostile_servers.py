@@ -7,14 +7,17 @@ from __future__ import annotations
 import asyncio
 import json
 import time
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from tests.adapters.backend.conftest import Exchange, ScriptedUpstream
 from tests.adapters.mcp.conftest import INITIALIZED, World, speaking, tool
+from tests.orchestrator.scripted import CONTEXT
 
 from regate_adapters.opa.engine import OpaEngine
 from regate_orchestrator.ports import McpListFailed
+from regate_orchestrator.principal import Principal
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -208,6 +211,32 @@ async def test_nothing_is_kept_open_and_no_task_is_left(
 
     left = {one for one in asyncio.all_tasks() - before if "_serve" not in repr(one)}
     assert left == set()
+
+
+async def test_a_tenant_whose_server_hangs_keeps_no_other_waiting(
+    engine: OpaEngine, scripted: ScriptedUpstream
+) -> None:
+    hanging: list[Any] = []
+
+    async def answer(exchange: Exchange, message: Any) -> None:
+        if message["params"]["name"] == "slow":
+            hanging.append(message)
+            await exchange.gone()
+        else:
+            await exchange.answer_json({"jsonrpc": "2.0", "id": message["id"], "result": text("quick")})
+
+    scripted.script = speaking({"tools/call": answer})
+    world = world_of(engine, scripted, deadline_s=60)
+    other = replace(CONTEXT, principal=Principal("eve", "globex"))
+    async with asyncio.TaskGroup() as group:
+        slow = [group.create_task(world.call("slow")) for _ in range(80)]
+        while len(hanging) < 32:
+            await asyncio.sleep(0.01)
+        outcome = await world.call("quick", context=other)
+        for one in slow:
+            one.cancel()
+
+    assert (outcome.text, len(hanging)) == ("quick", 32)
 
 
 async def test_a_server_is_told_that_a_call_is_cancelled(
@@ -411,6 +440,7 @@ async def test_a_result_past_the_callers_limit_is_an_error(
     outcome = await world_of(engine, scripted).call("x", max_bytes=5_000)
 
     assert (outcome.error is None, len(outcome.text)) == (is_taken, length if is_taken else 0)
+    assert is_taken or "longer than the 5000 bytes" in str(outcome.error)
 
 
 BAD_NAMES = ("", "a b", "a\u200b", "x" * 129, "näme", "a;b", "a\n", "../../etc/passwd\x00")
@@ -464,23 +494,30 @@ async def test_all_pages_of_a_list_are_read(
 
 
 @pytest.mark.parametrize(
-    "answer",
+    ("answer", "words"),
     [
-        pages(1, 257),
-        pages(17, 16),
-        pages(33, 1),
-        {"tools": [tool("a", inputSchema={"type": "object", "description": "x" * 70_000})]},
-        {"tools": [tool(f"t{one}", inputSchema={"type": "object", "x": "x" * 50_000}) for one in range(30)]},
-        {"tools": [tool("a", inputSchema="none")]},
-        {"tools": "none"},
-        {},
+        (pages(1, 257), "lists more than 256 tools"),
+        (pages(17, 16), "lists more than 256 tools"),
+        (pages(33, 1), "more than 32 pages"),
+        ({"tools": [tool("a", inputSchema={"type": "object", "x": "x" * 70_000})]}, "too large"),
+        (
+            {
+                "tools": [
+                    tool(f"t{one}", inputSchema={"type": "object", "x": "x" * 50_000}) for one in range(30)
+                ]
+            },
+            "too large",
+        ),
+        ({"tools": [tool("a", inputSchema="none")]}, "not what the protocol says"),
+        ({"tools": "none"}, "not what the protocol says"),
+        ({}, "not what the protocol says"),
     ],
     ids=["tools", "tools of pages", "pages", "a schema", "schemas", "no schema", "no list", "nothing"],
 )
 async def test_a_list_past_the_bounds_is_refused(
-    engine: OpaEngine, scripted: ScriptedUpstream, answer: Any
+    engine: OpaEngine, scripted: ScriptedUpstream, answer: Any, words: str
 ) -> None:
     scripted.script = speaking({"tools/list": answer})
 
-    with pytest.raises(McpListFailed):
+    with pytest.raises(McpListFailed, match=words):
         await world_of(engine, scripted, deadline_s=20).tools()

@@ -142,6 +142,25 @@ async def test_what_a_client_gives_for_a_server_is_sent_to_it(
     assert given(server) == [{"authorization": sent, "x-team": "hr"}] * 3
 
 
+async def test_credentials_come_back_in_no_text_and_other_headers_do(
+    engine: OpaEngine, server: ScriptedUpstream
+) -> None:
+    async def tell(exchange: Exchange, message: Any) -> None:
+        heard = dict(exchange.headers)
+        said = f"{heard['authorization']} of {heard['x-region']}"
+        result = {"content": [{"type": "text", "text": said}], "isError": True}
+        await exchange.answer_json({"jsonrpc": "2.0", "id": message["id"], "result": result})
+
+    server.script = speaking({"tools/call": tell})
+    world = World(engine, settings(server, kind="client", headers=["X-Region"]))
+    named = McpServer("s", authorization="clients-token", headers={"x-region": "europe-west"})
+
+    outcome = await world.call("x", server=named)
+
+    assert outcome.text == "*** of europe-west"
+    assert "clients-token" not in repr(outcome) + str(outcome.error) + repr(named)
+
+
 NEVER = (
     *(
         "Host",
