@@ -119,6 +119,20 @@ test_a_result_of_a_denied_tool_is_not_used if {
 	tool.deny_reasons == {"tool_denied"} with input as question with data.regate.denied_tools as denied_tools
 }
 
+# What the client runs needs no entry in the catalogue, and an entry restricts it.
+client_run := {"apply_patch", "computer", "function", "local_shell", "shell"}
+
+test_the_client_may_run[sprintf("%s (%s)", [kind, action])] if {
+	some action in ["tool.call", "tool.list"]
+	some kind in client_run
+	offered := {"type": kind, "server_label": "", "name": kind, "arguments": {}, "side_effect": true}
+	question := object.union(called(given.ann, offered), {"action": action})
+	tool.allow with input as question
+	restricted := {kind: {"type": kind, "tenants": {"acme": ["clerk"]}}}
+	not tool.allow with input as question with data.regate.tools as restricted
+	tool.deny_reasons == {"tool_not_granted"} with input as question with data.regate.tools as restricted
+}
+
 test_an_unknown_action_is_denied if {
 	question := object.union(returned(given.ann, {}), {"action": "tool.install"})
 	tool.allow == false with input as question

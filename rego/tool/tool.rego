@@ -19,12 +19,12 @@ import data.regate.lib.labels
 _calls := {"tool.call", "tool.list"}
 
 # These need no entry in the catalogue; every other type does.
-_open_types := {"file_search", "function"}
+_open_types := {"apply_patch", "computer", "file_search", "function", "local_shell", "shell"}
 
 # METADATA
 # title: May the tool run with these arguments?
 # description: |
-#   Retrieval and the client's own functions may, and what the catalogue grants to the caller, unless operators deny the name and the caller
+#   Retrieval and the tools that the client runs itself may, and what the catalogue grants to the caller, unless operators deny the name and the caller
 #   does not hold the lifting role, or a custom rule denies. `tool.list` asks the same without arguments: may the model see it at all?
 # entrypoint: true
 # custom:

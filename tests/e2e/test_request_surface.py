@@ -117,14 +117,7 @@ REFUSED_VALUES: list[tuple[dict[str, Any], str]] = [
                 "code_interpreter",
                 "image_generation",
             ),
-            *(
-                "computer",
-                "computer_use_preview",
-                "local_shell",
-                "shell",
-                "apply_patch",
-                "programmatic_tool_calling",
-            ),
+            "programmatic_tool_calling",
         )
     ),
     ({"tools": [{"type": "namespace", "name": "n", "tools": [{"type": "mcp"}]}]}, "tools[0].tools[0].type"),
@@ -143,26 +136,16 @@ REFUSED_VALUES: list[tuple[dict[str, Any], str]] = [
         },
         "tools[0].ranking_options.hybrid_search",
     ),
-    *(
-        ({"tool_choice": {"type": kind}}, "tool_choice.type")
-        for kind in ("web_search_preview", "shell", "apply_patch")
-    ),
+    ({"tool_choice": {"type": "web_search_preview"}}, "tool_choice.type"),
     *(
         ({"input": [{"type": kind, "id": "x"}]}, "input[0].type")
         for kind in (
+            *("web_search_call",),
             *(
-                "web_search_call",
-                "computer_call",
-            ),
-            *(
-                "computer_call_output",
                 "code_interpreter_call",
                 "image_generation_call",
-                "local_shell_call",
-                "shell_call",
             ),
             *(
-                "apply_patch_call",
                 "tool_search_call",
                 "tool_search_output",
                 "program",

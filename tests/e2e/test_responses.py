@@ -375,7 +375,7 @@ async def test_client_that_leaves_ends_the_upstream_call_and_leaves_no_completed
             },
             "input",
         ),
-        ({"input": [{"type": "computer_call", "id": "cu_1"}]}, "input[0].type"),
+        ({"input": [{"type": "program", "id": "prog_1"}]}, "input[0].type"),
         ({"temperature": 3}, "temperature"),
         ({"temperature": "hot"}, "temperature"),
         ({"max_output_tokens": 1}, "max_output_tokens"),

@@ -1,12 +1,21 @@
-"""Reading the arguments that a model wrote for a call of ours. Whatever it wrote, reading it fails in
-one way: there is no such text.
+"""Reading the arguments that a model wrote for a call of ours, or of a tool whose arguments are known here.
+Whatever it wrote, reading it fails in one way: there is no such text, or nothing that fits.
 """
 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
+from typing import Final, cast
 
-from regate_orchestrator.values import JsonObject
+from regate_orchestrator.values import Json, JsonObject
+
+_LARGEST: Final = 2**53
+"""Beyond it programs that read JSON disagree about numbers."""
+
+
+class _Misfit(Exception):
+    """The value does not fit the schema."""
 
 
 def text_among(arguments: str, name: str) -> str | None:
@@ -25,6 +34,58 @@ def object_in(arguments: str) -> JsonObject | None:
     except (ValueError, RecursionError):  # the latter for what is nested too deep
         return None
     return value if isinstance(value, dict) else None
+
+
+def fitted(schema: JsonObject, arguments: str) -> JsonObject | None:
+    """Return the arguments as far as the schema knows them; None where they do not fit. Members that are null
+    count as absent, since models write null for what they leave out.
+
+    Of JSON Schema it knows what the schemas of this package say: objects, lists, texts, whole numbers and
+    `anyOf`.
+    """
+    value = object_in(arguments)
+    return None if value is None else fitting(schema, value)
+
+
+def fitting(schema: JsonObject, value: JsonObject) -> JsonObject | None:
+    """Return an object as far as the schema knows it; None where it does not fit."""
+    try:
+        return cast("JsonObject", _fit(schema, value))
+    except _Misfit:
+        return None
+
+
+def _fit(schema: JsonObject, value: Json) -> Json:
+    for alternative in cast("Sequence[JsonObject]", schema.get("anyOf", ())):
+        if isinstance(value, Mapping) and (found := fitting(alternative, value)) is not None:
+            return found
+    match schema.get("type"):
+        case "object" if isinstance(value, Mapping):
+            return _object(schema, value)
+        case "array" if isinstance(value, list) and len(value) >= cast("int", schema.get("minItems", 0)):
+            return [_fit(cast("JsonObject", schema["items"]), one) for one in value]
+        case "string" if isinstance(value, str) and _is_whole(value):
+            if value in cast("Sequence[Json]", schema.get("enum", (value,))):
+                return value
+        case "integer" if _is_number(value) and abs(number := cast("float", value)) <= _LARGEST:
+            if int(number) == number:
+                return int(number)
+    raise _Misfit
+
+
+def _object(schema: JsonObject, value: Mapping[str, Json]) -> JsonObject:
+    properties = cast("Mapping[str, JsonObject]", schema.get("properties", {}))
+    there = {name: one for name, one in value.items() if one is not None}
+    if not there.keys() >= set(cast("Sequence[str]", schema.get("required", ()))):
+        raise _Misfit
+    others = schema.get("additionalProperties")
+    if isinstance(others, Mapping):
+        return {name: _fit(others, one) for name, one in there.items() if _is_whole(name)}
+    return {name: _fit(properties[name], one) for name, one in there.items() if name in properties}
+
+
+def _is_number(value: Json) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _is_whole(text: str) -> bool:

@@ -36,6 +36,7 @@ from regate_orchestrator.model_events import (
 )
 from regate_orchestrator.responses import compacting
 from regate_orchestrator.responses.asking import asked, too_long, truncated
+from regate_orchestrator.responses.client_tools.table import CALLS, OUTPUTS
 from regate_orchestrator.responses.commands import (
     AuthorizeTurn,
     CallModel,
@@ -64,7 +65,7 @@ from regate_orchestrator.responses.events import (
 from regate_orchestrator.responses.output.assembler import abandon_turn, cite_quoted, close_turn, write
 from regate_orchestrator.responses.output.emitter import Header
 from regate_orchestrator.responses.output.listings import listed, tell_listed
-from regate_orchestrator.responses.prompt import CALLS, OUTPUTS, build_prompt
+from regate_orchestrator.responses.prompt import build_prompt
 from regate_orchestrator.responses.state import Ending, Phase, State, TurnState
 from regate_orchestrator.responses.steps import Step, emit, end, ended, go_on, reported, row
 from regate_orchestrator.responses.tools import steps as tool_steps
@@ -319,7 +320,7 @@ def _summarized(state: State, event: ModelEnded, now: int) -> Step:
 def _model_ended(state: State, event: ModelEnded, now: int) -> Step:
     cut = event.reason in ("length", "content_filter")
     calls = state.output.calls.values()
-    called = any(call.index is not None and call.tool is not None for call in calls)
+    called = any(call.tool is not None and not call.is_unseen for call in calls)
     unseen = any(call.is_unseen for call in calls)
     if not cut and state.output.message is not None and not calls:
         state = cite_quoted(state)
@@ -349,7 +350,7 @@ def _is_answered(state: State, *, unseen: bool) -> bool:
 
 def _no_answer(state: State, *, unseen: bool) -> UpstreamError:
     why = (
-        "in its last turn it called a tool that it was not offered"
+        "in its last turn it called a tool that it was not offered, or with arguments that do not fit"
         if unseen
         else "it ended its turn with nothing said"
     )

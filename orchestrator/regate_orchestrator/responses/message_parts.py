@@ -20,7 +20,8 @@ from regate_orchestrator.documents.file_text import FileReader, Inline, image_ur
 from regate_orchestrator.errors import CallerError, EgressDenied, InvalidRequest, NotFound, TooLarge
 from regate_orchestrator.lineage import FileSource
 from regate_orchestrator.ports import Fetched, Fetcher, UnreadableFile
-from regate_orchestrator.responses.prompt import OUTPUTS, Part
+from regate_orchestrator.responses.client_tools.table import OUTPUTS
+from regate_orchestrator.responses.prompt import Part
 from regate_orchestrator.rows import FileRow
 from regate_orchestrator.upstream_capabilities import UpstreamCapabilities
 from regate_orchestrator.values import FileId, Json, JsonObject
@@ -193,11 +194,7 @@ def _has_more_than_text(body: JsonObject) -> bool:
 
 def _parts(body: JsonObject) -> Sequence[Mapping[str, Json]]:
     """Return the content of a message, or of a tool's output; nothing where it is a string."""
-    content = (
-        body.get("content")
-        if body["type"] == "message"
-        else body.get("output")
-        if body["type"] in OUTPUTS
-        else ""
-    )
+    if (kind := OUTPUTS.get(cast("str", body["type"]))) is not None:
+        return kind.output_parts(body)
+    content = body.get("content") if body["type"] == "message" else ""
     return () if isinstance(content, str) else cast("Sequence[Mapping[str, Json]]", content)

@@ -15,19 +15,14 @@ from typing import Final, cast
 
 from regate_orchestrator.errors import InvalidRequest
 from regate_orchestrator.lineage import NOTHING_READ, FileSource, Lineage
+from regate_orchestrator.responses.client_tools.table import CALLS, OUTPUTS
 from regate_orchestrator.responses.output.citations import marker, without_markers
 from regate_orchestrator.responses.tools.approvals import REQUEST, RESPONSE, approval_id
 from regate_orchestrator.responses.tools.kinds.table import KINDS
 from regate_orchestrator.responses.tools.passage import Citation, Passage
-from regate_orchestrator.responses.tools.wire import wire_name
 from regate_orchestrator.tokens import estimated_tokens
 from regate_orchestrator.upstream_capabilities import ReasoningField
 from regate_orchestrator.values import Json, JsonObject
-
-WITHHELD: Final = "[This earlier answer was withheld: it rests on content that is no longer available.]"
-CALLS: Final = frozenset({"function_call", "custom_tool_call"})
-"""Calls of the client's own tools: an output must follow."""
-OUTPUTS: Final = frozenset({"function_call_output", "custom_tool_call_output"})
 
 _NOT_TOLD: Final = frozenset({"mcp_list_tools", REQUEST, RESPONSE})
 _SPOKEN: Final = frozenset({"message", "compaction"})
@@ -145,13 +140,6 @@ def message_text(body: JsonObject) -> str:
         return content
     parts = cast("Sequence[Mapping[str, Json]]", content)
     return "".join(str(part.get("text", part.get("refusal", ""))) for part in parts)
-
-
-def output_text(output: Json) -> str:
-    """Return a tool output's text: a string, or its text parts joined."""
-    if isinstance(output, str):
-        return output
-    return "".join(str(part.get("text", "")) for part in cast("Sequence[Mapping[str, Json]]", output))
 
 
 def _content(item: PromptItem) -> Json:
@@ -339,26 +327,20 @@ def _call_id(item: PromptItem) -> str:
 
 
 def _call(item: PromptItem) -> JsonObject:
-    body = item.body
-    kind = KINDS.get(cast("str", body["type"]))
-    if kind is not None:
-        name, called = kind.called(body)
-        arguments = json.dumps(called, ensure_ascii=False)
+    body, kind = item.body, cast("str", item.body["type"])
+    if (client := CALLS.get(kind)) is not None:
+        name, arguments = client.called(body), client.arguments(body)
     else:
-        name = wire_name(cast("str", body["name"]), cast("str | None", body.get("namespace")))
-        custom = body["type"] == "custom_tool_call"
-        arguments = (
-            json.dumps({"input": body["input"]}, ensure_ascii=False)
-            if custom
-            else cast("str", body["arguments"])
-        )
+        name, called = KINDS[kind].called(body)
+        arguments = json.dumps(called, ensure_ascii=False)
     return {"id": _call_id(item), "type": "function", "function": {"name": name, "arguments": arguments}}
 
 
 def _result(prompt: Prompt, item: PromptItem, answer: PromptItem | None) -> str:
     if answer is not None and not item.note:
         texts = [str(part.content["text"]) for part in answer.parts if part.content["type"] == "text"]
-        return "\n".join(texts) if answer.parts else output_text(answer.body["output"])
+        kind = OUTPUTS[cast("str", answer.body["type"])]
+        return answer.note or "\n".join(texts) or kind.output_text(answer.body)
     if not item.passages:
         return item.note or without_markers(item.text) or _NOTHING
     blocks = [without_markers(item.text), _HEADING] if item.text else [_HEADING]

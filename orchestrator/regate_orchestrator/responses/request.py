@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Final, Literal
 
+from regate_orchestrator.responses.client_tools.functions import FUNCTION
+from regate_orchestrator.responses.client_tools.kind import ClientKind
 from regate_orchestrator.responses.tools.tool import ServerTool
 from regate_orchestrator.responses.tools.wire import wire_name
 from regate_orchestrator.values import ConversationId, Json, JsonObject, ResponseId
@@ -17,7 +19,7 @@ _TIER: Final = "service_tier"
 
 @dataclass(frozen=True, slots=True)
 class ClientTool:
-    """A tool that the client runs itself: a function, or a custom tool, whose one argument is free text.
+    """A tool that the client runs itself: one that it describes, or one of a kind that is known here.
 
     `namespace` groups tools whose names need be unique only within it; backends know no such groups, so they
     are told `wire`.
@@ -27,7 +29,7 @@ class ClientTool:
     description: str | None
     parameters: JsonObject | None
     strict: bool | None
-    custom: bool = False
+    kind: ClientKind = FUNCTION
     namespace: str | None = None
 
     @property
@@ -114,12 +116,8 @@ class ResponseRequest:
     @property
     def tool_types(self) -> tuple[str, ...]:
         """Return the types of the offered tools, for the route decision."""
-        offered = [
-            name
-            for name, custom in (("function", False), ("custom", True))
-            if any(tool.custom is custom for tool in self.client_tools)
-        ]
-        return tuple(dict.fromkeys([*offered, *(tool.kind.type for tool in self.server_tools)]))
+        client = [tool.kind.type for tool in self.client_tools]
+        return tuple(dict.fromkeys([*client, *(tool.kind.type for tool in self.server_tools)]))
 
     @property
     def server_functions(self) -> dict[str, ServerTool]:

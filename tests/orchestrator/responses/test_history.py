@@ -7,6 +7,7 @@ from __future__ import annotations
 from tests.orchestrator.responses.playbook import passage
 
 from regate_orchestrator.lineage import Lineage
+from regate_orchestrator.responses.client_tools.kind import WITHHELD
 from regate_orchestrator.responses.context.history import (
     Readmitted,
     held,
@@ -15,7 +16,7 @@ from regate_orchestrator.responses.context.history import (
     readmit,
     redacted_body,
 )
-from regate_orchestrator.responses.prompt import WITHHELD, build_prompt
+from regate_orchestrator.responses.prompt import build_prompt
 from regate_orchestrator.rows import ResponseRow, StoredItem
 from regate_orchestrator.values import ResponseId, StoreId
 

@@ -20,10 +20,10 @@ from regate_orchestrator.authz.batches import Admitted, Batch
 from regate_orchestrator.authz.decisions import Decision
 from regate_orchestrator.errors import CallerError, NotPermitted
 from regate_orchestrator.quota.limits import quota_question
+from regate_orchestrator.responses.client_tools.functions import output_text
 from regate_orchestrator.responses.context.history import History
 from regate_orchestrator.responses.context.sent_results import tool_result
 from regate_orchestrator.responses.message_parts import Reading, files_of
-from regate_orchestrator.responses.prompt import output_text
 from regate_orchestrator.responses.tools.visible import hidden_tools
 from regate_orchestrator.routing import route_question
 from regate_orchestrator.rows import FileRow

@@ -8,8 +8,9 @@ from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, model_v
 
 from regate_gateway.http.misfits import MAX_TYPE, misfit
 from regate_gateway.http.models import Id, Metadata, RequestModel
+from regate_gateway.routes.responses.client_tools import SHAPES as CLIENT_SHAPES
 
-_TOOLS: Final = ("function", "custom", "namespace", "file_search")
+_TOOLS: Final = ("function", "custom", "namespace", "file_search", *CLIENT_SHAPES)
 
 
 def _require_text(name: str) -> str:

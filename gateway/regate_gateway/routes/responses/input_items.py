@@ -9,7 +9,10 @@ An item is then in the API's shape, with an id minted by us: ids of clients are 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import cast
 
+from regate_gateway.routes.responses.client_items import SHAPES as CLIENT_SHAPES
+from regate_gateway.routes.responses.client_items import ClientItem
 from regate_gateway.routes.responses.item_models import (
     CustomToolCall,
     FunctionCall,
@@ -50,8 +53,11 @@ def file_part(file: FileSource) -> JsonObject:
 
 
 def _taken_over(item: InputItem) -> JsonObject:
-    registration = ITEMS.get(item.type)
-    return _item(item) if registration is None else registration.item(item)
+    if (registration := ITEMS.get(item.type)) is not None:
+        return registration.item(item)
+    if item.type in CLIENT_SHAPES:
+        return cast("ClientItem", item).taken_over()
+    return _item(cast("OwnItem", item))
 
 
 def _item(item: OwnItem) -> JsonObject:

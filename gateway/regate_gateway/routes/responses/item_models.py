@@ -1,5 +1,6 @@
 """What items may hold that clients send: as a request's `input`, and into a conversation. Those of tools that
-run here are in `server_tools/`.
+run here are in `server_tools/`, those of the API's tools that the client runs in
+`client_items.py`.
 
 How they are taken over is `input_items.py`.
 """
@@ -12,6 +13,8 @@ from pydantic import ConfigDict, Field, PlainValidator, Tag
 from pydantic.json_schema import SkipJsonSchema
 
 from regate_gateway.http.models import TEXT_OR_LIST, ByType, Id, RequestModel
+from regate_gateway.routes.responses.client_items import SHAPES as CLIENT_SHAPES
+from regate_gateway.routes.responses.client_items import ClientItem
 from regate_gateway.routes.responses.part_models import (
     MAX_PARTS,
     AssistantContent,
@@ -153,6 +156,7 @@ _SHAPES: Final = {
     "mcp_list_tools": "(listing)",
     "mcp_approval_request": "(asked)",
     "mcp_approval_response": "(answer)",
+    **CLIENT_SHAPES,
 }
 
 
@@ -193,10 +197,12 @@ OwnItem: TypeAlias = (
     | Annotated[McpApprovalRequest, Tag("(asked)")]
     | Annotated[McpApprovalResponse, Tag("(answer)")]
 )
-"""An item that is not a call of a tool that runs here."""
+"""An item that is neither a call of a tool that runs here, nor in `client_items.py`."""
 
 InputItem = Annotated[
-    OwnItem | Annotated[SkipJsonSchema[Any], PlainValidator(_read_registered), Tag("(ran here)")],
+    OwnItem
+    | ClientItem
+    | Annotated[SkipJsonSchema[Any], PlainValidator(_read_registered), Tag("(ran here)")],
     ByType(
         _SHAPES,
         "Items of type '{kind}' are not supported by this gateway.",

@@ -12,6 +12,8 @@ from pydantic.json_schema import SkipJsonSchema
 from regate_gateway.http.misfits import misfit
 from regate_gateway.http.models import TEXT_OR_OBJECT, ByType, Id, RequestModel
 from regate_gateway.routes.json_schemas import ContainedSchema
+from regate_gateway.routes.responses.client_tools import CHOSEN, ClientRunTool, NamedClientTool
+from regate_gateway.routes.responses.client_tools import SHAPES as CLIENT_SHAPES
 from regate_gateway.routes.responses.server_tools.file_search import SearchTool
 from regate_gateway.routes.responses.server_tools.mcp import McpTool
 from regate_gateway.routes.responses.server_tools.registry import REGISTERED
@@ -127,6 +129,7 @@ _SHAPES: Final = {
     "namespace": "(namespace)",
     "file_search": "(search)",
     "mcp": "(mcp)",
+    **CLIENT_SHAPES,
 }
 
 
@@ -149,12 +152,14 @@ Tool = Annotated[
     | Annotated[NamespaceTool, Tag("(namespace)")]
     | Annotated[SearchTool, Tag("(search)")]
     | Annotated[McpTool, Tag("(mcp)")]
+    | ClientRunTool
     | Annotated[SkipJsonSchema[Any], PlainValidator(_read_registered), Tag("(registered)")]
     | Annotated[SkipJsonSchema[dict[str, Any]], Tag("(left out)")],
     ByType(
         _SHAPES,
-        "Tools of type '{kind}' are not supported by this gateway; use 'function', 'custom', 'namespace', "
-        "'file_search' or 'mcp'.",
+        "Tools of type '{kind}' are not supported by this gateway; it has "
+        + ", ".join(f"'{name}'" for name in _SHAPES)
+        + ".",
         shape=_shape,
     ),
 ]
@@ -189,13 +194,19 @@ class NamedServerTool(RequestModel):
         return self
 
 
-_CHOICES: Final = "'{place}' can be 'allowed_tools', 'function', 'custom', 'mcp' or 'file_search'."
+_CHOICES: Final = (
+    "'{place}' can be "
+    + ", ".join(f"'{name}'" for name in ("allowed_tools", "function", "custom", *REGISTERED, *CHOSEN))
+    + "."
+)
 
 
 def _choice(choice: Any) -> str | None:
     kind = choice.get("type") if isinstance(choice, dict) else None
     if kind in ("function", "custom"):
         return "(named)"
+    if isinstance(kind, str) and kind in CHOSEN:
+        return "(client)"
     return "(server)" if isinstance(kind, str) and kind in REGISTERED else None
 
 
@@ -211,7 +222,9 @@ class AllowedTools(RequestModel):
     mode: Literal["auto", "required"] = Field("auto", description="Whether one of them must be called.")
     tools: list[
         Annotated[
-            Annotated[NamedTool, Tag("(named)")] | Annotated[NamedServerTool, Tag("(server)")],
+            Annotated[NamedTool, Tag("(named)")]
+            | Annotated[NamedServerTool, Tag("(server)")]
+            | Annotated[NamedClientTool, Tag("(client)")],
             ByType({}, _CHOICES, code="invalid_value", shape=_choice),
         ]
     ] = Field(
@@ -234,6 +247,7 @@ ToolChoice = Annotated[
     | Annotated[
         Annotated[NamedTool, Tag("(named)")]
         | Annotated[NamedServerTool, Tag("(server)")]
+        | Annotated[NamedClientTool, Tag("(client)")]
         | Annotated[AllowedTools, Tag("(allowed)")],
         ByType({}, _CHOICES, code="invalid_value", shape=_any_choice),
         Tag("(object)"),

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+from regate_gateway.routes.responses.client_tools import CHOSEN, NamedClientTool, OfferedTool
 from regate_gateway.routes.responses.server_tools.registry import REGISTERED
 from regate_gateway.routes.responses.tool_models import (
     MAX_TOOLS,
@@ -21,6 +22,7 @@ from regate_gateway.routes.responses.tool_models import (
     ToolChoice,
 )
 from regate_orchestrator.errors import InvalidRequest
+from regate_orchestrator.responses.client_tools.functions import CUSTOM
 from regate_orchestrator.responses.request import ClientTool
 from regate_orchestrator.responses.tools.approvals import PREFIX, called_name
 from regate_orchestrator.responses.tools.tool import ServerTool
@@ -75,6 +77,9 @@ def tools_of(tools: Sequence[Tool]) -> Tools:
             echo.append(_add_namespace(client, tool, path))
         elif isinstance(tool, FunctionTool | CustomTool):
             echo.append(_add(client, tool, None, path))
+        elif isinstance(tool, OfferedTool):
+            _add_tool(client, tool.offered, path)
+            echo.append(tool.model_dump(exclude_none=True))
         else:
             server.append(REGISTERED[tool.type].take_over(tool, path, server))
             echo.append(server[-1].echo)
@@ -86,9 +91,7 @@ def _add(
 ) -> JsonObject:
     """Add the tool under its wire name, and return how it is shown."""
     added = _client_tool(tool, namespace)
-    if added.wire in REGISTERED or added.wire.startswith(PREFIX) or added.wire in client:
-        raise InvalidRequest(f"Two tools cannot have the name '{tool.name}'.", param=f"{path}.name")
-    client[added.wire] = added
+    _add_tool(client, added, path)
     shown: JsonObject = {"type": tool.type, "name": tool.name, "description": added.description}
     if tool.type == "custom":
         wanted = {"type": "text"} if tool.format is None else tool.format.model_dump(exclude_none=True)
@@ -96,10 +99,17 @@ def _add(
     return {**shown, "parameters": tool.parameters, "strict": tool.strict}
 
 
+def _add_tool(client: dict[str, ClientTool], added: ClientTool, path: str) -> None:
+    if added.wire in REGISTERED or added.wire.startswith(PREFIX) or added.wire in client:
+        param = f"{path}.name" if added.kind.is_named else f"{path}.type"
+        raise InvalidRequest(f"Two tools cannot have the name '{added.name}'.", param=param)
+    client[added.wire] = added
+
+
 def _client_tool(tool: FunctionTool | CustomTool, namespace: str | None) -> ClientTool:
     if tool.type == "function":
         return ClientTool(tool.name, tool.description, tool.parameters, tool.strict, namespace=namespace)
-    return ClientTool(tool.name, _described(tool), _FREE_TEXT, None, custom=True, namespace=namespace)
+    return ClientTool(tool.name, _described(tool), _FREE_TEXT, None, CUSTOM, namespace)
 
 
 _FREE_TEXT: Final[JsonObject] = {
@@ -151,16 +161,19 @@ def choice_of(choice: ToolChoice, said: Mapping[str, Any], tools: Tools) -> Choi
     return Choice({"type": "function", "function": {"name": name}}, None, echo)
 
 
-def _named(choice: NamedTool | NamedServerTool, tools: Tools) -> str:
+def _named(choice: NamedTool | NamedServerTool | NamedClientTool, tools: Tools) -> str:
     """Return the wire name of the tool that a choice names; `label__*` is all of a server's."""
     if isinstance(choice, NamedTool):
         name, found = choice.name, _wires(choice, tools)
+    elif isinstance(choice, NamedClientTool):
+        name, kind = choice.type, CHOSEN[choice.type]
+        found = [tool.wire for tool in tools.client if tool.kind.item_type == kind.item_type]
     elif choice.server_label is not None:
         name, found = choice.server_label, _of_server(choice, tools)
     else:
         name = choice.type
-        kind = REGISTERED[name].kind
-        found = [function for tool in tools.server if tool.kind is kind for function in tool.functions]
+        running = REGISTERED[name].kind
+        found = [function for tool in tools.server if tool.kind is running for function in tool.functions]
     for wire in found:
         return wire
     raise InvalidRequest(
@@ -182,6 +195,6 @@ def _wires(choice: NamedTool, tools: Tools) -> list[str]:
         tool.wire
         for tool in tools.client
         if tool.name == choice.name
-        and tool.custom == (choice.type == "custom")
+        and tool.kind.type == choice.type
         and choice.namespace in (None, tool.namespace)
     ]

@@ -30,7 +30,6 @@ from regate_orchestrator.responses.prompt import PromptItem
 from regate_orchestrator.responses.request import ResponseRequest
 from regate_orchestrator.responses.tools.permits import Permits
 from regate_orchestrator.responses.tools.trace import trace_of
-from regate_orchestrator.responses.tools.view import tool_view
 from regate_orchestrator.responses.tools.visible import hidden_tools
 from regate_orchestrator.retrieval.search import Retrieval
 from regate_orchestrator.retrieval.stores import OpenStore, opened
@@ -219,7 +218,7 @@ class Authorizer:
 
     async def _hidden(self, context: Context, request: ResponseRequest) -> frozenset[str]:
         """Return the tools, by wire name, that the policy does not let the model see; see `hidden_tools`."""
-        offered = {tool.wire: tool_view("function", tool.wire) for tool in request.client_tools}
+        offered = {tool.wire: tool.kind.view(tool.wire) for tool in request.client_tools}
         offered |= {name: tool.called(name) for name, tool in request.server_functions.items()}
         return await hidden_tools(self.enforcer, context, offered)
 

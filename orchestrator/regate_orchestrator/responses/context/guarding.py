@@ -22,9 +22,10 @@ from regate_orchestrator.guards.checking import Guards
 from regate_orchestrator.guards.model_output import GuardedBackend, RefusingBackend
 from regate_orchestrator.guards.places import Place, is_json, places_in_content, text_at, with_text
 from regate_orchestrator.ports import Backend, GuardStep
+from regate_orchestrator.responses.client_tools.table import CALLS, OUTPUTS
 from regate_orchestrator.responses.events import TurnAuthorized
 from regate_orchestrator.responses.granting import Granted
-from regate_orchestrator.responses.prompt import OUTPUTS, Part, PromptItem
+from regate_orchestrator.responses.prompt import Part, PromptItem
 from regate_orchestrator.responses.request import ResponseRequest
 from regate_orchestrator.rows import StoredItem
 from regate_orchestrator.values import Json, JsonObject
@@ -129,7 +130,7 @@ async def _fates(
             context,
             step,
             ["".join(texts[place]) for place in found],
-            about=[tool_about("function", "")] * len(found) if step == "tool_result" else (),
+            about=[_about(bodies[place]) for place in found] if step == "tool_result" else (),
         )
         for step, found in places.items()
     ]
@@ -141,10 +142,15 @@ async def _fates(
     return fates
 
 
+def _about(output: JsonObject) -> JsonObject:
+    kind = OUTPUTS[cast("str", output["type"])]
+    return tool_about("function", "") if kind.is_named else tool_about(kind.type, kind.type)
+
+
 def _left(body: JsonObject, texts: Sequence[str], fate: Checked) -> list[str]:
     """Return what may be used of an item's texts. Arguments stay JSON."""
     left = fate.of_pieces(texts)
-    if fate.is_blocked and body["type"] in OUTPUTS:
+    if fate.is_blocked and body["type"] in OUTPUTS and left:
         left[0] = RESULT_BLOCKED
     return (
         ["{}"] if body["type"] == "function_call" and left != list(texts) and not is_json(left[0]) else left
@@ -205,12 +211,11 @@ def _with_parts(item: PromptItem, texts: Sequence[str]) -> PromptItem:
     return replace(item, body={**item.body, member: content}, parts=tuple(parts))
 
 
-def _places(body: JsonObject) -> list[Place]:
+def _places(body: JsonObject) -> Sequence[Place]:
     """Return where the texts of an item are."""
-    match body["type"]:
-        case "function_call":
-            return [("arguments",)]
-        case "custom_tool_call":
-            return [("input",)]
-        case _:
-            return [place for name in _MEMBERS for place in places_in_content(body.get(name), (name,))]
+    name = cast("str", body["type"])
+    if (call := CALLS.get(name)) is not None:
+        return call.places(body)
+    if (output := OUTPUTS.get(name)) is not None:
+        return output.output_places(body)
+    return [place for member in _MEMBERS for place in places_in_content(body.get(member), (member,))]

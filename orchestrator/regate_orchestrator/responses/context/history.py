@@ -13,7 +13,9 @@ from dataclasses import dataclass, replace
 from typing import cast
 
 from regate_orchestrator.lineage import Source, SourceKey, all_of, touching
-from regate_orchestrator.responses.prompt import WITHHELD, PromptItem
+from regate_orchestrator.responses.client_tools.kind import WITHHELD
+from regate_orchestrator.responses.client_tools.table import CALLS, OUTPUTS
+from regate_orchestrator.responses.prompt import PromptItem
 from regate_orchestrator.responses.tools.kinds.table import KINDS
 from regate_orchestrator.responses.tools.passage import Passage, stored_passage, stored_source
 from regate_orchestrator.rows import ItemWithParent, ResponseRow, StoredItem
@@ -102,8 +104,11 @@ def redacted_body(body: JsonObject, *, shown: bool) -> JsonObject:
     """
     if shown:
         return body
-    if (kind := KINDS.get(cast("str", body["type"]))) is not None:
+    name = cast("str", body["type"])
+    if (kind := KINDS.get(name) or CALLS.get(name)) is not None:
         return kind.withheld(body)
+    if (kind_of_output := OUTPUTS.get(name)) is not None:
+        return kind_of_output.withheld_output(body)
     body = dict(body)
     match body["type"]:
         case "message":
@@ -115,12 +120,6 @@ def redacted_body(body: JsonObject, *, shown: bool) -> JsonObject:
                     **({"annotations": [], "logprobs": []} if part == "output_text" else {}),
                 }
             ]
-        case "function_call":
-            body["arguments"] = "{}"
-        case "custom_tool_call":
-            body["input"] = ""
-        case "function_call_output" | "custom_tool_call_output":
-            body["output"] = WITHHELD
         case "reasoning":
             body = {"id": body.get("id"), "type": "reasoning", "summary": []}
         case _:

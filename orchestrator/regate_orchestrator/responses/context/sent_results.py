@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import cast
 
 from regate_orchestrator.authz.batches import Admitted, Batch
-from regate_orchestrator.responses.prompt import OUTPUTS, output_text
+from regate_orchestrator.responses.client_tools.table import OUTPUTS
 from regate_orchestrator.responses.tools.kinds.table import KINDS
 from regate_orchestrator.responses.tools.view import tool_view
 from regate_orchestrator.values import JsonObject
@@ -16,20 +16,22 @@ def sent_results(items: Sequence[JsonObject]) -> tuple[JsonObject, ...]:
     """Return what the client says that tools returned, as policies see it."""
     results: list[JsonObject] = []
     for item in items:
-        kind = KINDS.get(cast("str", item["type"]))
-        if item["type"] in OUTPUTS:
-            results.append(tool_result(output_text(item["output"])))
-        elif kind is not None and (text := kind.answer(item)):
+        name = cast("str", item["type"])
+        if (client := OUTPUTS.get(name)) is not None:
+            wire = "" if client.is_named else client.type
+            text = client.output_text(item)
+            results.append(tool_result(text, client.view(wire), mime=client.result_mime))
+        elif (kind := KINDS.get(name)) is not None and (text := kind.answer(item)):
             results.append(tool_result(text, kind.view(item)))
     return tuple(results)
 
 
-def tool_result(text: str, tool: JsonObject | None = None) -> JsonObject:
+def tool_result(text: str, tool: JsonObject | None = None, *, mime: str = "text/plain") -> JsonObject:
     """Return a tool's output as policies see it: its size, never its text. The tool is a client's own, unless
     another is named.
     """
     size = len(text.encode("utf-8", "replace"))
-    result: JsonObject = {"mime": "text/plain", "size": size, "labels": []}
+    result: JsonObject = {"mime": mime, "size": size, "labels": []}
     return {"tool": tool_view("function", "") if tool is None else tool, "result": result}
 
 

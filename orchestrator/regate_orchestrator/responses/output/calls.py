@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
-from typing import Final, cast
+from typing import Final
 
 from regate_orchestrator.model_events import CallOpened
-from regate_orchestrator.responses.output.emitter import ItemStatus, OpenCall, Text, free_text
+from regate_orchestrator.responses.output.emitter import ItemStatus, OpenCall, Text
 from regate_orchestrator.responses.output.items import add_item, finish_call, finish_item
 from regate_orchestrator.responses.prompt import PromptItem
 from regate_orchestrator.responses.request import ClientTool
@@ -21,6 +21,9 @@ from regate_orchestrator.responses.tools.tool import ServerTool, ToolCall, ToolR
 from regate_orchestrator.values import Json, JsonObject, mint
 
 _TOOL_NAME: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
+_MISFIT: Final = (
+    "The call was not made: its arguments do not fit the tool's parameters. Correct them and call again."
+)
 _NO_SUCH_TOOL: Final = "There is no such tool. Use only the tools that were offered."
 
 
@@ -57,9 +60,10 @@ def open_call(state: State, event: CallOpened) -> State:
             state = announce_call(state, server_call(call, server))
         state = state.with_tools(opened=state.tools.opened + 1)
     elif (tool := offered_tools(state).get(event.name)) is not None:
-        prefix = "ctc_" if tool.custom else "fc_"
-        call = OpenCall(mint(prefix), index, event.call_id, event.name, tool)
-        state = add_item(state, call.item("in_progress"))
+        call = OpenCall(mint(tool.kind.id_prefix), None, event.call_id, event.name, tool)
+        if tool.kind.is_announced_early:
+            call = replace(call, index=index)
+            state = add_item(state, call.item("in_progress"))
     else:
         call = OpenCall(mint("fc_"), None, event.call_id, event.name)
     return state.with_output(calls={**state.output.calls, event.slot: call})
@@ -80,15 +84,15 @@ def announce_call(state: State, call: ToolCall) -> State:
 
 
 def write_arguments(state: State, slot: int, piece: str) -> State:
-    """Return the state after a piece of a call's arguments. The free text of a custom tool is known only when
-    its arguments are whole.
+    """Return the state after a piece of a call's arguments. What most kinds say is known only when their
+    arguments are whole.
     """
     call = state.output.calls.get(slot)
     if call is None or not piece:
         return state
-    if call.tool is not None and not call.tool.custom:
+    if call.tool is not None and call.kind.streamed:
         place: dict[str, Json] = {"item_id": call.id, "output_index": call.index}
-        state = state.told("response.function_call_arguments.delta", **place, delta=piece)
+        state = state.told(f"response.{call.kind.streamed}", **place, delta=piece)
     written = replace(call, arguments=call.arguments + piece)
     return state.with_output(calls={**state.output.calls, slot: written})
 
@@ -119,16 +123,22 @@ def abandon_calls(state: State) -> State:
 def _close_call(state: State, call: OpenCall, status: ItemStatus) -> State:
     if call.server_tool is not None:
         return _close_server_call(state, call, call.server_tool, status)
-    if call.index is None:
+    if call.is_unseen:
         return _answer_unseen(state, call)
-    return _close_client_call(state, call, call.index, status)
+    if call.index is not None:
+        return _close_client_call(state, call, call.index, status)
+    if status != "completed":
+        return state  # what was cut before it was announced is no call
+    index = len(state.output.items)
+    return _close_client_call(add_item(state, call.item("in_progress")), call, index, status)
 
 
 def _answer_unseen(state: State, call: OpenCall) -> State:
     name = call.name if _TOOL_NAME.fullmatch(call.name) else "unknown_tool"
-    body = {**replace(call, name=name).item("completed"), "arguments": "{}"}
+    body = {**replace(call, name=name, tool=None).item("completed"), "arguments": "{}"}
     server = state.request.server_functions.get(call.name)
     note = _NO_SUCH_TOOL if server is None else server.kind.notes.no_more
+    note = note if call.tool is None else _MISFIT
     return state.prompted(PromptItem(body, note=note, lineage=state.context.lineage, turn=state.round))
 
 
@@ -144,19 +154,16 @@ def _close_server_call(state: State, call: OpenCall, tool: ServerTool, status: I
 
 def _close_client_call(state: State, call: OpenCall, index: int, status: ItemStatus) -> State:
     place: dict[str, Json] = {"item_id": call.id, "output_index": index}
-    custom = call.tool is not None and call.tool.custom
-    whole = status == "completed"
-    if whole and call.tool is not None and not custom and not str(call.arguments).strip():
+    streamed = call.kind.streamed
+    if status != "completed":
+        return finish_item(state, index, call.item(status))
+    if streamed and not str(call.arguments).strip():
         # Some backends write nothing where there are no arguments; clients, and backends that read it again,
         # want JSON.
-        state = state.told("response.function_call_arguments.delta", **place, delta="{}")
+        state = state.told(f"response.{streamed}", **place, delta="{}")
         call = replace(call, arguments=call.arguments + "{}")
     item = call.item(status)
-    if whole and custom:
-        text = free_text(str(call.arguments))
-        state = state.told("response.custom_tool_call_input.delta", **place, delta=text)
-        state = state.told("response.custom_tool_call_input.done", **place, input=text)
-    elif whole:
-        name, arguments = cast("str", item["name"]), str(call.arguments)
-        state = state.told("response.function_call_arguments.done", **place, name=name, arguments=arguments)
+    for name, members in call.kind.told(item):
+        if name != streamed:
+            state = state.told(f"response.{name}", **place, **members)
     return finish_item(state, index, item)

@@ -11,7 +11,8 @@ from dataclasses import dataclass, field, replace
 from typing import Final, Literal, TypeAlias
 
 from regate_orchestrator.model_events import Usage
-from regate_orchestrator.responses.arguments import text_among
+from regate_orchestrator.responses.client_tools.functions import FUNCTION
+from regate_orchestrator.responses.client_tools.kind import ClientKind
 from regate_orchestrator.responses.request import ClientTool, ResponseRequest
 from regate_orchestrator.responses.tools.tool import ServerTool
 from regate_orchestrator.values import Json, JsonObject, ResponseId
@@ -195,7 +196,8 @@ class OpenCall:
     here; neither for a tool that is not offered.
 
     `index` is None for a call that the client does not see: not yet, where it is announced once it is
-    decided, and never, where its tool was not offered or it is over the limit.
+    decided, or whole; and never, where its tool was not offered, its arguments do not fit, or it is over the
+    limit.
     """
 
     id: str
@@ -207,29 +209,34 @@ class OpenCall:
     arguments: Text = field(default_factory=Text)
 
     @property
+    def kind(self) -> ClientKind:
+        """Return the kind of the client's tool; one that is not offered counts as a function."""
+        return FUNCTION if self.tool is None else self.tool.kind
+
+    @property
+    def members(self) -> JsonObject | None:
+        """Return what the item says of the arguments as they are by now; None where they do not fit."""
+        return self.kind.members(str(self.arguments))
+
+    @property
     def is_unseen(self) -> bool:
         """Return whether the client never sees the call."""
-        return self.index is None and self.server_tool is None
+        seen = self.index is not None or self.server_tool is not None
+        return not seen and (self.tool is None or self.members is None)
 
     def item(self, status: ItemStatus) -> JsonObject:
-        """Return the item of a call of the client's tool; one in progress has no arguments yet."""
-        written = "" if status == "in_progress" else str(self.arguments)
-        head: JsonObject = {
+        """Return the item of a call of the client's tool, whose arguments must fit; one in progress has none
+        yet.
+        """
+        kind, tool = self.kind, self.tool
+        head: dict[str, Json] = {
             "id": self.id,
             "status": status,
             "call_id": self.call_id,
-            "name": self.tool.name if self.tool else self.name,
+            "type": kind.item_type,
         }
-        if self.tool is not None and self.tool.namespace is not None:
-            head = {**head, "namespace": self.tool.namespace}
-        if self.tool is not None and self.tool.custom:
-            return {**head, "type": "custom_tool_call", "input": free_text(written)}
-        return {**head, "type": "function_call", "arguments": written}
-
-
-def free_text(arguments: str) -> str:
-    """Return the free text in the arguments of a custom tool's function; what a model wrote otherwise
-    is taken as it is.
-    """
-    text = text_among(arguments, "input")
-    return arguments if text is None else text
+        if kind.is_named:
+            head["name"] = self.name if tool is None else tool.name
+            head |= {} if tool is None or tool.namespace is None else {"namespace": tool.namespace}
+        item = {**head, **(self.members or {})}
+        return kind.empty(item) if status == "in_progress" else item

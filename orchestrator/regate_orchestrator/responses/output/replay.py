@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Final, cast
 
+from regate_orchestrator.responses.client_tools.table import CALLS
 from regate_orchestrator.responses.output.emitter import Emitter
 from regate_orchestrator.responses.tools.kinds.table import KINDS
 from regate_orchestrator.responses.tools.tool import ToolKind
@@ -51,19 +52,9 @@ def _item(emitter: Emitter, index: int, item: JsonObject) -> Emitter:
                 emitter = _message_part(emitter, {**place, "content_index": number}, part)
         case "reasoning":
             emitter = _reasoning(emitter, place, item)
-        case "function_call":
-            emitter = emitter.write(
-                "response.function_call_arguments.delta", **place, delta=item["arguments"]
-            )
-            emitter = emitter.write(
-                "response.function_call_arguments.done",
-                **place,
-                name=item["name"],
-                arguments=item["arguments"],
-            )
-        case "custom_tool_call":
-            emitter = emitter.write("response.custom_tool_call_input.delta", **place, delta=item["input"])
-            emitter = emitter.write("response.custom_tool_call_input.done", **place, input=item["input"])
+        case _ if kind in CALLS:
+            for name, members in CALLS[kind].told(item):
+                emitter = emitter.write(f"response.{name}", **place, **members)
         case _ if kind in KINDS:
             emitter = _call(emitter, place, KINDS[kind], item)
         case "mcp_list_tools":
@@ -140,14 +131,10 @@ def _empty(item: JsonObject) -> JsonObject:
                 "summary": []
             }
             empty |= {"content": []} if "content" in item else {}
-        case "function_call":
-            empty["arguments"] = ""
-        case "custom_tool_call":
-            empty["input"] = ""
         case "mcp_list_tools":
             empty["tools"] = []
-        case str(kind) if kind in KINDS:
-            return KINDS[kind].empty(empty)
+        case str(kind) if kind in KINDS or kind in CALLS:
+            return (KINDS.get(kind) or CALLS[kind]).empty(empty)
         case _:
             return item
     return empty

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from regate_orchestrator.responses.client_tools.table import CALLS
 from regate_orchestrator.responses.commands import Command, DecideTool, RunTool
 from regate_orchestrator.responses.events import ToolDecided, ToolRan
 from regate_orchestrator.responses.output.calls import announce_call
 from regate_orchestrator.responses.output.items import add_item, finish_call, finish_item
-from regate_orchestrator.responses.prompt import CALLS, PromptItem
+from regate_orchestrator.responses.prompt import PromptItem
 from regate_orchestrator.responses.state import Phase, State
 from regate_orchestrator.responses.steps import Step, emit, end, go_on
 from regate_orchestrator.responses.tools.approvals import REQUEST, approval_request
