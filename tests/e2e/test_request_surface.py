@@ -144,10 +144,7 @@ REFUSED_VALUES: list[tuple[dict[str, Any], str]] = [
         },
         "tools[0].ranking_options.hybrid_search",
     ),
-    *(
-        ({"tool_choice": {"type": kind}}, "tool_choice.type")
-        for kind in ("mcp", "web_search_preview", "shell", "apply_patch")
-    ),
+    *(({"tool_choice": {"type": kind}}, "tool_choice.type") for kind in ("mcp", "shell", "apply_patch")),
     *(
         ({"input": [{"type": kind, "id": "x"}]}, "input[0].type")
         for kind in (
@@ -156,7 +153,6 @@ REFUSED_VALUES: list[tuple[dict[str, Any], str]] = [
                 "mcp_call",
                 "mcp_approval_request",
                 "mcp_approval_response",
-                "web_search_call",
                 "computer_call",
             ),
             *(

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from regate_adapters.egress.guard import EgressGuard
 from regate_adapters.sealing.aead import AeadSealer
 from regate_gateway.composition.decisions import Decisions
 from regate_gateway.composition.opening import sealing_secret
 from regate_gateway.composition.stores import Stores
+from regate_gateway.composition.web import make_web
 from regate_gateway.config.settings import Settings
 from regate_gateway.routes.responses.server_tools.registration import RunnerParts
 from regate_gateway.routes.responses.server_tools.registry import REGISTERED
@@ -42,19 +44,25 @@ def make_responses(
     stores: Stores,
     retrieval: Retrieval,
     catalogue: Catalogue,
+    guard: EgressGuard,
     fetcher: Fetcher,
     guards: Guards,
 ) -> Responses:
     """Return what responses are made with. Raises `ConfigurationError` for a sealing key that is none."""
     enforcer, state = decisions.enforcer, stores.state
     sealer = AeadSealer(sealing_secret(settings).reveal().encode())
-    parts = MessageParts(FileReader(stores.blobs, stores.extractor), fetcher)
+    reader = FileReader(stores.blobs, stores.extractor)
+    parts = MessageParts(reader, fetcher)
     permits = Permits(enforcer, state)
     gate = Gate(enforcer, state, retrieval, decisions.schemas["file"])
     loop = LoopPorts(
         enforcer=enforcer,
         state=state,
-        tools=tool_calls(RunnerParts(enforcer, retrieval), permits, guards),
+        tools=tool_calls(
+            RunnerParts(enforcer, retrieval, web=make_web(settings.tools.web_search, guard, fetcher, reader)),
+            permits,
+            guards,
+        ),
         gate=gate,
         authorizer=Authorizer(enforcer, gate, retrieval, catalogue, sealer, parts, permits),
         sealer=sealer,

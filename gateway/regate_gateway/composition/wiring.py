@@ -149,8 +149,11 @@ async def open_services(
     stores = await open_stores(stack, settings, decisions.schemas["chunk"], clock)
     guards = await open_guards(stack, settings, decisions, metrics)
     documents = make_documents(settings, decisions, stores, guards, metrics, clock)
-    fetcher = LazyFetcher(settings.egress, make_guard(settings.egress, decisions, metrics))
-    responses = make_responses(settings, decisions, stores, documents.retrieval, upstreams, fetcher, guards)
+    guard = make_guard(settings.egress, decisions, metrics)
+    fetcher = LazyFetcher(settings.egress, guard)
+    responses = make_responses(
+        settings, decisions, stores, documents.retrieval, upstreams, guard, fetcher, guards
+    )
     maintenance = make_maintenance(decisions, stores, clock, rhythm)
     parts = Parts(settings, decisions, upstreams, stores, documents, responses, maintenance, metrics, clock)
     services = await _services(stack, parts)

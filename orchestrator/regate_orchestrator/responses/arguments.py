@@ -15,7 +15,7 @@ def text_among(arguments: str, name: str) -> str | None:
     """
     value = object_in(arguments)
     text = None if value is None else value.get(name)
-    return text if isinstance(text, str) and _is_whole(text) else None
+    return text if isinstance(text, str) and is_whole(text) else None
 
 
 def object_in(arguments: str) -> JsonObject | None:
@@ -27,7 +27,7 @@ def object_in(arguments: str) -> JsonObject | None:
     return value if isinstance(value, dict) else None
 
 
-def _is_whole(text: str) -> bool:
+def is_whole(text: str) -> bool:
     """Return whether the text holds no lone surrogate, which JSON can escape and nothing can send on."""
     try:
         text.encode()

@@ -78,7 +78,10 @@ def tools_of(tools: Sequence[Tool]) -> Tools:
         else:
             server.append(REGISTERED[tool.type].take_over(tool, path, server))
             echo.append(server[-1].echo)
-    return Tools(tuple(client.values()), tuple(server), tuple(echo))
+    found = Tools(tuple(client.values()), tuple(server), tuple(echo))
+    for name in client.keys() & found.functions:
+        raise InvalidRequest(f"Two tools cannot have the name '{name}'.", param="tools")
+    return found
 
 
 def _add(
@@ -86,7 +89,7 @@ def _add(
 ) -> JsonObject:
     """Add the tool under its wire name, and return how it is shown."""
     added = _client_tool(tool, namespace)
-    if added.wire in REGISTERED or added.wire.startswith(PREFIX) or added.wire in client:
+    if added.wire.startswith(PREFIX) or added.wire in client:
         raise InvalidRequest(f"Two tools cannot have the name '{tool.name}'.", param=f"{path}.name")
     client[added.wire] = added
     shown: JsonObject = {"type": tool.type, "name": tool.name, "description": added.description}
@@ -144,7 +147,9 @@ def choice_of(choice: ToolChoice, said: Mapping[str, Any], tools: Tools) -> Choi
         return Choice(choice, None, choice)
     echo: Json = said["tool_choice"]
     if isinstance(choice, AllowedTools):
-        return Choice(choice.mode, frozenset(_named(one, tools) for one in choice.tools), echo)
+        return Choice(
+            choice.mode, frozenset(name for one in choice.tools for name in _all_named(one, tools)), echo
+        )
     name = _named(choice, tools)
     if name.endswith("*"):
         return Choice("required", frozenset([name]), echo)
@@ -152,7 +157,14 @@ def choice_of(choice: ToolChoice, said: Mapping[str, Any], tools: Tools) -> Choi
 
 
 def _named(choice: NamedTool | NamedServerTool, tools: Tools) -> str:
-    """Return the wire name of the tool that a choice names; `label__*` is all of a server's."""
+    """Return the wire name of the tool that a choice names, of several the first; `label__*` is all of a
+    server's.
+    """
+    return _all_named(choice, tools)[0]
+
+
+def _all_named(choice: NamedTool | NamedServerTool, tools: Tools) -> list[str]:
+    """Return the wire names of all that a choice names. Raises `InvalidRequest` for nothing."""
     if isinstance(choice, NamedTool):
         name, found = choice.name, _wires(choice, tools)
     elif choice.server_label is not None:
@@ -161,8 +173,8 @@ def _named(choice: NamedTool | NamedServerTool, tools: Tools) -> str:
         name = choice.type
         kind = REGISTERED[name].kind
         found = [function for tool in tools.server if tool.kind is kind for function in tool.functions]
-    for wire in found:
-        return wire
+    if found:
+        return found
     raise InvalidRequest(
         f"'tool_choice' names the tool '{name}', which is not among 'tools'.",
         param="tool_choice",
