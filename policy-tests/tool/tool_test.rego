@@ -199,6 +199,27 @@ test_denials[name] if {
 	given.agrees(allowed, reasons)
 }
 
+pages := {
+	"of a host that nobody denies": [given.ann, "example.org", set()],
+	"of a denied domain": [given.ann, "bad.example", {"domain_denied"}],
+	"below a denied domain": [given.ann, "www.bad.example", {"domain_denied"}],
+	"of a host that only ends so": [given.ann, "notbad.example", set()],
+	"of a denied domain, for the role that lifts it": [clerk, "www.bad.example", set()],
+	"of a host that is no text": [given.ann, ["bad.example"], {"domain_denied"}],
+	"of no host that can be told": [given.ann, null, {"domain_denied"}],
+}
+
+test_there_are_pages if count(pages) == 7
+
+test_page[name] if {
+	some name, [principal, host, reasons] in pages
+	question := returned(principal, {"host": host})
+	admitted := tool.admit_result with input as question with data.regate.denied_domains as {"bad.example": "clerk"}
+	found := tool.deny_reasons with input as question with data.regate.denied_domains as {"bad.example": "clerk"}
+	found == reasons
+	given.agrees(admitted, reasons)
+}
+
 approvals := {
 	"a tool that changes nothing": [search, false, false],
 	"a tool that changes something": [function, false, true],

@@ -46,6 +46,11 @@ deny_reasons contains "result_too_large" if {
 	not _small_enough
 }
 
+deny_reasons contains "domain_denied" if {
+	input.action == "tool.result"
+	not _host_permitted
+}
+
 _action_known if input.action in _calls
 
 _action_known if input.action == "tool.result"

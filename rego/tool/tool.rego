@@ -10,6 +10,7 @@
 #   - input.tool: schema.input.tool_call
 #   - data.regate.tools: schema.operators.tools
 #   - data.regate.denied_tools: schema.operators.denied_tools
+#   - data.regate.denied_domains: schema.operators.denied_domains
 #   - data.regate.max_tool_result_bytes: schema.operators.max_tool_result_bytes
 package regate.tool
 
@@ -89,8 +90,9 @@ obligations := object.union_n([_catalogued, _custom, {"max_result_bytes": _most_
 # METADATA
 # title: May the result enter the prompt?
 # description: |
-#   Only when the caller could call the tool now, nothing in it is restricted for them, it is not too large, and no custom rule denies. A
-#   result of unknown labels or size may not. It is asked again at each use of what was made from the result.
+#   Only when the caller could call the tool now, nothing in it is restricted for them, it is not too large, operators do not deny the domain
+#   of a page, and no custom rule denies. A result of unknown labels or size may not. It is asked again at each use of what was made from the
+#   result.
 # entrypoint: true
 # custom:
 #   code: tool_admit_result
@@ -104,6 +106,7 @@ admit_result if {
 	_catalogue_granted
 	_unrestricted
 	_small_enough
+	_host_permitted
 	not data.regate.custom.tool.deny
 }
 
@@ -184,6 +187,26 @@ _unrestricted if {
 		not label in labels.restricted
 	}
 }
+
+# What is no page has no host.
+_host_permitted if not _is_page
+
+_is_page if count([input.result.host]) == 1
+
+_host_permitted if {
+	is_string(input.result.host)
+	not _host_denied
+}
+
+_host_denied if {
+	some domain, role in data.regate.denied_domains
+	_within(domain, input.result.host)
+	not _held(role)
+}
+
+_within(domain, domain)
+
+_within(domain, host) if endswith(host, concat("", [".", domain]))
 
 _small_enough if {
 	is_number(input.result.size)

@@ -136,7 +136,6 @@ REFUSED_VALUES: list[tuple[dict[str, Any], str]] = [
         },
         "tools[0].ranking_options.hybrid_search",
     ),
-    ({"tool_choice": {"type": "web_search_preview"}}, "tool_choice.type"),
     *(
         ({"input": [{"type": kind, "id": "x"}]}, "input[0].type")
         for kind in (

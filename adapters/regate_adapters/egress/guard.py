@@ -17,8 +17,8 @@ from typing import Final, NoReturn
 from regate_adapters.egress.addresses import Address, Network, Reach, Reachable
 from regate_adapters.egress.place import LetOut
 from regate_adapters.egress.resolving import Resolver
-from regate_adapters.egress.urls import Url, read_url
 from regate_orchestrator.authz.decisions import Context
+from regate_orchestrator.documents.urls import Url, read_url
 from regate_orchestrator.egress import Destination, EgressDecisions
 from regate_orchestrator.errors import EgressDenied, FetchFailed
 from regate_orchestrator.metrics import Metrics

@@ -6,7 +6,7 @@ import ssl
 from dataclasses import dataclass
 
 from regate_adapters.egress.addresses import Address
-from regate_adapters.egress.urls import Url
+from regate_orchestrator.documents.urls import Url
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from regate_adapters.egress.guard import EgressGuard
 from regate_adapters.sealing.aead import AeadSealer
 from regate_gateway.composition.decisions import Decisions
 from regate_gateway.composition.opening import sealing_secret
+from regate_gateway.composition.outside.web import make_web
 from regate_gateway.composition.stores import Stores
 from regate_gateway.config.settings import Settings
 from regate_gateway.routes.responses.server_tools.registration import RunnerParts
@@ -41,6 +43,7 @@ class Outside:
     """What responses reach outside: models, addresses, and servers of tools."""
 
     catalogue: Catalogue
+    guard: EgressGuard
     fetcher: Fetcher
     mcp: McpServers
 
@@ -56,13 +59,19 @@ def make_responses(
     """Return what responses are made with. Raises `ConfigurationError` for a sealing key that is none."""
     enforcer, state = decisions.enforcer, stores.state
     sealer = AeadSealer(sealing_secret(settings).reveal().encode())
-    parts = MessageParts(FileReader(stores.blobs, stores.extractor), outside.fetcher)
+    reader = FileReader(stores.blobs, stores.extractor)
+    parts = MessageParts(reader, outside.fetcher)
     permits = Permits(enforcer, state)
+    web = make_web(settings.tools.web_search, outside.guard, outside.fetcher, reader)
     gate = Gate(enforcer, state, retrieval, decisions.schemas["file"])
     loop = LoopPorts(
         enforcer=enforcer,
         state=state,
-        tools=tool_calls(RunnerParts(enforcer, retrieval, outside.mcp), permits, guards),
+        tools=tool_calls(
+            RunnerParts(enforcer, retrieval, outside.mcp, web),
+            permits,
+            guards,
+        ),
         gate=gate,
         authorizer=Authorizer(enforcer, gate, retrieval, outside.catalogue, sealer, parts, permits),
         sealer=sealer,

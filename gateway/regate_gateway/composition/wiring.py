@@ -152,7 +152,10 @@ async def open_services(
     documents = make_documents(settings, decisions, stores, guards, metrics, clock)
     guard = make_guard(settings.egress, decisions, metrics)
     outside = Outside(
-        upstreams, LazyFetcher(settings.egress, guard), make_mcp_servers(settings.tools.mcp, guard, metrics)
+        upstreams,
+        guard,
+        LazyFetcher(settings.egress, guard),
+        make_mcp_servers(settings.tools.mcp, guard, metrics),
     )
     responses = make_responses(settings, decisions, stores, documents.retrieval, outside, guards)
     maintenance = make_maintenance(decisions, stores, clock, rhythm)

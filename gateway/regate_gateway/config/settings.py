@@ -15,7 +15,6 @@ from urllib.parse import urlsplit
 from pydantic import BeforeValidator, Field, SerializeAsAny, field_validator, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
-from regate_adapters.mcp.settings import Mcp
 from regate_adapters.settings_types import EnvironmentName, Name, Section
 from regate_adapters.vector.kind import EngineSettings
 from regate_adapters.vector.registry import is_embedded, read_settings
@@ -26,6 +25,7 @@ from regate_gateway.config.files_settings import Files
 from regate_gateway.config.guard_settings import GuardSettings
 from regate_gateway.config.listen_settings import Listen
 from regate_gateway.config.opa_settings import Opa
+from regate_gateway.config.tool_settings import Tools
 from regate_gateway.config.upstream_settings import Upstream, require_plain_routes
 
 DEFAULT_DATA_DIR: Final = Path("./data")
@@ -157,29 +157,6 @@ class Quota(Section):
     """Accepts no key in this version: the policy says what callers may spend, and each gateway counts
     for itself, in memory.
     """
-
-
-class Tools(Section):
-    """What bounds the loop in which a model calls tools."""
-
-    max_rounds: int = Field(default=10, ge=1, le=100, description="Calls of the model within one response.")
-    max_tool_calls: int = Field(
-        default=32, ge=1, le=1_000, description="Tool calls within one response; a request may ask for fewer."
-    )
-    max_background: int = Field(
-        default=64,
-        ge=1,
-        le=10_000,
-        description="Background responses that run at once; the others wait, queued.",
-    )
-    omit: tuple[str, ...] = Field(
-        default=(),
-        description="Types of tools that this gateway cannot run and that are left out of a request, as if "
-        "policy "
-        "hid them, rather than refused; "
-        "e.g. `web_search`.",
-    )
-    mcp: Mcp = Field(default_factory=Mcp)
 
 
 class Telemetry(Section):

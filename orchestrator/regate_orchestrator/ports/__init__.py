@@ -8,7 +8,7 @@ without leaving anything half-written.
 from __future__ import annotations
 
 from regate_orchestrator.ports.backend import Backend, Catalogue, Serving
-from regate_orchestrator.ports.egress import Fetched, Fetcher, Purpose
+from regate_orchestrator.ports.egress import Fetched, Fetcher, Outgoing, Purpose, ServiceClient
 from regate_orchestrator.ports.files import BlobStore, Extractor, UnreadableFile
 from regate_orchestrator.ports.guards import GUARD_STEPS, Findings, GuardProvider, GuardStep, Span
 from regate_orchestrator.ports.mcp import (
@@ -52,6 +52,13 @@ from regate_orchestrator.ports.state import (
     UploadState,
     VectorStoreState,
 )
+from regate_orchestrator.ports.web_search import (
+    SearchFailed,
+    SearchProvider,
+    WebHit,
+    WebPlace,
+    WebQuery,
+)
 
 __all__ = [
     "GUARD_STEPS",
@@ -92,6 +99,7 @@ __all__ = [
     "Mode",
     "OrphanedBlobState",
     "OrphanedChunkState",
+    "Outgoing",
     "Planned",
     "PolicyEngine",
     "PromptState",
@@ -99,6 +107,9 @@ __all__ = [
     "Query",
     "QuotaCounter",
     "ResponseState",
+    "SearchFailed",
+    "SearchProvider",
+    "ServiceClient",
     "Serving",
     "Span",
     "StateStore",
@@ -108,4 +119,7 @@ __all__ = [
     "Vector",
     "VectorStore",
     "VectorStoreState",
+    "WebHit",
+    "WebPlace",
+    "WebQuery",
 ]

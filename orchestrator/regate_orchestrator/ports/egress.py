@@ -1,7 +1,10 @@
-"""What fetches from outside: files and images that clients name by address, and pages that a model names."""
+"""What fetches from outside: files and images that clients name by address, and pages that a model names; and
+what sends requests to services that the configuration names.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal, Protocol, TypeAlias
 
@@ -33,5 +36,29 @@ class Fetcher(Protocol):
         must be connected to at an address that was checked. Raises `InvalidRequest` for an address that is
         none, `EgressDenied` for one that may not be connected to, `TooLarge` past the limit, and
         `FetchFailed` for what cannot be had.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Outgoing:
+    """A request to a service that the configuration names. Its headers may hold the service's key."""
+
+    method: Literal["GET", "POST", "PUT", "DELETE"]
+    url: str
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    body: bytes | None = field(default=None, repr=False)
+
+
+class ServiceClient(Protocol):
+    """Sends requests to services that the configuration names. Proven by `tests/adapters/egress`."""
+
+    async def send(
+        self, context: Context, request: Outgoing, purpose: Purpose, *, limit_bytes: int, deadline_s: float
+    ) -> Fetched:
+        """Return what the service answered with a status of success.
+
+        The place must have been decided for the caller before. No redirect is followed, and nothing of the
+        request may be in an error. Raises `EgressDenied`, `TooLarge` past the limit, and `FetchFailed`.
         """
         ...

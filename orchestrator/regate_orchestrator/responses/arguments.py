@@ -24,7 +24,7 @@ def text_among(arguments: str, name: str) -> str | None:
     """
     value = object_in(arguments)
     text = None if value is None else value.get(name)
-    return text if isinstance(text, str) and _is_whole(text) else None
+    return text if isinstance(text, str) and is_whole(text) else None
 
 
 def object_in(arguments: str) -> JsonObject | None:
@@ -64,7 +64,7 @@ def _fit(schema: JsonObject, value: Json) -> Json:
             return _object(schema, value)
         case "array" if isinstance(value, list) and len(value) >= cast("int", schema.get("minItems", 0)):
             return [_fit(cast("JsonObject", schema["items"]), one) for one in value]
-        case "string" if isinstance(value, str) and _is_whole(value):
+        case "string" if isinstance(value, str) and is_whole(value):
             if value in cast("Sequence[Json]", schema.get("enum", (value,))):
                 return value
         case "integer" if _is_number(value) and abs(number := cast("float", value)) <= _LARGEST:
@@ -80,7 +80,7 @@ def _object(schema: JsonObject, value: Mapping[str, Json]) -> JsonObject:
         raise _Misfit
     others = schema.get("additionalProperties")
     if isinstance(others, Mapping):
-        return {name: _fit(others, one) for name, one in there.items() if _is_whole(name)}
+        return {name: _fit(others, one) for name, one in there.items() if is_whole(name)}
     return {name: _fit(properties[name], one) for name, one in there.items() if name in properties}
 
 
@@ -88,7 +88,7 @@ def _is_number(value: Json) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
-def _is_whole(text: str) -> bool:
+def is_whole(text: str) -> bool:
     """Return whether the text holds no lone surrogate, which JSON can escape and nothing can send on."""
     try:
         text.encode()

@@ -9,11 +9,11 @@ from collections.abc import Callable, Iterator
 from functools import partial
 
 from regate_adapters.egress.guard import EgressGuard
-from regate_adapters.egress.urls import read_url
 from regate_adapters.mcp.client import McpClient
 from regate_adapters.mcp.settings import Mcp, McpIdentity
 from regate_gateway.composition.outside.egress import McpWayOut
 from regate_gateway.config.secret import secret_from_environment, secret_from_file
+from regate_orchestrator.documents.urls import read_url
 from regate_orchestrator.errors import ConfigurationError, InvalidRequest
 from regate_orchestrator.metrics import Metrics
 from regate_orchestrator.ports import McpServers

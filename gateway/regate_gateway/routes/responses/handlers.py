@@ -42,8 +42,9 @@ async def create(call: Call) -> Response:
     """Answer `POST /v1/responses`: plain, streamed, or in the background."""
     call = _named(call)
     body = await resolve_prompt(call, await call.json())
+    tools = call.services.settings.tools
     request = read_response_request(
-        body, omit=call.services.settings.tools.omit, listed=call.services.upstreams.extra_fields
+        body, omit=tools.omit, sections=tools.sections, listed=call.services.upstreams.extra_fields
     )
     start = _start(call, request, path="/v1/responses")
     if start.request.background:
@@ -83,8 +84,9 @@ async def input_tokens(call: Call) -> Response:
     """
     body = await call.json()
     require_known(body, MeasureRequest.known)
+    tools = call.services.settings.tools
     request = read_response_request(
-        {**body, "store": body.get("conversation") is not None}, omit=call.services.settings.tools.omit
+        {**body, "store": body.get("conversation") is not None}, omit=tools.omit, sections=tools.sections
     )
     tokens = await call.while_connected(
         driver.measure(_start(call, request, path="/v1/responses/input_tokens"), ports=call.services.loop)

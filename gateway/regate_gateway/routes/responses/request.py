@@ -19,7 +19,7 @@ from regate_gateway.routes.responses.models import (
     TextOptions,
     WarmUp,
 )
-from regate_gateway.routes.responses.tool_models import without
+from regate_gateway.routes.responses.tool_models import require_set_up, without
 from regate_gateway.routes.responses.tools import choice_of, tools_of
 from regate_orchestrator.responses.request import Include, ResponseRequest
 from regate_orchestrator.values import ConversationId, Json, JsonObject, ResponseId
@@ -46,12 +46,17 @@ def is_padded(body: Mapping[str, Json]) -> bool:
 
 
 def read_response_request(
-    body: Mapping[str, Json], *, omit: Collection[str] = (), listed: Collection[str] = ()
+    body: Mapping[str, Json],
+    *,
+    omit: Collection[str] = (),
+    sections: Collection[str] | None = None,
+    listed: Collection[str] = (),
 ) -> ResponseRequest:
     """Return the checked request. Raises `InvalidRequest` naming the field and what to change.
 
     `omit` are the types of tools that the operator wants left out rather than refused, `listed` the fields
-    that some upstream is said to take beyond the known ones.
+    that some upstream is said to take beyond the known ones. `sections` are those of the settings that set
+    tools up; None where what is read is not run.
     A `prompt` must have been resolved before: its template is then in the other fields, and only its echo is
     left.
     """
@@ -59,6 +64,8 @@ def read_response_request(
     known = {name: value for name, value in body.items() if name not in extra} if extra else dict(body)
     if known.get("tools"):
         known["tools"] = without(known["tools"], omit)
+        if sections is not None:
+            require_set_up(known["tools"], sections)
     asked = CreateResponse.read(known)
     tools = tools_of(asked.tools)
     choice = choice_of(asked.tool_choice, body, tools)

@@ -125,8 +125,9 @@ class _Connection:
         context = replace(context, response_id=response_id, request_id=RequestId(mint("req_")))
         body = await resolve_prompt(Caller(self.caller.services, context), body)
         services = self.caller.services
+        tools = services.settings.tools
         request = read_response_request(
-            body, omit=services.settings.tools.omit, listed=services.upstreams.extra_fields
+            body, omit=tools.omit, sections=tools.sections, listed=services.upstreams.extra_fields
         )
         previous, padded = request.previous_response_id, is_padded(body)
         request = replace(request, stream=True, generate=generate)

@@ -17,6 +17,9 @@ from regate_gateway.routes.responses.client_tools import SHAPES as CLIENT_SHAPES
 from regate_gateway.routes.responses.server_tools.file_search import SearchTool
 from regate_gateway.routes.responses.server_tools.mcp import McpTool
 from regate_gateway.routes.responses.server_tools.registry import REGISTERED
+from regate_gateway.routes.responses.server_tools.web_search import TYPES as WEB_TYPES
+from regate_gateway.routes.responses.server_tools.web_search import WebTool
+from regate_orchestrator.errors import InvalidRequest
 
 MAX_TOOLS: Final = 256
 TOOL_NAME: Final = re.compile(r"[A-Za-z0-9_-]{1,128}")
@@ -49,6 +52,21 @@ def is_vacuous(kind: str, tool: Mapping[str, Any]) -> bool:
     return kind == "tool_search" or (
         kind.startswith("web_search") and tool.get("external_web_access") is False
     )
+
+
+def require_set_up(tools: Any, sections: Collection[str]) -> None:
+    """Raise `InvalidRequest` for a tool that runs here once the operator has set it up, where that is not so.
+    `sections` are those of the settings that there are.
+    """
+    for index, tool in enumerate(tools if isinstance(tools, list) else ()):
+        kind = tool.get("type") if isinstance(tool, dict) and not isinstance(tool, LeftOut) else None
+        registration = REGISTERED.get(kind) if isinstance(kind, str) else None
+        if registration is not None and registration.section not in {"", *sections}:
+            raise InvalidRequest(
+                f"Tools of type '{kind}' are not set up at this gateway (`tools.{registration.section}`).",
+                param=f"tools[{index}].type",
+                code="unsupported_parameter",
+            )
 
 
 def _require_name(name: str) -> str:
@@ -129,6 +147,7 @@ _SHAPES: Final = {
     "namespace": "(namespace)",
     "file_search": "(search)",
     "mcp": "(mcp)",
+    **dict.fromkeys(WEB_TYPES, "(web)"),
     **CLIENT_SHAPES,
 }
 
@@ -152,6 +171,7 @@ Tool = Annotated[
     | Annotated[NamespaceTool, Tag("(namespace)")]
     | Annotated[SearchTool, Tag("(search)")]
     | Annotated[McpTool, Tag("(mcp)")]
+    | Annotated[WebTool, Tag("(web)")]
     | ClientRunTool
     | Annotated[SkipJsonSchema[Any], PlainValidator(_read_registered), Tag("(registered)")]
     | Annotated[SkipJsonSchema[dict[str, Any]], Tag("(left out)")],

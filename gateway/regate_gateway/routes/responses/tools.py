@@ -83,7 +83,10 @@ def tools_of(tools: Sequence[Tool]) -> Tools:
         else:
             server.append(REGISTERED[tool.type].take_over(tool, path, server))
             echo.append(server[-1].echo)
-    return Tools(tuple(client.values()), tuple(server), tuple(echo))
+    found = Tools(tuple(client.values()), tuple(server), tuple(echo))
+    for name in client.keys() & found.functions:
+        raise InvalidRequest(f"Two tools cannot have the name '{name}'.", param="tools")
+    return found
 
 
 def _add(
@@ -100,7 +103,7 @@ def _add(
 
 
 def _add_tool(client: dict[str, ClientTool], added: ClientTool, path: str) -> None:
-    if added.wire in REGISTERED or added.wire.startswith(PREFIX) or added.wire in client:
+    if added.wire.startswith(PREFIX) or added.wire in client:
         param = f"{path}.name" if added.kind.is_named else f"{path}.type"
         raise InvalidRequest(f"Two tools cannot have the name '{added.name}'.", param=param)
     client[added.wire] = added
@@ -154,7 +157,9 @@ def choice_of(choice: ToolChoice, said: Mapping[str, Any], tools: Tools) -> Choi
         return Choice(choice, None, choice)
     echo: Json = said["tool_choice"]
     if isinstance(choice, AllowedTools):
-        return Choice(choice.mode, frozenset(_named(one, tools) for one in choice.tools), echo)
+        return Choice(
+            choice.mode, frozenset(name for one in choice.tools for name in _all_named(one, tools)), echo
+        )
     name = _named(choice, tools)
     if name.endswith("*"):
         return Choice("required", frozenset([name]), echo)
@@ -162,7 +167,14 @@ def choice_of(choice: ToolChoice, said: Mapping[str, Any], tools: Tools) -> Choi
 
 
 def _named(choice: NamedTool | NamedServerTool | NamedClientTool, tools: Tools) -> str:
-    """Return the wire name of the tool that a choice names; `label__*` is all of a server's."""
+    """Return the wire name of the tool that a choice names, of several the first; `label__*` is all of a
+    server's.
+    """
+    return _all_named(choice, tools)[0]
+
+
+def _all_named(choice: NamedTool | NamedServerTool | NamedClientTool, tools: Tools) -> list[str]:
+    """Return the wire names of all that a choice names. Raises `InvalidRequest` for nothing."""
     if isinstance(choice, NamedTool):
         name, found = choice.name, _wires(choice, tools)
     elif isinstance(choice, NamedClientTool):
@@ -174,8 +186,8 @@ def _named(choice: NamedTool | NamedServerTool | NamedClientTool, tools: Tools) 
         name = choice.type
         running = REGISTERED[name].kind
         found = [function for tool in tools.server if tool.kind is running for function in tool.functions]
-    for wire in found:
-        return wire
+    if found:
+        return found
     raise InvalidRequest(
         f"'tool_choice' names the tool '{name}', which is not among 'tools'.",
         param="tool_choice",

@@ -14,7 +14,7 @@ from regate_orchestrator.responses.commands import Command, DecideTool, RunTool
 from regate_orchestrator.responses.events import ToolDecided, ToolRan
 from regate_orchestrator.responses.output.calls import announce_call
 from regate_orchestrator.responses.output.items import add_item, finish_call, finish_item
-from regate_orchestrator.responses.prompt import PromptItem
+from regate_orchestrator.responses.prompt import PromptItem, message_text
 from regate_orchestrator.responses.state import Phase, State
 from regate_orchestrator.responses.steps import Step, emit, end, go_on
 from regate_orchestrator.responses.tools.approvals import REQUEST, approval_request
@@ -83,7 +83,7 @@ def _decided(state: State, event: ToolDecided, now: int) -> Step:
         return _follow(state, now)
     for call in permitted:
         state = _started(state, call)
-    running: list[Command] = [RunTool(call) for call in state.tools.pending if call.decided]
+    running: list[Command] = [RunTool(_within(state, call)) for call in state.tools.pending if call.decided]
     emitted, commands = emit(replace(state, phase=Phase.RUNNING))
     return emitted, [*commands, *running]
 
@@ -143,6 +143,20 @@ def _started(state: State, call: ToolCall) -> State:
         name = f"response.{kind.item_type}.{kind.progress}"
         state = state.told(name, item_id=call.item_id, output_index=index)
     return state
+
+
+def _within(state: State, call: ToolCall) -> ToolCall:
+    """Return the call as it runs in this context."""
+    if not call.tool.kind.reads_context:
+        return call
+    items = (*state.context.history, *state.context.prompted)
+    said = [
+        message_text(item.body)
+        for item in items
+        if item.body["type"] == "message" and item.body.get("role") == "user"
+    ]
+    passages = [passage for item in items for passage in item.passages]
+    return replace(call, tool=call.tool.within(said, passages))
 
 
 def _close_finished(state: State) -> State:

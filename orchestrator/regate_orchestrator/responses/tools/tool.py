@@ -55,6 +55,9 @@ class ToolKind(ABC):
     is_announced_early: ClassVar[bool] = True
     """Whether a call is announced when the model begins to write it; else when it is decided."""
 
+    reads_context: ClassVar[bool] = False
+    """Whether what a call may do depends on what was said and found before it."""
+
     @abstractmethod
     def read(self, arguments: str) -> JsonObject | None:
         """Return what of the model's arguments is used; None when they were not understood."""
@@ -128,6 +131,12 @@ class ServerTool(ABC):
     def view(self, arguments: JsonObject) -> JsonObject:
         """Return a call's arguments as policies see them."""
         return arguments
+
+    def within(self, said: Sequence[str], passages: Sequence[Passage]) -> ServerTool:
+        """Return the tool as a call of it runs after what users said and tools found, where its kind reads
+        the context.
+        """
+        return self
 
 
 @dataclass(frozen=True, slots=True)

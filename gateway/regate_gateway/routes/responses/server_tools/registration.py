@@ -10,6 +10,7 @@ from regate_gateway.http.models import RequestModel
 from regate_orchestrator.authz.enforcer import Enforcer
 from regate_orchestrator.ports.mcp import McpServers
 from regate_orchestrator.responses.tools.calls import ToolLister, ToolRunner
+from regate_orchestrator.responses.tools.kinds.web_search_runner import Web
 from regate_orchestrator.responses.tools.tool import ServerTool, ToolKind
 from regate_orchestrator.retrieval.search import Retrieval
 from regate_orchestrator.values import JsonObject
@@ -22,6 +23,7 @@ class RunnerParts:
     enforcer: Enforcer
     retrieval: Retrieval
     mcp: McpServers | None = None
+    web: Web | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +47,8 @@ class Registration:
     types: tuple[str, ...] = ()
     includes: tuple[str, ...] = ()
     """What of `include` asks for parts of its items."""
+    section: str = ""
+    """The section of the settings, below `tools`, that sets the tool up; empty where none need be."""
 
     @property
     def names(self) -> tuple[str, ...]:

@@ -7,6 +7,7 @@ from typing import Final
 from regate_gateway.routes.responses.server_tools.file_search import REGISTRATION as FILE_SEARCH
 from regate_gateway.routes.responses.server_tools.mcp import REGISTRATION as MCP
 from regate_gateway.routes.responses.server_tools.registration import Registration
+from regate_gateway.routes.responses.server_tools.web_search import REGISTRATION as WEB_SEARCH
 from regate_orchestrator.responses.tools.kinds.table import KINDS
 
 REGISTERED: Final[dict[str, Registration]] = {}
@@ -24,5 +25,5 @@ def register(registration: Registration) -> None:
         REGISTERED[name] = registration
 
 
-for _registration in (FILE_SEARCH, MCP):
+for _registration in (FILE_SEARCH, MCP, WEB_SEARCH):
     register(_registration)

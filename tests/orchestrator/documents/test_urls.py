@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from regate_adapters.egress.urls import read_url
+from regate_orchestrator.documents.urls import read_url
 from regate_orchestrator.errors import InvalidRequest
 
 READ = {

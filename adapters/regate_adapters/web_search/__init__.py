@@ -1,0 +1,1 @@
+"""Providers of web search, each a module: SearXNG, Brave, Tavily."""

@@ -1,0 +1,59 @@
+"""The settings of tools that run here. A part of `settings.py`."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field, field_validator
+
+from regate_adapters.mcp.settings import Mcp
+from regate_adapters.settings_types import EnvironmentName, Section, plain_address
+
+
+class WebSearch(Section):
+    """What searches the web. Who may, and which pages may be read, is the policy's to say."""
+
+    kind: Literal["searxng", "brave", "tavily"] = Field(description="The provider.")
+    base_url: str = Field(
+        description="Address of its API: `https://api.search.brave.com`, `https://api.tavily.com`, or that "
+        "of your SearXNG."
+    )
+    api_key_env: EnvironmentName | None = Field(
+        default=None, description="Environment variable that holds its key; none is sent without."
+    )
+    max_results: int = Field(default=8, ge=1, le=20, description="Most results of one call.")
+    deadline_s: float = Field(default=10, gt=0, le=120, description="Longest wait for its answer.")
+
+    @field_validator("base_url")
+    @classmethod
+    def _plain_base_url(cls, value: str) -> str:
+        return plain_address(value, instead="api_key_env")
+
+
+class Tools(Section):
+    """What bounds the loop in which a model calls tools, and which tools run here."""
+
+    max_rounds: int = Field(default=10, ge=1, le=100, description="Calls of the model within one response.")
+    max_tool_calls: int = Field(
+        default=32, ge=1, le=1_000, description="Tool calls within one response; a request may ask for fewer."
+    )
+    max_background: int = Field(
+        default=64,
+        ge=1,
+        le=10_000,
+        description="Background responses that run at once; the others wait, queued.",
+    )
+    omit: tuple[str, ...] = Field(
+        default=(),
+        description="Types of tools that this gateway cannot run and that are left out of a request, as if "
+        "policy hid them, rather than refused; e.g. `web_search`.",
+    )
+    mcp: Mcp = Field(default_factory=Mcp)
+    web_search: WebSearch | None = Field(
+        default=None, description="What searches the web; without it there is no such tool."
+    )
+
+    @property
+    def sections(self) -> frozenset[str]:
+        """The sections of tools that are set up."""
+        return frozenset(name for name in ("web_search",) if getattr(self, name) is not None)
