@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import logging
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 from regate_gateway.telemetry.logs import _FIELDS, JsonLines
@@ -56,3 +58,20 @@ def test_every_field_that_a_call_adds_is_written() -> None:
 
     assert {"request_id", "detail"} < added
     assert added - set(_FIELDS) == set()
+
+
+def test_what_libraries_log_of_addresses_and_servers_words_is_not_written() -> None:
+    """Even when debugging: they log query strings, headers, and what a server sent."""
+    code = """
+import logging
+from regate_gateway.telemetry.logs import configure_logging
+configure_logging("debug")
+for name, level in (
+    ("httpx2", "INFO"), ("httpcore2.http11", "DEBUG"), ("mcp.client.streamable_http", "ERROR"),
+    ("client", "ERROR"), ("regate.test", "DEBUG"),
+):
+    logging.getLogger(name).log(logging.getLevelName(level), "from %s", name)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+
+    assert [json.loads(one)["logger"] for one in done.stderr.splitlines()] == ["regate.test"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gzip
+import socket
 import ssl
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -298,6 +299,24 @@ async def test_the_next_address_is_tried_where_one_does_not_answer(
     names = {"docs.test": [["127.0.0.2", "127.0.0.1"]]}  # nobody listens at the first
 
     assert (await world_of(engine, server, names=names).fetch(at(server))).data == b"second"
+
+
+async def test_an_address_of_the_sixth_version_is_connected_to_as_any(engine: OpaEngine) -> None:
+    try:
+        sock = socket.create_server(("::1", 0), family=socket.AF_INET6)
+    except OSError:
+        pytest.skip("this machine has no IPv6")
+    server = ScriptedUpstream()
+
+    async def answer(exchange: Exchange) -> None:
+        await exchange.answer(200, dict(exchange.headers)["host"].encode())
+
+    server.script = answer
+    async with server.serving(sock):
+        world = World(engine, names={"docs.test": [["::1"]]}, ports=[server.port], private=["::1/128"])
+        found = [(await world.fetch(f"http://{host}:{server.port}/")).data for host in ("[::1]", "docs.test")]
+
+    assert found == [f"[::1]:{server.port}".encode(), f"docs.test:{server.port}".encode()]
 
 
 # ------------------------------------------------------------------ TLS
