@@ -199,7 +199,7 @@ def _of_server(choice: NamedServerTool, tools: Tools) -> list[str]:
     label = choice.server_label or ""
     if all(tool.echo.get("server_label") != label for tool in tools.server):
         return []
-    return [called_name(label, "*" if choice.name is None else choice.name)]
+    return [f"{PREFIX}{label}__*" if choice.name is None else called_name(label, choice.name)]
 
 
 def _wires(choice: NamedTool, tools: Tools) -> list[str]:

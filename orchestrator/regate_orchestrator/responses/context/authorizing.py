@@ -20,7 +20,7 @@ from regate_orchestrator.errors import InvalidRequest, NotPermitted
 from regate_orchestrator.lineage import NOTHING_READ, Lineage
 from regate_orchestrator.ports import Catalogue
 from regate_orchestrator.responses.context.gate import Gate, Passed
-from regate_orchestrator.responses.context.history import History, history_of, prompt_item
+from regate_orchestrator.responses.context.history import History, history_of, prompt_item, returned
 from regate_orchestrator.responses.context.refusals import no_item, no_previous, withheld_refused
 from regate_orchestrator.responses.context.sealing import SEALED, Sealer, kept_text, unseal
 from regate_orchestrator.responses.context.sent_results import denied_from, sent_results
@@ -285,7 +285,8 @@ class Authorizer:
         readmitted = iter(passed.left.items[len(passed.left.items) - len(referred) :])
         for one in sent:
             if not isinstance(one, ItemWithParent):
-                prompted.append(PromptItem(one, parts=await self.parts.current(one, reading)))
+                parts = await self.parts.current(one, reading)
+                prompted.append(PromptItem(one, text=returned(one), parts=parts))
                 inputs.append(StoredItem(cast("str", one["id"]), one, "input"))
                 continue
             item, shown = next(readmitted)

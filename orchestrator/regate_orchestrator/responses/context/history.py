@@ -86,11 +86,19 @@ def prompt_item(item: StoredItem, *, shown: bool) -> PromptItem:
     """
     if not shown:
         return withheld(item.body, turn=item.lineage.size)
-    kind = KINDS.get(cast("str", item.body["type"]))
-    text = "" if kind is None else kind.answer(item.body)
     return PromptItem(
-        item.body, passages=passages_of(item), text=text, lineage=item.lineage, turn=item.lineage.size
+        item.body,
+        passages=passages_of(item),
+        text=returned(item.body),
+        lineage=item.lineage,
+        turn=item.lineage.size,
     )
+
+
+def returned(body: JsonObject) -> str:
+    """Return what an item says that a tool returned that runs here, beside its passages."""
+    kind = KINDS.get(cast("str", body["type"]))
+    return "" if kind is None else kind.answer(body)
 
 
 def withheld(body: JsonObject, *, turn: int | None) -> PromptItem:

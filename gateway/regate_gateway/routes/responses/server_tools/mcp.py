@@ -20,20 +20,20 @@ from regate_orchestrator.responses.tools.kinds.mcp_runner import McpRunner
 from regate_orchestrator.responses.tools.tool import ServerTool
 from regate_orchestrator.values import Json, JsonObject, mint
 
-_LABEL: Final = re.compile(r"[A-Za-z](?:[A-Za-z0-9-]|_(?=[A-Za-z0-9-])){0,63}")
+_LABEL: Final = re.compile(r"[A-Za-z](?:[A-Za-z0-9-]|_(?=[A-Za-z0-9-])){0,39}")
 _MAX_SECRET: Final = 16_384
 
 
 def _require_label(label: str) -> str:
     if not _LABEL.fullmatch(label):
         raise misfit(
-            "'{place}' must be 1 to 64 of A-Z a-z 0-9 _ - that begin with a letter, without two underscores "
+            "'{place}' must be 1 to 40 of A-Z a-z 0-9 _ - that begin with a letter, without two underscores "
             "in a row or one at the end."
         )
     return label
 
 
-ServerLabel = Annotated[str, Field(max_length=64), AfterValidator(_require_label)]
+ServerLabel = Annotated[str, AfterValidator(_require_label)]
 ToolNames = Annotated[list[Annotated[str, Field(min_length=1, max_length=128)]], Field(max_length=256)]
 
 
