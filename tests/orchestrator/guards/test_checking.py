@@ -1,4 +1,4 @@
-"""Checking: who is asked what, what is recorded, and what follows where a guard or the policy says nothing."""
+"""Checking: who is asked what, what is recorded, and what follows where a guard or policy says nothing."""
 
 from __future__ import annotations
 
