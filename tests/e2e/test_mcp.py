@@ -443,3 +443,41 @@ async def test_what_a_client_says_that_a_server_returned_is_its_word(opened: Ope
         denied = {**call, "name": "close"}
         with pytest.raises(openai.PermissionDeniedError):
             await asked(world, input=[*items[:2], denied], tools=[])
+
+
+# ---------------------------------------------------------------- guards
+
+DETECTOR = {"providers": [{"name": "own", "kind": "detector", "steps": ["tool_arguments", "tool_result"]}]}
+CARD = "4111 1111 1111 1111"
+"""A number that is a card's by its check digit."""
+
+
+def thresholds(world_policies: Any, *, action: str) -> None:
+    data = world_policies / "data.json"
+    document = json.loads(data.read_text())
+    for step in ("tool_arguments", "tool_result"):
+        document["regate"]["guard_thresholds"][step] = {
+            "scores": {},
+            "labels": {"payment_card": action},
+        }
+    data.write_text(json.dumps(document))
+
+
+@pytest.mark.parametrize("action", ["redact", "block"])
+async def test_guards_look_at_arguments_and_results(
+    opened: OpenTickets, tickets: Tickets, policies: Any, action: str
+) -> None:
+    thresholds(policies, action=action)
+    tickets.text = f"Paid with {CARD}."
+    async with opened(guards=DETECTOR) as world:
+        world.upstream.turns = [
+            calling("search", {"query": "7"}),
+            calling("search", {"query": CARD}, call_id="call_2"),
+            text("Done."),
+        ]
+        response = await asked(world)
+        assert CARD not in response.model_dump_json()
+        assert CARD not in world.upstream.prompt
+        queries = [arguments["query"] for _, arguments in tickets.calls]
+        assert CARD not in queries
+        assert len(queries) == (2 if action == "redact" else 1)

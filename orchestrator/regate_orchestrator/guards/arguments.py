@@ -11,9 +11,9 @@ from regate_orchestrator.guards.places import is_json
 from regate_orchestrator.values import JsonObject
 
 
-def tool_about(kind: str, name: str) -> JsonObject:
+def tool_about(kind: str, name: str, server_label: str = "") -> JsonObject:
     """Return what policies are told of the tool whose arguments, or result, are checked."""
-    return {"tool": {"type": kind, "name": name, "server_label": ""}}
+    return {"tool": {"type": kind, "name": name, "server_label": server_label}}
 
 
 async def check_arguments(

@@ -27,6 +27,7 @@ from regate_orchestrator.responses.events import TurnAuthorized
 from regate_orchestrator.responses.granting import Granted
 from regate_orchestrator.responses.prompt import Part, PromptItem
 from regate_orchestrator.responses.request import ResponseRequest
+from regate_orchestrator.responses.tools.approvals import PREFIX
 from regate_orchestrator.rows import StoredItem
 from regate_orchestrator.values import Json, JsonObject
 
@@ -46,7 +47,7 @@ async def guard_turn(
     Raises as `Guards.check` does, and `InvalidRequest` where something is blocked that is to be summarised.
     """
     request = granted.request
-    unchecked = request.server_functions.keys() - {tool.wire for tool in request.client_tools}
+    unchecked = _RunHere(request.server_functions.keys() - {tool.wire for tool in request.client_tools})
     backend: Backend = GuardedBackend(granted.backend, guards, context, unchecked)
     if not _STEPS.isdisjoint(guards.steps):
         request, authorized, is_blocked = await _guard_input(guards, context, request, authorized)
@@ -88,6 +89,15 @@ async def _guard_input(
         authorized, history=tuple(cleaned[:start]), sent=tuple(cleaned[start:]), inputs=tuple(inputs)
     )
     return _without(request, left[-1]), authorized, is_blocked
+
+
+class _RunHere(frozenset[str]):
+    """The names of tools that run here, those of servers among them, whatever these are found to offer: their
+    arguments are checked where their calls are decided.
+    """
+
+    def __contains__(self, name: object) -> bool:
+        return super().__contains__(name) or (isinstance(name, str) and name.startswith(PREFIX))
 
 
 async def guard_items(

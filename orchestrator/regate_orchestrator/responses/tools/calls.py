@@ -86,7 +86,7 @@ class ToolCalls:
     async def _decide(self, context: Context, command: DecideTool) -> ToolDecided:
         checked = await guarded_call(self.guards, context, command.call)
         if checked is None:
-            return ToolDecided(command.call.call_id, "deny")
+            return ToolDecided(command.call.call_id, "deny", written="{}")
         call = checked
         called = call.tool.called(call.name)
         uses = await self.permits.reserve(context, call)

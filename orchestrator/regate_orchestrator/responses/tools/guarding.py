@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from regate_orchestrator.authz.decisions import Context
+from regate_orchestrator.guards.arguments import check_arguments, tool_about
 from regate_orchestrator.guards.checking import Guards
 from regate_orchestrator.lineage import PageSource
 from regate_orchestrator.responses.tools.passage import Passage
@@ -16,13 +17,10 @@ async def guarded_call(guards: Guards, context: Context, call: ToolCall) -> Tool
     """Return the call with what guards leave of its arguments; None where they block it."""
     if "tool_arguments" not in guards.steps or not call.written:
         return call
-    about = {"tool": call.tool.called(call.name)}
-    (checked,) = await guards.check(context, "tool_arguments", [call.written], about=[about])
-    if checked.is_blocked:
-        return None
-    written = checked.of(call.written)
-    if written == call.written:
-        return call
+    about = _about(call.tool.called(call.name))
+    (written,) = await check_arguments(guards, context, [call.written], about=[about])
+    if written is None or written == call.written:
+        return None if written is None else call
     arguments = call.tool.kind.read(written)
     return None if arguments is None else replace(call, written=written, arguments=arguments)
 
@@ -37,7 +35,7 @@ async def guarded_result(
     if "tool_result" not in guards.steps or not (found.text or pages):
         return found
     texts = [found.text, *(page.text for page in pages)]
-    text, *of_pages = await guards.check(context, "tool_result", texts, about=[{"tool": tool}] * len(texts))
+    text, *of_pages = await guards.check(context, "tool_result", texts, about=[_about(tool)] * len(texts))
     if text.is_blocked:
         return None
     left = text.of(found.text) if found.text else ""
@@ -51,3 +49,7 @@ async def guarded_result(
         elif not fate.is_blocked:
             passages.append(replace(one, text=fate.of(one.text)))
     return replace(found, text=left, shown=shown if found.text else found.shown, passages=tuple(passages))
+
+
+def _about(tool: JsonObject) -> JsonObject:
+    return tool_about(str(tool["type"]), str(tool["name"]), str(tool["server_label"]))
