@@ -120,7 +120,7 @@ test_a_result_of_a_denied_tool_is_not_used if {
 }
 
 # What the client runs needs no entry in the catalogue, and an entry restricts it.
-client_run := {"apply_patch", "computer", "function", "local_shell", "shell"}
+client_run := {"apply_patch", "computer", "function", "local_shell", "shell", "tool_search"}
 
 test_the_client_may_run[sprintf("%s (%s)", [kind, action])] if {
 	some action in ["tool.call", "tool.list"]

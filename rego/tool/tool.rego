@@ -20,7 +20,7 @@ import data.regate.lib.labels
 _calls := {"tool.call", "tool.list"}
 
 # These need no entry in the catalogue; every other type does.
-_open_types := {"apply_patch", "computer", "file_search", "function", "local_shell", "shell"}
+_open_types := {"apply_patch", "computer", "file_search", "function", "local_shell", "shell", "tool_search"}
 
 # METADATA
 # title: May the tool run with these arguments?

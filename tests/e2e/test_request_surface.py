@@ -121,7 +121,7 @@ REFUSED_VALUES: list[tuple[dict[str, Any], str]] = [
         )
     ),
     ({"tools": [{"type": "namespace", "name": "n", "tools": [{"type": "mcp"}]}]}, "tools[0].tools[0].type"),
-    ({"tools": [{"type": "function", "name": "f", "defer_loading": True}]}, "tools[0].defer_loading"),
+    ({"tools": [{"type": "function", "name": "f", "defer_loading": True}]}, "tools"),
     ({"tools": [{"type": "function", "name": "f", "async": True}]}, "tools[0].async"),
     ({"tools": [{"type": "function", "name": "f", "output_schema": {}}]}, "tools[0].output_schema"),
     (
@@ -145,8 +145,6 @@ REFUSED_VALUES: list[tuple[dict[str, Any], str]] = [
                 "image_generation_call",
             ),
             *(
-                "tool_search_call",
-                "tool_search_output",
                 "program",
                 "additional_tools",
                 "compaction_trigger",

@@ -501,7 +501,7 @@ async def _polls() -> Any:
 async def test_vacuous_tools_are_echoed_and_not_offered(world: World) -> None:
     tools: Any = [
         {"type": "web_search", "external_web_access": False},
-        {"type": "tool_search", "execution": "client"},
+        {"type": "tool_search", "execution": "server"},
     ]
     async with world.http() as http:
         answer = await http.post("/responses", json={"model": "small", "input": "Hi", "tools": tools})

@@ -8,7 +8,8 @@ from collections.abc import Mapping, Sequence
 from typing import cast
 
 from regate_orchestrator.errors import InvalidRequest
-from regate_orchestrator.responses.output.calls import call_limit, offered_tools
+from regate_orchestrator.responses.output.calls import call_limit
+from regate_orchestrator.responses.output.offering import found, is_last_round, offered_tools
 from regate_orchestrator.responses.prompt import Prompt
 from regate_orchestrator.responses.request import ClientTool
 from regate_orchestrator.responses.state import State
@@ -16,21 +17,23 @@ from regate_orchestrator.responses.tools.tool import ServerTool
 from regate_orchestrator.values import Json, JsonObject
 
 
-def asked(state: State, prompt: Prompt) -> tuple[dict[str, Json], dict[str, ServerTool]]:
-    """Return the call's payload, and the tools that run here which it offers, by the names of their
-    functions.
+def asked(
+    state: State, prompt: Prompt
+) -> tuple[dict[str, Json], dict[str, ServerTool], dict[str, ClientTool]]:
+    """Return the call's payload, and the tools that it offers, by the names of their functions: those that
+    run here, and the client's.
 
-    In the last round it offers none of these, so that the model must answer.
+    In the last round it offers none of the former, so that the model must answer.
     """
     request = state.request
-    offered = _offered(state)
+    offered, client = _offered(state), offered_tools(state)
     payload: dict[str, Json] = {
         **request.extra,
         "model": request.model,
         "messages": prompt.messages,
         **request.sampling,
     }
-    tools: list[Json] = [_function(tool) for tool in offered_tools(state).values()]
+    tools: list[Json] = [_function(tool) for tool in client.values()]
     tools += [tool.functions[name] for name, tool in offered.items()]
     if tools and request.tool_choice != "none":
         payload["tools"] = tools
@@ -39,7 +42,7 @@ def asked(state: State, prompt: Prompt) -> tuple[dict[str, Json], dict[str, Serv
         payload |= {} if request.parallel_tool_calls else {"parallel_tool_calls": False}
     if state.turn.max_output_tokens is not None:
         payload["max_tokens"] = state.turn.max_output_tokens - state.spent
-    return payload, offered if "tools" in payload else {}
+    return (payload, offered, client) if "tools" in payload else (payload, {}, {})
 
 
 def too_long(window: int) -> InvalidRequest:
@@ -68,13 +71,15 @@ def truncated(state: State) -> State | None:
 
 def _offered(state: State) -> dict[str, ServerTool]:
     request = state.request
-    last_round = state.round + 1 >= state.limits.max_rounds
-    if last_round or state.tools.opened >= call_limit(state):
+    if is_last_round(state) or state.tools.opened >= call_limit(state):
         return {}
+    loaded = found(state).names
     return {
         name: tool
         for name, tool in request.server_functions.items()
-        if name not in state.turn.hidden and request.permits(name)
+        if name not in state.turn.hidden
+        and request.permits(name)
+        and (not (tool.is_deferred and request.searches) or name in loaded or name == request.must_call)
     }
 
 

@@ -36,7 +36,7 @@ from regate_orchestrator.model_events import (
 )
 from regate_orchestrator.responses import compacting
 from regate_orchestrator.responses.asking import asked, too_long, truncated
-from regate_orchestrator.responses.client_tools.table import CALLS, OUTPUTS
+from regate_orchestrator.responses.client_tools.table import OUTPUTS, is_for_client
 from regate_orchestrator.responses.commands import (
     AuthorizeTurn,
     CallModel,
@@ -118,8 +118,6 @@ TRANSITIONS: Final[Mapping[Phase, Mapping[type, tuple[Phase, ...]]]] = {
 """Which events each phase expects, and which phases may follow. `advance` holds itself to it; the
 diagram in the docs is drawn from it.
 """
-
-_ANSWERS: Final = frozenset({"message", *CALLS})
 
 
 def advance(state: State, event: Event, now: int) -> Step:
@@ -254,8 +252,8 @@ def _call_model(state: State) -> Step:
     if window is not None and prompt.tokens > window:
         shorter = truncated(state) if request.truncation == "auto" else None
         return _failed(state, too_long(window), 0) if shorter is None else _call_model(shorter)
-    payload, offered = asked(state, prompt)
-    state = state.with_context(sources=prompt.sources).with_tools(offered=offered)
+    payload, offered, client = asked(state, prompt)
+    state = state.with_context(sources=prompt.sources).with_tools(offered=offered, client=client)
     state = replace(state, phase=Phase.CALLING, round=state.round + 1)
     return state, [CallModel(turn.upstream, payload, turn.alternates)]
 
@@ -320,8 +318,9 @@ def _summarized(state: State, event: ModelEnded, now: int) -> Step:
 def _model_ended(state: State, event: ModelEnded, now: int) -> Step:
     cut = event.reason in ("length", "content_filter")
     calls = state.output.calls.values()
-    called = any(call.tool is not None and not call.is_unseen for call in calls)
     unseen = any(call.is_unseen for call in calls)
+    searched = any(call.kind.is_answered_here and not call.is_unseen for call in calls)
+    called = any(not (call.tool is None or call.is_unseen or call.kind.is_answered_here) for call in calls)
     if not cut and state.output.message is not None and not calls:
         state = cite_quoted(state)
     header = replace(state.must_header, request=state.request.served_in(event.service_tier))
@@ -331,7 +330,7 @@ def _model_ended(state: State, event: ModelEnded, now: int) -> Step:
         return end(state, "incomplete", now, incomplete=why)
     if state.tools.pending:
         return tool_steps.begin(state, now)
-    if unseen and not called and state.round < state.limits.max_rounds:
+    if (unseen or searched) and not called and state.round < state.limits.max_rounds:
         return go_on(state, now)
     if not _is_answered(state, unseen=unseen):
         return _failed(state, _no_answer(state, unseen=unseen), now)
@@ -342,7 +341,7 @@ def _is_answered(state: State, *, unseen: bool) -> bool:
     """Return whether the model said or called anything. To the output of a client's tool it may have
     nothing to add; to a question it must.
     """
-    if any(output.body["type"] in _ANSWERS for output in state.output.items):
+    if any(body["type"] == "message" or is_for_client(body) for body in state.output.bodies):
         return True
     items = state.request.items
     return not unseen and bool(items) and items[-1]["type"] in OUTPUTS

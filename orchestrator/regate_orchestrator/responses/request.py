@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Final, Literal
+from typing import Final, Literal, cast
 
 from regate_orchestrator.responses.client_tools.functions import FUNCTION
 from regate_orchestrator.responses.client_tools.kind import ClientKind
@@ -31,6 +31,8 @@ class ClientTool:
     strict: bool | None
     kind: ClientKind = FUNCTION
     namespace: str | None = None
+    is_deferred: bool = False
+    """Whether it is offered once a search found it."""
 
     @property
     def wire(self) -> str:
@@ -118,6 +120,18 @@ class ResponseRequest:
         """Return the types of the offered tools, for the route decision."""
         client = [tool.kind.type for tool in self.client_tools]
         return tuple(dict.fromkeys([*client, *(tool.kind.type for tool in self.server_tools)]))
+
+    @property
+    def searches(self) -> bool:
+        """Return whether tools can be searched for; else deferring them means nothing."""
+        return any(tool.kind.type == "tool_search" for tool in self.client_tools)
+
+    @property
+    def must_call(self) -> str | None:
+        """Return the name of the one tool that must be called, if `tool_choice` names one."""
+        choice = self.tool_choice
+        function = choice.get("function") if isinstance(choice, Mapping) else None
+        return cast("str", function["name"]) if isinstance(function, Mapping) else None
 
     @property
     def server_functions(self) -> dict[str, ServerTool]:

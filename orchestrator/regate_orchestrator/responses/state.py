@@ -22,7 +22,7 @@ from regate_orchestrator.responses.output.emitter import (
     Text,
 )
 from regate_orchestrator.responses.prompt import PromptItem
-from regate_orchestrator.responses.request import Limits, ResponseRequest
+from regate_orchestrator.responses.request import ClientTool, Limits, ResponseRequest
 from regate_orchestrator.responses.tools.passage import Citation, Passage
 from regate_orchestrator.responses.tools.tool import ApprovedCall, ServerTool, ToolCall
 from regate_orchestrator.rows import ResponseRow, StoredItem
@@ -140,6 +140,8 @@ class ToolsState:
 
     offered: Mapping[str, ServerTool] = field(default_factory=dict)
     """What the current model call may use, by the name that the model calls it by."""
+    client: Mapping[str, ClientTool] = field(default_factory=dict)
+    """The same of the client's tools."""
     opened: int = 0
     """How many calls of this response were announced."""
     unlisted: tuple[ServerTool, ...] = ()

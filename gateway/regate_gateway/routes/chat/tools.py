@@ -11,7 +11,8 @@ from typing import Final
 from regate_gateway.routes.chat.fields import Fields
 from regate_gateway.routes.extras import Extras
 from regate_gateway.routes.json_schemas import read_schema
-from regate_gateway.routes.responses.tool_models import TOOL_NAME, is_vacuous
+from regate_gateway.routes.responses.client_tools import TOOL_NAME
+from regate_gateway.routes.responses.tool_models import is_vacuous
 from regate_orchestrator.errors import InvalidRequest
 from regate_orchestrator.responses.tools.view import tool_view
 from regate_orchestrator.values import Json, JsonObject

@@ -29,6 +29,8 @@ from regate_gateway.routes.responses.part_models import (
 )
 from regate_gateway.routes.responses.server_tools.mcp import McpApprovalRequest, McpApprovalResponse
 from regate_gateway.routes.responses.server_tools.registry import ITEMS
+from regate_gateway.routes.responses.tool_search import SHAPES as SEARCH_SHAPES
+from regate_gateway.routes.responses.tool_search import SearchItem
 from regate_orchestrator.documents.file_text import name_of, parse_inline
 from regate_orchestrator.values import Json, JsonObject, mint
 
@@ -57,6 +59,8 @@ def _taken_over(item: InputItem) -> JsonObject:
         return registration.item(item)
     if item.type in CLIENT_SHAPES:
         return cast("ClientItem", item).taken_over()
+    if item.type in SEARCH_SHAPES:
+        return cast("SearchItem", item).taken_over()
     return _item(cast("OwnItem", item))
 
 

@@ -30,6 +30,8 @@ from regate_gateway.routes.responses.server_tools.mcp import (
     McpListTools,
 )
 from regate_gateway.routes.responses.server_tools.registry import ITEMS
+from regate_gateway.routes.responses.tool_search import SHAPES as SEARCH_SHAPES
+from regate_gateway.routes.responses.tool_search import SearchItem
 
 _ROLES: Final = ("user", "system", "developer", "assistant")
 
@@ -157,6 +159,7 @@ _SHAPES: Final = {
     "mcp_approval_request": "(asked)",
     "mcp_approval_response": "(answer)",
     **CLIENT_SHAPES,
+    **SEARCH_SHAPES,
 }
 
 
@@ -202,6 +205,7 @@ OwnItem: TypeAlias = (
 InputItem = Annotated[
     OwnItem
     | ClientItem
+    | SearchItem
     | Annotated[SkipJsonSchema[Any], PlainValidator(_read_registered), Tag("(ran here)")],
     ByType(
         _SHAPES,

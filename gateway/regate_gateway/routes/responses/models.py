@@ -10,10 +10,11 @@ from regate_gateway.http.misfits import misfit
 from regate_gateway.http.models import TEXT_OR_OBJECT, Id, Metadata, RequestModel
 from regate_gateway.routes.json_schemas import ContainedSchema
 from regate_gateway.routes.prompts.models import PromptUse
+from regate_gateway.routes.responses.client_tools import MAX_TOOLS
 from regate_gateway.routes.responses.include import Included
 from regate_gateway.routes.responses.item_models import Input
 from regate_gateway.routes.responses.part_models import LONGEST
-from regate_gateway.routes.responses.tool_models import MAX_TOOLS, Tool, ToolChoice
+from regate_gateway.routes.responses.tool_models import Tool, ToolChoice
 
 ServiceTier = Literal[
     "auto", "default", "flex", "scale", "priority", "fast", "ultrafast", "on_demand", "performance"

@@ -2,29 +2,31 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection, Mapping
-from typing import Annotated, Any, ClassVar, Final, Literal, Self
+from typing import Annotated, Any, Final, Literal, Self
 
-from pydantic import AfterValidator, Field, PlainValidator, Tag, model_validator
+from pydantic import Field, PlainValidator, Tag, model_validator
 from pydantic.json_schema import SkipJsonSchema
 
 from regate_gateway.http.misfits import misfit
 from regate_gateway.http.models import TEXT_OR_OBJECT, ByType, Id, RequestModel
-from regate_gateway.routes.json_schemas import ContainedSchema
-from regate_gateway.routes.responses.client_tools import CHOSEN, ClientRunTool, NamedClientTool
+from regate_gateway.routes.responses.client_tools import (
+    CHOSEN,
+    MAX_TOOLS,
+    ClientRunTool,
+    CustomTool,
+    FunctionTool,
+    NamedClientTool,
+    NamespaceTool,
+)
 from regate_gateway.routes.responses.client_tools import SHAPES as CLIENT_SHAPES
 from regate_gateway.routes.responses.server_tools.file_search import SearchTool
 from regate_gateway.routes.responses.server_tools.mcp import McpTool
 from regate_gateway.routes.responses.server_tools.registry import REGISTERED
 from regate_gateway.routes.responses.server_tools.web_search import TYPES as WEB_TYPES
 from regate_gateway.routes.responses.server_tools.web_search import WebTool
+from regate_gateway.routes.responses.tool_search import ToolSearchTool
 from regate_orchestrator.errors import InvalidRequest
-
-MAX_TOOLS: Final = 256
-TOOL_NAME: Final = re.compile(r"[A-Za-z0-9_-]{1,128}")
-_MAX_NAME: Final = 128
-_MAX_TEXT: Final = 1_000_000
 
 
 class LeftOut(dict[str, Any]):
@@ -37,12 +39,26 @@ def without(tools: Any, omit: Collection[str]) -> Any:
     """
     if not isinstance(tools, list):
         return tools
-    return [LeftOut(tool) if isinstance(tool, dict) and _is_left_out(tool, omit) else tool for tool in tools]
+    defers = any(map(_defers, tools))
+    return [LeftOut(tool) if _is_left_out(tool, omit, defers=defers) else tool for tool in tools]
 
 
-def _is_left_out(tool: Mapping[str, Any], omit: Collection[str]) -> bool:
-    kind = tool.get("type")
-    return isinstance(kind, str) and (kind in omit or is_vacuous(kind, tool))
+def _is_left_out(tool: Any, omit: Collection[str], *, defers: bool) -> bool:
+    kind = tool.get("type") if isinstance(tool, dict) else None
+    if not isinstance(kind, str):
+        return False
+    finds = kind == "tool_search" and (defers or tool.get("execution") == "client")
+    return kind in omit or (is_vacuous(kind, tool) and not finds)
+
+
+def _defers(tool: Any) -> bool:
+    """Return whether the tool, or one in it, is deferred."""
+    if not isinstance(tool, dict):
+        return False
+    members = tool.get("tools")
+    return tool.get("defer_loading") is True or any(
+        map(_defers, members if isinstance(members, list) else ())
+    )
 
 
 def is_vacuous(kind: str, tool: Mapping[str, Any]) -> bool:
@@ -69,78 +85,6 @@ def require_set_up(tools: Any, sections: Collection[str]) -> None:
             )
 
 
-def _require_name(name: str) -> str:
-    if not TOOL_NAME.fullmatch(name):
-        raise misfit(f"'{{place}}' must be 1 to {_MAX_NAME} of A-Z a-z 0-9 _ -")
-    return name
-
-
-ToolName = Annotated[
-    str,
-    Field(max_length=_MAX_NAME, json_schema_extra={"pattern": "^[A-Za-z0-9_-]{1,128}$"}),
-    AfterValidator(_require_name),
-]
-_UNSUPPORTED: Final = ("defer_loading", "output_schema", "allowed_callers", "async")
-
-
-class FunctionTool(RequestModel):
-    """A function of the client's."""
-
-    unsupported: ClassVar = _UNSUPPORTED
-    declined: ClassVar = False
-
-    type: Literal["function"]
-    name: ToolName = Field(description="How the model calls it.")
-    description: str | None = Field(None, max_length=_MAX_TEXT, description="What the model is told of it.")
-    parameters: ContainedSchema | None = None
-    strict: bool | None = Field(None, description="Whether arguments must fit the schema.")
-
-
-class CustomFormat(RequestModel):
-    """What the text is that a custom tool takes."""
-
-    type: Literal["text", "grammar"] = Field("text", description="`grammar` needs the other two.")
-    syntax: Literal["lark", "regex"] | None = Field(None, description="How the grammar is written.")
-    definition: str | None = Field(None, max_length=_MAX_TEXT, description="The grammar.")
-
-    @model_validator(mode="after")
-    def _require_grammar(self) -> Self:
-        for name in ("syntax", "definition"):
-            if self.type == "grammar" and getattr(self, name) is None:
-                text = "Missing required parameter: '{place}'."
-                raise misfit(text, code="missing_required_parameter", member=name)
-        return self
-
-
-class CustomTool(RequestModel):
-    """A tool of the client's that takes a text."""
-
-    unsupported: ClassVar = _UNSUPPORTED
-    declined: ClassVar = False
-
-    type: Literal["custom"]
-    name: ToolName = Field(description="How the model calls it.")
-    description: str | None = Field(None, max_length=_MAX_TEXT, description="What the model is told of it.")
-    format: CustomFormat | None = None
-
-
-class NamespaceTool(RequestModel):
-    """Tools of the client's whose names need be unique only here."""
-
-    type: Literal["namespace"]
-    name: ToolName = Field(description="The namespace.")
-    description: str | None = Field(None, max_length=_MAX_TEXT, description="What it is for.")
-    tools: list[
-        Annotated[
-            Annotated[FunctionTool, Tag("(function)")] | Annotated[CustomTool, Tag("(custom)")],
-            ByType(
-                {"function": "(function)", "custom": "(custom)"},
-                "A namespace can hold tools of type 'function' and 'custom' only.",
-            ),
-        ]
-    ] = Field(default_factory=list, max_length=MAX_TOOLS, description="The tools.")
-
-
 _SHAPES: Final = {
     "function": "(function)",
     "custom": "(custom)",
@@ -148,6 +92,7 @@ _SHAPES: Final = {
     "file_search": "(search)",
     "mcp": "(mcp)",
     **dict.fromkeys(WEB_TYPES, "(web)"),
+    "tool_search": "(tool search)",
     **CLIENT_SHAPES,
 }
 
@@ -173,6 +118,7 @@ Tool = Annotated[
     | Annotated[McpTool, Tag("(mcp)")]
     | Annotated[WebTool, Tag("(web)")]
     | ClientRunTool
+    | Annotated[ToolSearchTool, Tag("(tool search)")]
     | Annotated[SkipJsonSchema[Any], PlainValidator(_read_registered), Tag("(registered)")]
     | Annotated[SkipJsonSchema[dict[str, Any]], Tag("(left out)")],
     ByType(

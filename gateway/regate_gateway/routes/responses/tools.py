@@ -4,25 +4,29 @@ Tools that Regate cannot run are refused by name, never left out in silence.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from regate_gateway.routes.responses.client_tools import CHOSEN, NamedClientTool, OfferedTool
-from regate_gateway.routes.responses.server_tools.registry import REGISTERED
-from regate_gateway.routes.responses.tool_models import (
+from regate_gateway.routes.responses.client_tools import (
+    CHOSEN,
     MAX_TOOLS,
-    AllowedTools,
     CustomTool,
     FunctionTool,
+    NamedClientTool,
+    NamespaceTool,
+    OfferedTool,
+)
+from regate_gateway.routes.responses.server_tools.registry import REGISTERED
+from regate_gateway.routes.responses.tool_models import (
+    AllowedTools,
     NamedServerTool,
     NamedTool,
-    NamespaceTool,
     Tool,
     ToolChoice,
 )
 from regate_orchestrator.errors import InvalidRequest
-from regate_orchestrator.responses.client_tools.functions import CUSTOM
+from regate_orchestrator.responses.client_tools.described import described
 from regate_orchestrator.responses.request import ClientTool
 from regate_orchestrator.responses.tools.approvals import PREFIX, called_name
 from regate_orchestrator.responses.tools.tool import ServerTool
@@ -76,30 +80,19 @@ def tools_of(tools: Sequence[Tool]) -> Tools:
         elif isinstance(tool, NamespaceTool):
             echo.append(_add_namespace(client, tool, path))
         elif isinstance(tool, FunctionTool | CustomTool):
-            echo.append(_add(client, tool, None, path))
+            _add_tool(client, described(tool.shown), path)
+            echo.append(tool.shown)
         elif isinstance(tool, OfferedTool):
             _add_tool(client, tool.offered, path)
             echo.append(tool.model_dump(exclude_none=True))
         else:
             server.append(REGISTERED[tool.type].take_over(tool, path, server))
             echo.append(server[-1].echo)
+    _require_search(client.values(), server, echo)
     found = Tools(tuple(client.values()), tuple(server), tuple(echo))
     for name in client.keys() & found.functions:
         raise InvalidRequest(f"Two tools cannot have the name '{name}'.", param="tools")
     return found
-
-
-def _add(
-    client: dict[str, ClientTool], tool: FunctionTool | CustomTool, namespace: str | None, path: str
-) -> JsonObject:
-    """Add the tool under its wire name, and return how it is shown."""
-    added = _client_tool(tool, namespace)
-    _add_tool(client, added, path)
-    shown: JsonObject = {"type": tool.type, "name": tool.name, "description": added.description}
-    if tool.type == "custom":
-        wanted = {"type": "text"} if tool.format is None else tool.format.model_dump(exclude_none=True)
-        return {**shown, "format": wanted}
-    return {**shown, "parameters": tool.parameters, "strict": tool.strict}
 
 
 def _add_tool(client: dict[str, ClientTool], added: ClientTool, path: str) -> None:
@@ -109,41 +102,26 @@ def _add_tool(client: dict[str, ClientTool], added: ClientTool, path: str) -> No
     client[added.wire] = added
 
 
-def _client_tool(tool: FunctionTool | CustomTool, namespace: str | None) -> ClientTool:
-    if tool.type == "function":
-        return ClientTool(tool.name, tool.description, tool.parameters, tool.strict, namespace=namespace)
-    return ClientTool(tool.name, _described(tool), _FREE_TEXT, None, CUSTOM, namespace)
-
-
-_FREE_TEXT: Final[JsonObject] = {
-    "type": "object",
-    "properties": {"input": {"type": "string", "description": "The tool's whole input, as it is."}},
-    "required": ["input"],
-    "additionalProperties": False,
-}
-"""A backend knows functions only: the free text of a custom tool is the one argument of a function."""
-
-
-def _described(tool: CustomTool) -> str | None:
-    """Return a custom tool's description with its grammar in words, since a backend that takes
-    functions only cannot enforce one.
-    """
-    wanted = tool.format
-    if wanted is None or wanted.type == "text":
-        return tool.description
-    grammar = f"The input must match this {wanted.syntax} grammar:\n{wanted.definition}"
-    return f"{tool.description or ''}\n\n{grammar}".strip()
-
-
 def _add_namespace(client: dict[str, ClientTool], tool: NamespaceTool, path: str) -> JsonObject:
-    members = [
-        _add(client, member, tool.name, f"{path}.tools[{index}]") for index, member in enumerate(tool.tools)
-    ]
+    for index, member in enumerate(tool.tools):
+        _add_tool(client, described(member.shown, tool.name), f"{path}.tools[{index}]")
     if len(client) > MAX_TOOLS:
         raise InvalidRequest(
             f"A request can have at most {MAX_TOOLS} tools.", param="tools", code="array_above_max_length"
         )
-    return {"type": tool.type, "name": tool.name, "description": tool.description, "tools": members}
+    return tool.shown
+
+
+def _require_search(
+    client: Collection[ClientTool], server: Sequence[ServerTool], echo: Sequence[JsonObject]
+) -> None:
+    """Raise `InvalidRequest` where tools are deferred that nothing can find. A search that the operator
+    leaves out counts: without it they are offered at once.
+    """
+    defers = any(tool.is_deferred for tool in client) or any(tool.is_deferred for tool in server)
+    if defers and all(tool["type"] != "tool_search" for tool in echo):
+        message = "'defer_loading' goes with a tool of type 'tool_search', by which the deferred are found."
+        raise InvalidRequest(message, param="tools", code="missing_required_parameter")
 
 
 # ---------------------------------------------------------------- tool_choice

@@ -42,6 +42,8 @@ class ClientKind(ABC):
     """Whether a call is announced when the model begins to write it; else when it is whole, and fits."""
     streamed: ClassVar[str] = ""
     """The event, below `response.`, that hands on arguments as they are written; empty for none."""
+    is_answered_here: bool = False
+    """Whether the loop itself answers a call, so that no output of the client's follows."""
     result_mime: ClassVar[str] = "text/plain"
     """What an output is, before policies."""
 
@@ -80,6 +82,10 @@ class ClientKind(ABC):
     def output_places(self, item: JsonObject) -> Sequence[Place]:
         """Return where the texts of an output are, of one that is not in parts."""
         return [("output",)] if isinstance(item.get("output"), str) else []
+
+    def blocked_output(self, item: JsonObject) -> JsonObject:
+        """Return an output that guards blocked, in whose text a word about that stands already."""
+        return item
 
     def withheld(self, item: JsonObject) -> JsonObject:
         """Return the item as who may no longer see what it rests on sees it."""

@@ -19,6 +19,7 @@ from regate_orchestrator.authz.enforcer import Enforcer
 from regate_orchestrator.errors import InvalidRequest, NotPermitted
 from regate_orchestrator.lineage import NOTHING_READ, Lineage
 from regate_orchestrator.ports import Catalogue
+from regate_orchestrator.responses.client_tools.deferred import found_in
 from regate_orchestrator.responses.context.gate import Gate, Passed
 from regate_orchestrator.responses.context.history import History, history_of, prompt_item, returned
 from regate_orchestrator.responses.context.refusals import no_item, no_previous, withheld_refused
@@ -88,7 +89,8 @@ class Authorizer:
             raise too_many_items(param="input")
         sent = self._sent(context, request, recalled)
         history = history_of([*recalled.earlier, *(one for one in sent if isinstance(one, ItemWithParent))])
-        decided = await self._decide(context, request, history, _files(history, sent))
+        files = _files(history, sent)
+        decided = await self._decide(context, request, recalled, history, files)
         stores = opened(decided.ids, decided.present, decided.admitted.stores, param="tools")
         self.retrieval.require_models(stores)
         if decided.sent_denied:
@@ -122,7 +124,12 @@ class Authorizer:
         return Turn(authorized, {store.row.id: store for store in stores}, items, decided.tool_results)
 
     async def _decide(
-        self, context: Context, request: ResponseRequest, history: History, files: Sequence[FileId]
+        self,
+        context: Context,
+        request: ResponseRequest,
+        recalled: Recalled,
+        history: History,
+        files: Sequence[FileId],
     ) -> _Decided:
         """Return what was decided of the turn, all in one batch. Raises the refusal of the route."""
         ids = tuple(dict.fromkeys(store for tool in request.server_tools for store in tool.store_ids))
@@ -136,7 +143,8 @@ class Authorizer:
         batch = replace(asked.batch, stores={**asked.batch.stores, **wanted}, tool_results=both)
         questions = [route_question(request.model, _route(request)), *asked.questions]
         (decisions, admitted), hidden = await asyncio.gather(
-            self.enforcer.decide_all(context, "turn", questions, batch=batch), self._hidden(context, request)
+            self.enforcer.decide_all(context, "turn", questions, batch=batch),
+            self._hidden(context, request, recalled),
         )
         chosen = await serve(decisions[0], request.model, catalogue=self.catalogue, supported=_ABLE)
         if chosen.obligations.no_store and request.store:
@@ -216,9 +224,14 @@ class Authorizer:
                 sent.append(item)
         return sent
 
-    async def _hidden(self, context: Context, request: ResponseRequest) -> frozenset[str]:
-        """Return the tools, by wire name, that the policy does not let the model see; see `hidden_tools`."""
-        offered = {tool.wire: tool.kind.view(tool.wire) for tool in request.client_tools}
+    async def _hidden(self, context: Context, request: ResponseRequest, recalled: Recalled) -> frozenset[str]:
+        """Return the tools, by wire name, that the policy does not let the model see; see `hidden_tools`.
+        What clients found is asked about as well.
+        """
+        earlier = [*recalled.earlier, *recalled.referenced.values()] if request.searches else ()
+        found = found_in([*(one.item.body for one in earlier), *request.items])
+        offered = {wire: tool.kind.view(wire) for wire, tool in found.tools.items()}
+        offered |= {tool.wire: tool.kind.view(tool.wire) for tool in request.client_tools}
         offered |= {name: tool.called(name) for name, tool in request.server_functions.items()}
         return await hidden_tools(self.enforcer, context, offered)
 

@@ -78,7 +78,7 @@ async def _guard_input(
     changed = [before != after for before, after in zip(texts, left, strict=True)]
     if not any(changed):
         return request, authorized, is_blocked
-    cleaned = [_with_texts(item, after) for item, after in zip(items, left, strict=False)]
+    cleaned = [_cleaned(*one) for one in zip(items, left, fates, strict=False)]
     inputs = [
         replace(stored, body=item.body) if was_changed else stored
         for stored, item, was_changed in zip(
@@ -165,6 +165,12 @@ def _left(body: JsonObject, texts: Sequence[str], fate: Checked) -> list[str]:
     return (
         ["{}"] if body["type"] == "function_call" and left != list(texts) and not is_json(left[0]) else left
     )
+
+
+def _cleaned(item: PromptItem, left: Sequence[str], fate: Checked) -> PromptItem:
+    cleaned = _with_texts(item, left)
+    kind = OUTPUTS.get(cast("str", item.body["type"])) if fate.is_blocked else None
+    return cleaned if kind is None else replace(cleaned, body=kind.blocked_output(cleaned.body))
 
 
 def _without(request: ResponseRequest, left: Sequence[str]) -> ResponseRequest:

@@ -14,8 +14,8 @@ from typing import Final
 from regate_orchestrator.model_events import CallOpened
 from regate_orchestrator.responses.output.emitter import ItemStatus, OpenCall, Text
 from regate_orchestrator.responses.output.items import add_item, finish_call, finish_item
+from regate_orchestrator.responses.output.offering import answer_search
 from regate_orchestrator.responses.prompt import PromptItem
-from regate_orchestrator.responses.request import ClientTool
 from regate_orchestrator.responses.state import State
 from regate_orchestrator.responses.tools.tool import ServerTool, ToolCall, ToolResult
 from regate_orchestrator.values import Json, JsonObject, mint
@@ -25,21 +25,6 @@ _MISFIT: Final = (
     "The call was not made: its arguments do not fit the tool's parameters. Correct them and call again."
 )
 _NO_SUCH_TOOL: Final = "There is no such tool. Use only the tools that were offered."
-
-
-def offered_tools(state: State) -> dict[str, ClientTool]:
-    """Return the client's tools that the model may call, by wire name: those that policy shows and
-    `tool_choice` permits.
-    """
-    request = state.request
-    if request.tool_choice == "none":
-        return {}
-    hidden = state.turn.hidden
-    return {
-        tool.wire: tool
-        for tool in request.client_tools
-        if tool.wire not in hidden and request.permits(tool.wire)
-    }
 
 
 def call_limit(state: State) -> int:
@@ -59,7 +44,7 @@ def open_call(state: State, event: CallOpened) -> State:
             call = replace(call, index=index)
             state = announce_call(state, server_call(call, server))
         state = state.with_tools(opened=state.tools.opened + 1)
-    elif (tool := offered_tools(state).get(event.name)) is not None:
+    elif (tool := state.tools.client.get(event.name)) is not None:
         call = OpenCall(mint(tool.kind.id_prefix), None, event.call_id, event.name, tool)
         if tool.kind.is_announced_early:
             call = replace(call, index=index)
@@ -137,7 +122,7 @@ def _answer_unseen(state: State, call: OpenCall) -> State:
     name = call.name if _TOOL_NAME.fullmatch(call.name) else "unknown_tool"
     body = {**replace(call, name=name, tool=None).item("completed"), "arguments": "{}"}
     server = state.request.server_functions.get(call.name)
-    note = _NO_SUCH_TOOL if server is None else server.kind.notes.no_more
+    note = _NO_SUCH_TOOL if server is None or server.is_deferred else server.kind.notes.no_more
     note = note if call.tool is None else _MISFIT
     return state.prompted(PromptItem(body, note=note, lineage=state.context.lineage, turn=state.round))
 
@@ -166,4 +151,5 @@ def _close_client_call(state: State, call: OpenCall, index: int, status: ItemSta
     for name, members in call.kind.told(item):
         if name != streamed:
             state = state.told(f"response.{name}", **place, **members)
-    return finish_item(state, index, item)
+    state = finish_item(state, index, item)
+    return answer_search(state, item) if call.kind.is_answered_here else state

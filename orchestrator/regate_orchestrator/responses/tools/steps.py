@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from regate_orchestrator.responses.client_tools.table import CALLS
+from regate_orchestrator.responses.client_tools.table import is_for_client
 from regate_orchestrator.responses.commands import Command, DecideTool, RunTool
 from regate_orchestrator.responses.events import ToolDecided, ToolRan
 from regate_orchestrator.responses.output.calls import announce_call
@@ -206,6 +206,7 @@ def _follow(state: State, now: int) -> Step:
     """Return what comes after the last call: the client's turn where its tools were called or it must approve
     a call, else the model's.
     """
-    if any(output.body["type"] in CALLS or output.body["type"] == REQUEST for output in state.output.items):
+    bodies = state.output.bodies
+    if any(is_for_client(body) or body["type"] == REQUEST for body in bodies):
         return end(state, "completed", now)
     return go_on(state, now)

@@ -120,6 +120,11 @@ class ServerTool(ABC):
         """Whether it is known what it offers; else its runner lists that before the model is called."""
         return True
 
+    @property
+    def is_deferred(self) -> bool:
+        """Whether what it offers is offered once a search found it."""
+        return False
+
     def called(self, name: str) -> JsonObject:
         """Return what a model calls by this name as policies see it, without arguments."""
         return tool_view(self.kind.type, name)

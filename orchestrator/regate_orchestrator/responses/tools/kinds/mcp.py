@@ -135,6 +135,11 @@ class McpServerTool(ServerTool):
         return self.tools is not None
 
     @property
+    def is_deferred(self) -> bool:
+        """Whether the tools are offered once a search found them."""
+        return self.echo.get("defer_loading") is True
+
+    @property
     def functions(self) -> Mapping[str, JsonObject]:
         """What a model is offered."""
         return {name: _function(name, tool) for name, tool in (self.tools or {}).items()}
