@@ -107,9 +107,11 @@ def opened(
             app, gateway = gateway_app(made)
             async with Running(app, made.listen) as running:
                 world = World(running.url, made, gateway, upstream, policies)
-                yield world
-                for client in world.clients:
-                    await client.close()
+                try:
+                    yield world
+                finally:
+                    for client in world.clients:
+                        await client.close()
 
     return running
 
