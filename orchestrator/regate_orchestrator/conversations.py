@@ -66,7 +66,8 @@ class ConversationWriter:
             raise NotPermitted(
                 "The policy does not admit a function call output among these items.", param="items"
             )
-        for item, shown in self.gate.read(asked, decisions[len(questions) :], admitted).left.items:
+        passed = await self.gate.settled(context, asked, decisions[len(questions) :], admitted)
+        for item, shown in passed.left.items:
             if not shown:
                 raise no_item(item.id, param="items")
         own = [one for one in arrived if isinstance(one, StoredItem)]

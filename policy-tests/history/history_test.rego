@@ -78,3 +78,8 @@ test_custom_rules[sprintf("%s (%s)", [name, action])] if {
 	found == reasons
 	given.agrees(allowed, reasons)
 }
+
+test_items_rest_on_everything_unless_a_custom_rule_says_otherwise if {
+	history.rests_on == "everything"
+	history.rests_on == "cited" with data.regate.custom.history.rests_on as "cited"
+}

@@ -247,13 +247,14 @@ test_obligations if {
 }
 
 test_obligations_of_the_catalogue_and_of_custom_rules if {
-	listed := object.union_n([tools.web, {"max_arguments": {"top": 5}, "set_arguments": {"tenant": "acme"}, "redact": ["salary"]}])
+	listed := object.union_n([tools.web, {"max_arguments": {"top": 5}, "set_arguments": {"tenant": "acme"}, "redact": ["salary"], "labels": ["hr"]}])
 	custom := {"set_arguments": {"site": "public"}, "deadline_s": 3, "max_result_bytes": 4}
 	found := tool.obligations with input as called(given.ann, web)
 		with data.regate.tools as {"web": listed}
 		with data.regate.custom.tool.obligations as custom
 	found == {
 		"deadline_s": 3,
+		"labels": ["hr"],
 		"max_arguments": {"top": 5},
 		"max_result_bytes": 4,
 		"redact": ["salary"],

@@ -40,6 +40,18 @@ allow if {
 on_deny := "redact"
 
 # METADATA
+# title: What an item rests on
+# description: |
+#   `everything` that the model had read when it wrote the item; what of it is denied takes the item along. `cited` narrows that, for an answer
+#   that cites, to what it cites. Anything else is `everything`. A custom rule may say so.
+# entrypoint: true
+# custom:
+#   code: history_rests_on
+rests_on := "everything" if not data.regate.custom.history.rests_on
+
+rests_on := data.regate.custom.history.rests_on
+
+# METADATA
 # title: Why not
 # description: For the audit record. Empty exactly when the rule allows.
 # entrypoint: true

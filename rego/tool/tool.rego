@@ -80,8 +80,8 @@ needs_approval := false if {
 # title: What must be done with a call
 # description: |
 #   `max_result_bytes`, and what the catalogue or a custom rule adds: `deadline_s`; `set_arguments`, which the call has whatever the model
-#   wrote; `max_arguments`, the largest that numbers may be; `redact`, the members of a structured result whose values nobody sees. What the
-#   custom rule says goes before the catalogue. The gateway refuses a call for what it cannot do.
+#   wrote; `max_arguments`, the largest that numbers may be; `redact`, the members of a structured result whose values nobody sees; `labels`,
+#   which the result bears. What the custom rule says goes before the catalogue. The gateway refuses a call for what it cannot do.
 # entrypoint: true
 # custom:
 #   code: tool_obligations
@@ -166,7 +166,7 @@ _held_or_open("everyone")
 _held_or_open(role) if _held(role)
 
 _catalogued := {name: value |
-	some name in {"deadline_s", "max_arguments", "redact", "set_arguments"}
+	some name in {"deadline_s", "labels", "max_arguments", "redact", "set_arguments"}
 	value := _entry[name]
 }
 

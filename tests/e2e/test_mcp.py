@@ -347,6 +347,31 @@ async def test_grant_that_is_withdrawn_within_a_response_takes_its_result_out_of
         assert "blue-heron" not in prompts[0]
 
 
+async def test_labels_of_a_tool_restrict_what_it_returned_from_then_on(
+    opened: OpenTickets, tickets: Tickets
+) -> None:
+    tickets.text = "The code is blue-heron."
+    async with opened(granted("tickets/search", labels=["hr-only"])) as world:
+        client = world.client()
+        world.upstream.turns = [calling("search", {"query": "7"}), text("They said blue-heron.")]
+        first = await asked(world, client)
+        assert "blue-heron" in first.output_text
+        before = await world.gateway.revision()
+        data = world.policies / "data.json"
+        document = json.loads(data.read_text())
+        document["regate"]["deny_labels"] = {"hr-only": "hr"}
+        data.write_text(json.dumps(document))
+        async with world.http() as http:
+            while await world.gateway.revision() == before:
+                await http.get("/models")
+        world.upstream.turns = [text("I do not know.")]
+        await asked(world, client, previous_response_id=first.id, tools=[], input="And now?")
+        assert "blue-heron" not in world.upstream.prompt
+        world.upstream.turns = [calling("search", {"query": "7"}), text("I may not.")]
+        await asked(world, client)
+        assert told(world) == ["The tool ran, but its result may not be used."]
+
+
 # ---------------------------------------------------------------- names and servers
 
 

@@ -37,6 +37,8 @@ class Demands:
     """The members of a structured result whose values no one may see."""
     set_arguments: JsonObject = field(default_factory=dict)
     """Arguments that the call has whatever the model wrote."""
+    labels: frozenset[str] = frozenset()
+    """The labels that what it returns bears."""
     max_arguments: JsonObject = field(default_factory=dict)
     """The largest that these arguments may be."""
 
@@ -69,6 +71,7 @@ def demands_of(decision_attributes: Mapping[str, Json]) -> Demands:
         needs_approval=needs_approval is True,
         deadline_s=None if deadline is None else min(float(cast("float", deadline)), _MAX_DEADLINE_SECONDS),
         redact=frozenset(cast("Sequence[str]", obligations.get("redact", ()))),
+        labels=frozenset(cast("Sequence[str]", obligations.get("labels", ()))),
         set_arguments=cast("JsonObject", obligations.get("set_arguments", {})),
         max_arguments=cast("JsonObject", obligations.get("max_arguments", {})),
     )
@@ -93,6 +96,10 @@ def _is_number(value: Json) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
+def _are_names(value: Json) -> bool:
+    return isinstance(value, list | tuple) and all(isinstance(name, str) for name in value)
+
+
 def _capped(value: Json, most: Json) -> Json:
     return min(cast("float", value), cast("float", most)) if _is_number(value) else most
 
@@ -100,10 +107,8 @@ def _capped(value: Json, most: Json) -> Json:
 _CHECKS: Final[Mapping[str, tuple[Callable[[Json], bool], str]]] = {
     _MAX_RESULT_BYTES: (lambda value: type(value) is int and value >= 0, "is no whole number"),
     "deadline_s": (lambda value: _is_number(value) and cast("float", value) > 0, "is no number above 0"),
-    "redact": (
-        lambda value: isinstance(value, list | tuple) and all(isinstance(name, str) for name in value),
-        "is no list of names",
-    ),
+    "redact": (_are_names, "is no list of names"),
+    "labels": (_are_names, "is no list of names"),
     "set_arguments": (lambda value: isinstance(value, Mapping), "is no object"),
     "max_arguments": (
         lambda value: isinstance(value, Mapping) and all(map(_is_number, value.values())),

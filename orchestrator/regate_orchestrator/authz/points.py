@@ -170,8 +170,8 @@ CONTRACTS: Final[Mapping[Point, Contract]] = {
         row="item",
         filtered="response.list",
         batched={"items": "history.reuse", "listed_responses": "response.list"},
-        values=("on_deny",),
-        custom=("deny", "grant"),
+        values=("on_deny", "rests_on"),
+        custom=("deny", "grant", "rests_on"),
     ),
     Point.INGEST: Contract(
         actions=("ingest.document",),

@@ -4,9 +4,11 @@ was made from it.
 
 from __future__ import annotations
 
+from typing import Any
+
 from tests.orchestrator.responses.playbook import passage
 
-from regate_orchestrator.lineage import Lineage
+from regate_orchestrator.lineage import ChunkSource, Lineage
 from regate_orchestrator.responses.client_tools.kind import WITHHELD
 from regate_orchestrator.responses.context.history import (
     Readmitted,
@@ -17,8 +19,8 @@ from regate_orchestrator.responses.context.history import (
     redacted_body,
 )
 from regate_orchestrator.responses.prompt import build_prompt
-from regate_orchestrator.rows import ResponseRow, StoredItem
-from regate_orchestrator.values import ResponseId, StoreId
+from regate_orchestrator.rows import ItemWithParent, ResponseRow, StoredItem
+from regate_orchestrator.values import FileId, ResponseId, StoreId
 
 STORE = StoreId("vs_1")
 STAMP = {"tenant": "acme", "labels": []}
@@ -121,3 +123,22 @@ def test_withheld_call_keeps_its_place_but_neither_query_nor_arguments() -> None
 
     assert redacted_body(call.body, shown=False)["arguments"] == "{}"
     assert redacted_body(found("fs", 1).body, shown=False)["queries"] == []
+
+
+def test_answer_that_cites_rests_on_that_alone_where_the_policy_narrows_it() -> None:
+    kept, gone = (ChunkSource(StoreId("vs_1"), FileId(f"file-{n}"), f"c{n}", {}) for n in (1, 2))
+    citation = {"type": "file_citation", "file_id": "file-1", "filename": "a", "index": 0}
+
+    def answer(*annotations: Any) -> ItemWithParent:
+        part = {"type": "output_text", "text": "x", "annotations": list(annotations)}
+        body = {"id": "msg_1", "type": "message", "role": "assistant", "content": [part]}
+        return ItemWithParent({}, StoredItem("msg_1", body, "output", Lineage.of([kept, gone])))
+
+    def shown(one: ItemWithParent, denied: ChunkSource, *, cited_only: bool) -> bool:
+        left = readmit(history_of([one]), frozenset({0}), frozenset({denied.key}), cited_only=cited_only)
+        return left.items[0][1]
+
+    assert shown(answer(citation), gone, cited_only=True)
+    assert not shown(answer(citation), gone, cited_only=False)
+    assert not shown(answer(citation), kept, cited_only=True)
+    assert not shown(answer(), gone, cited_only=True)  # what cites nothing rests on everything

@@ -153,7 +153,7 @@ class Authorizer:
                 param="store",
             )
         revision = admitted.revision or decisions[0].revision
-        passed = self.gate.read(asked, decisions[1:], admitted)
+        passed = await self.gate.settled(context, asked, decisions[1:], admitted)
         denied = denied_from(len(asked.results), batch, admitted)
         return _Decided(ids, present, chosen, admitted, revision, passed, hidden, results, denied)
 
@@ -174,7 +174,7 @@ class Authorizer:
         decisions, admitted = await self.enforcer.decide_all(
             context, "context", asked.questions, batch=batch, notes=asked.notes
         )
-        passed = self.gate.read(asked, decisions, admitted)
+        passed = await self.gate.settled(context, asked, decisions, admitted)
         items = tuple(one for position, one in enumerate(turn.items) if position in passed.items)
         count = len(turn.items) - len(items) + len(passed.denied)
         last = turn.items[-1].holder if turn.items else _request_of(context)

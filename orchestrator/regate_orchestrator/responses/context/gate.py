@@ -25,6 +25,7 @@ from regate_orchestrator.rows import FileRow
 from regate_orchestrator.values import FileId, JsonObject
 
 REDACT: Final = "redact"
+CITED: Final = "cited"
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +78,20 @@ class Gate:
         decisions, admitted = await self.enforcer.decide_all(
             context, phase, asked.questions, batch=asked.batch, notes=asked.notes
         )
-        return self.read(asked, decisions, admitted)
+        return await self.settled(context, asked, decisions, admitted)
+
+    async def settled(
+        self, context: Context, asked: Asked, decisions: Sequence[Decision], admitted: Admitted
+    ) -> Passed:
+        """Return what passed, as `read` does. Where something is denied, the policy says whether items rest
+        on all that was read or on what they cite.
+        """
+        passed = self.read(asked, decisions, admitted)
+        if not passed.denied or not asked.history.items:
+            return passed
+        item = asked.history.items[-1].holder
+        said = await self.enforcer.value(context, "regate/history/rests_on", "history.reuse", {"item": item})
+        return self.read(asked, decisions, admitted, cited_only=True) if said == CITED else passed
 
     async def ask(self, context: Context, history: History, *, files: Sequence[FileId] = ()) -> Asked:
         """Return what decides the history, and whether these files may be read, on what is true now.
@@ -116,9 +130,16 @@ class Gate:
         ]
         return Asked(history, batch, tuple(questions), tuple(there), found, results)
 
-    def read(self, asked: Asked, decisions: Sequence[Decision], admitted: Admitted) -> Passed:
+    def read(
+        self,
+        asked: Asked,
+        decisions: Sequence[Decision],
+        admitted: Admitted,
+        *,
+        cited_only: bool = False,
+    ) -> Passed:
         """Return what passed. `decisions` are those on `asked.questions`, `admitted` what the batch
-        admitted, whatever else was in it.
+        admitted, whatever else was in it. Answers that cite rest on that alone where `cited_only`.
         """
         readable = {
             file: row
@@ -138,7 +159,8 @@ class Gate:
         items = frozenset(
             position for position in range(len(asked.history.items)) if position in admitted.items
         )
-        return Passed(readmit(asked.history, items, denied), denied, items, readable)
+        left = readmit(asked.history, items, denied, cited_only=cited_only)
+        return Passed(left, denied, items, readable)
 
     async def withholds(self, context: Context, item: JsonObject, *, count: int) -> bool:
         """Return whether the policy lets a turn go on without what is withheld of its context, after

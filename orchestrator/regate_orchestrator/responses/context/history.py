@@ -8,11 +8,19 @@ client wrote stays. Pure; `gate.py` asks.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import cast
 
-from regate_orchestrator.lineage import Source, SourceKey, all_of, touching
+from regate_orchestrator.lineage import (
+    ChunkSource,
+    FileSource,
+    PageSource,
+    Source,
+    SourceKey,
+    all_of,
+    touching,
+)
 from regate_orchestrator.responses.client_tools.kind import WITHHELD
 from regate_orchestrator.responses.client_tools.table import CALLS, OUTPUTS
 from regate_orchestrator.responses.prompt import PromptItem
@@ -61,21 +69,57 @@ def history_of(items: Iterable[ItemWithParent]) -> History:
     return History(listed, sources)
 
 
-def readmit(history: History, admitted: frozenset[int], denied: frozenset[SourceKey]) -> Readmitted:
+def readmit(
+    history: History, admitted: frozenset[int], denied: frozenset[SourceKey], *, cited_only: bool = False
+) -> Readmitted:
     """Return what is left of the history: of its items those at the admitted positions that rest on
-    nothing that is denied.
+    nothing that is denied. An answer that cites rests on that alone where `cited_only`.
     """
-    rests_on_denied = touching(denied)
+    touches = touching(denied)
+
+    def rests_on_denied(item: StoredItem) -> bool:
+        if not touches(item.lineage):
+            return False
+        cited = _cited(item) if cited_only else None
+        return cited is None or not cited.isdisjoint(denied)
+
     kept: list[tuple[StoredItem, bool]] = []
     withheld = 0
     for position, one in enumerate(history.items):
         item = one.item
-        shown = position in admitted and not rests_on_denied(item.lineage)
+        shown = position in admitted and not rests_on_denied(item)
         results = tuple(result for result in item.results if _key(result) not in denied) if shown else ()
         withheld += (not shown) + (len(item.results) - len(results) if shown else 0)
         kept.append((replace(item, results=results), shown))
     sources = {key: source for key, source in history.sources.items() if key not in denied}
     return Readmitted(tuple(kept), sources, withheld)
+
+
+def _cited(item: StoredItem) -> frozenset[SourceKey] | None:
+    """Return what of its lineage an answer cites; None for one that cites nothing, and for no answer."""
+    if item.body["type"] != "message":
+        return None
+    content = item.body.get("content")
+    parts = content if isinstance(content, list | tuple) else ()
+    names = {
+        annotation.get("file_id") or annotation.get("url")
+        for part in parts
+        if isinstance(part, Mapping)
+        for annotation in cast("Sequence[JsonObject]", part.get("annotations") or ())
+    }
+    if not names:
+        return None
+    return frozenset(source.key for source in item.lineage if _cited_name(source) in names)
+
+
+def _cited_name(source: Source) -> str:
+    match source:
+        case ChunkSource(file_id=file) | FileSource(file_id=file):
+            return file
+        case PageSource(url=url):
+            return url
+        case _:
+            return ""
 
 
 def prompt_item(item: StoredItem, *, shown: bool) -> PromptItem:

@@ -135,7 +135,8 @@ class ToolCalls:
     async def _run(self, context: Context, call: ToolCall, stores: Mapping[StoreId, OpenStore]) -> ToolRan:
         found = await self._result(context, call, stores)
         called = call.tool.called(call.name)
-        result: JsonObject = {"mime": found.mime, "size": found.size, "labels": sorted(found.labels)}
+        labels = sorted(found.labels | call.terms.labels)
+        result: JsonObject = {"mime": found.mime, "size": found.size, "labels": labels}
         about = cast("str", called["name"])
         question = Question(Point.TOOL_RESULT, "tool.result", {"tool": called, "result": result}, about=about)
         decision = await self.enforcer.decide(context, question)
@@ -189,7 +190,7 @@ class ToolCalls:
 
 
 def _terms(demands: Demands) -> Terms:
-    return Terms(demands.max_result_bytes, demands.deadline_s, demands.redact)
+    return Terms(demands.max_result_bytes, demands.deadline_s, demands.labels, demands.redact)
 
 
 def failure(call: ToolCall, text: str) -> ToolResult:

@@ -151,6 +151,8 @@ class Terms:
     max_result_bytes: int = 0
     """The largest result that may enter the prompt."""
     deadline_s: float | None = None
+    labels: frozenset[str] = frozenset()
+    """The labels that the result bears, beside those of what is in it."""
     redact: frozenset[str] = frozenset()
     """The members of a structured result whose values no one may see."""
 
