@@ -236,9 +236,9 @@ REFUSED: dict[str, tuple[Any, str]] = {
     "an output without a call": (
         {"input": [{"type": "local_shell_call_output", "output": "x"}]}, "input[0].call_id"),
     "an output of no call": ({"input": [{**SHOT, "call_id": "c"}]}, "input"),
-    "an exit without a code": (
+    "a code of what timed out": (
         {"input": [{"type": "shell_call_output", "call_id": "c",
-                    "output": [{**LISTED, "outcome": {"type": "exit"}}]}]},
+                    "output": [{**LISTED, "outcome": {"type": "timeout", "exit_code": 1}}]}]},
         "input[0].output[0].outcome.exit_code"),
     "a picture that is none": (
         {"input": [{**SHOT, "call_id": "c", "output": {"type": "computer_screenshot", "image_url": "x"}}]},

@@ -28,6 +28,7 @@ from regate_orchestrator.values import JsonObject, ResponseId
 CLICK = {"type": "click", "button": "left", "x": 3, "y": 4}
 ENDED = {"stdout": "a.txt", "stderr": "no b", "outcome": {"type": "exit", "exit_code": 2}}
 LOST = {"stdout": "", "stderr": "", "outcome": {"type": "timeout"}}
+GONE = {"stdout": "", "stderr": "", "outcome": {"type": "exit"}}
 SHOT = {"type": "computer_screenshot", "image_url": "data:image/png;base64,aGk="}
 PATCHED = {"type": "update_file", "path": "a.py", "diff": "@@\n-x\n+y"}
 ASKED: dict[str, tuple[ClientKind, JsonObject, Any, dict[str, Any]]] = {
@@ -59,7 +60,7 @@ ASKED: dict[str, tuple[ClientKind, JsonObject, Any, dict[str, Any]]] = {
 RETURNED: dict[str, tuple[dict[str, Any], str, str]] = {
     "computer_call_output": ({"output": SHOT}, "The screen as it is now follows.", ""),
     "shell_call_output": (
-        {"output": [ENDED, LOST]}, "a.txt\n[stderr]\nno b\n[exit code 2]\n[timed out]", "",
+        {"output": [ENDED, LOST, GONE]}, "a.txt\n[stderr]\nno b\n[exit code 2]\n[timed out]\n[exited]", "",
     ),
     "local_shell_call_output": ({"output": "a.txt"}, "a.txt", WITHHELD),
     "apply_patch_call_output": (
