@@ -150,6 +150,22 @@ async def test_screenshot_is_an_image_to_the_model_and_is_there_in_later_turns(w
 
 
 @only_on("embedded")
+async def test_screenshot_may_be_a_file_which_is_decided_as_files_are(world: World) -> None:
+    client, computer = world.client(), TOOLS["computer"]
+    file = await client.files.create(file=("screen.png", png_bytes()), purpose="vision")
+    call: Any = {"type": "computer_call", "call_id": "c", "actions": [CLICK], "pending_safety_checks": []}
+    shot: Any = {"type": "computer_screenshot", "file_id": file.id}
+    items: Any = [call, {"type": "computer_call_output", "call_id": "c", "output": shot}]
+    await client.responses.create(model="small", input=items, tools=[computer[0]])
+    sent = str(world.upstream.requests[-1]["messages"])
+    with pytest.raises(openai.NotFoundError):
+        await world.client("mallory", "globex").responses.create(model="small", input=items)
+
+    assert PICTURE in sent
+    assert len(world.upstream.requests) == 1
+
+
+@only_on("embedded")
 async def test_arguments_that_do_not_fit_are_told_to_the_model_and_to_nobody_else(world: World) -> None:
     world.upstream.turns = [tool_call("shell", {"cmd": "ls"}), tool_call("shell", {"commands": ["ls"]})]
     response = await world.client().responses.create(model="small", input="Go.", tools=[TOOLS["shell"][0]])

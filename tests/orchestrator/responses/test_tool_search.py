@@ -273,6 +273,14 @@ def test_what_a_client_found_takes_no_other_tools_place(name: str) -> None:
     assert "Something else." not in str(offers)
 
 
+def test_of_all_that_a_client_ever_found_the_last_are_offered() -> None:
+    tools = [function(f"tool_{number}", "Counts.") for number in range(400)]
+    items = [PromptItem(item) for item in found_before("client", tools)]
+    names = offered(begun(asking(ATCLIENT), history=items))
+
+    assert (len(names), names[-1], "tool_0" in names) == (258, "tool_399", False)
+
+
 def test_what_a_client_found_is_hidden_by_policy_as_any_tool() -> None:
     items = [PromptItem(item) for item in found_before("client", [function("wipe", "Wipes.")])]
     book = begun(asking(ATCLIENT), history=items, hidden=frozenset({"wipe"}))
