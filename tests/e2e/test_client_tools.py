@@ -15,6 +15,7 @@ import openai
 import pytest
 from tests.deployments import only_on
 from tests.e2e.conftest import ScriptedUpstream, World, ended, text, tool_call
+from tests.e2e.test_responses import leave_store, search_tool
 from tests.media import png_bytes
 
 from regate_gateway.composition.wiring import gateway_app
@@ -204,6 +205,32 @@ async def test_calls_of_several_kinds_are_answered_together(world: World) -> Non
         ("c1", "a.txt"),
         ("c2", "The"),
     ]
+
+
+@only_on("embedded")
+@pytest.mark.parametrize("kind", TOOLS)
+async def test_call_that_rests_on_what_is_gone_is_withheld_with_it(world: World, kind: str) -> None:
+    tool, written, member, output, _ = TOOLS[kind]
+    alice, store, file = await leave_store(world)
+    world.upstream.turns = [
+        tool_call("file_search", {"query": "leave"}, call_id="s"),
+        tool_call(function_name(kind), written),
+        text("Done."),
+    ]
+    first = await alice.responses.create(model="small", input="Go.", tools=[search_tool(store), tool])
+    await alice.files.delete(file)
+    read = (await alice.responses.retrieve(first.id)).output[-1].to_dict()
+    answer = {**output, "call_id": "call_1"}
+    await alice.responses.create(model="small", input=[answer], previous_response_id=first.id, tools=[tool])
+    (told,) = [
+        message["content"]
+        for message in world.upstream.requests[-1]["messages"]
+        if message.get("tool_call_id") == "call_1"
+    ]
+
+    assert read["type"] == f"{function_name(kind)}_call"
+    assert [word for word in ("ls", "hello", "click") if word in str(read.get(member, ""))] == []
+    assert "was withheld" in told
 
 
 CHOICES: dict[str, tuple[Any, Any, list[str]]] = {

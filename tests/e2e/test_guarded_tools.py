@@ -66,6 +66,23 @@ async def test_what_is_not_let_through_of_an_output_reaches_no_model_and_is_not_
 
 
 @only_on("embedded")
+@pytest.mark.parametrize("kind", ["apply_patch", "shell"])
+async def test_policy_can_tell_what_is_asked_of_one_tool_from_the_rest(
+    guarded: Guarded, policies: Path, kind: str
+) -> None:
+    rule = policies / "custom" / "guard" / "guard.rego"
+    rule.parent.mkdir(parents=True)
+    asked = 'input.step == "tool_arguments"\n\tinput.tool.type == "shell"'
+    rule.write_text(f"package regate.custom.guard\n\nblock if {{\n\t{asked}\n}}\n")
+    tool, written, _, _, _ = TOOLS[kind]
+    async with guarded() as world:
+        world.upstream.turns = [tool_call(kind, written)]
+        response = await world.client().responses.create(model="small", input="Go.", tools=[tool])
+
+    assert response.status == ("incomplete" if kind == "shell" else "completed")
+
+
+@only_on("embedded")
 @pytest.mark.parametrize("action", ["redact", "block"])
 async def test_what_a_model_asks_of_a_tool_is_checked_whole(guarded: Guarded, action: str) -> None:
     tool, _, _, _, _ = TOOLS["shell"]
