@@ -8,6 +8,8 @@ import json
 from typing import Any
 
 import pytest
+from openai.types.responses import ResponseOutputItem
+from pydantic import TypeAdapter
 from tests.orchestrator.responses.playbook import Playbook, authorized, check_stream, request
 
 from regate_orchestrator.model_events import ArgumentsWritten, CallOpened, ModelEnded, TextWritten, Usage
@@ -25,6 +27,8 @@ from regate_orchestrator.responses.prompt import PromptItem, build_prompt
 from regate_orchestrator.responses.request import ClientTool, Limits
 from regate_orchestrator.values import JsonObject, ResponseId
 
+OUTPUT_ITEM: TypeAdapter[Any] = TypeAdapter(ResponseOutputItem)
+"""The items of a Response, as the official client has them."""
 CLICK = {"type": "click", "button": "left", "x": 3, "y": 4}
 ENDED = {"stdout": "a.txt", "stderr": "no b", "outcome": {"type": "exit", "exit_code": 2}}
 LOST = {"stdout": "", "stderr": "", "outcome": {"type": "timeout"}}
@@ -113,6 +117,16 @@ def test_call_is_told_again_as_it_was_streamed(name: str) -> None:
     replayed = events_of(answered(book))
 
     assert replayed == book.events
+
+
+@pytest.mark.parametrize("name", ASKED)
+def test_items_are_the_official_clients_whatever_their_state(name: str) -> None:
+    book = wrote(name, ASKED[name][2])
+    items = [event["item"] for event in book.events if "item" in event]
+    items.append(redacted_body(items[-1], shown=False))
+
+    for item in items:
+        assert OUTPUT_ITEM.validate_python(item).type == item["type"]
 
 
 def test_commands_of_a_shell_are_told_one_by_one() -> None:
