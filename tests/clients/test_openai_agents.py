@@ -236,3 +236,130 @@ async def test_settings_of_a_model_are_accepted(config: agents.RunConfig) -> Non
     result = await agents.Runner.run(agent(model_settings=settings), "Hello there", run_config=config)
 
     assert result.final_output == "You said: Hello there"
+
+
+# ---------------------------------------------------------------- the SDK's own tools
+
+
+class Screen(agents.Computer):
+    """A computer that remembers what was done with it."""
+
+    def __init__(self) -> None:
+        self.done: list[tuple[Any, ...]] = []
+
+    def screenshot(self) -> str:
+        self.done.append(("screenshot",))
+        return base64.b64encode(png_bytes()).decode()
+
+    def click(self, x: int, y: int, button: Any) -> None:
+        self.done.append(("click", x, y, button))
+
+    def double_click(self, x: int, y: int) -> None:
+        self.done.append(("double_click", x, y))
+
+    def scroll(self, x: int, y: int, scroll_x: int, scroll_y: int) -> None:
+        self.done.append(("scroll", x, y, scroll_x, scroll_y))
+
+    def type(self, text: str) -> None:
+        self.done.append(("type", text))
+
+    def wait(self) -> None:
+        self.done.append(("wait",))
+
+    def move(self, x: int, y: int) -> None:
+        self.done.append(("move", x, y))
+
+    def keypress(self, keys: list[str]) -> None:
+        self.done.append(("keypress", *keys))
+
+    def drag(self, path: list[tuple[int, int]]) -> None:
+        self.done.append(("drag", *path))
+
+
+class Editor:
+    """An editor that remembers what it was asked for."""
+
+    def __init__(self) -> None:
+        self.asked: list[Any] = []
+
+    def create_file(self, operation: Any) -> str:
+        self.asked.append(operation)
+        return f"created {operation.path}"
+
+    update_file = delete_file = create_file
+
+
+async def test_agent_runs_commands_in_its_shell(config: agents.RunConfig) -> None:
+    ran: list[str] = []
+
+    async def run(request: agents.ShellCommandRequest) -> agents.ShellResult:
+        ran.extend(request.data.action.commands)
+        return agents.ShellResult([agents.ShellCommandOutput(stdout="a.txt")])
+
+    result = await agents.Runner.run(
+        agent(tools=[agents.ShellTool(run)]), "Use the shell to run 'ls'", run_config=config
+    )
+
+    assert ran == ["ls"]
+    assert result.final_output == "The tool said: a.txt\n[exited]"
+
+
+async def test_agent_runs_a_program_in_its_local_shell(config: agents.RunConfig) -> None:
+    ran: list[list[str]] = []
+
+    def run(request: agents.LocalShellCommandRequest) -> str:
+        ran.append(request.data.action.command)
+        return "a.txt"
+
+    result = await agents.Runner.run(
+        agent(tools=[agents.LocalShellTool(run)]), "Use the local_shell to run 'ls'", run_config=config
+    )
+
+    assert ran == [["ls"]]
+    assert result.final_output == "The tool said: a.txt"
+
+
+async def test_agent_has_its_editor_change_a_file(config: agents.RunConfig) -> None:
+    editor = Editor()
+    result = await agents.Runner.run(
+        agent(tools=[agents.ApplyPatchTool(editor)]), "Use apply_patch on 'a.py'", run_config=config
+    )
+
+    assert [(one.type, one.path, one.diff) for one in editor.asked] == [("create_file", "a.py", "a.py")]
+    assert result.final_output == "The tool said: The change was made.\ncreated a.py"
+
+
+async def test_agent_uses_its_computer_and_is_shown_the_screen(
+    config: agents.RunConfig, gateway: Served
+) -> None:
+    screen = Screen()
+    result = await agents.Runner.run(
+        agent(tools=[agents.ComputerTool(screen)]), "Use the computer at 7", run_config=config
+    )
+    shown = [
+        part
+        for message in gateway.asked()[-1]["messages"]
+        if isinstance(message["content"], list)
+        for part in message["content"]
+        if part["type"] == "image_url"
+    ]
+
+    assert screen.done[0] == ("click", 7, 7, "left")
+    assert len(shown) == 1
+    assert result.final_output == "The picture shows a red heart on a white background."
+
+
+async def test_agent_finds_a_tool_that_it_was_not_offered(config: agents.RunConfig, gateway: Served) -> None:
+    @agents.function_tool(defer_loading=True)
+    def get_tides(city: str) -> str:
+        """Tell the tides of a city."""
+        return f"{city} has high water"
+
+    result = await agents.Runner.run(
+        agent(tools=[get_tides, agents.ToolSearchTool()]),
+        "Use tool_search for 'tides'",
+        run_config=config,
+    )
+
+    assert "get_tides" in str(result.final_output)
+    assert [tool["function"]["name"] for tool in gateway.asked()[-1]["tools"]] == ["get_tides"]

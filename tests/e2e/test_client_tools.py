@@ -15,6 +15,7 @@ import openai
 import pytest
 from tests.deployments import only_on
 from tests.e2e.conftest import ScriptedUpstream, World, ended, text, tool_call
+from tests.e2e.test_responses import leave_store, search_tool
 from tests.media import png_bytes
 
 from regate_gateway.composition.wiring import gateway_app
@@ -150,6 +151,22 @@ async def test_screenshot_is_an_image_to_the_model_and_is_there_in_later_turns(w
 
 
 @only_on("embedded")
+async def test_screenshot_may_be_a_file_which_is_decided_as_files_are(world: World) -> None:
+    client, computer = world.client(), TOOLS["computer"]
+    file = await client.files.create(file=("screen.png", png_bytes()), purpose="vision")
+    call: Any = {"type": "computer_call", "call_id": "c", "actions": [CLICK], "pending_safety_checks": []}
+    shot: Any = {"type": "computer_screenshot", "file_id": file.id}
+    items: Any = [call, {"type": "computer_call_output", "call_id": "c", "output": shot}]
+    await client.responses.create(model="small", input=items, tools=[computer[0]])
+    sent = str(world.upstream.requests[-1]["messages"])
+    with pytest.raises(openai.NotFoundError):
+        await world.client("mallory", "globex").responses.create(model="small", input=items)
+
+    assert PICTURE in sent
+    assert len(world.upstream.requests) == 1
+
+
+@only_on("embedded")
 async def test_arguments_that_do_not_fit_are_told_to_the_model_and_to_nobody_else(world: World) -> None:
     world.upstream.turns = [tool_call("shell", {"cmd": "ls"}), tool_call("shell", {"commands": ["ls"]})]
     response = await world.client().responses.create(model="small", input="Go.", tools=[TOOLS["shell"][0]])
@@ -188,6 +205,32 @@ async def test_calls_of_several_kinds_are_answered_together(world: World) -> Non
         ("c1", "a.txt"),
         ("c2", "The"),
     ]
+
+
+@only_on("embedded")
+@pytest.mark.parametrize("kind", TOOLS)
+async def test_call_that_rests_on_what_is_gone_is_withheld_with_it(world: World, kind: str) -> None:
+    tool, written, member, output, _ = TOOLS[kind]
+    alice, store, file = await leave_store(world)
+    world.upstream.turns = [
+        tool_call("file_search", {"query": "leave"}, call_id="s"),
+        tool_call(function_name(kind), written),
+        text("Done."),
+    ]
+    first = await alice.responses.create(model="small", input="Go.", tools=[search_tool(store), tool])
+    await alice.files.delete(file)
+    read = (await alice.responses.retrieve(first.id)).output[-1].to_dict()
+    answer = {**output, "call_id": "call_1"}
+    await alice.responses.create(model="small", input=[answer], previous_response_id=first.id, tools=[tool])
+    (told,) = [
+        message["content"]
+        for message in world.upstream.requests[-1]["messages"]
+        if message.get("tool_call_id") == "call_1"
+    ]
+
+    assert read["type"] == f"{function_name(kind)}_call"
+    assert [word for word in ("ls", "hello", "click") if word in str(read.get(member, ""))] == []
+    assert "was withheld" in told
 
 
 CHOICES: dict[str, tuple[Any, Any, list[str]]] = {
@@ -236,9 +279,9 @@ REFUSED: dict[str, tuple[Any, str]] = {
     "an output without a call": (
         {"input": [{"type": "local_shell_call_output", "output": "x"}]}, "input[0].call_id"),
     "an output of no call": ({"input": [{**SHOT, "call_id": "c"}]}, "input"),
-    "an exit without a code": (
+    "a code of what timed out": (
         {"input": [{"type": "shell_call_output", "call_id": "c",
-                    "output": [{**LISTED, "outcome": {"type": "exit"}}]}]},
+                    "output": [{**LISTED, "outcome": {"type": "timeout", "exit_code": 1}}]}]},
         "input[0].output[0].outcome.exit_code"),
     "a picture that is none": (
         {"input": [{**SHOT, "call_id": "c", "output": {"type": "computer_screenshot", "image_url": "x"}}]},

@@ -140,6 +140,18 @@ async def test_tools_that_policy_hides_are_found_by_nobody(
     assert "send_mail" not in str([request.get("tools") for request in upstream.requests])
 
 
+@only_on("embedded")
+async def test_custom_tool_is_shown_as_it_was_sent_and_its_grammar_told_in_words(world: World) -> None:
+    tool: Any = {**NOTE, "format": {"type": "grammar", "syntax": "regex", "definition": "[a-z]+"}}
+    world.upstream.turns = [tool_call("tool_search", {"query": "note"}), text("Done.")]
+    response = await world.client().responses.create(model="small", input="Go.", tools=[SEARCH, tool])
+    found: Any = response.output[1]
+    told = world.upstream.requests[-1]["tools"][0]["function"]["description"]
+
+    assert [response.tools[1].to_dict(), found.tools[0].to_dict()] == [tool, tool]
+    assert told.startswith("Writes a note down.\n\nThe input must match this regex grammar:\n[a-z]+")
+
+
 REFUSED: dict[str, tuple[Any, str]] = {
     "deferred without a search": ({"tools": [MAIL]}, "tools"),
     "two searches": ({"tools": [SEARCH, {**SEARCH, "execution": "client"}, MAIL]}, "tools[1].type"),

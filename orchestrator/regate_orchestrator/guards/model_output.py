@@ -9,7 +9,7 @@ made.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import AsyncIterator, Collection, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Final, TypeAlias
@@ -44,9 +44,10 @@ class GuardedOutput:
     """The events of one model turn that may leave. The last one is `ModelEnded` or `ModelFailed`, as of the
     events inside, unless these end without one.
 
-    `unchecked` are the names of the tools whose calls pass. Where something is blocked, a refusal takes the
-    place of it and of all that follows, and the turn has ended with `content_filter`. Raises as
-    `Guards.check` does. A class, not a generator: one that is abandoned half-way needs no closing of its own.
+    `unchecked` are the names of the tools whose calls pass, `types` say of what type others are that are no
+    functions. Where something is blocked, a refusal takes the place of it and of all that follows, and the
+    turn has ended with `content_filter`. Raises as `Guards.check` does. A class, not a generator: one that is
+    abandoned half-way needs no closing of its own.
     """
 
     def __init__(
@@ -56,11 +57,13 @@ class GuardedOutput:
         context: Context,
         *,
         unchecked: Collection[str],
+        types: Mapping[str, str],
     ) -> None:
         self._events = events
         self._guards = guards
         self._context = context
         self._unchecked = unchecked
+        self._types = types
         self._ready: deque[ModelEvent] = deque()
         self._held: list[ModelEvent] = []
         """From the first call on that is to be checked: it, and all that came since."""
@@ -167,7 +170,7 @@ class GuardedOutput:
             self._guards,
             self._context,
             ["".join(pieces[call.slot]) for call in opened],
-            about=[tool_about("function", call.name) for call in opened],
+            about=[tool_about(self._types.get(call.name, "function"), call.name) for call in opened],
         )
         if None in left:
             self._refuse(usage)
@@ -195,13 +198,14 @@ class GuardedOutput:
 @dataclass(frozen=True, slots=True)
 class GuardedBackend:
     """A backend of whose answers only what guards let through comes. `unchecked` are the names of tools that
-    run here.
+    run here, `types` say of what type others are that are no functions.
     """
 
     inner: Backend
     guards: Guards
     context: Context
     unchecked: Collection[str]
+    types: Mapping[str, str]
 
     @asynccontextmanager
     async def chat(
@@ -212,7 +216,9 @@ class GuardedBackend:
             if _STEPS.isdisjoint(self.guards.steps):
                 yield events
             else:
-                yield GuardedOutput(events, self.guards, self.context, unchecked=self.unchecked)
+                yield GuardedOutput(
+                    events, self.guards, self.context, unchecked=self.unchecked, types=self.types
+                )
 
 
 class RefusingBackend:

@@ -8,6 +8,8 @@ import json
 from typing import Any
 
 import pytest
+from openai.types.responses import ResponseOutputItem
+from pydantic import TypeAdapter
 from tests.orchestrator.responses.playbook import Playbook, authorized, check_stream, request
 
 from regate_orchestrator.model_events import ArgumentsWritten, CallOpened, ModelEnded, TextWritten, Usage
@@ -25,9 +27,12 @@ from regate_orchestrator.responses.prompt import PromptItem, build_prompt
 from regate_orchestrator.responses.request import ClientTool, Limits
 from regate_orchestrator.values import JsonObject, ResponseId
 
+OUTPUT_ITEM: TypeAdapter[Any] = TypeAdapter(ResponseOutputItem)
+"""The items of a Response, as the official client has them."""
 CLICK = {"type": "click", "button": "left", "x": 3, "y": 4}
 ENDED = {"stdout": "a.txt", "stderr": "no b", "outcome": {"type": "exit", "exit_code": 2}}
 LOST = {"stdout": "", "stderr": "", "outcome": {"type": "timeout"}}
+GONE = {"stdout": "", "stderr": "", "outcome": {"type": "exit"}}
 SHOT = {"type": "computer_screenshot", "image_url": "data:image/png;base64,aGk="}
 PATCHED = {"type": "update_file", "path": "a.py", "diff": "@@\n-x\n+y"}
 ASKED: dict[str, tuple[ClientKind, JsonObject, Any, dict[str, Any]]] = {
@@ -59,7 +64,7 @@ ASKED: dict[str, tuple[ClientKind, JsonObject, Any, dict[str, Any]]] = {
 RETURNED: dict[str, tuple[dict[str, Any], str, str]] = {
     "computer_call_output": ({"output": SHOT}, "The screen as it is now follows.", ""),
     "shell_call_output": (
-        {"output": [ENDED, LOST]}, "a.txt\n[stderr]\nno b\n[exit code 2]\n[timed out]", "",
+        {"output": [ENDED, LOST, GONE]}, "a.txt\n[stderr]\nno b\n[exit code 2]\n[timed out]\n[exited]", "",
     ),
     "local_shell_call_output": ({"output": "a.txt"}, "a.txt", WITHHELD),
     "apply_patch_call_output": (
@@ -112,6 +117,16 @@ def test_call_is_told_again_as_it_was_streamed(name: str) -> None:
     replayed = events_of(answered(book))
 
     assert replayed == book.events
+
+
+@pytest.mark.parametrize("name", ASKED)
+def test_items_are_the_official_clients_whatever_their_state(name: str) -> None:
+    book = wrote(name, ASKED[name][2])
+    items = [event["item"] for event in book.events if "item" in event]
+    items.append(redacted_body(items[-1], shown=False))
+
+    for item in items:
+        assert OUTPUT_ITEM.validate_python(item).type == item["type"]
 
 
 def test_commands_of_a_shell_are_told_one_by_one() -> None:

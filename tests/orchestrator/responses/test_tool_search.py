@@ -8,10 +8,22 @@ import json
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from openai.types.responses import ResponseOutputItem
+from pydantic import TypeAdapter
 from tests.orchestrator.responses.playbook import Playbook, authorized, check_stream, request
 from tests.orchestrator.responses.test_mcp import CLOSE, READ
 
-from regate_orchestrator.model_events import ArgumentsWritten, CallOpened, ModelEnded, TextWritten, Usage
+from regate_orchestrator.errors import UpstreamError
+from regate_orchestrator.model_events import (
+    ArgumentsWritten,
+    CallOpened,
+    ModelEnded,
+    ModelFailed,
+    TextWritten,
+    Usage,
+)
 from regate_orchestrator.ports import McpServer
 from regate_orchestrator.responses.client_tools.deferred import (
     MOST_FOUND,
@@ -22,6 +34,7 @@ from regate_orchestrator.responses.client_tools.deferred import (
     search,
 )
 from regate_orchestrator.responses.client_tools.described import described_in
+from regate_orchestrator.responses.client_tools.shell import SHELL, SHELL_ACTION
 from regate_orchestrator.responses.client_tools.tool_search import HOSTED_SEARCH, QUERY, TOOL_SEARCH
 from regate_orchestrator.responses.commands import CallModel, Finish
 from regate_orchestrator.responses.context.history import redacted_body
@@ -29,6 +42,7 @@ from regate_orchestrator.responses.events import ModelOpened, Requested, ToolsLi
 from regate_orchestrator.responses.output.replay import events_of
 from regate_orchestrator.responses.prompt import PromptItem
 from regate_orchestrator.responses.request import ClientTool, Limits, ResponseRequest
+from regate_orchestrator.responses.state import Phase
 from regate_orchestrator.responses.tools.kinds.mcp import McpServerTool
 from regate_orchestrator.values import JsonObject, ResponseId
 
@@ -49,6 +63,7 @@ ECHO: tuple[Any, ...] = (
     function("now", "Tells the time.", deferred=False),
     {"type": "tool_search", "execution": "server"},
 )
+OUTPUT_ITEM: TypeAdapter[Any] = TypeAdapter(ResponseOutputItem)
 HOSTED = ClientTool("tool_search", None, QUERY, None, HOSTED_SEARCH)
 ATCLIENT = ClientTool("tool_search", "Finds tools.", QUERY, None, TOOL_SEARCH)
 SERVER = McpServerTool(
@@ -99,6 +114,8 @@ def test_deferred_tools_are_not_offered_until_the_model_found_them() -> None:
     check_stream(book.events)
     call, output, called = answered(book)["output"]
 
+    for item in (call, output):
+        OUTPUT_ITEM.validate_python(item)
     assert (call["type"], call["execution"], call["arguments"]) == (
         "tool_search_call", "server", {"query": "find a customer"},
     )  # fmt: skip
@@ -273,6 +290,14 @@ def test_what_a_client_found_takes_no_other_tools_place(name: str) -> None:
     assert "Something else." not in str(offers)
 
 
+def test_of_all_that_a_client_ever_found_the_last_are_offered() -> None:
+    tools = [function(f"tool_{number}", "Counts.") for number in range(400)]
+    items = [PromptItem(item) for item in found_before("client", tools)]
+    names = offered(begun(asking(ATCLIENT), history=items))
+
+    assert (len(names), names[-1], "tool_0" in names) == (258, "tool_399", False)
+
+
 def test_what_a_client_found_is_hidden_by_policy_as_any_tool() -> None:
     items = [PromptItem(item) for item in found_before("client", [function("wipe", "Wipes.")])]
     book = begun(asking(ATCLIENT), history=items, hidden=frozenset({"wipe"}))
@@ -325,3 +350,48 @@ def test_nothing_is_found_among_nothing() -> None:
     assert search("mail", []) == []
     assert found_in([]) == Found()
     assert deferred(request(), frozenset(), Found()) == []
+
+
+SHELL_TOOL = ClientTool("shell", "Runs commands.", SHELL_ACTION, None, SHELL)
+WRITTEN = ["{", "}", '{"query": "mail"}', '{"commands": ["ls"]}', "nonsense", "", '{"query": "crm customer"}']
+pieces = st.lists(
+    st.one_of(
+        st.builds(TextWritten, st.text(max_size=5)),
+        st.builds(
+            CallOpened,
+            st.integers(0, 2),
+            st.sampled_from(["a", "b", "c"]),
+            st.sampled_from(["tool_search", "shell", "now", "send_mail", "nothing"]),
+        ),
+        st.builds(ArgumentsWritten, st.integers(0, 2), st.sampled_from(WRITTEN)),
+    ),
+    max_size=8,
+)
+reasons = st.sampled_from(["stop", "tool_calls", "length", "content_filter"])
+
+
+@settings(max_examples=300, deadline=None)
+@given(turns=st.lists(st.tuples(pieces, reasons), min_size=1, max_size=6))
+def test_any_sequence_of_searches_and_calls_yields_a_valid_stream(turns: list[tuple[list[Any], Any]]) -> None:
+    asked = asking(client_tools=(*described_in(ECHO), HOSTED, SHELL_TOOL))
+    book = Playbook(asked, limits=Limits(max_rounds=4)).begin()
+    for written, reason in turns:
+        opened: set[int] = set()
+        for piece in written:
+            if isinstance(piece, CallOpened):
+                if piece.slot in opened:
+                    continue
+                opened.add(piece.slot)
+            book.tell(piece)
+        book.tell(ModelEnded(reason, Usage()))
+        if book.state.phase is not Phase.CALLING:
+            break
+        book.tell(ModelOpened())
+    if book.state.phase is not Phase.ENDED:
+        book.tell(ModelFailed(UpstreamError("broke off")))
+    output = answered(book)["output"]
+    searched = [item["call_id"] for item in output if item["type"] == "tool_search_call"]
+
+    check_stream(book.events)
+    assert [item["call_id"] for item in output if item["type"] == "tool_search_output"] == searched
+    assert {item["status"] for item in output if item["type"] == "shell_call"} <= {"completed"}

@@ -10,7 +10,7 @@ from regate_gateway.http.misfits import MAX_TYPE, misfit
 from regate_gateway.http.models import Id, Metadata, RequestModel
 from regate_gateway.routes.responses.client_tools import SHAPES as CLIENT_SHAPES
 
-_TOOLS: Final = ("function", "custom", "namespace", "file_search", *CLIENT_SHAPES)
+_TOOLS: Final = ("function", "custom", "namespace", "file_search", "tool_search", *CLIENT_SHAPES)
 
 
 def _require_text(name: str) -> str:

@@ -170,9 +170,10 @@ class Outcome(RequestModel):
     exit_code: int | None = Field(None, ge=-(2**31), lt=2**32, description="Of one that ended by itself.")
 
     @model_validator(mode="after")
-    def _require_code(self) -> Self:
-        if (self.exit_code is None) == (self.type == "exit"):
-            raise misfit("'{place}' goes with 'exit', and only with it.", member="exit_code")
+    def _require_exit(self) -> Self:
+        # Clients that ended a command by themselves know no code.
+        if self.exit_code is not None and self.type != "exit":
+            raise misfit("'{place}' goes with 'exit' only.", member="exit_code")
         return self
 
 

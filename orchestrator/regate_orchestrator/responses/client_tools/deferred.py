@@ -23,6 +23,8 @@ from regate_orchestrator.values import Json, JsonObject
 
 MOST_FOUND: Final = 8
 """Tools that one search finds at most."""
+_MOST_DESCRIBED: Final = 256
+"""Tools that clients found which are offered at most, the last ones."""
 _MOST_TOLD: Final = 4_000
 """Characters in which a model is told what there is to find."""
 _MOST_ABOUT: Final = 200
@@ -67,7 +69,7 @@ def found_in(items: Iterable[JsonObject]) -> Found:
             if item.get("execution") == "client":
                 described = {tool.wire: tool for tool in described_in(item["tools"])}
                 tools |= {wire: tool for wire, tool in described.items() if not wire.startswith(PREFIX)}
-    return Found(frozenset(names), tools)
+    return Found(frozenset(names), dict(list(tools.items())[-_MOST_DESCRIBED:]))
 
 
 def offered(

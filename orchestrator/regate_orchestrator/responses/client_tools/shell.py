@@ -153,6 +153,8 @@ def _said(item: JsonObject) -> str:
 def _chunk_text(chunk: Mapping[str, Json]) -> str:
     """Return what one command wrote, and how it ended."""
     outcome = cast("Mapping[str, Json]", chunk["outcome"])
-    ended = "[timed out]" if outcome["type"] == "timeout" else f"[exit code {outcome['exit_code']}]"
+    code = outcome.get("exit_code")
+    exited = "[exited]" if code is None else f"[exit code {code}]"
+    ended = "[timed out]" if outcome["type"] == "timeout" else exited
     errors = f"[stderr]\n{chunk['stderr']}" if chunk["stderr"] else ""
     return "\n".join(filter(None, (str(chunk["stdout"]), errors, ended)))

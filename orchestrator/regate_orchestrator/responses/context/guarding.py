@@ -48,7 +48,8 @@ async def guard_turn(
     """
     request = granted.request
     unchecked = _RunHere(request.server_functions.keys() - {tool.wire for tool in request.client_tools})
-    backend: Backend = GuardedBackend(granted.backend, guards, context, unchecked)
+    types = {tool.wire: tool.kind.type for tool in request.client_tools if not tool.kind.is_named}
+    backend: Backend = GuardedBackend(granted.backend, guards, context, unchecked, types)
     if not _STEPS.isdisjoint(guards.steps):
         request, authorized, is_blocked = await _guard_input(guards, context, request, authorized)
         if is_blocked:
