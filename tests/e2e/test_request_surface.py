@@ -157,7 +157,6 @@ REFUSED_VALUES: list[tuple[dict[str, Any], str]] = [
             ),
             *(
                 "computer_call_output",
-                "code_interpreter_call",
                 "image_generation_call",
                 "local_shell_call",
                 "shell_call",

@@ -7,14 +7,17 @@ from dataclasses import dataclass
 from regate_adapters.egress.guard import EgressGuard
 from regate_adapters.sealing.aead import AeadSealer
 from regate_gateway.composition.decisions import Decisions
+from regate_gateway.composition.documents import Documents
 from regate_gateway.composition.opening import sealing_secret
 from regate_gateway.composition.stores import Stores
-from regate_gateway.composition.web import make_web
+from regate_gateway.composition.tools.code import make_code
+from regate_gateway.composition.tools.web import make_web
 from regate_gateway.config.settings import Settings
 from regate_gateway.routes.responses.server_tools.registration import RunnerParts
 from regate_gateway.routes.responses.server_tools.registry import REGISTERED
 from regate_orchestrator.conversations import ConversationWriter
 from regate_orchestrator.documents.file_text import FileReader
+from regate_orchestrator.documents.made_files import MadeFiles
 from regate_orchestrator.guards.checking import Guards
 from regate_orchestrator.ports import Catalogue, Fetcher
 from regate_orchestrator.responses.background import BackgroundRuns
@@ -24,8 +27,8 @@ from regate_orchestrator.responses.driver import LoopPorts
 from regate_orchestrator.responses.message_parts import MessageParts
 from regate_orchestrator.responses.request import Limits
 from regate_orchestrator.responses.tools.calls import ToolCalls
+from regate_orchestrator.responses.tools.containers import Containers
 from regate_orchestrator.responses.tools.permits import Permits
-from regate_orchestrator.retrieval.search import Retrieval
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,13 +39,15 @@ class Responses:
     background: BackgroundRuns
     parts: MessageParts
     conversation_writer: ConversationWriter
+    containers: Containers | None
+    """Where code runs; None where nothing is configured."""
 
 
 def make_responses(
     settings: Settings,
     decisions: Decisions,
     stores: Stores,
-    retrieval: Retrieval,
+    documents: Documents,
     catalogue: Catalogue,
     guard: EgressGuard,
     fetcher: Fetcher,
@@ -54,17 +59,16 @@ def make_responses(
     reader = FileReader(stores.blobs, stores.extractor)
     parts = MessageParts(reader, fetcher)
     permits = Permits(enforcer, state)
-    gate = Gate(enforcer, state, retrieval, decisions.schemas["file"])
+    gate = Gate(enforcer, state, documents.retrieval, decisions.schemas["file"])
+    web = make_web(settings.tools.web_search, guard, fetcher, reader)
+    code = make_code(settings.tools.code_interpreter, guard, gate, reader, MadeFiles(documents.files))
+    runner_parts = RunnerParts(enforcer, documents.retrieval, web=web, code=code)
     loop = LoopPorts(
         enforcer=enforcer,
         state=state,
-        tools=tool_calls(
-            RunnerParts(enforcer, retrieval, web=make_web(settings.tools.web_search, guard, fetcher, reader)),
-            permits,
-            guards,
-        ),
+        tools=tool_calls(runner_parts, permits, guards),
         gate=gate,
-        authorizer=Authorizer(enforcer, gate, retrieval, catalogue, sealer, parts, permits),
+        authorizer=Authorizer(enforcer, gate, documents.retrieval, catalogue, sealer, parts, permits),
         sealer=sealer,
         guards=guards,
         limits=Limits(settings.tools.max_rounds, settings.tools.max_tool_calls),
@@ -73,6 +77,7 @@ def make_responses(
         loop=loop,
         background=BackgroundRuns(loop, most=settings.tools.max_background),
         parts=parts,
+        containers=None if code is None else code.containers,
         conversation_writer=ConversationWriter(enforcer, state.items, gate, sealer, guards),
     )
 

@@ -151,16 +151,18 @@ async def open_services(
     documents = make_documents(settings, decisions, stores, guards, metrics, clock)
     guard = make_guard(settings.egress, decisions, metrics)
     fetcher = LazyFetcher(settings.egress, guard)
-    responses = make_responses(
-        settings, decisions, stores, documents.retrieval, upstreams, guard, fetcher, guards
-    )
+    responses = make_responses(settings, decisions, stores, documents, upstreams, guard, fetcher, guards)
     maintenance = make_maintenance(decisions, stores, clock, rhythm)
     parts = Parts(settings, decisions, upstreams, stores, documents, responses, maintenance, metrics, clock)
     services = await _services(stack, parts)
     stack.push_async_callback(maintenance.membership.end)
     await _resume(parts)
+    containers = responses.containers
+    if containers is not None:
+        stack.push_async_callback(containers.close)
     workers = (
         *decisions.workers,
+        *([] if containers is None else [containers.work]),
         responses.background.work,
         maintenance.membership.work,
         maintenance.garbage_collector.work,

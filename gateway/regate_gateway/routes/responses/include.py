@@ -13,15 +13,19 @@ from regate_gateway.http.models import RequestModel
 from regate_gateway.routes.models import ListQuery
 
 RESULTS: Final = "file_search_call.results"
+OUTPUTS: Final = "code_interpreter_call.outputs"
 SOURCES: Final = "web_search_call.action.sources"
 ENCRYPTED_REASONING: Final = "reasoning.encrypted_content"
 LOGPROBS: Final = "message.output_text.logprobs"
-INCLUDABLE: Final = (RESULTS, SOURCES, ENCRYPTED_REASONING, LOGPROBS, "message.input_image.image_url")
+INCLUDABLE: Final = (
+    *(RESULTS, SOURCES, OUTPUTS),
+    *(ENCRYPTED_REASONING, LOGPROBS, "message.input_image.image_url"),
+)
 """The last is always there: a message is shown as it was sent."""
 
 _VACUOUS: Final = (
     "web_search_call.results",
-    *("code_interpreter_call.outputs", "computer_call_output.output.image_url"),
+    "computer_call_output.output.image_url",
 )
 """Parts of items that there are none of here; asking for them asks for nothing."""
 

@@ -12,6 +12,7 @@ from pydantic.json_schema import SkipJsonSchema
 from regate_gateway.http.misfits import misfit
 from regate_gateway.http.models import TEXT_OR_OBJECT, ByType, Id, RequestModel
 from regate_gateway.routes.json_schemas import ContainedSchema
+from regate_gateway.routes.responses.server_tools.code_interpreter import CodeTool
 from regate_gateway.routes.responses.server_tools.file_search import SearchTool
 from regate_gateway.routes.responses.server_tools.mcp import McpTool
 from regate_gateway.routes.responses.server_tools.registry import REGISTERED
@@ -145,6 +146,7 @@ _SHAPES: Final = {
     "namespace": "(namespace)",
     "file_search": "(search)",
     "mcp": "(mcp)",
+    "code_interpreter": "(code)",
     **dict.fromkeys(WEB_TYPES, "(web)"),
 }
 
@@ -169,12 +171,13 @@ Tool = Annotated[
     | Annotated[SearchTool, Tag("(search)")]
     | Annotated[McpTool, Tag("(mcp)")]
     | Annotated[WebTool, Tag("(web)")]
+    | Annotated[CodeTool, Tag("(code)")]
     | Annotated[SkipJsonSchema[Any], PlainValidator(_read_registered), Tag("(registered)")]
     | Annotated[SkipJsonSchema[dict[str, Any]], Tag("(left out)")],
     ByType(
         _SHAPES,
         "Tools of type '{kind}' are not supported by this gateway; use 'function', 'custom', 'namespace', "
-        "'file_search', 'mcp' or 'web_search'.",
+        "'file_search', 'mcp', 'web_search' or 'code_interpreter'.",
         shape=_shape,
     ),
 ]
@@ -210,7 +213,8 @@ class NamedServerTool(RequestModel):
 
 
 _CHOICES: Final = (
-    "'{place}' can be 'allowed_tools', 'function', 'custom', 'mcp', 'file_search' or 'web_search'."
+    "'{place}' can be 'allowed_tools', 'function', 'custom', 'mcp', 'file_search', 'web_search' or "
+    "'code_interpreter'."
 )
 
 

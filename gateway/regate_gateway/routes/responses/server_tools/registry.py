@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from regate_gateway.routes.responses.server_tools.code_interpreter import REGISTRATION as CODE_INTERPRETER
 from regate_gateway.routes.responses.server_tools.file_search import REGISTRATION as FILE_SEARCH
 from regate_gateway.routes.responses.server_tools.mcp import REGISTRATION as MCP
 from regate_gateway.routes.responses.server_tools.registration import Registration
@@ -25,5 +26,5 @@ def register(registration: Registration) -> None:
         REGISTERED[name] = registration
 
 
-for _registration in (FILE_SEARCH, MCP, WEB_SEARCH):
+for _registration in (FILE_SEARCH, MCP, WEB_SEARCH, CODE_INTERPRETER):
     register(_registration)
