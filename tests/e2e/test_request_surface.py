@@ -157,7 +157,6 @@ REFUSED_VALUES: list[tuple[dict[str, Any], str]] = [
             ),
             *(
                 "computer_call_output",
-                "image_generation_call",
                 "local_shell_call",
                 "shell_call",
             ),

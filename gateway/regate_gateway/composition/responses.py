@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from regate_adapters.backend.upstreams import Upstreams
 from regate_adapters.egress.guard import EgressGuard
 from regate_adapters.sealing.aead import AeadSealer
 from regate_gateway.composition.decisions import Decisions
@@ -11,6 +12,7 @@ from regate_gateway.composition.documents import Documents
 from regate_gateway.composition.opening import sealing_secret
 from regate_gateway.composition.stores import Stores
 from regate_gateway.composition.tools.code import make_code
+from regate_gateway.composition.tools.images import make_imaging
 from regate_gateway.composition.tools.web import make_web
 from regate_gateway.config.settings import Settings
 from regate_gateway.routes.responses.server_tools.registration import RunnerParts
@@ -19,7 +21,7 @@ from regate_orchestrator.conversations import ConversationWriter
 from regate_orchestrator.documents.file_text import FileReader
 from regate_orchestrator.documents.made_files import MadeFiles
 from regate_orchestrator.guards.checking import Guards
-from regate_orchestrator.ports import Catalogue, Fetcher
+from regate_orchestrator.ports import Fetcher
 from regate_orchestrator.responses.background import BackgroundRuns
 from regate_orchestrator.responses.context.authorizing import Authorizer
 from regate_orchestrator.responses.context.gate import Gate
@@ -48,7 +50,7 @@ def make_responses(
     decisions: Decisions,
     stores: Stores,
     documents: Documents,
-    catalogue: Catalogue,
+    upstreams: Upstreams,
     guard: EgressGuard,
     fetcher: Fetcher,
     guards: Guards,
@@ -60,15 +62,17 @@ def make_responses(
     parts = MessageParts(reader, fetcher)
     permits = Permits(enforcer, state)
     gate = Gate(enforcer, state, documents.retrieval, decisions.schemas["file"])
+    made = MadeFiles(documents.files)
     web = make_web(settings.tools.web_search, guard, fetcher, reader)
-    code = make_code(settings.tools.code_interpreter, guard, gate, reader, MadeFiles(documents.files))
-    runner_parts = RunnerParts(enforcer, documents.retrieval, web=web, code=code)
+    code = make_code(settings.tools.code_interpreter, guard, gate, reader, made)
+    imaging = make_imaging(settings.tools.image_generation, upstreams, made)
+    runner_parts = RunnerParts(enforcer, documents.retrieval, web=web, code=code, imaging=imaging)
     loop = LoopPorts(
         enforcer=enforcer,
         state=state,
         tools=tool_calls(runner_parts, permits, guards),
         gate=gate,
-        authorizer=Authorizer(enforcer, gate, documents.retrieval, catalogue, sealer, parts, permits),
+        authorizer=Authorizer(enforcer, gate, documents.retrieval, upstreams, sealer, parts, permits),
         sealer=sealer,
         guards=guards,
         limits=Limits(settings.tools.max_rounds, settings.tools.max_tool_calls),

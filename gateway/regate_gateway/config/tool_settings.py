@@ -6,9 +6,9 @@ from typing import Final, Literal
 
 from pydantic import Field, field_validator
 
-from regate_adapters.settings_types import EnvironmentName, Section, plain_address
+from regate_adapters.settings_types import EnvironmentName, ModelName, Name, Section, plain_address
 
-_SECTIONS: Final = ("web_search", "code_interpreter")
+_SECTIONS: Final = ("web_search", "code_interpreter", "image_generation")
 
 
 class WebSearch(Section):
@@ -64,6 +64,24 @@ class CodeInterpreter(Section):
         return plain_address(value, instead="api_key_env")
 
 
+class ImageGeneration(Section):
+    """What makes images: the `/images/generations` of an upstream. Who may is the policy's to say."""
+
+    upstream: Name = Field(description="Name of the upstream.")
+    model: ModelName = Field(description="The model to ask for.")
+    deadline_s: float = Field(default=120, gt=0, le=600, description="Time that one image may take.")
+    max_bytes: int = Field(
+        default=4_194_304,
+        ge=1,
+        le=33_554_432,
+        description="Largest image. The policy's `max_tool_result_bytes` holds as well.",
+    )
+    asks_for_base64: bool = Field(
+        default=False,
+        description="Send `response_format: b64_json`, where the upstream answers with an address else.",
+    )
+
+
 class Tools(Section):
     """What bounds the loop in which a model calls tools, and which tools run here."""
 
@@ -88,6 +106,10 @@ class Tools(Section):
 
     code_interpreter: CodeInterpreter | None = Field(
         default=None, description="Where code runs; without it there is no such tool."
+    )
+
+    image_generation: ImageGeneration | None = Field(
+        default=None, description="What makes images; without it there is no such tool."
     )
 
     @property

@@ -14,6 +14,7 @@ from regate_gateway.http.models import TEXT_OR_OBJECT, ByType, Id, RequestModel
 from regate_gateway.routes.json_schemas import ContainedSchema
 from regate_gateway.routes.responses.server_tools.code_interpreter import CodeTool
 from regate_gateway.routes.responses.server_tools.file_search import SearchTool
+from regate_gateway.routes.responses.server_tools.image_generation import ImageGenerationTool
 from regate_gateway.routes.responses.server_tools.mcp import McpTool
 from regate_gateway.routes.responses.server_tools.registry import REGISTERED
 from regate_gateway.routes.responses.server_tools.web_search import TYPES as WEB_TYPES
@@ -147,6 +148,7 @@ _SHAPES: Final = {
     "file_search": "(search)",
     "mcp": "(mcp)",
     "code_interpreter": "(code)",
+    "image_generation": "(image)",
     **dict.fromkeys(WEB_TYPES, "(web)"),
 }
 
@@ -172,12 +174,13 @@ Tool = Annotated[
     | Annotated[McpTool, Tag("(mcp)")]
     | Annotated[WebTool, Tag("(web)")]
     | Annotated[CodeTool, Tag("(code)")]
+    | Annotated[ImageGenerationTool, Tag("(image)")]
     | Annotated[SkipJsonSchema[Any], PlainValidator(_read_registered), Tag("(registered)")]
     | Annotated[SkipJsonSchema[dict[str, Any]], Tag("(left out)")],
     ByType(
         _SHAPES,
         "Tools of type '{kind}' are not supported by this gateway; use 'function', 'custom', 'namespace', "
-        "'file_search', 'mcp', 'web_search' or 'code_interpreter'.",
+        "'file_search', 'mcp', 'web_search', 'code_interpreter' or 'image_generation'.",
         shape=_shape,
     ),
 ]
@@ -213,8 +216,8 @@ class NamedServerTool(RequestModel):
 
 
 _CHOICES: Final = (
-    "'{place}' can be 'allowed_tools', 'function', 'custom', 'mcp', 'file_search', 'web_search' or "
-    "'code_interpreter'."
+    "'{place}' can be 'allowed_tools', 'function', 'custom', 'mcp', 'file_search', 'web_search', "
+    "'code_interpreter' or 'image_generation'."
 )
 
 

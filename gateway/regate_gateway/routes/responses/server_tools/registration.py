@@ -11,6 +11,7 @@ from regate_orchestrator.authz.enforcer import Enforcer
 from regate_orchestrator.ports.mcp import McpServers
 from regate_orchestrator.responses.tools.calls import ToolLister, ToolRunner
 from regate_orchestrator.responses.tools.kinds.code_runner import CodeRunning
+from regate_orchestrator.responses.tools.kinds.image_runner import Imaging
 from regate_orchestrator.responses.tools.kinds.web_search_runner import Web
 from regate_orchestrator.responses.tools.tool import ServerTool, ToolKind
 from regate_orchestrator.retrieval.search import Retrieval
@@ -26,6 +27,7 @@ class RunnerParts:
     mcp: McpServers | None = None
     web: Web | None = None
     code: CodeRunning | None = None
+    imaging: Imaging | None = None
 
 
 @dataclass(frozen=True, slots=True)
