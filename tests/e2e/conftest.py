@@ -69,6 +69,8 @@ class ScriptedUpstream:
     turns: list[Any] = field(default_factory=list)
     requests: list[dict[str, Any]] = field(default_factory=list)
     headers: list[dict[str, str]] = field(default_factory=list)
+    images: list[Any] = field(default_factory=list)
+    """What requests for images are answered with, one after the other: a status of error, or an answer."""
     closed_early: int = 0
     url: str = ""
 
@@ -91,6 +93,13 @@ class ScriptedUpstream:
                 "model": "small",
             }
         )
+
+    async def generate(self, request: web.Request) -> web.Response:
+        self.requests.append(await request.json())
+        answer = self.images.pop(0)
+        if isinstance(answer, int):
+            return web.json_response({"error": {"message": "no, says the upstream"}}, status=answer)
+        return web.json_response(answer)
 
     async def chat(self, request: web.Request) -> web.StreamResponse:
         body = await request.json()
@@ -205,6 +214,7 @@ async def upstream() -> AsyncIterator[ScriptedUpstream]:
     app.router.add_get("/v1/models", scripted.models)
     app.router.add_post("/v1/chat/completions", scripted.chat)
     app.router.add_post("/v1/embeddings", scripted.embeddings)
+    app.router.add_post("/v1/images/generations", scripted.generate)
     runner = web.AppRunner(app, shutdown_timeout=0.1)
     await runner.setup()
     site = web.TCPSite(runner, "127.0.0.1", 0)

@@ -140,10 +140,7 @@ REFUSED_VALUES: list[tuple[dict[str, Any], str]] = [
         ({"input": [{"type": kind, "id": "x"}]}, "input[0].type")
         for kind in (
             *("web_search_call",),
-            *(
-                "code_interpreter_call",
-                "image_generation_call",
-            ),
+            *(),
             *(
                 "program",
                 "additional_tools",

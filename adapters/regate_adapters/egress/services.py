@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import AbstractAsyncContextManager
 from typing import Final
 
 import httpx2
 
+from regate_adapters.egress.channels import open_channel
 from regate_adapters.egress.guard import EgressGuard
 from regate_adapters.egress.transport import AnswerTooLarge, PinnedTransport
 from regate_orchestrator.authz.decisions import Context
 from regate_orchestrator.errors import FetchFailed, TooLarge
-from regate_orchestrator.ports import Fetched, Outgoing, Purpose
+from regate_orchestrator.ports import Channel, Fetched, Outgoing, Purpose
 
 _HEADERS: Final = {"User-Agent": "Regate", "Accept": "application/json", "Connection": "close"}
 
@@ -35,6 +37,12 @@ class GuardedServiceClient:
             raise FetchFailed(f"The service did not answer within {deadline_s:g} seconds.") from None
         except httpx2.HTTPError as error:
             raise FetchFailed(f"The service could not be asked: {error}.") from None
+
+    def channel(
+        self, context: Context, request: Outgoing, purpose: Purpose, *, limit_bytes: int, deadline_s: float
+    ) -> AbstractAsyncContextManager[Channel]:
+        """Yield a WebSocket; see the port."""
+        return open_channel(self._guard, context, request, purpose, limit_bytes, deadline_s)
 
     async def _sent(
         self, context: Context, request: Outgoing, purpose: Purpose, limit_bytes: int, wait_s: float

@@ -80,7 +80,7 @@ def _named_variables(settings: Settings) -> Iterator[tuple[str, str]]:
         "opa.token_env": settings.opa.token_env,
         **{f"upstreams.{upstream.name}.api_key_env": upstream.api_key_env for upstream in settings.upstreams},
         **{
-            f"tools.{name}.api_key_env": getattr(settings.tools, name).api_key_env
+            f"tools.{name}.api_key_env": getattr(getattr(settings.tools, name), "api_key_env", None)
             for name in settings.tools.sections
         },
         **{f"guards.providers.{one.name}.api_key_env": one.api_key_env for one in settings.guards.providers},

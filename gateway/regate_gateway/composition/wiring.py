@@ -157,14 +157,18 @@ async def open_services(
         LazyFetcher(settings.egress, guard),
         make_mcp_servers(settings.tools.mcp, guard, metrics),
     )
-    responses = make_responses(settings, decisions, stores, documents.retrieval, outside, guards)
+    responses = make_responses(settings, decisions, stores, documents, outside, guards)
     maintenance = make_maintenance(decisions, stores, clock, rhythm)
     parts = Parts(settings, decisions, upstreams, stores, documents, responses, maintenance, metrics, clock)
     services = await _services(stack, parts)
     stack.push_async_callback(maintenance.membership.end)
     await _resume(parts)
+    containers = responses.containers
+    if containers is not None:
+        stack.push_async_callback(containers.close)
     workers = (
         *decisions.workers,
+        *([] if containers is None else [containers.work]),
         responses.background.work,
         maintenance.membership.work,
         maintenance.garbage_collector.work,

@@ -244,6 +244,11 @@ class Settings(BaseSettings):
         ):
             if model.upstream is not None and model.upstream not in names:
                 raise ValueError(f"embeddings.{place} names {model.upstream!r}, which is not among upstreams")
+        images = self.tools.image_generation
+        if images is not None and images.upstream not in names:
+            raise ValueError(
+                f"tools.image_generation.upstream names {images.upstream!r}, which is not among upstreams"
+            )
         if not self.listen.is_loopback and self.auth.anonymous:
             raise ValueError("auth.anonymous is accepted on a loopback address only; listen.host is not one")
         if not self.listen.is_loopback and self.auth.jwt is None:

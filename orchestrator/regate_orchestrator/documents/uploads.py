@@ -22,7 +22,7 @@ from regate_orchestrator.errors import InvalidRequest, NotPermitted, StateUnavai
 from regate_orchestrator.ports import BlobStore, FileState, OrphanedBlobState
 from regate_orchestrator.principal import Principal
 from regate_orchestrator.rows import NO_USAGE, FileRow, FileUsage
-from regate_orchestrator.values import Clock, FileId, StoreId, mint, wall_clock
+from regate_orchestrator.values import Clock, FileId, JsonObject, StoreId, mint, wall_clock
 
 Kept = TypeVar("Kept")
 
@@ -244,12 +244,15 @@ class Incoming:
         purpose: str,
         expires_in_s: int | None,
         add: Callable[[FileRow], Awaitable[None]] | None = None,
+        requested: JsonObject | None = None,
     ) -> FileRow:
-        """Return the new file, decided and stored, with `add` where that stores more. Raises
-        `NotPermitted` when the policy denies.
+        """Return the new file, decided and stored, with `add` where that stores more. `requested` is the
+        sharing that is asked for. Raises `NotPermitted` when the policy denies.
         """
         described = {"id": self._file, "filename": filename, "purpose": purpose}
-        question = Question(Point.FILE, "file.create", {**described, "requested": {}}, about=self._file)
+        question = Question(
+            Point.FILE, "file.create", {**described, "requested": requested or {}}, about=self._file
+        )
         decision, stamp = await self._enforcer.stamp(self._context, question, described=described)
         if isinstance(decision, Deny):
             raise refused(decision)

@@ -8,9 +8,11 @@ without leaving anything half-written.
 from __future__ import annotations
 
 from regate_orchestrator.ports.backend import Backend, Catalogue, Serving
-from regate_orchestrator.ports.egress import Fetched, Fetcher, Outgoing, Purpose, ServiceClient
+from regate_orchestrator.ports.code import CodeFailed, CodeFile, CodeKernels, CodeOutcome, KernelId
+from regate_orchestrator.ports.egress import Channel, Fetched, Fetcher, Outgoing, Purpose, ServiceClient
 from regate_orchestrator.ports.files import BlobStore, Extractor, UnreadableFile
 from regate_orchestrator.ports.guards import GUARD_STEPS, Findings, GuardProvider, GuardStep, Span
+from regate_orchestrator.ports.images import ImageFailed, ImageMaker, MadeImage
 from regate_orchestrator.ports.mcp import (
     Annotations,
     Identity,
@@ -71,7 +73,12 @@ __all__ = [
     "BlobStore",
     "Candidate",
     "Catalogue",
+    "Channel",
     "Chunk",
+    "CodeFailed",
+    "CodeFile",
+    "CodeKernels",
+    "CodeOutcome",
     "ConversationState",
     "Counted",
     "Embedder",
@@ -88,8 +95,12 @@ __all__ = [
     "GuardStep",
     "IdempotencyKeyState",
     "Identity",
+    "ImageFailed",
+    "ImageMaker",
     "ItemState",
+    "KernelId",
     "LeaseState",
+    "MadeImage",
     "McpListFailed",
     "McpOutcome",
     "McpServer",

@@ -5,6 +5,7 @@ what sends requests to services that the configuration names.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from typing import Literal, Protocol, TypeAlias
 
@@ -50,6 +51,20 @@ class Outgoing:
     body: bytes | None = field(default=None, repr=False)
 
 
+class Channel(Protocol):
+    """An open WebSocket. Raises `FetchFailed` once it is closed or broken, and for a message that is too
+    long.
+    """
+
+    async def send(self, text: str) -> None:
+        """Send one message."""
+        ...
+
+    async def receive(self) -> str:
+        """Return the next message. Must honour cancellation: whoever waits has a deadline."""
+        ...
+
+
 class ServiceClient(Protocol):
     """Sends requests to services that the configuration names. Proven by `tests/adapters/egress`."""
 
@@ -60,5 +75,14 @@ class ServiceClient(Protocol):
 
         The place must have been decided for the caller before. No redirect is followed, and nothing of the
         request may be in an error. Raises `EgressDenied`, `TooLarge` past the limit, and `FetchFailed`.
+        """
+        ...
+
+    def channel(
+        self, context: Context, request: Outgoing, purpose: Purpose, *, limit_bytes: int, deadline_s: float
+    ) -> AbstractAsyncContextManager[Channel]:
+        """Yield a WebSocket to the service at this address, of http or https; closed on leaving.
+
+        `limit_bytes` bounds each message, and the deadline the opening. Raises as `send` does.
         """
         ...

@@ -13,17 +13,15 @@ from regate_gateway.http.models import RequestModel
 from regate_gateway.routes.models import ListQuery
 
 RESULTS: Final = "file_search_call.results"
+OUTPUTS: Final = "code_interpreter_call.outputs"
 SOURCES: Final = "web_search_call.action.sources"
 ENCRYPTED_REASONING: Final = "reasoning.encrypted_content"
 LOGPROBS: Final = "message.output_text.logprobs"
 _SENT: Final = ("message.input_image.image_url", "computer_call_output.output.image_url")
-INCLUDABLE: Final = (RESULTS, SOURCES, ENCRYPTED_REASONING, LOGPROBS, *_SENT)
+INCLUDABLE: Final = (RESULTS, SOURCES, OUTPUTS, ENCRYPTED_REASONING, LOGPROBS, *_SENT)
 """The images are always there: what was sent is shown as it was sent."""
 
-_VACUOUS: Final = (
-    "web_search_call.results",
-    "code_interpreter_call.outputs",
-)
+_VACUOUS: Final = ("web_search_call.results",)
 """Parts of items that there are none of here; asking for them asks for nothing."""
 
 

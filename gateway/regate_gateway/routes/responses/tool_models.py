@@ -20,7 +20,9 @@ from regate_gateway.routes.responses.client_tools import (
     NamespaceTool,
 )
 from regate_gateway.routes.responses.client_tools import SHAPES as CLIENT_SHAPES
+from regate_gateway.routes.responses.server_tools.code_interpreter import CodeTool
 from regate_gateway.routes.responses.server_tools.file_search import SearchTool
+from regate_gateway.routes.responses.server_tools.image_generation import ImageGenerationTool
 from regate_gateway.routes.responses.server_tools.mcp import McpTool
 from regate_gateway.routes.responses.server_tools.registry import REGISTERED
 from regate_gateway.routes.responses.server_tools.web_search import TYPES as WEB_TYPES
@@ -91,6 +93,8 @@ _SHAPES: Final = {
     "namespace": "(namespace)",
     "file_search": "(search)",
     "mcp": "(mcp)",
+    "code_interpreter": "(code)",
+    "image_generation": "(image)",
     **dict.fromkeys(WEB_TYPES, "(web)"),
     "tool_search": "(tool search)",
     **CLIENT_SHAPES,
@@ -119,6 +123,8 @@ Tool = Annotated[
     | Annotated[WebTool, Tag("(web)")]
     | ClientRunTool
     | Annotated[ToolSearchTool, Tag("(tool search)")]
+    | Annotated[CodeTool, Tag("(code)")]
+    | Annotated[ImageGenerationTool, Tag("(image)")]
     | Annotated[SkipJsonSchema[Any], PlainValidator(_read_registered), Tag("(registered)")]
     | Annotated[SkipJsonSchema[dict[str, Any]], Tag("(left out)")],
     ByType(

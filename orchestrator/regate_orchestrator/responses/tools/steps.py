@@ -18,7 +18,7 @@ from regate_orchestrator.responses.prompt import PromptItem, message_text
 from regate_orchestrator.responses.state import Phase, State
 from regate_orchestrator.responses.steps import Step, emit, end, go_on
 from regate_orchestrator.responses.tools.approvals import REQUEST, approval_request
-from regate_orchestrator.responses.tools.tool import ToolCall, ToolResult
+from regate_orchestrator.responses.tools.tool import Surroundings, ToolCall, ToolResult
 from regate_orchestrator.responses.tools.trace import entry_of
 from regate_orchestrator.values import mint
 
@@ -156,7 +156,7 @@ def _within(state: State, call: ToolCall) -> ToolCall:
         if item.body["type"] == "message" and item.body.get("role") == "user"
     ]
     passages = [passage for item in items for passage in item.passages]
-    return replace(call, tool=call.tool.within(said, passages))
+    return replace(call, tool=call.tool.within(Surroundings(said, passages, state.context.lineage)))
 
 
 def _close_finished(state: State) -> State:

@@ -12,7 +12,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar, Final, TypeAlias
 
-from regate_orchestrator.lineage import Source, labels_of
+from regate_orchestrator.lineage import NOTHING_READ, Lineage, Source, labels_of
 from regate_orchestrator.responses.tools.passage import Passage
 from regate_orchestrator.responses.tools.view import UNKNOWN, tool_view
 from regate_orchestrator.values import Json, JsonObject, StoreId
@@ -101,6 +101,17 @@ class ToolKind(ABC):
         return self.empty(item)
 
 
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """The context in which a call runs: what users said, the passages that tools found, and all that the
+    context rests on.
+    """
+
+    said: Sequence[str] = ()
+    passages: Sequence[Passage] = ()
+    lineage: Lineage = NOTHING_READ
+
+
 class ServerTool(ABC):
     """A tool that runs here, as one request offers it."""
 
@@ -137,10 +148,8 @@ class ServerTool(ABC):
         """Return a call's arguments as policies see them."""
         return arguments
 
-    def within(self, said: Sequence[str], passages: Sequence[Passage]) -> ServerTool:
-        """Return the tool as a call of it runs after what users said and tools found, where its kind reads
-        the context.
-        """
+    def within(self, surroundings: Surroundings) -> ServerTool:
+        """Return the tool as a call of it runs in this context, where its kind reads the context."""
         return self
 
 

@@ -10,6 +10,8 @@ from regate_gateway.http.models import RequestModel
 from regate_orchestrator.authz.enforcer import Enforcer
 from regate_orchestrator.ports.mcp import McpServers
 from regate_orchestrator.responses.tools.calls import ToolLister, ToolRunner
+from regate_orchestrator.responses.tools.kinds.code_runner import CodeRunning
+from regate_orchestrator.responses.tools.kinds.image_runner import Imaging
 from regate_orchestrator.responses.tools.kinds.web_search_runner import Web
 from regate_orchestrator.responses.tools.tool import ServerTool, ToolKind
 from regate_orchestrator.retrieval.search import Retrieval
@@ -24,6 +26,8 @@ class RunnerParts:
     retrieval: Retrieval
     mcp: McpServers | None = None
     web: Web | None = None
+    code: CodeRunning | None = None
+    imaging: Imaging | None = None
 
 
 @dataclass(frozen=True, slots=True)

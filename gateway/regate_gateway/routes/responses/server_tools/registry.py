@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Final
 
+from regate_gateway.routes.responses.server_tools.code_interpreter import REGISTRATION as CODE_INTERPRETER
 from regate_gateway.routes.responses.server_tools.file_search import REGISTRATION as FILE_SEARCH
+from regate_gateway.routes.responses.server_tools.image_generation import REGISTRATION as IMAGE_GENERATION
 from regate_gateway.routes.responses.server_tools.mcp import REGISTRATION as MCP
 from regate_gateway.routes.responses.server_tools.registration import Registration
 from regate_gateway.routes.responses.server_tools.web_search import REGISTRATION as WEB_SEARCH
@@ -25,5 +27,5 @@ def register(registration: Registration) -> None:
         REGISTERED[name] = registration
 
 
-for _registration in (FILE_SEARCH, MCP, WEB_SEARCH):
+for _registration in (FILE_SEARCH, MCP, WEB_SEARCH, CODE_INTERPRETER, IMAGE_GENERATION):
     register(_registration)

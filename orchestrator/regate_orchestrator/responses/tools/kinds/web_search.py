@@ -17,7 +17,14 @@ from regate_orchestrator.lineage import PageSource
 from regate_orchestrator.ports import WebPlace
 from regate_orchestrator.responses.arguments import is_whole, object_in
 from regate_orchestrator.responses.tools.passage import Passage
-from regate_orchestrator.responses.tools.tool import Notes, ServerTool, ToolCall, ToolKind, ToolResult
+from regate_orchestrator.responses.tools.tool import (
+    Notes,
+    ServerTool,
+    Surroundings,
+    ToolCall,
+    ToolKind,
+    ToolResult,
+)
 from regate_orchestrator.responses.tools.view import tool_view
 from regate_orchestrator.values import Json, JsonObject
 
@@ -170,10 +177,10 @@ class WebSearchTool(ServerTool):
                 url = url_of(cast("str", action["url"]))
                 return {"action": kind, "host": "" if url is None else url.host}
 
-    def within(self, said: Sequence[str], passages: Sequence[Passage]) -> WebSearchTool:
+    def within(self, surroundings: Surroundings) -> WebSearchTool:
         """Return the tool with the addresses that may be opened after this."""
-        written = (url for text in said for url in _urls_in(text))
-        found = (one.source.url for one in passages if isinstance(one.source, PageSource))
+        written = (url for text in surroundings.said for url in _urls_in(text))
+        found = (one.source.url for one in surroundings.passages if isinstance(one.source, PageSource))
         return replace(self, known=frozenset((*written, *found)))
 
     def has_domain(self, host: str) -> bool:

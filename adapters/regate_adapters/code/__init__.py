@@ -1,0 +1,1 @@
+"""What runs code: kernels of a Jupyter server or kernel gateway."""

@@ -1,0 +1,1 @@
+"""What tools that run here reach, each a module."""
