@@ -74,6 +74,15 @@ def grant(policies: Path, tools: dict[str, Any]) -> None:
     data.write_text(json.dumps(document))
 
 
+async def regrant(world: World, tools: dict[str, Any]) -> None:
+    """Have the operators' catalogue be this, and wait until it is in force."""
+    before = await world.gateway.revision()
+    grant(world.policies, tools)
+    async with world.http() as http:
+        while await world.gateway.revision() == before:
+            await http.get("/models")
+
+
 OpenTickets = Callable[..., AbstractAsyncContextManager[World]]
 
 

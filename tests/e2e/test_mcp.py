@@ -17,9 +17,9 @@ from tests.e2e.mcp_world import (
     OpenTickets,
     Tickets,
     calling,
-    grant,
     granted,
     offering,
+    regrant,
     told,
 )
 from tests.e2e.mcp_world import opened as opened
@@ -287,11 +287,7 @@ async def test_approved_call_is_decided_again_when_it_is_made(opened: OpenTicket
 
 async def revoked(world: World) -> None:
     """Take the grant of searching away, and wait until that is in force."""
-    before = await world.gateway.revision()
-    grant(world.policies, granted("tickets/close"))
-    async with world.http() as http:
-        while await world.gateway.revision() == before:
-            await http.get("/models")
+    await regrant(world, granted("tickets/close"))
 
 
 @pytest.mark.parametrize("way", ["previous", "conversation", "reference", "compaction"])

@@ -11,23 +11,25 @@ from pydantic import AfterValidator, Field
 from regate_gateway.http.misfits import misfit
 from regate_gateway.http.models import RequestModel
 from regate_gateway.routes.models import ListQuery
+from regate_gateway.routes.responses.server_tools.registry import ITEMS
 
-RESULTS: Final = "file_search_call.results"
-OUTPUTS: Final = "code_interpreter_call.outputs"
-SOURCES: Final = "web_search_call.action.sources"
 ENCRYPTED_REASONING: Final = "reasoning.encrypted_content"
 LOGPROBS: Final = "message.output_text.logprobs"
 _SENT: Final = ("message.input_image.image_url", "computer_call_output.output.image_url")
-INCLUDABLE: Final = (RESULTS, SOURCES, OUTPUTS, ENCRYPTED_REASONING, LOGPROBS, *_SENT)
-"""The images are always there: what was sent is shown as it was sent."""
-
+"""Images that are always there: what was sent is shown as it was sent."""
 _VACUOUS: Final = ("web_search_call.results",)
 """Parts of items that there are none of here; asking for them asks for nothing."""
 
 
+def includable() -> tuple[str, ...]:
+    """Return the parts that responses here may have: those of tools that run here, and of others."""
+    of_tools = (name for registration in ITEMS.values() for name in registration.includes)
+    return (*of_tools, ENCRYPTED_REASONING, LOGPROBS, *_SENT)
+
+
 def _require_includable(name: str) -> str:
-    if name not in INCLUDABLE and name not in _VACUOUS:
-        listed = ", ".join(f"'{one}'" for one in INCLUDABLE)
+    if name not in _VACUOUS and name not in (parts := includable()):
+        listed = ", ".join(f"'{one}'" for one in parts)
         raise misfit(f"'{{place}}' must be one of {listed}.")
     return name
 
@@ -36,7 +38,7 @@ Included = Annotated[
     list[
         Annotated[
             str,
-            Field(max_length=100, json_schema_extra={"enum": [*INCLUDABLE, *_VACUOUS]}),
+            Field(max_length=100, json_schema_extra={"enum": [*includable(), *_VACUOUS]}),
             AfterValidator(_require_includable),
         ]
     ],

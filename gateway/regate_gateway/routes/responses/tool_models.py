@@ -130,7 +130,7 @@ Tool = Annotated[
     ByType(
         _SHAPES,
         "Tools of type '{kind}' are not supported by this gateway; it has "
-        + ", ".join(f"'{name}'" for name in _SHAPES)
+        + ", ".join(f"'{name}'" for name in {**_SHAPES, **REGISTERED})
         + ".",
         shape=_shape,
     ),

@@ -1,8 +1,8 @@
 """A tool that runs here, as the loop sees it: its kind, what a request offers of it, a call, and what a call
 came to.
 
-A kind is one module beside this one, a line in `kinds.py`, and a runner (`calls.py`) that composition
-registers under its type. The machine, the assembler, the prompt, the history and the replay know no kind.
+A kind is one module in `kinds/`, a runner (`calls.py`), and its registration at the edge, which makes it
+known. The machine, the assembler, the prompt, the history and the replay know no kind.
 """
 
 from __future__ import annotations
