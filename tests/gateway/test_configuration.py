@@ -482,7 +482,7 @@ def test_every_setting_says_what_it_means() -> None:
 
 
 def test_documentation_holds_the_reference_as_it_is() -> None:
-    assert reference_table() in (ROOT / "docs" / "configuration.md").read_text(encoding="utf-8")
+    assert reference_table() in (ROOT / "docs" / "settings.md").read_text(encoding="utf-8")
 
 
 S3 = "files: {kind: s3, bucket: regate-files"

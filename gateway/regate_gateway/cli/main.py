@@ -185,7 +185,7 @@ def show(config: Path | None, *, as_json: bool) -> None:
 
 @config.command()
 def reference() -> None:
-    """Print every setting with its values, default and meaning, as the table in docs/configuration.md."""
+    """Print every setting with its values, default and meaning, as the table in docs/settings.md."""
     from regate_gateway.config.loading import reference_table
 
     click.echo(reference_table())

@@ -85,7 +85,7 @@ def reference() -> list[SettingEntry]:
 
 
 def reference_table() -> str:
-    """Return the reference as the Markdown table that `docs/configuration.md` holds."""
+    """Return the reference as the Markdown table that `docs/settings.md` holds."""
     rows = [
         f"| `{entry.path}` | {entry.values} | {entry.default} | {entry.meaning} |" for entry in reference()
     ]
