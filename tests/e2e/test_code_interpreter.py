@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 from tests.deployments import only_on
-from tests.e2e.conftest import ScriptedUpstream, World, text, tool_call
-from tests.e2e.test_event_shapes import events_in, faults
+from tests.e2e.conftest import ScriptedUpstream, World, ended, text, tool_call
+from tests.e2e.test_event_shapes import called, events_in, faults
 from tests.e2e.test_responses import leave_store, search_tool
 from tests.kernels import TOKEN, KernelGateway, kernel_gateway
 
@@ -259,6 +259,25 @@ async def test_code_that_does_not_end_is_ended_with_its_container(
 
     assert told(world.upstream) == ["The code did not end in time. Its container was deleted."]
     assert (answer.output[0].status, left) == ("failed", [])
+
+
+async def test_calls_that_wait_for_a_container_that_is_ended_do_not_run(
+    opened: Opened, jupyter: KernelGateway
+) -> None:
+    both = [
+        called(0, "code_interpreter", '{"code": "while True: pass"}'),
+        called(1, "code_interpreter", '{"code": "print(1)"}'),
+        ended("tool_calls"),
+    ]
+    async with opened(deadline_s=2) as world:
+        answer = await asked(world, both, text("Too long."))
+        left = jupyter.kernels()
+
+    assert told(world.upstream) == [
+        "The code did not end in time. Its container was deleted.",
+        "The code did not run: there is no such container, or no room for a new one.",
+    ]
+    assert ([one.status for one in answer.output[:2]], left) == (["failed", "failed"], [])
 
 
 async def test_a_client_that_leaves_ends_its_code(opened: Opened, jupyter: KernelGateway) -> None:

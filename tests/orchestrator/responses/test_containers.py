@@ -86,6 +86,19 @@ async def test_there_are_no_more_than_may_be_of_one_person_and_in_all() -> None:
     assert found == [False, True, False]
 
 
+async def test_who_waits_for_a_container_that_is_ended_finds_it_over() -> None:
+    containers, kernels = opened(Clock(), "a")
+    with (
+        containers.using(CONTEXT, "a", is_new=False) as one,
+        containers.using(CONTEXT, "a", is_new=False) as other,
+    ):
+        assert one is not None
+        await containers.discard(one)
+        await containers.discard(one)
+
+    assert (other is one, one.is_over, one.context.credential, kernels.stopped) == (True, True, None, ["k-a"])
+
+
 async def test_closing_ends_all() -> None:
     containers, kernels = opened(Clock(), "a", "b")
     await containers.close()

@@ -10,7 +10,7 @@ import asyncio
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from regate_orchestrator.lineage import NOTHING_READ, Lineage
@@ -26,7 +26,7 @@ class Container:
 
     id: str
     context: Context
-    """On whose behalf it was made."""
+    """On whose behalf it was made, without a credential: it outlives the request."""
     used_at: float
     kernel: KernelId | None = None
     """None until it was started."""
@@ -34,6 +34,8 @@ class Container:
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     users: int = 0
     """The calls that run in it or wait to."""
+    is_over: bool = False
+    """Whether it was ended, maybe while a call waited for it."""
 
     def is_of(self, principal: Principal) -> bool:
         """Return whether it is this person's."""
@@ -69,7 +71,9 @@ class Containers:
         if found is not None and not found.is_of(context.principal):
             found = None
         elif found is None and is_new and self._has_room(context.principal):
-            found = self._held[container] = Container(container, context, self._clock())
+            found = self._held[container] = Container(
+                container, replace(context, credential=None), self._clock()
+            )
         if found is None:
             yield None
             return
@@ -82,6 +86,7 @@ class Containers:
 
     async def discard(self, container: Container) -> None:
         """Forget the container, and end its kernel."""
+        container.is_over = True
         if self._held.get(container.id) is container:
             del self._held[container.id]
         kernel, container.kernel = container.kernel, None

@@ -81,9 +81,9 @@ class CodeRunner:
 async def _ran(
     running: CodeRunning, context: Context, container: Container, tool: CodeInterpreterTool, call: ToolCall
 ) -> CodeOutcome:
+    if container.is_over:
+        raise _Refused(NO_CONTAINER)
     if container.kernel is None:
-        if not tool.is_new:
-            raise _Refused(NO_CONTAINER)  # it was ended while this call waited
         files, sources = await _files_for(running, context, tool.files)
         container.kernel = await running.containers.kernels.start(context, files)
         container.lineage = Lineage.of(sources)
