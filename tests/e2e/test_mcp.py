@@ -12,6 +12,7 @@ import pytest
 from openai.types.responses import ResponseStreamEvent
 from openai.types.responses.response_output_item import McpApprovalRequest, McpCall, McpListTools
 from pydantic import TypeAdapter
+from tests.deployments import only_on
 from tests.e2e.conftest import World, text
 from tests.e2e.mcp_world import (
     OpenTickets,
@@ -24,6 +25,8 @@ from tests.e2e.mcp_world import (
 )
 from tests.e2e.mcp_world import opened as opened
 from tests.e2e.mcp_world import tickets as tickets
+
+pytestmark = only_on("embedded")
 
 
 async def asked(world: World, client: openai.AsyncOpenAI | None = None, **more: Any) -> Any:
