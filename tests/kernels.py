@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import socket
@@ -72,8 +73,15 @@ def kernel_gateway(directory: Path) -> Iterator[KernelGateway]:
 
 
 def _installed() -> None:
-    if _READY.exists():
-        return
+    """Have it installed by one of the processes that want it at the same time."""
+    _PLACE.parent.mkdir(exist_ok=True)
+    with (_PLACE.parent / "kernel-gateway.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not _READY.exists():
+            _install()
+
+
+def _install() -> None:
     shutil.rmtree(_PLACE, ignore_errors=True)
     try:
         subprocess.run([sys.executable, "-m", "venv", str(_PLACE)], check=True, capture_output=True)
