@@ -20,6 +20,7 @@ from tests.kernels import TOKEN, KernelGateway, kernel_gateway
 from regate_gateway.composition.wiring import gateway_app
 from regate_gateway.config.settings import Settings
 from regate_gateway.http.server import Running
+from regate_orchestrator.ports import GUARD_STEPS
 
 pytestmark = only_on("embedded")
 
@@ -56,12 +57,19 @@ def opened(
     monkeypatch.setenv("KERNEL_TOKEN", TOKEN)
 
     @asynccontextmanager
-    async def running(tools: Mapping[str, Any] = GRANTED, **code: Any) -> AsyncIterator[World]:
+    async def running(
+        tools: Mapping[str, Any] = GRANTED,
+        documents: Mapping[str, Any] | None = None,
+        guards: Mapping[str, Any] | None = None,
+        **code: Any,
+    ) -> AsyncIterator[World]:
         data = json.loads((policies / "data.json").read_text())
-        data["regate"]["tools"] = tools
+        data["regate"] |= {"tools": tools} | dict(documents or {})
         (policies / "data.json").write_text(json.dumps(data))
         said = {"base_url": jupyter.url, "api_key_env": "KERNEL_TOKEN", "kernel": "python3"} | code
-        settings = configure(egress={"allow_private": ["127.0.0.0/8"]}, tools={"code_interpreter": said})
+        settings = configure(
+            egress={"allow_private": ["127.0.0.0/8"]}, tools={"code_interpreter": said}, guards=guards or {}
+        )
         app, gateway = gateway_app(settings)
         async with Running(app, settings.listen) as server:
             world = World(server.url, settings, gateway, upstream, policies)
@@ -296,6 +304,19 @@ async def test_a_client_that_leaves_ends_its_code(opened: Opened, jupyter: Kerne
                 await asyncio.sleep(0.05)
 
         assert world.gateway.services is not None  # the gateway itself goes on
+
+
+async def test_guards_look_at_what_code_writes(opened: Opened) -> None:
+    wanted = {"labels": {"secret": "redact"}, "scores": {}}
+    steps = {step: {"labels": {}, "scores": {}} for step in GUARD_STEPS} | {"tool_result": wanted}
+    guards = {"providers": [{"name": "here", "kind": "detector", "steps": ["tool_result"]}]}
+    async with opened(documents={"guard_thresholds": steps}, guards=guards) as world:
+        answer = await asked(
+            world, run("print('sk-' + 'proj-' + 'aB3' * 16)"), text("Done."), include=OUTPUTS
+        )
+
+    assert told(world.upstream) == ["[redacted: secret]"]
+    assert [one.logs for one in answer.output[0].outputs] == ["[redacted: secret]"]
 
 
 async def test_without_a_grant_nothing_runs(opened: Opened, jupyter: KernelGateway) -> None:

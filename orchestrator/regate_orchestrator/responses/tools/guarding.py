@@ -28,26 +28,28 @@ async def guarded_call(guards: Guards, context: Context, call: ToolCall) -> Tool
 async def guarded_result(
     guards: Guards, context: Context, found: ToolResult, tool: JsonObject
 ) -> ToolResult | None:
-    """Return what guards leave of a result; None where they block it. Of pages each is checked by itself, and
-    chunks were checked when they were found.
+    """Return what guards leave of a result; None where they block it. Of pages each is checked by itself, its
+    title too, and chunks were checked when they were found.
     """
     pages = [one for one in found.passages if isinstance(one.source, PageSource)]
     if "tool_result" not in guards.steps or not (found.text or pages):
         return found
-    texts = [found.text, *(page.text for page in pages)]
+    texts = [found.text, *(said for page in pages for said in (page.filename, page.text))]
     text, *of_pages = await guards.check(context, "tool_result", texts, about=[_about(tool)] * len(texts))
     if text.is_blocked:
         return None
     left = text.of(found.text) if found.text else ""
     shown = {name: left if said == found.text else said for name, said in found.shown.items()}
-    checked = dict(zip((page.source.key for page in pages), of_pages, strict=True))
+    fates = zip(of_pages[::2], of_pages[1::2], strict=True)
+    checked = dict(zip((page.source.key for page in pages), fates, strict=True))
     passages: list[Passage] = []
     for one in found.passages:
-        fate = checked.get(one.source.key)
-        if fate is None:
+        if one.source.key not in checked:
             passages.append(one)
-        elif not fate.is_blocked:
-            passages.append(replace(one, text=fate.of(one.text)))
+            continue
+        of_title, of_text = checked[one.source.key]
+        if not (of_title.is_blocked or of_text.is_blocked):
+            passages.append(replace(one, filename=of_title.of(one.filename), text=of_text.of(one.text)))
     return replace(found, text=left, shown=shown if found.text else found.shown, passages=tuple(passages))
 
 
