@@ -9,7 +9,7 @@ made.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import AsyncIterator, Collection, Sequence
+from collections.abc import AsyncIterator, Container, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Final, TypeAlias
@@ -55,7 +55,7 @@ class GuardedOutput:
         guards: Guards,
         context: Context,
         *,
-        unchecked: Collection[str],
+        unchecked: Container[str],
     ) -> None:
         self._events = events
         self._guards = guards
@@ -201,7 +201,7 @@ class GuardedBackend:
     inner: Backend
     guards: Guards
     context: Context
-    unchecked: Collection[str]
+    unchecked: Container[str]
 
     @asynccontextmanager
     async def chat(
