@@ -1,5 +1,5 @@
-"""The model and a gateway before it in one process of their own, for clients that run in another: `python -m
-tests.clients.serving`.
+"""The model, a server of tools (`tickets`) and a gateway before them in one process of their own, for clients
+that run in another: `python -m tests.clients.serving`.
 
 It prints one line of JSON that says where everything is, and ends with its standard input, so that nothing
 outlives the client. The process may have another interpreter than the client's (`REGATE_PYTHON`), since some
@@ -12,6 +12,7 @@ import asyncio
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -32,10 +33,11 @@ PEOPLE = {"alice": "acme", "bob": "acme", "eve": "globex"}
 
 @dataclass(frozen=True, slots=True)
 class Served:
-    """Where the gateway and the model answer, and a token of each person."""
+    """Where the gateway, the model and the server of tools answer, and a token of each person."""
 
     url: str
     model: str
+    tickets: str
     tokens: dict[str, str]
 
     @property
@@ -98,23 +100,32 @@ def served(upstream: dict[str, Any] | None = None) -> Iterator[Served]:
 
 
 async def _serve() -> None:
+    from tests.e2e.mcp_world import READING, Tickets, grant, granted, ticket_server
+
     from regate_adapters.identity.jwt import mint_development_token
     from regate_gateway.auth.authentication import DEVELOPMENT_AUDIENCE, DEVELOPMENT_ISSUER, shared_secret
     from regate_gateway.composition.wiring import gateway_app
     from regate_gateway.config.settings import Settings
     from regate_gateway.http.server import Running
+    from regate_gateway.workbench.directory import shipped_policies
 
     wait_patiently()
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, ticket_server(Tickets()) as tickets:
+        policies = Path(shutil.copytree(shipped_policies(), Path(folder) / "rego"))
+        grant(policies, granted("tickets/search", "tickets/close", "tickets/fail"))
         async with running_model() as model:
             settings = Settings.model_validate(
                 {
-                    "data_dir": folder,
+                    "data_dir": Path(folder) / "data",
                     "listen": {"port": 0},
                     "upstreams": [
                         json.loads(os.environ[_UPSTREAM]) or {"name": "model", "base_url": model.url}
                     ],
-                    "opa": {"timeout_ms": 60_000},
+                    "opa": {"bundle": policies, "timeout_ms": 60_000},
+                    "tools": {
+                        "mcp": {"servers": {"tickets": {"url": tickets, "tools": {"search": READING}}}}
+                    },
+                    "egress": {"allow_private": ["127.0.0.0/8", "::1/128"]},
                     "telemetry": {"access_log": False},
                 }
             )
@@ -132,7 +143,7 @@ async def _serve() -> None:
                 for subject, tenant in PEOPLE.items()
             }
             async with Running(app, settings.listen) as server:
-                print(json.dumps(asdict(Served(f"{server.url}/v1", model.url, tokens))), flush=True)
+                print(json.dumps(asdict(Served(f"{server.url}/v1", model.url, tickets, tokens))), flush=True)
                 await asyncio.to_thread(sys.stdin.read)
 
 

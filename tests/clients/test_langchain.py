@@ -10,7 +10,7 @@ from typing import Any
 
 import openai
 import pytest
-from langchain_core.messages import AIMessageChunk, HumanMessage, ToolMessage
+from langchain_core.messages import AIMessageChunk, BaseMessage, HumanMessage, ToolMessage
 from langchain_core.tools import tool
 from langchain_openai import ChatOpenAI, OpenAIEmbeddings, custom_tool
 from pydantic import BaseModel
@@ -19,6 +19,7 @@ from tests.clients.serving import Served
 from tests.media import pdf_bytes, png_bytes
 
 NAMED = HumanMessage("My name is Alice.")
+SEARCH = "mcp__tickets__search('lamp')"
 WHO = HumanMessage("What is my name?")
 
 
@@ -149,6 +150,58 @@ def test_file_search_is_bound_as_a_hosted_tool(responses: Callable[..., ChatOpen
     assert {
         citation["filename"] for block in answer.content for citation in block.get("annotations", ())
     } == {"lighthouse.txt"}
+
+
+def tickets(asks: str = "never") -> dict[str, Any]:
+    return {"type": "mcp", "server_label": "tickets", "require_approval": asks}
+
+
+def kinds(message: BaseMessage) -> list[Any]:
+    return [block["type"] for block in message.content if isinstance(block, dict)]
+
+
+def test_server_of_tools_is_bound_as_a_hosted_tool(responses: Callable[..., ChatOpenAI]) -> None:
+    answer = responses().bind_tools([tickets()]).invoke(SEARCH)
+
+    assert kinds(answer) == ["mcp_list_tools", "mcp_call", "text"]
+    assert answer.text == "The tool said: Ticket 7 is open."
+
+
+def test_streamed_call_of_a_server_adds_up(responses: Callable[..., ChatOpenAI]) -> None:
+    whole = AIMessageChunk("")
+    for piece in responses().bind_tools([tickets()]).stream(SEARCH):
+        whole += piece
+
+    assert kinds(whole) == ["mcp_list_tools", "mcp_call", "text"]
+    assert whole.text == "The tool said: Ticket 7 is open."
+
+
+@pytest.mark.parametrize("approves", [True, False])
+def test_call_of_a_server_is_approved_in_the_next_turn(
+    responses: Callable[..., ChatOpenAI], approves: bool
+) -> None:
+    model = responses().bind_tools([tickets("always")])
+    asked = model.invoke(SEARCH)
+    request = next(block for block in asked.content if block["type"] == "mcp_approval_request")
+    answer = {"type": "mcp_approval_response", "approval_request_id": request["id"], "approve": approves}
+    done = model.invoke([HumanMessage([answer])], previous_response_id=asked.response_metadata["id"])
+
+    assert (request["server_label"], request["name"]) == ("tickets", "search")
+    assert (done.text == "The tool said: Ticket 7 is open.") is approves
+
+
+def test_call_of_a_server_is_approved_with_the_history(responses: Callable[..., ChatOpenAI]) -> None:
+    model = responses(store=False).bind_tools([tickets("always")])
+    question = HumanMessage(SEARCH)
+    asked = model.invoke([question])
+    request = next(block for block in asked.content if block["type"] == "mcp_approval_request")
+    answer = {"type": "mcp_approval_response", "approval_request_id": request["id"], "approve": True}
+    approval = HumanMessage([answer])
+    done = model.invoke([question, asked, approval])
+    last = model.invoke([question, asked, approval, done, HumanMessage("Hello there")])
+
+    assert done.text == "The tool said: Ticket 7 is open."
+    assert last.text == "You said: Hello there"
 
 
 def test_picture_is_part_of_the_input(either: ChatOpenAI) -> None:

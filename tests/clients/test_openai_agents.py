@@ -18,6 +18,9 @@ from pydantic import BaseModel
 from tests.clients.serving import Served
 from tests.media import png_bytes
 
+SEARCH = "mcp__tickets__search('lamp')"
+FOUND = "The tool said: Ticket 7 is open."
+
 
 class Place(BaseModel):
     """What a question is about."""
@@ -192,6 +195,78 @@ async def test_hosted_file_search_runs_in_the_gateway(
 
     assert [item.raw_item.type for item in result.new_items] == ["file_search_call", "message"]
     assert "open on Sundays" in result.final_output
+
+
+def hosted(asks: str = "never", **more: Any) -> agents.HostedMCPTool:
+    config: Any = {"type": "mcp", "server_label": "tickets", "require_approval": asks}
+    return agents.HostedMCPTool(tool_config=config, **more)
+
+
+@pytest.fixture(params=["responses", "websocket"])
+async def hosting(
+    request: pytest.FixtureRequest, client: openai.AsyncOpenAI
+) -> AsyncIterator[agents.RunConfig]:
+    """How the SDK reaches what runs in the gateway."""
+    provider = OpenAIProvider(
+        openai_client=client, use_responses_websocket=request.param == "websocket", use_responses=True
+    )
+    yield agents.RunConfig(model_provider=provider, tracing_disabled=True)
+    await provider.aclose()
+
+
+async def test_hosted_tool_of_a_server_runs_in_the_gateway(hosting: agents.RunConfig) -> None:
+    result = await agents.Runner.run(agent(tools=[hosted()]), SEARCH, run_config=hosting)
+
+    assert [item.raw_item.type for item in result.new_items] == ["mcp_list_tools", "mcp_call", "message"]
+    assert result.final_output == FOUND
+
+
+async def test_streamed_run_tells_of_the_call_of_a_server(hosting: agents.RunConfig) -> None:
+    run = agents.Runner.run_streamed(agent(tools=[hosted()]), SEARCH, run_config=hosting)
+    names = [event.name async for event in run.stream_events() if event.type == "run_item_stream_event"]
+
+    assert names == ["mcp_list_tools", "tool_called", "message_output_created"]
+    assert run.final_output == FOUND
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+@pytest.mark.parametrize("chained", [False, True])
+@pytest.mark.parametrize("approves", [True, False])
+async def test_call_of_a_server_is_approved_by_the_run(
+    hosting: agents.RunConfig, approves: bool, chained: bool, streamed: bool
+) -> None:
+    asked: list[Any] = []
+
+    def answer(request: agents.MCPToolApprovalRequest) -> agents.MCPToolApprovalFunctionResult:
+        asked.append((request.data.server_label, request.data.name, request.data.arguments))
+        return {"approve": approves, "reason": "No."}
+
+    run = agents.Runner.run_streamed if streamed else agents.Runner.run
+    result: Any = run(
+        agent(tools=[hosted("always", on_approval_request=answer)]),
+        SEARCH,
+        auto_previous_response_id=chained,
+        run_config=hosting,
+    )
+    if streamed:
+        events = [event async for event in result.stream_events()]
+        assert events
+    else:
+        result = await result
+
+    assert asked == [("tickets", "search", '{"query": "lamp"}')]
+    assert (result.final_output == FOUND) is approves
+
+
+async def test_interrupted_run_is_resumed_with_the_approval_of_a_person(hosting: agents.RunConfig) -> None:
+    asking = agent(tools=[hosted("always")])
+    first = await agents.Runner.run(asking, SEARCH, run_config=hosting)
+    (interruption,) = first.interruptions
+    state = first.to_state()
+    state.approve(interruption)
+    second = await agents.Runner.run(asking, state, run_config=hosting)
+
+    assert second.final_output == FOUND
 
 
 async def test_picture_is_part_of_the_input(either: agents.RunConfig) -> None:

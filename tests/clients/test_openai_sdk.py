@@ -12,11 +12,16 @@ from typing import Any
 
 import openai
 import pytest
-from pydantic import BaseModel
+from openai.types.responses import ResponseStreamEvent
+from pydantic import BaseModel, TypeAdapter
 from tests.clients.model import MODELS, embedding_of
 from tests.clients.serving import Served
 from tests.media import pdf_bytes, png_bytes
 
+TICKETS: Any = {"type": "mcp", "server_label": "tickets", "require_approval": "never"}
+SEARCHING: Any = {"model": "small", "input": "mcp__tickets__search('lamp')"}
+ENDS = {"never": ["mcp_call", "message"], "always": ["mcp_approval_request"]}
+validated = TypeAdapter[Any](ResponseStreamEvent).validate_python
 TEXT = b"The lighthouse of Alderney is open on Sundays. " * 5
 
 
@@ -429,6 +434,84 @@ async def test_tools_that_are_not_allowed_are_not_called(sdk: Sdk) -> None:
     )
 
     assert [call.name for call in response.output] == ["second_choice"]
+
+
+async def test_tool_of_a_server_is_listed_and_called(sdk: Sdk) -> None:
+    response = await sdk(lambda client: client.responses.create(tools=[TICKETS], **SEARCHING))
+    listing, call, message = response.output
+
+    assert {tool.name for tool in listing.tools} == {"search", "close", "fail"}
+    assert (call.type, call.name, call.output, call.error) == (
+        *("mcp_call", "search"),
+        *("Ticket 7 is open.", None),
+    )
+    assert message.content[0].text == "The tool said: Ticket 7 is open."
+
+
+@pytest.mark.parametrize("asks", ["never", "always"])
+@pytest.mark.parametrize("background", [False, True])
+async def test_stream_of_tools_of_a_server_is_made_of_the_types_of_the_sdk(
+    sdk: Sdk, asks: str, background: bool
+) -> None:
+    events = await sdk.all(
+        lambda client: client.responses.create(
+            stream=True, background=background, tools=[{**TICKETS, "require_approval": asks}], **SEARCHING
+        )
+    )
+    kinds = [item.type for item in events[-1].response.output]
+
+    assert [event for event in events if validated(event) != event] == []
+    assert kinds == ["mcp_list_tools", *ENDS[asks]]
+
+
+async def test_stream_helper_accumulates_calls_of_a_server(sdk: Sdk) -> None:
+    events, response = await sdk.streamed(
+        lambda client: client.responses.stream(tools=[TICKETS], **SEARCHING)
+    )
+
+    assert [item.type for item in response.output] == ["mcp_list_tools", *ENDS["never"]]
+    assert response.output == events[-1].response.output
+
+
+@pytest.mark.parametrize("background", [False, True])
+@pytest.mark.parametrize("approves", [True, False])
+async def test_call_of_a_server_is_approved_in_the_next_turn(
+    sdk: Sdk, approves: bool, background: bool
+) -> None:
+    tools: Any = [{**TICKETS, "require_approval": "always"}]
+    first = await sdk(lambda client: client.responses.create(tools=tools, background=background, **SEARCHING))
+    while first.status in ("queued", "in_progress"):
+        first = await sdk(lambda client, name=first.id: client.responses.retrieve(name))
+    asked = first.output[-1]
+    answer: Any = {"type": "mcp_approval_response", "approval_request_id": asked.id, "approve": approves}
+    second = await sdk(
+        lambda client: client.responses.create(
+            model="small", input=[answer], tools=tools, previous_response_id=first.id
+        )
+    )
+    calls = [(item.name, item.approval_request_id) for item in second.output if item.type == "mcp_call"]
+
+    assert (asked.type, asked.server_label, asked.name) == ("mcp_approval_request", "tickets", "search")
+    assert calls == ([("search", asked.id)] if approves else [])
+    assert ("Ticket 7 is open." in second.output_text) is approves
+
+
+async def test_items_of_a_server_can_be_sent_back_as_input(sdk: Sdk) -> None:
+    tools: Any = [{**TICKETS, "require_approval": "always"}]
+    first = await sdk(lambda client: client.responses.create(tools=tools, store=False, **SEARCHING))
+    asked = first.output[-1].id
+    answer = {"type": "mcp_approval_response", "approval_request_id": asked, "approve": True}
+    sent: list[Any] = [{"role": "user", "content": SEARCHING["input"]}, *first.output, answer]
+    second = await sdk(
+        lambda client: client.responses.create(model="small", input=sent, tools=tools, store=False)
+    )
+    sent += [*second.output, {"role": "user", "content": "Hello there"}]
+    third = await sdk(
+        lambda client: client.responses.create(model="small", input=sent, tools=tools, store=False)
+    )
+
+    assert second.output_text == "The tool said: Ticket 7 is open."
+    assert third.output_text == "You said: Hello there"
 
 
 async def test_everything_that_shapes_an_answer_is_accepted(sdk: Sdk) -> None:

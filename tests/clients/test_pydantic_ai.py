@@ -9,11 +9,15 @@ import openai
 import pytest
 from pydantic import BaseModel
 from pydantic_ai import Agent, BinaryContent, NativeOutput, ToolOutput
+from pydantic_ai.capabilities import NativeTool
 from pydantic_ai.models import Model
 from pydantic_ai.models.openai import OpenAIChatModel, OpenAIResponsesModel, OpenAIResponsesModelSettings
+from pydantic_ai.native_tools import MCPServerTool
 from pydantic_ai.providers.openai import OpenAIProvider
 from tests.clients.serving import Served
 from tests.media import pdf_bytes, png_bytes
+
+SEARCH = "mcp__tickets__search('lamp')"
 
 
 class Place(BaseModel):
@@ -73,6 +77,29 @@ async def test_streamed_run_with_a_tool(either: Model) -> None:
 @pytest.mark.parametrize("output", [NativeOutput(Place), ToolOutput(Place)], ids=["native", "tool"])
 async def test_agent_returns_its_output_type(either: Model, output: Any) -> None:
     assert (await Agent(either, output_type=output).run("I live in Paris")).output == Place(city="Paris")
+
+
+@pytest.fixture
+def searching(responses: Model) -> Agent:
+    """An agent with a server that the gateway knows, which the client calls a connector."""
+    return Agent(
+        responses, capabilities=[NativeTool(MCPServerTool(id="tickets", url="x-openai-connector:tickets"))]
+    )
+
+
+async def test_server_of_tools_runs_in_the_gateway(searching: Agent) -> None:
+    result = await searching.run(SEARCH)
+    second = await searching.run("Hello there", message_history=result.all_messages())
+    parts = [part.part_kind for message in result.all_messages() for part in message.parts]
+
+    assert result.output == "The tool said: Ticket 7 is open."
+    assert parts.count("builtin-tool-return") == 2
+    assert second.output == "You said: Hello there"
+
+
+async def test_streamed_run_with_a_server_of_tools(searching: Agent) -> None:
+    async with searching.run_stream(SEARCH) as stream:
+        assert await stream.get_output() == "The tool said: Ticket 7 is open."
 
 
 async def test_messages_of_a_run_are_the_history_of_the_next(either: Model) -> None:

@@ -12,8 +12,9 @@ import pytest
 from openai.types.responses import ResponseStreamEvent
 from openai.types.responses.response_output_item import McpApprovalRequest, McpCall, McpListTools
 from pydantic import TypeAdapter
+from sqlalchemy import update
 from tests.deployments import only_on
-from tests.e2e.conftest import World, text
+from tests.e2e.conftest import World, text, tool_call
 from tests.e2e.mcp_world import (
     OpenTickets,
     Tickets,
@@ -25,6 +26,8 @@ from tests.e2e.mcp_world import (
 )
 from tests.e2e.mcp_world import opened as opened
 from tests.e2e.mcp_world import tickets as tickets
+
+from regate_adapters.state.tables import approvals
 
 pytestmark = only_on("embedded")
 
@@ -236,6 +239,37 @@ async def test_client_without_state_approves_with_the_request_it_was_sent(
         assert tickets.calls == [("close", {"id": 7})]
 
 
+@pytest.mark.parametrize("approve", [True, False])
+async def test_answered_request_is_history_when_it_is_sent_again(
+    opened: OpenTickets, tickets: Tickets, approve: bool
+) -> None:
+    offered = [offering(require_approval="always")]
+    async with opened() as world:
+        client = world.client()
+        request = await requested(world, client, store=False)
+        world.upstream.turns = [text("Done.")]
+        items = [*request.output, approval(request, approve=approve)]
+        second = await asked(world, client, input=items, tools=offered, store=False)
+        async with world.database.writing() as connection:
+            await connection.execute(update(approvals).values(expires_at=0))
+        world.upstream.turns = [text("Yes.")]
+        items += [*second.output, {"role": "user", "content": "Sure?"}]
+        third = await asked(world, client, input=items, tools=offered, store=False)
+        assert third.output_text == "Yes."
+        assert tickets.calls == [("close", {"id": 7})] * approve
+        assert (told(world) == ["Ticket 7 is closed."]) is approve
+
+
+async def test_announced_call_has_no_arguments_until_events_tell_them(opened: OpenTickets) -> None:
+    async with opened() as world:
+        world.upstream.turns = [calling("search", {"query": "7"}), text("It is open.")]
+        stream = await asked(world, stream=True)
+        events = [event async for event in stream]
+        items = [event.item for event in events if event.type.startswith("response.output_item")]
+        added, done = (item for item in items if item.type == "mcp_call")
+        assert (added.arguments, done.arguments) == ("", '{"query": "7"}')
+
+
 @pytest.mark.parametrize(
     ("change", "said"),
     [
@@ -380,7 +414,7 @@ async def test_labels_of_a_tool_restrict_what_it_returned_from_then_on(
         ([offering(), offering()], "tools[1].server_label"),
         (
             [{"type": "function", "name": "mcp__tickets__close", "parameters": {}}, offering()],
-            "tools[0].name",
+            "tools",
         ),
         ([offering(server_label="a__b")], "tools[0].server_label"),
         ([offering(server_label="a_")], "tools[0].server_label"),
@@ -398,6 +432,17 @@ async def test_what_cannot_be_told_apart_or_done_is_refused(
         with pytest.raises(openai.BadRequestError) as refused:
             await asked(world, tools=tools)
         assert refused.value.param == param
+
+
+async def test_client_that_reaches_servers_itself_offers_functions_of_such_names(
+    opened: OpenTickets, tickets: Tickets
+) -> None:
+    own = {"type": "function", "name": "mcp__own__search", "parameters": {"type": "object"}}
+    async with opened() as world:
+        world.upstream.turns = [tool_call("mcp__own__search", {"query": "7"})]
+        response = await asked(world, tools=[own, offering()])
+        call = response.output[-1]
+        assert (call.type, call.name, tickets.calls) == ("function_call", "mcp__own__search", [])
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ made.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Container, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Final, TypeAlias
@@ -56,7 +56,7 @@ class GuardedOutput:
         guards: Guards,
         context: Context,
         *,
-        unchecked: Collection[str],
+        unchecked: Container[str],
         types: Mapping[str, str],
     ) -> None:
         self._events = events
@@ -204,7 +204,7 @@ class GuardedBackend:
     inner: Backend
     guards: Guards
     context: Context
-    unchecked: Collection[str]
+    unchecked: Container[str]
     types: Mapping[str, str]
 
     @asynccontextmanager

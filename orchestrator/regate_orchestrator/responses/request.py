@@ -138,6 +138,10 @@ class ResponseRequest:
         """Return the tools that run here, by the names that a model calls them by."""
         return {name: tool for tool in self.server_tools for name in tool.functions}
 
+    def runs_here(self, name: str) -> bool:
+        """Return whether calls by this name are of a tool that runs here."""
+        return any(tool.keeps(name) for tool in self.server_tools)
+
     @property
     def refers_back(self) -> bool:
         """Return whether the request continues from, or names, what is stored."""

@@ -110,6 +110,19 @@ def test_codex_recognises_a_call_of_a_tool_in_a_namespace(codex: Codex, gateway:
     )
 
 
+def test_codex_calls_a_tool_of_a_server_that_it_reaches_itself(codex: Codex, gateway: Served) -> None:
+    events = codex(
+        "mcp__tickets__search('lamp')",
+        mcp_servers__tickets__url=gateway.tickets,
+        mcp_servers__tickets__default_tools_approval_mode="approve",
+    )
+
+    assert [(call["tool"], call["status"]) for call in items(events, "mcp_tool_call")] == [
+        ("search", "completed")
+    ]
+    assert "Ticket 7 is open." in answer(events)
+
+
 def test_codex_resumes_its_conversation(codex: Codex) -> None:
     codex("My name is Alice.")
 

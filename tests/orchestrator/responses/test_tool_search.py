@@ -5,6 +5,7 @@ for as long as what was found is in the context.
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -282,10 +283,12 @@ def test_search_of_the_clients_is_its_to_answer_and_what_it_found_is_offered() -
     assert [item["name"] for item in answered(second)["output"]] == ["wipe"]
 
 
-@pytest.mark.parametrize("name", ["mcp__tickets__close", "now"])
+@pytest.mark.parametrize("name", ["mcp__tickets__close", "mcp__tickets__more", "now"])
 def test_what_a_client_found_takes_no_other_tools_place(name: str) -> None:
     items = [PromptItem(item) for item in found_before("client", [function(name, "Something else.")])]
-    offers = begun(asking(ATCLIENT), history=items).of(CallModel)[0].payload["tools"]
+    server = replace(SERVER, echo={"type": "mcp", "server_label": "tickets"})
+    asked = asking(ATCLIENT, server_tools=(server,), tools_echo=(*ECHO, server.echo))
+    offers = begun(asked, history=items).of(CallModel)[0].payload["tools"]
 
     assert "Something else." not in str(offers)
 
@@ -296,6 +299,13 @@ def test_of_all_that_a_client_ever_found_the_last_are_offered() -> None:
     names = offered(begun(asking(ATCLIENT), history=items))
 
     assert (len(names), names[-1], "tool_0" in names) == (258, "tool_399", False)
+
+
+def test_client_that_reaches_servers_itself_finds_their_tools() -> None:
+    name = "mcp__tickets__close"
+    items = [PromptItem(item) for item in found_before("client", [function(name, "Closes.")])]
+
+    assert name in offered(begun(asking(ATCLIENT), history=items))
 
 
 def test_what_a_client_found_is_hidden_by_policy_as_any_tool() -> None:

@@ -90,13 +90,14 @@ def tools_of(tools: Sequence[Tool]) -> Tools:
             echo.append(server[-1].echo)
     _require_search(client.values(), server, echo)
     found = Tools(tuple(client.values()), tuple(server), tuple(echo))
-    for name in client.keys() & found.functions:
-        raise InvalidRequest(f"Two tools cannot have the name '{name}'.", param="tools")
+    for name in client:
+        if any(tool.keeps(name) for tool in server):
+            raise InvalidRequest(f"Two tools cannot have the name '{name}'.", param="tools")
     return found
 
 
 def _add_tool(client: dict[str, ClientTool], added: ClientTool, path: str) -> None:
-    if added.wire.startswith(PREFIX) or added.wire in client:
+    if added.wire in client:
         param = f"{path}.name" if added.kind.is_named else f"{path}.type"
         raise InvalidRequest(f"Two tools cannot have the name '{added.name}'.", param=param)
     client[added.wire] = added

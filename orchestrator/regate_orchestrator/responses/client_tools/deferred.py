@@ -17,7 +17,6 @@ from typing import Final, cast
 from regate_orchestrator.responses.client_tools.described import described_in
 from regate_orchestrator.responses.client_tools.tool_search import HOSTED_SEARCH, TOOL_SEARCH, names_in
 from regate_orchestrator.responses.request import ClientTool, ResponseRequest
-from regate_orchestrator.responses.tools.approvals import PREFIX
 from regate_orchestrator.responses.tools.wire import wire_name
 from regate_orchestrator.values import Json, JsonObject
 
@@ -67,8 +66,7 @@ def found_in(items: Iterable[JsonObject]) -> Found:
         if item["type"] == TOOL_SEARCH.output_type:
             names.update(names_in(item))
             if item.get("execution") == "client":
-                described = {tool.wire: tool for tool in described_in(item["tools"])}
-                tools |= {wire: tool for wire, tool in described.items() if not wire.startswith(PREFIX)}
+                tools |= {tool.wire: tool for tool in described_in(item["tools"])}
     return Found(frozenset(names), dict(list(tools.items())[-_MOST_DESCRIBED:]))
 
 
@@ -81,10 +79,9 @@ def offered(
     if request.tool_choice == "none":
         return {}
     tools: dict[str, ClientTool] = {}
-    running = request.server_functions
     for tool in (*request.client_tools, *found.tools.values()):
         wire = tool.wire
-        if wire in hidden or wire in tools or wire in running:
+        if wire in hidden or wire in tools or request.runs_here(wire):
             continue
         if tool.kind is HOSTED_SEARCH:
             left = [] if is_last_round else deferred(request, hidden, found)

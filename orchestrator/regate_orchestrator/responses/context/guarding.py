@@ -8,8 +8,8 @@ is replaced by a word about that, and the turn goes on.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Container, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Final, cast
 
@@ -27,7 +27,6 @@ from regate_orchestrator.responses.events import TurnAuthorized
 from regate_orchestrator.responses.granting import Granted
 from regate_orchestrator.responses.prompt import Part, PromptItem
 from regate_orchestrator.responses.request import ResponseRequest
-from regate_orchestrator.responses.tools.approvals import PREFIX
 from regate_orchestrator.rows import StoredItem
 from regate_orchestrator.values import Json, JsonObject
 
@@ -47,9 +46,8 @@ async def guard_turn(
     Raises as `Guards.check` does, and `InvalidRequest` where something is blocked that is to be summarised.
     """
     request = granted.request
-    unchecked = _RunHere(request.server_functions.keys() - {tool.wire for tool in request.client_tools})
     types = {tool.wire: tool.kind.type for tool in request.client_tools if not tool.kind.is_named}
-    backend: Backend = GuardedBackend(granted.backend, guards, context, unchecked, types)
+    backend: Backend = GuardedBackend(granted.backend, guards, context, _RunHere(request), types)
     if not _STEPS.isdisjoint(guards.steps):
         request, authorized, is_blocked = await _guard_input(guards, context, request, authorized)
         if is_blocked:
@@ -92,13 +90,14 @@ async def _guard_input(
     return _without(request, left[-1]), authorized, is_blocked
 
 
-class _RunHere(frozenset[str]):
-    """The names of tools that run here, those of servers among them, whatever these are found to offer: their
-    arguments are checked where their calls are decided.
-    """
+@dataclass(frozen=True, slots=True)
+class _RunHere(Container[str]):
+    """The names of tools that run here: their arguments are checked where their calls are decided."""
+
+    request: ResponseRequest
 
     def __contains__(self, name: object) -> bool:
-        return super().__contains__(name) or (isinstance(name, str) and name.startswith(PREFIX))
+        return isinstance(name, str) and self.request.runs_here(name)
 
 
 async def guard_items(

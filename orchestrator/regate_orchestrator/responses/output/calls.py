@@ -62,9 +62,11 @@ def server_call(call: OpenCall, tool: ServerTool, arguments: JsonObject | None =
 
 
 def announce_call(state: State, call: ToolCall) -> State:
-    """Return the state with the item of a call added, which is at this index from now on."""
-    kind, index = call.tool.kind, len(state.output.items)
-    state = add_item(state, kind.shown(call.item("in_progress"), (), frozenset()))
+    """Return the state with the item of a call added, which is at this index from now on. What events are
+    to tell of the call is not in it yet.
+    """
+    kind, index, item = call.tool.kind, len(state.output.items), call.item("in_progress")
+    state = add_item(state, kind.empty(item) if kind.told(item) else kind.shown(item, (), frozenset()))
     return state.told(f"response.{kind.item_type}.in_progress", item_id=call.item_id, output_index=index)
 
 

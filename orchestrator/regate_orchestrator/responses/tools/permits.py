@@ -20,6 +20,7 @@ from regate_orchestrator.responses.tools.approvals import (
     called_name,
     shown_digest,
 )
+from regate_orchestrator.responses.tools.kinds.table import KINDS
 from regate_orchestrator.responses.tools.tool import ApprovedCall, ToolCall
 from regate_orchestrator.responses.tools.visible import policy_name
 from regate_orchestrator.rows import ApprovalRow
@@ -66,12 +67,12 @@ class Permits:
         self, context: Context, items: Sequence[JsonObject], earlier: Sequence[JsonObject]
     ) -> tuple[ApprovedCall, ...]:
         """Return the calls that these items of a request approve, whose requests are among them or the
-        earlier ones.
+        earlier ones. What is sent again as history approves nothing (`_unsettled`).
 
         Raises `NotFound` for a request that is absent or another's, and `InvalidRequest` for one that was
         answered, has expired, or was altered.
         """
-        answers = [item for item in items if item["type"] == RESPONSE]
+        answers = _unsettled(items)
         if not answers:
             return ()
         ids = [str(item["approval_request_id"]) for item in answers]
@@ -112,6 +113,21 @@ class Permits:
     async def _record(self, context: Context, row: ApprovalRow, what: str) -> None:
         notes: dict[str, Json] = {"kind": "approval", "about": row.id, "what": what, "tool": row.tool}
         await self.enforcer.record(context, "tool.approval", {**notes, "digest": row.digest})
+
+
+def _unsettled(items: Sequence[JsonObject]) -> list[JsonObject]:
+    """Return the answers among the items that may have an effect: neither those with the call that was made
+    of them, nor denials with the request that they deny.
+    """
+    made = {item.get("approval_request_id") for item in items if item["type"] in KINDS}
+    asked = {approval_id(item) for item in items if item["type"] == REQUEST}
+    return [
+        item
+        for item in items
+        if item["type"] == RESPONSE
+        and item["approval_request_id"] not in made
+        and (item["approve"] is True or item["approval_request_id"] not in asked)
+    ]
 
 
 def _call(identifier: str, request: JsonObject) -> ApprovedCall:

@@ -126,6 +126,10 @@ class ServerTool(ABC):
     def functions(self) -> Mapping[str, JsonObject]:
         """What a model is offered, by the name that it calls it by."""
 
+    def keeps(self, name: str) -> bool:
+        """Return whether calls by this name are the tool's, whatever else is offered."""
+        return name in self.functions
+
     @property
     def is_listed(self) -> bool:
         """Whether it is known what it offers; else its runner lists that before the model is called."""

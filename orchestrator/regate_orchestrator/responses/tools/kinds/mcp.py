@@ -129,6 +129,10 @@ class McpServerTool(ServerTool):
     tools: Mapping[str, McpTool] | None = None
     kind: ClassVar[ToolKind] = MCP
 
+    def keeps(self, name: str) -> bool:
+        """Return whether calls by this name are the server's, whatever it is found to offer."""
+        return name.startswith(called_name(self.server.label, ""))
+
     @property
     def is_listed(self) -> bool:
         """Whether it is known what the server offers."""
