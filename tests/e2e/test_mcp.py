@@ -105,7 +105,7 @@ async def test_tool_that_is_granted_to_nobody_is_not_shown_nor_callable(
         assert (tickets.calls, told(world)) == (
             [],
             ["There is no such tool. Use only the tools that were offered."],
-        ) or tickets.calls == []
+        )
 
 
 DENY_SEVEN = """package regate.custom.tool

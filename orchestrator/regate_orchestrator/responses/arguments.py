@@ -5,6 +5,7 @@ Whatever it wrote, reading it fails in one way: there is no such text, or nothin
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from typing import Final, cast
 
@@ -12,6 +13,8 @@ from regate_orchestrator.values import Json, JsonObject
 
 _LARGEST: Final = 2**53
 """Beyond it programs that read JSON disagree about numbers."""
+_DEEPEST: Final = 64
+"""How deep arguments may be nested; whatever reads them after us has a limit too."""
 
 
 class _Misfit(Exception):
@@ -34,6 +37,55 @@ def object_in(arguments: str) -> JsonObject | None:
     except (ValueError, RecursionError):  # the latter for what is nested too deep
         return None
     return value if isinstance(value, dict) else None
+
+
+def exact_object_in(arguments: str) -> JsonObject | None:
+    """Return the JSON object that the arguments are, to be passed on as a whole; None where they are none, or
+    where two readers could differ about them: a name that is there twice, a number that JSON cannot spell,
+    half a character, or what is nested too deep.
+    """
+    try:
+        value = json.loads(arguments, object_pairs_hook=_members, parse_constant=_finite, parse_float=_finite)
+    except (ValueError, RecursionError):
+        return None
+    return value if isinstance(value, dict) and _can_be_sent(value) else None
+
+
+def _members(pairs: Sequence[tuple[str, Json]]) -> JsonObject:
+    members = dict(pairs)
+    if len(members) < len(pairs):
+        raise ValueError("a name stands there twice")
+    return members
+
+
+def _finite(written: str) -> float:
+    number = float(written)
+    if not math.isfinite(number):
+        raise ValueError("JSON knows no such number")
+    return number
+
+
+def _can_be_sent(value: Json) -> bool:
+    level: list[Json] = [value]
+    for _ in range(_DEEPEST):
+        if not level:
+            return True
+        if not all(is_whole(text) for one in level for text in _texts(one)):
+            return False
+        level = [inner for one in level for inner in _inside(one)]
+    return not level
+
+
+def _texts(value: Json) -> Sequence[str]:
+    if isinstance(value, str):
+        return (value,)
+    return list(value) if isinstance(value, Mapping) else ()
+
+
+def _inside(value: Json) -> Sequence[Json]:
+    if isinstance(value, Mapping):
+        return list(value.values())
+    return value if isinstance(value, list) else ()
 
 
 def fitted(schema: JsonObject, arguments: str) -> JsonObject | None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
 from regate_orchestrator.errors import RegateError
-from regate_orchestrator.lineage import Lineage, SourceKey
+from regate_orchestrator.lineage import Lineage, SourceKey, ToolSource
 from regate_orchestrator.model_events import ModelEvent
 from regate_orchestrator.responses.prompt import PromptItem
 from regate_orchestrator.responses.request import Limits, ResponseRequest
@@ -125,10 +125,13 @@ class ToolDecided:
 
 @dataclass(frozen=True, slots=True)
 class ToolRan:
-    """The call ended (answers `RunTool`). `result` is None when what it found may not be used."""
+    """The call ended (answers `RunTool`). `result` is None when what it found may not be used; `made` tells
+    then that the call was made all the same, at a server.
+    """
 
     call_id: str
     result: ToolResult | None
+    made: ToolSource | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""The example rules of docs/tools.md, exactly as printed, laid over the shipped policies."""
+"""The example rules of docs/tool-rules.md, exactly as printed, laid over the shipped policies."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ STEP: Final = re.compile(r"^\d\. `([^`]+)`:\n\n```rego\n(.*?)^```$", re.MULTILIN
 @pytest.fixture(scope="module")
 def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("tools")
-    steps = dict(STEP.findall((ROOT / "docs" / "tools.md").read_text(encoding="utf-8")))
+    steps = dict(STEP.findall((ROOT / "docs" / "tool-rules.md").read_text(encoding="utf-8")))
     assert list(steps) == ["overlay/custom/tool/tool.rego", "tests/custom/tool/tool_test.rego"]
     for name, text in steps.items():
         (folder / name).parent.mkdir(parents=True)

@@ -123,7 +123,7 @@ def _close_call(state: State, call: OpenCall, status: ItemStatus) -> State:
 def _answer_unseen(state: State, call: OpenCall) -> State:
     name = call.name if _TOOL_NAME.fullmatch(call.name) else "unknown_tool"
     body = {**replace(call, name=name, tool=None).item("completed"), "arguments": "{}"}
-    server = state.request.server_functions.get(call.name)
+    server = None if call.name in state.turn.hidden else state.request.server_functions.get(call.name)
     note = _NO_SUCH_TOOL if server is None or server.is_deferred else server.kind.notes.no_more
     note = note if call.tool is None else _MISFIT
     return state.prompted(PromptItem(body, note=note, lineage=state.context.lineage, turn=state.round))

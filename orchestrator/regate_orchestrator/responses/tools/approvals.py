@@ -56,6 +56,6 @@ def arguments_digest(written: str) -> str:
     """Return what tells these arguments from others. Spaces and the order of members tell nothing."""
     try:
         text = json.dumps(json.loads(written or "{}"), sort_keys=True, separators=(",", ":"))
-    except ValueError:
+    except (ValueError, RecursionError):  # the latter for what is nested too deep
         text = written
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()

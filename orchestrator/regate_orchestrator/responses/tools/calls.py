@@ -31,6 +31,7 @@ MAX_CONCURRENT: Final = 4
 """Calls of one turn that run at a time."""
 _NOBODY_TO_ASK: Final = "approval_needed: there is nobody to ask"
 _TOO_LATE: Final = "The tool did not answer in time."
+_FAILED: Final = "The tool failed."
 
 
 class ToolRunner(Protocol):
@@ -140,16 +141,23 @@ class ToolCalls:
         about = cast("str", called["name"])
         question = Question(Point.TOOL_RESULT, "tool.result", {"tool": called, "result": result}, about=about)
         decision = await self.enforcer.decide(context, question)
-        if isinstance(decision, Deny) or found.size > call.terms.max_result_bytes:
-            return ToolRan(call.call_id, None)
-        checked = await guarded_result(self.guards, context, found, called)
+        checked = None
+        if not isinstance(decision, Deny) and found.size <= call.terms.max_result_bytes:
+            checked = await guarded_result(self.guards, context, found, called)
         if checked is None:
-            return ToolRan(call.call_id, None)
+            return ToolRan(call.call_id, None, self._made(call, found))
         found = checked
         if found.text or found.shown:
             source = ToolSource(call.item_id, called, result, self._call(call, found))
             found = replace(found, rests_on=(*found.rests_on, source))
         return ToolRan(call.call_id, found)
+
+    def _made(self, call: ToolCall, found: ToolResult) -> ToolSource | None:
+        """Return what later turns know of a call at a server of whose result nothing was read."""
+        if not call.tool.kind.is_counted:
+            return None
+        nothing: JsonObject = {"mime": found.mime, "size": 0, "labels": []}
+        return ToolSource(call.item_id, call.tool.called(call.name), nothing, self._call(call, found))
 
     async def _result(
         self, context: Context, call: ToolCall, stores: Mapping[StoreId, OpenStore]
@@ -161,12 +169,9 @@ class ToolCalls:
                 found = await runner.run(context, call, stores)
         except TimeoutError:
             found = failure(call, _TOO_LATE)
-        if call.terms.redact:
-            try:
-                found = redacted(found, call.terms.redact)
-            except Unreadable:
-                found = failure(call, call.tool.kind.notes.result_denied)
-        if found.call:
+        else:
+            found = _redacted(call, found)
+        if found.call or call.tool.kind.is_counted:
             notes: JsonObject = {
                 "kind": "tool.ran",
                 "about": call.item_id,
@@ -197,6 +202,17 @@ def failure(call: ToolCall, text: str) -> ToolResult:
     """Return the result of a call that failed, which the model is told in these words."""
     shown = call.tool.kind.failed(text)
     return ToolResult(size=len(text.encode()), text=text, shown=shown, failed=True)
+
+
+def _redacted(call: ToolCall, found: ToolResult) -> ToolResult:
+    """Return what a call found as its terms let it be read."""
+    if not call.terms.redact:
+        return found
+    try:
+        return redacted(found, call.terms.redact)
+    except Unreadable:
+        told = _FAILED if found.failed else call.tool.kind.notes.result_denied
+        return replace(failure(call, told), call=found.call)
 
 
 def _recorded(arguments: JsonObject, call: ToolCall) -> JsonObject:

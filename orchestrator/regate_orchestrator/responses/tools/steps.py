@@ -95,7 +95,9 @@ def _ran(state: State, event: ToolRan, now: int) -> Step:
     call = state.tools.pending[0]
     state = state.with_tools(trace=(*state.tools.trace, entry_of(call, "ran", now, event.result)))
     if event.result is None:
-        state = _close(state, replace(call, refusal=call.tool.kind.notes.result_denied), ToolResult())
+        made = () if event.made is None else (event.made,)
+        denied = replace(call, refusal=call.tool.kind.notes.result_denied)
+        state = _close(state, denied, ToolResult(rests_on=made))
     else:
         state = _close(state, call, event.result)
     state = _close_finished(state)

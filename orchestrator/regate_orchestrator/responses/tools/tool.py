@@ -20,7 +20,8 @@ from regate_orchestrator.values import Json, JsonObject, StoreId
 Told: TypeAlias = Sequence[tuple[str, JsonObject]]
 """Events about an item: their names below `response.`, and their own members."""
 
-_MAX_NUMBERS: Final = 32
+MAX_NUMBERS: Final = 32
+"""Numbers among the arguments of a call that policies keep totals over; a call with more does not run."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -247,6 +248,6 @@ def numbers_in(arguments: JsonObject) -> JsonObject:
     """Return the numbers among the arguments, over which policies keep totals."""
     return {
         name: value
-        for name, value in list(arguments.items())[:_MAX_NUMBERS]
+        for name, value in arguments.items()
         if isinstance(value, int | float) and not isinstance(value, bool)
     }

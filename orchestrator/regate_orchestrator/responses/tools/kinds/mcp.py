@@ -12,9 +12,18 @@ from typing import ClassVar, Final, cast
 from urllib.parse import urlsplit
 
 from regate_orchestrator.ports.mcp import McpServer, McpTool
-from regate_orchestrator.responses.arguments import object_in
+from regate_orchestrator.responses.arguments import exact_object_in, object_in
 from regate_orchestrator.responses.tools.approvals import called_name
-from regate_orchestrator.responses.tools.tool import Notes, ServerTool, Told, ToolCall, ToolKind, ToolResult
+from regate_orchestrator.responses.tools.tool import (
+    MAX_NUMBERS,
+    Notes,
+    ServerTool,
+    Told,
+    ToolCall,
+    ToolKind,
+    ToolResult,
+    numbers_in,
+)
 from regate_orchestrator.responses.tools.view import UNKNOWN, tool_view
 from regate_orchestrator.values import Json, JsonObject
 
@@ -28,14 +37,16 @@ class _Mcp(ToolKind):
     is_counted = True
     is_announced_early = False
     notes = Notes(
-        bad_arguments="The tool did not run: its arguments must be a JSON object.",
+        bad_arguments="The tool did not run: its arguments must be a JSON object that has each name once, "
+        f"and at most {MAX_NUMBERS} numbers.",
         denied="The tool did not run: it is not permitted.",
         result_denied="The tool ran, but its result may not be used.",
         no_more="No further call is possible. Answer with what was found.",
     )
 
     def read(self, arguments: str) -> JsonObject | None:
-        return object_in(arguments or "{}")
+        read = exact_object_in(arguments or "{}")
+        return None if read is None or len(numbers_in(read)) > MAX_NUMBERS else read
 
     def item(self, call: ToolCall, status: str, result: ToolResult | None = None) -> JsonObject:
         tool = cast("McpServerTool", call.tool)
