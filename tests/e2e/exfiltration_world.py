@@ -304,6 +304,7 @@ async def opened_arena(directory: Path) -> AsyncIterator[Arena]:
     laid_out(policies)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("VAULT_TOKEN", OPERATORS_TOKEN)
+        patch.setattr("regate_adapters.opa.policies.watching._STILL_SECONDS", 0)
         async with serving(model) as port, serving(world) as away:
             upstream.url, outside.url = f"http://127.0.0.1:{port}/v1", f"http://localhost:{away}"
             settings = _settings(directory / "data", policies, upstream.url, outside.url)
