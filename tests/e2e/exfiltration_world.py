@@ -57,7 +57,7 @@ class Outside:
     calls: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
     """The calls of tools, as `label/name` with the arguments."""
     results: dict[str, Any] = field(default_factory=dict)
-    """What calls of a tool return, by `label/name`: a text, or a whole result."""
+    """What calls of a tool return, by `label/name`: a text, a whole result, or None for no answer ever."""
     offers: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
     """The tools of a server, by its label."""
     hits: list[dict[str, str]] = field(default_factory=list)
@@ -70,12 +70,12 @@ class Outside:
         if label == "moved":
             return web.Response(status=307, headers={"Location": "http://169.254.169.254/latest/meta-data"})
         if request.path == f"/{label}/mcp":
-            return self._spoken(label, json.loads(body)) if request.method == "POST" else _refused()
+            return await self._spoken(label, json.loads(body)) if request.method == "POST" else _refused()
         if request.path == "/search":
             return web.json_response({"results": self.hits})
         return web.Response(text=f"<p>{ORDERS}</p>", content_type="text/html")
 
-    def _spoken(self, label: str, message: dict[str, Any]) -> web.Response:
+    async def _spoken(self, label: str, message: dict[str, Any]) -> web.Response:
         if "id" not in message:
             return web.Response(status=202)
         result: dict[str, Any] = {}
@@ -88,6 +88,8 @@ class Outside:
                 name = f"{label}/{message['params']['name']}"
                 self.calls.append((name, message["params"].get("arguments", {})))
                 said = self.results.get(name, "Done.")
+                if said is None:
+                    await asyncio.Event().wait()
                 result = said if isinstance(said, dict) else {"content": [{"type": "text", "text": said}]}
         return web.json_response({"jsonrpc": "2.0", "id": message["id"], "result": result})
 
@@ -107,7 +109,7 @@ OFFERS: Final = {
     "mail": [offered("send", annotations={"readOnlyHint": True, "openWorldHint": False})],
     "bank": [offered("pay"), offered("refund")],
     "wiki": [offered("read")],
-    "vault": [offered("read")],
+    "vault": [offered("read"), offered("slow")],
     "legal": [offered("search")],
     "moved": [],
 }
@@ -138,6 +140,7 @@ CATALOGUE: Final[dict[str, Any]] = {
     "wiki/read": _granted(),
     "vault/read": _granted(),
     "legal/search": _granted(),
+    "vault/slow": _granted(deadline_s=1),
     "web_search": {"type": "web_search", "tenants": {"acme": ["everyone"]}, "needs_approval": False},
 }
 

@@ -220,3 +220,13 @@ async def test_names_that_are_two_or_none_are_left_out(arena: Arena) -> None:
 
     assert set(shown) == {"mcp__crm__search", "mcp__crm__read"}
     assert arena.called == []
+
+
+async def test_call_that_is_never_answered_is_in_the_audit_log_all_the_same(arena: Arena) -> None:
+    arena.outside.results["vault/slow"] = None
+    response = await obeyed(arena, call("vault/slow", {"text": "28 days"}), tools=[server("vault")])
+    (ran,) = [record for record in arena.recorded if record.get("phase") == "tool.ran"]
+
+    assert (arena.called, response.status) == (["vault/slow"], "completed")
+    assert (ran["tool"]["name"], ran["outcome"]) == ("slow", "failed")
+    assert "did not answer in time" in arena.told[-1]
