@@ -24,7 +24,7 @@ from tests.e2e.test_retrieval import ingest
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
-EXAMPLES: Final = 24
+EXAMPLES: Final = 12
 _COPIED: Final = re.compile(r"(?:src|der)-(\w+)")
 
 
