@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 
-PARTS = ("policy", "lists", "overhead", "streams", "retrieval", "documents", "vectors", "audit")
+PARTS = ("policy", "lists", "tools", "overhead", "streams", "retrieval", "documents", "vectors", "audit")
 
 
 def main() -> int:

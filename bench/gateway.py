@@ -8,10 +8,11 @@ import socket
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import aiohttp
 import yaml
@@ -65,9 +66,11 @@ def free_port() -> int:
 
 @asynccontextmanager
 async def running_gateway(
-    upstream: str | None = None, *, open_files: int | None = None
+    upstream: str | None = None, *, open_files: int | None = None, more: Mapping[str, Any] | None = None
 ) -> AsyncIterator[RunningGateway]:
-    """Enter with a fresh gateway, which may open so many files; its data goes with it."""
+    """Enter with a fresh gateway, which may open so many files, and has more settings beside the usual; its
+    data goes with it.
+    """
     with tempfile.TemporaryDirectory(prefix="regate-bench-") as folder:
         data_dir = Path(folder)
         port = free_port()
@@ -85,7 +88,7 @@ async def running_gateway(
             },
             "opa": {"timeout_ms": 60_000},  # a busy machine is to be slow, and not refused
             "telemetry": {"access_log": False, "log_level": "warning"},
-        }
+        } | dict(more or {})
         config = data_dir / "regate.yaml"
         config.write_text(yaml.safe_dump(settings), encoding="utf-8")
         began = time.perf_counter()

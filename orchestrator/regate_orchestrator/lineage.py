@@ -224,11 +224,14 @@ def all_of(lineages: Iterable[Lineage]) -> dict[SourceKey, Source]:
 
 
 def written(sources: Iterable[Source]) -> list[Json]:
-    """Return the sources as JSON: chunks of one file that follow each other share its ids and stamp."""
+    """Return the sources as JSON: chunks of one file that follow each other share its ids and stamp, and what
+    one tool returned shares the tool, which is null where it is that of the one before.
+    """
     groups: list[list[Json]] = []
     last: tuple[str, ...] = ()
     stamp: JsonObject = {}
     chunks: list[Json] = []
+    before: JsonObject | None = None
     for source in sources:
         match source:
             case ChunkSource(store, file, chunk):
@@ -242,10 +245,12 @@ def written(sources: Iterable[Source]) -> list[Json]:
                 groups.append(["file", file, source.stamp])
             case ToolSource(call_id, tool, result, call):
                 last = ()
-                groups.append(["tool", call_id, tool, result, call])
+                groups.append(["tool", call_id, None if tool == before else tool, result, call])
+                before = tool
             case PageSource(url, tool, result):
                 last = ()
-                groups.append(["page", url, tool, result])
+                groups.append(["page", url, None if tool == before else tool, result])
+                before = tool
     return cast("list[Json]", groups)
 
 
@@ -253,6 +258,7 @@ def read_sources(value: Json) -> Iterator[Source]:
     """Yield the sources that `written` wrote. Raises `ValueError` for anything else: what is not known
     cannot be decided.
     """
+    before: JsonObject | None = None
     for group in cast("Sequence[Sequence[Json]]", value):
         match group:
             case ["chunk", str(store), str(file), Mapping() as stamp, [*chunks]]:
@@ -260,9 +266,19 @@ def read_sources(value: Json) -> Iterator[Source]:
                     yield ChunkSource(StoreId(store), FileId(file), cast("str", chunk), stamp)
             case ["file", str(file), Mapping() as stamp]:
                 yield FileSource(FileId(file), stamp)
-            case ["tool", str(call_id), Mapping() as tool, Mapping() as result, Mapping() as call]:
-                yield ToolSource(call_id, tool, result, call)
-            case ["page", str(url), Mapping() as tool, Mapping() as result]:
-                yield PageSource(url, tool, result)
+            case ["tool", str(call_id), Mapping() | None as tool, Mapping() as result, Mapping() as call]:
+                before = _shared(tool, before)
+                yield ToolSource(call_id, before, result, call)
+            case ["page", str(url), Mapping() | None as tool, Mapping() as result]:
+                before = _shared(tool, before)
+                yield PageSource(url, before, result)
             case _:
                 raise ValueError(f"a source of an unknown kind: {group[:1]!r}")
+
+
+def _shared(tool: JsonObject | None, before: JsonObject | None) -> JsonObject:
+    """Return the tool, which is that of the source before where it is not said."""
+    found = before if tool is None else tool
+    if found is None:
+        raise ValueError("a source of an unknown kind: of no tool")
+    return found

@@ -9,7 +9,9 @@ from regate_orchestrator.lineage import (
     ChunkSource,
     FileSource,
     Lineage,
+    PageSource,
     Source,
+    ToolSource,
     all_of,
     read_sources,
     touching,
@@ -101,13 +103,36 @@ def test_written_sources_are_read_as_they_were(sources: list[Source]) -> None:
     assert list(read_sources(written(sources))) == sources
 
 
+def test_what_one_tool_returned_shares_the_tool() -> None:
+    search, other = ({"type": "mcp", "name": name} for name in ("search", "other"))
+    sources: list[Source] = [
+        ToolSource("mcp_1", search, {"size": 1}, {}),
+        chunk(1),
+        ToolSource("mcp_2", search, {"size": 2}, {}),
+        PageSource("https://example.org", other, {"host": "example.org"}),
+        PageSource("https://example.org/b", other, {"host": "example.org"}),
+        ToolSource("mcp_3", search, {"size": 3}, {}),
+    ]
+    stored = written(sources)
+
+    assert list(read_sources(stored)) == sources
+    assert str(stored).count("'name'") == 3
+
+
 def test_chunks_of_one_file_share_what_is_written_of_it() -> None:
     assert len(written([chunk(number) for number in range(100)])) == 1
 
 
 @pytest.mark.parametrize(
     "value",
-    [[["page", "https://example.org", {}]], [["chunk", "vs_1", "file-1", {}]], [["file", 1, {}]], [[]]],
+    [
+        [["page", "https://example.org", {}]],
+        [["page", "https://example.org", None, {}]],
+        [["tool", "mcp_1", None, {}, {}]],
+        [["chunk", "vs_1", "file-1", {}]],
+        [["file", 1, {}]],
+        [[]],
+    ],
 )
 def test_source_of_an_unknown_kind_is_never_taken_for_none(value: Json) -> None:
     with pytest.raises(ValueError, match="unknown kind"):

@@ -2,9 +2,10 @@
 OPA answers in time.
 
 Not an engine of its own: it wraps `engine.py`. Chunks of one file, and mostly of one owner, carry the same
-stamp: what is the same is asked once. A large batch is asked in parts, a few at once: OPA evaluates a
-question on one core, and a question has a deadline. Each member is decided by the same rule on the same input
-as before, and answers are put together only when all come from one revision of the policy.
+stamp, and results of one tool are often the same to a policy: what is the same is asked once. A large batch
+is asked in parts, a few at once: OPA evaluates a question on one core, and a question has a deadline. Each
+member is decided by the same rule on the same input as before, and answers are put together only when all
+come from one revision of the policy.
 """
 
 from __future__ import annotations
@@ -38,6 +39,8 @@ _PARTS_AT_ONCE: Final = 2
 _MAX_TRIES: Final = 3
 _WITHOUT_PAUSE: Final = 1_000
 
+_REPEATED: Final = ("chunks", "tool_results")
+"""The kinds whose members are often the same. Items and the rows of lists have ids of their own."""
 _NAMES: Final = tuple(kind.name for kind in KINDS)
 
 
@@ -55,12 +58,16 @@ class BatchingEngine:
         """Return the answer to the whole question. See `ports.PolicyEngine.ask`."""
         if rule != BATCH_RULE or not _is_batch(document):
             return await self._inner.ask(rule, document)
-        chunks = cast("Sequence[Json]", document.get("chunks", ()))
-        distinct, places = await _distinct(chunks)
-        asked = document if len(distinct) == len(chunks) else {**document, "chunks": distinct}
+        places: dict[str, Sequence[Sequence[Json]]] = {}
+        asked = document
+        for name in _REPEATED:
+            members = cast("Sequence[Json]", document.get(name, ()))
+            distinct, positions = await _distinct(members)
+            if len(distinct) < len(members):
+                asked, places[name] = {**asked, name: distinct}, positions
         parts = list(_parts_of(asked, split_from=self._split_from, most=self._most))
         answer = await (self._inner.ask(rule, asked) if len(parts) == 1 else self._ask_in_parts(parts))
-        return answer if asked is document else _placed(answer, places)
+        return _placed(answer, places) if places else answer
 
     async def plan(self, rule: str, document: JsonObject, *, unknown: str) -> Planned:
         """Return for which rows the rule is true. See `ports.PolicyEngine.plan`."""
@@ -167,20 +174,17 @@ def _admitted(answer: Answer, name: str, part: _Part) -> list[Json]:
     return [part.starts[name] + position for position in _positions(answer, name, len(part.own[name]))]
 
 
-def _placed(answer: Answer, places: Sequence[Sequence[Json]]) -> Answer:
-    """Return the answer about the distinct chunks as one about all. An undefined one stays as it is,
-    for the enforcer to refuse.
+def _placed(answer: Answer, places: Mapping[str, Sequence[Sequence[Json]]]) -> Answer:
+    """Return the answer about distinct members as one about all. `places` are, by kind, where each of them
+    was asked about. An undefined answer stays as it is, for the enforcer to refuse.
     """
     if not answer.defined:
         return answer
-    return _with(
-        answer,
-        {
-            "chunks": [
-                position for place in _positions(answer, "chunks", len(places)) for position in places[place]
-            ]
-        },
-    )
+    found: dict[str, Json] = {
+        name: [position for place in _positions(answer, name, len(at)) for position in at[place]]
+        for name, at in places.items()
+    }
+    return _with(answer, found)
 
 
 def _with(answer: Answer, found: Mapping[str, Json]) -> Answer:
@@ -211,29 +215,29 @@ def _not_asked(name: str) -> PolicyUnavailable:
     return PolicyUnavailable(f"{BATCH_RULE}.{name} is not a set of what was asked")
 
 
-async def _distinct(chunks: Sequence[Json]) -> tuple[list[Json], list[list[Json]]]:
-    """Return each different chunk once, and at which positions it was asked about. In JSON 1, 1.0 and
+async def _distinct(members: Sequence[Json]) -> tuple[list[Json], list[list[Json]]]:
+    """Return each different member once, and at which positions it was asked about. In JSON 1, 1.0 and
     true differ, as they do for OPA.
     """
-    if len(chunks) < 2:
-        return list(chunks), []
+    if len(members) < 2:
+        return list(members), []
     positions: dict[bytes, list[Json]] = {}
     distinct: list[Json] = []
-    for position, chunk in enumerate(chunks):
+    for position, member in enumerate(members):
         if position % _WITHOUT_PAUSE == _WITHOUT_PAUSE - 1:
             await asyncio.sleep(0)
-        known = positions.setdefault(_canonical(chunk), [])
+        known = positions.setdefault(_canonical(member), [])
         if not known:
-            distinct.append(chunk)
+            distinct.append(member)
         known.append(position)
     return distinct, list(positions.values())
 
 
-def _canonical(chunk: Json) -> bytes:
+def _canonical(member: Json) -> bytes:
     try:
-        return orjson.dumps(chunk)
+        return orjson.dumps(member)
     except TypeError as error:  # a lone surrogate, an integer beyond 64 bits
-        raise PolicyUnavailable(f"a chunk's stamp is not JSON: {error}") from error
+        raise PolicyUnavailable(f"what a batch asks about is not JSON: {error}") from error
 
 
 def _is_batch(document: JsonObject) -> bool:

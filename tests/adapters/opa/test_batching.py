@@ -160,7 +160,7 @@ def of_every_kind(size: int) -> dict[str, Json]:
         {"store": f"vs_{number * 7 % size}", "chunk": chunk} for number, chunk in enumerate(different(size))
     ]
     results: list[Json] = [
-        {"tool": TOOL, "result": {"mime": "", "size": number % 2 * 10**9, "labels": []}}
+        {"tool": TOOL, "result": {"mime": "", "size": number % 2 * 10**9 + number, "labels": []}}
         for number in range(size)
     ]
     lists: dict[str, Json] = {
@@ -230,6 +230,19 @@ async def test_what_is_the_same_is_asked_once(noting: Noting) -> None:
 
     assert [entry["chunk"] for entry in asked["chunks"]] == [one, other]
     assert positions(answer) == [0, 2, 3]
+
+
+@pytest.mark.parametrize("split_from", [2, 1_000])
+async def test_results_that_are_the_same_to_a_policy_are_asked_once(noting: Noting, split_from: int) -> None:
+    fits, large = ({"tool": TOOL, "result": {"mime": "", "size": size, "labels": []}} for size in (1, 10**9))
+    asked = batch(STAMP, tool_results=[fits, large, fits, fits, large])
+    whole = await noting.inner.ask(RULE, asked)
+    answer = await BatchingEngine(noting, split_from=split_from).ask(RULE, asked)
+
+    assert [one for part in noting.asked for one in part.get("tool_results", ())] == [fits, large]
+    assert isinstance(answer.value, dict)
+    assert isinstance(whole.value, dict)
+    assert sorted(answer.value["tool_results"]) == sorted(whole.value["tool_results"]) == [0, 2, 3]
 
 
 async def test_same_stamp_in_two_stores_is_two_questions(noting: Noting) -> None:
