@@ -72,6 +72,8 @@ def spelt(value: Json) -> bytes:
         # A lone surrogate or an integer past 64 bits, both of which a request can carry: the slower spelling
         # has both, in ASCII.
         text = json.dumps(value, default=_plain, allow_nan=False, separators=(",", ":")).encode()
+    if text.isascii() and b"\x7f" not in text:  # as almost all records are
+        return text
     return _UNPRINTABLE.sub(_escaped, text)
 
 
