@@ -1,6 +1,6 @@
 """One gateway for many attacks: servers of tools, a search engine and pages outside, all scripted and all
 noted; two tenants whose data must stay where it is. The rules are the shipped ones, and those that
-docs/tools.md prints.
+docs/tool-rules.md prints.
 """
 
 from __future__ import annotations
@@ -258,8 +258,8 @@ async def serving(application: web.Application) -> AsyncIterator[int]:
 
 
 def laid_out(policies: Path) -> None:
-    """Lay the rules of docs/tools.md over the policies, with the catalogue."""
-    steps = dict(STEP.findall((ROOT / "docs" / "tools.md").read_text(encoding="utf-8")))
+    """Lay the rules of docs/tool-rules.md over the policies, with the catalogue."""
+    steps = dict(STEP.findall((ROOT / "docs" / "tool-rules.md").read_text(encoding="utf-8")))
     (policies / "custom" / "tool").mkdir(parents=True)
     (policies / "custom" / "tool" / "tool.rego").write_text(steps["overlay/custom/tool/tool.rego"])
     data = policies / "data.json"

@@ -381,7 +381,15 @@ async def test_client_that_leaves_ends_the_upstream_call_and_leaves_no_completed
         ({"max_output_tokens": 1}, "max_output_tokens"),
         ({"metadata": {"a": 1}}, "metadata.a"),
         ({"tools": [{"type": "mcp", "server_url": "http://169.254.169.254/"}]}, "tools[0].server_label"),
-        ({"tools": [{"type": "function", "name": "file_search"}]}, "tools[0].name"),
+        (
+            {
+                "tools": [
+                    {"type": "function", "name": "file_search"},
+                    {"type": "file_search", "vector_store_ids": ["v"]},
+                ]
+            },
+            "tools",
+        ),
         ({"tools": [{"type": "function", "name": "a b"}]}, "tools[0].name"),
         ({"tools": [{"type": "file_search", "vector_store_ids": []}]}, "tools[0].vector_store_ids"),
         (
