@@ -166,7 +166,7 @@ def test_rules_of_an_overlay_are_promised() -> None:
     for cells in (line.split(" | ") for line in table.splitlines()):
         packages = re.findall(r"`(?:regate\.custom)?\.([a-z]+)`", cells[0]) or packages  # "the same" as above
         promised |= {
-            f"{package}/{rule}" for package in packages for rule in re.findall(r"`([a-z]+)`", cells[1])
+            f"{package}/{rule}" for package in packages for rule in re.findall(r"`([a-z_]+)`", cells[1])
         }
 
     assert promised == custom_rules()
