@@ -384,15 +384,15 @@ async def test_labels_of_a_tool_restrict_what_it_returned_from_then_on(
     opened: OpenTickets, tickets: Tickets
 ) -> None:
     tickets.text = "The code is blue-heron."
-    async with opened(granted("tickets/search", labels=["hr-only"])) as world:
+    async with opened(granted("tickets/search", labels=["board-only"])) as world:
         client = world.client()
         world.upstream.turns = [calling("search", {"query": "7"}), text("They said blue-heron.")]
         first = await asked(world, client)
-        assert "blue-heron" in first.output_text
+        assert told(world) == [tickets.text]
         before = await world.gateway.revision()
         data = world.policies / "data.json"
         document = json.loads(data.read_text())
-        document["regate"]["deny_labels"] = {"hr-only": "hr"}
+        document["regate"]["deny_labels"]["board-only"] = "board"
         data.write_text(json.dumps(document))
         async with world.http() as http:
             while await world.gateway.revision() == before:
