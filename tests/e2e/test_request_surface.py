@@ -138,15 +138,7 @@ REFUSED_VALUES: list[tuple[dict[str, Any], str]] = [
     ),
     *(
         ({"input": [{"type": kind, "id": "x"}]}, "input[0].type")
-        for kind in (
-            *("web_search_call",),
-            *(),
-            *(
-                "program",
-                "additional_tools",
-                "compaction_trigger",
-            ),
-        )
+        for kind in ("program", "additional_tools", "compaction_trigger")
     ),
     ({"input": [{"type": "function_call_output", "output": "x"}]}, "input[0].call_id"),
     (

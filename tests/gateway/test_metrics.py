@@ -165,7 +165,9 @@ async def test_upstreams_that_were_tried_are_told_apart() -> None:
     metrics = Metrics()
     reach = {"main": "ok", "spare": "unreachable", "own": "denied", "new": "unknown"}
     read_upstreams(metrics, lambda: reach)
-    shown = {key: value for key, value in (await figures(metrics)).items() if key[0].startswith("regate_upstream")}
+    shown = {
+        key: value for key, value in (await figures(metrics)).items() if key[0].startswith("regate_upstream")
+    }
 
     assert shown == {
         sample("regate_upstream_reachable", upstream="main"): 1,
