@@ -56,7 +56,7 @@ async def let_through(events: Sequence[ModelEvent], *steps: GuardStep) -> list[M
 
     guard = Guard("here", Looking(), frozenset(steps), 5, may_be_missing=False)
     guards = Guards(Enforcer(ByLabel(), Records(), {}), [guard], streaming=Streaming(64, 64))
-    return [event async for event in GuardedOutput(told(), guards, CONTEXT, unchecked={"search"})]
+    return [event async for event in GuardedOutput(told(), guards, CONTEXT, unchecked={"search"}, types={})]
 
 
 def call(slot: int, name: str, *pieces: str) -> list[ModelEvent]:
