@@ -38,13 +38,13 @@ _near(x) := true if x == "tenant"
 _near(x) := false if x == "attributes"
 """
 NARROW: Final = 'package regate.custom.store\n\ndeny if input.store.visibility == "tenant"\n'
-ASKING: Final = "package regate.custom.tool\n\napprove if input.tool.name\n"
+ASKING: Final = "package regate.custom.chunk\n\nredact := [`x`]\n"
 SAID: Final = {
     "outside": (CUSTOM, WIDE, f"{CUSTOM}:3: no-functions: _near is given input.store"),
     "asking": (
-        "custom/tool/tool.rego",
+        "custom/chunk/chunk.rego",
         ASKING,
-        "custom/tool/tool.rego:3: no-such-control: regate.custom.tool.approve asks in vain",
+        "custom/chunk/chunk.rego:3: no-such-control: regate.custom.chunk.redact asks in vain",
     ),
 }
 LISTING: Final[JsonObject] = {
