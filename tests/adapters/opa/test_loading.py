@@ -38,13 +38,13 @@ _near(x) := true if x == "tenant"
 _near(x) := false if x == "attributes"
 """
 NARROW: Final = 'package regate.custom.store\n\ndeny if input.store.visibility == "tenant"\n'
-ASKING: Final = "package regate.custom.chunk\n\nredact := [`x`]\n"
+ASKING: Final = "package regate.chunk\n\nredact := [`x`]\n"
 SAID: Final = {
     "outside": (CUSTOM, WIDE, f"{CUSTOM}:3: no-functions: _near is given input.store"),
     "asking": (
-        "custom/chunk/chunk.rego",
+        "chunk/redact.rego",
         ASKING,
-        "custom/chunk/chunk.rego:3: no-such-control: regate.custom.chunk.redact asks in vain",
+        "chunk/redact.rego:3: no-such-control: regate.chunk.redact asks in vain",
     ),
 }
 LISTING: Final[JsonObject] = {
