@@ -51,7 +51,7 @@ _FIELDS: Final = (
         "from_revision",
         "to_revision",
     ),
-    *("version", "address", "configuration", "data_dir", "gone", "for_s", "limit"),
+    *("version", "address", "configuration", "data_dir", "gone", "for_s", "limit", "destination", "seq"),
 )
 """The extra fields that a log call may carry."""
 
