@@ -40,7 +40,11 @@ _near(x) := false if x == "attributes"
 """
 }
 NARROW: Final = {STORE: 'package regate.custom.store\n\ndeny if input.store.visibility == "tenant"\n'}
-ASKING: Final = {"custom/tool/tool.rego": "package regate.custom.tool\n\napprove if input.tool.name\n"}
+NO_THRESHOLDS: Final[dict[str, Any]] = {
+    step: {"scores": {}, "labels": {}}
+    for step in ("input", "chunk", "tool_arguments", "tool_result", "output")
+}
+ASKING: Final = {"chunk/redact.rego": "package regate.chunk\n\nredact := [`x`]\n"}
 TOKEN: Final = "the-gateways-own"
 
 
@@ -203,14 +207,17 @@ async def test_a_control_that_is_not_there_is_told_of_rules_and_of_data(
             by_rule = await serving.until(policy_is_refused)
             opa.put({}, "r2")
             await serving.until(policy_is_fine)
-            opa.put({}, "r3", tools={"mail": {"type": "mcp", "tenants": {}, "needs_approval": True}})
+            opa.put(
+                {},
+                "r3",
+                guard_thresholds={**NO_THRESHOLDS, "output": {"scores": {}, "labels": {"x": "block"}}},
+            )
             by_data = await serving.until(policy_is_refused)
 
     assert (
-        "custom/tool/tool.rego:3: no-such-control: regate.custom.tool.approve asks in vain"
-        in by_rule["policy_problem"]
+        "chunk/redact.rego:3: no-such-control: regate.chunk.redact asks in vain" in by_rule["policy_problem"]
     )
-    assert "data.regate.tools.mail.needs_approval asks in vain" in by_data["policy_problem"]
+    assert "data.regate.guard_thresholds.output.labels asks in vain" in by_data["policy_problem"]
 
 
 async def test_an_opa_that_does_not_show_its_policies_is_no_policy_and_what_to_permit_is_told(
