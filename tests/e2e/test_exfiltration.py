@@ -219,10 +219,10 @@ async def test_function_of_the_clients_never_reaches_a_server_of_the_same_name(a
 
 async def test_function_that_takes_the_name_of_a_server_is_refused(arena: Arena) -> None:
     async with arena.http() as http:
-        for name in ("mcp__tickets__search", "mcp__bank__pay"):
+        for name in ("mcp__tickets__search", "mcp__tickets__not_listed"):
             tools = [WEATHER | {"name": name}, server("tickets")]
             answer = await http.post("/responses", json={"model": "small", "input": "Hi", "tools": tools})
-            assert (answer.status_code, answer.json()["error"]["param"]) == (400, "tools[0].name")
+            assert (answer.status_code, answer.json()["error"]["param"]) == (400, "tools")
 
     assert (arena.upstream.requests, arena.called) == ([], [])
 
