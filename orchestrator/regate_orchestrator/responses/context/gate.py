@@ -10,7 +10,7 @@ What is gone is not asked about: it is denied. Who has more to decide in the sam
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from regate_orchestrator.authz.batches import Admitted, Batch
@@ -91,7 +91,10 @@ class Gate:
             return passed
         item = asked.history.items[-1].holder
         said = await self.enforcer.value(context, "regate/history/rests_on", "history.reuse", {"item": item})
-        return self.read(asked, decisions, admitted, cited_only=True) if said == CITED else passed
+        if said != CITED:
+            return passed
+        left = readmit(asked.history, passed.items, passed.denied, cited_only=True)
+        return replace(passed, left=left)
 
     async def ask(self, context: Context, history: History, *, files: Sequence[FileId] = ()) -> Asked:
         """Return what decides the history, and whether these files may be read, on what is true now.
@@ -130,16 +133,9 @@ class Gate:
         ]
         return Asked(history, batch, tuple(questions), tuple(there), found, results)
 
-    def read(
-        self,
-        asked: Asked,
-        decisions: Sequence[Decision],
-        admitted: Admitted,
-        *,
-        cited_only: bool = False,
-    ) -> Passed:
+    def read(self, asked: Asked, decisions: Sequence[Decision], admitted: Admitted) -> Passed:
         """Return what passed. `decisions` are those on `asked.questions`, `admitted` what the batch
-        admitted, whatever else was in it. Answers that cite rest on that alone where `cited_only`.
+        admitted, whatever else was in it.
         """
         readable = {
             file: row
@@ -159,8 +155,7 @@ class Gate:
         items = frozenset(
             position for position in range(len(asked.history.items)) if position in admitted.items
         )
-        left = readmit(asked.history, items, denied, cited_only=cited_only)
-        return Passed(left, denied, items, readable)
+        return Passed(readmit(asked.history, items, denied), denied, items, readable)
 
     async def withholds(self, context: Context, item: JsonObject, *, count: int) -> bool:
         """Return whether the policy lets a turn go on without what is withheld of its context, after
