@@ -10,7 +10,19 @@ from regate_orchestrator.values import Json, JsonObject
 
 Place: TypeAlias = tuple[str | int, ...]
 """The names and positions that lead to a text."""
-_WORDS: Final = ("text", "refusal")
+WORDS: Final = ("text", "refusal")
+"""The members of a part of content in which its text is."""
+
+
+def texts_in(value: Json, at: Place) -> list[Place]:
+    """Return where the texts of a list, or of an object, at this place are."""
+    if isinstance(value, str):
+        return [at]
+    if isinstance(value, Mapping):
+        return [found for name, one in value.items() for found in texts_in(one, (*at, name))]
+    if isinstance(value, list | tuple):
+        return [found for position, one in enumerate(value) for found in texts_in(one, (*at, position))]
+    return []
 
 
 def places_in_content(content: Json, at: Place) -> Iterator[Place]:
@@ -22,7 +34,7 @@ def places_in_content(content: Json, at: Place) -> Iterator[Place]:
             if isinstance(part, str):
                 yield (*at, position)
             elif isinstance(part, Mapping):
-                yield from ((*at, position, name) for name in _WORDS if isinstance(part.get(name), str))
+                yield from ((*at, position, name) for name in WORDS if isinstance(part.get(name), str))
 
 
 def text_at(value: Json, place: Place) -> str:

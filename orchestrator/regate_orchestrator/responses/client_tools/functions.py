@@ -6,13 +6,12 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Final, cast
 
+from regate_orchestrator.guards.places import Place, places_in_content
 from regate_orchestrator.responses.arguments import text_among
-from regate_orchestrator.responses.client_tools.kind import WITHHELD, ClientKind, Place, texts_in
+from regate_orchestrator.responses.client_tools.kind import WITHHELD, ClientKind
 from regate_orchestrator.responses.tools.tool import Told
 from regate_orchestrator.responses.tools.view import tool_view
 from regate_orchestrator.values import Json, JsonObject
-
-_WORDS: Final = ("text", "refusal")
 
 
 def output_text(output: Json) -> str:
@@ -34,11 +33,7 @@ class _Described(ClientKind):
         return () if isinstance(output, str) else cast("Sequence[JsonObject]", output)
 
     def output_places(self, item: JsonObject) -> Sequence[Place]:
-        return [
-            place
-            for place in texts_in(item.get("output"), ("output",))
-            if len(place) < 3 or place[2] in _WORDS
-        ]
+        return list(places_in_content(item.get("output"), ("output",)))
 
     def withheld_output(self, item: JsonObject) -> JsonObject:
         return {**item, "output": WITHHELD}

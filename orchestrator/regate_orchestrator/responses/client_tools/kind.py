@@ -8,16 +8,14 @@ history, the guards and the replay know no kind.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
-from typing import ClassVar, Final, TypeAlias, cast
+from collections.abc import Sequence
+from typing import ClassVar, Final, cast
 
+from regate_orchestrator.guards.places import Place
 from regate_orchestrator.responses.tools.tool import Told
 from regate_orchestrator.responses.tools.view import UNKNOWN, tool_view
 from regate_orchestrator.responses.tools.wire import wire_name
-from regate_orchestrator.values import Json, JsonObject
-
-Place: TypeAlias = tuple[str | int, ...]
-"""Where a text of an item is: the names and positions that lead to it."""
+from regate_orchestrator.values import JsonObject
 
 WITHHELD: Final = "[This earlier answer was withheld: it rests on content that is no longer available.]"
 """What stands in the place of a text that may not be used any more."""
@@ -100,14 +98,3 @@ class ClientKind(ABC):
     def view(self, wire: str) -> JsonObject:
         """Return a tool of the kind as policies see it. It may do whatever a model asks for."""
         return tool_view(self.type, wire, annotations=UNKNOWN)
-
-
-def texts_in(value: Json, place: Place) -> list[Place]:
-    """Return where the texts of a list, or of an object, at this place are."""
-    if isinstance(value, str):
-        return [place]
-    if isinstance(value, Mapping):
-        return [found for name, one in value.items() for found in texts_in(one, (*place, name))]
-    if isinstance(value, list | tuple):
-        return [found for at, one in enumerate(value) for found in texts_in(one, (*place, at))]
-    return []

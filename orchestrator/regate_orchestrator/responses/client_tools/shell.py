@@ -6,8 +6,9 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Final, cast
 
+from regate_orchestrator.guards.places import Place, texts_in
 from regate_orchestrator.responses.arguments import fitted
-from regate_orchestrator.responses.client_tools.kind import WITHHELD, ClientKind, Place, texts_in
+from regate_orchestrator.responses.client_tools.kind import WITHHELD, ClientKind
 from regate_orchestrator.responses.tools.tool import Told
 from regate_orchestrator.values import Json, JsonObject
 

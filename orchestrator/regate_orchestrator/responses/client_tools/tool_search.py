@@ -8,8 +8,9 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Final, Literal, cast
 
+from regate_orchestrator.guards.places import Place, texts_in
 from regate_orchestrator.responses.arguments import object_in, text_among
-from regate_orchestrator.responses.client_tools.kind import ClientKind, Place, texts_in
+from regate_orchestrator.responses.client_tools.kind import ClientKind
 from regate_orchestrator.responses.tools.approvals import called_name
 from regate_orchestrator.responses.tools.tool import Told
 from regate_orchestrator.responses.tools.view import READ_ONLY, tool_view

@@ -20,7 +20,7 @@ from regate_orchestrator.guards.arguments import tool_about
 from regate_orchestrator.guards.checked import Checked
 from regate_orchestrator.guards.checking import Guards
 from regate_orchestrator.guards.model_output import GuardedBackend, RefusingBackend
-from regate_orchestrator.guards.places import Place, is_json, places_in_content, text_at, with_text
+from regate_orchestrator.guards.places import WORDS, Place, is_json, places_in_content, text_at, with_text
 from regate_orchestrator.ports import Backend, GuardStep
 from regate_orchestrator.responses.client_tools.table import CALLS, OUTPUTS
 from regate_orchestrator.responses.events import TurnAuthorized
@@ -33,7 +33,6 @@ from regate_orchestrator.values import Json, JsonObject
 RESULT_BLOCKED: Final = "[What this tool returned was blocked and may not be used.]"
 _STEPS: Final[frozenset[GuardStep]] = frozenset({"input", "tool_result"})
 _MEMBERS: Final = ("content", "output", "summary", "queries")
-_WORDS: Final = ("text", "refusal")
 
 
 async def guard_turn(
@@ -220,7 +219,7 @@ def _with_parts(item: PromptItem, texts: Sequence[str]) -> PromptItem:
             continue
         parts[place] = replace(part, content={"type": "text", "text": text})
         if content[place]["type"] != "input_file":
-            name = next(name for name in _WORDS if name in content[place])
+            name = next(name for name in WORDS if name in content[place])
             content[place] = {**content[place], name: text}
         elif "file_id" not in content[place]:
             content[place] = {"type": "input_text", "text": text}
