@@ -8,6 +8,7 @@ calls. One that the client must approve is told of in its place, and the respons
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import cast
 
 from regate_orchestrator.responses.client_tools.table import is_for_client
 from regate_orchestrator.responses.commands import Command, DecideTool, RunTool
@@ -120,30 +121,28 @@ def _judged(call: ToolCall, event: ToolDecided) -> ToolCall:
             return replace(call, refusal=call.tool.kind.notes.denied)
 
 
-def _announced(state: State, call: ToolCall) -> State:
-    """Return the state in which the first pending call that is this one has its item."""
+def _announced(state: State, call: ToolCall) -> tuple[State, ToolCall]:
+    """Return the state in which the call has its item, and the call with the index of that."""
     if call.index is not None:
-        return state
-    index = len(state.output.items)
-    state = announce_call(state, call)
-    pending = tuple(replace(one, index=index) if one is call else one for one in state.tools.pending)
-    return state.with_tools(pending=pending)
+        return state, call
+    return announce_call(state, call), replace(call, index=len(state.output.items))
 
 
-def _told(state: State, call: ToolCall, index: int) -> State:
-    kind = call.tool.kind
-    for name, members in kind.told(call.item("in_progress")):
-        state = state.told(f"response.{name}", item_id=call.item_id, output_index=index, **members)
+def _told(state: State, call: ToolCall) -> State:
+    for name, members in call.tool.kind.told(call.item("in_progress")):
+        state = state.told(f"response.{name}", item_id=call.item_id, output_index=call.index, **members)
     return state
 
 
 def _started(state: State, call: ToolCall) -> State:
-    index = len(state.output.items) if call.index is None else call.index
-    state = _told(_announced(state, call), call, index)
-    kind = call.tool.kind
+    """Return the state in which the client is told that this pending call runs."""
+    state, begun = _announced(state, call)
+    state = state.with_tools(pending=tuple(begun if one is call else one for one in state.tools.pending))
+    state = _told(state, begun)
+    kind = begun.tool.kind
     if kind.progress:
         name = f"response.{kind.item_type}.{kind.progress}"
-        state = state.told(name, item_id=call.item_id, output_index=index)
+        state = state.told(name, item_id=begun.item_id, output_index=begun.index)
     return state
 
 
@@ -180,10 +179,9 @@ def _close(state: State, call: ToolCall, result: ToolResult) -> State:
     """Return the state with the first pending call done: its item closed, and what it found in the prompt
     and in the lineage from now on.
     """
-    index = len(state.output.items) if call.index is None else call.index
     if call.index is None:
-        state = _told(announce_call(state, call), call, index)
-        call = replace(call, index=index)
+        state, call = _announced(state, call)
+        state = _told(state, call)
     kind = call.tool.kind
     failed = bool(call.refusal) or result.failed
     if not failed or kind.tells_failure:
@@ -191,7 +189,7 @@ def _close(state: State, call: ToolCall, result: ToolResult) -> State:
         state = state.told(name, item_id=call.item_id, output_index=call.index)
     state = state.with_tools(pending=state.tools.pending[1:])
     state = finish_call(state, call, "failed" if failed else "completed", result)
-    output = state.output.items[index]
+    output = state.output.items[cast("int", call.index)]
     prompted = PromptItem(
         {**(output.stored or output.body), "call_id": call.call_id},
         passages=result.passages,
