@@ -19,12 +19,13 @@ from regate_orchestrator.responses.client_tools.table import CALLS, OUTPUTS
 from regate_orchestrator.responses.output.citations import marker, without_markers
 from regate_orchestrator.responses.tools.approvals import REQUEST, RESPONSE, approval_id
 from regate_orchestrator.responses.tools.kinds.table import KINDS
+from regate_orchestrator.responses.tools.listing import LISTING
 from regate_orchestrator.responses.tools.passage import Citation, Passage
 from regate_orchestrator.tokens import estimated_tokens
 from regate_orchestrator.upstream_capabilities import ReasoningField
 from regate_orchestrator.values import Json, JsonObject
 
-_NOT_TOLD: Final = frozenset({"mcp_list_tools", REQUEST, RESPONSE})
+_NOT_TOLD: Final = frozenset({LISTING, REQUEST, RESPONSE})
 _SPOKEN: Final = frozenset({"message", "compaction"})
 
 _HEADING: Final = (

@@ -5,15 +5,12 @@ pure.
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Final
 
 from regate_orchestrator.responses.events import ToolsListed
 from regate_orchestrator.responses.output.items import add_item, finish_item
 from regate_orchestrator.responses.state import State
-from regate_orchestrator.values import Json, JsonObject
-
-LISTING: Final = "mcp_list_tools"
-"""The type of such an item."""
+from regate_orchestrator.responses.tools import listing
+from regate_orchestrator.values import JsonObject
 
 
 def listed(state: State, event: ToolsListed) -> State:
@@ -35,8 +32,7 @@ def tell_listed(state: State) -> State:
 
 def _told(state: State, item: JsonObject) -> State:
     index = len(state.output.items)
-    state = add_item(state, {**item, "tools": []})
-    place: dict[str, Json] = {"item_id": item["id"], "output_index": index}
-    state = state.told(f"response.{LISTING}.in_progress", **place)
-    end = "completed" if item.get("error") is None else "failed"
-    return finish_item(state.told(f"response.{LISTING}.{end}", **place), index, item)
+    state = add_item(state, listing.empty(item))
+    for name, members in listing.told(item):
+        state = state.told(f"response.{name}", item_id=item["id"], output_index=index, **members)
+    return finish_item(state, index, item)

@@ -12,6 +12,7 @@ from typing import Final, cast
 
 from regate_orchestrator.responses.client_tools.table import CALLS
 from regate_orchestrator.responses.output.emitter import Emitter
+from regate_orchestrator.responses.tools import listing
 from regate_orchestrator.responses.tools.kinds.table import KINDS
 from regate_orchestrator.responses.tools.tool import ToolKind
 from regate_orchestrator.values import Json, JsonObject
@@ -57,10 +58,9 @@ def _item(emitter: Emitter, index: int, item: JsonObject) -> Emitter:
                 emitter = emitter.write(f"response.{name}", **place, **members)
         case _ if kind in KINDS:
             emitter = _call(emitter, place, KINDS[kind], item)
-        case "mcp_list_tools":
-            end = "completed" if item.get("error") is None else "failed"
-            emitter = emitter.write(f"response.{kind}.in_progress", **place)
-            emitter = emitter.write(f"response.{kind}.{end}", **place)
+        case listing.LISTING:
+            for name, members in listing.told(item):
+                emitter = emitter.write(f"response.{name}", **place, **members)
         case _:
             pass
     return emitter.write("response.output_item.done", output_index=index, item=item)
@@ -131,8 +131,8 @@ def _empty(item: JsonObject) -> JsonObject:
                 "summary": []
             }
             empty |= {"content": []} if "content" in item else {}
-        case "mcp_list_tools":
-            empty["tools"] = []
+        case listing.LISTING:
+            return listing.empty(empty)
         case str(kind) if kind in KINDS or kind in CALLS:
             return (KINDS.get(kind) or CALLS[kind]).empty(empty)
         case _:

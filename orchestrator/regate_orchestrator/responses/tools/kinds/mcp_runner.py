@@ -14,8 +14,8 @@ from regate_orchestrator.ports.mcp import (
     McpServers,
     McpTool,
 )
-from regate_orchestrator.responses.output.listings import LISTING
 from regate_orchestrator.responses.tools.kinds.mcp import McpServerTool, error_text
+from regate_orchestrator.responses.tools.listing import LISTING
 from regate_orchestrator.responses.tools.tool import ServerTool, ToolCall, ToolResult
 from regate_orchestrator.retrieval.stores import OpenStore
 from regate_orchestrator.values import Json, JsonObject, StoreId, mint
