@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 import subprocess
+import tarfile
 from pathlib import Path
 from typing import Final
 
@@ -46,4 +47,8 @@ def test_examples_are_accepted(written: Path, opa: Path, tmp_path: Path) -> None
     from regate_adapters.opa.policies.bundle import build_bundle
     from regate_adapters.opa.policies.source import read_source
 
-    build_bundle(read_source(written / "policy"), tmp_path / "bundle.tar.gz", opa=opa)
+    bundle = tmp_path / "bundle.tar.gz"
+    build_bundle(read_source(written / "policy"), bundle, opa=opa)
+    with tarfile.open(bundle) as held:
+        names = {name.lstrip("/") for name in held.getnames()}
+    assert "custom/tool/tool.rego" in names

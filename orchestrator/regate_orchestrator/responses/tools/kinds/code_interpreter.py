@@ -19,6 +19,7 @@ from regate_orchestrator.responses.tools.tool import (
     ToolResult,
 )
 from regate_orchestrator.responses.tools.view import tool_view
+from regate_orchestrator.responses.tools.wire import wire_function
 from regate_orchestrator.values import FileId, Json, JsonObject
 
 OUTPUTS: Final = "code_interpreter_call.outputs"
@@ -32,21 +33,13 @@ _RUNS_APART: Final[JsonObject] = {
     "open_world": True,
 }
 """Nothing outside of its container is changed; what the container can reach is its server's to say."""
-_FUNCTION: Final[JsonObject] = {
-    "type": "function",
-    "function": {
-        "name": _NAME,
-        "description": "Run Python, as a cell of a notebook. Variables and files stay for later calls. The "
-        "files of the conversation are in the working directory; files that are written there are given to "
-        "the user.",
-        "parameters": {
-            "type": "object",
-            "properties": {"code": {"type": "string", "description": "The code."}},
-            "required": ["code"],
-            "additionalProperties": False,
-        },
-    },
-}
+_FUNCTION: Final = wire_function(
+    _NAME,
+    "Run Python, as a cell of a notebook. Variables and files stay for later calls. The "
+    "files of the conversation are in the working directory; files that are written there are given to "
+    "the user.",
+    code={"type": "string", "description": "The code."},
+)
 
 
 class _CodeInterpreter(ToolKind):

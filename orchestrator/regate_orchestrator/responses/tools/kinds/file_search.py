@@ -12,30 +12,21 @@ from regate_orchestrator.filters.expression import Expression
 from regate_orchestrator.responses.arguments import text_among
 from regate_orchestrator.responses.tools.passage import Passage
 from regate_orchestrator.responses.tools.tool import Notes, ServerTool, ToolCall, ToolKind, ToolResult
+from regate_orchestrator.responses.tools.wire import wire_function
 from regate_orchestrator.values import Json, JsonObject, StoreId
 
 RESULTS: Final = "file_search_call.results"
 """What of `include` asks for the passages that were found."""
 
 _NAME: Final = "file_search"
-_FUNCTION: Final[JsonObject] = {
-    "type": "function",
-    "function": {
-        "name": _NAME,
-        "description": "Search the attached documents. Returns passages, each under a marker such as 【1】.",
-        "parameters": {
-            "type": "object",
-            "properties": {
-                "query": {
-                    "type": "string",
-                    "description": "What to look for, as a full question or a few key words.",
-                }
-            },
-            "required": ["query"],
-            "additionalProperties": False,
-        },
+_FUNCTION: Final = wire_function(
+    _NAME,
+    "Search the attached documents. Returns passages, each under a marker such as 【1】.",
+    query={
+        "type": "string",
+        "description": "What to look for, as a full question or a few key words.",
     },
-}
+)
 
 
 class _FileSearch(ToolKind):

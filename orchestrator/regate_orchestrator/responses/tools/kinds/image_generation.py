@@ -17,6 +17,7 @@ from regate_orchestrator.responses.tools.tool import (
     ToolResult,
 )
 from regate_orchestrator.responses.tools.view import tool_view
+from regate_orchestrator.responses.tools.wire import wire_function
 from regate_orchestrator.values import Json, JsonObject
 
 MAX_PROMPT: Final = 32_000
@@ -29,19 +30,11 @@ _MAKES_A_FILE: Final[JsonObject] = {
     "open_world": False,
 }
 """It adds a file of the caller's, which is decided as such, and changes nothing else."""
-_FUNCTION: Final[JsonObject] = {
-    "type": "function",
-    "function": {
-        "name": _NAME,
-        "description": "Make an image and show it to the user.",
-        "parameters": {
-            "type": "object",
-            "properties": {"prompt": {"type": "string", "description": "What the image shows, in detail."}},
-            "required": ["prompt"],
-            "additionalProperties": False,
-        },
-    },
-}
+_FUNCTION: Final = wire_function(
+    _NAME,
+    "Make an image and show it to the user.",
+    prompt={"type": "string", "description": "What the image shows, in detail."},
+)
 
 
 class _ImageGeneration(ToolKind):

@@ -26,6 +26,7 @@ from regate_orchestrator.responses.tools.tool import (
     ToolResult,
 )
 from regate_orchestrator.responses.tools.view import tool_view
+from regate_orchestrator.responses.tools.wire import wire_function
 from regate_orchestrator.values import Json, JsonObject
 
 SOURCES: Final = "web_search_call.action.sources"
@@ -45,28 +46,12 @@ _WRITTEN_URL: Final = re.compile(r"https?://[^\s<>\"`]+", re.IGNORECASE)
 _AFTER_URL: Final = ".,;:!?'*_)]}»”’"
 
 
-def _function(name: str, description: str, **properties: JsonObject) -> JsonObject:
-    return {
-        "type": "function",
-        "function": {
-            "name": name,
-            "description": description,
-            "parameters": {
-                "type": "object",
-                "properties": properties,
-                "required": list(properties),
-                "additionalProperties": False,
-            },
-        },
-    }
-
-
 _URL: Final[JsonObject] = {
     "type": "string",
     "description": "The page's address, exactly as a search found it or the user wrote it.",
 }
 _FUNCTIONS: Final[Mapping[str, JsonObject]] = {
-    SEARCH: _function(
+    SEARCH: wire_function(
         SEARCH,
         "Search the web. Returns parts of pages, each under a marker such as 【1】.",
         queries={
@@ -77,8 +62,8 @@ _FUNCTIONS: Final[Mapping[str, JsonObject]] = {
             "description": "What to look for; several queries are searched at once.",
         },
     ),
-    OPEN: _function(OPEN, "Read a page that a search found, or whose address the user wrote.", url=_URL),
-    FIND: _function(
+    OPEN: wire_function(OPEN, "Read a page that a search found, or whose address the user wrote.", url=_URL),
+    FIND: wire_function(
         FIND,
         "Find a text in a page that a search found, or whose address the user wrote.",
         url=_URL,
