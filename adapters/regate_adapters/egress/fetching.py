@@ -10,7 +10,7 @@ from urllib.parse import urljoin
 import httpx2
 
 from regate_adapters.egress.guard import EgressGuard
-from regate_adapters.egress.transport import AnswerTooLarge, PinnedTransport
+from regate_adapters.egress.transport import AnswerTooLarge, PinnedTransport, read_whole
 from regate_orchestrator.authz.decisions import Context
 from regate_orchestrator.errors import FetchFailed, TooLarge
 from regate_orchestrator.places import Places
@@ -81,8 +81,7 @@ class GuardedFetcher:
                 raise FetchFailed(
                     f"The address could not be fetched: the server answered with status {answer.status_code}."
                 )
-            data = b"".join([piece async for piece in answer.aiter_raw()])
-            return Fetched(data, _media_type(answer.headers.get("content-type", "")), at)
+            return await read_whole(answer, at)
 
 
 def _beyond(at: str, location: str) -> str:
@@ -91,7 +90,3 @@ def _beyond(at: str, location: str) -> str:
     if at.startswith("https:") and not to.lower().startswith("https:"):
         raise FetchFailed("The address could not be fetched: it redirects to one without TLS.")
     return to
-
-
-def _media_type(header: str) -> str:
-    return header.partition(";")[0].strip().lower()[:128]

@@ -10,7 +10,7 @@ import httpx2
 
 from regate_adapters.egress.channels import open_channel
 from regate_adapters.egress.guard import EgressGuard
-from regate_adapters.egress.transport import AnswerTooLarge, PinnedTransport
+from regate_adapters.egress.transport import AnswerTooLarge, PinnedTransport, read_whole
 from regate_orchestrator.authz.decisions import Context
 from regate_orchestrator.errors import FetchFailed, TooLarge
 from regate_orchestrator.ports import Channel, Fetched, Outgoing, Purpose
@@ -60,6 +60,4 @@ class GuardedServiceClient:
         ):
             if not 200 <= answer.status_code < 300:
                 raise FetchFailed(f"The service answered with status {answer.status_code}.")
-            data = b"".join([piece async for piece in answer.aiter_raw()])
-            media_type = answer.headers.get("content-type", "").partition(";")[0].strip().lower()
-            return Fetched(data, media_type[:128], str(place.url))
+            return await read_whole(answer, str(place.url))

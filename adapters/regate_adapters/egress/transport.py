@@ -17,6 +17,7 @@ import httpx2
 
 from regate_adapters.egress.addresses import Address
 from regate_adapters.egress.place import LetOut
+from regate_orchestrator.ports import Fetched
 
 _MAX_TRIED: Final = 4
 _MAX_HEADERS: Final = 100
@@ -70,6 +71,13 @@ class PinnedTransport(httpx2.AsyncBaseTransport):
     async def aclose(self) -> None:
         """Close all connections."""
         await self._pool.aclose()
+
+
+async def read_whole(answer: httpx2.Response, url: str) -> Fetched:
+    """Return the whole body of an answer, and the media type that the server gives it."""
+    data = b"".join([piece async for piece in answer.aiter_raw()])
+    media_type = answer.headers.get("content-type", "").partition(";")[0].strip().lower()
+    return Fetched(data, media_type[:128], url)
 
 
 class _Counted(httpx2.AsyncByteStream):
