@@ -12,7 +12,7 @@ import httpx
 import openai
 import pytest
 from tests.deployments import only_on
-from tests.e2e.conftest import World, text
+from tests.e2e.conftest import World, opa_client, text
 
 from regate_adapters.identity.jwt import mint_development_token
 from regate_gateway.auth.authentication import DEVELOPMENT_AUDIENCE, DEVELOPMENT_ISSUER
@@ -202,14 +202,16 @@ async def test_body_of_100_megabytes_is_413_and_the_server_goes_on(world: World)
     assert (declared.status_code, counted, after.status_code) == (413, 413, 200)
 
 
-def _opa_pid() -> int:
-    """The process id of the gateway's OPA, which is a child of this process."""
+def _opa_pid(world: World) -> int:
+    """The process id of the gateway's OPA: the child of this process that listens where the gateway asks."""
+    socket = str(opa_client(world.gateway)._address.socket).encode()
     children = [
         int(child)
         for tasks in Path("/proc/self/task").glob("*/children")
         for child in tasks.read_text().split()
     ]
-    return max(child for child in children if b"run\0--server" in Path(f"/proc/{child}/cmdline").read_bytes())
+    (found,) = [child for child in children if socket in Path(f"/proc/{child}/cmdline").read_bytes()]
+    return found
 
 
 async def test_without_opa_nothing_is_decided_sent_or_shown_and_all_is_well_when_it_returns(
@@ -218,7 +220,7 @@ async def test_without_opa_nothing_is_decided_sent_or_shown_and_all_is_well_when
     client = world.client()
     store = (await client.vector_stores.create(name="acme")).id
     file = await client.files.create(file=("a.md", b"text"), purpose="assistants")
-    pid = _opa_pid()
+    pid = _opa_pid(world)
     os.kill(pid, signal.SIGSTOP)
     answers = {}
     try:
@@ -256,7 +258,7 @@ async def test_without_opa_nothing_is_decided_sent_or_shown_and_all_is_well_when
 
 
 async def test_killed_opa_is_restarted(world: World) -> None:
-    os.kill(_opa_pid(), signal.SIGKILL)
+    os.kill(_opa_pid(world), signal.SIGKILL)
     async with world.http() as http:
         async with asyncio.timeout(60):
             while (answer := await http.get("/models")).status_code != 200:
