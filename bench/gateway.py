@@ -66,10 +66,14 @@ def free_port() -> int:
 
 @asynccontextmanager
 async def running_gateway(
-    upstream: str | None = None, *, open_files: int | None = None, more: Mapping[str, Any] | None = None
+    upstream: str | None = None,
+    *,
+    open_files: int | None = None,
+    more: Mapping[str, Any] | None = None,
+    prefix: tuple[str, ...] = (),
 ) -> AsyncIterator[RunningGateway]:
-    """Enter with a fresh gateway, which may open so many files, and has more settings beside the usual; its
-    data goes with it.
+    """Enter with a fresh gateway, which may open so many files, has more settings beside the usual, and is
+    started by a command before its own; its data goes with it.
     """
     with tempfile.TemporaryDirectory(prefix="regate-bench-") as folder:
         data_dir = Path(folder)
@@ -94,7 +98,7 @@ async def running_gateway(
         began = time.perf_counter()
         limited = ("prlimit", f"--nofile={open_files}:{open_files}") if open_files else ()
         process = await asyncio.create_subprocess_exec(
-            *(*limited, sys.executable, "-m", "regate_gateway", "serve", "--config", str(config)),
+            *(*prefix, *limited, sys.executable, "-m", "regate_gateway", "serve", "--config", str(config)),
             env={**os.environ, "BENCH_TOKEN_SECRET": SECRET},
         )
         url = f"http://127.0.0.1:{port}"

@@ -77,6 +77,8 @@ class Context:
     response_id: str | None = None
     credential: Credential | None = field(default=None, repr=False, compare=False)
     """None for whoever came without a token."""
+    identified: int | None = None
+    """The time for which the policy said who this is, where that is remembered from an earlier request."""
 
 
 def read_credential(token: str, claims: Mapping[str, Json]) -> Credential | None:

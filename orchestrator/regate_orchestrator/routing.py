@@ -20,8 +20,6 @@ from regate_orchestrator.values import Json, JsonObject
 
 BACKEND: Final = "backend"
 OBLIGATIONS: Final = "obligations"
-QUALITIES: Final = tuple(f"{Point.ROUTE.package}/{name}" for name in (BACKEND, OBLIGATIONS))
-"""The rules that qualify a route decision."""
 NO_STORE: Final = "no_store"
 MAX_OUTPUT_TOKENS: Final = "max_output_tokens"
 

@@ -199,6 +199,18 @@ class World:
         assert isinstance(state, SqlStateStore)
         return state._database
 
+    @property
+    def opa_pid(self) -> int:
+        """The process id of the gateway's OPA: our child that listens where the gateway asks."""
+        socket = str(opa_client(self.gateway)._address.socket).encode()
+        children = [
+            int(child)
+            for tasks in Path("/proc/self/task").glob("*/children")
+            for child in tasks.read_text().split()
+        ]
+        (found,) = [child for child in children if socket in Path(f"/proc/{child}/cmdline").read_bytes()]
+        return found
+
     def audit(self, **wanted: Any) -> list[dict[str, Any]]:
         return [
             record

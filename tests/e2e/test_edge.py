@@ -5,14 +5,13 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-from pathlib import Path
 from typing import Any
 
 import httpx
 import openai
 import pytest
 from tests.deployments import only_on
-from tests.e2e.conftest import World, opa_client, text
+from tests.e2e.conftest import World, text
 
 from regate_adapters.identity.jwt import mint_development_token
 from regate_gateway.auth.authentication import DEVELOPMENT_AUDIENCE, DEVELOPMENT_ISSUER
@@ -202,25 +201,13 @@ async def test_body_of_100_megabytes_is_413_and_the_server_goes_on(world: World)
     assert (declared.status_code, counted, after.status_code) == (413, 413, 200)
 
 
-def _opa_pid(world: World) -> int:
-    """The process id of the gateway's OPA: the child of this process that listens where the gateway asks."""
-    socket = str(opa_client(world.gateway)._address.socket).encode()
-    children = [
-        int(child)
-        for tasks in Path("/proc/self/task").glob("*/children")
-        for child in tasks.read_text().split()
-    ]
-    (found,) = [child for child in children if socket in Path(f"/proc/{child}/cmdline").read_bytes()]
-    return found
-
-
 async def test_without_opa_nothing_is_decided_sent_or_shown_and_all_is_well_when_it_returns(
     world: World,
 ) -> None:
     client = world.client()
     store = (await client.vector_stores.create(name="acme")).id
     file = await client.files.create(file=("a.md", b"text"), purpose="assistants")
-    pid = _opa_pid(world)
+    pid = world.opa_pid
     os.kill(pid, signal.SIGSTOP)
     answers = {}
     try:
@@ -258,7 +245,7 @@ async def test_without_opa_nothing_is_decided_sent_or_shown_and_all_is_well_when
 
 
 async def test_killed_opa_is_restarted(world: World) -> None:
-    os.kill(_opa_pid(world), signal.SIGKILL)
+    os.kill(world.opa_pid, signal.SIGKILL)
     async with world.http() as http:
         async with asyncio.timeout(60):
             while (answer := await http.get("/models")).status_code != 200:

@@ -47,5 +47,5 @@ class Authenticator:
             token = bearer_token(scope)
             claims, method = dict(await self._verifier.verify(token)), "jwt"
             credential = read_credential(token, claims)
-        principal = await self._enforcer.principal(claims, method=method, request_id=identifier)
-        return Context(principal, identifier, credential=credential)
+        principal, made_for = await self._enforcer.principal(claims, method=method, request_id=identifier)
+        return Context(principal, identifier, credential=credential, identified=made_for)

@@ -20,15 +20,15 @@ from regate_gateway.config.settings import Settings
 from regate_gateway.services import Explaining
 from regate_orchestrator.authz.enforcer import Enforcer
 from regate_orchestrator.authz.points import asked_rules
+from regate_orchestrator.authz.remembered import remembered_rules
 from regate_orchestrator.errors import ConfigurationError
 from regate_orchestrator.filters.schema import RowSchema
 from regate_orchestrator.metrics import Metrics
 from regate_orchestrator.ports import PolicyEngine, StateStore
-from regate_orchestrator.routing import QUALITIES
 
 _log = logging.getLogger("regate.gateway")
 
-_PLANS_REMEMBERED: Final = 4_096
+_REMEMBERED: Final = 16_384
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,12 +73,13 @@ async def open_decisions(stack: AsyncExitStack, settings: Settings, metrics: Met
     )
     asked, shadowing = await _shadowed(stack, settings, BatchingEngine(opa))
     engine = CachingEngine(
-        asked, seconds=settings.opa.cache_s, entries=_PLANS_REMEMBERED, decision_attributes=QUALITIES
+        asked, seconds=settings.opa.cache_s, entries=_REMEMBERED, answers_of=remembered_rules()
     )
+    policy.tell(engine.forget)
     audit = await stack.enter_async_context(open_audit(settings))
     exporters = exporters_of(settings, audit)
     return Decisions(
-        enforcer=Enforcer(engine, audit, schemas, metrics=metrics),
+        enforcer=Enforcer(engine, audit, schemas, memory=engine, metrics=metrics),
         engine=engine,
         opa=opa,
         audit=audit,

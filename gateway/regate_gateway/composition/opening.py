@@ -11,6 +11,7 @@ import logging
 from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +43,8 @@ class OpenedPolicy:
     directory: Path
     problem: Callable[[], str | None]
     workers: tuple[Worker, ...]
+    tell: Callable[[Callable[[], None]], None]
+    """Takes what is to be called whenever OPA takes other policies, or is gone."""
     check: Callable[[], Awaitable[str]]
     """Returns the revision that may serve, as it is found now; raises `PolicyUnavailable` when none may."""
     gate: RevisionGate | None = None
@@ -69,7 +72,13 @@ async def open_policy(stack: AsyncExitStack, settings: Settings) -> OpenedPolicy
             )
         )
         return OpenedPolicy(
-            address, shipped_policies(), lambda: remote.problem, (remote.work,), remote.check, gate=remote
+            address,
+            shipped_policies(),
+            lambda: remote.problem,
+            (remote.work,),
+            partial(setattr, remote, "on_change"),
+            remote.check,
+            gate=remote,
         )
     from regate_adapters.opa.server.process import ManagedOpa
 
@@ -85,7 +94,12 @@ async def open_policy(stack: AsyncExitStack, settings: Settings) -> OpenedPolicy
         )
     )
     return OpenedPolicy(
-        managed.address, managed.directory, lambda: managed.problem, (managed.watch,), managed.check
+        managed.address,
+        managed.directory,
+        lambda: managed.problem,
+        (managed.watch,),
+        partial(setattr, managed, "on_change"),
+        managed.check,
     )
 
 

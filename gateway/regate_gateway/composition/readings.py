@@ -32,6 +32,12 @@ def read_decisions(
     )
     metrics.reading(
         "counter",
+        "regate_answers_remembered",
+        "Answers of the policy on identity, route and quota that were taken from memory.",
+        lambda: {(): plans.recalled},
+    )
+    metrics.reading(
+        "counter",
         "regate_pushdown_mismatch",
         "Chunks and listed rows that a filter admitted and the decision denied under the same policy. Must "
         "stay 0.",

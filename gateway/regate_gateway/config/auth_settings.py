@@ -40,10 +40,11 @@ class Jwt(Section):
         default=30, ge=0, le=300, description="Difference of clocks forgiven in `exp`, `nbf` and `iat`."
     )
     cache_s: float = Field(
-        default=0,
+        default=5,
         ge=0,
         le=300,
-        description="Time for which a good verdict on a token is remembered; 0 verifies every time.",
+        description="Time for which a good verdict on a token is remembered, its own end at most; 0 verifies "
+        "every time.",
     )
 
     @model_validator(mode="after")

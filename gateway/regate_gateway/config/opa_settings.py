@@ -47,10 +47,8 @@ class Opa(Section):
         default=5,
         ge=0,
         le=60,
-        description="Time for which a compiled filter is used again under the same policy and input; 0 "
-        "compiles "
-        "every time. "
-        "Decisions are never kept.",
+        description="Time for which a compiled filter, and who a caller is, may call and may spend, are used "
+        "again under the same policy and input; 0 asks every time. Other decisions are never kept.",
     )
 
     shadow: Path | None = Field(

@@ -21,6 +21,11 @@ def permits(point: Point, value: Json) -> bool:
             return value is True
 
 
+def texts(value: Json) -> tuple[str, ...]:
+    """Return the texts among a rule's values: reasons, whose shape must never fail a decision."""
+    return tuple(text for text in value if isinstance(text, str)) if isinstance(value, list | tuple) else ()
+
+
 def is_value(point: Point, value: Json) -> bool:
     """Return whether the answer at a point that is no yes or no has the shape that is asked for."""
     return value in ACTIONS if point is Point.GUARD else permits(point, value)

@@ -47,6 +47,8 @@ class Allow:
     revision: str
     decision_attributes: Mapping[str, Json] = field(default_factory=dict)
     """What the rules that qualify it say, under the same revision; one that is undefined is not there."""
+    made_for: int | None = None
+    """The time for which it was made, where it is remembered from an earlier request."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +59,8 @@ class Deny:
 
     revision: str
     reasons: tuple[str, ...] = field(default=())
+    made_for: int | None = None
+    """As of `Allow`."""
 
 
 Decision: TypeAlias = Allow | Deny

@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Final, cast
 
-from regate_orchestrator.authz.answers import is_value, permits, qualifying_rules
+from regate_orchestrator.authz.answers import is_value, permits, qualifying_rules, texts
 from regate_orchestrator.authz.batches import (
     BATCH_ACTION,
     BATCH_RULE,
@@ -40,11 +40,12 @@ from regate_orchestrator.authz.measuring import DecisionMetrics
 from regate_orchestrator.authz.plan_records import Compiled, describe, plan_digest
 from regate_orchestrator.authz.points import PRINCIPAL
 from regate_orchestrator.authz.records import decision_entry, policy_input, record_of, value_entry
+from regate_orchestrator.authz.remembered import REMEMBERED_POINTS, recalled
 from regate_orchestrator.concurrency import few_at_once
 from regate_orchestrator.errors import CallerError, PolicyUnavailable, Unauthenticated
 from regate_orchestrator.filters.schema import RowSchema
 from regate_orchestrator.metrics import Metrics
-from regate_orchestrator.ports import Answer, AuditLog, PolicyEngine
+from regate_orchestrator.ports import Answer, AuditLog, DecisionMemory, PolicyEngine
 from regate_orchestrator.principal import Principal, read_principal
 from regate_orchestrator.values import Clock, Json, JsonObject, RequestId, wall_clock
 
@@ -56,8 +57,8 @@ others find a place beside them.
 
 
 class Enforcer:
-    """Asks the policy engine and records what it said. Holds no state of its own and caches no
-    decision (I10).
+    """Asks the policy engine and records what it said. Holds no state of its own; `memory` is what remembers
+    identity, route and quota for a short while (I10).
     """
 
     def __init__(
@@ -67,17 +68,21 @@ class Enforcer:
         schemas: Mapping[str, RowSchema],
         clock: Clock = wall_clock,
         *,
+        memory: DecisionMemory | None = None,
         metrics: Metrics | None = None,
     ) -> None:
         self._engine = engine
+        self._memory = memory
         self._audit = audit
         self._schemas = schemas
         self._clock = clock
         self._measures = DecisionMetrics(metrics or Metrics())
 
-    async def principal(self, claims: JsonObject, *, method: str, request_id: RequestId) -> Principal:
-        """Return the principal that `regate.authn.principal` makes of verified claims; raises
-        `Unauthenticated` when it makes none.
+    async def principal(
+        self, claims: JsonObject, *, method: str, request_id: RequestId
+    ) -> tuple[Principal, int | None]:
+        """Return the principal that `regate.authn.principal` makes of verified claims, and for which time it
+        was made where that is remembered; raises `Unauthenticated` when it makes none.
         """
         document: JsonObject = {
             "v": 1,
@@ -87,8 +92,8 @@ class Enforcer:
             "claims": claims,
             "method": method,
         }
-        with self._measures.waiting("ask"):
-            answer = await self._engine.ask(PRINCIPAL, document)
+        recall = self._memory and self._memory.of(document)
+        answer = (recall and recall(PRINCIPAL)) or await self._ask(PRINCIPAL, document)
         principal = read_principal(answer.value) if answer.defined else None
         self._measures.decided("authn", allowed=principal is not None)
         if principal is None:
@@ -96,7 +101,7 @@ class Enforcer:
                 {"kind": "identity", "request_id": request_id, "revision": answer.revision, "allowed": False}
             )
             raise Unauthenticated("The token does not name a principal that may use this service.")
-        return principal
+        return principal, answer.made_for
 
     async def decide_all(
         self,
@@ -112,26 +117,28 @@ class Enforcer:
         """
         began = time.perf_counter()
         now = int(self._clock())
-        asking = [partial(self._decide, context, question, now) for question in questions]
-        decisions, admitted = await asyncio.gather(
-            few_at_once(asking, most=_MAX_CONCURRENT), self.admitted_at(context, batch, now=now)
-        )
-        self._count(questions, decisions)
+        known = [self._recalled(context, question, now) for question in questions]
+        if batch.is_empty and None not in known:
+            decisions, admitted = cast("list[Decision]", known), NONE_ADMITTED
+        else:
+            asking = [
+                partial(self._decide, context, *pair, now) for pair in zip(questions, known, strict=True)
+            ]
+            decisions, admitted = await asyncio.gather(
+                few_at_once(asking, most=_MAX_CONCURRENT), self.admitted_at(context, batch, now=now)
+            )
+        self._measures.decided_each(questions, decisions)
         record = record_of(context, phase, now) | {
             "revision": admitted.revision or (decisions[0].revision if decisions else ""),
             "ms": _milliseconds_since(began),
-            "decisions": [
-                decision_entry(question, decision)
-                for question, decision in zip(questions, decisions, strict=True)
-            ],
+            "decisions": [decision_entry(*pair) for pair in zip(questions, decisions, strict=True)],
         }
         await self._write(record, batch, admitted, notes)
         return decisions, admitted
 
     async def decide(self, context: Context, question: Question) -> Decision:
         """Return one decision, recorded."""
-        decisions, _ = await self.decide_all(context, question.action, [question])
-        return decisions[0]
+        return (await self.decide_all(context, question.action, [question]))[0][0]
 
     async def require(self, context: Context, question: Question, *, otherwise: CallerError) -> Allow:
         """Return the allow, recorded; raises `otherwise` on a deny."""
@@ -144,8 +151,7 @@ class Enforcer:
         self, context: Context, phase: str, batch: Batch, *, notes: JsonObject | None = None
     ) -> Admitted:
         """Return what the batch admits, recorded."""
-        _, admitted = await self.decide_all(context, phase, [], batch=batch, notes=notes)
-        return admitted
+        return (await self.decide_all(context, phase, [], batch=batch, notes=notes))[1]
 
     async def ingestible(
         self, context: Context, store: JsonObject, documents: Sequence[Document]
@@ -252,7 +258,7 @@ class Enforcer:
         with self._measures.waiting("ask"):
             answer = await self._engine.ask("regate/lib/batch/chunk_reasons", document)
         reasons = answer.value if isinstance(answer.value, Mapping) else {}
-        return {int(position): _texts(texts) for position, texts in reasons.items()}
+        return {int(position): texts(said) for position, said in reasons.items()}
 
     async def revision(self) -> str:
         """Return the active policy revision; raises `PolicyUnavailable` when there is none."""
@@ -262,7 +268,17 @@ class Enforcer:
         """Write an audit record of something done under decisions recorded before."""
         await self._audit.record(record_of(context, phase, int(self._clock())) | dict(notes))
 
-    async def _decide(self, context: Context, question: Question, now: int) -> Decision:
+    def _recalled(self, context: Context, question: Question, now: int) -> Decision | None:
+        if self._memory is None or question.point not in REMEMBERED_POINTS:
+            return None
+        recall = self._memory.of(self._input(context, question.action, question.resource, now))
+        return None if recall is None else recalled(question, recall)
+
+    async def _decide(
+        self, context: Context, question: Question, known: Decision | None, now: int
+    ) -> Decision:
+        if known is not None:
+            return known
         document = self._input(context, question.action, question.resource, now)
         answer, said = await self._asked(question, document)
         if answer.defined and not question.point.is_yes_or_no:
@@ -276,7 +292,7 @@ class Enforcer:
             )
         with self._measures.waiting("ask"):
             reasons = await self._engine.ask(question.point.reasons_rule, document)
-        return Deny(answer.revision, _texts(reasons.value) if reasons.defined else ())
+        return Deny(answer.revision, texts(reasons.value) if reasons.defined else ())
 
     async def _ingestible(
         self, context: Context, store: JsonObject, documents: Sequence[Document]
@@ -294,7 +310,7 @@ class Enforcer:
             asked, [place for place in range(len(documents)) if place not in found.stamps]
         )
         decided, entries = outcomes(store, documents, found, reasons=reasons, revision=answer.revision)
-        self._count([question for question, _ in entries], [decision for _, decision in entries])
+        self._measures.decided_each([question for question, _ in entries], [said for _, said in entries])
         record = record_of(context, "ingest.document", now) | {
             "revision": answer.revision,
             "ms": _milliseconds_since(began),
@@ -312,7 +328,7 @@ class Enforcer:
             DOCUMENT_REASONS_RULE, {**asked, "documents": [documents[place] for place in places]}
         )
         said = answer.value if isinstance(answer.value, Mapping) else {}
-        return {place: _texts(said.get(str(position))) for position, place in enumerate(places)}
+        return {place: texts(said.get(str(position))) for position, place in enumerate(places)}
 
     async def _asked(
         self, question: Question, document: JsonObject
@@ -373,18 +389,10 @@ class Enforcer:
             record["batch"] = batch_entry(batch, admitted)
         await self._audit.record(record | dict(notes or {}))
 
-    def _count(self, questions: Sequence[Question], decisions: Sequence[Decision]) -> None:
-        for question, decision in zip(questions, decisions, strict=True):
-            self._measures.decided(question.point.short, allowed=isinstance(decision, Allow))
-
     def _input(self, context: Context, action: str, resource: JsonObject, now: int) -> JsonObject:
         return policy_input(
             context.principal.as_input(), action, resource, request_id=context.request_id, now=now
         )
-
-
-def _texts(value: Json) -> tuple[str, ...]:
-    return tuple(text for text in value if isinstance(text, str)) if isinstance(value, list | tuple) else ()
 
 
 def _milliseconds_since(began: float) -> float:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Final, Literal
 
+from regate_orchestrator.authz.decisions import Allow, Decision, Question
 from regate_orchestrator.errors import PolicyUnavailable
 from regate_orchestrator.metrics import Metrics
 
@@ -37,6 +38,11 @@ class DecisionMetrics:
     def decided(self, point: str, *, allowed: bool, count: int = 1) -> None:
         """Count decisions of a decision point, by its short name."""
         self._decisions.add(point, "true" if allowed else "false", count=count)
+
+    def decided_each(self, questions: Sequence[Question], decisions: Sequence[Decision]) -> None:
+        """Count the decisions on these questions."""
+        for question, decision in zip(questions, decisions, strict=True):
+            self.decided(question.point.short, allowed=isinstance(decision, Allow))
 
     @contextmanager
     def waiting(self, kind: Literal["ask", "plan", "batch"]) -> Iterator[None]:

@@ -37,6 +37,7 @@ def record_of(context: Context, phase: str, now: int) -> dict[str, Json]:
         "principal": context.principal.digest,
         "asked_as": context.principal.as_input(),
         "now": now,
+        **({} if context.identified is None else {"identified": context.identified}),
     }
 
 
@@ -52,8 +53,10 @@ def decision_entry(question: Question, decision: Decision) -> JsonObject:
         "about": question.about,
         "resource": question.resource if question.recorded is None else question.recorded,
     }
+    if decision.made_for is not None:
+        entry["remembered_from"] = decision.made_for
     match decision:
-        case Allow(_, decision_attributes):
+        case Allow(_, decision_attributes, _):
             asked: dict[str, Json] = {"companions": list(question.companions)} if question.companions else {}
             return (
                 entry
@@ -61,7 +64,7 @@ def decision_entry(question: Question, decision: Decision) -> JsonObject:
                 | asked
                 | ({"qualities": dict(decision_attributes)} if decision_attributes or asked else {})
             )
-        case Deny(_, reasons):
+        case Deny(_, reasons, _):
             return entry | {"allowed": False, "reasons": list(reasons)}
 
 

@@ -23,7 +23,7 @@ from regate_orchestrator.ports.mcp import (
     McpTool,
 )
 from regate_orchestrator.ports.observation import AuditLog
-from regate_orchestrator.ports.policy import Answer, Planned, PolicyEngine
+from regate_orchestrator.ports.policy import Answer, DecisionMemory, Planned, PolicyEngine, Recall
 from regate_orchestrator.ports.quota import Allowance, Counted, Exhausted, QuotaCounter
 from regate_orchestrator.ports.retrieval import (
     Candidate,
@@ -81,6 +81,7 @@ __all__ = [
     "CodeOutcome",
     "ConversationState",
     "Counted",
+    "DecisionMemory",
     "Embedder",
     "EventState",
     "Exhausted",
@@ -117,6 +118,7 @@ __all__ = [
     "Purpose",
     "Query",
     "QuotaCounter",
+    "Recall",
     "ResponseState",
     "SearchFailed",
     "SearchProvider",

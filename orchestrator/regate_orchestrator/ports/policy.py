@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 from regate_orchestrator.filters.expression import FilterPlan
 from regate_orchestrator.values import Json, JsonObject
@@ -13,11 +14,15 @@ from regate_orchestrator.values import Json, JsonObject
 class Answer:
     """What OPA said. `defined` is False for an undefined rule, in which case `value` is None and means
     nothing.
+
+    `made_for` is the input's `now` that it was asked with, where that is not the one of now: the answer is
+    remembered from an earlier request.
     """
 
     defined: bool
     value: Json
     revision: str
+    made_for: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +36,20 @@ class Planned:
     plan: FilterPlan
     revision: str
     made_for: int | None = None
+
+
+Recall: TypeAlias = Callable[[str], Answer | None]
+"""Returns what is remembered of a rule's answer; None where it must be asked."""
+
+
+class DecisionMemory(Protocol):
+    """What remembers answers for a short while: of identity, route and quota, and of nothing else (I10)."""
+
+    def of(self, document: JsonObject) -> Recall | None:
+        """Return what recalls answers to this input, all of one revision; None where nothing may be
+        remembered of it. What it returns must be used before anything else is awaited.
+        """
+        ...
 
 
 class PolicyEngine(Protocol):

@@ -1,5 +1,5 @@
-"""Remembered plans: what they may stand for, when they end, and that nothing else is remembered. Real
-OPA; only time is scripted.
+"""Remembered plans and answers: what they may stand for, when they end, and that nothing else is remembered.
+Real OPA; only time is scripted.
 """
 
 from __future__ import annotations
@@ -8,6 +8,7 @@ import gc
 import time
 import tracemalloc
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -103,7 +104,7 @@ def caching(
         inner,
         seconds=seconds,
         entries=entries,
-        decision_attributes=["regate/chunk/on_deny"],
+        answers_of=["regate/chunk/on_deny"],
         most_bytes=most_bytes,
         clock=clock or Time(),
     )
@@ -351,8 +352,11 @@ class Answering:
     def __init__(self, revision: str) -> None:
         self.current = revision
         self.meanwhile: CachingEngine | None = None
+        self.forgets: CachingEngine | None = None
 
     async def ask(self, rule: str, document: JsonObject) -> Answer:
+        if self.forgets is not None:
+            self.forgets.forget()
         return Answer(defined=True, value=True, revision=self.current)
 
     async def plan(self, rule: str, document: JsonObject, *, unknown: str) -> Planned:
@@ -437,3 +441,25 @@ async def test_engine_without_policy_ends_all_plans() -> None:
     await engine.ask(RULE, document())
 
     assert (engine.held, engine.bytes, engine.revision_seen) == (0, 0, "")
+
+
+async def test_recalled_answer_says_for_which_time_it_was_made(counted: Counted) -> None:
+    engine = caching(counted)
+    asked = await engine.ask(QUALITY, document())
+    recall = engine.of(document(now=NOW + 4, request_id="r2"))
+
+    assert recall is not None
+    assert (asked.made_for, recall(QUALITY)) == (None, replace(asked, made_for=NOW))
+    assert (recall(RULE), engine.recalled) == (None, 1)
+
+
+async def test_what_is_forgotten_is_asked_again_also_when_it_was_under_way() -> None:
+    scripted = Answering("old")
+    engine = caching(scripted)
+    await engine.ask(QUALITY, document())
+    engine.forget()
+    forgotten = engine.held
+    scripted.forgets = engine
+
+    assert (await engine.ask(QUALITY, document())).revision == "old"
+    assert (forgotten, engine.held, engine.revision_seen) == (0, 0, "")

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from hashlib import sha256
 from types import TracebackType
 from typing import Any, Final, Self
@@ -63,6 +63,8 @@ class RemotePolicies:
         self._verdicts: dict[str, str | None] = {}
         self._seen: tuple[str, str] | None = None
         self.problem: str | None = None
+        self.on_change: Callable[[], None] = lambda: None
+        """Is called when OPA is found to run other policies, or to run none that may serve."""
 
     async def __aenter__(self) -> Self:
         """Open the connections."""
@@ -111,6 +113,7 @@ class RemotePolicies:
             try:
                 await self._look()
             except PolicyUnavailable as error:  # whoever asks OPA something meets the same
+                self.on_change()
                 _log.warning("policies_not_read", extra={"cause": error.detail})
             async with self._looked:
                 self._looked.notify_all()
@@ -156,6 +159,7 @@ class RemotePolicies:
         if problem is not None and problem != self.problem:
             _log.error("policy_broken", extra={"problem": problem, "revision": revision})
         self.problem = problem
+        self.on_change()
         self._verdicts.pop(revision, None)
         self._verdicts[revision] = problem
         while len(self._verdicts) > _REMEMBERED:

@@ -18,7 +18,7 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from functools import partial
 from pathlib import Path
 from types import TracebackType
@@ -98,6 +98,8 @@ class ManagedOpa:
         self.problem: str | None = None
         """Why what the directory or the bundle holds now is not in force; None while it is."""
         self.restarts = 0
+        self.on_change: Callable[[], None] = _nothing
+        """Is called when OPA has died, and before and after it loads other policies."""
 
     @property
     def pid(self) -> int | None:
@@ -147,6 +149,7 @@ class ManagedOpa:
         while True:
             if self._child is not None:
                 status = await self._child.wait()
+                self.on_change()
                 _log.error(
                     "opa_died",
                     extra={"status": status, "after_s": round(time.monotonic() - self._started, 3)},
@@ -249,11 +252,13 @@ class ManagedOpa:
 
     async def _replace(self, candidate: Candidate) -> None:
         await self._accept(candidate)
+        self.on_change()
         if not await self._answers(within_s=_RELOAD_SECONDS):
             # The file watch inside OPA failed us: a restart takes the new bundle for certain.
             if self._child is not None:
                 self._child.kill()
             await asyncio.sleep(_PROBE_SECONDS)
+        self.on_change()
         _log.warning("policy_changed", extra={"revision": self.revision, "gone": list(candidate.gone)})
 
     async def _accept(self, candidate: Candidate) -> None:
@@ -279,6 +284,10 @@ class ManagedOpa:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(files[name])
         return folder
+
+
+def _nothing() -> None:
+    """Nobody wants to know."""
 
 
 def _private_path() -> Path:
