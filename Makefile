@@ -61,6 +61,11 @@ unit: setup $(S3) ## pytest, with as few open files as a shell usually allows
 bench: setup ## Decisions, overhead, retrieval quality, 100,000 vectors: make bench PARTS="policy vectors"
 	@$(BIN)/python -m bench $(PARTS)
 
+.PHONY: peers
+peers: setup ## Install LiteLLM beside, in .venv-peers, for: make bench PARTS=peers
+	@test -x .venv-peers/bin/python || $(BIN)/uv venv --quiet --python $(BIN)/python .venv-peers
+	@VIRTUAL_ENV="$(CURDIR)/.venv-peers" $(BIN)/uv pip install --quiet 'litellm[proxy]>=1.80,<2'
+
 .PHONY: scale
 scale: setup ## What grows: 2,000 stores, 10^6 responses, 200 turns: make scale PARTS=stores
 	@$(BIN)/python -m bench.scale $(PARTS)

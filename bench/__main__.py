@@ -5,7 +5,18 @@ from __future__ import annotations
 import subprocess
 import sys
 
-PARTS = ("policy", "lists", "tools", "overhead", "streams", "retrieval", "documents", "vectors", "audit")
+PARTS = (
+    "policy",
+    "lists",
+    "tools",
+    "overhead",
+    "streams",
+    "retrieval",
+    "documents",
+    "vectors",
+    "audit",
+    "peers",
+)
 
 
 def main() -> int:

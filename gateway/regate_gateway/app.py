@@ -127,7 +127,14 @@ def build_app(services: Services) -> ASGIApp:
         )
     ]
     sockets = [WebSocketRoute(path, _Named(path, _SocketEndpoint(services))) for path in SOCKETS]
-    return _Table(Router([*routes, *open_routes, *sockets], redirect_slashes=False, default=_not_listed))
+    exact = {
+        (method, path): route.app
+        for (method, path, _), route in zip(ROUTES, routes, strict=True)
+        if "{" not in path
+    }
+    return _Table(
+        Router([*routes, *open_routes, *sockets], redirect_slashes=False, default=_not_listed), exact
+    )
 
 
 def _idempotent(method: str, path: str, handler: Handler) -> Handler:
@@ -149,14 +156,18 @@ def _idempotent(method: str, path: str, handler: Handler) -> Handler:
 
 
 class _Table:
-    """The router, with its own refusals turned into ours. Not Starlette's application, whose error
-    middleware would answer before the edge.
+    """The router, with its own refusals turned into ours, and before it the routes whose path holds nothing
+    but itself. Not Starlette's application, whose error middleware would answer before the edge.
     """
 
-    def __init__(self, router: Router) -> None:
+    def __init__(self, router: Router, exact: Mapping[tuple[str, str], ASGIApp]) -> None:
         self._router = router
+        self._exact = exact
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and (app := self._exact.get((scope["method"], scope["path"]))) is not None:
+            await app(scope, receive, send)
+            return
         scope["app"] = self  # so that the router raises for a wrong method, rather than answer in plain text
         try:
             await self._router(scope, receive, send)

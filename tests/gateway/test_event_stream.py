@@ -10,9 +10,11 @@ from typing import Any
 import pytest
 
 from regate_gateway.http.connection import Emit, EventStream
+from regate_gateway.http.presence import Presence, tell
 from regate_orchestrator.errors import InvalidRequest, StateUnavailable
 
 SCOPE: dict[str, Any] = {"type": "http", "state": {"request_id": "req_1"}}
+tell(SCOPE, Presence())
 
 
 async def test_each_event_is_sent_whole_and_as_soon_as_it_is_made() -> None:

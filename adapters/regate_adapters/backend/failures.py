@@ -10,8 +10,7 @@ from __future__ import annotations
 import re
 from typing import Final
 
-import aiohttp
-
+from regate_adapters.http_client.errors import HttpFailure, NotConnected, NotConnectedInTime
 from regate_adapters.overflow import says_too_long
 from regate_orchestrator.errors import UpstreamError
 
@@ -23,11 +22,8 @@ _REFUSED: Final = frozenset({400, 404, 405, 406, 409, 410, 411, 413, 414, 415, 4
 DENIED: Final = frozenset({401, 403})
 """Statuses by which an upstream says that the gateway's key is none, or not for this."""
 
-UNCONNECTED: Final = (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError)
-"""What aiohttp raises when no connection came about, so that certainly nothing was sent."""
-
-TRANSPORT_ERRORS: Final = (aiohttp.ClientError, TimeoutError, OSError)
-"""All that a network call by aiohttp raises, cancellation aside."""
+TRANSPORT_ERRORS: Final = (HttpFailure, TimeoutError, OSError)
+"""All that an exchange raises, cancellation aside."""
 
 
 class Unsent(UpstreamError):
@@ -87,11 +83,11 @@ def too_long(detail: str) -> UpstreamError:
 def unreached(upstream: str, error: BaseException) -> UpstreamError:
     """Return the error for a connection that failed, broke or fell silent."""
     detail = f"{upstream}: {type(error).__name__}: {error}"[:MAX_DETAIL]
-    if isinstance(error, aiohttp.ConnectionTimeoutError):
+    if isinstance(error, NotConnectedInTime):
         return Unsent("The backend did not answer in time.", status=504, detail=detail)
     if isinstance(error, TimeoutError):
         return UpstreamError("The backend did not answer in time.", status=504, detail=detail)
-    if isinstance(error, aiohttp.ClientConnectorError):
+    if isinstance(error, NotConnected):
         return Unsent("The backend cannot be reached.", detail=detail)
     return UpstreamError("The connection to the backend broke off.", detail=detail)
 

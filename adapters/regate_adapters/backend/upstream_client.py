@@ -8,15 +8,12 @@ upstream is asked: that is `upstreams.py`.
 from __future__ import annotations
 
 import asyncio
-import errno
-import io
 import logging
 import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-import aiohttp
 from yarl import URL
 
 from regate_adapters.backend.catalogue import ModelEntry
@@ -24,7 +21,6 @@ from regate_adapters.backend.failures import (
     DENIED,
     MAX_DETAIL,
     TRANSPORT_ERRORS,
-    UNCONNECTED,
     circuit_open,
     misunderstood,
     refused,
@@ -34,6 +30,9 @@ from regate_adapters.backend.health import Health, Trouble
 from regate_adapters.backend.model_listing import listed_models
 from regate_adapters.backend.shown_errors import shown_words
 from regate_adapters.backend.upstream_response import UpstreamResponse
+from regate_adapters.http_client.connection import Answer
+from regate_adapters.http_client.errors import NotConnected
+from regate_adapters.http_client.pool import Limits, Pool
 from regate_orchestrator.errors import UpstreamError
 from regate_orchestrator.upstream_capabilities import UpstreamCapabilities
 from regate_orchestrator.values import Clock
@@ -49,7 +48,8 @@ _MAX_CONNECTIONS: Final = 1_024
 # Below the 5 s after which uvicorn (and with it vLLM) closes, so that no request meets a closing connection
 _KEEP_ALIVE_SECONDS: Final = 4.0
 _MAX_LISTING: Final = 4 * 1024 * 1024
-_LARGE_BODY: Final = 512 * 1024
+_JSON: Final = "application/json"
+_STREAM: Final = "text/event-stream, application/json"
 _PATH: Final = re.compile(r"(/[a-z_]+){1,3}")
 _NO_LISTING: Final = frozenset({404, 405})
 _LACKING: Final = "does base_url lack its last part, such as /v1?"
@@ -99,42 +99,23 @@ class UpstreamClient:
         """Whether its key was good for the latest request: one may be good for requests and not for
         the list of models.
         """
-        self._session: aiohttp.ClientSession | None = None
-        self._urls: dict[str, URL] = {}
-        key = {} if config.api_key is None else {"Authorization": f"Bearer {config.api_key}"}
-        self._headers = {
-            "User-Agent": "regate",
-            "Accept-Encoding": "identity",
-            "Accept": "application/json",
-            **key,
-        }
-        self._json_headers = {**self._headers, "Content-Type": "application/json"}
-        self._stream_headers = {**self._json_headers, "Accept": "text/event-stream, application/json"}
+        self._pool: Pool | None = None
+        self._heads: dict[tuple[str, str, str], bytes] = {}
+        """The heads of requests by method, path and what is accepted; of a POST up to its length."""
 
     def start(self) -> None:
         """Make the pool; connects to nothing yet."""
-        self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=_MAX_CONNECTIONS, keepalive_timeout=_KEEP_ALIVE_SECONDS),
-            timeout=aiohttp.ClientTimeout(
-                total=None,
-                connect=_CONNECT_SECONDS,
-                sock_connect=_CONNECT_SECONDS,
-                sock_read=self._config.timeout_s,
-            ),
-            cookie_jar=aiohttp.DummyCookieJar(),
-            trust_env=False,
-            auto_decompress=False,
+        self._pool = Pool(
+            self._config.base_url, Limits(_MAX_CONNECTIONS, _KEEP_ALIVE_SECONDS, _CONNECT_SECONDS)
         )
 
     async def stop(self) -> None:
         """Close all connections."""
-        session, self._session = self._session, None
-        if session is not None:
-            await session.close()
+        pool, self._pool = self._pool, None
+        if pool is not None:
+            await pool.close()
 
-    async def post(
-        self, path: str, body: bytes, *, accept_stream: bool, again: bool = True
-    ) -> aiohttp.ClientResponse:
+    async def post(self, path: str, body: bytes, *, accept_stream: bool, again: bool = True) -> Answer:
         """Return a 2xx answer whose body is still to be read, and which must be released; or raise
         `UpstreamError`.
 
@@ -143,13 +124,10 @@ class UpstreamClient:
         """
         if self.health.is_open:
             raise circuit_open(self.name, self.health.retry_after)
-        headers = self._stream_headers if accept_stream else self._json_headers
+        head = self._head("POST", path, _STREAM if accept_stream else _JSON)
         self._held += 1
         try:
-            # The total covers what aiohttp has no deadline for: an upstream that accepts the connection but
-            # not our body.
-            async with asyncio.timeout(_CONNECT_SECONDS + self._config.timeout_s):
-                response = await self._send(self._url(path), body, headers, again=again)
+            response = await self._send(head % len(body), body, again=again)
         except BaseException as error:
             self._held -= 1
             if not isinstance(error, TRANSPORT_ERRORS):
@@ -166,19 +144,19 @@ class UpstreamClient:
         self._note_over("denied")
         return response
 
-    def answered(self, response: aiohttp.ClientResponse) -> UpstreamResponse:
+    def answered(self, response: Answer) -> UpstreamResponse:
         """Return what `post` returned, to be read."""
         return UpstreamResponse(self.name, response, key=self._config.api_key)
 
-    def release(self, response: aiohttp.ClientResponse) -> None:
+    def release(self, response: Answer) -> None:
         """Give the answer's connection back, or close it at once when there is more to read on it."""
         self._held -= 1
-        _let_go(response)
+        self._must_pool.release(response)
 
     async def models(self) -> Sequence[ModelEntry]:
         """Return what the upstream lists. Raises `UpstreamError`."""
         name = self.name
-        response: aiohttp.ClientResponse | None = None
+        response: Answer | None = None
         try:
             async with asyncio.timeout(_LISTING_SECONDS):
                 response = await self._get_models()
@@ -196,7 +174,7 @@ class UpstreamClient:
             raise
         finally:
             if response is not None:
-                _let_go(response)
+                self._must_pool.release(response)
         return listed_models(name, body)
 
     async def contact(self) -> None:
@@ -205,7 +183,7 @@ class UpstreamClient:
         """
         try:
             async with asyncio.timeout(_CONTACT_SECONDS):
-                _let_go(await self._get_models())
+                self._must_pool.release(await self._get_models())
             self._note_answer()
         except TRANSPORT_ERRORS as error:
             self._note_unreachable(error)
@@ -225,7 +203,7 @@ class UpstreamClient:
     def _note_failure(self, error: BaseException) -> None:
         # Whoever waited in vain for one of our own connections to come free has learnt nothing of the
         # upstream.
-        if isinstance(error, UNCONNECTED) and self._held < _MAX_CONNECTIONS:
+        if isinstance(error, NotConnected) and self._held < _MAX_CONNECTIONS:
             self._note_unreachable(error)
 
     def _note_unreachable(self, error: BaseException) -> None:
@@ -236,49 +214,54 @@ class UpstreamClient:
         if self.health.in_trouble:
             self._on_trouble(self.name)
 
-    async def _get_models(self) -> aiohttp.ClientResponse:
-        return await self._must_session.get(
-            self._url("/models"), headers=self._headers, allow_redirects=False
-        )
+    async def _get_models(self) -> Answer:
+        head = self._head("GET", "/models", _JSON)
+        return await self._must_pool.send(head, b"", silence_s=self._config.timeout_s)
 
     @property
-    def _must_session(self) -> aiohttp.ClientSession:
-        if self._session is None:
+    def _must_pool(self) -> Pool:
+        if self._pool is None:
             raise UpstreamError("The backend cannot be reached.", detail=f"{self.name}: the pool is closed")
-        return self._session
+        return self._pool
 
-    def _url(self, path: str) -> URL:
-        if path not in self._urls:
+    def _head(self, method: str, path: str, accept: str) -> bytes:
+        """Return the head of a request; of a POST with a place for the length of its body."""
+        known = self._heads.get((method, path, accept))
+        if known is None:
             if not _PATH.fullmatch(path):
                 raise ValueError(f"not a path of ours: {path!r}")
-            self._urls[path] = URL(self._config.base_url.rstrip("/") + path)
-        return self._urls[path]
+            lines = [
+                f"{method} {URL(self._config.base_url.rstrip('/') + path).raw_path_qs} HTTP/1.1",
+                f"Host: {self._must_pool.authority}",
+                "User-Agent: regate",
+                "Accept-Encoding: identity",
+                f"Accept: {accept}",
+                *([f"Authorization: Bearer {self._config.api_key}"] if self._config.api_key else []),
+            ]
+            head = "\r\n".join(lines).encode("latin-1").replace(b"%", b"%%" if method == "POST" else b"%")
+            body = b"\r\nContent-Type: application/json\r\nContent-Length: %d" if method == "POST" else b""
+            known = self._heads[method, path, accept] = head + body + b"\r\n\r\n"
+        return known
 
-    async def _send(
-        self, url: URL, body: bytes, headers: Mapping[str, str], *, again: bool
-    ) -> aiohttp.ClientResponse:
-        # A large body is written piecewise, so that the event loop goes on serving others meanwhile.
-        def data() -> bytes | io.BytesIO:
-            return body if len(body) <= _LARGE_BODY else io.BytesIO(body)
-
+    async def _send(self, head: bytes, body: bytes, *, again: bool) -> Answer:
         try:
-            return await self._must_session.post(url, data=data(), headers=headers, allow_redirects=False)
-        except aiohttp.ClientConnectorError as error:
-            if not again or error.os_error.errno != errno.ECONNREFUSED:
+            return await self._must_pool.send(head, body, silence_s=self._config.timeout_s)
+        except NotConnected as error:
+            if not again or not error.refused:
                 raise
         # Certainly nothing was sent, as no connection came about. A restarting backend is back a moment
         # later.
         await self._pause(_RETRY_PAUSE_SECONDS)
-        return await self._must_session.post(url, data=data(), headers=headers, allow_redirects=False)
+        return await self._must_pool.send(head, body, silence_s=self._config.timeout_s)
 
-    async def _require_success(self, response: aiohttp.ClientResponse, *, listing: bool = False) -> None:
+    async def _require_success(self, response: Answer, *, listing: bool = False) -> None:
         if not 200 <= response.status < 300:
             text = await self._error_text(response)
             shown = shown_words(text) if self._config.show_errors else ""
             error = refused(
                 self.name,
                 response.status,
-                retry_after=response.headers.get("Retry-After"),
+                retry_after=response.headers.get("retry-after"),
                 text=text,
                 shown=shown,
             )
@@ -286,30 +269,17 @@ class UpstreamClient:
                 self._accepted = False
                 self._note_trouble("denied", error)
             raise error
-        if response.headers.get("Content-Encoding", "identity").lower() != "identity":
+        if response.headers.get("content-encoding", "identity").lower() != "identity":
             raise misunderstood(self.name, "an encoding that was not asked for")
 
-    async def _error_text(self, response: aiohttp.ClientResponse) -> str:
+    async def _error_text(self, response: Answer) -> str:
         text = bytearray()
         try:
             async with asyncio.timeout(_ERROR_TEXT_SECONDS):
-                while len(text) < 2 * MAX_DETAIL and (chunk := await response.content.readany()):
+                while len(text) < 2 * MAX_DETAIL and (chunk := await response.readany()):
                     text += chunk
         except TRANSPORT_ERRORS:
             text += b" (broken off)"
         words = text[: 2 * MAX_DETAIL].decode("utf-8", "replace")
         # Some upstreams quote the key they refuse.
         return words if self._config.api_key is None else words.replace(self._config.api_key, "***")
-
-
-def _let_go(response: aiohttp.ClientResponse) -> None:
-    """Close the connection at once, unless the body was read to its end and the connection is back in
-    the pool already.
-    """
-    connection = response.connection
-    if connection is None:
-        return
-    if connection.transport is not None:
-        # A plain close would first wait for the peer to take what we still have to send
-        connection.transport.abort()
-    response.close()

@@ -6,9 +6,8 @@ import asyncio
 from collections.abc import AsyncIterator, Mapping
 from typing import Final
 
-import aiohttp
-
 from regate_adapters.backend.failures import TRANSPORT_ERRORS, misunderstood, unreached
+from regate_adapters.http_client.connection import Answer
 from regate_orchestrator.errors import UpstreamError
 
 BLANK: Final = b" \t\r\n\xef\xbb\xbf"
@@ -22,7 +21,7 @@ class UpstreamResponse:
 
     __slots__ = ("_key", "_response", "headers", "status", "upstream")
 
-    def __init__(self, upstream: str, response: aiohttp.ClientResponse, *, key: str | None = None) -> None:
+    def __init__(self, upstream: str, response: Answer, *, key: str | None = None) -> None:
         self.upstream = upstream
         self._response = response
         self._key = key
@@ -35,7 +34,7 @@ class UpstreamResponse:
         """Return the body's bytes as they come. Raises `UpstreamError` when they break off or stay
         away; reads no faster than it is asked to.
         """
-        return _Chunks(self.upstream, self._response.content)
+        return _Chunks(self.upstream, self._response)
 
     async def beginning(self) -> bytes:
         """Return the body's first bytes that say something, with what came with them; none at its end.
@@ -75,7 +74,7 @@ class UpstreamResponse:
         """
         try:
             async with asyncio.timeout(within_s):
-                while await self._response.content.readany():
+                while await self._response.readany():
                     pass
         except TRANSPORT_ERRORS:
             return  # the connection is closed instead
@@ -88,7 +87,7 @@ class _Chunks:
 
     __slots__ = ("_content", "_upstream")
 
-    def __init__(self, upstream: str, content: aiohttp.StreamReader) -> None:
+    def __init__(self, upstream: str, content: Answer) -> None:
         self._upstream = upstream
         self._content = content
 

@@ -19,7 +19,6 @@ from types import TracebackType
 from typing import Final, Self
 from urllib.parse import urlsplit
 
-import aiohttp
 import orjson
 
 from regate_adapters.backend.catalogue import CatalogueEntry, ModelCatalogue
@@ -29,6 +28,7 @@ from regate_adapters.backend.stream.passing import PassingAnswer, passing
 from regate_adapters.backend.upstream_client import Pause, UpstreamClient, UpstreamConfig
 from regate_adapters.backend.upstream_response import UpstreamResponse
 from regate_adapters.backend.wording import Wording, mended
+from regate_adapters.http_client.connection import Answer
 from regate_orchestrator.errors import ConfigurationError, UpstreamError
 from regate_orchestrator.ports import Serving
 from regate_orchestrator.upstream_capabilities import UpstreamCapabilities
@@ -185,7 +185,7 @@ class Upstreams:
 
     async def _ask(
         self, names: Sequence[str], path: str, payload: JsonObject, *, accept_stream: bool
-    ) -> tuple[UpstreamClient, aiohttp.ClientResponse]:
+    ) -> tuple[UpstreamClient, Answer]:
         for name, following in zip(names, [*names[1:], None], strict=True):
             client = self._clients[name]
             try:
@@ -202,7 +202,7 @@ class Upstreams:
 
     async def _post(
         self, client: UpstreamClient, path: str, payload: JsonObject, *, accept_stream: bool, again: bool
-    ) -> aiohttp.ClientResponse:
+    ) -> Answer:
         """Return what the upstream answers to the request in its own words, which its refusal may have
         to teach us.
         """

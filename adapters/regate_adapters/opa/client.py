@@ -1,5 +1,4 @@
-"""The wire to OPA: `opa-python-client` over a unix socket or HTTP, one request at a time, with a deadline and
-a size cap.
+"""The wire to OPA: HTTP over a unix socket or TCP, one request at a time, with a deadline and a size cap.
 
 Not what the answers mean; that is `engine.py`, the counterpart.
 """
@@ -9,18 +8,20 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Final
+from types import TracebackType
+from typing import Final, Self
 from urllib.parse import urlsplit
 
-import aiohttp
 import orjson
-from opa_client.opa_async import AsyncOpaClient
+from yarl import URL
 
+from regate_adapters.http_client.errors import BrokenOff, HttpFailure
+from regate_adapters.http_client.pool import Limits, Pool
 from regate_orchestrator.errors import ConfigurationError, PolicyUnavailable
 from regate_orchestrator.values import JsonObject
 
 _MAX_CONNECTIONS: Final = 64
+_KEEP_ALIVE_SECONDS: Final = 60.0
 _MAX_BYTES: Final = 16 * 1024 * 1024
 _LOGGED: Final = 2_000
 
@@ -58,22 +59,30 @@ class Reply:
         return self.body[:_LOGGED].decode(errors="replace")
 
 
-class OpaClient(AsyncOpaClient):  # type: ignore[misc]  # the library is untyped
+class OpaClient:
     """A connection pool to one OPA. Must be entered before use; may then be used by many tasks at once."""
 
     def __init__(self, address: OpaAddress, *, deadline_s: float) -> None:
-        parts = urlsplit(address.url)
-        super().__init__(
-            host=parts.hostname,
-            port=parts.port or (443 if parts.scheme == "https" else 80),
-            ssl=parts.scheme == "https",
-            token=address.token,
-            retries=0,  # the library would retry HTTP 500, which is how OPA reports that rules conflict
-            timeout=deadline_s,
-        )
         self._address = address
         self._root = address.url.rstrip("/")
         self._deadline_s = deadline_s
+        self._pool: Pool | None = None
+        self._heads: dict[tuple[str, str], bytes] = {}
+        """The heads of requests by method and path; of a POST up to the length of its body."""
+
+    async def __aenter__(self) -> Self:
+        """Make the pool; connects to nothing yet."""
+        limits = Limits(_MAX_CONNECTIONS, _KEEP_ALIVE_SECONDS, self._deadline_s)
+        self._pool = Pool(self._address.url, limits, socket=self._address.socket)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Close the connections."""
+        pool, self._pool = self._pool, None
+        if pool is not None:
+            await pool.close()
 
     async def post(self, path: str, document: JsonObject) -> Reply:
         """Return the answer to one POST of JSON. Raises `PolicyUnavailable` when there is none in time or it
@@ -90,68 +99,52 @@ class OpaClient(AsyncOpaClient):  # type: ignore[misc]  # the library is untyped
 
     async def get(self, path: str) -> Reply:
         """Return the answer to one GET, on the terms of `post`."""
-        return await self._answer("GET", path, None)
+        return await self._answer("GET", path, b"")
 
-    async def _answer(self, method: str, path: str, body: bytes | None) -> Reply:
+    async def _answer(self, method: str, path: str, body: bytes) -> Reply:
+        if self._pool is None:
+            raise PolicyUnavailable("the connection to OPA is closed")
         try:
             async with asyncio.timeout(self._deadline_s):
-                use = SimpleNamespace(pooled=False)
                 try:
-                    return await self._exchange(method, path, body, use)
-                except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError):
-                    if not use.pooled:
+                    return await self._exchange(self._pool, method, path, body)
+                except BrokenOff as error:
+                    if not error.unanswered:
                         raise
-                    return await self._exchange(method, path, body, SimpleNamespace(pooled=False))
+                    return await self._exchange(self._pool, method, path, body)
         except TimeoutError as error:
             raise PolicyUnavailable(f"OPA did not answer {path} within {self._deadline_s} s") from error
-        except (aiohttp.ClientError, OSError, ValueError) as error:
+        except (HttpFailure, OSError) as error:
             raise PolicyUnavailable(f"OPA cannot be asked {path}: {error!r}") from error
 
-    async def _exchange(self, method: str, path: str, body: bytes | None, use: SimpleNamespace) -> Reply:
-        if self._session is None:
-            raise PolicyUnavailable("the connection to OPA is closed")
-        headers = {} if body is None else {"Content-Type": "application/json"}
-        async with self._session.request(
-            method,
-            f"{self._root}{path}",
-            data=body,
-            allow_redirects=False,
-            trace_request_ctx=use,
-            headers=headers,
-        ) as response:
-            parts: list[bytes] = []
-            total = 0
-            async for part in response.content.iter_any():
+    async def _exchange(self, pool: Pool, method: str, path: str, body: bytes) -> Reply:
+        head = self._head(pool, method, path)
+        answer = await pool.send(
+            head % len(body) if method == "POST" else head, body, silence_s=self._deadline_s
+        )
+        try:
+            parts, total = [], 0
+            while part := await answer.readany():
                 parts.append(part)
                 total += len(part)
                 if total > _MAX_BYTES:
                     raise PolicyUnavailable(f"OPA's answer to {path} is larger than {_MAX_BYTES} bytes")
-            return Reply(response.status, b"".join(parts))
+            return Reply(answer.status, parts[0] if len(parts) == 1 else b"".join(parts))
+        finally:
+            pool.release(answer)
 
-    async def _init_session(self) -> None:
-        """Open the pool; the library calls this on entering."""
-        socket = self._address.socket
-        self._connector = (
-            aiohttp.UnixConnector(path=str(socket), limit=_MAX_CONNECTIONS)
-            if socket is not None
-            else aiohttp.TCPConnector(limit=_MAX_CONNECTIONS)
-        )
-        tracing = aiohttp.TraceConfig()
-        tracing.on_connection_reuseconn.append(_note_pooled)
-        token = self._address.token
-        self._session = aiohttp.ClientSession(
-            connector=self._connector,
-            timeout=aiohttp.ClientTimeout(
-                total=None
-            ),  # `post` sets the one deadline, for sending and reading together
-            headers={"Accept-Encoding": "identity"} | ({"Authorization": f"Bearer {token}"} if token else {}),
-            trace_configs=[tracing],
-            cookie_jar=aiohttp.DummyCookieJar(),
-            trust_env=False,
-        )
-
-
-async def _note_pooled(
-    _session: aiohttp.ClientSession, context: SimpleNamespace, _params: aiohttp.TraceConnectionReuseconnParams
-) -> None:
-    context.trace_request_ctx.pooled = True
+    def _head(self, pool: Pool, method: str, path: str) -> bytes:
+        """Return the head of a request; of a POST with a place for the length of its body."""
+        known = self._heads.get((method, path))
+        if known is None:
+            token = self._address.token
+            lines = [
+                f"{method} {URL(self._root + path).raw_path_qs} HTTP/1.1",
+                f"Host: {pool.authority}",
+                "Accept-Encoding: identity",
+                *([f"Authorization: Bearer {token}"] if token else []),
+            ]
+            head = "\r\n".join(lines).encode("latin-1").replace(b"%", b"%%" if method == "POST" else b"%")
+            more = b"\r\nContent-Type: application/json\r\nContent-Length: %d" if method == "POST" else b""
+            known = self._heads[method, path] = head + more + b"\r\n\r\n"
+        return known

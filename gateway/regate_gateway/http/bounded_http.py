@@ -21,6 +21,7 @@ import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from regate_gateway.config.listen_settings import Listen
+from regate_gateway.http.presence import Presence, tell
 from regate_gateway.http.refusals import refusal
 
 _log = logging.getLogger("regate.server")
@@ -56,6 +57,7 @@ class BoundedHttp(HttpToolsProtocol):  # type: ignore[misc] # uvicorn's protocol
         self._window_bytes = 0
         self._refusal = 400
         self._refused = False
+        self._presence = Presence()
 
     # ---------------------------------------------------------------- the connection
 
@@ -73,6 +75,7 @@ class BoundedHttp(HttpToolsProtocol):  # type: ignore[misc] # uvicorn's protocol
         self._end_receiving()
         self._end_writing()
         super().connection_lost(exc)
+        self._presence.end()
 
     def data_received(self, data: bytes) -> None:
         """Parse what came, unless the head is larger than allowed."""
@@ -111,6 +114,7 @@ class BoundedHttp(HttpToolsProtocol):  # type: ignore[misc] # uvicorn's protocol
     def on_message_begin(self) -> None:
         """A head begins; its deadline counts from the first byte."""
         super().on_message_begin()
+        tell(self.scope, self._presence)
         self._in_head, self._in_body = True, False
         self._head_bytes = 0
         self._await_head()
@@ -292,6 +296,7 @@ class BoundedHttp(HttpToolsProtocol):  # type: ignore[misc] # uvicorn's protocol
                 return
             cycle.disconnected = True
             cycle.message_event.set()
+            self._presence.end()
         if self.transport.is_closing():
             return
         self.transport.write(refusal(status))

@@ -17,6 +17,7 @@ from starlette.types import Receive, Scope, Send
 
 from regate_gateway.http import sse
 from regate_gateway.http.errors import describe, log_error
+from regate_gateway.http.presence import presence_of
 from regate_orchestrator.errors import RegateError
 from regate_orchestrator.values import JsonObject
 
@@ -28,41 +29,35 @@ class ClientGone(Exception):
     """The client left before the work was done. Nobody is there to be answered."""
 
 
-async def while_connected(
-    receive: Receive, work: Coroutine[Any, Any, Result], *, meanwhile: Coroutine[Any, Any, None] | None = None
-) -> Result:
+async def while_connected(scope: Scope, work: Coroutine[Any, Any, Result]) -> Result:
     """Return what the work returns; cancel it, wait for its end, and raise `ClientGone` as soon as the client
     disconnects.
-
-    What is to be done `meanwhile` ends with the work. The request's body must have been read: the next
-    message is then the disconnect.
     """
-    done: list[Result] = []
-    failed: list[Exception] = []
+    task = asyncio.current_task()
+    assert task is not None  # noqa: S101 — INVARIANT: only tasks await
+    left = False
 
-    async def perform() -> None:
-        try:
-            done.append(await work)
-        except Exception as error:  # noqa: BLE001 — carried out of the group as it is, below
-            failed.append(error)
-
-    async with asyncio.TaskGroup() as group:
-        working = group.create_task(perform())
-        watching = group.create_task(_until_disconnect(receive))
-        beside = [] if meanwhile is None else [group.create_task(meanwhile)]
-        await asyncio.wait((working, watching), return_when=asyncio.FIRST_COMPLETED)
-        for task in (watching if working.done() else working, *beside):
+    def leave() -> None:
+        nonlocal left
+        if not left:
+            left = True
             task.cancel()
-    if failed:
-        raise failed[0]
-    if not done:
+
+    try:
+        with presence_of(scope).watched(leave):
+            result = await work
+    except asyncio.CancelledError:
+        if left and task.uncancel() == 0:
+            raise ClientGone from None
+        raise
+    except BaseException:
+        if left:
+            task.uncancel()
+        raise
+    if left:  # the work did not heed it
+        task.uncancel()
         raise ClientGone
-    return done[0]
-
-
-async def _until_disconnect(receive: Receive) -> None:
-    while (await receive())["type"] != "http.disconnect":
-        pass
+    return result
 
 
 Produce = Callable[[Emit], Coroutine[Any, Any, object]]
@@ -86,7 +81,8 @@ class EventStream(Response):
         """Put something around what makes the events: it hears each of them, and of the stream's end."""
         self._produce = around(self._produce)
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    # The ASGI signature
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002
         """Send the stream, ending with `[DONE]`. Raises what `produce` raises; the boundary answers it where
         nothing was sent yet.
 
@@ -99,13 +95,26 @@ class EventStream(Response):
             await wire.write(self._encode(str(event["type"]), event))
 
         try:
-            await while_connected(receive, self._produce(emit), meanwhile=wire.keep_alive())
+            await while_connected(scope, self._kept_alive(wire, emit))
         except RegateError as error:
             if not wire.is_kept_alive_alone:
                 raise
             log_error(error, request_id=scope["state"]["request_id"])
             await wire.write(sse.encode("error", _error_event(error)))
         await wire.write(sse.DONE, last=True)
+
+    async def _kept_alive(self, wire: _Wire, emit: Emit) -> None:
+        """Make the events; whatever that raises is raised as it is."""
+        async with asyncio.TaskGroup() as group:
+            keeping = group.create_task(wire.keep_alive())
+            failure: Exception | None = None
+            try:
+                await self._produce(emit)
+            except Exception as error:  # noqa: BLE001 — carried out of the group as it is, below
+                failure = error
+            keeping.cancel()
+        if failure is not None:
+            raise failure
 
 
 class _Wire:

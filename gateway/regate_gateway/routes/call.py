@@ -70,8 +70,8 @@ class Call(Caller):
         return self.services.storage.room(self.context, view, size=size)
 
     async def while_connected(self, work: Coroutine[Any, Any, Result]) -> Result:
-        """Return what the work returns, ending it when the client leaves. The body must have been read."""
-        return await while_connected(self.request.receive, work)
+        """Return what the work returns, ending it when the client leaves."""
+        return await while_connected(self.request.scope, work)
 
     def query(self, model: type[Model]) -> Model:
         """Return the query string's parameters, checked. Raises `InvalidRequest`."""

@@ -58,7 +58,7 @@ class PassThrough(Response):
         """
         try:
             async with self._stack:
-                await while_connected(receive, self._send(send))
+                await while_connected(scope, self._send(send))
         finally:
             await self._spending.used(self._tap.tokens())
 
