@@ -9,15 +9,17 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Final
 
 from regate_orchestrator.values import Json, JsonObject, RequestId
 
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:@|/+-]{0,127}")
 _MAX_NAMES: Final = 10_000
+_MAX_HELD: Final = 1_024
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)  # without slots: what is told of one again and again is made once
 class Principal:
     """Who asks. `(tenant, id)` together name a person; neither is ever normalised, so `acme` and
     `ACME` are two tenants.
@@ -34,7 +36,13 @@ class Principal:
     attrs: Mapping[str, Json] = field(default_factory=dict)
 
     def as_input(self) -> JsonObject:
-        """Return the principal as every policy input carries it: all keys present, lists possibly empty."""
+        """Return the principal as every policy input carries it: all keys present, lists possibly empty. It
+        is the same object each time, and must not be changed.
+        """
+        return self._input
+
+    @cached_property
+    def _input(self) -> JsonObject:
         return {
             "id": self.id,
             "tenant": self.tenant,
@@ -47,7 +55,7 @@ class Principal:
             "attrs": dict(self.attrs),
         }
 
-    @property
+    @cached_property
     def digest(self) -> str:
         """Return a short stable digest for audit records, which name principals only so."""
         text = json.dumps(self.as_input(), sort_keys=True, separators=(",", ":"))
@@ -120,3 +128,20 @@ def read_principal(value: object) -> Principal | None:
     return Principal(
         value["id"], value["tenant"], teams, roles, projects, namespaces, scopes, clearance, dict(attrs)
     )
+
+
+class Principals:
+    """Reads principals; a value that is read again, because it is remembered, gives the same principal."""
+
+    def __init__(self) -> None:
+        self._read: dict[int, tuple[object, Principal | None]] = {}
+        """By the identity of the value, which is held so that no other can have it."""
+
+    def read(self, value: object) -> Principal | None:
+        """Return what `read_principal` does."""
+        known = self._read.get(id(value))
+        if known is None:
+            if len(self._read) >= _MAX_HELD:
+                self._read.clear()
+            known = self._read[id(value)] = value, read_principal(value)
+        return known[1]

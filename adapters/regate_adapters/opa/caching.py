@@ -100,7 +100,7 @@ class CachingEngine:
             if known is None or not isinstance(known.value, Answer):
                 return None
             self.recalled += 1
-            return replace(known.value, made_for=known.now)
+            return known.value
 
         return recall
 
@@ -121,7 +121,8 @@ class CachingEngine:
         began, forgotten = self._clock(), self._forgotten
         answer = await self._ask(rule, document)
         if forgotten == self._forgotten and (digest := self._digest(document)) is not None:
-            self._remember((rule, "", digest), answer, document, until=began + self._seconds)
+            remembered = replace(answer, made_for=int(str(document["now"])))
+            self._remember((rule, "", digest), remembered, document, until=began + self._seconds)
         return answer
 
     async def plan(self, rule: str, document: JsonObject, *, unknown: str) -> Planned:

@@ -46,7 +46,7 @@ from regate_orchestrator.errors import CallerError, PolicyUnavailable, Unauthent
 from regate_orchestrator.filters.schema import RowSchema
 from regate_orchestrator.metrics import Metrics
 from regate_orchestrator.ports import Answer, AuditLog, DecisionMemory, PolicyEngine
-from regate_orchestrator.principal import Principal, read_principal
+from regate_orchestrator.principal import Principal, Principals
 from regate_orchestrator.values import Clock, Json, JsonObject, RequestId, wall_clock
 
 _EMPTY_BATCH: Final = Batch()
@@ -77,6 +77,7 @@ class Enforcer:
         self._schemas = schemas
         self._clock = clock
         self._measures = DecisionMetrics(metrics or Metrics())
+        self._principals = Principals()
 
     async def principal(
         self, claims: JsonObject, *, method: str, request_id: RequestId
@@ -94,7 +95,7 @@ class Enforcer:
         }
         recall = self._memory and self._memory.of(document)
         answer = (recall and recall(PRINCIPAL)) or await self._ask(PRINCIPAL, document)
-        principal = read_principal(answer.value) if answer.defined else None
+        principal = self._principals.read(answer.value) if answer.defined else None
         self._measures.decided("authn", allowed=principal is not None)
         if principal is None:
             await self._audit.record(

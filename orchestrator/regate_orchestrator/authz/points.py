@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from functools import cached_property
 from types import MappingProxyType
 from typing import Final
 
@@ -67,26 +68,26 @@ class Point(StrEnum):
         """Return what goes with the rule."""
         return CONTRACTS[self]
 
-    @property
+    @cached_property
     def package(self) -> str:
         """Return the package's path below `data`, where the point's other rules live (`deny_reasons`,
         `stamp`, …).
         """
         return self.value.rpartition("/")[0]
 
-    @property
+    @cached_property
     def short(self) -> str:
         """Return the name used in audit records and metrics, e.g. `store` or `tool.result`."""
         return self.contract.short or self.value.split("/")[1]
 
-    @property
+    @cached_property
     def is_yes_or_no(self) -> bool:
         """Return whether an allow is exactly `true`: of the quota it is an object of limits, of the guard
         an action.
         """
         return self not in (Point.QUOTA, Point.GUARD)
 
-    @property
+    @cached_property
     def reasons_rule(self) -> str:
         """Return the rule that says why the point denies."""
         return f"{self.package}/{self.contract.reasons}"

@@ -48,8 +48,8 @@ class UsageTap:
         """Return what the answer says that it used, the last word counting; what its size suggests
         where it says nothing.
         """
-        found = _USAGE.findall(self._tail)
-        reported = _total(found[-1]) if found else None
+        found = _last_usage(self._tail)
+        reported = None if found is None else _total(found)
         return self._sent + self._estimate() if reported is None else reported
 
     def _estimate(self) -> int:
@@ -57,6 +57,16 @@ class UsageTap:
             return 0  # the bytes of an embedding are no tokens
         # A stream is mostly wrapping, and has about a token in an event.
         return self._lines // _LINES_PER_EVENT if self._streamed else self._bytes // _BYTES_PER_TOKEN
+
+
+def _last_usage(tail: bytes) -> bytes | None:
+    """Return the last usage object in these bytes."""
+    end = len(tail)
+    while (place := tail.rfind(b'"usage"', 0, end)) >= 0:
+        if (found := _USAGE.match(tail, place)) is not None:
+            return found.group(1)
+        end = place
+    return None
 
 
 def _total(usage: bytes) -> int | None:
